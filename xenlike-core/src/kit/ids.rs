@@ -1,0 +1,69 @@
+//! Who is who: domains, virtual CPUs, physical CPUs, event channel ports.
+
+use core::fmt;
+
+/// The most physical CPUs the core will start.
+pub const MAX_CPUS: usize = 64;
+
+/// A domain's id.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DomId(pub u16);
+
+impl DomId {
+    /// Domain 0, the control and hardware domain.
+    pub const DOM0: Self = Self(0);
+    /// The boot domain (`guests/bootdom`): an id that a guest can't name.
+    pub const BOOT: Self = Self(0x7fe0);
+    /// First reserved id (DOMID_FIRST_RESERVED in xen.h).
+    pub const FIRST_RESERVED: Self = Self(0x7ff0);
+    /// The caller itself (DOMID_SELF in xen.h).
+    pub const SELF: Self = Self(0x7ff0);
+    /// Owner of I/O memory (DOMID_IO in xen.h).
+    pub const IO: Self = Self(0x7ff1);
+    /// Owner of what the hypervisor shares (DOMID_XEN in xen.h).
+    pub const XEN: Self = Self(0x7ff2);
+    /// No domain (DOMID_INVALID in xen.h).
+    pub const INVALID: Self = Self(0x7ff4);
+    /// The idle vCPUs' domain (DOMID_IDLE in xen.h).
+    pub const IDLE: Self = Self(0x7fff);
+}
+
+/// A virtual CPU's number inside its domain.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VcpuId(pub u32);
+
+/// A physical CPU, numbered from 0 in the order they are brought up.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CpuId(pub u32);
+
+/// An event channel's port number inside its domain.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Port(pub u32);
+
+impl CpuId {
+    /// As an index into a per-CPU array.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Debug for DomId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "d{}", self.0)
+    }
+}
+impl fmt::Debug for VcpuId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v{}", self.0)
+    }
+}
+impl fmt::Debug for CpuId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CPU{}", self.0)
+    }
+}
+impl fmt::Debug for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "port {}", self.0)
+    }
+}

@@ -1,0 +1,17 @@
+//! xenlike's ring-0 core: a Xen-compatible paravirtual hypervisor.
+//!
+//! The rooms, in order of who may use whom (a room uses only rooms further right; rooms inside
+//! braces don't use each other):
+//!
+//! `boot → entry → hypercall → {emul, life} → {timer, console} → domain → {event, grant, pagetype}
+//! → sched → mm → arch → kit`
+//!
+//! Everything but `boot`, `entry` and the hardware parts of `arch` and `mm` builds on the host too,
+//! where the tests run.
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod kit;
