@@ -2,7 +2,7 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
-extern crate xenlike_core;
+use xenlike_core as _;
 
 #[cfg(not(target_os = "none"))]
 fn main() {
