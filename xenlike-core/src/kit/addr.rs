@@ -106,6 +106,9 @@ mod tests {
     #[test]
     fn table_indices() {
         let va = Vaddr(0xffff_8300_0020_1000);
-        assert_eq!((va.index(4), va.index(3), va.index(2), va.index(1)), (262, 0, 1, 1));
+        assert_eq!(
+            (va.index(4), va.index(3), va.index(2), va.index(1)),
+            (262, 0, 1, 1)
+        );
     }
 }

@@ -1,5 +1,8 @@
 //! Per-CPU values and a cell for what only its owner touches.
-#![expect(unsafe_code, reason = "the cells' contract is what makes the sharing sound")]
+#![expect(
+    unsafe_code,
+    reason = "the cells' contract is what makes the sharing sound"
+)]
 
 use core::cell::UnsafeCell;
 

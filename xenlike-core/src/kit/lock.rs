@@ -13,7 +13,10 @@ pub fn set_wait_step(step: fn()) {
 }
 
 /// One step of waiting for another CPU: answer what it may be waiting for, then pause.
-#[expect(unsafe_code, reason = "turns the stored pointer back into the function it was")]
+#[expect(
+    unsafe_code,
+    reason = "turns the stored pointer back into the function it was"
+)]
 pub fn wait_step() {
     let step = WAIT_STEP.load(Ordering::Acquire);
     if !step.is_null() {

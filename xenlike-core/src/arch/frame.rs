@@ -1,0 +1,66 @@
+//! The trap frame: a guest's (or the core's own) registers as the entry stubs save them.
+
+/// General registers and the machine's own exception frame, lowest address first.
+///
+/// The stubs push from the top: the CPU writes `ss` to `rip` (APM vol. 2 §8.9.3), the stub the
+/// rest. `vector` keeps [`TrapFrame::SYSCALL`] while the frame may be left by SYSRET.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TrapFrame {
+    /// r15
+    pub r15: u64,
+    /// r14
+    pub r14: u64,
+    /// r13
+    pub r13: u64,
+    /// r12
+    pub r12: u64,
+    /// rbp
+    pub rbp: u64,
+    /// rbx
+    pub rbx: u64,
+    /// r11
+    pub r11: u64,
+    /// r10
+    pub r10: u64,
+    /// r9
+    pub r9: u64,
+    /// r8
+    pub r8: u64,
+    /// rax
+    pub rax: u64,
+    /// rcx
+    pub rcx: u64,
+    /// rdx
+    pub rdx: u64,
+    /// rsi
+    pub rsi: u64,
+    /// rdi
+    pub rdi: u64,
+    /// The exception's error code, or 0.
+    pub error: u32,
+    /// The vector, or [`TrapFrame::SYSCALL`].
+    pub vector: u32,
+    /// rip
+    pub rip: u64,
+    /// cs, in its low 16 bits
+    pub cs: u64,
+    /// rflags
+    pub rflags: u64,
+    /// rsp
+    pub rsp: u64,
+    /// ss, in its low 16 bits
+    pub ss: u64,
+}
+
+impl TrapFrame {
+    /// In `vector`: entered by SYSCALL and not changed since in a way that SYSRET can't restore.
+    pub const SYSCALL: u32 = 0x100;
+
+    /// Whether the frame is a guest's: PV guests run in ring 3 (or 1), the core in ring 0.
+    pub const fn from_guest(&self) -> bool {
+        self.cs & 3 != 0
+    }
+}
+
+const _: () = assert!(size_of::<TrapFrame>() == 21 * 8);

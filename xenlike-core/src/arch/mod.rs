@@ -1,0 +1,3 @@
+//! The machine: registers, descriptors, TLB, APIC, time, per-CPU data.
+
+pub mod frame;
