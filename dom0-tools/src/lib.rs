@@ -1,1 +1,9 @@
+//! The toolstack: from a configuration file and a kernel image to a running domain.
+//!
+//! One library serves the boot domain, its embedded shell and the `xenlike` CLI of a Linux Dom0.
 #![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod config;
