@@ -1,0 +1,277 @@
+//! Structures of domctl's sub-operations on vCPUs, their scheduling and their CPU policy.
+//!
+//! Source: Xen's public header `domctl.h`.
+
+#![expect(
+    missing_docs,
+    reason = "fields whose name says all have the header's name"
+)]
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::layout::layout;
+use crate::xen::CtlBitmap;
+use crate::{GuestHandle, Payload};
+
+/// `XEN_DOMCTL_SETVCPUCONTEXT` and `XEN_DOMCTL_GETVCPUCONTEXT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VcpuContext {
+    pub vcpu: u32,
+    #[doc(hidden)]
+    pub _gap0: [u8; 4],
+    /// A `VcpuGuestContext`; null resets the vCPU.
+    pub ctxt: GuestHandle,
+}
+
+layout! { VcpuContext = "struct xen_domctl_vcpucontext", 16;
+    vcpu 0, ctxt 8
+}
+
+/// `XEN_DOMCTL_GETVCPUINFO`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct GetVcpuInfo {
+    /// In.
+    pub vcpu: u32,
+    /// Up.
+    pub online: u8,
+    /// Waiting for an event.
+    pub blocked: u8,
+    /// On a CPU now.
+    pub running: u8,
+    #[doc(hidden)]
+    pub _gap0: [u8; 1],
+    /// Nanoseconds run.
+    pub cpu_time: u64,
+    /// CPU it is or was on.
+    pub cpu: u32,
+    #[doc(hidden)]
+    pub _gap1: [u8; 4],
+}
+
+layout! { GetVcpuInfo = "struct xen_domctl_getvcpuinfo", 24;
+    vcpu 0, online 4, blocked 5, running 6, cpu_time 8, cpu 16
+}
+
+/// `XEN_DOMCTL_SETVCPUAFFINITY`, `XEN_DOMCTL_GETVCPUAFFINITY`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VcpuAffinity {
+    pub vcpu: u32,
+    /// `XEN_VCPUAFFINITY_*`.
+    pub flags: u32,
+    /// In and out.
+    pub cpumap_hard: CtlBitmap,
+    /// In and out.
+    pub cpumap_soft: CtlBitmap,
+}
+
+layout! { VcpuAffinity = "struct xen_domctl_vcpuaffinity", 40;
+    vcpu 0, flags 4, cpumap_hard 8, cpumap_soft 24
+}
+
+/// `XEN_DOMCTL_MAX_VCPUS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MaxVcpus {
+    pub max: u32,
+}
+
+layout! { MaxVcpus = "struct xen_domctl_max_vcpus", 4;
+    max 0
+}
+
+/// Weight and cap of the credit scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SchedCredit {
+    pub weight: u16,
+    /// Percent of one CPU; 0: none.
+    pub cap: u16,
+}
+
+layout! { SchedCredit = "struct xen_domctl_sched_credit", 4;
+    weight 0, cap 2
+}
+
+/// Weight and cap of the credit2 scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SchedCredit2 {
+    pub weight: u16,
+    /// Percent of one CPU; 0: none.
+    pub cap: u16,
+}
+
+layout! { SchedCredit2 = "struct xen_domctl_sched_credit2", 4;
+    weight 0, cap 2
+}
+
+/// Period and budget of the RTDS scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SchedRtds {
+    pub period: u32,
+    pub budget: u32,
+    pub flags: u32,
+}
+
+layout! { SchedRtds = "struct xen_domctl_sched_rtds", 12;
+    period 0, budget 4, flags 8
+}
+
+/// `XEN_DOMCTL_SCHEDULER_OP`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SchedulerOp {
+    /// `XEN_SCHEDULER_*`.
+    pub sched_id: u32,
+    /// `XEN_DOMCTL_SCHEDOP_*`.
+    pub cmd: u32,
+    /// `SchedCredit`, `SchedCredit2`, `SchedRtds`, or `SchedVcpus`.
+    pub u: Payload<2>,
+}
+
+layout! { SchedulerOp = "struct xen_domctl_scheduler_op", 24;
+    sched_id 0, cmd 4, u 8
+}
+
+/// `XEN_DOMCTL_GETHVMCONTEXT`, `XEN_DOMCTL_SETHVMCONTEXT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct HvmContext {
+    pub size: u32,
+    #[doc(hidden)]
+    pub _gap0: [u8; 4],
+    pub buffer: GuestHandle,
+}
+
+layout! { HvmContext = "struct xen_domctl_hvmcontext", 16;
+    size 0, buffer 8
+}
+
+/// `XEN_DOMCTL_SET_EXT_VCPUCONTEXT`, `XEN_DOMCTL_GET_EXT_VCPUCONTEXT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ExtVcpuContext {
+    pub vcpu: u32,
+    /// In: bytes given; out: bytes valid.
+    pub size: u32,
+    pub syscall32_callback_eip: u64,
+    pub sysenter_callback_eip: u64,
+    pub syscall32_callback_cs: u16,
+    pub sysenter_callback_cs: u16,
+    pub syscall32_disables_events: u8,
+    pub sysenter_disables_events: u8,
+    #[doc(hidden)]
+    pub _gap0: [u8; 2],
+    pub vmce_caps: u64,
+    pub mci_ctl2_bank0: u64,
+    pub mci_ctl2_bank1: u64,
+    pub mcg_ext_ctl: u64,
+}
+
+layout! { ExtVcpuContext = "struct xen_domctl_ext_vcpucontext", 64;
+    vcpu 0, size 4, syscall32_callback_eip 8, sysenter_callback_eip 16, syscall32_callback_cs 24, sysenter_callback_cs 26, syscall32_disables_events 28, sysenter_disables_events 29, vmce_caps 32 "vmce.caps", mci_ctl2_bank0 40 "vmce.mci_ctl2_bank0", mci_ctl2_bank1 48 "vmce.mci_ctl2_bank1", mcg_ext_ctl 56 "vmce.mcg_ext_ctl"
+}
+
+/// `XEN_DOMCTL_GET_CPU_POLICY`, `XEN_DOMCTL_SET_CPU_POLICY`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct CpuPolicy {
+    /// In: room; out: used.
+    pub nr_leaves: u32,
+    /// In: room; out: used.
+    pub nr_msrs: u32,
+    /// `CpuidLeaf`s.
+    pub leaves: GuestHandle,
+    /// `MsrEntry`s.
+    pub msrs: GuestHandle,
+    /// Out, on failure of set.
+    pub err_leaf: u32,
+    pub err_subleaf: u32,
+    pub err_msr: u32,
+    #[doc(hidden)]
+    pub _gap0: [u8; 4],
+}
+
+layout! { CpuPolicy = "struct xen_domctl_cpu_policy", 40;
+    nr_leaves 0, nr_msrs 4, leaves 8, msrs 16, err_leaf 24, err_subleaf 28, err_msr 32
+}
+
+/// `XEN_DOMCTL_DEBUG_OP`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct DebugOp {
+    pub op: u32,
+    pub vcpu: u32,
+}
+
+layout! { DebugOp = "struct xen_domctl_debug_op", 8;
+    op 0, vcpu 4
+}
+
+/// `XEN_DOMCTL_GETTSCINFO`, `XEN_DOMCTL_SETTSCINFO`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct TscInfo {
+    /// `XEN_CPUID_TSC_MODE_*`.
+    pub tsc_mode: u32,
+    pub gtsc_khz: u32,
+    pub incarnation: u32,
+    /// Zero.
+    pub pad: u32,
+    pub elapsed_nsec: u64,
+}
+
+layout! { TscInfo = "struct xen_domctl_tsc_info", 24;
+    tsc_mode 0, gtsc_khz 4, incarnation 8, pad 12, elapsed_nsec 16
+}
+
+/// `XEN_DOMCTL_SETVCPUEXTSTATE`, `XEN_DOMCTL_GETVCPUEXTSTATE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VcpuExtState {
+    pub vcpu: u32,
+    #[doc(hidden)]
+    pub _gap0: [u8; 4],
+    pub xfeature_mask: u64,
+    /// In: room; out: needed.
+    pub size: u64,
+    /// XCR0, xcr0_accum, then the XSAVE area.
+    pub buffer: GuestHandle,
+}
+
+layout! { VcpuExtState = "struct xen_domctl_vcpuextstate", 32;
+    vcpu 0, xfeature_mask 8, size 16, buffer 24
+}
+
+/// One MSR of `VcpuMsrs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VcpuMsr {
+    pub index: u32,
+    /// Zero.
+    pub reserved: u32,
+    pub value: u64,
+}
+
+layout! { VcpuMsr = "struct xen_domctl_vcpu_msr", 16;
+    index 0, reserved 4, value 8
+}
+
+/// `XEN_DOMCTL_GET_VCPU_MSRS`, `XEN_DOMCTL_SET_VCPU_MSRS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VcpuMsrs {
+    pub vcpu: u32,
+    /// In: room; out: used or needed.
+    pub msr_count: u32,
+    /// `VcpuMsr`s.
+    pub msrs: GuestHandle,
+}
+
+layout! { VcpuMsrs = "struct xen_domctl_vcpu_msrs", 16;
+    vcpu 0, msr_count 4, msrs 8
+}

@@ -1,0 +1,54 @@
+//! The two macros every header file uses: `numbers!` for constants, `layout!` for structures.
+//!
+//! Both keep the C spelling beside the Rust one, so that the test in `tests/` can compare every
+//! number, size and offset with what a C compiler makes of the headers.
+
+/// A structure of the public headers: its C name, its size and the offsets of its fields.
+pub trait AbiLayout {
+    /// The type's name in C, with `struct` where needed.
+    const C_NAME: &'static str;
+    /// Size in bytes.
+    const SIZE: usize;
+    /// Each field's C name (a path where it lies in a union) and offset in bytes.
+    const FIELDS: &'static [(&'static str, usize)];
+}
+
+/// Constants of one header and one type, and a table of their C names.
+macro_rules! numbers {
+    ($table:ident, $header:literal, $type:ty; $($name:ident = $value:expr, $c_name:literal;)*) => {
+        $(
+            #[doc = concat!("`", $c_name, "` of `", $header, "`.")]
+            pub const $name: $type = $value;
+        )*
+        #[doc = concat!("C name and value of each number from `", $header, "`, for the comparison with the header.")]
+        pub const $table: &[(&str, i64)] = &[$(($c_name, $name as i64)),*];
+    };
+}
+
+/// Asserts a structure's size and offsets, and makes it zeroable by `Default`.
+macro_rules! layout {
+    (@c $field:ident) => { stringify!($field) };
+    (@c $field:ident $c_field:literal) => { $c_field };
+    ($name:ident = $c_name:literal, $size:literal; $($field:ident $offset:literal $($c_field:literal)?),*) => {
+        const _: () = {
+            assert!(size_of::<$name>() == $size);
+            $(assert!(core::mem::offset_of!($name, $field) == $offset);)*
+        };
+
+        impl $crate::layout::AbiLayout for $name {
+            const C_NAME: &'static str = $c_name;
+            const SIZE: usize = $size;
+            const FIELDS: &'static [(&'static str, usize)] =
+                &[$((layout!(@c $field $($c_field)?), $offset)),*];
+        }
+
+        impl Default for $name {
+            /// All bytes zero.
+            fn default() -> Self {
+                zerocopy::FromZeros::new_zeroed()
+            }
+        }
+    };
+}
+
+pub(crate) use {layout, numbers};

@@ -1,0 +1,99 @@
+//! sched_op: yield, block, poll, shut down.
+//!
+//! Source: Xen's public header `sched.h`.
+
+#![expect(
+    missing_docs,
+    reason = "fields whose name says all have the header's name"
+)]
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::GuestHandle;
+use crate::layout::{layout, numbers};
+
+numbers! { NUMBERS_U32, "sched.h", u32;
+    SCHEDOP_YIELD = 0, "SCHEDOP_yield";
+    SCHEDOP_BLOCK = 1, "SCHEDOP_block";
+    SCHEDOP_SHUTDOWN = 2, "SCHEDOP_shutdown";
+    SCHEDOP_POLL = 3, "SCHEDOP_poll";
+    SCHEDOP_REMOTE_SHUTDOWN = 4, "SCHEDOP_remote_shutdown";
+    SCHEDOP_SHUTDOWN_CODE = 5, "SCHEDOP_shutdown_code";
+    SCHEDOP_WATCHDOG = 6, "SCHEDOP_watchdog";
+    SCHEDOP_PIN_OVERRIDE = 7, "SCHEDOP_pin_override";
+    SHUTDOWN_POWEROFF = 0, "SHUTDOWN_poweroff";
+    SHUTDOWN_REBOOT = 1, "SHUTDOWN_reboot";
+    SHUTDOWN_SUSPEND = 2, "SHUTDOWN_suspend";
+    SHUTDOWN_CRASH = 3, "SHUTDOWN_crash";
+    SHUTDOWN_WATCHDOG = 4, "SHUTDOWN_watchdog";
+    SHUTDOWN_SOFT_RESET = 5, "SHUTDOWN_soft_reset";
+    SHUTDOWN_MAX = 5, "SHUTDOWN_MAX";
+}
+
+/// `SCHEDOP_SHUTDOWN`, `SCHEDOP_SHUTDOWN_CODE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SchedShutdown {
+    /// `SHUTDOWN_*`.
+    pub reason: u32,
+}
+
+layout! { SchedShutdown = "struct sched_shutdown", 4;
+    reason 0
+}
+
+/// `SCHEDOP_POLL`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SchedPoll {
+    /// 32-bit ports.
+    pub ports: GuestHandle,
+    pub nr_ports: u32,
+    #[doc(hidden)]
+    pub _gap0: [u8; 4],
+    /// System time in nanoseconds; 0: none.
+    pub timeout: u64,
+}
+
+layout! { SchedPoll = "struct sched_poll", 24;
+    ports 0, nr_ports 8, timeout 16
+}
+
+/// `SCHEDOP_REMOTE_SHUTDOWN`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SchedRemoteShutdown {
+    pub domain_id: u16,
+    #[doc(hidden)]
+    pub _gap0: [u8; 2],
+    pub reason: u32,
+}
+
+layout! { SchedRemoteShutdown = "struct sched_remote_shutdown", 8;
+    domain_id 0, reason 4
+}
+
+/// `SCHEDOP_WATCHDOG`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SchedWatchdog {
+    /// 0: a new one.
+    pub id: u32,
+    /// Seconds; 0 removes it.
+    pub timeout: u32,
+}
+
+layout! { SchedWatchdog = "struct sched_watchdog", 8;
+    id 0, timeout 4
+}
+
+/// `SCHEDOP_PIN_OVERRIDE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SchedPinOverride {
+    pub pcpu: i32,
+}
+
+layout! { SchedPinOverride = "struct sched_pin_override", 4;
+    pcpu 0
+}
