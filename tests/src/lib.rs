@@ -1,1 +1,13 @@
+//! Boots xenlike (or any multiboot2 kernel) in QEMU and talks to it over its serial console.
+//!
+//! Key types: [`media::Media`] makes a bootable GRUB image, [`machine::Machine`] says on what
+//! machine it boots, [`session::Session`] is the running machine with its console. The integration
+//! tests in `tests/` and `xtask run` both stand on these.
+//!
+//! Everything that waits has a limit, and a failure carries what the console said.
 
+pub mod machine;
+pub mod media;
+pub mod paths;
+pub mod session;
+pub mod terminal;

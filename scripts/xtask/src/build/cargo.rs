@@ -1,0 +1,77 @@
+//! Calls of cargo that give the executables they made.
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use xenlike_tests::paths::root;
+
+const BARE_METAL: &str = "x86_64-unknown-none";
+
+/// Builds packages for bare metal in release mode.
+///
+/// # Errors
+/// When they don't build.
+pub fn bare_metal(packages: &[&str], environment: &[(&str, &OsStr)]) -> Result<Vec<PathBuf>> {
+    let mut cargo = release_build(BARE_METAL, packages);
+    cargo.envs(environment.iter().copied());
+    executables(cargo)
+}
+
+/// Builds a package for this machine's Linux, statically linked: with musl where that target is
+/// installed, otherwise with the static glibc.
+///
+/// # Errors
+/// When it doesn't build.
+pub fn static_host(package: &str) -> Result<Vec<PathBuf>> {
+    let musl = "x86_64-unknown-linux-musl";
+    if has_target(musl)? {
+        return executables(release_build(musl, &[package]));
+    }
+    let gnu = "x86_64-unknown-linux-gnu";
+    let mut cargo = release_build(gnu, &[package]);
+    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    executables(cargo)
+}
+
+fn release_build(target: &str, packages: &[&str]) -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--release", "--target", target]);
+    for package in packages {
+        cargo.args(["-p", package]);
+    }
+    cargo
+}
+
+fn has_target(target: &str) -> Result<bool> {
+    let sysroot = crate::process::output(Command::new("rustc").args(["--print", "sysroot"]))?;
+    let library = PathBuf::from(sysroot.trim())
+        .join("lib/rustlib")
+        .join(target);
+    Ok(library.join("lib").is_dir())
+}
+
+/// Runs a build and gathers the executables that cargo reports.
+fn executables(mut cargo: Command) -> Result<Vec<PathBuf>> {
+    let output = cargo
+        .args([
+            "--quiet",
+            "--bins",
+            "--message-format=json-render-diagnostics",
+        ])
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo")?;
+    if !output.status.success() {
+        bail!("cargo build failed");
+    }
+    let reported = String::from_utf8_lossy(&output.stdout);
+    let messages = reported
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let found = messages.filter_map(|message| Some(message.get("executable")?.as_str()?.into()));
+    Ok(found.collect())
+}

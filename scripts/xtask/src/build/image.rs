@@ -1,0 +1,56 @@
+//! `build/xenlike.iso`: the hypervisor, and the files that its shell shows.
+
+use crate::debian::Part;
+use anyhow::Result;
+use std::fs;
+use std::path::{Path, PathBuf};
+use xenlike_tests::media::{Media, Module};
+use xenlike_tests::paths::{build, root};
+
+/// Writes the standard image.
+///
+/// # Errors
+/// When a part is missing or GRUB's tools fail.
+pub fn xenlike_iso() -> Result<()> {
+    Media::xenlike()
+        .modules(shell_files()?)
+        .write(&build("xenlike.iso"))
+}
+
+/// What the embedded control domain's shell finds as its files: the sample guests, the example
+/// configurations, and those of Debian's kernels that were fetched.
+///
+/// # Errors
+/// When a folder can't be read.
+pub fn shell_files() -> Result<Vec<Module>> {
+    let mut files = Vec::new();
+    for folder in [build("guests"), root().join("guests/configs")] {
+        files.extend(sorted_files(&folder)?.into_iter().map(named));
+    }
+    let debian = [Part::Linux, Part::Initramfs, Part::GnuMach].map(Part::path);
+    files.extend(debian.into_iter().filter(|path| path.exists()).map(named));
+    Ok(files)
+}
+
+fn named(path: PathBuf) -> Module {
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    Module::file(&name, path)
+}
+
+fn sorted_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    if folder.is_dir() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_file() {
+                paths.push(path);
+            }
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}

@@ -1,0 +1,84 @@
+//! `scripts/build`: the artefacts below `build/`, nothing else.
+
+mod cargo;
+pub mod flat;
+pub mod image;
+
+use crate::debian::{self, Part};
+use crate::process;
+use anyhow::{Context, Result};
+use clap::Args;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use xenlike_tests::paths::{build as artefact, root};
+
+/// Options of `scripts/build`.
+#[derive(Args, Clone, Default)]
+pub struct Options {
+    /// Leave Debian's kernels out of the image (nothing is fetched)
+    #[arg(long)]
+    pub no_debian: bool,
+}
+
+/// Builds everything.
+///
+/// # Errors
+/// When a part doesn't build.
+pub fn build(options: &Options) -> Result<()> {
+    fs::create_dir_all(artefact("guests"))?;
+    fs::create_dir_all(artefact("bin"))?;
+    guests()?;
+    core()?;
+    cli()?;
+    if !options.no_debian {
+        debian::ensure(&[Part::Linux, Part::Initramfs, Part::GnuMach])?;
+    }
+    image::xenlike_iso()
+}
+
+/// The sample guests, to `build/guests/`, and the boot domain's flat image.
+fn guests() -> Result<()> {
+    for executable in cargo::bare_metal(&["bootdom", "samples"], &[])? {
+        let name = executable.file_name().context("an executable's name")?;
+        if name == "bootdom" {
+            flat::flatten(&executable, &bootdom_image())?;
+        } else {
+            strip(&executable, &artefact("guests").join(name))?;
+        }
+    }
+    Ok(())
+}
+
+fn bootdom_image() -> PathBuf {
+    artefact("bootdom.img")
+}
+
+/// The hypervisor with the boot domain in it, to `build/xenlike`.
+fn core() -> Result<()> {
+    let image = bootdom_image();
+    let environment = [("XENLIKE_BOOTDOM", image.as_os_str())];
+    for executable in cargo::bare_metal(&["xenlike-core"], &environment)? {
+        strip(&executable, &artefact("xenlike"))?;
+    }
+    Ok(())
+}
+
+/// The CLI as one static binary, to `build/bin/xenlike`.
+fn cli() -> Result<()> {
+    for executable in cargo::static_host("dom0-tools")? {
+        fs::copy(&executable, artefact("bin/xenlike"))?;
+    }
+    Ok(())
+}
+
+/// Copies an ELF without debug information; the symbol table stays, for readable backtraces.
+fn strip(from: &PathBuf, to: &PathBuf) -> Result<()> {
+    let mut objcopy = Command::new("objcopy");
+    objcopy
+        .arg("--strip-debug")
+        .arg(from)
+        .arg(to)
+        .current_dir(root());
+    process::output(&mut objcopy).map(drop)
+}

@@ -1,0 +1,62 @@
+//! What tests and reports share: the ring-0 source files, without their tests.
+
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use xenlike_tests::paths::root;
+
+/// A Rust source file.
+pub struct Source {
+    /// Path below the folder that was read.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+}
+
+impl Source {
+    /// The text before the file's test module.
+    pub fn without_tests(&self) -> &str {
+        let marker = "#[cfg(test)]\nmod ";
+        self.text.split(marker).next().unwrap_or_default()
+    }
+
+    /// Whether the file is a test as a whole (`tests.rs`, `…/tests/…`).
+    pub fn is_test(&self) -> bool {
+        self.path.components().any(|part| {
+            let name = part.as_os_str().to_string_lossy();
+            name == "tests" || name.ends_with("tests.rs")
+        })
+    }
+}
+
+/// The hypervisor's source folder.
+pub fn core_folder() -> PathBuf {
+    root().join("xenlike-core/src")
+}
+
+/// All `.rs` files below `folder`, sorted.
+///
+/// # Errors
+/// When the folder can't be read.
+pub fn sources(folder: &Path) -> Result<Vec<Source>> {
+    let mut found = Vec::new();
+    gather(folder, folder, &mut found)?;
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+fn gather(top: &Path, folder: &Path, found: &mut Vec<Source>) -> Result<()> {
+    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            gather(top, &path, found)?;
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.push(Source {
+                text: fs::read_to_string(&path)?,
+                path: path.strip_prefix(top)?.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}

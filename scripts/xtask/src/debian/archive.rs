@@ -1,0 +1,128 @@
+//! A private view of Debian's archive: own lists and cache below `build/`, apt's own signature checks.
+
+use super::sources;
+use crate::process;
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use xenlike_tests::paths::build;
+
+/// Debian 13 has the kernel, Xen and busybox; GNU Mach's `-xen-486` build is in Debian 12.
+const SUITES: [&str; 2] = ["trixie", "bookworm"];
+
+/// The private lists and cache.
+pub struct Archive {
+    folder: PathBuf,
+}
+
+impl Archive {
+    /// Opens it and reads the newest lists.
+    ///
+    /// # Errors
+    /// When there is no apt, no mirror, or a signature doesn't fit.
+    pub fn open() -> Result<Self> {
+        if !process::exists("apt-get") || !process::exists("dpkg-deb") {
+            bail!("fetching Debian packages needs apt-get and dpkg-deb");
+        }
+        let folder = build(".cache/debian");
+        fs::create_dir_all(folder.join("lists/partial"))?;
+        fs::create_dir_all(folder.join("archives/partial"))?;
+        let mirror = sources::debian_mirror(&sources::configured()?)?;
+        let lines: String = SUITES
+            .map(|suite| sources::list_line(&mirror, suite))
+            .concat();
+        fs::write(folder.join("sources.list"), lines)?;
+        let archive = Self { folder };
+        process::output(archive.apt("apt-get").arg("update"))?;
+        Ok(archive)
+    }
+
+    /// The package's newest version.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn version(&self, package: &str) -> Result<String> {
+        let listed = process::output(self.apt("apt-cache").args(["madison", package]))?;
+        let version = listed
+            .lines()
+            .next()
+            .and_then(|line| line.split('|').nth(1));
+        let version = version.with_context(|| format!("Debian has no package {package}"))?;
+        Ok(version.trim().to_owned())
+    }
+
+    /// The package that the empty `package` depends on and that begins with `prefix`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn dependency(&self, package: &str, prefix: &str) -> Result<String> {
+        let listed = process::output(self.apt("apt-cache").args(["depends", package]))?;
+        let names = listed
+            .lines()
+            .filter_map(|line| line.split_once("Depends: "));
+        let mut fitting = names
+            .map(|(_, name)| name.trim())
+            .filter(|name| name.starts_with(prefix));
+        let name = fitting
+            .next()
+            .with_context(|| format!("{package} depends on no {prefix}…"))?;
+        Ok(name.to_owned())
+    }
+
+    /// Fetches a package and unpacks it; gives the tree.
+    ///
+    /// # Errors
+    /// When fetching, checking or unpacking fails.
+    pub fn unpack(&self, package: &str) -> Result<PathBuf> {
+        let version = self.version(package)?;
+        let name = format!("{package}_{}", version.replace([':', '/'], "_"));
+        let tree = self.folder.join("trees").join(&name);
+        if tree.exists() {
+            return Ok(tree);
+        }
+        println!("fetching {package} {version} from Debian");
+        let downloads = self.folder.join("archives").join(&name);
+        fs::create_dir_all(&downloads)?;
+        process::output(
+            self.apt("apt-get")
+                .arg("download")
+                .arg(format!("{package}={version}"))
+                .current_dir(&downloads),
+        )?;
+        let deb = single_file(&downloads)?;
+        let partial = tree.with_extension("partial");
+        fs::create_dir_all(&partial)?;
+        process::output(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&partial))?;
+        fs::rename(&partial, &tree)?;
+        fs::remove_dir_all(&downloads)?;
+        Ok(tree)
+    }
+
+    fn apt(&self, program: &str) -> Command {
+        let option = |name: &str, value: &Path| format!("{name}={}", value.display());
+        let mut command = Command::new(program);
+        let nothing = Path::new("/dev/null");
+        for setting in [
+            option("Dir::Etc::SourceList", &self.folder.join("sources.list")),
+            option("Dir::Etc::SourceParts", nothing),
+            option("Dir::Etc::Preferences", nothing),
+            option("Dir::Etc::PreferencesParts", nothing),
+            option("Dir::State::Lists", &self.folder.join("lists")),
+            option("Dir::Cache", &self.folder),
+            // Only this user's own files are written: no other user to switch to.
+            "APT::Sandbox::User=".to_owned(),
+            "Acquire::Languages=none".to_owned(),
+            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
+        ] {
+            command.args(["-o", &setting]);
+        }
+        command
+    }
+}
+
+fn single_file(folder: &Path) -> Result<PathBuf> {
+    let mut files = fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let deb = files.find(|path| path.extension().is_some_and(|end| end == "deb"));
+    deb.with_context(|| format!("apt put no package into {}", folder.display()))
+}

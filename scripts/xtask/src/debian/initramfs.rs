@@ -1,0 +1,49 @@
+//! A root file system for Linux guests: busybox, and an init script that ends in a shell.
+
+use super::cpio::{Archive, Entry};
+use anyhow::Result;
+
+/// The init script. Its first line on the console is a marker that tests wait for.
+pub const INIT: &str = r#"#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys /dev /tmp /root /etc
+/bin/busybox --install -s /bin
+export PATH=/bin HOME=/root TERM=${TERM:-vt100} PS1='# '
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev 2>/dev/null
+mkdir -p /dev/pts
+mount -t devpts devpts /dev/pts 2>/dev/null
+hostname guest
+run=shell
+for word in $(cat /proc/cmdline); do
+  case "$word" in
+    xenlike.run=*) run=${word#xenlike.run=} ;;
+  esac
+done
+echo "init: $(uname -srm), $(grep -c ^processor /proc/cpuinfo) CPU(s), $(awk '/MemTotal/ { print $2 }' /proc/meminfo) kB, $(cat /sys/hypervisor/type 2>/dev/null || echo no hypervisor)"
+case "$run" in
+  poweroff) poweroff -f ;;
+  reboot) reboot -f ;;
+esac
+console=/dev/$(sed 's/.* //' /sys/class/tty/console/active 2>/dev/null)
+[ -c "$console" ] || console=/dev/console
+cd /root
+# A session of its own on the real terminal gives the shell job control. Leaving it powers off.
+setsid sh -c "exec sh -i <$console >$console 2>&1"
+sync
+poweroff -f
+"#;
+
+/// The archive with `busybox` as every program.
+pub fn image(busybox: &[u8]) -> Result<Vec<u8>> {
+    let mut archive = Archive::default();
+    for folder in ["bin", "dev", "proc", "sys", "tmp", "root", "etc"] {
+        archive.add(folder, &Entry::Directory);
+    }
+    archive.add("dev/console", &Entry::CharDevice(5, 1));
+    archive.add("dev/null", &Entry::CharDevice(1, 3));
+    archive.add("bin/busybox", &Entry::Program(busybox));
+    archive.add("bin/sh", &Entry::Link("busybox"));
+    archive.add("init", &Entry::Program(INIT.as_bytes()));
+    Ok(archive.finish())
+}

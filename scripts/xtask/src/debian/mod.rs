@@ -1,0 +1,118 @@
+//! Kernels and programs from Debian's packages, for guests and for comparison. Never committed.
+//!
+//! They end up in `build/debian/`: `vmlinuz`, `initrd.img`, `gnumach`, `xen`.
+
+mod archive;
+mod cpio;
+mod initramfs;
+pub mod sources;
+
+use anyhow::{Context, Result};
+use archive::Archive;
+use std::fs;
+use std::path::{Path, PathBuf};
+use xenlike_tests::paths::build;
+
+/// What is taken from Debian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Linux 6.12, amd64.
+    Linux,
+    /// A small root file system for it: busybox and a script.
+    Initramfs,
+    /// GNU Mach, the amd64 PV build.
+    GnuMach,
+    /// Real Xen 4.20, the peer.
+    Xen,
+}
+
+impl Part {
+    /// Where it lies.
+    pub fn path(self) -> PathBuf {
+        build("debian").join(match self {
+            Self::Linux => "vmlinuz",
+            Self::Initramfs => "initrd.img",
+            Self::GnuMach => "gnumach",
+            Self::Xen => "xen",
+        })
+    }
+
+    fn is_current(self) -> bool {
+        let made_by =
+            |text: &str| fs::read_to_string(stamp(self)).is_ok_and(|recorded| recorded == text);
+        self.path().exists() && (self != Self::Initramfs || made_by(initramfs::INIT))
+    }
+
+    fn fetch(self, archive: &Archive) -> Result<()> {
+        let target = self.path();
+        match self {
+            Self::Linux => {
+                let package = archive.dependency("linux-image-amd64", "linux-image-")?;
+                let tree = archive.unpack(&package)?;
+                take(&tree, "boot", "vmlinuz-", &target)
+            }
+            Self::Initramfs => {
+                let tree = archive.unpack("busybox-static")?;
+                let busybox = first_existing(&tree, &["usr/bin/busybox", "bin/busybox"])?;
+                fs::write(&target, initramfs::image(&fs::read(busybox)?)?)?;
+                fs::write(stamp(self), initramfs::INIT)?;
+                Ok(())
+            }
+            Self::GnuMach => {
+                let tree = archive.unpack("gnumach-image-1.8-xen-486")?;
+                take(&tree, "boot", "gnumach-", &target)
+            }
+            Self::Xen => {
+                let tree = archive.unpack("xen-hypervisor-4.20-amd64")?;
+                take(&tree, "boot", "xen-4.20-amd64.gz", &target)
+            }
+        }
+    }
+}
+
+fn stamp(part: Part) -> PathBuf {
+    part.path().with_extension("made-by")
+}
+
+/// Makes sure that `parts` are there; fetches what is not.
+///
+/// # Errors
+/// When something can't be fetched.
+pub fn ensure(parts: &[Part]) -> Result<()> {
+    let missing: Vec<Part> = parts
+        .iter()
+        .copied()
+        .filter(|part| !part.is_current())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    fs::create_dir_all(build("debian"))?;
+    let archive = Archive::open().context("Debian's packages")?;
+    for part in missing {
+        part.fetch(&archive)
+            .with_context(|| format!("{part:?} from Debian"))?;
+    }
+    Ok(())
+}
+
+/// Copies the one file in `tree/folder` whose name begins with `prefix`.
+fn take(tree: &Path, folder: &str, prefix: &str, target: &Path) -> Result<()> {
+    let folder = tree.join(folder);
+    let entries = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
+    let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let found = paths.find(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        path.is_file() && name.starts_with(prefix)
+    });
+    let found = found.with_context(|| format!("no {prefix}… in {}", folder.display()))?;
+    fs::copy(&found, target)?;
+    Ok(())
+}
+
+fn first_existing(tree: &Path, candidates: &[&str]) -> Result<PathBuf> {
+    let mut paths = candidates.iter().map(|candidate| tree.join(candidate));
+    paths
+        .find(|path| path.exists())
+        .with_context(|| format!("none of {candidates:?} in {}", tree.display()))
+}

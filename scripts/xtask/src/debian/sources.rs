@@ -1,0 +1,73 @@
+//! The machine's Debian mirror, read from its apt configuration.
+
+use crate::process;
+use anyhow::{Result, bail};
+use std::path::Path;
+use std::process::Command;
+
+/// One package index that apt is configured to use.
+pub struct Target {
+    /// The repository's address.
+    pub uri: String,
+    /// Suite or code name, as in `bookworm-backports`.
+    pub codename: String,
+    origin: String,
+}
+
+const FORMAT: &str = "$(REPO_URI)|$(CODENAME)|$(ORIGIN)";
+
+/// Debian's archive keys (package debian-archive-keyring), which apt checks signatures with.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// What this machine's apt uses.
+///
+/// # Errors
+/// When apt can't say.
+pub fn configured() -> Result<Vec<Target>> {
+    let listed = process::output(Command::new("apt-get").args([
+        "indextargets",
+        "--format",
+        FORMAT,
+        "Created-By: Packages",
+    ]))?;
+    Ok(listed.lines().filter_map(parse).collect())
+}
+
+fn parse(line: &str) -> Option<Target> {
+    let mut fields = line.split('|').map(str::to_owned);
+    Some(Target {
+        uri: fields.next()?,
+        codename: fields.next()?,
+        origin: fields.next()?,
+    })
+}
+
+/// The mirror of Debian's main archive: the configured one, or `XENLIKE_DEBIAN_MIRROR`.
+///
+/// # Errors
+/// When there is neither (Ubuntu, or apt was never updated).
+pub fn debian_mirror(targets: &[Target]) -> Result<String> {
+    if let Ok(mirror) = std::env::var("XENLIKE_DEBIAN_MIRROR") {
+        return Ok(mirror);
+    }
+    let main = targets
+        .iter()
+        .find(|it| it.origin == "Debian" && !it.codename.contains("security"));
+    match main {
+        Some(target) => Ok(target.uri.clone()),
+        None => bail!(
+            "no Debian mirror in apt's configuration: run `apt-get update`, or set \
+             XENLIKE_DEBIAN_MIRROR to the address of one"
+        ),
+    }
+}
+
+/// A `sources.list` line for `suite`, checked with Debian's keys.
+pub fn list_line(mirror: &str, suite: &str) -> String {
+    let signed = if Path::new(KEYRING).exists() {
+        format!("signed-by={KEYRING} ")
+    } else {
+        String::new()
+    };
+    format!("deb [{signed}arch=amd64] {mirror} {suite} main\n")
+}

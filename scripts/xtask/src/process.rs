@@ -1,0 +1,48 @@
+//! Running other programs, with errors that name them.
+
+use anyhow::{Context, Result, bail};
+use std::process::{Command, Stdio};
+
+/// Runs `command` with our terminal.
+///
+/// # Errors
+/// When it doesn't start or fails.
+pub fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| line(command))?;
+    if !status.success() {
+        bail!("{} failed ({status})", line(command));
+    }
+    Ok(())
+}
+
+/// Runs `command` and gives its standard output; its standard error is shown when it fails.
+///
+/// # Errors
+/// When it doesn't start or fails.
+pub fn output(command: &mut Command) -> Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| line(command))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{} failed ({}):\n{said}", line(command), output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Whether a program of that name can be started.
+pub fn exists(program: &str) -> bool {
+    std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    })
+}
+
+fn line(command: &Command) -> String {
+    let mut text = command.get_program().to_string_lossy().into_owned();
+    for argument in command.get_args() {
+        text.push(' ');
+        text.push_str(&argument.to_string_lossy());
+    }
+    text
+}

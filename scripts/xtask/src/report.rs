@@ -1,0 +1,100 @@
+//! Lines and unsafe blocks of the ring-0 code, room by room.
+
+use crate::check::{self, Source};
+use anyhow::{Result, bail};
+use regex::Regex;
+use std::collections::BTreeMap;
+
+/// No file may be longer (lines, all of them).
+const MAX_FILE_LINES: usize = 600;
+
+#[derive(Default, Clone, Copy)]
+struct Count {
+    files: usize,
+    lines: usize,
+    unsafe_uses: usize,
+}
+
+impl Count {
+    fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.lines += other.lines;
+        self.unsafe_uses += other.unsafe_uses;
+    }
+
+    fn unsafe_per_thousand(self) -> f64 {
+        let lines = u32::try_from(self.lines.max(1)).map_or(f64::MAX, f64::from);
+        let uses = u32::try_from(self.unsafe_uses).map_or(f64::MAX, f64::from);
+        uses * 1000.0 / lines
+    }
+}
+
+/// Prints the table.
+///
+/// # Errors
+/// When a file is too long.
+pub fn print() -> Result<()> {
+    let sources = check::sources(&check::core_folder())?;
+    let mut rooms: BTreeMap<String, Count> = BTreeMap::new();
+    let mut total = Count::default();
+    for source in sources.iter().filter(|source| !source.is_test()) {
+        let count = count(source);
+        let first = source.path.components().next();
+        let room = first.map_or_else(String::new, |part| {
+            part.as_os_str().to_string_lossy().into_owned()
+        });
+        rooms.entry(room).or_default().add(count);
+        total.add(count);
+    }
+    println!("ring 0: code lines without blank lines, comments and tests");
+    println!(
+        "{:<14} {:>6} {:>7} {:>7} {:>10}",
+        "room", "files", "lines", "unsafe", "per 1000"
+    );
+    for (room, count) in &rooms {
+        print_row(room, *count);
+    }
+    print_row("all", total);
+    refuse_long_files(&sources)
+}
+
+fn print_row(name: &str, count: Count) {
+    println!(
+        "{name:<14} {:>6} {:>7} {:>7} {:>10.1}",
+        count.files,
+        count.lines,
+        count.unsafe_uses,
+        count.unsafe_per_thousand()
+    );
+}
+
+fn count(source: &Source) -> Count {
+    let keyword = Regex::new(r"\bunsafe\s*(\{|impl\b|extern\b|fn\b)").expect("a fixed pattern");
+    let code: Vec<&str> = source
+        .without_tests()
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default().trim())
+        .filter(|line| !line.is_empty())
+        .collect();
+    Count {
+        files: 1,
+        lines: code.len(),
+        unsafe_uses: code
+            .iter()
+            .map(|line| keyword.find_iter(line).count())
+            .sum(),
+    }
+}
+
+fn refuse_long_files(sources: &[Source]) -> Result<()> {
+    let long: Vec<String> = sources
+        .iter()
+        .map(|source| (source, source.text.lines().count()))
+        .filter(|(_, lines)| *lines > MAX_FILE_LINES)
+        .map(|(source, lines)| format!("  {}: {lines} lines", source.path.display()))
+        .collect();
+    if !long.is_empty() {
+        bail!("files over {MAX_FILE_LINES} lines:\n{}", long.join("\n"));
+    }
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! Holds the paths `crate::ROOM` in xenlike-core against the order of its rooms.
+//!
+//! The order stands in one place, the header of `xenlike-core/src/lib.rs`, as
+//! `a → {b, c} → d`: a room uses only rooms further right.
+
+use crate::check::{self, Source};
+use anyhow::{Context, Result, bail};
+use regex::Regex;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+type Ranks = BTreeMap<String, usize>;
+
+/// Checks the whole tree.
+///
+/// # Errors
+/// With every use that goes against the order.
+pub fn check() -> Result<()> {
+    let sources = check::sources(&check::core_folder())?;
+    let header = sources
+        .iter()
+        .find(|source| source.path == Path::new("lib.rs"))
+        .context("xenlike-core/src/lib.rs")?;
+    let ranks = parse_order(&header.text)?;
+    let files = sources.iter().filter(|source| !source.is_test());
+    let problems: Vec<String> = files
+        .flat_map(|source| problems_in(source, &ranks))
+        .collect();
+    if !problems.is_empty() {
+        bail!("uses against the order of rooms:\n{}", problems.join("\n"));
+    }
+    println!("rooms: {} in order", ranks.len());
+    Ok(())
+}
+
+/// Reads the order from the `//!` lines that hold arrows.
+fn parse_order(header: &str) -> Result<Ranks> {
+    let text: String = header
+        .lines()
+        .filter_map(|line| line.strip_prefix("//!"))
+        .collect::<Vec<_>>()
+        .join(" ");
+    let quoted = text.split('`').find(|part| part.contains('→'));
+    let order = quoted.context("lib.rs: no room order `a → b` in its header")?;
+    let mut ranks = Ranks::new();
+    for (rank, step) in order.split('→').enumerate() {
+        for room in step.trim().trim_matches(['{', '}']).split(',') {
+            ranks.insert(room.trim().to_owned(), rank);
+        }
+    }
+    Ok(ranks)
+}
+
+fn problems_in(source: &Source, ranks: &Ranks) -> Vec<String> {
+    let room = room_of(&source.path);
+    if room == "lib" || room == "main" {
+        return Vec::new();
+    }
+    let shown = source.path.display();
+    let Some(own) = ranks.get(&room) else {
+        return vec![format!("  {shown}: room {room} is not in the order")];
+    };
+    let mut problems = Vec::new();
+    for used in used_rooms(source.without_tests()) {
+        match ranks.get(&used) {
+            _ if used == room => {}
+            Some(rank) if rank > own => {}
+            Some(_) => problems.push(format!("  {shown}: {room} uses {used}")),
+            None => problems.push(format!("  {shown}: {used} is not in the order")),
+        }
+    }
+    problems.sort();
+    problems.dedup();
+    problems
+}
+
+/// The room of a file: its first folder, or its own name.
+fn room_of(path: &Path) -> String {
+    let first = path.components().next().map(|part| part.as_os_str());
+    let name = first.unwrap_or_default().to_string_lossy();
+    name.trim_end_matches(".rs").to_owned()
+}
+
+/// Every name behind `crate::`, also inside `use crate::{a, b::{c, d}}`.
+fn used_rooms(text: &str) -> Vec<String> {
+    let code: String = text
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n");
+    let single =
+        Regex::new(r"(?:\$?\bcrate)::([a-z_][a-z0-9_]*)\s*(::|;|,)").expect("a fixed pattern");
+    let mut rooms: Vec<String> = single
+        .captures_iter(&code)
+        .map(|found| found[1].to_owned())
+        .collect();
+    for (start, opening) in code.match_indices("crate::{") {
+        rooms.extend(top_names(&code[start + opening.len()..]));
+    }
+    rooms
+}
+
+/// The first path segment of each item of a brace group, up to its closing brace.
+fn top_names(group: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut depth = 0_u32;
+    let mut item = String::new();
+    for character in group.chars() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => names.push(std::mem::take(&mut item)),
+            other if depth == 0 => item.push(other),
+            _ => {}
+        }
+    }
+    names.push(item);
+    let firsts = names
+        .iter()
+        .filter_map(|name| name.trim().split("::").next());
+    firsts
+        .filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{parse_order, problems_in, used_rooms};
+    use crate::check::Source;
+
+    const HEADER: &str = "//! Order:\n//! `top → {left, right}\n//! → low`\n";
+
+    fn problems(path: &str, text: &str) -> Vec<String> {
+        let ranks = parse_order(HEADER).expect("an order");
+        let source = Source {
+            path: path.into(),
+            text: text.to_owned(),
+        };
+        problems_in(&source, &ranks)
+    }
+
+    #[test]
+    fn only_rooms_further_right_may_be_used() {
+        assert!(problems("top/mod.rs", "use crate::low::A;").is_empty());
+        assert!(problems("left.rs", "use crate::left::{B, C};").is_empty());
+        assert_eq!(problems("left.rs", "crate::right::f()").len(), 1);
+        assert_eq!(problems("low/x.rs", "use crate::{low, top::T};").len(), 1);
+        assert_eq!(problems("new/x.rs", "").len(), 1);
+    }
+
+    #[test]
+    fn tests_and_comments_do_not_count() {
+        let text = "// crate::top::x\n#[cfg(test)]\nmod tests { use crate::top::X; }";
+        assert!(problems("low/x.rs", text).is_empty());
+    }
+
+    #[test]
+    fn groups_are_read_at_their_top_level() {
+        let used = used_rooms("use crate::{low::{a, b}, right, left::c};");
+        assert_eq!(used, ["low", "right", "left"]);
+    }
+}

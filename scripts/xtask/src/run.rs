@@ -1,0 +1,165 @@
+//! `scripts/run`: boots what was built, on this terminal or for a few commands.
+
+use crate::build::{self, image};
+use crate::debian::{self, Part};
+use crate::process;
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+use xenlike_tests::machine::{Chipset, Firmware, Machine, Serial};
+use xenlike_tests::media::{Media, Module};
+use xenlike_tests::paths::{Scratch, build as artefact};
+use xenlike_tests::session::Session;
+
+/// Options of `scripts/run`.
+#[derive(Args)]
+pub struct Options {
+    /// Boot an unmodified Linux as Dom0 instead of the embedded control domain
+    #[arg(long, value_enum)]
+    dom0: Option<Dom0>,
+    /// Boot by UEFI
+    #[arg(long)]
+    uefi: bool,
+    /// Number of CPUs
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=255))]
+    cpus: u32,
+    /// Memory in MiB
+    #[arg(long, default_value_t = 2048, value_parser = clap::value_parser!(u32).range(128..))]
+    mem: u32,
+    /// Machine type
+    #[arg(long, value_enum, default_value = "q35")]
+    machine: MachineType,
+    /// Run shell commands (separated by `;`), print what they print, power off
+    #[arg(long, value_name = "COMMANDS", conflicts_with = "dom0")]
+    exec: Option<String>,
+    /// With --exec: limit in seconds
+    #[arg(long, default_value_t = 600)]
+    limit: u64,
+    /// With --exec: print the boot messages too
+    #[arg(long, short)]
+    verbose: bool,
+    /// Words added to the hypervisor's command line
+    #[arg(long, default_value = "")]
+    append: String,
+    /// Boot what is there, without building
+    #[arg(long)]
+    no_build: bool,
+    /// QEMU's -cpu
+    #[arg(long, default_value = "max")]
+    cpu: String,
+    /// Further QEMU arguments
+    #[arg(last = true)]
+    qemu: Vec<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Dom0 {
+    /// Debian's Linux with a busybox root
+    Debian,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum MachineType {
+    Pc,
+    Q35,
+}
+
+/// Boots.
+///
+/// # Errors
+/// When the build or QEMU fails, or with `--exec` a command did.
+pub fn run(options: &Options) -> Result<()> {
+    if !options.no_build {
+        build::build(&build::Options::default())?;
+    }
+    let scratch = Scratch::new("run")?;
+    if let Some(commands) = &options.exec {
+        return execute(options, commands, &scratch);
+    }
+    let iso = interactive_iso(options, &scratch)?;
+    println!("Ctrl-A x ends QEMU.");
+    let mut qemu = options
+        .machine()
+        .command(&iso, Serial::Terminal, scratch.path())?;
+    process::run(&mut qemu)
+}
+
+impl Options {
+    fn machine(&self) -> Machine {
+        Machine {
+            chipset: match self.machine {
+                MachineType::Pc => Chipset::Pc,
+                MachineType::Q35 => Chipset::Q35,
+            },
+            firmware: if self.uefi {
+                Firmware::Uefi
+            } else {
+                Firmware::Bios
+            },
+            cpus: self.cpus,
+            memory_mib: self.mem,
+            cpu: self.cpu.clone(),
+            extra: self.qemu.clone(),
+        }
+    }
+}
+
+fn interactive_iso(options: &Options, scratch: &Scratch) -> Result<PathBuf> {
+    let media = match options.dom0 {
+        None if options.append.is_empty() => return Ok(artefact("xenlike.iso")),
+        None => Media::xenlike().modules(image::shell_files()?),
+        Some(Dom0::Debian) => {
+            debian::ensure(&[Part::Linux, Part::Initramfs])?;
+            Media::xenlike()
+                .module(Module::with_arguments(Part::Linux.path(), "console=hvc0"))
+                .module(Module::with_arguments(Part::Initramfs.path(), ""))
+        }
+    };
+    let iso = scratch.path().join("run.iso");
+    media.and(&options.append).write(&iso)?;
+    Ok(iso)
+}
+
+/// The shell runs a file named `autoexec`, reports each command's status, and powers off.
+fn execute(options: &Options, commands: &str, scratch: &Scratch) -> Result<()> {
+    let lines: Vec<&str> = commands
+        .split([';', '\n'])
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    if lines.is_empty() {
+        bail!("--exec: no command given");
+    }
+    let script = scratch.path().join("autoexec");
+    fs::write(&script, lines.join("\n") + "\n")?;
+    let media = Media::xenlike()
+        .and(&options.append)
+        .modules(image::shell_files()?)
+        .module(Module::file("autoexec", script));
+    let mut session = Session::boot("run", &media, &options.machine())?;
+    let limit = Duration::from_secs(options.limit);
+
+    let boot = session.read_until("^xenlike> ", limit)?;
+    if options.verbose {
+        print!("{boot}");
+    }
+    let mut failed = 0;
+    for line in &lines {
+        let printed = session.read_until(r"^\[exec\] status ", limit)?;
+        let status = session.expect(r"\d+\n", limit)?;
+        print!("> {}", printed.trim_start_matches("xenlike> "));
+        if status.trim() != "0" {
+            eprintln!("error: `{line}` failed");
+            failed += 1;
+        }
+    }
+    // Most machines power off; where that is not possible the session's end takes QEMU down.
+    let _ = session.expect_end(Duration::from_secs(5));
+    session.kill().context("QEMU")?;
+    match failed {
+        0 => Ok(()),
+        count => bail!("{count} of {} commands failed", lines.len()),
+    }
+}

@@ -1,0 +1,114 @@
+//! `scripts/test`: the host's tests and checks, then those in QEMU.
+
+use crate::build;
+use crate::process;
+use crate::{report, rooms};
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use std::process::Command;
+use xenlike_tests::paths::root;
+
+/// Options of `scripts/test`.
+#[derive(Args)]
+pub struct Options {
+    /// Which part (default: all)
+    #[arg(value_enum)]
+    part: Option<TestPart>,
+    /// With `qemu`: only tests whose name has this in it
+    filter: Option<String>,
+    /// With `qemu`: test what is there, without building
+    #[arg(long)]
+    no_build: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TestPart {
+    /// Formatting, lints, rooms, host tests
+    Host,
+    /// Boots in QEMU
+    Qemu,
+}
+
+/// Runs them all and says how many steps failed.
+///
+/// # Errors
+/// When one failed.
+pub fn test(options: &Options) -> Result<()> {
+    let mut tally = Tally::default();
+    if options.part != Some(TestPart::Qemu) {
+        host(&mut tally);
+    }
+    if options.part != Some(TestPart::Host) {
+        qemu(options, &mut tally);
+    }
+    println!("\n{} passed, {} failed", tally.passed, tally.failed.len());
+    if !tally.failed.is_empty() {
+        bail!("failed: {}", tally.failed.join(", "));
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: Vec<String>,
+}
+
+impl Tally {
+    fn step(&mut self, name: &str, done: impl FnOnce() -> Result<()>) -> bool {
+        println!("\n=== {name}");
+        match done() {
+            Ok(()) => self.passed += 1,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                self.failed.push(name.to_owned());
+                return false;
+            }
+        }
+        true
+    }
+}
+
+fn host(tally: &mut Tally) {
+    tally.step("format", || cargo(&["fmt", "--all", "--check"]));
+    tally.step("lints, host", || {
+        cargo(&["clippy", "--quiet", "--all-targets", "--", "-D", "warnings"])
+    });
+    tally.step("lints, bare metal", || {
+        cargo(&[
+            "clippy",
+            "--quiet",
+            "--target",
+            "x86_64-unknown-none",
+            "-p",
+            "xenlike-core",
+            "-p",
+            "bootdom",
+            "-p",
+            "samples",
+            "-p",
+            "xenlike-rt",
+            "--",
+            "-D",
+            "warnings",
+        ])
+    });
+    tally.step("rooms", rooms::check);
+    tally.step("report", report::print);
+    tally.step("host tests", || cargo(&["test", "--quiet"]));
+}
+
+/// The tests in QEMU are the ignored ones of the tests crate, two at a time.
+fn qemu(options: &Options, tally: &mut Tally) {
+    if !options.no_build && !tally.step("build", || build::build(&build::Options::default())) {
+        return;
+    }
+    let mut arguments = vec!["test", "--package", "xenlike-tests", "--tests", "--"];
+    arguments.extend(["--ignored", "--test-threads", "2"]);
+    arguments.extend(options.filter.as_deref());
+    tally.step("in QEMU", || cargo(&arguments));
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    process::run(Command::new("cargo").args(arguments).current_dir(root()))
+}

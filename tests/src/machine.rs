@@ -1,0 +1,119 @@
+//! The machine that QEMU shows: chipset, firmware, CPUs, memory.
+
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// The chipset and machine type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chipset {
+    /// i440FX, PIIX: QEMU's `pc`.
+    Pc,
+    /// ICH9 with PCI Express: QEMU's `q35`.
+    Q35,
+}
+
+/// What starts GRUB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS.
+    Bios,
+    /// OVMF (Debian's package `ovmf`).
+    Uefi,
+}
+
+/// Where the first serial port goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serial {
+    /// QEMU's standard input and output carry the port's bytes and nothing else.
+    Pipe,
+    /// A person's terminal, with QEMU's monitor behind `Ctrl-A c` and the way out at `Ctrl-A x`.
+    Terminal,
+}
+
+/// A machine to boot a medium on.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Chipset.
+    pub chipset: Chipset,
+    /// Firmware.
+    pub firmware: Firmware,
+    /// Number of CPUs.
+    pub cpus: u32,
+    /// Memory, MiB.
+    pub memory_mib: u32,
+    /// QEMU's `-cpu` value.
+    pub cpu: String,
+    /// Further QEMU arguments.
+    pub extra: Vec<String>,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            chipset: Chipset::Q35,
+            firmware: Firmware::Bios,
+            cpus: 2,
+            memory_mib: 2048,
+            cpu: "max".to_owned(),
+            extra: Vec::new(),
+        }
+    }
+}
+
+impl Machine {
+    /// The QEMU command that boots `iso` on this machine. `scratch` takes what QEMU writes.
+    ///
+    /// # Errors
+    /// When the UEFI firmware's files are missing.
+    pub fn command(&self, iso: &Path, serial: Serial, scratch: &Path) -> Result<Command> {
+        let mut qemu = Command::new("qemu-system-x86_64");
+        let chipset = match self.chipset {
+            Chipset::Pc => "pc",
+            Chipset::Q35 => "q35",
+        };
+        qemu.args(["-machine", chipset, "-accel", "tcg"])
+            .args(["-cpu", &self.cpu])
+            .args(["-smp", &self.cpus.to_string()])
+            .args(["-m", &format!("{}M", self.memory_mib)])
+            .args(["-display", "none", "-nic", "none", "-boot", "d"])
+            .arg("-cdrom")
+            .arg(iso);
+        match serial {
+            Serial::Pipe => qemu.args(["-monitor", "none", "-serial", "stdio"]),
+            Serial::Terminal => qemu.args(["-serial", "mon:stdio"]),
+        };
+        if self.firmware == Firmware::Uefi {
+            add_firmware(&mut qemu, scratch)?;
+        }
+        qemu.args(&self.extra);
+        Ok(qemu)
+    }
+
+    /// Adds a QEMU argument.
+    #[must_use]
+    pub fn with(mut self, argument: &str) -> Self {
+        self.extra.push(argument.to_owned());
+        self
+    }
+}
+
+const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+
+fn add_firmware(qemu: &mut Command, scratch: &Path) -> Result<()> {
+    let variables = scratch.join("ovmf-vars.fd");
+    fs::copy(OVMF_VARS, &variables)
+        .with_context(|| format!("{OVMF_VARS} (package ovmf; run scripts/setup)"))?;
+    qemu.arg("-drive")
+        .arg(format!(
+            "if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}"
+        ))
+        .arg("-drive")
+        .arg(format!(
+            "if=pflash,format=raw,unit=1,file={}",
+            variables.display()
+        ));
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! Bootable media: a hybrid BIOS and UEFI image with GRUB, a multiboot2 kernel and its modules.
+
+use crate::paths::{Scratch, build};
+use anyhow::{Context, Result, bail};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// One multiboot2 module: a file, and the words that follow it on GRUB's `module2` line.
+#[derive(Clone, Debug)]
+pub struct Module {
+    source: PathBuf,
+    arguments: String,
+}
+
+impl Module {
+    /// A file of the embedded shell, under `name` (the boot domain's `file=NAME` rule).
+    pub fn file(name: &str, source: impl Into<PathBuf>) -> Self {
+        Self::with_arguments(source, format!("file={name}"))
+    }
+
+    /// A module with any command line: a Dom0 kernel, an initrd, a manifest.
+    pub fn with_arguments(source: impl Into<PathBuf>, arguments: impl Into<String>) -> Self {
+        Self {
+            source: source.into(),
+            arguments: arguments.into(),
+        }
+    }
+}
+
+/// What a medium boots.
+#[derive(Clone, Debug)]
+pub struct Media {
+    kernel: PathBuf,
+    command_line: String,
+    modules: Vec<Module>,
+}
+
+impl Media {
+    /// A medium that boots `kernel` by multiboot2.
+    pub fn new(kernel: impl Into<PathBuf>) -> Self {
+        Self {
+            kernel: kernel.into(),
+            command_line: String::new(),
+            modules: Vec::new(),
+        }
+    }
+
+    /// A medium that boots `build/xenlike` with its console on the first serial port.
+    pub fn xenlike() -> Self {
+        Self::new(build("xenlike")).command_line("console=com1,vga com1=115200,8n1")
+    }
+
+    /// Replaces the kernel's command line (GRUB's quoting rules hold).
+    #[must_use]
+    pub fn command_line(mut self, text: &str) -> Self {
+        self.command_line = text.to_owned();
+        self
+    }
+
+    /// Adds words to the kernel's command line.
+    #[must_use]
+    pub fn and(mut self, words: &str) -> Self {
+        if !self.command_line.is_empty() {
+            self.command_line.push(' ');
+        }
+        self.command_line.push_str(words);
+        self
+    }
+
+    /// Adds a module behind those already there.
+    #[must_use]
+    pub fn module(mut self, module: Module) -> Self {
+        self.modules.push(module);
+        self
+    }
+
+    /// Adds several modules.
+    #[must_use]
+    pub fn modules(mut self, modules: impl IntoIterator<Item = Module>) -> Self {
+        self.modules.extend(modules);
+        self
+    }
+
+    /// Writes the image to `iso`.
+    ///
+    /// # Errors
+    /// When a file is missing or `grub-mkrescue` fails; the text says which and why.
+    pub fn write(&self, iso: &Path) -> Result<()> {
+        let scratch = Scratch::new("iso")?;
+        let boot = scratch.path().join("boot");
+        fs::create_dir_all(boot.join("grub"))?;
+        place(&self.kernel, &boot.join("kernel"))?;
+        for (index, module) in self.modules.iter().enumerate() {
+            place(&module.source, &boot.join(module_name(index, module)))?;
+        }
+        fs::write(boot.join("grub/grub.cfg"), self.grub_config())?;
+        make_rescue_image(scratch.path(), iso)
+    }
+
+    fn grub_config(&self) -> String {
+        let mut text = String::from(PREAMBLE);
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "multiboot2 /boot/kernel {}", self.command_line);
+        for (index, module) in self.modules.iter().enumerate() {
+            let name = module_name(index, module);
+            let _ = writeln!(text, "module2 --nounzip /boot/{name} {}", module.arguments);
+        }
+        text.push_str("boot\n");
+        text
+    }
+}
+
+/// The console on serial and screen; a machine without a serial port keeps its screen.
+const PREAMBLE: &str = "\
+set timeout=0
+if serial --unit=0 --speed=115200; then
+  terminal_input serial console
+  terminal_output serial console
+fi
+insmod all_video
+";
+
+/// A unique name that still tells a person what the file is.
+fn module_name(index: usize, module: &Module) -> String {
+    let base = module.source.file_name().unwrap_or_default();
+    format!("{index:02}-{}", base.to_string_lossy().replace(' ', "_"))
+}
+
+/// Puts `source` at `target`: a hard link where the file system can, a copy otherwise.
+fn place(source: &Path, target: &Path) -> Result<()> {
+    let real = fs::canonicalize(source).with_context(|| format!("{}", source.display()))?;
+    if fs::hard_link(&real, target).is_err() {
+        fs::copy(&real, target).with_context(|| format!("copying {}", source.display()))?;
+    }
+    Ok(())
+}
+
+fn make_rescue_image(tree: &Path, iso: &Path) -> Result<()> {
+    let output = Command::new("grub-mkrescue")
+        .args(["--locales=", "--fonts=", "--themes=", "-o"])
+        .arg(iso)
+        .arg(tree)
+        .args(["--", "-volid", "XENLIKE"])
+        .output()
+        .context("grub-mkrescue (run scripts/setup)")?;
+    if !output.status.success() || !iso.exists() {
+        bail!(
+            "grub-mkrescue failed:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,284 @@
+//! A running machine and its serial console: send a line, wait for a text with a limit.
+
+use crate::machine::{Machine, Serial};
+use crate::media::Media;
+use crate::paths::{Scratch, build};
+use crate::terminal::PlainText;
+use anyhow::{Context, Result, anyhow, bail};
+use regex::Regex;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+/// The shell's prompt in the embedded control domain.
+pub const PROMPT: &str = "xenlike> ";
+
+/// What the console said so far.
+#[derive(Default)]
+struct Log {
+    text: String,
+    ended: bool,
+}
+
+type SharedLog = Arc<(Mutex<Log>, Condvar)>;
+
+/// A machine that runs in QEMU. Dropping it ends QEMU.
+pub struct Session {
+    name: String,
+    qemu: Child,
+    input: ChildStdin,
+    log: SharedLog,
+    /// Byte offset behind the last text that was waited for.
+    cursor: usize,
+    /// Text that ends every wait at once.
+    fatal: Option<Regex>,
+    _scratch: Scratch,
+}
+
+impl Session {
+    /// Writes `media` and boots it on `machine`. `name` names the transcript.
+    ///
+    /// # Errors
+    /// When the medium can't be made or QEMU doesn't start.
+    pub fn boot(name: &str, media: &Media, machine: &Machine) -> Result<Self> {
+        let scratch = Scratch::new(name)?;
+        let iso = scratch.path().join("boot.iso");
+        media.write(&iso)?;
+        Self::start(name, &iso, machine, scratch)
+    }
+
+    /// Boots an image that is there already.
+    ///
+    /// # Errors
+    /// When QEMU doesn't start.
+    pub fn boot_iso(name: &str, iso: &Path, machine: &Machine) -> Result<Self> {
+        Self::start(name, iso, machine, Scratch::new(name)?)
+    }
+
+    fn start(name: &str, iso: &Path, machine: &Machine, scratch: Scratch) -> Result<Self> {
+        let mut qemu = machine
+            .command(iso, Serial::Pipe, scratch.path())?
+            .arg("-no-reboot")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .context("qemu-system-x86_64 (run scripts/setup)")?;
+        let input = qemu.stdin.take().context("QEMU's standard input")?;
+        let output = qemu.stdout.take().context("QEMU's standard output")?;
+        let log = SharedLog::default();
+        let writer = Arc::clone(&log);
+        thread::spawn(move || collect(output, &writer));
+        Ok(Self {
+            name: name.to_owned(),
+            qemu,
+            input,
+            log,
+            cursor: 0,
+            fatal: Regex::new(r"(?m)^.*(\bPANIC\b|[Pp]anic on CPU|hypervisor panic).*\n").ok(),
+            _scratch: scratch,
+        })
+    }
+
+    /// For a test that expects a hypervisor panic: waits don't end at one.
+    pub fn allow_panic(&mut self) {
+        self.fatal = None;
+    }
+
+    /// Sends `text` as typed.
+    ///
+    /// # Errors
+    /// When QEMU is gone.
+    pub fn send(&mut self, text: &str) -> Result<()> {
+        let sent = self
+            .input
+            .write_all(text.as_bytes())
+            .and_then(|()| self.input.flush());
+        sent.map_err(|error| self.failure(&format!("sending {text:?}: {error}")))
+    }
+
+    /// Sends a line and the return key.
+    ///
+    /// # Errors
+    /// When QEMU is gone.
+    pub fn send_line(&mut self, line: &str) -> Result<()> {
+        self.send(&format!("{line}\r"))
+    }
+
+    /// Waits until the console says something that `pattern` (a regular expression; `^` and `$`
+    /// match at lines) matches, behind what was waited for before. Gives the matched text.
+    ///
+    /// # Errors
+    /// At the limit, when QEMU ends, or when the hypervisor panics: with the transcript's end.
+    pub fn expect(&mut self, pattern: &str, limit: Duration) -> Result<String> {
+        let regex = Regex::new(&format!("(?m){pattern}"))?;
+        let (_, matched) = self.wait(&regex, limit)?;
+        Ok(matched)
+    }
+
+    /// Waits for `pattern` and gives all that the console said before it.
+    ///
+    /// # Errors
+    /// As [`Session::expect`].
+    pub fn read_until(&mut self, pattern: &str, limit: Duration) -> Result<String> {
+        let regex = Regex::new(&format!("(?m){pattern}"))?;
+        let (before, _) = self.wait(&regex, limit)?;
+        Ok(before)
+    }
+
+    /// Waits for the embedded shell's prompt.
+    ///
+    /// # Errors
+    /// As [`Session::expect`].
+    pub fn expect_prompt(&mut self, limit: Duration) -> Result<()> {
+        self.expect(&format!("^{PROMPT}"), limit).map(drop)
+    }
+
+    /// Gives the embedded shell a command, at its prompt, and returns what it printed.
+    ///
+    /// # Errors
+    /// As [`Session::expect`].
+    pub fn command(&mut self, line: &str, limit: Duration) -> Result<String> {
+        self.send_line(line)?;
+        self.expect(r"\n", limit)?;
+        self.read_until(&format!("^{PROMPT}"), limit)
+    }
+
+    /// As [`Session::command`], and an error when the command printed one.
+    ///
+    /// # Errors
+    /// As [`Session::expect`], and when a line begins with `error: `.
+    pub fn succeed(&mut self, line: &str, limit: Duration) -> Result<String> {
+        let printed = self.command(line, limit)?;
+        if printed.lines().any(|line| line.starts_with("error: ")) {
+            return Err(self.failure(&format!("`{line}` failed:\n{printed}")));
+        }
+        Ok(printed)
+    }
+
+    /// Waits until QEMU ends by itself (power off, or a reset).
+    ///
+    /// # Errors
+    /// At the limit.
+    pub fn expect_end(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.qemu.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                return Err(self.failure("the machine did not end"));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// All that the console said.
+    pub fn transcript(&self) -> String {
+        let guard = self.log.0.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.text.clone()
+    }
+
+    fn wait(&mut self, wanted: &Regex, limit: Duration) -> Result<(String, String)> {
+        let deadline = Instant::now() + limit;
+        let log = Arc::clone(&self.log);
+        let mut guard = log.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let fresh = guard.text.get(self.cursor..).unwrap_or_default();
+            if let Some(found) = wanted.find(fresh) {
+                let before = fresh.get(..found.start()).unwrap_or_default().to_owned();
+                let matched = found.as_str().to_owned();
+                self.cursor += found.end();
+                return Ok((before, matched));
+            }
+            let fatal = self.fatal.as_ref().and_then(|fatal| fatal.find(fresh));
+            let left = deadline.saturating_duration_since(Instant::now());
+            let problem = if let Some(found) = fatal {
+                Some(format!(
+                    "the hypervisor panicked: {}",
+                    found.as_str().trim()
+                ))
+            } else if guard.ended {
+                Some(format!("the machine ended while waiting for {wanted}"))
+            } else if left.is_zero() {
+                Some(format!("no {wanted} within {} s", limit.as_secs()))
+            } else {
+                None
+            };
+            if let Some(problem) = problem {
+                drop(guard);
+                if fatal_report_follows(&problem) {
+                    // Let the panic's registers and backtrace arrive.
+                    thread::sleep(Duration::from_secs(2));
+                }
+                return Err(self.failure(&problem));
+            }
+            let waited = log.1.wait_timeout(guard, left);
+            guard = waited.map_or_else(|poison| poison.into_inner().0, |(guard, _)| guard);
+        }
+    }
+
+    /// An error with the transcript: its end in the text, all of it in a file.
+    fn failure(&self, problem: &str) -> anyhow::Error {
+        let text = self.transcript();
+        let lines: Vec<&str> = text.lines().collect();
+        let tail = lines[lines.len().saturating_sub(60)..].join("\n");
+        match self.save_transcript(&text) {
+            Ok(path) => anyhow!("{problem}\nthe console's last lines ({path} has all):\n{tail}"),
+            Err(error) => anyhow!("{problem}\nthe console's last lines ({error}):\n{tail}"),
+        }
+    }
+
+    fn save_transcript(&self, text: &str) -> Result<String> {
+        let folder = build("transcripts");
+        fs::create_dir_all(&folder)?;
+        let path = folder.join(format!("{}.log", self.name));
+        fs::write(&path, text)?;
+        Ok(path.display().to_string())
+    }
+
+    /// Ends QEMU without asking the machine.
+    ///
+    /// # Errors
+    /// When QEMU can't be ended.
+    pub fn kill(mut self) -> Result<()> {
+        if self.qemu.try_wait()?.is_none() {
+            self.qemu.kill()?;
+        }
+        if self.qemu.wait().is_err() {
+            bail!("QEMU doesn't end");
+        }
+        Ok(())
+    }
+}
+
+fn fatal_report_follows(problem: &str) -> bool {
+    problem.starts_with("the hypervisor panicked")
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Already ended is fine; nothing else can be done about a failure here.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+/// Reads the port until QEMU closes it.
+fn collect(mut output: impl Read, log: &SharedLog) {
+    let mut plain = PlainText::default();
+    let mut chunk = [0_u8; 4096];
+    loop {
+        let count = output.read(&mut chunk).unwrap_or(0);
+        let mut guard = log.0.lock().unwrap_or_else(PoisonError::into_inner);
+        plain.feed(chunk.get(..count).unwrap_or_default(), &mut guard.text);
+        guard.ended = count == 0;
+        log.1.notify_all();
+        if count == 0 {
+            return;
+        }
+    }
+}
