@@ -16,3 +16,4 @@ extern crate std;
 
 pub mod arch;
 pub mod kit;
+pub mod mm;

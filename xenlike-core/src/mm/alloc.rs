@@ -1,0 +1,328 @@
+//! The frame allocator: buddies, in zones by how many address bits a frame needs, so that memory
+//! that old devices can reach is given out last.
+//!
+//! A freed frame is dirty; it is scrubbed when it is given out, or before by an idle CPU. A frame is
+//! given out only when no CPU can still hold a translation of it.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::directmap;
+use super::frame::{Frame, Kind, State, frames};
+use super::stale;
+use crate::kit::{DomId, Lock, Mfn};
+
+/// Orders of blocks go from 0 (one frame) to this (1 GiB).
+pub const MAX_ORDER: u32 = 18;
+const ORDERS: usize = MAX_ORDER as usize + 1;
+/// A zone holds the frames whose numbers have that many bits.
+const ZONES: usize = 41;
+
+/// Where a block may be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Where {
+    bits: u32,
+}
+
+impl Where {
+    /// Anywhere.
+    pub const ANY: Self = Self { bits: 64 };
+    /// Below 4 GiB.
+    pub const LOW: Self = Self { bits: 32 };
+    /// Where `bits` address bits reach; 0 means anywhere, as in XENMEMF_address_bits.
+    pub const fn bits(bits: u32) -> Self {
+        if bits == 0 || bits > 64 {
+            Self::ANY
+        } else {
+            Self { bits }
+        }
+    }
+    /// The highest zone it allows.
+    const fn top_zone(self) -> usize {
+        let zone = self.bits.saturating_sub(12) as usize;
+        if zone < ZONES { zone } else { ZONES - 1 }
+    }
+}
+
+/// The free lists. A list links blocks through their first frames; 0 ends it.
+struct Buddies {
+    heads: [[u32; ORDERS]; ZONES],
+    /// A bit for each order whose list is not empty.
+    filled: [u32; ZONES],
+    /// Where the next look for a dirty frame starts.
+    scrub_at: u64,
+    /// One past the highest frame.
+    end: u64,
+}
+
+static BUDDIES: Lock<Buddies> = Lock::new(Buddies::new());
+static FREE: AtomicU64 = AtomicU64::new(0);
+static DIRTY: AtomicU64 = AtomicU64::new(0);
+static TOTAL: AtomicU64 = AtomicU64::new(0);
+
+/// Frames on the free lists.
+pub fn free_frames() -> u64 {
+    host_init();
+    FREE.load(Ordering::Relaxed)
+}
+
+/// Free frames whose old contents are still in them (XEN_SYSCTL_physinfo's scrub_pages).
+pub fn dirty_frames() -> u64 {
+    DIRTY.load(Ordering::Relaxed)
+}
+
+/// Frames of RAM that the core manages, free or not.
+pub fn total_frames() -> u64 {
+    host_init();
+    TOTAL.load(Ordering::Relaxed)
+}
+
+/// One past the highest frame of RAM (XENMEM_maximum_ram_page).
+pub fn end_of_ram() -> Mfn {
+    host_init();
+    Mfn(BUDDIES.lock().end)
+}
+
+/// Gives the allocator RAM that nobody uses: `start` to below `end`. For boot.
+pub fn add_free(start: Mfn, end: Mfn) {
+    mark(start, end, State::FREE | State::DIRTY);
+    free_range(start, end);
+}
+
+/// Tells of RAM that the hypervisor uses, `start` to below `end`: its image, the frame table, boot
+/// modules. [`free_range`] gives it back when it has served.
+pub fn add_used(start: Mfn, end: Mfn) {
+    mark(start, end, State::USED);
+}
+
+fn mark(start: Mfn, end: Mfn, state: u64) {
+    for mfn in start.0.max(1)..end.0 {
+        if let Some(frame) = frames().raw(Mfn(mfn)) {
+            frame.set_owner(DomId::INVALID);
+            frame.state.store(state, Ordering::Release);
+            TOTAL.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let mut buddies = BUDDIES.lock();
+    buddies.end = buddies.end.max(end.0);
+}
+
+/// Frees the frames from `start` to below `end`, each in use by the hypervisor alone.
+pub fn free_range(start: Mfn, end: Mfn) {
+    let mut at = start.0.max(1);
+    while at < end.0 {
+        let fits = (end.0 - at).ilog2();
+        let order = at.trailing_zeros().min(fits).min(MAX_ORDER);
+        free(Mfn(at), order);
+        at += 1 << order;
+    }
+}
+
+/// One frame, zeroed, the hypervisor's own.
+pub fn alloc_frame(place: Where) -> Option<Mfn> {
+    alloc_order(0, place)
+}
+
+/// A block of 2^`order` frames, aligned to its size and zeroed. The frames are the hypervisor's own
+/// ([`DomId::INVALID`]), in use, with no references.
+pub fn alloc_order(order: u32, place: Where) -> Option<Mfn> {
+    host_init();
+    if order > MAX_ORDER {
+        return None;
+    }
+    let first = BUDDIES.lock().take(order, place)?;
+    FREE.fetch_sub(1 << order, Ordering::Relaxed);
+    let mut flushed = None;
+    for n in 0..1u64 << order {
+        let mfn = first.add(n);
+        let Some(frame) = frames().raw(mfn) else {
+            continue;
+        };
+        let stamp = frame.stamp.load(Ordering::Relaxed);
+        if flushed != Some(stamp) {
+            stale::flush(stamp);
+            flushed = Some(stamp);
+        }
+        if frame.load().has(State::DIRTY) {
+            directmap::zero(mfn);
+            DIRTY.fetch_sub(1, Ordering::Relaxed);
+            frame.state.fetch_and(!State::DIRTY, Ordering::Release);
+        }
+    }
+    Some(first)
+}
+
+/// Frees a block of the hypervisor's own.
+pub fn free(first: Mfn, order: u32) {
+    let now = stale::now();
+    for n in 0..1u64 << order {
+        if let Some(frame) = frames().raw(first.add(n)) {
+            reset(frame, now);
+        }
+    }
+    FREE.fetch_add(1 << order, Ordering::Relaxed);
+    DIRTY.fetch_add(1 << order, Ordering::Relaxed);
+    BUDDIES.lock().give(first, order);
+}
+
+/// Makes a frame's entry that of a free, dirty frame.
+fn reset(frame: &Frame, now: u32) {
+    frame.set_owner(DomId::INVALID);
+    frame.progress.store(0, Ordering::Relaxed);
+    frame.linear.store(0, Ordering::Relaxed);
+    frame.stamp.store(now, Ordering::Relaxed);
+    frame
+        .state
+        .store(State::FREE | State::DIRTY, Ordering::Release);
+}
+
+/// Scrubs one free frame, for a CPU with nothing else to do. Tells whether there may be more.
+pub fn scrub_some() -> bool {
+    if DIRTY.load(Ordering::Relaxed) == 0 {
+        return false;
+    }
+    BUDDIES.lock().scrub_one(64);
+    true
+}
+
+impl Buddies {
+    const fn new() -> Self {
+        Self {
+            heads: [[0; ORDERS]; ZONES],
+            filled: [0; ZONES],
+            scrub_at: 1,
+            end: 1,
+        }
+    }
+
+    /// Takes a block off the lists: the smallest that fits in the highest zone allowed.
+    fn take(&mut self, order: u32, place: Where) -> Option<Mfn> {
+        let zone = (0..=place.top_zone())
+            .rev()
+            .find(|z| self.filled[*z] >> order != 0)?;
+        let mut found = order + (self.filled[zone] >> order).trailing_zeros();
+        let first = Mfn(u64::from(self.heads[zone][found as usize]));
+        self.unlink(first, found);
+        while found > order {
+            found -= 1;
+            // The upper half goes back: the block's number stays the lower half's.
+            self.link(first.add(1 << found), found);
+        }
+        for n in 0..1u64 << order {
+            if let Some(frame) = frames().raw(first.add(n)) {
+                let dirty = frame.load().0 & State::DIRTY;
+                frame.state.store(State::USED | dirty, Ordering::Release);
+                frame.set_owner(DomId::INVALID);
+            }
+        }
+        Some(first)
+    }
+
+    /// Puts a block on the lists, joined with its buddies.
+    fn give(&mut self, first: Mfn, order: u32) {
+        let (mut first, mut order) = (first, order);
+        while order < MAX_ORDER {
+            let buddy = Mfn(first.0 ^ 1 << order);
+            if !self.is_free_block(buddy, order) {
+                break;
+            }
+            self.unlink(buddy, order);
+            first = first.min(buddy);
+            order += 1;
+        }
+        self.link(first, order);
+    }
+
+    fn is_free_block(&self, mfn: Mfn, order: u32) -> bool {
+        mfn.0 != 0
+            && frames().raw(mfn).is_some_and(|f| {
+                let state = f.load();
+                state.kind() == Kind::Free && state.has(State::HEAD) && f.order() == order
+            })
+    }
+
+    fn link(&mut self, first: Mfn, order: u32) {
+        let zone = zone_of(first);
+        let head = &mut self.heads[zone][order as usize];
+        if let Some(frame) = frames().raw(first) {
+            frame.set_order(order);
+            frame.state.fetch_or(State::HEAD, Ordering::Release);
+            frame.next.store(*head, Ordering::Relaxed);
+            frame.prev.store(0, Ordering::Relaxed);
+        }
+        if let Some(old) = linked(*head) {
+            old.prev.store(first.0 as u32, Ordering::Relaxed);
+        }
+        *head = first.0 as u32;
+        self.filled[zone] |= 1 << order;
+    }
+
+    fn unlink(&mut self, first: Mfn, order: u32) {
+        let zone = zone_of(first);
+        let Some(frame) = frames().raw(first) else {
+            return;
+        };
+        frame.state.fetch_and(!State::HEAD, Ordering::Release);
+        let next = frame.next.load(Ordering::Relaxed);
+        let prev = frame.prev.load(Ordering::Relaxed);
+        if let Some(next) = linked(next) {
+            next.prev.store(prev, Ordering::Relaxed);
+        }
+        match linked(prev) {
+            Some(prev) => prev.next.store(next, Ordering::Relaxed),
+            None => {
+                self.heads[zone][order as usize] = next;
+                if next == 0 {
+                    self.filled[zone] &= !(1 << order);
+                }
+            }
+        }
+    }
+
+    /// Looks at up to `frames_seen` frames for a free one to scrub.
+    fn scrub_one(&mut self, frames_seen: u64) {
+        for _ in 0..frames_seen {
+            let mfn = Mfn(self.scrub_at);
+            self.scrub_at = if mfn.0 + 1 < self.end { mfn.0 + 1 } else { 1 };
+            let Some(frame) = frames().raw(mfn) else {
+                continue;
+            };
+            let state = frame.load();
+            if state.kind() == Kind::Free && state.has(State::DIRTY) {
+                stale::flush(frame.stamp.load(Ordering::Relaxed));
+                directmap::zero(mfn);
+                frame.state.fetch_and(!State::DIRTY, Ordering::Release);
+                DIRTY.fetch_sub(1, Ordering::Relaxed);
+                return;
+            }
+        }
+    }
+}
+
+/// The zone of a block; all its frames have equally long numbers, since it is aligned and not at 0.
+const fn zone_of(first: Mfn) -> usize {
+    let bits = (u64::BITS - first.0.leading_zeros()) as usize;
+    if bits < ZONES { bits } else { ZONES - 1 }
+}
+
+fn linked(mfn: u32) -> Option<&'static Frame> {
+    if mfn == 0 {
+        None
+    } else {
+        frames().raw(Mfn(u64::from(mfn)))
+    }
+}
+
+/// On the host the fake machine's memory appears at first use.
+fn host_init() {
+    #[cfg(not(target_os = "none"))]
+    {
+        static DONE: crate::kit::Once<()> = crate::kit::Once::new();
+        DONE.call_once(|| {
+            let ram = super::host::ram();
+            add_free(ram.start, ram.end);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! The bytes of a frame, wherever it is: through the direct map of all RAM.
+//!
+//! A guest may write a frame while the hypervisor looks at it, so there is no `&[u8]` of one: words
+//! are atomics, and blocks are copied by a machine instruction that the compiler doesn't look into.
+#![expect(unsafe_code, reason = "raw access to frames through the direct map")]
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+
+use super::frame::{Kind, frames};
+use crate::kit::{DomId, Mfn, PAGE_SIZE};
+
+/// Where the first byte of `mfn` is mapped.
+#[cfg(target_os = "none")]
+pub fn ptr(mfn: Mfn) -> *mut u8 {
+    (super::layout::DIRECT_MAP + (mfn.0 << 12)) as *mut u8
+}
+
+/// Where the first byte of `mfn` is mapped.
+#[cfg(not(target_os = "none"))]
+pub fn ptr(mfn: Mfn) -> *mut u8 {
+    super::host::arena().ptr(mfn)
+}
+
+/// Fills a frame with zeros.
+pub(super) fn zero(mfn: Mfn) {
+    // SAFETY: callers pass frames of RAM, all of which the direct map maps writable; the bytes are
+    // nobody's Rust memory: the allocator has them, or a SharedPage.
+    unsafe {
+        asm!("rep stosq", inout("rcx") PAGE_SIZE / 8 => _, inout("rdi") ptr(mfn) => _, in("rax") 0u64,
+             options(nostack, preserves_flags));
+    }
+}
+
+/// A handle on the bytes of a frame that the hypervisor and guests share.
+///
+/// The holder keeps the frame allocated for as long as it has the handle; a handle is not a
+/// reference in the frame's counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SharedPage(Mfn);
+
+macro_rules! words {
+    ($($name:ident $atomic:ident $word:ident)*) => {$(
+        #[doc = concat!("The ", stringify!($word), " at a byte offset; nothing if it is not aligned or not in the page.")]
+        #[inline]
+        pub fn $name(&self, offset: usize) -> Option<&'static $atomic> {
+            let bytes = size_of::<$word>();
+            if offset % bytes != 0 || offset >= PAGE_SIZE {
+                return None;
+            }
+            // SAFETY: inside the frame and aligned; the direct map is always mapped; the memory is
+            // only ever accessed as atomics or by machine instructions (`new` refuses frames that
+            // are Rust memory).
+            Some(unsafe { &*ptr(self.0).add(offset).cast::<$atomic>() })
+        }
+    )*};
+}
+
+impl SharedPage {
+    /// The bytes of `mfn`; nothing if it is not a frame of RAM in use, or is the heap's.
+    pub fn new(mfn: Mfn) -> Option<Self> {
+        let frame = frames().get(mfn)?;
+        (frame.load().kind() == Kind::Used && frame.owner() != DomId::IDLE).then_some(Self(mfn))
+    }
+
+    /// The frame.
+    pub const fn mfn(&self) -> Mfn {
+        self.0
+    }
+
+    words! { u8 AtomicU8 u8  u16 AtomicU16 u16  u32 AtomicU32 u32  u64 AtomicU64 u64 }
+
+    /// Copies out of the page; nothing, and nothing copied, if that leaves the page.
+    #[must_use]
+    pub fn read(&self, offset: usize, out: &mut [u8]) -> Option<()> {
+        in_page(offset, out.len())?;
+        // SAFETY: both ranges are checked; the page's bytes are nobody's Rust memory.
+        unsafe { copy(ptr(self.0).add(offset), out.as_mut_ptr(), out.len()) };
+        Some(())
+    }
+
+    /// Copies into the page; nothing, and nothing copied, if that leaves the page.
+    #[must_use]
+    pub fn write(&self, offset: usize, bytes: &[u8]) -> Option<()> {
+        in_page(offset, bytes.len())?;
+        // SAFETY: both ranges are checked; the page's bytes are nobody's Rust memory.
+        unsafe { copy(bytes.as_ptr(), ptr(self.0).add(offset), bytes.len()) };
+        Some(())
+    }
+
+    /// Fills the page with zeros.
+    pub fn zero(&self) {
+        zero(self.0);
+    }
+
+    /// Copies all of another page into this one.
+    pub fn copy_from(&self, other: &Self) {
+        // SAFETY: two frames of RAM, nobody's Rust memory; the same one twice is harmless.
+        unsafe { copy(ptr(other.0), ptr(self.0), PAGE_SIZE) };
+    }
+}
+
+fn in_page(offset: usize, bytes: usize) -> Option<()> {
+    (offset.checked_add(bytes)? <= PAGE_SIZE).then_some(())
+}
+
+/// Copies bytes in a way that does not mind that somebody else writes them.
+///
+/// # Safety
+/// Both ranges are mapped; the destination is nobody else's Rust memory.
+unsafe fn copy(from: *const u8, to: *mut u8, bytes: usize) {
+    // SAFETY: the caller's promise; the direction flag is clear by the ABI.
+    unsafe {
+        asm!("rep movsb", inout("rcx") bytes => _, inout("rsi") from => _, inout("rdi") to => _,
+             options(nostack, preserves_flags));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::mm::alloc;
+
+    #[test]
+    fn words_and_bytes_are_the_same_memory() {
+        let mfn = alloc::alloc_frame(alloc::Where::ANY).unwrap();
+        let page = SharedPage::new(mfn).unwrap();
+        page.u32(8).unwrap().store(0x1122_3344, Ordering::Relaxed);
+        let mut bytes = [0; 4];
+        page.read(8, &mut bytes).unwrap();
+        assert_eq!(bytes, [0x44, 0x33, 0x22, 0x11]);
+        page.write(4092, &bytes).unwrap();
+        assert_eq!(page.u32(4092).unwrap().load(Ordering::Relaxed), 0x1122_3344);
+        page.zero();
+        assert_eq!(page.u64(8).unwrap().load(Ordering::Relaxed), 0);
+        alloc::free(mfn, 0);
+    }
+
+    #[test]
+    fn nothing_outside_the_page() {
+        let mfn = alloc::alloc_frame(alloc::Where::ANY).unwrap();
+        let page = SharedPage::new(mfn).unwrap();
+        assert!(page.u64(4090).is_none());
+        assert!(page.u64(4096).is_none());
+        assert!(page.u8(usize::MAX).is_none());
+        assert!(page.read(4095, &mut [0; 2]).is_none());
+        assert!(page.write(usize::MAX, &[0]).is_none());
+        alloc::free(mfn, 0);
+        assert!(SharedPage::new(mfn).is_none());
+        assert!(SharedPage::new(Mfn::INVALID).is_none());
+    }
+}

@@ -1,0 +1,230 @@
+//! Copies from and to guest virtual addresses, in the address space that is loaded: the running
+//! vCPU's. A guest pointer is a claim; if its page is not there, or not writable, the copy stops at
+//! the fault and tells so: the faulting instruction is in the exception table (section `.extable`,
+//! pairs of 32-bit offsets from their own places: fault address, landing address).
+#![cfg_attr(
+    target_os = "none",
+    expect(
+        unsafe_code,
+        reason = "copies by instructions that may fault, with landings in .extable"
+    )
+)]
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::layout;
+use crate::kit::Vaddr;
+
+/// A guest pointer that leads nowhere: not a guest address, not mapped, or not writable. -EFAULT.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fault;
+
+/// Whether CR4.SMAP is on, so that a copy must set AC for its while.
+static SMAP: AtomicBool = AtomicBool::new(false);
+
+/// Tells that CR4.SMAP is on; for `arch`, at boot, once all of this room may run on any CPU.
+pub fn smap_is_on() {
+    SMAP.store(true, Ordering::Relaxed);
+}
+
+/// Fills `out` from guest memory at `va`. On a fault, what was copied before it stays.
+pub fn copy_from_guest(out: &mut [u8], va: Vaddr) -> Result<(), Fault> {
+    check(va, out.len())?;
+    match raw::from_guest(va, out) {
+        0 => Ok(()),
+        _ => Err(Fault),
+    }
+}
+
+/// Writes `bytes` to guest memory at `va`. On a fault, what was copied before it stays.
+pub fn copy_to_guest(va: Vaddr, bytes: &[u8]) -> Result<(), Fault> {
+    check(va, bytes.len())?;
+    match raw::to_guest(va, bytes) {
+        0 => Ok(()),
+        _ => Err(Fault),
+    }
+}
+
+/// As [`copy_from_guest`], and tells how many bytes could not be copied, 0 being all well.
+pub fn copy_from_guest_partly(out: &mut [u8], va: Vaddr) -> usize {
+    match check(va, out.len()) {
+        Ok(()) => raw::from_guest(va, out),
+        Err(Fault) => out.len(),
+    }
+}
+
+/// As [`copy_to_guest`], and tells how many bytes could not be copied, 0 being all well.
+pub fn copy_to_guest_partly(va: Vaddr, bytes: &[u8]) -> usize {
+    match check(va, bytes.len()) {
+        Ok(()) => raw::to_guest(va, bytes),
+        Err(Fault) => bytes.len(),
+    }
+}
+
+/// Reads a structure of the ABI.
+pub fn read<T: FromBytes + IntoBytes>(va: Vaddr) -> Result<T, Fault> {
+    let mut value = T::new_zeroed();
+    copy_from_guest(value.as_mut_bytes(), va)?;
+    Ok(value)
+}
+
+/// Writes a structure of the ABI.
+pub fn write<T: IntoBytes + zerocopy::Immutable>(va: Vaddr, value: &T) -> Result<(), Fault> {
+    copy_to_guest(va, value.as_bytes())
+}
+
+/// Reads element `index` of an array of the ABI.
+pub fn read_at<T: FromBytes + IntoBytes>(array: Vaddr, index: u64) -> Result<T, Fault> {
+    read(element::<T>(array, index)?)
+}
+
+/// Writes element `index` of an array of the ABI.
+pub fn write_at<T: IntoBytes + zerocopy::Immutable>(
+    array: Vaddr,
+    index: u64,
+    value: &T,
+) -> Result<(), Fault> {
+    write(element::<T>(array, index)?, value)
+}
+
+/// The address of element `index` of an array of `T`.
+pub fn element<T>(array: Vaddr, index: u64) -> Result<Vaddr, Fault> {
+    let offset = index.checked_mul(size_of::<T>() as u64).ok_or(Fault)?;
+    array.checked_add(offset).ok_or(Fault)
+}
+
+fn check(va: Vaddr, bytes: usize) -> Result<(), Fault> {
+    if layout::guest_range(va, bytes as u64) {
+        Ok(())
+    } else {
+        Err(Fault)
+    }
+}
+
+#[cfg(target_os = "none")]
+mod raw {
+    use core::arch::asm;
+    use core::sync::atomic::Ordering;
+
+    use super::SMAP;
+    use crate::kit::Vaddr;
+
+    /// Copies `bytes` from `from` to `to`; tells how many bytes were left at a fault.
+    ///
+    /// # Safety
+    /// The hypervisor's side of the copy is `bytes` long and its own; the other is a guest range.
+    unsafe fn copy(from: u64, to: u64, bytes: usize) -> usize {
+        let smap = SMAP.load(Ordering::Relaxed);
+        let left: usize;
+        if smap {
+            // SAFETY: SMAP is on, so the CPU has the instruction.
+            unsafe { asm!("stac", options(nomem, nostack)) };
+        }
+        // Whole words first: a fault there leaves rcx words; then the odd bytes.
+        // SAFETY: the caller's promise; a fault on the guest's side lands at the label given in the
+        // exception table. The direction flag is clear by the ABI.
+        unsafe {
+            asm!(
+                "2: rep movsq",
+                "mov ecx, {odd:e}",
+                "3: rep movsb",
+                "4:",
+                ".pushsection .text.guest_copy_fixup, \"ax\"",
+                "5: lea rcx, [{odd} + rcx * 8]",
+                "jmp 4b",
+                ".popsection",
+                ".pushsection .extable, \"a\"",
+                ".balign 4",
+                ".long 2b - .",
+                ".long 5b - .",
+                ".long 3b - .",
+                ".long 4b - .",
+                ".popsection",
+                odd = in(reg) bytes & 7,
+                inout("rcx") bytes >> 3 => left,
+                inout("rsi") from => _,
+                inout("rdi") to => _,
+                options(nostack),
+            );
+        }
+        if smap {
+            // SAFETY: as above.
+            unsafe { asm!("clac", options(nomem, nostack)) };
+        }
+        left
+    }
+
+    pub(super) fn from_guest(va: Vaddr, out: &mut [u8]) -> usize {
+        // SAFETY: `out` is writable for its length; `va` was checked to be outside the
+        // hypervisor's slots.
+        unsafe { copy(va.0, out.as_mut_ptr() as u64, out.len()) }
+    }
+
+    pub(super) fn to_guest(va: Vaddr, bytes: &[u8]) -> usize {
+        // SAFETY: `bytes` is readable for its length; `va` was checked to be outside the
+        // hypervisor's slots, so that this writes no memory of the hypervisor's.
+        unsafe { copy(bytes.as_ptr() as u64, va.0, bytes.len()) }
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+mod raw {
+    use crate::kit::Vaddr;
+    use crate::mm::host::with_guest_byte;
+
+    pub(super) fn from_guest(va: Vaddr, out: &mut [u8]) -> usize {
+        let total = out.len();
+        for (n, byte) in out.iter_mut().enumerate() {
+            if !with_guest_byte(Vaddr(va.0.wrapping_add(n as u64)), |b| *byte = *b) {
+                return total - n;
+            }
+        }
+        0
+    }
+
+    pub(super) fn to_guest(va: Vaddr, bytes: &[u8]) -> usize {
+        for (n, byte) in bytes.iter().enumerate() {
+            if !with_guest_byte(Vaddr(va.0.wrapping_add(n as u64)), |b| *b = *byte) {
+                return bytes.len() - n;
+            }
+        }
+        0
+    }
+}
+
+/// Maps zeroed pages of fake guest memory, for tests; each test takes addresses of its own.
+#[cfg(not(target_os = "none"))]
+pub fn map_fake(va: Vaddr, pages: u64) {
+    super::host::map_guest(va, pages);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VA: Vaddr = Vaddr(0x5000_0000);
+
+    #[test]
+    fn copies_and_faults() {
+        map_fake(VA, 2);
+        let end = Vaddr(VA.0 + 0x2000);
+        write(VA, &0x1122_3344_5566_7788u64).unwrap();
+        assert_eq!(read::<u32>(Vaddr(VA.0 + 4)).unwrap(), 0x1122_3344);
+        write_at(VA, 1023, &7u64).unwrap();
+        assert_eq!(read_at::<u64>(VA, 1023), Ok(7));
+        assert_eq!(read_at::<u64>(VA, 1024), Err(Fault));
+        assert_eq!(read_at::<u64>(VA, u64::MAX / 8), Err(Fault));
+        assert_eq!(copy_to_guest_partly(Vaddr(end.0 - 3), &[1; 8]), 5);
+        assert_eq!(copy_from_guest_partly(&mut [0; 8], Vaddr(end.0 - 3)), 5);
+    }
+
+    #[test]
+    fn the_hypervisor_is_out_of_reach() {
+        assert_eq!(read::<u64>(Vaddr(layout::M2P)), Err(Fault));
+        assert_eq!(write(Vaddr(layout::DIRECT_MAP), &0u64), Err(Fault));
+        assert_eq!(read::<u64>(Vaddr(0x8000_0000_0000)), Err(Fault));
+        assert_eq!(copy_from_guest(&mut [], Vaddr(layout::M2P)), Err(Fault));
+    }
+}

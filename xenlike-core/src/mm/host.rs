@@ -1,0 +1,98 @@
+//! What stands in for a machine's memory when the core is tested on the host: an arena of frames,
+//! and a map of fake guest addresses.
+#![expect(
+    unsafe_code,
+    reason = "an arena of bytes that tests see as machine memory"
+)]
+
+use alloc::alloc::{Layout, alloc_zeroed};
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::frame::{CHUNK_FRAMES, Frame, frames};
+use crate::kit::{Lock, Mfn, Once, PAGE_SIZE, Vaddr};
+
+/// Frames of the arena; the first is never given out.
+const FRAMES: usize = 16384;
+
+/// The fake machine's memory.
+pub(super) struct Arena {
+    bytes: *mut u8,
+    frames: Vec<Frame>,
+    m2p: Vec<core::sync::atomic::AtomicU64>,
+}
+
+// SAFETY: the bytes are only reached as real machine memory is: as atomics, or by whoever the
+// allocator gave the frame to.
+unsafe impl Send for Arena {}
+// SAFETY: as above.
+unsafe impl Sync for Arena {}
+
+static ARENA: Once<Arena> = Once::new();
+
+/// The arena, made on first use.
+pub(super) fn arena() -> &'static Arena {
+    ARENA.call_once(|| {
+        let layout = Layout::from_size_align(FRAMES * PAGE_SIZE, PAGE_SIZE).expect("a good layout");
+        // SAFETY: the size is not zero.
+        let bytes = unsafe { alloc_zeroed(layout) };
+        assert!(!bytes.is_null(), "no memory for the fake machine");
+        let mut table = Vec::new();
+        table.resize_with(CHUNK_FRAMES as usize, Frame::not_ram);
+        let mut m2p = Vec::new();
+        m2p.resize_with(FRAMES, || core::sync::atomic::AtomicU64::new(u64::MAX));
+        // SAFETY: chunk 0 is the vector just made.
+        unsafe { frames().add_chunk(0) };
+        Arena {
+            bytes,
+            frames: table,
+            m2p,
+        }
+    })
+}
+
+/// The frames that the fake machine starts with.
+pub(super) fn ram() -> core::ops::Range<Mfn> {
+    arena();
+    Mfn(1)..Mfn(FRAMES as u64)
+}
+
+impl Arena {
+    pub(super) fn frame(&self, mfn: Mfn) -> &Frame {
+        &self.frames[mfn.0 as usize]
+    }
+    pub(super) fn ptr(&self, mfn: Mfn) -> *mut u8 {
+        assert!(
+            (mfn.0 as usize) < FRAMES,
+            "{mfn:?} is not in the fake machine"
+        );
+        // SAFETY: inside the arena.
+        unsafe { self.bytes.add(mfn.0 as usize * PAGE_SIZE) }
+    }
+    pub(super) fn m2p(&self, mfn: Mfn) -> Option<&core::sync::atomic::AtomicU64> {
+        self.m2p.get(mfn.0 as usize)
+    }
+}
+
+/// Fake guest memory: what tests map is there, all else faults.
+static GUEST: Lock<BTreeMap<u64, Box<[u8; PAGE_SIZE]>>> = Lock::new(BTreeMap::new());
+
+/// Maps fake guest pages, zeroed.
+pub(super) fn map_guest(va: Vaddr, pages: u64) {
+    let mut guest = GUEST.lock();
+    for page in 0..pages {
+        guest.insert((va.0 >> 12) + page, Box::new([0; PAGE_SIZE]));
+    }
+}
+
+/// One piece of a copy, inside one page; tells whether the page is there.
+pub(super) fn with_guest_byte(va: Vaddr, f: impl FnOnce(&mut u8)) -> bool {
+    match GUEST.lock().get_mut(&(va.0 >> 12)) {
+        Some(page) => {
+            f(&mut page[va.offset()]);
+            true
+        }
+        None => false,
+    }
+}

@@ -1,0 +1,75 @@
+//! The machine-to-physical table: for each machine frame the number by which its owner knows it.
+//! Guests read it in place, read-only; it says nothing that the hypervisor relies on.
+
+use core::sync::atomic::Ordering;
+
+use crate::kit::{Mfn, Pfn};
+use crate::mm::frame::frames;
+
+/// The entry of a frame that has no number (INVALID_M2P_ENTRY).
+pub const INVALID: u64 = u64::MAX;
+
+/// The number by which the owner of `mfn` knows it; nothing if it has none.
+pub fn get(mfn: Mfn) -> Option<Pfn> {
+    frames().get(mfn)?;
+    let entry = slot(mfn)?.load(Ordering::Relaxed);
+    (entry != INVALID).then_some(Pfn(entry))
+}
+
+/// Sets the number by which the owner of `mfn` knows it.
+pub fn set(mfn: Mfn, pfn: Pfn) {
+    write(mfn, pfn.0);
+}
+
+/// Takes the number of `mfn` away.
+pub fn clear(mfn: Mfn) {
+    write(mfn, INVALID);
+}
+
+fn write(mfn: Mfn, entry: u64) {
+    if frames().get(mfn).is_some()
+        && let Some(slot) = slot(mfn)
+    {
+        slot.store(entry, Ordering::Relaxed);
+    }
+}
+
+#[cfg(target_os = "none")]
+#[expect(
+    unsafe_code,
+    reason = "the table is memory that boot maps at a fixed address"
+)]
+fn slot(mfn: Mfn) -> Option<&'static core::sync::atomic::AtomicU64> {
+    // The hypervisor writes through its direct map: guests' view of the table is read-only.
+    let table = TABLE.get()?;
+    let extent = table.get((mfn.0 / EXTENT_FRAMES) as usize)?;
+    if extent.0 == 0 {
+        return None;
+    }
+    let at = super::directmap::ptr(*extent).cast::<core::sync::atomic::AtomicU64>();
+    // SAFETY: an extent is 2 MiB of RAM that boot set aside for the table for good; only ever
+    // accessed as atomics.
+    Some(unsafe { &*at.add((mfn.0 % EXTENT_FRAMES) as usize) })
+}
+
+#[cfg(not(target_os = "none"))]
+fn slot(mfn: Mfn) -> Option<&'static core::sync::atomic::AtomicU64> {
+    super::host::arena().m2p(mfn)
+}
+
+/// Frames that one 2 MiB extent of the table describes.
+pub const EXTENT_FRAMES: u64 = (2 << 20) / 8;
+
+/// The first frame of each 2 MiB extent; 0 where a gap in the machine's memory needs none.
+static TABLE: crate::kit::Once<alloc::vec::Vec<Mfn>> = crate::kit::Once::new();
+
+/// Gives the table's extents, in order: the first frame of each 2 MiB, all filled with
+/// [`INVALID`]; `Mfn(0)` for a gap. Boot has mapped them at [`super::layout::M2P`], read-only for all.
+pub fn set_extents(extents: alloc::vec::Vec<Mfn>) {
+    TABLE.call_once(|| extents);
+}
+
+/// The table's extents, as XENMEM_machphys_mfn_list tells them.
+pub fn extents() -> &'static [Mfn] {
+    TABLE.get().map_or(&[], |t| t.as_slice())
+}
