@@ -1,0 +1,262 @@
+//! Kernel images: from the bytes of a file to what the domain builder needs.
+//!
+//! [`Image::open`] peels a gzip layer or a bzImage off and reads the ELF file and its Xen notes; [`Image::pv`] checks
+//! that it is a kernel for a 64-bit PV domain. The bytes may be anything: each fault is one sentence.
+
+mod bytes;
+mod bzimage;
+mod elf;
+mod features;
+mod notes;
+mod unpack;
+
+use alloc::borrow::Cow;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+pub use elf::Segment;
+pub use features::Features;
+pub use notes::Claims;
+
+/// What a kernel is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The control domain.
+    Dom0,
+    /// Any other domain.
+    Guest,
+}
+
+/// Why a file can't be used; prints as one sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageError {
+    /// Name of the file.
+    pub file: String,
+    /// What is wrong with it.
+    pub cause: String,
+}
+
+impl fmt::Display for ImageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "kernel {}: {}", self.file, self.cause)
+    }
+}
+
+impl core::error::Error for ImageError {}
+
+/// A kernel file, unpacked and read.
+#[derive(Debug)]
+pub struct Image<'a> {
+    file: String,
+    bytes: Cow<'a, [u8]>,
+    elf_entry: u64,
+    segments: Vec<Segment>,
+    claims: Option<Claims>,
+}
+
+/// Where a 64-bit PV kernel wants things; checked against each other. Addresses are virtual.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PvKernel {
+    /// Address of the first byte of the domain's memory.
+    pub virt_base: u64,
+    /// Where it starts running.
+    pub entry: u64,
+    /// The kernel's bytes: from here…
+    pub start: u64,
+    /// … to here.
+    pub end: u64,
+    /// What to add to a segment's physical address to get its virtual one (modulo 2^64).
+    pub virt_offset: u64,
+    /// Page that the hypervisor fills with hypercall stubs.
+    pub hypercall_page: Option<u64>,
+    /// Where the list of its frames is to be mapped, if not in the initial mapping.
+    pub init_p2m: Option<u64>,
+    /// May the initrd stay unmapped, named by its frame number?
+    pub unmapped_initrd: bool,
+}
+
+/// The last address of the part of the address space that is the hypervisor's (xen-x86_64.h, `HYPERVISOR_VIRT_END`).
+const HYPERVISOR: core::ops::Range<u64> = 0xffff_8000_0000_0000..0xffff_8800_0000_0000;
+
+impl<'a> Image<'a> {
+    /// Reads the file called `file`.
+    ///
+    /// # Errors
+    /// If it is not an ELF kernel in one of the known wrappings.
+    pub fn open(file: &str, bytes: &'a [u8]) -> Result<Image<'a>, ImageError> {
+        let fault = |cause| ImageError {
+            file: file.to_string(),
+            cause,
+        };
+        Image::read(bytes).map_err(fault).map(|image| Image {
+            file: file.to_string(),
+            ..image
+        })
+    }
+
+    fn read(bytes: &'a [u8]) -> Result<Image<'a>, String> {
+        if bytes.is_empty() {
+            return Err("the file is empty".to_string());
+        }
+        let mut bytes = Cow::Borrowed(bytes);
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            bytes = Cow::Owned(unpack::unpack(&bytes)?);
+        }
+        if !elf::is(&bytes) && bzimage::is(&bytes) {
+            let payload = bzimage::payload(&bytes)?;
+            if !elf::is(payload) {
+                bytes = Cow::Owned(
+                    unpack::unpack(payload)
+                        .map_err(|cause| format!("the kernel inside is {cause}"))?,
+                );
+            } else {
+                bytes = Cow::Owned(payload.to_vec());
+            }
+        }
+        if !elf::is(&bytes) {
+            return Err("neither a Linux bzImage nor an ELF file".to_string());
+        }
+        let elf = elf::parse(&bytes)?;
+        let claims = notes::claims(&elf)?;
+        let (elf_entry, segments) = (elf.entry, elf.segments);
+        Ok(Image {
+            file: String::new(),
+            bytes,
+            elf_entry,
+            segments,
+            claims,
+        })
+    }
+
+    /// What the kernel says about itself, if anything.
+    #[must_use]
+    pub fn claims(&self) -> Option<&Claims> {
+        self.claims.as_ref()
+    }
+
+    /// The parts to load, in the file's order.
+    #[must_use]
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// The bytes that the file holds for a segment.
+    #[must_use]
+    pub fn bytes(&self, segment: &Segment) -> &[u8] {
+        self.bytes.get(segment.file.clone()).unwrap_or_default()
+    }
+
+    /// Checks that this is a kernel for a 64-bit PV domain in that role.
+    ///
+    /// # Errors
+    /// One sentence that names the file and what is in the way.
+    pub fn pv(&self, role: Role) -> Result<PvKernel, ImageError> {
+        self.check_pv(role).map_err(|cause| ImageError {
+            file: self.file.clone(),
+            cause,
+        })
+    }
+
+    fn check_pv(&self, role: Role) -> Result<PvKernel, String> {
+        let no_note = "not a Xen PV kernel: no XEN_ELFNOTE_ENTRY note";
+        let claims = self.claims.as_ref().ok_or(no_note)?;
+        if claims.entry.is_none() && claims.virt_base.is_none() && !claims.legacy {
+            return Err(match claims.phys32_entry {
+                Some(_) => format!("{no_note} (it can only be a PVH guest)"),
+                None => no_note.to_string(),
+            });
+        }
+        if let Some(version) = claims
+            .xen_version
+            .as_ref()
+            .filter(|version| *version != "xen-3.0")
+        {
+            return Err(format!(
+                "made for {version:?}, not for the \"xen-3.0\" interface"
+            ));
+        }
+        if let Some(loader) = claims.loader.as_ref().filter(|loader| *loader != "generic") {
+            return Err(format!(
+                "it asks for the loader {loader:?}; only \"generic\" is known"
+            ));
+        }
+        claims.features.check(role)?;
+        self.addresses(claims)
+    }
+
+    /// Works the addresses out and checks that they agree.
+    fn addresses(&self, claims: &Claims) -> Result<PvKernel, String> {
+        let virt_base = claims.virt_base.unwrap_or(0);
+        let paddr_offset = match claims.paddr_offset {
+            Some(offset) => offset,
+            None if claims.legacy => virt_base,
+            None => 0,
+        };
+        let virt_offset = virt_base.wrapping_sub(paddr_offset);
+        let (mut start, mut end) = (u64::MAX, 0);
+        for segment in &self.segments {
+            let from = segment.paddr.wrapping_add(virt_offset);
+            let to = from
+                .checked_add(segment.memory_bytes)
+                .ok_or("a segment wraps around the address space")?;
+            (start, end) = (start.min(from), end.max(to));
+        }
+        if start < virt_base {
+            return Err(format!(
+                "its first byte is at {start:#x}, below its virtual base {virt_base:#x}"
+            ));
+        }
+        if virt_base % 4096 != 0 {
+            return Err(format!(
+                "its virtual base {virt_base:#x} is not at a page boundary"
+            ));
+        }
+        let canonical = |address: u64| (address as i64) << 16 >> 16 == address as i64;
+        if !canonical(virt_base) || !canonical(end) || virt_base >> 63 != end >> 63 {
+            return Err(format!(
+                "its addresses {virt_base:#x} to {end:#x} are not canonical"
+            ));
+        }
+        if virt_base < HYPERVISOR.end && end > HYPERVISOR.start {
+            return Err(format!(
+                "its addresses {start:#x} to {end:#x} reach into the hypervisor's range"
+            ));
+        }
+        let entry = claims.entry.unwrap_or(self.elf_entry);
+        let inside =
+            |address: u64, bytes: u64| address >= start && address < end && end - address >= bytes;
+        if !inside(entry, 1) {
+            return Err(format!(
+                "its entry {entry:#x} is outside the kernel ({start:#x} to {end:#x})"
+            ));
+        }
+        if let Some(page) = claims.hypercall_page {
+            if page % 4096 != 0 || !inside(page, 1) {
+                return Err(format!(
+                    "its hypercall page {page:#x} is not a page of the kernel"
+                ));
+            }
+        }
+        let init_p2m = claims.init_p2m.filter(|&p2m| p2m % 4096 == 0);
+        if let Some(p2m) = claims.init_p2m {
+            if p2m % 4096 != 0 || !canonical(p2m) || HYPERVISOR.contains(&p2m) || inside(p2m, 1) {
+                return Err(format!("its frame list can't be at {p2m:#x} (INIT_P2M)"));
+            }
+        }
+        Ok(PvKernel {
+            virt_base,
+            entry,
+            start,
+            end,
+            virt_offset,
+            hypercall_page: claims.hypercall_page,
+            init_p2m,
+            unmapped_initrd: claims.mod_start_pfn,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

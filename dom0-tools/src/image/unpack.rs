@@ -1,0 +1,181 @@
+//! Unpacking kernel payloads: gzip, xz, zstd and legacy lz4 frames, each into a buffer of the size that the image states.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use miniz_oxide::inflate::TINFLStatus;
+use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
+use xz4rust::{XzDecoder, XzNextBlockResult};
+
+use super::bytes::{u16_at, u32_at};
+
+/// The largest kernel that is unpacked: a bound on what a crafted file can ask for.
+const MAX_UNPACKED: u32 = 1 << 30;
+/// The largest dictionary or window that a payload may ask for; `xz -9` and `zstd -22` stay within it.
+const MAX_DICTIONARY: usize = 128 << 20;
+const LZ4_LEGACY_MAGIC: u32 = 0x184c_2102;
+/// The size of an lz4 legacy block before compression.
+const LZ4_BLOCK: usize = 8 << 20;
+
+/// How a payload is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Gzip,
+    Xz,
+    Zstd,
+    Lz4,
+}
+
+impl Format {
+    /// Tells the format by its first bytes.
+    ///
+    /// # Errors
+    /// A sentence that names the format which is not supported.
+    pub(super) fn of(payload: &[u8]) -> Result<Format, String> {
+        let unsupported = match payload {
+            [0x1f, 0x8b, ..] => return Ok(Format::Gzip),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => return Ok(Format::Xz),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => return Ok(Format::Zstd),
+            [0x02, 0x21, 0x4c, 0x18, ..] => return Ok(Format::Lz4),
+            [b'B', b'Z', b'h', ..] => "bzip2",
+            [0x5d, 0, 0, ..] => "lzma",
+            [0x89, b'L', b'Z', b'O', ..] => "lzo",
+            _ => return Err("packed in an unknown way".to_string()),
+        };
+        Err(format!(
+            "packed by {unsupported}, which is not supported (xz, zstd, gzip and lz4 are)"
+        ))
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Format::Gzip => "gzip",
+            Format::Xz => "xz",
+            Format::Zstd => "zstd",
+            Format::Lz4 => "lz4",
+        }
+    }
+}
+
+/// Unpacks a payload whose last 4 bytes are its unpacked size, as in bzImages and gzip files.
+///
+/// # Errors
+/// One sentence about the fault.
+pub(super) fn unpack(payload: &[u8]) -> Result<Vec<u8>, String> {
+    let format = Format::of(payload)?;
+    let name = format.name();
+    let body_len = payload.len().saturating_sub(4);
+    let size = u32_at(payload, body_len).ok_or_else(|| format!("truncated {name} data"))?;
+    if size > MAX_UNPACKED {
+        return Err(format!(
+            "{name} data claims to unpack to {} MiB",
+            size >> 20
+        ));
+    }
+    let mut out = Vec::new();
+    if out.try_reserve_exact(size as usize).is_err() {
+        return Err(format!(
+            "not enough memory to unpack {} MiB",
+            (size >> 20) + 1
+        ));
+    }
+    out.resize(size as usize, 0);
+    let body = payload.get(..body_len).unwrap_or_default();
+    let done = match format {
+        Format::Gzip => gunzip(payload, &mut out),
+        Format::Xz => unxz(body, &mut out),
+        Format::Zstd => unzstd(body, &mut out),
+        Format::Lz4 => unlz4(body, &mut out),
+    };
+    match done {
+        Ok(len) if len == out.len() => Ok(out),
+        Ok(len) => Err(format!(
+            "{name} data unpack to {len} bytes, not the {size} that the image states"
+        )),
+        Err(cause) => Err(format!("damaged {name} data: {cause}")),
+    }
+}
+
+/// Length of the header of a gzip member (RFC 1952 §2.3).
+fn gzip_header(data: &[u8]) -> Option<usize> {
+    let flags = *data.get(3)?;
+    let mut at = 10;
+    if flags & 4 != 0 {
+        at += 2 + usize::from(u16_at(data, at)?);
+    }
+    for text in [8, 16] {
+        if flags & text != 0 {
+            at += data.get(at..)?.iter().position(|&byte| byte == 0)? + 1;
+        }
+    }
+    Some(at + if flags & 2 != 0 { 2 } else { 0 })
+}
+
+fn gunzip(data: &[u8], out: &mut [u8]) -> Result<usize, String> {
+    let body = gzip_header(data)
+        .and_then(|at| data.get(at..))
+        .ok_or("its header is cut off")?;
+    let mut state = alloc::boxed::Box::<DecompressorOxide>::default();
+    let flags = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+    let (status, _, len) = decompress(&mut state, body, out, 0, flags);
+    match status {
+        TINFLStatus::Done => Ok(len),
+        TINFLStatus::HasMoreOutput => Err("there is more of it than the image states".to_string()),
+        TINFLStatus::NeedsMoreInput | TINFLStatus::FailedCannotMakeProgress => {
+            Err("it is cut off".to_string())
+        }
+        other => Err(format!("{other:?}")),
+    }
+}
+
+fn unxz(mut data: &[u8], out: &mut [u8]) -> Result<usize, String> {
+    let mut decoder = XzDecoder::in_heap_with_alloc_dict_size(0, MAX_DICTIONARY);
+    let mut len = 0;
+    loop {
+        let space = out.get_mut(len..).unwrap_or_default();
+        match decoder
+            .decode(data, space)
+            .map_err(|error| error.to_string())?
+        {
+            XzNextBlockResult::NeedMoreData(0, 0) if len == out.len() => {
+                return Err("there is more of it than the image states".to_string());
+            }
+            XzNextBlockResult::NeedMoreData(0, 0) => return Err("it is cut off".to_string()),
+            XzNextBlockResult::NeedMoreData(read, written) => {
+                data = data.get(read..).unwrap_or_default();
+                len += written;
+            }
+            XzNextBlockResult::EndOfStream(_, written) => return Ok(len + written),
+        }
+    }
+}
+
+fn unzstd(data: &[u8], out: &mut [u8]) -> Result<usize, String> {
+    let mut decoder = ruzstd::decoding::FrameDecoder::new();
+    decoder.set_max_window_size(MAX_DICTIONARY as u64);
+    decoder
+        .decode_all(data, out)
+        .map_err(|error| error.to_string())
+}
+
+/// Legacy frames: blocks of at most 8 MiB, each after its packed size (lz4_Frame_format.md, "Legacy frame").
+fn unlz4(data: &[u8], out: &mut [u8]) -> Result<usize, String> {
+    let (mut at, mut len) = (4, 0);
+    while at < data.len() {
+        let size = u32_at(data, at).ok_or("it is cut off")?;
+        at += 4;
+        if size == LZ4_LEGACY_MAGIC {
+            continue;
+        }
+        let block = data
+            .get(at..)
+            .and_then(|rest| rest.get(..size as usize))
+            .ok_or("it is cut off")?;
+        let space = out.len().min(len + LZ4_BLOCK);
+        let space = out.get_mut(len..space).unwrap_or_default();
+        len += lz4_flex::block::decompress_into(block, space).map_err(|error| error.to_string())?;
+        at += block.len();
+    }
+    Ok(len)
+}
