@@ -15,5 +15,6 @@ extern crate alloc;
 extern crate std;
 
 pub mod arch;
+pub mod event;
 pub mod kit;
 pub mod mm;

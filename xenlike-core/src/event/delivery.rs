@@ -1,0 +1,369 @@
+//! How an event reaches the guest: bits or queues in pages shared with it, and the vCPU's upcall flag.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+use super::channel::Channel;
+use super::fifo::{self, Append, CONTROL_HEADS, LINKED, MASKED, PENDING, QUEUES, QueueId};
+use super::table::collect;
+use super::two_level::{self, test_and_set};
+use super::{EventError, SharedWords};
+use crate::kit::{Port, VcpuId};
+
+/// vCPUs whose info has a place in the shared info page (`XEN_LEGACY_MAX_VCPUS`).
+const LEGACY_VCPUS: u32 = 32;
+/// Size of `struct vcpu_info`.
+pub(super) const INFO_BYTES: usize = 64;
+/// Offset of `evtchn_upcall_pending` in it.
+const UPCALL_PENDING: usize = 0;
+/// Offset of `evtchn_pending_sel` in it.
+const PENDING_SEL: usize = 8;
+
+/// Everything of delivery, under one lock a domain.
+pub(super) struct Delivery<P> {
+    shared: P,
+    vcpus: Box<[VcpuDelivery<P>]>,
+    fifo: Option<Vec<P>>,
+}
+
+struct VcpuDelivery<P> {
+    info: Info<P>,
+    control: Option<Control<P>>,
+}
+
+/// Where a vCPU's `struct vcpu_info` is.
+enum Info<P> {
+    /// Nowhere yet: a high-numbered vCPU that has not registered one.
+    None,
+    /// At this offset of the shared info page.
+    Shared(usize),
+    /// At an offset of a page that the guest registered.
+    Registered(P, usize),
+}
+
+/// A vCPU's FIFO queues.
+struct Control<P> {
+    page: P,
+    offset: usize,
+    /// The last port of each queue, 0 if none was ever on it.
+    tails: [u32; QUEUES],
+}
+
+/// What setting an event pending did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Raised {
+    /// It was not pending before.
+    pub news: bool,
+    /// The vCPU whose upcall flag went from 0 to 1.
+    pub upcall: Option<VcpuId>,
+}
+
+impl Raised {
+    const OLD: Self = Self {
+        news: false,
+        upcall: None,
+    };
+}
+
+impl<P: SharedWords> Delivery<P> {
+    pub fn new(shared: P, vcpus: u32) -> Result<Self, EventError> {
+        let vcpus = collect(vcpus, |v| VcpuDelivery {
+            info: if v < LEGACY_VCPUS {
+                Info::Shared(v as usize * INFO_BYTES)
+            } else {
+                Info::None
+            },
+            control: None,
+        })?;
+        Ok(Self {
+            shared,
+            vcpus,
+            fifo: None,
+        })
+    }
+
+    pub fn is_fifo(&self) -> bool {
+        self.fifo.is_some()
+    }
+
+    /// Makes `port` pending and tells its vCPU, as far as mask and queue say so.
+    pub fn set_pending(&mut self, port: Port, channel: &Channel<P>) -> Raised {
+        if self.fifo.is_some() {
+            return self.fifo_set_pending(port, channel);
+        }
+        let Some((word, bit)) = two_level::pending(&self.shared, port) else {
+            return Raised::OLD;
+        };
+        if test_and_set(word, bit) {
+            return Raised::OLD;
+        }
+        let masked = two_level::mask(&self.shared, port)
+            .is_none_or(|(word, bit)| word.load(SeqCst) & bit != 0);
+        let upcall = if masked {
+            None
+        } else {
+            self.select(port, channel.notify())
+        };
+        Raised { news: true, upcall }
+    }
+
+    fn fifo_set_pending(&mut self, port: Port, channel: &Channel<P>) -> Raised {
+        let Some(word) = self.word(port) else {
+            let news = !channel.early.swap(true, SeqCst);
+            return Raised { news, upcall: None };
+        };
+        let before = word.fetch_or(PENDING, SeqCst);
+        let upcall = if before & (MASKED | LINKED) == 0 {
+            self.link(port, channel)
+        } else {
+            None
+        };
+        Raised {
+            news: before & PENDING == 0,
+            upcall,
+        }
+    }
+
+    /// Takes the mask off; if the event is pending, tells its vCPU.
+    pub fn unmask(&mut self, port: Port, channel: &Channel<P>) -> Option<VcpuId> {
+        if self.fifo.is_some() {
+            let before = self.word(port)?.fetch_and(!MASKED, SeqCst);
+            if before & PENDING == 0 || before & LINKED != 0 {
+                return None;
+            }
+            return self.link(port, channel);
+        }
+        let (mask, bit) = two_level::mask(&self.shared, port)?;
+        if mask.fetch_and(!bit, SeqCst) & bit == 0 {
+            return None;
+        }
+        let (pending, bit) = two_level::pending(&self.shared, port)?;
+        if pending.load(SeqCst) & bit == 0 {
+            None
+        } else {
+            self.select(port, channel.notify())
+        }
+    }
+
+    /// Makes `port` not pending.
+    pub fn clear_pending(&self, port: Port, channel: &Channel<P>) {
+        channel.early.store(false, SeqCst);
+        if self.fifo.is_some() {
+            if let Some(word) = self.word(port) {
+                word.fetch_and(!PENDING, SeqCst);
+            }
+        } else if let Some((word, bit)) = two_level::pending(&self.shared, port) {
+            word.fetch_and(!bit, SeqCst);
+        }
+    }
+
+    pub fn is_pending(&self, port: Port, channel: &Channel<P>) -> bool {
+        if self.fifo.is_some() {
+            match self.word(port) {
+                Some(word) => word.load(SeqCst) & PENDING != 0,
+                None => channel.early.load(SeqCst),
+            }
+        } else {
+            two_level::pending(&self.shared, port)
+                .is_some_and(|(word, bit)| word.load(SeqCst) & bit != 0)
+        }
+    }
+
+    /// Whether the port's event word is still on a queue, so that the port can't be given out anew.
+    pub fn is_busy(&self, port: Port) -> bool {
+        self.fifo.is_some()
+            && self
+                .word(port)
+                .is_some_and(|word| word.load(SeqCst) & LINKED != 0)
+    }
+
+    /// Sets the vCPU's selector bit and upcall flag for a port of the 2-level ABI.
+    fn select(&self, port: Port, vcpu: VcpuId) -> Option<VcpuId> {
+        let (page, offset) = self.info(vcpu)?;
+        let selector = page.u64(offset.wrapping_add(PENDING_SEL))?;
+        if test_and_set(selector, two_level::selector_bit(port)) {
+            return None;
+        }
+        self.upcall(vcpu)
+    }
+
+    /// Sets the vCPU's upcall flag; returns it if the flag was not set before.
+    pub fn upcall(&self, vcpu: VcpuId) -> Option<VcpuId> {
+        let (page, offset) = self.info(vcpu)?;
+        let before = page
+            .u8(offset.wrapping_add(UPCALL_PENDING))?
+            .swap(1, SeqCst);
+        (before == 0).then_some(vcpu)
+    }
+
+    fn info(&self, vcpu: VcpuId) -> Option<(&P, usize)> {
+        match &self.vcpus.get(vcpu.0 as usize)?.info {
+            Info::None => None,
+            Info::Shared(offset) => Some((&self.shared, *offset)),
+            Info::Registered(page, offset) => Some((page, *offset)),
+        }
+    }
+
+    /// The event word of `port`, once the guest has given its page.
+    fn word(&self, port: Port) -> Option<&AtomicU32> {
+        let page = self
+            .fifo
+            .as_ref()?
+            .get((port.0 / fifo::WORDS_PER_PAGE) as usize)?;
+        page.u32((port.0 % fifo::WORDS_PER_PAGE) as usize * 4)
+    }
+
+    /// Puts `port` at the end of its queue, unless it is on one.
+    fn link(&mut self, port: Port, channel: &Channel<P>) -> Option<VcpuId> {
+        let queue = channel.queue();
+        // Without a control block the vCPU has no queues: the event stays pending, unlinked.
+        self.vcpus.get(queue.vcpu.0 as usize)?.control.as_ref()?;
+        if self.word(port)?.fetch_or(LINKED, SeqCst) & LINKED != 0 {
+            return None;
+        }
+        let before = channel.swap_last_queue(queue);
+        if before != queue {
+            self.forget_tail(before, port);
+        }
+        let tail = self.swap_tail(queue, port)?;
+        // Its own predecessor, or none: all of the queue has been taken off.
+        let appended = match self.word(Port(tail)) {
+            Some(word) if tail != 0 && tail != port.0 => fifo::append(word, port),
+            _ => Append::QueueEmpty,
+        };
+        match appended {
+            Append::Linked => None,
+            Append::QueueEmpty => self.set_head(queue, port),
+        }
+    }
+
+    /// `port` leaves `queue` for another one: what comes after must not be hung behind it.
+    fn forget_tail(&mut self, queue: QueueId, port: Port) {
+        if let Some(tail) = self.tail(queue)
+            && *tail == port.0
+        {
+            *tail = 0;
+        }
+    }
+
+    fn swap_tail(&mut self, queue: QueueId, port: Port) -> Option<u32> {
+        Some(core::mem::replace(self.tail(queue)?, port.0))
+    }
+
+    fn tail(&mut self, queue: QueueId) -> Option<&mut u32> {
+        let control = self
+            .vcpus
+            .get_mut(queue.vcpu.0 as usize)?
+            .control
+            .as_mut()?;
+        control.tails.get_mut(queue.priority as usize)
+    }
+
+    /// Makes `port` the head of the empty `queue`, and says so to the vCPU if it doesn't know.
+    fn set_head(&self, queue: QueueId, port: Port) -> Option<VcpuId> {
+        let control = self.vcpus.get(queue.vcpu.0 as usize)?.control.as_ref()?;
+        let head = CONTROL_HEADS.wrapping_add(queue.priority as usize * 4);
+        control
+            .page
+            .u32(control.offset.wrapping_add(head))?
+            .store(port.0, SeqCst);
+        let ready = 1u32.wrapping_shl(queue.priority);
+        let before = control.page.u32(control.offset)?.fetch_or(ready, SeqCst);
+        if before & ready != 0 {
+            None
+        } else {
+            self.upcall(queue.vcpu)
+        }
+    }
+
+    /// Gives `vcpu` its control block.
+    pub fn set_control(&mut self, vcpu: VcpuId, page: P, offset: usize) -> Result<(), EventError> {
+        let own = self
+            .vcpus
+            .get_mut(vcpu.0 as usize)
+            .ok_or(EventError::NoVcpu)?;
+        if own.control.is_some() {
+            return Err(EventError::BadArgument);
+        }
+        own.control = Some(Control {
+            page,
+            offset,
+            tails: [0; QUEUES],
+        });
+        Ok(())
+    }
+
+    /// Before the switch to FIFO: remembers whether `port` is pending.
+    pub fn note_early(&self, port: Port, channel: &Channel<P>) {
+        channel.early.store(self.is_pending(port, channel), SeqCst);
+    }
+
+    pub fn enter_fifo(&mut self) {
+        self.fifo = Some(Vec::new());
+    }
+
+    /// Adds a page of event words; returns its first port.
+    pub fn add_array_page(&mut self, page: P) -> Result<Port, EventError> {
+        let pages = self.fifo.as_mut().ok_or(EventError::TwoLevel)?;
+        if pages.len() >= fifo::MAX_PAGES {
+            return Err(EventError::NoSpace);
+        }
+        pages.try_reserve(1).map_err(|_| EventError::NoMemory)?;
+        let first = Port((pages.len() as u32).wrapping_mul(fifo::WORDS_PER_PAGE));
+        pages.push(page);
+        Ok(first)
+    }
+
+    /// Whether the port became pending before it had an event word; it does not count any more.
+    pub fn take_early(&self, channel: &Channel<P>) -> bool {
+        channel.early.swap(false, SeqCst)
+    }
+
+    /// Back to the 2-level ABI; lets the guest's pages for FIFO go.
+    pub fn leave_fifo(&mut self) {
+        self.fifo = None;
+        for vcpu in &mut self.vcpus {
+            vcpu.control = None;
+        }
+    }
+
+    /// Moves the info of `vcpu` and marks everything pending there.
+    pub fn move_info(
+        &mut self,
+        vcpu: VcpuId,
+        page: P,
+        offset: usize,
+    ) -> Result<Option<VcpuId>, EventError> {
+        let own = self.vcpus.get(vcpu.0 as usize).ok_or(EventError::NoVcpu)?;
+        if matches!(own.info, Info::Registered(..)) {
+            return Err(EventError::BadArgument);
+        }
+        for at in (0..INFO_BYTES).step_by(8) {
+            let to = page
+                .u64(offset.wrapping_add(at))
+                .ok_or(EventError::BadArgument)?;
+            let from = self
+                .info(vcpu)
+                .and_then(|(old, base)| old.u64(base.wrapping_add(at)));
+            to.store(from.map_or(0, |word| word.load(SeqCst)), SeqCst);
+        }
+        let selector = page
+            .u64(offset.wrapping_add(PENDING_SEL))
+            .ok_or(EventError::BadArgument)?;
+        selector.store(u64::MAX, SeqCst);
+        if let Some(own) = self.vcpus.get_mut(vcpu.0 as usize) {
+            own.info = Info::Registered(page, offset);
+        }
+        Ok(self.upcall(vcpu))
+    }
+
+    /// Lets go of the info pages that the guest registered.
+    pub fn forget_infos(&mut self) {
+        for vcpu in &mut self.vcpus {
+            if matches!(vcpu.info, Info::Registered(..)) {
+                vcpu.info = Info::None;
+            }
+        }
+    }
+}

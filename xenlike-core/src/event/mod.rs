@@ -1,0 +1,108 @@
+//! Event channels: one bit of news between domains, from the machine, or among a domain's vCPUs.
+//!
+//! A [`Table`] is one domain's channels. Key types: [`channel::Channel`] (one port's state),
+//! [`delivery::Delivery`] (where the guest sees the news: 2-level bits or FIFO queues), [`Notice`]
+//! (whom the caller has to wake). Neighbours: `domain` owns a table behind an `Arc` and acts on
+//! notices; `hypercall::event_channel` decodes; `life` closes everything at the end.
+//!
+//! Invariants:
+//! - If port p of A is interdomain with port q of B, then port q of B is interdomain with p of A.
+//! - A virtual IRQ's port, as the table records it, is a port in that state, and the other way round.
+//! - A port is marked used exactly when its state is not free.
+//! - A channel's state changes only under its table's book (both books when it has a peer) and the
+//!   channel's own lock; sending takes the channel's own lock alone.
+//!
+//! Lock order: books by address, then a channel, then a delivery. Words that the guest can write are
+//! read once, and no link of its making is followed.
+#![warn(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
+
+mod bind;
+mod channel;
+mod close;
+mod control;
+mod delivery;
+mod fifo;
+mod poll;
+mod send;
+mod status;
+mod table;
+#[cfg(test)]
+mod tests;
+mod two_level;
+mod words;
+
+use crate::kit::{DomId, Port, VcpuId};
+
+pub use close::{Closed, Sweep};
+pub use status::{Status, StatusKind};
+pub use table::{Limits, Table};
+pub use words::SharedWords;
+
+/// Number of virtual IRQs (`NR_VIRQS` in xen.h).
+pub const NR_VIRQS: usize = 24;
+/// Ports of the 2-level ABI on 64 bits (`EVTCHN_2L_NR_CHANNELS`).
+pub const TWO_LEVEL_PORTS: u32 = 4096;
+/// Ports of the FIFO ABI (`EVTCHN_FIFO_NR_CHANNELS`).
+pub const FIFO_PORTS: u32 = 1 << fifo::LINK_BITS;
+
+/// Why an operation on event channels was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventError {
+    /// The port does not exist, or its state does not allow this.
+    BadPort,
+    /// An argument is out of range.
+    BadArgument,
+    /// The domain has no such vCPU.
+    NoVcpu,
+    /// That virtual or physical IRQ is bound already.
+    Exists,
+    /// No port is left.
+    NoSpace,
+    /// The hypervisor has no memory for another port.
+    NoMemory,
+    /// The domain is being destroyed.
+    Dying,
+    /// The domain uses the 2-level ABI, which has no such operation.
+    TwoLevel,
+    /// The port is free, so there is nothing to set.
+    Unused,
+}
+
+/// Whom the caller has to wake after an event became pending.
+#[must_use = "a vCPU sleeps on if nobody acts on the notice"]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The domain that received the event.
+    pub dom: DomId,
+    /// The vCPU whose upcall flag went from 0 to 1.
+    pub upcall: Option<VcpuId>,
+    /// Some vCPU of the domain may be polling for this port ([`Table::pollers_of`]).
+    pub polled: Option<Port>,
+}
+
+impl Notice {
+    /// Nobody to wake.
+    pub const fn nobody(dom: DomId) -> Self {
+        Self {
+            dom,
+            upcall: None,
+            polled: None,
+        }
+    }
+    /// Whether there is nobody to wake.
+    pub const fn is_nobody(self) -> bool {
+        self.upcall.is_none() && self.polled.is_none()
+    }
+}
+
+/// Whether a virtual IRQ belongs to each vCPU, rather than to the domain (the list in xen.h: TIMER,
+/// DEBUG, XENOPROF, XENPMU).
+pub const fn is_per_vcpu(virq: u32) -> bool {
+    matches!(virq, 0 | 1 | 7 | 13)
+}

@@ -1,0 +1,48 @@
+//! Polling (`SCHEDOP_poll`): a vCPU that sleeps until one of some ports is pending, masked or not.
+
+use core::sync::atomic::Ordering::SeqCst;
+
+use super::{EventError, SharedWords, Table};
+use crate::kit::{Port, VcpuId};
+
+/// What a vCPU polls for when it named more than one port.
+pub(super) const ANY: u32 = u32::MAX;
+
+impl<P: SharedWords> Table<P> {
+    /// Whether `port` is pending.
+    ///
+    /// # Errors
+    /// [`EventError::BadPort`].
+    pub fn is_pending(&self, port: Port) -> Result<bool, EventError> {
+        let channel = self.channel(port).ok_or(EventError::BadPort)?;
+        Ok(self.delivery.lock().is_pending(port, channel))
+    }
+
+    /// Notes that `vcpu` sleeps until `port` is pending, or any port if none is named. The caller looks
+    /// at the ports once more after this, and calls [`Table::end_poll`] when the vCPU wakes.
+    pub fn begin_poll(&self, vcpu: VcpuId, port: Option<Port>) {
+        if let Ok(own) = self.vcpu(vcpu)
+            && own.polls.swap(port.map_or(ANY, |p| p.0), SeqCst) == 0
+        {
+            self.pollers.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// Notes that `vcpu` does not poll any more; harmless if it did not.
+    pub fn end_poll(&self, vcpu: VcpuId) {
+        if let Ok(own) = self.vcpu(vcpu)
+            && own.polls.swap(0, SeqCst) != 0
+        {
+            self.pollers.fetch_sub(1, SeqCst);
+        }
+    }
+
+    /// The vCPUs that poll for `port`.
+    pub fn pollers_of(&self, port: Port) -> impl Iterator<Item = VcpuId> + '_ {
+        let polls_for = move |what: u32| what == ANY || what != 0 && what == port.0;
+        (0..)
+            .zip(&self.vcpus)
+            .filter(move |(_, v)| polls_for(v.polls.load(SeqCst)))
+            .map(|(n, _)| VcpuId(n))
+    }
+}

@@ -1,0 +1,248 @@
+//! A domain's channels: looking a port up, finding a free one.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use super::channel::{BUCKET_PORTS, Channel, State, new_bucket};
+use super::delivery::Delivery;
+use super::{EventError, FIFO_PORTS, NR_VIRQS, SharedWords, TWO_LEVEL_PORTS};
+use crate::kit::lock::LockGuard;
+use crate::kit::{DomId, Lock, Once, Port, VcpuId};
+
+/// The sizes of a table, fixed when its domain is created.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The domain's largest number of vCPUs.
+    pub vcpus: u32,
+    /// The highest port number it may get (`max_evtchn_port` of createdomain; huge = no limit).
+    pub max_port: u32,
+}
+
+/// One domain's event channels. `P` is the handle on a page shared with the guest.
+pub struct Table<P> {
+    pub(super) dom: DomId,
+    /// Ports below this can ever exist.
+    pub(super) port_limit: u32,
+    pub(super) book: Lock<Book>,
+    buckets: Box<[Once<Box<[Channel<P>]>>]>,
+    pub(super) delivery: Lock<Delivery<P>>,
+    pub(super) vcpus: Box<[VcpuPorts]>,
+    /// Number of vCPUs that poll.
+    pub(super) pollers: AtomicU32,
+}
+
+/// What changes when a port is taken or closed.
+pub(super) struct Book {
+    /// One bit a port: not free.
+    pub used: Box<[u64]>,
+    /// No port below this is free, except those that were passed over.
+    pub hint: u32,
+    /// The domain is being destroyed: no new ports.
+    pub dying: bool,
+    /// Physical IRQs that are bound: (number, port).
+    pub pirqs: Vec<(u32, Port)>,
+}
+
+/// Ports of one vCPU: of its virtual IRQs (0: not bound), and what it polls for.
+pub(super) struct VcpuPorts {
+    pub virqs: [AtomicU32; NR_VIRQS],
+    /// 0: does not poll; [`super::poll::ANY`]; else the port.
+    pub polls: AtomicU32,
+}
+
+impl<P: SharedWords> Table<P> {
+    /// A table for domain `dom`, whose shared info page is `shared`.
+    ///
+    /// # Errors
+    /// [`EventError::NoMemory`].
+    pub fn new(dom: DomId, limits: Limits, shared: P) -> Result<Arc<Self>, EventError> {
+        let port_limit = limits.max_port.saturating_add(1).min(FIFO_PORTS);
+        let table = Self {
+            dom,
+            port_limit,
+            book: Lock::new(Book::new(port_limit)?),
+            buckets: collect(port_limit.div_ceil(BUCKET_PORTS), |_| Once::new())?,
+            delivery: Lock::new(Delivery::new(shared, limits.vcpus)?),
+            vcpus: collect(limits.vcpus, |_| VcpuPorts {
+                virqs: [const { AtomicU32::new(0) }; NR_VIRQS],
+                polls: AtomicU32::new(0),
+            })?,
+            pollers: AtomicU32::new(0),
+        };
+        table.make_bucket(Port(0))?;
+        Ok(Arc::new(table))
+    }
+
+    /// The domain whose table this is.
+    pub fn dom(&self) -> DomId {
+        self.dom
+    }
+
+    /// The channel of `port`, if that was ever given out.
+    pub(super) fn channel(&self, port: Port) -> Option<&Channel<P>> {
+        let bucket = self.buckets.get((port.0 / BUCKET_PORTS) as usize)?.get()?;
+        bucket.get((port.0 % BUCKET_PORTS) as usize)
+    }
+
+    /// What vCPU `vcpu` has bound.
+    pub(super) fn vcpu(&self, vcpu: VcpuId) -> Result<&VcpuPorts, EventError> {
+        self.vcpus.get(vcpu.0 as usize).ok_or(EventError::NoVcpu)
+    }
+
+    fn make_bucket(&self, port: Port) -> Result<(), EventError> {
+        let first = Port(port.0 & !BUCKET_PORTS.wrapping_sub(1));
+        let slot = self.buckets.get((port.0 / BUCKET_PORTS) as usize);
+        let slot = slot.ok_or(EventError::NoSpace)?;
+        slot.try_call_once(|| new_bucket(first)).map(|_| ())
+    }
+
+    /// The lowest free port, not yet taken; the caller gives it a state with [`Table::take`].
+    pub(super) fn free_port(&self, book: &mut Book) -> Result<Port, EventError> {
+        if book.dying {
+            return Err(EventError::Dying);
+        }
+        let delivery = self.delivery.lock();
+        let limit = self.port_limit.min(if delivery.is_fifo() {
+            FIFO_PORTS
+        } else {
+            TWO_LEVEL_PORTS
+        });
+        let mut passed = None;
+        let mut port = book.hint;
+        while let Some(found) = book.next_unused(port).filter(|p| p.0 < limit) {
+            if !delivery.is_busy(found) {
+                book.hint = passed.unwrap_or(found.0);
+                self.make_bucket(found)?;
+                return Ok(found);
+            }
+            // Still linked on a queue from its life before; the guest will get round to it.
+            passed = passed.or(Some(found.0));
+            port = found.0.saturating_add(1);
+        }
+        Err(EventError::NoSpace)
+    }
+
+    /// Gives `port`, free till now, its state.
+    pub(super) fn take(&self, book: &mut Book, port: Port, notify: VcpuId, state: State<P>) {
+        if let Some(channel) = self.channel(port) {
+            channel.set_defaults();
+            channel.set_notify(notify);
+            book.set_used(port, Use::Taken);
+            *channel.state.lock() = state;
+        }
+    }
+
+    /// The books of two tables, in an order that all agree on; one if they are the same.
+    pub(super) fn lock_books<'a>(&'a self, other: &'a Self) -> Books<'a> {
+        let (mine, theirs) = (
+            core::ptr::from_ref(self).addr(),
+            core::ptr::from_ref(other).addr(),
+        );
+        if mine == theirs {
+            Books {
+                own: self.book.lock(),
+                other: None,
+            }
+        } else if mine < theirs {
+            let own = self.book.lock();
+            Books {
+                own,
+                other: Some(other.book.lock()),
+            }
+        } else {
+            let theirs = other.book.lock();
+            Books {
+                own: self.book.lock(),
+                other: Some(theirs),
+            }
+        }
+    }
+
+    /// The port to which `vcpu` has bound `virq`, if it has.
+    pub(super) fn virq_port(&self, vcpu: VcpuId, virq: u32) -> Option<Port> {
+        let port = self.vcpus.get(vcpu.0 as usize)?.virqs.get(virq as usize)?;
+        let port = port.load(Ordering::Acquire);
+        (port != 0).then_some(Port(port))
+    }
+}
+
+/// The books of an operation on two tables.
+pub(super) struct Books<'a> {
+    /// The caller's.
+    pub own: LockGuard<'a, Book>,
+    /// The peer's, held for its lock alone; none if both are the same.
+    #[expect(dead_code, reason = "held for its lock alone")]
+    pub other: Option<LockGuard<'a, Book>>,
+}
+
+/// Whether a port is in use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    Taken,
+    Freed,
+}
+
+impl Book {
+    fn new(ports: u32) -> Result<Self, EventError> {
+        let mut book = Self {
+            used: collect(ports.div_ceil(64), |_| 0)?,
+            hint: 1,
+            dying: false,
+            pirqs: Vec::new(),
+        };
+        book.set_used(Port(0), Use::Taken);
+        Ok(book)
+    }
+
+    /// Marks `port`.
+    pub fn set_used(&mut self, port: Port, to: Use) {
+        let Some(word) = self.used.get_mut((port.0 / 64) as usize) else {
+            return;
+        };
+        let bit = 1u64 << (port.0 % 64);
+        match to {
+            Use::Taken => *word |= bit,
+            Use::Freed => {
+                *word &= !bit;
+                self.hint = self.hint.min(port.0);
+            }
+        }
+    }
+
+    /// The first port from `from` on that is not used.
+    fn next_unused(&self, from: u32) -> Option<Port> {
+        self.next_where(from, |word| !word)
+    }
+
+    /// The first port from `from` on that is used.
+    pub fn next_used(&self, from: u32) -> Option<Port> {
+        self.next_where(from, |word| word)
+    }
+
+    fn next_where(&self, from: u32, pick: impl Fn(u64) -> u64) -> Option<Port> {
+        let mut floor = from % 64;
+        for (i, word) in self.used.iter().enumerate().skip((from / 64) as usize) {
+            let bits = pick(*word) & (u64::MAX << floor);
+            if bits != 0 {
+                return Some(Port(
+                    (i as u32)
+                        .wrapping_mul(64)
+                        .wrapping_add(bits.trailing_zeros()),
+                ));
+            }
+            floor = 0;
+        }
+        None
+    }
+}
+
+/// A boxed slice of `n` values, or an error instead of a panic when memory is short.
+pub(super) fn collect<T>(n: u32, make: impl FnMut(u32) -> T) -> Result<Box<[T]>, EventError> {
+    let mut all = Vec::new();
+    all.try_reserve_exact(n as usize)
+        .map_err(|_| EventError::NoMemory)?;
+    all.extend((0..n).map(make));
+    Ok(all.into_boxed_slice())
+}

@@ -1,0 +1,14 @@
+//! Tests of the event rules against pages that the tests can see.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::arithmetic_side_effects,
+    reason = "a test may fail loudly"
+)]
+
+mod fake;
+mod fifo_guest;
+mod random;
+mod rules;
+mod threads;

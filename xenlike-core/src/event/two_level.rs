@@ -1,0 +1,41 @@
+//! The 2-level ABI: a pending bit and a mask bit a port in the shared info page, and a selector word
+//! a vCPU (xen.h, `struct shared_info` and `struct vcpu_info`).
+
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use super::SharedWords;
+use super::TWO_LEVEL_PORTS;
+use crate::kit::Port;
+
+/// Offset of `evtchn_pending` in `struct shared_info`.
+const PENDING: usize = 2048;
+/// Offset of `evtchn_mask` in `struct shared_info`.
+const MASK: usize = 2560;
+
+/// The pending word of a port and the port's bit in it.
+pub(super) fn pending<P: SharedWords>(shared: &P, port: Port) -> Option<(&AtomicU64, u64)> {
+    word(shared, PENDING, port)
+}
+
+/// The mask word of a port and the port's bit in it.
+pub(super) fn mask<P: SharedWords>(shared: &P, port: Port) -> Option<(&AtomicU64, u64)> {
+    word(shared, MASK, port)
+}
+
+fn word<P: SharedWords>(shared: &P, base: usize, port: Port) -> Option<(&AtomicU64, u64)> {
+    if port.0 >= TWO_LEVEL_PORTS {
+        return None;
+    }
+    let offset = base.wrapping_add((port.0 / 64) as usize * 8);
+    Some((shared.u64(offset)?, 1 << (port.0 % 64)))
+}
+
+/// The bit of a port's word in a vCPU's selector.
+pub(super) fn selector_bit(port: Port) -> u64 {
+    1u64.wrapping_shl(port.0 / 64)
+}
+
+/// Sets a bit; says whether it was set before.
+pub(super) fn test_and_set(word: &AtomicU64, bit: u64) -> bool {
+    word.fetch_or(bit, SeqCst) & bit != 0
+}
