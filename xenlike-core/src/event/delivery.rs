@@ -2,7 +2,11 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+use guest_pv_abi::arch_x86::XEN_LEGACY_MAX_VCPUS;
+use guest_pv_abi::xen::VcpuInfo;
 
 use super::channel::Channel;
 use super::fifo::{self, Append, CONTROL_HEADS, LINKED, MASKED, PENDING, QUEUES, QueueId};
@@ -12,13 +16,11 @@ use super::{EventError, SharedWords};
 use crate::kit::{Port, VcpuId};
 
 /// vCPUs whose info has a place in the shared info page (`XEN_LEGACY_MAX_VCPUS`).
-const LEGACY_VCPUS: u32 = 32;
+const LEGACY_VCPUS: u32 = XEN_LEGACY_MAX_VCPUS as u32;
 /// Size of `struct vcpu_info`.
-pub(super) const INFO_BYTES: usize = 64;
-/// Offset of `evtchn_upcall_pending` in it.
-const UPCALL_PENDING: usize = 0;
-/// Offset of `evtchn_pending_sel` in it.
-const PENDING_SEL: usize = 8;
+pub(super) const INFO_BYTES: usize = size_of::<VcpuInfo>();
+const UPCALL_PENDING: usize = offset_of!(VcpuInfo, evtchn_upcall_pending);
+const PENDING_SEL: usize = offset_of!(VcpuInfo, evtchn_pending_sel);
 
 /// Everything of delivery, under one lock a domain.
 pub(super) struct Delivery<P> {
@@ -70,7 +72,7 @@ impl<P: SharedWords> Delivery<P> {
     pub fn new(shared: P, vcpus: u32) -> Result<Self, EventError> {
         let vcpus = collect(vcpus, |v| VcpuDelivery {
             info: if v < LEGACY_VCPUS {
-                Info::Shared(v as usize * INFO_BYTES)
+                Info::Shared((v as usize).wrapping_mul(INFO_BYTES))
             } else {
                 Info::None
             },
@@ -211,7 +213,7 @@ impl<P: SharedWords> Delivery<P> {
             .fifo
             .as_ref()?
             .get((port.0 / fifo::WORDS_PER_PAGE) as usize)?;
-        page.u32((port.0 % fifo::WORDS_PER_PAGE) as usize * 4)
+        page.u32((port.0 % fifo::WORDS_PER_PAGE).wrapping_mul(4) as usize)
     }
 
     /// Puts `port` at the end of its queue, unless it is on one.
@@ -263,7 +265,7 @@ impl<P: SharedWords> Delivery<P> {
     /// Makes `port` the head of the empty `queue`, and says so to the vCPU if it doesn't know.
     fn set_head(&self, queue: QueueId, port: Port) -> Option<VcpuId> {
         let control = self.vcpus.get(queue.vcpu.0 as usize)?.control.as_ref()?;
-        let head = CONTROL_HEADS.wrapping_add(queue.priority as usize * 4);
+        let head = CONTROL_HEADS.wrapping_add(queue.priority.wrapping_mul(4) as usize);
         control
             .page
             .u32(control.offset.wrapping_add(head))?

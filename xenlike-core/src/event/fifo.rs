@@ -7,36 +7,38 @@
 
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
+use guest_pv_abi::event_channel as abi;
+
 use crate::kit::{Port, VcpuId};
 
 /// Width of the link field (`EVTCHN_FIFO_LINK_BITS`).
-pub(super) const LINK_BITS: u32 = 17;
-const LINK_MASK: u32 = (1 << LINK_BITS) - 1;
+pub(super) const LINK_BITS: u32 = abi::EVTCHN_FIFO_LINK_BITS;
+const LINK_MASK: u32 = abi::EVTCHN_FIFO_LINK_MASK;
 /// The event happened (`EVTCHN_FIFO_PENDING`).
-pub(super) const PENDING: u32 = 1 << 31;
+pub(super) const PENDING: u32 = 1 << abi::EVTCHN_FIFO_PENDING;
 /// The guest does not want to hear of it now (`EVTCHN_FIFO_MASKED`).
-pub(super) const MASKED: u32 = 1 << 30;
+pub(super) const MASKED: u32 = 1 << abi::EVTCHN_FIFO_MASKED;
 /// It is on a queue (`EVTCHN_FIFO_LINKED`).
-pub(super) const LINKED: u32 = 1 << 29;
+pub(super) const LINKED: u32 = 1 << abi::EVTCHN_FIFO_LINKED;
 /// The hypervisor is at work on the word: the guest waits before it unmasks (`EVTCHN_FIFO_BUSY`).
-const BUSY: u32 = 1 << 28;
+const BUSY: u32 = 1 << abi::EVTCHN_FIFO_BUSY;
 
 /// Number of queues a vCPU has (`EVTCHN_FIFO_MAX_QUEUES`).
-pub(super) const QUEUES: usize = 16;
+pub(super) const QUEUES: usize = abi::EVTCHN_FIFO_MAX_QUEUES as usize;
 /// Priority of a port that nobody set another one for (`EVTCHN_FIFO_PRIORITY_DEFAULT`).
-pub(super) const PRIORITY_DEFAULT: u32 = 7;
+pub(super) const PRIORITY_DEFAULT: u32 = abi::EVTCHN_FIFO_PRIORITY_DEFAULT;
 /// The least urgent priority (`EVTCHN_FIFO_PRIORITY_MIN`).
-pub(super) const PRIORITY_MIN: u32 = 15;
+pub(super) const PRIORITY_MIN: u32 = abi::EVTCHN_FIFO_PRIORITY_MIN;
 
 /// Event words a page.
 pub(super) const WORDS_PER_PAGE: u32 = 1024;
 /// Pages that the array of event words can have.
-pub(super) const MAX_PAGES: usize = (1 << LINK_BITS) / WORDS_PER_PAGE as usize;
+pub(super) const MAX_PAGES: usize = (abi::EVTCHN_FIFO_NR_CHANNELS / WORDS_PER_PAGE) as usize;
 
 /// Size of `struct evtchn_fifo_control_block`.
-pub(super) const CONTROL_BYTES: usize = 72;
+pub(super) const CONTROL_BYTES: usize = size_of::<abi::EvtchnFifoControlBlock>();
 /// Offset of the heads in it; the ready bits are at 0.
-pub(super) const CONTROL_HEADS: usize = 8;
+pub(super) const CONTROL_HEADS: usize = core::mem::offset_of!(abi::EvtchnFifoControlBlock, head);
 
 /// How often a word that the guest keeps changing is tried, first without BUSY, then with it.
 const TRIES: u32 = 8;

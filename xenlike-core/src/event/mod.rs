@@ -37,6 +37,9 @@ mod tests;
 mod two_level;
 mod words;
 
+use guest_pv_abi::event_channel::EVTCHN_2L_NR_CHANNELS;
+use guest_pv_abi::xen;
+
 use crate::kit::{DomId, Port, VcpuId};
 
 pub use close::{Closed, Sweep};
@@ -45,9 +48,9 @@ pub use table::{Limits, Table};
 pub use words::SharedWords;
 
 /// Number of virtual IRQs (`NR_VIRQS` in xen.h).
-pub const NR_VIRQS: usize = 24;
+pub const NR_VIRQS: usize = xen::NR_VIRQS as usize;
 /// Ports of the 2-level ABI on 64 bits (`EVTCHN_2L_NR_CHANNELS`).
-pub const TWO_LEVEL_PORTS: u32 = 4096;
+pub const TWO_LEVEL_PORTS: u32 = EVTCHN_2L_NR_CHANNELS;
 /// Ports of the FIFO ABI (`EVTCHN_FIFO_NR_CHANNELS`).
 pub const FIFO_PORTS: u32 = 1 << fifo::LINK_BITS;
 
@@ -101,8 +104,10 @@ impl Notice {
     }
 }
 
-/// Whether a virtual IRQ belongs to each vCPU, rather than to the domain (the list in xen.h: TIMER,
-/// DEBUG, XENOPROF, XENPMU).
+/// Whether a virtual IRQ belongs to each vCPU, rather than to the domain (the list in xen.h).
 pub const fn is_per_vcpu(virq: u32) -> bool {
-    matches!(virq, 0 | 1 | 7 | 13)
+    matches!(
+        virq,
+        xen::VIRQ_TIMER | xen::VIRQ_DEBUG | xen::VIRQ_XENOPROF | xen::VIRQ_XENPMU
+    )
 }

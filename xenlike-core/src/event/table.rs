@@ -26,12 +26,15 @@ pub struct Table<P> {
     /// Ports below this can ever exist.
     pub(super) port_limit: u32,
     pub(super) book: Lock<Book>,
-    buckets: Box<[Once<Box<[Channel<P>]>>]>,
+    buckets: Box<[Bucket<P>]>,
     pub(super) delivery: Lock<Delivery<P>>,
     pub(super) vcpus: Box<[VcpuPorts]>,
     /// Number of vCPUs that poll.
     pub(super) pollers: AtomicU32,
 }
+
+/// Ports that came into being together; empty until one of them is wanted.
+type Bucket<P> = Once<Box<[Channel<P>]>>;
 
 /// What changes when a port is taken or closed.
 pub(super) struct Book {

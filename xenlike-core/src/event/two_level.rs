@@ -3,14 +3,15 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use super::SharedWords;
-use super::TWO_LEVEL_PORTS;
+use core::mem::offset_of;
+
+use guest_pv_abi::xen::SharedInfo;
+
+use super::{SharedWords, TWO_LEVEL_PORTS};
 use crate::kit::Port;
 
-/// Offset of `evtchn_pending` in `struct shared_info`.
-const PENDING: usize = 2048;
-/// Offset of `evtchn_mask` in `struct shared_info`.
-const MASK: usize = 2560;
+const PENDING: usize = offset_of!(SharedInfo, evtchn_pending);
+const MASK: usize = offset_of!(SharedInfo, evtchn_mask);
 
 /// The pending word of a port and the port's bit in it.
 pub(super) fn pending<P: SharedWords>(shared: &P, port: Port) -> Option<(&AtomicU64, u64)> {
@@ -26,7 +27,7 @@ fn word<P: SharedWords>(shared: &P, base: usize, port: Port) -> Option<(&AtomicU
     if port.0 >= TWO_LEVEL_PORTS {
         return None;
     }
-    let offset = base.wrapping_add((port.0 / 64) as usize * 8);
+    let offset = base.wrapping_add((port.0 / 64).wrapping_mul(8) as usize);
     Some((shared.u64(offset)?, 1 << (port.0 % 64)))
 }
 

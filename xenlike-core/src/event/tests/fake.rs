@@ -27,7 +27,8 @@ impl Page {
         Arc::strong_count(&self.0)
     }
     fn at<T>(&self, offset: usize) -> Option<&T> {
-        let fits = offset.checked_add(size_of::<T>())? <= 4096 && offset % align_of::<T>() == 0;
+        let fits =
+            offset.checked_add(size_of::<T>())? <= 4096 && offset.is_multiple_of(align_of::<T>());
         // SAFETY: inside the page, aligned, and all accesses are atomic.
         fits.then(|| unsafe { &*self.0.0.as_ptr().cast::<u8>().add(offset).cast::<T>() })
     }
