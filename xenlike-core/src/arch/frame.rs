@@ -54,6 +54,32 @@ pub struct TrapFrame {
 }
 
 impl TrapFrame {
+    /// All registers zero.
+    pub const ZERO: Self = Self {
+        r15: 0,
+        r14: 0,
+        r13: 0,
+        r12: 0,
+        rbp: 0,
+        rbx: 0,
+        r11: 0,
+        r10: 0,
+        r9: 0,
+        r8: 0,
+        rax: 0,
+        rcx: 0,
+        rdx: 0,
+        rsi: 0,
+        rdi: 0,
+        error: 0,
+        vector: 0,
+        rip: 0,
+        cs: 0,
+        rflags: 0,
+        rsp: 0,
+        ss: 0,
+    };
+
     /// In `vector`: entered by SYSCALL and not changed since in a way that SYSRET can't restore.
     pub const SYSCALL: u32 = 0x100;
 

@@ -1,0 +1,130 @@
+//! What this machine's CPUs can do, asked once, and the control registers' settings that follow.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use crate::kit::Once;
+
+/// Whether ring 0 may not touch user pages except between `stac` and `clac`. Read by assembly too.
+pub static SMAP_ON: AtomicBool = AtomicBool::new(false);
+/// Whether guests may use RDFSBASE and its like (CR4.FSGSBASE is on), and the core does.
+pub static FSGSBASE_ON: AtomicBool = AtomicBool::new(false);
+
+/// Who made the CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Vendor {
+    /// Intel.
+    Intel,
+    /// AMD, and Hygon, which follows it.
+    Amd,
+    /// Anybody else.
+    #[default]
+    Other,
+}
+
+/// The features the core cares about.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "a set of named bits")]
+#[expect(missing_docs, reason = "the manuals' names")]
+pub struct Features {
+    pub vendor: Vendor,
+    /// Highest basic and extended CPUID leaves.
+    pub max_leaf: u32,
+    pub max_ext_leaf: u32,
+    /// Width of a physical address in bits.
+    pub phys_bits: u8,
+    pub nx: bool,
+    pub page1gb: bool,
+    pub smep: bool,
+    pub smap: bool,
+    pub umip: bool,
+    pub fsgsbase: bool,
+    pub xsave: bool,
+    pub xsaveopt: bool,
+    pub x2apic: bool,
+    pub tsc_deadline: bool,
+    pub invariant_tsc: bool,
+    pub rdtscp: bool,
+    pub tsc_adjust: bool,
+    pub cpuid_faulting: bool,
+    pub hypervisor: bool,
+    pub vmx: bool,
+    pub svm: bool,
+}
+
+static FEATURES: Once<Features> = Once::new();
+
+/// The boot CPU's features; all absent before [`detect`].
+pub fn features() -> Features {
+    FEATURES.get().copied().unwrap_or_default()
+}
+
+/// One CPUID leaf: eax, ebx, ecx, edx.
+pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
+    let r = core::arch::x86_64::__cpuid_count(leaf, subleaf);
+    [r.eax, r.ebx, r.ecx, r.edx]
+}
+
+fn bit(word: u32, n: u32) -> bool {
+    word >> n & 1 != 0
+}
+
+/// Asks the boot CPU.
+pub fn detect() -> Features {
+    *FEATURES.call_once(|| {
+        let [max_leaf, b, c, d] = cpuid(0, 0);
+        let vendor = match (b, d, c) {
+            (0x756e_6547, 0x4965_6e69, 0x6c65_746e) => Vendor::Intel,
+            (0x6874_7541, 0x6974_6e65, 0x444d_4163) | (0x6f67_7948, 0x6e65_476e, 0x656e_6975) => {
+                Vendor::Amd
+            }
+            _ => Vendor::Other,
+        };
+        let leaf = |n: u32, sub| if n <= max_leaf { cpuid(n, sub) } else { [0; 4] };
+        let max_ext_leaf = cpuid(0x8000_0000, 0)[0];
+        let ext = |n: u32| {
+            if n <= max_ext_leaf {
+                cpuid(n, 0)
+            } else {
+                [0; 4]
+            }
+        };
+        let ([_, _, c1, _], [_, b7, c7, _]) = (leaf(1, 0), leaf(7, 0));
+        let [_, _, ec1, ed1] = ext(0x8000_0001);
+        let xsave = bit(c1, 26);
+        let faulting = || super::msr::read_safe(0xce).is_some_and(|v| v >> 31 & 1 != 0);
+        Features {
+            vendor,
+            max_leaf,
+            max_ext_leaf,
+            phys_bits: match ext(0x8000_0008)[0] as u8 {
+                0 => 36,
+                bits => bits.min(52),
+            },
+            nx: bit(ed1, 20),
+            page1gb: bit(ed1, 26),
+            smep: bit(b7, 7),
+            smap: bit(b7, 20),
+            umip: bit(c7, 2),
+            fsgsbase: bit(b7, 0),
+            xsave,
+            xsaveopt: xsave && bit(leaf(0xd, 1)[0], 0),
+            x2apic: bit(c1, 21),
+            tsc_deadline: bit(c1, 24),
+            invariant_tsc: bit(ext(0x8000_0007)[3], 8),
+            rdtscp: bit(ed1, 27),
+            tsc_adjust: bit(b7, 1),
+            cpuid_faulting: vendor == Vendor::Intel && faulting(),
+            hypervisor: bit(c1, 31),
+            vmx: bit(c1, 5),
+            svm: bit(ec1, 2),
+        }
+    })
+}
+
+/// Sets this CPU's control registers and the PAT as the core and the guests' ABI want them.
+pub fn init_this_cpu() {
+    let f = features();
+    super::cr::init(&f);
+    SMAP_ON.store(f.smap, Ordering::Relaxed);
+    FSGSBASE_ON.store(f.fsgsbase, Ordering::Relaxed);
+}

@@ -1,0 +1,138 @@
+//! Model-specific registers. On the host there are none: reads give 0, safe reads nothing.
+
+/// Their numbers (APM vol. 2 appendix A, SDM vol. 4).
+pub mod nr {
+    #![expect(missing_docs, reason = "the manuals' names")]
+    pub const TSC: u32 = 0x10;
+    pub const APIC_BASE: u32 = 0x1b;
+    pub const SPEC_CTRL: u32 = 0x48;
+    pub const PRED_CMD: u32 = 0x49;
+    pub const TSC_ADJUST: u32 = 0x3b;
+    pub const ARCH_CAPABILITIES: u32 = 0x10a;
+    pub const MISC_FEATURES_ENABLES: u32 = 0x140;
+    pub const SYSENTER_CS: u32 = 0x174;
+    pub const SYSENTER_ESP: u32 = 0x175;
+    pub const SYSENTER_EIP: u32 = 0x176;
+    pub const PAT: u32 = 0x277;
+    pub const TSC_DEADLINE: u32 = 0x6e0;
+    pub const X2APIC_BASE: u32 = 0x800;
+    pub const XSS: u32 = 0xda0;
+    pub const EFER: u32 = 0xc000_0080;
+    pub const STAR: u32 = 0xc000_0081;
+    pub const LSTAR: u32 = 0xc000_0082;
+    pub const CSTAR: u32 = 0xc000_0083;
+    pub const FMASK: u32 = 0xc000_0084;
+    pub const FS_BASE: u32 = 0xc000_0100;
+    pub const GS_BASE: u32 = 0xc000_0101;
+    pub const KERNEL_GS_BASE: u32 = 0xc000_0102;
+    pub const TSC_AUX: u32 = 0xc000_0103;
+}
+
+/// EFER bits.
+pub mod efer {
+    /// SYSCALL is on.
+    pub const SCE: u64 = 1;
+    /// Long mode is on.
+    pub const LME: u64 = 1 << 8;
+    /// The no-execute bit is on.
+    pub const NXE: u64 = 1 << 11;
+}
+
+/// The PAT that Xen's public headers promise to PV guests: WB WT UC- UC WC WP UC UC.
+pub const PUBLIC_PAT: u64 = 0x0000_0501_0007_0406;
+
+#[cfg(target_os = "none")]
+mod real {
+    #![expect(unsafe_code, reason = "rdmsr and wrmsr are instructions")]
+    use core::arch::asm;
+
+    /// Reads a register that the machine is known to have.
+    #[inline]
+    pub fn read(msr: u32) -> u64 {
+        let (low, high): (u32, u32);
+        // SAFETY: reading has no effect on memory; a missing register is a #GP, thus a panic.
+        unsafe {
+            asm!("rdmsr", in("ecx") msr, out("eax") low, out("edx") high, options(nostack, preserves_flags));
+        }
+        u64::from(high) << 32 | u64::from(low)
+    }
+
+    /// Writes a register that the machine is known to have.
+    ///
+    /// # Safety
+    /// The value keeps the machine in the state that the core relies on.
+    #[inline]
+    pub unsafe fn write(msr: u32, value: u64) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack, preserves_flags));
+        }
+    }
+
+    /// Reads a register that may not exist.
+    pub fn read_safe(msr: u32) -> Option<u64> {
+        let (low, high, ok): (u32, u32, u32);
+        // SAFETY: as `read`; the fault lands behind the instruction with `ok` still 0.
+        unsafe {
+            asm!(
+                "2: rdmsr",
+                "mov {ok:e}, 1",
+                "3:",
+                crate::extable!("2b", "3b"),
+                ok = inout(reg) 0 => ok,
+                in("ecx") msr, inout("eax") 0 => low, inout("edx") 0 => high,
+                options(nostack),
+            );
+        }
+        (ok != 0).then_some(u64::from(high) << 32 | u64::from(low))
+    }
+
+    /// Writes a register that may refuse; tells whether it took the value.
+    ///
+    /// # Safety
+    /// As [`write`].
+    pub unsafe fn write_safe(msr: u32, value: u64) -> bool {
+        let ok: u32;
+        // SAFETY: the caller's promise; the fault lands behind the instruction with `ok` still 0.
+        unsafe {
+            asm!(
+                "2: wrmsr",
+                "mov {ok:e}, 1",
+                "3:",
+                crate::extable!("2b", "3b"),
+                ok = inout(reg) 0 => ok,
+                in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32,
+                options(nostack),
+            );
+        }
+        ok != 0
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+mod real {
+    #![expect(unsafe_code, reason = "the signatures of the real ones")]
+
+    /// Nothing there.
+    pub fn read(_msr: u32) -> u64 {
+        0
+    }
+    /// Nothing there.
+    ///
+    /// # Safety
+    /// None needed.
+    pub unsafe fn write(_msr: u32, _value: u64) {}
+    /// Nothing there.
+    pub fn read_safe(_msr: u32) -> Option<u64> {
+        None
+    }
+    /// Nothing there.
+    ///
+    /// # Safety
+    /// None needed.
+    pub unsafe fn write_safe(_msr: u32, _value: u64) -> bool {
+        false
+    }
+}
+
+pub use real::{read, read_safe, write, write_safe};

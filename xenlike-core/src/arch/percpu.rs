@@ -1,0 +1,161 @@
+//! The per-CPU block: a CPU's stacks, and at its very top [`CpuInfo`], found by masking rsp.
+//!
+//! One block is 64 KiB of addresses, aligned to 64 KiB, of which the pages without a name here are
+//! not mapped, so that no stack can grow into another:
+//!
+//! | page | holds |
+//! |---|---|
+//! | 1, 3, 5, 7 | the stacks of NMI, #MC, #DF, #DB |
+//! | 9–15 | the main stack; the last bytes are [`CpuInfo`] |
+#![expect(unsafe_code, reason = "finds the block by the stack pointer")]
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::cpuset::{AtomicCpuSet, CpuSet};
+use super::frame::TrapFrame;
+use crate::kit::{CpuId, MAX_CPUS, PAGE_SIZE, Vaddr};
+
+/// Size and alignment of a block, in bytes.
+pub const BLOCK_BYTES: usize = 64 * 1024;
+/// First page of the main stack inside the block.
+pub const MAIN_STACK_FIRST_PAGE: usize = 9;
+/// The pages of a block that are mapped.
+pub const MAPPED_PAGES: [usize; 11] = [1, 3, 5, 7, 9, 10, 11, 12, 13, 14, 15];
+/// From the start of [`CpuInfo::frame`] to the end of the block, in bytes.
+pub const FRAME_FROM_TOP: usize = size_of::<CpuInfo>() - core::mem::offset_of!(CpuInfo, frame);
+
+/// A stack that the machine switches to by itself, for one exception (APM vol. 2 §8.9.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Ist {
+    /// Non-maskable interrupt.
+    Nmi = 1,
+    /// Machine check.
+    MachineCheck = 2,
+    /// Double fault.
+    DoubleFault = 3,
+    /// Debug exception.
+    Debug = 4,
+}
+
+impl Ist {
+    /// All of them, in the order of the TSS fields.
+    pub const ALL: [Self; 4] = [
+        Self::Nmi,
+        Self::MachineCheck,
+        Self::DoubleFault,
+        Self::Debug,
+    ];
+
+    /// The end of this stack, from the start of the block, in bytes.
+    pub const fn top(self) -> usize {
+        2 * (self as usize) * PAGE_SIZE
+    }
+}
+
+/// What a CPU finds at the top of its block.
+#[repr(C, align(64))]
+pub struct CpuInfo {
+    /// Makes the end of the frame, where TSS.RSP0 points, a multiple of 16.
+    align: u64,
+    /// The guest's registers while the CPU is in the core on its behalf.
+    pub frame: UnsafeCell<TrapFrame>,
+    /// What is to be done before the CPU leaves ring 0: bits that `entry` names. Others set them.
+    pub work: AtomicU32,
+    /// Which CPU this is.
+    pub cpu: CpuId,
+    /// Address of the current vCPU's `vcpu_info` (of a zero byte if none): the exit path looks there.
+    pub vcpu_info: AtomicU64,
+    /// Address of the current vCPU; `entry`'s.
+    pub current: AtomicU64,
+    /// Words for `entry`'s own use.
+    pub words: [AtomicU64; 6],
+}
+
+const _: () = assert!(size_of::<CpuInfo>() == 256);
+const _: () = assert!((FRAME_FROM_TOP - size_of::<TrapFrame>()).is_multiple_of(16));
+
+// SAFETY: `frame` is touched by its own CPU alone, through `entry`; the rest is atomic or constant.
+unsafe impl Sync for CpuInfo {}
+
+impl CpuInfo {
+    /// The block's top of a CPU that has nothing to do yet.
+    pub const fn new(cpu: CpuId) -> Self {
+        Self {
+            align: 0,
+            frame: UnsafeCell::new(TrapFrame::ZERO),
+            work: AtomicU32::new(0),
+            cpu,
+            vcpu_info: AtomicU64::new(0),
+            current: AtomicU64::new(0),
+            words: [const { AtomicU64::new(0) }; 6],
+        }
+    }
+}
+
+/// Where each CPU's [`CpuInfo`] is; 0 until its block is made.
+static INFOS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+static ONLINE: AtomicCpuSet = AtomicCpuSet::new();
+
+/// This CPU's own.
+#[cfg(target_os = "none")]
+#[inline(always)]
+pub fn info() -> &'static CpuInfo {
+    let rsp: usize;
+    // SAFETY: reads a register.
+    unsafe {
+        core::arch::asm!("mov {}, rsp", out(reg) rsp, options(pure, nomem, nostack, preserves_flags));
+    }
+    let top = (rsp | (BLOCK_BYTES - 1)) + 1;
+    // SAFETY: every stack of the core lies in a block with a `CpuInfo` at its top (`boot` sees to
+    // it), which is never moved or freed.
+    unsafe { &*((top - size_of::<CpuInfo>()) as *const CpuInfo) }
+}
+
+/// On the host: CPU 0's.
+#[cfg(not(target_os = "none"))]
+pub fn info() -> &'static CpuInfo {
+    static HOST: CpuInfo = CpuInfo::new(CpuId(0));
+    &HOST
+}
+
+/// The [`CpuInfo`] of another CPU, if its block is made. Only its atomic fields may be touched.
+pub fn info_of(cpu: CpuId) -> Option<&'static CpuInfo> {
+    let at = INFOS.get(cpu.index())?.load(Ordering::Acquire);
+    // SAFETY: `set_block` stored the address of a live `CpuInfo`, never freed.
+    (at != 0).then(|| unsafe { &*(at as *const CpuInfo) })
+}
+
+/// Notes that `cpu` has its block at `base`.
+///
+/// # Safety
+/// The block is mapped for good and a `CpuInfo` for `cpu` was written to its top.
+pub unsafe fn set_block(cpu: CpuId, base: Vaddr) {
+    let at = base.0 + (BLOCK_BYTES - size_of::<CpuInfo>()) as u64;
+    if let Some(slot) = INFOS.get(cpu.index()) {
+        slot.store(at, Ordering::Release);
+    }
+}
+
+/// The end of the guest frame of `cpu`: what TSS.RSP0 and the SYSCALL stub take as stack.
+pub fn frame_end(cpu: CpuId) -> Option<Vaddr> {
+    let frame = info_of(cpu)?.frame.get() as u64;
+    Some(Vaddr(frame + size_of::<TrapFrame>() as u64))
+}
+
+/// The CPU this code runs on.
+#[inline(always)]
+pub fn this_cpu() -> CpuId {
+    info().cpu
+}
+
+/// The CPUs that run.
+pub fn online() -> CpuSet {
+    ONLINE.get()
+}
+
+/// Adds this CPU to [`online`].
+pub fn set_online() {
+    ONLINE.insert(this_cpu());
+}
