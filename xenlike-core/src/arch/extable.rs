@@ -2,7 +2,10 @@
 //!
 //! Each is a pair of 32-bit distances in section `.extable`, written by [`extable!`](crate::extable)
 //! beside the instruction: from the entry's own words to the fault and to the landing.
-#![cfg_attr(target_os = "none", expect(unsafe_code, reason = "reads a section of the image"))]
+#![cfg_attr(
+    target_os = "none",
+    expect(unsafe_code, reason = "reads a section of the image")
+)]
 
 /// The assembly of one entry: a fault at `$fault` goes on at `$landing` (labels of the same `asm!`).
 #[macro_export]
