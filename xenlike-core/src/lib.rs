@@ -18,3 +18,5 @@ pub mod arch;
 pub mod event;
 pub mod kit;
 pub mod mm;
+pub mod sched;
+pub mod timer;

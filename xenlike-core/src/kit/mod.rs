@@ -2,9 +2,12 @@
 
 pub mod addr;
 pub mod cell;
+pub mod cpuset;
+pub mod heap;
 pub mod ids;
 pub mod lock;
 
 pub use addr::{Maddr, Mfn, PAGE_SHIFT, PAGE_SIZE, Pfn, Vaddr};
+pub use cpuset::{AtomicCpuSet, CpuSet};
 pub use ids::{CpuId, DomId, MAX_CPUS, Port, VcpuId};
 pub use lock::{Lock, Once, RwLock};

@@ -1,0 +1,240 @@
+//! Which virtual CPU runs where and for how long: policy only, over ids and clock values.
+//!
+//! Each physical CPU has a [`queue::RunQueue`] under its own lock. A schedulable *unit* (one vCPU) has
+//! a home queue, whose lock guards its state. Units run in the order of their *virtual time*: CPU
+//! time divided by weight ([`share::Share`], one a domain, split among the domain's active units).
+//! Virtual time is comparable across queues, so a CPU that finds another queue's next unit far
+//! behind its own takes it over: that makes weights hold machine-wide.
+//!
+//! * A unit that wakes is placed at most [`queue::WAKE_BONUS`] behind its queue, so it goes ahead of
+//!   CPU hogs but can save up no more.
+//! * A domain that has used up its cap is parked until its budget has grown again.
+//! * A unit that was switched out stays bound to its CPU until [`Scheduler::saved`] says that its
+//!   registers are in memory: no unit ever runs on two CPUs.
+//! * A sleeping unit is in no queue and costs nothing; an idle CPU has no tick.
+//!
+//! Entry asks [`Scheduler::pick`] and acts on the [`Turn`]; whoever makes a vCPU runnable calls
+//! [`Scheduler::wake`] and kicks the CPU it names.
+
+pub mod place;
+pub mod queue;
+pub mod share;
+pub mod slab;
+#[cfg(test)]
+mod tests;
+pub mod turn;
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::kit::cell::PerCpu;
+use crate::kit::heap::NoMemory;
+use crate::kit::{AtomicCpuSet, CpuId, CpuSet, Lock, MAX_CPUS};
+use queue::RunQueue;
+use share::Share;
+pub use slab::UnitId;
+use slab::{Slab, State, Unit};
+pub use turn::{Choice, Turn};
+
+/// The longest a unit runs while others wait, at first (XEN_SYSCTL_CSCHED's `tslice_ms`).
+pub const DEFAULT_SLICE_NS: u64 = 10_000_000;
+/// The shortest a unit runs before another may preempt it, at first (`ratelimit_us`).
+pub const DEFAULT_RATELIMIT_NS: u64 = 1_000_000;
+
+/// The scheduler of all CPUs; `T` is what a [`Turn`] hands back for a unit (a vCPU reference).
+pub struct Scheduler<T> {
+    queues: PerCpu<RunQueue>,
+    slab: Slab<T>,
+    online: AtomicCpuSet,
+    idle: AtomicCpuSet,
+    /// The furthest of all queues' clocks (virtual time): where a queue starts again that was empty.
+    clock: AtomicU64,
+    slice_ns: AtomicU64,
+    ratelimit_ns: AtomicU64,
+    /// Serialises what changes how much room the queues need.
+    growth: Lock<()>,
+}
+
+/// A unit can't be removed while a CPU holds its registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Busy(
+    /// The CPU that does.
+    pub CpuId,
+);
+
+/// What a new unit starts with.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Its domain's share.
+    pub share: Arc<Share>,
+    /// Where it may run.
+    pub hard: CpuSet,
+    /// Where it likes to run.
+    pub soft: CpuSet,
+}
+
+impl<T: Clone> Scheduler<T> {
+    /// A scheduler without CPUs and units.
+    pub const fn new() -> Self {
+        Self {
+            queues: PerCpu::new([const { RunQueue::new() }; MAX_CPUS]),
+            slab: Slab::new(),
+            online: AtomicCpuSet::new(CpuSet::EMPTY),
+            idle: AtomicCpuSet::new(CpuSet::EMPTY),
+            clock: AtomicU64::new(0),
+            slice_ns: AtomicU64::new(DEFAULT_SLICE_NS),
+            ratelimit_ns: AtomicU64::new(DEFAULT_RATELIMIT_NS),
+            growth: Lock::new(()),
+        }
+    }
+
+    /// Lets units run on `cpu`.
+    pub fn bring_online(&self, cpu: CpuId) -> Result<(), NoMemory> {
+        let _growing = self.growth.lock();
+        self.lock(cpu).reserve(self.slab.units())?;
+        self.online.insert(cpu);
+        Ok(())
+    }
+
+    /// The CPUs that run units.
+    pub fn online(&self) -> CpuSet {
+        self.online.get()
+    }
+
+    pub(crate) fn clock(&self) -> u64 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    /// The CPUs that have nothing to run.
+    pub fn idle(&self) -> CpuSet {
+        self.idle.get()
+    }
+
+    /// Adds a sleeping unit; `make` gets its id and returns what a turn hands back for it.
+    pub fn add(&self, spec: Spec, make: impl FnOnce(UnitId) -> T) -> Result<UnitId, NoMemory> {
+        let _growing = self.growth.lock();
+        let units = self.slab.units() + 1;
+        for cpu in self.online().iter() {
+            self.lock(cpu).reserve(units)?;
+        }
+        let home = self.emptiest(spec.hard).unwrap_or(CpuId(0));
+        self.slab.insert(home, |id| Unit::new(id, spec, make(id)))
+    }
+
+    /// Takes a unit out for good and returns what it carried; nothing if it is not there (any more).
+    /// The caller has put it to sleep and waited until [`Scheduler::running_on`] is empty.
+    pub fn remove(&self, id: UnitId) -> Result<Option<T>, Busy> {
+        let _growing = self.growth.lock();
+        let Some(mut queue) = self.lock_home(id) else {
+            return Ok(None);
+        };
+        if self.slab.with(id, |unit| unit.on_cpu()) == Some(true) {
+            return Err(Busy(queue.cpu));
+        }
+        self.dequeue(&mut queue, id);
+        self.slab.with(id, |unit| unit.set_wanted(false));
+        Ok(self.slab.remove(id))
+    }
+
+    /// The unit may run from now on. Returns the CPU to kick, if one should look again.
+    pub fn wake(&self, id: UnitId, now_ns: u64) -> Option<CpuId> {
+        let queue = self.lock_home(id)?;
+        let state = self.slab.with(id, |unit| {
+            unit.set_wanted(true);
+            unit.state
+        })?;
+        match state {
+            State::Queued | State::Parked | State::Running => None,
+            State::Leaving => Some(queue.cpu),
+            State::Asleep => self.settle_awake(queue, id, now_ns),
+        }
+    }
+
+    /// The unit may not run any more. Returns the CPU to kick if it runs just now.
+    pub fn sleep(&self, id: UnitId) -> Option<CpuId> {
+        let mut queue = self.lock_home(id)?;
+        let state = self.slab.with(id, |unit| {
+            unit.set_wanted(false);
+            unit.state
+        })?;
+        self.dequeue(&mut queue, id);
+        (state == State::Running).then_some(queue.cpu)
+    }
+
+    /// The unit that runs on `cpu` lets others go first; the caller then asks [`Scheduler::pick`].
+    pub fn yield_now(&self, cpu: CpuId) {
+        self.lock(cpu).yielded = true;
+    }
+
+    /// The CPU that runs the unit or still holds its registers.
+    pub fn running_on(&self, id: UnitId) -> Option<CpuId> {
+        let queue = self.lock_home(id)?;
+        let on_cpu = self.slab.with(id, |unit| unit.on_cpu())?;
+        on_cpu.then_some(queue.cpu)
+    }
+
+    /// The CPU whose queue the unit belongs to.
+    pub fn home(&self, id: UnitId) -> Option<CpuId> {
+        self.slab.home(id)
+    }
+
+    /// CPU time that the unit has used, up to the last time it was accounted.
+    pub fn cpu_time_ns(&self, id: UnitId) -> u64 {
+        self.slab.with(id, |unit| unit.ran_ns).unwrap_or(0)
+    }
+
+    /// Hard and soft affinity.
+    pub fn affinity(&self, id: UnitId) -> Option<(CpuSet, CpuSet)> {
+        self.slab.with(id, |unit| (unit.hard, unit.soft))
+    }
+
+    /// Sets hard and soft affinity; a unit that is in the wrong place moves. The hard set must hold an
+    /// online CPU (the hypercall checks). Returns the CPU to kick.
+    pub fn set_affinity(
+        &self,
+        id: UnitId,
+        hard: CpuSet,
+        soft: CpuSet,
+        now_ns: u64,
+    ) -> Option<CpuId> {
+        let mut queue = self.lock_home(id)?;
+        let (state, wanted) = self.slab.with(id, |unit| {
+            (unit.hard, unit.soft) = (hard, soft);
+            (unit.state, unit.wanted())
+        })?;
+        if hard.contains(queue.cpu) {
+            return self.helper(&queue);
+        }
+        match state {
+            State::Running | State::Leaving => Some(queue.cpu),
+            _ if !wanted => None,
+            _ => {
+                self.dequeue(&mut queue, id);
+                self.settle_awake(queue, id, now_ns)
+            }
+        }
+    }
+
+    /// The longest a unit runs while others wait.
+    pub fn slice_ns(&self) -> u64 {
+        self.slice_ns.load(Ordering::Relaxed)
+    }
+    /// Sets the slice.
+    pub fn set_slice_ns(&self, ns: u64) {
+        self.slice_ns.store(ns.max(100_000), Ordering::Relaxed);
+    }
+    /// The shortest a unit runs before it may be preempted.
+    pub fn ratelimit_ns(&self) -> u64 {
+        self.ratelimit_ns.load(Ordering::Relaxed)
+    }
+    /// Sets the rate limit; 0 switches it off.
+    pub fn set_ratelimit_ns(&self, ns: u64) {
+        self.ratelimit_ns.store(ns, Ordering::Relaxed);
+    }
+}
+
+impl<T: Clone> Default for Scheduler<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,236 @@
+//! Which queue a unit goes to, and how it gets there.
+
+use super::queue::QueueGuard;
+use super::share::{Allowance, default_virtual_time};
+use super::slab::State;
+use super::{Scheduler, UnitId};
+use crate::kit::{CpuId, CpuSet};
+
+/// A woken unit preempts one that is this far ahead of it (virtual time).
+const PREEMPT_LEAD: u64 = default_virtual_time(500_000);
+/// How many of another queue's ready units a CPU looks at to find one it may run.
+const LOOK_AT: usize = 16;
+
+impl<T: Clone> Scheduler<T> {
+    pub(super) fn lock(&self, cpu: CpuId) -> QueueGuard<'_> {
+        self.queues.of(cpu).lock(cpu)
+    }
+
+    /// Locks the queue that the unit belongs to.
+    pub(super) fn lock_home(&self, id: UnitId) -> Option<QueueGuard<'_>> {
+        loop {
+            let home = self.slab.home(id)?;
+            let queue = self.lock(home);
+            if self.slab.home(id) == Some(home) {
+                return Some(queue);
+            }
+        }
+    }
+
+    /// Locks the queues of two different CPUs, the lower number first.
+    fn lock_two(&self, a: CpuId, b: CpuId) -> (QueueGuard<'_>, QueueGuard<'_>) {
+        if a < b {
+            let first = self.lock(a);
+            (first, self.lock(b))
+        } else {
+            let first = self.lock(b);
+            (self.lock(a), first)
+        }
+    }
+
+    /// The CPU of `among` with the least to do.
+    pub(super) fn emptiest(&self, among: CpuSet) -> Option<CpuId> {
+        let online = among.and(self.online());
+        online.iter().min_by_key(|&cpu| self.queues.of(cpu).load())
+    }
+
+    /// The CPU for a unit that wakes: an idle one if there is, near home if it can be.
+    fn choose(&self, home: CpuId, hard: CpuSet, soft: CpuSet) -> CpuId {
+        let allowed = hard.and(self.online());
+        let liked = allowed.and(soft);
+        let idle = self.idle.get();
+        for set in [liked.and(idle), allowed.and(idle)] {
+            if set.contains(home) {
+                return home;
+            }
+            if let Some(cpu) = set.first() {
+                return cpu;
+            }
+        }
+        let set = if liked.is_empty() { allowed } else { liked };
+        if set.contains(home) {
+            return home;
+        }
+        self.emptiest(set).unwrap_or(home)
+    }
+
+    /// Finds a place for a unit that is in no queue but wants to run. `queue` is its home. Returns the
+    /// CPU to kick.
+    pub(super) fn settle_awake<'a>(
+        &'a self,
+        mut queue: QueueGuard<'a>,
+        id: UnitId,
+        now_ns: u64,
+    ) -> Option<CpuId> {
+        let home = queue.cpu;
+        let (hard, soft) = self.slab.with(id, |unit| (unit.hard, unit.soft))?;
+        let target = self.choose(home, hard, soft);
+        if target != home {
+            drop(queue);
+            let (old, new) = self.lock_two(home, target);
+            // Between the locks another CPU may have woken, moved or stopped the unit: then it is done.
+            let state = self
+                .slab
+                .with(id, |unit| unit.wanted().then_some(unit.state));
+            if self.slab.home(id) != Some(home) || state != Some(Some(State::Asleep)) {
+                return None;
+            }
+            self.slab.set_home(id.slot, target);
+            drop(old);
+            queue = new;
+        }
+        self.enqueue_woken(&mut queue, id, now_ns)
+    }
+
+    /// Puts a unit into its home's queue; whether its CPU should look again is the answer.
+    fn enqueue_woken(&self, queue: &mut QueueGuard<'_>, id: UnitId, now_ns: u64) -> Option<CpuId> {
+        if queue.current.is_none() && queue.ready.is_empty() {
+            queue.min_vtime = queue.min_vtime.max(self.clock());
+        }
+        self.slab
+            .with(id, |unit| unit.vtime = queue.place(unit.vtime))?;
+        let kick = match self.enqueue(queue, id.slot, now_ns)? {
+            State::Parked => {
+                queue.current.is_none()
+                    || queue.parked.first().is_some_and(|item| item.1 == id.slot)
+            }
+            _ => queue.ready.len() == 1 || self.preempts(queue, id.slot, now_ns),
+        };
+        if queue.idle && kick {
+            // Claimed: the next unit that wakes shall find another idle CPU.
+            queue.idle = false;
+            self.idle.remove(queue.cpu);
+        }
+        kick.then_some(queue.cpu)
+    }
+
+    /// Puts a unit that wants to run into the ready or the parked heap of its home.
+    pub(super) fn enqueue(
+        &self,
+        queue: &mut QueueGuard<'_>,
+        slot: u32,
+        now_ns: u64,
+    ) -> Option<State> {
+        self.slab.with_slot(slot, |unit| {
+            match unit.share.charge(0, now_ns) {
+                Allowance::ParkUntil(time) => {
+                    unit.state = State::Parked;
+                    queue.parked.push(time, slot, &self.slab);
+                }
+                _ => {
+                    unit.state = State::Queued;
+                    queue.ready.push(unit.vtime, slot, &self.slab);
+                }
+            }
+            unit.state
+        })
+    }
+
+    /// Takes a queued or parked unit out of its home's heaps.
+    pub(super) fn dequeue(&self, queue: &mut QueueGuard<'_>, id: UnitId) {
+        self.slab.with(id, |unit| {
+            match unit.state {
+                State::Queued => queue.ready.remove(id.slot, &self.slab),
+                State::Parked => queue.parked.remove(id.slot, &self.slab),
+                _ => return,
+            };
+            unit.state = State::Asleep;
+        });
+    }
+
+    /// Whether the unit in `slot` should take the CPU from the one that runs.
+    fn preempts(&self, queue: &QueueGuard<'_>, slot: u32, now_ns: u64) -> bool {
+        let Some(running) = queue.current else {
+            return true;
+        };
+        let ran_ns = now_ns.saturating_sub(queue.charged_at_ns);
+        let theirs = self.slab.with_slot(running, |unit| {
+            unit.vtime.saturating_add(unit.share.virtual_time(ran_ns))
+        });
+        let ours = self.slab.with_slot(slot, |unit| unit.vtime);
+        match (ours, theirs) {
+            (Some(ours), Some(theirs)) => ours.saturating_add(PREEMPT_LEAD) < theirs,
+            _ => true,
+        }
+    }
+
+    /// An idle CPU that could take one of the first ready units of the queue.
+    pub(super) fn helper(&self, queue: &QueueGuard<'_>) -> Option<CpuId> {
+        let idle = self
+            .idle
+            .get()
+            .and(self.online())
+            .without(CpuSet::one(queue.cpu));
+        if idle.is_empty() {
+            return None;
+        }
+        let ready = queue.ready.near_front(LOOK_AT).iter();
+        ready
+            .filter_map(|item| {
+                idle.and(self.slab.with_slot(item.1, |unit| unit.hard)?)
+                    .first()
+            })
+            .next()
+    }
+
+    /// Takes a ready unit over from another queue, if one is there whose virtual time is less than
+    /// `behind`.
+    pub(super) fn steal(&self, cpu: CpuId, behind: u64, now_ns: u64) {
+        let others = self.online().without(CpuSet::one(cpu));
+        let mut victims = others;
+        for _ in 0..others.count() {
+            let Some(victim) = victims
+                .iter()
+                .min_by_key(|&cpu| self.queues.of(cpu).first_vtime())
+            else {
+                return;
+            };
+            if self.queues.of(victim).first_vtime() >= behind
+                || self.steal_from(victim, cpu, behind, now_ns)
+            {
+                return;
+            }
+            victims = victims.without(CpuSet::one(victim));
+        }
+    }
+
+    fn steal_from(&self, victim: CpuId, thief: CpuId, behind: u64, now_ns: u64) -> bool {
+        let (mut from, mut to) = self.lock_two(victim, thief);
+        let best = from
+            .ready
+            .near_front(LOOK_AT)
+            .iter()
+            .filter(|item| item.0 < behind)
+            .filter_map(|item| {
+                self.slab.with_slot(item.1, |unit| {
+                    let parked = matches!(unit.share.charge(0, now_ns), Allowance::ParkUntil(_));
+                    let may = unit.hard.contains(thief) && !parked;
+                    may.then_some((!unit.soft.contains(thief), item.0, unit.id))
+                })?
+            })
+            .min_by_key(|unit| (unit.0, unit.1));
+        let Some((.., id)) = best else {
+            return false;
+        };
+        from.ready.remove(id.slot, &self.slab);
+        self.slab.set_home(id.slot, thief);
+        if to.current.is_none() && to.ready.is_empty() {
+            to.min_vtime = to.min_vtime.max(self.clock());
+        }
+        self.slab.with(id, |unit| {
+            unit.vtime = to.place(unit.vtime);
+            to.ready.push(unit.vtime, id.slot, &self.slab);
+        });
+        true
+    }
+}

@@ -1,0 +1,141 @@
+//! A domain's share of the machine: weight and cap, in the numbers of XEN_DOMCTL_SCHEDOP (credit).
+
+use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+
+use crate::kit::Lock;
+
+/// The weight of a domain for which nobody chose one.
+pub const DEFAULT_WEIGHT: u16 = 256;
+/// A capped domain's budget fills up to what it may use in this time.
+pub const CAP_PERIOD_NS: u64 = 30_000_000;
+/// A parked domain waits until it may run again for at least this long, at 100 %.
+const CAP_RESUME_NS: i64 = 2_000_000;
+/// Virtual time runs at 1/16 ns a nanosecond for one unit of the default weight.
+const VTIME_SCALE: u64 = 16;
+
+/// The number is not one that a weight or a cap may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutOfRange;
+
+/// Weight, cap and budget of one domain.
+#[derive(Debug)]
+pub struct Share {
+    weight: AtomicU16,
+    /// Percent of one physical CPU; 0: no cap.
+    cap_percent: AtomicU16,
+    /// Units of the domain that run or want to.
+    active: AtomicU32,
+    budget: Lock<Budget>,
+}
+
+#[derive(Debug)]
+struct Budget {
+    /// CPU time the domain may still use; negative: overdrawn.
+    left_ns: i64,
+    filled_at_ns: u64,
+}
+
+/// What a capped domain may do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allowance {
+    /// Run as long as it likes.
+    Unlimited,
+    /// Run for this long.
+    For(u64),
+    /// Nothing before this time.
+    ParkUntil(u64),
+}
+
+impl Share {
+    /// A share of the default weight, not capped.
+    pub const fn new() -> Self {
+        Self {
+            weight: AtomicU16::new(DEFAULT_WEIGHT),
+            cap_percent: AtomicU16::new(0),
+            active: AtomicU32::new(0),
+            budget: Lock::new(Budget {
+                left_ns: 0,
+                filled_at_ns: 0,
+            }),
+        }
+    }
+
+    /// The weight, 1 to 65535.
+    pub fn weight(&self) -> u16 {
+        self.weight.load(Ordering::Relaxed)
+    }
+    /// Sets the weight.
+    pub fn set_weight(&self, weight: u16) -> Result<(), OutOfRange> {
+        if weight == 0 {
+            return Err(OutOfRange);
+        }
+        self.weight.store(weight, Ordering::Relaxed);
+        Ok(())
+    }
+    /// The cap in percent of one CPU; 0: none.
+    pub fn cap_percent(&self) -> u16 {
+        self.cap_percent.load(Ordering::Relaxed)
+    }
+    /// Sets the cap; 0 takes it off. 65535 means "leave it" in the hypercall and is no cap.
+    pub fn set_cap_percent(&self, percent: u16) -> Result<(), OutOfRange> {
+        if percent == u16::MAX {
+            return Err(OutOfRange);
+        }
+        self.cap_percent.store(percent, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// One more unit of the domain is active.
+    pub(super) fn activate(&self) {
+        self.active.fetch_add(1, Ordering::Relaxed);
+    }
+    /// One less.
+    pub(super) fn deactivate(&self) {
+        self.active.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The virtual time that `ran_ns` of CPU time costs one unit of the domain.
+    pub(super) fn virtual_time(&self, ran_ns: u64) -> u64 {
+        let active = u64::from(self.active.load(Ordering::Relaxed).clamp(1, 64));
+        ran_ns
+            .saturating_mul(VTIME_SCALE * active)
+            .div_ceil(u64::from(self.weight().max(1)))
+    }
+
+    /// Charges the budget with `ran_ns` and says what is left.
+    pub(super) fn charge(&self, ran_ns: u64, now_ns: u64) -> Allowance {
+        let cap = u64::from(self.cap_percent());
+        if cap == 0 {
+            return Allowance::Unlimited;
+        }
+        let full = (CAP_PERIOD_NS * cap / 100) as i64;
+        let mut budget = self.budget.lock();
+        let since = now_ns
+            .saturating_sub(budget.filled_at_ns)
+            .min(10 * CAP_PERIOD_NS);
+        budget.filled_at_ns = now_ns.max(budget.filled_at_ns);
+        budget.left_ns = budget.left_ns.saturating_add((since * cap / 100) as i64);
+        budget.left_ns = budget.left_ns.min(full).saturating_sub(ran_ns as i64);
+        // What one accounting can overdraw is bounded by the longest turn; more is forgiven.
+        budget.left_ns = budget.left_ns.max(-20 * full);
+        match u64::try_from(budget.left_ns) {
+            Ok(left @ 1..) => Allowance::For(left),
+            _ => {
+                let resume = (CAP_RESUME_NS * cap as i64 / 100).min(full).max(1);
+                let missing = resume.saturating_sub(budget.left_ns).unsigned_abs();
+                Allowance::ParkUntil(now_ns.saturating_add((missing * 100).div_ceil(cap)))
+            }
+        }
+    }
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Virtual time that one unit of the default weight uses in `ns`.
+pub(super) const fn default_virtual_time(ns: u64) -> u64 {
+    ns * VTIME_SCALE / DEFAULT_WEIGHT as u64
+}

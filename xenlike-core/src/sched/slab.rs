@@ -1,0 +1,218 @@
+//! Where units live: numbered slots that never move, in chunks made on demand. A slot's unit is
+//! guarded by the lock of the unit's home queue; its own lock is never waited for long.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use super::Spec;
+use super::share::Share;
+use crate::kit::heap::{NoMemory, Places};
+use crate::kit::{CpuId, CpuSet, Lock, Once};
+
+const CHUNK: usize = 64;
+const CHUNKS: usize = 256;
+
+/// A unit's name: its slot and how often the slot was used before, so that the name of a unit that
+/// is gone names nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct UnitId {
+    pub(super) slot: u32,
+    pub(super) use_number: u32,
+}
+
+/// Where a unit stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// In no queue.
+    Asleep,
+    /// In its home's ready heap.
+    Queued,
+    /// In its home's parked heap: its domain has used up its cap.
+    Parked,
+    /// On its home CPU.
+    Running,
+    /// Not running, but its home CPU still holds its registers.
+    Leaving,
+}
+
+/// One schedulable unit.
+pub(super) struct Unit<T> {
+    pub id: UnitId,
+    pub owner: T,
+    pub share: Arc<Share>,
+    pub hard: CpuSet,
+    pub soft: CpuSet,
+    pub state: State,
+    /// Whether it may run; counted in its share.
+    wanted: bool,
+    pub vtime: u64,
+    pub ran_ns: u64,
+}
+
+impl<T> Unit<T> {
+    pub fn new(id: UnitId, spec: Spec, owner: T) -> Self {
+        Self {
+            id,
+            owner,
+            share: spec.share,
+            hard: spec.hard,
+            soft: spec.soft,
+            state: State::Asleep,
+            wanted: false,
+            vtime: 0,
+            ran_ns: 0,
+        }
+    }
+    /// Whether a CPU holds its registers.
+    pub fn on_cpu(&self) -> bool {
+        matches!(self.state, State::Running | State::Leaving)
+    }
+    pub fn wanted(&self) -> bool {
+        self.wanted
+    }
+    pub fn set_wanted(&mut self, wanted: bool) {
+        match (self.wanted, wanted) {
+            (false, true) => self.share.activate(),
+            (true, false) => self.share.deactivate(),
+            _ => {}
+        }
+        self.wanted = wanted;
+    }
+}
+
+struct Slot<T> {
+    home: AtomicU32,
+    place: AtomicU32,
+    use_number: AtomicU32,
+    unit: Lock<Option<Unit<T>>>,
+}
+
+/// All slots.
+pub(super) struct Slab<T> {
+    chunks: [Once<Box<[Slot<T>]>>; CHUNKS],
+    free: Lock<Vec<u32>>,
+    slots: AtomicUsize,
+    units: AtomicUsize,
+}
+
+impl<T> Slab<T> {
+    pub const fn new() -> Self {
+        Self {
+            chunks: [const { Once::new() }; CHUNKS],
+            free: Lock::new(Vec::new()),
+            slots: AtomicUsize::new(0),
+            units: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many units there are.
+    pub fn units(&self) -> usize {
+        self.units.load(Ordering::Relaxed)
+    }
+
+    fn slot(&self, slot: u32) -> Option<&Slot<T>> {
+        self.chunks
+            .get(slot as usize / CHUNK)?
+            .get()?
+            .get(slot as usize % CHUNK)
+    }
+
+    /// Runs `act` on the unit, if there still is one of that name.
+    pub fn with<R>(&self, id: UnitId, act: impl FnOnce(&mut Unit<T>) -> R) -> Option<R> {
+        self.with_slot(id.slot, |unit| (unit.id == id).then(|| act(unit)))?
+    }
+
+    /// Runs `act` on the unit in a slot.
+    pub fn with_slot<R>(&self, slot: u32, act: impl FnOnce(&mut Unit<T>) -> R) -> Option<R> {
+        self.slot(slot)?.unit.lock().as_mut().map(act)
+    }
+
+    /// The CPU whose queue guards the unit.
+    pub fn home(&self, id: UnitId) -> Option<CpuId> {
+        let slot = self.slot(id.slot)?;
+        (slot.use_number.load(Ordering::Acquire) == id.use_number)
+            .then(|| CpuId(slot.home.load(Ordering::Acquire)))
+    }
+
+    /// Moves the unit; the caller holds the locks of both homes.
+    pub fn set_home(&self, slot: u32, home: CpuId) {
+        if let Some(slot) = self.slot(slot) {
+            slot.home.store(home.0, Ordering::Release);
+        }
+    }
+
+    /// Adds a unit, asleep at `home`.
+    pub fn insert(
+        &self,
+        home: CpuId,
+        make: impl FnOnce(UnitId) -> Unit<T>,
+    ) -> Result<UnitId, NoMemory> {
+        let slot_number = self.take_free()?;
+        let slot = self.slot(slot_number).ok_or(NoMemory)?;
+        let id = UnitId {
+            slot: slot_number,
+            use_number: slot.use_number.load(Ordering::Relaxed),
+        };
+        slot.home.store(home.0, Ordering::Release);
+        let unit = make(id);
+        *slot.unit.lock() = Some(unit);
+        self.units.fetch_add(1, Ordering::Relaxed);
+        Ok(id)
+    }
+
+    /// Frees the unit's slot; the caller has taken it out of every queue.
+    pub fn remove(&self, id: UnitId) -> Option<T> {
+        let slot = self.slot(id.slot)?;
+        let mut place = slot.unit.lock();
+        if place.as_ref().is_none_or(|unit| unit.id != id) {
+            return None;
+        }
+        let unit = place.take();
+        slot.use_number.fetch_add(1, Ordering::AcqRel);
+        drop(place);
+        self.free.lock().push(id.slot);
+        self.units.fetch_sub(1, Ordering::Relaxed);
+        unit.map(|unit| unit.owner)
+    }
+
+    fn take_free(&self) -> Result<u32, NoMemory> {
+        let mut free = self.free.lock();
+        if free.is_empty() {
+            self.add_chunk(&mut free)?;
+        }
+        free.pop().ok_or(NoMemory)
+    }
+
+    fn add_chunk(&self, free: &mut Vec<u32>) -> Result<(), NoMemory> {
+        let first = self.slots.load(Ordering::Relaxed);
+        let chunk = self.chunks.get(first / CHUNK).ok_or(NoMemory)?;
+        // Room for every slot there is, so that freeing one never allocates.
+        free.try_reserve(first + CHUNK).map_err(|_| NoMemory)?;
+        let mut slots = Vec::new();
+        slots.try_reserve_exact(CHUNK).map_err(|_| NoMemory)?;
+        slots.resize_with(CHUNK, || Slot {
+            home: AtomicU32::new(0),
+            place: AtomicU32::new(0),
+            use_number: AtomicU32::new(0),
+            unit: Lock::new(None),
+        });
+        chunk.call_once(|| slots.into_boxed_slice());
+        free.extend((0..CHUNK).rev().map(|i| (first + i) as u32));
+        self.slots.store(first + CHUNK, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl<T> Places for Slab<T> {
+    fn set(&self, id: u32, place: u32) {
+        if let Some(slot) = self.slot(id) {
+            slot.place.store(place, Ordering::Relaxed);
+        }
+    }
+    fn get(&self, id: u32) -> u32 {
+        self.slot(id)
+            .map_or(u32::MAX, |slot| slot.place.load(Ordering::Relaxed))
+    }
+}

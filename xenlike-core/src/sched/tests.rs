@@ -1,0 +1,326 @@
+//! A machine of a few CPUs in which time passes by hand.
+
+use alloc::sync::Arc;
+use proptest::prelude::*;
+use std::vec;
+use std::vec::Vec;
+
+use super::share::Share;
+use super::*;
+
+const MS: u64 = 1_000_000;
+
+struct Machine {
+    sched: Scheduler<usize>,
+    units: Vec<UnitId>,
+    shares: Vec<Arc<Share>>,
+    wanted: Vec<bool>,
+    hard: Vec<CpuSet>,
+    used_ns: Vec<u64>,
+    /// The unit whose registers each CPU holds, and whether it runs.
+    held: Vec<Option<(usize, bool)>>,
+    until_ns: Vec<u64>,
+    now_ns: u64,
+    /// When last no CPU idled in vain.
+    conserving_ns: u64,
+}
+
+impl Machine {
+    fn new(cpus: u32, domains: &[u32]) -> Self {
+        let sched = Scheduler::new();
+        for cpu in 0..cpus {
+            sched.bring_online(CpuId(cpu)).unwrap();
+        }
+        let (mut units, mut shares) = (Vec::new(), Vec::new());
+        for &vcpus in domains {
+            let share = Arc::new(Share::new());
+            for _ in 0..vcpus {
+                let spec = Spec {
+                    share: share.clone(),
+                    hard: CpuSet::ALL,
+                    soft: CpuSet::ALL,
+                };
+                let number = units.len();
+                units.push(sched.add(spec, |_| number).unwrap());
+                shares.push(share.clone());
+            }
+        }
+        let count = units.len();
+        Self {
+            sched,
+            units,
+            shares,
+            wanted: vec![false; count],
+            hard: vec![CpuSet::ALL; count],
+            used_ns: vec![0; count],
+            held: vec![None; cpus as usize],
+            until_ns: vec![0; cpus as usize],
+            now_ns: 0,
+            conserving_ns: 0,
+        }
+    }
+
+    fn kick(&mut self, cpu: Option<CpuId>) {
+        if let Some(cpu) = cpu {
+            self.until_ns[cpu.index()] = self.now_ns;
+        }
+    }
+    fn wake(&mut self, unit: usize) {
+        self.wanted[unit] = true;
+        let kick = self.sched.wake(self.units[unit], self.now_ns);
+        self.kick(kick);
+    }
+    fn sleep(&mut self, unit: usize) {
+        self.wanted[unit] = false;
+        let kick = self.sched.sleep(self.units[unit]);
+        self.kick(kick);
+    }
+    fn pin(&mut self, unit: usize, hard: CpuSet) {
+        self.hard[unit] = hard;
+        let kick = self
+            .sched
+            .set_affinity(self.units[unit], hard, CpuSet::ALL, self.now_ns);
+        self.kick(kick);
+    }
+
+    fn turn(&mut self, cpu: usize) {
+        let turn = self.sched.pick(CpuId(cpu as u32), self.now_ns);
+        self.until_ns[cpu] = turn.until_ns.unwrap_or(u64::MAX);
+        let held = self.held[cpu].map(|held| held.0);
+        match turn.choice {
+            Choice::Stay => self.held[cpu] = Some((held.expect("somebody to stay"), true)),
+            Choice::Switch(_, unit) => {
+                self.held[cpu] = Some((unit, true));
+                let kick = self.sched.saved(CpuId(cpu as u32), self.now_ns);
+                self.kick(kick);
+            }
+            Choice::Idle => {
+                self.held[cpu] = held.map(|unit| (unit, false));
+                // Every other CPU frees its last unit at once, the rest keep it loaded.
+                if cpu.is_multiple_of(2) {
+                    self.held[cpu] = None;
+                    let kick = self.sched.saved(CpuId(cpu as u32), self.now_ns);
+                    self.kick(kick);
+                }
+            }
+        }
+        self.kick(turn.kick);
+        if let Some((unit, true)) = self.held[cpu] {
+            assert!(self.wanted[unit], "unit {unit} runs but sleeps");
+            assert!(
+                self.hard[unit].contains(CpuId(cpu as u32)),
+                "unit {unit} on a CPU it may not use"
+            );
+        }
+    }
+
+    fn run(&mut self, for_ns: u64) {
+        let end_ns = self.now_ns + for_ns;
+        while self.now_ns < end_ns {
+            let mut rounds = 0;
+            while let Some(cpu) =
+                (0..self.held.len()).find(|&cpu| self.until_ns[cpu] <= self.now_ns)
+            {
+                self.turn(cpu);
+                rounds += 1;
+                assert!(rounds < 1000, "CPUs kick each other without end");
+            }
+            self.check();
+            let next_ns = self
+                .until_ns
+                .iter()
+                .copied()
+                .min()
+                .unwrap_or(end_ns)
+                .min(end_ns);
+            for held in self.held.iter().flatten().filter(|held| held.1) {
+                self.used_ns[held.0] += next_ns - self.now_ns;
+            }
+            self.now_ns = next_ns;
+        }
+    }
+
+    fn check(&mut self) {
+        let mut seen = vec![0; self.units.len()];
+        for held in self.held.iter().flatten() {
+            seen[held.0] += 1;
+        }
+        assert!(
+            seen.iter().all(|&count| count <= 1),
+            "a unit on two CPUs: {:?}",
+            self.held
+        );
+        let conserving = (0..self.held.len()).all(|cpu| !self.idles_in_vain(cpu));
+        if conserving {
+            self.conserving_ns = self.now_ns;
+        }
+        // A kick may reach a CPU that has just found something else to do; later turns repeat it.
+        assert!(
+            self.now_ns - self.conserving_ns <= 45 * MS,
+            "a CPU idles while a unit waits"
+        );
+    }
+
+    fn idles_in_vain(&self, cpu: usize) -> bool {
+        let idle = !matches!(self.held[cpu], Some((_, true)));
+        idle && (0..self.units.len()).any(|unit| {
+            let held_by =
+                (0..self.held.len()).find(|&cpu| self.held[cpu].is_some_and(|held| held.0 == unit));
+            let may =
+                self.hard[unit].contains(CpuId(cpu as u32)) && self.shares[unit].cap_percent() == 0;
+            self.wanted[unit] && may && held_by.is_none_or(|by| by == cpu)
+        })
+    }
+
+    fn percent(&self, unit: usize) -> u64 {
+        self.used_ns[unit] * 100 / self.now_ns
+    }
+}
+
+fn near(value: u64, expected: u64) {
+    assert!(
+        value.abs_diff(expected) <= 3,
+        "{value} % instead of {expected} %"
+    );
+}
+
+#[test]
+fn weights_divide_one_cpu() {
+    let mut machine = Machine::new(1, &[1, 1, 1]);
+    machine.shares[1].set_weight(512).unwrap();
+    machine.shares[2].set_weight(128).unwrap();
+    (0..3).for_each(|unit| machine.wake(unit));
+    machine.run(4000 * MS);
+    near(machine.percent(0), 29);
+    near(machine.percent(1), 57);
+    near(machine.percent(2), 14);
+}
+
+#[test]
+fn a_domain_gets_its_share_however_many_vcpus_it_has() {
+    let mut machine = Machine::new(1, &[4, 1]);
+    (0..5).for_each(|unit| machine.wake(unit));
+    machine.run(4000 * MS);
+    near(machine.percent(4), 50);
+    near(machine.percent(0), 12);
+}
+
+#[test]
+fn three_hogs_share_two_cpus() {
+    let mut machine = Machine::new(2, &[1, 1, 1]);
+    (0..3).for_each(|unit| machine.wake(unit));
+    machine.run(8000 * MS);
+    (0..3).for_each(|unit| near(machine.percent(unit), 66));
+}
+
+#[test]
+fn weights_hold_across_cpus() {
+    let mut machine = Machine::new(2, &[1, 1, 1, 1]);
+    machine.shares[0].set_weight(768).unwrap();
+    (0..4).for_each(|unit| machine.wake(unit));
+    machine.run(8000 * MS);
+    near(machine.percent(0), 100);
+    (1..4).for_each(|unit| near(machine.percent(unit), 33));
+}
+
+#[test]
+fn caps_hold_alone_and_in_company() {
+    let mut machine = Machine::new(2, &[1, 2, 1]);
+    machine.shares[0].set_cap_percent(25).unwrap();
+    machine.shares[1].set_cap_percent(50).unwrap();
+    (0..3).for_each(|unit| machine.wake(unit));
+    machine.run(6000 * MS);
+    near(machine.percent(0), 25);
+    near(machine.percent(1) + machine.percent(2), 50);
+    machine.wake(3);
+    let before = machine.used_ns[0];
+    machine.run(6000 * MS);
+    near((machine.used_ns[0] - before) * 100 / (6000 * MS), 25);
+}
+
+#[test]
+fn idle_machine_has_no_tick() {
+    let mut machine = Machine::new(4, &[1]);
+    machine.wake(0);
+    machine.run(5 * MS);
+    machine.sleep(0);
+    machine.run(MS);
+    assert!(machine.until_ns.iter().all(|&until| until == u64::MAX));
+    assert_eq!(machine.sched.idle(), CpuSet::first_n(4));
+}
+
+#[test]
+fn a_sleeper_preempts_a_hog_at_once() {
+    let mut machine = Machine::new(1, &[1, 1]);
+    machine.wake(0);
+    machine.run(35 * MS);
+    machine.wake(1);
+    machine.run(2 * MS);
+    assert!(machine.used_ns[1] > 0);
+}
+
+#[test]
+fn yield_lets_the_other_go_first() {
+    let mut machine = Machine::new(1, &[1, 1]);
+    (0..2).for_each(|unit| machine.wake(unit));
+    machine.run(3 * MS);
+    let first = machine.held[0].unwrap().0;
+    machine.sched.yield_now(CpuId(0));
+    machine.turn(0);
+    assert_eq!(machine.held[0], Some((1 - first, true)));
+}
+
+#[test]
+fn a_unit_that_runs_is_not_removed_and_a_name_is_used_once() {
+    let mut machine = Machine::new(1, &[1]);
+    let id = machine.units[0];
+    machine.wake(0);
+    machine.run(MS);
+    assert_eq!(machine.sched.remove(id), Err(Busy(CpuId(0))));
+    machine.sleep(0);
+    machine.run(MS);
+    assert_eq!(machine.sched.running_on(id), None);
+    assert_eq!(machine.sched.remove(id), Ok(Some(0)));
+    assert_eq!(machine.sched.remove(id), Ok(None));
+    let spec = Spec {
+        share: machine.shares[0].clone(),
+        hard: CpuSet::ALL,
+        soft: CpuSet::ALL,
+    };
+    assert_ne!(machine.sched.add(spec, |_| 7), Ok(id));
+    assert_eq!(machine.sched.wake(id, 0), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn nobody_is_lost_or_doubled(
+        cpus in 1u32..5,
+        steps in proptest::collection::vec((0usize..9, 0u8..8, 0u64..15_000_000, 1u64..16), 1..80),
+    ) {
+        let mut machine = Machine::new(cpus, &[4, 1, 2, 1, 1]);
+        machine.shares[7].set_cap_percent(40).unwrap();
+        for (unit, act, time_ns, bits) in steps {
+            match act {
+                0..=2 => machine.wake(unit),
+                3 | 4 => machine.sleep(unit),
+                5 => {
+                    let hard = CpuSet(bits).and(CpuSet::first_n(cpus));
+                    if !hard.is_empty() {
+                        machine.pin(unit, hard);
+                    }
+                }
+                6 => machine.sched.yield_now(CpuId((unit as u32) % cpus)),
+                _ => {}
+            }
+            machine.run(time_ns);
+        }
+        // Whoever wants to run gets to.
+        (0..9).for_each(|unit| machine.pin(unit, CpuSet::ALL));
+        let before = machine.used_ns.clone();
+        machine.run(1000 * MS);
+        for unit in (0..9).filter(|&unit| machine.wanted[unit]) {
+            prop_assert!(machine.used_ns[unit] > before[unit], "unit {} starves", unit);
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Whose turn it is on a CPU.
+
+use core::sync::atomic::Ordering;
+
+use super::queue::QueueGuard;
+use super::share::{Allowance, default_virtual_time};
+use super::slab::State;
+use super::{Scheduler, UnitId};
+use crate::kit::CpuId;
+
+/// How often a busy CPU compares its queue with the others', and how long a unit that is alone runs
+/// before it is accounted.
+const LOOK_AROUND_NS: u64 = 30_000_000;
+/// A unit of another queue that is this far behind ours is taken over (virtual time).
+const STEAL_LEAD: u64 = default_virtual_time(20_000_000);
+/// The shortest turn worth a timer interrupt.
+const SHORTEST_TURN_NS: u64 = 200_000;
+
+/// What a CPU is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn<T> {
+    /// Who runs.
+    pub choice: Choice<T>,
+    /// When to ask again at the latest (ns); never without one.
+    pub until_ns: Option<u64>,
+    /// An idle CPU that could take work from this one: kick it.
+    pub kick: Option<CpuId>,
+}
+
+/// Who runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice<T> {
+    /// The unit whose registers this CPU holds goes on.
+    Stay,
+    /// This unit. When the registers of the one before are in memory, call [`Scheduler::saved`].
+    Switch(UnitId, T),
+    /// Nobody. The registers of the last unit may stay where they are for as long as nobody needs
+    /// them elsewhere; [`Scheduler::saved`] frees it for other CPUs.
+    Idle,
+}
+
+/// The unit whose registers the CPU holds.
+#[derive(Clone, Copy)]
+struct Holder {
+    slot: u32,
+    vtime: u64,
+    /// It wants to run, may run here and its domain has budget.
+    eligible: bool,
+    /// What its domain's cap lets it do.
+    allowance: Allowance,
+}
+
+/// A ready unit that could run next.
+#[derive(Clone, Copy)]
+struct Candidate {
+    slot: u32,
+    vtime: u64,
+    allowance: Allowance,
+}
+
+impl<T: Clone> Scheduler<T> {
+    /// Accounts the unit that runs on `cpu` and says what the CPU does next.
+    pub fn pick(&self, cpu: CpuId, now_ns: u64) -> Turn<T> {
+        let mut queue = self.lock(cpu);
+        let mut holder = self.account(&mut queue, now_ns);
+        self.unpark(&mut queue, now_ns);
+        let mut first = self.first_with_budget(&mut queue, now_ns);
+        if let Some(behind) = self.looks_around(&mut queue, holder, first, now_ns) {
+            drop(queue);
+            self.steal(cpu, behind, now_ns);
+            queue = self.lock(cpu);
+            holder = self.account(&mut queue, now_ns);
+            first = self.first_with_budget(&mut queue, now_ns);
+        }
+        let turn = self.decide(&mut queue, holder, first, now_ns);
+        let running_vtime = self.current_vtime(&queue);
+        queue.advance(running_vtime);
+        self.clock.fetch_max(queue.min_vtime, Ordering::Relaxed);
+        turn
+    }
+
+    /// The registers of the unit that `cpu` switched away from are in memory: it may run elsewhere.
+    /// Returns the CPU to kick.
+    pub fn saved(&self, cpu: CpuId, now_ns: u64) -> Option<CpuId> {
+        let mut queue = self.lock(cpu);
+        let slot = queue.leaving.take()?;
+        let (id, here) = self.slab.with_slot(slot, |unit| {
+            unit.state = State::Asleep;
+            unit.wanted().then_some((unit.id, unit.hard.contains(cpu)))
+        })??;
+        if !here {
+            return self.settle_awake(queue, id, now_ns);
+        }
+        self.enqueue(&mut queue, slot, now_ns);
+        if queue.current.is_none() {
+            Some(cpu)
+        } else {
+            self.helper(&queue)
+        }
+    }
+
+    /// Charges the running unit for its time since the last accounting.
+    fn account(&self, queue: &mut QueueGuard<'_>, now_ns: u64) -> Option<Holder> {
+        let ran_ns = match queue.current {
+            Some(_) => now_ns.saturating_sub(queue.charged_at_ns),
+            None => 0,
+        };
+        queue.charged_at_ns = now_ns.max(queue.charged_at_ns);
+        let slot = queue.current.or(queue.leaving)?;
+        let holder = self.slab.with_slot(slot, |unit| {
+            unit.vtime = unit.vtime.saturating_add(unit.share.virtual_time(ran_ns));
+            unit.ran_ns = unit.ran_ns.saturating_add(ran_ns);
+            let allowance = unit.share.charge(ran_ns, now_ns);
+            let parked = matches!(allowance, Allowance::ParkUntil(_));
+            let eligible = unit.wanted() && unit.hard.contains(queue.cpu) && !parked;
+            Holder {
+                slot,
+                vtime: unit.vtime,
+                eligible,
+                allowance,
+            }
+        })?;
+        Some(holder)
+    }
+
+    /// Makes those parked units ready whose time has come.
+    fn unpark(&self, queue: &mut QueueGuard<'_>, now_ns: u64) {
+        // Each leaves the heap or goes to the end of it, so the length bounds the work.
+        for _ in 0..queue.parked.len() {
+            match queue.parked.first() {
+                Some((time, slot)) if time <= now_ns => {
+                    queue.parked.remove(slot, &self.slab);
+                    self.slab
+                        .with_slot(slot, |unit| unit.vtime = queue.place(unit.vtime));
+                    self.enqueue(queue, slot, now_ns);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Whether the CPU should look for work in other queues: work behind which virtual time.
+    fn looks_around(
+        &self,
+        queue: &mut QueueGuard<'_>,
+        holder: Option<Holder>,
+        first: Option<Candidate>,
+        now_ns: u64,
+    ) -> Option<u64> {
+        let ours = holder
+            .filter(|holder| holder.eligible)
+            .map(|holder| holder.vtime);
+        let Some(best) = ours.into_iter().chain(first.map(|first| first.vtime)).min() else {
+            return Some(u64::MAX);
+        };
+        if now_ns.saturating_sub(queue.looked_around_ns) < LOOK_AROUND_NS {
+            return None;
+        }
+        queue.looked_around_ns = now_ns;
+        Some(best.saturating_sub(STEAL_LEAD))
+    }
+
+    fn decide(
+        &self,
+        queue: &mut QueueGuard<'_>,
+        holder: Option<Holder>,
+        first: Option<Candidate>,
+        now_ns: u64,
+    ) -> Turn<T> {
+        let yielded = core::mem::take(&mut queue.yielded);
+        if queue.current.is_some() && queue.leaving.is_some() {
+            // The unit before is not saved yet: the switch has to be finished first.
+            return Turn {
+                choice: Choice::Stay,
+                until_ns: Some(now_ns + SHORTEST_TURN_NS),
+                kick: None,
+            };
+        }
+        let stays = holder.filter(|holder| holder.eligible);
+        let limit_ns = queue.turn_started_ns.saturating_add(self.ratelimit_ns());
+        match (stays, first) {
+            (Some(holder), Some(first))
+                if !yielded && (holder.vtime <= first.vtime || now_ns < limit_ns) =>
+            {
+                let until_ns = if holder.vtime <= first.vtime {
+                    now_ns + self.slice_ns()
+                } else {
+                    limit_ns
+                };
+                self.stay(queue, holder, until_ns, now_ns)
+            }
+            (Some(holder), None) => self.stay(queue, holder, now_ns + LOOK_AROUND_NS, now_ns),
+            (_, Some(first)) => {
+                if let (true, Some(holder)) = (yielded, stays) {
+                    let after = first.vtime.saturating_add(1);
+                    self.slab
+                        .with_slot(holder.slot, |unit| unit.vtime = unit.vtime.max(after));
+                }
+                self.switch(queue, first, now_ns)
+            }
+            (None, None) => self.go_idle(queue, holder),
+        }
+    }
+
+    /// The first ready unit whose domain has budget; those without are parked on the way.
+    fn first_with_budget(&self, queue: &mut QueueGuard<'_>, now_ns: u64) -> Option<Candidate> {
+        loop {
+            let (vtime, slot) = queue.ready.first()?;
+            let allowance = self
+                .slab
+                .with_slot(slot, |unit| unit.share.charge(0, now_ns))?;
+            let Allowance::ParkUntil(time) = allowance else {
+                return Some(Candidate {
+                    slot,
+                    vtime,
+                    allowance,
+                });
+            };
+            queue.ready.remove(slot, &self.slab);
+            queue.parked.push(time, slot, &self.slab);
+            self.slab.with_slot(slot, |unit| unit.state = State::Parked);
+        }
+    }
+
+    fn stay(
+        &self,
+        queue: &mut QueueGuard<'_>,
+        holder: Holder,
+        until_ns: u64,
+        now_ns: u64,
+    ) -> Turn<T> {
+        if queue.current.is_none() {
+            queue.leaving = None;
+            queue.current = Some(holder.slot);
+            queue.turn_started_ns = now_ns;
+            self.slab.with_slot(holder.slot, |unit| {
+                unit.state = State::Running;
+                unit.vtime = queue.place(unit.vtime);
+            });
+        }
+        self.set_idle(queue, false);
+        let until_ns = self.turn_end(queue, until_ns, holder.allowance, now_ns);
+        Turn {
+            choice: Choice::Stay,
+            until_ns: Some(until_ns),
+            kick: self.helper(queue),
+        }
+    }
+
+    fn switch(&self, queue: &mut QueueGuard<'_>, first: Candidate, now_ns: u64) -> Turn<T> {
+        let slot = first.slot;
+        self.leave(queue);
+        queue.ready.remove(slot, &self.slab);
+        queue.current = Some(slot);
+        queue.charged_at_ns = now_ns;
+        queue.turn_started_ns = now_ns;
+        self.set_idle(queue, false);
+        let until_ns = self.turn_end(queue, now_ns + self.slice_ns(), first.allowance, now_ns);
+        let choice = self.slab.with_slot(slot, |unit| {
+            unit.state = State::Running;
+            Choice::Switch(unit.id, unit.owner.clone())
+        });
+        Turn {
+            choice: choice.unwrap_or(Choice::Idle),
+            until_ns: Some(until_ns),
+            kick: self.helper(queue),
+        }
+    }
+
+    fn go_idle(&self, queue: &mut QueueGuard<'_>, holder: Option<Holder>) -> Turn<T> {
+        self.leave(queue);
+        self.set_idle(queue, true);
+        let holder_ns = holder.and_then(|holder| match holder.allowance {
+            Allowance::ParkUntil(time) => Some(time),
+            _ => None,
+        });
+        let parked_ns = queue.parked.first().map(|item| item.0);
+        Turn {
+            choice: Choice::Idle,
+            until_ns: parked_ns.into_iter().chain(holder_ns).min(),
+            kick: None,
+        }
+    }
+
+    /// The running unit stops running; until it is saved the CPU keeps it.
+    fn leave(&self, queue: &mut QueueGuard<'_>) {
+        if let Some(slot) = queue.current.take() {
+            queue.leaving = Some(slot);
+            self.slab
+                .with_slot(slot, |unit| unit.state = State::Leaving);
+        }
+    }
+
+    fn turn_end(
+        &self,
+        queue: &QueueGuard<'_>,
+        until_ns: u64,
+        allowance: Allowance,
+        now_ns: u64,
+    ) -> u64 {
+        let budget_ns = match allowance {
+            Allowance::For(left_ns) => now_ns.saturating_add(left_ns.max(SHORTEST_TURN_NS)),
+            _ => u64::MAX,
+        };
+        let parked_ns = queue.parked.first().map_or(u64::MAX, |item| item.0);
+        until_ns
+            .min(budget_ns)
+            .min(parked_ns.max(now_ns + SHORTEST_TURN_NS))
+    }
+
+    fn set_idle(&self, queue: &mut QueueGuard<'_>, idle: bool) {
+        if queue.idle != idle {
+            queue.idle = idle;
+            if idle {
+                self.idle.insert(queue.cpu)
+            } else {
+                self.idle.remove(queue.cpu)
+            };
+        }
+    }
+
+    fn current_vtime(&self, queue: &QueueGuard<'_>) -> Option<u64> {
+        self.slab.with_slot(queue.current?, |unit| unit.vtime)
+    }
+}

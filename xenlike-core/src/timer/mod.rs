@@ -1,0 +1,240 @@
+//! Deadlines: one heap a CPU, and a [`Timer`] handle in whatever has a deadline.
+//!
+//! A timer waits in the heap of the CPU that it was set on. That CPU calls [`Timers::pop_expired`] from
+//! its timer interrupt and acts on the keys it gets; [`Timers::set`] and [`Timers::cancel`] work
+//! from any CPU. A timer that is set anew just as it expires may report once too early: who acts on a key
+//! checks the time it waits for.
+
+#[cfg(test)]
+mod tests;
+
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::kit::cell::PerCpu;
+use crate::kit::heap::{IndexedHeap, NoMemory, Places};
+use crate::kit::{CpuId, DomId, Lock, MAX_CPUS, VcpuId};
+
+/// What a deadline is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum What {
+    /// VCPUOP_set_singleshot_timer and set_timer_op.
+    Singleshot,
+    /// VCPUOP_set_periodic_timer.
+    Periodic,
+    /// The time limit of SCHEDOP_poll.
+    Poll,
+    /// A SCHEDOP_watchdog of the domain, by its number less one.
+    Watchdog(u8),
+}
+
+/// Whose deadline it is and what for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The domain.
+    pub dom: DomId,
+    /// The vCPU; 0 for what is the whole domain's.
+    pub vcpu: VcpuId,
+    /// What for.
+    pub what: What,
+}
+
+/// One deadline's owner's end.
+#[derive(Debug)]
+pub struct Timer {
+    key: Key,
+    place: Lock<Option<Place>>,
+}
+
+/// Where a timer was last put.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    cpu: CpuId,
+    slot: u32,
+    use_number: u32,
+}
+
+impl Timer {
+    /// A timer that is not set.
+    pub const fn new(key: Key) -> Self {
+        Self {
+            key,
+            place: Lock::new(None),
+        }
+    }
+    /// Whose it is and what for.
+    pub const fn key(&self) -> Key {
+        self.key
+    }
+}
+
+/// The heaps of all CPUs.
+pub struct Timers {
+    heaps: PerCpu<CpuTimers>,
+}
+
+struct CpuTimers {
+    heap: Lock<Heap>,
+    /// The first deadline as last published; `u64::MAX` without one.
+    first_ns: AtomicU64,
+}
+
+impl CpuTimers {
+    const fn new() -> Self {
+        Self {
+            heap: Lock::new(Heap {
+                order: IndexedHeap::new(),
+                slots: Slots(Vec::new()),
+                free: Vec::new(),
+            }),
+            first_ns: AtomicU64::new(u64::MAX),
+        }
+    }
+}
+
+struct Heap {
+    order: IndexedHeap,
+    slots: Slots,
+    free: Vec<u32>,
+}
+
+struct Slots(Vec<Slot>);
+
+struct Slot {
+    key: Key,
+    use_number: u32,
+    place: AtomicU64,
+}
+
+impl Places for Slots {
+    fn set(&self, id: u32, place: u32) {
+        if let Some(slot) = self.0.get(id as usize) {
+            slot.place.store(u64::from(place), Ordering::Relaxed);
+        }
+    }
+    fn get(&self, id: u32) -> u32 {
+        self.0
+            .get(id as usize)
+            .map_or(u32::MAX, |slot| slot.place.load(Ordering::Relaxed) as u32)
+    }
+}
+
+impl Heap {
+    fn insert(&mut self, key: Key, deadline_ns: u64) -> Result<(u32, u32), NoMemory> {
+        if self.free.is_empty() {
+            self.add_slot(key)?;
+        }
+        let slot_number = self.free.pop().ok_or(NoMemory)?;
+        let slot = self.slots.0.get_mut(slot_number as usize).ok_or(NoMemory)?;
+        slot.key = key;
+        let use_number = slot.use_number;
+        self.order.push(deadline_ns, slot_number, &self.slots);
+        Ok((slot_number, use_number))
+    }
+
+    fn add_slot(&mut self, key: Key) -> Result<(), NoMemory> {
+        let count = self.slots.0.len();
+        self.slots.0.try_reserve(1).map_err(|_| NoMemory)?;
+        self.free.try_reserve(count + 1).map_err(|_| NoMemory)?;
+        self.order.reserve(count + 1)?;
+        self.slots.0.push(Slot {
+            key,
+            use_number: 0,
+            place: AtomicU64::new(0),
+        });
+        self.free.push(count as u32);
+        Ok(())
+    }
+
+    fn remove(&mut self, slot_number: u32) -> Option<Key> {
+        if !self.order.remove(slot_number, &self.slots) {
+            return None;
+        }
+        let slot = self.slots.0.get_mut(slot_number as usize)?;
+        slot.use_number = slot.use_number.wrapping_add(1);
+        self.free.push(slot_number);
+        Some(slot.key)
+    }
+
+    fn first_ns(&self) -> u64 {
+        self.order.first().map_or(u64::MAX, |item| item.0)
+    }
+}
+
+impl Timers {
+    /// No deadlines.
+    pub const fn new() -> Self {
+        Self {
+            heaps: PerCpu::new([const { CpuTimers::new() }; MAX_CPUS]),
+        }
+    }
+
+    /// Sets `timer` to expire on `cpu` at `deadline_ns`, in place of what it was set to. Returns whether
+    /// it is now that CPU's first deadline: its hardware timer must then be set.
+    pub fn set(&self, timer: &Timer, cpu: CpuId, deadline_ns: u64) -> Result<bool, NoMemory> {
+        let mut place = timer.place.lock();
+        if let Some(old) = place.take() {
+            self.withdraw(old);
+        }
+        let timers = self.heaps.of(cpu);
+        let mut heap = timers.heap.lock();
+        let (slot, use_number) = heap.insert(timer.key, deadline_ns)?;
+        *place = Some(Place {
+            cpu,
+            slot,
+            use_number,
+        });
+        timers.first_ns.store(heap.first_ns(), Ordering::Relaxed);
+        Ok(heap.order.first().is_some_and(|item| item.1 == slot))
+    }
+
+    /// The timer will not expire, unless it just has.
+    pub fn cancel(&self, timer: &Timer) {
+        let mut place = timer.place.lock();
+        if let Some(old) = place.take() {
+            self.withdraw(old);
+        }
+    }
+
+    /// The CPU's first deadline.
+    pub fn next_deadline_ns(&self, cpu: CpuId) -> Option<u64> {
+        let first_ns = self.heaps.of(cpu).first_ns.load(Ordering::Relaxed);
+        (first_ns != u64::MAX).then_some(first_ns)
+    }
+
+    /// Takes out one deadline of `cpu` that is not after `now_ns`. The caller repeats until there is none.
+    pub fn pop_expired(&self, cpu: CpuId, now_ns: u64) -> Option<Key> {
+        let timers = self.heaps.of(cpu);
+        if timers.first_ns.load(Ordering::Relaxed) > now_ns {
+            return None;
+        }
+        let mut heap = timers.heap.lock();
+        let (deadline_ns, slot) = heap.order.first()?;
+        if deadline_ns > now_ns {
+            return None;
+        }
+        let key = heap.remove(slot);
+        timers.first_ns.store(heap.first_ns(), Ordering::Relaxed);
+        key
+    }
+
+    fn withdraw(&self, place: Place) {
+        let timers = self.heaps.of(place.cpu);
+        let mut heap = timers.heap.lock();
+        let current = heap
+            .slots
+            .0
+            .get(place.slot as usize)
+            .map(|slot| slot.use_number);
+        if current == Some(place.use_number) {
+            heap.remove(place.slot);
+            timers.first_ns.store(heap.first_ns(), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
