@@ -9,5 +9,6 @@
 pub mod machine;
 pub mod media;
 pub mod paths;
+pub mod scenario;
 pub mod session;
 pub mod terminal;

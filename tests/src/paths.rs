@@ -30,7 +30,11 @@ impl Scratch {
     pub fn new(label: &str) -> io::Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = build("tmp").join(format!("{label}-{}-{number}", process::id()));
+        let parent = build("tmp");
+        if number == 0 {
+            remove_leftovers(&parent);
+        }
+        let path = parent.join(format!("{label}-{}-{number}", process::id()));
         fs::create_dir_all(&path)?;
         Ok(Self { path })
     }
@@ -45,5 +49,17 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // A leftover directory below build/ harms nobody.
         let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Removes what processes that were killed left behind.
+fn remove_leftovers(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.rsplit('-').nth(1);
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            // Another process may be removing it too.
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }

@@ -41,6 +41,8 @@ enum Task {
     Report,
     /// Boot a kernel as Dom0 under Debian's real Xen 4.20, to compare
     Oracle(oracle::Options),
+    /// Fetch the kernels that come from Debian's packages into build/debian
+    Fetch,
     /// Turn a boot domain's ELF into the flat image that the core includes
     Flatten(build::flat::Options),
 }
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Task::Rooms => rooms::check(),
         Task::Report => report::print(),
         Task::Oracle(options) => oracle::boot(&options),
+        Task::Fetch => debian::ensure(&debian::ALL),
         Task::Flatten(options) => build::flat::flatten(&options.elf, &options.image),
     };
     match done {

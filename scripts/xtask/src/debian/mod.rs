@@ -26,6 +26,9 @@ pub enum Part {
     Xen,
 }
 
+/// Everything that is taken from Debian.
+pub const ALL: [Part; 4] = [Part::Linux, Part::Initramfs, Part::GnuMach, Part::Xen];
+
 impl Part {
     /// Where it lies.
     pub fn path(self) -> PathBuf {

@@ -1,0 +1,82 @@
+//! Creating and destroying, again and again: not one frame may be lost.
+
+use anyhow::{Result, ensure};
+use xenlike_tests::machine::Machine;
+use xenlike_tests::scenario::{
+    GUEST, SHORT, boot_to_prompt, media_with, number_after, power_off, shell_with,
+};
+
+/// Rounds of create and destroy; `XENLIKE_ROUNDS=1000` for more.
+fn rounds() -> u32 {
+    let asked = std::env::var("XENLIKE_ROUNDS").ok();
+    asked.and_then(|text| text.parse().ok()).unwrap_or(20)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn no_frame_is_lost_over_many_lives() -> Result<()> {
+    let mut session = shell_with("life-rounds", &["ticks", "ticks.cfg"])?;
+    session.succeed("create ticks.cfg", GUEST)?;
+    session.succeed("destroy ticks", GUEST)?;
+    let before = number_after("free_frames", &session.succeed("info", SHORT)?)?;
+    for _ in 0..rounds() {
+        session.succeed("create ticks.cfg", GUEST)?;
+        session.succeed("destroy ticks", GUEST)?;
+    }
+    let after = number_after("free_frames", &session.succeed("info", SHORT)?)?;
+    println!(
+        "{} rounds: {before} frames free before, {after} after",
+        rounds()
+    );
+    ensure!(
+        before == after,
+        "frames lost: {before} free before, {after} after"
+    );
+    power_off(session)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn a_paused_guest_stands_still() -> Result<()> {
+    let mut session = shell_with("life-pause", &["ticks", "ticks.cfg"])?;
+    session.succeed("create ticks.cfg", GUEST)?;
+    session.succeed("pause ticks", SHORT)?;
+    let list = session.succeed("list", SHORT)?;
+    let line = list.lines().find(|line| line.starts_with("ticks"));
+    ensure!(
+        line.is_some_and(|line| line.contains("p---")),
+        "not paused:\n{list}"
+    );
+    session.succeed("unpause ticks", SHORT)?;
+    session.send_line("console ticks")?;
+    session.expect("^ticks: passed$", GUEST)?;
+    session.expect_prompt(SHORT)?;
+    power_off(session)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn many_domains_at_once() -> Result<()> {
+    let machine = Machine {
+        memory_mib: 4096,
+        ..Machine::default()
+    };
+    let media = media_with(&["idle", "idle.cfg"])?;
+    let mut session = boot_to_prompt("life-many", &media, &machine)?;
+    let before = number_after("free_frames", &session.succeed("info", SHORT)?)?;
+    for number in 0..100 {
+        session.succeed(&format!("create idle.cfg name=\"idle{number}\""), GUEST)?;
+    }
+    let list = session.succeed("list", SHORT)?;
+    let count = list.lines().filter(|line| line.starts_with("idle")).count();
+    ensure!(count == 100, "{count} domains:\n{list}");
+    for number in 0..100 {
+        session.succeed(&format!("destroy idle{number}"), GUEST)?;
+    }
+    let after = number_after("free_frames", &session.succeed("info", SHORT)?)?;
+    ensure!(
+        before == after,
+        "frames lost: {before} free before, {after} after"
+    );
+    power_off(session)
+}

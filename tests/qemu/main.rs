@@ -1,0 +1,12 @@
+//! The tests in QEMU. `scripts/test qemu [filter]` builds everything and runs them, two at a time;
+//! each boots a machine of its own and can run alone.
+
+mod boot;
+mod hostile;
+mod images;
+mod life;
+mod linux;
+mod mach;
+mod manifest;
+mod options;
+mod samples;

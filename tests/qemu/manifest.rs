@@ -1,0 +1,34 @@
+//! A manifest among the modules: its domains start by themselves.
+
+use anyhow::{Context, Result, ensure};
+use std::process::Command;
+use xenlike_tests::machine::Machine;
+use xenlike_tests::media::{Media, Module};
+use xenlike_tests::paths::{Scratch, build, root};
+use xenlike_tests::scenario::{BOOT, GUEST, find_file, power_off};
+use xenlike_tests::session::Session;
+
+#[test]
+#[ignore = "boots QEMU"]
+fn its_domains_start() -> Result<()> {
+    let scratch = Scratch::new("manifest")?;
+    let manifest = scratch.path().join("manifest");
+    let output = Command::new(build("bin/xenlike"))
+        .arg("manifest")
+        .arg("--output")
+        .arg(&manifest)
+        .arg(root().join("guests/configs/hello.cfg"))
+        .output()
+        .context("build/bin/xenlike manifest")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "xenlike manifest: {said}");
+    let media = Media::xenlike()
+        .module(Module::with_arguments(manifest, "manifest"))
+        .module(Module::file("hello", find_file("hello")?));
+    let mut session = Session::boot("manifest", &media, &Machine::default())?;
+    session.expect_prompt(BOOT)?;
+    session.send_line("console hello")?;
+    session.expect("^hello: passed$", GUEST)?;
+    session.expect_prompt(GUEST)?;
+    power_off(session)
+}

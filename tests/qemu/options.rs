@@ -1,0 +1,75 @@
+//! The hypervisor's command line, and machines that it can't run on.
+
+use anyhow::{Result, ensure};
+use xenlike_tests::machine::Machine;
+use xenlike_tests::media::Media;
+use xenlike_tests::scenario::{BOOT, SHORT, boot_to_prompt, media_with, number_after, power_off};
+use xenlike_tests::session::Session;
+
+#[test]
+#[ignore = "boots QEMU"]
+fn unknown_options_are_named() -> Result<()> {
+    let media = media_with(&[])?.and("frobnicate=1 placeholder no-real-mode edd=off");
+    let mut session = Session::boot("options-unknown", &media, &Machine::default())?;
+    let boot = session.read_until("^xenlike> ", BOOT)?;
+    ensure!(boot.contains("frobnicate"), "no warning:\n{boot}");
+    for silent in ["placeholder", "no-real-mode", "edd"] {
+        let warned = boot
+            .lines()
+            .any(|line| line.contains(silent) && line.to_lowercase().contains("unknown"));
+        ensure!(!warned, "a warning about {silent}:\n{boot}");
+    }
+    power_off(session)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn maxcpus_limits_the_cpus() -> Result<()> {
+    let machine = Machine {
+        cpus: 4,
+        ..Machine::default()
+    };
+    let media = media_with(&[])?.and("maxcpus=2");
+    let mut session = boot_to_prompt("options-maxcpus", &media, &machine)?;
+    let info = session.succeed("info", SHORT)?;
+    ensure!(number_after("nr_cpus", &info)? == 2, "maxcpus=2:\n{info}");
+    power_off(session)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn nosmp_leaves_one_cpu() -> Result<()> {
+    let media = media_with(&[])?.and("nosmp");
+    let mut session = boot_to_prompt("options-nosmp", &media, &Machine::default())?;
+    let info = session.succeed("info", SHORT)?;
+    ensure!(number_after("nr_cpus", &info)? == 1, "nosmp:\n{info}");
+    power_off(session)
+}
+
+/// A CPU that can't run it gets a sentence.
+fn refuses(name: &str, cpu: &str, sentence: &str) -> Result<()> {
+    let machine = Machine {
+        cpu: cpu.to_owned(),
+        cpus: 1,
+        ..Machine::default()
+    };
+    let mut session = Session::boot(name, &Media::xenlike(), &machine)?;
+    session.allow_panic();
+    session.expect(sentence, BOOT).map(drop)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn a_cpu_without_long_mode_gets_a_sentence() -> Result<()> {
+    refuses("options-no-lm", "max,-lm", "(?i)^.*(long mode|64-bit).*$")
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn a_cpu_without_nx_gets_a_sentence() -> Result<()> {
+    refuses(
+        "options-no-nx",
+        "max,-nx",
+        "(?i)^.*(no-execute|\\bNX\\b).*$",
+    )
+}

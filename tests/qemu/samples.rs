@@ -1,0 +1,73 @@
+//! The friendly sample guests: each ends by saying that its claim held.
+
+use anyhow::{Result, ensure};
+use xenlike_tests::machine::Machine;
+use xenlike_tests::scenario::{
+    GUEST, SHORT, boot_to_prompt, media_with, number_after, power_off, shell_with,
+};
+use xenlike_tests::session::Session;
+
+/// Creates a guest with its console attached and waits for its own verdict.
+fn passes(session: &mut Session, guest: &str) -> Result<()> {
+    session.send_line(&format!("create {guest}.cfg -c"))?;
+    let verdict = session.expect(&format!("^{guest}: (passed|failed.*)$"), GUEST)?;
+    ensure!(verdict.ends_with("passed"), "{verdict}");
+    session.expect_prompt(GUEST)
+}
+
+/// One guest on its own machine; all of its memory comes back.
+fn sample(guest: &str, cpus: u32) -> Result<()> {
+    let config = format!("{guest}.cfg");
+    let machine = Machine {
+        cpus,
+        ..Machine::default()
+    };
+    let media = media_with(&[guest, &config])?;
+    let mut session = boot_to_prompt(&format!("sample-{guest}-{cpus}"), &media, &machine)?;
+    passes(&mut session, guest)?;
+    let before = free_frames(&mut session)?;
+    passes(&mut session, guest)?;
+    let after = free_frames(&mut session)?;
+    ensure!(
+        before == after,
+        "frames lost: {before} free before, {after} after"
+    );
+    power_off(session)
+}
+
+fn free_frames(session: &mut Session) -> Result<u64> {
+    number_after("free_frames", &session.succeed("info", SHORT)?)
+}
+
+macro_rules! samples {
+    ($($name:ident: $guest:literal, $cpus:literal;)*) => {$(
+        #[test]
+        #[ignore = "boots QEMU"]
+        fn $name() -> Result<()> {
+            sample($guest, $cpus)
+        }
+    )*};
+}
+
+samples! {
+    hello_1_cpu: "hello", 1;
+    hello_2_cpus: "hello", 2;
+    ticks_1_cpu: "ticks", 1;
+    ticks_2_cpus: "ticks", 2;
+    smp_1_cpu: "smp", 1;
+    smp_4_cpus: "smp", 4;
+    user_1_cpu: "user", 1;
+    user_2_cpus: "user", 2;
+}
+
+/// What a domain printed before anybody looked, or before it died, is kept.
+#[test]
+#[ignore = "boots QEMU"]
+fn output_is_kept_for_a_late_reader() -> Result<()> {
+    let mut session = shell_with("sample-late-reader", &["hello", "hello.cfg"])?;
+    session.succeed("create hello.cfg", GUEST)?;
+    session.send_line("console hello")?;
+    session.expect("^hello: passed$", GUEST)?;
+    session.expect_prompt(SHORT)?;
+    power_off(session)
+}
