@@ -34,7 +34,7 @@ use queue::RunQueue;
 use share::Share;
 pub use slab::UnitId;
 use slab::{Slab, State, Unit};
-pub use turn::{Choice, Turn};
+pub use turn::{Choice, Held, Turn};
 
 /// The longest a unit runs while others wait, at first (XEN_SYSCTL_CSCHED's `tslice_ms`).
 pub const DEFAULT_SLICE_NS: u64 = 10_000_000;
@@ -202,11 +202,10 @@ impl<T: Clone> Scheduler<T> {
             (unit.hard, unit.soft) = (hard, soft);
             (unit.state, unit.wanted())
         })?;
-        if hard.contains(queue.cpu) {
-            return self.helper(&queue);
-        }
         match state {
-            State::Running | State::Leaving => Some(queue.cpu),
+            State::Leaving => Some(queue.cpu),
+            _ if hard.contains(queue.cpu) => self.helper(&queue),
+            State::Running => Some(queue.cpu),
             _ if !wanted => None,
             _ => {
                 self.dequeue(&mut queue, id);

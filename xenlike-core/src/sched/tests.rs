@@ -94,10 +94,10 @@ impl Machine {
                 let kick = self.sched.saved(CpuId(cpu as u32), self.now_ns);
                 self.kick(kick);
             }
-            Choice::Idle => {
+            Choice::Idle(keep) => {
                 self.held[cpu] = held.map(|unit| (unit, false));
                 // Every other CPU frees its last unit at once, the rest keep it loaded.
-                if cpu.is_multiple_of(2) {
+                if cpu.is_multiple_of(2) || keep == Held::MustGo {
                     self.held[cpu] = None;
                     let kick = self.sched.saved(CpuId(cpu as u32), self.now_ns);
                     self.kick(kick);

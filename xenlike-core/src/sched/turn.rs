@@ -34,9 +34,17 @@ pub enum Choice<T> {
     Stay,
     /// This unit. When the registers of the one before are in memory, call [`Scheduler::saved`].
     Switch(UnitId, T),
-    /// Nobody. The registers of the last unit may stay where they are for as long as nobody needs
-    /// them elsewhere; [`Scheduler::saved`] frees it for other CPUs.
-    Idle,
+    /// Nobody.
+    Idle(Held),
+}
+
+/// What an idle CPU does with the registers of the unit that ran last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// They may stay where they are until the CPU is asked again or [`Scheduler::saved`] is called.
+    MayStay,
+    /// The unit has to run elsewhere: save them, then call [`Scheduler::saved`].
+    MustGo,
 }
 
 /// The unit whose registers the CPU holds.
@@ -46,6 +54,8 @@ struct Holder {
     vtime: u64,
     /// It wants to run, may run here and its domain has budget.
     eligible: bool,
+    /// It wants to run, but not here.
+    stuck: bool,
     /// What its domain's cap lets it do.
     allowance: Allowance,
 }
@@ -112,11 +122,12 @@ impl<T: Clone> Scheduler<T> {
             unit.ran_ns = unit.ran_ns.saturating_add(ran_ns);
             let allowance = unit.share.charge(ran_ns, now_ns);
             let parked = matches!(allowance, Allowance::ParkUntil(_));
-            let eligible = unit.wanted() && unit.hard.contains(queue.cpu) && !parked;
+            let here = unit.hard.contains(queue.cpu);
             Holder {
                 slot,
                 vtime: unit.vtime,
-                eligible,
+                eligible: unit.wanted() && here && !parked,
+                stuck: unit.wanted() && !here,
                 allowance,
             }
         })?;
@@ -261,7 +272,7 @@ impl<T: Clone> Scheduler<T> {
             Choice::Switch(unit.id, unit.owner.clone())
         });
         Turn {
-            choice: choice.unwrap_or(Choice::Idle),
+            choice: choice.unwrap_or(Choice::Idle(Held::MayStay)),
             until_ns: Some(until_ns),
             kick: self.helper(queue),
         }
@@ -274,9 +285,11 @@ impl<T: Clone> Scheduler<T> {
             Allowance::ParkUntil(time) => Some(time),
             _ => None,
         });
+        let stuck = holder.is_some_and(|holder| holder.stuck);
+        let held = if stuck { Held::MustGo } else { Held::MayStay };
         let parked_ns = queue.parked.first().map(|item| item.0);
         Turn {
-            choice: Choice::Idle,
+            choice: Choice::Idle(held),
             until_ns: parked_ns.into_iter().chain(holder_ns).min(),
             kick: None,
         }
