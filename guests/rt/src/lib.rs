@@ -1,1 +1,84 @@
+//! A small runtime for PV64 guests of Xen and xenlike.
+//!
+//! It brings a Rust program to `main` in ring 3 on a paravirtual machine, with a heap, a console, a
+//! panic that says where, and safe calls for what a PV kernel does: events, timers, grants, page
+//! tables, more vCPUs, user mode. It has no threads and no file system, and uses nothing that a
+//! domain on real Xen doesn't have.
+//!
+//! A guest is a package with two files:
+//!
+//! ```ignore
+//! // build.rs
+//! fn main() {
+//!     let script = std::env::var("DEP_XENLIKE_RT_LINKER_SCRIPT").expect("a dependency on xenlike-rt");
+//!     println!("cargo::rustc-link-arg-bins=-T{script}");
+//!     println!("cargo::rustc-link-arg-bins=--no-pie");
+//! }
+//!
+//! // src/main.rs
+//! #![no_std]
+//! #![no_main]
+//! use xenlike_rt::println;
+//! xenlike_rt::entry!(main);
+//! fn main() {
+//!     println!("hello");
+//! }
+//! ```
+//!
+//! built with `cargo build --release --target x86_64-unknown-none`. `main` may return: the domain then
+//! powers off.
+//!
+//! The stack pointer tells which vCPU runs (see [`cpu`]), so guests stay on the stacks they get.
+
 #![no_std]
+#![cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, reason = "only guests are linked")
+)]
+
+extern crate alloc;
+
+pub mod args;
+pub mod console;
+pub mod cpu;
+mod heap;
+pub mod hyper;
+pub mod memory;
+pub mod paging;
+mod panic;
+mod start;
+pub mod sync;
+pub mod time;
+
+pub use guest_pv_abi as abi;
+pub use start::start_info;
+
+/// Names the guest's main function: `entry!(main);` with `fn main()`.
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        const _: () = {
+            #[expect(unsafe_code, reason = "the symbol that the runtime calls")]
+            // SAFETY: no other item has this name; the runtime declares it with this signature.
+            #[unsafe(no_mangle)]
+            extern "Rust" fn xenlike_rt_main() {
+                let main: fn() = $main;
+                main();
+            }
+        };
+    };
+}
+
+/// Ends the domain with a reason of the public header `sched.h` (`SHUTDOWN_*`).
+pub fn shutdown(reason: u32) -> ! {
+    console::flush();
+    loop {
+        let mut argument = abi::sched::SchedShutdown { reason };
+        let _ = hyper::sched_op(abi::sched::SCHEDOP_SHUTDOWN, &mut argument);
+    }
+}
+
+/// Powers the domain off.
+pub fn poweroff() -> ! {
+    shutdown(abi::sched::SHUTDOWN_POWEROFF)
+}

@@ -1,0 +1,245 @@
+//! The domain's own memory: P2M and M2P, the shared info page, free pages.
+//!
+//! Pseudo-physical frame n is mapped at `VIRT_BASE + n * 4096`. The builder maps the kernel, what came
+//! with it and some spare pages; the rest of the domain's frames is mapped as it is needed, up to the
+//! end of the address space (2 GiB less the image's place), which is also as much as the heap can hold.
+
+#![expect(unsafe_code, reason = "reads the P2M and M2P, hands out pages")]
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use guest_pv_abi::arch_x86::MACH2PHYS_VIRT_START;
+use guest_pv_abi::xen::{SharedInfo, UVMF_INVLPG};
+
+use crate::paging::{self, RAM_FLAGS};
+use crate::start::start_info;
+use crate::sync::Lock;
+
+/// Bytes of a page.
+pub const PAGE_BYTES: usize = guest_pv_abi::PAGE_SIZE;
+
+/// Where frame 0 is mapped (`XEN_ELFNOTE_VIRT_BASE`).
+pub const VIRT_BASE: u64 = 0xffff_ffff_8000_0000;
+
+/// Frames that fit between `VIRT_BASE` and the last page-table's reach below the end.
+const WINDOW_FRAMES: u64 = (1 << 19) - 512;
+
+/// Pages set aside in the image to become page tables, until other pages are mapped.
+const RESERVE_PAGES: usize = 4;
+
+/// A page of the image.
+#[repr(C, align(4096))]
+struct Page(core::cell::UnsafeCell<[u8; PAGE_BYTES]>);
+
+// SAFETY: each of the statics below says who uses it.
+unsafe impl Sync for Page {}
+
+/// Only its address counts: the shared info frame is mapped there.
+static SHARED_INFO: Page = Page(core::cell::UnsafeCell::new([0; PAGE_BYTES]));
+
+/// Handed out by `FreePages` once each.
+static RESERVE: [Page; RESERVE_PAGES] =
+    [const { Page(core::cell::UnsafeCell::new([0; PAGE_BYTES])) }; RESERVE_PAGES];
+
+/// The frames that nobody uses.
+struct FreePages {
+    /// First frame never handed out; all frames from here to `mapped_end` are mapped and free.
+    next: u64,
+    /// First frame that is not mapped.
+    mapped_end: u64,
+    /// First frame that the domain doesn't have, or that doesn't fit the address space.
+    end: u64,
+    /// First of the pages that were given back, each holding the next one's address; 0: none.
+    returned: u64,
+    /// Reserve pages handed out.
+    reserve_used: usize,
+}
+
+static FREE: Lock<FreePages> = Lock::new(FreePages {
+    next: 0,
+    mapped_end: 0,
+    end: 0,
+    returned: 0,
+    reserve_used: 0,
+});
+
+static HANDED_OUT: AtomicU64 = AtomicU64::new(0);
+
+/// Maps the shared info page and finds the free frames: all behind what the builder made, whose last
+/// part is the stack it started us on.
+pub(crate) fn init(builder_stack: u64) {
+    let info = start_info();
+    // SAFETY: the page at SHARED_INFO is the image's own and used for nothing else.
+    let mapped = unsafe {
+        let entry = info.shared_info | RAM_FLAGS;
+        crate::hyper::update_va_mapping(address_of(&SHARED_INFO), entry, UVMF_INVLPG)
+    };
+    assert!(
+        mapped.is_ok(),
+        "the shared info page can't be mapped: {mapped:?}"
+    );
+
+    let page = PAGE_BYTES as u64;
+    let behind_tables = info.pt_base + info.nr_pt_frames * page;
+    let first_free = builder_stack.next_multiple_of(page).max(behind_tables);
+    let mut free = FREE.lock();
+    free.next = (first_free - VIRT_BASE) / page;
+    free.mapped_end = free.next;
+    free.end = info.nr_pages.min(WINDOW_FRAMES);
+    while free.mapped_end < free.end && paging::entry_of(direct(free.mapped_end)).is_some() {
+        free.mapped_end += 1;
+    }
+}
+
+fn address_of(page: &'static Page) -> u64 {
+    core::ptr::from_ref(page).expose_provenance() as u64
+}
+
+/// The shared info page. The hypervisor writes it at any time: read its fields with volatile or atomic
+/// accesses through raw pointers.
+pub(crate) fn shared_info() -> &'static SharedInfo {
+    // SAFETY: `init` mapped it there for good; the type has no invalid values.
+    unsafe { &*SHARED_INFO.0.get().cast() }
+}
+
+/// The virtual address of a frame in the direct mapping.
+#[must_use]
+pub const fn direct(pfn: u64) -> u64 {
+    VIRT_BASE + (pfn << guest_pv_abi::PAGE_SHIFT)
+}
+
+/// The frame behind an address of the direct mapping.
+#[must_use]
+pub const fn pfn_of(address: u64) -> u64 {
+    address.wrapping_sub(VIRT_BASE) >> guest_pv_abi::PAGE_SHIFT
+}
+
+/// The machine frame of a pseudo-physical frame, from the builder's P2M list.
+#[must_use]
+pub fn mfn_of(pfn: u64) -> Option<u64> {
+    let info = start_info();
+    if pfn >= info.nr_pages {
+        return None;
+    }
+    let list = core::ptr::with_exposed_provenance::<u64>(info.mfn_list as usize);
+    // SAFETY: the list has `nr_pages` entries.
+    Some(unsafe { list.add(pfn as usize).read_volatile() })
+}
+
+/// Notes another machine frame behind a pseudo-physical one (after an exchange or a transfer). The M2P
+/// and mappings are the caller's to update.
+pub fn set_mfn_of(pfn: u64, mfn: u64) {
+    let info = start_info();
+    assert!(pfn < info.nr_pages, "frame {pfn:#x} is not the domain's");
+    let list = core::ptr::with_exposed_provenance_mut::<u64>(info.mfn_list as usize);
+    // SAFETY: as in `mfn_of`; the list is the domain's own memory.
+    unsafe { list.add(pfn as usize).write_volatile(mfn) }
+}
+
+/// The pseudo-physical frame of a machine frame, from the hypervisor's table. Only meaningful for this
+/// domain's frames; the caller checks with [`mfn_of`] where it matters.
+#[must_use]
+pub fn pfn_of_mfn(mfn: u64) -> u64 {
+    let table = core::ptr::with_exposed_provenance::<u64>(MACH2PHYS_VIRT_START as usize);
+    // SAFETY: the hypervisor maps the table read-only; frames of this domain are inside it.
+    unsafe { table.add(mfn as usize).read_volatile() }
+}
+
+/// Pages never handed out yet; those that were given back come on top.
+#[must_use]
+pub fn untouched_pages() -> u64 {
+    let free = FREE.lock();
+    free.end.saturating_sub(free.next)
+}
+
+/// Pages handed out and not given back.
+#[must_use]
+pub fn used_pages() -> u64 {
+    HANDED_OUT.load(Ordering::Relaxed)
+}
+
+/// Contiguous pages, not zeroed; `None` when the domain has no more.
+#[must_use]
+pub fn allocate_pages(pages: usize) -> Option<*mut u8> {
+    let mut free = FREE.lock();
+    let wanted = free.next.checked_add(pages as u64)?;
+    if wanted > free.end {
+        return None;
+    }
+    while free.mapped_end < wanted {
+        map_more(&mut free, wanted)?;
+    }
+    let start = free.next;
+    free.next = wanted;
+    HANDED_OUT.fetch_add(pages as u64, Ordering::Relaxed);
+    Some(core::ptr::with_exposed_provenance_mut(
+        direct(start) as usize
+    ))
+}
+
+/// One zeroed page.
+#[must_use]
+pub fn allocate_page() -> Option<*mut u8> {
+    let returned = take_returned();
+    let page = match returned {
+        Some(page) => page,
+        None => allocate_pages(1)?,
+    };
+    // SAFETY: the page is mapped and nobody else's.
+    unsafe { page.write_bytes(0, PAGE_BYTES) };
+    Some(page)
+}
+
+fn take_returned() -> Option<*mut u8> {
+    let mut free = FREE.lock();
+    if free.returned == 0 {
+        return None;
+    }
+    let page = core::ptr::with_exposed_provenance_mut::<u8>(free.returned as usize);
+    // SAFETY: `free_page` stored the next address there.
+    free.returned = unsafe { page.cast::<u64>().read() };
+    HANDED_OUT.fetch_add(1, Ordering::Relaxed);
+    Some(page)
+}
+
+/// Gives a page back.
+///
+/// # Safety
+/// It came from [`allocate_page`] or [`allocate_pages`], is mapped writable at its place, and nobody
+/// uses it.
+pub unsafe fn free_page(page: *mut u8) {
+    let mut free = FREE.lock();
+    // SAFETY: the caller's promise.
+    unsafe { page.cast::<u64>().write(free.returned) };
+    free.returned = page.expose_provenance() as u64;
+    HANDED_OUT.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Maps the next frames, up to one L1 table's reach.
+fn map_more(free: &mut FreePages, wanted: u64) -> Option<()> {
+    let first = free.mapped_end;
+    let table_end = (first / 512 + 1) * 512;
+    // Whole tables at a time when much is wanted, but never far beyond it: mapping costs boot time.
+    let last = table_end.min(free.end).min((wanted + 31).max(first + 64));
+    paging::map_direct(first, last, || table_page(free))?;
+    free.mapped_end = last;
+    Some(())
+}
+
+/// A zeroed page for a page table: mapped already, so that mapping never needs mapping first.
+fn table_page(free: &mut FreePages) -> Option<u64> {
+    let address = if free.next < free.mapped_end {
+        free.next += 1;
+        direct(free.next - 1)
+    } else {
+        let page = RESERVE.get(free.reserve_used)?;
+        free.reserve_used += 1;
+        address_of(page)
+    };
+    HANDED_OUT.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: the page is mapped and nobody else's.
+    unsafe {
+        core::ptr::with_exposed_provenance_mut::<u8>(address as usize).write_bytes(0, PAGE_BYTES)
+    };
+    Some(address)
+}

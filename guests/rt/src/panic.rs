@@ -1,0 +1,26 @@
+//! The panic: where and why, on the hypervisor's console and the domain's own, then SHUTDOWN_crash.
+
+use core::fmt::Write as _;
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use guest_pv_abi::sched::SHUTDOWN_CRASH;
+
+use crate::console;
+
+static PANICKING: AtomicBool = AtomicBool::new(false);
+
+/// Ends the domain; a panic inside the panic ends it without another word.
+pub(crate) fn panic(info: &PanicInfo<'_>) -> ! {
+    if !PANICKING.swap(true, Ordering::Relaxed) {
+        let cpu = crate::cpu::number();
+        let _ = writeln!(console::Emergency, "guest panic on vCPU {cpu}: {info}");
+    }
+    crate::shutdown(SHUTDOWN_CRASH)
+}
+
+#[cfg(target_os = "none")]
+#[panic_handler]
+fn handler(info: &PanicInfo<'_>) -> ! {
+    panic(info)
+}

@@ -1,0 +1,93 @@
+//! From the builder's first instruction to `main`: the notes, the stack, the runtime's set-up.
+
+#![expect(unsafe_code, reason = "the entry point and the start info page")]
+
+use core::arch::global_asm;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use guest_pv_abi::elfnote;
+use guest_pv_abi::xen::StartInfo;
+
+use crate::cpu::{BOOT_STACK, CPU_BLOCK_BYTES, STACK_BYTES};
+use crate::{console, cpu, memory};
+
+// The notes by which a builder knows a PV kernel (public header elfnote.h): owner "Xen", 4-aligned.
+global_asm!(
+    r#"
+    .macro xen_note type, value:vararg
+        .balign 4
+        .long 4
+        .long 5f - 4f
+        .long \type
+        .asciz "Xen"
+    4:  \value
+    5:  .balign 4
+    .endm
+
+    .pushsection .note.Xen, "a", @note
+    xen_note {guest_os}, .asciz "xenlike-rt"
+    xen_note {guest_version}, .asciz "1"
+    xen_note {xen_version}, .asciz "xen-3.0"
+    xen_note {loader}, .asciz "generic"
+    xen_note {virt_base}, .quad VIRT_BASE
+    xen_note {paddr_offset}, .quad 0
+    xen_note {entry}, .quad _start
+    xen_note {features}, .asciz "!writable_page_tables|pae_pgdir_above_4gb"
+    xen_note {pae_mode}, .asciz "yes"
+    .popsection
+
+    .pushsection .text.start, "ax", @progbits
+    .global _start
+    _start:
+        cld
+        xor ebp, ebp
+        mov rdi, rsi
+        mov rsi, rsp
+        lea rsp, [rip + {stack} + {stack_top}]
+        call {start}
+        ud2
+    .popsection
+    "#,
+    guest_os = const elfnote::XEN_ELFNOTE_GUEST_OS,
+    guest_version = const elfnote::XEN_ELFNOTE_GUEST_VERSION,
+    xen_version = const elfnote::XEN_ELFNOTE_XEN_VERSION,
+    loader = const elfnote::XEN_ELFNOTE_LOADER,
+    virt_base = const elfnote::XEN_ELFNOTE_VIRT_BASE,
+    paddr_offset = const elfnote::XEN_ELFNOTE_PADDR_OFFSET,
+    entry = const elfnote::XEN_ELFNOTE_ENTRY,
+    features = const elfnote::XEN_ELFNOTE_FEATURES,
+    pae_mode = const elfnote::XEN_ELFNOTE_PAE_MODE,
+    stack = sym BOOT_STACK,
+    stack_top = const STACK_BYTES - CPU_BLOCK_BYTES,
+    start = sym start,
+);
+
+unsafe extern "Rust" {
+    fn xenlike_rt_main();
+}
+
+static START_INFO: AtomicU64 = AtomicU64::new(0);
+
+/// The start info page that the builder made. What it says about the console and Xenstore is this
+/// domain's; the page tables that it names are in use.
+///
+/// # Panics
+/// Before the runtime's start, which no guest code sees.
+#[must_use]
+pub fn start_info() -> &'static StartInfo {
+    let address = START_INFO.load(Ordering::Relaxed);
+    assert!(address != 0, "the runtime has not started");
+    // SAFETY: the builder mapped a start info page there and the runtime never unmaps or writes it.
+    unsafe { &*core::ptr::with_exposed_provenance(address as usize) }
+}
+
+/// The first Rust code: `start_info` and the builder's stack pointer.
+extern "C" fn start(start_info: u64, builder_stack: u64) -> ! {
+    START_INFO.store(start_info, Ordering::Relaxed);
+    memory::init(builder_stack);
+    cpu::init_boot();
+    console::init();
+    // SAFETY: `entry!` defines it with this signature.
+    unsafe { xenlike_rt_main() };
+    crate::poweroff()
+}

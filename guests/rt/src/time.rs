@@ -1,0 +1,109 @@
+//! Clocks: system time since the hypervisor's start, and the wall clock.
+
+#![expect(unsafe_code, reason = "reads the TSC and shared pages")]
+
+use core::sync::atomic::{Ordering, fence};
+
+use guest_pv_abi::xen::VcpuTimeInfo;
+
+use crate::{cpu, memory};
+
+/// Nanoseconds of one second.
+pub const SECOND_NS: u64 = 1_000_000_000;
+
+fn tsc() -> u64 {
+    // SAFETY: the fence orders the read after the loads before it; both are always allowed.
+    unsafe {
+        core::arch::x86_64::_mm_lfence();
+        core::arch::x86_64::_rdtsc()
+    }
+}
+
+/// System time in nanoseconds for a TSC value (public header xen.h, `struct vcpu_time_info`).
+fn system_time_at(time: &VcpuTimeInfo, tsc: u64) -> u64 {
+    let ticks = tsc.wrapping_sub(time.tsc_timestamp);
+    let shift = u32::from(time.tsc_shift.unsigned_abs());
+    let scaled = if time.tsc_shift < 0 {
+        ticks.checked_shr(shift).unwrap_or(0)
+    } else {
+        ticks.wrapping_shl(shift)
+    };
+    let elapsed = (u128::from(scaled) * u128::from(time.tsc_to_system_mul)) >> 32;
+    time.system_time.wrapping_add(elapsed as u64)
+}
+
+/// System time in nanoseconds since the hypervisor's start.
+#[must_use]
+pub fn now_ns() -> u64 {
+    let info = cpu::vcpu_info();
+    if info.is_null() {
+        return 0;
+    }
+    // SAFETY: the vCPU's own part of the shared info page, read with volatile accesses; the version
+    // says whether the copy is whole.
+    unsafe {
+        let shared = &raw const (*info).time;
+        loop {
+            let before = (&raw const (*shared).version).read_volatile();
+            fence(Ordering::Acquire);
+            let copy = shared.read_volatile();
+            let now = system_time_at(&copy, tsc());
+            fence(Ordering::Acquire);
+            let after = (&raw const (*shared).version).read_volatile();
+            if before == after && before & 1 == 0 {
+                return now;
+            }
+        }
+    }
+}
+
+/// Seconds and nanoseconds since 1970.
+#[must_use]
+pub fn wall_clock() -> (u64, u32) {
+    let shared = core::ptr::from_ref(memory::shared_info());
+    // SAFETY: the shared info page, read with volatile accesses under its version.
+    let (seconds, nanoseconds) = unsafe {
+        loop {
+            let before = (&raw const (*shared).wc_version).read_volatile();
+            fence(Ordering::Acquire);
+            let low = (&raw const (*shared).wc_sec).read_volatile();
+            let high = (&raw const (*shared).wc_sec_hi).read_volatile();
+            let nanoseconds = (&raw const (*shared).wc_nsec).read_volatile();
+            fence(Ordering::Acquire);
+            let after = (&raw const (*shared).wc_version).read_volatile();
+            if before == after && before & 1 == 0 {
+                break ((u64::from(high) << 32) | u64::from(low), nanoseconds);
+            }
+        }
+    };
+    let total = now_ns().saturating_add(u64::from(nanoseconds));
+    (seconds + total / SECOND_NS, (total % SECOND_NS) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::system_time_at;
+    use guest_pv_abi::xen::VcpuTimeInfo;
+
+    #[test]
+    fn a_two_gigahertz_clock() {
+        let time = VcpuTimeInfo {
+            tsc_timestamp: 1000,
+            system_time: 500,
+            tsc_to_system_mul: 1 << 31,
+            tsc_shift: 0,
+            ..VcpuTimeInfo::default()
+        };
+        assert_eq!(system_time_at(&time, 3000), 1500);
+        let time = VcpuTimeInfo {
+            tsc_shift: -1,
+            ..time
+        };
+        assert_eq!(system_time_at(&time, 3000), 1000);
+        let time = VcpuTimeInfo {
+            tsc_shift: 1,
+            ..time
+        };
+        assert_eq!(system_time_at(&time, 3000), 2500);
+    }
+}
