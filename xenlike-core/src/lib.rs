@@ -16,6 +16,7 @@ extern crate std;
 
 pub mod arch;
 pub mod event;
+pub mod grant;
 pub mod kit;
 pub mod mm;
 pub mod sched;

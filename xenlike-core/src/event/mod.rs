@@ -35,17 +35,15 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod two_level;
-mod words;
 
 use guest_pv_abi::event_channel::EVTCHN_2L_NR_CHANNELS;
 use guest_pv_abi::xen;
 
-use crate::kit::{DomId, Port, VcpuId};
+use crate::kit::{DomId, Port, SharedWords, VcpuId};
 
 pub use close::{Closed, Sweep};
 pub use status::{Status, StatusKind};
 pub use table::{Limits, Table};
-pub use words::SharedWords;
 
 /// Number of virtual IRQs (`NR_VIRQS` in xen.h).
 pub const NR_VIRQS: usize = xen::NR_VIRQS as usize;

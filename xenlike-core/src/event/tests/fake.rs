@@ -1,50 +1,11 @@
-//! A page shared with a guest, on the host; and a domain that owns one.
-#![expect(
-    unsafe_code,
-    reason = "views of one memory as atomics of several widths"
-)]
+//! A domain and its shared pages, on the host.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use crate::event::{Limits, SharedWords, Table};
-use crate::kit::{DomId, Port, VcpuId};
-
-/// 4096 bytes.
-#[repr(align(4096))]
-struct Bytes([AtomicU64; 512]);
-
-/// A handle on a page, as the guest and the hypervisor both have.
-#[derive(Clone)]
-pub(super) struct Page(Arc<Bytes>);
-
-impl Page {
-    pub fn new() -> Self {
-        Self(Arc::new(Bytes([const { AtomicU64::new(0) }; 512])))
-    }
-    /// Number of handles on it.
-    pub fn handles(&self) -> usize {
-        Arc::strong_count(&self.0)
-    }
-    fn at<T>(&self, offset: usize) -> Option<&T> {
-        let fits =
-            offset.checked_add(size_of::<T>())? <= 4096 && offset.is_multiple_of(align_of::<T>());
-        // SAFETY: inside the page, aligned, and all accesses are atomic.
-        fits.then(|| unsafe { &*self.0.0.as_ptr().cast::<u8>().add(offset).cast::<T>() })
-    }
-}
-
-impl SharedWords for Page {
-    fn u8(&self, offset: usize) -> Option<&AtomicU8> {
-        self.at(offset)
-    }
-    fn u32(&self, offset: usize) -> Option<&AtomicU32> {
-        self.at(offset)
-    }
-    fn u64(&self, offset: usize) -> Option<&AtomicU64> {
-        self.at(offset)
-    }
-}
+use crate::event::{Limits, Table};
+pub(super) use crate::kit::words::fake::FakePage as Page;
+use crate::kit::{DomId, Port, SharedWords, VcpuId};
 
 /// A table and its guest's pages.
 pub(super) struct Dom {

@@ -1,0 +1,160 @@
+//! The mapper's half: a handle for each grant it uses, numbered, with a list of free ones.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::{Access, GrantError, HANDLES_PER_FRAME, Table};
+use crate::kit::Mfn;
+
+/// The handles of one domain.
+pub(super) struct Handles<P> {
+    blocks: Vec<Vec<Slot<P>>>,
+    max_blocks: u32,
+    free: Option<u32>,
+    /// Where letting go of everything has got to.
+    pub cursor: u32,
+    pub dying: bool,
+}
+
+enum Slot<P> {
+    /// Free; the next free one.
+    Free(Option<u32>),
+    /// Taken by a mapping under way.
+    Reserved,
+    Taken(Handle<P>),
+}
+
+/// A grant in use.
+pub(super) struct Handle<P> {
+    pub granter: Arc<Table<P>>,
+    pub r: u32,
+    pub mfn: Mfn,
+    pub access: Access,
+    pub host: Part,
+    pub device: Part,
+    /// The mapping was made by the address of its page-table entry.
+    pub by_pte: bool,
+}
+
+/// One of the two sorts of mapping that a handle can stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Not mapped so.
+    No,
+    /// Mapped so.
+    Mapped,
+    /// Being unmapped by some vCPU.
+    Leaving,
+}
+
+impl<P> Handles<P> {
+    pub fn new(max_blocks: u32) -> Self {
+        Self {
+            blocks: Vec::new(),
+            max_blocks,
+            free: None,
+            cursor: 0,
+            dying: false,
+        }
+    }
+
+    /// Takes a free handle.
+    pub fn reserve(&mut self) -> Result<u32, GrantError> {
+        if self.dying {
+            return Err(GrantError::General);
+        }
+        if self.free.is_none() {
+            self.add_block()?;
+        }
+        let n = self.free.ok_or(GrantError::NoSpace)?;
+        let slot = self.slot(n).ok_or(GrantError::NoSpace)?;
+        if let Slot::Free(next) = core::mem::replace(slot, Slot::Reserved) {
+            self.free = next;
+        }
+        Ok(n)
+    }
+
+    /// A reserved handle becomes a grant in use.
+    pub fn set(&mut self, n: u32, handle: Handle<P>) {
+        if let Some(slot) = self.slot(n) {
+            *slot = Slot::Taken(handle);
+        }
+    }
+
+    /// Makes handle `n` free; returns what it was.
+    pub fn free(&mut self, n: u32) -> Option<Handle<P>> {
+        let next = self.free;
+        let slot = self.slot(n)?;
+        let was = core::mem::replace(slot, Slot::Free(next));
+        self.free = Some(n);
+        if let Slot::Taken(handle) = was {
+            Some(handle)
+        } else {
+            None
+        }
+    }
+
+    /// The grant in use under handle `n`.
+    pub fn get(&mut self, n: u32) -> Option<&mut Handle<P>> {
+        match self.slot(n)? {
+            Slot::Taken(handle) => Some(handle),
+            Slot::Free(_) | Slot::Reserved => None,
+        }
+    }
+
+    /// Number of handles that exist, free or not.
+    pub fn len(&self) -> u32 {
+        (self.blocks.len() as u32).saturating_mul(HANDLES_PER_FRAME)
+    }
+
+    fn slot(&mut self, n: u32) -> Option<&mut Slot<P>> {
+        let block = self.blocks.get_mut((n / HANDLES_PER_FRAME) as usize)?;
+        block.get_mut((n % HANDLES_PER_FRAME) as usize)
+    }
+
+    fn add_block(&mut self) -> Result<(), GrantError> {
+        if self.blocks.len() as u32 >= self.max_blocks {
+            return Err(GrantError::NoSpace);
+        }
+        let first = self.len();
+        let mut block = Vec::new();
+        let room = block.try_reserve_exact(HANDLES_PER_FRAME as usize);
+        room.and_then(|()| self.blocks.try_reserve(1))
+            .map_err(|_| GrantError::NoSpace)?;
+        for n in 1..=HANDLES_PER_FRAME {
+            let next = (n != HANDLES_PER_FRAME).then_some(first.saturating_add(n));
+            block.push(Slot::Free(next));
+        }
+        self.blocks.push(block);
+        self.free = Some(first);
+        Ok(())
+    }
+}
+
+impl<P> Handle<P> {
+    /// Whether nothing is mapped or being unmapped under it.
+    pub fn is_over(&self) -> bool {
+        self.host == Part::No && self.device == Part::No
+    }
+}
+
+#[cfg(test)]
+impl<P: crate::kit::SharedWords> Table<P> {
+    /// Number of this mapper's handles on an entry.
+    pub(super) fn uses_of(&self, granter: &Arc<Self>, r: u32, access: Access) -> u32 {
+        let is = |h: &Handle<P>| Arc::ptr_eq(&h.granter, granter) && h.r == r && h.access == access;
+        let mut handles = self.handles.lock();
+        (0..handles.len())
+            .filter(|n| handles.get(*n).is_some_and(|h| is(h)))
+            .count() as u32
+    }
+
+    /// What devices use by this mapper's handles.
+    pub(super) fn device_mappings(&self) -> Vec<(Mfn, Access)> {
+        let mut handles = self.handles.lock();
+        let device = |h: &mut Handle<P>| (h.device != Part::No).then_some((h.mfn, h.access));
+        (0..handles.len())
+            .filter_map(|n| handles.get(n).and_then(device))
+            .collect()
+    }
+}

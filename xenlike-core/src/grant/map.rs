@@ -1,0 +1,110 @@
+//! Mapping a grant (`GNTTABOP_map_grant_ref`).
+
+use alloc::sync::Arc;
+
+use super::entry::Use;
+use super::handles::{Handle, Part};
+use super::{GrantError, HostAddr, Machine, PteBits, Table};
+use crate::kit::{Mfn, SharedWords};
+
+/// What the mapper asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct MapRequest {
+    /// The entry in the granter's table.
+    pub r: u32,
+    /// Where to map it for CPUs, if at all.
+    pub host: Option<HostAddr>,
+    /// Whether a device is to use it.
+    pub device: Device,
+    /// Read-only or writable, and the guest's own bits.
+    pub bits: PteBits,
+}
+
+/// Whether a device is to use a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// It is.
+    Used,
+    /// It is not.
+    Unused,
+}
+
+/// What the mapper got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapped {
+    /// The handle to unmap it by.
+    pub handle: u32,
+    /// The frame; a device reaches it under this number.
+    pub mfn: Mfn,
+}
+
+impl<P: SharedWords> Table<P> {
+    /// Maps a grant of `granter` for this table's domain.
+    ///
+    /// # Errors
+    /// As grant_table.h says for each status; nothing has changed then.
+    pub fn map<M: Machine>(
+        &self,
+        granter: &Arc<Self>,
+        request: &MapRequest,
+        machine: &mut M,
+    ) -> Result<Mapped, GrantError> {
+        let access = request.bits.access;
+        if request.host.is_none() && request.device == Device::Unused {
+            return Err(GrantError::BadRef);
+        }
+        let handle = self.handles.lock().reserve()?;
+        let mapped = granter
+            .pin(request.r, self.dom, access, Use::Map)
+            .and_then(|mfn| {
+                let made = make(granter, request, mfn, machine);
+                made.inspect_err(|_| granter.unpin(request.r, access))
+                    .map(|()| mfn)
+            });
+        let mut handles = self.handles.lock();
+        match mapped {
+            Ok(mfn) => {
+                let part = |wanted| if wanted { Part::Mapped } else { Part::No };
+                handles.set(
+                    handle,
+                    Handle {
+                        granter: Arc::clone(granter),
+                        r: request.r,
+                        mfn,
+                        access,
+                        host: part(request.host.is_some()),
+                        device: part(request.device == Device::Used),
+                        by_pte: matches!(request.host, Some(HostAddr::Pte(_))),
+                    },
+                );
+                Ok(Mapped { handle, mfn })
+            }
+            Err(error) => {
+                drop(handles.free(handle));
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Takes the references and writes the page-table entry; all or nothing.
+fn make<P: SharedWords, M: Machine>(
+    granter: &Table<P>,
+    request: &MapRequest,
+    mfn: Mfn,
+    machine: &mut M,
+) -> Result<(), GrantError> {
+    if request.device == Device::Used {
+        machine.get(mfn, granter.dom, request.bits.access)?;
+    }
+    let Some(at) = request.host else {
+        return Ok(());
+    };
+    machine
+        .map(at, mfn, granter.dom, request.bits)
+        .inspect_err(|_| {
+            if request.device == Device::Used {
+                machine.put(mfn, request.bits.access);
+            }
+        })
+}

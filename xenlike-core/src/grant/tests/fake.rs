@@ -1,0 +1,159 @@
+//! Frames that know their owners, page-table entries by address, domains with tables.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::SeqCst;
+
+use crate::grant::*;
+use crate::kit::words::fake::FakePage;
+use crate::kit::{DomId, Maddr, Mfn, SharedWords, Vaddr};
+use guest_pv_abi::grant_table as abi;
+
+/// References on a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Refs {
+    pub all: u32,
+    pub writers: u32,
+}
+
+/// One domain's view of the machine: its page-table entries, and all frames.
+#[derive(Default)]
+pub(super) struct FakeMachine {
+    pub owners: BTreeMap<u64, DomId>,
+    pub refs: BTreeMap<u64, Refs>,
+    pub ptes: BTreeMap<(bool, u64), (Mfn, Access)>,
+    pub copies: Vec<((Mfn, u16), (Mfn, u16), u16)>,
+    pub flushes: u32,
+}
+
+fn key(at: HostAddr) -> (bool, u64) {
+    match at {
+        HostAddr::Pte(Maddr(a)) => (true, a),
+        HostAddr::Va(Vaddr(a)) => (false, a),
+    }
+}
+
+impl Machine for FakeMachine {
+    fn get(&mut self, mfn: Mfn, owner: DomId, access: Access) -> Result<(), GrantError> {
+        if self.owners.get(&mfn.0) != Some(&owner) {
+            return Err(GrantError::BadPage);
+        }
+        let refs = self.refs.entry(mfn.0).or_default();
+        refs.all += 1;
+        refs.writers += u32::from(access == Access::Write);
+        Ok(())
+    }
+    fn put(&mut self, mfn: Mfn, access: Access) {
+        let refs = self.refs.get_mut(&mfn.0).unwrap();
+        refs.all -= 1;
+        refs.writers -= u32::from(access == Access::Write);
+    }
+    fn map(
+        &mut self,
+        at: HostAddr,
+        mfn: Mfn,
+        owner: DomId,
+        bits: PteBits,
+    ) -> Result<(), GrantError> {
+        if key(at).1 >= 0x100_0000 {
+            return Err(GrantError::BadVirtAddr);
+        }
+        self.get(mfn, owner, bits.access)?;
+        if let Some((old, access)) = self.ptes.insert(key(at), (mfn, bits.access)) {
+            self.put(old, access);
+        }
+        Ok(())
+    }
+    fn unmap(&mut self, at: HostAddr, mfn: Mfn, access: Access) -> Result<(), GrantError> {
+        if self.ptes.get(&key(at)) != Some(&(mfn, access)) {
+            return Err(GrantError::General);
+        }
+        self.ptes.remove(&key(at));
+        Ok(())
+    }
+    fn replace(
+        &mut self,
+        at: Vaddr,
+        new: Vaddr,
+        mfn: Mfn,
+        access: Access,
+    ) -> Result<(), GrantError> {
+        let moved = *self.ptes.get(&(false, new.0)).ok_or(GrantError::General)?;
+        self.unmap(HostAddr::Va(at), mfn, access)?;
+        self.ptes.remove(&(false, new.0));
+        self.ptes.insert((false, at.0), moved);
+        Ok(())
+    }
+    fn flush(&mut self) {
+        self.flushes += 1;
+    }
+    fn copy(&mut self, from: (Mfn, u16), to: (Mfn, u16), bytes: u16) {
+        self.copies.push((from, to, bytes));
+    }
+}
+
+/// A domain with one shared frame of entries.
+pub(super) struct Dom {
+    pub table: Arc<Table<FakePage>>,
+    pub page: FakePage,
+}
+
+impl Dom {
+    pub fn new(id: u16) -> Self {
+        let limits = Limits {
+            grant_frames: 2,
+            maptrack_frames: 2,
+        };
+        let table = Table::new(DomId(id), limits).unwrap();
+        let page = FakePage::new();
+        table.grow(1, &mut || Some(page.clone())).unwrap();
+        Self { table, page }
+    }
+    pub fn write(&self, r: u32, flags: u16, dom: u16, frame: u32) {
+        let at = r as usize * 8;
+        self.page.u32(at + 4).unwrap().store(frame, SeqCst);
+        self.page
+            .u32(at)
+            .unwrap()
+            .store(u32::from(flags) | u32::from(dom) << 16, SeqCst);
+    }
+    pub fn grant(&self, r: u32, dom: u16, frame: u32) {
+        self.write(r, abi::GTF_PERMIT_ACCESS, dom, frame);
+    }
+    pub fn flags(&self, r: u32) -> u16 {
+        self.page.u16(r as usize * 8).unwrap().load(SeqCst)
+    }
+}
+
+/// A host mapping at virtual address `va`.
+pub(super) fn at(r: u32, va: u64, access: Access) -> MapRequest {
+    MapRequest {
+        r,
+        host: Some(HostAddr::Va(Vaddr(va))),
+        device: Device::Unused,
+        bits: PteBits { access, avail: 0 },
+    }
+}
+
+/// Unmapping what [`at`] made.
+pub(super) fn off(handle: u32, va: u64) -> UnmapRequest {
+    UnmapRequest {
+        handle,
+        host_addr: va,
+        dev_bus_addr: 0,
+        replace_by: None,
+    }
+}
+
+/// Both steps of an unmapping, and the flush between.
+pub(super) fn unmap(
+    dom: &Dom,
+    m: &mut FakeMachine,
+    request: &UnmapRequest,
+) -> Result<(), GrantError> {
+    let unmapping = dom.table.begin_unmap(request, m)?;
+    m.flush();
+    dom.table.finish_unmap(unmapping, m);
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! Tests of the grant rules against a machine that the tests can see.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    reason = "a test may fail loudly"
+)]
+
+mod fake;
+mod random;
+mod rules;
+mod threads;
