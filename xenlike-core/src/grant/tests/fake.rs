@@ -10,6 +10,9 @@ use crate::kit::words::fake::FakePage;
 use crate::kit::{DomId, Maddr, Mfn, SharedWords, Vaddr};
 use guest_pv_abi::grant_table as abi;
 
+/// From, to, bytes.
+type Copied = ((Mfn, u16), (Mfn, u16), u16);
+
 /// References on a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Refs {
@@ -23,7 +26,7 @@ pub(super) struct FakeMachine {
     pub owners: BTreeMap<u64, DomId>,
     pub refs: BTreeMap<u64, Refs>,
     pub ptes: BTreeMap<(bool, u64), (Mfn, Access)>,
-    pub copies: Vec<((Mfn, u16), (Mfn, u16), u16)>,
+    pub copies: Vec<Copied>,
     pub flushes: u32,
 }
 
