@@ -8,6 +8,8 @@
     reason = "the per-vCPU block is found through the stack pointer"
 )]
 
+use alloc::boxed::Box;
+use core::alloc::Layout;
 use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +40,12 @@ pub(crate) struct CpuBlock {
     number: AtomicU64,
     /// Address of its `VcpuInfo`.
     vcpu_info: AtomicU64,
+    /// Stack to go back to when the code that `traps::attempt` runs faults; 0: none.
+    recovery: AtomicU64,
+    /// Error code of that fault.
+    last_error: AtomicU64,
+    /// Stack to go back to when user mode ends; 0: none runs.
+    user: AtomicU64,
 }
 
 const _: () = assert!(size_of::<CpuBlock>() == CPU_BLOCK_BYTES);
@@ -116,5 +124,33 @@ pub(crate) fn unmask_events() {
     };
     if pending != 0 {
         crate::hyper::force_upcall();
+    }
+}
+
+/// The running vCPU's recovery word, for `traps`.
+pub(crate) fn recovery_slot() -> *mut u64 {
+    block().recovery.as_ptr()
+}
+
+/// The running vCPU's way out of user mode, for `user`.
+pub(crate) fn user_slot() -> *mut u64 {
+    block().user.as_ptr()
+}
+
+pub(crate) fn set_last_error(error: u64) {
+    block().last_error.store(error, Ordering::Relaxed);
+}
+
+pub(crate) fn last_error() -> u64 {
+    block().last_error.load(Ordering::Relaxed)
+}
+
+/// A zeroed stack for another vCPU.
+pub(crate) fn new_stack() -> Option<Box<Stack>> {
+    let layout = Layout::new::<Stack>();
+    // SAFETY: the layout has a size; zeroes are a valid stack; the box owns it with that layout.
+    unsafe {
+        let pointer = alloc::alloc::alloc_zeroed(layout).cast::<Stack>();
+        (!pointer.is_null()).then(|| Box::from_raw(pointer))
     }
 }

@@ -183,7 +183,7 @@ pub unsafe fn set_entries(updates: &[MmuUpdate], owner: u16) -> Result<(), Errno
 ///
 /// # Safety
 /// The caller answers for what the addresses map afterwards.
-unsafe fn set_range(
+pub(crate) unsafe fn set_range(
     root: u64,
     address: u64,
     count: u64,

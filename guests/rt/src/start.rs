@@ -9,7 +9,7 @@ use guest_pv_abi::elfnote;
 use guest_pv_abi::xen::StartInfo;
 
 use crate::cpu::{BOOT_STACK, CPU_BLOCK_BYTES, STACK_BYTES};
-use crate::{console, cpu, memory};
+use crate::{console, cpu, memory, traps};
 
 // The notes by which a builder knows a PV kernel (public header elfnote.h): owner "Xen", 4-aligned.
 global_asm!(
@@ -87,6 +87,7 @@ extern "C" fn start(start_info: u64, builder_stack: u64) -> ! {
     memory::init(builder_stack);
     cpu::init_boot();
     console::init();
+    traps::init();
     // SAFETY: `entry!` defines it with this signature.
     unsafe { xenlike_rt_main() };
     crate::poweroff()

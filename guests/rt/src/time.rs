@@ -57,6 +57,18 @@ pub fn now_ns() -> u64 {
     }
 }
 
+/// Sleeps until a system time. Events are handled meanwhile where upcalls are open.
+pub fn sleep_until(system_time_ns: u64) {
+    while now_ns() < system_time_ns {
+        let _ = crate::events::wait(&[], system_time_ns);
+    }
+}
+
+/// Sleeps.
+pub fn sleep(nanoseconds: u64) {
+    sleep_until(now_ns().saturating_add(nanoseconds));
+}
+
 /// Seconds and nanoseconds since 1970.
 #[must_use]
 pub fn wall_clock() -> (u64, u32) {

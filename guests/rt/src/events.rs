@@ -1,0 +1,225 @@
+//! Event channels in the 2-level layout: ports, their handlers, waiting.
+
+#![expect(unsafe_code, reason = "shares bitmaps with the hypervisor")]
+
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use guest_pv_abi::event_channel::{
+    EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_BIND_INTERDOMAIN, EVTCHNOP_BIND_IPI, EVTCHNOP_BIND_VIRQ,
+    EVTCHNOP_CLOSE, EVTCHNOP_SEND, EVTCHNOP_UNMASK, EvtchnAllocUnbound, EvtchnBindInterdomain,
+    EvtchnBindIpi, EvtchnBindVirq, EvtchnClose, EvtchnSend, EvtchnUnmask,
+};
+use guest_pv_abi::sched::{SCHEDOP_POLL, SchedPoll};
+use guest_pv_abi::xen::DOMID_SELF;
+use guest_pv_abi::{Errno, GuestHandle};
+
+use crate::hyper::event_channel_op;
+use crate::{cpu, hyper, memory};
+
+/// A local port.
+pub type Port = u32;
+
+/// Called on the vCPU that took the upcall, with upcalls masked.
+pub type Handler = fn(Port);
+
+/// Ports of the 2-level layout.
+const PORTS: usize = 4096;
+
+static HANDLERS: [AtomicUsize; PORTS] = [const { AtomicUsize::new(0) }; PORTS];
+
+/// One word of a shared bitmap.
+fn word(bitmap: &'static [u64; 64], index: usize) -> &'static AtomicU64 {
+    // SAFETY: an aligned word of the shared info page, mapped for good; the hypervisor too changes it
+    // by atomic instructions.
+    unsafe { AtomicU64::from_ptr(core::ptr::from_ref(&bitmap[index]).cast_mut()) }
+}
+
+fn pending(port: Port) -> (&'static AtomicU64, u64) {
+    let word = word(&memory::shared_info().evtchn_pending, port as usize / 64);
+    (word, 1 << (port % 64))
+}
+
+fn masked(port: Port) -> (&'static AtomicU64, u64) {
+    let word = word(&memory::shared_info().evtchn_mask, port as usize / 64);
+    (word, 1 << (port % 64))
+}
+
+/// The upcall: gives every pending, unmasked port to its handler. A port without one is masked and
+/// stays pending, for [`take`] or [`wait`].
+pub(crate) fn upcall() {
+    let info = cpu::vcpu_info();
+    // SAFETY: the vCPU's own part of the shared info page.
+    let (pending_flag, selector) = unsafe {
+        let flag = &raw mut (*info).evtchn_upcall_pending;
+        (
+            flag,
+            AtomicU64::from_ptr(&raw mut (*info).evtchn_pending_sel),
+        )
+    };
+    loop {
+        // SAFETY: as above.
+        unsafe { pending_flag.write_volatile(0) };
+        let mut words = selector.swap(0, Ordering::AcqRel);
+        if words == 0 {
+            return;
+        }
+        while words != 0 {
+            handle_word(words.trailing_zeros());
+            words &= words - 1;
+        }
+    }
+}
+
+fn handle_word(index: u32) {
+    let first = index * 64;
+    let mask = masked(first).0;
+    let word = pending(first).0;
+    loop {
+        let ready = word.load(Ordering::Acquire) & !mask.load(Ordering::Acquire);
+        if ready == 0 {
+            return;
+        }
+        let port = first + ready.trailing_zeros();
+        match HANDLERS[port as usize].load(Ordering::Acquire) {
+            0 => mask_port(port),
+            address => {
+                take(port);
+                // SAFETY: `on` stores nothing but handlers.
+                let handler = unsafe { core::mem::transmute::<usize, Handler>(address) };
+                handler(port);
+            }
+        }
+    }
+}
+
+/// Sets a port's handler and unmasks it.
+///
+/// # Panics
+/// For ports above 4095.
+pub fn on(port: Port, handler: Handler) {
+    HANDLERS[port as usize].store(handler as usize, Ordering::Release);
+    unmask_port(port);
+}
+
+/// Opens upcalls on this vCPU; they are closed at its start.
+pub fn open() {
+    cpu::unmask_events();
+}
+
+/// Closes upcalls on this vCPU; says whether they were open.
+pub fn close_upcalls() -> bool {
+    cpu::mask_events()
+}
+
+/// Keeps a port from causing upcalls.
+pub fn mask_port(port: Port) {
+    let (word, bit) = masked(port);
+    word.fetch_or(bit, Ordering::AcqRel);
+}
+
+/// Lets a port cause upcalls, also for what is pending already.
+pub fn unmask_port(port: Port) {
+    let _ = event_channel_op(EVTCHNOP_UNMASK, &mut EvtchnUnmask { port });
+}
+
+/// Whether a port is pending.
+#[must_use]
+pub fn is_pending(port: Port) -> bool {
+    let (word, bit) = pending(port);
+    word.load(Ordering::Acquire) & bit != 0
+}
+
+/// Clears a port's pending bit; says whether it was set.
+pub fn take(port: Port) -> bool {
+    let (word, bit) = pending(port);
+    word.fetch_and(!bit, Ordering::AcqRel) & bit != 0
+}
+
+/// Sleeps until one of the ports is pending, masked or not, or until a system time (0: none). At most
+/// 128 ports.
+///
+/// # Errors
+/// What the hypervisor answers.
+pub fn wait(ports: &[Port], until_ns: u64) -> Result<(), Errno> {
+    let mut poll = SchedPoll {
+        ports: GuestHandle::of(ports),
+        nr_ports: ports.len() as u32,
+        timeout: until_ns,
+        ..SchedPoll::default()
+    };
+    hyper::sched_op(SCHEDOP_POLL, &mut poll)?;
+    Ok(())
+}
+
+/// Signals the other end of a channel.
+///
+/// # Errors
+/// What the hypervisor answers.
+pub fn send(port: Port) -> Result<(), Errno> {
+    event_channel_op(EVTCHNOP_SEND, &mut EvtchnSend { port })?;
+    Ok(())
+}
+
+/// Closes a port.
+///
+/// # Errors
+/// What the hypervisor answers.
+pub fn close(port: Port) -> Result<(), Errno> {
+    event_channel_op(EVTCHNOP_CLOSE, &mut EvtchnClose { port })?;
+    if let Some(slot) = HANDLERS.get(port as usize) {
+        slot.store(0, Ordering::Release);
+    }
+    Ok(())
+}
+
+/// A port that domain `remote` may bind to.
+///
+/// # Errors
+/// What the hypervisor answers.
+pub fn alloc_unbound(remote: u16) -> Result<Port, Errno> {
+    let mut argument = EvtchnAllocUnbound {
+        dom: DOMID_SELF,
+        remote_dom: remote,
+        ..EvtchnAllocUnbound::default()
+    };
+    event_channel_op(EVTCHNOP_ALLOC_UNBOUND, &mut argument)?;
+    Ok(argument.port)
+}
+
+/// A port connected to another domain's unbound port.
+///
+/// # Errors
+/// What the hypervisor answers.
+pub fn bind_interdomain(remote: u16, remote_port: Port) -> Result<Port, Errno> {
+    let mut argument = EvtchnBindInterdomain {
+        remote_dom: remote,
+        remote_port,
+        ..EvtchnBindInterdomain::default()
+    };
+    event_channel_op(EVTCHNOP_BIND_INTERDOMAIN, &mut argument)?;
+    Ok(argument.local_port)
+}
+
+/// A port for a virtual interrupt (`VIRQ_*`) of a vCPU.
+///
+/// # Errors
+/// What the hypervisor answers.
+pub fn bind_virq(virq: u32, vcpu: u32) -> Result<Port, Errno> {
+    let mut argument = EvtchnBindVirq {
+        virq,
+        vcpu,
+        port: 0,
+    };
+    event_channel_op(EVTCHNOP_BIND_VIRQ, &mut argument)?;
+    Ok(argument.port)
+}
+
+/// A port by which vCPUs of this domain signal one of them.
+///
+/// # Errors
+/// What the hypervisor answers.
+pub fn bind_ipi(vcpu: u32) -> Result<Port, Errno> {
+    let mut argument = EvtchnBindIpi { vcpu, port: 0 };
+    event_channel_op(EVTCHNOP_BIND_IPI, &mut argument)?;
+    Ok(argument.port)
+}

@@ -1,0 +1,209 @@
+//! Grant tables, version 1: giving pages to other domains and using theirs.
+
+#![expect(unsafe_code, reason = "shares the grant table with the hypervisor")]
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::sync::atomic::{AtomicU16, Ordering, fence};
+
+use guest_pv_abi::grant_table::{
+    GNTMAP_HOST_MAP, GNTMAP_READONLY, GNTST_OKAY, GNTTABOP_COPY, GNTTABOP_MAP_GRANT_REF,
+    GNTTABOP_SETUP_TABLE, GNTTABOP_UNMAP_GRANT_REF, GTF_PERMIT_ACCESS, GTF_READING, GTF_READONLY,
+    GTF_WRITING, GnttabCopy, GnttabMapGrantRef, GnttabSetupTable, GnttabUnmapGrantRef,
+    GrantEntryV1,
+};
+use guest_pv_abi::xen::DOMID_SELF;
+use guest_pv_abi::{Errno, GuestHandle, errno};
+
+use crate::hyper::grant_table_op;
+use crate::memory::{PAGE_BYTES, mfn_of, pfn_of};
+use crate::paging::{Access, Window};
+use crate::sync::Lock;
+
+/// References below this one are the toolstack's (public header grant_table.h).
+const FIRST_REF: u32 = guest_pv_abi::grant_table::GNTTAB_NR_RESERVED_ENTRIES;
+/// One frame's entries; as many as the runtime asks for.
+const ENTRIES: u32 = (PAGE_BYTES / size_of::<GrantEntryV1>()) as u32;
+
+/// Why a grant operation failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantError {
+    /// The hypercall as a whole.
+    Call(Errno),
+    /// This operation: `GNTST_*`.
+    Status(i16),
+}
+
+impl From<Errno> for GrantError {
+    fn from(error: Errno) -> Self {
+        Self::Call(error)
+    }
+}
+
+impl fmt::Display for GrantError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Call(error) => write!(f, "{error}"),
+            Self::Status(status) => write!(f, "grant status {status}"),
+        }
+    }
+}
+
+fn check(status: i16) -> Result<(), GrantError> {
+    if status == GNTST_OKAY {
+        Ok(())
+    } else {
+        Err(GrantError::Status(status))
+    }
+}
+
+struct Table {
+    window: Window,
+    free: Vec<u32>,
+}
+
+static TABLE: Lock<Option<Table>> = Lock::new(None);
+
+/// Maps the domain's grant table; done by the first grant.
+fn setup() -> Result<Table, GrantError> {
+    let mut frames = [0u64; 1];
+    let mut request = [GnttabSetupTable {
+        dom: DOMID_SELF,
+        nr_frames: 1,
+        frame_list: GuestHandle::of_mut(&mut frames),
+        ..GnttabSetupTable::default()
+    }];
+    grant_table_op(GNTTABOP_SETUP_TABLE, &mut request)?;
+    check(request[0].status)?;
+    let frames = [core::hint::black_box(&frames)[0]];
+    let window = Window::map(&frames, DOMID_SELF, Access::ReadWrite)?;
+    let free = (FIRST_REF..ENTRIES).rev().collect();
+    Ok(Table { window, free })
+}
+
+/// The entry of a reference, for volatile and atomic accesses.
+fn entry(window: &Window, reference: u32) -> *mut GrantEntryV1 {
+    window
+        .as_ptr()
+        .cast::<GrantEntryV1>()
+        .wrapping_add(reference as usize)
+}
+
+/// Lets `domain` map or copy the page at `page` (direct mapping).
+///
+/// # Errors
+/// ENOSPC when all references are in use; what the hypervisor answers.
+pub fn give(domain: u16, page: *const u8, access: Access) -> Result<u32, GrantError> {
+    let mfn = mfn_of(pfn_of(page.addr() as u64)).ok_or(errno::EINVAL)?;
+    give_frame(domain, mfn as u32, access)
+}
+
+/// Lets `domain` map or copy a machine frame.
+///
+/// # Errors
+/// ENOSPC when all references are in use; what the hypervisor answers.
+pub fn give_frame(domain: u16, mfn: u32, access: Access) -> Result<u32, GrantError> {
+    let mut table = TABLE.lock();
+    if table.is_none() {
+        *table = Some(setup()?);
+    }
+    let Table { window, free } = table.as_mut().ok_or(errno::ENOMEM)?;
+    let reference = free.pop().ok_or(errno::ENOSPC)?;
+    let mut flags = GTF_PERMIT_ACCESS;
+    if access == Access::ReadOnly {
+        flags |= GTF_READONLY;
+    }
+    let entry = entry(window, reference);
+    // SAFETY: the entry lies in the mapped table and is free; the flags are written last, which makes
+    // it valid.
+    unsafe {
+        (&raw mut (*entry).domid).write_volatile(domain);
+        (&raw mut (*entry).frame).write_volatile(mfn);
+        fence(Ordering::Release);
+        (&raw mut (*entry).flags).write_volatile(flags);
+    }
+    Ok(reference)
+}
+
+/// Takes a grant back.
+///
+/// # Errors
+/// EBUSY while the other domain has it mapped.
+pub fn take_back(reference: u32) -> Result<(), GrantError> {
+    let mut table = TABLE.lock();
+    let Table { window, free } = table.as_mut().ok_or(errno::EINVAL)?;
+    let entry = entry(window, reference);
+    // SAFETY: the entry lies in the mapped table; the hypervisor too changes flags atomically.
+    let flags = unsafe { AtomicU16::from_ptr(&raw mut (*entry).flags) };
+    let mut now = flags.load(Ordering::Acquire);
+    loop {
+        if now & (GTF_READING | GTF_WRITING) != 0 {
+            return Err(errno::EBUSY.into());
+        }
+        match flags.compare_exchange(now, 0, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => break,
+            Err(other) => now = other,
+        }
+    }
+    free.push(reference);
+    Ok(())
+}
+
+/// Another domain's page, mapped as long as this lives.
+#[derive(Debug)]
+pub struct Mapping {
+    window: Window,
+    handle: u32,
+}
+
+impl Mapping {
+    /// Maps the page behind `domain`'s reference.
+    ///
+    /// # Errors
+    /// What the hypervisor answers.
+    pub fn new(domain: u16, reference: u32, access: Access) -> Result<Self, GrantError> {
+        let window = Window::reserve(1)?;
+        window.prepare()?;
+        let mut flags = GNTMAP_HOST_MAP;
+        if access == Access::ReadOnly {
+            flags |= GNTMAP_READONLY;
+        }
+        let mut request = [GnttabMapGrantRef {
+            host_addr: window.address(),
+            flags,
+            ref_: reference,
+            dom: domain,
+            ..GnttabMapGrantRef::default()
+        }];
+        grant_table_op(GNTTABOP_MAP_GRANT_REF, &mut request)?;
+        check(request[0].status)?;
+        let handle = request[0].handle;
+        Ok(Self { window, handle })
+    }
+
+    /// The page. The other domain may change it at any time.
+    #[must_use]
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.window.as_ptr()
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        let mut request = [GnttabUnmapGrantRef {
+            host_addr: self.window.address(),
+            handle: self.handle,
+            ..GnttabUnmapGrantRef::default()
+        }];
+        let _ = grant_table_op(GNTTABOP_UNMAP_GRANT_REF, &mut request);
+    }
+}
+
+/// Copies between frames and grants; each request gets its status.
+///
+/// # Errors
+/// What the hypervisor answers for the whole.
+pub fn copy(requests: &mut [GnttabCopy]) -> Result<(), GrantError> {
+    grant_table_op(GNTTABOP_COPY, requests)?;
+    Ok(())
+}

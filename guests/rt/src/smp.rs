@@ -1,0 +1,91 @@
+//! More vCPUs.
+
+#![expect(unsafe_code, reason = "starts code on a new stack")]
+
+use alloc::boxed::Box;
+use core::arch::global_asm;
+
+use guest_pv_abi::arch_x86::{
+    FLAT_KERNEL_CS64, FLAT_KERNEL_SS64, VGCF_IN_KERNEL, VcpuGuestContext,
+};
+use guest_pv_abi::vcpu::{VCPUOP_DOWN, VCPUOP_INITIALISE, VCPUOP_IS_UP, VCPUOP_UP};
+use guest_pv_abi::{Errno, errno};
+
+use crate::cpu::{self, CPU_BLOCK_BYTES, STACK_BYTES};
+use crate::memory::{mfn_of, pfn_of};
+use crate::{hyper, start_info, traps};
+
+/// What a vCPU runs; when it returns, the vCPU goes down.
+pub type Main = fn(u32);
+
+global_asm!(
+    r#"
+    .pushsection .text.smp, "ax", @progbits
+    .global xenlike_rt_secondary_entry
+    xenlike_rt_secondary_entry:
+        cld
+        xor ebp, ebp
+        call {secondary}
+        ud2
+    .popsection
+    "#,
+    secondary = sym secondary,
+);
+
+unsafe extern "C" {
+    safe static xenlike_rt_secondary_entry: u8;
+}
+
+extern "C" fn secondary(main: u64) -> ! {
+    // SAFETY: `start` puts a `Main` into rdi.
+    let main = unsafe { core::mem::transmute::<usize, Main>(main as usize) };
+    let number = cpu::number();
+    main(number);
+    loop {
+        let _ = hyper::vcpu_op(VCPUOP_DOWN, number, &mut 0u64);
+    }
+}
+
+/// vCPUs that the domain has, up or not, among the first 32.
+#[must_use]
+pub fn vcpus() -> u32 {
+    let exists = |vcpu: &u32| hyper::vcpu_op(VCPUOP_IS_UP, *vcpu, &mut 0u64).is_ok();
+    (0..32).take_while(exists).count() as u32
+}
+
+/// Starts a vCPU (1–31) on a stack of its own, in the first vCPU's address space, upcalls masked.
+///
+/// # Errors
+/// What the hypervisor answers: ENOENT for a vCPU that the domain doesn't have, EEXIST for one that was
+/// started before; EINVAL above 31.
+pub fn start(vcpu: u32, main: Main) -> Result<(), Errno> {
+    if vcpu == 0 || vcpu >= 32 {
+        return Err(errno::EINVAL);
+    }
+    let mut context = Box::new(VcpuGuestContext::default());
+    let stack = Box::leak(cpu::new_stack().ok_or(errno::ENOMEM)?);
+    let stack = core::ptr::from_ref(stack).expose_provenance();
+    cpu::init_block(stack, vcpu);
+    let root = mfn_of(pfn_of(start_info().pt_base)).ok_or(errno::EINVAL)?;
+    let top = (stack + STACK_BYTES - CPU_BLOCK_BYTES) as u64;
+
+    context.flags = VGCF_IN_KERNEL;
+    context.user_regs.rip = core::ptr::from_ref(&xenlike_rt_secondary_entry).addr() as u64;
+    context.user_regs.rsp = top;
+    context.user_regs.rdi = main as usize as u64;
+    context.user_regs.cs = FLAT_KERNEL_CS64;
+    context.user_regs.ss = FLAT_KERNEL_SS64;
+    context.kernel_ss = u64::from(FLAT_KERNEL_SS64);
+    context.kernel_sp = top;
+    context.ctrlreg[3] = root << 12;
+    let [event, failsafe, syscall] = traps::callbacks();
+    context.event_callback_eip = event;
+    context.failsafe_callback_eip = failsafe;
+    context.syscall_callback_eip = syscall;
+    for entry in traps::table().iter().take(traps::VECTORS) {
+        context.trap_ctxt[usize::from(entry.vector)] = *entry;
+    }
+    hyper::vcpu_op(VCPUOP_INITIALISE, vcpu, &mut *context)?;
+    hyper::vcpu_op(VCPUOP_UP, vcpu, &mut 0u64)?;
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! User mode: an address space of its own in ring 3, entered by the iret hypercall, left by system
+//! calls and exceptions.
+//!
+//! A 64-bit PV kernel and its user share ring 3; the hypervisor keeps them apart by two base tables
+//! and switches between them at each entry and exit. The user table maps nothing of the kernel.
+
+#![expect(unsafe_code, reason = "switches modes")]
+
+use core::arch::global_asm;
+
+use guest_pv_abi::arch_x86::{FLAT_KERNEL_SS64, FLAT_USER_CS64, FLAT_USER_SS64};
+use guest_pv_abi::call::hypercall2;
+use guest_pv_abi::xen::{
+    DOMID_SELF, MMUEXT_NEW_USER_BASEPTR, MMUEXT_PIN_L4_TABLE, MMUEXT_UNPIN_TABLE, MmuextOp,
+};
+use guest_pv_abi::{Errno, errno, hypercall};
+
+use crate::memory::{allocate_page, mfn_of, pfn_of};
+use crate::paging::{self, Access, NO_EXECUTE, RAM_FLAGS, READ_ONLY_FLAGS};
+use crate::{cpu, hyper};
+
+global_asm!(
+    r#"
+    .pushsection .text.user, "ax", @progbits
+    // enter(rip, rsp, slot): runs user code; returns what `leave` is given.
+    .global xenlike_rt_user_enter
+    xenlike_rt_user_enter:
+        push rbp
+        push rbx
+        push r12
+        push r13
+        push r14
+        push r15
+        push rdx
+        mov [rdx], rsp
+        mov rbx, rdi
+        mov rbp, rsi
+        mov rdi, rsp
+        call {set_kernel_stack}
+        push {user_ss}
+        push rbp
+        push 0x202
+        push {user_cs}
+        push rbx
+        push 0
+        push 0
+        push 0
+        push 0
+        xor ebx, ebx
+        xor ebp, ebp
+        xor edi, edi
+        xor esi, esi
+        xor edx, edx
+        xor r8d, r8d
+        xor r9d, r9d
+        xor r10d, r10d
+        xor r12d, r12d
+        xor r13d, r13d
+        xor r14d, r14d
+        xor r15d, r15d
+        mov eax, {iret}
+        syscall
+        ud2
+
+    // leave(value, saved stack)
+    .global xenlike_rt_user_leave
+    xenlike_rt_user_leave:
+        mov rax, rdi
+        mov rsp, rsi
+        pop rdx
+        mov qword ptr [rdx], 0
+        pop r15
+        pop r14
+        pop r13
+        pop r12
+        pop rbx
+        pop rbp
+        cld
+        ret
+    .popsection
+    "#,
+    set_kernel_stack = sym set_kernel_stack,
+    user_ss = const FLAT_USER_SS64,
+    user_cs = const FLAT_USER_CS64,
+    iret = const hypercall::IRET,
+);
+
+unsafe extern "C" {
+    fn xenlike_rt_user_enter(rip: u64, rsp: u64, slot: *mut u64) -> u64;
+    fn xenlike_rt_user_leave(value: u64, saved: u64) -> !;
+}
+
+/// Entries from user mode push their frame below `stack` from now on.
+extern "C" fn set_kernel_stack(stack: u64) {
+    // SAFETY: no pointer is passed; the stack below is free while user code runs.
+    let answer = unsafe {
+        hypercall2(
+            hypercall::STACK_SWITCH,
+            u64::from(FLAT_KERNEL_SS64),
+            stack & !15,
+        )
+    };
+    assert!(answer == 0, "stack_switch: {answer}");
+}
+
+/// A user address space.
+#[derive(Debug)]
+pub struct AddressSpace {
+    /// The L4 table, in the direct mapping.
+    root: u64,
+}
+
+/// How user code may use a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Read and execute.
+    Code,
+    /// Read alone, or read and write.
+    Data(Access),
+}
+
+fn table_page() -> Option<u64> {
+    Some(allocate_page()?.expose_provenance() as u64)
+}
+
+impl AddressSpace {
+    /// An empty one, pinned.
+    ///
+    /// # Errors
+    /// ENOMEM; what the hypervisor answers.
+    pub fn new() -> Result<Self, Errno> {
+        let root = table_page().ok_or(errno::ENOMEM)?;
+        let space = Self { root };
+        // SAFETY: the page is zeroed and ours alone; from now on it is a table.
+        unsafe { paging::make_read_only(root) }?;
+        space.request(MMUEXT_PIN_L4_TABLE)?;
+        Ok(space)
+    }
+
+    fn request(&self, cmd: u32) -> Result<(), Errno> {
+        let mfn = mfn_of(pfn_of(self.root)).ok_or(errno::EINVAL)?;
+        let request = MmuextOp {
+            cmd,
+            arg1: mfn,
+            ..MmuextOp::default()
+        };
+        // SAFETY: the table is this space's, which maps nothing of the kernel's.
+        unsafe { hyper::mmuext_op(&[request]) }?;
+        Ok(())
+    }
+
+    /// Maps a page of the kernel's (direct mapping) at a user address as well.
+    ///
+    /// # Errors
+    /// ENOMEM; what the hypervisor answers.
+    pub fn map(&self, address: u64, page: *const u8, usage: Use) -> Result<(), Errno> {
+        let mfn = mfn_of(pfn_of(page.addr() as u64)).ok_or(errno::EINVAL)?;
+        let flags = match usage {
+            Use::Code => READ_ONLY_FLAGS,
+            Use::Data(Access::ReadOnly) => READ_ONLY_FLAGS | NO_EXECUTE,
+            Use::Data(Access::ReadWrite) => RAM_FLAGS | NO_EXECUTE,
+        };
+        let entry = |_| Some((mfn << 12) | flags);
+        // SAFETY: user addresses are of no concern to the kernel's own references.
+        unsafe { paging::set_range(self.root, address, 1, DOMID_SELF, &entry, &mut table_page) }
+    }
+
+    /// Runs user code at `rip` on the stack `rsp`, with upcalls open, until a handler calls [`leave`];
+    /// returns that call's value.
+    ///
+    /// # Errors
+    /// What the hypervisor answers to the base table.
+    pub fn run(&self, rip: u64, rsp: u64) -> Result<u64, Errno> {
+        self.request(MMUEXT_NEW_USER_BASEPTR)?;
+        // SAFETY: the slot is the running vCPU's own; `leave` comes back through it.
+        Ok(unsafe { xenlike_rt_user_enter(rip, rsp, cpu::user_slot()) })
+    }
+}
+
+impl Drop for AddressSpace {
+    /// Unpins the table. Its pages stay allocated.
+    fn drop(&mut self) {
+        let none = MmuextOp {
+            cmd: MMUEXT_NEW_USER_BASEPTR,
+            ..MmuextOp::default()
+        };
+        // SAFETY: no user code runs.
+        let _ = unsafe { hyper::mmuext_op(&[none]) };
+        let _ = self.request(MMUEXT_UNPIN_TABLE);
+    }
+}
+
+/// Ends user code from within a system call's or exception's handler: [`AddressSpace::run`] returns
+/// `value`.
+///
+/// # Panics
+/// When no user code runs on this vCPU.
+pub fn leave(value: u64) -> ! {
+    // SAFETY: the running vCPU's own word.
+    let saved = unsafe { cpu::user_slot().read() };
+    assert!(saved != 0, "no user code to leave");
+    // SAFETY: `saved` is the stack of the `run` that waits on this vCPU's stack.
+    unsafe { xenlike_rt_user_leave(value, saved) }
+}
