@@ -15,6 +15,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod arch;
+pub mod cpuid;
 pub mod event;
 pub mod grant;
 pub mod kit;

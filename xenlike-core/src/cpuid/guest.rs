@@ -1,0 +1,253 @@
+//! What a vCPU sees: its domain's policy and what follows from the vCPU's registers.
+
+use guest_pv_abi::cpufeatureset::*;
+use guest_pv_abi::cpuid::*;
+
+use super::{FEATURE_LEAVES, Leaf, Policies, Policy, Vendor};
+
+/// The XSAVE area's legacy region and header in bytes (SDM vol. 1 §13.4).
+const XSAVE_MIN: u32 = 576;
+const CR4_OSXSAVE: u64 = 1 << 18;
+const CR4_PKE: u64 = 1 << 22;
+
+/// How the guest came to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// Its kernel, by the forced-emulation prefix.
+    ByForce,
+    /// Its kernel, by the bare instruction where CPUID faults.
+    KernelFault,
+    /// Its user mode, where CPUID faults.
+    User,
+}
+
+/// Who the domain is to the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A plain guest.
+    Guest,
+    /// The hardware domain, whose kernel reads from CPUID what to tell the core about the machine.
+    Hardware,
+}
+
+/// The clock as leaf 0x40000003 tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Time {
+    /// XEN_CPUID_TSC_* and whether RDTSCP may be used: sub-leaf 0, EAX.
+    pub flags: u32,
+    /// XEN_CPUID_TSC_MODE_*.
+    pub mode: u32,
+    /// The guest's TSC frequency in kHz.
+    pub guest_khz: u32,
+    /// How often the domain has moved.
+    pub incarnation: u32,
+    /// What to add to the machine's TSC.
+    pub offset: u64,
+    /// Ticks to nanoseconds: multiplier, a 32-bit fraction.
+    pub to_ns_mul: u32,
+    /// Ticks to nanoseconds: shift.
+    pub to_ns_shift: i8,
+    /// The machine's TSC frequency in kHz.
+    pub host_khz: u32,
+}
+
+/// A vCPU as CPUID needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// Its domain's policy.
+    pub policy: &'a Policy,
+    /// The machine's.
+    pub machine: &'a Policies,
+    /// How it asked.
+    pub asked: Asked,
+    /// Its domain's role.
+    pub role: Role,
+    /// Its CR4 as it sees it.
+    pub cr4: u64,
+    /// Its XCR0.
+    pub xcr0: u64,
+    /// The clock.
+    pub time: Time,
+    /// Bits that an address of the machine's memory may need.
+    pub machine_address_bits: u32,
+}
+
+impl View<'_> {
+    /// The answer to CPUID with `leaf` in EAX and `subleaf` in ECX.
+    pub fn leaf(&self, leaf: u32, subleaf: u32) -> Leaf {
+        match leaf {
+            0x4000_0000..=0x4000_01ff => self.hypervisor_leaf(leaf, subleaf),
+            _ => {
+                let answer = self.policy.static_leaf(leaf, subleaf);
+                self.adjust(leaf, subleaf, answer)
+            }
+        }
+    }
+
+    fn kernel(&self) -> bool {
+        self.asked != Asked::User
+    }
+
+    fn adjust(&self, leaf: u32, subleaf: u32, mut answer: Leaf) -> Leaf {
+        let policy = self.policy;
+        match (leaf, subleaf) {
+            (1, _) => self.adjust_features(&mut answer),
+            (5, _) if self.sees_monitor() => return self.machine.raw.basic(5),
+            (7, 0) if self.cr4 & CR4_PKE != 0 => answer.c |= bit(XEN_X86_FEATURE_OSPKE),
+            (0xb, _) if policy.has(XEN_X86_FEATURE_X2APIC) => {
+                answer.c = answer.c & !0xff | subleaf & 0xff
+            }
+            (0xd, 0) if policy.has(XEN_X86_FEATURE_XSAVE) => {
+                answer.b = self.machine.raw.xstate_bytes(self.xcr0);
+            }
+            (0xd, 1) if policy.has(XEN_X86_FEATURE_XSAVEC) => {
+                answer.b = self.machine.raw.xstate_bytes_compact(self.xcr0);
+            }
+            (0x8000_0001, _) if self.sees_mtrr() && policy.vendor() == Vendor::Amd => {
+                answer.d |= bit(XEN_X86_FEATURE_MTRR);
+            }
+            _ => {}
+        }
+        answer
+    }
+
+    fn adjust_features(&self, answer: &mut Leaf) {
+        answer.b &= 0x00ff_ffff;
+        // A kernel that asks by force sees OSXSAVE whenever XSAVE can be had: PV kernels rely on it.
+        let has_xsave = self.policy.has(XEN_X86_FEATURE_XSAVE);
+        if self.cr4 & CR4_OSXSAVE != 0 || (has_xsave && self.asked == Asked::ByForce) {
+            answer.c |= bit(XEN_X86_FEATURE_OSXSAVE);
+        }
+        if self.sees_monitor() {
+            answer.c |= bit(XEN_X86_FEATURE_MONITOR);
+        }
+        if self.role == Role::Hardware && self.kernel() {
+            answer.c |= self.machine.raw.basic(1).c & bit(XEN_X86_FEATURE_EIST);
+        }
+        if self.sees_mtrr() {
+            answer.d |= bit(XEN_X86_FEATURE_MTRR);
+        }
+    }
+
+    /// The hardware domain's kernel learns from the bare instruction whether there are deep C-states.
+    fn sees_monitor(&self) -> bool {
+        let monitor = self.machine.raw.has(XEN_X86_FEATURE_MONITOR);
+        self.role == Role::Hardware && self.asked == Asked::KernelFault && monitor
+    }
+
+    fn sees_mtrr(&self) -> bool {
+        self.role == Role::Hardware && self.kernel() && self.machine.raw.has(XEN_X86_FEATURE_MTRR)
+    }
+
+    fn hypervisor_leaf(&self, leaf: u32, subleaf: u32) -> Leaf {
+        let limit = match self.policy.hypervisor_limit & 0xff {
+            0 => XEN_CPUID_MAX_NUM_LEAVES,
+            limit => limit.clamp(2, XEN_CPUID_MAX_NUM_LEAVES),
+        };
+        let number = leaf - XEN_CPUID_FIRST_LEAF;
+        if number > limit {
+            return Leaf::ZERO;
+        }
+        match (number, subleaf) {
+            (0, _) => Leaf {
+                a: XEN_CPUID_FIRST_LEAF + limit,
+                b: XEN_CPUID_SIGNATURE_EBX,
+                c: XEN_CPUID_SIGNATURE_ECX,
+                d: XEN_CPUID_SIGNATURE_EDX,
+            },
+            (1, _) => Leaf {
+                a: XEN_VERSION,
+                ..Leaf::ZERO
+            },
+            (2, _) => Leaf {
+                a: 1,
+                b: XEN_MSR_BASE,
+                c: XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD,
+                d: 0,
+            },
+            (3, 0) => Leaf {
+                a: self.time.flags,
+                b: self.time.mode,
+                c: self.time.guest_khz,
+                d: self.time.incarnation,
+            },
+            (3, 1) => Leaf {
+                a: self.time.offset as u32,
+                b: (self.time.offset >> 32) as u32,
+                c: self.time.to_ns_mul,
+                d: i32::from(self.time.to_ns_shift) as u32,
+            },
+            (3, 2) => Leaf {
+                a: self.time.host_khz,
+                ..Leaf::ZERO
+            },
+            (5, 0) => Leaf {
+                b: self.machine_address_bits & XEN_CPUID_MACHINE_ADDRESS_WIDTH_MASK,
+                ..Leaf::ZERO
+            },
+            _ => Leaf::ZERO,
+        }
+    }
+}
+
+/// Leaf 0x40000001: 4.20, as xen_version tells.
+const XEN_VERSION: u32 = 4 << 16 | 20;
+/// Leaf 0x40000002: where Xen's MSRs begin.
+pub const XEN_MSR_BASE: u32 = 0x4000_0000;
+
+/// The feature's bit in its word.
+const fn bit(feature: u32) -> u32 {
+    1 << (feature % 32)
+}
+
+impl Policy {
+    /// A leaf as the policy holds it, without what depends on registers.
+    pub fn static_leaf(&self, leaf: u32, subleaf: u32) -> Leaf {
+        let from =
+            |leaves: &[Leaf], index: u32| leaves.get(index as usize).copied().unwrap_or(Leaf::ZERO);
+        match leaf {
+            0..=0xd if leaf > self.max_basic() => Leaf::ZERO,
+            4 => from(&self.cache, subleaf),
+            7 if subleaf > self.max_feature_subleaf().min(FEATURE_LEAVES as u32 - 1) => Leaf::ZERO,
+            7 => from(&self.feat, subleaf),
+            0xb => from(&self.topo, subleaf),
+            0xd if !self.has(XEN_X86_FEATURE_XSAVE) => Leaf::ZERO,
+            0xd => from(&self.xstate, subleaf),
+            0..=0xd => from(&self.basic, leaf),
+            0x8000_0000..=0x8000_ffff if leaf & 0xffff <= self.max_ext() => {
+                from(&self.ext, leaf & 0xffff)
+            }
+            _ => Leaf::ZERO,
+        }
+    }
+
+    /// Bytes of an XSAVE area in the standard format that holds the states of `xcr0`.
+    pub fn xstate_bytes(&self, xcr0: u64) -> u32 {
+        let states = self
+            .xstate
+            .iter()
+            .enumerate()
+            .skip(2)
+            .filter(|(bit, _)| xcr0 >> bit & 1 != 0);
+        let ends = states.map(|(_, leaf)| leaf.a.saturating_add(leaf.b));
+        ends.fold(XSAVE_MIN, u32::max)
+    }
+
+    /// Bytes of an XSAVE area in the compact format that holds the states.
+    pub fn xstate_bytes_compact(&self, states: u64) -> u32 {
+        let states = self
+            .xstate
+            .iter()
+            .enumerate()
+            .skip(2)
+            .filter(|(bit, _)| states >> bit & 1 != 0);
+        states.fold(XSAVE_MIN, |end, (_, leaf)| {
+            let start = if leaf.c & 2 != 0 {
+                end.saturating_add(63) & !63
+            } else {
+                end
+            };
+            start.saturating_add(leaf.a)
+        })
+    }
+}

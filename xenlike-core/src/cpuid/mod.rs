@@ -1,0 +1,229 @@
+//! What CPUID says: one [`Policy`] a domain feeds emulated CPUID and the toolstack's view of it.
+//!
+//! [`Policies::new`] makes, from what the CPU itself says (*raw*): the *host* policy (what the core can
+//! offer at all), *pv_max* (what a PV guest could be given) and *pv_default* (what it is given unless the
+//! toolstack chooses). A guest sees its policy through [`guest`], which adds what depends on the vCPU's
+//! registers. Rules as Xen's, so that a guest and `xl` see what they see there; the feature lists
+//! are those that the public header `arch-x86/cpufeatureset.h` marks.
+//!
+//! Neighbours: `domain` holds a `Policy`, `emul` answers from it, domctl and sysctl carry it in and out
+//! ([`serial`]).
+
+pub mod derive;
+pub mod features;
+pub mod guest;
+pub mod serial;
+#[cfg(test)]
+mod tests;
+
+pub use derive::Policies;
+
+/// One leaf's four registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Leaf {
+    /// EAX
+    pub a: u32,
+    /// EBX
+    pub b: u32,
+    /// ECX
+    pub c: u32,
+    /// EDX
+    pub d: u32,
+}
+
+impl Leaf {
+    /// All registers zero: what a leaf says that is not there.
+    pub const ZERO: Self = Self {
+        a: 0,
+        b: 0,
+        c: 0,
+        d: 0,
+    };
+
+    /// From the order EAX, EBX, ECX, EDX.
+    pub const fn new([a, b, c, d]: [u32; 4]) -> Self {
+        Self { a, b, c, d }
+    }
+}
+
+/// Basic leaves that a policy holds: 0 to 0xd.
+pub const BASIC_LEAVES: usize = 0xe;
+/// Sub-leaves of leaf 4.
+pub const CACHE_LEAVES: usize = 6;
+/// Sub-leaves of leaf 7.
+pub const FEATURE_LEAVES: usize = 3;
+/// Sub-leaves of leaf 0xb.
+pub const TOPOLOGY_LEAVES: usize = 2;
+/// Sub-leaves of leaf 0xd.
+pub const XSTATE_LEAVES: usize = 63;
+/// Extended leaves: 0x80000000 to 0x80000021.
+pub const EXTENDED_LEAVES: usize = 0x22;
+/// Extended leaves that make sense on Intel: to 0x80000008.
+pub const EXTENDED_LEAVES_INTEL: u32 = 9;
+
+/// Who made the CPU, as far as CPUID's rules differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vendor {
+    /// Intel.
+    Intel,
+    /// AMD and Hygon.
+    Amd,
+    /// Anybody else.
+    Other,
+}
+
+/// A CPU as its CPUID leaves (and two MSRs that belong to them) describe it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Leaves 0 to 0xd; 4, 7, 0xb and 0xd are below.
+    pub basic: [Leaf; BASIC_LEAVES],
+    /// Leaf 4.
+    pub cache: [Leaf; CACHE_LEAVES],
+    /// Leaf 7.
+    pub feat: [Leaf; FEATURE_LEAVES],
+    /// Leaf 0xb.
+    pub topo: [Leaf; TOPOLOGY_LEAVES],
+    /// Leaf 0xd.
+    pub xstate: [Leaf; XSTATE_LEAVES],
+    /// Leaves 0x80000000 and up.
+    pub ext: [Leaf; EXTENDED_LEAVES],
+    /// How many hypervisor leaves the toolstack wants shown at 0x40000000; 0: all.
+    pub hypervisor_limit: u32,
+    /// The same at 0x40000100, which PV guests don't have.
+    pub hypervisor_limit_2: u32,
+    /// MSR_ARCH_CAPABILITIES (0x10a), low and high half.
+    pub arch_caps: [u32; 2],
+    /// MSR_PLATFORM_INFO (0xce): bit 31 tells that CPUID faulting can be had.
+    pub platform_info: u64,
+}
+
+impl Policy {
+    /// Nothing at all.
+    pub const EMPTY: Self = Self {
+        basic: [Leaf::ZERO; BASIC_LEAVES],
+        cache: [Leaf::ZERO; CACHE_LEAVES],
+        feat: [Leaf::ZERO; FEATURE_LEAVES],
+        topo: [Leaf::ZERO; TOPOLOGY_LEAVES],
+        xstate: [Leaf::ZERO; XSTATE_LEAVES],
+        ext: [Leaf::ZERO; EXTENDED_LEAVES],
+        hypervisor_limit: 0,
+        hypervisor_limit_2: 0,
+        arch_caps: [0; 2],
+        platform_info: 0,
+    };
+
+    /// What the CPU says; `cpuid` executes the instruction for a leaf and sub-leaf.
+    pub fn read(cpuid: impl Fn(u32, u32) -> Leaf) -> Self {
+        let mut policy = Self::EMPTY;
+        let top = cpuid(0, 0).a;
+        let basic = |leaf: u32, subleaf: u32| {
+            if leaf <= top {
+                cpuid(leaf, subleaf)
+            } else {
+                Leaf::ZERO
+            }
+        };
+        for (leaf, place) in (0..).zip(policy.basic.iter_mut()) {
+            if !matches!(leaf, 4 | 7 | 0xb | 0xd) {
+                *place = basic(leaf, 0);
+            }
+        }
+        for (subleaf, place) in (0..).zip(policy.cache.iter_mut()) {
+            *place = basic(4, subleaf);
+            if place.a & 0x1f == 0 {
+                break;
+            }
+        }
+        let last = basic(7, 0).a;
+        for (subleaf, place) in (0..=last).zip(policy.feat.iter_mut()) {
+            *place = basic(7, subleaf);
+        }
+        for (subleaf, place) in (0..).zip(policy.topo.iter_mut()) {
+            *place = basic(0xb, subleaf);
+        }
+        policy.read_xstate(&basic);
+        let top = cpuid(0x8000_0000, 0).a;
+        for (leaf, place) in (0x8000_0000..=top).zip(policy.ext.iter_mut()) {
+            *place = cpuid(leaf, 0);
+        }
+        policy
+    }
+
+    fn read_xstate(&mut self, basic: &impl Fn(u32, u32) -> Leaf) {
+        const XSAVE: u32 = 1 << 26;
+        if self.basic(1).c & XSAVE == 0 {
+            return;
+        }
+        let [zero, one, rest @ ..] = &mut self.xstate;
+        // The sizes for the XCR0 of the moment say nothing here.
+        *zero = Leaf {
+            b: 0,
+            ..basic(0xd, 0)
+        };
+        *one = Leaf {
+            b: 0,
+            ..basic(0xd, 1)
+        };
+        let states = xstates(*zero, *one);
+        for (bit, place) in (2..).zip(rest.iter_mut()) {
+            if states >> bit & 1 != 0 {
+                *place = basic(0xd, bit);
+            }
+        }
+    }
+
+    /// A basic leaf without sub-leaves.
+    pub fn basic(&self, leaf: u32) -> Leaf {
+        self.basic.get(leaf as usize).copied().unwrap_or(Leaf::ZERO)
+    }
+
+    /// An extended leaf by its number from 0x80000000.
+    pub fn ext(&self, leaf: u32) -> Leaf {
+        self.ext
+            .get((leaf & 0xffff) as usize)
+            .copied()
+            .unwrap_or(Leaf::ZERO)
+    }
+
+    /// Who made the CPU (leaf 0).
+    pub fn vendor(&self) -> Vendor {
+        match (self.basic[0].b, self.basic[0].d, self.basic[0].c) {
+            (0x756e_6547, 0x4965_6e69, 0x6c65_746e) => Vendor::Intel,
+            (0x6874_7541, 0x6974_6e65, 0x444d_4163) | (0x6f67_7948, 0x6e65_476e, 0x656e_6975) => {
+                Vendor::Amd
+            }
+            _ => Vendor::Other,
+        }
+    }
+
+    /// Highest basic leaf.
+    pub fn max_basic(&self) -> u32 {
+        self.basic[0].a.min(BASIC_LEAVES as u32 - 1)
+    }
+    /// Highest sub-leaf of leaf 7.
+    pub fn max_feature_subleaf(&self) -> u32 {
+        self.feat[0].a.min(FEATURE_LEAVES as u32 - 1)
+    }
+    /// Highest extended leaf, as a number from 0.
+    pub fn max_ext(&self) -> u32 {
+        (self.ext[0].a & 0xffff).min(EXTENDED_LEAVES as u32 - 1)
+    }
+
+    /// The XCR0 bits that the guest may set.
+    pub fn xcr0_mask(&self) -> u64 {
+        u64::from(self.xstate[0].a) | u64::from(self.xstate[0].d) << 32
+    }
+    /// Every extended state that the policy describes: XCR0's and XSS's.
+    pub fn xstates(&self) -> u64 {
+        xstates(self.xstate[0], self.xstate[1])
+    }
+
+    /// Width of a physical address in bits (leaf 0x80000008).
+    pub fn physical_bits(&self) -> u32 {
+        self.ext(8).a & 0xff
+    }
+}
+
+fn xstates(zero: Leaf, one: Leaf) -> u64 {
+    u64::from(zero.a | one.c) | u64::from(zero.d | one.d) << 32
+}
