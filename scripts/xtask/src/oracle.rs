@@ -1,13 +1,15 @@
 //! Boots a kernel as Dom0 under Debian's real Xen 4.20: what does the peer do?
 
-use crate::debian::{self, Part};
+use crate::debian::{self, Part, toolstack};
 use crate::process;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use xenlike_tests::machine::{Chipset, Firmware, Machine, Serial};
 use xenlike_tests::media::{Media, Module};
 use xenlike_tests::paths::Scratch;
+use xenlike_tests::scenario::find_file;
 
 /// Options of `xtask oracle`.
 #[derive(Args)]
@@ -39,6 +41,13 @@ pub struct Options {
     /// QEMU's -cpu
     #[arg(long, default_value = "max")]
     cpu: String,
+    /// Boot Debian's Linux with Debian's own xl as Dom0, and there `xl create -c` this configuration:
+    /// its files are taken from its own folder, build/guests and build/debian
+    #[arg(long, conflicts_with_all = ["kernel", "initrd"])]
+    guest: Option<PathBuf>,
+    /// With --guest: shell commands for the Dom0 instead of `xl create -c`
+    #[arg(long, requires = "guest")]
+    commands: Option<String>,
     /// Further QEMU arguments
     #[arg(last = true)]
     qemu: Vec<String>,
@@ -49,23 +58,31 @@ pub struct Options {
 /// # Errors
 /// When a part is missing or QEMU fails.
 pub fn boot(options: &Options) -> Result<()> {
+    let scratch = Scratch::new("oracle")?;
     let mut parts = vec![Part::Xen];
     if options.kernel.is_none() {
         parts.extend([Part::Linux, Part::Initramfs]);
     }
+    if options.guest.is_some() {
+        parts.push(Part::Toolstack);
+    }
     debian::ensure(&parts)?;
     let kernel = options.kernel.clone().unwrap_or_else(|| Part::Linux.path());
-    let initrd = match (&options.kernel, &options.initrd) {
-        (None, None) => Some(Part::Initramfs.path()),
-        (_, given) => given.clone(),
+    let initrd = match (&options.guest, &options.kernel, &options.initrd) {
+        (Some(guest), _, _) => Some(toolstack_with(guest, options, &scratch)?),
+        (None, None, None) => Some(Part::Initramfs.path()),
+        (None, _, given) => given.clone(),
     };
     let command_line = "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all noreboot";
+    let command_line = match options.guest {
+        Some(_) => format!("{command_line} dom0_mem=512M"),
+        None => command_line.to_owned(),
+    };
     let media = Media::new(Part::Xen.path())
-        .command_line(command_line)
+        .command_line(&command_line)
         .and(&options.xen)
         .module(Module::with_arguments(kernel, &options.append))
         .modules(initrd.map(|path| Module::with_arguments(path, "")));
-    let scratch = Scratch::new("oracle")?;
     let iso = scratch.path().join("oracle.iso");
     media.write(&iso)?;
     let machine = Machine {
@@ -86,4 +103,35 @@ pub fn boot(options: &Options) -> Result<()> {
     };
     let mut qemu = machine.command(&iso, Serial::Terminal, scratch.path())?;
     process::run(qemu.arg("-no-reboot"))
+}
+
+/// Debian's toolstack with the guest's configuration and the files that it names.
+fn toolstack_with(guest: &Path, options: &Options, scratch: &Scratch) -> Result<PathBuf> {
+    let text = fs::read_to_string(guest).with_context(|| guest.display().to_string())?;
+    let folder = guest.parent().unwrap_or(Path::new("."));
+    let mut files = vec![("guest.cfg".to_owned(), guest.to_owned())];
+    for line in text.lines() {
+        let Some((key, value)) = line.split_once('=') else {
+            continue;
+        };
+        if matches!(key.trim(), "kernel" | "ramdisk") {
+            let name = value.trim().trim_matches('"').to_owned();
+            let beside = folder.join(&name);
+            let path = if beside.is_file() {
+                beside
+            } else {
+                find_file(&name)?
+            };
+            files.push((name, path));
+        }
+    }
+    let script = options
+        .commands
+        .as_deref()
+        .unwrap_or("xl create -c guest.cfg");
+    let mut image = fs::read(Part::Toolstack.path())?;
+    image.extend(toolstack::files_for_root(&files, script)?);
+    let path = scratch.path().join("toolstack.img");
+    fs::write(&path, image)?;
+    Ok(path)
 }

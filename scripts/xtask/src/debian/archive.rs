@@ -70,6 +70,26 @@ impl Archive {
         Ok(name.to_owned())
     }
 
+    /// The library packages (by their names) that `packages` need, and what those need.
+    ///
+    /// # Errors
+    /// When apt can't say.
+    pub fn libraries(&self, packages: &[&str]) -> Result<Vec<String>> {
+        let mut depends = self.apt("apt-cache");
+        depends
+            .args(["depends", "--recurse", "--no-recommends", "--no-suggests"])
+            .args([
+                "--no-breaks",
+                "--no-conflicts",
+                "--no-replaces",
+                "--no-enhances",
+            ])
+            .args(packages);
+        let listed = process::output(&mut depends)?;
+        let names = listed.lines().filter(|line| !line.starts_with(' ') && line.contains("lib"));
+        Ok(names.map(str::to_owned).collect())
+    }
+
     /// Fetches a package and unpacks it; gives the tree.
     ///
     /// # Errors

@@ -10,6 +10,8 @@ pub struct Archive {
 
 /// What an entry is: mode bits as in `stat`, and its content.
 pub enum Entry<'a> {
+    /// A file, mode 0644.
+    File(&'a [u8]),
     /// A directory, mode 0755.
     Directory,
     /// An executable file, mode 0755.
@@ -25,6 +27,7 @@ impl Archive {
     pub fn add(&mut self, path: &str, entry: &Entry<'_>) {
         let (mode, device, content) = match entry {
             Entry::Directory => (0o040_755, (0, 0), &[][..]),
+            Entry::File(content) => (0o100_644, (0, 0), *content),
             Entry::Program(content) => (0o100_755, (0, 0), *content),
             Entry::Link(target) => (0o120_777, (0, 0), target.as_bytes()),
             Entry::CharDevice(major, minor) => (0o020_600, (*major, *minor), &[][..]),

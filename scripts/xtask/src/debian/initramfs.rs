@@ -1,7 +1,6 @@
 //! A root file system for Linux guests: busybox, and an init script that ends in a shell.
 
 use super::cpio::{Archive, Entry};
-use anyhow::Result;
 
 /// The init script. Its first line on the console is a marker that tests wait for.
 pub const INIT: &str = r#"#!/bin/busybox sh
@@ -35,8 +34,15 @@ poweroff -f
 "#;
 
 /// The archive with `busybox` as every program.
-pub fn image(busybox: &[u8]) -> Result<Vec<u8>> {
+pub fn image(busybox: &[u8]) -> Vec<u8> {
     let mut archive = Archive::default();
+    base(&mut archive, busybox);
+    archive.add("init", &Entry::Program(INIT.as_bytes()));
+    archive.finish()
+}
+
+/// The folders, nodes and programs that every root file system here begins with.
+pub fn base(archive: &mut Archive, busybox: &[u8]) {
     for folder in ["bin", "dev", "proc", "sys", "tmp", "root", "etc"] {
         archive.add(folder, &Entry::Directory);
     }
@@ -44,6 +50,4 @@ pub fn image(busybox: &[u8]) -> Result<Vec<u8>> {
     archive.add("dev/null", &Entry::CharDevice(1, 3));
     archive.add("bin/busybox", &Entry::Program(busybox));
     archive.add("bin/sh", &Entry::Link("busybox"));
-    archive.add("init", &Entry::Program(INIT.as_bytes()));
-    Ok(archive.finish())
 }

@@ -6,6 +6,7 @@ mod archive;
 mod cpio;
 mod initramfs;
 pub mod sources;
+pub mod toolstack;
 
 use anyhow::{Context, Result};
 use archive::Archive;
@@ -24,6 +25,8 @@ pub enum Part {
     GnuMach,
     /// Real Xen 4.20, the peer.
     Xen,
+    /// A root file system with Debian's own xl, for a Dom0.
+    Toolstack,
 }
 
 /// Everything that is taken from Debian.
@@ -37,40 +40,61 @@ impl Part {
             Self::Initramfs => "initrd.img",
             Self::GnuMach => "gnumach",
             Self::Xen => "xen",
+            Self::Toolstack => "toolstack.img",
         })
     }
 
     fn is_current(self) -> bool {
         let made_by =
             |text: &str| fs::read_to_string(stamp(self)).is_ok_and(|recorded| recorded == text);
-        self.path().exists() && (self != Self::Initramfs || made_by(initramfs::INIT))
+        self.path().exists() && self.script().is_none_or(made_by)
+    }
+
+    /// The init script of a root file system: when it changes, the image is made again.
+    fn script(self) -> Option<&'static str> {
+        match self {
+            Self::Initramfs => Some(initramfs::INIT),
+            Self::Toolstack => Some(toolstack::INIT),
+            Self::Linux | Self::GnuMach | Self::Xen => None,
+        }
     }
 
     fn fetch(self, archive: &Archive) -> Result<()> {
         let target = self.path();
         match self {
-            Self::Linux => {
-                let package = archive.dependency("linux-image-amd64", "linux-image-")?;
-                let tree = archive.unpack(&package)?;
-                take(&tree, "boot", "vmlinuz-", &target)
-            }
+            Self::Linux => take(&linux(archive)?, "boot", "vmlinuz-", &target)?,
             Self::Initramfs => {
-                let tree = archive.unpack("busybox-static")?;
-                let busybox = first_existing(&tree, &["usr/bin/busybox", "bin/busybox"])?;
-                fs::write(&target, initramfs::image(&fs::read(busybox)?)?)?;
-                fs::write(stamp(self), initramfs::INIT)?;
-                Ok(())
+                let image = initramfs::image(&busybox(archive)?);
+                fs::write(&target, image)?;
             }
             Self::GnuMach => {
                 let tree = archive.unpack("gnumach-image-1.8-xen-486")?;
-                take(&tree, "boot", "gnumach-", &target)
+                take(&tree, "boot", "gnumach-", &target)?;
             }
             Self::Xen => {
                 let tree = archive.unpack("xen-hypervisor-4.20-amd64")?;
-                take(&tree, "boot", "xen-4.20-amd64.gz", &target)
+                take(&tree, "boot", "xen-4.20-amd64.gz", &target)?;
+            }
+            Self::Toolstack => {
+                let image = toolstack::image(archive, &busybox(archive)?, &linux(archive)?)?;
+                fs::write(&target, image)?;
             }
         }
+        if let Some(script) = self.script() {
+            fs::write(stamp(self), script)?;
+        }
+        Ok(())
     }
+}
+
+fn linux(archive: &Archive) -> Result<PathBuf> {
+    archive.unpack(&archive.dependency("linux-image-amd64", "linux-image-")?)
+}
+
+fn busybox(archive: &Archive) -> Result<Vec<u8>> {
+    let tree = archive.unpack("busybox-static")?;
+    let program = first_existing(&tree, &["usr/bin/busybox", "bin/busybox"])?;
+    Ok(fs::read(program)?)
 }
 
 fn stamp(part: Part) -> PathBuf {
