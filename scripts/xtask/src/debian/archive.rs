@@ -86,7 +86,9 @@ impl Archive {
             ])
             .args(packages);
         let listed = process::output(&mut depends)?;
-        let names = listed.lines().filter(|line| !line.starts_with(' ') && line.contains("lib"));
+        let names = listed
+            .lines()
+            .filter(|line| !line.starts_with(' ') && line.contains("lib"));
         Ok(names.map(str::to_owned).collect())
     }
 
