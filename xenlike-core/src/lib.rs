@@ -20,5 +20,6 @@ pub mod event;
 pub mod grant;
 pub mod kit;
 pub mod mm;
+pub mod pagetype;
 pub mod sched;
 pub mod timer;

@@ -70,6 +70,13 @@ impl SharedPage {
 
     words! { u8 AtomicU8 u8  u16 AtomicU16 u16  u32 AtomicU32 u32  u64 AtomicU64 u64 }
 
+    /// The page as 512 words: a page table, say.
+    #[inline]
+    pub fn words(&self) -> &'static [AtomicU64; 512] {
+        // SAFETY: as for the words above; a frame is 512 aligned words.
+        unsafe { &*ptr(self.0).cast::<[AtomicU64; 512]>() }
+    }
+
     /// Copies out of the page; nothing, and nothing copied, if that leaves the page.
     #[must_use]
     pub fn read(&self, offset: usize, out: &mut [u8]) -> Option<()> {

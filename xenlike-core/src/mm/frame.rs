@@ -56,7 +56,7 @@ const _: () = assert!(size_of::<Frame>() == FRAME_BYTES);
 /// | 59 | allocated: the owner's page list holds one reference |
 /// | 60–61 | kind: not RAM, free, used |
 /// | 62 | dirty: a free frame's old contents are still in it |
-/// | 63 | head: first frame of a free block |
+/// | 63 | head: first frame of a free block; of a used one: lent by the hypervisor |
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct State(pub u64);
 
@@ -99,6 +99,8 @@ impl State {
     pub const DIRTY: u64 = 1 << 62;
     /// First of a free block.
     pub const HEAD: u64 = 1 << 63;
+    /// Of a frame in use: the hypervisor's own, lent to its owner.
+    pub const SHARED: u64 = 1 << 63;
 
     /// References.
     pub const fn refs(self) -> u64 {
@@ -108,9 +110,9 @@ impl State {
     pub const fn type_refs(self) -> u64 {
         (self.0 & Self::TYPE_REF_MASK) / Self::TYPE_REF
     }
-    /// Whether another reference fits.
+    /// Whether another reference fits. Some room is kept for references that must not fail.
     pub const fn can_ref(self) -> bool {
-        self.refs() < Self::REF_MASK
+        self.refs() < Self::REF_MASK - 4096
     }
     /// Whether another type reference fits.
     pub const fn can_type_ref(self) -> bool {
@@ -282,7 +284,9 @@ mod tests {
 
     #[test]
     fn the_word_holds_what_it_says() {
-        let s = State(State::USED | State::TYPE_REF * 3 | State::REF * 5 | 4 << State::TYPE_SHIFT);
+        let s = State(
+            State::USED | (3 * State::TYPE_REF) | (5 * State::REF) | (4 << State::TYPE_SHIFT),
+        );
         assert_eq!(
             (s.refs(), s.type_refs(), s.type_bits(), s.kind()),
             (5, 3, 4, Kind::Used)
@@ -310,7 +314,7 @@ mod tests {
     #[test]
     fn counts_know_their_ends() {
         assert!(!State(State::REF_MASK).can_ref());
-        assert!(State(State::REF_MASK - 1).can_ref());
+        assert!(State(State::REF_MASK - 4097).can_ref());
         assert!(!State(State::TYPE_REF_MASK).can_type_ref());
     }
 }

@@ -1,0 +1,372 @@
+//! What frames a domain has, and how they come and go.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use hashbrown::HashMap;
+
+use super::{Memory, PageType, Refused, Types, Work};
+use crate::kit::{DomId, Lock, Mfn, RwLock};
+use crate::mm::Frame;
+use crate::mm::frame::State;
+
+/// Whether frames that come or go are charged to the domain's maximum.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Charge {
+    /// They count.
+    Counted,
+    /// They are in exchange for others that stay counted.
+    Exchanged,
+}
+
+/// Why a domain can't have more frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoRoom {
+    /// It is being taken apart. -EINVAL.
+    Dying,
+    /// It would have more than its maximum. -E2BIG or -ENOMEM.
+    OverMax,
+    /// There is no memory. -ENOMEM.
+    NoMemory,
+}
+
+/// A domain's frames.
+#[derive(Debug)]
+pub struct DomainPages {
+    id: DomId,
+    lists: Lock<Lists>,
+    /// Frames charged, and the most there may be.
+    total: AtomicU64,
+    max: AtomicU64,
+    /// Frames of the hypervisor's that it can map.
+    shared: AtomicU64,
+    dying: AtomicBool,
+    /// The entry for the per-domain slot of its L4s.
+    own_slot: AtomicU64,
+    segdesc_unmapped: AtomicBool,
+}
+
+/// Lists link frames by number; 0 ends one.
+#[derive(Debug, Default)]
+struct Lists {
+    pages: u32,
+    /// Frames that destruction has gone over, and that somebody else still holds.
+    leaving: u32,
+}
+
+static REGISTRY: RwLock<Option<HashMap<DomId, Arc<DomainPages>>>> = RwLock::new(None);
+
+/// Makes a domain's frames findable by its id.
+pub fn register(pages: Arc<DomainPages>) {
+    REGISTRY
+        .write()
+        .get_or_insert_default()
+        .insert(pages.id, pages);
+}
+
+/// Forgets a domain that has no frames left.
+pub fn forget(id: DomId) {
+    let gone = REGISTRY.write().as_mut().and_then(|map| map.remove(&id));
+    drop(gone);
+}
+
+/// The frames of the domain with this id.
+pub fn registered(id: DomId) -> Option<Arc<DomainPages>> {
+    REGISTRY.read().as_ref()?.get(&id).cloned()
+}
+
+impl DomainPages {
+    /// Of a new domain, which may have up to `max` frames.
+    pub fn new(id: DomId, max: u64) -> Self {
+        Self {
+            id,
+            lists: Lock::new(Lists::default()),
+            total: AtomicU64::new(0),
+            max: AtomicU64::new(max),
+            shared: AtomicU64::new(0),
+            dying: AtomicBool::new(false),
+            own_slot: AtomicU64::new(0),
+            segdesc_unmapped: AtomicBool::new(false),
+        }
+    }
+    /// Whose they are.
+    pub const fn id(&self) -> DomId {
+        self.id
+    }
+    /// Frames it has (tot_pages).
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+    /// The most it may have (max_pages).
+    pub fn max(&self) -> u64 {
+        self.max.load(Ordering::Relaxed)
+    }
+    /// Sets the most it may have; what it has stays.
+    pub fn set_max(&self, max: u64) {
+        self.max.store(max, Ordering::Relaxed);
+    }
+    /// Frames of the hypervisor's that are shared with it.
+    pub fn shared(&self) -> u64 {
+        self.shared.load(Ordering::Relaxed)
+    }
+    /// Whether nothing of it is left.
+    pub fn is_empty(&self) -> bool {
+        self.total() == 0 && self.shared() == 0
+    }
+    /// From now on it gets no frames and no pins.
+    pub fn set_dying(&self) {
+        let _lists = self.lists.lock();
+        self.dying.store(true, Ordering::SeqCst);
+    }
+    /// Whether it is being taken apart.
+    pub fn is_dying(&self) -> bool {
+        self.dying.load(Ordering::SeqCst)
+    }
+    /// Sets the entry for the per-domain slot of the L4s that it will make.
+    pub fn set_own_slot(&self, entry: u64) {
+        self.own_slot.store(entry, Ordering::Release);
+    }
+    /// The entry for the per-domain slot.
+    pub fn own_slot(&self) -> u64 {
+        self.own_slot.load(Ordering::Acquire)
+    }
+    /// A read-only mapping of a page of descriptors has gone.
+    pub(super) fn note_segdesc_unmapped(&self) {
+        self.segdesc_unmapped.store(true, Ordering::Release);
+    }
+    /// Whether a mapping of a page of descriptors has gone since the last call: then every LDT
+    /// window of the domain has to be emptied, before the guest runs on.
+    pub fn take_segdesc_unmapped(&self) -> bool {
+        self.segdesc_unmapped.load(Ordering::Acquire)
+            && self.segdesc_unmapped.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Lists {
+    fn push<M: Memory>(memory: &M, head: &mut u32, mfn: Mfn, frame: &Frame) {
+        frame.next.store(*head, Ordering::Relaxed);
+        frame.prev.store(0, Ordering::Relaxed);
+        if let Some(old) = linked(memory, *head) {
+            old.prev.store(mfn.0 as u32, Ordering::Relaxed);
+        }
+        *head = mfn.0 as u32;
+    }
+
+    fn unlink<M: Memory>(&mut self, memory: &M, mfn: Mfn, frame: &Frame) {
+        let next = frame.next.swap(0, Ordering::Relaxed);
+        let prev = frame.prev.swap(0, Ordering::Relaxed);
+        if let Some(next) = linked(memory, next) {
+            next.prev.store(prev, Ordering::Relaxed);
+        }
+        if let Some(prev) = linked(memory, prev) {
+            prev.next.store(next, Ordering::Relaxed);
+        } else if u64::from(self.pages) == mfn.0 {
+            self.pages = next;
+        } else if u64::from(self.leaving) == mfn.0 {
+            self.leaving = next;
+        }
+    }
+}
+
+fn linked<M: Memory>(memory: &M, mfn: u32) -> Option<&Frame> {
+    if mfn == 0 {
+        None
+    } else {
+        memory.frame(Mfn(u64::from(mfn)))
+    }
+}
+
+impl<M: Memory> Types<M> {
+    /// Gives a domain a block of frames that the caller has alone.
+    pub fn assign(
+        &self,
+        pages: &DomainPages,
+        first: Mfn,
+        order: u32,
+        charge: Charge,
+    ) -> Result<(), NoRoom> {
+        let count = 1u64 << order;
+        let mut lists = pages.lists.lock();
+        if pages.is_dying() {
+            return Err(NoRoom::Dying);
+        }
+        if charge == Charge::Counted {
+            let total = pages.total().saturating_add(count);
+            if total > pages.max() {
+                return Err(NoRoom::OverMax);
+            }
+            pages.total.store(total, Ordering::Relaxed);
+        }
+        for n in 0..count {
+            let mfn = first.add(n);
+            let Some(frame) = self.0.frame(mfn) else {
+                continue;
+            };
+            self.0.flush_stale(frame.stamp.load(Ordering::Relaxed));
+            frame.set_owner(pages.id);
+            Lists::push(&self.0, &mut lists.pages, mfn, frame);
+            let state = State::USED | State::ALLOCATED | State::REF;
+            frame.state.store(state, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Gives up the reference that the page list holds of a frame of `owner`: it goes when the last
+    /// other user does. Invalid if it had been given up before.
+    pub fn disown(&self, mfn: Mfn, owner: DomId) -> Result<(), Refused> {
+        let page = self.get_page(mfn, owner).ok_or(Refused::Invalid)?;
+        if self.clear_flag(page.frame(), State::ALLOCATED) {
+            self.put_page(mfn);
+            Ok(())
+        } else {
+            Err(Refused::Invalid)
+        }
+    }
+
+    /// Takes a frame that nobody uses away from its domain. The caller then has it alone, with its
+    /// contents, as if just allocated.
+    pub fn steal(&self, pages: &DomainPages, mfn: Mfn, charge: Charge) -> Result<(), Refused> {
+        let frame = self.0.frame(mfn).ok_or(Refused::Invalid)?;
+        let mut lists = pages.lists.lock();
+        if pages.is_dying() || frame.owner() != pages.id {
+            return Err(Refused::Invalid);
+        }
+        let mut state = frame.load();
+        loop {
+            let alone = state.refs() == 1 && state.type_refs() == 0;
+            if !alone || !state.has(State::USED | State::ALLOCATED) || state.has(State::SHARED) {
+                return Err(Refused::Busy);
+            }
+            match frame.change(state, State::USED) {
+                Ok(()) => break,
+                Err(now) => state = now,
+            }
+        }
+        lists.unlink(&self.0, mfn, frame);
+        frame.set_owner(DomId::INVALID);
+        frame.stamp.store(self.0.stamp(), Ordering::Relaxed);
+        if charge == Charge::Counted {
+            pages.total.fetch_sub(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Takes `count` frames off a domain's charge that were stolen as [`Charge::Exchanged`] and are
+    /// not coming back.
+    pub fn uncharge(&self, pages: &DomainPages, count: u64) {
+        let _lists = pages.lists.lock();
+        pages
+            .total
+            .fetch_sub(count.min(pages.total()), Ordering::Relaxed);
+    }
+
+    /// Lets a domain map, writable, a frame that the hypervisor allocated and uses itself, until
+    /// [`Self::unshare`].
+    pub fn share(&self, pages: &DomainPages, mfn: Mfn) {
+        let Some(frame) = self.0.frame(mfn) else {
+            return;
+        };
+        let _lists = pages.lists.lock();
+        frame.set_owner(pages.id);
+        pages.shared.fetch_add(1, Ordering::Relaxed);
+        let held =
+            State::REF + State::TYPE_REF + ((PageType::Writable as u64) << State::TYPE_SHIFT);
+        frame.state.store(
+            State::USED | State::SHARED | State::VALIDATED | held,
+            Ordering::Release,
+        );
+    }
+
+    /// Lets whoever may map frames of [`DomId::XEN`] map this one, read-only, for ever.
+    pub fn share_read_only(&self, mfn: Mfn) {
+        let Some(frame) = self.0.frame(mfn) else {
+            return;
+        };
+        frame.set_owner(DomId::XEN);
+        let held = State::REF + State::TYPE_REF;
+        frame.state.store(
+            State::USED | State::SHARED | State::VALIDATED | held,
+            Ordering::Release,
+        );
+    }
+
+    /// Ends [`Self::share`]: the frame is freed when the last that has it mapped lets go.
+    pub fn unshare(&self, mfn: Mfn) {
+        self.put_simple(mfn);
+    }
+
+    /// The last reference has gone: the frame leaves its domain and is free.
+    pub(super) fn release(&self, mfn: Mfn, frame: &Frame) {
+        let owner = frame.owner();
+        if let Some(pages) = self.0.domain(owner) {
+            let mut lists = pages.lists.lock();
+            if frame.load().has(State::SHARED) {
+                pages.shared.fetch_sub(1, Ordering::Relaxed);
+            } else {
+                lists.unlink(&self.0, mfn, frame);
+                pages.total.fetch_sub(1, Ordering::Relaxed);
+            }
+            drop(lists);
+            self.0.free(mfn);
+            if pages.is_dying() && pages.is_empty() {
+                self.0.emptied(owner);
+            }
+        } else {
+            self.0.free(mfn);
+        }
+    }
+
+    /// Moves the first frame of the page list to the list of those that are leaving, with a
+    /// reference for the caller. For destruction.
+    pub(super) fn next_to_leave(&self, pages: &DomainPages) -> Option<super::PageRef<'_, M>> {
+        loop {
+            let mut lists = pages.lists.lock();
+            if lists.pages == 0 {
+                return None;
+            }
+            let mfn = Mfn(u64::from(lists.pages));
+            let frame = self.0.frame(mfn)?;
+            lists.unlink(&self.0, mfn, frame);
+            Lists::push(&self.0, &mut lists.leaving, mfn, frame);
+            // Without a reference it is being released just now, and leaves the list by that.
+            if let Some(page) = self.get_any_page(mfn) {
+                return Some(page);
+            }
+        }
+    }
+
+    /// Puts a frame that is leaving back on the page list, to be looked at again.
+    pub(super) fn stay(&self, pages: &DomainPages, page: &super::PageRef<'_, M>) {
+        let mut lists = pages.lists.lock();
+        lists.unlink(&self.0, page.mfn(), page.frame());
+        Lists::push(&self.0, &mut lists.pages, page.mfn(), page.frame());
+    }
+
+    /// The frames on a domain's page list, for tests and dumps: slow, and under the list's lock.
+    pub fn for_each_page(&self, pages: &DomainPages, mut f: impl FnMut(Mfn)) {
+        let lists = pages.lists.lock();
+        for head in [lists.pages, lists.leaving] {
+            let mut at = head;
+            while let Some(frame) = linked(&self.0, at) {
+                f(Mfn(u64::from(at)));
+                at = frame.next.load(Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Frees the page-table and pin references that a frame of a dying domain still has.
+    pub(super) fn let_go(&self, mfn: Mfn, frame: &Frame, work: &mut Work) -> super::Progress {
+        if self.clear_flag(frame, State::PINNED)
+            && self.put_page_and_type(mfn, work) == super::Progress::Again
+        {
+            return super::Progress::Again;
+        }
+        if self.undo_partial(mfn, work) == super::Progress::Again {
+            return super::Progress::Again;
+        }
+        if self.clear_flag(frame, State::ALLOCATED) {
+            self.put_page(mfn);
+        }
+        super::Progress::Done
+    }
+}

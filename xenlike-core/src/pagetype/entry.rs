@@ -1,0 +1,191 @@
+//! Changing one entry of a table: what mmu_update and update_va_mapping do.
+//!
+//! No lock: the new entry's references are taken first, then the words are exchanged, and whoever
+//! got an old word out gives back what it held. The table's type reference keeps it validated for
+//! that while.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::validate::is_guest_entry;
+use super::{Memory, PageType, Progress, Pte, Refused, Types, Work};
+use crate::kit::{DomId, Mfn};
+use crate::mm::Frame;
+use crate::mm::frame::State;
+
+/// Which bits of the old entry stay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Keep {
+    /// None.
+    Nothing,
+    /// The accessed and dirty bits (MMU_PT_UPDATE_PRESERVE_AD).
+    AccessedDirty,
+}
+
+/// A change of one entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Update {
+    /// The table.
+    pub table: Mfn,
+    /// The entry's number in it, below 512.
+    pub index: usize,
+    /// What the guest wants there.
+    pub new: Pte,
+    /// What stays of the old entry.
+    pub keep: Keep,
+    /// Whose frames L1 entries name: the table's owner, another domain, [`DomId::IO`] or
+    /// [`DomId::XEN`].
+    pub page_owner: DomId,
+}
+
+impl<M: Memory> Types<M> {
+    /// Changes an entry of a table of `owner`. A frame that is no page table is simply written, if
+    /// it can be writable.
+    pub fn update_entry(
+        &self,
+        owner: DomId,
+        update: &Update,
+        work: &mut Work,
+    ) -> Result<(), Refused> {
+        let page = self.get_page(update.table, owner).ok_or(Refused::Invalid)?;
+        if let Some(level) = self.get_validated(page.frame()) {
+            return self.update_held(level, page.frame(), owner, update, work);
+        }
+        let _writable = self
+            .get_writable(update.table, owner)
+            .ok_or(Refused::Invalid)?;
+        let words = self.0.words(update.table).ok_or(Refused::Invalid)?;
+        exchange(
+            words.get(update.index).ok_or(Refused::Invalid)?,
+            update.new,
+            update.keep,
+        );
+        Ok(())
+    }
+
+    /// As [`Self::update_entry`], but the table must be an L1.
+    pub fn update_l1_entry(
+        &self,
+        owner: DomId,
+        update: &Update,
+        work: &mut Work,
+    ) -> Result<(), Refused> {
+        let page = self.get_page(update.table, owner).ok_or(Refused::Invalid)?;
+        if page.frame().load().type_bits() != PageType::L1 as u64 {
+            return Err(Refused::Invalid);
+        }
+        let level = self.get_validated(page.frame()).ok_or(Refused::Invalid)?;
+        self.update_held(level, page.frame(), owner, update, work)
+    }
+
+    /// Changes an entry of a table of which the caller holds a type reference, and drops that.
+    fn update_held(
+        &self,
+        level: u32,
+        frame: &Frame,
+        owner: DomId,
+        update: &Update,
+        work: &mut Work,
+    ) -> Result<(), Refused> {
+        let slot = self
+            .0
+            .words(update.table)
+            .and_then(|words| words.get(update.index));
+        let done = match slot {
+            None => Err(Refused::Invalid),
+            Some(slot) if level == 1 => self.update_l1(slot, owner, update),
+            Some(slot) => self.update_upper(level, slot, owner, update, work),
+        };
+        // The guest may have unpinned the table meanwhile on another vCPU.
+        let mut last = Work::new();
+        if self.put_type(update.table, frame, &mut last) == Progress::Again {
+            work.and(last);
+        }
+        done
+    }
+
+    /// A type reference of a validated page table, whatever its level, which is told.
+    pub(super) fn get_validated(&self, frame: &Frame) -> Option<u32> {
+        let mut state = frame.load();
+        loop {
+            let level = PageType::from_bits(state.type_bits()).level()?;
+            let there = state.has(State::VALIDATED) && state.type_refs() > 0;
+            if !there || !state.can_type_ref() {
+                return None;
+            }
+            match frame.change(state, state.0 + State::TYPE_REF) {
+                Ok(()) => return Some(level),
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    fn update_l1(&self, slot: &AtomicU64, owner: DomId, update: &Update) -> Result<(), Refused> {
+        if update_lightly(slot, update) {
+            return Ok(());
+        }
+        let stored = self.get_l1(update.new, owner, update.page_owner)?;
+        self.put_l1(exchange(slot, stored, update.keep));
+        Ok(())
+    }
+
+    fn update_upper(
+        &self,
+        level: u32,
+        slot: &AtomicU64,
+        owner: DomId,
+        update: &Update,
+        work: &mut Work,
+    ) -> Result<(), Refused> {
+        if !is_guest_entry(level, update.index) {
+            return Err(Refused::Invalid);
+        }
+        if update.new.is_present() {
+            if update.new.upper_flags_ok() && update_lightly(slot, update) {
+                return Ok(());
+            }
+            self.get_upper(level, update.table, owner, update.new, work)?;
+        }
+        let old = exchange(slot, update.new.stored(), update.keep);
+        // What is left to do, if anything, is in `work`; this entry is done.
+        let _ = self.put_upper(level, update.table, old, work);
+        Ok(())
+    }
+}
+
+/// Changes an entry if that changes nothing that is counted; tells whether it did.
+fn update_lightly(slot: &AtomicU64, update: &Update) -> bool {
+    let old = Pte(slot.load(Ordering::Relaxed));
+    if !(old.is_present() && update.new.is_present() && old.differs_lightly(update.new)) {
+        return false;
+    }
+    let kept = kept(old, update.keep);
+    slot.compare_exchange(
+        old.0,
+        update.new.stored().0 | kept,
+        Ordering::AcqRel,
+        Ordering::Relaxed,
+    )
+    .is_ok()
+}
+
+fn kept(old: Pte, keep: Keep) -> u64 {
+    match keep {
+        Keep::Nothing => 0,
+        Keep::AccessedDirty => old.0 & Pte::MACHINE_SET,
+    }
+}
+
+/// Puts an entry in place and gives the old one.
+pub(super) fn exchange(slot: &AtomicU64, new: Pte, keep: Keep) -> Pte {
+    if keep == Keep::Nothing {
+        return Pte(slot.swap(new.0, Ordering::AcqRel));
+    }
+    let mut old = Pte(slot.load(Ordering::Relaxed));
+    loop {
+        let word = new.0 | kept(old, keep);
+        match slot.compare_exchange_weak(old.0, word, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => return old,
+            Err(now) => old = Pte(now),
+        }
+    }
+}

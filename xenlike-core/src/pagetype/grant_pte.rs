@@ -1,0 +1,190 @@
+//! Entries that map what another domain has granted, and the emulation of a guest's own write to an
+//! L1 table.
+//!
+//! A grant mapping's entry holds references of the page as every entry does; the grant itself holds
+//! its own. So a guest that overwrites such an entry harms only itself.
+
+use core::sync::atomic::Ordering;
+
+use super::entry::exchange;
+use super::{Keep, Memory, Pte, Refused, Types, Update, Work};
+use crate::kit::{DomId, Maddr, Mfn, Vaddr};
+use crate::mm::layout;
+
+/// Where an entry of an L1 is: as guests tell it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EntryAt {
+    /// At this machine address (GNTMAP_contains_pte).
+    Machine(Maddr),
+    /// Where this address is mapped, under a root.
+    Virtual(Mfn, Vaddr),
+}
+
+/// A write to an L1 table by a guest's instruction.
+#[derive(Clone, Copy, Debug)]
+pub struct Write {
+    /// The table.
+    pub table: Mfn,
+    /// Byte offset in it.
+    pub offset: usize,
+    /// Bytes written: 1, 2, 4 or 8.
+    pub bytes: usize,
+    /// What is written, in the low bytes.
+    pub value: u64,
+    /// What must be there for the write to happen (cmpxchg), in the low bytes.
+    pub expected: Option<u64>,
+}
+
+impl<M: Memory> Types<M> {
+    fn place(&self, at: EntryAt) -> Option<(Mfn, usize)> {
+        match at {
+            EntryAt::Machine(maddr) => maddr
+                .0
+                .is_multiple_of(8)
+                .then(|| (maddr.mfn(), maddr.offset() / 8)),
+            EntryAt::Virtual(root, va) => self.l1_of(root, va),
+        }
+    }
+
+    /// Maps a frame of `granter` at an entry of an L1 of `owner`.
+    pub fn map_grant(
+        &self,
+        owner: DomId,
+        at: EntryAt,
+        pte: Pte,
+        granter: DomId,
+        work: &mut Work,
+    ) -> Result<(), Refused> {
+        let (table, index) = self.place(at).ok_or(Refused::Invalid)?;
+        let update = Update {
+            table,
+            index,
+            new: pte,
+            keep: Keep::Nothing,
+            page_owner: granter,
+        };
+        self.update_l1_entry(owner, &update, work)
+    }
+
+    /// Takes away, or replaces by `new`, an entry of an L1 of `owner` that maps `frame`. Refused as
+    /// invalid if it doesn't. `new`, if present, names a frame of `owner`.
+    pub fn unmap_grant(
+        &self,
+        owner: DomId,
+        at: EntryAt,
+        frame: Mfn,
+        new: Pte,
+        work: &mut Work,
+    ) -> Result<(), Refused> {
+        let (table, index) = self.place(at).ok_or(Refused::Invalid)?;
+        let old = self.read_entry(table, index).ok_or(Refused::Invalid)?;
+        if !old.is_present() || old.mfn() != frame {
+            return Err(Refused::Invalid);
+        }
+        let update = Update {
+            table,
+            index,
+            new,
+            keep: Keep::Nothing,
+            page_owner: owner,
+        };
+        self.update_l1_entry(owner, &update, work)
+    }
+
+    /// Moves the entry that maps `from` to the place `at`, which maps the granted `frame`
+    /// (GNTTABOP_unmap_and_replace): `from` is then unmapped.
+    pub fn replace_grant(
+        &self,
+        owner: DomId,
+        at: EntryAt,
+        frame: Mfn,
+        from: (Mfn, Vaddr),
+        work: &mut Work,
+    ) -> Result<(), Refused> {
+        let (root, va) = from;
+        let (table, index) = self.l1_of(root, va).ok_or(Refused::Invalid)?;
+        let new = self.read_entry(table, index).ok_or(Refused::Invalid)?;
+        self.unmap_grant(owner, at, frame, new, work)?;
+        let empty = Update {
+            table,
+            index,
+            new: Pte(0),
+            keep: Keep::Nothing,
+            page_owner: owner,
+        };
+        self.update_l1_entry(owner, &empty, work)
+    }
+
+    /// Does a guest's write to an L1 table of its own, as an update of that entry. Gives the old
+    /// bytes; where `expected` differs from them, nothing was written. [`Refused::Invalid`]: the
+    /// fault is the guest's.
+    pub fn emulate_write(&self, owner: DomId, write: &Write) -> Result<u64, Refused> {
+        let shift = (write.offset % 8 * 8) as u32;
+        let fits = matches!(write.bytes, 1 | 2 | 4 | 8) && write.offset % 8 + write.bytes <= 8;
+        if !fits {
+            return Err(Refused::Invalid);
+        }
+        let ones = u64::MAX >> (64 - 8 * write.bytes as u32);
+        let page = self.get_page(write.table, owner).ok_or(Refused::Invalid)?;
+        let words = self.0.words(write.table).ok_or(Refused::Invalid)?;
+        let slot = words.get(write.offset / 8).ok_or(Refused::Invalid)?;
+        let level = self.get_validated(page.frame()).ok_or(Refused::Invalid)?;
+        let result = if level == 1 {
+            self.write_l1_slot(owner, slot, |old| {
+                let was = old >> shift & ones;
+                let differs = write.expected.is_some_and(|e| e & ones != was);
+                let new = old & !(ones << shift) | (write.value & ones) << shift;
+                (was, (!differs).then_some(new))
+            })
+        } else {
+            Err(Refused::Invalid)
+        };
+        // Of a higher level only if the last: then the destruction of the domain finds it.
+        let _ = self.put_type(write.table, page.frame(), &mut Work::new());
+        result
+    }
+
+    /// Changes an entry to what `change` makes of it, if anything. Gives what `change` tells.
+    fn write_l1_slot(
+        &self,
+        owner: DomId,
+        slot: &core::sync::atomic::AtomicU64,
+        change: impl Fn(u64) -> (u64, Option<u64>),
+    ) -> Result<u64, Refused> {
+        for _ in 0..16 {
+            let old = slot.load(Ordering::Acquire);
+            let (told, Some(new)) = change(old) else {
+                return Ok(change(old).0);
+            };
+            let (old_pte, new_pte) = (Pte(old), Pte(new));
+            let light =
+                old_pte.is_present() && new_pte.is_present() && old_pte.differs_lightly(new_pte);
+            let stored = if light {
+                new_pte.stored()
+            } else {
+                self.get_l1(new_pte, owner, owner)?
+            };
+            match slot.compare_exchange(old, stored.0, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) if light => return Ok(told),
+                Ok(_) => {
+                    self.put_l1(old_pte);
+                    return Ok(told);
+                }
+                Err(_) if light => {}
+                Err(_) => self.put_l1(stored),
+            }
+        }
+        Err(Refused::Busy)
+    }
+
+    /// Empties an entry of an L1 that the hypervisor itself has at hand, giving back what it held.
+    /// For windows of the per-domain area that name guest frames.
+    pub fn clear_slot(&self, slot: &core::sync::atomic::AtomicU64) {
+        self.put_l1(exchange(slot, Pte(0), Keep::Nothing));
+    }
+
+    /// Whether a guest address is one that a write to a page table can come from.
+    pub fn is_guest_address(&self, va: Vaddr) -> bool {
+        layout::guest_range(va, 1)
+    }
+}

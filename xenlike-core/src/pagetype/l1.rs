@@ -1,0 +1,87 @@
+//! What an L1 entry holds: a reference of the page it maps, a writable one if it maps it so.
+
+use super::pte::CacheChoice;
+use super::{Memory, PageType, Pte, Refused, Types, Work};
+use crate::kit::{DomId, Mfn};
+use crate::mm::frame::State;
+
+impl<M: Memory> Types<M> {
+    /// Takes what an L1 entry of `table_owner` that names a frame of `page_owner` holds. Gives the
+    /// entry as it is to be stored. `page_owner` [`DomId::IO`]: only I/O memory is meant.
+    pub(super) fn get_l1(
+        &self,
+        pte: Pte,
+        table_owner: DomId,
+        page_owner: DomId,
+    ) -> Result<Pte, Refused> {
+        if !pte.is_present() {
+            return Ok(pte);
+        }
+        let cache = if self.0.has_device_rights(table_owner) {
+            CacheChoice::Free
+        } else {
+            CacheChoice::WriteBack
+        };
+        if !pte.l1_flags_ok(cache) {
+            return Err(Refused::Invalid);
+        }
+        if self.0.frame(pte.mfn()).is_none() {
+            self.check_io(pte.mfn(), table_owner, page_owner)?;
+            return Ok(pte.stored());
+        }
+        let page = self.get_page(pte.mfn(), page_owner).ok_or(Refused::Busy)?;
+        if pte.is_writable() {
+            self.get_type(
+                pte.mfn(),
+                page.frame(),
+                PageType::Writable,
+                &mut Work::new(),
+            )
+            .map_err(|_| Refused::Busy)?;
+        }
+        page.keep();
+        Ok(pte.cached().stored())
+    }
+
+    /// Gives back what a stored L1 entry holds.
+    pub(super) fn put_l1(&self, pte: Pte) {
+        let mfn = pte.mfn();
+        let Some(frame) = self.0.frame(mfn).filter(|_| pte.is_present()) else {
+            return;
+        };
+        if pte.is_writable() {
+            return self.put_simple(mfn);
+        }
+        let state = frame.load();
+        if state.type_bits() == PageType::SegDesc as u64 && state.type_refs() > 0 {
+            // Perhaps the LDT was mapped here: its window has to be looked at again.
+            if let Some(domain) = self.0.domain(frame.owner()) {
+                domain.note_segdesc_unmapped();
+            }
+        }
+        self.put_frame(mfn, frame);
+    }
+
+    fn check_io(&self, mfn: Mfn, table_owner: DomId, page_owner: DomId) -> Result<(), Refused> {
+        let on_behalf = if page_owner == DomId::IO {
+            table_owner
+        } else {
+            page_owner
+        };
+        let allowed = self.0.may_map_io(on_behalf, mfn)
+            && (on_behalf == table_owner || self.0.may_map_io(table_owner, mfn));
+        if allowed {
+            Ok(())
+        } else {
+            Err(Refused::NotPermitted)
+        }
+    }
+
+    /// Whether the frame is mapped writable, or lent out as such, now.
+    pub fn is_writable_now(&self, mfn: Mfn) -> bool {
+        self.0.frame(mfn).is_some_and(|f| {
+            let state: State = f.load();
+            state.type_bits() == PageType::Writable as u64 && state.type_refs() > 0
+        })
+    }
+}

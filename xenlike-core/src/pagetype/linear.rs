@@ -1,0 +1,89 @@
+//! Linear page tables: an entry that names a table of its own level, read-only. Kernels use it to
+//! see their page tables as one array. A table that names itself holds nothing by that. One that
+//! names another holds references as usual; then neither may the other name a third, nor may the
+//! first be named so: chains and circles would keep each other's types for ever.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use super::{Memory, Pte, Refused, Types};
+use crate::kit::{DomId, Mfn};
+use crate::mm::frame::State;
+
+/// The two roles, as counted in a frame's `linear` word: a table that names others counts up, one
+/// that is named counts down (in two's complement).
+#[derive(Clone, Copy)]
+enum Role {
+    Names,
+    IsNamed,
+}
+
+fn enter(word: &AtomicU32, role: Role) -> bool {
+    word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| match role {
+        Role::Names => (count as i32 >= 0).then(|| count.checked_add(1)).flatten(),
+        Role::IsNamed => {
+            (count as i32 <= 0 && count as i32 > i32::MIN).then(|| count.wrapping_sub(1))
+        }
+    })
+    .is_ok()
+}
+
+fn leave(word: &AtomicU32, role: Role) {
+    match role {
+        Role::Names => word.fetch_sub(1, Ordering::AcqRel),
+        Role::IsNamed => word.fetch_add(1, Ordering::AcqRel),
+    };
+}
+
+impl<M: Memory> Types<M> {
+    /// Takes what a linear entry holds.
+    pub(super) fn get_linear(
+        &self,
+        level: u32,
+        table: Mfn,
+        owner: DomId,
+        pte: Pte,
+    ) -> Result<(), Refused> {
+        if pte.is_writable() {
+            return Err(Refused::Invalid);
+        }
+        if pte.mfn() == table {
+            return Ok(());
+        }
+        let this = self.0.frame(table).ok_or(Refused::Invalid)?;
+        let page = self.get_page(pte.mfn(), owner).ok_or(Refused::Invalid)?;
+        if !enter(&page.frame().linear, Role::IsNamed) {
+            return Err(Refused::Invalid);
+        }
+        if !enter(&this.linear, Role::Names) {
+            leave(&page.frame().linear, Role::IsNamed);
+            return Err(Refused::Invalid);
+        }
+        let mut state = page.frame().load();
+        while state.has(State::VALIDATED)
+            && state.type_bits() == u64::from(level)
+            && state.type_refs() > 0
+            && state.can_type_ref()
+        {
+            match page.frame().change(state, state.0 + State::TYPE_REF) {
+                Ok(()) => {
+                    page.keep();
+                    return Ok(());
+                }
+                Err(now) => state = now,
+            }
+        }
+        leave(&this.linear, Role::Names);
+        leave(&page.frame().linear, Role::IsNamed);
+        Err(Refused::Invalid)
+    }
+
+    /// Forgets that `table` names `other`; the references are dropped after that.
+    pub(super) fn unlink_linear(&self, table: Mfn, other: Mfn) {
+        if let Some(frame) = self.0.frame(table) {
+            leave(&frame.linear, Role::Names);
+        }
+        if let Some(frame) = self.0.frame(other) {
+            leave(&frame.linear, Role::IsNamed);
+        }
+    }
+}

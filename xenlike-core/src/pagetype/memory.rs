@@ -1,0 +1,36 @@
+//! What the rules need of the machine.
+
+use alloc::sync::Arc;
+use core::sync::atomic::AtomicU64;
+
+use super::DomainPages;
+use crate::kit::{DomId, Mfn};
+use crate::mm::Frame;
+
+/// Frames, their contents, and the few things that the rules ask of the rest of the core.
+pub trait Memory {
+    /// What is known of a frame; nothing if it is not RAM.
+    fn frame(&self, mfn: Mfn) -> Option<&Frame>;
+    /// The contents of a frame of RAM in use, as page table entries.
+    fn words(&self, mfn: Mfn) -> Option<&[AtomicU64; 512]>;
+    /// Gives back a frame that nothing refers to any more.
+    fn free(&self, mfn: Mfn);
+    /// What a domain has, by its id; until the last of its frames is gone.
+    fn domain(&self, id: DomId) -> Option<Arc<DomainPages>>;
+    /// The last frame of a dying domain has gone. May come twice.
+    fn emptied(&self, id: DomId);
+    /// The hypervisor's entry for a slot of its own in an L4 that `owner` makes.
+    fn own_slot(&self, owner: DomId, slot: usize) -> u64;
+    /// Whether `domain` may map the frame `mfn`, which is not RAM.
+    fn may_map_io(&self, domain: DomId, mfn: Mfn) -> bool;
+    /// Whether `domain` has device rights, so that its mappings may choose how they are cached.
+    fn has_device_rights(&self, domain: DomId) -> bool;
+    /// The stamp for a frame whose last mapping goes now.
+    fn stamp(&self) -> u32;
+    /// Comes back when no CPU holds a translation from `stamp` or earlier.
+    fn flush_stale(&self, stamp: u32);
+    /// Whether something more urgent waits for this CPU.
+    fn preempt(&self) -> bool;
+    /// One step of waiting for another CPU.
+    fn wait(&self);
+}

@@ -1,0 +1,60 @@
+//! Pins, and the roots of address spaces: the references that are not entries of tables.
+
+use super::{Memory, PageType, Progress, Refused, Types, Work};
+use crate::kit::{DomId, Mfn};
+use crate::mm::frame::State;
+
+impl<M: Memory> Types<M> {
+    /// Pins a frame of `owner` as a table of `level`: it keeps that type until unpinned, in use or
+    /// not (MMUEXT_PIN_Ln_TABLE).
+    pub fn pin(&self, mfn: Mfn, level: u32, owner: DomId, work: &mut Work) -> Result<(), Refused> {
+        let ty = PageType::table(level).ok_or(Refused::Invalid)?;
+        if self.is_dying(owner) {
+            return Err(Refused::Invalid);
+        }
+        self.get_page_and_type(mfn, owner, ty, work)?;
+        let frame = self.0.frame(mfn).ok_or(Refused::Invalid)?;
+        let mut state = frame.load();
+        loop {
+            if state.has(State::PINNED) {
+                let _ = self.put_page_and_type(mfn, work);
+                return Err(Refused::Invalid);
+            }
+            match frame.change(state, state.0 | State::PINNED) {
+                Ok(()) => break,
+                Err(now) => state = now,
+            }
+        }
+        // The destruction of the domain may have gone past this frame meanwhile.
+        if self.is_dying(owner) && self.clear_flag(frame, State::PINNED) {
+            let _ = self.put_page_and_type(mfn, work);
+        }
+        Ok(())
+    }
+
+    fn is_dying(&self, owner: DomId) -> bool {
+        self.0.domain(owner).is_none_or(|d| d.is_dying())
+    }
+
+    /// Unpins a frame of `owner` (MMUEXT_UNPIN_TABLE).
+    pub fn unpin(&self, mfn: Mfn, owner: DomId, work: &mut Work) -> Result<(), Refused> {
+        let page = self.get_page(mfn, owner).ok_or(Refused::Invalid)?;
+        if !self.clear_flag(page.frame(), State::PINNED) {
+            return Err(Refused::Invalid);
+        }
+        let _ = self.put_page_and_type(mfn, work);
+        Ok(())
+    }
+
+    /// References of a frame of `owner` as the root of an address space: while a vCPU has it in CR3,
+    /// or noted for it (MMUEXT_NEW_BASEPTR, MMUEXT_NEW_USER_BASEPTR).
+    pub fn get_root(&self, mfn: Mfn, owner: DomId, work: &mut Work) -> Result<(), Refused> {
+        self.get_page_and_type(mfn, owner, PageType::L4, work)
+    }
+
+    /// Gives back what [`Self::get_root`] took, after no CPU has it in CR3 any more. It is given
+    /// back in any case; [`Progress::Again`] says that some work is left.
+    pub fn put_root(&self, mfn: Mfn, work: &mut Work) -> Progress {
+        self.put_page_and_type(mfn, work)
+    }
+}

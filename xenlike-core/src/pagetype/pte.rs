@@ -1,0 +1,142 @@
+//! Page table entries as guests write them (AMD APM vol. 2 §5.3, Intel SDM vol. 3 §4.5), and what
+//! of them the public PV ABI allows at each level.
+
+use crate::kit::Mfn;
+
+/// A page table entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Pte(pub u64);
+
+impl Pte {
+    /// The entry is used.
+    pub const PRESENT: u64 = 1;
+    /// Writes are allowed.
+    pub const WRITABLE: u64 = 1 << 1;
+    /// Ring 3 is allowed.
+    pub const USER: u64 = 1 << 2;
+    /// Write-through; with the next two, an index into the PAT.
+    pub const PWT: u64 = 1 << 3;
+    /// Cache disabled.
+    pub const PCD: u64 = 1 << 4;
+    /// The machine has used the entry.
+    pub const ACCESSED: u64 = 1 << 5;
+    /// The machine has written through the entry.
+    pub const DIRTY: u64 = 1 << 6;
+    /// At level 1 the third bit of the index into the PAT; above, a large page.
+    pub const PAT_OR_LARGE: u64 = 1 << 7;
+    /// Survives a change of address space.
+    pub const GLOBAL: u64 = 1 << 8;
+    /// No execution.
+    pub const NX: u64 = 1 << 63;
+
+    const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+    /// Bits that mean nothing to the machine: 9–11 and 52–62.
+    const SOFTWARE: u64 = 0x7ff0_0000_0000_0e00;
+    const CACHE: u64 = Self::PWT | Self::PCD | Self::PAT_OR_LARGE;
+    const PLAIN: u64 = Self::PRESENT
+        | Self::WRITABLE
+        | Self::USER
+        | Self::ACCESSED
+        | Self::DIRTY
+        | Self::NX
+        | Self::SOFTWARE;
+    /// Bits whose change alone needs no counting.
+    const LIGHT: u64 =
+        Self::USER | Self::ACCESSED | Self::DIRTY | Self::GLOBAL | Self::NX | Self::SOFTWARE;
+    /// The bits that the machine itself sets.
+    pub const MACHINE_SET: u64 = Self::ACCESSED | Self::DIRTY;
+
+    /// An entry for `mfn` with these flags.
+    pub const fn new(mfn: Mfn, flags: u64) -> Self {
+        Self(mfn.maddr().0 & Self::ADDRESS | flags)
+    }
+    /// Whether all of these flags are set.
+    pub const fn has(self, flags: u64) -> bool {
+        self.0 & flags == flags
+    }
+    /// Whether the machine uses the entry.
+    pub const fn is_present(self) -> bool {
+        self.has(Self::PRESENT)
+    }
+    /// Whether the entry allows writes.
+    pub const fn is_writable(self) -> bool {
+        self.has(Self::WRITABLE)
+    }
+    /// The frame it names.
+    pub const fn mfn(self) -> Mfn {
+        Mfn((self.0 & Self::ADDRESS) >> 12)
+    }
+    /// Whether the flags are among those that an L1 entry may have. `cached_as_it_likes`: those that
+    /// choose how the page is cached are.
+    pub(super) const fn l1_flags_ok(self, cached_as_it_likes: CacheChoice) -> bool {
+        let cache = match cached_as_it_likes {
+            CacheChoice::Free => Self::CACHE,
+            CacheChoice::WriteBack => 0,
+        };
+        self.0 & !Self::ADDRESS & !(Self::PLAIN | Self::GLOBAL | cache) == 0
+    }
+    /// Whether the flags are among those that an entry of a level above 1 may have.
+    pub(super) const fn upper_flags_ok(self) -> bool {
+        self.0 & !Self::ADDRESS & !Self::PLAIN == 0
+    }
+    /// Whether going from `self` to `new`, both present, changes no reference.
+    pub(super) const fn differs_lightly(self, new: Self) -> bool {
+        (self.0 ^ new.0) & !Self::LIGHT == 0
+    }
+    /// What the core stores for what the guest asked: PV64 kernels run in ring 3, so every page is a
+    /// user page; nothing of a guest's survives a change of address space.
+    pub(super) const fn stored(self) -> Self {
+        if self.is_present() {
+            Self(self.0 & !Self::GLOBAL | Self::USER)
+        } else {
+            self
+        }
+    }
+    /// The same without a choice of caching: RAM is always mapped write-back, since the direct map
+    /// holds it so.
+    pub(super) const fn cached(self) -> Self {
+        Self(self.0 & !Self::CACHE)
+    }
+}
+
+/// Whether a domain may choose how its mappings are cached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum CacheChoice {
+    /// It has device rights.
+    Free,
+    /// No.
+    WriteBack,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_bit_has_one_meaning() {
+        let all = [Pte::ADDRESS, Pte::PLAIN, Pte::CACHE, Pte::GLOBAL];
+        assert_eq!(
+            all.iter().fold(0u64, |sum, m| sum.checked_add(*m).unwrap()),
+            u64::MAX
+        );
+    }
+
+    #[test]
+    fn flags_by_level() {
+        let plain = Pte::new(
+            Mfn(5),
+            Pte::PRESENT | Pte::WRITABLE | Pte::NX | 1 << 52 | 1 << 9,
+        );
+        assert!(plain.l1_flags_ok(CacheChoice::WriteBack) && plain.upper_flags_ok());
+        for bit in [Pte::PWT, Pte::PCD, Pte::PAT_OR_LARGE] {
+            let pte = Pte(plain.0 | bit);
+            assert!(!pte.l1_flags_ok(CacheChoice::WriteBack));
+            assert!(pte.l1_flags_ok(CacheChoice::Free));
+            assert!(!pte.upper_flags_ok());
+        }
+        let global = Pte(plain.0 | Pte::GLOBAL);
+        assert!(global.l1_flags_ok(CacheChoice::WriteBack) && !global.upper_flags_ok());
+        assert_eq!(global.stored(), Pte(plain.0 | Pte::USER));
+        assert_eq!(Pte(Pte::GLOBAL).stored(), Pte(Pte::GLOBAL));
+    }
+}

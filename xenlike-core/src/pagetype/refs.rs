@@ -1,0 +1,98 @@
+//! References: what keeps a frame its owner's.
+
+use super::{Memory, Types};
+use crate::kit::{DomId, Mfn};
+use crate::mm::Frame;
+use crate::mm::frame::State;
+
+/// A reference of a frame, held until this goes.
+#[derive(Debug)]
+pub struct PageRef<'a, M: Memory> {
+    types: &'a Types<M>,
+    mfn: Mfn,
+    frame: &'a Frame,
+}
+
+impl<'a, M: Memory> PageRef<'a, M> {
+    /// The frame's number.
+    pub const fn mfn(&self) -> Mfn {
+        self.mfn
+    }
+    /// The frame.
+    pub const fn frame(&self) -> &'a Frame {
+        self.frame
+    }
+    /// Goes on without this value: the reference is now held by something else, an entry or a
+    /// record, that gives it back by [`Types::put_page`].
+    pub fn keep(self) -> Mfn {
+        let mfn = self.mfn;
+        core::mem::forget(self);
+        mfn
+    }
+}
+
+impl<M: Memory> Drop for PageRef<'_, M> {
+    fn drop(&mut self) {
+        self.types.put_frame(self.mfn, self.frame);
+    }
+}
+
+impl<M: Memory> Types<M> {
+    /// A reference of `mfn` if it is a frame of `owner`.
+    pub fn get_page(&self, mfn: Mfn, owner: DomId) -> Option<PageRef<'_, M>> {
+        let page = self.get_any_page(mfn)?;
+        (page.frame.owner() == owner).then_some(page)
+    }
+
+    /// A reference of `mfn`, whoever's it is, if it is anybody's.
+    pub fn get_any_page(&self, mfn: Mfn) -> Option<PageRef<'_, M>> {
+        let frame = self.0.frame(mfn)?;
+        let mut state = frame.load();
+        loop {
+            if state.refs() == 0 || !state.can_ref() {
+                return None;
+            }
+            match frame.change(state, state.0 + State::REF) {
+                Ok(()) => {
+                    return Some(PageRef {
+                        types: self,
+                        mfn,
+                        frame,
+                    });
+                }
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// Gives a reference back that was kept ([`PageRef::keep`]).
+    pub fn put_page(&self, mfn: Mfn) {
+        if let Some(frame) = self.0.frame(mfn) {
+            self.put_frame(mfn, frame);
+        }
+    }
+
+    /// Drops one reference; with the last one the frame goes back to the allocator.
+    pub(super) fn put_frame(&self, mfn: Mfn, frame: &Frame) {
+        let mut state = frame.load();
+        loop {
+            debug_assert!(state.refs() > 0, "{mfn:?} {state:?}: a reference too few");
+            let Some(less) = state.refs().checked_sub(1) else {
+                return;
+            };
+            match frame.change(state, state.0 - State::REF) {
+                Ok(()) if less == 0 => return self.release(mfn, frame),
+                Ok(()) => return,
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// Clears a flag that holds one reference; tells whether it was set.
+    pub(super) fn clear_flag(&self, frame: &Frame, flag: u64) -> bool {
+        let old = frame
+            .state
+            .fetch_and(!flag, core::sync::atomic::Ordering::AcqRel);
+        State(old).has(flag)
+    }
+}

@@ -1,0 +1,43 @@
+//! Segment descriptors that a guest may have (AMD APM vol. 2 §4.7–4.8).
+
+const PRESENT: u64 = 1 << 47;
+/// Code or data, not a system segment or a gate.
+const CODE_OR_DATA: u64 = 1 << 44;
+const TYPE: u64 = 0xf << 40;
+const DPL: u64 = 3 << 45;
+
+/// The descriptor as the core stores it, or nothing if a guest may not have it: gates, task and LDT
+/// descriptors are refused, and every code or data segment is ring 3's.
+pub const fn check_descriptor(descriptor: u64) -> Option<u64> {
+    if descriptor & PRESENT == 0 {
+        // It always faults.
+        return Some(descriptor);
+    }
+    if descriptor & CODE_OR_DATA != 0 {
+        return Some(descriptor | DPL);
+    }
+    // Type 0 is invalid to the machine, so harmless.
+    if descriptor & TYPE == 0 {
+        Some(descriptor)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_guests_may_have() {
+        let kernel_code = 0x00af_9b00_0000_ffff;
+        let user_code = 0x00af_fb00_0000_ffff;
+        assert_eq!(check_descriptor(0), Some(0));
+        assert_eq!(check_descriptor(kernel_code), Some(user_code));
+        assert_eq!(check_descriptor(user_code), Some(user_code));
+        for system in [2u64, 9, 11, 12, 14, 15] {
+            assert_eq!(check_descriptor(PRESENT | system << 40), None);
+            assert_eq!(check_descriptor(system << 40), Some(system << 40));
+        }
+    }
+}

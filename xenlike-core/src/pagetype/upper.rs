@@ -1,0 +1,51 @@
+//! What an entry of an L2, L3 or L4 holds: a reference and a type reference of the next table. Or,
+//! a *linear* entry: it names a table of its own level, so that the guest reads its page tables
+//! through one window (see [`super::linear`]).
+
+use super::{Memory, PageType, Progress, Pte, Refused, Types, Work};
+use crate::kit::{DomId, Mfn};
+
+impl<M: Memory> Types<M> {
+    /// Takes what an entry of the table `table` of `level` holds.
+    pub(super) fn get_upper(
+        &self,
+        level: u32,
+        table: Mfn,
+        owner: DomId,
+        pte: Pte,
+        work: &mut Work,
+    ) -> Result<(), Refused> {
+        if !pte.upper_flags_ok() {
+            return Err(Refused::Invalid);
+        }
+        if pte.mfn() == table {
+            return self.get_linear(level, table, owner, pte);
+        }
+        let ty = PageType::table(level.wrapping_sub(1)).ok_or(Refused::Invalid)?;
+        match self.get_page_and_type(pte.mfn(), owner, ty, work) {
+            Err(Refused::Invalid) if self.is_table(pte.mfn(), level) => {
+                self.get_linear(level, table, owner, pte)
+            }
+            other => other,
+        }
+    }
+
+    /// Gives back what a stored entry of the table `table` of `level` holds.
+    pub(super) fn put_upper(&self, level: u32, table: Mfn, pte: Pte, work: &mut Work) -> Progress {
+        if !pte.is_present() || pte.mfn() == table {
+            return Progress::Done;
+        }
+        if self.is_table(pte.mfn(), level) {
+            self.unlink_linear(table, pte.mfn());
+        }
+        self.put_page_and_type(pte.mfn(), work)
+    }
+
+    /// Whether a frame is, or was last, a table of `level`. Whoever holds a type reference of it has
+    /// a lasting answer.
+    fn is_table(&self, mfn: Mfn, level: u32) -> bool {
+        self.0
+            .frame(mfn)
+            .is_some_and(|f| f.load().type_bits() == u64::from(level))
+    }
+}

@@ -1,0 +1,148 @@
+//! Validation of whole tables, and its reverse. Both work on a busy frame and can stop between two
+//! entries; `progress` of the frame says how many of its first entries are validated.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Memory, Progress, Pte, Refused, Types, Work};
+use crate::kit::{DomId, Mfn};
+use crate::mm::Frame;
+use crate::mm::layout::{FIRST_SLOT, LAST_SLOT, is_hypervisor_slot};
+
+/// Entries of a table.
+const ENTRIES: u32 = 512;
+
+/// Whether a guest's entry counts at this place.
+pub(super) const fn is_guest_entry(level: u32, index: usize) -> bool {
+    level != 4 || !is_hypervisor_slot(index)
+}
+
+impl<M: Memory> Types<M> {
+    /// Validates the contents of a busy frame as a table of `level`, from where it stopped. On a
+    /// refusal, the entries before the bad one stay validated: the caller takes them apart.
+    pub(super) fn validate(
+        &self,
+        mfn: Mfn,
+        frame: &Frame,
+        level: u32,
+        work: &mut Work,
+    ) -> Result<(), Refused> {
+        let table = self.0.words(mfn).ok_or(Refused::Invalid)?;
+        let owner = frame.owner();
+        let mut worked = false;
+        for index in frame.progress.load(Ordering::Relaxed)..ENTRIES {
+            frame.progress.store(index, Ordering::Relaxed);
+            let slot = &table[index as usize % table.len()];
+            let pte = Pte(slot.load(Ordering::Relaxed));
+            if !pte.is_present() || !is_guest_entry(level, index as usize) {
+                continue;
+            }
+            if level > 1 {
+                if worked && self.0.preempt() {
+                    return Err(Refused::Again);
+                }
+                self.get_upper(level, mfn, owner, pte, work)?;
+                store(slot, pte, pte.stored());
+            } else {
+                let pte_stored = self.get_l1(pte, owner, owner)?;
+                store(slot, pte, pte_stored);
+            }
+            worked = true;
+        }
+        frame.progress.store(ENTRIES, Ordering::Relaxed);
+        if level == 4 {
+            self.fill_own_slots(table, owner);
+        }
+        Ok(())
+    }
+
+    /// Takes the validated entries of a busy frame apart, from the last to the first.
+    pub(super) fn devalidate(
+        &self,
+        mfn: Mfn,
+        frame: &Frame,
+        level: u32,
+        work: &mut Work,
+    ) -> Progress {
+        let Some(table) = self.0.words(mfn) else {
+            return Progress::Done;
+        };
+        let at = |index: u32| Pte(table[index as usize % table.len()].load(Ordering::Relaxed));
+        let mut left = frame.progress.load(Ordering::Relaxed);
+        if left < ENTRIES && level > 1 && is_guest_entry(level, left as usize) {
+            // The table that stopped half-way when this one did.
+            if self.undo_child(mfn, level, at(left), work) == Progress::Again {
+                return Progress::Again;
+            }
+        }
+        let mut worked = false;
+        while left > 0 {
+            let pte = at(left - 1);
+            if !pte.is_present() || !is_guest_entry(level, left as usize - 1) {
+                left -= 1;
+                continue;
+            }
+            if level > 1 && worked && self.0.preempt() {
+                frame.progress.store(left, Ordering::Relaxed);
+                return Progress::Again;
+            }
+            left -= 1;
+            if level == 1 {
+                self.put_l1(pte);
+            } else if self.put_upper(level, mfn, pte, work) == Progress::Again {
+                frame.progress.store(left, Ordering::Relaxed);
+                return Progress::Again;
+            }
+            worked = true;
+        }
+        frame.progress.store(0, Ordering::Relaxed);
+        Progress::Done
+    }
+
+    /// If the table that `pte` names is partial, takes it apart too.
+    fn undo_child(&self, mfn: Mfn, level: u32, pte: Pte, work: &mut Work) -> Progress {
+        let child = pte.mfn();
+        let Some(frame) = self.0.frame(child) else {
+            return Progress::Done;
+        };
+        let state = frame.load();
+        let is_child = pte.is_present()
+            && child != mfn
+            && state.has(crate::mm::frame::State::PARTIAL)
+            && state.type_bits() + 1 == u64::from(level);
+        if is_child && self.owner_of(mfn) == Some(frame.owner()) {
+            self.undo_partial(child, work)
+        } else {
+            Progress::Done
+        }
+    }
+
+    fn owner_of(&self, mfn: Mfn) -> Option<DomId> {
+        self.0.frame(mfn).map(Frame::owner)
+    }
+
+    /// Writes the hypervisor's slots of an L4.
+    fn fill_own_slots(&self, table: &[AtomicU64; 512], owner: DomId) {
+        for (slot, word) in table
+            .iter()
+            .enumerate()
+            .take(LAST_SLOT + 1)
+            .skip(FIRST_SLOT)
+        {
+            word.store(self.0.own_slot(owner, slot), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Stores what the core made of an entry. Nobody else can write it: the frame is busy as a table, so
+/// no writable mapping of it exists; but the machine may set bits in a table that is in use through
+/// another one, hence the exchange.
+fn store(slot: &AtomicU64, old: Pte, new: Pte) {
+    let mut seen = old;
+    while seen.0 != new.0 {
+        let keep = seen.0 & Pte::MACHINE_SET;
+        match slot.compare_exchange(seen.0, new.0 | keep, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return,
+            Err(now) => seen = Pte(now),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! From an address to the entry that maps it, as the machine walks. The tables may change meanwhile:
+//! what comes out is a claim that the caller checks by taking references.
+
+use core::sync::atomic::Ordering;
+
+use super::{Memory, Pte, Types};
+use crate::kit::{Mfn, Vaddr};
+use crate::mm::layout;
+
+impl<M: Memory> Types<M> {
+    /// The L1 table and the index in it that map the guest address `va` under the root `root`.
+    pub fn l1_of(&self, root: Mfn, va: Vaddr) -> Option<(Mfn, usize)> {
+        if !layout::guest_range(va, 1) {
+            return None;
+        }
+        let mut table = root;
+        for level in [4, 3, 2] {
+            let pte = self.read_entry(table, va.index(level))?;
+            if !pte.is_present() || (level < 4 && pte.has(Pte::PAT_OR_LARGE)) {
+                return None;
+            }
+            table = pte.mfn();
+        }
+        Some((table, va.index(1)))
+    }
+
+    /// The L1 entry that maps the guest address `va` under the root `root`, present or not.
+    pub fn lookup(&self, root: Mfn, va: Vaddr) -> Option<Pte> {
+        let (table, index) = self.l1_of(root, va)?;
+        self.read_entry(table, index)
+    }
+
+    /// One entry of a frame of RAM.
+    pub fn read_entry(&self, table: Mfn, index: usize) -> Option<Pte> {
+        let word = self.0.words(table)?.get(index)?;
+        Some(Pte(word.load(Ordering::Relaxed)))
+    }
+}
