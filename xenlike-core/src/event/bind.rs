@@ -33,7 +33,7 @@ impl<P: SharedWords> Table<P> {
         let port = self.free_port(&mut books.own)?;
         let peer = remote.channel(remote_port).ok_or(EventError::BadPort)?;
         match *peer.state.lock() {
-            State::Unbound { remote } if remote == self.dom => {}
+            State::Unbound { remote } if remote == self.dom() => {}
             _ => return Err(EventError::BadPort),
         }
         let state = State::Interdomain {

@@ -46,7 +46,7 @@ impl<P: SharedWords> Table<P> {
                 && let Some(other) = remote.channel(*remote_port)
             {
                 // From here on nobody sends to `port`: a sender holds this lock till it is done.
-                *other.state.lock() = State::Unbound { remote: self.dom };
+                *other.state.lock() = State::Unbound { remote: self.dom() };
             }
             return self.free(&mut books.own, port, channel);
         }

@@ -59,7 +59,7 @@ impl<P: SharedWords> Table<P> {
                     let upcall = delivery.set_pending(port, channel).upcall;
                     drop(delivery);
                     notify(Notice {
-                        dom: self.dom,
+                        dom: self.dom(),
                         upcall,
                         polled: None,
                     });
@@ -111,7 +111,7 @@ impl<P: SharedWords> Table<P> {
         }
         let upcall = self.delivery.lock().move_info(vcpu, page, offset)?;
         Ok(Notice {
-            dom: self.dom,
+            dom: self.dom(),
             upcall,
             polled: None,
         })

@@ -19,7 +19,7 @@ impl<P: SharedWords> Table<P> {
         match &*channel.state.lock() {
             State::Interdomain { remote, port } => Ok(remote.raise(*port)),
             State::Ipi => Ok(self.raise_on(port, channel)),
-            State::Unbound { .. } => Ok(Notice::nobody(self.dom)),
+            State::Unbound { .. } => Ok(Notice::nobody(self.dom())),
             State::Free | State::Reserved | State::Virq(_) | State::Pirq(_) => {
                 Err(EventError::BadPort)
             }
@@ -30,13 +30,13 @@ impl<P: SharedWords> Table<P> {
     pub fn send_virq(&self, vcpu: VcpuId, virq: u32) -> Notice {
         self.virq_port(vcpu, virq)
             .and_then(|port| self.send_if(port, |s| matches!(s, State::Virq(v) if *v == virq)))
-            .unwrap_or(Notice::nobody(self.dom))
+            .unwrap_or(Notice::nobody(self.dom()))
     }
 
     /// Raises the physical IRQ `pirq`, bound to `port`.
     pub fn send_pirq(&self, port: Port, pirq: u32) -> Notice {
         self.send_if(port, |s| matches!(s, State::Pirq(p) if *p == pirq))
-            .unwrap_or(Notice::nobody(self.dom))
+            .unwrap_or(Notice::nobody(self.dom()))
     }
 
     fn send_if(&self, port: Port, is: impl Fn(&State<P>) -> bool) -> Option<Notice> {
@@ -48,14 +48,14 @@ impl<P: SharedWords> Table<P> {
     /// Makes `port` pending.
     pub(super) fn raise(&self, port: Port) -> Notice {
         self.channel(port)
-            .map_or(Notice::nobody(self.dom), |ch| self.raise_on(port, ch))
+            .map_or(Notice::nobody(self.dom()), |ch| self.raise_on(port, ch))
     }
 
     fn raise_on(&self, port: Port, channel: &Channel<P>) -> Notice {
         let Raised { news, upcall } = self.delivery.lock().set_pending(port, channel);
         let polled = (news && self.pollers.load(Ordering::SeqCst) != 0).then_some(port);
         Notice {
-            dom: self.dom,
+            dom: self.dom(),
             upcall,
             polled,
         }
@@ -69,7 +69,7 @@ impl<P: SharedWords> Table<P> {
         let channel = self.channel(port).ok_or(EventError::BadPort)?;
         let upcall = self.delivery.lock().unmask(port, channel);
         Ok(Notice {
-            dom: self.dom,
+            dom: self.dom(),
             upcall,
             polled: None,
         })
@@ -79,7 +79,7 @@ impl<P: SharedWords> Table<P> {
     pub fn upcall(&self, vcpu: VcpuId) -> Notice {
         let upcall = self.delivery.lock().upcall(vcpu);
         Notice {
-            dom: self.dom,
+            dom: self.dom(),
             upcall,
             polled: None,
         }

@@ -40,7 +40,7 @@ impl<P: SharedWords> Table<P> {
         let kind = match &*channel.state.lock() {
             State::Free | State::Reserved => StatusKind::Closed,
             State::Unbound { remote } => StatusKind::Unbound(*remote),
-            State::Interdomain { remote, port } => StatusKind::Interdomain(remote.dom, *port),
+            State::Interdomain { remote, port } => StatusKind::Interdomain(remote.dom(), *port),
             State::Pirq(pirq) => StatusKind::Pirq(*pirq),
             State::Virq(virq) => StatusKind::Virq(*virq),
             State::Ipi => StatusKind::Ipi,

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use super::channel::{BUCKET_PORTS, Channel, State, new_bucket};
 use super::delivery::Delivery;
@@ -22,7 +22,7 @@ pub struct Limits {
 
 /// One domain's event channels. `P` is the handle on a page shared with the guest.
 pub struct Table<P> {
-    pub(super) dom: DomId,
+    dom: AtomicU16,
     /// Ports below this can ever exist.
     pub(super) port_limit: u32,
     pub(super) book: Lock<Book>,
@@ -63,7 +63,7 @@ impl<P: SharedWords> Table<P> {
     pub fn new(dom: DomId, limits: Limits, shared: P) -> Result<Arc<Self>, EventError> {
         let port_limit = limits.max_port.saturating_add(1).min(FIFO_PORTS);
         let table = Self {
-            dom,
+            dom: AtomicU16::new(dom.0),
             port_limit,
             book: Lock::new(Book::new(port_limit)?),
             buckets: collect(port_limit.div_ceil(BUCKET_PORTS), |_| Once::new())?,
@@ -80,7 +80,17 @@ impl<P: SharedWords> Table<P> {
 
     /// The domain whose table this is.
     pub fn dom(&self) -> DomId {
-        self.dom
+        DomId(self.dom.load(Ordering::Relaxed))
+    }
+
+    /// The domain's id changes: once, when the boot domain becomes domain 0, before it has a port.
+    pub fn rename(&self, dom: DomId) {
+        self.dom.store(dom.0, Ordering::Relaxed);
+    }
+
+    /// Whether no port is open.
+    pub fn is_empty(&self) -> bool {
+        self.book.lock().next_used(1).is_none()
     }
 
     /// The channel of `port`, if that was ever given out.

@@ -54,7 +54,7 @@ fn hold<'a, P: SharedWords, M: Machine>(
 ) -> Result<Held<'a, P>, GrantError> {
     match *side {
         CopySide::Frame(mfn) => {
-            machine.get(mfn, caller.dom, access)?;
+            machine.get(mfn, caller.dom(), access)?;
             Ok(Held {
                 mfn,
                 access,
@@ -62,8 +62,8 @@ fn hold<'a, P: SharedWords, M: Machine>(
             })
         }
         CopySide::Grant(granter, r) => {
-            let mfn = granter.pin(r, caller.dom, access, Use::Copy)?;
-            let got = machine.get(mfn, granter.dom, access);
+            let mfn = granter.pin(r, caller.dom(), access, Use::Copy)?;
+            let got = machine.get(mfn, granter.dom(), access);
             got.inspect_err(|_| granter.unpin(r, access))?;
             Ok(Held {
                 mfn,

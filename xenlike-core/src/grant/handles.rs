@@ -149,12 +149,11 @@ impl<P: crate::kit::SharedWords> Table<P> {
             .count() as u32
     }
 
-    /// What devices use by this mapper's handles.
-    pub(super) fn device_mappings(&self) -> Vec<(Mfn, Access)> {
+    /// What this mapper's handles hold references of.
+    pub(super) fn held_frames(&self) -> Vec<(Mfn, Access)> {
         let mut handles = self.handles.lock();
-        let device = |h: &mut Handle<P>| (h.device != Part::No).then_some((h.mfn, h.access));
         (0..handles.len())
-            .filter_map(|n| handles.get(n).and_then(device))
+            .filter_map(|n| handles.get(n).map(|h| (h.mfn, h.access)))
             .collect()
     }
 }

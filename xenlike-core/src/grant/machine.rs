@@ -39,10 +39,10 @@ pub trait Machine {
     /// [`GrantError::BadPage`] if it is not the owner's, [`GrantError::General`] if its type forbids it.
     fn get(&mut self, mfn: Mfn, owner: DomId, access: Access) -> Result<(), GrantError>;
 
-    /// Gives back what [`Machine::get`] took, or what [`Machine::unmap`] left.
+    /// Gives back what [`Machine::get`] took.
     fn put(&mut self, mfn: Mfn, access: Access);
 
-    /// Makes the entry at `at` map `mfn` of `owner`; the entry has references as by [`Machine::get`].
+    /// Makes the entry at `at` map `mfn` of `owner`; the entry holds references of its own.
     ///
     /// # Errors
     /// As [`Machine::get`]; [`GrantError::BadVirtAddr`] or [`GrantError::General`] for a bad entry.
@@ -54,23 +54,17 @@ pub trait Machine {
         bits: PteBits,
     ) -> Result<(), GrantError>;
 
-    /// Clears the entry at `at`, which must map `mfn` with `access`; its references pass to the caller.
+    /// Clears the entry at `at`, which must map `mfn`, with the references it holds.
     ///
     /// # Errors
     /// [`GrantError::General`] if it is not such an entry.
-    fn unmap(&mut self, at: HostAddr, mfn: Mfn, access: Access) -> Result<(), GrantError>;
+    fn unmap(&mut self, at: HostAddr, mfn: Mfn) -> Result<(), GrantError>;
 
     /// Like [`Machine::unmap`], but moves the entry for `new` to the place, and clears that one.
     ///
     /// # Errors
     /// As [`Machine::unmap`]; [`GrantError::General`] if `new` has no entry.
-    fn replace(
-        &mut self,
-        at: Vaddr,
-        new: Vaddr,
-        mfn: Mfn,
-        access: Access,
-    ) -> Result<(), GrantError>;
+    fn replace(&mut self, at: Vaddr, new: Vaddr, mfn: Mfn) -> Result<(), GrantError>;
 
     /// Makes sure that no CPU uses a translation that an unmapping has taken away.
     fn flush(&mut self);

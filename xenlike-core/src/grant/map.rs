@@ -55,7 +55,7 @@ impl<P: SharedWords> Table<P> {
         }
         let handle = self.handles.lock().reserve()?;
         let mapped = granter
-            .pin(request.r, self.dom, access, Use::Map)
+            .pin(request.r, self.dom(), access, Use::Map)
             .and_then(|mfn| {
                 let made = make(granter, request, mfn, machine);
                 made.inspect_err(|_| granter.unpin(request.r, access))
@@ -87,24 +87,18 @@ impl<P: SharedWords> Table<P> {
     }
 }
 
-/// Takes the references and writes the page-table entry; all or nothing.
+/// Takes the handle's reference and writes the page-table entry; all or nothing.
 fn make<P: SharedWords, M: Machine>(
     granter: &Table<P>,
     request: &MapRequest,
     mfn: Mfn,
     machine: &mut M,
 ) -> Result<(), GrantError> {
-    if request.device == Device::Used {
-        machine.get(mfn, granter.dom, request.bits.access)?;
-    }
+    let access = request.bits.access;
+    machine.get(mfn, granter.dom(), access)?;
     let Some(at) = request.host else {
         return Ok(());
     };
-    machine
-        .map(at, mfn, granter.dom, request.bits)
-        .inspect_err(|_| {
-            if request.device == Device::Used {
-                machine.put(mfn, request.bits.access);
-            }
-        })
+    let mapped = machine.map(at, mfn, granter.dom(), request.bits);
+    mapped.inspect_err(|_| machine.put(mfn, access))
 }

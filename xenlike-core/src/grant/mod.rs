@@ -10,8 +10,8 @@
 //! - The readers and writers of an active entry are exactly the handles on it, and the copies under way.
 //! - An entry with uses shows GTF_reading, one with writers GTF_writing, as long as the granter does
 //!   not scribble on it; the granter's frame is taken from the entry once, at the first use.
-//! - A page-table entry made for a handle owns its references on the frame; a device mapping owns its
-//!   own. They go only after the CPUs that could use the translation have flushed it.
+//! - A handle holds references on its frame, and a page-table entry made for it holds others. The
+//!   handle's go only after the CPUs that could use the translation have flushed it.
 //! - A handle keeps the granter's table, so unmapping works when the granter is gone.
 //!
 //! Lock order: a mapper's handles, then a granter's entries; never two of one kind.

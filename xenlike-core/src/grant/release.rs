@@ -1,6 +1,5 @@
 //! A mapper's end: all its handles go, preemptibly.
 
-use super::handles::Part;
 use super::{Machine, Table};
 use crate::kit::SharedWords;
 
@@ -18,8 +17,8 @@ pub enum Sweep {
 const SWEEP_STEP: u32 = 64;
 
 impl<P: SharedWords> Table<P> {
-    /// Ends all uses that this domain, which does not run any more, has of others' grants. References
-    /// of its page-table entries go with its page tables; those of devices go here.
+    /// Ends all uses that this domain, which does not run any more, has of others' grants. The
+    /// references that its page-table entries hold go with its page tables.
     pub fn release_handles<M: Machine>(
         &self,
         urgent: &mut dyn FnMut() -> bool,
@@ -40,9 +39,7 @@ impl<P: SharedWords> Table<P> {
                 let gone = handles.free(n);
                 drop(handles);
                 if let Some(handle) = gone {
-                    if handle.device == Part::Mapped {
-                        machine.put(handle.mfn, handle.access);
-                    }
+                    machine.put(handle.mfn, handle.access);
                     handle.granter.unpin(handle.r, handle.access);
                 }
             }

@@ -3,7 +3,8 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{AtomicU16, AtomicU32};
 
 use super::entry::{self, Use};
 use super::handles::Handles;
@@ -25,7 +26,7 @@ pub struct Limits {
 
 /// One domain's grants: given, and taken. `P` is the handle on a page shared with the guest.
 pub struct Table<P> {
-    pub(super) dom: DomId,
+    dom: AtomicU16,
     max_frames: u32,
     pub(super) entries: Lock<Entries<P>>,
     pub(super) handles: Lock<Handles<P>>,
@@ -82,7 +83,7 @@ impl<P: SharedWords> Table<P> {
     /// [`GrantError::NoSpace`] if the hypervisor has no memory.
     pub fn new(dom: DomId, limits: Limits) -> Result<Arc<Self>, GrantError> {
         Ok(Arc::new(Self {
-            dom,
+            dom: AtomicU16::new(dom.0),
             max_frames: limits.grant_frames,
             entries: Lock::new(Entries {
                 frames: Vec::new(),
@@ -94,7 +95,12 @@ impl<P: SharedWords> Table<P> {
 
     /// The domain whose table this is.
     pub fn dom(&self) -> DomId {
-        self.dom
+        DomId(self.dom.load(Relaxed))
+    }
+
+    /// The domain's id changes: once, when the boot domain becomes domain 0, before it has a grant.
+    pub fn rename(&self, dom: DomId) {
+        self.dom.store(dom.0, Relaxed);
     }
 
     /// Number of shared frames now, and at most (`GNTTABOP_query_size`).

@@ -2,7 +2,7 @@
 //! page-table entry goes; then, when every CPU has flushed it, the references and the entry's flags.
 
 use super::handles::Part;
-use super::{Access, GrantError, HostAddr, Machine, Table};
+use super::{GrantError, HostAddr, Machine, Table};
 use crate::kit::{Maddr, Mfn, SharedWords, Vaddr};
 
 /// What the mapper asks for.
@@ -30,7 +30,6 @@ pub struct Unmapping {
 /// What a handle says that unmapping needs.
 struct Taken {
     mfn: Mfn,
-    access: Access,
     by_pte: bool,
     host: bool,
     device: bool,
@@ -50,13 +49,9 @@ impl<P: SharedWords> Table<P> {
         if taken.host {
             let at = Vaddr(request.host_addr);
             let done = match (request.replace_by, taken.by_pte) {
-                (None, true) => machine.unmap(
-                    HostAddr::Pte(Maddr(request.host_addr)),
-                    taken.mfn,
-                    taken.access,
-                ),
-                (None, false) => machine.unmap(HostAddr::Va(at), taken.mfn, taken.access),
-                (Some(new), false) => machine.replace(at, new, taken.mfn, taken.access),
+                (None, true) => machine.unmap(HostAddr::Pte(Maddr(request.host_addr)), taken.mfn),
+                (None, false) => machine.unmap(HostAddr::Va(at), taken.mfn),
+                (Some(new), false) => machine.replace(at, new, taken.mfn),
                 (Some(_), true) => Err(GrantError::General),
             };
             if let Err(error) = done {
@@ -77,7 +72,6 @@ impl<P: SharedWords> Table<P> {
         let Some(handle) = handles.get(unmapping.handle) else {
             return;
         };
-        let (mfn, access) = (handle.mfn, handle.access);
         if unmapping.host {
             handle.host = Part::No;
         }
@@ -90,10 +84,8 @@ impl<P: SharedWords> Table<P> {
             None
         };
         drop(handles);
-        for _ in 0..u32::from(unmapping.host).saturating_add(u32::from(unmapping.device)) {
-            machine.put(mfn, access);
-        }
         if let Some(handle) = over {
+            machine.put(handle.mfn, handle.access);
             handle.granter.unpin(handle.r, handle.access);
         }
     }
@@ -116,10 +108,9 @@ impl<P: SharedWords> Table<P> {
         if device {
             handle.device = Part::Leaving;
         }
-        let (mfn, access, by_pte) = (handle.mfn, handle.access, handle.by_pte);
+        let (mfn, by_pte) = (handle.mfn, handle.by_pte);
         Ok(Taken {
             mfn,
-            access,
             by_pte,
             host,
             device,

@@ -198,7 +198,7 @@ impl World {
             refs.writers -= u32::from(*access == Access::Write);
         }
         for user in &self.doms {
-            for (mfn, access) in user.table.device_mappings() {
+            for (mfn, access) in user.table.held_frames() {
                 let refs = refs.get_mut(&mfn.0).unwrap();
                 refs.all -= 1;
                 refs.writers -= u32::from(access == Access::Write);
