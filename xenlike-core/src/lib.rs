@@ -16,6 +16,8 @@ extern crate std;
 
 pub mod arch;
 pub mod cpuid;
+pub mod boot;
+pub mod console;
 pub mod event;
 pub mod grant;
 pub mod kit;

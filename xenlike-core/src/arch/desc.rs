@@ -2,7 +2,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::kit::Vaddr;
+use crate::kit::cell::PerCpu;
+use crate::kit::{CpuId, MAX_CPUS, Mfn, Vaddr};
 
 /// The core's own GDT page starts at this offset of every GDT (entry 7168: FIRST_RESERVED_GDT_BYTE).
 pub const RESERVED_GDT_BYTES: u64 = 14 * 4096;
@@ -148,6 +149,62 @@ impl Default for Tss {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Where a CPU's tables are.
+struct CpuTables {
+    gdt: AtomicU64,
+    gdt_frame: AtomicU64,
+    tss: AtomicU64,
+}
+static TABLES: PerCpu<CpuTables> = PerCpu::new(
+    [const {
+        CpuTables {
+            gdt: AtomicU64::new(0),
+            gdt_frame: AtomicU64::new(0),
+            tss: AtomicU64::new(0),
+        }
+    }; MAX_CPUS],
+);
+
+/// Notes the GDT page of `cpu`, also by its frame, and its TSS.
+pub fn set_cpu_tables(cpu: CpuId, gdt: &'static GdtPage, gdt_frame: Mfn, tss: &'static mut Tss) {
+    let tables = TABLES.of(cpu);
+    tables.gdt.store(gdt.as_ptr() as u64, Ordering::Release);
+    tables.gdt_frame.store(gdt_frame.0, Ordering::Release);
+    tables.tss.store(&raw mut *tss as u64, Ordering::Release);
+}
+
+/// The GDT page of `cpu`, which is mapped into the GDT window of the vCPU it runs.
+#[expect(
+    unsafe_code,
+    reason = "turns the stored address back into the reference it was"
+)]
+pub fn gdt(cpu: CpuId) -> Option<&'static GdtPage> {
+    let at = TABLES.of(cpu).gdt.load(Ordering::Acquire);
+    // SAFETY: 0, or the address of what `set_cpu_tables` got, which lives for ever.
+    (at != 0).then(|| unsafe { &*(at as *const GdtPage) })
+}
+
+/// The frame of [`gdt`].
+pub fn gdt_frame(cpu: CpuId) -> Mfn {
+    Mfn(TABLES.of(cpu).gdt_frame.load(Ordering::Acquire))
+}
+
+/// Lets `change` work on the TSS of this CPU.
+#[expect(
+    unsafe_code,
+    reason = "turns the stored address back into the reference it was"
+)]
+#[inline]
+pub fn with_tss<R>(change: impl FnOnce(&mut Tss) -> R) -> Option<R> {
+    let at = TABLES
+        .of(super::percpu::this_cpu())
+        .tss
+        .load(Ordering::Relaxed);
+    // SAFETY: 0, or the address of what `set_cpu_tables` got for this CPU. Nobody else writes to it:
+    // a CPU works on its own, interrupts are off, and no handler of an NMI or a fault comes here.
+    (at != 0).then(|| change(unsafe { &mut *(at as *mut Tss) }))
 }
 
 /// An interrupt gate (APM vol. 2 §4.8.4).

@@ -39,6 +39,9 @@ pub const FRAMEBUFFER: u64 = DATA | pte::PAT;
 /// Read-only data that guests may read: the machine-to-physical table.
 pub const GUEST_RODATA: u64 = RODATA | pte::US;
 
+/// A link to a lower table, which alone decides.
+pub const TABLE_LINK: u64 = pte::P | pte::RW | pte::US | pte::A;
+
 /// One page table.
 pub type Table = [AtomicU64; 512];
 
@@ -138,7 +141,7 @@ fn walk(
         let entry = memory.table(table)[index].load(Ordering::Relaxed);
         if entry & pte::P == 0 {
             let new = memory.new_table().ok_or(MapError::NoMemory)?;
-            let link = new.0 | pte::P | pte::RW | pte::US | pte::A;
+            let link = new.0 | TABLE_LINK;
             memory.table(table)[index].store(link, Ordering::Release);
             table = new;
         } else if entry & pte::PSE != 0 {

@@ -159,3 +159,25 @@ pub fn online() -> CpuSet {
 pub fn set_online() {
     ONLINE.insert(this_cpu());
 }
+
+/// The words of the stack that holds `rsp`, from there up to its end; nothing if it is no stack.
+#[cfg(target_os = "none")]
+pub fn stack_words(rsp: u64) -> impl Iterator<Item = u64> {
+    let block = rsp & !(BLOCK_BYTES as u64 - 1);
+    let page = ((rsp - block) / PAGE_SIZE as u64) as usize;
+    let end = match page {
+        _ if INFOS
+            .iter()
+            .all(|i| i.load(Ordering::Relaxed) & !(BLOCK_BYTES as u64 - 1) != block) =>
+        {
+            rsp
+        }
+        MAIN_STACK_FIRST_PAGE.. => block + (BLOCK_BYTES - size_of::<CpuInfo>()) as u64,
+        1 | 3 | 5 | 7 => block + ((page + 1) * PAGE_SIZE) as u64,
+        _ => rsp,
+    };
+    // SAFETY: between `rsp` and the end of a mapped stack; plain words, read as they are now.
+    (rsp.next_multiple_of(8)..end)
+        .step_by(8)
+        .map(|at| unsafe { (at as *const u64).read_volatile() })
+}

@@ -1,0 +1,60 @@
+//! Windows on device registers and frame buffers: bounds-checked, volatile.
+#![expect(unsafe_code, reason = "volatile accesses to device memory")]
+
+use crate::kit::Vaddr;
+
+/// A mapped piece of device memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    base: u64,
+    bytes: usize,
+}
+
+macro_rules! access {
+    ($read:ident, $write:ident, $type:ty) => {
+        /// Reads at a byte offset; all ones outside the window or if not aligned.
+        #[inline]
+        pub fn $read(&self, offset: usize) -> $type {
+            match self.at::<$type>(offset) {
+                // SAFETY: inside the window, aligned; mapped by the promise of `new`.
+                Some(at) => unsafe { at.read_volatile() },
+                None => <$type>::MAX,
+            }
+        }
+        /// Writes at a byte offset; nothing happens outside the window or if not aligned.
+        #[inline]
+        pub fn $write(&self, offset: usize, value: $type) {
+            if let Some(at) = self.at::<$type>(offset) {
+                // SAFETY: inside the window, aligned; mapped by the promise of `new`.
+                unsafe { at.write_volatile(value) };
+            }
+        }
+    };
+}
+
+impl Window {
+    /// The window of `bytes` at `base`.
+    ///
+    /// # Safety
+    /// It is mapped for good, writable, and is device memory, which Rust objects never overlap.
+    pub const unsafe fn new(base: Vaddr, bytes: usize) -> Self {
+        Self {
+            base: base.0,
+            bytes,
+        }
+    }
+    fn at<T>(&self, offset: usize) -> Option<*mut T> {
+        let fits = offset
+            .checked_add(size_of::<T>())
+            .is_some_and(|end| end <= self.bytes);
+        (fits && offset % size_of::<T>() == 0).then_some((self.base + offset as u64) as *mut T)
+    }
+    /// Its size.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+    access!(read8, write8, u8);
+    access!(read16, write16, u16);
+    access!(read32, write32, u32);
+    access!(read64, write64, u64);
+}

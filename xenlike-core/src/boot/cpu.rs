@@ -1,0 +1,83 @@
+//! What each CPU needs of its own before it can take a trap: its block with the stacks, GDT, TSS.
+#![expect(unsafe_code, reason = "lays out stacks and loads descriptor tables")]
+
+use super::memory::{map_own, own_frames};
+use crate::arch::desc::{self, GdtPage, RESERVED_GDT_BYTES, Tss};
+use crate::arch::percpu::{self, BLOCK_BYTES, CpuInfo, Ist, MAPPED_PAGES};
+use crate::arch::{paging, tlb};
+use crate::kit::{CpuId, PAGE_SIZE, Vaddr};
+use crate::mm::layout;
+
+/// Where the block of `cpu` is.
+pub fn block(cpu: CpuId) -> Vaddr {
+    Vaddr(layout::DEVICES + (cpu.index() * BLOCK_BYTES) as u64)
+}
+
+/// Where the stack of `cpu` starts when it has nothing on it.
+pub fn stack_top(cpu: CpuId) -> Option<Vaddr> {
+    let info = percpu::info_of(cpu)?;
+    Some(Vaddr(info.frame.get() as u64 & !15))
+}
+
+/// Makes the block, GDT and TSS of `cpu`. Nothing if memory is short.
+pub fn prepare(cpu: CpuId) -> Option<()> {
+    let base = block(cpu);
+    for page in MAPPED_PAGES {
+        let (frame, _) = own_frames(0)?;
+        let at = Vaddr(base.0 + (page * PAGE_SIZE) as u64);
+        map_own(at, frame.maddr(), PAGE_SIZE as u64, paging::DATA)?;
+    }
+    let info = base.0 + (BLOCK_BYTES - size_of::<CpuInfo>()) as u64;
+    // SAFETY: the last page of the block was mapped above; nobody else knows of it yet.
+    unsafe {
+        (info as *mut CpuInfo).write(CpuInfo::new(cpu));
+        percpu::set_block(cpu, base);
+    }
+    let (gdt_frame, gdt) = own_frames(0)?;
+    let (_, tss) = own_frames(
+        size_of::<Tss>()
+            .div_ceil(PAGE_SIZE)
+            .next_power_of_two()
+            .trailing_zeros(),
+    )?;
+    // SAFETY: fresh frames, zeroed, for good, large enough and aligned; no other reference.
+    let (gdt, tss) = unsafe {
+        tss.cast::<Tss>().write(Tss::new());
+        (&*gdt.cast::<GdtPage>(), &mut *tss.cast::<Tss>())
+    };
+    tss.set_rsp0(percpu::frame_end(cpu)?);
+    tss.set_ist(Ist::ALL.map(|ist| Vaddr(base.0 + ist.top() as u64)));
+    desc::fill_gdt(gdt, cpu.0, Vaddr(&raw const *tss as u64));
+    desc::set_cpu_tables(cpu, gdt, gdt_frame, tss);
+    Some(())
+}
+
+/// Loads this CPU's tables, once it is on its own stack.
+pub fn load(cpu: CpuId) {
+    if let Some(gdt) = desc::gdt(cpu) {
+        let base = Vaddr(gdt.as_ptr() as u64 - RESERVED_GDT_BYTES);
+        // SAFETY: `prepare` filled the page; the core's selectors count from `base`.
+        unsafe {
+            desc::load_gdt(base);
+            desc::reload_segments();
+        }
+    }
+    tlb::flush_local();
+}
+
+/// Goes on with `next` on the stack of `cpu`.
+pub fn switch_stack(cpu: CpuId, next: extern "sysv64" fn() -> !) -> ! {
+    let top = stack_top(cpu).unwrap_or_default();
+    // SAFETY: the stack is mapped and empty; nothing on the old one is needed any more.
+    unsafe {
+        core::arch::asm!(
+            "mov rsp, {top}",
+            "xor ebp, ebp",
+            "call {next}",
+            "ud2",
+            top = in(reg) top.0,
+            next = in(reg) next,
+            options(noreturn),
+        )
+    }
+}

@@ -1,0 +1,251 @@
+//! What GRUB tells: the multiboot2 information, copied into a form that stays.
+#![expect(unsafe_code, reason = "refers to memory that the loader filled")]
+
+use arrayvec::ArrayVec;
+use multiboot2::{BootInformation, BootInformationHeader, FramebufferType, MemoryAreaType};
+
+use crate::console::screen::{PixelFormat, Surface};
+use crate::kit::{Maddr, Once};
+use crate::mm::layout::DIRECT_MAP;
+
+/// The most modules that are taken.
+pub const MAX_MODULES: usize = 128;
+/// The most entries of the memory map.
+pub const MAX_REGIONS: usize = 128;
+
+/// A range of machine memory, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Range {
+    /// First byte.
+    pub start: u64,
+    /// Behind the last byte.
+    pub end: u64,
+}
+
+/// An entry of the firmware's memory map; kinds are E820's (1: RAM).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Region {
+    /// Where.
+    pub range: Range,
+    /// 1 RAM, 2 reserved, 3 ACPI tables, 4 ACPI non-volatile, 5 defective; others are reserved too.
+    pub kind: u32,
+}
+
+/// A file that GRUB loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Module {
+    /// Its bytes.
+    pub range: Range,
+    /// What stood behind its name.
+    pub cmdline: &'static str,
+}
+
+/// The screen, as GRUB set it.
+#[derive(Clone, Copy, Debug)]
+pub struct ScreenInfo {
+    /// Where its memory is.
+    pub at: Maddr,
+    /// How many bytes that is.
+    pub bytes: u64,
+    /// How to draw on it.
+    pub surface: Surface,
+    /// Size, in characters for text and in pixels otherwise.
+    pub width: u32,
+    /// Likewise.
+    pub height: u32,
+}
+
+/// The image's symbol table.
+#[derive(Clone, Copy, Debug)]
+pub struct Symbols {
+    /// `Elf64_Sym` entries.
+    pub table: &'static [u8],
+    /// Their names.
+    pub names: &'static [u8],
+}
+
+/// Where to find the ACPI tables.
+#[derive(Clone, Copy, Debug)]
+pub struct AcpiRoot {
+    /// Revision in the RSDP: below 2 the root is an RSDT.
+    pub revision: u8,
+    /// The RSDT or XSDT.
+    pub table: Maddr,
+}
+
+/// Everything that GRUB told.
+#[derive(Debug)]
+pub struct BootInfo {
+    /// The hypervisor's command line.
+    pub cmdline: &'static str,
+    /// The loader's name.
+    pub loader: &'static str,
+    /// The modules, in GRUB's order.
+    pub modules: ArrayVec<Module, MAX_MODULES>,
+    /// The memory map, sorted by start.
+    pub map: ArrayVec<Region, MAX_REGIONS>,
+    /// The screen.
+    pub screen: Option<ScreenInfo>,
+    /// The image's symbols.
+    pub symbols: Option<Symbols>,
+    /// The ACPI tables.
+    pub acpi: Option<AcpiRoot>,
+    /// The EFI system table, if the firmware is UEFI.
+    pub efi_system_table: Option<Maddr>,
+    /// What the information and the symbols occupy.
+    pub occupied: ArrayVec<Range, 8>,
+    /// Whether modules or regions were left out because there were too many.
+    pub cut: bool,
+}
+
+static INFO: Once<BootInfo> = Once::new();
+
+/// What GRUB told; nothing before [`read`].
+pub fn get() -> Option<&'static BootInfo> {
+    INFO.get()
+}
+
+/// Reads the multiboot2 information at `at`. To be called once, on the boot tables.
+///
+/// # Errors
+/// A sentence that says what is wrong with it.
+pub fn read(at: Maddr) -> Result<&'static BootInfo, &'static str> {
+    if at.0 % 8 != 0 || at.0 == 0 {
+        return Err("the boot loader's information is not where it should be");
+    }
+    let pointer = (DIRECT_MAP + at.0) as *const BootInformationHeader;
+    // SAFETY: GRUB put the information there; nobody writes to it, and its memory is never freed.
+    let info = unsafe { BootInformation::load(pointer) };
+    let info = info.map_err(|_| "the boot loader's information has no end")?;
+    Ok(INFO.call_once(|| copy(at, &info)))
+}
+
+/// Text of the information, as it stays: it is never freed.
+fn keep(text: &str) -> &'static str {
+    // SAFETY: the information lies in the direct map for good (`occupied`), and is never written.
+    unsafe {
+        core::str::from_utf8_unchecked(core::slice::from_raw_parts(text.as_ptr(), text.len()))
+    }
+}
+
+fn copy(at: Maddr, info: &BootInformation<'_>) -> BootInfo {
+    let text = |found: Option<&str>| found.map(keep).unwrap_or_default();
+    let mut occupied = ArrayVec::new();
+    occupied.push(Range {
+        start: at.0,
+        end: at.0 + info.total_size() as u64,
+    });
+    let symbols = symbols(info, &mut occupied);
+    let mut result = BootInfo {
+        cmdline: text(info.command_line_tag().and_then(|t| t.cmdline().ok())).trim(),
+        loader: text(info.boot_loader_name_tag().and_then(|t| t.name().ok())),
+        modules: ArrayVec::new(),
+        map: ArrayVec::new(),
+        screen: screen(info),
+        symbols,
+        acpi: acpi_root(info),
+        efi_system_table: info.efi_sdt64_tag().map(|t| Maddr(t.sdt_address() as u64)),
+        occupied,
+        cut: false,
+    };
+    for module in info.module_tags() {
+        let range = Range {
+            start: u64::from(module.start_address()),
+            end: u64::from(module.end_address()),
+        };
+        let cmdline = text(module.cmdline().ok()).trim();
+        result.cut |=
+            range.end < range.start || result.modules.try_push(Module { range, cmdline }).is_err();
+    }
+    for area in info
+        .memory_map_tag()
+        .map(|t| t.memory_areas())
+        .unwrap_or_default()
+    {
+        let range = Range {
+            start: area.start_address(),
+            end: area.start_address().saturating_add(area.size()),
+        };
+        let kind = u32::from(area.typ());
+        result.cut |= result.map.try_push(Region { range, kind }).is_err();
+    }
+    result.map.sort_unstable_by_key(|region| region.range.start);
+    result
+}
+
+fn screen(info: &BootInformation<'_>) -> Option<ScreenInfo> {
+    let Some(tag) = info.framebuffer_tag() else {
+        // No tag: a BIOS machine in text mode; a UEFI machine without a screen.
+        return info.efi_sdt64_tag().is_none().then_some(ScreenInfo {
+            at: Maddr(0xb_8000),
+            bytes: 80 * 25 * 2,
+            surface: Surface::Text,
+            width: 80,
+            height: 25,
+        });
+    };
+    let tag = tag.ok()?;
+    let surface = match tag.buffer_type().ok()? {
+        FramebufferType::Text => Surface::Text,
+        FramebufferType::RGB { red, green, blue } => Surface::Pixels(PixelFormat {
+            pitch: tag.pitch() as usize,
+            bytes: usize::from(tag.bpp()).div_ceil(8),
+            channels: [red, green, blue].map(|c| (c.position, c.size)),
+        }),
+        FramebufferType::Indexed { .. } => return None,
+    };
+    Some(ScreenInfo {
+        at: Maddr(tag.address()),
+        bytes: u64::from(tag.pitch()) * u64::from(tag.height()),
+        surface,
+        width: tag.width(),
+        height: tag.height(),
+    })
+}
+
+fn acpi_root(info: &BootInformation<'_>) -> Option<AcpiRoot> {
+    if let Some(tag) = info.rsdp_v2_tag().filter(|t| t.checksum_is_valid()) {
+        return Some(AcpiRoot {
+            revision: tag.revision(),
+            table: Maddr(tag.xsdt_address() as u64),
+        });
+    }
+    let tag = info.rsdp_v1_tag().filter(|t| t.checksum_is_valid())?;
+    Some(AcpiRoot {
+        revision: 0,
+        table: Maddr(tag.rsdt_address() as u64),
+    })
+}
+
+fn symbols(info: &BootInformation<'_>, occupied: &mut ArrayVec<Range, 8>) -> Option<Symbols> {
+    let mut piece = |name: &str| -> Option<&'static [u8]> {
+        let section = info
+            .elf_sections_tag()?
+            .sections()
+            .find(|s| s.name() == Ok(name))?;
+        let (start, bytes) = (section.start_address(), section.size());
+        if start == 0 || start.checked_add(bytes)? > 1 << 32 {
+            return None;
+        }
+        occupied
+            .try_push(Range {
+                start,
+                end: start + bytes,
+            })
+            .ok()?;
+        // SAFETY: GRUB put the section there; `occupied` keeps its memory from any other use.
+        Some(unsafe {
+            core::slice::from_raw_parts((DIRECT_MAP + start) as *const u8, bytes as usize)
+        })
+    };
+    Some(Symbols {
+        table: piece(".symtab")?,
+        names: piece(".strtab")?,
+    })
+}
+
+/// Whether a region is RAM.
+pub fn is_ram(region: &Region) -> bool {
+    MemoryAreaType::from(multiboot2::MemoryAreaTypeId::from(region.kind))
+        == MemoryAreaType::Available
+}

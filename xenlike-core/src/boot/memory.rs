@@ -1,0 +1,298 @@
+//! The real address space: the master tables with the image, the direct map, the frame table and the
+//! machine-to-physical table, and handing the rest of RAM to the frame allocator.
+#![expect(unsafe_code, reason = "builds and loads page tables")]
+
+use log::info;
+
+use super::early_memory::Ranges;
+use super::info::{BootInfo, Range};
+use super::start::{IMAGE_TO_MACHINE, LOAD_ADDRESS};
+use crate::arch::paging::{self, MapError, PageSizes, Table, TableMemory};
+use crate::arch::{cpu, cr3};
+use crate::kit::{Lock, Maddr, Mfn, PAGE_SIZE, Vaddr};
+use crate::mm::alloc::{Where, add_free, add_used, alloc_frame, alloc_order};
+use crate::mm::frame::{CHUNK_FRAMES, chunk_address, frames};
+use crate::mm::{directmap, layout, m2p};
+
+const LARGE: u64 = 2 << 20;
+/// What the boot tables reach.
+const BOOT_LIMIT: u64 = 1 << 32;
+/// Firmware and start-up code of other CPUs live below: never given to anybody.
+const LOW_MEMORY: u64 = 1 << 20;
+/// Less than this is not worth starting on.
+const LEAST_MEMORY: u64 = 48 << 20;
+
+unsafe extern "C" {
+    static __text_start: u8;
+    static __rodata_start: u8;
+    static __data_start: u8;
+    static __image_end: u8;
+}
+
+/// Where a linker symbol lies.
+fn address(symbol: *const u8) -> u64 {
+    symbol as u64
+}
+
+/// The addresses of the image's code.
+pub fn text() -> core::ops::Range<u64> {
+    address(&raw const __text_start)..address(&raw const __rodata_start)
+}
+
+fn largest_page() -> PageSizes {
+    if cpu::features().page1gb {
+        PageSizes::Huge
+    } else {
+        PageSizes::Large
+    }
+}
+
+fn table_at(at: Maddr) -> &'static Table {
+    // SAFETY: tables are RAM in the direct map, set aside for good, and atomics.
+    unsafe { &*((layout::DIRECT_MAP + at.0) as *const Table) }
+}
+
+fn fill(at: Maddr, bytes: u64, value: u8) {
+    // SAFETY: the caller has just taken that memory from the free ranges; the direct map has it.
+    unsafe {
+        core::ptr::write_bytes(
+            (layout::DIRECT_MAP + at.0) as *mut u8,
+            value,
+            bytes as usize,
+        )
+    };
+}
+
+/// Tables from what is free before the frame allocator is there.
+struct Early {
+    free: Ranges,
+    limit: u64,
+}
+
+impl TableMemory for Early {
+    fn new_table(&mut self) -> Option<Maddr> {
+        let at = self
+            .free
+            .take(PAGE_SIZE as u64, PAGE_SIZE as u64, self.limit)?;
+        fill(at, PAGE_SIZE as u64, 0);
+        Some(at)
+    }
+    fn table(&self, at: Maddr) -> &Table {
+        table_at(at)
+    }
+    fn largest_page(&self) -> PageSizes {
+        largest_page()
+    }
+}
+
+/// Tables from the frame allocator.
+struct Late;
+
+impl TableMemory for Late {
+    fn new_table(&mut self) -> Option<Maddr> {
+        alloc_frame(Where::ANY).map(Mfn::maddr)
+    }
+    fn table(&self, at: Maddr) -> &Table {
+        table_at(at)
+    }
+    fn largest_page(&self) -> PageSizes {
+        largest_page()
+    }
+}
+
+/// Builds the address space, loads it, and starts the frame allocator and the heap.
+///
+/// # Errors
+/// A sentence that says what this machine lacks.
+pub fn init(info: &BootInfo) -> Result<(), &'static str> {
+    let ram = Ranges::ram(&info.map);
+    if ram.bytes() < LEAST_MEMORY {
+        return Err("this machine has too little memory: at least 48 MiB are needed");
+    }
+    let mut free = ram.clone();
+    let image_end = address(&raw const __image_end) - IMAGE_TO_MACHINE;
+    free.remove(Range {
+        start: 0,
+        end: LOW_MEMORY,
+    });
+    free.remove(Range {
+        start: LOAD_ADDRESS,
+        end: image_end,
+    });
+    info.modules.iter().for_each(|m| free.remove(m.range));
+    info.occupied.iter().for_each(|r| free.remove(*r));
+
+    let mut early = Early {
+        free,
+        limit: BOOT_LIMIT,
+    };
+    let no_memory = "there is too little free memory below 4 GiB";
+    let l4 = early.new_table().ok_or(no_memory)?;
+    map_image(&mut early, l4).map_err(|_| no_memory)?;
+    for range in ram.iter() {
+        let (at, bytes) = (
+            Vaddr(layout::DIRECT_MAP + range.start),
+            range.end - range.start,
+        );
+        paging::map(
+            &mut early,
+            l4,
+            at,
+            Maddr(range.start),
+            bytes,
+            paging::DATA,
+            PageSizes::Huge,
+        )
+        .map_err(|_| no_memory)?;
+    }
+    layout::MASTER.call_once(|| l4.mfn());
+    // SAFETY: the image, with this code and its stack, and all RAM are mapped where they were.
+    unsafe { cr3::load(l4.mfn()) };
+
+    early.limit = u64::MAX;
+    map_frame_table(&mut early, l4, &ram).map_err(|_| no_memory)?;
+    let extents = map_m2p(&mut early, l4, &ram).map_err(|_| no_memory)?;
+    // The L4 entry of the devices must be there before it is copied.
+    map_first_device_table(&mut early, l4).ok_or(no_memory)?;
+    let free = early.free;
+    for range in free.missing_from(&ram).iter() {
+        add_used(Maddr(range.start).mfn(), Maddr(range.end).mfn());
+    }
+    for range in free.iter() {
+        add_free(Maddr(range.start).mfn(), Maddr(range.end).mfn());
+    }
+    m2p::set_extents(extents.iter().collect());
+    info!(
+        "memory: {} MiB, {} MiB free",
+        ram.bytes() >> 20,
+        crate::mm::alloc::free_frames() >> 8
+    );
+    Ok(())
+}
+
+fn map_image(early: &mut Early, l4: Maddr) -> Result<(), MapError> {
+    let parts = [
+        (address(&raw const __text_start), paging::TEXT),
+        (address(&raw const __rodata_start), paging::RODATA),
+        (address(&raw const __data_start), paging::DATA),
+        (address(&raw const __image_end), 0),
+    ];
+    for pair in parts.windows(2) {
+        let [(start, flags), (end, _)] = pair else {
+            continue;
+        };
+        let at = Maddr(start - IMAGE_TO_MACHINE);
+        paging::map(
+            early,
+            l4,
+            Vaddr(*start),
+            at,
+            end - start,
+            *flags,
+            PageSizes::Large,
+        )?;
+    }
+    Ok(())
+}
+
+/// The pieces of `piece` frames that hold some RAM.
+fn pieces(ram: &Ranges, piece: u64) -> impl Iterator<Item = u64> {
+    let bytes = piece * PAGE_SIZE as u64;
+    let end = ram.iter().last().map_or(0, |r| r.end).div_ceil(bytes);
+    (0..end).filter(move |n| {
+        ram.iter()
+            .any(|r| r.start < (n + 1) * bytes && r.end > n * bytes)
+    })
+}
+
+/// A 2 MiB page from the free ranges, filled with `value`, mapped at `at`.
+fn map_large(
+    early: &mut Early,
+    l4: Maddr,
+    at: Vaddr,
+    value: u8,
+    flags: u64,
+) -> Result<Maddr, MapError> {
+    let memory = early
+        .free
+        .take(LARGE, LARGE, u64::MAX)
+        .ok_or(MapError::NoMemory)?;
+    fill(memory, LARGE, value);
+    paging::map(early, l4, at, memory, LARGE, flags, PageSizes::Large)?;
+    Ok(memory)
+}
+
+fn map_frame_table(early: &mut Early, l4: Maddr, ram: &Ranges) -> Result<(), MapError> {
+    for chunk in pieces(ram, CHUNK_FRAMES) {
+        map_large(early, l4, Vaddr(chunk_address(chunk)), 0, paging::DATA)?;
+        // SAFETY: mapped and zeroed in the line above, for good.
+        unsafe { frames().add_chunk(chunk) };
+    }
+    Ok(())
+}
+
+/// The extents of the machine-to-physical table, before there is a heap to keep them on.
+struct Extents {
+    ram: Ranges,
+    master: Maddr,
+}
+
+impl Extents {
+    /// The first frame of each 2 MiB of the table; 0 for a gap.
+    fn iter(&self) -> impl Iterator<Item = Mfn> {
+        let count = pieces(&self.ram, m2p::EXTENT_FRAMES)
+            .last()
+            .map_or(0, |last| last + 1);
+        let at = |n| Vaddr(layout::M2P + n * LARGE);
+        (0..count).map(move |n| {
+            paging::translate(&Late, self.master, at(n))
+                .unwrap_or_default()
+                .mfn()
+        })
+    }
+}
+
+fn map_m2p(early: &mut Early, l4: Maddr, ram: &Ranges) -> Result<Extents, MapError> {
+    for extent in pieces(ram, m2p::EXTENT_FRAMES) {
+        let at = Vaddr(layout::M2P + extent * LARGE);
+        map_large(early, l4, at, 0xff, paging::GUEST_RODATA)?;
+    }
+    Ok(Extents {
+        ram: ram.clone(),
+        master: l4,
+    })
+}
+
+fn map_first_device_table(early: &mut Early, l4: Maddr) -> Option<()> {
+    let link = early.new_table()?.0 | paging::TABLE_LINK;
+    let slot = &table_at(l4)[Vaddr(layout::DEVICES).index(4)];
+    slot.store(link, core::sync::atomic::Ordering::Release);
+    Some(())
+}
+
+/// Where the next device is mapped: the first GiB of the slot is for the CPUs' blocks.
+static NEXT_DEVICE: Lock<u64> = Lock::new(layout::DEVICES + (1 << 30));
+
+/// Maps `bytes` of machine memory that is not the allocator's (registers, tables) for good.
+pub fn map_device(at: Maddr, bytes: u64, flags: u64) -> Option<Vaddr> {
+    let page = PAGE_SIZE as u64;
+    let first = Maddr(at.0 / page * page);
+    let bytes = (at.0.checked_add(bytes)? - first.0).next_multiple_of(page);
+    let mut next = NEXT_DEVICE.lock();
+    let va = Vaddr(*next);
+    map_own(va, first, bytes, flags)?;
+    *next += bytes + page;
+    Some(Vaddr(va.0 + at.offset() as u64))
+}
+
+/// Maps pages in the core's part of the address space, for good.
+pub fn map_own(at: Vaddr, to: Maddr, bytes: u64, flags: u64) -> Option<()> {
+    let l4 = layout::MASTER.get()?.maddr();
+    paging::map(&mut Late, l4, at, to, bytes, flags, PageSizes::Small).ok()
+}
+
+/// Frames for good, zeroed, in one piece, by their address in the direct map.
+pub fn own_frames(order: u32) -> Option<(Mfn, *mut u8)> {
+    let first = alloc_order(order, Where::ANY)?;
+    Some((first, directmap::ptr(first)))
+}

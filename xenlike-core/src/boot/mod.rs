@@ -1,0 +1,29 @@
+//! From GRUB to the first domain. The order is in `order`; the rest is what it calls.
+//!
+//! Neighbours: `arch` for the machine, `mm` for the allocator that gets the RAM, `console`, and at
+//! the end `entry`, which never comes back.
+
+#[cfg(target_os = "none")]
+mod cpu;
+pub mod early_memory;
+pub mod info;
+#[cfg(target_os = "none")]
+mod memory;
+pub mod options;
+#[cfg(target_os = "none")]
+mod order;
+#[cfg(target_os = "none")]
+pub mod panic;
+#[cfg(target_os = "none")]
+mod screen;
+#[cfg(target_os = "none")]
+mod start;
+#[cfg(target_os = "none")]
+mod symbols;
+#[cfg(target_os = "none")]
+mod tables;
+#[cfg(target_os = "none")]
+mod traps;
+
+#[cfg(target_os = "none")]
+pub use memory::{map_device, map_own};

@@ -1,0 +1,221 @@
+//! The hypervisor's command line. Spelling and meaning follow Xen's.
+
+use core::str::FromStr;
+
+use arrayvec::ArrayVec;
+use log::warn;
+
+use crate::console::level::{self, Levels};
+use crate::console::serial::Setting;
+
+/// Options that mean something to the toolstack or to a later part of the boot, and those that
+/// GRUB's scripts add: nothing to do for them here, and no reason to warn.
+const ELSEWHERE: [&str; 12] = [
+    "placeholder",
+    "no-real-mode",
+    "edd",
+    "dom0_mem",
+    "dom0_max_vcpus",
+    "dom0_vcpus_pin",
+    "sched",
+    "spec-ctrl",
+    "xpti",
+    "vga",
+    "shell",
+    "exec",
+];
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The serial port to use.
+    pub serial: Option<Setting>,
+    /// Whether the screen is used.
+    pub screen: bool,
+    /// Which messages are shown.
+    pub levels: Levels,
+    /// Halt after a panic or a shutdown instead of a restart.
+    pub noreboot: bool,
+    /// The most CPUs to start.
+    pub max_cpus: usize,
+    /// Whether x2APIC mode may be used.
+    pub x2apic: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            serial: None,
+            screen: true,
+            levels: Levels::DEFAULT,
+            noreboot: false,
+            max_cpus: usize::MAX,
+            x2apic: true,
+        }
+    }
+}
+
+/// Something on the command line that is not understood.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Complaint<'a> {
+    /// No such option.
+    Unknown(&'a str),
+    /// The option's value makes no sense: option, value.
+    BadValue(&'a str, &'a str),
+}
+
+/// What the parser found.
+pub struct Parsed<'a> {
+    /// The options.
+    pub options: Options,
+    /// The first few complaints.
+    pub complaints: ArrayVec<Complaint<'a>, 16>,
+}
+
+/// The words of a command line; double quotes keep blanks together.
+pub fn words(cmdline: &str) -> impl Iterator<Item = &str> {
+    let mut rest = cmdline;
+    core::iter::from_fn(move || {
+        rest = rest.trim_start();
+        let mut quoted = false;
+        let ends = |c: char| {
+            quoted ^= c == '"';
+            c.is_ascii_whitespace() && !quoted
+        };
+        let end = rest.find(ends).unwrap_or(rest.len());
+        let (word, tail) = rest.split_at(end);
+        rest = tail;
+        (!word.is_empty()).then_some(word)
+    })
+}
+
+/// The words that are options: all up to ` -- `.
+fn option_words(cmdline: &str) -> impl Iterator<Item = &str> {
+    words(cmdline).take_while(|word| *word != "--")
+}
+
+/// The last value given to `name`; the empty text for a bare word.
+pub fn value<'a>(cmdline: &'a str, name: &str) -> Option<&'a str> {
+    let split = |word: &'a str| word.split_once('=').unwrap_or((word, ""));
+    option_words(cmdline)
+        .map(split)
+        .filter(|(n, _)| *n == name)
+        .last()
+        .map(|(_, v)| v)
+}
+
+/// Yes or no as Xen spells it; the empty text is yes.
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "" | "yes" | "on" | "true" | "enable" | "1" => Some(true),
+        "no" | "off" | "false" | "disable" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// Reads a command line.
+pub fn parse(cmdline: &str) -> Parsed<'_> {
+    let mut options = Options::default();
+    let mut complaints = ArrayVec::new();
+    let (mut com1, mut com2, mut consoles) = (Setting::COM1, Setting::COM2, "com1,vga");
+    for word in option_words(cmdline) {
+        let (name, value) = word.split_once('=').unwrap_or((word, ""));
+        let understood = match name {
+            "console" => {
+                consoles = value;
+                value
+                    .split(',')
+                    .all(|c| ["com1", "com2", "vga", "none", ""].contains(&c))
+            }
+            "com1" => com1.parse(value).map(|s| com1 = s).is_ok(),
+            "com2" => com2.parse(value).map(|s| com2 = s).is_ok(),
+            "loglvl" => level::parse(value)
+                .map(|l| options.levels.own = l)
+                .is_some(),
+            "guest_loglvl" => level::parse(value)
+                .map(|l| options.levels.guest = l)
+                .is_some(),
+            "noreboot" => boolean(value).map(|b| options.noreboot = b).is_some(),
+            "x2apic" => boolean(value).map(|b| options.x2apic = b).is_some(),
+            "nosmp" => {
+                options.max_cpus = 1;
+                true
+            }
+            "maxcpus" => usize::from_str(value)
+                .map(|n| options.max_cpus = n.max(1))
+                .is_ok(),
+            name if ELSEWHERE.contains(&name) => true,
+            _ => {
+                let _ = complaints.try_push(Complaint::Unknown(name));
+                true
+            }
+        };
+        if !understood {
+            let _ = complaints.try_push(Complaint::BadValue(name, value));
+        }
+    }
+    let uses = |name: &str| consoles.split(',').any(|c| c == name);
+    options.screen = uses("vga");
+    options.serial = if uses("com1") {
+        Some(com1)
+    } else {
+        uses("com2").then_some(com2)
+    };
+    Parsed {
+        options,
+        complaints,
+    }
+}
+
+/// Names on the console what was not understood.
+pub fn complain(complaints: &[Complaint<'_>]) {
+    for complaint in complaints {
+        match complaint {
+            Complaint::Unknown(name) => warn!("command line: there is no option '{name}'"),
+            Complaint::BadValue(name, value) => {
+                warn!("command line: '{name}' can't be '{value}'");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn a_debian_line_is_accepted_silently() {
+        let line = "placeholder console=com1,vga com1=115200,8n1 dom0_mem=512M,max:512M loglvl=all no-real-mode edd=off";
+        let parsed = parse(line);
+        assert!(parsed.complaints.is_empty(), "{:?}", parsed.complaints);
+        assert_eq!(parsed.options.serial, Some(Setting::COM1));
+        assert!(parsed.options.screen);
+        assert_eq!(value(line, "dom0_mem"), Some("512M,max:512M"));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        let parsed = parse("loglvl=loud frobnicate=1 noreboot maxcpus=two -- anything");
+        let expected = [
+            Complaint::BadValue("loglvl", "loud"),
+            Complaint::Unknown("frobnicate"),
+            Complaint::BadValue("maxcpus", "two"),
+        ];
+        assert_eq!(parsed.complaints.as_slice(), expected);
+        assert!(parsed.options.noreboot);
+    }
+
+    #[test]
+    fn quotes_keep_words_together() {
+        let found: Vec<_> = words("  exec=\"list; info\"  noreboot ").collect();
+        assert_eq!(found, ["exec=\"list; info\"", "noreboot"]);
+    }
+
+    #[test]
+    fn no_serial_port_when_none_is_asked_for() {
+        assert_eq!(parse("console=vga").options.serial, None);
+        assert_eq!(parse("console=com2").options.serial, Some(Setting::COM2));
+        assert!(!parse("console=com1").options.screen);
+    }
+}

@@ -1,0 +1,56 @@
+//! The boot order: [`rust_start`] and [`on_own_stack`] are its list.
+
+use log::info;
+
+use super::panic::refuse;
+use super::{cpu, info, memory, options, panic, screen, traps};
+use crate::kit::{CpuId, Maddr};
+use crate::{arch, console};
+
+const BOOT_CPU: CpuId = CpuId(0);
+
+/// The first Rust: on the boot CPU's first stack and the boot tables.
+pub extern "sysv64" fn rust_start(information: u32) -> ! {
+    console::init();
+    let info = or_refuse(info::read(Maddr(u64::from(information))));
+    let parsed = options::parse(info.cmdline);
+    console_from(&parsed.options);
+    screen::early(info, &parsed.options);
+    info!(
+        "xenlike {} started by {}",
+        env!("CARGO_PKG_VERSION"),
+        info.loader
+    );
+    info!("command line: {}", info.cmdline);
+    options::complain(&parsed.complaints);
+
+    arch::cpu::detect();
+    arch::cpu::init_this_cpu();
+    console::hold_screen();
+    or_refuse(memory::init(info));
+    screen::remap(info);
+    or_refuse(cpu::prepare(BOOT_CPU).ok_or("there is too little memory"));
+    cpu::switch_stack(BOOT_CPU, on_own_stack)
+}
+
+/// The rest, on the boot CPU's own stack and the real tables.
+extern "sysv64" fn on_own_stack() -> ! {
+    cpu::load(BOOT_CPU);
+    traps::load();
+    arch::percpu::set_online();
+    info!("the end of what there is so far");
+    arch::power::halt()
+}
+
+fn console_from(options: &options::Options) {
+    console::set_levels(options.levels);
+    if let Some(setting) = options.serial {
+        console::add_serial(setting);
+    }
+    panic::NO_REBOOT.store(options.noreboot, core::sync::atomic::Ordering::Relaxed);
+}
+
+/// The value, or the end with a sentence on the console.
+fn or_refuse<T>(result: Result<T, &'static str>) -> T {
+    result.unwrap_or_else(|sentence| refuse(sentence))
+}

@@ -1,0 +1,147 @@
+//! The end: what the core prints when one of its own bugs has hit, and what it does then.
+
+use core::fmt::Write;
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use super::{info, memory, symbols};
+use crate::arch::frame::TrapFrame;
+use crate::arch::{percpu, power};
+use crate::console;
+
+/// Whether to stop instead of restarting (`noreboot`).
+pub static NO_REBOOT: AtomicBool = AtomicBool::new(false);
+static PANICKING: AtomicBool = AtomicBool::new(false);
+
+/// The most frames of a backtrace.
+const MAX_FRAMES: usize = 24;
+
+macro_rules! say {
+    ($($arg:tt)*) => { console::panic_print(format_args!("{}\n", format_args!($($arg)*))) };
+}
+
+#[panic_handler]
+fn on_panic(info: &PanicInfo<'_>) -> ! {
+    first_only();
+    say!("");
+    say!(
+        "xenlike: panic on {:?}: {}",
+        percpu::this_cpu(),
+        info.message()
+    );
+    if let Some(place) = info.location() {
+        say!("at {}:{}", place.file(), place.line());
+    }
+    let here = 0_u64;
+    backtrace(&raw const here as u64);
+    finish()
+}
+
+/// Panics with the registers of the core's own code that hit an exception.
+pub fn trapped(frame: &TrapFrame, cr2: u64) -> ! {
+    first_only();
+    let f = frame;
+    say!("");
+    say!(
+        "xenlike: panic on {:?}: exception {} ({}), error {:#x}",
+        percpu::this_cpu(),
+        f.vector,
+        name(f.vector),
+        f.error
+    );
+    say!("rip {:016x} {}", f.rip, symbols::Place(f.rip));
+    say!(
+        "rsp {:04x}:{:016x} cs {:04x} rflags {:08x} cr2 {cr2:016x}",
+        f.ss & 0xffff,
+        f.rsp,
+        f.cs & 0xffff,
+        f.rflags
+    );
+    say!(
+        "rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}",
+        f.rax,
+        f.rbx,
+        f.rcx,
+        f.rdx
+    );
+    say!(
+        "rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}",
+        f.rsi,
+        f.rdi,
+        f.rbp,
+        f.r8
+    );
+    say!(
+        "r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}",
+        f.r9,
+        f.r10,
+        f.r11,
+        f.r12
+    );
+    say!("r13 {:016x} r14 {:016x} r15 {:016x}", f.r13, f.r14, f.r15);
+    backtrace(f.rsp);
+    finish()
+}
+
+/// A second CPU that panics, or a panic in a panic, has nothing to add.
+fn first_only() {
+    if PANICKING.swap(true, Ordering::SeqCst) {
+        power::halt();
+    }
+    power::stop_others();
+}
+
+fn finish() -> ! {
+    if NO_REBOOT.load(Ordering::Relaxed) {
+        say!("Stopped ('noreboot'). Reset the machine by hand.");
+        power::halt()
+    }
+    say!("The machine restarts.");
+    power::restart()
+}
+
+/// Prints what looks like return addresses from `rsp` up to the end of its stack.
+fn backtrace(rsp: u64) {
+    if info::get().and_then(|i| i.symbols).is_none() {
+        say!("(no symbol table)");
+    }
+    let text = memory::text();
+    let calls = percpu::stack_words(rsp).filter(|word| text.contains(word));
+    say!("Return addresses on the stack (some may be stale):");
+    for word in calls.take(MAX_FRAMES) {
+        say!("  {word:016x} {}", symbols::Place(word));
+    }
+}
+
+/// What the manuals call an exception (APM vol. 2 §8.2).
+fn name(vector: u32) -> &'static str {
+    match vector {
+        0 => "divide error",
+        1 => "debug",
+        2 => "NMI",
+        3 => "breakpoint",
+        4 => "overflow",
+        5 => "bound range",
+        6 => "invalid opcode",
+        7 => "device not available",
+        8 => "double fault",
+        10 => "invalid TSS",
+        11 => "segment not present",
+        12 => "stack",
+        13 => "general protection",
+        14 => "page fault",
+        16 => "x87 error",
+        17 => "alignment check",
+        18 => "machine check",
+        19 => "SIMD error",
+        _ => "unexpected",
+    }
+}
+
+/// Says why this machine can't run the hypervisor, and stops.
+pub fn refuse(sentence: &str) -> ! {
+    let mut text = arrayvec::ArrayString::<256>::new();
+    let _ = write!(text, "xenlike can't run here: {sentence}.");
+    say!("{text}");
+    power::halt()
+}

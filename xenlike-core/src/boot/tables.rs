@@ -1,0 +1,73 @@
+//! The page tables of the first moments, constant: machine memory below 4 GiB at its own address and
+//! in the direct map, and the image. `boot::memory` builds the real ones.
+#![expect(
+    unsafe_code,
+    reason = "memory that the CPU writes (accessed and dirty bits)"
+)]
+
+use core::cell::UnsafeCell;
+use core::mem::offset_of;
+
+use super::start::LOAD_ADDRESS;
+use crate::arch::paging::pte;
+use crate::kit::Vaddr;
+use crate::mm::layout::{DIRECT_MAP, IMAGE};
+
+/// Where the tables are loaded: the linker script puts them one page behind the header.
+pub const TABLES_ADDRESS: u64 = LOAD_ADDRESS + 4096;
+
+const LINK: u64 = pte::P | pte::RW | pte::A;
+const LARGE: u64 = LINK | pte::D | pte::PSE;
+
+/// Six kinds of tables, each where `offset_of` says.
+#[repr(C, align(4096))]
+pub struct BootTables {
+    l4: UnsafeCell<[u64; 512]>,
+    low_l3: UnsafeCell<[u64; 512]>,
+    low_l2: UnsafeCell<[[u64; 512]; 4]>,
+    image_l3: UnsafeCell<[u64; 512]>,
+    image_l2: UnsafeCell<[u64; 512]>,
+}
+
+// SAFETY: no code touches the tables; the CPU sets accessed and dirty bits, atomically.
+unsafe impl Sync for BootTables {}
+
+#[unsafe(link_section = ".boot.tables")]
+#[used]
+static BOOT_TABLES: BootTables = BootTables::build();
+
+impl BootTables {
+    const fn build() -> Self {
+        let mut l4 = [0; 512];
+        let low_l3 = TABLES_ADDRESS + offset_of!(Self, low_l3) as u64 | LINK;
+        l4[0] = low_l3;
+        l4[Vaddr(DIRECT_MAP).index(4)] = low_l3;
+        l4[Vaddr(IMAGE).index(4)] = TABLES_ADDRESS + offset_of!(Self, image_l3) as u64 | LINK;
+        let mut l3 = [0; 512];
+        let mut l2 = [[0; 512]; 4];
+        let mut n = 0;
+        while n < 4 * 512 {
+            if n % 512 == 0 {
+                let table = TABLES_ADDRESS + offset_of!(Self, low_l2) as u64;
+                l3[n / 512] = table + (n as u64 / 512) * 4096 | LINK;
+            }
+            l2[n / 512][n % 512] = (n as u64) << 21 | LARGE;
+            n += 1;
+        }
+        let mut image_l3 = [0; 512];
+        image_l3[Vaddr(IMAGE).index(3)] = TABLES_ADDRESS + offset_of!(Self, image_l2) as u64 | LINK;
+        let mut image_l2 = [0; 512];
+        let mut n = 0;
+        while n < 32 {
+            image_l2[Vaddr(IMAGE).index(2) + n] = LOAD_ADDRESS + ((n as u64) << 21) | LARGE;
+            n += 1;
+        }
+        Self {
+            l4: UnsafeCell::new(l4),
+            low_l3: UnsafeCell::new(l3),
+            low_l2: UnsafeCell::new(l2),
+            image_l3: UnsafeCell::new(image_l3),
+            image_l2: UnsafeCell::new(image_l2),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The IDT of the first moments: an exception that the exception table expects goes on where that
+//! says; any other is a panic with its registers. `entry` brings the real one.
+#![expect(unsafe_code, reason = "trap stubs")]
+
+use core::arch::global_asm;
+
+use crate::arch::desc::{self, Gate, Idt};
+use crate::arch::frame::TrapFrame;
+use crate::arch::{cr, extable};
+use crate::kit::Once;
+
+const VECTORS: usize = 32;
+const STUB_BYTES: u64 = 16;
+
+unsafe extern "C" {
+    static boot_trap_stubs: u8;
+}
+
+global_asm!(
+    r#"
+.section .text.boot_traps, "ax"
+.balign 16
+boot_trap_stubs:
+.set v, 0
+.rept {vectors}
+    .balign 16
+    .if (v != 8) && (v != 10) && (v != 11) && (v != 12) && (v != 13) && (v != 14) && (v != 17) && (v != 21) && (v != 29) && (v != 30)
+    push 0
+    .endif
+    mov dword ptr [rsp + 4], v
+    jmp boot_trap
+    .set v, v + 1
+.endr
+boot_trap:
+    push rdi
+    push rsi
+    push rdx
+    push rcx
+    push rax
+    push r8
+    push r9
+    push r10
+    push r11
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    cld
+    mov rdi, rsp
+    sub rsp, 8
+    call {handle}
+    add rsp, 8
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rax
+    pop rcx
+    pop rdx
+    pop rsi
+    pop rdi
+    add rsp, 8
+    iretq
+"#,
+    vectors = const VECTORS,
+    handle = sym handle,
+);
+
+static IDT: Once<Idt> = Once::new();
+
+/// Loads the IDT of the first moments on this CPU. Selectors must be the core's already.
+pub fn load() {
+    let idt = IDT.call_once(|| {
+        let stubs = &raw const boot_trap_stubs as u64;
+        let mut gates = [Gate::default(); 256];
+        for (gate, n) in gates.iter_mut().zip(0..VECTORS as u64) {
+            *gate = Gate::interrupt(stubs + n * STUB_BYTES, 0, 0);
+        }
+        Idt(gates)
+    });
+    // SAFETY: the gates lead to the stubs above.
+    unsafe { desc::load_idt(idt) };
+}
+
+extern "sysv64" fn handle(frame: &mut TrapFrame) {
+    match extable::lookup(frame.rip) {
+        Some(landing) => frame.rip = landing,
+        None => crate::boot::panic::trapped(frame, cr::cr2()),
+    }
+}

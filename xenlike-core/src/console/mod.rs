@@ -1,0 +1,333 @@
+//! The console: the serial port, the screen, the log ring, and what guests write and read.
+//!
+//! Everything printed goes through one lock into the log ring, a send queue and the screen. Nothing
+//! waits for the serial port: the queue is emptied as the port takes it, at each write, at its
+//! interrupt and at [`poll`]. Only in the first moments and in a panic is the port waited for.
+//!
+//! The core's own messages come by the `log` crate. Those with target `"guest"` are about what a
+//! guest did, and obey `guest_loglvl`.
+
+pub mod level;
+pub mod ring;
+pub mod screen;
+pub mod serial;
+
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+
+use crate::kit::{DomId, Lock};
+use level::Levels;
+use ring::{LogRing, Queue};
+use screen::Screen;
+use serial::{Serial, Setting};
+
+/// What the core's lines start with.
+const PREFIX: &str = "(xenlike) ";
+/// Bytes of log that `dmesg` can show.
+pub const LOG_BYTES: usize = 32 << 10;
+const SEND_BYTES: usize = 64 << 10;
+const INPUT_BYTES: usize = 1024;
+
+struct Console {
+    serial: Option<Serial>,
+    screen: Option<Screen>,
+    /// While the screen's memory is not mapped: up to which position of the log it shows.
+    screen_shows: Option<u64>,
+    log: LogRing<LOG_BYTES>,
+    send: Queue<SEND_BYTES>,
+    input: Queue<INPUT_BYTES>,
+    levels: Levels,
+    /// The domain whose line is being printed, unfinished.
+    line_of: Option<DomId>,
+    /// Whether the last byte printed ended a line.
+    at_line_start: bool,
+}
+
+static CONSOLE: Lock<Console> = Lock::new(Console {
+    serial: None,
+    screen: None,
+    screen_shows: None,
+    log: LogRing::new(),
+    send: Queue::new(),
+    input: Queue::new(),
+    levels: Levels::DEFAULT,
+    line_of: None,
+    at_line_start: true,
+});
+/// Whether the serial port is waited for: at the very start, and in a panic.
+static PATIENT: AtomicBool = AtomicBool::new(true);
+/// Called when input arrived.
+static INPUT_HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+impl Console {
+    /// To the log, the screen and the serial port.
+    fn write(&mut self, bytes: &[u8]) {
+        self.log.write(bytes);
+        self.write_screen(bytes);
+        for byte in bytes {
+            if *byte == b'\n' {
+                self.send_byte(b'\r');
+            }
+            self.send_byte(*byte);
+        }
+        self.pump();
+        if let Some(last) = bytes.last() {
+            self.at_line_start = *last == b'\n';
+        }
+    }
+    fn write_screen(&mut self, bytes: &[u8]) {
+        if let (Some(screen), None) = (&mut self.screen, self.screen_shows) {
+            screen.write(bytes);
+        }
+    }
+    fn send_byte(&mut self, byte: u8) {
+        match self.serial {
+            Some(serial) if PATIENT.load(Ordering::Relaxed) => {
+                while let Some(earlier) = self.send.pop() {
+                    serial.drain(earlier);
+                }
+                serial.drain(byte);
+            }
+            Some(_) => self.send.push(byte),
+            None => {}
+        }
+    }
+    fn pump(&mut self) {
+        let Self {
+            serial: Some(serial),
+            send,
+            ..
+        } = self
+        else {
+            return;
+        };
+        if !send.is_empty() {
+            serial.pump(|| send.pop());
+        }
+        if send.is_empty() {
+            let lost = send.take_lost();
+            if lost > 0 {
+                let _ = write!(self, "\n[{lost} bytes of output lost]\n");
+            }
+        }
+    }
+    /// Makes sure that a line of somebody else's starts at the left.
+    fn start_line(&mut self, of: Option<DomId>) {
+        if self.line_of != of {
+            if !self.at_line_start {
+                self.write(b"\n");
+            }
+            self.line_of = of;
+        }
+    }
+}
+
+impl Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.write(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// The core's messages.
+struct Logger;
+
+impl log::Log for Logger {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        CONSOLE
+            .lock()
+            .levels
+            .shows(metadata.target(), metadata.level())
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        let mut console = CONSOLE.lock();
+        if console.levels.shows(record.target(), record.level()) {
+            console.start_line(None);
+            let _ = writeln!(console, "{PREFIX}{}", record.args());
+        }
+    }
+    fn flush(&self) {}
+}
+
+/// Starts logging, to the log ring alone until a device is added.
+pub fn init() {
+    // The logger can be set once; that is now.
+    if log::set_logger(&Logger).is_ok() {
+        log::set_max_level(log::LevelFilter::Trace);
+    }
+}
+
+/// Sets up the serial port; what was logged so far goes out on it. Tells whether a port is there.
+pub fn add_serial(setting: Setting) -> bool {
+    let Some(serial) = Serial::open(setting) else {
+        return false;
+    };
+    let mut console = CONSOLE.lock();
+    console.serial = Some(serial);
+    replay(&mut console, 0, |console, bytes| {
+        for byte in bytes {
+            if *byte == b'\n' {
+                console.send_byte(b'\r');
+            }
+            console.send_byte(*byte);
+        }
+    });
+    true
+}
+
+/// Uses a screen; what was logged so far appears on it.
+pub fn add_screen(screen: Screen) {
+    let mut console = CONSOLE.lock();
+    console.screen = Some(screen);
+    replay(&mut console, 0, Console::write_screen);
+}
+
+/// Gives what was logged from position `from` on to `show`, a piece at a time.
+fn replay(console: &mut Console, from: u64, show: impl Fn(&mut Console, &[u8])) {
+    let (mut at, mut piece) = (from, [0; 256]);
+    loop {
+        let (start, count) = console.log.read(at, &mut piece);
+        if count == 0 {
+            return;
+        }
+        show(console, &piece[..count]);
+        at = start + count as u64;
+    }
+}
+
+/// The screen's memory goes: nothing is drawn until [`move_screen`].
+pub fn hold_screen() {
+    let mut console = CONSOLE.lock();
+    console.screen_shows = Some(console.log.end());
+}
+
+/// The screen is mapped elsewhere from now on; what was printed meanwhile appears.
+pub fn move_screen(window: crate::arch::mmio::Window) {
+    let mut console = CONSOLE.lock();
+    if let Some(screen) = &mut console.screen {
+        screen.move_to(window);
+    }
+    if let Some(from) = console.screen_shows.take() {
+        replay(&mut console, from, Console::write_screen);
+    }
+}
+
+/// Leaves the screen to domain 0.
+pub fn release_screen() {
+    CONSOLE.lock().screen = None;
+}
+
+/// Sets which messages are shown.
+pub fn set_levels(levels: Levels) {
+    CONSOLE.lock().levels = levels;
+}
+
+/// From now on nothing waits for the serial port; it is emptied by its interrupt and by [`poll`].
+pub fn stop_waiting() {
+    PATIENT.store(false, Ordering::Relaxed);
+    if let Some(serial) = CONSOLE.lock().serial {
+        serial.enable_receive_interrupt();
+    }
+}
+
+/// The serial port's I/O ports, which no domain may touch.
+pub fn serial_ports() -> Option<core::ops::Range<u16>> {
+    CONSOLE.lock().serial.map(Serial::ports)
+}
+
+/// What a guest wrote by `CONSOLEIO_write`: the boot domain's and domain 0's as it is, another's
+/// with its number before each line.
+pub fn write_guest(domain: DomId, bytes: &[u8]) {
+    let mut console = CONSOLE.lock();
+    console.start_line(Some(domain));
+    if domain == DomId::DOM0 || domain == DomId::BOOT {
+        console.write(bytes);
+        return;
+    }
+    for line in bytes.split_inclusive(|b| *b == b'\n') {
+        if console.at_line_start {
+            let _ = write!(console, "({domain:?}) ");
+        }
+        console.write(line);
+    }
+}
+
+/// Takes what was typed; gives how many bytes.
+pub fn read(out: &mut [u8]) -> usize {
+    let mut console = CONSOLE.lock();
+    let mut count = 0;
+    for slot in out {
+        let Some(byte) = console.input.pop() else {
+            break;
+        };
+        *slot = byte;
+        count += 1;
+    }
+    count
+}
+
+/// Whether something typed waits to be read.
+pub fn has_input() -> bool {
+    !CONSOLE.lock().input.is_empty()
+}
+
+/// Sets what is called when input arrived (it raises `VIRQ_CONSOLE`).
+pub fn set_input_hook(hook: fn()) {
+    INPUT_HOOK.store(hook as *mut (), Ordering::Release);
+}
+
+/// Takes what arrived at the serial port and sends what waits: from its interrupt, and now and then.
+#[expect(
+    unsafe_code,
+    reason = "turns the stored pointer back into the function it was"
+)]
+pub fn poll() {
+    let mut console = CONSOLE.lock();
+    let mut arrived = false;
+    if let Some(serial) = console.serial {
+        while let Some(byte) = serial.receive() {
+            console.input.push(byte);
+            arrived = true;
+        }
+    }
+    console.input.take_lost();
+    console.pump();
+    drop(console);
+    let hook = INPUT_HOOK.load(Ordering::Acquire);
+    if arrived && !hook.is_null() {
+        // SAFETY: the only store is in `set_input_hook`, of a `fn()`.
+        let hook: fn() = unsafe { core::mem::transmute(hook) };
+        hook();
+    }
+}
+
+/// Copies the log from position `from` on (XEN_SYSCTL_readconsole, `dmesg`): the position of the
+/// first byte copied, and how many there were.
+pub fn ring_read(from: u64, out: &mut [u8]) -> (u64, usize) {
+    CONSOLE.lock().log.read(from, out)
+}
+
+/// The position behind the log's newest byte.
+pub fn ring_end() -> u64 {
+    CONSOLE.lock().log.end()
+}
+
+/// Prints in a panic: waits for the port, and breaks the lock if its holder does not let go.
+pub fn panic_print(args: fmt::Arguments<'_>) {
+    PATIENT.store(true, Ordering::Relaxed);
+    for _ in 0..10_000_000_u32 {
+        if let Some(mut console) = CONSOLE.try_lock() {
+            let _ = console.write_fmt(args);
+            return;
+        }
+        core::hint::spin_loop();
+    }
+    #[expect(unsafe_code, reason = "the holder is stopped or is this very CPU")]
+    // SAFETY: the machine is ending; a mixed-up screen is better than silence.
+    unsafe {
+        CONSOLE.force_unlock();
+    }
+    if let Some(mut console) = CONSOLE.try_lock() {
+        let _ = console.write_fmt(args);
+    }
+}

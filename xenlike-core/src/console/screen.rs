@@ -1,0 +1,201 @@
+//! The screen: VGA text, or a linear frame buffer with an 8×16 font. Characters are kept in a copy,
+//! because reading a frame buffer is slow; a full screen goes up by half at once, because drawing is.
+
+use font8x8::legacy::BASIC_LEGACY;
+
+use crate::arch::mmio::Window;
+
+const MAX_COLUMNS: usize = 160;
+const MAX_ROWS: usize = 75;
+const GLYPH_WIDTH: usize = 8;
+const GLYPH_HEIGHT: usize = 16;
+/// Light grey on black.
+const VGA_COLOURS: u16 = 0x0700;
+const GREY: u32 = 0xb0;
+
+/// How to draw on a screen.
+#[derive(Clone, Copy, Debug)]
+pub enum Surface {
+    /// Two bytes a character.
+    Text,
+    /// Pixels.
+    Pixels(PixelFormat),
+}
+
+/// The layout of a frame buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct PixelFormat {
+    /// Bytes of a row of pixels.
+    pub pitch: usize,
+    /// Bytes of a pixel: 2, 3 or 4.
+    pub bytes: usize,
+    /// Bit position and width of red, green, blue.
+    pub channels: [(u8, u8); 3],
+}
+
+impl PixelFormat {
+    /// The pixel that is light grey.
+    fn foreground(&self) -> u32 {
+        let channel = |(at, bits): (u8, u8)| {
+            let value = GREY >> 8_u32.saturating_sub(u32::from(bits)).min(31);
+            value.checked_shl(u32::from(at)).unwrap_or(0)
+        };
+        self.channels
+            .iter()
+            .map(|c| channel(*c))
+            .fold(0, |a, b| a | b)
+    }
+}
+
+/// A screen in use.
+pub struct Screen {
+    window: Window,
+    surface: Surface,
+    columns: usize,
+    rows: usize,
+    column: usize,
+    row: usize,
+    text: [[u8; MAX_COLUMNS]; MAX_ROWS],
+}
+
+impl Screen {
+    /// A screen of `width` × `height`, in characters for text and in pixels otherwise. Clears it.
+    pub fn new(window: Window, surface: Surface, width: usize, height: usize) -> Self {
+        let (columns, rows) = match surface {
+            Surface::Text => (width, height),
+            Surface::Pixels(_) => (width / GLYPH_WIDTH, height / GLYPH_HEIGHT),
+        };
+        let mut screen = Self {
+            window,
+            surface,
+            columns: columns.clamp(1, MAX_COLUMNS),
+            rows: rows.clamp(1, MAX_ROWS),
+            column: 0,
+            row: 0,
+            text: [[0; MAX_COLUMNS]; MAX_ROWS],
+        };
+        for row in 0..screen.rows {
+            for column in 0..screen.columns {
+                screen.put(row, column, b' ');
+            }
+        }
+        screen
+    }
+    /// The same screen, mapped elsewhere.
+    pub fn move_to(&mut self, window: Window) {
+        self.window = window;
+    }
+    /// Writes text; control characters but newline, return and tab are left out, and so are
+    /// terminals' escape sequences' effects.
+    pub fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            match byte {
+                b'\n' => self.new_line(),
+                b'\r' => self.column = 0,
+                b'\t' => self.column = (self.column / 8 + 1) * 8,
+                0x20..=0x7e => {
+                    if self.column >= self.columns {
+                        self.new_line();
+                    }
+                    self.put(self.row, self.column, *byte);
+                    self.column += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+    fn new_line(&mut self) {
+        self.column = 0;
+        self.row += 1;
+        if self.row >= self.rows {
+            let up = self.rows.div_ceil(2);
+            for row in 0..self.rows {
+                let from = self
+                    .text
+                    .get(row + up)
+                    .filter(|_| row + up < self.rows)
+                    .copied();
+                let line = from.unwrap_or([b' '; MAX_COLUMNS]);
+                for (column, byte) in line.iter().take(self.columns).enumerate() {
+                    self.put(row, column, *byte);
+                }
+            }
+            self.row -= up;
+        }
+    }
+    fn put(&mut self, row: usize, column: usize, byte: u8) {
+        let Some(cell) = self.text.get_mut(row).and_then(|line| line.get_mut(column)) else {
+            return;
+        };
+        if *cell == byte {
+            return;
+        }
+        *cell = byte;
+        match self.surface {
+            Surface::Text => {
+                let at = (row * self.columns + column) * 2;
+                self.window.write16(at, VGA_COLOURS | u16::from(byte));
+            }
+            Surface::Pixels(format) => self.draw(format, row, column, byte),
+        }
+    }
+    fn draw(&self, format: PixelFormat, row: usize, column: usize, byte: u8) {
+        let glyph = BASIC_LEGACY[usize::from(byte) % BASIC_LEGACY.len()];
+        let on = format.foreground();
+        for line in 0..GLYPH_HEIGHT {
+            let bits = glyph[line / 2];
+            let start =
+                (row * GLYPH_HEIGHT + line) * format.pitch + column * GLYPH_WIDTH * format.bytes;
+            for x in 0..GLYPH_WIDTH {
+                let pixel = if bits >> x & 1 != 0 { on } else { 0 };
+                self.pixel(start + x * format.bytes, format.bytes, pixel);
+            }
+        }
+    }
+    fn pixel(&self, at: usize, bytes: usize, pixel: u32) {
+        match bytes {
+            4 => self.window.write32(at, pixel),
+            2 => self.window.write16(at, pixel as u16),
+            _ => {
+                (0..bytes.min(3)).for_each(|n| self.window.write8(at + n, (pixel >> (8 * n)) as u8))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(unsafe_code, reason = "a buffer in place of a screen")]
+mod tests {
+    use super::*;
+    use crate::kit::Vaddr;
+    use std::{vec, vec::Vec};
+
+    fn lines(screen: &[u16], columns: usize) -> Vec<Vec<u8>> {
+        screen
+            .chunks(columns)
+            .map(|line| line.iter().map(|c| *c as u8).collect())
+            .collect()
+    }
+
+    #[test]
+    fn text_wraps_and_goes_up_by_half() {
+        let mut memory = vec![0_u16; 4 * 4];
+        // SAFETY: the buffer outlives the screen and is not touched meanwhile.
+        let window = unsafe { Window::new(Vaddr(memory.as_mut_ptr() as u64), 32) };
+        let mut screen = Screen::new(window, Surface::Text, 4, 4);
+        screen.write(b"abcdef\r\nx\r\ny\r\nz");
+        let shown = lines(&memory, 4);
+        assert_eq!(shown, [b"x   ", b"y   ", b"z   ", b"    "]);
+    }
+
+    #[test]
+    fn grey_in_every_format() {
+        let format = |channels| PixelFormat {
+            pitch: 0,
+            bytes: 4,
+            channels,
+        };
+        assert_eq!(format([(16, 8), (8, 8), (0, 8)]).foreground(), 0xb0_b0_b0);
+        assert_eq!(format([(11, 5), (5, 6), (0, 5)]).foreground(), 0xb596);
+    }
+}
