@@ -15,9 +15,9 @@ extern crate alloc;
 extern crate std;
 
 pub mod arch;
-pub mod cpuid;
 pub mod boot;
 pub mod console;
+pub mod cpuid;
 pub mod event;
 pub mod grant;
 pub mod kit;
