@@ -3,8 +3,8 @@
 //! The rooms, in order of who may use whom (a room uses only rooms further right; rooms inside
 //! braces don't use each other):
 //!
-//! `boot → entry → hypercall → {emul, life} → {timer, console} → domain → {event, grant, pagetype}
-//! → sched → mm → arch → kit`
+//! `boot → entry → hypercall → {emul, life} → console → domain →
+//! {event, grant, pagetype, cpuid, timer} → sched → mm → arch → kit`
 //!
 //! Everything but `boot`, `entry` and the hardware parts of `arch` and `mm` builds on the host too,
 //! where the tests run.
@@ -18,9 +18,14 @@ pub mod arch;
 pub mod boot;
 pub mod console;
 pub mod cpuid;
+pub mod domain;
+#[cfg(target_os = "none")]
+pub mod entry;
 pub mod event;
 pub mod grant;
+pub mod hypercall;
 pub mod kit;
+pub mod life;
 pub mod mm;
 pub mod pagetype;
 pub mod sched;

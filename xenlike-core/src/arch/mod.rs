@@ -3,13 +3,17 @@
 //! Everything here exists on the host too, where small stand-ins take the place of instructions
 //! that only ring 0 has, so that the rooms above compile and are tested there.
 
+pub mod apic_timer;
 pub mod cpu;
 pub mod cpuset;
 pub mod cr;
 pub mod cr3;
+pub mod debugreg;
 pub mod desc;
 pub mod extable;
+pub mod fpu;
 pub mod frame;
+pub mod halt;
 pub mod ipi;
 pub mod lapic;
 pub mod mmio;
@@ -18,4 +22,8 @@ pub mod paging;
 pub mod percpu;
 pub mod port;
 pub mod power;
+pub mod rflags;
+pub mod seg;
+pub mod time;
 pub mod tlb;
+pub mod work;

@@ -6,6 +6,7 @@ pub mod cpuset;
 pub mod heap;
 pub mod ids;
 pub mod lock;
+pub mod rangeset;
 pub mod words;
 
 pub use addr::{Maddr, Mfn, PAGE_SHIFT, PAGE_SIZE, Pfn, Vaddr};
@@ -13,3 +14,11 @@ pub use cpuset::{AtomicCpuSet, CpuSet};
 pub use ids::{CpuId, DomId, MAX_CPUS, Port, VcpuId};
 pub use lock::{Lock, Once, RwLock};
 pub use words::SharedWords;
+
+/// The command line that the machine was started with.
+pub static COMMAND_LINE: Once<&'static str> = Once::new();
+
+/// [`COMMAND_LINE`], or nothing before boot has read it.
+pub fn command_line() -> &'static str {
+    COMMAND_LINE.get().copied().unwrap_or_default()
+}

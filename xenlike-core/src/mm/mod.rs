@@ -22,6 +22,7 @@ pub mod heap;
 mod host;
 pub mod layout;
 pub mod m2p;
+pub mod space;
 pub mod stale;
 
 pub use directmap::SharedPage;

@@ -1,0 +1,43 @@
+//! What a CPU has to do before it leaves ring 0: bits that any CPU may raise.
+
+use core::sync::atomic::Ordering;
+
+use super::{ipi, percpu};
+use crate::kit::CpuId;
+
+/// A deadline may have passed.
+pub const TIMER: u32 = 1;
+/// Ask the scheduler who runs.
+pub const SCHEDULE: u32 = 2;
+/// The console has input or room for output.
+pub const CONSOLE: u32 = 4;
+/// Nothing but coming through the way out, to look at the vCPU's events.
+pub const LOOK: u32 = 8;
+
+/// Raises `bits` on `cpu`, which will look at them soon.
+pub fn raise(cpu: CpuId, bits: u32) {
+    let Some(info) = percpu::info_of(cpu) else {
+        return;
+    };
+    let before = info.work.fetch_or(bits, Ordering::AcqRel);
+    // Who raised the first bit sent the interrupt; it is not taken off before they all are.
+    if before == 0 {
+        ipi::kick(cpu);
+    }
+}
+
+/// Raises `bits` on this CPU.
+pub fn raise_here(bits: u32) {
+    percpu::info().work.fetch_or(bits, Ordering::AcqRel);
+}
+
+/// Takes all that has been raised on this CPU.
+pub fn take() -> u32 {
+    percpu::info().work.swap(0, Ordering::AcqRel)
+}
+
+/// Whether something has been raised on this CPU.
+#[inline]
+pub fn pending() -> bool {
+    percpu::info().work.load(Ordering::Acquire) != 0
+}

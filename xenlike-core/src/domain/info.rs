@@ -1,0 +1,99 @@
+//! vcpu_info: the few words that a guest and the core share for each vCPU (xen.h).
+
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use crate::kit::Once;
+use crate::mm::directmap::SharedPage;
+
+/// Byte offsets in `struct vcpu_info` (xen.h, arch-x86).
+mod offset {
+    pub const PENDING: usize = 0;
+    pub const MASK: usize = 1;
+    pub const CR2: usize = 16;
+    pub const TIME: usize = 32;
+}
+
+/// Bytes of `struct vcpu_info` on x86-64.
+pub const VCPU_INFO_BYTES: usize = 64;
+
+/// One place where a vcpu_info can be, its words looked up once.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pending: &'static AtomicU8,
+    mask: &'static AtomicU8,
+    cr2: &'static AtomicU64,
+    page: SharedPage,
+    at: usize,
+}
+
+impl Place {
+    /// At byte `at` of `page`, which somebody keeps allocated for as long as the vCPU lives; nothing
+    /// if it would leave the page.
+    pub fn new(page: SharedPage, at: usize) -> Option<Self> {
+        page.u64(at.checked_add(VCPU_INFO_BYTES - 8)?)?;
+        Some(Self {
+            pending: page.u8(at.checked_add(offset::PENDING)?)?,
+            mask: page.u8(at.checked_add(offset::MASK)?)?,
+            cr2: page.u64(at.checked_add(offset::CR2)?)?,
+            page,
+            at,
+        })
+    }
+}
+
+/// Where a vCPU's vcpu_info is now. It moves once, when the guest registers a place of its own.
+pub struct VcpuInfo {
+    first: Place,
+    registered: Once<Place>,
+}
+
+impl VcpuInfo {
+    /// At `first` until the guest registers another.
+    pub const fn new(first: Place) -> Self {
+        Self {
+            first,
+            registered: Once::new(),
+        }
+    }
+
+    /// Moves it; a second time changes nothing.
+    pub fn relocate(&self, place: Place) {
+        self.registered.call_once(|| place);
+    }
+
+    fn place(&self) -> &Place {
+        self.registered.get().unwrap_or(&self.first)
+    }
+
+    /// Address of its first byte in the direct map: the exit stub looks there.
+    pub fn address(&self) -> u64 {
+        core::ptr::from_ref(self.place().pending) as u64
+    }
+
+    /// evtchn_upcall_pending
+    pub fn upcall_pending(&self) -> &'static AtomicU8 {
+        self.place().pending
+    }
+
+    /// evtchn_upcall_mask
+    pub fn upcall_mask(&self) -> &'static AtomicU8 {
+        self.place().mask
+    }
+
+    /// Whether an upcall is due.
+    pub fn wants_upcall(&self) -> bool {
+        let place = self.place();
+        place.pending.load(Ordering::SeqCst) != 0 && place.mask.load(Ordering::Relaxed) == 0
+    }
+
+    /// Stores arch.cr2, the faulting address of a page fault given to the guest.
+    pub fn set_cr2(&self, cr2: u64) {
+        self.place().cr2.store(cr2, Ordering::Relaxed);
+    }
+
+    /// The page and offset of `struct vcpu_time_info`.
+    pub fn time(&self) -> (SharedPage, usize) {
+        let place = self.place();
+        (place.page, place.at.wrapping_add(offset::TIME))
+    }
+}

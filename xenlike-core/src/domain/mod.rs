@@ -1,0 +1,203 @@
+//! Domains and vCPUs: what they hold, how to find them, how they are woken and given time.
+//!
+//! A [`Domain`] owns one of each service's state (`pages`, `events`, `grants`), whose rules live in
+//! those rooms. Any CPU may hold a counted reference to a domain; its memory goes when the last
+//! goes. What only one CPU may touch, a vCPU's registers, is in `VcpuState`.
+
+pub mod info;
+pub mod ldt;
+pub mod mode;
+pub mod notify;
+pub mod page;
+pub mod registry;
+pub mod runstate;
+pub mod shutdown;
+pub mod time;
+pub mod trap;
+pub mod vcpu;
+pub mod watchdog;
+pub mod window;
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+pub use registry::lookup;
+pub use vcpu::{Vcpu, VcpuState};
+
+use crate::cpuid::Policy;
+use crate::event;
+use crate::grant;
+use crate::kit::rangeset::RangeSet;
+use crate::kit::{DomId, Lock, Mfn, Once, VcpuId};
+use crate::mm::directmap::SharedPage;
+use crate::pagetype::DomainPages;
+use page::HeldPage;
+use shutdown::Shutdown;
+use watchdog::Watchdogs;
+
+/// What a domain may do beyond its own affairs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rights {
+    /// A guest.
+    None,
+    /// Control calls and devices: domain 0.
+    Control,
+    /// The boot domain: control calls, and once the private hypercall.
+    Boot,
+}
+
+/// Where a domain is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Life {
+    /// Alive, perhaps paused or shut down.
+    Alive = 0,
+    /// Being taken apart.
+    Dying = 1,
+    /// Nothing left but frames that others still map.
+    Dead = 2,
+}
+
+/// What only control calls change: permissions and settings.
+#[derive(Default)]
+pub struct Settings {
+    /// xen_domain_handle_t: the toolstack's UUID.
+    pub handle: [u8; 16],
+    /// I/O ports it may use.
+    pub ports: RangeSet,
+    /// Machine frames outside RAM that it may map.
+    pub iomem: RangeSet,
+    /// Physical interrupts it may bind.
+    pub irqs: RangeSet,
+    /// XENMEM_set_memory_map: the e820 it is shown.
+    pub memory_map: alloc::vec::Vec<guest_pv_abi::memory::E820Entry>,
+    /// Command-line like description for logs; empty when the toolstack gave none.
+    pub note: String,
+}
+
+/// A domain.
+pub struct Domain {
+    id: AtomicU16,
+    /// Rights, as [`Rights`] numbers.
+    rights: AtomicU32,
+    life: AtomicU32,
+    /// Frames it owns.
+    pub pages: Arc<DomainPages>,
+    /// Event channels.
+    pub events: Arc<event::Table<HeldPage>>,
+    /// Grant table.
+    pub grants: Arc<grant::Table<HeldPage>>,
+    /// vCPUs, once XEN_DOMCTL_max_vcpus has made them.
+    pub vcpus: Once<Box<[Arc<Vcpu>]>>,
+    /// How many vCPUs it may have.
+    pub max_vcpus: u32,
+    /// shared_info.
+    pub shared: SharedPage,
+    /// L3 of its per-domain area (L4 slot 260).
+    pub area_l3: Mfn,
+    /// CPUID and MSR policy.
+    pub cpuid: Lock<Policy>,
+    /// Permissions and settings.
+    pub settings: Lock<Settings>,
+    /// vm_assist bits.
+    pub assist: AtomicU64,
+    /// Shutdown state.
+    pub shutdown: Lock<Shutdown>,
+    /// Paused by control calls: counted.
+    pub pause_count: AtomicU32,
+    /// Paused by the toolstack (pausedomain/unpausedomain don't nest).
+    pub control_paused: AtomicBool,
+    /// Watchdogs.
+    pub watchdogs: Watchdogs,
+    /// Seconds and nanoseconds to add to the machine's wall clock (settimeoffset), in s.
+    pub time_offset_s: AtomicU64,
+}
+
+impl Domain {
+    /// Its id. The boot domain's changes once, when it becomes domain 0.
+    pub fn id(&self) -> DomId {
+        DomId(self.id.load(Ordering::Acquire))
+    }
+
+    /// For [`registry::rename`] alone.
+    fn set_id(&self, id: DomId) {
+        self.id.store(id.0, Ordering::Release);
+    }
+
+    /// The vCPU `id`, if it exists.
+    pub fn vcpu(&self, id: VcpuId) -> Option<&Arc<Vcpu>> {
+        self.vcpus().get(id.0 as usize)
+    }
+
+    /// All vCPUs; none before the toolstack made them.
+    pub fn vcpus(&self) -> &[Arc<Vcpu>] {
+        self.vcpus.get().map_or(&[], |v| v)
+    }
+
+    /// What it may do.
+    pub fn rights(&self) -> Rights {
+        match self.rights.load(Ordering::Acquire) {
+            1 => Rights::Control,
+            2 => Rights::Boot,
+            _ => Rights::None,
+        }
+    }
+
+    /// Sets what it may do.
+    pub fn set_rights(&self, rights: Rights) {
+        self.rights.store(rights as u32, Ordering::Release);
+    }
+
+    /// Whether it may make control hypercalls.
+    pub fn is_control(&self) -> bool {
+        self.rights() != Rights::None
+    }
+
+    /// Where it is in its life.
+    pub fn life(&self) -> Life {
+        match self.life.load(Ordering::Acquire) {
+            0 => Life::Alive,
+            1 => Life::Dying,
+            _ => Life::Dead,
+        }
+    }
+
+    /// Moves it on in its life; true for the one caller that made the step.
+    pub fn advance_life(&self, from: Life, to: Life) -> bool {
+        self.life
+            .compare_exchange(from as u32, to as u32, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// Whether the assist `bit` of vm_assist is on (xen.h VMASST_TYPE_*).
+    pub fn assists(&self, bit: u32) -> bool {
+        self.assist.load(Ordering::Relaxed) >> bit & 1 != 0
+    }
+}
+
+/// Why a vcpu_info could not be registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegisterError {
+    /// Not a frame of the domain that may be written.
+    BadFrame,
+    /// It would leave its page, or is not aligned.
+    BadOffset,
+    /// The vCPU has registered one before.
+    Registered,
+}
+
+/// Moves a vCPU's vcpu_info to byte `at` of the domain's frame `mfn` (VCPUOP_register_vcpu_info).
+/// What the old place says is carried over, and all is marked pending: nothing is missed.
+pub fn register_info(dom: &Domain, vcpu: &Vcpu, mfn: Mfn, at: usize) -> Result<(), RegisterError> {
+    let page = HeldPage::of_guest(mfn, dom.id()).ok_or(RegisterError::BadFrame)?;
+    let place = info::Place::new(page.page(), at).ok_or(RegisterError::BadOffset)?;
+    let notice = dom
+        .events
+        .register_info(vcpu.id, page, at)
+        .map_err(|_| RegisterError::Registered)?;
+    vcpu.info.relocate(place);
+    notify::act_in(dom, notice);
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! Waking, kicking and holding vCPUs.
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use guest_pv_abi::xen::VIRQ_DOM_EXC;
+
+use super::vcpu::pause;
+use super::{Domain, Vcpu, registry};
+use crate::arch::{percpu, time, work};
+use crate::event::Notice;
+use crate::kit::{DomId, VcpuId};
+use crate::sched::Scheduler;
+
+/// All vCPUs' scheduler.
+pub static SCHED: Scheduler<Arc<Vcpu>> = Scheduler::new();
+
+/// Makes `vcpu` run if nothing else keeps it from running.
+pub fn wake(vcpu: &Vcpu) {
+    if vcpu.runnable()
+        && let Some(cpu) = SCHED.wake(vcpu.unit, time::now_ns())
+    {
+        work::raise(cpu, work::SCHEDULE);
+    }
+}
+
+/// An upcall became due for `vcpu`: end its sleep, or make it come through the way out.
+pub fn upcall(dom: &Domain, vcpu: &Vcpu) {
+    let sleeps = pause::BLOCKED | pause::POLLING;
+    let was = vcpu.pause_flags.fetch_and(!sleeps, Ordering::AcqRel);
+    if was & pause::POLLING != 0 {
+        dom.events.end_poll(vcpu.id);
+    }
+    if was & sleeps != 0 {
+        wake(vcpu);
+    } else {
+        kick(vcpu);
+    }
+}
+
+/// Makes the CPU that runs `vcpu` look at what is due for it.
+pub fn kick(vcpu: &Vcpu) {
+    if let Some(cpu) = vcpu.cpu()
+        && cpu != percpu::this_cpu()
+    {
+        work::raise(cpu, work::LOOK);
+    }
+}
+
+/// Acts on an event table's notice: wakes whom the event is for.
+pub fn act(notice: Notice) {
+    if notice.is_nobody() {
+        return;
+    }
+    if let Some(dom) = registry::lookup(notice.dom) {
+        act_in(&dom, notice);
+    }
+}
+
+/// The same for a notice of `dom`'s own table.
+pub fn act_in(dom: &Domain, notice: Notice) {
+    if let Some(vcpu) = notice.upcall.and_then(|id| dom.vcpu(id)) {
+        upcall(dom, vcpu);
+    }
+    if let Some(port) = notice.polled {
+        for vcpu in dom.events.pollers_of(port).filter_map(|id| dom.vcpu(id)) {
+            end_poll(dom, vcpu);
+        }
+    }
+}
+
+/// Ends a poll: its timeout passed or one of its ports got an event.
+pub fn end_poll(dom: &Domain, vcpu: &Vcpu) {
+    dom.events.end_poll(vcpu.id);
+    release(vcpu, pause::POLLING);
+}
+
+/// Takes `why` off the reasons for which `vcpu` doesn't run.
+pub fn release(vcpu: &Vcpu, why: u32) {
+    let was = vcpu.pause_flags.fetch_and(!why, Ordering::AcqRel);
+    if was & why != 0 {
+        wake(vcpu);
+    }
+}
+
+/// Keeps `vcpu` from running for `why`; it may still be on its CPU when this returns.
+pub fn hold(vcpu: &Vcpu, why: u32) {
+    vcpu.pause_flags.fetch_or(why, Ordering::AcqRel);
+    if let Some(cpu) = SCHED.sleep(vcpu.unit) {
+        work::raise(cpu, work::SCHEDULE);
+    }
+}
+
+/// Tells the control domain that some domain's state changed (VIRQ_DOM_EXC).
+pub fn domain_exception() {
+    global_virq(VIRQ_DOM_EXC);
+}
+
+/// Raises a global VIRQ in the domain that takes them: domain 0, or the boot domain before it.
+pub fn global_virq(virq: u32) {
+    let Some(dom) = registry::lookup(DomId::DOM0).or_else(|| registry::lookup(DomId::BOOT)) else {
+        return;
+    };
+    virq_to(&dom, VcpuId(0), virq);
+}
+
+/// Raises `virq` on vCPU `vcpu` of `dom`, if it is bound there.
+pub fn virq_to(dom: &Domain, vcpu: VcpuId, virq: u32) {
+    act_in(dom, dom.events.send_virq(vcpu, virq));
+}

@@ -1,0 +1,61 @@
+//! A page that a domain shares with the core: kept allocated for as long as the handle lives.
+
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+
+use crate::kit::SharedWords;
+use crate::kit::{DomId, Mfn};
+use crate::mm::directmap::SharedPage;
+use crate::pagetype::machine;
+
+/// A frame of a guest that the core writes on the guest's word, or one of the core's own.
+pub struct HeldPage {
+    page: SharedPage,
+    /// The handle owns a writable reference.
+    guests: bool,
+}
+
+impl HeldPage {
+    /// A frame of domain `owner`, held writable.
+    pub fn of_guest(mfn: Mfn, owner: DomId) -> Option<Self> {
+        let held = machine().get_writable(mfn, owner)?;
+        let page = SharedPage::new(held.mfn())?;
+        held.keep();
+        Some(Self { page, guests: true })
+    }
+
+    /// A page that somebody else keeps for longer than this handle lives.
+    pub const fn of_core(page: SharedPage) -> Self {
+        Self {
+            page,
+            guests: false,
+        }
+    }
+
+    /// Its bytes.
+    pub const fn page(&self) -> SharedPage {
+        self.page
+    }
+}
+
+impl Drop for HeldPage {
+    fn drop(&mut self) {
+        if self.guests {
+            machine().put_simple(self.page.mfn());
+        }
+    }
+}
+
+impl SharedWords for HeldPage {
+    fn u8(&self, offset: usize) -> Option<&AtomicU8> {
+        self.page.u8(offset)
+    }
+    fn u16(&self, offset: usize) -> Option<&AtomicU16> {
+        self.page.u16(offset)
+    }
+    fn u32(&self, offset: usize) -> Option<&AtomicU32> {
+        self.page.u32(offset)
+    }
+    fn u64(&self, offset: usize) -> Option<&AtomicU64> {
+        self.page.u64(offset)
+    }
+}

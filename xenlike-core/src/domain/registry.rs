@@ -1,0 +1,71 @@
+//! All domains, by id. A domain stays listed until the last of its frames is back.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use hashbrown::HashMap;
+
+use super::Domain;
+use crate::kit::{DomId, Once, RwLock};
+
+type Map = HashMap<DomId, Arc<Domain>>;
+
+static DOMAINS: Once<RwLock<Map>> = Once::new();
+
+fn domains() -> &'static RwLock<Map> {
+    DOMAINS.call_once(|| RwLock::new(Map::new()))
+}
+
+/// The domain `id`, counted: it can't go while the caller holds it.
+pub fn lookup(id: DomId) -> Option<Arc<Domain>> {
+    domains().read().get(&id).cloned()
+}
+
+/// Lists a new domain. Refused (the domain comes back) if the id is taken.
+pub fn insert(domain: Arc<Domain>) -> Result<(), Arc<Domain>> {
+    let mut map = domains().write();
+    if map.contains_key(&domain.id()) {
+        return Err(domain);
+    }
+    map.insert(domain.id(), domain);
+    Ok(())
+}
+
+/// Unlists a domain.
+pub fn remove(id: DomId) -> Option<Arc<Domain>> {
+    domains().write().remove(&id)
+}
+
+/// Lists the domain `old` under `new` instead, which must be free.
+pub fn rename(old: DomId, new: DomId) -> bool {
+    let mut map = domains().write();
+    if map.contains_key(&new) {
+        return false;
+    }
+    let Some(domain) = map.remove(&old) else {
+        return false;
+    };
+    domain.set_id(new);
+    map.insert(new, domain);
+    true
+}
+
+/// All domains that guests can name, by ascending id, from `first` on.
+pub fn from(first: DomId) -> Vec<Arc<Domain>> {
+    let map = domains().read();
+    let mut all: Vec<_> = map
+        .values()
+        .filter(|d| d.id() >= first && d.id() < DomId::BOOT)
+        .cloned()
+        .collect();
+    all.sort_unstable_by_key(|d| d.id());
+    all
+}
+
+/// The lowest id from 1 on that no domain has, starting the search at `from` and wrapping.
+pub fn free_id(from: u16) -> Option<DomId> {
+    let map = domains().read();
+    let last = DomId::BOOT.0;
+    let ids = (from.max(1)..last).chain(1..from.min(last));
+    ids.map(DomId).find(|id| !map.contains_key(id))
+}

@@ -1,0 +1,76 @@
+//! How a vCPU's time was spent (vcpu.h, `struct vcpu_runstate_info`).
+
+/// What a vCPU is doing; the public numbers of vcpu.h.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Activity {
+    /// RUNSTATE_running
+    Running = 0,
+    /// RUNSTATE_runnable: wants a CPU and has none.
+    Runnable = 1,
+    /// RUNSTATE_blocked
+    Blocked = 2,
+    /// RUNSTATE_offline: paused or down.
+    Offline = 3,
+}
+
+/// The state, since when, and the sums.
+#[derive(Clone, Copy, Debug)]
+pub struct Runstate {
+    /// Now.
+    pub activity: Activity,
+    /// System time in ns when it was entered.
+    pub since_ns: u64,
+    /// ns in each state, not counting the present stay.
+    pub time_ns: [u64; 4],
+}
+
+impl Runstate {
+    /// A new vCPU's: offline since `now_ns`.
+    pub const fn new(now_ns: u64) -> Self {
+        Self {
+            activity: Activity::Offline,
+            since_ns: now_ns,
+            time_ns: [0; 4],
+        }
+    }
+
+    /// Enters `next` at `now_ns`.
+    pub fn change(&mut self, next: Activity, now_ns: u64) {
+        *self = self.settled(now_ns);
+        self.activity = next;
+    }
+
+    /// The same with the present stay counted up to `now_ns`.
+    pub fn settled(&self, now_ns: u64) -> Self {
+        let mut settled = *self;
+        let stay = now_ns.saturating_sub(self.since_ns);
+        if let Some(sum) = settled.time_ns.get_mut(self.activity as usize) {
+            *sum = sum.saturating_add(stay);
+        }
+        settled.since_ns = self.since_ns.max(now_ns);
+        settled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_each_stay_once() {
+        let mut r = Runstate::new(100);
+        r.change(Activity::Runnable, 110);
+        r.change(Activity::Running, 115);
+        assert_eq!(r.settled(120).time_ns, [5, 5, 0, 10]);
+        assert_eq!(r.time_ns, [0, 5, 0, 10]);
+    }
+
+    #[test]
+    fn time_never_goes_back() {
+        let mut r = Runstate::new(100);
+        r.change(Activity::Running, 90);
+        assert_eq!(r.since_ns, 100);
+        assert_eq!(r.time_ns, [0; 4]);
+    }
+}

@@ -1,0 +1,51 @@
+//! How a domain ends: by its own word (SCHEDOP_shutdown), by a crash, by the toolstack.
+
+use alloc::sync::Arc;
+
+use guest_pv_abi::sched::SHUTDOWN_CRASH;
+
+use super::{Domain, notify, vcpu};
+use crate::kit::DomId;
+
+/// Whether and why a domain has shut down.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shutdown {
+    /// The reason (sched.h SHUTDOWN_*), once it has.
+    pub reason: Option<u32>,
+    /// What SCHEDOP_shutdown_code left: it is reported instead of the reason.
+    pub code: Option<u8>,
+}
+
+/// Shuts `dom` down for `reason`: its vCPUs stop and the toolstack hears of it (VIRQ_DOM_EXC).
+/// A second call changes nothing.
+pub fn shutdown(dom: &Arc<Domain>, reason: u32) {
+    {
+        let mut state = dom.shutdown.lock();
+        if state.reason.is_some() {
+            return;
+        }
+        state.reason = Some(reason);
+    }
+    for vcpu in dom.vcpus() {
+        notify::hold(vcpu, vcpu::pause::SHUT_DOWN);
+    }
+    notify::domain_exception();
+}
+
+/// Ends `dom` because it can't go on; `why` is for a person who reads the log.
+pub fn crash(dom: &Arc<Domain>, why: &str) {
+    let id = dom.id();
+    if id == DomId::BOOT {
+        panic!("the boot domain crashed: {why}");
+    }
+    log::warn!("{id:?} crashed: {why}");
+    shutdown(dom, SHUTDOWN_CRASH);
+}
+
+/// Lets a shut-down domain go on (XEN_DOMCTL_resumedomain).
+pub fn resume(dom: &Domain) {
+    dom.shutdown.lock().reason = None;
+    for vcpu in dom.vcpus() {
+        notify::release(vcpu, vcpu::pause::SHUT_DOWN);
+    }
+}

@@ -1,0 +1,147 @@
+//! Time as guests see it: the pvclock words of vcpu_info, the wall clock of shared_info, runstate
+//! areas, and the vCPUs' deadlines.
+
+use core::sync::atomic::{AtomicU32, Ordering, fence};
+
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::vcpu::{VcpuRunstateInfo, XEN_RUNSTATE_UPDATE};
+use guest_pv_abi::xen::{
+    SharedInfo, VMASST_TYPE_RUNSTATE_UPDATE_FLAG, VcpuTimeInfo, XEN_PVCLOCK_TSC_STABLE_BIT,
+};
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::{Domain, Vcpu, VcpuState};
+use crate::arch::{percpu, time, work};
+use crate::kit::heap::NoMemory;
+use crate::kit::{Lock, Vaddr};
+use crate::mm::directmap::SharedPage;
+use crate::mm::guest_copy;
+use crate::timer::{Timer, Timers};
+
+/// The deadlines of all vCPUs.
+pub static TIMERS: Timers = Timers::new();
+
+/// Sets `timer` on this CPU; a deadline that has passed is acted on at the way out.
+pub fn set_timer(timer: &Timer, deadline_ns: u64) -> Result<(), NoMemory> {
+    if TIMERS.set(timer, percpu::this_cpu(), deadline_ns)? {
+        work::raise_here(work::TIMER);
+    }
+    Ok(())
+}
+
+/// Tells the vCPU that runs here the present time and the TSC's rate.
+pub fn publish(vcpu: &Vcpu, st: &mut VcpuState) {
+    let scale = time::tsc_scale();
+    let (tsc, now_ns) = time::stamp();
+    let stable = if scale.stable {
+        XEN_PVCLOCK_TSC_STABLE_BIT as u8
+    } else {
+        0
+    };
+    let info = VcpuTimeInfo {
+        version: 0,
+        pad0: 0,
+        tsc_timestamp: tsc,
+        system_time: now_ns,
+        tsc_to_system_mul: scale.mul,
+        tsc_shift: scale.shift,
+        flags: stable,
+        pad1: [0; 2],
+    };
+    let (page, at) = vcpu.info.time();
+    write_time(&page, at, &info, &mut st.time_version);
+    if st.time_area != 0 {
+        publish_copy(st, &info);
+    }
+}
+
+/// Writes all but the version under an odd version, as xen.h asks.
+fn write_time(page: &SharedPage, at: usize, info: &VcpuTimeInfo, version: &mut u32) {
+    let Some(word) = page.u32(at) else { return };
+    *version = version.wrapping_add(1) | 1;
+    word.store(*version, Ordering::Relaxed);
+    fence(Ordering::SeqCst);
+    let bytes = info.as_bytes().get(8..).unwrap_or_default();
+    // A vcpu_info lies inside its page, so this can't fail.
+    let _ = page.write(at.wrapping_add(8), bytes);
+    fence(Ordering::SeqCst);
+    *version = version.wrapping_add(1);
+    word.store(*version, Ordering::Release);
+}
+
+/// The second copy, at an address of the guest's choice. One that is not there is not written.
+fn publish_copy(st: &VcpuState, info: &VcpuTimeInfo) {
+    let area = Vaddr(st.time_area);
+    let mut copy = *info;
+    copy.version = st.time_version | 1;
+    if guest_copy::write(area, &copy).is_err() {
+        return;
+    }
+    fence(Ordering::SeqCst);
+    if guest_copy::write(area, &st.time_version).is_err() {
+        log::debug!("a time area vanished between two writes");
+    }
+}
+
+/// Writes the wall clock at system time 0 into the domain's shared_info.
+pub fn publish_wall_clock(dom: &Domain) {
+    static ORDER: Lock<()> = Lock::new(());
+    const WC: usize = core::mem::offset_of!(SharedInfo, wc_version);
+    let _one_writer = ORDER.lock();
+    let (seconds, nanoseconds) = time::boot_wall_clock();
+    let offset_s = dom.time_offset_s.load(Ordering::Relaxed);
+    let seconds = seconds.wrapping_add(offset_s);
+    let words = [
+        (4, seconds as u32),
+        (8, nanoseconds),
+        (12, (seconds >> 32) as u32),
+    ];
+    let word = |at: usize| -> Option<&AtomicU32> { dom.shared.u32(WC.wrapping_add(at)) };
+    let Some(version) = word(0) else { return };
+    let odd = version.load(Ordering::Relaxed) | 1;
+    version.store(odd, Ordering::Relaxed);
+    fence(Ordering::SeqCst);
+    for (at, value) in words {
+        if let Some(word) = word(at) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+    fence(Ordering::SeqCst);
+    version.store(odd.wrapping_add(1), Ordering::Release);
+}
+
+/// A vCPU's runstate now, as VCPUOP_get_runstate_info gives it.
+pub fn runstate_of(vcpu: &Vcpu) -> Result<VcpuRunstateInfo, Errno> {
+    let settled = vcpu.runstate.lock().settled(time::now_ns());
+    let mut info = VcpuRunstateInfo::new_zeroed();
+    info.state = i32::try_from(settled.activity as u32).map_err(|_| errno::EINVAL)?;
+    info.state_entry_time = settled.since_ns;
+    info.time = settled.time_ns;
+    Ok(info)
+}
+
+/// Writes the runstate of the vCPU that runs here to the area it registered, if it did.
+pub fn publish_runstate(dom: &Domain, vcpu: &Vcpu, st: &VcpuState) {
+    if st.runstate_area == 0 {
+        return;
+    }
+    let Ok(mut info) = runstate_of(vcpu) else {
+        return;
+    };
+    let area = Vaddr(st.runstate_area);
+    let entry_time = Vaddr(st.runstate_area.wrapping_add(8));
+    let settled = info.state_entry_time;
+    if dom.assists(VMASST_TYPE_RUNSTATE_UPDATE_FLAG) {
+        info.state_entry_time |= XEN_RUNSTATE_UPDATE;
+        if guest_copy::write(entry_time, &info.state_entry_time).is_err() {
+            return;
+        }
+        fence(Ordering::SeqCst);
+    }
+    if guest_copy::write(area, &info).is_ok() && settled != info.state_entry_time {
+        fence(Ordering::SeqCst);
+        if guest_copy::write(entry_time, &settled).is_err() {
+            log::debug!("a runstate area vanished between two writes");
+        }
+    }
+}

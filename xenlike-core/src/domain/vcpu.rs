@@ -1,0 +1,258 @@
+//! Virtual CPUs: what others may look at, and what only the CPU that runs one touches.
+
+use alloc::boxed::Box;
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use guest_pv_abi::arch_x86::TrapInfo;
+
+use super::Domain;
+use super::info::VcpuInfo;
+use super::runstate::Runstate;
+use super::window::Window;
+use crate::arch::fpu;
+use crate::arch::frame::TrapFrame;
+use crate::kit::cell::{OwnerCell, Visit};
+use crate::kit::{CpuId, DomId, Lock, Mfn, VcpuId};
+use crate::pagetype;
+use crate::sched::UnitId;
+use crate::timer::{Key, Timer, What};
+
+/// A virtual CPU. Everything here may be read by any CPU; [`VcpuState`] belongs to one at a time.
+pub struct Vcpu {
+    /// Its number in its domain.
+    pub id: VcpuId,
+    /// Its domain.
+    pub dom: Weak<Domain>,
+    /// What the scheduler calls it.
+    pub unit: UnitId,
+    /// Where its vcpu_info is: in shared_info, or where the guest registered it.
+    pub info: VcpuInfo,
+    /// Why it doesn't run, if it doesn't: [`pause`] bits.
+    pub pause_flags: AtomicU32,
+    /// Counted pauses by control calls.
+    pub pause_count: AtomicU32,
+    /// The CPU whose registers hold it, plus one; 0 when it is nowhere.
+    pub running_on: AtomicU32,
+    /// Its deadlines.
+    pub timers: VcpuTimers,
+    /// How its time was spent.
+    pub runstate: Lock<Runstate>,
+    /// Deadline of its one-shot timer in ns of system time; 0 when none.
+    pub singleshot_ns: AtomicU64,
+    /// Period of its periodic timer in ns; 0 when stopped.
+    pub periodic_ns: AtomicU64,
+    /// An NMI waits for it.
+    pub nmi_pending: AtomicU8,
+    /// Registers and tables: see [`Vcpu::state`].
+    pub state: OwnerCell<VcpuState>,
+}
+
+/// Bits of [`Vcpu::pause_flags`].
+pub mod pause {
+    /// Not initialised, or down: VCPUOP_up clears it.
+    pub const DOWN: u32 = 1;
+    /// SCHEDOP_block: an event wakes it.
+    pub const BLOCKED: u32 = 2;
+    /// SCHEDOP_poll: one of its ports or its timeout wakes it.
+    pub const POLLING: u32 = 4;
+    /// Its domain is paused, or a control call holds it: counted in `pause_count`.
+    pub const HELD: u32 = 8;
+    /// Its domain has shut down.
+    pub const SHUT_DOWN: u32 = 16;
+    /// Its domain is being destroyed.
+    pub const DYING: u32 = 32;
+}
+
+/// A vCPU's deadlines.
+pub struct VcpuTimers {
+    /// set_timer_op and VCPUOP_set_singleshot_timer.
+    pub singleshot: Timer,
+    /// VCPUOP_set_periodic_timer.
+    pub periodic: Timer,
+    /// SCHEDOP_poll's time limit.
+    pub poll: Timer,
+}
+
+impl VcpuTimers {
+    /// None set, for vCPU `vcpu` of domain `dom`.
+    pub const fn new(dom: DomId, vcpu: VcpuId) -> Self {
+        Self {
+            singleshot: Timer::new(Key {
+                dom,
+                vcpu,
+                what: What::Singleshot,
+            }),
+            periodic: Timer::new(Key {
+                dom,
+                vcpu,
+                what: What::Periodic,
+            }),
+            poll: Timer::new(Key {
+                dom,
+                vcpu,
+                what: What::Poll,
+            }),
+        }
+    }
+}
+
+/// The most ports that one SCHEDOP_poll may name (Xen's limit too).
+pub const MAX_POLL_PORTS: usize = 128;
+
+/// An entry point that a guest registered, with what it wants done to event delivery.
+#[derive(Clone, Copy, Default)]
+pub struct Callback {
+    /// Virtual address; 0 when not registered.
+    pub entry: u64,
+    /// CALLBACKF_mask_events: entering masks event delivery.
+    pub masks_events: u8,
+}
+
+/// Entry points by `callback_op` type.
+#[derive(Clone, Copy, Default)]
+pub struct Callbacks {
+    /// CALLBACKTYPE_event
+    pub event: Callback,
+    /// CALLBACKTYPE_failsafe
+    pub failsafe: Callback,
+    /// CALLBACKTYPE_syscall
+    pub syscall: Callback,
+    /// CALLBACKTYPE_syscall32
+    pub syscall32: Callback,
+    /// CALLBACKTYPE_sysenter
+    pub sysenter: Callback,
+    /// CALLBACKTYPE_nmi
+    pub nmi: Callback,
+}
+
+/// A descriptor table as the guest registered it.
+#[derive(Clone, Copy, Default)]
+pub struct GuestGdt {
+    /// Frames, each with a segment-descriptor type reference.
+    pub frames: [Option<Mfn>; GDT_GUEST_FRAMES],
+    /// Entries, up to 512 a frame.
+    pub entries: u32,
+}
+
+/// Frames of a guest's GDT: entries up to 7167 (FIRST_RESERVED_GDT_ENTRY).
+pub const GDT_GUEST_FRAMES: usize = 14;
+
+/// The LDT as the guest set it: a linear range.
+#[derive(Clone, Copy, Default)]
+pub struct GuestLdt {
+    /// Linear address of the first descriptor.
+    pub base: u64,
+    /// Number of descriptors, up to 8192.
+    pub entries: u32,
+}
+
+/// Segment selectors and bases, saved while the vCPU does not run.
+#[derive(Clone, Copy, Default)]
+pub struct Segments {
+    /// ds
+    pub ds: u16,
+    /// es
+    pub es: u16,
+    /// fs
+    pub fs: u16,
+    /// gs
+    pub gs: u16,
+    /// The base of fs.
+    pub fs_base: u64,
+    /// The base of gs while the guest is in kernel mode.
+    pub gs_base_kernel: u64,
+    /// The base of gs while the guest is in user mode.
+    pub gs_base_user: u64,
+}
+
+/// What only the CPU that runs the vCPU touches, or whoever holds it descheduled.
+pub struct VcpuState {
+    /// Registers while it does not run; while it runs they are in the CPU's top frame.
+    pub regs: TrapFrame,
+    /// Guest kernel mode (TF_kernel_mode), as against guest user mode. Both are ring 3.
+    pub in_kernel: bool,
+    /// VCPUOP_initialise or a control call gave it registers.
+    pub initialised: bool,
+    /// Exceptions: address, selector, and the privilege that a software interrupt needs.
+    pub traps: Box<[TrapInfo; 256]>,
+    /// Callbacks.
+    pub callbacks: Callbacks,
+    /// Stack of the guest kernel, loaded when a trap leaves guest user mode.
+    pub kernel_sp: u64,
+    /// Its selector.
+    pub kernel_ss: u16,
+    /// The kernel's L4; has the reference of what was loaded.
+    pub kernel_l4: Option<Mfn>,
+    /// The user mode's L4.
+    pub user_l4: Option<Mfn>,
+    /// GDT.
+    pub gdt: GuestGdt,
+    /// LDT.
+    pub ldt: GuestLdt,
+    /// Its window in the per-domain area.
+    pub window: Window,
+    /// LDT pages mapped now (bit n: page n), each with a segment-descriptor type reference.
+    pub ldt_mapped: u16,
+    /// CR0 as the guest sees it (TS is the bit that matters).
+    pub cr0: u64,
+    /// CR2 of the last page fault that it was given.
+    pub cr2: u64,
+    /// CR4 as the guest sees it.
+    pub cr4: u64,
+    /// Virtual I/O privilege level, 0 to 3.
+    pub iopl: u8,
+    /// PHYSDEVOP_set_iobitmap: guest address of the bitmap, and ports it covers.
+    pub iobmp: (u64, u32),
+    /// Segments.
+    pub segments: Segments,
+    /// DR0–DR3, DR6, DR7.
+    pub debug: [u64; 6],
+    /// XSAVE area.
+    pub fpu: fpu::State,
+    /// XCR0 as the guest set it.
+    pub xcr0: u64,
+    /// A page table that its last call left half taken apart.
+    pub work: pagetype::Work,
+    /// Version of its time info.
+    pub time_version: u32,
+    /// Guest address of its runstate area; 0 when none.
+    pub runstate_area: u64,
+    /// Guest address of its secondary time info; 0 when none.
+    pub time_area: u64,
+}
+
+impl Vcpu {
+    /// Whether nothing keeps it from running.
+    pub fn runnable(&self) -> bool {
+        self.pause_flags.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether it has been brought up (VCPUOP_up) and not down again.
+    pub fn is_up(&self) -> bool {
+        self.pause_flags.load(Ordering::Acquire) & pause::DOWN == 0
+    }
+
+    /// Its domain, unless that is gone.
+    pub fn domain(&self) -> Option<Arc<Domain>> {
+        self.dom.upgrade()
+    }
+
+    /// Whether an NMI waits for it and its handler is not at work.
+    pub fn nmi_due(&self) -> bool {
+        self.nmi_pending.load(Ordering::Acquire) == 1
+    }
+
+    /// The CPU whose registers hold it.
+    pub fn cpu(&self) -> Option<CpuId> {
+        self.running_on
+            .load(Ordering::Acquire)
+            .checked_sub(1)
+            .map(CpuId)
+    }
+
+    /// Its state, if it is on no CPU. While the visit lasts, no CPU can start to run it.
+    pub fn descheduled(&self) -> Option<Visit<'_, VcpuState>> {
+        self.state.visit()
+    }
+}

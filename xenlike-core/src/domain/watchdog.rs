@@ -1,0 +1,99 @@
+//! Watchdogs (SCHEDOP_watchdog): a guest that doesn't renew one in time is shut down.
+
+use alloc::sync::Arc;
+
+use guest_pv_abi::sched::SHUTDOWN_WATCHDOG;
+
+use super::{Domain, shutdown, time};
+use crate::kit::{DomId, Lock, VcpuId};
+use crate::timer::{Key, Timer, What};
+
+/// Watchdogs a domain may have.
+pub const WATCHDOGS: usize = 2;
+
+/// A domain's watchdogs.
+pub struct Watchdogs {
+    timers: [Timer; WATCHDOGS],
+    /// When each barks, in ns of system time; 0: not in use.
+    deadlines_ns: Lock<[u64; WATCHDOGS]>,
+}
+
+/// Why a watchdog could not be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// No watchdog has that number.
+    NoSuch,
+    /// It is not in use.
+    NotSet,
+    /// All are in use.
+    AllTaken,
+    /// No memory for its deadline.
+    NoMemory,
+}
+
+impl Watchdogs {
+    /// None in use, for domain `dom`.
+    pub const fn new(dom: DomId) -> Self {
+        Self {
+            timers: [
+                Timer::new(Key {
+                    dom,
+                    vcpu: VcpuId(0),
+                    what: What::Watchdog(0),
+                }),
+                Timer::new(Key {
+                    dom,
+                    vcpu: VcpuId(0),
+                    what: What::Watchdog(1),
+                }),
+            ],
+            deadlines_ns: Lock::new([0; WATCHDOGS]),
+        }
+    }
+}
+
+/// Takes a new watchdog (`id` 0), renews one, or stops it (`timeout_s` 0). Returns its number.
+pub fn set(dom: &Domain, id: u32, timeout_s: u32) -> Result<u32, Refused> {
+    let dogs = &dom.watchdogs;
+    let mut deadlines = dogs.deadlines_ns.lock();
+    let index = match id {
+        0 if timeout_s == 0 => return Err(Refused::NoSuch),
+        0 => deadlines
+            .iter()
+            .position(|&d| d == 0)
+            .ok_or(Refused::AllTaken)?,
+        n => (n - 1) as usize,
+    };
+    let deadline = deadlines.get_mut(index).ok_or(Refused::NoSuch)?;
+    let timer = dogs.timers.get(index).ok_or(Refused::NoSuch)?;
+    if id != 0 && *deadline == 0 {
+        return Err(Refused::NotSet);
+    }
+    if timeout_s == 0 {
+        *deadline = 0;
+        time::TIMERS.cancel(timer);
+        return Ok(0);
+    }
+    let at_ns = crate::arch::time::now_ns().saturating_add(u64::from(timeout_s) * 1_000_000_000);
+    time::set_timer(timer, at_ns).map_err(|_| Refused::NoMemory)?;
+    *deadline = at_ns;
+    Ok(if id == 0 { index as u32 + 1 } else { 0 })
+}
+
+/// Watchdog `number` of `dom` may have passed its deadline.
+pub fn bark(dom: &Arc<Domain>, number: u8) {
+    let due_ns = dom
+        .watchdogs
+        .deadlines_ns
+        .lock()
+        .get(usize::from(number))
+        .copied();
+    if due_ns.is_some_and(|at| at != 0 && at <= crate::arch::time::now_ns()) {
+        log::warn!(
+            "{:?}: watchdog {} was not renewed in time",
+            dom.id(),
+            number + 1
+        );
+        shutdown::shutdown(dom, SHUTDOWN_WATCHDOG);
+    }
+}

@@ -1,0 +1,37 @@
+//! A vCPU's window in the per-domain area: 16 GDT pages, then 16 LDT pages, as entries of one L1
+//! that the core owns. What is mapped here has a segment-descriptor type reference.
+
+use core::sync::atomic::Ordering;
+
+use crate::kit::Mfn;
+use crate::mm::directmap::SharedPage;
+
+/// The core's own page in the GDT: entries 7168 on (FIRST_RESERVED_GDT_PAGE in arch-x86/xen.h).
+pub const GDT_OWN_PAGE: usize = 14;
+/// The first LDT page.
+pub const LDT_FIRST_PAGE: usize = 16;
+/// Pages of an LDT.
+pub const LDT_PAGES: usize = 16;
+/// Pages of a window.
+pub const WINDOW_PAGES: usize = 32;
+/// Windows whose entries share one L1 page.
+pub const WINDOWS_PER_L1: u32 = 512 / WINDOW_PAGES as u32;
+
+/// Where a vCPU's 32 entries are.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// The L1 page.
+    pub l1: Mfn,
+    /// Index of the window's first entry.
+    pub first: usize,
+}
+
+/// Sets entry `page` of a window; returns what it was.
+pub fn set(window: Window, page: usize, entry: u64) -> u64 {
+    if page >= WINDOW_PAGES {
+        return entry;
+    }
+    SharedPage::new(window.l1)
+        .and_then(|l1| l1.u64(window.first.wrapping_add(page).wrapping_mul(8)))
+        .map_or(entry, |word| word.swap(entry, Ordering::SeqCst))
+}

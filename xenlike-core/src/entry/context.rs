@@ -1,0 +1,109 @@
+//! A vCPU's registers beyond the trap frame: loaded when it gets a CPU, saved when it loses it.
+#![expect(
+    unsafe_code,
+    reason = "loads descriptor tables that the vCPU's window holds"
+)]
+
+use crate::arch::desc::{self, LDT_SELECTOR};
+use crate::arch::paging::DATA;
+use crate::arch::seg::Bases;
+use crate::arch::{cr, debugreg, fpu, percpu, seg, tlb};
+use crate::domain::{VcpuState, time, window};
+use crate::hypercall::Ctx;
+use crate::mm::{layout, space};
+
+/// Saves all of the vCPU that runs here.
+pub fn save(ctx: &mut Ctx<'_>) {
+    let st = &mut *ctx.st;
+    st.regs = *ctx.regs;
+    save_segments(st);
+    debugreg::unload(&st.debug);
+    cr::clts();
+    st.fpu.save();
+    if st.ldt.entries != 0 {
+        // SAFETY: the null selector: no LDT.
+        unsafe { desc::load_ldt(0) };
+    }
+}
+
+fn save_segments(st: &mut VcpuState) {
+    let [ds, es, fs, gs] = seg::selectors();
+    let bases = seg::bases();
+    let (kernel, user) = if st.in_kernel {
+        (bases.gs, bases.shadow_gs)
+    } else {
+        (bases.shadow_gs, bases.gs)
+    };
+    let s = &mut st.segments;
+    (s.ds, s.es, s.fs, s.gs) = (ds, es, fs, gs);
+    (s.fs_base, s.gs_base_kernel, s.gs_base_user) = (bases.fs, kernel, user);
+}
+
+/// Loads all of the vCPU that is to run here into this CPU and the top frame.
+pub fn load(ctx: &mut Ctx<'_>) {
+    let st = &mut *ctx.st;
+    *ctx.regs = st.regs;
+    let l4 = if st.in_kernel {
+        st.kernel_l4
+    } else {
+        st.user_l4
+    };
+    if l4.is_none_or(|l4| space::load(l4).is_err()) {
+        crate::domain::shutdown::crash(ctx.dom, "a vCPU has no page table to run on");
+        return;
+    }
+    load_tables(ctx);
+    load_fpu(ctx.st);
+    debugreg::load(&ctx.st.debug);
+    time::publish(ctx.vcpu, ctx.st);
+    time::publish_runstate(ctx.dom, ctx.vcpu, ctx.st);
+    if !load_segments(ctx.st) {
+        super::failsafe::enter(ctx);
+    }
+}
+
+/// The GDT and LDT windows. The core's page in the GDT is this CPU's, for its TSS and its LDT entry.
+fn load_tables(ctx: &mut Ctx<'_>) {
+    let cpu = percpu::this_cpu();
+    let Some(gdt) = desc::gdt(cpu) else { return };
+    let own_page = desc::gdt_frame(cpu).maddr().0 | DATA;
+    if window::set(ctx.st.window, window::GDT_OWN_PAGE, own_page) != own_page {
+        // It was another CPU's: this one may have cached it from an earlier stay.
+        tlb::flush_local();
+    }
+    let vcpu = ctx.vcpu.id.0;
+    // SAFETY: the window of a vCPU in the address space just loaded has the core's page where every
+    // GDT has it; the LDT descriptor covers the vCPU's own LDT window.
+    unsafe {
+        desc::load_gdt(layout::gdt_window(vcpu));
+        if ctx.st.ldt.entries != 0 {
+            desc::set_ldt(gdt, layout::ldt_window(vcpu), ctx.st.ldt.entries);
+            desc::load_ldt(LDT_SELECTOR);
+        }
+    }
+}
+
+fn load_fpu(st: &VcpuState) {
+    fpu::set_xcr0(st.xcr0);
+    st.fpu.restore();
+    if st.cr0 & cr::cr0::TS != 0 {
+        cr::set_ts();
+    }
+}
+
+fn load_segments(st: &VcpuState) -> bool {
+    let s = &st.segments;
+    let (gs, shadow_gs) = if st.in_kernel {
+        (s.gs_base_kernel, s.gs_base_user)
+    } else {
+        (s.gs_base_user, s.gs_base_kernel)
+    };
+    seg::load(
+        [s.ds, s.es, s.fs, s.gs],
+        &Bases {
+            fs: s.fs_base,
+            gs,
+            shadow_gs,
+        },
+    )
+}

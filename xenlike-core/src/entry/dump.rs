@@ -1,0 +1,74 @@
+//! What a person reads when a guest or the core itself could not go on.
+
+use crate::arch::frame::TrapFrame;
+use crate::arch::{cr, msr};
+use crate::hypercall::Ctx;
+
+/// Logs the registers of the vCPU that runs here.
+pub fn guest(ctx: &Ctx<'_>) {
+    let r = &*ctx.regs;
+    let mode = if ctx.st.in_kernel { "kernel" } else { "user" };
+    log::warn!(
+        "{:?}{:?} in {mode} mode, last fault address {:#x}",
+        ctx.dom.id(),
+        ctx.vcpu.id,
+        ctx.st.cr2
+    );
+    log::warn!("{}", Registers(r));
+}
+
+/// Registers as a table.
+struct Registers<'a>(&'a TrapFrame);
+
+impl core::fmt::Display for Registers<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let r = self.0;
+        writeln!(
+            f,
+            "rip {:04x}:{:016x} rflags {:016x} vector {:#x} error {:#x}",
+            r.cs, r.rip, r.rflags, r.vector, r.error
+        )?;
+        writeln!(f, "rsp {:04x}:{:016x} rbp {:016x}", r.ss, r.rsp, r.rbp)?;
+        writeln!(
+            f,
+            "rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}",
+            r.rax, r.rbx, r.rcx, r.rdx
+        )?;
+        writeln!(
+            f,
+            "rsi {:016x} rdi {:016x} r8  {:016x} r9  {:016x}",
+            r.rsi, r.rdi, r.r8, r.r9
+        )?;
+        writeln!(
+            f,
+            "r10 {:016x} r11 {:016x} r12 {:016x} r13 {:016x}",
+            r.r10, r.r11, r.r12, r.r13
+        )?;
+        write!(f, "r14 {:016x} r15 {:016x}", r.r14, r.r15)
+    }
+}
+
+/// An exception in ring 0 that nothing expected: the hypervisor's own bug.
+pub fn fatal(frame: &TrapFrame, what: &str) -> ! {
+    panic!(
+        "{what}\n{}\ncr2 {:016x} cr3 {:016x}",
+        Registers(frame),
+        cr::cr2(),
+        cr::read_cr3()
+    );
+}
+
+/// A machine check: what the banks hold, then the end (SDM vol. 3 §17.3.2).
+pub fn machine_check(frame: &TrapFrame) -> ! {
+    const MCG_CAP: u32 = 0x179;
+    const MC0_CTL: u32 = 0x400;
+    let banks = msr::read_safe(MCG_CAP).unwrap_or(0) as u8;
+    for bank in 0..u32::from(banks).min(32) {
+        let status = msr::read_safe(MC0_CTL + 4 * bank + 1).unwrap_or(0);
+        if status >> 63 != 0 {
+            let address = msr::read_safe(MC0_CTL + 4 * bank + 2).unwrap_or(0);
+            log::error!("machine check bank {bank}: status {status:#018x} address {address:#018x}");
+        }
+    }
+    fatal(frame, "machine check");
+}

@@ -1,0 +1,31 @@
+//! A CPU without a vCPU: the one place where an interrupt arrives in ring 0.
+
+use crate::arch::{halt, work};
+use crate::mm::alloc;
+
+use super::timers;
+
+/// Waits until this CPU has a reason to ask the scheduler again. Frames that wait for scrubbing are
+/// scrubbed meanwhile.
+pub fn wait() {
+    loop {
+        let due = work::take();
+        if due & work::TIMER != 0 {
+            timers::expire();
+        }
+        if due & work::CONSOLE != 0 {
+            crate::console::poll();
+        }
+        if due & work::SCHEDULE != 0 {
+            return;
+        }
+        if work::pending() {
+            continue;
+        }
+        if alloc::scrub_some() {
+            halt::let_interrupts_in();
+        } else {
+            halt::wait_for_interrupt();
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The ways in, told to each CPU: its IDT and the entry points of SYSCALL and SYSENTER.
+#![expect(unsafe_code, reason = "loads the IDT and the entry MSRs")]
+
+use core::sync::atomic::Ordering;
+
+use super::stubs::{
+    SYSCALL_SCRATCH, SYSCALL_STUB_BYTES, VECTOR_STUB_BYTES, syscall_stubs, syscall32_stubs,
+    sysenter_stubs, vector_stubs,
+};
+use super::traps::vector;
+use crate::arch::cpu::{Vendor, features};
+use crate::arch::desc::{self, FLAT_RING3_CS32, Gate, HYPERVISOR_CS, Idt};
+use crate::arch::percpu::Ist;
+use crate::arch::{msr, percpu, rflags};
+use crate::kit::{CpuId, Once};
+
+static IDT: Once<Idt> = Once::new();
+
+/// STAR: SYSCALL loads CS from bits 32–47, SYSRET from bits 48–63 (APM vol. 2 §6.1.1).
+const STAR: u64 = (FLAT_RING3_CS32 as u64) << 48 | (HYPERVISOR_CS as u64) << 32;
+
+fn idt() -> &'static Idt {
+    IDT.call_once(|| {
+        let stubs = &raw const vector_stubs as u64;
+        let mut gates = [Gate::default(); 256];
+        for (number, gate) in (0_u8..).zip(&mut gates) {
+            let stub = stubs + u64::from(number) * VECTOR_STUB_BYTES as u64;
+            *gate = Gate::interrupt(stub, stack(number), privilege(number));
+        }
+        Idt(gates)
+    })
+}
+
+/// The stack of its own that a vector needs.
+fn stack(number: u8) -> u8 {
+    match number {
+        vector::DB => Ist::Debug as u8,
+        vector::NMI => Ist::Nmi as u8,
+        vector::DF => Ist::DoubleFault as u8,
+        vector::MC => Ist::MachineCheck as u8,
+        _ => 0,
+    }
+}
+
+/// The ring from which `int n` may use a gate: int3, into, and the system call gate.
+fn privilege(number: u8) -> u8 {
+    match number {
+        3 | 4 | vector::SYSCALL_GATE => 3,
+        _ => 0,
+    }
+}
+
+/// Tells this CPU, whose block is in use, its ways in.
+pub fn init_cpu(cpu: CpuId) {
+    let index = cpu.index();
+    if let (Some(scratch), Some(end)) = (SYSCALL_SCRATCH.get(index), percpu::frame_end(cpu)) {
+        scratch.stack.store(end.0, Ordering::Release);
+    }
+    let stub = |first: *const u8| first as u64 + (index * SYSCALL_STUB_BYTES) as u64;
+    // SAFETY: the gates and entry points are the stubs, made for this.
+    unsafe {
+        desc::load_idt(idt());
+        msr::write(msr::nr::STAR, STAR);
+        msr::write(msr::nr::LSTAR, stub(&raw const syscall_stubs));
+        msr::write(msr::nr::CSTAR, stub(&raw const syscall32_stubs));
+        msr::write(msr::nr::FMASK, rflags::SYSCALL_CLEARS);
+        if features().vendor == Vendor::Intel {
+            msr::write(msr::nr::SYSENTER_CS, u64::from(HYPERVISOR_CS));
+            msr::write(msr::nr::SYSENTER_ESP, 0);
+            msr::write(msr::nr::SYSENTER_EIP, stub(&raw const sysenter_stubs));
+        } else {
+            // AMD has no SYSENTER in long mode; a null CS makes it #GP everywhere.
+            msr::write(msr::nr::SYSENTER_CS, 0);
+        }
+    }
+}

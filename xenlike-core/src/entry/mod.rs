@@ -1,0 +1,24 @@
+//! In and out of ring 0: stubs, who handles which trap, and the one way out: work, schedule, switch,
+//! events, return to the guest.
+//!
+//! Holes that no emulator shows, and what guards each: docs/entry.md.
+
+pub mod current;
+
+mod context;
+mod dump;
+mod emulate;
+mod exit;
+mod failsafe;
+mod idle;
+mod idt;
+mod interrupts;
+mod page_fault;
+mod stubs;
+mod switch;
+mod syscall;
+mod timers;
+mod traps;
+
+pub use idt::init_cpu;
+pub use switch::run;

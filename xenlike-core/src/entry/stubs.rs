@@ -1,0 +1,393 @@
+//! The ways into ring 0 and the one way out: the only assembly on a guest's path.
+//!
+//! Each stub brings the machine into the same state: all registers in a [`TrapFrame`], those that a
+//! guest could have steered cleared, direction and alignment flags clear. What happens next is
+//! Rust: [`super::traps::handle_trap`] or [`super::syscall::handle_syscall`].
+//!
+//! Where the stacks are: a trap from a guest arrives on the frame at the top of the CPU's block
+//! (TSS.RSP0); a trap from ring 0 (the idle loop, a guest copy that faults) nests below; #DB, NMI,
+//! #DF and #MC arrive on stacks of their own inside the same block, because they can hit before a
+//! stub has switched the stack (`mov ss` then `syscall`; an NMI at the first instruction).
+#![expect(unsafe_code, reason = "the stubs themselves")]
+
+use core::arch::global_asm;
+use core::mem::offset_of;
+
+use crate::arch::frame::TrapFrame;
+use crate::arch::percpu::{BLOCK_BYTES, CpuInfo, FRAME_FROM_TOP};
+use crate::kit::MAX_CPUS;
+
+/// Where the CPU's syscall stub keeps the guest's rsp for the two instructions until it is pushed,
+/// and the stack it switches to. One line a CPU, so that no GS base is needed to find it.
+#[repr(C, align(16))]
+pub struct SyscallScratch {
+    /// The guest's rsp.
+    pub guest_rsp: core::sync::atomic::AtomicU64,
+    /// The end of the CPU's top frame.
+    pub stack: core::sync::atomic::AtomicU64,
+}
+
+#[expect(
+    clippy::declare_interior_mutable_const,
+    reason = "the initial value of an array of atomics"
+)]
+const EMPTY: SyscallScratch = SyscallScratch {
+    guest_rsp: core::sync::atomic::AtomicU64::new(0),
+    stack: core::sync::atomic::AtomicU64::new(0),
+};
+/// One a CPU; written by [`super::init_cpu`], read by the stubs.
+pub static SYSCALL_SCRATCH: [SyscallScratch; MAX_CPUS] = [EMPTY; MAX_CPUS];
+
+/// Bytes between two CPUs' syscall stubs.
+pub const SYSCALL_STUB_BYTES: usize = 64;
+/// Bytes between two vectors' stubs.
+pub const VECTOR_STUB_BYTES: usize = 16;
+
+unsafe extern "C" {
+    /// 256 stubs, [`VECTOR_STUB_BYTES`] apart.
+    pub static vector_stubs: u8;
+    /// `MAX_CPUS` stubs for LSTAR, [`SYSCALL_STUB_BYTES`] apart.
+    pub static syscall_stubs: u8;
+    /// The same for CSTAR.
+    pub static syscall32_stubs: u8;
+    /// The same for IA32_SYSENTER_EIP.
+    pub static sysenter_stubs: u8;
+    /// Leaves ring 0 with the frame at the top of the CPU's block.
+    pub fn leave_to_guest() -> !;
+}
+
+global_asm!(
+    r#"
+.macro SAVE_REGISTERS
+    push rdi
+    push rsi
+    push rdx
+    push rcx
+    push rax
+    push r8
+    push r9
+    push r10
+    push r11
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+.endm
+
+// What a guest left in the registers must not steer speculation in ring 0.
+.macro CLEAR_REGISTERS
+    xor eax, eax
+    xor ecx, ecx
+    xor edx, edx
+    xor esi, esi
+    xor r8d, r8d
+    xor r9d, r9d
+    xor r10d, r10d
+    xor r11d, r11d
+    xor ebx, ebx
+    xor ebp, ebp
+    xor r12d, r12d
+    xor r13d, r13d
+    xor r14d, r14d
+    xor r15d, r15d
+.endm
+
+// An interrupt gate leaves DF and AC as the guest had them (APM vol. 2 8.9.1).
+.macro CLEAN_FLAGS
+    cld
+    cmp byte ptr [rip + {smap}], 0
+    je 7f
+    clac
+7:
+.endm
+
+// Where a change of address space on entry would go (a page-table isolated CPU): both ways into
+// ring 0 and the way out name the place.
+.macro ENTER_ADDRESS_SPACE
+.endm
+.macro LEAVE_ADDRESS_SPACE
+.endm
+
+.macro RESTORE_REGISTERS
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rax
+    pop rcx
+    pop rdx
+    pop rsi
+    pop rdi
+.endm
+
+.section .text.entry, "ax", @progbits
+.balign 64
+.global vector_stubs
+vector_stubs:
+.set v, 0
+.rept 256
+    .balign 16
+    .if (v != 8) && (v != 10) && (v != 11) && (v != 12) && (v != 13) && (v != 14) && (v != 17) && (v != 21) && (v != 29) && (v != 30)
+    push 0
+    .endif
+    mov dword ptr [rsp + 4], v
+    .if (v == 2) || (v == 8) || (v == 18)
+    jmp trap_ist
+    .elseif v == 1
+    jmp trap_debug
+    .else
+    jmp trap_common
+    .endif
+    .set v, v + 1
+.endr
+
+.balign 64
+trap_common:
+    ENTER_ADDRESS_SPACE
+    SAVE_REGISTERS
+    CLEAN_FLAGS
+    mov rdi, rsp
+    CLEAR_REGISTERS
+    sub rsp, 8
+    call {handle_trap}
+    add rsp, 8
+    test byte ptr [rsp + {cs}], 3
+    jnz exit_to_guest
+    jmp restore_and_iret
+
+// #DB from a guest moves to the top frame, where it may be bounced; from ring 0 it stays.
+trap_debug:
+    ENTER_ADDRESS_SPACE
+    SAVE_REGISTERS
+    CLEAN_FLAGS
+    CLEAR_REGISTERS
+    test byte ptr [rsp + {cs}], 3
+    jz 1f
+    mov rsi, rsp
+    mov rdi, rsp
+    or rdi, {block_mask}
+    sub rdi, {frame_from_top} - 1
+    mov rdx, rdi
+    mov ecx, {frame_words}
+    rep movsq
+    mov rsp, rdx
+1:  mov rdi, rsp
+    sub rsp, 8
+    call {handle_trap}
+    add rsp, 8
+    test byte ptr [rsp + {cs}], 3
+    jnz exit_to_guest
+    jmp restore_and_iret
+
+// NMI, #DF, #MC: handled where they land, and back to exactly where they hit.
+trap_ist:
+    ENTER_ADDRESS_SPACE
+    SAVE_REGISTERS
+    CLEAN_FLAGS
+    CLEAR_REGISTERS
+    mov rdi, rsp
+    sub rsp, 8
+    call {handle_ist}
+    add rsp, 8
+restore_and_iret:
+    RESTORE_REGISTERS
+    add rsp, 8
+    iretq
+
+.balign 64
+.global leave_to_guest
+leave_to_guest:
+    or rsp, {block_mask}
+    sub rsp, {frame_from_top} - 1
+// rsp is the top frame. Nothing may be owed to the guest or to this CPU when it leaves.
+.balign 16
+exit_to_guest:
+    cmp dword ptr [rsp + {work}], 0
+    jne exit_slow
+    mov rax, [rsp + {vcpu_info}]
+    cmp byte ptr [rax], 0
+    jne exit_event
+exit_clean:
+    LEAVE_ADDRESS_SPACE
+    test byte ptr [rsp + {vector} + 1], 1
+    jz exit_iret
+    // SYSRET loads a non-canonical RIP in ring 0 on Intel: leave by IRET then (SDM vol. 2, SYSRET).
+    mov rax, [rsp + {rip}]
+    sar rax, 47
+    inc rax
+    cmp rax, 1
+    ja exit_iret
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    add rsp, 8
+    pop r10
+    pop r9
+    pop r8
+    pop rax
+    add rsp, 8
+    pop rdx
+    pop rsi
+    pop rdi
+    mov rcx, [rsp + 8]
+    mov r11, [rsp + 24]
+    cmp word ptr [rsp + 16], {cs32}
+    mov rsp, [rsp + 32]
+    je 1f
+    sysretq
+1:  sysret
+
+exit_event:
+    cmp byte ptr [rax + 1], 0
+    jne exit_clean
+exit_slow:
+    mov rdi, rsp
+    sub rsp, 8
+    call {exit_work}
+    add rsp, 8
+    jmp exit_to_guest
+
+exit_iret:
+    RESTORE_REGISTERS
+    add rsp, 8
+iret_to_guest:
+    iretq
+.pushsection .extable, "a"
+    .balign 4
+    .long iret_to_guest - .
+    .long iret_failed - .
+.popsection
+
+// The guest's frame could not be loaded. The handler of that fault came back here with the guest's
+// registers as they were and rsp at its frame: make it a trap frame again.
+iret_failed:
+    push 0
+    mov dword ptr [rsp + 4], 13
+    SAVE_REGISTERS
+    mov rdi, rsp
+    CLEAR_REGISTERS
+    sub rsp, 8
+    call {handle_iret_fault}
+    add rsp, 8
+    jmp exit_to_guest
+
+.balign 64
+syscall_common:
+    push r11
+    push {cs64}
+    push rcx
+    push 0
+    mov dword ptr [rsp + 4], {syscall_vector}
+    ENTER_ADDRESS_SPACE
+    SAVE_REGISTERS
+    mov rdi, rsp
+    CLEAR_REGISTERS
+    sub rsp, 8
+    call {handle_syscall}
+    add rsp, 8
+    jmp exit_to_guest
+
+syscall32_common:
+    push r11
+    push {cs32}
+    push rcx
+    push 0
+    mov dword ptr [rsp + 4], {syscall_vector}
+    ENTER_ADDRESS_SPACE
+    SAVE_REGISTERS
+    mov rdi, rsp
+    CLEAR_REGISTERS
+    sub rsp, 8
+    call {handle_syscall32}
+    add rsp, 8
+    jmp exit_to_guest
+
+// SYSENTER keeps neither rip nor rsp and clears none of TF, NT, AC, DF (SDM vol. 2, SYSENTER).
+sysenter_common:
+    push {ss3}
+    push 0
+    pushfq
+    and dword ptr [rsp], {sysenter_keep}
+    push 2
+    popfq
+    or dword ptr [rsp], 0x200
+    push 3
+    push 0
+    push 0
+    ENTER_ADDRESS_SPACE
+    SAVE_REGISTERS
+    mov rdi, rsp
+    CLEAR_REGISTERS
+    sub rsp, 8
+    call {handle_sysenter}
+    add rsp, 8
+    jmp exit_to_guest
+
+.macro SYSCALL_STUBS common
+.set cpu, 0
+.rept {max_cpus}
+    .balign {stub_bytes}
+    mov [rip + {scratch} + cpu * 16], rsp
+    mov rsp, [rip + {scratch} + cpu * 16 + 8]
+    push {ss3}
+    push qword ptr [rip + {scratch} + cpu * 16]
+    jmp \common
+    .set cpu, cpu + 1
+.endr
+.endm
+
+.balign 64
+.global syscall_stubs
+syscall_stubs:
+    SYSCALL_STUBS syscall_common
+.balign 64
+.global syscall32_stubs
+syscall32_stubs:
+    SYSCALL_STUBS syscall32_common
+.balign 64
+.global sysenter_stubs
+sysenter_stubs:
+.set cpu, 0
+.rept {max_cpus}
+    .balign {stub_bytes}
+    mov rsp, [rip + {scratch} + cpu * 16 + 8]
+    jmp sysenter_common
+    .set cpu, cpu + 1
+.endr
+"#,
+    smap = sym crate::arch::cpu::SMAP_ON,
+    handle_trap = sym super::traps::handle_trap,
+    handle_ist = sym super::traps::handle_ist,
+    handle_iret_fault = sym super::traps::handle_iret_fault,
+    handle_syscall = sym super::syscall::handle_syscall,
+    handle_syscall32 = sym super::syscall::handle_syscall32,
+    handle_sysenter = sym super::syscall::handle_sysenter,
+    exit_work = sym super::exit::exit_work,
+    scratch = sym SYSCALL_SCRATCH,
+    max_cpus = const MAX_CPUS,
+    stub_bytes = const SYSCALL_STUB_BYTES,
+    cs = const offset_of!(TrapFrame, cs),
+    rip = const offset_of!(TrapFrame, rip),
+    vector = const offset_of!(TrapFrame, vector),
+    work = const offset_of!(CpuInfo, work) - offset_of!(CpuInfo, frame),
+    vcpu_info = const offset_of!(CpuInfo, vcpu_info) - offset_of!(CpuInfo, frame),
+    block_mask = const BLOCK_BYTES - 1,
+    frame_from_top = const FRAME_FROM_TOP,
+    frame_words = const size_of::<TrapFrame>() / 8,
+    syscall_vector = const TrapFrame::SYSCALL,
+    cs64 = const crate::arch::desc::FLAT_RING3_CS64,
+    cs32 = const crate::arch::desc::FLAT_RING3_CS32,
+    ss3 = const crate::arch::desc::FLAT_RING3_SS,
+    sysenter_keep = const super::syscall::SYSENTER_KEEP,
+);

@@ -1,0 +1,113 @@
+//! Which vCPU this CPU runs, and moving registers between the top frame and vCPUs.
+//!
+//! One stack a CPU: a switch saves the top frame and the rest of the registers into the old vCPU,
+//! loads the new one's, and returns to the exit stub, which leaves with whatever is in the top frame.
+#![expect(unsafe_code, reason = "a CPU's first step out of ring 0")]
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use super::current::{self, Running};
+use super::{context, timers};
+use crate::arch::frame::TrapFrame;
+use crate::arch::{percpu, time, work};
+use crate::domain::notify::SCHED;
+use crate::domain::runstate::Activity;
+use crate::domain::{Vcpu, vcpu::pause};
+use crate::mm::space;
+use crate::sched::Choice;
+
+/// Decides who runs on this CPU and makes it so. Without anybody, the CPU idles in here.
+pub fn schedule(frame: &mut TrapFrame) {
+    let cpu = percpu::this_cpu();
+    loop {
+        let now_ns = time::now_ns();
+        settle_sleep(now_ns);
+        let turn = SCHED.pick(cpu, now_ns);
+        if let Some(idle) = turn.kick {
+            work::raise(idle, work::SCHEDULE);
+        }
+        timers::set_slice(turn.until_ns);
+        match turn.choice {
+            Choice::Stay => return,
+            Choice::Switch(_, next) => {
+                switch_away(frame, now_ns);
+                let unit = next.unit;
+                if switch_to(next, frame, now_ns) {
+                    return;
+                }
+                SCHED.sleep(unit);
+            }
+            Choice::Idle(_) => {
+                switch_away(frame, now_ns);
+                super::idle::wait();
+            }
+        }
+    }
+}
+
+/// A running vCPU that blocked or was held goes to sleep for the scheduler; a wake that came
+/// meanwhile is not lost, because the reasons are looked at again afterwards.
+fn settle_sleep(now_ns: u64) {
+    let Some(running) = current::running() else {
+        return;
+    };
+    let vcpu = &running.vcpu;
+    if !vcpu.runnable() {
+        SCHED.sleep(vcpu.unit);
+        if vcpu.runnable() {
+            SCHED.wake(vcpu.unit, now_ns);
+        }
+    }
+}
+
+/// Saves the vCPU that runs here, if one does.
+fn switch_away(frame: &mut TrapFrame, now_ns: u64) {
+    if current::with_current(frame, context::save).is_none() {
+        return;
+    }
+    space::load_master();
+    current::set_vcpu_info(None);
+    let Some(Running { vcpu, dom }) = current::clear_running() else {
+        return;
+    };
+    let activity = match vcpu.pause_flags.load(Ordering::Acquire) {
+        0 => Activity::Runnable,
+        flags if flags & !(pause::BLOCKED | pause::POLLING) == 0 => Activity::Blocked,
+        _ => Activity::Offline,
+    };
+    vcpu.runstate.lock().change(activity, now_ns);
+    vcpu.running_on.store(0, Ordering::Release);
+    if let Some(cpu) = SCHED.saved(percpu::this_cpu(), now_ns) {
+        work::raise(cpu, work::SCHEDULE);
+    }
+    drop(dom);
+}
+
+/// Loads `vcpu`; false if its domain is gone.
+fn switch_to(vcpu: Arc<Vcpu>, frame: &mut TrapFrame, now_ns: u64) -> bool {
+    let Some(dom) = vcpu.domain() else {
+        return false;
+    };
+    vcpu.running_on
+        .store(percpu::this_cpu().0 + 1, Ordering::Release);
+    vcpu.runstate.lock().change(Activity::Running, now_ns);
+    current::set_vcpu_info(Some(&vcpu.info));
+    current::set_running(Running { vcpu, dom });
+    current::with_current(frame, context::load);
+    true
+}
+
+/// What a CPU does from the end of its boot on: it waits for a vCPU, and leaves ring 0 with it.
+pub fn run() -> ! {
+    work::raise_here(work::SCHEDULE);
+    if let Err(error) = SCHED.bring_online(percpu::this_cpu()) {
+        panic!(
+            "no memory to schedule on {:?}: {error:?}",
+            percpu::this_cpu()
+        );
+    }
+    // SAFETY: the stub takes the stack's top frame, which the exit work below it fills before the
+    // frame is used: there is work, and the scheduler returns only with a vCPU in the frame.
+    unsafe { super::stubs::leave_to_guest() }
+}

@@ -1,0 +1,98 @@
+//! Who handles which trap.
+
+use super::current::with_current;
+use super::{dump, emulate, interrupts, page_fault, syscall};
+use crate::arch::frame::TrapFrame;
+use crate::arch::{cr, debugreg, extable, rflags};
+use crate::domain::trap::Bounce;
+use crate::hypercall::Ctx;
+
+/// Exception vectors by their manual names (APM vol. 2 §8.2).
+pub mod vector {
+    #![expect(missing_docs, reason = "the manual's names")]
+    pub const DB: u8 = 1;
+    pub const NMI: u8 = 2;
+    pub const UD: u8 = 6;
+    pub const NM: u8 = 7;
+    pub const DF: u8 = 8;
+    pub const GP: u8 = 13;
+    pub const PF: u8 = 14;
+    pub const MC: u8 = 18;
+    /// The system call gate of 32-bit Linux: open to ring 3.
+    pub const SYSCALL_GATE: u8 = 0x80;
+}
+
+/// Every trap and interrupt but NMI, #DF and #MC.
+pub extern "C" fn handle_trap(frame: &mut TrapFrame) {
+    let number = frame.vector as u8;
+    if number >= 32 && number != vector::SYSCALL_GATE {
+        interrupts::handle(number);
+    } else if frame.from_guest() {
+        with_current(frame, |ctx| from_guest(ctx, number));
+    } else {
+        in_ring0(frame, number);
+    }
+}
+
+/// A trap that a guest caused.
+fn from_guest(ctx: &mut Ctx<'_>, number: u8) {
+    match number {
+        vector::PF => page_fault::handle(ctx, cr::cr2()),
+        vector::GP => emulate::general_protection(ctx),
+        vector::UD => emulate::invalid_opcode(ctx),
+        vector::NM => device_not_available(ctx),
+        vector::DB => debug(ctx),
+        vector::SYSCALL_GATE => emulate::software_interrupt(ctx, number, 0),
+        _ => inject(ctx, number),
+    }
+}
+
+/// Gives exception `number` to the guest with the error code the machine gave.
+pub fn inject(ctx: &mut Ctx<'_>, number: u8) {
+    let bounce = Bounce::exception(ctx.st, number, ctx.regs.error);
+    syscall::bounce(ctx, bounce);
+}
+
+/// #NM: the guest has CR0.TS set and used the FPU. As on Xen, TS is clear when its handler runs.
+fn device_not_available(ctx: &mut Ctx<'_>) {
+    cr::clts();
+    if ctx.st.cr0 & cr::cr0::TS != 0 {
+        ctx.st.cr0 &= !cr::cr0::TS;
+        inject(ctx, vector::NM);
+    }
+}
+
+/// #DB: the guest finds the cause in the DR6 that it reads.
+fn debug(ctx: &mut Ctx<'_>) {
+    ctx.st.debug[4] |= debugreg::take_dr6();
+    inject(ctx, vector::DB);
+}
+
+/// A trap in ring 0: expected at the instructions of the exception table, else the core's own bug.
+fn in_ring0(frame: &mut TrapFrame, number: u8) {
+    if let Some(landing) = extable::lookup(frame.rip) {
+        frame.rip = landing;
+        return;
+    }
+    if number == vector::DB {
+        // SYSENTER with TF, or a breakpoint on a stack that `mov ss` delayed: not ours to act on.
+        frame.rflags &= !rflags::TF;
+        debugreg::take_dr6();
+        return;
+    }
+    dump::fatal(frame, "exception in the hypervisor");
+}
+
+/// IRET could not load the guest's frame: the guest's failsafe callback decides.
+pub extern "C" fn handle_iret_fault(frame: &mut TrapFrame) {
+    with_current(frame, super::failsafe::enter);
+}
+
+/// NMI, #DF, #MC, on stacks of their own.
+pub extern "C" fn handle_ist(frame: &mut TrapFrame) {
+    match frame.vector as u8 {
+        vector::NMI => interrupts::nmi(),
+        vector::MC => dump::machine_check(frame),
+        _ => dump::fatal(frame, "double fault"),
+    }
+}

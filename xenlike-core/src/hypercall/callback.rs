@@ -1,0 +1,77 @@
+//! callback_op and set_callbacks: where events, failed returns and system calls enter the guest.
+
+use guest_pv_abi::callback::{self as abi, CallbackRegister, CallbackUnregister};
+use guest_pv_abi::errno::{self, Errno};
+
+use super::{Args, Ctx, get};
+use crate::domain::vcpu::Callback;
+use crate::kit::{Vaddr, VcpuId};
+
+/// `callback_op(cmd, arg)`.
+pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
+    let [cmd, arg, ..] = args.0;
+    match cmd as u32 {
+        abi::CALLBACKOP_REGISTER => register(ctx, &get::<CallbackRegister>(arg)?),
+        abi::CALLBACKOP_UNREGISTER => unregister(ctx, &get::<CallbackUnregister>(arg)?),
+        _ => Err(errno::ENOSYS),
+    }
+}
+
+fn register(ctx: &mut Ctx<'_>, request: &CallbackRegister) -> Result<(), Errno> {
+    if !Vaddr(request.address).is_canonical() {
+        return Err(errno::EINVAL);
+    }
+    let masks_events = u32::from(request.flags) & abi::CALLBACKF_MASK_EVENTS != 0;
+    let callback = Callback {
+        entry: request.address,
+        masks_events: masks_events.into(),
+    };
+    let callbacks = &mut ctx.st.callbacks;
+    match u32::from(request.type_) {
+        // The flag has no meaning for these two: an event always masks events, SYSENTER on 64 bits
+        // keeps it.
+        abi::CALLBACKTYPE_EVENT => callbacks.event = callback,
+        abi::CALLBACKTYPE_SYSENTER | abi::CALLBACKTYPE_SYSENTER_DEPRECATED => {
+            callbacks.sysenter = callback;
+        }
+        abi::CALLBACKTYPE_FAILSAFE => callbacks.failsafe = callback,
+        abi::CALLBACKTYPE_SYSCALL => callbacks.syscall = callback,
+        abi::CALLBACKTYPE_SYSCALL32 => callbacks.syscall32 = callback,
+        abi::CALLBACKTYPE_NMI if ctx.vcpu.id == VcpuId(0) => callbacks.nmi = callback,
+        abi::CALLBACKTYPE_NMI => return Err(errno::EINVAL),
+        _ => return Err(errno::ENOSYS),
+    }
+    Ok(())
+}
+
+fn unregister(ctx: &mut Ctx<'_>, request: &CallbackUnregister) -> Result<(), Errno> {
+    match u32::from(request.type_) {
+        abi::CALLBACKTYPE_NMI => {
+            ctx.st.callbacks.nmi = Callback::default();
+            Ok(())
+        }
+        abi::CALLBACKTYPE_EVENT
+        | abi::CALLBACKTYPE_FAILSAFE
+        | abi::CALLBACKTYPE_SYSCALL
+        | abi::CALLBACKTYPE_SYSCALL32
+        | abi::CALLBACKTYPE_SYSENTER
+        | abi::CALLBACKTYPE_SYSENTER_DEPRECATED => Err(errno::EINVAL),
+        _ => Err(errno::ENOSYS),
+    }
+}
+
+/// `set_callbacks(event, failsafe, syscall)`: the old way to register three of them.
+pub fn set_callbacks(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
+    let [event, failsafe, syscall, ..] = args.0;
+    if ![event, failsafe, syscall]
+        .iter()
+        .all(|&entry| Vaddr(entry).is_canonical())
+    {
+        return Err(errno::EINVAL);
+    }
+    let callbacks = &mut ctx.st.callbacks;
+    callbacks.event.entry = event;
+    callbacks.failsafe.entry = failsafe;
+    callbacks.syscall.entry = syscall;
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! console_io: the machine's console, for the domain that has it.
+
+use guest_pv_abi::errno;
+use guest_pv_abi::xen::{CONSOLEIO_READ, CONSOLEIO_WRITE};
+
+use super::{Args, Ctx, Outcome};
+use crate::console;
+use crate::kit::Vaddr;
+use crate::mm::guest_copy;
+
+/// Bytes copied between two looks at whether the CPU is wanted elsewhere.
+const CHUNK: usize = 128;
+
+/// `console_io(cmd, count, buffer)`.
+pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+    let [cmd, count, buffer, ..] = args.0;
+    if !ctx.dom.is_control() {
+        return errno::EPERM.into();
+    }
+    // The count is an unsigned int in the ABI; a negative int is refused, as on Xen.
+    let count = count as u32;
+    if count > i32::MAX as u32 {
+        return errno::EINVAL.into();
+    }
+    match cmd as u32 {
+        CONSOLEIO_WRITE => write(ctx, count, buffer),
+        CONSOLEIO_READ => read(count, buffer),
+        _ => errno::ENOSYS.into(),
+    }
+}
+
+fn write(ctx: &Ctx<'_>, count: u32, buffer: u64) -> Outcome {
+    let (mut left, mut at) = (count, buffer);
+    let mut chunk = [0; CHUNK];
+    while left > 0 {
+        if left != count && ctx.preempted() {
+            return Outcome::Again(Args([CONSOLEIO_WRITE.into(), left.into(), at, 0, 0]));
+        }
+        let n = left.min(CHUNK as u32);
+        let Some(bytes) = chunk.get_mut(..n as usize) else {
+            break;
+        };
+        if guest_copy::copy_from_guest(bytes, Vaddr(at)).is_err() {
+            return errno::EFAULT.into();
+        }
+        console::write_guest(ctx.dom.id(), bytes);
+        left -= n;
+        at = at.wrapping_add(n.into());
+    }
+    Outcome::Done(0)
+}
+
+/// Gives what has been typed, up to `count` bytes; returns how much that was.
+fn read(count: u32, buffer: u64) -> Outcome {
+    let mut total = 0_u32;
+    let mut chunk = [0; CHUNK];
+    while total < count {
+        let room = (count - total).min(CHUNK as u32);
+        let Some(bytes) = chunk.get_mut(..room as usize) else {
+            break;
+        };
+        let n = console::read(bytes);
+        let Some(typed) = bytes.get(..n).filter(|typed| !typed.is_empty()) else {
+            break;
+        };
+        if guest_copy::copy_to_guest(Vaddr(buffer.wrapping_add(total.into())), typed).is_err() {
+            return errno::EFAULT.into();
+        }
+        total += n as u32;
+    }
+    Outcome::Done(total.into())
+}

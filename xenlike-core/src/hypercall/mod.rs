@@ -1,0 +1,127 @@
+//! Hypercalls: one match over the numbers, then one file a call.
+//!
+//! Each file decodes the guest's words into named values (which may fail), calls a service, and maps
+//! the service's error to the errno Xen uses. Nothing of a guest's register reaches further than its
+//! decoder. What comes of a call is an [`Outcome`], applied in one place.
+
+pub mod outcome;
+
+mod callback;
+mod console_io;
+mod debugreg;
+mod descriptor;
+mod iret;
+mod multicall;
+mod refused;
+mod sched_op;
+mod segment;
+mod timer_op;
+mod traps;
+mod vcpu_op;
+mod version;
+mod vm_assist;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::hypercall as nr;
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+
+pub use outcome::{Args, Outcome};
+
+use crate::arch::frame::TrapFrame;
+use crate::domain::{Domain, Vcpu, VcpuState};
+use crate::kit::Vaddr;
+use crate::kit::heap::NoMemory;
+use crate::mm::guest_copy;
+
+/// Who calls: valid from the trap to the way out.
+pub struct Ctx<'a> {
+    /// The calling vCPU.
+    pub vcpu: &'a Arc<Vcpu>,
+    /// Its domain.
+    pub dom: &'a Arc<Domain>,
+    /// What only this CPU may touch while the vCPU runs here.
+    pub st: &'a mut VcpuState,
+    /// Its registers.
+    pub regs: &'a mut TrapFrame,
+}
+
+impl Ctx<'_> {
+    /// Whether the CPU has something else to do: a long call stops and continues later.
+    pub fn preempted(&self) -> bool {
+        crate::arch::work::pending() || self.vcpu.info.wants_upcall()
+    }
+
+    /// Control rights, or EPERM.
+    pub fn require_control(&self) -> Result<(), Errno> {
+        if self.dom.is_control() {
+            Ok(())
+        } else {
+            Err(errno::EPERM)
+        }
+    }
+}
+
+/// A hypercall by `syscall` from guest kernel mode: number in rax, arguments in rdi, rsi, rdx, r10
+/// and r8, result in rax (xen-x86_64.h).
+pub fn from_syscall(ctx: &mut Ctx<'_>) -> Outcome {
+    let number = ctx.regs.rax;
+    let args = Args([
+        ctx.regs.rdi,
+        ctx.regs.rsi,
+        ctx.regs.rdx,
+        ctx.regs.r10,
+        ctx.regs.r8,
+    ]);
+    call(ctx, number, args)
+}
+
+/// Calls hypercall `number`. A new hypercall is one line here and one file.
+pub fn call(ctx: &mut Ctx<'_>, number: u64, args: Args) -> Outcome {
+    match number {
+        nr::SET_TRAP_TABLE => traps::set_trap_table(ctx, args).into(),
+        nr::SET_GDT => descriptor::set_gdt(ctx, args).into(),
+        nr::STACK_SWITCH => segment::stack_switch(ctx, args).into(),
+        nr::SET_CALLBACKS => callback::set_callbacks(ctx, args).into(),
+        nr::FPU_TASKSWITCH => segment::fpu_taskswitch(ctx, args).into(),
+        nr::SCHED_OP_COMPAT => sched_op::compat(ctx, args),
+        nr::SET_DEBUGREG => debugreg::set(ctx, args).into(),
+        nr::GET_DEBUGREG => debugreg::get(ctx, args).into(),
+        nr::UPDATE_DESCRIPTOR => descriptor::update(ctx, args).into(),
+        nr::MULTICALL => multicall::call(ctx, args),
+        nr::SET_TIMER_OP => timer_op::set(ctx, args).into(),
+        nr::XEN_VERSION => version::call(ctx, args).into(),
+        nr::CONSOLE_IO => console_io::call(ctx, args),
+        nr::VM_ASSIST => vm_assist::call(ctx, args).into(),
+        nr::IRET => iret::call(ctx),
+        nr::VCPU_OP => vcpu_op::call(ctx, args).into(),
+        nr::SET_SEGMENT_BASE => segment::set_base(args).into(),
+        nr::SCHED_OP => sched_op::call(ctx, args),
+        nr::CALLBACK_OP => callback::call(ctx, args).into(),
+        _ => refused::call(ctx, number, args).into(),
+    }
+}
+
+/// Reads a structure at a guest address.
+fn get<T: FromBytes + IntoBytes>(at: u64) -> Result<T, Errno> {
+    guest_copy::read(Vaddr(at)).map_err(|_| errno::EFAULT)
+}
+
+/// Reads a structure too large for the stack.
+fn get_boxed<T: FromBytes + IntoBytes + FromZeros>(at: u64) -> Result<Box<T>, Errno> {
+    let mut value = T::new_box_zeroed().map_err(|_| errno::ENOMEM)?;
+    guest_copy::copy_from_guest(value.as_mut_bytes(), Vaddr(at)).map_err(|_| errno::EFAULT)?;
+    Ok(value)
+}
+
+/// Writes a structure to a guest address.
+fn put<T: IntoBytes + Immutable>(at: u64, value: &T) -> Result<(), Errno> {
+    guest_copy::write(Vaddr(at), value).map_err(|_| errno::EFAULT)
+}
+
+/// The errno for a lack of the core's own memory.
+fn no_memory(_: NoMemory) -> Errno {
+    errno::ENOMEM
+}

@@ -1,0 +1,54 @@
+//! multicall: several calls in one.
+
+use guest_pv_abi::errno;
+use guest_pv_abi::hypercall::MULTICALL;
+use guest_pv_abi::xen::MulticallEntry;
+
+use super::{Args, Ctx, Outcome, get, put};
+
+/// Bytes of an entry, and of what a continuation writes back: number, result and arguments.
+const ENTRY: u64 = size_of::<MulticallEntry>() as u64;
+
+/// `multicall(calls, count)`: each entry gets its result; a call that could not finish is continued
+/// with the arguments that hold its progress.
+pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+    let [mut at, count, ..] = args.0;
+    let count = count as u32;
+    for left in (1..=count).rev() {
+        if left != count && ctx.preempted() {
+            return again(at, left);
+        }
+        let Ok(mut entry) = get::<MulticallEntry>(at) else {
+            return errno::EFAULT.into();
+        };
+        let [a, b, c, d, e, _] = entry.args;
+        let outcome = match entry.op {
+            // A multicall in a multicall is refused: what one call may take stays bounded.
+            MULTICALL => errno::EINVAL.into(),
+            number => super::call(ctx, number, Args([a, b, c, d, e])),
+        };
+        match outcome {
+            Outcome::Done(result) => entry.result = result as u64,
+            Outcome::Again(Args(progress)) => {
+                let [a, b, c, d, e] = progress;
+                entry.args = [a, b, c, d, e, 0];
+                return match put(at, &entry) {
+                    Ok(()) => again(at, left),
+                    Err(error) => error.into(),
+                };
+            }
+            // The registers are no longer this call's: what comes after never ran.
+            Outcome::Replaced => return Outcome::Replaced,
+            crash @ Outcome::Crash(_) => return crash,
+        }
+        if put(at, &entry).is_err() {
+            return errno::EFAULT.into();
+        }
+        at = at.wrapping_add(ENTRY);
+    }
+    Outcome::Done(0)
+}
+
+fn again(at: u64, left: u32) -> Outcome {
+    Outcome::Again(Args([at, left.into(), 0, 0, 0]))
+}

@@ -1,0 +1,153 @@
+//! sched_op: giving up the CPU, waiting, shutting down.
+
+use core::sync::atomic::Ordering;
+
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::sched::{
+    self as abi, SchedPoll, SchedRemoteShutdown, SchedShutdown, SchedWatchdog,
+};
+
+use super::{Args, Ctx, Outcome, get, no_memory};
+use crate::arch::{percpu, work};
+use crate::domain::notify::SCHED;
+use crate::domain::vcpu::{MAX_POLL_PORTS, pause};
+use crate::domain::{self, notify, shutdown, time, watchdog};
+use crate::kit::{DomId, Port};
+
+/// `sched_op(cmd, arg)`.
+pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+    let [cmd, arg, ..] = args.0;
+    match cmd as u32 {
+        abi::SCHEDOP_YIELD => yield_now(),
+        abi::SCHEDOP_BLOCK => block(ctx),
+        abi::SCHEDOP_SHUTDOWN => match get::<SchedShutdown>(arg) {
+            Ok(request) => shut_down(ctx, request.reason),
+            Err(error) => error.into(),
+        },
+        abi::SCHEDOP_SHUTDOWN_CODE => shutdown_code(ctx, arg).into(),
+        abi::SCHEDOP_POLL => poll(ctx, arg).into(),
+        abi::SCHEDOP_REMOTE_SHUTDOWN => remote_shutdown(ctx, arg).into(),
+        abi::SCHEDOP_WATCHDOG => watchdog_op(ctx, arg).into(),
+        // Pinning a vCPU to a physical CPU is for firmware calls of the hardware domain.
+        abi::SCHEDOP_PIN_OVERRIDE => errno::EPERM.into(),
+        _ => errno::ENOSYS.into(),
+    }
+}
+
+/// `sched_op_compat(cmd, arg)`: the reason of a shutdown is the argument itself.
+pub fn compat(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+    let [cmd, arg, ..] = args.0;
+    match cmd as u32 {
+        abi::SCHEDOP_YIELD => yield_now(),
+        abi::SCHEDOP_BLOCK => block(ctx),
+        abi::SCHEDOP_SHUTDOWN => shut_down(ctx, arg as u32),
+        _ => errno::ENOSYS.into(),
+    }
+}
+
+fn yield_now() -> Outcome {
+    let cpu = percpu::this_cpu();
+    SCHED.yield_now(cpu);
+    work::raise_here(work::SCHEDULE);
+    Outcome::Done(0)
+}
+
+/// Waits for an event with delivery unmasked. The flag goes up before the look at the events, so
+/// that one which comes in between takes it down again.
+fn block(ctx: &mut Ctx<'_>) -> Outcome {
+    let vcpu = ctx.vcpu;
+    vcpu.info.upcall_mask().store(0, Ordering::SeqCst);
+    vcpu.pause_flags.fetch_or(pause::BLOCKED, Ordering::SeqCst);
+    if vcpu.info.wants_upcall() || vcpu.nmi_due() {
+        vcpu.pause_flags
+            .fetch_and(!pause::BLOCKED, Ordering::AcqRel);
+    } else {
+        work::raise_here(work::SCHEDULE);
+    }
+    Outcome::Done(0)
+}
+
+fn shut_down(ctx: &Ctx<'_>, reason: u32) -> Outcome {
+    if reason > abi::SHUTDOWN_MAX {
+        return errno::EINVAL.into();
+    }
+    shutdown::shutdown(ctx.dom, reason);
+    Outcome::Done(0)
+}
+
+/// Notes the reason that the toolstack will find, without shutting down.
+fn shutdown_code(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
+    let reason = get::<SchedShutdown>(arg)?.reason;
+    ctx.dom.shutdown.lock().code = Some(reason as u8);
+    Ok(())
+}
+
+/// Waits for one of some ports or a time limit.
+fn poll(ctx: &mut Ctx<'_>, arg: u64) -> Result<(), Errno> {
+    let request = get::<SchedPoll>(arg)?;
+    if request.nr_ports as usize > MAX_POLL_PORTS {
+        return Err(errno::EINVAL);
+    }
+    let ports = (0..u64::from(request.nr_ports))
+        .map(|n| get::<u32>(request.ports.0.wrapping_add(n.wrapping_mul(4))).map(Port))
+        .collect::<Result<arrayvec::ArrayVec<_, MAX_POLL_PORTS>, _>>()?;
+    let vcpu = ctx.vcpu;
+    let single = if let [port] = ports[..] {
+        Some(port)
+    } else {
+        None
+    };
+    ctx.dom.events.begin_poll(vcpu.id, single);
+    vcpu.pause_flags.fetch_or(pause::POLLING, Ordering::SeqCst);
+    let due = || {
+        let mut due = vcpu.info.wants_upcall();
+        for &port in &ports {
+            due |= ctx.dom.events.is_pending(port).map_err(|_| errno::EINVAL)?;
+        }
+        Ok(due)
+    };
+    match due() {
+        Ok(false) => {}
+        Ok(true) => {
+            notify::end_poll(ctx.dom, vcpu);
+            return Ok(());
+        }
+        Err(error) => {
+            notify::end_poll(ctx.dom, vcpu);
+            return Err(error);
+        }
+    }
+    if request.timeout != 0 {
+        time::set_timer(&vcpu.timers.poll, request.timeout).map_err(no_memory)?;
+    }
+    work::raise_here(work::SCHEDULE);
+    Ok(())
+}
+
+/// Shuts another domain down, for the control domain (SHUTDOWN_suspend and the like).
+fn remote_shutdown(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
+    let request = get::<SchedRemoteShutdown>(arg)?;
+    if request.reason > abi::SHUTDOWN_MAX {
+        return Err(errno::EINVAL);
+    }
+    ctx.require_control()?;
+    let target = domain::lookup(DomId(request.domain_id)).ok_or(errno::ESRCH)?;
+    if target.id() == ctx.dom.id() {
+        return Err(errno::ESRCH);
+    }
+    shutdown::shutdown(&target, request.reason);
+    Ok(())
+}
+
+/// Sets, renews or removes one of the domain's watchdogs; a new one's number is the result.
+fn watchdog_op(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
+    let request = get::<SchedWatchdog>(arg)?;
+    watchdog::set(ctx.dom, request.id, request.timeout)
+        .map(i64::from)
+        .map_err(|e| match e {
+            watchdog::Refused::NoSuch => errno::EINVAL,
+            watchdog::Refused::NotSet => errno::ENOENT,
+            watchdog::Refused::AllTaken => errno::ENOSPC,
+            watchdog::Refused::NoMemory => errno::ENOMEM,
+        })
+}

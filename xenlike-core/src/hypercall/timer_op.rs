@@ -1,0 +1,21 @@
+//! set_timer_op: the vCPU's one-shot timer.
+
+use core::sync::atomic::Ordering;
+
+use guest_pv_abi::errno::Errno;
+
+use super::{Args, Ctx, no_memory};
+use crate::domain::time;
+
+/// `set_timer_op(deadline)`: ns of system time; 0 stops it. A deadline in the past is due at once.
+pub fn set(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
+    let deadline_ns = args.0[0];
+    let vcpu = ctx.vcpu;
+    if deadline_ns == 0 {
+        vcpu.singleshot_ns.store(0, Ordering::Release);
+        time::TIMERS.cancel(&vcpu.timers.singleshot);
+        return Ok(());
+    }
+    vcpu.singleshot_ns.store(deadline_ns, Ordering::Release);
+    time::set_timer(&vcpu.timers.singleshot, deadline_ns).map_err(no_memory)
+}

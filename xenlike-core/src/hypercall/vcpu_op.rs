@@ -1,0 +1,175 @@
+//! vcpu_op: bringing vCPUs up and down, their shared areas and timers (vcpu.h).
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use guest_pv_abi::arch_x86::VcpuGuestContext;
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::vcpu as abi;
+
+use super::{Args, Ctx, get, no_memory, put};
+use crate::arch::percpu;
+use crate::domain::vcpu::pause;
+use crate::domain::{Vcpu, notify, time};
+use crate::kit::{Mfn, Vaddr, VcpuId};
+use crate::mm::layout;
+
+/// The shortest period of a periodic timer, in ns (Xen's too: 1 ms).
+const SHORTEST_PERIOD_NS: u64 = 1_000_000;
+/// The longest, so that sums of it and a time don't overflow.
+const LONGEST_PERIOD_NS: u64 = i64::MAX as u64 / 2;
+
+/// `vcpu_op(cmd, vcpu, arg)`.
+pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
+    let [cmd, vcpu, arg, ..] = args.0;
+    let target = ctx
+        .dom
+        .vcpu(VcpuId(vcpu as u32))
+        .cloned()
+        .ok_or(errno::ENOENT)?;
+    match cmd as u32 {
+        abi::VCPUOP_INITIALISE => initialise(ctx, &target, arg),
+        abi::VCPUOP_UP => up(&target),
+        abi::VCPUOP_DOWN => down(&target),
+        abi::VCPUOP_IS_UP => return Ok(i64::from(target.is_up())),
+        abi::VCPUOP_GET_RUNSTATE_INFO => {
+            time::runstate_of(&target).and_then(|info| put(arg, &info))
+        }
+        abi::VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA => register_runstate(ctx, &target, arg),
+        abi::VCPUOP_SET_PERIODIC_TIMER => set_periodic(&target, arg),
+        abi::VCPUOP_STOP_PERIODIC_TIMER => {
+            target.periodic_ns.store(0, Ordering::Release);
+            time::TIMERS.cancel(&target.timers.periodic);
+            Ok(())
+        }
+        abi::VCPUOP_SET_SINGLESHOT_TIMER => set_singleshot(ctx, &target, arg),
+        abi::VCPUOP_STOP_SINGLESHOT_TIMER => stop_singleshot(ctx, &target),
+        abi::VCPUOP_REGISTER_VCPU_INFO => register_info(ctx, &target, arg),
+        abi::VCPUOP_SEND_NMI => {
+            target.nmi_pending.store(1, Ordering::Release);
+            notify::upcall(ctx.dom, &target);
+            Ok(())
+        }
+        abi::VCPUOP_GET_PHYSID => Err(errno::EINVAL),
+        abi::VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA => register_time(ctx, &target, arg),
+        _ => Err(errno::ENOSYS),
+    }
+    .map(|()| 0)
+}
+
+/// Gives a vCPU that was never up its registers.
+fn initialise(ctx: &Ctx<'_>, target: &Arc<Vcpu>, arg: u64) -> Result<(), Errno> {
+    let context: alloc::boxed::Box<VcpuGuestContext> = super::get_boxed(arg)?;
+    if target.id == ctx.vcpu.id || target.is_up() {
+        return Err(errno::EEXIST);
+    }
+    let mut st = target.descheduled().ok_or(errno::EBUSY)?;
+    if st.initialised {
+        return Err(errno::EEXIST);
+    }
+    crate::life::vcpu_context::set(ctx.dom, target, &mut st, &context)
+}
+
+fn up(target: &Arc<Vcpu>) -> Result<(), Errno> {
+    if target.descheduled().is_some_and(|st| !st.initialised) {
+        return Err(errno::EINVAL);
+    }
+    notify::release(target, pause::DOWN);
+    Ok(())
+}
+
+fn down(target: &Arc<Vcpu>) -> Result<(), Errno> {
+    notify::hold(target, pause::DOWN);
+    Ok(())
+}
+
+fn register_runstate(ctx: &mut Ctx<'_>, target: &Arc<Vcpu>, arg: u64) -> Result<(), Errno> {
+    let at = get::<abi::VcpuRegisterRunstateMemoryArea>(arg)?.addr;
+    if !layout::guest_range(Vaddr(at), size_of::<abi::VcpuRunstateInfo>() as u64) {
+        return Err(errno::EFAULT);
+    }
+    with_state(ctx, target, |st| st.runstate_area = at)?;
+    if target.id == ctx.vcpu.id {
+        time::publish_runstate(ctx.dom, ctx.vcpu, ctx.st);
+    }
+    Ok(())
+}
+
+fn register_time(ctx: &mut Ctx<'_>, target: &Arc<Vcpu>, arg: u64) -> Result<(), Errno> {
+    let at = get::<abi::VcpuRegisterTimeMemoryArea>(arg)?.addr;
+    if !layout::guest_range(Vaddr(at), 32) {
+        return Err(errno::EFAULT);
+    }
+    with_state(ctx, target, |st| st.time_area = at)?;
+    if target.id == ctx.vcpu.id {
+        time::publish(ctx.vcpu, ctx.st);
+    }
+    Ok(())
+}
+
+/// Changes the state of the caller or of a vCPU that is not running.
+fn with_state(
+    ctx: &mut Ctx<'_>,
+    target: &Arc<Vcpu>,
+    change: impl FnOnce(&mut crate::domain::VcpuState),
+) -> Result<(), Errno> {
+    if target.id == ctx.vcpu.id {
+        change(ctx.st);
+        return Ok(());
+    }
+    change(&mut *target.descheduled().ok_or(errno::EBUSY)?);
+    Ok(())
+}
+
+fn set_periodic(target: &Arc<Vcpu>, arg: u64) -> Result<(), Errno> {
+    let period_ns = get::<abi::VcpuSetPeriodicTimer>(arg)?.period_ns;
+    if !(SHORTEST_PERIOD_NS..=LONGEST_PERIOD_NS).contains(&period_ns) {
+        return Err(errno::EINVAL);
+    }
+    target.periodic_ns.store(period_ns, Ordering::Release);
+    let first_ns = crate::arch::time::now_ns().saturating_add(period_ns);
+    time::set_timer(&target.timers.periodic, first_ns).map_err(no_memory)
+}
+
+fn set_singleshot(ctx: &Ctx<'_>, target: &Arc<Vcpu>, arg: u64) -> Result<(), Errno> {
+    if target.id != ctx.vcpu.id {
+        return Err(errno::EINVAL);
+    }
+    let request = get::<abi::VcpuSetSingleshotTimer>(arg)?;
+    let passed = request.timeout_abs_ns < crate::arch::time::now_ns();
+    if request.flags & abi::VCPU_SSHOTTMR_FUTURE != 0 && passed {
+        return Err(errno::ETIME);
+    }
+    // 0 means "stopped" to us; a deadline of 0 is as long past as one of 1.
+    let deadline_ns = request.timeout_abs_ns.max(1);
+    target.singleshot_ns.store(deadline_ns, Ordering::Release);
+    time::set_timer(&target.timers.singleshot, deadline_ns).map_err(no_memory)
+}
+
+fn stop_singleshot(ctx: &Ctx<'_>, target: &Arc<Vcpu>) -> Result<(), Errno> {
+    if target.id != ctx.vcpu.id {
+        return Err(errno::EINVAL);
+    }
+    target.singleshot_ns.store(0, Ordering::Release);
+    time::TIMERS.cancel(&target.timers.singleshot);
+    Ok(())
+}
+
+fn register_info(ctx: &Ctx<'_>, target: &Arc<Vcpu>, arg: u64) -> Result<(), Errno> {
+    let request = get::<abi::VcpuRegisterVcpuInfo>(arg)?;
+    if target.id != ctx.vcpu.id && target.is_up() {
+        return Err(errno::EBUSY);
+    }
+    crate::domain::register_info(ctx.dom, target, Mfn(request.mfn), request.offset as usize)
+        .map_err(|e| match e {
+            crate::domain::RegisterError::BadFrame => errno::EINVAL,
+            crate::domain::RegisterError::BadOffset => errno::ENXIO,
+            crate::domain::RegisterError::Registered => errno::EINVAL,
+        })?;
+    if target.id == ctx.vcpu.id {
+        percpu::info()
+            .vcpu_info
+            .store(target.info.address(), Ordering::Relaxed);
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! xen_version: what this hypervisor is. It says 4.20, the control ABI's version, and its own name.
+
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::version::{self as abi, CompileInfo, FeatureInfo, PlatformParameters};
+use guest_pv_abi::{arch_x86, features, xen};
+
+use super::{Args, Ctx, get, put};
+use crate::kit::{self, Vaddr};
+use crate::mm::guest_copy;
+
+/// Major version in the upper 16 bits, minor in the lower.
+const VERSION: i64 = 4 << 16 | 20;
+/// At most 15 bytes and a NUL.
+const EXTRAVERSION: &str = ".0-xenlike";
+/// Which guests can run: the names that toolstacks look for.
+const CAPABILITIES: &str = "xen-3.0-x86_64 ";
+const CHANGESET: &str = concat!("xenlike ", env!("CARGO_PKG_VERSION"));
+/// What an unprivileged domain reads in place of what is not its business, as on Xen.
+const DENIED: &str = "<denied>";
+
+/// `xen_version(cmd, buffer)`.
+pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
+    let [cmd, arg, ..] = args.0;
+    match cmd as u32 {
+        abi::XENVER_VERSION => Ok(VERSION),
+        abi::XENVER_EXTRAVERSION => text(arg, EXTRAVERSION, abi::XEN_EXTRAVERSION_LEN),
+        abi::XENVER_COMPILE_INFO => compile_info(arg),
+        abi::XENVER_CAPABILITIES => text(arg, CAPABILITIES, abi::XEN_CAPABILITIES_INFO_LEN),
+        abi::XENVER_CHANGESET => text(arg, CHANGESET, abi::XEN_CHANGESET_INFO_LEN),
+        abi::XENVER_PLATFORM_PARAMETERS => {
+            let virt_start = arch_x86::HYPERVISOR_VIRT_START;
+            put(arg, &PlatformParameters { virt_start }).map(|()| 0)
+        }
+        abi::XENVER_GET_FEATURES => get_features(ctx, arg),
+        abi::XENVER_PAGESIZE if arg == 0 => Ok(guest_pv_abi::PAGE_SIZE as i64),
+        abi::XENVER_PAGESIZE => Err(errno::EINVAL),
+        abi::XENVER_GUEST_HANDLE => {
+            let handle = ctx.dom.settings.lock().handle;
+            put(arg, &handle).map(|()| 0)
+        }
+        abi::XENVER_COMMANDLINE => {
+            let line = if ctx.dom.is_control() {
+                kit::command_line()
+            } else {
+                DENIED
+            };
+            text(arg, line, xen::MAX_GUEST_CMDLINE)
+        }
+        // No build id is linked in: the answer is Xen's for such a build.
+        abi::XENVER_BUILD_ID => Err(errno::ENODATA),
+        abi::XENVER_EXTRAVERSION2 => varbuf(arg, EXTRAVERSION),
+        abi::XENVER_CAPABILITIES2 => varbuf(arg, CAPABILITIES),
+        abi::XENVER_CHANGESET2 => varbuf(arg, CHANGESET),
+        abi::XENVER_COMMANDLINE2 => {
+            let line = if ctx.dom.is_control() {
+                kit::command_line()
+            } else {
+                DENIED
+            };
+            varbuf(arg, line)
+        }
+        _ => Err(errno::ENOSYS),
+    }
+}
+
+/// Writes `text` and zeros up to `room` bytes; too long a text is cut and still ends in NUL.
+fn text(at: u64, text: &str, room: usize) -> Result<i64, Errno> {
+    let mut buffer = [0_u8; 1024];
+    let shown = text.len().min(room.saturating_sub(1)).min(buffer.len() - 1);
+    for (to, from) in buffer.iter_mut().zip(text.bytes().take(shown)) {
+        *to = from;
+    }
+    let bytes = buffer.get(..room.min(1024)).unwrap_or(&buffer);
+    guest_copy::copy_to_guest(Vaddr(at), bytes).map_err(|_| errno::EFAULT)?;
+    Ok(0)
+}
+
+/// The newer form: the guest says how much room it has; the result is how much the text needs.
+fn varbuf(at: u64, text: &str) -> Result<i64, Errno> {
+    let needs = text.len() as i64;
+    if at == 0 {
+        return Ok(needs);
+    }
+    let header = get::<abi::Varbuf>(at)?;
+    if (header.len as usize) < text.len() {
+        return Err(errno::ENOBUFS);
+    }
+    let buffer = at
+        .checked_add(size_of::<abi::Varbuf>() as u64)
+        .ok_or(errno::EFAULT)?;
+    guest_copy::copy_to_guest(Vaddr(buffer), text.as_bytes()).map_err(|_| errno::EFAULT)?;
+    Ok(needs)
+}
+
+fn compile_info(at: u64) -> Result<i64, Errno> {
+    let info = CompileInfo {
+        compiler: fixed("rustc"),
+        compile_by: fixed("xenlike"),
+        compile_domain: fixed(""),
+        compile_date: fixed(""),
+    };
+    put(at, &info).map(|()| 0)
+}
+
+fn fixed<const N: usize>(text: &str) -> [u8; N] {
+    let mut bytes = [0; N];
+    for (to, from) in bytes.iter_mut().zip(text.bytes().take(N.saturating_sub(1))) {
+        *to = from;
+    }
+    bytes
+}
+
+fn get_features(ctx: &Ctx<'_>, at: u64) -> Result<i64, Errno> {
+    let mut info = get::<FeatureInfo>(at)?;
+    if info.submap_idx != 0 {
+        return Err(errno::EINVAL);
+    }
+    let bit = |feature: u32| 1_u32 << feature;
+    info.submap = bit(features::XENFEAT_MMU_PT_UPDATE_PRESERVE_AD)
+        | bit(features::XENFEAT_HIGHMEM_ASSIST)
+        | bit(features::XENFEAT_GNTTAB_MAP_AVAIL_BITS)
+        | bit(features::XENFEAT_MEMORY_OP_VNODE_SUPPORTED)
+        | bit(features::XENFEAT_NOT_DIRECT_MAPPED);
+    if ctx.dom.assists(xen::VMASST_TYPE_PAE_EXTENDED_CR3) {
+        info.submap |= bit(features::XENFEAT_PAE_PGDIR_ABOVE_4GB);
+    }
+    if ctx.dom.id() == kit::DomId::DOM0 {
+        info.submap |= bit(features::XENFEAT_DOM0);
+    }
+    put(at, &info).map(|()| 0)
+}

@@ -1,0 +1,34 @@
+//! Switching address spaces: to a guest's tables, which the frame table says are fit for it, or to
+//! the core's own.
+#![expect(unsafe_code, reason = "loads CR3")]
+
+use super::frame::{State, frames};
+use super::layout;
+use crate::arch::cr3;
+use crate::kit::Mfn;
+
+/// The type number of a validated L4 in the frame table.
+const L4: u64 = 4;
+
+/// The frame is not a validated L4.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotAnL4;
+
+/// Runs this CPU on the tables under `l4`. The caller holds a type reference of it.
+pub fn load(l4: Mfn) -> Result<(), NotAnL4> {
+    let state = frames().get(l4).ok_or(NotAnL4)?.load();
+    if state.type_bits() != L4 || !state.has(State::VALIDATED) || state.type_refs() == 0 {
+        return Err(NotAnL4);
+    }
+    // SAFETY: a validated L4 holds the core's slots, and the reference keeps it one.
+    unsafe { cr3::load(l4) };
+    Ok(())
+}
+
+/// Runs this CPU on the core's own tables, which map no guest.
+pub fn load_master() {
+    if let Some(&master) = layout::MASTER.get() {
+        // SAFETY: the master maps all of the core and is never freed.
+        unsafe { cr3::load(master) };
+    }
+}
