@@ -2,12 +2,13 @@
 
 #![expect(unsafe_code, reason = "shares bitmaps with the hypervisor")]
 
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use guest_pv_abi::event_channel::{
-    EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_BIND_INTERDOMAIN, EVTCHNOP_BIND_IPI, EVTCHNOP_BIND_VIRQ,
-    EVTCHNOP_CLOSE, EVTCHNOP_SEND, EVTCHNOP_UNMASK, EvtchnAllocUnbound, EvtchnBindInterdomain,
-    EvtchnBindIpi, EvtchnBindVirq, EvtchnClose, EvtchnSend, EvtchnUnmask,
+    EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_BIND_INTERDOMAIN, EVTCHNOP_BIND_IPI, EVTCHNOP_BIND_VCPU,
+    EVTCHNOP_BIND_VIRQ, EVTCHNOP_CLOSE, EVTCHNOP_SEND, EVTCHNOP_STATUS, EVTCHNOP_UNMASK,
+    EvtchnAllocUnbound, EvtchnBindInterdomain, EvtchnBindIpi, EvtchnBindVcpu, EvtchnBindVirq,
+    EvtchnClose, EvtchnSend, EvtchnStatus, EvtchnUnmask,
 };
 use guest_pv_abi::sched::{SCHEDOP_POLL, SchedPoll};
 use guest_pv_abi::xen::DOMID_SELF;
@@ -26,6 +27,9 @@ pub type Handler = fn(Port);
 const PORTS: usize = 4096;
 
 static HANDLERS: [AtomicUsize; PORTS] = [const { AtomicUsize::new(0) }; PORTS];
+
+/// Which vCPU a port signals: the pending words are everybody's, and each vCPU takes only its own.
+static VCPUS: [AtomicU8; PORTS] = [const { AtomicU8::new(0) }; PORTS];
 
 /// One word of a shared bitmap.
 fn word(bitmap: &'static [u64; 64], index: usize) -> &'static AtomicU64 {
@@ -74,12 +78,18 @@ fn handle_word(index: u32) {
     let first = index * 64;
     let mask = masked(first).0;
     let word = pending(first).0;
+    let mut seen = 0u64;
     loop {
-        let ready = word.load(Ordering::Acquire) & !mask.load(Ordering::Acquire);
+        let ready = word.load(Ordering::Acquire) & !mask.load(Ordering::Acquire) & !seen;
         if ready == 0 {
             return;
         }
-        let port = first + ready.trailing_zeros();
+        let bit = ready.trailing_zeros();
+        let port = first + bit;
+        if VCPUS[port as usize].load(Ordering::Relaxed) != cpu::number() as u8 {
+            seen |= 1 << bit;
+            continue;
+        }
         match HANDLERS[port as usize].load(Ordering::Acquire) {
             0 => mask_port(port),
             address => {
@@ -169,6 +179,7 @@ pub fn close(port: Port) -> Result<(), Errno> {
     if let Some(slot) = HANDLERS.get(port as usize) {
         slot.store(0, Ordering::Release);
     }
+    note_vcpu(port, 0);
     Ok(())
 }
 
@@ -211,6 +222,7 @@ pub fn bind_virq(virq: u32, vcpu: u32) -> Result<Port, Errno> {
         port: 0,
     };
     event_channel_op(EVTCHNOP_BIND_VIRQ, &mut argument)?;
+    note_vcpu(argument.port, vcpu);
     Ok(argument.port)
 }
 
@@ -221,5 +233,40 @@ pub fn bind_virq(virq: u32, vcpu: u32) -> Result<Port, Errno> {
 pub fn bind_ipi(vcpu: u32) -> Result<Port, Errno> {
     let mut argument = EvtchnBindIpi { vcpu, port: 0 };
     event_channel_op(EVTCHNOP_BIND_IPI, &mut argument)?;
+    note_vcpu(argument.port, vcpu);
     Ok(argument.port)
+}
+
+/// Makes a port signal another vCPU than the first.
+///
+/// # Errors
+/// What the hypervisor answers.
+pub fn bind_vcpu(port: Port, vcpu: u32) -> Result<(), Errno> {
+    event_channel_op(EVTCHNOP_BIND_VCPU, &mut EvtchnBindVcpu { port, vcpu })?;
+    note_vcpu(port, vcpu);
+    Ok(())
+}
+
+fn note_vcpu(port: Port, vcpu: u32) {
+    if let Some(slot) = VCPUS.get(port as usize) {
+        slot.store(vcpu as u8, Ordering::Relaxed);
+    }
+}
+
+/// This domain's id, which a PV guest is not told: the hypervisor names it as the remote end of a
+/// port that the domain opens to itself.
+///
+/// # Errors
+/// What the hypervisor answers.
+pub fn own_domain() -> Result<u16, Errno> {
+    let port = alloc_unbound(DOMID_SELF)?;
+    let mut status = EvtchnStatus {
+        dom: DOMID_SELF,
+        port,
+        ..EvtchnStatus::default()
+    };
+    let answer = event_channel_op(EVTCHNOP_STATUS, &mut status);
+    close(port)?;
+    answer?;
+    Ok(status.u[0] as u16)
 }

@@ -39,6 +39,7 @@ unsafe extern "C" {
 extern "C" fn secondary(main: u64) -> ! {
     // SAFETY: `start` puts a `Main` into rdi.
     let main = unsafe { core::mem::transmute::<usize, Main>(main as usize) };
+    cpu::mask_events();
     let number = cpu::number();
     main(number);
     loop {
