@@ -6,5 +6,10 @@
 
 extern crate alloc;
 
+pub mod boot;
+pub mod build;
 pub mod config;
+pub mod hyper;
 pub mod image;
+pub mod manifest;
+pub mod ops;

@@ -124,11 +124,11 @@ impl Keys {
                 }
             }
         }
-        if let Some(setting) = self.take("pvh") {
-            if !matches!(setting.value, Value::Number(0)) {
-                let cause = "pvh=1: only PV domains (type=\"pv\") can be created";
-                return Err((Some(setting.line), cause.to_string()));
-            }
+        if let Some(setting) = self.take("pvh")
+            && !matches!(setting.value, Value::Number(0))
+        {
+            let cause = "pvh=1: only PV domains (type=\"pv\") can be created";
+            return Err((Some(setting.line), cause.to_string()));
         }
         if let Some(setting) = self.take("bootloader") {
             let cause = "bootloader= is not supported: name the kernel by kernel=";

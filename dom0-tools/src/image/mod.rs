@@ -208,7 +208,7 @@ impl<'a> Image<'a> {
                 "its first byte is at {start:#x}, below its virtual base {virt_base:#x}"
             ));
         }
-        if virt_base % 4096 != 0 {
+        if !virt_base.is_multiple_of(4096) {
             return Err(format!(
                 "its virtual base {virt_base:#x} is not at a page boundary"
             ));
@@ -232,18 +232,18 @@ impl<'a> Image<'a> {
                 "its entry {entry:#x} is outside the kernel ({start:#x} to {end:#x})"
             ));
         }
-        if let Some(page) = claims.hypercall_page {
-            if page % 4096 != 0 || !inside(page, 1) {
-                return Err(format!(
-                    "its hypercall page {page:#x} is not a page of the kernel"
-                ));
-            }
+        if let Some(page) = claims.hypercall_page
+            && (page % 4096 != 0 || !inside(page, 1))
+        {
+            return Err(format!(
+                "its hypercall page {page:#x} is not a page of the kernel"
+            ));
         }
         let init_p2m = claims.init_p2m.filter(|&p2m| p2m % 4096 == 0);
-        if let Some(p2m) = claims.init_p2m {
-            if p2m % 4096 != 0 || !canonical(p2m) || HYPERVISOR.contains(&p2m) || inside(p2m, 1) {
-                return Err(format!("its frame list can't be at {p2m:#x} (INIT_P2M)"));
-            }
+        if let Some(p2m) = claims.init_p2m
+            && (p2m % 4096 != 0 || !canonical(p2m) || HYPERVISOR.contains(&p2m) || inside(p2m, 1))
+        {
+            return Err(format!("its frame list can't be at {p2m:#x} (INIT_P2M)"));
         }
         Ok(PvKernel {
             virt_base,
@@ -259,4 +259,4 @@ impl<'a> Image<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

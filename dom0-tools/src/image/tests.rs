@@ -11,7 +11,7 @@ use super::*;
 const BASE: u64 = 0xffff_ffff_8000_0000;
 
 /// A note of owner "Xen".
-fn note(kind: u32, value: &[u8]) -> Vec<u8> {
+pub(crate) fn note(kind: u32, value: &[u8]) -> Vec<u8> {
     let mut note = Vec::new();
     for word in [4, value.len() as u32, kind] {
         note.extend_from_slice(&word.to_le_bytes());
@@ -22,12 +22,12 @@ fn note(kind: u32, value: &[u8]) -> Vec<u8> {
     note
 }
 
-fn number(kind: u32, value: u64) -> Vec<u8> {
+pub(crate) fn number(kind: u32, value: u64) -> Vec<u8> {
     note(kind, &value.to_le_bytes())
 }
 
 /// The notes of a usual Linux.
-fn linux_notes() -> Vec<u8> {
+pub(crate) fn linux_notes() -> Vec<u8> {
     [
         note(elfnote::XEN_ELFNOTE_GUEST_OS, b"linux\0"),
         note(elfnote::XEN_ELFNOTE_XEN_VERSION, b"xen-3.0\0"),
@@ -109,10 +109,21 @@ fn the_old_string() {
     assert_eq!(claims.paddr_offset, Some(0x4000_0000));
 }
 
+/// The usual kernel with one more note.
+fn more(kind: u32, value: &[u8]) -> Vec<u8> {
+    kernel(b"code", &[linux_notes(), note(kind, value)].concat())
+}
+
+fn all_refused(cases: Vec<(Vec<u8>, Role, &str)>) {
+    for (file, role, words) in cases {
+        let fault = pv(&file, role).unwrap_err();
+        let good = fault.starts_with("kernel k: ") && fault.contains(words);
+        assert!(good, "{fault}, not {words}");
+    }
+}
+
 #[test]
 fn refusals_are_sentences() {
-    let more = |kind, value: &[u8]| kernel(b"code", &[linux_notes(), note(kind, value)].concat());
-    let no_dom0 = 1_u32 << features::XENFEAT_WRITABLE_PAGE_TABLES;
     let cases: Vec<(Vec<u8>, Role, &str)> = vec![
         (vec![], Role::Guest, "the file is empty"),
         (
@@ -155,6 +166,13 @@ fn refusals_are_sentences() {
             Role::Guest,
             "it requires dom0",
         ),
+    ];
+    all_refused(cases);
+}
+
+#[test]
+fn bad_addresses_are_refused() {
+    all_refused(vec![
         (
             more(elfnote::XEN_ELFNOTE_ENTRY, &[0; 8]),
             Role::Guest,
@@ -193,14 +211,12 @@ fn refusals_are_sentences() {
             Role::Guest,
             "frame list can't be at",
         ),
-    ];
-    for (file, role, words) in cases {
-        let fault = pv(&file, role).unwrap_err();
-        assert!(
-            fault.starts_with("kernel k: ") && fault.contains(words),
-            "{fault}, not {words}"
-        );
-    }
+    ]);
+}
+
+#[test]
+fn a_domu_kernel_is_no_dom0() {
+    let no_dom0 = 1_u32 << features::XENFEAT_WRITABLE_PAGE_TABLES;
     let domu_only = kernel(
         b"code",
         &[

@@ -1,0 +1,249 @@
+//! What the boot domain finds: modules by their command lines, and the options of the hypervisor's command line that
+//! are about domain 0.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// What a module is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose<'a> {
+    /// A file of the embedded shell, with its name.
+    File(&'a str),
+    /// The manifest.
+    Manifest,
+    /// Domain 0's kernel, with its command line.
+    Kernel(&'a str),
+    /// Domain 0's initrd.
+    Initrd,
+    /// One more than anything is known for.
+    Unused,
+}
+
+/// Tells the purposes of modules from their command lines, in order: `file=NAME` is a file of the shell, `manifest` the
+/// manifest; the first other one is domain 0's kernel, the next its initrd.
+#[must_use]
+pub fn purposes<'a>(command_lines: &[&'a str]) -> Vec<Purpose<'a>> {
+    let (mut kernel, mut initrd) = (false, false);
+    let purpose = |line: &&'a str| {
+        let line = line.trim();
+        let first = line.split_ascii_whitespace().next().unwrap_or_default();
+        if let Some(name) = first.strip_prefix("file=") {
+            Purpose::File(name)
+        } else if first == "manifest" {
+            Purpose::Manifest
+        } else if !core::mem::replace(&mut kernel, true) {
+            Purpose::Kernel(line)
+        } else if !core::mem::replace(&mut initrd, true) {
+            Purpose::Initrd
+        } else {
+            Purpose::Unused
+        }
+    };
+    command_lines.iter().map(purpose).collect()
+}
+
+/// Options about domain 0, spelled as on Xen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dom0Options {
+    /// `dom0_mem=SIZE`: what it starts with.
+    memory: Option<Amount>,
+    /// `dom0_mem=min:SIZE`.
+    least: Option<Amount>,
+    /// `dom0_mem=max:SIZE`: how far it may grow.
+    most: Option<Amount>,
+    /// `dom0_max_vcpus=`.
+    pub max_vcpus: Option<u32>,
+    /// `exec=COMMAND;COMMAND`: what the embedded shell runs before it powers the machine off.
+    pub exec: Option<String>,
+}
+
+/// A size on the command line, in pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Amount {
+    Pages(u64),
+    /// All but so much.
+    AllBut(u64),
+    Percent(u64),
+}
+
+impl Amount {
+    fn parse(text: &str) -> Option<Amount> {
+        if let Some(percent) = text.strip_suffix('%') {
+            return percent
+                .parse()
+                .ok()
+                .filter(|&percent| percent <= 100)
+                .map(Amount::Percent);
+        }
+        let (rest, less) = match text.strip_prefix('-') {
+            Some(rest) => (rest, true),
+            None => (text, false),
+        };
+        // Without a unit a size is in KiB.
+        let unit = rest.chars().last()?.to_ascii_uppercase();
+        let shift = ['B', 'K', 'M', 'G', 'T']
+            .iter()
+            .position(|&known| known == unit);
+        let digits = if shift.is_some() {
+            rest.get(..rest.len() - 1)?
+        } else {
+            rest
+        };
+        let bytes = digits
+            .parse::<u64>()
+            .ok()?
+            .checked_mul(1 << (10 * shift.unwrap_or(1)))?;
+        let pages = bytes.div_ceil(4096);
+        Some(if less {
+            Amount::AllBut(pages)
+        } else {
+            Amount::Pages(pages)
+        })
+    }
+
+    fn pages(self, free: u64) -> u64 {
+        match self {
+            Amount::Pages(pages) => pages,
+            Amount::AllBut(pages) => free.saturating_sub(pages),
+            Amount::Percent(percent) => free / 100 * percent,
+        }
+    }
+}
+
+/// Splits a command line at blanks outside of double quotes, which are dropped.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+    for c in line.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            c if c.is_whitespace() && !quoted => {
+                if !word.is_empty() {
+                    words.push(core::mem::take(&mut word));
+                }
+            }
+            c => word.push(c),
+        }
+    }
+    if !word.is_empty() {
+        words.push(word);
+    }
+    words
+}
+
+impl Dom0Options {
+    /// Reads the hypervisor's command line; what can't be read is named in the second value.
+    #[must_use]
+    pub fn parse(command_line: &str) -> (Dom0Options, Vec<String>) {
+        let mut options = Dom0Options::default();
+        let mut faults = Vec::new();
+        for word in words(command_line) {
+            let Some((key, value)) = word.split_once('=') else {
+                continue;
+            };
+            let good = match key {
+                "dom0_mem" => options.memory(value),
+                "dom0_max_vcpus" => options.vcpus(value),
+                "exec" => {
+                    options.exec = Some(value.into());
+                    true
+                }
+                _ => true,
+            };
+            if !good {
+                faults.push(alloc::format!("{word}: can't be read, ignored"));
+            }
+        }
+        (options, faults)
+    }
+
+    fn memory(&mut self, value: &str) -> bool {
+        value.split(',').all(|part| {
+            let (place, size) = match (part.strip_prefix("min:"), part.strip_prefix("max:")) {
+                (Some(size), _) => (&mut self.least, size),
+                (_, Some(size)) => (&mut self.most, size),
+                _ => (&mut self.memory, part),
+            };
+            *place = Amount::parse(size);
+            place.is_some()
+        })
+    }
+
+    /// `N`, or `MIN-MAX` of which the maximum counts.
+    fn vcpus(&mut self, value: &str) -> bool {
+        let last = value.rsplit('-').next().unwrap_or(value);
+        self.max_vcpus = last.parse().ok().filter(|&vcpus| vcpus > 0);
+        self.max_vcpus.is_some()
+    }
+
+    /// Pages to start domain 0 with and pages that it may have, when `free` are free.
+    #[must_use]
+    pub fn pages(&self, free: u64) -> (u64, u64) {
+        // What Xen leaves for itself: a sixteenth, but at most 128 MiB.
+        let usual = free - (free / 16).min(128 << 8);
+        let start = self.memory.map_or(usual, |amount| amount.pages(free));
+        let least = self.least.map_or(0, |amount| amount.pages(free));
+        let most = self.most.map_or(u64::MAX, |amount| amount.pages(free));
+        let start = start.max(least).min(most).min(free);
+        // Without a maximum it may grow as far as there is memory.
+        (start, most.max(start))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 256;
+
+    #[test]
+    fn modules_have_purposes() {
+        let lines = [
+            "file=hello.cfg",
+            "placeholder root=/dev/sda1 ro",
+            "manifest",
+            "",
+            "file=a b",
+            "more",
+        ];
+        let wanted = [
+            Purpose::File("hello.cfg"),
+            Purpose::Kernel("placeholder root=/dev/sda1 ro"),
+            Purpose::Manifest,
+            Purpose::Initrd,
+            Purpose::File("a"),
+            Purpose::Unused,
+        ];
+        assert_eq!(purposes(&lines), wanted);
+    }
+
+    #[test]
+    fn sizes_are_xen_s() {
+        let pages = |line: &str| Dom0Options::parse(line).0.pages(4096 * MIB);
+        assert_eq!(pages("dom0_mem=512M"), (512 * MIB, u64::MAX));
+        assert_eq!(pages("dom0_mem=524288"), (512 * MIB, u64::MAX));
+        assert_eq!(pages("dom0_mem=1G,max:2g"), (1024 * MIB, 2048 * MIB));
+        assert_eq!(pages("dom0_mem=max:512M"), (512 * MIB, 512 * MIB));
+        assert_eq!(pages("dom0_mem=-1G").0, 3072 * MIB);
+        assert_eq!(pages("dom0_mem=25%").0, 4096 * MIB / 100 * 25);
+        assert_eq!(pages("dom0_mem=64G").0, 4096 * MIB);
+        assert_eq!(pages("").0, (4096 - 128) * MIB);
+    }
+
+    #[test]
+    fn faults_are_named() {
+        let (options, faults) =
+            Dom0Options::parse("console=com1 dom0_mem=lots dom0_max_vcpus=0 exec=\"list; info\"");
+        assert_eq!(
+            faults,
+            [
+                "dom0_mem=lots: can't be read, ignored",
+                "dom0_max_vcpus=0: can't be read, ignored"
+            ]
+        );
+        assert_eq!(options.exec.as_deref(), Some("list; info"));
+        assert_eq!(
+            Dom0Options::parse("dom0_max_vcpus=1-4").0.max_vcpus,
+            Some(4)
+        );
+    }
+}

@@ -1,0 +1,274 @@
+//! Where things lie in a new PV64 domain (xen.h, "Start-of-day memory layout").
+//!
+//! From the virtual base on, in this order: kernel, initrd (unless the kernel takes it unmapped), the list of frames
+//! (unless it has a place of its own, `INIT_P2M`), start info, Xenstore page, console page, page tables, stack. The
+//! mapping ends at a 4 MiB boundary with at least 512 KiB unused. What is not mapped comes after its end.
+
+use alloc::format;
+use alloc::string::String;
+
+use crate::hyper::{PAGE, Pfn};
+use crate::image::PvKernel;
+
+const PAGE_BYTES: u64 = PAGE as u64;
+/// The initial mapping's end is a multiple of this.
+const ALIGNMENT: u64 = 4 << 20;
+/// Unused bytes at the end of the initial mapping, at least.
+const SLACK: u64 = 512 << 10;
+/// Entries of a page table.
+const ENTRIES: u64 = 512;
+
+/// Pages next to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The first.
+    pub first: Pfn,
+    /// How many.
+    pub pages: u64,
+}
+
+impl Span {
+    /// The number after the last.
+    #[must_use]
+    pub fn end(self) -> u64 {
+        self.first.0 + self.pages
+    }
+
+    /// Is that page one of them?
+    #[must_use]
+    pub fn contains(self, pfn: u64) -> bool {
+        (self.first.0..self.end()).contains(&pfn)
+    }
+}
+
+/// What the layout depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Wishes<'a> {
+    /// The kernel.
+    pub kernel: &'a PvKernel,
+    /// Bytes of the initrd, 0 without one.
+    pub initrd_bytes: u64,
+    /// Pages of the domain.
+    pub pages: u64,
+}
+
+/// Where everything lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// Virtual address of page 0.
+    pub virt_base: u64,
+    /// Pages of the initial mapping, from page 0 on.
+    pub mapped_pages: u64,
+    /// The initrd.
+    pub initrd: Option<Span>,
+    /// Is the initrd in the initial mapping?
+    pub initrd_mapped: bool,
+    /// The list of frames.
+    pub p2m: Span,
+    /// Its virtual address.
+    pub p2m_address: u64,
+    /// Page tables that only the list of frames needs: after it, in no mapping.
+    pub p2m_tables: Span,
+    /// The start info page.
+    pub start_info: Pfn,
+    /// The Xenstore ring's page.
+    pub store: Pfn,
+    /// The console ring's page.
+    pub console: Pfn,
+    /// The page tables; the first is the top one.
+    pub tables: Span,
+    /// The first stack's page.
+    pub stack: Pfn,
+}
+
+/// A range of virtual addresses to be mapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mapping {
+    pub(super) address: u64,
+    pub(super) first: Pfn,
+    pub(super) pages: u64,
+}
+
+/// Tables that a mapping needs at each level from 1 to 3.
+pub(super) fn tables_for(address: u64, pages: u64) -> [u64; 3] {
+    let first = address / PAGE_BYTES;
+    let last = first + pages.max(1) - 1;
+    [1, 2, 3].map(|level| {
+        let covers = ENTRIES.pow(level);
+        last / covers - first / covers + 1
+    })
+}
+
+/// Hands pages out in order, never beyond the domain's memory.
+struct Cursor {
+    next: u64,
+    limit: u64,
+}
+
+impl Cursor {
+    fn take(&mut self, pages: u64, what: &str) -> Result<Span, String> {
+        let first = self.next;
+        match first.checked_add(pages) {
+            Some(end) if end <= self.limit => self.next = end,
+            _ => {
+                let (have, need) = (mib(self.limit), mib(first.saturating_add(pages)));
+                return Err(format!(
+                    "memory of {have} MiB is too small: {what} ends at {need} MiB"
+                ));
+            }
+        }
+        Ok(Span {
+            first: Pfn(first),
+            pages,
+        })
+    }
+
+    fn page(&mut self, what: &str) -> Result<Pfn, String> {
+        Ok(self.take(1, what)?.first)
+    }
+}
+
+fn mib(pages: u64) -> u64 {
+    pages.div_ceil(256)
+}
+
+/// Tables and end of the initial mapping whose other contents end before page `used`.
+fn size_tables(virt_base: u64, used: u64, limit: u64) -> (u64, u64) {
+    let mut tables = 1;
+    loop {
+        // The stack's page follows the tables.
+        let end = virt_base.wrapping_add((used + tables + 1) * PAGE_BYTES);
+        let end = end.wrapping_add(SLACK).wrapping_add(ALIGNMENT - 1) & !(ALIGNMENT - 1);
+        let pages = (end.wrapping_sub(virt_base) / PAGE_BYTES)
+            .min(limit)
+            .max(used + tables + 1);
+        // A mapping up to the very top of the address space must not wrap.
+        let pages = pages.min(virt_base.wrapping_neg().wrapping_sub(1) / PAGE_BYTES + 1);
+        let needed = 1 + tables_for(virt_base, pages).iter().sum::<u64>();
+        if needed <= tables {
+            return (tables, pages);
+        }
+        tables = needed;
+    }
+}
+
+impl Layout {
+    /// Plans a domain.
+    ///
+    /// # Errors
+    /// One sentence: what does not fit.
+    pub fn plan(wishes: &Wishes) -> Result<Layout, String> {
+        let kernel = wishes.kernel;
+        let mut cursor = Cursor {
+            next: 0,
+            limit: wishes.pages,
+        };
+        let initrd_pages = wishes.initrd_bytes.div_ceil(PAGE_BYTES);
+        cursor.take(
+            (kernel.end - kernel.virt_base).div_ceil(PAGE_BYTES),
+            "the kernel",
+        )?;
+        let initrd_mapped = initrd_pages > 0 && !kernel.unmapped_initrd;
+        let mut initrd = None;
+        if initrd_mapped {
+            initrd = Some(cursor.take(initrd_pages, "the initrd")?);
+        }
+        let p2m_pages = (wishes.pages * 8).div_ceil(PAGE_BYTES);
+        let inside = match kernel.init_p2m {
+            None => Some(cursor.take(p2m_pages, "the list of frames")?),
+            Some(_) => None,
+        };
+        let start_info = cursor.page("the start info page")?;
+        let store = cursor.page("the Xenstore page")?;
+        let console = cursor.page("the console page")?;
+        let (tables, mapped_pages) = size_tables(kernel.virt_base, cursor.next, wishes.pages);
+        let tables = cursor.take(tables, "the page tables")?;
+        let stack = cursor.page("the stack")?;
+        let address = |pfn: Pfn| kernel.virt_base.wrapping_add(pfn.0 * PAGE_BYTES);
+        let half = 1 << 47;
+        if cursor.next > mapped_pages
+            || kernel.virt_base < half && address(Pfn(mapped_pages)) > half
+        {
+            return Err("the kernel and its initrd reach past the end of the address space".into());
+        }
+        cursor.next = mapped_pages;
+        if initrd_pages > 0 && !initrd_mapped {
+            initrd = Some(cursor.take(initrd_pages, "the initrd")?);
+        }
+        let none = Span {
+            first: Pfn(0),
+            pages: 0,
+        };
+        let (p2m, p2m_address, p2m_tables) = match (inside, kernel.init_p2m) {
+            (Some(span), _) => (span, address(span.first), none),
+            (None, at) => {
+                let at = at.unwrap_or_default();
+                let span = cursor.take(p2m_pages, "the list of frames")?;
+                let needed = tables_for(at, p2m_pages).iter().sum();
+                (
+                    span,
+                    at,
+                    cursor.take(needed, "the page tables of the list of frames")?,
+                )
+            }
+        };
+        let layout = Layout {
+            virt_base: kernel.virt_base,
+            mapped_pages,
+            initrd,
+            initrd_mapped,
+            p2m,
+            p2m_address,
+            p2m_tables,
+            start_info,
+            store,
+            console,
+            tables,
+            stack,
+        };
+        layout.check_p2m_place(kernel)?;
+        Ok(layout)
+    }
+
+    /// The list of frames may share no page table of level 3 with the initial mapping (each has its own tables).
+    fn check_p2m_place(&self, kernel: &PvKernel) -> Result<(), String> {
+        let Some(at) = kernel.init_p2m else {
+            return Ok(());
+        };
+        let slots = |from: u64, pages: u64| {
+            (from >> 39 & 511)..=((from + (pages - 1) * PAGE_BYTES) >> 39 & 511)
+        };
+        let (initial, list) = (
+            slots(self.virt_base, self.mapped_pages),
+            slots(at, self.p2m.pages),
+        );
+        if initial.start() <= list.end() && list.start() <= initial.end() {
+            return Err(format!(
+                "the list of frames at {at:#x} (INIT_P2M) is too near to the kernel"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Virtual address of a page of the initial mapping.
+    #[must_use]
+    pub fn address(&self, pfn: Pfn) -> u64 {
+        self.virt_base.wrapping_add(pfn.0 * PAGE_BYTES)
+    }
+
+    /// What the page tables are to map.
+    pub(super) fn mappings(&self) -> impl Iterator<Item = Mapping> {
+        let initial = Mapping {
+            address: self.virt_base,
+            first: Pfn(0),
+            pages: self.mapped_pages,
+        };
+        let list = Mapping {
+            address: self.p2m_address,
+            first: self.p2m.first,
+            pages: self.p2m.pages,
+        };
+        let apart = self.p2m_tables.pages > 0;
+        [Some(initial), apart.then_some(list)].into_iter().flatten()
+    }
+}

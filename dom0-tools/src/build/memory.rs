@@ -1,0 +1,162 @@
+//! The new domain's memory: its frames, and writing to them in batches of mapped pages.
+
+use alloc::vec::Vec;
+
+use crate::hyper::memory::{self, MAX_BATCH};
+use crate::hyper::{CallError, DomId, Hypercalls, Mfn, PAGE, Pfn};
+
+use super::layout::Span;
+use super::{BuildError, Progress};
+
+/// Pages of a large extent.
+const LARGE_ORDER: u32 = 9;
+const LARGE: u64 = 1 << LARGE_ORDER;
+/// Extents asked for by one call: large ones, and single pages.
+const LARGE_BATCH: u64 = 32;
+
+/// A domain's memory while it is built.
+pub(super) struct DomainMemory<'h, H: Hypercalls + ?Sized> {
+    pub(super) hypercalls: &'h mut H,
+    pub(super) dom: DomId,
+    /// The frame of each page.
+    pub(super) frames: Vec<Mfn>,
+}
+
+impl<'h, H: Hypercalls + ?Sized> DomainMemory<'h, H> {
+    /// Gives a domain `pages` frames, in large extents as long as there are some.
+    pub(super) fn allocate(
+        hypercalls: &'h mut H,
+        dom: DomId,
+        pages: u64,
+        progress: &mut dyn Progress,
+    ) -> Result<Self, BuildError> {
+        let mut frames: Vec<Mfn> = Vec::new();
+        let fits =
+            usize::try_from(pages).is_ok_and(|pages| frames.try_reserve_exact(pages).is_ok());
+        if !fits {
+            return Err(BuildError::TooLarge { pages });
+        }
+        let mut memory = DomainMemory {
+            hypercalls,
+            dom,
+            frames,
+        };
+        let mut large = true;
+        while (memory.frames.len() as u64) < pages {
+            progress.memory(memory.frames.len() as u64, pages);
+            let missing = pages - memory.frames.len() as u64;
+            let given = match large && missing >= LARGE {
+                true => memory.extend((missing / LARGE).min(LARGE_BATCH), LARGE_ORDER)?,
+                false => memory.extend(missing.min(MAX_BATCH as u64), 0)?,
+            };
+            if given == 0 && (!large || missing < LARGE) {
+                return Err(BuildError::OutOfMemory {
+                    have: memory.frames.len() as u64,
+                    want: pages,
+                });
+            }
+            large &= given > 0;
+        }
+        Ok(memory)
+    }
+
+    /// Asks for `count` more extents; gives the number that there was memory for.
+    fn extend(&mut self, count: u64, order: u32) -> Result<u64, CallError> {
+        let next = self.frames.len() as u64;
+        let first: Vec<Pfn> = (0..count)
+            .map(|extent| Pfn(next + (extent << order)))
+            .collect();
+        let given = match memory::populate(self.hypercalls, self.dom, &first, order) {
+            Ok(given) => given,
+            Err(error) if error.errno == guest_pv_abi::errno::ENOMEM => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        for extent in &given {
+            self.frames
+                .extend((0..1 << order).map(|page| Mfn(extent.0 + page)));
+        }
+        Ok(given.len() as u64)
+    }
+
+    /// The frame of a page.
+    pub(super) fn frame(&self, pfn: Pfn) -> Result<Mfn, BuildError> {
+        let frame = usize::try_from(pfn.0)
+            .ok()
+            .and_then(|at| self.frames.get(at));
+        frame.copied().ok_or(BuildError::Planner)
+    }
+
+    /// Writes the pages of a span: `bytes` at its start, zeros after.
+    pub(super) fn write(&mut self, span: Span, bytes: &[u8]) -> Result<(), BuildError> {
+        self.write_at(span, 0, Head::Clear, bytes)
+    }
+
+    /// Writes the pages of a span: `bytes` from `offset` on, zeros after.
+    pub(super) fn write_at(
+        &mut self,
+        span: Span,
+        offset: usize,
+        head: Head,
+        bytes: &[u8],
+    ) -> Result<(), BuildError> {
+        let mut place = 0;
+        let first = usize::try_from(span.first.0).map_err(|_| BuildError::Planner)?;
+        let frames = self
+            .frames
+            .get(first..)
+            .and_then(|rest| rest.get(..span.pages as usize));
+        for frames in frames.ok_or(BuildError::Planner)?.chunks(MAX_BATCH) {
+            self.hypercalls
+                .with_frames(self.dom, frames, &mut |window| {
+                    fill(window, place, offset, head, bytes)
+                })
+                .map_err(CallError::of("map the domain's memory"))?;
+            place += frames.len() * PAGE;
+        }
+        Ok(())
+    }
+}
+
+/// What becomes of the bytes of a span that come before what is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Head {
+    /// They become zero.
+    Clear,
+    /// They were written before and stay.
+    Keep,
+}
+
+/// Writes to `window`, which begins `place` bytes after the start, the part of `bytes` (at `offset`) that falls there.
+fn fill(window: &mut [u8], place: usize, offset: usize, head: Head, bytes: &[u8]) {
+    let zeros_before = offset.saturating_sub(place).min(window.len());
+    let (before, rest) = window.split_at_mut(zeros_before);
+    if head == Head::Clear {
+        before.fill(0);
+    }
+    let from = (place + zeros_before).saturating_sub(offset);
+    let data = bytes.get(from..).unwrap_or_default();
+    let len = data.len().min(rest.len());
+    let (copied, after) = rest.split_at_mut(len);
+    copied.copy_from_slice(data.get(..len).unwrap_or_default());
+    after.fill(0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn windows_join_to_the_whole(offset in 0_usize..300, len in 0_usize..600, chunk in 1_usize..200) {
+            let bytes: Vec<u8> = (0..len).map(|n| n as u8 | 1).collect();
+            let mut whole = alloc::vec![0xee; 1000];
+            for (number, window) in whole.chunks_mut(chunk).enumerate() {
+                fill(window, number * chunk, offset, Head::Clear, &bytes);
+            }
+            prop_assert!(whole[..offset].iter().all(|&byte| byte == 0));
+            prop_assert_eq!(&whole[offset..offset + len], &bytes[..]);
+            prop_assert!(whole[offset + len..].iter().all(|&byte| byte == 0));
+        }
+    }
+}

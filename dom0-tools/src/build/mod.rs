@@ -1,0 +1,273 @@
+//! The domain builder for 64-bit PV kernels: from an [`Image`] to a paused domain that is ready to run.
+//!
+//! `layout` plans where things lie, `memory` gets and writes the frames, `tables` makes the page tables, `start` the
+//! start info page and the first vCPU's registers. Domain-0 and every other domain are built by the same code.
+
+mod layout;
+mod memory;
+mod start;
+mod tables;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use zerocopy::IntoBytes;
+
+use crate::hyper::{self, CallError, DomId, Hypercalls, Mfn, PAGE, Port};
+use crate::image::{Image, ImageError, PvKernel, Role, Segment};
+
+pub use layout::{Layout, Span, Wishes};
+use memory::{DomainMemory, Head};
+
+/// What to put into a domain that exists already, without memory.
+#[derive(Debug)]
+pub struct Contents<'a> {
+    /// The kernel.
+    pub image: &'a Image<'a>,
+    /// The initial RAM disk.
+    pub initrd: Option<&'a [u8]>,
+    /// The kernel's command line.
+    pub cmdline: &'a str,
+    /// Pages of memory.
+    pub pages: u64,
+    /// What is different for a control domain.
+    pub kind: Kind,
+}
+
+/// The two kinds of domains that are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The control domain.
+    Dom0 {
+        /// The screen that it inherits, a `dom0_vga_console_info` (xen.h), may be empty.
+        screen: [u8; 40],
+        /// How many bytes of `screen` count.
+        screen_bytes: u32,
+    },
+    /// Any other domain, with its event channels.
+    Guest {
+        /// The domain that serves its console and store.
+        backend: DomId,
+        /// Its console's channel.
+        console: Port,
+        /// Its Xenstore's channel, if a Xenstore serves it.
+        store: Option<Port>,
+    },
+}
+
+/// What a built domain has that others want to reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Built {
+    /// The console ring's frame.
+    pub console: Mfn,
+    /// The Xenstore ring's frame.
+    pub store: Mfn,
+}
+
+/// Told how far long work has come.
+pub trait Progress {
+    /// `done` of `all` pages have been allocated.
+    fn memory(&mut self, _done: u64, _all: u64) {}
+    /// That many bytes of kernel and initrd are being loaded.
+    fn loading(&mut self, _bytes: u64) {}
+}
+
+/// Nobody wants to know.
+impl Progress for () {}
+
+/// Why a domain could not be built; prints as one sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BuildError {
+    /// The kernel is not one.
+    Image(ImageError),
+    /// Things don't fit together; says what.
+    Layout(String),
+    /// The hypervisor refused a call.
+    Call(CallError),
+    /// The machine has too little free memory; both in pages.
+    OutOfMemory {
+        /// What there was.
+        have: u64,
+        /// What the domain wants.
+        want: u64,
+    },
+    /// The list of so many frames does not fit into this domain's own memory.
+    TooLarge {
+        /// Pages wanted.
+        pages: u64,
+    },
+    /// The plan and its execution disagree: a fault of this program.
+    Planner,
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BuildError::Image(error) => error.fmt(f),
+            BuildError::Layout(cause) => f.write_str(cause),
+            BuildError::Call(error) => error.fmt(f),
+            BuildError::OutOfMemory { have, want } => {
+                let (have, want) = (have / 256, want.div_ceil(256));
+                write!(
+                    f,
+                    "not enough free memory: the domain wants {want} MiB, there were only {have} MiB"
+                )
+            }
+            BuildError::TooLarge { pages } => {
+                write!(
+                    f,
+                    "memory of {} MiB is more than can be managed here",
+                    pages.div_ceil(256)
+                )
+            }
+            BuildError::Planner => f.write_str("the domain builder contradicts itself (a bug)"),
+        }
+    }
+}
+
+impl core::error::Error for BuildError {}
+
+impl From<CallError> for BuildError {
+    fn from(error: CallError) -> BuildError {
+        BuildError::Call(error)
+    }
+}
+
+impl From<ImageError> for BuildError {
+    fn from(error: ImageError) -> BuildError {
+        BuildError::Image(error)
+    }
+}
+
+/// Checks that the contents fit together, before anything is created.
+///
+/// # Errors
+/// One sentence about the image or the memory size.
+pub fn plan(contents: &Contents) -> Result<(PvKernel, Layout), BuildError> {
+    let role = match contents.kind {
+        Kind::Dom0 { .. } => Role::Dom0,
+        Kind::Guest { .. } => Role::Guest,
+    };
+    let kernel = contents.image.pv(role)?;
+    let initrd_bytes = contents.initrd.map_or(0, |initrd| initrd.len() as u64);
+    let wishes = Wishes {
+        kernel: &kernel,
+        initrd_bytes,
+        pages: contents.pages,
+    };
+    let layout = Layout::plan(&wishes).map_err(BuildError::Layout)?;
+    Ok((kernel, layout))
+}
+
+/// Fills the domain `dom`, which has its vCPUs and its memory limit but no memory, and leaves it paused.
+///
+/// # Errors
+/// One sentence; what was done so far goes when the domain is destroyed.
+pub fn build<H: Hypercalls + ?Sized>(
+    h: &mut H,
+    dom: DomId,
+    contents: &Contents,
+    progress: &mut dyn Progress,
+) -> Result<Built, BuildError> {
+    let (kernel, layout) = plan(contents)?;
+    let info = hyper::domain::info(h, dom)?;
+    let mut memory = DomainMemory::allocate(h, dom, contents.pages, progress)?;
+    load(&mut memory, contents, &kernel, &layout, progress)?;
+    start::write_start_info(&mut memory, contents, &layout, info.shared_info)?;
+    write_p2m(&mut memory, &layout)?;
+    write_tables(&mut memory, &layout)?;
+    start::write_shared_info(&mut memory, info.shared_info)?;
+    let built = Built {
+        console: memory.frame(layout.console)?,
+        store: memory.frame(layout.store)?,
+    };
+    let top = memory.frame(layout.tables.first)?;
+    if let Some(page) = kernel.hypercall_page {
+        let page = memory.frame(hyper::Pfn((page - kernel.virt_base) / PAGE as u64))?;
+        hyper::domain::init_hypercall_page(memory.hypercalls, dom, page)?;
+    }
+    hyper::memory::pin_l4(memory.hypercalls, dom, top)?;
+    let context = start::context(&kernel, &layout, top);
+    hyper::domain::set_context(memory.hypercalls, dom, hyper::VcpuId(0), &context)?;
+    if let Kind::Guest { backend, store, .. } = contents.kind {
+        start::seed_grants(memory.hypercalls, dom, backend, &built, store.is_some())?;
+    }
+    Ok(built)
+}
+
+/// Copies kernel and initrd in, and empties the pages of the rings and the stack.
+fn load<H: Hypercalls + ?Sized>(
+    memory: &mut DomainMemory<'_, H>,
+    contents: &Contents,
+    kernel: &PvKernel,
+    layout: &Layout,
+    progress: &mut dyn Progress,
+) -> Result<(), BuildError> {
+    let bytes = |segments: &[Segment]| segments.iter().map(|s| s.memory_bytes).sum::<u64>();
+    let initrd = contents.initrd.unwrap_or_default();
+    progress.loading(bytes(contents.image.segments()) + initrd.len() as u64);
+    let mut segments: Vec<&Segment> = contents.image.segments().iter().collect();
+    segments.sort_by_key(|segment| segment.paddr.wrapping_add(kernel.virt_offset));
+    let mut last_page = None;
+    for segment in segments {
+        let from = segment.paddr.wrapping_add(kernel.virt_offset) - kernel.virt_base;
+        let (first, end) = (
+            from / PAGE as u64,
+            (from + segment.memory_bytes).div_ceil(PAGE as u64),
+        );
+        // Bytes of the segment before, in a page that both share, stay.
+        let head = if last_page.is_some_and(|last| first < last) {
+            Head::Keep
+        } else {
+            Head::Clear
+        };
+        last_page = Some(end);
+        let span = Span {
+            first: hyper::Pfn(first),
+            pages: end - first,
+        };
+        memory.write_at(
+            span,
+            from as usize % PAGE,
+            head,
+            contents.image.bytes(segment),
+        )?;
+    }
+    if let Some(span) = layout.initrd {
+        memory.write(span, initrd)?;
+    }
+    for page in [layout.store, layout.console, layout.stack] {
+        memory.write(
+            Span {
+                first: page,
+                pages: 1,
+            },
+            &[],
+        )?;
+    }
+    Ok(())
+}
+
+fn write_p2m<H: Hypercalls + ?Sized>(
+    memory: &mut DomainMemory<'_, H>,
+    layout: &Layout,
+) -> Result<(), BuildError> {
+    let entries: Vec<u64> = memory.frames.iter().map(|frame| frame.0).collect();
+    memory.write(layout.p2m, entries.as_bytes())
+}
+
+fn write_tables<H: Hypercalls + ?Sized>(
+    memory: &mut DomainMemory<'_, H>,
+    layout: &Layout,
+) -> Result<(), BuildError> {
+    let tables = tables::fill(layout, &memory.frames).ok_or(BuildError::Planner)?;
+    let (initial, list) = tables
+        .split_at_checked(layout.tables.pages as usize)
+        .ok_or(BuildError::Planner)?;
+    memory.write(layout.tables, initial.as_bytes())?;
+    memory.write(layout.p2m_tables, list.as_bytes())
+}
+
+#[cfg(test)]
+mod tests;

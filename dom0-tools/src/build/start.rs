@@ -1,0 +1,177 @@
+//! What a new domain's first vCPU finds: start info, shared info, registers, and grants for its console and store.
+
+use guest_pv_abi::arch_x86::{
+    CpuUserRegs, FLAT_KERNEL_CS, FLAT_KERNEL_DS, FLAT_KERNEL_SS, VGCF_IN_KERNEL, VGCF_ONLINE,
+    VcpuGuestContext,
+};
+use guest_pv_abi::grant_table::{
+    GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTORE, GTF_PERMIT_ACCESS, GrantEntryV1,
+};
+use guest_pv_abi::xen::{
+    SIF_INITDOMAIN, SIF_MOD_START_PFN, SIF_PRIVILEGED, START_INFO_MAGIC, SharedInfo, StartInfo,
+    VcpuInfo,
+};
+use zerocopy::IntoBytes;
+
+use crate::hyper::{CallError, DomId, Hypercalls, Mfn, PAGE, machine, memory};
+use crate::image::PvKernel;
+
+use super::layout::{Layout, Span};
+use super::memory::DomainMemory;
+use super::{BuildError, Built, Contents, Kind};
+
+/// EFLAGS: the bit that is always set, and interrupts on.
+const RFLAGS: u64 = 1 << 1 | 1 << 9;
+/// DR6 and DR7 after a reset (Intel SDM vol. 3, table 11-1).
+const DR6: u64 = 0xffff_0ff0;
+const DR7: u64 = 0x400;
+
+/// Copies as much of `text` as fits in front of the last byte, which stays NUL.
+fn put_text(place: &mut [u8], text: &[u8]) {
+    let room = place.len().saturating_sub(1);
+    for (place, byte) in place.iter_mut().take(room).zip(text) {
+        *place = *byte;
+    }
+}
+
+/// Fills the start info page.
+pub(super) fn write_start_info<H: Hypercalls + ?Sized>(
+    memory: &mut DomainMemory<'_, H>,
+    contents: &Contents,
+    layout: &Layout,
+    shared_info: Mfn,
+) -> Result<(), BuildError> {
+    let mut info = StartInfo {
+        nr_pages: contents.pages,
+        shared_info: shared_info.0 << 12,
+        pt_base: layout.address(layout.tables.first),
+        nr_pt_frames: layout.tables.pages,
+        mfn_list: layout.p2m_address,
+        ..Default::default()
+    };
+    put_text(&mut info.magic, START_INFO_MAGIC);
+    put_text(&mut info.cmd_line, contents.cmdline.as_bytes());
+    if layout.p2m_tables.pages > 0 {
+        info.first_p2m_pfn = layout.p2m.first.0;
+        info.nr_p2m_frames = layout.p2m.pages + layout.p2m_tables.pages;
+    }
+    if let (Some(span), Some(initrd)) = (layout.initrd, contents.initrd) {
+        info.mod_len = initrd.len() as u64;
+        if layout.initrd_mapped {
+            info.mod_start = layout.address(span.first);
+        } else {
+            info.mod_start = span.first.0;
+            info.flags |= SIF_MOD_START_PFN;
+        }
+    }
+    let mut page = [0_u8; PAGE];
+    match contents.kind {
+        Kind::Dom0 {
+            screen,
+            screen_bytes,
+        } => {
+            info.flags |= SIF_PRIVILEGED | SIF_INITDOMAIN;
+            if screen_bytes > 0 {
+                // console.dom0: offset and size of the screen's description in this page.
+                info.console_mfn = size_of::<StartInfo>() as u64 | u64::from(screen_bytes) << 32;
+            }
+            if let Some(place) = page.get_mut(size_of::<StartInfo>()..) {
+                put_text(place, &screen);
+            }
+        }
+        Kind::Guest { console, store, .. } => {
+            info.console_mfn = memory.frame(layout.console)?.0;
+            info.console_evtchn = console.0;
+            info.store_mfn = memory.frame(layout.store)?.0;
+            info.store_evtchn = store.map_or(0, |port| port.0);
+        }
+    }
+    put_text(&mut page, info.as_bytes());
+    memory.write(
+        Span {
+            first: layout.start_info,
+            pages: 1,
+        },
+        &page,
+    )
+}
+
+/// Empties the shared info page and masks all vCPUs' events.
+pub(super) fn write_shared_info<H: Hypercalls + ?Sized>(
+    memory: &mut DomainMemory<'_, H>,
+    frame: Mfn,
+) -> Result<(), BuildError> {
+    let mut info = SharedInfo::default();
+    for vcpu in &mut info.vcpu_info {
+        *vcpu = VcpuInfo {
+            evtchn_upcall_mask: 1,
+            ..Default::default()
+        };
+    }
+    let write = &mut |window: &mut [u8]| {
+        window.fill(0);
+        put_text(window, info.as_bytes());
+    };
+    let mapped = memory.hypercalls.with_frames(memory.dom, &[frame], write);
+    mapped.map_err(|errno| CallError::of("map the domain's shared page")(errno).into())
+}
+
+/// The first vCPU's registers.
+pub(super) fn context(kernel: &PvKernel, layout: &Layout, top: Mfn) -> VcpuGuestContext {
+    let rsp = layout.address(layout.stack).wrapping_add(PAGE as u64);
+    let mut context = VcpuGuestContext {
+        flags: VGCF_IN_KERNEL | VGCF_ONLINE,
+        user_regs: CpuUserRegs {
+            rip: kernel.entry,
+            rsp,
+            rsi: layout.address(layout.start_info),
+            rflags: RFLAGS,
+            cs: FLAT_KERNEL_CS,
+            ss: FLAT_KERNEL_SS,
+            ds: FLAT_KERNEL_DS,
+            es: FLAT_KERNEL_DS,
+            fs: FLAT_KERNEL_DS,
+            gs: FLAT_KERNEL_DS,
+            ..Default::default()
+        },
+        kernel_ss: u64::from(FLAT_KERNEL_SS),
+        kernel_sp: rsp,
+        ..Default::default()
+    };
+    context.ctrlreg[3] = top.0 << 12;
+    context.debugreg[6] = DR6;
+    context.debugreg[7] = DR7;
+    context
+}
+
+/// Grants the rings' pages to the domain that serves them, as a guest that finds them expects.
+pub(super) fn seed_grants<H: Hypercalls + ?Sized>(
+    h: &mut H,
+    dom: DomId,
+    backend: DomId,
+    built: &Built,
+    with_store: bool,
+) -> Result<(), BuildError> {
+    let Some(frames) = machine::optional(memory::grant_frames(h, dom, 1))? else {
+        return Ok(());
+    };
+    let entry = |frame: Mfn| GrantEntryV1 {
+        flags: GTF_PERMIT_ACCESS,
+        domid: backend.0,
+        frame: frame.0 as u32,
+    };
+    let mut seed = |window: &mut [u8]| {
+        let mut put = |index: u32, entry: GrantEntryV1| {
+            let at = index as usize * size_of::<GrantEntryV1>();
+            if let Some(place) = window.get_mut(at..at + size_of::<GrantEntryV1>()) {
+                place.copy_from_slice(entry.as_bytes());
+            }
+        };
+        put(GNTTAB_RESERVED_CONSOLE, entry(built.console));
+        if with_store {
+            put(GNTTAB_RESERVED_XENSTORE, entry(built.store));
+        }
+    };
+    let mapped = h.with_frames(dom, &frames, &mut seed);
+    mapped.map_err(|errno| CallError::of("map the domain's grant table")(errno).into())
+}

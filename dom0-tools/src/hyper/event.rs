@@ -1,0 +1,28 @@
+//! Event channels that the toolstack makes for others (event_channel.h).
+
+use guest_pv_abi::event_channel::{EVTCHNOP_ALLOC_UNBOUND, EvtchnAllocUnbound};
+use guest_pv_abi::hypercall;
+
+use super::{Args, CallError, DomId, Hypercalls, Port};
+
+/// Makes a channel in `dom` that `remote` may bind.
+///
+/// # Errors
+/// The hypervisor's refusal.
+pub fn alloc_unbound<H: Hypercalls + ?Sized>(
+    h: &mut H,
+    dom: DomId,
+    remote: DomId,
+) -> Result<Port, CallError> {
+    let what = CallError::of("make an event channel");
+    let mut args = Args::new(h);
+    let body = EvtchnAllocUnbound {
+        dom: dom.0,
+        remote_dom: remote.0,
+        port: 0,
+    };
+    let body = args.put(&body).map_err(&what)?;
+    let call = [u64::from(EVTCHNOP_ALLOC_UNBOUND), body.handle.0, 0, 0, 0];
+    args.call(hypercall::EVENT_CHANNEL_OP, call).map_err(what)?;
+    Ok(Port(args.get::<EvtchnAllocUnbound>(body).port))
+}

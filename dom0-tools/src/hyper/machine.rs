@@ -1,0 +1,265 @@
+//! sysctl, xen_version and platform_op: the machine and the hypervisor themselves.
+
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use guest_pv_abi::sysctl::{self as abi, Sysctl};
+use guest_pv_abi::{Errno, Payload, errno, hypercall, version};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::{Args, CallError, Hypercalls};
+
+/// The scheduler that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheduler {
+    /// credit.
+    Credit,
+    /// credit2.
+    Credit2,
+    /// One without weights, by its number in domctl.h.
+    Other(u32),
+}
+
+impl Scheduler {
+    /// Its name as xl prints it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Scheduler::Credit => "credit",
+            Scheduler::Credit2 => "credit2",
+            Scheduler::Other(_) => "other",
+        }
+    }
+}
+
+/// The machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// CPUs that are up.
+    pub cpus: u32,
+    /// Threads of a core.
+    pub threads_per_core: u32,
+    /// Cores of a socket.
+    pub cores_per_socket: u32,
+    /// NUMA nodes.
+    pub nodes: u32,
+    /// Speed of the time stamp counter.
+    pub cpu_khz: u32,
+    /// All memory, in pages.
+    pub total_pages: u64,
+    /// Memory that nobody has, in pages.
+    pub free_pages: u64,
+    /// Free memory that must be scrubbed first, in pages.
+    pub scrub_pages: u64,
+    /// First words of the CPU's feature set.
+    pub features: [u32; 8],
+    /// `XEN_SYSCTL_PHYSCAP_*`.
+    pub capabilities: u32,
+}
+
+pub(super) fn sysctl_in<H, T>(args: &mut Args<'_, H>, cmd: u32, body: &T) -> Result<T, Errno>
+where
+    H: Hypercalls + ?Sized,
+    T: FromBytes + IntoBytes + Immutable,
+{
+    let call = args.put(&Sysctl {
+        cmd,
+        interface_version: abi::XEN_SYSCTL_INTERFACE_VERSION,
+        u: Payload::of(body),
+    })?;
+    args.call(hypercall::SYSCTL, [call.handle.0, 0, 0, 0, 0])?;
+    Ok(args.get::<Sysctl>(call).u.get())
+}
+
+/// Tells about the machine.
+///
+/// # Errors
+/// The hypervisor's refusal.
+pub fn host<H: Hypercalls + ?Sized>(h: &mut H) -> Result<Host, CallError> {
+    let info = sysctl_in(
+        &mut Args::new(h),
+        abi::XEN_SYSCTL_PHYSINFO,
+        &abi::PhysInfo::default(),
+    )
+    .map_err(CallError::of("look at the machine"))?;
+    Ok(Host {
+        cpus: info.nr_cpus,
+        threads_per_core: info.threads_per_core,
+        cores_per_socket: info.cores_per_socket,
+        nodes: info.nr_nodes,
+        cpu_khz: info.cpu_khz,
+        total_pages: info.total_pages,
+        free_pages: info.free_pages,
+        scrub_pages: info.scrub_pages,
+        features: info.hw_cap,
+        capabilities: info.capabilities,
+    })
+}
+
+/// Tells which scheduler runs.
+///
+/// # Errors
+/// The hypervisor's refusal.
+pub fn scheduler<H: Hypercalls + ?Sized>(h: &mut H) -> Result<Scheduler, CallError> {
+    use guest_pv_abi::domctl::{XEN_SCHEDULER_CREDIT, XEN_SCHEDULER_CREDIT2};
+    let body = sysctl_in(
+        &mut Args::new(h),
+        abi::XEN_SYSCTL_SCHED_ID,
+        &abi::SchedId::default(),
+    )
+    .map_err(CallError::of("ask for the scheduler"))?;
+    Ok(match body.sched_id {
+        XEN_SCHEDULER_CREDIT => Scheduler::Credit,
+        XEN_SCHEDULER_CREDIT2 => Scheduler::Credit2,
+        other => Scheduler::Other(other),
+    })
+}
+
+/// Nanoseconds that each CPU was idle.
+///
+/// # Errors
+/// The hypervisor's refusal.
+pub fn idle_times<H: Hypercalls + ?Sized>(h: &mut H) -> Result<Vec<u64>, CallError> {
+    const MAX_CPUS: usize = 1024;
+    let what = CallError::of("look at the CPUs");
+    let mut args = Args::new(h);
+    let room = args.room(MAX_CPUS * 8).map_err(&what)?;
+    let body = abi::GetCpuInfo {
+        max_cpus: MAX_CPUS as u32,
+        info: room.handle,
+        ..Default::default()
+    };
+    let body = sysctl_in(&mut args, abi::XEN_SYSCTL_GETCPUINFO, &body).map_err(what)?;
+    let times = args
+        .bytes(room)
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|&bytes| u64::from_le_bytes(bytes));
+    Ok(times.take(body.nr_cpus as usize).collect())
+}
+
+/// The hypervisor's log.
+///
+/// # Errors
+/// The hypervisor's refusal.
+pub fn log<H: Hypercalls + ?Sized>(h: &mut H, clear: Clear) -> Result<Vec<u8>, CallError> {
+    const CHUNK: usize = 16 << 10;
+    let what = CallError::of("read the hypervisor's log");
+    let (mut text, mut index) = (Vec::new(), 0);
+    loop {
+        let mut args = Args::new(h);
+        let room = args.room(CHUNK).map_err(&what)?;
+        let body = abi::ReadConsole {
+            clear: u8::from(clear == Clear::Yes),
+            incremental: 1,
+            index,
+            buffer: room.handle,
+            count: CHUNK as u32,
+            ..Default::default()
+        };
+        let body = sysctl_in(&mut args, abi::XEN_SYSCTL_READCONSOLE, &body).map_err(&what)?;
+        let given = (body.count as usize).min(CHUNK);
+        text.extend_from_slice(args.bytes(room).get(..given).unwrap_or_default());
+        index = body.index;
+        if given == 0 || given < CHUNK && clear == Clear::Yes || text.len() > 4 << 20 {
+            return Ok(text);
+        }
+    }
+}
+
+/// Is the log emptied after it is read?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clear {
+    /// It is.
+    Yes,
+    /// It stays.
+    No,
+}
+
+/// The hypervisor's version: major, minor, and the rest such as ".0-xenlike".
+///
+/// # Errors
+/// The hypervisor's refusal.
+pub fn version<H: Hypercalls + ?Sized>(h: &mut H) -> Result<(u32, u32, String), CallError> {
+    let what = CallError::of("ask for the version");
+    let number = h
+        .call(
+            hypercall::XEN_VERSION,
+            [u64::from(version::XENVER_VERSION), 0, 0, 0, 0],
+        )
+        .map_err(&what)?;
+    let extra = words(
+        h,
+        version::XENVER_EXTRAVERSION,
+        version::XEN_EXTRAVERSION_LEN,
+    )?;
+    Ok((number as u32 >> 16, number as u32 & 0xffff, extra))
+}
+
+/// A text of xen_version whose length is fixed by the ABI (`XENVER_EXTRAVERSION`, `XENVER_CHANGESET`, …).
+///
+/// # Errors
+/// The hypervisor's refusal.
+pub fn words<H: Hypercalls + ?Sized>(h: &mut H, cmd: u32, len: usize) -> Result<String, CallError> {
+    let what = CallError::of("ask for the version");
+    let mut args = Args::new(h);
+    let room = args.put(vec![0_u8; len].as_slice()).map_err(&what)?;
+    args.call(
+        hypercall::XEN_VERSION,
+        [u64::from(cmd), room.handle.0, 0, 0, 0],
+    )
+    .map_err(what)?;
+    Ok(text(args.bytes(room)))
+}
+
+fn text(bytes: &[u8]) -> String {
+    let bytes = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(bytes).to_string()
+}
+
+/// Who compiled the hypervisor, with what and when.
+///
+/// # Errors
+/// The hypervisor's refusal.
+pub fn compile_info<H: Hypercalls + ?Sized>(h: &mut H) -> Result<[String; 4], CallError> {
+    let what = CallError::of("ask for the version");
+    let mut args = Args::new(h);
+    let room = args.put(&version::CompileInfo::default()).map_err(&what)?;
+    args.call(
+        hypercall::XEN_VERSION,
+        [
+            u64::from(version::XENVER_COMPILE_INFO),
+            room.handle.0,
+            0,
+            0,
+            0,
+        ],
+    )
+    .map_err(what)?;
+    let info: version::CompileInfo = args.get(room);
+    Ok([
+        text(&info.compiler),
+        text(&info.compile_by),
+        text(&info.compile_domain),
+        text(&info.compile_date),
+    ])
+}
+
+/// The whole command line of the hypervisor.
+///
+/// # Errors
+/// The hypervisor's refusal.
+pub fn command_line<H: Hypercalls + ?Sized>(h: &mut H) -> Result<String, CallError> {
+    words(h, version::XENVER_COMMANDLINE, 1024)
+}
+
+/// Nothing of the kind: the calls that only some hypervisors offer may be refused, and that is no fault.
+pub(crate) fn optional<T>(result: Result<T, CallError>) -> Result<Option<T>, CallError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if matches!(error.errno, errno::ENOSYS | errno::EOPNOTSUPP) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

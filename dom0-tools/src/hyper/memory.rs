@@ -1,0 +1,183 @@
+//! Memory of domains: giving frames, the memory map, page-table pinning, grant table frames (memory.h, xen.h).
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use guest_pv_abi::hypercall;
+use guest_pv_abi::memory as abi;
+use guest_pv_abi::xen::{MMUEXT_PIN_L4_TABLE, MmuextOp};
+use zerocopy::FromBytes;
+
+pub use guest_pv_abi::memory::E820Entry;
+
+use super::{Args, CallError, DomId, Hypercalls, Mfn, Pfn};
+
+/// Frames handled by one call at most.
+pub const MAX_BATCH: usize = 1024;
+/// A memory map has no more ranges than this.
+const MAX_RANGES: usize = 512;
+
+/// Asks for frames of `1 << order` pages for each of `first` page numbers; the answer has a frame number for each
+/// that there was memory for.
+///
+/// # Errors
+/// The hypervisor's refusal of the whole call.
+pub fn populate<H: Hypercalls + ?Sized>(
+    h: &mut H,
+    dom: DomId,
+    first: &[Pfn],
+    order: u32,
+) -> Result<Vec<Mfn>, CallError> {
+    let what = CallError::of("give the domain memory");
+    let mut args = Args::new(h);
+    let pfns: Vec<u64> = first.iter().map(|pfn| pfn.0).collect();
+    let extents = args.put(pfns.as_slice()).map_err(&what)?;
+    let body = abi::MemoryReservation {
+        extent_start: extents.handle,
+        nr_extents: first.len() as u64,
+        extent_order: order,
+        domid: dom.0,
+        ..Default::default()
+    };
+    let body = args.put(&body).map_err(&what)?;
+    let call = [
+        u64::from(abi::XENMEM_POPULATE_PHYSMAP),
+        body.handle.0,
+        0,
+        0,
+        0,
+    ];
+    let done = args.call(hypercall::MEMORY_OP, call).map_err(&what)? as usize;
+    let frames = args
+        .bytes(extents)
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|&bytes| Mfn(u64::from_le_bytes(bytes)));
+    Ok(frames.take(done).collect())
+}
+
+/// Tells a domain what its memory is to look like.
+///
+/// # Errors
+/// The hypervisor's refusal.
+pub fn set_memory_map<H: Hypercalls + ?Sized>(
+    h: &mut H,
+    dom: DomId,
+    map: &[E820Entry],
+) -> Result<(), CallError> {
+    let what = CallError::of("set the domain's memory map");
+    let mut args = Args::new(h);
+    let buffer = args.put(map).map_err(&what)?.handle;
+    let map = abi::MemoryMap {
+        nr_entries: map.len() as u32,
+        buffer,
+        ..Default::default()
+    };
+    let body = abi::ForeignMemoryMap {
+        domid: dom.0,
+        map,
+        ..Default::default()
+    };
+    let body = args.put(&body).map_err(&what)?;
+    let call = [
+        u64::from(abi::XENMEM_SET_MEMORY_MAP),
+        body.handle.0,
+        0,
+        0,
+        0,
+    ];
+    args.call(hypercall::MEMORY_OP, call)
+        .map(drop)
+        .map_err(what)
+}
+
+/// The machine's memory map.
+///
+/// # Errors
+/// The hypervisor's refusal.
+pub fn machine_memory_map<H: Hypercalls + ?Sized>(h: &mut H) -> Result<Vec<E820Entry>, CallError> {
+    let what = CallError::of("read the machine's memory map");
+    let mut args = Args::new(h);
+    let room = args
+        .room(MAX_RANGES * size_of::<E820Entry>())
+        .map_err(&what)?;
+    let body = abi::MemoryMap {
+        nr_entries: MAX_RANGES as u32,
+        buffer: room.handle,
+        ..Default::default()
+    };
+    let body = args.put(&body).map_err(&what)?;
+    let call = [
+        u64::from(abi::XENMEM_MACHINE_MEMORY_MAP),
+        body.handle.0,
+        0,
+        0,
+        0,
+    ];
+    args.call(hypercall::MEMORY_OP, call).map_err(&what)?;
+    let count = args.get::<abi::MemoryMap>(body).nr_entries as usize;
+    let (map, _) =
+        <[E820Entry]>::ref_from_prefix_with_elems(args.bytes(room), count.min(MAX_RANGES))
+            .map_err(|_| what(guest_pv_abi::errno::EINVAL))?;
+    Ok(map.to_vec())
+}
+
+/// Has the hypervisor check a domain's page tables from the top one on, and keep them so.
+///
+/// # Errors
+/// The hypervisor's refusal.
+pub fn pin_l4<H: Hypercalls + ?Sized>(h: &mut H, dom: DomId, table: Mfn) -> Result<(), CallError> {
+    let what = CallError::of("pin the domain's page tables");
+    let mut args = Args::new(h);
+    let op = MmuextOp {
+        cmd: MMUEXT_PIN_L4_TABLE,
+        arg1: table.0,
+        ..Default::default()
+    };
+    let op = args.put(&op).map_err(&what)?;
+    args.call(
+        hypercall::MMUEXT_OP,
+        [op.handle.0, 1, 0, u64::from(dom.0), 0],
+    )
+    .map(drop)
+    .map_err(what)
+}
+
+/// The first `count` frames of a domain's grant table.
+///
+/// # Errors
+/// The hypervisor's refusal.
+pub fn grant_frames<H: Hypercalls + ?Sized>(
+    h: &mut H,
+    dom: DomId,
+    count: usize,
+) -> Result<Vec<Mfn>, CallError> {
+    let what = CallError::of("reach the domain's grant table");
+    let mut args = Args::new(h);
+    let list = args.put(vec![0_u64; count].as_slice()).map_err(&what)?;
+    let body = abi::MemAcquireResource {
+        domid: dom.0,
+        type_: abi::XENMEM_RESOURCE_GRANT_TABLE as u16,
+        id: abi::XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED,
+        nr_frames: count as u32,
+        frame_list: list.handle,
+        ..Default::default()
+    };
+    let body = args.put(&body).map_err(&what)?;
+    let call = [
+        u64::from(abi::XENMEM_ACQUIRE_RESOURCE),
+        body.handle.0,
+        0,
+        0,
+        0,
+    ];
+    args.call(hypercall::MEMORY_OP, call).map_err(what)?;
+    Ok(args
+        .bytes(list)
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|&bytes| Mfn(u64::from_le_bytes(bytes)))
+        .collect())
+}

@@ -1,0 +1,146 @@
+//! The control hypercalls that the toolstack makes, over one small trait.
+//!
+//! [`Hypercalls`] is all that differs between the boot domain (the instruction itself) and a Linux Dom0 (privcmd); what
+//! the calls say is written once: `domain` for domctl, `memory`, `machine` for sysctl and xen_version, `event`.
+
+mod args;
+pub mod domain;
+pub mod event;
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod machine;
+pub mod memory;
+
+use alloc::boxed::Box;
+use core::fmt;
+
+use guest_pv_abi::Errno;
+use guest_pv_abi::errno;
+
+use args::Args;
+pub use domain::{DomainInfo, Ending, NewDomain, VcpuInfo};
+pub use machine::{Host, Scheduler};
+pub use memory::E820Entry;
+
+/// Bytes of a page.
+pub const PAGE: usize = guest_pv_abi::PAGE_SIZE;
+
+/// A domain's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DomId(pub u16);
+
+impl DomId {
+    /// Domain 0.
+    pub const ZERO: DomId = DomId(0);
+    /// The caller.
+    pub const SELF: DomId = DomId(guest_pv_abi::xen::DOMID_SELF);
+}
+
+impl fmt::Display for DomId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Number of a machine frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mfn(pub u64);
+
+/// Number of a frame as a domain counts its own memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pfn(pub u64);
+
+/// Number of an event channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Port(pub u32);
+
+/// Number of a vCPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VcpuId(pub u32);
+
+/// Memory that hypercall arguments may lie in, at least 64 KiB of it.
+#[derive(Debug)]
+pub struct Arena<'a> {
+    /// Its address in the caller's address space, as the hypervisor sees it.
+    pub address: u64,
+    /// The memory itself.
+    pub bytes: &'a mut [u8],
+}
+
+/// A way to make hypercalls and to reach other domains' memory.
+pub trait Hypercalls {
+    /// The memory for arguments; the same at every call.
+    fn arena(&mut self) -> Arena<'_>;
+
+    /// Makes hypercall `number`. Pointers among the arguments are into the arena.
+    ///
+    /// # Errors
+    /// What the hypervisor answered.
+    fn call(&mut self, number: u64, args: [u64; 5]) -> Result<u64, Errno>;
+
+    /// Maps frames of a domain, one after the other, writable, for as long as `access` runs.
+    ///
+    /// # Errors
+    /// What the hypervisor answered to the mapping.
+    fn with_frames(
+        &mut self,
+        dom: DomId,
+        frames: &[Mfn],
+        access: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), Errno>;
+}
+
+impl<H: Hypercalls + ?Sized> Hypercalls for Box<H> {
+    fn arena(&mut self) -> Arena<'_> {
+        (**self).arena()
+    }
+
+    fn call(&mut self, number: u64, args: [u64; 5]) -> Result<u64, Errno> {
+        (**self).call(number, args)
+    }
+
+    fn with_frames(
+        &mut self,
+        dom: DomId,
+        frames: &[Mfn],
+        access: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), Errno> {
+        (**self).with_frames(dom, frames, access)
+    }
+}
+
+/// A hypercall that failed; prints as what was tried and why it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallError {
+    /// What was tried, such as "create a domain".
+    pub what: &'static str,
+    /// The hypervisor's answer.
+    pub errno: Errno,
+}
+
+impl CallError {
+    pub(crate) fn of(what: &'static str) -> impl Fn(Errno) -> CallError {
+        move |errno| CallError { what, errno }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = match self.errno {
+            errno::EPERM => "this domain may not do that",
+            errno::ESRCH => "there is no such domain",
+            errno::ENOMEM => "not enough memory",
+            errno::EINVAL => "the hypervisor finds the request invalid",
+            errno::ENOSYS | errno::EOPNOTSUPP => "the hypervisor does not offer that",
+            errno::EACCES => "the hypervisor speaks another version of the control interface",
+            errno::EBUSY => "it is busy",
+            errno::EEXIST => "it exists already",
+            errno::ENOSPC => "there is no room left",
+            errno::EFAULT => "the hypervisor could not read the request",
+            _ => return write!(f, "can't {}: {}", self.what, self.errno),
+        };
+        write!(f, "can't {}: {why} ({})", self.what, self.errno)
+    }
+}
+
+impl core::error::Error for CallError {}

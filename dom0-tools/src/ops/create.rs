@@ -1,0 +1,304 @@
+//! Creating a domain from its configuration, step by step as a toolstack does, and undoing all of it if one step fails.
+
+use alloc::borrow::Cow;
+use alloc::string::{String, ToString};
+use core::fmt;
+
+use crate::build::{self, BuildError, Contents, Kind, Progress};
+use crate::config::{DomainConfig, Pinning};
+use crate::hyper::{
+    self, CallError, DomId, Hypercalls, Mfn, NewDomain, Port, VcpuId, domain, event, machine,
+    memory,
+};
+use crate::image::{Image, ImageError};
+
+/// Kernel memory that libxl allows a domain on top of its own: for frames that move (LIBXL_MAXMEM_CONSTANT).
+const EXTRA_KIB: u64 = 1024;
+/// Event channels that xl gives a domain.
+const EVENT_CHANNELS: u32 = 1023;
+
+/// Where the files of a configuration come from.
+pub trait Files {
+    /// The bytes of the file called `name`.
+    ///
+    /// # Errors
+    /// One sentence with the name.
+    fn read(&self, name: &str) -> Result<Cow<'_, [u8]>, String>;
+}
+
+/// A domain that exists now, paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Created {
+    /// Its id.
+    pub id: DomId,
+    /// The frame of its console ring.
+    pub console: Mfn,
+    /// Its end of the console's channel.
+    pub console_port: Port,
+    /// The frame of its Xenstore ring.
+    pub store: Mfn,
+    /// Its end of the Xenstore's channel.
+    pub store_port: Option<Port>,
+}
+
+/// Why a domain was not created; prints as one sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CreateError {
+    /// A file can't be read.
+    File(String),
+    /// The kernel is not one, or the domain can't be built.
+    Build(BuildError),
+    /// The hypervisor refused a call.
+    Call(CallError),
+}
+
+impl fmt::Display for CreateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CreateError::File(cause) => f.write_str(cause),
+            CreateError::Build(error) => error.fmt(f),
+            CreateError::Call(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for CreateError {}
+
+impl From<CallError> for CreateError {
+    fn from(error: CallError) -> Self {
+        CreateError::Call(error)
+    }
+}
+
+impl From<BuildError> for CreateError {
+    fn from(error: BuildError) -> Self {
+        CreateError::Build(error)
+    }
+}
+
+impl From<ImageError> for CreateError {
+    fn from(error: ImageError) -> Self {
+        CreateError::Build(BuildError::Image(error))
+    }
+}
+
+/// Whether a Xenstore will serve the domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// One will.
+    Served,
+    /// None will.
+    Absent,
+}
+
+/// Creates a paused domain. `handle` is its UUID if the configuration names none; `backend` serves its console.
+///
+/// # Errors
+/// One sentence; nothing is left of the domain.
+pub fn create<H: Hypercalls + ?Sized>(
+    h: &mut H,
+    config: &DomainConfig,
+    files: &dyn Files,
+    handle: [u8; 16],
+    backend: DomId,
+    store: Store,
+    progress: &mut dyn Progress,
+) -> Result<Created, CreateError> {
+    let kernel = files.read(&config.kernel).map_err(CreateError::File)?;
+    let initrd = config
+        .ramdisk
+        .as_ref()
+        .map(|name| files.read(name))
+        .transpose();
+    let initrd = initrd.map_err(CreateError::File)?;
+    let image = Image::open(&config.kernel, &kernel)?;
+    let mut contents = Contents {
+        image: &image,
+        initrd: initrd.as_deref(),
+        cmdline: &config.cmdline,
+        pages: config.memory_mib << 8,
+        kind: Kind::Guest {
+            backend,
+            console: Port(0),
+            store: None,
+        },
+    };
+    build::plan(&contents).map_err(|error| named(error, config))?;
+    let new = NewDomain {
+        handle: config.uuid.unwrap_or(handle),
+        max_vcpus: config.max_vcpus,
+        max_event_channels: EVENT_CHANNELS,
+        max_grant_frames: config.max_grant_frames,
+        max_maptrack_frames: config.max_maptrack_frames,
+    };
+    let id = domain::create(h, &new)?;
+    let mut fill = || -> Result<Created, CreateError> {
+        limit(h, id, config)?;
+        let console = event::alloc_unbound(h, id, backend)?;
+        let store = match store {
+            Store::Served => Some(event::alloc_unbound(h, id, backend)?),
+            Store::Absent => None,
+        };
+        contents.kind = Kind::Guest {
+            backend,
+            console,
+            store,
+        };
+        let built =
+            build::build(h, id, &contents, progress).map_err(|error| named(error, config))?;
+        Ok(Created {
+            id,
+            console: built.console,
+            console_port: console,
+            store: built.store,
+            store_port: store,
+        })
+    };
+    let created = fill();
+    if created.is_err() {
+        // The first fault is the one to tell.
+        let _ = domain::destroy(h, id);
+    }
+    created
+}
+
+/// Names the domain where a fault is not about a file.
+fn named(error: BuildError, config: &DomainConfig) -> CreateError {
+    CreateError::Build(match error {
+        BuildError::Layout(cause) => BuildError::Layout(alloc::format!("{}: {cause}", config.name)),
+        error => error,
+    })
+}
+
+/// Sets all but memory contents: vCPUs, memory limit, affinity, weight, the memory map.
+fn limit<H: Hypercalls + ?Sized>(
+    h: &mut H,
+    id: DomId,
+    config: &DomainConfig,
+) -> Result<(), CreateError> {
+    domain::set_max_vcpus(h, id, config.max_vcpus)?;
+    domain::set_max_memory(h, id, (config.max_memory_mib << 10) + EXTRA_KIB)?;
+    let cpus = machine::host(h)?.cpus;
+    for vcpu in 0..config.max_vcpus {
+        let set = match &config.pinning {
+            Pinning::Any => None,
+            Pinning::All(set) => Some(set),
+            Pinning::Each(sets) => sets.get(vcpu as usize).and_then(Option::as_ref),
+        };
+        let Some(set) = set else { continue };
+        let bitmap = set.bitmap(cpus);
+        if bitmap.iter().all(|&byte| byte == 0) {
+            let cause = alloc::format!(
+                "{}: cpus={set}: this machine has only CPUs 0-{}",
+                config.name,
+                cpus - 1
+            );
+            return Err(CreateError::File(cause));
+        }
+        domain::set_affinity(h, id, VcpuId(vcpu), &bitmap)?;
+    }
+    if config.weight.is_some() || config.cap.is_some() {
+        let sched = machine::scheduler(h)?;
+        machine::optional(domain::set_weight_and_cap(
+            h,
+            id,
+            sched,
+            config.weight,
+            config.cap,
+        ))?;
+    }
+    let map = [hyper::E820Entry {
+        addr: 0,
+        size: config.max_memory_mib << 20,
+        type_: guest_pv_abi::memory::E820_RAM,
+    }];
+    machine::optional(memory::set_memory_map(h, id, &map))?;
+    Ok(())
+}
+
+/// What domain 0 is made of.
+#[derive(Debug)]
+pub struct Dom0<'a> {
+    /// Bytes of the kernel's file.
+    pub kernel: &'a [u8],
+    /// The initrd.
+    pub initrd: Option<&'a [u8]>,
+    /// The kernel's command line.
+    pub cmdline: &'a str,
+    /// vCPUs.
+    pub vcpus: u32,
+    /// Pages that it starts with, and that it may have.
+    pub pages: (u64, u64),
+    /// The screen that it inherits.
+    pub screen: ([u8; 40], u32),
+}
+
+/// Creates domain 0, paused.
+///
+/// # Errors
+/// One sentence.
+pub fn create_dom0<H: Hypercalls + ?Sized>(
+    h: &mut H,
+    dom0: &Dom0,
+    progress: &mut dyn Progress,
+) -> Result<DomId, CreateError> {
+    let image = Image::open("of Domain-0", dom0.kernel)?;
+    let (screen, screen_bytes) = dom0.screen;
+    let contents = Contents {
+        image: &image,
+        initrd: dom0.initrd,
+        cmdline: dom0.cmdline,
+        pages: dom0.pages.0,
+        kind: Kind::Dom0 {
+            screen,
+            screen_bytes,
+        },
+    };
+    build::plan(&contents)?;
+    let new = NewDomain {
+        handle: [0; 16],
+        max_vcpus: dom0.vcpus,
+        max_event_channels: u32::MAX,
+        max_grant_frames: None,
+        max_maptrack_frames: None,
+    };
+    let id = domain::create_dom0(h, &new)?;
+    domain::set_max_vcpus(h, id, dom0.vcpus)?;
+    domain::set_max_memory(h, id, dom0.pages.1.saturating_mul(4))?;
+    build::build(h, id, &contents, progress)?;
+    Ok(id)
+}
+
+/// A UUID for a domain that was given none: version 4 (RFC 9562 §5.4) out of a seed that never repeats.
+#[must_use]
+pub fn random_uuid(seed: u64) -> [u8; 16] {
+    // SplitMix64 (Steele, Lea, Flood 2014) spreads the seed over the bits.
+    let mix = |n: u64| {
+        let mut z = seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    };
+    let mut uuid = (u128::from(mix(1)) << 64 | u128::from(mix(2))).to_be_bytes();
+    uuid[6] = uuid[6] & 0x0f | 0x40;
+    uuid[8] = uuid[8] & 0x3f | 0x80;
+    uuid
+}
+
+/// A UUID in its usual form.
+#[must_use]
+pub fn uuid_text(uuid: &[u8; 16]) -> String {
+    let hex: String = uuid
+        .iter()
+        .map(|byte| alloc::format!("{byte:02x}"))
+        .collect();
+    let part = |range: core::ops::Range<usize>| hex.get(range).unwrap_or_default().to_string();
+    [
+        part(0..8),
+        part(8..12),
+        part(12..16),
+        part(16..20),
+        part(20..32),
+    ]
+    .join("-")
+}

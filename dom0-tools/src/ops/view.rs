@@ -1,0 +1,461 @@
+//! What `list`, `info`, `vcpu-list` and `top` show, as text like xl's and as JSON.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt::Display;
+
+use guest_pv_abi::version::{XEN_CAPABILITIES_INFO_LEN, XENVER_CAPABILITIES};
+use serde::Serialize;
+
+use super::table::{Align, Table};
+use super::uuid_text;
+use crate::config::CpuSet;
+use crate::hyper::{
+    CallError, DomId, DomainInfo, Ending, Hypercalls, VcpuId, VcpuInfo, domain, machine,
+};
+
+/// Finds the names of domains; without a Xenstore only the toolstack knows them.
+pub trait Names {
+    /// The name of a domain.
+    fn name(&self, id: DomId) -> String;
+}
+
+/// Seconds with one decimal.
+fn seconds(ns: u64) -> f64 {
+    (ns / 100_000_000) as f64 / 10.0
+}
+
+fn mib(pages: u64) -> u64 {
+    pages.div_ceil(256)
+}
+
+/// Prints `value` as JSON, with a line end.
+#[must_use]
+pub fn json<T: Serialize>(value: &T) -> String {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => text + "\n",
+        Err(error) => format!("{{\"error\": \"{error}\"}}\n"),
+    }
+}
+
+/// xl's letters: running, blocked, paused, shut down, crashed, dying.
+#[must_use]
+pub fn state(info: &DomainInfo) -> String {
+    let crashed = matches!(info.ended, Some(Ending::Crash | Ending::Watchdog));
+    let letters = [
+        (info.running, 'r'),
+        (info.blocked && !info.running, 'b'),
+        (info.paused, 'p'),
+        (info.ended.is_some() && !crashed, 's'),
+        (crashed, 'c'),
+        (info.dying, 'd'),
+    ];
+    letters
+        .iter()
+        .map(|&(on, letter)| if on { letter } else { '-' })
+        .collect()
+}
+
+/// One domain of `list`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DomainRow {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub domid: u16,
+    /// MiB that it has.
+    pub memory_mib: u64,
+    /// MiB that it may have.
+    pub max_memory_mib: u64,
+    /// vCPUs that are up.
+    pub vcpus: u32,
+    /// Its state, as xl's letters.
+    pub state: String,
+    /// Seconds that it has run.
+    pub cpu_seconds: f64,
+    /// Its UUID.
+    pub uuid: String,
+}
+
+/// The rows of `list`.
+///
+/// # Errors
+/// The hypervisor's refusal.
+pub fn domains<H: Hypercalls + ?Sized>(
+    h: &mut H,
+    names: &dyn Names,
+) -> Result<Vec<DomainRow>, CallError> {
+    let infos = domain::list(h)?;
+    let row = |info: &DomainInfo| DomainRow {
+        name: names.name(info.id),
+        domid: info.id.0,
+        memory_mib: mib(info.pages),
+        max_memory_mib: mib(info.max_pages),
+        vcpus: info.online_vcpus,
+        state: state(info),
+        cpu_seconds: seconds(info.cpu_time_ns),
+        uuid: uuid_text(&info.handle),
+    };
+    Ok(infos.iter().map(row).collect())
+}
+
+/// `list` as text.
+#[must_use]
+pub fn domain_table(rows: &[DomainRow]) -> String {
+    let right = Align::Right;
+    let mut table = Table::new(&[
+        ("Name", Align::Left),
+        ("ID", right),
+        ("Mem", right),
+        ("VCPUs", right),
+        ("State", right),
+        ("Time(s)", right),
+    ]);
+    for row in rows {
+        let time = format!("{:.1}", row.cpu_seconds);
+        let numbers = [
+            row.domid.to_string(),
+            row.memory_mib.to_string(),
+            row.vcpus.to_string(),
+        ];
+        let cells = core::iter::once(row.name.clone())
+            .chain(numbers)
+            .chain([row.state.clone(), time]);
+        table.row(cells);
+    }
+    table.print()
+}
+
+/// One vCPU of `vcpu-list`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct VcpuRow {
+    /// Its domain's name.
+    pub name: String,
+    /// Its domain.
+    pub domid: u16,
+    /// Its number.
+    pub vcpu: u32,
+    /// The CPU where it is or was; none while it is down.
+    pub cpu: Option<u32>,
+    /// Running, blocked, paused (down), as xl's letters.
+    pub state: String,
+    /// Seconds that it has run.
+    pub cpu_seconds: f64,
+    /// CPUs where it may run.
+    pub affinity: String,
+}
+
+/// The rows of `vcpu-list`, of one domain or of all.
+///
+/// # Errors
+/// The hypervisor's refusal.
+pub fn vcpus<H: Hypercalls + ?Sized>(
+    h: &mut H,
+    names: &dyn Names,
+    only: Option<DomId>,
+) -> Result<Vec<VcpuRow>, CallError> {
+    let cpus = machine::host(h)?.cpus;
+    let mut rows = Vec::new();
+    for info in domain::list(h)? {
+        if only.is_some_and(|only| only != info.id) {
+            continue;
+        }
+        for vcpu in 0..info.vcpus {
+            // A vCPU that can't be looked at is one that was never made.
+            let Ok(about) = domain::vcpu_info(h, info.id, VcpuId(vcpu)) else {
+                continue;
+            };
+            let affinity = domain::affinity(h, info.id, VcpuId(vcpu), cpus)?;
+            rows.push(vcpu_row(
+                names.name(info.id),
+                info.id,
+                vcpu,
+                &about,
+                &affinity,
+                cpus,
+            ));
+        }
+    }
+    Ok(rows)
+}
+
+fn vcpu_row(
+    name: String,
+    id: DomId,
+    vcpu: u32,
+    about: &VcpuInfo,
+    affinity: &[u8],
+    cpus: u32,
+) -> VcpuRow {
+    let letters = [
+        (about.running, 'r'),
+        (about.blocked, 'b'),
+        (!about.online, 'p'),
+    ];
+    let set = CpuSet::from_bitmap(affinity);
+    let all = set.iter().take_while(|&cpu| cpu < cpus).count() == cpus as usize;
+    VcpuRow {
+        name,
+        domid: id.0,
+        vcpu,
+        cpu: about.online.then_some(about.cpu),
+        state: letters
+            .iter()
+            .map(|&(on, letter)| if on { letter } else { '-' })
+            .collect(),
+        cpu_seconds: seconds(about.cpu_time_ns),
+        affinity: if all {
+            "all".to_string()
+        } else {
+            set.to_string()
+        },
+    }
+}
+
+/// `vcpu-list` as text.
+#[must_use]
+pub fn vcpu_table(rows: &[VcpuRow]) -> String {
+    let right = Align::Right;
+    let mut table = Table::new(&[
+        ("Name", Align::Left),
+        ("ID", right),
+        ("VCPU", right),
+        ("CPU", right),
+        ("State", right),
+        ("Time(s)", right),
+        ("Affinity", Align::Left),
+    ]);
+    for row in rows {
+        let cpu = row.cpu.map_or("-".to_string(), |cpu| cpu.to_string());
+        let time = format!("{:.1}", row.cpu_seconds);
+        let (id, vcpu) = (row.domid.to_string(), row.vcpu.to_string());
+        table.row([
+            row.name.clone(),
+            id,
+            vcpu,
+            cpu,
+            row.state.clone(),
+            time,
+            row.affinity.clone(),
+        ]);
+    }
+    table.print()
+}
+
+/// What `info` shows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are xl's; sizes are in MiB, frames are 4 KiB"
+)]
+pub struct HostView {
+    pub release: String,
+    pub nr_cpus: u32,
+    pub nr_nodes: u32,
+    pub cores_per_socket: u32,
+    pub threads_per_core: u32,
+    pub cpu_mhz: String,
+    pub hw_caps: String,
+    pub virt_caps: String,
+    pub total_memory: u64,
+    pub free_memory: u64,
+    pub free_frames: u64,
+    pub xen_major: u32,
+    pub xen_minor: u32,
+    pub xen_extra: String,
+    pub xen_caps: String,
+    pub xen_scheduler: String,
+    pub xen_commandline: String,
+    pub cc_compiler: String,
+    pub cc_compile_date: String,
+    pub hardware_virtualisation: String,
+}
+
+/// Collects what `info` shows; `cpu` tells about hardware virtualisation.
+///
+/// # Errors
+/// The hypervisor's refusal.
+pub fn host<H: Hypercalls + ?Sized>(h: &mut H, cpu: &str) -> Result<HostView, CallError> {
+    let host = machine::host(h)?;
+    let (xen_major, xen_minor, xen_extra) = machine::version(h)?;
+    let scheduler = machine::scheduler(h)?;
+    let [compiler, _, _, date] = machine::compile_info(h)?;
+    let caps: Vec<String> = host
+        .features
+        .iter()
+        .map(|word| format!("{word:08x}"))
+        .collect();
+    Ok(HostView {
+        release: "xenlike".to_string(),
+        nr_cpus: host.cpus,
+        nr_nodes: host.nodes,
+        cores_per_socket: host.cores_per_socket,
+        threads_per_core: host.threads_per_core,
+        cpu_mhz: format!("{}.{:03}", host.cpu_khz / 1000, host.cpu_khz % 1000),
+        hw_caps: caps.join(":"),
+        virt_caps: virt_caps(host.capabilities),
+        total_memory: mib(host.total_pages),
+        free_memory: host.free_pages / 256,
+        free_frames: host.free_pages,
+        xen_major,
+        xen_minor,
+        xen_extra,
+        xen_caps: machine::words(h, XENVER_CAPABILITIES, XEN_CAPABILITIES_INFO_LEN)?
+            .trim()
+            .to_string(),
+        xen_scheduler: scheduler.name().to_string(),
+        xen_commandline: machine::command_line(h)?,
+        cc_compiler: compiler,
+        cc_compile_date: date,
+        hardware_virtualisation: cpu.to_string(),
+    })
+}
+
+/// xl's words for `XEN_SYSCTL_PHYSCAP_*`.
+fn virt_caps(capabilities: u32) -> String {
+    use guest_pv_abi::sysctl::{
+        XEN_SYSCTL_PHYSCAP_HAP, XEN_SYSCTL_PHYSCAP_HVM, XEN_SYSCTL_PHYSCAP_PV,
+    };
+    let known = [
+        (XEN_SYSCTL_PHYSCAP_PV, "pv"),
+        (XEN_SYSCTL_PHYSCAP_HVM, "hvm"),
+        (XEN_SYSCTL_PHYSCAP_HAP, "hap"),
+    ];
+    let words: Vec<&str> = known
+        .iter()
+        .filter(|(bit, _)| capabilities & bit != 0)
+        .map(|(_, word)| *word)
+        .collect();
+    words.join(" ")
+}
+
+/// `info` as text: xl's `name : value` lines.
+#[must_use]
+pub fn host_text(view: &HostView) -> String {
+    let lines: [(&str, &dyn Display); 20] = [
+        ("release", &view.release),
+        ("nr_cpus", &view.nr_cpus),
+        ("nr_nodes", &view.nr_nodes),
+        ("cores_per_socket", &view.cores_per_socket),
+        ("threads_per_core", &view.threads_per_core),
+        ("cpu_mhz", &view.cpu_mhz),
+        ("hw_caps", &view.hw_caps),
+        ("virt_caps", &view.virt_caps),
+        ("hardware_virtualisation", &view.hardware_virtualisation),
+        ("total_memory", &view.total_memory),
+        ("free_memory", &view.free_memory),
+        ("free_frames", &view.free_frames),
+        ("xen_major", &view.xen_major),
+        ("xen_minor", &view.xen_minor),
+        ("xen_extra", &view.xen_extra),
+        ("xen_caps", &view.xen_caps),
+        ("xen_scheduler", &view.xen_scheduler),
+        ("xen_commandline", &view.xen_commandline),
+        ("cc_compiler", &view.cc_compiler),
+        ("cc_compile_date", &view.cc_compile_date),
+    ];
+    let line = |(name, value): &(&str, &dyn Display)| {
+        format!("{name:<24}: {value}").trim_end().to_string() + "\n"
+    };
+    lines.iter().map(line).collect()
+}
+
+/// What has run how much in a while.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TopRow {
+    /// The domain's name.
+    pub name: String,
+    /// Its id.
+    pub domid: u16,
+    /// Its state, as xl's letters.
+    pub state: String,
+    /// Seconds that it has run in all.
+    pub cpu_seconds: f64,
+    /// Percent of one CPU since the last look.
+    pub cpu_percent: f64,
+    /// MiB that it has.
+    pub memory_mib: u64,
+    /// vCPUs that are up.
+    pub vcpus: u32,
+}
+
+/// The rows of `top`: `before` are the domains `elapsed_ns` ago.
+#[must_use]
+pub fn top(
+    before: &[DomainInfo],
+    now: &[DomainInfo],
+    elapsed_ns: u64,
+    names: &dyn Names,
+) -> Vec<TopRow> {
+    let row = |info: &DomainInfo| {
+        let then = before
+            .iter()
+            .find(|old| old.id == info.id)
+            .map_or(info.cpu_time_ns, |old| old.cpu_time_ns);
+        let permille =
+            info.cpu_time_ns.saturating_sub(then).saturating_mul(1000) / elapsed_ns.max(1);
+        TopRow {
+            name: names.name(info.id),
+            domid: info.id.0,
+            state: state(info),
+            cpu_seconds: seconds(info.cpu_time_ns),
+            cpu_percent: permille as f64 / 10.0,
+            memory_mib: mib(info.pages),
+            vcpus: info.online_vcpus,
+        }
+    };
+    let mut rows: Vec<TopRow> = now.iter().map(row).collect();
+    rows.sort_by(|a, b| b.cpu_percent.total_cmp(&a.cpu_percent));
+    rows
+}
+
+/// `top` as text.
+#[must_use]
+pub fn top_table(rows: &[TopRow]) -> String {
+    let right = Align::Right;
+    let mut table = Table::new(&[
+        ("Name", Align::Left),
+        ("ID", right),
+        ("State", right),
+        ("CPU(s)", right),
+        ("CPU(%)", right),
+        ("Mem", right),
+        ("VCPUs", right),
+    ]);
+    for row in rows {
+        let times = [
+            format!("{:.1}", row.cpu_seconds),
+            format!("{:.1}", row.cpu_percent),
+        ];
+        let (id, memory, vcpus) = (
+            row.domid.to_string(),
+            row.memory_mib.to_string(),
+            row.vcpus.to_string(),
+        );
+        let [time, percent] = times;
+        table.row([
+            row.name.clone(),
+            id,
+            row.state.clone(),
+            time,
+            percent,
+            memory,
+            vcpus,
+        ]);
+    }
+    table.print()
+}
+
+/// A time span as `uptime` writes it.
+#[must_use]
+pub fn duration(ns: u64) -> String {
+    let all = ns / 1_000_000_000;
+    let (days, hours, minutes, seconds) = (all / 86_400, all / 3600 % 24, all / 60 % 60, all % 60);
+    let days = match days {
+        0 => String::new(),
+        1 => "1 day, ".to_string(),
+        days => format!("{days} days, "),
+    };
+    format!("{days}{hours:2}:{minutes:02}:{seconds:02}")
+}
