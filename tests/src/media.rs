@@ -52,6 +52,13 @@ impl Media {
         Self::new(build("xenlike")).command_line("console=com1,vga com1=115200,8n1")
     }
 
+    /// Replaces the kernel.
+    #[must_use]
+    pub fn with_kernel(mut self, kernel: impl Into<PathBuf>) -> Self {
+        self.kernel = kernel.into();
+        self
+    }
+
     /// Replaces the kernel's command line (GRUB's quoting rules hold).
     #[must_use]
     pub fn command_line(mut self, text: &str) -> Self {
