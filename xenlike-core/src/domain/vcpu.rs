@@ -238,9 +238,14 @@ impl Vcpu {
         self.dom.upgrade()
     }
 
-    /// Whether an NMI waits for it and its handler is not at work.
+    /// Whether an NMI waits for it.
     pub fn nmi_due(&self) -> bool {
-        self.nmi_pending.load(Ordering::Acquire) == 1
+        self.nmi_pending.load(Ordering::Acquire) != 0
+    }
+
+    /// Takes the NMI that waits for it.
+    pub fn take_nmi(&self) -> bool {
+        self.nmi_due() && self.nmi_pending.swap(0, Ordering::AcqRel) != 0
     }
 
     /// The CPU whose registers hold it.

@@ -4,12 +4,13 @@
     reason = "loads descriptor tables that the vCPU's window holds"
 )]
 
-use crate::arch::desc::{self, LDT_SELECTOR};
+use crate::arch::desc::{self, LDT_SELECTOR, RESERVED_GDT_BYTES};
 use crate::arch::paging::DATA;
 use crate::arch::seg::Bases;
-use crate::arch::{cr, debugreg, fpu, percpu, seg, tlb};
+use crate::arch::{cr, debugreg, fpu, percpu, seg};
 use crate::domain::{VcpuState, time, window};
 use crate::hypercall::Ctx;
+use crate::kit::Vaddr;
 use crate::mm::{layout, space};
 
 /// Saves all of the vCPU that runs here.
@@ -24,6 +25,7 @@ pub fn save(ctx: &mut Ctx<'_>) {
         // SAFETY: the null selector: no LDT.
         unsafe { desc::load_ldt(0) };
     }
+    load_own_gdt();
 }
 
 fn save_segments(st: &mut VcpuState) {
@@ -43,6 +45,7 @@ fn save_segments(st: &mut VcpuState) {
 pub fn load(ctx: &mut Ctx<'_>) {
     let st = &mut *ctx.st;
     *ctx.regs = st.regs;
+    move_window(st);
     let l4 = if st.in_kernel {
         st.kernel_l4
     } else {
@@ -62,15 +65,18 @@ pub fn load(ctx: &mut Ctx<'_>) {
     }
 }
 
-/// The GDT and LDT windows. The core's page in the GDT is this CPU's, for its TSS and its LDT entry.
+/// Puts this CPU's own page, with its TSS and its LDT entry, into the vCPU's GDT window. The
+/// vCPU's address space is loaded afterwards, so nothing stale of an earlier stay is left.
+fn move_window(st: &VcpuState) {
+    let own_page = desc::gdt_frame(percpu::this_cpu()).maddr().0 | DATA;
+    window::set(st.window, window::GDT_OWN_PAGE, own_page);
+}
+
+/// The GDT and LDT of the vCPU whose address space has been loaded.
 fn load_tables(ctx: &mut Ctx<'_>) {
-    let cpu = percpu::this_cpu();
-    let Some(gdt) = desc::gdt(cpu) else { return };
-    let own_page = desc::gdt_frame(cpu).maddr().0 | DATA;
-    if window::set(ctx.st.window, window::GDT_OWN_PAGE, own_page) != own_page {
-        // It was another CPU's: this one may have cached it from an earlier stay.
-        tlb::flush_local();
-    }
+    let Some(gdt) = desc::gdt(percpu::this_cpu()) else {
+        return;
+    };
     let vcpu = ctx.vcpu.id.0;
     // SAFETY: the window of a vCPU in the address space just loaded has the core's page where every
     // GDT has it; the LDT descriptor covers the vCPU's own LDT window.
@@ -80,6 +86,15 @@ fn load_tables(ctx: &mut Ctx<'_>) {
             desc::set_ldt(gdt, layout::ldt_window(vcpu), ctx.st.ldt.entries);
             desc::load_ldt(LDT_SELECTOR);
         }
+    }
+}
+
+/// This CPU's GDT where the core itself has it mapped: a vCPU's window goes with its address space.
+fn load_own_gdt() {
+    if let Some(gdt) = desc::gdt(percpu::this_cpu()) {
+        let base = Vaddr((gdt.as_ptr() as u64).wrapping_sub(RESERVED_GDT_BYTES));
+        // SAFETY: the page is the CPU's own, mapped for ever; the core's selectors count from `base`.
+        unsafe { desc::load_gdt(base) };
     }
 }
 

@@ -21,7 +21,7 @@ pub extern "C" fn exit_work(frame: &mut TrapFrame) {
         switch::schedule(frame);
     }
     with_current(frame, |ctx| {
-        if ctx.vcpu.nmi_due() {
+        if ctx.st.callbacks.nmi.entry != 0 && ctx.vcpu.take_nmi() {
             syscall::bounce(
                 ctx,
                 Bounce {
