@@ -4,6 +4,7 @@
 //! those rooms. Any CPU may hold a counted reference to a domain; its memory goes when the last
 //! goes. What only one CPU may touch, a vCPU's registers, is in `VcpuState`.
 
+pub mod grant_machine;
 pub mod info;
 pub mod ldt;
 pub mod mode;
@@ -124,6 +125,8 @@ impl Domain {
     /// For [`registry::rename`] alone.
     fn set_id(&self, id: DomId) {
         self.id.store(id.0, Ordering::Release);
+        self.events.rename(id);
+        self.grants.rename(id);
     }
 
     /// The vCPU `id`, if it exists.

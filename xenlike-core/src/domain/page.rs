@@ -2,10 +2,10 @@
 
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
-use crate::kit::SharedWords;
-use crate::kit::{DomId, Mfn};
+use crate::kit::{DomId, Mfn, PAGE_SIZE, SharedWords};
 use crate::mm::directmap::SharedPage;
-use crate::pagetype::machine;
+use crate::mm::{alloc, heap};
+use crate::pagetype::{DomainPages, machine};
 
 /// A frame of a guest that the core writes on the guest's word, or one of the core's own.
 pub struct HeldPage {
@@ -29,6 +29,19 @@ impl HeldPage {
             page,
             guests: false,
         }
+    }
+
+    /// A new page, all zeros, that the domain of `pages` may map; freed when this handle and the last
+    /// mapping are gone.
+    pub fn new_shared(pages: &DomainPages) -> Option<Self> {
+        if !heap::can_grow(PAGE_SIZE as u64) {
+            return None;
+        }
+        let mfn = alloc::alloc_frame(alloc::Where::ANY)?;
+        let page = SharedPage::new(mfn)?;
+        page.zero();
+        machine().share(pages, mfn);
+        Some(Self { page, guests: true })
     }
 
     /// Its bytes.

@@ -38,6 +38,11 @@ impl<P: SharedWords> Table<P> {
         Ok(())
     }
 
+    /// Whether the domain has switched to the FIFO ABI.
+    pub fn is_fifo(&self) -> bool {
+        self.delivery.lock().is_fifo()
+    }
+
     /// Adds `page` to the event array (`EVTCHNOP_expand_array`); `notify` hears of the events that were
     /// waiting for it.
     ///

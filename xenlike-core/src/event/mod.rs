@@ -51,6 +51,8 @@ pub const NR_VIRQS: usize = xen::NR_VIRQS as usize;
 pub const TWO_LEVEL_PORTS: u32 = EVTCHN_2L_NR_CHANNELS;
 /// Ports of the FIFO ABI (`EVTCHN_FIFO_NR_CHANNELS`).
 pub const FIFO_PORTS: u32 = 1 << fifo::LINK_BITS;
+/// Width of the link field of an event word (`EVTCHN_FIFO_LINK_BITS`).
+pub const FIFO_LINK_BITS: u8 = fifo::LINK_BITS as u8;
 
 /// Why an operation on event channels was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,6 +10,8 @@ mod callback;
 mod console_io;
 mod debugreg;
 mod descriptor;
+mod event_channel;
+mod grant_table;
 mod iret;
 mod multicall;
 mod refused;
@@ -31,9 +33,9 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 pub use outcome::{Args, Outcome};
 
 use crate::arch::frame::TrapFrame;
-use crate::domain::{Domain, Vcpu, VcpuState};
-use crate::kit::Vaddr;
+use crate::domain::{self, Domain, Vcpu, VcpuState};
 use crate::kit::heap::NoMemory;
+use crate::kit::{DomId, Vaddr};
 use crate::mm::guest_copy;
 
 /// Who calls: valid from the trap to the way out.
@@ -61,6 +63,26 @@ impl Ctx<'_> {
         } else {
             Err(errno::EPERM)
         }
+    }
+
+    /// The domain that the caller calls `id`: itself by its own id or DOMID_SELF. Nobody else can
+    /// name the boot domain.
+    pub fn named(&self, id: u16) -> Option<Arc<Domain>> {
+        let id = DomId(id);
+        if id == DomId::SELF || id == self.dom.id() {
+            Some(Arc::clone(self.dom))
+        } else {
+            domain::lookup(id).filter(|_| id != DomId::BOOT)
+        }
+    }
+
+    /// The domain that the caller calls `id`, for something that a control domain may do to others.
+    pub fn target(&self, id: u16) -> Result<Arc<Domain>, Errno> {
+        let target = self.named(id).ok_or(errno::ESRCH)?;
+        if target.id() != self.dom.id() {
+            self.require_control()?;
+        }
+        Ok(target)
     }
 }
 
@@ -99,6 +121,9 @@ pub fn call(ctx: &mut Ctx<'_>, number: u64, args: Args) -> Outcome {
         nr::VCPU_OP => vcpu_op::call(ctx, args).into(),
         nr::SET_SEGMENT_BASE => segment::set_base(args).into(),
         nr::SCHED_OP => sched_op::call(ctx, args),
+        nr::EVENT_CHANNEL_OP => event_channel::call(ctx, args),
+        nr::EVENT_CHANNEL_OP_COMPAT => event_channel::compat(ctx, args),
+        nr::GRANT_TABLE_OP => grant_table::call(ctx, args),
         nr::CALLBACK_OP => callback::call(ctx, args).into(),
         _ => refused::call(ctx, number, args).into(),
     }

@@ -100,6 +100,16 @@ impl SharedPage {
         zero(self.0);
     }
 
+    /// Copies a part of another page into this one; nothing, and nothing copied, if it leaves either.
+    #[must_use]
+    pub fn copy_part(&self, at: usize, other: &Self, from: usize, bytes: usize) -> Option<()> {
+        in_page(at, bytes)?;
+        in_page(from, bytes)?;
+        // SAFETY: both ranges are checked; the pages' bytes are nobody's Rust memory.
+        unsafe { copy(ptr(other.0).add(from), ptr(self.0).add(at), bytes) };
+        Some(())
+    }
+
     /// Copies all of another page into this one.
     pub fn copy_from(&self, other: &Self) {
         // SAFETY: two frames of RAM, nobody's Rust memory; the same one twice is harmless.

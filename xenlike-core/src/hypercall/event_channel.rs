@@ -1,0 +1,229 @@
+//! event_channel_op: events between domains, from virtual interrupts, among vCPUs.
+
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::event_channel as abi;
+use zerocopy::{Immutable, IntoBytes};
+
+use super::{Args, Ctx, Outcome, get, put};
+use crate::domain::page::HeldPage;
+use crate::domain::{Domain, notify};
+use crate::event::{Closed, EventError, FIFO_LINK_BITS, StatusKind, Sweep};
+use crate::kit::{DomId, Mfn, Port, VcpuId};
+
+/// `event_channel_op(cmd, arg)`.
+pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+    let [cmd, arg, ..] = args.0;
+    match cmd as u32 {
+        abi::EVTCHNOP_SEND => send(ctx, arg).into(),
+        abi::EVTCHNOP_UNMASK => unmask(ctx, arg).into(),
+        abi::EVTCHNOP_ALLOC_UNBOUND => alloc_unbound(ctx, arg).into(),
+        abi::EVTCHNOP_BIND_INTERDOMAIN => bind_interdomain(ctx, arg).into(),
+        abi::EVTCHNOP_BIND_VIRQ => bind_virq(ctx, arg).into(),
+        abi::EVTCHNOP_BIND_IPI => bind_ipi(ctx, arg).into(),
+        abi::EVTCHNOP_BIND_PIRQ => bind_pirq(ctx, arg).into(),
+        abi::EVTCHNOP_BIND_VCPU => bind_vcpu(ctx, arg).into(),
+        abi::EVTCHNOP_CLOSE => close(ctx, arg).into(),
+        abi::EVTCHNOP_STATUS => status(ctx, arg).into(),
+        abi::EVTCHNOP_RESET => reset(ctx, args),
+        abi::EVTCHNOP_INIT_CONTROL => init_control(ctx, arg).into(),
+        abi::EVTCHNOP_EXPAND_ARRAY => expand_array(ctx, arg).into(),
+        abi::EVTCHNOP_SET_PRIORITY => set_priority(ctx, arg).into(),
+        _ => errno::ENOSYS.into(),
+    }
+}
+
+/// `event_channel_op_compat(op)`: the command and its structure in one; only the oldest commands.
+pub fn compat(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+    let [op, ..] = args.0;
+    let cmd = match get::<u32>(op) {
+        Ok(cmd) if cmd <= abi::EVTCHNOP_UNMASK => cmd,
+        Ok(_) => return errno::ENOSYS.into(),
+        Err(error) => return error.into(),
+    };
+    let at = core::mem::offset_of!(abi::EvtchnOp, u) as u64;
+    call(ctx, Args([cmd.into(), op.wrapping_add(at), 0, 0, 0]))
+}
+
+fn send(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
+    let port = Port(get::<u32>(arg)?);
+    let notice = ctx.dom.events.send(port).map_err(to_errno)?;
+    notify::act(notice);
+    Ok(())
+}
+
+fn unmask(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
+    let port = Port(get::<u32>(arg)?);
+    notify::act_in(ctx.dom, ctx.dom.events.unmask(port).map_err(to_errno)?);
+    Ok(())
+}
+
+fn alloc_unbound(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
+    let mut op = get::<abi::EvtchnAllocUnbound>(arg)?;
+    let dom = ctx.target(op.dom)?;
+    let remote = if op.remote_dom == DomId::SELF.0 {
+        ctx.dom.id()
+    } else {
+        DomId(op.remote_dom)
+    };
+    let port = dom.events.alloc_unbound(remote).map_err(to_errno)?;
+    op.port = port.0;
+    tell_port(&dom, port, arg, &op)
+}
+
+fn bind_interdomain(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
+    let mut op = get::<abi::EvtchnBindInterdomain>(arg)?;
+    let remote = ctx.named(op.remote_dom).ok_or(errno::ESRCH)?;
+    let bound = ctx
+        .dom
+        .events
+        .bind_interdomain(&remote.events, Port(op.remote_port));
+    let (port, notice) = bound.map_err(to_errno)?;
+    notify::act_in(ctx.dom, notice);
+    op.local_port = port.0;
+    tell_port(ctx.dom, port, arg, &op)
+}
+
+fn bind_virq(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
+    let mut op = get::<abi::EvtchnBindVirq>(arg)?;
+    let port = ctx
+        .dom
+        .events
+        .bind_virq(op.virq, VcpuId(op.vcpu))
+        .map_err(to_errno)?;
+    op.port = port.0;
+    tell_port(ctx.dom, port, arg, &op)
+}
+
+fn bind_ipi(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
+    let mut op = get::<abi::EvtchnBindIpi>(arg)?;
+    let port = ctx.dom.events.bind_ipi(VcpuId(op.vcpu)).map_err(to_errno)?;
+    op.port = port.0;
+    tell_port(ctx.dom, port, arg, &op)
+}
+
+/// A physical IRQ, for a domain that was given it.
+fn bind_pirq(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
+    let mut op = get::<abi::EvtchnBindPirq>(arg)?;
+    let pirq = u64::from(op.pirq);
+    if !ctx.dom.settings.lock().irqs.contains(pirq..=pirq) {
+        return Err(errno::EPERM);
+    }
+    let port = ctx.dom.events.bind_pirq(op.pirq).map_err(to_errno)?;
+    op.port = port.0;
+    tell_port(ctx.dom, port, arg, &op)
+}
+
+fn bind_vcpu(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
+    let op = get::<abi::EvtchnBindVcpu>(arg)?;
+    ctx.dom
+        .events
+        .bind_vcpu(Port(op.port), VcpuId(op.vcpu))
+        .map_err(to_errno)
+}
+
+fn close(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
+    let port = Port(get::<u32>(arg)?);
+    let Closed { .. } = ctx.dom.events.close(port).map_err(to_errno)?;
+    Ok(())
+}
+
+fn status(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
+    let mut op = get::<abi::EvtchnStatus>(arg)?;
+    let dom = ctx.target(op.dom)?;
+    let status = dom.events.status(Port(op.port)).map_err(to_errno)?;
+    op.vcpu = status.vcpu.0;
+    (op.status, op.u) = match status.kind {
+        StatusKind::Closed => (abi::EVTCHNSTAT_CLOSED, op.u),
+        StatusKind::Unbound(remote) => (abi::EVTCHNSTAT_UNBOUND, [remote.0.into(), 0]),
+        StatusKind::Interdomain(remote, port) => {
+            (abi::EVTCHNSTAT_INTERDOMAIN, [remote.0.into(), port.0])
+        }
+        StatusKind::Pirq(pirq) => (abi::EVTCHNSTAT_PIRQ, [pirq, 0]),
+        StatusKind::Virq(virq) => (abi::EVTCHNSTAT_VIRQ, [virq, 0]),
+        StatusKind::Ipi => (abi::EVTCHNSTAT_IPI, [0, 0]),
+    };
+    put(arg, &op)
+}
+
+/// Closes all ports; another domain's only while a control call holds it paused.
+fn reset(ctx: &Ctx<'_>, args: Args) -> Outcome {
+    let [_, arg, ..] = args.0;
+    let dom = match get::<u16>(arg).and_then(|dom| ctx.target(dom)) {
+        Ok(dom) => dom,
+        Err(error) => return error.into(),
+    };
+    let paused = dom.pause_count.load(core::sync::atomic::Ordering::Acquire) != 0;
+    if dom.id() != ctx.dom.id() && !paused {
+        return errno::EINVAL.into();
+    }
+    match dom.events.reset(&mut || ctx.preempted(), &mut |_| {}) {
+        Sweep::Done => Outcome::Done(0),
+        Sweep::Again => Outcome::Again(args),
+    }
+}
+
+fn init_control(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
+    let mut op = get::<abi::EvtchnInitControl>(arg)?;
+    let vcpu = ctx.dom.vcpu(VcpuId(op.vcpu)).ok_or(errno::ENOENT)?;
+    let page = own_page(ctx, op.control_gfn)?;
+    ctx.dom
+        .events
+        .init_control(vcpu.id, page, op.offset)
+        .map_err(to_errno)?;
+    op.link_bits = FIFO_LINK_BITS;
+    put(arg, &op)
+}
+
+fn expand_array(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
+    let op = get::<abi::EvtchnExpandArray>(arg)?;
+    if !ctx.dom.events.is_fifo() {
+        return Err(errno::EOPNOTSUPP);
+    }
+    let page = own_page(ctx, op.array_gfn)?;
+    let added = ctx
+        .dom
+        .events
+        .expand_array(page, &mut |notice| notify::act_in(ctx.dom, notice));
+    added.map_err(|error| match error {
+        EventError::TwoLevel => errno::EOPNOTSUPP,
+        error => to_errno(error),
+    })
+}
+
+fn set_priority(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
+    let op = get::<abi::EvtchnSetPriority>(arg)?;
+    ctx.dom
+        .events
+        .set_priority(Port(op.port), op.priority)
+        .map_err(to_errno)
+}
+
+/// Writes the answer of a binding; a caller that can't be told of its port does not get it.
+fn tell_port<T: IntoBytes + Immutable>(
+    dom: &Domain,
+    port: Port,
+    at: u64,
+    answer: &T,
+) -> Result<(), Errno> {
+    put(at, answer).inspect_err(|_| {
+        // The guest may have closed it meanwhile: then there is nothing to undo.
+        let _ = dom.events.close(port);
+    })
+}
+
+/// A frame of the caller's own, to be shared with it.
+fn own_page(ctx: &Ctx<'_>, gfn: u64) -> Result<HeldPage, Errno> {
+    HeldPage::of_guest(Mfn(gfn), ctx.dom.id()).ok_or(errno::EINVAL)
+}
+
+fn to_errno(error: EventError) -> Errno {
+    match error {
+        EventError::BadPort | EventError::BadArgument | EventError::Dying => errno::EINVAL,
+        EventError::NoVcpu => errno::ENOENT,
+        EventError::Exists => errno::EEXIST,
+        EventError::NoSpace => errno::ENOSPC,
+        EventError::NoMemory => errno::ENOMEM,
+        EventError::TwoLevel => errno::ENOSYS,
+        EventError::Unused => errno::EACCES,
+    }
+}

@@ -1,0 +1,230 @@
+//! grant_table_op: lending single frames to other domains, and using what others lend.
+//!
+//! Each call takes an array. Each element gets a status of its own (`GNTST_*`); the call's errno is
+//! for what concerns all of them. Between elements the call can stop; the rest of the array then is
+//! the progress.
+
+mod copies;
+mod mappings;
+mod transfers;
+
+use alloc::sync::Arc;
+
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::grant_table as abi;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::{Args, Ctx, Outcome, get, put};
+use crate::domain::Domain;
+use crate::domain::grant_machine::Mapper;
+use crate::domain::page::HeldPage;
+use crate::grant::GrantError;
+use crate::kit::DomId;
+use crate::kit::Vaddr;
+use crate::mm::guest_copy;
+use crate::pagetype::{Progress, machine};
+
+/// The one table version there is here; Linux asks for 2 first only where frames need 64 bits.
+const VERSION: u32 = 1;
+
+/// `grant_table_op(cmd, array, count)`.
+pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+    let [cmd, at, count, ..] = args.0;
+    let count = count as u32;
+    if count > i32::MAX as u32 {
+        return errno::EINVAL.into();
+    }
+    if machine().finish(&mut ctx.st.work) == Progress::Again {
+        return Outcome::Again(args);
+    }
+    let list = List { cmd, at, count };
+    match cmd as u32 {
+        abi::GNTTABOP_MAP_GRANT_REF => list.each(ctx, mappings::map),
+        abi::GNTTABOP_UNMAP_GRANT_REF => mappings::unmap::<mappings::Plain>(ctx, list),
+        abi::GNTTABOP_UNMAP_AND_REPLACE => mappings::unmap::<mappings::Replacing>(ctx, list),
+        abi::GNTTABOP_TRANSFER => list.each(ctx, transfers::transfer),
+        abi::GNTTABOP_COPY => list.each(ctx, copies::copy),
+        abi::GNTTABOP_SWAP_GRANT_REF => list.each(ctx, swap),
+        abi::GNTTABOP_SETUP_TABLE => list.single().and_then(|at| setup_table(ctx, at)).into(),
+        abi::GNTTABOP_QUERY_SIZE => list.single().and_then(|at| query_size(ctx, at)).into(),
+        abi::GNTTABOP_SET_VERSION => list.single().and_then(set_version).into(),
+        abi::GNTTABOP_GET_STATUS_FRAMES => list.single().and_then(get_status_frames).into(),
+        abi::GNTTABOP_GET_VERSION => get_version(ctx, at).into(),
+        abi::GNTTABOP_CACHE_FLUSH => list.each(ctx, cache_flush),
+        _ => errno::ENOSYS.into(),
+    }
+}
+
+/// An array of a guest's.
+#[derive(Clone, Copy)]
+struct List {
+    cmd: u64,
+    at: u64,
+    count: u32,
+}
+
+impl List {
+    /// The address, if there is exactly one element.
+    fn single(self) -> Result<u64, Errno> {
+        if self.count == 1 {
+            Ok(self.at)
+        } else {
+            Err(errno::EINVAL)
+        }
+    }
+
+    /// What is left after `done` elements of `T`.
+    fn after<T>(self, done: u32) -> Outcome {
+        let at = self
+            .at
+            .wrapping_add(u64::from(done).wrapping_mul(size_of::<T>() as u64));
+        Outcome::Again(Args([
+            self.cmd,
+            at,
+            self.count.saturating_sub(done).into(),
+            0,
+            0,
+        ]))
+    }
+
+    /// Does `op` to each element, which it changes, and writes it back.
+    fn each<T: FromBytes + IntoBytes + Immutable>(
+        self,
+        ctx: &mut Ctx<'_>,
+        op: impl Fn(&mut Ctx<'_>, &mut T) -> Result<(), Errno>,
+    ) -> Outcome {
+        for n in 0..self.count {
+            if n != 0 && ctx.preempted() {
+                return self.after::<T>(n);
+            }
+            let done = guest_copy::read_at::<T>(Vaddr(self.at), n.into())
+                .map_err(|_| errno::EFAULT)
+                .and_then(|mut element| {
+                    op(ctx, &mut element)?;
+                    guest_copy::write_at(Vaddr(self.at), n.into(), &element)
+                        .map_err(|_| errno::EFAULT)
+                });
+            if let Err(error) = done {
+                return error.into();
+            }
+        }
+        Outcome::Done(0)
+    }
+}
+
+/// The calling vCPU's page tables, and all frames.
+fn mapper<'a>(ctx: &'a mut Ctx<'_>) -> Mapper<'a> {
+    Mapper {
+        owner: ctx.dom.id(),
+        root: ctx.st.kernel_l4,
+        work: &mut ctx.st.work,
+    }
+}
+
+/// The domain that the caller names as one whose table it asks about: itself, or any for a control
+/// domain.
+fn whose(ctx: &Ctx<'_>, id: u16) -> Result<Arc<Domain>, GrantError> {
+    let dom = ctx.named(id).ok_or(GrantError::BadDomain)?;
+    if dom.id() == ctx.dom.id() || ctx.dom.is_control() {
+        Ok(dom)
+    } else {
+        Err(GrantError::PermissionDenied)
+    }
+}
+
+/// The status for what came of an element.
+fn status(result: Result<(), GrantError>) -> i16 {
+    result.map_or_else(GrantError::status, |()| abi::GNTST_OKAY)
+}
+
+/// Grows the table, and tells the frames.
+fn setup_table(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
+    let mut op = get::<abi::GnttabSetupTable>(at)?;
+    let grown = whose(ctx, op.dom).and_then(|dom| {
+        dom.grants
+            .grow(op.nr_frames, &mut || HeldPage::new_shared(&dom.pages))?;
+        Ok(dom)
+    });
+    op.status = match &grown {
+        Ok(_) => abi::GNTST_OKAY,
+        Err(error) => error.status(),
+    };
+    if let Ok(dom) = grown {
+        for n in 0..op.nr_frames {
+            let mfn = dom.grants.with_frame(n, |page| page.page().mfn());
+            let mfn = mfn.ok_or(errno::EINVAL)?.0;
+            guest_copy::write_at(Vaddr(op.frame_list.0), n.into(), &mfn)
+                .map_err(|_| errno::EFAULT)?;
+        }
+    }
+    put(at, &op)
+}
+
+fn query_size(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
+    let mut op = get::<abi::GnttabQuerySize>(at)?;
+    let dom = whose(ctx, op.dom);
+    if let Ok(dom) = &dom {
+        (op.nr_frames, op.max_nr_frames) = dom.grants.size();
+    }
+    op.status = status(dom.map(|_| ()));
+    put(at, &op)
+}
+
+/// Version 1 is what there is; 2 is refused as by a Xen that was told `gnttab=max-ver:1`.
+fn set_version(at: u64) -> Result<(), Errno> {
+    let mut op = get::<abi::GnttabSetVersion>(at)?;
+    let result = match op.version {
+        1 => Ok(()),
+        2 => Err(errno::ENOSYS),
+        _ => Err(errno::EINVAL),
+    };
+    op.version = VERSION;
+    put(at, &op).and(result)
+}
+
+fn get_version(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
+    let mut op = get::<abi::GnttabGetVersion>(at)?;
+    ctx.target(op.dom)?;
+    op.version = VERSION;
+    put(at, &op)
+}
+
+/// Status frames belong to version 2.
+fn get_status_frames(at: u64) -> Result<(), Errno> {
+    let mut op = get::<abi::GnttabGetStatusFrames>(at)?;
+    op.status = abi::GNTST_GENERAL_ERROR;
+    put(at, &op)
+}
+
+fn swap(ctx: &mut Ctx<'_>, op: &mut abi::GnttabSwapGrantRef) -> Result<(), Errno> {
+    op.status = status(ctx.dom.grants.swap(op.ref_a, op.ref_b));
+    Ok(())
+}
+
+/// Caches of a PC are coherent: what devices need flushed is nothing. Checks the request all the same.
+fn cache_flush(ctx: &mut Ctx<'_>, op: &mut abi::GnttabCacheFlush) -> Result<(), Errno> {
+    let end = u32::from(op.offset).saturating_add(op.length.into());
+    let known = abi::GNTTAB_CACHE_CLEAN | abi::GNTTAB_CACHE_INVAL;
+    if op.offset >= 4096 || end > 4096 {
+        return Err(errno::EINVAL);
+    }
+    if op.length == 0 || op.op == 0 {
+        return Ok(());
+    }
+    if op.op & !known != 0 || op.op == abi::GNTTAB_CACHE_INVAL {
+        return Err(errno::EOPNOTSUPP);
+    }
+    let mfn = crate::kit::Maddr(op.a).mfn();
+    machine()
+        .get_page(mfn, ctx.dom.id())
+        .map(|_| ())
+        .ok_or(errno::EPERM)
+}
+
+/// The owner of grants that the caller names: never itself by DOMID_SELF, as in Xen.
+fn granter(ctx: &Ctx<'_>, id: u16) -> Result<Arc<Domain>, GrantError> {
+    if id == DomId::SELF.0 {
+        return Err(GrantError::BadDomain);
+    }
+    ctx.named(id).ok_or(GrantError::BadDomain)
+}

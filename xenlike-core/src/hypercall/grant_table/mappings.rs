@@ -1,0 +1,145 @@
+//! Mapping and unmapping.
+
+use arrayvec::ArrayVec;
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::grant_table as abi;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::{Ctx, List, Outcome, granter, mapper, status};
+use crate::grant::{Access, Device, HostAddr, Machine, MapRequest, Mapped, PteBits, UnmapRequest};
+use crate::kit::{Maddr, Vaddr};
+use crate::mm::guest_copy;
+
+/// Unmappings that share one flush.
+const BATCH: usize = 32;
+
+/// Maps one grant.
+pub fn map(ctx: &mut Ctx<'_>, op: &mut abi::GnttabMapGrantRef) -> Result<(), Errno> {
+    let mapped = granter(ctx, op.dom).and_then(|dom| {
+        let grants = alloc::sync::Arc::clone(&ctx.dom.grants);
+        grants.map(&dom.grants, &request(op), &mut mapper(ctx))
+    });
+    op.status = match mapped {
+        Ok(Mapped { handle, mfn }) => {
+            op.handle = handle;
+            op.dev_bus_addr = mfn.maddr().0;
+            abi::GNTST_OKAY
+        }
+        Err(error) => error.status(),
+    };
+    Ok(())
+}
+
+fn request(op: &abi::GnttabMapGrantRef) -> MapRequest {
+    let has = |flag| op.flags & flag != 0;
+    let host = if has(abi::GNTMAP_CONTAINS_PTE) {
+        HostAddr::Pte(Maddr(op.host_addr))
+    } else {
+        HostAddr::Va(Vaddr(op.host_addr))
+    };
+    MapRequest {
+        r: op.ref_,
+        host: has(abi::GNTMAP_HOST_MAP).then_some(host),
+        device: if has(abi::GNTMAP_DEVICE_MAP) {
+            Device::Used
+        } else {
+            Device::Unused
+        },
+        bits: PteBits {
+            access: if has(abi::GNTMAP_READONLY) {
+                Access::Read
+            } else {
+                Access::Write
+            },
+            avail: (op.flags >> abi::GNTMAP_GUEST_AVAIL_MASK.trailing_zeros()) as u8,
+        },
+    }
+}
+
+/// The two forms of unmapping.
+pub trait Form {
+    /// The structure.
+    type Op: FromBytes + IntoBytes + Immutable;
+    /// What it asks for.
+    fn request(op: &Self::Op) -> UnmapRequest;
+    /// Where the answer goes.
+    fn status(op: &mut Self::Op) -> &mut i16;
+}
+
+/// `GNTTABOP_unmap_grant_ref`.
+pub struct Plain;
+/// `GNTTABOP_unmap_and_replace`.
+pub struct Replacing;
+
+impl Form for Plain {
+    type Op = abi::GnttabUnmapGrantRef;
+    fn request(op: &Self::Op) -> UnmapRequest {
+        UnmapRequest {
+            handle: op.handle,
+            host_addr: op.host_addr,
+            dev_bus_addr: op.dev_bus_addr,
+            replace_by: None,
+        }
+    }
+    fn status(op: &mut Self::Op) -> &mut i16 {
+        &mut op.status
+    }
+}
+
+impl Form for Replacing {
+    type Op = abi::GnttabUnmapAndReplace;
+    fn request(op: &Self::Op) -> UnmapRequest {
+        UnmapRequest {
+            handle: op.handle,
+            host_addr: op.host_addr,
+            dev_bus_addr: 0,
+            replace_by: (op.new_addr != 0).then_some(Vaddr(op.new_addr)),
+        }
+    }
+    fn status(op: &mut Self::Op) -> &mut i16 {
+        &mut op.status
+    }
+}
+
+/// Unmaps grants, a batch of them for each flush.
+pub fn unmap<F: Form>(ctx: &mut Ctx<'_>, list: List) -> Outcome {
+    let mut done = 0;
+    while done < list.count {
+        if done != 0 && ctx.preempted() {
+            return list.after::<F::Op>(done);
+        }
+        let size = list.count.saturating_sub(done).min(BATCH as u32);
+        if let Err(error) = batch::<F>(ctx, list, done, size) {
+            return error.into();
+        }
+        done = done.saturating_add(size);
+    }
+    Outcome::Done(0)
+}
+
+/// One batch. Whatever happens on the way, what was begun is finished.
+fn batch<F: Form>(ctx: &mut Ctx<'_>, list: List, first: u32, size: u32) -> Result<(), Errno> {
+    let grants = alloc::sync::Arc::clone(&ctx.dom.grants);
+    let mut begun: ArrayVec<_, BATCH> = ArrayVec::new();
+    let mut result = Ok(());
+    for n in first..first.saturating_add(size) {
+        let Ok(mut op) = guest_copy::read_at::<F::Op>(Vaddr(list.at), n.into()) else {
+            result = Err(errno::EFAULT);
+            break;
+        };
+        let unmapped = grants.begin_unmap(&F::request(&op), &mut mapper(ctx));
+        *F::status(&mut op) = status(unmapped.map(|unmapping| begun.push(unmapping)));
+        if guest_copy::write_at(Vaddr(list.at), n.into(), &op).is_err() {
+            result = Err(errno::EFAULT);
+            break;
+        }
+    }
+    let mut machine = mapper(ctx);
+    if !begun.is_empty() {
+        machine.flush();
+    }
+    for unmapping in begun {
+        grants.finish_unmap(unmapping, &mut machine);
+    }
+    result
+}

@@ -1,0 +1,44 @@
+//! Giving frames away for good.
+
+use guest_pv_abi::errno::Errno;
+use guest_pv_abi::grant_table as abi;
+
+use super::{Ctx, granter, status};
+use crate::grant::GrantError;
+use crate::kit::Mfn;
+use crate::mm::{alloc as frames, m2p};
+use crate::pagetype::{Charge, machine};
+
+/// Transfers one frame. Once it is taken from the caller it is gone, whatever becomes of it
+/// (grant_table.h, `GNTTABOP_transfer`).
+pub fn transfer(ctx: &mut Ctx<'_>, op: &mut abi::GnttabTransfer) -> Result<(), Errno> {
+    let mfn = Mfn(op.mfn);
+    if machine()
+        .steal(&ctx.dom.pages, mfn, Charge::Counted)
+        .is_err()
+    {
+        op.status = abi::GNTST_BAD_PAGE;
+        return Ok(());
+    }
+    m2p::clear(mfn);
+    let given = give(ctx, op, mfn);
+    if given.is_err() {
+        frames::free(mfn, 0);
+    }
+    op.status = status(given);
+    Ok(())
+}
+
+fn give(ctx: &Ctx<'_>, op: &abi::GnttabTransfer, mfn: Mfn) -> Result<(), GrantError> {
+    let to = granter(ctx, op.domid)?;
+    if to.pages.is_dying() || to.pages.total() >= to.pages.max() {
+        return Err(GrantError::General);
+    }
+    to.grants.begin_transfer(op.ref_, ctx.dom.id())?;
+    let assigned = machine().assign(&to.pages, mfn, 0, Charge::Counted);
+    assigned.map_err(|_| GrantError::General)?;
+    if let Some(pfn) = to.grants.finish_transfer(op.ref_, mfn) {
+        m2p::set(mfn, pfn);
+    }
+    Ok(())
+}
