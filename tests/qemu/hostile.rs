@@ -18,11 +18,11 @@ fn survives(guest: &str) -> Result<()> {
     session.send_line(&format!("create {config} -c"))?;
     let printed = session.read_until("^xenlike> ", GUEST)?;
     ensure!(
-        !printed.contains(&format!("{guest}: failed")),
+        !printed.contains(&format!("FAIL {guest}")),
         "the hypervisor let it: {printed}"
     );
     session.send_line("create hello.cfg -c")?;
-    session.expect("^hello: passed$", GUEST)?;
+    session.expect("^PASS hello$", GUEST)?;
     session.expect_prompt(SHORT)?;
     let after = free_frames(&mut session)?;
     ensure!(

@@ -49,7 +49,7 @@ fn a_paused_guest_stands_still() -> Result<()> {
     );
     session.succeed("unpause ticks", SHORT)?;
     session.send_line("console ticks")?;
-    session.expect("^ticks: passed$", GUEST)?;
+    session.expect("^PASS ticks$", GUEST)?;
     session.expect_prompt(SHORT)?;
     power_off(session)
 }

@@ -28,7 +28,7 @@ fn its_domains_start() -> Result<()> {
     let mut session = Session::boot("manifest", &media, &Machine::default())?;
     session.expect_prompt(BOOT)?;
     session.send_line("console hello")?;
-    session.expect("^hello: passed$", GUEST)?;
+    session.expect("^PASS hello$", GUEST)?;
     session.expect_prompt(GUEST)?;
     power_off(session)
 }

@@ -10,8 +10,8 @@ use xenlike_tests::session::Session;
 /// Creates a guest with its console attached and waits for its own verdict.
 fn passes(session: &mut Session, guest: &str) -> Result<()> {
     session.send_line(&format!("create {guest}.cfg -c"))?;
-    let verdict = session.expect(&format!("^{guest}: (passed|failed.*)$"), GUEST)?;
-    ensure!(verdict.ends_with("passed"), "{verdict}");
+    let verdict = session.expect(&format!("^(PASS|FAIL) {guest}.*$"), GUEST)?;
+    ensure!(verdict.starts_with("PASS"), "{verdict}");
     session.expect_prompt(GUEST)
 }
 
@@ -67,7 +67,7 @@ fn output_is_kept_for_a_late_reader() -> Result<()> {
     let mut session = shell_with("sample-late-reader", &["hello", "hello.cfg"])?;
     session.succeed("create hello.cfg", GUEST)?;
     session.send_line("console hello")?;
-    session.expect("^hello: passed$", GUEST)?;
+    session.expect("^PASS hello$", GUEST)?;
     session.expect_prompt(SHORT)?;
     power_off(session)
 }

@@ -56,7 +56,7 @@ pub mod traps;
 pub mod user;
 
 pub use guest_pv_abi as abi;
-pub use start::start_info;
+pub use start::{entry_tsc, start_info};
 
 /// Names the guest's main function: `entry!(main);` with `fn main()`.
 #[macro_export]

@@ -43,6 +43,9 @@ global_asm!(
         xor ebp, ebp
         mov rdi, rsi
         mov rsi, rsp
+        rdtsc
+        shl rdx, 32
+        or rdx, rax
         lea rsp, [rip + {stack} + {stack_top}]
         call {start}
         ud2
@@ -81,9 +84,18 @@ pub fn start_info() -> &'static StartInfo {
     unsafe { &*core::ptr::with_exposed_provenance(address as usize) }
 }
 
-/// The first Rust code: `start_info` and the builder's stack pointer.
-extern "C" fn start(start_info: u64, builder_stack: u64) -> ! {
+static ENTRY_TSC: AtomicU64 = AtomicU64::new(0);
+
+/// The time-stamp counter at the guest's first instructions.
+#[must_use]
+pub fn entry_tsc() -> u64 {
+    ENTRY_TSC.load(Ordering::Relaxed)
+}
+
+/// The first Rust code: `start_info`, the builder's stack pointer, the time-stamp counter.
+extern "C" fn start(start_info: u64, builder_stack: u64, tsc: u64) -> ! {
     START_INFO.store(start_info, Ordering::Relaxed);
+    ENTRY_TSC.store(tsc, Ordering::Relaxed);
     memory::init(builder_stack);
     cpu::init_boot();
     console::init();
