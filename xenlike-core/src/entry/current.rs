@@ -5,8 +5,8 @@
     reason = "turns the CPU's exclusive hold on its vCPU into references"
 )]
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::arch::frame::TrapFrame;
@@ -14,6 +14,8 @@ use crate::arch::percpu;
 use crate::domain::info::VcpuInfo;
 use crate::domain::{Domain, Vcpu};
 use crate::hypercall::Ctx;
+use crate::kit::MAX_CPUS;
+use crate::kit::cell::PerCpu;
 
 /// What keeps a running vCPU and its domain alive.
 pub struct Running {
@@ -39,32 +41,42 @@ pub fn with_current<R>(frame: &mut TrapFrame, act: impl FnOnce(&mut Ctx<'_>) -> 
     }))
 }
 
+/// Who runs on a CPU; touched by that CPU alone.
+struct Slot(UnsafeCell<Option<Running>>);
+
+// SAFETY: each CPU touches only its own slot, with interrupts off; handlers that can hit anywhere
+// (NMI, #MC) don't come here.
+unsafe impl Sync for Slot {}
+
+static RUNNING: PerCpu<Slot> = PerCpu::new([const { Slot(UnsafeCell::new(None)) }; MAX_CPUS]);
+
 /// Who runs on this CPU.
 pub fn running() -> Option<&'static Running> {
     let at = percpu::info().current.load(Ordering::Relaxed);
-    // SAFETY: `set_running` stored a leaked box, which lives until this CPU itself replaces it at a
-    // switch; references are not kept across one.
+    // SAFETY: `set_running` stored the address of what is in this CPU's slot, which stays there
+    // until this CPU itself switches away; references are not kept across that.
     (at != 0).then(|| unsafe { &*(at as *const Running) })
 }
 
 /// Makes `next` the one that runs on this CPU: its state is this CPU's from here on.
 pub(super) fn set_running(next: Running) {
     next.vcpu.state.acquire();
-    let next = Box::into_raw(Box::new(next)) as u64;
-    percpu::info().current.store(next, Ordering::Relaxed);
+    let slot = RUNNING.of(percpu::this_cpu());
+    // SAFETY: this CPU's slot, and nobody holds a reference: nothing runs here just now.
+    let running = unsafe { (*slot.0.get()).insert(next) };
+    let at = core::ptr::from_ref(running) as u64;
+    percpu::info().current.store(at, Ordering::Relaxed);
 }
 
 /// Lets go of the one that runs on this CPU; its registers have been saved.
 pub(super) fn clear_running() -> Option<Running> {
-    let at = percpu::info().current.swap(0, Ordering::Relaxed);
-    if at == 0 {
-        return None;
-    }
-    // SAFETY: it came from `Box::into_raw` in `set_running` and nobody else has it.
-    let running = unsafe { Box::from_raw(at as *mut Running) };
-    // SAFETY: this CPU owned the state since then, and `with_current` keeps no reference.
+    percpu::info().current.store(0, Ordering::Relaxed);
+    let slot = RUNNING.of(percpu::this_cpu());
+    // SAFETY: this CPU's slot; `with_current` keeps no reference.
+    let running = unsafe { (*slot.0.get()).take() }?;
+    // SAFETY: this CPU owned the state since `set_running`, and no reference to it is left.
     unsafe { running.vcpu.state.release() };
-    Some(*running)
+    Some(running)
 }
 
 /// Points the exit stub at the vcpu_info whose flags it looks at; none while no vCPU runs.

@@ -1,12 +1,16 @@
 //! #PF from a guest: a page table that it writes as it pleases, an LDT page not mapped yet, or its
 //! own affair.
 
+use core::sync::atomic::Ordering;
+
 use super::emulate;
 use super::traps::{inject, vector};
+use crate::arch::{cr3, percpu};
 use crate::domain::{ldt, window};
 use crate::hypercall::Ctx;
 use crate::kit::Vaddr;
 use crate::mm::layout;
+use crate::pagetype::machine;
 
 /// Bits of the error code (APM vol. 2 §8.2.15).
 mod error {
@@ -17,6 +21,9 @@ mod error {
     /// From user mode, as the guest knows it.
     pub const USER: u32 = 4;
 }
+
+/// The word of [`percpu::CpuInfo::words`] that holds the address of the last fault tried again.
+const LAST_RETRIED: usize = 0;
 
 /// A guest's page fault at `address`.
 pub fn handle(ctx: &mut Ctx<'_>, address: u64) {
@@ -56,4 +63,23 @@ fn ldt_fault(ctx: &mut Ctx<'_>, offset: u64) {
     }
     let address = Vaddr(ctx.st.ldt.base.wrapping_add(offset));
     give(ctx, address.0, ctx.regs.error);
+}
+
+/// Whether a fault of a guest copy came from a translation that the guest has since made more
+/// permissive: it need not flush for that, so the copy is tried once more. The fault itself has
+/// dropped the translation (SDM vol. 3 §5.10.2). Only once in a row at an address: what else forbids
+/// the access (a table above the entry) does not change by trying.
+pub fn is_stale(code: u32, address: u64) -> bool {
+    let last = &percpu::info().words[LAST_RETRIED];
+    if last.swap(0, Ordering::Relaxed) == address {
+        return false;
+    }
+    let entry = machine().lookup(cr3::current(), Vaddr(address));
+    let permits = entry.is_some_and(|entry| {
+        entry.is_present() && (code & error::WRITE == 0 || entry.is_writable())
+    });
+    if permits {
+        last.store(address, Ordering::Relaxed);
+    }
+    permits
 }

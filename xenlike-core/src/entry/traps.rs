@@ -71,7 +71,9 @@ fn debug(ctx: &mut Ctx<'_>) {
 /// A trap in ring 0: expected at the instructions of the exception table, else the core's own bug.
 fn in_ring0(frame: &mut TrapFrame, number: u8) {
     if let Some(landing) = extable::lookup(frame.rip) {
-        frame.rip = landing;
+        if number != vector::PF || !page_fault::is_stale(frame.error, cr::cr2()) {
+            frame.rip = landing;
+        }
         return;
     }
     if number == vector::DB {
