@@ -90,6 +90,7 @@ impl<P: SharedWords> Delivery<P> {
     }
 
     /// Makes `port` pending and tells its vCPU, as far as mask and queue say so.
+    #[inline]
     pub fn set_pending(&mut self, port: Port, channel: &Channel<P>) -> Raised {
         if self.fifo.is_some() {
             return self.fifo_set_pending(port, channel);
@@ -110,6 +111,7 @@ impl<P: SharedWords> Delivery<P> {
         Raised { news: true, upcall }
     }
 
+    #[inline]
     fn fifo_set_pending(&mut self, port: Port, channel: &Channel<P>) -> Raised {
         let Some(word) = self.word(port) else {
             let news = !channel.early.swap(true, SeqCst);

@@ -46,11 +46,13 @@ impl<P: SharedWords> Table<P> {
     }
 
     /// Makes `port` pending.
+    #[inline]
     pub(super) fn raise(&self, port: Port) -> Notice {
         self.channel(port)
             .map_or(Notice::nobody(self.dom()), |ch| self.raise_on(port, ch))
     }
 
+    #[inline]
     fn raise_on(&self, port: Port, channel: &Channel<P>) -> Notice {
         let Raised { news, upcall } = self.delivery.lock().set_pending(port, channel);
         let polled = (news && self.pollers.load(Ordering::SeqCst) != 0).then_some(port);

@@ -140,20 +140,11 @@ impl<P> Handle<P> {
 
 #[cfg(test)]
 impl<P: crate::kit::SharedWords> Table<P> {
-    /// Number of this mapper's handles on an entry.
-    pub(super) fn uses_of(&self, granter: &Arc<Self>, r: u32, access: Access) -> u32 {
-        let is = |h: &Handle<P>| Arc::ptr_eq(&h.granter, granter) && h.r == r && h.access == access;
+    /// What `each` makes of every grant in use.
+    pub(super) fn in_use<R>(&self, each: impl Fn(&Handle<P>) -> R) -> Vec<R> {
         let mut handles = self.handles.lock();
         (0..handles.len())
-            .filter(|n| handles.get(*n).is_some_and(|h| is(h)))
-            .count() as u32
-    }
-
-    /// What this mapper's handles hold references of.
-    pub(super) fn held_frames(&self) -> Vec<(Mfn, Access)> {
-        let mut handles = self.handles.lock();
-        (0..handles.len())
-            .filter_map(|n| handles.get(n).map(|h| (h.mfn, h.access)))
+            .filter_map(|n| handles.get(n).map(|h| each(h)))
             .collect()
     }
 }
