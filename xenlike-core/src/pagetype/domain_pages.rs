@@ -1,7 +1,7 @@
 //! What frames a domain has, and how they come and go.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 
@@ -33,7 +33,7 @@ pub enum NoRoom {
 /// A domain's frames.
 #[derive(Debug)]
 pub struct DomainPages {
-    id: DomId,
+    id: AtomicU16,
     lists: Lock<Lists>,
     /// Frames charged, and the most there may be.
     total: AtomicU64,
@@ -41,6 +41,9 @@ pub struct DomainPages {
     /// Frames of the hypervisor's that it can map.
     shared: AtomicU64,
     dying: AtomicBool,
+    /// Frames that are set aside for it: see [`super::claims`].
+    pub(super) claimed: AtomicU64,
+    device_rights: AtomicBool,
     /// The entry for the per-domain slot of its L4s.
     own_slot: AtomicU64,
     segdesc_unmapped: AtomicBool,
@@ -52,6 +55,8 @@ struct Lists {
     pages: u32,
     /// Frames that destruction has gone over, and that somebody else still holds.
     leaving: u32,
+    /// Frames of the hypervisor's own, shared with the domain.
+    shared: u32,
 }
 
 static REGISTRY: RwLock<Option<HashMap<DomId, Arc<DomainPages>>>> = RwLock::new(None);
@@ -61,7 +66,7 @@ pub fn register(pages: Arc<DomainPages>) {
     REGISTRY
         .write()
         .get_or_insert_default()
-        .insert(pages.id, pages);
+        .insert(pages.id(), pages);
 }
 
 /// Forgets a domain that has no frames left.
@@ -79,19 +84,29 @@ impl DomainPages {
     /// Of a new domain, which may have up to `max` frames.
     pub fn new(id: DomId, max: u64) -> Self {
         Self {
-            id,
+            id: AtomicU16::new(id.0),
             lists: Lock::new(Lists::default()),
             total: AtomicU64::new(0),
             max: AtomicU64::new(max),
             shared: AtomicU64::new(0),
             dying: AtomicBool::new(false),
+            claimed: AtomicU64::new(0),
+            device_rights: AtomicBool::new(false),
             own_slot: AtomicU64::new(0),
             segdesc_unmapped: AtomicBool::new(false),
         }
     }
     /// Whose they are.
-    pub const fn id(&self) -> DomId {
-        self.id
+    pub fn id(&self) -> DomId {
+        DomId(self.id.load(Ordering::Acquire))
+    }
+    /// Whether its mappings may choose how they are cached.
+    pub fn has_device_rights(&self) -> bool {
+        self.device_rights.load(Ordering::Relaxed)
+    }
+    /// Lets its mappings choose how they are cached.
+    pub fn give_device_rights(&self) {
+        self.device_rights.store(true, Ordering::Relaxed);
     }
     /// Frames it has (tot_pages).
     pub fn total(&self) -> u64 {
@@ -117,6 +132,7 @@ impl DomainPages {
     pub fn set_dying(&self) {
         let _lists = self.lists.lock();
         self.dying.store(true, Ordering::SeqCst);
+        self.use_claim(u64::MAX);
     }
     /// Whether it is being taken apart.
     pub fn is_dying(&self) -> bool {
@@ -164,6 +180,8 @@ impl Lists {
             self.pages = next;
         } else if u64::from(self.leaving) == mfn.0 {
             self.leaving = next;
+        } else if u64::from(self.shared) == mfn.0 {
+            self.shared = next;
         }
     }
 }
@@ -196,6 +214,7 @@ impl<M: Memory> Types<M> {
                 return Err(NoRoom::OverMax);
             }
             pages.total.store(total, Ordering::Relaxed);
+            pages.use_claim(count);
         }
         for n in 0..count {
             let mfn = first.add(n);
@@ -203,7 +222,7 @@ impl<M: Memory> Types<M> {
                 continue;
             };
             self.0.flush_stale(frame.stamp.load(Ordering::Relaxed));
-            frame.set_owner(pages.id);
+            frame.set_owner(pages.id());
             Lists::push(&self.0, &mut lists.pages, mfn, frame);
             let state = State::USED | State::ALLOCATED | State::REF;
             frame.state.store(state, Ordering::Release);
@@ -228,7 +247,7 @@ impl<M: Memory> Types<M> {
     pub fn steal(&self, pages: &DomainPages, mfn: Mfn, charge: Charge) -> Result<(), Refused> {
         let frame = self.0.frame(mfn).ok_or(Refused::Invalid)?;
         let mut lists = pages.lists.lock();
-        if pages.is_dying() || frame.owner() != pages.id {
+        if pages.is_dying() || frame.owner() != pages.id() {
             return Err(Refused::Invalid);
         }
         let mut state = frame.load();
@@ -266,8 +285,9 @@ impl<M: Memory> Types<M> {
         let Some(frame) = self.0.frame(mfn) else {
             return;
         };
-        let _lists = pages.lists.lock();
-        frame.set_owner(pages.id);
+        let mut lists = pages.lists.lock();
+        frame.set_owner(pages.id());
+        Lists::push(&self.0, &mut lists.shared, mfn, frame);
         pages.shared.fetch_add(1, Ordering::Relaxed);
         let held =
             State::REF + State::TYPE_REF + ((PageType::Writable as u64) << State::TYPE_SHIFT);
@@ -290,6 +310,20 @@ impl<M: Memory> Types<M> {
         );
     }
 
+    /// Gives all that a domain has another owner's id: the boot domain becomes domain 0. The caller
+    /// registers it anew. All at once: not for a guest to ask for.
+    pub fn rename(&self, pages: &DomainPages, id: DomId) {
+        let lists = pages.lists.lock();
+        pages.id.store(id.0, Ordering::Release);
+        for head in [lists.pages, lists.leaving, lists.shared] {
+            let mut at = head;
+            while let Some(frame) = linked(&self.0, at) {
+                frame.set_owner(id);
+                at = frame.next.load(Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Ends [`Self::share`]: the frame is freed when the last that has it mapped lets go.
     pub fn unshare(&self, mfn: Mfn) {
         self.put_simple(mfn);
@@ -300,10 +334,10 @@ impl<M: Memory> Types<M> {
         let owner = frame.owner();
         if let Some(pages) = self.0.domain(owner) {
             let mut lists = pages.lists.lock();
+            lists.unlink(&self.0, mfn, frame);
             if frame.load().has(State::SHARED) {
                 pages.shared.fetch_sub(1, Ordering::Relaxed);
             } else {
-                lists.unlink(&self.0, mfn, frame);
                 pages.total.fetch_sub(1, Ordering::Relaxed);
             }
             drop(lists);

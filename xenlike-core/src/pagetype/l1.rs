@@ -17,12 +17,9 @@ impl<M: Memory> Types<M> {
         if !pte.is_present() {
             return Ok(pte);
         }
-        let cache = if self.0.has_device_rights(table_owner) {
-            CacheChoice::Free
-        } else {
-            CacheChoice::WriteBack
-        };
-        if !pte.l1_flags_ok(cache) {
+        let allowed = pte.l1_flags_ok(CacheChoice::WriteBack)
+            || (pte.l1_flags_ok(CacheChoice::Free) && self.0.has_device_rights(table_owner));
+        if !allowed {
             return Err(Refused::Invalid);
         }
         if self.0.frame(pte.mfn()).is_none() {

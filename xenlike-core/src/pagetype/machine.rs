@@ -10,24 +10,38 @@ use crate::mm::alloc::{self as frames_alloc, Where};
 use crate::mm::layout::{MASTER, PERDOMAIN_SLOT};
 use crate::mm::{Frame, SharedPage, frames, m2p, stale};
 
-/// What the rules ask about domains; `domain` answers.
+/// What the rules ask of the rooms that know domains.
 #[derive(Clone, Copy, Debug)]
-pub struct Rights {
+pub struct Hooks {
     /// Whether a domain may map a frame that is not RAM.
     pub may_map_io: fn(DomId, Mfn) -> bool,
-    /// Whether a domain has device rights.
-    pub has_device_rights: fn(DomId) -> bool,
     /// The last frame of a dying domain has gone. May come twice.
     pub emptied: fn(DomId),
-    /// Whether something more urgent waits for this CPU.
-    pub preempt: fn() -> bool,
 }
 
-static RIGHTS: Once<Rights> = Once::new();
+static HOOKS: Once<Hooks> = Once::new();
 
-/// Gives the answers; once, at boot. Before that nobody has any right.
-pub fn set_rights(rights: Rights) {
-    RIGHTS.call_once(|| rights);
+/// Gives the answers; once, at boot. Before that nobody may map any I/O memory.
+pub fn set_hooks(hooks: Hooks) {
+    HOOKS.call_once(|| hooks);
+}
+
+/// What a domain may do with its mappings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rights {
+    /// Map memory, cached.
+    Guest,
+    /// Also choose how devices' memory is cached.
+    Device,
+}
+
+/// Gives a registered domain rights.
+pub fn set_rights(id: DomId, rights: Rights) {
+    if rights == Rights::Device
+        && let Some(pages) = registered(id)
+    {
+        pages.give_device_rights();
+    }
 }
 
 /// The real machine.
@@ -58,8 +72,8 @@ impl Memory for Machine {
         registered(id)
     }
     fn emptied(&self, id: DomId) {
-        if let Some(rights) = RIGHTS.get() {
-            (rights.emptied)(id);
+        if let Some(hooks) = HOOKS.get() {
+            (hooks.emptied)(id);
         }
     }
     fn own_slot(&self, owner: DomId, slot: usize) -> u64 {
@@ -72,14 +86,12 @@ impl Memory for Machine {
             .map_or(0, |word| word.load(Ordering::Relaxed))
     }
     fn may_map_io(&self, domain: DomId, mfn: Mfn) -> bool {
-        RIGHTS
+        HOOKS
             .get()
-            .is_some_and(|rights| (rights.may_map_io)(domain, mfn))
+            .is_some_and(|hooks| (hooks.may_map_io)(domain, mfn))
     }
     fn has_device_rights(&self, domain: DomId) -> bool {
-        RIGHTS
-            .get()
-            .is_some_and(|rights| (rights.has_device_rights)(domain))
+        registered(domain).is_some_and(|pages| pages.has_device_rights())
     }
     #[inline]
     fn stamp(&self) -> u32 {
@@ -91,7 +103,7 @@ impl Memory for Machine {
     }
     #[inline]
     fn preempt(&self) -> bool {
-        RIGHTS.get().is_some_and(|rights| (rights.preempt)())
+        crate::arch::work::pending()
     }
     #[inline]
     fn wait(&self) {
@@ -108,9 +120,11 @@ impl Types<Machine> {
         place: Where,
         charge: Charge,
     ) -> Result<Mfn, NoRoom> {
-        if !crate::mm::heap::can_grow(4096 << order.min(frames_alloc::MAX_ORDER)) {
+        let count = 1u64 << order.min(frames_alloc::MAX_ORDER);
+        if !crate::mm::heap::can_grow(4096 * count) {
             return Err(NoRoom::NoMemory);
         }
+        pages.respects_claims(count, frames_alloc::free_frames())?;
         let first = frames_alloc::alloc_order(order, place).ok_or(NoRoom::NoMemory)?;
         self.assign(pages, first, order, charge)
             .inspect_err(|_| frames_alloc::free(first, order))?;

@@ -56,6 +56,30 @@ impl<M: Memory> Types<M> {
         self.get_simple(mfn, owner, PageType::SegDesc)
     }
 
+    /// As [`Self::get_segdesc`], but only if it is in use as that now.
+    pub fn get_segdesc_in_use(&self, mfn: Mfn, owner: DomId) -> Option<TypedRef<'_, M>> {
+        let page = self.get_page(mfn, owner)?;
+        let frame = page.frame();
+        let mut state = frame.load();
+        loop {
+            let there = state.type_bits() == PageType::SegDesc as u64
+                && state.type_refs() > 0
+                && state.has(State::VALIDATED);
+            if !there || !state.can_type_ref() {
+                return None;
+            }
+            match frame.change(state, state.0 + State::TYPE_REF) {
+                Ok(()) => {
+                    return Some(TypedRef {
+                        types: self,
+                        mfn: page.keep(),
+                    });
+                }
+                Err(now) => state = now,
+            }
+        }
+    }
+
     fn get_simple(&self, mfn: Mfn, owner: DomId, ty: PageType) -> Option<TypedRef<'_, M>> {
         let page = self.get_page(mfn, owner)?;
         self.get_type(mfn, page.frame(), ty, &mut Work::new())

@@ -1,1 +1,5 @@
 //! Tests of the rules, over a fake memory.
+
+mod fake;
+mod random;
+mod threads;

@@ -1,0 +1,101 @@
+//! Claims: memory set aside for a domain that is being built, so that a build which has begun does not
+//! fail for another's sake (XENMEM_claim_pages).
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::{DomainPages, NoRoom};
+use crate::kit::Lock;
+
+/// Frames claimed by all domains together, not yet allocated.
+static ALL: AtomicU64 = AtomicU64::new(0);
+/// One claim is made at a time.
+static CLAIMING: Lock<()> = Lock::new(());
+
+/// Why a claim was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ClaimError {
+    /// There is one, or it makes no sense with what the domain has or may have. -EINVAL.
+    Invalid,
+    /// So much is not free. -ENOMEM.
+    NoMemory,
+}
+
+/// Frames claimed by all domains, not yet allocated.
+pub fn claimed() -> u64 {
+    ALL.load(Ordering::Relaxed)
+}
+
+impl DomainPages {
+    /// Frames that are still set aside for it.
+    pub fn claim_left(&self) -> u64 {
+        self.claimed.load(Ordering::Relaxed)
+    }
+
+    /// Sets memory aside so that the domain can have `total` frames in all; 0 ends the claim.
+    /// `free` is what the machine has free.
+    pub fn claim(&self, total: u64, free: u64) -> Result<(), ClaimError> {
+        let _one = CLAIMING.lock();
+        if total == 0 {
+            self.use_claim(u64::MAX);
+            return Ok(());
+        }
+        let more = total.checked_sub(self.total()).filter(|more| *more > 0);
+        let more = more.ok_or(ClaimError::Invalid)?;
+        if self.claim_left() != 0 || total > self.max() || self.is_dying() {
+            return Err(ClaimError::Invalid);
+        }
+        if more > free.saturating_sub(claimed()) {
+            return Err(ClaimError::NoMemory);
+        }
+        self.claimed.store(more, Ordering::Relaxed);
+        ALL.fetch_add(more, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Up to `count` frames of the claim are used, or not needed any more.
+    pub(super) fn use_claim(&self, count: u64) {
+        let take = |left: u64| (left > 0).then(|| left.saturating_sub(count));
+        if let Ok(left) = self
+            .claimed
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+        {
+            ALL.fetch_sub(left.min(count), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether `count` more frames leave what others have claimed.
+    pub(super) fn respects_claims(&self, count: u64, free: u64) -> Result<(), NoRoom> {
+        let others = claimed().saturating_sub(self.claim_left());
+        if count <= free.saturating_sub(others) {
+            Ok(())
+        } else {
+            Err(NoRoom::NoMemory)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kit::DomId;
+
+    #[test]
+    fn a_claim_is_kept_and_used_up() {
+        let (a, b) = (
+            DomainPages::new(DomId(1), 100),
+            DomainPages::new(DomId(2), 100),
+        );
+        assert_eq!(a.claim(101, 1000), Err(ClaimError::Invalid));
+        assert_eq!(a.claim(100, 99), Err(ClaimError::NoMemory));
+        assert_eq!(a.claim(80, 100), Ok(()));
+        assert_eq!(a.claim(80, 100), Err(ClaimError::Invalid));
+        assert_eq!(b.claim(21, 100), Err(ClaimError::NoMemory));
+        assert_eq!(b.respects_claims(20, 100), Ok(()));
+        assert_eq!(b.respects_claims(21, 100), Err(NoRoom::NoMemory));
+        assert_eq!(a.respects_claims(100, 100), Ok(()));
+        a.use_claim(30);
+        assert_eq!(a.claim_left(), 50);
+        a.use_claim(60);
+        assert_eq!((a.claim_left(), claimed()), (0, 0));
+    }
+}

@@ -1,0 +1,279 @@
+//! A fake machine: frames, their words, domains, and a count of every reference from scratch.
+
+use std::boxed::Box;
+use std::collections::BTreeMap;
+use std::string::String;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::vec::Vec;
+use std::{format, vec};
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::kit::{DomId, Mfn};
+use crate::mm::Frame;
+use crate::mm::frame::{Kind, State};
+use crate::pagetype::validate::is_guest_entry;
+use crate::pagetype::{Charge, DomainPages, Memory, NoRoom, PageType, Pte, Types, Work};
+
+/// Frames of the fake machine. Frame 0 and those from [`FRAMES`] on are not RAM.
+pub(super) const FRAMES: u64 = 48;
+/// I/O memory that domain 0 may map.
+pub(super) const IO: Mfn = Mfn(0x1000);
+
+pub(super) struct Fake {
+    frames: Vec<Frame>,
+    words: Vec<Box<[AtomicU64; 512]>>,
+    free: Mutex<Vec<u64>>,
+    domains: Mutex<BTreeMap<u16, Arc<DomainPages>>>,
+    dice: AtomicU64,
+    /// Out of 256 questions, so many are answered by "stop".
+    pub(super) preempt_rate: AtomicU64,
+    pub(super) clock: AtomicU32,
+    pub(super) flushed: AtomicU32,
+}
+
+impl Fake {
+    pub(super) fn new(seed: u64) -> Types<Self> {
+        let mut frames = Vec::new();
+        frames.resize_with(FRAMES as usize, Frame::not_ram);
+        for frame in &frames[1..] {
+            frame.set_owner(DomId::INVALID);
+            frame.state.store(State::FREE, Ordering::Relaxed);
+        }
+        let words = (0..FRAMES)
+            .map(|_| Box::new([const { AtomicU64::new(0) }; 512]))
+            .collect();
+        Types(Self {
+            frames,
+            words,
+            free: Mutex::new((1..FRAMES).collect()),
+            domains: Mutex::default(),
+            dice: AtomicU64::new(seed | 1),
+            preempt_rate: AtomicU64::new(0),
+            clock: AtomicU32::new(1),
+            flushed: AtomicU32::new(0),
+        })
+    }
+
+    pub(super) fn roll(&self, sides: u64) -> u64 {
+        let step = |x: u64| {
+            Some(
+                x.wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407),
+            )
+        };
+        let x = self
+            .dice
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, step)
+            .unwrap();
+        (x >> 33) % sides
+    }
+
+    pub(super) fn add_domain(&self, id: u16, max: u64) -> Arc<DomainPages> {
+        let pages = Arc::new(DomainPages::new(DomId(id), max));
+        self.domains.lock().unwrap().insert(id, pages.clone());
+        pages
+    }
+
+    pub(super) fn remove_domain(&self, id: u16) {
+        self.domains.lock().unwrap().remove(&id);
+    }
+
+    pub(super) fn free_frames(&self) -> usize {
+        self.free.lock().unwrap().len()
+    }
+
+    pub(super) fn state(&self, mfn: Mfn) -> State {
+        self.frames[mfn.0 as usize].load()
+    }
+
+    /// Takes a free frame, as the allocator does.
+    pub(super) fn take(&self) -> Option<Mfn> {
+        let mut free = self.free.lock().unwrap();
+        if free.is_empty() {
+            return None;
+        }
+        let at = self.roll(free.len() as u64) as usize;
+        let mfn = free.swap_remove(at);
+        self.frames[mfn as usize]
+            .state
+            .store(State::USED, Ordering::Release);
+        for word in self.words[mfn as usize].iter() {
+            word.store(0, Ordering::Relaxed);
+        }
+        Some(Mfn(mfn))
+    }
+}
+
+impl Memory for Fake {
+    fn frame(&self, mfn: Mfn) -> Option<&Frame> {
+        self.frames
+            .get(mfn.0 as usize)
+            .filter(|f| f.load().kind() != Kind::NotRam)
+    }
+    fn words(&self, mfn: Mfn) -> Option<&[AtomicU64; 512]> {
+        self.frame(mfn)?;
+        self.words.get(mfn.0 as usize).map(|w| &**w)
+    }
+    fn free(&self, mfn: Mfn) {
+        let frame = &self.frames[mfn.0 as usize];
+        assert_eq!(frame.load().refs(), 0, "{mfn:?} freed with references");
+        assert_eq!(
+            frame.load().type_refs(),
+            0,
+            "{mfn:?} freed with type references"
+        );
+        frame.set_owner(DomId::INVALID);
+        frame.progress.store(0, Ordering::Relaxed);
+        frame.linear.store(0, Ordering::Relaxed);
+        frame.stamp.store(self.stamp(), Ordering::Relaxed);
+        frame.state.store(State::FREE, Ordering::Release);
+        self.free.lock().unwrap().push(mfn.0);
+    }
+    fn domain(&self, id: DomId) -> Option<Arc<DomainPages>> {
+        self.domains.lock().unwrap().get(&id.0).cloned()
+    }
+    fn emptied(&self, _id: DomId) {}
+    fn own_slot(&self, owner: DomId, slot: usize) -> u64 {
+        (u64::from(owner.0) << 32) | ((slot as u64) << 12)
+    }
+    fn may_map_io(&self, domain: DomId, mfn: Mfn) -> bool {
+        domain == DomId(0) && mfn == IO
+    }
+    fn has_device_rights(&self, domain: DomId) -> bool {
+        domain == DomId(0)
+    }
+    fn stamp(&self) -> u32 {
+        self.clock.fetch_add(1, Ordering::SeqCst)
+    }
+    fn flush_stale(&self, _stamp: u32) {
+        self.flushed
+            .store(self.clock.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
+    }
+    fn preempt(&self) -> bool {
+        self.roll(256) < self.preempt_rate.load(Ordering::Relaxed)
+    }
+    fn wait(&self) {
+        std::thread::yield_now();
+    }
+}
+
+impl Types<Fake> {
+    pub(super) fn give(&self, pages: &DomainPages) -> Result<Mfn, NoRoom> {
+        let mfn = self.0.take().ok_or(NoRoom::NoMemory)?;
+        self.assign(pages, mfn, 0, Charge::Counted)
+            .inspect_err(|_| {
+                self.0.free(mfn);
+            })?;
+        Ok(mfn)
+    }
+
+    pub(super) fn set(&self, mfn: Mfn, index: usize, pte: Pte) {
+        self.0.words[mfn.0 as usize][index].store(pte.0, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self, mfn: Mfn, index: usize) -> Pte {
+        Pte(self.0.words[mfn.0 as usize][index].load(Ordering::Relaxed))
+    }
+
+    /// Repeats an operation until it is done or refused.
+    pub(super) fn insist<T>(
+        &self,
+        work: &mut Work,
+        mut f: impl FnMut(&mut Work) -> Result<T, crate::pagetype::Refused>,
+    ) -> Result<T, crate::pagetype::Refused> {
+        loop {
+            while self.finish(work) == crate::pagetype::Progress::Again {}
+            match f(work) {
+                Err(crate::pagetype::Refused::Again) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Counts all references anew and compares; `held` are references of each sort that a test
+    /// holds beside entries, pins and lists. No operation may be under way.
+    pub(super) fn audit(&self, held: &[Mfn]) -> Result<(), String> {
+        let mut refs = vec![0u64; FRAMES as usize];
+        let mut type_refs = vec![0u64; FRAMES as usize];
+        for mfn in held {
+            refs[mfn.0 as usize] += 1;
+            type_refs[mfn.0 as usize] += 1;
+        }
+        for mfn in (1..FRAMES).map(Mfn) {
+            self.count_frame(mfn, &mut refs, &mut type_refs)?;
+        }
+        for mfn in (1..FRAMES).map(Mfn) {
+            let (state, at) = (self.0.state(mfn), mfn.0 as usize);
+            if state.refs() != refs[at] || state.type_refs() != type_refs[at] {
+                return Err(format!(
+                    "{mfn:?}: {state:?}, but {} refs and {} type refs counted",
+                    refs[at], type_refs[at]
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn count_frame(&self, mfn: Mfn, refs: &mut [u64], type_refs: &mut [u64]) -> Result<(), String> {
+        let state = self.0.state(mfn);
+        let at = mfn.0 as usize;
+        for flag in [State::ALLOCATED, State::PINNED, State::PARTIAL] {
+            refs[at] += u64::from(state.has(flag));
+        }
+        for flag in [State::PINNED, State::PARTIAL] {
+            type_refs[at] += u64::from(state.has(flag));
+        }
+        let Some(level) = PageType::from_bits(state.type_bits()).level() else {
+            return Ok(());
+        };
+        let frame = &self.0.frames[at];
+        let valid = if state.type_refs() == 0 {
+            0
+        } else if state.has(State::VALIDATED) {
+            512
+        } else if state.has(State::PARTIAL) {
+            frame.progress.load(Ordering::Relaxed) as usize
+        } else {
+            return Err(format!("{mfn:?} is busy, but nothing is under way"));
+        };
+        for index in (0..valid).filter(|i| is_guest_entry(level, *i)) {
+            let pte = self.get(mfn, index);
+            let target = pte.mfn();
+            let Some(there) = self.0.frame(target).filter(|_| pte.is_present()) else {
+                continue;
+            };
+            if level > 1 && target == mfn {
+                if pte.is_writable() {
+                    return Err(format!("{mfn:?} names itself writable"));
+                }
+                continue;
+            }
+            refs[target.0 as usize] += 1;
+            let needs = match level {
+                1 if pte.is_writable() => Some(PageType::Writable),
+                1 => None,
+                _ => PageType::table(level - 1),
+            };
+            if let Some(ty) = needs {
+                type_refs[target.0 as usize] += 1;
+                let is = PageType::from_bits(there.load().type_bits());
+                let linear = level > 1 && Some(is) == PageType::table(level) && !pte.is_writable();
+                if is != ty && !linear {
+                    return Err(format!(
+                        "{mfn:?}[{index}] {pte:?} needs {ty:?}, frame is {is:?}"
+                    ));
+                }
+            }
+            // Domain 0 maps others' frames by right, others domain 0's by grants.
+            let lent = level == 1 && [frame.owner(), there.owner()].contains(&DomId(0));
+            if frame.owner() != there.owner() && !lent {
+                return Err(format!(
+                    "{mfn:?}[{index}] {pte:?} is another domain's frame"
+                ));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,254 @@
+//! Random sequences of everything that a few domains can do, with preemption injected; after each
+//! step every reference is counted from scratch.
+
+use std::sync::Arc;
+use std::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::fake::{FRAMES, Fake, IO};
+use crate::kit::{DomId, Mfn};
+use crate::pagetype::{
+    DomainPages, EntryAt, Keep, PageType, Progress, Pte, Refused, Types, Update, Work, Write,
+};
+
+/// A domain in a test: what its vCPU and the hypervisor's other rooms would hold for it.
+pub(super) struct Dom {
+    pub(super) pages: Arc<DomainPages>,
+    pub(super) work: Work,
+    pub(super) held: Vec<Mfn>,
+}
+
+const INDICES: [usize; 6] = [0, 1, 2, 255, 260, 511];
+
+pub(super) fn any_frame(types: &Types<Fake>) -> Mfn {
+    Mfn(types.0.roll(FRAMES + 1))
+}
+
+fn any_pte(types: &Types<Fake>) -> Pte {
+    let mut flags = 0;
+    for (bit, odds) in [
+        (Pte::PRESENT, 7),
+        (Pte::WRITABLE, 3),
+        (Pte::USER, 4),
+        (Pte::NX, 2),
+        (Pte::GLOBAL, 1),
+        (Pte::ACCESSED, 2),
+    ] {
+        if types.0.roll(8) < odds {
+            flags |= bit;
+        }
+    }
+    if types.0.roll(64) == 0 {
+        flags |= Pte::PAT_OR_LARGE;
+    }
+    let mfn = if types.0.roll(32) == 0 {
+        IO
+    } else {
+        any_frame(types)
+    };
+    Pte::new(mfn, flags)
+}
+
+/// One random step of the domain with this id.
+pub(super) fn step(types: &Types<Fake>, id: u16, dom: &mut Dom) {
+    let me = DomId(id);
+    if types.0.roll(4) != 0 && types.finish(&mut dom.work) == Progress::Again {
+        return;
+    }
+    if !dom.work.is_empty() && types.finish(&mut dom.work) == Progress::Again {
+        return;
+    }
+    let mfn = any_frame(types);
+    let index = INDICES[types.0.roll(6) as usize];
+    match types.0.roll(16) {
+        0..=3 => write_memory(types, me, mfn, index),
+        4..=5 => {
+            let level = 1 + types.0.roll(4) as u32;
+            let _ = types.pin(mfn, level, me, &mut dom.work);
+        }
+        6 => {
+            let _ = types.unpin(mfn, me, &mut dom.work);
+        }
+        7..=9 => update(types, me, mfn, index, &mut dom.work),
+        10 => {
+            if types.get_root(mfn, me, &mut dom.work).is_ok() {
+                dom.held.push(mfn);
+            }
+        }
+        11 => {
+            if let Some(mfn) = dom.held.pop() {
+                let _ = types.put_root(mfn, &mut dom.work);
+            }
+        }
+        12 => {
+            let _ = types.disown(mfn, me);
+        }
+        13 => {
+            let _ = types.give(&dom.pages);
+        }
+        14 => lend(types, me, dom, mfn),
+        _ => others(types, me, dom, mfn, index),
+    }
+}
+
+/// What a guest does to memory that it may write: a whole life of a writable mapping.
+fn write_memory(types: &Types<Fake>, me: DomId, mfn: Mfn, index: usize) {
+    if let Some(_writable) = types.get_writable(mfn, me) {
+        let mut pte = any_pte(types);
+        if types.0.roll(4) == 0 {
+            pte = Pte::new(mfn, Pte::PRESENT);
+        }
+        types.set(mfn, index, pte);
+    }
+}
+
+fn update(types: &Types<Fake>, me: DomId, table: Mfn, index: usize, work: &mut Work) {
+    let keep = if types.0.roll(2) == 0 {
+        Keep::Nothing
+    } else {
+        Keep::AccessedDirty
+    };
+    // Domain 0 maps other domains' frames; the others don't get that far (it is the hypercall's
+    // matter), so they name themselves.
+    let page_owner = match types.0.roll(4) {
+        0 if me == DomId(0) => DomId(1),
+        1 if me == DomId(0) => DomId::IO,
+        _ => me,
+    };
+    let update = Update {
+        table,
+        index,
+        new: any_pte(types),
+        keep,
+        page_owner,
+    };
+    let _ = types.update_entry(me, &update, work);
+}
+
+fn lend(types: &Types<Fake>, me: DomId, dom: &mut Dom, mfn: Mfn) {
+    let lent = match types.0.roll(2) {
+        0 => types.get_writable(mfn, me),
+        _ => types.get_segdesc(mfn, me),
+    };
+    if let Some(lent) = lent {
+        dom.held.push(lent.keep());
+    }
+}
+
+fn others(types: &Types<Fake>, me: DomId, dom: &mut Dom, mfn: Mfn, index: usize) {
+    match types.0.roll(3) {
+        0 => {
+            let write = Write {
+                table: mfn,
+                offset: index * 8,
+                bytes: 1 << types.0.roll(4),
+                value: any_pte(types).0,
+                expected: None,
+            };
+            let _ = types.emulate_write(me, &write);
+        }
+        1 => {
+            let at = EntryAt::Machine(crate::kit::Maddr(mfn.maddr().0 + index as u64 * 8));
+            let _ = types.map_grant(me, at, any_pte(types), DomId(0), &mut dom.work);
+        }
+        _ => {
+            let charge = crate::pagetype::Charge::Counted;
+            if types.steal(&dom.pages, mfn, charge).is_ok() {
+                // Its contents go with it to a new owner.
+                let _ = types.assign(&dom.pages, mfn, 0, charge);
+            }
+        }
+    }
+}
+
+/// Ends a domain, as the hypervisor does.
+pub(super) fn destroy(types: &Types<Fake>, dom: &mut Dom) {
+    dom.pages.set_dying();
+    while let Some(mfn) = dom.held.pop() {
+        let _ = types.put_root(mfn, &mut dom.work);
+        while types.finish(&mut dom.work) == Progress::Again {}
+    }
+    while types.relinquish(&dom.pages, &mut dom.work) == Progress::Again {}
+}
+
+pub(super) fn start(types: &Types<Fake>, id: u16) -> Dom {
+    let pages = types.0.add_domain(id, 20);
+    for _ in 0..12 {
+        let _ = types.give(&pages);
+    }
+    Dom {
+        pages,
+        work: Work::new(),
+        held: Vec::new(),
+    }
+}
+
+fn run(seed: u64, preempt_rate: u64, steps: u32) {
+    let types = Fake::new(seed);
+    types
+        .0
+        .preempt_rate
+        .store(preempt_rate, core::sync::atomic::Ordering::Relaxed);
+    let mut domains: Vec<Dom> = (0..3).map(|id| start(&types, id)).collect();
+    for n in 0..steps {
+        let id = types.0.roll(3) as usize;
+        if types.0.roll(400) == 0 {
+            destroy(&types, &mut domains[id]);
+            if domains[id].pages.is_empty() {
+                domains[id] = start(&types, id as u16);
+            }
+        }
+        step(&types, id as u16, &mut domains[id]);
+        let held: Vec<Mfn> = domains
+            .iter()
+            .flat_map(|d| d.held.iter().copied())
+            .collect();
+        if let Err(what) = types.audit(&held) {
+            panic!("seed {seed}, rate {preempt_rate}, step {n}: {what}");
+        }
+    }
+    for dom in &mut domains {
+        destroy(&types, dom);
+    }
+    types
+        .audit(&[])
+        .unwrap_or_else(|what| panic!("seed {seed}, at the end: {what}"));
+    assert_eq!(
+        types.0.free_frames() as u64,
+        FRAMES - 1,
+        "seed {seed}: frames lost"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn every_reference_is_accounted_for(seed: u64, preempt_rate in 0u64..256) {
+        run(seed, preempt_rate, 600);
+    }
+}
+
+#[test]
+fn the_dice_do_build_tables() {
+    // The sequences above are worth something only if they get through to whole trees.
+    let types = Fake::new(7);
+    let mut dom = start(&types, 0);
+    let mut seen = [0u32; 5];
+    for _ in 0..20_000 {
+        step(&types, 0, &mut dom);
+        for mfn in (1..FRAMES).map(Mfn) {
+            let state = types.0.state(mfn);
+            if let Some(level) = PageType::from_bits(state.type_bits()).level()
+                && state.type_refs() > 0
+            {
+                seen[level as usize] += 1;
+            }
+        }
+    }
+    assert!(seen[1..].iter().all(|n| *n > 100), "{seen:?}");
+    assert!(!matches!(
+        types.pin(Mfn(0), 1, DomId(0), &mut dom.work),
+        Err(Refused::Again)
+    ));
+}
