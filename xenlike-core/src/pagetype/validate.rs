@@ -98,7 +98,8 @@ impl<M: Memory> Types<M> {
         Progress::Done
     }
 
-    /// If the table that `pte` names is partial, takes it apart too.
+    /// If the table that `pte` names, of the next level or by a linear entry of this one, is partial,
+    /// takes it apart too.
     fn undo_child(&self, mfn: Mfn, level: u32, pte: Pte, work: &mut Work) -> Progress {
         let child = pte.mfn();
         let Some(frame) = self.0.frame(child) else {
@@ -108,7 +109,9 @@ impl<M: Memory> Types<M> {
         let is_child = pte.is_present()
             && child != mfn
             && state.has(crate::mm::frame::State::PARTIAL)
-            && state.type_bits() + 1 == u64::from(level);
+            && [level, level.wrapping_sub(1)]
+                .map(u64::from)
+                .contains(&state.type_bits());
         if is_child && self.owner_of(mfn) == Some(frame.owner()) {
             self.undo_partial(child, work)
         } else {

@@ -156,7 +156,9 @@ fn others(types: &Types<Fake>, me: DomId, dom: &mut Dom, mfn: Mfn, index: usize)
             let charge = crate::pagetype::Charge::Counted;
             if types.steal(&dom.pages, mfn, charge).is_ok() {
                 // Its contents go with it to a new owner.
-                let _ = types.assign(&dom.pages, mfn, 0, charge);
+                if types.assign(&dom.pages, mfn, 0, charge).is_err() {
+                    crate::pagetype::Memory::free(&types.0, mfn);
+                }
             }
         }
     }
