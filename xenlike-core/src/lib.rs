@@ -21,6 +21,7 @@ pub mod cpuid;
 pub mod domain;
 #[cfg(target_os = "none")]
 pub mod entry;
+pub mod emul;
 pub mod event;
 pub mod grant;
 pub mod hypercall;
@@ -28,5 +29,6 @@ pub mod kit;
 pub mod life;
 pub mod mm;
 pub mod pagetype;
+pub mod ports;
 pub mod sched;
 pub mod timer;

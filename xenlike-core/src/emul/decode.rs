@@ -1,0 +1,282 @@
+//! Decoding the few instructions that the emulators know (APM vol. 3 §1.2, SDM vol. 2 §2.1).
+
+use super::{Bits, SegmentName};
+
+/// The longest that an instruction may be.
+pub const LONGEST: usize = 15;
+
+/// Why bytes were not decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undecoded {
+    /// The instruction goes on after the bytes at hand.
+    TooShort,
+    /// Not an instruction that the emulators know.
+    Unknown,
+}
+
+/// A repeat prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Repeat {
+    None,
+    F2,
+    F3,
+}
+
+/// An operand that ModRM names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rm {
+    /// A register by its number, REX.B included.
+    Register(u8),
+    /// Memory.
+    Memory(Memory),
+}
+
+/// A memory operand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Base register.
+    pub base: BaseRegister,
+    /// Index register and how far to shift it.
+    pub index: Option<(u8, u8)>,
+    /// Displacement.
+    pub displacement: i64,
+}
+
+/// What a memory operand starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BaseRegister {
+    /// Nothing.
+    None,
+    /// A general register.
+    General(u8),
+    /// The address of the next instruction.
+    NextInstruction,
+}
+
+/// A decoded instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Insn {
+    /// Bytes in all.
+    pub length: u8,
+    /// 0x00xx, or 0x0fxx for the second map.
+    pub opcode: u16,
+    /// REX.W: 64-bit operands.
+    pub wide: bool,
+    /// Any REX: byte registers 4 to 7 are SPL to DIL.
+    pub rex: bool,
+    /// Operand size prefix.
+    pub data16: bool,
+    /// Address size in bytes.
+    pub address_bytes: u8,
+    /// F2 or F3.
+    pub repeat: Repeat,
+    /// F0.
+    pub lock: bool,
+    /// Segment override.
+    pub segment: Option<SegmentName>,
+    /// ModRM.reg, REX.R included.
+    pub reg: u8,
+    /// ModRM.rm; register 0 if the instruction has no ModRM.
+    pub rm: Rm,
+    /// Immediate, sign-extended.
+    pub immediate: i64,
+}
+
+impl Insn {
+    /// Operand bytes of an instruction whose opcode's low bit tells bytes from words.
+    pub fn operand_bytes(&self) -> u8 {
+        if self.opcode & 1 == 0 {
+            1
+        } else {
+            self.word_bytes()
+        }
+    }
+    /// Operand bytes of an instruction that has no byte form.
+    pub fn word_bytes(&self) -> u8 {
+        match (self.wide, self.data16) {
+            (true, _) => 8,
+            (false, true) => 2,
+            (false, false) => 4,
+        }
+    }
+}
+
+/// What follows an opcode.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tail {
+    Nothing,
+    ModRm,
+    /// A byte.
+    Byte,
+    ModRmByte,
+    /// As wide as the operand, 4 at most.
+    ModRmWord,
+}
+
+fn tail(opcode: u16) -> Option<Tail> {
+    Some(match opcode {
+        // ADD, OR, AND, SUB, XOR: r/m, r
+        0x00 | 0x01 | 0x08 | 0x09 | 0x20 | 0x21 | 0x28 | 0x29 | 0x30 | 0x31 => Tail::ModRm,
+        // Their forms with an immediate
+        0x80 | 0x83 => Tail::ModRmByte,
+        0x81 => Tail::ModRmWord,
+        // XCHG, MOV
+        0x86..=0x89 => Tail::ModRm,
+        0xc6 => Tail::ModRmByte,
+        0xc7 => Tail::ModRmWord,
+        // INS, OUTS, MOVS, STOS, HLT, CLI, STI
+        0x6c..=0x6f | 0xa4 | 0xa5 | 0xaa | 0xab | 0xf4 | 0xfa | 0xfb => Tail::Nothing,
+        // IN, OUT
+        0xe4..=0xe7 => Tail::Byte,
+        0xec..=0xef => Tail::Nothing,
+        // XSETBV, RDTSCP, MOV CR/DR, BTS, BTR, BTC, CMPXCHG, XADD, CMPXCHG8B/16B, MOVNTI
+        0x0f01 | 0x0f20..=0x0f23 | 0x0fab | 0x0fb3 | 0x0fbb => Tail::ModRm,
+        0x0fb0 | 0x0fb1 | 0x0fc0 | 0x0fc1 | 0x0fc3 | 0x0fc7 => Tail::ModRm,
+        0x0fba => Tail::ModRmByte,
+        // CLTS, WBINVD, WRMSR, RDTSC, RDMSR, CPUID
+        0x0f06 | 0x0f09 | 0x0f30..=0x0f32 | 0x0fa2 => Tail::Nothing,
+        _ => return None,
+    })
+}
+
+struct Bytes<'a> {
+    all: &'a [u8],
+    at: usize,
+}
+
+impl Bytes<'_> {
+    fn next(&mut self) -> Result<u8, Undecoded> {
+        if self.at >= LONGEST {
+            return Err(Undecoded::Unknown);
+        }
+        let byte = *self.all.get(self.at).ok_or(Undecoded::TooShort)?;
+        self.at += 1;
+        Ok(byte)
+    }
+    /// A little-endian signed number of 1, 2 or 4 bytes.
+    fn signed(&mut self, bytes: u8) -> Result<i64, Undecoded> {
+        let mut value = 0i64;
+        for n in 0..u32::from(bytes) {
+            value |= i64::from(self.next()?) << (8 * n);
+        }
+        let unused = 64 - 8 * u32::from(bytes);
+        Ok(value << unused >> unused)
+    }
+}
+
+/// Decodes the instruction at the start of `code`.
+pub fn decode(code: &[u8], bits: Bits) -> Result<Insn, Undecoded> {
+    let mut bytes = Bytes { all: code, at: 0 };
+    let mut insn = Insn {
+        length: 0,
+        opcode: 0,
+        wide: false,
+        rex: false,
+        data16: bits == Bits::Sixteen,
+        address_bytes: match bits {
+            Bits::Sixteen => 2,
+            Bits::ThirtyTwo => 4,
+            Bits::SixtyFour => 8,
+        },
+        repeat: Repeat::None,
+        lock: false,
+        segment: None,
+        reg: 0,
+        rm: Rm::Register(0),
+        immediate: 0,
+    };
+    let mut byte = prefixes(&mut bytes, &mut insn, bits)?;
+    let mut rex = 0;
+    if bits == Bits::SixtyFour && byte & 0xf0 == 0x40 {
+        rex = byte;
+        insn.rex = true;
+        insn.wide = rex & 8 != 0;
+        byte = bytes.next()?;
+    }
+    insn.opcode = match byte {
+        0x0f => 0x0f00 | u16::from(bytes.next()?),
+        byte => u16::from(byte),
+    };
+    let tail = tail(insn.opcode).ok_or(Undecoded::Unknown)?;
+    if !matches!(tail, Tail::Nothing | Tail::Byte) {
+        modrm(&mut bytes, &mut insn, rex, bits)?;
+    }
+    insn.immediate = match tail {
+        Tail::Byte | Tail::ModRmByte => bytes.signed(1)?,
+        Tail::ModRmWord => bytes.signed(insn.word_bytes().min(4))?,
+        Tail::Nothing | Tail::ModRm => 0,
+    };
+    insn.length = bytes.at as u8;
+    Ok(insn)
+}
+
+/// Takes legacy prefixes; returns the first byte after them.
+fn prefixes(bytes: &mut Bytes<'_>, insn: &mut Insn, bits: Bits) -> Result<u8, Undecoded> {
+    let (data16, address_bytes) = (insn.data16, insn.address_bytes);
+    loop {
+        match bytes.next()? {
+            0x66 => insn.data16 = !data16,
+            0x67 => insn.address_bytes = if address_bytes == 4 { 2 } else { 4 },
+            0xf0 => insn.lock = true,
+            0xf2 => insn.repeat = Repeat::F2,
+            0xf3 => insn.repeat = Repeat::F3,
+            byte @ (0x26 | 0x2e | 0x36 | 0x3e | 0x64 | 0x65) => {
+                let name = match byte {
+                    0x26 => SegmentName::Es,
+                    0x2e => SegmentName::Cs,
+                    0x36 => SegmentName::Ss,
+                    0x3e => SegmentName::Ds,
+                    0x64 => SegmentName::Fs,
+                    _ => SegmentName::Gs,
+                };
+                // 64-bit code ignores all but FS and GS (APM vol. 3 §1.2.4).
+                if bits != Bits::SixtyFour || matches!(name, SegmentName::Fs | SegmentName::Gs) {
+                    insn.segment = Some(name);
+                }
+            }
+            byte => return Ok(byte),
+        }
+    }
+}
+
+fn modrm(bytes: &mut Bytes<'_>, insn: &mut Insn, rex: u8, bits: Bits) -> Result<(), Undecoded> {
+    let byte = bytes.next()?;
+    let (mode, rm) = (byte >> 6, byte & 7);
+    insn.reg = byte >> 3 & 7 | (rex & 4) << 1;
+    // MOV CR/DR takes a register whatever the mode bits say (APM vol. 3, MOV CRn).
+    if mode == 3 || matches!(insn.opcode, 0x0f20..=0x0f23) {
+        insn.rm = Rm::Register(rm | (rex & 1) << 3);
+        return Ok(());
+    }
+    if bits != Bits::SixtyFour || insn.address_bytes == 2 {
+        // Memory operands matter for page-table writes alone, which 64-bit kernels make.
+        return Err(Undecoded::Unknown);
+    }
+    let (mut base, mut index) = (BaseRegister::General(rm | (rex & 1) << 3), None);
+    if rm == 4 {
+        let sib = bytes.next()?;
+        let (number, scale) = (sib >> 3 & 7 | (rex & 2) << 2, sib >> 6);
+        index = (number != 4).then_some((number, scale));
+        base = BaseRegister::General(sib & 7 | (rex & 1) << 3);
+        if sib & 7 == 5 && mode == 0 {
+            base = BaseRegister::None;
+        }
+    } else if rm == 5 && mode == 0 {
+        base = BaseRegister::NextInstruction;
+    }
+    let displacement = match mode {
+        1 => bytes.signed(1)?,
+        2 => bytes.signed(4)?,
+        _ if matches!(base, BaseRegister::None | BaseRegister::NextInstruction) => {
+            bytes.signed(4)?
+        }
+        _ => 0,
+    };
+    insn.rm = Rm::Memory(Memory {
+        base,
+        index,
+        displacement,
+    });
+    Ok(())
+}

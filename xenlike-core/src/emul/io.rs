@@ -1,0 +1,291 @@
+//! IN, OUT, INS, OUTS. Two questions: does the guest's own kernel allow it (virtual IOPL, I/O bitmap), or
+//! it is the guest's fault; and does the domain hold the ports, or they are emulated or read as ones.
+
+use super::decode::{Insn, Repeat};
+use super::operand::{DF, mask, read_register, write_register};
+use super::privileged::Step;
+use super::{Base, Bits, Exception, Guest, Outcome, Permission, Segment, SegmentName, Width};
+use crate::cpuid::guest::Role;
+use crate::kit::Vaddr;
+
+/// Elements of a repeated instruction done before the guest has to ask again.
+const BURST: u32 = 256;
+const CMOS_INDEX: u16 = 0x70;
+const CMOS_DATA: u16 = 0x71;
+const PCI_ADDRESS: u16 = 0xcf8;
+const PCI_DATA: u16 = 0xcfc;
+
+fn allowed(guest: &mut impl Guest, port: u16, width: Width) -> bool {
+    guest.iopl_suffices() || guest.bitmap_allows(port, width)
+}
+
+fn width(insn: &Insn) -> Width {
+    match (insn.opcode & 1, insn.data16) {
+        (0, _) => Width::Byte,
+        (_, true) => Width::Word,
+        (_, false) => Width::Dword,
+    }
+}
+
+/// Whether the access goes to the machine. The PCI address register and the CMOS are shared with the core
+/// and always emulated.
+fn direct(guest: &impl Guest, port: u16, width: Width) -> bool {
+    let shared = port == PCI_ADDRESS && width == Width::Dword || port & !1 == CMOS_INDEX;
+    !shared && guest.holds_ports(port, width)
+}
+
+pub(super) fn single(guest: &mut impl Guest, insn: &Insn) -> Step {
+    let port = match insn.opcode {
+        0xe4..=0xe7 => u16::from(insn.immediate as u8),
+        _ => guest.frame().rdx as u16,
+    };
+    let width = width(insn);
+    if !allowed(guest, port, width) {
+        return Step::NOT_OURS;
+    }
+    let bytes = width.bytes() as u8;
+    if insn.opcode & 2 == 0 {
+        let value = read_port(guest, port, width);
+        write_register(guest.frame(), insn, 0, bytes, u64::from(value));
+    } else {
+        let value = read_register(guest.frame(), insn, 0, bytes);
+        write_port(guest, port, width, value as u32);
+    }
+    Step::Retire
+}
+
+/// Reads ports for a guest whose kernel allows it.
+pub fn read_port(guest: &mut impl Guest, port: u16, width: Width) -> u32 {
+    if direct(guest, port, width) {
+        return guest.port_in(port, width) & width.mask();
+    }
+    if (port, width) == (PCI_ADDRESS, Width::Dword) {
+        return guest.with_ports(|ports| ports.pci_address);
+    }
+    // Wider accesses are the bytes of consecutive ports, but where PCI data takes more at once.
+    let (mut value, mut done) = (0, 0);
+    while done < width.bytes() {
+        let (port, left) = (port.wrapping_add(done), width.bytes() - done);
+        let (part, bytes) = match pci_part(port, left) {
+            Some((offset, part)) => (read_pci(guest, offset, part), part.bytes()),
+            None => (u32::from(read_byte(guest, port)), 1),
+        };
+        value |= part << (8 * u32::from(done));
+        done += bytes;
+    }
+    value & width.mask()
+}
+
+/// Writes ports for a guest whose kernel allows it.
+pub fn write_port(guest: &mut impl Guest, port: u16, width: Width, value: u32) {
+    if direct(guest, port, width) {
+        return guest.port_out(port, width, value & width.mask());
+    }
+    if (port, width) == (PCI_ADDRESS, Width::Dword) {
+        return guest.with_ports(|ports| ports.pci_address = value);
+    }
+    let mut done = 0;
+    while done < width.bytes() {
+        let (port, left) = (port.wrapping_add(done), width.bytes() - done);
+        let value = value >> (8 * u32::from(done));
+        done += match pci_part(port, left) {
+            Some((offset, part)) => {
+                if guest.role() == Role::Hardware {
+                    let address = guest.with_ports(|ports| ports.pci_address);
+                    guest.pci_write(address, offset, part, value & part.mask());
+                }
+                part.bytes()
+            }
+            None => {
+                write_byte(guest, port, value as u8);
+                1
+            }
+        };
+    }
+}
+
+/// The part of an access of `left` bytes at `port` that PCI data takes at once.
+fn pci_part(port: u16, left: u16) -> Option<(u16, Width)> {
+    if port & !3 != PCI_DATA {
+        return None;
+    }
+    let offset = port & 3;
+    let width = match left.min(4 - offset) {
+        4 => Width::Dword,
+        2 | 3 => Width::Word,
+        _ => Width::Byte,
+    };
+    Some((offset, width))
+}
+
+fn read_pci(guest: &mut impl Guest, offset: u16, width: Width) -> u32 {
+    let value = match guest.role() {
+        Role::Hardware => {
+            let address = guest.with_ports(|ports| ports.pci_address);
+            guest.pci_read(address, offset, width)
+        }
+        Role::Guest => None,
+    };
+    value.unwrap_or(u32::MAX) & width.mask()
+}
+
+fn read_byte(guest: &mut impl Guest, port: u16) -> u8 {
+    let now_ns = guest.now_ns();
+    match port {
+        0x42 | 0x43 | 0x61 => guest.with_ports(|ports| ports.pit.read(port, now_ns)),
+        CMOS_INDEX => guest.with_ports(|ports| ports.cmos_index),
+        CMOS_DATA if guest.holds_ports(CMOS_INDEX, Width::Word) => {
+            let index = guest.with_ports(|ports| ports.cmos_index) & 0x7f;
+            guest.cmos_read(index)
+        }
+        _ => 0xff,
+    }
+}
+
+fn write_byte(guest: &mut impl Guest, port: u16, value: u8) {
+    let now_ns = guest.now_ns();
+    match port {
+        0x42 | 0x43 | 0x61 => guest.with_ports(|ports| ports.pit.write(port, value, now_ns)),
+        CMOS_INDEX => guest.with_ports(|ports| ports.cmos_index = value),
+        CMOS_DATA if guest.holds_ports(CMOS_INDEX, Width::Word) => {
+            let index = guest.with_ports(|ports| ports.cmos_index) & 0x7f;
+            guest.cmos_write(index, value);
+        }
+        _ => {}
+    }
+}
+
+/// INS and OUTS, repeated or not.
+pub(super) fn string(guest: &mut impl Guest, insn: &Insn) -> Step {
+    let (port, width) = (guest.frame().rdx as u16, width(insn));
+    if !allowed(guest, port, width) {
+        return Step::NOT_OURS;
+    }
+    let input = insn.opcode & 2 == 0;
+    let name = if input {
+        SegmentName::Es
+    } else {
+        insn.segment.unwrap_or(SegmentName::Ds)
+    };
+    let Some(segment) = data_segment(guest, insn, name) else {
+        return Step::GENERAL_PROTECTION;
+    };
+    let permission = if input {
+        segment.writable
+    } else {
+        segment.readable
+    };
+    if permission == Permission::Refused {
+        return Step::GENERAL_PROTECTION;
+    }
+    let repeated = insn.repeat != Repeat::None;
+    for _ in 0..BURST {
+        let count = guest.frame().rcx & mask(insn.address_bytes);
+        if repeated && count == 0 {
+            return Step::Retire;
+        }
+        let element = Element {
+            port,
+            width,
+            segment,
+            input,
+        };
+        if let Err(exception) = element.transfer(guest, insn) {
+            return Step::Ends(Outcome::Fault(exception));
+        }
+        if !repeated {
+            return Step::Retire;
+        }
+        set_address_register(&mut guest.frame().rcx, insn, count - 1);
+        if guest.preempted() {
+            break;
+        }
+    }
+    let rest = guest.frame().rcx & mask(insn.address_bytes);
+    if rest == 0 {
+        Step::Retire
+    } else {
+        Step::Ends(Outcome::Again)
+    }
+}
+
+/// The segment of a string operand; in 64-bit code a flat one, with FS's and GS's bases.
+fn data_segment(guest: &mut impl Guest, insn: &Insn, name: SegmentName) -> Option<Segment> {
+    let code = guest.segment(SegmentName::Cs)?;
+    if code.bits != Bits::SixtyFour {
+        return guest.segment(name);
+    }
+    let base = match name {
+        SegmentName::Fs if insn.segment.is_some() => guest.base(Base::Fs),
+        SegmentName::Gs if insn.segment.is_some() => guest.base(Base::Gs),
+        _ => 0,
+    };
+    let (readable, writable) = (Permission::Granted, Permission::Granted);
+    Some(Segment {
+        base,
+        limit: u32::MAX,
+        bits: Bits::SixtyFour,
+        readable,
+        writable,
+    })
+}
+
+struct Element {
+    port: u16,
+    width: Width,
+    segment: Segment,
+    input: bool,
+}
+
+impl Element {
+    /// Moves one element between port and memory and steps RSI or RDI.
+    fn transfer(&self, guest: &mut impl Guest, insn: &Insn) -> Result<(), Exception> {
+        let frame = guest.frame();
+        let offset = if self.input { frame.rdi } else { frame.rsi } & mask(insn.address_bytes);
+        let at = self.linear(offset)?;
+        let mut buffer = [0; 4];
+        let (bytes, _) = buffer.split_at_mut(usize::from(self.width.bytes()));
+        if self.input {
+            let value = read_port(guest, self.port, self.width).to_le_bytes();
+            let (value, _) = value.split_at(usize::from(self.width.bytes()));
+            guest.write(at, value).map_err(Exception::Page)?;
+        } else {
+            guest.read(at, bytes).map_err(Exception::Page)?;
+            write_port(guest, self.port, self.width, u32::from_le_bytes(buffer));
+        }
+        let frame = guest.frame();
+        let step = u64::from(self.width.bytes());
+        let moved = if frame.rflags & DF != 0 {
+            offset.wrapping_sub(step)
+        } else {
+            offset.wrapping_add(step)
+        };
+        let register = if self.input {
+            &mut frame.rdi
+        } else {
+            &mut frame.rsi
+        };
+        set_address_register(register, insn, moved);
+        Ok(())
+    }
+
+    fn linear(&self, offset: u64) -> Result<Vaddr, Exception> {
+        let last = offset.wrapping_add(u64::from(self.width.bytes()) - 1);
+        if self.segment.bits == Bits::SixtyFour {
+            return Ok(Vaddr(self.segment.base.wrapping_add(offset)));
+        }
+        if last > u64::from(self.segment.limit) {
+            return Err(Exception::GeneralProtection);
+        }
+        Ok(Vaddr(self.segment.base.wrapping_add(offset) & mask(4)))
+    }
+}
+
+/// Writes RCX, RSI or RDI at the instruction's address size: 4 bytes clear the upper half.
+fn set_address_register(register: &mut u64, insn: &Insn, value: u64) {
+    let field = mask(insn.address_bytes);
+    *register = match insn.address_bytes {
+        2 => *register & !field | value & field,
+        _ => value & field,
+    };
+}

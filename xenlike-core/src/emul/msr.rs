@@ -1,0 +1,234 @@
+//! RDMSR and WRMSR: a list of what PV guests may have. What is not on it is #GP, as on Xen.
+
+use guest_pv_abi::cpufeatureset::*;
+
+use super::operand::mask;
+use super::privileged::Step;
+use super::{Base, Denied, Guest, Outcome};
+use crate::cpuid::Vendor;
+use crate::cpuid::guest::{Role, XEN_MSR_BASE};
+use crate::kit::Vaddr;
+
+/// PAT as Xen's public ABI has it: WB, WT, UC-, UC, WC, WP, UC, UC.
+pub const PAT: u64 = 0x0000_0501_0007_0406;
+const APIC_BASE_ENABLED: u64 = 0xfee0_0000 | 1 << 11;
+const APIC_BASE_FIRST: u64 = 1 << 8;
+/// EFER: SCE, LME, LMA, NXE.
+const EFER_VISIBLE: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11;
+/// Banks that the virtual machine check architecture has.
+const MCE_BANKS: u64 = 2;
+/// MCG_CAP: threshold based error status, software error recovery.
+const MCG_INTEL: u64 = 1 << 11 | 1 << 24;
+/// MISC_ENABLE: performance monitoring, MONITOR.
+const MISC_HIDDEN: u64 = 1 << 7 | 1 << 18;
+/// MISC_ENABLE: no branch trace store, no PEBS, no xTPR messages.
+const MISC_SHOWN: u64 = 1 << 11 | 1 << 12 | 1 << 23;
+const PLATFORM_INFO_CPUID_FAULTING: u64 = 1 << 31;
+/// PRED_CMD: indirect branch prediction barrier.
+const IBPB: u64 = 1;
+/// DE_CFG: LFENCE is dispatch serialising.
+const LFENCE_SERIALISES: u64 = 1 << 1;
+
+/// How the machine's vendor groups MSRs.
+fn vendor(guest: &impl Guest) -> Vendor {
+    guest.policy().vendor()
+}
+
+pub(super) fn rdmsr(guest: &mut impl Guest) -> Step {
+    let number = guest.frame().rcx as u32;
+    match read(guest, number) {
+        Some(value) => {
+            let frame = guest.frame();
+            (frame.rax, frame.rdx) = (value & mask(4), value >> 32);
+            Step::Retire
+        }
+        None => Step::GENERAL_PROTECTION,
+    }
+}
+
+pub(super) fn wrmsr(guest: &mut impl Guest) -> Step {
+    let frame = guest.frame();
+    let (number, value) = (frame.rcx as u32, frame.rdx << 32 | frame.rax & mask(4));
+    match write(guest, number, value) {
+        Ok(()) => Step::Retire,
+        Err(Denied::Refused) => Step::GENERAL_PROTECTION,
+        Err(Denied::Again) => Step::Ends(Outcome::Again),
+    }
+}
+
+/// The MSR as the guest sees it; nothing if it has none of that number.
+pub fn read(guest: &mut impl Guest, number: u32) -> Option<u64> {
+    match number {
+        0x10 => Some(guest.tsc()),
+        0x1b => {
+            let first = if guest.is_first_vcpu() {
+                APIC_BASE_FIRST
+            } else {
+                0
+            };
+            Some(APIC_BASE_ENABLED | first)
+        }
+        // Microcode revision.
+        0x8b => guest.machine_msr(number),
+        0xce => Some(guest.policy().platform_info & PLATFORM_INFO_CPUID_FAULTING),
+        0x10a if guest.policy().has(XEN_X86_FEATURE_ARCH_CAPS) => {
+            let [low, high] = guest.policy().arch_caps;
+            Some(u64::from(low) | u64::from(high) << 32)
+        }
+        0x140 => Some(guest.msrs().misc_features),
+        0x179..=0x17b | 0x280..=0x29f | 0x400..=0x47f | 0x4d0 => Some(machine_check(guest, number)),
+        0x1a0 => {
+            let value = guest.machine_msr(number)?;
+            Some(value & !MISC_HIDDEN | MISC_SHOWN)
+        }
+        0x277 => Some(PAT),
+        // Performance capabilities: none.
+        0x345 => Some(0),
+        XEN_MSR_BASE => Some(0),
+        0xc000_0080 => guest.machine_msr(number).map(|value| value & EFER_VISIBLE),
+        0xc000_0100 => Some(guest.base(Base::Fs)),
+        0xc000_0101 => Some(guest.base(Base::Gs)),
+        0xc000_0102 => Some(guest.base(Base::OtherGs)),
+        0xc000_0103 if has_tsc_aux(guest) => Some(u64::from(guest.msrs().tsc_aux)),
+        _ => match vendor(guest) {
+            Vendor::Intel => read_intel(guest, number),
+            Vendor::Amd => read_amd(guest, number),
+            Vendor::Other => None,
+        },
+    }
+}
+
+fn has_tsc_aux(guest: &impl Guest) -> bool {
+    guest.policy().has(XEN_X86_FEATURE_RDTSCP) || guest.policy().has(XEN_X86_FEATURE_RDPID)
+}
+
+/// Two banks that never report anything.
+fn machine_check(guest: &impl Guest, number: u32) -> u64 {
+    match number {
+        0x179 if vendor(guest) == Vendor::Intel => MCG_INTEL | MCE_BANKS,
+        0x179 => MCE_BANKS,
+        // The control register of each bank: everything enabled.
+        0x400 | 0x404 => u64::MAX,
+        _ => 0,
+    }
+}
+
+fn read_intel(guest: &mut impl Guest, number: u32) -> Option<u64> {
+    match number {
+        // Platform id.
+        0x17 => guest.machine_msr(number),
+        // Feature control: locked, nothing on.
+        0x3a => Some(1),
+        // Performance counters and events, frequency and temperature: nothing there.
+        0xc1..=0xc8 | 0x186..=0x189 | 0x309..=0x30b | 0x38d..=0x390 | 0x198 | 0x199 | 0x19c => {
+            Some(0)
+        }
+        _ => None,
+    }
+}
+
+fn read_amd(guest: &mut impl Guest, number: u32) -> Option<u64> {
+    match number {
+        // Performance counters, P-states, HWCR: nothing there.
+        0xc001_0000..=0xc001_0007 | 0xc001_0200..=0xc001_020b => Some(0),
+        0xc001_0015 | 0xc001_0041 | 0xc001_0042 | 0xc001_0061..=0xc001_006b => Some(0),
+        0xc001_1029 => Some(LFENCE_SERIALISES),
+        // Memory layout and the PCI window, for the hardware domain.
+        0xc001_0010
+        | 0xc001_0016..=0xc001_001a
+        | 0xc001_001d
+        | 0xc001_0058
+        | 0xc001_0112
+        | 0xc001_0113
+            if guest.role() == Role::Hardware =>
+        {
+            guest.machine_msr(number)
+        }
+        _ => None,
+    }
+}
+
+/// Writes an MSR for the guest.
+pub fn write(guest: &mut impl Guest, number: u32, value: u64) -> Result<(), Denied> {
+    let unchanged = |now: Option<u64>| {
+        if now == Some(value) {
+            Ok(())
+        } else {
+            Err(Denied::Refused)
+        }
+    };
+    match number {
+        0xc000_0100 => set_base(guest, Base::Fs, value),
+        0xc000_0101 => set_base(guest, Base::Gs, value),
+        0xc000_0102 => set_base(guest, Base::OtherGs, value),
+        0xc000_0103 if has_tsc_aux(guest) => {
+            let value = u32::try_from(value).map_err(|_| Denied::Refused)?;
+            guest.msrs().tsc_aux = value;
+            guest.load_tsc_aux(value);
+            Ok(())
+        }
+        0x49 if guest.policy().has(XEN_X86_FEATURE_IBPB) && value & !IBPB == 0 => {
+            if value != 0 {
+                guest.set_machine_msr(number, value);
+            }
+            Ok(())
+        }
+        // To read the microcode revision Intel wants a zero written first.
+        0x8b if value == 0 && vendor(guest) == Vendor::Intel => Ok(()),
+        0x140 => {
+            let allowed = guest.policy().platform_info >> 31 & 1;
+            if value & !allowed != 0 {
+                return Err(Denied::Refused);
+            }
+            guest.msrs().misc_features = value;
+            Ok(())
+        }
+        // Machine check: enabling and clearing what never reports.
+        0x17a | 0x17b | 0x280..=0x29f | 0x400..=0x47f | 0x4d0 => Ok(()),
+        // What reads as it does may be written as it is.
+        0x1b | 0x1a0 | 0x277 | 0xc000_0080 => {
+            let now = read(guest, number);
+            unchanged(now)
+        }
+        XEN_MSR_BASE => {
+            if value & 0xfff != 0 {
+                return Err(Denied::Refused);
+            }
+            guest.write_hypercall_page(value >> 12)
+        }
+        // APERF, MPERF.
+        0xe7 | 0xe8 => Ok(()),
+        _ if is_ignored(vendor(guest), number) => Ok(()),
+        _ => Err(Denied::Refused),
+    }
+}
+
+/// Power and performance controls: writes do nothing.
+fn is_ignored(vendor: Vendor, number: u32) -> bool {
+    match vendor {
+        Vendor::Intel => {
+            matches!(number, 0xc1..=0xc8 | 0x186..=0x189 | 0x309..=0x30b | 0x38d..=0x390 | 0x199 | 0x19a | 0x1b0)
+        }
+        Vendor::Amd => matches!(
+            number,
+            0xc001_0000..=0xc001_0007
+                | 0xc001_0015
+                | 0xc001_001f
+                | 0xc001_0041
+                | 0xc001_0042
+                | 0xc001_0058
+                | 0xc001_0061..=0xc001_006b
+                | 0xc001_0200..=0xc001_020b
+                | 0xc001_1029
+        ),
+        Vendor::Other => false,
+    }
+}
+
+fn set_base(guest: &mut impl Guest, which: Base, value: u64) -> Result<(), Denied> {
+    if !Vaddr(value).is_canonical() {
+        return Err(Denied::Refused);
+    }
+    guest.set_base(which, value);
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! Registers by number, effective addresses, and the flags of arithmetic.
+
+use super::decode::{BaseRegister, Insn, Memory};
+use super::{Base, Guest, SegmentName};
+use crate::arch::frame::TrapFrame;
+use crate::kit::Vaddr;
+
+/// RFLAGS: carry.
+pub const CF: u64 = 1 << 0;
+/// RFLAGS: parity.
+pub const PF: u64 = 1 << 2;
+/// RFLAGS: auxiliary carry.
+pub const AF: u64 = 1 << 4;
+/// RFLAGS: zero.
+pub const ZF: u64 = 1 << 6;
+/// RFLAGS: sign.
+pub const SF: u64 = 1 << 7;
+/// RFLAGS: single step.
+pub const TF: u64 = 1 << 8;
+/// RFLAGS: string instructions go down.
+pub const DF: u64 = 1 << 10;
+/// RFLAGS: overflow.
+pub const OF: u64 = 1 << 11;
+/// RFLAGS: the next instruction breakpoint is ignored.
+pub const RF: u64 = 1 << 16;
+/// RFLAGS: what arithmetic sets.
+pub const ARITHMETIC: u64 = CF | PF | AF | ZF | SF | OF;
+
+/// The general register of that number; numbers have four bits.
+pub fn register(frame: &mut TrapFrame, number: u8) -> &mut u64 {
+    match number & 15 {
+        0 => &mut frame.rax,
+        1 => &mut frame.rcx,
+        2 => &mut frame.rdx,
+        3 => &mut frame.rbx,
+        4 => &mut frame.rsp,
+        5 => &mut frame.rbp,
+        6 => &mut frame.rsi,
+        7 => &mut frame.rdi,
+        8 => &mut frame.r8,
+        9 => &mut frame.r9,
+        10 => &mut frame.r10,
+        11 => &mut frame.r11,
+        12 => &mut frame.r12,
+        13 => &mut frame.r13,
+        14 => &mut frame.r14,
+        _ => &mut frame.r15,
+    }
+}
+
+/// The value's low `bytes` bytes.
+pub const fn mask(bytes: u8) -> u64 {
+    match bytes {
+        1 => 0xff,
+        2 => 0xffff,
+        4 => 0xffff_ffff,
+        _ => u64::MAX,
+    }
+}
+
+/// Whether the number means AH to BH: byte registers 4 to 7 without REX.
+fn is_high_byte(insn: &Insn, number: u8, bytes: u8) -> bool {
+    bytes == 1 && !insn.rex && (4..8).contains(&number)
+}
+
+/// Reads a register operand of `bytes` bytes.
+pub fn read_register(frame: &mut TrapFrame, insn: &Insn, number: u8, bytes: u8) -> u64 {
+    if is_high_byte(insn, number, bytes) {
+        return *register(frame, number & 3) >> 8 & 0xff;
+    }
+    *register(frame, number) & mask(bytes)
+}
+
+/// Writes a register operand: 4 bytes clear the upper half, fewer leave the rest.
+pub fn write_register(frame: &mut TrapFrame, insn: &Insn, number: u8, bytes: u8, value: u64) {
+    if is_high_byte(insn, number, bytes) {
+        let place = register(frame, number & 3);
+        *place = *place & !0xff00 | (value & 0xff) << 8;
+        return;
+    }
+    let place = register(frame, number);
+    *place = match bytes {
+        4 | 8 => value & mask(bytes),
+        _ => *place & !mask(bytes) | value & mask(bytes),
+    };
+}
+
+/// The linear address of a memory operand of 64-bit code.
+pub fn linear(guest: &mut impl Guest, insn: &Insn, memory: &Memory) -> Vaddr {
+    let frame = guest.frame();
+    let base = match memory.base {
+        BaseRegister::None => 0,
+        BaseRegister::General(number) => *register(frame, number),
+        BaseRegister::NextInstruction => frame.rip.wrapping_add(u64::from(insn.length)),
+    };
+    let index = memory
+        .index
+        .map_or(0, |(number, scale)| *register(frame, number) << (scale & 3));
+    let offset = base
+        .wrapping_add(index)
+        .wrapping_add_signed(memory.displacement);
+    let offset = if insn.address_bytes == 4 {
+        offset & mask(4)
+    } else {
+        offset
+    };
+    Vaddr(offset.wrapping_add(segment_base(guest, insn.segment)))
+}
+
+/// The base that an override adds in 64-bit code.
+pub fn segment_base(guest: &mut impl Guest, segment: Option<SegmentName>) -> u64 {
+    match segment {
+        Some(SegmentName::Fs) => guest.base(Base::Fs),
+        Some(SegmentName::Gs) => guest.base(Base::Gs),
+        _ => 0,
+    }
+}
+
+/// Flags of a result: zero, sign, parity.
+fn result_flags(result: u64, bytes: u8) -> u64 {
+    let result = result & mask(bytes);
+    let mut flags = 0;
+    if result == 0 {
+        flags |= ZF;
+    }
+    if result >> (8 * u32::from(bytes) - 1) & 1 != 0 {
+        flags |= SF;
+    }
+    if (result as u8).count_ones().is_multiple_of(2) {
+        flags |= PF;
+    }
+    flags
+}
+
+fn carries(a: u64, b: u64, result: u64, carry: u64, overflow: u64, bytes: u8) -> u64 {
+    let top = 8 * u32::from(bytes) - 1;
+    let mut flags = 0;
+    if carry >> top & 1 != 0 {
+        flags |= CF;
+    }
+    if overflow >> top & 1 != 0 {
+        flags |= OF;
+    }
+    if (a ^ b ^ result) & 0x10 != 0 {
+        flags |= AF;
+    }
+    flags
+}
+
+/// Sum and flags.
+pub fn add(a: u64, b: u64, bytes: u8) -> (u64, u64) {
+    let result = a.wrapping_add(b);
+    let carry = a & b | (a | b) & !result;
+    let overflow = (a ^ result) & (b ^ result);
+    (
+        result & mask(bytes),
+        result_flags(result, bytes) | carries(a, b, result, carry, overflow, bytes),
+    )
+}
+
+/// Difference and flags.
+pub fn sub(a: u64, b: u64, bytes: u8) -> (u64, u64) {
+    let result = a.wrapping_sub(b);
+    let borrow = !a & b | (!a | b) & result;
+    let overflow = (a ^ b) & (a ^ result);
+    (
+        result & mask(bytes),
+        result_flags(result, bytes) | carries(a, b, result, borrow, overflow, bytes),
+    )
+}
+
+/// Flags of a bitwise operation's result.
+pub fn logic(result: u64, bytes: u8) -> (u64, u64) {
+    (result & mask(bytes), result_flags(result, bytes))
+}

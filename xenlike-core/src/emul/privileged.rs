@@ -1,0 +1,209 @@
+//! Privileged instructions: what trapped with #GP, and CPUID behind the forced-emulation prefix.
+
+use super::control;
+use super::decode::{self, Insn, Rm, decode};
+use super::io;
+use super::msr;
+use super::operand::{self, RF, TF, mask};
+use super::ptwr::fetch;
+use super::{Bits, Exception, Guest, Mode, Outcome, Segment, SegmentName};
+use crate::cpuid::guest::Asked;
+use crate::kit::Vaddr;
+
+/// UD2 and the bytes "xen": what stands before an instruction that asks to be emulated
+/// (XEN_EMULATE_PREFIX in `arch-x86/xen.h`).
+const FORCED: [u8; 5] = [0x0f, 0x0b, b'x', b'e', b'n'];
+/// CPUID's opcode.
+const CPUID: u16 = 0x0fa2;
+/// MISC_FEATURES_ENABLES: CPUID faults in user mode.
+const CPUID_FAULTING: u64 = 1 << 0;
+
+/// How an instruction's own part ended; what is common follows.
+pub(super) enum Step {
+    /// It is done: go on behind it.
+    Retire,
+    /// As the outcome says; nothing follows.
+    Ends(Outcome),
+}
+
+impl Step {
+    pub(super) const GENERAL_PROTECTION: Self =
+        Self::Ends(Outcome::Fault(Exception::GeneralProtection));
+    pub(super) const NOT_OURS: Self = Self::Ends(Outcome::NotOurs);
+}
+
+/// A guest's #GP with error code 0 at its RIP.
+pub fn general_protection(guest: &mut impl Guest) -> Outcome {
+    let Some(code) = guest.segment(SegmentName::Cs) else {
+        return Outcome::NotOurs;
+    };
+    let Some(insn) = fetch_insn(guest, &code) else {
+        return Outcome::NotOurs;
+    };
+    if insn.lock {
+        return Outcome::NotOurs;
+    }
+    match step(guest, &insn) {
+        Step::Retire => retire(guest, &insn, &code),
+        Step::Ends(outcome) => outcome,
+    }
+}
+
+/// A guest's #UD at its RIP.
+pub fn invalid_opcode(guest: &mut impl Guest) -> Outcome {
+    let Some(code) = guest.segment(SegmentName::Cs) else {
+        return Outcome::NotOurs;
+    };
+    let rip = guest.frame().rip;
+    let mut prefix = [0; FORCED.len()];
+    if guest
+        .read(Vaddr(code.base.wrapping_add(rip)), &mut prefix)
+        .is_err()
+        || prefix != FORCED
+    {
+        return Outcome::NotOurs;
+    }
+    let behind = rip.wrapping_add(FORCED.len() as u64);
+    guest.frame().rip = behind;
+    match fetch_insn(guest, &code).filter(|insn| insn.opcode == CPUID) {
+        Some(insn) => {
+            let asked = match guest.mode() {
+                Mode::Kernel => Asked::ByForce,
+                Mode::User => Asked::User,
+            };
+            match cpuid(guest, asked) {
+                Step::Retire => retire(guest, &insn, &code),
+                Step::Ends(outcome) => {
+                    guest.frame().rip = rip;
+                    outcome
+                }
+            }
+        }
+        None => {
+            guest.frame().rip = rip;
+            Outcome::NotOurs
+        }
+    }
+}
+
+fn fetch_insn(guest: &mut impl Guest, code: &Segment) -> Option<Insn> {
+    let rip = guest.frame().rip;
+    if code.bits != Bits::SixtyFour && rip > u64::from(code.limit) {
+        return None;
+    }
+    let mut bytes = [0; decode::LONGEST];
+    let bytes = fetch(guest, Vaddr(code.base.wrapping_add(rip)), &mut bytes)?;
+    decode(bytes, code.bits).ok()
+}
+
+fn retire(guest: &mut impl Guest, insn: &Insn, code: &Segment) -> Outcome {
+    let frame = guest.frame();
+    let next = frame.rip.wrapping_add(u64::from(insn.length));
+    frame.rip = if code.bits == Bits::SixtyFour {
+        next
+    } else {
+        next & mask(4)
+    };
+    frame.rflags &= !RF;
+    if frame.rflags & TF != 0 {
+        Outcome::Stepped
+    } else {
+        Outcome::Done
+    }
+}
+
+fn step(guest: &mut impl Guest, insn: &Insn) -> Step {
+    match (insn.opcode, guest.mode()) {
+        (0x6c..=0x6f, _) => io::string(guest, insn),
+        (0xe4..=0xe7 | 0xec..=0xef, _) => io::single(guest, insn),
+        // Where IOPL allows them, CLI and STI do nothing: the event mask is in shared memory.
+        (0xfa | 0xfb, _) if guest.iopl_suffices() => Step::Retire,
+        (0x0f31, _) => rdtsc(guest),
+        (0x0f01, _) if is_0f01(insn, 7) => rdtscp(guest),
+        (CPUID, Mode::Kernel) => cpuid(guest, Asked::KernelFault),
+        (CPUID, Mode::User) => cpuid(guest, Asked::User),
+        (opcode, Mode::Kernel) => kernel_step(guest, insn, opcode),
+        _ => Step::NOT_OURS,
+    }
+}
+
+fn kernel_step(guest: &mut impl Guest, insn: &Insn, opcode: u16) -> Step {
+    match opcode {
+        0xf4 => halt(guest, insn),
+        0x0f01 if is_0f01(insn, 2) => control::xsetbv(guest),
+        0x0f06 => control::clts(guest),
+        0x0f09 => {
+            if guest.may_flush_caches() {
+                guest.flush_caches();
+            }
+            Step::Retire
+        }
+        0x0f20 => control::read_cr(guest, insn),
+        0x0f21 => control::read_dr(guest, insn),
+        0x0f22 => control::write_cr(guest, insn),
+        0x0f23 => control::write_dr(guest, insn),
+        0x0f30 => msr::wrmsr(guest),
+        0x0f32 => msr::rdmsr(guest),
+        _ => Step::NOT_OURS,
+    }
+}
+
+/// Whether the instruction is 0F 01 with a register operand of number 1 and the extension `reg`: XSETBV
+/// (2) or RDTSCP (7).
+fn is_0f01(insn: &Insn, reg: u8) -> bool {
+    insn.rm == Rm::Register(1) && insn.reg == reg
+}
+
+fn halt(guest: &mut impl Guest, insn: &Insn) -> Step {
+    let frame = guest.frame();
+    frame.rip = frame.rip.wrapping_add(u64::from(insn.length));
+    Step::Ends(Outcome::Block)
+}
+
+fn set_pair(guest: &mut impl Guest, value: u64) {
+    let frame = guest.frame();
+    (frame.rax, frame.rdx) = (value & mask(4), value >> 32);
+}
+
+/// RDTSC traps if the guest's CR4.TSD is set: then for user mode it stays a fault.
+fn rdtsc(guest: &mut impl Guest) -> Step {
+    if guest.mode() == Mode::User && guest.cr4() & control::CR4_TSD != 0 {
+        return Step::GENERAL_PROTECTION;
+    }
+    let tsc = guest.tsc();
+    set_pair(guest, tsc);
+    Step::Retire
+}
+
+fn rdtscp(guest: &mut impl Guest) -> Step {
+    match rdtsc(guest) {
+        Step::Retire => {
+            guest.frame().rcx = u64::from(guest.msrs().tsc_aux);
+            Step::Retire
+        }
+        ends => ends,
+    }
+}
+
+fn cpuid(guest: &mut impl Guest, asked: Asked) -> Step {
+    if asked == Asked::User && guest.msrs().misc_features & CPUID_FAULTING != 0 {
+        return Step::GENERAL_PROTECTION;
+    }
+    let frame = guest.frame();
+    let (leaf, subleaf) = (frame.rax as u32, frame.rcx as u32);
+    let answer = guest.cpuid(leaf, subleaf, asked);
+    let frame = guest.frame();
+    frame.rax = u64::from(answer.a);
+    frame.rbx = u64::from(answer.b);
+    frame.rcx = u64::from(answer.c);
+    frame.rdx = u64::from(answer.d);
+    Step::Retire
+}
+
+/// The register operand of an instruction that moves to or from a control or debug register.
+pub(super) fn whole_register<'a>(guest: &'a mut impl Guest, insn: &Insn) -> Option<&'a mut u64> {
+    match insn.rm {
+        Rm::Register(number) => Some(operand::register(guest.frame(), number)),
+        Rm::Memory(_) => None,
+    }
+}

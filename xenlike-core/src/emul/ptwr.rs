@@ -1,0 +1,314 @@
+//! A kernel stores into one of its L1 tables, which it may only read: the store becomes a checked
+//! page-table update (writable page tables, XENVMASST_TYPE_writable_pagetables).
+
+use super::decode::{self, Insn, Repeat, Rm, decode};
+use super::operand::{
+    self, ARITHMETIC, CF, DF, RF, TF, ZF, linear, mask, read_register, write_register,
+};
+use super::{Bits, Exception, Guest, Outcome, PageFault};
+use crate::kit::Vaddr;
+
+/// How often a read-modify-write is tried against other CPUs before the guest retries it itself.
+const TRIES: u32 = 16;
+
+/// Why an entry could not be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryError {
+    /// The entry was not what was expected; this is what it is.
+    Changed(u64),
+    /// The address is not in an L1 table of the guest: the fault is the guest's own.
+    NotATable,
+    /// The new entry may not be.
+    Refused,
+    /// Work was interrupted: try the instruction again.
+    Again,
+}
+
+/// Page-table entries by the address that the guest uses.
+pub trait Entries {
+    /// The entry at an address that is a multiple of 8.
+    fn read_entry(&mut self, at: Vaddr) -> Result<u64, EntryError>;
+    /// Stores an entry if it still is `old`.
+    fn exchange_entry(&mut self, at: Vaddr, old: u64, new: u64) -> Result<(), EntryError>;
+}
+
+/// What an instruction does to the bytes that it writes.
+enum Change {
+    /// They become this.
+    Set(u64),
+    /// A function of what they were gives the new bytes and the flags.
+    Update(Operation, u64),
+    /// If they are the first, they become the second.
+    Exchange(u64, u64),
+}
+
+#[derive(Clone, Copy)]
+enum Operation {
+    Add,
+    Or,
+    And,
+    Sub,
+    Xor,
+    SetBit,
+    ClearBit,
+    FlipBit,
+}
+
+struct Store {
+    at: Vaddr,
+    bytes: u8,
+    change: Change,
+}
+
+/// Emulates the store at the guest's RIP that faulted at `fault`. The guest's kernel runs 64-bit code.
+pub fn page_table_write<G: Guest + Entries>(guest: &mut G, fault: Vaddr) -> Outcome {
+    let mut code = [0; decode::LONGEST];
+    let rip = guest.frame().rip;
+    let Some(code) = fetch(guest, Vaddr(rip), &mut code) else {
+        return Outcome::NotOurs;
+    };
+    let Ok(insn) = decode(code, Bits::SixtyFour) else {
+        return Outcome::NotOurs;
+    };
+    let store = match store(guest, &insn) {
+        Ok(Some(store)) => store,
+        Ok(None) => return Outcome::NotOurs,
+        Err(fault) => return Outcome::Fault(Exception::Page(fault)),
+    };
+    let same_page = (store.at.0 ^ fault.0) >> 12 == 0;
+    let aligned = store.at.0.is_multiple_of(u64::from(store.bytes));
+    if !same_page || !aligned || store.bytes > 8 {
+        return Outcome::NotOurs;
+    }
+    match apply(guest, &insn, &store) {
+        Ok(()) => retire(guest, &insn),
+        Err(EntryError::Again | EntryError::Changed(_)) => Outcome::Again,
+        Err(EntryError::NotATable | EntryError::Refused) => Outcome::NotOurs,
+    }
+}
+
+/// Copies the code at `at`: up to the longest instruction, or to the end of what can be read.
+pub(super) fn fetch<'a>(
+    guest: &mut impl Guest,
+    at: Vaddr,
+    into: &'a mut [u8; decode::LONGEST],
+) -> Option<&'a [u8]> {
+    if guest.read(at, into).is_ok() {
+        return Some(into);
+    }
+    let left = 0x1000 - at.offset();
+    let into = into.get_mut(..left)?;
+    guest.read(at, into).ok()?;
+    Some(into)
+}
+
+/// The store that the instruction makes; nothing if it is none that is known.
+fn store(guest: &mut impl Guest, insn: &Insn) -> Result<Option<Store>, PageFault> {
+    if matches!(insn.opcode, 0xa4 | 0xa5 | 0xaa | 0xab) {
+        if insn.repeat != Repeat::None && guest.frame().rcx & mask(insn.address_bytes) == 0 {
+            return Ok(None);
+        }
+        return string_store(guest, insn).map(Some);
+    }
+    let Rm::Memory(memory) = insn.rm else {
+        return Ok(None);
+    };
+    let at = linear(guest, insn, &memory);
+    let bytes = match insn.opcode {
+        0x83 | 0x0fab | 0x0fb3 | 0x0fbb | 0x0fba | 0x0fc3 => insn.word_bytes(),
+        0x0fc7 if insn.wide => return Ok(None),
+        0x0fc7 => 8,
+        _ => insn.operand_bytes(),
+    };
+    Ok(change(guest, insn, bytes).map(|change| Store { at, bytes, change }))
+}
+
+fn change(guest: &mut impl Guest, insn: &Insn, bytes: u8) -> Option<Change> {
+    let frame = guest.frame();
+    let source = read_register(frame, insn, insn.reg, bytes);
+    let immediate = insn.immediate as u64 & mask(bytes);
+    let arithmetic = |number| match number {
+        0 => Some(Operation::Add),
+        1 => Some(Operation::Or),
+        4 => Some(Operation::And),
+        5 => Some(Operation::Sub),
+        6 => Some(Operation::Xor),
+        _ => None,
+    };
+    Some(match insn.opcode {
+        0x00..=0x31 => Change::Update(arithmetic(insn.opcode >> 3)?, source),
+        0x80 | 0x81 | 0x83 => Change::Update(arithmetic(u16::from(insn.reg & 7))?, immediate),
+        0x86..=0x89 | 0x0fc3 => Change::Set(source),
+        0xc6 | 0xc7 if insn.reg & 7 == 0 => Change::Set(immediate),
+        0x0fc0 | 0x0fc1 => Change::Update(Operation::Add, source),
+        0x0fb0 | 0x0fb1 => Change::Exchange(frame.rax & mask(bytes), source),
+        0x0fc7 if insn.reg & 7 == 1 => {
+            let pair = |high: u64, low: u64| high << 32 | low & mask(4);
+            Change::Exchange(pair(frame.rdx, frame.rax), pair(frame.rcx, frame.rbx))
+        }
+        // With a bit number in a register the bit may lie outside the operand: not emulated then.
+        0x0fab | 0x0fb3 | 0x0fbb if source >= u64::from(bytes) * 8 => return None,
+        0x0fab => Change::Update(Operation::SetBit, source),
+        0x0fb3 => Change::Update(Operation::ClearBit, source),
+        0x0fbb => Change::Update(Operation::FlipBit, source),
+        0x0fba => {
+            let operation = match insn.reg & 7 {
+                5 => Operation::SetBit,
+                6 => Operation::ClearBit,
+                7 => Operation::FlipBit,
+                _ => return None,
+            };
+            Change::Update(operation, immediate % (u64::from(bytes) * 8))
+        }
+        _ => return None,
+    })
+}
+
+fn string_store(guest: &mut impl Guest, insn: &Insn) -> Result<Store, PageFault> {
+    let bytes = insn.operand_bytes();
+    let address_mask = mask(insn.address_bytes);
+    let (at, from) = (
+        guest.frame().rdi & address_mask,
+        guest.frame().rsi & address_mask,
+    );
+    let value = if insn.opcode <= 0xa5 {
+        let mut value = [0; 8];
+        let from = from.wrapping_add(operand::segment_base(guest, insn.segment));
+        let (value_bytes, _) = value.split_at_mut(usize::from(bytes.min(8)));
+        guest.read(Vaddr(from), value_bytes)?;
+        u64::from_le_bytes(value)
+    } else {
+        guest.frame().rax & mask(bytes)
+    };
+    Ok(Store {
+        at: Vaddr(at),
+        bytes,
+        change: Change::Set(value),
+    })
+}
+
+/// Makes the change as one compare-and-exchange of the whole entry.
+fn apply<G: Guest + Entries>(guest: &mut G, insn: &Insn, store: &Store) -> Result<(), EntryError> {
+    let at = Vaddr(store.at.0 & !7);
+    let shift = 8 * (store.at.0 & 7) as u32;
+    let field = mask(store.bytes) << shift;
+    let mut entry = guest.read_entry(at)?;
+    for _ in 0..TRIES {
+        let old = (entry & field) >> shift;
+        let (new, flags) = result(&store.change, old, store.bytes);
+        let outcome = match new {
+            Some(new) => guest.exchange_entry(at, entry, entry & !field | (new << shift) & field),
+            None => Ok(()),
+        };
+        match outcome {
+            Ok(()) => {
+                write_back(guest, insn, store, old, flags);
+                return Ok(());
+            }
+            Err(EntryError::Changed(now)) => entry = now,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(EntryError::Again)
+}
+
+/// The new bytes, if they change, and the flags that the instruction sets: which and to what.
+fn result(change: &Change, old: u64, bytes: u8) -> (Option<u64>, (u64, u64)) {
+    match *change {
+        Change::Set(value) => (Some(value), (0, 0)),
+        Change::Exchange(expected, new) => {
+            let (_, flags) = operand::sub(expected, old, bytes);
+            ((old == expected).then_some(new), (ARITHMETIC, flags))
+        }
+        Change::Update(operation, by) => {
+            let bit = 1u64.wrapping_shl(by as u32);
+            let carry = if old & bit != 0 { CF } else { 0 };
+            let (new, which, flags) = match operation {
+                Operation::Add => with(ARITHMETIC, operand::add(old, by, bytes)),
+                Operation::Sub => with(ARITHMETIC, operand::sub(old, by, bytes)),
+                Operation::Or => with(ARITHMETIC, operand::logic(old | by, bytes)),
+                Operation::And => with(ARITHMETIC, operand::logic(old & by, bytes)),
+                Operation::Xor => with(ARITHMETIC, operand::logic(old ^ by, bytes)),
+                Operation::SetBit => (old | bit, CF, carry),
+                Operation::ClearBit => (old & !bit, CF, carry),
+                Operation::FlipBit => (old ^ bit, CF, carry),
+            };
+            (Some(new), (which, flags))
+        }
+    }
+}
+
+fn with(which: u64, (value, flags): (u64, u64)) -> (u64, u64, u64) {
+    (value, which, flags)
+}
+
+/// Registers and flags after the store.
+fn write_back(
+    guest: &mut impl Guest,
+    insn: &Insn,
+    store: &Store,
+    old: u64,
+    (which, flags): (u64, u64),
+) {
+    let frame = guest.frame();
+    let flags = match insn.opcode {
+        // CMPXCHG8B sets ZF alone.
+        0x0fc7 => {
+            frame.rflags &= !ZF;
+            flags & ZF
+        }
+        _ => {
+            frame.rflags &= !which;
+            flags
+        }
+    };
+    frame.rflags |= flags;
+    match (insn.opcode, &store.change) {
+        // XCHG and XADD give the old bytes back.
+        (0x86 | 0x87 | 0x0fc0 | 0x0fc1, _) => {
+            write_register(frame, insn, insn.reg, store.bytes, old)
+        }
+        (0x0fc7, Change::Exchange(expected, _)) if *expected != old => {
+            (frame.rax, frame.rdx) = (old & mask(4), old >> 32);
+        }
+        (_, Change::Exchange(expected, _)) if *expected != old => {
+            write_register(frame, insn, 0, store.bytes, old)
+        }
+        (0xa4 | 0xa5 | 0xaa | 0xab, _) => advance_string(frame, insn, store.bytes),
+        _ => {}
+    }
+}
+
+fn advance_string(frame: &mut crate::arch::frame::TrapFrame, insn: &Insn, bytes: u8) {
+    let step = if frame.rflags & DF != 0 {
+        u64::from(bytes).wrapping_neg()
+    } else {
+        u64::from(bytes)
+    };
+    let moved = |register: u64| register.wrapping_add(step) & mask(insn.address_bytes);
+    frame.rdi = moved(frame.rdi);
+    if insn.opcode <= 0xa5 {
+        frame.rsi = moved(frame.rsi);
+    }
+    if insn.repeat != Repeat::None {
+        frame.rcx = frame.rcx.wrapping_sub(1) & mask(insn.address_bytes);
+    }
+}
+
+/// Goes on to the next instruction, or stays for the rest of a repeated one.
+fn retire(guest: &mut impl Guest, insn: &Insn) -> Outcome {
+    let frame = guest.frame();
+    if insn.repeat != Repeat::None
+        && matches!(insn.opcode, 0xa4 | 0xa5 | 0xaa | 0xab)
+        && frame.rcx != 0
+    {
+        return Outcome::Again;
+    }
+    frame.rip = frame.rip.wrapping_add(u64::from(insn.length));
+    frame.rflags &= !RF;
+    if frame.rflags & TF != 0 {
+        Outcome::Stepped
+    } else {
+        Outcome::Done
+    }
+}
