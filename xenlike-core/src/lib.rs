@@ -19,9 +19,9 @@ pub mod boot;
 pub mod console;
 pub mod cpuid;
 pub mod domain;
+pub mod emul;
 #[cfg(target_os = "none")]
 pub mod entry;
-pub mod emul;
 pub mod event;
 pub mod grant;
 pub mod hypercall;
