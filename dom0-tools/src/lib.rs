@@ -13,3 +13,4 @@ pub mod hyper;
 pub mod image;
 pub mod manifest;
 pub mod ops;
+pub mod shell;

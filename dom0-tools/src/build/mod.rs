@@ -67,6 +67,8 @@ pub struct Built {
 
 /// Told how far long work has come.
 pub trait Progress {
+    /// A file of that many bytes is being unpacked.
+    fn unpacking(&mut self, _file: &str, _bytes: u64) {}
     /// `done` of `all` pages have been allocated.
     fn memory(&mut self, _done: u64, _all: u64) {}
     /// That many bytes of kernel and initrd are being loaded.

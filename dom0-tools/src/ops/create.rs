@@ -111,6 +111,7 @@ pub fn create<H: Hypercalls + ?Sized>(
         .map(|name| files.read(name))
         .transpose();
     let initrd = initrd.map_err(CreateError::File)?;
+    progress.unpacking(&config.kernel, kernel.len() as u64);
     let image = Image::open(&config.kernel, &kernel)?;
     let mut contents = Contents {
         image: &image,
@@ -242,6 +243,7 @@ pub fn create_dom0<H: Hypercalls + ?Sized>(
     dom0: &Dom0,
     progress: &mut dyn Progress,
 ) -> Result<DomId, CreateError> {
+    progress.unpacking("of Domain-0", dom0.kernel.len() as u64);
     let image = Image::open("of Domain-0", dom0.kernel)?;
     let (screen, screen_bytes) = dom0.screen;
     let contents = Contents {

@@ -1,0 +1,404 @@
+//! The domains that this shell has started: their configurations, consoles and ends.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::backlog::Backlog;
+use super::{Platform, Ring};
+use crate::build::Progress;
+use crate::config::{Action, DomainConfig};
+use crate::hyper::{DomId, DomainInfo, Ending, domain};
+use crate::ops::view::Names;
+use crate::ops::{Store, create, random_uuid};
+
+/// Domains whose output is kept after their end.
+const KEPT_ENDED: usize = 16;
+/// Keys that wait for room in a console ring.
+const MAX_KEYS: usize = 4096;
+
+/// A domain that exists.
+pub(super) struct Guest {
+    pub(super) id: DomId,
+    pub(super) config: DomainConfig,
+    pub(super) started_ns: u64,
+    backlog: Backlog,
+    ring: Option<Box<dyn Ring>>,
+    keys: VecDeque<u8>,
+    /// Has it ended and been left as it is?
+    preserved: bool,
+}
+
+/// A domain that is no more.
+struct Ended {
+    name: String,
+    id: DomId,
+    backlog: Backlog,
+}
+
+/// A domain whose end was noticed just now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Gone {
+    pub(super) name: String,
+    pub(super) old: DomId,
+    pub(super) ending: Option<Ending>,
+    /// The domain that was started in its place.
+    pub(super) successor: Option<DomId>,
+}
+
+impl Gone {
+    /// What happened, in words.
+    pub(super) fn words(&self) -> String {
+        let what = match self.ending {
+            Some(Ending::PowerOff) => "has powered off",
+            Some(Ending::Reboot) => "reboots",
+            Some(Ending::Suspend) => "has suspended itself",
+            Some(Ending::Crash) => "has crashed (`dmesg` may tell why)",
+            Some(Ending::Watchdog) => "was ended by its watchdog",
+            Some(Ending::Other(_)) => "has ended in an unknown way",
+            None => "is gone",
+        };
+        format!("{} {what}", self.name)
+    }
+
+    /// Was it a good end?
+    pub(super) fn verdict(&self) -> Result<(), String> {
+        match self.ending {
+            Some(Ending::PowerOff | Ending::Reboot | Ending::Suspend) => Ok(()),
+            _ => Err(self.words()),
+        }
+    }
+}
+
+/// What [`Guests::reap`] found.
+#[derive(Debug, Default)]
+pub(super) struct Reaped {
+    pub(super) gone: Vec<Gone>,
+    /// Sentences for the person at the console.
+    pub(super) notices: Vec<String>,
+}
+
+/// All domains of this shell.
+#[derive(Default)]
+pub(super) struct Guests {
+    guests: Vec<Guest>,
+    ended: VecDeque<Ended>,
+}
+
+impl Names for Guests {
+    fn name(&self, id: DomId) -> String {
+        if id == DomId::ZERO {
+            return "Domain-0".to_string();
+        }
+        match self.guests.iter().find(|guest| guest.id == id) {
+            Some(guest) => guest.config.name.clone(),
+            None => format!("(domain {id})"),
+        }
+    }
+}
+
+impl Guest {
+    fn drain(&mut self) {
+        let Some(ring) = &mut self.ring else { return };
+        let mut output = Vec::new();
+        ring.take(&mut output);
+        self.backlog.add(&output);
+        let taken = ring.give(self.keys.make_contiguous());
+        self.keys.drain(..taken);
+    }
+}
+
+impl Guests {
+    pub(super) fn all(&self) -> &[Guest] {
+        &self.guests
+    }
+
+    fn get(&mut self, id: DomId) -> Option<&mut Guest> {
+        self.guests.iter_mut().find(|guest| guest.id == id)
+    }
+
+    /// The domain called so, or with that number; ended ones are not looked at.
+    pub(super) fn find(&self, word: &str) -> Option<DomId> {
+        let named = self.guests.iter().find(|guest| guest.config.name == word);
+        let numbered = || {
+            self.guests
+                .iter()
+                .find(|guest| guest.id.0.to_string() == word)
+        };
+        match named.or_else(numbered) {
+            Some(guest) => Some(guest.id),
+            None if word == "0" || word == "Domain-0" => Some(DomId::ZERO),
+            None => None,
+        }
+    }
+
+    /// Creates a domain and opens its console; it is paused.
+    pub(super) fn create<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        config: DomainConfig,
+        progress: &mut dyn Progress,
+    ) -> Result<DomId, String> {
+        if self
+            .guests
+            .iter()
+            .any(|guest| guest.config.name == config.name)
+        {
+            return Err(format!(
+                "{}: there is a domain of that name already",
+                config.name
+            ));
+        }
+        let guest = start(platform, config, progress, Backlog::default())?;
+        let id = guest.id;
+        self.ended.retain(|ended| ended.name != guest.config.name);
+        self.guests.push(guest);
+        Ok(id)
+    }
+
+    /// Ends a domain; what it printed is kept.
+    pub(super) fn destroy<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        id: DomId,
+    ) -> Result<(), String> {
+        let Some(at) = self.guests.iter().position(|guest| guest.id == id) else {
+            return domain::destroy(platform, id).map_err(|error| error.to_string());
+        };
+        if let Some(guest) = self.guests.get_mut(at) {
+            guest.drain();
+            // Its page must be unmapped before all memory can go.
+            guest.ring = None;
+        }
+        domain::destroy(platform, id).map_err(|error| error.to_string())?;
+        let guest = self.guests.remove(at);
+        self.keep(guest);
+        Ok(())
+    }
+
+    fn keep(&mut self, guest: Guest) {
+        self.ended.push_back(Ended {
+            name: guest.config.name,
+            id: guest.id,
+            backlog: guest.backlog,
+        });
+        if self.ended.len() > KEPT_ENDED {
+            self.ended.pop_front();
+        }
+    }
+
+    /// Takes what all domains have printed, and gives them keys that had no room.
+    pub(super) fn drain(&mut self) {
+        for guest in &mut self.guests {
+            guest.drain();
+        }
+    }
+
+    /// Keys for a domain.
+    pub(super) fn give(&mut self, id: DomId, keys: &[u8]) {
+        if let Some(guest) = self.get(id) {
+            let room = MAX_KEYS.saturating_sub(guest.keys.len());
+            guest.keys.extend(keys.iter().take(room));
+            guest.drain();
+        }
+    }
+
+    /// What a domain has printed since somebody last looked.
+    pub(super) fn unseen(&mut self, id: DomId) -> Vec<u8> {
+        self.get(id)
+            .map(|guest| guest.backlog.take_unseen())
+            .unwrap_or_default()
+    }
+
+    /// The same of a domain that has just ended, and of its successor.
+    pub(super) fn unseen_after(&mut self, end: &Gone) -> Vec<u8> {
+        let mut text = self.unseen(end.old);
+        if let Some(ended) = self
+            .ended
+            .iter_mut()
+            .rev()
+            .find(|ended| ended.id == end.old)
+        {
+            text.extend(ended.backlog.take_unseen());
+        }
+        if let Some(successor) = end.successor {
+            text.extend(self.unseen(successor));
+        }
+        text
+    }
+
+    /// All that an ended domain printed, by its name or number.
+    pub(super) fn last_words(&self, word: &str) -> Option<Vec<u8>> {
+        let is = |ended: &&Ended| ended.name == word || ended.id.0.to_string() == word;
+        self.ended
+            .iter()
+            .rev()
+            .find(is)
+            .map(|ended| ended.backlog.all())
+    }
+
+    /// Has a domain, which may be one of those just gone, printed these words?
+    pub(super) fn printed(&self, id: DomId, gone: &[Gone], text: &[u8]) -> bool {
+        let living = |id| {
+            self.guests
+                .iter()
+                .find(|guest| guest.id == id)
+                .map(|guest| &guest.backlog)
+        };
+        let end = gone.iter().find(|end| end.old == id);
+        let log = match end {
+            None => living(id),
+            Some(end) => match end.successor {
+                Some(successor) => living(successor),
+                None => self
+                    .ended
+                    .iter()
+                    .rev()
+                    .find(|ended| ended.id == id)
+                    .map(|ended| &ended.backlog),
+            },
+        };
+        log.is_some_and(|log| log.contains(text))
+    }
+
+    /// Finds domains that have ended and does what their configurations say.
+    pub(super) fn reap<P: Platform>(&mut self, platform: &mut P) -> Reaped {
+        let mut reaped = Reaped::default();
+        if self.guests.is_empty() {
+            return reaped;
+        }
+        let infos = match domain::list(platform) {
+            Ok(infos) => infos,
+            Err(error) => {
+                reaped.notices.push(error.to_string());
+                return reaped;
+            }
+        };
+        let ids: Vec<DomId> = self
+            .guests
+            .iter()
+            .filter(|guest| !guest.preserved)
+            .map(|guest| guest.id)
+            .collect();
+        for id in ids {
+            let info = infos.iter().find(|info| info.id == id);
+            if info.is_none_or(|info| info.ended.is_some()) {
+                self.end(platform, id, info, &mut reaped);
+            }
+        }
+        reaped
+    }
+
+    fn end<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        id: DomId,
+        info: Option<&DomainInfo>,
+        reaped: &mut Reaped,
+    ) {
+        let Some(guest) = self.get(id) else { return };
+        guest.drain();
+        let config = guest.config.clone();
+        let ending = info.and_then(|info| info.ended);
+        let action = match ending {
+            Some(Ending::Reboot) => config.on_reboot,
+            Some(Ending::Crash) => config.on_crash,
+            Some(Ending::Watchdog) => config.on_watchdog,
+            Some(Ending::PowerOff | Ending::Suspend | Ending::Other(_)) => config.on_poweroff,
+            None => Action::Destroy,
+        };
+        let mut gone = Gone {
+            name: config.name.clone(),
+            old: id,
+            ending,
+            successor: None,
+        };
+        reaped.notices.push(gone.words());
+        let backlog = match action {
+            Action::Preserve => {
+                guest.preserved = true;
+                reaped.gone.push(gone);
+                return;
+            }
+            Action::RenameRestart => {
+                guest.preserved = true;
+                guest.config.name = format!("{}-{id}", config.name);
+                Backlog::default()
+            }
+            Action::Destroy | Action::Restart => {
+                let backlog = match action {
+                    Action::Restart => core::mem::take(&mut guest.backlog),
+                    _ => Backlog::default(),
+                };
+                if let Err(cause) = self.destroy(platform, id) {
+                    reaped.notices.push(format!("{}: {cause}", config.name));
+                }
+                backlog
+            }
+        };
+        if action != Action::Destroy {
+            self.ended.retain(|ended| ended.id != id);
+            match self.restart(platform, config, backlog) {
+                Ok(successor) => gone.successor = Some(successor),
+                Err(cause) => reaped
+                    .notices
+                    .push(format!("{} is not started again: {cause}", gone.name)),
+            }
+        }
+        reaped.gone.push(gone);
+    }
+
+    fn restart<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        config: DomainConfig,
+        backlog: Backlog,
+    ) -> Result<DomId, String> {
+        let guest = start(platform, config, &mut (), backlog)?;
+        let id = guest.id;
+        self.guests.push(guest);
+        domain::unpause(platform, id).map_err(|error| error.to_string())?;
+        Ok(id)
+    }
+}
+
+/// Creates a domain with its console.
+fn start<P: Platform>(
+    platform: &mut P,
+    config: DomainConfig,
+    progress: &mut dyn Progress,
+    backlog: Backlog,
+) -> Result<Guest, String> {
+    let uuid = random_uuid(platform.now_ns());
+    let files = platform.files();
+    let backend = DomId::ZERO;
+    let created = create(
+        platform,
+        &config,
+        &*files,
+        uuid,
+        backend,
+        Store::Absent,
+        progress,
+    );
+    let created = created.map_err(|error| error.to_string())?;
+    let ring = match platform.open_console(&created) {
+        Ok(ring) => ring,
+        Err(error) => {
+            // The console's fault is the one to tell.
+            let _ = domain::destroy(platform, created.id);
+            return Err(error.to_string());
+        }
+    };
+    Ok(Guest {
+        id: created.id,
+        config,
+        started_ns: platform.now_ns(),
+        backlog,
+        ring: Some(ring),
+        keys: VecDeque::new(),
+        preserved: false,
+    })
+}
