@@ -1,2 +1,84 @@
-//! placeholder until arch lands
-pub fn set_deadline_ns(_: Option<u64>) {}
+//! The APIC timer: one interrupt at a given moment, per CPU.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::lapic::timer::{self, Trigger};
+use super::{cpu, msr, time};
+
+/// Timer ticks a nanosecond, times 2^32; 0 while not measured or if the timer takes TSC values.
+static TICKS: AtomicU64 = AtomicU64::new(0);
+/// How long the rate is measured, in ns.
+const MEASURE_NS: u64 = 1_000_000;
+/// How often a pair of readings is tried; the tightest is taken.
+const TRIES: u32 = 8;
+
+fn by_tsc() -> bool {
+    cpu::features().tsc_deadline
+}
+
+/// Measures the timer's rate, in Hz (nothing if it takes TSC values). On the boot CPU, once, after
+/// system time runs.
+pub fn calibrate() -> Option<u64> {
+    if by_tsc() {
+        return None;
+    }
+    timer::mask();
+    timer::set_count(u32::MAX);
+    // The first readings are slow, while caches fill.
+    pair();
+    let (first, start) = pair();
+    time::wait_ns(MEASURE_NS);
+    let (last, end) = pair();
+    timer::set_count(0);
+    let elapsed_ns = time::tsc_scale().to_ns(end.wrapping_sub(start)).max(1);
+    let counted = u64::from(first.wrapping_sub(last));
+    TICKS.store((counted << 32) / elapsed_ns, Ordering::Relaxed);
+    Some(counted * 1_000_000_000 / elapsed_ns)
+}
+
+/// The count and the TSC at one moment, as close as can be had.
+fn pair() -> (u32, u64) {
+    let once = |_| {
+        let before = time::tsc();
+        let count = timer::count();
+        let width = time::tsc().wrapping_sub(before);
+        (width, count, before.wrapping_add(width / 2))
+    };
+    let best = (0..TRIES).map(once).min_by_key(|(width, ..)| *width);
+    best.map_or((0, 0), |(_, count, tsc)| (count, tsc))
+}
+
+/// Readies this CPU's timer.
+pub fn init() {
+    timer::set_lvt(if by_tsc() {
+        Trigger::TscDeadline
+    } else {
+        Trigger::Count
+    });
+}
+
+/// The interrupt comes at that system time, or soon if it has passed; never with nothing. It may
+/// come early: then set it again.
+#[inline]
+pub fn set_deadline_ns(deadline_ns: Option<u64>) {
+    let from_now = deadline_ns.map(|at| at.saturating_sub(time::now_ns()));
+    if by_tsc() {
+        set_tsc_deadline(
+            from_now.map_or(0, |ns| time::tsc().saturating_add(time::ticks_of_ns(ns))),
+        );
+    } else {
+        timer::set_count(from_now.map_or(0, count));
+    }
+}
+
+/// The count that takes `ns`: at least 1, at most what the register holds.
+fn count(ns: u64) -> u32 {
+    let ticks = u128::from(ns) * u128::from(TICKS.load(Ordering::Relaxed)) >> 32;
+    u32::try_from(ticks).unwrap_or(u32::MAX).max(1)
+}
+
+#[expect(unsafe_code, reason = "writes the timer's register")]
+fn set_tsc_deadline(tsc: u64) {
+    // SAFETY: a moment for the timer's interrupt, which the core handles.
+    unsafe { msr::write(msr::nr::TSC_DEADLINE, tsc) };
+}

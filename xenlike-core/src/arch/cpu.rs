@@ -46,6 +46,8 @@ pub struct Features {
     pub rdtscp: bool,
     pub tsc_adjust: bool,
     pub cpuid_faulting: bool,
+    /// FXRSTOR restores the last x87 instruction's addresses always (APM vol. 3, RstrFpErrPtrs).
+    pub restores_fp_pointers: bool,
     pub hypervisor: bool,
     pub vmx: bool,
     pub svm: bool,
@@ -113,6 +115,7 @@ pub fn detect() -> Features {
             invariant_tsc: bit(ext(0x8000_0007)[3], 8),
             rdtscp: bit(ed1, 27),
             tsc_adjust: bit(b7, 1),
+            restores_fp_pointers: bit(ext(0x8000_0008)[1], 2),
             cpuid_faulting: vendor == Vendor::Intel && faulting(),
             hypervisor: bit(c1, 31),
             vmx: bit(c1, 5),

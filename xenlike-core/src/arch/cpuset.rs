@@ -47,7 +47,7 @@ impl CpuSet {
         self.0 == 0
     }
     /// How many CPUs it has.
-    pub const fn len(self) -> u32 {
+    pub const fn count(self) -> u32 {
         self.0.count_ones()
     }
     /// The CPUs, lowest first.
@@ -97,7 +97,7 @@ mod tests {
             .with(CpuId(5))
             .without(CpuId(0));
         assert_eq!(set.iter().collect::<Vec<_>>(), [CpuId(5), CpuId(63)]);
-        assert_eq!(set.len(), 2);
+        assert_eq!(set.count(), 2);
         assert!(CpuSet::EMPTY.iter().next().is_none());
     }
 }

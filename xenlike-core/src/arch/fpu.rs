@@ -1,7 +1,269 @@
-//! placeholder until arch lands
-pub struct State;
-impl State {
-    pub fn save(&mut self) {}
-    pub fn restore(&self) {}
+//! FPU state of vCPUs: switched with the vCPU, never later (a lazily left state can be read by
+//! speculation). XSAVE where the CPU has it, FXSAVE elsewhere.
+
+use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use crate::kit::MAX_CPUS;
+use crate::kit::cell::PerCpu;
+
+/// XCR0 bits (SDM vol. 1 §13.1).
+pub mod xcr0 {
+    #![expect(missing_docs, reason = "the manual's names")]
+    pub const X87: u64 = 1;
+    pub const SSE: u64 = 2;
+    pub const AVX: u64 = 4;
+    pub const AVX512: u64 = 0xe0;
+    /// The components that guests may have.
+    pub const OFFERED: u64 = X87 | SSE | AVX | AVX512;
 }
-pub fn set_xcr0(_: u64) {}
+
+/// Bytes of an FXSAVE image, with which an XSAVE area starts.
+pub const LEGACY_BYTES: usize = 512;
+const XSAVE_HEADER_BYTES: usize = 64;
+/// x87 control word and MXCSR after a reset (APM vol. 2 §11.5.10).
+const FCW_RESET: u16 = 0x37f;
+const MXCSR_RESET: u32 = 0x1f80;
+const MXCSR_AT: usize = 24;
+
+/// All components that the machine has and guests may use; 0 without XSAVE.
+static HOST_XCR0: AtomicU64 = AtomicU64::new(0);
+static AREA_BYTES: AtomicU32 = AtomicU32::new((LEGACY_BYTES + XSAVE_HEADER_BYTES) as u32);
+static OPTIMISED: AtomicBool = AtomicBool::new(false);
+/// Whether FXRSTOR leaves the last instruction's addresses of somebody else (older AMD CPUs).
+static LEAKS_POINTERS: AtomicBool = AtomicBool::new(false);
+/// XCR0 as each CPU has it.
+static XCR0: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(0) }; MAX_CPUS]);
+
+/// The components of XCR0 that guests may turn on.
+pub fn host_xcr0() -> u64 {
+    HOST_XCR0.load(Ordering::Relaxed)
+}
+
+/// Bytes of a state area.
+pub fn area_bytes() -> usize {
+    AREA_BYTES.load(Ordering::Relaxed) as usize
+}
+
+/// Whether a guest may set its XCR0 to `value` (SDM vol. 1 §13.3).
+pub fn is_valid_xcr0(value: u64) -> bool {
+    let avx512 = value & xcr0::AVX512;
+    value & !host_xcr0() == 0
+        && value & xcr0::X87 != 0
+        && (value & xcr0::AVX == 0 || value & xcr0::SSE != 0)
+        && (avx512 == 0 || (avx512 == xcr0::AVX512 && value & xcr0::AVX != 0))
+}
+
+/// A vCPU's FPU state while it does not run.
+pub struct State {
+    area: NonNull<u8>,
+    layout: Layout,
+}
+
+#[expect(
+    unsafe_code,
+    reason = "an allocation of a size known at boot, and FPU instructions"
+)]
+mod state {
+    use super::*;
+
+    // SAFETY: the area is owned and has no thread affinity.
+    unsafe impl Send for State {}
+    // SAFETY: shared references read only.
+    unsafe impl Sync for State {}
+
+    impl State {
+        /// The state after a reset; nothing if memory is short.
+        pub fn new() -> Option<Self> {
+            let layout = Layout::from_size_align(area_bytes(), 64).ok()?;
+            // SAFETY: the size is not zero.
+            let area = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+            let mut state = Self { area, layout };
+            state.reset();
+            Some(state)
+        }
+        /// The whole area.
+        pub fn bytes(&self) -> &[u8] {
+            // SAFETY: allocated with that size, initialised by zeroing.
+            unsafe { core::slice::from_raw_parts(self.area.as_ptr(), self.layout.size()) }
+        }
+        /// The whole area. What is written must be a valid image, or [`Self::restore`] faults: use
+        /// [`Self::set_legacy`] for what comes from a guest.
+        pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+            // SAFETY: as `bytes`, exclusively borrowed.
+            unsafe { core::slice::from_raw_parts_mut(self.area.as_ptr(), self.layout.size()) }
+        }
+    }
+
+    impl Drop for State {
+        fn drop(&mut self) {
+            // SAFETY: allocated with that layout.
+            unsafe { dealloc(self.area.as_ptr(), self.layout) };
+        }
+    }
+
+    #[cfg(target_os = "none")]
+    mod instructions {
+        use super::super::*;
+        use core::arch::asm;
+
+        pub fn set_xcr0_register(value: u64) {
+            // SAFETY: a valid value (`is_valid_xcr0` or the host's own).
+            unsafe {
+                asm!("xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack, preserves_flags));
+            }
+        }
+        pub fn save(area: *mut u8, components: u64) {
+            // SAFETY: the area is large enough for the components, and aligned.
+            unsafe {
+                if components == 0 {
+                    asm!("fxsave64 [{}]", in(reg) area, options(nostack, preserves_flags));
+                } else if OPTIMISED.load(Ordering::Relaxed) {
+                    asm!("xsaveopt64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack, preserves_flags));
+                } else {
+                    asm!("xsave64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack, preserves_flags));
+                }
+            }
+        }
+        pub fn restore(area: *const u8, components: u64) {
+            // SAFETY: the area holds a valid image: `save`'s, or one checked by `set_legacy`.
+            unsafe {
+                if LEAKS_POINTERS.load(Ordering::Relaxed) {
+                    let zero = 0_u32;
+                    asm!("fnclex", "ffree st(7)", "fild dword ptr [{}]", in(reg) &raw const zero, options(nostack, preserves_flags));
+                }
+                if components == 0 {
+                    asm!("fxrstor64 [{}]", in(reg) area, options(nostack, preserves_flags));
+                } else {
+                    asm!("xrstor64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack, preserves_flags));
+                }
+            }
+        }
+    }
+    #[cfg(target_os = "none")]
+    pub use instructions::{restore, save, set_xcr0_register};
+
+    #[cfg(not(target_os = "none"))]
+    mod instructions {
+        pub fn set_xcr0_register(_value: u64) {}
+        pub fn save(_area: *mut u8, _components: u64) {}
+        pub fn restore(_area: *const u8, _components: u64) {}
+    }
+    #[cfg(not(target_os = "none"))]
+    pub use instructions::{restore, save, set_xcr0_register};
+}
+
+impl State {
+    /// Makes it the state after a reset.
+    pub fn reset(&mut self) {
+        let bytes = self.bytes_mut();
+        bytes.fill(0);
+        bytes[..2].copy_from_slice(&FCW_RESET.to_le_bytes());
+        bytes[MXCSR_AT..MXCSR_AT + 4].copy_from_slice(&MXCSR_RESET.to_le_bytes());
+        if host_xcr0() != 0 {
+            // XSTATE_BV: x87 and SSE are in the image.
+            bytes[LEGACY_BYTES] = (xcr0::X87 | xcr0::SSE) as u8;
+        }
+    }
+    /// Saves the registers of this CPU. CR0.TS must be clear.
+    pub fn save(&mut self) {
+        let components = host_xcr0();
+        let area = self.bytes_mut().as_mut_ptr();
+        with_all_components(components, || state::save(area, components));
+    }
+    /// Loads the registers of this CPU. CR0.TS must be clear.
+    pub fn restore(&self) {
+        let components = host_xcr0();
+        let area = self.bytes().as_ptr();
+        with_all_components(components, || state::restore(area, components));
+    }
+    /// The FXSAVE image in it.
+    pub fn legacy(&self) -> &[u8] {
+        &self.bytes()[..LEGACY_BYTES]
+    }
+    /// Sets the state from an FXSAVE image that a guest or the toolstack gave; other components get
+    /// their reset values. Reserved MXCSR bits, which would fault, are dropped.
+    pub fn set_legacy(&mut self, image: &[u8; LEGACY_BYTES]) {
+        self.reset();
+        let bytes = self.bytes_mut();
+        bytes[..LEGACY_BYTES].copy_from_slice(image);
+        for byte in &mut bytes[MXCSR_AT + 2..MXCSR_AT + 4] {
+            *byte = 0;
+        }
+    }
+}
+
+/// Runs `work` with all of the machine's components on, whatever XCR0 the guest has.
+#[inline]
+fn with_all_components(components: u64, work: impl FnOnce()) {
+    let now = XCR0.of(super::percpu::this_cpu()).load(Ordering::Relaxed);
+    if now == components {
+        work();
+    } else {
+        set_xcr0(components);
+        work();
+        set_xcr0(now);
+    }
+}
+
+/// Sets this CPU's XCR0 to a guest's, which is valid ([`is_valid_xcr0`]). Nothing without XSAVE.
+#[inline]
+pub fn set_xcr0(value: u64) {
+    let mine = XCR0.of(super::percpu::this_cpu());
+    if host_xcr0() != 0 && mine.load(Ordering::Relaxed) != value {
+        state::set_xcr0_register(value);
+        mine.store(value, Ordering::Relaxed);
+    }
+}
+
+/// Finds out what the machine has; on the boot CPU, once, with CR4.OSXSAVE set.
+pub fn detect() {
+    let f = super::cpu::features();
+    LEAKS_POINTERS.store(
+        f.vendor == super::cpu::Vendor::Amd && !f.restores_fp_pointers,
+        Ordering::Relaxed,
+    );
+    if !f.xsave {
+        return;
+    }
+    let [low, _, _, high] = super::cpu::cpuid(0xd, 0);
+    let mut all = (u64::from(high) << 32 | u64::from(low)) & xcr0::OFFERED;
+    if all & xcr0::AVX512 != xcr0::AVX512 {
+        all &= !xcr0::AVX512;
+    }
+    HOST_XCR0.store(all, Ordering::Relaxed);
+    OPTIMISED.store(f.xsaveopt, Ordering::Relaxed);
+    set_xcr0(all);
+    // With XCR0 set, EBX is the size of the area for just these components.
+    let [_, bytes, _, _] = super::cpu::cpuid(0xd, 0);
+    AREA_BYTES.store(bytes, Ordering::Relaxed);
+}
+
+/// Readies this CPU's FPU.
+pub fn init_cpu() {
+    set_xcr0(host_xcr0());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fresh_state_is_the_reset_state() {
+        let state = State::new().unwrap();
+        assert_eq!(state.legacy()[..2], FCW_RESET.to_le_bytes());
+        assert_eq!(
+            state.legacy()[MXCSR_AT..MXCSR_AT + 4],
+            MXCSR_RESET.to_le_bytes()
+        );
+    }
+
+    #[test]
+    fn an_image_from_outside_cannot_fault() {
+        let mut state = State::new().unwrap();
+        state.set_legacy(&[0xff; LEGACY_BYTES]);
+        assert_eq!(state.legacy()[MXCSR_AT..MXCSR_AT + 4], [0xff, 0xff, 0, 0]);
+        assert!(state.bytes()[LEGACY_BYTES + 8..].iter().all(|b| *b == 0));
+    }
+}

@@ -16,7 +16,9 @@ mod reg {
     pub const ISR: u32 = 0x100;
     pub const IRR: u32 = 0x200;
     pub const ESR: u32 = 0x280;
+    #[cfg(target_os = "none")]
     pub const ICR_LOW: u32 = 0x300;
+    #[cfg(target_os = "none")]
     pub const ICR_HIGH: u32 = 0x310;
     pub const LVT_TIMER: u32 = 0x320;
     pub const LVT_THERMAL: u32 = 0x330;
@@ -31,6 +33,7 @@ mod reg {
 
 const LVT_MASKED: u32 = 1 << 16;
 const LVT_NMI: u32 = 4 << 8;
+#[cfg(target_os = "none")]
 const ICR_PENDING: u32 = 1 << 12;
 const ICR_ASSERT: u32 = 1 << 14;
 
@@ -125,7 +128,7 @@ mod access {
 
 #[cfg(not(target_os = "none"))]
 mod access {
-    use super::*;
+    use super::Mode;
     pub fn read(_register: u32) -> u32 {
         0
     }
@@ -234,6 +237,11 @@ pub(super) mod timer {
             reg::LVT_TIMER,
             kind | super::super::ipi::Vector::Timer as u32,
         );
+    }
+    /// No interrupt from the timer; it counts.
+    pub fn mask() {
+        write(reg::TIMER_DIVIDE, 0b1011);
+        write(reg::LVT_TIMER, LVT_MASKED);
     }
     /// What the timer counts.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,6 +4,8 @@
 //! that only ring 0 has, so that the rooms above compile and are tested there.
 
 pub mod apic_timer;
+pub mod calibrate;
+pub mod cmos;
 pub mod cpu;
 pub mod cpuset;
 pub mod cr;
@@ -14,6 +16,7 @@ pub mod extable;
 pub mod fpu;
 pub mod frame;
 pub mod halt;
+pub mod ioapic;
 pub mod ipi;
 pub mod lapic;
 pub mod mmio;

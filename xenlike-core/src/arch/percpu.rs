@@ -181,3 +181,22 @@ pub fn stack_words(rsp: u64) -> impl Iterator<Item = u64> {
         .step_by(8)
         .map(|at| unsafe { (at as *const u64).read_volatile() })
 }
+
+/// A CPU's own page of its GDT.
+#[derive(Clone, Copy)]
+pub struct OwnGdt {
+    /// Its descriptors.
+    pub page: &'static super::desc::GdtPage,
+    /// Where it is.
+    pub maddr: crate::kit::Maddr,
+}
+
+/// This CPU's page of the GDT, once it is made.
+pub fn gdt() -> Option<OwnGdt> {
+    let cpu = this_cpu();
+    let page = super::desc::gdt(cpu)?;
+    Some(OwnGdt {
+        page,
+        maddr: super::desc::gdt_frame(cpu).maddr(),
+    })
+}

@@ -1,22 +1,187 @@
-//! placeholder until arch lands
+//! System time: nanoseconds since the boot, from the TSC.
+//!
+//! The scale is the one that guests are told, so that what a guest computes from its `vcpu_info`
+//! and what the core computes are the same number.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use crate::kit::Once;
+
+/// From TSC ticks to nanoseconds: `((ticks << shift) * mul) >> 32`, a negative shift going right
+/// (xen.h, `struct vcpu_time_info`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TscScale {
+    /// `tsc_to_system_mul`
     pub mul: u32,
+    /// `tsc_shift`
     pub shift: i8,
+    /// The TSC's rate in kHz.
+    pub khz: u64,
+    /// Whether the TSC ticks always, at one rate, and alike on all CPUs.
     pub stable: bool,
 }
-pub fn now_ns() -> u64 {
-    0
-}
-pub fn tsc_scale() -> TscScale {
-    TscScale {
-        mul: 0,
-        shift: 0,
-        stable: true,
+
+impl TscScale {
+    /// The scale of a TSC that ticks `hz` times a second.
+    pub const fn from_hz(hz: u64) -> Self {
+        const SECOND: u64 = 1_000_000_000;
+        let (mut rate, mut shift) = (if hz == 0 { SECOND } else { hz }, 0_i8);
+        // Between one and two ticks a nanosecond, the factor uses all of its 32 bits.
+        while rate >= 2 * SECOND {
+            rate >>= 1;
+            shift -= 1;
+        }
+        while rate <= SECOND {
+            rate <<= 1;
+            shift += 1;
+        }
+        Self {
+            mul: ((SECOND << 32) / rate) as u32,
+            shift,
+            khz: hz / 1000,
+            stable: false,
+        }
+    }
+    /// How long `ticks` are, in ns.
+    #[inline]
+    pub const fn to_ns(&self, ticks: u64) -> u64 {
+        scale(ticks, self.mul, self.shift)
     }
 }
-pub fn stamp() -> (u64, u64) {
-    (0, 0)
+
+#[inline]
+const fn scale(ticks: u64, mul: u32, shift: i8) -> u64 {
+    let shifted = if shift < 0 {
+        ticks >> -shift
+    } else {
+        ticks << shift
+    };
+    ((shifted as u128 * mul as u128) >> 32) as u64
 }
+
+static MUL: AtomicU32 = AtomicU32::new(1 << 31);
+/// The shift, as the `i8`'s bits.
+static SHIFT: AtomicU32 = AtomicU32::new(1);
+/// The TSC at system time 0.
+static START: AtomicU64 = AtomicU64::new(0);
+/// TSC ticks a nanosecond, times 2^32.
+static TICKS: AtomicU64 = AtomicU64::new(1 << 32);
+static HZ: AtomicU64 = AtomicU64::new(1_000_000_000);
+static STABLE: AtomicBool = AtomicBool::new(true);
+/// Seconds and nanoseconds since 1970 at system time 0.
+static WALL_CLOCK: Once<(u64, u32)> = Once::new();
+
+/// The TSC.
+#[cfg(target_os = "none")]
+#[inline(always)]
+#[expect(unsafe_code, reason = "rdtsc")]
+pub fn tsc() -> u64 {
+    // SAFETY: reads a counter.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// The TSC, not before what comes before it in the program.
+#[cfg(target_os = "none")]
+#[expect(unsafe_code, reason = "lfence")]
+pub fn ordered_tsc() -> u64 {
+    // SAFETY: a fence.
+    unsafe { core::arch::asm!("lfence", options(nostack, preserves_flags)) };
+    tsc()
+}
+
+/// On the host a counter that goes on with every look.
+#[cfg(not(target_os = "none"))]
+pub fn tsc() -> u64 {
+    static TSC: AtomicU64 = AtomicU64::new(1);
+    TSC.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Nanoseconds since the boot.
+#[inline]
+pub fn now_ns() -> u64 {
+    stamp().1
+}
+
+/// The TSC, and the nanoseconds since the boot that it stands for.
+#[inline]
+pub fn stamp() -> (u64, u64) {
+    let tsc = tsc();
+    let ticks = tsc.wrapping_sub(START.load(Ordering::Relaxed));
+    let shift = SHIFT.load(Ordering::Relaxed) as i8;
+    (tsc, scale(ticks, MUL.load(Ordering::Relaxed), shift))
+}
+
+/// How many TSC ticks `ns` are, rounded up.
+#[inline]
+pub fn ticks_of_ns(ns: u64) -> u64 {
+    let ticks = u128::from(ns) * u128::from(TICKS.load(Ordering::Relaxed));
+    ((ticks >> 32) as u64).saturating_add(1)
+}
+
+/// Waits for that long.
+pub fn wait_ns(ns: u64) {
+    let start = tsc();
+    let ticks = ticks_of_ns(ns);
+    while tsc().wrapping_sub(start) < ticks {
+        core::hint::spin_loop();
+    }
+}
+
+/// How TSC ticks become nanoseconds.
+pub fn tsc_scale() -> TscScale {
+    TscScale {
+        stable: STABLE.load(Ordering::Relaxed),
+        ..TscScale::from_hz(HZ.load(Ordering::Relaxed))
+    }
+}
+
+/// Starts system time at 0, for a TSC of `hz` and a wall clock that shows `wall` (s since 1970) now.
+pub fn start(hz: u64, wall: u64) {
+    let scale = TscScale::from_hz(hz);
+    MUL.store(scale.mul, Ordering::Relaxed);
+    SHIFT.store(scale.shift as u32, Ordering::Relaxed);
+    TICKS.store(
+        ((u128::from(hz) << 32) / 1_000_000_000) as u64,
+        Ordering::Relaxed,
+    );
+    HZ.store(hz, Ordering::Relaxed);
+    START.store(tsc(), Ordering::Release);
+    STABLE.store(super::cpu::features().invariant_tsc, Ordering::Relaxed);
+    WALL_CLOCK.call_once(|| (wall, 0));
+}
+
+/// The TSC turned out to differ between CPUs: guests are told not to rely on it.
+pub fn set_unstable() {
+    STABLE.store(false, Ordering::Relaxed);
+}
+
+/// The wall clock at system time 0: seconds and nanoseconds since 1970.
 pub fn boot_wall_clock() -> (u64, u32) {
-    (0, 0)
+    WALL_CLOCK.get().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_is_a_second_at_any_rate() {
+        for hz in [
+            400_000_000,
+            1_000_000_000,
+            1_999_999_999,
+            2_400_000_000,
+            5_123_456_789,
+        ] {
+            let ns = TscScale::from_hz(hz).to_ns(hz);
+            assert!((999_999_990..=1_000_000_000).contains(&ns), "{hz}: {ns}");
+        }
+    }
+
+    #[test]
+    fn years_do_not_overflow() {
+        let hz = 5_000_000_000_u64;
+        let years = TscScale::from_hz(hz).to_ns(hz * 3600 * 24 * 365 * 20);
+        assert_eq!(years / 1_000_000_000 / 3600, 24 * 365 * 20 - 1);
+    }
 }

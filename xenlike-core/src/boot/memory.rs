@@ -9,7 +9,7 @@ use super::info::{BootInfo, Range};
 use super::start::{IMAGE_TO_MACHINE, LOAD_ADDRESS};
 use crate::arch::paging::{self, MapError, PageSizes, Table, TableMemory};
 use crate::arch::{cpu, cr3};
-use crate::kit::{Lock, Maddr, Mfn, PAGE_SIZE, Vaddr};
+use crate::kit::{Lock, Maddr, Mfn, Once, PAGE_SIZE, Vaddr};
 use crate::mm::alloc::{Where, add_free, add_used, alloc_frame, alloc_order};
 use crate::mm::frame::{CHUNK_FRAMES, chunk_address, frames};
 use crate::mm::{directmap, layout, m2p};
@@ -21,6 +21,15 @@ const BOOT_LIMIT: u64 = 1 << 32;
 const LOW_MEMORY: u64 = 1 << 20;
 /// Less than this is not worth starting on.
 const LEAST_MEMORY: u64 = 48 << 20;
+
+/// Real mode reaches RAM below here.
+const REAL_MODE_LIMIT: u64 = 0xa_0000;
+static LOW_PAGE: Once<Maddr> = Once::new();
+
+/// A page that real mode reaches, for the start of other CPUs.
+pub fn low_page() -> Option<Maddr> {
+    LOW_PAGE.get().copied()
+}
 
 unsafe extern "C" {
     static __text_start: u8;
@@ -110,17 +119,24 @@ pub fn init(info: &BootInfo) -> Result<(), &'static str> {
         return Err("this machine has too little memory: at least 48 MiB are needed");
     }
     let mut free = ram.clone();
-    let image_end = address(&raw const __image_end) - IMAGE_TO_MACHINE;
     free.remove(Range {
         start: 0,
-        end: LOW_MEMORY,
+        end: PAGE_SIZE as u64,
     });
+    let image_end = address(&raw const __image_end) - IMAGE_TO_MACHINE;
     free.remove(Range {
         start: LOAD_ADDRESS,
         end: image_end,
     });
     info.modules.iter().for_each(|m| free.remove(m.range));
     info.occupied.iter().for_each(|r| free.remove(*r));
+    if let Some(page) = free.take(PAGE_SIZE as u64, PAGE_SIZE as u64, REAL_MODE_LIMIT) {
+        LOW_PAGE.call_once(|| page);
+    }
+    free.remove(Range {
+        start: 0,
+        end: LOW_MEMORY,
+    });
 
     let mut early = Early {
         free,

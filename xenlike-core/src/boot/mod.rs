@@ -4,9 +4,13 @@
 //! the end `entry`, which never comes back.
 
 #[cfg(target_os = "none")]
+mod acpi;
+#[cfg(target_os = "none")]
 mod cpu;
 pub mod early_memory;
 pub mod info;
+#[cfg(target_os = "none")]
+mod interrupts;
 #[cfg(target_os = "none")]
 mod memory;
 pub mod options;
@@ -16,6 +20,8 @@ mod order;
 pub mod panic;
 #[cfg(target_os = "none")]
 mod screen;
+#[cfg(target_os = "none")]
+mod smp;
 #[cfg(target_os = "none")]
 mod start;
 #[cfg(target_os = "none")]

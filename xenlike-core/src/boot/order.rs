@@ -3,9 +3,9 @@
 use log::info;
 
 use super::panic::refuse;
-use super::{cpu, info, memory, options, panic, screen, traps};
+use super::{acpi, cpu, info, interrupts, memory, options, panic, screen, smp, traps};
 use crate::kit::{CpuId, Maddr};
-use crate::{arch, console};
+use crate::{arch, console, kit};
 
 const BOOT_CPU: CpuId = CpuId(0);
 
@@ -37,8 +37,27 @@ pub extern "sysv64" fn rust_start(information: u32) -> ! {
 extern "sysv64" fn on_own_stack() -> ! {
     cpu::load(BOOT_CPU);
     traps::load();
+    kit::lock::set_wait_step(arch::tlb::answer);
+    let info = or_refuse(info::get().ok_or("the boot loader told nothing"));
+    let options = options::parse(info.cmdline).options;
+
+    let machine = acpi::read(info.acpi);
+    or_refuse(interrupts::init(&machine, &options));
+    or_refuse(interrupts::start_time(&machine));
+    arch::fpu::detect();
+    interrupts::init_cpu(BOOT_CPU);
+    interrupts::calibrate_timer();
     arch::percpu::set_online();
-    info!("the end of what there is so far");
+    smp::start_others(&machine, &options);
+
+    interrupts::route_serial(&machine, &options);
+    smp::release();
+    other_cpu(BOOT_CPU)
+}
+
+/// The end of the boot on each CPU.
+pub fn other_cpu(cpu: CpuId) -> ! {
+    info!("{cpu:?} is at the end of what there is so far");
     arch::power::halt()
 }
 

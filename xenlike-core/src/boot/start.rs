@@ -131,6 +131,7 @@ boot_gdt:
     .quad 0
     .quad 0x00af9b000000ffff
     .quad 0x00cf93000000ffff
+    .quad 0x00cf9b000000ffff
 boot_gdt_pointer:
     .short boot_gdt_pointer - boot_gdt - 1
     .long boot_gdt - {image_to_machine}

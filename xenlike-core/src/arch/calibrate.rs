@@ -1,0 +1,134 @@
+//! How fast the TSC ticks, by a clock of known rate: HPET, ACPI PM timer or PIT.
+
+use super::mmio::Window;
+use super::port::{inb, inl, outb};
+use super::{cpu, time};
+
+/// Rate of the ACPI PM timer (ACPI 6.5 §4.8.2.1), in Hz.
+const PM_TIMER_HZ: u64 = 3_579_545;
+/// Rate of the PIT, in Hz.
+const PIT_HZ: u64 = 1_193_182;
+/// HPET registers (HPET specification 1.0a §2.3).
+const HPET_CONFIGURATION: usize = 0x10;
+const HPET_COUNTER: usize = 0xf0;
+/// How often a pair of readings is tried; the tightest is taken.
+const TRIES: u32 = 8;
+
+/// A clock of known rate.
+#[derive(Clone, Copy, Debug)]
+pub enum Reference {
+    /// The HPET's registers, and the length of its tick in fs.
+    Hpet(Window, u32),
+    /// The port of the ACPI PM timer.
+    PmTimer(u16),
+    /// Channel 2 of the PIT.
+    Pit,
+}
+
+impl Reference {
+    /// What it is called.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Hpet(..) => "HPET",
+            Self::PmTimer(_) => "ACPI PM timer",
+            Self::Pit => "PIT",
+        }
+    }
+    fn hz(&self) -> u64 {
+        match self {
+            Self::Hpet(_, period_fs) => 1_000_000_000_000_000 / u64::from((*period_fs).max(1)),
+            Self::PmTimer(_) => PM_TIMER_HZ,
+            Self::Pit => PIT_HZ,
+        }
+    }
+    /// How long to measure, in ms: longer for a coarser clock.
+    fn measure_ms(&self) -> u64 {
+        match self {
+            Self::Hpet(..) => 4,
+            Self::PmTimer(_) => 15,
+            Self::Pit => 30,
+        }
+    }
+    fn start(&self) {
+        match self {
+            Self::Hpet(window, _) => {
+                window.write32(HPET_CONFIGURATION, window.read32(HPET_CONFIGURATION) | 1);
+            }
+            Self::PmTimer(_) => {}
+            Self::Pit => {
+                // Gate on, speaker off; channel 2 counts down from 65536, both bytes, mode 0.
+                outb(0x61, inb(0x61) & !2 | 1);
+                outb(0x43, 0xb0);
+                outb(0x42, 0);
+                outb(0x42, 0);
+            }
+        }
+    }
+    fn read(&self) -> u32 {
+        match self {
+            Self::Hpet(window, _) => window.read32(HPET_COUNTER),
+            Self::PmTimer(port) => inl(*port) & 0xff_ffff,
+            Self::Pit => {
+                outb(0x43, 0x80);
+                let low = u32::from(inb(0x42));
+                0x1_0000 - (u32::from(inb(0x42)) << 8 | low)
+            }
+        }
+    }
+    /// Ticks from `start` to `end`, over a wrap of the counter.
+    fn between(&self, start: u32, end: u32) -> u64 {
+        let mask = match self {
+            Self::Hpet(..) => u32::MAX,
+            Self::PmTimer(_) => 0xff_ffff,
+            Self::Pit => 0xffff,
+        };
+        u64::from(end.wrapping_sub(start) & mask)
+    }
+    /// The clock and the TSC at one moment, as close as can be had.
+    fn pair(&self) -> (u32, u64) {
+        let once = || {
+            let before = time::tsc();
+            let clock = self.read();
+            let after = time::tsc();
+            (
+                after.wrapping_sub(before),
+                clock,
+                before.wrapping_add(after.wrapping_sub(before) / 2),
+            )
+        };
+        let best = (0..TRIES).map(|_| once()).min_by_key(|(width, ..)| *width);
+        best.map_or((0, 0), |(_, clock, tsc)| (clock, tsc))
+    }
+    /// The TSC's rate in Hz; nothing if the clock does not move.
+    pub fn tsc_hz(&self) -> Option<u64> {
+        const PATIENCE: u32 = 100_000_000;
+        self.start();
+        let wanted = self.hz() * self.measure_ms() / 1000;
+        // The first readings are slow, while caches fill.
+        self.pair();
+        let (clock, tsc) = self.pair();
+        let mut looks = 0;
+        while self.between(clock, self.read()) < wanted {
+            looks += 1;
+            if looks == PATIENCE || (looks == 100_000 && self.between(clock, self.read()) == 0) {
+                return None;
+            }
+        }
+        let (end_clock, end_tsc) = self.pair();
+        let ticks = u128::from(end_tsc.wrapping_sub(tsc));
+        let elapsed = u128::from(self.between(clock, end_clock)).max(1);
+        Some((ticks * u128::from(self.hz()) / elapsed) as u64)
+    }
+}
+
+/// The TSC's rate as the CPU tells it (SDM vol. 2, CPUID leaf 0x15), in Hz.
+pub fn tsc_hz_by_cpuid() -> Option<u64> {
+    if cpu::features().max_leaf < 0x15 {
+        return None;
+    }
+    let [denominator, numerator, crystal_hz, _] = cpu::cpuid(0x15, 0);
+    let product = u64::from(crystal_hz) * u64::from(numerator);
+    product
+        .checked_div(u64::from(denominator))
+        .filter(|hz| *hz > 0)
+}

@@ -1,0 +1,89 @@
+//! Interrupt controllers and clocks of the machine, once; and of each CPU.
+#![expect(unsafe_code, reason = "makes windows on device registers")]
+
+use log::info;
+
+use super::acpi::Machine;
+use super::memory::map_device;
+use super::options::Options;
+use crate::arch::ipi::Vector;
+use crate::arch::lapic::{self, Mode};
+use crate::arch::mmio::Window;
+use crate::arch::{apic_timer, calibrate, cmos, cpu, fpu, ioapic, msr, paging, time};
+use crate::console;
+use crate::kit::{CpuId, PAGE_SIZE, Vaddr};
+
+const X2APIC_ON: u64 = 1 << 10;
+
+/// Sets up the controllers that all CPUs share.
+///
+/// # Errors
+/// A sentence that says what is missing.
+pub fn init(machine: &Machine, options: &Options) -> Result<(), &'static str> {
+    ioapic::silence_pics();
+    let no_memory = "there is too little memory to map devices";
+    let firmware_chose = msr::read(msr::nr::APIC_BASE) & X2APIC_ON != 0;
+    if firmware_chose || (cpu::features().x2apic && options.x2apic) {
+        lapic::set_mode(Mode::X2Apic, Vaddr::default());
+    } else {
+        let page = map_device(machine.lapic, PAGE_SIZE as u64, paging::DEVICE).ok_or(no_memory)?;
+        lapic::set_mode(Mode::XApic, page);
+    }
+    for found in &machine.ioapics {
+        let at = map_device(found.at, PAGE_SIZE as u64, paging::DEVICE).ok_or(no_memory)?;
+        // SAFETY: mapped for good just now; the MADT says that these are the registers.
+        ioapic::add(unsafe { Window::new(at, PAGE_SIZE) }, found.first_gsi);
+    }
+    Ok(())
+}
+
+/// Starts system time: the TSC's rate by the best clock there is, the wall clock from the battery's.
+///
+/// # Errors
+/// A sentence if no clock moves.
+pub fn start_time(machine: &Machine) -> Result<(), &'static str> {
+    let by_cpuid = calibrate::tsc_hz_by_cpuid().map(|hz| (hz, "CPUID"));
+    let by_clock = || machine.clock.tsc_hz().map(|hz| (hz, machine.clock.name()));
+    let by_pit = || calibrate::Reference::Pit.tsc_hz().map(|hz| (hz, "PIT"));
+    let found = by_cpuid.or_else(by_clock).or_else(by_pit);
+    let (hz, by) =
+        found.ok_or("this machine has no clock that moves: neither HPET, ACPI PM timer nor PIT")?;
+    time::start(hz, cmos::seconds());
+    info!(
+        "time: TSC at {}.{:03} MHz by {by}",
+        hz / 1_000_000,
+        hz / 1000 % 1000
+    );
+    Ok(())
+}
+
+/// Readies the interrupt controller, timer and FPU of this CPU.
+pub fn init_cpu(cpu: CpuId) {
+    lapic::init(cpu);
+    apic_timer::init();
+    fpu::init_cpu();
+}
+
+/// Measures the APIC timer; on the boot CPU, once.
+pub fn calibrate_timer() {
+    match apic_timer::calibrate() {
+        Some(hz) => info!(
+            "time: APIC timer at {}.{:03} MHz",
+            hz / 1_000_000,
+            hz / 1000 % 1000
+        ),
+        None => info!("time: APIC timer takes TSC values"),
+    }
+    apic_timer::init();
+}
+
+/// From now on the serial port interrupts the boot CPU when something was typed.
+pub fn route_serial(machine: &Machine, options: &Options) {
+    if let Some(irq) = options.serial.map(|s| s.irq).filter(|irq| *irq != 0) {
+        let (gsi, trigger) = machine.isa(irq);
+        if ioapic::route(gsi, Vector::Serial as u8, CpuId(0), trigger).is_none() {
+            info!("console: no interrupt for the serial port; it is polled");
+        }
+    }
+    console::stop_waiting();
+}
