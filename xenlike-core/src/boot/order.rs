@@ -5,7 +5,7 @@ use log::info;
 use super::panic::refuse;
 use super::{acpi, cpu, info, interrupts, memory, options, panic, screen, smp, traps};
 use crate::kit::{CpuId, Maddr};
-use crate::{arch, console, kit};
+use crate::{arch, console, entry, kit};
 
 const BOOT_CPU: CpuId = CpuId(0);
 
@@ -55,10 +55,10 @@ extern "sysv64" fn on_own_stack() -> ! {
     other_cpu(BOOT_CPU)
 }
 
-/// The end of the boot on each CPU.
+/// The end of the boot on each CPU: from here on it runs vCPUs.
 pub fn other_cpu(cpu: CpuId) -> ! {
-    info!("{cpu:?} is at the end of what there is so far");
-    arch::power::halt()
+    entry::init_cpu(cpu);
+    entry::run()
 }
 
 fn console_from(options: &options::Options) {

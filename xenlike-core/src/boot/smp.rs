@@ -12,7 +12,7 @@ use super::start::IMAGE_TO_MACHINE;
 use super::tables::TABLES_ADDRESS;
 use super::{cpu, interrupts, memory, options, traps};
 use crate::arch::{self, lapic, percpu, time};
-use crate::kit::{CpuId, MAX_CPUS, lock};
+use crate::kit::{CpuId, Lock, MAX_CPUS, lock};
 use crate::mm::layout::{DIRECT_MAP, MASTER};
 
 /// How long a CPU may take to appear, in ns.
@@ -29,9 +29,15 @@ static NEXT_STACK: AtomicU64 = AtomicU64::new(0);
 static NEXT_CPU: AtomicU32 = AtomicU32::new(0);
 /// Set when the boot is over: then all CPUs go on together.
 static GO: AtomicBool = AtomicBool::new(false);
-/// The latest TSC value that any of two CPUs has seen, and by how much one was behind it.
-static LATEST_TSC: AtomicU64 = AtomicU64::new(0);
-static WARP: AtomicU64 = AtomicU64::new(0);
+/// Two CPUs' looks at their TSCs.
+#[derive(Default)]
+struct Looks {
+    /// What the latest look saw.
+    latest: u64,
+    /// How far one was behind the one before it, at most.
+    warp: u64,
+}
+static LOOKS: Lock<Looks> = Lock::new(Looks { latest: 0, warp: 0 });
 /// The CPU whose TSC is being compared; 0 for none.
 static COMPARING: AtomicU32 = AtomicU32::new(0);
 
@@ -172,21 +178,20 @@ fn appears_within(cpu: CpuId, ns: u64) -> bool {
     false
 }
 
-/// Looks at the TSC again and again, on two CPUs at a time: no look may be behind an earlier one.
+/// Looks at the TSC again and again, on two CPUs by turns: no look may be behind the one before.
 fn compare_tsc() {
     for _ in 0..WARP_LOOKS {
+        let mut looks = LOOKS.lock();
         let now = time::ordered_tsc();
-        let before = LATEST_TSC.fetch_max(now, Ordering::SeqCst);
-        WARP.fetch_max(before.saturating_sub(now), Ordering::SeqCst);
+        looks.warp = looks.warp.max(looks.latest.saturating_sub(now));
+        looks.latest = now;
     }
 }
 
 fn report_warp(cpu: CpuId) {
-    let warp = WARP.swap(0, Ordering::SeqCst);
+    let Looks { warp, .. } = core::mem::take(&mut *LOOKS.lock());
     if warp != 0 {
-        warn!(
-            "time: the TSC of {cpu:?} differs by {warp} ticks; guests are told not to rely on it"
-        );
+        warn!("time: the TSC of {cpu:?} is {warp} ticks behind; guests are told not to rely on it");
         time::set_unstable();
     }
 }
