@@ -78,7 +78,7 @@ impl Session {
             input,
             log,
             cursor: 0,
-            fatal: Regex::new(r"(?m)^.*(\bPANIC\b|[Pp]anic on CPU|hypervisor panic).*\n").ok(),
+            fatal: Regex::new(r"(?m)^.*xenlike: panic on .*\n").ok(),
             _scratch: scratch,
         })
     }

@@ -41,6 +41,8 @@ enum Task {
     Report,
     /// Boot a kernel as Dom0 under Debian's real Xen 4.20, to compare
     Oracle(oracle::Options),
+    /// Make build/xenlike.iso of what is in build/ already
+    Iso,
     /// Fetch the kernels that come from Debian's packages into build/debian
     Fetch,
     /// Turn a boot domain's ELF into the flat image that the core includes
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Task::Rooms => rooms::check(),
         Task::Report => report::print(),
         Task::Oracle(options) => oracle::boot(&options),
+        Task::Iso => build::image::xenlike_iso(),
         Task::Fetch => debian::ensure(&debian::ALL),
         Task::Flatten(options) => build::flat::flatten(&options.elf, &options.image),
     };
