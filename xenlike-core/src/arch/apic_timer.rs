@@ -3,10 +3,14 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::lapic::timer::{self, Trigger};
-use super::{cpu, msr, time};
+use super::{cpu, msr, percpu, time};
+use crate::kit::MAX_CPUS;
+use crate::kit::cell::PerCpu;
 
 /// Timer ticks a nanosecond, times 2^32; 0 while not measured or if the timer takes TSC values.
 static TICKS: AtomicU64 = AtomicU64::new(0);
+/// The TSC at each CPU's deadline; the maximum without one.
+static DUE: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(u64::MAX) }; MAX_CPUS]);
 /// How long the rate is measured, in ns.
 const MEASURE_NS: u64 = 1_000_000;
 /// How often a pair of readings is tried; the tightest is taken.
@@ -62,13 +66,20 @@ pub fn init() {
 #[inline]
 pub fn set_deadline_ns(deadline_ns: Option<u64>) {
     let from_now = deadline_ns.map(|at| at.saturating_sub(time::now_ns()));
+    let at = from_now.map(|ns| time::tsc().saturating_add(time::ticks_of_ns(ns)));
+    let due = DUE.of(percpu::this_cpu());
+    due.store(at.unwrap_or(u64::MAX), Ordering::Relaxed);
     if by_tsc() {
-        set_tsc_deadline(
-            from_now.map_or(0, |ns| time::tsc().saturating_add(time::ticks_of_ns(ns))),
-        );
+        set_tsc_deadline(at.unwrap_or(0));
     } else {
         timer::set_count(from_now.map_or(0, count));
     }
+}
+
+/// Whether this CPU's deadline has come: with interrupts off nobody else says so.
+#[inline]
+pub fn is_due() -> bool {
+    time::tsc() >= DUE.of(percpu::this_cpu()).load(Ordering::Relaxed)
 }
 
 /// The count that takes `ns`: at least 1, at most what the register holds.

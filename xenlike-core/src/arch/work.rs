@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use super::{ipi, percpu};
+use super::{apic_timer, ipi, percpu};
 use crate::kit::CpuId;
 
 /// A deadline may have passed.
@@ -36,8 +36,16 @@ pub fn take() -> u32 {
     percpu::info().work.swap(0, Ordering::AcqRel)
 }
 
-/// Whether something has been raised on this CPU.
+/// Whether something waits for this CPU. Interrupts are off in ring 0, so what takes long asks here;
+/// a deadline that came meanwhile is raised by that.
 #[inline]
 pub fn pending() -> bool {
-    percpu::info().work.load(Ordering::Acquire) != 0
+    if percpu::info().work.load(Ordering::Acquire) != 0 {
+        return true;
+    }
+    let due = apic_timer::is_due();
+    if due {
+        raise_here(TIMER);
+    }
+    due
 }
