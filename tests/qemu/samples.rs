@@ -71,3 +71,27 @@ fn output_is_kept_for_a_late_reader() -> Result<()> {
     session.expect_prompt(SHORT)?;
     power_off(session)
 }
+
+/// Two domains, a granted page, an event channel.
+#[test]
+#[ignore = "boots QEMU"]
+fn pingpong() -> Result<()> {
+    let files = ["pingpong", "pingpong-server.cfg", "pingpong-client.cfg"];
+    let mut session = shell_with("sample-pingpong", &files)?;
+    let before = free_frames(&mut session)?;
+    session.succeed("create pingpong-server.cfg", GUEST)?;
+    session.send_line("create pingpong-client.cfg -c")?;
+    let rate = session.expect("^[0-9]+ messages, [0-9]+ per second$", GUEST)?;
+    println!("{rate}");
+    session.expect("^PASS pingpong client$", GUEST)?;
+    session.expect_prompt(GUEST)?;
+    session.send_line("console pingpong-server")?;
+    session.expect("^PASS pingpong server$", GUEST)?;
+    session.expect_prompt(GUEST)?;
+    let after = free_frames(&mut session)?;
+    ensure!(
+        before == after,
+        "frames lost: {before} free before, {after} after"
+    );
+    power_off(session)
+}
