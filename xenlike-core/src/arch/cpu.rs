@@ -127,6 +127,13 @@ pub fn detect() -> Features {
 /// Sets this CPU's control registers and the PAT as the core and the guests' ABI want them.
 pub fn init_this_cpu() {
     let f = features();
+    let efer =
+        super::msr::read(super::msr::nr::EFER) | super::msr::efer::NXE | super::msr::efer::SCE;
+    // SAFETY: no execute permission is taken from what the core runs, only from what says so.
+    #[expect(unsafe_code, reason = "turns NX and SYSCALL on")]
+    unsafe {
+        super::msr::write(super::msr::nr::EFER, efer);
+    }
     super::cr::init(&f);
     SMAP_ON.store(f.smap, Ordering::Relaxed);
     FSGSBASE_ON.store(f.fsgsbase, Ordering::Relaxed);

@@ -215,12 +215,14 @@ pub struct Gate([u64; 2]);
 impl Gate {
     /// A gate to `handler` with interrupts off, on stack `ist` (0: none), for `int n` from rings up to `dpl`.
     pub const fn interrupt(handler: u64, ist: u8, dpl: u8) -> Self {
+        Self::interrupt_by(HYPERVISOR_CS, handler, ist, dpl)
+    }
+    /// The same by another code segment than the core's own.
+    pub const fn interrupt_by(segment: u16, handler: u64, ist: u8, dpl: u8) -> Self {
         let attributes = 0x8e00 | (dpl as u64) << 13 | ist as u64;
+        let low = handler & 0xffff | (segment as u64) << 16;
         Self([
-            handler & 0xffff
-                | (HYPERVISOR_CS as u64) << 16
-                | attributes << 32
-                | (handler >> 16 & 0xffff) << 48,
+            low | attributes << 32 | (handler >> 16 & 0xffff) << 48,
             handler >> 32,
         ])
     }

@@ -12,6 +12,7 @@ const BOOT_CPU: CpuId = CpuId(0);
 /// The first Rust: on the boot CPU's first stack and the boot tables.
 pub extern "sysv64" fn rust_start(information: u32) -> ! {
     console::init();
+    traps::load_early();
     let info = or_refuse(info::read(Maddr(u64::from(information))));
     let parsed = options::parse(info.cmdline);
     console_from(&parsed.options);
@@ -24,7 +25,7 @@ pub extern "sysv64" fn rust_start(information: u32) -> ! {
     info!("command line: {}", info.cmdline);
     options::complain(&parsed.complaints);
 
-    arch::cpu::detect();
+    or_refuse(check_cpu(&arch::cpu::detect()));
     arch::cpu::init_this_cpu();
     console::hold_screen();
     or_refuse(memory::init(info));
@@ -67,6 +68,14 @@ fn console_from(options: &options::Options) {
         console::add_serial(setting);
     }
     panic::NO_REBOOT.store(options.noreboot, core::sync::atomic::Ordering::Relaxed);
+}
+
+/// What the core can't do without.
+fn check_cpu(features: &arch::cpu::Features) -> Result<(), &'static str> {
+    if !features.nx {
+        return Err("this CPU has no NX (execute disable), or the firmware has turned it off");
+    }
+    Ok(())
 }
 
 /// The value, or the end with a sentence on the console.

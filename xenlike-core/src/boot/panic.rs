@@ -106,7 +106,8 @@ fn backtrace(rsp: u64) {
         say!("(no symbol table)");
     }
     let text = memory::text();
-    let calls = percpu::stack_words(rsp).filter(|word| text.contains(word));
+    // A return address is never a function's first instruction.
+    let calls = percpu::stack_words(rsp).filter(|w| text.contains(w) && !symbols::is_start(*w));
     say!("Return addresses on the stack (some may be stale):");
     for word in calls.take(MAX_FRAMES) {
         say!("  {word:016x} {}", symbols::Place(word));

@@ -1,6 +1,6 @@
 //! The first instructions: from GRUB's 32-bit mode to Rust at the image's address in 64-bit mode.
 //!
-//! The assembly checks that there is a long mode with NX, loads the constant page tables of
+//! The assembly checks that there is a long mode, loads the constant page tables of
 //! [`super::tables`], and jumps. Everything else is Rust.
 #![expect(unsafe_code, reason = "the first instructions")]
 
@@ -12,6 +12,8 @@ use crate::mm::layout::IMAGE;
 
 /// Where GRUB loads the image: the machine address of `layout::IMAGE`.
 pub const LOAD_ADDRESS: u64 = 0x20_0000;
+/// Where code for real mode is put when all is over anyway.
+const REAL_MODE_CODE: u64 = 0x8000;
 /// From an address of the image to the machine address it is loaded at.
 pub const IMAGE_TO_MACHINE: u64 = IMAGE - LOAD_ADDRESS;
 
@@ -68,45 +70,89 @@ boot_start32:
     cpuid
     btl $29, %edx
     jnc refuse
-    movl $(no_nx - {image_to_machine}), %ebp
-    btl $20, %edx
-    jnc refuse
     movl $0x20, %eax
     movl %eax, %cr4
     movl ${tables}, %eax
     movl %eax, %cr3
     movl $0xc0000080, %ecx
     rdmsr
-    orl $0x900, %eax
+    orl $0x100, %eax
     wrmsr
     movl $0x80010033, %eax
     movl %eax, %cr0
     lgdtl (boot_gdt_pointer - {image_to_machine})
     ljmpl $8, $(boot_start64 - {image_to_machine})
 
-// Writes the sentence at ebp to COM1 and to the text screen, and stops.
+// Writes the sentence at ebp to COM1 and to the screen, and stops. Only a BIOS machine gets here
+// (a 64-bit UEFI has a 64-bit CPU): the BIOS makes the screen a text screen, whatever GRUB left.
 refuse:
-    movl $0xb8000, %edi
-1:  movzbl (%ebp), %ecx
-    testl %ecx, %ecx
+    movl %ebp, %esi
+1:  lodsb
+    movb %al, %cl
+    testb %al, %al
     jz 3f
-    movb %cl, (%edi)
+    movl $0x10000, %ebx
+    movl $0x3fd, %edx
+2:  inb %dx, %al
+    testb $0x20, %al
+    jnz 4f
+    decl %ebx
+    jnz 2b
+4:  movl $0x3f8, %edx
+    movb %cl, %al
+    outb %al, %dx
+    jmp 1b
+3:  movl $(text_mode - {image_to_machine}), %esi
+    movl ${low}, %edi
+    movl $(text_mode_end - text_mode), %ecx
+    rep movsb
+    lgdtl (boot_gdt_pointer - {image_to_machine})
+    ljmpl $0x20, ${low}
+5:  movl $0x10, %eax
+    movl %eax, %ds
+    movl $0xb8000, %edi
+6:  movb (%ebp), %al
+    testb %al, %al
+    jz 7f
+    movb %al, (%edi)
     movb $0x4f, 1(%edi)
     addl $2, %edi
-    movl $0x10000, %ebx
-2:  movl $0x3fd, %edx
-    inb %dx, %al
-    decl %ebx
-    jz 4f
-    testb $0x20, %al
-    jz 2b
-4:  movl $0x3f8, %edx
-    movl %ecx, %eax
-    outb %al, %dx
     incl %ebp
-    jmp 1b
-3:  hlt
-    jmp 3b
+    jmp 6b
+7:  hlt
+    jmp 7b
+
+// Runs at {low}: from 16-bit protected mode to real mode, video mode 3, and back.
+.code16
+text_mode:
+    movw $0x28, %ax
+    movw %ax, %ds
+    movw %ax, %es
+    movw %ax, %ss
+    lidtl real_mode_idt - text_mode + {low}
+    movl %cr0, %eax
+    andl $~1, %eax
+    movl %eax, %cr0
+    ljmpl $0, $(8f - text_mode + {low})
+8:  xorw %ax, %ax
+    movw %ax, %ds
+    movw %ax, %es
+    movw %ax, %ss
+    movw ${low}, %sp
+    movl %ebp, %ebx
+    pushl %ebx
+    movw $3, %ax
+    int $0x10
+    popl %ebp
+    cli
+    movl %cr0, %eax
+    orl $1, %eax
+    movl %eax, %cr0
+    ljmpl $0x18, $(5b - {image_to_machine})
+real_mode_idt:
+    .short 0x3ff
+    .long 0
+text_mode_end:
 
 .code64
 boot_start64:
@@ -132,18 +178,19 @@ boot_gdt:
     .quad 0x00af9b000000ffff
     .quad 0x00cf93000000ffff
     .quad 0x00cf9b000000ffff
+    .quad 0x00009b000000ffff
+    .quad 0x000093000000ffff
 boot_gdt_pointer:
     .short boot_gdt_pointer - boot_gdt - 1
     .long boot_gdt - {image_to_machine}
     .long 0
 not_multiboot2:
-    .asciz "xenlike: the boot loader does not speak multiboot2: in GRUB, load it with 'multiboot2'.\r\n"
+    .asciz "xenlike: the boot loader does not speak multiboot2: in GRUB, load it with 'multiboot2'."
 no_long_mode:
-    .asciz "xenlike: this CPU has no 64-bit mode.\r\n"
-no_nx:
-    .asciz "xenlike: this CPU has no NX (execute disable), or the firmware has turned it off.\r\n"
+    .asciz "xenlike can't run here: this CPU has no 64-bit mode."
 "#,
     image_to_machine = const IMAGE_TO_MACHINE,
+    low = const REAL_MODE_CODE,
     tables = const TABLES_ADDRESS,
     block = sym BOOT_BLOCK,
     block_bytes = const BLOCK_BYTES,

@@ -25,6 +25,14 @@ impl fmt::Display for Place {
     }
 }
 
+/// Whether a function starts at `address`.
+pub fn is_start(address: u64) -> bool {
+    let found = info::get()
+        .and_then(|i| i.symbols)
+        .and_then(|s| find(&s, address));
+    found.is_some_and(|(_, offset)| offset == 0)
+}
+
 fn word(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }

@@ -74,20 +74,33 @@ boot_trap:
     handle = sym handle,
 );
 
+/// The code segment of the first moments' GDT, in `start`.
+const BOOT_CS: u16 = 8;
+
+static BOOT_IDT: Once<Idt> = Once::new();
 static IDT: Once<Idt> = Once::new();
+
+/// Loads the IDT of the first moments while the GDT of the first instructions is in use.
+pub fn load_early() {
+    let idt = BOOT_IDT.call_once(|| table(BOOT_CS));
+    // SAFETY: the gates lead to the stubs above.
+    unsafe { desc::load_idt(idt) };
+}
 
 /// Loads the IDT of the first moments on this CPU. Selectors must be the core's already.
 pub fn load() {
-    let idt = IDT.call_once(|| {
-        let stubs = &raw const boot_trap_stubs as u64;
-        let mut gates = [Gate::default(); 256];
-        for (gate, n) in gates.iter_mut().zip(0..VECTORS as u64) {
-            *gate = Gate::interrupt(stubs + n * STUB_BYTES, 0, 0);
-        }
-        Idt(gates)
-    });
+    let idt = IDT.call_once(|| table(desc::HYPERVISOR_CS));
     // SAFETY: the gates lead to the stubs above.
     unsafe { desc::load_idt(idt) };
+}
+
+fn table(segment: u16) -> Idt {
+    let stubs = &raw const boot_trap_stubs as u64;
+    let mut gates = [Gate::default(); 256];
+    for (gate, n) in gates.iter_mut().zip(0..VECTORS as u64) {
+        *gate = Gate::interrupt_by(segment, stubs + n * STUB_BYTES, 0, 0);
+    }
+    Idt(gates)
 }
 
 extern "sysv64" fn handle(frame: &mut TrapFrame) {
