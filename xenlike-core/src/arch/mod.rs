@@ -15,6 +15,7 @@ pub mod desc;
 pub mod extable;
 pub mod fpu;
 pub mod frame;
+pub mod guest_choice;
 pub mod halt;
 pub mod ioapic;
 pub mod ipi;

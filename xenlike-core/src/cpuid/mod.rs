@@ -18,6 +18,37 @@ mod tests;
 
 pub use derive::Policies;
 
+use crate::arch::{cpu, msr};
+use crate::kit::Once;
+
+/// This machine's policies.
+pub fn machine() -> &'static Policies {
+    static MACHINE: Once<Policies> = Once::new();
+    MACHINE.call_once(|| {
+        let mut raw = Policy::read(|leaf, subleaf| Leaf::new(cpu::cpuid(leaf, subleaf)));
+        if cpu::features().cpuid_faulting {
+            raw.platform_info = PLATFORM_INFO_CPUID_FAULTING;
+        }
+        if raw.has(guest_pv_abi::cpufeatureset::XEN_X86_FEATURE_ARCH_CAPS) {
+            let caps = msr::read_safe(msr::nr::ARCH_CAPABILITIES).unwrap_or(0);
+            raw.arch_caps = [caps as u32, (caps >> 32) as u32];
+        }
+        Policies::new(raw)
+    })
+}
+
+/// MSR_PLATFORM_INFO: CPUID can be made to fault outside ring 0.
+const PLATFORM_INFO_CPUID_FAULTING: u64 = 1 << 31;
+
+/// MSRs that belong to a vCPU and that the emulator alone writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VcpuMsrs {
+    /// TSC_AUX (0xc0000103): to be loaded whenever the vCPU runs.
+    pub tsc_aux: u32,
+    /// MISC_FEATURES_ENABLES (0x140): bit 0 makes CPUID fault in user mode.
+    pub misc_features: u64,
+}
+
 /// One leaf's four registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Leaf {

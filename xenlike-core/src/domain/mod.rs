@@ -34,6 +34,7 @@ use crate::kit::rangeset::RangeSet;
 use crate::kit::{DomId, Lock, Mfn, Once, VcpuId};
 use crate::mm::directmap::SharedPage;
 use crate::pagetype::DomainPages;
+use crate::ports::Ports;
 use page::HeldPage;
 use shutdown::Shutdown;
 use watchdog::Watchdogs;
@@ -68,6 +69,8 @@ pub struct Settings {
     pub handle: [u8; 16],
     /// I/O ports it may use.
     pub ports: RangeSet,
+    /// Ports of the PC that the core emulates for it.
+    pub pc: Ports,
     /// Machine frames outside RAM that it may map.
     pub iomem: RangeSet,
     /// Physical interrupts it may bind.

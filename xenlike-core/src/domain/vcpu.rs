@@ -12,6 +12,7 @@ use super::runstate::Runstate;
 use super::window::Window;
 use crate::arch::fpu;
 use crate::arch::frame::TrapFrame;
+use crate::cpuid::VcpuMsrs;
 use crate::kit::cell::{OwnerCell, Visit};
 use crate::kit::{CpuId, DomId, Lock, Mfn, VcpuId};
 use crate::pagetype;
@@ -200,6 +201,8 @@ pub struct VcpuState {
     pub cr2: u64,
     /// CR4 as the guest sees it.
     pub cr4: u64,
+    /// MSRs of its own.
+    pub msrs: VcpuMsrs,
     /// Virtual I/O privilege level, 0 to 3.
     pub iopl: u8,
     /// PHYSDEVOP_set_iobitmap: guest address of the bitmap, and ports it covers.

@@ -17,7 +17,7 @@ mod tests;
 
 use crate::arch::frame::TrapFrame;
 use crate::cpuid::guest::{Asked, Role};
-use crate::cpuid::{Leaf, Policy};
+use crate::cpuid::{Leaf, Policy, VcpuMsrs};
 use crate::kit::Vaddr;
 use crate::ports::Ports;
 pub use privileged::{general_protection, invalid_opcode};
@@ -163,15 +163,6 @@ pub enum Base {
     OtherGs,
 }
 
-/// MSRs that belong to a vCPU and that the emulator alone writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct VcpuMsrs {
-    /// TSC_AUX (0xc0000103): to be loaded whenever the vCPU runs.
-    pub tsc_aux: u32,
-    /// MISC_FEATURES_ENABLES (0x140): bit 0 makes CPUID fault in user mode.
-    pub misc_features: u64,
-}
-
 /// The guest could not have what it asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
@@ -264,8 +255,8 @@ pub trait Guest {
     fn load_tsc_aux(&mut self, value: u32);
     /// An MSR of the machine; nothing if it has none of that number.
     fn machine_msr(&mut self, number: u32) -> Option<u64>;
-    /// Writes an MSR of the machine (only commands that can't outlast the instruction: barriers).
-    fn set_machine_msr(&mut self, number: u32, value: u64);
+    /// An indirect branch prediction barrier (PRED_CMD).
+    fn prediction_barrier(&mut self);
     /// Whether the vCPU is the domain's first.
     fn is_first_vcpu(&self) -> bool;
     /// The guest's TSC.

@@ -169,7 +169,7 @@ pub fn write(guest: &mut impl Guest, number: u32, value: u64) -> Result<(), Deni
         }
         0x49 if guest.policy().has(XEN_X86_FEATURE_IBPB) && value & !IBPB == 0 => {
             if value != 0 {
-                guest.set_machine_msr(number, value);
+                guest.prediction_barrier();
             }
             Ok(())
         }

@@ -1,8 +1,131 @@
-//! placeholder until emul lands
+//! Traps that may be an instruction to emulate: the emulator decides, and what it says is done here.
+
+mod guest;
+mod segment;
+mod table;
+
+use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
+
+use super::traps::{inject, vector};
+use super::{page_fault, syscall};
+use crate::domain::trap::Bounce;
+use crate::domain::vcpu::pause;
+use crate::emul::{self, Exception, Outcome};
 use crate::hypercall::Ctx;
-pub fn general_protection(_: &mut Ctx<'_>) {}
-pub fn invalid_opcode(_: &mut Ctx<'_>) {}
-pub fn software_interrupt(_: &mut Ctx<'_>, _: u8, _: u64) {}
-pub fn page_table_write(_: &mut Ctx<'_>, _: u64) -> bool {
-    false
+use crate::kit::Vaddr;
+use core::sync::atomic::Ordering;
+use guest::Emulated;
+
+/// #SS.
+const STACK: u8 = 12;
+/// Error code of #GP: the selector field is an IDT vector (APM vol. 2 §8.4.1).
+const ERROR_IDT: u32 = 2;
+/// Page fault error code: a write.
+const ERROR_WRITE: u32 = 2;
+/// DR6.BS: single step.
+const DR6_SINGLE_STEP: u64 = 1 << 14;
+/// `int n` in bytes.
+const INT_N_BYTES: u64 = 2;
+
+/// A guest's #GP: `int n` through a gate that is not open to ring 3, an instruction to emulate, or its
+/// own affair.
+pub fn general_protection(ctx: &mut Ctx<'_>) {
+    let code = ctx.regs.error;
+    if code & 7 == ERROR_IDT {
+        return software_interrupt(ctx, (code >> 3) as u8, INT_N_BYTES);
+    }
+    if code != 0 {
+        return inject(ctx, vector::GP);
+    }
+    let outcome = emul::general_protection(&mut Emulated::new(ctx));
+    apply(ctx, outcome, vector::GP);
+}
+
+/// A guest's #UD: CPUID behind the forced-emulation prefix, or its own affair.
+pub fn invalid_opcode(ctx: &mut Ctx<'_>) {
+    let outcome = emul::invalid_opcode(&mut Emulated::new(ctx));
+    apply(ctx, outcome, vector::UD);
+}
+
+/// `int n` by a guest, with RIP `bytes` before the end of the instruction: its handler if the mode that
+/// runs may call it (TI_GET_DPL in arch-x86/xen.h), else #GP as the machine would give it.
+pub fn software_interrupt(ctx: &mut Ctx<'_>, number: u8, bytes: u64) {
+    let privilege = match (
+        ctx.st.in_kernel,
+        ctx.dom.assists(VMASST_TYPE_ARCHITECTURAL_IOPL),
+    ) {
+        (false, _) => 3,
+        (true, false) => 1,
+        (true, true) => 0,
+    };
+    let trap = ctx.st.traps.get(usize::from(number));
+    if trap.is_some_and(|trap| trap.address != 0 && trap.flags & 3 >= privilege) {
+        ctx.regs.rip = ctx.regs.rip.wrapping_add(bytes);
+        let bounce = Bounce {
+            error: None,
+            ..Bounce::exception(ctx.st, number, 0)
+        };
+        return syscall::bounce(ctx, bounce);
+    }
+    ctx.regs.rip = ctx.regs.rip.wrapping_sub(INT_N_BYTES.wrapping_sub(bytes));
+    ctx.regs.error = u32::from(number) << 3 | ERROR_IDT;
+    inject(ctx, vector::GP);
+}
+
+/// A guest kernel's write fault at `address`, in a page that is there: true if it was a store into one of
+/// the guest's L1 tables and is dealt with.
+pub fn page_table_write(ctx: &mut Ctx<'_>, address: u64) -> bool {
+    let mut guest = Emulated::new(ctx);
+    if !table::maybe_table(&guest, Vaddr(address)) {
+        return false;
+    }
+    let outcome = emul::ptwr::page_table_write(&mut guest, Vaddr(address));
+    drop(guest);
+    if outcome == Outcome::NotOurs {
+        return false;
+    }
+    apply(ctx, outcome, vector::PF);
+    true
+}
+
+/// Does what the emulator says; `trapped` is the exception that the guest gets if it is not the
+/// emulator's.
+fn apply(ctx: &mut Ctx<'_>, outcome: Outcome, trapped: u8) {
+    match outcome {
+        Outcome::Done | Outcome::Again => {}
+        Outcome::Stepped => {
+            ctx.st.debug[4] |= DR6_SINGLE_STEP;
+            inject(ctx, vector::DB);
+        }
+        Outcome::Block => block(ctx),
+        Outcome::Fault(Exception::Page(fault)) => {
+            let write = if fault.access == emul::Access::Write {
+                ERROR_WRITE
+            } else {
+                0
+            };
+            page_fault::give(ctx, fault.at.0, write);
+        }
+        Outcome::Fault(Exception::GeneralProtection) => fault(ctx, vector::GP),
+        Outcome::Fault(Exception::InvalidOpcode) => fault(ctx, vector::UD),
+        Outcome::Fault(Exception::Stack) => fault(ctx, STACK),
+        Outcome::NotOurs => inject(ctx, trapped),
+    }
+}
+
+fn fault(ctx: &mut Ctx<'_>, number: u8) {
+    ctx.regs.error = 0;
+    inject(ctx, number);
+}
+
+/// HLT: as SCHEDOP_block, but event delivery stays as the guest has it.
+fn block(ctx: &mut Ctx<'_>) {
+    let vcpu = ctx.vcpu;
+    vcpu.pause_flags.fetch_or(pause::BLOCKED, Ordering::SeqCst);
+    if vcpu.info.upcall_pending().load(Ordering::SeqCst) != 0 || vcpu.nmi_due() {
+        vcpu.pause_flags
+            .fetch_and(!pause::BLOCKED, Ordering::AcqRel);
+    } else {
+        crate::arch::work::raise_here(crate::arch::work::SCHEDULE);
+    }
 }

@@ -129,6 +129,11 @@ pub fn call(ctx: &mut Ctx<'_>, number: u64, args: Args) -> Outcome {
     }
 }
 
+/// Sets a debug register of the caller as set_debugreg does: for `mov` to it.
+pub fn set_debug_register(ctx: &mut Ctx<'_>, number: u8, value: u64) -> Result<(), Errno> {
+    debugreg::set(ctx, Args([u64::from(number), value, 0, 0, 0]))
+}
+
 /// Reads a structure at a guest address.
 fn get<T: FromBytes + IntoBytes>(at: u64) -> Result<T, Errno> {
     guest_copy::read(Vaddr(at)).map_err(|_| errno::EFAULT)

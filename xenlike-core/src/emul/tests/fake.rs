@@ -7,7 +7,7 @@ use std::vec::Vec;
 
 use crate::arch::frame::TrapFrame;
 use crate::cpuid::guest::{Asked, Role, Time, View};
-use crate::cpuid::{Leaf, Policies, Policy};
+use crate::cpuid::{Leaf, Policies, Policy, VcpuMsrs};
 use crate::emul::ptwr::{Entries, EntryError};
 use crate::emul::*;
 
@@ -276,9 +276,7 @@ impl Guest for Fake {
     fn machine_msr(&mut self, number: u32) -> Option<u64> {
         self.machine_msrs.get(&number).copied()
     }
-    fn set_machine_msr(&mut self, number: u32, value: u64) {
-        self.machine_msrs.insert(number, value);
-    }
+    fn prediction_barrier(&mut self) {}
     fn is_first_vcpu(&self) -> bool {
         true
     }

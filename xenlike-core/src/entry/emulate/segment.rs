@@ -1,0 +1,119 @@
+//! The segments that a vCPU's registers name, from its own descriptor tables.
+
+use guest_pv_abi::arch_x86::{FLAT_RING3_CS32, FLAT_RING3_CS64, FLAT_RING3_DS32};
+
+use super::table;
+use crate::arch::seg;
+use crate::domain::VcpuState;
+use crate::emul::{Bits, Permission, Segment, SegmentName};
+use crate::hypercall::Ctx;
+use crate::kit::Vaddr;
+use crate::mm::directmap::SharedPage;
+
+/// Flat ring-3 descriptors, as the core's own GDT page has them: 32-bit code, data, 64-bit code.
+const FLAT_CODE32: u64 = 0x00cf_fb00_0000_ffff;
+const FLAT_DATA: u64 = 0x00cf_f300_0000_ffff;
+const FLAT_CODE64: u64 = 0x00af_fb00_0000_ffff;
+/// Selector: the table indicator.
+const LOCAL: u16 = 4;
+
+/// The segment that the register holds.
+pub fn of(ctx: &Ctx<'_>, name: SegmentName) -> Option<Segment> {
+    let [ds, es, fs, gs] = match name {
+        SegmentName::Cs | SegmentName::Ss => [0; 4],
+        _ => seg::selectors(),
+    };
+    let selector = match name {
+        SegmentName::Cs => ctx.regs.cs as u16,
+        SegmentName::Ss => ctx.regs.ss as u16,
+        SegmentName::Ds => ds,
+        SegmentName::Es => es,
+        SegmentName::Fs => fs,
+        SegmentName::Gs => gs,
+    };
+    decode(descriptor(ctx.st, selector)?)
+}
+
+fn descriptor(st: &VcpuState, selector: u16) -> Option<u64> {
+    match selector {
+        FLAT_RING3_CS64 => return Some(FLAT_CODE64),
+        FLAT_RING3_CS32 => return Some(FLAT_CODE32),
+        FLAT_RING3_DS32 => return Some(FLAT_DATA),
+        _ => {}
+    }
+    let index = u32::from(selector >> 3);
+    let offset = u64::from(index) * 8;
+    if selector & LOCAL != 0 {
+        let inside = index < st.ldt.entries;
+        return inside.then(|| table::kernel_word(st, Vaddr(st.ldt.base.wrapping_add(offset))))?;
+    }
+    if index == 0 || index >= st.gdt.entries {
+        return None;
+    }
+    let frame = (*st.gdt.frames.get((offset >> 12) as usize)?)?;
+    let word = SharedPage::new(frame)?.u64((offset & 0xfff) as usize)?;
+    Some(word.load(core::sync::atomic::Ordering::Relaxed))
+}
+
+/// A code or data descriptor (APM vol. 2 §4.7) that is there.
+fn decode(descriptor: u64) -> Option<Segment> {
+    let bit = |n: u32| descriptor >> n & 1 != 0;
+    let permission = |granted| {
+        if granted {
+            Permission::Granted
+        } else {
+            Permission::Refused
+        }
+    };
+    let (present, code_or_data, code) = (bit(47), bit(44), bit(43));
+    if !present || !code_or_data {
+        return None;
+    }
+    let limit = (descriptor & 0xffff | descriptor >> 32 & 0xf_0000) as u32;
+    let bits = match (code && bit(53), bit(54)) {
+        (true, _) => Bits::SixtyFour,
+        (false, true) => Bits::ThirtyTwo,
+        (false, false) => Bits::Sixteen,
+    };
+    let base = descriptor >> 16 & 0xff_ffff | descriptor >> 32 & 0xff00_0000;
+    Some(Segment {
+        base: if bits == Bits::SixtyFour { 0 } else { base },
+        limit: if bit(55) { limit << 12 | 0xfff } else { limit },
+        bits,
+        readable: permission(!code || bit(41)),
+        writable: permission(!code && bit(41)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flat_descriptors() {
+        let code = decode(FLAT_CODE64).unwrap();
+        assert_eq!(
+            (code.bits, code.base, code.limit),
+            (Bits::SixtyFour, 0, u32::MAX)
+        );
+        assert_eq!(
+            (code.readable, code.writable),
+            (Permission::Granted, Permission::Refused)
+        );
+        assert_eq!(decode(FLAT_CODE32).unwrap().bits, Bits::ThirtyTwo);
+        assert_eq!(decode(FLAT_DATA).unwrap().writable, Permission::Granted);
+    }
+
+    #[test]
+    fn fields_and_absence() {
+        // Base 0x12345678, limit 0x9abcd bytes, 32-bit data, not present when bit 47 goes.
+        let data = 0x1249_f234_5678_abcd;
+        let segment = decode(data).unwrap();
+        assert_eq!(
+            (segment.base, segment.limit, segment.bits),
+            (0x1234_5678, 0x9_abcd, Bits::ThirtyTwo)
+        );
+        assert_eq!(decode(data & !(1 << 47)), None);
+        assert_eq!(decode(data & !(1 << 44)), None);
+    }
+}
