@@ -12,7 +12,8 @@ use crate::arch::{cpu, cr3};
 use crate::kit::{Lock, Maddr, Mfn, Once, PAGE_SIZE, Vaddr};
 use crate::mm::alloc::{Where, add_free, add_used, alloc_frame, alloc_order};
 use crate::mm::frame::{CHUNK_FRAMES, chunk_address, frames};
-use crate::mm::{directmap, layout, m2p};
+use crate::mm::{directmap, layout, m2p, memory_map};
+use crate::pagetype::machine;
 
 const LARGE: u64 = 2 << 20;
 /// What the boot tables reach.
@@ -178,12 +179,26 @@ pub fn init(info: &BootInfo) -> Result<(), &'static str> {
         add_free(Maddr(range.start).mfn(), Maddr(range.end).mfn());
     }
     m2p::set_extents(extents.iter().collect());
+    tell_others(info);
     info!(
         "memory: {} MiB, {} MiB free",
         ram.bytes() >> 20,
         crate::mm::alloc::free_frames() >> 8
     );
     Ok(())
+}
+
+/// What domains may learn of memory: the firmware's map, and the machine-to-physical table.
+fn tell_others(info: &BootInfo) {
+    let region = |r: &super::info::Region| memory_map::Region {
+        start: r.range.start,
+        bytes: r.range.end - r.range.start,
+        kind: r.kind,
+    };
+    memory_map::set(info.map.iter().map(region).collect());
+    for extent in m2p::extents().iter().filter(|extent| extent.0 != 0) {
+        (0..LARGE / PAGE_SIZE as u64).for_each(|n| machine().share_read_only(extent.add(n)));
+    }
 }
 
 fn map_image(early: &mut Early, l4: Maddr) -> Result<(), MapError> {

@@ -6,19 +6,26 @@
 
 pub mod outcome;
 
+mod batch;
 mod callback;
 mod console_io;
 mod debugreg;
 mod descriptor;
 mod event_channel;
+mod flush;
 mod grant_table;
 mod iret;
+mod memory;
+mod mmu_update;
+mod mmuext;
 mod multicall;
+mod owner;
 mod refused;
 mod sched_op;
 mod segment;
 mod timer_op;
 mod traps;
+mod update_va;
 mod vcpu_op;
 mod version;
 mod vm_assist;
@@ -104,6 +111,7 @@ pub fn from_syscall(ctx: &mut Ctx<'_>) -> Outcome {
 pub fn call(ctx: &mut Ctx<'_>, number: u64, args: Args) -> Outcome {
     match number {
         nr::SET_TRAP_TABLE => traps::set_trap_table(ctx, args).into(),
+        nr::MMU_UPDATE => mmu_update::call(ctx, args),
         nr::SET_GDT => descriptor::set_gdt(ctx, args).into(),
         nr::STACK_SWITCH => segment::stack_switch(ctx, args).into(),
         nr::SET_CALLBACKS => callback::set_callbacks(ctx, args).into(),
@@ -112,7 +120,10 @@ pub fn call(ctx: &mut Ctx<'_>, number: u64, args: Args) -> Outcome {
         nr::SET_DEBUGREG => debugreg::set(ctx, args).into(),
         nr::GET_DEBUGREG => debugreg::get(ctx, args).into(),
         nr::UPDATE_DESCRIPTOR => descriptor::update(ctx, args).into(),
+        nr::MEMORY_OP => memory::call(ctx, args),
         nr::MULTICALL => multicall::call(ctx, args),
+        nr::UPDATE_VA_MAPPING => update_va::call(ctx, args),
+        nr::UPDATE_VA_MAPPING_OTHERDOMAIN => update_va::other_domain(ctx, args),
         nr::SET_TIMER_OP => timer_op::set(ctx, args).into(),
         nr::XEN_VERSION => version::call(ctx, args).into(),
         nr::CONSOLE_IO => console_io::call(ctx, args),
@@ -120,6 +131,7 @@ pub fn call(ctx: &mut Ctx<'_>, number: u64, args: Args) -> Outcome {
         nr::IRET => iret::call(ctx),
         nr::VCPU_OP => vcpu_op::call(ctx, args).into(),
         nr::SET_SEGMENT_BASE => segment::set_base(args).into(),
+        nr::MMUEXT_OP => mmuext::call(ctx, args),
         nr::SCHED_OP => sched_op::call(ctx, args),
         nr::EVENT_CHANNEL_OP => event_channel::call(ctx, args),
         nr::EVENT_CHANNEL_OP_COMPAT => event_channel::compat(ctx, args),

@@ -94,8 +94,12 @@ pub fn add_used(start: Mfn, end: Mfn) {
     mark(start, end, State::USED);
 }
 
+/// The first MiB is no RAM to the core: it holds what firmware left for drivers, and domains with
+/// the right to it map it as they map devices.
+const FIRST: u64 = if cfg!(target_os = "none") { 0x100 } else { 1 };
+
 fn mark(start: Mfn, end: Mfn, state: u64) {
-    for mfn in start.0.max(1)..end.0 {
+    for mfn in start.0.max(FIRST)..end.0 {
         if let Some(frame) = frames().raw(Mfn(mfn)) {
             frame.set_owner(DomId::INVALID);
             frame.state.store(state, Ordering::Release);
@@ -108,7 +112,7 @@ fn mark(start: Mfn, end: Mfn, state: u64) {
 
 /// Frees the frames from `start` to below `end`, each in use by the hypervisor alone.
 pub fn free_range(start: Mfn, end: Mfn) {
-    let mut at = start.0.max(1);
+    let mut at = start.0.max(FIRST);
     while at < end.0 {
         let fits = (end.0 - at).ilog2();
         let order = at.trailing_zeros().min(fits).min(MAX_ORDER);

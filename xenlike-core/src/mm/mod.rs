@@ -8,6 +8,8 @@
 //! - [`guest_copy`]: copies from and to guest addresses, a bad pointer being an error;
 //! - [`m2p`]: the machine-to-physical table that guests read;
 //! - [`heap`]: the global allocator;
+//! - [`memory_map`]: the machine's memory as its firmware told it;
+//! - [`space`]: switching address spaces;
 //! - [`stale`]: when a translation that a CPU may still hold is surely gone.
 //!
 //! Invariant: a frame on a free list is reachable by nobody; what its last user left in it is gone
@@ -22,6 +24,7 @@ pub mod heap;
 mod host;
 pub mod layout;
 pub mod m2p;
+pub mod memory_map;
 pub mod space;
 pub mod stale;
 

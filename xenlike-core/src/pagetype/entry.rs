@@ -136,7 +136,7 @@ impl<M: Memory> Types<M> {
         update: &Update,
         work: &mut Work,
     ) -> Result<(), Refused> {
-        if !is_guest_entry(level, update.index) {
+        if !is_guest_entry(level, update.index) || update.page_owner != owner {
             return Err(Refused::Invalid);
         }
         if update.new.is_present() {

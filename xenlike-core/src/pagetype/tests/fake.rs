@@ -14,7 +14,7 @@ use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
 use crate::mm::frame::{Kind, State};
 use crate::pagetype::validate::is_guest_entry;
-use crate::pagetype::{Charge, DomainPages, Memory, NoRoom, PageType, Pte, Types, Work};
+use crate::pagetype::{Charge, DomainPages, Memory, NoRoom, PageType, Pte, Types};
 
 /// Frames of the fake machine. Frame 0 and those from [`FRAMES`] on are not RAM.
 pub(super) const FRAMES: u64 = 48;
@@ -74,10 +74,6 @@ impl Fake {
         let pages = Arc::new(DomainPages::new(DomId(id), max));
         self.domains.lock().unwrap().insert(id, pages.clone());
         pages
-    }
-
-    pub(super) fn remove_domain(&self, id: u16) {
-        self.domains.lock().unwrap().remove(&id);
     }
 
     pub(super) fn free_frames(&self) -> usize {
@@ -175,21 +171,6 @@ impl Types<Fake> {
 
     pub(super) fn get(&self, mfn: Mfn, index: usize) -> Pte {
         Pte(self.0.words[mfn.0 as usize][index].load(Ordering::Relaxed))
-    }
-
-    /// Repeats an operation until it is done or refused.
-    pub(super) fn insist<T>(
-        &self,
-        work: &mut Work,
-        mut f: impl FnMut(&mut Work) -> Result<T, crate::pagetype::Refused>,
-    ) -> Result<T, crate::pagetype::Refused> {
-        loop {
-            while self.finish(work) == crate::pagetype::Progress::Again {}
-            match f(work) {
-                Err(crate::pagetype::Refused::Again) => {}
-                other => return other,
-            }
-        }
     }
 
     /// Counts all references anew and compares; `held` are references of each sort that a test

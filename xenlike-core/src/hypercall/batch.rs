@@ -1,0 +1,122 @@
+//! What mmu_update and mmuext_op have in common: a list of requests that is worked off one by one,
+//! can stop between two and inside one, and goes on later.
+//!
+//! `call(requests, count, done, foreign)`. A call that stopped has MMU_UPDATE_PREEMPTED in its
+//! count. When all requests are done and only an old table is left to take apart, the call goes on
+//! with no requests at all, and its result waits in the last argument.
+
+use guest_pv_abi::errno::{self, Errno};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::{Args, Ctx, Outcome, get, put};
+use crate::pagetype::{Progress, Refused, machine};
+
+/// Bit of the count: the call is a continuation.
+const PREEMPTED: u32 = 1 << 31;
+
+/// Why a request was not done.
+pub enum Stop {
+    /// Refused: the batch ends with this.
+    Errno(Errno),
+    /// It takes more time: the batch goes on with this request.
+    Again,
+}
+
+impl From<Errno> for Stop {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
+    }
+}
+
+impl From<Refused> for Stop {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Invalid => Self::Errno(errno::EINVAL),
+            Refused::Busy => Self::Errno(errno::EBUSY),
+            Refused::NotPermitted => Self::Errno(errno::EPERM),
+            Refused::Again => Self::Again,
+        }
+    }
+}
+
+/// A batch, decoded.
+pub struct Batch {
+    requests: u64,
+    count: u32,
+    /// Where to tell how many were done; 0 for nowhere.
+    done_at: u64,
+    /// Whose tables and frames are meant.
+    pub foreign: u32,
+    /// How many were done before the call stopped.
+    before: u32,
+}
+
+impl Batch {
+    /// Decodes a call. Not a batch: it is over already, or not yet begun.
+    pub fn begin(ctx: &mut Ctx<'_>, args: Args) -> Result<Self, Outcome> {
+        let [requests, count, done_at, foreign, _] = args.0;
+        let (count, foreign) = (count as u32, foreign as u32);
+        if machine().finish(&mut ctx.st.work) == Progress::Again {
+            return Err(Outcome::Again(args));
+        }
+        if count == PREEMPTED && requests == 0 {
+            return Err(Outcome::Done(i64::from(foreign as i32)));
+        }
+        let before = if count & PREEMPTED != 0 && done_at != 0 {
+            get::<u32>(done_at).unwrap_or(0)
+        } else {
+            0
+        };
+        Ok(Self {
+            requests,
+            count: count & !PREEMPTED,
+            done_at,
+            foreign,
+            before,
+        })
+    }
+
+    /// Works the requests off.
+    pub fn run<T: FromBytes + IntoBytes>(
+        self,
+        ctx: &mut Ctx<'_>,
+        mut one: impl FnMut(&mut Ctx<'_>, T) -> Result<(), Stop>,
+    ) -> Outcome {
+        let mut at = self.requests;
+        let mut done = 0u32;
+        let mut result = Ok(());
+        while done < self.count {
+            if !ctx.st.work.is_empty() || (done > 0 && ctx.preempted()) {
+                result = Err(Stop::Again);
+                break;
+            }
+            result = get::<T>(at)
+                .map_err(Stop::Errno)
+                .and_then(|request| one(ctx, request));
+            if result.is_err() {
+                break;
+            }
+            done = done.wrapping_add(1);
+            at = at.wrapping_add(size_of::<T>() as u64);
+        }
+        if self.done_at != 0 {
+            // As in Xen, nobody hears of a bad pointer here.
+            let _ = put(self.done_at, &self.before.wrapping_add(done));
+        }
+        let result = match result {
+            Err(Stop::Again) => {
+                let left = self.count.wrapping_sub(done) | PREEMPTED;
+                let args = [at, left.into(), self.done_at, self.foreign.into(), 0];
+                return Outcome::Again(Args(args));
+            }
+            Err(Stop::Errno(errno)) => errno.to_ret(),
+            Ok(()) => 0,
+        };
+        if ctx.st.work.is_empty() {
+            Outcome::Done(result)
+        } else {
+            let result = u64::from(result as i32 as u32);
+            Outcome::Again(Args([0, PREEMPTED.into(), 0, result, 0]))
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! TLB flushes that a guest asks for.
+
+use guest_pv_abi::errno::{self, Errno};
+
+use super::get;
+use crate::arch::cpuset::CpuSet;
+use crate::arch::tlb;
+use crate::domain::Domain;
+use crate::kit::Vaddr;
+
+/// What to forget.
+#[derive(Clone, Copy)]
+pub enum What {
+    /// Every translation.
+    All,
+    /// That of one page.
+    Page(Vaddr),
+}
+
+impl What {
+    /// Forgets it on this CPU.
+    pub fn local(self) {
+        match self {
+            Self::All => tlb::flush_local(),
+            Self::Page(at) => tlb::invlpg_local(at),
+        }
+    }
+
+    /// Forgets it wherever a vCPU of `dom` is loaded.
+    pub fn everywhere(self, dom: &Domain) {
+        self.on(cpus(dom, |_| true));
+    }
+
+    /// Forgets it wherever those vCPUs of `dom` are loaded whose bits are set in the guest's bitmap
+    /// at `mask`.
+    pub fn where_set(self, dom: &Domain, mask: u64) -> Result<(), Errno> {
+        let mut words = [0u64; 128];
+        let needed = dom.vcpus().len().div_ceil(64);
+        for (n, word) in words.iter_mut().take(needed).enumerate() {
+            *word = get::<u64>(mask.wrapping_add(n as u64 * 8)).map_err(|_| errno::EFAULT)?;
+        }
+        let is_set = |vcpu: u32| {
+            words
+                .get(vcpu as usize / 64)
+                .is_some_and(|w| w >> (vcpu % 64) & 1 != 0)
+        };
+        self.on(cpus(dom, is_set));
+        Ok(())
+    }
+
+    fn on(self, cpus: CpuSet) {
+        match self {
+            Self::All => tlb::flush_cpus(cpus),
+            Self::Page(at) => tlb::invlpg_cpus(cpus, at),
+        }
+    }
+}
+
+fn cpus(dom: &Domain, chosen: impl Fn(u32) -> bool) -> CpuSet {
+    dom.vcpus()
+        .iter()
+        .filter(|vcpu| chosen(vcpu.id.0))
+        .filter_map(|vcpu| vcpu.cpu())
+        .fold(CpuSet::EMPTY, |set, cpu| set.or(CpuSet::one(cpu)))
+}

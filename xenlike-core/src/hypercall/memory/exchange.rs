@@ -1,0 +1,199 @@
+//! XENMEM_exchange: frames against others, larger or smaller blocks or lower ones; Linux makes
+//! buffers for devices so. The domain's charge stays as it is.
+
+use ::alloc::sync::Arc;
+
+use arrayvec::ArrayVec;
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::memory::{MemoryExchange, XENMEM_EXCHANGE};
+
+use super::reservation::place;
+use super::{Ctx, MAX_ORDER, Outcome, again, get};
+use crate::domain::Domain;
+use crate::kit::{Mfn, Pfn, Vaddr};
+use crate::mm::alloc::{self, Where};
+use crate::mm::{guest_copy, m2p};
+use crate::pagetype::{Charge, machine};
+
+/// Frames of one chunk: the smallest number that is whole extents on both sides.
+const CHUNK: usize = 1 << MAX_ORDER;
+type Frames = ArrayVec<Mfn, CHUNK>;
+
+/// Byte offset of `nr_exchanged` in the structure.
+const NR_EXCHANGED: u64 = core::mem::offset_of!(MemoryExchange, nr_exchanged) as u64;
+
+/// A decoded call.
+struct Exchange {
+    dom: Arc<Domain>,
+    place: Where,
+    given: Side,
+    wanted: Side,
+    /// Extents of the given side in a chunk.
+    chunk: u64,
+}
+
+struct Side {
+    list: Vaddr,
+    order: u32,
+    count: u64,
+}
+
+impl Side {
+    /// Extents in a chunk, when the other side's are of `other` order.
+    const fn extents(&self, other: u32) -> u64 {
+        1 << other.saturating_sub(self.order)
+    }
+}
+
+pub(super) fn call(ctx: &mut Ctx<'_>, at: u64) -> Outcome {
+    let asked: MemoryExchange = match get(at) {
+        Ok(asked) => asked,
+        Err(errno) => return errno.into(),
+    };
+    let exchange = match decode(ctx, &asked) {
+        Ok(exchange) => exchange,
+        Err(errno) => return errno.into(),
+    };
+    let mut done = asked.nr_exchanged;
+    let first = done;
+    let outcome = loop {
+        if exchange.given.count.saturating_sub(done) < exchange.chunk {
+            break Outcome::Done(0);
+        }
+        if done != first && ctx.preempted() {
+            break again(XENMEM_EXCHANGE, 0, at);
+        }
+        match one_chunk(&exchange, done / exchange.chunk) {
+            Ok(()) => done = done.saturating_add(exchange.chunk),
+            Err(errno) => break errno.into(),
+        }
+    };
+    match guest_copy::write(Vaddr(at.wrapping_add(NR_EXCHANGED)), &done) {
+        Ok(()) => outcome,
+        Err(_) => errno::EFAULT.into(),
+    }
+}
+
+fn decode(ctx: &Ctx<'_>, asked: &MemoryExchange) -> Result<Exchange, Errno> {
+    let (given, wanted) = (&asked.in_, &asked.out);
+    if given.extent_order.max(wanted.extent_order) > MAX_ORDER {
+        return Err(errno::EPERM);
+    }
+    let frames = |side: &guest_pv_abi::memory::MemoryReservation| {
+        side.nr_extents.checked_mul(1 << side.extent_order)
+    };
+    let matches = asked.nr_exchanged <= given.nr_extents
+        && given.domid == wanted.domid
+        && frames(given).is_some_and(|n| Some(n) == frames(wanted));
+    if !matches {
+        return Err(errno::EINVAL);
+    }
+    let dom = ctx.target(given.domid)?;
+    let place = place(wanted.mem_flags)?;
+    let side = |r: &guest_pv_abi::memory::MemoryReservation| Side {
+        list: Vaddr(r.extent_start.0),
+        order: r.extent_order,
+        count: r.nr_extents,
+    };
+    let (given, wanted) = (side(given), side(wanted));
+    let chunk = given.extents(wanted.order);
+    Ok(Exchange {
+        dom,
+        place,
+        given,
+        wanted,
+        chunk,
+    })
+}
+
+/// Exchanges one chunk: all of it, or, refused, nothing.
+fn one_chunk(exchange: &Exchange, chunk: u64) -> Result<(), Errno> {
+    let mut stolen = Frames::new();
+    let taken = steal(exchange, chunk, &mut stolen)
+        .and_then(|()| allocate(exchange).map(|blocks| (blocks, chunk)));
+    match taken {
+        Ok((blocks, chunk)) => {
+            for mfn in stolen {
+                m2p::clear(mfn);
+                alloc::free(mfn, 0);
+            }
+            hand_over(exchange, chunk, &blocks)
+        }
+        Err(errno) => {
+            give_back(&exchange.dom, stolen);
+            Err(errno)
+        }
+    }
+}
+
+fn steal(exchange: &Exchange, chunk: u64, stolen: &mut Frames) -> Result<(), Errno> {
+    let given = &exchange.given;
+    for n in 0..exchange.chunk {
+        let index = chunk.wrapping_mul(exchange.chunk).wrapping_add(n);
+        let first: u64 = guest_copy::read_at(given.list, index).map_err(|_| errno::EFAULT)?;
+        for k in 0..1 << given.order {
+            let mfn = Mfn(first).add(k);
+            machine()
+                .steal(&exchange.dom.pages, mfn, Charge::Exchanged)
+                .map_err(|_| errno::EINVAL)?;
+            stolen.push(mfn);
+        }
+    }
+    Ok(())
+}
+
+fn allocate(exchange: &Exchange) -> Result<Frames, Errno> {
+    let wanted = &exchange.wanted;
+    let mut blocks = Frames::new();
+    for _ in 0..wanted.extents(exchange.given.order) {
+        let Some(block) = alloc::alloc_order(wanted.order, exchange.place) else {
+            for block in blocks {
+                alloc::free(block, wanted.order);
+            }
+            return Err(errno::ENOMEM);
+        };
+        blocks.push(block);
+    }
+    Ok(blocks)
+}
+
+/// Gives the new blocks to the domain and tells it which they are.
+fn hand_over(exchange: &Exchange, chunk: u64, blocks: &[Mfn]) -> Result<(), Errno> {
+    let (wanted, pages) = (&exchange.wanted, &exchange.dom.pages);
+    let per_chunk = wanted.extents(exchange.given.order);
+    let mut told = Ok(());
+    for (n, block) in blocks.iter().enumerate() {
+        if machine()
+            .assign(pages, *block, wanted.order, Charge::Exchanged)
+            .is_err()
+        {
+            alloc::free(*block, wanted.order);
+            machine().uncharge(pages, 1 << wanted.order);
+            told = Err(errno::EINVAL);
+            continue;
+        }
+        let index = chunk.wrapping_mul(per_chunk).wrapping_add(n as u64);
+        told = told.and(tell(wanted, index, *block));
+    }
+    told
+}
+
+fn tell(wanted: &Side, index: u64, block: Mfn) -> Result<(), Errno> {
+    let pfn: u64 = guest_copy::read_at(wanted.list, index).map_err(|_| errno::EFAULT)?;
+    for k in 0..1 << wanted.order {
+        m2p::set(block.add(k), Pfn(pfn.wrapping_add(k)));
+    }
+    guest_copy::write_at(wanted.list, index, &block.0).map_err(|_| errno::EFAULT)
+}
+
+fn give_back(dom: &Domain, stolen: Frames) {
+    for mfn in stolen {
+        if machine()
+            .assign(&dom.pages, mfn, 0, Charge::Exchanged)
+            .is_err()
+        {
+            alloc::free(mfn, 0);
+            machine().uncharge(&dom.pages, 1);
+        }
+    }
+}

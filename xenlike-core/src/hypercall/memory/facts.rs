@@ -1,0 +1,67 @@
+//! What a domain can ask about memory: how much there is, and where the machine-to-physical table is.
+
+use guest_pv_abi::arch_x86::{MACH2PHYS_NR_ENTRIES, MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START};
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::memory::{MachphysMapping, MachphysMfnList};
+use guest_pv_abi::xen::SharedInfo;
+
+use super::{Ctx, get};
+use crate::domain::Domain;
+use crate::hypercall::put;
+use crate::kit::Vaddr;
+use crate::mm::{alloc, guest_copy, m2p};
+
+/// XENMEM_maximum_ram_page: one past the machine's highest frame of RAM.
+pub(super) fn maximum_ram_page() -> i64 {
+    alloc::end_of_ram().0 as i64
+}
+
+fn about(ctx: &Ctx<'_>, at: u64, fact: impl FnOnce(&Domain) -> Option<u64>) -> Result<i64, Errno> {
+    let dom = ctx.target(get::<u16>(at)?)?;
+    fact(&dom).map(|n| n as i64).ok_or(errno::EINVAL)
+}
+
+/// XENMEM_current_reservation: frames that a domain has.
+pub(super) fn current_reservation(ctx: &Ctx<'_>, at: u64) -> Result<i64, Errno> {
+    about(ctx, at, |dom| Some(dom.pages.total()))
+}
+
+/// XENMEM_maximum_reservation: frames that a domain may have.
+pub(super) fn maximum_reservation(ctx: &Ctx<'_>, at: u64) -> Result<i64, Errno> {
+    about(ctx, at, |dom| Some(dom.pages.max()))
+}
+
+/// XENMEM_maximum_gpfn: a domain's highest frame by its own count, as it has said itself.
+pub(super) fn maximum_gpfn(ctx: &Ctx<'_>, at: u64) -> Result<i64, Errno> {
+    const MAX_PFN: usize = core::mem::offset_of!(SharedInfo, arch);
+    about(ctx, at, |dom| {
+        let word = dom
+            .shared
+            .u64(MAX_PFN)?
+            .load(core::sync::atomic::Ordering::Relaxed);
+        Some(word.wrapping_sub(1))
+    })
+}
+
+/// XENMEM_machphys_mfn_list: the frames that hold the machine-to-physical table, 2 MiB apart.
+pub(super) fn machphys_mfn_list(at: u64) -> Result<(), Errno> {
+    let mut list: MachphysMfnList = get(at)?;
+    let extents = m2p::extents();
+    let fits = extents.len().min(list.max_extents as usize);
+    for (n, extent) in extents.iter().take(fits).enumerate() {
+        guest_copy::write_at(Vaddr(list.extent_start.0), n as u64, &extent.0)
+            .map_err(|_| errno::EFAULT)?;
+    }
+    list.nr_extents = fits as u32;
+    put(at, &list)
+}
+
+/// XENMEM_machphys_mapping: where every guest finds the table.
+pub(super) fn machphys_mapping(at: u64) -> Result<(), Errno> {
+    let mapping = MachphysMapping {
+        v_start: MACH2PHYS_VIRT_START,
+        v_end: MACH2PHYS_VIRT_END,
+        max_mfn: MACH2PHYS_NR_ENTRIES - 1,
+    };
+    put(at, &mapping)
+}

@@ -1,0 +1,85 @@
+//! Memory maps in E820's form: the one a domain is shown, and the machine's.
+
+use alloc::vec::Vec;
+
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::memory::{
+    E820Entry, ForeignMemoryMap, MemoryMap, ReservedDeviceMemoryMap, XENMEM_RDM_ALL,
+};
+
+use super::{Ctx, get};
+use crate::hypercall::put;
+use crate::kit::Vaddr;
+use crate::mm::{guest_copy, memory_map};
+
+/// The most entries of a map (E820MAX).
+const MAX_ENTRIES: u32 = 128;
+
+/// XENMEM_memory_map: what the toolstack has told the domain of its memory.
+pub(super) fn get_own(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
+    let settings = ctx.dom.settings.lock();
+    if settings.memory_map.is_empty() {
+        return Err(errno::ENOSYS);
+    }
+    let mut asked: MemoryMap = get(at)?;
+    let fits = settings.memory_map.len().min(asked.nr_entries as usize);
+    for (n, entry) in settings.memory_map.iter().take(fits).enumerate() {
+        write_entry(asked.buffer.0, n, entry)?;
+    }
+    drop(settings);
+    asked.nr_entries = fits as u32;
+    put(at, &asked)
+}
+
+/// XENMEM_set_memory_map: what a domain shall be told.
+pub(super) fn set(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
+    let asked: ForeignMemoryMap = get(at)?;
+    if asked.map.nr_entries > MAX_ENTRIES {
+        return Err(errno::EINVAL);
+    }
+    let dom = ctx.target(asked.domid)?;
+    let mut entries = Vec::new();
+    entries
+        .try_reserve_exact(asked.map.nr_entries as usize)
+        .map_err(|_| errno::ENOMEM)?;
+    for n in 0..asked.map.nr_entries {
+        let entry = guest_copy::read_at(Vaddr(asked.map.buffer.0), n.into());
+        entries.push(entry.map_err(|_| errno::EFAULT)?);
+    }
+    dom.settings.lock().memory_map = entries;
+    Ok(())
+}
+
+/// XENMEM_machine_memory_map: the firmware's map, for whoever drives the hardware.
+pub(super) fn get_machine(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
+    ctx.require_control()?;
+    let mut asked: MemoryMap = get(at)?;
+    let map = memory_map::get();
+    if map.len() > asked.nr_entries as usize {
+        return Err(errno::EINVAL);
+    }
+    for (n, region) in map.iter().enumerate() {
+        let entry = E820Entry {
+            addr: region.start,
+            size: region.bytes,
+            type_: region.kind,
+        };
+        write_entry(asked.buffer.0, n, &entry)?;
+    }
+    asked.nr_entries = map.len() as u32;
+    put(at, &asked)
+}
+
+/// XENMEM_reserved_device_memory_map: without an IOMMU there is none.
+pub(super) fn reserved_for_devices(at: u64) -> Result<(), Errno> {
+    let mut asked: ReservedDeviceMemoryMap = get(at)?;
+    if asked.flags & !XENMEM_RDM_ALL != 0 {
+        return Err(errno::EINVAL);
+    }
+    asked.nr_entries = 0;
+    put(at, &asked)
+}
+
+fn write_entry(buffer: u64, n: usize, entry: &E820Entry) -> Result<(), Errno> {
+    guest_copy::write_at(Vaddr(buffer), n as u64, entry).map_err(|_| errno::EFAULT)
+}

@@ -1,0 +1,109 @@
+//! memory_op: how much memory a domain has, gets and gives back, and what it can know of memory.
+//!
+//! The command's low six bits are the sub-call; the bits above say, in a call that goes on, how many
+//! extents were done.
+
+mod exchange;
+mod facts;
+mod map;
+mod reservation;
+mod resource;
+
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::memory::{
+    AddToPhysmap, AddToPhysmapBatch, RemoveFromPhysmap, XENMEM_ACCESS_OP, XENMEM_ACQUIRE_RESOURCE,
+    XENMEM_ADD_TO_PHYSMAP, XENMEM_ADD_TO_PHYSMAP_BATCH, XENMEM_CLAIM_PAGES,
+    XENMEM_CURRENT_RESERVATION, XENMEM_DECREASE_RESERVATION, XENMEM_EXCHANGE,
+    XENMEM_GET_POD_TARGET, XENMEM_GET_SHARING_FREED_PAGES, XENMEM_GET_SHARING_SHARED_PAGES,
+    XENMEM_GET_VNUMAINFO, XENMEM_INCREASE_RESERVATION, XENMEM_MACHINE_MEMORY_MAP,
+    XENMEM_MACHPHYS_COMPAT_MFN_LIST, XENMEM_MACHPHYS_MAPPING, XENMEM_MACHPHYS_MFN_LIST,
+    XENMEM_MAXIMUM_GPFN, XENMEM_MAXIMUM_RAM_PAGE, XENMEM_MAXIMUM_RESERVATION, XENMEM_MEMORY_MAP,
+    XENMEM_PAGING_OP, XENMEM_POPULATE_PHYSMAP, XENMEM_REMOVE_FROM_PHYSMAP,
+    XENMEM_RESERVED_DEVICE_MEMORY_MAP, XENMEM_SET_MEMORY_MAP, XENMEM_SET_POD_TARGET,
+    XENMEM_SHARING_OP,
+};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::{Args, Ctx, Outcome, get};
+
+/// Bits of the command that name the sub-call (MEMOP_CMD_MASK).
+const SUB_CALL: u64 = 0x3f;
+/// Where the number of extents done begins in it (MEMOP_EXTENT_SHIFT).
+const EXTENT_SHIFT: u32 = 6;
+/// The largest blocks that a domain may ask for: 2 MiB (Xen's limit for a DomU).
+const MAX_ORDER: u32 = 9;
+
+/// `memory_op(command, argument)`.
+pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+    let [command, at, ..] = args.0;
+    let start = command >> EXTENT_SHIFT;
+    match (command & SUB_CALL) as u32 {
+        XENMEM_INCREASE_RESERVATION => reservation::increase(ctx, at, start),
+        XENMEM_DECREASE_RESERVATION => reservation::decrease(ctx, at, start),
+        XENMEM_POPULATE_PHYSMAP => reservation::populate(ctx, at, start),
+        XENMEM_EXCHANGE => exchange::call(ctx, at),
+        XENMEM_CLAIM_PAGES => reservation::claim(ctx, at).into(),
+        XENMEM_MAXIMUM_RAM_PAGE => Outcome::Done(facts::maximum_ram_page()),
+        XENMEM_CURRENT_RESERVATION => facts::current_reservation(ctx, at).into(),
+        XENMEM_MAXIMUM_RESERVATION => facts::maximum_reservation(ctx, at).into(),
+        XENMEM_MAXIMUM_GPFN => facts::maximum_gpfn(ctx, at).into(),
+        XENMEM_MACHPHYS_MFN_LIST => facts::machphys_mfn_list(at).into(),
+        XENMEM_MACHPHYS_MAPPING => facts::machphys_mapping(at).into(),
+        XENMEM_MEMORY_MAP => map::get_own(ctx, at).into(),
+        XENMEM_SET_MEMORY_MAP => map::set(ctx, at).into(),
+        XENMEM_MACHINE_MEMORY_MAP => map::get_machine(ctx, at).into(),
+        XENMEM_RESERVED_DEVICE_MEMORY_MAP => map::reserved_for_devices(at).into(),
+        XENMEM_ACQUIRE_RESOURCE => resource::acquire(ctx, at, start),
+        // No sharing: nothing was freed by it, nothing is shared.
+        XENMEM_GET_SHARING_FREED_PAGES | XENMEM_GET_SHARING_SHARED_PAGES => Outcome::Done(0),
+        other => refuse(ctx, other, at).into(),
+    }
+}
+
+/// The sub-calls that a PV domain never gets anything from.
+fn refuse(ctx: &Ctx<'_>, sub_call: u32, at: u64) -> Result<(), Errno> {
+    match sub_call {
+        // Only domains with a translated address space have a map to add to.
+        XENMEM_ADD_TO_PHYSMAP => about::<AddToPhysmap>(ctx, at, errno::EACCES),
+        XENMEM_ADD_TO_PHYSMAP_BATCH => about::<AddToPhysmapBatch>(ctx, at, errno::EACCES),
+        XENMEM_REMOVE_FROM_PHYSMAP => about::<RemoveFromPhysmap>(ctx, at, errno::EACCES),
+        // No virtual NUMA.
+        XENMEM_GET_VNUMAINFO => about::<u16>(ctx, at, errno::EOPNOTSUPP),
+        XENMEM_SET_POD_TARGET | XENMEM_GET_POD_TARGET => {
+            let target: guest_pv_abi::memory::PodTarget = get(at)?;
+            ctx.target(target.domid)?;
+            Err(errno::EINVAL)
+        }
+        XENMEM_PAGING_OP | XENMEM_ACCESS_OP | XENMEM_SHARING_OP => {
+            ctx.require_control()?;
+            Err(errno::ENODEV)
+        }
+        XENMEM_MACHPHYS_COMPAT_MFN_LIST => Err(errno::EINVAL),
+        _ => Err(errno::ENOSYS),
+    }
+}
+
+/// Reads a structure that begins with a domain's id, looks that domain up, and refuses.
+fn about<T: FromBytes + IntoBytes + zerocopy::Immutable>(
+    ctx: &Ctx<'_>,
+    at: u64,
+    errno: Errno,
+) -> Result<(), Errno> {
+    let body: T = get(at)?;
+    let domid = u16::read_from_prefix(body.as_bytes())
+        .map_err(|_| errno::EFAULT)?
+        .0;
+    ctx.target(domid)?;
+    Err(errno)
+}
+
+/// The call goes on later, with `done` extents done.
+fn again(sub_call: u32, done: u64, at: u64) -> Outcome {
+    Outcome::Again(Args([
+        u64::from(sub_call) | done << EXTENT_SHIFT,
+        at,
+        0,
+        0,
+        0,
+    ]))
+}

@@ -1,0 +1,171 @@
+//! Memory comes and goes: increase_reservation, decrease_reservation, populate_physmap, claims.
+//!
+//! These calls return how many extents they did; most errors only end the count.
+
+use ::alloc::sync::Arc;
+
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::memory::{
+    MemoryReservation, XENMEM_DECREASE_RESERVATION, XENMEM_INCREASE_RESERVATION,
+    XENMEM_POPULATE_PHYSMAP, XENMEMF_POPULATE_ON_DEMAND, xenmemf_address_bits,
+};
+
+use super::{Ctx, EXTENT_SHIFT, MAX_ORDER, Outcome, again, get};
+use crate::domain::Domain;
+use crate::kit::{Mfn, Pfn, Vaddr};
+use crate::mm::alloc::{self, Where};
+use crate::mm::{guest_copy, m2p};
+use crate::pagetype::claims::ClaimError;
+use crate::pagetype::{Charge, Progress, machine};
+
+/// A reservation call, decoded.
+struct Extents {
+    dom: Arc<Domain>,
+    list: Vaddr,
+    count: u64,
+    order: u32,
+    place: Where,
+    flags: u32,
+}
+
+impl Extents {
+    /// Decodes the call, or tells what it comes to already.
+    fn decode(ctx: &Ctx<'_>, at: u64, start: u64) -> Result<Self, Outcome> {
+        let nothing_more = Outcome::Done(start as i64);
+        let Ok(asked) = get::<MemoryReservation>(at) else {
+            return Err(nothing_more);
+        };
+        let count = asked.nr_extents;
+        if count > u64::from(u32::MAX >> EXTENT_SHIFT) || start >= count {
+            return Err(nothing_more);
+        }
+        let Ok(dom) = ctx.target(asked.domid) else {
+            return Err(nothing_more);
+        };
+        let place = place(asked.mem_flags).map_err(Outcome::from)?;
+        if asked.extent_order > MAX_ORDER {
+            return Err(nothing_more);
+        }
+        let (order, flags) = (asked.extent_order, asked.mem_flags);
+        Ok(Self {
+            dom,
+            list: Vaddr(asked.extent_start.0),
+            count,
+            order,
+            place,
+            flags,
+        })
+    }
+
+    fn read(&self, n: u64) -> Option<u64> {
+        guest_copy::read_at(self.list, n).ok()
+    }
+
+    fn write(&self, n: u64, frame: Mfn) -> Option<()> {
+        guest_copy::write_at(self.list, n, &frame.0).ok()
+    }
+
+    fn frames(&self) -> u64 {
+        1 << self.order
+    }
+
+    /// Does one extent after the other, until one fails.
+    fn each(
+        &self,
+        ctx: &mut Ctx<'_>,
+        sub_call: u32,
+        at: u64,
+        start: u64,
+        mut one: impl FnMut(&mut Ctx<'_>, u64) -> Option<()>,
+    ) -> Outcome {
+        for n in start..self.count {
+            if n != start && ctx.preempted() {
+                return again(sub_call, n, at);
+            }
+            if one(ctx, n).is_none() {
+                return Outcome::Done(n as i64);
+            }
+        }
+        Outcome::Done(self.count as i64)
+    }
+}
+
+/// Where frames may be, by the address bits that the caller wants them to fit in.
+pub(super) fn place(mem_flags: u32) -> Result<Where, Errno> {
+    let bits = xenmemf_address_bits(mem_flags);
+    if bits != 0 && bits <= 12 {
+        Err(errno::EINVAL)
+    } else {
+        Ok(Where::bits(bits))
+    }
+}
+
+pub(super) fn increase(ctx: &mut Ctx<'_>, at: u64, start: u64) -> Outcome {
+    let extents = match Extents::decode(ctx, at, start) {
+        Ok(extents) => extents,
+        Err(outcome) => return outcome,
+    };
+    extents.each(ctx, XENMEM_INCREASE_RESERVATION, at, start, |_, n| {
+        let pages = &extents.dom.pages;
+        let first = machine()
+            .allocate(pages, extents.order, extents.place, Charge::Counted)
+            .ok()?;
+        if extents.list.0 == 0 {
+            Some(())
+        } else {
+            extents.write(n, first)
+        }
+    })
+}
+
+pub(super) fn populate(ctx: &mut Ctx<'_>, at: u64, start: u64) -> Outcome {
+    let extents = match Extents::decode(ctx, at, start) {
+        Ok(extents) => extents,
+        Err(outcome) => return outcome,
+    };
+    if extents.flags & XENMEMF_POPULATE_ON_DEMAND != 0 {
+        return Outcome::Done(start as i64);
+    }
+    extents.each(ctx, XENMEM_POPULATE_PHYSMAP, at, start, |_, n| {
+        let pfn = extents.read(n)?;
+        let pages = &extents.dom.pages;
+        let first = machine()
+            .allocate(pages, extents.order, extents.place, Charge::Counted)
+            .ok()?;
+        for k in 0..extents.frames() {
+            m2p::set(first.add(k), Pfn(pfn.wrapping_add(k)));
+        }
+        extents.write(n, first)
+    })
+}
+
+pub(super) fn decrease(ctx: &mut Ctx<'_>, at: u64, start: u64) -> Outcome {
+    let extents = match Extents::decode(ctx, at, start) {
+        Ok(extents) => extents,
+        Err(outcome) => return outcome,
+    };
+    extents.each(ctx, XENMEM_DECREASE_RESERVATION, at, start, |ctx, n| {
+        let first = Mfn(extents.read(n)?);
+        for k in 0..extents.frames() {
+            machine().disown(first.add(k), extents.dom.id()).ok()?;
+        }
+        // Nothing is left of a table that only the domain's ownership kept.
+        (machine().finish(&mut ctx.st.work) == Progress::Done).then_some(())
+    })
+}
+
+/// XENMEM_claim_pages: memory is set aside for a domain that is being built.
+pub(super) fn claim(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
+    let asked: MemoryReservation = get(at)?;
+    if asked.extent_start.0 != 0 || asked.extent_order != 0 || asked.mem_flags != 0 {
+        return Err(errno::EINVAL);
+    }
+    ctx.require_control()?;
+    let dom = ctx.target(asked.domid)?;
+    dom.pages
+        .claim(asked.nr_extents, alloc::free_frames())
+        .map_err(|why| match why {
+            ClaimError::Invalid => errno::EINVAL,
+            ClaimError::NoMemory => errno::ENOMEM,
+        })
+}

@@ -1,0 +1,92 @@
+//! mmu_update: entries of page tables, and of the machine-to-physical table.
+
+use guest_pv_abi::errno;
+use guest_pv_abi::xen::{
+    MMU_MACHPHYS_UPDATE, MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE,
+    MMU_PT_UPDATE_PRESERVE_AD, MmuUpdate,
+};
+
+use super::batch::{Batch, Stop};
+use super::{Args, Ctx, Outcome, owner};
+use crate::domain::ldt;
+use crate::kit::{DomId, Maddr, Pfn};
+use crate::mm::m2p;
+use crate::pagetype::{Keep, Pte, Update, machine};
+
+/// Whose tables are changed, and whose frames are named.
+struct Owners {
+    tables: DomId,
+    frames: DomId,
+}
+
+/// `mmu_update(requests, count, done, foreign)`; `foreign` has in its low half whose frames are
+/// named, in its high half, one up, whose tables are meant, or 0 for the caller's.
+pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+    let batch = match Batch::begin(ctx, args) {
+        Ok(batch) => batch,
+        Err(outcome) => return outcome,
+    };
+    let owners = match owners(ctx, batch.foreign) {
+        Ok(owners) => owners,
+        Err(errno) => return errno.into(),
+    };
+    let outcome = batch.run(ctx, |ctx, request: MmuUpdate| one(ctx, &owners, request));
+    after_update(ctx);
+    outcome
+}
+
+fn owners(ctx: &Ctx<'_>, foreign: u32) -> Result<Owners, errno::Errno> {
+    let tables = match (foreign >> 16).checked_sub(1) {
+        None => ctx.dom.id(),
+        Some(id) => ctx.target(id as u16)?.id(),
+    };
+    let frames = owner::of_frames(ctx, foreign as u16)?;
+    Ok(Owners { tables, frames })
+}
+
+fn one(ctx: &mut Ctx<'_>, owners: &Owners, request: MmuUpdate) -> Result<(), Stop> {
+    let at = Maddr(request.ptr & !7);
+    match request.ptr & 7 {
+        MMU_NORMAL_PT_UPDATE | MMU_PT_UPDATE_NO_TRANSLATE => {
+            entry(ctx, owners, at, request.val, Keep::Nothing)
+        }
+        MMU_PT_UPDATE_PRESERVE_AD => entry(ctx, owners, at, request.val, Keep::AccessedDirty),
+        MMU_MACHPHYS_UPDATE => machphys(ctx, owners, at, request.val),
+        _ => Err(errno::ENOSYS.into()),
+    }
+}
+
+fn entry(
+    ctx: &mut Ctx<'_>,
+    owners: &Owners,
+    at: Maddr,
+    value: u64,
+    keep: Keep,
+) -> Result<(), Stop> {
+    let update = Update {
+        table: at.mfn(),
+        index: at.offset() / 8,
+        new: Pte(value),
+        keep,
+        page_owner: owners.frames,
+    };
+    Ok(machine().update_entry(owners.tables, &update, &mut ctx.st.work)?)
+}
+
+fn machphys(ctx: &Ctx<'_>, owners: &Owners, at: Maddr, pfn: u64) -> Result<(), Stop> {
+    if owners.tables != ctx.dom.id() {
+        return Err(errno::EPERM.into());
+    }
+    let page = machine()
+        .get_page(at.mfn(), owners.frames)
+        .ok_or(errno::EINVAL)?;
+    m2p::set(page.mfn(), Pfn(pfn));
+    Ok(())
+}
+
+/// What a change of page tables may have left to do for the vCPU.
+pub fn after_update(ctx: &mut Ctx<'_>) {
+    if ctx.dom.pages.take_segdesc_unmapped() && ldt::drop_pages(ctx.st) {
+        super::flush::What::All.local();
+    }
+}

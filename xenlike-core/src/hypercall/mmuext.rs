@@ -1,0 +1,160 @@
+//! mmuext_op: pins, roots of address spaces, flushes, the LDT, whole pages.
+
+use guest_pv_abi::errno;
+use guest_pv_abi::xen::{
+    MMUEXT_CLEAR_PAGE, MMUEXT_COPY_PAGE, MMUEXT_FLUSH_CACHE, MMUEXT_FLUSH_CACHE_GLOBAL,
+    MMUEXT_INVLPG_ALL, MMUEXT_INVLPG_LOCAL, MMUEXT_INVLPG_MULTI, MMUEXT_MARK_SUPER,
+    MMUEXT_NEW_BASEPTR, MMUEXT_NEW_USER_BASEPTR, MMUEXT_PIN_L1_TABLE, MMUEXT_PIN_L4_TABLE,
+    MMUEXT_SET_LDT, MMUEXT_TLB_FLUSH_ALL, MMUEXT_TLB_FLUSH_LOCAL, MMUEXT_TLB_FLUSH_MULTI,
+    MMUEXT_UNMARK_SUPER, MMUEXT_UNPIN_TABLE, MmuextOp,
+};
+
+use super::batch::{Batch, Stop};
+use super::flush::What;
+use super::mmu_update::after_update;
+use super::{Args, Ctx, Outcome, owner};
+use crate::domain::ldt;
+use crate::domain::vcpu::GuestLdt;
+use crate::kit::{DomId, Mfn, Vaddr};
+use crate::mm::{SharedPage, layout, space};
+use crate::pagetype::machine;
+
+/// The most descriptors of an LDT.
+const LDT_ENTRIES: u32 = 8192;
+
+/// `mmuext_op(requests, count, done, foreign)`.
+pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+    let batch = match Batch::begin(ctx, args) {
+        Ok(batch) => batch,
+        Err(outcome) => return outcome,
+    };
+    let frames = match owner::of_frames(ctx, batch.foreign as u16) {
+        Ok(DomId::IO | DomId::XEN) => return errno::EINVAL.into(),
+        Ok(frames) => frames,
+        Err(errno) => return errno.into(),
+    };
+    let outcome = batch.run(ctx, |ctx, op: MmuextOp| one(ctx, frames, &op));
+    after_update(ctx);
+    outcome
+}
+
+fn one(ctx: &mut Ctx<'_>, frames: DomId, op: &MmuextOp) -> Result<(), Stop> {
+    let mfn = Mfn(op.arg1);
+    match op.cmd {
+        MMUEXT_PIN_L1_TABLE..=MMUEXT_PIN_L4_TABLE => {
+            let level = op.cmd.wrapping_sub(MMUEXT_PIN_L1_TABLE).wrapping_add(1);
+            Ok(machine().pin(mfn, level, frames, &mut ctx.st.work)?)
+        }
+        MMUEXT_UNPIN_TABLE => Ok(machine().unpin(mfn, frames, &mut ctx.st.work)?),
+        MMUEXT_CLEAR_PAGE => clear_page(frames, mfn),
+        MMUEXT_COPY_PAGE => copy_page(frames, mfn, Mfn(op.arg2)),
+        MMUEXT_MARK_SUPER | MMUEXT_UNMARK_SUPER => Err(errno::EOPNOTSUPP.into()),
+        _ if !is_known(op.cmd) => Err(errno::ENOSYS.into()),
+        // The rest is about the caller itself.
+        _ if frames != ctx.dom.id() => Err(errno::EPERM.into()),
+        _ => own(ctx, op),
+    }
+}
+
+fn is_known(cmd: u32) -> bool {
+    cmd <= MMUEXT_UNMARK_SUPER && cmd != 14
+}
+
+fn own(ctx: &mut Ctx<'_>, op: &MmuextOp) -> Result<(), Stop> {
+    let page = What::Page(Vaddr(op.arg1));
+    match op.cmd {
+        MMUEXT_NEW_BASEPTR => new_kernel_root(ctx, Mfn(op.arg1))?,
+        MMUEXT_NEW_USER_BASEPTR => new_user_root(ctx, Mfn(op.arg1))?,
+        MMUEXT_TLB_FLUSH_LOCAL => What::All.local(),
+        MMUEXT_INVLPG_LOCAL => page.local(),
+        MMUEXT_TLB_FLUSH_MULTI => {
+            What::All
+                .where_set(ctx.dom, op.arg2)
+                .map_err(|_| errno::EINVAL)?;
+        }
+        MMUEXT_INVLPG_MULTI => page
+            .where_set(ctx.dom, op.arg2)
+            .map_err(|_| errno::EINVAL)?,
+        MMUEXT_TLB_FLUSH_ALL => What::All.everywhere(ctx.dom),
+        MMUEXT_INVLPG_ALL => page.everywhere(ctx.dom),
+        MMUEXT_FLUSH_CACHE | MMUEXT_FLUSH_CACHE_GLOBAL => flush_cache(ctx)?,
+        MMUEXT_SET_LDT => set_ldt(ctx, op.arg1, op.arg2 as u32)?,
+        _ => return Err(errno::ENOSYS.into()),
+    }
+    Ok(())
+}
+
+fn new_kernel_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
+    if ctx.st.kernel_l4 == Some(new) {
+        What::All.local();
+        return Ok(());
+    }
+    machine().get_root(new, ctx.dom.id(), &mut ctx.st.work)?;
+    // The LDT is at an address, and that leads elsewhere now.
+    let _ = ldt::drop_pages(ctx.st);
+    let old = ctx.st.kernel_l4.replace(new);
+    // A hypercall comes from guest kernel mode: the new tables are the ones to run on.
+    if space::load(new).is_err() {
+        return Err(errno::EINVAL.into());
+    }
+    if let Some(old) = old {
+        let _ = machine().put_root(old, &mut ctx.st.work);
+    }
+    Ok(())
+}
+
+fn new_user_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
+    let new = (new.0 != 0).then_some(new);
+    if ctx.st.user_l4 == new {
+        return Ok(());
+    }
+    if let Some(new) = new {
+        machine().get_root(new, ctx.dom.id(), &mut ctx.st.work)?;
+    }
+    let old = core::mem::replace(&mut ctx.st.user_l4, new);
+    if let Some(old) = old {
+        let _ = machine().put_root(old, &mut ctx.st.work);
+    }
+    Ok(())
+}
+
+fn flush_cache(ctx: &Ctx<'_>) -> Result<(), Stop> {
+    if !ctx.dom.pages.has_device_rights() {
+        return Err(errno::EACCES.into());
+    }
+    // Every mapping of RAM is write-back, and x86 keeps those coherent with devices: there is
+    // nothing to write back for.
+    Ok(())
+}
+
+fn set_ldt(ctx: &mut Ctx<'_>, base: u64, entries: u32) -> Result<(), Stop> {
+    let base = if entries == 0 { 0 } else { base };
+    let bytes = u64::from(entries).wrapping_mul(8);
+    let fits =
+        base & 0xfff == 0 && entries <= LDT_ENTRIES && layout::guest_range(Vaddr(base), bytes);
+    if !fits {
+        return Err(errno::EINVAL.into());
+    }
+    if ldt::drop_pages(ctx.st) {
+        What::All.local();
+    }
+    ctx.st.ldt = GuestLdt { base, entries };
+    space::load_ldt(ctx.vcpu.id.0, entries);
+    Ok(())
+}
+
+fn clear_page(frames: DomId, mfn: Mfn) -> Result<(), Stop> {
+    let held = machine().get_writable(mfn, frames).ok_or(errno::EINVAL)?;
+    SharedPage::new(held.mfn()).ok_or(errno::EINVAL)?.zero();
+    Ok(())
+}
+
+fn copy_page(frames: DomId, to: Mfn, from: Mfn) -> Result<(), Stop> {
+    let source = machine().get_page(from, frames).ok_or(errno::EINVAL)?;
+    let target = machine().get_writable(to, frames).ok_or(errno::EINVAL)?;
+    let source = SharedPage::new(source.mfn()).ok_or(errno::EINVAL)?;
+    SharedPage::new(target.mfn())
+        .ok_or(errno::EINVAL)?
+        .copy_from(&source);
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! update_va_mapping: the L1 entry for one address, and what to flush then.
+
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::xen::{
+    UVMF_ALL, UVMF_FLUSHTYPE_MASK, UVMF_INVLPG, UVMF_LOCAL, UVMF_NONE, UVMF_TLB_FLUSH,
+};
+
+use super::flush::What;
+use super::mmu_update::after_update;
+use super::{Args, Ctx, Outcome, owner};
+use crate::kit::{DomId, Vaddr};
+use crate::pagetype::{Keep, Progress, Pte, Refused, Update, machine};
+
+/// `update_va_mapping(address, entry, flags)`.
+pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+    let [va, entry, flags, ..] = args.0;
+    let frames = ctx.dom.id();
+    update(
+        ctx,
+        args,
+        Request {
+            va: Vaddr(va),
+            entry: Pte(entry),
+            flags,
+            frames,
+        },
+    )
+}
+
+/// `update_va_mapping_otherdomain(address, entry, flags, domain)`.
+pub fn other_domain(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+    let [va, entry, flags, domid, _] = args.0;
+    match owner::of_frames(ctx, domid as u16) {
+        Ok(frames) => update(
+            ctx,
+            args,
+            Request {
+                va: Vaddr(va),
+                entry: Pte(entry),
+                flags,
+                frames,
+            },
+        ),
+        Err(errno) => errno.into(),
+    }
+}
+
+struct Request {
+    va: Vaddr,
+    entry: Pte,
+    flags: u64,
+    /// Whose frame the entry names.
+    frames: DomId,
+}
+
+fn update(ctx: &mut Ctx<'_>, args: Args, request: Request) -> Outcome {
+    if machine().finish(&mut ctx.st.work) == Progress::Again {
+        return Outcome::Again(args);
+    }
+    let done = change(ctx, &request);
+    after_update(ctx);
+    match done {
+        // An L1 is never left half-way.
+        Err(Refused::Again) => Outcome::Again(args),
+        Err(Refused::Invalid) => errno::EINVAL.into(),
+        Err(Refused::Busy) => errno::EBUSY.into(),
+        Err(Refused::NotPermitted) => errno::EPERM.into(),
+        Ok(()) => flush(ctx, &request).into(),
+    }
+}
+
+fn change(ctx: &mut Ctx<'_>, request: &Request) -> Result<(), Refused> {
+    let root = ctx.st.kernel_l4.ok_or(Refused::Invalid)?;
+    let (table, index) = machine().l1_of(root, request.va).ok_or(Refused::Invalid)?;
+    let update = Update {
+        table,
+        index,
+        new: request.entry,
+        keep: Keep::Nothing,
+        page_owner: request.frames,
+    };
+    machine().update_l1_entry(ctx.dom.id(), &update, &mut ctx.st.work)
+}
+
+fn flush(ctx: &Ctx<'_>, request: &Request) -> Result<(), Errno> {
+    let what = match request.flags & UVMF_FLUSHTYPE_MASK {
+        UVMF_NONE => return Ok(()),
+        UVMF_TLB_FLUSH => What::All,
+        UVMF_INVLPG => What::Page(request.va),
+        _ => return Ok(()),
+    };
+    let target = request.flags & !UVMF_FLUSHTYPE_MASK;
+    if target == UVMF_LOCAL {
+        what.local();
+        Ok(())
+    } else if target == UVMF_ALL {
+        what.everywhere(ctx.dom);
+        Ok(())
+    } else {
+        what.where_set(ctx.dom, target)
+    }
+}
