@@ -1,0 +1,109 @@
+//! Attack: multicalls in multicalls, over each other's entries, over pages that they unmap themselves.
+
+#![no_std]
+#![no_main]
+#![expect(unsafe_code, reason = "changes mappings under a call's feet")]
+
+use samples::Attack;
+use xenlike_rt::abi::version::XENVER_VERSION;
+use xenlike_rt::abi::xen::{MulticallEntry, UVMF_INVLPG};
+use xenlike_rt::abi::{GuestHandle, errno, hypercall};
+use xenlike_rt::memory::{allocate_page, mfn_of, pfn_of};
+use xenlike_rt::paging::RAM_FLAGS;
+use xenlike_rt::{hyper, println};
+
+xenlike_rt::entry!(main);
+
+fn entry(op: u64, args: &[u64]) -> MulticallEntry {
+    let mut entry = MulticallEntry {
+        op,
+        ..MulticallEntry::default()
+    };
+    entry.args[..args.len()].copy_from_slice(args);
+    entry
+}
+
+fn version() -> MulticallEntry {
+    entry(hypercall::XEN_VERSION, &[u64::from(XENVER_VERSION), 0])
+}
+
+fn results(calls: &[MulticallEntry]) -> (u64, u64) {
+    let last = calls.len() - 1;
+    (calls[0].result, calls[last].result)
+}
+
+fn main() {
+    let mut attack = Attack::new("hostile-multicall", "confuse multicalls");
+
+    // In itself: must not recurse for ever.
+    let mut calls = [MulticallEntry::default(); 2];
+    let pointer = GuestHandle::of_mut(&mut calls).0;
+    calls = [entry(hypercall::MULTICALL, &[pointer, 2]), version()];
+    // SAFETY: the entries are harmless.
+    let outcome = unsafe { hyper::multicall(&mut calls) };
+    println!(
+        "  a multicall of itself: {outcome:?}, results {:x?}",
+        results(&calls)
+    );
+    attack.holds("the inner one is refused", (calls[0].result as i64) < 0);
+
+    // A chain of 64, each calling the next.
+    let mut chain = [MulticallEntry::default(); 64];
+    let start = GuestHandle::of_mut(&mut chain).0;
+    for (n, link) in (1u64..).zip(chain.iter_mut()) {
+        *link = entry(hypercall::MULTICALL, &[start + n * 64, 1]);
+    }
+    chain[63] = version();
+    // SAFETY: as above.
+    let outcome = unsafe { hyper::multicall(&mut chain[..1]) };
+    attack.any("a chain of multicalls", outcome);
+
+    // Calls that have no place in a list, or write into it.
+    let mut calls = [MulticallEntry::default(); 5];
+    let pointer = GuestHandle::of_mut(&mut calls).0;
+    calls[0] = entry(u64::MAX, &[1, 2, 3]);
+    calls[1] = entry(1000, &[]);
+    // The version's text goes over the next entry's number and arguments.
+    calls[2] = entry(hypercall::XEN_VERSION, &[1, pointer + 3 * 64]);
+    calls[3] = version();
+    calls[4] = version();
+    // SAFETY: as above; the list is only used here.
+    let outcome = unsafe { hyper::multicall(&mut calls) };
+    println!(
+        "  a list that overwrites itself: {outcome:?}, results {:x?}",
+        results(&calls)
+    );
+    let unknown = errno::ENOSYS.to_ret() as u64;
+    attack.holds(
+        "unknown numbers are ENOSYS",
+        calls[0].result == unknown && calls[1].result == unknown,
+    );
+
+    // The list's own page becomes read-only, then vanishes, in the middle.
+    let page = allocate_page().expect("a page");
+    let address = page.expose_provenance() as u64;
+    let mfn = mfn_of(pfn_of(address)).expect("the domain's");
+    for (what, pte) in [("read-only", (mfn << 12) | (RAM_FLAGS & !2)), ("gone", 0)] {
+        let list = page.cast::<MulticallEntry>();
+        // SAFETY: the page is ours, holds 64 entries, and is mapped again below.
+        let outcome = unsafe {
+            list.write(version());
+            let flags = UVMF_INVLPG;
+            list.add(1)
+                .write(entry(hypercall::UPDATE_VA_MAPPING, &[address, pte, flags]));
+            list.add(2).write(version());
+            let outcome = hyper::raw(hypercall::MULTICALL, [address, 3, 0, 0, 0]);
+            hyper::update_va_mapping(address, (mfn << 12) | RAM_FLAGS, flags).expect("mapped");
+            outcome
+        };
+        println!("  a list whose page is {what} half-way: {outcome}");
+        attack.holds("that is an error", outcome < 0);
+    }
+
+    // Half of the list is not there.
+    let outcome =
+        // SAFETY: only the entries at the page's end are the guest's.
+        unsafe { hyper::raw(hypercall::MULTICALL, [0xffff_ffff_ffff_ffc0, 64, 0, 0, 0]) };
+    attack.holds("a list over the end of memory is an error", outcome < 0);
+    attack.finish();
+}

@@ -1,0 +1,110 @@
+//! Attack: get a writable mapping of a page table, by hypercall, by a store, through a page that is
+//! mapped writable when it becomes a table.
+
+#![no_std]
+#![no_main]
+#![expect(unsafe_code, reason = "asks for mappings that must be refused")]
+
+use samples::Attack;
+use xenlike_rt::abi::xen::{
+    DOMID_SELF, MMUEXT_PIN_L1_TABLE, MMUEXT_UNPIN_TABLE, MmuUpdate, MmuextOp, UVMF_INVLPG,
+};
+use xenlike_rt::memory::{allocate_page, direct, mfn_of, pfn_of, pfn_of_mfn};
+use xenlike_rt::paging::{self, Access, FRAME_MASK, RAM_FLAGS, TABLE_FLAGS, Window};
+use xenlike_rt::{hyper, start_info, traps};
+
+xenlike_rt::entry!(main);
+
+/// The tables on the way to an address of the image, L4 first, in the direct mapping.
+fn tables() -> [u64; 4] {
+    let mut tables = [start_info().pt_base; 4];
+    for level in (1..4).rev() {
+        let index = (direct(0) >> (12 + 9 * level)) & 511;
+        let slot = (tables[3 - level as usize] + index * 8) as usize;
+        // SAFETY: the builder's tables are mapped, read-only.
+        let entry = unsafe { core::ptr::with_exposed_provenance::<u64>(slot).read_volatile() };
+        tables[4 - level as usize] = direct(pfn_of_mfn((entry & FRAME_MASK) >> 12));
+    }
+    tables
+}
+
+fn by_hypercall(attack: &mut Attack) {
+    for table in tables() {
+        let mfn = mfn_of(pfn_of(table)).expect("the domain's");
+        // SAFETY: must be refused.
+        let outcome =
+            unsafe { hyper::update_va_mapping(table, (mfn << 12) | RAM_FLAGS, UVMF_INVLPG) };
+        attack.refused("its own mapping made writable", outcome);
+        let outcome = Window::map(&[mfn], DOMID_SELF, Access::ReadWrite);
+        attack.refused(
+            "another, writable mapping",
+            outcome.map(|window| window.address()),
+        );
+    }
+}
+
+fn by_store(attack: &mut Attack) {
+    // The L1 table of the image: entry 0 maps frame 0. Ask for the table itself there, writable.
+    let table = tables()[3];
+    let slot = core::ptr::with_exposed_provenance_mut::<u64>(table as usize);
+    let mfn = mfn_of(pfn_of(table)).expect("the domain's");
+    // SAFETY: must fault.
+    let stored = traps::attempt(|| unsafe { slot.write_volatile((mfn << 12) | RAM_FLAGS) });
+    attack.holds("a store of such an entry faults", stored.is_err());
+    for root in &tables()[..3] {
+        let slot = core::ptr::with_exposed_provenance_mut::<u64>(*root as usize + 8 * 100);
+        // SAFETY: must fault.
+        let stored = traps::attempt(|| unsafe { slot.write_volatile((mfn << 12) | TABLE_FLAGS) });
+        attack.holds("a store into a higher table faults", stored.is_err());
+    }
+}
+
+fn by_writable_page(attack: &mut Attack) {
+    let page = allocate_page().expect("a page");
+    let address = page.expose_provenance() as u64;
+    let mfn = mfn_of(pfn_of(address)).expect("the domain's");
+    let pin = |cmd| MmuextOp {
+        cmd,
+        arg1: mfn,
+        ..MmuextOp::default()
+    };
+    // SAFETY: must be refused: the page is mapped writable.
+    let outcome = unsafe { hyper::mmuext_op(&[pin(MMUEXT_PIN_L1_TABLE)]) };
+    attack.refused("a writable page pinned as a table", outcome);
+
+    let l2 = tables()[2];
+    let slot = (mfn_of(pfn_of(l2)).expect("the domain's") << 12) + 8 * 511;
+    let update = MmuUpdate {
+        ptr: slot,
+        val: (mfn << 12) | TABLE_FLAGS,
+    };
+    // SAFETY: as above.
+    let outcome = unsafe { paging::set_entries(&[update], DOMID_SELF) };
+    attack.refused("a writable page linked as a table", outcome);
+
+    // Once it is a table, it can't be mapped writable, until it is none any more.
+    // SAFETY: the page is ours and only used here.
+    let pinned = unsafe {
+        paging::make_read_only(address).and_then(|()| hyper::mmuext_op(&[pin(MMUEXT_PIN_L1_TABLE)]))
+    };
+    attack.holds("a read-only page can be pinned", pinned.is_ok());
+    attack.refused(
+        "a pinned table made writable",
+        paging::make_writable(address),
+    );
+    // SAFETY: as above.
+    let unpinned = unsafe { hyper::mmuext_op(&[pin(MMUEXT_UNPIN_TABLE)]) };
+    attack.holds("it can be unpinned", unpinned.is_ok());
+    attack.holds(
+        "and is writable again",
+        paging::make_writable(address).is_ok(),
+    );
+}
+
+fn main() {
+    let mut attack = Attack::new("hostile-pagetable", "map a page table writable");
+    by_hypercall(&mut attack);
+    by_store(&mut attack);
+    by_writable_page(&mut attack);
+    attack.finish();
+}

@@ -1,0 +1,129 @@
+//! Attack: random hypercalls with random arguments, from every vCPU at once. Each is an errno, or does
+//! something to this domain alone. `seed=N` and `calls=N` on the command line; both are printed, so
+//! that a run can be repeated.
+
+#![no_std]
+#![no_main]
+#![expect(unsafe_code, reason = "makes random calls")]
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use samples::{BAD_ADDRESSES, Random};
+use xenlike_rt::abi::hypercall::{
+    IRET, MULTICALL, SCHED_OP, SCHED_OP_COMPAT, SET_CALLBACKS, SET_TRAP_TABLE, STACK_SWITCH,
+    UPDATE_VA_MAPPING, UPDATE_VA_MAPPING_OTHERDOMAIN, VCPU_OP,
+};
+use xenlike_rt::abi::sched::{SCHEDOP_BLOCK, SCHEDOP_POLL, SCHEDOP_SHUTDOWN};
+use xenlike_rt::abi::vcpu::{VCPUOP_DOWN, VCPUOP_INITIALISE};
+use xenlike_rt::abi::xen::DOMID_SELF;
+use xenlike_rt::{args, cpu, hyper, memory, println, smp, time};
+
+xenlike_rt::entry!(main);
+
+static SEED: AtomicU64 = AtomicU64::new(0);
+static CALLS: AtomicU64 = AtomicU64::new(0);
+static DONE: AtomicU32 = AtomicU32::new(0);
+static SUCCEEDED: AtomicU64 = AtomicU64::new(0);
+
+/// Calls by which a domain ends, stops or breaks itself: nothing of interest happens after them.
+fn ends_itself(number: u64, arguments: &[u64; 5]) -> bool {
+    let cmd = arguments[0] as u32;
+    match number {
+        IRET | STACK_SWITCH | SET_CALLBACKS | SET_TRAP_TABLE => true,
+        SCHED_OP | SCHED_OP_COMPAT => {
+            [SCHEDOP_BLOCK, SCHEDOP_POLL, SCHEDOP_SHUTDOWN].contains(&cmd)
+        }
+        VCPU_OP => [VCPUOP_DOWN, VCPUOP_INITIALISE].contains(&cmd),
+        // With the runtime's own addresses in them.
+        UPDATE_VA_MAPPING | UPDATE_VA_MAPPING_OTHERDOMAIN => arguments[0] >= memory::VIRT_BASE,
+        _ => false,
+    }
+}
+
+/// An argument: small, a domain, a pointer good or bad, anything.
+fn argument(random: &mut Random, buffer: u64) -> u64 {
+    match random.below(10) {
+        0..=3 => random.below(40),
+        4 => u64::from(DOMID_SELF),
+        5 => BAD_ADDRESSES[random.below(BAD_ADDRESSES.len() as u64) as usize],
+        6 => random.next(),
+        7 => 1 << random.below(64),
+        _ => buffer + (random.below(256) & !7),
+    }
+}
+
+/// Words as structures have them.
+fn fill(random: &mut Random, buffer: u64) {
+    for index in 0..48 {
+        let word = match random.below(6) {
+            0 => random.below(16),
+            1 => u64::from(DOMID_SELF) | (random.below(4) << 32),
+            2 => buffer + (random.below(512) & !7),
+            3 => random.next(),
+            4 => memory::mfn_of(random.below(memory_pages())).unwrap_or(0),
+            _ => 0,
+        };
+        let slot = core::ptr::with_exposed_provenance_mut::<u64>(buffer as usize);
+        // SAFETY: the buffer is this vCPU's own page.
+        unsafe { slot.add(index).write_volatile(word) };
+    }
+}
+
+/// Frames that random structures may name: those that nothing of the runtime lives in are the last.
+fn memory_pages() -> u64 {
+    xenlike_rt::start_info().nr_pages
+}
+
+fn run(number: u32) {
+    let mut random = Random::new(
+        SEED.load(Ordering::Relaxed)
+            .wrapping_add(u64::from(number) << 32),
+    );
+    let buffer = memory::allocate_page().expect("a page").expose_provenance() as u64;
+    let calls = CALLS.load(Ordering::Relaxed);
+    let mut succeeded = 0;
+    for _ in 0..calls {
+        if random.below(4) == 0 {
+            fill(&mut random, buffer);
+        }
+        let call = if random.below(16) == 0 {
+            random.next()
+        } else {
+            random.below(64)
+        };
+        let mut arguments = [0; 5];
+        for word in &mut arguments {
+            *word = argument(&mut random, buffer);
+        }
+        // A list of calls would make the calls that are left out here.
+        if call == MULTICALL || ends_itself(call, &arguments) {
+            continue;
+        }
+        // SAFETY: it may hurt this guest, which has nothing to lose.
+        let answer = unsafe { hyper::raw(call, arguments) };
+        succeeded += u64::from(answer >= 0);
+    }
+    SUCCEEDED.fetch_add(succeeded, Ordering::Relaxed);
+    DONE.fetch_add(1, Ordering::Release);
+}
+
+fn main() {
+    let seed = args::number("seed", time::now_ns() | 1);
+    let calls = args::number("calls", 20_000);
+    println!("randcall: seed={seed} calls={calls}");
+    println!("randcall: expects to be killed perhaps, by what it does to itself");
+    SEED.store(seed, Ordering::Relaxed);
+    CALLS.store(calls, Ordering::Relaxed);
+    let mut vcpus = 1;
+    while smp::start(vcpus, run).is_ok() {
+        vcpus += 1;
+    }
+    run(cpu::number());
+    let end = time::now_ns() + 60 * time::SECOND_NS;
+    while DONE.load(Ordering::Acquire) < vcpus && time::now_ns() < end {
+        hyper::yield_now();
+    }
+    let succeeded = SUCCEEDED.load(Ordering::Relaxed);
+    println!("{vcpus} vCPUs, {succeeded} calls succeeded");
+    println!("PASS randcall");
+}

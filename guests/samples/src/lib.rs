@@ -1,0 +1,131 @@
+//! What the hostile guests share: reports of what was tried, and a verdict.
+
+#![no_std]
+
+use core::fmt;
+
+use xenlike_rt::abi::Errno;
+use xenlike_rt::println;
+
+/// A guest that tries things which must fail, and says what came of each.
+#[derive(Debug)]
+pub struct Attack {
+    name: &'static str,
+    let_through: u32,
+}
+
+impl Attack {
+    /// Begins: prints the guest's name and what it is after.
+    #[must_use]
+    pub fn new(name: &'static str, aim: &str) -> Self {
+        println!("{name}: tries to {aim}");
+        Self {
+            name,
+            let_through: 0,
+        }
+    }
+
+    /// Something that must be refused.
+    pub fn refused<T: fmt::Debug, E: fmt::Display>(&mut self, what: &str, outcome: Result<T, E>) {
+        match outcome {
+            Err(error) => println!("  {what}: {error}"),
+            Ok(value) => self.fault(what, format_args!("went through: {value:?}")),
+        }
+    }
+
+    /// Something that must be refused with one of these.
+    pub fn refused_with<T: fmt::Debug>(
+        &mut self,
+        what: &str,
+        outcome: Result<T, Errno>,
+        allowed: &[Errno],
+    ) {
+        match outcome {
+            Err(error) if allowed.contains(&error) => println!("  {what}: {error}"),
+            other => self.fault(what, format_args!("answered {other:?}")),
+        }
+    }
+
+    /// Something that must be so.
+    pub fn holds(&mut self, what: &str, so: bool) {
+        if so {
+            println!("  {what}: yes");
+        } else {
+            self.fault(what, format_args!("no"));
+        }
+    }
+
+    /// Something that may be answered in any way, as long as all live on.
+    pub fn any<T: fmt::Debug, E: fmt::Debug>(&mut self, what: &str, outcome: Result<T, E>) {
+        println!("  {what}: {outcome:?}");
+    }
+
+    fn fault(&mut self, what: &str, how: fmt::Arguments<'_>) {
+        self.let_through += 1;
+        println!("FAIL {}: {what}: {how}", self.name);
+    }
+
+    /// Says that the next step ends the domain; whoever survives it calls [`Attack::survived`].
+    pub fn expects_death(&mut self, of: &str) {
+        if self.let_through == 0 {
+            println!("PASS {} so far", self.name);
+        }
+        println!("{}: expects to be killed: {of}", self.name);
+    }
+
+    /// The step that should have ended the domain didn't.
+    pub fn survived(&mut self, what: &str) {
+        self.fault(what, format_args!("survived"));
+    }
+
+    /// The verdict.
+    pub fn finish(self) {
+        if self.let_through == 0 {
+            println!("PASS {}", self.name);
+        } else {
+            println!(
+                "FAIL {}: {} things went through",
+                self.name, self.let_through
+            );
+        }
+    }
+}
+
+/// A small generator (xorshift64*), repeatable by its seed.
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// From a seed; 0 counts as 1.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self(if seed == 0 { 1 } else { seed })
+    }
+
+    /// The next 64 bits.
+    pub const fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// A number below `bound`, which is not 0.
+    pub const fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+/// Addresses that no guest may pass on: the hypervisor's range, the canonical hole, its edges, the end.
+pub const BAD_ADDRESSES: [u64; 10] = [
+    0xffff_8000_0000_0000,
+    0xffff_8000_0000_1000,
+    0xffff_8300_0000_0000,
+    0xffff_87ff_ffff_fff8,
+    0x0000_8000_0000_0000,
+    0x0000_7fff_ffff_fffc,
+    0xffff_7fff_ffff_fffc,
+    0x8000_0000_0000_0000,
+    0xffff_ffff_ffff_fffc,
+    0x0000_0000_0000_1000,
+];
