@@ -8,6 +8,7 @@ mod acpi;
 #[cfg(target_os = "none")]
 mod cpu;
 pub mod early_memory;
+pub mod first_domain;
 pub mod info;
 #[cfg(target_os = "none")]
 mod interrupts;

@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::kit::Once;
+use crate::mm::alloc::{Where, alloc_frame};
 use crate::mm::directmap::SharedPage;
 
 /// Byte offsets in `struct vcpu_info` (xen.h, arch-x86).
@@ -38,6 +39,22 @@ impl Place {
             page,
             at,
         })
+    }
+}
+
+/// The page that vcpu_infos without a place of their own are on; see [`Place::nowhere`].
+static NOWHERE: Once<Option<SharedPage>> = Once::new();
+
+impl Place {
+    /// A place that no guest sees, for vCPUs beyond the 32nd until they register one. Events don't
+    /// reach them there, so what it says is always the same.
+    pub fn nowhere() -> Option<Self> {
+        let page = NOWHERE.call_once(|| {
+            let page = SharedPage::new(alloc_frame(Where::ANY)?)?;
+            page.u8(offset::MASK)?.store(1, Ordering::Relaxed);
+            Some(page)
+        });
+        Self::new((*page)?, 0)
     }
 }
 

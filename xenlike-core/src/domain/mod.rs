@@ -4,6 +4,9 @@
 //! those rooms. Any CPU may hold a counted reference to a domain; its memory goes when the last
 //! goes. What only one CPU may touch, a vCPU's registers, is in `VcpuState`.
 
+pub mod area;
+pub mod debug;
+pub mod gdt;
 pub mod grant_machine;
 pub mod info;
 pub mod ldt;
@@ -20,9 +23,8 @@ pub mod watchdog;
 pub mod window;
 
 use alloc::boxed::Box;
-use alloc::string::String;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 pub use registry::lookup;
 pub use vcpu::{Vcpu, VcpuState};
@@ -33,8 +35,10 @@ use crate::grant;
 use crate::kit::rangeset::RangeSet;
 use crate::kit::{DomId, Lock, Mfn, Once, VcpuId};
 use crate::mm::directmap::SharedPage;
-use crate::pagetype::DomainPages;
+use crate::pagetype::{DomainPages, Work};
 use crate::ports::Ports;
+use crate::sched::share::Share;
+use area::Area;
 use page::HeldPage;
 use shutdown::Shutdown;
 use watchdog::Watchdogs;
@@ -77,8 +81,14 @@ pub struct Settings {
     pub irqs: RangeSet,
     /// XENMEM_set_memory_map: the e820 it is shown.
     pub memory_map: alloc::vec::Vec<guest_pv_abi::memory::E820Entry>,
-    /// Command-line like description for logs; empty when the toolstack gave none.
-    pub note: String,
+    /// XEN_DOMCTL_setdebugging.
+    pub debugged: bool,
+    /// XEN_DOMCTL_CDF_xs_domain: Xenstore's domain.
+    pub xenstore: bool,
+    /// arch.misc_flags of createdomain.
+    pub misc_flags: u32,
+    /// XEN_CPUID_TSC_MODE_*
+    pub tsc_mode: u32,
 }
 
 /// A domain.
@@ -99,8 +109,10 @@ pub struct Domain {
     pub max_vcpus: u32,
     /// shared_info.
     pub shared: SharedPage,
-    /// L3 of its per-domain area (L4 slot 260).
-    pub area_l3: Mfn,
+    /// Its per-domain area (L4 slot 260).
+    pub area: Area,
+    /// Its share of the CPUs.
+    pub share: Arc<Share>,
     /// CPUID and MSR policy.
     pub cpuid: Lock<Policy>,
     /// Permissions and settings.
@@ -109,17 +121,66 @@ pub struct Domain {
     pub assist: AtomicU64,
     /// Shutdown state.
     pub shutdown: Lock<Shutdown>,
-    /// Paused by control calls: counted.
-    pub pause_count: AtomicU32,
-    /// Paused by the toolstack (pausedomain/unpausedomain don't nest).
-    pub control_paused: AtomicBool,
+    /// The toolstack's pauses; each holds every vCPU once.
+    pub toolstack_pauses: AtomicU32,
+    /// What its destruction keeps between two steps.
+    pub teardown: Lock<Work>,
     /// Watchdogs.
     pub watchdogs: Watchdogs,
     /// Seconds and nanoseconds to add to the machine's wall clock (settimeoffset), in s.
     pub time_offset_s: AtomicU64,
 }
 
+/// What a domain is put together from.
+pub struct Parts {
+    /// Its id.
+    pub id: DomId,
+    /// What it may do.
+    pub rights: Rights,
+    /// Its frames.
+    pub pages: Arc<DomainPages>,
+    /// Its event channels.
+    pub events: Arc<event::Table<HeldPage>>,
+    /// Its grants.
+    pub grants: Arc<grant::Table<HeldPage>>,
+    /// How many vCPUs it may have.
+    pub max_vcpus: u32,
+    /// shared_info, shared with it by `pagetype`.
+    pub shared: SharedPage,
+    /// Its per-domain area.
+    pub area: Area,
+    /// Its CPUID policy.
+    pub cpuid: Policy,
+    /// Permissions and settings.
+    pub settings: Settings,
+}
+
 impl Domain {
+    /// A living domain without vCPUs, paused once by the toolstack.
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            id: AtomicU16::new(parts.id.0),
+            rights: AtomicU32::new(parts.rights as u32),
+            life: AtomicU32::new(Life::Alive as u32),
+            pages: parts.pages,
+            events: parts.events,
+            grants: parts.grants,
+            vcpus: Once::new(),
+            max_vcpus: parts.max_vcpus,
+            shared: parts.shared,
+            area: parts.area,
+            share: Arc::new(Share::new()),
+            cpuid: Lock::new(parts.cpuid),
+            settings: Lock::new(parts.settings),
+            assist: AtomicU64::new(0),
+            shutdown: Lock::new(Shutdown::default()),
+            toolstack_pauses: AtomicU32::new(1),
+            teardown: Lock::new(Work::new()),
+            watchdogs: Watchdogs::new(parts.id),
+            time_offset_s: AtomicU64::new(0),
+        }
+    }
+
     /// Its id. The boot domain's changes once, when it becomes domain 0.
     pub fn id(&self) -> DomId {
         DomId(self.id.load(Ordering::Acquire))

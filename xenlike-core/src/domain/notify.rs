@@ -1,14 +1,14 @@
 //! Waking, kicking and holding vCPUs.
 
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU16, Ordering};
 
 use guest_pv_abi::xen::VIRQ_DOM_EXC;
 
 use super::vcpu::pause;
 use super::{Domain, Vcpu, registry};
 use crate::arch::{percpu, time, work};
-use crate::event::Notice;
+use crate::event::{NR_VIRQS, Notice};
 use crate::kit::{DomId, VcpuId};
 use crate::sched::Scheduler;
 
@@ -96,12 +96,26 @@ pub fn domain_exception() {
     global_virq(VIRQ_DOM_EXC);
 }
 
-/// Raises a global VIRQ in the domain that takes them: domain 0, or the boot domain before it.
+/// Who takes each global VIRQ, if not domain 0.
+static HANDLERS: [AtomicU16; NR_VIRQS] = [const { AtomicU16::new(DomId::DOM0.0) }; NR_VIRQS];
+
+/// Makes `dom` take the global VIRQ `virq` over (XEN_DOMCTL_set_virq_handler).
+pub fn set_virq_handler(virq: u32, dom: DomId) {
+    if let Some(handler) = HANDLERS.get(virq as usize) {
+        handler.store(dom.0, Ordering::Relaxed);
+    }
+}
+
+/// Raises a global VIRQ in the domain that takes it: the one that asked for it, else domain 0, or
+/// the boot domain before there is one.
 pub fn global_virq(virq: u32) {
-    let Some(dom) = registry::lookup(DomId::DOM0).or_else(|| registry::lookup(DomId::BOOT)) else {
-        return;
-    };
-    virq_to(&dom, VcpuId(0), virq);
+    let handler = HANDLERS
+        .get(virq as usize)
+        .map_or(0, |handler| handler.load(Ordering::Relaxed));
+    let takers = [DomId(handler), DomId::DOM0, DomId::BOOT];
+    if let Some(dom) = takers.into_iter().find_map(registry::lookup) {
+        virq_to(&dom, VcpuId(0), virq);
+    }
 }
 
 /// Raises `virq` on vCPU `vcpu` of `dom`, if it is bound there.

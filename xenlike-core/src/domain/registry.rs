@@ -1,6 +1,6 @@
 //! All domains, by id. A domain stays listed until the last of its frames is back.
 
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use hashbrown::HashMap;
@@ -16,9 +16,21 @@ fn domains() -> &'static RwLock<Map> {
     DOMAINS.call_once(|| RwLock::new(Map::new()))
 }
 
+/// Who was listed under another id before: deadlines that were set then still name that.
+static RENAMED: Once<(DomId, Weak<Domain>)> = Once::new();
+
 /// The domain `id`, counted: it can't go while the caller holds it.
 pub fn lookup(id: DomId) -> Option<Arc<Domain>> {
     domains().read().get(&id).cloned()
+}
+
+/// As [`lookup`], for the core's own notes: the boot domain that became domain 0 is found by the id
+/// it had.
+pub fn lookup_noted(id: DomId) -> Option<Arc<Domain>> {
+    lookup(id).or_else(|| {
+        let (old, domain) = RENAMED.get()?;
+        if *old == id { domain.upgrade() } else { None }
+    })
 }
 
 /// Lists a new domain. Refused (the domain comes back) if the id is taken.
@@ -46,6 +58,7 @@ pub fn rename(old: DomId, new: DomId) -> bool {
         return false;
     };
     domain.set_id(new);
+    RENAMED.call_once(|| (old, Arc::downgrade(&domain)));
     map.insert(new, domain);
     true
 }

@@ -1,7 +1,7 @@
 //! Time as guests see it: the pvclock words of vcpu_info, the wall clock of shared_info, runstate
 //! areas, and the vCPUs' deadlines.
 
-use core::sync::atomic::{AtomicU32, Ordering, fence};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::vcpu::{VcpuRunstateInfo, XEN_RUNSTATE_UPDATE};
@@ -12,14 +12,30 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::{Domain, Vcpu, VcpuState};
 use crate::arch::{percpu, time, work};
+use crate::kit::cell::PerCpu;
 use crate::kit::heap::NoMemory;
-use crate::kit::{Lock, Vaddr};
+use crate::kit::{CpuId, Lock, MAX_CPUS, Vaddr};
 use crate::mm::directmap::SharedPage;
 use crate::mm::guest_copy;
 use crate::timer::{Timer, Timers};
 
 /// The deadlines of all vCPUs.
 pub static TIMERS: Timers = Timers::new();
+
+/// How long each CPU had nothing to run, in ns.
+static IDLE_NS: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(0) }; MAX_CPUS]);
+
+/// How long `cpu` had nothing to run, in ns.
+pub fn idle_ns(cpu: CpuId) -> u64 {
+    IDLE_NS.of(cpu).load(Ordering::Relaxed)
+}
+
+/// This CPU had nothing to run for `ns`.
+pub fn add_idle(ns: u64) {
+    IDLE_NS
+        .of(percpu::this_cpu())
+        .fetch_add(ns, Ordering::Relaxed);
+}
 
 /// Sets `timer` on this CPU; a deadline that has passed is acted on at the way out.
 pub fn set_timer(timer: &Timer, deadline_ns: u64) -> Result<(), NoMemory> {

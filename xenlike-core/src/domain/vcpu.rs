@@ -5,13 +5,14 @@ use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use guest_pv_abi::arch_x86::TrapInfo;
+use zerocopy::FromZeros;
 
 use super::Domain;
 use super::info::VcpuInfo;
 use super::runstate::Runstate;
 use super::window::Window;
-use crate::arch::fpu;
 use crate::arch::frame::TrapFrame;
+use crate::arch::{debugreg, fpu, time};
 use crate::cpuid::VcpuMsrs;
 use crate::kit::cell::{OwnerCell, Visit};
 use crate::kit::{CpuId, DomId, Lock, Mfn, VcpuId};
@@ -225,7 +226,81 @@ pub struct VcpuState {
     pub time_area: u64,
 }
 
+/// CR0 as a PV guest first sees it: PE, MP, ET, NE, WP, AM, PG (Xen's value).
+const FIRST_CR0: u64 = 0x8005_0033;
+/// CR4 likewise: TSD off, DE on or off by the guest; PAE and the FPU's bits are always on.
+const FIRST_CR4: u64 = 0x620;
+
+/// No memory for a vCPU's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoState;
+
+impl VcpuState {
+    /// Of a vCPU that has no registers yet.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn new(window: Window) -> Result<Self, NoState> {
+        Ok(Self {
+            regs: TrapFrame::ZERO,
+            in_kernel: true,
+            initialised: false,
+            traps: <[TrapInfo; 256]>::new_box_zeroed().map_err(|_| NoState)?,
+            callbacks: Callbacks::default(),
+            kernel_sp: 0,
+            kernel_ss: 0,
+            kernel_l4: None,
+            user_l4: None,
+            gdt: GuestGdt::default(),
+            ldt: GuestLdt::default(),
+            window,
+            ldt_mapped: 0,
+            cr0: FIRST_CR0,
+            cr2: 0,
+            cr4: FIRST_CR4,
+            msrs: VcpuMsrs::default(),
+            iopl: 0,
+            iobmp: (0, 0),
+            segments: Segments::default(),
+            debug: [0, 0, 0, 0, debugreg::DR6_IDLE, debugreg::DR7_IDLE],
+            fpu: fpu::State::new().ok_or(NoState)?,
+            xcr0: fpu::xcr0::X87,
+            work: pagetype::Work::new(),
+            time_version: 0,
+            runstate_area: 0,
+            time_area: 0,
+        })
+    }
+}
+
 impl Vcpu {
+    /// vCPU `id` of `dom`: down, and held as often as the toolstack has paused its domain.
+    pub fn new(
+        id: VcpuId,
+        dom: &Arc<Domain>,
+        unit: UnitId,
+        info: VcpuInfo,
+        state: VcpuState,
+    ) -> Self {
+        let pauses = dom.toolstack_pauses.load(Ordering::Acquire);
+        let held = if pauses == 0 { 0 } else { pause::HELD };
+        Self {
+            id,
+            dom: Arc::downgrade(dom),
+            unit,
+            info,
+            pause_flags: AtomicU32::new(pause::DOWN | held),
+            pause_count: AtomicU32::new(pauses),
+            running_on: AtomicU32::new(0),
+            timers: VcpuTimers::new(dom.id(), id),
+            runstate: Lock::new(Runstate::new(time::now_ns())),
+            singleshot_ns: AtomicU64::new(0),
+            periodic_ns: AtomicU64::new(0),
+            nmi_pending: AtomicU8::new(0),
+            state: OwnerCell::new(state),
+        }
+    }
+
     /// Whether nothing keeps it from running.
     pub fn runnable(&self) -> bool {
         self.pause_flags.load(Ordering::Acquire) == 0

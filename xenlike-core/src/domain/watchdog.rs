@@ -80,6 +80,15 @@ pub fn set(dom: &Domain, id: u32, timeout_s: u32) -> Result<u32, Refused> {
     Ok(if id == 0 { index as u32 + 1 } else { 0 })
 }
 
+/// Stops all of them, for good: the domain ends.
+pub fn stop_all(dom: &Domain) {
+    let mut deadlines = dom.watchdogs.deadlines_ns.lock();
+    for (timer, deadline) in dom.watchdogs.timers.iter().zip(deadlines.iter_mut()) {
+        *deadline = 0;
+        time::TIMERS.cancel(timer);
+    }
+}
+
 /// Watchdog `number` of `dom` may have passed its deadline.
 pub fn bark(dom: &Arc<Domain>, number: u8) {
     let due_ns = dom

@@ -45,7 +45,7 @@ pub fn expire() {
 }
 
 fn act(key: Key, now_ns: u64) {
-    let Some(dom) = domain::lookup(key.dom) else {
+    let Some(dom) = domain::registry::lookup_noted(key.dom) else {
         return;
     };
     let Some(vcpu) = dom.vcpu(key.vcpu) else {

@@ -4,10 +4,9 @@
 use guest_pv_abi::errno::{self, Errno};
 
 use super::{Args, Ctx, get};
-use crate::arch::paging::DATA;
-use crate::domain::vcpu::{GDT_GUEST_FRAMES, GuestGdt};
-use crate::domain::{Domain, VcpuState, window};
-use crate::kit::{Maddr, Mfn, PAGE_SIZE};
+use crate::domain::gdt;
+use crate::domain::vcpu::GDT_GUEST_FRAMES;
+use crate::kit::{Maddr, PAGE_SIZE};
 use crate::mm::directmap::SharedPage;
 use crate::pagetype::{check_descriptor, machine};
 
@@ -29,44 +28,9 @@ pub fn set_gdt(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
         *frame = get::<u64>(list.wrapping_add(n.wrapping_mul(8)))?;
     }
     let frames = frames.get(..count).unwrap_or(&frames);
-    replace_gdt(ctx.dom, ctx.st, frames, entries as u32)?;
+    gdt::replace(ctx.dom, ctx.st, frames, entries as u32).map_err(|_| errno::EINVAL)?;
     crate::arch::tlb::flush_local();
     Ok(())
-}
-
-/// Gives a vCPU another GDT: all of its frames are taken before any of the old ones is let go.
-pub fn replace_gdt(
-    dom: &Domain,
-    st: &mut VcpuState,
-    frames: &[u64],
-    entries: u32,
-) -> Result<(), Errno> {
-    let mut gdt = GuestGdt {
-        entries,
-        ..GuestGdt::default()
-    };
-    for (slot, &frame) in gdt.frames.iter_mut().zip(frames) {
-        let Some(taken) = machine().get_segdesc(Mfn(frame), dom.id()) else {
-            drop_frames(&gdt);
-            return Err(errno::EINVAL);
-        };
-        *slot = Some(taken.keep());
-    }
-    let old = core::mem::replace(&mut st.gdt, gdt);
-    for (page, frame) in st.gdt.frames.iter().enumerate() {
-        // Ring 3 reads its GDT through no address of its own: the window is the core's.
-        let entry = frame.map_or(0, |mfn| mfn.maddr().0 | DATA);
-        window::set(st.window, page, entry);
-    }
-    drop_frames(&old);
-    Ok(())
-}
-
-/// Lets the frames of a GDT go; the window no longer maps them, or never did.
-pub fn drop_frames(gdt: &GuestGdt) {
-    for mfn in gdt.frames.iter().flatten() {
-        machine().put_simple(*mfn);
-    }
 }
 
 /// `update_descriptor(address, descriptor)`: one descriptor, by its machine address.

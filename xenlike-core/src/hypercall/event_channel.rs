@@ -152,7 +152,10 @@ fn reset(ctx: &Ctx<'_>, args: Args) -> Outcome {
         Ok(dom) => dom,
         Err(error) => return error.into(),
     };
-    let paused = dom.pause_count.load(core::sync::atomic::Ordering::Acquire) != 0;
+    let paused = dom
+        .toolstack_pauses
+        .load(core::sync::atomic::Ordering::Acquire)
+        != 0;
     if dom.id() != ctx.dom.id() && !paused {
         return errno::EINVAL.into();
     }

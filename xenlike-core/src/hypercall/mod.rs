@@ -9,8 +9,10 @@ pub mod outcome;
 mod batch;
 mod callback;
 mod console_io;
+mod ctl_bitmap;
 mod debugreg;
 mod descriptor;
+mod domctl;
 mod event_channel;
 mod flush;
 mod grant_table;
@@ -23,12 +25,14 @@ mod owner;
 mod refused;
 mod sched_op;
 mod segment;
+mod sysctl;
 mod timer_op;
 mod traps;
 mod update_va;
 mod vcpu_op;
 mod version;
 mod vm_assist;
+mod xenlike;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -129,13 +133,16 @@ pub fn call(ctx: &mut Ctx<'_>, number: u64, args: Args) -> Outcome {
         nr::CONSOLE_IO => console_io::call(ctx, args),
         nr::VM_ASSIST => vm_assist::call(ctx, args).into(),
         nr::IRET => iret::call(ctx),
-        nr::VCPU_OP => vcpu_op::call(ctx, args).into(),
+        nr::VCPU_OP => vcpu_op::call(ctx, args),
         nr::SET_SEGMENT_BASE => segment::set_base(args).into(),
         nr::MMUEXT_OP => mmuext::call(ctx, args),
         nr::SCHED_OP => sched_op::call(ctx, args),
         nr::EVENT_CHANNEL_OP => event_channel::call(ctx, args),
         nr::EVENT_CHANNEL_OP_COMPAT => event_channel::compat(ctx, args),
         nr::GRANT_TABLE_OP => grant_table::call(ctx, args),
+        nr::SYSCTL => sysctl::call(ctx, args).into(),
+        nr::DOMCTL => domctl::call(ctx, args),
+        nr::ARCH_0 => xenlike::call(ctx, args).into(),
         nr::CALLBACK_OP => callback::call(ctx, args).into(),
         _ => refused::call(ctx, number, args).into(),
     }

@@ -7,11 +7,12 @@ use guest_pv_abi::arch_x86::VcpuGuestContext;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::vcpu as abi;
 
-use super::{Args, Ctx, get, no_memory, put};
+use super::{Args, Ctx, Outcome, get, no_memory, put};
 use crate::arch::percpu;
 use crate::domain::vcpu::pause;
 use crate::domain::{Vcpu, notify, time};
 use crate::kit::{Mfn, Vaddr, VcpuId};
+use crate::life::vcpu_context;
 use crate::mm::layout;
 
 /// The shortest period of a periodic timer, in ns (Xen's too: 1 ms).
@@ -20,7 +21,15 @@ const SHORTEST_PERIOD_NS: u64 = 1_000_000;
 const LONGEST_PERIOD_NS: u64 = i64::MAX as u64 / 2;
 
 /// `vcpu_op(cmd, vcpu, arg)`.
-pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
+pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+    match dispatch(ctx, args) {
+        // Checking the page tables of a vCPU's context took too long.
+        Err(errno::ERESTART) => Outcome::Again(args),
+        result => result.into(),
+    }
+}
+
+fn dispatch(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
     let [cmd, vcpu, arg, ..] = args.0;
     let target = ctx
         .dom
@@ -67,7 +76,7 @@ fn initialise(ctx: &Ctx<'_>, target: &Arc<Vcpu>, arg: u64) -> Result<(), Errno> 
     if st.initialised {
         return Err(errno::EEXIST);
     }
-    crate::life::vcpu_context::set(ctx.dom, target, &mut st, &context)
+    vcpu_context::set(ctx.dom, target, &mut st, &context).map_err(super::domctl::context_errno)
 }
 
 fn up(target: &Arc<Vcpu>) -> Result<(), Errno> {

@@ -1,8 +1,30 @@
-//! placeholder until control lands
-pub mod vcpu_context {
-    use crate::domain::*;
-    use guest_pv_abi::{arch_x86::VcpuGuestContext, errno::Errno};
-    pub fn set(_: &Domain, _: &Vcpu, _: &mut VcpuState, _: &VcpuGuestContext) -> Result<(), Errno> {
-        Ok(())
-    }
+//! The life of a domain across all services: made, given vCPUs and registers, paused, ended.
+//!
+//! [`create`] puts a domain together from each service's part and lists it; [`vcpus`] makes its
+//! vCPUs; [`vcpu_context`] gives them registers; [`destroy`] takes everything apart again, in steps
+//! that stop when something else is urgent, until every frame is back. `domain` holds what is made
+//! here; `hypercall::domctl` decides who may ask.
+
+pub mod create;
+pub mod destroy;
+pub mod hardware;
+pub mod hypercall_page;
+pub mod pausing;
+pub mod vcpu_context;
+pub mod vcpus;
+
+use crate::domain;
+use crate::kit::{DomId, Mfn};
+use crate::pagetype;
+
+/// Answers what `pagetype` asks about domains. Once, at boot, before the first domain is made.
+pub fn init() {
+    pagetype::set_hooks(pagetype::Hooks {
+        may_map_io,
+        emptied: destroy::emptied,
+    });
+}
+
+fn may_map_io(dom: DomId, mfn: Mfn) -> bool {
+    domain::lookup(dom).is_some_and(|dom| dom.settings.lock().iomem.contains(mfn.0..=mfn.0))
 }

@@ -1,0 +1,62 @@
+//! A vCPU's GDT: frames of its domain, each held as a page of segment descriptors and mapped in the
+//! vCPU's window. The core's own page behind them stays.
+
+use super::vcpu::GuestGdt;
+use super::{Domain, VcpuState, window};
+use crate::arch::paging::pte;
+use crate::kit::Mfn;
+use crate::pagetype::machine;
+
+/// A frame that is not the domain's, or holds what a guest's GDT may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadFrame;
+
+/// Gives a vCPU another GDT: all of its frames are taken before any of the old ones is let go. The
+/// caller flushes the TLB of the CPU that runs the vCPU.
+///
+/// # Errors
+/// [`BadFrame`]; the old one stays.
+pub fn replace(
+    dom: &Domain,
+    st: &mut VcpuState,
+    frames: &[u64],
+    entries: u32,
+) -> Result<(), BadFrame> {
+    let mut gdt = GuestGdt {
+        entries,
+        ..GuestGdt::default()
+    };
+    for (slot, &frame) in gdt.frames.iter_mut().zip(frames) {
+        let Some(taken) = machine().get_segdesc(Mfn(frame), dom.id()) else {
+            put_frames(&gdt);
+            return Err(BadFrame);
+        };
+        *slot = Some(taken.keep());
+    }
+    install(st, gdt);
+    Ok(())
+}
+
+/// Takes the GDT away.
+pub fn clear(st: &mut VcpuState) {
+    install(st, GuestGdt::default());
+}
+
+fn install(st: &mut VcpuState, gdt: GuestGdt) {
+    let old = core::mem::replace(&mut st.gdt, gdt);
+    for (page, frame) in st.gdt.frames.iter().enumerate() {
+        // Ring 3 reads its GDT through no address of its own: the window is the core's.
+        let entry = frame.map_or(0, |mfn| {
+            mfn.maddr().0 | pte::P | pte::RW | pte::A | pte::D | pte::NX
+        });
+        window::set(st.window, page, entry);
+    }
+    put_frames(&old);
+}
+
+/// The window no longer maps these frames, or never did.
+fn put_frames(gdt: &GuestGdt) {
+    for mfn in gdt.frames.iter().flatten() {
+        machine().put_simple(*mfn);
+    }
+}

@@ -1,0 +1,74 @@
+//! `struct xenctl_bitmap`: sets of CPUs and nodes in a toolstack's memory (xen.h).
+
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::xen::CtlBitmap;
+
+use crate::kit::{CpuSet, Vaddr};
+use crate::mm::guest_copy::{copy_from_guest, copy_to_guest};
+
+/// Bytes of the bits that the core can ever have set.
+const OWN_BYTES: usize = size_of::<CpuSet>();
+/// The most bytes of a caller's bitmap that are cleared behind them; a bitmap is never that long.
+const MOST_BYTES: usize = 4096;
+
+/// The CPUs of the caller's bitmap; bits beyond those that it says it has are clear.
+pub fn read(map: &CtlBitmap) -> Result<CpuSet, Errno> {
+    let bits = map.nr_bits.min(u64::BITS);
+    let mut bytes = [0; OWN_BYTES];
+    let wanted = bits.div_ceil(8) as usize;
+    if let Some(start) = bytes.get_mut(..wanted) {
+        copy_from_guest(start, Vaddr(map.bitmap.0)).map_err(|_| errno::EFAULT)?;
+    }
+    let set = CpuSet(u64::from_le_bytes(bytes));
+    Ok(set.and(CpuSet::first_n(bits)))
+}
+
+/// Writes a set to the caller's bitmap, all of whose bytes are defined afterwards.
+pub fn write(map: &CtlBitmap, set: CpuSet) -> Result<(), Errno> {
+    let room = (map.nr_bits.div_ceil(8) as usize).min(MOST_BYTES);
+    let mut bytes = [0; MOST_BYTES];
+    if let Some(start) = bytes.get_mut(..OWN_BYTES) {
+        start.copy_from_slice(&set.and(CpuSet::first_n(map.nr_bits)).0.to_le_bytes());
+    }
+    let used = bytes.get(..room).unwrap_or(&bytes);
+    copy_to_guest(Vaddr(map.bitmap.0), used).map_err(|_| errno::EFAULT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mm::guest_copy::map_fake;
+    use guest_pv_abi::GuestHandle;
+
+    const VA: u64 = 0x5100_0000;
+
+    fn map(nr_bits: u32) -> CtlBitmap {
+        CtlBitmap {
+            bitmap: GuestHandle(VA),
+            nr_bits,
+            _gap0: [0; 4],
+        }
+    }
+
+    #[test]
+    fn bits_beyond_the_callers_are_cut() {
+        map_fake(Vaddr(VA), 1);
+        copy_to_guest(Vaddr(VA), &[0xff; 16]).unwrap();
+        assert_eq!(read(&map(10)), Ok(CpuSet(0x3ff)));
+        assert_eq!(read(&map(1000)), Ok(CpuSet::ALL));
+        assert_eq!(read(&map(0)), Ok(CpuSet::EMPTY));
+        write(&map(4), CpuSet(0xf5)).unwrap();
+        let mut seen = [0; 16];
+        copy_from_guest(&mut seen, Vaddr(VA)).unwrap();
+        assert_eq!(seen[..2], [5, 0xff]);
+        write(&map(100), CpuSet(0x1_02)).unwrap();
+        copy_from_guest(&mut seen, Vaddr(VA)).unwrap();
+        assert_eq!(seen[..14], [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff]);
+        assert_eq!(write(&map(u32::MAX), CpuSet::EMPTY), Ok(()));
+        let nowhere = CtlBitmap {
+            bitmap: GuestHandle(0x7777_0000),
+            ..map(8)
+        };
+        assert_eq!(read(&nowhere), Err(errno::EFAULT));
+    }
+}

@@ -1,0 +1,90 @@
+//! Where vCPUs may run and like to run.
+
+use alloc::sync::Arc;
+
+use guest_pv_abi::domctl::{self as abi, Domctl, NodeAffinity, VcpuAffinity};
+use guest_pv_abi::errno::{self, Errno};
+
+use super::{Answer, Answered};
+use crate::arch::{time, work};
+use crate::domain::notify::SCHED;
+use crate::domain::{Domain, Vcpu};
+use crate::hypercall::ctl_bitmap;
+use crate::kit::{CpuSet, VcpuId};
+
+/// The flags that mean something.
+const KNOWN: u32 =
+    abi::XEN_VCPUAFFINITY_HARD | abi::XEN_VCPUAFFINITY_SOFT | abi::XEN_VCPUAFFINITY_FORCE;
+/// The one node.
+const NODES: CpuSet = CpuSet(1);
+
+fn subject<'a>(dom: &'a Domain, body: &VcpuAffinity) -> Result<&'a Arc<Vcpu>, Errno> {
+    let hard_or_soft = abi::XEN_VCPUAFFINITY_HARD | abi::XEN_VCPUAFFINITY_SOFT;
+    if body.vcpu >= dom.max_vcpus || body.flags & hard_or_soft == 0 || body.flags & !KNOWN != 0 {
+        return Err(errno::EINVAL);
+    }
+    dom.vcpu(VcpuId(body.vcpu)).ok_or(errno::ESRCH)
+}
+
+/// XEN_DOMCTL_setvcpuaffinity
+pub fn set(dom: &Domain, op: &mut Domctl) -> Answered {
+    let body = op.u.get::<VcpuAffinity>();
+    let vcpu = subject(dom, &body)?;
+    if body.flags & abi::XEN_VCPUAFFINITY_FORCE != 0 {
+        return Err(errno::EOPNOTSUPP);
+    }
+    let (mut hard, mut soft) = SCHED.affinity(vcpu.unit).ok_or(errno::ESRCH)?;
+    let online = SCHED.online();
+    if body.flags & abi::XEN_VCPUAFFINITY_HARD != 0 {
+        hard = ctl_bitmap::read(&body.cpumap_hard)?;
+        if hard.and(online).is_empty() {
+            return Err(errno::EINVAL);
+        }
+    }
+    if body.flags & abi::XEN_VCPUAFFINITY_SOFT != 0 {
+        soft = ctl_bitmap::read(&body.cpumap_soft)?;
+        if soft.is_empty() {
+            return Err(errno::EINVAL);
+        }
+    }
+    if let Some(cpu) = SCHED.set_affinity(vcpu.unit, hard, soft, time::now_ns()) {
+        work::raise(cpu, work::SCHEDULE);
+    }
+    // What holds in effect goes back to the caller.
+    tell(&body, hard.and(online), soft.and(online).and(hard))?;
+    Ok(Answer::Write)
+}
+
+/// XEN_DOMCTL_getvcpuaffinity
+pub fn get(dom: &Domain, op: &mut Domctl) -> Answered {
+    let body = op.u.get::<VcpuAffinity>();
+    let vcpu = subject(dom, &body)?;
+    let (hard, soft) = SCHED.affinity(vcpu.unit).ok_or(errno::ESRCH)?;
+    tell(&body, hard, soft)?;
+    Ok(Answer::Write)
+}
+
+fn tell(body: &VcpuAffinity, hard: CpuSet, soft: CpuSet) -> Result<(), Errno> {
+    if body.flags & abi::XEN_VCPUAFFINITY_HARD != 0 {
+        ctl_bitmap::write(&body.cpumap_hard, hard)?;
+    }
+    if body.flags & abi::XEN_VCPUAFFINITY_SOFT != 0 {
+        ctl_bitmap::write(&body.cpumap_soft, soft)?;
+    }
+    Ok(())
+}
+
+/// XEN_DOMCTL_setnodeaffinity: there is one node, and every domain is on it.
+pub fn set_nodes(op: &Domctl) -> Answered {
+    let nodes = ctl_bitmap::read(&op.u.get::<NodeAffinity>().nodemap)?;
+    if nodes.and(NODES).is_empty() {
+        return Err(errno::EINVAL);
+    }
+    Ok(Answer::Done)
+}
+
+/// XEN_DOMCTL_getnodeaffinity
+pub fn get_nodes(op: &Domctl) -> Answered {
+    ctl_bitmap::write(&op.u.get::<NodeAffinity>().nodemap, NODES)?;
+    Ok(Answer::Write)
+}

@@ -1,0 +1,86 @@
+//! What a builder needs: a domain, its vCPUs, its memory limit, its hypercall page; and the end.
+
+use alloc::sync::Arc;
+
+use guest_pv_abi::domctl::{AddressSize, CreateDomain, Domctl, HypercallInit, MaxMem, MaxVcpus};
+use guest_pv_abi::errno::{self, Errno};
+
+use super::{Answer, Answered, not_itself};
+use crate::domain::{Domain, Rights};
+use crate::hypercall::Ctx;
+use crate::kit::{DomId, Mfn, PAGE_SIZE};
+use crate::life::create::CreateError;
+use crate::life::destroy::Progress;
+use crate::life::{create, destroy as end, hypercall_page, vcpus};
+
+/// KiB in a page.
+const PAGE_KIB: u64 = PAGE_SIZE as u64 / 1024;
+
+/// The errno of a refused creation.
+pub fn create_errno(error: CreateError) -> Errno {
+    match error {
+        CreateError::BadConfig => errno::EINVAL,
+        CreateError::NoSuchPool => errno::ENOENT,
+        CreateError::IdTaken => errno::EEXIST,
+        CreateError::NoMemory => errno::ENOMEM,
+    }
+}
+
+/// XEN_DOMCTL_createdomain: under the id asked for, or under any if that is 0 or reserved.
+pub fn create(op: &mut Domctl) -> Answered {
+    let config = op.u.get::<CreateDomain>();
+    let wanted = DomId(op.domain);
+    let named = wanted.0 > 0 && wanted < DomId::FIRST_RESERVED;
+    let dom =
+        create::create(named.then_some(wanted), Rights::None, &config).map_err(create_errno)?;
+    op.domain = dom.id().0;
+    Ok(Answer::Write)
+}
+
+/// XEN_DOMCTL_destroydomain
+pub fn destroy(ctx: &Ctx<'_>, dom: &Arc<Domain>) -> Answered {
+    not_itself(ctx, dom)?;
+    match end::destroy(dom) {
+        Progress::Done => Ok(Answer::Done),
+        Progress::Again => Ok(Answer::Again),
+    }
+}
+
+/// XEN_DOMCTL_max_vcpus: makes the vCPUs; the number is the one that createdomain was told.
+pub fn max_vcpus(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
+    not_itself(ctx, dom)?;
+    if op.u.get::<MaxVcpus>().max != dom.max_vcpus {
+        return Err(errno::EINVAL);
+    }
+    vcpus::make_all(dom).map_err(|_| errno::ENOMEM)?;
+    Ok(Answer::Done)
+}
+
+/// XEN_DOMCTL_max_mem: may be below what the domain has; it then gets no more.
+pub fn max_mem(dom: &Domain, op: &Domctl) -> Answered {
+    let kib = op.u.get::<MaxMem>().max_memkb;
+    dom.pages.set_max(kib / PAGE_KIB);
+    Ok(Answer::Done)
+}
+
+/// XEN_DOMCTL_hypercall_init
+pub fn hypercall_init(dom: &Domain, op: &Domctl) -> Answered {
+    let frame = Mfn(op.u.get::<HypercallInit>().gmfn);
+    hypercall_page::fill_guest_frame(dom, frame).map_err(|_| errno::EINVAL)?;
+    Ok(Answer::Done)
+}
+
+/// XEN_DOMCTL_set_address_size: every domain is a 64-bit one.
+pub fn set_address_size(op: &Domctl) -> Answered {
+    match op.u.get::<AddressSize>().size {
+        64 => Ok(Answer::Done),
+        32 => Err(errno::EOPNOTSUPP),
+        _ => Err(errno::EINVAL),
+    }
+}
+
+/// XEN_DOMCTL_get_address_size
+pub fn get_address_size(op: &mut Domctl) -> Answered {
+    op.u.set(&AddressSize { size: 64 });
+    Ok(Answer::Write)
+}

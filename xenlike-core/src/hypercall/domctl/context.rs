@@ -1,0 +1,121 @@
+//! A vCPU's registers and tables, in and out, for builders and for save and restore.
+
+use alloc::sync::Arc;
+
+use guest_pv_abi::arch_x86::VcpuGuestContext;
+use guest_pv_abi::domctl::{Domctl, ExtVcpuContext, VcpuContext};
+use guest_pv_abi::errno::{self, Errno};
+
+use super::{Answer, Answered, not_itself};
+use crate::domain::vcpu::Callback;
+use crate::domain::{Domain, Vcpu};
+use crate::hypercall::{Ctx, get_boxed, put};
+use crate::kit::{Vaddr, VcpuId};
+use crate::life::{pausing, vcpu_context};
+
+/// XEN_DOMCTL_setvcpucontext; a null pointer resets the vCPU.
+pub fn set(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
+    not_itself(ctx, dom)?;
+    let body = op.u.get::<VcpuContext>();
+    let vcpu = dom.vcpu(VcpuId(body.vcpu)).ok_or(errno::EINVAL)?;
+    if body.ctxt.is_null() {
+        pausing::with_stopped(vcpu, |st| vcpu_context::reset(dom, vcpu, st));
+        return Ok(Answer::Done);
+    }
+    let context = get_boxed::<VcpuGuestContext>(body.ctxt.0)?;
+    pausing::with_stopped(vcpu, |st| {
+        answer(vcpu_context::set(dom, vcpu, st, &context))
+    })
+}
+
+fn answer(result: Result<(), vcpu_context::Refused>) -> Answered {
+    match result {
+        Ok(()) => Ok(Answer::Done),
+        Err(vcpu_context::Refused::Again) => Ok(Answer::Again),
+        Err(refused) => Err(set_errno(refused)),
+    }
+}
+
+/// The errno of a context that was refused.
+pub fn set_errno(refused: vcpu_context::Refused) -> Errno {
+    match refused {
+        vcpu_context::Refused::Invalid => errno::EINVAL,
+        vcpu_context::Refused::NotSupported => errno::EOPNOTSUPP,
+        vcpu_context::Refused::Again => errno::ERESTART,
+    }
+}
+
+/// The vCPU that a call is about; the caller can't stop itself.
+fn other<'a>(ctx: &Ctx<'_>, dom: &'a Domain, id: u32) -> Result<&'a Arc<Vcpu>, Errno> {
+    let vcpu = dom.vcpu(VcpuId(id)).ok_or(errno::EINVAL)?;
+    if Arc::ptr_eq(vcpu, ctx.vcpu) {
+        Err(errno::EINVAL)
+    } else {
+        Ok(vcpu)
+    }
+}
+
+/// XEN_DOMCTL_getvcpucontext
+pub fn get(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
+    let body = op.u.get::<VcpuContext>();
+    if body.ctxt.is_null() {
+        return Err(errno::EINVAL);
+    }
+    let vcpu = other(ctx, dom, body.vcpu)?;
+    let context =
+        pausing::with_stopped(vcpu, |st| vcpu_context::get(dom, vcpu, st)).map_err(|refused| {
+            match refused {
+                vcpu_context::NotShown::NoRegisters => errno::ENODATA,
+                vcpu_context::NotShown::NoMemory => errno::ENOMEM,
+            }
+        })?;
+    put(body.ctxt.0, &*context)?;
+    Ok(Answer::Write)
+}
+
+/// Bytes of the part of the structure before the machine-check words.
+const SMALLEST: u32 = core::mem::offset_of!(ExtVcpuContext, vmce_caps) as u32;
+
+/// XEN_DOMCTL_get_ext_vcpucontext
+pub fn get_extended(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Answered {
+    let mut body = op.u.get::<ExtVcpuContext>();
+    let vcpu = other(ctx, dom, body.vcpu)?;
+    let callbacks = pausing::with_stopped(vcpu, |st| st.callbacks);
+    body.size = size_of::<ExtVcpuContext>() as u32;
+    body.sysenter_callback_eip = callbacks.sysenter.entry;
+    body.sysenter_disables_events = callbacks.sysenter.masks_events;
+    body.syscall32_callback_eip = callbacks.syscall32.entry;
+    body.syscall32_disables_events = callbacks.syscall32.masks_events;
+    (body.sysenter_callback_cs, body.syscall32_callback_cs) = (0, 0);
+    (
+        body.vmce_caps,
+        body.mci_ctl2_bank0,
+        body.mci_ctl2_bank1,
+        body.mcg_ext_ctl,
+    ) = (0, 0, 0, 0);
+    op.u.set(&body);
+    Ok(Answer::Write)
+}
+
+/// XEN_DOMCTL_set_ext_vcpucontext
+pub fn set_extended(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
+    not_itself(ctx, dom)?;
+    let body = op.u.get::<ExtVcpuContext>();
+    let vcpu = dom.vcpu(VcpuId(body.vcpu)).ok_or(errno::EINVAL)?;
+    let entries = [body.sysenter_callback_eip, body.syscall32_callback_eip];
+    let canonical = entries.iter().all(|&at| Vaddr(at).is_canonical());
+    if body.size < SMALLEST || !canonical {
+        return Err(errno::EINVAL);
+    }
+    pausing::with_stopped(vcpu, |st| {
+        st.callbacks.sysenter = Callback {
+            entry: body.sysenter_callback_eip,
+            masks_events: u8::from(body.sysenter_disables_events != 0),
+        };
+        st.callbacks.syscall32 = Callback {
+            entry: body.syscall32_callback_eip,
+            masks_events: u8::from(body.syscall32_disables_events != 0),
+        };
+    });
+    Ok(Answer::Done)
+}

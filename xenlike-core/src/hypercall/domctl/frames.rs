@@ -1,0 +1,52 @@
+//! getpageframeinfo3: what each of some frames is used as, for a toolstack that saves a domain.
+
+use guest_pv_abi::domctl::{self as abi, Domctl, GetPageFrameInfo3};
+use guest_pv_abi::errno;
+
+use super::{Answer, Answered};
+use crate::domain::Domain;
+use crate::kit::{Mfn, Vaddr};
+use crate::mm::frame::State;
+use crate::mm::guest_copy::{read_at, write_at};
+use crate::pagetype::{PageType, machine};
+
+/// The most frames of one call (Xen's limit too).
+const MOST_FRAMES: u64 = 1024;
+
+/// XEN_DOMCTL_getpageframeinfo3
+pub fn getpageframeinfo3(dom: &Domain, op: &Domctl) -> Answered {
+    let body = op.u.get::<GetPageFrameInfo3>();
+    if body.num > MOST_FRAMES {
+        return Err(errno::E2BIG);
+    }
+    let array = Vaddr(body.array.0);
+    for n in 0..body.num {
+        let frame = read_at::<u64>(array, n).map_err(|_| errno::EFAULT)?;
+        let kind = u64::from(kind_of(dom, Mfn(frame)));
+        write_at(array, n, &kind).map_err(|_| errno::EFAULT)?;
+    }
+    Ok(Answer::Done)
+}
+
+/// XEN_DOMCTL_PFINFO_* of a frame.
+fn kind_of(dom: &Domain, mfn: Mfn) -> u32 {
+    let Some(page) = machine().get_page(mfn, dom.id()) else {
+        return abi::XEN_DOMCTL_PFINFO_XTAB;
+    };
+    let state = page.frame().load();
+    let kind = match PageType::from_bits(state.type_bits()) {
+        PageType::L1 => abi::XEN_DOMCTL_PFINFO_L1TAB,
+        PageType::L2 => abi::XEN_DOMCTL_PFINFO_L2TAB,
+        PageType::L3 => abi::XEN_DOMCTL_PFINFO_L3TAB,
+        PageType::L4 => abi::XEN_DOMCTL_PFINFO_L4TAB,
+        _ => return abi::XEN_DOMCTL_PFINFO_NOTAB,
+    };
+    if state.type_refs() == 0 {
+        return abi::XEN_DOMCTL_PFINFO_NOTAB;
+    }
+    if state.has(State::PINNED) {
+        kind | abi::XEN_DOMCTL_PFINFO_LPINTAB
+    } else {
+        kind
+    }
+}

@@ -1,0 +1,111 @@
+//! What a domain and its vCPUs are doing.
+
+use core::sync::atomic::Ordering;
+
+use guest_pv_abi::arch_x86::ArchDomainConfig;
+use guest_pv_abi::domctl::{self as abi, Domctl, GetDomainInfo, GetVcpuInfo};
+use guest_pv_abi::errno;
+
+use super::{Answer, Answered};
+use crate::domain::notify::SCHED;
+use crate::domain::runstate::Activity;
+use crate::domain::vcpu::pause;
+use crate::domain::{Domain, Life};
+use crate::kit::VcpuId;
+use crate::life::pausing;
+
+/// XEN_DOMCTL_getdomaininfo
+pub fn getdomaininfo(dom: &Domain, op: &mut Domctl) -> Answered {
+    let info = info_of(dom);
+    op.u.set(&info);
+    op.domain = info.domain;
+    Ok(Answer::Write)
+}
+
+/// A domain as getdomaininfo and getdomaininfolist show it.
+pub fn info_of(dom: &Domain) -> GetDomainInfo {
+    let mut cpu_time = 0_u64;
+    let (mut online, mut running, mut blocked) = (0_u32, 0_u32, 0_u32);
+    for vcpu in dom.vcpus() {
+        let state = vcpu.runstate.lock().settled(crate::arch::time::now_ns());
+        cpu_time = cpu_time.saturating_add(state.time_ns[Activity::Running as usize]);
+        if !vcpu.is_up() {
+            continue;
+        }
+        online = online.saturating_add(1);
+        let waits = pause::BLOCKED | pause::POLLING;
+        if vcpu.pause_flags.load(Ordering::Acquire) & waits != 0 {
+            blocked = blocked.saturating_add(1);
+        }
+        if state.activity == Activity::Running {
+            running = running.saturating_add(1);
+        }
+    }
+    let settings = dom.settings.lock();
+    GetDomainInfo {
+        domain: dom.id().0,
+        pad1: 0,
+        flags: lifecycle_flags(dom)
+            | when(online > 0 && blocked == online, abi::XEN_DOMINF_BLOCKED)
+            | when(running > 0, abi::XEN_DOMINF_RUNNING)
+            | when(settings.debugged, abi::XEN_DOMINF_DEBUGGED)
+            | when(settings.xenstore, abi::XEN_DOMINF_XS_DOMAIN),
+        tot_pages: dom.pages.total(),
+        max_pages: dom.pages.max(),
+        outstanding_pages: 0,
+        shr_pages: 0,
+        paged_pages: 0,
+        shared_info_frame: dom.shared.mfn().0,
+        cpu_time,
+        nr_online_vcpus: online,
+        max_vcpu_id: match dom.vcpus().len().checked_sub(1) {
+            Some(last) => last as u32,
+            None => abi::XEN_INVALID_MAX_VCPU_ID,
+        },
+        ssidref: 0,
+        handle: settings.handle,
+        cpupool: 0,
+        gpaddr_bits: 0,
+        pad2: [0; 7],
+        arch_config: ArchDomainConfig {
+            emulation_flags: 0,
+            misc_flags: settings.misc_flags,
+        },
+    }
+}
+
+fn when(condition: bool, flag: u32) -> u32 {
+    if condition { flag } else { 0 }
+}
+
+/// Dying, shut down and why, paused.
+fn lifecycle_flags(dom: &Domain) -> u32 {
+    let shutdown = *dom.shutdown.lock();
+    let why = match (shutdown.reason, shutdown.code) {
+        (Some(_), Some(code)) => u32::from(code),
+        (Some(reason), None) => reason,
+        (None, _) => 0,
+    };
+    when(dom.life() == Life::Dead, abi::XEN_DOMINF_DYING)
+        | when(shutdown.reason.is_some(), abi::XEN_DOMINF_SHUTDOWN)
+        | when(pausing::is_toolstack_paused(dom), abi::XEN_DOMINF_PAUSED)
+        | (why & abi::XEN_DOMINF_SHUTDOWNMASK) << abi::XEN_DOMINF_SHUTDOWNSHIFT
+}
+
+/// XEN_DOMCTL_getvcpuinfo
+pub fn getvcpuinfo(dom: &Domain, op: &mut Domctl) -> Answered {
+    let mut body = op.u.get::<GetVcpuInfo>();
+    if body.vcpu >= dom.max_vcpus {
+        return Err(errno::EINVAL);
+    }
+    let vcpu = dom.vcpu(VcpuId(body.vcpu)).ok_or(errno::ESRCH)?;
+    let state = vcpu.runstate.lock().settled(crate::arch::time::now_ns());
+    let flags = vcpu.pause_flags.load(Ordering::Acquire);
+    body.online = u8::from(vcpu.is_up());
+    body.blocked = u8::from(flags & (pause::BLOCKED | pause::POLLING) != 0);
+    body.running = u8::from(state.activity == Activity::Running);
+    body.cpu_time = state.time_ns[Activity::Running as usize];
+    body.cpu = SCHED.home(vcpu.unit).map_or(0, |cpu| cpu.0);
+    op.u.set(&body);
+    Ok(Answer::Write)
+}

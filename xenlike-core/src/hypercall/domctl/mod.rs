@@ -1,0 +1,177 @@
+//! domctl: what the toolstack does to one domain (interface version 0x17).
+//!
+//! One match over the sub-operations; each gets the target and the caller's structure and changes
+//! the part that the header marks as output, which is then written back. Calls exclude each other:
+//! a CPU that finds another in a domctl comes again, so that no CPU waits here while its own vCPU is
+//! what the other waits for.
+
+mod affinity;
+mod build;
+mod context;
+mod extstate;
+mod frames;
+mod info;
+mod pausing;
+mod permissions;
+mod policy;
+mod scheduler;
+mod settings;
+mod tsc;
+
+use alloc::sync::Arc;
+
+use guest_pv_abi::domctl::{self as abi, Domctl};
+use guest_pv_abi::errno::{self, Errno};
+
+pub use build::create_errno;
+pub use context::set_errno as context_errno;
+pub use info::info_of;
+pub use policy::write_policy;
+
+use super::{Args, Ctx, Outcome, get, put};
+use crate::domain::{self, Domain, Rights};
+use crate::kit::{DomId, Lock};
+
+/// What a sub-operation came to.
+pub(super) enum Answer {
+    /// Done; the caller's structure is written back.
+    Write,
+    /// Done; nothing to write back.
+    Done,
+    /// Not finished: the whole call is made again.
+    Again,
+}
+
+/// How a sub-operation ends.
+pub(super) type Answered = Result<Answer, Errno>;
+
+/// Held by the CPU that is in a domctl.
+static ONE_AT_A_TIME: Lock<()> = Lock::new(());
+
+/// `domctl(op)`.
+pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+    let [at, ..] = args.0;
+    let mut op = match get::<Domctl>(at) {
+        Ok(op) => op,
+        Err(error) => return error.into(),
+    };
+    match answer(ctx, &mut op) {
+        Ok(Answer::Write) => put(at, &op).into(),
+        Ok(Answer::Done) => Outcome::Done(0),
+        Ok(Answer::Again) => Outcome::Again(args),
+        Err(error) => error.into(),
+    }
+}
+
+fn answer(ctx: &mut Ctx<'_>, op: &mut Domctl) -> Answered {
+    if op.interface_version != abi::XEN_DOMCTL_INTERFACE_VERSION {
+        return Err(errno::EACCES);
+    }
+    if op.cmd == abi::XEN_DOMCTL_CREATEDOMAIN {
+        ctx.require_control()?;
+        let Some(_alone) = ONE_AT_A_TIME.try_lock() else {
+            return Ok(Answer::Again);
+        };
+        return build::create(op);
+    }
+    let target = target(ctx, DomId(op.domain))?;
+    ctx.require_control()?;
+    let Some(_alone) = ONE_AT_A_TIME.try_lock() else {
+        return Ok(Answer::Again);
+    };
+    dispatch(ctx, &target, op)
+}
+
+/// The domain `id`. Only the boot domain knows itself.
+fn target(ctx: &Ctx<'_>, id: DomId) -> Result<Arc<Domain>, Errno> {
+    if id == DomId::BOOT && ctx.dom.rights() != Rights::Boot {
+        return Err(errno::ESRCH);
+    }
+    domain::lookup(id).ok_or(errno::ESRCH)
+}
+
+/// Refuses what a domain may not do to itself: it would wait for its own vCPU.
+pub(super) fn not_itself(ctx: &Ctx<'_>, dom: &Arc<Domain>) -> Result<(), Errno> {
+    if Arc::ptr_eq(ctx.dom, dom) {
+        Err(errno::EINVAL)
+    } else {
+        Ok(())
+    }
+}
+
+fn dispatch(ctx: &mut Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Answered {
+    match op.cmd {
+        abi::XEN_DOMCTL_DESTROYDOMAIN => build::destroy(ctx, dom),
+        abi::XEN_DOMCTL_MAX_VCPUS => build::max_vcpus(ctx, dom, op),
+        abi::XEN_DOMCTL_MAX_MEM => build::max_mem(dom, op),
+        abi::XEN_DOMCTL_HYPERCALL_INIT => build::hypercall_init(dom, op),
+        abi::XEN_DOMCTL_SET_ADDRESS_SIZE => build::set_address_size(op),
+        abi::XEN_DOMCTL_GET_ADDRESS_SIZE => build::get_address_size(op),
+        abi::XEN_DOMCTL_PAUSEDOMAIN => pausing::pause(ctx, dom),
+        abi::XEN_DOMCTL_UNPAUSEDOMAIN => pausing::unpause(dom),
+        abi::XEN_DOMCTL_RESUMEDOMAIN => pausing::resume(ctx, dom),
+        abi::XEN_DOMCTL_SENDTRIGGER => pausing::send_trigger(dom, op),
+        abi::XEN_DOMCTL_GETDOMAININFO => info::getdomaininfo(dom, op),
+        abi::XEN_DOMCTL_GETVCPUINFO => info::getvcpuinfo(dom, op),
+        abi::XEN_DOMCTL_GETPAGEFRAMEINFO3 => frames::getpageframeinfo3(dom, op),
+        abi::XEN_DOMCTL_SETVCPUCONTEXT => context::set(ctx, dom, op),
+        abi::XEN_DOMCTL_GETVCPUCONTEXT => context::get(ctx, dom, op),
+        abi::XEN_DOMCTL_SET_EXT_VCPUCONTEXT => context::set_extended(ctx, dom, op),
+        abi::XEN_DOMCTL_GET_EXT_VCPUCONTEXT => context::get_extended(ctx, dom, op),
+        abi::XEN_DOMCTL_SETVCPUEXTSTATE => extstate::set_state(ctx, dom, op),
+        abi::XEN_DOMCTL_GETVCPUEXTSTATE => extstate::get_state(ctx, dom, op),
+        abi::XEN_DOMCTL_GET_VCPU_MSRS => extstate::get_msrs(dom, op),
+        abi::XEN_DOMCTL_SET_VCPU_MSRS => extstate::set_msrs(dom, op),
+        abi::XEN_DOMCTL_SETVCPUAFFINITY => affinity::set(dom, op),
+        abi::XEN_DOMCTL_GETVCPUAFFINITY => affinity::get(dom, op),
+        abi::XEN_DOMCTL_SETNODEAFFINITY => affinity::set_nodes(op),
+        abi::XEN_DOMCTL_GETNODEAFFINITY => affinity::get_nodes(op),
+        abi::XEN_DOMCTL_SCHEDULER_OP => scheduler::call(dom, op),
+        abi::XEN_DOMCTL_SETDOMAINHANDLE => settings::handle(dom, op),
+        abi::XEN_DOMCTL_SETDEBUGGING => settings::debugging(ctx, dom, op),
+        abi::XEN_DOMCTL_SETTIMEOFFSET => settings::time_offset(dom, op),
+        abi::XEN_DOMCTL_SET_VIRQ_HANDLER => settings::virq_handler(dom, op),
+        abi::XEN_DOMCTL_IRQ_PERMISSION => permissions::irq(ctx, dom, op),
+        abi::XEN_DOMCTL_GSI_PERMISSION => permissions::gsi(ctx, dom, op),
+        abi::XEN_DOMCTL_IOMEM_PERMISSION => permissions::iomem(ctx, dom, op),
+        abi::XEN_DOMCTL_IOPORT_PERMISSION => permissions::ioport(ctx, dom, op),
+        abi::XEN_DOMCTL_SETTSCINFO => tsc::set(dom, op),
+        abi::XEN_DOMCTL_GETTSCINFO => tsc::get(dom, op),
+        abi::XEN_DOMCTL_GET_CPU_POLICY => policy::get(dom, op),
+        abi::XEN_DOMCTL_SET_CPU_POLICY => policy::set(dom, op),
+        _ => Err(refusal(op)),
+    }
+}
+
+/// What Xen 4.20 answers for the rest: no HVM, no shadow or log-dirty mode, no device assignment.
+fn refusal(op: &Domctl) -> Errno {
+    match op.cmd {
+        abi::XEN_DOMCTL_SHADOW_OP => match op.u.get::<abi::ShadowOp>().op {
+            abi::XEN_DOMCTL_SHADOW_OP_OFF => errno::EINVAL,
+            _ => errno::EOPNOTSUPP,
+        },
+        abi::XEN_DOMCTL_GETHVMCONTEXT
+        | abi::XEN_DOMCTL_SETHVMCONTEXT
+        | abi::XEN_DOMCTL_GETHVMCONTEXT_PARTIAL
+        | abi::XEN_DOMCTL_BIND_PT_IRQ
+        | abi::XEN_DOMCTL_UNBIND_PT_IRQ
+        | abi::XEN_DOMCTL_IOPORT_MAPPING
+        | abi::XEN_DOMCTL_SOFT_RESET => errno::EINVAL,
+        abi::XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE
+        | abi::XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE
+        | abi::XEN_DOMCTL_MEMORY_MAPPING
+        | abi::XEN_DOMCTL_DEBUG_OP
+        | abi::XEN_DOMCTL_SETVNUMAINFO
+        | abi::XEN_DOMCTL_VMTRACE_OP
+        | abi::XEN_DOMCTL_VM_EVENT_OP
+        | abi::XEN_DOMCTL_SET_LLC_COLORS
+        | abi::XEN_DOMCTL_MONITOR_OP => errno::EOPNOTSUPP,
+        abi::XEN_DOMCTL_PSR_CMT_OP | abi::XEN_DOMCTL_PSR_ALLOC => errno::ENODEV,
+        // Without an IOMMU there is nothing to assign to.
+        abi::XEN_DOMCTL_ASSIGN_DEVICE
+        | abi::XEN_DOMCTL_TEST_ASSIGN_DEVICE
+        | abi::XEN_DOMCTL_DEASSIGN_DEVICE
+        | abi::XEN_DOMCTL_GET_DEVICE_GROUP => errno::ENOSYS,
+        _ => errno::ENOSYS,
+    }
+}

@@ -1,0 +1,45 @@
+//! Pausing, resuming and poking a domain.
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use guest_pv_abi::domctl::{self as abi, Domctl, SendTrigger};
+use guest_pv_abi::errno;
+
+use super::{Answer, Answered, not_itself};
+use crate::domain::{Domain, notify, shutdown};
+use crate::hypercall::Ctx;
+use crate::kit::VcpuId;
+use crate::life::pausing;
+
+/// XEN_DOMCTL_pausedomain: counted, and none of its vCPUs runs when it returns.
+pub fn pause(ctx: &Ctx<'_>, dom: &Arc<Domain>) -> Answered {
+    not_itself(ctx, dom)?;
+    pausing::toolstack_pause(dom).map_err(|_| errno::EINVAL)?;
+    Ok(Answer::Done)
+}
+
+/// XEN_DOMCTL_unpausedomain
+pub fn unpause(dom: &Arc<Domain>) -> Answered {
+    pausing::toolstack_unpause(dom).map_err(|_| errno::EINVAL)?;
+    Ok(Answer::Done)
+}
+
+/// XEN_DOMCTL_resumedomain: a domain that shut down goes on.
+pub fn resume(ctx: &Ctx<'_>, dom: &Arc<Domain>) -> Answered {
+    not_itself(ctx, dom)?;
+    shutdown::resume(dom);
+    Ok(Answer::Done)
+}
+
+/// XEN_DOMCTL_sendtrigger: an NMI; the rest is for firmware that a PV domain has not.
+pub fn send_trigger(dom: &Arc<Domain>, op: &Domctl) -> Answered {
+    let body = op.u.get::<SendTrigger>();
+    let vcpu = dom.vcpu(VcpuId(body.vcpu)).ok_or(errno::ESRCH)?;
+    if body.trigger != abi::XEN_DOMCTL_SENDTRIGGER_NMI {
+        return Err(errno::ENOSYS);
+    }
+    vcpu.nmi_pending.store(1, Ordering::Release);
+    notify::upcall(dom, vcpu);
+    Ok(Answer::Done)
+}

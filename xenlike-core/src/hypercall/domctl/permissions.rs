@@ -1,0 +1,127 @@
+//! What a domain may touch of the machine. A toolstack gives away only what its own domain has.
+
+use alloc::sync::Arc;
+use core::ops::RangeInclusive;
+
+use guest_pv_abi::domctl::{
+    Domctl, GsiPermission, IomemPermission, IoportPermission, IrqPermission,
+    XEN_DOMCTL_GSI_ACTION_MASK, XEN_DOMCTL_GSI_GRANT,
+};
+use guest_pv_abi::errno::{self, Errno};
+
+use super::{Answer, Answered};
+use crate::domain::{Domain, Settings};
+use crate::hypercall::Ctx;
+use crate::kit::rangeset::RangeSet;
+
+/// I/O ports there are.
+const PORTS: u64 = 0x1_0000;
+/// Frame numbers end here: 52 address bits.
+const FRAMES: u64 = 1 << 40;
+/// The most ranges that one domain's set may be made of.
+const MOST_RANGES: usize = 1024;
+
+/// Which of the sets.
+#[derive(Clone, Copy)]
+enum Kind {
+    Ports,
+    Iomem,
+    Irqs,
+}
+
+impl Kind {
+    fn of(self, settings: &mut Settings) -> &mut RangeSet {
+        match self {
+            Self::Ports => &mut settings.ports,
+            Self::Iomem => &mut settings.iomem,
+            Self::Irqs => &mut settings.irqs,
+        }
+    }
+}
+
+fn change(
+    ctx: &Ctx<'_>,
+    dom: &Arc<Domain>,
+    kind: Kind,
+    range: RangeInclusive<u64>,
+    allow: u8,
+) -> Answered {
+    if !kind
+        .of(&mut ctx.dom.settings.lock())
+        .contains(range.clone())
+    {
+        return Err(errno::EPERM);
+    }
+    let mut settings = dom.settings.lock();
+    let set = kind.of(&mut settings);
+    if set.len() >= MOST_RANGES {
+        return Err(errno::ENOMEM);
+    }
+    if allow != 0 {
+        set.insert(range);
+    } else {
+        set.remove(range);
+    }
+    Ok(Answer::Done)
+}
+
+/// `count` numbers from `first` on, all below `end`.
+fn range(first: u64, count: u64, end: u64) -> Result<RangeInclusive<u64>, Errno> {
+    let last = count
+        .checked_sub(1)
+        .and_then(|n| first.checked_add(n))
+        .ok_or(errno::EINVAL)?;
+    if last < end {
+        Ok(first..=last)
+    } else {
+        Err(errno::EINVAL)
+    }
+}
+
+/// XEN_DOMCTL_ioport_permission
+pub fn ioport(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
+    let body = op.u.get::<IoportPermission>();
+    let ports = range(body.first_port.into(), body.nr_ports.into(), PORTS)?;
+    change(ctx, dom, Kind::Ports, ports, body.allow_access)
+}
+
+/// XEN_DOMCTL_iomem_permission
+pub fn iomem(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
+    let body = op.u.get::<IomemPermission>();
+    let frames = range(body.first_mfn, body.nr_mfns, FRAMES)?;
+    change(ctx, dom, Kind::Iomem, frames, body.allow_access)
+}
+
+/// XEN_DOMCTL_irq_permission
+pub fn irq(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
+    let body = op.u.get::<IrqPermission>();
+    if body.pad != [0; 3] {
+        return Err(errno::EINVAL);
+    }
+    let irq = u64::from(body.pirq);
+    change(ctx, dom, Kind::Irqs, irq..=irq, body.allow_access)
+}
+
+/// XEN_DOMCTL_gsi_permission
+pub fn gsi(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
+    let body = op.u.get::<GsiPermission>();
+    if body.flags & !XEN_DOMCTL_GSI_ACTION_MASK != 0 {
+        return Err(errno::EINVAL);
+    }
+    let irq = u64::from(body.gsi);
+    let allow = u8::from(body.flags == XEN_DOMCTL_GSI_GRANT);
+    change(ctx, dom, Kind::Irqs, irq..=irq, allow)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        assert_eq!(range(0, PORTS, PORTS), Ok(0..=0xffff));
+        assert_eq!(range(1, PORTS, PORTS), Err(errno::EINVAL));
+        assert_eq!(range(5, 0, PORTS), Err(errno::EINVAL));
+        assert_eq!(range(u64::MAX, 2, u64::MAX), Err(errno::EINVAL));
+    }
+}

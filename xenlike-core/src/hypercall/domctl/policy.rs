@@ -1,0 +1,90 @@
+//! A domain's CPUID policy, in and out.
+
+use guest_pv_abi::GuestHandle;
+use guest_pv_abi::arch_x86::{CpuidLeaf, MsrEntry};
+use guest_pv_abi::domctl::{CpuPolicy, Domctl};
+use guest_pv_abi::errno::{self, Errno};
+use zerocopy::{Immutable, IntoBytes};
+
+use super::{Answer, Answered};
+use crate::cpuid::Policy;
+use crate::cpuid::machine;
+use crate::cpuid::serial::{MAX_LEAVES, MAX_MSRS, Refusal};
+use crate::domain::Domain;
+use crate::kit::Vaddr;
+use crate::mm::guest_copy::{read_at, write_at};
+
+/// A caller's array and how many elements fit.
+type Array = (GuestHandle, u32);
+
+/// Writes a policy out; tells how many leaves and MSRs it has. A null array asks for that alone.
+pub fn write_policy(policy: &Policy, leaves: Array, msrs: Array) -> Result<(u32, u32), Errno> {
+    let mut leaf_count = 0;
+    policy.write_leaves(|leaf| write_element(leaves, &mut leaf_count, &leaf))?;
+    let mut msr_count = 0;
+    for msr in policy.msrs() {
+        write_element(msrs, &mut msr_count, &msr)?;
+    }
+    Ok((leaf_count, msr_count))
+}
+
+fn write_element<T: IntoBytes + Immutable>(
+    (array, room): Array,
+    index: &mut u32,
+    item: &T,
+) -> Result<(), Errno> {
+    if !array.is_null() {
+        if *index >= room {
+            return Err(errno::ENOBUFS);
+        }
+        write_at(Vaddr(array.0), u64::from(*index), item).map_err(|_| errno::EFAULT)?;
+    }
+    *index = index.saturating_add(1);
+    Ok(())
+}
+
+/// XEN_DOMCTL_get_cpu_policy
+pub fn get(dom: &Domain, op: &mut Domctl) -> Answered {
+    let mut body = op.u.get::<CpuPolicy>();
+    let policy = dom.cpuid.lock().clone();
+    let (leaves, msrs) = write_policy(
+        &policy,
+        (body.leaves, body.nr_leaves),
+        (body.msrs, body.nr_msrs),
+    )?;
+    (body.nr_leaves, body.nr_msrs) = (leaves, msrs);
+    op.u.set(&body);
+    Ok(Answer::Write)
+}
+
+/// XEN_DOMCTL_set_cpu_policy: leaves that are not given stay. What the machine or a PV domain can't
+/// have is refused with its place, or taken out, as Xen does it.
+pub fn set(dom: &Domain, op: &Domctl) -> Answered {
+    let body = op.u.get::<CpuPolicy>();
+    if dom.vcpus().iter().any(|vcpu| vcpu.is_up()) {
+        return Err(errno::EEXIST);
+    }
+    if body.nr_leaves > MAX_LEAVES || body.nr_msrs > MAX_MSRS {
+        return Err(errno::E2BIG);
+    }
+    let mut policy = dom.cpuid.lock().clone();
+    for n in 0..body.nr_leaves {
+        let leaf: CpuidLeaf = read_at(Vaddr(body.leaves.0), n.into()).map_err(|_| errno::EFAULT)?;
+        policy.set_leaf(&leaf).map_err(refusal)?;
+    }
+    for n in 0..body.nr_msrs {
+        let msr: MsrEntry = read_at(Vaddr(body.msrs.0), n.into()).map_err(|_| errno::EFAULT)?;
+        policy.set_msr(&msr).map_err(refusal)?;
+    }
+    policy.check_against(&machine().pv_max).map_err(refusal)?;
+    machine().clamp(&mut policy);
+    *dom.cpuid.lock() = policy;
+    Ok(Answer::Done)
+}
+
+fn refusal(refusal: Refusal) -> Errno {
+    match refusal {
+        Refusal::UnknownLeaf { .. } | Refusal::UnknownMsr(_) => errno::ERANGE,
+        Refusal::BadLeaf { .. } | Refusal::BadMsr(_) => errno::EINVAL,
+    }
+}

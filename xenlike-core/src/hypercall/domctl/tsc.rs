@@ -1,0 +1,39 @@
+//! settscinfo, gettscinfo: the TSC is native, at the machine's rate.
+
+use guest_pv_abi::cpuid as abi;
+use guest_pv_abi::domctl::{Domctl, TscInfo};
+use guest_pv_abi::errno;
+
+use super::{Answer, Answered};
+use crate::arch::time;
+use crate::domain::Domain;
+
+/// XEN_DOMCTL_settscinfo: modes that ask for nothing but the native TSC are taken.
+pub fn set(dom: &Domain, op: &Domctl) -> Answered {
+    let body = op.u.get::<TscInfo>();
+    if body.pad != 0 {
+        return Err(errno::EINVAL);
+    }
+    match body.tsc_mode {
+        // The default is native where the TSC is invariant, or where nothing better is to be had.
+        abi::XEN_CPUID_TSC_MODE_DEFAULT
+        | abi::XEN_CPUID_TSC_MODE_NEVER_EMULATE
+        | abi::XEN_CPUID_TSC_MODE_ALWAYS_EMULATE => {
+            dom.settings.lock().tsc_mode = body.tsc_mode;
+            Ok(Answer::Done)
+        }
+        _ => Err(errno::EINVAL),
+    }
+}
+
+/// XEN_DOMCTL_gettscinfo
+pub fn get(dom: &Domain, op: &mut Domctl) -> Answered {
+    op.u.set(&TscInfo {
+        tsc_mode: dom.settings.lock().tsc_mode,
+        gtsc_khz: time::tsc_scale().khz as u32,
+        incarnation: 0,
+        pad: 0,
+        elapsed_nsec: time::now_ns(),
+    });
+    Ok(Answer::Write)
+}

@@ -1,0 +1,27 @@
+//! getdomaininfolist: all domains, from an id on.
+
+use guest_pv_abi::errno;
+use guest_pv_abi::sysctl::{GetDomainInfoList, Sysctl};
+
+use super::{Answer, Back};
+use crate::domain::registry;
+use crate::hypercall::domctl::info_of;
+use crate::kit::{DomId, Vaddr};
+use crate::mm::guest_copy::write_at;
+
+/// XEN_SYSCTL_getdomaininfolist
+pub fn getdomaininfolist(op: &mut Sysctl) -> Answer {
+    let mut body = op.u.get::<GetDomainInfoList>();
+    let mut count = 0;
+    for dom in registry::from(DomId(body.first_domain)) {
+        if count == body.max_domains {
+            break;
+        }
+        write_at(Vaddr(body.buffer.0), u64::from(count), &info_of(&dom))
+            .map_err(|_| errno::EFAULT)?;
+        count = count.saturating_add(1);
+    }
+    body.num_domains = count;
+    op.u.set(&body);
+    Ok(Back::Write)
+}

@@ -1,0 +1,89 @@
+//! readconsole and debug_keys: the log as the toolstack reads it (`xl dmesg`).
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use guest_pv_abi::errno;
+use guest_pv_abi::sysctl::{DebugKeys, ReadConsole, Sysctl};
+
+use super::{Answer, Back};
+use crate::console::{LOG_BYTES, ring_end, ring_read};
+use crate::hypercall::get;
+use crate::kit::Vaddr;
+use crate::mm::guest_copy::copy_to_guest;
+
+/// Bytes that go to the caller at a time.
+const PIECE: usize = 512;
+/// The most keys of one call.
+const MOST_KEYS: u32 = 64;
+
+/// What came before this position was cleared.
+static CLEARED: AtomicU64 = AtomicU64::new(0);
+
+/// XEN_SYSCTL_readconsole: from the start of what was not cleared, or from where the caller's last
+/// read ended.
+pub fn read(op: &mut Sysctl) -> Answer {
+    let mut body = op.u.get::<ReadConsole>();
+    let mut from = if body.incremental != 0 {
+        position(ring_end(), body.index)
+    } else {
+        CLEARED.load(Ordering::Relaxed)
+    };
+    let mut at = body.buffer.0;
+    let mut left = (body.count as usize).min(LOG_BYTES);
+    let mut given = 0_u32;
+    let mut piece = [0; PIECE];
+    while left > 0 {
+        let room = piece.get_mut(..left.min(PIECE)).unwrap_or_default();
+        let (start, count) = ring_read(from, room);
+        let Some(bytes) = room.get(..count).filter(|bytes| !bytes.is_empty()) else {
+            break;
+        };
+        copy_to_guest(Vaddr(at), bytes).map_err(|_| errno::EFAULT)?;
+        at = at.saturating_add(count as u64);
+        from = start.saturating_add(count as u64);
+        left = left.saturating_sub(count);
+        given = given.saturating_add(count as u32);
+    }
+    (body.count, body.index) = (given, from as u32);
+    if body.clear != 0 {
+        CLEARED.store(from, Ordering::Relaxed);
+    }
+    op.u.set(&body);
+    Ok(Back::Write)
+}
+
+/// The position whose lower half is `index`, if the log still has it; else its oldest.
+fn position(end: u64, index: u32) -> u64 {
+    let behind = u64::from((end as u32).wrapping_sub(index));
+    if behind <= LOG_BYTES as u64 {
+        end.saturating_sub(behind)
+    } else {
+        0
+    }
+}
+
+/// XEN_SYSCTL_debug_keys: no key means anything yet, but the log tells that it was pressed.
+pub fn debug_keys(op: &mut Sysctl) -> Answer {
+    let body = op.u.get::<DebugKeys>();
+    for n in 0..body.nr_keys.min(MOST_KEYS) {
+        let at = body.keys.offset(n.into()).ok_or(errno::EFAULT)?;
+        let key = get::<u8>(at.0)?;
+        if key.is_ascii_graphic() {
+            log::info!("key '{}' pressed: it has no meaning here", char::from(key));
+        }
+    }
+    Ok(Back::Keep)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_beyond_32_bits() {
+        let end = 0x1_0000_0100;
+        assert_eq!(position(end, 0x100), end);
+        assert_eq!(position(end, 0xffff_fff0), end - 0x110);
+        assert_eq!(position(end, 0x200), 0);
+    }
+}

@@ -1,0 +1,86 @@
+//! physinfo, availheap, numainfo: memory and CPUs in sum. One node, no NUMA.
+
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::sysctl::{self as abi, AvailHeap, MemInfo, NumaInfo, PhysInfo, Sysctl};
+
+use super::{Answer, Back};
+use crate::arch::time;
+use crate::domain::notify::SCHED;
+use crate::hypercall::put;
+use crate::kit::PAGE_SIZE;
+use crate::mm::alloc;
+
+/// The one node's number.
+const NODE: u32 = 0;
+/// The distance of a node to itself, as ACPI's SLIT has it.
+const LOCAL_DISTANCE: u32 = 10;
+
+/// How many CPUs run.
+pub(super) fn cpu_count() -> u32 {
+    SCHED.online().count()
+}
+
+/// XEN_SYSCTL_physinfo
+pub fn physinfo(op: &mut Sysctl) -> Answer {
+    let cpus = cpu_count();
+    let mut hw_cap = [0; 8];
+    for (to, from) in hw_cap.iter_mut().zip(super::policy::host_features()) {
+        *to = from;
+    }
+    op.u.set(&PhysInfo {
+        threads_per_core: 1,
+        cores_per_socket: cpus,
+        nr_cpus: cpus,
+        max_cpu_id: cpus.saturating_sub(1),
+        nr_nodes: 1,
+        max_node_id: NODE,
+        cpu_khz: time::tsc_scale().khz as u32,
+        capabilities: abi::XEN_SYSCTL_PHYSCAP_PV | abi::XEN_SYSCTL_PHYSCAP_GNTTAB_V1,
+        arch_capabilities: 0,
+        pad: 0,
+        total_pages: alloc::total_frames(),
+        free_pages: alloc::free_frames(),
+        scrub_pages: alloc::dirty_frames(),
+        outstanding_pages: 0,
+        max_mfn: alloc::end_of_ram().0.saturating_sub(1),
+        hw_cap,
+    });
+    Ok(Back::Write)
+}
+
+/// XEN_SYSCTL_availheap
+pub fn availheap(op: &mut Sysctl) -> Answer {
+    let mut body = op.u.get::<AvailHeap>();
+    let here = body.node < 0 || body.node == NODE as i32;
+    let frames = if here { alloc::free_frames() } else { 0 };
+    body.avail_bytes = frames.saturating_mul(PAGE_SIZE as u64);
+    op.u.set(&body);
+    Ok(Back::Write)
+}
+
+/// XEN_SYSCTL_numainfo
+pub fn numainfo(op: &mut Sysctl) -> Answer {
+    let mut body = op.u.get::<NumaInfo>();
+    let asks_for_count = body.meminfo.is_null() && body.distance.is_null();
+    if !asks_for_count && body.num_nodes > 0 {
+        fill_node(&body)?;
+    }
+    body.num_nodes = 1;
+    op.u.set(&body);
+    Ok(Back::Write)
+}
+
+fn fill_node(body: &NumaInfo) -> Result<(), Errno> {
+    let bytes = |frames: u64| frames.saturating_mul(PAGE_SIZE as u64);
+    if !body.meminfo.is_null() {
+        let info = MemInfo {
+            memsize: bytes(alloc::total_frames()),
+            memfree: bytes(alloc::free_frames()),
+        };
+        put(body.meminfo.0, &info).map_err(|_| errno::EFAULT)?;
+    }
+    if !body.distance.is_null() {
+        put(body.distance.0, &LOCAL_DISTANCE)?;
+    }
+    Ok(())
+}

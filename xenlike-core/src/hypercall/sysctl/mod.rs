@@ -1,0 +1,67 @@
+//! sysctl: the machine as the toolstack sees it (interface version 0x15).
+//!
+//! One match over the sub-operations; each gets the caller's structure and changes the part that
+//! the header marks as output, which is then written back.
+
+mod cpus;
+mod domains;
+mod log_ring;
+mod machine;
+mod policy;
+mod pool;
+
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::sysctl::{self as abi, Sysctl};
+
+use super::{Args, Ctx, get, put};
+
+/// Whether the caller's structure is to be written back.
+type Answer = Result<Back, Errno>;
+
+/// What becomes of the caller's structure.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Back {
+    /// It is written back: it holds output.
+    Write,
+    /// It stays as it was.
+    Keep,
+}
+
+/// `sysctl(op)`.
+pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
+    let [at, ..] = args.0;
+    let mut op = get::<Sysctl>(at)?;
+    if op.interface_version != abi::XEN_SYSCTL_INTERFACE_VERSION {
+        return Err(errno::EACCES);
+    }
+    ctx.require_control()?;
+    if dispatch(&mut op)? == Back::Write {
+        put(at, &op)?;
+    }
+    Ok(0)
+}
+
+fn dispatch(op: &mut Sysctl) -> Answer {
+    match op.cmd {
+        abi::XEN_SYSCTL_READCONSOLE => log_ring::read(op),
+        abi::XEN_SYSCTL_DEBUG_KEYS => log_ring::debug_keys(op),
+        abi::XEN_SYSCTL_PHYSINFO => machine::physinfo(op),
+        abi::XEN_SYSCTL_AVAILHEAP => machine::availheap(op),
+        abi::XEN_SYSCTL_NUMAINFO => machine::numainfo(op),
+        abi::XEN_SYSCTL_GETCPUINFO => cpus::getcpuinfo(op),
+        abi::XEN_SYSCTL_CPUTOPOINFO => cpus::cputopoinfo(op),
+        abi::XEN_SYSCTL_SCHED_ID => pool::sched_id(op),
+        abi::XEN_SYSCTL_CPUPOOL_OP => pool::cpupool_op(op),
+        abi::XEN_SYSCTL_SCHEDULER_OP => pool::scheduler_op(op),
+        abi::XEN_SYSCTL_GETDOMAININFOLIST => domains::getdomaininfolist(op),
+        abi::XEN_SYSCTL_GET_CPU_LEVELLING_CAPS => policy::levelling_caps(op),
+        abi::XEN_SYSCTL_GET_CPU_FEATURESET => policy::featureset(op),
+        abi::XEN_SYSCTL_GET_CPU_POLICY => policy::cpu_policy(op),
+        // No cache or memory-bandwidth monitoring and allocation, no PCI without an IOMMU.
+        abi::XEN_SYSCTL_PSR_CMT_OP | abi::XEN_SYSCTL_PSR_ALLOC => Err(errno::ENODEV),
+        abi::XEN_SYSCTL_CPU_HOTPLUG | abi::XEN_SYSCTL_LIVEPATCH_OP => Err(errno::EOPNOTSUPP),
+        abi::XEN_SYSCTL_COVERAGE_OP => Err(errno::EOPNOTSUPP),
+        // Frequency, idle states, traces, counters, page offlining: not in this hypervisor.
+        _ => Err(errno::ENOSYS),
+    }
+}

@@ -1,0 +1,71 @@
+//! CPUID as policies and featuresets: what the machine has, and what a PV domain can have.
+
+use guest_pv_abi::errno;
+use guest_pv_abi::sysctl::{self as abi, CpuFeatureset, CpuLevellingCaps, CpuPolicy, Sysctl};
+
+use super::{Answer, Back};
+use crate::cpuid::Policy;
+use crate::cpuid::machine;
+use crate::kit::Vaddr;
+use crate::mm::guest_copy::write_at;
+
+/// The first words of the machine's featureset.
+pub(super) fn host_features() -> impl Iterator<Item = u32> {
+    machine().host.featureset().into_iter()
+}
+
+/// XEN_SYSCTL_get_cpu_levelling_caps: nothing is masked in hardware.
+pub fn levelling_caps(op: &mut Sysctl) -> Answer {
+    op.u.set(&CpuLevellingCaps { caps: 0 });
+    Ok(Back::Write)
+}
+
+/// XEN_SYSCTL_get_cpu_featureset
+pub fn featureset(op: &mut Sysctl) -> Answer {
+    let mut body = op.u.get::<CpuFeatureset>();
+    let policy = match body.index {
+        abi::XEN_SYSCTL_CPU_FEATURESET_RAW => &machine().raw,
+        abi::XEN_SYSCTL_CPU_FEATURESET_HOST => &machine().host,
+        abi::XEN_SYSCTL_CPU_FEATURESET_PV => &machine().pv_default,
+        abi::XEN_SYSCTL_CPU_FEATURESET_PV_MAX => &machine().pv_max,
+        abi::XEN_SYSCTL_CPU_FEATURESET_HVM | abi::XEN_SYSCTL_CPU_FEATURESET_HVM_MAX => {
+            return Err(errno::EOPNOTSUPP);
+        }
+        _ => return Err(errno::EINVAL),
+    };
+    let words = policy.featureset();
+    if !body.features.is_null() {
+        for (n, word) in words.iter().take(body.nr_features as usize).enumerate() {
+            write_at(Vaddr(body.features.0), n as u64, word).map_err(|_| errno::EFAULT)?;
+        }
+        if (body.nr_features as usize) < words.len() {
+            return Err(errno::ENOBUFS);
+        }
+    }
+    body.nr_features = words.len() as u32;
+    op.u.set(&body);
+    Ok(Back::Write)
+}
+
+/// XEN_SYSCTL_get_cpu_policy
+pub fn cpu_policy(op: &mut Sysctl) -> Answer {
+    let mut body = op.u.get::<CpuPolicy>();
+    let policy: &Policy = match body.index {
+        abi::XEN_SYSCTL_CPU_POLICY_RAW => &machine().raw,
+        abi::XEN_SYSCTL_CPU_POLICY_HOST => &machine().host,
+        abi::XEN_SYSCTL_CPU_POLICY_PV_MAX => &machine().pv_max,
+        abi::XEN_SYSCTL_CPU_POLICY_PV_DEFAULT => &machine().pv_default,
+        abi::XEN_SYSCTL_CPU_POLICY_HVM_MAX | abi::XEN_SYSCTL_CPU_POLICY_HVM_DEFAULT => {
+            return Err(errno::EOPNOTSUPP);
+        }
+        _ => return Err(errno::EINVAL),
+    };
+    let (leaves, msrs) = crate::hypercall::domctl::write_policy(
+        policy,
+        (body.leaves, body.nr_leaves),
+        (body.msrs, body.nr_msrs),
+    )?;
+    (body.nr_leaves, body.nr_msrs) = (leaves, msrs);
+    op.u.set(&body);
+    Ok(Back::Write)
+}

@@ -1,0 +1,44 @@
+//! The boot domain's private hypercall: domain 0 comes into being, once, in one of two ways. To
+//! everybody else the number means nothing.
+
+use guest_pv_abi::domctl::CreateDomain;
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::xenlike::{XENLIKE_BECOME_DOM0, XENLIKE_CREATE_DOM0};
+
+use super::{Args, Ctx, domctl, get};
+use crate::domain::Rights;
+use crate::kit::DomId;
+use crate::life::{create, hardware};
+
+/// `xenlike_op(op, argument)`.
+pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
+    if ctx.dom.rights() != Rights::Boot {
+        return Err(errno::ENOSYS);
+    }
+    let [op, argument, ..] = args.0;
+    match op as u32 {
+        XENLIKE_BECOME_DOM0 => become_dom0(ctx)?,
+        XENLIKE_CREATE_DOM0 => create_dom0(argument)?,
+        _ => return Err(errno::ENOSYS),
+    }
+    Ok(0)
+}
+
+/// The caller goes on as domain 0.
+fn become_dom0(ctx: &mut Ctx<'_>) -> Result<(), Errno> {
+    hardware::become_dom0(ctx.dom).map_err(|refused| match refused {
+        hardware::Refused::Exists => errno::EEXIST,
+        hardware::Refused::InUse => errno::EBUSY,
+    })?;
+    log::info!("the boot domain is domain 0 now");
+    Ok(())
+}
+
+/// Domain 0 is made, empty and paused, for the caller to fill.
+fn create_dom0(argument: u64) -> Result<(), Errno> {
+    let config = get::<CreateDomain>(argument)?;
+    let dom = create::create(Some(DomId::DOM0), Rights::Control, &config)
+        .map_err(domctl::create_errno)?;
+    hardware::give(&dom);
+    Ok(())
+}

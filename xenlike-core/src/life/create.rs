@@ -1,0 +1,227 @@
+//! Making a domain: every service's part of it, then the list.
+
+use alloc::sync::Arc;
+
+use guest_pv_abi::arch_x86::{XEN_X86_EMU_PIT, XEN_X86_MISC_FLAGS_MAX};
+use guest_pv_abi::domctl::{CreateDomain, XEN_DOMCTL_CDF_XS_DOMAIN, XEN_DOMCTL_GRANT_VERSION_MASK};
+
+use crate::cpuid;
+use crate::domain::area::Area;
+use crate::domain::page::HeldPage;
+use crate::domain::{Domain, Parts, Rights, Settings, registry, time};
+use crate::kit::{DomId, Lock};
+use crate::mm::alloc::{Where, alloc_frame};
+use crate::mm::{SharedPage, heap};
+use crate::pagetype::{self, DomainPages, machine};
+use crate::{event, grant};
+
+/// vCPUs a domain may be given.
+pub const MOST_VCPUS: u32 = 512;
+/// Grant frames a domain gets if nobody says otherwise (Xen's default too).
+const GRANT_FRAMES: u32 = 64;
+/// Blocks of grant handles likewise.
+const MAPTRACK_FRAMES: u32 = 1024;
+/// Bounds of both.
+const MOST_GRANT_FRAMES: u32 = 4096;
+const MOST_MAPTRACK_FRAMES: u32 = 8192;
+/// The newest version of grant tables there is.
+const GRANT_VERSION: u32 = 1;
+/// Heap bytes that a domain may take before it has vCPUs.
+const HEAP_BYTES: u64 = 256 * 1024;
+/// Heap bytes that a vCPU may take.
+const HEAP_BYTES_PER_VCPU: u64 = 24 * 1024;
+
+/// Why a domain was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CreateError {
+    /// Something that a PV domain of this hypervisor can't have.
+    BadConfig,
+    /// No such CPU pool.
+    NoSuchPool,
+    /// The id asked for is not free.
+    IdTaken,
+    /// No memory, or no id left.
+    NoMemory,
+}
+
+/// The sizes that a configuration asks for, checked.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    vcpus: u32,
+    grants: grant::Limits,
+}
+
+/// Makes a domain under the id `wanted`, or any, with one toolstack pause and no vCPUs.
+///
+/// # Errors
+/// See [`CreateError`]; nothing is left behind.
+pub fn create(
+    wanted: Option<DomId>,
+    rights: Rights,
+    config: &CreateDomain,
+) -> Result<Arc<Domain>, CreateError> {
+    let sizes = check(config)?;
+    let per_vcpu = HEAP_BYTES_PER_VCPU * u64::from(sizes.vcpus);
+    if !heap::can_grow(HEAP_BYTES + per_vcpu) {
+        return Err(CreateError::NoMemory);
+    }
+    let id = pick_id(wanted)?;
+    let pages = Arc::new(DomainPages::new(id, 0));
+    pagetype::register(Arc::clone(&pages));
+    let made = assemble(id, rights, config, sizes, Arc::clone(&pages)).and_then(|dom| {
+        registry::insert(Arc::clone(&dom)).map_err(|dom| {
+            machine().unshare(dom.shared.mfn());
+            CreateError::IdTaken
+        })?;
+        Ok(dom)
+    });
+    if made.is_err() {
+        pagetype::forget(id);
+    }
+    made
+}
+
+/// Refuses what is not possible (the checks and their answers are those of Xen 4.20).
+fn check(config: &CreateDomain) -> Result<Sizes, CreateError> {
+    let version = config.grant_opts & XEN_DOMCTL_GRANT_VERSION_MASK;
+    let possible = config.flags & !XEN_DOMCTL_CDF_XS_DOMAIN == 0
+        && config.iommu_opts == 0
+        && (1..=MOST_VCPUS).contains(&config.max_vcpus)
+        && config.grant_opts == version
+        && version == GRANT_VERSION
+        && config.altp2m_opts == 0
+        && config.vmtrace_size == 0
+        && config.arch.emulation_flags & !XEN_X86_EMU_PIT == 0
+        && config.arch.misc_flags & !XEN_X86_MISC_FLAGS_MAX == 0;
+    let grant_frames = limit(config.max_grant_frames, GRANT_FRAMES, MOST_GRANT_FRAMES);
+    let maptrack = limit(
+        config.max_maptrack_frames,
+        MAPTRACK_FRAMES,
+        MOST_MAPTRACK_FRAMES,
+    );
+    match (possible, grant_frames, maptrack) {
+        (true, Some(grant_frames), Some(maptrack_frames)) if config.cpupool_id == 0 => Ok(Sizes {
+            vcpus: config.max_vcpus,
+            grants: grant::Limits {
+                grant_frames,
+                maptrack_frames,
+            },
+        }),
+        (true, Some(_), Some(_)) => Err(CreateError::NoSuchPool),
+        _ => Err(CreateError::BadConfig),
+    }
+}
+
+/// A count from a configuration: negative is the default.
+fn limit(asked: i32, default: u32, most: u32) -> Option<u32> {
+    let count = u32::try_from(asked).unwrap_or(default);
+    (count <= most).then_some(count)
+}
+
+/// The id asked for, or the next free one after the last that was given.
+fn pick_id(wanted: Option<DomId>) -> Result<DomId, CreateError> {
+    static LAST: Lock<u16> = Lock::new(0);
+    if let Some(id) = wanted {
+        // Ids from the boot domain's up are nobody else's.
+        let usable =
+            id < DomId::BOOT || registry::lookup(DomId::BOOT).is_none() && id == DomId::BOOT;
+        let free = usable && registry::lookup(id).is_none() && pagetype::registered(id).is_none();
+        return if free {
+            Ok(id)
+        } else {
+            Err(CreateError::IdTaken)
+        };
+    }
+    let mut last = LAST.lock();
+    let id = registry::free_id(last.wrapping_add(1)).ok_or(CreateError::NoMemory)?;
+    *last = id.0;
+    Ok(id)
+}
+
+fn assemble(
+    id: DomId,
+    rights: Rights,
+    config: &CreateDomain,
+    sizes: Sizes,
+    pages: Arc<DomainPages>,
+) -> Result<Arc<Domain>, CreateError> {
+    let area = Area::new(sizes.vcpus).map_err(|_| CreateError::NoMemory)?;
+    pages.set_own_slot(area.l4_entry());
+    let grants = grant::Table::new(id, sizes.grants).map_err(|_| CreateError::NoMemory)?;
+    let frame = alloc_frame(Where::ANY).ok_or(CreateError::NoMemory)?;
+    machine().share(&pages, frame);
+    let finish = || {
+        let shared = SharedPage::new(frame)?;
+        let limits = event::Limits {
+            vcpus: sizes.vcpus,
+            max_port: config.max_evtchn_port,
+        };
+        let events = event::Table::new(id, limits, HeldPage::of_core(shared)).ok()?;
+        let settings = Settings {
+            handle: config.handle,
+            xenstore: config.flags & XEN_DOMCTL_CDF_XS_DOMAIN != 0,
+            misc_flags: config.arch.misc_flags,
+            ..Settings::default()
+        };
+        Some(Arc::new(Domain::new(Parts {
+            id,
+            rights,
+            pages,
+            events,
+            grants,
+            max_vcpus: sizes.vcpus,
+            shared,
+            area,
+            cpuid: cpuid::machine().pv_default.clone(),
+            settings,
+        })))
+    };
+    let Some(dom) = finish() else {
+        machine().unshare(frame);
+        return Err(CreateError::NoMemory);
+    };
+    time::publish_wall_clock(&dom);
+    Ok(dom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zerocopy::FromZeros;
+
+    fn plain() -> CreateDomain {
+        let mut config = CreateDomain::new_zeroed();
+        config.max_vcpus = 1;
+        config.max_grant_frames = -1;
+        config.max_maptrack_frames = -1;
+        config.grant_opts = 1;
+        config
+    }
+
+    #[test]
+    fn configurations() {
+        assert!(check(&plain()).is_ok());
+        let bad = |change: fn(&mut CreateDomain)| {
+            let mut config = plain();
+            change(&mut config);
+            check(&config).err()
+        };
+        let refused = Some(CreateError::BadConfig);
+        assert_eq!(bad(|c| c.flags = 1), refused);
+        assert_eq!(bad(|c| c.max_vcpus = 0), refused);
+        assert_eq!(bad(|c| c.max_vcpus = u32::MAX), refused);
+        assert_eq!(bad(|c| c.grant_opts = 2), refused);
+        assert_eq!(bad(|c| c.max_grant_frames = i32::MAX), refused);
+        assert_eq!(bad(|c| c.arch.emulation_flags = 1), refused);
+        assert_eq!(bad(|c| c.cpupool_id = 1), Some(CreateError::NoSuchPool));
+    }
+
+    #[test]
+    fn a_failed_creation_leaves_nothing() {
+        assert_eq!(
+            create(Some(DomId(0x7fe5)), Rights::None, &plain()).err(),
+            Some(CreateError::IdTaken)
+        );
+        assert!(pagetype::registered(DomId(0x7fe5)).is_none());
+    }
+}

@@ -1,0 +1,141 @@
+//! Ending a domain, in steps that stop when something else is urgent. Each step finds what the ones
+//! before it did already, so the whole is simply called again.
+//!
+//! 1. It is marked dying and its vCPUs are held; nothing new can be bound, mapped or given to it.
+//! 2. Every vCPU is off its CPU.
+//! 3. Event channels are closed, grants of others are let go.
+//! 4. The vCPUs' references (page tables, descriptors) are given back, then every frame.
+//! 5. vCPUs leave the scheduler; the domain is *dead*, and listed as dying while others still map
+//!    frames of its; with the last of them ([`emptied`]) it is forgotten.
+
+use alloc::sync::Arc;
+
+use super::{pausing, vcpu_context};
+use crate::arch::work;
+use crate::domain::grant_machine::Mapper;
+use crate::domain::notify::SCHED;
+use crate::domain::vcpu::pause;
+use crate::domain::{Domain, Life, Vcpu, notify, registry, time, watchdog};
+use crate::event;
+use crate::grant;
+use crate::kit::DomId;
+use crate::pagetype::{self, machine};
+
+/// How far it got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Progress {
+    /// All done.
+    Done,
+    /// Something else is urgent, or a vCPU is still on a CPU: call again.
+    Again,
+}
+
+/// Ends `dom`, which must not be the caller's own. Ending a dead domain again changes nothing.
+pub fn destroy(dom: &Arc<Domain>) -> Progress {
+    if dom.life() == Life::Dead {
+        return Progress::Done;
+    }
+    if dom.advance_life(Life::Alive, Life::Dying) {
+        dom.pages.set_dying();
+        for vcpu in dom.vcpus() {
+            notify::hold(vcpu, pause::DYING);
+        }
+    }
+    let steps: [fn(&Arc<Domain>) -> Progress; 5] = [
+        vcpus_off,
+        end_services,
+        give_back_references,
+        give_back_frames,
+        retire_vcpus,
+    ];
+    for step in steps {
+        if step(dom) == Progress::Again {
+            return Progress::Again;
+        }
+    }
+    bury(dom);
+    Progress::Done
+}
+
+fn vcpus_off(dom: &Arc<Domain>) -> Progress {
+    let off = |vcpu: &Arc<Vcpu>| pausing::is_off(vcpu) && SCHED.running_on(vcpu.unit).is_none();
+    if dom.vcpus().iter().all(off) {
+        Progress::Done
+    } else {
+        Progress::Again
+    }
+}
+
+fn end_services(dom: &Arc<Domain>) -> Progress {
+    for vcpu in dom.vcpus() {
+        time::TIMERS.cancel(&vcpu.timers.singleshot);
+        time::TIMERS.cancel(&vcpu.timers.periodic);
+        time::TIMERS.cancel(&vcpu.timers.poll);
+    }
+    watchdog::stop_all(dom);
+    let urgent: &mut dyn FnMut() -> bool = &mut work::pending;
+    if dom.events.destroy(urgent, &mut |_irq| {}) == event::Sweep::Again {
+        return Progress::Again;
+    }
+    dom.grants.retire();
+    let mut teardown = dom.teardown.lock();
+    let mut mapper = Mapper {
+        owner: dom.id(),
+        root: None,
+        work: &mut teardown,
+    };
+    match dom.grants.release_handles(urgent, &mut mapper) {
+        grant::Sweep::Done => Progress::Done,
+        grant::Sweep::Again => Progress::Again,
+    }
+}
+
+fn give_back_references(dom: &Arc<Domain>) -> Progress {
+    let mut work = dom.teardown.lock();
+    for vcpu in dom.vcpus() {
+        let Some(mut state) = vcpu.descheduled() else {
+            return Progress::Again;
+        };
+        vcpu_context::let_go(&mut state, &mut work);
+        if machine().finish(&mut work) == pagetype::Progress::Again {
+            return Progress::Again;
+        }
+    }
+    Progress::Done
+}
+
+fn give_back_frames(dom: &Arc<Domain>) -> Progress {
+    match machine().relinquish(&dom.pages, &mut dom.teardown.lock()) {
+        pagetype::Progress::Done => Progress::Done,
+        pagetype::Progress::Again => Progress::Again,
+    }
+}
+
+fn retire_vcpus(dom: &Arc<Domain>) -> Progress {
+    for vcpu in dom.vcpus() {
+        if SCHED.remove(vcpu.unit).is_err() {
+            return Progress::Again;
+        }
+    }
+    Progress::Done
+}
+
+/// The last step, made once.
+fn bury(dom: &Arc<Domain>) {
+    if !dom.advance_life(Life::Dying, Life::Dead) {
+        return;
+    }
+    machine().unshare(dom.shared.mfn());
+    emptied(dom.id());
+    notify::domain_exception();
+}
+
+/// The last frame of a dying domain may have gone: if so, nothing is left of it, and its id is free.
+pub fn emptied(id: DomId) {
+    let gone = registry::lookup(id).filter(|dom| dom.life() == Life::Dead && dom.pages.is_empty());
+    if gone.is_some() {
+        pagetype::forget(id);
+        registry::remove(id);
+    }
+}

@@ -1,0 +1,95 @@
+//! Domain 0: the control and hardware domain. It may touch every port, frame and interrupt of the
+//! machine but what the core uses itself.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::RangeInclusive;
+
+use crate::cpuid;
+use crate::domain::{Domain, Rights, registry};
+use crate::kit::{DomId, Once, PAGE_SIZE};
+use crate::pagetype::{self, machine};
+
+/// Frame numbers end here: 52 address bits.
+const LAST_FRAME: u64 = (1 << 40) - 1;
+/// Interrupt numbers end here.
+const LAST_IRQ: u64 = 1023;
+/// The interrupt controllers and the timer of the PC: the core has masked the first and may have
+/// measured the TSC by the second.
+const CORE_PORTS: [RangeInclusive<u64>; 4] = [0x20..=0x21, 0xa0..=0xa1, 0x40..=0x43, 0x61..=0x61];
+
+/// What the core keeps for itself, by what it found of the machine.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// I/O ports: its serial port, PM1a.
+    pub ports: Vec<RangeInclusive<u64>>,
+    /// Pages of devices that it drives: local APIC, I/O APICs, HPET; machine addresses.
+    pub pages: Vec<u64>,
+    /// Its interrupts.
+    pub irqs: Vec<u64>,
+}
+
+static KEPT: Once<Kept> = Once::new();
+
+/// Tells what the core keeps; once, at boot.
+pub fn keep(kept: Kept) {
+    KEPT.call_once(|| kept);
+}
+
+/// Makes `dom` the control and hardware domain.
+pub fn give(dom: &Domain) {
+    dom.set_rights(Rights::Control);
+    pagetype::set_rights(dom.id(), pagetype::Rights::Device);
+    *dom.cpuid.lock() = cpuid::machine().hardware_domain();
+    let mut settings = dom.settings.lock();
+    settings.ports.insert(0..=0xffff);
+    settings.iomem.insert(0..=LAST_FRAME);
+    settings.irqs.insert(0..=LAST_IRQ);
+    for range in CORE_PORTS {
+        settings.ports.remove(range);
+    }
+    let Some(kept) = KEPT.get() else { return };
+    for range in &kept.ports {
+        settings.ports.remove(range.clone());
+    }
+    for page in &kept.pages {
+        let frame = page / PAGE_SIZE as u64;
+        settings.iomem.remove(frame..=frame);
+    }
+    for &irq in &kept.irqs {
+        settings.irqs.remove(irq..=irq);
+    }
+}
+
+/// Why the boot domain could not become domain 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// There is a domain 0.
+    Exists,
+    /// It has an event channel or a grant, which others know by its old id.
+    InUse,
+}
+
+/// The boot domain, which runs on this CPU, is domain 0 from now on.
+///
+/// # Errors
+/// See [`Refused`].
+pub fn become_dom0(dom: &Arc<Domain>) -> Result<(), Refused> {
+    if registry::lookup(DomId::DOM0).is_some() {
+        return Err(Refused::Exists);
+    }
+    if !dom.events.is_empty() || dom.grants.size().0 != 0 {
+        return Err(Refused::InUse);
+    }
+    if !registry::rename(dom.id(), DomId::DOM0) {
+        return Err(Refused::Exists);
+    }
+    let old = dom.pages.id();
+    machine().rename(&dom.pages, DomId::DOM0);
+    pagetype::register(Arc::clone(&dom.pages));
+    pagetype::forget(old);
+    dom.events.rename(DomId::DOM0);
+    dom.grants.rename(DomId::DOM0);
+    give(dom);
+    Ok(())
+}

@@ -1,0 +1,342 @@
+//! A vCPU's registers and tables as one structure (`struct vcpu_guest_context`): given by
+//! VCPUOP_initialise or the toolstack, and shown to the toolstack.
+
+use alloc::boxed::Box;
+use core::sync::atomic::Ordering;
+
+use guest_pv_abi::arch_x86::{
+    VGCF_FAILSAFE_DISABLES_EVENTS, VGCF_I387_VALID, VGCF_IN_KERNEL, VGCF_ONLINE,
+    VGCF_SYSCALL_DISABLES_EVENTS, VcpuGuestContext,
+};
+use zerocopy::FromZeros;
+
+use crate::arch::frame::TrapFrame;
+use crate::arch::rflags;
+use crate::domain::vcpu::{Callback, GDT_GUEST_FRAMES, GuestLdt, pause};
+use crate::domain::{Domain, Vcpu, VcpuState, debug, gdt, ldt, notify, trap};
+use crate::kit::{Maddr, Mfn, Vaddr};
+use crate::pagetype::{self, Work, machine};
+
+/// Descriptors that an LDT may have.
+const MOST_LDT_ENTRIES: u64 = 8192;
+/// vm_assist bits that a PV64 domain may have: those the core knows, and the older ones that say nothing.
+const ASSISTS: u64 = 1 << 32 | 0x3f;
+
+/// Why a context was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// A selector, an address, a frame or a count that the vCPU may not have.
+    Invalid,
+    /// Something that this hypervisor does not do.
+    NotSupported,
+    /// Not refused: checking its page tables took too long; the same again goes on.
+    Again,
+}
+
+impl From<pagetype::Refused> for Refused {
+    fn from(refused: pagetype::Refused) -> Self {
+        match refused {
+            pagetype::Refused::Again => Self::Again,
+            _ => Self::Invalid,
+        }
+    }
+}
+
+/// Gives a vCPU that is off its CPU its registers. All is checked before anything changes.
+///
+/// # Errors
+/// See [`Refused`]; the vCPU is as it was.
+pub fn set(
+    dom: &Domain,
+    vcpu: &Vcpu,
+    st: &mut VcpuState,
+    context: &VcpuGuestContext,
+) -> Result<(), Refused> {
+    check_plain(context)?;
+    let debug = checked_debug(context)?;
+    let frames = gdt_frames(context)?;
+    let roots = Roots::take(dom, context)?;
+    if gdt::replace(dom, st, frames, context.gdt_ents as u32).is_err() {
+        roots.put();
+        return Err(Refused::Invalid);
+    }
+    let old = roots.install(st);
+    old.put();
+    set_registers(st, context);
+    set_tables(st, context);
+    st.debug = debug;
+    st.cr0 = context.ctrlreg[0] & CR0_TS | CR0_FIXED;
+    st.fpu.reset();
+    if context.flags & VGCF_I387_VALID != 0 {
+        st.fpu.set_legacy(&context.fpu_ctxt);
+    }
+    if vcpu.id.0 == 0 {
+        dom.assist.store(context.vm_assist, Ordering::Relaxed);
+    }
+    st.initialised = true;
+    if context.flags & VGCF_ONLINE != 0 {
+        notify::release(vcpu, pause::DOWN);
+    } else {
+        notify::hold(vcpu, pause::DOWN);
+    }
+    Ok(())
+}
+
+/// CR0.TS, and what a PV guest reads of the rest: PE, MP, ET, NE, WP, AM, PG.
+const CR0_TS: u64 = 1 << 3;
+const CR0_FIXED: u64 = 0x8005_0033;
+
+/// What can be checked without looking anything up.
+fn check_plain(context: &VcpuGuestContext) -> Result<(), Refused> {
+    let addresses = [
+        context.user_regs.rip,
+        context.event_callback_eip,
+        context.failsafe_callback_eip,
+        context.syscall_callback_eip,
+        context.fs_base,
+        context.gs_base_kernel,
+        context.gs_base_user,
+    ];
+    let ldt_ok = context.ldt_ents <= MOST_LDT_ENTRIES
+        && context
+            .ldt_base
+            .is_multiple_of(crate::kit::PAGE_SIZE as u64)
+        && Vaddr(context.ldt_base).is_canonical();
+    let ok = addresses.iter().all(|&at| Vaddr(at).is_canonical())
+        && ldt_ok
+        && context.vm_assist & !ASSISTS == 0;
+    if ok { Ok(()) } else { Err(Refused::Invalid) }
+}
+
+fn checked_debug(context: &VcpuGuestContext) -> Result<[u64; 6], Refused> {
+    let [a, b, c, d, _, _, six, seven] = context.debugreg;
+    debug::checked([a, b, c, d], six, seven).map_err(|_| Refused::Invalid)
+}
+
+/// The frames of the GDT, as many as its entries need.
+fn gdt_frames(context: &VcpuGuestContext) -> Result<&[u64], Refused> {
+    let count = context.gdt_ents.div_ceil(512);
+    if count > GDT_GUEST_FRAMES as u64 {
+        return Err(Refused::Invalid);
+    }
+    context
+        .gdt_frames
+        .get(..count as usize)
+        .ok_or(Refused::Invalid)
+}
+
+/// References on the roots of a vCPU's address spaces.
+#[derive(Default)]
+struct Roots {
+    kernel: Option<Mfn>,
+    user: Option<Mfn>,
+}
+
+impl Roots {
+    fn take(dom: &Domain, context: &VcpuGuestContext) -> Result<Self, Refused> {
+        let [_, user, _, kernel, ..] = context.ctrlreg;
+        let mut roots = Self::default();
+        let taken = roots.fill(dom, kernel, user);
+        if taken.is_err() {
+            roots.put();
+            return Err(taken.err().unwrap_or(Refused::Invalid));
+        }
+        if context.flags & VGCF_IN_KERNEL == 0 && roots.user.is_none() {
+            roots.put();
+            return Err(Refused::Invalid);
+        }
+        Ok(roots)
+    }
+
+    fn fill(&mut self, dom: &Domain, kernel: u64, user: u64) -> Result<(), Refused> {
+        let mut work = Work::new();
+        let root = Maddr(kernel).mfn();
+        machine().get_root(root, dom.id(), &mut work)?;
+        self.kernel = Some(root);
+        if user != 0 {
+            let root = Maddr(user).mfn();
+            machine().get_root(root, dom.id(), &mut work)?;
+            self.user = Some(root);
+        }
+        Ok(())
+    }
+
+    /// Puts them in place of those that the vCPU had.
+    fn install(self, st: &mut VcpuState) -> Self {
+        Self {
+            kernel: core::mem::replace(&mut st.kernel_l4, self.kernel),
+            user: core::mem::replace(&mut st.user_l4, self.user),
+        }
+    }
+
+    /// Gives them back. A table that is left half apart is found when its domain ends.
+    fn put(self) {
+        let mut work = Work::new();
+        for root in [self.kernel, self.user].into_iter().flatten() {
+            let _ = machine().put_root(root, &mut work);
+        }
+    }
+}
+
+fn set_registers(st: &mut VcpuState, context: &VcpuGuestContext) {
+    let r = &context.user_regs;
+    st.regs = TrapFrame {
+        r15: r.r15,
+        r14: r.r14,
+        r13: r.r13,
+        r12: r.r12,
+        rbp: r.rbp,
+        rbx: r.rbx,
+        r11: r.r11,
+        r10: r.r10,
+        r9: r.r9,
+        r8: r.r8,
+        rax: r.rax,
+        rcx: r.rcx,
+        rdx: r.rdx,
+        rsi: r.rsi,
+        rdi: r.rdi,
+        error: 0,
+        // Left by IRET, which restores everything.
+        vector: TrapFrame::SYSCALL,
+        rip: r.rip,
+        cs: u64::from(trap::fix_code_selector(r.cs)),
+        rflags: r.rflags & rflags::GUEST_SETTABLE | rflags::ALWAYS_ON | rflags::IF,
+        rsp: r.rsp,
+        ss: u64::from(trap::fix_stack_selector(r.ss)),
+    };
+    st.iopl = (r.rflags >> 12 & 3) as u8;
+    st.in_kernel = context.flags & VGCF_IN_KERNEL != 0;
+    let s = &mut st.segments;
+    (s.ds, s.es, s.fs, s.gs) = (r.ds, r.es, r.fs, r.gs);
+    s.fs_base = context.fs_base;
+    s.gs_base_kernel = context.gs_base_kernel;
+    s.gs_base_user = context.gs_base_user;
+}
+
+/// Trap table, callbacks, kernel stack, LDT.
+fn set_tables(st: &mut VcpuState, context: &VcpuGuestContext) {
+    for (slot, trap) in st.traps.iter_mut().zip(&context.trap_ctxt) {
+        *slot = *trap;
+        slot.cs = trap::fix_code_selector(trap.cs);
+    }
+    let masks = |flag: u64| u8::from(context.flags & flag != 0);
+    st.callbacks.event = Callback {
+        entry: context.event_callback_eip,
+        masks_events: 1,
+    };
+    st.callbacks.failsafe = Callback {
+        entry: context.failsafe_callback_eip,
+        masks_events: masks(VGCF_FAILSAFE_DISABLES_EVENTS),
+    };
+    st.callbacks.syscall = Callback {
+        entry: context.syscall_callback_eip,
+        masks_events: masks(VGCF_SYSCALL_DISABLES_EVENTS),
+    };
+    st.kernel_ss = trap::fix_stack_selector(context.kernel_ss as u16);
+    st.kernel_sp = context.kernel_sp;
+    // The vCPU is on no CPU: nothing has these translations cached when it is loaded next.
+    let _ = ldt::drop_pages(st);
+    st.ldt = GuestLdt {
+        base: context.ldt_base,
+        entries: context.ldt_ents as u32,
+    };
+}
+
+/// Takes registers and tables away again: the vCPU is down, as when it was new.
+pub fn reset(dom: &Domain, vcpu: &Vcpu, st: &mut VcpuState) {
+    notify::hold(vcpu, pause::DOWN);
+    let mut work = dom.teardown.lock();
+    let_go(st, &mut work);
+    st.initialised = false;
+    st.callbacks = crate::domain::vcpu::Callbacks::default();
+    st.fpu.reset();
+}
+
+/// Gives back the references that a vCPU's state holds.
+pub fn let_go(st: &mut VcpuState, work: &mut Work) {
+    let _ = ldt::drop_pages(st);
+    st.ldt = GuestLdt::default();
+    gdt::clear(st);
+    for root in [st.kernel_l4.take(), st.user_l4.take()]
+        .into_iter()
+        .flatten()
+    {
+        let _ = machine().put_root(root, work);
+    }
+}
+
+/// Why there is no context to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotShown {
+    /// The vCPU never got any registers.
+    NoRegisters,
+    /// There is no memory for the structure.
+    NoMemory,
+}
+
+/// The vCPU's registers and tables.
+///
+/// # Errors
+/// See [`NotShown`].
+pub fn get(dom: &Domain, vcpu: &Vcpu, st: &VcpuState) -> Result<Box<VcpuGuestContext>, NotShown> {
+    if !st.initialised {
+        return Err(NotShown::NoRegisters);
+    }
+    let mut context = VcpuGuestContext::new_box_zeroed().map_err(|_| NotShown::NoMemory)?;
+    let flag = |condition: bool, flag: u64| if condition { flag } else { 0 };
+    context.flags = VGCF_I387_VALID
+        | flag(st.in_kernel, VGCF_IN_KERNEL)
+        | flag(vcpu.is_up(), VGCF_ONLINE)
+        | flag(
+            st.callbacks.failsafe.masks_events != 0,
+            VGCF_FAILSAFE_DISABLES_EVENTS,
+        )
+        | flag(
+            st.callbacks.syscall.masks_events != 0,
+            VGCF_SYSCALL_DISABLES_EVENTS,
+        );
+    for (to, from) in context.fpu_ctxt.iter_mut().zip(st.fpu.legacy()) {
+        *to = *from;
+    }
+    get_registers(vcpu, st, &mut context);
+    context.trap_ctxt = *st.traps;
+    (context.ldt_base, context.ldt_ents) = (st.ldt.base, st.ldt.entries.into());
+    for (to, from) in context.gdt_frames.iter_mut().zip(&st.gdt.frames) {
+        *to = from.map_or(0, |mfn| mfn.0);
+    }
+    context.gdt_ents = st.gdt.entries.into();
+    (context.kernel_ss, context.kernel_sp) = (st.kernel_ss.into(), st.kernel_sp);
+    let root = |l4: Option<Mfn>| l4.map_or(0, |mfn| mfn.maddr().0);
+    let (kernel, user) = (root(st.kernel_l4), root(st.user_l4));
+    context.ctrlreg = [st.cr0, user, 0, kernel, st.cr4, 0, 0, 0];
+    let [a, b, c, d, six, seven] = st.debug;
+    context.debugreg = [a, b, c, d, 0, 0, six, seven];
+    context.event_callback_eip = st.callbacks.event.entry;
+    context.failsafe_callback_eip = st.callbacks.failsafe.entry;
+    context.syscall_callback_eip = st.callbacks.syscall.entry;
+    if vcpu.id.0 == 0 {
+        context.vm_assist = dom.assist.load(Ordering::Relaxed);
+    }
+    Ok(context)
+}
+
+fn get_registers(vcpu: &Vcpu, st: &VcpuState, context: &mut VcpuGuestContext) {
+    let (f, r) = (&st.regs, &mut context.user_regs);
+    (r.r15, r.r14, r.r13, r.r12) = (f.r15, f.r14, f.r13, f.r12);
+    (r.rbp, r.rbx, r.r11, r.r10, r.r9, r.r8) = (f.rbp, f.rbx, f.r11, f.r10, f.r9, f.r8);
+    (r.rax, r.rcx, r.rdx, r.rsi, r.rdi) = (f.rax, f.rcx, f.rdx, f.rsi, f.rdi);
+    (r.rip, r.rsp) = (f.rip, f.rsp);
+    (r.cs, r.ss) = (f.cs as u16, f.ss as u16);
+    let masked = vcpu.info.upcall_mask().load(Ordering::Relaxed) != 0;
+    r.saved_upcall_mask = u8::from(masked);
+    r.rflags = f.rflags & !(rflags::IF | rflags::IOPL) | u64::from(st.iopl) << 12;
+    if !masked {
+        r.rflags |= rflags::IF;
+    }
+    let s = &st.segments;
+    (r.ds, r.es, r.fs, r.gs) = (s.ds, s.es, s.fs, s.gs);
+    context.fs_base = s.fs_base;
+    context.gs_base_kernel = s.gs_base_kernel;
+    context.gs_base_user = s.gs_base_user;
+}
