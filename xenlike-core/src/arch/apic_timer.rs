@@ -1,6 +1,6 @@
 //! The APIC timer: one interrupt at a given moment, per CPU.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::lapic::timer::{self, Trigger};
 use super::{cpu, msr, percpu, time};
@@ -16,13 +16,18 @@ const MEASURE_NS: u64 = 1_000_000;
 /// How often a pair of readings is tried; the tightest is taken.
 const TRIES: u32 = 8;
 
+/// Whether the timer takes TSC values.
+static BY_TSC: AtomicBool = AtomicBool::new(false);
+
+#[inline]
 fn by_tsc() -> bool {
-    cpu::features().tsc_deadline
+    BY_TSC.load(Ordering::Relaxed)
 }
 
 /// Measures the timer's rate, in Hz (nothing if it takes TSC values). On the boot CPU, once, after
 /// system time runs.
 pub fn calibrate() -> Option<u64> {
+    BY_TSC.store(cpu::features().tsc_deadline, Ordering::Relaxed);
     if by_tsc() {
         return None;
     }

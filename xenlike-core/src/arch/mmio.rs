@@ -49,6 +49,19 @@ impl Window {
             .is_some_and(|end| end <= self.bytes);
         (fits && offset % size_of::<T>() == 0).then_some((self.base + offset as u64) as *mut T)
     }
+    /// Writes 64-bit words from an aligned offset on, as many as fit.
+    #[inline]
+    pub fn write_words(&self, offset: usize, words: impl Iterator<Item = u64>) {
+        for (at, word) in (offset..).step_by(8).zip(words) {
+            self.write64(at, word);
+        }
+    }
+    /// Makes it all zero.
+    pub fn clear(&self) {
+        // SAFETY: the whole window, mapped by the promise of `new`. A frame buffer does not care in
+        // which order and width it is written.
+        unsafe { core::ptr::write_bytes(self.base as *mut u8, 0, self.bytes) };
+    }
     /// Its size.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -1,6 +1,6 @@
 //! The boot order: [`rust_start`] and [`on_own_stack`] are its list.
 
-use log::info;
+use log::{info, warn};
 
 use super::panic::refuse;
 use super::{acpi, cpu, info, interrupts, memory, options, panic, screen, smp, traps};
@@ -74,6 +74,10 @@ fn console_from(options: &options::Options) {
 fn check_cpu(features: &arch::cpu::Features) -> Result<(), &'static str> {
     if !features.nx {
         return Err("this CPU has no NX (execute disable), or the firmware has turned it off");
+    }
+    if features.meltdown {
+        warn!("*** THIS CPU IS OPEN TO MELTDOWN: guests can read the hypervisor's memory ***");
+        warn!("*** Page tables are not isolated yet: run only guests that you trust      ***");
     }
     Ok(())
 }

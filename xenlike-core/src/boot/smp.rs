@@ -119,8 +119,12 @@ pub fn start_others(machine: &Machine, options: &options::Options) {
     if machine.more_cpus {
         warn!("this machine has more CPUs than the {MAX_CPUS} that are used");
     }
-    let Some(page) = memory::low_page().filter(|_| others.clone().next().is_some() && allowed > 0)
-    else {
+    if others.clone().next().is_none() || allowed == 0 {
+        info!("1 CPU");
+        return;
+    }
+    let Some(page) = memory::low_page() else {
+        warn!("there is no free memory below 640 KiB to start other CPUs from; one CPU is used");
         return;
     };
     let (start, end) = (&raw const ap_trampoline, &raw const ap_trampoline_end);

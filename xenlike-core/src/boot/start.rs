@@ -112,8 +112,8 @@ refuse:
     movl %eax, %ds
     movl $0xb8000, %edi
 6:  movb (%ebp), %al
-    testb %al, %al
-    jz 7f
+    cmpb $0x20, %al
+    jb 7f
     movb %al, (%edi)
     movb $0x4f, 1(%edi)
     addl $2, %edi
@@ -185,9 +185,9 @@ boot_gdt_pointer:
     .long boot_gdt - {image_to_machine}
     .long 0
 not_multiboot2:
-    .asciz "xenlike: the boot loader does not speak multiboot2: in GRUB, load it with 'multiboot2'."
+    .asciz "xenlike: the boot loader does not speak multiboot2: in GRUB, load it with 'multiboot2'.\r\n"
 no_long_mode:
-    .asciz "xenlike can't run here: this CPU has no 64-bit mode."
+    .asciz "xenlike can't run here: this CPU has no 64-bit mode.\r\n"
 "#,
     image_to_machine = const IMAGE_TO_MACHINE,
     low = const REAL_MODE_CODE,

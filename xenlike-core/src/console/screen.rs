@@ -74,12 +74,20 @@ impl Screen {
             row: 0,
             text: [[0; MAX_COLUMNS]; MAX_ROWS],
         };
-        for row in 0..screen.rows {
-            for column in 0..screen.columns {
-                screen.put(row, column, b' ');
-            }
-        }
+        screen.clear();
         screen
+    }
+    fn clear(&mut self) {
+        self.text = [[b' '; MAX_COLUMNS]; MAX_ROWS];
+        match self.surface {
+            // Blanks need the colour, or the cursor is invisible.
+            Surface::Text => {
+                for at in 0..self.columns * self.rows {
+                    self.window.write16(at * 2, VGA_COLOURS | u16::from(b' '));
+                }
+            }
+            Surface::Pixels(_) => self.window.clear(),
+        }
     }
     /// The same screen, mapped elsewhere.
     pub fn move_to(&mut self, window: Window) {
@@ -142,13 +150,19 @@ impl Screen {
     fn draw(&self, format: PixelFormat, row: usize, column: usize, byte: u8) {
         let glyph = BASIC_LEGACY[usize::from(byte) % BASIC_LEGACY.len()];
         let on = format.foreground();
+        let colour = |bits: u8, x: usize| if bits >> x & 1 != 0 { on } else { 0 };
         for line in 0..GLYPH_HEIGHT {
             let bits = glyph[line / 2];
             let start =
                 (row * GLYPH_HEIGHT + line) * format.pitch + column * GLYPH_WIDTH * format.bytes;
+            if format.bytes == 4 && start % 8 == 0 {
+                let pair = |x| u64::from(colour(bits, x + 1)) << 32 | u64::from(colour(bits, x));
+                self.window
+                    .write_words(start, (0..GLYPH_WIDTH).step_by(2).map(pair));
+                continue;
+            }
             for x in 0..GLYPH_WIDTH {
-                let pixel = if bits >> x & 1 != 0 { on } else { 0 };
-                self.pixel(start + x * format.bytes, format.bytes, pixel);
+                self.pixel(start + x * format.bytes, format.bytes, colour(bits, x));
             }
         }
     }
