@@ -274,6 +274,23 @@ impl Policy {
 
     /// Whether the policy has the feature (a number of the public header).
     pub fn has(&self, feature: u32) -> bool {
-        has(&self.featureset(), feature)
+        self.word(feature / 32) >> (feature % 32) & 1 != 0
+    }
+
+    /// One feature word: [`Policy::featureset`] without making the others.
+    fn word(&self, index: u32) -> u32 {
+        match index {
+            0 => self.basic[1].d,
+            1 => self.basic[1].c,
+            2 => self.ext[1].d,
+            3 => self.ext[1].c,
+            4 => self.xstate[1].a,
+            5 => self.feat[0].b,
+            6 => self.feat[0].c,
+            7 => self.ext[7].d,
+            8 => self.ext[8].b,
+            9 => self.feat[0].d,
+            _ => self.featureset().get(index as usize).copied().unwrap_or(0),
+        }
     }
 }

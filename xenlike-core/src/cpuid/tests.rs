@@ -99,6 +99,19 @@ fn pv_guests_never_see_what_they_cant_use() {
 }
 
 #[test]
+fn one_feature_is_the_same_as_in_the_set() {
+    let policy = policies(DUMPS[2]).raw;
+    let set = policy.featureset();
+    for feature in 0..19 * 32 + 5 {
+        assert_eq!(
+            policy.has(feature),
+            features::has(&set, feature),
+            "{feature}"
+        );
+    }
+}
+
+#[test]
 fn features_follow_what_they_need() {
     let machine = policies(DUMPS[2]);
     assert!(machine.pv_default.has(XEN_X86_FEATURE_AVX512BW));

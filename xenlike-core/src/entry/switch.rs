@@ -64,7 +64,8 @@ fn settle_sleep(now_ns: u64) {
 /// Saves the vCPU that runs here, if one does.
 fn switch_away(frame: &mut TrapFrame, now_ns: u64) {
     if current::with_current(frame, context::save).is_none() {
-        return;
+        // Nobody's registers are here: whoever the scheduler believes here never came (see below).
+        return unbind(now_ns);
     }
     space::load_master();
     current::set_vcpu_info(None);
@@ -78,10 +79,15 @@ fn switch_away(frame: &mut TrapFrame, now_ns: u64) {
     };
     vcpu.runstate.lock().change(activity, now_ns);
     vcpu.running_on.store(0, Ordering::Release);
+    unbind(now_ns);
+    drop(dom);
+}
+
+/// Tells the scheduler that the unit which ran here last may run elsewhere.
+fn unbind(now_ns: u64) {
     if let Some(cpu) = SCHED.saved(percpu::this_cpu(), now_ns) {
         work::raise(cpu, work::SCHEDULE);
     }
-    drop(dom);
 }
 
 /// Loads `vcpu`; false if its domain is gone.
