@@ -1,6 +1,8 @@
 //! What the boot domain finds: modules by their command lines, and the options of the hypervisor's command line that
 //! are about domain 0.
 
+pub mod archive;
+
 use alloc::string::String;
 use alloc::vec::Vec;
 

@@ -2,13 +2,14 @@
 
 #![expect(unsafe_code, reason = "hands free pages to the allocator")]
 
-use core::alloc::Layout;
+use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
 
 use talc::base::Talc;
 use talc::base::binning::Binning;
 use talc::source::Source;
 
+use crate::large;
 use crate::memory::{self, PAGE_BYTES};
 
 /// Pages taken at a time.
@@ -48,7 +49,49 @@ unsafe impl Source for FreePages {
     }
 }
 
+/// The heap proper, and the large blocks beside it.
+struct Heap(talc::TalcLock<crate::sync::RawLock, FreePages>);
+
+// SAFETY: each block comes from one of two allocators, and its address tells which.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.size() >= large::THRESHOLD
+            && layout.align() <= PAGE_BYTES
+            && let Some(block) = large::allocate(layout.size())
+        {
+            return block;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.0.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if large::owns(block) {
+            // SAFETY: the address says that it came from there, with that size.
+            unsafe { large::free(block, layout.size()) }
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { self.0.dealloc(block, layout) }
+        }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if !large::owns(block) && size < large::THRESHOLD {
+            // SAFETY: the caller's promise.
+            return unsafe { self.0.realloc(block, layout, size) };
+        }
+        // SAFETY: the caller's promise: the size is not zero and does not overflow with the alignment.
+        unsafe {
+            let new = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
+            if !new.is_null() {
+                new.copy_from_nonoverlapping(block, size.min(layout.size()));
+                self.dealloc(block, layout);
+            }
+            new
+        }
+    }
+}
+
 #[cfg(target_os = "none")]
 #[global_allocator]
-static HEAP: talc::TalcLock<crate::sync::RawLock, FreePages> =
-    talc::TalcLock::new(FreePages { end: None });
+static HEAP: Heap = Heap(talc::TalcLock::new(FreePages { end: None }));

@@ -5,7 +5,9 @@
 
 #![expect(unsafe_code, reason = "reads and changes page tables")]
 
-use guest_pv_abi::xen::{DOMID_SELF, MMU_NORMAL_PT_UPDATE, MmuUpdate, UVMF_INVLPG};
+use guest_pv_abi::xen::{
+    DOMID_SELF, MMU_NORMAL_PT_UPDATE, MMUEXT_TLB_FLUSH_ALL, MmuUpdate, MmuextOp, UVMF_INVLPG,
+};
 use guest_pv_abi::{Errno, errno};
 
 use crate::memory::{self, PAGE_BYTES, direct, mfn_of, pfn_of, pfn_of_mfn};
@@ -42,6 +44,9 @@ const BATCH: usize = 64;
 /// Where [`Window`]s are: L4 slot 273, which kernels on Xen have for themselves.
 const WINDOWS_START: u64 = 0xffff_8880_0000_0000;
 const WINDOWS_END: u64 = 0xffff_8900_0000_0000;
+/// Where the heap's large blocks are: the beginning of L4 slot 274.
+pub(crate) const LARGE_START: u64 = 0xffff_8900_0000_0000;
+pub(crate) const LARGE_END: u64 = LARGE_START + (16 << 30);
 
 /// Whether a mapping can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -326,19 +331,64 @@ impl Window {
     }
 }
 
+impl Window {
+    /// Unmaps all of it; the addresses stay reserved.
+    pub fn unmap(&self) {
+        clear(self.address, self.pages);
+    }
+}
+
 impl Drop for Window {
     fn drop(&mut self) {
-        let root = start_info().pt_base;
-        for n in 0..self.pages {
-            let at = self.address + n * PAGE_BYTES as u64;
-            if walk(root, at).1 == 1 && entry_of(at).is_some() {
-                // SAFETY: the addresses are this window's alone, and nobody has it any more.
-                let _ = unsafe { crate::hyper::update_va_mapping(at, 0, UVMF_INVLPG) };
-            }
-        }
+        self.unmap();
         if self.pages == 1 {
             RETURNED.lock().push(self.address);
         }
+    }
+}
+
+/// Maps machine frames of this domain from `address` on.
+///
+/// # Safety
+/// The caller answers for what the addresses map afterwards.
+pub(crate) unsafe fn map_at(address: u64, frames: &[u64], access: Access) -> Result<(), Errno> {
+    let entry = |n: u64| Some((frames.get(n as usize)? << 12) | access.flags());
+    let (root, count) = (start_info().pt_base, frames.len() as u64);
+    // SAFETY: the caller's promise.
+    unsafe { set_range(root, address, count, DOMID_SELF, &entry, &mut new_table) }
+}
+
+/// Unmaps what is mapped of `count` pages from `address` on, on all vCPUs.
+pub(crate) fn clear(address: u64, count: u64) {
+    let root = start_info().pt_base;
+    let mut batch = [MmuUpdate::default(); BATCH];
+    let (mut filled, mut any) = (0, false);
+    for n in 0..count {
+        let at = address + n * PAGE_BYTES as u64;
+        let (table, level) = walk(root, at);
+        if level == 1
+            && read(table, index(at, 1)) & PRESENT != 0
+            && let Some(slot) = machine_address(table, index(at, 1))
+        {
+            batch[filled] = MmuUpdate {
+                ptr: slot | MMU_NORMAL_PT_UPDATE,
+                val: 0,
+            };
+            filled += 1;
+        }
+        if filled == BATCH || n + 1 == count && filled > 0 {
+            // SAFETY: callers own the addresses, and nobody uses what they mapped any more.
+            let _ = unsafe { set_entries(&batch[..filled], DOMID_SELF) };
+            (filled, any) = (0, true);
+        }
+    }
+    if any {
+        let flush = MmuextOp {
+            cmd: MMUEXT_TLB_FLUSH_ALL,
+            ..MmuextOp::default()
+        };
+        // SAFETY: a flush changes no mapping.
+        let _ = unsafe { crate::hyper::mmuext_op(&[flush]) };
     }
 }
 

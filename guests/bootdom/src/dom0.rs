@@ -1,0 +1,76 @@
+//! Building Domain-0 from the boot modules.
+
+use alloc::string::String;
+
+use dom0_tools::boot::Dom0Options;
+use dom0_tools::build::Progress;
+use dom0_tools::hyper::{domain, machine};
+use dom0_tools::ops::{self, Dom0};
+use xenlike_rt::abi::hypercall;
+use xenlike_rt::abi::platform::{PlatformOp, XENPF_GET_DOM0_CONSOLE, XENPF_INTERFACE_VERSION};
+use xenlike_rt::{hyper, println};
+
+use crate::door::Door;
+use crate::words;
+
+/// Says what is being done.
+struct Lines;
+
+impl Progress for Lines {
+    fn unpacking(&mut self, file: &str, bytes: u64) {
+        println!("Domain-0: reading the kernel {file} ({} KiB)", bytes >> 10);
+    }
+
+    fn memory(&mut self, done: u64, all: u64) {
+        if done == 0 {
+            println!("Domain-0: {} MiB of memory", all >> 8);
+        }
+    }
+}
+
+/// Builds it and lets it run. When that fails the machine has nothing to do: the cause stays on the screen.
+pub fn start(
+    door: &mut Door,
+    options: &Dom0Options,
+    line: &str,
+    kernel: &[u8],
+    initrd: Option<&[u8]>,
+) {
+    if let Err(cause) = build(door, options, line, kernel, initrd) {
+        println!("error: Domain-0 can't be started: {cause}");
+        xenlike_rt::shutdown(xenlike_rt::abi::sched::SHUTDOWN_CRASH)
+    }
+}
+
+fn build(
+    door: &mut Door,
+    options: &Dom0Options,
+    line: &str,
+    kernel: &[u8],
+    initrd: Option<&[u8]>,
+) -> Result<(), String> {
+    let host = machine::host(door).map_err(words)?;
+    let dom0 = Dom0 {
+        kernel,
+        initrd,
+        cmdline: line,
+        vcpus: options.max_vcpus.unwrap_or(host.cpus).min(host.cpus.max(1)),
+        pages: options.pages(host.free_pages),
+        screen: screen(),
+    };
+    let id = ops::create_dom0(door, &dom0, &mut Lines).map_err(words)?;
+    domain::unpause(door, id).map_err(words)
+}
+
+/// The screen that Domain-0 inherits, as the hypervisor describes it.
+fn screen() -> ([u8; 40], u32) {
+    let mut op = PlatformOp {
+        cmd: XENPF_GET_DOM0_CONSOLE,
+        interface_version: XENPF_INTERFACE_VERSION,
+        ..PlatformOp::default()
+    };
+    match hyper::control(hypercall::PLATFORM_OP, &mut op) {
+        Ok(bytes) if bytes > 0 => (op.u.get(), (bytes as u32).min(40)),
+        _ => ([0; 40], 0),
+    }
+}

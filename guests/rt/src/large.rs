@@ -1,0 +1,163 @@
+//! Large heap blocks in frames of their own, beyond the memory that the domain started with: asked of the
+//! hypervisor when a block is made, given back when it goes. Off unless a guest calls [`enable`].
+
+#![expect(unsafe_code, reason = "changes what addresses map")]
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use guest_pv_abi::memory::{
+    MemoryReservation, XENMEM_DECREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP,
+};
+use guest_pv_abi::xen::DOMID_SELF;
+use guest_pv_abi::{Errno, GuestHandle, errno};
+
+use crate::hyper;
+use crate::memory::PAGE_BYTES;
+use crate::paging::{self, Access, LARGE_END, LARGE_START};
+use crate::start::start_info;
+use crate::sync::Lock;
+
+/// Blocks of this size and more get frames of their own.
+pub(crate) const THRESHOLD: usize = 1 << 20;
+/// Addresses are handed out in units of so many bytes.
+const UNIT: usize = 1 << 20;
+const UNITS: usize = (LARGE_END - LARGE_START) as usize / UNIT;
+
+/// Frames asked for or given back by one hypercall.
+const BATCH: usize = 256;
+
+static ENABLED: AtomicBool = AtomicBool::new(false);
+
+/// One bit a unit: is it in use? The lowest free ones are taken, so that page tables serve again.
+static USED: Lock<[u64; UNITS / 64]> = Lock::new([0; UNITS / 64]);
+
+/// Lets large blocks of the heap come from outside of the domain's first memory.
+pub fn enable() {
+    ENABLED.store(true, Ordering::Relaxed);
+}
+
+/// Is this one of our addresses?
+pub(crate) fn owns(block: *const u8) -> bool {
+    (LARGE_START..LARGE_END).contains(&(block.addr() as u64))
+}
+
+fn take_units(count: usize) -> Option<usize> {
+    let mut used = USED.lock();
+    let mut run = 0;
+    for unit in 0..UNITS {
+        run = if used[unit / 64] >> (unit % 64) & 1 == 0 {
+            run + 1
+        } else {
+            0
+        };
+        if run == count {
+            let first = unit + 1 - count;
+            for unit in first..=unit {
+                used[unit / 64] |= 1 << (unit % 64);
+            }
+            return Some(first);
+        }
+    }
+    None
+}
+
+fn give_units(first: usize, count: usize) {
+    let mut used = USED.lock();
+    for unit in first..first + count {
+        used[unit / 64] &= !(1 << (unit % 64));
+    }
+}
+
+/// A block of at least `bytes` bytes; `None` if there is no memory for it, or the hypervisor gives none.
+pub(crate) fn allocate(bytes: usize) -> Option<*mut u8> {
+    if !ENABLED.load(Ordering::Relaxed) {
+        return None;
+    }
+    let units = bytes.div_ceil(UNIT);
+    let first = take_units(units)?;
+    let address = LARGE_START + (first * UNIT) as u64;
+    let pages = bytes.div_ceil(PAGE_BYTES);
+    if fill(address, pages).is_err() {
+        empty(address, pages);
+        give_units(first, units);
+        return None;
+    }
+    Some(core::ptr::with_exposed_provenance_mut(address as usize))
+}
+
+/// Gives a block of `bytes` bytes back.
+///
+/// # Safety
+/// It came from [`allocate`] with that size, and nobody uses it.
+pub(crate) unsafe fn free(block: *mut u8, bytes: usize) {
+    let address = block.addr() as u64;
+    empty(address, bytes.div_ceil(PAGE_BYTES));
+    let first = (address - LARGE_START) as usize / UNIT;
+    give_units(first, bytes.div_ceil(UNIT));
+}
+
+fn reservation(frames: &mut [u64]) -> MemoryReservation {
+    MemoryReservation {
+        nr_extents: frames.len() as u64,
+        extent_start: GuestHandle::of_mut(frames),
+        domid: DOMID_SELF,
+        ..MemoryReservation::default()
+    }
+}
+
+/// Gets frames and maps them.
+fn fill(address: u64, pages: usize) -> Result<(), Errno> {
+    let mut frames = [0; BATCH];
+    for done in (0..pages).step_by(BATCH) {
+        let frames = &mut frames[..BATCH.min(pages - done)];
+        let at = address + (done * PAGE_BYTES) as u64;
+        // The frames' numbers in this domain are above all others; nothing asks for them.
+        let number = start_info().nr_pages + (at - LARGE_START) / PAGE_BYTES as u64;
+        for (offset, frame) in frames.iter_mut().enumerate() {
+            *frame = number + offset as u64;
+        }
+        let mut request = reservation(frames);
+        let given = hyper::memory_op(XENMEM_POPULATE_PHYSMAP, &mut request)? as usize;
+        // The hypervisor wrote the list behind the compiler's back.
+        let frames = core::hint::black_box(frames);
+        if given < frames.len() {
+            give_back(&mut frames[..given]);
+            return Err(errno::ENOMEM);
+        }
+        // SAFETY: the addresses are free and ours, the frames new.
+        if let Err(error) = unsafe { paging::map_at(at, frames, Access::ReadWrite) } {
+            paging::clear(at, frames.len() as u64);
+            give_back(frames);
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+fn give_back(frames: &mut [u64]) {
+    if !frames.is_empty() {
+        let mut request = reservation(frames);
+        // Frames that can't be given back are lost to this domain, which is no danger to anybody.
+        let _ = hyper::memory_op(XENMEM_DECREASE_RESERVATION, &mut request);
+    }
+}
+
+/// Unmaps what is mapped of a block and gives its frames back.
+fn empty(address: u64, pages: usize) {
+    let mut frames = [0; BATCH];
+    for done in (0..pages).step_by(BATCH) {
+        let at = address + (done * PAGE_BYTES) as u64;
+        let count = BATCH.min(pages - done);
+        let mut found = 0;
+        for page in 0..count {
+            if let Some(entry) = paging::entry_of(at + (page * PAGE_BYTES) as u64) {
+                frames[found] = (entry & paging::FRAME_MASK) >> 12;
+                found += 1;
+            }
+        }
+        paging::clear(at, count as u64);
+        give_back(&mut frames[..found]);
+    }
+}
+
+const _: () = assert!(UNITS.is_multiple_of(64));

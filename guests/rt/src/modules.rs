@@ -1,0 +1,67 @@
+//! The boot modules: files that GRUB loaded, found by the boot domain alone (`SIF_MULTIBOOT_MOD` with
+//! the list of the `xenlike` ABI file), and the initrd that every domain may have.
+
+#![expect(unsafe_code, reason = "reads what the builder put into memory")]
+
+use alloc::vec::Vec;
+
+use guest_pv_abi::xen::{SIF_MOD_START_PFN, SIF_MULTIBOOT_MOD};
+use guest_pv_abi::xenlike::BootModule;
+
+use crate::start::start_info;
+
+/// A module's bytes and its command line.
+#[derive(Clone, Copy, Debug)]
+pub struct Module {
+    /// What GRUB loaded.
+    pub bytes: &'static [u8],
+    /// The words behind the file's name; "" if they are not UTF-8.
+    pub command_line: &'static str,
+}
+
+/// `bytes` bytes from `address` on, which the builder mapped for good.
+///
+/// # Safety
+/// The start info page names the range, or what it names does.
+unsafe fn given(address: u64, bytes: u64) -> &'static [u8] {
+    if bytes == 0 {
+        return &[];
+    }
+    let start = core::ptr::with_exposed_provenance(address as usize);
+    // SAFETY: the builder mapped the range, nothing else is there, and nobody writes it.
+    unsafe { core::slice::from_raw_parts(start, bytes as usize) }
+}
+
+/// All boot modules, in GRUB's order; none for another domain than the boot domain.
+#[must_use]
+pub fn boot_modules() -> Vec<Module> {
+    let info = start_info();
+    if info.flags & SIF_MULTIBOOT_MOD == 0 {
+        return Vec::new();
+    }
+    let list = core::ptr::with_exposed_provenance::<BootModule>(info.mod_start as usize);
+    let count = info.mod_len as usize / size_of::<BootModule>();
+    let module = |index| {
+        // SAFETY: the list has `count` entries, and each names what the hypervisor put there.
+        unsafe {
+            let entry = list.add(index).read_unaligned();
+            let words = given(entry.cmdline_va, entry.cmdline_bytes);
+            Module {
+                bytes: given(entry.start_va, entry.bytes),
+                command_line: core::str::from_utf8(words).unwrap_or(""),
+            }
+        }
+    };
+    (0..count).map(module).collect()
+}
+
+/// The initrd of a domain whose builder maps it.
+#[must_use]
+pub fn initrd() -> Option<&'static [u8]> {
+    let info = start_info();
+    if info.mod_len == 0 || info.flags & (SIF_MULTIBOOT_MOD | SIF_MOD_START_PFN) != 0 {
+        return None;
+    }
+    // SAFETY: without these flags the start info page names a mapped range (public header xen.h).
+    Some(unsafe { given(info.mod_start, info.mod_len) })
+}
