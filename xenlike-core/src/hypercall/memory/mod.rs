@@ -78,7 +78,7 @@ fn refuse(ctx: &Ctx<'_>, sub_call: u32, at: u64) -> Result<(), Errno> {
             ctx.require_control()?;
             Err(errno::ENODEV)
         }
-        XENMEM_MACHPHYS_COMPAT_MFN_LIST => Err(errno::EINVAL),
+        XENMEM_MACHPHYS_COMPAT_MFN_LIST => Err(errno::EOPNOTSUPP),
         _ => Err(errno::ENOSYS),
     }
 }

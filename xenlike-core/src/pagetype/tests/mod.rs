@@ -2,4 +2,5 @@
 
 mod fake;
 mod random;
+mod rules;
 mod threads;

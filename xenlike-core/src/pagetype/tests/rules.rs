@@ -1,0 +1,588 @@
+//! One rule a test.
+
+use std::sync::Arc;
+use std::vec::Vec;
+
+use core::sync::atomic::Ordering;
+
+use super::fake::{Fake, IO};
+use crate::kit::{DomId, Maddr, Mfn, Vaddr};
+use crate::mm::frame::State;
+use crate::pagetype::{
+    Charge, DomainPages, EntryAt, Keep, Memory, PageType, Progress, Pte, Refused, Types, Update,
+    Work, Write,
+};
+
+const ME: DomId = DomId(1);
+const RO: u64 = Pte::PRESENT | Pte::USER;
+const RW: u64 = RO | Pte::WRITABLE;
+const DATA_VA: Vaddr = Vaddr(0x3000);
+
+/// A domain with a tree of one table a level, and a few pages of data.
+struct Tree {
+    types: Types<Fake>,
+    pages: Arc<DomainPages>,
+    /// By level; 0 is data, mapped read-only at [`DATA_VA`].
+    table: [Mfn; 5],
+    spare: Vec<Mfn>,
+    work: Work,
+}
+
+fn tree() -> Tree {
+    let types = Fake::new(3);
+    let pages = types.0.add_domain(ME.0, 20);
+    let table = [(); 5].map(|()| types.give(&pages).unwrap());
+    let spare = (0..6).map(|_| types.give(&pages).unwrap()).collect();
+    types.set(table[1], 3, Pte::new(table[0], RO));
+    for level in 2..5 {
+        types.set(table[level], 0, Pte::new(table[level - 1], RW));
+    }
+    Tree {
+        types,
+        pages,
+        table,
+        spare,
+        work: Work::new(),
+    }
+}
+
+impl Tree {
+    fn pinned() -> Self {
+        let mut tree = tree();
+        tree.types
+            .pin(tree.table[4], 4, ME, &mut tree.work)
+            .unwrap();
+        tree
+    }
+
+    fn update(&mut self, level: usize, index: usize, new: Pte) -> Result<(), Refused> {
+        let update = Update {
+            table: self.table[level],
+            index,
+            new,
+            keep: Keep::Nothing,
+            page_owner: ME,
+        };
+        self.types.update_entry(ME, &update, &mut self.work)
+    }
+
+    fn is(&self, mfn: Mfn) -> (PageType, u64) {
+        let state = self.types.0.state(mfn);
+        (PageType::from_bits(state.type_bits()), state.type_refs())
+    }
+
+    fn unused(&self, mfn: Mfn) -> bool {
+        let state = self.types.0.state(mfn);
+        state.type_refs() == 0 && state.refs() == 1
+    }
+}
+
+#[test]
+fn a_pin_validates_the_whole_tree() {
+    let mut t = Tree::pinned();
+    for level in 1..5 {
+        assert_eq!(
+            t.is(t.table[level]),
+            (PageType::table(level as u32).unwrap(), 1)
+        );
+    }
+    t.types.audit(&[]).unwrap();
+    t.types.unpin(t.table[4], ME, &mut t.work).unwrap();
+    assert!(t.table.iter().all(|mfn| t.unused(*mfn)));
+}
+
+#[test]
+fn a_table_is_never_writable() {
+    let mut t = Tree::pinned();
+    for level in 1..5 {
+        let table = t.table[level];
+        assert_eq!(t.update(1, 5, Pte::new(table, RW)), Err(Refused::Busy));
+        assert_eq!(t.update(1, 5, Pte::new(table, RO)), Ok(()));
+        assert!(t.types.get_writable(table, ME).is_none());
+    }
+    t.types.audit(&[]).unwrap();
+}
+
+#[test]
+fn a_writable_page_is_no_table() {
+    let mut t = Tree::pinned();
+    let page = t.spare[0];
+    t.update(1, 5, Pte::new(page, RW)).unwrap();
+    assert_eq!(t.types.pin(page, 1, ME, &mut t.work), Err(Refused::Invalid));
+    assert_eq!(t.update(2, 7, Pte::new(page, RW)), Err(Refused::Invalid));
+    t.update(1, 5, Pte(0)).unwrap();
+    let before = t.types.0.flushed.load(Ordering::SeqCst);
+    t.types.pin(page, 1, ME, &mut t.work).unwrap();
+    let after = t.types.0.flushed.load(Ordering::SeqCst);
+    let stamp = t.types.0.frame(page).unwrap().stamp.load(Ordering::Relaxed);
+    assert!(
+        after > before && after > stamp,
+        "stale writable translations were flushed"
+    );
+}
+
+#[test]
+fn the_hypervisors_slots_are_its_own() {
+    let mut t = tree();
+    t.types.set(t.table[4], 256, Pte(0x1234_5000 | RW));
+    t.types.set(t.table[4], 271, Pte::new(t.table[1], RW));
+    t.types.pin(t.table[4], 4, ME, &mut t.work).unwrap();
+    for slot in 256..272 {
+        assert_eq!(
+            t.types.get(t.table[4], slot).0,
+            t.types.0.own_slot(ME, slot)
+        );
+        assert_eq!(t.update(4, slot, Pte(0)), Err(Refused::Invalid));
+    }
+    assert_eq!(t.update(4, 255, Pte::new(t.table[3], RO)), Ok(()));
+    assert_eq!(t.update(4, 272, Pte::new(t.table[3], RO)), Ok(()));
+    t.types.audit(&[]).unwrap();
+}
+
+#[test]
+fn flags_are_as_the_abi_wants_them() {
+    let mut t = Tree::pinned();
+    let data = t.spare[0];
+    t.update(
+        1,
+        0,
+        Pte::new(data, Pte::PRESENT | Pte::GLOBAL | Pte::NX | 1 << 9),
+    )
+    .unwrap();
+    let stored = t.types.get(t.table[1], 0);
+    assert_eq!(
+        stored,
+        Pte::new(data, Pte::PRESENT | Pte::USER | Pte::NX | 1 << 9)
+    );
+    for bad in [Pte::PCD, Pte::PWT, Pte::PAT_OR_LARGE] {
+        assert_eq!(
+            t.update(1, 0, Pte::new(data, RO | bad)),
+            Err(Refused::Invalid)
+        );
+        assert_eq!(
+            t.update(2, 9, Pte::new(t.table[1], RO | bad)),
+            Err(Refused::Invalid)
+        );
+    }
+    let large = Pte::new(data, RW | Pte::PAT_OR_LARGE);
+    assert_eq!(t.update(2, 9, large), Err(Refused::Invalid));
+    assert_eq!(t.update(3, 9, large), Err(Refused::Invalid));
+    assert_eq!(
+        t.update(4, 9, Pte::new(t.table[3], RW | Pte::GLOBAL)),
+        Err(Refused::Invalid)
+    );
+}
+
+#[test]
+fn linear_entries_are_read_only_and_do_not_chain() {
+    let mut t = Tree::pinned();
+    let root = t.table[4];
+    assert_eq!(t.update(4, 300, Pte::new(root, RW)), Err(Refused::Invalid));
+    assert_eq!(t.update(4, 300, Pte::new(root, RO)), Ok(()));
+    let (second, third) = (t.spare[0], t.spare[1]);
+    for (mfn, names) in [(second, root), (third, second)] {
+        t.types.set(mfn, 300, Pte::new(names, RO));
+    }
+    t.types.pin(second, 4, ME, &mut t.work).unwrap();
+    assert_eq!(
+        t.types.pin(third, 4, ME, &mut t.work),
+        Err(Refused::Invalid)
+    );
+    assert_eq!(
+        t.update(4, 301, Pte::new(second, RO)),
+        Err(Refused::Invalid)
+    );
+    t.types.audit(&[]).unwrap();
+    for mfn in [root, second] {
+        t.types.unpin(mfn, ME, &mut t.work).unwrap();
+    }
+    assert!(t.unused(root) && t.unused(second) && t.unused(third));
+}
+
+#[test]
+fn io_memory_is_for_those_with_the_right() {
+    let mut t = Tree::pinned();
+    assert_eq!(t.update(1, 0, Pte::new(IO, RW)), Err(Refused::NotPermitted));
+    let dom0 = t.types.0.add_domain(0, 20);
+    let table = t.types.give(&dom0).unwrap();
+    t.types.pin(table, 1, DomId(0), &mut t.work).unwrap();
+    let map = |mfn, page_owner| Update {
+        table,
+        index: 1,
+        new: Pte::new(mfn, RW | Pte::PCD),
+        keep: Keep::Nothing,
+        page_owner,
+    };
+    for owner in [DomId(0), DomId::IO] {
+        assert_eq!(
+            t.types.update_entry(DomId(0), &map(IO, owner), &mut t.work),
+            Ok(())
+        );
+    }
+    assert!(t.types.get(table, 1).has(Pte::PCD));
+    let bad = map(IO.add(1), DomId::IO);
+    let refused = Err(Refused::NotPermitted);
+    assert_eq!(t.types.update_entry(DomId(0), &bad, &mut t.work), refused);
+    // Memory of another domain only by that domain's name; and always cached.
+    let refused = Err(Refused::Busy);
+    let foreign = t.spare[0];
+    assert_eq!(
+        t.types
+            .update_entry(DomId(0), &map(foreign, DomId(0)), &mut t.work),
+        refused
+    );
+    assert_eq!(
+        t.types
+            .update_entry(DomId(0), &map(foreign, DomId::IO), &mut t.work),
+        refused
+    );
+    assert_eq!(
+        t.types
+            .update_entry(DomId(0), &map(foreign, ME), &mut t.work),
+        Ok(())
+    );
+    assert_eq!(t.types.get(table, 1), Pte::new(foreign, RW));
+}
+
+#[test]
+fn a_failed_validation_leaves_nothing() {
+    let mut t = tree();
+    let stranger = t.types.0.add_domain(2, 4);
+    let foreign = t.types.give(&stranger).unwrap();
+    t.types.set(t.table[1], 511, Pte::new(foreign, RO));
+    t.types.set(t.table[2], 511, Pte::new(t.spare[0], RW));
+    assert_eq!(
+        t.types.pin(t.table[4], 4, ME, &mut t.work),
+        Err(Refused::Busy)
+    );
+    t.types.audit(&[]).unwrap();
+    assert!(t.table.iter().all(|mfn| t.unused(*mfn)) && t.work.is_empty());
+}
+
+#[test]
+fn pins_do_not_count() {
+    let mut t = Tree::pinned();
+    assert_eq!(
+        t.types.pin(t.table[4], 4, ME, &mut t.work),
+        Err(Refused::Invalid)
+    );
+    assert_eq!(
+        t.types.pin(t.table[3], 4, ME, &mut t.work),
+        Err(Refused::Invalid)
+    );
+    assert_eq!(
+        t.types.unpin(t.table[3], ME, &mut t.work),
+        Err(Refused::Invalid)
+    );
+    assert_eq!(
+        t.types.pin(t.table[3], 5, ME, &mut t.work),
+        Err(Refused::Invalid)
+    );
+    assert_eq!(
+        t.types.pin(t.table[3], 3, DomId(2), &mut t.work),
+        Err(Refused::Invalid)
+    );
+    t.types.unpin(t.table[4], ME, &mut t.work).unwrap();
+    assert_eq!(
+        t.types.unpin(t.table[4], ME, &mut t.work),
+        Err(Refused::Invalid)
+    );
+}
+
+#[test]
+fn an_interrupted_pin_goes_on() {
+    let mut t = tree();
+    for n in 0..4 {
+        t.types.set(t.table[2], 10 + n, Pte::new(t.spare[n], RW));
+    }
+    t.types.0.preempt_rate.store(256, Ordering::Relaxed);
+    let mut turns = 0;
+    while t.types.pin(t.table[4], 4, ME, &mut t.work) == Err(Refused::Again) {
+        turns += 1;
+        t.types.audit(&[]).unwrap();
+        assert!(t.types.0.state(t.table[4]).has(State::PARTIAL));
+        // Half-way it is no table to write to, and no page to write either.
+        assert_eq!(t.update(4, 1, Pte(0)), Err(Refused::Invalid));
+        assert!(t.types.get_writable(t.table[2], ME).is_none());
+    }
+    assert_eq!(turns, 4, "one table a turn");
+    t.types.unpin(t.table[4], ME, &mut t.work).unwrap();
+    let mut turns = 0;
+    while t.types.finish(&mut t.work) == Progress::Again {
+        turns += 1;
+    }
+    assert!(turns >= 3);
+    assert!(t.table.iter().chain(&t.spare).all(|mfn| t.unused(*mfn)));
+}
+
+#[test]
+fn an_abandoned_pin_ends_with_its_domain() {
+    let mut t = tree();
+    t.types.set(t.table[2], 10, Pte::new(t.spare[0], RW));
+    t.types.0.preempt_rate.store(256, Ordering::Relaxed);
+    assert_eq!(
+        t.types.pin(t.table[4], 4, ME, &mut t.work),
+        Err(Refused::Again)
+    );
+    t.pages.set_dying();
+    let mut fresh = Work::new();
+    while t.types.relinquish(&t.pages, &mut fresh) == Progress::Again {}
+    assert!(t.pages.is_empty());
+}
+
+#[test]
+fn a_frame_outlives_its_domain_while_it_is_mapped() {
+    let mut t = tree();
+    let dom0 = t.types.0.add_domain(0, 20);
+    let table = t.types.give(&dom0).unwrap();
+    t.types.pin(table, 1, DomId(0), &mut t.work).unwrap();
+    let at = EntryAt::Machine(Maddr(table.maddr().0 + 8));
+    let lent = t.spare[0];
+    t.types
+        .map_grant(DomId(0), at, Pte::new(lent, RW), ME, &mut t.work)
+        .unwrap();
+    t.pages.set_dying();
+    while t.types.relinquish(&t.pages, &mut t.work) == Progress::Again {}
+    assert_eq!(t.pages.total(), 1);
+    assert_eq!(
+        t.types
+            .unmap_grant(DomId(0), at, t.spare[1], Pte(0), &mut t.work),
+        Err(Refused::Invalid)
+    );
+    t.types
+        .unmap_grant(DomId(0), at, lent, Pte(0), &mut t.work)
+        .unwrap();
+    assert!(t.pages.is_empty());
+    assert!(t.types.give(&t.pages).is_err());
+}
+
+#[test]
+fn emulated_writes_are_updates() {
+    let mut t = Tree::pinned();
+    let slot = Write {
+        table: t.table[1],
+        offset: 24,
+        bytes: 8,
+        value: 0,
+        expected: None,
+    };
+    let other = Pte::new(t.spare[0], RW);
+    let old = t
+        .types
+        .emulate_write(
+            ME,
+            &Write {
+                value: other.0,
+                ..slot
+            },
+        )
+        .unwrap();
+    assert_eq!(Pte(old), Pte::new(t.table[0], RO));
+    assert!(t.types.is_writable_now(t.spare[0]) && t.unused(t.table[0]));
+    let wrong = Write {
+        expected: Some(old),
+        ..slot
+    };
+    assert_eq!(t.types.emulate_write(ME, &wrong), Ok(other.0));
+    assert_eq!(t.types.get(t.table[1], 3), other);
+    // Half an entry, as a 32-bit store: the frame number's low part goes.
+    let half = Write {
+        offset: 24,
+        bytes: 4,
+        ..slot
+    };
+    assert_eq!(t.types.emulate_write(ME, &half), Ok(other.0 & 0xffff_ffff));
+    assert!(t.unused(t.spare[0]));
+    for bad in [
+        Write {
+            offset: 4092,
+            bytes: 8,
+            ..slot
+        },
+        Write {
+            offset: 4096,
+            ..slot
+        },
+        Write { bytes: 3, ..slot },
+        Write {
+            value: t.table[1].maddr().0 | RW,
+            ..slot
+        },
+        Write {
+            table: t.table[2],
+            ..slot
+        },
+        Write {
+            table: t.spare[2],
+            ..slot
+        },
+    ] {
+        assert!(t.types.emulate_write(ME, &bad).is_err(), "{bad:?}");
+    }
+    t.types.audit(&[]).unwrap();
+}
+
+#[test]
+fn accessed_and_dirty_bits_can_stay() {
+    let mut t = Tree::pinned();
+    let used = Pte::new(t.table[0], RO | Pte::ACCESSED | Pte::DIRTY);
+    t.types.set(t.table[1], 3, used);
+    let update = Update {
+        table: t.table[1],
+        index: 3,
+        new: Pte::new(t.spare[0], RO),
+        keep: Keep::AccessedDirty,
+        page_owner: ME,
+    };
+    t.types.update_entry(ME, &update, &mut t.work).unwrap();
+    assert_eq!(
+        t.types.get(t.table[1], 3),
+        Pte::new(t.spare[0], used.0 & 0xfff)
+    );
+}
+
+#[test]
+fn descriptor_pages() {
+    let mut t = Tree::pinned();
+    let page = t.spare[0];
+    t.types.set(page, 4, Pte(0x00af_9b00_0000_ffff));
+    t.types.get_segdesc(page, ME).unwrap().keep();
+    assert_eq!(t.types.get(page, 4).0, 0x00af_fb00_0000_ffff, "ring 3");
+    assert_eq!(t.update(1, 8, Pte::new(page, RW)), Err(Refused::Busy));
+    t.update(1, 8, Pte::new(page, RO)).unwrap();
+    assert!(!t.pages.take_segdesc_unmapped());
+    t.update(1, 8, Pte(0)).unwrap();
+    assert!(t.pages.take_segdesc_unmapped());
+    t.types.put_simple(page);
+    assert!(t.types.get_segdesc_in_use(page, ME).is_none());
+    t.types.set(page, 5, Pte(0x0000_8c00_0000_0000));
+    assert!(t.types.get_segdesc(page, ME).is_none(), "a call gate");
+    assert!(t.unused(page));
+}
+
+#[test]
+fn only_an_unused_frame_can_be_taken_away() {
+    let mut t = Tree::pinned();
+    let page = t.spare[0];
+    t.update(1, 8, Pte::new(page, RO)).unwrap();
+    assert_eq!(
+        t.types.steal(&t.pages, page, Charge::Counted),
+        Err(Refused::Busy)
+    );
+    assert_eq!(
+        t.types.steal(&t.pages, t.table[2], Charge::Counted),
+        Err(Refused::Busy)
+    );
+    t.update(1, 8, Pte(0)).unwrap();
+    let total = t.pages.total();
+    t.types.steal(&t.pages, page, Charge::Counted).unwrap();
+    assert_eq!(t.pages.total(), total - 1);
+    assert_eq!(
+        t.types.steal(&t.pages, page, Charge::Counted),
+        Err(Refused::Invalid)
+    );
+    let other = t.types.0.add_domain(2, 1);
+    t.types.assign(&other, page, 0, Charge::Counted).unwrap();
+    assert_eq!(
+        t.types
+            .assign(&other, t.types.0.take().unwrap(), 0, Charge::Counted)
+            .is_err(),
+        true
+    );
+    assert!(t.types.get_page(page, DomId(2)).is_some());
+}
+
+#[test]
+fn a_shared_page_stays_until_both_let_go() {
+    let mut t = Tree::pinned();
+    let own = t.types.0.take().unwrap();
+    t.types.share(&t.pages, own);
+    assert_eq!(t.types.pin(own, 1, ME, &mut t.work), Err(Refused::Invalid));
+    t.update(1, 8, Pte::new(own, RW)).unwrap();
+    assert_eq!(t.types.disown(own, ME), Err(Refused::Invalid));
+    assert_eq!(
+        t.types.steal(&t.pages, own, Charge::Counted),
+        Err(Refused::Busy)
+    );
+    t.types.unshare(own);
+    assert_eq!(t.pages.shared(), 1);
+    t.update(1, 8, Pte(0)).unwrap();
+    assert_eq!(t.pages.shared(), 0);
+}
+
+#[test]
+fn what_is_read_only_for_all_stays_so() {
+    let mut t = Tree::pinned();
+    let own = t.types.0.take().unwrap();
+    t.types.share_read_only(own);
+    let update = |flags| Update {
+        table: t.table[1],
+        index: 8,
+        new: Pte::new(own, flags),
+        keep: Keep::Nothing,
+        page_owner: DomId::XEN,
+    };
+    assert_eq!(
+        t.types.update_entry(ME, &update(RW), &mut t.work),
+        Err(Refused::Busy)
+    );
+    assert_eq!(t.types.update_entry(ME, &update(RO), &mut t.work), Ok(()));
+    assert_eq!(t.types.disown(own, DomId::XEN), Err(Refused::Invalid));
+}
+
+#[test]
+fn counts_do_not_overflow() {
+    let mut t = Tree::pinned();
+    let (page, frame) = (t.spare[0], t.types.0.frame(t.spare[0]).unwrap());
+    let state = frame.load();
+    frame
+        .state
+        .store(state.0 | ((1 << 27) - 1), Ordering::Relaxed);
+    assert!(t.types.get_page(page, ME).is_none());
+    let update = Update {
+        table: t.table[1],
+        index: 8,
+        new: Pte::new(page, RO),
+        keep: Keep::Nothing,
+        page_owner: ME,
+    };
+    assert_eq!(
+        t.types.update_entry(ME, &update, &mut t.work),
+        Err(Refused::Busy)
+    );
+    let full = (((1u64 << 26) - 1) << 27) | ((PageType::Writable as u64) << 53);
+    frame
+        .state
+        .store(state.0 | full | State::VALIDATED, Ordering::Relaxed);
+    assert!(t.types.get_writable(page, ME).is_none());
+}
+
+#[test]
+fn a_renamed_domain_keeps_what_it_has() {
+    let mut t = Tree::pinned();
+    let own = t.types.0.take().unwrap();
+    t.types.share(&t.pages, own);
+    t.types.rename(&t.pages, DomId(7));
+    assert!(t.types.get_page(t.table[4], ME).is_none());
+    assert!(t.types.get_page(t.table[4], DomId(7)).is_some());
+    assert!(t.types.get_page(own, DomId(7)).is_some());
+    t.types.audit(&[own]).unwrap();
+    t.types.unpin(t.table[4], DomId(7), &mut t.work).unwrap();
+}
+
+#[test]
+fn walks() {
+    let t = Tree::pinned();
+    assert_eq!(t.types.l1_of(t.table[4], DATA_VA), Some((t.table[1], 3)));
+    assert_eq!(
+        t.types.lookup(t.table[4], DATA_VA).map(Pte::mfn),
+        Some(t.table[0])
+    );
+    assert_eq!(t.types.lookup(t.table[4], Vaddr(1 << 30)), None);
+    assert_eq!(
+        t.types.lookup(t.table[4], Vaddr(0xffff_8300_0000_0000)),
+        None
+    );
+    assert_eq!(t.types.lookup(t.table[4], Vaddr(1 << 50)), None);
+    assert_eq!(t.types.lookup(Mfn::INVALID, DATA_VA), None);
+}
