@@ -3,9 +3,11 @@
 use log::{info, warn};
 
 use super::panic::refuse;
-use super::{acpi, cpu, info, interrupts, memory, options, panic, screen, smp, traps};
+use super::{
+    acpi, cpu, first_domain, info, interrupts, memory, options, panic, screen, smp, traps,
+};
 use crate::kit::{CpuId, Maddr};
-use crate::{arch, console, entry, kit};
+use crate::{arch, console, entry, kit, life};
 
 const BOOT_CPU: CpuId = CpuId(0);
 
@@ -52,6 +54,9 @@ extern "sysv64" fn on_own_stack() -> ! {
     smp::start_others(&machine, &options);
 
     interrupts::route_serial(&machine, &options);
+    kit::COMMAND_LINE.call_once(|| info.cmdline);
+    life::init();
+    or_refuse(first_domain::start(info));
     smp::release();
     other_cpu(BOOT_CPU)
 }

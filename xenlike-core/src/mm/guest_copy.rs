@@ -10,8 +10,6 @@
     )
 )]
 
-use core::sync::atomic::{AtomicBool, Ordering};
-
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::layout;
@@ -20,14 +18,6 @@ use crate::kit::Vaddr;
 /// A guest pointer that leads nowhere: not a guest address, not mapped, or not writable. -EFAULT.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fault;
-
-/// Whether CR4.SMAP is on, so that a copy must set AC for its while.
-static SMAP: AtomicBool = AtomicBool::new(false);
-
-/// Tells that CR4.SMAP is on; for `arch`, at boot, once all of this room may run on any CPU.
-pub fn smap_is_on() {
-    SMAP.store(true, Ordering::Relaxed);
-}
 
 /// Fills `out` from guest memory at `va`. On a fault, what was copied before it stays.
 pub fn copy_from_guest(out: &mut [u8], va: Vaddr) -> Result<(), Fault> {
@@ -108,7 +98,7 @@ mod raw {
     use core::arch::asm;
     use core::sync::atomic::Ordering;
 
-    use super::SMAP;
+    use crate::arch::cpu::SMAP_ON;
     use crate::kit::Vaddr;
 
     /// Copies `bytes` from `from` to `to`; tells how many bytes were left at a fault.
@@ -116,7 +106,7 @@ mod raw {
     /// # Safety
     /// The hypervisor's side of the copy is `bytes` long and its own; the other is a guest range.
     unsafe fn copy(from: u64, to: u64, bytes: usize) -> usize {
-        let smap = SMAP.load(Ordering::Relaxed);
+        let smap = SMAP_ON.load(Ordering::Relaxed);
         let left: usize;
         if smap {
             // SAFETY: SMAP is on, so the CPU has the instruction.
