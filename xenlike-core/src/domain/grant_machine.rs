@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_mapper_can_neither_copy_nor_upgrade_what_it_was_lent() {
-        let (mut g, mut u) = (Dom::new(0x103), Dom::new(0x104));
+        let (g, mut u) = (Dom::new(0x103), Dom::new(0x104));
         let (root, l1) = u.tables();
         let lent = g.frame();
         g.grant(0, &u, lent, abi::GTF_READONLY);

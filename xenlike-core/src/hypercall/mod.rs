@@ -26,6 +26,8 @@ mod refused;
 mod sched_op;
 mod segment;
 mod sysctl;
+#[cfg(test)]
+mod tests;
 mod timer_op;
 mod traps;
 mod update_va;

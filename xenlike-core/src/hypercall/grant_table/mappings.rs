@@ -6,7 +6,9 @@ use guest_pv_abi::grant_table as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{Ctx, List, Outcome, granter, mapper, status};
-use crate::grant::{Access, Device, HostAddr, Machine, MapRequest, Mapped, PteBits, UnmapRequest};
+use crate::grant::{
+    Access, Device, GrantError, HostAddr, Machine, MapRequest, Mapped, PteBits, UnmapRequest,
+};
 use crate::kit::{Maddr, Vaddr};
 use crate::mm::guest_copy;
 
@@ -15,10 +17,16 @@ const BATCH: usize = 32;
 
 /// Maps one grant.
 pub fn map(ctx: &mut Ctx<'_>, op: &mut abi::GnttabMapGrantRef) -> Result<(), Errno> {
-    let mapped = granter(ctx, op.dom).and_then(|dom| {
-        let grants = alloc::sync::Arc::clone(&ctx.dom.grants);
-        grants.map(&dom.grants, &request(op), &mut mapper(ctx))
-    });
+    let request = request(op);
+    // Xen looks at this before it looks for the domain.
+    let mapped = if request.host.is_none() && request.device == Device::Unused {
+        Err(GrantError::BadRef)
+    } else {
+        granter(ctx, op.dom).and_then(|dom| {
+            let grants = alloc::sync::Arc::clone(&ctx.dom.grants);
+            grants.map(&dom.grants, &request, &mut mapper(ctx))
+        })
+    };
     op.status = match mapped {
         Ok(Mapped { handle, mfn }) => {
             op.handle = handle;

@@ -1,0 +1,122 @@
+//! A domain whose vCPU 0 calls, and a page of its memory for arguments.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use guest_pv_abi::domctl::CreateDomain;
+use guest_pv_abi::errno::Errno;
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+
+use crate::arch::frame::TrapFrame;
+use crate::arch::percpu;
+use crate::domain::notify::SCHED;
+use crate::domain::{Domain, Rights};
+use crate::hypercall::{self, Args, Ctx, Outcome};
+use crate::kit::{Mfn, Vaddr};
+use crate::life::{create, destroy, vcpus};
+use crate::mm::alloc::Where;
+use crate::mm::guest_copy;
+use crate::pagetype::{Charge, machine};
+
+/// Pages of argument memory.
+const PAGES: u64 = 4;
+
+/// A guest.
+pub(super) struct Guest {
+    pub dom: Arc<Domain>,
+    /// Where its argument memory is.
+    pub at: u64,
+}
+
+impl Guest {
+    /// A guest with two vCPUs and memory for a few frames.
+    pub fn new() -> Self {
+        Self::with_rights(Rights::None)
+    }
+
+    pub fn with_rights(rights: Rights) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0x7000_0000);
+        percpu::set_online();
+        let _ = SCHED.bring_online(percpu::this_cpu());
+        let mut config = CreateDomain::new_zeroed();
+        config.max_vcpus = 2;
+        config.max_evtchn_port = 1023;
+        config.max_grant_frames = 4;
+        config.max_maptrack_frames = 4;
+        config.grant_opts = 1;
+        let dom = create::create(None, rights, &config).expect("a domain");
+        vcpus::make_all(&dom).expect("vCPUs");
+        dom.pages.set_max(32);
+        let at = NEXT.fetch_add((PAGES + 1) << 12, Ordering::Relaxed);
+        guest_copy::map_fake(Vaddr(at), PAGES);
+        Self { dom, at }
+    }
+
+    /// One more frame of its own.
+    pub fn frame(&self) -> Mfn {
+        machine()
+            .allocate(&self.dom.pages, 0, Where::ANY, Charge::Counted)
+            .expect("a frame")
+    }
+
+    /// Calls as often as it takes.
+    pub fn call(&self, number: u64, args: &[u64]) -> Result<i64, Errno> {
+        let mut words = [0; 5];
+        words[..args.len()].copy_from_slice(args);
+        let mut args = Args(words);
+        let vcpu = &self.dom.vcpus()[0];
+        let mut regs = TrapFrame::default();
+        loop {
+            let mut st = vcpu.descheduled().expect("nobody else runs it");
+            let mut ctx = Ctx {
+                vcpu,
+                dom: &self.dom,
+                st: &mut st,
+                regs: &mut regs,
+            };
+            match hypercall::call(&mut ctx, number, args) {
+                Outcome::Done(value) => return Errno::check(value).map(|value| value as i64),
+                Outcome::Again(progress) => args = progress,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Calls with a command and a structure, which comes back changed.
+    pub fn with<T: FromBytes + IntoBytes + Immutable>(
+        &self,
+        number: u64,
+        command: u32,
+        argument: &mut T,
+    ) -> Result<i64, Errno> {
+        self.write(self.at, argument);
+        let result = self.call(number, &[command.into(), self.at, 1]);
+        *argument = self.read(self.at);
+        result
+    }
+
+    pub fn write<T: IntoBytes + Immutable>(&self, at: u64, value: &T) {
+        guest_copy::write(Vaddr(at), value).expect("the guest's own memory");
+    }
+
+    pub fn read<T: FromBytes + IntoBytes>(&self, at: u64) -> T {
+        guest_copy::read(Vaddr(at)).expect("the guest's own memory")
+    }
+
+    /// An address that leads nowhere.
+    pub fn bad(&self) -> u64 {
+        self.at + (PAGES << 12)
+    }
+
+    pub fn id(&self) -> u16 {
+        self.dom.id().0
+    }
+}
+
+impl Drop for Guest {
+    /// Every frame comes back.
+    fn drop(&mut self) {
+        while destroy::destroy(&self.dom) == destroy::Progress::Again {}
+        assert!(self.dom.pages.is_empty() || std::thread::panicking());
+    }
+}

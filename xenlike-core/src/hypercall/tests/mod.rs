@@ -1,0 +1,8 @@
+//! Hypercalls made by pretended guests: domains as the core makes them, guest memory and machine
+//! frames of the host's stand-ins, no CPU that runs them.
+
+mod events;
+mod grants;
+mod guest;
+mod scheduling;
+mod vcpus;

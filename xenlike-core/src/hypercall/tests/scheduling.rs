@@ -1,0 +1,169 @@
+//! sched_op.
+
+use core::sync::atomic::Ordering;
+
+use guest_pv_abi::GuestHandle;
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::hypercall::{SCHED_OP, SCHED_OP_COMPAT};
+use guest_pv_abi::sched::*;
+use zerocopy::FromZeros;
+
+use super::guest::Guest;
+use crate::domain::Rights;
+use crate::domain::notify;
+use crate::domain::vcpu::pause;
+use crate::kit::{Port, VcpuId};
+
+fn flags(guest: &Guest) -> u32 {
+    guest.dom.vcpus()[0].pause_flags.load(Ordering::SeqCst) & (pause::BLOCKED | pause::POLLING)
+}
+
+fn poll(guest: &Guest, ports: &[u32], nr_ports: u32, timeout: u64) -> Result<i64, Errno> {
+    let list = guest.at + 0x100;
+    for (n, port) in (0u64..).zip(ports) {
+        guest.write(list + n * 4, port);
+    }
+    let mut op = SchedPoll::new_zeroed();
+    (op.ports, op.nr_ports, op.timeout) = (GuestHandle(list), nr_ports, timeout);
+    guest.with(SCHED_OP, SCHEDOP_POLL, &mut op)
+}
+
+#[test]
+fn blocking_waits_unless_an_event_is_there() {
+    let guest = Guest::new();
+    let vcpu = &guest.dom.vcpus()[0];
+    vcpu.info.upcall_mask().store(1, Ordering::SeqCst);
+    assert_eq!(guest.call(SCHED_OP, &[SCHEDOP_BLOCK.into()]), Ok(0));
+    assert_eq!(flags(&guest), pause::BLOCKED);
+    assert_eq!(vcpu.info.upcall_mask().load(Ordering::SeqCst), 0);
+    let ipi = guest.dom.events.bind_ipi(VcpuId(0)).unwrap();
+    notify::act(guest.dom.events.send(ipi).unwrap());
+    assert_eq!(flags(&guest), 0);
+    assert_eq!(guest.call(SCHED_OP, &[SCHEDOP_BLOCK.into()]), Ok(0));
+    assert_eq!(flags(&guest), 0);
+}
+
+#[test]
+fn polling_waits_for_its_ports_even_masked() {
+    let guest = Guest::new();
+    let events = &guest.dom.events;
+    let ports: alloc::vec::Vec<Port> = (0..3)
+        .map(|_| events.bind_ipi(VcpuId(1)).unwrap())
+        .collect();
+    guest
+        .dom
+        .shared
+        .u64(2560)
+        .unwrap()
+        .store(u64::MAX, Ordering::SeqCst);
+    assert_eq!(poll(&guest, &[ports[0].0], 1, 0), Ok(0));
+    assert_eq!(flags(&guest), pause::POLLING);
+    notify::act(events.send(ports[1]).unwrap());
+    assert_eq!(flags(&guest), pause::POLLING);
+    notify::act(events.send(ports[0]).unwrap());
+    assert_eq!(flags(&guest), 0);
+    // Pending already: no wait.
+    assert_eq!(poll(&guest, &[ports[2].0, ports[1].0], 2, 0), Ok(0));
+    assert_eq!(flags(&guest), 0);
+    assert_eq!(poll(&guest, &[ports[2].0, 999], 2, 0), Err(errno::EINVAL));
+    assert_eq!(flags(&guest), 0);
+    assert_eq!(poll(&guest, &[], 129, 0), Err(errno::EINVAL));
+    let mut op = SchedPoll::new_zeroed();
+    (op.ports, op.nr_ports) = (GuestHandle(guest.bad()), 1);
+    assert_eq!(
+        guest.with(SCHED_OP, SCHEDOP_POLL, &mut op),
+        Err(errno::EFAULT)
+    );
+    assert_eq!(flags(&guest), 0);
+}
+
+#[test]
+fn shutting_down() {
+    let guest = Guest::new();
+    let mut op = SchedShutdown {
+        reason: SHUTDOWN_MAX + 1,
+    };
+    assert_eq!(
+        guest.with(SCHED_OP, SCHEDOP_SHUTDOWN, &mut op),
+        Err(errno::EINVAL)
+    );
+    let compat = [SCHEDOP_SHUTDOWN.into(), u64::from(SHUTDOWN_MAX) + 1];
+    assert_eq!(guest.call(SCHED_OP_COMPAT, &compat), Err(errno::EINVAL));
+    op.reason = SHUTDOWN_POWEROFF;
+    assert_eq!(guest.with(SCHED_OP, SCHEDOP_SHUTDOWN, &mut op), Ok(0));
+    assert_eq!(guest.dom.shutdown.lock().reason, Some(SHUTDOWN_POWEROFF));
+    for vcpu in guest.dom.vcpus() {
+        assert_ne!(
+            vcpu.pause_flags.load(Ordering::SeqCst) & pause::SHUT_DOWN,
+            0
+        );
+    }
+}
+
+#[test]
+fn others_are_shut_down_by_control_domains_only() {
+    let (guest, other) = (Guest::new(), Guest::new());
+    let mut op = SchedRemoteShutdown::new_zeroed();
+    (op.domain_id, op.reason) = (other.id(), SHUTDOWN_SUSPEND);
+    assert_eq!(
+        guest.with(SCHED_OP, SCHEDOP_REMOTE_SHUTDOWN, &mut op),
+        Err(errno::EPERM)
+    );
+    let control = Guest::with_rights(Rights::Control);
+    assert_eq!(
+        control.with(SCHED_OP, SCHEDOP_REMOTE_SHUTDOWN, &mut op),
+        Ok(0)
+    );
+    assert_eq!(other.dom.shutdown.lock().reason, Some(SHUTDOWN_SUSPEND));
+    op.domain_id = 0x7000;
+    assert_eq!(
+        control.with(SCHED_OP, SCHEDOP_REMOTE_SHUTDOWN, &mut op),
+        Err(errno::ESRCH)
+    );
+}
+
+#[test]
+fn watchdogs_are_two() {
+    let guest = Guest::new();
+    let set = |id, timeout| {
+        guest.with(
+            SCHED_OP,
+            SCHEDOP_WATCHDOG,
+            &mut SchedWatchdog { id, timeout },
+        )
+    };
+    assert_eq!(set(0, 0), Err(errno::EINVAL));
+    assert_eq!(set(0, 10), Ok(1));
+    assert_eq!(set(0, 10), Ok(2));
+    assert_eq!(set(0, 10), Err(errno::ENOSPC));
+    assert_eq!(set(1, 20), Ok(0));
+    assert_eq!(set(1, 0), Ok(0));
+    assert_eq!(set(1, 0), Err(errno::ENOENT));
+    assert_eq!(set(3, 10), Err(errno::EINVAL));
+}
+
+#[test]
+fn bad_commands_and_pointers() {
+    let guest = Guest::new();
+    let with_argument = [
+        SCHEDOP_SHUTDOWN,
+        SCHEDOP_POLL,
+        SCHEDOP_REMOTE_SHUTDOWN,
+        SCHEDOP_SHUTDOWN_CODE,
+        SCHEDOP_WATCHDOG,
+    ];
+    for command in with_argument {
+        for bad in [guest.bad(), 0xffff_8300_0000_0000, u64::MAX] {
+            assert_eq!(
+                guest.call(SCHED_OP, &[command.into(), bad]),
+                Err(errno::EFAULT)
+            );
+        }
+    }
+    assert_eq!(guest.call(SCHED_OP, &[99]), Err(errno::ENOSYS));
+    assert_eq!(
+        guest.call(SCHED_OP_COMPAT, &[SCHEDOP_POLL.into()]),
+        Err(errno::ENOSYS)
+    );
+    assert_eq!(guest.call(SCHED_OP, &[SCHEDOP_YIELD.into()]), Ok(0));
+}
