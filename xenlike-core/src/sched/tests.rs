@@ -324,3 +324,72 @@ proptest! {
         }
     }
 }
+
+/// Three CPUs for real, and somebody who wakes, stops and moves units under their hands: no unit is
+/// ever on two, and nobody waits for ever for a lock.
+#[test]
+fn cpus_at_once() {
+    use std::sync::atomic::AtomicBool;
+    const UNITS: usize = 6;
+    let sched: Scheduler<usize> = Scheduler::new();
+    (0..3).for_each(|cpu| sched.bring_online(CpuId(cpu)).unwrap());
+    let share = Arc::new(Share::new());
+    let add = |number: usize| {
+        let spec = Spec {
+            share: share.clone(),
+            hard: CpuSet::ALL,
+            soft: CpuSet::ALL,
+        };
+        sched.add(spec, |_| number).unwrap()
+    };
+    let units: Vec<UnitId> = (0..UNITS).map(add).collect();
+    let busy: [AtomicBool; UNITS] = [const { AtomicBool::new(false) }; UNITS];
+    let clock = AtomicU64::new(1);
+    let now = || clock.fetch_add(50_000, Ordering::Relaxed);
+    let cpu = |number: u32| {
+        let mut held: Option<usize> = None;
+        for turn in 0..4000 {
+            let choice = sched.pick(CpuId(number), now()).choice;
+            if let Choice::Switch(_, unit) = choice {
+                if let Some(old) = held.replace(unit) {
+                    busy[old].store(false, Ordering::SeqCst);
+                }
+                sched.saved(CpuId(number), now());
+                assert!(
+                    !busy[unit].swap(true, Ordering::SeqCst),
+                    "unit {unit} on two CPUs"
+                );
+            } else if let (Choice::Idle(_), Some(old)) = (choice, held) {
+                busy[old].store(false, Ordering::SeqCst);
+                held = None;
+                sched.saved(CpuId(number), now());
+            }
+            if turn % 7 == 0 {
+                std::thread::yield_now();
+            }
+        }
+        if let Some(old) = held {
+            busy[old].store(false, Ordering::SeqCst);
+        }
+    };
+    std::thread::scope(|scope| {
+        let cpu = &cpu;
+        let cpus: Vec<_> = (0..3)
+            .map(|number| scope.spawn(move || cpu(number)))
+            .collect();
+        let mut step = 0_usize;
+        while cpus.iter().any(|cpu| !cpu.is_finished()) {
+            let unit = units[step % UNITS];
+            let kick = match step / UNITS % 4 {
+                0 | 2 => sched.wake(unit, now()),
+                1 => sched.sleep(unit),
+                _ => {
+                    let hard = CpuSet(1 + (step as u64) % 7);
+                    sched.set_affinity(unit, hard, CpuSet::ALL, now())
+                }
+            };
+            assert!(kick.is_none_or(|cpu| cpu.0 < 3));
+            step += 1;
+        }
+    });
+}
