@@ -1,47 +1,125 @@
-//! Hostile guests: each tries to break out and dies or is refused; the hypervisor and a neighbour live,
-//! and all memory of the dead comes back.
+//! Hostile guests: each tries to break out, is refused or dies. Afterwards the hypervisor is alive, a
+//! neighbour unharmed, and all memory of the dead is back.
 
 use anyhow::{Result, ensure};
-use xenlike_tests::scenario::{GUEST, SHORT, number_after, power_off, shell_with};
+use xenlike_tests::machine::Machine;
+use xenlike_tests::scenario::{
+    GUEST, SHORT, boot_to_prompt, media_with, number_after, power_off, shell_with,
+};
 use xenlike_tests::session::Session;
 
 fn free_frames(session: &mut Session) -> Result<u64> {
     number_after("free_frames", &session.succeed("info", SHORT)?)
 }
 
-/// Runs a hostile guest; afterwards `hello` still runs and no frame is lost.
-fn survives(guest: &str) -> Result<()> {
-    let config = format!("{guest}.cfg");
-    let files = [guest, &config, "hello", "hello.cfg"];
-    let mut session = shell_with(guest, &files)?;
-    let before = free_frames(&mut session)?;
-    session.send_line(&format!("create {config} -c"))?;
-    let printed = session.read_until("^xenlike> ", GUEST)?;
-    ensure!(
-        !printed.contains(&format!("FAIL {guest}")),
-        "the hypervisor let it: {printed}"
-    );
+/// Boots with a hostile guest's kernel and a neighbour that runs.
+fn neighbourhood(name: &str, kernel: &str, cpus: u32) -> Result<Session> {
+    let files = [
+        "hostile.cfg",
+        kernel,
+        "idle",
+        "idle.cfg",
+        "hello",
+        "hello.cfg",
+    ];
+    let machine = Machine {
+        cpus,
+        ..Machine::default()
+    };
+    let mut session = boot_to_prompt(name, &media_with(&files)?, &machine)?;
+    session.succeed("create idle.cfg", GUEST)?;
+    session.succeed("wait idle \"until a line\"", GUEST)?;
+    Ok(session)
+}
+
+/// What must hold after every attack: the neighbour is there and answers, a guest starts, memory is back.
+fn unharmed(mut session: Session, before: u64) -> Result<()> {
     session.send_line("create hello.cfg -c")?;
     session.expect("^PASS hello$", GUEST)?;
-    session.expect_prompt(SHORT)?;
+    session.expect_prompt(GUEST)?;
     let after = free_frames(&mut session)?;
     ensure!(
         before == after,
         "frames lost: {before} free before, {after} after"
     );
+    session.send_line("console idle")?;
+    session.send_line("quit")?;
+    session.expect("^PASS idle$", GUEST)?;
+    session.expect_prompt(GUEST)?;
     power_off(session)
 }
 
-macro_rules! hostile {
-    ($($name:ident: $guest:literal;)*) => {$(
+/// Runs a hostile guest to its own end, which may be its crash.
+fn attack(name: &str, kernel: &str, settings: &str, cpus: u32) -> Result<()> {
+    let mut session = neighbourhood(name, kernel, cpus)?;
+    let before = free_frames(&mut session)?;
+    session.send_line(&format!(
+        "create hostile.cfg name={kernel} kernel={kernel} {settings} -c"
+    ))?;
+    let printed = session.read_until("^xenlike> ", GUEST)?;
+    ensure!(
+        printed.contains(&format!("PASS {kernel}")) && !printed.contains("FAIL"),
+        "{kernel} printed:\n{printed}"
+    );
+    unharmed(session, before)
+}
+
+macro_rules! attacks {
+    ($($name:ident: $kernel:literal, $settings:literal, $cpus:literal;)*) => {$(
         #[test]
         #[ignore = "boots QEMU"]
         fn $name() -> Result<()> {
-            survives($guest)
+            attack(concat!("hostile-", stringify!($name)), $kernel, $settings, $cpus)
         }
     )*};
 }
 
-hostile! {
-    random_calls: "randcall";
+attacks! {
+    count: "hostile-count", "", 2;
+    flood: "hostile-flood", "", 2;
+    flood_on_one_cpu: "hostile-flood", "", 1;
+    foreign: "hostile-foreign", "", 2;
+    free: "hostile-free", "", 2;
+    grants_race: "hostile-grants", "", 2;
+    iret: "hostile-iret", "", 2;
+    iret_callback: "hostile-iret", "extra=last=callback", 2;
+    iret_user: "hostile-iret", "extra=last=user", 2;
+    iret_stack: "hostile-iret", "extra=last=stack", 2;
+    lengths: "hostile-lengths", "", 2;
+    cpu_hog_on_one_cpu: "hostile-loop", "", 1;
+    multicall: "hostile-multicall", "", 2;
+    pagetable: "hostile-pagetable", "", 2;
+    pin: "hostile-pin", "", 2;
+    pointers: "hostile-pointers", "", 2;
+    selfref: "hostile-selfref", "", 2;
+    random_calls: "randcall", "", 2;
+}
+
+/// It never gives the CPU back; the shell on the same CPU still ends it.
+#[test]
+#[ignore = "boots QEMU"]
+fn a_hog_is_destroyed() -> Result<()> {
+    let mut session = neighbourhood("hostile-hog", "hostile-loop", 1)?;
+    let before = free_frames(&mut session)?;
+    let settings = "name=hog kernel=hostile-loop extra=forever=1";
+    session.succeed(&format!("create hostile.cfg {settings}"), GUEST)?;
+    session.succeed("sleep 2", GUEST)?;
+    session.succeed("destroy hog", GUEST)?;
+    unharmed(session, before)
+}
+
+/// On demand, for millions: `XENLIKE_CALLS=5000000 scripts/test qemu random_calls_many`.
+#[test]
+#[ignore = "boots QEMU"]
+fn random_calls_many() -> Result<()> {
+    let Ok(calls) = std::env::var("XENLIKE_CALLS") else {
+        return Ok(());
+    };
+    let mut session = shell_with("hostile-random-many", &["hostile.cfg", "randcall"])?;
+    let settings = "name=randcall kernel=randcall";
+    session.send_line(&format!(
+        "create hostile.cfg {settings} \"extra=calls={calls}\" -c"
+    ))?;
+    session.expect("^PASS randcall", GUEST * 60)?;
+    power_off(session)
 }
