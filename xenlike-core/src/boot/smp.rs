@@ -11,7 +11,8 @@ use super::acpi::Machine;
 use super::start::IMAGE_TO_MACHINE;
 use super::tables::TABLES_ADDRESS;
 use super::{cpu, interrupts, memory, options, traps};
-use crate::arch::{self, lapic, percpu, time};
+use crate::arch::lapic::{self, Mode};
+use crate::arch::{self, percpu, time};
 use crate::kit::{CpuId, Lock, MAX_CPUS, lock};
 use crate::mm::layout::{DIRECT_MAP, MASTER};
 
@@ -20,6 +21,8 @@ const PATIENCE_NS: u64 = 1_000_000_000;
 /// Between INIT and the first start-up IPI, and between the two of those, in ns.
 const AFTER_INIT_NS: u64 = 20_000;
 const BETWEEN_STARTUPS_NS: u64 = 300_000;
+/// The id that means all CPUs to an xAPIC, which can't name this and higher ones.
+const XAPIC_BROADCAST: u32 = 255;
 /// Looks at the TSC of two CPUs that are compared.
 const WARP_LOOKS: u32 = 500;
 
@@ -114,7 +117,13 @@ ap_start_high:
 /// Starts all other CPUs of the machine that the options allow. Each waits for [`release`].
 pub fn start_others(machine: &Machine, options: &options::Options) {
     let me = lapic::this_id();
-    let others = machine.cpus.iter().copied().filter(|id| *id != me);
+    let reachable = |id: &u32| lapic::mode() == Mode::X2Apic || *id < XAPIC_BROADCAST;
+    let others = machine
+        .cpus
+        .iter()
+        .copied()
+        .filter(|id| *id != me)
+        .filter(reachable);
     let allowed = options.max_cpus.min(MAX_CPUS) - 1;
     if machine.more_cpus {
         warn!("this machine has more CPUs than the {MAX_CPUS} that are used");

@@ -19,7 +19,7 @@ use crate::kit::{DomId, Lock};
 use level::Levels;
 use ring::{LogRing, Queue};
 use screen::Screen;
-use serial::{Serial, Setting};
+use serial::{Serial, Setting, Waiting};
 
 /// What the core's lines start with.
 const PREFIX: &str = "(xenlike) ";
@@ -30,6 +30,8 @@ const INPUT_BYTES: usize = 1024;
 
 struct Console {
     serial: Option<Serial>,
+    /// What the serial port interrupts for; nothing while it is waited for.
+    waiting: Option<Waiting>,
     screen: Option<Screen>,
     /// While the screen's memory is not mapped: up to which position of the log it shows.
     screen_shows: Option<u64>,
@@ -45,6 +47,7 @@ struct Console {
 
 static CONSOLE: Lock<Console> = Lock::new(Console {
     serial: None,
+    waiting: None,
     screen: None,
     screen_shows: None,
     log: LogRing::new(),
@@ -92,10 +95,12 @@ impl Console {
             None => {}
         }
     }
+    /// Gives the port what it takes at once, and has it interrupt for the rest.
     fn pump(&mut self) {
         let Self {
             serial: Some(serial),
             send,
+            waiting,
             ..
         } = self
         else {
@@ -104,11 +109,21 @@ impl Console {
         if !send.is_empty() {
             serial.pump(|| send.pop());
         }
-        if send.is_empty() {
-            let lost = send.take_lost();
-            if lost > 0 {
-                let _ = write!(self, "\n[{lost} bytes of output lost]\n");
-            }
+        if PATIENT.load(Ordering::Relaxed) {
+            return;
+        }
+        let wanted = if send.is_empty() {
+            Waiting::Nothing
+        } else {
+            Waiting::ToSend
+        };
+        if *waiting != Some(wanted) {
+            serial.set_interrupts(wanted);
+            *waiting = Some(wanted);
+        }
+        let lost = if send.is_empty() { send.take_lost() } else { 0 };
+        if lost > 0 {
+            let _ = write!(self, "\n[{lost} bytes of output lost]\n");
         }
     }
     /// Makes sure that a line of somebody else's starts at the left.
@@ -225,9 +240,7 @@ pub fn set_levels(levels: Levels) {
 /// From now on nothing waits for the serial port; it is emptied by its interrupt and by [`poll`].
 pub fn stop_waiting() {
     PATIENT.store(false, Ordering::Relaxed);
-    if let Some(serial) = CONSOLE.lock().serial {
-        serial.enable_receive_interrupt();
-    }
+    CONSOLE.lock().pump();
 }
 
 /// The serial port's I/O ports, which no domain may touch.

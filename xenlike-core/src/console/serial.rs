@@ -95,6 +95,16 @@ fn line_control(text: &str) -> Option<u8> {
     Some(data | stop << 2 | parity << 3)
 }
 
+/// What a port interrupts for: the interrupt enable register's values.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Waiting {
+    /// A byte that arrives.
+    Nothing = 1,
+    /// And room to send: there are bytes in the queue.
+    ToSend = 3,
+}
+
 /// A serial port that is there.
 #[derive(Clone, Copy, Debug)]
 pub struct Serial {
@@ -123,9 +133,9 @@ impl Serial {
         outb(port.base + MODEM_CONTROL, 0xb);
         Some(port)
     }
-    /// Lets the port interrupt when a byte arrived.
-    pub fn enable_receive_interrupt(self) {
-        outb(self.base + INTERRUPT_ENABLE, 1);
+    /// Lets the port interrupt when a byte arrived, and if something waits to be sent, when it can send again.
+    pub fn set_interrupts(self, waiting: Waiting) {
+        outb(self.base + INTERRUPT_ENABLE, waiting as u8);
     }
     fn status(self) -> u8 {
         inb(self.base + LINE_STATUS)
