@@ -162,13 +162,17 @@ pub fn used_pages() -> u64 {
 #[must_use]
 pub fn allocate_pages(pages: usize) -> Option<*mut u8> {
     let mut free = FREE.lock();
-    let wanted = free.next.checked_add(pages as u64)?;
-    if wanted > free.end {
-        return None;
-    }
-    while free.mapped_end < wanted {
+    // Mapping more may take a page for a table, which moves `next`.
+    let wanted = loop {
+        let wanted = free.next.checked_add(pages as u64)?;
+        if wanted > free.end {
+            return None;
+        }
+        if wanted <= free.mapped_end {
+            break wanted;
+        }
         map_more(&mut free, wanted)?;
-    }
+    };
     let start = free.next;
     free.next = wanted;
     HANDED_OUT.fetch_add(pages as u64, Ordering::Relaxed);
