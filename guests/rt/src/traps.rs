@@ -9,7 +9,7 @@
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use guest_pv_abi::arch_x86::{FLAT_KERNEL_CS64, TrapInfo, VGCF_IN_SYSCALL};
+use guest_pv_abi::arch_x86::{FLAT_KERNEL_CS64, FLAT_KERNEL_SS64, TrapInfo, VGCF_IN_SYSCALL};
 use guest_pv_abi::call::hypercall1;
 use guest_pv_abi::callback::{
     CALLBACKOP_REGISTER, CALLBACKTYPE_EVENT, CALLBACKTYPE_FAILSAFE, CALLBACKTYPE_SYSCALL,
@@ -28,6 +28,9 @@ const EVENT: u64 = 0x100;
 const SYSCALL: u64 = 0x101;
 /// `TrapFrame::vector` of the failsafe callback.
 const FAILSAFE: u64 = 0x102;
+
+/// RFLAGS: events open.
+const INTERRUPT_FLAG: u64 = 1 << 9;
 
 /// Page fault (Intel SDM vol. 3, table 6-1).
 pub const PAGE_FAULT: u8 = 14;
@@ -332,8 +335,12 @@ fn exception(vector: u64, frame: &mut TrapFrame) {
     // SAFETY: the running vCPU's own word.
     let recovery = unsafe { slot.read() };
     if recovery != 0 && !frame.from_user() {
+        // Whatever was loaded when it failed, the way back is the kernel's own.
         frame.rip = address(&xenlike_rt_try_landing);
         frame.rsp = recovery;
+        frame.cs = u64::from(FLAT_KERNEL_CS64 & !3);
+        frame.ss = u64::from(FLAT_KERNEL_SS64);
+        frame.rflags &= INTERRUPT_FLAG;
         frame.rax = vector + 1;
         cpu::set_last_error(frame.error);
         return;
