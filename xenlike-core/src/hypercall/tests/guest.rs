@@ -82,6 +82,25 @@ impl Guest {
         }
     }
 
+    /// Calls, up to some continuations, whatever comes of it.
+    pub fn try_call(&self, number: u64, args: [u64; 5]) {
+        let vcpu = &self.dom.vcpus()[0];
+        let (mut args, mut regs) = (Args(args), TrapFrame::default());
+        for _ in 0..100 {
+            let mut st = vcpu.descheduled().expect("nobody else runs it");
+            let mut ctx = Ctx {
+                vcpu,
+                dom: &self.dom,
+                st: &mut st,
+                regs: &mut regs,
+            };
+            match hypercall::call(&mut ctx, number, args) {
+                Outcome::Again(progress) => args = progress,
+                _ => return,
+            }
+        }
+    }
+
     /// Calls with a command and a structure, which comes back changed.
     pub fn with<T: FromBytes + IntoBytes + Immutable>(
         &self,
