@@ -13,6 +13,8 @@ pub mod info;
 #[cfg(target_os = "none")]
 mod interrupts;
 #[cfg(target_os = "none")]
+mod kept;
+#[cfg(target_os = "none")]
 mod memory;
 pub mod options;
 #[cfg(target_os = "none")]

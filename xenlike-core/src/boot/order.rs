@@ -4,7 +4,7 @@ use log::{info, warn};
 
 use super::panic::refuse;
 use super::{
-    acpi, cpu, first_domain, info, interrupts, memory, options, panic, screen, smp, traps,
+    acpi, cpu, first_domain, info, interrupts, kept, memory, options, panic, screen, smp, traps,
 };
 use crate::kit::{CpuId, Maddr};
 use crate::{arch, console, entry, kit, life};
@@ -56,6 +56,7 @@ extern "sysv64" fn on_own_stack() -> ! {
     interrupts::route_serial(&machine, &options);
     kit::COMMAND_LINE.call_once(|| info.cmdline);
     life::init();
+    life::hardware::keep(kept::kept(&machine, &options));
     or_refuse(first_domain::start(info));
     smp::release();
     other_cpu(BOOT_CPU)
