@@ -84,28 +84,30 @@ pub fn end_of_ram() -> Mfn {
 
 /// Gives the allocator RAM that nobody uses: `start` to below `end`. For boot.
 pub fn add_free(start: Mfn, end: Mfn) {
-    mark(start, end, State::FREE | State::DIRTY);
+    count(start, end);
     free_range(start, end);
 }
 
 /// Tells of RAM that the hypervisor uses, `start` to below `end`: its image, the frame table, boot
 /// modules. [`free_range`] gives it back when it has served.
 pub fn add_used(start: Mfn, end: Mfn) {
-    mark(start, end, State::USED);
+    for mfn in start.0.max(FIRST)..end.0 {
+        if let Some(frame) = frames().raw(Mfn(mfn)) {
+            frame.set_owner(DomId::INVALID);
+            frame.state.store(State::USED, Ordering::Release);
+        }
+    }
+    count(start, end);
 }
 
 /// The first MiB is no RAM to the core: it holds what firmware left for drivers, and domains with
 /// the right to it map it as they map devices.
 const FIRST: u64 = if cfg!(target_os = "none") { 0x100 } else { 1 };
 
-fn mark(start: Mfn, end: Mfn, state: u64) {
-    for mfn in start.0.max(FIRST)..end.0 {
-        if let Some(frame) = frames().raw(Mfn(mfn)) {
-            frame.set_owner(DomId::INVALID);
-            frame.state.store(state, Ordering::Release);
-            TOTAL.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+/// Counts frames that the allocator hears of for the first time.
+fn count(start: Mfn, end: Mfn) {
+    let frames = end.0.saturating_sub(start.0.max(FIRST));
+    TOTAL.fetch_add(frames, Ordering::Relaxed);
     let mut buddies = BUDDIES.lock();
     buddies.end = buddies.end.max(end.0);
 }
