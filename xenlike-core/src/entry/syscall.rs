@@ -71,10 +71,8 @@ fn apply(ctx: &mut Ctx<'_>, outcome: Outcome) {
     match outcome {
         Outcome::Done(result) => ctx.regs.rax = result as u64,
         Outcome::Again(args) => {
-            let [rdi, rsi, rdx, r10, r8] = args.0;
-            let regs = &mut *ctx.regs;
-            (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8) = (rdi, rsi, rdx, r10, r8);
-            regs.rip = regs.rip.wrapping_sub(SYSCALL_BYTES);
+            hypercall::set_arguments(ctx.regs, &args);
+            ctx.regs.rip = ctx.regs.rip.wrapping_sub(SYSCALL_BYTES);
         }
         Outcome::Replaced => {}
         Outcome::Crash(why) => {
