@@ -57,7 +57,9 @@ impl Gone {
             Some(Ending::Suspend) => "has suspended itself",
             Some(Ending::Crash) => "has crashed (`dmesg` may tell why)",
             Some(Ending::Watchdog) => "was ended by its watchdog",
-            Some(Ending::Other(_)) => "has ended in an unknown way",
+            Some(Ending::Other(code)) => {
+                return format!("{} has ended with the unknown code {code}", self.name);
+            }
             None => "is gone",
         };
         format!("{} {what}", self.name)
