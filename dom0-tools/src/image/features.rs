@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use guest_pv_abi::features;
+use serde::Serialize;
 
 /// Names as they stand in `XEN_ELFNOTE_FEATURES`, with their bits.
 const NAMES: &[(&str, u32)] = &[
@@ -49,7 +50,7 @@ const OFFERED: u64 = 1 << features::XENFEAT_WRITABLE_PAGE_TABLES
     | 1 << features::XENFEAT_GNTTAB_MAP_AVAIL_BITS;
 
 /// The sets of features, bit n being feature n.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Features {
     /// What the kernel can work with.
     pub supported: u64,

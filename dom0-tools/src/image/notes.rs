@@ -4,13 +4,14 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use guest_pv_abi::elfnote;
+use serde::Serialize;
 
 use super::bytes::{u32_at, u64_at};
 use super::elf::{self, Elf};
 use super::features::Features;
 
 /// The words of a kernel about itself, as found; nothing here has been checked.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Claims {
     /// True if they come from a `__xen_guest` section rather than from notes.
     pub legacy: bool,

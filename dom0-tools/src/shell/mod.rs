@@ -2,11 +2,12 @@
 //!
 //! The platform calls [`Shell::input`] with what was typed, [`Shell::poll`] when an event came or the time of
 //! [`Shell::alarm`], [`Shell::look_for_ends`] when the hypervisor says that a domain ended. Everything that waits is a [`Mode`]; nothing blocks except creating a
-//! domain. Domains are in `guests`, verbs in `verbs`, the line editor in `editor`.
+//! domain. Domains are in `guests`, verbs in `verbs` and `looks`, the line editor in `editor`.
 
 mod backlog;
 mod editor;
 mod guests;
+mod looks;
 mod verbs;
 mod words;
 
@@ -22,6 +23,7 @@ use crate::manifest::Manifest;
 use crate::ops::{Created, Files};
 use editor::{Editor, Key};
 use guests::Guests;
+pub use words::setting;
 
 /// The prompt.
 pub const PROMPT: &str = "xenlike> ";

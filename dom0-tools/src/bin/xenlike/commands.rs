@@ -1,0 +1,421 @@
+//! What the verbs do.
+
+use std::borrow::Cow;
+use std::fs;
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use dom0_tools::build::Progress;
+use dom0_tools::config::{self, DomainConfig};
+use dom0_tools::hyper::machine::{self, Clear};
+use dom0_tools::hyper::{DomId, domain};
+use dom0_tools::image::{Image, Role};
+use dom0_tools::manifest::Manifest;
+use dom0_tools::ops::{self, Created, Files, view};
+
+use crate::privcmd::Privcmd;
+use crate::store::{KnownNames, Store};
+
+/// Options of `create`.
+#[derive(Args)]
+pub struct Create {
+    /// The configuration, in xl's syntax
+    file: PathBuf,
+    /// Settings that replace those of the file: KEY=VALUE
+    settings: Vec<String>,
+    /// Leave it paused
+    #[arg(short, long)]
+    paused: bool,
+    /// Only check the configuration and the kernel
+    #[arg(short = 'n', long)]
+    dryrun: bool,
+}
+
+/// Options of `manifest`.
+#[derive(Args)]
+pub struct ManifestOptions {
+    /// Where the manifest goes
+    #[arg(short, long)]
+    output: PathBuf,
+    /// The configurations, in the order of their start
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+}
+
+/// Files of this system; relative names start at the current folder.
+struct Disk;
+
+impl Files for Disk {
+    fn read(&self, name: &str) -> Result<Cow<'_, [u8]>, String> {
+        fs::read(name)
+            .map(Cow::Owned)
+            .map_err(|error| format!("{name}: {error}"))
+    }
+}
+
+/// Prints; a closed pipe is no fault.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn names(h: &mut Privcmd, store: Option<&mut Store>) -> Result<KnownNames> {
+    let Some(store) = store else {
+        return Ok(KnownNames::default());
+    };
+    let infos = domain::list(h)?;
+    let name = |id: DomId| {
+        store
+            .read(&format!("/local/domain/{id}/name"))
+            .ok()
+            .map(|name| (id, name))
+    };
+    Ok(KnownNames(
+        infos.iter().map(|info| info.id).filter_map(name).collect(),
+    ))
+}
+
+/// The domain that a word names.
+fn find(h: &mut Privcmd, word: &str) -> Result<DomId> {
+    let names = names(h, Store::open().as_mut())?;
+    if let Some((id, _)) = names.0.iter().find(|(_, name)| name == word) {
+        return Ok(*id);
+    }
+    let id = word.parse().ok().map(DomId);
+    match id {
+        Some(id) if domain::info(h, id).is_ok() => Ok(id),
+        _ if word == "Domain-0" => Ok(DomId::ZERO),
+        _ => bail!("{word}: there is no domain of that name or number"),
+    }
+}
+
+fn other(h: &mut Privcmd, word: &str) -> Result<DomId> {
+    match find(h, word)? {
+        DomId::ZERO => bail!("Domain-0 is this domain"),
+        id => Ok(id),
+    }
+}
+
+/// `list`.
+pub fn list(json: bool, only: Option<&str>) -> Result<()> {
+    let mut h = Privcmd::open()?;
+    let names = names(&mut h, Store::open().as_mut())?;
+    let mut rows = view::domains(&mut h, &names)?;
+    if let Some(word) = only {
+        let id = find(&mut h, word)?;
+        rows.retain(|row| row.domid == id.0);
+    }
+    print(&if json {
+        view::json(&rows)
+    } else {
+        view::domain_table(&rows)
+    });
+    Ok(())
+}
+
+/// `info`.
+pub fn info(json: bool) -> Result<()> {
+    let host = view::host(&mut Privcmd::open()?, &hardware_virtualisation())?;
+    print(&if json {
+        view::json(&host)
+    } else {
+        view::host_text(&host)
+    });
+    Ok(())
+}
+
+/// What this CPU offers for HVM guests, as Dom0's Linux sees it.
+fn hardware_virtualisation() -> String {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = cpuinfo
+        .lines()
+        .find(|line| line.starts_with("flags"))
+        .unwrap_or_default();
+    let has = |flag: &str| flags.split_whitespace().any(|word| word == flag);
+    match (has("vmx"), has("svm")) {
+        (true, _) => "VT-x (vmx)".to_owned(),
+        (_, true) => "AMD-V (svm)".to_owned(),
+        _ => "none seen (no vmx, no svm)".to_owned(),
+    }
+}
+
+/// `vcpu-list`.
+pub fn vcpu_list(json: bool, only: Option<&str>) -> Result<()> {
+    let mut h = Privcmd::open()?;
+    let names = names(&mut h, Store::open().as_mut())?;
+    let only = only.map(|word| find(&mut h, word)).transpose()?;
+    let rows = view::vcpus(&mut h, &names, only)?;
+    print(&if json {
+        view::json(&rows)
+    } else {
+        view::vcpu_table(&rows)
+    });
+    Ok(())
+}
+
+/// `top`.
+pub fn top(json: bool, delay: u64, count: Option<u64>) -> Result<()> {
+    let mut h = Privcmd::open()?;
+    let mut store = Store::open();
+    let (mut before, mut then) = (domain::list(&mut h)?, Instant::now());
+    let mut left = count;
+    while left != Some(0) {
+        std::thread::sleep(Duration::from_secs(delay.max(1)));
+        let (now, elapsed) = (domain::list(&mut h)?, then.elapsed());
+        then = Instant::now();
+        let names = names(&mut h, store.as_mut())?;
+        let rows = view::top(&before, &now, elapsed.as_nanos() as u64, &names);
+        if count.is_none() && std::io::stdout().is_terminal() {
+            print("\x1b[2J\x1b[H");
+        }
+        print(&if json {
+            view::json(&rows)
+        } else {
+            view::top_table(&rows)
+        });
+        before = now;
+        left = left.map(|left| left - 1);
+    }
+    Ok(())
+}
+
+/// `dmesg`.
+pub fn dmesg(clear: bool) -> Result<()> {
+    let clear = if clear { Clear::Yes } else { Clear::No };
+    let log = machine::log(&mut Privcmd::open()?, clear)?;
+    print(&String::from_utf8_lossy(&log));
+    Ok(())
+}
+
+/// `pause`.
+pub fn pause(word: &str) -> Result<()> {
+    let mut h = Privcmd::open()?;
+    let id = other(&mut h, word)?;
+    Ok(domain::pause(&mut h, id)?)
+}
+
+/// `unpause`.
+pub fn unpause(word: &str) -> Result<()> {
+    let mut h = Privcmd::open()?;
+    let id = other(&mut h, word)?;
+    Ok(domain::unpause(&mut h, id)?)
+}
+
+/// `destroy`.
+pub fn destroy(word: &str) -> Result<()> {
+    let mut h = Privcmd::open()?;
+    let id = other(&mut h, word)?;
+    domain::destroy(&mut h, id)?;
+    if let Some(mut store) = Store::open() {
+        // What is not there need not go.
+        let _ = store.remove(&format!("/local/domain/{id}"));
+    }
+    Ok(())
+}
+
+/// `shutdown` and `reboot`: the domain's kernel watches `control/shutdown`.
+pub fn ask(word: &str, wish: &str) -> Result<()> {
+    let mut h = Privcmd::open()?;
+    let id = other(&mut h, word)?;
+    let mut store =
+        Store::open().context("there is no Xenstore, so the domain can't be asked; use destroy")?;
+    store.write(&format!("/local/domain/{id}/control/shutdown"), wish)
+}
+
+/// Reads a configuration; settings from the command line win.
+fn configuration(file: &Path, settings: &[String]) -> Result<DomainConfig> {
+    let name = file.display().to_string();
+    let mut text = fs::read(file).with_context(|| name.clone())?;
+    for word in settings {
+        let line =
+            dom0_tools::shell::setting(word).ok_or_else(|| anyhow!("{word}: not KEY=VALUE"))?;
+        text.extend_from_slice(format!("\n{line}").as_bytes());
+    }
+    let parsed = config::parse(&name, &text)?;
+    for warning in &parsed.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(parsed.config)
+}
+
+/// Lines about long work, where somebody watches.
+struct Lines;
+
+impl Progress for Lines {
+    fn unpacking(&mut self, file: &str, bytes: u64) {
+        if std::io::stderr().is_terminal() {
+            eprintln!("reading {file} ({} KiB)", bytes >> 10);
+        }
+    }
+}
+
+/// `create`.
+pub fn create(options: &Create) -> Result<()> {
+    let config = configuration(&options.file, &options.settings)?;
+    if options.dryrun {
+        let bytes = fs::read(&config.kernel).with_context(|| config.kernel.clone())?;
+        Image::open(&config.kernel, &bytes)?.pv(Role::Guest)?;
+        print(&format!("{config:#?}\n"));
+        return Ok(());
+    }
+    let mut h = Privcmd::open()?;
+    let mut store = Store::open();
+    let known = names(&mut h, store.as_mut())?;
+    if known.0.iter().any(|(_, name)| *name == config.name) {
+        bail!("{}: there is a domain of that name already", config.name);
+    }
+    let mut seed = [0; 8];
+    fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
+    let uuid = config
+        .uuid
+        .unwrap_or(ops::random_uuid(u64::from_le_bytes(seed)));
+    let served = if store.is_some() {
+        ops::Store::Served
+    } else {
+        ops::Store::Absent
+    };
+    let created = ops::create(
+        &mut h,
+        &config,
+        &Disk,
+        uuid,
+        DomId::ZERO,
+        served,
+        &mut Lines,
+    )?;
+    let registered = match &mut store {
+        Some(store) => register(store, &config, &created, &uuid),
+        None => Ok(()),
+    };
+    if let Err(error) = registered {
+        domain::destroy(&mut h, created.id)?;
+        return Err(error);
+    }
+    if !options.paused {
+        domain::unpause(&mut h, created.id)?;
+    }
+    Ok(())
+}
+
+/// Enters a domain into Xenstore the way that guests, xenconsoled and xl expect (docs/misc/xenstore-paths).
+fn register(
+    store: &mut Store,
+    config: &DomainConfig,
+    created: &Created,
+    uuid: &[u8; 16],
+) -> Result<()> {
+    let (id, uuid) = (created.id, ops::uuid_text(uuid));
+    let home = format!("/local/domain/{id}");
+    let (vm, owner) = (format!("/vm/{uuid}"), ["n0".to_owned(), format!("r{id}")]);
+    let mut node = |path: String, value: String| {
+        store.write(&path, &value)?;
+        store.set_permissions(&path, &owner)
+    };
+    node(home.clone(), String::new())?;
+    node(vm.clone(), String::new())?;
+    node(format!("{vm}/name"), config.name.clone())?;
+    node(format!("{vm}/uuid"), uuid)?;
+    node(format!("{home}/vm"), vm)?;
+    node(format!("{home}/name"), config.name.clone())?;
+    node(format!("{home}/domid"), id.to_string())?;
+    node(
+        format!("{home}/memory/target"),
+        (config.memory_mib << 10).to_string(),
+    )?;
+    node(
+        format!("{home}/memory/static-max"),
+        (config.max_memory_mib << 10).to_string(),
+    )?;
+    for vcpu in 0..config.max_vcpus {
+        let state = if vcpu < config.vcpus {
+            "online"
+        } else {
+            "offline"
+        };
+        node(format!("{home}/cpu/{vcpu}/availability"), state.to_owned())?;
+    }
+    node(
+        format!("{home}/store/ring-ref"),
+        created.store.0.to_string(),
+    )?;
+    if let Some(port) = created.store_port {
+        node(format!("{home}/store/port"), port.0.to_string())?;
+    }
+    node(
+        format!("{home}/console/ring-ref"),
+        created.console.0.to_string(),
+    )?;
+    node(
+        format!("{home}/console/port"),
+        created.console_port.0.to_string(),
+    )?;
+    for (name, value) in [
+        ("limit", "1048576"),
+        ("type", "xenconsoled"),
+        ("output", "pty"),
+        ("tty", ""),
+    ] {
+        node(format!("{home}/console/{name}"), value.to_owned())?;
+    }
+    // These are the guest's to write.
+    let guest = [format!("n{id}")];
+    for path in [
+        "control",
+        "control/shutdown",
+        "data",
+        "device",
+        "drivers",
+        "attr",
+        "error",
+    ] {
+        let path = format!("{home}/{path}");
+        store.write(&path, "")?;
+        store.set_permissions(&path, &guest)?;
+    }
+    match created.store_port {
+        Some(port) => store.introduce(id, created.store.0, port.0),
+        None => Ok(()),
+    }
+}
+
+/// `manifest`.
+pub fn manifest(options: &ManifestOptions) -> Result<()> {
+    let domains = options
+        .files
+        .iter()
+        .map(|file| configuration(file, &[]))
+        .collect::<Result<_>>()?;
+    let manifest = Manifest { domains };
+    fs::write(&options.output, manifest.encode()?)
+        .with_context(|| options.output.display().to_string())?;
+    for file in manifest.files() {
+        print(&format!(
+            "{file} must be a boot module: module2 {file} file={file}\n"
+        ));
+    }
+    Ok(())
+}
+
+/// `image`.
+pub fn image(file: &str, json: bool) -> Result<()> {
+    let bytes = fs::read(file).with_context(|| file.to_owned())?;
+    let image = Image::open(file, &bytes)?;
+    let claims = image
+        .claims()
+        .ok_or_else(|| anyhow!("{file}: says nothing about Xen"))?;
+    print(&if json {
+        view::json(claims)
+    } else {
+        format!("{claims:#x?}\n")
+    });
+    for (role, name) in [(Role::Guest, "PV guest"), (Role::Dom0, "Domain-0")] {
+        match image.pv(role) {
+            Ok(_) if json => {}
+            Ok(_) => print(&format!("can be a {name}\n")),
+            Err(error) => eprintln!("can't be a {name}: {error}"),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! `xenlike`: the toolstack's command for a Linux Dom0, and for making manifests anywhere.
+
+mod commands;
+mod privcmd;
+mod store;
+
+use clap::{Parser, Subcommand};
+
+use commands::{Create, ManifestOptions};
+
+/// Manages domains on xenlike and on Xen.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Lists the domains: memory, vCPUs, state, time
+    #[command(alias = "ls")]
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// This domain alone, by name or number
+        domain: Option<String>,
+    },
+    /// Tells about the machine and the hypervisor
+    Info {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Starts a domain
+    Create(Create),
+    /// Ends a domain at once
+    Destroy {
+        /// Name or number
+        domain: String,
+    },
+    /// Keeps a domain from running
+    Pause {
+        /// Name or number
+        domain: String,
+    },
+    /// Lets a paused domain run
+    Unpause {
+        /// Name or number
+        domain: String,
+    },
+    /// Asks a domain to power off (needs a Xenstore)
+    Shutdown {
+        /// Name or number
+        domain: String,
+    },
+    /// Asks a domain to start again (needs a Xenstore)
+    Reboot {
+        /// Name or number
+        domain: String,
+    },
+    /// Lists the vCPUs: where they run, how long they ran
+    VcpuList {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// This domain alone, by name or number
+        domain: Option<String>,
+    },
+    /// Shows who uses the CPUs
+    Top {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Seconds between two looks
+        #[arg(long, default_value_t = 2)]
+        delay: u64,
+        /// Looks; without a number it goes on until it is interrupted
+        #[arg(long)]
+        count: Option<u64>,
+    },
+    /// Prints the hypervisor's log
+    Dmesg {
+        /// Empty it afterwards
+        #[arg(short, long)]
+        clear: bool,
+    },
+    /// Makes a manifest of configurations, for automatic start at boot
+    Manifest(ManifestOptions),
+    /// Tells what a kernel image says about itself
+    Image {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// The image
+        file: String,
+    },
+}
+
+fn main() {
+    let verb = Cli::parse().verb;
+    let done = match verb {
+        Verb::List { json, domain } => commands::list(json, domain.as_deref()),
+        Verb::Info { json } => commands::info(json),
+        Verb::Create(create) => commands::create(&create),
+        Verb::Destroy { domain } => commands::destroy(&domain),
+        Verb::Pause { domain } => commands::pause(&domain),
+        Verb::Unpause { domain } => commands::unpause(&domain),
+        Verb::Shutdown { domain } => commands::ask(&domain, "poweroff"),
+        Verb::Reboot { domain } => commands::ask(&domain, "reboot"),
+        Verb::VcpuList { json, domain } => commands::vcpu_list(json, domain.as_deref()),
+        Verb::Top { json, delay, count } => commands::top(json, delay, count),
+        Verb::Dmesg { clear } => commands::dmesg(clear),
+        Verb::Manifest(options) => commands::manifest(&options),
+        Verb::Image { json, file } => commands::image(&file, json),
+    };
+    if let Err(error) = done {
+        eprintln!("error: {error:#}");
+        std::process::exit(1);
+    }
+}

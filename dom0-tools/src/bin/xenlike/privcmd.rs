@@ -1,0 +1,158 @@
+//! Hypercalls through Linux's `/dev/xen/privcmd`, with arguments in memory of `/dev/xen/hypercall` (Linux
+//! include/uapi/xen/privcmd.h).
+
+#![expect(unsafe_code, reason = "ioctl and mmap")]
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr;
+
+use anyhow::{Context, Result};
+use dom0_tools::hyper::memory::MAX_BATCH;
+use dom0_tools::hyper::{Arena, DomId, Hypercalls, Mfn, PAGE};
+use guest_pv_abi::{Errno, errno};
+
+const ARENA_BYTES: usize = 64 << 10;
+
+/// `struct privcmd_hypercall`.
+#[repr(C)]
+struct HypercallRequest {
+    op: u64,
+    arg: [u64; 5],
+}
+
+/// `struct privcmd_mmapbatch_v2`.
+#[repr(C)]
+struct MapRequest {
+    num: u32,
+    dom: u16,
+    addr: u64,
+    frames: *const u64,
+    errors: *mut i32,
+}
+
+/// `_IOC(_IOC_NONE, 'P', number, size)`.
+const fn ioctl_number(number: u64, size: usize) -> u64 {
+    (size as u64) << 16 | (b'P' as u64) << 8 | number
+}
+
+const HYPERCALL: u64 = ioctl_number(0, size_of::<HypercallRequest>());
+const MMAPBATCH_V2: u64 = ioctl_number(4, size_of::<MapRequest>());
+
+/// Memory mapped from a device.
+struct Mapping {
+    start: *mut u8,
+    bytes: usize,
+}
+
+impl Mapping {
+    fn new(file: &File, bytes: usize) -> io::Result<Mapping> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the kernel chooses the address; the mapping is owned here until it is dropped.
+        let start = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                bytes,
+                protection,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Mapping {
+            start: start.cast(),
+            bytes,
+        })
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the mapping has so many bytes, is writable, and is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.bytes) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range was mapped by `new` and nobody borrows it any more.
+        unsafe { libc::munmap(self.start.cast(), self.bytes) };
+    }
+}
+
+/// The way to the hypervisor.
+pub struct Privcmd {
+    device: File,
+    arena: Mapping,
+}
+
+impl Privcmd {
+    /// Opens the devices.
+    ///
+    /// # Errors
+    /// If this is no Dom0, or not root.
+    pub fn open() -> Result<Privcmd> {
+        let open = |path: &str| {
+            let file = OpenOptions::new().read(true).write(true).open(path);
+            file.with_context(|| format!("{path}: is this a Dom0, are you root?"))
+        };
+        let device = open("/dev/xen/privcmd")?;
+        let arena = Mapping::new(&open("/dev/xen/hypercall")?, ARENA_BYTES)
+            .context("/dev/xen/hypercall")?;
+        Ok(Privcmd { device, arena })
+    }
+
+    fn ioctl<T>(&self, number: u64, request: &mut T) -> Result<u64, Errno> {
+        // SAFETY: each number goes with its structure, whose pointers are valid for what the kernel writes.
+        let result =
+            unsafe { libc::ioctl(self.device.as_raw_fd(), number, ptr::from_mut(request)) };
+        if result >= 0 {
+            return Ok(result as u64);
+        }
+        // Xen's error numbers are Linux's.
+        let error = io::Error::last_os_error().raw_os_error();
+        Err(error.map_or(errno::EIO, Errno))
+    }
+}
+
+impl Hypercalls for Privcmd {
+    fn arena(&mut self) -> Arena<'_> {
+        Arena {
+            address: self.arena.start as u64,
+            bytes: self.arena.bytes(),
+        }
+    }
+
+    fn call(&mut self, number: u64, arg: [u64; 5]) -> Result<u64, Errno> {
+        self.ioctl(HYPERCALL, &mut HypercallRequest { op: number, arg })
+    }
+
+    fn with_frames(
+        &mut self,
+        dom: DomId,
+        frames: &[Mfn],
+        access: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), Errno> {
+        for frames in frames.chunks(MAX_BATCH) {
+            let mut window =
+                Mapping::new(&self.device, frames.len() * PAGE).map_err(|_| errno::ENOMEM)?;
+            let numbers: Vec<u64> = frames.iter().map(|frame| frame.0).collect();
+            let mut errors = vec![0; frames.len()];
+            let mut request = MapRequest {
+                num: frames.len() as u32,
+                dom: dom.0,
+                addr: window.start as u64,
+                frames: numbers.as_ptr(),
+                errors: errors.as_mut_ptr(),
+            };
+            self.ioctl(MMAPBATCH_V2, &mut request)?;
+            if let Some(error) = errors.iter().find(|error| **error != 0) {
+                return Err(Errno(error.abs()));
+            }
+            access(window.bytes());
+        }
+        Ok(())
+    }
+}

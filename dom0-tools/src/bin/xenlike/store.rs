@@ -1,0 +1,138 @@
+//! A client of Xenstore, where a daemon keeps the names of domains (io/xs_wire.h).
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use anyhow::{Result, bail};
+use dom0_tools::hyper::DomId;
+use dom0_tools::ops::view::Names;
+use guest_pv_abi::io_xenbus::{
+    SockMsg, XS_ERROR, XS_INTRODUCE, XS_READ, XS_RM, XS_SET_PERMS, XS_WRITE,
+};
+use zerocopy::IntoBytes;
+
+/// The daemon's socket, and the kernel's device for daemons elsewhere.
+const SOCKET: &str = "/run/xenstored/socket";
+const DEVICE: &str = "/dev/xen/xenbus";
+/// The longest answer (`XENSTORE_PAYLOAD_MAX`).
+const MAX_PAYLOAD: u32 = 4096;
+
+trait Wire: Read + Write {}
+impl Wire for UnixStream {}
+impl Wire for File {}
+
+/// A connection.
+pub struct Store {
+    wire: Box<dyn Wire>,
+}
+
+impl Store {
+    /// Connects; `None` if there is no Xenstore.
+    pub fn open() -> Option<Store> {
+        if let Ok(socket) = UnixStream::connect(SOCKET) {
+            return Some(Store {
+                wire: Box::new(socket),
+            });
+        }
+        // The device answers only where a daemon in another domain serves this one.
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(DEVICE)
+            .ok()?;
+        std::path::Path::new("/proc/xen/xsd_port")
+            .exists()
+            .then(|| Store {
+                wire: Box::new(file),
+            })
+    }
+
+    /// Sends a request, each of whose parts but the last is ended by NUL, and gives the answer.
+    fn ask(&mut self, kind: u32, payload: &[u8]) -> Result<Vec<u8>> {
+        let header = SockMsg {
+            type_: kind,
+            len: payload.len() as u32,
+            ..Default::default()
+        };
+        self.wire
+            .write_all(&[header.as_bytes(), payload].concat())?;
+        loop {
+            let mut header = SockMsg::default();
+            self.wire.read_exact(header.as_mut_bytes())?;
+            if header.len > MAX_PAYLOAD {
+                bail!("Xenstore: an answer of {} bytes", header.len);
+            }
+            let mut answer = vec![0; header.len as usize];
+            self.wire.read_exact(&mut answer)?;
+            match header.type_ {
+                XS_ERROR => bail!(
+                    "Xenstore: {}",
+                    String::from_utf8_lossy(&answer).trim_end_matches('\0')
+                ),
+                answered if answered == kind => return Ok(answer),
+                // A watch's event, which nobody here asked for.
+                _ => {}
+            }
+        }
+    }
+
+    /// A node's value.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn read(&mut self, path: &str) -> Result<String> {
+        let value = self.ask(XS_READ, format!("{path}\0").as_bytes())?;
+        Ok(String::from_utf8_lossy(&value).into_owned())
+    }
+
+    /// Sets a node's value, making it.
+    ///
+    /// # Errors
+    /// The daemon's refusal.
+    pub fn write(&mut self, path: &str, value: &str) -> Result<()> {
+        self.ask(XS_WRITE, format!("{path}\0{value}").as_bytes())
+            .map(drop)
+    }
+
+    /// Removes a node with all below it.
+    ///
+    /// # Errors
+    /// The daemon's refusal.
+    pub fn remove(&mut self, path: &str) -> Result<()> {
+        self.ask(XS_RM, format!("{path}\0").as_bytes()).map(drop)
+    }
+
+    /// Sets who may read and write a node, as `xenstore-chmod` spells it.
+    ///
+    /// # Errors
+    /// The daemon's refusal.
+    pub fn set_permissions(&mut self, path: &str, permissions: &[String]) -> Result<()> {
+        let request = format!("{path}\0{}\0", permissions.join("\0"));
+        self.ask(XS_SET_PERMS, request.as_bytes()).map(drop)
+    }
+
+    /// Tells the daemon of a domain's ring.
+    ///
+    /// # Errors
+    /// The daemon's refusal.
+    pub fn introduce(&mut self, id: DomId, frame: u64, port: u32) -> Result<()> {
+        self.ask(XS_INTRODUCE, format!("{id}\0{frame}\0{port}\0").as_bytes())
+            .map(drop)
+    }
+}
+
+/// The names of all domains, looked up beforehand.
+#[derive(Default)]
+pub struct KnownNames(pub Vec<(DomId, String)>);
+
+impl Names for KnownNames {
+    fn name(&self, id: DomId) -> String {
+        let known = self.0.iter().find(|(known, _)| *known == id);
+        match known {
+            Some((_, name)) => name.clone(),
+            None if id == DomId::ZERO => "Domain-0".to_owned(),
+            None => format!("(domain {id})"),
+        }
+    }
+}
