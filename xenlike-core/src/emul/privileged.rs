@@ -10,9 +10,9 @@ use super::{Bits, Exception, Guest, Mode, Outcome, Segment, SegmentName};
 use crate::cpuid::guest::Asked;
 use crate::kit::Vaddr;
 
-/// UD2 and the bytes "xen": what stands before an instruction that asks to be emulated
-/// (XEN_EMULATE_PREFIX in `arch-x86/xen.h`).
-const FORCED: [u8; 5] = [0x0f, 0x0b, b'x', b'e', b'n'];
+/// UD2 and the bytes "xen", which stand before an instruction that asks to be emulated (XEN_CPUID in
+/// `arch-x86/xen.h`), and the one instruction that may stand there.
+const FORCED_CPUID: [u8; 7] = [0x0f, 0x0b, b'x', b'e', b'n', 0x0f, 0xa2];
 /// CPUID's opcode.
 const CPUID: u16 = 0x0fa2;
 /// MISC_FEATURES_ENABLES: CPUID faults in user mode.
@@ -44,7 +44,7 @@ pub fn general_protection(guest: &mut impl Guest) -> Outcome {
         return Outcome::NotOurs;
     }
     match step(guest, &insn) {
-        Step::Retire => retire(guest, &insn, &code),
+        Step::Retire => retire(guest, insn.length, &code),
         Step::Ends(outcome) => outcome,
     }
 }
@@ -55,34 +55,18 @@ pub fn invalid_opcode(guest: &mut impl Guest) -> Outcome {
         return Outcome::NotOurs;
     };
     let rip = guest.frame().rip;
-    let mut prefix = [0; FORCED.len()];
-    if guest
-        .read(Vaddr(code.base.wrapping_add(rip)), &mut prefix)
-        .is_err()
-        || prefix != FORCED
-    {
+    let mut bytes = [0; FORCED_CPUID.len()];
+    let at = Vaddr(code.base.wrapping_add(rip));
+    if guest.read(at, &mut bytes).is_err() || bytes != FORCED_CPUID {
         return Outcome::NotOurs;
     }
-    let behind = rip.wrapping_add(FORCED.len() as u64);
-    guest.frame().rip = behind;
-    match fetch_insn(guest, &code).filter(|insn| insn.opcode == CPUID) {
-        Some(insn) => {
-            let asked = match guest.mode() {
-                Mode::Kernel => Asked::ByForce,
-                Mode::User => Asked::User,
-            };
-            match cpuid(guest, asked) {
-                Step::Retire => retire(guest, &insn, &code),
-                Step::Ends(outcome) => {
-                    guest.frame().rip = rip;
-                    outcome
-                }
-            }
-        }
-        None => {
-            guest.frame().rip = rip;
-            Outcome::NotOurs
-        }
+    let asked = match guest.mode() {
+        Mode::Kernel => Asked::ByForce,
+        Mode::User => Asked::User,
+    };
+    match cpuid(guest, asked) {
+        Step::Retire => retire(guest, FORCED_CPUID.len() as u8, &code),
+        Step::Ends(outcome) => outcome,
     }
 }
 
@@ -96,9 +80,9 @@ fn fetch_insn(guest: &mut impl Guest, code: &Segment) -> Option<Insn> {
     decode(bytes, code.bits).ok()
 }
 
-fn retire(guest: &mut impl Guest, insn: &Insn, code: &Segment) -> Outcome {
+fn retire(guest: &mut impl Guest, length: u8, code: &Segment) -> Outcome {
     let frame = guest.frame();
-    let next = frame.rip.wrapping_add(u64::from(insn.length));
+    let next = frame.rip.wrapping_add(u64::from(length));
     frame.rip = if code.bits == Bits::SixtyFour {
         next
     } else {

@@ -75,12 +75,14 @@ pub fn software_interrupt(ctx: &mut Ctx<'_>, number: u8, bytes: u64) {
 /// A guest kernel's write fault at `address`, in a page that is there: true if it was a store into one of
 /// the guest's L1 tables and is dealt with.
 pub fn page_table_write(ctx: &mut Ctx<'_>, address: u64) -> bool {
-    let mut guest = Emulated::new(ctx);
-    if !table::maybe_table(&guest, Vaddr(address)) {
+    let Some(table) = table::at(ctx, Vaddr(address)) else {
         return false;
-    }
-    let outcome = emul::ptwr::page_table_write(&mut guest, Vaddr(address));
-    drop(guest);
+    };
+    let outcome = {
+        let mut guest = Emulated::new(ctx);
+        guest.table = Some(table);
+        emul::ptwr::page_table_write(&mut guest, Vaddr(address))
+    };
     if outcome == Outcome::NotOurs {
         return false;
     }

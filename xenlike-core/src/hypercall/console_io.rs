@@ -12,6 +12,7 @@ use crate::mm::guest_copy;
 const CHUNK: usize = 128;
 
 /// `console_io(cmd, count, buffer)`.
+#[inline(never)] // its frame is not for every call to carry
 pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
     let [cmd, count, buffer, ..] = args.0;
     if !ctx.dom.is_control() {

@@ -16,6 +16,7 @@ const PER_PAGE: u32 = 512;
 const MOST_ENTRIES: u64 = GDT_GUEST_FRAMES as u64 * PER_PAGE as u64;
 
 /// `set_gdt(frames, entries)`.
+#[inline(never)] // its frame is not for every call to carry
 pub fn set_gdt(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
     let [list, entries, ..] = args.0;
     let entries = u64::from(entries as u32);

@@ -21,6 +21,7 @@ struct Owners {
 
 /// `mmu_update(requests, count, done, foreign)`; `foreign` has in its low half whose frames are
 /// named, in its high half, one up, whose tables are meant, or 0 for the caller's.
+#[inline(never)] // its frame is not for every call to carry
 pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
     let batch = match Batch::begin(ctx, args) {
         Ok(batch) => batch,

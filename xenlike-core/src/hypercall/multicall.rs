@@ -11,6 +11,7 @@ const ENTRY: u64 = size_of::<MulticallEntry>() as u64;
 
 /// `multicall(calls, count)`: each entry gets its result; a call that could not finish is continued
 /// with the arguments that hold its progress.
+#[inline(never)] // its frame is not for every call to carry
 pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
     let [mut at, count, ..] = args.0;
     let count = count as u32;

@@ -18,6 +18,8 @@ use crate::kit::{Lock, Vaddr};
 use crate::mm::guest_copy;
 use crate::ports::Ports;
 
+/// The one CPUID leaf that tells the time's scale.
+const TIME_LEAF: u32 = 0x4000_0003;
 const PCI_ADDRESS: u16 = 0xcf8;
 const PCI_DATA: u16 = 0xcfc;
 const CMOS_INDEX: u16 = 0x70;
@@ -29,6 +31,8 @@ static INDEXED_PORTS: Lock<()> = Lock::new(());
 /// The vCPU that trapped.
 pub struct Emulated<'a, 'b> {
     pub(super) ctx: &'a mut Ctx<'b>,
+    /// The page table that the trapped store is to, and the page where the guest sees it.
+    pub(super) table: Option<table::Seen>,
     policy: LockGuard<'a, Policy>,
 }
 
@@ -38,6 +42,7 @@ impl<'a, 'b: 'a> Emulated<'a, 'b> {
         let dom: &'b crate::domain::Domain = ctx.dom;
         Self {
             policy: dom.cpuid.lock(),
+            table: None,
             ctx,
         }
     }
@@ -131,7 +136,11 @@ impl Guest for Emulated<'_, '_> {
             role: self.role(),
             cr4: self.ctx.st.cr4,
             xcr0: self.ctx.st.xcr0,
-            time: self.time(),
+            time: if leaf == TIME_LEAF {
+                self.time()
+            } else {
+                Time::default()
+            },
             machine_address_bits: u32::from(cpu::features().phys_bits),
         };
         view.leaf(leaf, subleaf)

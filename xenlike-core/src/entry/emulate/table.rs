@@ -5,7 +5,8 @@ use core::sync::atomic::Ordering;
 use super::guest::Emulated;
 use crate::domain::VcpuState;
 use crate::emul::ptwr::{Entries, EntryError};
-use crate::kit::{Mfn, Vaddr};
+use crate::hypercall::Ctx;
+use crate::kit::{Mfn, PAGE_SHIFT, Vaddr};
 use crate::mm::directmap::SharedPage;
 use crate::mm::frame::frames;
 use crate::pagetype::{Refused, Write, machine};
@@ -13,17 +14,26 @@ use crate::pagetype::{Refused, Write, machine};
 /// The type number of an L1 in the frame table.
 const L1: u64 = 1;
 
-/// The frame that the guest's kernel may read, but not write, at the address.
-fn read_only_frame(st: &VcpuState, at: Vaddr) -> Option<Mfn> {
-    let entry = machine().lookup(st.kernel_l4?, at)?;
-    (entry.is_present() && !entry.is_writable()).then(|| entry.mfn())
+/// A page table of the guest's, and where it sees it.
+#[derive(Clone, Copy)]
+pub struct Seen {
+    /// The page, by its number.
+    page: u64,
+    frame: Mfn,
 }
 
-/// Whether a write fault at the address may be a store into a page table.
-pub fn maybe_table(guest: &Emulated<'_, '_>, at: Vaddr) -> bool {
-    let frame = read_only_frame(guest.ctx.st, at);
-    let frame = frame.and_then(|frame| frames().get(frame));
-    frame.is_some_and(|frame| frame.load().type_bits() == L1 && frame.owner() == guest.ctx.dom.id())
+/// The L1 table of the guest that its kernel sees at the address, and may read but not write.
+pub fn at(ctx: &Ctx<'_>, at: Vaddr) -> Option<Seen> {
+    let entry = machine().lookup(ctx.st.kernel_l4?, at)?;
+    if !entry.is_present() || entry.is_writable() {
+        return None;
+    }
+    let frame = frames().get(entry.mfn())?;
+    let is_table = frame.load().type_bits() == L1 && frame.owner() == ctx.dom.id();
+    is_table.then_some(Seen {
+        page: at.0 >> PAGE_SHIFT,
+        frame: entry.mfn(),
+    })
 }
 
 /// A frame of the guest at an address of its kernel's.
@@ -53,15 +63,24 @@ pub fn kernel_word(st: &VcpuState, at: Vaddr) -> Option<u64> {
     )
 }
 
+impl Emulated<'_, '_> {
+    /// The table that the trap was about, if the address is in it. Whether it still is the guest's and a
+    /// table is for the update to check.
+    fn table_at(&self, at: Vaddr) -> Result<Mfn, EntryError> {
+        let seen = self.table.filter(|seen| seen.page == at.0 >> PAGE_SHIFT);
+        seen.map(|seen| seen.frame).ok_or(EntryError::NotATable)
+    }
+}
+
 impl Entries for Emulated<'_, '_> {
     fn read_entry(&mut self, at: Vaddr) -> Result<u64, EntryError> {
-        let frame = read_only_frame(self.ctx.st, at).ok_or(EntryError::NotATable)?;
+        let frame = self.table_at(at)?;
         let entry = machine().read_entry(frame, at.offset() / 8);
         entry.map(|entry| entry.0).ok_or(EntryError::NotATable)
     }
 
     fn exchange_entry(&mut self, at: Vaddr, old: u64, new: u64) -> Result<(), EntryError> {
-        let table = read_only_frame(self.ctx.st, at).ok_or(EntryError::NotATable)?;
+        let table = self.table_at(at)?;
         let write = Write {
             table,
             offset: at.offset(),

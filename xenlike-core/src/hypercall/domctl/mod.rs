@@ -49,6 +49,7 @@ pub(super) type Answered = Result<Answer, Errno>;
 static ONE_AT_A_TIME: Lock<()> = Lock::new(());
 
 /// `domctl(op)`.
+#[inline(never)] // its frame is not for every call to carry
 pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
     let [at, ..] = args.0;
     let mut op = match get::<Domctl>(at) {

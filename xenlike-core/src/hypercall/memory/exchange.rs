@@ -107,6 +107,7 @@ fn decode(ctx: &Ctx<'_>, asked: &MemoryExchange) -> Result<Exchange, Errno> {
 }
 
 /// Exchanges one chunk: all of it, or, refused, nothing.
+#[inline(never)] // its frame is not for every call to carry
 fn one_chunk(exchange: &Exchange, chunk: u64) -> Result<(), Errno> {
     let mut stolen = Frames::new();
     let taken = steal(exchange, chunk, &mut stolen)

@@ -34,6 +34,7 @@ const EXTENT_SHIFT: u32 = 6;
 const MAX_ORDER: u32 = 9;
 
 /// `memory_op(command, argument)`.
+#[inline(never)] // its frame is not for every call to carry
 pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
     let [command, at, ..] = args.0;
     let start = command >> EXTENT_SHIFT;
