@@ -1,4 +1,44 @@
-//! Stopping and restarting the machine.
+//! Stopping, restarting and switching off the machine.
+
+use crate::kit::Once;
+
+/// The ports and values of ACPI's state S5: PM1a and PM1b control (ACPI 6 §4.8.3.2).
+#[derive(Clone, Copy, Debug)]
+pub struct SoftOff {
+    /// The control ports.
+    pub ports: [Option<u16>; 2],
+    /// The sleep type for each.
+    pub types: [u8; 2],
+}
+
+static SOFT_OFF: Once<SoftOff> = Once::new();
+
+/// Tells how this machine is switched off; once, at boot.
+pub fn set_off(off: SoftOff) {
+    SOFT_OFF.call_once(|| off);
+}
+
+/// The control ports by which the machine can be switched off: the core's alone.
+pub fn off_ports() -> impl Iterator<Item = u16> {
+    SOFT_OFF
+        .get()
+        .into_iter()
+        .flat_map(|off| off.ports)
+        .flatten()
+}
+
+/// Switches the machine off, if it is known how; else stops it.
+pub fn off() -> ! {
+    const SLEEP_ENABLE: u16 = 1 << 13;
+    if let Some(off) = SOFT_OFF.get() {
+        for (port, kind) in off.ports.iter().zip(off.types) {
+            if let Some(port) = *port {
+                crate::arch::port::outw(port, u16::from(kind) << 10 | SLEEP_ENABLE);
+            }
+        }
+    }
+    halt()
+}
 
 #[cfg(target_os = "none")]
 mod real {

@@ -14,6 +14,9 @@ pub const CONSOLE: u32 = 4;
 /// Nothing but coming through the way out, to look at the vCPU's events.
 pub const LOOK: u32 = 8;
 
+/// A domain whose end is the core's own business has shut down.
+pub const LIFE: u32 = 16;
+
 /// Raises `bits` on `cpu`, which will look at them soon.
 pub fn raise(cpu: CpuId, bits: u32) {
     let Some(info) = percpu::info_of(cpu) else {

@@ -109,6 +109,10 @@ fn read_tables(tables: &AcpiTables<Mapper>, machine: &mut Machine) {
         }
         Err(error) => warn!("ACPI: no list of CPUs: {error:?}"),
     }
+    match super::soft_off::find(tables, &Mapper) {
+        Some(ports) => crate::arch::power::set_off(ports),
+        None => warn!("ACPI: nothing tells how to switch this machine off"),
+    }
     if let Some(clock) = hpet(tables).or_else(|| pm_timer(tables)) {
         machine.clock = clock;
     }

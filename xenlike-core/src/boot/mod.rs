@@ -25,6 +25,7 @@ pub mod panic;
 mod screen;
 #[cfg(target_os = "none")]
 mod smp;
+pub mod soft_off;
 #[cfg(target_os = "none")]
 mod start;
 #[cfg(target_os = "none")]

@@ -243,6 +243,16 @@ pub fn stop_waiting() {
     CONSOLE.lock().pump();
 }
 
+/// Sends everything that waits, and from now on waits for the serial port: the machine ends.
+pub fn drain() {
+    PATIENT.store(true, Ordering::Relaxed);
+    let mut console = CONSOLE.lock();
+    let Some(serial) = console.serial else { return };
+    while let Some(byte) = console.send.pop() {
+        serial.drain(byte);
+    }
+}
+
 /// The serial port's I/O ports, which no domain may touch.
 pub fn serial_ports() -> Option<core::ops::Range<u16>> {
     CONSOLE.lock().serial.map(Serial::ports)

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use guest_pv_abi::sched::SHUTDOWN_CRASH;
 
 use super::{Domain, notify, vcpu};
+use crate::arch::work;
 use crate::kit::DomId;
 
 /// Whether and why a domain has shut down.
@@ -28,6 +29,10 @@ pub fn shutdown(dom: &Arc<Domain>, reason: u32) {
     }
     for vcpu in dom.vcpus() {
         notify::hold(vcpu, vcpu::pause::SHUT_DOWN);
+    }
+    if matches!(dom.id(), DomId::DOM0 | DomId::BOOT) {
+        // No toolstack deals with these two.
+        work::raise_here(work::LIFE);
     }
     notify::domain_exception();
 }

@@ -20,6 +20,9 @@ pub extern "C" fn exit_work(frame: &mut TrapFrame) {
     if due & work::SCHEDULE != 0 {
         switch::schedule(frame);
     }
+    if due & work::LIFE != 0 {
+        crate::life::endings::act();
+    }
     with_current(frame, |ctx| {
         if ctx.st.callbacks.nmi.entry != 0 && ctx.vcpu.take_nmi() {
             syscall::bounce(

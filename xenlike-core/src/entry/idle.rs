@@ -16,6 +16,9 @@ pub fn wait() {
         if due & work::CONSOLE != 0 {
             crate::console::poll();
         }
+        if due & work::LIFE != 0 {
+            crate::life::endings::act();
+        }
         if due & work::SCHEDULE != 0 {
             return;
         }

@@ -7,6 +7,7 @@
 
 pub mod create;
 pub mod destroy;
+pub mod endings;
 pub mod hardware;
 pub mod hypercall_page;
 pub mod pausing;
