@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod check;
 mod debian;
+mod frames;
 mod oracle;
 mod process;
 mod report;
@@ -37,6 +38,8 @@ enum Task {
     Bench(bench::Options),
     /// Hold the `use` lines of xenlike-core against the order of its rooms
     Rooms,
+    /// The largest stack frames of build/xenlike
+    Frames,
     /// Lines and unsafe blocks of the ring-0 code
     Report,
     /// Boot a kernel as Dom0 under Debian's real Xen 4.20, to compare
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::test(&options),
         Task::Bench(options) => bench::bench(&options),
         Task::Rooms => rooms::check(),
+        Task::Frames => frames::check(),
         Task::Report => report::print(),
         Task::Oracle(options) => oracle::boot(&options),
         Task::Iso => build::image::xenlike_iso(),

@@ -2,7 +2,7 @@
 
 use crate::build;
 use crate::process;
-use crate::{report, rooms};
+use crate::{frames, report, rooms};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use std::process::Command;
@@ -103,6 +103,7 @@ fn qemu(options: &Options, tally: &mut Tally) {
     if !options.no_build && !tally.step("build", || build::build(&build::Options::default())) {
         return;
     }
+    tally.step("stack frames", frames::check);
     let mut arguments = vec!["test", "--package", "xenlike-tests", "--tests", "--"];
     arguments.extend(["--ignored", "--test-threads", "2"]);
     arguments.extend(options.filter.as_deref());
