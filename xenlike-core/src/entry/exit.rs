@@ -17,11 +17,12 @@ pub extern "C" fn exit_work(frame: &mut TrapFrame) {
     if due & work::CONSOLE != 0 {
         crate::console::poll();
     }
+    if due & work::LIFE != 0 {
+        // Before the scheduler, which may idle for long: what can't be done yet is raised again.
+        crate::life::endings::act();
+    }
     if due & work::SCHEDULE != 0 {
         switch::schedule(frame);
-    }
-    if due & work::LIFE != 0 {
-        crate::life::endings::act();
     }
     with_current(frame, |ctx| {
         if ctx.st.callbacks.nmi.entry != 0 && ctx.vcpu.take_nmi() {

@@ -8,8 +8,8 @@ use crate::kit::{COMMAND_LINE, DomId};
 use crate::life::destroy::{Progress, destroy};
 use guest_pv_abi::sched::{SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SHUTDOWN_SUSPEND};
 
-/// Acts on the end of domain 0 or the boot domain; on the way out of ring 0, where the vCPU that
-/// asked for it is off this CPU.
+/// Acts on the end of domain 0 or the boot domain; on the way out of ring 0. While the vCPU that asked
+/// for it is still on its CPU, this is put off.
 pub fn act() {
     if let Some(reason) = domain::lookup(DomId::DOM0).and_then(|dom| reason_of(&dom)) {
         return end_machine(reason);
