@@ -7,7 +7,7 @@ use super::{
     acpi, cpu, first_domain, info, interrupts, kept, memory, options, panic, screen, smp, traps,
 };
 use crate::kit::{CpuId, Maddr};
-use crate::{arch, console, entry, kit, life};
+use crate::{arch, console, domain, entry, kit, life};
 
 const BOOT_CPU: CpuId = CpuId(0);
 
@@ -56,6 +56,7 @@ extern "sysv64" fn on_own_stack() -> ! {
     interrupts::route_serial(&machine, &options);
     kit::COMMAND_LINE.call_once(|| info.cmdline);
     life::init();
+    console::set_input_hook(domain::notify::console_input);
     life::hardware::keep(kept::kept(&machine, &options));
     or_refuse(first_domain::start(info));
     smp::release();

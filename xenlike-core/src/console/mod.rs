@@ -312,6 +312,10 @@ pub fn poll() {
             console.input.push(byte);
             arrived = true;
         }
+        // The interrupt is an edge: with a byte that came in meanwhile the line would stay up and no
+        // edge would ever follow. Off and on again (in `pump`) makes one, if there is a cause.
+        serial.stop_interrupts();
+        console.waiting = None;
     }
     console.input.take_lost();
     console.pump();

@@ -137,6 +137,10 @@ impl Serial {
     pub fn set_interrupts(self, waiting: Waiting) {
         outb(self.base + INTERRUPT_ENABLE, waiting as u8);
     }
+    /// Takes the port's interrupt line down, whatever it was up for.
+    pub fn stop_interrupts(self) {
+        outb(self.base + INTERRUPT_ENABLE, 0);
+    }
     fn status(self) -> u8 {
         inb(self.base + LINE_STATUS)
     }

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU16, Ordering};
 
-use guest_pv_abi::xen::VIRQ_DOM_EXC;
+use guest_pv_abi::xen::{VIRQ_CONSOLE, VIRQ_DOM_EXC};
 
 use super::vcpu::pause;
 use super::{Domain, Vcpu, registry};
@@ -104,6 +104,11 @@ pub fn set_virq_handler(virq: u32, dom: DomId) {
     if let Some(handler) = HANDLERS.get(virq as usize) {
         handler.store(dom.0, Ordering::Relaxed);
     }
+}
+
+/// Tells the control domain that something was typed on the machine's console (VIRQ_CONSOLE).
+pub fn console_input() {
+    global_virq(VIRQ_CONSOLE);
 }
 
 /// Raises a global VIRQ in the domain that takes it: the one that asked for it, else domain 0, or
