@@ -106,8 +106,13 @@ impl Privcmd {
 
     fn ioctl<T>(&self, number: u64, request: &mut T) -> Result<u64, Errno> {
         // SAFETY: each number goes with its structure, whose pointers are valid for what the kernel writes.
-        let result =
-            unsafe { libc::ioctl(self.device.as_raw_fd(), number, ptr::from_mut(request)) };
+        let result = unsafe {
+            libc::ioctl(
+                self.device.as_raw_fd(),
+                number as libc::Ioctl,
+                ptr::from_mut(request),
+            )
+        };
         if result >= 0 {
             return Ok(result as u64);
         }
