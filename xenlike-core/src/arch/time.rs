@@ -5,7 +5,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use crate::kit::Once;
+use crate::kit::Lock;
 
 /// From TSC ticks to nanoseconds: `((ticks << shift) * mul) >> 32`, a negative shift going right
 /// (xen.h, `struct vcpu_time_info`).
@@ -69,7 +69,7 @@ static TICKS: AtomicU64 = AtomicU64::new(1 << 32);
 static HZ: AtomicU64 = AtomicU64::new(1_000_000_000);
 static STABLE: AtomicBool = AtomicBool::new(true);
 /// Seconds and nanoseconds since 1970 at system time 0.
-static WALL_CLOCK: Once<(u64, u32)> = Once::new();
+static WALL_CLOCK: Lock<(u64, u32)> = Lock::new((0, 0));
 
 /// The TSC.
 #[cfg(target_os = "none")]
@@ -147,7 +147,7 @@ pub fn start(hz: u64, wall: u64) {
     HZ.store(hz, Ordering::Relaxed);
     START.store(tsc(), Ordering::Release);
     STABLE.store(super::cpu::features().invariant_tsc, Ordering::Relaxed);
-    WALL_CLOCK.call_once(|| (wall, 0));
+    set_boot_wall_clock(wall, 0);
 }
 
 /// The TSC turned out to differ between CPUs: guests are told not to rely on it.
@@ -157,7 +157,12 @@ pub fn set_unstable() {
 
 /// The wall clock at system time 0: seconds and nanoseconds since 1970.
 pub fn boot_wall_clock() -> (u64, u32) {
-    WALL_CLOCK.get().copied().unwrap_or_default()
+    *WALL_CLOCK.lock()
+}
+
+/// Sets the wall clock that was at system time 0.
+pub fn set_boot_wall_clock(seconds: u64, nanoseconds: u32) {
+    *WALL_CLOCK.lock() = (seconds, nanoseconds);
 }
 
 #[cfg(test)]

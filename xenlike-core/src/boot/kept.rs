@@ -1,13 +1,18 @@
 //! What the core keeps of the machine, and domain 0 doesn't get.
 
+use guest_pv_abi::xen::{VgaConsoleInfo, XEN_VGATYPE_TEXT_MODE_3, XEN_VGATYPE_VESA_LFB};
+use zerocopy::FromZeros;
+
 use super::acpi::Machine;
+use super::info::ScreenInfo;
 use super::options::Options;
 use crate::arch::power;
 use crate::console;
+use crate::console::screen::Surface;
 use crate::life::hardware::Kept;
 
 /// The core's serial port, its interrupt, and the interrupt controllers' pages.
-pub fn kept(machine: &Machine, options: &Options) -> Kept {
+pub fn kept(machine: &Machine, options: &Options, screen: Option<&ScreenInfo>) -> Kept {
     let serial = console::serial_ports();
     let port_range =
         |ports: core::ops::Range<u16>| u64::from(ports.start)..=u64::from(ports.end) - 1;
@@ -30,5 +35,34 @@ pub fn kept(machine: &Machine, options: &Options) -> Kept {
             .map(|irq| u64::from(machine.isa(irq).0))
             .into_iter()
             .collect(),
+        screen: screen.map(console_info),
     }
+}
+
+/// The screen in the form that domain 0 reads (xen.h, `struct dom0_vga_console_info`).
+fn console_info(screen: &ScreenInfo) -> VgaConsoleInfo {
+    let mut info = VgaConsoleInfo::new_zeroed();
+    match &screen.surface {
+        // In text mode the words mean: font height, cursor column and row, rows, columns.
+        Surface::Text => {
+            info.video_type = XEN_VGATYPE_TEXT_MODE_3 as u8;
+            info.width = 16;
+            info.bits_per_pixel = screen.height as u16;
+            info.lfb_base = screen.width;
+        }
+        Surface::Pixels(format) => {
+            info.video_type = XEN_VGATYPE_VESA_LFB as u8;
+            (info.width, info.height) = (screen.width as u16, screen.height as u16);
+            info.bytes_per_line = format.pitch as u16;
+            info.bits_per_pixel = format.bytes as u16 * 8;
+            info.lfb_base = screen.at.0 as u32;
+            info.ext_lfb_base = (screen.at.0 >> 32) as u32;
+            info.lfb_size = screen.bytes.div_ceil(64 << 10) as u32;
+            let [red, green, blue] = format.channels;
+            (info.red_pos, info.red_size) = red;
+            (info.green_pos, info.green_size) = green;
+            (info.blue_pos, info.blue_size) = blue;
+        }
+    }
+    info
 }

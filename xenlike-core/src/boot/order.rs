@@ -57,7 +57,7 @@ extern "sysv64" fn on_own_stack() -> ! {
     kit::COMMAND_LINE.call_once(|| info.cmdline);
     life::init();
     console::set_input_hook(domain::notify::console_input);
-    life::hardware::keep(kept::kept(&machine, &options));
+    life::hardware::keep(kept::kept(&machine, &options, info.screen.as_ref()));
     or_refuse(first_domain::start(info));
     smp::release();
     other_cpu(BOOT_CPU)

@@ -81,6 +81,8 @@ pub struct Settings {
     pub irqs: RangeSet,
     /// XENMEM_set_memory_map: the e820 it is shown.
     pub memory_map: alloc::vec::Vec<guest_pv_abi::memory::E820Entry>,
+    /// PHYSDEVOP_pirq_eoi_gmfn: where the guest looks which interrupts need an end.
+    pub eoi_page: Option<HeldPage>,
     /// XEN_DOMCTL_setdebugging.
     pub debugged: bool,
     /// XEN_DOMCTL_CDF_xs_domain: Xenstore's domain.

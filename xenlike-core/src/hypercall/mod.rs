@@ -22,6 +22,8 @@ mod mmu_update;
 mod mmuext;
 mod multicall;
 mod owner;
+mod physdev;
+mod platform;
 mod refused;
 mod sched_op;
 mod segment;
@@ -162,6 +164,9 @@ pub fn call(ctx: &mut Ctx<'_>, number: u64, args: Args) -> Outcome {
         nr::SYSCTL => sysctl::call(ctx, args).into(),
         nr::DOMCTL => domctl::call(ctx, args),
         nr::ARCH_0 => xenlike::call(ctx, args).into(),
+        nr::PHYSDEV_OP => physdev::call(ctx, args).into(),
+        nr::PHYSDEV_OP_COMPAT => physdev::compat(ctx, args).into(),
+        nr::PLATFORM_OP => platform::call(ctx, args).into(),
         nr::CALLBACK_OP => callback::call(ctx, args).into(),
         _ => refused::call(ctx, number, args).into(),
     }

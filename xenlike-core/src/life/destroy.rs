@@ -74,6 +74,7 @@ fn end_services(dom: &Arc<Domain>) -> Progress {
         time::TIMERS.cancel(&vcpu.timers.poll);
     }
     watchdog::stop_all(dom);
+    dom.settings.lock().eoi_page = None;
     let urgent: &mut dyn FnMut() -> bool = &mut work::pending;
     if dom.events.destroy(urgent, &mut |_irq| {}) == event::Sweep::Again {
         return Progress::Again;

@@ -50,6 +50,15 @@ fn end_machine(reason: u32) {
         _ => ("domain 0 has crashed: restarting", power::restart),
     };
     let (sentence, act) = end;
+    leave(sentence, act)
+}
+
+/// Switches the machine off on domain 0's word (XENPF_enter_acpi_sleep).
+pub fn switch_off() -> ! {
+    leave("domain 0 switches the machine off", power::off)
+}
+
+fn leave(sentence: &str, act: fn() -> !) -> ! {
     log::info!("{sentence}");
     console::drain();
     power::stop_others();

@@ -5,6 +5,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
+use guest_pv_abi::xen::VgaConsoleInfo;
+
 use crate::cpuid;
 use crate::domain::{Domain, Rights, registry};
 use crate::kit::{DomId, Once, PAGE_SIZE};
@@ -27,6 +29,8 @@ pub struct Kept {
     pub pages: Vec<u64>,
     /// Its interrupts.
     pub irqs: Vec<u64>,
+    /// The screen, which it leaves to domain 0.
+    pub screen: Option<VgaConsoleInfo>,
 }
 
 static KEPT: Once<Kept> = Once::new();
@@ -34,6 +38,11 @@ static KEPT: Once<Kept> = Once::new();
 /// Tells what the core keeps; once, at boot.
 pub fn keep(kept: Kept) {
     KEPT.call_once(|| kept);
+}
+
+/// The screen as the loader left it, if there is one.
+pub fn screen() -> Option<VgaConsoleInfo> {
+    KEPT.get()?.screen
 }
 
 /// Makes `dom` the control and hardware domain.

@@ -1,0 +1,177 @@
+//! platform_op: the machine's clock, CPUs, firmware and screen, for the hardware domain.
+
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::platform::{self as abi, PlatformOp};
+
+use super::{Args, Ctx, get, put};
+use crate::arch::{lapic, time};
+use crate::cpuid;
+use crate::domain::notify::SCHED;
+use crate::domain::time::{idle_ns, publish_wall_clock};
+use crate::domain::{self, registry};
+use crate::kit::{CpuId, DomId, Vaddr};
+use crate::life::{endings, hardware};
+use crate::mm::guest_copy::write_at;
+
+/// Nanoseconds in a second.
+const SECOND: u128 = 1_000_000_000;
+/// ACPI's soft-off state.
+const S5: u32 = 5;
+
+/// `platform_op(op)`.
+pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
+    let [at, ..] = args.0;
+    let mut op = get::<PlatformOp>(at)?;
+    if op.interface_version != abi::XENPF_INTERFACE_VERSION {
+        return Err(errno::EACCES);
+    }
+    ctx.require_control()?;
+    let result = match op.cmd {
+        abi::XENPF_SETTIME32 => return set_time32(&op),
+        abi::XENPF_SETTIME64 => return set_time64(&op),
+        abi::XENPF_ENTER_ACPI_SLEEP => return enter_sleep(&op),
+        abi::XENPF_FIRMWARE_INFO => firmware_info(&mut op)?,
+        abi::XENPF_GETIDLETIME => idle_times(&mut op)?,
+        abi::XENPF_GET_CPUINFO => cpu_info(&mut op)?,
+        abi::XENPF_GET_CPU_VERSION => cpu_version(&mut op)?,
+        abi::XENPF_GET_DOM0_CONSOLE => screen(&mut op)?,
+        // Microcode, memory types, frequencies, hot-plug, EFI calls: not in this hypervisor.
+        _ => return Err(errno::ENOSYS),
+    };
+    put(at, &op)?;
+    Ok(result)
+}
+
+fn set_time32(op: &PlatformOp) -> Result<i64, Errno> {
+    let body = op.u.get::<abi::Settime32>();
+    set_time(u64::from(body.secs), body.nsecs, body.system_time)
+}
+
+fn set_time64(op: &PlatformOp) -> Result<i64, Errno> {
+    let body = op.u.get::<abi::Settime64>();
+    if body.mbz != 0 {
+        return Err(errno::EINVAL);
+    }
+    set_time(body.secs, body.nsecs, body.system_time)
+}
+
+/// The wall clock shows `secs` and `nsecs` at `system_time`; every domain is told.
+fn set_time(secs: u64, nsecs: u32, system_time: u64) -> Result<i64, Errno> {
+    let then = u128::from(secs)
+        .saturating_mul(SECOND)
+        .saturating_add(u128::from(nsecs));
+    let start = then
+        .checked_sub(u128::from(system_time))
+        .ok_or(errno::EINVAL)?;
+    let seconds = start.checked_div(SECOND).unwrap_or(0);
+    let rest = start.checked_rem(SECOND).unwrap_or(0);
+    time::set_boot_wall_clock(seconds as u64, rest as u32);
+    let boot = domain::lookup(DomId::BOOT);
+    for dom in registry::from(DomId(0)).into_iter().chain(boot) {
+        publish_wall_clock(&dom);
+    }
+    Ok(0)
+}
+
+/// Only soft-off: the values that the caller read from its tables are those the core has found.
+fn enter_sleep(op: &PlatformOp) -> Result<i64, Errno> {
+    if op.u.get::<abi::EnterAcpiSleep>().sleep_state != S5 {
+        return Err(errno::EPERM);
+    }
+    endings::switch_off()
+}
+
+/// Nothing is kept of the firmware's disks and monitor; the shift keys were up.
+fn firmware_info(op: &mut PlatformOp) -> Result<i64, Errno> {
+    let body = op.u.get::<abi::FirmwareInfo>();
+    match body.type_ {
+        abi::XEN_FW_DISK_INFO | abi::XEN_FW_DISK_MBR_SIGNATURE => Err(errno::ENOENT),
+        abi::XEN_FW_VBEDDC_INFO => Err(errno::ESRCH),
+        abi::XEN_FW_EFI_INFO => Err(errno::EOPNOTSUPP),
+        abi::XEN_FW_KBD_SHIFT_FLAGS if body.index != 0 => Err(errno::ESRCH),
+        abi::XEN_FW_KBD_SHIFT_FLAGS => Ok(0),
+        _ => Err(errno::EINVAL),
+    }
+}
+
+/// How long each CPU of the caller's map had nothing to run.
+fn idle_times(op: &mut PlatformOp) -> Result<i64, Errno> {
+    let mut body = op.u.get::<abi::Getidletime>();
+    let map = guest_pv_abi::xen::CtlBitmap {
+        bitmap: body.cpumap_bitmap,
+        nr_bits: body.cpumap_nr_cpus,
+        _gap0: [0; 4],
+    };
+    let online = super::ctl_bitmap::read(&map)?.and(SCHED.online());
+    for cpu in online.iter() {
+        write_at(Vaddr(body.idletime.0), u64::from(cpu.0), &idle_ns(cpu))
+            .map_err(|_| errno::EFAULT)?;
+    }
+    super::ctl_bitmap::write(&map, online)?;
+    body.now = time::now_ns();
+    op.u.set(&body);
+    Ok(0)
+}
+
+/// The highest CPU number.
+fn last_cpu() -> u32 {
+    SCHED.online().count().saturating_sub(1)
+}
+
+fn cpu_info(op: &mut PlatformOp) -> Result<i64, Errno> {
+    let mut body = op.u.get::<abi::PcpuInfo>();
+    body.max_present = last_cpu();
+    let cpu = CpuId(body.xen_cpuid);
+    if body.xen_cpuid <= last_cpu() {
+        body.flags = abi::XEN_PCPU_FLAGS_ONLINE;
+        body.apic_id = lapic::id_of(cpu);
+        body.acpi_id = body.xen_cpuid;
+    } else {
+        body.flags = abi::XEN_PCPU_FLAGS_INVALID;
+    }
+    op.u.set(&body);
+    Ok(0)
+}
+
+fn cpu_version(op: &mut PlatformOp) -> Result<i64, Errno> {
+    let mut body = op.u.get::<abi::PcpuVersion>();
+    body.max_present = last_cpu();
+    if body.xen_cpuid > last_cpu() {
+        return Err(errno::EINVAL);
+    }
+    let (vendor, signature) = (
+        cpuid::machine().host.basic(0),
+        cpuid::machine().host.basic(1).a,
+    );
+    let [b, d, c] = [vendor.b, vendor.d, vendor.c].map(u32::to_le_bytes);
+    for (to, from) in body
+        .vendor_id
+        .iter_mut()
+        .zip(b.into_iter().chain(d).chain(c))
+    {
+        *to = from;
+    }
+    // CPUID leaf 1 EAX (SDM vol. 2, CPUID): the extended fields count for family 15 and, of the
+    // model, for family 6.
+    let (family, model) = (signature >> 8 & 0xf, signature >> 4 & 0xf);
+    body.family = if family == 0xf {
+        0xf + (signature >> 20 & 0xff)
+    } else {
+        family
+    };
+    body.model = if family == 6 || family == 0xf {
+        (signature >> 12 & 0xf0) | model
+    } else {
+        model
+    };
+    body.stepping = signature & 0xf;
+    op.u.set(&body);
+    Ok(0)
+}
+
+/// The screen as the loader left it.
+fn screen(op: &mut PlatformOp) -> Result<i64, Errno> {
+    let screen = hardware::screen().ok_or(errno::ENODEV)?;
+    op.u.set(&screen);
+    Ok(size_of_val(&screen) as i64)
+}
