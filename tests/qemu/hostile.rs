@@ -57,8 +57,11 @@ fn attack(name: &str, kernel: &str, settings: &str, cpus: u32) -> Result<()> {
         "create hostile.cfg name={kernel} kernel={kernel} {settings} -c"
     ))?;
     let printed = session.read_until("^xenlike> ", GUEST)?;
+    let passed = printed.contains(&format!("PASS {kernel}"));
+    // Random calls may well end their own domain.
+    let ended = kernel == "randcall" && printed.contains("randcall has ");
     ensure!(
-        printed.contains(&format!("PASS {kernel}")) && !printed.contains("FAIL"),
+        (passed || ended) && !printed.contains("FAIL"),
         "{kernel} printed:\n{printed}"
     );
     unharmed(session, before)
