@@ -13,7 +13,9 @@ use xenlike_rt::abi::hypercall::{
     IRET, MULTICALL, SCHED_OP, SCHED_OP_COMPAT, SET_CALLBACKS, SET_TRAP_TABLE, STACK_SWITCH,
     UPDATE_VA_MAPPING, UPDATE_VA_MAPPING_OTHERDOMAIN, VCPU_OP,
 };
-use xenlike_rt::abi::sched::{SCHEDOP_BLOCK, SCHEDOP_POLL, SCHEDOP_SHUTDOWN};
+use xenlike_rt::abi::sched::{
+    SCHEDOP_BLOCK, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, SCHEDOP_SHUTDOWN_CODE,
+};
 use xenlike_rt::abi::vcpu::{VCPUOP_DOWN, VCPUOP_INITIALISE};
 use xenlike_rt::abi::xen::DOMID_SELF;
 use xenlike_rt::{args, cpu, hyper, memory, println, smp, time};
@@ -30,9 +32,13 @@ fn ends_itself(number: u64, arguments: &[u64; 5]) -> bool {
     let cmd = arguments[0] as u32;
     match number {
         IRET | STACK_SWITCH | SET_CALLBACKS | SET_TRAP_TABLE => true,
-        SCHED_OP | SCHED_OP_COMPAT => {
-            [SCHEDOP_BLOCK, SCHEDOP_POLL, SCHEDOP_SHUTDOWN].contains(&cmd)
-        }
+        SCHED_OP | SCHED_OP_COMPAT => [
+            SCHEDOP_BLOCK,
+            SCHEDOP_POLL,
+            SCHEDOP_SHUTDOWN,
+            SCHEDOP_SHUTDOWN_CODE,
+        ]
+        .contains(&cmd),
         VCPU_OP => [VCPUOP_DOWN, VCPUOP_INITIALISE].contains(&cmd),
         // With the runtime's own addresses in them.
         UPDATE_VA_MAPPING | UPDATE_VA_MAPPING_OTHERDOMAIN => arguments[0] >= memory::VIRT_BASE,
