@@ -22,6 +22,10 @@ use xenlike_rt::{args, cpu, hyper, memory, println, smp, time};
 
 xenlike_rt::entry!(main);
 
+const VICTIM_PAGES: u64 = 64;
+
+/// First of the frames that the calls may do anything to.
+static VICTIMS: AtomicU64 = AtomicU64::new(0);
 static SEED: AtomicU64 = AtomicU64::new(0);
 static CALLS: AtomicU64 = AtomicU64::new(0);
 static DONE: AtomicU32 = AtomicU32::new(0);
@@ -61,12 +65,13 @@ fn argument(random: &mut Random, buffer: u64) -> u64 {
 /// Words as structures have them.
 fn fill(random: &mut Random, buffer: u64) {
     for index in 0..48 {
-        let word = match random.below(6) {
+        let word = match random.below(7) {
             0 => random.below(16),
             1 => u64::from(DOMID_SELF) | (random.below(4) << 32),
             2 => buffer + (random.below(512) & !7),
             3 => random.next(),
-            4 => memory::mfn_of(random.below(memory_pages())).unwrap_or(0),
+            4 => victim(random),
+            5 => (victim(random) << 12) | random.below(4096),
             _ => 0,
         };
         let slot = core::ptr::with_exposed_provenance_mut::<u64>(buffer as usize);
@@ -75,9 +80,11 @@ fn fill(random: &mut Random, buffer: u64) {
     }
 }
 
-/// Frames that random structures may name: those that nothing of the runtime lives in are the last.
-fn memory_pages() -> u64 {
-    xenlike_rt::start_info().nr_pages
+/// A frame of the guest's that nothing of the runtime lives in: what becomes of it hurts nobody. Calls
+/// that hit the runtime's own pages only end the run early.
+fn victim(random: &mut Random) -> u64 {
+    let first = VICTIMS.load(Ordering::Relaxed);
+    memory::mfn_of(first + random.below(VICTIM_PAGES)).unwrap_or(0)
 }
 
 fn run(number: u32) {
@@ -118,6 +125,9 @@ fn main() {
     let calls = args::number("calls", 20_000);
     println!("randcall: seed={seed} calls={calls}");
     println!("randcall: expects to be killed perhaps, by what it does to itself");
+    let victims = memory::allocate_pages(VICTIM_PAGES as usize).expect("pages");
+    let address = victims.expose_provenance() as u64;
+    VICTIMS.store(memory::pfn_of(address), Ordering::Relaxed);
     SEED.store(seed, Ordering::Relaxed);
     CALLS.store(calls, Ordering::Relaxed);
     let mut vcpus = 1;
