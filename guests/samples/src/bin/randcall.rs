@@ -10,15 +10,15 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use samples::{BAD_ADDRESSES, Random};
 use xenlike_rt::abi::hypercall::{
-    IRET, MULTICALL, SCHED_OP, SCHED_OP_COMPAT, SET_CALLBACKS, SET_TRAP_TABLE, STACK_SWITCH,
-    UPDATE_VA_MAPPING, UPDATE_VA_MAPPING_OTHERDOMAIN, VCPU_OP,
+    CALLBACK_OP, IRET, MULTICALL, NMI_OP, SCHED_OP, SCHED_OP_COMPAT, SET_CALLBACKS, SET_TRAP_TABLE,
+    STACK_SWITCH, UPDATE_VA_MAPPING, UPDATE_VA_MAPPING_OTHERDOMAIN, VCPU_OP,
 };
 use xenlike_rt::abi::sched::{
     SCHEDOP_BLOCK, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, SCHEDOP_SHUTDOWN_CODE,
 };
 use xenlike_rt::abi::vcpu::{VCPUOP_DOWN, VCPUOP_INITIALISE};
 use xenlike_rt::abi::xen::DOMID_SELF;
-use xenlike_rt::{args, cpu, hyper, memory, println, smp, time};
+use xenlike_rt::{args, cpu, hyper, memory, println, smp, time, traps};
 
 xenlike_rt::entry!(main);
 
@@ -35,7 +35,7 @@ static SUCCEEDED: AtomicU64 = AtomicU64::new(0);
 fn ends_itself(number: u64, arguments: &[u64; 5]) -> bool {
     let cmd = arguments[0] as u32;
     match number {
-        IRET | STACK_SWITCH | SET_CALLBACKS | SET_TRAP_TABLE => true,
+        IRET | STACK_SWITCH | SET_CALLBACKS | CALLBACK_OP | NMI_OP | SET_TRAP_TABLE => true,
         SCHED_OP | SCHED_OP_COMPAT => [
             SCHEDOP_BLOCK,
             SCHEDOP_POLL,
@@ -128,6 +128,10 @@ fn main() {
     let victims = memory::allocate_pages(VICTIM_PAGES as usize).expect("pages");
     let address = victims.expose_provenance() as u64;
     VICTIMS.store(memory::pfn_of(address), Ordering::Relaxed);
+    // Breakpoints that the calls set, and the FPU that they take away.
+    for vector in [1, 7] {
+        traps::on(vector, |_| ());
+    }
     SEED.store(seed, Ordering::Relaxed);
     CALLS.store(calls, Ordering::Relaxed);
     let mut vcpus = 1;
