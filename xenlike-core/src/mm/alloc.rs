@@ -186,7 +186,17 @@ pub fn scrub_some() -> bool {
     if DIRTY.load(Ordering::Relaxed) == 0 {
         return false;
     }
-    BUDDIES.lock().scrub_one(64);
+    // The lock is for those who have work: it is neither waited for nor held while the frame is written.
+    let Some(dirty) = BUDDIES.try_lock().map(|mut it| it.take_dirty(64)) else {
+        return true;
+    };
+    if let Some((mfn, frame)) = dirty {
+        stale::flush(frame.stamp.load(Ordering::Relaxed));
+        directmap::zero(mfn);
+        frame.state.fetch_and(!State::DIRTY, Ordering::Release);
+        DIRTY.fetch_sub(1, Ordering::Relaxed);
+        BUDDIES.lock().give(mfn, 0);
+    }
     true
 }
 
@@ -284,8 +294,8 @@ impl Buddies {
         }
     }
 
-    /// Looks at up to `frames_seen` frames for a free one to scrub.
-    fn scrub_one(&mut self, frames_seen: u64) {
+    /// Looks at up to `frames_seen` frames for a free, dirty one, and takes it off the lists.
+    fn take_dirty(&mut self, frames_seen: u64) -> Option<(Mfn, &'static Frame)> {
         for _ in 0..frames_seen {
             let mfn = Mfn(self.scrub_at);
             self.scrub_at = if mfn.0 + 1 < self.end { mfn.0 + 1 } else { 1 };
@@ -293,14 +303,26 @@ impl Buddies {
                 continue;
             };
             let state = frame.load();
-            if state.kind() == Kind::Free && state.has(State::DIRTY) {
-                stale::flush(frame.stamp.load(Ordering::Relaxed));
-                directmap::zero(mfn);
-                frame.state.fetch_and(!State::DIRTY, Ordering::Release);
-                DIRTY.fetch_sub(1, Ordering::Relaxed);
-                return;
+            if state.kind() == Kind::Free && state.has(State::DIRTY) && self.isolate(mfn) {
+                return Some((mfn, frame));
             }
         }
+        None
+    }
+
+    /// Takes one frame out of the free block that it lies in; the rest of the block stays on the lists.
+    fn isolate(&mut self, mfn: Mfn) -> bool {
+        let start = |order: u32| Mfn(mfn.0 >> order << order);
+        let Some(order) = (0..=MAX_ORDER).find(|order| self.is_free_block(start(*order), *order))
+        else {
+            return false;
+        };
+        self.unlink(start(order), order);
+        for half in (0..order).rev() {
+            // The half without the frame.
+            self.link(Mfn(start(half).0 ^ 1 << half), half);
+        }
+        true
     }
 }
 

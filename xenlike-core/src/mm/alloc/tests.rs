@@ -79,8 +79,29 @@ fn idle_scrubbing_scrubs() {
         .store(7, Ordering::Relaxed);
     free(mfn, 0);
     BUDDIES.lock().scrub_at = mfn.0;
-    BUDDIES.lock().scrub_one(1);
+    scrub_some();
     let frame = frames().get(mfn).unwrap();
     // Another test may have taken the frame: then it was scrubbed too.
     assert!(!frame.load().has(State::DIRTY) || frame.load().kind() == Kind::Used);
+}
+
+#[test]
+fn an_isolated_frame_comes_back_to_a_whole_block() {
+    // A private set of lists over a block that is this test's own; its neighbour is in use.
+    let first = alloc_order(7, Where::ANY).unwrap();
+    let mut buddies = Buddies::new();
+    for n in 0..64 {
+        reset(frames().get(first.add(n)).unwrap(), 0);
+    }
+    buddies.link(first, 6);
+    for n in [0, 1, 17, 63] {
+        assert!(buddies.isolate(first.add(n)));
+        assert_eq!(buddies.filled[zone_of(first)], 0b11_1111, "{n}");
+        assert!(!buddies.isolate(first.add(n)), "it is on no list");
+        buddies.give(first.add(n), 0);
+        assert!(buddies.is_free_block(first, 6), "{n}");
+        assert_eq!(buddies.filled[zone_of(first)], 0b100_0000, "{n}");
+    }
+    buddies.unlink(first, 6);
+    free(first, 7);
 }
