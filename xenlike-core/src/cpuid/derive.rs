@@ -234,7 +234,8 @@ fn derive_misc(policy: &mut Policy) {
         ..Leaf::ZERO
     };
     policy.ext[8].d = 0;
-    policy.ext[8].a &= 0xffff;
+    // Four levels of page tables: 48 bits of linear address, whatever the machine could.
+    policy.ext[8].a = policy.ext[8].a & 0xff | 48 << 8;
     match policy.vendor() {
         Vendor::Intel => derive_misc_intel(policy),
         Vendor::Amd => derive_misc_amd(policy),

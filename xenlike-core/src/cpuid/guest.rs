@@ -200,7 +200,29 @@ const fn bit(feature: u32) -> u32 {
     1 << (feature % 32)
 }
 
+/// What a PV guest sees of the machine's CR4: PAE, MCE, PGE, OSFXSR, OSXMMEXCPT.
+const CR4_VISIBLE: u64 = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 9 | 1 << 10;
+const CR4_TSD: u64 = 1 << 2;
+const CR4_DE: u64 = 1 << 3;
+const CR4_FSGSBASE: u64 = 1 << 16;
+
 impl Policy {
+    /// CR4 as a PV guest sees it after it, or the toolstack for it, asked for `wanted`.
+    pub fn guest_cr4(&self, machine: u64, wanted: u64) -> u64 {
+        let mut allowed = 0;
+        for (bit, feature) in [
+            (CR4_TSD, XEN_X86_FEATURE_TSC),
+            (CR4_DE, XEN_X86_FEATURE_DE),
+            (CR4_FSGSBASE, XEN_X86_FEATURE_FSGSBASE),
+            (CR4_OSXSAVE, XEN_X86_FEATURE_XSAVE),
+        ] {
+            if self.has(feature) {
+                allowed |= bit;
+            }
+        }
+        machine & CR4_VISIBLE | wanted & allowed
+    }
+
     /// A leaf as the policy holds it, without what depends on registers.
     pub fn static_leaf(&self, leaf: u32, subleaf: u32) -> Leaf {
         let from =

@@ -1,11 +1,8 @@
 //! Control, debug and extended control registers.
 
-use guest_pv_abi::cpufeatureset::*;
-
 use super::decode::Insn;
 use super::privileged::{Step, whole_register};
 use super::{Denied, Guest, Outcome, TaskSwitched};
-use crate::cpuid::Policy;
 
 /// CR0.TS.
 pub const CR0_TS: u64 = 1 << 3;
@@ -20,24 +17,6 @@ pub const CR4_OSXSAVE: u64 = 1 << 18;
 
 /// What a PV guest may choose in CR4.
 const CR4_GUEST: u64 = CR4_TSD | CR4_DE | CR4_FSGSBASE | CR4_OSXSAVE;
-/// What it sees of the machine's: PAE, MCE, PGE, OSFXSR, OSXMMEXCPT.
-const CR4_VISIBLE: u64 = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 9 | 1 << 10;
-
-/// CR4 as a guest sees it after it asked for `wanted`.
-pub fn guest_cr4(policy: &Policy, machine: u64, wanted: u64) -> u64 {
-    let mut allowed = 0;
-    for (bit, feature) in [
-        (CR4_TSD, XEN_X86_FEATURE_TSC),
-        (CR4_DE, XEN_X86_FEATURE_DE),
-        (CR4_FSGSBASE, XEN_X86_FEATURE_FSGSBASE),
-        (CR4_OSXSAVE, XEN_X86_FEATURE_XSAVE),
-    ] {
-        if policy.has(feature) {
-            allowed |= bit;
-        }
-    }
-    machine & CR4_VISIBLE | wanted & allowed
-}
 
 /// The machine's CR4 while a guest runs that sees `guest`: TSD and DE are the guest's own choice. FSGSBASE
 /// and OSXSAVE stay on once the machine has them: the core uses both, and PV guests know it.
@@ -119,7 +98,7 @@ pub(super) fn write_cr(guest: &mut impl Guest, insn: &Insn) -> Step {
         }
         3 => done(guest.set_cr3(value)),
         4 => {
-            let value = guest_cr4(guest.policy(), guest.machine_cr4(), value);
+            let value = guest.policy().guest_cr4(guest.machine_cr4(), value);
             guest.set_cr4(value);
             Step::Retire
         }

@@ -232,7 +232,7 @@ pub trait Guest {
     fn cr4(&self) -> u64;
     /// The machine's CR4.
     fn machine_cr4(&self) -> u64;
-    /// Sets the guest's CR4, which [`control::guest_cr4`] has cleaned.
+    /// Sets the guest's CR4, which [`Policy::guest_cr4`] has cleaned.
     fn set_cr4(&mut self, value: u64);
     /// A debug register as get_debugreg gives it.
     fn debug_register(&self, number: u8) -> Option<u64>;

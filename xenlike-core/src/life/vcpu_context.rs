@@ -11,9 +11,9 @@ use guest_pv_abi::arch_x86::{
 use zerocopy::FromZeros;
 
 use crate::arch::frame::TrapFrame;
-use crate::arch::rflags;
+use crate::arch::{cpu, cr, rflags};
 use crate::domain::vcpu::{Callback, GDT_GUEST_FRAMES, GuestLdt, pause};
-use crate::domain::{Domain, Vcpu, VcpuState, debug, gdt, ldt, notify, trap};
+use crate::domain::{Domain, Vcpu, VcpuState, debug, gdt, ldt, notify, time, trap};
 use crate::kit::{Maddr, Mfn, Vaddr};
 use crate::pagetype::{self, Work, machine};
 
@@ -66,12 +66,18 @@ pub fn set(
     set_tables(st, context);
     st.debug = debug;
     st.cr0 = context.ctrlreg[0] & CR0_TS | CR0_FIXED;
+    st.cr4 = dom
+        .cpuid
+        .lock()
+        .guest_cr4(cr::base_cr4(&cpu::features()), context.ctrlreg[4]);
     st.fpu.reset();
     if context.flags & VGCF_I387_VALID != 0 {
         st.fpu.set_legacy(&context.fpu_ctxt);
     }
     if vcpu.id.0 == 0 {
         dom.assist.store(context.vm_assist, Ordering::Relaxed);
+        // Whoever built the domain has cleared its shared_info.
+        time::publish_wall_clock(dom);
     }
     st.initialised = true;
     if context.flags & VGCF_ONLINE != 0 {
