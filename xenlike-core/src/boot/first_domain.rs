@@ -184,8 +184,12 @@ fn set_going(dom: &Arc<Domain>, plan: &Plan, entry: u64, l4: Mfn) -> Result<(), 
         .map_err(|_| "the boot domain's first registers are wrong")
 }
 
-/// Copies a module's bytes out of the machine's memory, which boot keeps mapped.
+/// Copies a module's bytes out of the machine's memory, which boot keeps mapped. Below 1 MiB, where
+/// UEFI lets GRUB put small modules, no frames are managed.
 fn read_machine(at: Maddr, out: &mut [u8]) -> Result<(), &'static str> {
+    if at.0 < super::info::LOW_MEMORY {
+        return super::info::read_low(at, out).ok_or("a module lies outside of RAM");
+    }
     let page = SharedPage::new(at.mfn()).ok_or("a module lies outside of RAM")?;
     page.read(at.offset(), out)
         .ok_or("a module is not where GRUB said")

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "refers to memory that the loader filled")]
 
 use arrayvec::ArrayVec;
+use log::{debug, warn};
 use multiboot2::{BootInformation, BootInformationHeader, FramebufferType, MemoryAreaType};
 
 use crate::console::screen::{PixelFormat, Surface};
@@ -248,4 +249,37 @@ fn symbols(info: &BootInformation<'_>, occupied: &mut ArrayVec<Range, 8>) -> Opt
 pub fn is_ram(region: &Region) -> bool {
     MemoryAreaType::from(multiboot2::MemoryAreaTypeId::from(region.kind))
         == MemoryAreaType::Available
+}
+
+/// Lists the memory map and the modules, for those who want to know (`loglvl=debug`).
+pub fn describe(info: &BootInfo) {
+    for Region { range, kind } in &info.map {
+        debug!(
+            "map: {:#014x} to {:#014x} kind {kind}",
+            range.start, range.end
+        );
+    }
+    for Module { range, cmdline } in &info.modules {
+        debug!("module: {:#x} to {:#x} {cmdline}", range.start, range.end);
+    }
+    if info.cut {
+        warn!("the boot loader's lists are longer than what is kept of them");
+    }
+}
+
+/// Firmware and the start-up code of other CPUs live below: never given to anybody.
+pub const LOW_MEMORY: u64 = 1 << 20;
+
+/// Copies out of RAM below [`LOW_MEMORY`], which no allocator hands out; nothing if it is not RAM.
+pub fn read_low(at: Maddr, out: &mut [u8]) -> Option<()> {
+    let end = at.0.checked_add(out.len() as u64)?;
+    let ram = |r: &Region| is_ram(r) && r.range.start <= at.0 && end <= r.range.end;
+    let inside = end <= LOW_MEMORY && get()?.map.iter().any(ram);
+    if inside {
+        // SAFETY: the direct map has all RAM; nobody writes to this after GRUB did.
+        let bytes =
+            unsafe { core::slice::from_raw_parts((DIRECT_MAP + at.0) as *const u8, out.len()) };
+        out.copy_from_slice(bytes);
+    }
+    inside.then_some(())
 }

@@ -5,7 +5,7 @@
 use log::info;
 
 use super::early_memory::Ranges;
-use super::info::{BootInfo, Range};
+use super::info::{BootInfo, LOW_MEMORY, Range};
 use super::start::{IMAGE_TO_MACHINE, LOAD_ADDRESS};
 use crate::arch::paging::{self, MapError, PageSizes, Table, TableMemory};
 use crate::arch::{cpu, cr3};
@@ -18,8 +18,6 @@ use crate::pagetype::machine;
 const LARGE: u64 = 2 << 20;
 /// What the boot tables reach.
 const BOOT_LIMIT: u64 = 1 << 32;
-/// Firmware and start-up code of other CPUs live below: never given to anybody.
-const LOW_MEMORY: u64 = 1 << 20;
 /// Less than this is not worth starting on.
 const LEAST_MEMORY: u64 = 48 << 20;
 

@@ -26,6 +26,7 @@ pub extern "sysv64" fn rust_start(information: u32) -> ! {
     );
     info!("command line: {}", info.cmdline);
     options::complain(&parsed.complaints);
+    info::describe(info);
 
     or_refuse(check_cpu(&arch::cpu::detect()));
     arch::cpu::init_this_cpu();
