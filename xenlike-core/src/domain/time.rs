@@ -22,19 +22,43 @@ use crate::timer::{Timer, Timers};
 /// The deadlines of all vCPUs.
 pub static TIMERS: Timers = Timers::new();
 
-/// How long each CPU had nothing to run, in ns.
-static IDLE_NS: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(0) }; MAX_CPUS]);
-
-/// How long `cpu` had nothing to run, in ns.
-pub fn idle_ns(cpu: CpuId) -> u64 {
-    IDLE_NS.of(cpu).load(Ordering::Relaxed)
+/// How long a CPU had nothing to run, in ns.
+struct Idle {
+    /// Without the present stay.
+    sum_ns: AtomicU64,
+    /// When the present stay began; `u64::MAX` while there is a vCPU.
+    since_ns: AtomicU64,
 }
 
-/// This CPU had nothing to run for `ns`.
-pub fn add_idle(ns: u64) {
-    IDLE_NS
-        .of(percpu::this_cpu())
-        .fetch_add(ns, Ordering::Relaxed);
+static IDLE: PerCpu<Idle> = PerCpu::new(
+    [const {
+        Idle {
+            sum_ns: AtomicU64::new(0),
+            since_ns: AtomicU64::new(u64::MAX),
+        }
+    }; MAX_CPUS],
+);
+
+/// How long `cpu` had nothing to run up to now, in ns.
+pub fn idle_ns(cpu: CpuId) -> u64 {
+    let idle = IDLE.of(cpu);
+    let since_ns = idle.since_ns.load(Ordering::Relaxed);
+    let stay_ns = time::now_ns().saturating_sub(since_ns);
+    idle.sum_ns.load(Ordering::Relaxed).saturating_add(stay_ns)
+}
+
+/// From now on this CPU has nothing to run.
+pub fn idle_begins() {
+    let idle = IDLE.of(percpu::this_cpu());
+    idle.since_ns.store(time::now_ns(), Ordering::Relaxed);
+}
+
+/// This CPU looks for a vCPU again.
+pub fn idle_ends() {
+    let idle = IDLE.of(percpu::this_cpu());
+    let since_ns = idle.since_ns.swap(u64::MAX, Ordering::Relaxed);
+    let stay_ns = time::now_ns().saturating_sub(since_ns);
+    idle.sum_ns.fetch_add(stay_ns, Ordering::Relaxed);
 }
 
 /// Sets `timer` on this CPU; a deadline that has passed is acted on at the way out.

@@ -1,13 +1,20 @@
 //! A CPU without a vCPU: the one place where an interrupt arrives in ring 0.
 
 use crate::arch::{halt, work};
+use crate::domain::time;
 use crate::mm::alloc;
 
 use super::timers;
 
-/// Waits until this CPU has a reason to ask the scheduler again. Frames that wait for scrubbing are
-/// scrubbed meanwhile.
+/// Waits until this CPU has a reason to ask the scheduler again.
 pub fn wait() {
+    time::idle_begins();
+    until_scheduled();
+    time::idle_ends();
+}
+
+/// Does what comes up meanwhile. Frames that wait for scrubbing are scrubbed.
+fn until_scheduled() {
     loop {
         let due = work::take();
         if due & work::TIMER != 0 {

@@ -25,13 +25,19 @@ pub fn read(map: &CtlBitmap) -> Result<CpuSet, Errno> {
 
 /// Writes a set to the caller's bitmap, all of whose bytes are defined afterwards.
 pub fn write(map: &CtlBitmap, set: CpuSet) -> Result<(), Errno> {
+    const NONE: [u8; 64] = [0; 64];
     let room = (map.nr_bits.div_ceil(8) as usize).min(MOST_BYTES);
-    let mut bytes = [0; MOST_BYTES];
-    if let Some(start) = bytes.get_mut(..OWN_BYTES) {
-        start.copy_from_slice(&set.and(CpuSet::first_n(map.nr_bits)).0.to_le_bytes());
+    let bytes = set.and(CpuSet::first_n(map.nr_bits)).0.to_le_bytes();
+    let own = bytes.get(..room).unwrap_or(&bytes);
+    copy_to_guest(Vaddr(map.bitmap.0), own).map_err(|_| errno::EFAULT)?;
+    let mut done = own.len();
+    while done < room {
+        let piece = NONE.get(..room.saturating_sub(done)).unwrap_or(&NONE);
+        let at = map.bitmap.offset(done as u64).ok_or(errno::EFAULT)?;
+        copy_to_guest(Vaddr(at.0), piece).map_err(|_| errno::EFAULT)?;
+        done = done.saturating_add(piece.len());
     }
-    let used = bytes.get(..room).unwrap_or(&bytes);
-    copy_to_guest(Vaddr(map.bitmap.0), used).map_err(|_| errno::EFAULT)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -61,7 +67,7 @@ mod tests {
         let mut seen = [0; 16];
         copy_from_guest(&mut seen, Vaddr(VA)).unwrap();
         assert_eq!(seen[..2], [5, 0xff]);
-        write(&map(100), CpuSet(0x1_02)).unwrap();
+        write(&map(100), CpuSet(0x102)).unwrap();
         copy_from_guest(&mut seen, Vaddr(VA)).unwrap();
         assert_eq!(seen[..14], [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff]);
         assert_eq!(write(&map(u32::MAX), CpuSet::EMPTY), Ok(()));

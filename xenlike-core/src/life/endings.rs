@@ -17,14 +17,13 @@ pub fn act() {
     let Some(boot) = domain::lookup(DomId::BOOT) else {
         return;
     };
-    match reason_of(&boot) {
-        None => {}
-        Some(SHUTDOWN_POWEROFF) if domain::lookup(DomId::DOM0).is_some() => {
-            if destroy(&boot) == Progress::Again {
-                work::raise_here(work::LIFE);
-            }
-        }
-        Some(reason) => end_machine(reason),
+    let Some(reason) = reason_of(&boot) else {
+        return;
+    };
+    if reason != SHUTDOWN_POWEROFF || domain::lookup(DomId::DOM0).is_none() {
+        end_machine(reason);
+    } else if destroy(&boot) == Progress::Again {
+        work::raise_here(work::LIFE);
     }
 }
 

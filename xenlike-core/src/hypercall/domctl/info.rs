@@ -52,7 +52,7 @@ pub fn info_of(dom: &Domain) -> GetDomainInfo {
             | when(settings.xenstore, abi::XEN_DOMINF_XS_DOMAIN),
         tot_pages: dom.pages.total(),
         max_pages: dom.pages.max(),
-        outstanding_pages: 0,
+        outstanding_pages: dom.pages.claim_left(),
         shr_pages: 0,
         paged_pages: 0,
         shared_info_frame: dom.shared.mfn().0,

@@ -41,7 +41,7 @@ pub fn physinfo(op: &mut Sysctl) -> Answer {
         total_pages: alloc::total_frames(),
         free_pages: alloc::free_frames(),
         scrub_pages: alloc::dirty_frames(),
-        outstanding_pages: 0,
+        outstanding_pages: crate::pagetype::claims::claimed(),
         max_mfn: alloc::end_of_ram().0.saturating_sub(1),
         hw_cap,
     });

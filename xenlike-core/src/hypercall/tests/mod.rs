@@ -1,6 +1,7 @@
 //! Hypercalls made by pretended guests: domains as the core makes them, guest memory and machine
 //! frames of the host's stand-ins, no CPU that runs them.
 
+mod control;
 mod events;
 mod fuzz;
 mod grants;

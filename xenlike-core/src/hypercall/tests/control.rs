@@ -1,0 +1,315 @@
+//! domctl and sysctl by a pretended toolstack.
+
+use proptest::prelude::*;
+
+use guest_pv_abi::arch_x86::{
+    FLAT_KERNEL_CS, FLAT_KERNEL_SS, VGCF_IN_KERNEL, VGCF_ONLINE, VcpuGuestContext,
+};
+use guest_pv_abi::domctl::{self as abi, Domctl};
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::hypercall as nr;
+use guest_pv_abi::sysctl::{self, Sysctl};
+use guest_pv_abi::xen::CtlBitmap;
+use guest_pv_abi::{GuestHandle, Payload};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+
+use super::guest::Guest;
+use crate::domain::{self, Rights};
+use crate::kit::DomId;
+use crate::mm::SharedPage;
+use crate::pagetype::{Work, machine};
+
+/// Where a control call's further memory starts, behind its structure.
+const MORE: u64 = 512;
+
+struct Toolstack(Guest);
+
+impl Toolstack {
+    fn new() -> Self {
+        crate::life::init();
+        Self(Guest::with_rights(Rights::Control))
+    }
+
+    fn call<T: FromBytes + IntoBytes + Immutable>(
+        &self,
+        cmd: u32,
+        domain: u16,
+        body: &mut T,
+    ) -> Result<u16, Errno> {
+        let mut op = Domctl {
+            cmd,
+            interface_version: abi::XEN_DOMCTL_INTERFACE_VERSION,
+            domain,
+            _pad: [0; 3],
+            u: Payload::of(body),
+        };
+        self.0.write(self.0.at, &op);
+        self.0.call(nr::DOMCTL, &[self.0.at])?;
+        op = self.0.read(self.0.at);
+        *body = op.u.get();
+        Ok(op.domain)
+    }
+
+    fn plain(&self, cmd: u32, domain: u16) -> Result<u16, Errno> {
+        self.call(cmd, domain, &mut 0u64)
+    }
+
+    fn create(&self) -> u16 {
+        let mut config = abi::CreateDomain::new_zeroed();
+        config.max_vcpus = 2;
+        config.max_evtchn_port = 1023;
+        config.grant_opts = 1;
+        self.call(abi::XEN_DOMCTL_CREATEDOMAIN, 0, &mut config)
+            .unwrap()
+    }
+
+    fn info(&self, domain: u16) -> Result<abi::GetDomainInfo, Errno> {
+        let mut info = abi::GetDomainInfo::new_zeroed();
+        self.call(abi::XEN_DOMCTL_GETDOMAININFO, domain, &mut info)?;
+        Ok(info)
+    }
+
+    fn more(&self) -> GuestHandle {
+        GuestHandle(self.0.at + MORE)
+    }
+}
+
+#[test]
+fn a_life_as_the_toolstack_sees_it() {
+    let tools = Toolstack::new();
+    let id = tools.create();
+    let made = tools.info(id).unwrap();
+    assert_eq!(made.max_vcpu_id, abi::XEN_INVALID_MAX_VCPU_ID);
+    assert_eq!(made.flags, abi::XEN_DOMINF_PAUSED);
+    let max = |n| tools.call(abi::XEN_DOMCTL_MAX_VCPUS, id, &mut abi::MaxVcpus { max: n });
+    assert_eq!(max(3), Err(errno::EINVAL));
+    assert!(max(2).is_ok() && max(2).is_ok());
+    tools
+        .call(
+            abi::XEN_DOMCTL_MAX_MEM,
+            id,
+            &mut abi::MaxMem { max_memkb: 64 },
+        )
+        .unwrap();
+    // A frame for an empty L4, as a builder would have populated it.
+    let dom = domain::lookup(DomId(id)).unwrap();
+    let l4 = machine()
+        .allocate(
+            &dom.pages,
+            0,
+            crate::mm::alloc::Where::ANY,
+            crate::pagetype::Charge::Counted,
+        )
+        .unwrap();
+    let mut context = VcpuGuestContext::new_zeroed();
+    context.flags = VGCF_IN_KERNEL | VGCF_ONLINE;
+    context.user_regs.rip = 0x1000;
+    (context.user_regs.cs, context.user_regs.ss) = (FLAT_KERNEL_CS, FLAT_KERNEL_SS);
+    context.ctrlreg[3] = l4.maddr().0;
+    let mut set = abi::VcpuContext {
+        vcpu: 0,
+        _gap0: [0; 4],
+        ctxt: tools.more(),
+    };
+    tools.0.write(tools.more().0, &context);
+    tools
+        .call(abi::XEN_DOMCTL_SETVCPUCONTEXT, id, &mut set)
+        .unwrap();
+    tools
+        .call(abi::XEN_DOMCTL_GETVCPUCONTEXT, id, &mut set)
+        .unwrap();
+    let seen: VcpuGuestContext = tools.0.read(tools.more().0);
+    assert_eq!(
+        (seen.user_regs.rip, seen.ctrlreg[3]),
+        (0x1000, l4.maddr().0)
+    );
+    assert_eq!(
+        seen.flags & (VGCF_IN_KERNEL | VGCF_ONLINE),
+        VGCF_IN_KERNEL | VGCF_ONLINE
+    );
+    set.vcpu = 1;
+    assert_eq!(
+        tools.call(abi::XEN_DOMCTL_GETVCPUCONTEXT, id, &mut set),
+        Err(errno::ENODATA)
+    );
+
+    tools.plain(abi::XEN_DOMCTL_PAUSEDOMAIN, id).unwrap();
+    tools.plain(abi::XEN_DOMCTL_UNPAUSEDOMAIN, id).unwrap();
+    assert_ne!(tools.info(id).unwrap().flags & abi::XEN_DOMINF_PAUSED, 0);
+    let vcpu = dom.vcpus()[0].clone();
+    assert!(!vcpu.runnable());
+    tools.plain(abi::XEN_DOMCTL_UNPAUSEDOMAIN, id).unwrap();
+    assert!(vcpu.runnable());
+    assert_eq!(
+        tools.plain(abi::XEN_DOMCTL_UNPAUSEDOMAIN, id),
+        Err(errno::EINVAL)
+    );
+    assert_eq!(tools.info(id).unwrap().nr_online_vcpus, 1);
+
+    tools.plain(abi::XEN_DOMCTL_DESTROYDOMAIN, id).unwrap();
+    assert!(dom.pages.is_empty());
+    assert_eq!(tools.info(id).err(), Some(errno::ESRCH));
+}
+
+#[test]
+fn mapped_frames_outlive_a_domain_that_is_listed_as_dying() {
+    let tools = Toolstack::new();
+    let id = tools.create();
+    let dom = domain::lookup(DomId(id)).unwrap();
+    dom.pages.set_max(4);
+    let frame = machine()
+        .allocate(
+            &dom.pages,
+            0,
+            crate::mm::alloc::Where::ANY,
+            crate::pagetype::Charge::Counted,
+        )
+        .unwrap();
+    let foreign = machine().get_writable(frame, dom.id()).unwrap();
+    tools.plain(abi::XEN_DOMCTL_DESTROYDOMAIN, id).unwrap();
+    let info = tools.info(id).unwrap();
+    assert_ne!(info.flags & abi::XEN_DOMINF_DYING, 0);
+    assert_eq!(info.tot_pages, 1);
+    SharedPage::new(frame).unwrap().zero();
+    drop(foreign);
+    assert_eq!(tools.info(id).err(), Some(errno::ESRCH));
+}
+
+#[test]
+fn who_may_ask_and_how() {
+    let (tools, guest) = (Toolstack::new(), Guest::new());
+    assert_eq!(
+        tools.plain(abi::XEN_DOMCTL_PAUSEDOMAIN, 0x7000),
+        Err(errno::ESRCH)
+    );
+    for cmd in [abi::XEN_DOMCTL_PAUSEDOMAIN, abi::XEN_DOMCTL_DESTROYDOMAIN] {
+        assert_eq!(tools.plain(cmd, tools.0.id()), Err(errno::EINVAL));
+    }
+    assert_eq!(
+        tools.0.call(nr::DOMCTL, &[tools.0.bad()]),
+        Err(errno::EFAULT)
+    );
+    let mut op = Domctl::new_zeroed();
+    (op.cmd, op.domain) = (abi::XEN_DOMCTL_PAUSEDOMAIN, guest.id());
+    tools.0.write(tools.0.at, &op);
+    assert_eq!(tools.0.call(nr::DOMCTL, &[tools.0.at]), Err(errno::EACCES));
+    op.interface_version = abi::XEN_DOMCTL_INTERFACE_VERSION;
+    guest.write(guest.at, &op);
+    assert_eq!(guest.call(nr::DOMCTL, &[guest.at]), Err(errno::EPERM));
+    op.cmd = abi::XEN_DOMCTL_CREATEDOMAIN;
+    guest.write(guest.at, &op);
+    assert_eq!(guest.call(nr::DOMCTL, &[guest.at]), Err(errno::EPERM));
+    let mut op = Sysctl::new_zeroed();
+    op.interface_version = sysctl::XEN_SYSCTL_INTERFACE_VERSION;
+    guest.write(guest.at, &op);
+    assert_eq!(guest.call(nr::SYSCTL, &[guest.at]), Err(errno::EPERM));
+    assert_eq!(guest.call(nr::ARCH_0, &[0]), Err(errno::ENOSYS));
+    assert_eq!(tools.0.call(nr::ARCH_0, &[0]), Err(errno::ENOSYS));
+}
+
+#[test]
+fn affinity_is_a_set_with_an_online_cpu() {
+    let (tools, guest) = (Toolstack::new(), Guest::new());
+    let map = CtlBitmap {
+        bitmap: tools.more(),
+        nr_bits: 8,
+        _gap0: [0; 4],
+    };
+    let mut body = abi::VcpuAffinity {
+        vcpu: 0,
+        flags: abi::XEN_VCPUAFFINITY_HARD,
+        cpumap_hard: map,
+        cpumap_soft: map,
+    };
+    tools.0.write(tools.more().0, &0x80u8);
+    let set = abi::XEN_DOMCTL_SETVCPUAFFINITY;
+    assert_eq!(tools.call(set, guest.id(), &mut body), Err(errno::EINVAL));
+    tools.0.write(tools.more().0, &0x81u8);
+    tools.call(set, guest.id(), &mut body).unwrap();
+    assert_eq!(tools.0.read::<u8>(tools.more().0), 1);
+    tools
+        .call(abi::XEN_DOMCTL_GETVCPUAFFINITY, guest.id(), &mut body)
+        .unwrap();
+    assert_eq!(tools.0.read::<u8>(tools.more().0), 0x81);
+}
+
+/// A pinned table is told as such, a plain frame as plain, another's as none.
+#[test]
+fn frames_are_told_by_their_use() {
+    let (tools, guest) = (Toolstack::new(), Guest::new());
+    let frames = [guest.frame(), guest.frame(), tools.0.frame()];
+    machine()
+        .pin(frames[0], 1, guest.dom.id(), &mut Work::new())
+        .unwrap();
+    tools.0.write(tools.more().0, &frames.map(|mfn| mfn.0));
+    let mut body = abi::GetPageFrameInfo3 {
+        num: 3,
+        array: tools.more(),
+    };
+    tools
+        .call(abi::XEN_DOMCTL_GETPAGEFRAMEINFO3, guest.id(), &mut body)
+        .unwrap();
+    let pinned = abi::XEN_DOMCTL_PFINFO_L1TAB | abi::XEN_DOMCTL_PFINFO_LPINTAB;
+    let expected = [
+        pinned,
+        abi::XEN_DOMCTL_PFINFO_NOTAB,
+        abi::XEN_DOMCTL_PFINFO_XTAB,
+    ];
+    assert_eq!(
+        tools.0.read::<[u64; 3]>(tools.more().0),
+        expected.map(u64::from)
+    );
+    body.num = 1025;
+    let many = tools.call(abi::XEN_DOMCTL_GETPAGEFRAMEINFO3, guest.id(), &mut body);
+    assert_eq!(many, Err(errno::E2BIG));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(
+        std::env::var("HYPERCALL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(32)
+    ))]
+
+    /// A toolstack that is out of its mind, with one domain to play with.
+    #[test]
+    fn random_control_calls_end_in_an_answer(
+        calls in prop::collection::vec((0u32..92, prop::array::uniform16(word())), 1..40)
+    ) {
+        let tools = Toolstack::new();
+        let id = tools.create();
+        for (cmd, words) in calls {
+            let body = words.map(|word| word.unwrap_or(tools.more().0));
+            // The machine's clock of all tests is not for this one.
+            if cmd != abi::XEN_DOMCTL_CREATEDOMAIN {
+                let _ = tools.call(cmd, id, &mut body.clone());
+            }
+            let mut op = Sysctl::new_zeroed();
+            (op.cmd, op.interface_version) = (cmd, sysctl::XEN_SYSCTL_INTERFACE_VERSION);
+            op.u.set(&body);
+            if cmd != sysctl::XEN_SYSCTL_SCHEDULER_OP {
+                tools.0.write(tools.0.at, &op);
+                let _ = tools.0.call(nr::SYSCTL, &[tools.0.at]);
+            }
+        }
+        let _ = tools.plain(abi::XEN_DOMCTL_DESTROYDOMAIN, id);
+        prop_assert_eq!(tools.info(id).err(), Some(errno::ESRCH));
+    }
+}
+
+/// A word of a structure; none stands for an address in the caller's memory.
+fn word() -> impl Strategy<Value = Option<u64>> {
+    let edges = [
+        0,
+        1,
+        u64::MAX,
+        1 << 63,
+        0xffff_8300_0000_0000,
+        0xffff_ffff,
+        1 << 32,
+    ];
+    prop_oneof![
+        3 => (0..16u64).prop_map(Some),
+        2 => prop::sample::select(edges.to_vec()).prop_map(Some),
+        1 => any::<u64>().prop_map(Some),
+        3 => Just(None),
+    ]
+}
