@@ -430,3 +430,38 @@ impl StartInfo {
             .unwrap_or(&self.cmd_line)
     }
 }
+
+impl VcpuTimeInfo {
+    /// System time in nanoseconds when the TSC read `tsc`.
+    #[must_use]
+    pub fn system_time_at(&self, tsc: u64) -> u64 {
+        let ticks = tsc.wrapping_sub(self.tsc_timestamp);
+        let shift = u32::from(self.tsc_shift.unsigned_abs());
+        let scaled = if self.tsc_shift < 0 {
+            ticks.checked_shr(shift).unwrap_or(0)
+        } else {
+            ticks.wrapping_shl(shift)
+        };
+        let elapsed = (u128::from(scaled) * u128::from(self.tsc_to_system_mul)) >> 32;
+        self.system_time.wrapping_add(elapsed as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::VcpuTimeInfo;
+
+    #[test]
+    fn a_clock_at_each_shift() {
+        let time = VcpuTimeInfo {
+            tsc_timestamp: 1000,
+            system_time: 500,
+            tsc_to_system_mul: 1 << 31,
+            ..VcpuTimeInfo::default()
+        };
+        let at = |tsc_shift| VcpuTimeInfo { tsc_shift, ..time }.system_time_at(3000);
+        assert_eq!(at(0), 1500);
+        assert_eq!(at(-1), 1000);
+        assert_eq!(at(1), 2500);
+    }
+}

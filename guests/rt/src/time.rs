@@ -4,8 +4,6 @@
 
 use core::sync::atomic::{Ordering, fence};
 
-use guest_pv_abi::xen::VcpuTimeInfo;
-
 use crate::{cpu, memory};
 
 /// Nanoseconds of one second.
@@ -17,19 +15,6 @@ fn tsc() -> u64 {
         core::arch::x86_64::_mm_lfence();
         core::arch::x86_64::_rdtsc()
     }
-}
-
-/// System time in nanoseconds for a TSC value (public header xen.h, `struct vcpu_time_info`).
-fn system_time_at(time: &VcpuTimeInfo, tsc: u64) -> u64 {
-    let ticks = tsc.wrapping_sub(time.tsc_timestamp);
-    let shift = u32::from(time.tsc_shift.unsigned_abs());
-    let scaled = if time.tsc_shift < 0 {
-        ticks.checked_shr(shift).unwrap_or(0)
-    } else {
-        ticks.wrapping_shl(shift)
-    };
-    let elapsed = (u128::from(scaled) * u128::from(time.tsc_to_system_mul)) >> 32;
-    time.system_time.wrapping_add(elapsed as u64)
 }
 
 /// System time in nanoseconds since the hypervisor's start.
@@ -47,7 +32,7 @@ pub fn now_ns() -> u64 {
             let before = (&raw const (*shared).version).read_volatile();
             fence(Ordering::Acquire);
             let copy = shared.read_volatile();
-            let now = system_time_at(&copy, tsc());
+            let now = copy.system_time_at(tsc());
             fence(Ordering::Acquire);
             let after = (&raw const (*shared).version).read_volatile();
             if before == after && before & 1 == 0 {
@@ -90,32 +75,4 @@ pub fn wall_clock() -> (u64, u32) {
     };
     let total = now_ns().saturating_add(u64::from(nanoseconds));
     (seconds + total / SECOND_NS, (total % SECOND_NS) as u32)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::system_time_at;
-    use guest_pv_abi::xen::VcpuTimeInfo;
-
-    #[test]
-    fn a_two_gigahertz_clock() {
-        let time = VcpuTimeInfo {
-            tsc_timestamp: 1000,
-            system_time: 500,
-            tsc_to_system_mul: 1 << 31,
-            tsc_shift: 0,
-            ..VcpuTimeInfo::default()
-        };
-        assert_eq!(system_time_at(&time, 3000), 1500);
-        let time = VcpuTimeInfo {
-            tsc_shift: -1,
-            ..time
-        };
-        assert_eq!(system_time_at(&time, 3000), 1000);
-        let time = VcpuTimeInfo {
-            tsc_shift: 1,
-            ..time
-        };
-        assert_eq!(system_time_at(&time, 3000), 2500);
-    }
 }
