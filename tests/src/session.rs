@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use regex::Regex;
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -59,8 +59,7 @@ impl Session {
     }
 
     fn start(name: &str, iso: &Path, machine: &Machine, scratch: Scratch) -> Result<Self> {
-        let mut qemu = machine
-            .command(iso, Serial::Pipe, scratch.path())?
+        let mut qemu = ends_with_us(machine.command(iso, Serial::Pipe, scratch.path())?)
             .arg("-no-reboot")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -253,6 +252,20 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// The command, run so that it dies with this thread even when that is killed (util-linux's setpriv).
+fn ends_with_us(command: Command) -> Command {
+    let setpriv = Path::new("/usr/bin/setpriv");
+    if !setpriv.exists() {
+        return command;
+    }
+    let mut wrapped = Command::new(setpriv);
+    wrapped
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    wrapped
 }
 
 fn fatal_report_follows(problem: &str) -> bool {

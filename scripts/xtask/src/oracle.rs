@@ -102,7 +102,7 @@ pub fn boot(options: &Options) -> Result<()> {
         extra: options.qemu.clone(),
     };
     let mut qemu = machine.command(&iso, Serial::Terminal, scratch.path())?;
-    process::run(qemu.arg("-no-reboot"))
+    process::become_command(qemu.arg("-no-reboot"))
 }
 
 /// Debian's toolstack with the guest's configuration and the files that it names.

@@ -1,6 +1,7 @@
 //! Running other programs, with errors that name them.
 
 use anyhow::{Context, Result, bail};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 /// Runs `command` with our terminal.
@@ -13,6 +14,14 @@ pub fn run(command: &mut Command) -> Result<()> {
         bail!("{} failed ({status})", line(command));
     }
     Ok(())
+}
+
+/// Becomes `command`: signals and the terminal are its own from then on.
+///
+/// # Errors
+/// When it doesn't start; otherwise this doesn't return.
+pub fn become_command(command: &mut Command) -> Result<()> {
+    Err(command.exec()).with_context(|| line(command))
 }
 
 /// Runs `command` and gives its standard output; its standard error is shown when it fails.

@@ -83,7 +83,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut qemu = options
         .machine()
         .command(&iso, Serial::Terminal, scratch.path())?;
-    process::run(&mut qemu)
+    process::become_command(&mut qemu)
 }
 
 impl Options {
