@@ -21,6 +21,7 @@ mod memory;
 mod mmu_update;
 mod mmuext;
 mod multicall;
+mod nmi_op;
 mod owner;
 mod physdev;
 mod platform;
@@ -164,6 +165,7 @@ pub fn call(ctx: &mut Ctx<'_>, number: u64, args: Args) -> Outcome {
         nr::SYSCTL => sysctl::call(ctx, args).into(),
         nr::DOMCTL => domctl::call(ctx, args),
         nr::ARCH_0 => xenlike::call(ctx, args).into(),
+        nr::NMI_OP => nmi_op::call(ctx, args).into(),
         nr::PHYSDEV_OP => physdev::call(ctx, args).into(),
         nr::PHYSDEV_OP_COMPAT => physdev::compat(ctx, args).into(),
         nr::PLATFORM_OP => platform::call(ctx, args).into(),

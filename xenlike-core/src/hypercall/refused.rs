@@ -18,7 +18,7 @@ pub fn call(ctx: &Ctx<'_>, number: u64, args: Args) -> Result<i64, Errno> {
         nr::HYPFS_OP if !ctx.dom.is_control() => errno::EPERM,
         nr::ARGO_OP => errno::EOPNOTSUPP,
         nr::DM_OP => errno::EOPNOTSUPP,
-        // xsm_op: Xen without XSM; libxl takes another way for any other answer. nmi_op, xenoprof,
+        // xsm_op: Xen without XSM; libxl takes another way for any other answer. xenoprof,
         // tmem, kexec, hypfs and numbers that mean nothing are answered alike.
         _ => errno::ENOSYS,
     })

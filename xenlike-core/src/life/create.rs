@@ -65,7 +65,7 @@ pub fn create(
     if !heap::can_grow(HEAP_BYTES + per_vcpu) {
         return Err(CreateError::NoMemory);
     }
-    let id = pick_id(wanted)?;
+    let id = pick_id(wanted, rights)?;
     let pages = Arc::new(DomainPages::new(id, 0));
     pagetype::register(Arc::clone(&pages));
     let made = assemble(id, rights, config, sizes, Arc::clone(&pages)).and_then(|dom| {
@@ -119,12 +119,11 @@ fn limit(asked: i32, default: u32, most: u32) -> Option<u32> {
 }
 
 /// The id asked for, or the next free one after the last that was given.
-fn pick_id(wanted: Option<DomId>) -> Result<DomId, CreateError> {
+fn pick_id(wanted: Option<DomId>, rights: Rights) -> Result<DomId, CreateError> {
     static LAST: Lock<u16> = Lock::new(0);
     if let Some(id) = wanted {
         // Ids from the boot domain's up are nobody else's.
-        let usable =
-            id < DomId::BOOT || registry::lookup(DomId::BOOT).is_none() && id == DomId::BOOT;
+        let usable = id < DomId::BOOT || id == DomId::BOOT && rights == Rights::Boot;
         let free = usable && registry::lookup(id).is_none() && pagetype::registered(id).is_none();
         return if free {
             Ok(id)
@@ -223,5 +222,7 @@ mod tests {
             Some(CreateError::IdTaken)
         );
         assert!(pagetype::registered(DomId(0x7fe5)).is_none());
+        let boots = create(Some(DomId::BOOT), Rights::None, &plain());
+        assert_eq!(boots.err(), Some(CreateError::IdTaken));
     }
 }

@@ -203,8 +203,8 @@ fn set_registers(st: &mut VcpuState, context: &VcpuGuestContext) {
         rsi: r.rsi,
         rdi: r.rdi,
         error: 0,
-        // Left by IRET, which restores everything.
-        vector: TrapFrame::SYSCALL,
+        // Not as after a SYSCALL: left by IRET, which restores everything.
+        vector: 0,
         rip: r.rip,
         cs: u64::from(trap::fix_code_selector(r.cs)),
         rflags: r.rflags & rflags::GUEST_SETTABLE | rflags::ALWAYS_ON | rflags::IF,

@@ -29,7 +29,7 @@ pub use info::info_of;
 pub use policy::write_policy;
 
 use super::{Args, Ctx, Outcome, get, put};
-use crate::domain::{self, Domain, Rights};
+use crate::domain::{self, Domain, Life, Rights};
 use crate::kit::{DomId, Lock};
 
 /// What a sub-operation came to.
@@ -80,7 +80,22 @@ fn answer(ctx: &mut Ctx<'_>, op: &mut Domctl) -> Answered {
     let Some(_alone) = ONE_AT_A_TIME.try_lock() else {
         return Ok(Answer::Again);
     };
+    if takes_references(op.cmd) && target.life() != Life::Alive {
+        return Err(errno::EINVAL);
+    }
     dispatch(ctx, &target, op)
+}
+
+/// What gives a domain something that its destruction would have to find again.
+const fn takes_references(cmd: u32) -> bool {
+    matches!(
+        cmd,
+        abi::XEN_DOMCTL_MAX_VCPUS
+            | abi::XEN_DOMCTL_SETVCPUCONTEXT
+            | abi::XEN_DOMCTL_SET_EXT_VCPUCONTEXT
+            | abi::XEN_DOMCTL_SETVCPUEXTSTATE
+            | abi::XEN_DOMCTL_HYPERCALL_INIT
+    )
 }
 
 /// The domain `id`. Only the boot domain knows itself.

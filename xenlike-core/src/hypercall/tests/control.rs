@@ -170,6 +170,8 @@ fn mapped_frames_outlive_a_domain_that_is_listed_as_dying() {
     let info = tools.info(id).unwrap();
     assert_ne!(info.flags & abi::XEN_DOMINF_DYING, 0);
     assert_eq!(info.tot_pages, 1);
+    let vcpus = tools.call(abi::XEN_DOMCTL_MAX_VCPUS, id, &mut abi::MaxVcpus { max: 2 });
+    assert_eq!(vcpus, Err(errno::EINVAL));
     SharedPage::new(frame).unwrap().zero();
     drop(foreign);
     assert_eq!(tools.info(id).err(), Some(errno::ESRCH));
