@@ -89,7 +89,7 @@ pub fn is_due() -> bool {
 
 /// The count that takes `ns`: at least 1, at most what the register holds.
 fn count(ns: u64) -> u32 {
-    let ticks = u128::from(ns) * u128::from(TICKS.load(Ordering::Relaxed)) >> 32;
+    let ticks = (u128::from(ns) * u128::from(TICKS.load(Ordering::Relaxed))) >> 32;
     u32::try_from(ticks).unwrap_or(u32::MAX).max(1)
 }
 
