@@ -47,7 +47,8 @@ impl Window {
         let fits = offset
             .checked_add(size_of::<T>())
             .is_some_and(|end| end <= self.bytes);
-        (fits && offset % size_of::<T>() == 0).then_some((self.base + offset as u64) as *mut T)
+        (fits && offset.is_multiple_of(size_of::<T>()))
+            .then_some((self.base + offset as u64) as *mut T)
     }
     /// Writes 64-bit words from an aligned offset on, as many as fit.
     #[inline]

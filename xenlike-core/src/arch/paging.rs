@@ -94,7 +94,7 @@ pub fn map(
     flags: u64,
     sizes: PageSizes,
 ) -> Result<(), MapError> {
-    if (at.0 | to.0 | bytes) % PAGE_SIZE as u64 != 0 {
+    if !(at.0 | to.0 | bytes).is_multiple_of(PAGE_SIZE as u64) {
         return Err(MapError::Misaligned);
     }
     let top = match (sizes, memory.largest_page()) {

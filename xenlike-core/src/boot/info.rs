@@ -111,7 +111,7 @@ pub fn get() -> Option<&'static BootInfo> {
 /// # Errors
 /// A sentence that says what is wrong with it.
 pub fn read(at: Maddr) -> Result<&'static BootInfo, &'static str> {
-    if at.0 % 8 != 0 || at.0 == 0 {
+    if !at.0.is_multiple_of(8) || at.0 == 0 {
         return Err("the boot loader's information is not where it should be");
     }
     let pointer = (DIRECT_MAP + at.0) as *const BootInformationHeader;

@@ -200,4 +200,4 @@ no_long_mode:
 );
 
 const _: () = assert!(TABLES_ADDRESS == LOAD_ADDRESS + 4096);
-const _: () = assert!(size_of::<BootTables>() % 4096 == 0);
+const _: () = assert!(size_of::<BootTables>().is_multiple_of(4096));

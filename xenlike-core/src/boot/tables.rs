@@ -39,27 +39,28 @@ static BOOT_TABLES: BootTables = BootTables::build();
 impl BootTables {
     const fn build() -> Self {
         let mut l4 = [0; 512];
-        let low_l3 = TABLES_ADDRESS + offset_of!(Self, low_l3) as u64 | LINK;
+        let low_l3 = (TABLES_ADDRESS + offset_of!(Self, low_l3) as u64) | LINK;
         l4[0] = low_l3;
         l4[Vaddr(DIRECT_MAP).index(4)] = low_l3;
-        l4[Vaddr(IMAGE).index(4)] = TABLES_ADDRESS + offset_of!(Self, image_l3) as u64 | LINK;
+        l4[Vaddr(IMAGE).index(4)] = (TABLES_ADDRESS + offset_of!(Self, image_l3) as u64) | LINK;
         let mut l3 = [0; 512];
         let mut l2 = [[0; 512]; 4];
         let mut n = 0;
         while n < 4 * 512 {
             if n % 512 == 0 {
                 let table = TABLES_ADDRESS + offset_of!(Self, low_l2) as u64;
-                l3[n / 512] = table + (n as u64 / 512) * 4096 | LINK;
+                l3[n / 512] = (table + (n as u64 / 512) * 4096) | LINK;
             }
             l2[n / 512][n % 512] = (n as u64) << 21 | LARGE;
             n += 1;
         }
         let mut image_l3 = [0; 512];
-        image_l3[Vaddr(IMAGE).index(3)] = TABLES_ADDRESS + offset_of!(Self, image_l2) as u64 | LINK;
+        image_l3[Vaddr(IMAGE).index(3)] =
+            (TABLES_ADDRESS + offset_of!(Self, image_l2) as u64) | LINK;
         let mut image_l2 = [0; 512];
         let mut n = 0;
         while n < 32 {
-            image_l2[Vaddr(IMAGE).index(2) + n] = LOAD_ADDRESS + ((n as u64) << 21) | LARGE;
+            image_l2[Vaddr(IMAGE).index(2) + n] = (LOAD_ADDRESS + ((n as u64) << 21)) | LARGE;
             n += 1;
         }
         Self {

@@ -13,9 +13,9 @@ pub mod screen;
 pub mod serial;
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
-use crate::kit::{DomId, Lock};
+use crate::kit::{DomId, Lock, Once};
 use level::Levels;
 use ring::{LogRing, Queue};
 use screen::Screen;
@@ -60,7 +60,7 @@ static CONSOLE: Lock<Console> = Lock::new(Console {
 /// Whether the serial port is waited for: at the very start, and in a panic.
 static PATIENT: AtomicBool = AtomicBool::new(true);
 /// Called when input arrived.
-static INPUT_HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+static INPUT_HOOK: Once<fn()> = Once::new();
 
 impl Console {
     /// To the log, the screen and the serial port.
@@ -296,14 +296,10 @@ pub fn has_input() -> bool {
 
 /// Sets what is called when input arrived (it raises `VIRQ_CONSOLE`).
 pub fn set_input_hook(hook: fn()) {
-    INPUT_HOOK.store(hook as *mut (), Ordering::Release);
+    INPUT_HOOK.call_once(|| hook);
 }
 
 /// Takes what arrived at the serial port and sends what waits: from its interrupt, and now and then.
-#[expect(
-    unsafe_code,
-    reason = "turns the stored pointer back into the function it was"
-)]
 pub fn poll() {
     let mut console = CONSOLE.lock();
     let mut arrived = false;
@@ -320,10 +316,7 @@ pub fn poll() {
     console.input.take_lost();
     console.pump();
     drop(console);
-    let hook = INPUT_HOOK.load(Ordering::Acquire);
-    if arrived && !hook.is_null() {
-        // SAFETY: the only store is in `set_input_hook`, of a `fn()`.
-        let hook: fn() = unsafe { core::mem::transmute(hook) };
+    if arrived && let Some(hook) = INPUT_HOOK.get() {
         hook();
     }
 }

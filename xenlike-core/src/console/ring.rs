@@ -41,6 +41,12 @@ impl<const N: usize> LogRing<N> {
     }
 }
 
+impl<const N: usize> Default for LogRing<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// A first-in, first-out queue that loses what does not fit, and says how much.
 #[derive(Debug)]
 pub struct Queue<const N: usize> {
@@ -85,6 +91,12 @@ impl<const N: usize> Queue<N> {
     /// How many bytes were lost since this was last asked.
     pub fn take_lost(&mut self) -> u64 {
         core::mem::take(&mut self.lost)
+    }
+}
+
+impl<const N: usize> Default for Queue<N> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

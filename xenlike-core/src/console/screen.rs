@@ -155,7 +155,7 @@ impl Screen {
             let bits = glyph[line / 2];
             let start =
                 (row * GLYPH_HEIGHT + line) * format.pitch + column * GLYPH_WIDTH * format.bytes;
-            if format.bytes == 4 && start % 8 == 0 {
+            if format.bytes == 4 && start.is_multiple_of(8) {
                 let pair = |x| u64::from(colour(bits, x + 1)) << 32 | u64::from(colour(bits, x));
                 self.window
                     .write_words(start, (0..GLYPH_WIDTH).step_by(2).map(pair));

@@ -54,7 +54,7 @@ impl Setting {
     ///
     /// # Errors
     /// The part that is not understood.
-    pub fn parse<'a>(mut self, text: &'a str) -> Result<Self, &'a str> {
+    pub fn parse(mut self, text: &str) -> Result<Self, &str> {
         let given = |part: &str| !part.is_empty() && part != "auto";
         for (n, part) in text.split(',').enumerate().filter(|(_, part)| given(part)) {
             match n {
