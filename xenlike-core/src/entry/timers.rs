@@ -56,13 +56,13 @@ fn act(key: Key, now_ns: u64) {
             let due_ns = vcpu.singleshot_ns.load(Ordering::Acquire);
             if due_ns != 0 && due_ns <= now_ns {
                 vcpu.singleshot_ns.store(0, Ordering::Release);
-                notify::virq_to(&dom, vcpu.id, u32::from(VIRQ_TIMER));
+                notify::virq_to(&dom, vcpu.id, VIRQ_TIMER);
             }
         }
         What::Periodic => {
             let period_ns = vcpu.periodic_ns.load(Ordering::Acquire);
             if period_ns != 0 {
-                notify::virq_to(&dom, vcpu.id, u32::from(VIRQ_TIMER));
+                notify::virq_to(&dom, vcpu.id, VIRQ_TIMER);
                 let next_ns = now_ns.saturating_add(period_ns);
                 if set_timer(&vcpu.timers.periodic, next_ns).is_err() {
                     log::warn!(

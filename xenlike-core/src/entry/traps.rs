@@ -9,7 +9,6 @@ use crate::hypercall::Ctx;
 
 /// Exception vectors by their manual names (APM vol. 2 §8.2).
 pub mod vector {
-    #![expect(missing_docs, reason = "the manual's names")]
     pub const DB: u8 = 1;
     pub const NMI: u8 = 2;
     pub const UD: u8 = 6;

@@ -38,7 +38,7 @@ pub fn set_gdt(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
 pub fn update(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
     let [address, descriptor, ..] = args.0;
     let address = Maddr(address);
-    if address.0 % 8 != 0 {
+    if !address.0.is_multiple_of(8) {
         return Err(errno::EINVAL);
     }
     let descriptor = check_descriptor(descriptor).ok_or(errno::EINVAL)?;

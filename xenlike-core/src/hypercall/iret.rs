@@ -21,7 +21,7 @@ pub fn call(ctx: &mut Ctx<'_>) -> Outcome {
         return Outcome::Crash("iret: to user mode without a user page table");
     }
     let regs = &mut *ctx.regs;
-    if frame.flags & u64::from(VGCF_IN_SYSCALL) == 0 {
+    if frame.flags & VGCF_IN_SYSCALL == 0 {
         regs.vector &= !TrapFrame::SYSCALL;
         regs.rcx = frame.rcx;
         regs.r11 = frame.r11;

@@ -51,10 +51,6 @@ mod global {
 
     // SAFETY: the exchange lets one holder in, with acquire and release order.
     unsafe impl RawMutex for Spin {
-        #[expect(
-            clippy::declare_interior_mutable_const,
-            reason = "the trait's way to make one"
-        )]
         const INIT: Self = Self(AtomicBool::new(false));
         type GuardMarker = GuardSend;
 
