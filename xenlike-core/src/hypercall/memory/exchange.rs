@@ -2,8 +2,8 @@
 //! buffers for devices so. The domain's charge stays as it is.
 
 use ::alloc::sync::Arc;
+use ::alloc::vec::Vec;
 
-use arrayvec::ArrayVec;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::memory::{MemoryExchange, XENMEM_EXCHANGE};
 
@@ -17,7 +17,7 @@ use crate::pagetype::{Charge, machine};
 
 /// Frames of one chunk: the smallest number that is whole extents on both sides.
 const CHUNK: usize = 1 << MAX_ORDER;
-type Frames = ArrayVec<Mfn, CHUNK>;
+type Frames = Vec<Mfn>;
 
 /// Byte offset of `nr_exchanged` in the structure.
 const NR_EXCHANGED: u64 = core::mem::offset_of!(MemoryExchange, nr_exchanged) as u64;
@@ -109,7 +109,7 @@ fn decode(ctx: &Ctx<'_>, asked: &MemoryExchange) -> Result<Exchange, Errno> {
 /// Exchanges one chunk: all of it, or, refused, nothing.
 #[inline(never)] // its frame is not for every call to carry
 fn one_chunk(exchange: &Exchange, chunk: u64) -> Result<(), Errno> {
-    let mut stolen = Frames::new();
+    let mut stolen = frames()?;
     let taken = steal(exchange, chunk, &mut stolen)
         .and_then(|()| allocate(exchange).map(|blocks| (blocks, chunk)));
     match taken {
@@ -125,6 +125,13 @@ fn one_chunk(exchange: &Exchange, chunk: u64) -> Result<(), Errno> {
             Err(errno)
         }
     }
+}
+
+/// Room for the frames of one chunk, on the heap: the CPU's one stack is small.
+fn frames() -> Result<Frames, Errno> {
+    let mut frames = Frames::new();
+    frames.try_reserve_exact(CHUNK).map_err(|_| errno::ENOMEM)?;
+    Ok(frames)
 }
 
 fn steal(exchange: &Exchange, chunk: u64, stolen: &mut Frames) -> Result<(), Errno> {
@@ -145,7 +152,7 @@ fn steal(exchange: &Exchange, chunk: u64, stolen: &mut Frames) -> Result<(), Err
 
 fn allocate(exchange: &Exchange) -> Result<Frames, Errno> {
     let wanted = &exchange.wanted;
-    let mut blocks = Frames::new();
+    let mut blocks = frames()?;
     for _ in 0..wanted.extents(exchange.given.order) {
         let Some(block) = alloc::alloc_order(wanted.order, exchange.place) else {
             for block in blocks {
