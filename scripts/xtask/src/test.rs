@@ -93,6 +93,7 @@ fn host(tally: &mut Tally) {
             "bootdom",
             "-p",
             "samples",
+            "bench",
             "-p",
             "xenlike-rt",
             "--",

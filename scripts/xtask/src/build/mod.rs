@@ -26,10 +26,8 @@ pub struct Options {
 /// # Errors
 /// When a part doesn't build.
 pub fn build(options: &Options) -> Result<()> {
-    fs::create_dir_all(artefact("guests"))?;
+    bootable()?;
     fs::create_dir_all(artefact("bin"))?;
-    guests()?;
-    core()?;
     cli()?;
     if !options.no_debian {
         debian::ensure(&[Part::Linux, Part::Initramfs, Part::GnuMach])?;
@@ -37,9 +35,19 @@ pub fn build(options: &Options) -> Result<()> {
     image::xenlike_iso()
 }
 
+/// Builds what boots: the hypervisor and the guests, to `build/xenlike` and `build/guests/`.
+///
+/// # Errors
+/// When a part doesn't build.
+pub fn bootable() -> Result<()> {
+    fs::create_dir_all(artefact("guests"))?;
+    guests()?;
+    core()
+}
+
 /// The sample guests, to `build/guests/`, and the boot domain's flat image.
 fn guests() -> Result<()> {
-    for executable in cargo::bare_metal(&["bootdom", "samples"], &[])? {
+    for executable in cargo::bare_metal(&["bootdom", "samples", "bench"], &[])? {
         let name = executable.file_name().context("an executable's name")?;
         if name == "bootdom" {
             flat::flatten(&executable, &bootdom_image())?;

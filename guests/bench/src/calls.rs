@@ -1,0 +1,71 @@
+//! Hypercalls that concern neither page tables nor other domains.
+
+#![expect(unsafe_code, reason = "makes hypercalls")]
+
+use core::arch::asm;
+
+use xenlike_rt::abi::version::XENVER_VERSION;
+use xenlike_rt::abi::xen::MulticallEntry;
+use xenlike_rt::abi::{arch_x86, hypercall};
+use xenlike_rt::hyper;
+
+use crate::meter;
+
+/// An hour from the hypervisor's start: armed and never reached.
+const FAR_NS: u64 = 3600 * xenlike_rt::time::SECOND_NS;
+
+/// A hypercall whose arguments have no effect on memory that Rust knows of.
+pub fn call(number: u64, arguments: [u64; 5]) {
+    // SAFETY: the callers pass flags, selectors and addresses of entries that map pages of their own alone.
+    let answer = unsafe { hyper::raw(number, arguments) };
+    assert!(answer >= 0, "hypercall {number}: {answer}");
+}
+
+/// Measures them.
+pub fn measure() {
+    let version = u64::from(XENVER_VERSION);
+    meter::measure("xen_version", || {
+        call(hypercall::XEN_VERSION, [version, 0, 0, 0, 0]);
+    });
+    multicall(version);
+    meter::measure("sched_yield", hyper::yield_now);
+    let stack = u64::from(arch_x86::FLAT_KERNEL_SS64);
+    meter::measure("stack_switch", || {
+        call(hypercall::STACK_SWITCH, [stack, stack_top(), 0, 0, 0]);
+    });
+    let segment = u64::from(arch_x86::SEGBASE_FS);
+    meter::measure("set_segment_base", || {
+        call(hypercall::SET_SEGMENT_BASE, [segment, 0, 0, 0, 0]);
+    });
+    meter::measure("fpu_taskswitch", || {
+        call(hypercall::FPU_TASKSWITCH, [0; 5]);
+    });
+    meter::measure("set_timer_0", || {
+        let _ = hyper::set_timer(0);
+    });
+    meter::measure("set_timer_far", || {
+        let _ = hyper::set_timer(FAR_NS);
+    });
+    let _ = hyper::set_timer(0);
+}
+
+fn multicall(version: u64) {
+    let entry = MulticallEntry {
+        op: hypercall::XEN_VERSION,
+        args: [version, 0, 0, 0, 0, 0],
+        ..MulticallEntry::default()
+    };
+    let mut batch = [entry; 8];
+    meter::measure("multicall_8_xen_version", || {
+        // SAFETY: xen_version without a buffer.
+        let _ = unsafe { hyper::multicall(&mut batch) };
+    });
+}
+
+/// The runtime's stack for entries from user mode: where this function runs will do.
+fn stack_top() -> u64 {
+    let stack_pointer: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rsp", out(reg) stack_pointer, options(nomem, nostack)) };
+    stack_pointer & !15
+}

@@ -1,0 +1,38 @@
+//! The guest's own descriptor table.
+
+#![expect(
+    unsafe_code,
+    reason = "gives a page to the hypervisor as a descriptor table"
+)]
+
+use xenlike_rt::abi::{GuestHandle, hypercall};
+use xenlike_rt::{memory, paging};
+
+use crate::calls::call;
+use crate::meter;
+
+/// Descriptors in one frame.
+const ENTRIES: u64 = 512;
+/// Flat data, DPL 3, present, writable, accessed (AMD APM vol. 2 §4.8).
+const DATA: u64 = 0x00cf_f300_0000_ffff;
+
+/// Measures them.
+pub fn measure() {
+    let page = memory::allocate_page().expect("a page");
+    let address = page.expose_provenance() as u64;
+    // SAFETY: nobody writes to it any more.
+    unsafe { paging::make_read_only(address) }.expect("a read-only page");
+    let frame = memory::mfn_of(memory::pfn_of(address)).expect("its frame");
+    let frames = [frame];
+    let list = GuestHandle::of(&frames).0;
+    meter::measure("set_gdt", || {
+        call(hypercall::SET_GDT, [list, ENTRIES, 0, 0, 0]);
+    });
+    call(hypercall::SET_GDT, [list, ENTRIES, 0, 0, 0]);
+    meter::measure("update_descriptor", || {
+        call(
+            hypercall::UPDATE_DESCRIPTOR,
+            [(frame << 12) + 8, DATA, 0, 0, 0],
+        );
+    });
+}

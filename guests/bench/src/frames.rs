@@ -1,0 +1,51 @@
+//! Getting frames from the hypervisor and giving them back.
+
+use alloc::vec;
+use core::cell::RefCell;
+
+use xenlike_rt::abi::GuestHandle;
+use xenlike_rt::abi::memory::{
+    MemoryReservation, XENMEM_DECREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP,
+};
+use xenlike_rt::abi::xen::DOMID_SELF;
+use xenlike_rt::{hyper, start_info};
+
+use crate::meter;
+
+/// Measures them.
+pub fn measure() {
+    change(["populate_1", "decrease_1"], 1, 200);
+    change(["populate_512", "decrease_512"], 512, 10);
+}
+
+fn change(names: [&str; 2], count: usize, loops: u64) {
+    let frames = RefCell::new(vec![0_u64; count]);
+    let act = |cmd: u32| {
+        let mut frames = frames.borrow_mut();
+        let mut request = MemoryReservation {
+            nr_extents: frames.len() as u64,
+            extent_start: GuestHandle::of_mut(frames.as_mut_slice()),
+            domid: DOMID_SELF,
+            ..MemoryReservation::default()
+        };
+        let done = hyper::memory_op(cmd, &mut request).expect("a memory call");
+        core::hint::black_box(&mut frames);
+        assert!(done == count as u64, "{done} frames of {count}");
+    };
+    meter::in_turn(
+        names,
+        loops,
+        || {
+            number(&mut frames.borrow_mut());
+            act(XENMEM_POPULATE_PHYSMAP);
+        },
+        || act(XENMEM_DECREASE_RESERVATION),
+    );
+}
+
+/// Numbers in this domain that no frame of its has.
+fn number(frames: &mut [u64]) {
+    for (n, frame) in frames.iter_mut().enumerate() {
+        *frame = start_info().nr_pages + n as u64;
+    }
+}

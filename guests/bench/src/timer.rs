@@ -1,0 +1,41 @@
+//! From a timer's expiry to the guest's handler.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use xenlike_rt::abi::xen::VIRQ_TIMER;
+use xenlike_rt::events::{self, Port};
+use xenlike_rt::{hyper, time};
+
+use crate::meter::{self, tsc};
+
+/// How far ahead the timer is set: long enough to be waiting when it comes.
+const AHEAD_NS: u64 = 50_000;
+
+/// When the handler was entered; 0: not yet.
+static ENTERED: AtomicU64 = AtomicU64::new(0);
+
+fn note(_: Port) {
+    ENTERED.store(tsc(), Ordering::Relaxed);
+}
+
+/// Measures it.
+pub fn measure() {
+    let port = events::bind_virq(VIRQ_TIMER, 0).expect("the timer's port");
+    events::on(port, note);
+    events::open();
+    meter::best_of("timer_interrupt", 50, || {
+        ENTERED.store(0, Ordering::Relaxed);
+        hyper::set_timer(time::now_ns() + AHEAD_NS).expect("a timer");
+        // The last look at the clock before the interrupt is its beginning.
+        let mut last = tsc();
+        loop {
+            let now = tsc();
+            match ENTERED.load(Ordering::Relaxed) {
+                0 => last = now,
+                entered => return entered.wrapping_sub(last),
+            }
+        }
+    });
+    events::close_upcalls();
+    events::close(port).expect("closed");
+}
