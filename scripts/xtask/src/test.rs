@@ -93,6 +93,7 @@ fn host(tally: &mut Tally) {
             "bootdom",
             "-p",
             "samples",
+            "-p",
             "bench",
             "-p",
             "xenlike-rt",
