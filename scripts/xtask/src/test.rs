@@ -48,13 +48,6 @@ pub fn test(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Tests that fail today, each for a defect that is known and open. They run when named:
-/// `scripts/test qemu many_domains`.
-const ON_DEMAND: [&str; 1] = [
-    // The core's heap keeps the 2 MiB that 100 domains made it grow by: 512 frames not given back.
-    "many_domains_at_once",
-];
-
 #[derive(Default)]
 struct Tally {
     passed: usize,
@@ -115,15 +108,7 @@ fn qemu(options: &Options, tally: &mut Tally) {
     tally.step("stack frames", frames::check);
     let mut arguments = vec!["test", "--package", "xenlike-tests", "--tests", "--"];
     arguments.extend(["--ignored", "--test-threads", "2"]);
-    match options.filter.as_deref() {
-        Some(filter) => arguments.push(filter),
-        None => {
-            for name in ON_DEMAND {
-                println!("on demand only: {name}");
-                arguments.extend(["--skip", name]);
-            }
-        }
-    }
+    arguments.extend(options.filter.as_deref());
     tally.step("in QEMU", || cargo(&arguments));
 }
 

@@ -22,6 +22,12 @@ pub fn ptr(mfn: Mfn) -> *mut u8 {
     super::host::arena().ptr(mfn)
 }
 
+/// The frame that `at`, a place in the direct map, lies in.
+#[cfg(target_os = "none")]
+pub fn mfn_of(at: *const u8) -> Mfn {
+    Mfn((at as u64).wrapping_sub(super::layout::DIRECT_MAP) >> 12)
+}
+
 /// Fills a frame with zeros.
 pub(super) fn zero(mfn: Mfn) {
     // SAFETY: callers pass frames of RAM, all of which the direct map maps writable; the bytes are

@@ -1,5 +1,5 @@
-//! The global allocator: talc over 2 MiB blocks (or smaller ones, when memory is fragmented) that it
-//! takes from the frame allocator as it grows. It never gives them back.
+//! The global allocator: talc over one large block from boot, which it keeps, and smaller blocks that
+//! it takes from the frame allocator as it grows and gives back when nothing is left in them.
 //!
 //! When it fails, `alloc` is at its end and the core panics: so whoever allocates on a guest's word
 //! asks [`headroom`] first, or bounds what a domain may have.
@@ -36,11 +36,14 @@ mod global {
 
     use crate::kit::lock::wait_step;
     use crate::kit::{DomId, Mfn};
-    use crate::mm::alloc::{Where, alloc_order};
+    use crate::mm::alloc::{Where, alloc_order, free_range};
     use crate::mm::{directmap, frames};
 
-    /// Order of the blocks that the heap grows by, when it can have them.
-    const GROW_ORDER: u32 = 9;
+    /// Order of the block that the heap begins with, and has for ever.
+    const FIRST_ORDER: u32 = 9;
+    /// Order of the blocks that it grows by: small, because the last use may end at any time, and the
+    /// next one begin.
+    const GROW_ORDER: u32 = 6;
 
     #[global_allocator]
     static HEAP: TalcLock<Spin, Frames> = TalcLock::new(Frames);
@@ -71,29 +74,54 @@ mod global {
     #[derive(Debug)]
     struct Frames;
 
-    // SAFETY: `acquire` allocates from the frame allocator, which does not use the heap.
+    // SAFETY: both allocate from and free to the frame allocator, which does not use the heap; only a
+    // block in which nothing is allocated any more is given back.
     unsafe impl Source for Frames {
+        const TRACK_HEAP_END: bool = true;
+
         fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
+            let usual = if talc.is_metadata_established() {
+                GROW_ORDER
+            } else {
+                FIRST_ORDER
+            };
             let needed = layout.size().saturating_mul(2).max(1 << 16);
             let needed = needed
                 .next_power_of_two()
                 .trailing_zeros()
                 .saturating_sub(12);
-            let (first, order) = block(needed).ok_or(())?;
+            let (first, order) = block(usual, needed).ok_or(())?;
             for n in 0..1u64 << order {
                 if let Some(frame) = frames().get(first.add(n)) {
                     // From now on nobody may see these bytes as a shared page.
                     frame.set_owner(DomId::IDLE);
                 }
             }
-            // SAFETY: the block is the hypervisor's own and has no other use for ever.
+            // SAFETY: the block is the hypervisor's own and has no other use until `resize` frees it.
             let claimed = unsafe { talc.claim(directmap::ptr(first), 4096usize << order) };
             claimed.map(|_| ()).ok_or(())
         }
+
+        /// The heap's end becomes free down to `chunk_base`: a block that is empty goes back.
+        unsafe fn resize(
+            &mut self,
+            chunk_base: *mut u8,
+            heap_end: *mut u8,
+            is_heap_base: bool,
+        ) -> *mut u8 {
+            if !is_heap_base {
+                return heap_end;
+            }
+            // The first bytes of a block are talc's own.
+            let first = directmap::mfn_of(chunk_base.wrapping_sub(1));
+            let end = directmap::mfn_of(heap_end.wrapping_sub(1)).add(1);
+            free_range(first, end);
+            chunk_base
+        }
     }
 
-    fn block(needed: u32) -> Option<(Mfn, u32)> {
-        let large = needed.max(GROW_ORDER);
+    fn block(usual: u32, needed: u32) -> Option<(Mfn, u32)> {
+        let large = needed.max(usual);
         let get = |order| Some((alloc_order(order, Where::ANY)?, order));
         get(large).or_else(|| get(needed))
     }
