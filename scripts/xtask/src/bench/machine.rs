@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 use xenlike_tests::machine::{Chipset, Machine};
 use xenlike_tests::media::Media;
@@ -44,6 +45,16 @@ fn counting_machine() -> Machine {
 pub fn dom0(name: &str, media: &Media) -> Result<Figures> {
     let mut session = Session::boot(name, media, &counting_machine())?;
     let printed = session.read_until("^(PASS|FAIL) bench", LIMIT)?;
+    Ok(parse(&printed))
+}
+
+/// Boots the benchmark guest as Dom0 under QEMU's counting plug-in, which writes `output`.
+pub fn counted(media: &Media, plugin: &Path, output: &Path, window: &str) -> Result<Figures> {
+    let argument = format!("{},out={},{window}", plugin.display(), output.display());
+    let machine = counting_machine().with("-plugin").with(&argument);
+    let mut session = Session::boot("bench-counted", media, &machine)?;
+    let printed = session.read_until("^(PASS|FAIL) bench", LIMIT)?;
+    session.expect_end(SHORT)?;
     Ok(parse(&printed))
 }
 

@@ -3,14 +3,18 @@
 //! QEMU counts (`-icount shift=0`): the time-stamp counter tells executed instructions, the same in
 //! every run. The guest `bench` measures; it runs as Dom0 under both, and as a domain of xenlike.
 
+mod counted;
+mod inlined;
 mod machine;
 mod mark;
+mod profile;
+mod symbols;
 mod table;
 
 use crate::build;
 use crate::debian::{self, Part};
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, Subcommand};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,6 +25,7 @@ use xenlike_tests::scenario::{find_file, media_with};
 
 /// Options of `scripts/bench`.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = false)]
 pub struct Options {
     /// Measure what is there, without building
     #[arg(long)]
@@ -31,6 +36,14 @@ pub struct Options {
     /// With --ours: one row alone
     #[arg(long, requires = "ours", value_name = "ROW")]
     only: Option<String>,
+    #[command(subcommand)]
+    task: Option<Task>,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Where the instructions of one row go, by function
+    Profile(profile::Options),
 }
 
 /// Measures, and prints one table.
@@ -40,6 +53,9 @@ pub struct Options {
 pub fn bench(options: &Options) -> Result<()> {
     if !options.no_build {
         build::bootable()?;
+    }
+    if let Some(Task::Profile(options)) = &options.task {
+        return profile::profile(options);
     }
     if options.ours {
         return ours_alone(options.only.as_deref());

@@ -21,16 +21,17 @@ impl Table {
         );
         for (name, ours, theirs) in &self.rows {
             let (peer, ratio) = theirs.map_or((String::new(), String::new()), |theirs| {
-                (grouped(theirs), format!("{:.2}", ratio(*ours, theirs)))
+                (grouped(theirs), format!("{:.2}", quotient(*ours, theirs)))
             });
             println!("{name:<38} {:>13} {peer:>13} {ratio:>6}", grouped(*ours));
         }
     }
 }
 
+/// A quotient to show.
 #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
-fn ratio(ours: u64, theirs: u64) -> f64 {
-    ours as f64 / theirs.max(1) as f64
+pub fn quotient(dividend: u64, divisor: u64) -> f64 {
+    dividend as f64 / divisor.max(1) as f64
 }
 
 /// Digits in groups of three.

@@ -52,14 +52,40 @@ fn has_target(target: &str) -> Result<bool> {
     Ok(library.join("lib").is_dir())
 }
 
+/// Builds this machine's shared library of a package.
+///
+/// # Errors
+/// When it doesn't build.
+pub fn shared_library(package: &str) -> Result<PathBuf> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--release", "--lib", "-p", package]);
+    let messages = messages(cargo)?;
+    let files = messages
+        .iter()
+        .filter_map(|message| message.get("filenames")?.as_array())
+        .flatten();
+    let library = files
+        .filter_map(Value::as_str)
+        .find(|name| name.ends_with(".so"));
+    Ok(library
+        .with_context(|| format!("{package} made no library"))?
+        .into())
+}
+
 /// Runs a build and gathers the executables that cargo reports.
 fn executables(mut cargo: Command) -> Result<Vec<PathBuf>> {
+    cargo.arg("--bins");
+    let messages = messages(cargo)?;
+    let found = messages
+        .iter()
+        .filter_map(|message| Some(message.get("executable")?.as_str()?.into()));
+    Ok(found.collect())
+}
+
+/// Runs a build and gives what cargo reports.
+fn messages(mut cargo: Command) -> Result<Vec<Value>> {
     let output = cargo
-        .args([
-            "--quiet",
-            "--bins",
-            "--message-format=json-render-diagnostics",
-        ])
+        .args(["--quiet", "--message-format=json-render-diagnostics"])
         .current_dir(root())
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -72,6 +98,5 @@ fn executables(mut cargo: Command) -> Result<Vec<PathBuf>> {
     let messages = reported
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let found = messages.filter_map(|message| Some(message.get("executable")?.as_str()?.into()));
-    Ok(found.collect())
+    Ok(messages.collect())
 }

@@ -45,6 +45,14 @@ pub fn bootable() -> Result<()> {
     core()
 }
 
+/// Builds the plug-in by which QEMU counts instructions.
+///
+/// # Errors
+/// When it doesn't build.
+pub fn counter() -> Result<PathBuf> {
+    cargo::shared_library("tcg-counter")
+}
+
 /// The sample guests, to `build/guests/`, and the boot domain's flat image.
 fn guests() -> Result<()> {
     for executable in cargo::bare_metal(&["bootdom", "samples", "bench"], &[])? {

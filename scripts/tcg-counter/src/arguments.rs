@@ -1,0 +1,54 @@
+//! What QEMU's command line asks for.
+
+/// A place that is noted when it is reached.
+pub struct Mark {
+    /// Its name in the output.
+    pub name: String,
+    /// Its virtual address.
+    pub address: u64,
+}
+
+/// All of it.
+#[derive(Default)]
+pub struct Arguments {
+    /// The output file.
+    pub out: String,
+    /// Counting begins behind this address …
+    pub from: Option<u64>,
+    /// … and ends at this one.
+    pub to: Option<u64>,
+    /// Places to note.
+    pub marks: Vec<Mark>,
+}
+
+impl Arguments {
+    /// Reads words `NAME=VALUE`.
+    pub fn parse(words: &[String]) -> Result<Self, String> {
+        let mut arguments = Self::default();
+        for word in words {
+            let (name, value) = word.split_once('=').ok_or("NAME=VALUE is wanted")?;
+            match name {
+                "out" => value.clone_into(&mut arguments.out),
+                "from" => arguments.from = Some(address(value)?),
+                "to" => arguments.to = Some(address(value)?),
+                "mark" => {
+                    let (name, value) = value.split_once('@').ok_or("mark=NAME@ADDRESS")?;
+                    arguments.marks.push(Mark {
+                        name: name.to_owned(),
+                        address: address(value)?,
+                    });
+                }
+                _ => return Err(format!("{name}: unknown")),
+            }
+        }
+        if arguments.out.is_empty() {
+            return Err("out=FILE is wanted".to_owned());
+        }
+        Ok(arguments)
+    }
+}
+
+fn address(text: &str) -> Result<u64, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    u64::from_str_radix(digits, 16).map_err(|error| format!("{text}: {error}"))
+}

@@ -1,0 +1,141 @@
+//! QEMU's plug-in interface, as much of it as is used, behind safe functions.
+
+#![expect(unsafe_code, reason = "calls QEMU and is called by it")]
+
+use crate::tally;
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::sync::OnceLock;
+
+/// Names this plug-in.
+pub type Id = u64;
+
+/// What QEMU says about itself; not looked at.
+#[repr(C)]
+pub struct Info {
+    _opaque: [u8; 0],
+}
+
+#[repr(C)]
+struct Block {
+    _opaque: [u8; 0],
+}
+
+#[repr(C)]
+struct Instruction {
+    _opaque: [u8; 0],
+}
+
+#[repr(C)]
+struct Scoreboard {
+    _opaque: [u8; 0],
+}
+
+/// A counter of each CPU's.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct PerCpu {
+    score: *mut Scoreboard,
+    offset: usize,
+}
+
+// SAFETY: QEMU lets any thread use it.
+unsafe impl Send for PerCpu {}
+// SAFETY: as above.
+unsafe impl Sync for PerCpu {}
+
+type OnExecution = extern "C" fn(c_uint, *mut c_void);
+
+/// `QEMU_PLUGIN_CB_NO_REGS`.
+const NO_REGISTERS: c_int = 0;
+/// `QEMU_PLUGIN_INLINE_ADD_U64`.
+const ADD: c_int = 0;
+
+unsafe extern "C" {
+    fn qemu_plugin_register_vcpu_tb_trans_cb(id: Id, call: extern "C" fn(Id, *mut Block));
+    fn qemu_plugin_register_atexit_cb(
+        id: Id,
+        call: extern "C" fn(Id, *mut c_void),
+        data: *mut c_void,
+    );
+    fn qemu_plugin_tb_n_insns(block: *const Block) -> usize;
+    fn qemu_plugin_tb_get_insn(block: *const Block, index: usize) -> *mut Instruction;
+    fn qemu_plugin_insn_vaddr(instruction: *const Instruction) -> u64;
+    fn qemu_plugin_register_vcpu_insn_exec_cb(
+        instruction: *mut Instruction,
+        call: OnExecution,
+        flags: c_int,
+        data: *mut c_void,
+    );
+    fn qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(
+        instruction: *mut Instruction,
+        operation: c_int,
+        entry: PerCpu,
+        amount: u64,
+    );
+    fn qemu_plugin_scoreboard_new(bytes: usize) -> *mut Scoreboard;
+    fn qemu_plugin_u64_sum(entry: PerCpu) -> u64;
+}
+
+/// The strings of a C array.
+///
+/// # Safety
+/// `argv` has `argc` strings.
+pub unsafe fn strings(argc: c_int, argv: *const *const c_char) -> Vec<String> {
+    let count = usize::try_from(argc).unwrap_or(0);
+    let string = |index| {
+        // SAFETY: the caller's promise.
+        let text = unsafe { CStr::from_ptr(*argv.add(index)) };
+        text.to_string_lossy().into_owned()
+    };
+    (0..count).map(string).collect()
+}
+
+/// All instructions since power-on.
+static EXECUTED: OnceLock<PerCpu> = OnceLock::new();
+
+/// Asks QEMU to call back.
+pub fn install(id: Id) {
+    // SAFETY: within `qemu_plugin_install`, with functions of the types that QEMU calls.
+    unsafe {
+        let score = qemu_plugin_scoreboard_new(size_of::<u64>());
+        EXECUTED.get_or_init(|| PerCpu { score, offset: 0 });
+        qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
+        qemu_plugin_register_atexit_cb(id, ended, std::ptr::null_mut());
+    }
+}
+
+/// How many instructions were executed since power-on.
+pub fn executed() -> u64 {
+    // SAFETY: the counter that `install` made.
+    EXECUTED
+        .get()
+        .map_or(0, |entry| unsafe { qemu_plugin_u64_sum(*entry) })
+}
+
+/// QEMU translates a block: what is wanted of its instructions is tied to them.
+extern "C" fn translated(_: Id, block: *mut Block) {
+    // SAFETY: QEMU's own block and its instructions, valid during this call.
+    unsafe {
+        for index in 0..qemu_plugin_tb_n_insns(block) {
+            let instruction = qemu_plugin_tb_get_insn(block, index);
+            if let Some(entry) = EXECUTED.get().filter(|_| tally::counts_all()) {
+                qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(instruction, ADD, *entry, 1);
+            }
+            if let Some(place) = tally::place(qemu_plugin_insn_vaddr(instruction)) {
+                let data = std::ptr::from_ref(place).cast_mut().cast();
+                qemu_plugin_register_vcpu_insn_exec_cb(instruction, reached, NO_REGISTERS, data);
+            }
+        }
+    }
+}
+
+/// An instruction is about to be executed.
+extern "C" fn reached(_: c_uint, data: *mut c_void) {
+    // SAFETY: `translated` passes places, which live for ever.
+    let place = unsafe { &*data.cast::<tally::Place>() };
+    place.reached();
+}
+
+extern "C" fn ended(_: Id, _: *mut c_void) {
+    tally::end();
+}

@@ -1,0 +1,129 @@
+//! The counts, and where they go.
+
+use crate::arguments::Arguments;
+use crate::plugin;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// What happens when an address is executed.
+enum Purpose {
+    /// The window opens.
+    From,
+    /// The window closes.
+    To,
+    /// It is noted.
+    Mark(String),
+    /// It is counted, while the window is open.
+    Count(AtomicU64),
+}
+
+/// An address and its purpose.
+pub struct Place {
+    address: u64,
+    purpose: Purpose,
+}
+
+struct Tally {
+    arguments: Arguments,
+    file: Mutex<File>,
+    open: AtomicBool,
+    places: Mutex<HashMap<u64, &'static Place>>,
+}
+
+static TALLY: OnceLock<Tally> = OnceLock::new();
+
+/// Makes the output file.
+pub fn start(arguments: Arguments) -> Result<(), String> {
+    let file = File::create(&arguments.out).map_err(|error| error.to_string())?;
+    TALLY.get_or_init(|| Tally {
+        arguments,
+        file: Mutex::new(file),
+        open: AtomicBool::new(false),
+        places: Mutex::default(),
+    });
+    Ok(())
+}
+
+/// Are all instructions counted since power-on? Only marks need it.
+pub fn counts_all() -> bool {
+    TALLY
+        .get()
+        .is_some_and(|tally| !tally.arguments.marks.is_empty())
+}
+
+/// The place at an address, if anything happens there.
+pub fn place(address: u64) -> Option<&'static Place> {
+    let tally = TALLY.get()?;
+    let purpose = tally.purpose(address)?;
+    let mut places = tally.places.lock().unwrap_or_else(PoisonError::into_inner);
+    let place = places
+        .entry(address)
+        .or_insert_with(|| Box::leak(Box::new(Place { address, purpose })));
+    Some(place)
+}
+
+impl Tally {
+    fn purpose(&self, address: u64) -> Option<Purpose> {
+        let arguments = &self.arguments;
+        if arguments.from == Some(address) {
+            return Some(Purpose::From);
+        }
+        if arguments.to == Some(address) {
+            return Some(Purpose::To);
+        }
+        let mut marks = arguments.marks.iter();
+        if let Some(mark) = marks.find(|mark| mark.address == address) {
+            return Some(Purpose::Mark(mark.name.clone()));
+        }
+        arguments
+            .from
+            .is_some()
+            .then(|| Purpose::Count(AtomicU64::new(0)))
+    }
+
+    fn write(&self, line: &str) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody is there to be told that the disk is full; the reader misses the line.
+        let _ = file.write_all(line.as_bytes());
+    }
+}
+
+impl Place {
+    /// It is being executed.
+    pub fn reached(&self) {
+        let Some(tally) = TALLY.get() else {
+            return;
+        };
+        match &self.purpose {
+            Purpose::From => tally.open.store(true, Ordering::Relaxed),
+            Purpose::To => tally.open.store(false, Ordering::Relaxed),
+            Purpose::Mark(name) => tally.write(&format!("mark {name} {}\n", plugin::executed())),
+            Purpose::Count(count) => {
+                if tally.open.load(Ordering::Relaxed) {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+}
+
+/// QEMU ends: the counts are written.
+pub fn end() {
+    let Some(tally) = TALLY.get() else {
+        return;
+    };
+    let places = tally.places.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut text = String::new();
+    for place in places.values() {
+        if let Purpose::Count(count) = &place.purpose {
+            let count = count.load(Ordering::Relaxed);
+            if count > 0 {
+                text.push_str(&format!("count {:#x} {count}\n", place.address));
+            }
+        }
+    }
+    tally.write(&text);
+}

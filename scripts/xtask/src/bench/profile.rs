@@ -1,0 +1,95 @@
+//! `scripts/bench profile ROW`: where the instructions of one operation go.
+
+use super::counted::{self, Counts};
+use super::machine;
+use super::symbols::Symbols;
+use super::{inlined, table};
+use crate::build;
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use std::collections::BTreeMap;
+use std::fs;
+use xenlike_tests::media::{Media, Module};
+use xenlike_tests::paths::{Scratch, build as artefact, root};
+use xenlike_tests::scenario::find_file;
+
+/// Options of `scripts/bench profile`.
+#[derive(Args)]
+pub struct Options {
+    /// The row, as the table names it
+    row: String,
+    /// By source function, with those that the compiler inlined told apart
+    #[arg(long)]
+    inlined: bool,
+    /// By source line
+    #[arg(long, conflicts_with = "inlined")]
+    lines: bool,
+}
+
+/// Counts and prints. The programs are built already.
+///
+/// # Errors
+/// When there is no such row, or the boot fails.
+pub fn profile(options: &Options) -> Result<()> {
+    let mut symbols = Symbols::default();
+    for program in ["xenlike", "guests/bench"] {
+        symbols.add(&artefact(program))?;
+    }
+    let (counts, operations) = count(&options.row, &symbols)?;
+    let by_name = if options.inlined || options.lines {
+        let folder = root().join("target/x86_64-unknown-none/release");
+        let programs = [folder.join("xenlike-core"), folder.join("bench")];
+        inlined::by_source(&counts, &programs, options.lines)?
+    } else {
+        by_function(&counts, &symbols)
+    };
+    print(&options.row, by_name, operations);
+    Ok(())
+}
+
+/// Runs the row alone, under QEMU's plug-in; gives counts by address, and how many operations they are.
+fn count(row: &str, symbols: &Symbols) -> Result<(Counts, u64)> {
+    let scratch = Scratch::new("profile")?;
+    let output = scratch.path().join("counts");
+    let window = format!(
+        "from={:#x},to={:#x}",
+        symbols.address("bench_measured_from")?,
+        symbols.address("bench_measured_to")?
+    );
+    let guest = Module::with_arguments(find_file("bench")?, format!("only={row}"));
+    let media = Media::xenlike().module(guest);
+    let figures = machine::counted(&media, &build::counter()?, &output, &window)?;
+    ensure!(figures.contains_key(row), "no row is called {row}");
+    let operations = figures.get("operations").copied().unwrap_or_default();
+    let text = fs::read_to_string(&output).context("the plug-in's output")?;
+    let counts = counted::counts(&text);
+    ensure!(operations > 0 && !counts.is_empty(), "nothing was counted");
+    Ok((counts, operations))
+}
+
+fn by_function(counts: &Counts, symbols: &Symbols) -> BTreeMap<String, u64> {
+    let mut by_name = BTreeMap::new();
+    for (address, count) in counts {
+        let name = symbols.function(*address).to_owned();
+        *by_name.entry(name).or_default() += count;
+    }
+    by_name
+}
+
+/// The largest first; what is less than half an instruction is left out.
+fn print(row: &str, by_name: BTreeMap<String, u64>, operations: u64) {
+    let total: u64 = by_name.values().sum();
+    let each = |count: u64| table::quotient(count, operations);
+    println!(
+        "{row}: {:.1} instructions each, of {operations}",
+        each(total)
+    );
+    let mut sorted: Vec<(String, u64)> = by_name.into_iter().collect();
+    sorted.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    for (name, count) in sorted {
+        if each(count) >= 0.5 {
+            let share = table::quotient(count * 100, total);
+            println!("{:>10.1} {share:>5.1} %  {name}", each(count));
+        }
+    }
+}

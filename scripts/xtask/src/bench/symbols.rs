@@ -1,0 +1,57 @@
+//! Functions of a program by address.
+
+use anyhow::{Context, Result};
+use elf::ElfBytes;
+use elf::abi::{STT_FUNC, STT_NOTYPE};
+use elf::endian::AnyEndian;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// The symbol table of one or more programs that don't overlap.
+#[derive(Default)]
+pub struct Symbols {
+    by_address: BTreeMap<u64, String>,
+}
+
+impl Symbols {
+    /// Adds a program's.
+    ///
+    /// # Errors
+    /// When the file is no ELF, or has no symbols.
+    pub fn add(&mut self, path: &Path) -> Result<()> {
+        let bytes = fs::read(path).with_context(|| path.display().to_string())?;
+        let file = ElfBytes::<AnyEndian>::minimal_parse(&bytes)?;
+        let (table, names) = file
+            .symbol_table()?
+            .with_context(|| format!("{}: no symbols", path.display()))?;
+        for symbol in table.iter() {
+            // Labels of assembly have no type; numbers have no section.
+            let code = matches!(symbol.st_symtype(), STT_FUNC | STT_NOTYPE);
+            let name = names.get(symbol.st_name as usize)?;
+            if code && symbol.st_shndx != 0 && symbol.st_shndx < 0xff00 && !name.is_empty() {
+                let name = format!("{:#}", rustc_demangle::demangle(name));
+                self.by_address.insert(symbol.st_value, name);
+            }
+        }
+        Ok(())
+    }
+
+    /// The address of a symbol.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn address(&self, name: &str) -> Result<u64> {
+        let mut symbols = self.by_address.iter();
+        let found = symbols.find(|(_, known)| *known == name);
+        found
+            .map(|(address, _)| *address)
+            .with_context(|| format!("no symbol {name}"))
+    }
+
+    /// The function that an address lies in, as far as the table tells.
+    pub fn function(&self, address: u64) -> &str {
+        let below = self.by_address.range(..=address).next_back();
+        below.map_or("?", |(_, name)| name)
+    }
+}
