@@ -9,9 +9,6 @@ pub static SMAP_ON: AtomicBool = AtomicBool::new(false);
 /// Whether guests may use RDFSBASE and its like (CR4.FSGSBASE is on), and the core does.
 pub static FSGSBASE_ON: AtomicBool = AtomicBool::new(false);
 
-/// In IA32_ARCH_CAPABILITIES: open neither to Meltdown nor to L1 terminal fault (SDM vol. 4).
-const RDCL_NO: u64 = 1;
-
 /// Who made the CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Vendor {
@@ -52,10 +49,6 @@ pub struct Features {
     /// FXRSTOR restores the last x87 instruction's addresses always (APM vol. 3, RstrFpErrPtrs).
     pub restores_fp_pointers: bool,
     pub hypervisor: bool,
-    /// Ring 3 can read ring 0's memory by speculation (Meltdown).
-    pub meltdown: bool,
-    /// A non-present entry's address can be read by speculation (L1 terminal fault).
-    pub l1tf: bool,
     pub vmx: bool,
     pub svm: bool,
 }
@@ -100,11 +93,6 @@ pub fn detect() -> Features {
         let ([_, _, c1, _], [_, b7, c7, _]) = (leaf(1, 0), leaf(7, 0));
         let [_, _, ec1, ed1] = ext(0x8000_0001);
         let xsave = bit(c1, 26);
-        let arch_caps = if max_leaf >= 7 && bit(cpuid(7, 0)[3], 29) {
-            super::msr::read_safe(super::msr::nr::ARCH_CAPABILITIES).unwrap_or(0)
-        } else {
-            0
-        };
         let faulting = || super::msr::read_safe(0xce).is_some_and(|v| v >> 31 & 1 != 0);
         Features {
             vendor,
@@ -130,8 +118,6 @@ pub fn detect() -> Features {
             restores_fp_pointers: bit(ext(0x8000_0008)[1], 2),
             cpuid_faulting: vendor == Vendor::Intel && faulting(),
             hypervisor: bit(c1, 31),
-            meltdown: vendor == Vendor::Intel && arch_caps & RDCL_NO == 0,
-            l1tf: vendor == Vendor::Intel && arch_caps & RDCL_NO == 0,
             vmx: bit(c1, 5),
             svm: bit(ec1, 2),
         }

@@ -28,6 +28,7 @@ pub mod port;
 pub mod power;
 pub mod rflags;
 pub mod seg;
+pub mod speculation;
 pub mod time;
 pub mod tlb;
 pub mod work;

@@ -16,6 +16,8 @@ mod interrupts;
 mod kept;
 #[cfg(target_os = "none")]
 mod memory;
+#[cfg(target_os = "none")]
+mod mitigate;
 pub mod options;
 #[cfg(target_os = "none")]
 mod order;
@@ -26,6 +28,7 @@ mod screen;
 #[cfg(target_os = "none")]
 mod smp;
 pub mod soft_off;
+pub mod speculation;
 #[cfg(target_os = "none")]
 mod start;
 #[cfg(target_os = "none")]

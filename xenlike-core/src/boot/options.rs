@@ -5,12 +5,14 @@ use core::str::FromStr;
 use arrayvec::ArrayVec;
 use log::warn;
 
+use super::speculation;
+use crate::arch::speculation::wishes::Wishes;
 use crate::console::level::{self, Levels};
 use crate::console::serial::Setting;
 
 /// Options that mean something to the toolstack or to a later part of the boot, and those that
 /// GRUB's scripts add: nothing to do for them here, and no reason to warn.
-const ELSEWHERE: [&str; 12] = [
+const ELSEWHERE: [&str; 10] = [
     "placeholder",
     "no-real-mode",
     "edd",
@@ -18,8 +20,6 @@ const ELSEWHERE: [&str; 12] = [
     "dom0_max_vcpus",
     "dom0_vcpus_pin",
     "sched",
-    "spec-ctrl",
-    "xpti",
     "vga",
     "shell",
     "exec",
@@ -40,6 +40,8 @@ pub struct Options {
     pub max_cpus: usize,
     /// Whether x2APIC mode may be used.
     pub x2apic: bool,
+    /// What is to be done about speculation.
+    pub speculation: Wishes,
 }
 
 impl Default for Options {
@@ -51,6 +53,7 @@ impl Default for Options {
             noreboot: false,
             max_cpus: usize::MAX,
             x2apic: true,
+            speculation: Wishes::default(),
         }
     }
 }
@@ -105,7 +108,7 @@ pub fn value<'a>(cmdline: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Yes or no as Xen spells it; the empty text is yes.
-fn boolean(text: &str) -> Option<bool> {
+pub(super) fn boolean(text: &str) -> Option<bool> {
     match text {
         "" | "yes" | "on" | "true" | "enable" | "1" => Some(true),
         "no" | "off" | "false" | "disable" | "0" => Some(false),
@@ -144,6 +147,7 @@ pub fn parse(cmdline: &str) -> Parsed<'_> {
             "maxcpus" => usize::from_str(value)
                 .map(|n| options.max_cpus = n.max(1))
                 .is_ok(),
+            "spec-ctrl" | "xpti" | "pv-l1tf" => read_speculation(name, value, &mut options),
             name if ELSEWHERE.contains(&name) => true,
             _ => {
                 let _ = complaints.try_push(Complaint::Unknown(name));
@@ -165,6 +169,18 @@ pub fn parse(cmdline: &str) -> Parsed<'_> {
         options,
         complaints,
     }
+}
+
+/// Reads one of the options about speculation; tells whether it makes sense.
+fn read_speculation(name: &str, value: &str, options: &mut Options) -> bool {
+    let mut wishes = options.speculation;
+    let read = match name {
+        "xpti" => speculation::xpti(value, wishes.xpti).map(|wish| wishes.xpti = wish),
+        "pv-l1tf" => speculation::per_domain(value, wishes.pv_l1tf).map(|w| wishes.pv_l1tf = w),
+        _ => speculation::spec_ctrl(value, wishes).map(|all| wishes = all),
+    };
+    options.speculation = wishes;
+    read.is_some()
 }
 
 /// Names on the console what was not understood.

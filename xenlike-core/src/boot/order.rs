@@ -1,10 +1,11 @@
 //! The boot order: [`rust_start`] and [`on_own_stack`] are its list.
 
-use log::{info, warn};
+use log::info;
 
 use super::panic::refuse;
 use super::{
-    acpi, cpu, first_domain, info, interrupts, kept, memory, options, panic, screen, smp, traps,
+    acpi, cpu, first_domain, info, interrupts, kept, memory, mitigate, options, panic, screen, smp,
+    traps,
 };
 use crate::kit::{CpuId, Maddr};
 use crate::{arch, console, domain, entry, kit, life};
@@ -49,6 +50,7 @@ extern "sysv64" fn on_own_stack() -> ! {
     or_refuse(interrupts::init(&machine, &options));
     or_refuse(interrupts::start_time(&machine));
     arch::fpu::detect();
+    mitigate::decide(info, &options.speculation);
     interrupts::init_cpu(BOOT_CPU);
     interrupts::calibrate_timer();
     arch::percpu::set_online();
@@ -82,10 +84,6 @@ fn console_from(options: &options::Options) {
 fn check_cpu(features: &arch::cpu::Features) -> Result<(), &'static str> {
     if !features.nx {
         return Err("this CPU has no NX (execute disable), or the firmware has turned it off");
-    }
-    if features.meltdown {
-        warn!("*** THIS CPU IS OPEN TO MELTDOWN: guests can read the hypervisor's memory ***");
-        warn!("*** Page tables are not isolated yet: run only guests that you trust      ***");
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::domain::{Domain, Parts, Rights, Settings, registry, time};
 use crate::kit::{DomId, Lock};
 use crate::mm::alloc::{Where, alloc_frame};
 use crate::mm::{SharedPage, heap};
-use crate::pagetype::{self, DomainPages, machine};
+use crate::pagetype::{self, DomainPages, l1tf, machine};
 use crate::{event, grant};
 
 /// vCPUs a domain may be given.
@@ -146,6 +146,10 @@ fn assemble(
 ) -> Result<Arc<Domain>, CreateError> {
     let area = Area::new(sizes.vcpus).map_err(|_| CreateError::NoMemory)?;
     pages.set_own_slot(area.l4_entry());
+    pages.set_hides_absent(match rights {
+        Rights::None => l1tf::policy().domus,
+        Rights::Control | Rights::Boot => l1tf::policy().dom0,
+    });
     let grants = grant::Table::new(id, sizes.grants).map_err(|_| CreateError::NoMemory)?;
     let frame = alloc_frame(Where::ANY).ok_or(CreateError::NoMemory)?;
     machine().share(&pages, frame);

@@ -44,6 +44,8 @@ pub struct DomainPages {
     /// Frames that are set aside for it: see [`super::claims`].
     pub(super) claimed: AtomicU64,
     device_rights: AtomicBool,
+    /// Whether its absent entries are held against [`super::l1tf`].
+    hides_absent: AtomicBool,
     /// The entry for the per-domain slot of its L4s.
     own_slot: AtomicU64,
     segdesc_unmapped: AtomicBool,
@@ -92,6 +94,7 @@ impl DomainPages {
             dying: AtomicBool::new(false),
             claimed: AtomicU64::new(0),
             device_rights: AtomicBool::new(false),
+            hides_absent: AtomicBool::new(false),
             own_slot: AtomicU64::new(0),
             segdesc_unmapped: AtomicBool::new(false),
         }
@@ -107,6 +110,14 @@ impl DomainPages {
     /// Lets its mappings choose how they are cached.
     pub fn give_device_rights(&self) {
         self.device_rights.store(true, Ordering::Relaxed);
+    }
+    /// Whether entries of its tables that are not present are held against [`super::l1tf`].
+    pub fn hides_absent(&self) -> bool {
+        self.hides_absent.load(Ordering::Relaxed)
+    }
+    /// Says so; before it has any table.
+    pub fn set_hides_absent(&self, whether: bool) {
+        self.hides_absent.store(whether, Ordering::Relaxed);
     }
     /// Frames it has (tot_pages).
     pub fn total(&self) -> u64 {

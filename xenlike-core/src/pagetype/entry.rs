@@ -144,6 +144,8 @@ impl<M: Memory> Types<M> {
                 return Ok(());
             }
             self.get_upper(level, update.table, owner, update.new, work)?;
+        } else {
+            self.check_absent(level, owner, update.new)?;
         }
         let old = exchange(slot, update.new.stored(), update.keep);
         // What is left to do, if anything, is in `work`; this entry is done.

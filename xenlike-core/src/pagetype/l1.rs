@@ -15,7 +15,7 @@ impl<M: Memory> Types<M> {
         page_owner: DomId,
     ) -> Result<Pte, Refused> {
         if !pte.is_present() {
-            return Ok(pte);
+            return self.check_absent(1, table_owner, pte).map(|()| pte);
         }
         let allowed = pte.l1_flags_ok(CacheChoice::WriteBack)
             || (pte.l1_flags_ok(CacheChoice::Free) && self.0.has_device_rights(table_owner));

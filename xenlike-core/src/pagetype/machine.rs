@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use super::l1tf::{self, SafeAddresses};
 use super::{Charge, DomainPages, Memory, NoRoom, Types, registered};
 use crate::kit::lock::wait_step;
 use crate::kit::{DomId, Mfn, Once};
@@ -92,6 +93,12 @@ impl Memory for Machine {
     }
     fn has_device_rights(&self, domain: DomId) -> bool {
         registered(domain).is_some_and(|pages| pages.has_device_rights())
+    }
+    fn safe_addresses(&self, domain: DomId) -> Option<SafeAddresses> {
+        let rule = l1tf::safe_addresses()?;
+        registered(domain)
+            .is_none_or(|pages| pages.hides_absent())
+            .then_some(rule)
     }
     #[inline]
     fn stamp(&self) -> u32 {

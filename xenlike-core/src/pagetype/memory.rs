@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::AtomicU64;
 
 use super::DomainPages;
+use super::l1tf::SafeAddresses;
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
 
@@ -25,6 +26,8 @@ pub trait Memory {
     fn may_map_io(&self, domain: DomId, mfn: Mfn) -> bool;
     /// Whether `domain` has device rights, so that its mappings may choose how they are cached.
     fn has_device_rights(&self, domain: DomId) -> bool;
+    /// What entries of `domain`'s tables that are not present may name, where that matters.
+    fn safe_addresses(&self, domain: DomId) -> Option<SafeAddresses>;
     /// The stamp for a frame whose last mapping goes now.
     fn stamp(&self) -> u32;
     /// Comes back when no CPU holds a translation from `stamp` or earlier.

@@ -30,6 +30,7 @@ mod domain_pages;
 mod entry;
 mod grant_pte;
 mod l1;
+pub mod l1tf;
 mod linear;
 mod machine;
 mod memory;

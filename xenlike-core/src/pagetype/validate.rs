@@ -33,7 +33,11 @@ impl<M: Memory> Types<M> {
             frame.progress.store(index, Ordering::Relaxed);
             let slot = &table[index as usize % table.len()];
             let pte = Pte(slot.load(Ordering::Relaxed));
-            if !pte.is_present() || !is_guest_entry(level, index as usize) {
+            if !is_guest_entry(level, index as usize) {
+                continue;
+            }
+            if !pte.is_present() {
+                self.check_absent(level, owner, pte)?;
                 continue;
             }
             if level > 1 {

@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
 use crate::mm::frame::{Kind, State};
+use crate::pagetype::l1tf::SafeAddresses;
 use crate::pagetype::validate::is_guest_entry;
 use crate::pagetype::{Charge, DomainPages, Memory, NoRoom, PageType, Pte, Types};
 
@@ -31,6 +32,8 @@ pub(super) struct Fake {
     pub(super) preempt_rate: AtomicU64,
     pub(super) clock: AtomicU32,
     pub(super) flushed: AtomicU32,
+    /// Set where the fake machine is open to L1 terminal fault; domain 0 is trusted.
+    pub(super) safe: Mutex<Option<SafeAddresses>>,
 }
 
 impl Fake {
@@ -53,6 +56,7 @@ impl Fake {
             preempt_rate: AtomicU64::new(0),
             clock: AtomicU32::new(1),
             flushed: AtomicU32::new(0),
+            safe: Mutex::new(None),
         })
     }
 
@@ -139,6 +143,9 @@ impl Memory for Fake {
     }
     fn has_device_rights(&self, domain: DomId) -> bool {
         domain == DomId(0)
+    }
+    fn safe_addresses(&self, domain: DomId) -> Option<SafeAddresses> {
+        self.safe.lock().unwrap().filter(|_| domain != DomId(0))
     }
     fn stamp(&self) -> u32 {
         self.clock.fetch_add(1, Ordering::SeqCst)

@@ -1,6 +1,7 @@
 //! Tests of the rules, over a fake memory.
 
 mod fake;
+mod l1tf;
 mod random;
 mod rules;
 mod threads;

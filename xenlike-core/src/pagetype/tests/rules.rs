@@ -13,22 +13,22 @@ use crate::pagetype::{
     Work, Write,
 };
 
-const ME: DomId = DomId(1);
+pub(super) const ME: DomId = DomId(1);
 const RO: u64 = Pte::PRESENT | Pte::USER;
 const RW: u64 = RO | Pte::WRITABLE;
 const DATA_VA: Vaddr = Vaddr(0x3000);
 
 /// A domain with a tree of one table a level, and a few pages of data.
-struct Tree {
-    types: Types<Fake>,
+pub(super) struct Tree {
+    pub(super) types: Types<Fake>,
     pages: Arc<DomainPages>,
     /// By level; 0 is data, mapped read-only at [`DATA_VA`].
-    table: [Mfn; 5],
+    pub(super) table: [Mfn; 5],
     spare: Vec<Mfn>,
-    work: Work,
+    pub(super) work: Work,
 }
 
-fn tree() -> Tree {
+pub(super) fn tree() -> Tree {
     let types = Fake::new(3);
     let pages = types.0.add_domain(ME.0, 20);
     let table = [(); 5].map(|()| types.give(&pages).unwrap());
@@ -47,7 +47,7 @@ fn tree() -> Tree {
 }
 
 impl Tree {
-    fn pinned() -> Self {
+    pub(super) fn pinned() -> Self {
         let mut tree = tree();
         tree.types
             .pin(tree.table[4], 4, ME, &mut tree.work)
@@ -55,7 +55,7 @@ impl Tree {
         tree
     }
 
-    fn update(&mut self, level: usize, index: usize, new: Pte) -> Result<(), Refused> {
+    pub(super) fn update(&mut self, level: usize, index: usize, new: Pte) -> Result<(), Refused> {
         let update = Update {
             table: self.table[level],
             index,
@@ -71,7 +71,7 @@ impl Tree {
         (PageType::from_bits(state.type_bits()), state.type_refs())
     }
 
-    fn unused(&self, mfn: Mfn) -> bool {
+    pub(super) fn unused(&self, mfn: Mfn) -> bool {
         let state = self.types.0.state(mfn);
         state.type_refs() == 0 && state.refs() == 1
     }

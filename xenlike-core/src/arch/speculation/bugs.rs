@@ -1,0 +1,129 @@
+//! Which CPUs have which fault: the models are those that Intel and Xen name.
+
+use super::facts::{Facts, caps};
+use crate::arch::cpu::Vendor;
+
+/// The faults that the core does something about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Bugs {
+    /// Ring 3 can read ring 0's memory (Meltdown).
+    pub meltdown: bool,
+    /// The cache line that an entry which is not present names can be read (L1 terminal fault).
+    pub l1tf: bool,
+}
+
+/// In-order cores, which don't speculate so far: Bonnell and Saltwell.
+const IN_ORDER: [u32; 5] = [0x1c, 0x26, 0x27, 0x35, 0x36];
+/// Atoms from Silvermont to Goldmont Plus, and the Knights built of them: open to Meltdown in part,
+/// but not to L1 terminal fault.
+const ATOMS: [u32; 10] = [0x37, 0x4a, 0x4c, 0x4d, 0x5a, 0x5c, 0x5f, 0x7a, 0x57, 0x85];
+/// Cores from Nehalem to Westmere, whose first-level cache knows 44 address bits.
+const NEHALEM: [u32; 7] = [0x1a, 0x1e, 0x1f, 0x25, 0x2c, 0x2e, 0x2f];
+/// Penryn and Dunnington: as many bits as CPUID tells.
+const PENRYN: [u32; 2] = [0x17, 0x1d];
+
+impl Bugs {
+    /// Of the CPU with these facts.
+    pub fn of(cpu: &Facts) -> Self {
+        let intel6 = cpu.vendor == Vendor::Intel && cpu.family == 6;
+        let is = |models: &[u32]| intel6 && models.contains(&cpu.model);
+        let spared = cpu.caps & caps::RDCL_NO != 0 || is(&IN_ORDER);
+        Self {
+            meltdown: cpu.vendor != Vendor::Amd && !spared,
+            l1tf: intel6 && !spared && !is(&ATOMS),
+        }
+    }
+}
+
+/// The first address of which L1 terminal fault gives nothing away, and the address bits that the
+/// first-level cache looks at (Intel's paper on L1 terminal fault). `cacheable_end`: nothing from
+/// there on is memory.
+///
+/// Where the cache looks at more bits than addresses have, any of those makes an address safe.
+/// Elsewhere the upper quarter is taken to be empty, if it is.
+pub fn l1tf_safe_from(cpu: &Facts, cacheable_end: u64) -> (u64, u64) {
+    let bits = cpu.phys_bits.clamp(32, 52);
+    let cache_bits = match cpu.model {
+        _ if cpu.vendor != Vendor::Intel || cpu.family != 6 => bits,
+        model if NEHALEM.contains(&model) => bits.max(44),
+        model if PENRYN.contains(&model) => bits,
+        model if CORES.contains(&model) => bits.max(46),
+        _ => bits,
+    };
+    let start = if cache_bits > bits {
+        1 << bits
+    } else {
+        3 << (bits - 2)
+    };
+    (start.max(cacheable_end), (1 << cache_bits) - 1)
+}
+
+/// Cores from Sandy Bridge to Kaby Lake: 46 bits.
+const CORES: [u32; 18] = [
+    0x2a, 0x2d, 0x3a, 0x3e, 0x3c, 0x3f, 0x45, 0x46, 0x3d, 0x47, 0x4f, 0x56, 0x4e, 0x55, 0x5e, 0x66,
+    0x8e, 0x9e,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn intel(model: u32) -> Facts {
+        Facts {
+            vendor: Vendor::Intel,
+            family: 6,
+            model,
+            phys_bits: 39,
+            ..Facts::default()
+        }
+    }
+
+    #[test]
+    fn who_is_open_to_what() {
+        let open = |cpu: &Facts| {
+            let bugs = Bugs::of(cpu);
+            (bugs.meltdown, bugs.l1tf)
+        };
+        assert_eq!(open(&intel(0x5e)), (true, true));
+        assert_eq!(open(&intel(0x17)), (true, true));
+        assert_eq!(open(&intel(0x5c)), (true, false));
+        assert_eq!(open(&intel(0x1c)), (false, false));
+        // A model that nobody knows yet.
+        assert_eq!(open(&intel(0xff)), (true, true));
+        let mended = Facts {
+            caps: caps::RDCL_NO,
+            ..intel(0xff)
+        };
+        assert_eq!(open(&mended), (false, false));
+        let amd = Facts {
+            vendor: Vendor::Amd,
+            family: 0x17,
+            ..Facts::default()
+        };
+        assert_eq!(open(&amd), (false, false));
+        let pentium4 = Facts {
+            family: 0xf,
+            ..intel(2)
+        };
+        assert_eq!(open(&pentium4), (true, false));
+    }
+
+    #[test]
+    fn addresses_that_give_nothing_away() {
+        let end = 16 << 30;
+        // 39 bits told, 46 looked at.
+        assert_eq!(l1tf_safe_from(&intel(0x5e), end), (1 << 39, (1 << 46) - 1));
+        let server = Facts {
+            phys_bits: 46,
+            ..intel(0x55)
+        };
+        assert_eq!(l1tf_safe_from(&server, end), (3 << 44, (1 << 46) - 1));
+        // Memory in the upper quarter.
+        assert_eq!(l1tf_safe_from(&server, 15 << 42).0, 15 << 42);
+        let penryn = Facts {
+            phys_bits: 36,
+            ..intel(0x17)
+        };
+        assert_eq!(l1tf_safe_from(&penryn, end), (3 << 34, (1 << 36) - 1));
+    }
+}

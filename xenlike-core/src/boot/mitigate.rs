@@ -1,0 +1,59 @@
+//! What is done about speculation on this machine, decided once, before there are guests.
+
+use log::{info, warn};
+
+use super::info::{BootInfo, Region};
+use crate::arch::speculation::wishes::{PerDomain, Wishes};
+use crate::arch::speculation::{Bugs, Facts, bugs};
+use crate::pagetype::l1tf::{self, Policy, SafeAddresses};
+
+/// Decides and says so.
+pub fn decide(info: &BootInfo, wishes: &Wishes) {
+    let cpu = Facts::ask();
+    let bugs = Bugs::of(&cpu);
+    if bugs.meltdown {
+        warn_of_meltdown(wishes.xpti);
+    }
+    hide_absent_entries(&cpu, bugs, info, wishes.pv_l1tf);
+}
+
+/// Page tables are not isolated, whatever was asked for.
+fn warn_of_meltdown(xpti: PerDomain) {
+    warn!("*** THIS CPU IS OPEN TO MELTDOWN: guests can read the hypervisor's memory ***");
+    warn!("*** Page tables are not isolated yet: run only guests that you trust      ***");
+    if [xpti.dom0, xpti.domus].contains(&Some(true)) {
+        warn!("*** xpti= asks for isolated page tables: that is not built                ***");
+    }
+}
+
+/// The rule of L1 terminal fault. By default, where the CPU is open to it, for all domains but
+/// domain 0, as on Xen.
+fn hide_absent_entries(cpu: &Facts, bugs: Bugs, info: &BootInfo, wish: PerDomain) {
+    let policy = Policy {
+        dom0: wish.dom0.unwrap_or(false),
+        domus: wish.domus.unwrap_or(bugs.l1tf),
+    };
+    let (from, looked_at) = bugs::l1tf_safe_from(cpu, cacheable_end(&info.map));
+    if bugs.l1tf || policy.dom0 || policy.domus {
+        let on = |held| if held { "held to it" } else { "not" };
+        info!(
+            "L1TF: this CPU is {}open to it; entries that are not present name nothing below {from:#x}: domain 0 is {}, others are {}",
+            if bugs.l1tf { "" } else { "not " },
+            on(policy.dom0),
+            on(policy.domus),
+        );
+    }
+    if policy.dom0 || policy.domus {
+        l1tf::set(SafeAddresses { from, looked_at }, policy);
+    }
+}
+
+/// Behind the last byte that may be in a cache: RAM, and what the firmware keeps in RAM.
+fn cacheable_end(map: &[Region]) -> u64 {
+    const CACHEABLE: [u32; 4] = [1, 3, 4, 7];
+    map.iter()
+        .filter(|region| CACHEABLE.contains(&region.kind))
+        .map(|region| region.range.end)
+        .max()
+        .unwrap_or(0)
+}

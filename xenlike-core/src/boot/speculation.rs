@@ -1,0 +1,170 @@
+//! `spec-ctrl=`, `xpti=` and `pv-l1tf=` on the command line, spelt as on Xen.
+
+use super::options::boolean;
+use crate::arch::speculation::wishes::{PerDomain, Wishes};
+
+/// Parts of `spec-ctrl=` that ask for what the core does in any case, or can't do, and that Xen's
+/// users write: accepted, nothing to do. The FPU is always switched at once; the L1 cache is flushed
+/// for HVM only; the compiler builds no thunks and no hardened branches or locks.
+const ELSEWHERE: [&str; 14] = [
+    "bti-thunk",
+    "hvm",
+    "eager-fpu",
+    "l1d-flush",
+    "branch-harden",
+    "lock-harden",
+    "srb-lock",
+    "unpriv-mmio",
+    "gds-mit",
+    "div-scrub",
+    "bhi-dis-s",
+    "bp-spec-reduce",
+    "ibpb-entry",
+    "bhb-entry",
+];
+
+/// A flag of a list: `name`, `no-name` or `name=yes`; gives name and value.
+fn flag(part: &str) -> Option<(&str, bool)> {
+    match part.split_once('=') {
+        Some((name, value)) => Some((name, boolean(value)?)),
+        None => match part.strip_prefix("no-") {
+            Some(name) => Some((name, false)),
+            None => Some((part, true)),
+        },
+    }
+}
+
+/// Reads a list of wishes for domain 0 and others (`dom0=no,domu`, or one word for both); nothing if
+/// it makes no sense.
+pub fn per_domain(value: &str, mut wish: PerDomain) -> Option<PerDomain> {
+    for part in value.split(',') {
+        wish = match (boolean(part), flag(part)) {
+            (Some(all), _) => PerDomain::both(Some(all)),
+            (None, Some(("dom0", yes))) => PerDomain {
+                dom0: Some(yes),
+                ..wish
+            },
+            (None, Some(("domu", yes))) => PerDomain {
+                domus: Some(yes),
+                ..wish
+            },
+            _ => return None,
+        };
+    }
+    Some(wish)
+}
+
+/// Reads `xpti=`, which knows `default` too.
+pub fn xpti(value: &str, wish: PerDomain) -> Option<PerDomain> {
+    if value == "default" {
+        Some(PerDomain::default())
+    } else {
+        per_domain(value, wish)
+    }
+}
+
+/// Reads `spec-ctrl=`; nothing if a part makes no sense.
+pub fn spec_ctrl(value: &str, wishes: Wishes) -> Option<Wishes> {
+    value.split(',').try_fold(wishes, part)
+}
+
+fn part(wishes: Wishes, part: &str) -> Option<Wishes> {
+    if let Some(all) = boolean(part) {
+        // There is no "all that exists": Xen refuses it too.
+        return (!all).then(|| wishes.without_all());
+    }
+    let bare = part.strip_prefix("no-").unwrap_or(part);
+    let name = bare.split('=').next().unwrap_or_default();
+    if ELSEWHERE.contains(&name) {
+        return Some(wishes);
+    }
+    // `rsb=pv=no`: for one kind of guest. Here there is one kind.
+    match part.split_once('=') {
+        Some((name, value)) => match value.split_once('=') {
+            Some(("hvm", value)) => boolean(value).map(|_| wishes),
+            Some(("pv", value)) => set(wishes, name, boolean(value)?),
+            Some(_) => None,
+            None => set(wishes, name, boolean(value)?),
+        },
+        None => {
+            let (name, yes) = flag(part)?;
+            set(wishes, name, yes)
+        }
+    }
+}
+
+fn set(mut wishes: Wishes, name: &str, yes: bool) -> Option<Wishes> {
+    let field = match name {
+        "xen" => return (!yes).then(|| wishes.without_own()),
+        "pv" => {
+            (wishes.msr_sc, wishes.rsb, wishes.verw) = (Some(yes), Some(yes), Some(yes));
+            return Some(wishes);
+        }
+        "msr-sc" => &mut wishes.msr_sc,
+        "rsb" => &mut wishes.rsb,
+        "verw" | "md-clear" => &mut wishes.verw,
+        "ibrs" => &mut wishes.ibrs,
+        "ibpb" => &mut wishes.ibpb,
+        "ssbd" => &mut wishes.ssbd,
+        "stibp" => &mut wishes.stibp,
+        "psfd" => &mut wishes.psfd,
+        _ => return None,
+    };
+    *field = Some(yes);
+    Some(wishes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YES: Option<bool> = Some(true);
+    const NO: Option<bool> = Some(false);
+
+    fn domains(dom0: Option<bool>, domus: Option<bool>) -> Option<PerDomain> {
+        Some(PerDomain { dom0, domus })
+    }
+
+    #[test]
+    fn lists_for_domains() {
+        let none = PerDomain::default();
+        assert_eq!(per_domain("", none), domains(YES, YES));
+        assert_eq!(per_domain("off", none), domains(NO, NO));
+        assert_eq!(per_domain("dom0", none), domains(YES, None));
+        assert_eq!(per_domain("no-dom0,domu=1", none), domains(NO, YES));
+        assert_eq!(per_domain("domu=maybe", none), None);
+        assert_eq!(per_domain("default", none), None);
+        assert_eq!(xpti("default", PerDomain::both(YES)), Some(none));
+    }
+
+    #[test]
+    fn lists_for_the_hypervisor() {
+        let read = |value| spec_ctrl(value, Wishes::default());
+        let all_off = read("no").unwrap();
+        assert_eq!((all_off.ibpb, all_off.verw, all_off.msr_sc), (NO, NO, NO));
+        assert_eq!(all_off.pv_l1tf, PerDomain::both(NO));
+        let own_off = read("no-xen").unwrap();
+        assert_eq!((own_off.ibpb, own_off.msr_sc), (NO, None));
+        assert_eq!(own_off.pv_l1tf, PerDomain::default());
+        assert_eq!(read("yes"), None);
+        assert_eq!(read("xen"), None);
+        assert_eq!(read("frobnicate"), None);
+        let some = read("pv,ibrs=no,ssbd,bti-thunk=jmp,no-eager-fpu,hvm=0").unwrap();
+        assert_eq!((some.rsb, some.verw, some.ibrs), (YES, YES, NO));
+        assert_eq!((some.ssbd, some.ibpb), (YES, None));
+        assert_eq!(read("rsb=pv=off,verw=hvm=on").unwrap().rsb, NO);
+        assert_eq!(read("md-clear").unwrap().verw, YES);
+    }
+
+    #[test]
+    fn an_option_of_its_own_outlives_a_general_no() {
+        let asked = Wishes {
+            pv_l1tf: PerDomain::both(YES),
+            ..Wishes::default()
+        };
+        assert_eq!(
+            spec_ctrl("no", asked).unwrap().pv_l1tf,
+            PerDomain::both(YES)
+        );
+    }
+}
