@@ -3,7 +3,9 @@
 use anyhow::{Result, ensure};
 use xenlike_tests::machine::Machine;
 use xenlike_tests::media::Media;
-use xenlike_tests::scenario::{BOOT, SHORT, boot_to_prompt, media_with, number_after, power_off};
+use xenlike_tests::scenario::{
+    BOOT, GUEST, SHORT, boot_to_prompt, media_with, number_after, power_off,
+};
 use xenlike_tests::session::Session;
 
 #[test]
@@ -70,4 +72,63 @@ fn a_cpu_without_nx_gets_a_sentence() -> Result<()> {
         "max,-nx",
         "(?i)^.*(no-execute|\\bNX\\b).*$",
     )
+}
+
+/// On a CPU that is open to them, all the steps against speculation are taken on the ways in and out,
+/// here by the command line's order; guests live on them as well.
+#[test]
+#[ignore = "boots QEMU"]
+fn guests_live_on_hardened_paths() -> Result<()> {
+    let files = [
+        "hello",
+        "hello.cfg",
+        "user",
+        "user.cfg",
+        "hostile-iret",
+        "hostile.cfg",
+    ];
+    let media = media_with(&files)?.and("spec-ctrl=pv,ssbd");
+    let machine = Machine {
+        cpu: "Skylake-Client-v1,vendor=GenuineIntel,-smep".to_owned(),
+        ..Machine::default()
+    };
+    let mut session = boot_to_prompt("options-hardened", &media, &machine)?;
+    let log = session.succeed("dmesg", SHORT)?;
+    for said in [
+        "THIS CPU IS OPEN TO MELTDOWN",
+        "this CPU is open to Meltdown, L1TF, MDS",
+        "RSB overwritten on entry, VERW on exit",
+        "domain 0 is not, others are held to it",
+    ] {
+        ensure!(log.contains(said), "no '{said}' in:\n{log}");
+    }
+    for (guest, config) in [
+        ("hello", "hello.cfg"),
+        ("user", "user.cfg"),
+        (
+            "hostile-iret",
+            "hostile.cfg name=hostile-iret kernel=hostile-iret",
+        ),
+    ] {
+        session.send_line(&format!("create {config} -c"))?;
+        session.expect(&format!("^PASS {guest}"), GUEST)?;
+        session.expect_prompt(GUEST)?;
+    }
+    power_off(session)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn a_cpu_that_needs_nothing_gets_plain_paths() -> Result<()> {
+    let media = media_with(&[])?.and("spec-ctrl=frobnicate xpti=dom0=no");
+    let mut session = boot_to_prompt("options-plain", &media, &Machine::default())?;
+    let log = session.succeed("dmesg", SHORT)?;
+    for said in [
+        "speculation: this CPU is open to neither Meltdown nor L1TF nor MDS; no IBRS",
+        "'spec-ctrl' can't be 'frobnicate'",
+    ] {
+        ensure!(log.contains(said), "no '{said}' in:\n{log}");
+    }
+    ensure!(!log.contains("RSB") && !log.contains("L1TF: "), "{log}");
+    power_off(session)
 }

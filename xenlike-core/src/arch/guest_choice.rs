@@ -17,6 +17,7 @@ mod real {
     use super::super::{cpu, cr, msr};
     use super::with_choice;
     use core::arch::asm;
+    use core::sync::atomic::AtomicU16;
 
     /// Lets CR4.TSD and CR4.DE be as the guest wants them.
     pub fn set_cr4(guest: u64) {
@@ -42,6 +43,12 @@ mod real {
         unsafe { msr::write_safe(msr::nr::PRED_CMD, 1) };
     }
 
+    /// Clears the buffers that can be sampled (MD_CLEAR), by VERW with a selector in memory.
+    pub fn clear_buffers(selector: &AtomicU16) {
+        // SAFETY: only flags change.
+        unsafe { asm!("verw word ptr [{}]", in(reg) selector.as_ptr(), options(nostack)) };
+    }
+
     /// Writes back and empties this CPU's caches.
     pub fn flush_caches() {
         // SAFETY: memory keeps its contents.
@@ -57,11 +64,13 @@ mod real {
     pub fn set_tsc_aux(_value: u32) {}
     /// Nothing to order.
     pub fn prediction_barrier() {}
+    /// Nothing to clear.
+    pub fn clear_buffers(_selector: &core::sync::atomic::AtomicU16) {}
     /// Nothing to flush.
     pub fn flush_caches() {}
 }
 
-pub use real::{flush_caches, prediction_barrier, set_cr4, set_tsc_aux};
+pub use real::{clear_buffers, flush_caches, prediction_barrier, set_cr4, set_tsc_aux};
 
 #[cfg(test)]
 mod tests {

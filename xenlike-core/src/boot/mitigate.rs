@@ -1,10 +1,15 @@
 //! What is done about speculation on this machine, decided once, before there are guests.
+#![expect(unsafe_code, reason = "writes the chosen steps into the stubs")]
 
 use log::{info, warn};
 
 use super::info::{BootInfo, Region};
+use super::start::IMAGE_TO_MACHINE;
+use crate::arch::cpu;
 use crate::arch::speculation::wishes::{PerDomain, Wishes};
-use crate::arch::speculation::{Bugs, Facts, bugs};
+use crate::arch::speculation::{Bugs, Choice, Facts, bugs};
+use crate::entry::harden;
+use crate::mm::layout::DIRECT_MAP;
 use crate::pagetype::l1tf::{self, Policy, SafeAddresses};
 
 /// Decides and says so.
@@ -14,7 +19,26 @@ pub fn decide(info: &BootInfo, wishes: &Wishes) {
     if bugs.meltdown {
         warn_of_meltdown(wishes.xpti);
     }
+    let choice = Choice::of(&cpu, bugs, wishes);
+    info!("speculation: {bugs}; {choice}");
+    harden(&choice);
     hide_absent_entries(&cpu, bugs, info, wishes.pv_l1tf);
+}
+
+/// Writes the chosen steps into the ways in and out.
+fn harden(choice: &Choice) {
+    let mut written = false;
+    for site in harden::sites(choice) {
+        let at = DIRECT_MAP + site.at.0 - IMAGE_TO_MACHINE;
+        // SAFETY: bytes of the stubs, in one piece in memory as in the image, where the stubs left
+        // room; no other CPU runs, and this one does not execute them now.
+        unsafe { (at as *mut [u8; 5]).write(site.bytes) };
+        written = true;
+    }
+    if written {
+        // What was fetched before is forgotten (SDM vol. 3 §8.1.3: a serialising instruction).
+        let _ = cpu::cpuid(0, 0);
+    }
 }
 
 /// Page tables are not isolated, whatever was asked for.

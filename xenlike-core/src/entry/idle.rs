@@ -4,7 +4,7 @@ use crate::arch::{halt, work};
 use crate::domain::time;
 use crate::mm::alloc;
 
-use super::timers;
+use super::{harden, timers};
 
 /// Waits until this CPU has a reason to ask the scheduler again.
 pub fn wait() {
@@ -35,6 +35,7 @@ fn until_scheduled() {
         if alloc::scrub_some() {
             halt::let_interrupts_in();
         } else {
+            harden::before_sleep();
             halt::wait_for_interrupt();
         }
     }

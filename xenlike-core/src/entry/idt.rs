@@ -52,6 +52,7 @@ fn privilege(number: u8) -> u8 {
 
 /// Tells this CPU, whose block is in use, its ways in.
 pub fn init_cpu(cpu: CpuId) {
+    super::harden::init_cpu();
     let index = cpu.index();
     if let (Some(scratch), Some(end)) = (SYSCALL_SCRATCH.get(index), percpu::frame_end(cpu)) {
         scratch.stack.store(end.0, Ordering::Release);

@@ -10,6 +10,7 @@ mod dump;
 mod emulate;
 mod exit;
 mod failsafe;
+pub mod harden;
 mod idle;
 mod idt;
 mod interrupts;

@@ -13,8 +13,10 @@
 use core::arch::global_asm;
 use core::mem::offset_of;
 
+use super::harden::{self, Steps};
 use crate::arch::frame::TrapFrame;
 use crate::arch::percpu::{BLOCK_BYTES, CpuInfo, FRAME_FROM_TOP};
+use crate::arch::speculation::choice::path;
 use crate::kit::MAX_CPUS;
 
 /// Where the CPU's syscall stub keeps the guest's rsp for the two instructions until it is pushed,
@@ -57,6 +59,7 @@ unsafe extern "C" {
 }
 
 global_asm!(
+    harden::macros!(),
     r#"
 .macro SAVE_REGISTERS
     push rdi
@@ -157,7 +160,7 @@ trap_common:
     mov rdi, rsp
     CLEAR_REGISTERS
     sub rsp, 8
-    call {handle_trap}
+    CALL_RUST {handle_trap}
     add rsp, 8
     test byte ptr [rsp + {cs}], 3
     jnz exit_to_guest
@@ -181,7 +184,7 @@ trap_debug:
     mov rsp, rdx
 1:  mov rdi, rsp
     sub rsp, 8
-    call {handle_trap}
+    CALL_RUST {handle_trap}
     add rsp, 8
     test byte ptr [rsp + {cs}], 3
     jnz exit_to_guest
@@ -195,7 +198,7 @@ trap_ist:
     CLEAR_REGISTERS
     mov rdi, rsp
     sub rsp, 8
-    call {handle_ist}
+    CALL_RUST {handle_ist}
     add rsp, 8
 restore_and_iret:
     RESTORE_REGISTERS
@@ -217,7 +220,9 @@ exit_to_guest:
     jne exit_event
 exit_clean:
     LEAVE_ADDRESS_SPACE
+    LEAVE_RING0 exit_hardened, exit_clean_tested
     test byte ptr [rsp + {vector} + 1], 1
+exit_clean_tested:
     jz exit_iret
     // SYSRET loads a non-canonical RIP in ring 0 on Intel: leave by IRET then (SDM vol. 2, SYSRET).
     mov rax, [rsp + {rip}]
@@ -247,6 +252,13 @@ exit_clean:
     je 1f
     sysretq
 1:  sysret
+
+.pushsection .text.harden, "ax"
+exit_hardened:
+    HARDEN_EXIT
+    test byte ptr [rsp + {vector} + 1], 1
+    jmp exit_clean_tested
+.popsection
 
 exit_event:
     cmp byte ptr [rax + 1], 0
@@ -278,7 +290,7 @@ iret_failed:
     mov rdi, rsp
     CLEAR_REGISTERS
     sub rsp, 8
-    call {handle_iret_fault}
+    CALL_RUST {handle_iret_fault}
     add rsp, 8
     jmp exit_to_guest
 
@@ -294,7 +306,7 @@ syscall_common:
     mov rdi, rsp
     CLEAR_REGISTERS
     sub rsp, 8
-    call {handle_syscall}
+    CALL_RUST {handle_syscall}
     add rsp, 8
     jmp exit_to_guest
 
@@ -309,7 +321,7 @@ syscall32_common:
     mov rdi, rsp
     CLEAR_REGISTERS
     sub rsp, 8
-    call {handle_syscall32}
+    CALL_RUST {handle_syscall32}
     add rsp, 8
     jmp exit_to_guest
 
@@ -330,7 +342,7 @@ sysenter_common:
     mov rdi, rsp
     CLEAR_REGISTERS
     sub rsp, 8
-    call {handle_sysenter}
+    CALL_RUST {handle_sysenter}
     add rsp, 8
     jmp exit_to_guest
 
@@ -365,7 +377,19 @@ sysenter_stubs:
     jmp sysenter_common
     .set cpu, cpu + 1
 .endr
+
+.pushsection .rodata.harden, "a"
+.global harden_sites_end
+harden_sites_end:
+.popsection
 "#,
+    steps = sym harden::STEPS,
+    steps_ring0 = const offset_of!(Steps, ring0),
+    steps_guest = const offset_of!(Steps, guest),
+    steps_selector = const offset_of!(Steps, selector),
+    step_spec_ctrl = const path::SPEC_CTRL,
+    step_rsb = const path::RSB,
+    step_verw = const path::VERW,
     smap = sym crate::arch::cpu::SMAP_ON,
     handle_trap = sym super::traps::handle_trap,
     handle_ist = sym super::traps::handle_ist,

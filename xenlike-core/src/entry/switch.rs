@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use super::current::{self, Running};
-use super::{context, timers};
+use super::{context, harden, timers};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{percpu, time, work};
 use crate::domain::notify::SCHED;
@@ -98,6 +98,7 @@ fn switch_to(vcpu: Arc<Vcpu>, frame: &mut TrapFrame, now_ns: u64) -> bool {
     vcpu.running_on
         .store(percpu::this_cpu().0 + 1, Ordering::Release);
     vcpu.runstate.lock().change(Activity::Running, now_ns);
+    harden::between_domains(dom.id());
     current::set_vcpu_info(Some(&vcpu.info));
     current::set_running(Running { vcpu, dom });
     current::with_current(frame, context::load);

@@ -1,6 +1,8 @@
 //! Which CPUs have which fault: the models are those that Intel and Xen name.
 
-use super::facts::{Facts, caps};
+use core::fmt;
+
+use super::facts::{Facts, caps, leaf7b};
 use crate::arch::cpu::Vendor;
 
 /// The faults that the core does something about.
@@ -10,6 +12,10 @@ pub struct Bugs {
     pub meltdown: bool,
     /// The cache line that an entry which is not present names can be read (L1 terminal fault).
     pub l1tf: bool,
+    /// What passes through the CPU's buffers can be sampled (MDS, TAA, RFDS).
+    pub mds: bool,
+    /// The return stack buffer is narrower than an address, so that SMEP does not guard it.
+    pub narrow_rsb: bool,
 }
 
 /// In-order cores, which don't speculate so far: Bonnell and Saltwell.
@@ -22,6 +28,26 @@ const NEHALEM: [u32; 7] = [0x1a, 0x1e, 0x1f, 0x25, 0x2c, 0x2e, 0x2f];
 /// Penryn and Dunnington: as many bits as CPUID tells.
 const PENRYN: [u32; 2] = [0x17, 0x1d];
 
+/// Silvermont and Airmont.
+const NARROW_RSB: [u32; 9] = [0x37, 0x4a, 0x4c, 0x4d, 0x5a, 0x5d, 0x65, 0x6e, 0x75];
+/// Goldmont and Goldmont Plus: the Atoms whose buffers can't be sampled.
+const GOLDMONT: [u32; 3] = [0x5c, 0x5f, 0x7a];
+
+/// Whether what passes through the buffers of an Intel CPU of family 6 can be sampled.
+fn samples(cpu: &Facts) -> bool {
+    let has = |caps| cpu.caps & caps != 0;
+    let steppings_before = match cpu.model {
+        model if IN_ORDER.contains(&model) || GOLDMONT.contains(&model) => 0,
+        0x55 => 6,
+        0x8e => 0xc,
+        0x9e => 0xd,
+        _ => u32::MAX,
+    };
+    let mds = !has(caps::MDS_NO) && cpu.stepping < steppings_before;
+    let taa = cpu.leaf7b & leaf7b::RTM != 0 && has(caps::MDS_NO) && !has(caps::TAA_NO);
+    mds || taa || has(caps::RFDS_CLEAR)
+}
+
 impl Bugs {
     /// Of the CPU with these facts.
     pub fn of(cpu: &Facts) -> Self {
@@ -31,7 +57,29 @@ impl Bugs {
         Self {
             meltdown: cpu.vendor != Vendor::Amd && !spared,
             l1tf: intel6 && !spared && !is(&ATOMS),
+            mds: intel6 && samples(cpu),
+            narrow_rsb: is(&NARROW_RSB),
         }
+    }
+}
+
+/// For the boot messages.
+impl fmt::Display for Bugs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            (self.meltdown, "Meltdown"),
+            (self.l1tf, "L1TF"),
+            (self.mds, "MDS"),
+        ];
+        let mut between = "this CPU is open to ";
+        for (_, name) in parts.iter().filter(|(open, _)| *open) {
+            write!(f, "{between}{name}")?;
+            between = ", ";
+        }
+        if parts.iter().all(|(open, _)| !open) {
+            f.write_str("this CPU is open to neither Meltdown nor L1TF nor MDS")?;
+        }
+        Ok(())
     }
 }
 
@@ -106,6 +154,33 @@ mod tests {
             ..intel(2)
         };
         assert_eq!(open(&pentium4), (true, false));
+    }
+
+    #[test]
+    fn whose_buffers_can_be_sampled() {
+        let open = |cpu: Facts| Bugs::of(&cpu).mds;
+        let stepping = |model, stepping| Facts {
+            stepping,
+            ..intel(model)
+        };
+        assert!(open(intel(0x3c)) && open(intel(0x37)) && open(intel(0xff)));
+        assert!(!open(intel(0x5c)) && !open(intel(0x1c)));
+        assert!(open(stepping(0x55, 5)) && !open(stepping(0x55, 7)));
+        let mended = Facts {
+            caps: caps::MDS_NO,
+            ..intel(0xff)
+        };
+        assert!(!open(mended));
+        let transactions = Facts {
+            leaf7b: leaf7b::RTM,
+            ..mended
+        };
+        assert!(open(transactions));
+        assert!(!open(Facts {
+            caps: caps::MDS_NO | caps::TAA_NO,
+            ..transactions
+        }));
+        assert!(Bugs::of(&intel(0x4c)).narrow_rsb && !Bugs::of(&intel(0x5e)).narrow_rsb);
     }
 
     #[test]

@@ -7,7 +7,56 @@ use crate::arch::msr;
 pub mod caps {
     /// Open neither to Meltdown nor to L1 terminal fault.
     pub const RDCL_NO: u64 = 1;
+    /// IBRS may be left on for good.
+    pub const IBRS_ALL: u64 = 1 << 1;
+    /// Not open to the sampling of its buffers.
+    pub const MDS_NO: u64 = 1 << 5;
+    /// Not open to that by aborted transactions.
+    pub const TAA_NO: u64 = 1 << 8;
+    /// VERW clears the register file of a CPU that needs it.
+    pub const RFDS_CLEAR: u64 = 1 << 28;
 }
+
+/// Bits of CPUID leaf 7: EBX.
+pub mod leaf7b {
+    /// Restricted transactional memory.
+    pub const RTM: u32 = 1 << 11;
+}
+
+/// Bits of CPUID leaf 7: EDX (SDM vol. 2).
+pub mod leaf7d {
+    /// VERW clears buffers.
+    pub const MD_CLEAR: u32 = 1 << 10;
+    /// IBRS and IBPB.
+    pub const IBRSB: u32 = 1 << 26;
+    /// STIBP.
+    pub const STIBP: u32 = 1 << 27;
+    /// There is IA32_ARCH_CAPABILITIES.
+    pub const ARCH_CAPS: u32 = 1 << 29;
+    /// SSBD.
+    pub const SSBD: u32 = 1 << 31;
+}
+
+/// Bits of CPUID leaf 0x80000008: EBX (APM vol. 3).
+pub mod ext8b {
+    /// IBPB.
+    pub const IBPB: u32 = 1 << 12;
+    /// IBRS.
+    pub const IBRS: u32 = 1 << 14;
+    /// STIBP.
+    pub const STIBP: u32 = 1 << 15;
+    /// IBRS may be left on for good.
+    pub const IBRS_ALWAYS: u32 = 1 << 16;
+    /// STIBP is better left on for good.
+    pub const STIBP_ALWAYS: u32 = 1 << 17;
+    /// SSBD, in SPEC_CTRL.
+    pub const SSBD: u32 = 1 << 24;
+    /// PSFD.
+    pub const PSFD: u32 = 1 << 28;
+}
+
+/// CPUID leaf 0x80000021, EAX: a bit of EFER does what IBRS does, without a write at each entry.
+pub const AUTO_IBRS: u32 = 1 << 8;
 
 /// The facts.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,10 +73,17 @@ pub struct Facts {
     pub phys_bits: u8,
     /// IA32_ARCH_CAPABILITIES, 0 where there is none.
     pub caps: u64,
+    /// CPUID leaf 7: EBX and EDX.
+    pub leaf7b: u32,
+    /// Likewise.
+    pub leaf7d: u32,
+    /// CPUID leaf 0x80000008: EBX.
+    pub ext8b: u32,
+    /// CPUID leaf 0x80000021: EAX.
+    pub ext21a: u32,
+    /// Ring 0 can't run, nor be led to run, user pages.
+    pub smep: bool,
 }
-
-/// CPUID leaf 7: the CPU has IA32_ARCH_CAPABILITIES.
-const ARCH_CAPS: u32 = 1 << 29;
 
 impl Facts {
     /// Asks this CPU.
@@ -38,6 +94,10 @@ impl Facts {
             7.. => cpu::cpuid(7, 0),
             _ => [0; 4],
         };
+        let extended = |leaf| match features.max_ext_leaf {
+            max if max >= leaf => cpu::cpuid(leaf, 0),
+            _ => [0; 4],
+        };
         let (family, model, stepping) = model_of(signature);
         Self {
             vendor: features.vendor,
@@ -45,10 +105,15 @@ impl Facts {
             model,
             stepping,
             phys_bits: features.phys_bits,
-            caps: match leaf7[3] & ARCH_CAPS {
+            caps: match leaf7[3] & leaf7d::ARCH_CAPS {
                 0 => 0,
                 _ => msr::read_safe(msr::nr::ARCH_CAPABILITIES).unwrap_or(0),
             },
+            leaf7b: leaf7[1],
+            leaf7d: leaf7[3],
+            ext8b: extended(0x8000_0008)[1],
+            ext21a: extended(0x8000_0021)[0],
+            smep: features.smep,
         }
     }
 }

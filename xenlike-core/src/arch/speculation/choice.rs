@@ -1,0 +1,211 @@
+//! What is done on this machine, chosen from its facts, its bugs and the wishes. Nothing is done on
+//! a path that its CPU does not need.
+
+use core::fmt;
+
+use super::facts::{AUTO_IBRS, Facts, caps, ext8b, leaf7d};
+use super::{Bugs, Wishes};
+
+/// What the ways into ring 0 and out of it do. Bits, for the stubs to look at.
+pub mod path {
+    /// On the way in, SPEC_CTRL is set to ring 0's value; on the way out, to the guests'.
+    pub const SPEC_CTRL: u8 = 1;
+    /// On the way in, the return stack buffer is overwritten.
+    pub const RSB: u8 = 2;
+    /// On the way out, and before a CPU sleeps, VERW clears the CPU's buffers.
+    pub const VERW: u8 = 4;
+}
+
+/// Bits of IA32_SPEC_CTRL (SDM vol. 4, APM vol. 2 §3.2.9).
+mod spec_ctrl {
+    pub const IBRS: u32 = 1;
+    pub const STIBP: u32 = 2;
+    pub const SSBD: u32 = 4;
+    pub const PSFD: u32 = 0x80;
+}
+
+/// The choice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Choice {
+    /// Bits of [`path`].
+    pub path: u8,
+    /// SPEC_CTRL in ring 0, and while guests run; nothing where the CPU has none.
+    pub spec_ctrl: Option<(u32, u32)>,
+    /// EFER's bit for IBRS is set.
+    pub auto_ibrs: bool,
+    /// A barrier comes between two domains' vCPUs on a CPU.
+    pub ibpb: bool,
+}
+
+impl Choice {
+    /// For a CPU.
+    pub fn of(cpu: &Facts, bugs: Bugs, wishes: &Wishes) -> Self {
+        let leaf7 = |bit| cpu.leaf7d & bit != 0;
+        let ext8 = |bit| cpu.ext8b & bit != 0;
+        let wanted = |wish: Option<bool>, default, possible| wish.unwrap_or(default) && possible;
+
+        let has_ibrs = leaf7(leaf7d::IBRSB) || ext8(ext8b::IBRS);
+        let has_auto = cpu.ext21a & AUTO_IBRS != 0;
+        let always = cpu.caps & caps::IBRS_ALL != 0 || ext8(ext8b::IBRS_ALWAYS);
+        let ibrs = wanted(wishes.ibrs, true, has_ibrs || has_auto);
+        let auto_ibrs = ibrs && has_auto;
+        // IBRS guards ring 0 only from the write on that follows the entry into it (SDM: Indirect
+        // Branch Restricted Speculation), unless the CPU says that one write is enough.
+        let at_entry = ibrs && !auto_ibrs && !always && wishes.msr_sc != Some(false);
+        let has_stibp = leaf7(leaf7d::STIBP) || ext8(ext8b::STIBP);
+        let stibp = wanted(wishes.stibp, ext8(ext8b::STIBP_ALWAYS), has_stibp);
+        let ssbd = wanted(wishes.ssbd, false, leaf7(leaf7d::SSBD) || ext8(ext8b::SSBD));
+        let psfd = wanted(wishes.psfd, false, ext8(ext8b::PSFD));
+
+        let bit = |on: bool, bit: u32| if on { bit } else { 0 };
+        let both = bit(stibp, spec_ctrl::STIBP)
+            | bit(ssbd, spec_ctrl::SSBD)
+            | bit(psfd, spec_ctrl::PSFD)
+            | bit(ibrs && !auto_ibrs && always, spec_ctrl::IBRS);
+        let has_spec_ctrl = has_ibrs || has_stibp || ext8(ext8b::SSBD) || ext8(ext8b::PSFD);
+        // SMEP keeps ring 0 from where a guest's calls left the predictor, unless it is narrow.
+        let rsb = wishes.rsb.unwrap_or(!cpu.smep || bugs.narrow_rsb);
+        let verw = wishes.verw.unwrap_or(bugs.mds && leaf7(leaf7d::MD_CLEAR));
+        let step = |on: bool, step: u8| if on { step } else { 0 };
+        Self {
+            path: step(at_entry, path::SPEC_CTRL) | step(rsb, path::RSB) | step(verw, path::VERW),
+            spec_ctrl: has_spec_ctrl.then_some((both | bit(at_entry, spec_ctrl::IBRS), both)),
+            auto_ibrs,
+            ibpb: wanted(wishes.ibpb, true, leaf7(leaf7d::IBRSB) || ext8(ext8b::IBPB)),
+        }
+    }
+
+    /// Whether ring 0's indirect branches follow nothing that a guest taught the CPU.
+    fn restricts_branches(&self) -> bool {
+        self.auto_ibrs
+            || self
+                .spec_ctrl
+                .is_some_and(|(own, _)| own & spec_ctrl::IBRS != 0)
+    }
+}
+
+/// A list for the boot messages.
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (own, guests) = self.spec_ctrl.unwrap_or_default();
+        let has = |bit| own & guests & bit != 0;
+        let on_path = |step| self.path & step != 0;
+        let ibrs = self.restricts_branches();
+        let parts = [
+            (!ibrs, "no IBRS"),
+            (self.auto_ibrs, "automatic IBRS"),
+            (has(spec_ctrl::IBRS), "IBRS always on"),
+            (on_path(path::SPEC_CTRL), "IBRS set on entry"),
+            (on_path(path::RSB), "RSB overwritten on entry"),
+            (on_path(path::VERW), "VERW on exit"),
+            (self.ibpb, "IBPB between domains"),
+            (has(spec_ctrl::STIBP), "STIBP"),
+            (has(spec_ctrl::SSBD), "SSBD"),
+            (has(spec_ctrl::PSFD), "PSFD"),
+        ];
+        let mut between = "";
+        for (_, name) in parts.iter().filter(|(on, _)| *on) {
+            write!(f, "{between}{name}")?;
+            between = ", ";
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::cpu::Vendor;
+    use std::string::ToString;
+
+    /// A Skylake with the microcode of its time.
+    fn skylake() -> Facts {
+        Facts {
+            vendor: Vendor::Intel,
+            family: 6,
+            model: 0x5e,
+            leaf7d: leaf7d::IBRSB | leaf7d::STIBP | leaf7d::SSBD | leaf7d::MD_CLEAR,
+            smep: true,
+            ..Facts::default()
+        }
+    }
+
+    fn choose(cpu: &Facts, wishes: &Wishes) -> Choice {
+        Choice::of(cpu, Bugs::of(cpu), wishes)
+    }
+
+    #[test]
+    fn an_unknown_plain_cpu_does_nothing_on_its_paths() {
+        let cpu = Facts {
+            smep: true,
+            ..Facts::default()
+        };
+        let choice = choose(&cpu, &Wishes::default());
+        assert_eq!(choice, Choice::default());
+        assert_eq!(choice.to_string(), "no IBRS");
+    }
+
+    #[test]
+    fn an_open_cpu_does_all_it_can() {
+        let choice = choose(&skylake(), &Wishes::default());
+        assert_eq!(choice.path, path::SPEC_CTRL | path::VERW);
+        assert_eq!(choice.spec_ctrl, Some((1, 0)));
+        assert_eq!(
+            choice.to_string(),
+            "IBRS set on entry, VERW on exit, IBPB between domains"
+        );
+        let no_smep = Facts {
+            smep: false,
+            ..skylake()
+        };
+        assert_eq!(
+            choose(&no_smep, &Wishes::default()).path & path::RSB,
+            path::RSB
+        );
+    }
+
+    #[test]
+    fn ibrs_that_stays_on_costs_nothing_on_the_way() {
+        let cpu = Facts {
+            caps: caps::IBRS_ALL | caps::MDS_NO,
+            ..skylake()
+        };
+        let choice = choose(&cpu, &Wishes::default());
+        assert_eq!((choice.path, choice.spec_ctrl), (0, Some((1, 1))));
+        let zen4 = Facts {
+            vendor: Vendor::Amd,
+            ext8b: ext8b::IBPB | ext8b::IBRS | ext8b::STIBP | ext8b::STIBP_ALWAYS,
+            ext21a: AUTO_IBRS,
+            smep: true,
+            ..Facts::default()
+        };
+        let choice = choose(&zen4, &Wishes::default());
+        assert_eq!((choice.path, choice.spec_ctrl), (0, Some((2, 2))));
+        assert_eq!(
+            choice.to_string(),
+            "automatic IBRS, IBPB between domains, STIBP"
+        );
+    }
+
+    #[test]
+    fn wishes_are_followed_as_far_as_the_cpu_can() {
+        let nothing = Wishes::default().without_all();
+        let choice = choose(&skylake(), &nothing);
+        assert_eq!((choice.path, choice.spec_ctrl), (0, Some((0, 0))));
+        assert!(!choice.ibpb);
+        let all = Wishes {
+            rsb: Some(true),
+            verw: Some(true),
+            ssbd: Some(true),
+            stibp: Some(true),
+            psfd: Some(true),
+            ..Wishes::default()
+        };
+        let choice = choose(&skylake(), &all);
+        assert_eq!(choice.path, path::SPEC_CTRL | path::RSB | path::VERW);
+        assert_eq!(choice.spec_ctrl, Some((7, 6)));
+        let no_msr = choose(&Facts::default(), &all);
+        assert_eq!(no_msr.spec_ctrl, None);
+        assert_eq!(no_msr.path, path::RSB | path::VERW);
+    }
+}

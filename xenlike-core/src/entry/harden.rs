@@ -1,0 +1,211 @@
+//! What a CPU needs against speculation on the ways into ring 0 and out of it, in place of the plain
+//! ways. The stubs are plain as built; where a step is chosen, boot writes jumps over the instructions
+//! that [`sites`] names, before there are guests. So a CPU that needs nothing executes nothing.
+//!
+//! The steps stand in the stubs' macros, in `.text.harden`; what they look at is [`STEPS`].
+#![expect(
+    unsafe_code,
+    reason = "refers to the stubs' table; sets SPEC_CTRL and EFER"
+)]
+
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
+
+use crate::arch::desc::FLAT_RING3_SS;
+use crate::arch::speculation::Choice;
+use crate::arch::speculation::choice::path;
+use crate::arch::{guest_choice, msr, percpu};
+use crate::kit::cell::PerCpu;
+use crate::kit::{DomId, MAX_CPUS, Once, Vaddr};
+
+/// What the steps look at.
+#[repr(C)]
+pub struct Steps {
+    /// Bits of [`path`].
+    pub path: AtomicU8,
+    /// A selector for VERW, which wants one in memory.
+    pub selector: AtomicU16,
+    /// SPEC_CTRL in ring 0.
+    pub ring0: AtomicU32,
+    /// SPEC_CTRL while guests run.
+    pub guest: AtomicU32,
+}
+
+/// Set once, at boot.
+pub static STEPS: Steps = Steps {
+    path: AtomicU8::new(0),
+    selector: AtomicU16::new(FLAT_RING3_SS),
+    ring0: AtomicU32::new(0),
+    guest: AtomicU32::new(0),
+};
+
+static CHOICE: Once<Choice> = Once::new();
+
+/// A place where a jump or a call comes: its five bytes.
+pub struct Site {
+    /// Where.
+    pub at: Vaddr,
+    /// What.
+    pub bytes: [u8; 5],
+}
+
+/// As the stubs note it, in bytes from the table's start.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Noted {
+    at: i32,
+    to: i32,
+    opcode: u32,
+    /// Bytes of the instruction that is there.
+    room: u32,
+}
+
+unsafe extern "C" {
+    static harden_sites: Noted;
+    static harden_sites_end: Noted;
+}
+
+/// Notes the choice, and tells which instructions it replaces: none, if it needs none.
+pub fn sites(choice: &Choice) -> impl Iterator<Item = Site> {
+    let (ring0, guest) = choice.spec_ctrl.unwrap_or_default();
+    STEPS.ring0.store(ring0, Ordering::Relaxed);
+    STEPS.guest.store(guest, Ordering::Relaxed);
+    STEPS.path.store(choice.path, Ordering::Release);
+    CHOICE.call_once(|| *choice);
+    let (first, end) = (&raw const harden_sites, &raw const harden_sites_end);
+    let count = (end as usize - first as usize) / size_of::<Noted>();
+    // SAFETY: the stubs' table, between its two labels.
+    let noted = unsafe { core::slice::from_raw_parts(first, count) };
+    assert!(
+        noted.iter().all(|site| site.room >= 5),
+        "a jump needs five bytes"
+    );
+    let needed = if choice.path == 0 { &[] } else { noted };
+    needed.iter().map(move |site| {
+        let at = (first as u64).wrapping_add_signed(i64::from(site.at));
+        let [a, b, c, d] = (site.to - site.at - 5).to_le_bytes();
+        Site {
+            at: Vaddr(at),
+            bytes: [site.opcode as u8, a, b, c, d],
+        }
+    })
+}
+
+/// EFER: automatic IBRS (APM vol. 2 §3.1.7).
+const EFER_AUTO_IBRS: u64 = 1 << 21;
+
+/// Sets this CPU's registers as chosen. What the firmware left in SPEC_CTRL goes.
+pub(super) fn init_cpu() {
+    let Some(choice) = CHOICE.get() else {
+        return;
+    };
+    // SAFETY: bits that the CPU says it has, and that steer nothing but speculation.
+    unsafe {
+        if let Some((ring0, _)) = choice.spec_ctrl {
+            msr::write_safe(msr::nr::SPEC_CTRL, u64::from(ring0));
+        }
+        if choice.auto_ibrs {
+            let efer = msr::read(msr::nr::EFER);
+            msr::write_safe(msr::nr::EFER, efer | EFER_AUTO_IBRS);
+        }
+    }
+}
+
+/// A vCPU of `next` is about to run here: nothing that another domain taught the branch predictor
+/// may steer it.
+pub(super) fn between_domains(next: DomId) {
+    static LAST: PerCpu<AtomicU32> = PerCpu::new([const { AtomicU32::new(u32::MAX) }; MAX_CPUS]);
+    if !CHOICE.get().is_some_and(|choice| choice.ibpb) {
+        return;
+    }
+    let last = LAST.of(percpu::this_cpu());
+    if last.swap(u32::from(next.0), Ordering::Relaxed) != u32::from(next.0) {
+        guest_choice::prediction_barrier();
+    }
+}
+
+/// This CPU is about to sleep: its sibling must not find in the buffers what was done here.
+pub(super) fn before_sleep() {
+    if STEPS.path.load(Ordering::Relaxed) & path::VERW != 0 {
+        guest_choice::clear_buffers(&STEPS.selector);
+    }
+}
+
+/// The macros that the stubs are written with; `CALL_RUST` and `LEAVE_RING0` note their places.
+macro_rules! macros {
+    () => {
+        r#"
+.pushsection .rodata.harden, "a"
+.balign 4
+.global harden_sites
+harden_sites:
+.popsection
+
+// A call of Rust on the way in. Hardened, the call goes by the steps of the way in.
+.macro CALL_RUST target
+.Lsite\@:
+    call \target
+.pushsection .rodata.harden, "a"
+    .long .Lsite\@ - harden_sites, .Lsteps\@ - harden_sites, 0xe8, 5
+.popsection
+.pushsection .text.harden, "ax"
+.Lsteps\@:
+    HARDEN_ENTRY
+    jmp \target
+.popsection
+.endm
+
+// The instruction behind this one, which ends at `behind`, is where the way out begins. Hardened, a
+// jump over it leads to `hardened`, which does it there.
+.macro LEAVE_RING0 hardened behind
+.Lsite\@:
+.pushsection .rodata.harden, "a"
+    .long .Lsite\@ - harden_sites, \hardened - harden_sites, 0xe9, \behind - .Lsite\@
+.popsection
+.endm
+
+// Keeps rdi and rsi. The guest's rets must not steer ours: 32 calls fill the return stack buffer with
+// places where speculation stops.
+.macro HARDEN_ENTRY
+    test byte ptr [rip + {steps}], {step_spec_ctrl}
+    jz 2f
+    mov ecx, 0x48
+    mov eax, [rip + {steps} + {steps_ring0}]
+    xor edx, edx
+    wrmsr
+2:  test byte ptr [rip + {steps}], {step_rsb}
+    jz 5f
+    mov eax, 16
+3:  call 4f
+6:  pause
+    lfence
+    jmp 6b
+4:  call 8f
+7:  pause
+    lfence
+    jmp 7b
+8:  dec eax
+    jnz 3b
+    add rsp, 32 * 8
+5:  lfence
+    xor eax, eax
+    xor ecx, ecx
+    xor edx, edx
+.endm
+
+// Uses rax, rcx, rdx, which are loaded after it.
+.macro HARDEN_EXIT
+    test byte ptr [rip + {steps}], {step_spec_ctrl}
+    jz 2f
+    mov ecx, 0x48
+    mov eax, [rip + {steps} + {steps_guest}]
+    xor edx, edx
+    wrmsr
+2:  test byte ptr [rip + {steps}], {step_verw}
+    jz 3f
+    verw word ptr [rip + {steps} + {steps_selector}]
+3:
+.endm
+"#
+    };
+}
+pub(super) use macros;
