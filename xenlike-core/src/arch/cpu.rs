@@ -45,6 +45,7 @@ pub struct Features {
     pub invariant_tsc: bool,
     pub rdtscp: bool,
     pub tsc_adjust: bool,
+    /// CPUID outside ring 0 can be made to fault.
     pub cpuid_faulting: bool,
     /// FXRSTOR restores the last x87 instruction's addresses always (APM vol. 3, RstrFpErrPtrs).
     pub restores_fp_pointers: bool,
@@ -93,7 +94,13 @@ pub fn detect() -> Features {
         let ([_, _, c1, _], [_, b7, c7, _]) = (leaf(1, 0), leaf(7, 0));
         let [_, _, ec1, ed1] = ext(0x8000_0001);
         let xsave = bit(c1, 26);
-        let faulting = || super::msr::read_safe(0xce).is_some_and(|v| v >> 31 & 1 != 0);
+        // PLATFORM_INFO bit 31 (SDM vol. 4), CpuidUserDis (APM vol. 3, leaf 0x80000021).
+        let platform_info = || super::msr::read_safe(super::msr::nr::PLATFORM_INFO).unwrap_or(0);
+        let cpuid_faulting = match vendor {
+            Vendor::Intel => platform_info() >> 31 & 1 != 0,
+            Vendor::Amd => bit(ext(0x8000_0021)[0], 17),
+            Vendor::Other => false,
+        };
         Features {
             vendor,
             max_leaf,
@@ -116,7 +123,7 @@ pub fn detect() -> Features {
             rdtscp: bit(ed1, 27),
             tsc_adjust: bit(b7, 1),
             restores_fp_pointers: bit(ext(0x8000_0008)[1], 2),
-            cpuid_faulting: vendor == Vendor::Intel && faulting(),
+            cpuid_faulting,
             hypervisor: bit(c1, 31),
             vmx: bit(c1, 5),
             svm: bit(ec1, 2),

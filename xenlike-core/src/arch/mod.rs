@@ -7,6 +7,7 @@ pub mod apic_timer;
 pub mod calibrate;
 pub mod cmos;
 pub mod cpu;
+pub mod cpuid_fault;
 pub mod cpuset;
 pub mod cr;
 pub mod cr3;

@@ -8,6 +8,7 @@ pub mod nr {
     pub const SPEC_CTRL: u32 = 0x48;
     pub const PRED_CMD: u32 = 0x49;
     pub const TSC_ADJUST: u32 = 0x3b;
+    pub const PLATFORM_INFO: u32 = 0xce;
     pub const ARCH_CAPABILITIES: u32 = 0x10a;
     pub const MISC_FEATURES_ENABLES: u32 = 0x140;
     pub const SYSENTER_CS: u32 = 0x174;
@@ -26,6 +27,7 @@ pub mod nr {
     pub const GS_BASE: u32 = 0xc000_0101;
     pub const KERNEL_GS_BASE: u32 = 0xc000_0102;
     pub const TSC_AUX: u32 = 0xc000_0103;
+    pub const HWCR: u32 = 0xc001_0015;
 }
 
 /// EFER bits.

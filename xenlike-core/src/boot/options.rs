@@ -40,6 +40,8 @@ pub struct Options {
     pub max_cpus: usize,
     /// Whether x2APIC mode may be used.
     pub x2apic: bool,
+    /// Whether CPUID faults for domain 0 too, where the CPU can do that.
+    pub dom0_cpuid_faulting: bool,
     /// What is to be done about speculation.
     pub speculation: Wishes,
 }
@@ -53,6 +55,7 @@ impl Default for Options {
             noreboot: false,
             max_cpus: usize::MAX,
             x2apic: true,
+            dom0_cpuid_faulting: true,
             speculation: Wishes::default(),
         }
     }
@@ -148,6 +151,7 @@ pub fn parse(cmdline: &str) -> Parsed<'_> {
                 .map(|n| options.max_cpus = n.max(1))
                 .is_ok(),
             "spec-ctrl" | "xpti" | "pv-l1tf" => read_speculation(name, value, &mut options),
+            "dom0" => read_dom0(value, &mut options),
             name if ELSEWHERE.contains(&name) => true,
             _ => {
                 let _ = complaints.try_push(Complaint::Unknown(name));
@@ -169,6 +173,18 @@ pub fn parse(cmdline: &str) -> Parsed<'_> {
         options,
         complaints,
     }
+}
+
+/// Reads `dom0=`. A PV domain 0 is what there is; Xen's other words for one change nothing here.
+fn read_dom0(value: &str, options: &mut Options) -> bool {
+    value.split(',').all(|part| {
+        match speculation::flag(part) {
+            Some(("cpuid-faulting", yes)) => options.dom0_cpuid_faulting = yes,
+            Some(("pv", true) | ("pvh" | "shadow", false) | ("verbose" | "msr-relaxed", _)) => {}
+            _ => return false,
+        }
+        true
+    })
 }
 
 /// Reads one of the options about speculation; tells whether it makes sense.
@@ -220,6 +236,18 @@ mod tests {
         ];
         assert_eq!(parsed.complaints.as_slice(), expected);
         assert!(parsed.options.noreboot);
+    }
+
+    #[test]
+    fn domain_0() {
+        let faulting = |line| {
+            let parsed = parse(line);
+            let ok = parsed.complaints.is_empty();
+            (ok, parsed.options.dom0_cpuid_faulting)
+        };
+        assert_eq!(faulting("dom0=pv,verbose"), (true, true));
+        assert_eq!(faulting("dom0=no-cpuid-faulting"), (true, false));
+        assert!(!faulting("dom0=pvh").0);
     }
 
     #[test]

@@ -51,6 +51,11 @@ extern "sysv64" fn on_own_stack() -> ! {
     or_refuse(interrupts::start_time(&machine));
     arch::fpu::detect();
     mitigate::decide(info, &options.speculation);
+    arch::cpuid_fault::set_for(if options.dom0_cpuid_faulting {
+        arch::cpuid_fault::For::All
+    } else {
+        arch::cpuid_fault::For::AllButDom0
+    });
     interrupts::init_cpu(BOOT_CPU);
     interrupts::calibrate_timer();
     arch::percpu::set_online();

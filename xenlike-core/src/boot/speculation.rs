@@ -24,7 +24,7 @@ const ELSEWHERE: [&str; 14] = [
 ];
 
 /// A flag of a list: `name`, `no-name` or `name=yes`; gives name and value.
-fn flag(part: &str) -> Option<(&str, bool)> {
+pub(super) fn flag(part: &str) -> Option<(&str, bool)> {
     match part.split_once('=') {
         Some((name, value)) => Some((name, boolean(value)?)),
         None => match part.strip_prefix("no-") {

@@ -7,7 +7,7 @@
 use crate::arch::desc::{self, LDT_SELECTOR, RESERVED_GDT_BYTES};
 use crate::arch::paging::DATA;
 use crate::arch::seg::Bases;
-use crate::arch::{cr, debugreg, fpu, guest_choice, percpu, seg};
+use crate::arch::{cpuid_fault, cr, debugreg, fpu, guest_choice, percpu, seg};
 use crate::domain::{VcpuState, time, window};
 use crate::hypercall::Ctx;
 use crate::kit::Vaddr;
@@ -58,6 +58,7 @@ pub fn load(ctx: &mut Ctx<'_>) {
     load_tables(ctx);
     load_fpu(ctx.st);
     debugreg::load(&ctx.st.debug);
+    cpuid_fault::before(ctx.dom.is_control());
     guest_choice::set_cr4(ctx.st.cr4);
     guest_choice::set_tsc_aux(ctx.st.msrs.tsc_aux);
     time::publish(ctx.vcpu, ctx.st);
