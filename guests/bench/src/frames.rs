@@ -18,7 +18,7 @@ pub fn measure() {
     change(["populate_512", "decrease_512"], 512, 10);
 }
 
-fn change(names: [&str; 2], count: usize, loops: u64) {
+fn change(names: [&'static str; 2], count: usize, loops: u64) {
     let frames = RefCell::new(vec![0_u64; count]);
     let act = |cmd: u32| {
         let mut frames = frames.borrow_mut();

@@ -1,8 +1,9 @@
 //! Measures the hypervisor under it: each operation's cost in TSC ticks, which are executed instructions under
 //! QEMU's `-icount shift=0`, with the guest's own stub and handler in it. One line `bench NAME TICKS` each.
 //!
-//! The same binary runs under xenlike and under real Xen, as Dom0 or as a domain. On the command line: `only=NAME`
-//! measures that operation alone, which is what a profile is made of.
+//! The same binary runs under xenlike and under real Xen, as Dom0 or as a domain. As a Dom0 that has itself as initrd,
+//! it measures what takes a second domain, which it builds of that. On the command line: `only=NAME` measures that
+//! operation alone, which is what a profile is made of; `role=NAME` makes it the second domain.
 
 #![no_std]
 #![no_main]
@@ -10,25 +11,42 @@
 extern crate alloc;
 
 mod calls;
+mod children;
 mod descriptors;
 mod events;
 mod exceptions;
 mod frames;
 mod grants;
 mod instructions;
+mod life;
 mod mappings;
 mod meter;
+mod pair;
+mod peer;
 mod ports;
 mod tables;
 mod timer;
 mod user;
 
-use xenlike_rt::{entry_tsc, println};
+use xenlike_rt::{args, entry_tsc, modules, println};
 
 xenlike_rt::entry!(main);
 
 fn main() {
     println!("bench entry_tsc {}", entry_tsc());
+    if let Some(role) = args::value("role") {
+        peer::play(role);
+    }
+    match modules::initrd() {
+        Some(image) => with_children(image),
+        None => alone(),
+    }
+    meter::report();
+    println!("PASS bench");
+}
+
+/// What one domain can measure by itself.
+fn alone() {
     calls::measure();
     events::measure();
     mappings::measure();
@@ -41,6 +59,11 @@ fn main() {
     timer::measure();
     grants::measure();
     frames::measure();
-    meter::report();
-    println!("PASS bench");
+}
+
+/// What takes a second domain, made of `image`.
+fn with_children(image: &[u8]) {
+    let mut nursery = children::Nursery::new(image);
+    pair::measure(&mut nursery);
+    life::measure(&mut nursery);
 }

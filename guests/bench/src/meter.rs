@@ -84,51 +84,77 @@ pub fn batch(name: &str, operations: u64, mut action: impl FnMut()) {
     print(name, rounds.min().unwrap_or_default() / operations);
 }
 
+/// One row's best time so far.
+pub struct Best {
+    name: &'static str,
+    wanted: bool,
+    ticks: u64,
+}
+
+impl Best {
+    /// A row that has no time yet.
+    pub fn of(name: &'static str) -> Self {
+        Self {
+            name,
+            wanted: wanted(name),
+            ticks: u64::MAX,
+        }
+    }
+
+    /// Does `action`, and measures it if the row is asked for.
+    pub fn time<R>(&mut self, action: impl FnOnce() -> R) -> R {
+        if !self.wanted {
+            return action();
+        }
+        let mut result = None;
+        self.note(span(1, || result = Some(action())));
+        result.expect("done")
+    }
+
+    /// Takes a time that was found out otherwise.
+    pub fn note(&mut self, ticks: u64) {
+        self.ticks = self.ticks.min(ticks);
+    }
+
+    /// Prints the row.
+    pub fn print(self) {
+        if self.wanted {
+            print(self.name, self.ticks);
+        }
+    }
+}
+
 /// Measures two operations that undo each other, each by its best single run of `loops`.
 pub fn in_turn(
-    [first, second]: [&str; 2],
+    [first, second]: [&'static str; 2],
     loops: u64,
     mut act: impl FnMut(),
     mut undo: impl FnMut(),
 ) {
-    let (wants_first, wants_second) = (wanted(first), wanted(second));
-    let (mut best_first, mut best_second) = (u64::MAX, u64::MAX);
-    for _ in 0..if wants_first || wants_second {
-        loops
-    } else {
-        0
-    } {
-        if wants_first {
-            best_first = best_first.min(span(1, &mut act));
-        } else {
-            act();
-        }
-        if wants_second {
-            best_second = best_second.min(span(1, &mut undo));
-        } else {
-            undo();
-        }
+    if !wanted(first) && !wanted(second) {
+        return;
     }
-    if wants_first {
-        print(first, best_first);
+    let (mut first, mut second) = (Best::of(first), Best::of(second));
+    for _ in 0..loops {
+        first.time(&mut act);
+        second.time(&mut undo);
     }
-    if wants_second {
-        print(second, best_second);
-    }
+    first.print();
+    second.print();
 }
 
 /// Takes the best of figures that `action` finds out by itself.
-pub fn best_of(name: &str, loops: u64, mut action: impl FnMut() -> u64) {
+pub fn best_of(name: &'static str, loops: u64, mut action: impl FnMut() -> u64) {
     if !wanted(name) {
         return;
     }
-    let mut best = u64::MAX;
+    let mut best = Best::of(name);
     for _ in 0..loops {
         let mut found = 0;
         span(1, || found = action());
-        best = best.min(found);
+        best.note(found);
     }
-    print(name, best);
+    best.print();
 }
 
 /// Says how many operations a profile divides by.

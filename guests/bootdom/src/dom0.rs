@@ -10,8 +10,8 @@ use xenlike_rt::abi::hypercall;
 use xenlike_rt::abi::platform::{PlatformOp, XENPF_GET_DOM0_CONSOLE, XENPF_INTERFACE_VERSION};
 use xenlike_rt::{hyper, println};
 
-use crate::door::Door;
 use crate::words;
+use xenlike_door::Door;
 
 /// Says what is being done.
 struct Lines;

@@ -11,9 +11,9 @@ use xenlike_rt::abi::{Errno, sched};
 use xenlike_rt::{console, time};
 
 use crate::cpu;
-use crate::door::Door;
 use crate::files::Modules;
 use crate::ring::ConsoleRing;
+use xenlike_door::Door;
 
 /// The hypervisor's console.
 pub struct Screen;

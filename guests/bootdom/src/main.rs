@@ -11,7 +11,6 @@ extern crate alloc;
 
 mod cpu;
 mod dom0;
-mod door;
 mod events;
 mod files;
 mod machine;
@@ -29,9 +28,9 @@ use xenlike_rt::abi::Errno;
 use xenlike_rt::abi::xen::{VIRQ_CONSOLE, VIRQ_DOM_EXC};
 use xenlike_rt::{console, modules, println};
 
-use door::Door;
 use files::Modules;
 use machine::{Machine, Screen};
+use xenlike_door::Door;
 
 xenlike_rt::entry!(main);
 

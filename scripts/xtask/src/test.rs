@@ -89,6 +89,8 @@ fn host(tally: &mut Tally) {
             "-p",
             "bench",
             "-p",
+            "xenlike-door",
+            "-p",
             "xenlike-rt",
             "--",
             "-D",

@@ -14,17 +14,28 @@ pub fn counts(text: &str) -> Counts {
     lines.collect()
 }
 
+/// The numbers of the lines `mark NAME NUMBER`, in order.
+pub fn marks(text: &str, name: &str) -> Vec<u64> {
+    let lines = text.lines().filter_map(|line| {
+        let (found, count) = line.strip_prefix("mark ")?.split_once(' ')?;
+        (found == name).then_some(count.parse().ok()?)
+    });
+    lines.collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::counts;
+    use super::{counts, marks};
 
-    const TEXT: &str = "count 0xffff82d040000000 12\nmark entry 9\n";
+    const TEXT: &str = "mark entry 5\ncount 0xffff82d040000000 12\nmark entry 9\nmark x y\n";
 
     #[test]
-    fn counts_are_found() {
+    fn counts_and_marks_are_told_apart() {
         assert_eq!(
             counts(TEXT).into_iter().collect::<Vec<_>>(),
             [(0xffff_82d0_4000_0000, 12)]
         );
+        assert_eq!(marks(TEXT, "entry"), [5, 9]);
+        assert!(marks(TEXT, "x").is_empty());
     }
 }

@@ -1,31 +1,31 @@
 //! `scripts/bench`: figures in executed instructions, beside those of Debian's Xen.
 //!
 //! QEMU counts (`-icount shift=0`): the time-stamp counter tells executed instructions, the same in
-//! every run. The guest `bench` measures; it runs as Dom0 under both, and as a domain of xenlike.
+//! every run. The guest `bench` measures; it runs as Dom0 under both.
 
+mod boot;
+mod compare;
 mod counted;
+mod document;
+mod entry;
 mod inlined;
 mod machine;
-mod mark;
+mod plot;
 mod profile;
+mod rows;
+mod runs;
 mod symbols;
 mod table;
 
 use crate::build;
-use crate::debian::{self, Part};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use table::Table;
-use xenlike_tests::media::{Media, Module};
-use xenlike_tests::paths::{Scratch, build as artefact};
-use xenlike_tests::scenario::{find_file, media_with};
+use xenlike_tests::paths::root;
 
 /// Options of `scripts/bench`.
 #[derive(Args)]
-#[command(args_conflicts_with_subcommands = false)]
 pub struct Options {
     /// Measure what is there, without building
     #[arg(long)]
@@ -36,6 +36,15 @@ pub struct Options {
     /// With --ours: one row alone
     #[arg(long, requires = "ours", value_name = "ROW")]
     only: Option<String>,
+    /// With --ours: as the guest prints it
+    #[arg(long, requires = "ours")]
+    raw: bool,
+    /// What changed since a revision, which is built in a folder of its own
+    #[arg(long, value_name = "REVISION")]
+    compare: Option<String>,
+    /// Write docs/BENCHMARKS.md even if rows fell back
+    #[arg(long)]
+    accept: bool,
     #[command(subcommand)]
     task: Option<Task>,
 }
@@ -49,7 +58,7 @@ enum Task {
 /// Measures, and prints one table.
 ///
 /// # Errors
-/// When a boot fails.
+/// When a boot fails, or a row has fallen back.
 pub fn bench(options: &Options) -> Result<()> {
     if !options.no_build {
         build::bootable()?;
@@ -57,92 +66,54 @@ pub fn bench(options: &Options) -> Result<()> {
     if let Some(Task::Profile(options)) = &options.task {
         return profile::profile(options);
     }
+    if let Some(revision) = &options.compare {
+        return compare::compare(revision, &runs::ours(None)?);
+    }
     if options.ours {
-        return ours_alone(options.only.as_deref());
+        return ours_alone(options);
     }
-    debian::ensure(&[Part::Xen])?;
-    let scratch = Scratch::new("bench")?;
-    let mut table = Table::default();
-    compare_as_dom0(&mut table, &scratch)?;
-    measure_shell(&mut table, &scratch)?;
-    table.print();
-    Ok(())
+    side_by_side(options)
 }
 
-/// The guest as Dom0 of xenlike; all rows, or the one called `only`.
-fn ours_alone(only: Option<&str>) -> Result<()> {
-    let arguments = only.map_or(String::new(), |name| format!("only={name}"));
-    let media = Media::xenlike().module(Module::with_arguments(find_file("bench")?, arguments));
-    let mut table = Table::default();
-    for (name, figure) in machine::dom0("bench-xenlike", &media)? {
-        if name != "entry_tsc" && name != "operations" {
-            table.row(&name, figure, None);
+fn ours_alone(options: &Options) -> Result<()> {
+    let figures = runs::ours(options.only.as_deref())?;
+    if options.raw {
+        for (name, figure) in figures {
+            println!("bench {name} {figure}");
         }
+        return Ok(());
     }
-    table.print();
+    // Xen's column is what the document says: the guest is hardly ever changed.
+    let known = committed().figures_of_xen();
+    print!("{}", Table::new(&figures, &known).of_ours().text());
     Ok(())
 }
 
-/// The guest as Dom0, under both.
-fn compare_as_dom0(table: &mut Table, scratch: &Scratch) -> Result<()> {
-    let guest = Module::with_arguments(find_file("bench")?, "");
-    let xen = unpacked_xen(scratch)?;
-    let theirs = Media::new(&xen)
-        .command_line("console=com1 com1=115200,8n1 noreboot")
-        .module(guest.clone());
-    let ours = Media::xenlike().module(guest);
-    let their_jump = grub_jump(&xen, &theirs, scratch)?;
-    let our_jump = grub_jump(&artefact("xenlike"), &ours, scratch)?;
-    let their_figures = machine::dom0("bench-xen", &theirs)?;
-    let our_figures = machine::dom0("bench-xenlike", &ours)?;
-    for (name, figure) in &our_figures {
-        let peer = their_figures.get(name).copied();
-        if name == "entry_tsc" {
-            let since = |tsc: u64, jump: u64| tsc.saturating_sub(jump);
-            let peer = peer.map(|tsc| since(tsc, their_jump));
-            table.row("boot_to_dom0", since(*figure, our_jump), peer);
-        } else {
-            table.row(name, *figure, peer);
-        }
+/// The document's table; empty where there is none yet.
+fn committed() -> Table {
+    let text = fs::read_to_string(root().join("docs/BENCHMARKS.md"));
+    document::read(&text.unwrap_or_default())
+}
+
+/// Both, the document, the plot, and whether a row has fallen back.
+fn side_by_side(options: &Options) -> Result<()> {
+    let theirs = runs::theirs()?;
+    let mut ours = runs::ours(None)?;
+    ours.extend(runs::boots()?);
+    let table = Table::new(&ours, &theirs);
+    print!("{}", table.text());
+    let before = committed();
+    let fallen = table.fallen(&before);
+    if !fallen.is_empty() && !options.accept {
+        let names: Vec<&str> = fallen.iter().map(|line| line.row.name).collect();
+        bail!(
+            "rows that had reached their target fell back: {} (--accept writes the document all the same)",
+            names.join(", ")
+        );
     }
+    let docs = root().join("docs");
+    fs::write(docs.join("BENCHMARKS.md"), document::write(&table)).context("docs/BENCHMARKS.md")?;
+    fs::write(docs.join("benchmarks.svg"), plot::svg(&table)).context("docs/benchmarks.svg")?;
+    println!("docs/BENCHMARKS.md and docs/benchmarks.svg are written");
     Ok(())
-}
-
-/// The embedded control domain: boot, prompt, creating a domain.
-fn measure_shell(table: &mut Table, scratch: &Scratch) -> Result<()> {
-    let media = media_with(&["bench", "bench.cfg"])?;
-    let jump = grub_jump(&artefact("xenlike"), &media, scratch)?;
-    let times = machine::shell(&media)?;
-    table.row(
-        "boot_to_boot_domain",
-        times.entry.saturating_sub(jump),
-        None,
-    );
-    table.row("boot_to_prompt", times.prompt.saturating_sub(jump), None);
-    table.row("create_to_first_instruction", times.create, None);
-    for (name, figure) in &times.as_guest {
-        table.row(&format!("{name} (DomU)"), *figure, None);
-    }
-    Ok(())
-}
-
-/// The uncompressed hypervisor, so that its copy with other code in it costs GRUB the same.
-fn unpacked_xen(scratch: &Scratch) -> Result<PathBuf> {
-    let output = Command::new("gzip")
-        .arg("-dc")
-        .arg(Part::Xen.path())
-        .output()
-        .context("gzip")?;
-    let path = scratch.path().join("xen.elf");
-    fs::write(&path, output.stdout)?;
-    Ok(path)
-}
-
-/// The counter when GRUB jumps to `kernel`, booted as `media` boots it.
-fn grub_jump(kernel: &Path, media: &Media, scratch: &Scratch) -> Result<u64> {
-    let marked =
-        mark::marked(&fs::read(kernel)?).with_context(|| format!("{}", kernel.display()))?;
-    let path = scratch.path().join("marked");
-    fs::write(&path, marked)?;
-    machine::printed_tsc(&media.clone().with_kernel(path))
 }

@@ -12,6 +12,8 @@ use std::path::Path;
 #[derive(Default)]
 pub struct Symbols {
     by_address: BTreeMap<u64, String>,
+    /// Several names may have one address.
+    by_name: BTreeMap<String, u64>,
 }
 
 impl Symbols {
@@ -31,6 +33,7 @@ impl Symbols {
             let name = names.get(symbol.st_name as usize)?;
             if code && symbol.st_shndx != 0 && symbol.st_shndx < 0xff00 && !name.is_empty() {
                 let name = format!("{:#}", rustc_demangle::demangle(name));
+                self.by_name.insert(name.clone(), symbol.st_value);
                 self.by_address.insert(symbol.st_value, name);
             }
         }
@@ -42,11 +45,19 @@ impl Symbols {
     /// # Errors
     /// When there is none of that name.
     pub fn address(&self, name: &str) -> Result<u64> {
-        let mut symbols = self.by_address.iter();
-        let found = symbols.find(|(_, known)| *known == name);
+        self.address_where(name, |known| known == name)
+    }
+
+    /// The address of the first symbol that fits; `what` is named when there is none.
+    ///
+    /// # Errors
+    /// When none fits.
+    pub fn address_where(&self, what: &str, fits: impl Fn(&str) -> bool) -> Result<u64> {
+        let mut symbols = self.by_name.iter();
+        let found = symbols.find(|(known, _)| fits(known));
         found
-            .map(|(address, _)| *address)
-            .with_context(|| format!("no symbol {name}"))
+            .map(|(_, address)| *address)
+            .with_context(|| format!("no symbol {what}"))
     }
 
     /// The function that an address lies in, as far as the table tells.

@@ -1,30 +1,123 @@
-//! The table that `scripts/bench` prints.
+//! Figures side by side: ratios, their mean, what falls back.
 
-/// Rows of figures, ours and the peer's.
-#[derive(Default)]
+use super::machine::Figures;
+use super::rows::{Goal, ROWS, Row};
+use std::fmt::Write as _;
+
+/// A row with its figures, in executed instructions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// What it is.
+    pub row: &'static Row,
+    /// xenlike's.
+    pub ours: Option<u64>,
+    /// Xen's.
+    pub theirs: Option<u64>,
+}
+
+impl Line {
+    /// Ours by theirs, where it says something.
+    pub fn ratio(&self) -> Option<f64> {
+        match self.row.goal {
+            Goal::Ratio(_) => Some(quotient(self.ours?, self.theirs?)),
+            Goal::Bytes(_) | Goal::Told => None,
+        }
+    }
+
+    /// Whether the ratio is what it is to be; `None` where there is nothing to reach, or no ratio.
+    pub fn reached(&self) -> Option<bool> {
+        match self.row.goal {
+            Goal::Ratio(target) => Some(self.ratio()? <= target),
+            Goal::Bytes(_) | Goal::Told => None,
+        }
+    }
+}
+
+/// All lines that have a figure.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Table {
-    rows: Vec<(String, u64, Option<u64>)>,
+    /// In the order of the rows.
+    pub lines: Vec<Line>,
 }
 
 impl Table {
-    /// Adds a row.
-    pub fn row(&mut self, name: &str, ours: u64, theirs: Option<u64>) {
-        self.rows.push((name.to_owned(), ours, theirs));
+    /// Puts figures side by side.
+    pub fn new(ours: &Figures, theirs: &Figures) -> Self {
+        let lines = ROWS.iter().map(|row| Line {
+            row,
+            ours: ours.get(row.name).copied(),
+            theirs: theirs.get(row.name).copied(),
+        });
+        let told = lines.filter(|line| line.ours.is_some() || line.theirs.is_some());
+        Self {
+            lines: told.collect(),
+        }
     }
 
-    /// Prints it.
-    pub fn print(&self) {
-        println!("executed instructions; ratio below 1: xenlike needs fewer");
-        println!(
-            "{:<38} {:>13} {:>13} {:>6}",
-            "", "xenlike", "Xen 4.20", "ratio"
+    /// Xen's figures.
+    pub fn figures_of_xen(&self) -> Figures {
+        let lines = self.lines.iter();
+        let known = lines.filter_map(|line| Some((line.row.name.to_owned(), line.theirs?)));
+        known.collect()
+    }
+
+    /// The lines that have a figure of ours.
+    #[must_use]
+    pub fn of_ours(mut self) -> Self {
+        self.lines.retain(|line| line.ours.is_some());
+        self
+    }
+
+    /// The geometric mean of the ratios that count; `None` when there is none.
+    pub fn mean(&self) -> Option<f64> {
+        let ratios = self.lines.iter().filter_map(Line::ratio);
+        let logarithms: Vec<f64> = ratios.map(f64::ln).collect();
+        let count = u32::try_from(logarithms.len()).ok().filter(|it| *it > 0)?;
+        Some((logarithms.iter().sum::<f64>() / f64::from(count)).exp())
+    }
+
+    /// Rows that had reached what they are to reach in `before`, and don't now.
+    pub fn fallen(&self, before: &Self) -> Vec<&Line> {
+        let had = |name: &str| {
+            let mut lines = before.lines.iter();
+            lines.any(|line| line.row.name == name && line.reached() == Some(true))
+        };
+        let fallen = self
+            .lines
+            .iter()
+            .filter(|line| line.reached() == Some(false) && had(line.row.name));
+        fallen.collect()
+    }
+
+    /// The table for a terminal.
+    pub fn text(&self) -> String {
+        let mut text = String::from("executed instructions; ratio below 1: xenlike needs fewer\n");
+        let (ours, theirs) = ("xenlike", "Xen 4.20");
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            text,
+            "{:<26} {theirs:>13} {ours:>13} {:>6} {:>6}",
+            "", "ratio", "target"
         );
-        for (name, ours, theirs) in &self.rows {
-            let (peer, ratio) = theirs.map_or((String::new(), String::new()), |theirs| {
-                (grouped(theirs), format!("{:.2}", quotient(*ours, theirs)))
-            });
-            println!("{name:<38} {:>13} {peer:>13} {ratio:>6}", grouped(*ours));
+        for line in &self.lines {
+            let ratio = line.ratio().map_or(String::new(), |it| format!("{it:.2}"));
+            let target = match line.row.goal {
+                Goal::Ratio(target) => format!("{target:.2}"),
+                Goal::Bytes(count) => format!("{count} bytes"),
+                Goal::Told => String::new(),
+            };
+            let _ = writeln!(
+                text,
+                "{:<26} {:>13} {:>13} {ratio:>6} {target:>6}",
+                line.row.name,
+                shown(line.theirs),
+                shown(line.ours)
+            );
         }
+        if let Some(mean) = self.mean() {
+            let _ = writeln!(text, "{:<54} {mean:>6.2}   0.45", "geometric mean");
+        }
+        text
     }
 }
 
@@ -34,8 +127,13 @@ pub fn quotient(dividend: u64, divisor: u64) -> f64 {
     dividend as f64 / divisor.max(1) as f64
 }
 
+/// A figure, if there is one.
+pub fn shown(figure: Option<u64>) -> String {
+    figure.map_or(String::new(), grouped)
+}
+
 /// Digits in groups of three.
-fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -49,12 +147,49 @@ fn grouped(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::grouped;
+    use super::{Figures, Table, grouped};
+
+    fn table(ours: &[(&str, u64)], theirs: &[(&str, u64)]) -> Table {
+        let figures = |list: &[(&str, u64)]| -> Figures {
+            list.iter()
+                .map(|(name, value)| ((*name).to_owned(), *value))
+                .collect()
+        };
+        Table::new(&figures(ours), &figures(theirs))
+    }
 
     #[test]
     fn digits_are_grouped_from_the_right() {
         assert_eq!(grouped(7), "7");
         assert_eq!(grouped(626_700), "626 700");
         assert_eq!(grouped(1_000_000), "1 000 000");
+    }
+
+    #[test]
+    fn the_mean_is_geometric_and_of_rows_with_a_target() {
+        let ours = [
+            ("xen_version", 100),
+            ("iret", 400),
+            ("grant_copy_4096_bytes", 9),
+        ];
+        let theirs = [
+            ("xen_version", 200),
+            ("iret", 200),
+            ("grant_copy_4096_bytes", 1),
+        ];
+        let mean = table(&ours, &theirs).mean().expect("two ratios");
+        assert!((mean - 1.0).abs() < 1e-9, "{mean}");
+        assert_eq!(table(&ours, &[]).mean(), None);
+    }
+
+    #[test]
+    fn a_row_falls_back_when_it_had_reached_its_target() {
+        let theirs = [("iret", 200), ("rdmsr_efer", 200)];
+        let before = table(&[("iret", 100), ("rdmsr_efer", 150)], &theirs);
+        let after = table(&[("iret", 101), ("rdmsr_efer", 160)], &theirs);
+        let fallen = after.fallen(&before);
+        assert_eq!(fallen.len(), 1);
+        assert_eq!(fallen[0].row.name, "iret");
+        assert!(before.fallen(&before).is_empty());
     }
 }

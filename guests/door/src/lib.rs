@@ -1,9 +1,13 @@
-//! The toolstack's hypercalls by the instruction itself.
+//! The toolstack's hypercalls by the instruction itself, for control domains over the runtime: the boot domain and the
+//! benchmark guest.
 
+#![no_std]
 #![expect(
     unsafe_code,
     reason = "makes any hypercall that the toolstack asks for"
 )]
+
+extern crate alloc;
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -26,6 +30,9 @@ pub struct Door {
 
 impl Door {
     /// Gets memory for arguments and addresses for mappings.
+    ///
+    /// # Errors
+    /// ENOMEM when the addresses are used up.
     pub fn new() -> Result<Door, Errno> {
         Ok(Door {
             arena: vec![0; ARENA_BYTES].into(),

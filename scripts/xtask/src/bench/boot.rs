@@ -1,0 +1,85 @@
+//! What booting costs: from GRUB's jump to first instructions and to the prompt; and creating a domain there.
+//!
+//! QEMU's plug-in notes how many instructions were executed when these places are reached.
+
+use super::machine::{self, Figures, MEMORY_MIB};
+use super::symbols::Symbols;
+use super::{counted, entry};
+use crate::build;
+use anyhow::{Context, Result};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use xenlike_tests::media::Media;
+use xenlike_tests::paths::{Scratch, build as artefact, root};
+use xenlike_tests::scenario::media_with;
+
+/// From GRUB's jump to `kernel` to the first instruction of the benchmark guest as Dom0, which `media` boots.
+pub fn to_dom0(kernel: &Path, media: &Media) -> Result<Figures> {
+    let scratch = Scratch::new("boot")?;
+    let output = scratch.path().join("marks");
+    let mut guest = Symbols::default();
+    guest.add(&artefact("guests/bench"))?;
+    let places = places(kernel, &[("start", guest.address("_start")?)])?;
+    machine::marked(media, &build::counter()?, &output, &places)?;
+    let text = fs::read_to_string(&output).context("the plug-in's output")?;
+    let jump = reached(&text, "jump", 0)?;
+    // The guest runs where the boot domain ran before, if there was one.
+    let starts = counted::marks(&text, "start");
+    let start = starts.last().context("the guest did not start")?;
+    Ok([("boot_to_dom0".to_owned(), start - jump)].into())
+}
+
+/// The embedded control domain: its first instruction, its prompt, a domain created there.
+pub fn to_prompt() -> Result<Figures> {
+    let scratch = Scratch::new("boot")?;
+    let output = scratch.path().join("marks");
+    let media = media_with(&["hello", "hello.cfg"])?;
+    machine::shell(&media, &build::counter()?, &output, &shell_places()?)?;
+    let text = fs::read_to_string(&output).context("the plug-in's output")?;
+    let at = |name: &str, index: usize| reached(&text, name, index);
+    let jump = at("jump", 0)?;
+    // Both guests begin at the same address: the boot domain first.
+    let figures = [
+        ("boot_to_boot_domain", at("start", 0)? - jump),
+        ("boot_to_prompt", at("prompt", 0)? - jump),
+        ("create_hello", at("start", 1)? - at("command", 0)?),
+    ];
+    Ok(figures.map(|(name, value)| (name.to_owned(), value)).into())
+}
+
+/// The instructions before a place was reached for the n-th time.
+fn reached(text: &str, name: &str, index: usize) -> Result<u64> {
+    let found = counted::marks(text, name).get(index).copied();
+    found.with_context(|| format!("{name} was not reached"))
+}
+
+fn shell_places() -> Result<String> {
+    let mut shell = Symbols::default();
+    shell.add(&root().join("target/x86_64-unknown-none/release/bootdom"))?;
+    let method = |name: &'static str| {
+        shell.address_where(name, |known| {
+            known.contains("shell::Shell") && known.ends_with(name)
+        })
+    };
+    let found = [
+        ("start", shell.address("_start")?),
+        ("prompt", method(">::prompt")?),
+        ("command", method(">::run")?),
+    ];
+    places(&artefact("xenlike"), &found)
+}
+
+/// The kernel's entry and other places, as the plug-in wants them.
+fn places(kernel: &Path, others: &[(&str, u64)]) -> Result<String> {
+    let bytes = fs::read(kernel).with_context(|| kernel.display().to_string())?;
+    let entries = entry::candidates(&bytes, u64::from(MEMORY_MIB) << 20)?;
+    let jumps = entries.into_iter().map(|address| ("jump", address));
+    let mut text = String::new();
+    for (name, address) in jumps.chain(others.iter().copied()) {
+        let separator = if text.is_empty() { "" } else { "," };
+        // Writing to a String does not fail.
+        let _ = write!(text, "{separator}mark={name}@{address:#x}");
+    }
+    Ok(text)
+}

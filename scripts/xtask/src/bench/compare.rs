@@ -1,0 +1,123 @@
+//! `scripts/bench --compare REVISION`: what changed since then.
+
+use super::machine::{self, Figures};
+use super::rows::ROWS;
+use super::table::{quotient, shown};
+use crate::process;
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use xenlike_tests::paths::{build as artefact, root};
+
+/// A revision's files, in a folder of their own below `build/`. What was compiled there stays, for the next time.
+struct Worktree {
+    path: PathBuf,
+}
+
+impl Worktree {
+    fn at(revision: &str) -> Result<Self> {
+        let path = artefact("bench/worktree");
+        if path.join(".git").exists() {
+            let mut checkout = Command::new("git");
+            checkout.arg("-C").arg(&path);
+            process::output(
+                checkout.args(["checkout", "--quiet", "--force", "--detach", revision]),
+            )?;
+        } else {
+            let mut add = Command::new("git");
+            add.args(["worktree", "add", "--quiet", "--force", "--detach"]);
+            process::output(add.arg(&path).arg(revision).current_dir(root()))?;
+        }
+        Ok(Self { path })
+    }
+
+    /// Builds the revision and measures it by its own benchmark guest.
+    fn figures(&self) -> Result<Figures> {
+        let output = Command::new("cargo")
+            .args([
+                "run",
+                "--quiet",
+                "--package",
+                "xtask",
+                "--",
+                "bench",
+                "--ours",
+                "--raw",
+            ])
+            .current_dir(&self.path)
+            .stderr(Stdio::inherit())
+            .output()
+            .context("cargo")?;
+        if !output.status.success() {
+            bail!("the revision can't be built and measured");
+        }
+        Ok(machine::parse(&String::from_utf8_lossy(&output.stdout)))
+    }
+}
+
+/// Measures `revision` and prints it beside `now`.
+///
+/// # Errors
+/// When there is no such revision, or it can't be built.
+pub fn compare(revision: &str, now: &Figures) -> Result<()> {
+    let commit = resolve(revision, root())?;
+    let before = Worktree::at(&commit)?.figures()?;
+    print!("{}", text(revision, &before, now));
+    Ok(())
+}
+
+fn resolve(revision: &str, folder: &Path) -> Result<String> {
+    let mut parse = Command::new("git");
+    parse.args(["rev-parse", "--verify", "--quiet"]);
+    let found = process::output(
+        parse
+            .arg(format!("{revision}^{{commit}}"))
+            .current_dir(folder),
+    );
+    let commit = found.with_context(|| format!("{revision}: no such revision"))?;
+    Ok(commit.trim().to_owned())
+}
+
+/// Rows that changed, and how many did not.
+fn text(revision: &str, before: &Figures, now: &Figures) -> String {
+    let mut lines = format!("{:<26} {revision:>13} {:>13} {:>6}\n", "", "now", "ratio");
+    let mut same = 0;
+    for row in ROWS {
+        let (old, new) = (before.get(row.name), now.get(row.name));
+        if old == new {
+            same += u32::from(old.is_some());
+            continue;
+        }
+        let ratio = match (old, new) {
+            (Some(old), Some(new)) => format!("{:.2}", quotient(*new, *old)),
+            _ => String::new(),
+        };
+        lines.push_str(&format!(
+            "{:<26} {:>13} {:>13} {ratio:>6}\n",
+            row.name,
+            shown(old.copied()),
+            shown(new.copied())
+        ));
+    }
+    lines.push_str(&format!("{same} rows are the same\n"));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Figures, text};
+
+    #[test]
+    fn only_what_changed_is_told() {
+        let figures = |iret, version| -> Figures {
+            [
+                ("iret".to_owned(), iret),
+                ("xen_version".to_owned(), version),
+            ]
+            .into()
+        };
+        let told = text("v1", &figures(200, 177), &figures(100, 177));
+        assert!(told.contains("iret") && told.contains("0.50"));
+        assert!(!told.contains("xen_version") && told.contains("1 rows are the same"));
+    }
+}

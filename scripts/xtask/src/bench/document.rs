@@ -1,0 +1,96 @@
+//! docs/BENCHMARKS.md: the committed figures, written and read back.
+
+use super::machine::Figures;
+use super::rows::{Goal, find};
+use super::table::{Line, Table, shown};
+use std::fmt::Write as _;
+
+const HEAD: &str = "\
+# Benchmarks
+
+Written by `scripts/bench`. The same guest (`guests/bench`) runs as Dom0 under Debian's
+Xen 4.20 and under xenlike, booted by GRUB on the same emulated machine: one CPU, whose time-stamp counter counts
+executed instructions (QEMU, `-icount shift=0`). The figures are exact and the same in every run. They contain the
+guest's own part: its system-call stub, its handlers.
+
+";
+
+const PLOT: &str = "![Ratios](benchmarks.svg)\n\n";
+
+const NOTES: &str = "
+Rows ruled by repeated string instructions, each of whose iterations counts as one, are told in bytes and stay out of the
+mean, as do those without a target. A row that had reached its target and doesn't any more makes `scripts/bench` fail.
+";
+
+/// The document.
+pub fn write(table: &Table) -> String {
+    let mut text = String::from(HEAD);
+    text.push_str(PLOT);
+    text.push_str(
+        "| operation | row | Xen 4.20 | xenlike | ratio | target |\n|---|---|--:|--:|--:|--:|\n",
+    );
+    for line in &table.lines {
+        write_line(&mut text, line);
+    }
+    if let Some(mean) = table.mean() {
+        let _ = writeln!(text, "| **geometric mean** | | | | **{mean:.2}** | 0.45 |");
+    }
+    text.push_str(NOTES);
+    text
+}
+
+fn write_line(text: &mut String, line: &Line) {
+    let ratio = line.ratio().map_or(String::new(), |it| format!("{it:.2}"));
+    let (ratio, target) = match (line.row.goal, line.reached()) {
+        (Goal::Ratio(target), Some(false)) => (format!("**{ratio}**"), format!("{target:.2}")),
+        (Goal::Ratio(target), _) => (ratio, format!("{target:.2}")),
+        (Goal::Bytes(count), _) => (format!("{count} bytes"), String::new()),
+        (Goal::Told, _) => (ratio, String::new()),
+    };
+    // Writing to a String does not fail.
+    let _ = writeln!(
+        text,
+        "| {} | `{}` | {} | {} | {ratio} | {target} |",
+        line.row.what,
+        line.row.name,
+        shown(line.theirs),
+        shown(line.ours)
+    );
+}
+
+/// The table of a document.
+pub fn read(text: &str) -> Table {
+    let (mut ours, mut theirs) = (Figures::new(), Figures::new());
+    for line in text.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, _, name, xen, xenlike, ..] = cells[..] else {
+            continue;
+        };
+        let Some(row) = find(name.trim_matches('`')) else {
+            continue;
+        };
+        let figure = |cell: &str| cell.replace(' ', "").parse().ok();
+        ours.extend(figure(xenlike).map(|it| (row.name.to_owned(), it)));
+        theirs.extend(figure(xen).map(|it| (row.name.to_owned(), it)));
+    }
+    Table::new(&ours, &theirs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Figures, Table, read, write};
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let ours: Figures = [
+            ("xen_version".to_owned(), 177),
+            ("mmu_update_512".to_owned(), 271_106),
+            ("boot_to_prompt".to_owned(), 5),
+        ]
+        .into();
+        let theirs: Figures = [("xen_version".to_owned(), 277)].into();
+        let table = Table::new(&ours, &theirs);
+        assert_eq!(read(&write(&table)), table);
+        assert!(read("nothing").lines.is_empty());
+    }
+}
