@@ -5,8 +5,9 @@ use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use crate::kit::MAX_CPUS;
+use super::xstate::{self, Shape};
 use crate::kit::cell::PerCpu;
+use crate::kit::{MAX_CPUS, Once};
 
 /// XCR0 bits (SDM vol. 1 §13.1).
 pub mod xcr0 {
@@ -19,17 +20,24 @@ pub mod xcr0 {
     pub const OFFERED: u64 = X87 | SSE | AVX | AVX512;
 }
 
-/// Bytes of an FXSAVE image, with which an XSAVE area starts.
-pub const LEGACY_BYTES: usize = 512;
-const XSAVE_HEADER_BYTES: usize = 64;
-/// x87 control word and MXCSR after a reset (APM vol. 2 §11.5.10).
-const FCW_RESET: u16 = 0x37f;
-const MXCSR_RESET: u32 = 0x1f80;
-const MXCSR_AT: usize = 24;
+pub use super::xstate::LEGACY_BYTES;
+
+/// Before [`detect`]: an FXSAVE image alone, with room for the header.
+#[cfg(not(test))]
+const AT_FIRST: Shape = Shape::LEGACY;
+#[cfg(not(test))]
+const AREA_AT_FIRST: u32 = xstate::LEAST_BYTES as u32;
+/// The host's tests pretend a machine with AVX.
+#[cfg(test)]
+const AT_FIRST: Shape = Shape::PRETENDED;
+#[cfg(test)]
+const AREA_AT_FIRST: u32 = xstate::LEAST_BYTES as u32 + 256;
 
 /// All components that the machine has and guests may use; 0 without XSAVE.
-static HOST_XCR0: AtomicU64 = AtomicU64::new(0);
-static AREA_BYTES: AtomicU32 = AtomicU32::new((LEGACY_BYTES + XSAVE_HEADER_BYTES) as u32);
+static HOST_XCR0: AtomicU64 = AtomicU64::new(AT_FIRST.components);
+static AREA_BYTES: AtomicU32 = AtomicU32::new(AREA_AT_FIRST);
+/// Where components lie.
+static SHAPE: Once<Shape> = Once::new();
 static OPTIMISED: AtomicBool = AtomicBool::new(false);
 /// Whether FXRSTOR leaves the last instruction's addresses of somebody else (older AMD CPUs).
 static LEAKS_POINTERS: AtomicBool = AtomicBool::new(false);
@@ -46,13 +54,9 @@ pub fn area_bytes() -> usize {
     AREA_BYTES.load(Ordering::Relaxed) as usize
 }
 
-/// Whether a guest may set its XCR0 to `value` (SDM vol. 1 §13.3).
-pub fn is_valid_xcr0(value: u64) -> bool {
-    let avx512 = value & xcr0::AVX512;
-    value & !host_xcr0() == 0
-        && value & xcr0::X87 != 0
-        && (value & xcr0::AVX == 0 || value & xcr0::SSE != 0)
-        && (avx512 == 0 || (avx512 == xcr0::AVX512 && value & xcr0::AVX != 0))
+/// Where the components of a state area lie.
+pub fn shape() -> &'static Shape {
+    SHAPE.get().unwrap_or(&AT_FIRST)
 }
 
 /// A vCPU's FPU state while it does not run.
@@ -109,7 +113,7 @@ mod state {
         use core::arch::asm;
 
         pub fn set_xcr0_register(value: u64) {
-            // SAFETY: a valid value (`is_valid_xcr0` or the host's own).
+            // SAFETY: a valid value (`Shape::is_valid_xcr0` or the host's own).
             unsafe {
                 asm!("xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack, preserves_flags));
             }
@@ -126,19 +130,38 @@ mod state {
                 }
             }
         }
-        pub fn restore(area: *const u8, components: u64) {
-            // SAFETY: the area holds a valid image: `save`'s, or one checked by `set_legacy`.
+        /// Tells whether the machine took the image.
+        pub fn restore(area: *const u8, components: u64) -> bool {
+            let taken: u32;
+            // SAFETY: the area is large enough for the components, and aligned; the fault of an image
+            // that the machine refuses lands behind the instruction with `taken` still 0.
             unsafe {
                 if LEAKS_POINTERS.load(Ordering::Relaxed) {
                     let zero = 0_u32;
                     asm!("fnclex", "ffree st(7)", "fild dword ptr [{}]", in(reg) &raw const zero, options(nostack, preserves_flags));
                 }
                 if components == 0 {
-                    asm!("fxrstor64 [{}]", in(reg) area, options(nostack, preserves_flags));
+                    asm!(
+                        "2: fxrstor64 [{area}]",
+                        "mov {taken:e}, 1",
+                        "3:",
+                        crate::extable!("2b", "3b"),
+                        area = in(reg) area, taken = inout(reg) 0 => taken,
+                        options(nostack, preserves_flags),
+                    );
                 } else {
-                    asm!("xrstor64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack, preserves_flags));
+                    asm!(
+                        "2: xrstor64 [{area}]",
+                        "mov {taken:e}, 1",
+                        "3:",
+                        crate::extable!("2b", "3b"),
+                        area = in(reg) area, taken = inout(reg) 0 => taken,
+                        in("eax") u32::MAX, in("edx") u32::MAX,
+                        options(nostack, preserves_flags),
+                    );
                 }
             }
+            taken != 0
         }
     }
     #[cfg(target_os = "none")]
@@ -148,7 +171,9 @@ mod state {
     mod instructions {
         pub fn set_xcr0_register(_value: u64) {}
         pub fn save(_area: *mut u8, _components: u64) {}
-        pub fn restore(_area: *const u8, _components: u64) {}
+        pub fn restore(_area: *const u8, _components: u64) -> bool {
+            true
+        }
     }
     #[cfg(not(target_os = "none"))]
     pub use instructions::{restore, save, set_xcr0_register};
@@ -157,14 +182,7 @@ mod state {
 impl State {
     /// Makes it the state after a reset.
     pub fn reset(&mut self) {
-        let bytes = self.bytes_mut();
-        bytes.fill(0);
-        bytes[..2].copy_from_slice(&FCW_RESET.to_le_bytes());
-        bytes[MXCSR_AT..MXCSR_AT + 4].copy_from_slice(&MXCSR_RESET.to_le_bytes());
-        if host_xcr0() != 0 {
-            // XSTATE_BV: x87 and SSE are in the image.
-            bytes[LEGACY_BYTES] = (xcr0::X87 | xcr0::SSE) as u8;
-        }
+        xstate::reset(self.bytes_mut(), host_xcr0());
     }
     /// Saves the registers of this CPU. CR0.TS must be clear.
     pub fn save(&mut self) {
@@ -172,15 +190,28 @@ impl State {
         let area = self.bytes_mut().as_mut_ptr();
         with_all_components(components, || state::save(area, components));
     }
-    /// Loads the registers of this CPU. CR0.TS must be clear.
-    pub fn restore(&self) {
+    /// Loads the registers of this CPU. CR0.TS must be clear. Images are checked before they get here;
+    /// one that the machine refuses all the same is replaced by the state after a reset, so that
+    /// nobody sees another vCPU's registers.
+    pub fn restore(&mut self) {
         let components = host_xcr0();
-        let area = self.bytes().as_ptr();
-        with_all_components(components, || state::restore(area, components));
+        let load = |state: &Self| {
+            let area = state.bytes().as_ptr();
+            let mut taken = false;
+            with_all_components(components, || taken = state::restore(area, components));
+            taken
+        };
+        if !load(self) {
+            log::error!("the machine refuses an FPU state; the vCPU gets the one after a reset");
+            self.reset();
+            load(self);
+        }
     }
     /// The FXSAVE image in it.
-    pub fn legacy(&self) -> &[u8] {
-        &self.bytes()[..LEGACY_BYTES]
+    pub fn legacy(&self) -> [u8; LEGACY_BYTES] {
+        let mut image = [0; LEGACY_BYTES];
+        xstate::copy_legacy(self.bytes(), &mut image, shape().told(self.bytes()));
+        image
     }
     /// Sets the state from an FXSAVE image that a guest or the toolstack gave; other components get
     /// their reset values. Reserved MXCSR bits, which would fault, are dropped.
@@ -188,9 +219,19 @@ impl State {
         self.reset();
         let bytes = self.bytes_mut();
         bytes[..LEGACY_BYTES].copy_from_slice(image);
-        for byte in &mut bytes[MXCSR_AT + 2..MXCSR_AT + 4] {
-            *byte = 0;
-        }
+        shape().tame_mxcsr(bytes);
+    }
+    /// Writes the state to `area`, whose length says how much: see [`Shape::tell`].
+    pub fn tell(&self, area: &mut [u8]) {
+        shape().tell(self.bytes(), area);
+    }
+    /// The components that are not in their first state.
+    pub fn told(&self) -> u64 {
+        shape().told(self.bytes())
+    }
+    /// Sets the state from an area that [`Shape::check`] has passed.
+    pub fn load_checked(&mut self, area: &[u8]) {
+        shape().load(self.bytes_mut(), area);
     }
 }
 
@@ -207,7 +248,7 @@ fn with_all_components(components: u64, work: impl FnOnce()) {
     }
 }
 
-/// Sets this CPU's XCR0 to a guest's, which is valid ([`is_valid_xcr0`]). Nothing without XSAVE.
+/// Sets this CPU's XCR0 to a guest's, which is valid ([`Shape::is_valid_xcr0`]). Nothing without XSAVE.
 #[inline]
 pub fn set_xcr0(value: u64) {
     let mine = XCR0.of(super::percpu::this_cpu());
@@ -225,6 +266,7 @@ pub fn detect() {
         Ordering::Relaxed,
     );
     if !f.xsave {
+        set_shape(0);
         return;
     }
     let [low, _, _, high] = super::cpu::cpuid(0xd, 0);
@@ -238,6 +280,16 @@ pub fn detect() {
     // With XCR0 set, EBX is the size of the area for just these components.
     let [_, bytes, _, _] = super::cpu::cpuid(0xd, 0);
     AREA_BYTES.store(bytes, Ordering::Relaxed);
+    set_shape(all);
+}
+
+/// Notes where components lie and which bits of MXCSR there are, which an FXSAVE image tells.
+fn set_shape(components: u64) {
+    #[repr(align(16))]
+    struct Image([u8; LEGACY_BYTES]);
+    let mut image = Image([0; LEGACY_BYTES]);
+    state::save(image.0.as_mut_ptr(), 0);
+    SHAPE.call_once(|| Shape::of_machine(components).with_mxcsr_mask_of(&image.0));
 }
 
 /// Readies this CPU's FPU.
@@ -250,20 +302,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fresh_state_is_the_reset_state() {
-        let state = State::new().unwrap();
-        assert_eq!(state.legacy()[..2], FCW_RESET.to_le_bytes());
-        assert_eq!(
-            state.legacy()[MXCSR_AT..MXCSR_AT + 4],
-            MXCSR_RESET.to_le_bytes()
-        );
-    }
-
-    #[test]
     fn an_image_from_outside_cannot_fault() {
         let mut state = State::new().unwrap();
         state.set_legacy(&[0xff; LEGACY_BYTES]);
-        assert_eq!(state.legacy()[MXCSR_AT..MXCSR_AT + 4], [0xff, 0xff, 0, 0]);
+        assert_eq!(state.legacy()[24..28], [0xbf, 0xff, 0, 0]);
         assert!(state.bytes()[LEGACY_BYTES + 8..].iter().all(|b| *b == 0));
     }
 }

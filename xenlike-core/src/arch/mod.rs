@@ -33,3 +33,4 @@ pub mod speculation;
 pub mod time;
 pub mod tlb;
 pub mod work;
+pub mod xstate;

@@ -18,6 +18,8 @@ mod tests;
 
 pub use derive::Policies;
 
+use guest_pv_abi::cpufeatureset::{XEN_X86_FEATURE_RDPID, XEN_X86_FEATURE_RDTSCP};
+
 use crate::arch::{cpu, msr};
 use crate::kit::Once;
 
@@ -240,6 +242,14 @@ impl Policy {
         (self.ext[0].a & 0xffff).min(EXTENDED_LEAVES as u32 - 1)
     }
 
+    /// The bits of MISC_FEATURES_ENABLES that the guest may set.
+    pub fn misc_features_allowed(&self) -> u64 {
+        self.platform_info >> 31 & 1
+    }
+    /// Whether the guest has TSC_AUX.
+    pub fn has_tsc_aux(&self) -> bool {
+        self.has(XEN_X86_FEATURE_RDTSCP) || self.has(XEN_X86_FEATURE_RDPID)
+    }
     /// The XCR0 bits that the guest may set.
     pub fn xcr0_mask(&self) -> u64 {
         u64::from(self.xstate[0].a) | u64::from(self.xstate[0].d) << 32

@@ -89,17 +89,13 @@ pub fn read(guest: &mut impl Guest, number: u32) -> Option<u64> {
         0xc000_0100 => Some(guest.base(Base::Fs)),
         0xc000_0101 => Some(guest.base(Base::Gs)),
         0xc000_0102 => Some(guest.base(Base::OtherGs)),
-        0xc000_0103 if has_tsc_aux(guest) => Some(u64::from(guest.msrs().tsc_aux)),
+        0xc000_0103 if guest.policy().has_tsc_aux() => Some(u64::from(guest.msrs().tsc_aux)),
         _ => match vendor(guest) {
             Vendor::Intel => read_intel(guest, number),
             Vendor::Amd => read_amd(guest, number),
             Vendor::Other => None,
         },
     }
-}
-
-fn has_tsc_aux(guest: &impl Guest) -> bool {
-    guest.policy().has(XEN_X86_FEATURE_RDTSCP) || guest.policy().has(XEN_X86_FEATURE_RDPID)
 }
 
 /// Two banks that never report anything.
@@ -161,7 +157,7 @@ pub fn write(guest: &mut impl Guest, number: u32, value: u64) -> Result<(), Deni
         0xc000_0100 => set_base(guest, Base::Fs, value),
         0xc000_0101 => set_base(guest, Base::Gs, value),
         0xc000_0102 => set_base(guest, Base::OtherGs, value),
-        0xc000_0103 if has_tsc_aux(guest) => {
+        0xc000_0103 if guest.policy().has_tsc_aux() => {
             let value = u32::try_from(value).map_err(|_| Denied::Refused)?;
             guest.msrs().tsc_aux = value;
             guest.load_tsc_aux(value);
@@ -176,8 +172,7 @@ pub fn write(guest: &mut impl Guest, number: u32, value: u64) -> Result<(), Deni
         // To read the microcode revision Intel wants a zero written first.
         0x8b if value == 0 && vendor(guest) == Vendor::Intel => Ok(()),
         0x140 => {
-            let allowed = guest.policy().platform_info >> 31 & 1;
-            if value & !allowed != 0 {
+            if value & !guest.policy().misc_features_allowed() != 0 {
                 return Err(Denied::Refused);
             }
             guest.msrs().misc_features = value;

@@ -101,7 +101,7 @@ fn load_own_gdt() {
     }
 }
 
-fn load_fpu(st: &VcpuState) {
+fn load_fpu(st: &mut VcpuState) {
     fpu::set_xcr0(st.xcr0);
     st.fpu.restore();
     if st.cr0 & cr::cr0::TS != 0 {

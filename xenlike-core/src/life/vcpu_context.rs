@@ -302,9 +302,7 @@ pub fn get(dom: &Domain, vcpu: &Vcpu, st: &VcpuState) -> Result<Box<VcpuGuestCon
             st.callbacks.syscall.masks_events != 0,
             VGCF_SYSCALL_DISABLES_EVENTS,
         );
-    for (to, from) in context.fpu_ctxt.iter_mut().zip(st.fpu.legacy()) {
-        *to = *from;
-    }
+    context.fpu_ctxt = st.fpu.legacy();
     get_registers(vcpu, st, &mut context);
     context.trap_ctxt = *st.traps;
     (context.ldt_base, context.ldt_ents) = (st.ldt.base, st.ldt.entries.into());

@@ -1,12 +1,15 @@
-//! A vCPU's FPU state and MSRs, for save and restore. The format is the machine's XSAVE area behind
-//! two words: XCR0, and every component that was ever on (domctl.h).
+//! A vCPU's FPU state, for save and restore: two words, XCR0 and every component that was ever on,
+//! and behind them an XSAVE area in the standard format with those components (domctl.h).
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
-use guest_pv_abi::domctl::{Domctl, VcpuExtState, VcpuMsrs};
+use guest_pv_abi::domctl::{Domctl, VcpuExtState};
 use guest_pv_abi::errno::{self, Errno};
 
 use super::{Answer, Answered, not_itself};
+use crate::arch::fpu;
+use crate::arch::xstate::{BadArea, Shape};
 use crate::domain::{Domain, Vcpu};
 use crate::hypercall::{Ctx, get, put};
 use crate::kit::{Vaddr, VcpuId};
@@ -15,12 +18,9 @@ use crate::mm::guest_copy::{copy_from_guest, copy_to_guest};
 
 /// Bytes of the two words in front.
 const HEADER: u64 = 16;
-/// Bytes of the FXSAVE image that an XSAVE area starts with.
-const LEGACY_BYTES: usize = 512;
-/// The components that the FXSAVE image holds: x87 and SSE.
-const LEGACY: u64 = 3;
 
-fn other<'a>(ctx: &Ctx<'_>, dom: &'a Domain, id: u32) -> Result<&'a Arc<Vcpu>, Errno> {
+/// Another vCPU than the caller.
+pub(super) fn other<'a>(ctx: &Ctx<'_>, dom: &'a Domain, id: u32) -> Result<&'a Arc<Vcpu>, Errno> {
     let vcpu = dom.vcpu(VcpuId(id)).ok_or(errno::ESRCH)?;
     if Arc::ptr_eq(vcpu, ctx.vcpu) {
         Err(errno::EINVAL)
@@ -29,29 +29,47 @@ fn other<'a>(ctx: &Ctx<'_>, dom: &'a Domain, id: u32) -> Result<&'a Arc<Vcpu>, E
     }
 }
 
-/// XEN_DOMCTL_getvcpuextstate: with size 0, how large the state is.
+/// Bytes with the two words in front.
+fn with_header(bytes: usize) -> u64 {
+    HEADER.saturating_add(bytes as u64)
+}
+
+fn zeroed(bytes: usize) -> Result<Vec<u8>, Errno> {
+    let mut area = Vec::new();
+    area.try_reserve_exact(bytes).map_err(|_| errno::ENOMEM)?;
+    area.resize(bytes, 0);
+    Ok(area)
+}
+
+/// XEN_DOMCTL_getvcpuextstate: without a buffer, the most that it can be.
 pub(super) fn get_state(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Answered {
     let mut body = op.u.get::<VcpuExtState>();
     let vcpu = other(ctx, dom, body.vcpu)?;
-    let needs = HEADER.saturating_add(LEGACY_BYTES as u64);
-    if body.size == 0 && body.xfeature_mask == 0 {
-        body.xfeature_mask = LEGACY;
-        body.size = needs;
+    let shape = fpu::shape();
+    let most = shape.bytes(shape.components);
+    if body.buffer.0 == 0 || (body.size == 0 && body.xfeature_mask == 0) {
+        body.xfeature_mask = shape.components;
+        body.size = with_header(most);
         op.u.set(&body);
         return Ok(Answer::Write);
     }
-    if body.size < needs || body.xfeature_mask & LEGACY != LEGACY {
+    if body.xfeature_mask != shape.components {
         return Err(errno::EINVAL);
     }
-    let mut image = [0; LEGACY_BYTES];
-    pausing::with_stopped(vcpu, |st| {
-        for (to, from) in image.iter_mut().zip(st.fpu.legacy()) {
-            *to = *from;
-        }
+    let mut area = zeroed(most)?;
+    let (xcr0, ever) = pausing::with_stopped(vcpu, |st| {
+        let ever = Shape::ever(st.xcr0, st.fpu.told()) & shape.components;
+        area.truncate(shape.bytes(ever));
+        st.fpu.tell(&mut area);
+        (st.xcr0 & shape.components, ever)
     });
-    put(body.buffer.0, &[LEGACY, LEGACY])?;
+    let needs = with_header(area.len());
+    if body.size < needs {
+        return Err(errno::EINVAL);
+    }
+    put(body.buffer.0, &[xcr0, ever])?;
     let at = body.buffer.offset(HEADER).ok_or(errno::EFAULT)?;
-    copy_to_guest(Vaddr(at.0), &image).map_err(|_| errno::EFAULT)?;
+    copy_to_guest(Vaddr(at.0), &area).map_err(|_| errno::EFAULT)?;
     body.size = needs;
     op.u.set(&body);
     Ok(Answer::Write)
@@ -62,35 +80,26 @@ pub(super) fn set_state(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answer
     not_itself(ctx, dom)?;
     let body = op.u.get::<VcpuExtState>();
     let vcpu = other(ctx, dom, body.vcpu)?;
+    let shape = fpu::shape();
+    if body.size < HEADER || body.size > with_header(shape.bytes(shape.components)) {
+        return Err(errno::EINVAL);
+    }
     let [xcr0, ever] = get::<[u64; 2]>(body.buffer.0)?;
-    if body.size < HEADER.saturating_add(LEGACY_BYTES as u64) || xcr0 & !ever != 0 {
-        return Err(errno::EINVAL);
-    }
-    if ever & !LEGACY != 0 {
-        return Err(errno::EOPNOTSUPP);
-    }
-    let mut image = [0; LEGACY_BYTES];
+    let mut area = zeroed((body.size - HEADER) as usize)?;
     let at = body.buffer.offset(HEADER).ok_or(errno::EFAULT)?;
-    copy_from_guest(&mut image, Vaddr(at.0)).map_err(|_| errno::EFAULT)?;
-    pausing::with_stopped(vcpu, |st| st.fpu.set_legacy(&image));
-    Ok(Answer::Done)
-}
-
-/// XEN_DOMCTL_get_vcpu_msrs: there are none beyond the rest of a vCPU's state.
-pub(super) fn get_msrs(dom: &Domain, op: &mut Domctl) -> Answered {
-    let mut body = op.u.get::<VcpuMsrs>();
-    dom.vcpu(VcpuId(body.vcpu)).ok_or(errno::EINVAL)?;
-    body.msr_count = 0;
-    op.u.set(&body);
-    Ok(Answer::Write)
-}
-
-/// XEN_DOMCTL_set_vcpu_msrs
-pub(super) fn set_msrs(dom: &Domain, op: &Domctl) -> Answered {
-    let body = op.u.get::<VcpuMsrs>();
-    dom.vcpu(VcpuId(body.vcpu)).ok_or(errno::EINVAL)?;
-    if body.msr_count != 0 {
-        return Err(errno::EINVAL);
+    copy_from_guest(&mut area, Vaddr(at.0)).map_err(|_| errno::EFAULT)?;
+    if area.is_empty() && (xcr0, ever) == (0, 0) {
+        return Ok(Answer::Done);
     }
+    let allowed = dom.cpuid.lock().xcr0_mask();
+    match shape.check(&area, xcr0, ever, allowed) {
+        Ok(()) => {}
+        Err(BadArea::Invalid) => return Err(errno::EINVAL),
+        Err(BadArea::Format) => return Err(errno::EOPNOTSUPP),
+    }
+    pausing::with_stopped(vcpu, |st| {
+        st.xcr0 = xcr0;
+        st.fpu.load_checked(&area);
+    });
     Ok(Answer::Done)
 }

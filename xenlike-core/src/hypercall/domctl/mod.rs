@@ -11,6 +11,7 @@ mod context;
 mod extstate;
 mod frames;
 mod info;
+mod msrs;
 mod pausing;
 mod permissions;
 mod policy;
@@ -94,6 +95,7 @@ const fn takes_references(cmd: u32) -> bool {
             | abi::XEN_DOMCTL_SETVCPUCONTEXT
             | abi::XEN_DOMCTL_SET_EXT_VCPUCONTEXT
             | abi::XEN_DOMCTL_SETVCPUEXTSTATE
+            | abi::XEN_DOMCTL_SET_VCPU_MSRS
             | abi::XEN_DOMCTL_HYPERCALL_INIT
     )
 }
@@ -136,8 +138,8 @@ fn dispatch(ctx: &mut Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Answered {
         abi::XEN_DOMCTL_GET_EXT_VCPUCONTEXT => context::get_extended(ctx, dom, op),
         abi::XEN_DOMCTL_SETVCPUEXTSTATE => extstate::set_state(ctx, dom, op),
         abi::XEN_DOMCTL_GETVCPUEXTSTATE => extstate::get_state(ctx, dom, op),
-        abi::XEN_DOMCTL_GET_VCPU_MSRS => extstate::get_msrs(dom, op),
-        abi::XEN_DOMCTL_SET_VCPU_MSRS => extstate::set_msrs(dom, op),
+        abi::XEN_DOMCTL_GET_VCPU_MSRS => msrs::get_msrs(ctx, dom, op),
+        abi::XEN_DOMCTL_SET_VCPU_MSRS => msrs::set_msrs(ctx, dom, op),
         abi::XEN_DOMCTL_SETVCPUAFFINITY => affinity::set(dom, op),
         abi::XEN_DOMCTL_GETVCPUAFFINITY => affinity::get(dom, op),
         abi::XEN_DOMCTL_SETNODEAFFINITY => affinity::set_nodes(op),

@@ -22,15 +22,15 @@ use crate::pagetype::{Work, machine};
 /// Where a control call's further memory starts, behind its structure.
 const MORE: u64 = 512;
 
-struct Toolstack(Guest);
+pub(super) struct Toolstack(pub(super) Guest);
 
 impl Toolstack {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         crate::life::init();
         Self(Guest::with_rights(Rights::Control))
     }
 
-    fn call<T: FromBytes + IntoBytes + Immutable>(
+    pub(super) fn call<T: FromBytes + IntoBytes + Immutable>(
         &self,
         cmd: u32,
         domain: u16,
@@ -69,7 +69,7 @@ impl Toolstack {
         Ok(info)
     }
 
-    fn more(&self) -> GuestHandle {
+    pub(super) fn more(&self) -> GuestHandle {
         GuestHandle(self.0.at + MORE)
     }
 }

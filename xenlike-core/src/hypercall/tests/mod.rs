@@ -7,4 +7,5 @@ mod fuzz;
 mod grants;
 mod guest;
 mod scheduling;
+mod vcpu_state;
 mod vcpus;

@@ -1,0 +1,87 @@
+//! A vCPU's MSRs, for save and restore: those that are neither in its registers nor the same for all.
+
+use alloc::sync::Arc;
+
+use guest_pv_abi::domctl::{Domctl, VcpuMsr, VcpuMsrs};
+use guest_pv_abi::errno;
+
+use super::extstate::other;
+use super::{Answer, Answered};
+use crate::arch::msr::nr;
+use crate::cpuid::Policy;
+use crate::domain::{Domain, VcpuState};
+use crate::hypercall::Ctx;
+use crate::kit::Vaddr;
+use crate::life::pausing;
+use crate::mm::guest_copy::{read_at, write_at};
+
+/// Those that are carried.
+const CARRIED: [u32; 2] = [nr::MISC_FEATURES_ENABLES, nr::TSC_AUX];
+
+fn value(st: &VcpuState, index: u32) -> u64 {
+    match index {
+        nr::MISC_FEATURES_ENABLES => st.msrs.misc_features,
+        nr::TSC_AUX => u64::from(st.msrs.tsc_aux),
+        _ => 0,
+    }
+}
+
+/// Sets one as the guest could have; false if it could not.
+fn set(st: &mut VcpuState, policy: &Policy, msr: &VcpuMsr) -> bool {
+    match (msr.index, u32::try_from(msr.value)) {
+        (nr::MISC_FEATURES_ENABLES, _) if msr.value & !policy.misc_features_allowed() == 0 => {
+            st.msrs.misc_features = msr.value;
+        }
+        (nr::TSC_AUX, Ok(value)) if policy.has_tsc_aux() => st.msrs.tsc_aux = value,
+        _ => return false,
+    }
+    true
+}
+
+/// XEN_DOMCTL_get_vcpu_msrs: without a buffer, the most there can be; those that are 0 are left out.
+pub(super) fn get_msrs(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Answered {
+    let mut body = op.u.get::<VcpuMsrs>();
+    let vcpu = other(ctx, dom, body.vcpu)?;
+    if body.msrs.0 == 0 {
+        body.msr_count = CARRIED.len() as u32;
+        op.u.set(&body);
+        return Ok(Answer::Write);
+    }
+    let values = pausing::with_stopped(vcpu, |st| CARRIED.map(|index| (index, value(st, index))));
+    let mut count = 0u32;
+    for (index, value) in values.into_iter().filter(|(_, value)| *value != 0) {
+        if count < body.msr_count {
+            let msr = VcpuMsr {
+                index,
+                reserved: 0,
+                value,
+            };
+            write_at(Vaddr(body.msrs.0), count.into(), &msr).map_err(|_| errno::EFAULT)?;
+        }
+        count = count.saturating_add(1);
+    }
+    if count > body.msr_count {
+        return Err(errno::ENOBUFS);
+    }
+    body.msr_count = count;
+    op.u.set(&body);
+    Ok(Answer::Write)
+}
+
+/// XEN_DOMCTL_set_vcpu_msrs
+pub(super) fn set_msrs(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
+    let body = op.u.get::<VcpuMsrs>();
+    let vcpu = other(ctx, dom, body.vcpu)?;
+    if body.msr_count as usize > CARRIED.len() {
+        return Err(errno::EINVAL);
+    }
+    let policy = dom.cpuid.lock().clone();
+    for n in 0..body.msr_count {
+        let msr: VcpuMsr = read_at(Vaddr(body.msrs.0), n.into()).map_err(|_| errno::EFAULT)?;
+        let done = msr.reserved == 0 && pausing::with_stopped(vcpu, |st| set(st, &policy, &msr));
+        if !done {
+            return Err(errno::EINVAL);
+        }
+    }
+    Ok(Answer::Done)
+}
