@@ -4,7 +4,7 @@
 //! braces don't use each other):
 //!
 //! `boot → entry → hypercall → {emul, life} → console → domain →
-//! {event, grant, pagetype, cpuid, timer, ports} → sched → mm → arch → kit`
+//! {event, grant, pagetype, cpuid, timer, ports, irq} → sched → mm → arch → kit`
 //!
 //! Everything but `boot`, `entry` and the hardware parts of `arch` and `mm` builds on the host too,
 //! where the tests run.
@@ -25,6 +25,7 @@ pub mod entry;
 pub mod event;
 pub mod grant;
 pub mod hypercall;
+pub mod irq;
 pub mod kit;
 pub mod life;
 pub mod mm;

@@ -1,16 +1,18 @@
 //! I/O APICs: which interrupt line goes where. Lines are named by their global system interrupt.
 
+use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 
 use super::mmio::Window;
 use super::port::outb;
-use crate::kit::{CpuId, Lock};
+use crate::kit::{CpuId, Lock, Maddr};
 
 const MAX_IOAPICS: usize = 16;
 /// Registers of the window (82093AA data sheet).
 const SELECT: usize = 0x00;
 const DATA: usize = 0x10;
 const VERSION: u32 = 1;
+const ARBITRATION: u32 = 2;
 const FIRST_PIN: u32 = 0x10;
 const MASKED: u64 = 1 << 16;
 const LEVEL: u64 = 1 << 15;
@@ -29,10 +31,52 @@ pub enum Trigger {
     LevelLow,
 }
 
+impl Trigger {
+    /// Whether it asks for as long as its cause lasts.
+    pub const fn is_level(self) -> bool {
+        matches!(self, Self::LevelHigh | Self::LevelLow)
+    }
+
+    /// From its two properties.
+    pub const fn from_wire(level: bool, low: bool) -> Self {
+        match (level, low) {
+            (false, false) => Self::EdgeHigh,
+            (false, true) => Self::EdgeLow,
+            (true, false) => Self::LevelHigh,
+            (true, true) => Self::LevelLow,
+        }
+    }
+
+    /// From the low half of a redirection entry.
+    pub const fn from_entry(low: u32) -> Self {
+        Self::from_wire(low as u64 & LEVEL != 0, low as u64 & LOW_ACTIVE != 0)
+    }
+
+    const fn bits(self) -> u64 {
+        match self {
+            Self::EdgeHigh => 0,
+            Self::EdgeLow => LOW_ACTIVE,
+            Self::LevelHigh => LEVEL,
+            Self::LevelLow => LEVEL | LOW_ACTIVE,
+        }
+    }
+}
+
+/// Whether a line is let through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gate {
+    /// It is.
+    Open,
+    /// It is not.
+    Masked,
+}
+
 struct IoApic {
     window: Window,
+    at: Maddr,
     first_gsi: u32,
-    pins: u32,
+    /// The redirection entries as they were last written.
+    entries: Vec<u64>,
 }
 
 static IOAPICS: Lock<ArrayVec<IoApic, MAX_IOAPICS>> = Lock::new(ArrayVec::new_const());
@@ -46,68 +90,78 @@ impl IoApic {
         self.window.write32(SELECT, register);
         self.window.write32(DATA, value);
     }
-    fn entry(&self, pin: u32) -> u64 {
-        let low = u64::from(self.read(FIRST_PIN + 2 * pin));
-        u64::from(self.read(FIRST_PIN + 2 * pin + 1)) << 32 | low
+    fn write_low(&self, pin: u32, entry: u64) {
+        self.write(FIRST_PIN + 2 * pin, entry as u32);
     }
     /// Masked in between, so that no half of an entry acts.
-    fn set_entry(&self, pin: u32, entry: u64) {
-        self.write(FIRST_PIN + 2 * pin, MASKED as u32);
+    fn set_entry(&mut self, pin: u32, entry: u64) {
+        self.write_low(pin, entry | MASKED);
         self.write(FIRST_PIN + 2 * pin + 1, (entry >> 32) as u32);
-        self.write(FIRST_PIN + 2 * pin, entry as u32);
+        self.write_low(pin, entry);
+        if let Some(kept) = self.entries.get_mut(pin as usize) {
+            *kept = entry;
+        }
+    }
+    /// The low half alone: one write, and what a level line has in service stays.
+    fn set_mask(&mut self, pin: u32, gate: Gate) {
+        let Some(entry) = self.entries.get_mut(pin as usize) else {
+            return;
+        };
+        *entry = match gate {
+            Gate::Open => *entry & !MASKED,
+            Gate::Masked => *entry | MASKED,
+        };
+        let entry = *entry;
+        self.write_low(pin, entry);
+    }
+    fn pins(&self) -> u32 {
+        self.entries.len() as u32
     }
 }
 
-/// Adds an I/O APIC, whose first pin is `first_gsi`; all its pins are masked.
-pub fn add(window: Window, first_gsi: u32) {
+/// Adds the I/O APIC at `at`, whose first pin is `first_gsi`; all its pins are masked.
+pub fn add(window: Window, at: Maddr, first_gsi: u32) {
     let mut ioapic = IoApic {
         window,
+        at,
         first_gsi,
-        pins: 0,
+        entries: Vec::new(),
     };
-    ioapic.pins = (ioapic.read(VERSION) >> 16 & 0xff) + 1;
-    for pin in 0..ioapic.pins {
+    let pins = (ioapic.read(VERSION) >> 16 & 0xff) + 1;
+    ioapic.entries.resize(pins as usize, MASKED);
+    for pin in 0..pins {
         ioapic.set_entry(pin, MASKED);
     }
     // A machine with more has its first ones; the others stay masked.
     let _ = IOAPICS.lock().try_push(ioapic);
 }
 
-fn with_pin<R>(gsi: u32, act: impl FnOnce(&IoApic, u32) -> R) -> Option<R> {
-    let ioapics = IOAPICS.lock();
-    let holds = |i: &&IoApic| gsi.checked_sub(i.first_gsi).is_some_and(|pin| pin < i.pins);
-    let ioapic = ioapics.iter().find(holds)?;
-    Some(act(ioapic, gsi - ioapic.first_gsi))
+fn with_pin<R>(gsi: u32, act: impl FnOnce(&mut IoApic, u32) -> R) -> Option<R> {
+    let mut ioapics = IOAPICS.lock();
+    let holds = |i: &&mut IoApic| {
+        gsi.checked_sub(i.first_gsi)
+            .is_some_and(|pin| pin < i.pins())
+    };
+    let ioapic = ioapics.iter_mut().find(holds)?;
+    let pin = gsi - ioapic.first_gsi;
+    Some(act(ioapic, pin))
 }
 
 /// Sends line `gsi` as `vector` to `cpu`. Nothing if no I/O APIC has that line.
-pub fn route(gsi: u32, vector: u8, cpu: CpuId, trigger: Trigger) -> Option<()> {
-    let how = match trigger {
-        Trigger::EdgeHigh => 0,
-        Trigger::EdgeLow => LOW_ACTIVE,
-        Trigger::LevelHigh => LEVEL,
-        Trigger::LevelLow => LEVEL | LOW_ACTIVE,
+pub fn route(gsi: u32, vector: u8, cpu: CpuId, trigger: Trigger, gate: Gate) -> Option<()> {
+    let mask = match gate {
+        Gate::Open => 0,
+        Gate::Masked => MASKED,
     };
     let to = u64::from(super::lapic::id_of(cpu) & 0xff) << 56;
     with_pin(gsi, |ioapic, pin| {
-        ioapic.set_entry(pin, u64::from(vector) | how | to)
+        ioapic.set_entry(pin, u64::from(vector) | trigger.bits() | mask | to)
     })
 }
 
-/// Stops line `gsi`.
-pub fn mask(gsi: u32) -> Option<()> {
-    with_pin(gsi, |ioapic, pin| {
-        let entry = ioapic.entry(pin);
-        ioapic.set_entry(pin, entry | MASKED);
-    })
-}
-
-/// Lets line `gsi` through again, as it was routed.
-pub fn unmask(gsi: u32) -> Option<()> {
-    with_pin(gsi, |ioapic, pin| {
-        let entry = ioapic.entry(pin);
-        ioapic.set_entry(pin, entry & !MASKED);
-    })
+/// Lets line `gsi` through, or stops it; it stays routed.
+pub fn set_gate(gsi: u32, gate: Gate) -> Option<()> {
+    with_pin(gsi, |ioapic, pin| ioapic.set_mask(pin, gate))
 }
 
 /// How many lines there are: one past the highest.
@@ -115,9 +169,48 @@ pub fn lines() -> u32 {
     IOAPICS
         .lock()
         .iter()
-        .map(|i| i.first_gsi + i.pins)
+        .map(|i| i.first_gsi + i.pins())
         .max()
         .unwrap_or(0)
+}
+
+/// The line of the redirection entry that register `register` of the I/O APIC at `at` is a half of, and
+/// whether it is the lower half.
+///
+/// # Errors
+/// [`NoSuch`] I/O APIC or register.
+pub fn line_of_register(at: Maddr, register: u32) -> Result<(u32, bool), NoSuch> {
+    let ioapics = IOAPICS.lock();
+    let ioapic = ioapics.iter().find(|i| i.at == at).ok_or(NoSuch::Ioapic)?;
+    let half = register.checked_sub(FIRST_PIN).ok_or(NoSuch::Register)?;
+    if half / 2 >= ioapic.pins() {
+        return Err(NoSuch::Register);
+    }
+    Ok((ioapic.first_gsi + half / 2, half.is_multiple_of(2)))
+}
+
+/// A register of the I/O APIC at `at`, as it is.
+///
+/// # Errors
+/// [`NoSuch`] I/O APIC or register.
+pub fn register(at: Maddr, register: u32) -> Result<u32, NoSuch> {
+    let ioapics = IOAPICS.lock();
+    let ioapic = ioapics.iter().find(|i| i.at == at).ok_or(NoSuch::Ioapic)?;
+    let end = FIRST_PIN + 2 * ioapic.pins();
+    match register {
+        0..=ARBITRATION => Ok(ioapic.read(register)),
+        FIRST_PIN.. if register < end => Ok(ioapic.read(register)),
+        _ => Err(NoSuch::Register),
+    }
+}
+
+/// What an access to a register named that isn't there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoSuch {
+    /// The I/O APIC.
+    Ioapic,
+    /// The register.
+    Register,
 }
 
 /// Masks everything at the old interrupt controllers, after moving their vectors out of the way of

@@ -24,6 +24,7 @@ pub mod lapic;
 pub mod mmio;
 pub mod msr;
 pub mod paging;
+pub mod pci;
 pub mod percpu;
 pub mod port;
 pub mod power;

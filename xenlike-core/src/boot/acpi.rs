@@ -174,13 +174,7 @@ fn read_entry(entry: &MadtEntry<'_>, machine: &mut Machine) {
 
 /// The MADT's flags (ACPI 6.5 table 5.26); an ISA bus conforms to rising edges.
 fn trigger(flags: u16) -> Trigger {
-    let low = flags & 3 == 3;
-    match (flags >> 2 & 3 == 3, low) {
-        (false, false) => Trigger::EdgeHigh,
-        (false, true) => Trigger::EdgeLow,
-        (true, false) => Trigger::LevelHigh,
-        (true, true) => Trigger::LevelLow,
-    }
+    Trigger::from_wire(flags >> 2 & 3 == 3, flags & 3 == 3)
 }
 
 impl Machine {

@@ -1,17 +1,21 @@
 //! Interrupt controllers and clocks of the machine, once; and of each CPU.
 #![expect(unsafe_code, reason = "makes windows on device registers")]
 
+use alloc::vec::Vec;
 use log::info;
 
 use super::acpi::Machine;
 use super::memory::map_device;
 use super::options::Options;
+use crate::arch::ioapic::Trigger;
 use crate::arch::ipi::Vector;
 use crate::arch::lapic::{self, Mode};
 use crate::arch::mmio::Window;
 use crate::arch::{apic_timer, calibrate, cmos, cpu, fpu, ioapic, msr, paging, time};
 use crate::console;
-use crate::kit::{CpuId, PAGE_SIZE, Vaddr};
+use crate::irq;
+use crate::kit::{CpuId, Maddr, Mfn, PAGE_SIZE, Vaddr};
+use crate::life::hardware::Kept;
 
 const X2APIC_ON: u64 = 1 << 10;
 
@@ -32,7 +36,11 @@ pub fn init(machine: &Machine, options: &Options) -> Result<(), &'static str> {
     for found in &machine.ioapics {
         let at = map_device(found.at, PAGE_SIZE as u64, paging::DEVICE).ok_or(no_memory)?;
         // SAFETY: mapped for good just now; the MADT says that these are the registers.
-        ioapic::add(unsafe { Window::new(at, PAGE_SIZE) }, found.first_gsi);
+        ioapic::add(
+            unsafe { Window::new(at, PAGE_SIZE) },
+            found.at,
+            found.first_gsi,
+        );
     }
     Ok(())
 }
@@ -77,11 +85,30 @@ pub fn calibrate_timer() {
     apic_timer::init();
 }
 
+/// Starts the book of the interrupts that domains have to do with.
+pub fn open_book(machine: &Machine, kept: &Kept) {
+    let wires: Vec<(u32, Trigger)> = machine
+        .overrides
+        .iter()
+        .map(|wire| (wire.gsi, wire.trigger))
+        .collect();
+    let own = kept.pages.iter().map(|page| Maddr(*page).mfn()).collect();
+    irq::machine::open(&wires, own, map_table);
+}
+
+/// Maps a page of an MSI-X table for good.
+fn map_table(page: Mfn) -> Option<Window> {
+    let at = map_device(page.maddr(), PAGE_SIZE as u64, paging::DEVICE)?;
+    // SAFETY: mapped for good just now; `irq::machine` asks for pages outside RAM alone.
+    Some(unsafe { Window::new(at, PAGE_SIZE) })
+}
+
 /// From now on the serial port interrupts the boot CPU when something was typed.
 pub fn route_serial(machine: &Machine, options: &Options) {
     if let Some(irq) = options.serial.map(|s| s.irq).filter(|irq| *irq != 0) {
         let (gsi, trigger) = machine.isa(irq);
-        if ioapic::route(gsi, Vector::Serial as u8, CpuId(0), trigger).is_none() {
+        let (vector, gate) = (Vector::Serial as u8, ioapic::Gate::Open);
+        if ioapic::route(gsi, vector, CpuId(0), trigger, gate).is_none() {
             info!("console: no interrupt for the serial port; it is polled");
         }
     }

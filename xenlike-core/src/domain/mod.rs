@@ -13,6 +13,7 @@ pub mod ldt;
 pub mod mode;
 pub mod notify;
 pub mod page;
+pub mod pirq;
 pub mod registry;
 pub mod runstate;
 pub mod shutdown;
@@ -83,6 +84,8 @@ pub struct Settings {
     pub memory_map: alloc::vec::Vec<guest_pv_abi::memory::E820Entry>,
     /// PHYSDEVOP_pirq_eoi_gmfn: where the guest looks which interrupts need an end.
     pub eoi_page: Option<HeldPage>,
+    /// The first form of that call: an end also takes the mask off the interrupt's port.
+    pub end_unmasks: bool,
     /// XEN_DOMCTL_setdebugging.
     pub debugged: bool,
     /// XEN_DOMCTL_CDF_xs_domain: Xenstore's domain.

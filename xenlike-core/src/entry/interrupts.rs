@@ -1,7 +1,10 @@
 //! Interrupts: each acknowledges and raises work; what it means is done on the way out.
 
+use core::sync::atomic::{AtomicU32, Ordering};
+
 use crate::arch::ipi::Vector;
 use crate::arch::{lapic, tlb, work};
+use crate::domain::pirq;
 
 /// The interrupt `vector`.
 pub fn handle(vector: u8) {
@@ -19,9 +22,30 @@ pub fn handle(vector: u8) {
         // No acknowledgement: the APIC has none in service (APM vol. 2 §16.4.7).
         SPURIOUS => return,
         ERROR => log::warn!("APIC error {:#x}", lapic::take_errors()),
-        other => log::warn!("interrupt {other:#x} has no handler"),
+        device => return from_device(device),
     }
     lapic::eoi();
+}
+
+/// A device's, for a domain: a level-triggered one is masked before it is acknowledged, and every one
+/// acknowledged before the domain hears of it.
+fn from_device(vector: u8) {
+    let told = pirq::arrived(vector);
+    lapic::eoi();
+    match told {
+        Some(told) => pirq::tell(&told),
+        None => stray(vector),
+    }
+}
+
+/// A vector that means nothing: a spurious one of the old controllers, or a message that domain 0 let
+/// a device send. Said a few times only, because it may come often.
+fn stray(vector: u8) {
+    static SAID: AtomicU32 = AtomicU32::new(0);
+    const MOST: u32 = 16;
+    if SAID.fetch_add(1, Ordering::Relaxed) < MOST {
+        log::warn!("interrupt {vector:#x} has no handler");
+    }
 }
 
 /// An NMI that nobody asked for.

@@ -102,6 +102,13 @@ impl<P: SharedWords> Table<P> {
         Ok(port)
     }
 
+    /// The port that is bound to the physical IRQ `pirq`.
+    pub fn pirq_port(&self, pirq: u32) -> Option<Port> {
+        let book = self.book.lock();
+        let bound = book.pirqs.iter().find(|(bound, _)| *bound == pirq);
+        bound.map(|(_, port)| *port)
+    }
+
     /// Lets `port` notify `vcpu` from now on (`EVTCHNOP_bind_vcpu`).
     ///
     /// # Errors

@@ -6,8 +6,9 @@ use zerocopy::{Immutable, IntoBytes};
 
 use super::{Args, Ctx, Outcome, get, put};
 use crate::domain::page::HeldPage;
-use crate::domain::{Domain, notify};
+use crate::domain::{Domain, notify, pirq};
 use crate::event::{Closed, EventError, FIFO_LINK_BITS, StatusKind, Sweep};
+use crate::irq::{Book, machine::book};
 use crate::kit::{DomId, Mfn, Port, VcpuId};
 
 /// `event_channel_op(cmd, arg)`.
@@ -101,29 +102,39 @@ fn bind_ipi(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
     tell_port(ctx.dom, port, arg, &op)
 }
 
-/// A physical IRQ, for a domain that was given it.
+/// A physical IRQ, for a domain that has a number for it.
 fn bind_pirq(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
     let mut op = get::<abi::EvtchnBindPirq>(arg)?;
-    let pirq = u64::from(op.pirq);
-    if !ctx.dom.settings.lock().irqs.contains(pirq..=pirq) {
+    let mapped = |book: &Book<_>| book.is_mapped(ctx.dom.id(), op.pirq);
+    if !book().is_some_and(|book| mapped(&book)) {
         return Err(errno::EPERM);
     }
     let port = ctx.dom.events.bind_pirq(op.pirq).map_err(to_errno)?;
+    let shares = op.flags & abi::BIND_PIRQ__WILL_SHARE != 0;
+    if let Err(error) = pirq::bind(ctx.dom, op.pirq, port, shares) {
+        let _ = ctx.dom.events.close(port);
+        return Err(super::physdev::to_errno(error));
+    }
     op.port = port.0;
     tell_port(ctx.dom, port, arg, &op)
 }
 
 fn bind_vcpu(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
     let op = get::<abi::EvtchnBindVcpu>(arg)?;
-    ctx.dom
-        .events
-        .bind_vcpu(Port(op.port), VcpuId(op.vcpu))
-        .map_err(to_errno)
+    let (port, vcpu) = (Port(op.port), VcpuId(op.vcpu));
+    ctx.dom.events.bind_vcpu(port, vcpu).map_err(to_errno)?;
+    pirq::follow(ctx.dom, port, vcpu);
+    Ok(())
 }
 
 fn close(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
-    let port = Port(get::<u32>(arg)?);
-    let Closed { .. } = ctx.dom.events.close(port).map_err(to_errno)?;
+    close_port(ctx.dom, Port(get::<u32>(arg)?)).map_err(to_errno)
+}
+
+fn close_port(dom: &Domain, port: Port) -> Result<(), EventError> {
+    if let Closed { pirq: Some(pirq) } = dom.events.close(port)? {
+        pirq::unbound(dom, pirq);
+    }
     Ok(())
 }
 
@@ -159,7 +170,10 @@ fn reset(ctx: &Ctx<'_>, args: Args) -> Outcome {
     if dom.id() != ctx.dom.id() && !paused {
         return errno::EINVAL.into();
     }
-    match dom.events.reset(&mut || ctx.preempted(), &mut |_| {}) {
+    match dom
+        .events
+        .reset(&mut || ctx.preempted(), &mut |irq| pirq::unbound(&dom, irq))
+    {
         Sweep::Done => Outcome::Done(0),
         Sweep::Again => Outcome::Again(args),
     }
@@ -210,7 +224,7 @@ fn tell_port<T: IntoBytes + Immutable>(
 ) -> Result<(), Errno> {
     put(at, answer).inspect_err(|_| {
         // The guest may have closed it meanwhile: then there is nothing to undo.
-        let _ = dom.events.close(port);
+        let _ = close_port(dom, port);
     })
 }
 

@@ -15,9 +15,10 @@ use crate::arch::work;
 use crate::domain::grant_machine::Mapper;
 use crate::domain::notify::SCHED;
 use crate::domain::vcpu::pause;
-use crate::domain::{Domain, Life, Vcpu, notify, registry, time, watchdog};
+use crate::domain::{Domain, Life, Vcpu, notify, pirq, registry, time, watchdog};
 use crate::event;
 use crate::grant;
+use crate::irq;
 use crate::kit::DomId;
 use crate::pagetype::{self, machine};
 
@@ -76,8 +77,15 @@ fn end_services(dom: &Arc<Domain>) -> Progress {
     watchdog::stop_all(dom);
     dom.settings.lock().eoi_page = None;
     let urgent: &mut dyn FnMut() -> bool = &mut work::pending;
-    if dom.events.destroy(urgent, &mut |_irq| {}) == event::Sweep::Again {
+    if dom
+        .events
+        .destroy(urgent, &mut |irq| pirq::unbound(dom, irq))
+        == event::Sweep::Again
+    {
         return Progress::Again;
+    }
+    if let Some(mut book) = irq::machine::book() {
+        book.forget(dom.id());
     }
     dom.grants.retire();
     let mut teardown = dom.teardown.lock();

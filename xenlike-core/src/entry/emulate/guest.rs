@@ -5,7 +5,7 @@ use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
 
 use super::{segment, table};
 use crate::arch::frame::TrapFrame;
-use crate::arch::{cpu, cr, fpu, guest_choice, msr, port, seg, time, tlb};
+use crate::arch::{cpu, cr, fpu, guest_choice, msr, pci, port, seg, time, tlb};
 use crate::cpuid::guest::{Asked, Role, Time, View};
 use crate::cpuid::{self, Leaf, Policy, VcpuMsrs};
 use crate::domain::Rights;
@@ -20,8 +20,6 @@ use crate::ports::Ports;
 
 /// The one CPUID leaf that tells the time's scale.
 const TIME_LEAF: u32 = 0x4000_0003;
-const PCI_ADDRESS: u16 = 0xcf8;
-const PCI_DATA: u16 = 0xcfc;
 const CMOS_INDEX: u16 = 0x70;
 const CMOS_DATA: u16 = 0x71;
 
@@ -179,14 +177,20 @@ impl Guest for Emulated<'_, '_> {
         act(&mut self.ctx.dom.settings.lock().pc)
     }
     fn pci_read(&mut self, address: u32, offset: u16, width: Width) -> Option<u32> {
-        let _one_user = INDEXED_PORTS.lock();
-        port::outl(PCI_ADDRESS, address);
-        Some(input(PCI_DATA | offset & 3, width))
+        let offset = offset as u8;
+        Some(match width {
+            Width::Byte => u32::from(pci::read8(address, offset)),
+            Width::Word => u32::from(pci::read16(address, offset)),
+            Width::Dword => pci::read32(address, offset),
+        })
     }
     fn pci_write(&mut self, address: u32, offset: u16, width: Width, value: u32) {
-        let _one_user = INDEXED_PORTS.lock();
-        port::outl(PCI_ADDRESS, address);
-        output(PCI_DATA | offset & 3, width, value);
+        let offset = offset as u8;
+        match width {
+            Width::Byte => pci::write8(address, offset, value as u8),
+            Width::Word => pci::write16(address, offset, value as u16),
+            Width::Dword => pci::write32(address, offset, value),
+        }
     }
     fn cmos_read(&mut self, index: u8) -> u8 {
         let _one_user = INDEXED_PORTS.lock();

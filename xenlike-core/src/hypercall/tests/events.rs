@@ -4,7 +4,9 @@ use core::sync::atomic::Ordering;
 
 use guest_pv_abi::errno;
 use guest_pv_abi::event_channel::*;
-use guest_pv_abi::hypercall::{EVENT_CHANNEL_OP, EVENT_CHANNEL_OP_COMPAT};
+use guest_pv_abi::hypercall::{EVENT_CHANNEL_OP, EVENT_CHANNEL_OP_COMPAT, PHYSDEV_OP};
+use guest_pv_abi::physdev::*;
+use std::vec::Vec;
 use zerocopy::FromZeros;
 
 use super::guest::Guest;
@@ -164,17 +166,38 @@ fn fifo_takes_frames_of_the_guests_own() {
     );
 }
 
+/// The right to an interrupt is not enough: it needs a number, and numbers are the hardware domain's to give.
 #[test]
-fn physical_interrupts_are_for_who_was_given_them() {
+fn physical_interrupts_are_for_who_has_a_number_for_them() {
+    crate::irq::machine::open(&[], Vec::new(), |_| None);
     let guest = Guest::new();
     let mut op = EvtchnBindPirq {
         pirq: 9,
         flags: 0,
         port: 0,
     };
-    let bind = |op: &mut _| guest.with(EVENT_CHANNEL_OP, EVTCHNOP_BIND_PIRQ, op);
-    assert_eq!(bind(&mut op), Err(errno::EPERM));
+    let mut bind = || guest.with(EVENT_CHANNEL_OP, EVTCHNOP_BIND_PIRQ, &mut op);
+    assert_eq!(bind(), Err(errno::EPERM));
     guest.dom.settings.lock().irqs.insert(9..=9);
-    assert_eq!(bind(&mut op), Ok(0));
-    assert_eq!(bind(&mut op), Err(errno::EEXIST));
+    assert_eq!(bind(), Err(errno::EPERM));
+    let mut map = PhysdevMapPirq {
+        domid: DomId::SELF.0,
+        type_: MAP_PIRQ_TYPE_GSI as i32,
+        index: 9,
+        pirq: -1,
+        ..PhysdevMapPirq::default()
+    };
+    assert_eq!(
+        guest.with(PHYSDEV_OP, PHYSDEVOP_MAP_PIRQ, &mut map),
+        Err(errno::EPERM)
+    );
+    let control = Guest::with_rights(Rights::Control);
+    let call = |map: &mut _| control.with(PHYSDEV_OP, PHYSDEVOP_MAP_PIRQ, map);
+    // On the host there is no I/O APIC, and no PCI function but those that are told of.
+    control.dom.settings.lock().irqs.insert(0..=1023);
+    assert_eq!(call(&mut map), Err(errno::EINVAL));
+    (map.type_, map.index) = (MAP_PIRQ_TYPE_MSI_SEG as i32, -1);
+    assert_eq!(call(&mut map), Err(errno::ENODEV));
+    map.domid = 999;
+    assert_eq!(call(&mut map), Err(errno::ESRCH));
 }

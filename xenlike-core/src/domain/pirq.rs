@@ -1,0 +1,105 @@
+//! Physical interrupts as a domain has them: event channels, and the page where it looks which of
+//! them it has to end.
+
+use core::sync::atomic::Ordering;
+
+use super::{Domain, Settings, notify, registry};
+use crate::event::StatusKind;
+use crate::irq::hold::End;
+use crate::irq::line::{Holder, Told};
+use crate::irq::{IrqError, machine::book};
+use crate::kit::{CpuId, Port, VcpuId};
+
+/// An interrupt arrived by `vector`; whom to tell once it is acknowledged. None if it means nothing.
+pub fn arrived(vector: u8) -> Option<Told> {
+    book()?.arrived(vector)
+}
+
+/// Tells the domains that handle it.
+pub fn tell(told: &Told) {
+    for holder in told {
+        if let Some(dom) = registry::lookup(holder.dom) {
+            notify::act_in(&dom, dom.events.send_pirq(holder.port, holder.pirq));
+        }
+    }
+}
+
+/// Sets or clears the bit of `pirq` in the page that `settings` hold, if there is one.
+fn mark(settings: &Settings, pirq: u32, end: End) {
+    let word = usize::try_from(pirq / 64).unwrap_or(usize::MAX);
+    let page = settings.eoi_page.as_ref().map(|page| page.page());
+    let Some(page) = page else { return };
+    let Some(word) = page.u64(word.saturating_mul(8)) else {
+        return;
+    };
+    let bit = 1_u64 << (pirq % 64);
+    match end {
+        End::Wanted => word.fetch_or(bit, Ordering::AcqRel),
+        End::Free => word.fetch_and(!bit, Ordering::AcqRel),
+    };
+}
+
+/// Marks all interrupts of `dom` that it has to end, in the page that it just gave.
+pub fn mark_all(dom: &Domain, settings: &Settings) {
+    let Some(mut book) = book() else { return };
+    let numbers: alloc::vec::Vec<u32> = book
+        .maps()
+        .iter()
+        .filter(|map| map.dom == dom.id())
+        .map(|map| map.pirq)
+        .collect();
+    for pirq in numbers {
+        if let Ok((end, _)) = book.duties(dom.id(), pirq) {
+            mark(settings, pirq, end);
+        }
+    }
+}
+
+/// `dom` handles `pirq` from now on, told by `port`.
+///
+/// # Errors
+/// See [`crate::irq::Book::hold`].
+pub fn bind(dom: &Domain, pirq: u32, port: Port, shares: bool) -> Result<(), IrqError> {
+    let holder = Holder {
+        dom: dom.id(),
+        pirq,
+        port,
+        shares,
+        owes_end: false,
+    };
+    let cpu = dom.vcpu(VcpuId(0)).and_then(|vcpu| vcpu.cpu());
+    let mut book = book().ok_or(IrqError::BadNumber)?;
+    let end = book.hold(holder, cpu.unwrap_or(CpuId(0)))?;
+    drop(book);
+    mark(&dom.settings.lock(), pirq, end);
+    Ok(())
+}
+
+/// The port by which `dom` was told of `pirq` is closed.
+pub fn unbound(dom: &Domain, pirq: u32) {
+    if let Some(mut book) = book() {
+        // It may have lost the number before.
+        let _ = book.let_go(dom.id(), pirq);
+    }
+}
+
+/// `dom` is done with `pirq`.
+///
+/// # Errors
+/// The number stands for nothing.
+pub fn end(dom: &Domain, pirq: u32) -> Result<(), IrqError> {
+    book().ok_or(IrqError::BadNumber)?.end(dom.id(), pirq)
+}
+
+/// `port` tells another vCPU now: if it is that of an interrupt, the interrupt follows.
+pub fn follow(dom: &Domain, port: Port, vcpu: VcpuId) {
+    let Ok(status) = dom.events.status(port) else {
+        return;
+    };
+    let cpu = dom.vcpu(vcpu).and_then(|vcpu| vcpu.cpu());
+    if let (StatusKind::Pirq(pirq), Some(cpu)) = (status.kind, cpu)
+        && let Some(mut book) = book()
+    {
+        book.move_to(dom.id(), pirq, cpu);
+    }
+}

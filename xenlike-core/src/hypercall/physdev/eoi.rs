@@ -1,0 +1,63 @@
+//! The end of an interrupt, and how a domain knows which of them it has to end.
+
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::physdev as abi;
+
+use super::super::{Ctx, get, put};
+use super::{interrupts, to_errno};
+use crate::domain::page::HeldPage;
+use crate::domain::{notify, pirq};
+use crate::irq::hold::Sharing;
+use crate::kit::Mfn;
+
+/// The two forms of PHYSDEVOP_pirq_eoi_gmfn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// An end also takes the mask off the interrupt's port.
+    First,
+    /// It does not.
+    Second,
+}
+
+/// PHYSDEVOP_eoi
+pub fn end(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
+    let irq = get::<abi::PhysdevEoi>(arg)?.irq;
+    let unmasks = ctx.dom.settings.lock().end_unmasks;
+    if unmasks && let Some(port) = ctx.dom.events.pirq_port(irq) {
+        // The port may be closed meanwhile: then there is no mask to take off.
+        if let Ok(notice) = ctx.dom.events.unmask(port) {
+            notify::act_in(ctx.dom, notice);
+        }
+    }
+    pirq::end(ctx.dom, irq).map_err(to_errno)?;
+    Ok(0)
+}
+
+/// PHYSDEVOP_irq_status_query. Who does not look into the shared page has to end every interrupt, as
+/// on Xen.
+pub fn status(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
+    let mut query = get::<abi::PhysdevIrqStatusQuery>(arg)?;
+    let duties = interrupts()?.duties(ctx.dom.id(), query.irq);
+    let (_, sharing) = duties.map_err(to_errno)?;
+    query.flags = abi::XENIRQSTAT_NEEDS_EOI;
+    if sharing == Sharing::Shared {
+        query.flags |= abi::XENIRQSTAT_SHARED;
+    }
+    put(arg, &query)?;
+    Ok(0)
+}
+
+/// A page of the guest's where the core tells which interrupts need an end: once for each domain.
+pub fn page(ctx: &Ctx<'_>, arg: u64, form: Form) -> Result<i64, Errno> {
+    let frame = Mfn(get::<abi::PhysdevPirqEoiGmfn>(arg)?.gmfn);
+    let page = HeldPage::of_guest(frame, ctx.dom.id()).ok_or(errno::EINVAL)?;
+    let mut settings = ctx.dom.settings.lock();
+    if settings.eoi_page.is_some() {
+        return Err(errno::EBUSY);
+    }
+    page.page().zero();
+    settings.eoi_page = Some(page);
+    settings.end_unmasks = form == Form::First;
+    pirq::mark_all(ctx.dom, &settings);
+    Ok(0)
+}

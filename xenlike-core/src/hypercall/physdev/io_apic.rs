@@ -1,0 +1,72 @@
+//! The I/O APICs, which stay the core's: domain 0 tells how lines are wired and may look.
+
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::physdev as abi;
+
+use super::super::{Ctx, get, put};
+use super::{interrupts, to_errno};
+use crate::arch::ioapic::{self, NoSuch, Trigger};
+use crate::kit::Maddr;
+
+/// PHYSDEVOP_setup_gsi
+pub fn setup(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
+    ctx.require_control()?;
+    let op = get::<abi::PhysdevSetupGsi>(arg)?;
+    let gsi = u32::try_from(op.gsi).map_err(|_| errno::EINVAL)?;
+    wire(
+        ctx,
+        gsi,
+        Trigger::from_wire(op.triggering != 0, op.polarity != 0),
+    )
+}
+
+/// A line of the caller's: not one that the core uses itself.
+fn wire(ctx: &Ctx<'_>, gsi: u32, trigger: Trigger) -> Result<i64, Errno> {
+    let line = u64::from(gsi);
+    if !ctx.dom.settings.lock().irqs.contains(line..=line) {
+        return Err(errno::EPERM);
+    }
+    interrupts()?.wire(gsi, trigger).map_err(to_errno)?;
+    Ok(0)
+}
+
+/// PHYSDEVOP_alloc_irq_vector: vectors are the core's, so any number will do, as on Xen.
+pub fn alloc_vector(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
+    ctx.require_control()?;
+    let mut op = get::<abi::PhysdevIrq>(arg)?;
+    if op.irq >= ioapic::lines() {
+        return Err(errno::EINVAL);
+    }
+    op.vector = op.irq;
+    put(arg, &op)?;
+    Ok(0)
+}
+
+fn no_such(_: NoSuch) -> Errno {
+    errno::EINVAL
+}
+
+/// PHYSDEVOP_apic_read
+pub fn read(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
+    ctx.require_control()?;
+    let mut op = get::<abi::PhysdevApic>(arg)?;
+    op.value = ioapic::register(Maddr(op.apic_physbase), op.reg).map_err(no_such)?;
+    put(arg, &op)?;
+    Ok(0)
+}
+
+/// PHYSDEVOP_apic_write: of a redirection entry the wiring counts; vector, destination and mask are the
+/// core's affair.
+pub fn write(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
+    ctx.require_control()?;
+    let op = get::<abi::PhysdevApic>(arg)?;
+    let (gsi, lower) =
+        ioapic::line_of_register(Maddr(op.apic_physbase), op.reg).map_err(no_such)?;
+    if !lower {
+        return Ok(0);
+    }
+    match wire(ctx, gsi, Trigger::from_entry(op.value)) {
+        Err(errno::EEXIST) => Ok(0),
+        other => other,
+    }
+}

@@ -1,0 +1,113 @@
+//! physdev_op: I/O privilege of every domain, and what a domain may ask about physical interrupts.
+//! Routes of interrupts and PCI devices are the hardware domain's.
+
+mod eoi;
+mod io_apic;
+mod map;
+mod pci;
+
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::physdev as abi;
+
+use super::{Args, Ctx, get};
+use crate::irq::machine::{Hardware, book};
+use crate::irq::{Book, IrqError};
+use crate::kit::Vaddr;
+use crate::kit::lock::LockGuard;
+use crate::mm::layout;
+
+/// The highest I/O privilege level.
+const MOST_IOPL: u32 = 3;
+/// I/O ports there are.
+const PORTS: u32 = 0x1_0000;
+
+/// `physdev_op(cmd, arg)`.
+pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
+    let [cmd, arg, ..] = args.0;
+    match cmd as u32 {
+        abi::PHYSDEVOP_SET_IOPL => set_iopl(ctx, arg),
+        abi::PHYSDEVOP_SET_IOBITMAP => set_iobitmap(ctx, arg),
+        abi::PHYSDEVOP_EOI => eoi::end(ctx, arg),
+        abi::PHYSDEVOP_IRQ_STATUS_QUERY => eoi::status(ctx, arg),
+        abi::PHYSDEVOP_PIRQ_EOI_GMFN_V1 => eoi::page(ctx, arg, eoi::Form::First),
+        abi::PHYSDEVOP_PIRQ_EOI_GMFN_V2 => eoi::page(ctx, arg, eoi::Form::Second),
+        abi::PHYSDEVOP_MAP_PIRQ => map::map(ctx, arg),
+        abi::PHYSDEVOP_UNMAP_PIRQ => map::unmap(ctx, arg),
+        abi::PHYSDEVOP_GET_FREE_PIRQ => map::free_number(ctx, arg),
+        abi::PHYSDEVOP_SETUP_GSI => io_apic::setup(ctx, arg),
+        abi::PHYSDEVOP_ALLOC_IRQ_VECTOR => io_apic::alloc_vector(ctx, arg),
+        abi::PHYSDEVOP_APIC_READ => io_apic::read(ctx, arg),
+        abi::PHYSDEVOP_APIC_WRITE => io_apic::write(ctx, arg),
+        abi::PHYSDEVOP_PCI_DEVICE_ADD => pci::add(ctx, arg),
+        abi::PHYSDEVOP_PCI_DEVICE_REMOVE => pci::remove(ctx, arg),
+        abi::PHYSDEVOP_PCI_DEVICE_RESET => pci::reset(ctx, arg),
+        abi::PHYSDEVOP_MANAGE_PCI_ADD => pci::add_old(ctx, arg),
+        abi::PHYSDEVOP_MANAGE_PCI_ADD_EXT => pci::add_extended(ctx, arg),
+        abi::PHYSDEVOP_MANAGE_PCI_REMOVE => pci::remove_old(ctx, arg),
+        abi::PHYSDEVOP_RESTORE_MSI => pci::restore_old(ctx, arg),
+        abi::PHYSDEVOP_RESTORE_MSI_EXT => pci::restore(ctx, arg),
+        abi::PHYSDEVOP_PREPARE_MSIX | abi::PHYSDEVOP_RELEASE_MSIX => pci::msix(ctx, arg),
+        abi::PHYSDEVOP_PCI_MMCFG_RESERVED => pci::mmcfg(ctx, arg),
+        abi::PHYSDEVOP_DBGP_OP => {
+            ctx.require_control()?;
+            // No USB debug port is in use.
+            Err(errno::ENOSYS)
+        }
+        _ => Err(errno::ENOSYS),
+    }
+}
+
+/// The book of the machine's interrupts.
+fn interrupts() -> Result<LockGuard<'static, Book<Hardware>>, Errno> {
+    book().ok_or(errno::ENODEV)
+}
+
+pub(super) fn to_errno(error: IrqError) -> Errno {
+    match error {
+        IrqError::BadNumber | IrqError::Taken => errno::EINVAL,
+        IrqError::Exists => errno::EEXIST,
+        IrqError::Busy => errno::EBUSY,
+        IrqError::NoDevice => errno::ENODEV,
+        IrqError::NoMemoryAccess => errno::ENXIO,
+        IrqError::NoSpace => errno::ENOSPC,
+        IrqError::NoMemory => errno::ENOMEM,
+    }
+}
+
+/// The old form: the sub-operation and its structure in one.
+pub fn compat(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
+    let [arg, ..] = args.0;
+    let op = get::<abi::PhysdevOp>(arg)?;
+    let body = core::mem::offset_of!(abi::PhysdevOp, u) as u64;
+    let at = arg.checked_add(body).ok_or(errno::EFAULT)?;
+    match op.cmd {
+        abi::PHYSDEVOP_IRQ_UNMASK_NOTIFY => Ok(0),
+        abi::PHYSDEVOP_IRQ_STATUS_QUERY
+        | abi::PHYSDEVOP_SET_IOPL
+        | abi::PHYSDEVOP_SET_IOBITMAP
+        | abi::PHYSDEVOP_APIC_READ
+        | abi::PHYSDEVOP_APIC_WRITE
+        | abi::PHYSDEVOP_ALLOC_IRQ_VECTOR => call(ctx, Args([u64::from(op.cmd), at, 0, 0, 0])),
+        _ => Err(errno::ENOSYS),
+    }
+}
+
+fn set_iopl(ctx: &mut Ctx<'_>, arg: u64) -> Result<i64, Errno> {
+    let iopl = get::<abi::PhysdevSetIopl>(arg)?.iopl;
+    if iopl > MOST_IOPL {
+        return Err(errno::EINVAL);
+    }
+    ctx.st.iopl = iopl as u8;
+    Ok(0)
+}
+
+/// The bitmap stays in the guest's memory, and is read at each access.
+fn set_iobitmap(ctx: &mut Ctx<'_>, arg: u64) -> Result<i64, Errno> {
+    let request = get::<abi::PhysdevSetIobitmap>(arg)?;
+    let bytes = u64::from(request.nr_ports.div_ceil(8));
+    if request.nr_ports > PORTS || !layout::guest_range(Vaddr(request.bitmap.0), bytes) {
+        return Err(errno::EINVAL);
+    }
+    ctx.st.iobmp = (request.bitmap.0, request.nr_ports);
+    Ok(0)
+}

@@ -1,0 +1,105 @@
+//! The PCI functions that domain 0 has told of.
+
+use super::line::Source;
+use super::message::has_msix;
+use super::{Book, Function, IrqError, Machine};
+
+/// As many as the first segment can have.
+const MOST_FUNCTIONS: usize = 1 << 16;
+
+impl<M: Machine> Book<M> {
+    /// There is `function`; telling it again changes nothing.
+    ///
+    /// # Errors
+    /// [`IrqError::NoMemory`].
+    pub fn add_function(&mut self, function: Function) -> Result<(), IrqError> {
+        if let Err(at) = self.functions.binary_search(&function) {
+            if self.functions.len() >= MOST_FUNCTIONS {
+                return Err(IrqError::NoMemory);
+            }
+            self.functions
+                .try_reserve(1)
+                .map_err(|_| IrqError::NoMemory)?;
+            self.functions.insert(at, function);
+        }
+        Ok(())
+    }
+
+    /// `function` has gone, and its messages with it.
+    ///
+    /// # Errors
+    /// [`IrqError::NoDevice`] if nobody told of it.
+    pub fn remove_function(&mut self, function: Function) -> Result<(), IrqError> {
+        let at = self
+            .functions
+            .binary_search(&function)
+            .map_err(|_| IrqError::NoDevice)?;
+        self.functions.remove(at);
+        while let Some(vector) = self.message_of(function) {
+            let Some(map) = self.maps().iter().find(|map| map.vector == Some(vector)) else {
+                break;
+            };
+            let (dom, pirq) = (map.dom, map.pirq);
+            self.unmap(dom, pirq)?;
+        }
+        Ok(())
+    }
+
+    fn message_of(&self, function: Function) -> Option<u8> {
+        let lines = self.lines().iter();
+        let mut of = lines.filter(|line| is_message_of(line.source, function));
+        of.next().map(|line| line.vector)
+    }
+
+    pub(super) fn require(&self, function: Function) -> Result<(), IrqError> {
+        self.functions
+            .binary_search(&function)
+            .map(|_| ())
+            .map_err(|_| IrqError::NoDevice)
+    }
+
+    /// Whether `function`, which domain 0 told of, has MSI-X.
+    ///
+    /// # Errors
+    /// [`IrqError::NoDevice`] if not.
+    pub fn require_msix(&mut self, function: Function) -> Result<(), IrqError> {
+        self.require(function)?;
+        if has_msix(&mut self.machine, function) {
+            Ok(())
+        } else {
+            Err(IrqError::NoDevice)
+        }
+    }
+
+    /// Writes the messages of `function` once more, after a reset or sleep.
+    ///
+    /// # Errors
+    /// [`IrqError::NoDevice`] if nobody told of it.
+    pub fn restore(&mut self, function: Function) -> Result<(), IrqError> {
+        self.require(function)?;
+        let Self { machine, lines, .. } = self;
+        let mut first = true;
+        for line in lines.iter() {
+            if !is_message_of(line.source, function) {
+                continue;
+            }
+            if let (Source::Msi(msi, _), true) = (line.source, first) {
+                let all = lines
+                    .iter()
+                    .filter(|line| is_message_of(line.source, function));
+                msi.set_count(machine, all.count() as u8);
+            }
+            first = false;
+            line.program(machine);
+        }
+        Ok(())
+    }
+}
+
+fn is_message_of(source: Source, function: Function) -> bool {
+    match source {
+        Source::Msi(msi, _) => msi.function == function,
+        Source::Msix(msix) => msix.function == function,
+        Source::Line { .. } => false,
+    }
+}

@@ -1,0 +1,99 @@
+//! The machine's own interrupt hardware, and its one book.
+
+use alloc::vec::Vec;
+
+use super::{Book, Function, Machine, Width};
+use crate::arch::ioapic::{self, Gate, Trigger};
+use crate::arch::mmio::Window;
+use crate::arch::{lapic, pci};
+use crate::kit::lock::LockGuard;
+use crate::kit::{CpuId, Lock, Mfn, Once};
+use crate::mm::frame::frames;
+
+/// Pages of MSI-X tables that are mapped at most. They stay: a table's place rarely changes.
+const MOST_TABLE_PAGES: usize = 256;
+
+/// How a page of a device is mapped for good.
+pub type MapPage = fn(Mfn) -> Option<Window>;
+
+/// I/O APICs, PCI configuration, MSI-X tables.
+pub struct Hardware {
+    map_page: MapPage,
+    tables: Vec<(Mfn, Window)>,
+    /// Pages of registers that are the core's: no device's table.
+    own: Vec<Mfn>,
+}
+
+static BOOK: Once<Lock<Book<Hardware>>> = Once::new();
+
+/// Opens the book, once, at boot: with the lines that are wired otherwise, and the pages that are the
+/// core's.
+pub fn open(wires: &[(u32, Trigger)], own: Vec<Mfn>, map_page: MapPage) {
+    let hardware = Hardware {
+        map_page,
+        tables: Vec::new(),
+        own,
+    };
+    BOOK.call_once(|| Lock::new(Book::new(hardware, wires)));
+}
+
+/// The machine's book; none on the host, and before it is opened.
+pub fn book() -> Option<LockGuard<'static, Book<Hardware>>> {
+    Some(BOOK.get()?.lock())
+}
+
+impl Hardware {
+    fn table(&mut self, page: Mfn) -> Option<Window> {
+        if let Some((_, window)) = self.tables.iter().find(|(mapped, _)| *mapped == page) {
+            return Some(*window);
+        }
+        // Domain 0 says where its devices are: never over RAM or the core's own registers.
+        let is_ram = frames().get(page).is_some();
+        if is_ram || self.own.contains(&page) || self.tables.len() >= MOST_TABLE_PAGES {
+            return None;
+        }
+        self.tables.try_reserve(1).ok()?;
+        let window = (self.map_page)(page)?;
+        self.tables.push((page, window));
+        Some(window)
+    }
+}
+
+impl Machine for Hardware {
+    fn lines(&self) -> u32 {
+        ioapic::lines()
+    }
+    fn route(&mut self, gsi: u32, vector: u8, cpu: CpuId, trigger: Trigger, gate: Gate) {
+        // Only lines that are there get here.
+        let _ = ioapic::route(gsi, vector, cpu, trigger, gate);
+    }
+    fn set_gate(&mut self, gsi: u32, gate: Gate) {
+        let _ = ioapic::set_gate(gsi, gate);
+    }
+    fn read(&mut self, function: Function, at: u8, width: Width) -> u32 {
+        let address = pci::address(function.bus, function.devfn, at);
+        match width {
+            Width::Byte => u32::from(pci::read8(address, at)),
+            Width::Word => u32::from(pci::read16(address, at)),
+            Width::Dword => pci::read32(address, at),
+        }
+    }
+    fn write(&mut self, function: Function, at: u8, width: Width, value: u32) {
+        let address = pci::address(function.bus, function.devfn, at);
+        match width {
+            Width::Byte => pci::write8(address, at, value as u8),
+            Width::Word => pci::write16(address, at, value as u16),
+            Width::Dword => pci::write32(address, at, value),
+        }
+    }
+    fn write_table(&mut self, page: Mfn, at: usize, value: u32) -> bool {
+        let window = self.table(page);
+        if let Some(window) = window {
+            window.write32(at, value);
+        }
+        window.is_some()
+    }
+    fn apic_id(&self, cpu: CpuId) -> u32 {
+        lapic::id_of(cpu)
+    }
+}

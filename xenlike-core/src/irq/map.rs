@@ -1,0 +1,325 @@
+//! By which numbers domains call interrupts.
+
+use super::line::{Line, Source};
+use super::message::{Msi, Msix};
+use super::{Book, Function, IrqError, Machine, PIRQS};
+use crate::arch::ioapic::Trigger;
+use crate::kit::DomId;
+
+/// A domain's number for an interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Map {
+    /// Whose number.
+    pub dom: DomId,
+    /// The number.
+    pub pirq: u32,
+    /// The interrupt's vector; none for a number that is only set aside.
+    pub vector: Option<u8>,
+}
+
+/// The most messages of a function with MSI (PCI 3.0 §6.8.1.3).
+const MOST_MESSAGES: u8 = 32;
+
+impl<M: Machine> Book<M> {
+    fn place(&self, dom: DomId, pirq: u32) -> Result<usize, usize> {
+        self.maps
+            .binary_search_by_key(&(dom, pirq), |map| (map.dom, map.pirq))
+    }
+
+    pub(super) fn vector_of(&self, dom: DomId, pirq: u32) -> Result<u8, IrqError> {
+        let at = self.place(dom, pirq).map_err(|_| IrqError::BadNumber)?;
+        let map = self.maps.get(at).ok_or(IrqError::BadNumber)?;
+        map.vector.ok_or(IrqError::BadNumber)
+    }
+
+    /// Whether `pirq` of `dom` stands for an interrupt.
+    pub fn is_mapped(&self, dom: DomId, pirq: u32) -> bool {
+        self.vector_of(dom, pirq).is_ok()
+    }
+
+    /// The line that `pirq` of `dom` stands for, if it is one of an I/O APIC.
+    pub fn gsi_of(&self, dom: DomId, pirq: u32) -> Option<u32> {
+        let vector = self.vector_of(dom, pirq).ok()?;
+        let line = self.lines.iter().find(|line| line.vector == vector)?;
+        match line.source {
+            Source::Line { gsi, .. } => Some(gsi),
+            _ => None,
+        }
+    }
+
+    /// All maps, for who looks.
+    pub fn maps(&self) -> &[Map] {
+        &self.maps
+    }
+
+    fn add_map(&mut self, map: Map) -> Result<(), IrqError> {
+        let at = match self.place(map.dom, map.pirq) {
+            Ok(at) => match self.maps.get_mut(at) {
+                // A number that was set aside.
+                Some(old) if old.vector.is_none() => {
+                    *old = map;
+                    return Ok(());
+                }
+                _ => return Err(IrqError::Taken),
+            },
+            Err(at) => at,
+        };
+        self.maps.try_reserve(1).map_err(|_| IrqError::NoMemory)?;
+        self.maps.insert(at, map);
+        Ok(())
+    }
+
+    fn add_line(&mut self, vector: u8, source: Source) -> Result<(), IrqError> {
+        self.lines.try_reserve(1).map_err(|_| IrqError::NoMemory)?;
+        let line = Line::new(vector, source);
+        let at = self.lines.partition_point(|line| line.vector < vector);
+        self.lines.insert(at, line);
+        Ok(())
+    }
+
+    /// `count` numbers in a row of `dom` that stand for nothing, above all lines.
+    fn free_numbers(&self, dom: DomId, count: u32) -> Result<u32, IrqError> {
+        let first = self.machine.lines().max(super::ISA_LINES);
+        let free = |from: &u32| {
+            (*from..from.saturating_add(count)).all(|pirq| self.place(dom, pirq).is_err())
+        };
+        let last = PIRQS.checked_sub(count).ok_or(IrqError::NoSpace)?;
+        (first..=last).find(free).ok_or(IrqError::NoSpace)
+    }
+
+    /// Sets a number aside for `dom`.
+    ///
+    /// # Errors
+    /// No number or memory is left.
+    pub fn reserve(&mut self, dom: DomId) -> Result<u32, IrqError> {
+        let pirq = self.free_numbers(dom, 1)?;
+        self.add_map(Map {
+            dom,
+            pirq,
+            vector: None,
+        })?;
+        Ok(pirq)
+    }
+
+    /// Line `gsi` gets the number `pirq` in `dom`, or one that is free, or that which it has. It stays
+    /// masked until it is bound.
+    ///
+    /// # Errors
+    /// There is no such line or number, the number or the line stands for something else, nothing is left.
+    pub fn map_line(&mut self, dom: DomId, gsi: u32, pirq: Option<u32>) -> Result<u32, IrqError> {
+        if gsi >= self.machine.lines() || pirq.is_some_and(|pirq| pirq >= PIRQS) {
+            return Err(IrqError::BadNumber);
+        }
+        let is_it = |line: &&Line| matches!(line.source, Source::Line { gsi: g, .. } if g == gsi);
+        let vector = self.lines.iter().find(is_it).map(|line| line.vector);
+        let has = |map: &&Map| map.dom == dom && map.vector.is_some() && map.vector == vector;
+        if let Some(map) = self.maps.iter().find(has) {
+            return match pirq {
+                Some(pirq) if pirq != map.pirq => Err(IrqError::Taken),
+                _ => Ok(map.pirq),
+            };
+        }
+        let pirq = match pirq {
+            Some(pirq) => pirq,
+            None if self.place(dom, gsi).is_err() => gsi,
+            None => self.free_numbers(dom, 1)?,
+        };
+        match vector {
+            Some(_) => self.add_map(Map { dom, pirq, vector })?,
+            None => {
+                let trigger = self.wiring(gsi);
+                self.add_new(dom, pirq, 1, |_| Source::Line { gsi, trigger })?;
+            }
+        }
+        Ok(pirq)
+    }
+
+    /// New lines with vectors and maps, `count` in a row; all or nothing.
+    fn add_new(
+        &mut self,
+        dom: DomId,
+        pirq: u32,
+        count: u8,
+        source: impl Fn(u8) -> Source,
+    ) -> Result<(), IrqError> {
+        let first = self.vectors.take(count).ok_or(IrqError::NoSpace)?;
+        for index in 0..count {
+            let vector = first.wrapping_add(index);
+            let map = Map {
+                dom,
+                pirq: pirq.saturating_add(index.into()),
+                vector: Some(vector),
+            };
+            let added = self
+                .add_map(map)
+                .and_then(|()| self.add_line(vector, source(index)));
+            if let Err(error) = added {
+                self.drop_maps(|map| map.vector.is_some_and(|v| (first..=vector).contains(&v)));
+                for unused in vector..first.wrapping_add(count) {
+                    self.vectors.give(unused);
+                }
+                return Err(error);
+            }
+            if let Some((line, machine)) = self.line(vector) {
+                line.program(machine);
+            }
+        }
+        Ok(())
+    }
+
+    /// `count` messages of a function with MSI get numbers in a row from `pirq` on, or free ones.
+    /// Gives the first.
+    ///
+    /// # Errors
+    /// [`IrqError::NoDevice`], [`IrqError::BadNumber`] for a count that it can't do, [`IrqError::Exists`]
+    /// if its messages have numbers already, and as [`Book::map_line`].
+    pub fn map_msi(
+        &mut self,
+        dom: DomId,
+        function: Function,
+        count: u8,
+        pirq: Option<u32>,
+    ) -> Result<u32, IrqError> {
+        self.require(function)?;
+        let msi = Msi::find(&mut self.machine, function)?;
+        if count > msi.most.min(MOST_MESSAGES) || !count.is_power_of_two() {
+            return Err(IrqError::BadNumber);
+        }
+        let other =
+            |line: &Line| matches!(line.source, Source::Msi(m, _) if m.function == function);
+        if self.lines.iter().any(other) {
+            return Err(IrqError::Exists);
+        }
+        let pirq = self.numbers(dom, pirq, count)?;
+        msi.set_count(&mut self.machine, count);
+        self.add_new(dom, pirq, count, |index| Source::Msi(msi, index))?;
+        Ok(pirq)
+    }
+
+    /// Entry `index` of a function's MSI-X table gets the number `pirq`, or a free one.
+    ///
+    /// # Errors
+    /// As [`Book::map_msi`]; [`IrqError::NoMemoryAccess`].
+    pub fn map_msix(
+        &mut self,
+        dom: DomId,
+        function: Function,
+        index: u16,
+        pirq: Option<u32>,
+    ) -> Result<u32, IrqError> {
+        self.require(function)?;
+        let msix = Msix::find(&mut self.machine, function, index)?;
+        let other = |line: &Line| matches!(line.source, Source::Msix(m) if m.function == function && m.index == index);
+        if self.lines.iter().any(other) {
+            return Err(IrqError::Exists);
+        }
+        if !msix.set_gate(&mut self.machine, crate::arch::ioapic::Gate::Masked) {
+            return Err(IrqError::NoDevice);
+        }
+        let pirq = self.numbers(dom, pirq, 1)?;
+        self.add_new(dom, pirq, 1, |_| Source::Msix(msix))?;
+        Ok(pirq)
+    }
+
+    fn numbers(&self, dom: DomId, pirq: Option<u32>, count: u8) -> Result<u32, IrqError> {
+        match pirq {
+            Some(pirq) if pirq.saturating_add(count.into()) > PIRQS => Err(IrqError::BadNumber),
+            Some(pirq) => Ok(pirq),
+            None => self.free_numbers(dom, count.into()),
+        }
+    }
+
+    /// Takes the number `pirq` off; whoever held the interrupt by it does no longer.
+    ///
+    /// # Errors
+    /// [`IrqError::BadNumber`] if it stands for nothing.
+    pub fn unmap(&mut self, dom: DomId, pirq: u32) -> Result<(), IrqError> {
+        self.place(dom, pirq).map_err(|_| IrqError::BadNumber)?;
+        let _ = self.let_go(dom, pirq);
+        self.drop_maps(|map| map.dom == dom && map.pirq == pirq);
+        Ok(())
+    }
+
+    /// Takes everything off that `dom` has.
+    pub fn forget(&mut self, dom: DomId) {
+        let mut next = 0;
+        while let Some(map) = self
+            .maps
+            .iter()
+            .find(|map| map.dom == dom && map.pirq >= next)
+            .copied()
+        {
+            let _ = self.let_go(dom, map.pirq);
+            next = map.pirq.saturating_add(1);
+        }
+        self.drop_maps(|map| map.dom == dom);
+    }
+
+    /// Removes maps, and lines that lose their last one.
+    fn drop_maps(&mut self, which: impl Fn(&Map) -> bool) {
+        self.maps.retain(|map| !which(map));
+        while let Some(at) = self.unused_line() {
+            let line = self.lines.remove(at);
+            line.close(&mut self.machine);
+            self.vectors.give(line.vector);
+            self.silence_without(line.source);
+        }
+    }
+
+    fn unused_line(&self) -> Option<usize> {
+        let maps = &self.maps;
+        let unused = |line: &Line| !maps.iter().any(|map| map.vector == Some(line.vector));
+        self.lines.iter().position(unused)
+    }
+
+    /// A function none of whose messages has a number any more sends none.
+    fn silence_without(&mut self, source: Source) {
+        let left = |line: &Line| match (line.source, source) {
+            (Source::Msi(a, _), Source::Msi(b, _)) => a == b,
+            (Source::Msix(a), Source::Msix(b)) => a.function == b.function,
+            _ => false,
+        };
+        if self.lines.iter().any(left) {
+            return;
+        }
+        match source {
+            Source::Msi(msi, _) => {
+                msi.silence(&mut self.machine);
+                msi.set_count(&mut self.machine, 1);
+            }
+            Source::Msix(msix) => Msix::silence(&mut self.machine, msix.function),
+            Source::Line { .. } => {}
+        }
+    }
+
+    /// Domain 0 tells how line `gsi` is wired.
+    ///
+    /// # Errors
+    /// [`IrqError::Exists`] if that is known, [`IrqError::Busy`] if it is in use otherwise,
+    /// [`IrqError::BadNumber`] if there is no such line.
+    pub fn wire(&mut self, gsi: u32, trigger: Trigger) -> Result<(), IrqError> {
+        if gsi >= self.machine.lines() {
+            return Err(IrqError::BadNumber);
+        }
+        let known = self.wires.iter_mut().find(|(line, _)| *line == gsi);
+        let is_it =
+            |line: &&mut Line| matches!(line.source, Source::Line { gsi: g, .. } if g == gsi);
+        let line = self.lines.iter_mut().find(is_it);
+        match known {
+            Some((_, old)) if *old == trigger => return Err(IrqError::Exists),
+            _ if line.as_ref().is_some_and(|line| !line.holders.is_empty()) => {
+                return Err(IrqError::Busy);
+            }
+            Some((_, old)) => *old = trigger,
+            None => {
+                self.wires.try_reserve(1).map_err(|_| IrqError::NoMemory)?;
+                self.wires.push((gsi, trigger));
+            }
+        }
+        if let Some(line) = line {
+            line.source = Source::Line { gsi, trigger };
+            line.program(&mut self.machine);
+        }
+        Ok(())
+    }
+}

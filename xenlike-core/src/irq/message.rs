@@ -1,0 +1,250 @@
+//! Message-signalled interrupts: the capabilities of a PCI function, and what the core writes there
+//! (PCI 3.0 §6.8). A device's message is a memory write that a local APIC takes for an interrupt.
+
+use super::{Function, IrqError, Machine, Width};
+use crate::arch::ioapic::Gate;
+use crate::kit::{CpuId, Maddr, Mfn};
+
+/// Registers of a function's header.
+mod header {
+    pub const VENDOR: u8 = 0x00;
+    pub const COMMAND: u8 = 0x04;
+    pub const STATUS: u8 = 0x06;
+    pub const TYPE: u8 = 0x0e;
+    pub const BARS: u8 = 0x10;
+    pub const CAPABILITIES: u8 = 0x34;
+    pub const COMMAND_MEMORY: u32 = 2;
+    pub const STATUS_CAPABILITIES: u32 = 1 << 4;
+}
+
+/// Capability identifiers.
+const MSI: u32 = 0x05;
+const MSIX: u32 = 0x11;
+/// A list longer than the space holds goes in circles.
+const MOST_CAPABILITIES: usize = 48;
+/// Bits of both capabilities' control words.
+const MSI_ENABLE: u32 = 1;
+const MSI_COUNT: u32 = 7 << 4;
+const MSI_64: u32 = 1 << 7;
+const MSI_MASKABLE: u32 = 1 << 8;
+const MSIX_ENABLE: u32 = 1 << 15;
+const MSIX_SIZE: u32 = 0x7ff;
+/// Bytes of an entry of an MSI-X table.
+const ENTRY_BYTES: u64 = 16;
+
+/// Where messages go: the local APIC with this id, in physical mode (SDM vol. 3 §11.11.1).
+fn address(machine: &impl Machine, cpu: CpuId) -> u32 {
+    0xfee0_0000 | (machine.apic_id(cpu) & 0xff) << 12
+}
+
+fn capability(machine: &mut impl Machine, function: Function, wanted: u32) -> Option<u8> {
+    if machine.read(function, header::VENDOR, Width::Word) == 0xffff {
+        return None;
+    }
+    let status = machine.read(function, header::STATUS, Width::Word);
+    if status & header::STATUS_CAPABILITIES == 0 {
+        return None;
+    }
+    let mut at = machine.read(function, header::CAPABILITIES, Width::Byte) as u8 & !3;
+    for _ in 0..MOST_CAPABILITIES {
+        if at < 0x40 {
+            return None;
+        }
+        let head = machine.read(function, at, Width::Word);
+        if head & 0xff == wanted {
+            return Some(at);
+        }
+        at = (head >> 8) as u8 & !3;
+    }
+    None
+}
+
+/// A function's MSI capability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Msi {
+    /// Whose.
+    pub function: Function,
+    at: u8,
+    wide: bool,
+    maskable: bool,
+    /// Messages that the function can send.
+    pub most: u8,
+}
+
+impl Msi {
+    /// That of `function`.
+    ///
+    /// # Errors
+    /// [`IrqError::NoDevice`] if it has none.
+    pub fn find(machine: &mut impl Machine, function: Function) -> Result<Self, IrqError> {
+        let at = capability(machine, function, MSI)
+            // All registers of the longest form must lie inside the space.
+            .filter(|at| *at <= 0xe8)
+            .ok_or(IrqError::NoDevice)?;
+        let control = machine.read(function, at.wrapping_add(2), Width::Word);
+        Ok(Self {
+            function,
+            at,
+            wide: control & MSI_64 != 0,
+            maskable: control & MSI_MASKABLE != 0,
+            most: 1 << (control >> 1 & 7).min(5),
+        })
+    }
+
+    fn write(&self, machine: &mut impl Machine, offset: u8, width: Width, value: u32) {
+        machine.write(self.function, self.at.wrapping_add(offset), width, value);
+    }
+
+    fn change_control(&self, machine: &mut impl Machine, clear: u32, set: u32) {
+        let at = self.at.wrapping_add(2);
+        let old = machine.read(self.function, at, Width::Word);
+        machine.write(self.function, at, Width::Word, old & !clear | set);
+    }
+
+    /// Lets the function use `count` messages, a power of two. Enabling them is its driver's.
+    pub(super) fn set_count(&self, machine: &mut impl Machine, count: u8) {
+        let set = count.trailing_zeros() << 4;
+        self.change_control(machine, MSI_COUNT, set);
+    }
+
+    /// Writes the message, whose first vector is `vector`.
+    pub(super) fn send(&self, machine: &mut impl Machine, vector: u8, cpu: CpuId) {
+        let to = address(machine, cpu);
+        self.write(machine, 4, Width::Dword, to);
+        if self.wide {
+            self.write(machine, 8, Width::Dword, 0);
+        }
+        let data = if self.wide { 12 } else { 8 };
+        self.write(machine, data, Width::Word, u32::from(vector));
+    }
+
+    /// Masks message `index`, where the function can.
+    pub(super) fn set_gate(&self, machine: &mut impl Machine, index: u8, gate: Gate) {
+        if !self.maskable {
+            return;
+        }
+        let at = self.at.wrapping_add(if self.wide { 16 } else { 12 });
+        let bit = 1 << (index & 31);
+        let old = machine.read(self.function, at, Width::Dword);
+        let new = match gate {
+            Gate::Open => old & !bit,
+            Gate::Masked => old | bit,
+        };
+        machine.write(self.function, at, Width::Dword, new);
+    }
+
+    /// Switches the function's messages on again.
+    pub(super) fn enable(&self, machine: &mut impl Machine) {
+        self.change_control(machine, 0, MSI_ENABLE);
+    }
+
+    /// Switches the function's messages off.
+    pub(super) fn silence(&self, machine: &mut impl Machine) {
+        self.change_control(machine, MSI_ENABLE, 0);
+    }
+}
+
+/// An entry of a function's MSI-X table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Msix {
+    /// Whose.
+    pub function: Function,
+    /// The entry's number.
+    pub index: u16,
+    page: Mfn,
+    offset: u16,
+}
+
+impl Msix {
+    /// Entry `index` of the table of `function`.
+    ///
+    /// # Errors
+    /// [`IrqError::NoDevice`] without the capability, [`IrqError::BadNumber`] behind the table's end,
+    /// [`IrqError::NoMemoryAccess`] while the function's memory is off.
+    pub fn find(
+        machine: &mut impl Machine,
+        function: Function,
+        index: u16,
+    ) -> Result<Self, IrqError> {
+        let at = capability(machine, function, MSIX)
+            .filter(|at| *at <= 0xf4)
+            .ok_or(IrqError::NoDevice)?;
+        let control = machine.read(function, at.wrapping_add(2), Width::Word);
+        if u32::from(index) > control & MSIX_SIZE {
+            return Err(IrqError::BadNumber);
+        }
+        let command = machine.read(function, header::COMMAND, Width::Word);
+        if command & header::COMMAND_MEMORY == 0 {
+            return Err(IrqError::NoMemoryAccess);
+        }
+        let table = machine.read(function, at.wrapping_add(4), Width::Dword);
+        let base = bar(machine, function, table as u8 & 7).ok_or(IrqError::NoDevice)?;
+        let entry = ENTRY_BYTES
+            .wrapping_mul(index.into())
+            .wrapping_add(u64::from(table & !7));
+        let entry = Maddr(base.0.checked_add(entry).ok_or(IrqError::NoDevice)?);
+        Ok(Self {
+            function,
+            index,
+            page: entry.mfn(),
+            offset: entry.offset() as u16,
+        })
+    }
+
+    fn write(&self, machine: &mut impl Machine, offset: usize, value: u32) -> bool {
+        let at = usize::from(self.offset).wrapping_add(offset);
+        machine.write_table(self.page, at, value)
+    }
+
+    /// Writes the entry's message.
+    pub(super) fn send(&self, machine: &mut impl Machine, vector: u8, cpu: CpuId) {
+        let to = address(machine, cpu);
+        self.write(machine, 0, to);
+        self.write(machine, 4, 0);
+        self.write(machine, 8, u32::from(vector));
+    }
+
+    /// Masks the entry; whether it could be reached.
+    pub(super) fn set_gate(&self, machine: &mut impl Machine, gate: Gate) -> bool {
+        self.write(machine, 12, u32::from(gate == Gate::Masked))
+    }
+
+    /// Switches all of the function's entries off.
+    pub(super) fn silence(machine: &mut impl Machine, function: Function) {
+        if let Some(at) = capability(machine, function, MSIX) {
+            let control = at.wrapping_add(2);
+            let old = machine.read(function, control, Width::Word);
+            machine.write(function, control, Width::Word, old & !MSIX_ENABLE);
+        }
+    }
+}
+
+/// The address in base address register `index`, if that is one of memory (PCI 3.0 §6.2.5.1).
+fn bar(machine: &mut impl Machine, function: Function, index: u8) -> Option<Maddr> {
+    let bars = match machine.read(function, header::TYPE, Width::Byte) & 0x7f {
+        0 => 6,
+        1 => 2,
+        _ => return None,
+    };
+    let register = |index: u8| header::BARS.wrapping_add(index.wrapping_mul(4));
+    if index >= bars {
+        return None;
+    }
+    let low = machine.read(function, register(index), Width::Dword);
+    let wide = low & 6 == 4;
+    if low & 1 != 0 || wide && index.wrapping_add(1) >= bars {
+        return None;
+    }
+    let high = if wide {
+        machine.read(function, register(index.wrapping_add(1)), Width::Dword)
+    } else {
+        0
+    };
+    let base = u64::from(high) << 32 | u64::from(low & !0xf);
+    (base != 0).then_some(Maddr(base))
+}
+
+/// Whether a function has MSI-X.
+pub fn has_msix(machine: &mut impl Machine, function: Function) -> bool {
+    capability(machine, function, MSIX).is_some()
+}
