@@ -27,10 +27,12 @@ fn width(insn: &Insn) -> Width {
     }
 }
 
-/// Whether the access goes to the machine. The PCI address register and the CMOS are shared with the core
-/// and always emulated.
+/// Whether the access goes to the machine. The PCI address register, the data that it selects, and the CMOS
+/// are shared with the core and always emulated: the machine's register holds the address of whoever came last.
 fn direct(guest: &impl Guest, port: u16, width: Width) -> bool {
-    let shared = port == PCI_ADDRESS && width == Width::Dword || port & !1 == CMOS_INDEX;
+    let shared = port == PCI_ADDRESS && width == Width::Dword
+        || port & !3 == PCI_DATA
+        || port & !1 == CMOS_INDEX;
     !shared && guest.holds_ports(port, width)
 }
 

@@ -17,8 +17,14 @@ const LAST_FRAME: u64 = (1 << 40) - 1;
 /// Interrupt numbers end here.
 const LAST_IRQ: u64 = 1023;
 /// The interrupt controllers and the timer of the PC: the core has masked the first and may have
-/// measured the TSC by the second.
-const CORE_PORTS: [RangeInclusive<u64>; 4] = [0x20..=0x21, 0xa0..=0xa1, 0x40..=0x43, 0x61..=0x61];
+/// measured the TSC by the second. PCI data, behind an address register that it shares.
+const CORE_PORTS: [RangeInclusive<u64>; 5] = [
+    0x20..=0x21,
+    0xa0..=0xa1,
+    0x40..=0x43,
+    0x61..=0x61,
+    0xcfc..=0xcff,
+];
 
 /// What the core keeps for itself, by what it found of the machine.
 #[derive(Clone, Debug, Default)]
