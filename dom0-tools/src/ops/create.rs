@@ -4,6 +4,7 @@ use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
 use core::fmt;
 
+use crate::boot::Dom0Options;
 use crate::build::{self, BuildError, Contents, Kind, Progress};
 use crate::config::{DomainConfig, Pinning};
 use crate::hyper::{
@@ -228,8 +229,8 @@ pub struct Dom0<'a> {
     pub cmdline: &'a str,
     /// vCPUs.
     pub vcpus: u32,
-    /// Pages that it starts with, and that it may have.
-    pub pages: (u64, u64),
+    /// Says how much memory it gets.
+    pub options: &'a Dom0Options,
     /// The screen that it inherits.
     pub screen: ([u8; 40], u32),
 }
@@ -245,12 +246,14 @@ pub fn create_dom0<H: Hypercalls + ?Sized>(
 ) -> Result<DomId, CreateError> {
     progress.unpacking("of Domain-0", dom0.kernel.len() as u64);
     let image = Image::open("of Domain-0", dom0.kernel)?;
+    // Only now: unpacking the kernel took memory of the machine's.
+    let (pages, most_pages) = dom0.options.pages(machine::host(h)?.free_pages);
     let (screen, screen_bytes) = dom0.screen;
     let contents = Contents {
         image: &image,
         initrd: dom0.initrd,
         cmdline: dom0.cmdline,
-        pages: dom0.pages.0,
+        pages,
         kind: Kind::Dom0 {
             screen,
             screen_bytes,
@@ -266,7 +269,7 @@ pub fn create_dom0<H: Hypercalls + ?Sized>(
     };
     let id = domain::create_dom0(h, &new)?;
     domain::set_max_vcpus(h, id, dom0.vcpus)?;
-    domain::set_max_memory(h, id, dom0.pages.1.saturating_mul(4))?;
+    domain::set_max_memory(h, id, most_pages.saturating_mul(4))?;
     build::build(h, id, &contents, progress)?;
     Ok(id)
 }

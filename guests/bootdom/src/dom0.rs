@@ -55,7 +55,7 @@ fn build(
         initrd,
         cmdline: line,
         vcpus: options.max_vcpus.unwrap_or(host.cpus).min(host.cpus.max(1)),
-        pages: options.pages(host.free_pages),
+        options,
         screen: screen(),
     };
     let id = ops::create_dom0(door, &dom0, &mut Lines).map_err(words)?;
