@@ -2,6 +2,7 @@
 //! each boots a machine of its own and can run alone.
 
 mod boot;
+mod dom0;
 mod hostile;
 mod images;
 mod life;
