@@ -2,7 +2,11 @@
 
 use anyhow::{Result, ensure};
 use xenlike_tests::machine::{Chipset, Firmware, Machine};
-use xenlike_tests::scenario::{SHORT, boot_to_prompt, media_with, number_after, power_off};
+use xenlike_tests::media::{Media, Module};
+use xenlike_tests::scenario::{
+    BOOT, SHORT, boot_to_prompt, find_file, media_with, number_after, power_off,
+};
+use xenlike_tests::session::Session;
 
 /// Boots, looks at what `info` says about the machine, powers off.
 fn boots(name: &str, machine: &Machine) -> Result<()> {
@@ -80,6 +84,30 @@ fn without_x2apic() -> Result<()> {
         ..Machine::default()
     };
     boots("boot-xapic", &machine)
+}
+
+/// QEMU counts instructions here and runs one CPU at a time: the others come up late.
+#[test]
+#[ignore = "boots QEMU"]
+fn dom0_has_a_vcpu_for_each_cpu_that_comes_up_late() -> Result<()> {
+    let machine = Machine {
+        chipset: Chipset::Pc,
+        cpus: 2,
+        memory_mib: 512,
+        cpu: "max,-x2apic".to_owned(),
+        ..Machine::default()
+    }
+    .with("-icount")
+    .with("shift=0,sleep=off")
+    .with("-rtc")
+    .with("base=2020-01-01T00:00:00,clock=vm")
+    .with("-seed")
+    .with("1");
+    let guest = Module::with_arguments(find_file("bench")?, "scaling=vcpus only=vcpus");
+    let mut session = Session::boot("boot-late", &Media::xenlike().module(guest), &machine)?;
+    let line = session.expect("bench vcpus [0-9]+", BOOT)?;
+    ensure!(line == "bench vcpus 2", "2 CPUs, and {line}");
+    session.expect("PASS bench", BOOT).map(drop)
 }
 
 #[test]

@@ -21,8 +21,6 @@ use xenlike_rt::hyper::control;
 
 use crate::meter::tsc;
 
-/// Pages of a child's memory.
-const PAGES: u64 = 1024;
 /// KiB that a domain may have beyond its memory.
 const EXTRA_KIB: u64 = 1024;
 /// Channels that it may have.
@@ -37,20 +35,25 @@ pub struct Child {
     pub port: Port,
     /// The frame of its console ring.
     console: hyper::Mfn,
+    /// The frame where a busy one counts its turns: its Xenstore ring, which nobody serves.
+    count: hyper::Mfn,
 }
 
 /// Makes children of one image.
 pub struct Nursery<'a> {
     door: Door,
     image: Image<'a>,
+    /// Pages of a child's memory.
+    pages: u64,
 }
 
 impl<'a> Nursery<'a> {
-    /// With this program as the image.
-    pub fn new(image: &'a [u8]) -> Self {
+    /// With this program as the image, for children of so many pages.
+    pub fn new(image: &'a [u8], pages: u64) -> Self {
         Self {
             door: Door::new().expect("memory for arguments"),
             image: Image::open("bench", image).expect("a kernel"),
+            pages,
         }
     }
 
@@ -65,7 +68,7 @@ impl<'a> Nursery<'a> {
         };
         let id = domain::create(&mut self.door, &new).expect("a domain");
         domain::set_max_vcpus(&mut self.door, id, 1).expect("a vCPU");
-        let limit = PAGES * 4 + EXTRA_KIB;
+        let limit = self.pages * 4 + EXTRA_KIB;
         domain::set_max_memory(&mut self.door, id, limit).expect("a limit");
         share_counter(id);
         id
@@ -80,7 +83,7 @@ impl<'a> Nursery<'a> {
             image: &self.image,
             initrd: None,
             cmdline: &cmdline,
-            pages: PAGES,
+            pages: self.pages,
             kind: Kind::Guest {
                 backend: DomId::ZERO,
                 console,
@@ -88,16 +91,23 @@ impl<'a> Nursery<'a> {
             },
         };
         let built = build::build(&mut self.door, id, &contents, &mut ());
+        let built = built.expect("built");
         Child {
             id,
             port,
-            console: built.expect("built").console,
+            console: built.console,
+            count: built.store,
         }
     }
 
     /// Lets it run.
     pub fn start(&mut self, child: Child) {
         domain::unpause(&mut self.door, child.id).expect("started");
+    }
+
+    /// Keeps it from running, until it is started again.
+    pub fn stop(&mut self, child: Child) {
+        domain::pause(&mut self.door, child.id).expect("stopped");
     }
 
     /// Creates, builds and starts one.
@@ -110,7 +120,12 @@ impl<'a> Nursery<'a> {
 
     /// Ends it.
     pub fn destroy(&mut self, child: Child) {
-        domain::destroy(&mut self.door, child.id).expect("destroyed");
+        self.discard(child.id);
+    }
+
+    /// Ends a domain that has nothing yet.
+    pub fn discard(&mut self, id: DomId) {
+        domain::destroy(&mut self.door, id).expect("destroyed");
     }
 }
 
@@ -131,6 +146,12 @@ fn share_counter(id: DomId) {
 }
 
 impl Child {
+    /// How many turns a busy one had.
+    pub fn turns(self) -> u64 {
+        let page = SharedPage::map(self.id.0, self.count.0).expect("its count");
+        u64::from(page.word(0).load(Ordering::Relaxed))
+    }
+
     /// What it wrote to its console so far, up to the ring's size.
     pub fn said(self) -> String {
         let page = SharedPage::map(self.id.0, self.console.0).expect("its console");

@@ -3,7 +3,8 @@
 //!
 //! The same binary runs under xenlike and under real Xen, as Dom0 or as a domain. As a Dom0 that has itself as initrd,
 //! it measures what takes a second domain, which it builds of that. On the command line: `only=NAME` measures that
-//! operation alone, which is what a profile is made of; `role=NAME` makes it the second domain.
+//! operation alone, which is what a profile is made of; `role=NAME` makes it the second domain; `scaling=domains` or `scaling=vcpus` measures
+//! a few operations with many of them.
 
 #![no_std]
 #![no_main]
@@ -24,22 +25,30 @@ mod meter;
 mod pair;
 mod peer;
 mod ports;
+mod scaling;
 mod tables;
 mod timer;
 mod user;
 
+use children::Nursery;
 use xenlike_rt::{args, entry_tsc, modules, println};
 
 xenlike_rt::entry!(main);
+
+/// A child's memory: 4 MiB, or 2 where there are many.
+const PAGES: u64 = 1024;
+const MANY_PAGES: u64 = 512;
 
 fn main() {
     println!("bench entry_tsc {}", entry_tsc());
     if let Some(role) = args::value("role") {
         peer::play(role);
     }
-    match modules::initrd() {
-        Some(image) => with_children(image),
-        None => alone(),
+    match (args::value("scaling"), modules::initrd()) {
+        (Some("domains"), Some(image)) => scaling::domains(&mut Nursery::new(image, MANY_PAGES)),
+        (Some("vcpus"), None) => scaling::vcpus(),
+        (_, Some(image)) => with_children(image),
+        (_, None) => alone(),
     }
     meter::report();
     println!("PASS bench");
@@ -63,7 +72,7 @@ fn alone() {
 
 /// What takes a second domain, made of `image`.
 fn with_children(image: &[u8]) {
-    let mut nursery = children::Nursery::new(image);
+    let mut nursery = Nursery::new(image, PAGES);
     pair::measure(&mut nursery);
     life::measure(&mut nursery);
 }

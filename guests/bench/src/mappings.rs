@@ -127,6 +127,17 @@ fn by_store(target: Target) {
     });
 }
 
+/// Flushes the page's entry, or all.
+pub fn flush(cmd: u32) {
+    let request = MmuextOp {
+        cmd,
+        arg1: core::ptr::from_ref(&PAGE).addr() as u64,
+        ..MmuextOp::default()
+    };
+    // SAFETY: a flush changes no mapping.
+    unsafe { hyper::mmuext_op(&[request]) }.expect("a flush");
+}
+
 fn flushes(address: u64) {
     for (name, cmd) in [
         ("invlpg_local", MMUEXT_INVLPG_LOCAL),

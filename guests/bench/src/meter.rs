@@ -40,7 +40,7 @@ pub fn tsc() -> u64 {
 
 /// Is this row asked for?
 pub fn wanted(name: &str) -> bool {
-    args::value("only").is_none_or(|only| only == name)
+    args::value("only").is_none_or(|only| only.split(',').any(|it| it == name))
 }
 
 /// How long `action`, which does `operations` operations, takes.

@@ -1,12 +1,23 @@
 //! The second domain: what it does with its channel to the first.
 
+#![expect(unsafe_code, reason = "counts in a page that the first domain reads")]
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
 use xenlike_rt::events::{self, Port};
-use xenlike_rt::{hyper, start_info};
+use xenlike_rt::{hyper, memory, start_info};
 
 /// Answers every event with an event.
 fn answer(port: Port) {
     // The other side may be gone, and this domain with it soon.
     let _ = events::send(port);
+}
+
+/// Where a busy domain counts its turns: the page of its Xenstore ring.
+fn turns() -> &'static AtomicU32 {
+    let page = memory::direct(memory::pfn_of_mfn(start_info().store_mfn));
+    // SAFETY: the builder mapped the page for good, and nothing else uses it: no Xenstore serves this domain.
+    unsafe { &*core::ptr::with_exposed_provenance(page as usize) }
 }
 
 /// Does as its role says, for ever.
@@ -29,6 +40,7 @@ pub fn play(role: &str) -> ! {
             }
         }
         "busy" => loop {
+            turns().fetch_add(1, Ordering::Relaxed);
             hyper::yield_now();
         },
         _ => loop {

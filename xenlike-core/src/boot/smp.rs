@@ -13,6 +13,7 @@ use super::tables::TABLES_ADDRESS;
 use super::{cpu, interrupts, memory, options, traps};
 use crate::arch::lapic::{self, Mode};
 use crate::arch::{self, percpu, time};
+use crate::domain::notify::SCHED;
 use crate::kit::{CpuId, Lock, MAX_CPUS, lock};
 use crate::mm::layout::{DIRECT_MAP, MASTER};
 
@@ -225,7 +226,11 @@ extern "sysv64" fn rust_start(number: u32) -> ! {
     super::order::other_cpu(cpu)
 }
 
-/// Lets the started CPUs go on.
+/// Lets the started CPUs go on, and waits until they take vCPUs: the first domain asks how many there are.
 pub fn release() {
     GO.store(true, Ordering::Release);
+    let others = percpu::online().count() - 1;
+    while SCHED.online().count() < others {
+        lock::wait_step();
+    }
 }

@@ -68,9 +68,9 @@ impl Machine for FakeMachine {
         }
         Ok(())
     }
-    fn unmap(&mut self, at: HostAddr, mfn: Mfn, access: Access) -> Result<(), GrantError> {
+    fn unmap(&mut self, at: HostAddr, mfn: Mfn) -> Result<(), GrantError> {
         match self.ptes.get(&key(at)) {
-            Some(&mapped) if mapped == (mfn, access) => {
+            Some(&(mapped, access)) if mapped == mfn => {
                 self.ptes.remove(&key(at));
                 self.put(mfn, access);
                 Ok(())
@@ -78,15 +78,9 @@ impl Machine for FakeMachine {
             _ => Err(GrantError::General),
         }
     }
-    fn replace(
-        &mut self,
-        at: Vaddr,
-        new: Vaddr,
-        mfn: Mfn,
-        access: Access,
-    ) -> Result<(), GrantError> {
+    fn replace(&mut self, at: Vaddr, new: Vaddr, mfn: Mfn) -> Result<(), GrantError> {
         let moved = *self.ptes.get(&(false, new.0)).ok_or(GrantError::General)?;
-        self.unmap(HostAddr::Va(at), mfn, access)?;
+        self.unmap(HostAddr::Va(at), mfn)?;
         self.ptes.remove(&(false, new.0));
         self.ptes.insert((false, at.0), moved);
         Ok(())

@@ -1,0 +1,130 @@
+//! What the number of domains, or of vCPUs, does to the cost of an operation. Lines are `bench NAME@NUMBER TICKS`.
+
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use xenlike_rt::abi::xen::{MMUEXT_INVLPG_ALL, MMUEXT_TLB_FLUSH_ALL};
+use xenlike_rt::{args, events, hyper, println, smp};
+
+use crate::children::{Child, Nursery};
+use crate::meter::{self, tsc};
+use crate::{frames, mappings, pair};
+
+/// Other domains, besides the one that takes part.
+const DOMAINS: [usize; 4] = [1, 10, 100, 400];
+const LOOPS: u64 = 20;
+
+/// How many domains there are to be at most.
+fn limit() -> usize {
+    args::number("most", 400) as usize
+}
+
+/// Idle domains first, then ones that want to run all the time.
+pub fn domains(nursery: &mut Nursery) {
+    let mut others = Vec::new();
+    for count in DOMAINS.into_iter().filter(|count| *count <= limit()) {
+        while others.len() < count {
+            others.push(nursery.raise("idle"));
+        }
+        settle();
+        print("event", count, event(nursery));
+        print("create", count, create(nursery));
+        print("frame", count, frames::populate_one());
+    }
+    for child in others.drain(..) {
+        nursery.destroy(child);
+    }
+    for count in DOMAINS.into_iter().filter(|count| *count <= limit()) {
+        // None of them runs while others are made.
+        while others.len() < count {
+            let id = nursery.create();
+            others.push(nursery.build(id, "busy"));
+        }
+        others.iter().for_each(|child| nursery.start(*child));
+        print("schedule", count, schedule(&others));
+        others.iter().for_each(|child| nursery.stop(*child));
+    }
+    for child in others.drain(..) {
+        nursery.destroy(child);
+    }
+}
+
+fn print(name: &str, count: usize, ticks: u64) {
+    println!("bench {name}@{count} {ticks}");
+}
+
+/// Lets new domains come to their first sleep.
+fn settle() {
+    for _ in 0..1000 {
+        hyper::yield_now();
+    }
+}
+
+/// An event to another domain and back.
+fn event(nursery: &mut Nursery) -> u64 {
+    let mut best = u64::MAX;
+    pair::with_child(nursery, "handler", |port| {
+        events::on(port, pair::note);
+        for _ in 0..LOOPS {
+            let start = tsc();
+            pair::there_and_back(port);
+            best = best.min(tsc() - start);
+        }
+    });
+    best
+}
+
+/// A domain created, without memory; it is destroyed again.
+fn create(nursery: &mut Nursery) -> u64 {
+    let once = |_| {
+        let start = tsc();
+        let id = nursery.create();
+        let took = tsc() - start;
+        nursery.discard(id);
+        took
+    };
+    (0..LOOPS).map(once).min().unwrap_or_default()
+}
+
+/// Time for each yield of anybody, while all want to run. The busy ones count theirs.
+fn schedule(others: &[Child]) -> u64 {
+    // All of them have begun.
+    while others.iter().any(|child| child.turns() < 2) {
+        hyper::yield_now();
+    }
+    let counted = || -> u64 { others.iter().map(|child| child.turns()).sum() };
+    let (before, start) = (counted(), tsc());
+    for _ in 0..LOOPS {
+        hyper::yield_now();
+    }
+    let took = tsc() - start;
+    took / (counted() - before + LOOPS)
+}
+
+static READY: AtomicU32 = AtomicU32::new(0);
+
+/// Another vCPU: it runs all the time, so that its TLB is concerned.
+fn spin(_: u32) {
+    READY.fetch_add(1, Ordering::Relaxed);
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+/// Flushes of all vCPUs' TLBs.
+pub fn vcpus() {
+    let count = smp::vcpus();
+    for vcpu in 1..count {
+        smp::start(vcpu, spin).expect("a vCPU");
+    }
+    while READY.load(Ordering::Relaxed) + 1 < count {
+        core::hint::spin_loop();
+    }
+    println!("bench vcpus {count}");
+    for (name, cmd) in [
+        ("tlb_flush_all", MMUEXT_TLB_FLUSH_ALL),
+        ("invlpg_all", MMUEXT_INVLPG_ALL),
+    ] {
+        meter::repeat(name, LOOPS, || mappings::flush(cmd));
+    }
+}
