@@ -1,12 +1,14 @@
 //! `scripts/bench --compare REVISION`: what changed since then.
 
-use super::machine::{self, Figures};
+use super::machine::Figures;
 use super::rows::ROWS;
+use super::runs;
 use super::table::{quotient, shown};
 use crate::process;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use xenlike_tests::media::Media;
 use xenlike_tests::paths::{build as artefact, root};
 
 /// A revision's files, in a folder of their own below `build/`. What was compiled there stays, for the next time.
@@ -31,27 +33,24 @@ impl Worktree {
         Ok(Self { path })
     }
 
-    /// Builds the revision and measures it by its own benchmark guest.
-    fn figures(&self) -> Result<Figures> {
-        let output = Command::new("cargo")
-            .args([
-                "run",
-                "--quiet",
-                "--package",
-                "xtask",
-                "--",
-                "bench",
-                "--ours",
-                "--raw",
-            ])
+    /// Builds the revision, with its own build logic.
+    fn build(&self) -> Result<()> {
+        let status = Command::new("cargo")
+            .args(["run", "--quiet", "--package", "xtask", "--", "build"])
+            .arg("--no-debian")
             .current_dir(&self.path)
-            .stderr(Stdio::inherit())
-            .output()
+            .status()
             .context("cargo")?;
-        if !output.status.success() {
-            bail!("the revision can't be built and measured");
+        if !status.success() {
+            bail!("the revision can't be built");
         }
-        Ok(machine::parse(&String::from_utf8_lossy(&output.stdout)))
+        Ok(())
+    }
+
+    /// Its hypervisor's figures, by today's guest.
+    fn figures(&self) -> Result<Figures> {
+        self.build()?;
+        runs::of(&Media::xenlike().with_kernel(self.path.join("build/xenlike")))
     }
 }
 

@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 
 /// A machine whose time-stamp counter counts executed instructions, and whose other clocks follow it: a hypervisor that
 /// waits for one waits equally long each time. With x2APIC, QEMU 10 stops with "Bad icount read".
-fn counting_machine() -> Machine {
+pub fn counting_machine() -> Machine {
     Machine {
         chipset: Chipset::Pc,
         cpus: 1,
@@ -38,21 +38,30 @@ fn counting_machine() -> Machine {
 
 /// Boots the benchmark guest as Dom0.
 pub fn dom0(name: &str, media: &Media) -> Result<Figures> {
-    let mut session = Session::boot(name, media, &counting_machine())?;
+    dom0_on(name, media, &counting_machine())
+}
+
+/// The same on another machine.
+pub fn dom0_on(name: &str, media: &Media, machine: &Machine) -> Result<Figures> {
+    let mut session = Session::boot(name, media, machine)?;
     let printed = session.read_until("^(PASS|FAIL) bench", LIMIT)?;
     Ok(parse(&printed))
 }
 
 /// The counting machine with QEMU's counting plug-in, which writes `output`.
-fn with_plugin(plugin: &Path, output: &Path, arguments: &str) -> Machine {
+pub fn with_plugin(plugin: &Path, output: &Path, arguments: &str) -> Machine {
     let argument = format!("{},out={},{arguments}", plugin.display(), output.display());
     counting_machine().with("-plugin").with(&argument)
 }
 
 /// Boots the benchmark guest as Dom0 under the plug-in, whose counts are there when the machine has ended.
 pub fn counted(media: &Media, plugin: &Path, output: &Path, window: &str) -> Result<Figures> {
-    let machine = with_plugin(plugin, output, window);
-    let mut session = Session::boot("bench-counted", media, &machine)?;
+    counted_on(media, &with_plugin(plugin, output, window))
+}
+
+/// The same on another machine with the plug-in.
+pub fn counted_on(media: &Media, machine: &Machine) -> Result<Figures> {
+    let mut session = Session::boot("bench-counted", media, machine)?;
     let printed = session.read_until("^(PASS|FAIL) bench", LIMIT)?;
     session.expect_end(SHORT)?;
     Ok(parse(&printed))

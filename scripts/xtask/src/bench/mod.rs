@@ -6,6 +6,7 @@
 mod boot;
 mod compare;
 mod counted;
+mod curves;
 mod document;
 mod entry;
 mod inlined;
@@ -14,6 +15,7 @@ mod plot;
 mod profile;
 mod rows;
 mod runs;
+mod scaling;
 mod symbols;
 mod table;
 
@@ -36,9 +38,6 @@ pub struct Options {
     /// With --ours: one row alone
     #[arg(long, requires = "ours", value_name = "ROW")]
     only: Option<String>,
-    /// With --ours: as the guest prints it
-    #[arg(long, requires = "ours")]
-    raw: bool,
     /// What changed since a revision, which is built in a folder of its own
     #[arg(long, value_name = "REVISION")]
     compare: Option<String>,
@@ -53,6 +52,8 @@ pub struct Options {
 enum Task {
     /// Where the instructions of one row go, by function
     Profile(profile::Options),
+    /// What many domains, a large guest, many vCPUs do to an operation's cost
+    Scaling(scaling::Options),
 }
 
 /// Measures, and prints one table.
@@ -63,8 +64,10 @@ pub fn bench(options: &Options) -> Result<()> {
     if !options.no_build {
         build::bootable()?;
     }
-    if let Some(Task::Profile(options)) = &options.task {
-        return profile::profile(options);
+    match &options.task {
+        Some(Task::Profile(options)) => return profile::profile(options),
+        Some(Task::Scaling(options)) => return scaling::scaling(options),
+        None => {}
     }
     if let Some(revision) = &options.compare {
         return compare::compare(revision, &runs::ours(None)?);
@@ -77,12 +80,6 @@ pub fn bench(options: &Options) -> Result<()> {
 
 fn ours_alone(options: &Options) -> Result<()> {
     let figures = runs::ours(options.only.as_deref())?;
-    if options.raw {
-        for (name, figure) in figures {
-            println!("bench {name} {figure}");
-        }
-        return Ok(());
-    }
     // Xen's column is what the document says: the guest is hardly ever changed.
     let known = committed().figures_of_xen();
     print!("{}", Table::new(&figures, &known).of_ours().text());

@@ -50,11 +50,7 @@ pub fn profile(options: &Options) -> Result<()> {
 fn count(row: &str, symbols: &Symbols) -> Result<(Counts, u64)> {
     let scratch = Scratch::new("profile")?;
     let output = scratch.path().join("counts");
-    let window = format!(
-        "from={:#x},to={:#x}",
-        symbols.address("bench_measured_from")?,
-        symbols.address("bench_measured_to")?
-    );
+    let window = symbols.window()?;
     let plugin = build::counter()?;
     for part in runs::PARTS {
         let media = part.media(Media::xenlike(), &format!("only={row}"))?;

@@ -44,6 +44,11 @@ pub fn ours(only: Option<&str>) -> Result<Figures> {
     run("bench-xenlike", &Media::xenlike(), &arguments)
 }
 
+/// All rows of another build of xenlike.
+pub fn of(hypervisor: &Media) -> Result<Figures> {
+    run("bench-other", hypervisor, "")
+}
+
 /// Xen's figures, measured once for each build of the guest.
 pub fn theirs() -> Result<Figures> {
     debian::ensure(&[Part::Xen])?;
@@ -88,7 +93,7 @@ fn run(name: &str, hypervisor: &Media, arguments: &str) -> Result<Figures> {
 }
 
 /// Debian's Xen on a medium.
-fn xen() -> Result<Media> {
+pub fn xen() -> Result<Media> {
     let media = Media::new(xen_elf()?);
     Ok(media.command_line("console=com1 com1=115200,8n1 noreboot"))
 }

@@ -60,6 +60,16 @@ impl Symbols {
             .with_context(|| format!("no symbol {what}"))
     }
 
+    /// The window of the benchmark guest's measurements, as QEMU's plug-in wants it.
+    ///
+    /// # Errors
+    /// When these are other programs.
+    pub fn window(&self) -> Result<String> {
+        let from = self.address("bench_measured_from")?;
+        let to = self.address("bench_measured_to")?;
+        Ok(format!("from={from:#x},to={to:#x}"))
+    }
+
     /// The function that an address lies in, as far as the table tells.
     pub fn function(&self, address: u64) -> &str {
         let below = self.by_address.range(..=address).next_back();
