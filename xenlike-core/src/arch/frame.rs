@@ -80,7 +80,8 @@ impl TrapFrame {
         ss: 0,
     };
 
-    /// In `vector`: entered by SYSCALL and not changed since in a way that SYSRET can't restore.
+    /// In `vector`: the frame is of 64-bit code at the flat selectors, entered by SYSCALL and not
+    /// changed since in a way that SYSRET can't restore.
     pub const SYSCALL: u32 = 0x100;
 
     /// Whether the frame is a guest's: PV guests run in ring 3 (or 1), the core in ring 0.

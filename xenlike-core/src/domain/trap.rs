@@ -6,14 +6,13 @@
 use arrayvec::ArrayVec;
 use guest_pv_abi::arch_x86::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
 use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
-use zerocopy::IntoBytes;
 
 use super::vcpu::Callback;
 use super::{Domain, Vcpu, VcpuState, mode};
 use crate::arch::frame::TrapFrame;
 use crate::arch::rflags;
 use crate::kit::Vaddr;
-use crate::mm::guest_copy;
+use crate::mm::guest_copy::{self, Fault};
 
 /// TI flag in `struct trap_info`: entering masks event delivery.
 const TI_MASKS_EVENTS: u8 = 4;
@@ -98,20 +97,14 @@ pub fn deliver(
     if dom.assists(VMASST_TYPE_ARCHITECTURAL_IOPL) {
         flags |= u64::from(st.iopl) << 12;
     }
-    let mut frame = ArrayVec::<u64, 12>::new();
-    frame.extend([regs.rcx, regs.r11]);
-    frame.extend(bounce.selectors.into_iter().flatten().map(u64::from));
-    frame.extend(bounce.error.map(u64::from));
-    frame.extend([
+    let saved = [
         regs.rip,
         cs | u64::from(masked) << 32,
         flags,
         regs.rsp,
         regs.ss & 0xffff,
-    ]);
-    let bytes = frame.as_slice().as_bytes();
-    let sp = (sp & !15).wrapping_sub(bytes.len() as u64);
-    guest_copy::copy_to_guest(Vaddr(sp), bytes)
+    ];
+    let sp = push_frame(sp & !15, [regs.rcx, regs.r11], &bounce, saved)
         .map_err(|_| "the guest kernel's stack can't be written for a trap")?;
     if bounce.masks_events {
         mask.store(1, core::sync::atomic::Ordering::Relaxed);
@@ -123,6 +116,47 @@ pub fn deliver(
     regs.rip = bounce.entry;
     regs.rflags &= !(rflags::TF | rflags::NT | rflags::RF | rflags::VM | rflags::AC);
     Ok(())
+}
+
+/// Writes the frame below `top` and gives its address.
+#[inline]
+fn push_frame(
+    top: u64,
+    clobbered: [u64; 2],
+    bounce: &Bounce,
+    [rip, cs, flags, rsp, ss]: [u64; 5],
+) -> Result<u64, Fault> {
+    let [rcx, r11] = clobbered;
+    if bounce.selectors.is_some() {
+        return push_failsafe_frame(top, clobbered, bounce, [rip, cs, flags, rsp, ss]);
+    }
+    match bounce.error {
+        Some(error) => push(top, &[rcx, r11, error.into(), rip, cs, flags, rsp, ss]),
+        None => push(top, &[rcx, r11, rip, cs, flags, rsp, ss]),
+    }
+}
+
+/// The failsafe callback's frame has the selectors that could not be loaded, too.
+#[cold]
+fn push_failsafe_frame(
+    top: u64,
+    clobbered: [u64; 2],
+    bounce: &Bounce,
+    saved: [u64; 5],
+) -> Result<u64, Fault> {
+    let mut frame = ArrayVec::<u64, 12>::new();
+    frame.extend(clobbered);
+    frame.extend(bounce.selectors.into_iter().flatten().map(u64::from));
+    frame.extend(bounce.error.map(u64::from));
+    frame.extend(saved);
+    push(top, &frame)
+}
+
+#[inline]
+fn push(top: u64, words: &[u64]) -> Result<u64, Fault> {
+    let at = top.wrapping_sub(words.len() as u64 * 8);
+    guest_copy::write_words(Vaddr(at), words)?;
+    Ok(at)
 }
 
 /// A code selector that a guest names gets ring 3: it can't name the core's.

@@ -247,11 +247,8 @@ exit_clean_tested:
     pop rdi
     mov rcx, [rsp + 8]
     mov r11, [rsp + 24]
-    cmp word ptr [rsp + 16], {cs32}
     mov rsp, [rsp + 32]
-    je 1f
     sysretq
-1:  sysret
 
 .pushsection .text.harden, "ax"
 exit_hardened:
@@ -294,13 +291,17 @@ iret_failed:
     add rsp, 8
     jmp exit_to_guest
 
+// No error code, and the vector word that says so.
+.balign 8
+syscall_vector:
+    .long 0, {syscall_vector}
+
 .balign 64
 syscall_common:
     push r11
     push {cs64}
     push rcx
-    push 0
-    mov dword ptr [rsp + 4], {syscall_vector}
+    push qword ptr [rip + syscall_vector]
     ENTER_ADDRESS_SPACE
     SAVE_REGISTERS
     mov rdi, rsp
@@ -315,7 +316,6 @@ syscall32_common:
     push {cs32}
     push rcx
     push 0
-    mov dword ptr [rsp + 4], {syscall_vector}
     ENTER_ADDRESS_SPACE
     SAVE_REGISTERS
     mov rdi, rsp

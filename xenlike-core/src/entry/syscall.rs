@@ -7,7 +7,7 @@ use crate::arch::frame::TrapFrame;
 use crate::arch::rflags;
 use crate::domain::shutdown::crash;
 use crate::domain::trap::{Bounce, deliver};
-use crate::hypercall::{self, Ctx, Outcome};
+use crate::hypercall::{self, Args, Ctx, Outcome};
 
 /// Flags that SYSENTER left as user mode had them and that user mode gets back.
 pub const SYSENTER_KEEP: u64 = rflags::GUEST_SETTABLE & !(rflags::TF | rflags::NT | rflags::RF);
@@ -19,12 +19,18 @@ const SYSCALL_BYTES: u64 = 2;
 pub extern "C" fn handle_syscall(frame: &mut TrapFrame) {
     with_current(frame, |ctx| {
         if ctx.st.in_kernel {
-            let outcome = hypercall::from_syscall(ctx);
-            apply(ctx, outcome);
+            let (outcome, args) = hypercall::from_syscall(ctx);
+            apply(ctx, outcome, &args);
         } else {
-            bounce(ctx, ctx.st.callbacks.syscall.into());
+            from_user(ctx);
         }
     });
+}
+
+/// A system call of a user process.
+#[inline(never)] // its frame is not for every hypercall to carry
+fn from_user(ctx: &mut Ctx<'_>) {
+    bounce(ctx, ctx.st.callbacks.syscall.into());
 }
 
 /// `syscall` in compatibility mode (AMD).
@@ -61,23 +67,35 @@ fn invalid_opcode(ctx: &mut Ctx<'_>) {
 /// Enters the guest kernel, or ends a domain that can't be entered.
 pub fn bounce(ctx: &mut Ctx<'_>, bounce: Bounce) {
     if let Err(why) = deliver(ctx.dom, ctx.vcpu, ctx.st, ctx.regs, bounce) {
-        super::dump::guest(ctx);
-        crash(ctx.dom, why);
+        end(ctx, why);
     }
 }
 
+/// Ends a domain that can't go on.
+#[cold]
+fn end(ctx: &mut Ctx<'_>, why: &'static str) {
+    super::dump::guest(ctx);
+    crash(ctx.dom, why);
+}
+
 /// Gives a hypercall's outcome to its caller.
-fn apply(ctx: &mut Ctx<'_>, outcome: Outcome) {
+#[inline]
+fn apply(ctx: &mut Ctx<'_>, outcome: Outcome, args: &Args) {
     match outcome {
         Outcome::Done(result) => ctx.regs.rax = result as u64,
-        Outcome::Again(args) => {
-            hypercall::set_arguments(ctx.regs, &args);
+        Outcome::Replaced => {}
+        other => apply_rarely(ctx, other, args),
+    }
+}
+
+#[cold]
+fn apply_rarely(ctx: &mut Ctx<'_>, outcome: Outcome, args: &Args) {
+    match outcome {
+        Outcome::Done(_) | Outcome::Replaced => {}
+        Outcome::Again => {
+            hypercall::set_arguments(ctx.regs, args);
             ctx.regs.rip = ctx.regs.rip.wrapping_sub(SYSCALL_BYTES);
         }
-        Outcome::Replaced => {}
-        Outcome::Crash(why) => {
-            super::dump::guest(ctx);
-            crash(ctx.dom, why);
-        }
+        Outcome::Crash(why) => end(ctx, why),
     }
 }

@@ -53,11 +53,11 @@ pub struct Batch {
 
 impl Batch {
     /// Decodes a call. Not a batch: it is over already, or not yet begun.
-    pub fn begin(ctx: &mut Ctx<'_>, args: Args) -> Result<Self, Outcome> {
+    pub fn begin(ctx: &mut Ctx<'_>, args: &Args) -> Result<Self, Outcome> {
         let [requests, count, done_at, foreign, _] = args.0;
         let (count, foreign) = (count as u32, foreign as u32);
         if machine().finish(&mut ctx.st.work) == Progress::Again {
-            return Err(Outcome::Again(args));
+            return Err(Outcome::Again);
         }
         if count == PREEMPTED && requests == 0 {
             return Err(Outcome::Done(i64::from(foreign as i32)));
@@ -80,6 +80,7 @@ impl Batch {
     pub fn run<T: FromBytes + IntoBytes>(
         self,
         ctx: &mut Ctx<'_>,
+        args: &mut Args,
         mut one: impl FnMut(&mut Ctx<'_>, T) -> Result<(), Stop>,
     ) -> Outcome {
         let mut at = self.requests;
@@ -106,8 +107,7 @@ impl Batch {
         let result = match result {
             Err(Stop::Again) => {
                 let left = self.count.wrapping_sub(done) | PREEMPTED;
-                let args = [at, left.into(), self.done_at, self.foreign.into(), 0];
-                return Outcome::Again(Args(args));
+                return args.again([at, left.into(), self.done_at, self.foreign.into(), 0]);
             }
             Err(Stop::Errno(errno)) => errno.to_ret(),
             Ok(()) => 0,
@@ -116,7 +116,7 @@ impl Batch {
             Outcome::Done(result)
         } else {
             let result = u64::from(result as i32 as u32);
-            Outcome::Again(Args([0, PREEMPTED.into(), 0, result, 0]))
+            args.again([0, PREEMPTED.into(), 0, result, 0])
         }
     }
 }

@@ -13,7 +13,7 @@ const CHUNK: usize = 128;
 
 /// `console_io(cmd, count, buffer)`.
 #[inline(never)] // its frame is not for every call to carry
-pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     let [cmd, count, buffer, ..] = args.0;
     if !ctx.dom.is_control() {
         return errno::EPERM.into();
@@ -24,18 +24,18 @@ pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
         return errno::EINVAL.into();
     }
     match cmd as u32 {
-        CONSOLEIO_WRITE => write(ctx, count, buffer),
+        CONSOLEIO_WRITE => write(ctx, args, count, buffer),
         CONSOLEIO_READ => read(count, buffer),
         _ => errno::ENOSYS.into(),
     }
 }
 
-fn write(ctx: &Ctx<'_>, count: u32, buffer: u64) -> Outcome {
+fn write(ctx: &Ctx<'_>, args: &mut Args, count: u32, buffer: u64) -> Outcome {
     let (mut left, mut at) = (count, buffer);
     let mut chunk = [0; CHUNK];
     while left > 0 {
         if left != count && ctx.preempted() {
-            return Outcome::Again(Args([CONSOLEIO_WRITE.into(), left.into(), at, 0, 0]));
+            return args.again([CONSOLEIO_WRITE.into(), left.into(), at, 0, 0]);
         }
         let n = left.min(CHUNK as u32);
         let Some(bytes) = chunk.get_mut(..n as usize) else {

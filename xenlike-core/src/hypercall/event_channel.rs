@@ -12,7 +12,7 @@ use crate::irq::{Book, machine::book};
 use crate::kit::{DomId, Mfn, Port, VcpuId};
 
 /// `event_channel_op(cmd, arg)`.
-pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     let [cmd, arg, ..] = args.0;
     match cmd as u32 {
         abi::EVTCHNOP_SEND => send(ctx, arg).into(),
@@ -25,7 +25,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
         abi::EVTCHNOP_BIND_VCPU => bind_vcpu(ctx, arg).into(),
         abi::EVTCHNOP_CLOSE => close(ctx, arg).into(),
         abi::EVTCHNOP_STATUS => status(ctx, arg).into(),
-        abi::EVTCHNOP_RESET => reset(ctx, args),
+        abi::EVTCHNOP_RESET => reset(ctx, *args),
         abi::EVTCHNOP_INIT_CONTROL => init_control(ctx, arg).into(),
         abi::EVTCHNOP_EXPAND_ARRAY => expand_array(ctx, arg).into(),
         abi::EVTCHNOP_SET_PRIORITY => set_priority(ctx, arg).into(),
@@ -34,7 +34,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
 }
 
 /// `event_channel_op_compat(op)`: the command and its structure in one; only the oldest commands.
-pub fn compat(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+pub fn compat(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     let [op, ..] = args.0;
     let cmd = match get::<u32>(op) {
         Ok(cmd) if cmd <= abi::EVTCHNOP_UNMASK => cmd,
@@ -42,7 +42,7 @@ pub fn compat(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
         Err(error) => return error.into(),
     };
     let at = core::mem::offset_of!(abi::EvtchnOp, u) as u64;
-    call(ctx, Args([cmd.into(), op.wrapping_add(at), 0, 0, 0]))
+    call(ctx, &mut Args([cmd.into(), op.wrapping_add(at), 0, 0, 0]))
 }
 
 fn send(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
@@ -175,7 +175,7 @@ fn reset(ctx: &Ctx<'_>, args: Args) -> Outcome {
         .reset(&mut || ctx.preempted(), &mut |irq| pirq::unbound(&dom, irq))
     {
         Sweep::Done => Outcome::Done(0),
-        Sweep::Again => Outcome::Again(args),
+        Sweep::Again => Outcome::Again,
     }
 }
 

@@ -28,16 +28,21 @@ use crate::pagetype::{Progress, machine};
 const VERSION: u32 = 1;
 
 /// `grant_table_op(cmd, array, count)`.
-pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     let [cmd, at, count, ..] = args.0;
     let count = count as u32;
     if count > i32::MAX as u32 {
         return errno::EINVAL.into();
     }
     if machine().finish(&mut ctx.st.work) == Progress::Again {
-        return Outcome::Again(args);
+        return Outcome::Again;
     }
-    let list = List { cmd, at, count };
+    let list = List {
+        args,
+        cmd,
+        at,
+        count,
+    };
     match cmd as u32 {
         abi::GNTTABOP_MAP_GRANT_REF => list.each(ctx, mappings::map),
         abi::GNTTABOP_UNMAP_GRANT_REF => mappings::unmap::<mappings::Plain>(ctx, list),
@@ -56,14 +61,14 @@ pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
 }
 
 /// An array of a guest's.
-#[derive(Clone, Copy)]
-struct List {
+struct List<'a> {
+    args: &'a mut Args,
     cmd: u64,
     at: u64,
     count: u32,
 }
 
-impl List {
+impl List<'_> {
     /// The address, if there is exactly one element.
     fn single(self) -> Result<u64, Errno> {
         if self.count == 1 {
@@ -78,13 +83,8 @@ impl List {
         let at = self
             .at
             .wrapping_add(u64::from(done).wrapping_mul(size_of::<T>() as u64));
-        Outcome::Again(Args([
-            self.cmd,
-            at,
-            self.count.saturating_sub(done).into(),
-            0,
-            0,
-        ]))
+        let left = self.count.saturating_sub(done);
+        self.args.again([self.cmd, at, left.into(), 0, 0])
     }
 
     /// Does `op` to each element, which it changes, and writes it back.

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use guest_pv_abi::arch_x86::{IretContext, VGCF_IN_SYSCALL};
+use guest_pv_abi::arch_x86::{FLAT_RING3_CS64, IretContext, VGCF_IN_SYSCALL};
 
 use super::{Ctx, Outcome};
 use crate::arch::frame::TrapFrame;
@@ -13,15 +13,16 @@ use crate::mm::guest_copy;
 
 /// `iret()`: the frame is on the guest's stack (`struct iret_context`).
 pub fn call(ctx: &mut Ctx<'_>) -> Outcome {
-    let Ok(frame) = guest_copy::read::<IretContext>(Vaddr(ctx.regs.rsp)) else {
-        return Outcome::Crash("iret: the frame on the guest's stack can't be read");
+    let Ok(frame) = guest_copy::read_words::<IretContext>(Vaddr(ctx.regs.rsp)) else {
+        return Outcome::Crash(&"iret: the frame on the guest's stack can't be read");
     };
     // The selectors get ring 3 whatever the guest wrote: it never names a ring below its own.
     if frame.cs & 3 == 3 && mode::enter_user(ctx.st).is_err() {
-        return Outcome::Crash("iret: to user mode without a user page table");
+        return Outcome::Crash(&"iret: to user mode without a user page table");
     }
     let regs = &mut *ctx.regs;
-    if frame.flags & VGCF_IN_SYSCALL == 0 {
+    if frame.flags & VGCF_IN_SYSCALL == 0 || frame.cs as u16 | 3 != FLAT_RING3_CS64 {
+        // SYSRET leaves neither rcx nor r11 alone, and leads to flat 64-bit code only.
         regs.vector &= !TrapFrame::SYSCALL;
         regs.rcx = frame.rcx;
         regs.r11 = frame.r11;

@@ -22,7 +22,7 @@ struct Owners {
 /// `mmu_update(requests, count, done, foreign)`; `foreign` has in its low half whose frames are
 /// named, in its high half, one up, whose tables are meant, or 0 for the caller's.
 #[inline(never)] // its frame is not for every call to carry
-pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     let batch = match Batch::begin(ctx, args) {
         Ok(batch) => batch,
         Err(outcome) => return outcome,
@@ -31,7 +31,9 @@ pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
         Ok(owners) => owners,
         Err(errno) => return errno.into(),
     };
-    let outcome = batch.run(ctx, |ctx, request: MmuUpdate| one(ctx, &owners, request));
+    let outcome = batch.run(ctx, args, |ctx, request: MmuUpdate| {
+        one(ctx, &owners, request)
+    });
     after_update(ctx);
     outcome
 }

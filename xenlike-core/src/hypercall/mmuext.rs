@@ -24,7 +24,7 @@ const LDT_ENTRIES: u32 = 8192;
 
 /// `mmuext_op(requests, count, done, foreign)`.
 #[inline(never)] // its frame is not for every call to carry
-pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     let batch = match Batch::begin(ctx, args) {
         Ok(batch) => batch,
         Err(outcome) => return outcome,
@@ -34,7 +34,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
         Ok(frames) => frames,
         Err(errno) => return errno.into(),
     };
-    let outcome = batch.run(ctx, |ctx, op: MmuextOp| one(ctx, frames, &op));
+    let outcome = batch.run(ctx, args, |ctx, op: MmuextOp| one(ctx, frames, &op));
     after_update(ctx);
     outcome
 }

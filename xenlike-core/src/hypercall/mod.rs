@@ -103,17 +103,18 @@ impl Ctx<'_> {
 }
 
 /// A hypercall by `syscall` from guest kernel mode: number in rax, arguments in rdi, rsi, rdx, r10
-/// and r8, result in rax (xen-x86_64.h).
-pub fn from_syscall(ctx: &mut Ctx<'_>) -> Outcome {
+/// and r8, result in rax (xen-x86_64.h). Gives the arguments as the call left them, too.
+#[inline]
+pub fn from_syscall(ctx: &mut Ctx<'_>) -> (Outcome, Args) {
     let number = ctx.regs.rax;
-    let args = Args([
+    let mut args = Args([
         ctx.regs.rdi,
         ctx.regs.rsi,
         ctx.regs.rdx,
         ctx.regs.r10,
         ctx.regs.r8,
     ]);
-    call(ctx, number, args)
+    (call(ctx, number, &mut args), args)
 }
 
 /// Puts a continued call's progress into the registers of its own arguments. The others belong to
@@ -133,44 +134,72 @@ pub fn set_arguments(regs: &mut TrapFrame, args: &Args) {
     }
 }
 
-/// Calls hypercall `number`. A new hypercall is one line here and one file.
-pub fn call(ctx: &mut Ctx<'_>, number: u64, args: Args) -> Outcome {
+/// Carries out a hypercall: the caller, the arguments, the number.
+type Handler = fn(&mut Ctx<'_>, &mut Args, u64) -> Outcome;
+
+/// One past the numbers that [`HANDLERS`] has a place for; the last place is for all others.
+const HANDLER_COUNT: usize = 64;
+
+/// A table, so that each call pays for its own stack frame and no other's.
+static HANDLERS: [Handler; HANDLER_COUNT] = {
+    let mut table = [handler(u64::MAX); HANDLER_COUNT];
+    let mut number = 0;
+    while number < HANDLER_COUNT {
+        table[number] = handler(number as u64);
+        number += 1;
+    }
+    table
+};
+
+/// Calls hypercall `number`.
+#[inline]
+pub fn call(ctx: &mut Ctx<'_>, number: u64, args: &mut Args) -> Outcome {
+    // The index is bounded without a branch that speculation could pass.
+    let place = number.min(HANDLER_COUNT as u64 - 1) as usize;
+    match HANDLERS.get(place) {
+        Some(handler) => handler(ctx, args, number),
+        None => Outcome::from(errno::ENOSYS),
+    }
+}
+
+/// Who carries out hypercall `number`. A new hypercall is one line here and one file.
+const fn handler(number: u64) -> Handler {
     match number {
-        nr::SET_TRAP_TABLE => traps::set_trap_table(ctx, args).into(),
-        nr::MMU_UPDATE => mmu_update::call(ctx, args),
-        nr::SET_GDT => descriptor::set_gdt(ctx, args).into(),
-        nr::STACK_SWITCH => segment::stack_switch(ctx, args).into(),
-        nr::SET_CALLBACKS => callback::set_callbacks(ctx, args).into(),
-        nr::FPU_TASKSWITCH => segment::fpu_taskswitch(ctx, args).into(),
-        nr::SCHED_OP_COMPAT => sched_op::compat(ctx, args),
-        nr::SET_DEBUGREG => debugreg::set(ctx, args).into(),
-        nr::GET_DEBUGREG => debugreg::get(ctx, args).into(),
-        nr::UPDATE_DESCRIPTOR => descriptor::update(ctx, args).into(),
-        nr::MEMORY_OP => memory::call(ctx, args),
-        nr::MULTICALL => multicall::call(ctx, args),
-        nr::UPDATE_VA_MAPPING => update_va::call(ctx, args),
-        nr::UPDATE_VA_MAPPING_OTHERDOMAIN => update_va::other_domain(ctx, args),
-        nr::SET_TIMER_OP => timer_op::set(ctx, args).into(),
-        nr::XEN_VERSION => version::call(ctx, args).into(),
-        nr::CONSOLE_IO => console_io::call(ctx, args),
-        nr::VM_ASSIST => vm_assist::call(ctx, args).into(),
-        nr::IRET => iret::call(ctx),
-        nr::VCPU_OP => vcpu_op::call(ctx, args),
-        nr::SET_SEGMENT_BASE => segment::set_base(args).into(),
-        nr::MMUEXT_OP => mmuext::call(ctx, args),
-        nr::SCHED_OP => sched_op::call(ctx, args),
-        nr::EVENT_CHANNEL_OP => event_channel::call(ctx, args),
-        nr::EVENT_CHANNEL_OP_COMPAT => event_channel::compat(ctx, args),
-        nr::GRANT_TABLE_OP => grant_table::call(ctx, args),
-        nr::SYSCTL => sysctl::call(ctx, args).into(),
-        nr::DOMCTL => domctl::call(ctx, args),
-        nr::ARCH_0 => xenlike::call(ctx, args).into(),
-        nr::NMI_OP => nmi_op::call(ctx, args).into(),
-        nr::PHYSDEV_OP => physdev::call(ctx, args).into(),
-        nr::PHYSDEV_OP_COMPAT => physdev::compat(ctx, args).into(),
-        nr::PLATFORM_OP => platform::call(ctx, args).into(),
-        nr::CALLBACK_OP => callback::call(ctx, args).into(),
-        _ => refused::call(ctx, number, args).into(),
+        nr::SET_TRAP_TABLE => |ctx, args, _| traps::set_trap_table(ctx, *args).into(),
+        nr::MMU_UPDATE => |ctx, args, _| mmu_update::call(ctx, args),
+        nr::SET_GDT => |ctx, args, _| descriptor::set_gdt(ctx, *args).into(),
+        nr::STACK_SWITCH => |ctx, args, _| segment::stack_switch(ctx, *args).into(),
+        nr::SET_CALLBACKS => |ctx, args, _| callback::set_callbacks(ctx, *args).into(),
+        nr::FPU_TASKSWITCH => |ctx, args, _| segment::fpu_taskswitch(ctx, *args).into(),
+        nr::SCHED_OP_COMPAT => |ctx, args, _| sched_op::compat(ctx, args),
+        nr::SET_DEBUGREG => |ctx, args, _| debugreg::set(ctx, *args).into(),
+        nr::GET_DEBUGREG => |ctx, args, _| debugreg::get(ctx, *args).into(),
+        nr::UPDATE_DESCRIPTOR => |ctx, args, _| descriptor::update(ctx, *args).into(),
+        nr::MEMORY_OP => |ctx, args, _| memory::call(ctx, args),
+        nr::MULTICALL => |ctx, args, _| multicall::call(ctx, args),
+        nr::UPDATE_VA_MAPPING => |ctx, args, _| update_va::call(ctx, args),
+        nr::UPDATE_VA_MAPPING_OTHERDOMAIN => |ctx, args, _| update_va::other_domain(ctx, args),
+        nr::SET_TIMER_OP => |ctx, args, _| timer_op::set(ctx, *args).into(),
+        nr::XEN_VERSION => |ctx, args, _| version::call(ctx, *args).into(),
+        nr::CONSOLE_IO => |ctx, args, _| console_io::call(ctx, args),
+        nr::VM_ASSIST => |ctx, args, _| vm_assist::call(ctx, *args).into(),
+        nr::IRET => |ctx, _, _| iret::call(ctx),
+        nr::VCPU_OP => |ctx, args, _| vcpu_op::call(ctx, args),
+        nr::SET_SEGMENT_BASE => |_, args, _| segment::set_base(*args).into(),
+        nr::MMUEXT_OP => |ctx, args, _| mmuext::call(ctx, args),
+        nr::SCHED_OP => |ctx, args, _| sched_op::call(ctx, args),
+        nr::EVENT_CHANNEL_OP => |ctx, args, _| event_channel::call(ctx, args),
+        nr::EVENT_CHANNEL_OP_COMPAT => |ctx, args, _| event_channel::compat(ctx, args),
+        nr::GRANT_TABLE_OP => |ctx, args, _| grant_table::call(ctx, args),
+        nr::SYSCTL => |ctx, args, _| sysctl::call(ctx, *args).into(),
+        nr::DOMCTL => |ctx, args, _| domctl::call(ctx, args),
+        nr::ARCH_0 => |ctx, args, _| xenlike::call(ctx, *args).into(),
+        nr::NMI_OP => |ctx, args, _| nmi_op::call(ctx, *args).into(),
+        nr::PHYSDEV_OP => |ctx, args, _| physdev::call(ctx, *args).into(),
+        nr::PHYSDEV_OP_COMPAT => |ctx, args, _| physdev::compat(ctx, *args).into(),
+        nr::PLATFORM_OP => |ctx, args, _| platform::call(ctx, *args).into(),
+        nr::CALLBACK_OP => |ctx, args, _| callback::call(ctx, *args).into(),
+        _ => |ctx, args, number| refused::call(ctx, number, *args).into(),
     }
 }
 

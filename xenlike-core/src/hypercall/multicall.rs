@@ -12,29 +12,30 @@ const ENTRY: u64 = size_of::<MulticallEntry>() as u64;
 /// `multicall(calls, count)`: each entry gets its result; a call that could not finish is continued
 /// with the arguments that hold its progress.
 #[inline(never)] // its frame is not for every call to carry
-pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     let [mut at, count, ..] = args.0;
     let count = count as u32;
     for left in (1..=count).rev() {
         if left != count && ctx.preempted() {
-            return again(at, left);
+            return args.again([at, left.into(), 0, 0, 0]);
         }
         let Ok(mut entry) = get::<MulticallEntry>(at) else {
             return errno::EFAULT.into();
         };
         let [a, b, c, d, e, _] = entry.args;
+        let mut progress = Args([a, b, c, d, e]);
         let outcome = match entry.op {
             // A multicall in a multicall is refused: what one call may take stays bounded.
             MULTICALL => errno::EINVAL.into(),
-            number => super::call(ctx, number, Args([a, b, c, d, e])),
+            number => super::call(ctx, number, &mut progress),
         };
         match outcome {
             Outcome::Done(result) => entry.result = result as u64,
-            Outcome::Again(Args(progress)) => {
-                let [a, b, c, d, e] = progress;
+            Outcome::Again => {
+                let [a, b, c, d, e] = progress.0;
                 entry.args = [a, b, c, d, e, 0];
                 return match put(at, &entry) {
-                    Ok(()) => again(at, left),
+                    Ok(()) => args.again([at, left.into(), 0, 0, 0]),
                     Err(error) => error.into(),
                 };
             }
@@ -48,8 +49,4 @@ pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
         at = at.wrapping_add(ENTRY);
     }
     Outcome::Done(0)
-}
-
-fn again(at: u64, left: u32) -> Outcome {
-    Outcome::Again(Args([at, left.into(), 0, 0, 0]))
 }

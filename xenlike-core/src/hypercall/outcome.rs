@@ -6,17 +6,25 @@ use guest_pv_abi::errno::Errno;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Args(pub [u64; 5]);
 
-/// How a call ended.
-#[derive(Debug, PartialEq, Eq)]
+impl Args {
+    /// The call stops, to be made again with `progress` for its arguments.
+    pub fn again(&mut self, progress: [u64; 5]) -> Outcome {
+        self.0 = progress;
+        Outcome::Again
+    }
+}
+
+/// How a call ended. Two words, so that it comes back in registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// With this result: 0 or more, or a negated errno.
     Done(i64),
-    /// Not yet: it is to be called again with these arguments, which hold its progress.
-    Again(Args),
+    /// Not yet: it is to be called again with the arguments as it left them, which hold its progress.
+    Again,
     /// It replaced the caller's registers: there is no result to store.
     Replaced,
     /// The domain can't go on; the reason is for the log.
-    Crash(&'static str),
+    Crash(&'static &'static str),
 }
 
 impl From<Result<i64, Errno>> for Outcome {

@@ -15,7 +15,7 @@ use crate::domain::{self, notify, shutdown, time, watchdog};
 use crate::kit::{DomId, Port};
 
 /// `sched_op(cmd, arg)`.
-pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     let [cmd, arg, ..] = args.0;
     match cmd as u32 {
         abi::SCHEDOP_YIELD => yield_now(),
@@ -35,7 +35,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
 }
 
 /// `sched_op_compat(cmd, arg)`: the reason of a shutdown is the argument itself.
-pub fn compat(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+pub fn compat(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     let [cmd, arg, ..] = args.0;
     match cmd as u32 {
         abi::SCHEDOP_YIELD => yield_now(),

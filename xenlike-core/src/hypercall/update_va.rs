@@ -12,12 +12,11 @@ use crate::kit::{DomId, Vaddr};
 use crate::pagetype::{Keep, Progress, Pte, Refused, Update, machine};
 
 /// `update_va_mapping(address, entry, flags)`.
-pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     let [va, entry, flags, ..] = args.0;
     let frames = ctx.dom.id();
     update(
         ctx,
-        args,
         Request {
             va: Vaddr(va),
             entry: Pte(entry),
@@ -28,12 +27,11 @@ pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
 }
 
 /// `update_va_mapping_otherdomain(address, entry, flags, domain)`.
-pub fn other_domain(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+pub fn other_domain(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     let [va, entry, flags, domid, _] = args.0;
     match owner::of_frames(ctx, domid as u16) {
         Ok(frames) => update(
             ctx,
-            args,
             Request {
                 va: Vaddr(va),
                 entry: Pte(entry),
@@ -53,15 +51,15 @@ struct Request {
     frames: DomId,
 }
 
-fn update(ctx: &mut Ctx<'_>, args: Args, request: Request) -> Outcome {
+fn update(ctx: &mut Ctx<'_>, request: Request) -> Outcome {
     if machine().finish(&mut ctx.st.work) == Progress::Again {
-        return Outcome::Again(args);
+        return Outcome::Again;
     }
     let done = change(ctx, &request);
     after_update(ctx);
     match done {
         // An L1 is never left half-way.
-        Err(Refused::Again) => Outcome::Again(args),
+        Err(Refused::Again) => Outcome::Again,
         Err(Refused::Invalid) => errno::EINVAL.into(),
         Err(Refused::Busy) => errno::EBUSY.into(),
         Err(Refused::NotPermitted) => errno::EPERM.into(),

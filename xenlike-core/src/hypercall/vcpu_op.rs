@@ -22,10 +22,10 @@ const LONGEST_PERIOD_NS: u64 = i64::MAX as u64 / 2;
 
 /// `vcpu_op(cmd, vcpu, arg)`.
 #[inline(never)] // its frame is not for every call to carry
-pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
-    match dispatch(ctx, args) {
+pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
+    match dispatch(ctx, *args) {
         // Checking the page tables of a vCPU's context took too long.
-        Err(errno::ERESTART) => Outcome::Again(args),
+        Err(errno::ERESTART) => Outcome::Again,
         result => result.into(),
     }
 }

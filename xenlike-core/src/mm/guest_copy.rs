@@ -53,6 +53,28 @@ pub fn copy_to_guest_partly(va: Vaddr, bytes: &[u8]) -> usize {
     }
 }
 
+/// Reads a small structure that is made of 64-bit words: a handler's first look at the guest.
+#[inline]
+pub fn read_words<T: FromBytes + IntoBytes>(va: Vaddr) -> Result<T, Fault> {
+    const { assert!(size_of::<T>().is_multiple_of(8)) }
+    check(va, size_of::<T>())?;
+    let mut value = T::new_zeroed();
+    match raw::words_from_guest(va, value.as_mut_bytes()) {
+        0 => Ok(value),
+        _ => Err(Fault),
+    }
+}
+
+/// Writes some 64-bit words.
+#[inline]
+pub fn write_words(va: Vaddr, words: &[u64]) -> Result<(), Fault> {
+    check(va, size_of_val(words))?;
+    match raw::words_to_guest(va, words) {
+        0 => Ok(()),
+        _ => Err(Fault),
+    }
+}
+
 /// Reads a structure of the ABI.
 pub fn read<T: FromBytes + IntoBytes>(va: Vaddr) -> Result<T, Fault> {
     let mut value = T::new_zeroed();
@@ -85,6 +107,7 @@ pub fn element<T>(array: Vaddr, index: u64) -> Result<Vaddr, Fault> {
     array.checked_add(offset).ok_or(Fault)
 }
 
+#[inline]
 fn check(va: Vaddr, bytes: usize) -> Result<(), Fault> {
     if layout::guest_range(va, bytes as u64) {
         Ok(())
@@ -141,6 +164,50 @@ mod raw {
         left
     }
 
+    /// As [`copy`], for whole words; tells how many were left.
+    ///
+    /// # Safety
+    /// As [`copy`].
+    #[inline]
+    unsafe fn copy_words(from: u64, to: u64, words: usize) -> usize {
+        let smap = SMAP_ON.load(Ordering::Relaxed);
+        let left: usize;
+        if smap {
+            // SAFETY: SMAP is on, so the CPU has the instruction.
+            unsafe { asm!("stac", options(nomem, nostack)) };
+        }
+        // SAFETY: as in `copy`.
+        unsafe {
+            asm!(
+                "2: rep movsq",
+                "3:",
+                crate::extable!("2b", "3b"),
+                inout("rcx") words => left,
+                inout("rsi") from => _,
+                inout("rdi") to => _,
+                options(nostack),
+            );
+        }
+        if smap {
+            // SAFETY: as above.
+            unsafe { asm!("clac", options(nomem, nostack)) };
+        }
+        left
+    }
+
+    #[inline]
+    pub(super) fn words_from_guest(va: Vaddr, out: &mut [u8]) -> usize {
+        // SAFETY: `out` is writable for its length; `va` was checked to be outside the
+        // hypervisor's slots.
+        unsafe { copy_words(va.0, out.as_mut_ptr() as u64, out.len() / 8) }
+    }
+
+    #[inline]
+    pub(super) fn words_to_guest(va: Vaddr, words: &[u64]) -> usize {
+        // SAFETY: `words` is readable; `va` was checked to be outside the hypervisor's slots.
+        unsafe { copy_words(words.as_ptr() as u64, va.0, words.len()) }
+    }
+
     pub(super) fn from_guest(va: Vaddr, out: &mut [u8]) -> usize {
         // SAFETY: `out` is writable for its length; `va` was checked to be outside the
         // hypervisor's slots.
@@ -156,8 +223,18 @@ mod raw {
 
 #[cfg(not(target_os = "none"))]
 mod raw {
+    use zerocopy::IntoBytes;
+
     use crate::kit::Vaddr;
     use crate::mm::host::with_guest_byte;
+
+    pub(super) fn words_from_guest(va: Vaddr, out: &mut [u8]) -> usize {
+        from_guest(va, out).div_ceil(8)
+    }
+
+    pub(super) fn words_to_guest(va: Vaddr, words: &[u64]) -> usize {
+        to_guest(va, words.as_bytes()).div_ceil(8)
+    }
 
     pub(super) fn from_guest(va: Vaddr, out: &mut [u8]) -> usize {
         let total = out.len();

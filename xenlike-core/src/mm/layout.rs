@@ -73,6 +73,7 @@ pub const fn is_hypervisor_slot(index: usize) -> bool {
 }
 
 /// Whether `bytes` at `va` are all a guest's: canonical, and outside the hypervisor's slots.
+#[inline]
 pub const fn guest_range(va: Vaddr, bytes: u64) -> bool {
     let Some(end) = va.0.checked_add(bytes) else {
         return va.0 >= HYPERVISOR_END && va.0.wrapping_add(bytes) == 0;

@@ -51,7 +51,7 @@ static ONE_AT_A_TIME: Lock<()> = Lock::new(());
 
 /// `domctl(op)`.
 #[inline(never)] // its frame is not for every call to carry
-pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     let [at, ..] = args.0;
     let mut op = match get::<Domctl>(at) {
         Ok(op) => op,
@@ -60,7 +60,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
     match answer(ctx, &mut op) {
         Ok(Answer::Write) => put(at, &op).into(),
         Ok(Answer::Done) => Outcome::Done(0),
-        Ok(Answer::Again) => Outcome::Again(args),
+        Ok(Answer::Again) => Outcome::Again,
         Err(error) => error.into(),
     }
 }

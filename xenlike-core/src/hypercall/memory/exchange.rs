@@ -8,7 +8,7 @@ use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::memory::{MemoryExchange, XENMEM_EXCHANGE};
 
 use super::reservation::place;
-use super::{Ctx, MAX_ORDER, Outcome, again, get};
+use super::{Args, Ctx, MAX_ORDER, Outcome, again, get};
 use crate::domain::Domain;
 use crate::kit::{Mfn, Pfn, Vaddr};
 use crate::mm::alloc::{self, Where};
@@ -45,7 +45,8 @@ impl Side {
     }
 }
 
-pub(super) fn call(ctx: &mut Ctx<'_>, at: u64) -> Outcome {
+pub(super) fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
+    let [_, at, ..] = args.0;
     let asked: MemoryExchange = match get(at) {
         Ok(asked) => asked,
         Err(errno) => return errno.into(),
@@ -61,7 +62,7 @@ pub(super) fn call(ctx: &mut Ctx<'_>, at: u64) -> Outcome {
             break Outcome::Done(0);
         }
         if done != first && ctx.preempted() {
-            break again(XENMEM_EXCHANGE, 0, at);
+            break again(args, XENMEM_EXCHANGE, 0);
         }
         match one_chunk(&exchange, done / exchange.chunk) {
             Ok(()) => done = done.saturating_add(exchange.chunk),

@@ -35,14 +35,14 @@ const MAX_ORDER: u32 = 9;
 
 /// `memory_op(command, argument)`.
 #[inline(never)] // its frame is not for every call to carry
-pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
+pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     let [command, at, ..] = args.0;
     let start = command >> EXTENT_SHIFT;
     match (command & SUB_CALL) as u32 {
-        XENMEM_INCREASE_RESERVATION => reservation::increase(ctx, at, start),
-        XENMEM_DECREASE_RESERVATION => reservation::decrease(ctx, at, start),
-        XENMEM_POPULATE_PHYSMAP => reservation::populate(ctx, at, start),
-        XENMEM_EXCHANGE => exchange::call(ctx, at),
+        XENMEM_INCREASE_RESERVATION => reservation::increase(ctx, args, start),
+        XENMEM_DECREASE_RESERVATION => reservation::decrease(ctx, args, start),
+        XENMEM_POPULATE_PHYSMAP => reservation::populate(ctx, args, start),
+        XENMEM_EXCHANGE => exchange::call(ctx, args),
         XENMEM_CLAIM_PAGES => reservation::claim(ctx, at).into(),
         XENMEM_MAXIMUM_RAM_PAGE => Outcome::Done(facts::maximum_ram_page()),
         XENMEM_CURRENT_RESERVATION => facts::current_reservation(ctx, at).into(),
@@ -54,7 +54,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Outcome {
         XENMEM_SET_MEMORY_MAP => map::set(ctx, at).into(),
         XENMEM_MACHINE_MEMORY_MAP => map::get_machine(ctx, at).into(),
         XENMEM_RESERVED_DEVICE_MEMORY_MAP => map::reserved_for_devices(at).into(),
-        XENMEM_ACQUIRE_RESOURCE => resource::acquire(ctx, at, start),
+        XENMEM_ACQUIRE_RESOURCE => resource::acquire(ctx, args, start),
         // No sharing: nothing was freed by it, nothing is shared.
         XENMEM_GET_SHARING_FREED_PAGES | XENMEM_GET_SHARING_SHARED_PAGES => Outcome::Done(0),
         other => refuse(ctx, other, at).into(),
@@ -99,12 +99,7 @@ fn about<T: FromBytes + IntoBytes + zerocopy::Immutable>(
 }
 
 /// The call goes on later, with `done` extents done.
-fn again(sub_call: u32, done: u64, at: u64) -> Outcome {
-    Outcome::Again(Args([
-        u64::from(sub_call) | done << EXTENT_SHIFT,
-        at,
-        0,
-        0,
-        0,
-    ]))
+fn again(args: &mut Args, sub_call: u32, done: u64) -> Outcome {
+    let [_, at, ..] = args.0;
+    args.again([u64::from(sub_call) | done << EXTENT_SHIFT, at, 0, 0, 0])
 }

@@ -10,7 +10,7 @@ use guest_pv_abi::memory::{
     XENMEM_POPULATE_PHYSMAP, XENMEMF_POPULATE_ON_DEMAND, xenmemf_address_bits,
 };
 
-use super::{Ctx, EXTENT_SHIFT, MAX_ORDER, Outcome, again, get};
+use super::{Args, Ctx, EXTENT_SHIFT, MAX_ORDER, Outcome, again, get};
 use crate::domain::Domain;
 use crate::kit::{Mfn, Pfn, Vaddr};
 use crate::mm::alloc::{self, Where};
@@ -73,14 +73,14 @@ impl Extents {
     fn each(
         &self,
         ctx: &mut Ctx<'_>,
+        args: &mut Args,
         sub_call: u32,
-        at: u64,
         start: u64,
         mut one: impl FnMut(&mut Ctx<'_>, u64) -> Option<()>,
     ) -> Outcome {
         for n in start..self.count {
             if n != start && ctx.preempted() {
-                return again(sub_call, n, at);
+                return again(args, sub_call, n);
             }
             if one(ctx, n).is_none() {
                 return Outcome::Done(n as i64);
@@ -100,12 +100,13 @@ pub(super) fn place(mem_flags: u32) -> Result<Where, Errno> {
     }
 }
 
-pub(super) fn increase(ctx: &mut Ctx<'_>, at: u64, start: u64) -> Outcome {
+pub(super) fn increase(ctx: &mut Ctx<'_>, args: &mut Args, start: u64) -> Outcome {
+    let [_, at, ..] = args.0;
     let extents = match Extents::decode(ctx, at, start) {
         Ok(extents) => extents,
         Err(outcome) => return outcome,
     };
-    extents.each(ctx, XENMEM_INCREASE_RESERVATION, at, start, |_, n| {
+    extents.each(ctx, args, XENMEM_INCREASE_RESERVATION, start, |_, n| {
         let pages = &extents.dom.pages;
         let first = machine()
             .allocate(pages, extents.order, extents.place, Charge::Counted)
@@ -118,7 +119,8 @@ pub(super) fn increase(ctx: &mut Ctx<'_>, at: u64, start: u64) -> Outcome {
     })
 }
 
-pub(super) fn populate(ctx: &mut Ctx<'_>, at: u64, start: u64) -> Outcome {
+pub(super) fn populate(ctx: &mut Ctx<'_>, args: &mut Args, start: u64) -> Outcome {
+    let [_, at, ..] = args.0;
     let extents = match Extents::decode(ctx, at, start) {
         Ok(extents) => extents,
         Err(outcome) => return outcome,
@@ -126,7 +128,7 @@ pub(super) fn populate(ctx: &mut Ctx<'_>, at: u64, start: u64) -> Outcome {
     if extents.flags & XENMEMF_POPULATE_ON_DEMAND != 0 {
         return Outcome::Done(start as i64);
     }
-    extents.each(ctx, XENMEM_POPULATE_PHYSMAP, at, start, |_, n| {
+    extents.each(ctx, args, XENMEM_POPULATE_PHYSMAP, start, |_, n| {
         let pfn = extents.read(n)?;
         let pages = &extents.dom.pages;
         let first = machine()
@@ -139,12 +141,13 @@ pub(super) fn populate(ctx: &mut Ctx<'_>, at: u64, start: u64) -> Outcome {
     })
 }
 
-pub(super) fn decrease(ctx: &mut Ctx<'_>, at: u64, start: u64) -> Outcome {
+pub(super) fn decrease(ctx: &mut Ctx<'_>, args: &mut Args, start: u64) -> Outcome {
+    let [_, at, ..] = args.0;
     let extents = match Extents::decode(ctx, at, start) {
         Ok(extents) => extents,
         Err(outcome) => return outcome,
     };
-    extents.each(ctx, XENMEM_DECREASE_RESERVATION, at, start, |ctx, n| {
+    extents.each(ctx, args, XENMEM_DECREASE_RESERVATION, start, |ctx, n| {
         let first = Mfn(extents.read(n)?);
         for k in 0..extents.frames() {
             machine().disown(first.add(k), extents.dom.id()).ok()?;

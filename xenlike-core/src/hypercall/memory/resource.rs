@@ -7,16 +7,17 @@ use guest_pv_abi::memory::{
     XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED,
 };
 
-use super::{Ctx, Outcome, again, get};
+use super::{Args, Ctx, Outcome, again, get};
 use crate::domain::Domain;
 use crate::domain::page::HeldPage;
 use crate::hypercall::put;
 use crate::kit::{DomId, Mfn, Vaddr};
 use crate::mm::guest_copy;
 
-pub(super) fn acquire(ctx: &mut Ctx<'_>, at: u64, start: u64) -> Outcome {
+pub(super) fn acquire(ctx: &mut Ctx<'_>, args: &mut Args, start: u64) -> Outcome {
+    let [_, at, ..] = args.0;
     match try_acquire(ctx, at, start) {
-        Ok(Some(done)) => again(XENMEM_ACQUIRE_RESOURCE, done, at),
+        Ok(Some(done)) => again(args, XENMEM_ACQUIRE_RESOURCE, done),
         Ok(None) => Outcome::Done(0),
         Err(errno) => errno.into(),
     }

@@ -74,9 +74,9 @@ impl Guest {
                 st: &mut st,
                 regs: &mut regs,
             };
-            match hypercall::call(&mut ctx, number, args) {
+            match hypercall::call(&mut ctx, number, &mut args) {
                 Outcome::Done(value) => return Errno::check(value).map(|value| value as i64),
-                Outcome::Again(progress) => args = progress,
+                Outcome::Again => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -94,8 +94,8 @@ impl Guest {
                 st: &mut st,
                 regs: &mut regs,
             };
-            match hypercall::call(&mut ctx, number, args) {
-                Outcome::Again(progress) => args = progress,
+            match hypercall::call(&mut ctx, number, &mut args) {
+                Outcome::Again => {}
                 _ => return,
             }
         }
