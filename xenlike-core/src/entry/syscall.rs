@@ -19,7 +19,8 @@ const SYSCALL_BYTES: u64 = 2;
 pub extern "C" fn handle_syscall(frame: &mut TrapFrame) {
     with_current(frame, |ctx| {
         if ctx.st.in_kernel {
-            let (outcome, args) = hypercall::from_syscall(ctx);
+            let (number, mut args) = (ctx.regs.rax, hypercall::arguments(ctx.regs));
+            let outcome = hypercall::call(ctx, number, &mut args);
             apply(ctx, outcome, &args);
         } else {
             from_user(ctx);

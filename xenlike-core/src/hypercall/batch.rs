@@ -9,6 +9,8 @@ use guest_pv_abi::errno::{self, Errno};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Args, Ctx, Outcome, get, put};
+use crate::kit::Vaddr;
+use crate::mm::guest_copy;
 use crate::pagetype::{Progress, Refused, machine};
 
 /// Bit of the count: the call is a continuation.
@@ -91,8 +93,8 @@ impl Batch {
                 result = Err(Stop::Again);
                 break;
             }
-            result = get::<T>(at)
-                .map_err(Stop::Errno)
+            result = guest_copy::read_words::<T>(Vaddr(at))
+                .map_err(|_| Stop::Errno(errno::EFAULT))
                 .and_then(|request| one(ctx, request));
             if result.is_err() {
                 break;

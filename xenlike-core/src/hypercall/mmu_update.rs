@@ -11,7 +11,7 @@ use super::{Args, Ctx, Outcome, owner};
 use crate::domain::ldt;
 use crate::kit::{DomId, Maddr, Pfn};
 use crate::mm::m2p;
-use crate::pagetype::{Keep, Pte, Update, machine};
+use crate::pagetype::{HeldTable, Keep, Pte, Update, machine};
 
 /// Whose tables are changed, and whose frames are named.
 struct Owners {
@@ -31,9 +31,13 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
         Ok(owners) => owners,
         Err(errno) => return errno.into(),
     };
+    let mut held = None;
     let outcome = batch.run(ctx, args, |ctx, request: MmuUpdate| {
-        one(ctx, &owners, request)
+        one(ctx, &owners, &mut held, request)
     });
+    if let Some(table) = held {
+        machine().put_held(table, &mut ctx.st.work);
+    }
     after_update(ctx);
     outcome
 }
@@ -47,13 +51,23 @@ fn owners(ctx: &Ctx<'_>, foreign: u32) -> Result<Owners, errno::Errno> {
     Ok(Owners { tables, frames })
 }
 
-fn one(ctx: &mut Ctx<'_>, owners: &Owners, request: MmuUpdate) -> Result<(), Stop> {
+/// The table of the request before, which most requests are about, too.
+type Held = Option<HeldTable<'static>>;
+
+fn one(
+    ctx: &mut Ctx<'_>,
+    owners: &Owners,
+    held: &mut Held,
+    request: MmuUpdate,
+) -> Result<(), Stop> {
     let at = Maddr(request.ptr & !7);
     match request.ptr & 7 {
         MMU_NORMAL_PT_UPDATE | MMU_PT_UPDATE_NO_TRANSLATE => {
-            entry(ctx, owners, at, request.val, Keep::Nothing)
+            entry(ctx, owners, held, (at, request.val, Keep::Nothing))
         }
-        MMU_PT_UPDATE_PRESERVE_AD => entry(ctx, owners, at, request.val, Keep::AccessedDirty),
+        MMU_PT_UPDATE_PRESERVE_AD => {
+            entry(ctx, owners, held, (at, request.val, Keep::AccessedDirty))
+        }
         MMU_MACHPHYS_UPDATE => machphys(ctx, owners, at, request.val),
         _ => Err(errno::ENOSYS.into()),
     }
@@ -62,9 +76,8 @@ fn one(ctx: &mut Ctx<'_>, owners: &Owners, request: MmuUpdate) -> Result<(), Sto
 fn entry(
     ctx: &mut Ctx<'_>,
     owners: &Owners,
-    at: Maddr,
-    value: u64,
-    keep: Keep,
+    held: &mut Held,
+    (at, value, keep): (Maddr, u64, Keep),
 ) -> Result<(), Stop> {
     let update = Update {
         table: at.mfn(),
@@ -73,9 +86,23 @@ fn entry(
         keep,
         page_owner: owners.frames,
     };
-    Ok(machine().update_entry(owners.tables, &update, &mut ctx.st.work)?)
+    let work = &mut ctx.st.work;
+    if !held
+        .as_ref()
+        .is_some_and(|it| it.is(update.table, owners.tables))
+    {
+        if let Some(before) = held.take() {
+            machine().put_held(before, work);
+        }
+        *held = machine().hold(update.table, owners.tables);
+    }
+    Ok(match held {
+        Some(table) => machine().update_held(table, &update, work)?,
+        None => machine().write_plainly(owners.tables, &update)?,
+    })
 }
 
+#[inline(never)]
 fn machphys(ctx: &Ctx<'_>, owners: &Owners, at: Maddr, pfn: u64) -> Result<(), Stop> {
     if owners.tables != ctx.dom.id() {
         return Err(errno::EPERM.into());

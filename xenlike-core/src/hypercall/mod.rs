@@ -102,19 +102,11 @@ impl Ctx<'_> {
     }
 }
 
-/// A hypercall by `syscall` from guest kernel mode: number in rax, arguments in rdi, rsi, rdx, r10
-/// and r8, result in rax (xen-x86_64.h). Gives the arguments as the call left them, too.
+/// The arguments of a hypercall by `syscall` from guest kernel mode: in rdi, rsi, rdx, r10 and r8;
+/// its number is in rax, and there goes its result (xen-x86_64.h).
 #[inline]
-pub fn from_syscall(ctx: &mut Ctx<'_>) -> (Outcome, Args) {
-    let number = ctx.regs.rax;
-    let mut args = Args([
-        ctx.regs.rdi,
-        ctx.regs.rsi,
-        ctx.regs.rdx,
-        ctx.regs.r10,
-        ctx.regs.r8,
-    ]);
-    (call(ctx, number, &mut args), args)
+pub const fn arguments(regs: &TrapFrame) -> Args {
+    Args([regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8])
 }
 
 /// Puts a continued call's progress into the registers of its own arguments. The others belong to

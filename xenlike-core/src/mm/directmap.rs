@@ -7,7 +7,7 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
-use super::frame::{Kind, frames};
+use super::frame::{Frame, Kind, frames};
 use crate::kit::{DomId, Mfn, PAGE_SIZE};
 
 /// Where the first byte of `mfn` is mapped.
@@ -64,8 +64,14 @@ macro_rules! words {
 
 impl SharedPage {
     /// The bytes of `mfn`; nothing if it is not a frame of RAM in use, or is the heap's.
+    #[inline]
     pub fn new(mfn: Mfn) -> Option<Self> {
-        let frame = frames().get(mfn)?;
+        Self::of(mfn, frames().get(mfn)?)
+    }
+
+    /// As [`Self::new`], for who has the frame's entry, `frame`, at hand.
+    #[inline]
+    pub fn of(mfn: Mfn, frame: &Frame) -> Option<Self> {
         (frame.load().kind() == Kind::Used && frame.owner() != DomId::IDLE).then_some(Self(mfn))
     }
 

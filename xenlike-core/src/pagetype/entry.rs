@@ -7,7 +7,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::validate::is_guest_entry;
-use super::{Memory, PageType, Progress, Pte, Refused, Types, Work};
+use super::{Memory, PageType, Pte, Refused, Types, Work};
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
 use crate::mm::frame::State;
@@ -37,6 +37,25 @@ pub struct Update {
     pub page_owner: DomId,
 }
 
+/// A validated page table, held as that: for one change, or for several in a row.
+#[derive(Debug)]
+#[must_use = "it is given back by Types::put_held"]
+pub struct HeldTable<'a> {
+    mfn: Mfn,
+    frame: &'a Frame,
+    level: u32,
+    owner: DomId,
+    words: &'a [AtomicU64; 512],
+}
+
+impl HeldTable<'_> {
+    /// Whether it is the table `mfn` of `owner`.
+    #[inline]
+    pub fn is(&self, mfn: Mfn, owner: DomId) -> bool {
+        self.mfn == mfn && self.owner == owner
+    }
+}
+
 impl<M: Memory> Types<M> {
     /// Changes an entry of a table of `owner`. A frame that is no page table is simply written, if
     /// it can be writable.
@@ -46,10 +65,59 @@ impl<M: Memory> Types<M> {
         update: &Update,
         work: &mut Work,
     ) -> Result<(), Refused> {
-        let page = self.get_page(update.table, owner).ok_or(Refused::Invalid)?;
-        if let Some(level) = self.get_validated(page.frame()) {
-            return self.update_held(level, page.frame(), owner, update, work);
+        let Some(table) = self.hold(update.table, owner) else {
+            return self.write_plainly(owner, update);
+        };
+        let done = self.update_held(&table, update, work);
+        self.put_held(table, work);
+        done
+    }
+
+    /// As [`Self::update_entry`], but the table must be an L1.
+    pub fn update_l1_entry(
+        &self,
+        owner: DomId,
+        update: &Update,
+        work: &mut Work,
+    ) -> Result<(), Refused> {
+        let frame = self.0.frame(update.table).ok_or(Refused::Invalid)?;
+        if frame.load().type_bits() != PageType::L1 as u64 {
+            return Err(Refused::Invalid);
         }
+        let table = self.hold(update.table, owner).ok_or(Refused::Invalid)?;
+        let done = self.update_held(&table, update, work);
+        self.put_held(table, work);
+        done
+    }
+
+    /// Holds `mfn` if it is a validated page table of `owner`.
+    #[inline]
+    pub fn hold(&self, mfn: Mfn, owner: DomId) -> Option<HeldTable<'_>> {
+        let frame = self.0.frame(mfn)?;
+        let level = self.take_table(mfn, frame, owner)?;
+        let Some(words) = self.0.words_of(mfn, frame) else {
+            self.put_table(mfn, frame, &mut Work::new());
+            return None;
+        };
+        Some(HeldTable {
+            mfn,
+            frame,
+            level,
+            owner,
+            words,
+        })
+    }
+
+    /// Lets a table go. The guest may have unpinned it meanwhile on another vCPU: what that leaves to
+    /// do is noted in `work`.
+    #[inline]
+    pub fn put_held(&self, table: HeldTable<'_>, work: &mut Work) {
+        self.put_table(table.mfn, table.frame, work);
+    }
+
+    /// Writes an entry into a frame of `owner` that is no table.
+    #[inline(never)]
+    pub fn write_plainly(&self, owner: DomId, update: &Update) -> Result<(), Refused> {
         let _writable = self
             .get_writable(update.table, owner)
             .ok_or(Refused::Invalid)?;
@@ -62,45 +130,20 @@ impl<M: Memory> Types<M> {
         Ok(())
     }
 
-    /// As [`Self::update_entry`], but the table must be an L1.
-    pub fn update_l1_entry(
+    /// Changes an entry of a held table.
+    #[inline]
+    pub fn update_held(
         &self,
-        owner: DomId,
+        table: &HeldTable<'_>,
         update: &Update,
         work: &mut Work,
     ) -> Result<(), Refused> {
-        let page = self.get_page(update.table, owner).ok_or(Refused::Invalid)?;
-        if page.frame().load().type_bits() != PageType::L1 as u64 {
-            return Err(Refused::Invalid);
+        let slot = table.words.get(update.index).ok_or(Refused::Invalid)?;
+        if table.level == 1 {
+            self.update_l1(slot, table.owner, update)
+        } else {
+            self.update_upper(table.level, slot, table.owner, update, work)
         }
-        let level = self.get_validated(page.frame()).ok_or(Refused::Invalid)?;
-        self.update_held(level, page.frame(), owner, update, work)
-    }
-
-    /// Changes an entry of a table of which the caller holds a type reference, and drops that.
-    fn update_held(
-        &self,
-        level: u32,
-        frame: &Frame,
-        owner: DomId,
-        update: &Update,
-        work: &mut Work,
-    ) -> Result<(), Refused> {
-        let slot = self
-            .0
-            .words(update.table)
-            .and_then(|words| words.get(update.index));
-        let done = match slot {
-            None => Err(Refused::Invalid),
-            Some(slot) if level == 1 => self.update_l1(slot, owner, update),
-            Some(slot) => self.update_upper(level, slot, owner, update, work),
-        };
-        // The guest may have unpinned the table meanwhile on another vCPU.
-        let mut last = Work::new();
-        if self.put_type(update.table, frame, &mut last) == Progress::Again {
-            work.and(last);
-        }
-        done
     }
 
     /// A type reference of a validated page table, whatever its level, which is told.
@@ -128,6 +171,7 @@ impl<M: Memory> Types<M> {
         Ok(())
     }
 
+    #[inline(never)] // rare beside L1 entries
     fn update_upper(
         &self,
         level: u32,

@@ -1,13 +1,15 @@
 //! What an L1 entry holds: a reference of the page it maps, a writable one if it maps it so.
 
 use super::pte::CacheChoice;
-use super::{Memory, PageType, Pte, Refused, Types, Work};
+use super::{Memory, PageType, Pte, Refused, Types};
 use crate::kit::{DomId, Mfn};
+use crate::mm::Frame;
 use crate::mm::frame::State;
 
 impl<M: Memory> Types<M> {
     /// Takes what an L1 entry of `table_owner` that names a frame of `page_owner` holds. Gives the
     /// entry as it is to be stored. `page_owner` [`DomId::IO`]: only I/O memory is meant.
+    #[inline]
     pub(super) fn get_l1(
         &self,
         pte: Pte,
@@ -22,43 +24,46 @@ impl<M: Memory> Types<M> {
         if !allowed {
             return Err(Refused::Invalid);
         }
-        if self.0.frame(pte.mfn()).is_none() {
+        let Some(frame) = self.0.frame(pte.mfn()) else {
             self.check_io(pte.mfn(), table_owner, page_owner)?;
             return Ok(pte.stored());
+        };
+        if !pte.is_writable() {
+            let page = self.get_page_of(pte.mfn(), frame, page_owner);
+            page.ok_or(Refused::Busy)?.keep();
+        } else if !self.take_writable(pte.mfn(), frame, page_owner) {
+            let page = self.get_writable(pte.mfn(), page_owner);
+            page.ok_or(Refused::Busy)?.keep();
         }
-        let page = self.get_page(pte.mfn(), page_owner).ok_or(Refused::Busy)?;
-        if pte.is_writable() {
-            self.get_type(
-                pte.mfn(),
-                page.frame(),
-                PageType::Writable,
-                &mut Work::new(),
-            )
-            .map_err(|_| Refused::Busy)?;
-        }
-        page.keep();
         Ok(pte.cached().stored())
     }
 
     /// Gives back what a stored L1 entry holds.
+    #[inline]
     pub(super) fn put_l1(&self, pte: Pte) {
         let mfn = pte.mfn();
         let Some(frame) = self.0.frame(mfn).filter(|_| pte.is_present()) else {
             return;
         };
         if pte.is_writable() {
-            return self.put_simple(mfn);
+            return self.put_writable(mfn, frame);
         }
         let state = frame.load();
         if state.type_bits() == PageType::SegDesc as u64 && state.type_refs() > 0 {
-            // Perhaps the LDT was mapped here: its window has to be looked at again.
-            if let Some(domain) = self.0.domain(frame.owner()) {
-                domain.note_segdesc_unmapped();
-            }
+            self.note_segdesc_unmapped(frame);
         }
         self.put_frame(mfn, frame);
     }
 
+    /// Perhaps the LDT was mapped here: its window has to be looked at again.
+    #[cold]
+    fn note_segdesc_unmapped(&self, frame: &Frame) {
+        if let Some(domain) = self.0.domain(frame.owner()) {
+            domain.note_segdesc_unmapped();
+        }
+    }
+
+    #[inline(never)]
     fn check_io(&self, mfn: Mfn, table_owner: DomId, page_owner: DomId) -> Result<(), Refused> {
         let on_behalf = if page_owner == DomId::IO {
             table_owner

@@ -65,6 +65,10 @@ impl Memory for Machine {
     fn words(&self, mfn: Mfn) -> Option<&[AtomicU64; 512]> {
         SharedPage::new(mfn).map(|page| page.words())
     }
+    #[inline]
+    fn words_of(&self, mfn: Mfn, frame: &Frame) -> Option<&[AtomicU64; 512]> {
+        SharedPage::of(mfn, frame).map(|page| page.words())
+    }
     fn free(&self, mfn: Mfn) {
         m2p::clear(mfn);
         frames_alloc::free(mfn, 0);

@@ -14,6 +14,8 @@ pub trait Memory {
     fn frame(&self, mfn: Mfn) -> Option<&Frame>;
     /// The contents of a frame of RAM in use, as page table entries.
     fn words(&self, mfn: Mfn) -> Option<&[AtomicU64; 512]>;
+    /// As [`Self::words`], for who has the frame's entry at hand.
+    fn words_of(&self, mfn: Mfn, frame: &Frame) -> Option<&[AtomicU64; 512]>;
     /// Gives back a frame that nothing refers to any more.
     fn free(&self, mfn: Mfn);
     /// What a domain has, by its id; until the last of its frames is gone.

@@ -25,6 +25,7 @@
 //!
 //! Everything is generic over [`Memory`]; [`machine`] is the real one.
 
+mod both;
 pub mod claims;
 mod domain_pages;
 mod entry;
@@ -47,7 +48,7 @@ mod validate;
 mod walk;
 
 pub use domain_pages::{Charge, DomainPages, NoRoom, forget, register, registered};
-pub use entry::{Keep, Update};
+pub use entry::{HeldTable, Keep, Update};
 pub use grant_pte::{EntryAt, Write};
 pub use machine::{Hooks, Machine, Rights, machine, set_hooks, set_rights};
 pub use memory::Memory;

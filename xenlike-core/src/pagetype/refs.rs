@@ -39,14 +39,30 @@ impl<M: Memory> Drop for PageRef<'_, M> {
 
 impl<M: Memory> Types<M> {
     /// A reference of `mfn` if it is a frame of `owner`.
+    #[inline]
     pub fn get_page(&self, mfn: Mfn, owner: DomId) -> Option<PageRef<'_, M>> {
-        let page = self.get_any_page(mfn)?;
-        (page.frame.owner() == owner).then_some(page)
+        self.get_page_of(mfn, self.0.frame(mfn)?, owner)
+    }
+
+    /// As [`Self::get_page`], for who has the frame's entry, `frame`, at hand.
+    #[inline]
+    pub(super) fn get_page_of<'a>(
+        &'a self,
+        mfn: Mfn,
+        frame: &'a Frame,
+        owner: DomId,
+    ) -> Option<PageRef<'a, M>> {
+        let page = self.get_any_page_of(mfn, frame)?;
+        (frame.owner() == owner).then_some(page)
     }
 
     /// A reference of `mfn`, whoever's it is, if it is anybody's.
     pub fn get_any_page(&self, mfn: Mfn) -> Option<PageRef<'_, M>> {
-        let frame = self.0.frame(mfn)?;
+        self.get_any_page_of(mfn, self.0.frame(mfn)?)
+    }
+
+    #[inline]
+    fn get_any_page_of<'a>(&'a self, mfn: Mfn, frame: &'a Frame) -> Option<PageRef<'a, M>> {
         let mut state = frame.load();
         loop {
             if state.refs() == 0 || !state.can_ref() {
@@ -73,6 +89,7 @@ impl<M: Memory> Types<M> {
     }
 
     /// Drops one reference; with the last one the frame goes back to the allocator.
+    #[inline]
     pub(super) fn put_frame(&self, mfn: Mfn, frame: &Frame) {
         let mut state = frame.load();
         loop {

@@ -116,6 +116,9 @@ impl Memory for Fake {
         self.frame(mfn)?;
         self.words.get(mfn.0 as usize).map(|w| &**w)
     }
+    fn words_of(&self, mfn: Mfn, _frame: &Frame) -> Option<&[AtomicU64; 512]> {
+        self.words(mfn)
+    }
     fn free(&self, mfn: Mfn) {
         let frame = &self.frames[mfn.0 as usize];
         assert_eq!(frame.load().refs(), 0, "{mfn:?} freed with references");
