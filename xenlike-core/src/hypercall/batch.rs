@@ -16,6 +16,9 @@ use crate::pagetype::{Progress, Refused, machine};
 /// Bit of the count: the call is a continuation.
 const PREEMPTED: u32 = 1 << 31;
 
+/// How many requests are done between two looks at what else the CPU has to do.
+pub type Stride = u32;
+
 /// Why a request was not done.
 pub enum Stop {
     /// Refused: the batch ends with this.
@@ -83,36 +86,40 @@ impl Batch {
         self,
         ctx: &mut Ctx<'_>,
         args: &mut Args,
+        stride: Stride,
         mut one: impl FnMut(&mut Ctx<'_>, T) -> Result<(), Stop>,
     ) -> Outcome {
         let mut at = self.requests;
         let mut done = 0u32;
-        let mut result = Ok(());
-        while done < self.count {
-            if !ctx.st.work.is_empty() || (done > 0 && ctx.preempted()) {
-                result = Err(Stop::Again);
-                break;
+        let stopped = loop {
+            if done == self.count {
+                break None;
             }
-            result = guest_copy::read_words::<T>(Vaddr(at))
-                .map_err(|_| Stop::Errno(errno::EFAULT))
-                .and_then(|request| one(ctx, request));
-            if result.is_err() {
-                break;
+            if !ctx.st.work.is_empty()
+                || (done > 0 && done.is_multiple_of(stride) && ctx.preempted())
+            {
+                break Some(Stop::Again);
+            }
+            let Ok(request) = guest_copy::read_words::<T>(Vaddr(at)) else {
+                break Some(Stop::Errno(errno::EFAULT));
+            };
+            if let Err(stop) = one(ctx, request) {
+                break Some(stop);
             }
             done = done.wrapping_add(1);
             at = at.wrapping_add(size_of::<T>() as u64);
-        }
+        };
         if self.done_at != 0 {
             // As in Xen, nobody hears of a bad pointer here.
             let _ = put(self.done_at, &self.before.wrapping_add(done));
         }
-        let result = match result {
-            Err(Stop::Again) => {
+        let result = match stopped {
+            Some(Stop::Again) => {
                 let left = self.count.wrapping_sub(done) | PREEMPTED;
                 return args.again([at, left.into(), self.done_at, self.foreign.into(), 0]);
             }
-            Err(Stop::Errno(errno)) => errno.to_ret(),
-            Ok(()) => 0,
+            Some(Stop::Errno(errno)) => errno.to_ret(),
+            None => 0,
         };
         if ctx.st.work.is_empty() {
             Outcome::Done(result)

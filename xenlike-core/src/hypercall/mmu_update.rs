@@ -6,12 +6,15 @@ use guest_pv_abi::xen::{
     MMU_PT_UPDATE_PRESERVE_AD, MmuUpdate,
 };
 
-use super::batch::{Batch, Stop};
+use super::batch::{Batch, Stop, Stride};
 use super::{Args, Ctx, Outcome, owner};
 use crate::domain::ldt;
 use crate::kit::{DomId, Maddr, Pfn};
 use crate::mm::m2p;
 use crate::pagetype::{HeldTable, Keep, Pte, Update, machine};
+
+/// Entries are small work, but for the rare one whose table is not validated yet.
+const STRIDE: Stride = 8;
 
 /// Whose tables are changed, and whose frames are named.
 struct Owners {
@@ -32,7 +35,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
         Err(errno) => return errno.into(),
     };
     let mut held = None;
-    let outcome = batch.run(ctx, args, |ctx, request: MmuUpdate| {
+    let outcome = batch.run(ctx, args, STRIDE, |ctx, request: MmuUpdate| {
         one(ctx, &owners, &mut held, request)
     });
     if let Some(table) = held {
@@ -54,25 +57,26 @@ fn owners(ctx: &Ctx<'_>, foreign: u32) -> Result<Owners, errno::Errno> {
 /// The table of the request before, which most requests are about, too.
 type Held = Option<HeldTable<'static>>;
 
+#[inline]
 fn one(
     ctx: &mut Ctx<'_>,
     owners: &Owners,
     held: &mut Held,
     request: MmuUpdate,
 ) -> Result<(), Stop> {
-    let at = Maddr(request.ptr & !7);
-    match request.ptr & 7 {
-        MMU_NORMAL_PT_UPDATE | MMU_PT_UPDATE_NO_TRANSLATE => {
-            entry(ctx, owners, held, (at, request.val, Keep::Nothing))
-        }
-        MMU_PT_UPDATE_PRESERVE_AD => {
-            entry(ctx, owners, held, (at, request.val, Keep::AccessedDirty))
-        }
-        MMU_MACHPHYS_UPDATE => machphys(ctx, owners, at, request.val),
-        _ => Err(errno::ENOSYS.into()),
+    let (at, command) = (Maddr(request.ptr & !7), request.ptr & 7);
+    if command == MMU_MACHPHYS_UPDATE {
+        return machphys(ctx, owners, at, request.val);
     }
+    let keep = match command {
+        MMU_NORMAL_PT_UPDATE | MMU_PT_UPDATE_NO_TRANSLATE => Keep::Nothing,
+        MMU_PT_UPDATE_PRESERVE_AD => Keep::AccessedDirty,
+        _ => return Err(errno::ENOSYS.into()),
+    };
+    entry(ctx, owners, held, (at, request.val, keep))
 }
 
+#[inline]
 fn entry(
     ctx: &mut Ctx<'_>,
     owners: &Owners,

@@ -34,7 +34,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
         Ok(frames) => frames,
         Err(errno) => return errno.into(),
     };
-    let outcome = batch.run(ctx, args, |ctx, op: MmuextOp| one(ctx, frames, &op));
+    let outcome = batch.run(ctx, args, 1, |ctx, op: MmuextOp| one(ctx, frames, &op));
     after_update(ctx);
     outcome
 }

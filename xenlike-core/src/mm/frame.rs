@@ -236,6 +236,13 @@ impl FrameTable {
         self.raw(mfn).filter(|f| f.load().kind() != Kind::NotRam)
     }
 
+    /// The entry of `mfn`, RAM or not, if the table has one. An entry of what is not RAM never has
+    /// references.
+    #[inline]
+    pub fn entry(&self, mfn: Mfn) -> Option<&'static Frame> {
+        self.raw(mfn)
+    }
+
     /// The entry of `mfn`, RAM or not, if the table has one.
     #[inline]
     pub(super) fn raw(&self, mfn: Mfn) -> Option<&'static Frame> {

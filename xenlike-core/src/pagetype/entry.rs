@@ -6,6 +6,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use super::pte::CacheChoice;
 use super::validate::is_guest_entry;
 use super::{Memory, PageType, Pte, Refused, Types, Work};
 use crate::kit::{DomId, Mfn};
@@ -91,7 +92,6 @@ impl<M: Memory> Types<M> {
     }
 
     /// Holds `mfn` if it is a validated page table of `owner`.
-    #[inline]
     pub fn hold(&self, mfn: Mfn, owner: DomId) -> Option<HeldTable<'_>> {
         let frame = self.0.frame(mfn)?;
         let level = self.take_table(mfn, frame, owner)?;
@@ -110,7 +110,6 @@ impl<M: Memory> Types<M> {
 
     /// Lets a table go. The guest may have unpinned it meanwhile on another vCPU: what that leaves to
     /// do is noted in `work`.
-    #[inline]
     pub fn put_held(&self, table: HeldTable<'_>, work: &mut Work) {
         self.put_table(table.mfn, table.frame, work);
     }
@@ -162,10 +161,36 @@ impl<M: Memory> Types<M> {
         }
     }
 
+    #[inline]
     fn update_l1(&self, slot: &AtomicU64, owner: DomId, update: &Update) -> Result<(), Refused> {
         if update_lightly(slot, update) {
             return Ok(());
         }
+        let new = update.new;
+        let usual = new.is_present() && new.l1_flags_ok(CacheChoice::WriteBack);
+        match self.0.entry(new.mfn()).filter(|_| usual) {
+            Some(frame) if self.take_mapping(new, frame, update.page_owner) => {
+                let old = exchange(slot, new.stored(), update.keep);
+                if old.is_present() && old.mfn() == new.mfn() {
+                    self.put_mapping(old, frame);
+                } else {
+                    self.put_l1(old);
+                }
+                Ok(())
+            }
+            _ => self.update_l1_thoroughly(slot, owner, update),
+        }
+    }
+
+    /// As [`Self::update_l1`], for I/O memory, choices of caching, entries that are not present, and
+    /// what is to be refused.
+    #[inline(never)]
+    fn update_l1_thoroughly(
+        &self,
+        slot: &AtomicU64,
+        owner: DomId,
+        update: &Update,
+    ) -> Result<(), Refused> {
         let stored = self.get_l1(update.new, owner, update.page_owner)?;
         self.put_l1(exchange(slot, stored, update.keep));
         Ok(())

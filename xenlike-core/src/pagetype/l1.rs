@@ -28,10 +28,10 @@ impl<M: Memory> Types<M> {
             self.check_io(pte.mfn(), table_owner, page_owner)?;
             return Ok(pte.stored());
         };
-        if !pte.is_writable() {
-            let page = self.get_page_of(pte.mfn(), frame, page_owner);
-            page.ok_or(Refused::Busy)?.keep();
-        } else if !self.take_writable(pte.mfn(), frame, page_owner) {
+        if !self.take_mapping(pte, frame, page_owner) {
+            if !pte.is_writable() {
+                return Err(Refused::Busy);
+            }
             let page = self.get_writable(pte.mfn(), page_owner);
             page.ok_or(Refused::Busy)?.keep();
         }
@@ -39,12 +39,17 @@ impl<M: Memory> Types<M> {
     }
 
     /// Gives back what a stored L1 entry holds.
-    #[inline]
+    #[inline(always)] // on the path of every entry
     pub(super) fn put_l1(&self, pte: Pte) {
+        if let Some(frame) = self.0.frame(pte.mfn()).filter(|_| pte.is_present()) {
+            self.put_mapping(pte, frame);
+        }
+    }
+
+    /// As [`Self::put_l1`], for a present entry that maps `frame`.
+    #[inline(always)] // on the path of every entry
+    pub(super) fn put_mapping(&self, pte: Pte, frame: &Frame) {
         let mfn = pte.mfn();
-        let Some(frame) = self.0.frame(mfn).filter(|_| pte.is_present()) else {
-            return;
-        };
         if pte.is_writable() {
             return self.put_writable(mfn, frame);
         }

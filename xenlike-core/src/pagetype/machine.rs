@@ -62,6 +62,10 @@ impl Memory for Machine {
         frames().get(mfn)
     }
     #[inline]
+    fn entry(&self, mfn: Mfn) -> Option<&Frame> {
+        frames().entry(mfn)
+    }
+    #[inline]
     fn words(&self, mfn: Mfn) -> Option<&[AtomicU64; 512]> {
         SharedPage::new(mfn).map(|page| page.words())
     }

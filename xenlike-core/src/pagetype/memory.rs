@@ -12,6 +12,8 @@ use crate::mm::Frame;
 pub trait Memory {
     /// What is known of a frame; nothing if it is not RAM.
     fn frame(&self, mfn: Mfn) -> Option<&Frame>;
+    /// The entry of a frame, if there is one, RAM or not: one that is not has no references.
+    fn entry(&self, mfn: Mfn) -> Option<&Frame>;
     /// The contents of a frame of RAM in use, as page table entries.
     fn words(&self, mfn: Mfn) -> Option<&[AtomicU64; 512]>;
     /// As [`Self::words`], for who has the frame's entry at hand.

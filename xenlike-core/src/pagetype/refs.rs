@@ -45,7 +45,7 @@ impl<M: Memory> Types<M> {
     }
 
     /// As [`Self::get_page`], for who has the frame's entry, `frame`, at hand.
-    #[inline]
+    #[inline(always)] // on the path of every entry
     pub(super) fn get_page_of<'a>(
         &'a self,
         mfn: Mfn,
@@ -61,7 +61,7 @@ impl<M: Memory> Types<M> {
         self.get_any_page_of(mfn, self.0.frame(mfn)?)
     }
 
-    #[inline]
+    #[inline(always)] // on the path of every entry
     fn get_any_page_of<'a>(&'a self, mfn: Mfn, frame: &'a Frame) -> Option<PageRef<'a, M>> {
         let mut state = frame.load();
         loop {
@@ -89,7 +89,7 @@ impl<M: Memory> Types<M> {
     }
 
     /// Drops one reference; with the last one the frame goes back to the allocator.
-    #[inline]
+    #[inline(always)] // on the path of every entry
     pub(super) fn put_frame(&self, mfn: Mfn, frame: &Frame) {
         let mut state = frame.load();
         loop {

@@ -112,6 +112,9 @@ impl Memory for Fake {
             .get(mfn.0 as usize)
             .filter(|f| f.load().kind() != Kind::NotRam)
     }
+    fn entry(&self, mfn: Mfn) -> Option<&Frame> {
+        self.frames.get(mfn.0 as usize)
+    }
     fn words(&self, mfn: Mfn) -> Option<&[AtomicU64; 512]> {
         self.frame(mfn)?;
         self.words.get(mfn.0 as usize).map(|w| &**w)
