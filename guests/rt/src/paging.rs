@@ -142,31 +142,51 @@ pub fn make_writable(page: u64) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Held while a table is put in place: another vCPU may be about to put one there, too.
+static LINKING: Lock<()> = Lock::new(());
+
 /// The L1 table of `address` under `root`, made with its parents where missing from pages of `page`.
 fn ensure_table(
     root: u64,
     address: u64,
     page: &mut dyn FnMut() -> Option<u64>,
 ) -> Result<u64, Errno> {
-    loop {
+    let mut spare = None;
+    let table = loop {
         let (table, level) = walk(root, address);
         if level == 1 {
-            return Ok(table);
+            break table;
         }
-        let new = page().ok_or(errno::ENOMEM)?;
-        let mfn = mfn_of(pfn_of(new)).ok_or(errno::EINVAL)?;
-        let slot = machine_address(table, index(address, level)).ok_or(errno::EINVAL)?;
-        // SAFETY: the page is zeroed, ours alone, and from now on only read.
-        unsafe {
-            make_read_only(new)?;
-            set_entries(
-                &[MmuUpdate {
-                    ptr: slot,
-                    val: (mfn << 12) | TABLE_FLAGS,
-                }],
-                DOMID_SELF,
-            )?;
+        // Before the lock is taken: finding a page may itself make tables.
+        let new = spare.take().or_else(&mut *page).ok_or(errno::ENOMEM)?;
+        let linking = LINKING.lock();
+        if walk(root, address) == (table, level) {
+            link(table, index(address, level), new)?;
+        } else {
+            spare = Some(new);
         }
+        drop(linking);
+    };
+    if let Some(page) = spare {
+        // SAFETY: the page came from the free pages: only windows, whose tables do, have neighbours
+        // that another vCPU makes.
+        unsafe { memory::free_page(core::ptr::with_exposed_provenance_mut(page as usize)) };
+    }
+    Ok(table)
+}
+
+/// Makes the page `new` a table, empty, and entry `index` of `table` name it.
+fn link(table: u64, index: usize, new: u64) -> Result<(), Errno> {
+    let mfn = mfn_of(pfn_of(new)).ok_or(errno::EINVAL)?;
+    let slot = machine_address(table, index).ok_or(errno::EINVAL)?;
+    let entry = MmuUpdate {
+        ptr: slot,
+        val: (mfn << 12) | TABLE_FLAGS,
+    };
+    // SAFETY: the page is zeroed, ours alone, and from now on only read.
+    unsafe {
+        make_read_only(new)?;
+        set_entries(&[entry], DOMID_SELF)
     }
 }
 
