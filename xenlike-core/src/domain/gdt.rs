@@ -44,7 +44,10 @@ pub fn clear(st: &mut VcpuState) {
 
 fn install(st: &mut VcpuState, gdt: GuestGdt) {
     let old = core::mem::replace(&mut st.gdt, gdt);
-    for (page, frame) in st.gdt.frames.iter().enumerate() {
+    for (page, (frame, before)) in st.gdt.frames.iter().zip(&old.frames).enumerate() {
+        if frame.is_none() && before.is_none() {
+            continue;
+        }
         // Ring 3 reads its GDT through no address of its own: the window is the core's.
         let entry = frame.map_or(0, |mfn| {
             mfn.maddr().0 | pte::P | pte::RW | pte::A | pte::D | pte::NX

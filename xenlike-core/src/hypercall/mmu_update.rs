@@ -100,10 +100,11 @@ fn entry(
         }
         *held = machine().hold(update.table, owners.tables);
     }
-    Ok(match held {
-        Some(table) => machine().update_held(table, &update, work)?,
-        None => machine().write_plainly(owners.tables, &update)?,
-    })
+    let done = match held {
+        Some(table) => machine().update_held(table, &update, work),
+        None => machine().write_plainly(owners.tables, &update),
+    };
+    done.map_err(Stop::from)
 }
 
 #[inline(never)]

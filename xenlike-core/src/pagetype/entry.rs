@@ -81,19 +81,19 @@ impl<M: Memory> Types<M> {
         update: &Update,
         work: &mut Work,
     ) -> Result<(), Refused> {
-        let frame = self.0.frame(update.table).ok_or(Refused::Invalid)?;
-        if frame.load().type_bits() != PageType::L1 as u64 {
-            return Err(Refused::Invalid);
-        }
         let table = self.hold(update.table, owner).ok_or(Refused::Invalid)?;
-        let done = self.update_held(&table, update, work);
+        let done = if table.level == 1 {
+            self.update_held(&table, update, work)
+        } else {
+            Err(Refused::Invalid)
+        };
         self.put_held(table, work);
         done
     }
 
     /// Holds `mfn` if it is a validated page table of `owner`.
     pub fn hold(&self, mfn: Mfn, owner: DomId) -> Option<HeldTable<'_>> {
-        let frame = self.0.frame(mfn)?;
+        let frame = self.0.entry(mfn)?;
         let level = self.take_table(mfn, frame, owner)?;
         let Some(words) = self.0.words_of(mfn, frame) else {
             self.put_table(mfn, frame, &mut Work::new());

@@ -293,7 +293,16 @@ impl<M: Memory> Types<M> {
 
     /// Finishes what an earlier operation left. To be called before each operation that may leave
     /// something.
+    #[inline]
     pub fn finish(&self, work: &mut Work) -> Progress {
+        if work.is_empty() {
+            return Progress::Done;
+        }
+        self.finish_some(work)
+    }
+
+    #[cold]
+    fn finish_some(&self, work: &mut Work) -> Progress {
         while let Some(mfn) = work.take() {
             let mut left = Work::new();
             if self.undo_partial(mfn, &mut left) == Progress::Again {

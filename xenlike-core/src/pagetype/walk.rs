@@ -31,8 +31,10 @@ impl<M: Memory> Types<M> {
     }
 
     /// One entry of a frame of RAM.
+    #[inline]
     pub fn read_entry(&self, table: Mfn, index: usize) -> Option<Pte> {
-        let word = self.0.words(table)?.get(index)?;
+        let frame = self.0.entry(table)?;
+        let word = self.0.words_of(table, frame)?.get(index)?;
         Some(Pte(word.load(Ordering::Relaxed)))
     }
 }

@@ -1,0 +1,144 @@
+//! Both references of a frame in one step: what nearly every change of an L1 entry takes and gives
+//! back. Where there is more to it than counting, these do nothing and say so; then the steps of
+//! [`super::refs`] and [`super::typed`] are taken one by one.
+//!
+//! A frame that the caller has seen as `owner`'s stays so until these have counted: it gets another
+//! owner only after each CPU has flushed since it was freed ([`crate::mm::stale`]), and this one
+//! doesn't in between. So no other domain's frame is ever held, not even for a moment.
+
+use core::sync::atomic::Ordering;
+
+use super::{Memory, PageType, Pte, Types, Work};
+use crate::kit::{DomId, Mfn};
+use crate::mm::Frame;
+use crate::mm::frame::State;
+
+const BOTH: u64 = State::REF + State::TYPE_REF;
+
+impl<M: Memory> Types<M> {
+    /// Takes what a mapping of a frame of `owner` holds, where that is all there is to it; tells
+    /// whether it did.
+    #[inline(always)] // on the path of every entry
+    pub(super) fn take_mapping(&self, pte: Pte, frame: &Frame, owner: DomId) -> bool {
+        if pte.is_writable() {
+            return self.take_writable(pte.mfn(), frame, owner);
+        }
+        match self.get_page_of(pte.mfn(), frame, owner) {
+            Some(page) => {
+                page.keep();
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes both for a writable mapping of a frame of `owner` that is in use as such, or as
+    /// nothing; tells whether it did.
+    #[inline(always)] // on the path of every entry
+    pub(super) fn take_writable(&self, mfn: Mfn, frame: &Frame, owner: DomId) -> bool {
+        if frame.owner() != owner {
+            return false;
+        }
+        let mut state = frame.load();
+        loop {
+            let Some(base) = writable_base(state) else {
+                return false;
+            };
+            match frame.change(state, base + BOTH) {
+                Ok(()) => break,
+                Err(now) => state = now,
+            }
+        }
+        let still = frame.owner() == owner;
+        if !still {
+            self.put_writable(mfn, frame);
+        }
+        still
+    }
+
+    /// Gives back both of a writable mapping.
+    #[inline(always)] // on the path of every entry
+    pub(super) fn put_writable(&self, mfn: Mfn, frame: &Frame) {
+        let mut state = frame.load();
+        while state.refs() > 1 && state.type_refs() > 0 {
+            let new = if state.type_refs() == 1 {
+                // The stamp goes before the count: who finds the count at zero must find it.
+                frame.stamp.store(self.0.stamp(), Ordering::Relaxed);
+                (state.0 & !State::VALIDATED) - BOTH
+            } else {
+                state.0 - BOTH
+            };
+            match frame.change(state, new) {
+                Ok(()) => return,
+                Err(now) => state = now,
+            }
+        }
+        self.put_last_writable(mfn, frame);
+    }
+
+    /// The last reference: the frame goes. A writable frame has nothing to take apart.
+    #[cold]
+    fn put_last_writable(&self, mfn: Mfn, frame: &Frame) {
+        let _ = self.put_type(mfn, frame, &mut Work::new());
+        self.put_frame(mfn, frame);
+    }
+
+    /// Takes both of a validated page table of `owner`; tells its level.
+    #[inline]
+    pub(super) fn take_table(&self, mfn: Mfn, frame: &Frame, owner: DomId) -> Option<u32> {
+        if frame.owner() != owner {
+            return None;
+        }
+        let mut state = frame.load();
+        let level = loop {
+            let level = PageType::from_bits(state.type_bits()).level()?;
+            let counted = state.refs() > 0 && state.type_refs() > 0;
+            if !counted || !state.has(State::VALIDATED) || !has_room(state) {
+                return None;
+            }
+            match frame.change(state, state.0 + BOTH) {
+                Ok(()) => break level,
+                Err(now) => state = now,
+            }
+        };
+        if frame.owner() == owner {
+            return Some(level);
+        }
+        self.put_table(mfn, frame, &mut Work::new());
+        None
+    }
+
+    /// Gives back both of a page table. `work` notes it if it has lost its last.
+    #[inline]
+    pub(super) fn put_table(&self, mfn: Mfn, frame: &Frame, work: &mut Work) {
+        let mut state = frame.load();
+        while state.refs() > 1 && state.type_refs() > 1 {
+            match frame.change(state, state.0 - BOTH) {
+                Ok(()) => return,
+                Err(now) => state = now,
+            }
+        }
+        let mut last = Work::new();
+        let _ = self.put_type(mfn, frame, &mut last);
+        work.and(last);
+        self.put_frame(mfn, frame);
+    }
+}
+
+fn has_room(state: State) -> bool {
+    state.can_ref() && state.can_type_ref()
+}
+
+/// The state to which a writable mapping adds its two references; nothing if it takes more.
+fn writable_base(state: State) -> Option<u64> {
+    const WRITABLE: u64 = PageType::Writable as u64;
+    if state.refs() == 0 || !has_room(state) {
+        return None;
+    }
+    match (state.type_bits(), state.type_refs()) {
+        (WRITABLE, 0) => Some(state.0 | State::VALIDATED),
+        (0, 0) => Some(state.0 | WRITABLE << State::TYPE_SHIFT | State::VALIDATED),
+        (WRITABLE, _) if state.has(State::VALIDATED) => Some(state.0),
+        _ => None,
+    }
+}
