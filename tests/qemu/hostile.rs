@@ -97,6 +97,7 @@ attacks! {
     iret_callback: "hostile-iret", "extra=last=callback", 2;
     iret_user: "hostile-iret", "extra=last=user", 2;
     iret_stack: "hostile-iret", "extra=last=stack", 2;
+    ldt: "hostile-ldt", "", 2;
     lengths: "hostile-lengths", "", 2;
     cpu_hog_on_one_cpu: "hostile-loop", "", 1;
     multicall: "hostile-multicall", "", 2;

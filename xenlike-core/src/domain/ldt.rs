@@ -6,6 +6,9 @@ use crate::arch::paging::{DATA, pte};
 use crate::kit::Vaddr;
 use crate::pagetype::{Pte, machine};
 
+/// In a selector: of the LDT.
+const LOCAL: u16 = 4;
+
 /// Maps the page of the LDT that holds byte `offset`; false if the guest has none there.
 pub fn fill(dom: &Domain, st: &mut VcpuState, offset: u64) -> bool {
     let page = (offset >> 12) as usize;
@@ -29,6 +32,17 @@ pub fn fill(dom: &Domain, st: &mut VcpuState, offset: u64) -> bool {
     }
     st.ldt_mapped |= 1_u16.wrapping_shl(page as u32);
     true
+}
+
+/// Maps the page of the LDT that holds the descriptor of `selector`, if that is one of the LDT and the
+/// guest has it: for a load of the selector by ring 0, whose fault would lose it.
+pub fn bring_in(dom: &Domain, st: &mut VcpuState, selector: u16) {
+    let (offset, page) = (u64::from(selector & !7), selector >> 12);
+    let is_local = selector & LOCAL != 0 && u32::from(selector >> 3) < st.ldt.entries;
+    if is_local && st.ldt_mapped >> page & 1 == 0 {
+        // What the guest doesn't have there faults in the load, as it should.
+        let _ = fill(dom, st, offset);
+    }
 }
 
 /// Lets go of all pages of the LDT. The caller flushes this CPU's TLB when this returns true.

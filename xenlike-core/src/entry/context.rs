@@ -8,7 +8,7 @@ use crate::arch::desc::{self, LDT_SELECTOR, RESERVED_GDT_BYTES};
 use crate::arch::paging::DATA;
 use crate::arch::seg::Bases;
 use crate::arch::{cpuid_fault, cr, debugreg, fpu, guest_choice, percpu, seg};
-use crate::domain::{VcpuState, time, window};
+use crate::domain::{VcpuState, ldt, time, window};
 use crate::hypercall::Ctx;
 use crate::kit::Vaddr;
 use crate::mm::{layout, space};
@@ -63,6 +63,10 @@ pub fn load(ctx: &mut Ctx<'_>) {
     guest_choice::set_tsc_aux(ctx.st.msrs.tsc_aux);
     time::publish(ctx.vcpu, ctx.st);
     time::publish_runstate(ctx.dom, ctx.vcpu, ctx.st);
+    let s = &ctx.st.segments;
+    for selector in [s.ds, s.es, s.fs, s.gs] {
+        ldt::bring_in(ctx.dom, ctx.st, selector);
+    }
     if !load_segments(ctx.st) {
         super::failsafe::enter(ctx);
     }

@@ -3,8 +3,11 @@
 
 use core::sync::atomic::Ordering;
 
+use super::current::with_current;
 use super::emulate;
+use super::stubs::iret_to_guest;
 use super::traps::{inject, vector};
+use crate::arch::frame::TrapFrame;
 use crate::arch::{cr3, percpu};
 use crate::domain::{ldt, window};
 use crate::hypercall::Ctx;
@@ -28,7 +31,7 @@ const LAST_RETRIED: usize = 0;
 /// A guest's page fault at `address`.
 pub fn handle(ctx: &mut Ctx<'_>, address: u64) {
     let code = ctx.regs.error;
-    if let Some(offset) = ldt_offset(ctx, address) {
+    if let Some(offset) = ldt_offset(ctx, address, code) {
         return ldt_fault(ctx, offset);
     }
     let writes_ro_page = code & (error::PRESENT | error::WRITE) == error::PRESENT | error::WRITE;
@@ -48,8 +51,12 @@ pub fn give(ctx: &mut Ctx<'_>, address: u64, code: u32) {
     inject(ctx, vector::PF);
 }
 
-/// The offset into the vCPU's LDT, if `address` is in its LDT window.
-fn ldt_offset(ctx: &Ctx<'_>, address: u64) -> Option<u64> {
+/// The offset into the vCPU's LDT, if the machine wanted a descriptor in a page of its LDT window that is
+/// not there. That is not a user's access, which a guest's own is: it may not touch the window.
+fn ldt_offset(ctx: &Ctx<'_>, address: u64, code: u32) -> Option<u64> {
+    if code & (error::PRESENT | error::USER) != 0 {
+        return None;
+    }
     let start = layout::ldt_window(ctx.vcpu.id.0).0;
     let bytes = (window::LDT_PAGES as u64) << 12;
     address.checked_sub(start).filter(|&offset| offset < bytes)
@@ -63,6 +70,21 @@ fn ldt_fault(ctx: &mut Ctx<'_>, offset: u64) {
     }
     let address = Vaddr(ctx.st.ldt.base.wrapping_add(offset));
     give(ctx, address.0, ctx.regs.error);
+}
+
+/// The IRET to the guest wanted a descriptor of its LDT (`frame` is the fault's, in ring 0): true if it is
+/// at hand now, so that the IRET is to be tried again.
+pub fn mended_for_return(frame: &mut TrapFrame, address: u64) -> bool {
+    // Anywhere else the vCPU's state may be in use.
+    if frame.rip != &raw const iret_to_guest as u64 {
+        return false;
+    }
+    let code = frame.error;
+    let fill = |ctx: &mut Ctx<'_>| match ldt_offset(ctx, address, code) {
+        Some(offset) if ctx.st.ldt.entries != 0 => ldt::fill(ctx.dom, ctx.st, offset),
+        _ => false,
+    };
+    with_current(frame, fill).unwrap_or(false)
 }
 
 /// Whether a fault of a guest copy came from a translation that the guest has since made more

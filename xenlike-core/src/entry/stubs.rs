@@ -54,6 +54,8 @@ unsafe extern "C" {
     pub static syscall32_stubs: u8;
     /// The same for IA32_SYSENTER_EIP.
     pub static sysenter_stubs: u8;
+    /// The IRET that leaves ring 0.
+    pub static iret_to_guest: u8;
     /// Leaves ring 0 with the frame at the top of the CPU's block.
     pub fn leave_to_guest() -> !;
 }
@@ -270,6 +272,7 @@ exit_slow:
 exit_iret:
     RESTORE_REGISTERS
     add rsp, 8
+.global iret_to_guest
 iret_to_guest:
     iretq
 .pushsection .extable, "a"

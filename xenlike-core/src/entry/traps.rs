@@ -70,7 +70,12 @@ fn debug(ctx: &mut Ctx<'_>) {
 /// A trap in ring 0: expected at the instructions of the exception table, else the core's own bug.
 fn in_ring0(frame: &mut TrapFrame, number: u8) {
     if let Some(landing) = extable::lookup(frame.rip) {
-        if number != vector::PF || !page_fault::is_stale(frame.error, cr::cr2()) {
+        let again = number == vector::PF && {
+            let address = cr::cr2();
+            page_fault::is_stale(frame.error, address)
+                || page_fault::mended_for_return(frame, address)
+        };
+        if !again {
             frame.rip = landing;
         }
         return;

@@ -177,7 +177,7 @@ const fn handler(number: u64) -> Handler {
         nr::VM_ASSIST => |ctx, args, _| vm_assist::call(ctx, *args).into(),
         nr::IRET => |ctx, _, _| iret::call(ctx),
         nr::VCPU_OP => |ctx, args, _| vcpu_op::call(ctx, args),
-        nr::SET_SEGMENT_BASE => |_, args, _| segment::set_base(*args).into(),
+        nr::SET_SEGMENT_BASE => |ctx, args, _| segment::set_base(ctx, *args).into(),
         nr::MMUEXT_OP => |ctx, args, _| mmuext::call(ctx, args),
         nr::SCHED_OP => |ctx, args, _| sched_op::call(ctx, args),
         nr::EVENT_CHANNEL_OP => |ctx, args, _| event_channel::call(ctx, args),

@@ -7,6 +7,7 @@ use guest_pv_abi::errno::{self, Errno};
 use super::{Args, Ctx};
 use crate::arch::cr::{self, cr0::TS};
 use crate::arch::seg;
+use crate::domain::ldt;
 use crate::domain::trap::fix_stack_selector;
 use crate::kit::Vaddr;
 
@@ -31,9 +32,10 @@ pub fn fpu_taskswitch(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
 }
 
 /// `set_segment_base(which, base)`.
-pub fn set_base(args: Args) -> Result<(), Errno> {
+pub fn set_base(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
     let [which, base, ..] = args.0;
     if which == u64::from(SEGBASE_GS_USER_SEL) {
+        ldt::bring_in(ctx.dom, ctx.st, base as u16);
         return seg::load_user_gs(base as u16)
             .then_some(())
             .ok_or(errno::EFAULT);

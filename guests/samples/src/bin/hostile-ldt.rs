@@ -1,0 +1,147 @@
+//! Use and misuse of a local descriptor table and of breakpoints: code and data from the table right
+//! after it was changed, when the hypervisor has none of its pages at hand; reads of the
+//! hypervisor's own window on it; a breakpoint on what a hypercall writes.
+
+#![no_std]
+#![no_main]
+#![expect(unsafe_code, reason = "loads segments and debug registers")]
+
+use core::arch::asm;
+
+use samples::Attack;
+use xenlike_rt::abi::Errno;
+use xenlike_rt::abi::arch_x86::FLAT_KERNEL_SS64;
+use xenlike_rt::abi::hypercall::{GET_DEBUGREG, IRET, SET_DEBUGREG};
+use xenlike_rt::abi::version::XENVER_EXTRAVERSION;
+use xenlike_rt::abi::xen::{MMUEXT_SET_LDT, MmuextOp};
+use xenlike_rt::memory::allocate_page;
+use xenlike_rt::{hyper, paging, time, traps};
+
+xenlike_rt::entry!(main);
+
+/// Flat code of 64 bits and flat data, both of ring 3.
+const CODE: u64 = 0x00af_fb00_0000_ffff;
+const DATA: u64 = 0x00cf_f300_0000_ffff;
+/// Selectors in the table. The code's says ring 0, by which the iret hypercall stays in kernel mode.
+const CODE_SELECTOR: u64 = 4;
+const DATA_SELECTOR: u64 = 1 << 3 | 7;
+/// Where the hypervisor has this vCPU's table for the machine (vCPU 0 of the domain that runs).
+const WINDOW: u64 = 0xffff_8200_0001_0000;
+
+fn set_table(address: u64, entries: u64) -> Result<u64, Errno> {
+    let op = MmuextOp {
+        cmd: MMUEXT_SET_LDT,
+        arg1: address,
+        arg2: entries,
+        ..MmuextOp::default()
+    };
+    // SAFETY: nothing uses the old table, or it is the same again.
+    unsafe { hyper::mmuext_op(&[op]) }
+}
+
+/// Where the return into the table's code segment goes on: an exception that tells it from others.
+extern "C" fn landing() {
+    // SAFETY: for `attempt` to catch.
+    unsafe { asm!("int3") };
+}
+
+/// Returns into the code segment of the table.
+fn into_the_table() -> Result<(), traps::Caught> {
+    let here = 0u64;
+    let stack = (core::ptr::from_ref(&here).addr() as u64 & !63) - 8192;
+    let rip = landing as *const () as u64;
+    let ss = u64::from(FLAT_KERNEL_SS64);
+    // rax, r11, rcx, flags, rip, cs, rflags, rsp, ss.
+    let frame = [0, 0, 0, 0, rip, CODE_SELECTOR, 0x2, stack, ss];
+    // SAFETY: leads to `landing`, which comes back through `attempt`.
+    traps::attempt(|| unsafe {
+        asm!("mov rsp, {frame}", "syscall", "ud2", frame = in(reg) frame.as_ptr(), in("rax") IRET,
+            options(noreturn));
+    })
+}
+
+fn data_selector() -> u64 {
+    let selector: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {0:e}, ds", out(reg) selector) };
+    selector
+}
+
+fn segments(attack: &mut Attack, table: u64) {
+    let breakpoint = Err(u64::from(traps::BREAKPOINT));
+    for round in ["", " again", " and again"] {
+        attack.holds("the table is taken", set_table(table, 2).is_ok());
+        let landed = into_the_table().map_err(|caught| caught.vector);
+        attack.holds(
+            if round.is_empty() {
+                "its code segment is returned into"
+            } else {
+                round
+            },
+            landed == breakpoint,
+        );
+    }
+    // SAFETY: ds means nothing to 64-bit code.
+    let loaded = traps::attempt(|| unsafe { asm!("mov ds, {0:e}", in(reg) DATA_SELECTOR) });
+    attack.holds("its data segment is loaded", loaded.is_ok());
+    // The hypervisor has none of its pages now, and loads ds itself when this vCPU comes back.
+    attack.holds("the table is set anew", set_table(table, 2).is_ok());
+    let kept = traps::attempt(|| time::sleep(20_000_000));
+    attack.holds("no callback says that a segment was lost", kept.is_ok());
+    attack.holds("and it was not", data_selector() == DATA_SELECTOR);
+    attack.refused("too long a table", set_table(table, 8193));
+    attack.refused("a table at an odd place", set_table(table + 8, 2));
+    attack.refused("a table in the hypervisor", set_table(WINDOW, 2));
+}
+
+fn window(attack: &mut Attack) {
+    for address in [WINDOW, WINDOW + 0x1000, WINDOW - 0x1_0000] {
+        let slot = core::ptr::with_exposed_provenance_mut::<u64>(address as usize);
+        // SAFETY: must fault.
+        let read = traps::attempt(|| unsafe {
+            slot.read_volatile();
+        });
+        attack.holds("a read of the hypervisor's window faults", read.is_err());
+        // SAFETY: must fault.
+        let written = traps::attempt(|| unsafe { slot.write_volatile(CODE) });
+        attack.holds("a store to it faults", written.is_err());
+    }
+}
+
+fn set_debug(register: u64, value: u64) -> Result<u64, Errno> {
+    // SAFETY: a breakpoint that nothing but `breakpoints` runs into.
+    Errno::check(unsafe { hyper::raw(SET_DEBUGREG, [register, value, 0, 0, 0]) })
+}
+
+/// A data breakpoint on a buffer does not keep the hypervisor from writing to it.
+fn breakpoints(attack: &mut Attack) {
+    let mut buffer = [0u64; 2];
+    let at = buffer.as_ptr().expose_provenance() as u64;
+    attack.holds("an address for a breakpoint", set_debug(0, at).is_ok());
+    // Local breakpoint 0, on writes of eight bytes.
+    attack.holds("a breakpoint", set_debug(7, 1 | 0b1001 << 16).is_ok());
+    let told = hyper::xen_version(XENVER_EXTRAVERSION, &mut buffer);
+    attack.holds("a hypercall writes through it", told.is_ok());
+    attack.holds("it is off", set_debug(7, 0).is_ok());
+    attack.holds("and was written", buffer[0] != 0);
+    attack.refused("a breakpoint in the hypervisor", set_debug(1, WINDOW));
+    attack.refused("general detection", set_debug(7, 1 << 13));
+    // SAFETY: reads.
+    let seven = unsafe { hyper::raw(GET_DEBUGREG, [7, 0, 0, 0, 0]) };
+    attack.holds("nothing is on", seven & 0xff == 0);
+}
+
+fn main() {
+    let mut attack = Attack::new("hostile-ldt", "misuse a descriptor table and breakpoints");
+    let page = allocate_page().expect("a page");
+    let table = page.expose_provenance() as u64;
+    // SAFETY: the page is ours; nobody writes to it any more after that.
+    unsafe {
+        page.cast::<[u64; 2]>().write([CODE, DATA]);
+        paging::make_read_only(table).expect("read-only");
+    }
+    segments(&mut attack, table);
+    window(&mut attack);
+    breakpoints(&mut attack);
+    attack.finish();
+}
