@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use super::fifo::{PRIORITY_DEFAULT, QueueId};
 use super::{EventError, Table};
 use crate::kit::{DomId, Lock, Port, VcpuId};
+use crate::mm::heap;
 
 /// Ports that are allocated together.
 pub(super) const BUCKET_PORTS: u32 = 64;
@@ -88,6 +89,9 @@ impl<P> Channel<P> {
 
 /// A bucket of free ports; the one with port 0 has that reserved.
 pub(super) fn new_bucket<P>(first: Port) -> Result<Box<[Channel<P>]>, EventError> {
+    if !heap::can_grow(u64::from(BUCKET_PORTS).saturating_mul(size_of::<Channel<P>>() as u64)) {
+        return Err(EventError::NoMemory);
+    }
     let mut bucket = Vec::new();
     bucket
         .try_reserve_exact(BUCKET_PORTS as usize)

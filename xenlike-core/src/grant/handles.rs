@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::{Access, GrantError, HANDLES_PER_FRAME, Table};
 use crate::kit::Mfn;
+use crate::mm::heap;
 
 /// The handles of one domain.
 pub(super) struct Handles<P> {
@@ -114,6 +115,10 @@ impl<P> Handles<P> {
 
     fn add_block(&mut self) -> Result<(), GrantError> {
         if self.blocks.len() as u32 >= self.max_blocks {
+            return Err(GrantError::NoSpace);
+        }
+        if !heap::can_grow(u64::from(HANDLES_PER_FRAME).saturating_mul(size_of::<Slot<P>>() as u64))
+        {
             return Err(GrantError::NoSpace);
         }
         let first = self.len();

@@ -10,6 +10,7 @@ use super::entry::{self, Use};
 use super::handles::Handles;
 use super::{Access, ENTRIES_PER_FRAME, GrantError};
 use crate::kit::{DomId, Lock, Mfn, SharedWords};
+use crate::mm::heap;
 
 /// Bytes of a version 1 entry, and where the frame is in it.
 const ENTRY_BYTES: u32 = 8;
@@ -123,6 +124,11 @@ impl<P: SharedWords> Table<P> {
         let mut entries = self.entries.lock();
         while (entries.frames.len() as u32) < frames {
             if entries.dying {
+                return Err(GrantError::General);
+            }
+            if !heap::can_grow(
+                u64::from(ENTRIES_PER_FRAME).saturating_mul(size_of::<Active>() as u64),
+            ) {
                 return Err(GrantError::General);
             }
             let mut active = Vec::new();

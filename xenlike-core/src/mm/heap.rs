@@ -20,7 +20,33 @@ pub const RESERVE: u64 = 4 << 20;
 
 /// Whether `bytes` more may be allocated on a guest's word.
 pub fn can_grow(bytes: u64) -> bool {
+    #[cfg(test)]
+    if short::is_pretended() {
+        return false;
+    }
     bytes.checked_add(RESERVE).is_some_and(|b| b <= headroom())
+}
+
+/// For tests: a machine whose memory has run out, as far as the calling thread sees.
+#[cfg(test)]
+pub mod short {
+    use core::cell::Cell;
+
+    std::thread_local! {
+        static PRETENDED: Cell<bool> = const { Cell::new(false) };
+    }
+
+    pub(super) fn is_pretended() -> bool {
+        PRETENDED.get()
+    }
+
+    /// What `act` comes to on such a machine.
+    pub fn of_memory<R>(act: impl FnOnce() -> R) -> R {
+        PRETENDED.set(true);
+        let result = act();
+        PRETENDED.set(false);
+        result
+    }
 }
 
 #[cfg(target_os = "none")]

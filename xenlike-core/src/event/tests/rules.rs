@@ -3,6 +3,7 @@
 use super::fake::{Dom, Page};
 use crate::event::{EventError, Notice, SharedWords, Status, StatusKind, Sweep};
 use crate::kit::{DomId, Port, VcpuId};
+use crate::mm::heap::short;
 use core::sync::atomic::Ordering::SeqCst;
 
 const V0: VcpuId = VcpuId(0);
@@ -238,4 +239,17 @@ fn destruction_can_stop_and_go_on() {
     assert_eq!((calls, irqs.as_slice()), (6, &[4][..]));
     assert_eq!(alloc::sync::Arc::strong_count(&a.table), 1);
     assert_eq!(alloc::sync::Arc::strong_count(&b.table), 1);
+}
+
+/// The hypervisor's last memory is not for a guest to fill with ports.
+#[test]
+fn ports_do_not_grow_into_the_reserve() {
+    let dom = Dom::new(1, 1, 1000);
+    // As many as came with the table.
+    for _ in 1..64 {
+        short::of_memory(|| dom.table.alloc_unbound(DomId(2))).unwrap();
+    }
+    let one_more = || dom.table.alloc_unbound(DomId(2));
+    assert_eq!(short::of_memory(one_more), Err(EventError::NoMemory));
+    assert_eq!(one_more(), Ok(Port(64)));
 }

@@ -2,7 +2,9 @@
 
 use super::fake::*;
 use crate::grant::*;
+use crate::kit::words::fake::FakePage;
 use crate::kit::{DomId, Maddr, Mfn, Pfn, Vaddr};
+use crate::mm::heap::short;
 use guest_pv_abi::grant_table as abi;
 
 fn machine() -> FakeMachine {
@@ -335,4 +337,18 @@ fn a_dead_mapper_lets_go_of_everything() {
         .map(&g.table, &at(0, 0x1000, Access::Write), &mut m)
         .map(|_| ());
     assert_eq!(late, Err(GrantError::General));
+}
+
+/// The hypervisor's last memory is not for a guest to fill with handles and entries.
+#[test]
+fn tables_do_not_grow_into_the_reserve() {
+    let (g, u, mut m) = (Dom::new(1), Dom::new(2), machine());
+    g.grant(0, 2, 100);
+    let map = |m: &mut FakeMachine| u.table.map(&g.table, &at(0, 0x1000, Access::Read), m);
+    let mapped = short::of_memory(|| map(&mut m));
+    assert_eq!(mapped.err(), Some(GrantError::NoSpace));
+    assert!(map(&mut m).is_ok());
+    let grow = || g.table.grow(2, &mut || Some(FakePage::new()));
+    assert_eq!(short::of_memory(grow), Err(GrantError::General));
+    assert_eq!(grow(), Ok(()));
 }
