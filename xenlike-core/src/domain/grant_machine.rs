@@ -3,7 +3,7 @@
 use crate::grant::{Access, GrantError, HostAddr, Machine, PteBits};
 use crate::kit::{DomId, Mfn, Vaddr};
 use crate::mm::{SharedPage, stale};
-use crate::pagetype::{EntryAt, Pte, Work, machine};
+use crate::pagetype::{EntryAt, Lent, Pte, Work, machine};
 
 /// Where the three bits of an entry that a guest may use as it likes start.
 const AVAIL_SHIFT: u32 = 9;
@@ -27,6 +27,13 @@ impl Mapper<'_> {
                 Ok(EntryAt::Virtual(root, va))
             }
         }
+    }
+}
+
+const fn lent(frame: Mfn, access: Access) -> Lent {
+    match access {
+        Access::Read => Lent::ToRead(frame),
+        Access::Write => Lent::ToWrite(frame),
     }
 }
 
@@ -69,16 +76,24 @@ impl Machine for Mapper<'_> {
         mapped.map_err(|_| GrantError::General)
     }
 
-    fn unmap(&mut self, at: HostAddr, mfn: Mfn) -> Result<(), GrantError> {
+    fn unmap(&mut self, at: HostAddr, mfn: Mfn, access: Access) -> Result<(), GrantError> {
         let place = self.place(at)?;
-        let done = machine().unmap_grant(self.owner, place, mfn, Pte(0), self.work);
+        let lent = lent(mfn, access);
+        let done = machine().unmap_grant(self.owner, place, lent, Pte(0), self.work);
         done.map_err(|_| GrantError::General)
     }
 
-    fn replace(&mut self, at: Vaddr, new: Vaddr, mfn: Mfn) -> Result<(), GrantError> {
+    fn replace(
+        &mut self,
+        at: Vaddr,
+        new: Vaddr,
+        mfn: Mfn,
+        access: Access,
+    ) -> Result<(), GrantError> {
         let root = self.root.ok_or(GrantError::General)?;
         let place = EntryAt::Virtual(root, at);
-        let done = machine().replace_grant(self.owner, place, mfn, (root, new), self.work);
+        let done =
+            machine().replace_grant(self.owner, place, lent(mfn, access), (root, new), self.work);
         done.map_err(|_| GrantError::General)
     }
 
@@ -194,7 +209,7 @@ mod tests {
             let done = machine().relinquish(&self.pages, &mut self.work);
             assert_eq!(done, crate::pagetype::Progress::Done);
             assert!(self.pages.is_empty(), "{} frames left", self.pages.total());
-            forget(self.pages.id());
+            forget(self.pages.id(), &self.pages);
         }
     }
 
@@ -285,6 +300,29 @@ mod tests {
     }
 
     #[test]
+    fn an_unmapping_takes_away_the_sort_of_mapping_that_the_handle_is() {
+        let (g, mut u) = (Dom::new(0x109), Dom::new(0x10a));
+        let (root, l1) = u.tables();
+        let lent = g.frame();
+        g.grant(0, &u, lent, abi::GTF_READONLY);
+        g.grant(1, &u, lent, 0);
+        let read = request(0, HostAddr::Va(Vaddr(0x1000)), Access::Read);
+        let write = request(1, HostAddr::Pte(Maddr(l1.maddr().0 + 16)), Access::Write);
+        let reads = map(&mut u, &g, root, &read).unwrap();
+        let writes = map(&mut u, &g, root, &write).unwrap();
+        // Else the granter would believe that nobody can write the frame any more.
+        let refused = Err(GrantError::General);
+        assert_eq!(unmap(&mut u, root, reads, 0x2000), refused);
+        let read_only = l1.maddr().0 + 8;
+        assert_eq!(unmap(&mut u, root, writes, read_only), refused);
+        assert_eq!(unmap(&mut u, root, reads, 0x1000), Ok(()));
+        let writable = l1.maddr().0 + 16;
+        assert_eq!(unmap(&mut u, root, writes, writable), Ok(()));
+        u.end();
+        g.end();
+    }
+
+    #[test]
     fn frames_outlive_their_owner_as_long_as_they_are_mapped() {
         let (g, mut u) = (Dom::new(0x105), Dom::new(0x106));
         let (root, _) = u.tables();
@@ -321,7 +359,7 @@ mod tests {
         );
         unmap(&mut u, root, handle, 0x1000).unwrap();
         assert_eq!(pages.total(), 0);
-        forget(pages.id());
+        forget(pages.id(), &pages);
         u.end();
     }
 

@@ -106,6 +106,20 @@ pub fn set_virq_handler(virq: u32, dom: DomId) {
     }
 }
 
+/// What `dom` took over goes back to domain 0: its id may be anybody's next.
+pub fn give_virqs_back(dom: DomId) {
+    for handler in &HANDLERS {
+        let (taken, free) = (dom.0, DomId::DOM0.0);
+        let _ = handler.compare_exchange(taken, free, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// Who takes the global VIRQ `virq`, if listed.
+#[cfg(test)]
+pub fn virq_taker(virq: u32) -> DomId {
+    DomId(HANDLERS[virq as usize].load(Ordering::Relaxed))
+}
+
 /// Tells the control domain that something was typed on the machine's console (VIRQ_CONSOLE).
 pub fn console_input() {
     global_virq(VIRQ_CONSOLE);

@@ -43,9 +43,13 @@ pub fn insert(domain: Arc<Domain>) -> Result<(), Arc<Domain>> {
     Ok(())
 }
 
-/// Unlists a domain.
-pub fn remove(id: DomId) -> Option<Arc<Domain>> {
-    domains().write().remove(&id)
+/// Unlists a domain. Another one that got its id meanwhile stays.
+pub fn remove(dom: &Arc<Domain>) {
+    let mut map = domains().write();
+    let id = dom.id();
+    if map.get(&id).is_some_and(|listed| Arc::ptr_eq(listed, dom)) {
+        map.remove(&id);
+    }
 }
 
 /// Lists the domain `old` under `new` instead, which must be free.

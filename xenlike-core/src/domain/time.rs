@@ -10,7 +10,7 @@ use guest_pv_abi::xen::{
 };
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::{Domain, Vcpu, VcpuState};
+use super::{Domain, Life, Vcpu, VcpuState};
 use crate::arch::{percpu, time, work};
 use crate::kit::cell::PerCpu;
 use crate::kit::heap::NoMemory;
@@ -123,11 +123,22 @@ fn publish_copy(st: &VcpuState, info: &VcpuTimeInfo) {
     }
 }
 
-/// Writes the wall clock at system time 0 into the domain's shared_info.
+/// Held by whoever writes a wall clock.
+static WALL_CLOCK: Lock<()> = Lock::new(());
+
+/// Comes back when nobody writes a wall clock for a domain that was alive before. Its shared_info goes
+/// after that.
+pub fn end_wall_clock() {
+    drop(WALL_CLOCK.lock());
+}
+
+/// Writes the wall clock at system time 0 into the domain's shared_info, while that is there.
 pub fn publish_wall_clock(dom: &Domain) {
-    static ORDER: Lock<()> = Lock::new(());
     const WC: usize = core::mem::offset_of!(SharedInfo, wc_version);
-    let _one_writer = ORDER.lock();
+    let _one_writer = WALL_CLOCK.lock();
+    if dom.life() != Life::Alive {
+        return;
+    }
     let (seconds, nanoseconds) = time::boot_wall_clock();
     let offset_s = dom.time_offset_s.load(Ordering::Relaxed);
     let seconds = seconds.wrapping_add(offset_s);

@@ -196,10 +196,12 @@ fn apply<G: Guest + Entries>(guest: &mut G, insn: &Insn, store: &Store) -> Resul
     for _ in 0..TRIES {
         let old = (entry & field) >> shift;
         let (new, flags) = result(&store.change, old, store.bytes);
-        let outcome = match new {
-            Some(new) => guest.exchange_entry(at, entry, entry & !field | (new << shift) & field),
-            None => Ok(()),
+        let new = match new {
+            Some(new) => entry & !field | (new << shift) & field,
+            // Nothing is stored, but what was read is told: it has to be the guest's table still.
+            None => entry,
         };
+        let outcome = guest.exchange_entry(at, entry, new);
         match outcome {
             Ok(()) => {
                 write_back(guest, insn, store, old, flags);

@@ -69,6 +69,13 @@ fn debug(ctx: &mut Ctx<'_>) {
 
 /// A trap in ring 0: expected at the instructions of the exception table, else the core's own bug.
 fn in_ring0(frame: &mut TrapFrame, number: u8) {
+    if number == vector::DB {
+        // SYSENTER with TF, a breakpoint on a stack that `mov ss` delayed, or one on what is copied
+        // from or to the guest: not ours to act on, and the copy goes on.
+        frame.rflags &= !rflags::TF;
+        debugreg::take_dr6();
+        return;
+    }
     if let Some(landing) = extable::lookup(frame.rip) {
         let again = number == vector::PF && {
             let address = cr::cr2();
@@ -78,12 +85,6 @@ fn in_ring0(frame: &mut TrapFrame, number: u8) {
         if !again {
             frame.rip = landing;
         }
-        return;
-    }
-    if number == vector::DB {
-        // SYSENTER with TF, or a breakpoint on a stack that `mov ss` delayed: not ours to act on.
-        frame.rflags &= !rflags::TF;
-        debugreg::take_dr6();
         return;
     }
     dump::fatal(frame, "exception in the hypervisor");

@@ -33,6 +33,10 @@ pub struct Table<P> {
     pub(super) pollers: AtomicU32,
 }
 
+/// Free ports that are passed over because the guest's words say that they are on a queue: a guest
+/// that takes its events off has few.
+const MOST_BUSY: u32 = 1024;
+
 /// Ports that came into being together; empty until one of them is wanted.
 type Bucket<P> = Once<Box<[Channel<P>]>>;
 
@@ -124,7 +128,10 @@ impl<P: SharedWords> Table<P> {
         });
         let mut passed = None;
         let mut port = book.hint;
-        while let Some(found) = book.next_unused(port).filter(|p| p.0 < limit) {
+        for _ in 0..MOST_BUSY {
+            let Some(found) = book.next_unused(port).filter(|p| p.0 < limit) else {
+                break;
+            };
             if !delivery.is_busy(found) {
                 book.hint = passed.unwrap_or(found.0);
                 self.make_bucket(found)?;

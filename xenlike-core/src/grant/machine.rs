@@ -58,13 +58,19 @@ pub trait Machine {
     ///
     /// # Errors
     /// [`GrantError::General`] if it is not such an entry.
-    fn unmap(&mut self, at: HostAddr, mfn: Mfn) -> Result<(), GrantError>;
+    fn unmap(&mut self, at: HostAddr, mfn: Mfn, access: Access) -> Result<(), GrantError>;
 
     /// Like [`Machine::unmap`], but moves the entry for `new` to the place, and clears that one.
     ///
     /// # Errors
     /// As [`Machine::unmap`]; [`GrantError::General`] if `new` has no entry.
-    fn replace(&mut self, at: Vaddr, new: Vaddr, mfn: Mfn) -> Result<(), GrantError>;
+    fn replace(
+        &mut self,
+        at: Vaddr,
+        new: Vaddr,
+        mfn: Mfn,
+        access: Access,
+    ) -> Result<(), GrantError>;
 
     /// Makes sure that no CPU uses a translation that an unmapping has taken away.
     fn flush(&mut self);

@@ -2,7 +2,7 @@
 //! page-table entry goes; then, when every CPU has flushed it, the references and the entry's flags.
 
 use super::handles::Part;
-use super::{GrantError, HostAddr, Machine, Table};
+use super::{Access, GrantError, HostAddr, Machine, Table};
 use crate::kit::{Maddr, Mfn, SharedWords, Vaddr};
 
 /// What the mapper asks for.
@@ -30,6 +30,7 @@ pub struct Unmapping {
 /// What a handle says that unmapping needs.
 struct Taken {
     mfn: Mfn,
+    access: Access,
     by_pte: bool,
     host: bool,
     device: bool,
@@ -48,10 +49,11 @@ impl<P: SharedWords> Table<P> {
         let taken = self.take_parts(request)?;
         if taken.host {
             let at = Vaddr(request.host_addr);
+            let (mfn, access) = (taken.mfn, taken.access);
             let done = match (request.replace_by, taken.by_pte) {
-                (None, true) => machine.unmap(HostAddr::Pte(Maddr(request.host_addr)), taken.mfn),
-                (None, false) => machine.unmap(HostAddr::Va(at), taken.mfn),
-                (Some(new), false) => machine.replace(at, new, taken.mfn),
+                (None, true) => machine.unmap(HostAddr::Pte(Maddr(request.host_addr)), mfn, access),
+                (None, false) => machine.unmap(HostAddr::Va(at), mfn, access),
+                (Some(new), false) => machine.replace(at, new, mfn, access),
                 (Some(_), true) => Err(GrantError::General),
             };
             if let Err(error) = done {
@@ -108,9 +110,10 @@ impl<P: SharedWords> Table<P> {
         if device {
             handle.device = Part::Leaving;
         }
-        let (mfn, by_pte) = (handle.mfn, handle.by_pte);
+        let (mfn, access, by_pte) = (handle.mfn, handle.access, handle.by_pte);
         Ok(Taken {
             mfn,
+            access,
             by_pte,
             host,
             device,

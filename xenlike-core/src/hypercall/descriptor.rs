@@ -45,7 +45,7 @@ pub fn update(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
     let owner = ctx.dom.id();
     // In use as descriptors it stays that; mapped writable, it is written as data.
     let frame = machine()
-        .get_segdesc(address.mfn(), owner)
+        .get_segdesc_in_use(address.mfn(), owner)
         .or_else(|| machine().get_writable(address.mfn(), owner))
         .ok_or(errno::EINVAL)?;
     let page = SharedPage::new(frame.mfn()).ok_or(errno::EINVAL)?;

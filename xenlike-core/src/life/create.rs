@@ -76,7 +76,7 @@ pub fn create(
         Ok(dom)
     });
     if made.is_err() {
-        pagetype::forget(id);
+        pagetype::forget(id, &pages);
     }
     made
 }

@@ -75,6 +75,7 @@ fn end_services(dom: &Arc<Domain>) -> Progress {
         time::TIMERS.cancel(&vcpu.timers.poll);
     }
     watchdog::stop_all(dom);
+    notify::give_virqs_back(dom.id());
     dom.settings.lock().eoi_page = None;
     let urgent: &mut dyn FnMut() -> bool = &mut work::pending;
     if dom
@@ -135,6 +136,7 @@ fn bury(dom: &Arc<Domain>) {
     if !dom.advance_life(Life::Dying, Life::Dead) {
         return;
     }
+    time::end_wall_clock();
     machine().unshare(dom.shared.mfn());
     emptied(dom.id());
     notify::domain_exception();
@@ -143,8 +145,9 @@ fn bury(dom: &Arc<Domain>) {
 /// The last frame of a dying domain may have gone: if so, nothing is left of it, and its id is free.
 pub fn emptied(id: DomId) {
     let gone = registry::lookup(id).filter(|dom| dom.life() == Life::Dead && dom.pages.is_empty());
-    if gone.is_some() {
-        pagetype::forget(id);
-        registry::remove(id);
+    // Two CPUs may come here for the same domain, and its id be taken again between them.
+    if let Some(dom) = gone {
+        pagetype::forget(id, &dom.pages);
+        registry::remove(&dom);
     }
 }

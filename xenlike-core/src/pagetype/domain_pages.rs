@@ -71,10 +71,15 @@ pub fn register(pages: Arc<DomainPages>) {
         .insert(pages.id(), pages);
 }
 
-/// Forgets a domain that has no frames left.
-pub fn forget(id: DomId) {
-    let gone = REGISTRY.write().as_mut().and_then(|map| map.remove(&id));
-    drop(gone);
+/// Forgets what is registered under `id`, if that is `pages`: the id may be somebody else's by now.
+pub fn forget(id: DomId, pages: &Arc<DomainPages>) {
+    let mut registry = REGISTRY.write();
+    let Some(map) = registry.as_mut() else {
+        return;
+    };
+    if map.get(&id).is_some_and(|found| Arc::ptr_eq(found, pages)) {
+        map.remove(&id);
+    }
 }
 
 /// The frames of the domain with this id.

@@ -20,6 +20,27 @@ pub enum EntryAt {
     Virtual(Mfn, Vaddr),
 }
 
+/// A frame of a grant, and what for it is mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lent {
+    /// Read-only.
+    ToRead(Mfn),
+    /// Writable.
+    ToWrite(Mfn),
+}
+
+impl Lent {
+    /// Whether the entry is such a mapping. One of the other sort belongs to another grant of the
+    /// same frame: with it gone in this one's stead, the granter would take the other for ended.
+    fn is_mapped_by(self, entry: Pte) -> bool {
+        let is = match self {
+            Self::ToRead(frame) => (frame, false),
+            Self::ToWrite(frame) => (frame, true),
+        };
+        entry.is_present() && (entry.mfn(), entry.is_writable()) == is
+    }
+}
+
 /// A write to an L1 table by a guest's instruction.
 #[derive(Clone, Copy, Debug)]
 pub struct Write {
@@ -66,19 +87,19 @@ impl<M: Memory> Types<M> {
         self.update_l1_entry(owner, &update, work)
     }
 
-    /// Takes away, or replaces by `new`, an entry of an L1 of `owner` that maps `frame`. Refused as
-    /// invalid if it doesn't. `new`, if present, names a frame of `owner`.
+    /// Takes away, or replaces by `new`, an entry of an L1 of `owner` that maps what was `lent`. Refused
+    /// as invalid if it doesn't. `new`, if present, names a frame of `owner`.
     pub fn unmap_grant(
         &self,
         owner: DomId,
         at: EntryAt,
-        frame: Mfn,
+        lent: Lent,
         new: Pte,
         work: &mut Work,
     ) -> Result<(), Refused> {
         let (table, index) = self.place(at).ok_or(Refused::Invalid)?;
         let old = self.read_entry(table, index).ok_or(Refused::Invalid)?;
-        if !old.is_present() || old.mfn() != frame {
+        if !lent.is_mapped_by(old) {
             return Err(Refused::Invalid);
         }
         let update = Update {
@@ -91,20 +112,20 @@ impl<M: Memory> Types<M> {
         self.update_l1_entry(owner, &update, work)
     }
 
-    /// Moves the entry that maps `from` to the place `at`, which maps the granted `frame`
+    /// Moves the entry that maps `from` to the place `at`, which maps what was `lent`
     /// (GNTTABOP_unmap_and_replace): `from` is then unmapped.
     pub fn replace_grant(
         &self,
         owner: DomId,
         at: EntryAt,
-        frame: Mfn,
+        lent: Lent,
         from: (Mfn, Vaddr),
         work: &mut Work,
     ) -> Result<(), Refused> {
         let (root, va) = from;
         let (table, index) = self.l1_of(root, va).ok_or(Refused::Invalid)?;
         let new = self.read_entry(table, index).ok_or(Refused::Invalid)?;
-        self.unmap_grant(owner, at, frame, new, work)?;
+        self.unmap_grant(owner, at, lent, new, work)?;
         let empty = Update {
             table,
             index,

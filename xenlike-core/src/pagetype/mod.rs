@@ -49,7 +49,7 @@ mod walk;
 
 pub use domain_pages::{Charge, DomainPages, NoRoom, forget, register, registered};
 pub use entry::{HeldTable, Keep, Update};
-pub use grant_pte::{EntryAt, Write};
+pub use grant_pte::{EntryAt, Lent, Write};
 pub use machine::{Hooks, Machine, Rights, machine, set_hooks, set_rights};
 pub use memory::Memory;
 pub use pte::Pte;

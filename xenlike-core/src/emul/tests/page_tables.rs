@@ -168,3 +168,12 @@ proptest! {
         }
     }
 }
+
+/// Nothing is told of a frame that is the guest's table no more, though nothing would be stored.
+#[test]
+fn a_failed_exchange_is_checked_like_one_that_stores() {
+    let mut it = guest(&[0xf0, 0x48, 0x0f, 0xb1, 0x37]);
+    (it.frame.rax, it.frame.rsi, it.refused_bit) = (1, 0x4444, u64::MAX);
+    assert_eq!(run(&mut it), (Outcome::NotOurs, OLD));
+    assert_eq!((it.frame.rax, it.frame.rip), (1, CODE));
+}

@@ -36,31 +36,35 @@ pub fn at(ctx: &Ctx<'_>, at: Vaddr) -> Option<Seen> {
     })
 }
 
-/// A frame of the guest at an address of its kernel's.
-fn kernel_page(st: &VcpuState, at: Vaddr) -> Option<SharedPage> {
-    let entry = machine().lookup(st.kernel_l4?, at)?;
-    if !entry.is_present() {
+/// What `read` finds in the frame at an address of its kernel's. The frame can't become another
+/// domain's meanwhile: it is held, and then looked up again.
+fn in_kernel_page<R>(
+    st: &VcpuState,
+    at: Vaddr,
+    read: impl FnOnce(SharedPage) -> Option<R>,
+) -> Option<R> {
+    let lookup = || machine().lookup(st.kernel_l4?, at);
+    let entry = lookup().filter(|entry| entry.is_present())?;
+    let held = machine().get_any_page(entry.mfn())?;
+    let still = lookup().is_some_and(|now| now.is_present() && now.mfn() == held.mfn());
+    if !still {
         return None;
     }
-    SharedPage::new(entry.mfn())
+    read(SharedPage::new(held.mfn())?)
 }
 
 /// A byte of the kernel's memory, in whichever mode the guest is.
 pub fn kernel_byte(st: &VcpuState, at: Vaddr) -> Option<u8> {
-    Some(
-        kernel_page(st, at)?
-            .u8(at.offset())?
-            .load(Ordering::Relaxed),
-    )
+    in_kernel_page(st, at, |page| {
+        Some(page.u8(at.offset())?.load(Ordering::Relaxed))
+    })
 }
 
 /// An aligned word of the kernel's memory, in whichever mode the guest is.
 pub fn kernel_word(st: &VcpuState, at: Vaddr) -> Option<u64> {
-    Some(
-        kernel_page(st, at)?
-            .u64(at.offset())?
-            .load(Ordering::Relaxed),
-    )
+    in_kernel_page(st, at, |page| {
+        Some(page.u64(at.offset())?.load(Ordering::Relaxed))
+    })
 }
 
 impl Emulated<'_, '_> {

@@ -9,9 +9,9 @@ use core::sync::atomic::Ordering::SeqCst;
 use proptest::prelude::*;
 
 use super::fake::{Dom, Page};
-use crate::event::SharedWords;
 use crate::event::fifo::{LINKED, MASKED, PENDING};
-use crate::kit::{Port, VcpuId};
+use crate::event::{EventError, SharedWords};
+use crate::kit::{DomId, Port, VcpuId};
 
 const LINK: u32 = (1 << 17) - 1;
 
@@ -265,4 +265,18 @@ fn handle(guest: &mut Guest, vcpu: usize, ports: &[(Port, Port)], sent: &mut [bo
         assert!(sent[p], "{port:?} was handled but not sent");
         sent[p] = false;
     }
+}
+
+/// A guest that says of all free ports that they are still on a queue gets none; nobody looks through
+/// all of them for it, with the locks held.
+#[test]
+fn ports_said_to_be_busy_are_looked_at_so_long() {
+    let guest = Guest::new(1, 3);
+    for port in 1..2000 {
+        guest.word(Port(port)).fetch_or(LINKED, SeqCst);
+    }
+    let table = &guest.dom.table;
+    assert_eq!(table.alloc_unbound(DomId(2)), Err(EventError::NoSpace));
+    guest.word(Port(700)).fetch_and(!LINKED, SeqCst);
+    assert_eq!(table.alloc_unbound(DomId(2)), Ok(Port(700)));
 }

@@ -68,9 +68,9 @@ impl Machine for FakeMachine {
         }
         Ok(())
     }
-    fn unmap(&mut self, at: HostAddr, mfn: Mfn) -> Result<(), GrantError> {
+    fn unmap(&mut self, at: HostAddr, mfn: Mfn, access: Access) -> Result<(), GrantError> {
         match self.ptes.get(&key(at)) {
-            Some(&(mapped, access)) if mapped == mfn => {
+            Some(&mapped) if mapped == (mfn, access) => {
                 self.ptes.remove(&key(at));
                 self.put(mfn, access);
                 Ok(())
@@ -78,9 +78,15 @@ impl Machine for FakeMachine {
             _ => Err(GrantError::General),
         }
     }
-    fn replace(&mut self, at: Vaddr, new: Vaddr, mfn: Mfn) -> Result<(), GrantError> {
+    fn replace(
+        &mut self,
+        at: Vaddr,
+        new: Vaddr,
+        mfn: Mfn,
+        access: Access,
+    ) -> Result<(), GrantError> {
         let moved = *self.ptes.get(&(false, new.0)).ok_or(GrantError::General)?;
-        self.unmap(HostAddr::Va(at), mfn)?;
+        self.unmap(HostAddr::Va(at), mfn, access)?;
         self.ptes.remove(&(false, new.0));
         self.ptes.insert((false, at.0), moved);
         Ok(())

@@ -14,6 +14,8 @@ use guest_pv_abi::{GuestHandle, Payload};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use super::guest::Guest;
+use core::sync::atomic::Ordering::SeqCst;
+
 use crate::domain::{self, Rights};
 use crate::kit::DomId;
 use crate::mm::SharedPage;
@@ -314,4 +316,42 @@ fn word() -> impl Strategy<Value = Option<u64>> {
         1 => any::<u64>().prop_map(Some),
         3 => Just(None),
     ]
+}
+
+/// A virtual IRQ goes back to domain 0 when its taker ends: its id may be anybody's next.
+#[test]
+fn the_taker_of_a_virtual_irq_gives_it_back() {
+    use crate::domain::notify::virq_taker;
+    let (tools, guest) = (Toolstack::new(), Guest::new());
+    let virq = guest_pv_abi::xen::VIRQ_CON_RING;
+    let mut body = abi::SetVirqHandler { virq };
+    tools
+        .call(abi::XEN_DOMCTL_SET_VIRQ_HANDLER, guest.id(), &mut body)
+        .unwrap();
+    assert_eq!(virq_taker(virq), guest.dom.id());
+    tools
+        .plain(abi::XEN_DOMCTL_DESTROYDOMAIN, guest.id())
+        .unwrap();
+    assert_eq!(virq_taker(virq), DomId::DOM0);
+}
+
+/// What was a dead domain's shared_info may be anybody's: nothing is written there any more.
+#[test]
+fn nothing_is_told_to_the_dead() {
+    let (tools, guest) = (Toolstack::new(), Guest::new());
+    let held = machine().get_any_page(guest.frame()).unwrap();
+    tools
+        .plain(abi::XEN_DOMCTL_DESTROYDOMAIN, guest.id())
+        .unwrap();
+    let shared = guest.dom.shared;
+    let words = || (0..512).map(|n| shared.u64(n * 8).unwrap().load(SeqCst));
+    let before: std::vec::Vec<u64> = words().collect();
+    let mut body = abi::SetTimeOffset {
+        time_offset_seconds: 3600,
+    };
+    tools
+        .call(abi::XEN_DOMCTL_SETTIMEOFFSET, guest.id(), &mut body)
+        .unwrap();
+    assert!(words().eq(before));
+    drop(held);
 }

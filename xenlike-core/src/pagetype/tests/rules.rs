@@ -9,8 +9,8 @@ use super::fake::{Fake, IO};
 use crate::kit::{DomId, Maddr, Mfn, Vaddr};
 use crate::mm::frame::State;
 use crate::pagetype::{
-    Charge, DomainPages, EntryAt, Keep, Memory, PageType, Progress, Pte, Refused, Types, Update,
-    Work, Write,
+    Charge, DomainPages, EntryAt, Keep, Lent, Memory, PageType, Progress, Pte, Refused, Types,
+    Update, Work, Write,
 };
 
 pub(super) const ME: DomId = DomId(1);
@@ -346,11 +346,11 @@ fn a_frame_outlives_its_domain_while_it_is_mapped() {
     assert_eq!(t.pages.total(), 1);
     assert_eq!(
         t.types
-            .unmap_grant(DomId(0), at, t.spare[1], Pte(0), &mut t.work),
+            .unmap_grant(DomId(0), at, Lent::ToWrite(t.spare[1]), Pte(0), &mut t.work),
         Err(Refused::Invalid)
     );
     t.types
-        .unmap_grant(DomId(0), at, lent, Pte(0), &mut t.work)
+        .unmap_grant(DomId(0), at, Lent::ToWrite(lent), Pte(0), &mut t.work)
         .unwrap();
     assert!(t.pages.is_empty());
     assert!(t.types.give(&t.pages).is_err());
