@@ -39,17 +39,21 @@ const fn lent(frame: Mfn, access: Access) -> Lent {
 
 impl Machine for Mapper<'_> {
     fn get(&mut self, mfn: Mfn, owner: DomId, access: Access) -> Result<(), GrantError> {
+        if access == Access::Write
+            && let Some(writable) = machine().get_writable(mfn, owner)
+        {
+            writable.keep();
+            return Ok(());
+        }
         let page = machine().get_page(mfn, owner).ok_or(GrantError::BadPage)?;
         match access {
             Access::Read => {
                 page.keep();
+                Ok(())
             }
-            Access::Write => {
-                let writable = machine().get_writable(mfn, owner);
-                writable.ok_or(GrantError::General)?.keep();
-            }
+            // The owner's, but in a use that forbids it.
+            Access::Write => Err(GrantError::General),
         }
-        Ok(())
     }
 
     fn put(&mut self, mfn: Mfn, access: Access) {

@@ -14,11 +14,12 @@ pub enum CopySide<'a, P> {
     Grant(&'a Arc<Table<P>>, u32),
 }
 
-/// A side with its references taken.
-struct Held<'a, P> {
+/// A side with its references taken: for one copy or for several in a row.
+#[must_use = "it is given back by let_go"]
+pub struct HeldSide<P> {
     mfn: Mfn,
     access: Access,
-    grant: Option<(&'a Table<P>, u32)>,
+    grant: Option<(Arc<Table<P>>, u32)>,
 }
 
 /// Copies `bytes` bytes for the domain of `caller`, each side given with the offset in its page.
@@ -32,30 +33,55 @@ pub fn copy<P: SharedWords, M: Machine>(
     bytes: u16,
     machine: &mut M,
 ) -> Result<(), GrantError> {
-    for offset in [from.1, to.1] {
-        if usize::from(offset).saturating_add(usize::from(bytes)) > PAGE_SIZE {
-            return Err(GrantError::BadCopyArg);
-        }
-    }
+    check_piece(from.1, to.1, bytes)?;
     let source = hold(caller, &from.0, Access::Read, machine)?;
     let copied = hold(caller, &to.0, Access::Write, machine).map(|dest| {
-        machine.copy((source.mfn, from.1), (dest.mfn, to.1), bytes);
+        copy_held((&source, from.1), (&dest, to.1), bytes, machine);
         let_go(&dest, machine);
     });
     let_go(&source, machine);
     copied
 }
 
-fn hold<'a, P: SharedWords, M: Machine>(
+/// Whether a piece lies inside both pages.
+///
+/// # Errors
+/// [`GrantError::BadCopyArg`]
+#[inline]
+pub fn check_piece(from: u16, to: u16, bytes: u16) -> Result<(), GrantError> {
+    let fits = |offset: u16| usize::from(offset).saturating_add(bytes.into()) <= PAGE_SIZE;
+    if fits(from) && fits(to) {
+        Ok(())
+    } else {
+        Err(GrantError::BadCopyArg)
+    }
+}
+
+/// Copies a piece that [`check_piece`] has passed.
+#[inline]
+pub fn copy_held<P, M: Machine>(
+    from: (&HeldSide<P>, u16),
+    to: (&HeldSide<P>, u16),
+    bytes: u16,
+    machine: &mut M,
+) {
+    machine.copy((from.0.mfn, from.1), (to.0.mfn, to.1), bytes);
+}
+
+/// Takes the references of a side.
+///
+/// # Errors
+/// As [`copy`].
+pub fn hold<P: SharedWords, M: Machine>(
     caller: &Table<P>,
-    side: &CopySide<'a, P>,
+    side: &CopySide<'_, P>,
     access: Access,
     machine: &mut M,
-) -> Result<Held<'a, P>, GrantError> {
+) -> Result<HeldSide<P>, GrantError> {
     match *side {
         CopySide::Frame(mfn) => {
             machine.get(mfn, caller.dom(), access)?;
-            Ok(Held {
+            Ok(HeldSide {
                 mfn,
                 access,
                 grant: None,
@@ -65,18 +91,19 @@ fn hold<'a, P: SharedWords, M: Machine>(
             let mfn = granter.pin(r, caller.dom(), access, Use::Copy)?;
             let got = machine.get(mfn, granter.dom(), access);
             got.inspect_err(|_| granter.unpin(r, access))?;
-            Ok(Held {
+            Ok(HeldSide {
                 mfn,
                 access,
-                grant: Some((granter, r)),
+                grant: Some((Arc::clone(granter), r)),
             })
         }
     }
 }
 
-fn let_go<P: SharedWords, M: Machine>(held: &Held<'_, P>, machine: &mut M) {
+/// Gives back what [`hold`] took.
+pub fn let_go<P: SharedWords, M: Machine>(held: &HeldSide<P>, machine: &mut M) {
     machine.put(held.mfn, held.access);
-    if let Some((granter, r)) = held.grant {
-        granter.unpin(r, held.access);
+    if let Some((granter, r)) = &held.grant {
+        granter.unpin(*r, held.access);
     }
 }

@@ -37,7 +37,7 @@ mod unmap;
 
 use guest_pv_abi::grant_table as abi;
 
-pub use copy::{CopySide, copy};
+pub use copy::{CopySide, HeldSide, check_piece, copy, copy_held, hold, let_go};
 pub use machine::{Access, HostAddr, Machine, PteBits};
 pub use map::{Device, MapRequest, Mapped};
 pub use release::Sweep;

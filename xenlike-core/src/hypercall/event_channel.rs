@@ -9,7 +9,8 @@ use crate::domain::page::HeldPage;
 use crate::domain::{Domain, notify, pirq};
 use crate::event::{Closed, EventError, FIFO_LINK_BITS, StatusKind, Sweep};
 use crate::irq::{Book, machine::book};
-use crate::kit::{DomId, Mfn, Port, VcpuId};
+use crate::kit::{DomId, Mfn, Port, Vaddr, VcpuId};
+use crate::mm::guest_copy;
 
 /// `event_channel_op(cmd, arg)`.
 pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
@@ -17,6 +18,15 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     match cmd as u32 {
         abi::EVTCHNOP_SEND => send(ctx, arg).into(),
         abi::EVTCHNOP_UNMASK => unmask(ctx, arg).into(),
+        cmd => seldom(ctx, cmd, args),
+    }
+}
+
+/// What is not done all the time.
+#[inline(never)] // its frame is not for every event to carry
+fn seldom(ctx: &mut Ctx<'_>, cmd: u32, args: &mut Args) -> Outcome {
+    let [_, arg, ..] = args.0;
+    match cmd {
         abi::EVTCHNOP_ALLOC_UNBOUND => alloc_unbound(ctx, arg).into(),
         abi::EVTCHNOP_BIND_INTERDOMAIN => bind_interdomain(ctx, arg).into(),
         abi::EVTCHNOP_BIND_VIRQ => bind_virq(ctx, arg).into(),
@@ -46,14 +56,24 @@ pub fn compat(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
 }
 
 fn send(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
-    let port = Port(get::<u32>(arg)?);
+    let port = port_at(arg)?;
     let notice = ctx.dom.events.send(port).map_err(to_errno)?;
-    notify::act(notice);
+    if notice.dom == ctx.dom.id() {
+        notify::act_in(ctx.dom, notice);
+    } else {
+        notify::act(notice);
+    }
     Ok(())
 }
 
+/// The structures of send and unmask are a port and nothing else.
+fn port_at(arg: u64) -> Result<Port, Errno> {
+    let port = guest_copy::read_u32(Vaddr(arg)).map_err(|_| errno::EFAULT)?;
+    Ok(Port(port))
+}
+
 fn unmask(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
-    let port = Port(get::<u32>(arg)?);
+    let port = port_at(arg)?;
     notify::act_in(ctx.dom, ctx.dom.events.unmask(port).map_err(to_errno)?);
     Ok(())
 }

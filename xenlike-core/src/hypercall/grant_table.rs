@@ -48,7 +48,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
         abi::GNTTABOP_UNMAP_GRANT_REF => mappings::unmap::<mappings::Plain>(ctx, list),
         abi::GNTTABOP_UNMAP_AND_REPLACE => mappings::unmap::<mappings::Replacing>(ctx, list),
         abi::GNTTABOP_TRANSFER => list.each(ctx, transfers::transfer),
-        abi::GNTTABOP_COPY => list.each(ctx, copies::copy),
+        abi::GNTTABOP_COPY => copies::copy(ctx, list),
         abi::GNTTABOP_SWAP_GRANT_REF => list.each(ctx, swap),
         abi::GNTTABOP_SETUP_TABLE => list.single().and_then(|at| setup_table(ctx, at)).into(),
         abi::GNTTABOP_QUERY_SIZE => list.single().and_then(|at| query_size(ctx, at)).into(),

@@ -1,10 +1,14 @@
 //! multicall: several calls in one.
 
+use core::mem::offset_of;
+
 use guest_pv_abi::errno;
 use guest_pv_abi::hypercall::MULTICALL;
 use guest_pv_abi::xen::MulticallEntry;
 
-use super::{Args, Ctx, Outcome, get, put};
+use super::{Args, Ctx, Outcome, put};
+use crate::kit::Vaddr;
+use crate::mm::guest_copy;
 
 /// Bytes of an entry, and of what a continuation writes back: number, result and arguments.
 const ENTRY: u64 = size_of::<MulticallEntry>() as u64;
@@ -19,7 +23,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
         if left != count && ctx.preempted() {
             return args.again([at, left.into(), 0, 0, 0]);
         }
-        let Ok(mut entry) = get::<MulticallEntry>(at) else {
+        let Ok(mut entry) = guest_copy::read_words::<MulticallEntry>(Vaddr(at)) else {
             return errno::EFAULT.into();
         };
         let [a, b, c, d, e, _] = entry.args;
@@ -30,7 +34,12 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
             number => super::call(ctx, number, &mut progress),
         };
         match outcome {
-            Outcome::Done(result) => entry.result = result as u64,
+            Outcome::Done(result) => {
+                let place = at.wrapping_add(offset_of!(MulticallEntry, result) as u64);
+                if guest_copy::write_words(Vaddr(place), &[result as u64]).is_err() {
+                    return errno::EFAULT.into();
+                }
+            }
             Outcome::Again => {
                 let [a, b, c, d, e] = progress.0;
                 entry.args = [a, b, c, d, e, 0];
@@ -42,9 +51,6 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
             // The registers are no longer this call's: what comes after never ran.
             Outcome::Replaced => return Outcome::Replaced,
             crash @ Outcome::Crash(_) => return crash,
-        }
-        if put(at, &entry).is_err() {
-            return errno::EFAULT.into();
         }
         at = at.wrapping_add(ENTRY);
     }

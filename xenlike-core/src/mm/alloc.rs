@@ -48,6 +48,8 @@ struct Buddies {
     heads: [[u32; ORDERS]; ZONES],
     /// A bit for each order whose list is not empty.
     filled: [u32; ZONES],
+    /// A bit for each zone with a list that is not empty.
+    zones: u64,
     /// Where the next look for a dirty frame starts.
     scrub_at: u64,
     /// One past the highest frame.
@@ -205,6 +207,7 @@ impl Buddies {
         Self {
             heads: [[0; ORDERS]; ZONES],
             filled: [0; ZONES],
+            zones: 0,
             scrub_at: 1,
             end: 1,
         }
@@ -212,9 +215,7 @@ impl Buddies {
 
     /// Takes a block off the lists: the smallest that fits in the highest zone allowed.
     fn take(&mut self, order: u32, place: Where) -> Option<Mfn> {
-        let zone = (0..=place.top_zone())
-            .rev()
-            .find(|z| self.filled[*z] >> order != 0)?;
+        let zone = self.zone_for(order, place)?;
         let mut found = order + (self.filled[zone] >> order).trailing_zeros();
         let first = Mfn(u64::from(self.heads[zone][found as usize]));
         self.unlink(first, found);
@@ -231,6 +232,19 @@ impl Buddies {
             }
         }
         Some(first)
+    }
+
+    /// The highest zone allowed that has a block of `order` or more.
+    fn zone_for(&self, order: u32, place: Where) -> Option<usize> {
+        let mut zones = self.zones & (u64::MAX >> (63 - place.top_zone()));
+        while zones != 0 {
+            let zone = zones.ilog2() as usize;
+            if self.filled[zone] >> order != 0 {
+                return Some(zone);
+            }
+            zones &= !(1 << zone);
+        }
+        None
     }
 
     /// Puts a block on the lists, joined with its buddies.
@@ -270,6 +284,7 @@ impl Buddies {
         }
         *head = first.0 as u32;
         self.filled[zone] |= 1 << order;
+        self.zones |= 1 << zone;
     }
 
     fn unlink(&mut self, first: Mfn, order: u32) {
@@ -289,6 +304,9 @@ impl Buddies {
                 self.heads[zone][order as usize] = next;
                 if next == 0 {
                     self.filled[zone] &= !(1 << order);
+                    if self.filled[zone] == 0 {
+                        self.zones &= !(1 << zone);
+                    }
                 }
             }
         }

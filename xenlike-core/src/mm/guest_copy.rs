@@ -53,6 +53,13 @@ pub fn copy_to_guest_partly(va: Vaddr, bytes: &[u8]) -> usize {
     }
 }
 
+/// Reads a 32-bit word.
+#[inline]
+pub fn read_u32(va: Vaddr) -> Result<u32, Fault> {
+    check(va, 4)?;
+    raw::u32_from_guest(va).ok_or(Fault)
+}
+
 /// Reads a small structure that is made of 64-bit words: a handler's first look at the guest.
 #[inline]
 pub fn read_words<T: FromBytes + IntoBytes>(va: Vaddr) -> Result<T, Fault> {
@@ -196,6 +203,36 @@ mod raw {
     }
 
     #[inline]
+    pub(super) fn u32_from_guest(va: Vaddr) -> Option<u32> {
+        let smap = SMAP_ON.load(Ordering::Relaxed);
+        let (value, fault): (u32, u32);
+        if smap {
+            // SAFETY: SMAP is on, so the CPU has the instruction.
+            unsafe { asm!("stac", options(nomem, nostack)) };
+        }
+        // SAFETY: `va` was checked to be outside the hypervisor's slots; a fault lands behind the
+        // line that says there was none.
+        unsafe {
+            asm!(
+                "mov {fault:e}, 1",
+                "2: mov {value:e}, dword ptr [{at}]",
+                "xor {fault:e}, {fault:e}",
+                "3:",
+                crate::extable!("2b", "3b"),
+                fault = out(reg) fault,
+                value = inout(reg) 0u32 => value,
+                at = in(reg) va.0,
+                options(nostack),
+            );
+        }
+        if smap {
+            // SAFETY: as above.
+            unsafe { asm!("clac", options(nomem, nostack)) };
+        }
+        (fault == 0).then_some(value)
+    }
+
+    #[inline]
     pub(super) fn words_from_guest(va: Vaddr, out: &mut [u8]) -> usize {
         // SAFETY: `out` is writable for its length; `va` was checked to be outside the
         // hypervisor's slots.
@@ -227,6 +264,11 @@ mod raw {
 
     use crate::kit::Vaddr;
     use crate::mm::host::with_guest_byte;
+
+    pub(super) fn u32_from_guest(va: Vaddr) -> Option<u32> {
+        let mut word = [0; 4];
+        (from_guest(va, &mut word) == 0).then_some(u32::from_le_bytes(word))
+    }
 
     pub(super) fn words_from_guest(va: Vaddr, out: &mut [u8]) -> usize {
         from_guest(va, out).div_ceil(8)

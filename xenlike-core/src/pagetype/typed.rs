@@ -81,6 +81,9 @@ impl<M: Memory> Types<M> {
     }
 
     fn get_simple(&self, mfn: Mfn, owner: DomId, ty: PageType) -> Option<TypedRef<'_, M>> {
+        if ty == PageType::Writable && self.take_writable(mfn, self.0.entry(mfn)?, owner) {
+            return Some(TypedRef { types: self, mfn });
+        }
         let page = self.get_page(mfn, owner)?;
         self.get_type(mfn, page.frame(), ty, &mut Work::new())
             .ok()?;
@@ -93,6 +96,9 @@ impl<M: Memory> Types<M> {
     /// Gives back both references of a kept [`TypedRef`].
     pub fn put_simple(&self, mfn: Mfn) {
         if let Some(frame) = self.0.frame(mfn) {
+            if frame.load().type_bits() == PageType::Writable as u64 {
+                return self.put_writable(mfn, frame);
+            }
             // Such a type has nothing to take apart.
             let Progress::Done = self.put_type(mfn, frame, &mut Work::new()) else {
                 return;

@@ -1,49 +1,116 @@
-//! Copying between frames by the hypervisor.
+//! Copying between frames by the hypervisor. Pieces in a row mostly have their sides in common (a ring's
+//! page, a packet's buffer): a side is held until a piece comes that has another.
 
 use alloc::sync::Arc;
 
-use guest_pv_abi::errno::Errno;
+use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::grant_table as abi;
 
-use super::{Ctx, mapper, status};
-use crate::domain::Domain;
+use super::{Ctx, List, Outcome, mapper, status};
 use crate::domain::page::HeldPage;
-use crate::grant::{self, CopySide, GrantError};
-use crate::kit::{DomId, Mfn};
+use crate::grant::{self, Access, CopySide, GrantError, HeldSide};
+use crate::kit::{DomId, Mfn, Vaddr};
+use crate::mm::guest_copy;
 
-/// Copies one piece.
-pub fn copy(ctx: &mut Ctx<'_>, op: &mut abi::GnttabCopy) -> Result<(), Errno> {
-    op.status = status(decode_and_copy(ctx, op));
+/// Copies the pieces of a list.
+pub fn copy(ctx: &mut Ctx<'_>, list: List<'_>) -> Outcome {
+    let mut sides = Sides::default();
+    let outcome = copy_with(ctx, list, &mut sides);
+    for held in [sides.source, sides.dest].into_iter().flatten() {
+        grant::let_go(&held.1, &mut mapper(ctx));
+    }
+    outcome
+}
+
+fn copy_with(ctx: &mut Ctx<'_>, list: List<'_>, sides: &mut Sides) -> Outcome {
+    for n in 0..list.count {
+        if n != 0 && ctx.preempted() {
+            return list.after::<abi::GnttabCopy>(n);
+        }
+        if let Err(error) = one(ctx, list.at, n, sides) {
+            return error.into();
+        }
+    }
+    Outcome::Done(0)
+}
+
+/// The piece before this one's sides.
+#[derive(Default)]
+struct Sides {
+    source: Option<(Named, HeldSide<HeldPage>)>,
+    dest: Option<(Named, HeldSide<HeldPage>)>,
+}
+
+/// A side by its name in the request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Named {
+    /// Frame number, or grant reference.
+    u: u64,
+    domid: u16,
+    by_grant: bool,
+}
+
+/// Copies element `n` of the array at `at`, and writes its status.
+fn one(ctx: &mut Ctx<'_>, at: u64, n: u32, sides: &mut Sides) -> Result<(), Errno> {
+    let array = Vaddr(at);
+    let place = guest_copy::element::<abi::GnttabCopy>(array, n.into());
+    let place = place.map_err(|_| errno::EFAULT)?;
+    let op = guest_copy::read_words::<abi::GnttabCopy>(place).map_err(|_| errno::EFAULT)?;
+    let status = status(piece(ctx, &op, sides));
+    let offset = core::mem::offset_of!(abi::GnttabCopy, status) as u64;
+    let place = Vaddr(place.0.wrapping_add(offset));
+    guest_copy::write(place, &status).map_err(|_| errno::EFAULT)
+}
+
+fn piece(ctx: &mut Ctx<'_>, op: &abi::GnttabCopy, sides: &mut Sides) -> Result<(), GrantError> {
+    grant::check_piece(op.source.offset, op.dest.offset, op.len)?;
+    let from = named(&op.source, op.flags & abi::GNTCOPY_SOURCE_GREF);
+    let to = named(&op.dest, op.flags & abi::GNTCOPY_DEST_GREF);
+    let source = held(ctx, &mut sides.source, from, Access::Read)?;
+    let dest = held(ctx, &mut sides.dest, to, Access::Write)?;
+    let (from, to) = ((source, op.source.offset), (dest, op.dest.offset));
+    grant::copy_held(from, to, op.len, &mut mapper(ctx));
     Ok(())
 }
 
-fn decode_and_copy(ctx: &mut Ctx<'_>, op: &abi::GnttabCopy) -> Result<(), GrantError> {
-    let caller = Arc::clone(ctx.dom);
-    let source = owner(ctx, &op.source, op.flags & abi::GNTCOPY_SOURCE_GREF)?;
-    let dest = owner(ctx, &op.dest, op.flags & abi::GNTCOPY_DEST_GREF)?;
-    let from = (side(&op.source, source.as_ref()), op.source.offset);
-    let to = (side(&op.dest, dest.as_ref()), op.dest.offset);
-    grant::copy(&caller.grants, from, to, op.len, &mut mapper(ctx))
-}
-
-/// The granter of a side that is a grant; a frame must be the caller's own.
-fn owner(
-    ctx: &Ctx<'_>,
-    side: &abi::GnttabCopyPtr,
-    by_grant: u16,
-) -> Result<Option<Arc<Domain>>, GrantError> {
-    if by_grant != 0 {
-        ctx.named(side.domid).map(Some).ok_or(GrantError::BadDomain)
-    } else if side.domid == DomId::SELF.0 {
-        Ok(None)
-    } else {
-        Err(GrantError::PermissionDenied)
+fn named(side: &abi::GnttabCopyPtr, by_grant: u16) -> Named {
+    Named {
+        u: side.u,
+        domid: side.domid,
+        by_grant: by_grant != 0,
     }
 }
 
-fn side<'a>(side: &abi::GnttabCopyPtr, granter: Option<&'a Arc<Domain>>) -> CopySide<'a, HeldPage> {
-    match granter {
-        Some(dom) => CopySide::Grant(&dom.grants, side.u as u32),
-        None => CopySide::Frame(Mfn(side.u)),
+/// The side `named`, held: the one of the piece before, or taken in its place.
+fn held<'a>(
+    ctx: &mut Ctx<'_>,
+    before: &'a mut Option<(Named, HeldSide<HeldPage>)>,
+    named: Named,
+    access: Access,
+) -> Result<&'a HeldSide<HeldPage>, GrantError> {
+    if before.as_ref().is_none_or(|held| held.0 != named) {
+        if let Some((_, old)) = before.take() {
+            grant::let_go(&old, &mut mapper(ctx));
+        }
+        *before = Some((named, take(ctx, named, access)?));
+    }
+    before
+        .as_ref()
+        .map(|held| &held.1)
+        .ok_or(GrantError::General)
+}
+
+/// Takes a side: a grant, or a frame, which must be the caller's own.
+fn take(ctx: &mut Ctx<'_>, named: Named, access: Access) -> Result<HeldSide<HeldPage>, GrantError> {
+    let caller = Arc::clone(ctx.dom);
+    if named.by_grant {
+        let granter = ctx.named(named.domid).ok_or(GrantError::BadDomain)?;
+        let side = CopySide::Grant(&granter.grants, named.u as u32);
+        grant::hold(&caller.grants, &side, access, &mut mapper(ctx))
+    } else if named.domid == DomId::SELF.0 {
+        let side = CopySide::Frame(Mfn(named.u));
+        grant::hold(&caller.grants, &side, access, &mut mapper(ctx))
+    } else {
+        Err(GrantError::PermissionDenied)
     }
 }
