@@ -58,7 +58,9 @@ pub fn compat(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
 fn send(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
     let port = port_at(arg)?;
     let notice = ctx.dom.events.send(port).map_err(to_errno)?;
-    if notice.dom == ctx.dom.id() {
+    if notice.is_nobody() {
+        // Masked, or pending before: as it mostly is.
+    } else if notice.dom == ctx.dom.id() {
         notify::act_in(ctx.dom, notice);
     } else {
         notify::act(notice);
