@@ -110,12 +110,9 @@ fn interactive_iso(options: &Options, scratch: &Scratch) -> Result<PathBuf> {
     let media = match options.dom0 {
         None if options.append.is_empty() => return Ok(artefact("xenlike.iso")),
         None => Media::xenlike().modules(image::shell_files()?),
-        Some(Dom0::Debian) => {
-            debian::ensure(&[Part::Linux, Part::Initramfs])?;
-            Media::xenlike()
-                .module(Module::with_arguments(Part::Linux.path(), "console=hvc0"))
-                .module(Module::with_arguments(Part::Initramfs.path(), ""))
-        }
+        Some(Dom0::Debian) => Media::xenlike()
+            .module(Module::with_arguments(Part::Linux.path(), "console=hvc0"))
+            .module(Module::with_arguments(debian::dom0::initrd(), "")),
     };
     let iso = scratch.path().join("run.iso");
     media.and(&options.append).write(&iso)?;

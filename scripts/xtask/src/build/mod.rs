@@ -30,7 +30,14 @@ pub fn build(options: &Options) -> Result<()> {
     fs::create_dir_all(artefact("bin"))?;
     cli()?;
     if !options.no_debian {
-        debian::ensure(&[Part::Linux, Part::Initramfs, Part::GnuMach])?;
+        let parts = [
+            Part::Linux,
+            Part::Initramfs,
+            Part::Dom0Modules,
+            Part::GnuMach,
+        ];
+        debian::ensure(&parts)?;
+        debian::dom0::write_initrd()?;
     }
     image::xenlike_iso()
 }

@@ -13,6 +13,11 @@ mount -t devtmpfs dev /dev 2>/dev/null
 mkdir -p /dev/pts
 mount -t devpts devpts /dev/pts 2>/dev/null
 hostname guest
+if [ -d /modules ]; then
+  hostname dom0
+  for module in /modules/*; do insmod "$module"; done
+  mount -t xenfs xen /proc/xen
+fi
 run=shell
 for word in $(cat /proc/cmdline); do
   case "$word" in

@@ -1,10 +1,12 @@
 //! Kernels and programs from Debian's packages, for guests and for comparison. Never committed.
 //!
-//! They end up in `build/debian/`: `vmlinuz`, `initrd.img`, `gnumach`, `xen`.
+//! They end up in `build/debian/`: `vmlinuz`, `initrd.img`, `dom0-modules.img`, `gnumach`, `xen`.
 
 mod archive;
 mod cpio;
+pub mod dom0;
 mod initramfs;
+mod modules;
 pub mod sources;
 pub mod toolstack;
 
@@ -21,6 +23,8 @@ pub enum Part {
     Linux,
     /// A small root file system for it: busybox and a script.
     Initramfs,
+    /// Kernel modules for a Dom0, as an archive to append to that.
+    Dom0Modules,
     /// GNU Mach, the amd64 PV build.
     GnuMach,
     /// Real Xen 4.20, the peer.
@@ -30,7 +34,13 @@ pub enum Part {
 }
 
 /// Everything that is taken from Debian.
-pub const ALL: [Part; 4] = [Part::Linux, Part::Initramfs, Part::GnuMach, Part::Xen];
+pub const ALL: [Part; 5] = [
+    Part::Linux,
+    Part::Initramfs,
+    Part::Dom0Modules,
+    Part::GnuMach,
+    Part::Xen,
+];
 
 impl Part {
     /// Where it lies.
@@ -38,6 +48,7 @@ impl Part {
         build("debian").join(match self {
             Self::Linux => "vmlinuz",
             Self::Initramfs => "initrd.img",
+            Self::Dom0Modules => "dom0-modules.img",
             Self::GnuMach => "gnumach",
             Self::Xen => "xen",
             Self::Toolstack => "toolstack.img",
@@ -46,15 +57,16 @@ impl Part {
 
     fn is_current(self) -> bool {
         let made_by =
-            |text: &str| fs::read_to_string(stamp(self)).is_ok_and(|recorded| recorded == text);
+            |text: String| fs::read_to_string(stamp(self)).is_ok_and(|recorded| recorded == text);
         self.path().exists() && self.script().is_none_or(made_by)
     }
 
-    /// The init script of a root file system: when it changes, the image is made again.
-    fn script(self) -> Option<&'static str> {
+    /// The init script of a root file system, or the list of what is in it: when it changes, the image is made again.
+    fn script(self) -> Option<String> {
         match self {
-            Self::Initramfs => Some(initramfs::INIT),
-            Self::Toolstack => Some(toolstack::INIT),
+            Self::Initramfs => Some(initramfs::INIT.to_owned()),
+            Self::Dom0Modules => Some(dom0::MODULES.join(" ")),
+            Self::Toolstack => Some(toolstack::INIT.to_owned()),
             Self::Linux | Self::GnuMach | Self::Xen => None,
         }
     }
@@ -67,6 +79,7 @@ impl Part {
                 let image = initramfs::image(&busybox(archive)?);
                 fs::write(&target, image)?;
             }
+            Self::Dom0Modules => fs::write(&target, dom0::modules(&linux(archive)?)?)?,
             Self::GnuMach => {
                 let tree = archive.unpack("gnumach-image-1.8-xen-486")?;
                 take(&tree, "boot", "gnumach-", &target)?;

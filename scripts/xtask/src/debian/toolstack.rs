@@ -3,10 +3,10 @@
 use super::archive::Archive;
 use super::cpio::{self, Entry};
 use super::initramfs;
-use anyhow::{Context, Result, bail};
+use super::modules::Modules;
+use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Starts the daemons, then what `/root/run` says, then a shell.
 pub const INIT: &str = r#"#!/bin/busybox sh
@@ -84,8 +84,9 @@ pub fn image(archive: &Archive, busybox: &[u8], linux: &Path) -> Result<Vec<u8>>
     }
     let programs = "usr/lib/xen-4.20/bin";
     add_files(&mut image, &tools.join(programs), programs, &|_| true)?;
+    let modules = Modules::below(linux)?;
     for (number, name) in MODULES.iter().enumerate() {
-        let module = unpacked_module(linux, name)?;
+        let module = modules.content(name)?;
         image.add(
             &format!("modules/{number}-{name}.ko"),
             &Entry::File(&module),
@@ -134,23 +135,4 @@ fn add_files(
         }
     }
     Ok(())
-}
-
-/// A kernel module, decompressed.
-fn unpacked_module(linux: &Path, name: &str) -> Result<Vec<u8>> {
-    let found = Command::new("find")
-        .arg(linux)
-        .args(["-name", &format!("{name}.ko*")])
-        .output()?;
-    let listed = String::from_utf8_lossy(&found.stdout).into_owned();
-    let path = listed.lines().next();
-    let path = path.with_context(|| format!("the kernel package has no {name}.ko"))?;
-    if !path.ends_with(".xz") {
-        return Ok(fs::read(path)?);
-    }
-    let unpacked = Command::new("xz").args(["-dc", path]).output()?;
-    if !unpacked.status.success() {
-        bail!("{path}: {}", String::from_utf8_lossy(&unpacked.stderr));
-    }
-    Ok(unpacked.stdout)
 }
