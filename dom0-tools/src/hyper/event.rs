@@ -1,6 +1,9 @@
 //! Event channels that the toolstack makes for others (event_channel.h).
 
-use guest_pv_abi::event_channel::{EVTCHNOP_ALLOC_UNBOUND, EvtchnAllocUnbound};
+use guest_pv_abi::event_channel::{
+    EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_STATUS, EVTCHNSTAT_INTERDOMAIN, EvtchnAllocUnbound,
+    EvtchnStatus,
+};
 use guest_pv_abi::hypercall;
 
 use super::{Args, CallError, DomId, Hypercalls, Port};
@@ -25,4 +28,26 @@ pub fn alloc_unbound<H: Hypercalls + ?Sized>(
     let call = [u64::from(EVTCHNOP_ALLOC_UNBOUND), body.handle.0, 0, 0, 0];
     args.call(hypercall::EVENT_CHANNEL_OP, call).map_err(what)?;
     Ok(Port(args.get::<EvtchnAllocUnbound>(body).port))
+}
+
+/// Whether somebody has connected with `port` of `dom`.
+///
+/// # Errors
+/// The hypervisor's refusal.
+pub fn is_connected<H: Hypercalls + ?Sized>(
+    h: &mut H,
+    dom: DomId,
+    port: Port,
+) -> Result<bool, CallError> {
+    let what = CallError::of("look at an event channel");
+    let mut args = Args::new(h);
+    let body = EvtchnStatus {
+        dom: dom.0,
+        port: port.0,
+        ..Default::default()
+    };
+    let body = args.put(&body).map_err(&what)?;
+    let call = [u64::from(EVTCHNOP_STATUS), body.handle.0, 0, 0, 0];
+    args.call(hypercall::EVENT_CHANNEL_OP, call).map_err(what)?;
+    Ok(args.get::<EvtchnStatus>(body).status == EVTCHNSTAT_INTERDOMAIN)
 }

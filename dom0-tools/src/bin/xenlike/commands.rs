@@ -14,9 +14,13 @@ use dom0_tools::hyper::machine::{self, Clear};
 use dom0_tools::hyper::{DomId, domain};
 use dom0_tools::image::{Image, Role};
 use dom0_tools::manifest::Manifest;
-use dom0_tools::ops::{self, Created, Files, view};
+use dom0_tools::ops::view::{self, Names};
+use dom0_tools::ops::{self, Created, Files};
 
+use crate::console;
+use crate::keeper;
 use crate::privcmd::Privcmd;
+use crate::runtime::Record;
 use crate::store::{KnownNames, Store};
 
 /// Options of `create`.
@@ -26,6 +30,9 @@ pub struct Create {
     file: PathBuf,
     /// Settings that replace those of the file: KEY=VALUE
     settings: Vec<String>,
+    /// Attach to its console
+    #[arg(short, long, conflicts_with = "paused")]
+    console: bool,
     /// Leave it paused
     #[arg(short, long)]
     paused: bool,
@@ -61,20 +68,25 @@ fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
+/// The domains' names: as Xenstore has them; without one, as this program has given them.
 fn names(h: &mut Privcmd, store: Option<&mut Store>) -> Result<KnownNames> {
-    let Some(store) = store else {
-        return Ok(KnownNames::default());
-    };
     let infos = domain::list(h)?;
-    let name = |id: DomId| {
-        store
-            .read(&format!("/local/domain/{id}/name"))
-            .ok()
-            .map(|name| (id, name))
+    let known = match store {
+        Some(store) => {
+            let name = |id: DomId| {
+                let path = format!("/local/domain/{id}/name");
+                store.read(&path).ok().map(|name| (id, name))
+            };
+            infos.iter().map(|info| info.id).filter_map(name).collect()
+        }
+        None => {
+            let records = infos.iter().filter_map(Record::of);
+            records
+                .map(|record| (record.id, record.config.name))
+                .collect()
+        }
     };
-    Ok(KnownNames(
-        infos.iter().map(|info| info.id).filter_map(name).collect(),
-    ))
+    Ok(KnownNames(known))
 }
 
 /// The domain that a word names.
@@ -181,6 +193,43 @@ pub fn top(json: bool, delay: u64, count: Option<u64>) -> Result<()> {
     Ok(())
 }
 
+/// `uptime`: since when the domains run.
+pub fn uptime(only: Option<&str>) -> Result<()> {
+    let mut h = Privcmd::open()?;
+    let names = names(&mut h, Store::open().as_mut())?;
+    let only = only.map(|word| find(&mut h, word)).transpose()?;
+    let own = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let own = own
+        .split('.')
+        .next()
+        .and_then(|seconds| seconds.parse().ok());
+    let seconds = |id: DomId| match id {
+        DomId::ZERO => own,
+        id => Some(Record::started(id)?.elapsed().ok()?.as_secs()),
+    };
+    for info in domain::list(&mut h)? {
+        if only.is_some_and(|id| id != info.id) {
+            continue;
+        }
+        let since = seconds(info.id);
+        let text = since.map_or("unknown".to_owned(), |seconds: u64| {
+            let (days, rest) = (seconds / 86_400, seconds % 86_400);
+            format!(
+                "{days} days, {}:{:02}:{:02}",
+                rest / 3600,
+                rest / 60 % 60,
+                rest % 60
+            )
+        });
+        print(&format!(
+            "{:<24} {:>4}  {text}\n",
+            names.name(info.id),
+            info.id.to_string()
+        ));
+    }
+    Ok(())
+}
+
 /// `dmesg`.
 pub fn dmesg(clear: bool) -> Result<()> {
     let clear = if clear { Clear::Yes } else { Clear::No };
@@ -260,6 +309,40 @@ pub fn create(options: &Create) -> Result<()> {
         print(&format!("{config:#?}\n"));
         return Ok(());
     }
+    let wish = if options.paused || options.console {
+        Start::Paused
+    } else {
+        Start::Running
+    };
+    let record = start(&config, wish)?;
+    if !options.console {
+        return Ok(());
+    }
+    // Attached before it runs, so that nothing it says is missed.
+    std::thread::scope(|scope| {
+        let unpause = scope.spawn(|| -> Result<()> {
+            std::thread::sleep(Duration::from_millis(100));
+            Ok(domain::unpause(&mut Privcmd::open()?, record.id)?)
+        });
+        attach_to(&record)?;
+        unpause.join().map_err(|_| anyhow!("unpausing failed"))?
+    })
+}
+
+/// Whether a new domain runs at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// It does.
+    Running,
+    /// It waits to be unpaused.
+    Paused,
+}
+
+/// Starts a domain.
+///
+/// # Errors
+/// One sentence; nothing is left of it.
+pub fn start(config: &DomainConfig, wish: Start) -> Result<Record> {
     let mut h = Privcmd::open()?;
     let mut store = Store::open();
     let known = names(&mut h, store.as_mut())?;
@@ -276,27 +359,48 @@ pub fn create(options: &Create) -> Result<()> {
     } else {
         ops::Store::Absent
     };
-    let created = ops::create(
-        &mut h,
-        &config,
-        &Disk,
+    let created = ops::create(&mut h, config, &Disk, uuid, DomId::ZERO, served, &mut Lines)?;
+    let record = Record {
+        id: created.id,
+        console: created.console,
+        console_port: created.console_port,
         uuid,
-        DomId::ZERO,
-        served,
-        &mut Lines,
-    )?;
-    let registered = match &mut store {
-        Some(store) => register(store, &config, &created, &uuid),
-        None => Ok(()),
+        config: config.clone(),
     };
-    if let Err(error) = registered {
+    // Where there is a Xenstore, xenconsoled finds the console by it; else it is kept here.
+    let served = match &mut store {
+        Some(store) => register(store, config, &created, &uuid),
+        None => record.save().and_then(|()| keeper::start(&record)),
+    };
+    let running = served.and_then(|()| match wish {
+        Start::Running => Ok(domain::unpause(&mut h, created.id)?),
+        Start::Paused => Ok(()),
+    });
+    if let Err(error) = running {
         domain::destroy(&mut h, created.id)?;
         return Err(error);
     }
-    if !options.paused {
-        domain::unpause(&mut h, created.id)?;
-    }
-    Ok(())
+    Ok(record)
+}
+
+/// `console`.
+pub fn attach(word: &str) -> Result<()> {
+    let mut h = Privcmd::open()?;
+    let id = other(&mut h, word)?;
+    let info = domain::info(&mut h, id)?;
+    let record = Record::of(&info);
+    attach_to(&record.with_context(|| {
+        format!("{word}: its console is not kept here; use `xl console` where Debian's tools run")
+    })?)
+}
+
+fn attach_to(record: &Record) -> Result<()> {
+    console::attach(record, &mut |name| {
+        let mut h = Privcmd::open().ok()?;
+        let infos = domain::list(&mut h).ok()?;
+        let mut records = infos.iter().filter_map(Record::of);
+        records.find(|record| record.config.name == name)
+    })
 }
 
 /// Enters a domain into Xenstore the way that guests, xenconsoled and xl expect (docs/misc/xenstore-paths).

@@ -1,12 +1,18 @@
 //! `xenlike`: the toolstack's command for a Linux Dom0, and for making manifests anywhere.
 
 mod commands;
+mod console;
+mod evtchn;
+mod keeper;
 mod privcmd;
+mod ring;
+mod runtime;
 mod store;
 
 use clap::{Parser, Subcommand};
 
 use commands::{Create, ManifestOptions};
+use dom0_tools::hyper::DomId;
 
 /// Manages domains on xenlike and on Xen.
 #[derive(Parser)]
@@ -35,6 +41,22 @@ enum Verb {
     },
     /// Starts a domain
     Create(Create),
+    /// Attaches to a domain's console; `Ctrl-]` leaves it
+    Console {
+        /// Name or number
+        domain: String,
+    },
+    /// Keeps a domain's console (started by `create`)
+    #[command(hide = true)]
+    Keep {
+        /// Its number
+        domain: u16,
+    },
+    /// Tells for how long the domains have run
+    Uptime {
+        /// This domain alone, by name or number
+        domain: Option<String>,
+    },
     /// Ends a domain at once
     Destroy {
         /// Name or number
@@ -104,6 +126,9 @@ fn main() {
         Verb::List { json, domain } => commands::list(json, domain.as_deref()),
         Verb::Info { json } => commands::info(json),
         Verb::Create(create) => commands::create(&create),
+        Verb::Console { domain } => commands::attach(&domain),
+        Verb::Keep { domain } => keeper::keep(DomId(domain)),
+        Verb::Uptime { domain } => commands::uptime(domain.as_deref()),
         Verb::Destroy { domain } => commands::destroy(&domain),
         Verb::Pause { domain } => commands::pause(&domain),
         Verb::Unpause { domain } => commands::unpause(&domain),

@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::ptr;
+use std::sync::atomic::{AtomicU8, AtomicU32};
 
 use anyhow::{Context, Result};
 use dom0_tools::hyper::memory::MAX_BATCH;
@@ -122,6 +123,58 @@ impl Privcmd {
     }
 }
 
+/// A page of a domain's, shared with it.
+pub struct SharedPage(Mapping);
+
+impl SharedPage {
+    /// The byte at `offset`, below [`PAGE`].
+    pub fn byte(&self, offset: usize) -> &AtomicU8 {
+        assert!(offset < PAGE, "outside of the page");
+        // SAFETY: inside the mapping, which lives as long as `self`; the domain changes it at any moment.
+        unsafe { AtomicU8::from_ptr(self.0.start.add(offset)) }
+    }
+
+    /// The aligned word at `offset`, below [`PAGE`].
+    pub fn word(&self, offset: usize) -> &AtomicU32 {
+        assert!(
+            offset < PAGE && offset.is_multiple_of(4),
+            "no word of the page"
+        );
+        // SAFETY: likewise, and aligned.
+        unsafe { AtomicU32::from_ptr(self.0.start.add(offset).cast()) }
+    }
+}
+
+impl Privcmd {
+    /// Maps one frame of a domain, to be shared with it.
+    ///
+    /// # Errors
+    /// The hypervisor's refusal.
+    pub fn map_shared(&self, dom: DomId, frame: Mfn) -> Result<SharedPage> {
+        let page = self.map_frames(dom, &[frame]);
+        Ok(SharedPage(page.context("mapping a page of the domain")?))
+    }
+
+    /// Maps frames of a domain, in a row.
+    fn map_frames(&self, dom: DomId, frames: &[Mfn]) -> Result<Mapping, Errno> {
+        let window = Mapping::new(&self.device, frames.len() * PAGE).map_err(|_| errno::ENOMEM)?;
+        let numbers: Vec<u64> = frames.iter().map(|frame| frame.0).collect();
+        let mut errors = vec![0; frames.len()];
+        let mut request = MapRequest {
+            num: frames.len() as u32,
+            dom: dom.0,
+            addr: window.start as u64,
+            frames: numbers.as_ptr(),
+            errors: errors.as_mut_ptr(),
+        };
+        self.ioctl(MMAPBATCH_V2, &mut request)?;
+        match errors.iter().find(|error| **error != 0) {
+            Some(error) => Err(Errno(error.abs())),
+            None => Ok(window),
+        }
+    }
+}
+
 impl Hypercalls for Privcmd {
     fn arena(&mut self) -> Arena<'_> {
         Arena {
@@ -141,21 +194,7 @@ impl Hypercalls for Privcmd {
         access: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(), Errno> {
         for frames in frames.chunks(MAX_BATCH) {
-            let mut window =
-                Mapping::new(&self.device, frames.len() * PAGE).map_err(|_| errno::ENOMEM)?;
-            let numbers: Vec<u64> = frames.iter().map(|frame| frame.0).collect();
-            let mut errors = vec![0; frames.len()];
-            let mut request = MapRequest {
-                num: frames.len() as u32,
-                dom: dom.0,
-                addr: window.start as u64,
-                frames: numbers.as_ptr(),
-                errors: errors.as_mut_ptr(),
-            };
-            self.ioctl(MMAPBATCH_V2, &mut request)?;
-            if let Some(error) = errors.iter().find(|error| **error != 0) {
-                return Err(Errno(error.abs()));
-            }
+            let mut window = self.map_frames(dom, frames)?;
             access(window.bytes());
         }
         Ok(())

@@ -1,20 +1,24 @@
 //! A client of Xenstore, where a daemon keeps the names of domains (io/xs_wire.h).
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 use anyhow::{Result, bail};
-use dom0_tools::hyper::DomId;
+use dom0_tools::hyper::{DomId, Port, event};
 use dom0_tools::ops::view::Names;
 use guest_pv_abi::io_xenbus::{
     SockMsg, XS_ERROR, XS_INTRODUCE, XS_READ, XS_RM, XS_SET_PERMS, XS_WRITE,
 };
 use zerocopy::IntoBytes;
 
+use crate::privcmd::Privcmd;
+
 /// The daemon's socket, and the kernel's device for daemons elsewhere.
 const SOCKET: &str = "/run/xenstored/socket";
 const DEVICE: &str = "/dev/xen/xenbus";
+/// The kernel's own end of the channel to the daemon.
+const KERNEL_PORT: &str = "/proc/xen/xsd_port";
 /// The longest answer (`XENSTORE_PAYLOAD_MAX`).
 const MAX_PAYLOAD: u32 = 4096;
 
@@ -35,17 +39,15 @@ impl Store {
                 wire: Box::new(socket),
             });
         }
-        // The device answers only where a daemon in another domain serves this one.
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(DEVICE)
-            .ok()?;
-        std::path::Path::new("/proc/xen/xsd_port")
-            .exists()
-            .then(|| Store {
-                wire: Box::new(file),
-            })
+        // The device takes every request, and answers when a daemon has connected with its channel.
+        let port = fs::read_to_string(KERNEL_PORT).ok()?.trim().parse().ok()?;
+        if !event::is_connected(&mut Privcmd::open().ok()?, DomId::ZERO, Port(port)).ok()? {
+            return None;
+        }
+        let file = OpenOptions::new().read(true).write(true).open(DEVICE);
+        Some(Store {
+            wire: Box::new(file.ok()?),
+        })
     }
 
     /// Sends a request, each of whose parts but the last is ended by NUL, and gives the answer.

@@ -1,0 +1,133 @@
+//! `console`: a terminal on a domain's console, until `Ctrl-]`.
+
+#![expect(unsafe_code, reason = "terminal settings")]
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::keeper::wait;
+use crate::runtime::Record;
+
+/// `Ctrl-]`
+const LEAVE: u8 = 0x1d;
+/// How long a domain that restarts may be away.
+const RESTART: Duration = Duration::from_secs(5);
+
+/// The terminal without echo and lines; as it was when dropped.
+struct Raw(libc::termios);
+
+impl Raw {
+    fn enter() -> Option<Raw> {
+        let input = io::stdin();
+        if !input.is_terminal() {
+            return None;
+        }
+        // SAFETY: the structure is plain numbers, which tcgetattr fills.
+        let before = unsafe {
+            let mut before: libc::termios = std::mem::zeroed();
+            if libc::tcgetattr(input.as_raw_fd(), &raw mut before) != 0 {
+                return None;
+            }
+            before
+        };
+        let mut raw = before;
+        // SAFETY: changes and sets a valid structure.
+        unsafe {
+            libc::cfmakeraw(&raw mut raw);
+            libc::tcsetattr(input.as_raw_fd(), libc::TCSANOW, &raw const raw);
+        }
+        Some(Raw(before))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // SAFETY: sets what was there before.
+        unsafe { libc::tcsetattr(io::stdin().as_raw_fd(), libc::TCSANOW, &raw const self.0) };
+    }
+}
+
+/// Why a terminal was left.
+#[derive(PartialEq, Eq)]
+enum Left {
+    /// The person wanted to.
+    Person,
+    /// The console's end.
+    Domain,
+}
+
+/// Attaches to a domain's console; goes on with the domain of the same name when it restarts.
+///
+/// # Errors
+/// If the domain has no keeper.
+pub fn attach(record: &Record, find: &mut dyn FnMut(&str) -> Option<Record>) -> Result<()> {
+    let socket = UnixStream::connect(record.socket());
+    let mut socket = socket.context("nobody keeps this domain's console")?;
+    let name = record.config.name.clone();
+    let _raw = Raw::enter();
+    loop {
+        if talk(&mut socket)? == Left::Person {
+            print(b"\r\n");
+            return Ok(());
+        }
+        let Some(next) = again(&name, find) else {
+            return Ok(());
+        };
+        socket = next;
+    }
+}
+
+fn again(name: &str, find: &mut dyn FnMut(&str) -> Option<Record>) -> Option<UnixStream> {
+    let deadline = Instant::now() + RESTART;
+    let record = find(name)?;
+    loop {
+        if let Ok(socket) = UnixStream::connect(record.socket()) {
+            return Some(socket);
+        }
+        if Instant::now() > deadline {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn print(text: &[u8]) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text).and_then(|()| out.flush());
+}
+
+/// Carries bytes both ways.
+fn talk(socket: &mut UnixStream) -> Result<Left> {
+    let (keyboard, domain) = (io::stdin().as_raw_fd(), socket.as_raw_fd());
+    let mut fds = vec![domain, keyboard];
+    let mut bytes = [0; 1024];
+    // Without the buffer of `Stdin`, whose content nobody can wait for.
+    let mut keys = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    loop {
+        let ready = wait(&fds)?;
+        if ready.contains(&domain) {
+            match socket.read(&mut bytes) {
+                Ok(count @ 1..) => print(bytes.get(..count).unwrap_or_default()),
+                _ => return Ok(Left::Domain),
+            }
+        }
+        if ready.contains(&keyboard) {
+            let count = keys.read(&mut bytes)?;
+            let typed = bytes.get(..count).unwrap_or_default();
+            if typed.contains(&LEAVE) {
+                return Ok(Left::Person);
+            }
+            if count == 0 {
+                // A script's end: the output still counts.
+                fds.truncate(1);
+            } else if socket.write_all(typed).is_err() {
+                return Ok(Left::Domain);
+            }
+        }
+    }
+}

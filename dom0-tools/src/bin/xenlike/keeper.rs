@@ -1,0 +1,223 @@
+//! The keeper of a domain, where no Xenstore and no xenconsoled do it: a process of its own that has the
+//! domain's console, hands it to whoever attaches, and does what the configuration says when the domain ends.
+
+#![expect(unsafe_code, reason = "poll and setsid")]
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use dom0_tools::config::Action;
+use dom0_tools::hyper::DomId;
+use dom0_tools::hyper::domain::{self, Ending};
+
+use crate::commands;
+use crate::privcmd::Privcmd;
+use crate::ring::Ring;
+use crate::runtime::Record;
+
+/// Bytes of output that who attaches late still sees.
+const BACKLOG: usize = 16 << 10;
+/// How often the domain is looked after.
+const LOOK_MS: i32 = 200;
+/// The longest wait for a keeper to be ready.
+const READY: Duration = Duration::from_secs(10);
+
+/// Starts the keeper of a new domain, and waits until it listens.
+///
+/// # Errors
+/// When it does not come up.
+pub fn start(record: &Record) -> Result<()> {
+    let mut keeper = Command::new(std::env::current_exe()?)
+        .args(["keep", &record.id.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .context("the domain's keeper")?;
+    let deadline = Instant::now() + READY;
+    while UnixStream::connect(record.socket()).is_err() {
+        if let Some(status) = keeper.try_wait()? {
+            bail!("the domain's keeper ended: {status}");
+        }
+        if Instant::now() > deadline {
+            bail!("the domain's keeper does not answer");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// Waits until one of these can be read, or for [`LOOK_MS`].
+pub fn wait(readable: &[RawFd]) -> io::Result<Vec<RawFd>> {
+    let mut polled: Vec<libc::pollfd> = readable
+        .iter()
+        .map(|fd| libc::pollfd {
+            fd: *fd,
+            events: libc::POLLIN,
+            revents: 0,
+        })
+        .collect();
+    // SAFETY: the array has so many entries.
+    let result = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, LOOK_MS) };
+    if result < 0 {
+        let error = io::Error::last_os_error();
+        return match error.kind() {
+            io::ErrorKind::Interrupted => Ok(Vec::new()),
+            _ => Err(error),
+        };
+    }
+    let ready = polled.iter().filter(|polled| polled.revents != 0);
+    Ok(ready.map(|polled| polled.fd).collect())
+}
+
+struct Keeper {
+    record: Record,
+    ring: Ring,
+    clients: Vec<UnixStream>,
+    backlog: VecDeque<u8>,
+    /// Keys that the ring had no room for.
+    keys: VecDeque<u8>,
+}
+
+/// The keeper of domain `id`.
+///
+/// # Errors
+/// When the domain's console can't be had.
+pub fn keep(id: DomId) -> Result<()> {
+    // SAFETY: starts a session, so that the terminal's end is not ours.
+    unsafe { libc::setsid() };
+    let record = Record::load(id).context("nothing is known of this domain")?;
+    let mut h = Privcmd::open()?;
+    let ring = Ring::open(&h, &record)?;
+    let listener = UnixListener::bind(record.socket())?;
+    listener.set_nonblocking(true)?;
+    let mut keeper = Keeper {
+        record,
+        ring,
+        clients: Vec::new(),
+        backlog: VecDeque::new(),
+        keys: VecDeque::new(),
+    };
+    loop {
+        keeper.serve(&listener)?;
+        if let Some(end) = keeper.ended(&mut h) {
+            // What it said at the very end.
+            keeper.output()?;
+            return keeper.finish(&mut h, end);
+        }
+    }
+}
+
+/// How a domain went.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// By itself.
+    Shutdown(Ending),
+    /// Somebody destroyed it.
+    Gone,
+}
+
+impl Keeper {
+    fn serve(&mut self, listener: &UnixListener) -> Result<()> {
+        let mut fds = vec![self.ring.fd(), listener.as_raw_fd()];
+        fds.extend(self.clients.iter().map(AsRawFd::as_raw_fd));
+        let ready = wait(&fds)?;
+        self.output()?;
+        if ready.contains(&listener.as_raw_fd()) {
+            self.accept(listener);
+        }
+        self.input(&ready);
+        Ok(())
+    }
+
+    /// Takes what the domain has printed, and tells everybody.
+    fn output(&mut self) -> Result<()> {
+        let output = self.ring.take()?;
+        self.tell(&output);
+        Ok(())
+    }
+
+    fn tell(&mut self, output: &[u8]) {
+        if output.is_empty() {
+            return;
+        }
+        self.backlog.extend(output);
+        let over = self.backlog.len().saturating_sub(BACKLOG);
+        self.backlog.drain(..over);
+        // Who has gone, or does not read, is no client any more.
+        self.clients
+            .retain_mut(|client| client.write_all(output).is_ok());
+    }
+
+    fn accept(&mut self, listener: &UnixListener) {
+        let Ok((mut client, _)) = listener.accept() else {
+            return;
+        };
+        let old: Vec<u8> = self.backlog.iter().copied().collect();
+        let limit = Some(Duration::from_secs(1));
+        if client.set_write_timeout(limit).is_ok() && client.write_all(&old).is_ok() {
+            self.clients.push(client);
+        }
+    }
+
+    /// Gives the domain what clients have typed.
+    fn input(&mut self, ready: &[RawFd]) {
+        let keys = &mut self.keys;
+        self.clients.retain_mut(|client| {
+            if !ready.contains(&client.as_raw_fd()) {
+                return true;
+            }
+            let mut typed = [0; 256];
+            match client.read(&mut typed) {
+                Ok(count @ 1..) => {
+                    keys.extend(typed.iter().take(count));
+                    true
+                }
+                _ => false,
+            }
+        });
+        let given = self.ring.give(self.keys.make_contiguous());
+        self.keys.drain(..given);
+        self.keys.truncate(BACKLOG);
+    }
+
+    fn ended(&self, h: &mut Privcmd) -> Option<End> {
+        match domain::info(h, self.record.id) {
+            Ok(info) if info.handle == self.record.uuid && !info.dying => {
+                info.ended.map(End::Shutdown)
+            }
+            _ => Some(End::Gone),
+        }
+    }
+
+    /// Does what the configuration says.
+    fn finish(mut self, h: &mut Privcmd, end: End) -> Result<()> {
+        let config = self.record.config.clone();
+        let End::Shutdown(ending) = end else {
+            self.record.forget();
+            return Ok(());
+        };
+        let (word, action) = match ending {
+            Ending::PowerOff => ("powered off", config.on_poweroff),
+            Ending::Reboot => ("rebooted", config.on_reboot),
+            Ending::Watchdog => ("been stopped by its watchdog", config.on_watchdog),
+            Ending::Suspend => ("been suspended", Action::Preserve),
+            _ => ("crashed", config.on_crash),
+        };
+        self.tell(format!("\r\n[{} has {word}]\r\n", config.name).as_bytes());
+        if action == Action::Preserve {
+            return Ok(());
+        }
+        domain::destroy(h, self.record.id)?;
+        self.record.forget();
+        if matches!(action, Action::Restart | Action::RenameRestart) {
+            // Clients follow by name, once this keeper's socket ends.
+            commands::start(&config, commands::Start::Running)?;
+        }
+        Ok(())
+    }
+}
