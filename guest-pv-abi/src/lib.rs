@@ -32,6 +32,7 @@ pub mod io_console;
 pub mod io_ring;
 pub mod io_xenbus;
 pub mod layout;
+pub mod mca;
 pub mod memory;
 pub mod nmi;
 pub mod others;

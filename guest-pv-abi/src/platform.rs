@@ -183,6 +183,59 @@ layout! { FirmwareInfo = "struct xenpf_firmware_info", 40;
     type_ 0 "type", index 4, u 8
 }
 
+/// `XEN_FW_EFI_CONFIG_TABLE`, an arm of `union xenpf_efi_info`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct EfiConfigTable {
+    /// Out: of an array of `EFI_CONFIGURATION_TABLE`.
+    pub addr: u64,
+    /// Out: its entries.
+    pub nent: u32,
+    #[doc(hidden)]
+    pub _gap0: [u8; 4],
+}
+
+/// `XEN_FW_EFI_VENDOR`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct EfiVendor {
+    /// Out.
+    pub revision: u32,
+    /// In: bytes at `name`.
+    pub bufsz: u32,
+    /// UTF-16.
+    pub name: GuestHandle,
+}
+
+/// `XEN_FW_EFI_MEM_INFO`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct EfiMemory {
+    pub addr: u64,
+    pub size: u64,
+    pub attr: u64,
+    pub type_: u32,
+    #[doc(hidden)]
+    pub _gap0: [u8; 4],
+}
+
+/// `XENPF_SET_PROCESSOR_PMINFO`, as far as the short arms of its union need it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SetProcessorPminfo {
+    pub id: u32,
+    /// `XEN_PM_*`.
+    pub type_: u32,
+    /// `XEN_PM_PDC`: the words of `_PDC`.
+    pub pdc: GuestHandle,
+    #[doc(hidden)]
+    pub _gap0: [u64; 9],
+}
+
+layout! { SetProcessorPminfo = "struct xenpf_set_processor_pminfo", 88;
+    id 0, type_ 4 "type", pdc 8 "u.pdc"
+}
+
 /// `XENPF_ENTER_ACPI_SLEEP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -32,6 +32,7 @@ macro_rules! structures {
 
 /// The headers, as `#include <…>` names them.
 pub const HEADERS: &[&str] = &[
+    "xen/arch-x86/xen-mca.h",
     "xen/arch-x86/cpufeatureset.h",
     "xen/arch-x86/cpuid.h",
     "xen/arch-x86/hvm/start_info.h",
@@ -98,6 +99,7 @@ pub fn numbers() -> Vec<(&'static str, &'static [(&'static str, i64)])> {
         ("version", version::NUMBERS_U32),
         ("version", version::NUMBERS_USIZE),
         ("nmi", nmi::NUMBERS_U32),
+        ("mca", mca::NUMBERS_U32),
         ("hvm_params", hvm_params::NUMBERS_U32_PARAMS),
         ("hvm_params", hvm_params::NUMBERS_I64),
         ("hvm_params", hvm_params::NUMBERS_U32_HVM_OP),
@@ -151,6 +153,7 @@ pub fn structures() -> Vec<Structure> {
             PhysdevPciMmcfgReserved PhysdevPciDeviceAdd PhysdevPciDevice PhysdevDbgpOp
             PhysdevOp;
         platform: PlatformOp Settime32 Settime64 AddMemtype DelMemtype ReadMemtype FirmwareInfo
+            SetProcessorPminfo
             EnterAcpiSleep Getidletime PcpuInfo PcpuVersion CpuOl CpuHotadd MemHotadd
             CoreParking ResourceEntry ResourceOp Symdata UcodeRevision;
         sched: SchedShutdown SchedPoll SchedRemoteShutdown SchedWatchdog SchedPinOverride;
@@ -159,6 +162,7 @@ pub fn structures() -> Vec<Structure> {
             VcpuRegisterTimeMemoryArea;
         version: CompileInfo PlatformParameters FeatureInfo Varbuf;
         nmi: NmiCallback;
+        mca: McFetch McPhyscpuinfo McinfoMsr McLogicalCpu;
         hvm_params: HvmParam;
         io_console: ConsInterface;
         io_xenbus: SockMsg DomainInterface;

@@ -93,6 +93,8 @@ pub struct BootInfo {
     pub acpi: Option<AcpiRoot>,
     /// The EFI system table, if the firmware is UEFI.
     pub efi_system_table: Option<Maddr>,
+    /// The information itself.
+    at: Maddr,
     /// What the information and the symbols occupy.
     pub occupied: ArrayVec<Range, 8>,
     /// Whether modules or regions were left out because there were too many.
@@ -121,6 +123,18 @@ pub fn read(at: Maddr) -> Result<&'static BootInfo, &'static str> {
     Ok(INFO.call_once(|| copy(at, &info)))
 }
 
+impl BootInfo {
+    /// UEFI's memory map.
+    pub fn efi_memory_map(&self) -> Option<&'static multiboot2::EFIMemoryMapTag> {
+        let pointer = (DIRECT_MAP + self.at.0) as *const BootInformationHeader;
+        // SAFETY: as in `read`, which found it well; it stays where it is for good.
+        let info: BootInformation<'static> = unsafe { BootInformation::load(pointer) }.ok()?;
+        let tag = core::ptr::from_ref(info.efi_memory_map_tag()?);
+        // SAFETY: the tag lies in the information, not in the object that refers to it.
+        Some(unsafe { &*tag })
+    }
+}
+
 /// Text of the information, as it stays: it is never freed.
 fn keep(text: &str) -> &'static str {
     // SAFETY: the information lies in the direct map for good (`occupied`), and is never written.
@@ -146,6 +160,7 @@ fn copy(at: Maddr, info: &BootInformation<'_>) -> BootInfo {
         symbols,
         acpi: acpi_root(info),
         efi_system_table: info.efi_sdt64_tag().map(|t| Maddr(t.sdt_address() as u64)),
+        at,
         occupied,
         cut: false,
     };

@@ -4,7 +4,8 @@ use guest_pv_abi::xen::{VgaConsoleInfo, XEN_VGATYPE_TEXT_MODE_3, XEN_VGATYPE_VES
 use zerocopy::FromZeros;
 
 use super::acpi::Machine;
-use super::info::ScreenInfo;
+use super::efi;
+use super::info::{BootInfo, ScreenInfo};
 use super::options::Options;
 use crate::arch::power;
 use crate::console;
@@ -12,7 +13,7 @@ use crate::console::screen::Surface;
 use crate::life::hardware::Kept;
 
 /// The core's serial port, its interrupt, and the interrupt controllers' pages.
-pub fn kept(machine: &Machine, options: &Options, screen: Option<&ScreenInfo>) -> Kept {
+pub fn kept(machine: &Machine, options: &Options, info: &BootInfo) -> Kept {
     let serial = console::serial_ports();
     let port_range =
         |ports: core::ops::Range<u16>| u64::from(ports.start)..=u64::from(ports.end) - 1;
@@ -35,7 +36,8 @@ pub fn kept(machine: &Machine, options: &Options, screen: Option<&ScreenInfo>) -
             .map(|irq| u64::from(machine.isa(irq).0))
             .into_iter()
             .collect(),
-        screen: screen.map(console_info),
+        screen: info.screen.as_ref().map(console_info),
+        efi: efi::read(info),
     }
 }
 

@@ -8,6 +8,8 @@ mod acpi;
 #[cfg(target_os = "none")]
 mod cpu;
 pub mod early_memory;
+#[cfg(target_os = "none")]
+mod efi;
 pub mod first_domain;
 pub mod info;
 #[cfg(target_os = "none")]

@@ -65,7 +65,7 @@ extern "sysv64" fn on_own_stack() -> ! {
     kit::COMMAND_LINE.call_once(|| info.cmdline);
     life::init();
     console::set_input_hook(domain::notify::console_input);
-    let kept = kept::kept(&machine, &options, info.screen.as_ref());
+    let kept = kept::kept(&machine, &options, info);
     interrupts::open_book(&machine, &kept);
     life::hardware::keep(kept);
     or_refuse(first_domain::start(info));

@@ -17,6 +17,7 @@ mod event_channel;
 mod flush;
 mod grant_table;
 mod iret;
+mod mca;
 mod memory;
 mod mmu_update;
 mod mmuext;

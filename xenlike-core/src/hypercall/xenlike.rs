@@ -1,5 +1,5 @@
 //! The boot domain's private hypercall: domain 0 comes into being, once, in one of two ways. To
-//! everybody else the number means nothing.
+//! everybody else the number means mca.
 
 use guest_pv_abi::domctl::CreateDomain;
 use guest_pv_abi::errno::{self, Errno};
@@ -14,7 +14,7 @@ use crate::life::{create, hardware};
 #[inline(never)] // its frame is not for every call to carry
 pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
     if ctx.dom.rights() != Rights::Boot {
-        return Err(errno::ENOSYS);
+        return super::mca::call(ctx, args);
     }
     let [op, argument, ..] = args.0;
     match op as u32 {

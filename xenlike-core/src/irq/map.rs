@@ -93,11 +93,16 @@ impl<M: Machine> Book<M> {
     /// No number or memory is left.
     pub fn reserve(&mut self, dom: DomId) -> Result<u32, IrqError> {
         let pirq = self.free_numbers(dom, 1)?;
-        self.add_map(Map {
-            dom,
-            pirq,
-            vector: None,
-        })?;
+        self.reserve_as(dom, pirq)
+    }
+
+    /// Sets this number aside for `dom`, which stands for nothing yet.
+    ///
+    /// # Errors
+    /// It stands for something; no memory is left.
+    pub fn reserve_as(&mut self, dom: DomId, pirq: u32) -> Result<u32, IrqError> {
+        let vector = None;
+        self.add_map(Map { dom, pirq, vector })?;
         Ok(pirq)
     }
 

@@ -9,11 +9,14 @@ use guest_pv_abi::xen::VgaConsoleInfo;
 
 use crate::cpuid;
 use crate::domain::{Domain, Rights, registry};
-use crate::kit::{DomId, Once, PAGE_SIZE};
+use crate::kit::{DomId, Maddr, Once, PAGE_SIZE};
+use crate::mm::memory_map::{self, Region};
 use crate::pagetype::{self, machine};
 
 /// Frame numbers end here: 52 address bits.
 const LAST_FRAME: u64 = (1 << 40) - 1;
+/// E820's kind of what is no RAM.
+const RESERVED: u32 = 2;
 /// Interrupt numbers end here.
 const LAST_IRQ: u64 = 1023;
 /// The interrupt controllers and the timer of the PC: the core has masked the first and may have
@@ -26,6 +29,46 @@ const CORE_PORTS: [RangeInclusive<u64>; 5] = [
     0xcfc..=0xcff,
 ];
 
+/// What UEFI left for domain 0 to find.
+#[derive(Clone, Debug)]
+pub struct Efi {
+    /// Of the system table.
+    pub revision: u32,
+    /// Of the runtime services.
+    pub runtime_revision: u32,
+    /// UTF-16, without NUL.
+    pub vendor: Vec<u16>,
+    /// The vendor's own count.
+    pub vendor_revision: u32,
+    /// Where the configuration tables are.
+    pub config_tables: Maddr,
+    /// How many.
+    pub config_count: u32,
+    /// The firmware's memory map.
+    pub regions: Vec<EfiRegion>,
+}
+
+/// An entry of UEFI's memory map.
+#[derive(Clone, Copy, Debug)]
+pub struct EfiRegion {
+    /// First byte.
+    pub start: u64,
+    /// Behind the last byte.
+    pub end: u64,
+    /// `EFI_MEMORY_TYPE`.
+    pub kind: u32,
+    /// `EFI_MEMORY_*`.
+    pub attributes: u64,
+}
+
+impl Efi {
+    /// The region that a byte lies in.
+    pub fn region_of(&self, at: Maddr) -> Option<EfiRegion> {
+        let holds = |region: &&EfiRegion| (region.start..region.end).contains(&at.0);
+        self.regions.iter().find(holds).copied()
+    }
+}
+
 /// What the core keeps for itself, by what it found of the machine.
 #[derive(Clone, Debug, Default)]
 pub struct Kept {
@@ -37,6 +80,8 @@ pub struct Kept {
     pub irqs: Vec<u64>,
     /// The screen, which it leaves to domain 0.
     pub screen: Option<VgaConsoleInfo>,
+    /// UEFI's tables, likewise.
+    pub efi: Option<Efi>,
 }
 
 static KEPT: Once<Kept> = Once::new();
@@ -49,6 +94,40 @@ pub fn keep(kept: Kept) {
 /// The screen as the loader left it, if there is one.
 pub fn screen() -> Option<VgaConsoleInfo> {
     KEPT.get()?.screen
+}
+
+/// What UEFI left; nothing on a PC without.
+pub fn efi() -> Option<&'static Efi> {
+    KEPT.get()?.efi.as_ref()
+}
+
+/// Whether interrupt line `gsi` is the core's own.
+pub fn keeps_line(gsi: u32) -> bool {
+    KEPT.get()
+        .is_some_and(|kept| kept.irqs.contains(&u64::from(gsi)))
+}
+
+/// The machine's memory for domain 0: the firmware's map, and pages of interrupt controllers, so that it puts
+/// no device there.
+pub fn memory_map() -> Vec<Region> {
+    let mut map = memory_map::get().to_vec();
+    let pages = KEPT.get().map(|kept| kept.pages.as_slice());
+    for &page in pages.unwrap_or_default() {
+        let bytes = PAGE_SIZE as u64;
+        let apart = |region: &Region| {
+            region.start.saturating_add(region.bytes) <= page
+                || page.saturating_add(bytes) <= region.start
+        };
+        if map.iter().all(apart) {
+            map.push(Region {
+                start: page,
+                bytes,
+                kind: RESERVED,
+            });
+        }
+    }
+    map.sort_unstable_by_key(|region| region.start);
+    map
 }
 
 /// Makes `dom` the control and hardware domain.

@@ -10,7 +10,8 @@ use guest_pv_abi::memory::{
 use super::{Ctx, get};
 use crate::hypercall::put;
 use crate::kit::Vaddr;
-use crate::mm::{guest_copy, memory_map};
+use crate::life::hardware;
+use crate::mm::guest_copy;
 
 /// The most entries of a map (E820MAX).
 const MAX_ENTRIES: u32 = 128;
@@ -50,11 +51,11 @@ pub(super) fn set(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
     Ok(())
 }
 
-/// XENMEM_machine_memory_map: the firmware's map, for whoever drives the hardware.
+/// XENMEM_machine_memory_map: the firmware's map and the interrupt controllers, for whoever drives the hardware.
 pub(super) fn get_machine(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
     ctx.require_control()?;
     let mut asked: MemoryMap = get(at)?;
-    let map = memory_map::get();
+    let map = hardware::memory_map();
     if map.len() > asked.nr_entries as usize {
         return Err(errno::EINVAL);
     }

@@ -7,6 +7,7 @@ use super::super::{Ctx, get, put};
 use super::{interrupts, to_errno};
 use crate::arch::ioapic::{self, NoSuch, Trigger};
 use crate::kit::Maddr;
+use crate::life::hardware;
 
 /// PHYSDEVOP_setup_gsi
 pub fn setup(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
@@ -22,6 +23,10 @@ pub fn setup(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
 
 /// A line of the caller's: not one that the core uses itself.
 fn wire(ctx: &Ctx<'_>, gsi: u32, trigger: Trigger) -> Result<i64, Errno> {
+    if hardware::keeps_line(gsi) {
+        // It is wired and in use.
+        return Err(errno::EEXIST);
+    }
     let line = u64::from(gsi);
     if !ctx.dom.settings.lock().irqs.contains(line..=line) {
         return Err(errno::EPERM);

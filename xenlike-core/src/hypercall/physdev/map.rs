@@ -10,6 +10,7 @@ use super::super::{Ctx, get, put};
 use super::{interrupts, pci, to_errno};
 use crate::domain::{Domain, Life};
 use crate::irq::{Function, IrqError, PIRQS};
+use crate::life::hardware;
 
 /// The number that the caller wants: any if negative.
 fn wanted(pirq: i32) -> Result<Option<u32>, Errno> {
@@ -72,6 +73,12 @@ fn map_line(ctx: &Ctx<'_>, dom: &Domain, index: i32, pirq: Option<u32>) -> Resul
     let mut book = interrupts()?;
     let gsi = book.gsi_of(ctx.dom.id(), index).unwrap_or(index);
     let allowed = |dom: &Domain| dom.settings.lock().irqs.contains(gsi.into()..=gsi.into());
+    if hardware::keeps_line(gsi) && dom.id() == ctx.dom.id() {
+        // The core's own has a number that nothing can be bound to.
+        return book
+            .reserve_as(dom.id(), pirq.unwrap_or(gsi))
+            .map_err(to_errno);
+    }
     if !allowed(ctx.dom) {
         return Err(errno::EPERM);
     }

@@ -1,5 +1,7 @@
 //! platform_op: the machine's clock, CPUs, firmware and screen, for the hardware domain.
 
+mod firmware;
+
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::platform::{self as abi, PlatformOp};
 
@@ -30,7 +32,9 @@ pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
         abi::XENPF_SETTIME32 => return set_time32(&op),
         abi::XENPF_SETTIME64 => return set_time64(&op),
         abi::XENPF_ENTER_ACPI_SLEEP => return enter_sleep(&op),
-        abi::XENPF_FIRMWARE_INFO => firmware_info(&mut op)?,
+        abi::XENPF_SET_PROCESSOR_PMINFO => return firmware::processor_power(&op),
+        abi::XENPF_READ_MEMTYPE => firmware::memory_type(&mut op)?,
+        abi::XENPF_FIRMWARE_INFO => firmware::info(&mut op)?,
         abi::XENPF_GETIDLETIME => idle_times(&mut op)?,
         abi::XENPF_GET_CPUINFO => cpu_info(&mut op)?,
         abi::XENPF_GET_CPU_VERSION => cpu_version(&mut op)?,
@@ -79,19 +83,6 @@ fn enter_sleep(op: &PlatformOp) -> Result<i64, Errno> {
         return Err(errno::EPERM);
     }
     endings::switch_off()
-}
-
-/// Nothing is kept of the firmware's disks and monitor; the shift keys were up.
-fn firmware_info(op: &mut PlatformOp) -> Result<i64, Errno> {
-    let body = op.u.get::<abi::FirmwareInfo>();
-    match body.type_ {
-        abi::XEN_FW_DISK_INFO | abi::XEN_FW_DISK_MBR_SIGNATURE => Err(errno::ENOENT),
-        abi::XEN_FW_VBEDDC_INFO => Err(errno::ESRCH),
-        abi::XEN_FW_EFI_INFO => Err(errno::EOPNOTSUPP),
-        abi::XEN_FW_KBD_SHIFT_FLAGS if body.index != 0 => Err(errno::ESRCH),
-        abi::XEN_FW_KBD_SHIFT_FLAGS => Ok(0),
-        _ => Err(errno::EINVAL),
-    }
 }
 
 /// How long each CPU of the caller's map had nothing to run.
@@ -151,20 +142,9 @@ fn cpu_version(op: &mut PlatformOp) -> Result<i64, Errno> {
     {
         *to = from;
     }
-    // CPUID leaf 1 EAX (SDM vol. 2, CPUID): the extended fields count for family 15 and, of the
-    // model, for family 6.
-    let (family, model) = (signature >> 8 & 0xf, signature >> 4 & 0xf);
-    body.family = if family == 0xf {
-        0xf + (signature >> 20 & 0xff)
-    } else {
-        family
-    };
-    body.model = if family == 6 || family == 0xf {
-        (signature >> 12 & 0xf0) | model
-    } else {
-        model
-    };
-    body.stepping = signature & 0xf;
+    let signature = cpuid::signature(signature);
+    (body.family, body.model) = (signature.family, signature.model);
+    body.stepping = signature.stepping;
     op.u.set(&body);
     Ok(0)
 }

@@ -1,0 +1,120 @@
+//! mca: machine checks, for the hardware domain (`__HYPERVISOR_mca` is `__HYPERVISOR_arch_0`).
+//!
+//! Source: Xen's public header `arch-x86/xen-mca.h`.
+
+#![expect(
+    missing_docs,
+    reason = "fields whose name says all have the header's name"
+)]
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::layout::{layout, numbers};
+use crate::{GuestHandle, Payload};
+
+numbers! { NUMBERS_U32, "arch-x86/xen-mca.h", u32;
+    XEN_MCA_INTERFACE_VERSION = 0x01ec_c003, "XEN_MCA_INTERFACE_VERSION";
+    XEN_MC_NONURGENT = 1, "XEN_MC_NONURGENT";
+    XEN_MC_URGENT = 2, "XEN_MC_URGENT";
+    XEN_MC_ACK = 4, "XEN_MC_ACK";
+    XEN_MC_OK = 0, "XEN_MC_OK";
+    XEN_MC_FETCHFAILED = 1, "XEN_MC_FETCHFAILED";
+    XEN_MC_NODATA = 2, "XEN_MC_NODATA";
+    XEN_MC_NOMATCH = 4, "XEN_MC_NOMATCH";
+    XEN_MC_FETCH = 1, "XEN_MC_fetch";
+    XEN_MC_NOTIFYDOMAIN = 2, "XEN_MC_notifydomain";
+    XEN_MC_PHYSCPUINFO = 3, "XEN_MC_physcpuinfo";
+    XEN_MC_MSRINJECT = 4, "XEN_MC_msrinject";
+    XEN_MC_MCEINJECT = 5, "XEN_MC_mceinject";
+    XEN_MC_INJECT_V2 = 6, "XEN_MC_inject_v2";
+}
+
+/// The argument of mca: command and version, before the command's structure. The whole is larger;
+/// commands that inject errors need the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct McHead {
+    pub cmd: u32,
+    pub interface_version: u32,
+    /// The command's structure, as far as the commands here have one.
+    pub u: Payload<3>,
+}
+
+/// `XEN_MC_FETCH`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct McFetch {
+    /// In: what is asked for. Out: `XEN_MC_OK` and its like.
+    pub flags: u32,
+    pub _pad0: u32,
+    pub fetch_id: u64,
+    pub data: GuestHandle,
+}
+
+layout! { McFetch = "struct xen_mc_fetch", 24;
+    flags 0, fetch_id 8, data 16
+}
+
+/// `XEN_MC_PHYSCPUINFO`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct McPhyscpuinfo {
+    /// In: room in `info`. Out: CPUs.
+    pub ncpus: u32,
+    pub _pad0: u32,
+    pub info: GuestHandle,
+}
+
+layout! { McPhyscpuinfo = "struct xen_mc_physcpuinfo", 16;
+    ncpus 0, info 8
+}
+
+/// An MSR's number and value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct McinfoMsr {
+    pub reg: u64,
+    pub value: u64,
+}
+
+layout! { McinfoMsr = "struct mcinfo_msr", 16;
+    reg 0, value 8
+}
+
+/// A CPU as `XEN_MC_PHYSCPUINFO` tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct McLogicalCpu {
+    pub cpunr: u32,
+    pub chipid: u32,
+    pub coreid: u16,
+    pub threadid: u16,
+    pub apicid: u32,
+    pub clusterid: u32,
+    pub ncores: u32,
+    pub ncores_active: u32,
+    pub nthreads: u32,
+    pub cpuid_level: i32,
+    pub family: u32,
+    pub vendor: u32,
+    pub model: u32,
+    pub step: u32,
+    pub vendorid: [u8; 16],
+    pub brandid: [u8; 64],
+    pub cpu_caps: [u32; 7],
+    pub cache_size: u32,
+    pub cache_alignment: u32,
+    pub nmsrvals: i32,
+    #[doc(hidden)]
+    pub _gap0: [u8; 4],
+    pub msrvalues: [McinfoMsr; 8],
+}
+
+layout! { McLogicalCpu = "struct mcinfo_logical_cpu", 304;
+    cpunr 0 "mc_cpunr", chipid 4 "mc_chipid", coreid 8 "mc_coreid", threadid 10 "mc_threadid",
+    apicid 12 "mc_apicid", ncores 20 "mc_ncores", nthreads 28 "mc_nthreads",
+    cpuid_level 32 "mc_cpuid_level", family 36 "mc_family", vendor 40 "mc_vendor",
+    model 44 "mc_model", step 48 "mc_step", vendorid 52 "mc_vendorid", brandid 68 "mc_brandid",
+    cpu_caps 132 "mc_cpu_caps", cache_size 160 "mc_cache_size", nmsrvals 168 "mc_nmsrvals",
+    msrvalues 176 "mc_msrvalues"
+}
