@@ -8,6 +8,7 @@ use guest_pv_abi::arch_x86::{
 use guest_pv_abi::domctl::{self as abi, Domctl};
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::hypercall as nr;
+use guest_pv_abi::mca::*;
 use guest_pv_abi::sysctl::{self, Sysctl};
 use guest_pv_abi::xen::CtlBitmap;
 use guest_pv_abi::{GuestHandle, Payload};
@@ -207,8 +208,49 @@ fn who_may_ask_and_how() {
     op.interface_version = sysctl::XEN_SYSCTL_INTERFACE_VERSION;
     guest.write(guest.at, &op);
     assert_eq!(guest.call(nr::SYSCTL, &[guest.at]), Err(errno::EPERM));
-    assert_eq!(guest.call(nr::ARCH_0, &[0]), Err(errno::ENOSYS));
-    assert_eq!(tools.0.call(nr::ARCH_0, &[0]), Err(errno::ENOSYS));
+    assert_eq!(guest.call(nr::ARCH_0, &[0]), Err(errno::EPERM));
+    assert_eq!(tools.0.call(nr::ARCH_0, &[0]), Err(errno::EFAULT));
+}
+
+#[test]
+fn machine_checks_have_nothing_to_tell_but_the_cpus() {
+    let tools = Toolstack::new();
+    let call = |head: &mut McHead| {
+        tools.0.write(tools.0.at, head);
+        let result = tools.0.call(nr::ARCH_0, &[tools.0.at]);
+        *head = tools.0.read(tools.0.at);
+        result
+    };
+    let mut head = McHead {
+        cmd: XEN_MC_PHYSCPUINFO,
+        interface_version: XEN_MCA_INTERFACE_VERSION,
+        u: Payload::default(),
+    };
+    assert_eq!(call(&mut head), Ok(0));
+    let online = head.u.get::<McPhyscpuinfo>().ncpus;
+    assert!(online > 0);
+    let place = GuestHandle(tools.0.at + MORE);
+    let mut room = McPhyscpuinfo::new_zeroed();
+    (room.ncpus, room.info) = (1000, place);
+    head.u = Payload::of(&room);
+    assert_eq!(call(&mut head), Ok(0));
+    assert_eq!(head.u.get::<McPhyscpuinfo>().ncpus, online);
+    assert_eq!(tools.0.read::<McLogicalCpu>(place.0).ncores, online);
+    room.ncpus = 0;
+    head.u = Payload::of(&room);
+    assert_eq!(call(&mut head), Err(errno::EINVAL));
+    let mut fetch = McFetch::new_zeroed();
+    (fetch.flags, fetch.data) = (XEN_MC_NONURGENT, place);
+    (head.cmd, head.u) = (XEN_MC_FETCH, Payload::of(&fetch));
+    assert_eq!(call(&mut head), Ok(0));
+    assert_eq!(head.u.get::<McFetch>().flags, XEN_MC_NODATA);
+    fetch.flags = XEN_MC_NONURGENT | XEN_MC_URGENT;
+    head.u = Payload::of(&fetch);
+    assert_eq!(call(&mut head), Err(errno::EINVAL));
+    head.cmd = XEN_MC_MCEINJECT;
+    assert_eq!(call(&mut head), Err(errno::EOPNOTSUPP));
+    (head.cmd, head.interface_version) = (XEN_MC_FETCH, 0);
+    assert_eq!(call(&mut head), Err(errno::EINVAL));
 }
 
 #[test]
