@@ -44,6 +44,7 @@ fn main() {
     if let Some(role) = args::value("role") {
         peer::play(role);
     }
+    meter::settle();
     match (args::value("scaling"), modules::initrd()) {
         (Some("domains"), Some(image)) => scaling::domains(&mut Nursery::new(image, MANY_PAGES)),
         (Some("vcpus"), None) => scaling::vcpus(),

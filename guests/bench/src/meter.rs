@@ -8,7 +8,7 @@
 use core::arch::{asm, global_asm};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use xenlike_rt::{args, println};
+use xenlike_rt::{args, hyper, println};
 
 /// Repetitions of a cheap operation in one round.
 const LOOPS: u64 = 1000;
@@ -36,6 +36,13 @@ global_asm!(
 pub fn tsc() -> u64 {
     // SAFETY: reading the counter has no effect.
     unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// Lets the hypervisor finish what the boot left it: giving back what the boot domain had, new domains' beginnings.
+pub fn settle() {
+    for _ in 0..1000 {
+        hyper::yield_now();
+    }
 }
 
 /// Is this row asked for?

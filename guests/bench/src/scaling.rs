@@ -26,7 +26,7 @@ pub fn domains(nursery: &mut Nursery) {
         while others.len() < count {
             others.push(nursery.raise("idle"));
         }
-        settle();
+        meter::settle();
         print("event", count, event(nursery));
         print("create", count, create(nursery));
         print("frame", count, frames::populate_one());
@@ -51,13 +51,6 @@ pub fn domains(nursery: &mut Nursery) {
 
 fn print(name: &str, count: usize, ticks: u64) {
     println!("bench {name}@{count} {ticks}");
-}
-
-/// Lets new domains come to their first sleep.
-fn settle() {
-    for _ in 0..1000 {
-        hyper::yield_now();
-    }
 }
 
 /// An event to another domain and back.

@@ -11,7 +11,8 @@ const HEAD: &str = "\
 Written by `scripts/bench`. The same guest (`guests/bench`) runs as Dom0 under Debian's
 Xen 4.20 and under xenlike, booted by GRUB on the same emulated machine: one CPU, whose time-stamp counter counts
 executed instructions (QEMU, `-icount shift=0`). The figures are exact and the same in every run. They contain the
-guest's own part: its system-call stub, its handlers.
+guest's own part: its system-call stub, its handlers. [ADR 10](adr/0010-benchmarks-count-instructions.md) says why it is
+done so.
 
 ";
 

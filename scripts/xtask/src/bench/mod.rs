@@ -16,6 +16,7 @@ mod profile;
 mod rows;
 mod runs;
 mod scaling;
+mod short;
 mod symbols;
 mod table;
 
@@ -111,6 +112,9 @@ fn side_by_side(options: &Options) -> Result<()> {
     let docs = root().join("docs");
     fs::write(docs.join("BENCHMARKS.md"), document::write(&table)).context("docs/BENCHMARKS.md")?;
     fs::write(docs.join("benchmarks.svg"), plot::svg(&table)).context("docs/benchmarks.svg")?;
-    println!("docs/BENCHMARKS.md and docs/benchmarks.svg are written");
+    let readme = root().join("README.md");
+    let text = fs::read_to_string(&readme).context("README.md")?;
+    fs::write(&readme, short::replace(&text, &table)).context("README.md")?;
+    println!("docs/BENCHMARKS.md, docs/benchmarks.svg and README.md's table are written");
     Ok(())
 }
