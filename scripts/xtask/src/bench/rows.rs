@@ -120,9 +120,21 @@ pub const ROWS: &[Row] = &[
         0.5,
         "#UD to the guest kernel's handler, and back",
     ),
-    row("page_fault_bounce", 0.5, "#PF, the same"),
-    row("gp_bounce", 0.5, "#GP, the same"),
-    row("int3_bounce", 1.0, "int3, the same"),
+    row(
+        "page_fault_bounce",
+        0.5,
+        "#PF to the guest kernel's handler, and back",
+    ),
+    row(
+        "gp_bounce",
+        0.5,
+        "#GP to the guest kernel's handler, and back",
+    ),
+    row(
+        "int3_bounce",
+        1.0,
+        "int3 to the guest kernel's handler, and back",
+    ),
     row("iret", 0.5, "iret"),
     row("user_syscall", 0.5, "system call: user, guest kernel, user"),
     row(
@@ -159,7 +171,10 @@ pub const ROWS: &[Row] = &[
     row("domain_build", 0.5, "build it: 4 MiB, kernel, page tables"),
     row("domain_start", 0.5, "start it, to its first instruction"),
     row("domain_destroy", 0.5, "destroy it"),
-    told("boot_to_dom0", "GRUB's jump to Dom0's first instruction"),
+    told(
+        "boot_to_dom0",
+        "GRUB's jump to Dom0's first instruction (Xen waits for its clock's next second)",
+    ),
     told(
         "boot_to_boot_domain",
         "GRUB's jump to the boot domain's first instruction",
