@@ -60,6 +60,35 @@ samples! {
     user_2_cpus: "user", 2;
 }
 
+/// 32-bit processes on a CPU of each maker: their system calls differ.
+fn user32(name: &str, cpu: &str, ways: &str) -> Result<()> {
+    let machine = Machine {
+        cpu: cpu.to_owned(),
+        ..Machine::default()
+    };
+    let media = media_with(&["user32", "user32.cfg"])?;
+    let mut session = boot_to_prompt(name, &media, &machine)?;
+    session.send_line("create user32.cfg -c")?;
+    session.expect(ways, GUEST)?;
+    session.expect("^PASS user32$", GUEST)?;
+    session.expect_prompt(GUEST)?;
+    power_off(session)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn user32_on_intel() -> Result<()> {
+    let ways = "^int 0x80 1001, sysenter 1000, syscall 0$";
+    user32("sample-user32-intel", "max,vendor=GenuineIntel", ways)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn user32_on_amd() -> Result<()> {
+    let ways = "^int 0x80 1001, sysenter 0, syscall 1000$";
+    user32("sample-user32-amd", "max,vendor=AuthenticAMD", ways)
+}
+
 /// What a domain printed before anybody looked, or before it died, is kept.
 #[test]
 #[ignore = "boots QEMU"]

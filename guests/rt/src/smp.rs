@@ -83,7 +83,7 @@ pub fn start(vcpu: u32, main: Main) -> Result<(), Errno> {
     context.event_callback_eip = event;
     context.failsafe_callback_eip = failsafe;
     context.syscall_callback_eip = syscall;
-    for entry in traps::table().iter().take(traps::VECTORS) {
+    for entry in traps::table().iter().take(traps::VECTORS + 1) {
         context.trap_ctxt[usize::from(entry.vector)] = *entry;
     }
     hyper::vcpu_op(VCPUOP_INITIALISE, vcpu, &mut *context)?;

@@ -13,7 +13,7 @@ use guest_pv_abi::arch_x86::{FLAT_KERNEL_CS64, FLAT_KERNEL_SS64, TrapInfo, VGCF_
 use guest_pv_abi::call::hypercall1;
 use guest_pv_abi::callback::{
     CALLBACKOP_REGISTER, CALLBACKTYPE_EVENT, CALLBACKTYPE_FAILSAFE, CALLBACKTYPE_SYSCALL,
-    CallbackRegister,
+    CALLBACKTYPE_SYSCALL32, CALLBACKTYPE_SYSENTER, CallbackRegister,
 };
 use guest_pv_abi::{Errno, GuestHandle, hypercall};
 
@@ -28,6 +28,13 @@ const EVENT: u64 = 0x100;
 const SYSCALL: u64 = 0x101;
 /// `TrapFrame::vector` of the failsafe callback.
 const FAILSAFE: u64 = 0x102;
+/// `TrapFrame::vector` of a system call by `syscall` of 32-bit code.
+pub const SYSCALL32: u64 = 0x103;
+/// `TrapFrame::vector` of a system call by `sysenter`: where to and with which stack it goes on, the
+/// process must have told in a register.
+pub const SYSENTER: u64 = 0x104;
+/// The vector of 32-bit Linux's system calls, open to user mode.
+pub const SYSTEM_CALL_GATE: u64 = 0x80;
 
 /// RFLAGS: events open.
 const INTERRUPT_FLAG: u64 = 1 << 9;
@@ -128,6 +135,19 @@ global_asm!(
         push {syscall}
         jmp xenlike_rt_trap_common
 
+    .macro system_call_entry name, vector
+    .global \name
+    \name:
+        pop rcx
+        pop r11
+        push 0
+        push \vector
+        jmp xenlike_rt_trap_common
+    .endm
+    system_call_entry xenlike_rt_syscall32_entry, {syscall32}
+    system_call_entry xenlike_rt_sysenter_entry, {sysenter}
+    system_call_entry xenlike_rt_gate_entry, {gate}
+
     // rcx, r11 and the four data selectors lie above the interrupt frame here.
     .global xenlike_rt_failsafe_entry
     xenlike_rt_failsafe_entry:
@@ -216,6 +236,9 @@ global_asm!(
     event = const EVENT,
     syscall = const SYSCALL,
     failsafe = const FAILSAFE,
+    syscall32 = const SYSCALL32,
+    sysenter = const SYSENTER,
+    gate = const SYSTEM_CALL_GATE,
     iret = const hypercall::IRET,
     trap = sym trap,
 );
@@ -225,6 +248,9 @@ unsafe extern "C" {
     safe static xenlike_rt_event_entry: u8;
     safe static xenlike_rt_syscall_entry: u8;
     safe static xenlike_rt_failsafe_entry: u8;
+    safe static xenlike_rt_syscall32_entry: u8;
+    safe static xenlike_rt_sysenter_entry: u8;
+    safe static xenlike_rt_gate_entry: u8;
     safe static xenlike_rt_try_landing: u8;
     fn xenlike_rt_try(function: extern "C" fn(u64), argument: u64, slot: *mut u64) -> u64;
 }
@@ -242,15 +268,23 @@ pub(crate) fn callbacks() -> [u64; 3] {
     ]
 }
 
-/// The virtual IDT: breakpoint and overflow open to user mode, the rest by exceptions alone.
-pub(crate) fn table() -> [TrapInfo; VECTORS + 1] {
-    let mut table = [TrapInfo::default(); VECTORS + 1];
+/// The virtual IDT: breakpoint, overflow and the system call gate open to user mode, the rest by
+/// exceptions alone.
+pub(crate) fn table() -> [TrapInfo; VECTORS + 2] {
+    let mut table = [TrapInfo::default(); VECTORS + 2];
     for (vector, entry) in table.iter_mut().enumerate().take(VECTORS) {
         entry.vector = vector as u8;
         entry.flags = if vector == 3 || vector == 4 { 3 } else { 0 };
         entry.cs = FLAT_KERNEL_CS64;
         entry.address = address(&xenlike_rt_trap_entries) + vector as u64 * 16;
     }
+    table[VECTORS] = TrapInfo {
+        vector: SYSTEM_CALL_GATE as u8,
+        flags: 3,
+        cs: FLAT_KERNEL_CS64,
+        address: address(&xenlike_rt_gate_entry),
+        ..TrapInfo::default()
+    };
     table
 }
 
@@ -268,17 +302,31 @@ pub(crate) fn init() {
         CALLBACKTYPE_SYSCALL,
     ];
     for (kind, address) in types.into_iter().zip(callbacks()) {
-        let mut register = CallbackRegister {
-            type_: kind as u16,
-            address,
-            ..CallbackRegister::default()
-        };
-        let registered = hyper::callback_op(CALLBACKOP_REGISTER, &mut register);
+        let registered = register(kind, address);
         assert!(
             registered.is_ok(),
             "callback {kind} is refused: {registered:?}"
         );
     }
+}
+
+fn register(kind: u32, address: u64) -> Result<(), Errno> {
+    let mut request = CallbackRegister {
+        type_: kind as u16,
+        address,
+        ..CallbackRegister::default()
+    };
+    hyper::callback_op(CALLBACKOP_REGISTER, &mut request).map(|_| ())
+}
+
+/// Takes system calls of 32-bit processes by `syscall` and `sysenter`, too, for the running vCPU; those
+/// by `int 0x80` come in any case.
+///
+/// # Errors
+/// What the hypervisor answers.
+pub fn take_system_calls_of_32_bits() -> Result<(), Errno> {
+    register(CALLBACKTYPE_SYSCALL32, address(&xenlike_rt_syscall32_entry))?;
+    register(CALLBACKTYPE_SYSENTER, address(&xenlike_rt_sysenter_entry))
 }
 
 /// Sets the handler of an exception on all vCPUs.
@@ -315,11 +363,9 @@ extern "C" fn trap(frame: &mut TrapFrame) {
     let mut flags = 0;
     match frame.vector {
         EVENT => events::upcall(),
+        SYSCALL32 | SYSENTER | SYSTEM_CALL_GATE => system_call(frame),
         SYSCALL => {
-            match handler_in(&SYSCALL_HANDLER) {
-                Some(handler) => handler(frame),
-                None => panic!("a system call, and no handler: {frame:#x?}"),
-            }
+            system_call(frame);
             // Still as the syscall instruction left them: the fast way back restores neither.
             if frame.rcx == frame.rip && frame.r11 == frame.rflags {
                 flags = VGCF_IN_SYSCALL;
@@ -328,6 +374,13 @@ extern "C" fn trap(frame: &mut TrapFrame) {
         vector => exception(vector, frame),
     }
     frame.error = flags;
+}
+
+fn system_call(frame: &mut TrapFrame) {
+    match handler_in(&SYSCALL_HANDLER) {
+        Some(handler) => handler(frame),
+        None => panic!("a system call, and no handler: {frame:#x?}"),
+    }
 }
 
 fn exception(vector: u64, frame: &mut TrapFrame) {

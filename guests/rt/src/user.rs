@@ -8,7 +8,7 @@
 
 use core::arch::global_asm;
 
-use guest_pv_abi::arch_x86::{FLAT_KERNEL_SS64, FLAT_USER_CS64, FLAT_USER_SS64};
+use guest_pv_abi::arch_x86::{FLAT_KERNEL_SS64, FLAT_USER_CS32, FLAT_USER_CS64, FLAT_USER_SS64};
 use guest_pv_abi::call::hypercall2;
 use guest_pv_abi::xen::{
     DOMID_SELF, MMUEXT_NEW_USER_BASEPTR, MMUEXT_PIN_L4_TABLE, MMUEXT_UNPIN_TABLE, MmuextOp,
@@ -22,7 +22,7 @@ use crate::{cpu, hyper};
 global_asm!(
     r#"
     .pushsection .text.user, "ax", @progbits
-    // enter(rip, rsp, slot): runs user code; returns what `leave` is given.
+    // enter(rip, rsp, slot, cs): runs user code; returns what `leave` is given.
     .global xenlike_rt_user_enter
     xenlike_rt_user_enter:
         push rbp
@@ -35,12 +35,13 @@ global_asm!(
         mov [rdx], rsp
         mov rbx, rdi
         mov rbp, rsi
+        mov r12, rcx
         mov rdi, rsp
         call {set_kernel_stack}
         push {user_ss}
         push rbp
         push 0x202
-        push {user_cs}
+        push r12
         push rbx
         push 0
         push 0
@@ -81,12 +82,11 @@ global_asm!(
     "#,
     set_kernel_stack = sym set_kernel_stack,
     user_ss = const FLAT_USER_SS64,
-    user_cs = const FLAT_USER_CS64,
     iret = const hypercall::IRET,
 );
 
 unsafe extern "C" {
-    fn xenlike_rt_user_enter(rip: u64, rsp: u64, slot: *mut u64) -> u64;
+    fn xenlike_rt_user_enter(rip: u64, rsp: u64, slot: *mut u64, cs: u64) -> u64;
     fn xenlike_rt_user_leave(value: u64, saved: u64) -> !;
 }
 
@@ -171,9 +171,21 @@ impl AddressSpace {
     /// # Errors
     /// What the hypervisor answers to the base table.
     pub fn run(&self, rip: u64, rsp: u64) -> Result<u64, Errno> {
+        self.enter(rip, rsp, FLAT_USER_CS64)
+    }
+
+    /// As [`Self::run`], for 32-bit code.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run32(&self, rip: u32, rsp: u32) -> Result<u64, Errno> {
+        self.enter(rip.into(), rsp.into(), FLAT_USER_CS32)
+    }
+
+    fn enter(&self, rip: u64, rsp: u64, cs: u16) -> Result<u64, Errno> {
         self.request(MMUEXT_NEW_USER_BASEPTR)?;
         // SAFETY: the slot is the running vCPU's own; `leave` comes back through it.
-        Ok(unsafe { xenlike_rt_user_enter(rip, rsp, cpu::user_slot()) })
+        Ok(unsafe { xenlike_rt_user_enter(rip, rsp, cpu::user_slot(), cs.into()) })
     }
 }
 
