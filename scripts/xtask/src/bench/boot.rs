@@ -10,9 +10,11 @@ use anyhow::{Context, Result};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
+use xenlike_tests::machine::Machine;
 use xenlike_tests::media::Media;
 use xenlike_tests::paths::{Scratch, build as artefact, root};
-use xenlike_tests::scenario::media_with;
+use xenlike_tests::scenario::{BOOT, boot_to_prompt, media_with, power_off};
 
 /// From GRUB's jump to `kernel` to the first instruction of the benchmark guest as Dom0, which `media` boots.
 pub fn to_dom0(kernel: &Path, media: &Media) -> Result<Figures> {
@@ -46,6 +48,17 @@ pub fn to_prompt() -> Result<Figures> {
         ("create_hello", at("start", 1)? - at("command", 0)?),
     ];
     Ok(figures.map(|(name, value)| (name.to_owned(), value)).into())
+}
+
+/// How long `create hello.cfg --wait` takes on this machine, emulated, with whatever else runs on it.
+pub fn milliseconds() -> Result<u128> {
+    let media = media_with(&["hello", "hello.cfg"])?;
+    let mut session = boot_to_prompt("bench-time", &media, &Machine::default())?;
+    let start = Instant::now();
+    session.succeed("create hello.cfg --wait", BOOT)?;
+    let took = start.elapsed().as_millis();
+    power_off(session)?;
+    Ok(took)
 }
 
 /// The instructions before a place was reached for the n-th time.

@@ -3,7 +3,7 @@
 use super::scaling::Series;
 use super::table::grouped;
 
-const WIDTH: f64 = 280.0;
+const WIDTH: f64 = 300.0;
 const HEIGHT: f64 = 170.0;
 /// Where a plot's axes are.
 const LEFT: f64 = 64.0;
@@ -107,7 +107,7 @@ mod tests {
         };
         let picture = svg(&[series]);
         assert!(
-            picture.contains("points=\"64.0,85.0 264.0,34.0\""),
+            picture.contains("points=\"64.0,85.0 284.0,34.0\""),
             "{picture}"
         );
     }

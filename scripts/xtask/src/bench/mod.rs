@@ -82,8 +82,9 @@ pub fn bench(options: &Options) -> Result<()> {
 fn ours_alone(options: &Options) -> Result<()> {
     let figures = runs::ours(options.only.as_deref())?;
     // Xen's column is what the document says: the guest is hardly ever changed.
-    let known = committed().figures_of_xen();
-    print!("{}", Table::new(&figures, &known).of_ours().text());
+    let before = committed();
+    let table = Table::new(&figures, &before.figures_of_xen()).of_ours();
+    print!("{}", table.text(&before));
     Ok(())
 }
 
@@ -99,8 +100,12 @@ fn side_by_side(options: &Options) -> Result<()> {
     let mut ours = runs::ours(None)?;
     ours.extend(runs::boots()?);
     let table = Table::new(&ours, &theirs);
-    print!("{}", table.text());
     let before = committed();
+    print!("{}", table.text(&before));
+    println!(
+        "create hello.cfg, to its end: {} ms here and now",
+        boot::milliseconds()?
+    );
     let fallen = table.fallen(&before);
     if !fallen.is_empty() && !options.accept {
         let names: Vec<&str> = fallen.iter().map(|line| line.row.name).collect();

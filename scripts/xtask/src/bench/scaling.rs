@@ -109,7 +109,7 @@ fn sizes() -> Result<Vec<Series>> {
     let mut found: Vec<Series> = rows
         .map(|(_, name)| Series {
             name,
-            unit: "MiB of guest memory",
+            unit: "MiB of memory",
             ours: Vec::new(),
             theirs: Vec::new(),
         })

@@ -24,6 +24,11 @@ impl Line {
         }
     }
 
+    /// Whether it takes no more than Xen.
+    pub fn within_xen(&self) -> Option<bool> {
+        Some(self.ratio()? <= 1.0)
+    }
+
     /// Whether the ratio is what it is to be; `None` where there is nothing to reach, or no ratio.
     pub fn reached(&self) -> Option<bool> {
         match self.row.goal {
@@ -76,27 +81,30 @@ impl Table {
         Some((logarithms.iter().sum::<f64>() / f64::from(count)).exp())
     }
 
-    /// Rows that had reached what they are to reach in `before`, and don't now.
-    pub fn fallen(&self, before: &Self) -> Vec<&Line> {
-        let had = |name: &str| {
-            let mut lines = before.lines.iter();
-            lines.any(|line| line.row.name == name && line.reached() == Some(true))
-        };
-        let fallen = self
-            .lines
-            .iter()
-            .filter(|line| line.reached() == Some(false) && had(line.row.name));
-        fallen.collect()
+    /// The line of a row.
+    pub fn line(&self, name: &str) -> Option<&Line> {
+        self.lines.iter().find(|line| line.row.name == name)
     }
 
-    /// The table for a terminal.
-    pub fn text(&self) -> String {
+    /// Rows that had reached their target in `before`, or needed no more than Xen, and don't now.
+    pub fn fallen(&self, before: &Self) -> Vec<&Line> {
+        let fell = |line: &&Line| {
+            before.line(line.row.name).is_some_and(|old| {
+                old.reached() == Some(true) && line.reached() == Some(false)
+                    || old.within_xen() == Some(true) && line.within_xen() == Some(false)
+            })
+        };
+        self.lines.iter().filter(fell).collect()
+    }
+
+    /// The table for a terminal; what changed since `before`, too.
+    pub fn text(&self, before: &Self) -> String {
         let mut text = String::from("executed instructions; ratio below 1: xenlike needs fewer\n");
         let (ours, theirs) = ("xenlike", "Xen 4.20");
         // Writing to a String does not fail.
         let _ = writeln!(
             text,
-            "{:<26} {theirs:>13} {ours:>13} {:>6} {:>6}",
+            "{:<26} {theirs:>13} {ours:>13} {:>6} {:>6}  since the document",
             "", "ratio", "target"
         );
         for line in &self.lines {
@@ -106,18 +114,28 @@ impl Table {
                 Goal::Bytes(count) => format!("{count} bytes"),
                 Goal::Told => String::new(),
             };
-            let _ = writeln!(
-                text,
-                "{:<26} {:>13} {:>13} {ratio:>6} {target:>6}",
+            let told = format!(
+                "{:<26} {:>13} {:>13} {ratio:>6} {target:>6}  {}",
                 line.row.name,
                 shown(line.theirs),
-                shown(line.ours)
+                shown(line.ours),
+                change(before.line(line.row.name), line)
             );
+            let _ = writeln!(text, "{}", told.trim_end());
         }
         if let Some(mean) = self.mean() {
             let _ = writeln!(text, "{:<54} {mean:>6.2}   0.45", "geometric mean");
         }
         text
+    }
+}
+
+/// Instructions more or less than before; nothing where there is no difference.
+fn change(before: Option<&Line>, now: &Line) -> String {
+    match (before.and_then(|line| line.ours), now.ours) {
+        (Some(old), Some(new)) if new > old => format!("+{}", grouped(new - old)),
+        (Some(old), Some(new)) if new < old => format!("-{}", grouped(old - new)),
+        _ => String::new(),
     }
 }
 
@@ -191,5 +209,23 @@ mod tests {
         assert_eq!(fallen.len(), 1);
         assert_eq!(fallen[0].row.name, "iret");
         assert!(before.fallen(&before).is_empty());
+    }
+
+    #[test]
+    fn a_row_falls_back_when_it_comes_to_need_more_than_xen() {
+        let theirs = [("iret", 200)];
+        let (within, above) = (
+            table(&[("iret", 200)], &theirs),
+            table(&[("iret", 201)], &theirs),
+        );
+        assert_eq!(above.fallen(&within).len(), 1);
+        assert!(above.fallen(&above).is_empty() && within.fallen(&above).is_empty());
+    }
+
+    #[test]
+    fn what_changed_is_told() {
+        let (before, after) = (table(&[("iret", 200)], &[]), table(&[("iret", 190)], &[]));
+        assert!(after.text(&before).contains("-10\n"));
+        assert!(before.text(&after).contains("+10\n"));
     }
 }
