@@ -88,6 +88,8 @@ macro_rules! attacks {
 
 attacks! {
     count: "hostile-count", "", 2;
+    fifo: "hostile-fifo", "vcpus=2", 2;
+    fifo_on_one_cpu: "hostile-fifo", "vcpus=2 extra=seed=7", 1;
     flood: "hostile-flood", "", 2;
     flood_on_one_cpu: "hostile-flood", "", 1;
     foreign: "hostile-foreign", "", 2;
