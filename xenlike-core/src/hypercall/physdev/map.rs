@@ -69,9 +69,9 @@ fn function(op: &abi::PhysdevMapPirq) -> Result<Function, Errno> {
 /// A line that the caller has the right to.
 fn map_line(ctx: &Ctx<'_>, dom: &Domain, index: i32, pirq: Option<u32>) -> Result<u32, Errno> {
     let index = u32::try_from(index).map_err(|_| errno::EINVAL)?;
-    // The caller names it by its own number, if it has one for it.
-    let mut book = interrupts()?;
-    let gsi = book.gsi_of(ctx.dom.id(), index).unwrap_or(index);
+    // The caller names it by its own number, if it has one for it. The book is not held while settings
+    // are looked at: a domain that gives its page for ends holds them the other way round.
+    let gsi = interrupts()?.gsi_of(ctx.dom.id(), index).unwrap_or(index);
     let allowed = |dom: &Domain| dom.settings.lock().irqs.contains(gsi.into()..=gsi.into());
     if hardware::keeps_line(gsi) && dom.id() == ctx.dom.id() {
         // The core's own has a number that nothing can be bound to.
@@ -85,7 +85,9 @@ fn map_line(ctx: &Ctx<'_>, dom: &Domain, index: i32, pirq: Option<u32>) -> Resul
     if dom.id() != ctx.dom.id() && !allowed(dom) {
         return Err(errno::EPERM);
     }
-    book.map_line(dom.id(), gsi, pirq).map_err(to_errno)
+    interrupts()?
+        .map_line(dom.id(), gsi, pirq)
+        .map_err(to_errno)
 }
 
 /// A function's one message, or an entry of its MSI-X table if the caller says where that is.
