@@ -6,6 +6,9 @@
 //! `boot → entry → hypercall → {emul, life} → console → domain →
 //! {event, grant, pagetype, cpuid, timer, ports, irq} → sched → mm → arch → kit`
 //!
+//! Rooms that see values of a guest's carry lints against what could panic on one: indexing, unwrapping,
+//! and, but for `pagetype`, `emul` and `cpuid`, arithmetic that may overflow.
+//!
 //! Everything but `boot`, `entry` and the hardware parts of `arch` and `mm` builds on the host too,
 //! where the tests run.
 #![no_std]

@@ -225,7 +225,9 @@ fn derive_misc(policy: &mut Policy) {
     policy.basic[1].b &= 0x00ff_ffff;
     // MONITOR, thermal and power management, and what is reserved.
     for leaf in [5, 6, 8, 0xc] {
-        policy.basic[leaf] = Leaf::ZERO;
+        if let Some(leaf) = policy.basic.get_mut(leaf) {
+            *leaf = Leaf::ZERO;
+        }
     }
     policy.topo = [Leaf::ZERO; super::TOPOLOGY_LEAVES];
     policy.ext[1].d &= !COMMON_1D;
@@ -282,7 +284,9 @@ fn derive_misc_amd(policy: &mut Policy) {
     policy.ext[9] = Leaf::ZERO;
     // Nothing there; then instruction based sampling to quality of service, all hidden.
     for leaf in (0xb..=0x18).chain(0x1b..=0x20) {
-        policy.ext[leaf] = Leaf::ZERO;
+        if let Some(leaf) = policy.ext.get_mut(leaf) {
+            *leaf = Leaf::ZERO;
+        }
     }
     policy.ext[0x21] = Leaf {
         a: policy.ext[0x21].a,

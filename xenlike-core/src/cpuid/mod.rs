@@ -8,6 +8,15 @@
 //!
 //! Neighbours: `domain` holds a `Policy`, `emul` answers from it, domctl and sysctl carry it in and out
 //! ([`serial`]).
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
 
 pub mod derive;
 pub mod features;

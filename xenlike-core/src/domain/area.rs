@@ -65,15 +65,17 @@ impl Area {
 
     /// Where the window of a vCPU is.
     pub fn window(&self, vcpu: VcpuId) -> Option<Window> {
-        let l1 = self.tables.get((vcpu.0 / WINDOWS_PER_L1) as usize + 2)?;
-        let first = (vcpu.0 % WINDOWS_PER_L1) as usize * WINDOW_PAGES;
+        let l1 = self
+            .tables
+            .get(((vcpu.0 / WINDOWS_PER_L1) as usize).saturating_add(2))?;
+        let first = ((vcpu.0 % WINDOWS_PER_L1) as usize).wrapping_mul(WINDOW_PAGES);
         Some(Window { l1: *l1, first })
     }
 }
 
 fn link(table: Mfn, index: usize, to: Mfn) -> Result<(), NoMemory> {
     let page = SharedPage::new(table).ok_or(NoMemory)?;
-    let entry = page.u64(index * 8).ok_or(NoMemory)?;
+    let entry = page.u64(index.wrapping_mul(8)).ok_or(NoMemory)?;
     entry.store(to.maddr().0 | LINK, Ordering::Relaxed);
     Ok(())
 }

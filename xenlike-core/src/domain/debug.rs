@@ -35,7 +35,11 @@ pub const fn dr6(value: u64) -> u64 {
 
 /// DR7 as the hardware may have it.
 pub fn dr7(value: u64) -> Result<u64, NotAllowed> {
-    let io = |n: u32| value >> (16 + 4 * n) & 3 == IO_BREAKPOINT && value >> (2 * n) & 3 != 0;
+    let field = |at: u32| value.wrapping_shr(at) & 3;
+    let io = |n: u32| {
+        let kind = field(n.wrapping_mul(4).wrapping_add(16));
+        kind == IO_BREAKPOINT && field(n.wrapping_mul(2)) != 0
+    };
     if value >> 32 != 0 || value & DR7_GENERAL_DETECT != 0 || (0..4).any(io) {
         return Err(NotAllowed);
     }

@@ -3,6 +3,16 @@
 //! A [`Domain`] owns one of each service's state (`pages`, `events`, `grants`), whose rules live in
 //! those rooms. Any CPU may hold a counted reference to a domain; its memory goes when the last
 //! goes. What only one CPU may touch, a vCPU's registers, is in `VcpuState`.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
 
 pub mod area;
 pub mod debug;

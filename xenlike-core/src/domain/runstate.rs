@@ -26,6 +26,12 @@ pub struct Runstate {
 }
 
 impl Runstate {
+    /// How long it has run, in ns.
+    pub fn ran_ns(&self) -> u64 {
+        let [running, ..] = self.time_ns;
+        running
+    }
+
     /// A new vCPU's: offline since `now_ns`.
     pub const fn new(now_ns: u64) -> Self {
         Self {

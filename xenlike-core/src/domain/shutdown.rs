@@ -38,6 +38,13 @@ pub fn shutdown(dom: &Arc<Domain>, reason: u32) {
 }
 
 /// Ends `dom` because it can't go on; `why` is for a person who reads the log.
+#[cfg_attr(
+    not(test),
+    expect(
+        clippy::panic,
+        reason = "without the boot domain there is nothing to run (DESIGN D1)"
+    )
+)]
 pub fn crash(dom: &Arc<Domain>, why: &str) {
     let id = dom.id();
     if id == DomId::BOOT {

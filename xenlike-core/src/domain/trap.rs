@@ -154,7 +154,7 @@ fn push_failsafe_frame(
 
 #[inline]
 fn push(top: u64, words: &[u64]) -> Result<u64, Fault> {
-    let at = top.wrapping_sub(words.len() as u64 * 8);
+    let at = top.wrapping_sub(size_of_val(words) as u64);
     guest_copy::write_words(Vaddr(at), words)?;
     Ok(at)
 }

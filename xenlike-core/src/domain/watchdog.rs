@@ -62,7 +62,7 @@ pub fn set(dom: &Domain, id: u32, timeout_s: u32) -> Result<u32, Refused> {
             .iter()
             .position(|&d| d == 0)
             .ok_or(Refused::AllTaken)?,
-        n => (n - 1) as usize,
+        n => n.wrapping_sub(1) as usize,
     };
     let deadline = deadlines.get_mut(index).ok_or(Refused::NoSuch)?;
     let timer = dogs.timers.get(index).ok_or(Refused::NoSuch)?;
@@ -77,7 +77,11 @@ pub fn set(dom: &Domain, id: u32, timeout_s: u32) -> Result<u32, Refused> {
     let at_ns = crate::arch::time::now_ns().saturating_add(u64::from(timeout_s) * 1_000_000_000);
     time::set_timer(timer, at_ns).map_err(|_| Refused::NoMemory)?;
     *deadline = at_ns;
-    Ok(if id == 0 { index as u32 + 1 } else { 0 })
+    Ok(if id == 0 {
+        (index as u32).saturating_add(1)
+    } else {
+        0
+    })
 }
 
 /// Stops all of them, for good: the domain ends.
@@ -101,7 +105,7 @@ pub fn bark(dom: &Arc<Domain>, number: u8) {
         log::warn!(
             "{:?}: watchdog {} was not renewed in time",
             dom.id(),
-            number + 1
+            number.saturating_add(1)
         );
         shutdown::shutdown(dom, SHUTDOWN_WATCHDOG);
     }

@@ -4,6 +4,15 @@
 //! Entry calls [`general_protection`] for a guest's #GP, [`invalid_opcode`] for its #UD and
 //! [`ptwr::page_table_write`] for a kernel's write fault on a page of type L1, and acts on the [`Outcome`].
 //! Nothing here touches the machine: that is the trait's other side.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
 
 pub mod control;
 pub mod decode;

@@ -45,7 +45,7 @@ fn write(ctx: &Ctx<'_>, args: &mut Args, count: u32, buffer: u64) -> Outcome {
             return errno::EFAULT.into();
         }
         console::write_guest(ctx.dom.id(), bytes);
-        left -= n;
+        left = left.saturating_sub(n);
         at = at.wrapping_add(n.into());
     }
     Outcome::Done(0)
@@ -56,7 +56,7 @@ fn read(count: u32, buffer: u64) -> Outcome {
     let mut total = 0_u32;
     let mut chunk = [0; CHUNK];
     while total < count {
-        let room = (count - total).min(CHUNK as u32);
+        let room = count.saturating_sub(total).min(CHUNK as u32);
         let Some(bytes) = chunk.get_mut(..room as usize) else {
             break;
         };
@@ -67,7 +67,7 @@ fn read(count: u32, buffer: u64) -> Outcome {
         if guest_copy::copy_to_guest(Vaddr(buffer.wrapping_add(total.into())), typed).is_err() {
             return errno::EFAULT.into();
         }
-        total += n as u32;
+        total = total.saturating_add(n as u32);
     }
     Outcome::Done(total.into())
 }

@@ -37,7 +37,8 @@ impl What {
         let mut words = [0u64; 128];
         let needed = dom.vcpus().len().div_ceil(64);
         for (n, word) in words.iter_mut().take(needed).enumerate() {
-            *word = get::<u64>(mask.wrapping_add(n as u64 * 8)).map_err(|_| errno::EFAULT)?;
+            *word = get::<u64>(mask.wrapping_add((n as u64).wrapping_mul(8)))
+                .map_err(|_| errno::EFAULT)?;
         }
         let is_set = |vcpu: u32| {
             words

@@ -3,6 +3,16 @@
 //! Each file decodes the guest's words into named values (which may fail), calls a service, and maps
 //! the service's error to the errno Xen uses. Nothing of a guest's register reaches further than its
 //! decoder. What comes of a call is an [`Outcome`], applied in one place.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
 
 pub mod outcome;
 
@@ -132,8 +142,13 @@ type Handler = fn(&mut Ctx<'_>, &mut Args, u64) -> Outcome;
 
 /// One past the numbers that [`HANDLERS`] has a place for; the last place is for all others.
 const HANDLER_COUNT: usize = 64;
+const LAST_HANDLER: u64 = HANDLER_COUNT as u64 - 1;
 
 /// A table, so that each call pays for its own stack frame and no other's.
+#[cfg_attr(
+    not(test),
+    expect(clippy::indexing_slicing, reason = "made by the compiler")
+)]
 static HANDLERS: [Handler; HANDLER_COUNT] = {
     let mut table = [handler(u64::MAX); HANDLER_COUNT];
     let mut number = 0;
@@ -148,7 +163,7 @@ static HANDLERS: [Handler; HANDLER_COUNT] = {
 #[inline]
 pub fn call(ctx: &mut Ctx<'_>, number: u64, args: &mut Args) -> Outcome {
     // The index is bounded without a branch that speculation could pass.
-    let place = number.min(HANDLER_COUNT as u64 - 1) as usize;
+    let place = number.min(LAST_HANDLER) as usize;
     match HANDLERS.get(place) {
         Some(handler) => handler(ctx, args, number),
         None => Outcome::from(errno::ENOSYS),

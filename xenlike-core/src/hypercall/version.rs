@@ -75,7 +75,10 @@ fn with_buffer(ctx: &mut Ctx<'_>, cmd: u32, arg: u64) -> Result<i64, Errno> {
 /// Writes `text` and zeros up to `room` bytes; too long a text is cut and still ends in NUL.
 fn text(at: u64, text: &str, room: usize) -> Result<i64, Errno> {
     let mut buffer = [0_u8; 1024];
-    let shown = text.len().min(room.saturating_sub(1)).min(buffer.len() - 1);
+    let shown = text
+        .len()
+        .min(room.saturating_sub(1))
+        .min(buffer.len().saturating_sub(1));
     for (to, from) in buffer.iter_mut().zip(text.bytes().take(shown)) {
         *to = from;
     }

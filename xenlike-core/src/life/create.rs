@@ -62,7 +62,7 @@ pub fn create(
 ) -> Result<Arc<Domain>, CreateError> {
     let sizes = check(config)?;
     let per_vcpu = HEAP_BYTES_PER_VCPU * u64::from(sizes.vcpus);
-    if !heap::can_grow(HEAP_BYTES + per_vcpu) {
+    if !heap::can_grow(HEAP_BYTES.saturating_add(per_vcpu)) {
         return Err(CreateError::NoMemory);
     }
     let id = pick_id(wanted, rights)?;

@@ -9,7 +9,7 @@ use guest_pv_abi::xen::VgaConsoleInfo;
 
 use crate::cpuid;
 use crate::domain::{Domain, Rights, registry};
-use crate::kit::{DomId, Maddr, Once, PAGE_SIZE};
+use crate::kit::{DomId, Maddr, Once, PAGE_SHIFT, PAGE_SIZE};
 use crate::mm::memory_map::{self, Region};
 use crate::pagetype::{self, machine};
 
@@ -147,7 +147,7 @@ pub fn give(dom: &Domain) {
         settings.ports.remove(range.clone());
     }
     for page in &kept.pages {
-        let frame = page / PAGE_SIZE as u64;
+        let frame = page >> PAGE_SHIFT;
         settings.iomem.remove(frame..=frame);
     }
     for &irq in &kept.irqs {

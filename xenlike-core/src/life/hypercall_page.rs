@@ -27,7 +27,8 @@ pub fn fill_guest_frame(dom: &Domain, frame: Mfn) -> Result<(), BadFrame> {
 
 /// Writes the stubs; a page has room for them.
 pub fn fill(page: &SharedPage) -> Option<()> {
-    (0..STUBS).try_for_each(|number| page.write(number * STUB_BYTES, &stub(number as u32)))
+    (0..STUBS)
+        .try_for_each(|number| page.write(number.wrapping_mul(STUB_BYTES), &stub(number as u32)))
 }
 
 /// `syscall` saves rip in rcx and rflags in r11, which a caller of the page keeps for itself; iret

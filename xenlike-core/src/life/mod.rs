@@ -4,6 +4,16 @@
 //! vCPUs; [`vcpu_context`] gives them registers; [`destroy`] takes everything apart again, in steps
 //! that stop when something else is urgent, until every frame is back. `domain` holds what is made
 //! here; `hypercall::domctl` decides who may ask.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
 
 pub mod create;
 pub mod destroy;

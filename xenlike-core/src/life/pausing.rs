@@ -37,7 +37,7 @@ pub fn unpause(vcpu: &Vcpu) {
 /// One pause more by the toolstack; no vCPU of the domain is on a CPU when this returns. Not for the
 /// caller's own domain: it would wait for itself.
 pub fn toolstack_pause(dom: &Domain) -> Result<(), BadCount> {
-    let more = |count| (count < MOST_TOOLSTACK_PAUSES).then_some(count + 1);
+    let more = |count| (count < MOST_TOOLSTACK_PAUSES).then_some(u32::saturating_add(count, 1));
     let count = &dom.toolstack_pauses;
     count
         .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)

@@ -74,7 +74,7 @@ fn make(dom: &Arc<Domain>, id: VcpuId) -> Result<Arc<Vcpu>, NoMemory> {
 /// first 32, else nowhere that the guest sees: on the core's dummy page.
 fn first_place(dom: &Domain, id: VcpuId) -> Option<Place> {
     if id.0 < IN_SHARED_INFO {
-        return Place::new(dom.shared, id.0 as usize * VCPU_INFO_BYTES);
+        return Place::new(dom.shared, (id.0 as usize).wrapping_mul(VCPU_INFO_BYTES));
     }
     Place::nowhere()
 }

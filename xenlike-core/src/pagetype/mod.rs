@@ -24,6 +24,15 @@
 //! clock; before it takes another type, all CPUs have flushed after that stamp.
 //!
 //! Everything is generic over [`Memory`]; [`machine`] is the real one.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
 
 mod both;
 pub mod claims;

@@ -31,7 +31,7 @@ impl<M: Memory> Types<M> {
         let mut worked = false;
         for index in frame.progress.load(Ordering::Relaxed)..ENTRIES {
             frame.progress.store(index, Ordering::Relaxed);
-            let slot = &table[index as usize % table.len()];
+            let slot = table.get(index as usize).ok_or(Refused::Invalid)?;
             let pte = Pte(slot.load(Ordering::Relaxed));
             if !is_guest_entry(level, index as usize) {
                 continue;
@@ -70,7 +70,10 @@ impl<M: Memory> Types<M> {
         let Some(table) = self.0.words(mfn) else {
             return Progress::Done;
         };
-        let at = |index: u32| Pte(table[index as usize % table.len()].load(Ordering::Relaxed));
+        let at = |index: u32| {
+            let slot = table.get(index as usize);
+            Pte(slot.map_or(0, |slot| slot.load(Ordering::Relaxed)))
+        };
         let mut left = frame.progress.load(Ordering::Relaxed);
         if left < ENTRIES && level > 1 && is_guest_entry(level, left as usize) {
             // The table that stopped half-way when this one did.

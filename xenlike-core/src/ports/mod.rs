@@ -1,6 +1,16 @@
 //! The PC's own ports as a PV guest finds them, without touching the machine: PIT channel 2 with the
 //! speaker port, the CMOS index, the PCI configuration address. A domain holds one [`Ports`] under a lock;
 //! `emul` decides who may use what.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
 
 pub mod pit;
 

@@ -103,8 +103,11 @@ impl Pit {
             2 => match value >> 4 & 3 {
                 0 => self.latch(now_ns),
                 access => {
-                    self.access =
-                        [Access::Low, Access::High, Access::LowThenHigh][usize::from(access - 1)];
+                    self.access = match access {
+                        1 => Access::Low,
+                        2 => Access::High,
+                        _ => Access::LowThenHigh,
+                    };
                     self.mode = value >> 1 & 7;
                     (self.latched, self.status, self.half_written) = (None, None, None);
                     self.half_read = false;
@@ -188,8 +191,8 @@ impl Pit {
         let (ticks, period) = (self.ticks(now_ns), u64::from(self.period));
         let left = match self.mode {
             // Rate and square wave reload; a square wave counts by twos.
-            2 | 6 => period - ticks % period,
-            3 | 7 => period - (ticks * 2) % period,
+            2 | 6 => period.wrapping_sub(into(ticks, period)),
+            3 | 7 => period.wrapping_sub(into(ticks.wrapping_mul(2), period)),
             // The others count on through zero.
             _ => period.wrapping_sub(ticks),
         };
@@ -200,11 +203,16 @@ impl Pit {
         let (ticks, period) = (self.ticks(now_ns), u64::from(self.period));
         match self.mode {
             0 | 1 => ticks >= period,
-            2 | 6 => ticks % period != period - 1,
-            3 | 7 => ticks % period < period.div_ceil(2),
+            2 | 6 => into(ticks, period) != period.wrapping_sub(1),
+            3 | 7 => into(ticks, period) < period.div_ceil(2),
             _ => ticks != period,
         }
     }
+}
+
+/// How far into its period a count is.
+fn into(ticks: u64, period: u64) -> u64 {
+    ticks.checked_rem(period).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -4,6 +4,16 @@
 //! its timer interrupt and acts on the keys it gets; [`Timers::set`] and [`Timers::cancel`] work
 //! from any CPU. A timer that is set anew just as it expires may report once too early: who acts on a key
 //! checks the time it waits for.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
 
 #[cfg(test)]
 mod tests;
@@ -135,8 +145,9 @@ impl Heap {
     fn add_slot(&mut self, key: Key) -> Result<(), NoMemory> {
         let count = self.slots.0.len();
         self.slots.0.try_reserve(1).map_err(|_| NoMemory)?;
-        self.free.try_reserve(count + 1).map_err(|_| NoMemory)?;
-        self.order.reserve(count + 1)?;
+        let total = count.saturating_add(1);
+        self.free.try_reserve(total).map_err(|_| NoMemory)?;
+        self.order.reserve(total)?;
         self.slots.0.push(Slot {
             key,
             use_number: 0,

@@ -85,7 +85,7 @@ pub(super) fn set_state(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answer
         return Err(errno::EINVAL);
     }
     let [xcr0, ever] = get::<[u64; 2]>(body.buffer.0)?;
-    let mut area = zeroed((body.size - HEADER) as usize)?;
+    let mut area = zeroed(body.size.saturating_sub(HEADER) as usize)?;
     let at = body.buffer.offset(HEADER).ok_or(errno::EFAULT)?;
     copy_from_guest(&mut area, Vaddr(at.0)).map_err(|_| errno::EFAULT)?;
     if area.is_empty() && (xcr0, ever) == (0, 0) {

@@ -28,7 +28,7 @@ pub fn info_of(dom: &Domain) -> GetDomainInfo {
     let (mut online, mut running, mut blocked) = (0_u32, 0_u32, 0_u32);
     for vcpu in dom.vcpus() {
         let state = vcpu.runstate.lock().settled(crate::arch::time::now_ns());
-        cpu_time = cpu_time.saturating_add(state.time_ns[Activity::Running as usize]);
+        cpu_time = cpu_time.saturating_add(state.ran_ns());
         if !vcpu.is_up() {
             continue;
         }
@@ -104,7 +104,7 @@ pub fn getvcpuinfo(dom: &Domain, op: &mut Domctl) -> Answered {
     body.online = u8::from(vcpu.is_up());
     body.blocked = u8::from(flags & (pause::BLOCKED | pause::POLLING) != 0);
     body.running = u8::from(state.activity == Activity::Running);
-    body.cpu_time = state.time_ns[Activity::Running as usize];
+    body.cpu_time = state.ran_ns();
     body.cpu = SCHED.home(vcpu.unit).map_or(0, |cpu| cpu.0);
     op.u.set(&body);
     Ok(Answer::Write)

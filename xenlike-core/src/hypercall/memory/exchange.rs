@@ -64,7 +64,7 @@ pub(super) fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
         if done != first && ctx.preempted() {
             break again(args, XENMEM_EXCHANGE, 0);
         }
-        match one_chunk(&exchange, done / exchange.chunk) {
+        match one_chunk(&exchange, done.checked_div(exchange.chunk).unwrap_or(0)) {
             Ok(()) => done = done.saturating_add(exchange.chunk),
             Err(errno) => break errno.into(),
         }

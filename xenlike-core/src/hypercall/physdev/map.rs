@@ -75,7 +75,7 @@ fn map_line(ctx: &Ctx<'_>, dom: &Domain, index: i32, pirq: Option<u32>) -> Resul
     let allowed = |dom: &Domain| dom.settings.lock().irqs.contains(gsi.into()..=gsi.into());
     if hardware::keeps_line(gsi) && dom.id() == ctx.dom.id() {
         // The core's own has a number that nothing can be bound to.
-        return book
+        return interrupts()?
             .reserve_as(dom.id(), pirq.unwrap_or(gsi))
             .map_err(to_errno);
     }
