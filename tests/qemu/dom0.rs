@@ -298,3 +298,43 @@ fn makes_linux_guests() -> Result<()> {
     ensure!(!list.contains("debian"), "still there:\n{list}");
     power_off(session)
 }
+
+/// `Ctrl-A` three times brings the keyboard to the hypervisor and back; its keys tell of the machine.
+#[test]
+#[ignore = "boots QEMU"]
+fn debug_keys() -> Result<()> {
+    let mut session = boot("dom0-keys", &Machine::default(), "")?;
+    session.send("\x01\x01\x01")?;
+    session.expect("serial input goes to the hypervisor", SHORT)?;
+    let answers = [
+        ("h", "restarts the machine"),
+        ("q", r"d0: Alive, Control rights, \d+ of \d+ pages"),
+        ("r", r"d0v1: home .*, ran \d+ ms"),
+        ("m", r"2\d\d\d MiB, \d+ MiB free"),
+        (
+            "i",
+            r"vector 0x[3-9a-d][0-9a-f] to CPU[01], [1-9]\d* times: line 1, EdgeHigh",
+        ),
+        ("e", r"port \d+: interrupt 1 for v[01]"),
+        ("g", r"d0: version 1, \d+ of \d+ frames"),
+        ("0", r"rip [0-9a-f]{4}:[0-9a-f]{16}"),
+        (
+            "d",
+            r"(rip [0-9a-f]{4}:[0-9a-f]{16}|CPU[01] has nothing to run)",
+        ),
+        ("?", "has no meaning"),
+    ];
+    for (key, answer) in answers {
+        session.send(key)?;
+        session.expect(answer, SHORT)?;
+    }
+    session.send("\x01\x01\x01")?;
+    session.expect("serial input goes to domain 0", SHORT)?;
+    session.send_line("")?;
+    session.expect(PROMPT, SHORT)?;
+    ensure!(run(&mut session, "echo $((6 * 7))")?.contains("42"));
+    session.send("\x01\x01\x01")?;
+    session.expect("serial input goes to the hypervisor", SHORT)?;
+    session.send("R")?;
+    session.expect_end(SHORT).map(drop)
+}

@@ -91,3 +91,32 @@ impl TrapFrame {
 }
 
 const _: () = assert!(size_of::<TrapFrame>() == 21 * 8);
+
+/// The registers as a table.
+impl core::fmt::Display for TrapFrame {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let r = self;
+        writeln!(
+            f,
+            "rip {:04x}:{:016x} rflags {:016x} vector {:#x} error {:#x}",
+            r.cs, r.rip, r.rflags, r.vector, r.error
+        )?;
+        writeln!(f, "rsp {:04x}:{:016x} rbp {:016x}", r.ss, r.rsp, r.rbp)?;
+        writeln!(
+            f,
+            "rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}",
+            r.rax, r.rbx, r.rcx, r.rdx
+        )?;
+        writeln!(
+            f,
+            "rsi {:016x} rdi {:016x} r8  {:016x} r9  {:016x}",
+            r.rsi, r.rdi, r.r8, r.r9
+        )?;
+        writeln!(
+            f,
+            "r10 {:016x} r11 {:016x} r12 {:016x} r13 {:016x}",
+            r.r10, r.r11, r.r12, r.r13
+        )?;
+        write!(f, "r14 {:016x} r15 {:016x}", r.r14, r.r15)
+    }
+}

@@ -17,6 +17,9 @@ pub const LOOK: u32 = 8;
 /// A domain whose end is the core's own business has shut down.
 pub const LIFE: u32 = 16;
 
+/// Tell which registers the CPU has in guest mode.
+pub const DUMP: u32 = 32;
+
 /// Raises `bits` on `cpu`, which will look at them soon.
 pub fn raise(cpu: CpuId, bits: u32) {
     let Some(info) = percpu::info_of(cpu) else {

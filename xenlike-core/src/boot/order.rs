@@ -64,7 +64,10 @@ extern "sysv64" fn on_own_stack() -> ! {
     interrupts::route_serial(&machine, &options);
     kit::COMMAND_LINE.call_once(|| info.cmdline);
     life::init();
-    console::set_input_hook(domain::notify::console_input);
+    console::set_hooks(console::Hooks {
+        input: domain::notify::console_input,
+        key: life::keys::press,
+    });
     let kept = kept::kept(&machine, &options, info);
     interrupts::open_book(&machine, &kept);
     life::hardware::keep(kept);

@@ -11,6 +11,7 @@ pub mod level;
 pub mod ring;
 pub mod screen;
 pub mod serial;
+pub mod switch;
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +21,7 @@ use level::Levels;
 use ring::{LogRing, Queue};
 use screen::Screen;
 use serial::{Serial, Setting, Waiting};
+use switch::{Reader, Switch, Typed};
 
 /// What the core's lines start with.
 const PREFIX: &str = "(xenlike) ";
@@ -27,6 +29,7 @@ const PREFIX: &str = "(xenlike) ";
 pub const LOG_BYTES: usize = 32 << 10;
 const SEND_BYTES: usize = 64 << 10;
 const INPUT_BYTES: usize = 1024;
+const KEY_BYTES: usize = 16;
 
 struct Console {
     serial: Option<Serial>,
@@ -38,6 +41,10 @@ struct Console {
     log: LogRing<LOG_BYTES>,
     send: Queue<SEND_BYTES>,
     input: Queue<INPUT_BYTES>,
+    /// Whom input is for.
+    switch: Switch,
+    /// Debug keys that were typed.
+    keys: Queue<KEY_BYTES>,
     levels: Levels,
     /// The domain whose line is being printed, unfinished.
     line_of: Option<DomId>,
@@ -53,14 +60,25 @@ static CONSOLE: Lock<Console> = Lock::new(Console {
     log: LogRing::new(),
     send: Queue::new(),
     input: Queue::new(),
+    switch: Switch::new(),
+    keys: Queue::new(),
     levels: Levels::DEFAULT,
     line_of: None,
     at_line_start: true,
 });
 /// Whether the serial port is waited for: at the very start, and in a panic.
 static PATIENT: AtomicBool = AtomicBool::new(true);
-/// Called when input arrived.
-static INPUT_HOOK: Once<fn()> = Once::new();
+/// What is called when somebody types.
+static HOOKS: Once<Hooks> = Once::new();
+
+/// What is called when somebody types.
+#[derive(Clone, Copy, Debug)]
+pub struct Hooks {
+    /// Input for domain 0 arrived (it raises `VIRQ_CONSOLE`).
+    pub input: fn(),
+    /// A debug key was pressed.
+    pub key: fn(u8),
+}
 
 impl Console {
     /// To the log, the screen and the serial port.
@@ -124,6 +142,30 @@ impl Console {
         let lost = if send.is_empty() { send.take_lost() } else { 0 };
         if lost > 0 {
             let _ = write!(self, "\n[{lost} bytes of output lost]\n");
+        }
+    }
+    /// A byte came in; whether domain 0 has something to read.
+    fn typed(&mut self, byte: u8) -> bool {
+        match self.switch.take(byte) {
+            Typed::Held => false,
+            Typed::For(Reader::Core, _, key) => {
+                self.keys.push(key);
+                false
+            }
+            Typed::For(Reader::Domain, held, byte) => {
+                (0..held).for_each(|_| self.input.push(Switch::HELD));
+                self.input.push(byte);
+                true
+            }
+            Typed::Switched(reader) => {
+                let whose = match reader {
+                    Reader::Core => "the hypervisor: 'h' lists its keys",
+                    Reader::Domain => "domain 0",
+                };
+                self.start_line(None);
+                let _ = writeln!(self, "{PREFIX}serial input goes to {whose}");
+                false
+            }
         }
     }
     /// Makes sure that a line of somebody else's starts at the left.
@@ -294,9 +336,9 @@ pub fn has_input() -> bool {
     !CONSOLE.lock().input.is_empty()
 }
 
-/// Sets what is called when input arrived (it raises `VIRQ_CONSOLE`).
-pub fn set_input_hook(hook: fn()) {
-    INPUT_HOOK.call_once(|| hook);
+/// Sets what is called when somebody types.
+pub fn set_hooks(hooks: Hooks) {
+    HOOKS.call_once(|| hooks);
 }
 
 /// Takes what arrived at the serial port and sends what waits: from its interrupt, and now and then.
@@ -305,8 +347,7 @@ pub fn poll() {
     let mut arrived = false;
     if let Some(serial) = console.serial {
         while let Some(byte) = serial.receive() {
-            console.input.push(byte);
-            arrived = true;
+            arrived |= console.typed(byte);
         }
         // The interrupt is an edge: with a byte that came in meanwhile the line would stay up and no
         // edge would ever follow. Off and on again (in `pump`) makes one, if there is a cause.
@@ -316,8 +357,16 @@ pub fn poll() {
     console.input.take_lost();
     console.pump();
     drop(console);
-    if arrived && let Some(hook) = INPUT_HOOK.get() {
-        hook();
+    let Some(hooks) = HOOKS.get() else { return };
+    if arrived {
+        (hooks.input)();
+    }
+    loop {
+        // Not with the console locked: a key's answer is printed.
+        let Some(key) = CONSOLE.lock().keys.pop() else {
+            return;
+        };
+        (hooks.key)(key);
     }
 }
 

@@ -14,45 +14,14 @@ pub fn guest(ctx: &Ctx<'_>) {
         ctx.vcpu.id,
         ctx.st.cr2
     );
-    log::warn!("{}", Registers(r));
-}
-
-/// Registers as a table.
-struct Registers<'a>(&'a TrapFrame);
-
-impl core::fmt::Display for Registers<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let r = self.0;
-        writeln!(
-            f,
-            "rip {:04x}:{:016x} rflags {:016x} vector {:#x} error {:#x}",
-            r.cs, r.rip, r.rflags, r.vector, r.error
-        )?;
-        writeln!(f, "rsp {:04x}:{:016x} rbp {:016x}", r.ss, r.rsp, r.rbp)?;
-        writeln!(
-            f,
-            "rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}",
-            r.rax, r.rbx, r.rcx, r.rdx
-        )?;
-        writeln!(
-            f,
-            "rsi {:016x} rdi {:016x} r8  {:016x} r9  {:016x}",
-            r.rsi, r.rdi, r.r8, r.r9
-        )?;
-        writeln!(
-            f,
-            "r10 {:016x} r11 {:016x} r12 {:016x} r13 {:016x}",
-            r.r10, r.r11, r.r12, r.r13
-        )?;
-        write!(f, "r14 {:016x} r15 {:016x}", r.r14, r.r15)
-    }
+    log::warn!("{r}");
 }
 
 /// An exception in ring 0 that nothing expected: the hypervisor's own bug.
 pub fn fatal(frame: &TrapFrame, what: &str) -> ! {
     panic!(
         "{what}\n{}\ncr2 {:016x} cr3 {:016x}",
-        Registers(frame),
+        frame,
         cr::cr2(),
         cr::read_cr3()
     );

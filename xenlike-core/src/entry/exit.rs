@@ -5,7 +5,7 @@ use crate::arch::work;
 use crate::domain::trap::Bounce;
 
 use super::current::with_current;
-use super::{switch, syscall, timers};
+use super::{dump, switch, syscall, timers};
 
 /// Called by the exit stub while work is pending on this CPU or an upcall is due for its vCPU.
 /// The stub looks again afterwards.
@@ -20,6 +20,9 @@ pub extern "C" fn exit_work(frame: &mut TrapFrame) {
     if due & work::LIFE != 0 {
         // Before the scheduler, which may idle for long: what can't be done yet is raised again.
         crate::life::endings::act();
+    }
+    if due & work::DUMP != 0 {
+        with_current(frame, |ctx| dump::guest(ctx));
     }
     if due & work::SCHEDULE != 0 {
         switch::schedule(frame);

@@ -1,6 +1,6 @@
 //! A CPU without a vCPU: the one place where an interrupt arrives in ring 0.
 
-use crate::arch::{halt, work};
+use crate::arch::{halt, percpu, work};
 use crate::domain::time;
 use crate::mm::alloc;
 
@@ -25,6 +25,9 @@ fn until_scheduled() {
         }
         if due & work::LIFE != 0 {
             crate::life::endings::act();
+        }
+        if due & work::DUMP != 0 {
+            log::info!("{:?} has nothing to run", percpu::this_cpu());
         }
         if due & work::SCHEDULE != 0 {
             return;

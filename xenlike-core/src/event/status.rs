@@ -31,6 +31,11 @@ pub struct Status {
 }
 
 impl<P: SharedWords> Table<P> {
+    /// The first open port from `from` on, for who looks at all of them.
+    pub fn next_open(&self, from: Port) -> Option<Port> {
+        self.book.lock().next_used(from.0.max(1))
+    }
+
     /// The state of `port`.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ pub mod destroy;
 pub mod endings;
 pub mod hardware;
 pub mod hypercall_page;
+pub mod keys;
 pub mod pausing;
 pub mod vcpu_context;
 pub mod vcpus;

@@ -9,6 +9,7 @@ use super::{Answer, Back};
 use crate::console::{LOG_BYTES, ring_end, ring_read};
 use crate::hypercall::get;
 use crate::kit::Vaddr;
+use crate::life::keys;
 use crate::mm::guest_copy::copy_to_guest;
 
 /// Bytes that go to the caller at a time.
@@ -62,15 +63,13 @@ fn position(end: u64, index: u32) -> u64 {
     }
 }
 
-/// XEN_SYSCTL_debug_keys: no key means anything yet, but the log tells that it was pressed.
+/// XEN_SYSCTL_debug_keys: as if they were typed at the console.
 pub fn debug_keys(op: &mut Sysctl) -> Answer {
     let body = op.u.get::<DebugKeys>();
     for n in 0..body.nr_keys.min(MOST_KEYS) {
         let at = body.keys.offset(n.into()).ok_or(errno::EFAULT)?;
         let key = get::<u8>(at.0)?;
-        if key.is_ascii_graphic() {
-            log::info!("key '{}' pressed: it has no meaning here", char::from(key));
-        }
+        keys::press(key);
     }
     Ok(Back::Keep)
 }

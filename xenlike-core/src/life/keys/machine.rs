@@ -1,0 +1,73 @@
+//! What the debug keys show of the machine.
+
+use log::info;
+
+use crate::arch::work;
+use crate::domain::notify::SCHED;
+use crate::irq::line::{Line, Source};
+use crate::irq::machine::book;
+use crate::mm::alloc;
+
+/// Each CPU tells what it runs, when it comes to it.
+pub(super) fn registers() {
+    for cpu in SCHED.online().iter() {
+        work::raise(cpu, work::DUMP);
+    }
+}
+
+/// Free and dirty frames.
+pub(super) fn memory() {
+    let mib = |frames: u64| frames >> 8;
+    info!(
+        "{} MiB, {} MiB free, of those {} MiB to be scrubbed",
+        mib(alloc::total_frames()),
+        mib(alloc::free_frames()),
+        mib(alloc::dirty_frames())
+    );
+}
+
+/// Interrupts that domains have to do with.
+pub(super) fn interrupts() {
+    let Some(book) = book() else { return };
+    for line in book.lines() {
+        info!("{}", Shown(line));
+        for holder in &line.holders {
+            let owes = if holder.owes_end { ", not ended" } else { "" };
+            info!(
+                "  for {:?} as {}, {:?}{owes}",
+                holder.dom, holder.pirq, holder.port
+            );
+        }
+    }
+}
+
+struct Shown<'a>(&'a Line);
+
+impl core::fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self(line) = self;
+        write!(
+            f,
+            "vector {:#x} to {:?}, {} times: ",
+            line.vector, line.cpu, line.count
+        )?;
+        match line.source {
+            Source::Line { gsi, trigger } => write!(f, "line {gsi}, {trigger:?}"),
+            Source::Msi(msi, index) => write!(
+                f,
+                "MSI {index} of {:02x}:{:02x}.{}",
+                msi.function.bus,
+                msi.function.devfn >> 3,
+                msi.function.devfn & 7
+            ),
+            Source::Msix(msix) => write!(
+                f,
+                "MSI-X {} of {:02x}:{:02x}.{}",
+                msix.index,
+                msix.function.bus,
+                msix.function.devfn >> 3,
+                msix.function.devfn & 7
+            ),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Debug keys: what a person at the serial console can ask the core, with or without a living domain 0.
+//! `Ctrl-A` three times brings them there; XEN_SYSCTL_debug_keys presses them too.
+
+mod domains;
+mod machine;
+
+use crate::arch::power;
+use crate::console;
+
+/// A key, and what it shows or does.
+struct Key {
+    key: u8,
+    what: &'static str,
+    act: fn(),
+}
+
+const KEYS: [Key; 10] = [
+    key(b'h', "this list", help),
+    key(b'd', "registers of what each CPU runs", machine::registers),
+    key(b'q', "domains and their vCPUs", domains::all),
+    key(b'r', "who runs where", domains::scheduling),
+    key(b'm', "memory", machine::memory),
+    key(b'i', "interrupts of devices", machine::interrupts),
+    key(b'e', "event channels", domains::events),
+    key(b'g', "grant tables", domains::grants),
+    key(b'0', "registers of domain 0", domains::dom0),
+    key(b'R', "restarts the machine at once", restart),
+];
+
+const fn key(key: u8, what: &'static str, act: fn()) -> Key {
+    Key { key, what, act }
+}
+
+/// `key` was pressed.
+pub fn press(key: u8) {
+    match KEYS.iter().find(|known| known.key == key) {
+        Some(known) => {
+            log::info!("'{}': {}", char::from(key), known.what);
+            (known.act)();
+        }
+        None if key.is_ascii_graphic() => {
+            log::info!(
+                "key '{}' has no meaning; 'h' lists those that have",
+                char::from(key)
+            );
+        }
+        None => {}
+    }
+}
+
+fn help() {
+    for known in &KEYS {
+        log::info!("  {}  {}", char::from(known.key), known.what);
+    }
+}
+
+fn restart() {
+    console::drain();
+    power::stop_others();
+    power::restart()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_key_means_one_thing() {
+        let keys: BTreeSet<u8> = KEYS.iter().map(|known| known.key).collect();
+        assert_eq!(keys.len(), KEYS.len());
+        // None of these needs a machine, a domain, or any state in particular.
+        for key in *b"hdqrmieg0?\n" {
+            press(key);
+        }
+    }
+}
