@@ -8,15 +8,21 @@ use std::thread;
 use xenlike_tests::machine::{Chipset, Firmware, Machine};
 use xenlike_tests::media::{Media, Module};
 use xenlike_tests::paths::{Scratch, build};
-use xenlike_tests::scenario::{LINUX, SHORT, find_file};
+use xenlike_tests::scenario::{BOOT, LINUX, SHORT, find_file};
 use xenlike_tests::session::Session;
 
 const PROMPT: &str = "^# ";
 
 /// The machine, up to the shell of its Dom0.
 fn boot(name: &str, machine: &Machine, linux: &str) -> Result<Session> {
+    boot_with(name, machine, linux, "")
+}
+
+/// The same with words for the hypervisor.
+fn boot_with(name: &str, machine: &Machine, linux: &str, options: &str) -> Result<Session> {
     let line = format!("console=hvc0 {linux}");
     let media = Media::xenlike()
+        .and(options)
         .module(Module::with_arguments(find_file("vmlinuz")?, line))
         .module(Module::with_arguments(build("dom0.img"), ""));
     let mut session = Session::boot(name, &media, machine)?;
@@ -245,11 +251,97 @@ fn unplugs_a_cpu_and_reboots() -> Result<()> {
 
 #[test]
 #[ignore = "boots QEMU"]
-fn one_of_two_cpus() -> Result<()> {
-    let mut session = boot("dom0-maxcpus", &Machine::default(), "maxcpus=1")?;
+fn one_vcpu_on_two_cpus_and_less_memory() -> Result<()> {
+    let machine = Machine::default();
+    let mut session = boot_with("dom0-small", &machine, "", "dom0_max_vcpus=1 dom0_mem=512M")?;
     let online = run(&mut session, "cat /sys/devices/system/cpu/online")?;
     ensure!(online.trim() == "0", "online: {online}");
+    let list = run(&mut session, "xenlike list")?;
+    ensure!(list.contains("Domain-0   0  512      1"), "{list}");
     power_off(session)
+}
+
+/// Dom0 panics: the hypervisor says so, and restarts the machine or not as it was told.
+fn panics(name: &str, options: &str, sentence: &str) -> Result<Session> {
+    let mut session = boot_with(name, &Machine::default(), "", options)?;
+    session.send_line("echo c > /proc/sysrq-trigger")?;
+    session.expect("Kernel panic - not syncing: sysrq triggered crash", LINUX)?;
+    session.expect(sentence, LINUX)?;
+    Ok(session)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn its_panic_restarts_the_machine() -> Result<()> {
+    let mut session = panics(
+        "dom0-panic",
+        "",
+        "domain 0 has crashed: restarting in 5 seconds",
+    )?;
+    session.expect_end(LINUX).map(drop)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn its_panic_stays_on_the_screen_with_noreboot() -> Result<()> {
+    panics(
+        "dom0-noreboot",
+        "noreboot",
+        "domain 0 has crashed: 'noreboot' says to stop here",
+    )
+    .map(drop)
+}
+
+/// What is no kernel for a Dom0 is named in a sentence, and the machine stops or restarts as after a crash.
+fn refuses(name: &str, kernel: &[u8], options: &str, sentence: &str) -> Result<()> {
+    let scratch = Scratch::new(name)?;
+    let path = scratch.path().join("kernel");
+    std::fs::write(&path, kernel)?;
+    let media = Media::xenlike()
+        .and("noreboot")
+        .and(options)
+        .module(Module::with_arguments(path, "console=hvc0"));
+    let mut session = Session::boot(name, &media, &Machine::default())?;
+    session.expect(
+        &format!("error: Domain-0 can't be started: {sentence}"),
+        BOOT,
+    )?;
+    session
+        .expect(
+            "the boot domain has crashed: 'noreboot' says to stop here",
+            SHORT,
+        )
+        .map(drop)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn bad_kernels_are_named() -> Result<()> {
+    let linux = std::fs::read(find_file("vmlinuz")?)?;
+    refuses(
+        "dom0-text",
+        b"this is no kernel\n",
+        "",
+        ".*neither a Linux bzImage nor an ELF file",
+    )?;
+    let mut unknown = linux.clone();
+    let payload = unknown
+        .windows(4)
+        .position(|at| at == b"\x28\xb5\x2f\xfd")
+        .context("a zstd payload")?;
+    unknown[payload] = 0;
+    refuses(
+        "dom0-compression",
+        &unknown,
+        "",
+        ".*packed in an unknown way",
+    )?;
+    refuses(
+        "dom0-memory",
+        &linux,
+        "dom0_mem=16M",
+        "memory of 16 MiB is too small",
+    )
 }
 
 /// The toolstack in Dom0: what it tells, and a Linux guest that it makes, with its console.
