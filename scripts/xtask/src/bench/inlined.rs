@@ -7,24 +7,28 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Counts by source function, or by source line, of whichever program knows the address.
+/// What of the source counts are told by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Its functions, also those that the compiler inlined.
+    Function,
+    /// Its lines.
+    Line,
+}
+
+/// Counts by source, of whichever program knows the address.
 ///
 /// # Errors
 /// When a program lies not there or addr2line fails.
-pub fn by_source(
-    counts: &Counts,
-    programs: &[PathBuf],
-    lines: bool,
-) -> Result<BTreeMap<String, u64>> {
+pub fn by_source(counts: &Counts, programs: &[PathBuf], by: By) -> Result<BTreeMap<String, u64>> {
     let mut by_name = BTreeMap::new();
     let mut left = counts.clone();
     for program in programs {
         for place in places(program, left.keys().copied())? {
             if let Some(count) = left.remove(&place.address) {
-                let name = if lines {
-                    format!("{}  {}", place.line, place.function)
-                } else {
-                    place.function
+                let name = match by {
+                    By::Function => place.function,
+                    By::Line => format!("{}  {}", place.line, place.function),
                 };
                 *by_name.entry(name).or_default() += count;
             }

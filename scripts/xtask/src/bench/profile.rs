@@ -1,6 +1,7 @@
 //! `scripts/bench profile ROW`: where the instructions of one operation go.
 
 use super::counted::{self, Counts};
+use super::inlined::By;
 use super::machine;
 use super::symbols::Symbols;
 use super::{inlined, runs, table};
@@ -35,12 +36,15 @@ pub fn profile(options: &Options) -> Result<()> {
         symbols.add(&artefact(program))?;
     }
     let (counts, operations) = count(&options.row, &symbols)?;
-    let by_name = if options.inlined || options.lines {
+    let by_source = |by: By| {
         let folder = root().join("target/x86_64-unknown-none/release");
         let programs = [folder.join("xenlike-core"), folder.join("bench")];
-        inlined::by_source(&counts, &programs, options.lines)?
-    } else {
-        by_function(&counts, &symbols)
+        inlined::by_source(&counts, &programs, by)
+    };
+    let by_name = match (options.inlined, options.lines) {
+        (_, true) => by_source(By::Line)?,
+        (true, false) => by_source(By::Function)?,
+        (false, false) => by_function(&counts, &symbols),
     };
     print(&options.row, by_name, operations);
     Ok(())
