@@ -69,7 +69,11 @@ pub fn boot(options: &Options) -> Result<()> {
     debian::ensure(&parts)?;
     let kernel = options.kernel.clone().unwrap_or_else(|| Part::Linux.path());
     let initrd = match (&options.guest, &options.kernel, &options.initrd) {
-        (Some(guest), _, _) => Some(toolstack_with(guest, options, &scratch)?),
+        (Some(guest), _, _) => {
+            let script = options.commands.as_deref();
+            let script = script.unwrap_or("xl create -c guest.cfg");
+            Some(toolstack_with(guest, script, &scratch)?)
+        }
         (None, None, None) => Some(Part::Initramfs.path()),
         (None, _, given) => given.clone(),
     };
@@ -105,8 +109,11 @@ pub fn boot(options: &Options) -> Result<()> {
     process::become_command(qemu.arg("-no-reboot"))
 }
 
-/// Debian's toolstack with the guest's configuration and the files that it names.
-fn toolstack_with(guest: &Path, options: &Options, scratch: &Scratch) -> Result<PathBuf> {
+/// Debian's toolstack with the guest's configuration, as `guest.cfg`, the files that it names, and a script to run.
+///
+/// # Errors
+/// When a file is missing.
+pub fn toolstack_with(guest: &Path, script: &str, scratch: &Scratch) -> Result<PathBuf> {
     let text = fs::read_to_string(guest).with_context(|| guest.display().to_string())?;
     let folder = guest.parent().unwrap_or(Path::new("."));
     let mut files = vec![("guest.cfg".to_owned(), guest.to_owned())];
@@ -125,10 +132,6 @@ fn toolstack_with(guest: &Path, options: &Options, scratch: &Scratch) -> Result<
             files.push((name, path));
         }
     }
-    let script = options
-        .commands
-        .as_deref()
-        .unwrap_or("xl create -c guest.cfg");
     let mut image = fs::read(Part::Toolstack.path())?;
     image.extend(toolstack::files_for_root(&files, script)?);
     let path = scratch.path().join("toolstack.img");

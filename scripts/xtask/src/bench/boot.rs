@@ -7,7 +7,6 @@ use super::symbols::Symbols;
 use super::{counted, entry};
 use crate::build;
 use anyhow::{Context, Result};
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -88,11 +87,12 @@ fn places(kernel: &Path, others: &[(&str, u64)]) -> Result<String> {
     let bytes = fs::read(kernel).with_context(|| kernel.display().to_string())?;
     let entries = entry::candidates(&bytes, u64::from(MEMORY_MIB) << 20)?;
     let jumps = entries.into_iter().map(|address| ("jump", address));
-    let mut text = String::new();
-    for (name, address) in jumps.chain(others.iter().copied()) {
-        let separator = if text.is_empty() { "" } else { "," };
-        // Writing to a String does not fail.
-        let _ = write!(text, "{separator}mark={name}@{address:#x}");
-    }
-    Ok(text)
+    let all = jumps.chain(others.iter().copied());
+    let marks: Vec<String> = all.map(|(name, address)| mark(name, address)).collect();
+    Ok(marks.join(","))
+}
+
+/// One place, as the plug-in wants it.
+pub fn mark(name: &str, address: u64) -> String {
+    format!("mark={name}@{address:#x}")
 }

@@ -70,8 +70,13 @@ pub fn counted_on(media: &Media, machine: &Machine) -> Result<Figures> {
 /// Boots the benchmark guest as Dom0 under the plug-in, whose marks are there at once: Xen only halts the machine.
 pub fn marked(media: &Media, plugin: &Path, output: &Path, marks: &str) -> Result<()> {
     let machine = with_plugin(plugin, output, marks);
-    let mut session = Session::boot("bench-marked", media, &machine)?;
-    session.expect("^(PASS|FAIL) bench", LIMIT).map(drop)
+    until(media, &machine, "^(PASS|FAIL) bench", LIMIT)
+}
+
+/// Boots until the console says something.
+pub fn until(media: &Media, machine: &Machine, pattern: &str, limit: Duration) -> Result<()> {
+    let mut session = Session::boot("bench-marked", media, machine)?;
+    session.expect(pattern, limit).map(drop)
 }
 
 /// Boots to the prompt under the plug-in, and creates the smallest guest there.

@@ -182,7 +182,7 @@ pub const ROWS: &[Row] = &[
     told("boot_to_prompt", "GRUB's jump to the shell's prompt"),
     told(
         "create_hello",
-        "`create hello.cfg` to its first instruction",
+        "`create hello.cfg` to its first instruction (Xen: xl and Linux as Dom0)",
     ),
 ];
 
