@@ -2,7 +2,7 @@
 //!
 //! Each stub brings the machine into the same state: all registers in a [`TrapFrame`], those that a
 //! guest could have steered cleared, direction and alignment flags clear. What happens next is
-//! Rust: [`super::traps::handle_trap`] or [`super::syscall::handle_syscall`].
+//! Rust: one of [`super::traps::TRAP_HANDLERS`] or [`super::syscall::handle_syscall`].
 //!
 //! Where the stacks are: a trap from a guest arrives on the frame at the top of the CPU's block
 //! (TSS.RSP0); a trap from ring 0 (the idle loop, a guest copy that faults) nests below; #DB, NMI,
@@ -154,6 +154,12 @@ vector_stubs:
     .set v, v + 1
 .endr
 
+.balign 16
+dispatch_trap:
+    movzx eax, byte ptr [rdi + {vector}]
+    lea rcx, [rip + {trap_handlers}]
+    jmp qword ptr [rcx + rax * 8]
+
 .balign 64
 trap_common:
     ENTER_ADDRESS_SPACE
@@ -162,7 +168,7 @@ trap_common:
     mov rdi, rsp
     CLEAR_REGISTERS
     sub rsp, 8
-    CALL_RUST {handle_trap}
+    CALL_RUST dispatch_trap
     add rsp, 8
     test byte ptr [rsp + {cs}], 3
     jnz exit_to_guest
@@ -186,7 +192,7 @@ trap_debug:
     mov rsp, rdx
 1:  mov rdi, rsp
     sub rsp, 8
-    CALL_RUST {handle_trap}
+    CALL_RUST dispatch_trap
     add rsp, 8
     test byte ptr [rsp + {cs}], 3
     jnz exit_to_guest
@@ -394,7 +400,7 @@ harden_sites_end:
     step_rsb = const path::RSB,
     step_verw = const path::VERW,
     smap = sym crate::arch::cpu::SMAP_ON,
-    handle_trap = sym super::traps::handle_trap,
+    trap_handlers = sym super::traps::TRAP_HANDLERS,
     handle_ist = sym super::traps::handle_ist,
     handle_iret_fault = sym super::traps::handle_iret_fault,
     handle_syscall = sym super::syscall::handle_syscall,

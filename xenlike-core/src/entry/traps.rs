@@ -21,29 +21,81 @@ pub mod vector {
     pub const SYSCALL_GATE: u8 = 0x80;
 }
 
-/// Every trap and interrupt but NMI, #DF and #MC.
-pub extern "C" fn handle_trap(frame: &mut TrapFrame) {
-    let number = frame.vector as u8;
-    if number >= 32 && number != vector::SYSCALL_GATE {
-        interrupts::handle(number);
-    } else if frame.from_guest() {
-        with_current(frame, |ctx| from_guest(ctx, number));
+/// Who handles a trap.
+pub type TrapHandler = extern "C" fn(&mut TrapFrame);
+
+/// Every trap and interrupt but NMI, #DF and #MC, by vector: a table, so that each pays for its own
+/// stack frame and no other's.
+pub static TRAP_HANDLERS: [TrapHandler; 256] = {
+    let mut table: [TrapHandler; 256] = [interrupt; 256];
+    let mut exception = 0;
+    while exception < 32 {
+        table[exception] = other;
+        exception += 1;
+    }
+    table[vector::DB as usize] = debug;
+    table[vector::UD as usize] = invalid_opcode;
+    table[vector::NM as usize] = device_not_available;
+    table[vector::GP as usize] = general_protection;
+    table[vector::PF as usize] = page_fault;
+    table[vector::SYSCALL_GATE as usize] = system_call_gate;
+    table
+};
+
+/// What a guest caused is `act`'s; the rest is the core's own.
+#[inline]
+fn from_guest(frame: &mut TrapFrame, act: impl FnOnce(&mut Ctx<'_>)) {
+    if frame.from_guest() {
+        with_current(frame, act);
     } else {
-        in_ring0(frame, number);
+        in_ring0(frame);
     }
 }
 
-/// A trap that a guest caused.
-fn from_guest(ctx: &mut Ctx<'_>, number: u8) {
-    match number {
-        vector::PF => page_fault::handle(ctx, cr::cr2()),
-        vector::GP => emulate::general_protection(ctx),
-        vector::UD => emulate::invalid_opcode(ctx),
-        vector::NM => device_not_available(ctx),
-        vector::DB => debug(ctx),
-        vector::SYSCALL_GATE => emulate::software_interrupt(ctx, number, 0),
-        _ => inject(ctx, number),
-    }
+extern "C" fn interrupt(frame: &mut TrapFrame) {
+    interrupts::handle(frame.vector as u8);
+}
+
+extern "C" fn page_fault(frame: &mut TrapFrame) {
+    from_guest(frame, |ctx| page_fault::handle(ctx, cr::cr2()));
+}
+
+extern "C" fn general_protection(frame: &mut TrapFrame) {
+    from_guest(frame, emulate::general_protection);
+}
+
+extern "C" fn invalid_opcode(frame: &mut TrapFrame) {
+    from_guest(frame, emulate::invalid_opcode);
+}
+
+extern "C" fn system_call_gate(frame: &mut TrapFrame) {
+    from_guest(frame, |ctx| {
+        emulate::software_interrupt(ctx, vector::SYSCALL_GATE, 0);
+    });
+}
+
+/// #NM: the guest has CR0.TS set and used the FPU. As on Xen, TS is clear when its handler runs.
+extern "C" fn device_not_available(frame: &mut TrapFrame) {
+    from_guest(frame, |ctx| {
+        cr::clts();
+        if ctx.st.cr0 & cr::cr0::TS != 0 {
+            ctx.st.cr0 &= !cr::cr0::TS;
+            inject(ctx, vector::NM);
+        }
+    });
+}
+
+/// #DB: the guest finds the cause in the DR6 that it reads.
+extern "C" fn debug(frame: &mut TrapFrame) {
+    from_guest(frame, |ctx| {
+        ctx.st.debug[4] |= debugreg::take_dr6();
+        inject(ctx, vector::DB);
+    });
+}
+
+/// Exceptions that are the guest's own affair.
+extern "C" fn other(frame: &mut TrapFrame) {
+    from_guest(frame, |ctx| inject(ctx, ctx.regs.vector as u8));
 }
 
 /// Gives exception `number` to the guest with the error code the machine gave.
@@ -52,23 +104,10 @@ pub fn inject(ctx: &mut Ctx<'_>, number: u8) {
     syscall::bounce(ctx, bounce);
 }
 
-/// #NM: the guest has CR0.TS set and used the FPU. As on Xen, TS is clear when its handler runs.
-fn device_not_available(ctx: &mut Ctx<'_>) {
-    cr::clts();
-    if ctx.st.cr0 & cr::cr0::TS != 0 {
-        ctx.st.cr0 &= !cr::cr0::TS;
-        inject(ctx, vector::NM);
-    }
-}
-
-/// #DB: the guest finds the cause in the DR6 that it reads.
-fn debug(ctx: &mut Ctx<'_>) {
-    ctx.st.debug[4] |= debugreg::take_dr6();
-    inject(ctx, vector::DB);
-}
-
 /// A trap in ring 0: expected at the instructions of the exception table, else the core's own bug.
-fn in_ring0(frame: &mut TrapFrame, number: u8) {
+#[cold]
+fn in_ring0(frame: &mut TrapFrame) {
+    let number = frame.vector as u8;
     if number == vector::DB {
         // SYSENTER with TF, a breakpoint on a stack that `mov ss` delayed, or one on what is copied
         // from or to the guest: not ours to act on, and the copy goes on.

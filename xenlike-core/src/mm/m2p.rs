@@ -27,9 +27,7 @@ pub fn clear(mfn: Mfn) {
 }
 
 fn write(mfn: Mfn, entry: u64) {
-    if frames().get(mfn).is_some()
-        && let Some(slot) = slot(mfn)
-    {
+    if let Some(slot) = slot(mfn) {
         slot.store(entry, Ordering::Relaxed);
     }
 }

@@ -234,7 +234,7 @@ impl<M: Memory> Types<M> {
         }
         for n in 0..count {
             let mfn = first.add(n);
-            let Some(frame) = self.0.frame(mfn) else {
+            let Some(frame) = self.0.entry(mfn) else {
                 continue;
             };
             self.0.flush_stale(frame.stamp.load(Ordering::Relaxed));

@@ -12,6 +12,9 @@ use crate::grant::{self, Access, CopySide, GrantError, HeldSide};
 use crate::kit::{DomId, Mfn, Vaddr};
 use crate::mm::guest_copy;
 
+/// How many pieces are copied between two looks at what else the CPU has to do.
+const STRIDE: u32 = 4;
+
 /// Copies the pieces of a list.
 pub fn copy(ctx: &mut Ctx<'_>, list: List<'_>) -> Outcome {
     let mut sides = Sides::default();
@@ -24,7 +27,7 @@ pub fn copy(ctx: &mut Ctx<'_>, list: List<'_>) -> Outcome {
 
 fn copy_with(ctx: &mut Ctx<'_>, list: List<'_>, sides: &mut Sides) -> Outcome {
     for n in 0..list.count {
-        if n != 0 && ctx.preempted() {
+        if n != 0 && n.is_multiple_of(STRIDE) && ctx.preempted() {
             return list.after::<abi::GnttabCopy>(n);
         }
         if let Err(error) = one(ctx, list.at, n, sides) {
@@ -82,6 +85,7 @@ fn named(side: &abi::GnttabCopyPtr, by_grant: u16) -> Named {
 }
 
 /// The side `named`, held: the one of the piece before, or taken in its place.
+#[inline]
 fn held<'a>(
     ctx: &mut Ctx<'_>,
     before: &'a mut Option<(Named, HeldSide<HeldPage>)>,
@@ -89,15 +93,27 @@ fn held<'a>(
     access: Access,
 ) -> Result<&'a HeldSide<HeldPage>, GrantError> {
     if before.as_ref().is_none_or(|held| held.0 != named) {
-        if let Some((_, old)) = before.take() {
-            grant::let_go(&old, &mut mapper(ctx));
-        }
-        *before = Some((named, take(ctx, named, access)?));
+        exchange(ctx, before, named, access)?;
     }
     before
         .as_ref()
         .map(|held| &held.1)
         .ok_or(GrantError::General)
+}
+
+/// Lets the side held before go, and takes the one `named`.
+#[inline(never)]
+fn exchange(
+    ctx: &mut Ctx<'_>,
+    held: &mut Option<(Named, HeldSide<HeldPage>)>,
+    named: Named,
+    access: Access,
+) -> Result<(), GrantError> {
+    if let Some((_, old)) = held.take() {
+        grant::let_go(&old, &mut mapper(ctx));
+    }
+    *held = Some((named, take(ctx, named, access)?));
+    Ok(())
 }
 
 /// Takes a side: a grant, or a frame, which must be the caller's own.

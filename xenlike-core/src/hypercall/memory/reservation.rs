@@ -132,17 +132,56 @@ pub(super) fn populate(ctx: &mut Ctx<'_>, args: &mut Args, start: u64) -> Outcom
     if extents.flags & XENMEMF_POPULATE_ON_DEMAND != 0 {
         return Outcome::Done(start as i64);
     }
-    extents.each(ctx, args, XENMEM_POPULATE_PHYSMAP, start, |_, n| {
+    let mut stock = Stock::default();
+    let outcome = extents.each(ctx, args, XENMEM_POPULATE_PHYSMAP, start, |_, n| {
         let pfn = extents.read(n)?;
-        let pages = &extents.dom.pages;
-        let first = machine()
-            .allocate(pages, extents.order, extents.place, Charge::Counted)
-            .ok()?;
+        let first = stock.take(&extents, n)?;
         for k in 0..extents.frames() {
             m2p::set(first.add(k), Pfn(pfn.wrapping_add(k)));
         }
         extents.write(n, first)
-    })
+    });
+    stock.give_back(&extents);
+    outcome
+}
+
+/// Single frames are allocated a few at a time.
+#[derive(Default)]
+struct Stock {
+    next: Mfn,
+    left: u64,
+}
+
+impl Stock {
+    /// Order of the block that single frames come from.
+    const ORDER: u32 = 3;
+
+    /// The first frame of extent `n`, the domain's.
+    fn take(&mut self, extents: &Extents, n: u64) -> Option<Mfn> {
+        let pages = &extents.dom.pages;
+        let allocate = |order| machine().allocate(pages, order, extents.place, Charge::Counted);
+        let wanted = extents.count.saturating_sub(n);
+        if extents.order == 0
+            && self.left == 0
+            && wanted >= 1 << Self::ORDER
+            && let Ok(block) = allocate(Self::ORDER)
+        {
+            (self.next, self.left) = (block, 1 << Self::ORDER);
+        }
+        if self.left == 0 {
+            return allocate(extents.order).ok();
+        }
+        let first = self.next;
+        (self.next, self.left) = (first.add(1), self.left.saturating_sub(1));
+        Some(first)
+    }
+
+    /// What the guest was not told of goes back.
+    fn give_back(self, extents: &Extents) {
+        for k in 0..self.left {
+            let _ = machine().disown(self.next.add(k), extents.dom.id());
+        }
+    }
 }
 
 pub(super) fn decrease(ctx: &mut Ctx<'_>, args: &mut Args, start: u64) -> Outcome {
