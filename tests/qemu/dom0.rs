@@ -71,6 +71,18 @@ fn works(name: &str, machine: &Machine) -> Result<()> {
     let counts = keyboard.unwrap_or_default().split_ascii_whitespace();
     let count: u64 = counts.skip(1).map_while(|n| n.parse::<u64>().ok()).sum();
     ensure!(count > 0, "the keyboard never interrupted:\n{interrupts}");
+    let free = run(
+        &mut session,
+        "awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo",
+    )?;
+    let free: u32 = free.trim().parse()?;
+    // What the hypervisor keeps, what Linux does not count, and its page structures.
+    let lost = 400 + machine.memory_mib / 32;
+    ensure!(
+        free + lost > machine.memory_mib,
+        "Dom0 has {free} MiB of {}",
+        machine.memory_mib
+    );
     let devices = run(&mut session, "ls /sys/bus/pci/devices")?;
     ensure!(
         devices.contains("0000:00:1f.") || devices.contains("0000:00:01.1"),

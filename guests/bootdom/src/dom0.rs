@@ -13,6 +13,9 @@ use xenlike_rt::{hyper, println};
 use crate::words;
 use xenlike_door::Door;
 
+/// Pages for what is small while Domain-0 is built; the large blocks come from outside of the domain.
+const OWN_PAGES: u64 = 16 << 8;
+
 /// Says what is being done.
 struct Lines;
 
@@ -36,6 +39,8 @@ pub fn start(
     kernel: &[u8],
     initrd: Option<&[u8]>,
 ) {
+    // Domain-0 has more use for the rest.
+    xenlike_rt::memory::give_back(OWN_PAGES);
     if let Err(cause) = build(door, options, line, kernel, initrd) {
         println!("error: Domain-0 can't be started: {cause}");
         xenlike_rt::shutdown(xenlike_rt::abi::sched::SHUTDOWN_CRASH)

@@ -24,7 +24,7 @@ const UNIT: usize = 1 << 20;
 const UNITS: usize = (LARGE_END - LARGE_START) as usize / UNIT;
 
 /// Frames asked for or given back by one hypercall.
-const BATCH: usize = 256;
+pub(crate) const BATCH: usize = 256;
 
 static ENABLED: AtomicBool = AtomicBool::new(false);
 
@@ -134,7 +134,8 @@ fn fill(address: u64, pages: usize) -> Result<(), Errno> {
     Ok(())
 }
 
-fn give_back(frames: &mut [u64]) {
+/// Gives frames that nothing maps back to the hypervisor.
+pub(crate) fn give_back(frames: &mut [u64]) {
     if !frames.is_empty() {
         let mut request = reservation(frames);
         // Frames that can't be given back are lost to this domain, which is no danger to anybody.

@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use guest_pv_abi::arch_x86::MACH2PHYS_VIRT_START;
 use guest_pv_abi::xen::{SharedInfo, UVMF_INVLPG};
 
+use crate::large;
 use crate::paging::{self, RAM_FLAGS};
 use crate::start::start_info;
 use crate::sync::Lock;
@@ -218,6 +219,33 @@ pub unsafe fn free_page(page: *mut u8) {
     free.returned = page.expose_provenance() as u64;
     HANDED_OUT.fetch_sub(1, Ordering::Relaxed);
 }
+
+/// Gives frames that were never mapped back to the hypervisor, all but `keep` of those that are free; how many.
+pub fn give_back(keep: u64) -> u64 {
+    let (first, end) = {
+        let mut free = FREE.lock();
+        let first = free.mapped_end.max(free.next.saturating_add(keep));
+        let (first, end) = (first.min(free.end), free.end);
+        free.end = first;
+        (first, end)
+    };
+    for from in (first..end).step_by(large::BATCH) {
+        let mut frames = [0; large::BATCH];
+        let mut count = 0;
+        for pfn in from..end.min(from + large::BATCH as u64) {
+            if let Some(frame) = mfn_of(pfn) {
+                frames[count] = frame;
+                count += 1;
+                set_mfn_of(pfn, NO_FRAME);
+            }
+        }
+        large::give_back(&mut frames[..count]);
+    }
+    end - first
+}
+
+/// What the P2M list has for a frame that the domain no longer has (`INVALID_P2M_ENTRY`).
+const NO_FRAME: u64 = u64::MAX;
 
 /// Maps the next frames, up to one L1 table's reach.
 fn map_more(free: &mut FreePages, wanted: u64) -> Option<()> {
