@@ -219,6 +219,23 @@ impl<M: Memory> Types<M> {
         order: u32,
         charge: Charge,
     ) -> Result<(), NoRoom> {
+        for n in 0..1u64 << order {
+            if let Some(frame) = self.0.entry(first.add(n)) {
+                self.0.flush_stale(frame.stamp.load(Ordering::Relaxed));
+            }
+        }
+        self.assign_fresh(pages, first, order, charge)
+    }
+
+    /// As [`Self::assign`], for frames that come from the allocator, which has seen to it that no CPU
+    /// has a translation of them.
+    pub(super) fn assign_fresh(
+        &self,
+        pages: &DomainPages,
+        first: Mfn,
+        order: u32,
+        charge: Charge,
+    ) -> Result<(), NoRoom> {
         let count = 1u64 << order;
         let mut lists = pages.lists.lock();
         if pages.is_dying() {
@@ -237,7 +254,6 @@ impl<M: Memory> Types<M> {
             let Some(frame) = self.0.entry(mfn) else {
                 continue;
             };
-            self.0.flush_stale(frame.stamp.load(Ordering::Relaxed));
             frame.set_owner(pages.id());
             Lists::push(&self.0, &mut lists.pages, mfn, frame);
             let state = State::USED | State::ALLOCATED | State::REF;

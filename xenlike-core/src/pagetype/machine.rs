@@ -141,7 +141,7 @@ impl Types<Machine> {
         }
         pages.respects_claims(count, frames_alloc::free_frames())?;
         let first = frames_alloc::alloc_order(order, place).ok_or(NoRoom::NoMemory)?;
-        self.assign(pages, first, order, charge)
+        self.assign_fresh(pages, first, order, charge)
             .inspect_err(|_| frames_alloc::free(first, order))?;
         Ok(first)
     }

@@ -3,6 +3,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use super::pte::CacheChoice;
 use super::{Memory, Progress, Pte, Refused, Types, Work};
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
@@ -28,6 +29,9 @@ impl<M: Memory> Types<M> {
     ) -> Result<(), Refused> {
         let table = self.0.words(mfn).ok_or(Refused::Invalid)?;
         let owner = frame.owner();
+        if level == 1 {
+            return self.validate_l1(frame, table, owner);
+        }
         let mut worked = false;
         for index in frame.progress.load(Ordering::Relaxed)..ENTRIES {
             frame.progress.store(index, Ordering::Relaxed);
@@ -40,16 +44,11 @@ impl<M: Memory> Types<M> {
                 self.check_absent(level, owner, pte)?;
                 continue;
             }
-            if level > 1 {
-                if worked && self.0.preempt() {
-                    return Err(Refused::Again);
-                }
-                self.get_upper(level, mfn, owner, pte, work)?;
-                store(slot, pte, pte.stored());
-            } else {
-                let pte_stored = self.get_l1(pte, owner, owner)?;
-                store(slot, pte, pte_stored);
+            if worked && self.0.preempt() {
+                return Err(Refused::Again);
             }
+            self.get_upper(level, mfn, owner, pte, work)?;
+            store(slot, pte, pte.stored());
             worked = true;
         }
         frame.progress.store(ENTRIES, Ordering::Relaxed);
@@ -57,6 +56,41 @@ impl<M: Memory> Types<M> {
             self.fill_own_slots(table, owner);
         }
         Ok(())
+    }
+
+    /// The same for an L1, which is not left half-way.
+    fn validate_l1(
+        &self,
+        frame: &Frame,
+        table: &[AtomicU64; 512],
+        owner: DomId,
+    ) -> Result<(), Refused> {
+        for (index, slot) in (0..).zip(table) {
+            let pte = Pte(slot.load(Ordering::Relaxed));
+            if pte.0 == 0 {
+                continue;
+            }
+            let usual = pte.is_present() && pte.l1_flags_ok(CacheChoice::WriteBack);
+            let stored = match self.0.entry(pte.mfn()).filter(|_| usual) {
+                Some(mapped) if self.take_mapping(pte, mapped, owner) => Ok(pte.stored()),
+                _ => self.get_l1_thoroughly(pte, owner),
+            };
+            match stored {
+                Ok(stored) => store(slot, pte, stored),
+                Err(why) => {
+                    frame.progress.store(index, Ordering::Relaxed);
+                    return Err(why);
+                }
+            }
+        }
+        frame.progress.store(ENTRIES, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// [`Self::get_l1`] out of the row.
+    #[inline(never)]
+    fn get_l1_thoroughly(&self, pte: Pte, owner: DomId) -> Result<Pte, Refused> {
+        self.get_l1(pte, owner, owner)
     }
 
     /// Takes the validated entries of a busy frame apart, from the last to the first.
@@ -146,6 +180,7 @@ impl<M: Memory> Types<M> {
 /// Stores what the core made of an entry. Nobody else can write it: the frame is busy as a table, so
 /// no writable mapping of it exists; but the machine may set bits in a table that is in use through
 /// another one, hence the exchange.
+#[inline]
 fn store(slot: &AtomicU64, old: Pte, new: Pte) {
     let mut seen = old;
     while seen.0 != new.0 {
