@@ -1,14 +1,17 @@
 //! The two domains that no toolstack ends: with domain 0 the machine ends, and when the boot domain
 //! has made another the domain 0, all that it had goes back.
 
-use core::fmt::Arguments;
+use core::fmt::{self, Arguments};
 
 use crate::arch::{power, time, work};
 use crate::console;
 use crate::domain::{self, Domain};
 use crate::kit::{COMMAND_LINE, DomId};
 use crate::life::destroy::{Progress, destroy};
-use guest_pv_abi::sched::{SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SHUTDOWN_SUSPEND};
+use guest_pv_abi::sched::{
+    SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SHUTDOWN_SOFT_RESET, SHUTDOWN_SUSPEND,
+    SHUTDOWN_WATCHDOG,
+};
 
 /// How long the last lines can be read before the machine restarts after a crash, in seconds (as on Xen).
 const READABLE_S: u64 = 5;
@@ -53,13 +56,33 @@ fn end_machine(who: &str, reason: u32) {
             power::restart,
         ),
         _ if stays => leave(
-            format_args!("{who} has crashed: 'noreboot' says to stop here"),
+            format_args!(
+                "{who} has {}: 'noreboot' says to stop here",
+                Unplanned(reason)
+            ),
             power::halt,
         ),
         _ => leave(
-            format_args!("{who} has crashed: restarting in {READABLE_S} seconds"),
+            format_args!(
+                "{who} has {}: restarting in {READABLE_S} seconds",
+                Unplanned(reason)
+            ),
             restart_later,
         ),
+    }
+}
+
+/// What has happened to who ends for a reason that is none to go by.
+struct Unplanned(u32);
+
+impl fmt::Display for Unplanned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            SHUTDOWN_CRASH => f.write_str("crashed"),
+            SHUTDOWN_WATCHDOG => f.write_str("let its watchdog run out"),
+            SHUTDOWN_SOFT_RESET => f.write_str("asked for a soft reset, which there is none"),
+            unknown => write!(f, "shut down for the unknown reason {unknown}"),
+        }
     }
 }
 
