@@ -131,21 +131,32 @@ mod raw {
     use crate::arch::cpu::SMAP_ON;
     use crate::kit::Vaddr;
 
+    /// Runs `access` with guest memory open to it, where SMAP keeps it shut.
+    #[inline(always)] // so that nothing but the access is between the two instructions
+    fn with_access<R>(access: impl FnOnce() -> R) -> R {
+        let smap = SMAP_ON.load(Ordering::Relaxed);
+        if smap {
+            // SAFETY: SMAP is on, so the CPU has the instruction.
+            unsafe { asm!("stac", options(nomem, nostack)) };
+        }
+        let result = access();
+        if smap {
+            // SAFETY: as above.
+            unsafe { asm!("clac", options(nomem, nostack)) };
+        }
+        result
+    }
+
     /// Copies `bytes` from `from` to `to`; tells how many bytes were left at a fault.
     ///
     /// # Safety
     /// The hypervisor's side of the copy is `bytes` long and its own; the other is a guest range.
     unsafe fn copy(from: u64, to: u64, bytes: usize) -> usize {
-        let smap = SMAP_ON.load(Ordering::Relaxed);
-        let left: usize;
-        if smap {
-            // SAFETY: SMAP is on, so the CPU has the instruction.
-            unsafe { asm!("stac", options(nomem, nostack)) };
-        }
         // Whole words first: a fault there leaves rcx words; then the odd bytes.
         // SAFETY: the caller's promise; a fault on the guest's side lands at the label given in the
         // exception table. The direction flag is clear by the ABI.
-        unsafe {
+        with_access(|| unsafe {
+            let left: usize;
             asm!(
                 "2: rep movsq",
                 "mov ecx, {odd:e}",
@@ -163,12 +174,8 @@ mod raw {
                 inout("rdi") to => _,
                 options(nostack),
             );
-        }
-        if smap {
-            // SAFETY: as above.
-            unsafe { asm!("clac", options(nomem, nostack)) };
-        }
-        left
+            left
+        })
     }
 
     /// As [`copy`], for whole words; tells how many were left.
@@ -177,14 +184,9 @@ mod raw {
     /// As [`copy`].
     #[inline]
     unsafe fn copy_words(from: u64, to: u64, words: usize) -> usize {
-        let smap = SMAP_ON.load(Ordering::Relaxed);
-        let left: usize;
-        if smap {
-            // SAFETY: SMAP is on, so the CPU has the instruction.
-            unsafe { asm!("stac", options(nomem, nostack)) };
-        }
         // SAFETY: as in `copy`.
-        unsafe {
+        with_access(|| unsafe {
+            let left: usize;
             asm!(
                 "2: rep movsq",
                 "3:",
@@ -194,25 +196,16 @@ mod raw {
                 inout("rdi") to => _,
                 options(nostack),
             );
-        }
-        if smap {
-            // SAFETY: as above.
-            unsafe { asm!("clac", options(nomem, nostack)) };
-        }
-        left
+            left
+        })
     }
 
     #[inline]
     pub(super) fn u32_from_guest(va: Vaddr) -> Option<u32> {
-        let smap = SMAP_ON.load(Ordering::Relaxed);
-        let (value, fault): (u32, u32);
-        if smap {
-            // SAFETY: SMAP is on, so the CPU has the instruction.
-            unsafe { asm!("stac", options(nomem, nostack)) };
-        }
         // SAFETY: `va` was checked to be outside the hypervisor's slots; a fault lands behind the
         // line that says there was none.
-        unsafe {
+        let (value, fault) = with_access(|| unsafe {
+            let (value, fault): (u32, u32);
             asm!(
                 "mov {fault:e}, 1",
                 "2: mov {value:e}, dword ptr [{at}]",
@@ -224,11 +217,8 @@ mod raw {
                 at = in(reg) va.0,
                 options(nostack),
             );
-        }
-        if smap {
-            // SAFETY: as above.
-            unsafe { asm!("clac", options(nomem, nostack)) };
-        }
+            (value, fault)
+        });
         (fault == 0).then_some(value)
     }
 
