@@ -8,6 +8,16 @@ pub struct Mark {
     pub address: u64,
 }
 
+/// Addresses whose instructions are counted together.
+pub struct Share {
+    /// Its name in the output.
+    pub name: String,
+    /// The first address.
+    pub from: u64,
+    /// The last one.
+    pub to: u64,
+}
+
 /// All of it.
 #[derive(Default)]
 pub struct Arguments {
@@ -19,6 +29,8 @@ pub struct Arguments {
     pub to: Option<u64>,
     /// Places to note.
     pub marks: Vec<Mark>,
+    /// Shares to tell at each of them.
+    pub shares: Vec<Share>,
 }
 
 impl Arguments {
@@ -31,13 +43,8 @@ impl Arguments {
                 "out" => value.clone_into(&mut arguments.out),
                 "from" => arguments.from = Some(address(value)?),
                 "to" => arguments.to = Some(address(value)?),
-                "mark" => {
-                    let (name, value) = value.split_once('@').ok_or("mark=NAME@ADDRESS")?;
-                    arguments.marks.push(Mark {
-                        name: name.to_owned(),
-                        address: address(value)?,
-                    });
-                }
+                "mark" => arguments.marks.push(mark(value)?),
+                "share" => arguments.shares.push(share(value)?),
                 _ => return Err(format!("{name}: unknown")),
             }
         }
@@ -46,6 +53,24 @@ impl Arguments {
         }
         Ok(arguments)
     }
+}
+
+fn mark(text: &str) -> Result<Mark, String> {
+    let (name, value) = text.split_once('@').ok_or("mark=NAME@ADDRESS")?;
+    Ok(Mark {
+        name: name.to_owned(),
+        address: address(value)?,
+    })
+}
+
+fn share(text: &str) -> Result<Share, String> {
+    let (name, range) = text.split_once('@').ok_or("share=NAME@FROM-TO")?;
+    let (from, to) = range.split_once('-').ok_or("share=NAME@FROM-TO")?;
+    Ok(Share {
+        name: name.to_owned(),
+        from: address(from)?,
+        to: address(to)?,
+    })
 }
 
 fn address(text: &str) -> Result<u64, String> {

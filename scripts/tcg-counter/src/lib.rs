@@ -2,7 +2,9 @@
 //!
 //! `from=ADDRESS,to=ADDRESS`: by address, whenever the first was executed and the second not yet. At QEMU's end one
 //! line `count ADDRESS NUMBER` for each address. `mark=NAME@ADDRESS`: a line `mark NAME NUMBER` when the address is
-//! executed, with all instructions since power-on. Addresses are virtual, in hexadecimal. For one CPU.
+//! executed, with all instructions since power-on. `share=NAME@FROM-TO`: those at these addresses are told at each mark
+//! (`share MARK NAME NUMBER`); and just before the first of them is executed there is a mark NAME. Addresses are virtual,
+//! in hexadecimal. For one CPU.
 
 mod arguments;
 mod plugin;

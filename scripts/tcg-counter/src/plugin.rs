@@ -90,14 +90,14 @@ pub unsafe fn strings(argc: c_int, argv: *const *const c_char) -> Vec<String> {
     (0..count).map(string).collect()
 }
 
-/// All instructions since power-on.
+/// All instructions since power-on, and behind them those of each share.
 static EXECUTED: OnceLock<PerCpu> = OnceLock::new();
 
 /// Asks QEMU to call back.
 pub fn install(id: Id) {
     // SAFETY: within `qemu_plugin_install`, with functions of the types that QEMU calls.
     unsafe {
-        let score = qemu_plugin_scoreboard_new(size_of::<u64>());
+        let score = qemu_plugin_scoreboard_new(size_of::<u64>() * (1 + tally::shares()));
         EXECUTED.get_or_init(|| PerCpu { score, offset: 0 });
         qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
         qemu_plugin_register_atexit_cb(id, ended, std::ptr::null_mut());
@@ -112,6 +112,20 @@ pub fn executed() -> u64 {
         .map_or(0, |entry| unsafe { qemu_plugin_u64_sum(*entry) })
 }
 
+/// How many of them belong to a share.
+pub fn executed_of(share: usize) -> u64 {
+    // SAFETY: the counters that `install` made.
+    counter(share).map_or(0, |entry| unsafe { qemu_plugin_u64_sum(entry) })
+}
+
+fn counter(share: usize) -> Option<PerCpu> {
+    let all = EXECUTED.get().filter(|_| share < tally::shares())?;
+    Some(PerCpu {
+        score: all.score,
+        offset: size_of::<u64>() * (1 + share),
+    })
+}
+
 /// QEMU translates a block: what is wanted of its instructions is tied to them.
 extern "C" fn translated(_: Id, block: *mut Block) {
     // SAFETY: QEMU's own block and its instructions, valid during this call.
@@ -120,6 +134,10 @@ extern "C" fn translated(_: Id, block: *mut Block) {
             let instruction = qemu_plugin_tb_get_insn(block, index);
             if let Some(entry) = EXECUTED.get().filter(|_| tally::counts_all()) {
                 qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(instruction, ADD, *entry, 1);
+            }
+            let share = tally::share(qemu_plugin_insn_vaddr(instruction));
+            if let Some(entry) = share.and_then(counter) {
+                qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(instruction, ADD, entry, 1);
             }
             if let Some(place) = tally::place(qemu_plugin_insn_vaddr(instruction)) {
                 let data = std::ptr::from_ref(place).cast_mut().cast();

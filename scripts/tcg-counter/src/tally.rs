@@ -31,6 +31,8 @@ struct Tally {
     file: Mutex<File>,
     open: AtomicBool,
     places: Mutex<HashMap<u64, &'static Place>>,
+    /// Shares of which an instruction was met.
+    met: Mutex<Vec<usize>>,
 }
 
 static TALLY: OnceLock<Tally> = OnceLock::new();
@@ -43,15 +45,34 @@ pub fn start(arguments: Arguments) -> Result<(), String> {
         file: Mutex::new(file),
         open: AtomicBool::new(false),
         places: Mutex::default(),
+        met: Mutex::default(),
     });
     Ok(())
 }
 
 /// Are all instructions counted since power-on? Only marks need it.
 pub fn counts_all() -> bool {
-    TALLY
-        .get()
-        .is_some_and(|tally| !tally.arguments.marks.is_empty())
+    TALLY.get().is_some_and(|tally| {
+        !tally.arguments.marks.is_empty() || !tally.arguments.shares.is_empty()
+    })
+}
+
+/// How many shares there are.
+pub fn shares() -> usize {
+    TALLY.get().map_or(0, |tally| tally.arguments.shares.len())
+}
+
+/// The share that an instruction belongs to, which is about to be executed for the first time.
+pub fn share(address: u64) -> Option<usize> {
+    let tally = TALLY.get()?;
+    let mut shares = tally.arguments.shares.iter();
+    let index = shares.position(|it| (it.from..=it.to).contains(&address))?;
+    let mut met = tally.met.lock().unwrap_or_else(PoisonError::into_inner);
+    if !met.contains(&index) {
+        met.push(index);
+        tally.mark(&tally.arguments.shares.get(index)?.name);
+    }
+    Some(index)
 }
 
 /// The place at an address, if anything happens there.
@@ -84,6 +105,16 @@ impl Tally {
             .then(|| Purpose::Count(AtomicU64::new(0)))
     }
 
+    /// Notes that `name` is reached, and what was executed until now.
+    fn mark(&self, name: &str) {
+        let mut lines = format!("mark {name} {}\n", plugin::executed());
+        for (index, share) in self.arguments.shares.iter().enumerate() {
+            let count = plugin::executed_of(index);
+            lines.push_str(&format!("share {name} {} {count}\n", share.name));
+        }
+        self.write(&lines);
+    }
+
     fn write(&self, line: &str) {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody is there to be told that the disk is full; the reader misses the line.
@@ -100,7 +131,7 @@ impl Place {
         match &self.purpose {
             Purpose::From => tally.open.store(true, Ordering::Relaxed),
             Purpose::To => tally.open.store(false, Ordering::Relaxed),
-            Purpose::Mark(name) => tally.write(&format!("mark {name} {}\n", plugin::executed())),
+            Purpose::Mark(name) => tally.mark(name),
             Purpose::Count(count) => {
                 if tally.open.load(Ordering::Relaxed) {
                     count.fetch_add(1, Ordering::Relaxed);

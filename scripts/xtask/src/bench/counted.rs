@@ -23,6 +23,44 @@ pub fn marks(text: &str, name: &str) -> Vec<u64> {
     lines.collect()
 }
 
+/// A mark with the counts of the shares at that time.
+#[derive(Debug, Default, PartialEq)]
+pub struct Event {
+    /// The mark's name.
+    pub name: String,
+    /// All instructions.
+    pub total: u64,
+    shares: BTreeMap<String, u64>,
+}
+
+impl Event {
+    /// Those of a share.
+    pub fn share(&self, name: &str) -> u64 {
+        self.shares.get(name).copied().unwrap_or_default()
+    }
+}
+
+/// Lines `mark NAME NUMBER`, each with the lines `share MARK NAME NUMBER` behind it, in order.
+pub fn events(text: &str) -> Vec<Event> {
+    let mut events: Vec<Event> = Vec::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        match (&words[..], events.last_mut()) {
+            (["mark", name, count], _) => events.push(Event {
+                name: (*name).to_owned(),
+                total: count.parse().unwrap_or_default(),
+                shares: BTreeMap::new(),
+            }),
+            (["share", _, name, count], Some(event)) => {
+                let count = count.parse().unwrap_or_default();
+                event.shares.insert((*name).to_owned(), count);
+            }
+            _ => {}
+        }
+    }
+    events
+}
+
 #[cfg(test)]
 mod tests {
     use super::{counts, marks};

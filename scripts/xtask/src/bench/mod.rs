@@ -10,6 +10,7 @@ mod curves;
 mod document;
 mod entry;
 mod inlined;
+mod linux;
 mod machine;
 mod plot;
 mod profile;
@@ -57,6 +58,8 @@ pub struct Options {
 enum Task {
     /// Where the instructions of one row go, by function
     Profile(profile::Options),
+    /// Linux as Dom0 and in a `DomU`, beside the same on Xen; many minutes
+    Dom0(linux::Options),
     /// What many domains, a large guest, many vCPUs do to an operation's cost
     Scaling(scaling::Options),
 }
@@ -72,6 +75,7 @@ pub fn bench(options: &Options) -> Result<()> {
     match &options.task {
         Some(Task::Profile(options)) => return profile::profile(options),
         Some(Task::Scaling(options)) => return scaling::scaling(options),
+        Some(Task::Dom0(options)) => return linux::dom0(options),
         None => {}
     }
     if let Some(revision) = &options.compare {
@@ -129,7 +133,10 @@ fn side_by_side(options: &Options) -> Result<()> {
 /// The document, the plot, README's short table.
 fn write(table: &Table) -> Result<()> {
     let docs = root().join("docs");
-    fs::write(docs.join("BENCHMARKS.md"), document::write(table)).context("docs/BENCHMARKS.md")?;
+    let path = docs.join("BENCHMARKS.md");
+    let old = fs::read_to_string(&path).unwrap_or_default();
+    let text = document::write(table) + linux::kept(&old);
+    fs::write(path, text).context("docs/BENCHMARKS.md")?;
     fs::write(docs.join("benchmarks.svg"), plot::svg(table)).context("docs/benchmarks.svg")?;
     let readme = root().join("README.md");
     let text = fs::read_to_string(&readme).context("README.md")?;

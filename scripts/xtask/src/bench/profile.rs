@@ -78,7 +78,7 @@ fn by_function(counts: &Counts, symbols: &Symbols) -> BTreeMap<String, u64> {
 }
 
 /// The largest first; what is less than half an instruction is left out.
-fn print(row: &str, by_name: BTreeMap<String, u64>, operations: u64) {
+pub(super) fn print(row: &str, by_name: BTreeMap<String, u64>, operations: u64) {
     let total: u64 = by_name.values().sum();
     let each = |count: u64| table::quotient(count, operations);
     println!(

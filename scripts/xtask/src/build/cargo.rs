@@ -19,6 +19,9 @@ pub fn bare_metal(packages: &[&str], environment: &[(&str, &OsStr)]) -> Result<V
     executables(cargo)
 }
 
+/// No libraries beside the program, and its own place: what counts instructions knows its addresses.
+const STATIC: &str = "-C target-feature=+crt-static -C relocation-model=static";
+
 /// Builds a package for this machine's Linux, statically linked: with musl where that target is
 /// installed, otherwise with the static glibc.
 ///
@@ -26,12 +29,13 @@ pub fn bare_metal(packages: &[&str], environment: &[(&str, &OsStr)]) -> Result<V
 /// When it doesn't build.
 pub fn static_host(package: &str) -> Result<Vec<PathBuf>> {
     let musl = "x86_64-unknown-linux-musl";
-    if has_target(musl)? {
-        return executables(release_build(musl, &[package]));
-    }
-    let gnu = "x86_64-unknown-linux-gnu";
-    let mut cargo = release_build(gnu, &[package]);
-    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    let target = if has_target(musl)? {
+        musl
+    } else {
+        "x86_64-unknown-linux-gnu"
+    };
+    let mut cargo = release_build(target, &[package]);
+    cargo.env("RUSTFLAGS", STATIC);
     executables(cargo)
 }
 

@@ -60,6 +60,15 @@ pub fn counter() -> Result<PathBuf> {
     cargo::shared_library("tcg-counter")
 }
 
+/// Builds the program that measures Linux's processes; gives it with its symbols.
+///
+/// # Errors
+/// When it doesn't build.
+pub fn linuxbench() -> Result<PathBuf> {
+    let built = cargo::static_host("linuxbench")?;
+    built.into_iter().next().context("no linuxbench was made")
+}
+
 /// The sample guests, to `build/guests/`, and the boot domain's flat image.
 fn guests() -> Result<()> {
     for executable in cargo::bare_metal(&["bootdom", "samples", "bench"], &[])? {

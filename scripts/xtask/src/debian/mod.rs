@@ -3,7 +3,7 @@
 //! They end up in `build/debian/`: `vmlinuz`, `initrd.img`, `dom0-modules.img`, `gnumach`, `xen`.
 
 mod archive;
-mod cpio;
+pub mod cpio;
 pub mod dom0;
 mod initramfs;
 mod modules;
