@@ -12,3 +12,4 @@ mod mach;
 mod manifest;
 mod options;
 mod samples;
+mod screen;

@@ -10,5 +10,6 @@ pub mod machine;
 pub mod media;
 pub mod paths;
 pub mod scenario;
+pub mod screen;
 pub mod session;
 pub mod terminal;

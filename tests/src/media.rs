@@ -35,6 +35,7 @@ pub struct Media {
     kernel: PathBuf,
     command_line: String,
     modules: Vec<Module>,
+    text_screen: bool,
 }
 
 impl Media {
@@ -44,6 +45,7 @@ impl Media {
             kernel: kernel.into(),
             command_line: String::new(),
             modules: Vec::new(),
+            text_screen: false,
         }
     }
 
@@ -83,6 +85,13 @@ impl Media {
         self
     }
 
+    /// Has GRUB leave the screen in VGA text mode (BIOS).
+    #[must_use]
+    pub fn on_text_screen(mut self) -> Self {
+        self.text_screen = true;
+        self
+    }
+
     /// Adds several modules.
     #[must_use]
     pub fn modules(mut self, modules: impl IntoIterator<Item = Module>) -> Self {
@@ -113,6 +122,10 @@ impl Media {
         for (index, module) in self.modules.iter().enumerate() {
             let name = module_name(index, module);
             let _ = writeln!(text, "module2 --nounzip /boot/{name} {}", module.arguments);
+        }
+        if self.text_screen {
+            // Behind `multiboot2`, which sets it by the kernel's header.
+            text.push_str("set gfxpayload=text\n");
         }
         text.push_str("boot\n");
         text

@@ -160,26 +160,50 @@ pub fn set_online() {
     ONLINE.insert(this_cpu());
 }
 
-/// The words of the stack that holds `rsp`, from there up to its end; nothing if it is no stack.
+/// The words of the stack that holds `rsp`, from there up to its end, and those of the stacks that
+/// it interrupted; nothing if it is no stack.
 #[cfg(target_os = "none")]
 pub fn stack_words(rsp: u64) -> impl Iterator<Item = u64> {
+    // An exception on an exception's stack, in the main stack: no more than there are stacks.
+    let stacks =
+        core::iter::successors(Some(rsp), |rsp| interrupted(*rsp)).take(Ist::ALL.len() + 1);
+    stacks.flat_map(|rsp| {
+        (rsp.next_multiple_of(8)..stack_end(rsp))
+            .step_by(8)
+            .map(stack_word)
+    })
+}
+
+/// Where the CPU left off to come to the exception's stack that holds `rsp`.
+#[cfg(target_os = "none")]
+fn interrupted(rsp: u64) -> Option<u64> {
+    let end = stack_end(rsp);
+    let page = rsp as usize % BLOCK_BYTES / PAGE_SIZE;
+    // The CPU wrote ss and rsp first (APM vol. 2 §8.9.3).
+    (end > rsp && page < MAIN_STACK_FIRST_PAGE).then(|| stack_word(end - 16))
+}
+
+/// The end of the stack that holds `rsp`; `rsp` itself if it is none.
+#[cfg(target_os = "none")]
+fn stack_end(rsp: u64) -> u64 {
     let block = rsp & !(BLOCK_BYTES as u64 - 1);
     let page = ((rsp - block) / PAGE_SIZE as u64) as usize;
-    let end = match page {
-        _ if INFOS
-            .iter()
-            .all(|i| i.load(Ordering::Relaxed) & !(BLOCK_BYTES as u64 - 1) != block) =>
-        {
-            rsp
-        }
+    let is_block = INFOS
+        .iter()
+        .any(|i| i.load(Ordering::Relaxed) & !(BLOCK_BYTES as u64 - 1) == block);
+    match page {
+        _ if !is_block => rsp,
         MAIN_STACK_FIRST_PAGE.. => block + (BLOCK_BYTES - size_of::<CpuInfo>()) as u64,
         1 | 3 | 5 | 7 => block + ((page + 1) * PAGE_SIZE) as u64,
         _ => rsp,
-    };
-    // SAFETY: between `rsp` and the end of a mapped stack; plain words, read as they are now.
-    (rsp.next_multiple_of(8)..end)
-        .step_by(8)
-        .map(|at| unsafe { (at as *const u64).read_volatile() })
+    }
+}
+
+/// A word of a stack as it is now; `at` is between an rsp and its [`stack_end`].
+#[cfg(target_os = "none")]
+fn stack_word(at: u64) -> u64 {
+    // SAFETY: the private callers pass addresses inside a mapped stack; a plain word.
+    unsafe { (at as *const u64).read_volatile() }
 }
 
 /// A CPU's own page of its GDT.

@@ -5,7 +5,8 @@
 use log::info;
 
 use super::early_memory::Ranges;
-use super::info::{BootInfo, LOW_MEMORY, Range};
+use super::info::{BootInfo, LOW_MEMORY, Range, ScreenInfo};
+use super::screen;
 use super::start::{IMAGE_TO_MACHINE, LOAD_ADDRESS};
 use crate::arch::paging::{self, MapError, PageSizes, Table, TableMemory};
 use crate::arch::{cpu, cr3};
@@ -17,7 +18,7 @@ use crate::pagetype::machine;
 
 const LARGE: u64 = 2 << 20;
 /// What the boot tables reach.
-const BOOT_LIMIT: u64 = 1 << 32;
+pub const BOOT_LIMIT: u64 = 1 << 32;
 /// Less than this is not worth starting on.
 const LEAST_MEMORY: u64 = 48 << 20;
 
@@ -108,11 +109,12 @@ impl TableMemory for Late {
     }
 }
 
-/// Builds the address space, loads it, and starts the frame allocator and the heap.
+/// Builds the address space, loads it, and starts the frame allocator and the heap. The screen
+/// changes over with the tables: what goes wrong before or after is seen there.
 ///
 /// # Errors
 /// A sentence that says what this machine lacks.
-pub fn init(info: &BootInfo) -> Result<(), &'static str> {
+pub fn init(info: &BootInfo, screen: Option<&ScreenInfo>) -> Result<(), &'static str> {
     let ram = Ranges::ram(&info.map);
     if ram.bytes() < LEAST_MEMORY {
         return Err("this machine has too little memory: at least 48 MiB are needed");
@@ -161,14 +163,21 @@ pub fn init(info: &BootInfo) -> Result<(), &'static str> {
         .map_err(|_| no_memory)?;
     }
     layout::MASTER.call_once(|| l4.mfn());
+    // The L4 entry of the devices must be there before it is copied.
+    map_first_device_table(&mut early, l4).ok_or(no_memory)?;
+    let screen = screen.map(|s| {
+        let at = map_device_by(&mut early, s.at, s.bytes, paging::FRAMEBUFFER);
+        (s, at)
+    });
     // SAFETY: the image, with this code and its stack, and all RAM are mapped where they were.
     unsafe { cr3::load(l4.mfn()) };
+    if let Some((found, at)) = screen {
+        screen::moved(found, at);
+    }
 
     early.limit = u64::MAX;
     map_frame_table(&mut early, l4, &ram).map_err(|_| no_memory)?;
     let extents = map_m2p(&mut early, l4, &ram).map_err(|_| no_memory)?;
-    // The L4 entry of the devices must be there before it is copied.
-    map_first_device_table(&mut early, l4).ok_or(no_memory)?;
     let free = early.free;
     for range in free.missing_from(&ram).iter() {
         add_used(Maddr(range.start).mfn(), Maddr(range.end).mfn());
@@ -304,12 +313,22 @@ static NEXT_DEVICE: Lock<u64> = Lock::new(layout::DEVICES + (1 << 30));
 
 /// Maps `bytes` of machine memory that is not the allocator's (registers, tables) for good.
 pub fn map_device(at: Maddr, bytes: u64, flags: u64) -> Option<Vaddr> {
+    map_device_by(&mut Late, at, bytes, flags)
+}
+
+fn map_device_by(
+    tables: &mut impl TableMemory,
+    at: Maddr,
+    bytes: u64,
+    flags: u64,
+) -> Option<Vaddr> {
     let page = PAGE_SIZE as u64;
     let first = Maddr(at.0 / page * page);
     let bytes = (at.0.checked_add(bytes)? - first.0).next_multiple_of(page);
     let mut next = NEXT_DEVICE.lock();
     let va = Vaddr(*next);
-    map_own(va, first, bytes, flags)?;
+    let l4 = layout::MASTER.get()?.maddr();
+    paging::map(tables, l4, va, first, bytes, flags, PageSizes::Small).ok()?;
     *next += bytes + page;
     Some(Vaddr(va.0 + at.offset() as u64))
 }

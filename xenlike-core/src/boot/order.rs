@@ -19,7 +19,8 @@ pub extern "sysv64" fn rust_start(information: u32) -> ! {
     let info = or_refuse(info::read(Maddr(u64::from(information))));
     let parsed = options::parse(info.cmdline);
     console_from(&parsed.options);
-    screen::early(info, &parsed.options);
+    let screen = info.screen.filter(|_| parsed.options.screen);
+    screen.iter().for_each(screen::early);
     info!(
         "xenlike {} started by {}",
         env!("CARGO_PKG_VERSION"),
@@ -31,9 +32,7 @@ pub extern "sysv64" fn rust_start(information: u32) -> ! {
 
     or_refuse(check_cpu(&arch::cpu::detect()));
     arch::cpu::init_this_cpu();
-    console::hold_screen();
-    or_refuse(memory::init(info));
-    screen::remap(info);
+    or_refuse(memory::init(info, screen.as_ref()));
     or_refuse(cpu::prepare(BOOT_CPU).ok_or("there is too little memory"));
     cpu::switch_stack(BOOT_CPU, on_own_stack)
 }

@@ -49,36 +49,7 @@ pub fn trapped(frame: &TrapFrame, cr2: u64) -> ! {
         name(f.vector),
         f.error
     );
-    say!("rip {:016x} {}", f.rip, symbols::Place(f.rip));
-    say!(
-        "rsp {:04x}:{:016x} cs {:04x} rflags {:08x} cr2 {cr2:016x}",
-        f.ss & 0xffff,
-        f.rsp,
-        f.cs & 0xffff,
-        f.rflags
-    );
-    say!(
-        "rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}",
-        f.rax,
-        f.rbx,
-        f.rcx,
-        f.rdx
-    );
-    say!(
-        "rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}",
-        f.rsi,
-        f.rdi,
-        f.rbp,
-        f.r8
-    );
-    say!(
-        "r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}",
-        f.r9,
-        f.r10,
-        f.r11,
-        f.r12
-    );
-    say!("r13 {:016x} r14 {:016x} r15 {:016x}", f.r13, f.r14, f.r15);
+    say!("{f}\ncr2 {cr2:016x}, rip in {}", symbols::Place(f.rip));
     backtrace(f.rsp);
     finish()
 }

@@ -1,25 +1,24 @@
 //! Finding the screen and mapping its memory.
 #![expect(unsafe_code, reason = "makes windows on the screen's memory")]
 
-use super::info::BootInfo;
-use super::memory::map_device;
-use super::options::Options;
+use super::info::ScreenInfo;
+use super::memory::BOOT_LIMIT;
 use crate::arch::mmio::Window;
-use crate::arch::paging;
 use crate::console::{self, screen::Screen};
 use crate::kit::Vaddr;
 use crate::mm::layout::DIRECT_MAP;
 
-/// Uses the screen as long as the boot tables are in use: they reach memory below 4 GiB.
-pub fn early(info: &BootInfo, options: &Options) {
-    let Some(found) = info
-        .screen
-        .filter(|s| options.screen && s.at.0 + s.bytes <= 1 << 32)
-    else {
-        return;
-    };
-    // SAFETY: the boot tables map all below 4 GiB; GRUB says that this is the screen.
-    let window = unsafe { Window::new(Vaddr(DIRECT_MAP + found.at.0), found.bytes as usize) };
+/// Uses the screen as long as the boot tables are in use, if they reach it.
+pub fn early(found: &ScreenInfo) {
+    let end = found.at.0.checked_add(found.bytes);
+    if end.is_some_and(|end| end <= BOOT_LIMIT) {
+        // SAFETY: the boot tables map all below 4 GiB; GRUB says that this is the screen.
+        let window = unsafe { Window::new(Vaddr(DIRECT_MAP + found.at.0), found.bytes as usize) };
+        add(found, window);
+    }
+}
+
+fn add(found: &ScreenInfo, window: Window) {
     console::add_screen(Screen::new(
         window,
         found.surface,
@@ -28,12 +27,14 @@ pub fn early(info: &BootInfo, options: &Options) {
     ));
 }
 
-/// Maps the screen in the real tables.
-pub fn remap(info: &BootInfo) {
-    let Some(found) = info.screen else { return };
-    match map_device(found.at, found.bytes, paging::FRAMEBUFFER) {
-        // SAFETY: mapped for good just now.
-        Some(at) => console::move_screen(unsafe { Window::new(at, found.bytes as usize) }),
-        None => console::release_screen(),
+/// The real tables are loaded, and have the screen at `at`: one behind 4 GiB is used from now on.
+pub fn moved(found: &ScreenInfo, at: Option<Vaddr>) {
+    let Some(at) = at else {
+        return console::release_screen();
+    };
+    // SAFETY: mapped for good just now.
+    let window = unsafe { Window::new(at, found.bytes as usize) };
+    if !console::move_screen(window) {
+        add(found, window);
     }
 }

@@ -36,8 +36,6 @@ struct Console {
     /// What the serial port interrupts for; nothing while it is waited for.
     waiting: Option<Waiting>,
     screen: Option<Screen>,
-    /// While the screen's memory is not mapped: up to which position of the log it shows.
-    screen_shows: Option<u64>,
     log: LogRing<LOG_BYTES>,
     send: Queue<SEND_BYTES>,
     input: Queue<INPUT_BYTES>,
@@ -56,7 +54,6 @@ static CONSOLE: Lock<Console> = Lock::new(Console {
     serial: None,
     waiting: None,
     screen: None,
-    screen_shows: None,
     log: LogRing::new(),
     send: Queue::new(),
     input: Queue::new(),
@@ -97,7 +94,7 @@ impl Console {
         }
     }
     fn write_screen(&mut self, bytes: &[u8]) {
-        if let (Some(screen), None) = (&mut self.screen, self.screen_shows) {
+        if let Some(screen) = &mut self.screen {
             screen.write(bytes);
         }
     }
@@ -221,7 +218,7 @@ pub fn add_serial(setting: Setting) -> bool {
     };
     let mut console = CONSOLE.lock();
     console.serial = Some(serial);
-    replay(&mut console, 0, |console, bytes| {
+    replay(&mut console, |console, bytes| {
         for byte in bytes {
             if *byte == b'\n' {
                 console.send_byte(b'\r');
@@ -236,12 +233,12 @@ pub fn add_serial(setting: Setting) -> bool {
 pub fn add_screen(screen: Screen) {
     let mut console = CONSOLE.lock();
     console.screen = Some(screen);
-    replay(&mut console, 0, Console::write_screen);
+    replay(&mut console, Console::write_screen);
 }
 
-/// Gives what was logged from position `from` on to `show`, a piece at a time.
-fn replay(console: &mut Console, from: u64, show: impl Fn(&mut Console, &[u8])) {
-    let (mut at, mut piece) = (from, [0; 256]);
+/// Gives what was logged to `show`, a piece at a time.
+fn replay(console: &mut Console, show: impl Fn(&mut Console, &[u8])) {
+    let (mut at, mut piece) = (0, [0; 256]);
     loop {
         let (start, count) = console.log.read(at, &mut piece);
         if count == 0 {
@@ -252,21 +249,11 @@ fn replay(console: &mut Console, from: u64, show: impl Fn(&mut Console, &[u8])) 
     }
 }
 
-/// The screen's memory goes: nothing is drawn until [`move_screen`].
-pub fn hold_screen() {
+/// The screen is mapped elsewhere from now on. Tells whether there is one in use.
+pub fn move_screen(window: crate::arch::mmio::Window) -> bool {
     let mut console = CONSOLE.lock();
-    console.screen_shows = Some(console.log.end());
-}
-
-/// The screen is mapped elsewhere from now on; what was printed meanwhile appears.
-pub fn move_screen(window: crate::arch::mmio::Window) {
-    let mut console = CONSOLE.lock();
-    if let Some(screen) = &mut console.screen {
-        screen.move_to(window);
-    }
-    if let Some(from) = console.screen_shows.take() {
-        replay(&mut console, from, Console::write_screen);
-    }
+    let screen = console.screen.as_mut();
+    screen.map(|screen| screen.move_to(window)).is_some()
 }
 
 /// Leaves the screen to domain 0.

@@ -1,0 +1,143 @@
+//! The screen: a PC without a serial port tells there what it does, and why it stopped.
+
+use anyhow::{Result, ensure};
+use xenlike_tests::machine::{Firmware, Machine};
+use xenlike_tests::media::Media;
+use xenlike_tests::scenario::{BOOT, SHORT, media_with};
+use xenlike_tests::screen::{Kind, Monitor};
+use xenlike_tests::session::Session;
+
+fn small() -> Machine {
+    Machine {
+        memory_mib: 512,
+        ..Machine::default()
+    }
+}
+
+/// Boots without a serial console, up to the prompt on the screen.
+fn prompt_appears(name: &str, media: Media, kind: Kind, machine: Machine) -> Result<()> {
+    let monitor = Monitor::new()?;
+    let media = media.command_line("console=vga");
+    let _session = Session::boot(name, &media, &monitor.on(machine))?;
+    let shown = monitor.expect(kind, "\nxenlike>", BOOT)?;
+    for line in [
+        "(xenlike) xenlike",
+        "(xenlike) memory: ",
+        "(xenlike) 2 CPUs",
+    ] {
+        ensure!(shown.contains(line), "no '{line}' in:\n{shown}");
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn bios_frame_buffer() -> Result<()> {
+    prompt_appears("screen-bios", media_with(&[])?, Kind::Pixels, small())
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn uefi_frame_buffer() -> Result<()> {
+    let machine = Machine {
+        firmware: Firmware::Uefi,
+        ..small()
+    };
+    prompt_appears("screen-uefi", media_with(&[])?, Kind::Pixels, machine)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn vga_text() -> Result<()> {
+    let media = media_with(&[])?.on_text_screen();
+    prompt_appears("screen-text", media, Kind::Text, small())
+}
+
+/// A machine check is the end: registers, where the core was, and what it does now.
+#[test]
+#[ignore = "boots QEMU"]
+fn a_panic_stays_on_the_screen() -> Result<()> {
+    let monitor = Monitor::new()?;
+    let media = media_with(&[])?.and("noreboot");
+    let mut session = Session::boot("screen-panic", &media, &monitor.on(small()))?;
+    session.expect_prompt(BOOT)?;
+    session.allow_panic();
+    monitor.command("mce 0 1 0xb200000000000000 0 0 0")?;
+    let stopped = "Stopped ('noreboot'). Reset the machine by hand.";
+    let shown = monitor.expect(Kind::Pixels, stopped, SHORT)?;
+    let said = session.read_until("^Stopped", SHORT)?;
+    for text in [
+        "machine check bank 1: status 0xb200000000000000",
+        "panic on CPU0: machine check",
+        "\nrip ",
+        "xenlike_core::entry::dump::machine_check+",
+    ] {
+        ensure!(shown.contains(text), "no '{text}' on:\n{shown}");
+        ensure!(said.contains(text), "no '{text}' in:\n{said}");
+    }
+    // Behind the exception's own stack comes the one that it interrupted.
+    let interrupted = said.split_once(" trap_ist+").map_or("", |(_, rest)| rest);
+    let places = interrupted.lines().filter(|line| line.contains('+'));
+    ensure!(places.count() >= 2, "no interrupted stack in:\n{said}");
+    Ok(())
+}
+
+/// Without `noreboot` the machine starts again.
+#[test]
+#[ignore = "boots QEMU"]
+fn a_panic_restarts_the_machine() -> Result<()> {
+    let monitor = Monitor::new()?;
+    let mut session = Session::boot("screen-restart", &media_with(&[])?, &monitor.on(small()))?;
+    session.expect_prompt(BOOT)?;
+    session.allow_panic();
+    monitor.command("mce 0 1 0xb200000000000000 0 0 0")?;
+    session.expect("^The machine restarts", SHORT)?;
+    session.expect_end(SHORT).map(drop)
+}
+
+/// A machine that can't run it says so where there is no serial port.
+fn refuses(name: &str, kind: Kind, machine: Machine, sentence: &str) -> Result<()> {
+    let monitor = Monitor::new()?;
+    let mut media = Media::xenlike().command_line("console=vga");
+    if kind == Kind::Text {
+        media = media.on_text_screen();
+    }
+    let machine = Machine { cpus: 1, ..machine };
+    let _session = Session::boot(name, &media, &monitor.on(machine))?;
+    let shown = monitor.expect(kind, "xenlike can't run here: ", BOOT)?;
+    ensure!(shown.contains(sentence), "no '{sentence}' in:\n{shown}");
+    Ok(())
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn no_long_mode() -> Result<()> {
+    let machine = Machine {
+        cpu: "max,-lm".to_owned(),
+        ..small()
+    };
+    let sentence = "this CPU has no 64-bit mode.";
+    refuses("screen-no-lm", Kind::Text, machine, sentence)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn no_nx() -> Result<()> {
+    let machine = Machine {
+        cpu: "max,-nx".to_owned(),
+        ..small()
+    };
+    let sentence = "this CPU has no NX (execute disable)";
+    refuses("screen-no-nx", Kind::Pixels, machine, sentence)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn too_little_memory() -> Result<()> {
+    let machine = Machine {
+        memory_mib: 32,
+        ..small()
+    };
+    let sentence = "this machine has too little memory: at least 48 MiB";
+    refuses("screen-no-memory", Kind::Text, machine, sentence)
+}

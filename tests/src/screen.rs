@@ -1,0 +1,196 @@
+//! The machine's screen, read as text through QEMU's monitor.
+
+use crate::machine::Machine;
+use crate::paths::Scratch;
+use anyhow::{Context, Result, bail, ensure};
+use font8x8::legacy::BASIC_LEGACY;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What GRUB made of the screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A linear frame buffer, on which the core draws with its own font.
+    Pixels,
+    /// VGA text.
+    Text,
+}
+
+const GLYPH_WIDTH: usize = 8;
+const GLYPH_HEIGHT: usize = 16;
+/// Longest time until QEMU has its monitor.
+const START: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(200);
+const TEXT_AT: u64 = 0xb_8000;
+const TEXT_COLUMNS: usize = 80;
+const TEXT_ROWS: usize = 25;
+
+/// The monitor of one machine (QEMU's QMP over a socket).
+pub struct Monitor {
+    scratch: Scratch,
+}
+
+impl Monitor {
+    /// A monitor for a machine that is yet to start.
+    ///
+    /// # Errors
+    /// When there is no place for its socket.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            scratch: Scratch::new("monitor")?,
+        })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// The machine with this monitor.
+    #[must_use]
+    pub fn on(&self, machine: Machine) -> Machine {
+        let socket = self.path("socket").display().to_string();
+        machine
+            .with("-qmp")
+            .with(&format!("unix:{socket},server,nowait"))
+    }
+
+    /// A command of QEMU's human monitor, such as `mce` or `nmi`.
+    ///
+    /// # Errors
+    /// When QEMU is gone or refuses it.
+    pub fn command(&self, line: &str) -> Result<()> {
+        let arguments = format!(r#"{{"command-line": "{line}"}}"#);
+        self.execute("human-monitor-command", &arguments)
+    }
+
+    /// What the screen shows now, a line for each row.
+    ///
+    /// # Errors
+    /// When QEMU does not tell.
+    pub fn screen(&self, kind: Kind) -> Result<String> {
+        let file = self.path("screen");
+        let name = file.display();
+        match kind {
+            Kind::Pixels => self.execute("screendump", &format!(r#"{{"filename": "{name}"}}"#))?,
+            Kind::Text => {
+                let bytes = 2 * TEXT_COLUMNS * TEXT_ROWS;
+                let arguments =
+                    format!(r#"{{"val": {TEXT_AT}, "size": {bytes}, "filename": "{name}"}}"#);
+                self.execute("pmemsave", &arguments)?;
+            }
+        }
+        let bytes = fs::read(&file)?;
+        match kind {
+            Kind::Pixels => read_pixels(&bytes),
+            Kind::Text => Ok(read_text(&bytes)),
+        }
+    }
+
+    /// Waits until the screen shows `text`.
+    ///
+    /// # Errors
+    /// At the limit: with what it shows instead.
+    pub fn expect(&self, kind: Kind, text: &str, limit: Duration) -> Result<String> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let shown = self.screen(kind)?;
+            if shown.contains(text) {
+                return Ok(shown);
+            }
+            if Instant::now() > deadline {
+                bail!("no '{text}' on the screen, but:\n{}", shown.trim_end());
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// QEMU makes the socket a moment after it starts.
+    fn connect(&self) -> Result<UnixStream> {
+        let deadline = Instant::now() + START;
+        loop {
+            match UnixStream::connect(self.path("socket")) {
+                Err(_) if Instant::now() < deadline => thread::sleep(POLL),
+                result => return result.context("QEMU's monitor"),
+            }
+        }
+    }
+
+    fn execute(&self, command: &str, arguments: &str) -> Result<()> {
+        let mut stream = self.connect()?;
+        let mut lines = BufReader::new(stream.try_clone()?).lines();
+        lines.next().context("no greeting")??;
+        for (command, arguments) in [("qmp_capabilities", "{}"), (command, arguments)] {
+            writeln!(
+                stream,
+                r#"{{"execute": "{command}", "arguments": {arguments}}}"#
+            )?;
+            loop {
+                let line = lines.next().context("the monitor closed")??;
+                ensure!(!line.contains(r#""error""#), "QEMU: {line}");
+                if line.contains(r#""return""#) {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn printable(byte: u8) -> char {
+    match byte {
+        0x20..=0x7e => char::from(byte),
+        _ => ' ',
+    }
+}
+
+fn read_text(bytes: &[u8]) -> String {
+    let rows = bytes.chunks(2 * TEXT_COLUMNS);
+    rows.map(|row| row.iter().step_by(2).map(|c| printable(*c)).collect())
+        .collect::<Vec<String>>()
+        .join("\n")
+}
+
+/// Finds the core's glyphs in a picture (PPM, binary).
+fn read_pixels(ppm: &[u8]) -> Result<String> {
+    let mut parts = ppm.splitn(4, |byte| *byte == b'\n');
+    let mut line = || parts.next().context("not a PPM picture");
+    ensure!(line()? == b"P6", "not a PPM picture");
+    let size = String::from_utf8_lossy(line()?).into_owned();
+    let (width, height) = size.split_once(' ').context("no size")?;
+    let (width, height): (usize, usize) = (width.parse()?, height.parse()?);
+    line()?;
+    let pixels = line()?;
+    let lit = |x: usize, y: usize| {
+        pixels
+            .get((y * width + x) * 3)
+            .is_some_and(|red| *red > 0x40)
+    };
+    let cell = |column: usize, row: usize| {
+        let bits = |line: usize| {
+            let (left, y) = (column * GLYPH_WIDTH, row * GLYPH_HEIGHT + line);
+            (0..GLYPH_WIDTH).fold(0_u8, |bits, x| bits | u8::from(lit(left + x, y)) << x)
+        };
+        let glyph: [u8; GLYPH_HEIGHT] = std::array::from_fn(bits);
+        glyph_of(&glyph)
+    };
+    let rows = (0..height / GLYPH_HEIGHT).map(|row| {
+        (0..width / GLYPH_WIDTH)
+            .map(|column| cell(column, row))
+            .collect::<String>()
+    });
+    Ok(rows.collect::<Vec<_>>().join("\n"))
+}
+
+/// The character whose glyph, each line twice, this is; `?` for none.
+fn glyph_of(lines: &[u8; GLYPH_HEIGHT]) -> char {
+    (0x20..=0x7e_u8)
+        .find(|byte| {
+            let glyph = BASIC_LEGACY[usize::from(*byte)];
+            (0..GLYPH_HEIGHT).all(|line| lines[line] == glyph[line / 2])
+        })
+        .map_or('?', char::from)
+}
