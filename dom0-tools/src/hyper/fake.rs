@@ -152,7 +152,11 @@ impl Fake {
                 self.domain(call.domain)?.flags |= domctl::XEN_DOMINF_PAUSED
             }
             domctl::XEN_DOMCTL_UNPAUSEDOMAIN => {
-                self.domain(call.domain)?.flags &= !domctl::XEN_DOMINF_PAUSED
+                let flags = &mut self.domain(call.domain)?.flags;
+                if *flags & domctl::XEN_DOMINF_PAUSED == 0 {
+                    return Err(errno::EINVAL);
+                }
+                *flags &= !domctl::XEN_DOMINF_PAUSED;
             }
             domctl::XEN_DOMCTL_GETDOMAININFO => {
                 self.domain(call.domain)?;

@@ -2,9 +2,29 @@
 
 mod create;
 mod table;
+mod uptime;
 pub mod view;
+
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use guest_pv_abi::errno;
+
+use crate::hyper::{DomId, Hypercalls, domain};
 
 pub use create::{
     CreateError, Created, Dom0, Files, Store, create, create_dom0, random_uuid, uuid_text,
 };
 pub use table::{Align, Table};
+pub use uptime::{UptimeRow, uptime_table};
+
+/// Lets a paused domain run. `word` is what a person called it.
+///
+/// # Errors
+/// A sentence; also for a domain that is not paused.
+pub fn unpause<H: Hypercalls + ?Sized>(h: &mut H, id: DomId, word: &str) -> Result<(), String> {
+    domain::unpause(h, id).map_err(|error| match error.errno {
+        errno::EINVAL => format!("{word}: the domain is not paused"),
+        _ => error.to_string(),
+    })
+}

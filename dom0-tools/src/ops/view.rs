@@ -446,16 +446,3 @@ pub fn top_table(rows: &[TopRow]) -> String {
     }
     table.print()
 }
-
-/// A time span as `uptime` writes it.
-#[must_use]
-pub fn duration(ns: u64) -> String {
-    let all = ns / 1_000_000_000;
-    let (days, hours, minutes, seconds) = (all / 86_400, all / 3600 % 24, all / 60 % 60, all % 60);
-    let days = match days {
-        0 => String::new(),
-        1 => "1 day, ".to_string(),
-        days => format!("{days} days, "),
-    };
-    format!("{days}{hours:2}:{minutes:02}:{seconds:02}")
-}

@@ -2,12 +2,13 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use super::words::Arguments;
 use super::{Mode, Platform, Shell};
-use crate::hyper::domain;
 use crate::hyper::machine::{self, Clear};
-use crate::ops::view;
+use crate::hyper::{DomId, domain};
+use crate::ops::{UptimeRow, uptime_table, view};
 
 /// Bytes of a file from which on `cat` refuses.
 const MAX_CAT: u64 = 64 << 10;
@@ -140,35 +141,42 @@ impl<P: Platform> Shell<P> {
         Ok(Mode::Prompt)
     }
 
-    pub(super) fn uptime(&mut self, arguments: Arguments) -> Result<Mode, String> {
-        arguments.check(Self::usage("uptime"), 0..=0)?;
+    pub(super) fn uptime(&mut self, mut arguments: Arguments) -> Result<Mode, String> {
+        let json = arguments.option(&["--json", "-j"]);
+        arguments.check(Self::usage("uptime"), 0..=1)?;
+        let word = arguments.plain.first();
+        let only = word.map(|word| self.domain(word)).transpose()?;
         let now = self.platform.now_ns();
-        let mut text = format!("{:<32} {:>4}  {}\n", "Name", "ID", "Uptime");
-        text.push_str(&format!(
-            "{:<32} {:>4}  {}\n",
-            "Domain-0",
-            0,
-            view::duration(now)
-        ));
-        for guest in self.guests.all() {
-            let (name, id) = (&guest.config.name, guest.id.0);
-            text.push_str(&format!(
-                "{name:<32} {id:>4}  {}\n",
-                view::duration(now.saturating_sub(guest.started_ns))
-            ));
-        }
-        self.print(&text);
+        let row = |name: &str, id, ns: u64| UptimeRow::new(name.into(), id, Some(ns / SECOND_NS));
+        let guests = self.guests.all().iter().map(|guest| {
+            let since = now.saturating_sub(guest.started_ns);
+            (guest.id, row(&guest.config.name, guest.id, since))
+        });
+        let own = (DomId::ZERO, row("Domain-0", DomId::ZERO, now));
+        let rows: Vec<UptimeRow> = core::iter::once(own)
+            .chain(guests)
+            .filter(|(id, _)| only.is_none_or(|only| only == *id))
+            .map(|(_, row)| row)
+            .collect();
+        self.print(&if json {
+            view::json(&rows)
+        } else {
+            uptime_table(&rows)
+        });
         Ok(Mode::Prompt)
     }
 
-    pub(super) fn version(&mut self, arguments: Arguments) -> Result<Mode, String> {
+    pub(super) fn version(&mut self, mut arguments: Arguments) -> Result<Mode, String> {
+        let json = arguments.option(&["--json", "-j"]);
         arguments.check(Self::usage("version"), 0..=0)?;
         let (major, minor, extra) =
             machine::version(&mut self.platform).map_err(|error| error.to_string())?;
-        self.print(&format!(
-            "xenlike {}, Xen ABI {major}.{minor}{extra}\n",
-            env!("CARGO_PKG_VERSION")
-        ));
+        let (own, abi) = (env!("CARGO_PKG_VERSION"), format!("{major}.{minor}{extra}"));
+        self.print(&if json {
+            view::json(&serde_json::json!({ "xenlike": own, "xen_abi": abi }))
+        } else {
+            format!("xenlike {own}, Xen ABI {abi}\n")
+        });
         Ok(Mode::Prompt)
     }
 

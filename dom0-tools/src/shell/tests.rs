@@ -244,6 +244,10 @@ fn a_domain_s_life() {
     session.run("pause web");
     assert!(session.run("list web").contains("--p---"));
     session.run("unpause 1");
+    assert_eq!(
+        session.run("unpause web"),
+        "error: web: the domain is not paused\nxenlike> "
+    );
     assert!(
         session
             .run("create web.cfg")
@@ -446,6 +450,16 @@ fn views_print() {
     assert!(session.run("cat web.cfg").contains("memory=8"));
     assert!(session.run("help").contains("  vcpu-list  the vCPUs"));
     assert!(session.run("uptime").contains("Domain-0"));
+    assert!(
+        session
+            .run("uptime web --json")
+            .starts_with("[\n  {\n    \"name\": \"web\"")
+    );
+    assert!(
+        session
+            .run("version --json")
+            .contains("\"xen_abi\": \"4.20")
+    );
     session.run("top");
     session.now.set(1_000_000_000);
     session.shell.poll();

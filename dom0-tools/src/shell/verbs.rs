@@ -10,6 +10,7 @@ use super::{Leave, Mode, Platform, Shell, Terminal};
 use crate::build::Progress;
 use crate::config;
 use crate::hyper::{DomId, domain};
+use crate::ops;
 
 /// Bytes of a file from which on reading it is worth a line.
 const LARGE_FILE: u64 = 1 << 20;
@@ -116,13 +117,13 @@ impl<P: Platform> Shell<P> {
         ),
         entry(
             "uptime",
-            "uptime",
+            "uptime [--json] [DOMAIN]",
             "how long machine and domains have run",
             Self::uptime,
         ),
         entry(
             "version",
-            "version",
+            "version [--json]",
             "the hypervisor's version",
             Self::version,
         ),
@@ -323,7 +324,7 @@ impl<P: Platform> Shell<P> {
     fn unpause(&mut self, arguments: Arguments) -> Result<Mode, String> {
         arguments.check(Self::usage("unpause"), 1..=1)?;
         let id = self.other_domain(arguments.get(0))?;
-        domain::unpause(&mut self.platform, id).map_err(|error| error.to_string())?;
+        ops::unpause(&mut self.platform, id, arguments.get(0))?;
         Ok(Mode::Prompt)
     }
 

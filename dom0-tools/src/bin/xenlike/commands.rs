@@ -15,7 +15,7 @@ use dom0_tools::hyper::{DomId, domain};
 use dom0_tools::image::{Image, Role};
 use dom0_tools::manifest::Manifest;
 use dom0_tools::ops::view::{self, Names};
-use dom0_tools::ops::{self, Created, Files};
+use dom0_tools::ops::{self, Created, Files, UptimeRow, uptime_table};
 
 use crate::console;
 use crate::keeper;
@@ -194,7 +194,7 @@ pub fn top(json: bool, delay: u64, count: Option<u64>) -> Result<()> {
 }
 
 /// `uptime`: since when the domains run.
-pub fn uptime(only: Option<&str>) -> Result<()> {
+pub fn uptime(json: bool, only: Option<&str>) -> Result<()> {
     let mut h = Privcmd::open()?;
     let names = names(&mut h, Store::open().as_mut())?;
     let only = only.map(|word| find(&mut h, word)).transpose()?;
@@ -207,26 +207,17 @@ pub fn uptime(only: Option<&str>) -> Result<()> {
         DomId::ZERO => own,
         id => Some(Record::started(id)?.elapsed().ok()?.as_secs()),
     };
-    for info in domain::list(&mut h)? {
-        if only.is_some_and(|id| id != info.id) {
-            continue;
-        }
-        let since = seconds(info.id);
-        let text = since.map_or("unknown".to_owned(), |seconds: u64| {
-            let (days, rest) = (seconds / 86_400, seconds % 86_400);
-            format!(
-                "{days} days, {}:{:02}:{:02}",
-                rest / 3600,
-                rest / 60 % 60,
-                rest % 60
-            )
-        });
-        print(&format!(
-            "{:<24} {:>4}  {text}\n",
-            names.name(info.id),
-            info.id.to_string()
-        ));
-    }
+    let domains = domain::list(&mut h)?;
+    let rows: Vec<UptimeRow> = domains
+        .iter()
+        .filter(|info| only.is_none_or(|id| id == info.id))
+        .map(|info| UptimeRow::new(names.name(info.id), info.id, seconds(info.id)))
+        .collect();
+    print(&if json {
+        view::json(&rows)
+    } else {
+        uptime_table(&rows)
+    });
     Ok(())
 }
 
@@ -249,7 +240,7 @@ pub fn pause(word: &str) -> Result<()> {
 pub fn unpause(word: &str) -> Result<()> {
     let mut h = Privcmd::open()?;
     let id = other(&mut h, word)?;
-    Ok(domain::unpause(&mut h, id)?)
+    ops::unpause(&mut h, id, word).map_err(|sentence| anyhow!(sentence))
 }
 
 /// `destroy`.

@@ -54,6 +54,9 @@ enum Verb {
     },
     /// Tells for how long the domains have run
     Uptime {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         /// This domain alone, by name or number
         domain: Option<String>,
     },
@@ -128,7 +131,7 @@ fn main() {
         Verb::Create(create) => commands::create(&create),
         Verb::Console { domain } => commands::attach(&domain),
         Verb::Keep { domain } => keeper::keep(DomId(domain)),
-        Verb::Uptime { domain } => commands::uptime(domain.as_deref()),
+        Verb::Uptime { json, domain } => commands::uptime(json, domain.as_deref()),
         Verb::Destroy { domain } => commands::destroy(&domain),
         Verb::Pause { domain } => commands::pause(&domain),
         Verb::Unpause { domain } => commands::unpause(&domain),
