@@ -50,19 +50,7 @@ struct Console {
     at_line_start: bool,
 }
 
-static CONSOLE: Lock<Console> = Lock::new(Console {
-    serial: None,
-    waiting: None,
-    screen: None,
-    log: LogRing::new(),
-    send: Queue::new(),
-    input: Queue::new(),
-    switch: Switch::new(),
-    keys: Queue::new(),
-    levels: Levels::DEFAULT,
-    line_of: None,
-    at_line_start: true,
-});
+static CONSOLE: Lock<Console> = Lock::new(Console::new());
 /// Whether the serial port is waited for: at the very start, and in a panic.
 static PATIENT: AtomicBool = AtomicBool::new(true);
 /// What is called when somebody types.
@@ -78,9 +66,27 @@ pub struct Hooks {
 }
 
 impl Console {
-    /// To the log, the screen and the serial port.
+    const fn new() -> Self {
+        Self {
+            serial: None,
+            waiting: None,
+            screen: None,
+            log: LogRing::new(),
+            send: Queue::new(),
+            input: Queue::new(),
+            switch: Switch::new(),
+            keys: Queue::new(),
+            levels: Levels::DEFAULT,
+            line_of: None,
+            at_line_start: true,
+        }
+    }
+    /// To the log, the screen and the serial port; domain 0's console, at which people type, not to
+    /// the log.
     fn write(&mut self, bytes: &[u8]) {
-        self.log.write(bytes);
+        if self.line_of != Some(DomId::DOM0) {
+            self.log.write(bytes);
+        }
         self.write_screen(bytes);
         for byte in bytes {
             if *byte == b'\n' {
@@ -139,6 +145,20 @@ impl Console {
         let lost = if send.is_empty() { send.take_lost() } else { 0 };
         if lost > 0 {
             let _ = write!(self, "\n[{lost} bytes of output lost]\n");
+        }
+    }
+    /// What a domain wrote.
+    fn write_of(&mut self, domain: DomId, bytes: &[u8]) {
+        self.start_line(Some(domain));
+        if domain == DomId::DOM0 || domain == DomId::BOOT {
+            self.write(bytes);
+            return;
+        }
+        for line in bytes.split_inclusive(|b| *b == b'\n') {
+            if self.at_line_start {
+                let _ = write!(self, "({domain:?}) ");
+            }
+            self.write(line);
         }
     }
     /// A byte came in; whether domain 0 has something to read.
@@ -290,18 +310,7 @@ pub fn serial_ports() -> Option<core::ops::Range<u16>> {
 /// What a guest wrote by `CONSOLEIO_write`: the boot domain's and domain 0's as it is, another's
 /// with its number before each line.
 pub fn write_guest(domain: DomId, bytes: &[u8]) {
-    let mut console = CONSOLE.lock();
-    console.start_line(Some(domain));
-    if domain == DomId::DOM0 || domain == DomId::BOOT {
-        console.write(bytes);
-        return;
-    }
-    for line in bytes.split_inclusive(|b| *b == b'\n') {
-        if console.at_line_start {
-            let _ = write!(console, "({domain:?}) ");
-        }
-        console.write(line);
-    }
+    CONSOLE.lock().write_of(domain, bytes);
 }
 
 /// Takes what was typed; gives how many bytes.
@@ -385,5 +394,28 @@ pub fn panic_print(args: fmt::Arguments<'_>) {
     }
     if let Some(mut console) = CONSOLE.try_lock() {
         let _ = console.write_fmt(args);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::String;
+
+    #[test]
+    fn the_log_is_without_domain_0s_console() {
+        let mut console = Console::new();
+        console.start_line(None);
+        console.write(b"core\n");
+        console.write_of(DomId::BOOT, b"boot domain\n");
+        console.write_of(DomId::DOM0, b"prompt> ");
+        console.write_of(DomId(7), b"a\nb");
+        console.write_of(DomId::DOM0, b"typed\n");
+        console.start_line(None);
+        console.write(b"core\n");
+        let mut log = [0; 128];
+        let (_, count) = console.log.read(0, &mut log);
+        let log = String::from_utf8_lossy(&log[..count]);
+        assert_eq!(log, "core\nboot domain\n(d7) a\n(d7) b\ncore\n");
     }
 }
