@@ -12,4 +12,5 @@ mod mach;
 mod manifest;
 mod options;
 mod samples;
+mod sched;
 mod screen;

@@ -1,0 +1,86 @@
+//! Weights, caps and affinity are seen in the CPU time that guests get which never give it back.
+
+use anyhow::{Context, Result, ensure};
+use xenlike_tests::machine::Machine;
+use xenlike_tests::scenario::{GUEST, SHORT, boot_to_prompt, media_with, power_off};
+use xenlike_tests::session::Session;
+
+/// How long guests are watched, in the machine's seconds.
+const SECONDS: f64 = 8.0;
+
+fn with_cpus(name: &str, cpus: u32) -> Result<Session> {
+    let machine = Machine {
+        cpus,
+        ..Machine::default()
+    };
+    let media = media_with(&["hostile.cfg", "hostile-loop", "idle", "idle.cfg"])?;
+    boot_to_prompt(name, &media, &machine)
+}
+
+/// A guest that always wants its CPU.
+fn hog(session: &mut Session, name: &str, settings: &str) -> Result<()> {
+    let hog = "hostile.cfg kernel=hostile-loop extra=forever=1 vcpus=1";
+    let line = format!("create {hog} name={name} {settings}");
+    session.succeed(&line, GUEST).map(drop)
+}
+
+/// The CPU seconds that a domain has had, as `list` shows them.
+fn seconds(session: &mut Session, name: &str) -> Result<f64> {
+    let list = session.succeed(&format!("list {name}"), SHORT)?;
+    let line = list.lines().find(|line| line.starts_with(name));
+    let last = line.and_then(|line| line.split_whitespace().last());
+    Ok(last
+        .with_context(|| format!("no {name} in:\n{list}"))?
+        .parse()?)
+}
+
+/// What each of these domains gets in [`SECONDS`].
+fn shares<const N: usize>(session: &mut Session, names: [&str; N]) -> Result<[f64; N]> {
+    let mut got = [0.0; N];
+    session.succeed("sleep 1", SHORT)?;
+    for (got, name) in got.iter_mut().zip(names) {
+        *got = -seconds(session, name)?;
+    }
+    session.succeed(&format!("sleep {SECONDS}"), GUEST)?;
+    for (got, name) in got.iter_mut().zip(names) {
+        *got += seconds(session, name)?;
+    }
+    println!("{names:?} got {got:.1?} s of {SECONDS}");
+    Ok(got)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn weights_and_caps_share_a_cpu() -> Result<()> {
+    let mut session = with_cpus("sched-weights", 1)?;
+    session.succeed("create idle.cfg", GUEST)?;
+    hog(&mut session, "light", "cpu_weight=256")?;
+    hog(&mut session, "heavy", "cpu_weight=768")?;
+    let [light, heavy, idle] = shares(&mut session, ["light", "heavy", "idle"])?;
+    let ratio = heavy / light;
+    ensure!((2.0..4.5).contains(&ratio), "3 to 1 became {ratio:.1} to 1");
+    ensure!(idle < 0.2, "an idle guest took {idle:.1} s");
+    session.succeed("destroy light", GUEST)?;
+    session.succeed("destroy heavy", GUEST)?;
+    hog(&mut session, "capped", "cap=25")?;
+    let [capped] = shares(&mut session, ["capped"])?;
+    let share = capped / SECONDS;
+    ensure!((0.1..0.4).contains(&share), "a cap of 25 % gave {share:.2}");
+    power_off(session)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn affinity_keeps_two_guests_on_one_cpu() -> Result<()> {
+    let mut session = with_cpus("sched-affinity", 2)?;
+    hog(&mut session, "one", "cpus=\"1\"")?;
+    hog(&mut session, "two", "cpus=\"1\"")?;
+    let [one, two] = shares(&mut session, ["one", "two"])?;
+    let both = one + two;
+    ensure!(both < SECONDS * 1.2, "two on one CPU took {both:.1} s");
+    ensure!(
+        (0.5..2.0).contains(&(one / two)),
+        "{one:.1} s and {two:.1} s"
+    );
+    power_off(session)
+}
