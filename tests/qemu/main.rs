@@ -11,6 +11,7 @@ mod linux;
 mod mach;
 mod manifest;
 mod options;
+mod root;
 mod samples;
 mod sched;
 mod screen;

@@ -46,6 +46,8 @@ enum Task {
     Oracle(oracle::Options),
     /// Make build/xenlike.iso of what is in build/ already
     Iso,
+    /// Make the disk image with a Debian root for Dom0
+    Root,
     /// Fetch the kernels that come from Debian's packages into build/debian
     Fetch,
     /// Turn a boot domain's ELF into the flat image that the core includes
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Task::Oracle(options) => oracle::boot(&options),
         Task::Iso => build::image::xenlike_iso(),
         Task::Fetch => debian::ensure(&debian::ALL),
+        Task::Root => debian::root::ensure(),
         Task::Flatten(options) => build::flat::flatten(&options.elf, &options.image),
     };
     match done {

@@ -40,6 +40,25 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// A command that runs as root, by sudo where this isn't; packages' scripts ask it nothing.
+///
+/// # Errors
+/// When there is no sudo.
+pub fn as_root(program: &str) -> Result<Command> {
+    let id = output(Command::new("id").arg("-u"))?;
+    let mut command = if id.trim() == "0" {
+        Command::new(program)
+    } else if exists("sudo") {
+        let mut sudo = Command::new("sudo");
+        sudo.args(["env", "DEBIAN_FRONTEND=noninteractive", program]);
+        sudo
+    } else {
+        bail!("{program} needs root or sudo");
+    };
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    Ok(command)
+}
+
 /// Whether a program of that name can be started.
 pub fn exists(program: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|path| {

@@ -54,10 +54,22 @@ pub struct Options {
     qemu: Vec<String>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Dom0 {
     /// Debian's Linux with a busybox root
     Debian,
+    /// Debian's Linux with a Debian 13 root on a disk, whose changes are forgotten
+    DebianRoot,
+}
+
+impl Dom0 {
+    /// Linux's command line.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Debian => "console=hvc0",
+            Self::DebianRoot => "console=hvc0 xenlike.root=/dev/vda",
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -73,6 +85,9 @@ enum MachineType {
 pub fn run(options: &Options) -> Result<()> {
     if !options.no_build {
         build::build(&build::Options::default())?;
+    }
+    if options.dom0 == Some(Dom0::DebianRoot) {
+        debian::root::ensure()?;
     }
     let scratch = Scratch::new("run")?;
     if let Some(commands) = &options.exec {
@@ -101,8 +116,22 @@ impl Options {
             cpus: self.cpus,
             memory_mib: self.mem,
             cpu: self.cpu.clone(),
-            extra: self.qemu.clone(),
+            extra: self.disk().into_iter().chain(self.qemu.clone()).collect(),
         }
+    }
+}
+
+impl Options {
+    /// The disk with Debian's root.
+    fn disk(&self) -> Vec<String> {
+        if self.dom0 != Some(Dom0::DebianRoot) {
+            return Vec::new();
+        }
+        let drive = format!(
+            "file={},format=raw,if=virtio,snapshot=on",
+            debian::root::path().display()
+        );
+        vec!["-drive".to_owned(), drive]
     }
 }
 
@@ -110,8 +139,8 @@ fn interactive_iso(options: &Options, scratch: &Scratch) -> Result<PathBuf> {
     let media = match options.dom0 {
         None if options.append.is_empty() => return Ok(artefact("xenlike.iso")),
         None => Media::xenlike().modules(image::shell_files()?),
-        Some(Dom0::Debian) => Media::xenlike()
-            .module(Module::with_arguments(Part::Linux.path(), "console=hvc0"))
+        Some(dom0) => Media::xenlike()
+            .module(Module::with_arguments(Part::Linux.path(), dom0.words()))
             .module(Module::with_arguments(debian::dom0::initrd(), "")),
     };
     let iso = scratch.path().join("run.iso");

@@ -121,6 +121,27 @@ impl Archive {
         Ok(tree)
     }
 
+    /// Fetches all essential packages, `packages`, and what those need; gives the folder that has them, and no others.
+    ///
+    /// # Errors
+    /// When fetching or checking fails.
+    pub fn with_essential(&self, packages: &[&str]) -> Result<PathBuf> {
+        let folder = self.folder.join("sets").join(packages.join("-"));
+        fs::create_dir_all(folder.join("partial"))?;
+        // Nothing is installed yet where they go.
+        let status = self.folder.join("nothing-installed");
+        fs::write(&status, "")?;
+        let mut install = self.apt("apt-get");
+        install
+            .args(["-o", &format!("Dir::State::status={}", status.display())])
+            .args(["-o", &format!("Dir::Cache::archives={}", folder.display())])
+            .args(["--yes", "--no-install-recommends", "--download-only"])
+            .args(["install", "?essential"])
+            .args(packages);
+        process::output(&mut install)?;
+        Ok(folder)
+    }
+
     fn apt(&self, program: &str) -> Command {
         let option = |name: &str, value: &Path| format!("{name}={}", value.display());
         let mut command = Command::new(program);

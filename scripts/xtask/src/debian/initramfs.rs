@@ -19,12 +19,26 @@ if [ -d /modules ]; then
   mount -t xenfs xen /proc/xen
 fi
 run=shell
+root=
 for word in $(cat /proc/cmdline); do
   case "$word" in
     xenlike.run=*) run=${word#xenlike.run=} ;;
+    xenlike.root=*) root=${word#xenlike.root=} ;;
   esac
 done
 echo "init: $(uname -srm), $(grep -c ^processor /proc/cpuinfo) CPU(s), $(awk '/MemTotal/ { print $2 }' /proc/meminfo) kB, $(cat /sys/hypervisor/type 2>/dev/null || echo no hypervisor)"
+if [ -n "$root" ]; then
+  # A disk's own root goes on, with the toolstack of today.
+  tries=0
+  until [ -b "$root" ] || [ $tries = 100 ]; do sleep 0.1; tries=$((tries + 1)); done
+  mkdir -p /mnt
+  if mount -t ext4 "$root" /mnt; then
+    [ ! -x /bin/xenlike ] || cp /bin/xenlike /mnt/usr/local/bin/
+    umount /proc/xen /dev/pts /proc /sys
+    umount -l /dev
+    exec switch_root /mnt /sbin/init
+  fi
+fi
 case "$run" in
   poweroff) poweroff -f ;;
   reboot) reboot -f ;;

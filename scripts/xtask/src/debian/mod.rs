@@ -7,6 +7,7 @@ pub mod cpio;
 pub mod dom0;
 mod initramfs;
 mod modules;
+pub mod root;
 pub mod sources;
 pub mod toolstack;
 

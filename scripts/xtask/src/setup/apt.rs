@@ -23,7 +23,7 @@ pub fn install(packages: &[&str]) -> Result<()> {
     if let Some(suite) = &backports {
         add_suite(suite)?;
     }
-    process::run(as_root("apt-get")?.arg("update"))?;
+    process::run(process::as_root("apt-get")?.arg("update"))?;
     let (from_backports, usual): (Vec<&str>, Vec<&str>) = packages
         .iter()
         .partition(|package| backports.is_some() && package.starts_with("qemu-"));
@@ -37,7 +37,7 @@ pub fn install(packages: &[&str]) -> Result<()> {
 }
 
 fn install_from(packages: &[&str], options: &[&str]) -> Result<()> {
-    let mut command = as_root("apt-get")?;
+    let mut command = process::as_root("apt-get")?;
     command
         .args(["install", "-y", "--no-install-recommends"])
         .args(options)
@@ -60,7 +60,7 @@ fn add_suite(suite: &str) -> Result<()> {
     }
     let mirror = sources::debian_mirror(&targets)?;
     let line = sources::list_line(&mirror, suite);
-    let mut tee = as_root("tee")?;
+    let mut tee = process::as_root("tee")?;
     tee.arg(BACKPORTS_LIST);
     println!("setup: adding {suite} to {BACKPORTS_LIST}");
     feed(&mut tee, &line)
@@ -79,20 +79,4 @@ fn feed(command: &mut Command, text: &str) -> Result<()> {
         bail!("writing {BACKPORTS_LIST} failed");
     }
     Ok(())
-}
-
-/// A command that runs as root.
-fn as_root(program: &str) -> Result<Command> {
-    let id = process::output(Command::new("id").arg("-u"))?;
-    let mut command = if id.trim() == "0" {
-        Command::new(program)
-    } else if process::exists("sudo") {
-        let mut sudo = Command::new("sudo");
-        sudo.args(["env", "DEBIAN_FRONTEND=noninteractive", program]);
-        sudo
-    } else {
-        bail!("installing packages needs root or sudo");
-    };
-    command.env("DEBIAN_FRONTEND", "noninteractive");
-    Ok(command)
 }
