@@ -25,15 +25,39 @@ pub fn kept(text: &str) -> &str {
         .unwrap_or_default()
 }
 
-/// The document with another section.
-pub fn replace(text: &str, section: &str) -> String {
+/// The document with these parts of the section, and those that it had besides.
+pub fn replace(text: &str, parts: &str) -> String {
     let old = kept(text);
+    let section = merged(old.strip_suffix(END).unwrap_or_default(), parts);
     let before = if old.is_empty() {
         format!("{}\n", text.trim_end())
     } else {
         text.replace(old, "")
     };
     format!("{before}{BEGIN}{HEAD}{section}{END}")
+}
+
+/// What a part begins with.
+const PART: &str = "\n### ";
+
+/// The parts of both, the newer of each title.
+fn merged(old: &str, new: &str) -> String {
+    let by_title = |text: &str| -> Vec<(String, String)> {
+        let parts = text.split(PART).skip(1);
+        let titled = parts.map(|part| {
+            let title = part.lines().next().unwrap_or_default().to_owned();
+            (title, format!("{PART}{part}"))
+        });
+        titled.collect()
+    };
+    let mut all = by_title(old);
+    for (title, part) in by_title(new) {
+        match all.iter_mut().find(|(known, _)| *known == title) {
+            Some(known) => known.1 = part,
+            None => all.push((title, part)),
+        }
+    }
+    all.into_iter().map(|(_, part)| part).collect()
 }
 
 /// The table of boots: xenlike's and Xen's.
@@ -133,11 +157,11 @@ mod tests {
 
     #[test]
     fn the_section_is_replaced_and_kept() {
-        let once = replace("# Benchmarks\n", "one\n");
-        let twice = replace(&once, "two\n");
+        let once = replace("# Benchmarks\n", "\n### A\n\none\n\n### B\n\nother\n");
+        let twice = replace(&once, "\n### A\n\ntwo\n");
         assert!(twice.starts_with("# Benchmarks\n") && twice.contains("two\n"));
-        assert!(!twice.contains("one\n"));
-        assert_eq!(replace("# Benchmarks\n", "two\n"), twice);
+        assert!(!twice.contains("one\n") && twice.contains("other\n"));
+        assert_eq!(replace(&twice, "\n### A\n\none\n"), once);
         assert!(twice.ends_with(kept(&twice)) && kept("nothing").is_empty());
     }
 
