@@ -105,3 +105,83 @@ fn an_isolated_frame_comes_back_to_a_whole_block() {
     buddies.unlink(first, 6);
     free(first, 7);
 }
+
+/// Order of the block that the property test works in; its buddy is in use.
+const FIELD: u32 = 8;
+
+/// Every block on the lists, from the lists themselves; their links and bits must agree.
+fn listed(buddies: &Buddies) -> Vec<(Mfn, u32)> {
+    let mut found = Vec::new();
+    for zone in 0..ZONES {
+        for order in 0..ORDERS {
+            let (mut at, mut before) = (buddies.heads[zone][order], 0);
+            assert_eq!(at != 0, buddies.filled[zone] >> order & 1 != 0);
+            while let Some(frame) = linked(at) {
+                assert_eq!(frame.prev.load(Ordering::Relaxed), before);
+                assert!(buddies.is_free_block(Mfn(u64::from(at)), order as u32));
+                assert_eq!(zone_of(Mfn(u64::from(at))), zone);
+                found.push((Mfn(u64::from(at)), order as u32));
+                (before, at) = (at, frame.next.load(Ordering::Relaxed));
+            }
+        }
+        assert_eq!(buddies.filled[zone] != 0, buddies.zones >> zone & 1 != 0);
+    }
+    found
+}
+
+/// What is on the lists and what is held fill the field and overlap nowhere; no two free halves of
+/// one block lie apart.
+fn audit(buddies: &Buddies, held: &[(Mfn, u32)], field: Mfn) {
+    let free = listed(buddies);
+    let mut owners = [0; 1 << FIELD];
+    for (first, order) in free.iter().chain(held) {
+        assert_eq!(first.0 % (1 << order), 0, "order {order} at {first:?}");
+        for n in 0..1u64 << order {
+            owners[(first.0 + n - field.0) as usize] += 1;
+        }
+    }
+    assert!(owners.iter().all(|owners| *owners == 1), "{owners:?}");
+    for (first, order) in free.iter().filter(|(_, order)| *order < FIELD) {
+        let buddy = (Mfn(first.0 ^ 1 << order), *order);
+        assert!(!free.contains(&buddy), "{first:?} and {buddy:?} are apart");
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
+    #[test]
+    fn blocks_part_and_join(steps in proptest::collection::vec((0u8..4, 0u32..7, 0usize..256), 1..120)) {
+        let field = alloc_order(FIELD + 1, Where::ANY).unwrap();
+        let mut buddies = Buddies::new();
+        let release = |mfn: Mfn, order: u32| {
+            (0..1u64 << order).for_each(|n| reset(frames().get(mfn.add(n)).unwrap(), 0));
+        };
+        release(field, FIELD);
+        buddies.link(field, FIELD);
+        let mut held: Vec<(Mfn, u32)> = Vec::new();
+        for (step, order, pick) in steps {
+            match step {
+                0 | 1 => held.extend(buddies.take(order, Where::ANY).map(|first| (first, order))),
+                2 if !held.is_empty() => {
+                    let (first, order) = held.swap_remove(pick % held.len());
+                    release(first, order);
+                    buddies.give(first, order);
+                }
+                _ => {
+                    let mfn = field.add(pick as u64);
+                    if buddies.isolate(mfn) {
+                        held.push((mfn, 0));
+                    }
+                }
+            }
+            audit(&buddies, &held, field);
+        }
+        for (first, order) in held.drain(..) {
+            release(first, order);
+            buddies.give(first, order);
+        }
+        proptest::prop_assert_eq!(listed(&buddies), [(field, FIELD)]);
+        buddies.unlink(field, FIELD);
+        free(field, FIELD + 1);
+    }
+}
