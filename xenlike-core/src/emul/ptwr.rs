@@ -62,29 +62,57 @@ struct Store {
 
 /// Emulates the store at the guest's RIP that faulted at `fault`. The guest's kernel runs 64-bit code.
 pub fn page_table_write<G: Guest + Entries>(guest: &mut G, fault: Vaddr) -> Outcome {
-    let mut code = [0; decode::LONGEST];
-    let rip = guest.frame().rip;
-    let Some(code) = fetch(guest, Vaddr(rip), &mut code) else {
-        return Outcome::NotOurs;
+    let (insn, store) = match faulted(guest, fault) {
+        Ok(found) => found,
+        Err(outcome) => return outcome,
     };
-    let Ok(insn) = decode(code, Bits::SixtyFour) else {
-        return Outcome::NotOurs;
-    };
-    let store = match store(guest, &insn) {
-        Ok(Some(store)) => store,
-        Ok(None) => return Outcome::NotOurs,
-        Err(fault) => return Outcome::Fault(Exception::Page(fault)),
-    };
-    let same_page = (store.at.0 ^ fault.0) >> 12 == 0;
-    let aligned = store.at.0.is_multiple_of(u64::from(store.bytes));
-    if !same_page || !aligned || store.bytes > 8 {
-        return Outcome::NotOurs;
-    }
     match apply(guest, &insn, &store) {
         Ok(()) => retire(guest, &insn),
         Err(EntryError::Again | EntryError::Changed(_)) => Outcome::Again,
         Err(EntryError::NotATable | EntryError::Refused) => Outcome::NotOurs,
     }
+}
+
+/// Passes over the plain store at the guest's RIP that faulted at `fault`: nothing is written.
+pub fn discarded_store(guest: &mut impl Guest, fault: Vaddr) -> Outcome {
+    match faulted(guest, fault) {
+        Ok((insn, store)) if matches!(store.change, Change::Set(_)) && !is_exchange(&insn) => {
+            if is_string(&insn) {
+                advance_string(guest.frame(), &insn, store.bytes);
+            }
+            retire(guest, &insn)
+        }
+        // What was read would be told too: not for memory whose reading may mean something.
+        Ok(_) => Outcome::NotOurs,
+        Err(outcome) => outcome,
+    }
+}
+
+/// XCHG, which gives the old bytes back.
+const fn is_exchange(insn: &Insn) -> bool {
+    matches!(insn.opcode, 0x86 | 0x87)
+}
+
+/// MOVS and STOS.
+const fn is_string(insn: &Insn) -> bool {
+    matches!(insn.opcode, 0xa4 | 0xa5 | 0xaa | 0xab)
+}
+
+/// The instruction at the guest's RIP and the aligned store that it makes, to the page of `fault`.
+fn faulted(guest: &mut impl Guest, fault: Vaddr) -> Result<(Insn, Store), Outcome> {
+    let mut code = [0; decode::LONGEST];
+    let rip = guest.frame().rip;
+    let code = fetch(guest, Vaddr(rip), &mut code).ok_or(Outcome::NotOurs)?;
+    let insn = decode(code, Bits::SixtyFour).map_err(|_| Outcome::NotOurs)?;
+    let store = store(guest, &insn)
+        .map_err(|fault| Outcome::Fault(Exception::Page(fault)))?
+        .ok_or(Outcome::NotOurs)?;
+    let same_page = (store.at.0 ^ fault.0) >> 12 == 0;
+    let aligned = store.at.0.is_multiple_of(u64::from(store.bytes));
+    if !same_page || !aligned || store.bytes > 8 {
+        return Err(Outcome::NotOurs);
+    }
+    Ok((insn, store))
 }
 
 /// Copies the code at `at`: up to the longest instruction, or to the end of what can be read.
@@ -104,7 +132,7 @@ pub(super) fn fetch<'a>(
 
 /// The store that the instruction makes; nothing if it is none that is known.
 fn store(guest: &mut impl Guest, insn: &Insn) -> Result<Option<Store>, PageFault> {
-    if matches!(insn.opcode, 0xa4 | 0xa5 | 0xaa | 0xab) {
+    if is_string(insn) {
         if insn.repeat != Repeat::None && guest.frame().rcx & mask(insn.address_bytes) == 0 {
             return Ok(None);
         }
@@ -300,10 +328,7 @@ fn advance_string(frame: &mut crate::arch::frame::TrapFrame, insn: &Insn, bytes:
 /// Goes on to the next instruction, or stays for the rest of a repeated one.
 fn retire(guest: &mut impl Guest, insn: &Insn) -> Outcome {
     let frame = guest.frame();
-    if insn.repeat != Repeat::None
-        && matches!(insn.opcode, 0xa4 | 0xa5 | 0xaa | 0xab)
-        && frame.rcx != 0
-    {
+    if insn.repeat != Repeat::None && is_string(insn) && frame.rcx != 0 {
         return Outcome::Again;
     }
     frame.rip = frame.rip.wrapping_add(u64::from(insn.length));

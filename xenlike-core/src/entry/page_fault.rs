@@ -1,4 +1,4 @@
-//! #PF from a guest: a page table that it writes as it pleases, an LDT page not mapped yet, or its
+//! #PF from a guest: a page table that it writes as it pleases, an MSI-X table, an LDT page not mapped yet, or its
 //! own affair.
 
 use core::sync::atomic::Ordering;
@@ -35,7 +35,10 @@ pub fn handle(ctx: &mut Ctx<'_>, address: u64) {
         return ldt_fault(ctx, offset);
     }
     let writes_ro_page = code & (error::PRESENT | error::WRITE) == error::PRESENT | error::WRITE;
-    if ctx.st.in_kernel && writes_ro_page && emulate::page_table_write(ctx, address) {
+    if ctx.st.in_kernel
+        && writes_ro_page
+        && (emulate::page_table_write(ctx, address) || emulate::message_table_write(ctx, address))
+    {
         return;
     }
     give(ctx, address, code);

@@ -1,7 +1,6 @@
 //! The PCI functions that domain 0 has told of.
 
 use super::line::Source;
-use super::message::has_msix;
 use super::{Book, Function, IrqError, Machine};
 
 /// As many as the first segment can have.
@@ -42,6 +41,7 @@ impl<M: Machine> Book<M> {
             let (dom, pirq) = (map.dom, map.pirq);
             self.unmap(dom, pirq)?;
         }
+        self.forget_table(function);
         Ok(())
     }
 
@@ -56,19 +56,6 @@ impl<M: Machine> Book<M> {
             .binary_search(&function)
             .map(|_| ())
             .map_err(|_| IrqError::NoDevice)
-    }
-
-    /// Whether `function`, which domain 0 told of, has MSI-X.
-    ///
-    /// # Errors
-    /// [`IrqError::NoDevice`] if not.
-    pub fn require_msix(&mut self, function: Function) -> Result<(), IrqError> {
-        self.require(function)?;
-        if has_msix(&mut self.machine, function) {
-            Ok(())
-        } else {
-            Err(IrqError::NoDevice)
-        }
     }
 
     /// Writes the messages of `function` once more, after a reset or sleep.

@@ -1,7 +1,7 @@
 //! By which numbers domains call interrupts.
 
 use super::line::{Line, Source};
-use super::message::{Msi, Msix};
+use super::message::{Layout, Msi, Msix};
 use super::{Book, Function, IrqError, Machine, PIRQS};
 use crate::arch::ioapic::Trigger;
 use crate::kit::DomId;
@@ -213,7 +213,8 @@ impl<M: Machine> Book<M> {
         pirq: Option<u32>,
     ) -> Result<u32, IrqError> {
         self.require(function)?;
-        let msix = Msix::find(&mut self.machine, function, index)?;
+        let layout = Layout::find(&mut self.machine, function)?;
+        let msix = Msix::new(function, &layout, index)?;
         let other = |line: &Line| matches!(line.source, Source::Msix(m) if m.function == function && m.index == index);
         if self.lines.iter().any(other) {
             return Err(IrqError::Exists);
@@ -222,7 +223,9 @@ impl<M: Machine> Book<M> {
             return Err(IrqError::NoDevice);
         }
         let pirq = self.numbers(dom, pirq, 1)?;
-        self.add_new(dom, pirq, 1, |_| Source::Msix(msix))?;
+        self.use_table(function, &layout)?;
+        self.add_new(dom, pirq, 1, |_| Source::Msix(msix))
+            .inspect_err(|_| self.settle_table(function))?;
         Ok(pirq)
     }
 
@@ -292,7 +295,10 @@ impl<M: Machine> Book<M> {
                 msi.silence(&mut self.machine);
                 msi.set_count(&mut self.machine, 1);
             }
-            Source::Msix(msix) => Msix::silence(&mut self.machine, msix.function),
+            Source::Msix(msix) => {
+                Msix::silence(&mut self.machine, msix.function);
+                self.settle_table(msix.function);
+            }
             Source::Line { .. } => {}
         }
     }

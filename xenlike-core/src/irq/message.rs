@@ -1,6 +1,8 @@
 //! Message-signalled interrupts: the capabilities of a PCI function, and what the core writes there
 //! (PCI 3.0 §6.8). A device's message is a memory write that a local APIC takes for an interrupt.
 
+use core::ops::RangeInclusive;
+
 use super::{Function, IrqError, Machine, Width};
 use crate::arch::ioapic::Gate;
 use crate::kit::{CpuId, Maddr, Mfn};
@@ -144,6 +146,65 @@ impl Msi {
     }
 }
 
+/// Where a function's MSI-X table is.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// How many entries it has.
+    count: u16,
+    entries: Maddr,
+    /// The bits of pending messages, if the function says so rightly.
+    pending: Option<Maddr>,
+}
+
+impl Layout {
+    /// That of `function`.
+    ///
+    /// # Errors
+    /// [`IrqError::NoDevice`] without the capability, [`IrqError::NoMemoryAccess`] while the function's
+    /// memory is off.
+    pub fn find(machine: &mut impl Machine, function: Function) -> Result<Self, IrqError> {
+        let at = capability(machine, function, MSIX)
+            .filter(|at| *at <= 0xf4)
+            .ok_or(IrqError::NoDevice)?;
+        let control = machine.read(function, at.wrapping_add(2), Width::Word);
+        let command = machine.read(function, header::COMMAND, Width::Word);
+        if command & header::COMMAND_MEMORY == 0 {
+            return Err(IrqError::NoMemoryAccess);
+        }
+        let mut place = |offset: u8| {
+            let word = machine.read(function, at.wrapping_add(offset), Width::Dword);
+            let base = bar(machine, function, word as u8 & 7)?;
+            base.0.checked_add(u64::from(word & !7)).map(Maddr)
+        };
+        Ok(Self {
+            count: ((control & MSIX_SIZE) as u16).saturating_add(1),
+            entries: place(4).ok_or(IrqError::NoDevice)?,
+            pending: place(8),
+        })
+    }
+
+    fn entry(&self, index: u16) -> Option<Maddr> {
+        let offset = ENTRY_BYTES.checked_mul(index.into())?;
+        self.entries.0.checked_add(offset).map(Maddr)
+    }
+
+    /// The pages of its entries.
+    pub(super) fn entry_pages(&self) -> RangeInclusive<Mfn> {
+        pages(self.entries, ENTRY_BYTES.saturating_mul(self.count.into()))
+    }
+
+    /// The pages of its pending bits, which come in groups of 64.
+    pub(super) fn pending_pages(&self) -> Option<RangeInclusive<Mfn>> {
+        let bytes = u64::from(self.count.div_ceil(64)).saturating_mul(8);
+        self.pending.map(|at| pages(at, bytes))
+    }
+}
+
+fn pages(at: Maddr, bytes: u64) -> RangeInclusive<Mfn> {
+    let last = at.0.saturating_add(bytes.saturating_sub(1));
+    at.mfn()..=Maddr(last).mfn()
+}
+
 /// An entry of a function's MSI-X table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Msix {
@@ -156,33 +217,15 @@ pub struct Msix {
 }
 
 impl Msix {
-    /// Entry `index` of the table of `function`.
+    /// Entry `index` of the table of `function`, which is at `layout`.
     ///
     /// # Errors
-    /// [`IrqError::NoDevice`] without the capability, [`IrqError::BadNumber`] behind the table's end,
-    /// [`IrqError::NoMemoryAccess`] while the function's memory is off.
-    pub fn find(
-        machine: &mut impl Machine,
-        function: Function,
-        index: u16,
-    ) -> Result<Self, IrqError> {
-        let at = capability(machine, function, MSIX)
-            .filter(|at| *at <= 0xf4)
-            .ok_or(IrqError::NoDevice)?;
-        let control = machine.read(function, at.wrapping_add(2), Width::Word);
-        if u32::from(index) > control & MSIX_SIZE {
+    /// [`IrqError::BadNumber`] behind the table's end.
+    pub fn new(function: Function, layout: &Layout, index: u16) -> Result<Self, IrqError> {
+        if index >= layout.count {
             return Err(IrqError::BadNumber);
         }
-        let command = machine.read(function, header::COMMAND, Width::Word);
-        if command & header::COMMAND_MEMORY == 0 {
-            return Err(IrqError::NoMemoryAccess);
-        }
-        let table = machine.read(function, at.wrapping_add(4), Width::Dword);
-        let base = bar(machine, function, table as u8 & 7).ok_or(IrqError::NoDevice)?;
-        let entry = ENTRY_BYTES
-            .wrapping_mul(index.into())
-            .wrapping_add(u64::from(table & !7));
-        let entry = Maddr(base.0.checked_add(entry).ok_or(IrqError::NoDevice)?);
+        let entry = layout.entry(index).ok_or(IrqError::NoDevice)?;
         Ok(Self {
             function,
             index,

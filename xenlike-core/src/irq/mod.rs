@@ -11,7 +11,8 @@
 //! - An interrupt without holder is masked. A level-triggered one is masked from its arrival until
 //!   every holder that was told has said that it is done: it can't storm a CPU.
 //! - A holder has a map to its line; a line goes with its last map.
-//! - Messages of a device are written by the core alone, with its own vectors.
+//! - Messages of a device are written by the core alone, with its own vectors. Pages of an MSI-X table
+//!   in use are not mapped writable ([`tables`]).
 #![warn(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -26,6 +27,7 @@ pub mod line;
 pub mod machine;
 pub mod map;
 pub mod message;
+pub mod tables;
 #[cfg(test)]
 mod tests;
 pub mod vectors;
@@ -36,6 +38,7 @@ use crate::arch::ioapic::{Gate, Trigger};
 use crate::kit::{CpuId, Mfn};
 use line::Line;
 use map::Map;
+use tables::Table;
 use vectors::Vectors;
 
 /// Interrupt numbers of a domain end here.
@@ -112,6 +115,8 @@ pub struct Book<M> {
     wires: Vec<(u32, Trigger)>,
     /// The PCI functions that domain 0 has told of, sorted.
     functions: Vec<Function>,
+    /// MSI-X tables in use.
+    tables: Vec<Table>,
 }
 
 impl<M: Machine> Book<M> {
@@ -124,6 +129,7 @@ impl<M: Machine> Book<M> {
             maps: Vec::new(),
             wires: wires.to_vec(),
             functions: Vec::new(),
+            tables: Vec::new(),
         }
     }
 

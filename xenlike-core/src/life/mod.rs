@@ -26,17 +26,30 @@ pub mod vcpu_context;
 pub mod vcpus;
 
 use crate::domain;
+use crate::irq;
 use crate::kit::{DomId, Mfn};
-use crate::pagetype;
+use crate::pagetype::{self, IoAccess};
 
 /// Answers what `pagetype` asks about domains. Once, at boot, before the first domain is made.
 pub fn init() {
     pagetype::set_hooks(pagetype::Hooks {
-        may_map_io,
+        io_access,
         emptied: destroy::emptied,
     });
 }
 
-fn may_map_io(dom: DomId, mfn: Mfn) -> bool {
-    domain::lookup(dom).is_some_and(|dom| dom.settings.lock().iomem.contains(mfn.0..=mfn.0))
+fn io_access(dom: DomId, mfn: Mfn) -> IoAccess {
+    let may = |dom: &domain::Domain| dom.settings.lock().iomem.contains(mfn.0..=mfn.0);
+    if !domain::lookup(dom).is_some_and(|dom| may(&dom)) {
+        IoAccess::Nothing
+    } else if has_messages(mfn) {
+        IoAccess::Read
+    } else {
+        IoAccess::All
+    }
+}
+
+/// Whether `mfn` has an MSI-X table in use.
+pub fn has_messages(mfn: Mfn) -> bool {
+    irq::machine::book().is_some_and(|book| book.has_table_at(mfn))
 }

@@ -1,7 +1,7 @@
 //! What an L1 entry holds: a reference of the page it maps, a writable one if it maps it so.
 
 use super::pte::CacheChoice;
-use super::{Memory, PageType, Pte, Refused, Types};
+use super::{IoAccess, Memory, PageType, Pte, Refused, Types};
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
 use crate::mm::frame::State;
@@ -25,8 +25,7 @@ impl<M: Memory> Types<M> {
             return Err(Refused::Invalid);
         }
         let Some(frame) = self.0.frame(pte.mfn()) else {
-            self.check_io(pte.mfn(), table_owner, page_owner)?;
-            return Ok(pte.stored());
+            return self.get_io(pte, table_owner, page_owner);
         };
         if !self.take_mapping(pte, frame, page_owner) {
             if !pte.is_writable() {
@@ -68,19 +67,17 @@ impl<M: Memory> Types<M> {
         }
     }
 
+    /// As [`Self::get_l1`], for what is not RAM: nothing is held, but both domains need the right.
     #[inline(never)]
-    fn check_io(&self, mfn: Mfn, table_owner: DomId, page_owner: DomId) -> Result<(), Refused> {
-        let on_behalf = if page_owner == DomId::IO {
-            table_owner
-        } else {
-            page_owner
-        };
-        let allowed = self.0.may_map_io(on_behalf, mfn)
-            && (on_behalf == table_owner || self.0.may_map_io(table_owner, mfn));
-        if allowed {
-            Ok(())
-        } else {
-            Err(Refused::NotPermitted)
+    fn get_io(&self, pte: Pte, table_owner: DomId, page_owner: DomId) -> Result<Pte, Refused> {
+        let mut access = self.0.io_access(table_owner, pte.mfn());
+        if page_owner != DomId::IO && page_owner != table_owner {
+            access = access.min(self.0.io_access(page_owner, pte.mfn()));
+        }
+        match access {
+            IoAccess::Nothing => Err(Refused::NotPermitted),
+            IoAccess::Read => Ok(pte.read_only().stored()),
+            IoAccess::All => Ok(pte.stored()),
         }
     }
 

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::l1tf::{self, SafeAddresses};
-use super::{Charge, DomainPages, Memory, NoRoom, Types, registered};
+use super::{Charge, DomainPages, IoAccess, Memory, NoRoom, Types, registered};
 use crate::kit::lock::wait_step;
 use crate::kit::{DomId, Mfn, Once};
 use crate::mm::alloc::{self as frames_alloc, Where};
@@ -14,8 +14,8 @@ use crate::mm::{Frame, SharedPage, frames, m2p, stale};
 /// What the rules ask of the rooms that know domains.
 #[derive(Clone, Copy, Debug)]
 pub struct Hooks {
-    /// Whether a domain may map a frame that is not RAM.
-    pub may_map_io: fn(DomId, Mfn) -> bool,
+    /// How a domain may map a frame that is not RAM.
+    pub io_access: fn(DomId, Mfn) -> IoAccess,
     /// The last frame of a dying domain has gone. May come twice.
     pub emptied: fn(DomId),
 }
@@ -94,10 +94,10 @@ impl Memory for Machine {
             .and_then(|page| page.u64(slot * 8))
             .map_or(0, |word| word.load(Ordering::Relaxed))
     }
-    fn may_map_io(&self, domain: DomId, mfn: Mfn) -> bool {
+    fn io_access(&self, domain: DomId, mfn: Mfn) -> IoAccess {
         HOOKS
             .get()
-            .is_some_and(|hooks| (hooks.may_map_io)(domain, mfn))
+            .map_or(IoAccess::Nothing, |hooks| (hooks.io_access)(domain, mfn))
     }
     fn has_device_rights(&self, domain: DomId) -> bool {
         registered(domain).is_some_and(|pages| pages.has_device_rights())

@@ -8,6 +8,17 @@ use super::l1tf::SafeAddresses;
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
 
+/// How a domain may map a frame that is not RAM. The more, the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum IoAccess {
+    /// Not at all.
+    Nothing,
+    /// To read; an entry that would allow writes is stored without.
+    Read,
+    /// As it likes.
+    All,
+}
+
 /// Frames, their contents, and the few things that the rules ask of the rest of the core.
 pub trait Memory {
     /// What is known of a frame; nothing if it is not RAM.
@@ -26,8 +37,8 @@ pub trait Memory {
     fn emptied(&self, id: DomId);
     /// The hypervisor's entry for a slot of its own in an L4 that `owner` makes.
     fn own_slot(&self, owner: DomId, slot: usize) -> u64;
-    /// Whether `domain` may map the frame `mfn`, which is not RAM.
-    fn may_map_io(&self, domain: DomId, mfn: Mfn) -> bool;
+    /// How `domain` may map the frame `mfn`, which is not RAM.
+    fn io_access(&self, domain: DomId, mfn: Mfn) -> IoAccess;
     /// Whether `domain` has device rights, so that its mappings may choose how they are cached.
     fn has_device_rights(&self, domain: DomId) -> bool;
     /// What entries of `domain`'s tables that are not present may name, where that matters.

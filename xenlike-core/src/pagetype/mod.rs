@@ -60,7 +60,7 @@ pub use domain_pages::{Charge, DomainPages, NoRoom, forget, register, registered
 pub use entry::{HeldTable, Keep, Update};
 pub use grant_pte::{EntryAt, Lent, Write};
 pub use machine::{Hooks, Machine, Rights, machine, set_hooks, set_rights};
-pub use memory::Memory;
+pub use memory::{IoAccess, Memory};
 pub use pte::Pte;
 pub use refs::PageRef;
 pub use segdesc::check_descriptor;

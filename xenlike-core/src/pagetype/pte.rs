@@ -92,6 +92,10 @@ impl Pte {
             self
         }
     }
+    /// The same without the right to write.
+    pub(super) const fn read_only(self) -> Self {
+        Self(self.0 & !Self::WRITABLE)
+    }
     /// The same without a choice of caching: RAM is always mapped write-back, since the direct map
     /// holds it so.
     pub(super) const fn cached(self) -> Self {

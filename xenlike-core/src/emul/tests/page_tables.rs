@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::fake::{CODE, Fake, TABLE};
 use crate::emul::operand::{CF, SF, ZF};
-use crate::emul::ptwr::page_table_write;
+use crate::emul::ptwr::{discarded_store, page_table_write};
 use crate::emul::*;
 
 const OLD: u64 = 0x0000_0001_2345_6067;
@@ -176,4 +176,29 @@ fn a_failed_exchange_is_checked_like_one_that_stores() {
     (it.frame.rax, it.frame.rsi, it.refused_bit) = (1, 0x4444, u64::MAX);
     assert_eq!(run(&mut it), (Outcome::NotOurs, OLD));
     assert_eq!((it.frame.rax, it.frame.rip), (1, CODE));
+}
+
+#[test]
+fn stores_without_effect() {
+    let pass = |guest: &mut Fake| discarded_store(guest, Vaddr(TABLE + 0x20));
+    // mov dword [rdi], esi
+    let mut it = guest(&[0x89, 0x37]);
+    assert_eq!(pass(&mut it), Outcome::Done);
+    assert_eq!((it.entry(TABLE + 0x20), it.frame.rip), (OLD, CODE + 2));
+    // rep stosd
+    let mut it = guest(&[0xf3, 0xab]);
+    it.frame.rcx = 2;
+    assert_eq!(pass(&mut it), Outcome::Again);
+    assert_eq!(pass(&mut it), Outcome::Done);
+    assert_eq!((it.frame.rcx, it.frame.rdi), (0, TABLE + 0x28));
+    // What also reads, and what stores elsewhere, is not passed over: xchg, or, and mov [rdi + 0x1000].
+    for code in [
+        &[0x87, 0x37][..],
+        &[0x09, 0x37],
+        &[0x89, 0xb7, 0, 0x10, 0, 0],
+    ] {
+        let mut it = guest(code);
+        assert_eq!(pass(&mut it), Outcome::NotOurs);
+        assert_eq!(it.frame.rip, CODE);
+    }
 }

@@ -7,6 +7,7 @@ use crate::domain::VcpuState;
 use crate::emul::ptwr::{Entries, EntryError};
 use crate::hypercall::Ctx;
 use crate::kit::{Mfn, PAGE_SHIFT, Vaddr};
+use crate::life::has_messages;
 use crate::mm::directmap::SharedPage;
 use crate::mm::frame::frames;
 use crate::pagetype::{Refused, Write, machine};
@@ -33,6 +34,16 @@ pub fn at(ctx: &Ctx<'_>, at: Vaddr) -> Option<Seen> {
     is_table.then_some(Seen {
         page: at.0 >> PAGE_SHIFT,
         frame: entry.mfn(),
+    })
+}
+
+/// Whether the guest's kernel sees a page of an MSI-X table in use at the address, and may read but not
+/// write it.
+pub fn is_of_messages(ctx: &Ctx<'_>, at: Vaddr) -> bool {
+    let entry = ctx.st.kernel_l4.and_then(|l4| machine().lookup(l4, at));
+    entry.is_some_and(|entry| {
+        let to_read = entry.is_present() && !entry.is_writable();
+        to_read && frames().get(entry.mfn()).is_none() && has_messages(entry.mfn())
     })
 }
 

@@ -46,7 +46,8 @@ pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
         abi::PHYSDEVOP_MANAGE_PCI_REMOVE => pci::remove_old(ctx, arg),
         abi::PHYSDEVOP_RESTORE_MSI => pci::restore_old(ctx, arg),
         abi::PHYSDEVOP_RESTORE_MSI_EXT => pci::restore(ctx, arg),
-        abi::PHYSDEVOP_PREPARE_MSIX | abi::PHYSDEVOP_RELEASE_MSIX => pci::msix(ctx, arg),
+        abi::PHYSDEVOP_PREPARE_MSIX => pci::ready_table(ctx, arg),
+        abi::PHYSDEVOP_RELEASE_MSIX => pci::release_table(ctx, arg),
         abi::PHYSDEVOP_PCI_MMCFG_RESERVED => pci::mmcfg(ctx, arg),
         abi::PHYSDEVOP_DBGP_OP => {
             ctx.require_control()?;

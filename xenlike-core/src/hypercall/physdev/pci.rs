@@ -94,11 +94,17 @@ pub fn reset(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
     restore_function(ctx, named(arg)?)
 }
 
-/// PHYSDEVOP_prepare_msix, PHYSDEVOP_release_msix: nothing needs to be readied, but the function must
-/// have MSI-X.
-pub fn msix(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
+/// PHYSDEVOP_prepare_msix: from now on nobody maps the table writable.
+pub fn ready_table(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
     ctx.require_control()?;
-    interrupts()?.require_msix(named(arg)?).map_err(to_errno)?;
+    interrupts()?.ready_table(named(arg)?).map_err(to_errno)?;
+    Ok(0)
+}
+
+/// PHYSDEVOP_release_msix
+pub fn release_table(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
+    ctx.require_control()?;
+    interrupts()?.release_table(named(arg)?).map_err(to_errno)?;
     Ok(0)
 }
 

@@ -16,6 +16,8 @@ pub const PLAIN_MSI: Function = Function { bus: 0, devfn: 16 };
 pub const WITH_MSIX: Function = Function { bus: 1, devfn: 0 };
 /// Where its table is.
 pub const TABLE: Mfn = Mfn(0x800_0fe0);
+/// Where the bits of its pending messages are.
+pub const PENDING: Mfn = Mfn(0x800_0fe2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -72,6 +74,7 @@ impl Fake {
                 (0x34, 0x98),
                 (0x98, 0x0002_0011),
                 (0x9c, 0x0000_0802),
+                (0xa0, 0x0000_2ffa),
             ],
         );
         fake

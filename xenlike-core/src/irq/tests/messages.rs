@@ -1,6 +1,6 @@
 //! MSI and MSI-X.
 
-use super::fake::{PLAIN_MSI, WITH_MSI, WITH_MSIX};
+use super::fake::{PENDING, PLAIN_MSI, TABLE, WITH_MSI, WITH_MSIX};
 use super::{DOM0, book, holder};
 use crate::irq::{Function, IrqError};
 use crate::kit::CpuId;
@@ -66,6 +66,45 @@ fn entries_of_a_table() {
     book.remove_function(WITH_MSIX).expect("known");
     assert_eq!(book.machine.table[&(entry + 12)], 1);
     assert!(!book.is_mapped(DOM0, pirq) && book.arrived(vector).is_none());
+}
+
+#[test]
+fn a_table_is_the_cores_while_it_is_in_use() {
+    let mut book = book();
+    book.add_function(WITH_MSIX).expect("room");
+    let in_use = |book: &crate::irq::Book<_>| {
+        let pages = [TABLE, TABLE.add(1), PENDING, PENDING.add(1)];
+        pages.map(|page| book.has_table_at(page))
+    };
+    let (none, all) = ([false; 4], [true, false, true, false]);
+    assert_eq!(in_use(&book), none);
+    let first = book.map_msix(DOM0, WITH_MSIX, 0, None).expect("an entry");
+    let second = book.map_msix(DOM0, WITH_MSIX, 1, None).expect("an entry");
+    assert_eq!(book.ready_table(WITH_MSIX), Err(IrqError::Busy));
+    assert_eq!(book.release_table(WITH_MSIX), Err(IrqError::Busy));
+    book.unmap(DOM0, first).expect("mapped");
+    assert_eq!(in_use(&book), all);
+    book.unmap(DOM0, second).expect("mapped");
+    assert_eq!(in_use(&book), none);
+    // Readied, it stays so without messages.
+    book.ready_table(WITH_MSIX).expect("not in use");
+    let pirq = book.map_msix(DOM0, WITH_MSIX, 0, None).expect("an entry");
+    assert_eq!(book.release_table(WITH_MSIX), Err(IrqError::Busy));
+    book.unmap(DOM0, pirq).expect("mapped");
+    assert_eq!(in_use(&book), all);
+    book.release_table(WITH_MSIX).expect("readied");
+    assert_eq!(in_use(&book), none);
+    // Its end is the function's too; an entry that is refused leaves nothing behind.
+    book.ready_table(WITH_MSIX).expect("not in use");
+    book.remove_function(WITH_MSIX).expect("known");
+    assert_eq!(in_use(&book), none);
+    book.add_function(WITH_MSIX).expect("room");
+    let taken = book.map_msix(DOM0, WITH_MSIX, 0, Some(crate::irq::PIRQS));
+    assert_eq!(taken, Err(IrqError::BadNumber));
+    assert_eq!(in_use(&book), none);
+    book.add_function(WITH_MSI).expect("room");
+    assert_eq!(book.ready_table(WITH_MSI), Err(IrqError::NoDevice));
+    assert_eq!(book.release_table(WITH_MSI), Err(IrqError::NoDevice));
 }
 
 #[test]

@@ -15,12 +15,14 @@ use crate::mm::Frame;
 use crate::mm::frame::{Kind, State};
 use crate::pagetype::l1tf::SafeAddresses;
 use crate::pagetype::validate::is_guest_entry;
-use crate::pagetype::{Charge, DomainPages, Memory, NoRoom, PageType, Pte, Types};
+use crate::pagetype::{Charge, DomainPages, IoAccess, Memory, NoRoom, PageType, Pte, Types};
 
 /// Frames of the fake machine. Frame 0 and those from [`FRAMES`] on are not RAM.
 pub(super) const FRAMES: u64 = 48;
 /// I/O memory that domain 0 may map.
 pub(super) const IO: Mfn = Mfn(0x1000);
+/// One that it may only read.
+pub(super) const IO_TABLE: Mfn = Mfn(0x2000);
 
 pub(super) struct Fake {
     frames: Vec<Frame>,
@@ -144,8 +146,12 @@ impl Memory for Fake {
     fn own_slot(&self, owner: DomId, slot: usize) -> u64 {
         (u64::from(owner.0) << 32) | ((slot as u64) << 12)
     }
-    fn may_map_io(&self, domain: DomId, mfn: Mfn) -> bool {
-        domain == DomId(0) && mfn == IO
+    fn io_access(&self, domain: DomId, mfn: Mfn) -> IoAccess {
+        match mfn {
+            IO if domain == DomId(0) => IoAccess::All,
+            IO_TABLE if domain == DomId(0) => IoAccess::Read,
+            _ => IoAccess::Nothing,
+        }
     }
     fn has_device_rights(&self, domain: DomId) -> bool {
         domain == DomId(0)

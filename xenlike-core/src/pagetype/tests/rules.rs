@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use core::sync::atomic::Ordering;
 
-use super::fake::{Fake, IO};
+use super::fake::{Fake, IO, IO_TABLE};
 use crate::kit::{DomId, Maddr, Mfn, Vaddr};
 use crate::mm::frame::State;
 use crate::pagetype::{
@@ -220,6 +220,16 @@ fn io_memory_is_for_those_with_the_right() {
         );
     }
     assert!(t.types.get(table, 1).has(Pte::PCD));
+    // What it may only read is mapped so, also when it asks again.
+    for _ in 0..2 {
+        assert_eq!(
+            t.types
+                .update_entry(DomId(0), &map(IO_TABLE, DomId::IO), &mut t.work),
+            Ok(())
+        );
+        let entry = t.types.get(table, 1);
+        assert!(entry.is_present() && !entry.is_writable() && entry.mfn() == IO_TABLE);
+    }
     let bad = map(IO.add(1), DomId::IO);
     let refused = Err(Refused::NotPermitted);
     assert_eq!(t.types.update_entry(DomId(0), &bad, &mut t.work), refused);
