@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::thread;
 use xenlike_tests::machine::{Chipset, Firmware, Machine};
 use xenlike_tests::media::{Media, Module};
@@ -14,17 +15,28 @@ use xenlike_tests::session::Session;
 const PROMPT: &str = "^# ";
 
 /// The machine, up to the shell of its Dom0.
-fn boot(name: &str, machine: &Machine, linux: &str) -> Result<Session> {
+pub fn boot(name: &str, machine: &Machine, linux: &str) -> Result<Session> {
     boot_with(name, machine, linux, "")
 }
 
 /// The same with words for the hypervisor.
-fn boot_with(name: &str, machine: &Machine, linux: &str, options: &str) -> Result<Session> {
+pub fn boot_with(name: &str, machine: &Machine, linux: &str, options: &str) -> Result<Session> {
+    boot_image(name, machine, linux, options, build("dom0.img"))
+}
+
+/// The same with another initrd.
+pub fn boot_image(
+    name: &str,
+    machine: &Machine,
+    linux: &str,
+    options: &str,
+    initrd: PathBuf,
+) -> Result<Session> {
     let line = format!("console=hvc0 {linux}");
     let media = Media::xenlike()
         .and(options)
         .module(Module::with_arguments(find_file("vmlinuz")?, line))
-        .module(Module::with_arguments(build("dom0.img"), ""));
+        .module(Module::with_arguments(initrd, ""));
     let mut session = Session::boot(name, &media, machine)?;
     session.expect(r"^init: Linux 6\.12.*, xen$", LINUX)?;
     session.expect(PROMPT, LINUX)?;
@@ -32,7 +44,7 @@ fn boot_with(name: &str, machine: &Machine, linux: &str, options: &str) -> Resul
 }
 
 /// Runs a command in the shell; gives what it printed.
-fn run(session: &mut Session, line: &str) -> Result<String> {
+pub fn run(session: &mut Session, line: &str) -> Result<String> {
     session.send_line(line)?;
     session.expect(r"\n", SHORT)?;
     session.read_until(PROMPT, LINUX)
@@ -55,7 +67,8 @@ fn is_calm(session: &Session) -> Result<()> {
     Ok(())
 }
 
-fn power_off(mut session: Session) -> Result<()> {
+/// Off by ACPI, after a calm life.
+pub fn power_off(mut session: Session) -> Result<()> {
     session.send_line("poweroff -f")?;
     session.expect_end(LINUX)?;
     is_calm(&session)

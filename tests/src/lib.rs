@@ -8,6 +8,7 @@
 
 pub mod machine;
 pub mod media;
+pub mod monitor;
 pub mod paths;
 pub mod scenario;
 pub mod screen;

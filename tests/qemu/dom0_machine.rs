@@ -1,0 +1,218 @@
+//! Dom0 and its machine: how much memory it gets, a great initrd, keys, an idle CPU, the clock.
+
+use super::dom0::{boot, boot_image, boot_with, power_off, run};
+use anyhow::{Context, Result, ensure};
+use std::fs;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+use xenlike_tests::machine::Machine;
+use xenlike_tests::monitor::Monitor;
+use xenlike_tests::paths::{Scratch, build};
+use xenlike_tests::session::Session;
+
+/// Domain 0's memory, MiB, as the toolstack tells.
+fn memory(session: &mut Session) -> Result<u32> {
+    let list = run(session, "xenlike list")?;
+    let row = list.lines().find(|line| line.starts_with("Domain-0"));
+    let mib = row.and_then(|row| row.split_ascii_whitespace().nth(2));
+    Ok(mib.with_context(|| list.clone())?.parse()?)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn memory_as_the_options_say() -> Result<()> {
+    let forms = [
+        ("dom0_mem=max:600M", 600..=600),
+        ("dom0_mem=25%,min:700M", 700..=700),
+        // Of the 2 GiB less what firmware and hypervisor keep.
+        ("dom0_mem=30%", 500..=614),
+    ];
+    for (number, (option, expected)) in forms.into_iter().enumerate() {
+        let name = format!("dom0-memory-{number}");
+        let mut session = boot_with(&name, &Machine::default(), "", option)?;
+        let mib = memory(&mut session)?;
+        ensure!(expected.contains(&mib), "{option}: {mib} MiB");
+        power_off(session)?;
+    }
+    Ok(())
+}
+
+/// A cpio archive ("newc") of one file.
+fn archive(name: &str, content: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut add = |name: &str, mode: usize, content: &[u8]| {
+        let fields = [
+            1,
+            mode,
+            0,
+            0,
+            1,
+            0,
+            content.len(),
+            0,
+            0,
+            0,
+            0,
+            name.len() + 1,
+            0,
+        ]
+        .map(|field| format!("{field:08x}"));
+        bytes.extend(format!("070701{}{name}\0", fields.concat()).as_bytes());
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes.extend(content);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    };
+    add(name, 0o100_644, content);
+    add("TRAILER!!!", 0, &[]);
+    bytes
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn an_initrd_of_110_mib() -> Result<()> {
+    let scratch = Scratch::new("dom0-great")?;
+    let content: Vec<u8> = (0..110_u32 << 18)
+        .flat_map(|n| n.wrapping_mul(0x9e37_79b1).to_le_bytes())
+        .collect();
+    let plain = scratch.path().join("great");
+    fs::write(&plain, &content)?;
+    let sum = Command::new("md5sum").arg(&plain).output()?.stdout;
+    let sum = String::from_utf8(sum)?;
+    let sum = sum.split_ascii_whitespace().next().context("a sum")?;
+    let mut image = fs::read(build("dom0.img"))?;
+    image.resize(image.len().next_multiple_of(4), 0);
+    image.extend(archive("great", &content));
+    let initrd = scratch.path().join("initrd");
+    fs::write(&initrd, image)?;
+    let mut session = boot_image("dom0-great", &Machine::default(), "", "", initrd)?;
+    let inside = run(&mut session, "md5sum /great")?;
+    ensure!(inside.contains(sum), "{sum} expected:\n{inside}");
+    power_off(session)
+}
+
+/// A machine with a monitor, up to its Dom0's shell.
+fn boot_watched(scratch: &Scratch, name: &str, machine: Machine) -> Result<(Session, Monitor)> {
+    let socket = scratch.path().join("monitor");
+    let session = boot(name, &Monitor::on(machine, &socket), "")?;
+    Ok((session, Monitor::connect(&socket)?))
+}
+
+/// Keys pressed at a keyboard become events of the input device whose name contains `keyboard`.
+fn types(name: &str, machine: Machine, keyboard: &str) -> Result<()> {
+    let scratch = Scratch::new(name)?;
+    let (mut session, mut monitor) = boot_watched(&scratch, name, machine)?;
+    let find = format!(
+        "grep -A 4 -i '{keyboard}' /proc/bus/input/devices | grep -o 'event[0-9]*' | head -n 1"
+    );
+    let found = run(&mut session, &find)?;
+    let device = found.lines().rfind(|line| line.starts_with("event"));
+    let devices = run(&mut session, "cat /proc/bus/input/devices; ls /dev/input")?;
+    let device = device.with_context(|| format!("no {keyboard}:\n{devices}"))?;
+    run(
+        &mut session,
+        &format!("(cat /dev/input/{device} > /tmp/keys) & sleep 1"),
+    )?;
+    for key in ["x", "e", "n"] {
+        monitor.command(&format!("sendkey {key}"))?;
+        sleep(Duration::from_secs(1));
+    }
+    // An event has 24 bytes: type, code and value are the last 8. EV_KEY of x, e, n, pressed.
+    let seen = run(
+        &mut session,
+        "sleep 1; hexdump -v -e '24/1 \"%02x\" \"\\n\"' /tmp/keys",
+    )?;
+    let pressed: Vec<&str> = seen
+        .lines()
+        .filter_map(|line| line.trim().get(32..48))
+        .filter(|event| event.starts_with("0100") && event.ends_with("01000000"))
+        .filter_map(|event| event.get(4..8))
+        .collect();
+    ensure!(
+        pressed == ["2d00", "1200", "3100"],
+        "{pressed:?} in\n{seen}"
+    );
+    power_off(session)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn ps2_keys() -> Result<()> {
+    types("dom0-ps2", Machine::default(), "AT Translated")
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn usb_keys() -> Result<()> {
+    let machine = Machine::default()
+        .with("-device")
+        .with("qemu-xhci")
+        .with("-device")
+        .with("usb-kbd");
+    types("dom0-usb", machine, "QEMU USB Keyboard")
+}
+
+/// With nothing to do all CPUs are in HLT, nearly always.
+#[test]
+#[ignore = "boots QEMU"]
+fn idle_cpus_halt() -> Result<()> {
+    const LOOKS: usize = 40;
+    let scratch = Scratch::new("dom0-idle")?;
+    let machine = Machine::default();
+    let cpus = machine.cpus as usize;
+    let (mut session, mut monitor) = boot_watched(&scratch, "dom0-idle", machine)?;
+    let mut halted = |seconds| -> Result<usize> {
+        sleep(Duration::from_secs(seconds));
+        let mut count = 0;
+        for _ in 0..LOOKS {
+            sleep(Duration::from_millis(100));
+            count += monitor
+                .command("info registers -a")?
+                .matches("HLT=1")
+                .count();
+        }
+        Ok(count)
+    };
+    let idle = halted(10)?;
+    // The measure tells busy from idle: with a loop on each CPU none is.
+    session.send_line("for n in 1 2; do (while :; do :; done) & done")?;
+    let busy = halted(3)?;
+    let all = LOOKS * cpus;
+    ensure!(idle > all * 8 / 10, "idle: in HLT {idle} of {all} times");
+    ensure!(busy < all / 10, "busy: in HLT {busy} of {all} times");
+    run(&mut session, "kill %1 %2")?;
+    power_off(session)
+}
+
+/// How far Dom0's clock is before the RTC, in seconds: looked at when the RTC's second changes. What
+/// delays the look only adds, so the least of some counts.
+fn ahead(session: &mut Session) -> Result<f64> {
+    let line = "T=/sys/class/rtc/rtc0/time; for n in 1 2 3 4 5 6 7 8 9 10; do read a < $T; b=$a; \
+        while [ $a = $b ]; do read b < $T; done; echo =$b $(date +%s.%N); done";
+    let said = run(session, line)?;
+    let offset = |line: &str| -> Option<f64> {
+        let (rtc, clock) = line.strip_prefix('=')?.split_once(' ')?;
+        let mut parts = rtc.split(':').map(str::parse::<f64>);
+        let rtc = parts.try_fold(0.0, |sum, part| Some(sum * 60.0 + part.ok()?))?;
+        Some(clock.trim().parse::<f64>().ok()? % 86400.0 - rtc)
+    };
+    let least = said.lines().filter_map(offset).reduce(f64::min);
+    least.context(said)
+}
+
+/// On demand, with XENLIKE_DRIFT=SECONDS: Dom0's clock against the RTC over that time, within 50 ms.
+#[test]
+#[ignore = "boots QEMU"]
+fn its_clock_keeps_up_with_the_rtc() -> Result<()> {
+    let Ok(seconds) = std::env::var("XENLIKE_DRIFT") else {
+        return Ok(());
+    };
+    let mut session = boot("dom0-drift", &Machine::default(), "")?;
+    let before = ahead(&mut session)?;
+    sleep(Duration::from_secs(seconds.parse()?));
+    let after = ahead(&mut session)?;
+    let drift_ms = (after - before) * 1000.0;
+    println!("{before:.4} s, then {after:.4} s: {drift_ms:.1} ms in {seconds} s");
+    ensure!(drift_ms.abs() < 50.0, "{drift_ms:.1} ms in {seconds} s");
+    power_off(session)
+}
