@@ -253,6 +253,12 @@ impl Domain {
             .is_ok()
     }
 
+    /// Its shared_info, as long as that is there: not when the domain is dead. A frame that is freed
+    /// gets another use only after this CPU has flushed, so what is given stays to be looked at until then.
+    pub fn shared_info(&self) -> Option<SharedPage> {
+        (self.life() != Life::Dead).then_some(self.shared)
+    }
+
     /// Whether the assist `bit` of vm_assist is on (xen.h VMASST_TYPE_*).
     pub fn assists(&self, bit: u32) -> bool {
         self.assist.load(Ordering::Relaxed) >> bit & 1 != 0

@@ -311,6 +311,12 @@ impl Vcpu {
         self.pause_flags.load(Ordering::Acquire) & pause::DOWN == 0
     }
 
+    /// Whether its vcpu_info is there for others to look at: not when its domain is being taken apart.
+    /// As with [`Domain::shared_info`], what is there when this is asked stays until this CPU flushes.
+    pub fn has_info(&self) -> bool {
+        self.pause_flags.load(Ordering::Acquire) & pause::DYING == 0
+    }
+
     /// Its domain, unless that is gone.
     pub fn domain(&self) -> Option<Arc<Domain>> {
         self.dom.upgrade()

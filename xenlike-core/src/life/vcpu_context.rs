@@ -332,7 +332,7 @@ fn get_registers(vcpu: &Vcpu, st: &VcpuState, context: &mut VcpuGuestContext) {
     (r.rax, r.rcx, r.rdx, r.rsi, r.rdi) = (f.rax, f.rcx, f.rdx, f.rsi, f.rdi);
     (r.rip, r.rsp) = (f.rip, f.rsp);
     (r.cs, r.ss) = (f.cs as u16, f.ss as u16);
-    let masked = vcpu.info.upcall_mask().load(Ordering::Relaxed) != 0;
+    let masked = !vcpu.has_info() || vcpu.info.upcall_mask().load(Ordering::Relaxed) != 0;
     r.saved_upcall_mask = u8::from(masked);
     r.rflags = f.rflags & !(rflags::IF | rflags::IOPL) | u64::from(st.iopl) << 12;
     if !masked {

@@ -31,12 +31,13 @@ pub(super) fn maximum_reservation(ctx: &Ctx<'_>, at: u64) -> Result<i64, Errno> 
     about(ctx, at, |dom| Some(dom.pages.max()))
 }
 
-/// XENMEM_maximum_gpfn: a domain's highest frame by its own count, as it has said itself.
+/// XENMEM_maximum_gpfn: a domain's highest frame by its own count, as it has said itself, in a page
+/// that is gone when it is dead.
 pub(super) fn maximum_gpfn(ctx: &Ctx<'_>, at: u64) -> Result<i64, Errno> {
     const MAX_PFN: usize = core::mem::offset_of!(SharedInfo, arch);
     about(ctx, at, |dom| {
         let word = dom
-            .shared
+            .shared_info()?
             .u64(MAX_PFN)?
             .load(core::sync::atomic::Ordering::Relaxed);
         Some(word.wrapping_sub(1))

@@ -9,8 +9,9 @@ use guest_pv_abi::domctl::{self as abi, Domctl};
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::hypercall as nr;
 use guest_pv_abi::mca::*;
+use guest_pv_abi::memory::XENMEM_MAXIMUM_GPFN;
 use guest_pv_abi::sysctl::{self, Sysctl};
-use guest_pv_abi::xen::CtlBitmap;
+use guest_pv_abi::xen::{CtlBitmap, SharedInfo};
 use guest_pv_abi::{GuestHandle, Payload};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
@@ -395,5 +396,39 @@ fn nothing_is_told_to_the_dead() {
         .call(abi::XEN_DOMCTL_SETTIMEOFFSET, guest.id(), &mut body)
         .unwrap();
     assert!(words().eq(before));
+    drop(held);
+}
+
+/// As above: nothing of it is read, either. The frames may still hold what the domain left there.
+#[test]
+fn nothing_is_read_from_what_was_the_deads() {
+    let (tools, guest) = (Toolstack::new(), Guest::new());
+    let held = machine().get_any_page(guest.frame()).unwrap();
+    const MAX_PFN: usize = core::mem::offset_of!(SharedInfo, arch);
+    guest.dom.shared.u64(MAX_PFN).unwrap().store(0x1235, SeqCst);
+    let vcpu = &guest.dom.vcpus()[0];
+    vcpu.info.upcall_mask().store(0, SeqCst);
+    vcpu.descheduled().unwrap().initialised = true;
+    let mut set = abi::VcpuContext {
+        vcpu: 0,
+        _gap0: [0; 4],
+        ctxt: tools.more(),
+    };
+    let mut masked = || -> u8 {
+        tools
+            .call(abi::XEN_DOMCTL_GETVCPUCONTEXT, guest.id(), &mut set)
+            .unwrap();
+        let seen: VcpuGuestContext = tools.0.read(tools.more().0);
+        seen.user_regs.saved_upcall_mask
+    };
+    let max_gpfn = || {
+        let mut id = guest.id();
+        tools.0.with(nr::MEMORY_OP, XENMEM_MAXIMUM_GPFN, &mut id)
+    };
+    assert_eq!((masked(), max_gpfn()), (0, Ok(0x1234)));
+    tools
+        .plain(abi::XEN_DOMCTL_DESTROYDOMAIN, guest.id())
+        .unwrap();
+    assert_eq!((masked(), max_gpfn()), (1, Err(errno::EINVAL)));
     drop(held);
 }

@@ -60,7 +60,8 @@ impl core::fmt::Display for Doing<'_> {
         for (_, name) in names.iter().filter(|(flag, _)| flags & flag != 0) {
             write!(f, ", {name}")?;
         }
-        let pending = self.0.info.upcall_pending().load(Ordering::Relaxed) != 0;
+        let pending =
+            self.0.has_info() && self.0.info.upcall_pending().load(Ordering::Relaxed) != 0;
         f.write_str(if pending { ", has events" } else { "" })
     }
 }
