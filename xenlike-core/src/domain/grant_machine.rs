@@ -200,7 +200,7 @@ mod tests {
                 page_owner,
             };
             machine()
-                .update_entry(self.pages.id(), &update, &mut self.work)
+                .update_l1_entry(self.pages.id(), &update, &mut self.work)
                 .map_err(|_| ())
         }
         /// Ends the domain: all its frames are free after.

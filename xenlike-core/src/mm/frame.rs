@@ -110,6 +110,14 @@ impl State {
     pub const fn type_refs(self) -> u64 {
         (self.0 & Self::TYPE_REF_MASK) / Self::TYPE_REF
     }
+    /// The word with counts added, or a flag that is not set: the caller has seen that there is room.
+    pub const fn plus(self, parts: u64) -> u64 {
+        self.0.wrapping_add(parts)
+    }
+    /// The word with counts taken off that are in it, or a flag that is set.
+    pub const fn minus(self, parts: u64) -> u64 {
+        self.0.wrapping_sub(parts)
+    }
     /// Whether another reference fits. Some room is kept for references that must not fail.
     pub const fn can_ref(self) -> bool {
         self.refs() < Self::REF_MASK - 4096

@@ -44,7 +44,7 @@ impl<M: Memory> Types<M> {
             let Some(base) = writable_base(state) else {
                 return false;
             };
-            match frame.change(state, base + BOTH) {
+            match frame.change(state, base.plus(BOTH)) {
                 Ok(()) => break,
                 Err(now) => state = now,
             }
@@ -64,9 +64,9 @@ impl<M: Memory> Types<M> {
             let new = if state.type_refs() == 1 {
                 // The stamp goes before the count: who finds the count at zero must find it.
                 frame.stamp.store(self.0.stamp(), Ordering::Relaxed);
-                (state.0 & !State::VALIDATED) - BOTH
+                State(state.0 & !State::VALIDATED).minus(BOTH)
             } else {
-                state.0 - BOTH
+                state.minus(BOTH)
             };
             match frame.change(state, new) {
                 Ok(()) => return,
@@ -96,7 +96,7 @@ impl<M: Memory> Types<M> {
             if !counted || !state.has(State::VALIDATED) || !has_room(state) {
                 return None;
             }
-            match frame.change(state, state.0 + BOTH) {
+            match frame.change(state, state.plus(BOTH)) {
                 Ok(()) => break level,
                 Err(now) => state = now,
             }
@@ -113,7 +113,7 @@ impl<M: Memory> Types<M> {
     pub(super) fn put_table(&self, mfn: Mfn, frame: &Frame, work: &mut Work) {
         let mut state = frame.load();
         while state.refs() > 1 && state.type_refs() > 1 {
-            match frame.change(state, state.0 - BOTH) {
+            match frame.change(state, state.minus(BOTH)) {
                 Ok(()) => return,
                 Err(now) => state = now,
             }
@@ -130,15 +130,17 @@ fn has_room(state: State) -> bool {
 }
 
 /// The state to which a writable mapping adds its two references; nothing if it takes more.
-fn writable_base(state: State) -> Option<u64> {
+fn writable_base(state: State) -> Option<State> {
     const WRITABLE: u64 = PageType::Writable as u64;
     if state.refs() == 0 || !has_room(state) {
         return None;
     }
     match (state.type_bits(), state.type_refs()) {
-        (WRITABLE, 0) => Some(state.0 | State::VALIDATED),
-        (0, 0) => Some(state.0 | WRITABLE << State::TYPE_SHIFT | State::VALIDATED),
-        (WRITABLE, _) if state.has(State::VALIDATED) => Some(state.0),
+        (WRITABLE, 0) => Some(State(state.0 | State::VALIDATED)),
+        (0, 0) => Some(State(
+            state.0 | WRITABLE << State::TYPE_SHIFT | State::VALIDATED,
+        )),
+        (WRITABLE, _) if state.has(State::VALIDATED) => Some(state),
         _ => None,
     }
 }

@@ -321,8 +321,7 @@ impl<M: Memory> Types<M> {
         frame.set_owner(pages.id());
         Lists::push(&self.0, &mut lists.shared, mfn, frame);
         pages.shared.fetch_add(1, Ordering::Relaxed);
-        let held =
-            State::REF + State::TYPE_REF + ((PageType::Writable as u64) << State::TYPE_SHIFT);
+        let held = State::REF | State::TYPE_REF | (PageType::Writable as u64) << State::TYPE_SHIFT;
         frame.state.store(
             State::USED | State::SHARED | State::VALIDATED | held,
             Ordering::Release,

@@ -58,23 +58,7 @@ impl HeldTable<'_> {
 }
 
 impl<M: Memory> Types<M> {
-    /// Changes an entry of a table of `owner`. A frame that is no page table is simply written, if
-    /// it can be writable.
-    pub fn update_entry(
-        &self,
-        owner: DomId,
-        update: &Update,
-        work: &mut Work,
-    ) -> Result<(), Refused> {
-        let Some(table) = self.hold(update.table, owner) else {
-            return self.write_plainly(owner, update);
-        };
-        let done = self.update_held(&table, update, work);
-        self.put_held(table, work);
-        done
-    }
-
-    /// As [`Self::update_entry`], but the table must be an L1.
+    /// Changes an entry of `update.table`, which must be an L1 of `owner`.
     pub fn update_l1_entry(
         &self,
         owner: DomId,
@@ -154,7 +138,7 @@ impl<M: Memory> Types<M> {
             if !there || !state.can_type_ref() {
                 return None;
             }
-            match frame.change(state, state.0 + State::TYPE_REF) {
+            match frame.change(state, state.plus(State::TYPE_REF)) {
                 Ok(()) => return Some(level),
                 Err(now) => state = now,
             }

@@ -56,6 +56,22 @@ pub struct Write {
     pub expected: Option<u64>,
 }
 
+impl Write {
+    /// How far up in its word it is, and its bits at the word's bottom; nothing if it is not inside
+    /// one word.
+    fn place(&self) -> Option<(u32, u64)> {
+        let ones = match self.bytes {
+            1 => 0xff,
+            2 => 0xffff,
+            4 => 0xffff_ffff,
+            8 => u64::MAX,
+            _ => return None,
+        };
+        let shift = (self.offset as u32 & 7) << 3;
+        (ones << shift >> shift == ones).then_some((shift, ones))
+    }
+}
+
 impl<M: Memory> Types<M> {
     fn place(&self, at: EntryAt) -> Option<(Mfn, usize)> {
         match at {
@@ -140,12 +156,7 @@ impl<M: Memory> Types<M> {
     /// bytes; where `expected` differs from them, nothing was written. [`Refused::Invalid`]: the
     /// fault is the guest's.
     pub fn emulate_write(&self, owner: DomId, write: &Write) -> Result<u64, Refused> {
-        let shift = (write.offset % 8 * 8) as u32;
-        let fits = matches!(write.bytes, 1 | 2 | 4 | 8) && write.offset % 8 + write.bytes <= 8;
-        if !fits {
-            return Err(Refused::Invalid);
-        }
-        let ones = u64::MAX >> (64 - 8 * write.bytes as u32);
+        let (shift, ones) = write.place().ok_or(Refused::Invalid)?;
         let page = self.get_page(write.table, owner).ok_or(Refused::Invalid)?;
         let words = self.0.words(write.table).ok_or(Refused::Invalid)?;
         let slot = words.get(write.offset / 8).ok_or(Refused::Invalid)?;

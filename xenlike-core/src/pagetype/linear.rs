@@ -64,7 +64,7 @@ impl<M: Memory> Types<M> {
             && state.type_refs() > 0
             && state.can_type_ref()
         {
-            match page.frame().change(state, state.0 + State::TYPE_REF) {
+            match page.frame().change(state, state.plus(State::TYPE_REF)) {
                 Ok(()) => {
                     page.keep();
                     return Ok(());

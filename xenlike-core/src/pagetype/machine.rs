@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use super::l1tf::{self, SafeAddresses};
 use super::{Charge, DomainPages, IoAccess, Memory, NoRoom, Types, registered};
 use crate::kit::lock::wait_step;
-use crate::kit::{DomId, Mfn, Once};
+use crate::kit::{DomId, Mfn, Once, PAGE_SIZE};
 use crate::mm::alloc::{self as frames_alloc, Where};
 use crate::mm::layout::{MASTER, PERDOMAIN_SLOT};
 use crate::mm::{Frame, SharedPage, frames, m2p, stale};
@@ -91,7 +91,7 @@ impl Memory for Machine {
         }
         let master = MASTER.get().and_then(|mfn| SharedPage::new(*mfn));
         master
-            .and_then(|page| page.u64(slot * 8))
+            .and_then(|page| page.words().get(slot))
             .map_or(0, |word| word.load(Ordering::Relaxed))
     }
     fn io_access(&self, domain: DomId, mfn: Mfn) -> IoAccess {
@@ -136,7 +136,7 @@ impl Types<Machine> {
         charge: Charge,
     ) -> Result<Mfn, NoRoom> {
         let count = 1u64 << order.min(frames_alloc::MAX_ORDER);
-        if !crate::mm::heap::can_grow(4096 * count) {
+        if !crate::mm::heap::can_grow(count.saturating_mul(PAGE_SIZE as u64)) {
             return Err(NoRoom::NoMemory);
         }
         pages.respects_claims(count, frames_alloc::free_frames())?;

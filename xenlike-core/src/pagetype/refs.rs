@@ -68,7 +68,7 @@ impl<M: Memory> Types<M> {
             if state.refs() == 0 || !state.can_ref() {
                 return None;
             }
-            match frame.change(state, state.0 + State::REF) {
+            match frame.change(state, state.plus(State::REF)) {
                 Ok(()) => {
                     return Some(PageRef {
                         types: self,
@@ -97,7 +97,7 @@ impl<M: Memory> Types<M> {
             let Some(less) = state.refs().checked_sub(1) else {
                 return;
             };
-            match frame.change(state, state.0 - State::REF) {
+            match frame.change(state, state.minus(State::REF)) {
                 Ok(()) if less == 0 => return self.release(mfn, frame),
                 Ok(()) => return,
                 Err(now) => state = now,

@@ -68,7 +68,7 @@ impl<M: Memory> Types<M> {
             if !there || !state.can_type_ref() {
                 return None;
             }
-            match frame.change(state, state.0 + State::TYPE_REF) {
+            match frame.change(state, state.plus(State::TYPE_REF)) {
                 Ok(()) => {
                     return Some(TypedRef {
                         types: self,
@@ -181,7 +181,8 @@ impl<M: Memory> Types<M> {
             let was = PageType::from_bits(state.type_bits());
             let (new, claim) = if state.type_refs() == 0 {
                 let base = state.0 & !(State::TYPE_MASK | State::VALIDATED);
-                let new = (base | ((ty as u64) << State::TYPE_SHIFT)) + State::TYPE_REF;
+                // The count is zero: or is plus.
+                let new = base | (ty as u64) << State::TYPE_SHIFT | State::TYPE_REF;
                 // A writable frame has no contents to check and, if it was nothing that another
                 // CPU may still use, nothing to wait for.
                 if ty == PageType::Writable && (was == ty || was == PageType::None) {
@@ -192,13 +193,13 @@ impl<M: Memory> Types<M> {
             } else if was != ty {
                 return Err(Refused::Invalid);
             } else if state.has(State::PARTIAL) {
-                (state.0 - State::PARTIAL - State::REF, Claim::Resumed)
+                (state.minus(State::PARTIAL + State::REF), Claim::Resumed)
             } else if !state.has(State::VALIDATED) {
                 self.wait_for(ty)?;
                 state = frame.load();
                 continue;
             } else if state.can_type_ref() {
-                (state.0 + State::TYPE_REF, Claim::Shared)
+                (state.plus(State::TYPE_REF), Claim::Shared)
             } else {
                 return Err(Refused::Busy);
             };
@@ -233,7 +234,7 @@ impl<M: Memory> Types<M> {
             let new = if last {
                 state.0 & !State::VALIDATED
             } else {
-                state.0 - State::TYPE_REF
+                state.minus(State::TYPE_REF)
             };
             match frame.change(state, new) {
                 Ok(()) if last => break,
@@ -289,7 +290,7 @@ impl<M: Memory> Types<M> {
             if !state.has(State::PARTIAL) {
                 return Progress::Done;
             }
-            match frame.change(state, state.0 - State::PARTIAL - State::REF) {
+            match frame.change(state, state.minus(State::PARTIAL + State::REF)) {
                 Ok(()) => break,
                 Err(now) => state = now,
             }

@@ -116,17 +116,17 @@ impl<M: Memory> Types<M> {
             }
         }
         let mut worked = false;
-        while left > 0 {
-            let pte = at(left - 1);
-            if !pte.is_present() || !is_guest_entry(level, left as usize - 1) {
-                left -= 1;
+        while let Some(index) = left.checked_sub(1) {
+            let pte = at(index);
+            if !pte.is_present() || !is_guest_entry(level, index as usize) {
+                left = index;
                 continue;
             }
             if level > 1 && worked && self.0.preempt() {
                 frame.progress.store(left, Ordering::Relaxed);
                 return Progress::Again;
             }
-            left -= 1;
+            left = index;
             if level == 1 {
                 self.put_l1(pte);
             } else if self.put_upper(level, mfn, pte, work) == Progress::Again {

@@ -15,7 +15,9 @@ use crate::mm::Frame;
 use crate::mm::frame::{Kind, State};
 use crate::pagetype::l1tf::SafeAddresses;
 use crate::pagetype::validate::is_guest_entry;
-use crate::pagetype::{Charge, DomainPages, IoAccess, Memory, NoRoom, PageType, Pte, Types};
+use crate::pagetype::{
+    Charge, DomainPages, IoAccess, Memory, NoRoom, PageType, Pte, Refused, Types, Update, Work,
+};
 
 /// Frames of the fake machine. Frame 0 and those from [`FRAMES`] on are not RAM.
 pub(super) const FRAMES: u64 = 48;
@@ -182,6 +184,21 @@ impl Types<Fake> {
                 self.0.free(mfn);
             })?;
         Ok(mfn)
+    }
+
+    /// Changes one entry as mmu_update does: of a table that it holds, or of a frame that is none.
+    pub(super) fn change(
+        &self,
+        owner: DomId,
+        update: &Update,
+        work: &mut Work,
+    ) -> Result<(), Refused> {
+        let Some(table) = self.hold(update.table, owner) else {
+            return self.write_plainly(owner, update);
+        };
+        let done = self.update_held(&table, update, work);
+        self.put_held(table, work);
+        done
     }
 
     pub(super) fn set(&self, mfn: Mfn, index: usize, pte: Pte) {

@@ -123,7 +123,7 @@ fn update(types: &Types<Fake>, me: DomId, table: Mfn, index: usize, work: &mut W
         keep,
         page_owner,
     };
-    let _ = types.update_entry(me, &update, work);
+    let _ = types.change(me, &update, work);
 }
 
 fn lend(types: &Types<Fake>, me: DomId, dom: &mut Dom, mfn: Mfn) {

@@ -63,7 +63,7 @@ impl Tree {
             keep: Keep::Nothing,
             page_owner: ME,
         };
-        self.types.update_entry(ME, &update, &mut self.work)
+        self.types.change(ME, &update, &mut self.work)
     }
 
     fn is(&self, mfn: Mfn) -> (PageType, u64) {
@@ -215,7 +215,7 @@ fn io_memory_is_for_those_with_the_right() {
     };
     for owner in [DomId(0), DomId::IO] {
         assert_eq!(
-            t.types.update_entry(DomId(0), &map(IO, owner), &mut t.work),
+            t.types.change(DomId(0), &map(IO, owner), &mut t.work),
             Ok(())
         );
     }
@@ -224,7 +224,7 @@ fn io_memory_is_for_those_with_the_right() {
     for _ in 0..2 {
         assert_eq!(
             t.types
-                .update_entry(DomId(0), &map(IO_TABLE, DomId::IO), &mut t.work),
+                .change(DomId(0), &map(IO_TABLE, DomId::IO), &mut t.work),
             Ok(())
         );
         let entry = t.types.get(table, 1);
@@ -232,23 +232,22 @@ fn io_memory_is_for_those_with_the_right() {
     }
     let bad = map(IO.add(1), DomId::IO);
     let refused = Err(Refused::NotPermitted);
-    assert_eq!(t.types.update_entry(DomId(0), &bad, &mut t.work), refused);
+    assert_eq!(t.types.change(DomId(0), &bad, &mut t.work), refused);
     // Memory of another domain only by that domain's name; and always cached.
     let refused = Err(Refused::Busy);
     let foreign = t.spare[0];
     assert_eq!(
         t.types
-            .update_entry(DomId(0), &map(foreign, DomId(0)), &mut t.work),
+            .change(DomId(0), &map(foreign, DomId(0)), &mut t.work),
         refused
     );
     assert_eq!(
         t.types
-            .update_entry(DomId(0), &map(foreign, DomId::IO), &mut t.work),
+            .change(DomId(0), &map(foreign, DomId::IO), &mut t.work),
         refused
     );
     assert_eq!(
-        t.types
-            .update_entry(DomId(0), &map(foreign, ME), &mut t.work),
+        t.types.change(DomId(0), &map(foreign, ME), &mut t.work),
         Ok(())
     );
     assert_eq!(t.types.get(table, 1), Pte::new(foreign, RW));
@@ -444,7 +443,7 @@ fn accessed_and_dirty_bits_can_stay() {
         keep: Keep::AccessedDirty,
         page_owner: ME,
     };
-    t.types.update_entry(ME, &update, &mut t.work).unwrap();
+    t.types.change(ME, &update, &mut t.work).unwrap();
     assert_eq!(
         t.types.get(t.table[1], 3),
         Pte::new(t.spare[0], used.0 & 0xfff)
@@ -532,10 +531,10 @@ fn what_is_read_only_for_all_stays_so() {
         page_owner: DomId::XEN,
     };
     assert_eq!(
-        t.types.update_entry(ME, &update(RW), &mut t.work),
+        t.types.change(ME, &update(RW), &mut t.work),
         Err(Refused::Busy)
     );
-    assert_eq!(t.types.update_entry(ME, &update(RO), &mut t.work), Ok(()));
+    assert_eq!(t.types.change(ME, &update(RO), &mut t.work), Ok(()));
     assert_eq!(t.types.disown(own, DomId::XEN), Err(Refused::Invalid));
 }
 
@@ -555,10 +554,7 @@ fn counts_do_not_overflow() {
         keep: Keep::Nothing,
         page_owner: ME,
     };
-    assert_eq!(
-        t.types.update_entry(ME, &update, &mut t.work),
-        Err(Refused::Busy)
-    );
+    assert_eq!(t.types.change(ME, &update, &mut t.work), Err(Refused::Busy));
     let full = (((1u64 << 26) - 1) << 27) | ((PageType::Writable as u64) << 53);
     frame
         .state
