@@ -1,4 +1,4 @@
-//! A manifest among the modules: its domains start by themselves.
+//! A manifest among the modules: its domains start by themselves; modules without use are named.
 
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
@@ -24,8 +24,15 @@ fn its_domains_start() -> Result<()> {
     ensure!(output.status.success(), "xenlike manifest: {said}");
     let media = Media::xenlike()
         .module(Module::with_arguments(manifest, "manifest"))
-        .module(Module::file("hello", find_file("hello")?));
+        .module(Module::file("hello", find_file("hello")?))
+        .module(Module::file("", find_file("hello")?))
+        .module(Module::file("hello", find_file("ticks")?));
     let mut session = Session::boot("manifest", &media, &Machine::default())?;
+    session.expect("^warning: module 2: `file=` lacks a name, ignored$", BOOT)?;
+    session.expect(
+        "^warning: module 3: file=hello is module 1 already, ignored$",
+        BOOT,
+    )?;
     session.expect_prompt(BOOT)?;
     session.send_line("console hello")?;
     session.expect("^PASS hello$", GUEST)?;

@@ -3,6 +3,7 @@
 
 pub mod archive;
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -42,6 +43,26 @@ pub fn purposes<'a>(command_lines: &[&'a str]) -> Vec<Purpose<'a>> {
         }
     };
     command_lines.iter().map(purpose).collect()
+}
+
+/// Says which modules won't be used, and why: nothing that a person put into a boot menu is dropped in silence.
+#[must_use]
+pub fn unused_modules(purposes: &[Purpose]) -> Vec<String> {
+    let first_with = |purpose: &Purpose| purposes.iter().position(|other| other == purpose);
+    let fault = |(at, purpose): (usize, &Purpose)| match purpose {
+        Purpose::File("") => Some(format!("module {at}: `file=` lacks a name, ignored")),
+        Purpose::File(name) => first_with(purpose)
+            .filter(|&first| first < at)
+            .map(|first| format!("module {at}: file={name} is module {first} already, ignored")),
+        Purpose::Manifest => first_with(purpose)
+            .filter(|&first| first < at)
+            .map(|first| format!("module {at}: the manifest is module {first} already, ignored")),
+        Purpose::Unused => Some(format!(
+            "module {at}: there is a kernel and an initrd already, ignored"
+        )),
+        Purpose::Kernel(_) | Purpose::Initrd => None,
+    };
+    purposes.iter().enumerate().filter_map(fault).collect()
 }
 
 /// Options about domain 0, spelled as on Xen.
@@ -152,7 +173,7 @@ impl Dom0Options {
                 _ => true,
             };
             if !good {
-                faults.push(alloc::format!("{word}: can't be read, ignored"));
+                faults.push(format!("{word}: can't be read, ignored"));
             }
         }
         (options, faults)
@@ -216,6 +237,21 @@ mod tests {
             Purpose::Unused,
         ];
         assert_eq!(purposes(&lines), wanted);
+    }
+
+    #[test]
+    fn modules_without_use_are_named() {
+        let lines = [
+            "file=a", "file=", "kernel", "file=a x", "manifest", "initrd", "manifest", "more",
+        ];
+        let wanted = [
+            "module 1: `file=` lacks a name, ignored",
+            "module 3: file=a is module 0 already, ignored",
+            "module 6: the manifest is module 4 already, ignored",
+            "module 7: there is a kernel and an initrd already, ignored",
+        ];
+        assert_eq!(unused_modules(&purposes(&lines)), wanted);
+        assert!(unused_modules(&purposes(&lines[..1])).is_empty());
     }
 
     #[test]

@@ -20,7 +20,7 @@ impl Modules {
             .iter()
             .zip(purposes)
             .filter_map(|(module, purpose)| match purpose {
-                Purpose::File(name) => Some((*name, module.bytes)),
+                Purpose::File(name) if !name.is_empty() => Some((*name, module.bytes)),
                 _ => None,
             });
         let members = archive::files(initrd.unwrap_or_default());

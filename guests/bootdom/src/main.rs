@@ -20,7 +20,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use dom0_tools::boot::{Dom0Options, Purpose, purposes};
+use dom0_tools::boot::{Dom0Options, Purpose, purposes, unused_modules};
 use dom0_tools::hyper;
 use dom0_tools::manifest::Manifest;
 use dom0_tools::shell::{Shell, Terminal};
@@ -48,6 +48,9 @@ fn main() {
     let modules = modules::boot_modules();
     let lines: Vec<&str> = modules.iter().map(|module| module.command_line).collect();
     let purposes = purposes(&lines);
+    for fault in unused_modules(&purposes) {
+        println!("warning: {fault}");
+    }
     let of = |wanted: fn(&Purpose) -> bool| {
         let found = modules
             .iter()
