@@ -12,7 +12,8 @@ use xenlike_tests::paths::{Scratch, build};
 use xenlike_tests::scenario::{BOOT, LINUX, SHORT, find_file};
 use xenlike_tests::session::Session;
 
-const PROMPT: &str = "^# ";
+/// Its shell's prompt.
+pub const PROMPT: &str = "^# ";
 
 /// The machine, up to the shell of its Dom0.
 pub fn boot(name: &str, machine: &Machine, linux: &str) -> Result<Session> {

@@ -1,14 +1,15 @@
 //! Dom0 and its machine: how much memory it gets, a great initrd, keys, an idle CPU, the clock.
 
-use super::dom0::{boot, boot_image, boot_with, power_off, run};
+use super::dom0::{PROMPT, boot, boot_image, boot_with, power_off, run};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
-use xenlike_tests::machine::Machine;
+use xenlike_tests::machine::{Chipset, Machine};
 use xenlike_tests::monitor::Monitor;
 use xenlike_tests::paths::{Scratch, build};
+use xenlike_tests::scenario::SHORT;
 use xenlike_tests::session::Session;
 
 /// Domain 0's memory, MiB, as the toolstack tells.
@@ -88,6 +89,52 @@ fn an_initrd_of_110_mib() -> Result<()> {
     let mut session = boot_image("dom0-great", &Machine::default(), "", "", initrd)?;
     let inside = run(&mut session, "md5sum /great")?;
     ensure!(inside.contains(sum), "{sum} expected:\n{inside}");
+    power_off(session)
+}
+
+/// Reads `device` with all of Dom0's vCPUs on `cpu`, then looks whether the disk's interrupts go there.
+fn interrupts_go_to(session: &mut Session, cpu: u32, device: &str) -> Result<()> {
+    let reads = format!("for i in 1 2 3 4; do dd if={device} of=/dev/null bs=64k count=16; done");
+    let drop = "echo 3 > /proc/sys/vm/drop_caches";
+    let pinned = run(
+        session,
+        &format!("xenlike vcpu-pin 0 all {cpu} && echo pinned; {reads}; {drop}; {reads}"),
+    )?;
+    ensure!(pinned.contains("pinned"), "{pinned}");
+    session.send("\x01\x01\x01")?;
+    session.expect("serial input goes to the hypervisor", SHORT)?;
+    session.send("i")?;
+    session.expect(
+        &format!(r"to CPU{cpu}, [1-9]\d* times: MSI 0 of 00:1f\.2"),
+        SHORT,
+    )?;
+    session.send("\x01\x01\x01")?;
+    session.expect("serial input goes to domain 0", SHORT)?;
+    session.send_line("")?;
+    session.expect(PROMPT, SHORT).map(|_| ())
+}
+
+/// A vCPU that moves to another CPU takes its interrupts along.
+#[test]
+#[ignore = "boots QEMU"]
+fn interrupts_follow_their_vcpu() -> Result<()> {
+    let scratch = Scratch::new("dom0-follow")?;
+    let path = scratch.path().join("disk");
+    fs::File::create(&path)?.set_len(64 << 20)?;
+    let drive = format!("if=none,id=a,format=raw,file={}", path.display());
+    let machine = Machine {
+        chipset: Chipset::Q35,
+        ..Machine::default()
+    };
+    let machine = machine
+        .with("-drive")
+        .with(&drive)
+        .with("-device")
+        .with("ide-hd,drive=a,bus=ide.0");
+    let mut session = boot("dom0-follow", &machine, "")?;
+    for cpu in [0, 1, 0] {
+        interrupts_go_to(&mut session, cpu, "/dev/sda")?;
+    }
     power_off(session)
 }
 

@@ -188,15 +188,8 @@ fn limit<H: Hypercalls + ?Sized>(
             Pinning::Each(sets) => sets.get(vcpu as usize).and_then(Option::as_ref),
         };
         let Some(set) = set else { continue };
-        let bitmap = set.bitmap(cpus);
-        if bitmap.iter().all(|&byte| byte == 0) {
-            let cause = alloc::format!(
-                "{}: cpus={set}: this machine has only CPUs 0-{}",
-                config.name,
-                cpus - 1
-            );
-            return Err(CreateError::File(cause));
-        }
+        let bitmap = super::pin::bitmap(set, cpus)
+            .map_err(|cause| CreateError::File(alloc::format!("{}: cpus={cause}", config.name)))?;
         domain::set_affinity(h, id, VcpuId(vcpu), &bitmap)?;
     }
     if config.weight.is_some() || config.cap.is_some() {

@@ -448,6 +448,22 @@ fn views_print() {
     assert!(session.run("dmesg").starts_with("(xen) hello\n"));
     assert!(session.run("ls").contains("web.cfg"));
     assert!(session.run("cat web.cfg").contains("memory=8"));
+    assert_eq!(session.run("vcpu-pin 0 all 0"), "xenlike> ");
+    assert!(
+        session
+            .run("vcpu-pin 0 9 0")
+            .contains("error: vCPU 9: the domain has only ")
+    );
+    assert!(
+        session
+            .run("vcpu-pin 0 x 0")
+            .contains("error: vCPU x: neither a number nor `all`")
+    );
+    assert!(
+        session
+            .run("vcpu-pin 0 0 77")
+            .contains("error: 77: this machine has only CPUs 0-")
+    );
     assert!(session.run("help").contains("  vcpu-list  the vCPUs"));
     assert!(session.run("uptime").contains("Domain-0"));
     assert!(

@@ -104,6 +104,12 @@ impl<P: Platform> Shell<P> {
             Self::vcpu_list,
         ),
         entry(
+            "vcpu-pin",
+            "vcpu-pin DOMAIN VCPU|all CPUS|all",
+            "let vCPUs run on these CPUs alone: 0-3,5,^1",
+            Self::vcpu_pin,
+        ),
+        entry(
             "top",
             "top [--json] [-1] [--delay=SECONDS]",
             "who uses the CPUs; q leaves it, -1 shows it once",
@@ -325,6 +331,13 @@ impl<P: Platform> Shell<P> {
         arguments.check(Self::usage("unpause"), 1..=1)?;
         let id = self.other_domain(arguments.get(0))?;
         ops::unpause(&mut self.platform, id, arguments.get(0))?;
+        Ok(Mode::Prompt)
+    }
+
+    fn vcpu_pin(&mut self, arguments: Arguments) -> Result<Mode, String> {
+        arguments.check(Self::usage("vcpu-pin"), 3..=3)?;
+        let id = self.domain(arguments.get(0))?;
+        ops::pin(&mut self.platform, id, arguments.get(1), arguments.get(2))?;
         Ok(Mode::Prompt)
     }
 

@@ -3,7 +3,9 @@
 
 use core::sync::atomic::Ordering;
 
-use super::{Domain, Settings, notify, registry};
+use super::notify::{self, SCHED};
+use super::{Domain, Settings, registry};
+use crate::arch::percpu;
 use crate::event::StatusKind;
 use crate::irq::hold::End;
 use crate::irq::line::{Holder, Told};
@@ -15,12 +17,33 @@ pub fn arrived(vector: u8) -> Option<Told> {
     book()?.arrived(vector)
 }
 
-/// Tells the domains that handle it.
+/// Tells the domains that handle it; if only one does, the next one arrives where its vCPU runs.
 pub fn tell(told: &Told) {
     for holder in told {
         if let Some(dom) = registry::lookup(holder.dom) {
             notify::act_in(&dom, dom.events.send_pirq(holder.port, holder.pirq));
+            if told.len() == 1 {
+                keep_near(&dom, holder);
+            }
         }
+    }
+}
+
+/// Where the scheduler keeps `vcpu`, asleep or not.
+fn home(dom: &Domain, vcpu: VcpuId) -> Option<CpuId> {
+    SCHED.home(dom.vcpu(vcpu)?.unit)
+}
+
+/// An interrupt of `holder` arrived here: if its vCPU has moved to another CPU, the interrupt follows.
+fn keep_near(dom: &Domain, holder: &Holder) {
+    let Ok(status) = dom.events.status(holder.port) else {
+        return;
+    };
+    let home = home(dom, status.vcpu).filter(|&home| home != percpu::this_cpu());
+    if let Some(cpu) = home
+        && let Some(mut book) = book()
+    {
+        book.move_to(dom.id(), holder.pirq, cpu);
     }
 }
 
@@ -67,9 +90,9 @@ pub fn bind(dom: &Domain, pirq: u32, port: Port, shares: bool) -> Result<(), Irq
         shares,
         owes_end: false,
     };
-    let cpu = dom.vcpu(VcpuId(0)).and_then(|vcpu| vcpu.cpu());
+    let cpu = home(dom, VcpuId(0)).unwrap_or(CpuId(0));
     let mut book = book().ok_or(IrqError::BadNumber)?;
-    let end = book.hold(holder, cpu.unwrap_or(CpuId(0)))?;
+    let end = book.hold(holder, cpu)?;
     drop(book);
     mark(&dom.settings.lock(), pirq, end);
     Ok(())
@@ -96,8 +119,7 @@ pub fn follow(dom: &Domain, port: Port, vcpu: VcpuId) {
     let Ok(status) = dom.events.status(port) else {
         return;
     };
-    let cpu = dom.vcpu(vcpu).and_then(|vcpu| vcpu.cpu());
-    if let (StatusKind::Pirq(pirq), Some(cpu)) = (status.kind, cpu)
+    if let (StatusKind::Pirq(pirq), Some(cpu)) = (status.kind, home(dom, vcpu))
         && let Some(mut book) = book()
     {
         book.move_to(dom.id(), pirq, cpu);

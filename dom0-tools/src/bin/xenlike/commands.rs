@@ -167,6 +167,13 @@ pub fn vcpu_list(json: bool, only: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// `vcpu-pin`.
+pub fn vcpu_pin(word: &str, vcpu: &str, cpus: &str) -> Result<()> {
+    let mut h = Privcmd::open()?;
+    let id = find(&mut h, word)?;
+    ops::pin(&mut h, id, vcpu, cpus).map_err(|cause| anyhow!(cause))
+}
+
 /// `top`.
 pub fn top(json: bool, delay: u64, count: Option<u64>) -> Result<()> {
     let mut h = Privcmd::open()?;

@@ -93,6 +93,15 @@ enum Verb {
         /// This domain alone, by name or number
         domain: Option<String>,
     },
+    /// Lets vCPUs run on some CPUs alone
+    VcpuPin {
+        /// Name or number of the domain
+        domain: String,
+        /// The vCPU's number, or all
+        vcpu: String,
+        /// The CPUs: 0-3,5,^1 or all
+        cpus: String,
+    },
     /// Shows who uses the CPUs
     Top {
         /// Print JSON
@@ -138,6 +147,7 @@ fn main() {
         Verb::Shutdown { domain } => commands::ask(&domain, "poweroff"),
         Verb::Reboot { domain } => commands::ask(&domain, "reboot"),
         Verb::VcpuList { json, domain } => commands::vcpu_list(json, domain.as_deref()),
+        Verb::VcpuPin { domain, vcpu, cpus } => commands::vcpu_pin(&domain, &vcpu, &cpus),
         Verb::Top { json, delay, count } => commands::top(json, delay, count),
         Verb::Dmesg { clear } => commands::dmesg(clear),
         Verb::Manifest(options) => commands::manifest(&options),
