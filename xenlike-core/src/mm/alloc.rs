@@ -4,12 +4,15 @@
 //! A freed frame is dirty; it is scrubbed when it is given out, or before by an idle CPU. A frame is
 //! given out only when no CPU can still hold a translation of it.
 
+mod loose;
+
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::directmap;
 use super::frame::{Frame, Kind, State, frames};
 use super::stale;
 use crate::kit::{DomId, Lock, Mfn};
+use loose::Loose;
 
 /// Orders of blocks go from 0 (one frame) to this (1 GiB).
 pub const MAX_ORDER: u32 = 18;
@@ -50,6 +53,7 @@ struct Buddies {
     filled: [u32; ZONES],
     /// A bit for each zone with a list that is not empty.
     zones: u64,
+    loose: Loose,
     /// Where the next look for a dirty frame starts.
     scrub_at: u64,
     /// One past the highest frame.
@@ -137,7 +141,7 @@ pub fn alloc_order(order: u32, place: Where) -> Option<Mfn> {
     if order > MAX_ORDER {
         return None;
     }
-    let first = BUDDIES.lock().take(order, place)?;
+    let first = BUDDIES.lock().take_any(order, place)?;
     FREE.fetch_sub(1 << order, Ordering::Relaxed);
     let mut flushed = None;
     for n in 0..1u64 << order {
@@ -169,7 +173,10 @@ pub fn free(first: Mfn, order: u32) {
     }
     FREE.fetch_add(1 << order, Ordering::Relaxed);
     DIRTY.fetch_add(1 << order, Ordering::Relaxed);
-    BUDDIES.lock().give(first, order);
+    let mut buddies = BUDDIES.lock();
+    if order > 0 || !buddies.keep_loose(first) {
+        buddies.give(first, order);
+    }
 }
 
 /// Makes a frame's entry that of a free, dirty frame.
@@ -183,6 +190,13 @@ fn reset(frame: &Frame, now: u32) {
         .store(State::FREE | State::DIRTY, Ordering::Release);
 }
 
+/// Makes a free frame's entry that of one in use by the hypervisor.
+fn take_up(frame: &Frame) {
+    let dirty = frame.load().0 & State::DIRTY;
+    frame.state.store(State::USED | dirty, Ordering::Release);
+    frame.set_owner(DomId::INVALID);
+}
+
 /// Scrubs one free frame, for a CPU with nothing else to do. Tells whether there may be more.
 pub fn scrub_some() -> bool {
     if DIRTY.load(Ordering::Relaxed) == 0 {
@@ -192,6 +206,10 @@ pub fn scrub_some() -> bool {
     let Some(dirty) = BUDDIES.try_lock().map(|mut it| it.take_dirty(64)) else {
         return true;
     };
+    if dirty.is_none() {
+        // Perhaps what is left is loose.
+        BUDDIES.lock().join_loose();
+    }
     if let Some((mfn, frame)) = dirty {
         stale::flush(frame.stamp.load(Ordering::Relaxed));
         directmap::zero(mfn);
@@ -208,8 +226,40 @@ impl Buddies {
             heads: [[0; ORDERS]; ZONES],
             filled: [0; ZONES],
             zones: 0,
+            loose: Loose::new(),
             scrub_at: 1,
             end: 1,
+        }
+    }
+
+    /// A loose frame where that will do, or a block off the lists; loose frames join for it if they must.
+    fn take_any(&mut self, order: u32, place: Where) -> Option<Mfn> {
+        if order == 0
+            && let Some((mfn, frame)) = self.loose.take(place.top_zone())
+        {
+            take_up(frame);
+            return Some(mfn);
+        }
+        let found = self.take(order, place);
+        if found.is_some() || order == 0 {
+            return found;
+        }
+        self.join_loose();
+        self.take(order, place)
+    }
+
+    /// Keeps a free frame loose if there is room, and it is of the zone that is given out first.
+    fn keep_loose(&mut self, mfn: Mfn) -> bool {
+        let higher_zones = self.zones >> zone_of(mfn) >> 1;
+        higher_zones == 0
+            && frames()
+                .raw(mfn)
+                .is_some_and(|frame| self.loose.keep(mfn, frame))
+    }
+
+    fn join_loose(&mut self) {
+        while let Some((mfn, _)) = self.loose.take(ZONES) {
+            self.give(mfn, 0);
         }
     }
 
@@ -226,9 +276,7 @@ impl Buddies {
         }
         for n in 0..1u64 << order {
             if let Some(frame) = frames().raw(first.add(n)) {
-                let dirty = frame.load().0 & State::DIRTY;
-                frame.state.store(State::USED | dirty, Ordering::Release);
-                frame.set_owner(DomId::INVALID);
+                take_up(frame);
             }
         }
         Some(first)

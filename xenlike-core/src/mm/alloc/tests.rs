@@ -41,6 +41,7 @@ fn a_whole_block_comes_back() {
             Kind::Free
         );
     }
+    BUDDIES.lock().join_loose();
     let head = (0..MAX_ORDER).any(|order| {
         let block = Mfn(first.0 >> order << order);
         order >= 4 && BUDDIES.lock().is_free_block(block, order)
@@ -48,6 +49,41 @@ fn a_whole_block_comes_back() {
     // Unless another test has taken a part of it meanwhile, it is one block again.
     let taken = (0..16).any(|n| frames().raw(first.add(n)).unwrap().load().kind() == Kind::Used);
     assert!(head || taken);
+}
+
+#[test]
+fn a_frame_freed_last_is_given_out_first_and_joins_its_block_when_that_is_needed() {
+    // A private set of lists over a block that is this test's own; its neighbour is in use.
+    let first = alloc_order(5, Where::ANY).unwrap();
+    let mut buddies = Buddies::new();
+    for n in 0..16 {
+        let mfn = first.add(n);
+        reset(frames().get(mfn).unwrap(), 0);
+        assert!(buddies.keep_loose(mfn));
+    }
+    assert_eq!(buddies.zones, 0);
+    assert_eq!(buddies.take_any(0, Where::ANY), Some(first.add(15)));
+    assert_eq!(buddies.take_any(0, Where::bits(13)), None);
+    assert_eq!(buddies.take_any(3, Where::ANY), Some(first));
+    assert_eq!(buddies.take_any(3, Where::ANY), None);
+    // What is left of the other half: 4, 2, 1.
+    assert_eq!(buddies.filled[zone_of(first)], 0b111);
+    for _ in 0..7 {
+        assert!(buddies.take_any(0, Where::ANY).is_some());
+    }
+    assert_eq!(buddies.take_any(0, Where::ANY), None);
+    free(first, 5);
+}
+
+#[test]
+fn a_frame_of_a_lower_zone_is_not_kept_loose() {
+    let first = alloc_order(1, Where::ANY).unwrap();
+    let mut buddies = Buddies::new();
+    buddies.zones = 1 << (zone_of(first) + 1);
+    assert!(!buddies.keep_loose(first));
+    buddies.zones = 1 << zone_of(first);
+    assert!(buddies.keep_loose(first));
+    free(first, 1);
 }
 
 #[test]
@@ -78,6 +114,7 @@ fn idle_scrubbing_scrubs() {
         .unwrap()
         .store(7, Ordering::Relaxed);
     free(mfn, 0);
+    BUDDIES.lock().join_loose();
     BUDDIES.lock().scrub_at = mfn.0;
     scrub_some();
     let frame = frames().get(mfn).unwrap();

@@ -1,0 +1,42 @@
+//! Loose frames: a few that were freed one by one are not joined with their buddies, and are the
+//! first to be given out again. So who takes and gives single frames in turn has no block parted and
+//! joined each time, whatever the state of the lists.
+
+use core::sync::atomic::Ordering;
+
+use super::{linked, zone_of};
+use crate::kit::Mfn;
+use crate::mm::frame::Frame;
+
+/// So many at most.
+const MOST: u32 = 64;
+
+/// A list of free frames that are no blocks. It links them by [`Frame::next`] alone.
+pub(super) struct Loose {
+    head: u32,
+    count: u32,
+}
+
+impl Loose {
+    pub const fn new() -> Self {
+        Self { head: 0, count: 0 }
+    }
+
+    /// Takes in a free frame, if there is room.
+    pub fn keep(&mut self, mfn: Mfn, frame: &Frame) -> bool {
+        if self.count >= MOST {
+            return false;
+        }
+        frame.next.store(self.head, Ordering::Relaxed);
+        (self.head, self.count) = (mfn.0 as u32, self.count + 1);
+        true
+    }
+
+    /// Gives out the last one taken in, if its zone is not above `top_zone`.
+    pub fn take(&mut self, top_zone: usize) -> Option<(Mfn, &'static Frame)> {
+        let mfn = Mfn(u64::from(self.head));
+        let frame = linked(self.head).filter(|_| zone_of(mfn) <= top_zone)?;
+        (self.head, self.count) = (frame.next.load(Ordering::Relaxed), self.count - 1);
+        Some((mfn, frame))
+    }
+}
