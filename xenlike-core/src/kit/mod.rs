@@ -4,6 +4,7 @@ pub mod addr;
 pub mod cell;
 pub mod cpuset;
 pub mod heap;
+pub mod id_table;
 pub mod ids;
 pub mod lock;
 pub mod rangeset;
@@ -11,6 +12,7 @@ pub mod words;
 
 pub use addr::{Maddr, Mfn, PAGE_SHIFT, PAGE_SIZE, Pfn, Vaddr};
 pub use cpuset::{AtomicCpuSet, CpuSet};
+pub use id_table::IdTable;
 pub use ids::{CpuId, DomId, MAX_CPUS, Port, VcpuId};
 pub use lock::{Lock, Once, RwLock};
 pub use words::SharedWords;

@@ -118,6 +118,12 @@ impl State {
     pub const fn minus(self, parts: u64) -> u64 {
         self.0.wrapping_sub(parts)
     }
+    /// Whether the owner's page list has it, and nobody else.
+    pub const fn is_alone(self) -> bool {
+        let looked_at =
+            Self::REF_MASK | Self::TYPE_REF_MASK | Self::KIND_MASK | Self::ALLOCATED | Self::SHARED;
+        self.0 & looked_at == Self::REF | Self::USED | Self::ALLOCATED
+    }
     /// Whether another reference fits. Some room is kept for references that must not fail.
     pub const fn can_ref(self) -> bool {
         self.refs() < Self::REF_MASK - 4096

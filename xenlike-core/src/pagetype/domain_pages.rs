@@ -1,13 +1,10 @@
-//! What frames a domain has, and how they come and go.
+//! What frames a domain has, and how they come; how they go is in [`super::leaving`].
 
-use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
-use hashbrown::HashMap;
-
-use super::{Memory, PageType, Refused, Types, Work};
-use crate::kit::{DomId, Lock, Mfn, RwLock};
-use crate::mm::Frame;
+use super::lists::{Lists, linked};
+use super::{Memory, PageType, Refused, Types};
+use crate::kit::{DomId, Lock, Mfn};
 use crate::mm::frame::State;
 
 /// Whether frames that come or go are charged to the domain's maximum.
@@ -34,12 +31,12 @@ pub enum NoRoom {
 #[derive(Debug)]
 pub struct DomainPages {
     id: AtomicU16,
-    lists: Lock<Lists>,
+    pub(super) lists: Lock<Lists>,
     /// Frames charged, and the most there may be.
-    total: AtomicU64,
+    pub(super) total: AtomicU64,
     max: AtomicU64,
     /// Frames of the hypervisor's that it can map.
-    shared: AtomicU64,
+    pub(super) shared: AtomicU64,
     dying: AtomicBool,
     /// Frames that are set aside for it: see [`super::claims`].
     pub(super) claimed: AtomicU64,
@@ -49,42 +46,6 @@ pub struct DomainPages {
     /// The entry for the per-domain slot of its L4s.
     own_slot: AtomicU64,
     segdesc_unmapped: AtomicBool,
-}
-
-/// Lists link frames by number; 0 ends one.
-#[derive(Debug, Default)]
-struct Lists {
-    pages: u32,
-    /// Frames that destruction has gone over, and that somebody else still holds.
-    leaving: u32,
-    /// Frames of the hypervisor's own, shared with the domain.
-    shared: u32,
-}
-
-static REGISTRY: RwLock<Option<HashMap<DomId, Arc<DomainPages>>>> = RwLock::new(None);
-
-/// Makes a domain's frames findable by its id.
-pub fn register(pages: Arc<DomainPages>) {
-    REGISTRY
-        .write()
-        .get_or_insert_default()
-        .insert(pages.id(), pages);
-}
-
-/// Forgets what is registered under `id`, if that is `pages`: the id may be somebody else's by now.
-pub fn forget(id: DomId, pages: &Arc<DomainPages>) {
-    let mut registry = REGISTRY.write();
-    let Some(map) = registry.as_mut() else {
-        return;
-    };
-    if map.get(&id).is_some_and(|found| Arc::ptr_eq(found, pages)) {
-        map.remove(&id);
-    }
-}
-
-/// The frames of the domain with this id.
-pub fn registered(id: DomId) -> Option<Arc<DomainPages>> {
-    REGISTRY.read().as_ref()?.get(&id).cloned()
 }
 
 impl DomainPages {
@@ -174,42 +135,6 @@ impl DomainPages {
     }
 }
 
-impl Lists {
-    fn push<M: Memory>(memory: &M, head: &mut u32, mfn: Mfn, frame: &Frame) {
-        frame.next.store(*head, Ordering::Relaxed);
-        frame.prev.store(0, Ordering::Relaxed);
-        if let Some(old) = linked(memory, *head) {
-            old.prev.store(mfn.0 as u32, Ordering::Relaxed);
-        }
-        *head = mfn.0 as u32;
-    }
-
-    fn unlink<M: Memory>(&mut self, memory: &M, mfn: Mfn, frame: &Frame) {
-        let next = frame.next.swap(0, Ordering::Relaxed);
-        let prev = frame.prev.swap(0, Ordering::Relaxed);
-        if let Some(next) = linked(memory, next) {
-            next.prev.store(prev, Ordering::Relaxed);
-        }
-        if let Some(prev) = linked(memory, prev) {
-            prev.next.store(next, Ordering::Relaxed);
-        } else if u64::from(self.pages) == mfn.0 {
-            self.pages = next;
-        } else if u64::from(self.leaving) == mfn.0 {
-            self.leaving = next;
-        } else if u64::from(self.shared) == mfn.0 {
-            self.shared = next;
-        }
-    }
-}
-
-fn linked<M: Memory>(memory: &M, mfn: u32) -> Option<&Frame> {
-    if mfn == 0 {
-        None
-    } else {
-        memory.frame(Mfn(u64::from(mfn)))
-    }
-}
-
 impl<M: Memory> Types<M> {
     /// Gives a domain a block of frames that the caller has alone.
     pub fn assign(
@@ -262,18 +187,6 @@ impl<M: Memory> Types<M> {
         Ok(())
     }
 
-    /// Gives up the reference that the page list holds of a frame of `owner`: it goes when the last
-    /// other user does. Invalid if it had been given up before.
-    pub fn disown(&self, mfn: Mfn, owner: DomId) -> Result<(), Refused> {
-        let page = self.get_page(mfn, owner).ok_or(Refused::Invalid)?;
-        if self.clear_flag(page.frame(), State::ALLOCATED) {
-            self.put_page(mfn);
-            Ok(())
-        } else {
-            Err(Refused::Invalid)
-        }
-    }
-
     /// Takes a frame that nobody uses away from its domain. The caller then has it alone, with its
     /// contents, as if just allocated.
     pub fn steal(&self, pages: &DomainPages, mfn: Mfn, charge: Charge) -> Result<(), Refused> {
@@ -284,8 +197,7 @@ impl<M: Memory> Types<M> {
         }
         let mut state = frame.load();
         loop {
-            let alone = state.refs() == 1 && state.type_refs() == 0;
-            if !alone || !state.has(State::USED | State::ALLOCATED) || state.has(State::SHARED) {
+            if !state.is_alone() {
                 return Err(Refused::Busy);
             }
             match frame.change(state, State::USED) {
@@ -346,7 +258,7 @@ impl<M: Memory> Types<M> {
     pub fn rename(&self, pages: &DomainPages, id: DomId) {
         let lists = pages.lists.lock();
         pages.id.store(id.0, Ordering::Release);
-        for head in [lists.pages, lists.leaving, lists.shared] {
+        for head in [lists.pages, lists.pinned, lists.leaving, lists.shared] {
             let mut at = head;
             while let Some(frame) = linked(&self.0, at) {
                 frame.set_owner(id);
@@ -360,78 +272,15 @@ impl<M: Memory> Types<M> {
         self.put_simple(mfn);
     }
 
-    /// The last reference has gone: the frame leaves its domain and is free.
-    pub(super) fn release(&self, mfn: Mfn, frame: &Frame) {
-        let owner = frame.owner();
-        if let Some(pages) = self.0.domain(owner) {
-            let mut lists = pages.lists.lock();
-            lists.unlink(&self.0, mfn, frame);
-            if frame.load().has(State::SHARED) {
-                pages.shared.fetch_sub(1, Ordering::Relaxed);
-            } else {
-                pages.total.fetch_sub(1, Ordering::Relaxed);
-            }
-            drop(lists);
-            self.0.free(mfn);
-            if pages.is_dying() && pages.is_empty() {
-                self.0.emptied(owner);
-            }
-        } else {
-            self.0.free(mfn);
-        }
-    }
-
-    /// Moves the first frame of the page list to the list of those that are leaving, with a
-    /// reference for the caller. For destruction.
-    pub(super) fn next_to_leave(&self, pages: &DomainPages) -> Option<super::PageRef<'_, M>> {
-        loop {
-            let mut lists = pages.lists.lock();
-            if lists.pages == 0 {
-                return None;
-            }
-            let mfn = Mfn(u64::from(lists.pages));
-            let frame = self.0.frame(mfn)?;
-            lists.unlink(&self.0, mfn, frame);
-            Lists::push(&self.0, &mut lists.leaving, mfn, frame);
-            // Without a reference it is being released just now, and leaves the list by that.
-            if let Some(page) = self.get_any_page(mfn) {
-                return Some(page);
-            }
-        }
-    }
-
-    /// Puts a frame that is leaving back on the page list, to be looked at again.
-    pub(super) fn stay(&self, pages: &DomainPages, page: &super::PageRef<'_, M>) {
-        let mut lists = pages.lists.lock();
-        lists.unlink(&self.0, page.mfn(), page.frame());
-        Lists::push(&self.0, &mut lists.pages, page.mfn(), page.frame());
-    }
-
     /// The frames on a domain's page list, for tests and dumps: slow, and under the list's lock.
     pub fn for_each_page(&self, pages: &DomainPages, mut f: impl FnMut(Mfn)) {
         let lists = pages.lists.lock();
-        for head in [lists.pages, lists.leaving] {
+        for head in [lists.pages, lists.pinned, lists.leaving] {
             let mut at = head;
             while let Some(frame) = linked(&self.0, at) {
                 f(Mfn(u64::from(at)));
                 at = frame.next.load(Ordering::Relaxed);
             }
         }
-    }
-
-    /// Frees the page-table and pin references that a frame of a dying domain still has.
-    pub(super) fn let_go(&self, mfn: Mfn, frame: &Frame, work: &mut Work) -> super::Progress {
-        if self.clear_flag(frame, State::PINNED)
-            && self.put_page_and_type(mfn, work) == super::Progress::Again
-        {
-            return super::Progress::Again;
-        }
-        if self.undo_partial(mfn, work) == super::Progress::Again {
-            return super::Progress::Again;
-        }
-        if self.clear_flag(frame, State::ALLOCATED) {
-            self.put_page(mfn);
-        }
-        super::Progress::Done
     }
 }

@@ -73,9 +73,11 @@ impl Memory for Machine {
     fn words_of(&self, mfn: Mfn, frame: &Frame) -> Option<&[AtomicU64; 512]> {
         SharedPage::of(mfn, frame).map(|page| page.words())
     }
-    fn free(&self, mfn: Mfn) {
-        m2p::clear(mfn);
-        frames_alloc::free(mfn, 0);
+    fn free(&self, first: Mfn, count: u64) {
+        for n in 0..count {
+            m2p::clear(first.add(n));
+        }
+        frames_alloc::free_range(first, first.add(count));
     }
     fn domain(&self, id: DomId) -> Option<Arc<DomainPages>> {
         registered(id)

@@ -29,8 +29,8 @@ pub trait Memory {
     fn words(&self, mfn: Mfn) -> Option<&[AtomicU64; 512]>;
     /// As [`Self::words`], for who has the frame's entry at hand.
     fn words_of(&self, mfn: Mfn, frame: &Frame) -> Option<&[AtomicU64; 512]>;
-    /// Gives back a frame that nothing refers to any more.
-    fn free(&self, mfn: Mfn);
+    /// Gives back frames in a row that nothing refers to any more.
+    fn free(&self, first: Mfn, count: u64);
     /// What a domain has, by its id; until the last of its frames is gone.
     fn domain(&self, id: DomId) -> Option<Arc<DomainPages>>;
     /// The last frame of a dying domain has gone. May come twice.

@@ -42,12 +42,15 @@ mod entry;
 mod grant_pte;
 mod l1;
 pub mod l1tf;
+mod leaving;
 mod linear;
+mod lists;
 mod machine;
 mod memory;
 mod pin;
 mod pte;
 mod refs;
+mod registry;
 mod segdesc;
 mod teardown;
 #[cfg(test)]
@@ -57,13 +60,15 @@ mod upper;
 mod validate;
 mod walk;
 
-pub use domain_pages::{Charge, DomainPages, NoRoom, forget, register, registered};
+pub use domain_pages::{Charge, DomainPages, NoRoom};
 pub use entry::{HeldTable, Keep, Update};
 pub use grant_pte::{EntryAt, Lent, Write};
+pub use leaving::Leaving;
 pub use machine::{Hooks, Machine, Rights, machine, set_hooks, set_rights};
 pub use memory::{IoAccess, Memory};
 pub use pte::Pte;
 pub use refs::PageRef;
+pub use registry::{forget, register, registered};
 pub use segdesc::check_descriptor;
 pub use typed::TypedRef;
 

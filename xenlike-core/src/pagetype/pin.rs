@@ -9,11 +9,12 @@ impl<M: Memory> Types<M> {
     /// not (MMUEXT_PIN_Ln_TABLE).
     pub fn pin(&self, mfn: Mfn, level: u32, owner: DomId, work: &mut Work) -> Result<(), Refused> {
         let ty = PageType::table(level).ok_or(Refused::Invalid)?;
-        if self.is_dying(owner) {
-            return Err(Refused::Invalid);
-        }
+        let pages = self.0.domain(owner).filter(|pages| !pages.is_dying());
+        let pages = pages.ok_or(Refused::Invalid)?;
         self.get_page_and_type(mfn, owner, ty, work)?;
         let frame = self.0.frame(mfn).ok_or(Refused::Invalid)?;
+        // While the references are this call's: once it is pinned, they are anybody's to give back.
+        self.note_pinned(&pages, mfn, frame);
         let mut state = frame.load();
         loop {
             if state.has(State::PINNED) {
@@ -26,14 +27,10 @@ impl<M: Memory> Types<M> {
             }
         }
         // The destruction of the domain may have gone past this frame meanwhile.
-        if self.is_dying(owner) && self.clear_flag(frame, State::PINNED) {
+        if pages.is_dying() && self.clear_flag(frame, State::PINNED) {
             let _ = self.put_page_and_type(mfn, work);
         }
         Ok(())
-    }
-
-    fn is_dying(&self, owner: DomId) -> bool {
-        self.0.domain(owner).is_none_or(|d| d.is_dying())
     }
 
     /// Unpins a frame of `owner` (MMUEXT_UNPIN_TABLE).

@@ -1,5 +1,6 @@
 //! Taking apart what a dying domain has.
 
+use super::leaving::Next;
 use super::{DomainPages, Memory, Progress, Types, Work};
 
 impl<M: Memory> Types<M> {
@@ -15,12 +16,15 @@ impl<M: Memory> Types<M> {
             return Progress::Again;
         }
         let mut since_check = 0u32;
-        while let Some(page) = self.next_to_leave(pages) {
-            let progress = self.let_go(page.mfn(), page.frame(), work);
-            if progress == Progress::Again {
-                self.stay(pages, &page);
+        let mut leaving = self.leaving();
+        while let Some(next) = self.next_to_leave(pages, &mut leaving) {
+            let mut progress = Progress::Done;
+            if let Next::Held(page) = next {
+                progress = self.let_go(page.mfn(), page.frame(), work);
+                if progress == Progress::Again {
+                    self.stay(pages, &page);
+                }
             }
-            drop(page);
             since_check = since_check.wrapping_add(1);
             if progress == Progress::Again || (since_check.is_multiple_of(64) && self.0.preempt()) {
                 return Progress::Again;

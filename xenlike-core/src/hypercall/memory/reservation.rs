@@ -178,8 +178,9 @@ impl Stock {
 
     /// What the guest was not told of goes back.
     fn give_back(self, extents: &Extents) {
+        let mut leaving = machine().leaving();
         for k in 0..self.left {
-            let _ = machine().disown(self.next.add(k), extents.dom.id());
+            let _ = machine().disown(&extents.dom.pages, self.next.add(k), &mut leaving);
         }
     }
 }
@@ -190,10 +191,14 @@ pub(super) fn decrease(ctx: &mut Ctx<'_>, args: &mut Args, start: u64) -> Outcom
         Ok(extents) => extents,
         Err(outcome) => return outcome,
     };
+    let mut leaving = machine().leaving();
     extents.each(ctx, args, XENMEM_DECREASE_RESERVATION, start, |ctx, n| {
         let first = Mfn(extents.read(n)?);
         for k in 0..extents.frames() {
-            machine().disown(first.add(k), extents.dom.id()).ok()?;
+            let mfn = first.add(k);
+            machine()
+                .disown(&extents.dom.pages, mfn, &mut leaving)
+                .ok()?;
         }
         // Nothing is left of a table that only the domain's ownership kept.
         (machine().finish(&mut ctx.st.work) == Progress::Done).then_some(())

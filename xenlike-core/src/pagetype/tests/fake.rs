@@ -108,6 +108,22 @@ impl Fake {
         }
         Some(Mfn(mfn))
     }
+
+    fn free_one(&self, mfn: Mfn) {
+        let frame = &self.frames[mfn.0 as usize];
+        assert_eq!(frame.load().refs(), 0, "{mfn:?} freed with references");
+        assert_eq!(
+            frame.load().type_refs(),
+            0,
+            "{mfn:?} freed with type references"
+        );
+        frame.set_owner(DomId::INVALID);
+        frame.progress.store(0, Ordering::Relaxed);
+        frame.linear.store(0, Ordering::Relaxed);
+        frame.stamp.store(self.stamp(), Ordering::Relaxed);
+        frame.state.store(State::FREE, Ordering::Release);
+        self.free.lock().unwrap().push(mfn.0);
+    }
 }
 
 impl Memory for Fake {
@@ -126,20 +142,8 @@ impl Memory for Fake {
     fn words_of(&self, mfn: Mfn, _frame: &Frame) -> Option<&[AtomicU64; 512]> {
         self.words(mfn)
     }
-    fn free(&self, mfn: Mfn) {
-        let frame = &self.frames[mfn.0 as usize];
-        assert_eq!(frame.load().refs(), 0, "{mfn:?} freed with references");
-        assert_eq!(
-            frame.load().type_refs(),
-            0,
-            "{mfn:?} freed with type references"
-        );
-        frame.set_owner(DomId::INVALID);
-        frame.progress.store(0, Ordering::Relaxed);
-        frame.linear.store(0, Ordering::Relaxed);
-        frame.stamp.store(self.stamp(), Ordering::Relaxed);
-        frame.state.store(State::FREE, Ordering::Release);
-        self.free.lock().unwrap().push(mfn.0);
+    fn free(&self, first: Mfn, count: u64) {
+        (0..count).for_each(|n| self.free_one(first.add(n)));
     }
     fn domain(&self, id: DomId) -> Option<Arc<DomainPages>> {
         self.domains.lock().unwrap().get(&id.0).cloned()
@@ -181,7 +185,7 @@ impl Types<Fake> {
         let mfn = self.0.take().ok_or(NoRoom::NoMemory)?;
         self.assign(pages, mfn, 0, Charge::Counted)
             .inspect_err(|_| {
-                self.0.free(mfn);
+                self.0.free(mfn, 1);
             })?;
         Ok(mfn)
     }

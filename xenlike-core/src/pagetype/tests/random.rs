@@ -82,7 +82,7 @@ pub(super) fn step(types: &Types<Fake>, id: u16, dom: &mut Dom) {
             }
         }
         12 => {
-            let _ = types.disown(mfn, me);
+            let _ = types.disown(&dom.pages, mfn, &mut types.leaving());
         }
         13 => {
             let _ = types.give(&dom.pages);
@@ -157,7 +157,7 @@ fn others(types: &Types<Fake>, me: DomId, dom: &mut Dom, mfn: Mfn, index: usize)
             if types.steal(&dom.pages, mfn, charge).is_ok() {
                 // Its contents go with it to a new owner.
                 if types.assign(&dom.pages, mfn, 0, charge).is_err() {
-                    crate::pagetype::Memory::free(&types.0, mfn);
+                    crate::pagetype::Memory::free(&types.0, mfn, 1);
                 }
             }
         }

@@ -507,7 +507,10 @@ fn a_shared_page_stays_until_both_let_go() {
     t.types.share(&t.pages, own);
     assert_eq!(t.types.pin(own, 1, ME, &mut t.work), Err(Refused::Invalid));
     t.update(1, 8, Pte::new(own, RW)).unwrap();
-    assert_eq!(t.types.disown(own, ME), Err(Refused::Invalid));
+    assert_eq!(
+        t.types.disown(&t.pages, own, &mut t.types.leaving()),
+        Err(Refused::Invalid)
+    );
     assert_eq!(
         t.types.steal(&t.pages, own, Charge::Counted),
         Err(Refused::Busy)
@@ -535,7 +538,10 @@ fn what_is_read_only_for_all_stays_so() {
         Err(Refused::Busy)
     );
     assert_eq!(t.types.change(ME, &update(RO), &mut t.work), Ok(()));
-    assert_eq!(t.types.disown(own, DomId::XEN), Err(Refused::Invalid));
+    assert_eq!(
+        t.types.disown(&t.pages, own, &mut t.types.leaving()),
+        Err(Refused::Invalid)
+    );
 }
 
 #[test]
