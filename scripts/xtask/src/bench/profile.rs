@@ -24,6 +24,9 @@ pub struct Options {
     /// By source line
     #[arg(long, conflicts_with = "inlined")]
     lines: bool,
+    /// By address, in order: to be read beside a disassembly
+    #[arg(long, conflicts_with_all = ["inlined", "lines"])]
+    addresses: bool,
 }
 
 /// Counts and prints. The programs are built already.
@@ -36,6 +39,10 @@ pub fn profile(options: &Options) -> Result<()> {
         symbols.add(&artefact(program))?;
     }
     let (counts, operations) = count(&options.row, &symbols)?;
+    if options.addresses {
+        print_addresses(&counts, &symbols, operations);
+        return Ok(());
+    }
     let by_source = |by: By| {
         let folder = root().join("target/x86_64-unknown-none/release");
         let programs = [folder.join("xenlike-core"), folder.join("bench")];
@@ -75,6 +82,13 @@ fn by_function(counts: &Counts, symbols: &Symbols) -> BTreeMap<String, u64> {
         *by_name.entry(name).or_default() += count;
     }
     by_name
+}
+
+fn print_addresses(counts: &Counts, symbols: &Symbols, operations: u64) {
+    for (&address, &count) in counts {
+        let each = table::quotient(count, operations);
+        println!("{each:>8.2} {address:#x} {}", symbols.function(address));
+    }
 }
 
 /// The largest first; what is less than half an instruction is left out.
