@@ -4,8 +4,6 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::kit::Once;
 
-/// Whether ring 0 may not touch user pages except between `stac` and `clac`. Read by assembly too.
-pub static SMAP_ON: AtomicBool = AtomicBool::new(false);
 /// Whether guests may use RDFSBASE and its like (CR4.FSGSBASE is on), and the core does.
 pub static FSGSBASE_ON: AtomicBool = AtomicBool::new(false);
 
@@ -142,6 +140,5 @@ pub fn init_this_cpu() {
         super::msr::write(super::msr::nr::EFER, efer);
     }
     super::cr::init(&f);
-    SMAP_ON.store(f.smap, Ordering::Relaxed);
     FSGSBASE_ON.store(f.fsgsbase, Ordering::Relaxed);
 }

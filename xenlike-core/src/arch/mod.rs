@@ -30,6 +30,7 @@ pub mod port;
 pub mod power;
 pub mod rflags;
 pub mod seg;
+pub mod smap;
 pub mod speculation;
 pub mod time;
 pub mod tlb;

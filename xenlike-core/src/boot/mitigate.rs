@@ -1,14 +1,16 @@
-//! What is done about speculation on this machine, decided once, before there are guests.
-#![expect(unsafe_code, reason = "writes the chosen steps into the stubs")]
+//! What is written into the code for this machine, once, before there are guests: the steps against
+//! speculation, and SMAP's instructions.
+#![expect(unsafe_code, reason = "writes instructions over others")]
 
 use log::{info, warn};
 
 use super::info::{BootInfo, Region};
 use super::start::IMAGE_TO_MACHINE;
-use crate::arch::cpu;
 use crate::arch::speculation::wishes::{PerDomain, Wishes};
 use crate::arch::speculation::{Bugs, Choice, Facts, bugs};
+use crate::arch::{cpu, smap};
 use crate::entry::harden;
+use crate::kit::Vaddr;
 use crate::mm::layout::DIRECT_MAP;
 use crate::pagetype::l1tf::{self, Policy, SafeAddresses};
 
@@ -29,16 +31,41 @@ pub fn decide(info: &BootInfo, wishes: &Wishes) {
 fn harden(choice: &Choice) {
     let mut written = false;
     for site in harden::sites(choice) {
-        let at = DIRECT_MAP + site.at.0 - IMAGE_TO_MACHINE;
-        // SAFETY: bytes of the stubs, in one piece in memory as in the image, where the stubs left
-        // room; no other CPU runs, and this one does not execute them now.
-        unsafe { (at as *mut [u8; 5]).write(site.bytes) };
+        // SAFETY: bytes of the stubs, where these left room.
+        unsafe { write_code(site.at, site.bytes) };
         written = true;
     }
     if written {
-        // What was fetched before is forgotten (SDM vol. 3 §8.1.3: a serialising instruction).
-        let _ = cpu::cpuid(0, 0);
+        forget_fetched();
     }
+}
+
+/// Makes every place where guest memory opens or closes do so, if this machine's CPUs keep ring 0 from it.
+pub fn use_smap() {
+    if !cpu::features().smap {
+        return;
+    }
+    for place in smap::places() {
+        // SAFETY: a no-operation of as many bytes.
+        unsafe { write_code(place.at, place.bytes) };
+    }
+    forget_fetched();
+}
+
+/// Writes instructions into the image.
+///
+/// # Safety
+/// The bytes at `at` are code that may be these instructions; no other CPU runs, and this one does not
+/// execute them now.
+unsafe fn write_code<const BYTES: usize>(at: Vaddr, bytes: [u8; BYTES]) {
+    let at = DIRECT_MAP + at.0 - IMAGE_TO_MACHINE;
+    // SAFETY: the image is in one piece in memory, and all of that is in the direct map.
+    unsafe { (at as *mut [u8; BYTES]).write(bytes) };
+}
+
+/// What was fetched before is forgotten (SDM vol. 3 §8.1.3: a serialising instruction).
+fn forget_fetched() {
+    let _ = cpu::cpuid(0, 0);
 }
 
 /// Page tables are not isolated, whatever was asked for.

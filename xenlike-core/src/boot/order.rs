@@ -49,6 +49,7 @@ extern "sysv64" fn on_own_stack() -> ! {
     or_refuse(interrupts::init(&machine, &options));
     or_refuse(interrupts::start_time(&machine));
     arch::fpu::detect();
+    mitigate::use_smap();
     mitigate::decide(info, &options.speculation);
     arch::cpuid_fault::set_for(if options.dom0_cpuid_faulting {
         arch::cpuid_fault::For::All

@@ -3,7 +3,8 @@
 //! The frame is what the PV ABI says (xen-x86_64.h): from the stack pointer up rcx, r11, [error code,]
 //! rip, cs with the saved upcall mask in bits 32–39, rflags, rsp, ss.
 
-use arrayvec::ArrayVec;
+use core::sync::atomic::Ordering;
+
 use guest_pv_abi::arch_x86::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
 use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
 
@@ -12,10 +13,13 @@ use super::{Domain, Vcpu, VcpuState, mode};
 use crate::arch::frame::TrapFrame;
 use crate::arch::rflags;
 use crate::kit::Vaddr;
-use crate::mm::guest_copy::{self, Fault};
+use crate::mm::guest_copy;
+use crate::mm::guest_stack::{self, Entered};
 
 /// TI flag in `struct trap_info`: entering masks event delivery.
 const TI_MASKS_EVENTS: u8 = 4;
+
+const BAD_STACK: &str = "the guest kernel's stack can't be written for a trap";
 
 /// Where and how to enter the guest kernel.
 #[derive(Clone, Copy, Debug)]
@@ -26,11 +30,10 @@ pub struct Bounce {
     pub error: Option<u32>,
     /// Event delivery is masked on entry.
     pub masks_events: bool,
-    /// ds, es, fs, gs, which the failsafe callback finds in its frame.
-    pub selectors: Option<[u16; 4]>,
 }
 
 impl From<Callback> for Bounce {
+    #[inline]
     fn from(callback: Callback) -> Self {
         Self {
             masks_events: callback.masks_events != 0,
@@ -46,23 +49,23 @@ const fn has_error_code(vector: u8) -> bool {
 
 impl Bounce {
     /// To `entry`, with nothing special.
+    #[inline]
     pub const fn to(entry: u64) -> Self {
         Self {
             entry,
             error: None,
             masks_events: false,
-            selectors: None,
         }
     }
 
     /// Exception `vector` by the guest's trap table.
+    #[inline]
     pub fn exception(st: &VcpuState, vector: u8, error: u32) -> Self {
         let trap = st.traps.get(usize::from(vector));
         Self {
             entry: trap.map_or(0, |t| t.address),
             error: has_error_code(vector).then_some(error),
             masks_events: trap.is_some_and(|t| t.flags & TI_MASKS_EVENTS != 0),
-            selectors: None,
         }
     }
 }
@@ -71,6 +74,7 @@ impl Bounce {
 ///
 /// # Errors
 /// A sentence for the log; the domain can't go on then, as on Xen.
+#[inline(always)] // what is known of `bounce` where it comes from need not be looked at
 pub fn deliver(
     dom: &Domain,
     vcpu: &Vcpu,
@@ -81,6 +85,61 @@ pub fn deliver(
     if bounce.entry == 0 {
         return Err("an exception or event has no handler registered in the guest");
     }
+    let (top, mut interrupted) = interrupt(dom, vcpu, st, regs)?;
+    interrupted.error = bounce.error;
+    let sp = guest_stack::push(top, &interrupted).map_err(|_| BAD_STACK)?;
+    begin(vcpu, regs, bounce, sp);
+    Ok(())
+}
+
+/// Likewise to the failsafe callback, whose frame has the selectors that could not be loaded, too, between
+/// r11 and rip.
+///
+/// # Errors
+/// As [`deliver`].
+#[cold]
+pub fn deliver_failsafe(
+    dom: &Domain,
+    vcpu: &Vcpu,
+    st: &mut VcpuState,
+    regs: &mut TrapFrame,
+    [ds, es, fs, gs]: [u16; 4],
+) -> Result<(), &'static str> {
+    let bounce = Bounce::from(st.callbacks.failsafe);
+    if bounce.entry == 0 {
+        return Err(
+            "segments or an address can't be loaded, and the guest has no failsafe callback",
+        );
+    }
+    let (top, frame) = interrupt(dom, vcpu, st, regs)?;
+    let words = [
+        frame.rcx,
+        frame.r11,
+        ds.into(),
+        es.into(),
+        fs.into(),
+        gs.into(),
+        frame.rip,
+        frame.cs,
+        frame.rflags,
+        frame.rsp,
+        frame.ss,
+    ];
+    let sp = top.wrapping_sub(size_of_val(&words) as u64);
+    guest_copy::write_words(Vaddr(sp), &words).map_err(|_| BAD_STACK)?;
+    begin(vcpu, regs, bounce, sp);
+    Ok(())
+}
+
+/// Brings the vCPU into its kernel's mode: where the frame of what was interrupted goes below, and what it
+/// says.
+#[inline(always)] // a part of `deliver`
+fn interrupt(
+    dom: &Domain,
+    vcpu: &Vcpu,
+    st: &mut VcpuState,
+    regs: &TrapFrame,
+) -> Result<(u64, Entered), &'static str> {
     let (sp, cs) = if st.in_kernel {
         // Ring 0 in the saved selector tells the guest that it was its kernel.
         (regs.rsp, regs.cs & 0xfffc)
@@ -88,8 +147,7 @@ pub fn deliver(
         mode::enter_kernel(st).map_err(|_| "no kernel page table for a trap from user mode")?;
         (st.kernel_sp, regs.cs & 0xffff)
     };
-    let mask = vcpu.info.upcall_mask();
-    let masked = mask.load(core::sync::atomic::Ordering::Relaxed);
+    let masked = vcpu.info.upcall_mask().load(Ordering::Relaxed);
     let mut flags = regs.rflags & !(rflags::IF | rflags::IOPL);
     if masked == 0 {
         flags |= rflags::IF;
@@ -97,17 +155,24 @@ pub fn deliver(
     if dom.assists(VMASST_TYPE_ARCHITECTURAL_IOPL) {
         flags |= u64::from(st.iopl) << 12;
     }
-    let saved = [
-        regs.rip,
-        cs | u64::from(masked) << 32,
-        flags,
-        regs.rsp,
-        regs.ss & 0xffff,
-    ];
-    let sp = push_frame(sp & !15, [regs.rcx, regs.r11], &bounce, saved)
-        .map_err(|_| "the guest kernel's stack can't be written for a trap")?;
+    let frame = Entered {
+        rcx: regs.rcx,
+        r11: regs.r11,
+        error: None,
+        rip: regs.rip,
+        cs: cs | u64::from(masked) << 32,
+        rflags: flags,
+        rsp: regs.rsp,
+        ss: regs.ss & 0xffff,
+    };
+    Ok((sp & !15, frame))
+}
+
+/// Makes the kernel's handler go on, with its frame at `sp`.
+#[inline(always)] // a part of `deliver`
+fn begin(vcpu: &Vcpu, regs: &mut TrapFrame, bounce: Bounce, sp: u64) {
     if bounce.masks_events {
-        mask.store(1, core::sync::atomic::Ordering::Relaxed);
+        vcpu.info.upcall_mask().store(1, Ordering::Relaxed);
     }
     regs.vector |= TrapFrame::SYSCALL;
     regs.rsp = sp;
@@ -115,48 +180,6 @@ pub fn deliver(
     regs.cs = u64::from(FLAT_KERNEL_CS);
     regs.rip = bounce.entry;
     regs.rflags &= !(rflags::TF | rflags::NT | rflags::RF | rflags::VM | rflags::AC);
-    Ok(())
-}
-
-/// Writes the frame below `top` and gives its address.
-#[inline]
-fn push_frame(
-    top: u64,
-    clobbered: [u64; 2],
-    bounce: &Bounce,
-    [rip, cs, flags, rsp, ss]: [u64; 5],
-) -> Result<u64, Fault> {
-    let [rcx, r11] = clobbered;
-    if bounce.selectors.is_some() {
-        return push_failsafe_frame(top, clobbered, bounce, [rip, cs, flags, rsp, ss]);
-    }
-    match bounce.error {
-        Some(error) => push(top, &[rcx, r11, error.into(), rip, cs, flags, rsp, ss]),
-        None => push(top, &[rcx, r11, rip, cs, flags, rsp, ss]),
-    }
-}
-
-/// The failsafe callback's frame has the selectors that could not be loaded, too.
-#[cold]
-fn push_failsafe_frame(
-    top: u64,
-    clobbered: [u64; 2],
-    bounce: &Bounce,
-    saved: [u64; 5],
-) -> Result<u64, Fault> {
-    let mut frame = ArrayVec::<u64, 12>::new();
-    frame.extend(clobbered);
-    frame.extend(bounce.selectors.into_iter().flatten().map(u64::from));
-    frame.extend(bounce.error.map(u64::from));
-    frame.extend(saved);
-    push(top, &frame)
-}
-
-#[inline]
-fn push(top: u64, words: &[u64]) -> Result<u64, Fault> {
-    let at = top.wrapping_sub(size_of_val(words) as u64);
-    guest_copy::write_words(Vaddr(at), words)?;
-    Ok(at)
 }
 
 /// A code selector that a guest names gets ring 3: it can't name the core's.

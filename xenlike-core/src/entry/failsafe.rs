@@ -1,17 +1,14 @@
 //! The failsafe callback: the guest's registers name segments or an address that can't be loaded.
 
-use super::syscall;
+use super::syscall::end;
 use crate::arch::seg;
-use crate::domain::trap::Bounce;
+use crate::domain::trap::deliver_failsafe;
 use crate::hypercall::Ctx;
 
 /// Enters the failsafe callback with the selectors as they are: null where one could not be loaded.
 pub fn enter(ctx: &mut Ctx<'_>) {
-    let segments = seg::selectors();
-    let callback = ctx.st.callbacks.failsafe;
-    let bounce = Bounce {
-        selectors: Some(segments),
-        ..callback.into()
-    };
-    syscall::bounce(ctx, bounce);
+    let selectors = seg::selectors();
+    if let Err(why) = deliver_failsafe(ctx.dom, ctx.vcpu, ctx.st, ctx.regs, selectors) {
+        end(ctx, why);
+    }
 }

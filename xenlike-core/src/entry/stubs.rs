@@ -62,6 +62,9 @@ unsafe extern "C" {
 
 global_asm!(
     harden::macros!(),
+    ".macro CLOSE_GUEST_MEMORY",
+    crate::close_guest_memory!(),
+    ".endm",
     r#"
 .macro SAVE_REGISTERS
     push rdi
@@ -102,10 +105,7 @@ global_asm!(
 // An interrupt gate leaves DF and AC as the guest had them (APM vol. 2 8.9.1).
 .macro CLEAN_FLAGS
     cld
-    cmp byte ptr [rip + {smap}], 0
-    je 7f
-    clac
-7:
+    CLOSE_GUEST_MEMORY
 .endm
 
 // Where a change of address space on entry would go (a page-table isolated CPU): both ways into
@@ -399,7 +399,6 @@ harden_sites_end:
     step_spec_ctrl = const path::SPEC_CTRL,
     step_rsb = const path::RSB,
     step_verw = const path::VERW,
-    smap = sym crate::arch::cpu::SMAP_ON,
     trap_handlers = sym super::traps::TRAP_HANDLERS,
     handle_ist = sym super::traps::handle_ist,
     handle_iret_fault = sym super::traps::handle_iret_fault,

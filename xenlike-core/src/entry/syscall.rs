@@ -66,6 +66,7 @@ fn invalid_opcode(ctx: &mut Ctx<'_>) {
 }
 
 /// Enters the guest kernel, or ends a domain that can't be entered.
+#[inline(always)] // see `deliver`
 pub fn bounce(ctx: &mut Ctx<'_>, bounce: Bounce) {
     if let Err(why) = deliver(ctx.dom, ctx.vcpu, ctx.st, ctx.regs, bounce) {
         end(ctx, why);
@@ -74,7 +75,7 @@ pub fn bounce(ctx: &mut Ctx<'_>, bounce: Bounce) {
 
 /// Ends a domain that can't go on.
 #[cold]
-fn end(ctx: &mut Ctx<'_>, why: &'static str) {
+pub fn end(ctx: &mut Ctx<'_>, why: &'static str) {
     super::dump::guest(ctx);
     crash(ctx.dom, why);
 }

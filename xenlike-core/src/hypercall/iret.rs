@@ -2,18 +2,18 @@
 
 use core::sync::atomic::Ordering;
 
-use guest_pv_abi::arch_x86::{FLAT_RING3_CS64, IretContext, VGCF_IN_SYSCALL};
+use guest_pv_abi::arch_x86::{FLAT_RING3_CS64, VGCF_IN_SYSCALL};
 
 use super::{Ctx, Outcome};
 use crate::arch::frame::TrapFrame;
 use crate::arch::rflags;
 use crate::domain::mode;
 use crate::kit::Vaddr;
-use crate::mm::guest_copy;
+use crate::mm::guest_stack;
 
 /// `iret()`: the frame is on the guest's stack (`struct iret_context`).
 pub fn call(ctx: &mut Ctx<'_>) -> Outcome {
-    let Ok(frame) = guest_copy::read_words::<IretContext>(Vaddr(ctx.regs.rsp)) else {
+    let Ok(frame) = guest_stack::iret_frame(Vaddr(ctx.regs.rsp)) else {
         return Outcome::Crash(&"iret: the frame on the guest's stack can't be read");
     };
     // The selectors get ring 3 whatever the guest wrote: it never names a ring below its own.

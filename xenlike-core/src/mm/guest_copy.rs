@@ -126,24 +126,17 @@ fn check(va: Vaddr, bytes: usize) -> Result<(), Fault> {
 #[cfg(target_os = "none")]
 mod raw {
     use core::arch::asm;
-    use core::sync::atomic::Ordering;
 
-    use crate::arch::cpu::SMAP_ON;
     use crate::kit::Vaddr;
 
     /// Runs `access` with guest memory open to it, where SMAP keeps it shut.
     #[inline(always)] // so that nothing but the access is between the two instructions
     fn with_access<R>(access: impl FnOnce() -> R) -> R {
-        let smap = SMAP_ON.load(Ordering::Relaxed);
-        if smap {
-            // SAFETY: SMAP is on, so the CPU has the instruction.
-            unsafe { asm!("stac", options(nomem, nostack)) };
-        }
+        // SAFETY: opens guest memory to ring 0, which takes nothing from anybody.
+        unsafe { asm!(crate::open_guest_memory!(), options(nomem, nostack)) };
         let result = access();
-        if smap {
-            // SAFETY: as above.
-            unsafe { asm!("clac", options(nomem, nostack)) };
-        }
+        // SAFETY: closes it.
+        unsafe { asm!(crate::close_guest_memory!(), options(nomem, nostack)) };
         result
     }
 

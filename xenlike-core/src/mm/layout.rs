@@ -81,7 +81,18 @@ pub const fn guest_range(va: Vaddr, bytes: u64) -> bool {
     end <= 1 << 47 || va.0 >= HYPERVISOR_END
 }
 
+/// Whether what begins at `va` is a guest's, for a run of a few words: behind the lower half is a hole that
+/// faults, and behind the last address comes the first one. So it can't reach the hypervisor's slots.
+#[inline]
+pub const fn begins_in_guest(va: Vaddr) -> bool {
+    // In units in which both borders are whole, so that they fit into an instruction.
+    const UNIT: u32 = 43;
+    let unit = va.0 >> UNIT;
+    unit >= HYPERVISOR_END >> UNIT || unit < 1 << (47 - UNIT)
+}
+
 const _: () = {
+    assert!(HYPERVISOR_END.is_multiple_of(1 << 43));
     assert!(HYPERVISOR_START == 0xffff_8000_0000_0000);
     assert!(HYPERVISOR_END == 0xffff_8800_0000_0000);
     assert!(DEVICES == 0xffff_8080_0000_0000);
@@ -95,6 +106,24 @@ const _: () = {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_runs_may_begin() {
+        for va in [0, 0x7fff_ffff_ffff, HYPERVISOR_END, u64::MAX - 7] {
+            assert!(begins_in_guest(Vaddr(va)), "{va:#x}");
+        }
+        let last = HYPERVISOR_START - 1;
+        for va in [
+            1 << 47,
+            last,
+            HYPERVISOR_START,
+            M2P,
+            DIRECT_MAP,
+            HYPERVISOR_END - 1,
+        ] {
+            assert!(!begins_in_guest(Vaddr(va)), "{va:#x}");
+        }
+    }
 
     #[test]
     fn guest_ranges() {

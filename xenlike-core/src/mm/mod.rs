@@ -6,6 +6,7 @@
 //! - [`alloc`]: the buddy allocator, with scrubbing;
 //! - [`directmap`]: a frame's bytes, as atomics, for what a guest may write meanwhile;
 //! - [`guest_copy`]: copies from and to guest addresses, a bad pointer being an error;
+//! - [`guest_stack`]: frames that traps leave on a guest kernel's stack, and iret's;
 //! - [`m2p`]: the machine-to-physical table that guests read;
 //! - [`heap`]: the global allocator;
 //! - [`memory_map`]: the machine's memory as its firmware told it;
@@ -19,6 +20,7 @@ pub mod alloc;
 pub mod directmap;
 pub mod frame;
 pub mod guest_copy;
+pub mod guest_stack;
 pub mod heap;
 #[cfg(not(target_os = "none"))]
 mod host;
