@@ -1,5 +1,6 @@
 //! The screen: a PC without a serial port tells there what it does, and why it stopped.
 
+use crate::dom0;
 use anyhow::{Result, ensure};
 use xenlike_tests::machine::{Firmware, Machine};
 use xenlike_tests::media::Media;
@@ -80,6 +81,38 @@ fn a_panic_stays_on_the_screen() -> Result<()> {
     let places = interrupted.lines().filter(|line| line.contains('+'));
     ensure!(places.count() >= 2, "no interrupted stack in:\n{said}");
     Ok(())
+}
+
+/// A Linux as Dom0 has the screen for itself; when the core stops, it says why there.
+#[test]
+#[ignore = "boots QEMU"]
+fn dom0_has_the_screen_until_a_panic() -> Result<()> {
+    let monitor = Monitor::new()?;
+    let machine = monitor.on(Machine::default());
+    let mut session = dom0::boot_with("screen-dom0", &machine, "", "noreboot")?;
+    ensure!(
+        session
+            .transcript()
+            .contains("(xenlike) the screen is domain 0's now")
+    );
+    let shown = monitor.screen(Kind::Pixels)?;
+    ensure!(!shown.contains("init: Linux"), "hvc0 is on:\n{shown}");
+    session.allow_panic();
+    monitor.command("mce 0 1 0xb200000000000000 0 0 0")?;
+    let stopped = "Stopped ('noreboot'). Reset the machine by hand.";
+    let shown = monitor.expect(Kind::Pixels, stopped, SHORT)?;
+    ensure!(shown.contains("panic on CPU0: machine check"), "{shown}");
+    Ok(())
+}
+
+/// `vga=keep`: what Dom0 writes to its console stays on the screen.
+#[test]
+#[ignore = "boots QEMU"]
+fn the_screen_can_be_kept() -> Result<()> {
+    let monitor = Monitor::new()?;
+    let machine = monitor.on(Machine::default());
+    let _session = dom0::boot_with("screen-kept", &machine, "", "vga=keep")?;
+    monitor.expect(Kind::Pixels, "init: Linux", SHORT).map(drop)
 }
 
 /// Without `noreboot` the machine starts again.

@@ -12,7 +12,7 @@ use crate::console::serial::Setting;
 
 /// Options that mean something to the toolstack or to a later part of the boot, and those that
 /// GRUB's scripts add: nothing to do for them here, and no reason to warn.
-const ELSEWHERE: [&str; 10] = [
+const ELSEWHERE: [&str; 9] = [
     "placeholder",
     "no-real-mode",
     "edd",
@@ -20,7 +20,6 @@ const ELSEWHERE: [&str; 10] = [
     "dom0_max_vcpus",
     "dom0_vcpus_pin",
     "sched",
-    "vga",
     "shell",
     "exec",
 ];
@@ -32,6 +31,8 @@ pub struct Options {
     pub serial: Option<Setting>,
     /// Whether the screen is used.
     pub screen: bool,
+    /// Whether the screen stays in use when a Linux is domain 0.
+    pub keep_screen: bool,
     /// Which messages are shown.
     pub levels: Levels,
     /// Halt after a panic or a shutdown instead of a restart.
@@ -51,6 +52,7 @@ impl Default for Options {
         Self {
             serial: None,
             screen: true,
+            keep_screen: false,
             levels: Levels::DEFAULT,
             noreboot: false,
             max_cpus: usize::MAX,
@@ -132,6 +134,11 @@ pub fn parse(cmdline: &str) -> Parsed<'_> {
                 value
                     .split(',')
                     .all(|c| ["com1", "com2", "vga", "none", ""].contains(&c))
+            }
+            // The mode is GRUB's choice.
+            "vga" => {
+                options.keep_screen = value.split(',').any(|word| word == "keep");
+                true
             }
             "com1" => com1.parse(value).map(|s| com1 = s).is_ok(),
             "com2" => com2.parse(value).map(|s| com2 = s).is_ok(),
@@ -222,7 +229,8 @@ mod tests {
         let parsed = parse(line);
         assert!(parsed.complaints.is_empty(), "{:?}", parsed.complaints);
         assert_eq!(parsed.options.serial, Some(Setting::COM1));
-        assert!(parsed.options.screen);
+        assert!(parsed.options.screen && !parsed.options.keep_screen);
+        assert!(parse("vga=text-80x25,keep").options.keep_screen);
         assert_eq!(value(line, "dom0_mem"), Some("512M,max:512M"));
     }
 

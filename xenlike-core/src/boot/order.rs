@@ -87,6 +87,9 @@ fn console_from(options: &options::Options) {
     if let Some(setting) = options.serial {
         console::add_serial(setting);
     }
+    if options.keep_screen {
+        console::keep_screen();
+    }
     panic::NO_REBOOT.store(options.noreboot, core::sync::atomic::Ordering::Relaxed);
 }
 

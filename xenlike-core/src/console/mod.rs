@@ -36,6 +36,8 @@ struct Console {
     /// What the serial port interrupts for; nothing while it is waited for.
     waiting: Option<Waiting>,
     screen: Option<Screen>,
+    /// Whether domain 0 draws on the screen.
+    screen_left: bool,
     log: LogRing<LOG_BYTES>,
     send: Queue<SEND_BYTES>,
     input: Queue<INPUT_BYTES>,
@@ -53,6 +55,8 @@ struct Console {
 static CONSOLE: Lock<Console> = Lock::new(Console::new());
 /// Whether the serial port is waited for: at the very start, and in a panic.
 static PATIENT: AtomicBool = AtomicBool::new(true);
+/// Whether the core goes on using the screen when there is a domain 0.
+static KEEP_SCREEN: AtomicBool = AtomicBool::new(false);
 /// What is called when somebody types.
 static HOOKS: Once<Hooks> = Once::new();
 
@@ -71,6 +75,7 @@ impl Console {
             serial: None,
             waiting: None,
             screen: None,
+            screen_left: false,
             log: LogRing::new(),
             send: Queue::new(),
             input: Queue::new(),
@@ -100,8 +105,15 @@ impl Console {
         }
     }
     fn write_screen(&mut self, bytes: &[u8]) {
-        if let Some(screen) = &mut self.screen {
+        if let Some(screen) = self.screen.as_mut().filter(|_| !self.screen_left) {
             screen.write(bytes);
+        }
+    }
+    /// Of what domain 0 has drawn nothing stays.
+    fn take_screen_back(&mut self) {
+        if let Some(screen) = self.screen.as_mut().filter(|_| self.screen_left) {
+            screen.clear();
+            self.screen_left = false;
         }
     }
     fn send_byte(&mut self, byte: u8) {
@@ -276,9 +288,27 @@ pub fn move_screen(window: crate::arch::mmio::Window) -> bool {
     screen.map(|screen| screen.move_to(window)).is_some()
 }
 
-/// Leaves the screen to domain 0.
+/// There is no screen any more.
 pub fn release_screen() {
     CONSOLE.lock().screen = None;
+}
+
+/// The screen stays the core's when domain 0 starts (`vga=keep`).
+pub fn keep_screen() {
+    KEEP_SCREEN.store(true, Ordering::Relaxed);
+}
+
+/// Leaves the screen to domain 0, which draws on it from now on; of the core only a panic is seen there.
+pub fn leave_screen() {
+    if KEEP_SCREEN.load(Ordering::Relaxed) {
+        return;
+    }
+    let mut console = CONSOLE.lock();
+    if console.screen.is_some() && !console.screen_left {
+        console.start_line(None);
+        let _ = writeln!(console, "{PREFIX}the screen is domain 0's now");
+        console.screen_left = true;
+    }
 }
 
 /// Sets which messages are shown.
@@ -382,6 +412,7 @@ pub fn panic_print(args: fmt::Arguments<'_>) {
     PATIENT.store(true, Ordering::Relaxed);
     for _ in 0..10_000_000_u32 {
         if let Some(mut console) = CONSOLE.try_lock() {
+            console.take_screen_back();
             let _ = console.write_fmt(args);
             return;
         }
@@ -393,6 +424,7 @@ pub fn panic_print(args: fmt::Arguments<'_>) {
         CONSOLE.force_unlock();
     }
     if let Some(mut console) = CONSOLE.try_lock() {
+        console.take_screen_back();
         let _ = console.write_fmt(args);
     }
 }

@@ -77,7 +77,9 @@ impl Screen {
         screen.clear();
         screen
     }
-    fn clear(&mut self) {
+    /// Makes it empty, whoever has drawn on it.
+    pub fn clear(&mut self) {
+        (self.row, self.column) = (0, 0);
         self.text = [[b' '; MAX_COLUMNS]; MAX_ROWS];
         match self.surface {
             // Blanks need the colour, or the cursor is invisible.

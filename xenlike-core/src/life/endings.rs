@@ -31,7 +31,10 @@ pub fn act() {
     if reason != SHUTDOWN_POWEROFF || domain::lookup(DomId::DOM0).is_none() {
         // What it printed says why it could not start domain 0.
         end_machine("the boot domain", reason);
-    } else if destroy(&boot) == Progress::Again {
+        return;
+    }
+    console::leave_screen();
+    if destroy(&boot) == Progress::Again {
         work::raise_here(work::LIFE);
     }
 }
