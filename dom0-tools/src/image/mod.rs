@@ -9,6 +9,7 @@ mod elf;
 mod features;
 mod notes;
 mod unpack;
+mod zstd;
 
 use alloc::borrow::Cow;
 use alloc::format;

@@ -9,10 +9,11 @@ use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
 use xz4rust::{XzDecoder, XzNextBlockResult};
 
 use super::bytes::{u16_at, u32_at};
+use super::zstd;
 
 /// The largest kernel that is unpacked: a bound on what a crafted file can ask for.
 const MAX_UNPACKED: u32 = 1 << 30;
-/// The largest dictionary or window that a payload may ask for; `xz -9` and `zstd -22` stay within it.
+/// The largest dictionary that a payload may ask for; `xz -9` stays within it.
 const MAX_DICTIONARY: usize = 128 << 20;
 const LZ4_LEGACY_MAGIC: u32 = 0x184c_2102;
 /// The size of an lz4 legacy block before compression.
@@ -85,7 +86,7 @@ pub(super) fn unpack(payload: &[u8]) -> Result<Vec<u8>, String> {
     let done = match format {
         Format::Gzip => gunzip(payload, &mut out),
         Format::Xz => unxz(body, &mut out),
-        Format::Zstd => unzstd(body, &mut out),
+        Format::Zstd => zstd::decode(body, &mut out).map_err(str::to_string),
         Format::Lz4 => unlz4(body, &mut out),
     };
     match done {
@@ -149,14 +150,6 @@ fn unxz(mut data: &[u8], out: &mut [u8]) -> Result<usize, String> {
             XzNextBlockResult::EndOfStream(_, written) => return Ok(len + written),
         }
     }
-}
-
-fn unzstd(data: &[u8], out: &mut [u8]) -> Result<usize, String> {
-    let mut decoder = ruzstd::decoding::FrameDecoder::new();
-    decoder.set_max_window_size(MAX_DICTIONARY as u64);
-    decoder
-        .decode_all(data, out)
-        .map_err(|error| error.to_string())
 }
 
 /// Legacy frames: blocks of at most 8 MiB, each after its packed size (lz4_Frame_format.md, "Legacy frame").
