@@ -170,7 +170,7 @@ pub fn init(info: &BootInfo, screen: Option<&ScreenInfo>) -> Result<(), &'static
         (s, at)
     });
     // SAFETY: the image, with this code and its stack, and all RAM are mapped where they were.
-    unsafe { cr3::load(l4.mfn()) };
+    unsafe { cr3::load(l4) };
     if let Some((found, at)) = screen {
         screen::moved(found, at);
     }

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use crate::kit::Once;
+use crate::kit::{AtomicRef, Once};
 use crate::mm::alloc::{Where, alloc_frame};
 use crate::mm::directmap::SharedPage;
 
@@ -62,12 +62,17 @@ impl Place {
 pub struct VcpuInfo {
     first: Place,
     registered: Once<Place>,
+    /// The present place's words that every entry into the guest looks at.
+    pending: AtomicRef<AtomicU8>,
+    mask: AtomicRef<AtomicU8>,
 }
 
 impl VcpuInfo {
     /// At `first` until the guest registers another.
     pub const fn new(first: Place) -> Self {
         Self {
+            pending: AtomicRef::new(first.pending),
+            mask: AtomicRef::new(first.mask),
             first,
             registered: Once::new(),
         }
@@ -75,7 +80,9 @@ impl VcpuInfo {
 
     /// Moves it; a second time changes nothing.
     pub fn relocate(&self, place: Place) {
-        self.registered.call_once(|| place);
+        let now = self.registered.call_once(|| place);
+        self.pending.set(now.pending);
+        self.mask.set(now.mask);
     }
 
     fn place(&self) -> &Place {
@@ -84,23 +91,25 @@ impl VcpuInfo {
 
     /// Address of its first byte in the direct map: the exit stub looks there.
     pub fn address(&self) -> u64 {
-        core::ptr::from_ref(self.place().pending) as u64
+        core::ptr::from_ref(self.upcall_pending()) as u64
     }
 
     /// evtchn_upcall_pending
+    #[inline]
     pub fn upcall_pending(&self) -> &'static AtomicU8 {
-        self.place().pending
+        self.pending.get()
     }
 
     /// evtchn_upcall_mask
+    #[inline]
     pub fn upcall_mask(&self) -> &'static AtomicU8 {
-        self.place().mask
+        self.mask.get()
     }
 
     /// Whether an upcall is due.
     pub fn wants_upcall(&self) -> bool {
-        let place = self.place();
-        place.pending.load(Ordering::SeqCst) != 0 && place.mask.load(Ordering::Relaxed) == 0
+        self.upcall_pending().load(Ordering::SeqCst) != 0
+            && self.upcall_mask().load(Ordering::Relaxed) == 0
     }
 
     /// Stores arch.cr2, the faulting address of a page fault given to the guest.

@@ -13,7 +13,9 @@ const LOCAL: u16 = 4;
 pub fn fill(dom: &Domain, st: &mut VcpuState, offset: u64) -> bool {
     let page = (offset >> 12) as usize;
     let address = Vaddr(st.ldt.base.wrapping_add(offset) & !0xfff);
-    let Some(l4) = st.kernel_l4 else { return false };
+    let Some(l4) = st.kernel_l4() else {
+        return false;
+    };
     let Some(Pte(entry)) = machine().lookup(l4, address) else {
         return false;
     };

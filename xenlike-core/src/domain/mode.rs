@@ -3,30 +3,50 @@
 
 use super::VcpuState;
 use crate::arch::seg;
-use crate::mm::space;
+use crate::kit::{DomId, Mfn};
+use crate::mm::space::{self, Root};
+use crate::pagetype::{Refused, Work, machine};
 
 /// The guest never gave a page table for the mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoPageTable;
 
 /// Guest kernel → guest user, for the vCPU that runs on this CPU.
+#[inline]
 pub fn enter_user(st: &mut VcpuState) -> Result<(), NoPageTable> {
     if !st.in_kernel {
         return Ok(());
     }
-    let l4 = st.user_l4.ok_or(NoPageTable)?;
+    let root = st.user_root.ok_or(NoPageTable)?;
     st.in_kernel = false;
     seg::swap_gs();
-    space::load(l4).map_err(|_| NoPageTable)
+    space::load(root);
+    Ok(())
 }
 
 /// Guest user → guest kernel, for the vCPU that runs on this CPU.
+#[inline]
 pub fn enter_kernel(st: &mut VcpuState) -> Result<(), NoPageTable> {
     if st.in_kernel {
         return Ok(());
     }
-    let l4 = st.kernel_l4.ok_or(NoPageTable)?;
+    let root = st.kernel_root.ok_or(NoPageTable)?;
     st.in_kernel = true;
     seg::swap_gs();
-    space::load(l4).map_err(|_| NoPageTable)
+    space::load(root);
+    Ok(())
+}
+
+/// Takes the references of a frame of `owner` as the root of an address space, to be given back by
+/// `put_root`.
+///
+/// # Errors
+/// As `get_root`.
+pub fn take_root(l4: Mfn, owner: DomId, work: &mut Work) -> Result<Root, Refused> {
+    machine().get_root(l4, owner, work)?;
+    let root = Root::of(l4);
+    if root.is_none() {
+        let _ = machine().put_root(l4, work);
+    }
+    root.ok_or(Refused::Invalid)
 }

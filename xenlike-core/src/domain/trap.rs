@@ -14,7 +14,7 @@ use crate::arch::frame::TrapFrame;
 use crate::arch::rflags;
 use crate::kit::Vaddr;
 use crate::mm::guest_copy;
-use crate::mm::guest_stack::{self, Entered};
+use crate::mm::guest_stack::{self, Told};
 
 /// TI flag in `struct trap_info`: entering masks event delivery.
 const TI_MASKS_EVENTS: u8 = 4;
@@ -43,7 +43,7 @@ impl From<Callback> for Bounce {
 }
 
 /// Exceptions that push an error code (APM vol. 2 §8.2): #DF #TS #NP #SS #GP #PF #AC.
-const fn has_error_code(vector: u8) -> bool {
+pub const fn has_error_code(vector: u8) -> bool {
     matches!(vector, 8 | 10..=14 | 17 | 21)
 }
 
@@ -58,13 +58,13 @@ impl Bounce {
         }
     }
 
-    /// Exception `vector` by the guest's trap table.
+    /// Exception `vector` by the guest's trap table, with an error code if it [has one](has_error_code).
     #[inline]
-    pub fn exception(st: &VcpuState, vector: u8, error: u32) -> Self {
+    pub fn exception(st: &VcpuState, vector: u8, error: Option<u32>) -> Self {
         let trap = st.traps.get(usize::from(vector));
         Self {
             entry: trap.map_or(0, |t| t.address),
-            error: has_error_code(vector).then_some(error),
+            error,
             masks_events: trap.is_some_and(|t| t.flags & TI_MASKS_EVENTS != 0),
         }
     }
@@ -85,9 +85,9 @@ pub fn deliver(
     if bounce.entry == 0 {
         return Err("an exception or event has no handler registered in the guest");
     }
-    let (top, mut interrupted) = interrupt(dom, vcpu, st, regs)?;
-    interrupted.error = bounce.error;
-    let sp = guest_stack::push(top, &interrupted).map_err(|_| BAD_STACK)?;
+    let (top, told) = interrupt(dom, vcpu, st, regs)?;
+    let error = bounce.error;
+    let sp = guest_stack::push(top, regs, Told { error, ..told }).map_err(|_| BAD_STACK)?;
     begin(vcpu, regs, bounce, sp);
     Ok(())
 }
@@ -111,19 +111,19 @@ pub fn deliver_failsafe(
             "segments or an address can't be loaded, and the guest has no failsafe callback",
         );
     }
-    let (top, frame) = interrupt(dom, vcpu, st, regs)?;
+    let (top, told) = interrupt(dom, vcpu, st, regs)?;
     let words = [
-        frame.rcx,
-        frame.r11,
+        regs.rcx,
+        regs.r11,
         ds.into(),
         es.into(),
         fs.into(),
         gs.into(),
-        frame.rip,
-        frame.cs,
-        frame.rflags,
-        frame.rsp,
-        frame.ss,
+        regs.rip,
+        told.cs,
+        told.rflags,
+        regs.rsp,
+        regs.ss & 0xffff,
     ];
     let sp = top.wrapping_sub(size_of_val(&words) as u64);
     guest_copy::write_words(Vaddr(sp), &words).map_err(|_| BAD_STACK)?;
@@ -132,14 +132,14 @@ pub fn deliver_failsafe(
 }
 
 /// Brings the vCPU into its kernel's mode: where the frame of what was interrupted goes below, and what it
-/// says.
+/// says of it.
 #[inline(always)] // a part of `deliver`
 fn interrupt(
     dom: &Domain,
     vcpu: &Vcpu,
     st: &mut VcpuState,
     regs: &TrapFrame,
-) -> Result<(u64, Entered), &'static str> {
+) -> Result<(u64, Told), &'static str> {
     let (sp, cs) = if st.in_kernel {
         // Ring 0 in the saved selector tells the guest that it was its kernel.
         (regs.rsp, regs.cs & 0xfffc)
@@ -155,17 +155,12 @@ fn interrupt(
     if dom.assists(VMASST_TYPE_ARCHITECTURAL_IOPL) {
         flags |= u64::from(st.iopl) << 12;
     }
-    let frame = Entered {
-        rcx: regs.rcx,
-        r11: regs.r11,
-        error: None,
-        rip: regs.rip,
+    let told = Told {
         cs: cs | u64::from(masked) << 32,
         rflags: flags,
-        rsp: regs.rsp,
-        ss: regs.ss & 0xffff,
+        error: None,
     };
-    Ok((sp & !15, frame))
+    Ok((sp & !15, told))
 }
 
 /// Makes the kernel's handler go on, with its frame at `sp`.

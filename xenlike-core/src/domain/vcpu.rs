@@ -16,6 +16,7 @@ use crate::arch::{debugreg, fpu, time};
 use crate::cpuid::VcpuMsrs;
 use crate::kit::cell::{OwnerCell, Visit};
 use crate::kit::{CpuId, DomId, Lock, Mfn, VcpuId};
+use crate::mm::space::Root;
 use crate::pagetype;
 use crate::sched::UnitId;
 use crate::timer::{Key, Timer, What};
@@ -185,9 +186,9 @@ pub struct VcpuState {
     /// Its selector.
     pub kernel_ss: u16,
     /// The kernel's L4; has the reference of what was loaded.
-    pub kernel_l4: Option<Mfn>,
+    pub kernel_root: Option<Root>,
     /// The user mode's L4.
-    pub user_l4: Option<Mfn>,
+    pub user_root: Option<Root>,
     /// GDT.
     pub gdt: GuestGdt,
     /// LDT.
@@ -249,8 +250,8 @@ impl VcpuState {
             callbacks: Callbacks::default(),
             kernel_sp: 0,
             kernel_ss: 0,
-            kernel_l4: None,
-            user_l4: None,
+            kernel_root: None,
+            user_root: None,
             gdt: GuestGdt::default(),
             ldt: GuestLdt::default(),
             window,
@@ -270,6 +271,13 @@ impl VcpuState {
             runstate_area: 0,
             time_area: 0,
         })
+    }
+}
+
+impl VcpuState {
+    /// The frame of the kernel's L4.
+    pub fn kernel_l4(&self) -> Option<Mfn> {
+        self.kernel_root.map(Root::mfn)
     }
 }
 

@@ -29,7 +29,7 @@ use crate::cpuid::guest::{Asked, Role};
 use crate::cpuid::{Leaf, Policy, VcpuMsrs};
 use crate::kit::Vaddr;
 use crate::ports::Ports;
-pub use privileged::{general_protection, invalid_opcode};
+pub use privileged::{asks_to_be_emulated, general_protection, invalid_opcode};
 
 /// What became of a trapped instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -49,6 +49,12 @@ pub fn general_protection(guest: &mut impl Guest) -> Outcome {
     }
 }
 
+/// Whether an instruction that begins with these bytes may ask to be emulated.
+pub const fn asks_to_be_emulated(bytes: u32) -> bool {
+    let [a, b, c, d, ..] = FORCED_CPUID;
+    bytes == u32::from_le_bytes([a, b, c, d])
+}
+
 /// A guest's #UD at its RIP.
 pub fn invalid_opcode(guest: &mut impl Guest) -> Outcome {
     let Some(code) = guest.segment(SegmentName::Cs) else {

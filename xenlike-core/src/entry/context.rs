@@ -46,15 +46,16 @@ pub fn load(ctx: &mut Ctx<'_>) {
     let st = &mut *ctx.st;
     *ctx.regs = st.regs;
     move_window(st);
-    let l4 = if st.in_kernel {
-        st.kernel_l4
+    let root = if st.in_kernel {
+        st.kernel_root
     } else {
-        st.user_l4
+        st.user_root
     };
-    if l4.is_none_or(|l4| space::load(l4).is_err()) {
+    let Some(root) = root else {
         crate::domain::shutdown::crash(ctx.dom, "a vCPU has no page table to run on");
         return;
-    }
+    };
+    space::load(root);
     load_tables(ctx);
     load_fpu(ctx.st);
     debugreg::load(&ctx.st.debug);

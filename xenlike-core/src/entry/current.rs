@@ -27,18 +27,30 @@ pub struct Running {
 
 /// Calls `act` with the vCPU that runs on this CPU and the frame it was left in. Without one (the
 /// frame is not a guest's) nothing is called.
+#[inline]
 pub fn with_current<R>(frame: &mut TrapFrame, act: impl FnOnce(&mut Ctx<'_>) -> R) -> Option<R> {
-    let running = running()?;
-    // SAFETY: `current` is set, so this CPU owns the vCPU's state until it switches away, which
-    // only `super::switch` does and never below a call of this function; traps in ring 0 don't
-    // come here, so no other reference is alive.
-    let st = unsafe { running.vcpu.state.get() };
-    Some(act(&mut Ctx {
-        vcpu: &running.vcpu,
-        dom: &running.dom,
-        st,
-        regs: frame,
-    }))
+    Some(running()?.with(frame, act))
+}
+
+impl Running {
+    /// Calls `act` with this vCPU and the frame it was left in.
+    #[inline]
+    pub(super) fn with<R>(
+        &'static self,
+        frame: &mut TrapFrame,
+        act: impl FnOnce(&mut Ctx<'_>) -> R,
+    ) -> R {
+        // SAFETY: a `Running` for ever comes from `running` alone: `current` was set, so this CPU owns
+        // the vCPU's state until it switches away, which only `super::switch` does and never below a
+        // call of this function; traps in ring 0 don't come here, so no other reference is alive.
+        let st = unsafe { self.vcpu.state.get() };
+        act(&mut Ctx {
+            vcpu: &self.vcpu,
+            dom: &self.dom,
+            st,
+            regs: frame,
+        })
+    }
 }
 
 /// Who runs on a CPU; touched by that CPU alone.
@@ -51,6 +63,7 @@ unsafe impl Sync for Slot {}
 static RUNNING: PerCpu<Slot> = PerCpu::new([const { Slot(UnsafeCell::new(None)) }; MAX_CPUS]);
 
 /// Who runs on this CPU.
+#[inline]
 pub fn running() -> Option<&'static Running> {
     let at = percpu::info().current.load(Ordering::Relaxed);
     // SAFETY: `set_running` stored the address of what is in this CPU's slot, which stays there

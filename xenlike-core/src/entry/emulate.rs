@@ -4,6 +4,7 @@ mod guest;
 mod segment;
 mod table;
 
+use guest_pv_abi::arch_x86::FLAT_RING3_CS64;
 use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
 
 use super::traps::{inject, vector};
@@ -13,6 +14,7 @@ use crate::domain::vcpu::pause;
 use crate::emul::{self, Exception, Outcome};
 use crate::hypercall::Ctx;
 use crate::kit::Vaddr;
+use crate::mm::guest_copy;
 use core::sync::atomic::Ordering;
 use guest::Emulated;
 
@@ -41,8 +43,23 @@ pub fn general_protection(ctx: &mut Ctx<'_>) {
     apply(ctx, outcome, vector::GP);
 }
 
-/// A guest's #UD: CPUID behind the forced-emulation prefix, or its own affair.
+/// A guest's #UD: CPUID behind the forced-emulation prefix, or its own affair, which is seen at once in flat
+/// code.
 pub fn invalid_opcode(ctx: &mut Ctx<'_>) {
+    let is_plain = || {
+        let bytes = guest_copy::read_u32(Vaddr(ctx.regs.rip));
+        bytes.is_ok_and(|bytes| !emul::asks_to_be_emulated(bytes))
+    };
+    if ctx.regs.cs as u16 == FLAT_RING3_CS64 && is_plain() {
+        inject(ctx, vector::UD);
+    } else {
+        asked_to_emulate(ctx);
+    }
+}
+
+/// #UD where the prefix may stand.
+#[inline(never)] // its frame is not for every #UD to carry
+fn asked_to_emulate(ctx: &mut Ctx<'_>) {
     let outcome = emul::invalid_opcode(&mut Emulated::new(ctx));
     apply(ctx, outcome, vector::UD);
 }
@@ -61,11 +78,7 @@ pub fn software_interrupt(ctx: &mut Ctx<'_>, number: u8, bytes: u64) {
     let trap = ctx.st.traps.get(usize::from(number));
     if trap.is_some_and(|trap| trap.address != 0 && trap.flags & 3 >= privilege) {
         ctx.regs.rip = ctx.regs.rip.wrapping_add(bytes);
-        let bounce = Bounce {
-            error: None,
-            ..Bounce::exception(ctx.st, number, 0)
-        };
-        return syscall::bounce(ctx, bounce);
+        return syscall::bounce(ctx, Bounce::exception(ctx.st, number, None));
     }
     ctx.regs.rip = ctx.regs.rip.wrapping_sub(INT_N_BYTES.wrapping_sub(bytes));
     ctx.regs.error = u32::from(number) << 3 | ERROR_IDT;

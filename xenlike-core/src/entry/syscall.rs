@@ -1,8 +1,9 @@
 //! SYSCALL and SYSENTER: a hypercall from guest kernel mode, a system call from guest user mode.
 
 use guest_pv_abi::arch_x86::FLAT_RING3_CS32;
+use guest_pv_abi::hypercall as nr;
 
-use super::current::with_current;
+use super::current::{Running, running, with_current};
 use crate::arch::frame::TrapFrame;
 use crate::arch::rflags;
 use crate::domain::shutdown::crash;
@@ -17,21 +18,37 @@ const SYSCALL_BYTES: u64 = 2;
 
 /// `syscall` in 64-bit code.
 pub extern "C" fn handle_syscall(frame: &mut TrapFrame) {
-    with_current(frame, |ctx| {
-        if ctx.st.in_kernel {
-            let (number, mut args) = (ctx.regs.rax, hypercall::arguments(ctx.regs));
-            let outcome = hypercall::call(ctx, number, &mut args);
-            apply(ctx, outcome, &args);
-        } else {
-            from_user(ctx);
-        }
+    let Some(running) = running() else {
+        return;
+    };
+    if !running.with(frame, |ctx| ctx.st.in_kernel) {
+        return from_user(running, frame);
+    }
+    if frame.rax == nr::IRET {
+        return iret(running, frame);
+    }
+    running.with(frame, |ctx| {
+        let (number, mut args) = (ctx.regs.rax, hypercall::arguments(ctx.regs));
+        let outcome = hypercall::call(ctx, number, &mut args);
+        apply(ctx, outcome, &args);
     });
 }
 
 /// A system call of a user process.
 #[inline(never)] // its frame is not for every hypercall to carry
-fn from_user(ctx: &mut Ctx<'_>) {
-    bounce(ctx, ctx.st.callbacks.syscall.into());
+fn from_user(running: &'static Running, frame: &mut TrapFrame) {
+    running.with(frame, |ctx| bounce(ctx, ctx.st.callbacks.syscall.into()));
+}
+
+/// The hypercall that ends every trap, system call and event: it has no arguments to gather and no result
+/// to store.
+#[inline(never)] // its frame is not for every hypercall to carry
+fn iret(running: &'static Running, frame: &mut TrapFrame) {
+    running.with(frame, |ctx| {
+        if let Outcome::Crash(why) = hypercall::iret(ctx) {
+            end(ctx, why);
+        }
+    });
 }
 
 /// `syscall` in compatibility mode (AMD).
@@ -51,7 +68,7 @@ pub extern "C" fn handle_sysenter(frame: &mut TrapFrame) {
     with_current(frame, |ctx| {
         let callback = ctx.st.callbacks.sysenter;
         if ctx.st.in_kernel || callback.entry == 0 {
-            bounce(ctx, Bounce::exception(ctx.st, 13, 0));
+            bounce(ctx, Bounce::exception(ctx.st, 13, Some(0)));
         } else {
             ctx.regs.cs = u64::from(FLAT_RING3_CS32);
             bounce(ctx, callback.into());
@@ -62,7 +79,7 @@ pub extern "C" fn handle_sysenter(frame: &mut TrapFrame) {
 /// #UD at the `syscall` itself, which is two bytes back.
 fn invalid_opcode(ctx: &mut Ctx<'_>) {
     ctx.regs.rip = ctx.regs.rip.wrapping_sub(SYSCALL_BYTES);
-    bounce(ctx, Bounce::exception(ctx.st, 6, 0));
+    bounce(ctx, Bounce::exception(ctx.st, 6, None));
 }
 
 /// Enters the guest kernel, or ends a domain that can't be entered.

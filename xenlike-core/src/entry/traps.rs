@@ -4,7 +4,7 @@ use super::current::with_current;
 use super::{dump, emulate, interrupts, page_fault, syscall};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{cr, debugreg, extable, rflags};
-use crate::domain::trap::Bounce;
+use crate::domain::trap::{Bounce, has_error_code};
 use crate::hypercall::Ctx;
 
 /// Exception vectors by their manual names (APM vol. 2 §8.2).
@@ -30,7 +30,11 @@ pub static TRAP_HANDLERS: [TrapHandler; 256] = {
     let mut table: [TrapHandler; 256] = [interrupt; 256];
     let mut exception = 0;
     while exception < 32 {
-        table[exception] = other;
+        table[exception] = if has_error_code(exception as u8) {
+            with_error
+        } else {
+            without_error
+        };
         exception += 1;
     }
     table[vector::DB as usize] = debug;
@@ -94,14 +98,26 @@ extern "C" fn debug(frame: &mut TrapFrame) {
 }
 
 /// Exceptions that are the guest's own affair.
-extern "C" fn other(frame: &mut TrapFrame) {
-    from_guest(frame, |ctx| inject(ctx, ctx.regs.vector as u8));
+extern "C" fn without_error(frame: &mut TrapFrame) {
+    from_guest(frame, |ctx| {
+        let bounce = Bounce::exception(ctx.st, ctx.regs.vector as u8, None);
+        syscall::bounce(ctx, bounce);
+    });
+}
+
+/// Those with an error code.
+extern "C" fn with_error(frame: &mut TrapFrame) {
+    from_guest(frame, |ctx| {
+        let bounce = Bounce::exception(ctx.st, ctx.regs.vector as u8, Some(ctx.regs.error));
+        syscall::bounce(ctx, bounce);
+    });
 }
 
 /// Gives exception `number` to the guest with the error code the machine gave.
+#[inline]
 pub fn inject(ctx: &mut Ctx<'_>, number: u8) {
-    let bounce = Bounce::exception(ctx.st, number, ctx.regs.error);
-    syscall::bounce(ctx, bounce);
+    let error = has_error_code(number).then_some(ctx.regs.error);
+    syscall::bounce(ctx, Bounce::exception(ctx.st, number, error));
 }
 
 /// A trap in ring 0: expected at the instructions of the exception table, else the core's own bug.

@@ -116,7 +116,7 @@ impl List<'_> {
 fn mapper<'a>(ctx: &'a mut Ctx<'_>) -> Mapper<'a> {
     Mapper {
         owner: ctx.dom.id(),
-        root: ctx.st.kernel_l4,
+        root: ctx.st.kernel_l4(),
         work: &mut ctx.st.work,
     }
 }

@@ -12,6 +12,7 @@ use crate::kit::Vaddr;
 use crate::mm::guest_stack;
 
 /// `iret()`: the frame is on the guest's stack (`struct iret_context`).
+#[inline]
 pub fn call(ctx: &mut Ctx<'_>) -> Outcome {
     let Ok(frame) = guest_stack::iret_frame(Vaddr(ctx.regs.rsp)) else {
         return Outcome::Crash(&"iret: the frame on the guest's stack can't be read");

@@ -13,10 +13,11 @@ use super::batch::{Batch, Stop};
 use super::flush::What;
 use super::mmu_update::after_update;
 use super::{Args, Ctx, Outcome, owner};
-use crate::domain::ldt;
 use crate::domain::vcpu::GuestLdt;
+use crate::domain::{ldt, mode};
 use crate::kit::{DomId, Mfn, Vaddr};
-use crate::mm::{SharedPage, layout, space};
+use crate::mm::space::{self, Root};
+use crate::mm::{SharedPage, layout};
 use crate::pagetype::machine;
 
 /// The most descriptors of an LDT.
@@ -86,35 +87,34 @@ fn own(ctx: &mut Ctx<'_>, op: &MmuextOp) -> Result<(), Stop> {
 }
 
 fn new_kernel_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
-    if ctx.st.kernel_l4 == Some(new) {
+    if ctx.st.kernel_l4() == Some(new) {
         What::All.local();
         return Ok(());
     }
-    machine().get_root(new, ctx.dom.id(), &mut ctx.st.work)?;
+    let root = mode::take_root(new, ctx.dom.id(), &mut ctx.st.work)?;
     // The LDT is at an address, and that leads elsewhere now.
     let _ = ldt::drop_pages(ctx.st);
-    let old = ctx.st.kernel_l4.replace(new);
+    let old = ctx.st.kernel_root.replace(root);
     // A hypercall comes from guest kernel mode: the new tables are the ones to run on.
-    if space::load(new).is_err() {
-        return Err(errno::EINVAL.into());
-    }
+    space::load(root);
     if let Some(old) = old {
-        let _ = machine().put_root(old, &mut ctx.st.work);
+        let _ = machine().put_root(old.mfn(), &mut ctx.st.work);
     }
     Ok(())
 }
 
 fn new_user_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
     let new = (new.0 != 0).then_some(new);
-    if ctx.st.user_l4 == new {
+    if ctx.st.user_root.map(Root::mfn) == new {
         return Ok(());
     }
-    if let Some(new) = new {
-        machine().get_root(new, ctx.dom.id(), &mut ctx.st.work)?;
-    }
-    let old = core::mem::replace(&mut ctx.st.user_l4, new);
+    let root = match new {
+        Some(l4) => Some(mode::take_root(l4, ctx.dom.id(), &mut ctx.st.work)?),
+        None => None,
+    };
+    let old = core::mem::replace(&mut ctx.st.user_root, root);
     if let Some(old) = old {
-        let _ = machine().put_root(old, &mut ctx.st.work);
+        let _ = machine().put_root(old.mfn(), &mut ctx.st.work);
     }
     Ok(())
 }

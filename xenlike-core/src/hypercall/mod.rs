@@ -57,6 +57,7 @@ use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::hypercall as nr;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
+pub use iret::call as iret;
 pub use outcome::{Args, Outcome};
 
 use crate::arch::frame::TrapFrame;

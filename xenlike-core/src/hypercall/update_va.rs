@@ -68,7 +68,7 @@ fn update(ctx: &mut Ctx<'_>, request: Request) -> Outcome {
 }
 
 fn change(ctx: &mut Ctx<'_>, request: &Request) -> Result<(), Refused> {
-    let root = ctx.st.kernel_l4.ok_or(Refused::Invalid)?;
+    let root = ctx.st.kernel_l4().ok_or(Refused::Invalid)?;
     let (table, index) = machine().l1_of(root, request.va).ok_or(Refused::Invalid)?;
     let update = Update {
         table,

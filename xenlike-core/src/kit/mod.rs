@@ -1,6 +1,7 @@
 //! What every room needs: address and id types, locks, set-once values.
 
 pub mod addr;
+pub mod atomic_ref;
 pub mod cell;
 pub mod cpuset;
 pub mod heap;
@@ -11,6 +12,7 @@ pub mod rangeset;
 pub mod words;
 
 pub use addr::{Maddr, Mfn, PAGE_SHIFT, PAGE_SIZE, Pfn, Vaddr};
+pub use atomic_ref::AtomicRef;
 pub use cpuset::{AtomicCpuSet, CpuSet};
 pub use id_table::IdTable;
 pub use ids::{CpuId, DomId, MAX_CPUS, Port, VcpuId};

@@ -13,8 +13,9 @@ use zerocopy::FromZeros;
 use crate::arch::frame::TrapFrame;
 use crate::arch::{cpu, cr, rflags};
 use crate::domain::vcpu::{Callback, GDT_GUEST_FRAMES, GuestLdt, pause};
-use crate::domain::{Domain, Vcpu, VcpuState, debug, gdt, ldt, notify, time, trap};
-use crate::kit::{Maddr, Mfn, Vaddr};
+use crate::domain::{Domain, Vcpu, VcpuState, debug, gdt, ldt, mode, notify, time, trap};
+use crate::kit::{Maddr, Vaddr};
+use crate::mm::space::Root;
 use crate::pagetype::{self, Work, machine};
 
 /// Descriptors that an LDT may have.
@@ -134,8 +135,8 @@ fn gdt_frames(context: &VcpuGuestContext) -> Result<&[u64], Refused> {
 /// References on the roots of a vCPU's address spaces.
 #[derive(Default)]
 struct Roots {
-    kernel: Option<Mfn>,
-    user: Option<Mfn>,
+    kernel: Option<Root>,
+    user: Option<Root>,
 }
 
 impl Roots {
@@ -157,12 +158,10 @@ impl Roots {
     fn fill(&mut self, dom: &Domain, kernel: u64, user: u64) -> Result<(), Refused> {
         let mut work = Work::new();
         let root = Maddr(kernel).mfn();
-        machine().get_root(root, dom.id(), &mut work)?;
-        self.kernel = Some(root);
+        self.kernel = Some(mode::take_root(root, dom.id(), &mut work)?);
         if user != 0 {
             let root = Maddr(user).mfn();
-            machine().get_root(root, dom.id(), &mut work)?;
-            self.user = Some(root);
+            self.user = Some(mode::take_root(root, dom.id(), &mut work)?);
         }
         Ok(())
     }
@@ -170,8 +169,8 @@ impl Roots {
     /// Puts them in place of those that the vCPU had.
     fn install(self, st: &mut VcpuState) -> Self {
         Self {
-            kernel: core::mem::replace(&mut st.kernel_l4, self.kernel),
-            user: core::mem::replace(&mut st.user_l4, self.user),
+            kernel: core::mem::replace(&mut st.kernel_root, self.kernel),
+            user: core::mem::replace(&mut st.user_root, self.user),
         }
     }
 
@@ -179,7 +178,7 @@ impl Roots {
     fn put(self) {
         let mut work = Work::new();
         for root in [self.kernel, self.user].into_iter().flatten() {
-            let _ = machine().put_root(root, &mut work);
+            let _ = machine().put_root(root.mfn(), &mut work);
         }
     }
 }
@@ -264,11 +263,11 @@ pub fn let_go(st: &mut VcpuState, work: &mut Work) {
     let _ = ldt::drop_pages(st);
     st.ldt = GuestLdt::default();
     gdt::clear(st);
-    for root in [st.kernel_l4.take(), st.user_l4.take()]
+    for root in [st.kernel_root.take(), st.user_root.take()]
         .into_iter()
         .flatten()
     {
-        let _ = machine().put_root(root, work);
+        let _ = machine().put_root(root.mfn(), work);
     }
 }
 
@@ -311,8 +310,8 @@ pub fn get(dom: &Domain, vcpu: &Vcpu, st: &VcpuState) -> Result<Box<VcpuGuestCon
     }
     context.gdt_ents = st.gdt.entries.into();
     (context.kernel_ss, context.kernel_sp) = (st.kernel_ss.into(), st.kernel_sp);
-    let root = |l4: Option<Mfn>| l4.map_or(0, |mfn| mfn.maddr().0);
-    let (kernel, user) = (root(st.kernel_l4), root(st.user_l4));
+    let root = |root: Option<Root>| root.map_or(0, |root| root.mfn().maddr().0);
+    let (kernel, user) = (root(st.kernel_root), root(st.user_root));
     context.ctrlreg = [st.cr0, user, 0, kernel, st.cr4, 0, 0, 0];
     let [a, b, c, d, six, seven] = st.debug;
     context.debugreg = [a, b, c, d, 0, 0, six, seven];

@@ -56,7 +56,7 @@ pub fn copy_to_guest_partly(va: Vaddr, bytes: &[u8]) -> usize {
 /// Reads a 32-bit word.
 #[inline]
 pub fn read_u32(va: Vaddr) -> Result<u32, Fault> {
-    check(va, 4)?;
+    begins(va)?;
     raw::u32_from_guest(va).ok_or(Fault)
 }
 
@@ -64,7 +64,7 @@ pub fn read_u32(va: Vaddr) -> Result<u32, Fault> {
 #[inline]
 pub fn read_words<T: FromBytes + IntoBytes>(va: Vaddr) -> Result<T, Fault> {
     const { assert!(size_of::<T>().is_multiple_of(8)) }
-    check(va, size_of::<T>())?;
+    begins(va)?;
     let mut value = T::new_zeroed();
     match raw::words_from_guest(va, value.as_mut_bytes()) {
         0 => Ok(value),
@@ -75,7 +75,7 @@ pub fn read_words<T: FromBytes + IntoBytes>(va: Vaddr) -> Result<T, Fault> {
 /// Writes some 64-bit words.
 #[inline]
 pub fn write_words(va: Vaddr, words: &[u64]) -> Result<(), Fault> {
-    check(va, size_of_val(words))?;
+    begins(va)?;
     match raw::words_to_guest(va, words) {
         0 => Ok(()),
         _ => Err(Fault),
@@ -112,6 +112,16 @@ pub fn write_at<T: IntoBytes + zerocopy::Immutable>(
 pub fn element<T>(array: Vaddr, index: u64) -> Result<Vaddr, Fault> {
     let offset = index.checked_mul(size_of::<T>() as u64).ok_or(Fault)?;
     array.checked_add(offset).ok_or(Fault)
+}
+
+/// Of a few words.
+#[inline]
+fn begins(va: Vaddr) -> Result<(), Fault> {
+    if layout::begins_in_guest(va) {
+        Ok(())
+    } else {
+        Err(Fault)
+    }
 }
 
 #[inline]
@@ -195,24 +205,27 @@ mod raw {
 
     #[inline]
     pub(super) fn u32_from_guest(va: Vaddr) -> Option<u32> {
-        // SAFETY: `va` was checked to be outside the hypervisor's slots; a fault lands behind the
-        // line that says there was none.
-        let (value, fault) = with_access(|| unsafe {
-            let (value, fault): (u32, u32);
+        /// What no 32-bit word is.
+        const NO_WORD: u64 = u64::MAX;
+        // SAFETY: `va` was checked to be outside the hypervisor's slots; a fault lands where the value
+        // says so.
+        let value = with_access(|| unsafe {
+            let value: u64;
             asm!(
-                "mov {fault:e}, 1",
                 "2: mov {value:e}, dword ptr [{at}]",
-                "xor {fault:e}, {fault:e}",
                 "3:",
-                crate::extable!("2b", "3b"),
-                fault = out(reg) fault,
-                value = inout(reg) 0u32 => value,
+                ".pushsection .text.guest_copy_fixup, \"ax\"",
+                "4: mov {value}, -1",
+                "jmp 3b",
+                ".popsection",
+                crate::extable!("2b", "4b"),
+                value = lateout(reg) value,
                 at = in(reg) va.0,
-                options(nostack),
+                options(nostack, preserves_flags, readonly),
             );
-            (value, fault)
+            value
         });
-        (fault == 0).then_some(value)
+        (value != NO_WORD).then_some(value as u32)
     }
 
     #[inline]

@@ -13,35 +13,34 @@ use guest_pv_abi::arch_x86::IretContext;
 
 use super::guest_copy::Fault;
 use super::layout;
+use crate::arch::frame::TrapFrame;
 use crate::kit::Vaddr;
 
-/// What an entry into the guest kernel leaves on its stack, from the lowest address up; between r11 and
-/// rip is the error code of an exception that has one (xen-x86_64.h).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "registers")]
-pub struct Entered {
-    pub rcx: u64,
-    pub r11: u64,
-    pub error: Option<u32>,
-    pub rip: u64,
+/// What an entry into the guest kernel tells it in other words than the machine's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The code selector, and the saved event mask in bits 32 to 39.
     pub cs: u64,
+    /// The flags as the guest knows them.
     pub rflags: u64,
-    pub rsp: u64,
-    pub ss: u64,
+    /// The error code of an exception that has one.
+    pub error: Option<u32>,
 }
 
-/// Pushes `frame` onto the stack that ends at `top`, and gives its address.
+/// Pushes what an entry into the guest kernel leaves on its stack, which ends at `top`, and gives its
+/// address: from there up rcx, r11, the error code if there is one, rip, cs, rflags, rsp and ss
+/// (xen-x86_64.h).
 ///
 /// # Errors
 /// The stack is not the guest's, not there or not writable. Some words may have been written.
 #[inline(always)] // so that registers go from frame to frame
-pub fn push(top: u64, frame: &Entered) -> Result<u64, Fault> {
-    let words = if frame.error.is_some() { 8 } else { 7 };
+pub fn push(top: u64, regs: &TrapFrame, told: Told) -> Result<u64, Fault> {
+    let words = if told.error.is_some() { 8 } else { 7 };
     let at = top.wrapping_sub(words * 8);
     if !layout::begins_in_guest(Vaddr(at)) {
         return Err(Fault);
     }
-    raw::push(top, frame)?;
+    raw::push(top, regs, told)?;
     Ok(at)
 }
 
@@ -61,7 +60,7 @@ pub fn iret_frame(at: Vaddr) -> Result<IretContext, Fault> {
 mod raw {
     use core::arch::asm;
 
-    use super::{Entered, Fault, IretContext};
+    use super::{Fault, IretContext, Told, TrapFrame};
 
     /// Where nothing can be read in one piece: what the address becomes at a fault.
     const NOWHERE: i64 = -1;
@@ -111,14 +110,12 @@ mod raw {
     }
 
     #[inline(always)] // so that registers go from frame to frame
-    pub(super) fn push(top: u64, frame: &Entered) -> Result<(), Fault> {
+    pub(super) fn push(top: u64, regs: &TrapFrame, told: Told) -> Result<(), Fault> {
         open();
-        store!(top, 8: frame.ss, 16: frame.rsp, 24: frame.rflags, 32: frame.cs, 40: frame.rip);
-        match frame.error {
-            Some(error) => {
-                store!(top, 48: u64::from(error), 56: frame.r11, 64: frame.rcx);
-            }
-            None => store!(top, 48: frame.r11, 56: frame.rcx),
+        store!(top, 8: regs.ss & 0xffff, 16: regs.rsp, 24: told.rflags, 32: told.cs, 40: regs.rip);
+        match told.error {
+            Some(error) => store!(top, 48: u64::from(error), 56: regs.r11, 64: regs.rcx),
+            None => store!(top, 48: regs.r11, 56: regs.rcx),
         }
         close();
         Ok(())
@@ -190,15 +187,15 @@ mod raw {
 
 #[cfg(not(target_os = "none"))]
 mod raw {
-    use super::{Entered, Fault, IretContext};
+    use super::{Fault, IretContext, Told, TrapFrame};
     use crate::kit::Vaddr;
     use crate::mm::guest_copy;
 
-    pub(super) fn push(top: u64, frame: &Entered) -> Result<(), Fault> {
-        let interrupted = [frame.rip, frame.cs, frame.rflags, frame.rsp, frame.ss];
-        let words = [frame.rcx, frame.r11]
+    pub(super) fn push(top: u64, regs: &TrapFrame, told: Told) -> Result<(), Fault> {
+        let interrupted = [regs.rip, told.cs, told.rflags, regs.rsp, regs.ss & 0xffff];
+        let words = [regs.rcx, regs.r11]
             .into_iter()
-            .chain(frame.error.map(u64::from))
+            .chain(told.error.map(u64::from))
             .chain(interrupted);
         let words: alloc::vec::Vec<u64> = words.collect();
         let at = top.wrapping_sub(words.len() as u64 * 8);
@@ -216,25 +213,31 @@ mod tests {
     use crate::mm::guest_copy::{map_fake, read, write};
 
     const PAGE: Vaddr = Vaddr(0x5100_0000);
-    const FRAME: Entered = Entered {
-        rcx: 1,
-        r11: 2,
-        error: None,
-        rip: 3,
+    const TOLD: Told = Told {
         cs: 4,
         rflags: 5,
-        rsp: 6,
-        ss: 7,
+        error: None,
     };
+
+    fn interrupted() -> TrapFrame {
+        TrapFrame {
+            rcx: 1,
+            r11: 2,
+            rip: 3,
+            rsp: 6,
+            ss: 0xffff_0007,
+            ..TrapFrame::ZERO
+        }
+    }
 
     #[test]
     fn frames_with_and_without_an_error_code() {
         map_fake(PAGE, 1);
-        let top = PAGE.0 + 0x1000;
-        assert_eq!(push(top, &FRAME), Ok(top - 56));
+        let (top, regs) = (PAGE.0 + 0x1000, interrupted());
+        assert_eq!(push(top, &regs, TOLD), Ok(top - 56));
         assert_eq!(read::<[u64; 7]>(Vaddr(top - 56)), Ok([1, 2, 3, 4, 5, 6, 7]));
         let error = Some(0xffff_ffff);
-        assert_eq!(push(top, &Entered { error, ..FRAME }), Ok(top - 64));
+        assert_eq!(push(top, &regs, Told { error, ..TOLD }), Ok(top - 64));
         let words = read::<[u64; 8]>(Vaddr(top - 64));
         assert_eq!(words, Ok([1, 2, 0xffff_ffff, 3, 4, 5, 6, 7]));
     }
@@ -250,10 +253,10 @@ mod tests {
 
     #[test]
     fn stacks_that_are_not_the_guests() {
-        let start = layout::HYPERVISOR_START;
-        assert_eq!(push(start + 0x1000, &FRAME), Err(Fault));
-        assert_eq!(push(layout::HYPERVISOR_END + 48, &FRAME), Err(Fault));
-        assert_eq!(push(0x8000_0000_1000, &FRAME), Err(Fault));
+        let (start, regs) = (layout::HYPERVISOR_START, interrupted());
+        assert_eq!(push(start + 0x1000, &regs, TOLD), Err(Fault));
+        assert_eq!(push(layout::HYPERVISOR_END + 48, &regs, TOLD), Err(Fault));
+        assert_eq!(push(0x8000_0000_1000, &regs, TOLD), Err(Fault));
         assert!(iret_frame(Vaddr(start)).is_err());
         assert!(iret_frame(Vaddr(layout::HYPERVISOR_END - 8)).is_err());
     }

@@ -226,7 +226,7 @@ impl Guest for Emulated<'_, '_> {
         self.ctx.vcpu.info.set_cr2(value);
     }
     fn cr3(&self) -> u64 {
-        self.ctx.st.kernel_l4.map_or(0, |l4| l4.maddr().0)
+        self.ctx.st.kernel_l4().map_or(0, |l4| l4.maddr().0)
     }
     fn set_cr3(&mut self, value: u64) -> Result<(), Denied> {
         // The same table again is the way to flush; another one is MMUEXT_NEW_BASEPTR's affair.

@@ -25,7 +25,7 @@ pub struct Seen {
 
 /// The L1 table of the guest that its kernel sees at the address, and may read but not write.
 pub fn at(ctx: &Ctx<'_>, at: Vaddr) -> Option<Seen> {
-    let entry = machine().lookup(ctx.st.kernel_l4?, at)?;
+    let entry = machine().lookup(ctx.st.kernel_l4()?, at)?;
     if !entry.is_present() || entry.is_writable() {
         return None;
     }
@@ -40,7 +40,7 @@ pub fn at(ctx: &Ctx<'_>, at: Vaddr) -> Option<Seen> {
 /// Whether the guest's kernel sees a page of an MSI-X table in use at the address, and may read but not
 /// write it.
 pub fn is_of_messages(ctx: &Ctx<'_>, at: Vaddr) -> bool {
-    let entry = ctx.st.kernel_l4.and_then(|l4| machine().lookup(l4, at));
+    let entry = ctx.st.kernel_l4().and_then(|l4| machine().lookup(l4, at));
     entry.is_some_and(|entry| {
         let to_read = entry.is_present() && !entry.is_writable();
         to_read && frames().get(entry.mfn()).is_none() && has_messages(entry.mfn())
@@ -54,7 +54,7 @@ fn in_kernel_page<R>(
     at: Vaddr,
     read: impl FnOnce(SharedPage) -> Option<R>,
 ) -> Option<R> {
-    let lookup = || machine().lookup(st.kernel_l4?, at);
+    let lookup = || machine().lookup(st.kernel_l4()?, at);
     let entry = lookup().filter(|entry| entry.is_present())?;
     let held = machine().get_any_page(entry.mfn())?;
     let still = lookup().is_some_and(|now| now.is_present() && now.mfn() == held.mfn());
