@@ -260,12 +260,25 @@ fn map_large(
     Ok(memory)
 }
 
+/// The frame table, from the first frame to the last of RAM. Where there is none, a page of zeros
+/// stands for all that is to be said.
 fn map_frame_table(early: &mut Early, l4: Maddr, ram: &Ranges) -> Result<(), MapError> {
+    let (mut end, mut nothing) = (0, None);
     for chunk in pieces(ram, CHUNK_FRAMES) {
+        for gap in end..chunk {
+            let at = Vaddr(chunk_address(gap));
+            match nothing {
+                None => nothing = Some(map_large(early, l4, at, 0, paging::RODATA)?),
+                Some(page) => {
+                    paging::map(early, l4, at, page, LARGE, paging::RODATA, PageSizes::Large)?;
+                }
+            }
+        }
         map_large(early, l4, Vaddr(chunk_address(chunk)), 0, paging::DATA)?;
-        // SAFETY: mapped and zeroed in the line above, for good.
-        unsafe { frames().add_chunk(chunk) };
+        end = chunk + 1;
     }
+    // SAFETY: mapped and zeroed in the lines above, for good.
+    unsafe { frames().set_end(Mfn(end * CHUNK_FRAMES)) };
     Ok(())
 }
 

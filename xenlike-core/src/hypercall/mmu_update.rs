@@ -120,8 +120,16 @@ fn machphys(ctx: &Ctx<'_>, owners: &Owners, at: Maddr, pfn: u64) -> Result<(), S
 }
 
 /// What a change of page tables may have left to do for the vCPU.
+#[inline]
 pub fn after_update(ctx: &mut Ctx<'_>) {
-    if ctx.dom.pages.take_segdesc_unmapped() && ldt::drop_pages(ctx.st) {
+    if ctx.dom.pages.take_segdesc_unmapped() {
+        drop_ldt(ctx);
+    }
+}
+
+#[cold]
+fn drop_ldt(ctx: &mut Ctx<'_>) {
+    if ldt::drop_pages(ctx.st) {
         super::flush::What::All.local();
     }
 }

@@ -128,6 +128,7 @@ fn flush_cache(ctx: &Ctx<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
+#[inline(never)] // rare
 fn set_ldt(ctx: &mut Ctx<'_>, base: u64, entries: u32) -> Result<(), Stop> {
     let base = if entries == 0 { 0 } else { base };
     let bytes = u64::from(entries).wrapping_mul(8);
@@ -144,12 +145,14 @@ fn set_ldt(ctx: &mut Ctx<'_>, base: u64, entries: u32) -> Result<(), Stop> {
     Ok(())
 }
 
+#[inline(never)] // rare
 fn clear_page(frames: DomId, mfn: Mfn) -> Result<(), Stop> {
     let held = machine().get_writable(mfn, frames).ok_or(errno::EINVAL)?;
     SharedPage::new(held.mfn()).ok_or(errno::EINVAL)?.zero();
     Ok(())
 }
 
+#[inline(never)] // rare
 fn copy_page(frames: DomId, to: Mfn, from: Mfn) -> Result<(), Stop> {
     let source = machine().get_page(from, frames).ok_or(errno::EINVAL)?;
     let target = machine().get_writable(to, frames).ok_or(errno::EINVAL)?;

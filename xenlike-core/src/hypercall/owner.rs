@@ -7,10 +7,19 @@ use crate::kit::DomId;
 
 /// Whose frames a page-table call names: DOMID_SELF, DOMID_IO, DOMID_XEN or another domain, but not
 /// the caller by its own id.
+#[inline]
 pub fn of_frames(ctx: &Ctx<'_>, domid: u16) -> Result<DomId, Errno> {
+    if domid == DomId::SELF.0 {
+        Ok(ctx.dom.id())
+    } else {
+        of_others(ctx, domid)
+    }
+}
+
+#[inline(never)] // nearly all name their own
+fn of_others(ctx: &Ctx<'_>, domid: u16) -> Result<DomId, Errno> {
     let id = DomId(domid);
     match id {
-        DomId::SELF => return Ok(ctx.dom.id()),
         DomId::IO => return Ok(id),
         DomId::XEN => {}
         _ if id == ctx.dom.id() => return Err(errno::ESRCH),

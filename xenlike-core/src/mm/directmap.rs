@@ -7,7 +7,7 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
-use super::frame::{Frame, Kind, frames};
+use super::frame::{Kind, State, frames};
 use crate::kit::{DomId, Mfn, PAGE_SIZE};
 
 /// Where the first byte of `mfn` is mapped.
@@ -66,13 +66,16 @@ impl SharedPage {
     /// The bytes of `mfn`; nothing if it is not a frame of RAM in use, or is the heap's.
     #[inline]
     pub fn new(mfn: Mfn) -> Option<Self> {
-        Self::of(mfn, frames().get(mfn)?)
+        let frame = frames().entry(mfn)?;
+        (frame.load().kind() == Kind::Used && frame.owner() != DomId::IDLE).then_some(Self(mfn))
     }
 
-    /// As [`Self::new`], for who has the frame's entry, `frame`, at hand.
+    /// As [`Self::new`], for who has seen the frame's state just now; nothing if it has no type. A
+    /// frame with one is no memory of Rust's: that never gets any, and what loses it gets no other use
+    /// before this CPU flushes.
     #[inline]
-    pub fn of(mfn: Mfn, frame: &Frame) -> Option<Self> {
-        (frame.load().kind() == Kind::Used && frame.owner() != DomId::IDLE).then_some(Self(mfn))
+    pub fn of_typed(mfn: Mfn, seen: State) -> Option<Self> {
+        (seen.type_bits() != 0).then_some(Self(mfn))
     }
 
     /// The frame.
@@ -85,8 +88,11 @@ impl SharedPage {
     /// The page as 512 words: a page table, say.
     #[inline]
     pub fn words(&self) -> &'static [AtomicU64; 512] {
+        let at = ptr(self.0).cast::<[AtomicU64; 512]>();
+        // SAFETY: a frame of RAM is in the direct map, which is not at 0.
+        unsafe { core::hint::assert_unchecked(!at.is_null()) };
         // SAFETY: as for the words above; a frame is 512 aligned words.
-        unsafe { &*ptr(self.0).cast::<[AtomicU64; 512]>() }
+        unsafe { &*at }
     }
 
     /// Copies out of the page; nothing, and nothing copied, if that leaves the page.

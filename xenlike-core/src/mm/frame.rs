@@ -17,7 +17,6 @@ use crate::kit::{DomId, Mfn};
 pub const FRAME_BYTES: usize = 32;
 /// Frames whose entries fill one 2 MiB piece of the frame table (256 MiB of memory).
 pub const CHUNK_FRAMES: u64 = (2 << 20) / FRAME_BYTES as u64;
-const CHUNKS: usize = (layout::MAX_FRAMES / CHUNK_FRAMES) as usize;
 
 /// What one frame is to the hypervisor. 32 bytes; all fields atomic.
 ///
@@ -50,7 +49,7 @@ const _: () = assert!(size_of::<Frame>() == FRAME_BYTES);
 /// | 0–26 | references: while there is one, the frame has its owner |
 /// | 27–52 | type references: while there is one, the frame keeps its type |
 /// | 53–55 | type |
-/// | 56 | validated: what the type promises of the contents has been checked |
+/// | 56 | validated: what the type promises of the contents has been checked; only with a type reference |
 /// | 57 | partial: validation stopped half-way, and owns one reference of each sort |
 /// | 58 | pinned: the owner holds one reference of each sort by its own wish |
 /// | 59 | allocated: the owner's page list holds one reference |
@@ -124,13 +123,24 @@ impl State {
             Self::REF_MASK | Self::TYPE_REF_MASK | Self::KIND_MASK | Self::ALLOCATED | Self::SHARED;
         self.0 & looked_at == Self::REF | Self::USED | Self::ALLOCATED
     }
-    /// Whether another reference fits. Some room is kept for references that must not fail.
+    /// The highest bit of each count. Who asks gets no more when it is set: the other half is for
+    /// references that must not fail.
+    const REFS_FULL: u64 = 1 << 26;
+    const TYPE_REFS_FULL: u64 = 1 << 52;
+
+    /// Whether another reference fits.
     pub const fn can_ref(self) -> bool {
-        self.refs() < Self::REF_MASK - 4096
+        self.0 & Self::REFS_FULL == 0
     }
     /// Whether another type reference fits.
     pub const fn can_type_ref(self) -> bool {
-        self.0 & Self::TYPE_REF_MASK != Self::TYPE_REF_MASK
+        self.0 & Self::TYPE_REFS_FULL == 0
+    }
+    /// Whether it is validated as what its type says, and another reference of each sort fits. Then
+    /// it has some of each: no frame is validated without.
+    pub const fn can_share(self) -> bool {
+        let full = Self::REFS_FULL | Self::TYPE_REFS_FULL;
+        self.0 & (Self::VALIDATED | full) == Self::VALIDATED
     }
     /// The type's number.
     pub const fn type_bits(self) -> u64 {
@@ -226,8 +236,8 @@ impl Frame {
 /// The table of all frames.
 #[derive(Debug)]
 pub struct FrameTable {
-    /// A bit for each chunk of the table that is mapped.
-    mapped: [AtomicU64; CHUNKS.div_ceil(64)],
+    /// One past the last frame that has an entry; all before it have one, RAM or not.
+    end: AtomicU64,
 }
 
 static TABLE: FrameTable = FrameTable::new();
@@ -240,7 +250,7 @@ pub fn frames() -> &'static FrameTable {
 impl FrameTable {
     const fn new() -> Self {
         Self {
-            mapped: [const { AtomicU64::new(0) }; CHUNKS.div_ceil(64)],
+            end: AtomicU64::new(0),
         }
     }
 
@@ -260,23 +270,18 @@ impl FrameTable {
     /// The entry of `mfn`, RAM or not, if the table has one.
     #[inline]
     pub(super) fn raw(&self, mfn: Mfn) -> Option<&'static Frame> {
-        let chunk = mfn.0 / CHUNK_FRAMES;
-        let word = self.mapped.get((chunk / 64) as usize)?;
-        if word.load(Ordering::Relaxed) & (1 << (chunk % 64)) == 0 {
-            return None;
-        }
-        Some(entry(mfn))
+        (mfn.0 < self.end.load(Ordering::Relaxed)).then(|| entry(mfn))
     }
 
-    /// Notes that the 2 MiB of the table for frames `chunk` × [`CHUNK_FRAMES`] and on are mapped and
-    /// zeroed (at [`chunk_address`]). For boot, while one CPU runs.
+    /// Notes that the table is mapped, and zeroed, for the frames below `end`. Where none of a chunk's
+    /// frames is RAM, nothing is ever written: the chunk may be mapped read-only. For boot, while one
+    /// CPU runs.
     ///
     /// # Safety
-    /// They are, and stay so.
-    pub unsafe fn add_chunk(&self, chunk: u64) {
-        if let Some(word) = self.mapped.get((chunk / 64) as usize) {
-            word.fetch_or(1 << (chunk % 64), Ordering::Release);
-        }
+    /// It is, and stays so.
+    pub unsafe fn set_end(&self, end: Mfn) {
+        self.end
+            .store(end.0.min(layout::MAX_FRAMES), Ordering::Release);
     }
 }
 
@@ -288,10 +293,12 @@ pub const fn chunk_address(chunk: u64) -> u64 {
 #[cfg(target_os = "none")]
 #[inline]
 fn entry(mfn: Mfn) -> &'static Frame {
-    let va = layout::FRAME_TABLE + mfn.0 * FRAME_BYTES as u64;
-    // SAFETY: the caller has seen the chunk's bit, set after the chunk was mapped and zeroed; all
+    let at = (layout::FRAME_TABLE + mfn.0 * FRAME_BYTES as u64) as *const Frame;
+    // SAFETY: the caller has seen that the table reaches so far; it is not at 0.
+    unsafe { core::hint::assert_unchecked(!at.is_null()) };
+    // SAFETY: the caller has seen that the table reaches so far, set after it was mapped and zeroed; all
     // fields are atomics for which any bytes are valid, and nothing else refers to that memory.
-    unsafe { &*(va as *const Frame) }
+    unsafe { &*at }
 }
 
 #[cfg(not(target_os = "none"))]
@@ -334,8 +341,14 @@ mod tests {
 
     #[test]
     fn counts_know_their_ends() {
-        assert!(!State(State::REF_MASK).can_ref());
-        assert!(State(State::REF_MASK - 4097).can_ref());
-        assert!(!State(State::TYPE_REF_MASK).can_type_ref());
+        let (refs, type_refs) = (State(1 << 26), State((1 << 25) * State::TYPE_REF));
+        assert_eq!((refs.refs(), type_refs.type_refs()), (1 << 26, 1 << 25));
+        let one_less = |state: State, one| State(state.minus(one));
+        assert!(!refs.can_ref() && one_less(refs, State::REF).can_ref());
+        assert!(!type_refs.can_type_ref());
+        assert!(one_less(type_refs, State::TYPE_REF).can_type_ref());
+        let shared = |state: State| State(state.0 | State::VALIDATED).can_share();
+        assert!(!shared(refs) && !shared(type_refs));
+        assert!(shared(one_less(refs, State::REF)) && !one_less(refs, State::REF).can_share());
     }
 }

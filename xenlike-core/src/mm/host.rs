@@ -42,8 +42,8 @@ pub(super) fn arena() -> &'static Arena {
         table.resize_with(CHUNK_FRAMES as usize, Frame::not_ram);
         let mut m2p = Vec::new();
         m2p.resize_with(FRAMES, || core::sync::atomic::AtomicU64::new(u64::MAX));
-        // SAFETY: chunk 0 is the vector just made.
-        unsafe { frames().add_chunk(0) };
+        // SAFETY: these are the vector just made.
+        unsafe { frames().set_end(Mfn(CHUNK_FRAMES)) };
         Arena {
             bytes,
             frames: table,

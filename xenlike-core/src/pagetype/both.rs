@@ -11,11 +11,21 @@ use core::sync::atomic::Ordering;
 use super::{Memory, PageType, Pte, Types, Work};
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
-use crate::mm::frame::State;
+use crate::mm::frame::{Kind, State};
 
 const BOTH: u64 = State::REF + State::TYPE_REF;
+const WRITABLE: u64 = PageType::Writable as u64;
 
 impl<M: Memory> Types<M> {
+    /// Takes what an L1 entry holds that maps a frame of `owner`, if it is as nearly all are: present,
+    /// of RAM, without a choice of caching. Gives the frame. All else, and what is to be refused, is
+    /// for [`Types::get_l1`].
+    #[inline(always)] // on the path of every entry
+    pub(super) fn take_usual(&self, pte: Pte, owner: DomId) -> Option<&Frame> {
+        let frame = self.0.entry(pte.mfn()).filter(|_| pte.is_usual())?;
+        self.take_mapping(pte, frame, owner).then_some(frame)
+    }
+
     /// Takes what a mapping of a frame of `owner` holds, where that is all there is to it; tells
     /// whether it did.
     #[inline(always)] // on the path of every entry
@@ -79,30 +89,32 @@ impl<M: Memory> Types<M> {
     /// The last reference: the frame goes. A writable frame has nothing to take apart.
     #[cold]
     fn put_last_writable(&self, mfn: Mfn, frame: &Frame) {
+        if frame.load().kind() == Kind::NotRam {
+            return; // Mappings of devices hold nothing.
+        }
         let _ = self.put_type(mfn, frame, &mut Work::new());
         self.put_frame(mfn, frame);
     }
 
-    /// Takes both of a validated page table of `owner`; tells its level.
+    /// Takes both of a validated page table of `owner`; tells what its state was.
     #[inline]
-    pub(super) fn take_table(&self, mfn: Mfn, frame: &Frame, owner: DomId) -> Option<u32> {
+    pub(super) fn take_table(&self, mfn: Mfn, frame: &Frame, owner: DomId) -> Option<State> {
         if frame.owner() != owner {
             return None;
         }
         let mut state = frame.load();
-        let level = loop {
-            let level = PageType::from_bits(state.type_bits()).level()?;
-            let counted = state.refs() > 0 && state.type_refs() > 0;
-            if !counted || !state.has(State::VALIDATED) || !has_room(state) {
+        loop {
+            let is_table = PageType::from_bits(state.type_bits()).level().is_some();
+            if !is_table || !state.can_share() {
                 return None;
             }
             match frame.change(state, state.plus(BOTH)) {
-                Ok(()) => break level,
+                Ok(()) => break,
                 Err(now) => state = now,
             }
-        };
+        }
         if frame.owner() == owner {
-            return Some(level);
+            return Some(state);
         }
         self.put_table(mfn, frame, &mut Work::new());
         None
@@ -125,22 +137,22 @@ impl<M: Memory> Types<M> {
     }
 }
 
-fn has_room(state: State) -> bool {
-    state.can_ref() && state.can_type_ref()
+/// The state to which a writable mapping adds its two references; nothing if it takes more.
+#[inline(always)] // on the path of every entry
+fn writable_base(state: State) -> Option<State> {
+    if state.type_bits() == WRITABLE && state.can_share() {
+        Some(state)
+    } else {
+        first_writable_base(state)
+    }
 }
 
-/// The state to which a writable mapping adds its two references; nothing if it takes more.
-fn writable_base(state: State) -> Option<State> {
-    const WRITABLE: u64 = PageType::Writable as u64;
-    if state.refs() == 0 || !has_room(state) {
-        return None;
-    }
-    match (state.type_bits(), state.type_refs()) {
-        (WRITABLE, 0) => Some(State(state.0 | State::VALIDATED)),
-        (0, 0) => Some(State(
-            state.0 | WRITABLE << State::TYPE_SHIFT | State::VALIDATED,
-        )),
-        (WRITABLE, _) if state.has(State::VALIDATED) => Some(state),
-        _ => None,
-    }
+/// The same for the first such mapping.
+#[inline]
+fn first_writable_base(state: State) -> Option<State> {
+    let unused = state.type_refs() == 0 && matches!(state.type_bits(), 0 | WRITABLE);
+    let can = unused && state.refs() > 0 && state.can_ref();
+    can.then_some(State(
+        state.0 | WRITABLE << State::TYPE_SHIFT | State::VALIDATED,
+    ))
 }

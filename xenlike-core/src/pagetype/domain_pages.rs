@@ -129,6 +129,7 @@ impl DomainPages {
     }
     /// Whether a mapping of a page of descriptors has gone since the last call: then every LDT
     /// window of the domain has to be emptied, before the guest runs on.
+    #[inline]
     pub fn take_segdesc_unmapped(&self) -> bool {
         self.segdesc_unmapped.load(Ordering::Acquire)
             && self.segdesc_unmapped.swap(false, Ordering::AcqRel)

@@ -6,7 +6,6 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::pte::CacheChoice;
 use super::validate::is_guest_entry;
 use super::{Memory, PageType, Pte, Refused, Types, Work};
 use crate::kit::{DomId, Mfn};
@@ -59,34 +58,50 @@ impl HeldTable<'_> {
 
 impl<M: Memory> Types<M> {
     /// Changes an entry of `update.table`, which must be an L1 of `owner`.
+    #[inline]
     pub fn update_l1_entry(
         &self,
         owner: DomId,
         update: &Update,
         work: &mut Work,
     ) -> Result<(), Refused> {
+        self.update_l1_entry_if(owner, update, work, |_| true)
+    }
+
+    /// As [`Self::update_l1_entry`], if what stands there is `expected`; else it is refused as invalid.
+    #[inline]
+    pub(super) fn update_l1_entry_if(
+        &self,
+        owner: DomId,
+        update: &Update,
+        work: &mut Work,
+        expected: impl Fn(Pte) -> bool,
+    ) -> Result<(), Refused> {
         let table = self.hold(update.table, owner).ok_or(Refused::Invalid)?;
-        let done = if table.level == 1 {
-            self.update_held(&table, update, work)
-        } else {
-            Err(Refused::Invalid)
+        let slot = table.words.get(update.index);
+        let done = match slot.filter(|_| table.level == 1) {
+            Some(slot) if expected(Pte(slot.load(Ordering::Relaxed))) => {
+                self.update_l1(slot, owner, update)
+            }
+            _ => Err(Refused::Invalid),
         };
         self.put_held(table, work);
         done
     }
 
     /// Holds `mfn` if it is a validated page table of `owner`.
+    #[inline]
     pub fn hold(&self, mfn: Mfn, owner: DomId) -> Option<HeldTable<'_>> {
         let frame = self.0.entry(mfn)?;
-        let level = self.take_table(mfn, frame, owner)?;
-        let Some(words) = self.0.words_of(mfn, frame) else {
+        let seen = self.take_table(mfn, frame, owner)?;
+        let Some(words) = self.0.words_of(mfn, seen) else {
             self.put_table(mfn, frame, &mut Work::new());
             return None;
         };
         Some(HeldTable {
             mfn,
             frame,
-            level,
+            level: seen.type_bits() as u32,
             owner,
             words,
         })
@@ -145,25 +160,26 @@ impl<M: Memory> Types<M> {
         }
     }
 
-    #[inline]
+    #[inline(always)] // on the path of every entry
     fn update_l1(&self, slot: &AtomicU64, owner: DomId, update: &Update) -> Result<(), Refused> {
         if update_lightly(slot, update) {
             return Ok(());
         }
         let new = update.new;
-        let usual = new.is_present() && new.l1_flags_ok(CacheChoice::WriteBack);
-        match self.0.entry(new.mfn()).filter(|_| usual) {
-            Some(frame) if self.take_mapping(new, frame, update.page_owner) => {
-                let old = exchange(slot, new.stored(), update.keep);
-                if old.is_present() && old.mfn() == new.mfn() {
-                    self.put_mapping(old, frame);
-                } else {
-                    self.put_l1(old);
-                }
-                Ok(())
-            }
-            _ => self.update_l1_thoroughly(slot, owner, update),
+        if new.0 == 0 {
+            self.put_l1(exchange(slot, new, update.keep));
+            return Ok(());
         }
+        let Some(frame) = self.take_usual(new, update.page_owner) else {
+            return self.update_l1_thoroughly(slot, owner, update);
+        };
+        let old = exchange(slot, new.stored(), update.keep);
+        if old.is_present() && old.mfn() == new.mfn() {
+            self.put_mapping(old, frame);
+        } else {
+            self.put_l1(old);
+        }
+        Ok(())
     }
 
     /// As [`Self::update_l1`], for I/O memory, choices of caching, entries that are not present, and

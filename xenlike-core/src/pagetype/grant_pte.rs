@@ -114,10 +114,6 @@ impl<M: Memory> Types<M> {
         work: &mut Work,
     ) -> Result<(), Refused> {
         let (table, index) = self.place(at).ok_or(Refused::Invalid)?;
-        let old = self.read_entry(table, index).ok_or(Refused::Invalid)?;
-        if !lent.is_mapped_by(old) {
-            return Err(Refused::Invalid);
-        }
         let update = Update {
             table,
             index,
@@ -125,7 +121,7 @@ impl<M: Memory> Types<M> {
             keep: Keep::Nothing,
             page_owner: owner,
         };
-        self.update_l1_entry(owner, &update, work)
+        self.update_l1_entry_if(owner, &update, work, |old| lent.is_mapped_by(old))
     }
 
     /// Moves the entry that maps `from` to the place `at`, which maps what was `lent`

@@ -40,12 +40,14 @@ impl<M: Memory> Types<M> {
     /// Gives back what a stored L1 entry holds.
     #[inline(always)] // on the path of every entry
     pub(super) fn put_l1(&self, pte: Pte) {
-        if let Some(frame) = self.0.frame(pte.mfn()).filter(|_| pte.is_present()) {
+        if pte.is_present()
+            && let Some(frame) = self.0.entry(pte.mfn())
+        {
             self.put_mapping(pte, frame);
         }
     }
 
-    /// As [`Self::put_l1`], for a present entry that maps `frame`.
+    /// As [`Self::put_l1`], for a present entry that maps `frame`, RAM or not.
     #[inline(always)] // on the path of every entry
     pub(super) fn put_mapping(&self, pte: Pte, frame: &Frame) {
         let mfn = pte.mfn();

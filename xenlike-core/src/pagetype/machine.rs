@@ -8,6 +8,7 @@ use super::{Charge, DomainPages, IoAccess, Memory, NoRoom, Types, registered};
 use crate::kit::lock::wait_step;
 use crate::kit::{DomId, Mfn, Once, PAGE_SIZE};
 use crate::mm::alloc::{self as frames_alloc, Where};
+use crate::mm::frame::State;
 use crate::mm::layout::{MASTER, PERDOMAIN_SLOT};
 use crate::mm::{Frame, SharedPage, frames, m2p, stale};
 
@@ -70,8 +71,8 @@ impl Memory for Machine {
         SharedPage::new(mfn).map(|page| page.words())
     }
     #[inline]
-    fn words_of(&self, mfn: Mfn, frame: &Frame) -> Option<&[AtomicU64; 512]> {
-        SharedPage::of(mfn, frame).map(|page| page.words())
+    fn words_of(&self, mfn: Mfn, seen: State) -> Option<&[AtomicU64; 512]> {
+        SharedPage::of_typed(mfn, seen).map(|page| page.words())
     }
     fn free(&self, first: Mfn, count: u64) {
         for n in 0..count {

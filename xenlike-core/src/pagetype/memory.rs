@@ -7,6 +7,7 @@ use super::DomainPages;
 use super::l1tf::SafeAddresses;
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
+use crate::mm::frame::State;
 
 /// How a domain may map a frame that is not RAM. The more, the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,8 +28,9 @@ pub trait Memory {
     fn entry(&self, mfn: Mfn) -> Option<&Frame>;
     /// The contents of a frame of RAM in use, as page table entries.
     fn words(&self, mfn: Mfn) -> Option<&[AtomicU64; 512]>;
-    /// As [`Self::words`], for who has the frame's entry at hand.
-    fn words_of(&self, mfn: Mfn, frame: &Frame) -> Option<&[AtomicU64; 512]>;
+    /// As [`Self::words`], for who has seen the frame's state just now; nothing if it has no type. Only
+    /// a domain's frames have one, and those that lose it get no other use before this CPU flushes.
+    fn words_of(&self, mfn: Mfn, seen: State) -> Option<&[AtomicU64; 512]>;
     /// Gives back frames in a row that nothing refers to any more.
     fn free(&self, first: Mfn, count: u64);
     /// What a domain has, by its id; until the last of its frames is gone.

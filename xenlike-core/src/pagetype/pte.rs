@@ -75,6 +75,11 @@ impl Pte {
         };
         self.0 & !Self::ADDRESS & !(Self::PLAIN | Self::GLOBAL | cache) == 0
     }
+    /// Whether it is present, with flags that any L1 entry may have.
+    pub(super) const fn is_usual(self) -> bool {
+        let others = !Self::ADDRESS & !(Self::PLAIN | Self::GLOBAL);
+        self.0 & (others | Self::PRESENT) == Self::PRESENT
+    }
     /// Whether the flags are among those that an entry of a level above 1 may have.
     pub(super) const fn upper_flags_ok(self) -> bool {
         self.0 & !Self::ADDRESS & !Self::PLAIN == 0
@@ -134,11 +139,12 @@ mod tests {
         assert!(plain.l1_flags_ok(CacheChoice::WriteBack) && plain.upper_flags_ok());
         for bit in [Pte::PWT, Pte::PCD, Pte::PAT_OR_LARGE] {
             let pte = Pte(plain.0 | bit);
-            assert!(!pte.l1_flags_ok(CacheChoice::WriteBack));
+            assert!(!pte.l1_flags_ok(CacheChoice::WriteBack) && !pte.is_usual());
             assert!(pte.l1_flags_ok(CacheChoice::Free));
             assert!(!pte.upper_flags_ok());
         }
         let global = Pte(plain.0 | Pte::GLOBAL);
+        assert!(plain.is_usual() && global.is_usual() && !Pte(plain.0 & !1).is_usual());
         assert!(global.l1_flags_ok(CacheChoice::WriteBack) && !global.upper_flags_ok());
         assert_eq!(global.stored(), Pte(plain.0 | Pte::USER));
         assert_eq!(Pte(Pte::GLOBAL).stored(), Pte(Pte::GLOBAL));

@@ -47,7 +47,11 @@ enum Claim {
 
 impl<M: Memory> Types<M> {
     /// A writable reference of a frame of `owner`.
+    #[inline]
     pub fn get_writable(&self, mfn: Mfn, owner: DomId) -> Option<TypedRef<'_, M>> {
+        if self.take_writable(mfn, self.0.entry(mfn)?, owner) {
+            return Some(TypedRef { types: self, mfn });
+        }
         self.get_simple(mfn, owner, PageType::Writable)
     }
 
@@ -80,10 +84,8 @@ impl<M: Memory> Types<M> {
         }
     }
 
+    #[inline(never)] // off the path of grants and of frames that are written
     fn get_simple(&self, mfn: Mfn, owner: DomId, ty: PageType) -> Option<TypedRef<'_, M>> {
-        if ty == PageType::Writable && self.take_writable(mfn, self.0.entry(mfn)?, owner) {
-            return Some(TypedRef { types: self, mfn });
-        }
         let page = self.get_page(mfn, owner)?;
         self.get_type(mfn, page.frame(), ty, &mut Work::new())
             .ok()?;

@@ -3,7 +3,6 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::pte::CacheChoice;
 use super::{Memory, Progress, Pte, Refused, Types, Work};
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
@@ -70,10 +69,9 @@ impl<M: Memory> Types<M> {
             if pte.0 == 0 {
                 continue;
             }
-            let usual = pte.is_present() && pte.l1_flags_ok(CacheChoice::WriteBack);
-            let stored = match self.0.entry(pte.mfn()).filter(|_| usual) {
-                Some(mapped) if self.take_mapping(pte, mapped, owner) => Ok(pte.stored()),
-                _ => self.get_l1_thoroughly(pte, owner),
+            let stored = match self.take_usual(pte, owner) {
+                Some(_) => Ok(pte.stored()),
+                None => self.get_l1_thoroughly(pte, owner),
             };
             match stored {
                 Ok(stored) => store(slot, pte, stored),
@@ -104,12 +102,16 @@ impl<M: Memory> Types<M> {
         let Some(table) = self.0.words(mfn) else {
             return Progress::Done;
         };
+        if level == 1 {
+            self.devalidate_l1(frame, table);
+            return Progress::Done;
+        }
         let at = |index: u32| {
             let slot = table.get(index as usize);
             Pte(slot.map_or(0, |slot| slot.load(Ordering::Relaxed)))
         };
         let mut left = frame.progress.load(Ordering::Relaxed);
-        if left < ENTRIES && level > 1 && is_guest_entry(level, left as usize) {
+        if left < ENTRIES && is_guest_entry(level, left as usize) {
             // The table that stopped half-way when this one did.
             if self.undo_child(mfn, level, at(left), work) == Progress::Again {
                 return Progress::Again;
@@ -122,14 +124,12 @@ impl<M: Memory> Types<M> {
                 left = index;
                 continue;
             }
-            if level > 1 && worked && self.0.preempt() {
+            if worked && self.0.preempt() {
                 frame.progress.store(left, Ordering::Relaxed);
                 return Progress::Again;
             }
             left = index;
-            if level == 1 {
-                self.put_l1(pte);
-            } else if self.put_upper(level, mfn, pte, work) == Progress::Again {
+            if self.put_upper(level, mfn, pte, work) == Progress::Again {
                 frame.progress.store(left, Ordering::Relaxed);
                 return Progress::Again;
             }
@@ -137,6 +137,14 @@ impl<M: Memory> Types<M> {
         }
         frame.progress.store(0, Ordering::Relaxed);
         Progress::Done
+    }
+
+    /// The same for an L1, which is not left half-way.
+    fn devalidate_l1(&self, frame: &Frame, table: &[AtomicU64; 512]) {
+        let validated = frame.progress.swap(0, Ordering::Relaxed) as usize;
+        for slot in table.iter().take(validated) {
+            self.put_l1(Pte(slot.load(Ordering::Relaxed)));
+        }
     }
 
     /// If the table that `pte` names, of the next level or by a linear entry of this one, is partial,

@@ -9,6 +9,7 @@ use crate::mm::layout;
 
 impl<M: Memory> Types<M> {
     /// The L1 table and the index in it that map the guest address `va` under the root `root`.
+    #[inline]
     pub fn l1_of(&self, root: Mfn, va: Vaddr) -> Option<(Mfn, usize)> {
         if !layout::guest_range(va, 1) {
             return None;
@@ -30,11 +31,11 @@ impl<M: Memory> Types<M> {
         self.read_entry(table, index)
     }
 
-    /// One entry of a frame of RAM.
+    /// One entry of a frame that is a table now, or is used by its domain otherwise.
     #[inline]
     pub fn read_entry(&self, table: Mfn, index: usize) -> Option<Pte> {
-        let frame = self.0.entry(table)?;
-        let word = self.0.words_of(table, frame)?.get(index)?;
+        let seen = self.0.entry(table)?.load();
+        let word = self.0.words_of(table, seen)?.get(index)?;
         Some(Pte(word.load(Ordering::Relaxed)))
     }
 }

@@ -139,8 +139,8 @@ impl Memory for Fake {
         self.frame(mfn)?;
         self.words.get(mfn.0 as usize).map(|w| &**w)
     }
-    fn words_of(&self, mfn: Mfn, _frame: &Frame) -> Option<&[AtomicU64; 512]> {
-        self.words(mfn)
+    fn words_of(&self, mfn: Mfn, seen: State) -> Option<&[AtomicU64; 512]> {
+        self.words(mfn).filter(|_| seen.type_bits() != 0)
     }
     fn free(&self, first: Mfn, count: u64) {
         (0..count).for_each(|n| self.free_one(first.add(n)));
