@@ -38,6 +38,14 @@ const fn lent(frame: Mfn, access: Access) -> Lent {
 }
 
 impl Machine for Mapper<'_> {
+    type Bytes = SharedPage;
+
+    #[inline]
+    fn bytes(&self, mfn: Mfn) -> Option<SharedPage> {
+        SharedPage::new(mfn)
+    }
+
+    #[inline]
     fn get(&mut self, mfn: Mfn, owner: DomId, access: Access) -> Result<(), GrantError> {
         if access == Access::Write
             && let Some(writable) = machine().get_writable(mfn, owner)
@@ -105,11 +113,11 @@ impl Machine for Mapper<'_> {
         stale::flush(stale::now());
     }
 
-    fn copy(&mut self, from: (Mfn, u16), to: (Mfn, u16), bytes: u16) {
-        if let (Some(source), Some(dest)) = (SharedPage::new(from.0), SharedPage::new(to.0)) {
-            // Both ranges lie in their pages: the rules have seen to it.
-            let _copied = dest.copy_part(to.1.into(), &source, from.1.into(), bytes.into());
-        }
+    #[inline]
+    fn copy(&mut self, from: (SharedPage, u16), to: (SharedPage, u16), bytes: u16) {
+        let ((source, from), (dest, to)) = (from, to);
+        // Both ranges lie in their pages: the rules have seen to it.
+        let _copied = dest.copy_part(to.into(), &source, from.into(), bytes.into());
     }
 }
 

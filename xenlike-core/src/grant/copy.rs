@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use super::entry::Use;
 use super::{Access, GrantError, Machine, Table};
-use crate::kit::{Mfn, PAGE_SIZE, SharedWords};
+use crate::kit::{DomId, Mfn, PAGE_SIZE, SharedWords};
 
 /// One side of a copy.
 pub enum CopySide<'a, P> {
@@ -16,8 +16,9 @@ pub enum CopySide<'a, P> {
 
 /// A side with its references taken: for one copy or for several in a row.
 #[must_use = "it is given back by let_go"]
-pub struct HeldSide<P> {
+pub struct HeldSide<P, B> {
     mfn: Mfn,
+    bytes: B,
     access: Access,
     grant: Option<(Arc<Table<P>>, u32)>,
 }
@@ -60,39 +61,39 @@ pub fn check_piece(from: u16, to: u16, bytes: u16) -> Result<(), GrantError> {
 /// Copies a piece that [`check_piece`] has passed.
 #[inline]
 pub fn copy_held<P, M: Machine>(
-    from: (&HeldSide<P>, u16),
-    to: (&HeldSide<P>, u16),
+    from: (&HeldSide<P, M::Bytes>, u16),
+    to: (&HeldSide<P, M::Bytes>, u16),
     bytes: u16,
     machine: &mut M,
 ) {
-    machine.copy((from.0.mfn, from.1), (to.0.mfn, to.1), bytes);
+    machine.copy((from.0.bytes, from.1), (to.0.bytes, to.1), bytes);
 }
 
 /// Takes the references of a side.
 ///
 /// # Errors
 /// As [`copy`].
+#[inline]
 pub fn hold<P: SharedWords, M: Machine>(
     caller: &Table<P>,
     side: &CopySide<'_, P>,
     access: Access,
     machine: &mut M,
-) -> Result<HeldSide<P>, GrantError> {
+) -> Result<HeldSide<P, M::Bytes>, GrantError> {
     match *side {
-        CopySide::Frame(mfn) => {
-            machine.get(mfn, caller.dom(), access)?;
-            Ok(HeldSide {
-                mfn,
-                access,
-                grant: None,
-            })
-        }
+        CopySide::Frame(mfn) => Ok(HeldSide {
+            mfn,
+            bytes: take(mfn, caller.dom(), access, machine)?,
+            access,
+            grant: None,
+        }),
         CopySide::Grant(granter, r) => {
             let mfn = granter.pin(r, caller.dom(), access, Use::Copy)?;
-            let got = machine.get(mfn, granter.dom(), access);
-            got.inspect_err(|_| granter.unpin(r, access))?;
+            let bytes = take(mfn, granter.dom(), access, machine)
+                .inspect_err(|_| granter.unpin(r, access))?;
             Ok(HeldSide {
                 mfn,
+                bytes,
                 access,
                 grant: Some((Arc::clone(granter), r)),
             })
@@ -100,8 +101,25 @@ pub fn hold<P: SharedWords, M: Machine>(
     }
 }
 
+/// Takes a frame's references, and the way to its bytes.
+#[inline]
+fn take<M: Machine>(
+    mfn: Mfn,
+    owner: DomId,
+    access: Access,
+    machine: &mut M,
+) -> Result<M::Bytes, GrantError> {
+    machine.get(mfn, owner, access)?;
+    let bytes = machine.bytes(mfn);
+    bytes.ok_or_else(|| {
+        machine.put(mfn, access);
+        GrantError::BadPage
+    })
+}
+
 /// Gives back what [`hold`] took.
-pub fn let_go<P: SharedWords, M: Machine>(held: &HeldSide<P>, machine: &mut M) {
+#[inline]
+pub fn let_go<P: SharedWords, M: Machine>(held: &HeldSide<P, M::Bytes>, machine: &mut M) {
     machine.put(held.mfn, held.access);
     if let Some((granter, r)) = &held.grant {
         granter.unpin(*r, held.access);

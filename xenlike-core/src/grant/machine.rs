@@ -32,6 +32,12 @@ pub struct PteBits {
 
 /// Frames and the caller's page tables.
 pub trait Machine {
+    /// A way to a frame's bytes, while references keep it.
+    type Bytes: Copy;
+
+    /// The bytes of a frame on which the caller has a reference.
+    fn bytes(&self, mfn: Mfn) -> Option<Self::Bytes>;
+
     /// Takes a reference on `mfn`, which must belong to `owner`; for [`Access::Write`] one that keeps
     /// it an ordinary writable page, too.
     ///
@@ -76,5 +82,5 @@ pub trait Machine {
     fn flush(&mut self);
 
     /// Copies bytes between frames on which the caller has references; both ranges lie in their frame.
-    fn copy(&mut self, from: (Mfn, u16), to: (Mfn, u16), bytes: u16);
+    fn copy(&mut self, from: (Self::Bytes, u16), to: (Self::Bytes, u16), bytes: u16);
 }

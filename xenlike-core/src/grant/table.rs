@@ -45,6 +45,12 @@ struct EntryFrame<P> {
     active: Box<[Active]>,
 }
 
+/// One entry: its words, flags and frame, while the page is there, and its uses.
+struct Entry<'a> {
+    words: Option<[&'a AtomicU32; 2]>,
+    active: &'a mut Active,
+}
+
 /// The uses of one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Active {
@@ -192,40 +198,41 @@ impl<P: SharedWords> Table<P> {
         use_: Use,
     ) -> Result<Mfn, GrantError> {
         let mut entries = self.entries.lock();
-        let word = entries.word(r, 0)?;
-        let old = entries.peek(r)?;
-        if !old.is_unused() && old.user != user {
+        let Entry { words, active } = entries.entry(r)?;
+        let [flags, frame] = words.ok_or(GrantError::BadRef)?;
+        let unused = active.is_unused();
+        if !unused && active.user != user {
             return Err(GrantError::General);
         }
         // The word shows a writer already when there is one; to claim again would only fail more often.
-        let mut mfn = old.mfn;
-        if old.is_unused() || access == Access::Write && old.writers == 0 {
-            entry::claim(word, user, access, use_)?;
+        if unused || access == Access::Write && active.writers == 0 {
+            entry::claim(flags, user, access, use_)?;
         }
-        if old.is_unused() {
-            mfn = Mfn(u64::from(entries.word(r, FRAME_OFFSET)?.load(SeqCst)));
+        if unused {
+            *active = Active {
+                mfn: Mfn(u64::from(frame.load(SeqCst))),
+                user,
+                ..Active::UNUSED
+            };
         }
-        let active = entries.active(r)?;
         let count = active.count(access);
         *count = count.checked_add(1).ok_or(GrantError::General)?;
-        (active.mfn, active.user) = (mfn, user);
-        Ok(mfn)
+        Ok(active.mfn)
     }
 
     /// Ends a use of entry `r`.
     pub(super) fn unpin(&self, r: u32, access: Access) {
         let mut entries = self.entries.lock();
-        let Ok(active) = entries.active(r) else {
+        let Ok(Entry { words, active }) = entries.entry(r) else {
             return;
         };
         let count = active.count(access);
         *count = count.saturating_sub(1);
-        let left = *active;
-        if left.is_unused() {
-            *active = Active::UNUSED;
+        if let Some([flags, _]) = words {
+            entry::unclaim(flags, active.readers, active.writers);
         }
-        if let Ok(word) = entries.word(r, 0) {
-            entry::unclaim(word, left.readers, left.writers);
+        if active.is_unused() {
+            *active = Active::UNUSED;
         }
     }
 
@@ -268,9 +275,24 @@ impl<P: SharedWords> Entries<P> {
         let page = self.frame(r)?.page.as_ref().ok_or(GrantError::BadRef)?;
         page.u32(at as usize).ok_or(GrantError::BadRef)
     }
+    #[cfg(test)]
     fn peek(&self, r: u32) -> Result<Active, GrantError> {
         let found = self.frame(r)?.active.get((r % ENTRIES_PER_FRAME) as usize);
         found.copied().ok_or(GrantError::BadRef)
+    }
+    fn entry(&mut self, r: u32) -> Result<Entry<'_>, GrantError> {
+        let frame = self.frames.get_mut((r / ENTRIES_PER_FRAME) as usize);
+        let EntryFrame { page, active } = frame.ok_or(GrantError::BadRef)?;
+        let n = (r % ENTRIES_PER_FRAME) as usize;
+        let at = n.wrapping_mul(ENTRY_BYTES as usize);
+        let words = page.as_ref().and_then(|page| {
+            Some([
+                page.u32(at)?,
+                page.u32(at.wrapping_add(FRAME_OFFSET as usize))?,
+            ])
+        });
+        let active = active.get_mut(n).ok_or(GrantError::BadRef)?;
+        Ok(Entry { words, active })
     }
     fn active(&mut self, r: u32) -> Result<&mut Active, GrantError> {
         let frame = self.frames.get_mut((r / ENTRIES_PER_FRAME) as usize);

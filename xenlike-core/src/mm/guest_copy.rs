@@ -76,22 +76,42 @@ pub fn read_words<T: FromBytes + IntoBytes>(va: Vaddr) -> Result<T, Fault> {
 #[inline]
 pub fn write_words(va: Vaddr, words: &[u64]) -> Result<(), Fault> {
     begins(va)?;
-    match raw::words_to_guest(va, words) {
+    match raw::words_to_guest(va, words.as_bytes()) {
         0 => Ok(()),
         _ => Err(Fault),
     }
 }
 
+/// Writes a 16-bit word: a status, mostly.
+#[inline]
+pub fn write_u16(va: Vaddr, value: u16) -> Result<(), Fault> {
+    begins(va)?;
+    raw::u16_to_guest(va, value).ok_or(Fault)
+}
+
 /// Reads a structure of the ABI.
 pub fn read<T: FromBytes + IntoBytes>(va: Vaddr) -> Result<T, Fault> {
     let mut value = T::new_zeroed();
-    copy_from_guest(value.as_mut_bytes(), va)?;
-    Ok(value)
+    let out = value.as_mut_bytes();
+    check(va, out.len())?;
+    let left = if size_of::<T>().is_multiple_of(8) {
+        raw::words_from_guest(va, out)
+    } else {
+        raw::from_guest(va, out)
+    };
+    if left == 0 { Ok(value) } else { Err(Fault) }
 }
 
 /// Writes a structure of the ABI.
 pub fn write<T: IntoBytes + zerocopy::Immutable>(va: Vaddr, value: &T) -> Result<(), Fault> {
-    copy_to_guest(va, value.as_bytes())
+    let bytes = value.as_bytes();
+    check(va, bytes.len())?;
+    let left = if size_of::<T>().is_multiple_of(8) {
+        raw::words_to_guest(va, bytes)
+    } else {
+        raw::to_guest(va, bytes)
+    };
+    if left == 0 { Ok(()) } else { Err(Fault) }
 }
 
 /// Reads element `index` of an array of the ABI.
@@ -236,9 +256,31 @@ mod raw {
     }
 
     #[inline]
-    pub(super) fn words_to_guest(va: Vaddr, words: &[u64]) -> usize {
+    pub(super) fn words_to_guest(va: Vaddr, words: &[u8]) -> usize {
         // SAFETY: `words` is readable; `va` was checked to be outside the hypervisor's slots.
-        unsafe { copy_words(words.as_ptr() as u64, va.0, words.len()) }
+        unsafe { copy_words(words.as_ptr() as u64, va.0, words.len() / 8) }
+    }
+
+    #[inline]
+    pub(super) fn u16_to_guest(va: Vaddr, value: u16) -> Option<()> {
+        // SAFETY: `va` was checked to be outside the hypervisor's slots; a fault lands behind the line
+        // that says there was none.
+        let fault = with_access(|| unsafe {
+            let fault: u32;
+            asm!(
+                "mov {fault:e}, 1",
+                "2: mov word ptr [{at}], {value:x}",
+                "xor {fault:e}, {fault:e}",
+                "3:",
+                crate::extable!("2b", "3b"),
+                fault = out(reg) fault,
+                value = in(reg) value,
+                at = in(reg) va.0,
+                options(nostack),
+            );
+            fault
+        });
+        (fault == 0).then_some(())
     }
 
     pub(super) fn from_guest(va: Vaddr, out: &mut [u8]) -> usize {
@@ -256,8 +298,6 @@ mod raw {
 
 #[cfg(not(target_os = "none"))]
 mod raw {
-    use zerocopy::IntoBytes;
-
     use crate::kit::Vaddr;
     use crate::mm::host::with_guest_byte;
 
@@ -270,8 +310,12 @@ mod raw {
         from_guest(va, out).div_ceil(8)
     }
 
-    pub(super) fn words_to_guest(va: Vaddr, words: &[u64]) -> usize {
-        to_guest(va, words.as_bytes()).div_ceil(8)
+    pub(super) fn words_to_guest(va: Vaddr, words: &[u8]) -> usize {
+        to_guest(va, words).div_ceil(8)
+    }
+
+    pub(super) fn u16_to_guest(va: Vaddr, value: u16) -> Option<()> {
+        (to_guest(va, &value.to_le_bytes()) == 0).then_some(())
     }
 
     pub(super) fn from_guest(va: Vaddr, out: &mut [u8]) -> usize {
@@ -312,6 +356,9 @@ mod tests {
         let end = Vaddr(VA.0 + 0x2000);
         write(VA, &0x1122_3344_5566_7788u64).unwrap();
         assert_eq!(read::<u32>(Vaddr(VA.0 + 4)).unwrap(), 0x1122_3344);
+        write_u16(Vaddr(VA.0 + 2), 0xaabb).unwrap();
+        assert_eq!(read::<u64>(VA), Ok(0x1122_3344_aabb_7788));
+        assert_eq!(write_u16(end, 1), Err(Fault));
         write_at(VA, 1023, &7u64).unwrap();
         assert_eq!(read_at::<u64>(VA, 1023), Ok(7));
         assert_eq!(read_at::<u64>(VA, 1024), Err(Fault));

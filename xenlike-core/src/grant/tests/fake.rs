@@ -38,6 +38,11 @@ fn key(at: HostAddr) -> (bool, u64) {
 }
 
 impl Machine for FakeMachine {
+    type Bytes = Mfn;
+
+    fn bytes(&self, mfn: Mfn) -> Option<Mfn> {
+        Some(mfn)
+    }
     fn get(&mut self, mfn: Mfn, owner: DomId, access: Access) -> Result<(), GrantError> {
         if self.owners.get(&mfn.0) != Some(&owner) {
             return Err(GrantError::BadPage);

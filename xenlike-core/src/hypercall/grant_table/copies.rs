@@ -1,8 +1,6 @@
 //! Copying between frames by the hypervisor. Pieces in a row mostly have their sides in common (a ring's
 //! page, a packet's buffer): a side is held until a piece comes that has another.
 
-use alloc::sync::Arc;
-
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::grant_table as abi;
 
@@ -10,38 +8,43 @@ use super::{Ctx, List, Outcome, mapper, status};
 use crate::domain::page::HeldPage;
 use crate::grant::{self, Access, CopySide, GrantError, HeldSide};
 use crate::kit::{DomId, Mfn, Vaddr};
-use crate::mm::guest_copy;
+use crate::mm::{SharedPage, guest_copy};
 
 /// How many pieces are copied between two looks at what else the CPU has to do.
-const STRIDE: u32 = 4;
+const STRIDE: u32 = 8;
 
 /// Copies the pieces of a list.
 pub fn copy(ctx: &mut Ctx<'_>, list: List<'_>) -> Outcome {
     let mut sides = Sides::default();
     let outcome = copy_with(ctx, list, &mut sides);
-    for held in [sides.source, sides.dest].into_iter().flatten() {
-        grant::let_go(&held.1, &mut mapper(ctx));
+    for (_, held) in [&sides.source, &sides.dest].into_iter().flatten() {
+        grant::let_go(held, &mut mapper(ctx));
     }
     outcome
 }
 
 fn copy_with(ctx: &mut Ctx<'_>, list: List<'_>, sides: &mut Sides) -> Outcome {
+    let mut at = list.at;
     for n in 0..list.count {
         if n != 0 && n.is_multiple_of(STRIDE) && ctx.preempted() {
             return list.after::<abi::GnttabCopy>(n);
         }
-        if let Err(error) = one(ctx, list.at, n, sides) {
+        if let Err(error) = one(ctx, Vaddr(at), sides) {
             return error.into();
         }
+        at = at.wrapping_add(size_of::<abi::GnttabCopy>() as u64);
     }
     Outcome::Done(0)
 }
 
+/// A side that is held.
+type Held = HeldSide<HeldPage, SharedPage>;
+
 /// The piece before this one's sides.
 #[derive(Default)]
 struct Sides {
-    source: Option<(Named, HeldSide<HeldPage>)>,
-    dest: Option<(Named, HeldSide<HeldPage>)>,
+    source: Option<(Named, Held)>,
+    dest: Option<(Named, Held)>,
 }
 
 /// A side by its name in the request.
@@ -53,16 +56,12 @@ struct Named {
     by_grant: bool,
 }
 
-/// Copies element `n` of the array at `at`, and writes its status.
-fn one(ctx: &mut Ctx<'_>, at: u64, n: u32, sides: &mut Sides) -> Result<(), Errno> {
-    let array = Vaddr(at);
-    let place = guest_copy::element::<abi::GnttabCopy>(array, n.into());
-    let place = place.map_err(|_| errno::EFAULT)?;
-    let op = guest_copy::read_words::<abi::GnttabCopy>(place).map_err(|_| errno::EFAULT)?;
+/// Copies the piece told at `at`, and writes its status.
+fn one(ctx: &mut Ctx<'_>, at: Vaddr, sides: &mut Sides) -> Result<(), Errno> {
+    let op = guest_copy::read_words::<abi::GnttabCopy>(at).map_err(|_| errno::EFAULT)?;
     let status = status(piece(ctx, &op, sides));
-    let offset = core::mem::offset_of!(abi::GnttabCopy, status) as u64;
-    let place = Vaddr(place.0.wrapping_add(offset));
-    guest_copy::write(place, &status).map_err(|_| errno::EFAULT)
+    let place = Vaddr(at.0.wrapping_add(core::mem::offset_of!(abi::GnttabCopy, status) as u64));
+    guest_copy::write_u16(place, status as u16).map_err(|_| errno::EFAULT)
 }
 
 fn piece(ctx: &mut Ctx<'_>, op: &abi::GnttabCopy, sides: &mut Sides) -> Result<(), GrantError> {
@@ -88,10 +87,10 @@ fn named(side: &abi::GnttabCopyPtr, by_grant: u16) -> Named {
 #[inline]
 fn held<'a>(
     ctx: &mut Ctx<'_>,
-    before: &'a mut Option<(Named, HeldSide<HeldPage>)>,
+    before: &'a mut Option<(Named, Held)>,
     named: Named,
     access: Access,
-) -> Result<&'a HeldSide<HeldPage>, GrantError> {
+) -> Result<&'a Held, GrantError> {
     if before.as_ref().is_none_or(|held| held.0 != named) {
         exchange(ctx, before, named, access)?;
     }
@@ -105,7 +104,7 @@ fn held<'a>(
 #[inline(never)]
 fn exchange(
     ctx: &mut Ctx<'_>,
-    held: &mut Option<(Named, HeldSide<HeldPage>)>,
+    held: &mut Option<(Named, Held)>,
     named: Named,
     access: Access,
 ) -> Result<(), GrantError> {
@@ -117,8 +116,8 @@ fn exchange(
 }
 
 /// Takes a side: a grant, or a frame, which must be the caller's own.
-fn take(ctx: &mut Ctx<'_>, named: Named, access: Access) -> Result<HeldSide<HeldPage>, GrantError> {
-    let caller = Arc::clone(ctx.dom);
+fn take(ctx: &mut Ctx<'_>, named: Named, access: Access) -> Result<Held, GrantError> {
+    let caller = ctx.dom;
     if named.by_grant {
         let granter = ctx.named(named.domid).ok_or(GrantError::BadDomain)?;
         let side = CopySide::Grant(&granter.grants, named.u as u32);

@@ -23,8 +23,8 @@ pub fn map(ctx: &mut Ctx<'_>, op: &mut abi::GnttabMapGrantRef) -> Result<(), Err
         Err(GrantError::BadRef)
     } else {
         granter(ctx, op.dom).and_then(|dom| {
-            let grants = alloc::sync::Arc::clone(&ctx.dom.grants);
-            grants.map(&dom.grants, &request, &mut mapper(ctx))
+            let caller = ctx.dom;
+            caller.grants.map(&dom.grants, &request, &mut mapper(ctx))
         })
     };
     op.status = match mapped {
@@ -127,7 +127,7 @@ pub fn unmap<F: Form>(ctx: &mut Ctx<'_>, list: List<'_>) -> Outcome {
 
 /// One batch. Whatever happens on the way, what was begun is finished.
 fn batch<F: Form>(ctx: &mut Ctx<'_>, list: &List<'_>, first: u32, size: u32) -> Result<(), Errno> {
-    let grants = alloc::sync::Arc::clone(&ctx.dom.grants);
+    let grants = &ctx.dom.grants;
     let mut begun: ArrayVec<_, BATCH> = ArrayVec::new();
     let mut result = Ok(());
     for n in first..first.saturating_add(size) {
@@ -146,7 +146,7 @@ fn batch<F: Form>(ctx: &mut Ctx<'_>, list: &List<'_>, first: u32, size: u32) -> 
     if !begun.is_empty() {
         machine.flush();
     }
-    for unmapping in begun {
+    for unmapping in begun.drain(..) {
         grants.finish_unmap(unmapping, &mut machine);
     }
     result
