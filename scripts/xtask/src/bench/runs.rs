@@ -51,13 +51,13 @@ pub fn of(hypervisor: &Media) -> Result<Figures> {
 
 /// Xen's figures, measured once for each build of the guest.
 pub fn theirs() -> Result<Figures> {
-    debian::ensure(&[Part::Xen])?;
+    let xen = xen()?;
     let kept = kept_path()?;
     if let Ok(text) = fs::read_to_string(&kept) {
         return Ok(machine::parse(&text));
     }
-    let mut figures = run("bench-xen", &xen()?, "")?;
-    figures.extend(to_dom0(&xen_elf()?, &xen()?)?);
+    let mut figures = run("bench-xen", &xen, "")?;
+    figures.extend(to_dom0(&xen_elf()?, &xen)?);
     let lines = figures
         .iter()
         .map(|(name, value)| format!("bench {name} {value}\n"));
@@ -94,6 +94,7 @@ fn run(name: &str, hypervisor: &Media, arguments: &str) -> Result<Figures> {
 
 /// Debian's Xen on a medium.
 pub fn xen() -> Result<Media> {
+    debian::ensure(&[Part::Xen])?;
     let media = Media::new(xen_elf()?);
     Ok(media.command_line("console=com1 com1=115200,8n1 noreboot"))
 }

@@ -37,6 +37,33 @@ pub struct Series {
     pub theirs: Vec<(u64, u64)>,
 }
 
+/// Figures `NAME@NUMBER` of both hypervisors.
+struct Both {
+    ours: Figures,
+    theirs: Figures,
+}
+
+impl Both {
+    /// What `measure` finds under xenlike, and under Xen if it is there.
+    fn of(xen: Option<&Media>, measure: impl Fn(&Media) -> Result<Figures>) -> Result<Self> {
+        Ok(Self {
+            ours: measure(&Media::xenlike())?,
+            theirs: xen.map_or(Ok(Figures::new()), &measure)?,
+        })
+    }
+
+    /// One for each name, with the words for it.
+    fn series(&self, unit: &'static str, names: &[(&str, &'static str)]) -> Vec<Series> {
+        let series = |&(name, what): &(&str, &'static str)| Series {
+            name: what,
+            unit,
+            ours: points(&self.ours, name),
+            theirs: points(&self.theirs, name),
+        };
+        names.iter().map(series).collect()
+    }
+}
+
 /// Memory of a machine for so many domains of 2 MiB, the hypervisor and Dom0.
 const MANY_MIB: u32 = 1536;
 /// Sizes of a guest.
@@ -48,27 +75,32 @@ const VCPUS: [u32; 4] = [1, 2, 4, 8];
 /// # Errors
 /// When a boot fails.
 pub fn scaling(options: &Options) -> Result<()> {
-    let ours = domains(&Media::xenlike(), options.domains)?;
-    let theirs = if options.ours {
-        Figures::new()
+    let xen = if options.ours {
+        None
     } else {
-        domains(&runs::xen()?, options.domains)?
+        Some(runs::xen()?)
     };
-    let mut all: Vec<Series> = [
-        ("event", "an event to another domain and back"),
-        ("create", "a domain created"),
-        ("schedule", "a yield, all domains runnable"),
-        ("frame", "a frame populated"),
+    let by_domains = Both::of(xen.as_ref(), |hypervisor| {
+        domains(hypervisor, options.domains)
+    })?;
+    let by_size = Both::of(xen.as_ref(), sizes)?;
+    let by_vcpus = Both::of(xen.as_ref(), shoot_downs)?;
+    let all: Vec<Series> = [
+        by_domains.series(
+            "domains",
+            &[
+                ("event", "an event to another domain and back"),
+                ("create", "a domain created"),
+                ("schedule", "a yield, all domains runnable"),
+                ("frame", "a frame populated"),
+            ],
+        ),
+        by_size.series("MiB of memory", &BY_SIZE),
+        by_vcpus.series("vCPUs", &BY_VCPUS),
     ]
-    .map(|(name, what)| Series {
-        name: what,
-        unit: "domains",
-        ours: points(&ours, name),
-        theirs: points(&theirs, name),
-    })
-    .into();
-    all.extend(sizes()?);
-    all.extend(shoot_downs()?);
+    .into_iter()
+    .flatten()
+    .collect();
     for series in &all {
         print!("{}", text(series));
     }
@@ -100,78 +132,68 @@ fn domains(hypervisor: &Media, most: u32) -> Result<Figures> {
     machine::dom0_on("bench-scaling", &media, &machine)
 }
 
-/// Page-table updates of guests of different sizes.
-fn sizes() -> Result<Vec<Series>> {
-    let rows = [
-        ("update_va_mapping_toggle", "update_va_mapping, toggled"),
-        ("mmu_update_32", "mmu_update, 32 entries"),
-    ];
-    let mut found: Vec<Series> = rows
-        .map(|(_, name)| Series {
-            name,
-            unit: "MiB of memory",
-            ours: Vec::new(),
-            theirs: Vec::new(),
-        })
-        .into();
+/// What page-table updates there are in guests of different sizes.
+const BY_SIZE: [(&str, &str); 2] = [
+    ("update_va_mapping_toggle", "update_va_mapping, toggled"),
+    ("mmu_update_32", "mmu_update, 32 entries"),
+];
+
+fn sizes(hypervisor: &Media) -> Result<Figures> {
+    let mut found = Figures::new();
     for mib in GUESTS_MIB {
-        let only = format!("only={},{}", rows[0].0, rows[1].0);
-        let media = Domains::One.media(Media::xenlike().and(&format!("dom0_mem={mib}M")), &only)?;
+        let only = format!("only={},{}", BY_SIZE[0].0, BY_SIZE[1].0);
+        let hypervisor = hypervisor.clone().and(&format!("dom0_mem={mib}M"));
         let machine = Machine {
             memory_mib: mib + 512,
             ..counting_machine()
         };
+        let media = Domains::One.media(hypervisor, &only)?;
         let figures = machine::dom0_on("bench-size", &media, &machine)?;
-        for (series, (row, _)) in found.iter_mut().zip(rows) {
+        for (row, _) in BY_SIZE {
             let figure = figures.get(row).copied().context("a missing figure")?;
-            series.ours.push((u64::from(mib), figure));
+            found.insert(format!("{row}@{mib}"), figure);
         }
     }
     Ok(found)
 }
 
 /// TLB flushes on all vCPUs of a guest, counted in ring 0 alone: the others run all the time.
-fn shoot_downs() -> Result<Vec<Series>> {
-    let rows = [
-        ("tlb_flush_all", "TLB flush on all vCPUs"),
-        ("invlpg_all", "invlpg on all vCPUs"),
-    ];
-    let mut found = Vec::new();
-    for (row, name) in rows {
-        let mut ours = Vec::new();
+const BY_VCPUS: [(&str, &str); 2] = [
+    ("tlb_flush_all", "TLB flush on all vCPUs"),
+    ("invlpg_all", "invlpg on all vCPUs"),
+];
+
+fn shoot_downs(hypervisor: &Media) -> Result<Figures> {
+    let mut found = Figures::new();
+    for (row, _) in BY_VCPUS {
         for vcpus in VCPUS {
-            ours.push((u64::from(vcpus), shoot_down(row, vcpus)?));
+            let figure = shoot_down(hypervisor, row, vcpus)?;
+            found.insert(format!("{row}@{vcpus}"), figure);
         }
-        found.push(Series {
-            name,
-            unit: "vCPUs",
-            ours,
-            theirs: Vec::new(),
-        });
     }
     Ok(found)
 }
 
-fn shoot_down(row: &str, vcpus: u32) -> Result<u64> {
+fn shoot_down(hypervisor: &Media, row: &str, vcpus: u32) -> Result<u64> {
     let scratch = Scratch::new("shoot-down")?;
     let output = scratch.path().join("counts");
     let mut symbols = Symbols::default();
     symbols.add(&artefact("guests/bench"))?;
     let window = symbols.window()?;
     let arguments = format!("scaling=vcpus only={row}");
-    let media = Media::xenlike().module(Module::with_arguments(find_file("bench")?, arguments));
+    let bench = Module::with_arguments(find_file("bench")?, arguments);
     let machine = Machine {
         cpus: vcpus,
         ..machine::with_plugin(&build::counter()?, &output, &window)
     };
-    let figures = machine::counted_on(&media, &machine)?;
+    let figures = machine::counted_on(&hypervisor.clone().module(bench), &machine)?;
     let operations = figures.get("operations").copied().unwrap_or_default();
     let counts = counted::counts(&fs::read_to_string(&output)?);
     let in_ring_0: u64 = counts.range(RING_0).map(|(_, count)| count).sum();
     Ok(in_ring_0 / operations.max(1))
 }
 
-/// Where the core's code is (L4 slots 256 to 271).
+/// Where a hypervisor's code is (L4 slots 256 to 271).
 const RING_0: std::ops::Range<u64> = 0xffff_8000_0000_0000..0xffff_8800_0000_0000;
 
 /// A series for the terminal.
