@@ -7,10 +7,9 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::validate::is_guest_entry;
-use super::{Memory, PageType, Pte, Refused, Types, Work};
+use super::{Memory, Pte, Refused, Types, Work};
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
-use crate::mm::frame::State;
 
 /// Which bits of the old entry stay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +53,12 @@ impl HeldTable<'_> {
     pub fn is(&self, mfn: Mfn, owner: DomId) -> bool {
         self.mfn == mfn && self.owner == owner
     }
+
+    /// An entry of it, if it is an L1.
+    #[inline]
+    pub(super) fn l1_slot(&self, index: usize) -> Option<&AtomicU64> {
+        self.words.get(index).filter(|_| self.level == 1)
+    }
 }
 
 impl<M: Memory> Types<M> {
@@ -69,7 +74,7 @@ impl<M: Memory> Types<M> {
     }
 
     /// As [`Self::update_l1_entry`], if what stands there is `expected`; else it is refused as invalid.
-    #[inline]
+    #[inline(always)] // on the path of every entry
     pub(super) fn update_l1_entry_if(
         &self,
         owner: DomId,
@@ -78,8 +83,7 @@ impl<M: Memory> Types<M> {
         expected: impl Fn(Pte) -> bool,
     ) -> Result<(), Refused> {
         let table = self.hold(update.table, owner).ok_or(Refused::Invalid)?;
-        let slot = table.words.get(update.index);
-        let done = match slot.filter(|_| table.level == 1) {
+        let done = match table.l1_slot(update.index) {
             Some(slot) if expected(Pte(slot.load(Ordering::Relaxed))) => {
                 self.update_l1(slot, owner, update)
             }
@@ -141,22 +145,6 @@ impl<M: Memory> Types<M> {
             self.update_l1(slot, table.owner, update)
         } else {
             self.update_upper(table.level, slot, table.owner, update, work)
-        }
-    }
-
-    /// A type reference of a validated page table, whatever its level, which is told.
-    pub(super) fn get_validated(&self, frame: &Frame) -> Option<u32> {
-        let mut state = frame.load();
-        loop {
-            let level = PageType::from_bits(state.type_bits()).level()?;
-            let there = state.has(State::VALIDATED) && state.type_refs() > 0;
-            if !there || !state.can_type_ref() {
-                return None;
-            }
-            match frame.change(state, state.plus(State::TYPE_REF)) {
-                Ok(()) => return Some(level),
-                Err(now) => state = now,
-            }
         }
     }
 

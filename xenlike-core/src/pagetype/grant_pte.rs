@@ -153,22 +153,18 @@ impl<M: Memory> Types<M> {
     /// fault is the guest's.
     pub fn emulate_write(&self, owner: DomId, write: &Write) -> Result<u64, Refused> {
         let (shift, ones) = write.place().ok_or(Refused::Invalid)?;
-        let page = self.get_page(write.table, owner).ok_or(Refused::Invalid)?;
-        let words = self.0.words(write.table).ok_or(Refused::Invalid)?;
-        let slot = words.get(write.offset / 8).ok_or(Refused::Invalid)?;
-        let level = self.get_validated(page.frame()).ok_or(Refused::Invalid)?;
-        let result = if level == 1 {
-            self.write_l1_slot(owner, slot, |old| {
+        let table = self.hold(write.table, owner).ok_or(Refused::Invalid)?;
+        let result = match table.l1_slot(write.offset / 8) {
+            Some(slot) => self.write_l1_slot(owner, slot, |old| {
                 let was = old >> shift & ones;
                 let differs = write.expected.is_some_and(|e| e & ones != was);
                 let new = old & !(ones << shift) | (write.value & ones) << shift;
                 (was, (!differs).then_some(new))
-            })
-        } else {
-            Err(Refused::Invalid)
+            }),
+            None => Err(Refused::Invalid),
         };
-        // Of a higher level only if the last: then the destruction of the domain finds it.
-        let _ = self.put_type(write.table, page.frame(), &mut Work::new());
+        // Something is left to do only of a higher level: then the destruction of the domain finds it.
+        self.put_held(table, &mut Work::new());
         result
     }
 
@@ -187,7 +183,7 @@ impl<M: Memory> Types<M> {
             let (old_pte, new_pte) = (Pte(old), Pte(new));
             let light =
                 old_pte.is_present() && new_pte.is_present() && old_pte.differs_lightly(new_pte);
-            let stored = if light {
+            let stored = if light || self.take_usual(new_pte, owner).is_some() {
                 new_pte.stored()
             } else {
                 self.get_l1(new_pte, owner, owner)?

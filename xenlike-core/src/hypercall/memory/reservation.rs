@@ -30,6 +30,7 @@ struct Extents {
 
 impl Extents {
     /// Decodes the call, or tells what it comes to already.
+    #[inline]
     fn decode(ctx: &Ctx<'_>, at: u64, start: u64) -> Result<Self, Outcome> {
         let nothing_more = Outcome::Done(start as i64);
         let Ok(asked) = get::<MemoryReservation>(at) else {
