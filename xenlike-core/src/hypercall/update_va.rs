@@ -58,12 +58,20 @@ fn update(ctx: &mut Ctx<'_>, request: Request) -> Outcome {
     let done = change(ctx, &request);
     after_update(ctx);
     match done {
-        // An L1 is never left half-way.
-        Err(Refused::Again) => Outcome::Again,
-        Err(Refused::Invalid) => errno::EINVAL.into(),
-        Err(Refused::Busy) => errno::EBUSY.into(),
-        Err(Refused::NotPermitted) => errno::EPERM.into(),
+        Ok(()) if request.flags == UVMF_NONE => Outcome::Done(0),
         Ok(()) => flush(ctx, &request).into(),
+        Err(why) => refused(why),
+    }
+}
+
+#[cold]
+fn refused(why: Refused) -> Outcome {
+    match why {
+        // An L1 is never left half-way.
+        Refused::Again => Outcome::Again,
+        Refused::Invalid => errno::EINVAL.into(),
+        Refused::Busy => errno::EBUSY.into(),
+        Refused::NotPermitted => errno::EPERM.into(),
     }
 }
 
