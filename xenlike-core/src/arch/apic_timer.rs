@@ -70,8 +70,9 @@ pub fn init() {
 /// come early: then set it again.
 #[inline]
 pub fn set_deadline_ns(deadline_ns: Option<u64>) {
-    let from_now = deadline_ns.map(|at| at.saturating_sub(time::now_ns()));
-    let at = from_now.map(|ns| time::tsc().saturating_add(time::ticks_of_ns(ns)));
+    let (tsc, now_ns) = time::stamp();
+    let from_now = deadline_ns.map(|at| at.saturating_sub(now_ns));
+    let at = from_now.map(|ns| tsc.saturating_add(time::ticks_of_ns(ns)));
     let due = DUE.of(percpu::this_cpu());
     due.store(at.unwrap_or(u64::MAX), Ordering::Relaxed);
     if by_tsc() {

@@ -69,8 +69,10 @@ pub struct CpuInfo {
     pub vcpu_info: AtomicU64,
     /// Address of the current vCPU; `entry`'s.
     pub current: AtomicU64,
+    /// The tick of the flush clock at which the CPU last flushed everything: [`super::tlb`]'s.
+    pub flushed: AtomicU64,
     /// Words for `entry`'s own use.
-    pub words: [AtomicU64; 6],
+    pub words: [AtomicU64; 5],
 }
 
 const _: () = assert!(size_of::<CpuInfo>() == 256);
@@ -89,7 +91,8 @@ impl CpuInfo {
             cpu,
             vcpu_info: AtomicU64::new(0),
             current: AtomicU64::new(0),
-            words: [const { AtomicU64::new(0) }; 6],
+            flushed: AtomicU64::new(0),
+            words: [const { AtomicU64::new(0) }; 5],
         }
     }
 }
@@ -125,6 +128,18 @@ pub fn info_of(cpu: CpuId) -> Option<&'static CpuInfo> {
     let at = INFOS.get(cpu.index())?.load(Ordering::Acquire);
     // SAFETY: `set_block` stored the address of a live `CpuInfo`, never freed.
     (at != 0).then(|| unsafe { &*(at as *const CpuInfo) })
+}
+
+/// [`CpuInfo::flushed`] of `cpu`, if its block is made.
+#[cfg(target_os = "none")]
+pub fn flushed_of(cpu: CpuId) -> Option<&'static AtomicU64> {
+    info_of(cpu).map(|info| &info.flushed)
+}
+
+/// The host has one CPU.
+#[cfg(not(target_os = "none"))]
+pub fn flushed_of(_cpu: CpuId) -> Option<&'static AtomicU64> {
+    Some(&info().flushed)
 }
 
 /// Notes that `cpu` has its block at `base`.

@@ -31,8 +31,6 @@ static CLOCK: AtomicU64 = AtomicU64::new(2);
 /// One CPU's part, on a cache line of its own.
 #[repr(align(64))]
 struct Flushes {
-    /// The tick at which it last flushed everything.
-    flushed: AtomicU64,
     /// How many flushes others have asked it for, and how many of these it has done.
     asked: AtomicU64,
     done: AtomicU64,
@@ -40,7 +38,6 @@ struct Flushes {
 static FLUSHES: PerCpu<Flushes> = PerCpu::new(
     [const {
         Flushes {
-            flushed: AtomicU64::new(0),
             asked: AtomicU64::new(0),
             done: AtomicU64::new(0),
         }
@@ -79,10 +76,7 @@ pub fn flush_begins() -> Tick {
 /// After a full flush of this CPU that began at `tick`.
 #[inline]
 pub fn flush_done(tick: Tick) {
-    FLUSHES
-        .of(percpu::this_cpu())
-        .flushed
-        .store(tick.0, Ordering::Release);
+    percpu::info().flushed.store(tick.0, Ordering::Release);
 }
 
 /// The latest tick that `stamp` can stand for: an older one is treated as if it were that.
@@ -127,7 +121,10 @@ pub fn flush_stale(stamp: Stamp) {
 /// The CPUs that have not flushed since `stamp`.
 pub fn stale_cpus(stamp: Stamp) -> CpuSet {
     let tick = tick_of(stamp).0;
-    let stale = |cpu: &CpuId| FLUSHES.of(*cpu).flushed.load(Ordering::SeqCst) <= tick;
+    let stale = |cpu: &CpuId| {
+        // A CPU without a block has never run, and holds nothing.
+        percpu::flushed_of(*cpu).is_some_and(|flushed| flushed.load(Ordering::SeqCst) <= tick)
+    };
     percpu::online()
         .iter()
         .filter(stale)

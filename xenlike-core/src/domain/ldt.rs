@@ -50,6 +50,9 @@ pub fn bring_in(dom: &Domain, st: &mut VcpuState, selector: u16) {
 /// Lets go of all pages of the LDT. The caller flushes this CPU's TLB when this returns true.
 #[must_use]
 pub fn drop_pages(st: &mut VcpuState) -> bool {
+    if st.ldt_mapped == 0 {
+        return false;
+    }
     let mapped = core::mem::take(&mut st.ldt_mapped);
     for page in (0..window::LDT_PAGES).filter(|&page| mapped >> page & 1 != 0) {
         let before = window::set(st.window, window::LDT_FIRST_PAGE.wrapping_add(page), 0);
@@ -57,5 +60,5 @@ pub fn drop_pages(st: &mut VcpuState) -> bool {
             machine().put_simple(Pte(before).mfn());
         }
     }
-    mapped != 0
+    true
 }

@@ -11,7 +11,7 @@ use guest_pv_abi::xen::{
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::{Domain, Life, Vcpu, VcpuState};
-use crate::arch::{percpu, time, work};
+use crate::arch::{apic_timer, percpu, time, work};
 use crate::kit::cell::PerCpu;
 use crate::kit::heap::NoMemory;
 use crate::kit::{CpuId, Lock, MAX_CPUS, Vaddr};
@@ -61,10 +61,43 @@ pub fn idle_ends() {
     idle.sum_ns.fetch_add(stay_ns, Ordering::Relaxed);
 }
 
+/// When each CPU asks the scheduler again at the latest, in ns; `u64::MAX` without a limit.
+static SLICE_END: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(u64::MAX) }; MAX_CPUS]);
+
+/// Sets the end of this CPU's present turn.
+pub fn set_slice(until_ns: Option<u64>) {
+    SLICE_END
+        .of(percpu::this_cpu())
+        .store(until_ns.unwrap_or(u64::MAX), Ordering::Relaxed);
+    program();
+}
+
+/// Whether this CPU's present turn has ended by now; told once.
+pub fn take_slice_end(now_ns: u64) -> bool {
+    let end = SLICE_END.of(percpu::this_cpu());
+    let over = end.load(Ordering::Relaxed) <= now_ns;
+    if over {
+        end.store(u64::MAX, Ordering::Relaxed);
+    }
+    over
+}
+
+/// Sets this CPU's hardware timer to its first deadline.
+pub fn program() {
+    let cpu = percpu::this_cpu();
+    let slice = SLICE_END.of(cpu).load(Ordering::Relaxed);
+    let first = TIMERS.next_deadline_ns(cpu).unwrap_or(u64::MAX).min(slice);
+    apic_timer::set_deadline_ns((first != u64::MAX).then_some(first));
+}
+
 /// Sets `timer` on this CPU; a deadline that has passed is acted on at the way out.
 pub fn set_timer(timer: &Timer, deadline_ns: u64) -> Result<(), NoMemory> {
     if TIMERS.set(timer, percpu::this_cpu(), deadline_ns)? {
-        work::raise_here(work::TIMER);
+        if deadline_ns <= time::now_ns() {
+            work::raise_here(work::TIMER);
+        } else {
+            program();
+        }
     }
     Ok(())
 }

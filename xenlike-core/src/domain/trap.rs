@@ -19,7 +19,38 @@ use crate::mm::guest_stack::{self, Told};
 /// TI flag in `struct trap_info`: entering masks event delivery.
 const TI_MASKS_EVENTS: u8 = 4;
 
-const BAD_STACK: &str = "the guest kernel's stack can't be written for a trap";
+/// Why a vCPU can neither enter its kernel nor leave it: its domain can't go on then, as on Xen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stuck {
+    /// An exception or event has no handler.
+    NoHandler,
+    /// Segments or an address can't be loaded, and there is no failsafe callback.
+    NoFailsafe,
+    /// A trap from user mode finds no page table of the kernel's.
+    NoKernelTable,
+    /// The kernel's stack can't be written.
+    BadStack,
+    /// The frame for iret can't be read.
+    BadFrame,
+    /// iret leads to user mode, which has no page table.
+    NoUserTable,
+}
+
+impl Stuck {
+    /// A sentence for the log.
+    pub const fn why(self) -> &'static &'static str {
+        match self {
+            Self::NoHandler => &"an exception or event has no handler registered in the guest",
+            Self::NoFailsafe => {
+                &"segments or an address can't be loaded, and the guest has no failsafe callback"
+            }
+            Self::NoKernelTable => &"no kernel page table for a trap from user mode",
+            Self::BadStack => &"the guest kernel's stack can't be written for a trap",
+            Self::BadFrame => &"iret: the frame on the guest's stack can't be read",
+            Self::NoUserTable => &"iret: to user mode without a user page table",
+        }
+    }
+}
 
 /// Where and how to enter the guest kernel.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +104,7 @@ impl Bounce {
 /// Makes the vCPU that runs on this CPU enter its kernel as `bounce` says.
 ///
 /// # Errors
-/// A sentence for the log; the domain can't go on then, as on Xen.
+/// See [`Stuck`].
 #[inline(always)] // what is known of `bounce` where it comes from need not be looked at
 pub fn deliver(
     dom: &Domain,
@@ -81,13 +112,13 @@ pub fn deliver(
     st: &mut VcpuState,
     regs: &mut TrapFrame,
     bounce: Bounce,
-) -> Result<(), &'static str> {
+) -> Result<(), Stuck> {
     if bounce.entry == 0 {
-        return Err("an exception or event has no handler registered in the guest");
+        return Err(Stuck::NoHandler);
     }
     let (top, told) = interrupt(dom, vcpu, st, regs)?;
     let error = bounce.error;
-    let sp = guest_stack::push(top, regs, Told { error, ..told }).map_err(|_| BAD_STACK)?;
+    let sp = guest_stack::push(top, regs, Told { error, ..told }).map_err(|_| Stuck::BadStack)?;
     begin(vcpu, regs, bounce, sp);
     Ok(())
 }
@@ -104,12 +135,10 @@ pub fn deliver_failsafe(
     st: &mut VcpuState,
     regs: &mut TrapFrame,
     [ds, es, fs, gs]: [u16; 4],
-) -> Result<(), &'static str> {
+) -> Result<(), Stuck> {
     let bounce = Bounce::from(st.callbacks.failsafe);
     if bounce.entry == 0 {
-        return Err(
-            "segments or an address can't be loaded, and the guest has no failsafe callback",
-        );
+        return Err(Stuck::NoFailsafe);
     }
     let (top, told) = interrupt(dom, vcpu, st, regs)?;
     let words = [
@@ -126,7 +155,7 @@ pub fn deliver_failsafe(
         regs.ss & 0xffff,
     ];
     let sp = top.wrapping_sub(size_of_val(&words) as u64);
-    guest_copy::write_words(Vaddr(sp), &words).map_err(|_| BAD_STACK)?;
+    guest_copy::write_words(Vaddr(sp), &words).map_err(|_| Stuck::BadStack)?;
     begin(vcpu, regs, bounce, sp);
     Ok(())
 }
@@ -139,12 +168,12 @@ fn interrupt(
     vcpu: &Vcpu,
     st: &mut VcpuState,
     regs: &TrapFrame,
-) -> Result<(u64, Told), &'static str> {
+) -> Result<(u64, Told), Stuck> {
     let (sp, cs) = if st.in_kernel {
         // Ring 0 in the saved selector tells the guest that it was its kernel.
         (regs.rsp, regs.cs & 0xfffc)
     } else {
-        mode::enter_kernel(st).map_err(|_| "no kernel page table for a trap from user mode")?;
+        mode::enter_kernel(st).map_err(|_| Stuck::NoKernelTable)?;
         (st.kernel_sp, regs.cs & 0xffff)
     };
     let masked = vcpu.info.upcall_mask().load(Ordering::Relaxed);
@@ -153,7 +182,7 @@ fn interrupt(
         flags |= rflags::IF;
     }
     if dom.assists(VMASST_TYPE_ARCHITECTURAL_IOPL) {
-        flags |= u64::from(st.iopl) << 12;
+        flags = with_iopl(flags, st.iopl);
     }
     let told = Told {
         cs: cs | u64::from(masked) << 32,
@@ -161,6 +190,12 @@ fn interrupt(
         error: None,
     };
     Ok((sp & !15, told))
+}
+
+/// Flags with the privilege level that the guest believes to have, if it asked to be told (few do).
+#[cold]
+const fn with_iopl(flags: u64, iopl: u8) -> u64 {
+    flags | (iopl as u64) << 12
 }
 
 /// Makes the kernel's handler go on, with its frame at `sp`.

@@ -138,6 +138,15 @@ pub struct GuestGdt {
     pub entries: u32,
 }
 
+impl GuestGdt {
+    /// How many frames its entries take.
+    pub const fn frame_count(&self) -> usize {
+        self.entries.div_ceil(GDT_ENTRIES_PER_FRAME) as usize
+    }
+}
+
+/// Descriptors in a frame.
+pub const GDT_ENTRIES_PER_FRAME: u32 = 512;
 /// Frames of a guest's GDT: entries up to 7167 (FIRST_RESERVED_GDT_ENTRY).
 pub const GDT_GUEST_FRAMES: usize = 14;
 

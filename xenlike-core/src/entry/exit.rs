@@ -3,17 +3,30 @@
 use crate::arch::frame::TrapFrame;
 use crate::arch::work;
 use crate::domain::trap::Bounce;
+use crate::hypercall::Ctx;
 
 use super::current::with_current;
 use super::{dump, switch, syscall, timers};
 
-/// Called by the exit stub while work is pending on this CPU or an upcall is due for its vCPU.
-/// The stub looks again afterwards.
+/// Called by the exit stub while work is pending on this CPU. The stub looks again afterwards.
 pub extern "C" fn exit_work(frame: &mut TrapFrame) {
     let due = work::take();
     if due & work::TIMER != 0 {
         timers::expire();
     }
+    if due & !work::TIMER != 0 {
+        other_work(frame, due);
+    }
+    with_current(frame, |ctx| {
+        if has_nmi(ctx) {
+            nmi(ctx);
+        }
+    });
+}
+
+/// What comes up less often than deadlines.
+#[inline(never)] // its frame is not for every deadline to carry
+fn other_work(frame: &mut TrapFrame, due: u32) {
     if due & work::CONSOLE != 0 {
         crate::console::poll();
     }
@@ -27,29 +40,37 @@ pub extern "C" fn exit_work(frame: &mut TrapFrame) {
     if due & work::SCHEDULE != 0 {
         switch::schedule(frame);
     }
+}
+
+/// Called by the exit stub when an upcall is due for the vCPU: enters its event callback, and events stay
+/// masked until that one's iret.
+pub extern "C" fn enter_upcall(frame: &mut TrapFrame) {
     with_current(frame, |ctx| {
-        if ctx.st.callbacks.nmi.entry != 0 && ctx.vcpu.take_nmi() {
-            syscall::bounce(
-                ctx,
-                Bounce {
-                    masks_events: false,
-                    ..ctx.st.callbacks.nmi.into()
-                },
-            );
-        } else if ctx.vcpu.info.wants_upcall() {
-            upcall(ctx);
+        if has_nmi(ctx) {
+            return nmi(ctx);
         }
+        let callback = Bounce {
+            masks_events: true,
+            ..Bounce::to(ctx.st.callbacks.event.entry)
+        };
+        syscall::bounce(ctx, callback);
     });
 }
 
-/// Enters the guest's event callback: events stay masked until its iret.
-fn upcall(ctx: &mut crate::hypercall::Ctx<'_>) {
-    let entry = ctx.st.callbacks.event.entry;
-    syscall::bounce(
-        ctx,
-        Bounce {
-            masks_events: true,
-            ..Bounce::to(entry)
-        },
-    );
+/// Whether the vCPU can take an NMI, and one waits.
+#[inline]
+fn has_nmi(ctx: &Ctx<'_>) -> bool {
+    ctx.st.callbacks.nmi.entry != 0 && ctx.vcpu.nmi_due()
+}
+
+/// Enters the guest's NMI callback.
+#[cold]
+fn nmi(ctx: &mut Ctx<'_>) {
+    if ctx.vcpu.take_nmi() {
+        let callback = Bounce {
+            masks_events: false,
+            ..ctx.st.callbacks.nmi.into()
+        };
+        syscall::bounce(ctx, callback);
+    }
 }

@@ -1,6 +1,6 @@
 //! The failsafe callback: the guest's registers name segments or an address that can't be loaded.
 
-use super::syscall::end;
+use super::syscall::give_up;
 use crate::arch::seg;
 use crate::domain::trap::deliver_failsafe;
 use crate::hypercall::Ctx;
@@ -8,7 +8,7 @@ use crate::hypercall::Ctx;
 /// Enters the failsafe callback with the selectors as they are: null where one could not be loaded.
 pub fn enter(ctx: &mut Ctx<'_>) {
     let selectors = seg::selectors();
-    if let Err(why) = deliver_failsafe(ctx.dom, ctx.vcpu, ctx.st, ctx.regs, selectors) {
-        end(ctx, why);
+    if let Err(stuck) = deliver_failsafe(ctx.dom, ctx.vcpu, ctx.st, ctx.regs, selectors) {
+        give_up(ctx.vcpu, ctx.dom, ctx.st, ctx.regs, stuck);
     }
 }

@@ -268,6 +268,11 @@ exit_hardened:
 exit_event:
     cmp byte ptr [rax + 1], 0
     jne exit_clean
+    mov rdi, rsp
+    sub rsp, 8
+    call {enter_upcall}
+    add rsp, 8
+    jmp exit_to_guest
 exit_slow:
     mov rdi, rsp
     sub rsp, 8
@@ -405,6 +410,7 @@ harden_sites_end:
     handle_syscall = sym super::syscall::handle_syscall,
     handle_syscall32 = sym super::syscall::handle_syscall32,
     handle_sysenter = sym super::syscall::handle_sysenter,
+    enter_upcall = sym super::exit::enter_upcall,
     exit_work = sym super::exit::exit_work,
     scratch = sym SYSCALL_SCRATCH,
     max_cpus = const MAX_CPUS,

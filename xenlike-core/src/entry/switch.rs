@@ -8,11 +8,12 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use super::current::{self, Running};
-use super::{context, harden, timers};
+use super::{context, harden};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{percpu, time, work};
 use crate::domain::notify::SCHED;
 use crate::domain::runstate::Activity;
+use crate::domain::time::set_slice;
 use crate::domain::{Vcpu, vcpu::pause};
 use crate::mm::space;
 use crate::sched::Choice;
@@ -27,7 +28,7 @@ pub fn schedule(frame: &mut TrapFrame) {
         if let Some(idle) = turn.kick {
             work::raise(idle, work::SCHEDULE);
         }
-        timers::set_slice(turn.until_ns);
+        set_slice(turn.until_ns);
         match turn.choice {
             Choice::Stay => return,
             Choice::Switch(_, next) => {

@@ -1,5 +1,7 @@
 //! SYSCALL and SYSENTER: a hypercall from guest kernel mode, a system call from guest user mode.
 
+use alloc::sync::Arc;
+
 use guest_pv_abi::arch_x86::FLAT_RING3_CS32;
 use guest_pv_abi::hypercall as nr;
 
@@ -7,7 +9,8 @@ use super::current::{Running, running, with_current};
 use crate::arch::frame::TrapFrame;
 use crate::arch::rflags;
 use crate::domain::shutdown::crash;
-use crate::domain::trap::{Bounce, deliver};
+use crate::domain::trap::{Bounce, Stuck, deliver};
+use crate::domain::{Domain, Vcpu, VcpuState};
 use crate::hypercall::{self, Args, Ctx, Outcome};
 
 /// Flags that SYSENTER left as user mode had them and that user mode gets back.
@@ -45,8 +48,8 @@ fn from_user(running: &'static Running, frame: &mut TrapFrame) {
 #[inline(never)] // its frame is not for every hypercall to carry
 fn iret(running: &'static Running, frame: &mut TrapFrame) {
     running.with(frame, |ctx| {
-        if let Outcome::Crash(why) = hypercall::iret(ctx) {
-            end(ctx, why);
+        if let Err(stuck) = hypercall::iret(ctx.vcpu, ctx.dom, ctx.st, ctx.regs) {
+            give_up(ctx.vcpu, ctx.dom, ctx.st, ctx.regs, stuck);
         }
     });
 }
@@ -85,14 +88,33 @@ fn invalid_opcode(ctx: &mut Ctx<'_>) {
 /// Enters the guest kernel, or ends a domain that can't be entered.
 #[inline(always)] // see `deliver`
 pub fn bounce(ctx: &mut Ctx<'_>, bounce: Bounce) {
-    if let Err(why) = deliver(ctx.dom, ctx.vcpu, ctx.st, ctx.regs, bounce) {
-        end(ctx, why);
+    if let Err(stuck) = deliver(ctx.dom, ctx.vcpu, ctx.st, ctx.regs, bounce) {
+        give_up(ctx.vcpu, ctx.dom, ctx.st, ctx.regs, stuck);
     }
+}
+
+/// Ends a domain one of whose vCPUs is stuck. In parts, so that only who comes here puts a [`Ctx`] together.
+#[cold]
+#[inline(never)]
+pub fn give_up(
+    vcpu: &Arc<Vcpu>,
+    dom: &Arc<Domain>,
+    st: &mut VcpuState,
+    regs: &mut TrapFrame,
+    stuck: Stuck,
+) {
+    let mut ctx = Ctx {
+        vcpu,
+        dom,
+        st,
+        regs,
+    };
+    end(&mut ctx, stuck.why());
 }
 
 /// Ends a domain that can't go on.
 #[cold]
-pub fn end(ctx: &mut Ctx<'_>, why: &'static str) {
+fn end(ctx: &mut Ctx<'_>, why: &'static str) {
     super::dump::guest(ctx);
     crash(ctx.dom, why);
 }

@@ -1,34 +1,13 @@
-//! Deadlines: what to do when one passes, and keeping the hardware timer at the first of them.
+//! Deadlines: what to do when one passes.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use guest_pv_abi::xen::VIRQ_TIMER;
 
-use crate::arch::{apic_timer, percpu, time, work};
-use crate::domain::time::{TIMERS, set_timer};
+use crate::arch::{percpu, time, work};
+use crate::domain::time::{TIMERS, program, set_timer, take_slice_end};
 use crate::domain::{self, notify};
-use crate::kit::MAX_CPUS;
-use crate::kit::cell::PerCpu;
 use crate::timer::{Key, What};
-
-/// When each CPU asks the scheduler again at the latest, in ns; `u64::MAX` without a limit.
-static SLICE_END: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(u64::MAX) }; MAX_CPUS]);
-
-/// Sets the end of this CPU's present turn.
-pub fn set_slice(until_ns: Option<u64>) {
-    SLICE_END
-        .of(percpu::this_cpu())
-        .store(until_ns.unwrap_or(u64::MAX), Ordering::Relaxed);
-    program();
-}
-
-/// Sets this CPU's hardware timer to its first deadline.
-pub fn program() {
-    let cpu = percpu::this_cpu();
-    let slice = SLICE_END.of(cpu).load(Ordering::Relaxed);
-    let first = TIMERS.next_deadline_ns(cpu).unwrap_or(u64::MAX).min(slice);
-    apic_timer::set_deadline_ns((first != u64::MAX).then_some(first));
-}
 
 /// Acts on every deadline of this CPU that has passed.
 pub fn expire() {
@@ -37,8 +16,7 @@ pub fn expire() {
     while let Some(key) = TIMERS.pop_expired(cpu, now_ns) {
         act(key, now_ns);
     }
-    if SLICE_END.of(cpu).load(Ordering::Relaxed) <= now_ns {
-        SLICE_END.of(cpu).store(u64::MAX, Ordering::Relaxed);
+    if take_slice_end(now_ns) {
         work::raise(cpu, work::SCHEDULE);
     }
     program();

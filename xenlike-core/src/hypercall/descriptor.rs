@@ -2,18 +2,18 @@
 //! GDT stays out of its reach, and no descriptor gets it out of ring 3.
 
 use guest_pv_abi::errno::{self, Errno};
+use zerocopy::IntoBytes;
 
-use super::{Args, Ctx, get};
+use super::{Args, Ctx};
 use crate::domain::gdt;
-use crate::domain::vcpu::GDT_GUEST_FRAMES;
-use crate::kit::{Maddr, PAGE_SIZE};
+use crate::domain::vcpu::{GDT_ENTRIES_PER_FRAME, GDT_GUEST_FRAMES};
+use crate::kit::{Maddr, PAGE_SIZE, Vaddr};
 use crate::mm::directmap::SharedPage;
+use crate::mm::guest_copy;
 use crate::pagetype::{check_descriptor, machine};
 
-/// Descriptors in a page.
-const PER_PAGE: u32 = 512;
 /// Entries that a guest may have (FIRST_RESERVED_GDT_ENTRY).
-const MOST_ENTRIES: u64 = GDT_GUEST_FRAMES as u64 * PER_PAGE as u64;
+const MOST_ENTRIES: u64 = GDT_GUEST_FRAMES as u64 * GDT_ENTRIES_PER_FRAME as u64;
 
 /// `set_gdt(frames, entries)`.
 #[inline(never)] // its frame is not for every call to carry
@@ -23,12 +23,10 @@ pub fn set_gdt(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
     if entries > MOST_ENTRIES {
         return Err(errno::EINVAL);
     }
-    let mut frames = [0; GDT_GUEST_FRAMES];
-    let count = entries.div_ceil(u64::from(PER_PAGE)) as usize;
-    for (n, frame) in (0_u64..).zip(frames.iter_mut().take(count)) {
-        *frame = get::<u64>(list.wrapping_add(n.wrapping_mul(8)))?;
-    }
-    let frames = frames.get(..count).unwrap_or(&frames);
+    let mut frames = [0_u64; GDT_GUEST_FRAMES];
+    let count = entries.div_ceil(u64::from(GDT_ENTRIES_PER_FRAME)) as usize;
+    let frames = frames.get_mut(..count).ok_or(errno::EINVAL)?;
+    guest_copy::copy_from_guest(frames.as_mut_bytes(), Vaddr(list)).map_err(|_| errno::EFAULT)?;
     gdt::replace(ctx.dom, ctx.st, frames, entries as u32).map_err(|_| errno::EINVAL)?;
     crate::arch::tlb::flush_local();
     Ok(())

@@ -3,36 +3,40 @@
 use core::sync::atomic::Ordering;
 
 use guest_pv_abi::arch_x86::{FLAT_RING3_CS64, VGCF_IN_SYSCALL};
+use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
 
-use super::{Ctx, Outcome};
 use crate::arch::frame::TrapFrame;
 use crate::arch::rflags;
-use crate::domain::mode;
+use crate::domain::trap::Stuck;
+use crate::domain::{Domain, Vcpu, VcpuState, mode};
 use crate::kit::Vaddr;
 use crate::mm::guest_stack;
 
-/// `iret()`: the frame is on the guest's stack (`struct iret_context`).
-#[inline]
-pub fn call(ctx: &mut Ctx<'_>) -> Outcome {
-    let Ok(frame) = guest_stack::iret_frame(Vaddr(ctx.regs.rsp)) else {
-        return Outcome::Crash(&"iret: the frame on the guest's stack can't be read");
-    };
+/// `iret()`: the frame is on the guest's stack (`struct iret_context`), and in place of a result there are the
+/// registers that it names.
+///
+/// # Errors
+/// Why the domain can't go on.
+#[inline(always)] // the way back from every trap pays for no other's frame
+pub fn call(
+    vcpu: &Vcpu,
+    dom: &Domain,
+    st: &mut VcpuState,
+    regs: &mut TrapFrame,
+) -> Result<(), Stuck> {
+    let frame = guest_stack::iret_frame(Vaddr(regs.rsp)).map_err(|_| Stuck::BadFrame)?;
     // The selectors get ring 3 whatever the guest wrote: it never names a ring below its own.
-    if frame.cs & 3 == 3 && mode::enter_user(ctx.st).is_err() {
-        return Outcome::Crash(&"iret: to user mode without a user page table");
+    if frame.cs & 3 == 3 {
+        mode::enter_user(st).map_err(|_| Stuck::NoUserTable)?;
     }
-    let regs = &mut *ctx.regs;
     if frame.flags & VGCF_IN_SYSCALL == 0 || frame.cs as u16 | 3 != FLAT_RING3_CS64 {
         // SYSRET leaves neither rcx nor r11 alone, and leads to flat 64-bit code only.
         regs.vector &= !TrapFrame::SYSCALL;
         regs.rcx = frame.rcx;
         regs.r11 = frame.r11;
     }
-    if ctx
-        .dom
-        .assists(guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL)
-    {
-        ctx.st.iopl = (frame.rflags >> 12 & 3) as u8;
+    if dom.assists(VMASST_TYPE_ARCHITECTURAL_IOPL) {
+        st.iopl = (frame.rflags >> 12 & 3) as u8;
     }
     regs.rip = frame.rip;
     regs.cs = frame.cs & 0xffff | 3;
@@ -41,9 +45,8 @@ pub fn call(ctx: &mut Ctx<'_>) -> Outcome {
     regs.ss = frame.ss & 0xffff | 3;
     regs.rax = frame.rax;
     let masked = frame.rflags & rflags::IF == 0;
-    ctx.vcpu
-        .info
+    vcpu.info
         .upcall_mask()
         .store(masked.into(), Ordering::Relaxed);
-    Outcome::Replaced
+    Ok(())
 }

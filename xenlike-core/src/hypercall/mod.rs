@@ -192,7 +192,10 @@ const fn handler(number: u64) -> Handler {
         nr::XEN_VERSION => |ctx, args, _| version::call(ctx, *args).into(),
         nr::CONSOLE_IO => |ctx, args, _| console_io::call(ctx, args),
         nr::VM_ASSIST => |ctx, args, _| vm_assist::call(ctx, *args).into(),
-        nr::IRET => |ctx, _, _| iret::call(ctx),
+        nr::IRET => |ctx, _, _| match iret::call(ctx.vcpu, ctx.dom, ctx.st, ctx.regs) {
+            Ok(()) => Outcome::Replaced,
+            Err(stuck) => Outcome::Crash(stuck.why()),
+        },
         nr::VCPU_OP => |ctx, args, _| vcpu_op::call(ctx, args),
         nr::SET_SEGMENT_BASE => |ctx, args, _| segment::set_base(ctx, *args).into(),
         nr::MMUEXT_OP => |ctx, args, _| mmuext::call(ctx, args),

@@ -66,6 +66,21 @@ impl IndexedHeap {
         true
     }
 
+    /// Gives `id` another key; whether it was in.
+    pub fn change(&mut self, id: u32, key: u64, places: &impl Places) -> bool {
+        let at = places.get(id) as usize;
+        match self.items.get_mut(at) {
+            Some(item) if item.1 == id => item.0 = key,
+            _ => return false,
+        }
+        // Alone it stays where it is.
+        if self.items.len() > 1 {
+            self.sift_down(at, places);
+            self.sift_up(places.get(id) as usize, places);
+        }
+        true
+    }
+
     fn key(&self, at: usize) -> u64 {
         self.items.get(at).map_or(u64::MAX, |item| item.0)
     }
@@ -129,10 +144,17 @@ mod tests {
             heap.reserve(64).unwrap();
             for (id, key) in steps {
                 let known = model.iter().position(|item| item.1 == id);
-                prop_assert_eq!(heap.remove(id, &places), known.is_some());
                 match known {
-                    Some(at) => drop(model.remove(at)),
+                    Some(at) if key % 2 == 0 => {
+                        prop_assert!(heap.change(id, key, &places));
+                        model[at].0 = key;
+                    }
+                    Some(at) => {
+                        prop_assert!(heap.remove(id, &places));
+                        model.remove(at);
+                    }
                     None => {
+                        prop_assert!(!heap.remove(id, &places) && !heap.change(id, key, &places));
                         heap.push(key, id, &places);
                         model.push((key, id));
                     }

@@ -167,6 +167,13 @@ impl Heap {
         Some(slot.key)
     }
 
+    /// Moves the deadline at `place`; false if that has expired, or is somebody else's by now.
+    fn change(&mut self, place: &Place, deadline_ns: u64) -> bool {
+        let slot = self.slots.0.get(place.slot as usize);
+        slot.is_some_and(|slot| slot.use_number == place.use_number)
+            && self.order.change(place.slot, deadline_ns, &self.slots)
+    }
+
     fn first_ns(&self) -> u64 {
         self.order.first().map_or(u64::MAX, |item| item.0)
     }
@@ -184,11 +191,18 @@ impl Timers {
     /// it is now that CPU's first deadline: its hardware timer must then be set.
     pub fn set(&self, timer: &Timer, cpu: CpuId, deadline_ns: u64) -> Result<bool, NoMemory> {
         let mut place = timer.place.lock();
-        if let Some(old) = place.take() {
+        let timers = self.heaps.of(cpu);
+        let elsewhere = place.take_if(|old| old.cpu != cpu);
+        if let Some(old) = elsewhere {
             self.withdraw(old);
         }
-        let timers = self.heaps.of(cpu);
         let mut heap = timers.heap.lock();
+        if let Some(old) = &*place
+            && heap.change(old, deadline_ns)
+        {
+            timers.first_ns.store(heap.first_ns(), Ordering::Relaxed);
+            return Ok(heap.order.first().is_some_and(|item| item.1 == old.slot));
+        }
         let (slot, use_number) = heap.insert(timer.key, deadline_ns)?;
         *place = Some(Place {
             cpu,

@@ -10,37 +10,50 @@ use crate::hypercall::Ctx;
 use crate::kit::Vaddr;
 use crate::mm::directmap::SharedPage;
 
-/// Flat ring-3 descriptors, as the core's own GDT page has them: 32-bit code, data, 64-bit code.
-const FLAT_CODE32: u64 = 0x00cf_fb00_0000_ffff;
-const FLAT_DATA: u64 = 0x00cf_f300_0000_ffff;
-const FLAT_CODE64: u64 = 0x00af_fb00_0000_ffff;
+/// Flat ring-3 segments, as the core's own GDT page has them: 32-bit code, data, 64-bit code.
+const FLAT_CODE32: Option<Segment> = decode(0x00cf_fb00_0000_ffff);
+const FLAT_DATA: Option<Segment> = decode(0x00cf_f300_0000_ffff);
+const FLAT_CODE64: Option<Segment> = decode(0x00af_fb00_0000_ffff);
 /// Selector: the table indicator.
 const LOCAL: u16 = 4;
 
 /// The segment that the register holds.
+#[inline]
 pub fn of(ctx: &Ctx<'_>, name: SegmentName) -> Option<Segment> {
-    let [ds, es, fs, gs] = match name {
-        SegmentName::Cs | SegmentName::Ss => [0; 4],
-        _ => seg::selectors(),
-    };
+    match name {
+        SegmentName::Cs => named(ctx.st, ctx.regs.cs as u16),
+        SegmentName::Ss => named(ctx.st, ctx.regs.ss as u16),
+        data => of_data(ctx.st, data),
+    }
+}
+
+/// A segment that the trap frame does not hold.
+#[inline(never)] // reads registers that the usual ones need not pay for
+fn of_data(st: &VcpuState, name: SegmentName) -> Option<Segment> {
+    let [ds, es, fs, gs] = seg::selectors();
     let selector = match name {
-        SegmentName::Cs => ctx.regs.cs as u16,
-        SegmentName::Ss => ctx.regs.ss as u16,
+        SegmentName::Cs | SegmentName::Ss => return None,
         SegmentName::Ds => ds,
         SegmentName::Es => es,
         SegmentName::Fs => fs,
         SegmentName::Gs => gs,
     };
-    decode(descriptor(ctx.st, selector)?)
+    named(st, selector)
 }
 
-fn descriptor(st: &VcpuState, selector: u16) -> Option<u64> {
+#[inline]
+fn named(st: &VcpuState, selector: u16) -> Option<Segment> {
     match selector {
-        FLAT_RING3_CS64 => return Some(FLAT_CODE64),
-        FLAT_RING3_CS32 => return Some(FLAT_CODE32),
-        FLAT_RING3_DS32 => return Some(FLAT_DATA),
-        _ => {}
+        FLAT_RING3_CS64 => FLAT_CODE64,
+        FLAT_RING3_CS32 => FLAT_CODE32,
+        FLAT_RING3_DS32 => FLAT_DATA,
+        own => decode(descriptor(st, own)?),
     }
+}
+
+/// A descriptor of the guest's own.
+#[inline(never)] // flat segments need none
+fn descriptor(st: &VcpuState, selector: u16) -> Option<u64> {
     let index = u32::from(selector >> 3);
     let offset = u64::from(index) * 8;
     if selector & LOCAL != 0 {
@@ -56,33 +69,46 @@ fn descriptor(st: &VcpuState, selector: u16) -> Option<u64> {
 }
 
 /// A code or data descriptor (APM vol. 2 §4.7) that is there.
-fn decode(descriptor: u64) -> Option<Segment> {
-    let bit = |n: u32| descriptor >> n & 1 != 0;
-    let permission = |granted| {
-        if granted {
-            Permission::Granted
-        } else {
-            Permission::Refused
-        }
-    };
-    let (present, code_or_data, code) = (bit(47), bit(44), bit(43));
+const fn decode(descriptor: u64) -> Option<Segment> {
+    let (present, code_or_data) = (bit(descriptor, 47), bit(descriptor, 44));
     if !present || !code_or_data {
         return None;
     }
+    let (code, readable_or_writable) = (bit(descriptor, 43), bit(descriptor, 41));
     let limit = (descriptor & 0xffff | descriptor >> 32 & 0xf_0000) as u32;
-    let bits = match (code && bit(53), bit(54)) {
+    let base = descriptor >> 16 & 0xff_ffff | descriptor >> 32 & 0xff00_0000;
+    let bits = match (code && bit(descriptor, 53), bit(descriptor, 54)) {
         (true, _) => Bits::SixtyFour,
         (false, true) => Bits::ThirtyTwo,
         (false, false) => Bits::Sixteen,
     };
-    let base = descriptor >> 16 & 0xff_ffff | descriptor >> 32 & 0xff00_0000;
     Some(Segment {
-        base: if bits == Bits::SixtyFour { 0 } else { base },
-        limit: if bit(55) { limit << 12 | 0xfff } else { limit },
+        base: if matches!(bits, Bits::SixtyFour) {
+            0
+        } else {
+            base
+        },
+        limit: if bit(descriptor, 55) {
+            limit << 12 | 0xfff
+        } else {
+            limit
+        },
         bits,
-        readable: permission(!code || bit(41)),
-        writable: permission(!code && bit(41)),
+        readable: permission(!code || readable_or_writable),
+        writable: permission(!code && readable_or_writable),
     })
+}
+
+const fn bit(word: u64, n: u32) -> bool {
+    word >> n & 1 != 0
+}
+
+const fn permission(granted: bool) -> Permission {
+    if granted {
+        Permission::Granted
+    } else {
+        Permission::Refused
+    }
 }
 
 #[cfg(test)]
@@ -91,7 +117,7 @@ mod tests {
 
     #[test]
     fn flat_descriptors() {
-        let code = decode(FLAT_CODE64).unwrap();
+        let code = FLAT_CODE64.unwrap();
         assert_eq!(
             (code.bits, code.base, code.limit),
             (Bits::SixtyFour, 0, u32::MAX)
@@ -100,8 +126,8 @@ mod tests {
             (code.readable, code.writable),
             (Permission::Granted, Permission::Refused)
         );
-        assert_eq!(decode(FLAT_CODE32).unwrap().bits, Bits::ThirtyTwo);
-        assert_eq!(decode(FLAT_DATA).unwrap().writable, Permission::Granted);
+        assert_eq!(FLAT_CODE32.unwrap().bits, Bits::ThirtyTwo);
+        assert_eq!(FLAT_DATA.unwrap().writable, Permission::Granted);
     }
 
     #[test]
