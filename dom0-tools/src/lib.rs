@@ -14,3 +14,4 @@ pub mod image;
 pub mod manifest;
 pub mod ops;
 pub mod shell;
+pub mod store;

@@ -1,0 +1,102 @@
+//! What each guest uses of the store, and that it is not more than it may.
+
+use alloc::collections::BTreeMap;
+
+use guest_pv_abi::{Errno, errno};
+
+use super::limits;
+use crate::hyper::DomId;
+
+/// What one domain uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Nodes that it owns.
+    pub nodes: usize,
+    /// Bytes of these, and of its watches and transactions.
+    pub bytes: usize,
+}
+
+/// A change of what is used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Difference {
+    pub(super) more: Usage,
+    pub(super) less: Usage,
+}
+
+/// What all use. Domain 0 has no limits.
+#[derive(Debug, Default)]
+pub struct Ledger(BTreeMap<DomId, Usage>);
+
+impl Ledger {
+    /// What a domain uses.
+    #[must_use]
+    pub fn usage(&self, dom: DomId) -> Usage {
+        self.0.get(&dom).copied().unwrap_or_default()
+    }
+
+    /// Books all of it or, if `who` made a guest use more than it may, nothing.
+    ///
+    /// # Errors
+    /// ENOSPC for too many nodes, ENOMEM for too many bytes.
+    pub(super) fn book(
+        &mut self,
+        who: DomId,
+        differences: &BTreeMap<DomId, Difference>,
+    ) -> Result<(), Errno> {
+        for (dom, difference) in differences {
+            if who != DomId::ZERO && *dom != DomId::ZERO {
+                check(after(self.usage(*dom), *difference), *difference)?;
+            }
+        }
+        for (dom, difference) in differences {
+            let usage = after(self.usage(*dom), *difference);
+            self.0.insert(*dom, usage);
+        }
+        Ok(())
+    }
+
+    /// Books bytes for something of the domain's own.
+    ///
+    /// # Errors
+    /// ENOMEM if it may not have them.
+    pub(super) fn take(&mut self, dom: DomId, bytes: usize) -> Result<(), Errno> {
+        let more = Usage { nodes: 0, bytes };
+        let difference = Difference {
+            more,
+            less: Usage::default(),
+        };
+        self.book(dom, &BTreeMap::from([(dom, difference)]))
+    }
+
+    /// Gives bytes back.
+    pub(super) fn give(&mut self, dom: DomId, bytes: usize) {
+        if let Some(usage) = self.0.get_mut(&dom) {
+            usage.bytes = usage.bytes.saturating_sub(bytes);
+        }
+    }
+
+    /// Forgets a domain that owns nothing any more.
+    pub(super) fn forget(&mut self, dom: DomId) {
+        self.0.remove(&dom);
+    }
+}
+
+fn after(usage: Usage, difference: Difference) -> Usage {
+    let change = |old: usize, more: usize, less: usize| (old + more).saturating_sub(less);
+    Usage {
+        nodes: change(usage.nodes, difference.more.nodes, difference.less.nodes),
+        bytes: change(usage.bytes, difference.more.bytes, difference.less.bytes),
+    }
+}
+
+/// Shrinking is always right.
+fn check(usage: Usage, difference: Difference) -> Result<(), Errno> {
+    let Difference { more, less } = difference;
+    if usage.nodes > limits::NODES && more.nodes > less.nodes {
+        return Err(errno::ENOSPC);
+    }
+    if usage.bytes > limits::MEMORY && more.bytes > less.bytes {
+        return Err(errno::ENOMEM);
+    }
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! What can be done with nodes, by whom: reading, writing, making, removing, permissions. Each works on the store and
+//! in a transaction alike.
+
+use alloc::rc::Rc;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use guest_pv_abi::{Errno, errno};
+
+use super::limits;
+use super::path;
+use super::perms::{Perms, Want};
+use super::tree::{Batch, Change, Node, Scope, View};
+use crate::hyper::DomId;
+
+/// The node, `None` if there is none and `who` may know that.
+///
+/// # Errors
+/// EACCES where the node, or the nearest one above a missing node, does not allow it.
+fn find(
+    view: &mut dyn View,
+    who: DomId,
+    path: &str,
+    want: Want,
+) -> Result<Option<Rc<Node>>, Errno> {
+    let node = view.get(path)?;
+    let judge = match &node {
+        Some(node) => node.clone(),
+        None => nearest(view, path)?.1,
+    };
+    if judge.perms.allow(who, want) {
+        Ok(node)
+    } else {
+        Err(errno::EACCES)
+    }
+}
+
+/// The nearest node above a path.
+fn nearest(view: &mut dyn View, path: &str) -> Result<(String, Rc<Node>), Errno> {
+    let mut above = path;
+    loop {
+        above = path::parent(above).ok_or(errno::ENOENT)?;
+        if let Some(node) = view.get(above)? {
+            return Ok((above.to_string(), node));
+        }
+    }
+}
+
+/// A node to read.
+///
+/// # Errors
+/// ENOENT, EACCES.
+pub(super) fn read(view: &mut dyn View, who: DomId, path: &str) -> Result<Rc<Node>, Errno> {
+    find(view, who, path, Want::Read)?.ok_or(errno::ENOENT)
+}
+
+/// Sets a value, making the node and all above it.
+///
+/// # Errors
+/// EACCES, ENOSPC, ENOMEM.
+pub(super) fn write(
+    view: &mut dyn View,
+    who: DomId,
+    path: &str,
+    value: &[u8],
+) -> Result<(), Errno> {
+    match find(view, who, path, Want::Write)? {
+        None => make(view, who, path, value),
+        Some(old) => {
+            let node = Node {
+                value: value.to_vec(),
+                ..(*old).clone()
+            };
+            check_size(who, &node)?;
+            let change = change(view, path, Scope::Above, Vec::from([node.perms.clone()]))?;
+            view.apply(who, Batch::from([(path.to_string(), Some(node))]))?;
+            view.tell(change);
+            Ok(())
+        }
+    }
+}
+
+/// Makes a node without a value, if it is not there.
+///
+/// # Errors
+/// EACCES, ENOSPC, ENOMEM.
+pub(super) fn mkdir(view: &mut dyn View, who: DomId, path: &str) -> Result<(), Errno> {
+    match find(view, who, path, Want::Write)? {
+        Some(_) => Ok(()),
+        None => make(view, who, path, &[]),
+    }
+}
+
+/// Makes a node and those missing above it. They are as the nearest node above, but their maker's.
+fn make(view: &mut dyn View, who: DomId, path: &str, value: &[u8]) -> Result<(), Errno> {
+    let (above, top) = nearest(view, path)?;
+    let mut perms = top.perms.clone();
+    if who != DomId::ZERO {
+        perms.owner = who;
+    }
+    let mut batch = Batch::new();
+    let mut node = Node::new(value.to_vec(), perms.clone());
+    let mut at = path;
+    loop {
+        check_size(who, &node)?;
+        batch.insert(at.to_string(), Some(node));
+        let name = path::name(at).to_string();
+        at = path::parent(at).ok_or(errno::EINVAL)?;
+        if at == above {
+            let mut top = (*top).clone();
+            top.children.insert(name);
+            check_size(who, &top)?;
+            batch.insert(above, Some(top));
+            break;
+        }
+        node = Node::new(Vec::new(), perms.clone());
+        node.children.insert(name);
+    }
+    view.apply(who, batch)?;
+    let change = change(view, path, Scope::Above, Vec::from([perms]))?;
+    view.tell(change);
+    Ok(())
+}
+
+/// Removes a node with all below it. One that is not there need not be removed, if the one above is.
+///
+/// # Errors
+/// EINVAL for the root, ENOENT, EACCES.
+pub(super) fn remove(view: &mut dyn View, who: DomId, path: &str) -> Result<(), Errno> {
+    let node = find(view, who, path, Want::Write)?;
+    let above = path::parent(path).ok_or(errno::EINVAL)?;
+    let parent = view.get(above)?.ok_or(errno::ENOENT)?;
+    let Some(node) = node else { return Ok(()) };
+    let mut parent = (*parent).clone();
+    parent.children.remove(path::name(path));
+    let mut batch = Batch::from([(above.to_string(), Some(parent))]);
+    let mut changes = Vec::new();
+    let mut left = Vec::from([(path.to_string(), node)]);
+    while let Some((at, node)) = left.pop() {
+        let scope = if at == path {
+            Scope::Above
+        } else {
+            Scope::Exact
+        };
+        changes.push(change(view, &at, scope, Vec::from([node.perms.clone()]))?);
+        for name in &node.children {
+            let child = path::child(&at, name);
+            if let Some(node) = view.get(&child)? {
+                left.push((child, node));
+            }
+        }
+        batch.insert(at, None);
+    }
+    view.apply(who, batch)?;
+    changes.into_iter().for_each(|change| view.tell(change));
+    Ok(())
+}
+
+/// Sets who may read and write a node.
+///
+/// # Errors
+/// ENOENT; EACCES for all but the owner, EPERM if a guest gives a node away, ENOSPC.
+pub(super) fn set_perms(
+    view: &mut dyn View,
+    who: DomId,
+    path: &str,
+    perms: Perms,
+) -> Result<(), Errno> {
+    let old = find(view, who, path, Want::Own)?.ok_or(errno::ENOENT)?;
+    if who != DomId::ZERO {
+        if perms.owner != old.perms.owner {
+            return Err(errno::EPERM);
+        }
+        if perms.entries() > limits::PERMISSIONS {
+            return Err(errno::ENOSPC);
+        }
+    }
+    let readers = Vec::from([perms.clone(), old.perms.clone()]);
+    let node = Node {
+        perms,
+        ..(*old).clone()
+    };
+    check_size(who, &node)?;
+    let change = change(view, path, Scope::Above, readers)?;
+    view.apply(who, Batch::from([(path.to_string(), Some(node))]))?;
+    view.tell(change);
+    Ok(())
+}
+
+/// Whoever may read the node above is told too: it sees the node come and go.
+fn change(
+    view: &mut dyn View,
+    path: &str,
+    scope: Scope,
+    mut readers: Vec<Perms>,
+) -> Result<Change, Errno> {
+    if let Some(above) = path::parent(path)
+        && let Some(node) = view.get(above)?
+    {
+        readers.push(node.perms.clone());
+    }
+    Ok(Change {
+        path: path.to_string(),
+        scope,
+        readers,
+    })
+}
+
+fn check_size(who: DomId, node: &Node) -> Result<(), Errno> {
+    if who != DomId::ZERO && node.bytes() > limits::NODE_BYTES {
+        return Err(errno::ENOSPC);
+    }
+    Ok(())
+}

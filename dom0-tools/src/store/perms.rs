@@ -1,0 +1,194 @@
+//! Who may read and write a node: its owner all; others what an entry of theirs says, or else the first entry.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use guest_pv_abi::{Errno, errno};
+
+use crate::hyper::DomId;
+
+/// What is granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing, `n`.
+    None,
+    /// Reading, `r`.
+    Read,
+    /// Writing, `w`.
+    Write,
+    /// Both, `b`.
+    Both,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// To read.
+    Read,
+    /// To write.
+    Write,
+    /// To change the permissions.
+    Own,
+}
+
+impl Access {
+    fn of_letter(letter: u8) -> Option<Access> {
+        Some(match letter {
+            b'n' => Access::None,
+            b'r' => Access::Read,
+            b'w' => Access::Write,
+            b'b' => Access::Both,
+            _ => return None,
+        })
+    }
+
+    fn letter(self) -> char {
+        match self {
+            Access::None => 'n',
+            Access::Read => 'r',
+            Access::Write => 'w',
+            Access::Both => 'b',
+        }
+    }
+
+    fn grants(self, want: Want) -> bool {
+        match want {
+            Want::Read => matches!(self, Access::Read | Access::Both),
+            Want::Write => matches!(self, Access::Write | Access::Both),
+            Want::Own => false,
+        }
+    }
+}
+
+/// A node's permissions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Perms {
+    /// Who may do everything.
+    pub owner: DomId,
+    /// What domains may do that are not named.
+    pub others: Access,
+    /// What single domains may do.
+    pub named: Vec<(DomId, Access)>,
+}
+
+impl Perms {
+    /// The owner's alone.
+    #[must_use]
+    pub fn private(owner: DomId) -> Perms {
+        Perms {
+            owner,
+            others: Access::None,
+            named: Vec::new(),
+        }
+    }
+
+    /// Domain 0's, for one other domain to read.
+    #[must_use]
+    pub fn readable_by(dom: DomId) -> Perms {
+        Perms {
+            named: alloc::vec![(dom, Access::Read)],
+            ..Perms::private(DomId::ZERO)
+        }
+    }
+
+    /// May `dom` do that?
+    #[must_use]
+    pub fn allow(&self, dom: DomId, want: Want) -> bool {
+        let named = || self.named.iter().find(|(named, _)| *named == dom);
+        dom == DomId::ZERO
+            || dom == self.owner
+            || named()
+                .map_or(self.others, |(_, access)| *access)
+                .grants(want)
+    }
+
+    /// Entries, the owner's included.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        1 + self.named.len()
+    }
+
+    /// Reads entries such as `n0` and `r3`.
+    ///
+    /// # Errors
+    /// EINVAL if one is not of that form, or none is there.
+    pub(super) fn parse<'a>(mut entries: impl Iterator<Item = &'a [u8]>) -> Result<Perms, Errno> {
+        let (owner, others) = parse_entry(entries.next().ok_or(errno::EINVAL)?)?;
+        Ok(Perms {
+            owner,
+            others,
+            named: entries.map(parse_entry).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The entries' text, each as xenstore-chmod spells it.
+    pub fn words(&self) -> impl Iterator<Item = String> {
+        let first = core::iter::once(&(self.owner, self.others))
+            .copied()
+            .collect::<Vec<_>>();
+        let all = first.into_iter().chain(self.named.iter().copied());
+        all.map(|(dom, access)| alloc::format!("{}{dom}", access.letter()))
+    }
+}
+
+impl fmt::Display for Perms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words().collect::<Vec<_>>().join(","))
+    }
+}
+
+fn parse_entry(entry: &[u8]) -> Result<(DomId, Access), Errno> {
+    let (letter, digits) = entry.split_first().ok_or(errno::EINVAL)?;
+    let access = Access::of_letter(*letter).ok_or(errno::EINVAL)?;
+    Ok((domain(digits)?, access))
+}
+
+/// A domain's number in decimal.
+///
+/// # Errors
+/// EINVAL if it is none.
+pub(super) fn domain(digits: &[u8]) -> Result<DomId, Errno> {
+    let all_digits = digits.iter().all(u8::is_ascii_digit);
+    let text = core::str::from_utf8(digits).ok().filter(|_| all_digits);
+    let number = text.and_then(|text| text.parse().ok());
+    number.map(DomId).ok_or(errno::EINVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn perms(text: &str) -> Result<Perms, Errno> {
+        Perms::parse(text.split(',').map(str::as_bytes))
+    }
+
+    #[test]
+    fn entries_are_read_and_written() {
+        for text in ["n0", "r3", "n0,r7,b9", "w65535,n1"] {
+            assert_eq!(alloc::format!("{}", perms(text).unwrap()), text);
+        }
+        for bad in ["", "x1", "r", "r65536", "r-1", "r1x", "n0,", "r+1"] {
+            assert_eq!(perms(bad), Err(errno::EINVAL), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_first_entry_is_for_owner_and_others() {
+        let perms = perms("r3,b4,n5").unwrap();
+        for (dom, read, write, own) in [
+            (0, true, true, true),
+            (3, true, true, true),
+            (4, true, true, false),
+            (5, false, false, false),
+            (6, true, false, false),
+        ] {
+            let allow = |want| perms.allow(DomId(dom), want);
+            assert_eq!(
+                (allow(Want::Read), allow(Want::Write), allow(Want::Own)),
+                (read, write, own),
+                "{dom}"
+            );
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The nodes. Each change is a batch that is made whole or not at all.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::rc::Rc;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use guest_pv_abi::Errno;
+
+use super::ledger::{Difference, Ledger, Usage};
+use super::limits::ENTRY;
+use super::path::{INTRODUCED, RELEASED};
+use super::perms::{Perms, Want};
+use crate::hyper::DomId;
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Node {
+    pub(super) value: Vec<u8>,
+    /// The names of the nodes below.
+    pub(super) children: BTreeSet<String>,
+    pub(super) perms: Perms,
+    /// Differs from that of every earlier state of this path.
+    pub(super) generation: u64,
+}
+
+impl Node {
+    pub(super) fn new(value: Vec<u8>, perms: Perms) -> Node {
+        Node {
+            value,
+            children: BTreeSet::new(),
+            perms,
+            generation: 0,
+        }
+    }
+
+    /// Bytes of what is in it.
+    pub(super) fn bytes(&self) -> usize {
+        let names: usize = self.children.iter().map(|name| name.len() + 1).sum();
+        self.value.len() + names + self.perms.entries() * size_of::<(DomId, u32)>()
+    }
+}
+
+/// Nodes by their paths; `None`: no node any more.
+pub(super) type Batch = BTreeMap<String, Option<Node>>;
+
+/// A change that watches may be told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) path: String,
+    pub(super) scope: Scope,
+    /// Who may read under one of these may know of it.
+    pub(super) readers: Vec<Perms>,
+}
+
+/// Which watches a change is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Those of the node and of all above it.
+    Above,
+    /// Those of the node: it went with one above it, which has a change of its own.
+    Exact,
+}
+
+impl Change {
+    /// May this domain know of it?
+    pub(super) fn is_for(&self, dom: DomId) -> bool {
+        self.readers
+            .iter()
+            .any(|perms| perms.allow(dom, Want::Read))
+    }
+}
+
+/// Where requests look and change: the store itself, or a transaction on it.
+pub(super) trait View {
+    /// The node at a path.
+    ///
+    /// # Errors
+    /// ENOSPC, ENOMEM if a transaction can't look at more.
+    fn get(&mut self, path: &str) -> Result<Option<Rc<Node>>, Errno>;
+
+    /// Makes all of these changes, or none.
+    ///
+    /// # Errors
+    /// ENOSPC, ENOMEM for what `who` may not use.
+    fn apply(&mut self, who: DomId, batch: Batch) -> Result<(), Errno>;
+
+    /// Notes what watches are to be told.
+    fn tell(&mut self, change: Change);
+}
+
+/// All nodes.
+#[derive(Debug)]
+pub(super) struct Tree {
+    pub(super) nodes: BTreeMap<String, Rc<Node>>,
+    generation: u64,
+}
+
+impl Tree {
+    /// A root, and the two events that are no nodes but have permissions.
+    pub(super) fn new() -> Tree {
+        let root = || Rc::new(Node::new(Vec::new(), Perms::private(DomId::ZERO)));
+        let paths = ["/", INTRODUCED, RELEASED];
+        Tree {
+            nodes: paths.map(|path| (path.to_string(), root())).into(),
+            generation: 0,
+        }
+    }
+
+    pub(super) fn generation(&self, path: &str) -> Option<u64> {
+        self.nodes.get(path).map(|node| node.generation)
+    }
+
+    /// Changes nodes and books what they take.
+    ///
+    /// # Errors
+    /// ENOSPC, ENOMEM; then nothing has changed.
+    pub(super) fn apply(
+        &mut self,
+        ledger: &mut Ledger,
+        who: DomId,
+        batch: Batch,
+    ) -> Result<(), Errno> {
+        let mut differences: BTreeMap<DomId, Difference> = BTreeMap::new();
+        for (path, new) in &batch {
+            if let Some(old) = self.nodes.get(path) {
+                add(
+                    &mut differences.entry(old.perms.owner).or_default().less,
+                    path,
+                    old,
+                );
+            }
+            if let Some(new) = new {
+                add(
+                    &mut differences.entry(new.perms.owner).or_default().more,
+                    path,
+                    new,
+                );
+            }
+        }
+        ledger.book(who, &differences)?;
+        for (path, new) in batch {
+            self.generation += 1;
+            let generation = self.generation;
+            match new {
+                Some(node) => self
+                    .nodes
+                    .insert(path, Rc::new(Node { generation, ..node })),
+                None => self.nodes.remove(&path),
+            };
+        }
+        Ok(())
+    }
+}
+
+fn add(usage: &mut Usage, path: &str, node: &Node) {
+    usage.nodes += 1;
+    usage.bytes += path.len() + node.bytes() + ENTRY;
+}
+
+/// The store itself.
+pub(super) struct Live<'a> {
+    pub(super) tree: &'a mut Tree,
+    pub(super) ledger: &'a mut Ledger,
+    pub(super) changes: Vec<Change>,
+}
+
+impl View for Live<'_> {
+    fn get(&mut self, path: &str) -> Result<Option<Rc<Node>>, Errno> {
+        Ok(self.tree.nodes.get(path).cloned())
+    }
+
+    fn apply(&mut self, who: DomId, batch: Batch) -> Result<(), Errno> {
+        self.tree.apply(self.ledger, who, batch)
+    }
+
+    fn tell(&mut self, change: Change) {
+        self.changes.push(change);
+    }
+}
