@@ -16,3 +16,4 @@ mod root;
 mod samples;
 mod sched;
 mod screen;
+mod store;

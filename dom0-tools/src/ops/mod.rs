@@ -1,6 +1,7 @@
 //! What the verbs do, for the shell and the CLI alike: making domains, and looking at domains and the machine.
 
 mod create;
+mod entries;
 mod pin;
 mod table;
 mod uptime;
@@ -16,6 +17,7 @@ use crate::hyper::{DomId, Hypercalls, domain};
 pub use create::{
     CreateError, Created, Dom0, Files, Store, create, create_dom0, random_uuid, uuid_text,
 };
+pub use entries::{Entry, Wish, entries, vm_path, wish_path};
 pub use pin::pin;
 pub use table::{Align, Table};
 pub use uptime::{UptimeRow, uptime_table};

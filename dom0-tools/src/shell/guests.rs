@@ -7,12 +7,14 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::backlog::Backlog;
+use super::registry;
 use super::{Platform, Ring};
 use crate::build::Progress;
 use crate::config::{Action, DomainConfig};
-use crate::hyper::{DomId, DomainInfo, Ending, domain};
+use crate::hyper::{CallError, DomId, DomainInfo, Ending, domain};
 use crate::ops::view::Names;
-use crate::ops::{Store, create, random_uuid};
+use crate::ops::{self, Created, create, random_uuid};
+use crate::store::{Link, Page, Store};
 
 /// Domains whose output is kept after their end.
 const KEPT_ENDED: usize = 16;
@@ -26,9 +28,12 @@ pub(super) struct Guest {
     pub(super) started_ns: u64,
     backlog: Backlog,
     ring: Option<Box<dyn Ring>>,
+    /// Its connection to the store.
+    pub(super) link: Option<Link>,
+    pub(super) uuid: [u8; 16],
     keys: VecDeque<u8>,
     /// Has it ended and been left as it is?
-    preserved: bool,
+    pub(super) preserved: bool,
 }
 
 /// A domain that is no more.
@@ -85,8 +90,11 @@ pub(super) struct Reaped {
 /// All domains of this shell.
 #[derive(Default)]
 pub(super) struct Guests {
-    guests: Vec<Guest>,
+    pub(super) guests: Vec<Guest>,
     ended: VecDeque<Ended>,
+    pub(super) store: Store,
+    /// Requests to the store are left for the next turn.
+    pub(super) busy: bool,
 }
 
 impl Names for Guests {
@@ -153,7 +161,7 @@ impl Guests {
                 config.name
             ));
         }
-        let guest = start(platform, config, progress, Backlog::default())?;
+        let guest = start(platform, config, progress, &mut self.store)?;
         let id = guest.id;
         self.ended.retain(|ended| ended.name != guest.config.name);
         self.guests.push(guest);
@@ -171,11 +179,13 @@ impl Guests {
         };
         if let Some(guest) = self.guests.get_mut(at) {
             guest.drain();
-            // Its page must be unmapped before all memory can go.
+            // Its pages must be unmapped before all memory can go.
             guest.ring = None;
+            guest.link = None;
         }
         domain::destroy(platform, id).map_err(|error| error.to_string())?;
         let guest = self.guests.remove(at);
+        registry::leave(&mut self.store, id, &guest.uuid);
         self.keep(guest);
         Ok(())
     }
@@ -191,11 +201,12 @@ impl Guests {
         }
     }
 
-    /// Takes what all domains have printed, and gives them keys that had no room.
+    /// Takes what all domains have printed, gives them keys that had no room, and answers what they ask of the store.
     pub(super) fn drain(&mut self) {
         for guest in &mut self.guests {
             guest.drain();
         }
+        self.serve_store();
     }
 
     /// Keys for a domain.
@@ -327,6 +338,8 @@ impl Guests {
             Action::RenameRestart => {
                 guest.preserved = true;
                 guest.config.name = format!("{}-{id}", config.name);
+                let name = guest.config.name.clone();
+                registry::rename(&mut self.store, id, &name);
                 Backlog::default()
             }
             Action::Destroy | Action::Restart => {
@@ -358,7 +371,8 @@ impl Guests {
         config: DomainConfig,
         backlog: Backlog,
     ) -> Result<DomId, String> {
-        let guest = start(platform, config, &mut (), backlog)?;
+        let mut guest = start(platform, config, &mut (), &mut self.store)?;
+        guest.backlog = backlog;
         let id = guest.id;
         self.guests.push(guest);
         domain::unpause(platform, id).map_err(|error| error.to_string())?;
@@ -366,41 +380,48 @@ impl Guests {
     }
 }
 
-/// Creates a domain with its console.
+/// Creates a domain with its console and its place in the store.
 fn start<P: Platform>(
     platform: &mut P,
     config: DomainConfig,
     progress: &mut dyn Progress,
-    backlog: Backlog,
+    store: &mut Store,
 ) -> Result<Guest, String> {
     let uuid = random_uuid(platform.now_ns());
     let files = platform.files();
+    let served = ops::Store::Served;
     let backend = DomId::ZERO;
-    let created = create(
-        platform,
-        &config,
-        &*files,
-        uuid,
-        backend,
-        Store::Absent,
-        progress,
-    );
+    let created = create(platform, &config, &*files, uuid, backend, served, progress);
     let created = created.map_err(|error| error.to_string())?;
-    let ring = match platform.open_console(&created) {
-        Ok(ring) => ring,
+    let (ring, page) = match open(platform, &created) {
+        Ok(opened) => opened,
         Err(error) => {
-            // The console's fault is the one to tell.
+            // The ring's fault is the one to tell.
             let _ = domain::destroy(platform, created.id);
             return Err(error.to_string());
         }
     };
+    let uuid = config.uuid.unwrap_or(uuid);
+    registry::enter(store, &config, &created, &uuid);
     Ok(Guest {
         id: created.id,
         config,
         started_ns: platform.now_ns(),
-        backlog,
+        backlog: Backlog::default(),
         ring: Some(ring),
+        link: Some(Link::new(page, created.id)),
+        uuid,
         keys: VecDeque::new(),
         preserved: false,
     })
+}
+
+/// The console's and the store's.
+type Rings = (Box<dyn Ring>, Box<dyn Page>);
+
+/// Opens both rings of a new domain.
+fn open<P: Platform>(platform: &mut P, created: &Created) -> Result<Rings, CallError> {
+    let ring = platform.open_console(created)?;
+    let page = platform.open_store(created)?;
+    Ok((ring, page))
 }

@@ -2,12 +2,15 @@
 //!
 //! The platform calls [`Shell::input`] with what was typed, [`Shell::poll`] when an event came or the time of
 //! [`Shell::alarm`], [`Shell::look_for_ends`] when the hypervisor says that a domain ended. Everything that waits is a [`Mode`]; nothing blocks except creating a
-//! domain. Domains are in `guests`, verbs in `verbs` and `looks`, the line editor in `editor`.
+//! domain. Domains are in `guests`, what the store has of them in `registry`, verbs in `verbs`, `looks` and `asking`, the
+//! line editor in `editor`.
 
+mod asking;
 mod backlog;
 mod editor;
 mod guests;
 mod looks;
+mod registry;
 mod verbs;
 mod words;
 
@@ -21,6 +24,8 @@ use alloc::vec::Vec;
 use crate::hyper::{CallError, DomId, DomainInfo, Hypercalls, domain};
 use crate::manifest::Manifest;
 use crate::ops::{Created, Files};
+use crate::store::Page;
+use asking::Until;
 use editor::{Editor, Key};
 use guests::Guests;
 pub use words::setting;
@@ -68,6 +73,11 @@ pub trait Platform: Hypercalls + 'static {
     /// # Errors
     /// The hypervisor's refusal.
     fn open_console(&mut self, created: &Created) -> Result<Box<dyn Ring>, CallError>;
+    /// Opens the Xenstore ring of a domain that was created just now.
+    ///
+    /// # Errors
+    /// The hypervisor's refusal.
+    fn open_store(&mut self, created: &Created) -> Result<Box<dyn Page>, CallError>;
     /// A sentence about hardware virtualisation on this CPU.
     fn hardware_virtualisation(&self) -> String;
     /// Leaves the machine; may return if that is not possible.
@@ -93,6 +103,13 @@ enum Mode {
         shown: bool,
         text: Option<Vec<u8>>,
         until_ns: Option<u64>,
+    },
+    /// Domains that were asked to end.
+    Asking {
+        asked: Vec<DomId>,
+        until: Until,
+        /// Has one refused?
+        faults: Vec<String>,
     },
     /// The next picture of `top`.
     Top {
@@ -204,7 +221,11 @@ impl<P: Platform> Shell<P> {
     /// When [`Shell::poll`] is wanted even without an event.
     #[must_use]
     pub fn alarm(&self) -> Option<u64> {
+        if self.guests.busy {
+            return Some(0);
+        }
         match &self.mode {
+            Mode::Asking { until, .. } => until.limit(),
             Mode::Waiting { until_ns, .. } => *until_ns,
             Mode::Top { next_ns, .. } => Some(*next_ns),
             Mode::Sleeping { until_ns } => Some(*until_ns),
@@ -268,10 +289,16 @@ impl<P: Platform> Shell<P> {
                 self.guests.give(id, &keys);
             }
             Mode::Top { .. } if matches!(key, b'q' | b'Q' | INTERRUPT) => self.finish(Ok(())),
-            Mode::Waiting { .. } | Mode::Sleeping { .. } if matches!(key, INTERRUPT | LEAVE) => {
+            Mode::Waiting { .. } | Mode::Sleeping { .. } | Mode::Asking { .. }
+                if matches!(key, INTERRUPT | LEAVE) =>
+            {
                 self.finish(Err("interrupted".to_string()));
             }
-            Mode::Top { .. } | Mode::Waiting { .. } | Mode::Sleeping { .. } | Mode::Left => {}
+            Mode::Top { .. }
+            | Mode::Waiting { .. }
+            | Mode::Sleeping { .. }
+            | Mode::Asking { .. }
+            | Mode::Left => {}
         }
     }
 
@@ -359,6 +386,11 @@ impl<P: Platform> Shell<P> {
                     self.finish(Err("that took too long".to_string()));
                 }
             }
+            Mode::Asking {
+                asked,
+                until,
+                faults,
+            } => self.asking(asked, until, faults, gone),
             Mode::Top { next_ns, .. } if now >= next_ns => self.top_again(),
             Mode::Sleeping { until_ns } if now >= until_ns => self.finish(Ok(())),
             Mode::Prompt | Mode::Top { .. } | Mode::Sleeping { .. } | Mode::Left => {}

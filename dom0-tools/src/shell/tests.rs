@@ -1,5 +1,7 @@
 //! Sessions with the shell on a pretended machine.
 
+mod asking;
+
 use alloc::borrow::Cow;
 use alloc::vec;
 use core::cell::{Cell, RefCell};
@@ -12,6 +14,8 @@ use crate::config;
 use crate::hyper::fake::Fake;
 use crate::hyper::{Arena, Mfn};
 use crate::image::tests::{kernel, linux_notes};
+use crate::store::Page;
+use crate::store::fake::End;
 
 #[derive(Default)]
 struct Screen(RefCell<Vec<u8>>);
@@ -51,6 +55,9 @@ struct Wire {
 
 type Wires = Rc<RefCell<Vec<(DomId, Rc<Wire>)>>>;
 
+/// The guests' ends of their Xenstore rings.
+type Ends = Rc<RefCell<Vec<End>>>;
+
 struct FakeRing(Rc<Wire>);
 
 impl Ring for FakeRing {
@@ -72,6 +79,7 @@ struct Machine {
     disk: Rc<Disk>,
     now: Rc<Cell<u64>>,
     wires: Wires,
+    ends: Ends,
     left: Option<Leave>,
 }
 
@@ -114,6 +122,14 @@ impl Platform for Machine {
         Ok(Box::new(FakeRing(wire)))
     }
 
+    fn open_store(&mut self, created: &Created) -> Result<Box<dyn Page>, CallError> {
+        assert!(created.store_port.is_some());
+        let end = End::new();
+        let page = end.shared.clone();
+        self.ends.borrow_mut().push(end);
+        Ok(Box::new(page))
+    }
+
     fn hardware_virtualisation(&self) -> String {
         "none".to_string()
     }
@@ -128,6 +144,7 @@ struct Session {
     screen: Rc<Screen>,
     now: Rc<Cell<u64>>,
     wires: Wires,
+    ends: Ends,
 }
 
 impl Session {
@@ -148,10 +165,11 @@ impl Session {
             ("bad.cfg", b"kernel='bad'".to_vec()),
             ("bad", b"x".to_vec()),
         ];
-        let (screen, now, wires) = (
+        let (screen, now, wires, ends) = (
             Rc::new(Screen::default()),
             Rc::new(Cell::new(0)),
             Rc::default(),
+            Ends::default(),
         );
         let machine = Machine {
             fake: Fake::new(1 << 16),
@@ -159,6 +177,7 @@ impl Session {
             disk: Rc::new(Disk(files)),
             now: now.clone(),
             wires: Rc::clone(&wires),
+            ends: Rc::clone(&ends),
             left: None,
         };
         Session {
@@ -166,6 +185,7 @@ impl Session {
             screen,
             now,
             wires,
+            ends,
         }
     }
 

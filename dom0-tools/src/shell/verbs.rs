@@ -75,14 +75,14 @@ impl<P: Platform> Shell<P> {
         ),
         entry(
             "shutdown",
-            "shutdown DOMAIN",
-            "ask a domain to power off",
+            "shutdown [-w] DOMAIN|-a",
+            "ask a domain, or with -a all, to power off; -w waits for the end",
             Self::shutdown,
         ),
         entry(
             "reboot",
-            "reboot DOMAIN",
-            "ask a domain to start again",
+            "reboot [-w] DOMAIN|-a",
+            "ask a domain, or with -a all, to start again; -w waits for the end",
             Self::reboot,
         ),
         entry(
@@ -247,7 +247,7 @@ impl<P: Platform> Shell<P> {
     }
 
     /// A domain other than this one.
-    fn other_domain(&self, word: &str) -> Result<DomId, String> {
+    pub(super) fn other_domain(&self, word: &str) -> Result<DomId, String> {
         match self.domain(word)? {
             DomId::ZERO => {
                 Err("Domain-0 is this shell's own domain; `poweroff` ends it".to_string())
@@ -339,24 +339,6 @@ impl<P: Platform> Shell<P> {
         let id = self.domain(arguments.get(0))?;
         ops::pin(&mut self.platform, id, arguments.get(1), arguments.get(2))?;
         Ok(Mode::Prompt)
-    }
-
-    fn shutdown(&mut self, arguments: Arguments) -> Result<Mode, String> {
-        arguments.check(Self::usage("shutdown"), 1..=1)?;
-        self.ask(arguments.get(0))
-    }
-
-    fn reboot(&mut self, arguments: Arguments) -> Result<Mode, String> {
-        arguments.check(Self::usage("reboot"), 1..=1)?;
-        self.ask(arguments.get(0))
-    }
-
-    /// A PV domain is asked through Xenstore (`control/shutdown`), which is not there.
-    fn ask(&mut self, word: &str) -> Result<Mode, String> {
-        self.other_domain(word)?;
-        Err(format!(
-            "{word}: no Xenstore serves this domain, so it can't be asked; use its own command in `console {word}`, or `destroy {word}`"
-        ))
     }
 
     fn console(&mut self, arguments: Arguments) -> Result<Mode, String> {

@@ -7,6 +7,8 @@
 //! is domain 0: it may do everything, by [`Store`]'s own functions.
 
 mod client;
+#[cfg(test)]
+pub(crate) mod fake;
 mod ledger;
 pub mod limits;
 mod link;

@@ -7,12 +7,14 @@ use alloc::string::String;
 use dom0_tools::hyper::{Arena, CallError, DomId, Hypercalls, Mfn};
 use dom0_tools::ops::Created;
 use dom0_tools::shell::{FileList, Leave, Platform, Ring, Terminal};
+use dom0_tools::store::Page;
 use xenlike_rt::abi::{Errno, sched};
 use xenlike_rt::{console, time};
 
 use crate::cpu;
 use crate::files::Modules;
 use crate::ring::ConsoleRing;
+use crate::store::StorePage;
 use xenlike_door::Door;
 
 /// The hypervisor's console.
@@ -74,6 +76,16 @@ impl Platform for Machine {
             Ok(ring) => Ok(Box::new(ring)),
             Err(errno) => Err(CallError {
                 what: "open the domain's console",
+                errno,
+            }),
+        }
+    }
+
+    fn open_store(&mut self, created: &Created) -> Result<Box<dyn Page>, CallError> {
+        match StorePage::open(created) {
+            Ok(page) => Ok(Box::new(page)),
+            Err(errno) => Err(CallError {
+                what: "open the domain's Xenstore ring",
                 errno,
             }),
         }

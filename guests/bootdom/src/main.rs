@@ -15,6 +15,7 @@ mod events;
 mod files;
 mod machine;
 mod ring;
+mod store;
 
 use alloc::rc::Rc;
 use alloc::string::String;

@@ -6,6 +6,7 @@ use super::cpio::{Archive, Entry};
 pub const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp /root /etc
 /bin/busybox --install -s /bin
+/bin/busybox ln -s /bin /sbin
 export PATH=/bin HOME=/root TERM=${TERM:-vt100} PS1='# '
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -46,8 +47,12 @@ esac
 console=/dev/$(sed 's/.* //' /sys/class/tty/console/active 2>/dev/null)
 [ -c "$console" ] || console=/dev/console
 cd /root
+# What `poweroff` and `reboot` send: the kernel runs /sbin/poweroff when the toolstack asks for it.
+trap 'sync; poweroff -f' USR1 USR2
+trap 'sync; reboot -f' TERM
 # A session of its own on the real terminal gives the shell job control. Leaving it powers off.
-setsid sh -c "exec sh -i <$console >$console 2>&1"
+setsid sh -c "exec sh -i <$console >$console 2>&1" &
+wait $!
 sync
 poweroff -f
 "#;

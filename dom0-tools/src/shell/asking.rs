@@ -1,0 +1,135 @@
+//! `shutdown` and `reboot`: a domain is asked, and what comes of it is waited for.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::guests::Gone;
+use super::words::Arguments;
+use super::{Mode, Platform, Shell};
+use crate::hyper::DomId;
+use crate::ops::Wish;
+use crate::ops::view::Names;
+
+/// How long a domain has to take a wish up: its kernel does that at once, if it runs.
+const PATIENCE_NS: u64 = 10_000_000_000;
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// That the wish is taken up, until a time.
+    Answer(u64),
+    /// The same, and then the domain's end.
+    AnswerThenEnd(u64),
+    /// The domain's end.
+    End,
+}
+
+impl Until {
+    /// The time, if there is a limit.
+    pub(super) fn limit(self) -> Option<u64> {
+        match self {
+            Until::Answer(at) | Until::AnswerThenEnd(at) => Some(at),
+            Until::End => None,
+        }
+    }
+}
+
+impl<P: Platform> Shell<P> {
+    pub(super) fn shutdown(&mut self, arguments: Arguments) -> Result<Mode, String> {
+        self.ask(arguments, "shutdown", Wish::PowerOff)
+    }
+
+    pub(super) fn reboot(&mut self, arguments: Arguments) -> Result<Mode, String> {
+        self.ask(arguments, "reboot", Wish::Reboot)
+    }
+
+    fn ask(&mut self, mut arguments: Arguments, verb: &str, wish: Wish) -> Result<Mode, String> {
+        let all = arguments.option(&["-a", "--all"]);
+        let wait = arguments.option(&["-w", "--wait"]);
+        let count = usize::from(!all);
+        arguments.check(Self::usage(verb), count..=count)?;
+        let wanted = if all {
+            let living = self.guests.all().iter().filter(|guest| !guest.preserved);
+            living.map(|guest| guest.id).collect()
+        } else {
+            Vec::from([self.other_domain(arguments.get(0))?])
+        };
+        // What they have done until now counts.
+        self.guests.drain();
+        let (asked, deaf): (Vec<DomId>, Vec<DomId>) =
+            wanted.into_iter().partition(|&id| self.guests.listens(id));
+        for &id in &asked {
+            self.guests.wish(id, Some(wish));
+        }
+        let until_ns = self.platform.now_ns().saturating_add(PATIENCE_NS);
+        let until = if wait {
+            Until::AnswerThenEnd(until_ns)
+        } else {
+            Until::Answer(until_ns)
+        };
+        let faults = deaf
+            .iter()
+            .map(|&id| self.fault(id, "does not listen to requests"))
+            .collect();
+        Ok(Mode::Asking {
+            asked,
+            until,
+            faults,
+        })
+    }
+
+    fn fault(&self, id: DomId, what: &str) -> String {
+        let name = self.guests.name(id);
+        format!(
+            "{name}: its kernel {what}; use its own command in `console {name}`, or `destroy {name}`"
+        )
+    }
+
+    /// Looks at what the asked domains have done.
+    pub(super) fn asking(
+        &mut self,
+        mut asked: Vec<DomId>,
+        until: Until,
+        mut faults: Vec<String>,
+        gone: &[Gone],
+    ) {
+        asked.retain(|id| !gone.iter().any(|end| end.old == *id));
+        let late = until.limit().is_some_and(|at| self.platform.now_ns() >= at);
+        let silent =
+            |shell: &Self, id: DomId| until != Until::End && !shell.guests.has_taken_up(id);
+        if late {
+            for id in asked
+                .iter()
+                .copied()
+                .filter(|&id| silent(self, id))
+                .collect::<Vec<_>>()
+            {
+                self.guests.wish(id, None);
+                faults.push(self.fault(id, "has not taken the request up"));
+                asked.retain(|other| *other != id);
+            }
+        }
+        let all_know = !asked.iter().any(|&id| silent(self, id));
+        let until = match until {
+            Until::Answer(_) if all_know => return self.asked(&faults),
+            Until::AnswerThenEnd(_) if all_know => Until::End,
+            until => until,
+        };
+        if asked.is_empty() {
+            return self.asked(&faults);
+        }
+        self.mode = Mode::Asking {
+            asked,
+            until,
+            faults,
+        };
+    }
+
+    fn asked(&mut self, faults: &[String]) {
+        self.finish(match faults {
+            [] => Ok(()),
+            faults => Err(faults.join("\nerror: ")),
+        });
+    }
+}

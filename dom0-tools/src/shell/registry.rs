@@ -1,0 +1,70 @@
+//! The store of the shell's domains: what it says of each, and serving their rings.
+
+use super::guests::Guests;
+use crate::config::DomainConfig;
+use crate::hyper::DomId;
+use crate::ops::{Created, Wish, entries, vm_path, wish_path};
+use crate::store::{Store, Turn, path};
+
+/// Enters a new domain.
+pub(super) fn enter(store: &mut Store, config: &DomainConfig, created: &Created, uuid: &[u8; 16]) {
+    for entry in entries(config, created, uuid) {
+        // Nothing is refused to the toolstack but paths that are none; a name may be anything.
+        let _ = store.write(&entry.path, &entry.value);
+        let _ = store.set_perms(&entry.path, entry.perms);
+    }
+    store.introduce(created.id);
+}
+
+/// Forgets a domain that is no more.
+pub(super) fn leave(store: &mut Store, id: DomId, uuid: &[u8; 16]) {
+    // What is not there need not go.
+    let _ = store.remove(&path::home(id));
+    let _ = store.remove(&vm_path(uuid));
+    store.release(id);
+}
+
+/// Gives a domain that stays another name.
+pub(super) fn rename(store: &mut Store, id: DomId, name: &str) {
+    let _ = store.write(&alloc::format!("{}/name", path::home(id)), name);
+}
+
+impl Guests {
+    /// Answers the domains' requests, a bounded number of each, and passes on events.
+    pub(super) fn serve_store(&mut self) {
+        let mut more = false;
+        // What one domain wrote may be an event for one that had its turn already.
+        for _ in 0..2 {
+            let mut worked = false;
+            for guest in &mut self.guests {
+                if let Some(link) = &mut guest.link {
+                    let turn = link.serve(&mut self.store);
+                    worked |= turn != Turn::Idle;
+                    more |= turn == Turn::More;
+                }
+            }
+            if !worked {
+                break;
+            }
+        }
+        self.busy = more;
+    }
+
+    /// Does a domain's kernel listen to wishes?
+    pub(super) fn listens(&self, id: DomId) -> bool {
+        self.store.is_watched_by(id, &wish_path(id))
+    }
+
+    /// Tells a domain a wish, or with `None` that there is none any more.
+    pub(super) fn wish(&mut self, id: DomId, wish: Option<Wish>) {
+        let word = wish.map_or("", Wish::word);
+        let _ = self.store.write(&wish_path(id), word);
+        self.serve_store();
+    }
+
+    /// Has a domain taken up what it was told?
+    pub(super) fn has_taken_up(&self, id: DomId) -> bool {
+        let word = self.store.read(&wish_path(id));
+        word.is_none_or(<[u8]>::is_empty)
+    }
+}

@@ -1,0 +1,78 @@
+//! The Xenstore of the embedded control domain: guests that nobody here wrote are asked to end, and do.
+
+use anyhow::{Result, ensure};
+use xenlike_tests::machine::Machine;
+use xenlike_tests::scenario::{LINUX, SHORT, boot_to_prompt, media_with, number_after, power_off};
+use xenlike_tests::session::Session;
+
+fn free_frames(session: &mut Session) -> Result<u64> {
+    number_after("free_frames", &session.succeed("info", SHORT)?)
+}
+
+/// The machine and its shell, with Linux's files.
+fn shell(name: &str, config: &str) -> Result<Session> {
+    let machine = Machine {
+        cpus: 2,
+        ..Machine::default()
+    };
+    let media = media_with(&["vmlinuz", "initrd.img", config])?;
+    boot_to_prompt(name, &media, &machine)
+}
+
+/// Starts Linux and lets it come up to its own shell.
+fn start(session: &mut Session, config: &str, name: &str) -> Result<()> {
+    session.succeed(&format!("create {config}"), LINUX)?;
+    is_up(session, name)
+}
+
+fn is_up(session: &mut Session, name: &str) -> Result<()> {
+    let wait = format!("wait {name} \"init: Linux 6.12\" --timeout=300");
+    session.succeed(&wait, LINUX).map(drop)
+}
+
+/// Linux shuts down when it is told, as often as one likes, and no frame is lost.
+#[test]
+#[ignore = "boots QEMU"]
+fn linux_shuts_down_when_it_is_told() -> Result<()> {
+    let mut session = shell("store-shutdown", "debian.cfg")?;
+    let before = free_frames(&mut session)?;
+    for _ in 0..2 {
+        start(&mut session, "debian.cfg", "debian")?;
+        let told = session.succeed("shutdown -w debian", LINUX)?;
+        ensure!(told.contains("[debian has powered off]"), "{told}");
+        let list = session.succeed("list", SHORT)?;
+        ensure!(!list.contains("debian"), "still there:\n{list}");
+        let after = free_frames(&mut session)?;
+        ensure!(
+            before == after,
+            "frames lost: {before} free before, {after} after"
+        );
+    }
+    power_off(session)
+}
+
+/// Four vCPUs, asked from the console's own prompt: it comes back, and can be asked again.
+#[test]
+#[ignore = "boots QEMU"]
+fn linux_reboots_when_it_is_told() -> Result<()> {
+    let mut session = shell("store-reboot", "debian-smp.cfg")?;
+    let before = free_frames(&mut session)?;
+    start(&mut session, "debian-smp.cfg", "debian-smp")?;
+    let told = session.succeed("reboot -w debian-smp", LINUX)?;
+    ensure!(told.contains("[debian-smp reboots]"), "{told}");
+    // The log of the first life is kept; only the second one says this in its own time.
+    session.send_line("console debian-smp")?;
+    session.expect(r"^init: Linux 6\.12.*4 CPU\(s\).*, xen$", LINUX)?;
+    session.expect("^# ", LINUX)?;
+    session.send("\x1d")?;
+    session.expect_prompt(SHORT)?;
+    session.send_line("shutdown debian-smp")?;
+    session.expect_prompt(SHORT)?;
+    session.succeed("wait debian-smp", LINUX)?;
+    let after = free_frames(&mut session)?;
+    ensure!(
+        before == after,
+        "frames lost: {before} free before, {after} after"
+    );
+    power_off(session)
+}
