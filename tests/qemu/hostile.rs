@@ -107,6 +107,8 @@ attacks! {
     pin: "hostile-pin", "", 2;
     pointers: "hostile-pointers", "", 2;
     selfref: "hostile-selfref", "", 2;
+    store: "hostile-store", "", 2;
+    store_on_one_cpu: "hostile-store", "extra=seed=7", 1;
     random_calls: "randcall", "", 2;
 }
 
@@ -128,6 +130,23 @@ fn a_hog_is_destroyed() -> Result<()> {
     session.succeed(&format!("create hostile.cfg {settings}"), GUEST)?;
     session.succeed("sleep 2", GUEST)?;
     session.succeed("destroy hog", GUEST)?;
+    unharmed(session, before)
+}
+
+/// It keeps the store busy for ever: the shell and a neighbour still have their turns, on one CPU.
+#[test]
+#[ignore = "boots QEMU"]
+fn a_flood_of_the_store_leaves_others_their_turns() -> Result<()> {
+    let mut session = neighbourhood("hostile-store-flood", "hostile-store", 1)?;
+    let before = free_frames(&mut session)?;
+    let settings = "name=hostile-store kernel=hostile-store extra=forever=1";
+    session.succeed(&format!("create hostile.cfg {settings}"), GUEST)?;
+    session.succeed("wait hostile-store \"floods for ever\"", GUEST)?;
+    session.succeed("create idle.cfg name=other", GUEST)?;
+    session.succeed("wait other \"until a line\"", GUEST)?;
+    let told = session.succeed("shutdown -w other", GUEST)?;
+    ensure!(told.contains("[other has powered off]"), "{told}");
+    session.succeed("destroy hostile-store", GUEST)?;
     unharmed(session, before)
 }
 

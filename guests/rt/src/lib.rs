@@ -57,6 +57,7 @@ pub mod sync;
 pub mod time;
 pub mod traps;
 pub mod user;
+pub mod xenstore;
 
 pub use guest_pv_abi as abi;
 pub use start::{entry_tsc, start_info};
