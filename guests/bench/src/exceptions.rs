@@ -33,6 +33,9 @@ pub fn measure() {
     meter::measure("gp_bounce", || read_at(1 << 63));
     // SAFETY: as above.
     meter::measure("int3_bounce", || unsafe { asm!("int3") });
+    traps::on_syscall(nothing);
+    // SAFETY: the gate's handler returns behind it, likewise.
+    meter::measure("int_n_bounce", || unsafe { asm!("int 0x80") });
     meter::measure("iret", iret);
 }
 

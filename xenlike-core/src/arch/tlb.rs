@@ -58,19 +58,24 @@ pub fn now() -> Stamp {
 /// Before a full flush of this CPU: what to pass to [`flush_done`].
 #[inline]
 pub fn flush_begins() -> Tick {
-    loop {
-        let clock = CLOCK.load(Ordering::SeqCst);
-        if clock & 1 == 0 {
-            return Tick(clock >> 1);
-        }
+    let clock = CLOCK.load(Ordering::SeqCst);
+    if clock & 1 == 0 {
+        return Tick(clock >> 1);
+    }
+    next_tick(clock)
+}
+
+/// The tick after that of `clock`, which is on some frame.
+#[cold]
+fn next_tick(mut clock: u64) -> Tick {
+    while clock & 1 != 0 {
         let next = clock.wrapping_add(1);
-        if CLOCK
-            .compare_exchange(clock, next, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
-        {
-            return Tick(next >> 1);
+        match CLOCK.compare_exchange(clock, next, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => return Tick(next >> 1),
+            Err(now) => clock = now,
         }
     }
+    Tick(clock >> 1)
 }
 
 /// After a full flush of this CPU that began at `tick`.

@@ -65,6 +65,7 @@ pub struct VcpuInfo {
     /// The present place's words that every entry into the guest looks at.
     pending: AtomicRef<AtomicU8>,
     mask: AtomicRef<AtomicU8>,
+    cr2: AtomicRef<AtomicU64>,
 }
 
 impl VcpuInfo {
@@ -73,6 +74,7 @@ impl VcpuInfo {
         Self {
             pending: AtomicRef::new(first.pending),
             mask: AtomicRef::new(first.mask),
+            cr2: AtomicRef::new(first.cr2),
             first,
             registered: Once::new(),
         }
@@ -83,6 +85,7 @@ impl VcpuInfo {
         let now = self.registered.call_once(|| place);
         self.pending.set(now.pending);
         self.mask.set(now.mask);
+        self.cr2.set(now.cr2);
     }
 
     fn place(&self) -> &Place {
@@ -113,8 +116,9 @@ impl VcpuInfo {
     }
 
     /// Stores arch.cr2, the faulting address of a page fault given to the guest.
+    #[inline]
     pub fn set_cr2(&self, cr2: u64) {
-        self.place().cr2.store(cr2, Ordering::Relaxed);
+        self.cr2.get().store(cr2, Ordering::Relaxed);
     }
 
     /// The page and offset of `struct vcpu_time_info`.

@@ -9,6 +9,7 @@ use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
 
 use super::traps::{inject, vector};
 use super::{page_fault, syscall};
+use crate::arch::frame::TrapFrame;
 use crate::domain::trap::Bounce;
 use crate::domain::vcpu::pause;
 use crate::emul::{self, Exception, Outcome};
@@ -43,23 +44,17 @@ pub fn general_protection(ctx: &mut Ctx<'_>) {
     apply(ctx, outcome, vector::GP);
 }
 
-/// A guest's #UD: CPUID behind the forced-emulation prefix, or its own affair, which is seen at once in flat
-/// code.
-pub fn invalid_opcode(ctx: &mut Ctx<'_>) {
-    let is_plain = || {
-        let bytes = guest_copy::read_u32(Vaddr(ctx.regs.rip));
-        bytes.is_ok_and(|bytes| !emul::asks_to_be_emulated(bytes))
-    };
-    if ctx.regs.cs as u16 == FLAT_RING3_CS64 && is_plain() {
-        inject(ctx, vector::UD);
-    } else {
-        asked_to_emulate(ctx);
+/// Whether a guest's #UD may be the forced-emulation prefix: in flat code that is seen at once.
+#[inline]
+pub fn may_ask(regs: &TrapFrame) -> bool {
+    if regs.cs as u16 != FLAT_RING3_CS64 {
+        return true;
     }
+    guest_copy::read_u32(Vaddr(regs.rip)).map_or(true, emul::asks_to_be_emulated)
 }
 
-/// #UD where the prefix may stand.
-#[inline(never)] // its frame is not for every #UD to carry
-fn asked_to_emulate(ctx: &mut Ctx<'_>) {
+/// A guest's #UD that [may be](may_ask) CPUID behind the forced-emulation prefix.
+pub fn invalid_opcode(ctx: &mut Ctx<'_>) {
     let outcome = emul::invalid_opcode(&mut Emulated::new(ctx));
     apply(ctx, outcome, vector::UD);
 }

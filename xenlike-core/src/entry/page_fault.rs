@@ -6,9 +6,11 @@ use core::sync::atomic::Ordering;
 use super::current::with_current;
 use super::emulate;
 use super::stubs::iret_to_guest;
-use super::traps::{inject, vector};
+use super::syscall;
+use super::traps::vector;
 use crate::arch::frame::TrapFrame;
 use crate::arch::{cr3, percpu};
+use crate::domain::trap::Bounce;
 use crate::domain::{ldt, window};
 use crate::hypercall::Ctx;
 use crate::kit::Vaddr;
@@ -28,8 +30,16 @@ mod error {
 /// The word of [`percpu::CpuInfo::words`] that holds the address of the last fault tried again.
 const LAST_RETRIED: usize = 0;
 
-/// A guest's page fault at `address`.
-pub fn handle(ctx: &mut Ctx<'_>, address: u64) {
+/// Whether a fault with this error code may be the core's own affair: a descriptor of the LDT that ring 0
+/// wanted, or a write to a page that is there.
+#[inline]
+pub const fn may_be_ours(code: u32) -> bool {
+    code & (error::PRESENT | error::USER) == 0
+        || code & (error::PRESENT | error::WRITE) == error::PRESENT | error::WRITE
+}
+
+/// A guest's page fault at `address` that [may be ours](may_be_ours).
+pub fn mend(ctx: &mut Ctx<'_>, address: u64) {
     let code = ctx.regs.error;
     if let Some(offset) = ldt_offset(ctx, address, code) {
         return ldt_fault(ctx, offset);
@@ -46,12 +56,14 @@ pub fn handle(ctx: &mut Ctx<'_>, address: u64) {
 
 /// Gives the fault to the guest: CR2 in its vcpu_info, and in the error code the user bit as the
 /// guest sees its own modes.
+#[inline(always)] // with `deliver`
 pub fn give(ctx: &mut Ctx<'_>, address: u64, code: u32) {
     let user = if ctx.st.in_kernel { 0 } else { error::USER };
     ctx.regs.error = code & !error::USER | user;
     ctx.st.cr2 = address;
     ctx.vcpu.info.set_cr2(address);
-    inject(ctx, vector::PF);
+    let bounce = Bounce::exception(ctx.st, vector::PF, Some(ctx.regs.error));
+    syscall::bounce(ctx, bounce);
 }
 
 /// The offset into the vCPU's LDT, if the machine wanted a descriptor in a page of its LDT window that is

@@ -218,8 +218,27 @@ restore_and_iret:
 leave_to_guest:
     or rsp, {block_mask}
     sub rsp, {frame_from_top} - 1
+    jmp exit_to_guest
+
+// No error code, and the vector word that says so.
+.balign 8
+syscall_vector:
+    .long 0, {syscall_vector}
+
+.balign 64
+syscall_common:
+    push r11
+    push {cs64}
+    push rcx
+    push qword ptr [rip + syscall_vector]
+    ENTER_ADDRESS_SPACE
+    SAVE_REGISTERS
+    mov rdi, rsp
+    CLEAR_REGISTERS
+    sub rsp, 8
+    CALL_RUST {handle_syscall}
+    add rsp, 8
 // rsp is the top frame. Nothing may be owed to the guest or to this CPU when it leaves.
-.balign 16
 exit_to_guest:
     cmp dword ptr [rsp + {work}], 0
     jne exit_slow
@@ -302,26 +321,6 @@ iret_failed:
     CLEAR_REGISTERS
     sub rsp, 8
     CALL_RUST {handle_iret_fault}
-    add rsp, 8
-    jmp exit_to_guest
-
-// No error code, and the vector word that says so.
-.balign 8
-syscall_vector:
-    .long 0, {syscall_vector}
-
-.balign 64
-syscall_common:
-    push r11
-    push {cs64}
-    push rcx
-    push qword ptr [rip + syscall_vector]
-    ENTER_ADDRESS_SPACE
-    SAVE_REGISTERS
-    mov rdi, rsp
-    CLEAR_REGISTERS
-    sub rsp, 8
-    CALL_RUST {handle_syscall}
     add rsp, 8
     jmp exit_to_guest
 

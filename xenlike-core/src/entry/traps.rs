@@ -1,6 +1,6 @@
 //! Who handles which trap.
 
-use super::current::with_current;
+use super::current::{Running, running, with_current};
 use super::{dump, emulate, interrupts, page_fault, syscall};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{cr, debugreg, extable, rflags};
@@ -61,7 +61,22 @@ extern "C" fn interrupt(frame: &mut TrapFrame) {
 }
 
 extern "C" fn page_fault(frame: &mut TrapFrame) {
-    from_guest(frame, |ctx| page_fault::handle(ctx, cr::cr2()));
+    if !frame.from_guest() {
+        return in_ring0(frame);
+    }
+    let Some(running) = running() else {
+        return;
+    };
+    let (code, address) = (frame.error, cr::cr2());
+    if page_fault::may_be_ours(code) {
+        return mend(running, frame, address);
+    }
+    running.with(frame, |ctx| page_fault::give(ctx, address, code));
+}
+
+#[inline(never)] // its frame is not for the guest's own faults to carry
+fn mend(running: &'static Running, frame: &mut TrapFrame, address: u64) {
+    running.with(frame, |ctx| page_fault::mend(ctx, address));
 }
 
 extern "C" fn general_protection(frame: &mut TrapFrame) {
@@ -69,7 +84,23 @@ extern "C" fn general_protection(frame: &mut TrapFrame) {
 }
 
 extern "C" fn invalid_opcode(frame: &mut TrapFrame) {
-    from_guest(frame, emulate::invalid_opcode);
+    if !frame.from_guest() {
+        return in_ring0(frame);
+    }
+    let Some(running) = running() else {
+        return;
+    };
+    if emulate::may_ask(frame) {
+        return asked(running, frame);
+    }
+    running.with(frame, |ctx| {
+        syscall::bounce(ctx, Bounce::exception(ctx.st, vector::UD, None));
+    });
+}
+
+#[inline(never)] // its frame is not for every #UD to carry
+fn asked(running: &'static Running, frame: &mut TrapFrame) {
+    running.with(frame, emulate::invalid_opcode);
 }
 
 extern "C" fn system_call_gate(frame: &mut TrapFrame) {

@@ -76,7 +76,10 @@ fn port_at(arg: u64) -> Result<Port, Errno> {
 
 fn unmask(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
     let port = port_at(arg)?;
-    notify::act_in(ctx.dom, ctx.dom.events.unmask(port).map_err(to_errno)?);
+    let notice = ctx.dom.events.unmask(port).map_err(to_errno)?;
+    if !notice.is_nobody() {
+        notify::act_in(ctx.dom, notice);
+    }
     Ok(())
 }
 

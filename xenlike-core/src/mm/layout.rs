@@ -85,10 +85,12 @@ pub const fn guest_range(va: Vaddr, bytes: u64) -> bool {
 /// faults, and behind the last address comes the first one. So it can't reach the hypervisor's slots.
 #[inline]
 pub const fn begins_in_guest(va: Vaddr) -> bool {
-    // In units in which both borders are whole, so that they fit into an instruction.
+    // As signed numbers, one range around 0, in units in which its borders are small.
     const UNIT: u32 = 43;
-    let unit = va.0 >> UNIT;
-    unit >= HYPERVISOR_END >> UNIT || unit < 1 << (47 - UNIT)
+    const FIRST: i64 = HYPERVISOR_END as i64 >> UNIT;
+    const LAST: i64 = ((1 << 47) - 1) >> UNIT;
+    let unit = va.0 as i64 >> UNIT;
+    unit >= FIRST && unit <= LAST
 }
 
 const _: () = {

@@ -135,6 +135,11 @@ pub const ROWS: &[Row] = &[
         1.0,
         "int3 to the guest kernel's handler, and back",
     ),
+    row(
+        "int_n_bounce",
+        0.5,
+        "int 0x80 to the guest kernel's handler, and back",
+    ),
     row("iret", 0.5, "iret"),
     row("user_syscall", 0.5, "system call: user, guest kernel, user"),
     row(
