@@ -6,6 +6,7 @@ use std::fs;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
+use xenlike_tests::cpio;
 use xenlike_tests::machine::{Chipset, Machine};
 use xenlike_tests::monitor::Monitor;
 use xenlike_tests::paths::{Scratch, build};
@@ -39,36 +40,6 @@ fn memory_as_the_options_say() -> Result<()> {
     Ok(())
 }
 
-/// A cpio archive ("newc") of one file.
-fn archive(name: &str, content: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut add = |name: &str, mode: usize, content: &[u8]| {
-        let fields = [
-            1,
-            mode,
-            0,
-            0,
-            1,
-            0,
-            content.len(),
-            0,
-            0,
-            0,
-            0,
-            name.len() + 1,
-            0,
-        ]
-        .map(|field| format!("{field:08x}"));
-        bytes.extend(format!("070701{}{name}\0", fields.concat()).as_bytes());
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes.extend(content);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-    };
-    add(name, 0o100_644, content);
-    add("TRAILER!!!", 0, &[]);
-    bytes
-}
-
 #[test]
 #[ignore = "boots QEMU"]
 fn an_initrd_of_110_mib() -> Result<()> {
@@ -83,7 +54,9 @@ fn an_initrd_of_110_mib() -> Result<()> {
     let sum = sum.split_ascii_whitespace().next().context("a sum")?;
     let mut image = fs::read(build("dom0.img"))?;
     image.resize(image.len().next_multiple_of(4), 0);
-    image.extend(archive("great", &content));
+    let mut great = cpio::Archive::default();
+    great.add("great", &cpio::Entry::File(&content));
+    image.extend(great.finish());
     let initrd = scratch.path().join("initrd");
     fs::write(&initrd, image)?;
     let mut session = boot_image("dom0-great", &Machine::default(), "", "", initrd)?;
@@ -235,7 +208,7 @@ fn idle_cpus_halt() -> Result<()> {
 /// delays the look only adds, so the least of some counts.
 fn ahead(session: &mut Session) -> Result<f64> {
     let line = "T=/sys/class/rtc/rtc0/time; for n in 1 2 3 4 5 6 7 8 9 10; do read a < $T; b=$a; \
-        while [ $a = $b ]; do read b < $T; done; echo =$b $(date +%s.%N); done";
+        while [ $a = $b ]; do read b < $T; done; echo =$b $EPOCHREALTIME; done";
     let said = run(session, line)?;
     let offset = |line: &str| -> Option<f64> {
         let (rtc, clock) = line.strip_prefix('=')?.split_once(' ')?;

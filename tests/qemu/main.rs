@@ -17,3 +17,4 @@ mod samples;
 mod sched;
 mod screen;
 mod store;
+mod xl;

@@ -6,6 +6,7 @@
 //!
 //! Everything that waits has a limit, and a failure carries what the console said.
 
+pub mod cpio;
 pub mod machine;
 pub mod media;
 pub mod monitor;

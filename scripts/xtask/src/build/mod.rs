@@ -35,6 +35,7 @@ pub fn build(options: &Options) -> Result<()> {
             Part::Initramfs,
             Part::Dom0Modules,
             Part::GnuMach,
+            Part::Toolstack,
         ];
         debian::ensure(&parts)?;
         debian::dom0::write_initrd()?;

@@ -2,11 +2,11 @@
 //! and for the toolstack, which Debian's kernel has outside; then the toolstack itself and a guest for it.
 
 use super::Part;
-use super::cpio::{Archive, Entry};
 use super::modules::Modules;
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::Path;
+use xenlike_tests::cpio::{Archive, Entry};
 use xenlike_tests::paths::{build, root};
 
 /// Modules that its init script loads.

@@ -1,6 +1,6 @@
 //! A root file system for Linux guests: busybox, and an init script that ends in a shell.
 
-use super::cpio::{Archive, Entry};
+use xenlike_tests::cpio::{Archive, Entry};
 
 /// The init script. Its first line on the console is a marker that tests wait for.
 pub const INIT: &str = r#"#!/bin/busybox sh

@@ -3,7 +3,6 @@
 //! They end up in `build/debian/`: `vmlinuz`, `initrd.img`, `dom0-modules.img`, `gnumach`, `xen`.
 
 mod archive;
-pub mod cpio;
 pub mod dom0;
 mod initramfs;
 mod modules;

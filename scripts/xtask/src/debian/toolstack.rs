@@ -1,12 +1,12 @@
 //! A root file system with Debian's own Xen tools (xl, xenstored, xenconsoled), for Linux as Dom0.
 
 use super::archive::Archive;
-use super::cpio::{self, Entry};
 use super::initramfs;
 use super::modules::Modules;
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
+use xenlike_tests::cpio::{self, Entry};
 
 /// Starts the daemons, then what `/root/run` says, then a shell.
 pub const INIT: &str = r#"#!/bin/busybox sh

@@ -3,11 +3,12 @@
 use super::super::machine::{self, Figures};
 use super::Hypervisor;
 use super::boot::{DOM0_MEMORY, LIMIT, MEMORY_MIB};
-use crate::debian::{Part, cpio};
+use crate::debian::Part;
 use crate::oracle;
 use anyhow::{Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
+use xenlike_tests::cpio;
 use xenlike_tests::machine::Machine;
 use xenlike_tests::media::{Media, Module};
 use xenlike_tests::paths::Scratch;

@@ -1,0 +1,145 @@
+//! Debian's own Xen tools (xl, xenstored, xenconsoled), unmodified, in Linux as Dom0.
+
+use super::dom0::power_off;
+use anyhow::{Context, Result, bail, ensure};
+use std::fs;
+use xenlike_tests::cpio::{Archive, Entry};
+use xenlike_tests::machine::Machine;
+use xenlike_tests::media::{Media, Module};
+use xenlike_tests::paths::Scratch;
+use xenlike_tests::scenario::{LINUX, SHORT, find_file};
+use xenlike_tests::session::Session;
+
+const PROMPT: &str = "^dom0# ";
+/// What Dom0 finds in its `/root`.
+const FILES: [&str; 5] = ["vmlinuz", "initrd.img", "debian.cfg", "hello", "hello.cfg"];
+
+/// Waits until the init of the guest `debian` has run so often; says how often it has.
+const STARTS: &str = r"#!/bin/sh
+log=/var/log/xen/console/guest-debian.log
+for i in $(seq 300); do
+    [ $(grep -c '^init: Linux' $log) = $1 ] && break
+    sleep 1
+done
+grep -c '^init: Linux' $log
+";
+
+/// The process of xl that starts a domain again does not stay in `/root`.
+const CREATE: &str =
+    r#"xl create -q debian.cfg 'kernel="/root/vmlinuz"' 'ramdisk="/root/initrd.img"'"#;
+
+fn run(session: &mut Session, line: &str) -> Result<String> {
+    session.send_line(line)?;
+    session.expect(r"\n", SHORT)?;
+    session.read_until(PROMPT, LINUX)
+}
+
+/// A command that succeeds; gives what it printed.
+fn succeed(session: &mut Session, line: &str) -> Result<String> {
+    let printed = run(session, &format!("{line} && echo it is done"))?;
+    ensure!(printed.contains("it is done"), "{line}:\n{printed}");
+    Ok(printed)
+}
+
+/// The machine up to the shell of a Dom0 with Debian's tools and the files.
+fn boot(scratch: &Scratch) -> Result<Session> {
+    let mut archive = Archive::default();
+    for name in FILES {
+        let content = fs::read(find_file(name)?)?;
+        archive.add(&format!("root/{name}"), &Entry::File(&content));
+    }
+    archive.add("root/starts", &Entry::Program(STARTS.as_bytes()));
+    let mut image = fs::read(find_file("toolstack.img")?)?;
+    image.extend(archive.finish());
+    let initrd = scratch.path().join("initrd");
+    fs::write(&initrd, image)?;
+    let media = Media::xenlike()
+        .and("dom0_mem=1G")
+        .module(Module::with_arguments(
+            find_file("vmlinuz")?,
+            "console=hvc0",
+        ))
+        .module(Module::with_arguments(initrd, ""));
+    let mut session = Session::boot("xl", &media, &Machine::default())?;
+    session.expect(r"^init: Linux 6\.12.*, toolstack", LINUX)?;
+    session.expect(PROMPT, LINUX)?;
+    Ok(session)
+}
+
+/// One domain's row of `xl list`: its number, MiB, vCPUs, state.
+fn row(session: &mut Session, name: &str) -> Result<Vec<String>> {
+    let list = succeed(session, "xl list")?;
+    let row = list.lines().find(|line| line.starts_with(name));
+    let row = row.with_context(|| format!("no {name}:\n{list}"))?;
+    Ok(row.split_ascii_whitespace().map(str::to_owned).collect())
+}
+
+/// Waits until the console of `debian` says that its init has run so often.
+fn debian_is_up(session: &mut Session, times: usize) -> Result<()> {
+    let seen = run(session, &format!("./starts {times}"))?;
+    // The kernel's log may come between.
+    let told = seen.lines().any(|line| line.trim() == times.to_string());
+    ensure!(told, "{times} starts expected: {seen}");
+    Ok(())
+}
+
+/// Looks at the machine and at Domain-0.
+fn views(session: &mut Session) -> Result<()> {
+    let dom0 = row(session, "Domain-0")?;
+    ensure!(
+        dom0.get(1..3) == Some(&["0".into(), "1024".into()]),
+        "{dom0:?}"
+    );
+    let info = succeed(session, "xl info")?;
+    for word in [
+        "xen_caps               : xen-3.0-x86_64",
+        "nr_cpus                : 2",
+        "xen_commandline",
+    ] {
+        ensure!(info.contains(word), "no {word:?} in\n{info}");
+    }
+    let log = succeed(session, "xl dmesg")?;
+    ensure!(log.contains("xenlike"), "xl dmesg:\n{log}");
+    succeed(session, "xl vcpu-pin 0 1 1")?;
+    let vcpus = succeed(session, "xl vcpu-list 0")?;
+    let pinned = vcpus
+        .lines()
+        .any(|line| line.trim_end().ends_with("1 / all"));
+    ensure!(pinned, "xl vcpu-list:\n{vcpus}");
+    succeed(session, "xl vcpu-pin 0 1 all").map(drop)
+}
+
+/// `xl` makes domains, holds them, sets their memory, starts them again, ends them kindly and at once.
+#[test]
+#[ignore = "boots QEMU"]
+fn debian_xl_runs_domains() -> Result<()> {
+    let scratch = Scratch::new("xl")?;
+    let mut session = boot(&scratch)?;
+    views(&mut session)?;
+    succeed(&mut session, CREATE)?;
+    debian_is_up(&mut session, 1)?;
+    succeed(&mut session, "xl pause debian")?;
+    let paused = row(&mut session, "debian")?;
+    ensure!(
+        paused.get(4).is_some_and(|state| state.contains('p')),
+        "{paused:?}"
+    );
+    succeed(&mut session, "xl unpause debian")?;
+    succeed(&mut session, "xl mem-set debian 100")?;
+    let waits = "for i in $(seq 60); do xl list debian | grep -q ' 100 ' && break; sleep 1; done";
+    run(&mut session, waits)?;
+    let small = row(&mut session, "debian")?;
+    ensure!(small.get(2).is_some_and(|mib| mib == "100"), "{small:?}");
+    succeed(&mut session, "xl reboot -w debian")?;
+    debian_is_up(&mut session, 2)?;
+    let again = row(&mut session, "debian")?;
+    ensure!(again.get(1) != small.get(1), "{again:?} was {small:?}");
+    succeed(&mut session, "xl shutdown -w debian")?;
+    succeed(&mut session, "xl create -q -p hello.cfg")?;
+    succeed(&mut session, "xl destroy hello")?;
+    let list = succeed(&mut session, "xl list")?;
+    if list.contains("debian") || list.contains("hello") {
+        bail!("still there:\n{list}");
+    }
+    power_off(session)
+}
