@@ -5,6 +5,7 @@ mod build;
 mod check;
 mod debian;
 mod frames;
+mod miri;
 mod oracle;
 mod process;
 mod report;
