@@ -1,7 +1,8 @@
 //! The bytes of a frame, wherever it is: through the direct map of all RAM.
 //!
 //! A guest may write a frame while the hypervisor looks at it, so there is no `&[u8]` of one: words
-//! are atomics, and blocks are copied by a machine instruction that the compiler doesn't look into.
+//! are atomics, and blocks are copied by a machine instruction that the compiler doesn't look into
+//! (nor does Miri, for which they are copied plainly).
 #![expect(unsafe_code, reason = "raw access to frames through the direct map")]
 
 use core::arch::asm;
@@ -33,6 +34,9 @@ pub(super) fn zero(mfn: Mfn) {
     // SAFETY: callers pass frames of RAM, all of which the direct map maps writable; the bytes are
     // nobody's Rust memory: the allocator has them, or a SharedPage.
     unsafe {
+        if cfg!(miri) {
+            return ptr(mfn).write_bytes(0, PAGE_SIZE);
+        }
         asm!("rep stosq", inout("rcx") PAGE_SIZE / 8 => _, inout("rdi") ptr(mfn) => _, in("rax") 0u64,
              options(nostack, preserves_flags));
     }
@@ -147,6 +151,9 @@ unsafe fn copy(from: *const u8, to: *mut u8, bytes: usize) {
     // Whole words, then the odd bytes.
     // SAFETY: the caller's promise; the direction flag is clear by the ABI.
     unsafe {
+        if cfg!(miri) {
+            return from.copy_to(to, bytes);
+        }
         asm!("rep movsq", "mov ecx, {odd:e}", "rep movsb", odd = in(reg) bytes & 7,
              inout("rcx") bytes >> 3 => _, inout("rsi") from => _, inout("rdi") to => _,
              options(nostack, preserves_flags));
