@@ -10,6 +10,7 @@ mod sequences;
 mod states;
 
 use block::Decoder;
+use twox_hash::XxHash64;
 
 /// What is wrong with the data; prints behind "damaged zstd data: ".
 pub type Fault = &'static str;
@@ -71,7 +72,12 @@ fn frame(
             break;
         }
     }
-    take(data, if descriptor & 4 != 0 { 4 } else { 0 })?;
+    if descriptor & 4 != 0 {
+        let content = out.get(start as usize..at as usize).unwrap_or_default();
+        if take_number(data, 4)? as u32 != XxHash64::oneshot(0, content) as u32 {
+            return Err("its checksum is wrong");
+        }
+    }
     Ok(at)
 }
 

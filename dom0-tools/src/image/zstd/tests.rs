@@ -107,6 +107,19 @@ fn too_small_a_buffer_is_told() {
 }
 
 #[test]
+fn a_checksum_counts() {
+    let text = text(300);
+    let mut packer = zstd::bulk::Compressor::new(3).unwrap();
+    packer.include_checksum(true).unwrap();
+    let mut whole = packer.compress(&text).unwrap();
+    assert!(unpacked(&whole, text.len()).as_ref() == Ok(&text));
+    *whole.last_mut().unwrap() ^= 1;
+    assert_eq!(unpacked(&whole, text.len()), Err("its checksum is wrong"));
+    whole.pop();
+    assert_eq!(unpacked(&whole, text.len()), Err(CUT_OFF));
+}
+
+#[test]
 fn what_is_not_supported_is_told() {
     let mut dictionary = packed(b"abc", 1);
     dictionary[4] |= 1;
