@@ -74,7 +74,7 @@ fn build(
     cmdline: &str,
 ) -> Result<Arc<Domain>, &'static str> {
     let image = Image::parse(file)?;
-    let plan = Plan::new(&image, modules, memory::affordable_pages(modules))?;
+    let plan = Plan::new(&image, modules, memory::affordable_pages())?;
     let dom = new_domain()?;
     let mut memory = Memory::new(&dom, &plan)?;
     memory.fill(&plan, modules, occupied)?;

@@ -1,6 +1,7 @@
 //! The boot domain's frames: modules stay in the frames that GRUB put them in, the rest is new.
 
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 use core::sync::atomic::Ordering;
 
 use super::plan::Plan;
@@ -14,8 +15,12 @@ use crate::mm::{SharedPage, frames, m2p};
 use crate::pagetype::{Charge, machine};
 
 const NO_MEMORY: &str = "there is too little memory for the boot domain";
-/// The most pages it gets beside the modules: enough to unpack a large kernel.
-const MOST_PAGES: u64 = 192 << 8;
+/// Pages that it gets beside the modules if the machine can spare them, and the most that it gets. For what is large (a
+/// kernel, unpacked) it takes frames from outside while it needs them; each page that it has from the start is scrubbed
+/// for it, which is most of the time until it runs.
+const USUAL_PAGES: RangeInclusive<u64> = 16 << 8..=192 << 8;
+/// What is free, by this, is enough to serve so many guests as fit in: half a MiB for 16 MiB.
+const SHARE: u64 = 32;
 /// Blocks that memory is taken in, as long as there are any: 2 MiB.
 const BLOCK_ORDER: u32 = 9;
 /// The first megabyte is nobody's: firmware and start-up code of other CPUs live there.
@@ -24,9 +29,11 @@ const LOW_FRAMES: u64 = 256;
 const LINK: u64 = pte::P | pte::RW | pte::US | pte::A | pte::D;
 const READ_ONLY: u64 = pte::P | pte::US | pte::A | pte::D;
 
-/// Pages that the machine can spare beside the modules: a quarter of what is free.
-pub fn affordable_pages(_modules: &[Module<'_>]) -> u64 {
-    (free_frames() / 4).min(MOST_PAGES)
+/// Pages that it gets beside the modules: never more than a quarter of what is free.
+pub fn affordable_pages() -> u64 {
+    let free = free_frames();
+    let usual = (free / SHARE).clamp(*USUAL_PAGES.start(), *USUAL_PAGES.end());
+    usual.min(free / 4)
 }
 
 /// The frames by PFN.
