@@ -35,8 +35,10 @@ pub struct Segment {
 pub(super) struct Elf<'a> {
     pub(super) entry: u64,
     pub(super) segments: Vec<Segment>,
-    /// Bytes of the note segments, or if there are none of the note sections.
-    pub(super) notes: Vec<&'a [u8]>,
+    /// Bytes of the note segments.
+    pub(super) note_segments: Vec<&'a [u8]>,
+    /// Bytes of the note sections. A linker may have made no segment of them, or only of a build id's.
+    pub(super) note_sections: Vec<&'a [u8]>,
     /// Bytes of the section `__xen_guest`.
     pub(super) xen_guest: Option<&'a [u8]>,
 }
@@ -55,22 +57,21 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Elf<'_>, String> {
         .ok_or("truncated ELF file: its header is cut off")?;
     check_header(header)?;
     let cut = || "truncated ELF file: its header is cut off".to_string();
-    let (segments, mut notes) = program_headers(bytes, header)?;
+    let (segments, note_segments) = program_headers(bytes, header)?;
     let sections = sections(bytes, header);
-    if notes.is_empty() {
-        notes = sections
-            .iter()
-            .filter(|s| s.kind == SHT_NOTE)
-            .map(|s| s.bytes)
-            .collect();
-    }
+    let note_sections = sections
+        .iter()
+        .filter(|section| section.kind == SHT_NOTE)
+        .map(|section| section.bytes)
+        .collect();
     let xen_guest = sections
         .iter()
         .find(|section| section.name == b"__xen_guest");
     Ok(Elf {
         entry: u64_at(header, 24).ok_or_else(cut)?,
         segments,
-        notes,
+        note_segments,
+        note_sections,
         xen_guest: xen_guest.map(|section| section.bytes),
     })
 }

@@ -163,22 +163,28 @@ impl<'a> Image<'a> {
     fn check_pv(&self, role: Role) -> Result<PvKernel, String> {
         let no_note = "not a Xen PV kernel: no XEN_ELFNOTE_ENTRY note";
         let claims = self.claims.as_ref().ok_or(no_note)?;
-        if claims.entry.is_none() && claims.virt_base.is_none() && !claims.legacy {
+        // Kernels linked at 0 whose ELF entry is the entry need neither of the addresses: to say which Xen they are for is
+        // enough.
+        let addresses = claims.entry.is_some() || claims.virt_base.is_some() || claims.legacy;
+        if !addresses && claims.xen_version.is_none() {
             return Err(match claims.phys32_entry {
                 Some(_) => format!("{no_note} (it can only be a PVH guest)"),
                 None => no_note.to_string(),
             });
         }
+        // Xen, too, looks at the beginnings only.
         if let Some(version) = claims
             .xen_version
             .as_ref()
-            .filter(|version| *version != "xen-3.0")
+            .filter(|version| !version.starts_with("xen-3.0"))
         {
             return Err(format!(
                 "made for {version:?}, not for the \"xen-3.0\" interface"
             ));
         }
-        if let Some(loader) = claims.loader.as_ref().filter(|loader| *loader != "generic") {
+        if let Some(loader) = claims.loader.as_ref().filter(|loader| {
+            !loader.starts_with("generic") && !claims.guest_os.starts_with("linux")
+        }) {
             return Err(format!(
                 "it asks for the loader {loader:?}; only \"generic\" is known"
             ));

@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use guest_pv_abi::elfnote;
 use serde::Serialize;
 
-use super::bytes::{u32_at, u64_at};
+use super::bytes::{u16_at, u32_at, u64_at};
 use super::elf::{self, Elf};
 use super::features::Features;
 
@@ -49,9 +49,11 @@ pub struct Claims {
     pub features: Features,
 }
 
-/// Numbers in notes have 4 or 8 bytes.
+/// Numbers in notes have 1, 2, 4 or 8 bytes.
 fn number(value: &[u8]) -> Option<u64> {
     match value.len() {
+        1 => value.first().copied().map(u64::from),
+        2 => u16_at(value, 0).map(u64::from),
         4 => u32_at(value, 0).map(u64::from),
         8 => u64_at(value, 0),
         _ => None,
@@ -63,21 +65,23 @@ fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value).trim().to_string()
 }
 
-/// Collects the claims of an ELF file; `None` if it has none.
+/// Collects the claims of an ELF file, from the first of the three places that has any; `None` if none has.
 ///
 /// # Errors
 /// One sentence about a claim that can't be read.
 pub(super) fn claims(elf: &Elf) -> Result<Option<Claims>, String> {
     let mut claims = Claims::default();
-    let mut found = false;
-    for note in elf.notes.iter().flat_map(|bytes| elf::notes(bytes)) {
-        if note.owner == b"Xen" {
-            found = true;
-            claims.note(note.kind, note.value)?;
+    for place in [&elf.note_segments, &elf.note_sections] {
+        let mut found = false;
+        for note in place.iter().flat_map(|bytes| elf::notes(bytes)) {
+            if note.owner == b"Xen" {
+                found = true;
+                claims.note(note.kind, note.value)?;
+            }
         }
-    }
-    if found {
-        return Ok(Some(claims));
+        if found {
+            return Ok(Some(claims));
+        }
     }
     let Some(bytes) = elf.xen_guest else {
         return Ok(None);
@@ -91,9 +95,9 @@ impl Claims {
     fn note(&mut self, kind: u32, value: &[u8]) -> Result<(), String> {
         let address = || {
             let len = value.len();
-            number(value)
-                .map(Some)
-                .ok_or_else(|| format!("its Xen ELF note {kind} has {len} bytes, not 4 or 8"))
+            number(value).map(Some).ok_or_else(|| {
+                format!("its Xen ELF note {kind} has {len} bytes, which no number has")
+            })
         };
         match kind {
             elfnote::XEN_ELFNOTE_ENTRY => self.entry = address()?,

@@ -109,9 +109,81 @@ fn the_old_string() {
     assert_eq!(claims.paddr_offset, Some(0x4000_0000));
 }
 
+/// XTF's way: linked at 0, no addresses in the notes, entered where the ELF header says.
+#[test]
+fn notes_without_addresses() {
+    let notes = [
+        note(elfnote::XEN_ELFNOTE_GUEST_OS, b"tester\0"),
+        note(elfnote::XEN_ELFNOTE_LOADER, b"generic\0"),
+        number(elfnote::XEN_ELFNOTE_HYPERCALL_PAGE, 0x10_1000),
+        note(elfnote::XEN_ELFNOTE_XEN_VERSION, b"xen-3.0\0"),
+    ]
+    .concat();
+    let mut file = kernel(b"code", &notes);
+    file[24..32].copy_from_slice(&0x10_0004_u64.to_le_bytes());
+    let kernel = pv(&file, Role::Dom0).unwrap();
+    assert_eq!((kernel.virt_base, kernel.entry), (0, 0x10_0004));
+    assert_eq!((kernel.start, kernel.end), (0x10_0000, 0x10_3000));
+    assert_eq!(kernel.hypercall_page, Some(0x10_1000));
+}
+
+/// A build id has a note segment, Xen's notes have only a section.
+#[test]
+fn notes_in_sections_beside_a_note_segment() {
+    let mut build_id = note(3, &[7; 20]);
+    build_id[12..16].copy_from_slice(b"GNU\0");
+    let mut file = kernel(b"code", &build_id);
+    let (at, notes) = (file.len() as u64, linux_notes());
+    file.extend_from_slice(&notes);
+    let table = file.len() as u64;
+    file[40..48].copy_from_slice(&table.to_le_bytes());
+    file[58..62].copy_from_slice(&[64, 0, 1, 0]);
+    for word in [7 << 32, 0, 0, at, notes.len() as u64, 0, 4, 0] {
+        file.extend_from_slice(&word.to_le_bytes());
+    }
+    assert_eq!(pv(&file, Role::Guest).unwrap().virt_base, BASE);
+}
+
+#[test]
+fn words_count_by_their_beginnings() {
+    let later = [
+        (elfnote::XEN_ELFNOTE_XEN_VERSION, &b"xen-3.0-x86_64\0"[..]),
+        (elfnote::XEN_ELFNOTE_LOADER, b"generic,pae\0"),
+    ];
+    for (kind, value) in later {
+        assert!(pv(&more(kind, value), Role::Guest).is_ok());
+    }
+    // Linux may ask for any loader.
+    let lilo = note(elfnote::XEN_ELFNOTE_LOADER, b"lilo\0");
+    assert!(
+        pv(
+            &kernel(b"code", &[linux_notes(), lilo].concat()),
+            Role::Guest
+        )
+        .is_ok()
+    );
+}
+
+#[test]
+fn numbers_of_every_size() {
+    for value in [&[1][..], &[1, 0], &[1, 0, 0, 0], &[1, 0, 0, 0, 0, 0, 0, 0]] {
+        let file = more(elfnote::XEN_ELFNOTE_MOD_START_PFN, value);
+        assert!(pv(&file, Role::Guest).unwrap().unmapped_initrd, "{value:?}");
+    }
+}
+
 /// The usual kernel with one more note.
 fn more(kind: u32, value: &[u8]) -> Vec<u8> {
     kernel(b"code", &[linux_notes(), note(kind, value)].concat())
+}
+
+/// The same of another system than Linux.
+fn more_of(system: &str, kind: u32, value: &[u8]) -> Vec<u8> {
+    let system = note(elfnote::XEN_ELFNOTE_GUEST_OS, system.as_bytes());
+    kernel(
+        b"code",
+        &[linux_notes(), system, note(kind, value)].concat(),
+    )
 }
 
 fn all_refused(cases: Vec<(Vec<u8>, Role, &str)>) {
@@ -147,7 +219,7 @@ fn refusals_are_sentences() {
             "made for \"xen-4.0\"",
         ),
         (
-            more(elfnote::XEN_ELFNOTE_LOADER, b"lilo\0"),
+            more_of("gnu", elfnote::XEN_ELFNOTE_LOADER, b"lilo\0"),
             Role::Guest,
             "the loader \"lilo\"",
         ),
