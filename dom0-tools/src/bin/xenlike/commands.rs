@@ -16,6 +16,7 @@ use dom0_tools::image::{Image, Role};
 use dom0_tools::manifest::Manifest;
 use dom0_tools::ops::view::{self, Names};
 use dom0_tools::ops::{self, Created, Files, UptimeRow, uptime_table};
+use dom0_tools::store::path;
 
 use crate::console;
 use crate::keeper;
@@ -103,7 +104,11 @@ fn find(h: &mut Privcmd, word: &str) -> Result<DomId> {
     }
 }
 
-fn other(h: &mut Privcmd, word: &str) -> Result<DomId> {
+/// A domain other than this one, by name or number.
+///
+/// # Errors
+/// If there is none.
+pub fn other(h: &mut Privcmd, word: &str) -> Result<DomId> {
     match find(h, word)? {
         DomId::ZERO => bail!("Domain-0 is this domain"),
         id => Ok(id),
@@ -256,19 +261,14 @@ pub fn destroy(word: &str) -> Result<()> {
     let id = other(&mut h, word)?;
     domain::destroy(&mut h, id)?;
     if let Some(mut store) = Store::open() {
+        let home = path::home(id);
         // What is not there need not go.
-        let _ = store.remove(&format!("/local/domain/{id}"));
+        if let Ok(vm) = store.read(&format!("{home}/vm")) {
+            let _ = store.remove(&vm);
+        }
+        let _ = store.remove(&home);
     }
     Ok(())
-}
-
-/// `shutdown` and `reboot`: the domain's kernel watches `control/shutdown`.
-pub fn ask(word: &str, wish: &str) -> Result<()> {
-    let mut h = Privcmd::open()?;
-    let id = other(&mut h, word)?;
-    let mut store =
-        Store::open().context("there is no Xenstore, so the domain can't be asked; use destroy")?;
-    store.write(&format!("/local/domain/{id}/control/shutdown"), wish)
 }
 
 /// Reads a configuration; settings from the command line win.
@@ -401,83 +401,19 @@ fn attach_to(record: &Record) -> Result<()> {
     })
 }
 
-/// Enters a domain into Xenstore the way that guests, xenconsoled and xl expect (docs/misc/xenstore-paths).
+/// Enters a domain into Xenstore, and tells the daemon of its ring.
 fn register(
     store: &mut Store,
     config: &DomainConfig,
     created: &Created,
     uuid: &[u8; 16],
 ) -> Result<()> {
-    let (id, uuid) = (created.id, ops::uuid_text(uuid));
-    let home = format!("/local/domain/{id}");
-    let (vm, owner) = (format!("/vm/{uuid}"), ["n0".to_owned(), format!("r{id}")]);
-    let mut node = |path: String, value: String| {
-        store.write(&path, &value)?;
-        store.set_permissions(&path, &owner)
-    };
-    node(home.clone(), String::new())?;
-    node(vm.clone(), String::new())?;
-    node(format!("{vm}/name"), config.name.clone())?;
-    node(format!("{vm}/uuid"), uuid)?;
-    node(format!("{home}/vm"), vm)?;
-    node(format!("{home}/name"), config.name.clone())?;
-    node(format!("{home}/domid"), id.to_string())?;
-    node(
-        format!("{home}/memory/target"),
-        (config.memory_mib << 10).to_string(),
-    )?;
-    node(
-        format!("{home}/memory/static-max"),
-        (config.max_memory_mib << 10).to_string(),
-    )?;
-    for vcpu in 0..config.max_vcpus {
-        let state = if vcpu < config.vcpus {
-            "online"
-        } else {
-            "offline"
-        };
-        node(format!("{home}/cpu/{vcpu}/availability"), state.to_owned())?;
-    }
-    node(
-        format!("{home}/store/ring-ref"),
-        created.store.0.to_string(),
-    )?;
-    if let Some(port) = created.store_port {
-        node(format!("{home}/store/port"), port.0.to_string())?;
-    }
-    node(
-        format!("{home}/console/ring-ref"),
-        created.console.0.to_string(),
-    )?;
-    node(
-        format!("{home}/console/port"),
-        created.console_port.0.to_string(),
-    )?;
-    for (name, value) in [
-        ("limit", "1048576"),
-        ("type", "xenconsoled"),
-        ("output", "pty"),
-        ("tty", ""),
-    ] {
-        node(format!("{home}/console/{name}"), value.to_owned())?;
-    }
-    // These are the guest's to write.
-    let guest = [format!("n{id}")];
-    for path in [
-        "control",
-        "control/shutdown",
-        "data",
-        "device",
-        "drivers",
-        "attr",
-        "error",
-    ] {
-        let path = format!("{home}/{path}");
-        store.write(&path, "")?;
-        store.set_permissions(&path, &guest)?;
+    for entry in ops::entries(config, created, uuid) {
+        store.write(&entry.path, &entry.value)?;
+        store.set_permissions(&entry.path, &entry.perms.words().collect::<Vec<_>>())?;
     }
     match created.store_port {
-        Some(port) => store.introduce(id, created.store.0, port.0),
+        Some(port) => store.introduce(created.id, created.store.0, port.0),
         None => Ok(()),
     }
 }

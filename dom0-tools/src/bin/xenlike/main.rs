@@ -1,5 +1,6 @@
 //! `xenlike`: the toolstack's command for a Linux Dom0, and for making manifests anywhere.
 
+mod asking;
 mod commands;
 mod console;
 mod evtchn;
@@ -11,8 +12,10 @@ mod store;
 
 use clap::{Parser, Subcommand};
 
+use asking::Ask;
 use commands::{Create, ManifestOptions};
 use dom0_tools::hyper::DomId;
+use dom0_tools::ops::Wish;
 
 /// Manages domains on xenlike and on Xen.
 #[derive(Parser)]
@@ -76,15 +79,9 @@ enum Verb {
         domain: String,
     },
     /// Asks a domain to power off (needs a Xenstore)
-    Shutdown {
-        /// Name or number
-        domain: String,
-    },
+    Shutdown(Ask),
     /// Asks a domain to start again (needs a Xenstore)
-    Reboot {
-        /// Name or number
-        domain: String,
-    },
+    Reboot(Ask),
     /// Lists the vCPUs: where they run, how long they ran
     VcpuList {
         /// Print JSON
@@ -144,8 +141,8 @@ fn main() {
         Verb::Destroy { domain } => commands::destroy(&domain),
         Verb::Pause { domain } => commands::pause(&domain),
         Verb::Unpause { domain } => commands::unpause(&domain),
-        Verb::Shutdown { domain } => commands::ask(&domain, "poweroff"),
-        Verb::Reboot { domain } => commands::ask(&domain, "reboot"),
+        Verb::Shutdown(asked) => asking::ask(&asked, Wish::PowerOff),
+        Verb::Reboot(asked) => asking::ask(&asked, Wish::Reboot),
         Verb::VcpuList { json, domain } => commands::vcpu_list(json, domain.as_deref()),
         Verb::VcpuPin { domain, vcpu, cpus } => commands::vcpu_pin(&domain, &vcpu, &cpus),
         Verb::Top { json, delay, count } => commands::top(json, delay, count),
