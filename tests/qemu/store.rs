@@ -76,3 +76,15 @@ fn linux_reboots_when_it_is_told() -> Result<()> {
     );
     power_off(session)
 }
+
+/// Linux takes down the vCPUs that the store calls offline.
+#[test]
+#[ignore = "boots QEMU"]
+fn linux_runs_on_the_vcpus_that_are_online() -> Result<()> {
+    let mut session = shell("store-vcpus", "debian.cfg")?;
+    session.succeed("create debian.cfg vcpus=1 maxvcpus=2", LINUX)?;
+    let wait = "wait debian \"x86_64, 1 CPU(s)\" --timeout=300";
+    session.succeed(wait, LINUX)?;
+    session.succeed("shutdown -w debian", LINUX)?;
+    power_off(session)
+}
