@@ -4,7 +4,8 @@ use guest_pv_abi::cpufeatureset::*;
 
 use super::features::{self, COMMON_1D, Featureset, NOT_OFFERED, PV_DEFAULT, PV_MAX};
 use super::{
-    BASIC_LEAVES, EXTENDED_LEAVES, EXTENDED_LEAVES_INTEL, FEATURE_LEAVES, Leaf, Policy, Vendor,
+    EXTENDED_LEAVES_INTEL, LAST_BASIC_LEAF, LAST_EXTENDED_LEAF, LAST_EXTENDED_LEAF_INTEL,
+    LAST_FEATURE_LEAF, Leaf, Policy, Vendor,
 };
 
 /// x87 and SSE state: always there.
@@ -53,11 +54,11 @@ impl Policies {
         let max = &self.pv_max;
         policy.basic[0].a = policy.max_basic().min(max.max_basic());
         policy.feat[0].a = policy.max_feature_subleaf().min(max.max_feature_subleaf());
-        let ext_leaves = match policy.vendor() {
-            Vendor::Amd => EXTENDED_LEAVES as u32,
-            _ => EXTENDED_LEAVES_INTEL,
+        let last_ext = match policy.vendor() {
+            Vendor::Amd => LAST_EXTENDED_LEAF,
+            _ => LAST_EXTENDED_LEAF_INTEL,
         };
-        policy.ext[0].a = 0x8000_0000 | policy.max_ext().min(ext_leaves - 1);
+        policy.ext[0].a = 0x8000_0000 | policy.max_ext().min(last_ext);
         let mut set = policy.featureset();
         features::keep(&mut set, &max.featureset());
         if policy.max_basic() < 0xd {
@@ -99,9 +100,9 @@ fn host(raw: &Policy) -> Policy {
 
 fn pv_max(raw: &Policy, host: &Policy) -> Policy {
     let mut policy = host.clone();
-    policy.basic[0].a = BASIC_LEAVES as u32 - 1;
-    policy.feat[0].a = FEATURE_LEAVES as u32 - 1;
-    policy.ext[0].a = 0x8000_0000 | (EXTENDED_LEAVES as u32 - 1);
+    policy.basic[0].a = LAST_BASIC_LEAF;
+    policy.feat[0].a = LAST_FEATURE_LEAF;
+    policy.ext[0].a = 0x8000_0000 | LAST_EXTENDED_LEAF;
     let mut set = host.featureset();
     features::keep(&mut set, &PV_MAX);
     offer(&mut set, host);
@@ -126,11 +127,11 @@ fn pv_default(raw: &Policy, host: &Policy, max: &Policy) -> Policy {
     let mut policy = max.clone();
     policy.basic[0].a = host.max_basic();
     policy.feat[0].a = host.max_feature_subleaf();
-    let ext_leaves = match host.vendor() {
-        Vendor::Amd => EXTENDED_LEAVES as u32,
-        _ => EXTENDED_LEAVES_INTEL,
+    let last_ext = match host.vendor() {
+        Vendor::Amd => LAST_EXTENDED_LEAF,
+        _ => LAST_EXTENDED_LEAF_INTEL,
     };
-    policy.ext[0].a = 0x8000_0000 | host.max_ext().min(ext_leaves - 1);
+    policy.ext[0].a = 0x8000_0000 | host.max_ext().min(last_ext);
     let mut set = max.featureset();
     features::keep(&mut set, &PV_DEFAULT);
     offer(&mut set, host);

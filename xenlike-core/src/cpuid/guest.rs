@@ -3,7 +3,7 @@
 use guest_pv_abi::cpufeatureset::*;
 use guest_pv_abi::cpuid::*;
 
-use super::{FEATURE_LEAVES, Leaf, Policies, Policy, Vendor};
+use super::{LAST_FEATURE_LEAF, Leaf, Policies, Policy, Vendor};
 
 /// The XSAVE area's legacy region and header in bytes (SDM vol. 1 §13.4).
 const XSAVE_MIN: u32 = 576;
@@ -144,13 +144,13 @@ impl View<'_> {
             0 => XEN_CPUID_MAX_NUM_LEAVES,
             limit => limit.clamp(2, XEN_CPUID_MAX_NUM_LEAVES),
         };
-        let number = leaf - XEN_CPUID_FIRST_LEAF;
+        let number = leaf.wrapping_sub(XEN_CPUID_FIRST_LEAF);
         if number > limit {
             return Leaf::ZERO;
         }
         match (number, subleaf) {
             (0, _) => Leaf {
-                a: XEN_CPUID_FIRST_LEAF + limit,
+                a: XEN_CPUID_FIRST_LEAF.wrapping_add(limit),
                 b: XEN_CPUID_SIGNATURE_EBX,
                 c: XEN_CPUID_SIGNATURE_ECX,
                 d: XEN_CPUID_SIGNATURE_EDX,
@@ -230,7 +230,7 @@ impl Policy {
         match leaf {
             0..=0xd if leaf > self.max_basic() => Leaf::ZERO,
             4 => from(&self.cache, subleaf),
-            7 if subleaf > self.max_feature_subleaf().min(FEATURE_LEAVES as u32 - 1) => Leaf::ZERO,
+            7 if subleaf > self.max_feature_subleaf().min(LAST_FEATURE_LEAF) => Leaf::ZERO,
             7 => from(&self.feat, subleaf),
             0xb => from(&self.topo, subleaf),
             0xd if !self.has(XEN_X86_FEATURE_XSAVE) => Leaf::ZERO,

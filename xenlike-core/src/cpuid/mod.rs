@@ -14,7 +14,8 @@
         clippy::indexing_slicing,
         clippy::unwrap_used,
         clippy::expect_used,
-        clippy::panic
+        clippy::panic,
+        clippy::arithmetic_side_effects
     )
 )]
 
@@ -102,6 +103,14 @@ pub const XSTATE_LEAVES: usize = 63;
 pub const EXTENDED_LEAVES: usize = 0x22;
 /// Extended leaves that make sense on Intel: to 0x80000008.
 pub const EXTENDED_LEAVES_INTEL: u32 = 9;
+/// The last basic leaf of a policy.
+const LAST_BASIC_LEAF: u32 = BASIC_LEAVES as u32 - 1;
+/// The last sub-leaf of leaf 7.
+const LAST_FEATURE_LEAF: u32 = FEATURE_LEAVES as u32 - 1;
+/// The last extended leaf, as a number from 0.
+const LAST_EXTENDED_LEAF: u32 = EXTENDED_LEAVES as u32 - 1;
+/// The same for an Intel CPU.
+const LAST_EXTENDED_LEAF_INTEL: u32 = EXTENDED_LEAVES_INTEL - 1;
 
 /// Who made the CPU, as far as CPUID's rules differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -240,15 +249,15 @@ impl Policy {
 
     /// Highest basic leaf.
     pub fn max_basic(&self) -> u32 {
-        self.basic[0].a.min(BASIC_LEAVES as u32 - 1)
+        self.basic[0].a.min(LAST_BASIC_LEAF)
     }
     /// Highest sub-leaf of leaf 7.
     pub fn max_feature_subleaf(&self) -> u32 {
-        self.feat[0].a.min(FEATURE_LEAVES as u32 - 1)
+        self.feat[0].a.min(LAST_FEATURE_LEAF)
     }
     /// Highest extended leaf, as a number from 0.
     pub fn max_ext(&self) -> u32 {
-        (self.ext[0].a & 0xffff).min(EXTENDED_LEAVES as u32 - 1)
+        (self.ext[0].a & 0xffff).min(LAST_EXTENDED_LEAF)
     }
 
     /// The bits of MISC_FEATURES_ENABLES that the guest may set.
@@ -296,7 +305,7 @@ pub const fn signature(eax: u32) -> Signature {
     let extended = family == 6 || family == 0xf;
     Signature {
         family: if family == 0xf {
-            0xf + (eax >> 20 & 0xff)
+            0xf_u32.wrapping_add(eax >> 20 & 0xff)
         } else {
             family
         },

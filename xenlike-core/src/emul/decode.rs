@@ -151,17 +151,21 @@ impl Bytes<'_> {
             return Err(Undecoded::Unknown);
         }
         let byte = *self.all.get(self.at).ok_or(Undecoded::TooShort)?;
-        self.at += 1;
+        self.at = self.at.wrapping_add(1);
         Ok(byte)
     }
     /// A little-endian signed number of 1, 2 or 4 bytes.
     fn signed(&mut self, bytes: u8) -> Result<i64, Undecoded> {
-        let mut value = 0i64;
-        for n in 0..u32::from(bytes) {
-            value |= i64::from(self.next()?) << (8 * n);
+        let mut word = [0; 8];
+        for place in word.iter_mut().take(usize::from(bytes)) {
+            *place = self.next()?;
         }
-        let unused = 64 - 8 * u32::from(bytes);
-        Ok(value << unused >> unused)
+        let value = i64::from_le_bytes(word);
+        Ok(match bytes {
+            1 => i64::from(value as i8),
+            2 => i64::from(value as i16),
+            _ => i64::from(value as i32),
+        })
     }
 }
 

@@ -67,13 +67,13 @@ pub fn read_port(guest: &mut impl Guest, port: u16, width: Width) -> u32 {
     // Wider accesses are the bytes of consecutive ports, but where PCI data takes more at once.
     let (mut value, mut done) = (0, 0);
     while done < width.bytes() {
-        let (port, left) = (port.wrapping_add(done), width.bytes() - done);
+        let (port, left) = (port.wrapping_add(done), width.bytes().wrapping_sub(done));
         let (part, bytes) = match pci_part(port, left) {
             Some((offset, part)) => (read_pci(guest, offset, part), part.bytes()),
             None => (u32::from(read_byte(guest, port)), 1),
         };
         value |= part << (8 * u32::from(done));
-        done += bytes;
+        done = done.wrapping_add(bytes);
     }
     value & width.mask()
 }
@@ -88,9 +88,9 @@ pub fn write_port(guest: &mut impl Guest, port: u16, width: Width, value: u32) {
     }
     let mut done = 0;
     while done < width.bytes() {
-        let (port, left) = (port.wrapping_add(done), width.bytes() - done);
+        let (port, left) = (port.wrapping_add(done), width.bytes().wrapping_sub(done));
         let value = value >> (8 * u32::from(done));
-        done += match pci_part(port, left) {
+        let bytes = match pci_part(port, left) {
             Some((offset, part)) => {
                 if guest.role() == Role::Hardware {
                     let address = guest.with_ports(|ports| ports.pci_address);
@@ -103,6 +103,7 @@ pub fn write_port(guest: &mut impl Guest, port: u16, width: Width, value: u32) {
                 1
             }
         };
+        done = done.wrapping_add(bytes);
     }
 }
 
@@ -112,7 +113,7 @@ fn pci_part(port: u16, left: u16) -> Option<(u16, Width)> {
         return None;
     }
     let offset = port & 3;
-    let width = match left.min(4 - offset) {
+    let width = match left.min(4_u16.wrapping_sub(offset)) {
         4 => Width::Dword,
         2 | 3 => Width::Word,
         _ => Width::Byte,
@@ -198,7 +199,7 @@ pub(super) fn string(guest: &mut impl Guest, insn: &Insn) -> Step {
         if !repeated {
             return Step::Retire;
         }
-        set_address_register(&mut guest.frame().rcx, insn, count - 1);
+        set_address_register(&mut guest.frame().rcx, insn, count.wrapping_sub(1));
         if guest.preempted() {
             break;
         }
@@ -272,7 +273,9 @@ impl Element {
     }
 
     fn linear(&self, offset: u64) -> Result<Vaddr, Exception> {
-        let last = offset.wrapping_add(u64::from(self.width.bytes()) - 1);
+        let last = offset
+            .wrapping_add(u64::from(self.width.bytes()))
+            .wrapping_sub(1);
         if self.segment.bits == Bits::SixtyFour {
             return Ok(Vaddr(self.segment.base.wrapping_add(offset)));
         }

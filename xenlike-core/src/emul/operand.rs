@@ -123,7 +123,7 @@ fn result_flags(result: u64, bytes: u8) -> u64 {
     if result == 0 {
         flags |= ZF;
     }
-    if result >> (8 * u32::from(bytes) - 1) & 1 != 0 {
+    if result >> top_bit(bytes) & 1 != 0 {
         flags |= SF;
     }
     if (result as u8).count_ones().is_multiple_of(2) {
@@ -132,8 +132,13 @@ fn result_flags(result: u64, bytes: u8) -> u64 {
     flags
 }
 
+/// The number of the sign bit of an operand.
+fn top_bit(bytes: u8) -> u32 {
+    u32::from(bytes).wrapping_mul(8).wrapping_sub(1)
+}
+
 fn carries(a: u64, b: u64, result: u64, carry: u64, overflow: u64, bytes: u8) -> u64 {
-    let top = 8 * u32::from(bytes) - 1;
+    let top = top_bit(bytes);
     let mut flags = 0;
     if carry >> top & 1 != 0 {
         flags |= CF;

@@ -6,7 +6,7 @@ use super::operand::{
     self, ARITHMETIC, CF, DF, RF, TF, ZF, linear, mask, read_register, write_register,
 };
 use super::{Bits, Exception, Guest, Outcome, PageFault};
-use crate::kit::Vaddr;
+use crate::kit::{PAGE_SIZE, Vaddr};
 
 /// How often a read-modify-write is tried against other CPUs before the guest retries it itself.
 const TRIES: u32 = 16;
@@ -124,7 +124,7 @@ pub(super) fn fetch<'a>(
     if guest.read(at, into).is_ok() {
         return Some(into);
     }
-    let left = 0x1000 - at.offset();
+    let left = PAGE_SIZE.wrapping_sub(at.offset());
     let into = into.get_mut(..left)?;
     guest.read(at, into).ok()?;
     Some(into)
@@ -186,7 +186,10 @@ fn change(guest: &mut impl Guest, insn: &Insn, bytes: u8) -> Option<Change> {
                 7 => Operation::FlipBit,
                 _ => return None,
             };
-            Change::Update(operation, immediate % (u64::from(bytes) * 8))
+            Change::Update(
+                operation,
+                immediate & u64::from(bytes).wrapping_mul(8).wrapping_sub(1),
+            )
         }
         _ => return None,
     })
@@ -218,7 +221,7 @@ fn string_store(guest: &mut impl Guest, insn: &Insn) -> Result<Store, PageFault>
 /// Makes the change as one compare-and-exchange of the whole entry.
 fn apply<G: Guest + Entries>(guest: &mut G, insn: &Insn, store: &Store) -> Result<(), EntryError> {
     let at = Vaddr(store.at.0 & !7);
-    let shift = 8 * (store.at.0 & 7) as u32;
+    let shift = ((store.at.0 & 7) as u32).wrapping_mul(8);
     let field = mask(store.bytes) << shift;
     let mut entry = guest.read_entry(at)?;
     for _ in 0..TRIES {
