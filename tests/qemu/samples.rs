@@ -56,6 +56,8 @@ samples! {
     ticks_2_cpus: "ticks", 2;
     smp_1_cpu: "smp", 1;
     smp_4_cpus: "smp", 4;
+    ldt_1_cpu: "ldt", 1;
+    ldt_2_cpus: "ldt", 2;
     user_1_cpu: "user", 1;
     user_2_cpus: "user", 2;
 }

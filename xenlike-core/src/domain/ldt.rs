@@ -1,64 +1,117 @@
 //! The LDT: a linear range of the guest's, whose pages are taken for descriptors when the machine
-//! first looks at them, and dropped when the guest sets another LDT or its mappings change.
+//! first looks at them, and dropped when the guest sets another LDT or when mappings of descriptor pages change, by
+//! whichever vCPU.
 
-use super::{Domain, VcpuState, window};
+use core::sync::atomic::{AtomicU16, Ordering};
+
+use super::window::{self, Window};
+use super::{Domain, Vcpu, VcpuState};
+use crate::arch::cpuset::CpuSet;
 use crate::arch::paging::{DATA, pte};
-use crate::kit::Vaddr;
+use crate::arch::tlb;
+use crate::kit::{Mfn, Vaddr};
 use crate::pagetype::{Pte, machine};
 
 /// In a selector: of the LDT.
 const LOCAL: u16 = 4;
+/// How often a page is taken that another vCPU maps elsewhere meanwhile.
+const TRIES: u32 = 4;
 
-/// Maps the page of the LDT that holds byte `offset`; false if the guest has none there.
-pub fn fill(dom: &Domain, st: &mut VcpuState, offset: u64) -> bool {
-    let page = (offset >> 12) as usize;
-    let address = Vaddr(st.ldt.base.wrapping_add(offset) & !0xfff);
-    let Some(l4) = st.kernel_l4() else {
-        return false;
-    };
-    let Some(Pte(entry)) = machine().lookup(l4, address) else {
-        return false;
-    };
-    if entry & pte::P == 0 {
-        return false;
-    }
-    let Some(taken) = machine().get_segdesc(Pte(entry).mfn(), dom.id()) else {
-        return false;
-    };
-    let own = taken.mfn().maddr().0 | DATA;
-    let before = window::set(st.window, window::LDT_FIRST_PAGE.wrapping_add(page), own);
-    taken.keep();
-    if before & pte::P != 0 {
-        // Filled twice: the reference of the first time is given back.
-        machine().put_simple(Pte(before).mfn());
-    }
-    st.ldt_mapped |= 1_u16.wrapping_shl(page as u32);
-    true
+/// The pages of a vCPU's LDT that its window maps, each with a segment-descriptor type reference. Any CPU may
+/// empty it: who takes an entry out of the window gives the reference back.
+pub struct Pages {
+    window: Window,
+    /// Bit n: page n may be mapped.
+    mapped: AtomicU16,
 }
 
-/// Maps the page of the LDT that holds the descriptor of `selector`, if that is one of the LDT and the
-/// guest has it: for a load of the selector by ring 0, whose fault would lose it.
-pub fn bring_in(dom: &Domain, st: &mut VcpuState, selector: u16) {
-    let (offset, page) = (u64::from(selector & !7), selector >> 12);
-    let is_local = selector & LOCAL != 0 && u32::from(selector >> 3) < st.ldt.entries;
-    if is_local && st.ldt_mapped >> page & 1 == 0 {
-        // What the guest doesn't have there faults in the load, as it should.
-        let _ = fill(dom, st, offset);
+impl Pages {
+    /// None yet.
+    pub const fn new(window: Window) -> Self {
+        Self {
+            window,
+            mapped: AtomicU16::new(0),
+        }
     }
-}
 
-/// Lets go of all pages of the LDT. The caller flushes this CPU's TLB when this returns true.
-#[must_use]
-pub fn drop_pages(st: &mut VcpuState) -> bool {
-    if st.ldt_mapped == 0 {
-        return false;
+    fn has(&self, page: u16) -> bool {
+        self.mapped.load(Ordering::Acquire) >> page & 1 != 0
     }
-    let mapped = core::mem::take(&mut st.ldt_mapped);
-    for page in (0..window::LDT_PAGES).filter(|&page| mapped >> page & 1 != 0) {
-        let before = window::set(st.window, window::LDT_FIRST_PAGE.wrapping_add(page), 0);
+
+    /// Maps a frame of which the caller gives a type reference.
+    fn put(&self, page: usize, frame: Mfn) {
+        self.exchange(page, frame.maddr().0 | DATA);
+        self.mapped
+            .fetch_or(1_u16.wrapping_shl(page as u32), Ordering::AcqRel);
+    }
+
+    fn exchange(&self, page: usize, entry: u64) {
+        let before = window::set(
+            self.window,
+            window::LDT_FIRST_PAGE.wrapping_add(page),
+            entry,
+        );
         if before & pte::P != 0 {
             machine().put_simple(Pte(before).mfn());
         }
     }
-    true
+
+    /// Lets go of all of them. When this returns true, the caller flushes the TLB of the CPU that runs the
+    /// vCPU.
+    #[must_use]
+    pub fn drop_all(&self) -> bool {
+        if self.mapped.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        let mapped = self.mapped.swap(0, Ordering::AcqRel);
+        for page in (0..window::LDT_PAGES).filter(|&page| mapped >> page & 1 != 0) {
+            self.exchange(page, 0);
+        }
+        mapped != 0
+    }
+}
+
+/// Lets go of the LDT pages of all vCPUs: the mapping of some page of descriptors is gone.
+pub fn drop_everywhere(dom: &Domain) {
+    let stale = dom.vcpus().iter().filter(|vcpu| vcpu.ldt_pages.drop_all());
+    let cpus = stale
+        .filter_map(|vcpu| vcpu.cpu())
+        .fold(CpuSet::EMPTY, CpuSet::with);
+    if !cpus.is_empty() {
+        tlb::flush_cpus(cpus);
+    }
+}
+
+/// Maps the page of the LDT that holds byte `offset`; false if the guest has none there.
+pub fn fill(dom: &Domain, vcpu: &Vcpu, st: &VcpuState, offset: u64) -> bool {
+    let page = (offset >> 12) as usize;
+    let address = Vaddr(st.ldt.base.wrapping_add(offset) & !0xfff);
+    let present = || {
+        let entry = machine().lookup(st.kernel_l4()?, address)?;
+        entry.is_present().then_some(entry.mfn())
+    };
+    for _ in 0..TRIES {
+        let Some(taken) = present().and_then(|frame| machine().get_segdesc(frame, dom.id())) else {
+            return false;
+        };
+        let frame = taken.keep();
+        vcpu.ldt_pages.put(page, frame);
+        // Who changed the mapping before this look emptied the window before the page got into it, perhaps.
+        if present() == Some(frame) {
+            return true;
+        }
+        vcpu.ldt_pages.exchange(page, 0);
+    }
+    false
+}
+
+/// Maps the page of the LDT that holds the descriptor of `selector`, if that is one of the LDT and the
+/// guest has it: for a load of the selector by ring 0, whose fault would lose it.
+pub fn bring_in(dom: &Domain, vcpu: &Vcpu, st: &VcpuState, selector: u16) {
+    let (offset, page) = (u64::from(selector & !7), selector >> 12);
+    let is_local = selector & LOCAL != 0 && u32::from(selector >> 3) < st.ldt.entries;
+    if is_local && !vcpu.ldt_pages.has(page) {
+        // What the guest doesn't have there faults in the load, as it should.
+        let _ = fill(dom, vcpu, st, offset);
+    }
 }

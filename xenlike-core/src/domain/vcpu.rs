@@ -9,6 +9,7 @@ use zerocopy::FromZeros;
 
 use super::Domain;
 use super::info::VcpuInfo;
+use super::ldt;
 use super::runstate::Runstate;
 use super::window::Window;
 use crate::arch::frame::TrapFrame;
@@ -47,6 +48,8 @@ pub struct Vcpu {
     pub periodic_ns: AtomicU64,
     /// An NMI waits for it.
     pub nmi_pending: AtomicU8,
+    /// The pages of its LDT that are at hand.
+    pub ldt_pages: ldt::Pages,
     /// Registers and tables: see [`Vcpu::state`].
     pub state: OwnerCell<VcpuState>,
 }
@@ -204,8 +207,6 @@ pub struct VcpuState {
     pub ldt: GuestLdt,
     /// Its window in the per-domain area.
     pub window: Window,
-    /// LDT pages mapped now (bit n: page n), each with a segment-descriptor type reference.
-    pub ldt_mapped: u16,
     /// CR0 as the guest sees it (TS is the bit that matters).
     pub cr0: u64,
     /// CR2 of the last page fault that it was given.
@@ -264,7 +265,6 @@ impl VcpuState {
             gdt: GuestGdt::default(),
             ldt: GuestLdt::default(),
             window,
-            ldt_mapped: 0,
             cr0: FIRST_CR0,
             cr2: 0,
             cr4: FIRST_CR4,
@@ -314,6 +314,7 @@ impl Vcpu {
             singleshot_ns: AtomicU64::new(0),
             periodic_ns: AtomicU64::new(0),
             nmi_pending: AtomicU8::new(0),
+            ldt_pages: ldt::Pages::new(state.window),
             state: OwnerCell::new(state),
         }
     }

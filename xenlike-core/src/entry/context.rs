@@ -66,7 +66,7 @@ pub fn load(ctx: &mut Ctx<'_>) {
     time::publish_runstate(ctx.dom, ctx.vcpu, ctx.st);
     let s = &ctx.st.segments;
     for selector in [s.ds, s.es, s.fs, s.gs] {
-        ldt::bring_in(ctx.dom, ctx.st, selector);
+        ldt::bring_in(ctx.dom, ctx.vcpu, ctx.st, selector);
     }
     if !load_segments(ctx.st) {
         super::failsafe::enter(ctx);

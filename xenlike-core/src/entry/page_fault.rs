@@ -80,7 +80,7 @@ fn ldt_offset(ctx: &Ctx<'_>, address: u64, code: u32) -> Option<u64> {
 /// The machine wanted a descriptor of the LDT. If the guest's page can't be taken for one, that is
 /// the guest's page fault at its own address.
 fn ldt_fault(ctx: &mut Ctx<'_>, offset: u64) {
-    if ctx.st.ldt.entries != 0 && ldt::fill(ctx.dom, ctx.st, offset) {
+    if ctx.st.ldt.entries != 0 && ldt::fill(ctx.dom, ctx.vcpu, ctx.st, offset) {
         return;
     }
     let address = Vaddr(ctx.st.ldt.base.wrapping_add(offset));
@@ -96,7 +96,7 @@ pub fn mended_for_return(frame: &mut TrapFrame, address: u64) -> bool {
     }
     let code = frame.error;
     let fill = |ctx: &mut Ctx<'_>| match ldt_offset(ctx, address, code) {
-        Some(offset) if ctx.st.ldt.entries != 0 => ldt::fill(ctx.dom, ctx.st, offset),
+        Some(offset) if ctx.st.ldt.entries != 0 => ldt::fill(ctx.dom, ctx.vcpu, ctx.st, offset),
         _ => false,
     };
     with_current(frame, fill).unwrap_or(false)

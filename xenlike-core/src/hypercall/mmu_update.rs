@@ -128,8 +128,6 @@ pub fn after_update(ctx: &mut Ctx<'_>) {
 }
 
 #[cold]
-fn drop_ldt(ctx: &mut Ctx<'_>) {
-    if ldt::drop_pages(ctx.st) {
-        super::flush::What::All.local();
-    }
+fn drop_ldt(ctx: &Ctx<'_>) {
+    ldt::drop_everywhere(ctx.dom);
 }

@@ -13,8 +13,8 @@ use super::batch::{Batch, Stop};
 use super::flush::What;
 use super::mmu_update::after_update;
 use super::{Args, Ctx, Outcome, owner};
+use crate::domain::mode;
 use crate::domain::vcpu::GuestLdt;
-use crate::domain::{ldt, mode};
 use crate::kit::{DomId, Mfn, Vaddr};
 use crate::mm::space::{self, Root};
 use crate::mm::{SharedPage, layout};
@@ -93,7 +93,7 @@ fn new_kernel_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
     }
     let root = mode::take_root(new, ctx.dom.id(), &mut ctx.st.work)?;
     // The LDT is at an address, and that leads elsewhere now.
-    let _ = ldt::drop_pages(ctx.st);
+    let _ = ctx.vcpu.ldt_pages.drop_all();
     let old = ctx.st.kernel_root.replace(root);
     // A hypercall comes from guest kernel mode: the new tables are the ones to run on.
     space::load(root);
@@ -137,7 +137,7 @@ fn set_ldt(ctx: &mut Ctx<'_>, base: u64, entries: u32) -> Result<(), Stop> {
     if !fits {
         return Err(errno::EINVAL.into());
     }
-    if ldt::drop_pages(ctx.st) {
+    if ctx.vcpu.ldt_pages.drop_all() {
         What::All.local();
     }
     ctx.st.ldt = GuestLdt { base, entries };

@@ -35,7 +35,7 @@ pub fn fpu_taskswitch(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
 pub fn set_base(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
     let [which, base, ..] = args.0;
     if which == u64::from(SEGBASE_GS_USER_SEL) {
-        ldt::bring_in(ctx.dom, ctx.st, base as u16);
+        ldt::bring_in(ctx.dom, ctx.vcpu, ctx.st, base as u16);
         return seg::load_user_gs(base as u16)
             .then_some(())
             .ok_or(errno::EFAULT);

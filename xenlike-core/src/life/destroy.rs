@@ -107,7 +107,7 @@ fn give_back_references(dom: &Arc<Domain>) -> Progress {
         let Some(mut state) = vcpu.descheduled() else {
             return Progress::Again;
         };
-        vcpu_context::let_go(&mut state, &mut work);
+        vcpu_context::let_go(vcpu, &mut state, &mut work);
         if machine().finish(&mut work) == pagetype::Progress::Again {
             return Progress::Again;
         }

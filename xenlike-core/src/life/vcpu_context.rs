@@ -13,7 +13,7 @@ use zerocopy::FromZeros;
 use crate::arch::frame::TrapFrame;
 use crate::arch::{cpu, cr, rflags};
 use crate::domain::vcpu::{Callback, GDT_GUEST_FRAMES, GuestLdt, pause};
-use crate::domain::{Domain, Vcpu, VcpuState, debug, gdt, ldt, mode, notify, time, trap};
+use crate::domain::{Domain, Vcpu, VcpuState, debug, gdt, mode, notify, time, trap};
 use crate::kit::{Maddr, Vaddr};
 use crate::mm::space::Root;
 use crate::pagetype::{self, Work, machine};
@@ -64,7 +64,7 @@ pub fn set(
     let old = roots.install(st);
     old.put();
     set_registers(st, context);
-    set_tables(st, context);
+    set_tables(vcpu, st, context);
     st.debug = debug;
     st.cr0 = context.ctrlreg[0] & CR0_TS | CR0_FIXED;
     st.cr4 = dom
@@ -220,7 +220,7 @@ fn set_registers(st: &mut VcpuState, context: &VcpuGuestContext) {
 }
 
 /// Trap table, callbacks, kernel stack, LDT.
-fn set_tables(st: &mut VcpuState, context: &VcpuGuestContext) {
+fn set_tables(vcpu: &Vcpu, st: &mut VcpuState, context: &VcpuGuestContext) {
     for (slot, trap) in st.traps.iter_mut().zip(&context.trap_ctxt) {
         *slot = *trap;
         slot.cs = trap::fix_code_selector(trap.cs);
@@ -241,7 +241,7 @@ fn set_tables(st: &mut VcpuState, context: &VcpuGuestContext) {
     st.kernel_ss = trap::fix_stack_selector(context.kernel_ss as u16);
     st.kernel_sp = context.kernel_sp;
     // The vCPU is on no CPU: nothing has these translations cached when it is loaded next.
-    let _ = ldt::drop_pages(st);
+    let _ = vcpu.ldt_pages.drop_all();
     st.ldt = GuestLdt {
         base: context.ldt_base,
         entries: context.ldt_ents as u32,
@@ -252,15 +252,15 @@ fn set_tables(st: &mut VcpuState, context: &VcpuGuestContext) {
 pub fn reset(dom: &Domain, vcpu: &Vcpu, st: &mut VcpuState) {
     notify::hold(vcpu, pause::DOWN);
     let mut work = dom.teardown.lock();
-    let_go(st, &mut work);
+    let_go(vcpu, st, &mut work);
     st.initialised = false;
     st.callbacks = crate::domain::vcpu::Callbacks::default();
     st.fpu.reset();
 }
 
 /// Gives back the references that a vCPU's state holds.
-pub fn let_go(st: &mut VcpuState, work: &mut Work) {
-    let _ = ldt::drop_pages(st);
+pub fn let_go(vcpu: &Vcpu, st: &mut VcpuState, work: &mut Work) {
+    let _ = vcpu.ldt_pages.drop_all();
     st.ldt = GuestLdt::default();
     gdt::clear(st);
     for root in [st.kernel_root.take(), st.user_root.take()]
