@@ -25,13 +25,17 @@ pub(super) struct Difference {
 
 /// What all use. Domain 0 has no limits.
 #[derive(Debug, Default)]
-pub struct Ledger(BTreeMap<DomId, Usage>);
+pub struct Ledger {
+    usages: BTreeMap<DomId, Usage>,
+    /// Bytes of all guests.
+    guests: usize,
+}
 
 impl Ledger {
     /// What a domain uses.
     #[must_use]
     pub fn usage(&self, dom: DomId) -> Usage {
-        self.0.get(&dom).copied().unwrap_or_default()
+        self.usages.get(&dom).copied().unwrap_or_default()
     }
 
     /// Books all of it or, if `who` made a guest use more than it may, nothing.
@@ -45,12 +49,11 @@ impl Ledger {
     ) -> Result<(), Errno> {
         for (dom, difference) in differences {
             if who != DomId::ZERO && *dom != DomId::ZERO {
-                check(after(self.usage(*dom), *difference), *difference)?;
+                self.check(*dom, *difference)?;
             }
         }
         for (dom, difference) in differences {
-            let usage = after(self.usage(*dom), *difference);
-            self.0.insert(*dom, usage);
+            self.set(*dom, after(self.usage(*dom), *difference));
         }
         Ok(())
     }
@@ -70,14 +73,52 @@ impl Ledger {
 
     /// Gives bytes back.
     pub(super) fn give(&mut self, dom: DomId, bytes: usize) {
-        if let Some(usage) = self.0.get_mut(&dom) {
-            usage.bytes = usage.bytes.saturating_sub(bytes);
-        }
+        let usage = self.usage(dom);
+        let bytes = usage.bytes.saturating_sub(bytes);
+        self.set(dom, Usage { bytes, ..usage });
     }
 
     /// Forgets a domain that owns nothing any more.
     pub(super) fn forget(&mut self, dom: DomId) {
-        self.0.remove(&dom);
+        self.set(dom, Usage::default());
+        self.usages.remove(&dom);
+    }
+
+    fn set(&mut self, dom: DomId, usage: Usage) {
+        if dom != DomId::ZERO {
+            self.guests = (self.guests + usage.bytes).saturating_sub(self.usage(dom).bytes);
+        }
+        self.usages.insert(dom, usage);
+    }
+
+    /// Shrinking is always right.
+    fn check(&self, dom: DomId, difference: Difference) -> Result<(), Errno> {
+        let Difference { more, less } = difference;
+        let usage = after(self.usage(dom), difference);
+        if usage.nodes > limits::NODES && more.nodes > less.nodes {
+            return Err(errno::ENOSPC);
+        }
+        let all = (self.guests + more.bytes).saturating_sub(less.bytes);
+        let most = if all > limits::ALL_MEMORY {
+            limits::LITTLE
+        } else {
+            limits::MEMORY
+        };
+        if usage.bytes > most && more.bytes > less.bytes {
+            return Err(errno::ENOMEM);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Ledger {
+    /// What all guests use, counted again.
+    pub(super) fn of_guests(&self) -> usize {
+        let guests = self.usages.iter().filter(|(dom, _)| **dom != DomId::ZERO);
+        let all = guests.map(|(_, usage)| usage.bytes).sum();
+        assert_eq!(self.guests, all);
+        all
     }
 }
 
@@ -87,16 +128,4 @@ fn after(usage: Usage, difference: Difference) -> Usage {
         nodes: change(usage.nodes, difference.more.nodes, difference.less.nodes),
         bytes: change(usage.bytes, difference.more.bytes, difference.less.bytes),
     }
-}
-
-/// Shrinking is always right.
-fn check(usage: Usage, difference: Difference) -> Result<(), Errno> {
-    let Difference { more, less } = difference;
-    if usage.nodes > limits::NODES && more.nodes > less.nodes {
-        return Err(errno::ENOSPC);
-    }
-    if usage.bytes > limits::MEMORY && more.bytes > less.bytes {
-        return Err(errno::ENOMEM);
-    }
-    Ok(())
 }

@@ -15,6 +15,10 @@ pub const TRANSACTIONS: usize = 10;
 pub const TOUCHED: usize = 1024;
 /// Bytes of all that is kept for one guest: nodes, watches, transactions. xenstored's default is 2 MiB.
 pub const MEMORY: usize = 256 << 10;
+/// The same of all guests together; a guest that has little may have a little more even then.
+pub const ALL_MEMORY: usize = 4 << 20;
+/// What is little: an honest guest without devices needs a few KiB.
+pub const LITTLE: usize = 32 << 10;
 /// Bytes of watch events that wait for room in a guest's ring; beyond them a watch has one event for all its paths.
 pub const EVENT_BYTES: usize = 16 << 10;
 /// Requests of one guest that are answered before others have their turn.

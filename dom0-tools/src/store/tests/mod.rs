@@ -137,6 +137,7 @@ fn store_with(doms: &[u16]) -> Store {
 
 /// Counts everything again.
 fn check(store: &Store) {
+    store.ledger.of_guests();
     let mut owned: BTreeMap<DomId, usize> = BTreeMap::new();
     for (path, node) in &store.tree.nodes {
         *owned.entry(node.perms.owner).or_default() += 1;

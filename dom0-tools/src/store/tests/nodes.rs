@@ -192,6 +192,33 @@ fn a_guest_has_limits_and_others_don_t_feel_them() {
 }
 
 #[test]
+fn many_greedy_guests_leave_the_control_domain_its_memory() {
+    let doms: Vec<u16> = (1..60).collect();
+    let mut store = store_with(&doms);
+    let large = "x".repeat(1500);
+    for dom in doms {
+        for number in 0..limits::NODES {
+            let write = format!("data/{}/{number}\0{large}", number / 100);
+            if say(&mut store, dom, xs::XS_WRITE, &write).is_err() {
+                break;
+            }
+        }
+        assert!(store.usage(DomId(dom)).bytes >= limits::LITTLE - 2 * limits::NODE_BYTES);
+    }
+    assert!(store.ledger.of_guests() > limits::ALL_MEMORY);
+    assert!(store.ledger.of_guests() < limits::ALL_MEMORY + 60 * limits::LITTLE);
+    check(&store);
+    // Whoever goes leaves room.
+    for dom in 1..40 {
+        store.release(DomId(dom));
+    }
+    assert_eq!(
+        say(&mut store, 59, xs::XS_WRITE, &format!("data/more\0{large}")),
+        ok()
+    );
+}
+
+#[test]
 fn a_long_list_comes_in_parts() {
     let mut store = store_with(&[1]);
     for number in 0..600 {
