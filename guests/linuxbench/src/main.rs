@@ -52,7 +52,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let only = words.iter().find_map(|word| word.strip_prefix("only="));
-    let done = root::prepare().and_then(|()| measure(only));
+    let done = root::prepare()
+        .and_then(|()| root::calm())
+        .and_then(|()| measure(only));
     match &done {
         Ok(()) => println!("PASS linuxbench"),
         Err(error) => println!("FAIL linuxbench: {error}"),
