@@ -51,6 +51,7 @@ struct Request {
     frames: DomId,
 }
 
+#[inline(always)] // on the path of every entry
 fn update(ctx: &mut Ctx<'_>, request: Request) -> Outcome {
     if machine().finish(&mut ctx.st.work) == Progress::Again {
         return Outcome::Again;
@@ -76,8 +77,9 @@ fn refused(why: Refused) -> Outcome {
 }
 
 fn change(ctx: &mut Ctx<'_>, request: &Request) -> Result<(), Refused> {
-    let root = ctx.st.kernel_l4().ok_or(Refused::Invalid)?;
-    let (table, index) = machine().l1_of(root, request.va).ok_or(Refused::Invalid)?;
+    let root = ctx.st.kernel_root.ok_or(Refused::Invalid)?;
+    let place = machine().l1_of_root(root, request.va);
+    let (table, index) = place.ok_or(Refused::Invalid)?;
     let update = Update {
         table,
         index,

@@ -1,23 +1,31 @@
 //! From an address to the entry that maps it, as the machine walks. The tables may change meanwhile:
 //! what comes out is a claim that the caller checks by taking references.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Memory, Pte, Types};
+use super::{Machine, Memory, Pte, Types};
 use crate::kit::{Mfn, Vaddr};
-use crate::mm::layout;
+use crate::mm::space::Root;
+use crate::mm::{SharedPage, layout};
 
 impl<M: Memory> Types<M> {
     /// The L1 table and the index in it that map the guest address `va` under the root `root`.
-    #[inline]
     pub fn l1_of(&self, root: Mfn, va: Vaddr) -> Option<(Mfn, usize)> {
+        let seen = self.0.entry(root)?.load();
+        self.l1_under(self.0.words_of(root, seen)?, va)
+    }
+
+    /// The same under the L4 whose words are `root`.
+    #[inline]
+    fn l1_under(&self, root: &[AtomicU64; 512], va: Vaddr) -> Option<(Mfn, usize)> {
         if !layout::guest_range(va, 1) {
             return None;
         }
-        let mut table = root;
-        for level in [4, 3, 2] {
+        let l4e = Pte(root.get(va.index(4))?.load(Ordering::Relaxed));
+        let mut table = Some(l4e).filter(|pte| pte.is_present())?.mfn();
+        for level in [3, 2] {
             let pte = self.read_entry(table, va.index(level))?;
-            if !pte.is_present() || (level < 4 && pte.has(Pte::PAT_OR_LARGE)) {
+            if !pte.has(Pte::PRESENT) || pte.has(Pte::PAT_OR_LARGE) {
                 return None;
             }
             table = pte.mfn();
@@ -37,5 +45,13 @@ impl<M: Memory> Types<M> {
         let seen = self.0.entry(table)?.load();
         let word = self.0.words_of(table, seen)?.get(index)?;
         Some(Pte(word.load(Ordering::Relaxed)))
+    }
+}
+
+impl Types<Machine> {
+    /// As [`Types::l1_of`], under the tables of a vCPU.
+    #[inline]
+    pub fn l1_of_root(&self, root: Root, va: Vaddr) -> Option<(Mfn, usize)> {
+        self.l1_under(SharedPage::of_root(root).words(), va)
     }
 }
