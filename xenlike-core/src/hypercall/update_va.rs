@@ -51,7 +51,6 @@ struct Request {
     frames: DomId,
 }
 
-#[inline(always)] // on the path of every entry
 fn update(ctx: &mut Ctx<'_>, request: Request) -> Outcome {
     if machine().finish(&mut ctx.st.work) == Progress::Again {
         return Outcome::Again;

@@ -47,13 +47,26 @@ struct Sides {
     dest: Option<(Named, Held)>,
 }
 
-/// A side by its name in the request.
+/// A side by its name in the request. Two words: it is compared for every piece.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Named {
     /// Frame number, or grant reference.
     u: u64,
-    domid: u16,
-    by_grant: bool,
+    /// Domain, and above its 16 bits whether it is a grant.
+    whose: u32,
+}
+
+impl Named {
+    fn of(side: &abi::GnttabCopyPtr, by_grant: bool) -> Self {
+        let whose = u32::from(side.domid) | u32::from(by_grant) << 16;
+        Self { u: side.u, whose }
+    }
+    const fn domid(self) -> u16 {
+        self.whose as u16
+    }
+    const fn is_by_grant(self) -> bool {
+        self.whose >> 16 != 0
+    }
 }
 
 /// Copies the piece told at `at`, and writes its status.
@@ -66,21 +79,13 @@ fn one(ctx: &mut Ctx<'_>, at: Vaddr, sides: &mut Sides) -> Result<(), Errno> {
 
 fn piece(ctx: &mut Ctx<'_>, op: &abi::GnttabCopy, sides: &mut Sides) -> Result<(), GrantError> {
     grant::check_piece(op.source.offset, op.dest.offset, op.len)?;
-    let from = named(&op.source, op.flags & abi::GNTCOPY_SOURCE_GREF);
-    let to = named(&op.dest, op.flags & abi::GNTCOPY_DEST_GREF);
+    let from = Named::of(&op.source, op.flags & abi::GNTCOPY_SOURCE_GREF != 0);
+    let to = Named::of(&op.dest, op.flags & abi::GNTCOPY_DEST_GREF != 0);
     let source = held(ctx, &mut sides.source, from, Access::Read)?;
     let dest = held(ctx, &mut sides.dest, to, Access::Write)?;
     let (from, to) = ((source, op.source.offset), (dest, op.dest.offset));
     grant::copy_held(from, to, op.len, &mut mapper(ctx));
     Ok(())
-}
-
-fn named(side: &abi::GnttabCopyPtr, by_grant: u16) -> Named {
-    Named {
-        u: side.u,
-        domid: side.domid,
-        by_grant: by_grant != 0,
-    }
 }
 
 /// The side `named`, held: the one of the piece before, or taken in its place.
@@ -117,15 +122,17 @@ fn exchange(
 
 /// Takes a side: a grant, or a frame, which must be the caller's own.
 fn take(ctx: &mut Ctx<'_>, named: Named, access: Access) -> Result<Held, GrantError> {
-    let caller = ctx.dom;
-    if named.by_grant {
-        let granter = ctx.named(named.domid).ok_or(GrantError::BadDomain)?;
-        let side = CopySide::Grant(&granter.grants, named.u as u32);
-        grant::hold(&caller.grants, &side, access, &mut mapper(ctx))
-    } else if named.domid == DomId::SELF.0 {
-        let side = CopySide::Frame(Mfn(named.u));
-        grant::hold(&caller.grants, &side, access, &mut mapper(ctx))
-    } else {
-        Err(GrantError::PermissionDenied)
-    }
+    let (caller, granter) = (
+        ctx.dom,
+        named.is_by_grant().then(|| ctx.named(named.domid())),
+    );
+    let side = match &granter {
+        Some(granter) => {
+            let granter = granter.as_ref().ok_or(GrantError::BadDomain)?;
+            CopySide::Grant(&granter.grants, named.u as u32)
+        }
+        None if named.domid() == DomId::SELF.0 => CopySide::Frame(Mfn(named.u)),
+        None => return Err(GrantError::PermissionDenied),
+    };
+    grant::hold(&caller.grants, &side, access, &mut mapper(ctx))
 }
