@@ -5,6 +5,7 @@ use xenlike_tests::machine::Machine;
 use xenlike_tests::scenario::{
     GUEST, SHORT, boot_to_prompt, media_with, number_after, power_off, shell_with,
 };
+use xenlike_tests::session::Session;
 
 /// Rounds of create and destroy; `XENLIKE_ROUNDS=1000` for more.
 fn rounds() -> u32 {
@@ -63,7 +64,18 @@ fn many_domains_at_once() -> Result<()> {
     };
     let media = media_with(&["idle", "idle.cfg"])?;
     let mut session = boot_to_prompt("life-many", &media, &machine)?;
-    let before = number_after("free_frames", &session.succeed("info", SHORT)?)?;
+    // The first round may make the hypervisor's heap grow, by a block that stays in use; a second may not.
+    let before = a_hundred_lives(&mut session)?;
+    let after = a_hundred_lives(&mut session)?;
+    ensure!(
+        before == after,
+        "frames lost: {before} free before, {after} after"
+    );
+    power_off(session)
+}
+
+/// A hundred domains at once, created and destroyed; gives the frames that are free then.
+fn a_hundred_lives(session: &mut Session) -> Result<u64> {
     for number in 0..100 {
         session.succeed(&format!("create idle.cfg name=\"idle{number}\""), GUEST)?;
     }
@@ -73,10 +85,5 @@ fn many_domains_at_once() -> Result<()> {
     for number in 0..100 {
         session.succeed(&format!("destroy idle{number}"), GUEST)?;
     }
-    let after = number_after("free_frames", &session.succeed("info", SHORT)?)?;
-    ensure!(
-        before == after,
-        "frames lost: {before} free before, {after} after"
-    );
-    power_off(session)
+    number_after("free_frames", &session.succeed("info", SHORT)?)
 }
