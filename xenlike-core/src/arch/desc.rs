@@ -276,7 +276,10 @@ mod load {
         };
     }
 
-    /// Makes CS and SS the core's, the data segments null, and loads the TSS.
+    /// Makes CS and SS the core's, the data segments and the LDT null, and loads the TSS.
+    ///
+    /// A reset leaves the LDT register valid, with base 0 and 64 KiB (SDM vol. 3, table 10-1): selectors of a local
+    /// table would mean descriptors, gates among them, in whatever a guest maps there.
     ///
     /// # Safety
     /// The loaded GDT holds the core's page.
@@ -294,6 +297,7 @@ mod load {
                 "mov es, {tmp:e}",
                 "mov fs, {tmp:e}",
                 "mov gs, {tmp:e}",
+                "lldt {tmp:x}",
                 "ltr {tss:x}",
                 cs = in(reg) u64::from(HYPERVISOR_CS),
                 ss = in(reg) u64::from(HYPERVISOR_DS),

@@ -1,5 +1,5 @@
-//! #PF from a guest: a page table that it writes as it pleases, an MSI-X table, an LDT page not mapped yet, or its
-//! own affair.
+//! #PF from a guest: a page table that it writes as it pleases, an MSI-X table, an LDT page not mapped yet, a GDT page
+//! that it has not, or its own affair.
 
 use core::sync::atomic::Ordering;
 
@@ -7,7 +7,7 @@ use super::current::with_current;
 use super::emulate;
 use super::stubs::iret_to_guest;
 use super::syscall;
-use super::traps::vector;
+use super::traps::{inject, vector};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{cr3, percpu};
 use crate::domain::trap::Bounce;
@@ -44,6 +44,9 @@ pub fn mend(ctx: &mut Ctx<'_>, address: u64) {
     if let Some(offset) = ldt_offset(ctx, address, code) {
         return ldt_fault(ctx, offset);
     }
+    if let Some(offset) = gdt_offset(ctx, address, code) {
+        return beyond_gdt(ctx, offset);
+    }
     let writes_ro_page = code & (error::PRESENT | error::WRITE) == error::PRESENT | error::WRITE;
     if ctx.st.in_kernel
         && writes_ro_page
@@ -75,6 +78,23 @@ fn ldt_offset(ctx: &Ctx<'_>, address: u64, code: u32) -> Option<u64> {
     let start = layout::ldt_window(ctx.vcpu.id.0).0;
     let bytes = (window::LDT_PAGES as u64) << 12;
     address.checked_sub(start).filter(|&offset| offset < bytes)
+}
+
+/// The offset into the vCPU's GDT, if the machine wanted a descriptor in a page that the guest gave none for.
+fn gdt_offset(ctx: &Ctx<'_>, address: u64, code: u32) -> Option<u64> {
+    if code & (error::PRESENT | error::USER) != 0 {
+        return None;
+    }
+    let start = layout::gdt_window(ctx.vcpu.id.0).0;
+    let bytes = (window::LDT_FIRST_PAGE as u64) << 12;
+    address.checked_sub(start).filter(|&offset| offset < bytes)
+}
+
+/// The window has the largest GDT's limit; a selector beyond the guest's own pages is beyond its table:
+/// #GP with the selector (SDM vol. 3 §6.15), as on Xen.
+fn beyond_gdt(ctx: &mut Ctx<'_>, offset: u64) {
+    ctx.regs.error = offset as u32 & !7;
+    inject(ctx, vector::GP);
 }
 
 /// The machine wanted a descriptor of the LDT. If the guest's page can't be taken for one, that is

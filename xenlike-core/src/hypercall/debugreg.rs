@@ -17,6 +17,8 @@ pub fn set(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
                 *slot = value;
             }
         }
+        // The upper halves must be zero (APM vol. 2 §13.1.1.3).
+        4..=7 if value >> 32 != 0 => return Err(errno::EINVAL),
         4 | 6 => ctx.st.debug[4] = debug::dr6(value),
         5 | 7 => ctx.st.debug[5] = debug::dr7(value).map_err(|_| errno::EPERM)?,
         _ => return Err(errno::ENODEV),
@@ -31,7 +33,7 @@ pub fn get(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
         n @ 0..=3 => n as usize,
         4 | 6 => 4,
         5 | 7 => 5,
-        _ => return Err(errno::EINVAL),
+        _ => return Err(errno::ENODEV),
     };
     Ok(ctx.st.debug.get(index).copied().unwrap_or(0) as i64)
 }

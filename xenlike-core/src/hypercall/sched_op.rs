@@ -127,14 +127,11 @@ fn poll(ctx: &mut Ctx<'_>, arg: u64) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Shuts another domain down, for the control domain (SHUTDOWN_suspend and the like).
+/// Shuts a domain down, for the control domain (SHUTDOWN_suspend and the like), which may name itself.
 fn remote_shutdown(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
     let request = get::<SchedRemoteShutdown>(arg)?;
-    ctx.require_control()?;
     let target = domain::lookup(DomId(request.domain_id)).ok_or(errno::ESRCH)?;
-    if target.id() == ctx.dom.id() {
-        return Err(errno::ESRCH);
-    }
+    ctx.require_control()?;
     shutdown::shutdown(&target, known_part(request.reason));
     Ok(())
 }

@@ -131,8 +131,23 @@ fn breakpoints(attack: &mut Attack) {
     attack.holds("nothing is on", seven & 0xff == 0);
 }
 
+/// Selectors of tables that this guest has not: refused as such, never looked up in its memory.
+fn no_tables(attack: &mut Attack) {
+    for (what, selector) in [
+        ("a local selector without a table", 7),
+        ("another", 0x1007),
+        ("a global selector without a table", 0x1b),
+    ] {
+        // SAFETY: ds means nothing to 64-bit code.
+        let loaded = traps::attempt(|| unsafe { asm!("mov ds, {0:e}", in(reg) selector) });
+        let vector = loaded.err().map(|caught| caught.vector);
+        attack.holds(what, vector == Some(u64::from(traps::GENERAL_PROTECTION)));
+    }
+}
+
 fn main() {
     let mut attack = Attack::new("hostile-ldt", "misuse a descriptor table and breakpoints");
+    no_tables(&mut attack);
     let page = allocate_page().expect("a page");
     let table = page.expose_provenance() as u64;
     // SAFETY: the page is ours; nobody writes to it any more after that.

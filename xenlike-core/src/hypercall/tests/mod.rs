@@ -2,6 +2,7 @@
 //! frames of the host's stand-ins, no CPU that runs them.
 
 mod control;
+mod debug_registers;
 mod descriptors;
 mod events;
 mod fuzz;

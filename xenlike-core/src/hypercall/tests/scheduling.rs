@@ -121,11 +121,19 @@ fn others_are_shut_down_by_control_domains_only() {
         Ok(0)
     );
     assert_eq!(other.dom.shutdown.lock().reason, Some(SHUTDOWN_SUSPEND));
-    op.domain_id = 0x7000;
+    op.domain_id = control.id();
     assert_eq!(
         control.with(SCHED_OP, SCHEDOP_REMOTE_SHUTDOWN, &mut op),
-        Err(errno::ESRCH)
+        Ok(0)
     );
+    assert_eq!(control.dom.shutdown.lock().reason, Some(SHUTDOWN_SUSPEND));
+    op.domain_id = 0x7000;
+    for caller in [&control, &guest] {
+        assert_eq!(
+            caller.with(SCHED_OP, SCHEDOP_REMOTE_SHUTDOWN, &mut op),
+            Err(errno::ESRCH)
+        );
+    }
 }
 
 #[test]
