@@ -16,7 +16,8 @@ pub fn get(mfn: Mfn) -> Option<Pfn> {
     (entry != INVALID).then_some(Pfn(entry))
 }
 
-/// Sets the number by which the owner of `mfn` knows it.
+/// Sets the number by which the owner of `mfn` knows it. The caller holds the frame, or has waited for nothing
+/// since it was that owner's: so this CPU has not flushed, and the frame can't be another domain's by now.
 pub fn set(mfn: Mfn, pfn: Pfn) {
     write(mfn, pfn.0);
 }

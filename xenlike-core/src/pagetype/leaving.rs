@@ -146,7 +146,7 @@ impl<M: Memory> Types<M> {
             }
             Lists::push(&self.0, &mut lists.leaving, mfn, frame);
             // Without a reference it is being released just now, and leaves the list by that.
-            if let Some(page) = self.get_any_page(mfn) {
+            if let Some(page) = self.get_page_to_end(mfn) {
                 return Some(Next::Held(page));
             }
         }

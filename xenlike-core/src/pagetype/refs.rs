@@ -63,9 +63,26 @@ impl<M: Memory> Types<M> {
 
     #[inline(always)] // on the path of every entry
     fn get_any_page_of<'a>(&'a self, mfn: Mfn, frame: &'a Frame) -> Option<PageRef<'a, M>> {
+        self.get_page_if(mfn, frame, |state| state.refs() != 0 && state.can_ref())
+    }
+
+    /// As [`Self::get_any_page`], even if the frame has all the references that anybody may ask for: what
+    /// ends a frame's use must not pass it by because a guest has made so many. A CPU holds a few of
+    /// these at most.
+    pub(super) fn get_page_to_end(&self, mfn: Mfn) -> Option<PageRef<'_, M>> {
+        self.get_page_if(mfn, self.0.frame(mfn)?, |state| state.refs() != 0)
+    }
+
+    #[inline(always)] // on the path of every entry
+    fn get_page_if<'a>(
+        &'a self,
+        mfn: Mfn,
+        frame: &'a Frame,
+        allows: impl Fn(State) -> bool,
+    ) -> Option<PageRef<'a, M>> {
         let mut state = frame.load();
         loop {
-            if state.refs() == 0 || !state.can_ref() {
+            if !allows(state) {
                 return None;
             }
             match frame.change(state, state.plus(State::REF)) {

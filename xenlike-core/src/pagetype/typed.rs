@@ -283,7 +283,7 @@ impl<M: Memory> Types<M> {
 
     /// Goes on taking a partial frame apart; nothing to do if it is not partial any more.
     pub(super) fn undo_partial(&self, mfn: Mfn, work: &mut Work) -> Progress {
-        let Some(page) = self.get_any_page(mfn) else {
+        let Some(page) = self.get_page_to_end(mfn) else {
             return Progress::Done;
         };
         let frame = page.frame();

@@ -37,8 +37,10 @@ fn give(ctx: &Ctx<'_>, op: &abi::GnttabTransfer, mfn: Mfn) -> Result<(), GrantEr
     to.grants.begin_transfer(op.ref_, ctx.dom.id())?;
     let assigned = machine().assign(&to.pages, mfn, 0, Charge::Counted);
     assigned.map_err(|_| GrantError::General)?;
-    if let Some(pfn) = to.grants.finish_transfer(op.ref_, mfn) {
-        m2p::set(mfn, pfn);
+    // The receiver may let the frame go at once: while its table is waited for, it must not become another's.
+    let held = machine().get_page(mfn, to.id());
+    if let (Some(pfn), Some(page)) = (to.grants.finish_transfer(op.ref_, mfn), held) {
+        m2p::set(page.mfn(), pfn);
     }
     Ok(())
 }

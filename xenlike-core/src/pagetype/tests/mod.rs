@@ -1,5 +1,6 @@
 //! Tests of the rules, over a fake memory.
 
+mod crowded;
 mod fake;
 mod l1tf;
 mod random;
