@@ -21,7 +21,7 @@ use crate::kit::{CpuId, MAX_CPUS, Vaddr, lock};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stamp(pub u32);
 
-/// A tick of the clock.
+/// A tick of the clock, as that shows it while the tick is on no frame.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Tick(u64);
 
@@ -60,7 +60,7 @@ pub fn now() -> Stamp {
 pub fn flush_begins() -> Tick {
     let clock = CLOCK.load(Ordering::SeqCst);
     if clock & 1 == 0 {
-        return Tick(clock >> 1);
+        return Tick(clock);
     }
     next_tick(clock)
 }
@@ -71,11 +71,11 @@ fn next_tick(mut clock: u64) -> Tick {
     while clock & 1 != 0 {
         let next = clock.wrapping_add(1);
         match CLOCK.compare_exchange(clock, next, Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(_) => return Tick(next >> 1),
+            Ok(_) => return Tick(next),
             Err(now) => clock = now,
         }
     }
-    Tick(clock >> 1)
+    Tick(clock)
 }
 
 /// After a full flush of this CPU that began at `tick`.
@@ -88,7 +88,7 @@ pub fn flush_done(tick: Tick) {
 fn tick_of(stamp: Stamp) -> Tick {
     let clock = CLOCK.load(Ordering::SeqCst) >> 1;
     let age = (clock as u32).wrapping_sub(stamp.0);
-    Tick(clock.wrapping_sub(u64::from(age)))
+    Tick(clock.wrapping_sub(u64::from(age)) << 1)
 }
 
 /// Forgets every cached translation of this CPU.

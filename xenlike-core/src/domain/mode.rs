@@ -24,12 +24,10 @@ pub fn enter_user(st: &mut VcpuState) -> Result<(), NoPageTable> {
     Ok(())
 }
 
-/// Guest user → guest kernel, for the vCPU that runs on this CPU.
+/// Guest user → guest kernel, for the vCPU that runs on this CPU, in user mode.
 #[inline]
 pub fn enter_kernel(st: &mut VcpuState) -> Result<(), NoPageTable> {
-    if st.in_kernel {
-        return Ok(());
-    }
+    debug_assert!(!st.in_kernel);
     let root = st.kernel_root.ok_or(NoPageTable)?;
     st.in_kernel = true;
     seg::swap_gs();

@@ -101,6 +101,27 @@ impl Bounce {
     }
 }
 
+/// The mode that a trap came out of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The guest's kernel.
+    Kernel,
+    /// Its user mode.
+    User,
+}
+
+impl Mode {
+    /// Of the vCPU.
+    #[inline]
+    const fn of(st: &VcpuState) -> Self {
+        if st.in_kernel {
+            Self::Kernel
+        } else {
+            Self::User
+        }
+    }
+}
+
 /// Makes the vCPU that runs on this CPU enter its kernel as `bounce` says.
 ///
 /// # Errors
@@ -113,10 +134,27 @@ pub fn deliver(
     regs: &mut TrapFrame,
     bounce: Bounce,
 ) -> Result<(), Stuck> {
+    let from = Mode::of(st);
+    deliver_from(from, dom, vcpu, st, regs, bounce)
+}
+
+/// Likewise from a mode that is known.
+///
+/// # Errors
+/// See [`Stuck`].
+#[inline(always)] // as `deliver`
+pub fn deliver_from(
+    from: Mode,
+    dom: &Domain,
+    vcpu: &Vcpu,
+    st: &mut VcpuState,
+    regs: &mut TrapFrame,
+    bounce: Bounce,
+) -> Result<(), Stuck> {
     if bounce.entry == 0 {
         return Err(Stuck::NoHandler);
     }
-    let (top, told) = interrupt(dom, vcpu, st, regs)?;
+    let (top, told) = interrupt(from, dom, vcpu, st, regs)?;
     let error = bounce.error;
     let sp = guest_stack::push(top, regs, Told { error, ..told }).map_err(|_| Stuck::BadStack)?;
     begin(vcpu, regs, bounce, sp);
@@ -140,7 +178,7 @@ pub fn deliver_failsafe(
     if bounce.entry == 0 {
         return Err(Stuck::NoFailsafe);
     }
-    let (top, told) = interrupt(dom, vcpu, st, regs)?;
+    let (top, told) = interrupt(Mode::of(st), dom, vcpu, st, regs)?;
     let words = [
         regs.rcx,
         regs.r11,
@@ -164,17 +202,19 @@ pub fn deliver_failsafe(
 /// says of it.
 #[inline(always)] // a part of `deliver`
 fn interrupt(
+    from: Mode,
     dom: &Domain,
     vcpu: &Vcpu,
     st: &mut VcpuState,
     regs: &TrapFrame,
 ) -> Result<(u64, Told), Stuck> {
-    let (sp, cs) = if st.in_kernel {
+    let (sp, cs) = match from {
         // Ring 0 in the saved selector tells the guest that it was its kernel.
-        (regs.rsp, regs.cs & 0xfffc)
-    } else {
-        mode::enter_kernel(st).map_err(|_| Stuck::NoKernelTable)?;
-        (st.kernel_sp, regs.cs & 0xffff)
+        Mode::Kernel => (regs.rsp, regs.cs & 0xfffc),
+        Mode::User => {
+            mode::enter_kernel(st).map_err(|_| Stuck::NoKernelTable)?;
+            (st.kernel_sp, regs.cs & 0xffff)
+        }
     };
     let masked = vcpu.info.upcall_mask().load(Ordering::Relaxed);
     let mut flags = regs.rflags & !(rflags::IF | rflags::IOPL);

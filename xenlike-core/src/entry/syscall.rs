@@ -9,7 +9,7 @@ use super::current::{Running, running, with_current};
 use crate::arch::frame::TrapFrame;
 use crate::arch::rflags;
 use crate::domain::shutdown::crash;
-use crate::domain::trap::{Bounce, Stuck, deliver};
+use crate::domain::trap::{Bounce, Mode, Stuck, deliver, deliver_from};
 use crate::domain::{Domain, Vcpu, VcpuState};
 use crate::hypercall::{self, Args, Ctx, Outcome};
 
@@ -25,10 +25,10 @@ pub extern "C" fn handle_syscall(frame: &mut TrapFrame) {
         return;
     };
     if !running.with(frame, |ctx| ctx.st.in_kernel) {
-        return from_user(running, frame);
+        return from_user(frame, running);
     }
     if frame.rax == nr::IRET {
-        return iret(running, frame);
+        return iret(frame, running);
     }
     running.with(frame, |ctx| {
         let (number, mut args) = (ctx.regs.rax, hypercall::arguments(ctx.regs));
@@ -39,14 +39,20 @@ pub extern "C" fn handle_syscall(frame: &mut TrapFrame) {
 
 /// A system call of a user process.
 #[inline(never)] // its frame is not for every hypercall to carry
-fn from_user(running: &'static Running, frame: &mut TrapFrame) {
-    running.with(frame, |ctx| bounce(ctx, ctx.st.callbacks.syscall.into()));
+fn from_user(frame: &mut TrapFrame, running: &'static Running) {
+    running.with(frame, |ctx| {
+        let callback = ctx.st.callbacks.syscall.into();
+        let entered = deliver_from(Mode::User, ctx.dom, ctx.vcpu, ctx.st, ctx.regs, callback);
+        if let Err(stuck) = entered {
+            give_up(ctx.vcpu, ctx.dom, ctx.st, ctx.regs, stuck);
+        }
+    });
 }
 
 /// The hypercall that ends every trap, system call and event: it has no arguments to gather and no result
 /// to store.
 #[inline(never)] // its frame is not for every hypercall to carry
-fn iret(running: &'static Running, frame: &mut TrapFrame) {
+fn iret(frame: &mut TrapFrame, running: &'static Running) {
     running.with(frame, |ctx| {
         if let Err(stuck) = hypercall::iret(ctx.vcpu, ctx.dom, ctx.st, ctx.regs) {
             give_up(ctx.vcpu, ctx.dom, ctx.st, ctx.regs, stuck);
