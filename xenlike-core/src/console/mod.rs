@@ -7,6 +7,7 @@
 //! The core's own messages come by the `log` crate. Those with target `"guest"` are about what a
 //! guest did, and obey `guest_loglvl`.
 
+pub mod later;
 pub mod level;
 pub mod ring;
 pub mod screen;

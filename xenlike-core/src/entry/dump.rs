@@ -36,7 +36,10 @@ pub fn machine_check(frame: &TrapFrame) -> ! {
         let status = msr::read_safe(MC0_CTL + 4 * bank + 1).unwrap_or(0);
         if status >> 63 != 0 {
             let address = msr::read_safe(MC0_CTL + 4 * bank + 2).unwrap_or(0);
-            log::error!("machine check bank {bank}: status {status:#018x} address {address:#018x}");
+            // It may have hit this CPU while it held the console's lock.
+            crate::console::panic_print(format_args!(
+                "machine check bank {bank}: status {status:#018x} address {address:#018x}\n"
+            ));
         }
     }
     fatal(frame, "machine check");

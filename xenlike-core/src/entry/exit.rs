@@ -27,6 +27,7 @@ pub extern "C" fn exit_work(frame: &mut TrapFrame) {
 /// What comes up less often than deadlines.
 #[inline(never)] // its frame is not for every deadline to carry
 fn other_work(frame: &mut TrapFrame, due: u32) {
+    crate::console::later::tell();
     if due & work::CONSOLE != 0 {
         crate::console::poll();
     }

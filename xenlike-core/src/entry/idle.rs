@@ -16,6 +16,7 @@ pub fn wait() {
 /// Does what comes up meanwhile. Frames that wait for scrubbing are scrubbed.
 fn until_scheduled() {
     loop {
+        crate::console::later::tell();
         let due = work::take();
         if due & work::TIMER != 0 {
             timers::expire();

@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::arch::ipi::Vector;
 use crate::arch::{lapic, tlb, work};
+use crate::console::later;
 use crate::domain::pirq;
 
 /// The interrupt `vector`.
@@ -48,7 +49,7 @@ fn stray(vector: u8) {
     }
 }
 
-/// An NMI that nobody asked for.
+/// An NMI that nobody asked for. It may have hit this CPU while it held the console's lock.
 pub fn nmi() {
-    log::warn!("NMI of unknown cause");
+    later::unknown_nmi();
 }
