@@ -8,6 +8,9 @@ pub const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox --install -s /bin
 /bin/busybox ln -s /bin /sbin
 export PATH=/bin HOME=/root TERM=${TERM:-vt100} PS1='# '
+# What `poweroff` and `reboot` send; the kernel runs them when the toolstack asks, and that may be early.
+trap 'sync; poweroff -f' USR1 USR2
+trap 'sync; reboot -f' TERM
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev 2>/dev/null
@@ -47,9 +50,6 @@ esac
 console=/dev/$(sed 's/.* //' /sys/class/tty/console/active 2>/dev/null)
 [ -c "$console" ] || console=/dev/console
 cd /root
-# What `poweroff` and `reboot` send: the kernel runs /sbin/poweroff when the toolstack asks for it.
-trap 'sync; poweroff -f' USR1 USR2
-trap 'sync; reboot -f' TERM
 # A session of its own on the real terminal gives the shell job control. Leaving it powers off.
 setsid sh -c "exec sh -i <$console >$console 2>&1" &
 wait $!
