@@ -6,6 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use guest_pv_abi::Errno;
+use hashbrown::HashMap;
 
 use super::ledger::{Difference, Ledger, Usage};
 use super::limits::ENTRY;
@@ -92,7 +93,8 @@ pub(super) trait View {
 /// All nodes.
 #[derive(Debug)]
 pub(super) struct Tree {
-    pub(super) nodes: BTreeMap<String, Rc<Node>>,
+    /// By their whole paths, which is how each request names one.
+    pub(super) nodes: HashMap<String, Rc<Node>>,
     generation: u64,
 }
 
@@ -102,7 +104,7 @@ impl Tree {
         let root = || Rc::new(Node::new(Vec::new(), Perms::private(DomId::ZERO)));
         let paths = ["/", INTRODUCED, RELEASED];
         Tree {
-            nodes: paths.map(|path| (path.to_string(), root())).into(),
+            nodes: HashMap::from_iter(paths.map(|path| (path.to_string(), root()))),
             generation: 0,
         }
     }

@@ -58,10 +58,10 @@ fn steps() -> impl Strategy<Value = Step> {
 type Answered = (u32, Vec<u8>, Result<Vec<u8>, String>);
 
 /// What is there, without generations.
-fn content(store: &Store) -> Vec<(String, Vec<u8>, Perms)> {
+fn content(store: &Store) -> BTreeMap<String, (Vec<u8>, Perms)> {
     let nodes = store.tree.nodes.iter();
     nodes
-        .map(|(path, node)| (path.clone(), node.value.clone(), node.perms.clone()))
+        .map(|(path, node)| (path.clone(), (node.value.clone(), node.perms.clone())))
         .collect()
 }
 
