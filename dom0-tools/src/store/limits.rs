@@ -15,8 +15,9 @@ pub const TRANSACTIONS: usize = 10;
 pub const TOUCHED: usize = 1024;
 /// Bytes of all that is kept for one guest: nodes, watches, transactions. xenstored's default is 2 MiB.
 pub const MEMORY: usize = 256 << 10;
-/// The same of all guests together; a guest that has little may have a little more even then.
-pub const ALL_MEMORY: usize = 4 << 20;
+/// The same of all guests together, which is little of the 16 MiB that the control domain has at least: what lies on its
+/// heap is some times as much. A guest that has little may have a little more even then.
+pub const ALL_MEMORY: usize = 1 << 20;
 /// What is little: an honest guest without devices needs a few KiB.
 pub const LITTLE: usize = 32 << 10;
 /// Bytes of watch events that wait for room in a guest's ring; beyond them a watch has one event for all its paths.
