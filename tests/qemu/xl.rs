@@ -1,4 +1,4 @@
-//! Debian's own Xen tools (xl, xenstored, xenconsoled), unmodified, in Linux as Dom0.
+//! Debian's own Xen tools (xl, xenstored, xenconsoled), unmodified, in Linux as Dom0, and our toolstack beside them.
 
 use super::dom0::power_off;
 use anyhow::{Context, Result, bail, ensure};
@@ -6,7 +6,7 @@ use std::fs;
 use xenlike_tests::cpio::{Archive, Entry};
 use xenlike_tests::machine::Machine;
 use xenlike_tests::media::{Media, Module};
-use xenlike_tests::paths::Scratch;
+use xenlike_tests::paths::{Scratch, build};
 use xenlike_tests::scenario::{LINUX, SHORT, find_file};
 use xenlike_tests::session::Session;
 
@@ -42,13 +42,15 @@ fn succeed(session: &mut Session, line: &str) -> Result<String> {
 }
 
 /// The machine up to the shell of a Dom0 with Debian's tools and the files.
-fn boot(scratch: &Scratch) -> Result<Session> {
+fn boot(name: &str, scratch: &Scratch) -> Result<Session> {
     let mut archive = Archive::default();
     for name in FILES {
         let content = fs::read(find_file(name)?)?;
         archive.add(&format!("root/{name}"), &Entry::File(&content));
     }
     archive.add("root/starts", &Entry::Program(STARTS.as_bytes()));
+    let ours = fs::read(build("bin/xenlike"))?;
+    archive.add("bin/xenlike", &Entry::Program(&ours));
     let mut image = fs::read(find_file("toolstack.img")?)?;
     image.extend(archive.finish());
     let initrd = scratch.path().join("initrd");
@@ -60,7 +62,7 @@ fn boot(scratch: &Scratch) -> Result<Session> {
             "console=hvc0",
         ))
         .module(Module::with_arguments(initrd, ""));
-    let mut session = Session::boot("xl", &media, &Machine::default())?;
+    let mut session = Session::boot(name, &media, &Machine::default())?;
     session.expect(r"^init: Linux 6\.12.*, toolstack", LINUX)?;
     session.expect(PROMPT, LINUX)?;
     Ok(session)
@@ -114,7 +116,7 @@ fn views(session: &mut Session) -> Result<()> {
 #[ignore = "boots QEMU"]
 fn debian_xl_runs_domains() -> Result<()> {
     let scratch = Scratch::new("xl")?;
-    let mut session = boot(&scratch)?;
+    let mut session = boot("xl", &scratch)?;
     views(&mut session)?;
     succeed(&mut session, CREATE)?;
     debian_is_up(&mut session, 1)?;
@@ -141,5 +143,39 @@ fn debian_xl_runs_domains() -> Result<()> {
     if list.contains("debian") || list.contains("hello") {
         bail!("still there:\n{list}");
     }
+    power_off(session)
+}
+
+/// Waits until no toolstack knows of `debian`.
+fn debian_is_gone(session: &mut Session) -> Result<()> {
+    let waits = "for i in $(seq 60); do xl list debian 2>&1 | grep -q 'invalid domain' && break; sleep 1; done";
+    run(session, waits)?;
+    let lists = succeed(session, "xl list && xenlike list")?;
+    ensure!(!lists.contains("debian"), "still there:\n{lists}");
+    Ok(())
+}
+
+/// With xenstored and xenconsoled at work, `xenlike` gives its domain's console, starts it again when it reboots, and
+/// takes it away when it has powered off.
+#[test]
+#[ignore = "boots QEMU"]
+fn xenlike_beside_xenstored() -> Result<()> {
+    let scratch = Scratch::new("beside")?;
+    let mut session = boot("beside", &scratch)?;
+    session.send_line("xenlike create debian.cfg -c")?;
+    session.expect(r"^init: Linux 6\.12.*, xen$", LINUX)?;
+    session.expect("^# ", LINUX)?;
+    session.send_line("hostname")?;
+    session.expect("^guest", SHORT)?;
+    session.send("\x1d")?;
+    session.expect(PROMPT, SHORT)?;
+    debian_is_up(&mut session, 1)?;
+    let first = row(&mut session, "debian")?;
+    succeed(&mut session, "xenlike reboot debian")?;
+    debian_is_up(&mut session, 2)?;
+    let second = row(&mut session, "debian")?;
+    ensure!(first.get(1) != second.get(1), "{second:?} was {first:?}");
+    succeed(&mut session, "xenlike shutdown -w debian")?;
+    debian_is_gone(&mut session)?;
     power_off(session)
 }

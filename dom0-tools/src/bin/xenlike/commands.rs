@@ -18,11 +18,14 @@ use dom0_tools::ops::view::{self, Names};
 use dom0_tools::ops::{self, Created, Files, UptimeRow, uptime_table};
 use dom0_tools::store::path;
 
-use crate::console;
+use crate::console::{self, Place};
 use crate::keeper;
 use crate::privcmd::Privcmd;
 use crate::runtime::Record;
 use crate::store::{KnownNames, Store};
+
+/// How long xenconsoled may take to make a new domain's terminal.
+const CONSOLE: Duration = Duration::from_secs(5);
 
 /// Options of `create`.
 #[derive(Args)]
@@ -259,7 +262,15 @@ pub fn unpause(word: &str) -> Result<()> {
 pub fn destroy(word: &str) -> Result<()> {
     let mut h = Privcmd::open()?;
     let id = other(&mut h, word)?;
-    domain::destroy(&mut h, id)?;
+    remove(&mut h, id)
+}
+
+/// Destroys a domain, and takes it out of Xenstore.
+///
+/// # Errors
+/// The hypervisor's refusal.
+pub fn remove(h: &mut Privcmd, id: DomId) -> Result<()> {
+    domain::destroy(h, id)?;
     if let Some(mut store) = Store::open() {
         let home = path::home(id);
         // What is not there need not go.
@@ -322,7 +333,7 @@ pub fn create(options: &Create) -> Result<()> {
             std::thread::sleep(Duration::from_millis(100));
             Ok(domain::unpause(&mut Privcmd::open()?, record.id)?)
         });
-        attach_to(&record)?;
+        attach_to(record.id)?;
         unpause.join().map_err(|_| anyhow!("unpausing failed"))?
     })
 }
@@ -363,19 +374,21 @@ pub fn start(config: &DomainConfig, wish: Start) -> Result<Record> {
         console: created.console,
         console_port: created.console_port,
         uuid,
+        served: store.is_some(),
         config: config.clone(),
     };
-    // Where there is a Xenstore, xenconsoled finds the console by it; else it is kept here.
-    let served = match &mut store {
+    // Where there is a Xenstore, xenconsoled finds the console by it; else the keeper has it.
+    let registered = match &mut store {
         Some(store) => register(store, config, &created, &uuid),
-        None => record.save().and_then(|()| keeper::start(&record)),
+        None => Ok(()),
     };
-    let running = served.and_then(|()| match wish {
+    let kept = registered.and_then(|()| record.save().and_then(|()| keeper::start(&record)));
+    let running = kept.and_then(|()| match wish {
         Start::Running => Ok(domain::unpause(&mut h, created.id)?),
         Start::Paused => Ok(()),
     });
     if let Err(error) = running {
-        domain::destroy(&mut h, created.id)?;
+        remove(&mut h, created.id)?;
         return Err(error);
     }
     Ok(record)
@@ -385,20 +398,39 @@ pub fn start(config: &DomainConfig, wish: Start) -> Result<Record> {
 pub fn attach(word: &str) -> Result<()> {
     let mut h = Privcmd::open()?;
     let id = other(&mut h, word)?;
-    let info = domain::info(&mut h, id)?;
-    let record = Record::of(&info);
-    attach_to(&record.with_context(|| {
-        format!("{word}: its console is not kept here; use `xl console` where Debian's tools run")
-    })?)
+    attach_to(id)
 }
 
-fn attach_to(record: &Record) -> Result<()> {
-    console::attach(record, &mut |name| {
+fn attach_to(id: DomId) -> Result<()> {
+    let (place, name) = console_of(&mut Privcmd::open()?, id)?;
+    console::attach(&place, &mut || {
         let mut h = Privcmd::open().ok()?;
         let infos = domain::list(&mut h).ok()?;
-        let mut records = infos.iter().filter_map(Record::of);
-        records.find(|record| record.config.name == name)
+        let records = infos.iter().filter_map(Record::of);
+        let mut kept = records.filter(|record| !record.served);
+        let next = kept.find(|record| Some(&record.config.name) == name.as_ref())?;
+        Some(Place::Keeper(next.socket()))
     })
+}
+
+/// Where a domain's console is to be had; the domain's name if that is known here.
+fn console_of(h: &mut Privcmd, id: DomId) -> Result<(Place, Option<String>)> {
+    let record = Record::of(&domain::info(h, id)?);
+    if let Some(record) = record.filter(|record| !record.served) {
+        return Ok((Place::Keeper(record.socket()), Some(record.config.name)));
+    }
+    let mut store = Store::open().context("nobody keeps this domain's console")?;
+    let terminal = format!("{}/console/tty", path::home(id));
+    let deadline = Instant::now() + CONSOLE;
+    loop {
+        match store.read(&terminal) {
+            Ok(terminal) if !terminal.is_empty() => {
+                return Ok((Place::Terminal(terminal.into()), None));
+            }
+            _ if Instant::now() > deadline => bail!("no xenconsoled has this domain's console"),
+            _ => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
 }
 
 /// Enters a domain into Xenstore, and tells the daemon of its ring.

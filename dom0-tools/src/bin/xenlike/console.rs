@@ -2,16 +2,17 @@
 
 #![expect(unsafe_code, reason = "terminal settings")]
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use crate::keeper::wait;
-use crate::runtime::Record;
 
 /// `Ctrl-]`
 const LEAVE: u8 = 0x1d;
@@ -52,6 +53,33 @@ impl Drop for Raw {
     }
 }
 
+/// Where a domain's console is to be had.
+pub enum Place {
+    /// The socket of its keeper.
+    Keeper(PathBuf),
+    /// The terminal that xenconsoled made for it.
+    Terminal(PathBuf),
+}
+
+trait Wire: Read + Write + AsRawFd {}
+impl Wire for UnixStream {}
+impl Wire for File {}
+
+impl Place {
+    fn open(&self) -> io::Result<Box<dyn Wire>> {
+        Ok(match self {
+            Place::Keeper(socket) => Box::new(UnixStream::connect(socket)?),
+            Place::Terminal(path) => Box::new(
+                OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .custom_flags(libc::O_NOCTTY)
+                    .open(path)?,
+            ),
+        })
+    }
+}
+
 /// Why a terminal was left.
 #[derive(PartialEq, Eq)]
 enum Left {
@@ -61,33 +89,33 @@ enum Left {
     Domain,
 }
 
-/// Attaches to a domain's console; goes on with the domain of the same name when it restarts.
+/// Attaches to a domain's console; when that ends, goes on with the one that `next` finds, if it does.
 ///
 /// # Errors
-/// If the domain has no keeper.
-pub fn attach(record: &Record, find: &mut dyn FnMut(&str) -> Option<Record>) -> Result<()> {
-    let socket = UnixStream::connect(record.socket());
-    let mut socket = socket.context("nobody keeps this domain's console")?;
-    let name = record.config.name.clone();
+/// If nobody has the console.
+pub fn attach(place: &Place, next: &mut dyn FnMut() -> Option<Place>) -> Result<()> {
+    let mut wire = place.open().context("nobody keeps this domain's console")?;
     let _raw = Raw::enter();
     loop {
-        if talk(&mut socket)? == Left::Person {
+        if talk(&mut *wire)? == Left::Person {
             print(b"\r\n");
             return Ok(());
         }
-        let Some(next) = again(&name, find) else {
+        let Some(place) = next() else {
             return Ok(());
         };
-        socket = next;
+        let Some(again) = open_soon(&place) else {
+            return Ok(());
+        };
+        wire = again;
     }
 }
 
-fn again(name: &str, find: &mut dyn FnMut(&str) -> Option<Record>) -> Option<UnixStream> {
+fn open_soon(place: &Place) -> Option<Box<dyn Wire>> {
     let deadline = Instant::now() + RESTART;
-    let record = find(name)?;
     loop {
-        if let Ok(socket) = UnixStream::connect(record.socket()) {
-            return Some(socket);
+        if let Ok(wire) = place.open() {
+            return Some(wire);
         }
         if Instant::now() > deadline {
             return None;
@@ -102,7 +130,7 @@ fn print(text: &[u8]) {
 }
 
 /// Carries bytes both ways.
-fn talk(socket: &mut UnixStream) -> Result<Left> {
+fn talk(socket: &mut dyn Wire) -> Result<Left> {
     let (keyboard, domain) = (io::stdin().as_raw_fd(), socket.as_raw_fd());
     let mut fds = vec![domain, keyboard];
     let mut bytes = [0; 1024];

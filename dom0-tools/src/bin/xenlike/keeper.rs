@@ -1,5 +1,5 @@
-//! The keeper of a domain, where no Xenstore and no xenconsoled do it: a process of its own that has the
-//! domain's console, hands it to whoever attaches, and does what the configuration says when the domain ends.
+//! The keeper of a domain: a process of its own that does what the configuration says when the domain ends. Where no
+//! xenconsoled does it, it also has the domain's console, and hands it to whoever attaches.
 
 #![expect(unsafe_code, reason = "poll and setsid")]
 
@@ -27,7 +27,7 @@ const LOOK_MS: i32 = 200;
 /// The longest wait for a keeper to be ready.
 const READY: Duration = Duration::from_secs(10);
 
-/// Starts the keeper of a new domain, and waits until it listens.
+/// Starts the keeper of a new domain; if it has the console, waits until it listens.
 ///
 /// # Errors
 /// When it does not come up.
@@ -39,7 +39,7 @@ pub fn start(record: &Record) -> Result<()> {
         .spawn()
         .context("the domain's keeper")?;
     let deadline = Instant::now() + READY;
-    while UnixStream::connect(record.socket()).is_err() {
+    while !record.served && UnixStream::connect(record.socket()).is_err() {
         if let Some(status) = keeper.try_wait()? {
             bail!("the domain's keeper ended: {status}");
         }
@@ -86,12 +86,15 @@ struct Keeper {
 /// The keeper of domain `id`.
 ///
 /// # Errors
-/// When the domain's console can't be had.
+/// When the domain's console can't be had, or the domain can't be started again.
 pub fn keep(id: DomId) -> Result<()> {
     // SAFETY: starts a session, so that the terminal's end is not ours.
     unsafe { libc::setsid() };
     let record = Record::load(id).context("nothing is known of this domain")?;
     let mut h = Privcmd::open()?;
+    if record.served {
+        return watch(&record, &mut h);
+    }
     let ring = Ring::open(&h, &record)?;
     let listener = UnixListener::bind(record.socket())?;
     listener.set_nonblocking(true)?;
@@ -104,10 +107,24 @@ pub fn keep(id: DomId) -> Result<()> {
     };
     loop {
         keeper.serve(&listener)?;
-        if let Some(end) = keeper.ended(&mut h) {
+        if let Some(end) = ended(&keeper.record, &mut h) {
             // What it said at the very end.
             keeper.output()?;
-            return keeper.finish(&mut h, end);
+            if let End::Shutdown(ending) = end {
+                let (name, word) = (&keeper.record.config.name, word(ending));
+                keeper.tell(format!("\r\n[{name} has {word}]\r\n").as_bytes());
+            }
+            return finish(&keeper.record, &mut h, end);
+        }
+    }
+}
+
+/// Waits for the end of a domain whose console is xenconsoled's.
+fn watch(record: &Record, h: &mut Privcmd) -> Result<()> {
+    loop {
+        wait(&[])?;
+        if let Some(end) = ended(record, h) {
+            return finish(record, h, end);
         }
     }
 }
@@ -184,40 +201,47 @@ impl Keeper {
         self.keys.drain(..given);
         self.keys.truncate(BACKLOG);
     }
+}
 
-    fn ended(&self, h: &mut Privcmd) -> Option<End> {
-        match domain::info(h, self.record.id) {
-            Ok(info) if info.handle == self.record.uuid && !info.dying => {
-                info.ended.map(End::Shutdown)
-            }
-            _ => Some(End::Gone),
-        }
+fn ended(record: &Record, h: &mut Privcmd) -> Option<End> {
+    match domain::info(h, record.id) {
+        Ok(info) if info.handle == record.uuid && !info.dying => info.ended.map(End::Shutdown),
+        _ => Some(End::Gone),
     }
+}
 
-    /// Does what the configuration says.
-    fn finish(mut self, h: &mut Privcmd, end: End) -> Result<()> {
-        let config = self.record.config.clone();
-        let End::Shutdown(ending) = end else {
-            self.record.forget();
-            return Ok(());
-        };
-        let (word, action) = match ending {
-            Ending::PowerOff => ("powered off", config.on_poweroff),
-            Ending::Reboot => ("rebooted", config.on_reboot),
-            Ending::Watchdog => ("been stopped by its watchdog", config.on_watchdog),
-            Ending::Suspend => ("been suspended", Action::Preserve),
-            _ => ("crashed", config.on_crash),
-        };
-        self.tell(format!("\r\n[{} has {word}]\r\n", config.name).as_bytes());
-        if action == Action::Preserve {
-            return Ok(());
-        }
-        domain::destroy(h, self.record.id)?;
-        self.record.forget();
-        if matches!(action, Action::Restart | Action::RenameRestart) {
-            // Clients follow by name, once this keeper's socket ends.
-            commands::start(&config, commands::Start::Running)?;
-        }
-        Ok(())
+fn word(ending: Ending) -> &'static str {
+    match ending {
+        Ending::PowerOff => "powered off",
+        Ending::Reboot => "rebooted",
+        Ending::Watchdog => "been stopped by its watchdog",
+        Ending::Suspend => "been suspended",
+        _ => "crashed",
     }
+}
+
+/// Does what the configuration says.
+fn finish(record: &Record, h: &mut Privcmd, end: End) -> Result<()> {
+    let config = &record.config;
+    let action = match end {
+        End::Gone => {
+            record.forget();
+            return Ok(());
+        }
+        End::Shutdown(Ending::PowerOff) => config.on_poweroff,
+        End::Shutdown(Ending::Reboot) => config.on_reboot,
+        End::Shutdown(Ending::Watchdog) => config.on_watchdog,
+        End::Shutdown(Ending::Suspend) => Action::Preserve,
+        End::Shutdown(_) => config.on_crash,
+    };
+    if action == Action::Preserve {
+        return Ok(());
+    }
+    commands::remove(h, record.id)?;
+    record.forget();
+    if matches!(action, Action::Restart | Action::RenameRestart) {
+        // Clients follow by name, once this keeper's socket ends.
+        commands::start(config, commands::Start::Running)?;
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! What this program knows of the domains that it has made, where no Xenstore keeps it: a folder for each
+//! What this program knows of the domains that it has made, beside what Xenstore may have: a folder for each
 //! below `/run/xenlike`, named by its number, true while the domain with that UUID lives.
 
 use std::fs;
@@ -24,6 +24,8 @@ pub struct Record {
     pub console_port: Port,
     /// Its UUID, by which another domain with the same number is told apart.
     pub uuid: [u8; 16],
+    /// Whether a Xenstore has its name and xenconsoled its console; else its keeper has both.
+    pub served: bool,
     /// What it was made from.
     pub config: DomainConfig,
 }
@@ -34,6 +36,7 @@ struct Written {
     console: u64,
     console_port: u32,
     uuid: [u8; 16],
+    served: bool,
     config: DomainConfig,
 }
 
@@ -59,6 +62,7 @@ impl Record {
             console: self.console.0,
             console_port: self.console_port.0,
             uuid: self.uuid,
+            served: self.served,
             config: self.config.clone(),
         };
         let path = folder.join("domain.json");
@@ -74,6 +78,7 @@ impl Record {
             console: Mfn(written.console),
             console_port: Port(written.console_port),
             uuid: written.uuid,
+            served: written.served,
             config: written.config,
         })
     }

@@ -21,7 +21,8 @@ const PLOT: &str = "![Ratios](benchmarks.svg)\n\n";
 const NOTES: &str = "
 Rows ruled by repeated string instructions, each of whose iterations counts as one, are told in bytes and stay out of the
 mean, as do those without a target. A row that had reached its target, or needed no more
-than Xen, and doesn't any more makes `scripts/bench` fail.
+than Xen, and doesn't any more makes `scripts/bench` fail. [PROFILES.md](PROFILES.md) says where the instructions go of rows
+above their target.
 ";
 
 /// The document.
