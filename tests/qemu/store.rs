@@ -60,8 +60,9 @@ fn linux_reboots_when_it_is_told() -> Result<()> {
     start(&mut session, "debian-smp.cfg", "debian-smp")?;
     let told = session.succeed("reboot -w debian-smp", LINUX)?;
     ensure!(told.contains("[debian-smp reboots]"), "{told}");
-    // The log of the first life is kept; only the second one says this in its own time.
+    // The console still shows the first life; what comes after its last words is the second's.
     session.send_line("console debian-smp")?;
+    session.expect("reboot: Restarting system", LINUX)?;
     session.expect(r"^init: Linux 6\.12.*4 CPU\(s\).*, xen$", LINUX)?;
     session.expect("^# ", LINUX)?;
     session.send("\x1d")?;
