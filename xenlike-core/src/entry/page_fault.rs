@@ -69,24 +69,25 @@ pub fn give(ctx: &mut Ctx<'_>, address: u64, code: u32) {
     syscall::bounce(ctx, bounce);
 }
 
-/// The offset into the vCPU's LDT, if the machine wanted a descriptor in a page of its LDT window that is
-/// not there. That is not a user's access, which a guest's own is: it may not touch the window.
+/// The offset into the vCPU's LDT, if the machine wanted a descriptor in a page of its LDT window that is not there.
 fn ldt_offset(ctx: &Ctx<'_>, address: u64, code: u32) -> Option<u64> {
-    if code & (error::PRESENT | error::USER) != 0 {
-        return None;
-    }
     let start = layout::ldt_window(ctx.vcpu.id.0).0;
-    let bytes = (window::LDT_PAGES as u64) << 12;
-    address.checked_sub(start).filter(|&offset| offset < bytes)
+    window_offset(start, window::LDT_PAGES, address, code)
 }
 
 /// The offset into the vCPU's GDT, if the machine wanted a descriptor in a page that the guest gave none for.
 fn gdt_offset(ctx: &Ctx<'_>, address: u64, code: u32) -> Option<u64> {
+    let start = layout::gdt_window(ctx.vcpu.id.0).0;
+    window_offset(start, window::LDT_FIRST_PAGE, address, code)
+}
+
+/// The offset of `address` in the window of so many pages at `start`, if the machine looked there. That is not a
+/// user's access, which a guest's own is: it may not touch the window.
+fn window_offset(start: u64, pages: usize, address: u64, code: u32) -> Option<u64> {
     if code & (error::PRESENT | error::USER) != 0 {
         return None;
     }
-    let start = layout::gdt_window(ctx.vcpu.id.0).0;
-    let bytes = (window::LDT_FIRST_PAGE as u64) << 12;
+    let bytes = (pages as u64) << 12;
     address.checked_sub(start).filter(|&offset| offset < bytes)
 }
 
