@@ -4,7 +4,7 @@
 
 use core::sync::atomic::{Ordering, fence};
 
-use crate::{cpu, memory};
+use crate::{cpu, hyper, memory};
 
 /// Nanoseconds of one second.
 pub const SECOND_NS: u64 = 1_000_000_000;
@@ -52,6 +52,18 @@ pub fn sleep_until(system_time_ns: u64) {
 /// Sleeps.
 pub fn sleep(nanoseconds: u64) {
     sleep_until(now_ns().saturating_add(nanoseconds));
+}
+
+/// Gives the CPU to others until `done`, for so many nanoseconds at the most; false when that was too short.
+pub fn wait_for(nanoseconds: u64, done: impl Fn() -> bool) -> bool {
+    let end = now_ns().saturating_add(nanoseconds);
+    while !done() {
+        if now_ns() > end {
+            return false;
+        }
+        hyper::yield_now();
+    }
+    true
 }
 
 /// Seconds and nanoseconds since 1970.

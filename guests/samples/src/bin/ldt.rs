@@ -39,17 +39,6 @@ fn limit() -> u64 {
     if found == 0 { 0 } else { limit }
 }
 
-fn until(done: impl Fn() -> bool) -> bool {
-    let end = time::now_ns() + PATIENCE_NS;
-    while !done() {
-        if time::now_ns() > end {
-            return false;
-        }
-        hyper::yield_now();
-    }
-    true
-}
-
 /// Sets its own LDT and looks at it after each change.
 fn other(_number: u32) {
     let op = MmuextOp {
@@ -63,7 +52,7 @@ fn other(_number: u32) {
         return;
     }
     for round in 0..=ROUNDS {
-        if !until(|| CHANGES.load(Ordering::Acquire) >= round) {
+        if !time::wait_for(PATIENCE_NS, || CHANGES.load(Ordering::Acquire) >= round) {
             return;
         }
         SEEN.store(limit(), Ordering::Relaxed);
@@ -93,7 +82,7 @@ fn run() -> Result<(), &'static str> {
     TABLE.store(table, Ordering::Release);
     smp::start(1, other).map_err(|_| "a vCPU does not start")?;
     for round in 0..=ROUNDS {
-        if !until(|| LOOKS.load(Ordering::Acquire) > round) {
+        if !time::wait_for(PATIENCE_NS, || LOOKS.load(Ordering::Acquire) > round) {
             return Err("the other vCPU does not look");
         }
         if SEEN.load(Ordering::Relaxed) != LIMITS[round as usize % 2] {

@@ -49,39 +49,27 @@ fn secondary(number: u32) {
     RUNNING.fetch_sub(1, Ordering::Release);
 }
 
-/// Waits until `done`; false when that takes too long.
-fn until(done: impl Fn() -> bool) -> bool {
-    let end = time::now_ns() + PATIENCE_NS;
-    while !done() {
-        if time::now_ns() > end {
-            return false;
-        }
-        hyper::yield_now();
-    }
-    true
-}
-
 fn run(vcpus: u32) -> Result<(), &'static str> {
     ALL.store(vcpus, Ordering::Relaxed);
     for number in 1..vcpus {
         smp::start(number, secondary).map_err(|_| "a vCPU does not start")?;
     }
     RUNNING.fetch_add(1, Ordering::Release);
-    if !until(|| RUNNING.load(Ordering::Acquire) >= vcpus) {
+    if !time::wait_for(PATIENCE_NS, || RUNNING.load(Ordering::Acquire) >= vcpus) {
         return Err("not all vCPUs run");
     }
     for _ in 0..ROUNDS {
         *SUM.lock() += 1;
     }
     let sum = ROUNDS * u64::from(vcpus);
-    if !until(|| *SUM.lock() == sum) {
+    if !time::wait_for(PATIENCE_NS, || *SUM.lock() == sum) {
         return Err("the lock lost additions");
     }
     for port in &PORTS[1..vcpus as usize] {
         events::send(port.load(Ordering::Relaxed)).map_err(|_| "an IPI is refused")?;
     }
     let down = |vcpu| hyper::vcpu_op(VCPUOP_IS_UP, vcpu, &mut 0u64) == Ok(0);
-    if !until(|| (1..vcpus).all(down)) {
+    if !time::wait_for(PATIENCE_NS, || (1..vcpus).all(down)) {
         return Err("not all vCPUs went down");
     }
     Ok(())
