@@ -4,13 +4,9 @@
 use anyhow::{Result, ensure};
 use xenlike_tests::machine::Machine;
 use xenlike_tests::scenario::{
-    GUEST, SHORT, boot_to_prompt, media_with, number_after, power_off, shell_with,
+    GUEST, boot_to_prompt, free_frames, media_with, no_frame_is_lost, power_off, shell_with,
 };
 use xenlike_tests::session::Session;
-
-fn free_frames(session: &mut Session) -> Result<u64> {
-    number_after("free_frames", &session.succeed("info", SHORT)?)
-}
 
 /// Boots with a hostile guest's kernel and a neighbour that runs.
 fn neighbourhood(name: &str, kernel: &str, cpus: u32) -> Result<Session> {
@@ -42,11 +38,7 @@ fn unharmed(mut session: Session, before: u64) -> Result<()> {
     session.send_line("create hello.cfg -c")?;
     session.expect("^PASS hello$", GUEST)?;
     session.expect_prompt(GUEST)?;
-    let after = free_frames(&mut session)?;
-    ensure!(
-        before == after,
-        "frames lost: {before} free before, {after} after"
-    );
+    no_frame_is_lost(&mut session, before)?;
     session.send_line("console idle")?;
     session.send_line("quit")?;
     session.expect("^PASS idle$", GUEST)?;

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use xenlike_tests::machine::Machine;
 use xenlike_tests::media::{Media, Module};
 use xenlike_tests::paths::Scratch;
-use xenlike_tests::scenario::{GUEST, SHORT, boot_to_prompt, find_file, number_after, power_off};
+use xenlike_tests::scenario::{
+    GUEST, SHORT, boot_to_prompt, find_file, free_frames, no_frame_is_lost, power_off,
+};
 
 /// Broken kernels and configurations, each with what makes it broken.
 fn broken_files(scratch: &Scratch) -> Result<Vec<(String, PathBuf)>> {
@@ -70,7 +72,7 @@ fn each_broken_file_gets_a_sentence() -> Result<()> {
     let hello = Module::file("hello", find_file("hello")?);
     let media = Media::xenlike().modules(modules).module(hello);
     let mut session = boot_to_prompt("images", &media, &Machine::default())?;
-    let before = number_after("free_frames", &session.succeed("info", SHORT)?)?;
+    let before = free_frames(&mut session)?;
     for (name, _) in files.iter().filter(|(name, _)| name.ends_with(".cfg")) {
         let printed = session.command(&format!("create {name}"), GUEST)?;
         let errors: Vec<&str> = printed
@@ -86,11 +88,7 @@ fn each_broken_file_gets_a_sentence() -> Result<()> {
             "the file is not named: {printed}"
         );
     }
-    let after = number_after("free_frames", &session.succeed("info", SHORT)?)?;
-    ensure!(
-        before == after,
-        "frames lost: {before} free before, {after} after"
-    );
+    no_frame_is_lost(&mut session, before)?;
     let list = session.succeed("list", SHORT)?;
     ensure!(
         list.trim().lines().count() == 2,

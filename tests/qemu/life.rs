@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use xenlike_tests::machine::Machine;
 use xenlike_tests::scenario::{
-    GUEST, SHORT, boot_to_prompt, media_with, number_after, power_off, shell_with,
+    GUEST, SHORT, boot_to_prompt, free_frames, media_with, power_off, shell_with,
 };
 use xenlike_tests::session::Session;
 
@@ -19,12 +19,12 @@ fn no_frame_is_lost_over_many_lives() -> Result<()> {
     let mut session = shell_with("life-rounds", &["ticks", "ticks.cfg"])?;
     session.succeed("create ticks.cfg", GUEST)?;
     session.succeed("destroy ticks", GUEST)?;
-    let before = number_after("free_frames", &session.succeed("info", SHORT)?)?;
+    let before = free_frames(&mut session)?;
     for _ in 0..rounds() {
         session.succeed("create ticks.cfg", GUEST)?;
         session.succeed("destroy ticks", GUEST)?;
     }
-    let after = number_after("free_frames", &session.succeed("info", SHORT)?)?;
+    let after = free_frames(&mut session)?;
     println!(
         "{} rounds: {before} frames free before, {after} after",
         rounds()
@@ -85,5 +85,5 @@ fn a_hundred_lives(session: &mut Session) -> Result<u64> {
     for number in 0..100 {
         session.succeed(&format!("destroy idle{number}"), GUEST)?;
     }
-    number_after("free_frames", &session.succeed("info", SHORT)?)
+    free_frames(session)
 }

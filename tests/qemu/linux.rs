@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use xenlike_tests::machine::Machine;
-use xenlike_tests::scenario::{LINUX, SHORT, boot_to_prompt, media_with, number_after, power_off};
+use xenlike_tests::scenario::{LINUX, SHORT, boot_to_prompt, free_frames, media_with, power_off};
 use xenlike_tests::session::Session;
 
 const GUEST_PROMPT: &str = "^# ";
@@ -111,7 +111,7 @@ fn console_is_left_and_entered_again() -> Result<()> {
     let mut session = linux("linux-console", "debian.cfg", 2)?;
     session.send("\x1d")?;
     session.expect_prompt(SHORT)?;
-    let before = number_after("free_frames", &session.succeed("info", SHORT)?)?;
+    let before = free_frames(&mut session)?;
     session.send_line("console debian")?;
     session.send_line("")?;
     session.expect(GUEST_PROMPT, SHORT)?;
@@ -119,7 +119,7 @@ fn console_is_left_and_entered_again() -> Result<()> {
     session.send("\x1d")?;
     session.expect_prompt(SHORT)?;
     session.succeed("destroy debian", LINUX)?;
-    let after = number_after("free_frames", &session.succeed("info", SHORT)?)?;
+    let after = free_frames(&mut session)?;
     ensure!(
         after >= before + (128 << 20) / 4096,
         "{before} free before, {after} after"

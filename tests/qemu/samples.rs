@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use xenlike_tests::machine::Machine;
 use xenlike_tests::scenario::{
-    GUEST, SHORT, boot_to_prompt, media_with, number_after, power_off, shell_with,
+    GUEST, SHORT, boot_to_prompt, free_frames, media_with, no_frame_is_lost, power_off, shell_with,
 };
 use xenlike_tests::session::Session;
 
@@ -27,16 +27,8 @@ fn sample(guest: &str, cpus: u32) -> Result<()> {
     passes(&mut session, guest)?;
     let before = free_frames(&mut session)?;
     passes(&mut session, guest)?;
-    let after = free_frames(&mut session)?;
-    ensure!(
-        before == after,
-        "frames lost: {before} free before, {after} after"
-    );
+    no_frame_is_lost(&mut session, before)?;
     power_off(session)
-}
-
-fn free_frames(session: &mut Session) -> Result<u64> {
-    number_after("free_frames", &session.succeed("info", SHORT)?)
 }
 
 macro_rules! samples {
@@ -119,10 +111,6 @@ fn pingpong() -> Result<()> {
     session.send_line("console pingpong-server")?;
     session.expect("^PASS pingpong server$", GUEST)?;
     session.expect_prompt(GUEST)?;
-    let after = free_frames(&mut session)?;
-    ensure!(
-        before == after,
-        "frames lost: {before} free before, {after} after"
-    );
+    no_frame_is_lost(&mut session, before)?;
     power_off(session)
 }

@@ -2,12 +2,10 @@
 
 use anyhow::{Result, ensure};
 use xenlike_tests::machine::Machine;
-use xenlike_tests::scenario::{LINUX, SHORT, boot_to_prompt, media_with, number_after, power_off};
+use xenlike_tests::scenario::{
+    LINUX, SHORT, boot_to_prompt, free_frames, media_with, no_frame_is_lost, power_off,
+};
 use xenlike_tests::session::Session;
-
-fn free_frames(session: &mut Session) -> Result<u64> {
-    number_after("free_frames", &session.succeed("info", SHORT)?)
-}
 
 /// The machine and its shell, with Linux's files.
 fn shell(name: &str, config: &str) -> Result<Session> {
@@ -42,11 +40,7 @@ fn linux_shuts_down_when_it_is_told() -> Result<()> {
         ensure!(told.contains("[debian has powered off]"), "{told}");
         let list = session.succeed("list", SHORT)?;
         ensure!(!list.contains("debian"), "still there:\n{list}");
-        let after = free_frames(&mut session)?;
-        ensure!(
-            before == after,
-            "frames lost: {before} free before, {after} after"
-        );
+        no_frame_is_lost(&mut session, before)?;
     }
     power_off(session)
 }
@@ -70,11 +64,7 @@ fn linux_reboots_when_it_is_told() -> Result<()> {
     session.send_line("shutdown debian-smp")?;
     session.expect_prompt(SHORT)?;
     session.succeed("wait debian-smp", LINUX)?;
-    let after = free_frames(&mut session)?;
-    ensure!(
-        before == after,
-        "frames lost: {before} free before, {after} after"
-    );
+    no_frame_is_lost(&mut session, before)?;
     power_off(session)
 }
 

@@ -4,7 +4,7 @@ use crate::machine::Machine;
 use crate::media::{Media, Module};
 use crate::paths::{build, root};
 use crate::session::Session;
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -91,4 +91,25 @@ pub fn number_after(name: &str, printed: &str) -> Result<u64> {
 pub fn power_off(mut session: Session) -> Result<()> {
     session.send_line("poweroff")?;
     session.expect_end(SHORT).map(drop)
+}
+
+/// Frames that nobody has, as the shell's `info` tells.
+///
+/// # Errors
+/// When the shell does not tell.
+pub fn free_frames(session: &mut Session) -> Result<u64> {
+    number_after("free_frames", &session.succeed("info", SHORT)?)
+}
+
+/// As many frames are free as `before`.
+///
+/// # Errors
+/// When they are not, or the shell does not tell.
+pub fn no_frame_is_lost(session: &mut Session, before: u64) -> Result<()> {
+    let after = free_frames(session)?;
+    ensure!(
+        before == after,
+        "frames lost: {before} free before, {after} after"
+    );
+    Ok(())
 }
