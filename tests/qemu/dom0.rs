@@ -1,13 +1,10 @@
 //! Debian's Linux kernel, unmodified, as Dom0 with a busybox root.
 
 use anyhow::{Context, Result, ensure};
-use std::fs::File;
-use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::path::PathBuf;
-use std::thread;
 use xenlike_tests::machine::{Chipset, Firmware, Machine};
 use xenlike_tests::media::{Media, Module};
+use xenlike_tests::monitor::Monitor;
 use xenlike_tests::paths::{Scratch, build};
 use xenlike_tests::scenario::{BOOT, LINUX, SHORT, find_file};
 use xenlike_tests::session::Session;
@@ -49,6 +46,27 @@ pub fn run(session: &mut Session, line: &str) -> Result<String> {
     session.send_line(line)?;
     session.expect(r"\n", SHORT)?;
     session.read_until(PROMPT, LINUX)
+}
+
+/// A machine with a monitor, up to its Dom0's shell.
+pub fn boot_watched(scratch: &Scratch, name: &str, machine: Machine) -> Result<(Session, Monitor)> {
+    let socket = scratch.path().join("monitor");
+    let session = boot(name, &Monitor::on(machine, &socket), "")?;
+    Ok((session, Monitor::connect(&socket)?))
+}
+
+/// What the hypervisor prints for one of its debug keys.
+pub fn asks_core(session: &mut Session, key: &str) -> Result<String> {
+    session.send("\x01\x01\x01")?;
+    session.expect("serial input goes to the hypervisor", SHORT)?;
+    // Keys are answered in turn, and later than the switch that the next ones stand for.
+    session.send(&format!("{key}?"))?;
+    let said = session.read_until("key '.' has no meaning.*", SHORT)?;
+    session.send("\x01\x01\x01")?;
+    session.expect("serial input goes to domain 0", SHORT)?;
+    session.send_line("")?;
+    session.expect(PROMPT, SHORT)?;
+    Ok(said)
 }
 
 /// Nothing in the kernel's log speaks of trouble.
@@ -129,132 +147,6 @@ matrix! {
     q35_bios_4_cpus_6_gib: Q35, Bios, 4, 6144;
     q35_uefi_2_cpus: Q35, Uefi, 2, 2048;
     pc_uefi_1_cpu: Pc, Uefi, 1, 2048;
-}
-
-/// A file system on `device`: written, synced, unmounted, and read again from the disk itself.
-fn keeps_files(session: &mut Session, device: &str) -> Result<()> {
-    let write = format!(
-        "mke2fs -F /dev/{device} >/dev/null 2>&1 && mount -t ext4 /dev/{device} /mnt && \
-         dd if=/dev/urandom of=/mnt/file bs=1M count=16 2>/dev/null && md5sum /mnt/file && \
-         sync && umount /mnt"
-    );
-    let written = run(session, &write)?;
-    let sum = written
-        .split_ascii_whitespace()
-        .find(|word| word.len() == 32);
-    let sum = sum.with_context(|| format!("{device}: no sum in {written}"))?;
-    let read = format!(
-        "echo 3 > /proc/sys/vm/drop_caches; mount -t ext4 /dev/{device} /mnt && md5sum /mnt/file; umount /mnt"
-    );
-    let again = run(session, &read)?;
-    ensure!(
-        again.contains(sum),
-        "{device}: {sum} was written, and read:\n{again}"
-    );
-    Ok(())
-}
-
-/// Disks behind MSI (AHCI) and MSI-X (virtio, NVMe with a queue for each CPU), and on the old IDE controller's line.
-fn disks(name: &str, chipset: Chipset, extra: &str, devices: &[&str]) -> Result<()> {
-    let scratch = Scratch::new(name)?;
-    let mut machine = Machine {
-        chipset,
-        ..Machine::default()
-    };
-    for word in extra.split_ascii_whitespace() {
-        machine = machine.with(word);
-    }
-    for disk in ["a", "b", "c"] {
-        let path = scratch.path().join(disk);
-        File::create(&path)?.set_len(64 << 20)?;
-        let drive = format!("if=none,id={disk},format=raw,file={}", path.display());
-        machine = machine.with("-drive").with(&drive);
-    }
-    let mut session = boot(name, &machine, "")?;
-    run(
-        &mut session,
-        "mkdir -p /mnt; cat /proc/partitions; cat /proc/interrupts",
-    )?;
-    for device in devices {
-        keeps_files(&mut session, device)?;
-    }
-    power_off(session)
-}
-
-#[test]
-#[ignore = "boots QEMU"]
-fn disks_with_messages() -> Result<()> {
-    let devices = "-device virtio-blk-pci,drive=a -device ide-hd,drive=b,bus=ide.0 -device nvme,drive=c,serial=1";
-    disks(
-        "dom0-disks",
-        Chipset::Q35,
-        devices,
-        &["vda", "sda", "nvme0n1"],
-    )
-}
-
-#[test]
-#[ignore = "boots QEMU"]
-fn disks_with_lines() -> Result<()> {
-    let devices = "-device virtio-blk-pci,drive=a,vectors=0 -device ide-hd,drive=b,bus=ide.0 -device ahci,id=s -device ide-hd,drive=c,bus=s.0";
-    disks(
-        "dom0-disks-pc",
-        Chipset::Pc,
-        devices,
-        &["vda", "sda", "sdb"],
-    )
-}
-
-/// Fetches 8 MiB from a server on this machine over QEMU's user network, and sends them back.
-fn transfers(name: &str, card: &str) -> Result<()> {
-    let content: Vec<u8> = (0..8_u32 << 20)
-        .map(|n| (n.wrapping_mul(0x9e37_79b1) >> 24) as u8)
-        .collect();
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let port = listener.local_addr()?.port();
-    let expected = content.clone();
-    let server = thread::spawn(move || -> Result<bool> {
-        let (mut first, _) = listener.accept()?;
-        first.write_all(&content)?;
-        drop(first);
-        let (mut second, _) = listener.accept()?;
-        let mut back = Vec::new();
-        second.read_to_end(&mut back)?;
-        Ok(back == expected)
-    });
-    let machine = Machine::default()
-        .with("-netdev")
-        .with("user,id=net")
-        .with("-device")
-        .with(&format!("{card},netdev=net"));
-    let mut session = boot(name, &machine, "")?;
-    run(&mut session, "ifconfig eth0 10.0.2.15 up; sleep 3")?;
-    run(
-        &mut session,
-        &format!("nc 10.0.2.2 {port} > /tmp/got </dev/null; ls -l /tmp/got"),
-    )?;
-    let sent = run(
-        &mut session,
-        &format!("nc -w 5 10.0.2.2 {port} < /tmp/got; echo sent"),
-    )?;
-    ensure!(sent.contains("sent"), "{sent}");
-    let same = server
-        .join()
-        .map_err(|_| anyhow::anyhow!("the server failed"))??;
-    ensure!(same, "what came back is not what was sent");
-    power_off(session)
-}
-
-#[test]
-#[ignore = "boots QEMU"]
-fn e1000_transfers() -> Result<()> {
-    transfers("dom0-e1000", "e1000")
-}
-
-#[test]
-#[ignore = "boots QEMU"]
-fn virtio_net_transfers() -> Result<()> {
-    transfers("dom0-virtio-net", "virtio-net-pci")
 }
 
 /// CPUs go and come from inside, and the machine starts again by `reboot`.

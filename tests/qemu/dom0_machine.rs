@@ -1,16 +1,15 @@
 //! Dom0 and its machine: how much memory it gets, a great initrd, keys, an idle CPU, the clock.
 
-use super::dom0::{PROMPT, boot, boot_image, boot_with, power_off, run};
+use super::dom0::{asks_core, boot, boot_image, boot_watched, boot_with, power_off, run};
 use anyhow::{Context, Result, ensure};
+use regex::Regex;
 use std::fs;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 use xenlike_tests::cpio;
 use xenlike_tests::machine::{Chipset, Machine};
-use xenlike_tests::monitor::Monitor;
 use xenlike_tests::paths::{Scratch, build};
-use xenlike_tests::scenario::SHORT;
 use xenlike_tests::session::Session;
 
 /// Domain 0's memory, MiB, as the toolstack tells.
@@ -74,17 +73,13 @@ fn interrupts_go_to(session: &mut Session, cpu: u32, device: &str) -> Result<()>
         &format!("xenlike vcpu-pin 0 all {cpu} && echo pinned; {reads}; {drop}; {reads}"),
     )?;
     ensure!(pinned.contains("pinned"), "{pinned}");
-    session.send("\x01\x01\x01")?;
-    session.expect("serial input goes to the hypervisor", SHORT)?;
-    session.send("i")?;
-    session.expect(
-        &format!(r"to CPU{cpu}, [1-9]\d* times: MSI 0 of 00:1f\.2"),
-        SHORT,
-    )?;
-    session.send("\x01\x01\x01")?;
-    session.expect("serial input goes to domain 0", SHORT)?;
-    session.send_line("")?;
-    session.expect(PROMPT, SHORT).map(|_| ())
+    let interrupts = asks_core(session, "i")?;
+    let there = format!(r"to CPU{cpu}, [1-9]\d* times: MSI 0 of 00:1f\.2");
+    ensure!(
+        Regex::new(&there)?.is_match(&interrupts),
+        "no {there}:\n{interrupts}"
+    );
+    Ok(())
 }
 
 /// A vCPU that moves to another CPU takes its interrupts along.
@@ -109,13 +104,6 @@ fn interrupts_follow_their_vcpu() -> Result<()> {
         interrupts_go_to(&mut session, cpu, "/dev/sda")?;
     }
     power_off(session)
-}
-
-/// A machine with a monitor, up to its Dom0's shell.
-fn boot_watched(scratch: &Scratch, name: &str, machine: Machine) -> Result<(Session, Monitor)> {
-    let socket = scratch.path().join("monitor");
-    let session = boot(name, &Monitor::on(machine, &socket), "")?;
-    Ok((session, Monitor::connect(&socket)?))
 }
 
 /// Keys pressed at a keyboard become events of the input device whose name contains `keyboard`.

@@ -4,6 +4,7 @@
 mod bench;
 mod boot;
 mod dom0;
+mod dom0_devices;
 mod dom0_machine;
 mod hostile;
 mod images;
