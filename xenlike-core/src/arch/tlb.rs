@@ -137,15 +137,20 @@ pub fn stale_cpus(stamp: Stamp) -> CpuSet {
 }
 
 /// Forgets every cached translation on these CPUs, and returns when it is done.
+#[inline]
 pub fn flush_cpus(cpus: CpuSet) {
+    if cpus == CpuSet::one(percpu::this_cpu()) {
+        flush_local();
+    } else {
+        flush_others(cpus);
+    }
+}
+
+/// As [`flush_cpus`], where not only this one is meant.
+#[inline(never)] // its frame is not for a CPU by itself to carry
+fn flush_others(cpus: CpuSet) {
     let me = percpu::this_cpu();
     let others = cpus.and(percpu::online()).without(me);
-    if others.is_empty() {
-        if cpus.contains(me) {
-            flush_local();
-        }
-        return;
-    }
     let mut until = [0_u64; MAX_CPUS];
     for (cpu, slot) in others.iter().map(|cpu| (cpu, cpu.index())) {
         until[slot % MAX_CPUS] = FLUSHES.of(cpu).asked.fetch_add(1, Ordering::SeqCst) + 1;

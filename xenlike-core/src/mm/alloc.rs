@@ -1,10 +1,11 @@
 //! The frame allocator: buddies, in zones by how many address bits a frame needs, so that memory
 //! that old devices can reach is given out last.
 //!
-//! A freed frame is dirty; it is scrubbed when it is given out, or before by an idle CPU. A frame is
-//! given out only when no CPU can still hold a translation of it.
+//! A freed frame is dirty; it is scrubbed when it is given out, or before by an idle CPU, unless who gets
+//! it is who had it ([`Past`]). A frame is given out only when no CPU can still hold a translation of it.
 
 mod loose;
+mod past;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,6 +14,7 @@ use super::frame::{Frame, Kind, State, frames};
 use super::stale;
 use crate::kit::{DomId, Lock, Mfn};
 use loose::Loose;
+pub use past::Past;
 
 /// Orders of blocks go from 0 (one frame) to this (1 GiB).
 pub const MAX_ORDER: u32 = 18;
@@ -120,11 +122,16 @@ fn count(start: Mfn, end: Mfn) {
 
 /// Frees the frames from `start` to below `end`, each in use by the hypervisor alone.
 pub fn free_range(start: Mfn, end: Mfn) {
+    free_range_of(start, end, Past::NOBODY);
+}
+
+/// As [`free_range`], for frames with the contents of `past`.
+pub fn free_range_of(start: Mfn, end: Mfn, past: Past) {
     let mut at = start.0.max(FIRST);
     while at < end.0 {
         let fits = (end.0 - at).ilog2();
         let order = at.trailing_zeros().min(fits).min(MAX_ORDER);
-        free(Mfn(at), order);
+        free_of(Mfn(at), order, past);
         at += 1 << order;
     }
 }
@@ -137,13 +144,18 @@ pub fn alloc_frame(place: Where) -> Option<Mfn> {
 /// A block of 2^`order` frames, aligned to its size and zeroed. The frames are the hypervisor's own
 /// ([`DomId::INVALID`]), in use, with no references.
 pub fn alloc_order(order: u32, place: Where) -> Option<Mfn> {
+    alloc_order_for(order, place, Past::NOBODY)
+}
+
+/// As [`alloc_order`], for `past`, who may see what it left in a frame itself: such frames are not zeroed.
+pub fn alloc_order_for(order: u32, place: Where, past: Past) -> Option<Mfn> {
     host_init();
     if order > MAX_ORDER {
         return None;
     }
     let first = BUDDIES.lock().take_any(order, place)?;
     FREE.fetch_sub(1 << order, Ordering::Relaxed);
-    let mut flushed = None;
+    let (mut flushed, mut were_dirty) = (None, 0);
     for n in 0..1u64 << order {
         let mfn = first.add(n);
         let Some(frame) = frames().raw(mfn) else {
@@ -154,21 +166,29 @@ pub fn alloc_order(order: u32, place: Where) -> Option<Mfn> {
             stale::flush(stamp);
             flushed = Some(stamp);
         }
+        let left_by = Past::take_from(frame);
         if frame.load().has(State::DIRTY) {
-            directmap::zero(mfn);
-            DIRTY.fetch_sub(1, Ordering::Relaxed);
-            frame.state.fetch_and(!State::DIRTY, Ordering::Release);
+            if !past.may_see(left_by) {
+                directmap::zero(mfn);
+            }
+            were_dirty += 1;
+            frame.state.store(State::USED, Ordering::Release);
         }
     }
+    DIRTY.fetch_sub(were_dirty, Ordering::Relaxed);
     Some(first)
 }
 
 /// Frees a block of the hypervisor's own.
 pub fn free(first: Mfn, order: u32) {
+    free_of(first, order, Past::NOBODY);
+}
+
+fn free_of(first: Mfn, order: u32, past: Past) {
     let now = stale::now();
     for n in 0..1u64 << order {
         if let Some(frame) = frames().raw(first.add(n)) {
-            reset(frame, now);
+            reset(frame, now, past);
         }
     }
     FREE.fetch_add(1 << order, Ordering::Relaxed);
@@ -180,9 +200,9 @@ pub fn free(first: Mfn, order: u32) {
 }
 
 /// Makes a frame's entry that of a free, dirty frame.
-fn reset(frame: &Frame, now: u32) {
+fn reset(frame: &Frame, now: u32, past: Past) {
     frame.set_owner(DomId::INVALID);
-    frame.progress.store(0, Ordering::Relaxed);
+    past.note_in(frame);
     frame.linear.store(0, Ordering::Relaxed);
     frame.stamp.store(now, Ordering::Relaxed);
     frame

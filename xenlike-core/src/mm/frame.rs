@@ -28,7 +28,8 @@ pub struct Frame {
     pub state: AtomicU64,
     /// The owner's id in the low half; the high half is the allocator's (order of a free block).
     owner: AtomicU32,
-    /// Progress of a page table's validation: entries below this are validated.
+    /// Progress of a page table's validation: entries below this are validated. Of a free frame, whose
+    /// contents it has: see [`super::alloc::Past`].
     pub progress: AtomicU32,
     /// Next frame of the list this frame is on; 0 ends it.
     pub next: AtomicU32,

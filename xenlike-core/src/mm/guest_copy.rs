@@ -12,7 +12,7 @@
 
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::layout;
+use super::{guest_words, layout};
 use crate::kit::Vaddr;
 
 /// A guest pointer that leads nowhere: not a guest address, not mapped, or not writable. -EFAULT.
@@ -65,6 +65,9 @@ pub fn read_u32(va: Vaddr) -> Result<u32, Fault> {
 pub fn read_words<T: FromBytes + IntoBytes>(va: Vaddr) -> Result<T, Fault> {
     const { assert!(size_of::<T>().is_multiple_of(8)) }
     begins(va)?;
+    if are_few_words::<T>() {
+        return guest_words::load(va);
+    }
     let mut value = T::new_zeroed();
     match raw::words_from_guest(va, value.as_mut_bytes()) {
         0 => Ok(value),
@@ -76,6 +79,9 @@ pub fn read_words<T: FromBytes + IntoBytes>(va: Vaddr) -> Result<T, Fault> {
 #[inline]
 pub fn write_words(va: Vaddr, words: &[u64]) -> Result<(), Fault> {
     begins(va)?;
+    if words.len() <= guest_words::MOST {
+        return guest_words::store(va, words);
+    }
     match raw::words_to_guest(va, words.as_bytes()) {
         0 => Ok(()),
         _ => Err(Fault),
@@ -91,6 +97,10 @@ pub fn write_u16(va: Vaddr, value: u16) -> Result<(), Fault> {
 
 /// Reads a structure of the ABI.
 pub fn read<T: FromBytes + IntoBytes>(va: Vaddr) -> Result<T, Fault> {
+    if are_few_words::<T>() {
+        begins(va)?;
+        return guest_words::load(va);
+    }
     let mut value = T::new_zeroed();
     let out = value.as_mut_bytes();
     check(va, out.len())?;
@@ -105,6 +115,10 @@ pub fn read<T: FromBytes + IntoBytes>(va: Vaddr) -> Result<T, Fault> {
 /// Writes a structure of the ABI.
 pub fn write<T: IntoBytes + zerocopy::Immutable>(va: Vaddr, value: &T) -> Result<(), Fault> {
     let bytes = value.as_bytes();
+    if are_few_words::<T>() {
+        begins(va)?;
+        return guest_words::store_value(va, value);
+    }
     check(va, bytes.len())?;
     let left = if size_of::<T>().is_multiple_of(8) {
         raw::words_to_guest(va, bytes)
@@ -126,6 +140,12 @@ pub fn write_at<T: IntoBytes + zerocopy::Immutable>(
     value: &T,
 ) -> Result<(), Fault> {
     write(element::<T>(array, index)?, value)
+}
+
+/// Whether `T` is what [`guest_words`] are for.
+const fn are_few_words<T>() -> bool {
+    let bytes = size_of::<T>();
+    bytes != 0 && bytes.is_multiple_of(8) && bytes <= guest_words::MOST * 8
 }
 
 /// The address of element `index` of an array of `T`.
@@ -363,6 +383,10 @@ mod tests {
         assert_eq!(read_at::<u64>(VA, 1023), Ok(7));
         assert_eq!(read_at::<u64>(VA, 1024), Err(Fault));
         assert_eq!(read_at::<u64>(VA, u64::MAX / 8), Err(Fault));
+        write_words(VA, &[1, 2, 3, 4, 5]).unwrap();
+        assert_eq!(read_words::<[u64; 5]>(VA), Ok([1, 2, 3, 4, 5]));
+        assert_eq!(read_words::<[u64; 2]>(Vaddr(end.0 - 8)), Err(Fault));
+        assert_eq!(write_words(Vaddr(end.0 - 8), &[6, 7]), Err(Fault));
         assert_eq!(copy_to_guest_partly(Vaddr(end.0 - 3), &[1; 8]), 5);
         assert_eq!(copy_from_guest_partly(&mut [0; 8], Vaddr(end.0 - 3)), 5);
     }
@@ -372,6 +396,8 @@ mod tests {
         assert_eq!(read::<u64>(Vaddr(layout::M2P)), Err(Fault));
         assert_eq!(write(Vaddr(layout::DIRECT_MAP), &0u64), Err(Fault));
         assert_eq!(read::<u64>(Vaddr(0x8000_0000_0000)), Err(Fault));
+        assert_eq!(read_words::<u64>(Vaddr(layout::M2P)), Err(Fault));
+        assert_eq!(write_words(Vaddr(layout::M2P), &[0]), Err(Fault));
         assert_eq!(copy_from_guest(&mut [], Vaddr(layout::M2P)), Err(Fault));
     }
 }

@@ -6,6 +6,7 @@
 //! - [`alloc`]: the buddy allocator, with scrubbing;
 //! - [`directmap`]: a frame's bytes, as atomics, for what a guest may write meanwhile;
 //! - [`guest_copy`]: copies from and to guest addresses, a bad pointer being an error;
+//! - `guest_words`: the small ones among them, through registers;
 //! - [`guest_stack`]: frames that traps leave on a guest kernel's stack, and iret's;
 //! - [`m2p`]: the machine-to-physical table that guests read;
 //! - [`heap`]: the global allocator;
@@ -21,6 +22,7 @@ pub mod directmap;
 pub mod frame;
 pub mod guest_copy;
 pub mod guest_stack;
+mod guest_words;
 pub mod heap;
 #[cfg(not(target_os = "none"))]
 mod host;

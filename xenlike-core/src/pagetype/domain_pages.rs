@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use super::lists::{Lists, linked};
 use super::{Memory, PageType, Refused, Types};
 use crate::kit::{DomId, Lock, Mfn};
+use crate::mm::alloc::Past;
 use crate::mm::frame::State;
 
 /// Whether frames that come or go are charged to the domain's maximum.
@@ -31,6 +32,7 @@ pub enum NoRoom {
 #[derive(Debug)]
 pub struct DomainPages {
     id: AtomicU16,
+    past: Past,
     pub(super) lists: Lock<Lists>,
     /// Frames charged, and the most there may be.
     pub(super) total: AtomicU64,
@@ -53,6 +55,7 @@ impl DomainPages {
     pub fn new(id: DomId, max: u64) -> Self {
         Self {
             id: AtomicU16::new(id.0),
+            past: Past::unique(),
             lists: Lock::new(Lists::default()),
             total: AtomicU64::new(0),
             max: AtomicU64::new(max),
@@ -68,6 +71,10 @@ impl DomainPages {
     /// Whose they are.
     pub fn id(&self) -> DomId {
         DomId(self.id.load(Ordering::Acquire))
+    }
+    /// By what frames are known that it has given back.
+    pub const fn past(&self) -> Past {
+        self.past
     }
     /// Whether its mappings may choose how they are cached.
     pub fn has_device_rights(&self) -> bool {

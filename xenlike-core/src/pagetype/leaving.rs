@@ -6,6 +6,7 @@ use super::lists::Lists;
 use super::{DomainPages, Memory, PageRef, Progress, Refused, Types, Work};
 use crate::kit::Mfn;
 use crate::mm::Frame;
+use crate::mm::alloc::Past;
 use crate::mm::frame::State;
 
 /// Frames that have left their domain, and go back to the allocator when this ends. Neighbours go
@@ -13,6 +14,8 @@ use crate::mm::frame::State;
 #[derive(Debug)]
 pub struct Leaving<'a, M: Memory> {
     types: &'a Types<M>,
+    /// Whose contents they have.
+    past: Past,
     first: Mfn,
     count: u64,
 }
@@ -37,7 +40,7 @@ impl<M: Memory> Leaving<'_, M> {
 
     fn give_back(&mut self) {
         if self.count > 0 {
-            self.types.0.free(self.first, self.count);
+            self.types.0.free(self.first, self.count, self.past);
         }
         self.count = 0;
     }
@@ -58,10 +61,11 @@ pub(super) enum Next<'a, M: Memory> {
 }
 
 impl<M: Memory> Types<M> {
-    /// For frames that are about to leave.
-    pub fn leaving(&self) -> Leaving<'_, M> {
+    /// For frames that are about to leave `pages`.
+    pub fn leaving(&self, pages: &DomainPages) -> Leaving<'_, M> {
         Leaving {
             types: self,
+            past: pages.past(),
             first: Mfn(0),
             count: 0,
         }
@@ -101,10 +105,10 @@ impl<M: Memory> Types<M> {
     /// The last reference has gone: the frame leaves its domain and is free.
     pub(super) fn release(&self, mfn: Mfn, frame: &Frame) {
         let Some(pages) = self.0.domain(frame.owner()) else {
-            return self.0.free(mfn, 1);
+            return self.0.free(mfn, 1, Past::NOBODY);
         };
         self.unlist(&pages, mfn, frame);
-        self.0.free(mfn, 1);
+        self.0.free(mfn, 1, Past::NOBODY);
         self.tell_if_empty(&pages);
     }
 

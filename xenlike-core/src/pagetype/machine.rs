@@ -7,7 +7,7 @@ use super::l1tf::{self, SafeAddresses};
 use super::{Charge, DomainPages, IoAccess, Memory, NoRoom, Types, registered};
 use crate::kit::lock::wait_step;
 use crate::kit::{DomId, Mfn, Once, PAGE_SIZE};
-use crate::mm::alloc::{self as frames_alloc, Where};
+use crate::mm::alloc::{self as frames_alloc, Past, Where};
 use crate::mm::frame::State;
 use crate::mm::layout::{MASTER, PERDOMAIN_SLOT};
 use crate::mm::{Frame, SharedPage, frames, m2p, stale};
@@ -74,11 +74,11 @@ impl Memory for Machine {
     fn words_of(&self, mfn: Mfn, seen: State) -> Option<&[AtomicU64; 512]> {
         SharedPage::of_typed(mfn, seen).map(|page| page.words())
     }
-    fn free(&self, first: Mfn, count: u64) {
+    fn free(&self, first: Mfn, count: u64, past: Past) {
         for n in 0..count {
             m2p::clear(first.add(n));
         }
-        frames_alloc::free_range(first, first.add(count));
+        frames_alloc::free_range_of(first, first.add(count), past);
     }
     fn domain(&self, id: DomId) -> Option<Arc<DomainPages>> {
         registered(id)
@@ -143,7 +143,8 @@ impl Types<Machine> {
             return Err(NoRoom::NoMemory);
         }
         pages.respects_claims(count, frames_alloc::free_frames())?;
-        let first = frames_alloc::alloc_order(order, place).ok_or(NoRoom::NoMemory)?;
+        let first = frames_alloc::alloc_order_for(order, place, pages.past());
+        let first = first.ok_or(NoRoom::NoMemory)?;
         self.assign_fresh(pages, first, order, charge)
             .inspect_err(|_| frames_alloc::free(first, order))?;
         Ok(first)

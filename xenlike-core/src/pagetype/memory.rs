@@ -7,6 +7,7 @@ use super::DomainPages;
 use super::l1tf::SafeAddresses;
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
+use crate::mm::alloc::Past;
 use crate::mm::frame::State;
 
 /// How a domain may map a frame that is not RAM. The more, the greater.
@@ -31,8 +32,8 @@ pub trait Memory {
     /// As [`Self::words`], for who has seen the frame's state just now; nothing if it has no type. Only
     /// a domain's frames have one, and those that lose it get no other use before this CPU flushes.
     fn words_of(&self, mfn: Mfn, seen: State) -> Option<&[AtomicU64; 512]>;
-    /// Gives back frames in a row that nothing refers to any more.
-    fn free(&self, first: Mfn, count: u64);
+    /// Gives back frames in a row that nothing refers to any more, with the contents of `past`.
+    fn free(&self, first: Mfn, count: u64, past: Past);
     /// What a domain has, by its id; until the last of its frames is gone.
     fn domain(&self, id: DomId) -> Option<Arc<DomainPages>>;
     /// The last frame of a dying domain has gone. May come twice.

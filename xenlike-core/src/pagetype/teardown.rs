@@ -16,7 +16,7 @@ impl<M: Memory> Types<M> {
             return Progress::Again;
         }
         let mut since_check = 0u32;
-        let mut leaving = self.leaving();
+        let mut leaving = self.leaving(pages);
         while let Some(next) = self.next_to_leave(pages, &mut leaving) {
             let mut progress = Progress::Done;
             if let Next::Held(page) = next {

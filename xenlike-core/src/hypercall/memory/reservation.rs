@@ -179,7 +179,7 @@ impl Stock {
 
     /// What the guest was not told of goes back.
     fn give_back(self, extents: &Extents) {
-        let mut leaving = machine().leaving();
+        let mut leaving = machine().leaving(&extents.dom.pages);
         for k in 0..self.left {
             let _ = machine().disown(&extents.dom.pages, self.next.add(k), &mut leaving);
         }
@@ -192,7 +192,7 @@ pub(super) fn decrease(ctx: &mut Ctx<'_>, args: &mut Args, start: u64) -> Outcom
         Ok(extents) => extents,
         Err(outcome) => return outcome,
     };
-    let mut leaving = machine().leaving();
+    let mut leaving = machine().leaving(&extents.dom.pages);
     extents.each(ctx, args, XENMEM_DECREASE_RESERVATION, start, |ctx, n| {
         let first = Mfn(extents.read(n)?);
         for k in 0..extents.frames() {

@@ -29,6 +29,42 @@ fn blocks_are_aligned_zeroed_and_not_shared() {
     }
 }
 
+/// What is in a frame that had `past`'s word in it when it was freed, for who gets it next.
+fn left_for(next: Past, past: Past) -> u64 {
+    // Another test may get the frame first.
+    for _ in 0..10_000 {
+        let mfn = alloc_frame(Where::ANY).unwrap();
+        let word = |mfn: Mfn| SharedPage::new(mfn).unwrap().words()[7].load(Ordering::Relaxed);
+        SharedPage::new(mfn).unwrap().words()[7].store(0xdead, Ordering::Relaxed);
+        free_range_of(mfn, mfn.add(1), past);
+        let again = alloc_order_for(0, Where::ANY, next).unwrap();
+        let found = word(again);
+        assert_eq!(
+            frames()
+                .get(again)
+                .unwrap()
+                .progress
+                .load(Ordering::Relaxed),
+            0
+        );
+        free(again, 0);
+        if again == mfn {
+            return found;
+        }
+    }
+    panic!("the frame never came back")
+}
+
+#[test]
+fn a_frame_keeps_its_contents_only_for_who_had_it() {
+    let (one, other) = (Past::unique(), Past::unique());
+    assert_eq!(left_for(one, one), 0xdead);
+    assert_eq!(left_for(other, one), 0);
+    assert_eq!(left_for(Past::NOBODY, one), 0);
+    assert_eq!(left_for(one, Past::NOBODY), 0);
+    assert_eq!(left_for(Past::NOBODY, Past::NOBODY), 0);
+}
+
 #[test]
 fn a_whole_block_comes_back() {
     let first = alloc_order(4, Where::ANY).unwrap();
@@ -58,7 +94,7 @@ fn a_frame_freed_last_is_given_out_first_and_joins_its_block_when_that_is_needed
     let mut buddies = Buddies::new();
     for n in 0..16 {
         let mfn = first.add(n);
-        reset(frames().get(mfn).unwrap(), 0);
+        reset(frames().get(mfn).unwrap(), 0, Past::NOBODY);
         assert!(buddies.keep_loose(mfn));
     }
     assert_eq!(buddies.zones, 0);
@@ -128,7 +164,7 @@ fn an_isolated_frame_comes_back_to_a_whole_block() {
     let first = alloc_order(7, Where::ANY).unwrap();
     let mut buddies = Buddies::new();
     for n in 0..64 {
-        reset(frames().get(first.add(n)).unwrap(), 0);
+        reset(frames().get(first.add(n)).unwrap(), 0, Past::NOBODY);
     }
     buddies.link(first, 6);
     for n in [0, 1, 17, 63] {
@@ -191,7 +227,7 @@ proptest::proptest! {
         let field = alloc_order(FIELD + 1, Where::ANY).unwrap();
         let mut buddies = Buddies::new();
         let release = |mfn: Mfn, order: u32| {
-            (0..1u64 << order).for_each(|n| reset(frames().get(mfn.add(n)).unwrap(), 0));
+            (0..1u64 << order).for_each(|n| reset(frames().get(mfn.add(n)).unwrap(), 0, Past::NOBODY));
         };
         release(field, FIELD);
         buddies.link(field, FIELD);

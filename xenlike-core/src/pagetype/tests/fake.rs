@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
+use crate::mm::alloc::Past;
 use crate::mm::frame::{Kind, State};
 use crate::pagetype::l1tf::SafeAddresses;
 use crate::pagetype::validate::is_guest_entry;
@@ -142,7 +143,7 @@ impl Memory for Fake {
     fn words_of(&self, mfn: Mfn, seen: State) -> Option<&[AtomicU64; 512]> {
         self.words(mfn).filter(|_| seen.type_bits() != 0)
     }
-    fn free(&self, first: Mfn, count: u64) {
+    fn free(&self, first: Mfn, count: u64, _past: Past) {
         (0..count).for_each(|n| self.free_one(first.add(n)));
     }
     fn domain(&self, id: DomId) -> Option<Arc<DomainPages>> {
@@ -185,7 +186,7 @@ impl Types<Fake> {
         let mfn = self.0.take().ok_or(NoRoom::NoMemory)?;
         self.assign(pages, mfn, 0, Charge::Counted)
             .inspect_err(|_| {
-                self.0.free(mfn, 1);
+                self.0.free(mfn, 1, Past::NOBODY);
             })?;
         Ok(mfn)
     }

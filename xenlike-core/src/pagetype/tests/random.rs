@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::fake::{FRAMES, Fake, IO};
 use crate::kit::{DomId, Mfn};
+use crate::mm::alloc::Past;
 use crate::pagetype::{
     DomainPages, EntryAt, Keep, PageType, Progress, Pte, Refused, Types, Update, Work, Write,
 };
@@ -82,7 +83,7 @@ pub(super) fn step(types: &Types<Fake>, id: u16, dom: &mut Dom) {
             }
         }
         12 => {
-            let _ = types.disown(&dom.pages, mfn, &mut types.leaving());
+            let _ = types.disown(&dom.pages, mfn, &mut types.leaving(&dom.pages));
         }
         13 => {
             let _ = types.give(&dom.pages);
@@ -157,7 +158,7 @@ fn others(types: &Types<Fake>, me: DomId, dom: &mut Dom, mfn: Mfn, index: usize)
             if types.steal(&dom.pages, mfn, charge).is_ok() {
                 // Its contents go with it to a new owner.
                 if types.assign(&dom.pages, mfn, 0, charge).is_err() {
-                    crate::pagetype::Memory::free(&types.0, mfn, 1);
+                    crate::pagetype::Memory::free(&types.0, mfn, 1, Past::NOBODY);
                 }
             }
         }

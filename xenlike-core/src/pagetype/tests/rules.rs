@@ -508,7 +508,8 @@ fn a_shared_page_stays_until_both_let_go() {
     assert_eq!(t.types.pin(own, 1, ME, &mut t.work), Err(Refused::Invalid));
     t.update(1, 8, Pte::new(own, RW)).unwrap();
     assert_eq!(
-        t.types.disown(&t.pages, own, &mut t.types.leaving()),
+        t.types
+            .disown(&t.pages, own, &mut t.types.leaving(&t.pages)),
         Err(Refused::Invalid)
     );
     assert_eq!(
@@ -539,7 +540,8 @@ fn what_is_read_only_for_all_stays_so() {
     );
     assert_eq!(t.types.change(ME, &update(RO), &mut t.work), Ok(()));
     assert_eq!(
-        t.types.disown(&t.pages, own, &mut t.types.leaving()),
+        t.types
+            .disown(&t.pages, own, &mut t.types.leaving(&t.pages)),
         Err(Refused::Invalid)
     );
 }
