@@ -11,6 +11,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::hyper::domain::Ending;
+
 use serde::{Deserialize, Serialize};
 
 pub use cpus::{CpuSet, MAX_CPU};
@@ -79,6 +81,22 @@ pub struct DomainConfig {
     pub on_watchdog: Action,
     /// `on_crash=`.
     pub on_crash: Action,
+}
+
+impl DomainConfig {
+    /// What happens to the domain when it has ended this way: a suspended one stays, as its image is in it; one that
+    /// ended in a way that nobody knows is removed (as xl does).
+    #[must_use]
+    pub const fn action_at(&self, ending: Ending) -> Action {
+        match ending {
+            Ending::PowerOff => self.on_poweroff,
+            Ending::Reboot => self.on_reboot,
+            Ending::Crash => self.on_crash,
+            Ending::Watchdog => self.on_watchdog,
+            Ending::Suspend => Action::Preserve,
+            Ending::Other(_) => Action::Destroy,
+        }
+    }
 }
 
 /// A configuration and what was odd about it.

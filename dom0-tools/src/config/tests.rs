@@ -117,3 +117,20 @@ proptest! {
         let _ = parse("a.cfg", alloc::format!("kernel='k'\n{key}={value}").as_bytes());
     }
 }
+
+#[test]
+fn each_end_has_its_action() {
+    let text = b"kernel='k'\non_poweroff='preserve'\non_reboot='rename-restart'\non_crash='restart'\non_watchdog='preserve'";
+    let config = parse("a.cfg", text).unwrap().config;
+    let actions = [
+        (Ending::PowerOff, Action::Preserve),
+        (Ending::Reboot, Action::RenameRestart),
+        (Ending::Crash, Action::Restart),
+        (Ending::Watchdog, Action::Preserve),
+        (Ending::Suspend, Action::Preserve),
+        (Ending::Other(99), Action::Destroy),
+    ];
+    for (ending, action) in actions {
+        assert_eq!(config.action_at(ending), action, "{ending:?}");
+    }
+}

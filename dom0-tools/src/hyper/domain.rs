@@ -1,6 +1,7 @@
 //! domctl: making, running, asking and removing domains (domctl.h).
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use guest_pv_abi::arch_x86::VcpuGuestContext;
 use guest_pv_abi::domctl::{self as abi, Domctl};
@@ -43,6 +44,20 @@ pub enum Ending {
     Watchdog,
     /// Another code.
     Other(u32),
+}
+
+/// What the domain has done, to stand behind its name.
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Ending::PowerOff => "has powered off",
+            Ending::Reboot => "reboots",
+            Ending::Suspend => "has suspended itself",
+            Ending::Crash => "has crashed (`dmesg` may tell why)",
+            Ending::Watchdog => "was ended by its watchdog",
+            Ending::Other(code) => return write!(f, "has ended with the unknown code {code}"),
+        })
+    }
 }
 
 impl Ending {

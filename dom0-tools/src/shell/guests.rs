@@ -56,18 +56,10 @@ pub(super) struct Gone {
 impl Gone {
     /// What happened, in words.
     pub(super) fn words(&self) -> String {
-        let what = match self.ending {
-            Some(Ending::PowerOff) => "has powered off",
-            Some(Ending::Reboot) => "reboots",
-            Some(Ending::Suspend) => "has suspended itself",
-            Some(Ending::Crash) => "has crashed (`dmesg` may tell why)",
-            Some(Ending::Watchdog) => "was ended by its watchdog",
-            Some(Ending::Other(code)) => {
-                return format!("{} has ended with the unknown code {code}", self.name);
-            }
-            None => "is gone",
-        };
-        format!("{} {what}", self.name)
+        match self.ending {
+            Some(ending) => format!("{} {ending}", self.name),
+            None => format!("{} is gone", self.name),
+        }
     }
 
     /// Was it a good end?
@@ -315,13 +307,7 @@ impl Guests {
         guest.drain();
         let config = guest.config.clone();
         let ending = info.and_then(|info| info.ended);
-        let action = match ending {
-            Some(Ending::Reboot) => config.on_reboot,
-            Some(Ending::Crash) => config.on_crash,
-            Some(Ending::Watchdog) => config.on_watchdog,
-            Some(Ending::PowerOff | Ending::Suspend | Ending::Other(_)) => config.on_poweroff,
-            None => Action::Destroy,
-        };
+        let action = ending.map_or(Action::Destroy, |ending| config.action_at(ending));
         let mut gone = Gone {
             name: config.name.clone(),
             old: id,

@@ -282,6 +282,22 @@ pub fn remove(h: &mut Privcmd, id: DomId) -> Result<()> {
     Ok(())
 }
 
+/// Gives an ended domain, which stays, another name: its own one, a dash, its number.
+///
+/// # Errors
+/// When it can't be written down.
+pub fn rename(record: &Record) -> Result<()> {
+    let mut record = record.clone();
+    record.config.name = format!("{}-{}", record.config.name, record.id);
+    if let Some(mut store) = Store::open() {
+        store.write(
+            &format!("{}/name", path::home(record.id)),
+            &record.config.name,
+        )?;
+    }
+    record.save()
+}
+
 /// Reads a configuration; settings from the command line win.
 fn configuration(file: &Path, settings: &[String]) -> Result<DomainConfig> {
     let name = file.display().to_string();

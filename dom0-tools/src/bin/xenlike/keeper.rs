@@ -111,8 +111,8 @@ pub fn keep(id: DomId) -> Result<()> {
             // What it said at the very end.
             keeper.output()?;
             if let End::Shutdown(ending) = end {
-                let (name, word) = (&keeper.record.config.name, word(ending));
-                keeper.tell(format!("\r\n[{name} has {word}]\r\n").as_bytes());
+                let name = &keeper.record.config.name;
+                keeper.tell(format!("\r\n[{name} {ending}]\r\n").as_bytes());
             }
             return finish(&keeper.record, &mut h, end);
         }
@@ -210,38 +210,26 @@ fn ended(record: &Record, h: &mut Privcmd) -> Option<End> {
     }
 }
 
-fn word(ending: Ending) -> &'static str {
-    match ending {
-        Ending::PowerOff => "powered off",
-        Ending::Reboot => "rebooted",
-        Ending::Watchdog => "been stopped by its watchdog",
-        Ending::Suspend => "been suspended",
-        _ => "crashed",
-    }
-}
-
 /// Does what the configuration says.
 fn finish(record: &Record, h: &mut Privcmd, end: End) -> Result<()> {
-    let config = &record.config;
     let action = match end {
         End::Gone => {
             record.forget();
             return Ok(());
         }
-        End::Shutdown(Ending::PowerOff) => config.on_poweroff,
-        End::Shutdown(Ending::Reboot) => config.on_reboot,
-        End::Shutdown(Ending::Watchdog) => config.on_watchdog,
-        End::Shutdown(Ending::Suspend) => Action::Preserve,
-        End::Shutdown(_) => config.on_crash,
+        End::Shutdown(ending) => record.config.action_at(ending),
     };
-    if action == Action::Preserve {
-        return Ok(());
+    match action {
+        Action::Preserve => return Ok(()),
+        Action::RenameRestart => commands::rename(record)?,
+        Action::Destroy | Action::Restart => {
+            commands::remove(h, record.id)?;
+            record.forget();
+        }
     }
-    commands::remove(h, record.id)?;
-    record.forget();
-    if matches!(action, Action::Restart | Action::RenameRestart) {
+    if action != Action::Destroy {
         // Clients follow by name, once this keeper's socket ends.
-        commands::start(config, commands::Start::Running)?;
+        commands::start(&record.config, commands::Start::Running)?;
     }
     Ok(())
 }
