@@ -266,7 +266,9 @@ fn bad_kernels_are_named() -> Result<()> {
 #[test]
 #[ignore = "boots QEMU"]
 fn makes_linux_guests() -> Result<()> {
-    let mut session = boot("dom0-toolstack", &Machine::default(), "")?;
+    // Room for a guest that has ended and stays, and for its successor.
+    let options = "dom0_mem=512M";
+    let mut session = boot_with("dom0-toolstack", &Machine::default(), "", options)?;
     let list = run(&mut session, "xenlike list")?;
     ensure!(
         list.lines().count() == 2 && list.contains("Domain-0"),
@@ -285,7 +287,7 @@ fn makes_linux_guests() -> Result<()> {
         "{hello}"
     );
 
-    session.send_line("xenlike create debian.cfg -c")?;
+    session.send_line("xenlike create debian.cfg 'on_reboot=\"rename-restart\"' -c")?;
     session.expect(r"^init: Linux 6\.12.*, xen$", LINUX)?;
     session.expect(PROMPT, LINUX)?;
     session.send("\x1d")?;
@@ -298,14 +300,19 @@ fn makes_linux_guests() -> Result<()> {
     session.send_line("")?;
     session.expect(PROMPT, SHORT)?;
     session.send_line("reboot -f")?;
-    session.expect(r"^\[debian has rebooted\]$", LINUX)?;
+    session.expect(r"^\[debian reboots\]$", LINUX)?;
     session.expect(r"^init: Linux 6\.12.*, xen$", LINUX)?;
     session.expect(PROMPT, LINUX)?;
     session.send_line("poweroff -f")?;
     session.expect(r"^\[debian has powered off\]$", LINUX)?;
     session.expect(PROMPT, SHORT)?;
     let list = run(&mut session, "xenlike list")?;
-    ensure!(!list.contains("debian"), "still there:\n{list}");
+    ensure!(list.contains("debian-"), "not under another name:\n{list}");
+    let destroyed = run(
+        &mut session,
+        "xenlike destroy $(xenlike list | grep -o 'debian[-0-9]*'); xenlike list",
+    )?;
+    ensure!(!destroyed.contains("debian"), "still there:\n{destroyed}");
     power_off(session)
 }
 
