@@ -1,11 +1,6 @@
 //! What this machine's CPUs can do, asked once, and the control registers' settings that follow.
 
-use core::sync::atomic::{AtomicBool, Ordering};
-
 use crate::kit::Once;
-
-/// Whether guests may use RDFSBASE and its like (CR4.FSGSBASE is on), and the core does.
-pub static FSGSBASE_ON: AtomicBool = AtomicBool::new(false);
 
 /// Who made the CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -140,5 +135,4 @@ pub fn init_this_cpu() {
         super::msr::write(super::msr::nr::EFER, efer);
     }
     super::cr::init(&f);
-    FSGSBASE_ON.store(f.fsgsbase, Ordering::Relaxed);
 }

@@ -41,7 +41,7 @@ pub mod cr4 {
 /// The CR0 the core runs with, TS aside.
 pub const CR0: u64 = cr0::PE | cr0::MP | cr0::ET | cr0::NE | cr0::WP | cr0::AM | cr0::PG;
 
-/// The CR4 the core runs with on such a machine; guests' TSD and DE choices come on top. No PGE:
+/// The CR4 the core runs with on such a machine; guests choose TSD, DE and FSGSBASE themselves. No PGE:
 /// a CR3 load then flushes everything.
 pub fn base_cr4(f: &Features) -> u64 {
     let when = |on: bool, bit: u64| if on { bit } else { 0 };
@@ -101,7 +101,7 @@ mod real {
     /// Sets CR4.
     ///
     /// # Safety
-    /// The value is [`super::base_cr4`] with TSD or DE changed.
+    /// The value is [`super::base_cr4`] with TSD, DE or FSGSBASE changed.
     #[inline(always)]
     pub unsafe fn write_cr4(value: u64) {
         // SAFETY: the caller's promise.

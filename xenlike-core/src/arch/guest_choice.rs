@@ -3,8 +3,8 @@
 
 use super::cr::cr4;
 
-/// CR4 bits that follow the guest.
-const CHOICE: u64 = cr4::TSD | cr4::DE;
+/// CR4 bits that follow the guest. The core itself reads and writes segment bases as MSRs.
+const CHOICE: u64 = cr4::TSD | cr4::DE | cr4::FSGSBASE;
 
 /// The CR4 to run with while a guest's own says `guest`.
 pub const fn with_choice(own: u64, guest: u64) -> u64 {
@@ -19,12 +19,13 @@ mod real {
     use core::arch::asm;
     use core::sync::atomic::AtomicU16;
 
-    /// Lets CR4.TSD and CR4.DE be as the guest wants them.
+    /// Lets the bits of CR4 that guests choose be as this one wants them: its own CR4 holds none that the
+    /// machine lacks.
     pub fn set_cr4(guest: u64) {
         let own = cr::read_cr4();
         let wanted = with_choice(own, guest);
         if wanted != own {
-            // SAFETY: only TSD and DE change.
+            // SAFETY: only TSD, DE and FSGSBASE change.
             unsafe { cr::write_cr4(wanted) };
         }
     }
@@ -77,8 +78,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn guests_choose_two_bits() {
-        assert_eq!(with_choice(0x668, u64::MAX), 0x66c);
-        assert_eq!(with_choice(0x668, 0), 0x660);
+    fn guests_choose_three_bits() {
+        assert_eq!(with_choice(0x668, u64::MAX), 0x1_066c);
+        assert_eq!(with_choice(0x1_0668, 0), 0x660);
     }
 }

@@ -15,15 +15,6 @@ pub const CR4_FSGSBASE: u64 = 1 << 16;
 /// CR4.OSXSAVE.
 pub const CR4_OSXSAVE: u64 = 1 << 18;
 
-/// What a PV guest may choose in CR4.
-const CR4_GUEST: u64 = CR4_TSD | CR4_DE | CR4_FSGSBASE | CR4_OSXSAVE;
-
-/// The machine's CR4 while a guest runs that sees `guest`: TSD and DE are the guest's own choice. FSGSBASE
-/// and OSXSAVE stay on once the machine has them: the core uses both, and PV guests know it.
-pub fn machine_cr4(machine: u64, guest: u64) -> u64 {
-    machine & !(CR4_TSD | CR4_DE) | guest & (CR4_TSD | CR4_DE) & CR4_GUEST
-}
-
 /// Whether XCR0 may have this value (SDM vol. 1 §13.3): `allowed` are the states of the policy.
 pub fn xcr0_is_valid(value: u64, allowed: u64) -> bool {
     const X87: u64 = 1;
