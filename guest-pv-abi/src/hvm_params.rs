@@ -127,3 +127,17 @@ pub struct HvmParam {
 layout! { HvmParam = "struct xen_hvm_param", 16;
     domid 0, pad 2, index 4, value 8
 }
+
+/// `HVMOP_XENTRACE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct HvmXentrace {
+    pub event: u16,
+    /// How many of `extra` mean something.
+    pub extra_bytes: u16,
+    pub extra: [u8; 28],
+}
+
+layout! { HvmXentrace = "struct xen_hvm_xentrace", 32;
+    event 0, extra_bytes 2, extra 4
+}

@@ -271,6 +271,23 @@ layout! { ReservedDeviceMemoryMap = "struct xen_reserved_device_memory_map", 24;
     flags 0, nr_entries 4, buffer 8, dev_seg 16 "dev.pci.seg", dev_bus 18 "dev.pci.bus", dev_devfn 19 "dev.pci.devfn"
 }
 
+/// `XENMEM_ACCESS_OP`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MemAccessOp {
+    pub op: u8,
+    pub access: u8,
+    pub domid: u16,
+    pub nr: u32,
+    pub pfn: u64,
+    pub pfn_list: GuestHandle,
+    pub access_list: GuestHandle,
+}
+
+layout! { MemAccessOp = "struct xen_mem_access_op", 32;
+    op 0, access 1, domid 2, nr 4, pfn 8, pfn_list 16, access_list 24
+}
+
 /// `XENMEM_ACQUIRE_RESOURCE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -239,6 +239,18 @@ layout! { SendTrigger = "struct xen_domctl_sendtrigger", 8;
     trigger 0, vcpu 4
 }
 
+/// `XEN_DOMCTL_SUBSCRIBE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Subscribe {
+    /// The domain's own, bound to whom it concerns.
+    pub port: u32,
+}
+
+layout! { Subscribe = "struct xen_domctl_subscribe", 4;
+    port 0
+}
+
 /// `XEN_DOMCTL_SET_TARGET`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -127,7 +127,7 @@ pub fn structures() -> Vec<Structure> {
         callback: CallbackRegister CallbackUnregister;
         domctl: Domctl CreateDomain GetDomainInfo GetPageFrameInfo3 ShadowOpStats ShadowOp
             MaxMem NodeAffinity SetDomainHandle SetDebugging HypercallInit SetTimeOffset
-            AddressSize SendTrigger SetTarget SetAccessRequired CacheFlush PagingMempool Vnuma
+            AddressSize SendTrigger SetTarget Subscribe SetAccessRequired CacheFlush PagingMempool Vnuma
             VcpuContext GetVcpuInfo VcpuAffinity MaxVcpus SchedCredit SchedCredit2 SchedRtds
             SchedulerOp HvmContext ExtVcpuContext CpuPolicy DebugOp TscInfo VcpuExtState VcpuMsr
             VcpuMsrs IrqPermission GsiPermission IomemPermission IoportPermission AssignDevice
@@ -146,7 +146,7 @@ pub fn structures() -> Vec<Structure> {
             GnttabSwapGrantRef GnttabCacheFlush;
         memory: MemoryReservation MemoryExchange MachphysMfnList MachphysMapping AddToPhysmap
             AddToPhysmapBatch RemoveFromPhysmap MemoryMap ForeignMemoryMap PodTarget
-            ReservedDeviceMemoryMap MemAcquireResource VnumaTopologyInfo;
+            ReservedDeviceMemoryMap MemAccessOp MemAcquireResource VnumaTopologyInfo;
         physdev: PhysdevEoi PhysdevPirqEoiGmfn PhysdevIrqStatusQuery PhysdevSetIopl
             PhysdevSetIobitmap PhysdevApic PhysdevIrq PhysdevMapPirq PhysdevUnmapPirq
             PhysdevManagePci PhysdevManagePciExt PhysdevSetupGsi PhysdevGetFreePirq
@@ -163,7 +163,7 @@ pub fn structures() -> Vec<Structure> {
         version: CompileInfo PlatformParameters FeatureInfo Varbuf;
         nmi: NmiCallback;
         mca: McFetch McPhyscpuinfo McinfoMsr McLogicalCpu;
-        hvm_params: HvmParam;
+        hvm_params: HvmParam HvmXentrace;
         io_console: ConsInterface;
         io_xenbus: SockMsg DomainInterface;
         hvm_start_info: HvmStartInfo HvmModlistEntry HvmMemmapTableEntry;

@@ -98,6 +98,8 @@ pub struct Settings {
     pub end_unmasks: bool,
     /// XEN_DOMCTL_setdebugging.
     pub debugged: bool,
+    /// The port that tells when it has suspended; 0: none (XEN_DOMCTL_subscribe).
+    pub suspend_port: u32,
     /// XEN_DOMCTL_CDF_xs_domain: Xenstore's domain.
     pub xenstore: bool,
     /// arch.misc_flags of createdomain.

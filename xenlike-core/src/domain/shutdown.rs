@@ -2,11 +2,11 @@
 
 use alloc::sync::Arc;
 
-use guest_pv_abi::sched::SHUTDOWN_CRASH;
+use guest_pv_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_SUSPEND};
 
 use super::{Domain, notify, vcpu};
 use crate::arch::work;
-use crate::kit::DomId;
+use crate::kit::{DomId, Port};
 
 /// Whether and why a domain has shut down.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,6 +35,13 @@ pub fn shutdown(dom: &Arc<Domain>, reason: u32) {
         work::raise_here(work::LIFE);
     }
     notify::domain_exception();
+    let port = dom.settings.lock().suspend_port;
+    if reason == SHUTDOWN_SUSPEND
+        && port != 0
+        && let Ok(notice) = dom.events.send(Port(port))
+    {
+        notify::act(notice);
+    }
 }
 
 /// Ends `dom` because it can't go on; `why` is for a person who reads the log.

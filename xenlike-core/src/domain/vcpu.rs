@@ -16,7 +16,7 @@ use crate::arch::frame::TrapFrame;
 use crate::arch::{debugreg, fpu, time};
 use crate::cpuid::VcpuMsrs;
 use crate::kit::cell::{OwnerCell, Visit};
-use crate::kit::{CpuId, DomId, Lock, Mfn, VcpuId};
+use crate::kit::{CpuId, CpuSet, DomId, Lock, Mfn, VcpuId};
 use crate::mm::space::Root;
 use crate::pagetype;
 use crate::sched::UnitId;
@@ -48,6 +48,8 @@ pub struct Vcpu {
     pub periodic_ns: AtomicU64,
     /// An NMI waits for it.
     pub nmi_pending: AtomicU8,
+    /// Where else it may run, while SCHEDOP_pin_override keeps it on one CPU.
+    pub pinned: Lock<Option<CpuSet>>,
     /// The pages of its LDT that are at hand.
     pub ldt_pages: ldt::Pages,
     /// Registers and tables: see [`Vcpu::state`].
@@ -314,6 +316,7 @@ impl Vcpu {
             singleshot_ns: AtomicU64::new(0),
             periodic_ns: AtomicU64::new(0),
             nmi_pending: AtomicU8::new(0),
+            pinned: Lock::new(None),
             ldt_pages: ldt::Pages::new(state.window),
             state: OwnerCell::new(state),
         }

@@ -21,10 +21,8 @@ pub struct Watchdogs {
 /// Why a watchdog could not be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// No watchdog has that number.
+    /// No watchdog in use has that number.
     NoSuch,
-    /// It is not in use.
-    NotSet,
     /// All are in use.
     AllTaken,
     /// No memory for its deadline.
@@ -52,12 +50,12 @@ impl Watchdogs {
     }
 }
 
-/// Takes a new watchdog (`id` 0), renews one, or stops it (`timeout_s` 0). Returns its number.
+/// Takes a new watchdog (`id` 0), renews one, or stops it (`timeout_s` 0). Returns its number. A new one
+/// without time barks at once, as on Xen.
 pub fn set(dom: &Domain, id: u32, timeout_s: u32) -> Result<u32, Refused> {
     let dogs = &dom.watchdogs;
     let mut deadlines = dogs.deadlines_ns.lock();
     let index = match id {
-        0 if timeout_s == 0 => return Err(Refused::NoSuch),
         0 => deadlines
             .iter()
             .position(|&d| d == 0)
@@ -67,9 +65,9 @@ pub fn set(dom: &Domain, id: u32, timeout_s: u32) -> Result<u32, Refused> {
     let deadline = deadlines.get_mut(index).ok_or(Refused::NoSuch)?;
     let timer = dogs.timers.get(index).ok_or(Refused::NoSuch)?;
     if id != 0 && *deadline == 0 {
-        return Err(Refused::NotSet);
+        return Err(Refused::NoSuch);
     }
-    if timeout_s == 0 {
+    if id != 0 && timeout_s == 0 {
         *deadline = 0;
         time::TIMERS.cancel(timer);
         return Ok(0);

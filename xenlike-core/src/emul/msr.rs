@@ -76,7 +76,8 @@ pub fn read(guest: &mut impl Guest, number: u32) -> Option<u64> {
             Some(u64::from(low) | u64::from(high) << 32)
         }
         0x140 => Some(guest.msrs().misc_features),
-        0x179..=0x17b | 0x280..=0x29f | 0x400..=0x47f | 0x4d0 => Some(machine_check(guest, number)),
+        // The first two are the Pentium's.
+        0 | 1 | 0x179..=0x17b | 0x280..=0x29f | 0x400..=0x47f => Some(machine_check(guest, number)),
         0x1a0 => {
             let value = guest.machine_msr(number)?;
             Some(value & !MISC_HIDDEN | MISC_SHOWN)
@@ -133,6 +134,7 @@ fn read_amd(guest: &mut impl Guest, number: u32) -> Option<u64> {
         0xc001_0010
         | 0xc001_0016..=0xc001_001a
         | 0xc001_001d
+        | 0xc001_001f
         | 0xc001_0058
         | 0xc001_0112
         | 0xc001_0113
@@ -179,7 +181,7 @@ pub fn write(guest: &mut impl Guest, number: u32, value: u64) -> Result<(), Deni
             Ok(())
         }
         // Machine check: enabling and clearing what never reports.
-        0x17a | 0x17b | 0x280..=0x29f | 0x400..=0x47f | 0x4d0 => Ok(()),
+        0 | 1 | 0x17a | 0x17b | 0x280..=0x29f | 0x400..=0x47f => Ok(()),
         // What reads as it does may be written as it is.
         0x1b | 0x1a0 | 0x277 | 0xc000_0080 => {
             let now = read(guest, number);

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::Ordering::SeqCst;
 
+use super::channel::State;
 use super::{EventError, SharedWords, Table};
 use crate::kit::{Port, VcpuId};
 
@@ -9,12 +10,15 @@ use crate::kit::{Port, VcpuId};
 pub(super) const ANY: u32 = u32::MAX;
 
 impl<P: SharedWords> Table<P> {
-    /// Whether `port` is pending.
+    /// Whether `port`, which must be open, is pending.
     ///
     /// # Errors
     /// [`EventError::BadPort`].
     pub fn is_pending(&self, port: Port) -> Result<bool, EventError> {
         let channel = self.channel(port).ok_or(EventError::BadPort)?;
+        if matches!(*channel.state.lock(), State::Free | State::Reserved) {
+            return Err(EventError::BadPort);
+        }
         Ok(self.delivery.lock().is_pending(port, channel))
     }
 

@@ -1,5 +1,7 @@
 //! event_channel_op: events between domains, from virtual interrupts, among vCPUs.
 
+use core::sync::atomic::Ordering;
+
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::event_channel as abi;
 use zerocopy::{Immutable, IntoBytes};
@@ -11,6 +13,9 @@ use crate::event::{Closed, EventError, FIFO_LINK_BITS, StatusKind, Sweep};
 use crate::irq::{Book, machine::book};
 use crate::kit::{DomId, Mfn, Port, Vaddr, VcpuId};
 use crate::mm::guest_copy;
+
+/// EVTCHNOP_reset_cont, which the public header has for Xen alone.
+const RESET_CONT: u32 = 14;
 
 /// `event_channel_op(cmd, arg)`.
 pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
@@ -39,6 +44,7 @@ fn seldom(ctx: &mut Ctx<'_>, cmd: u32, args: &mut Args) -> Outcome {
         abi::EVTCHNOP_INIT_CONTROL => init_control(ctx, arg).into(),
         abi::EVTCHNOP_EXPAND_ARRAY => expand_array(ctx, arg).into(),
         abi::EVTCHNOP_SET_PRIORITY => set_priority(ctx, arg).into(),
+        RESET_CONT => reset_continued(ctx, arg).into(),
         _ => errno::ENOSYS.into(),
     }
 }
@@ -188,11 +194,7 @@ fn reset(ctx: &Ctx<'_>, args: Args) -> Outcome {
         Ok(dom) => dom,
         Err(error) => return error.into(),
     };
-    let paused = dom
-        .toolstack_pauses
-        .load(core::sync::atomic::Ordering::Acquire)
-        != 0;
-    if dom.id() != ctx.dom.id() && !paused {
+    if !may_reset(ctx, &dom) {
         return errno::EINVAL.into();
     }
     match dom
@@ -202,6 +204,20 @@ fn reset(ctx: &Ctx<'_>, args: Args) -> Outcome {
         Sweep::Done => Outcome::Done(0),
         Sweep::Again => Outcome::Again,
     }
+}
+
+fn may_reset(ctx: &Ctx<'_>, dom: &Domain) -> bool {
+    dom.id() == ctx.dom.id() || dom.toolstack_pauses.load(Ordering::Acquire) != 0
+}
+
+/// Xen's own way to go on with a reset, which guests can call too: here none ever waits for it.
+fn reset_continued(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
+    let dom = ctx.target(get::<u16>(arg)?)?;
+    Err(if may_reset(ctx, &dom) {
+        errno::EBUSY
+    } else {
+        errno::EINVAL
+    })
 }
 
 fn init_control(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {

@@ -192,7 +192,10 @@ fn get_version(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
 /// Status frames belong to version 2.
 fn get_status_frames(at: u64) -> Result<(), Errno> {
     let mut op = get::<abi::GnttabGetStatusFrames>(at)?;
-    op.status = abi::GNTST_GENERAL_ERROR;
+    op.status = match op.nr_frames {
+        0 => abi::GNTST_OKAY,
+        _ => abi::GNTST_GENERAL_ERROR,
+    };
     put(at, &op)
 }
 

@@ -26,6 +26,7 @@ mod domctl;
 mod event_channel;
 mod flush;
 mod grant_table;
+mod hvm_op;
 mod iret;
 mod mca;
 mod memory;
@@ -209,6 +210,7 @@ const fn handler(number: u64) -> Handler {
         nr::NMI_OP => |ctx, args, _| nmi_op::call(ctx, *args).into(),
         nr::PHYSDEV_OP => |ctx, args, _| physdev::call(ctx, *args).into(),
         nr::PHYSDEV_OP_COMPAT => |ctx, args, _| physdev::compat(ctx, *args).into(),
+        nr::HVM_OP => |ctx, args, _| hvm_op::call(ctx, *args).into(),
         nr::PLATFORM_OP => |ctx, args, _| platform::call(ctx, *args).into(),
         nr::CALLBACK_OP => |ctx, args, _| callback::call(ctx, *args).into(),
         _ => |ctx, args, number| refused::call(ctx, number, *args).into(),

@@ -4,15 +4,15 @@ use core::sync::atomic::Ordering;
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::sched::{
-    self as abi, SchedPoll, SchedRemoteShutdown, SchedShutdown, SchedWatchdog,
+    self as abi, SchedPinOverride, SchedPoll, SchedRemoteShutdown, SchedShutdown, SchedWatchdog,
 };
 
 use super::{Args, Ctx, Outcome, get, no_memory};
 use crate::arch::{percpu, work};
 use crate::domain::notify::SCHED;
 use crate::domain::vcpu::{MAX_POLL_PORTS, pause};
-use crate::domain::{self, notify, shutdown, time, watchdog};
-use crate::kit::{DomId, Port};
+use crate::domain::{self, Rights, notify, shutdown, time, watchdog};
+use crate::kit::{CpuId, CpuSet, DomId, Port};
 
 /// `sched_op(cmd, arg)`.
 pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
@@ -28,8 +28,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
         abi::SCHEDOP_POLL => poll(ctx, arg).into(),
         abi::SCHEDOP_REMOTE_SHUTDOWN => remote_shutdown(ctx, arg).into(),
         abi::SCHEDOP_WATCHDOG => watchdog_op(ctx, arg).into(),
-        // Pinning a vCPU to a physical CPU is for firmware calls of the hardware domain.
-        abi::SCHEDOP_PIN_OVERRIDE => errno::EPERM.into(),
+        abi::SCHEDOP_PIN_OVERRIDE => pin_override(ctx, arg).into(),
         _ => errno::ENOSYS.into(),
     }
 }
@@ -136,6 +135,39 @@ fn remote_shutdown(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
     Ok(())
 }
 
+/// The hardware domain's firmware calls want a certain CPU for a while: pins the caller to it, or undoes
+/// that (negative).
+fn pin_override(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
+    if ctx.dom.rights() != Rights::Control {
+        return Err(errno::EPERM);
+    }
+    let wanted = get::<SchedPinOverride>(arg)?.pcpu;
+    let vcpu = ctx.vcpu;
+    let mut before = vcpu.pinned.lock();
+    let (hard, soft) = SCHED.affinity(vcpu.unit).ok_or(errno::ESRCH)?;
+    let hard = match (u32::try_from(wanted), *before) {
+        (Err(_), Some(kept)) => {
+            *before = None;
+            kept
+        }
+        (Err(_), None) => return Err(errno::EINVAL),
+        (Ok(cpu), _) if !is_online(cpu) => return Err(errno::EINVAL),
+        (Ok(_), Some(_)) => return Err(errno::EBUSY),
+        (Ok(cpu), None) => {
+            *before = Some(hard);
+            CpuSet::one(CpuId(cpu))
+        }
+    };
+    if let Some(cpu) = SCHED.set_affinity(vcpu.unit, hard, soft, crate::arch::time::now_ns()) {
+        work::raise(cpu, work::SCHEDULE);
+    }
+    Ok(())
+}
+
+fn is_online(cpu: u32) -> bool {
+    SCHED.online().iter().any(|online| online.0 == cpu)
+}
+
 /// Sets, renews or removes one of the domain's watchdogs; a new one's number is the result.
 fn watchdog_op(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
     let request = get::<SchedWatchdog>(arg)?;
@@ -143,7 +175,6 @@ fn watchdog_op(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
         .map(i64::from)
         .map_err(|e| match e {
             watchdog::Refused::NoSuch => errno::EINVAL,
-            watchdog::Refused::NotSet => errno::ENOENT,
             watchdog::Refused::AllTaken => errno::ENOSPC,
             watchdog::Refused::NoMemory => errno::ENOMEM,
         })

@@ -132,7 +132,8 @@ fn get_features(ctx: &Ctx<'_>, at: u64) -> Result<i64, Errno> {
         | bit(features::XENFEAT_HIGHMEM_ASSIST)
         | bit(features::XENFEAT_GNTTAB_MAP_AVAIL_BITS)
         | bit(features::XENFEAT_MEMORY_OP_VNODE_SUPPORTED)
-        | bit(features::XENFEAT_NOT_DIRECT_MAPPED);
+        // Frame numbers of a PV domain are the machine's.
+        | bit(features::XENFEAT_DIRECT_MAPPED);
     if ctx.dom.assists(xen::VMASST_TYPE_PAE_EXTENDED_CR3) {
         info.submap |= bit(features::XENFEAT_PAE_PGDIR_ABOVE_4GB);
     }

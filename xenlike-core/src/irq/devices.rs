@@ -51,6 +51,11 @@ impl<M: Machine> Book<M> {
         of.next().map(|line| line.vector)
     }
 
+    /// Whether somebody told of `function`.
+    pub fn has(&self, function: Function) -> bool {
+        self.require(function).is_ok()
+    }
+
     pub(super) fn require(&self, function: Function) -> Result<(), IrqError> {
         self.functions
             .binary_search(&function)

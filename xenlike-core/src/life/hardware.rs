@@ -17,7 +17,8 @@ use crate::pagetype::{self, machine};
 const LAST_FRAME: u64 = (1 << 40) - 1;
 /// E820's kind of what is no RAM.
 const RESERVED: u32 = 2;
-/// Interrupt numbers end here.
+/// Interrupt numbers begin and end here: line 0 is the timer of the PC, which the core has.
+const FIRST_IRQ: u64 = 1;
 const LAST_IRQ: u64 = 1023;
 /// The interrupt controllers and the timer of the PC: the core has masked the first and may have
 /// measured the TSC by the second. PCI data, behind an address register that it shares.
@@ -103,8 +104,10 @@ pub fn efi() -> Option<&'static Efi> {
 
 /// Whether interrupt line `gsi` is the core's own.
 pub fn keeps_line(gsi: u32) -> bool {
-    KEPT.get()
-        .is_some_and(|kept| kept.irqs.contains(&u64::from(gsi)))
+    u64::from(gsi) < FIRST_IRQ
+        || KEPT
+            .get()
+            .is_some_and(|kept| kept.irqs.contains(&u64::from(gsi)))
 }
 
 /// The machine's memory for domain 0: the firmware's map, and pages of interrupt controllers, so that it puts
@@ -138,7 +141,7 @@ pub fn give(dom: &Domain) {
     let mut settings = dom.settings.lock();
     settings.ports.insert(0..=0xffff);
     settings.iomem.insert(0..=LAST_FRAME);
-    settings.irqs.insert(0..=LAST_IRQ);
+    settings.irqs.insert(FIRST_IRQ..=LAST_IRQ);
     for range in CORE_PORTS {
         settings.ports.remove(range);
     }

@@ -14,8 +14,8 @@ use crate::emul::{
 };
 use crate::hypercall::{Ctx, set_debug_register};
 use crate::kit::lock::LockGuard;
-use crate::kit::{Lock, Vaddr};
-use crate::mm::guest_copy;
+use crate::kit::{Lock, PAGE_SHIFT, Vaddr};
+use crate::mm::{alloc, guest_copy};
 use crate::ports::Ports;
 
 /// The one CPUID leaf that tells the time's scale.
@@ -68,6 +68,12 @@ impl<'a, 'b: 'a> Emulated<'a, 'b> {
             host_khz: scale.khz as u32,
         }
     }
+}
+
+/// Width of the machine addresses of RAM: what a domain's tables have to hold.
+fn address_bits() -> u32 {
+    let last = alloc::end_of_ram().0.saturating_sub(1);
+    (u64::BITS - last.leading_zeros()).saturating_add(PAGE_SHIFT)
 }
 
 fn input(port: u16, width: Width) -> u32 {
@@ -139,7 +145,7 @@ impl Guest for Emulated<'_, '_> {
             } else {
                 Time::default()
             },
-            machine_address_bits: u32::from(cpu::features().phys_bits),
+            machine_address_bits: address_bits(),
         };
         view.leaf(leaf, subleaf)
     }

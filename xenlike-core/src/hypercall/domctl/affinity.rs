@@ -30,26 +30,36 @@ fn subject<'a>(dom: &'a Domain, body: &VcpuAffinity) -> Result<&'a Arc<Vcpu>, Er
 pub fn set(dom: &Domain, op: &mut Domctl) -> Answered {
     let body = op.u.get::<VcpuAffinity>();
     let vcpu = subject(dom, &body)?;
-    if body.flags & abi::XEN_VCPUAFFINITY_FORCE != 0 {
-        return Err(errno::EOPNOTSUPP);
-    }
-    let (mut hard, mut soft) = SCHED.affinity(vcpu.unit).ok_or(errno::ESRCH)?;
     let online = SCHED.online();
+    let (mut new_hard, mut new_soft) = (None, None);
     if body.flags & abi::XEN_VCPUAFFINITY_HARD != 0 {
-        hard = ctl_bitmap::read(&body.cpumap_hard)?;
+        let hard = ctl_bitmap::read(&body.cpumap_hard)?;
         if hard.and(online).is_empty() {
             return Err(errno::EINVAL);
         }
+        new_hard = Some(hard);
     }
     if body.flags & abi::XEN_VCPUAFFINITY_SOFT != 0 {
-        soft = ctl_bitmap::read(&body.cpumap_soft)?;
+        let soft = ctl_bitmap::read(&body.cpumap_soft)?;
         if soft.is_empty() {
             return Err(errno::EINVAL);
         }
+        new_soft = Some(soft);
     }
+    let mut pinned = vcpu.pinned.lock();
+    let (mut hard, soft) = SCHED.affinity(vcpu.unit).ok_or(errno::ESRCH)?;
+    if let Some(before) = *pinned {
+        // What SCHEDOP_pin_override did holds until it is undone, or by force.
+        if body.flags & abi::XEN_VCPUAFFINITY_FORCE == 0 {
+            return Err(errno::EBUSY);
+        }
+        (*pinned, hard) = (None, before);
+    }
+    let (hard, soft) = (new_hard.unwrap_or(hard), new_soft.unwrap_or(soft));
     if let Some(cpu) = SCHED.set_affinity(vcpu.unit, hard, soft, time::now_ns()) {
         work::raise(cpu, work::SCHEDULE);
     }
+    drop(pinned);
     // What holds in effect goes back to the caller.
     tell(&body, hard.and(online), soft.and(online).and(hard))?;
     Ok(Answer::Write)

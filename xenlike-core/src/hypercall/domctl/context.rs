@@ -79,7 +79,7 @@ const SMALLEST: u32 = core::mem::offset_of!(ExtVcpuContext, vmce_caps) as u32;
 /// XEN_DOMCTL_get_ext_vcpucontext
 pub fn get_extended(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Answered {
     let mut body = op.u.get::<ExtVcpuContext>();
-    let vcpu = other(ctx, dom, body.vcpu)?;
+    let vcpu = other(ctx, dom, body.vcpu).map_err(|_| errno::ESRCH)?;
     let callbacks = pausing::with_stopped(vcpu, |st| st.callbacks);
     body.size = size_of::<ExtVcpuContext>() as u32;
     body.sysenter_callback_eip = callbacks.sysenter.entry;
@@ -99,9 +99,9 @@ pub fn get_extended(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Answer
 
 /// XEN_DOMCTL_set_ext_vcpucontext
 pub fn set_extended(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
-    not_itself(ctx, dom)?;
+    not_itself(ctx, dom).map_err(|_| errno::ESRCH)?;
     let body = op.u.get::<ExtVcpuContext>();
-    let vcpu = dom.vcpu(VcpuId(body.vcpu)).ok_or(errno::EINVAL)?;
+    let vcpu = dom.vcpu(VcpuId(body.vcpu)).ok_or(errno::ESRCH)?;
     let entries = [body.sysenter_callback_eip, body.syscall32_callback_eip];
     let canonical = entries.iter().all(|&at| Vaddr(at).is_canonical());
     if body.size < SMALLEST || !canonical {

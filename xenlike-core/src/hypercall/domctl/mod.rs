@@ -15,6 +15,7 @@ mod msrs;
 mod pausing;
 mod permissions;
 mod policy;
+mod refused;
 mod scheduler;
 mod settings;
 mod tsc;
@@ -153,43 +154,12 @@ fn dispatch(ctx: &mut Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Answered {
         abi::XEN_DOMCTL_GSI_PERMISSION => permissions::gsi(ctx, dom, op),
         abi::XEN_DOMCTL_IOMEM_PERMISSION => permissions::iomem(ctx, dom, op),
         abi::XEN_DOMCTL_IOPORT_PERMISSION => permissions::ioport(ctx, dom, op),
-        abi::XEN_DOMCTL_SETTSCINFO => tsc::set(dom, op),
-        abi::XEN_DOMCTL_GETTSCINFO => tsc::get(dom, op),
+        abi::XEN_DOMCTL_MEMORY_MAPPING => permissions::memory_mapping(ctx, dom, op),
+        abi::XEN_DOMCTL_SUBSCRIBE => settings::subscribe(dom, op),
+        abi::XEN_DOMCTL_SETTSCINFO => tsc::set(ctx, dom, op),
+        abi::XEN_DOMCTL_GETTSCINFO => tsc::get(ctx, dom, op),
         abi::XEN_DOMCTL_GET_CPU_POLICY => policy::get(dom, op),
-        abi::XEN_DOMCTL_SET_CPU_POLICY => policy::set(dom, op),
-        _ => Err(refusal(op)),
-    }
-}
-
-/// What Xen 4.20 answers for the rest: no HVM, no shadow or log-dirty mode, no device assignment.
-fn refusal(op: &Domctl) -> Errno {
-    match op.cmd {
-        abi::XEN_DOMCTL_SHADOW_OP => match op.u.get::<abi::ShadowOp>().op {
-            abi::XEN_DOMCTL_SHADOW_OP_OFF => errno::EINVAL,
-            _ => errno::EOPNOTSUPP,
-        },
-        abi::XEN_DOMCTL_GETHVMCONTEXT
-        | abi::XEN_DOMCTL_SETHVMCONTEXT
-        | abi::XEN_DOMCTL_GETHVMCONTEXT_PARTIAL
-        | abi::XEN_DOMCTL_BIND_PT_IRQ
-        | abi::XEN_DOMCTL_UNBIND_PT_IRQ
-        | abi::XEN_DOMCTL_IOPORT_MAPPING
-        | abi::XEN_DOMCTL_SOFT_RESET => errno::EINVAL,
-        abi::XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE
-        | abi::XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE
-        | abi::XEN_DOMCTL_MEMORY_MAPPING
-        | abi::XEN_DOMCTL_DEBUG_OP
-        | abi::XEN_DOMCTL_SETVNUMAINFO
-        | abi::XEN_DOMCTL_VMTRACE_OP
-        | abi::XEN_DOMCTL_VM_EVENT_OP
-        | abi::XEN_DOMCTL_SET_LLC_COLORS
-        | abi::XEN_DOMCTL_MONITOR_OP => errno::EOPNOTSUPP,
-        abi::XEN_DOMCTL_PSR_CMT_OP | abi::XEN_DOMCTL_PSR_ALLOC => errno::ENODEV,
-        // Without an IOMMU there is nothing to assign to.
-        abi::XEN_DOMCTL_ASSIGN_DEVICE
-        | abi::XEN_DOMCTL_TEST_ASSIGN_DEVICE
-        | abi::XEN_DOMCTL_DEASSIGN_DEVICE
-        | abi::XEN_DOMCTL_GET_DEVICE_GROUP => errno::ENOSYS,
-        _ => errno::ENOSYS,
+        abi::XEN_DOMCTL_SET_CPU_POLICY => policy::set(ctx, dom, op),
+        _ => Err(refused::errno(ctx, dom, op)),
     }
 }

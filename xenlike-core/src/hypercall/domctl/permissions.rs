@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::ops::RangeInclusive;
 
 use guest_pv_abi::domctl::{
-    Domctl, GsiPermission, IomemPermission, IoportPermission, IrqPermission,
+    Domctl, GsiPermission, IomemPermission, IoportPermission, IrqPermission, MemoryMapping,
     XEN_DOMCTL_GSI_ACTION_MASK, XEN_DOMCTL_GSI_GRANT,
 };
 use guest_pv_abi::errno::{self, Errno};
@@ -18,6 +18,8 @@ use crate::kit::rangeset::RangeSet;
 const PORTS: u64 = 0x1_0000;
 /// Frame numbers end here: 52 address bits.
 const FRAMES: u64 = 1 << 40;
+/// The most frames of one memory_mapping.
+const MOST_MAPPED: u64 = 64;
 /// The most ranges that one domain's set may be made of.
 const MOST_RANGES: usize = 1024;
 
@@ -88,6 +90,10 @@ pub fn ioport(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
 /// XEN_DOMCTL_iomem_permission
 pub fn iomem(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     let body = op.u.get::<IomemPermission>();
+    // Nothing at 0 is all that there is, as Xen counts: nobody has that.
+    if body.first_mfn == 0 && body.nr_mfns == 0 {
+        return Err(errno::EPERM);
+    }
     let frames = range(body.first_mfn, body.nr_mfns, FRAMES)?;
     change(ctx, dom, Kind::Iomem, frames, body.allow_access)
 }
@@ -109,8 +115,28 @@ pub fn gsi(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
         return Err(errno::EINVAL);
     }
     let irq = u64::from(body.gsi);
+    // The timer of the PC is nobody's to give.
+    if irq == 0 {
+        return Err(errno::EINVAL);
+    }
     let allow = u8::from(body.flags == XEN_DOMCTL_GSI_GRANT);
     change(ctx, dom, Kind::Irqs, irq..=irq, allow)
+}
+
+/// XEN_DOMCTL_memory_mapping: PV domains map frames themselves, as far as they may, so that there is nothing
+/// to do but to check.
+pub fn memory_mapping(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
+    let body = op.u.get::<MemoryMapping>();
+    let frames = range(body.first_mfn, body.nr_mfns, FRAMES)?;
+    range(body.first_gfn, body.nr_mfns, FRAMES)?;
+    let allowed = |dom: &Domain| dom.settings.lock().iomem.contains(frames.clone());
+    if !allowed(ctx.dom) || !allowed(dom) {
+        return Err(errno::EPERM);
+    }
+    if body.nr_mfns > MOST_MAPPED {
+        return Err(errno::E2BIG);
+    }
+    Ok(Answer::Done)
 }
 
 #[cfg(test)]

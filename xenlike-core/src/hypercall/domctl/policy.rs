@@ -1,16 +1,19 @@
 //! A domain's CPUID policy, in and out.
 
+use alloc::sync::Arc;
+
 use guest_pv_abi::GuestHandle;
 use guest_pv_abi::arch_x86::{CpuidLeaf, MsrEntry};
 use guest_pv_abi::domctl::{CpuPolicy, Domctl};
 use guest_pv_abi::errno::{self, Errno};
 use zerocopy::{Immutable, IntoBytes};
 
-use super::{Answer, Answered};
+use super::{Answer, Answered, not_itself};
 use crate::cpuid::Policy;
 use crate::cpuid::machine;
 use crate::cpuid::serial::{MAX_LEAVES, MAX_MSRS, Refusal};
 use crate::domain::Domain;
+use crate::hypercall::Ctx;
 use crate::kit::Vaddr;
 use crate::mm::guest_copy::{read_at, write_at};
 
@@ -59,7 +62,8 @@ pub fn get(dom: &Domain, op: &mut Domctl) -> Answered {
 
 /// XEN_DOMCTL_set_cpu_policy: leaves that are not given stay. What the machine or a PV domain can't
 /// have is refused with its place, or taken out, as Xen does it.
-pub fn set(dom: &Domain, op: &Domctl) -> Answered {
+pub fn set(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
+    not_itself(ctx, dom)?;
     let body = op.u.get::<CpuPolicy>();
     if dom.vcpus().iter().any(|vcpu| vcpu.is_up()) {
         return Err(errno::EEXIST);

@@ -3,7 +3,9 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use guest_pv_abi::domctl::{Domctl, SetDebugging, SetDomainHandle, SetTimeOffset, SetVirqHandler};
+use guest_pv_abi::domctl::{
+    Domctl, SetDebugging, SetDomainHandle, SetTimeOffset, SetVirqHandler, Subscribe,
+};
 use guest_pv_abi::errno;
 
 use super::{Answer, Answered, not_itself};
@@ -29,6 +31,12 @@ pub fn time_offset(dom: &Domain, op: &Domctl) -> Answered {
     let seconds = op.u.get::<SetTimeOffset>().time_offset_seconds;
     dom.time_offset_s.store(seconds as u64, Ordering::Relaxed);
     time::publish_wall_clock(dom);
+    Ok(Answer::Done)
+}
+
+/// XEN_DOMCTL_subscribe: an event by this port of the domain's tells when it has suspended.
+pub fn subscribe(dom: &Domain, op: &Domctl) -> Answered {
+    dom.settings.lock().suspend_port = op.u.get::<Subscribe>().port;
     Ok(Answer::Done)
 }
 

@@ -1,15 +1,19 @@
 //! settscinfo, gettscinfo: the TSC is native, at the machine's rate.
 
+use alloc::sync::Arc;
+
 use guest_pv_abi::cpuid as abi;
 use guest_pv_abi::domctl::{Domctl, TscInfo};
 use guest_pv_abi::errno;
 
-use super::{Answer, Answered};
+use super::{Answer, Answered, not_itself};
 use crate::arch::time;
 use crate::domain::Domain;
+use crate::hypercall::Ctx;
 
 /// XEN_DOMCTL_settscinfo: modes that ask for nothing but the native TSC are taken.
-pub fn set(dom: &Domain, op: &Domctl) -> Answered {
+pub fn set(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
+    not_itself(ctx, dom)?;
     let body = op.u.get::<TscInfo>();
     if body.pad != 0 {
         return Err(errno::EINVAL);
@@ -27,7 +31,8 @@ pub fn set(dom: &Domain, op: &Domctl) -> Answered {
 }
 
 /// XEN_DOMCTL_gettscinfo
-pub fn get(dom: &Domain, op: &mut Domctl) -> Answered {
+pub fn get(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Answered {
+    not_itself(ctx, dom)?;
     op.u.set(&TscInfo {
         tsc_mode: dom.settings.lock().tsc_mode,
         gtsc_khz: time::tsc_scale().khz as u32,

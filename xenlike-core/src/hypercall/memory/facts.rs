@@ -6,7 +6,7 @@ use guest_pv_abi::memory::{MachphysMapping, MachphysMfnList};
 use guest_pv_abi::xen::SharedInfo;
 
 use super::{Ctx, get};
-use crate::domain::Domain;
+use crate::domain::{Domain, Rights};
 use crate::hypercall::put;
 use crate::kit::Vaddr;
 use crate::mm::{alloc, guest_copy, m2p};
@@ -40,7 +40,7 @@ pub(super) fn maximum_gpfn(ctx: &Ctx<'_>, at: u64) -> Result<i64, Errno> {
             .shared_info()?
             .u64(MAX_PFN)?
             .load(core::sync::atomic::Ordering::Relaxed);
-        Some(word.wrapping_sub(1))
+        Some(word.saturating_sub(1))
     })
 }
 
@@ -57,12 +57,17 @@ pub(super) fn machphys_mfn_list(at: u64) -> Result<(), Errno> {
     put(at, &list)
 }
 
-/// XENMEM_machphys_mapping: where every guest finds the table.
-pub(super) fn machphys_mapping(at: u64) -> Result<(), Errno> {
+/// XENMEM_machphys_mapping: where every guest finds the table. Only domain 0, which stays on its machine,
+/// learns where it ends there.
+pub(super) fn machphys_mapping(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
+    let entries = match ctx.dom.rights() {
+        Rights::None => MACH2PHYS_NR_ENTRIES,
+        Rights::Control | Rights::Boot => alloc::end_of_ram().0,
+    };
     let mapping = MachphysMapping {
         v_start: MACH2PHYS_VIRT_START,
         v_end: MACH2PHYS_VIRT_END,
-        max_mfn: MACH2PHYS_NR_ENTRIES - 1,
+        max_mfn: entries.saturating_sub(1),
     };
     put(at, &mapping)
 }

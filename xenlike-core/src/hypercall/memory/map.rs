@@ -18,11 +18,11 @@ const MAX_ENTRIES: u32 = 128;
 
 /// XENMEM_memory_map: what the toolstack has told the domain of its memory.
 pub(super) fn get_own(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
+    let mut asked: MemoryMap = get(at)?;
     let settings = ctx.dom.settings.lock();
     if settings.memory_map.is_empty() {
         return Err(errno::ENOSYS);
     }
-    let mut asked: MemoryMap = get(at)?;
     let fits = settings.memory_map.len().min(asked.nr_entries as usize);
     for (n, entry) in settings.memory_map.iter().take(fits).enumerate() {
         write_entry(asked.buffer.0, n, entry)?;
@@ -56,10 +56,12 @@ pub(super) fn get_machine(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
     ctx.require_control()?;
     let mut asked: MemoryMap = get(at)?;
     let map = hardware::memory_map();
-    if map.len() > asked.nr_entries as usize {
+    // Without a buffer the caller asks how large it has to be.
+    let shown = if asked.buffer.is_null() { 0 } else { map.len() };
+    if shown > asked.nr_entries as usize {
         return Err(errno::EINVAL);
     }
-    for (n, region) in map.iter().enumerate() {
+    for (n, region) in map.iter().take(shown).enumerate() {
         let entry = E820Entry {
             addr: region.start,
             size: region.bytes,

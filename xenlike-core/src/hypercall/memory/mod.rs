@@ -11,16 +11,15 @@ mod resource;
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::memory::{
-    AddToPhysmap, AddToPhysmapBatch, RemoveFromPhysmap, XENMEM_ACCESS_OP, XENMEM_ACQUIRE_RESOURCE,
-    XENMEM_ADD_TO_PHYSMAP, XENMEM_ADD_TO_PHYSMAP_BATCH, XENMEM_CLAIM_PAGES,
-    XENMEM_CURRENT_RESERVATION, XENMEM_DECREASE_RESERVATION, XENMEM_EXCHANGE,
+    AddToPhysmap, AddToPhysmapBatch, MemAccessOp, RemoveFromPhysmap, XENMEM_ACCESS_OP,
+    XENMEM_ACQUIRE_RESOURCE, XENMEM_ADD_TO_PHYSMAP, XENMEM_ADD_TO_PHYSMAP_BATCH,
+    XENMEM_CLAIM_PAGES, XENMEM_CURRENT_RESERVATION, XENMEM_DECREASE_RESERVATION, XENMEM_EXCHANGE,
     XENMEM_GET_POD_TARGET, XENMEM_GET_SHARING_FREED_PAGES, XENMEM_GET_SHARING_SHARED_PAGES,
     XENMEM_GET_VNUMAINFO, XENMEM_INCREASE_RESERVATION, XENMEM_MACHINE_MEMORY_MAP,
     XENMEM_MACHPHYS_COMPAT_MFN_LIST, XENMEM_MACHPHYS_MAPPING, XENMEM_MACHPHYS_MFN_LIST,
     XENMEM_MAXIMUM_GPFN, XENMEM_MAXIMUM_RAM_PAGE, XENMEM_MAXIMUM_RESERVATION, XENMEM_MEMORY_MAP,
-    XENMEM_PAGING_OP, XENMEM_POPULATE_PHYSMAP, XENMEM_REMOVE_FROM_PHYSMAP,
-    XENMEM_RESERVED_DEVICE_MEMORY_MAP, XENMEM_SET_MEMORY_MAP, XENMEM_SET_POD_TARGET,
-    XENMEM_SHARING_OP,
+    XENMEM_POPULATE_PHYSMAP, XENMEM_REMOVE_FROM_PHYSMAP, XENMEM_RESERVED_DEVICE_MEMORY_MAP,
+    XENMEM_SET_MEMORY_MAP, XENMEM_SET_POD_TARGET,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -49,7 +48,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
         XENMEM_MAXIMUM_RESERVATION => facts::maximum_reservation(ctx, at).into(),
         XENMEM_MAXIMUM_GPFN => facts::maximum_gpfn(ctx, at).into(),
         XENMEM_MACHPHYS_MFN_LIST => facts::machphys_mfn_list(at).into(),
-        XENMEM_MACHPHYS_MAPPING => facts::machphys_mapping(at).into(),
+        XENMEM_MACHPHYS_MAPPING => facts::machphys_mapping(ctx, at).into(),
         XENMEM_MEMORY_MAP => map::get_own(ctx, at).into(),
         XENMEM_SET_MEMORY_MAP => map::set(ctx, at).into(),
         XENMEM_MACHINE_MEMORY_MAP => map::get_machine(ctx, at).into(),
@@ -75,10 +74,17 @@ fn refuse(ctx: &Ctx<'_>, sub_call: u32, at: u64) -> Result<(), Errno> {
             ctx.target(target.domid)?;
             Err(errno::EINVAL)
         }
-        XENMEM_PAGING_OP | XENMEM_ACCESS_OP | XENMEM_SHARING_OP => {
-            ctx.require_control()?;
-            Err(errno::ENODEV)
+        // An access list is an HVM domain's, and nobody changes his own.
+        XENMEM_ACCESS_OP => {
+            let named: MemAccessOp = get(at)?;
+            let dom = ctx.named(named.domid).ok_or(errno::ESRCH)?;
+            Err(if dom.id() == ctx.dom.id() {
+                errno::EPERM
+            } else {
+                errno::EINVAL
+            })
         }
+        // paging_op, sharing_op: as Xen built without them.
         XENMEM_MACHPHYS_COMPAT_MFN_LIST => Err(errno::EOPNOTSUPP),
         _ => Err(errno::ENOSYS),
     }

@@ -7,6 +7,7 @@ use super::super::{Ctx, get, put};
 use super::{interrupts, to_errno};
 use crate::domain::page::HeldPage;
 use crate::domain::{notify, pirq};
+use crate::irq::PIRQS;
 use crate::irq::hold::Sharing;
 use crate::kit::Mfn;
 
@@ -37,10 +38,12 @@ pub fn end(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
 /// on Xen.
 pub fn status(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
     let mut query = get::<abi::PhysdevIrqStatusQuery>(arg)?;
-    let duties = interrupts()?.duties(ctx.dom.id(), query.irq);
-    let (_, sharing) = duties.map_err(to_errno)?;
+    if query.irq >= PIRQS {
+        return Err(errno::EINVAL);
+    }
     query.flags = abi::XENIRQSTAT_NEEDS_EOI;
-    if sharing == Sharing::Shared {
+    let duties = interrupts()?.duties(ctx.dom.id(), query.irq);
+    if let Ok((_, Sharing::Shared)) = duties {
         query.flags |= abi::XENIRQSTAT_SHARED;
     }
     put(arg, &query)?;

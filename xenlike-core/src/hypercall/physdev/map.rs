@@ -12,6 +12,9 @@ use crate::domain::{Domain, Life};
 use crate::irq::{Function, IrqError, PIRQS};
 use crate::life::hardware;
 
+/// The index of a message whose vector the core shall choose.
+const ANY_VECTOR: i32 = -1;
+
 /// The number that the caller wants: any if negative.
 fn wanted(pirq: i32) -> Result<Option<u32>, Errno> {
     match u32::try_from(pirq) {
@@ -92,6 +95,10 @@ fn map_line(ctx: &Ctx<'_>, dom: &Domain, index: i32, pirq: Option<u32>) -> Resul
 
 /// A function's one message, or an entry of its MSI-X table if the caller says where that is.
 fn map_message(dom: &Domain, op: &abi::PhysdevMapPirq, pirq: Option<u32>) -> Result<u32, Errno> {
+    // The index is for who has a vector already, which only the core has.
+    if op.index != ANY_VECTOR {
+        return Err(errno::EINVAL);
+    }
     let function = function(op)?;
     let mut book = interrupts()?;
     let given = if op.table_base == 0 {

@@ -51,9 +51,11 @@ pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
         abi::PHYSDEVOP_PCI_MMCFG_RESERVED => pci::mmcfg(ctx, arg),
         abi::PHYSDEVOP_DBGP_OP => {
             ctx.require_control()?;
-            // No USB debug port is in use.
-            Err(errno::ENOSYS)
+            // No USB debug port is in use: there is nothing to prepare.
+            get::<abi::PhysdevDbgpOp>(arg).map(|_| 0)
         }
+        // What the oldest kernels say after an interrupt.
+        abi::PHYSDEVOP_IRQ_UNMASK_NOTIFY => Ok(0),
         _ => Err(errno::ENOSYS),
     }
 }

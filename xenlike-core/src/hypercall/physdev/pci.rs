@@ -108,12 +108,16 @@ pub fn release_table(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
     Ok(0)
 }
 
-/// PHYSDEVOP_pci_mmcfg_reserved: the core uses the ports, and leaves the window to domain 0.
+/// PHYSDEVOP_pci_mmcfg_reserved: the core uses the ports, and leaves the window to domain 0, which knows
+/// from ACPI where one is.
 pub fn mmcfg(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
     ctx.require_control()?;
     let op = get::<abi::PhysdevPciMmcfgReserved>(arg)?;
     if op.flags & !abi::XEN_PCI_MMCFG_RESERVED != 0 || op.start_bus > op.end_bus {
         return Err(errno::EINVAL);
+    }
+    if op.address == 0 {
+        return Err(errno::ENODEV);
     }
     Ok(0)
 }

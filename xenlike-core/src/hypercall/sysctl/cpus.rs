@@ -1,10 +1,13 @@
-//! getcpuinfo and cputopoinfo: each CPU by itself.
+//! What there is to tell of each CPU, and that none comes or goes.
 
 use guest_pv_abi::errno;
-use guest_pv_abi::sysctl::{self as abi, CpuTopo, CpuTopoInfo, GetCpuInfo, Sysctl};
+use guest_pv_abi::sysctl::{
+    self as abi, CpuHotplug, CpuTopo, CpuTopoInfo, GetCpuInfo, GetPmstat, Sysctl,
+};
 
 use super::machine::cpu_count;
 use super::{Answer, Back};
+use crate::domain::notify::SCHED;
 use crate::domain::time::idle_ns;
 use crate::kit::{CpuId, Vaddr};
 use crate::mm::guest_copy::write_at;
@@ -46,4 +49,27 @@ pub fn cputopoinfo(op: &mut Sysctl) -> Answer {
     body.num_cpus = count;
     op.u.set(&body);
     Ok(Back::Write)
+}
+
+fn is_online(cpu: u32) -> bool {
+    SCHED.online().iter().any(|online| online.0 == cpu)
+}
+
+/// XEN_SYSCTL_cpu_hotplug: every CPU that works stays.
+pub fn hotplug(op: &Sysctl) -> Answer {
+    let body = op.u.get::<CpuHotplug>();
+    Err(match body.op {
+        abi::XEN_SYSCTL_CPU_HOTPLUG_ONLINE if is_online(body.cpu) => errno::EEXIST,
+        abi::XEN_SYSCTL_CPU_HOTPLUG_ONLINE => errno::EINVAL,
+        _ => errno::EOPNOTSUPP,
+    })
+}
+
+/// XEN_SYSCTL_get_pmstat: no driver of frequencies or idle states has anything to tell.
+pub fn power(op: &Sysctl) -> Answer {
+    Err(if is_online(op.u.get::<GetPmstat>().cpuid) {
+        errno::ENODEV
+    } else {
+        errno::EINVAL
+    })
 }

@@ -1,19 +1,27 @@
 //! physinfo, availheap, numainfo: memory and CPUs in sum. One node, no NUMA.
 
 use guest_pv_abi::errno::{self, Errno};
-use guest_pv_abi::sysctl::{self as abi, AvailHeap, MemInfo, NumaInfo, PhysInfo, Sysctl};
+use guest_pv_abi::physdev::PhysdevPciDevice;
+use guest_pv_abi::sysctl::{
+    self as abi, AvailHeap, MemInfo, NumaInfo, PciTopoInfo, PhysInfo, Sysctl, XEN_INVALID_DEV,
+};
 
 use super::{Answer, Back};
 use crate::arch::time;
 use crate::domain::notify::SCHED;
 use crate::hypercall::put;
-use crate::kit::PAGE_SIZE;
+use crate::irq::{Function, machine::book};
+use crate::kit::{PAGE_SIZE, Vaddr};
 use crate::mm::alloc;
+use crate::mm::guest_copy::{read_at, write_at};
 
 /// The one node's number.
 const NODE: u32 = 0;
 /// The distance of a node to itself, as ACPI's SLIT has it.
 const LOCAL_DISTANCE: u32 = 10;
+
+/// PCI functions of one pcitopoinfo.
+const MOST_AT_ONCE: u32 = 1024;
 
 /// How many CPUs run.
 pub(super) fn cpu_count() -> u32 {
@@ -83,4 +91,33 @@ fn fill_node(body: &NumaInfo) -> Result<(), Errno> {
         put(body.distance.0, &LOCAL_DISTANCE)?;
     }
     Ok(())
+}
+
+/// XEN_SYSCTL_pcitopoinfo: functions that domain 0 has told of are on the one node.
+pub fn pcitopoinfo(op: &mut Sysctl) -> Answer {
+    let mut body = op.u.get::<PciTopoInfo>();
+    if body.devs.is_null() || body.nodes.is_null() {
+        return Err(errno::EINVAL);
+    }
+    // More than a page of names is for another call.
+    body.num_devs = body.num_devs.min(MOST_AT_ONCE);
+    for n in 0..u64::from(body.num_devs) {
+        let asked: PhysdevPciDevice = read_at(Vaddr(body.devs.0), n).map_err(|_| errno::EFAULT)?;
+        let node = if is_known(&asked) {
+            NODE
+        } else {
+            XEN_INVALID_DEV
+        };
+        write_at(Vaddr(body.nodes.0), n, &node).map_err(|_| errno::EFAULT)?;
+    }
+    op.u.set(&body);
+    Ok(Back::Write)
+}
+
+fn is_known(asked: &PhysdevPciDevice) -> bool {
+    let function = Function {
+        bus: asked.bus,
+        devfn: asked.devfn,
+    };
+    asked.seg == 0 && book().is_some_and(|book| book.has(function))
 }

@@ -58,11 +58,13 @@ fn dispatch(op: &mut Sysctl) -> Answer {
         abi::XEN_SYSCTL_GET_CPU_LEVELLING_CAPS => policy::levelling_caps(op),
         abi::XEN_SYSCTL_GET_CPU_FEATURESET => policy::featureset(op),
         abi::XEN_SYSCTL_GET_CPU_POLICY => policy::cpu_policy(op),
-        // No cache or memory-bandwidth monitoring and allocation, no PCI without an IOMMU.
+        // No cache or memory-bandwidth monitoring and allocation.
         abi::XEN_SYSCTL_PSR_CMT_OP | abi::XEN_SYSCTL_PSR_ALLOC => Err(errno::ENODEV),
-        abi::XEN_SYSCTL_CPU_HOTPLUG | abi::XEN_SYSCTL_LIVEPATCH_OP => Err(errno::EOPNOTSUPP),
+        abi::XEN_SYSCTL_CPU_HOTPLUG => cpus::hotplug(op),
+        abi::XEN_SYSCTL_GET_PMSTAT => cpus::power(op),
+        abi::XEN_SYSCTL_PCITOPOINFO => machine::pcitopoinfo(op),
         abi::XEN_SYSCTL_COVERAGE_OP => Err(errno::EOPNOTSUPP),
-        // Frequency, idle states, traces, counters, page offlining: not in this hypervisor.
+        // Live patches, traces, counters, page offlining: not in this hypervisor.
         _ => Err(errno::ENOSYS),
     }
 }

@@ -9,10 +9,11 @@ use guest_pv_abi::sched::*;
 use zerocopy::FromZeros;
 
 use super::guest::Guest;
+use crate::arch::percpu;
 use crate::domain::Rights;
-use crate::domain::notify;
+use crate::domain::notify::{self, SCHED};
 use crate::domain::vcpu::pause;
-use crate::kit::{Port, VcpuId};
+use crate::kit::{CpuSet, Port, VcpuId};
 
 fn flags(guest: &Guest) -> u32 {
     guest.dom.vcpus()[0].pause_flags.load(Ordering::SeqCst) & (pause::BLOCKED | pause::POLLING)
@@ -65,7 +66,13 @@ fn polling_waits_for_its_ports_even_masked() {
     // Pending already: no wait.
     assert_eq!(poll(&guest, &[ports[2].0, ports[1].0], 2, 0), Ok(0));
     assert_eq!(flags(&guest), 0);
-    assert_eq!(poll(&guest, &[ports[2].0, 999], 2, 0), Err(errno::EINVAL));
+    // Ports that lead nowhere: beyond the table, never given out, the one that never is.
+    for closed in [999, ports[2].0 + 1, 0] {
+        assert_eq!(
+            poll(&guest, &[ports[2].0, closed], 2, 0),
+            Err(errno::EINVAL)
+        );
+    }
     assert_eq!(flags(&guest), 0);
     assert_eq!(poll(&guest, &[], 129, 0), Err(errno::EINVAL));
     let mut op = SchedPoll::new_zeroed();
@@ -146,13 +153,13 @@ fn watchdogs_are_two() {
             &mut SchedWatchdog { id, timeout },
         )
     };
-    assert_eq!(set(0, 0), Err(errno::EINVAL));
-    assert_eq!(set(0, 10), Ok(1));
+    // A new one without time is one that barks at once.
+    assert_eq!(set(0, 0), Ok(1));
     assert_eq!(set(0, 10), Ok(2));
     assert_eq!(set(0, 10), Err(errno::ENOSPC));
     assert_eq!(set(1, 20), Ok(0));
     assert_eq!(set(1, 0), Ok(0));
-    assert_eq!(set(1, 0), Err(errno::ENOENT));
+    assert_eq!(set(1, 0), Err(errno::EINVAL));
     assert_eq!(set(3, 10), Err(errno::EINVAL));
 }
 
@@ -180,4 +187,30 @@ fn bad_commands_and_pointers() {
         Err(errno::ENOSYS)
     );
     assert_eq!(guest.call(SCHED_OP, &[SCHEDOP_YIELD.into()]), Ok(0));
+}
+
+#[test]
+fn the_hardware_domain_pins_itself_for_a_while() {
+    let guest = Guest::new();
+    let dom0 = Guest::with_rights(Rights::Control);
+    let pin = |who: &Guest, pcpu| {
+        who.with(
+            SCHED_OP,
+            SCHEDOP_PIN_OVERRIDE,
+            &mut SchedPinOverride { pcpu },
+        )
+    };
+    let here = percpu::this_cpu();
+    let hard = || SCHED.affinity(dom0.dom.vcpus()[0].unit).unwrap().0;
+    let before = hard();
+    assert_eq!(pin(&guest, 0), Err(errno::EPERM));
+    assert_eq!(pin(&dom0, -1), Err(errno::EINVAL));
+    for absent in [63, 64, 64 + here.0 as i32, i32::MAX] {
+        assert_eq!(pin(&dom0, absent), Err(errno::EINVAL));
+    }
+    assert_eq!(pin(&dom0, here.0 as i32), Ok(0));
+    assert_eq!(hard(), CpuSet::one(here));
+    assert_eq!(pin(&dom0, here.0 as i32), Err(errno::EBUSY));
+    assert_eq!(pin(&dom0, -1), Ok(0));
+    assert_eq!(hard(), before);
 }
