@@ -2,6 +2,7 @@
 
 use crate::grant::{Access, GrantError, HostAddr, Machine, PteBits};
 use crate::kit::{DomId, Mfn, Vaddr};
+use crate::mm::space::Root;
 use crate::mm::{SharedPage, stale};
 use crate::pagetype::{EntryAt, Lent, Pte, Work, machine};
 
@@ -13,20 +14,35 @@ pub struct Mapper<'a> {
     /// Whose page tables.
     pub owner: DomId,
     /// The root of the tables in which virtual addresses are meant; none: there is no such address.
-    pub root: Option<Mfn>,
+    pub root: Option<Root>,
     /// What changing page tables leaves to do.
     pub work: &'a mut Work,
 }
 
 impl Mapper<'_> {
     fn place(&self, at: HostAddr) -> Result<EntryAt, GrantError> {
-        match at {
-            HostAddr::Pte(maddr) => Ok(EntryAt::Machine(maddr)),
-            HostAddr::Va(va) => {
-                let root = self.root.ok_or(GrantError::General)?;
-                Ok(EntryAt::Virtual(root, va))
-            }
+        let place = match at {
+            HostAddr::Pte(maddr) => EntryAt::machine(maddr),
+            HostAddr::Va(va) => self.mapping(va),
+        };
+        place.ok_or(GrantError::General)
+    }
+
+    #[inline]
+    fn mapping(&self, va: Vaddr) -> Option<EntryAt> {
+        let (table, index) = machine().l1_of_root(self.root?, va)?;
+        Some(EntryAt { table, index })
+    }
+
+    /// Takes a frame's references for two uses.
+    #[inline]
+    fn get_two(&mut self, mfn: Mfn, owner: DomId, access: Access) -> Result<(), GrantError> {
+        if access == Access::Write && machine().take_writable_twice(mfn, owner) {
+            return Ok(());
         }
+        self.get(mfn, owner, access)?;
+        let second = self.get(mfn, owner, access);
+        second.inspect_err(|_| self.put(mfn, access))
     }
 }
 
@@ -35,6 +51,15 @@ const fn lent(frame: Mfn, access: Access) -> Lent {
         Access::Read => Lent::ToRead(frame),
         Access::Write => Lent::ToWrite(frame),
     }
+}
+
+const fn flags(bits: PteBits) -> u64 {
+    let writable = match bits.access {
+        Access::Read => 0,
+        Access::Write => Pte::WRITABLE,
+    };
+    let avail = (bits.avail as u64 & 7) << AVAIL_SHIFT;
+    Pte::PRESENT | Pte::USER | Pte::MACHINE_SET | writable | avail
 }
 
 impl Machine for Mapper<'_> {
@@ -78,14 +103,16 @@ impl Machine for Mapper<'_> {
         owner: DomId,
         bits: PteBits,
     ) -> Result<(), GrantError> {
-        let place = self.place(at)?;
-        let mut flags = Pte::PRESENT | Pte::USER | Pte::MACHINE_SET;
-        if bits.access == Access::Write {
-            flags |= Pte::WRITABLE;
-        }
-        flags |= u64::from(bits.avail & 7) << AVAIL_SHIFT;
-        let mapped = machine().map_grant(self.owner, place, Pte::new(mfn, flags), owner, self.work);
-        mapped.map_err(|_| GrantError::General)
+        self.get_two(mfn, owner, bits.access)?;
+        let entry = Pte::new(mfn, flags(bits));
+        let mapped = self.place(at).and_then(|place| {
+            let mapped = machine().map_grant(self.owner, place, entry, self.work);
+            mapped.map_err(|_| GrantError::General)
+        });
+        mapped.inspect_err(|_| {
+            self.put(mfn, bits.access);
+            self.put(mfn, bits.access);
+        })
     }
 
     fn unmap(&mut self, at: HostAddr, mfn: Mfn, access: Access) -> Result<(), GrantError> {
@@ -102,10 +129,9 @@ impl Machine for Mapper<'_> {
         mfn: Mfn,
         access: Access,
     ) -> Result<(), GrantError> {
-        let root = self.root.ok_or(GrantError::General)?;
-        let place = EntryAt::Virtual(root, at);
-        let done =
-            machine().replace_grant(self.owner, place, lent(mfn, access), (root, new), self.work);
+        let (place, from) = (self.mapping(at), self.mapping(new));
+        let (place, from) = place.zip(from).ok_or(GrantError::General)?;
+        let done = machine().replace_grant(self.owner, place, lent(mfn, access), from, self.work);
         done.map_err(|_| GrantError::General)
     }
 
@@ -179,7 +205,7 @@ mod tests {
         fn mapper(&mut self, root: Option<Mfn>) -> Mapper<'_> {
             Mapper {
                 owner: self.pages.id(),
-                root,
+                root: root.and_then(Root::of),
                 work: &mut self.work,
             }
         }

@@ -69,7 +69,8 @@ impl<P> Handles<P> {
         }
         let n = self.free.ok_or(GrantError::NoSpace)?;
         let slot = self.slot(n).ok_or(GrantError::NoSpace)?;
-        if let Slot::Free(next) = core::mem::replace(slot, Slot::Reserved) {
+        if let Slot::Free(next) = *slot {
+            *slot = Slot::Reserved;
             self.free = next;
         }
         Ok(n)
@@ -77,7 +78,7 @@ impl<P> Handles<P> {
 
     /// A reserved handle becomes a grant in use.
     pub fn set(&mut self, n: u32, handle: Handle<P>) {
-        if let Some(slot) = self.slot(n) {
+        if let Some(slot @ Slot::Reserved) = self.slot(n) {
             *slot = Slot::Taken(handle);
         }
     }

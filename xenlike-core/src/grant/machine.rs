@@ -48,10 +48,11 @@ pub trait Machine {
     /// Gives back what [`Machine::get`] took.
     fn put(&mut self, mfn: Mfn, access: Access);
 
-    /// Makes the entry at `at` map `mfn` of `owner`; the entry holds references of its own.
+    /// Takes what [`Machine::get`] takes, and makes the entry at `at` map `mfn` of `owner`; the entry
+    /// holds references of its own.
     ///
     /// # Errors
-    /// As [`Machine::get`]; [`GrantError::BadVirtAddr`] or [`GrantError::General`] for a bad entry.
+    /// Nothing is taken then. As [`Machine::get`]; [`GrantError::BadVirtAddr`] or [`GrantError::General`] for a bad entry.
     fn map(
         &mut self,
         at: HostAddr,

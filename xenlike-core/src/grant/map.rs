@@ -94,11 +94,9 @@ fn make<P: SharedWords, M: Machine>(
     mfn: Mfn,
     machine: &mut M,
 ) -> Result<(), GrantError> {
-    let access = request.bits.access;
-    machine.get(mfn, granter.dom(), access)?;
-    let Some(at) = request.host else {
-        return Ok(());
-    };
-    let mapped = machine.map(at, mfn, granter.dom(), request.bits);
-    mapped.inspect_err(|_| machine.put(mfn, access))
+    let bits = request.bits;
+    match request.host {
+        Some(at) => machine.map(at, mfn, granter.dom(), bits),
+        None => machine.get(mfn, granter.dom(), bits.access),
+    }
 }

@@ -44,7 +44,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
         count,
     };
     match cmd as u32 {
-        abi::GNTTABOP_MAP_GRANT_REF => list.each(ctx, mappings::map),
+        abi::GNTTABOP_MAP_GRANT_REF => list.each_at::<abi::GnttabMapGrantRef>(ctx, mappings::map),
         abi::GNTTABOP_UNMAP_GRANT_REF => mappings::unmap::<mappings::Plain>(ctx, list),
         abi::GNTTABOP_UNMAP_AND_REPLACE => mappings::unmap::<mappings::Replacing>(ctx, list),
         abi::GNTTABOP_TRANSFER => list.each(ctx, transfers::transfer),
@@ -78,11 +78,15 @@ impl List<'_> {
         }
     }
 
+    /// Where element `n` of `T` is.
+    fn element<T>(&self, n: u32) -> u64 {
+        self.at
+            .wrapping_add(u64::from(n).wrapping_mul(size_of::<T>() as u64))
+    }
+
     /// What is left after `done` elements of `T`.
     fn after<T>(self, done: u32) -> Outcome {
-        let at = self
-            .at
-            .wrapping_add(u64::from(done).wrapping_mul(size_of::<T>() as u64));
+        let at = self.element::<T>(done);
         let left = self.count.saturating_sub(done);
         self.args.again([self.cmd, at, left.into(), 0, 0])
     }
@@ -93,20 +97,28 @@ impl List<'_> {
         ctx: &mut Ctx<'_>,
         op: impl Fn(&mut Ctx<'_>, &mut T) -> Result<(), Errno>,
     ) -> Outcome {
+        self.each_at::<T>(ctx, |ctx, at| {
+            let mut element = get::<T>(at)?;
+            op(ctx, &mut element)?;
+            put(at, &element)
+        })
+    }
+
+    /// Does `op` to the address of each element.
+    fn each_at<T>(
+        self,
+        ctx: &mut Ctx<'_>,
+        op: impl Fn(&mut Ctx<'_>, u64) -> Result<(), Errno>,
+    ) -> Outcome {
+        let mut at = self.at;
         for n in 0..self.count {
             if n != 0 && ctx.preempted() {
                 return self.after::<T>(n);
             }
-            let done = guest_copy::read_at::<T>(Vaddr(self.at), n.into())
-                .map_err(|_| errno::EFAULT)
-                .and_then(|mut element| {
-                    op(ctx, &mut element)?;
-                    guest_copy::write_at(Vaddr(self.at), n.into(), &element)
-                        .map_err(|_| errno::EFAULT)
-                });
-            if let Err(error) = done {
+            if let Err(error) = op(ctx, at) {
                 return error.into();
             }
+            at = at.wrapping_add(size_of::<T>() as u64);
         }
         Outcome::Done(0)
     }
@@ -116,7 +128,7 @@ impl List<'_> {
 fn mapper<'a>(ctx: &'a mut Ctx<'_>) -> Mapper<'a> {
     Mapper {
         owner: ctx.dom.id(),
-        root: ctx.st.kernel_l4(),
+        root: ctx.st.kernel_root,
         work: &mut ctx.st.work,
     }
 }

@@ -127,6 +127,9 @@ pub fn free_range(start: Mfn, end: Mfn) {
 
 /// As [`free_range`], for frames with the contents of `past`.
 pub fn free_range_of(start: Mfn, end: Mfn, past: Past) {
+    if end == start.add(1) && start.0 >= FIRST {
+        return free_of(start, 0, past);
+    }
     let mut at = start.0.max(FIRST);
     while at < end.0 {
         let fits = (end.0 - at).ilog2();

@@ -92,7 +92,7 @@ pub fn write_words(va: Vaddr, words: &[u64]) -> Result<(), Fault> {
 #[inline]
 pub fn write_u16(va: Vaddr, value: u16) -> Result<(), Fault> {
     begins(va)?;
-    raw::u16_to_guest(va, value).ok_or(Fault)
+    guest_words::store_u16(va, value)
 }
 
 /// Reads a structure of the ABI.
@@ -281,28 +281,6 @@ mod raw {
         unsafe { copy_words(words.as_ptr() as u64, va.0, words.len() / 8) }
     }
 
-    #[inline]
-    pub(super) fn u16_to_guest(va: Vaddr, value: u16) -> Option<()> {
-        // SAFETY: `va` was checked to be outside the hypervisor's slots; a fault lands behind the line
-        // that says there was none.
-        let fault = with_access(|| unsafe {
-            let fault: u32;
-            asm!(
-                "mov {fault:e}, 1",
-                "2: mov word ptr [{at}], {value:x}",
-                "xor {fault:e}, {fault:e}",
-                "3:",
-                crate::extable!("2b", "3b"),
-                fault = out(reg) fault,
-                value = in(reg) value,
-                at = in(reg) va.0,
-                options(nostack),
-            );
-            fault
-        });
-        (fault == 0).then_some(())
-    }
-
     pub(super) fn from_guest(va: Vaddr, out: &mut [u8]) -> usize {
         // SAFETY: `out` is writable for its length; `va` was checked to be outside the
         // hypervisor's slots.
@@ -332,10 +310,6 @@ mod raw {
 
     pub(super) fn words_to_guest(va: Vaddr, words: &[u8]) -> usize {
         to_guest(va, words).div_ceil(8)
-    }
-
-    pub(super) fn u16_to_guest(va: Vaddr, value: u16) -> Option<()> {
-        (to_guest(va, &value.to_le_bytes()) == 0).then_some(())
     }
 
     pub(super) fn from_guest(va: Vaddr, out: &mut [u8]) -> usize {

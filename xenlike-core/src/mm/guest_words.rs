@@ -57,6 +57,12 @@ pub(super) fn store(at: Vaddr, words: &[u64]) -> Result<(), Fault> {
     }
 }
 
+/// Writes a 16-bit word to where guest memory begins.
+#[inline(always)] // so that it comes from a register
+pub(super) fn store_u16(at: Vaddr, value: u16) -> Result<(), Fault> {
+    raw::store_u16(at.0, value)
+}
+
 #[cfg(target_os = "none")]
 mod raw {
     use core::arch::asm;
@@ -65,6 +71,18 @@ mod raw {
 
     /// What the address becomes at a fault: nowhere can a whole word be read.
     const NOWHERE: i64 = -1;
+
+    /// What a store that faulted has left to do.
+    #[inline(always)] // one instruction
+    fn close() {
+        // SAFETY: closes guest memory to ring 0.
+        unsafe {
+            asm!(
+                crate::close_guest_memory!(),
+                options(nostack, preserves_flags)
+            )
+        };
+    }
 
     /// Functions that run one instruction for each word, and then tell whether none has faulted.
     macro_rules! by_words {
@@ -97,28 +115,46 @@ mod raw {
 
             #[inline(always)] // so that the words come from registers
             pub(super) fn $store(at: u64, $($word: u64),+) -> Result<(), Fault> {
-                let end: u64;
                 // SAFETY: as for loads: no word of the hypervisor's is written.
                 unsafe {
                     asm!(
                         crate::open_guest_memory!(),
                         $(concat!($here, ": mov [{at} + ", $place, "], {", stringify!($word), "}"),)+
-                        "39:",
                         crate::close_guest_memory!(),
-                        ".pushsection .text.guest_copy_fixup, \"ax\"",
-                        "40: mov {at}, {nowhere}",
-                        "jmp 39b",
-                        ".popsection",
-                        $(crate::extable!($back, "40b"),)+
-                        at = inout(reg) at => end,
-                        nowhere = const NOWHERE,
+                        $(crate::extable!($back, "{fault}"),)+
+                        at = in(reg) at,
                         $($word = in(reg) $word,)+
+                        fault = label {
+                            close();
+                            return Err(Fault);
+                        },
                         options(nostack, preserves_flags),
                     );
                 }
-                if end == NOWHERE as u64 { Err(Fault) } else { Ok(()) }
+                Ok(())
             }
         )+};
+    }
+
+    #[inline(always)] // one instruction, and those that open and close
+    pub(super) fn store_u16(at: u64, value: u16) -> Result<(), Fault> {
+        // SAFETY: as for words.
+        unsafe {
+            asm!(
+                crate::open_guest_memory!(),
+                "2: mov word ptr [{at}], {value:x}",
+                crate::close_guest_memory!(),
+                crate::extable!("2b", "{fault}"),
+                at = in(reg) at,
+                value = in(reg) value,
+                fault = label {
+                    close();
+                    return Err(Fault);
+                },
+                options(nostack, preserves_flags),
+            );
+        }
+        Ok(())
     }
 
     by_words! {
@@ -148,6 +184,10 @@ mod raw {
                 guest_copy::copy_to_guest(Vaddr(at), [$($word),+].as_bytes())
             }
         )+};
+    }
+
+    pub(super) fn store_u16(at: u64, value: u16) -> Result<(), Fault> {
+        guest_copy::copy_to_guest(Vaddr(at), &value.to_le_bytes())
     }
 
     by_words! {

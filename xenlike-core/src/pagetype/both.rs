@@ -46,6 +46,19 @@ impl<M: Memory> Types<M> {
     /// nothing; tells whether it did.
     #[inline(always)] // on the path of every entry
     pub(super) fn take_writable(&self, mfn: Mfn, frame: &Frame, owner: DomId) -> bool {
+        self.take_writable_times::<1>(mfn, frame, owner)
+    }
+
+    /// The same for two uses: a grant's handle and the entry that maps it. Each is given back by
+    /// itself.
+    #[inline]
+    pub fn take_writable_twice(&self, mfn: Mfn, owner: DomId) -> bool {
+        let frame = self.0.entry(mfn);
+        frame.is_some_and(|frame| self.take_writable_times::<2>(mfn, frame, owner))
+    }
+
+    #[inline(always)] // on the path of every entry
+    fn take_writable_times<const TIMES: u64>(&self, mfn: Mfn, frame: &Frame, owner: DomId) -> bool {
         if frame.owner() != owner {
             return false;
         }
@@ -54,14 +67,15 @@ impl<M: Memory> Types<M> {
             let Some(base) = writable_base(state) else {
                 return false;
             };
-            match frame.change(state, base.plus(BOTH)) {
+            // There is room: who asks gets none of the upper half of what can be counted.
+            match frame.change(state, base.plus(const { BOTH * TIMES })) {
                 Ok(()) => break,
                 Err(now) => state = now,
             }
         }
         let still = frame.owner() == owner;
         if !still {
-            self.put_writable(mfn, frame);
+            (0..TIMES).for_each(|_| self.put_writable(mfn, frame));
         }
         still
     }

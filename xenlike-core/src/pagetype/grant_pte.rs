@@ -11,13 +11,36 @@ use super::{Keep, Memory, Pte, Refused, Types, Update, Work};
 use crate::kit::{DomId, Maddr, Mfn, Vaddr};
 use crate::mm::layout;
 
-/// Where an entry of an L1 is: as guests tell it.
+/// Where an entry of an L1 is: a claim, until the table is held.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum EntryAt {
-    /// At this machine address (GNTMAP_contains_pte).
-    Machine(Maddr),
-    /// Where this address is mapped, under a root.
-    Virtual(Mfn, Vaddr),
+pub struct EntryAt {
+    /// The table.
+    pub table: Mfn,
+    /// The entry's number in it.
+    pub index: usize,
+}
+
+impl EntryAt {
+    /// The entry at a machine address, as guests tell it (GNTMAP_contains_pte).
+    pub const fn machine(at: Maddr) -> Option<Self> {
+        if at.0.is_multiple_of(8) {
+            let (table, index) = (at.mfn(), at.offset() / 8);
+            Some(Self { table, index })
+        } else {
+            None
+        }
+    }
+
+    /// A change of it into `new`, which may name a frame of `page_owner`.
+    const fn change(self, new: Pte, page_owner: DomId) -> Update {
+        Update {
+            table: self.table,
+            index: self.index,
+            new,
+            keep: Keep::Nothing,
+            page_owner,
+        }
+    }
 }
 
 /// A frame of a grant, and what for it is mapped.
@@ -73,34 +96,26 @@ impl Write {
 }
 
 impl<M: Memory> Types<M> {
-    fn place(&self, at: EntryAt) -> Option<(Mfn, usize)> {
-        match at {
-            EntryAt::Machine(maddr) => maddr
-                .0
-                .is_multiple_of(8)
-                .then(|| (maddr.mfn(), maddr.offset() / 8)),
-            EntryAt::Virtual(root, va) => self.l1_of(root, va),
-        }
-    }
-
-    /// Maps a frame of `granter` at an entry of an L1 of `owner`.
+    /// Maps a granted frame at an entry of an L1 of `owner`. The caller holds what a mapping by `pte`
+    /// holds ([`Self::take_writable_twice`]), which becomes the entry's. Refused, it holds it still.
     pub fn map_grant(
         &self,
         owner: DomId,
         at: EntryAt,
         pte: Pte,
-        granter: DomId,
         work: &mut Work,
     ) -> Result<(), Refused> {
-        let (table, index) = self.place(at).ok_or(Refused::Invalid)?;
-        let update = Update {
-            table,
-            index,
-            new: pte,
-            keep: Keep::Nothing,
-            page_owner: granter,
+        debug_assert!(pte.is_usual(), "{pte:?}");
+        let table = self.hold(at.table, owner).ok_or(Refused::Invalid)?;
+        let done = match table.l1_slot(at.index) {
+            Some(slot) => {
+                self.put_l1(exchange(slot, pte.stored(), Keep::Nothing));
+                Ok(())
+            }
+            None => Err(Refused::Invalid),
         };
-        self.update_l1_entry(owner, &update, work)
+        self.put_held(table, work);
+        done
     }
 
     /// Takes away, or replaces by `new`, an entry of an L1 of `owner` that maps what was `lent`. Refused
@@ -113,39 +128,23 @@ impl<M: Memory> Types<M> {
         new: Pte,
         work: &mut Work,
     ) -> Result<(), Refused> {
-        let (table, index) = self.place(at).ok_or(Refused::Invalid)?;
-        let update = Update {
-            table,
-            index,
-            new,
-            keep: Keep::Nothing,
-            page_owner: owner,
-        };
+        let update = at.change(new, owner);
         self.update_l1_entry_if(owner, &update, work, |old| lent.is_mapped_by(old))
     }
 
-    /// Moves the entry that maps `from` to the place `at`, which maps what was `lent`
+    /// Moves the entry `from` to the place `at`, which maps what was `lent`
     /// (GNTTABOP_unmap_and_replace): `from` is then unmapped.
     pub fn replace_grant(
         &self,
         owner: DomId,
         at: EntryAt,
         lent: Lent,
-        from: (Mfn, Vaddr),
+        from: EntryAt,
         work: &mut Work,
     ) -> Result<(), Refused> {
-        let (root, va) = from;
-        let (table, index) = self.l1_of(root, va).ok_or(Refused::Invalid)?;
-        let new = self.read_entry(table, index).ok_or(Refused::Invalid)?;
-        self.unmap_grant(owner, at, lent, new, work)?;
-        let empty = Update {
-            table,
-            index,
-            new: Pte(0),
-            keep: Keep::Nothing,
-            page_owner: owner,
-        };
-        self.update_l1_entry(owner, &empty, work)
+        let new = self.read_entry(from.table, from.index);
+        self.unmap_grant(owner, at, lent, new.ok_or(Refused::Invalid)?, work)?;
+        self.update_l1_entry(owner, &from.change(Pte(0), owner), work)
     }
 
     /// Does a guest's write to an L1 table of its own, as an update of that entry. Gives the old

@@ -79,21 +79,23 @@ impl<M: Memory> Types<M> {
         mfn: Mfn,
         leaving: &mut Leaving<'_, M>,
     ) -> Result<(), Refused> {
-        let page = self.get_page(mfn, pages.id()).ok_or(Refused::Invalid)?;
-        let frame = page.frame();
+        let frame = self.0.entry(mfn).ok_or(Refused::Invalid)?;
+        // It stays so until this has counted, as in [`super::both`].
+        if frame.owner() != pages.id() {
+            return Err(Refused::Invalid);
+        }
         let mut state = frame.load();
         let left = loop {
+            // With the flag, the list's reference is there.
             if !state.has(State::ALLOCATED) {
                 return Err(Refused::Invalid);
             }
-            // The list's reference, and the one taken here.
-            let left = state.minus(State::ALLOCATED + 2 * State::REF);
+            let left = state.minus(State::ALLOCATED + State::REF);
             match frame.change(state, left) {
                 Ok(()) => break State(left),
                 Err(now) => state = now,
             }
         };
-        page.keep();
         if left.refs() == 0 {
             self.unlist(pages, mfn, frame);
             leaving.push(mfn);

@@ -157,33 +157,44 @@ pub enum Progress {
 /// frame is found again when its domain ends.
 #[derive(Debug, Default)]
 pub struct Work {
-    left: [Option<Mfn>; 2],
+    /// How many of these there are: looked at by each call.
+    count: usize,
+    left: [Mfn; 2],
 }
 
 impl Work {
     /// Nothing left to do.
     pub const fn new() -> Self {
-        Self { left: [None; 2] }
+        Self {
+            count: 0,
+            left: [Mfn(0); 2],
+        }
     }
     /// Whether nothing is left.
-    pub fn is_empty(&self) -> bool {
-        self.left == [None; 2]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
     }
     /// Notes the topmost table that is half taken apart: what it names is found through it.
     fn note(&mut self, mfn: Mfn) {
-        self.left[0] = Some(mfn);
+        let [first, _] = &mut self.left;
+        *first = mfn;
+        self.count = self.count.max(1);
     }
     /// Takes over what another operation left, beside what this one did.
-    fn and(&mut self, other: Self) {
-        for mfn in other.left.into_iter().flatten() {
-            match self.left.iter_mut().find(|slot| slot.is_none()) {
-                Some(slot) => *slot = Some(mfn),
+    fn and(&mut self, mut other: Self) {
+        while let Some(mfn) = other.take() {
+            match self.left.get_mut(self.count) {
+                Some(place) => {
+                    *place = mfn;
+                    self.count = self.count.saturating_add(1);
+                }
                 None => self.note(mfn),
             }
         }
     }
     fn take(&mut self) -> Option<Mfn> {
-        self.left.iter_mut().find_map(Option::take)
+        self.count = self.count.checked_sub(1)?;
+        self.left.get(self.count).copied()
     }
 }
 

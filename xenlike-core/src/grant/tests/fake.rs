@@ -64,7 +64,9 @@ impl Machine for FakeMachine {
         owner: DomId,
         bits: PteBits,
     ) -> Result<(), GrantError> {
+        self.get(mfn, owner, bits.access)?;
         if key(at).1 >= 0x100_0000 {
+            self.put(mfn, bits.access);
             return Err(GrantError::BadVirtAddr);
         }
         self.get(mfn, owner, bits.access)?;

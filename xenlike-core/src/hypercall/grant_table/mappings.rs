@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::grant_table as abi;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Ctx, List, Outcome, granter, mapper, status};
 use crate::grant::{
@@ -15,8 +15,19 @@ use crate::mm::guest_copy;
 /// Unmappings that share one flush.
 const BATCH: usize = 32;
 
-/// Maps one grant.
-pub fn map(ctx: &mut Ctx<'_>, op: &mut abi::GnttabMapGrantRef) -> Result<(), Errno> {
+/// Where the answer is in a request for a mapping, behind the grant's domain in the same word: status,
+/// handle, and the address for devices.
+const ANSWER: u64 = core::mem::offset_of!(abi::GnttabMapGrantRef, dom) as u64;
+
+/// Maps the grant told at `at`.
+pub fn map(ctx: &mut Ctx<'_>, at: u64) -> Result<(), Errno> {
+    let mut op = guest_copy::read_words(Vaddr(at)).map_err(|_| errno::EFAULT)?;
+    map_one(ctx, &mut op);
+    let [_, _, answer @ ..]: [u64; 4] = zerocopy::transmute!(op);
+    guest_copy::write_words(Vaddr(at.wrapping_add(ANSWER)), &answer).map_err(|_| errno::EFAULT)
+}
+
+fn map_one(ctx: &mut Ctx<'_>, op: &mut abi::GnttabMapGrantRef) {
     let request = request(op);
     // Xen looks at this before it looks for the domain.
     let mapped = if request.host.is_none() && request.device == Device::Unused {
@@ -35,7 +46,6 @@ pub fn map(ctx: &mut Ctx<'_>, op: &mut abi::GnttabMapGrantRef) -> Result<(), Err
         }
         Err(error) => error.status(),
     };
-    Ok(())
 }
 
 fn request(op: &abi::GnttabMapGrantRef) -> MapRequest {
@@ -67,11 +77,11 @@ fn request(op: &abi::GnttabMapGrantRef) -> MapRequest {
 /// The two forms of unmapping.
 pub trait Form {
     /// The structure.
-    type Op: FromBytes + IntoBytes + Immutable;
+    type Op: FromBytes + IntoBytes;
     /// What it asks for.
     fn request(op: &Self::Op) -> UnmapRequest;
     /// Where the answer goes.
-    fn status(op: &mut Self::Op) -> &mut i16;
+    const STATUS: usize;
 }
 
 /// `GNTTABOP_unmap_grant_ref`.
@@ -89,9 +99,7 @@ impl Form for Plain {
             replace_by: None,
         }
     }
-    fn status(op: &mut Self::Op) -> &mut i16 {
-        &mut op.status
-    }
+    const STATUS: usize = core::mem::offset_of!(Self::Op, status);
 }
 
 impl Form for Replacing {
@@ -104,9 +112,7 @@ impl Form for Replacing {
             replace_by: (op.new_addr != 0).then_some(Vaddr(op.new_addr)),
         }
     }
-    fn status(op: &mut Self::Op) -> &mut i16 {
-        &mut op.status
-    }
+    const STATUS: usize = core::mem::offset_of!(Self::Op, status);
 }
 
 /// Unmaps grants, a batch of them for each flush.
@@ -130,17 +136,20 @@ fn batch<F: Form>(ctx: &mut Ctx<'_>, list: &List<'_>, first: u32, size: u32) -> 
     let grants = &ctx.dom.grants;
     let mut begun: ArrayVec<_, BATCH> = ArrayVec::new();
     let mut result = Ok(());
-    for n in first..first.saturating_add(size) {
-        let Ok(mut op) = guest_copy::read_at::<F::Op>(Vaddr(list.at), n.into()) else {
+    let mut at = list.element::<F::Op>(first);
+    for _ in 0..size {
+        let Ok(op) = guest_copy::read_words::<F::Op>(Vaddr(at)) else {
             result = Err(errno::EFAULT);
             break;
         };
         let unmapped = grants.begin_unmap(&F::request(&op), &mut mapper(ctx));
-        *F::status(&mut op) = status(unmapped.map(|unmapping| begun.push(unmapping)));
-        if guest_copy::write_at(Vaddr(list.at), n.into(), &op).is_err() {
+        let status = status(unmapped.map(|unmapping| begun.push(unmapping)));
+        let answer = Vaddr(at.wrapping_add(F::STATUS as u64));
+        if guest_copy::write_u16(answer, status as u16).is_err() {
             result = Err(errno::EFAULT);
             break;
         }
+        at = at.wrapping_add(size_of::<F::Op>() as u64);
     }
     let mut machine = mapper(ctx);
     if !begun.is_empty() {

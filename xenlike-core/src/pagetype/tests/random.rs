@@ -150,8 +150,12 @@ fn others(types: &Types<Fake>, me: DomId, dom: &mut Dom, mfn: Mfn, index: usize)
             let _ = types.emulate_write(me, &write);
         }
         1 => {
-            let at = EntryAt::Machine(crate::kit::Maddr(mfn.maddr().0 + index as u64 * 8));
-            let _ = types.map_grant(me, at, any_pte(types), DomId(0), &mut dom.work);
+            let (at, pte) = (EntryAt { table: mfn, index }, any_pte(types));
+            if types.take_usual(pte, DomId(0)).is_some()
+                && types.map_grant(me, at, pte, &mut dom.work).is_err()
+            {
+                types.put_l1(pte);
+            }
         }
         _ => {
             let charge = crate::pagetype::Charge::Counted;

@@ -6,7 +6,7 @@ use std::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use super::fake::{Fake, IO, IO_TABLE};
-use crate::kit::{DomId, Maddr, Mfn, Vaddr};
+use crate::kit::{DomId, Mfn, Vaddr};
 use crate::mm::frame::State;
 use crate::pagetype::{
     Charge, DomainPages, EntryAt, Keep, Lent, Memory, PageType, Progress, Pte, Refused, Types,
@@ -345,10 +345,12 @@ fn a_frame_outlives_its_domain_while_it_is_mapped() {
     let dom0 = t.types.0.add_domain(0, 20);
     let table = t.types.give(&dom0).unwrap();
     t.types.pin(table, 1, DomId(0), &mut t.work).unwrap();
-    let at = EntryAt::Machine(Maddr(table.maddr().0 + 8));
+    let at = EntryAt { table, index: 1 };
     let lent = t.spare[0];
+    assert!(t.types.take_writable_twice(lent, ME));
+    t.types.put_simple(lent);
     t.types
-        .map_grant(DomId(0), at, Pte::new(lent, RW), ME, &mut t.work)
+        .map_grant(DomId(0), at, Pte::new(lent, RW), &mut t.work)
         .unwrap();
     t.pages.set_dying();
     while t.types.relinquish(&t.pages, &mut t.work) == Progress::Again {}
