@@ -49,10 +49,10 @@ pub fn run(session: &mut Session, line: &str) -> Result<String> {
 }
 
 /// A machine with a monitor, up to its Dom0's shell.
-pub fn boot_watched(scratch: &Scratch, name: &str, machine: Machine) -> Result<(Session, Monitor)> {
-    let socket = scratch.path().join("monitor");
-    let session = boot(name, &Monitor::on(machine, &socket), "")?;
-    Ok((session, Monitor::connect(&socket)?))
+pub fn boot_watched(name: &str, machine: Machine) -> Result<(Session, Monitor)> {
+    let monitor = Monitor::new()?;
+    let session = boot(name, &monitor.on(machine), "")?;
+    Ok((session, monitor))
 }
 
 /// What the hypervisor prints for one of its debug keys.

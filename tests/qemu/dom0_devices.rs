@@ -140,7 +140,7 @@ fn virtio_net_transfers() -> Result<()> {
 }
 
 /// Plugs disk `id` into the port, once that is empty: its device goes when Dom0 has switched the power off.
-fn plug(monitor: &mut Monitor, id: &str) -> Result<()> {
+fn plug(monitor: &Monitor, id: &str) -> Result<()> {
     let line = format!("device_add virtio-blk-pci,id=d-{id},drive={id},bus=root1");
     let mut said = String::new();
     for _ in 0..30 {
@@ -170,13 +170,13 @@ fn a_disk_is_plugged_in() -> Result<()> {
         .with("ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off")
         .with("-device")
         .with("ioh3420,id=root1,bus=pcie.0,addr=5,chassis=1,slot=1");
-    let (mut session, mut monitor) = boot_watched(&scratch, "dom0-plug", machine)?;
+    let (mut session, monitor) = boot_watched("dom0-plug", machine)?;
     for id in ["first", "second"] {
         monitor.command(&format!(
             "drive_add 0 if=none,id={id},format=raw,file={}",
             path.display()
         ))?;
-        plug(&mut monitor, id)?;
+        plug(&monitor, id)?;
         run(
             &mut session,
             "mkdir -p /mnt; while [ ! -b /dev/vda ]; do sleep 1; done",

@@ -108,8 +108,7 @@ fn interrupts_follow_their_vcpu() -> Result<()> {
 
 /// Keys pressed at a keyboard become events of the input device whose name contains `keyboard`.
 fn types(name: &str, machine: Machine, keyboard: &str) -> Result<()> {
-    let scratch = Scratch::new(name)?;
-    let (mut session, mut monitor) = boot_watched(&scratch, name, machine)?;
+    let (mut session, monitor) = boot_watched(name, machine)?;
     let find = format!(
         "grep -A 4 -i '{keyboard}' /proc/bus/input/devices | grep -o 'event[0-9]*' | head -n 1"
     );
@@ -165,19 +164,15 @@ fn usb_keys() -> Result<()> {
 #[ignore = "boots QEMU"]
 fn idle_cpus_halt() -> Result<()> {
     const LOOKS: usize = 40;
-    let scratch = Scratch::new("dom0-idle")?;
     let machine = Machine::default();
     let cpus = machine.cpus as usize;
-    let (mut session, mut monitor) = boot_watched(&scratch, "dom0-idle", machine)?;
-    let mut halted = |seconds| -> Result<usize> {
+    let (mut session, monitor) = boot_watched("dom0-idle", machine)?;
+    let halted = |seconds| -> Result<usize> {
         sleep(Duration::from_secs(seconds));
         let mut count = 0;
         for _ in 0..LOOKS {
             sleep(Duration::from_millis(100));
-            count += monitor
-                .command("info registers -a")?
-                .matches("HLT=1")
-                .count();
+            count += monitor.halted()?;
         }
         Ok(count)
     };

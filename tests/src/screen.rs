@@ -1,13 +1,10 @@
 //! The machine's screen, read as text through QEMU's monitor.
 
-use crate::machine::Machine;
-use crate::paths::Scratch;
+use crate::monitor::Monitor;
 use anyhow::{Context, Result, bail, ensure};
 use font8x8::legacy::BASIC_LEGACY;
+use serde_json::json;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,64 +19,26 @@ pub enum Kind {
 
 const GLYPH_WIDTH: usize = 8;
 const GLYPH_HEIGHT: usize = 16;
-/// Longest time until QEMU has its monitor.
-const START: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(200);
 const TEXT_AT: u64 = 0xb_8000;
 const TEXT_COLUMNS: usize = 80;
 const TEXT_ROWS: usize = 25;
 
-/// The monitor of one machine (QEMU's QMP over a socket).
-pub struct Monitor {
-    scratch: Scratch,
-}
-
 impl Monitor {
-    /// A monitor for a machine that is yet to start.
-    ///
-    /// # Errors
-    /// When there is no place for its socket.
-    pub fn new() -> Result<Self> {
-        Ok(Self {
-            scratch: Scratch::new("monitor")?,
-        })
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.scratch.path().join(name)
-    }
-
-    /// The machine with this monitor.
-    #[must_use]
-    pub fn on(&self, machine: Machine) -> Machine {
-        let socket = self.path("socket").display().to_string();
-        machine
-            .with("-qmp")
-            .with(&format!("unix:{socket},server,nowait"))
-    }
-
-    /// A command of QEMU's human monitor, such as `mce` or `nmi`.
-    ///
-    /// # Errors
-    /// When QEMU is gone or refuses it.
-    pub fn command(&self, line: &str) -> Result<()> {
-        let arguments = format!(r#"{{"command-line": "{line}"}}"#);
-        self.execute("human-monitor-command", &arguments)
-    }
-
     /// What the screen shows now, a line for each row.
     ///
     /// # Errors
     /// When QEMU does not tell.
     pub fn screen(&self, kind: Kind) -> Result<String> {
         let file = self.path("screen");
-        let name = file.display();
+        let name = file.display().to_string();
         match kind {
-            Kind::Pixels => self.execute("screendump", &format!(r#"{{"filename": "{name}"}}"#))?,
+            Kind::Pixels => {
+                self.execute("screendump", &json!({ "filename": name }))?;
+            }
             Kind::Text => {
                 let bytes = 2 * TEXT_COLUMNS * TEXT_ROWS;
-                let arguments =
-                    format!(r#"{{"val": {TEXT_AT}, "size": {bytes}, "filename": "{name}"}}"#);
+                let arguments = json!({ "val": TEXT_AT, "size": bytes, "filename": name });
                 self.execute("pmemsave", &arguments)?;
             }
         }
@@ -106,37 +65,6 @@ impl Monitor {
             }
             thread::sleep(POLL);
         }
-    }
-
-    /// QEMU makes the socket a moment after it starts.
-    fn connect(&self) -> Result<UnixStream> {
-        let deadline = Instant::now() + START;
-        loop {
-            match UnixStream::connect(self.path("socket")) {
-                Err(_) if Instant::now() < deadline => thread::sleep(POLL),
-                result => return result.context("QEMU's monitor"),
-            }
-        }
-    }
-
-    fn execute(&self, command: &str, arguments: &str) -> Result<()> {
-        let mut stream = self.connect()?;
-        let mut lines = BufReader::new(stream.try_clone()?).lines();
-        lines.next().context("no greeting")??;
-        for (command, arguments) in [("qmp_capabilities", "{}"), (command, arguments)] {
-            writeln!(
-                stream,
-                r#"{{"execute": "{command}", "arguments": {arguments}}}"#
-            )?;
-            loop {
-                let line = lines.next().context("the monitor closed")??;
-                ensure!(!line.contains(r#""error""#), "QEMU: {line}");
-                if line.contains(r#""return""#) {
-                    break;
-                }
-            }
-        }
-        Ok(())
     }
 }
 

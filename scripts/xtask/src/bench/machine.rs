@@ -7,7 +7,6 @@ use std::time::Duration;
 use xenlike_tests::machine::{Chipset, Machine};
 use xenlike_tests::media::Media;
 use xenlike_tests::monitor::Monitor;
-use xenlike_tests::paths::Scratch;
 use xenlike_tests::scenario::{SHORT, power_off};
 use xenlike_tests::session::Session;
 
@@ -63,13 +62,11 @@ pub fn counted(media: &Media, plugin: &Path, output: &Path, window: &str) -> Res
 
 /// The same on another machine with the plug-in. It is told to end: Xen only halts it.
 pub fn counted_on(media: &Media, machine: &Machine) -> Result<Figures> {
-    let scratch = Scratch::new("counted")?;
-    let socket = scratch.path().join("monitor");
-    let machine = Monitor::on(machine.clone(), &socket);
+    let monitor = Monitor::new()?;
+    let machine = monitor.on(machine.clone());
     let mut session = Session::boot("bench-counted", media, &machine)?;
     let printed = session.read_until("^(PASS|FAIL) bench", LIMIT)?;
-    // A machine that has ended already has no monitor any more.
-    let _ = Monitor::connect(&socket).and_then(|mut monitor| monitor.command("quit"));
+    monitor.quit();
     session.expect_end(SHORT)?;
     Ok(parse(&printed))
 }
