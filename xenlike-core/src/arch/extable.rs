@@ -34,10 +34,8 @@ fn entries() -> &'static [Entry] {
         static __extable_start: Entry;
         static __extable_end: Entry;
     }
-    let (start, end) = (&raw const __extable_start, &raw const __extable_end);
-    let count = (end as usize - start as usize) / size_of::<Entry>();
     // SAFETY: the linker script puts both symbols around the entries, which are constant.
-    unsafe { core::slice::from_raw_parts(start, count) }
+    unsafe { super::section::entries(&raw const __extable_start, &raw const __extable_end) }
 }
 
 #[cfg(not(target_os = "none"))]

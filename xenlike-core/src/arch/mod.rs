@@ -29,6 +29,7 @@ pub mod percpu;
 pub mod port;
 pub mod power;
 pub mod rflags;
+pub mod section;
 pub mod seg;
 pub mod smap;
 pub mod speculation;

@@ -59,10 +59,8 @@ fn noted() -> &'static [Noted] {
         static __smap_start: Noted;
         static __smap_end: Noted;
     }
-    let (start, end) = (&raw const __smap_start, &raw const __smap_end);
-    let count = (end as usize - start as usize) / size_of::<Noted>();
     // SAFETY: the linker script puts both symbols around the entries, which are constant.
-    unsafe { core::slice::from_raw_parts(start, count) }
+    unsafe { super::section::entries(&raw const __smap_start, &raw const __smap_end) }
 }
 
 #[cfg(not(target_os = "none"))]

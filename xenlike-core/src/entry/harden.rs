@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
 use crate::arch::desc::FLAT_RING3_SS;
 use crate::arch::speculation::Choice;
 use crate::arch::speculation::choice::path;
-use crate::arch::{guest_choice, msr, percpu};
+use crate::arch::{guest_choice, msr, percpu, section};
 use crate::kit::cell::PerCpu;
 use crate::kit::{DomId, MAX_CPUS, Once, Vaddr};
 
@@ -72,9 +72,8 @@ pub fn sites(choice: &Choice) -> impl Iterator<Item = Site> {
     STEPS.path.store(choice.path, Ordering::Release);
     CHOICE.call_once(|| *choice);
     let (first, end) = (&raw const harden_sites, &raw const harden_sites_end);
-    let count = (end as usize - first as usize) / size_of::<Noted>();
     // SAFETY: the stubs' table, between its two labels.
-    let noted = unsafe { core::slice::from_raw_parts(first, count) };
+    let noted = unsafe { section::entries(first, end) };
     assert!(
         noted.iter().all(|site| site.room >= 5),
         "a jump needs five bytes"
