@@ -109,6 +109,24 @@ mod real {
         }
         ok != 0
     }
+
+    /// Writes a register that may refuse, and then keeps what it has.
+    ///
+    /// # Safety
+    /// As [`write`].
+    #[inline]
+    pub unsafe fn write_or_ignore(msr: u32, value: u64) {
+        // SAFETY: the caller's promise; a fault lands behind the instruction.
+        unsafe {
+            asm!(
+                "2: wrmsr",
+                "3:",
+                crate::extable!("2b", "3b"),
+                in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
 }
 
 #[cfg(not(target_os = "none"))]
@@ -135,6 +153,11 @@ mod real {
     pub unsafe fn write_safe(_msr: u32, _value: u64) -> bool {
         false
     }
+    /// Nothing there.
+    ///
+    /// # Safety
+    /// None needed.
+    pub unsafe fn write_or_ignore(_msr: u32, _value: u64) {}
 }
 
-pub use real::{read, read_safe, write, write_safe};
+pub use real::{read, read_safe, write, write_or_ignore, write_safe};

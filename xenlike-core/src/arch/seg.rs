@@ -19,6 +19,18 @@ pub struct Bases {
     pub shadow_gs: u64,
 }
 
+/// One of the [`Bases`], by its register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Base {
+    /// FS_BASE
+    Fs = msr::nr::FS_BASE,
+    /// GS_BASE
+    Gs = msr::nr::GS_BASE,
+    /// KERNEL_GS_BASE
+    ShadowGs = msr::nr::KERNEL_GS_BASE,
+}
+
 /// The bases now.
 pub fn bases() -> Bases {
     Bases {
@@ -34,7 +46,7 @@ pub use real::*;
 #[cfg(target_os = "none")]
 mod real {
     #![expect(unsafe_code, reason = "segment registers")]
-    use super::{Bases, Selectors, msr};
+    use super::{Base, Bases, Selectors, msr};
     use core::arch::asm;
 
     /// The selectors now.
@@ -89,28 +101,17 @@ mod real {
         let [ds, es, fs, gs] = selectors;
         // All four are tried: each that can be loaded is.
         let loaded = [load_ds(ds), load_es(es), load_fs(fs), load_gs(gs)];
-        set_fs_base(bases.fs);
-        set_gs_base(bases.gs);
-        set_shadow_gs_base(bases.shadow_gs);
+        set_base(Base::Fs, bases.fs);
+        set_base(Base::Gs, bases.gs);
+        set_base(Base::ShadowGs, bases.shadow_gs);
         loaded == [true; 4]
     }
 
-    /// Sets FS_BASE to a canonical address.
-    pub fn set_fs_base(base: u64) {
-        // SAFETY: the core doesn't use fs; the base is canonical, or the write is ignored.
-        unsafe { msr::write_safe(msr::nr::FS_BASE, base) };
-    }
-
-    /// Sets GS_BASE to a canonical address.
-    pub fn set_gs_base(base: u64) {
-        // SAFETY: as for fs.
-        unsafe { msr::write_safe(msr::nr::GS_BASE, base) };
-    }
-
-    /// Sets KERNEL_GS_BASE to a canonical address.
-    pub fn set_shadow_gs_base(base: u64) {
-        // SAFETY: as for fs.
-        unsafe { msr::write_safe(msr::nr::KERNEL_GS_BASE, base) };
+    /// Sets a base to a canonical address.
+    #[inline]
+    pub fn set_base(which: Base, base: u64) {
+        // SAFETY: the core uses neither fs nor gs; the base is canonical, or the write is ignored.
+        unsafe { msr::write_or_ignore(which as u32, base) };
     }
 
     /// Turns the two gs bases round.
@@ -139,7 +140,7 @@ mod fake {
         missing_docs,
         reason = "stand-ins for the functions of the same names above"
     )]
-    use super::{Bases, Selectors};
+    use super::{Base, Bases, Selectors};
 
     pub fn selectors() -> Selectors {
         [0; 4]
@@ -147,9 +148,7 @@ mod fake {
     pub fn load(_selectors: Selectors, _bases: &Bases) -> bool {
         true
     }
-    pub fn set_fs_base(_base: u64) {}
-    pub fn set_gs_base(_base: u64) {}
-    pub fn set_shadow_gs_base(_base: u64) {}
+    pub fn set_base(_which: Base, _base: u64) {}
     pub fn swap_gs() {}
     pub fn load_user_gs(_selector: u16) -> bool {
         true

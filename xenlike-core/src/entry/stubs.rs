@@ -115,22 +115,35 @@ global_asm!(
 .macro LEAVE_ADDRESS_SPACE
 .endm
 
-.macro RESTORE_REGISTERS
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbp
-    pop rbx
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rax
-    pop rcx
-    pop rdx
-    pop rsi
-    pop rdi
+// Rust wants its stack at a multiple of 16 when it is called: a word below the frame, which stays there
+// until the way out. Frames are loaded from above it.
+.macro ALIGN_STACK
+    sub rsp, 8
+.endm
+
+// The registers that SYSRET leaves alone, from the frame above the word.
+.macro LOAD_REGISTERS
+    mov r15, [rsp + 8]
+    mov r14, [rsp + 16]
+    mov r13, [rsp + 24]
+    mov r12, [rsp + 32]
+    mov rbp, [rsp + 40]
+    mov rbx, [rsp + 48]
+    mov r10, [rsp + 64]
+    mov r9, [rsp + 72]
+    mov r8, [rsp + 80]
+    mov rax, [rsp + 88]
+    mov rdx, [rsp + 104]
+    mov rsi, [rsp + 112]
+    mov rdi, [rsp + 120]
+.endm
+
+// All registers, and rsp to where IRET takes the rest from.
+.macro LOAD_FOR_IRET
+    LOAD_REGISTERS
+    mov r11, [rsp + 56]
+    mov rcx, [rsp + 96]
+    add rsp, 8 + {rip}
 .endm
 
 .section .text.entry, "ax", @progbits
@@ -167,10 +180,9 @@ trap_common:
     CLEAN_FLAGS
     mov rdi, rsp
     CLEAR_REGISTERS
-    sub rsp, 8
+    ALIGN_STACK
     CALL_RUST dispatch_trap
-    add rsp, 8
-    test byte ptr [rsp + {cs}], 3
+    test byte ptr [rsp + 8 + {cs}], 3
     jnz exit_to_guest
     jmp restore_and_iret
 
@@ -191,10 +203,9 @@ trap_debug:
     rep movsq
     mov rsp, rdx
 1:  mov rdi, rsp
-    sub rsp, 8
+    ALIGN_STACK
     CALL_RUST dispatch_trap
-    add rsp, 8
-    test byte ptr [rsp + {cs}], 3
+    test byte ptr [rsp + 8 + {cs}], 3
     jnz exit_to_guest
     jmp restore_and_iret
 
@@ -205,12 +216,10 @@ trap_ist:
     CLEAN_FLAGS
     CLEAR_REGISTERS
     mov rdi, rsp
-    sub rsp, 8
+    ALIGN_STACK
     CALL_RUST {handle_ist}
-    add rsp, 8
 restore_and_iret:
-    RESTORE_REGISTERS
-    add rsp, 8
+    LOAD_FOR_IRET
     iretq
 
 .balign 64
@@ -218,6 +227,7 @@ restore_and_iret:
 leave_to_guest:
     or rsp, {block_mask}
     sub rsp, {frame_from_top} - 1
+    ALIGN_STACK
     jmp exit_to_guest
 
 // No error code, and the vector word that says so.
@@ -235,73 +245,53 @@ syscall_common:
     SAVE_REGISTERS
     mov rdi, rsp
     CLEAR_REGISTERS
-    sub rsp, 8
+    ALIGN_STACK
     CALL_RUST {handle_syscall}
-    add rsp, 8
-// rsp is the top frame. Nothing may be owed to the guest or to this CPU when it leaves.
+// The word above rsp begins the top frame. Nothing may be owed to the guest or to this CPU when it leaves.
 exit_to_guest:
-    cmp dword ptr [rsp + {work}], 0
+    cmp dword ptr [rsp + 8 + {work}], 0
     jne exit_slow
-    mov rax, [rsp + {vcpu_info}]
+    mov rax, [rsp + 8 + {vcpu_info}]
     cmp byte ptr [rax], 0
     jne exit_event
 exit_clean:
     LEAVE_ADDRESS_SPACE
     LEAVE_RING0 exit_hardened, exit_clean_tested
-    test byte ptr [rsp + {vector} + 1], 1
+    test byte ptr [rsp + 8 + {vector} + 1], 1
 exit_clean_tested:
     jz exit_iret
-    // SYSRET loads a non-canonical RIP in ring 0 on Intel: leave by IRET then (SDM vol. 2, SYSRET).
-    mov rax, [rsp + {rip}]
-    sar rax, 47
-    inc rax
-    cmp rax, 1
-    ja exit_iret
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbp
-    pop rbx
-    add rsp, 8
-    pop r10
-    pop r9
-    pop r8
-    pop rax
-    add rsp, 8
-    pop rdx
-    pop rsi
-    pop rdi
-    mov rcx, [rsp + 8]
-    mov r11, [rsp + 24]
-    mov rsp, [rsp + 32]
+    // SYSRET loads a non-canonical RIP in ring 0 on Intel: leave by IRET then (SDM vol. 2, SYSRET). Of RIP's
+    // upper half, bits 15 to 31 must be alike: adding to bit 15 then leaves bits 16 to 31 clear.
+    mov eax, [rsp + 8 + {rip} + 4]
+    add eax, 1 << 15
+    shr eax, 16
+    jnz exit_iret
+    LOAD_REGISTERS
+    mov rcx, [rsp + 8 + {rip}]
+    mov r11, [rsp + 8 + {rflags}]
+    mov rsp, [rsp + 8 + {rsp}]
     sysretq
 
 .pushsection .text.harden, "ax"
 exit_hardened:
     HARDEN_EXIT
-    test byte ptr [rsp + {vector} + 1], 1
+    test byte ptr [rsp + 8 + {vector} + 1], 1
     jmp exit_clean_tested
 .popsection
 
 exit_event:
     cmp byte ptr [rax + 1], 0
     jne exit_clean
-    mov rdi, rsp
-    sub rsp, 8
+    lea rdi, [rsp + 8]
     call {enter_upcall}
-    add rsp, 8
     jmp exit_to_guest
 exit_slow:
-    mov rdi, rsp
-    sub rsp, 8
+    lea rdi, [rsp + 8]
     call {exit_work}
-    add rsp, 8
     jmp exit_to_guest
 
 exit_iret:
-    RESTORE_REGISTERS
-    add rsp, 8
+    LOAD_FOR_IRET
 .global iret_to_guest
 iret_to_guest:
     iretq
@@ -319,9 +309,8 @@ iret_failed:
     SAVE_REGISTERS
     mov rdi, rsp
     CLEAR_REGISTERS
-    sub rsp, 8
+    ALIGN_STACK
     CALL_RUST {handle_iret_fault}
-    add rsp, 8
     jmp exit_to_guest
 
 syscall32_common:
@@ -333,9 +322,8 @@ syscall32_common:
     SAVE_REGISTERS
     mov rdi, rsp
     CLEAR_REGISTERS
-    sub rsp, 8
+    ALIGN_STACK
     CALL_RUST {handle_syscall32}
-    add rsp, 8
     jmp exit_to_guest
 
 // SYSENTER keeps neither rip nor rsp and clears none of TF, NT, AC, DF (SDM vol. 2, SYSENTER).
@@ -354,9 +342,8 @@ sysenter_common:
     SAVE_REGISTERS
     mov rdi, rsp
     CLEAR_REGISTERS
-    sub rsp, 8
+    ALIGN_STACK
     CALL_RUST {handle_sysenter}
-    add rsp, 8
     jmp exit_to_guest
 
 .macro SYSCALL_STUBS common
@@ -416,6 +403,8 @@ harden_sites_end:
     stub_bytes = const SYSCALL_STUB_BYTES,
     cs = const offset_of!(TrapFrame, cs),
     rip = const offset_of!(TrapFrame, rip),
+    rflags = const offset_of!(TrapFrame, rflags),
+    rsp = const offset_of!(TrapFrame, rsp),
     vector = const offset_of!(TrapFrame, vector),
     work = const offset_of!(CpuInfo, work) - offset_of!(CpuInfo, frame),
     vcpu_info = const offset_of!(CpuInfo, vcpu_info) - offset_of!(CpuInfo, frame),

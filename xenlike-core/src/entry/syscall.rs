@@ -27,13 +27,34 @@ pub extern "C" fn handle_syscall(frame: &mut TrapFrame) {
     if !running.with(frame, |ctx| ctx.st.in_kernel) {
         return from_user(frame, running);
     }
-    if frame.rax == nr::IRET {
+    if let Some(hypercall) = HYPERCALLS.get(hypercall::place(frame.rax)) {
+        hypercall(frame, running);
+    }
+}
+
+/// Hypercalls from the instruction itself, by place: the arguments are where the stub saved them, and a
+/// call takes from there those that it looks at.
+static HYPERCALLS: [fn(&mut TrapFrame, &'static Running); hypercall::PLACES] =
+    hypercall::by_number!(hypercall_at);
+
+fn hypercall_at<const PLACE: u64>(frame: &mut TrapFrame, running: &'static Running) {
+    if PLACE == nr::IRET {
         return iret(frame, running);
     }
     running.with(frame, |ctx| {
         let (number, mut args) = (ctx.regs.rax, hypercall::arguments(ctx.regs));
-        let outcome = hypercall::call(ctx, number, &mut args);
+        let outcome = hypercall::at_place::<PLACE>(ctx, number, &mut args);
         apply(ctx, outcome, &args);
+    });
+}
+
+/// The hypercall that ends every trap, system call and event: it has no result to store.
+#[inline(always)] // one of `HYPERCALLS`
+fn iret(frame: &mut TrapFrame, running: &'static Running) {
+    running.with(frame, |ctx| {
+        if let Err(stuck) = hypercall::iret(ctx.vcpu, ctx.dom, ctx.st, ctx.regs) {
+            give_up(ctx.vcpu, ctx.dom, ctx.st, ctx.regs, stuck);
+        }
     });
 }
 
@@ -44,17 +65,6 @@ fn from_user(frame: &mut TrapFrame, running: &'static Running) {
         let callback = ctx.st.callbacks.syscall.into();
         let entered = deliver_from(Mode::User, ctx.dom, ctx.vcpu, ctx.st, ctx.regs, callback);
         if let Err(stuck) = entered {
-            give_up(ctx.vcpu, ctx.dom, ctx.st, ctx.regs, stuck);
-        }
-    });
-}
-
-/// The hypercall that ends every trap, system call and event: it has no arguments to gather and no result
-/// to store.
-#[inline(never)] // its frame is not for every hypercall to carry
-fn iret(frame: &mut TrapFrame, running: &'static Running) {
-    running.with(frame, |ctx| {
-        if let Err(stuck) = hypercall::iret(ctx.vcpu, ctx.dom, ctx.st, ctx.regs) {
             give_up(ctx.vcpu, ctx.dom, ctx.st, ctx.regs, stuck);
         }
     });

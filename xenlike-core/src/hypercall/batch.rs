@@ -59,7 +59,7 @@ pub struct Batch {
 impl Batch {
     /// Decodes a call. Not a batch: it is over already, or not yet begun.
     pub fn begin(ctx: &mut Ctx<'_>, args: &Args) -> Result<Self, Outcome> {
-        let [requests, count, done_at, foreign, _] = args.0;
+        let [requests, count, done_at, foreign] = args.0;
         let (count, foreign) = (count as u32, foreign as u32);
         if machine().finish(&mut ctx.st.work) == Progress::Again {
             return Err(Outcome::Again);
@@ -116,7 +116,7 @@ impl Batch {
         let result = match stopped {
             Some(Stop::Again) => {
                 let left = self.count.wrapping_sub(done) | PREEMPTED;
-                return args.again([at, left.into(), self.done_at, self.foreign.into(), 0]);
+                return args.again([at, left.into(), self.done_at, self.foreign.into()]);
             }
             Some(Stop::Errno(errno)) => errno.to_ret(),
             None => 0,
@@ -125,7 +125,7 @@ impl Batch {
             Outcome::Done(result)
         } else {
             let result = u64::from(result as i32 as u32);
-            args.again([0, PREEMPTED.into(), 0, result, 0])
+            args.again([0, PREEMPTED.into(), 0, result])
         }
     }
 }

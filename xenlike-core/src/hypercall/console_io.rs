@@ -12,7 +12,7 @@ use crate::mm::guest_copy;
 const CHUNK: usize = 128;
 
 /// `console_io(cmd, count, buffer)`.
-#[inline(never)] // its frame is not for every call to carry
+#[inline(never)] // one body for both tables
 pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     let [cmd, count, buffer, ..] = args.0;
     if !ctx.dom.is_control() {
@@ -34,7 +34,7 @@ fn write(ctx: &Ctx<'_>, args: &mut Args, count: u32, buffer: u64) -> Outcome {
     let mut chunk = [0; CHUNK];
     while left > 0 {
         if left != count && ctx.preempted() {
-            return args.again([CONSOLEIO_WRITE.into(), left.into(), at, 0, 0]);
+            return args.again([CONSOLEIO_WRITE.into(), left.into(), at, 0]);
         }
         let n = left.min(CHUNK as u32);
         let Some(bytes) = chunk.get_mut(..n as usize) else {

@@ -16,7 +16,7 @@ use crate::pagetype::{check_descriptor, machine};
 const MOST_ENTRIES: u64 = GDT_GUEST_FRAMES as u64 * GDT_ENTRIES_PER_FRAME as u64;
 
 /// `set_gdt(frames, entries)`.
-#[inline(never)] // its frame is not for every call to carry
+#[inline(never)] // one body for both tables
 pub fn set_gdt(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
     let [list, entries, ..] = args.0;
     let entries = u64::from(entries as u32);

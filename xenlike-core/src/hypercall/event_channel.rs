@@ -58,7 +58,7 @@ pub fn compat(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
         Err(error) => return error.into(),
     };
     let at = core::mem::offset_of!(abi::EvtchnOp, u) as u64;
-    call(ctx, &mut Args([cmd.into(), op.wrapping_add(at), 0, 0, 0]))
+    call(ctx, &mut Args([cmd.into(), op.wrapping_add(at), 0, 0]))
 }
 
 fn send(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {

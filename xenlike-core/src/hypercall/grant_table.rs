@@ -88,7 +88,7 @@ impl List<'_> {
     fn after<T>(self, done: u32) -> Outcome {
         let at = self.element::<T>(done);
         let left = self.count.saturating_sub(done);
-        self.args.again([self.cmd, at, left.into(), 0, 0])
+        self.args.again([self.cmd, at, left.into(), 0])
     }
 
     /// Does `op` to each element, which it changes, and writes it back.

@@ -12,7 +12,7 @@ use crate::kit::{CpuId, Vaddr};
 use crate::mm::guest_copy::write_at;
 
 /// `mca(op)`: EPERM without control rights, EFAULT, EINVAL for another version, in this order.
-#[inline(never)] // its frame is not for every call to carry
+#[inline(never)] // one body for both tables
 pub fn call(ctx: &Ctx<'_>, args: Args) -> Result<i64, Errno> {
     ctx.require_control()?;
     let [at, ..] = args.0;

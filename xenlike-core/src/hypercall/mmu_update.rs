@@ -24,7 +24,7 @@ struct Owners {
 
 /// `mmu_update(requests, count, done, foreign)`; `foreign` has in its low half whose frames are
 /// named, in its high half, one up, whose tables are meant, or 0 for the caller's.
-#[inline(never)] // its frame is not for every call to carry
+#[inline(never)] // one body for both tables
 pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     let batch = match Batch::begin(ctx, args) {
         Ok(batch) => batch,

@@ -24,7 +24,7 @@ use crate::pagetype::machine;
 const LDT_ENTRIES: u32 = 8192;
 
 /// `mmuext_op(requests, count, done, foreign)`.
-#[inline(never)] // its frame is not for every call to carry
+#[inline(never)] // one body for both tables
 pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     let batch = match Batch::begin(ctx, args) {
         Ok(batch) => batch,

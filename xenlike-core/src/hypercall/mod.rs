@@ -1,4 +1,4 @@
-//! Hypercalls: one match over the numbers, then one file a call.
+//! Hypercalls: one match over the numbers ([`carry_out`]), then one file a call.
 //!
 //! Each file decodes the guest's words into named values (which may fail), calls a service, and maps
 //! the service's error to the errno Xen uses. Nothing of a guest's register reaches further than its
@@ -115,11 +115,11 @@ impl Ctx<'_> {
     }
 }
 
-/// The arguments of a hypercall by `syscall` from guest kernel mode: in rdi, rsi, rdx, r10 and r8;
-/// its number is in rax, and there goes its result (xen-x86_64.h).
+/// The arguments of a hypercall by `syscall` from guest kernel mode: in rdi, rsi, rdx and r10 (no call
+/// has more); its number is in rax, and there goes its result (xen-x86_64.h).
 #[inline]
 pub const fn arguments(regs: &TrapFrame) -> Args {
-    Args([regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8])
+    Args([regs.rdi, regs.rsi, regs.rdx, regs.r10])
 }
 
 /// Puts a continued call's progress into the registers of its own arguments. The others belong to
@@ -139,87 +139,94 @@ pub fn set_arguments(regs: &mut TrapFrame, args: &Args) {
     }
 }
 
-/// Carries out a hypercall: the caller, the arguments, the number.
-type Handler = fn(&mut Ctx<'_>, &mut Args, u64) -> Outcome;
+/// The places of a table of hypercalls: one for each number, and the last for all others.
+pub const PLACES: usize = 64;
+/// The last place.
+pub const OTHERS: u64 = PLACES as u64 - 1;
 
-/// One past the numbers that [`HANDLERS`] has a place for; the last place is for all others.
-const HANDLER_COUNT: usize = 64;
-const LAST_HANDLER: u64 = HANDLER_COUNT as u64 - 1;
+/// The place of hypercall `number`, bounded without a branch that speculation could pass.
+#[inline(always)]
+pub fn place(number: u64) -> usize {
+    number.min(OTHERS) as usize
+}
 
-/// A table, so that each call pays for its own stack frame and no other's.
-#[cfg_attr(
-    not(test),
-    expect(clippy::indexing_slicing, reason = "made by the compiler")
-)]
-static HANDLERS: [Handler; HANDLER_COUNT] = {
-    let mut table = [handler(u64::MAX); HANDLER_COUNT];
-    let mut number = 0;
-    while number < HANDLER_COUNT {
-        table[number] = handler(number as u64);
-        number += 1;
-    }
-    table
-};
+/// A table by number of a function's instances: each call pays for its own stack frame and no other's.
+macro_rules! by_number {
+    ($one:ident) => {
+        $crate::hypercall::by_number!($one:
+            0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31
+            32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60
+            61 62 63)
+    };
+    ($one:ident: $($number:literal)*) => { [$($one::<$number>),*] };
+}
+pub(crate) use by_number;
 
-/// Calls hypercall `number`.
-#[inline]
+/// Calls hypercall `number` from within another.
 pub fn call(ctx: &mut Ctx<'_>, number: u64, args: &mut Args) -> Outcome {
-    // The index is bounded without a branch that speculation could pass.
-    let place = number.min(LAST_HANDLER) as usize;
-    match HANDLERS.get(place) {
-        Some(handler) => handler(ctx, args, number),
+    type Handler = fn(&mut Ctx<'_>, u64, &mut Args) -> Outcome;
+    static HANDLERS: [Handler; PLACES] = by_number!(at_place);
+    match HANDLERS.get(place(number)) {
+        Some(handler) => handler(ctx, number, args),
         None => Outcome::from(errno::ENOSYS),
     }
 }
 
-/// Who carries out hypercall `number`. A new hypercall is one line here and one file.
-const fn handler(number: u64) -> Handler {
+/// Carries out hypercall `number`, whose place is `PLACE`.
+#[inline(always)] // what the call does not look at need not be put in memory for it
+pub fn at_place<const PLACE: u64>(ctx: &mut Ctx<'_>, number: u64, args: &mut Args) -> Outcome {
+    carry_out(if PLACE == OTHERS { number } else { PLACE }, ctx, args)
+}
+
+/// Carries out hypercall `number`. A new hypercall is one line here and one file.
+#[inline(always)] // of a number that is known, nothing but its line is left
+fn carry_out(number: u64, ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     match number {
-        nr::SET_TRAP_TABLE => |ctx, args, _| traps::set_trap_table(ctx, *args).into(),
-        nr::MMU_UPDATE => |ctx, args, _| mmu_update::call(ctx, args),
-        nr::SET_GDT => |ctx, args, _| descriptor::set_gdt(ctx, *args).into(),
-        nr::STACK_SWITCH => |ctx, args, _| segment::stack_switch(ctx, *args).into(),
-        nr::SET_CALLBACKS => |ctx, args, _| callback::set_callbacks(ctx, *args).into(),
-        nr::FPU_TASKSWITCH => |ctx, args, _| segment::fpu_taskswitch(ctx, *args).into(),
-        nr::SCHED_OP_COMPAT => |ctx, args, _| sched_op::compat(ctx, args),
-        nr::SET_DEBUGREG => |ctx, args, _| debugreg::set(ctx, *args).into(),
-        nr::GET_DEBUGREG => |ctx, args, _| debugreg::get(ctx, *args).into(),
-        nr::UPDATE_DESCRIPTOR => |ctx, args, _| descriptor::update(ctx, *args).into(),
-        nr::MEMORY_OP => |ctx, args, _| memory::call(ctx, args),
-        nr::MULTICALL => |ctx, args, _| multicall::call(ctx, args),
-        nr::UPDATE_VA_MAPPING => |ctx, args, _| update_va::call(ctx, args),
-        nr::UPDATE_VA_MAPPING_OTHERDOMAIN => |ctx, args, _| update_va::other_domain(ctx, args),
-        nr::SET_TIMER_OP => |ctx, args, _| timer_op::set(ctx, *args).into(),
-        nr::XEN_VERSION => |ctx, args, _| version::call(ctx, *args).into(),
-        nr::CONSOLE_IO => |ctx, args, _| console_io::call(ctx, args),
-        nr::VM_ASSIST => |ctx, args, _| vm_assist::call(ctx, *args).into(),
-        nr::IRET => |ctx, _, _| match iret::call(ctx.vcpu, ctx.dom, ctx.st, ctx.regs) {
+        nr::SET_TRAP_TABLE => traps::set_trap_table(ctx, *args).into(),
+        nr::MMU_UPDATE => mmu_update::call(ctx, args),
+        nr::SET_GDT => descriptor::set_gdt(ctx, *args).into(),
+        nr::STACK_SWITCH => segment::stack_switch(ctx, *args).into(),
+        nr::SET_CALLBACKS => callback::set_callbacks(ctx, *args).into(),
+        nr::FPU_TASKSWITCH => segment::fpu_taskswitch(ctx, *args).into(),
+        nr::SCHED_OP_COMPAT => sched_op::compat(ctx, args),
+        nr::SET_DEBUGREG => debugreg::set(ctx, *args).into(),
+        nr::GET_DEBUGREG => debugreg::get(ctx, *args).into(),
+        nr::UPDATE_DESCRIPTOR => descriptor::update(ctx, *args).into(),
+        nr::MEMORY_OP => memory::call(ctx, args),
+        nr::MULTICALL => multicall::call(ctx, args),
+        nr::UPDATE_VA_MAPPING => update_va::call(ctx, args),
+        nr::UPDATE_VA_MAPPING_OTHERDOMAIN => update_va::other_domain(ctx, args),
+        nr::SET_TIMER_OP => timer_op::set(ctx, *args).into(),
+        nr::XEN_VERSION => version::call(ctx, *args).into(),
+        nr::CONSOLE_IO => console_io::call(ctx, args),
+        nr::VM_ASSIST => vm_assist::call(ctx, *args).into(),
+        nr::IRET => match iret::call(ctx.vcpu, ctx.dom, ctx.st, ctx.regs) {
             Ok(()) => Outcome::Replaced,
             Err(stuck) => Outcome::Crash(stuck.why()),
         },
-        nr::VCPU_OP => |ctx, args, _| vcpu_op::call(ctx, args),
-        nr::SET_SEGMENT_BASE => |ctx, args, _| segment::set_base(ctx, *args).into(),
-        nr::MMUEXT_OP => |ctx, args, _| mmuext::call(ctx, args),
-        nr::SCHED_OP => |ctx, args, _| sched_op::call(ctx, args),
-        nr::EVENT_CHANNEL_OP => |ctx, args, _| event_channel::call(ctx, args),
-        nr::EVENT_CHANNEL_OP_COMPAT => |ctx, args, _| event_channel::compat(ctx, args),
-        nr::GRANT_TABLE_OP => |ctx, args, _| grant_table::call(ctx, args),
-        nr::SYSCTL => |ctx, args, _| sysctl::call(ctx, *args).into(),
-        nr::DOMCTL => |ctx, args, _| domctl::call(ctx, args),
-        nr::ARCH_0 => |ctx, args, _| xenlike::call(ctx, *args).into(),
-        nr::NMI_OP => |ctx, args, _| nmi_op::call(ctx, *args).into(),
-        nr::PHYSDEV_OP => |ctx, args, _| physdev::call(ctx, *args).into(),
-        nr::PHYSDEV_OP_COMPAT => |ctx, args, _| physdev::compat(ctx, *args).into(),
-        nr::HVM_OP => |ctx, args, _| hvm_op::call(ctx, *args).into(),
-        nr::PLATFORM_OP => |ctx, args, _| platform::call(ctx, *args).into(),
-        nr::CALLBACK_OP => |ctx, args, _| callback::call(ctx, *args).into(),
-        _ => |ctx, args, number| refused::call(ctx, number, *args).into(),
+        nr::VCPU_OP => vcpu_op::call(ctx, args),
+        nr::SET_SEGMENT_BASE => segment::set_base(ctx, *args).into(),
+        nr::MMUEXT_OP => mmuext::call(ctx, args),
+        nr::SCHED_OP => sched_op::call(ctx, args),
+        nr::EVENT_CHANNEL_OP => event_channel::call(ctx, args),
+        nr::EVENT_CHANNEL_OP_COMPAT => event_channel::compat(ctx, args),
+        nr::GRANT_TABLE_OP => grant_table::call(ctx, args),
+        nr::SYSCTL => sysctl::call(ctx, *args).into(),
+        nr::DOMCTL => domctl::call(ctx, args),
+        nr::ARCH_0 => xenlike::call(ctx, *args).into(),
+        nr::NMI_OP => nmi_op::call(ctx, *args).into(),
+        nr::PHYSDEV_OP => physdev::call(ctx, *args).into(),
+        nr::PHYSDEV_OP_COMPAT => physdev::compat(ctx, *args).into(),
+        nr::HVM_OP => hvm_op::call(ctx, *args).into(),
+        nr::PLATFORM_OP => platform::call(ctx, *args).into(),
+        nr::CALLBACK_OP => callback::call(ctx, *args).into(),
+        _ => refused::call(ctx, number, *args).into(),
     }
 }
 
 /// Sets a debug register of the caller as set_debugreg does: for `mov` to it.
 pub fn set_debug_register(ctx: &mut Ctx<'_>, number: u8, value: u64) -> Result<(), Errno> {
-    debugreg::set(ctx, Args([u64::from(number), value, 0, 0, 0]))
+    debugreg::set(ctx, Args([u64::from(number), value, 0, 0]))
 }
 
 /// Reads a structure at a guest address.
@@ -257,7 +264,7 @@ mod continuation_tests {
             r8: 9,
             ..TrapFrame::default()
         };
-        set_arguments(&mut regs, &Args([1, 2, 0, 0, 0]));
+        set_arguments(&mut regs, &Args([1, 2, 0, 0]));
         assert_eq!((regs.rdi, regs.rsi), (1, 2));
         assert_eq!((regs.rdx, regs.r10, regs.r8), (7, 8, 9));
     }

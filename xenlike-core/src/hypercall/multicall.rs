@@ -15,19 +15,19 @@ const ENTRY: u64 = size_of::<MulticallEntry>() as u64;
 
 /// `multicall(calls, count)`: each entry gets its result; a call that could not finish is continued
 /// with the arguments that hold its progress.
-#[inline(never)] // its frame is not for every call to carry
+#[inline(never)] // one body for both tables
 pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     let [mut at, count, ..] = args.0;
     let count = count as u32;
     for left in (1..=count).rev() {
         if left != count && ctx.preempted() {
-            return args.again([at, left.into(), 0, 0, 0]);
+            return args.again([at, left.into(), 0, 0]);
         }
         let Ok(mut entry) = guest_copy::read_words::<MulticallEntry>(Vaddr(at)) else {
             return errno::EFAULT.into();
         };
-        let [a, b, c, d, e, _] = entry.args;
-        let mut progress = Args([a, b, c, d, e]);
+        let [first, second, third, fourth, ..] = entry.args;
+        let mut progress = Args([first, second, third, fourth]);
         let outcome = match entry.op {
             // A multicall in a multicall is refused: what one call may take stays bounded.
             MULTICALL => errno::EINVAL.into(),
@@ -41,10 +41,10 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
                 }
             }
             Outcome::Again => {
-                let [a, b, c, d, e] = progress.0;
-                entry.args = [a, b, c, d, e, 0];
+                let ([places @ .., _, _], progress) = (&mut entry.args, progress.0);
+                *places = progress;
                 return match put(at, &entry) {
-                    Ok(()) => args.again([at, left.into(), 0, 0, 0]),
+                    Ok(()) => args.again([at, left.into(), 0, 0]),
                     Err(error) => error.into(),
                 };
             }

@@ -4,11 +4,11 @@ use guest_pv_abi::errno::Errno;
 
 /// A call's arguments as the guest passed them: each decoder names them at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Args(pub [u64; 5]);
+pub struct Args(pub [u64; 4]);
 
 impl Args {
     /// The call stops, to be made again with `progress` for its arguments.
-    pub fn again(&mut self, progress: [u64; 5]) -> Outcome {
+    pub fn again(&mut self, progress: [u64; 4]) -> Outcome {
         self.0 = progress;
         Outcome::Again
     }

@@ -6,9 +6,9 @@ use guest_pv_abi::errno::{self, Errno};
 
 use super::{Args, Ctx};
 use crate::arch::cr::{self, cr0::TS};
-use crate::arch::seg;
-use crate::domain::ldt;
+use crate::arch::seg::{self, Base};
 use crate::domain::trap::fix_stack_selector;
+use crate::domain::{Domain, Vcpu, VcpuState, ldt};
 use crate::kit::Vaddr;
 
 /// `stack_switch(ss, esp)`: the stack that a trap out of guest user mode starts on.
@@ -32,23 +32,30 @@ pub fn fpu_taskswitch(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
 }
 
 /// `set_segment_base(which, base)`.
+#[inline] // every switch of a kernel's makes it
 pub fn set_base(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
     let [which, base, ..] = args.0;
-    if which == u64::from(SEGBASE_GS_USER_SEL) {
-        ldt::bring_in(ctx.dom, ctx.vcpu, ctx.st, base as u16);
-        // As on Xen, what can't be loaded leaves the null selector, and nobody is told.
-        let _ = seg::load_user_gs(base as u16);
-        return Ok(());
-    }
+    let register = match which as u32 {
+        SEGBASE_FS => Base::Fs,
+        SEGBASE_GS_USER => Base::ShadowGs,
+        SEGBASE_GS_KERNEL => Base::Gs,
+        SEGBASE_GS_USER_SEL => {
+            load_user_gs(ctx.vcpu, ctx.dom, ctx.st, base as u16);
+            return Ok(());
+        }
+        _ => return Err(errno::EINVAL),
+    };
     // A base outside the canonical ranges would fault at the next switch (APM vol. 2 §4.5.3).
     if !Vaddr(base).is_canonical() {
         return Err(errno::EINVAL);
     }
-    match which as u32 {
-        SEGBASE_FS => seg::set_fs_base(base),
-        SEGBASE_GS_USER => seg::set_shadow_gs_base(base),
-        SEGBASE_GS_KERNEL => seg::set_gs_base(base),
-        _ => return Err(errno::EINVAL),
-    }
+    seg::set_base(register, base);
     Ok(())
+}
+
+/// As on Xen, what can't be loaded leaves the null selector, and nobody is told.
+#[inline(never)] // seldom; in parts, so that no other call puts a `Ctx` together
+fn load_user_gs(vcpu: &Vcpu, dom: &Domain, st: &mut VcpuState, selector: u16) {
+    ldt::bring_in(dom, vcpu, st, selector);
+    let _ = seg::load_user_gs(selector);
 }

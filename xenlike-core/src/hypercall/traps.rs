@@ -8,7 +8,7 @@ use super::{Args, Ctx, get};
 use crate::domain::trap::fix_code_selector;
 
 /// `set_trap_table(traps)`: an array that ends with address 0. NULL clears all.
-#[inline(never)] // its frame is not for every call to carry
+#[inline(never)] // one body for both tables
 pub fn set_trap_table(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
     let mut at = args.0[0];
     if at == 0 {

@@ -28,7 +28,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
 
 /// `update_va_mapping_otherdomain(address, entry, flags, domain)`.
 pub fn other_domain(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
-    let [va, entry, flags, domid, _] = args.0;
+    let [va, entry, flags, domid] = args.0;
     match owner::of_frames(ctx, domid as u16) {
         Ok(frames) => update(
             ctx,

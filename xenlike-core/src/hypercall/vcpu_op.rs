@@ -21,7 +21,7 @@ const SHORTEST_PERIOD_NS: u64 = 1_000_000;
 const LONGEST_PERIOD_NS: u64 = i64::MAX as u64 / 2;
 
 /// `vcpu_op(cmd, vcpu, arg)`.
-#[inline(never)] // its frame is not for every call to carry
+#[inline(never)] // one body for both tables
 pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     match dispatch(ctx, *args) {
         // Checking the page tables of a vCPU's context took too long.

@@ -11,7 +11,7 @@ use crate::kit::DomId;
 use crate::life::{create, hardware};
 
 /// `xenlike_op(op, argument)`.
-#[inline(never)] // its frame is not for every call to carry
+#[inline(never)] // one body for both tables
 pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
     if ctx.dom.rights() != Rights::Boot {
         return super::mca::call(ctx, args);

@@ -284,11 +284,12 @@ impl Guest for Emulated<'_, '_> {
         }
     }
     fn set_base(&mut self, which: Base, value: u64) {
-        match which {
-            Base::Fs => seg::set_fs_base(value),
-            Base::Gs => seg::set_gs_base(value),
-            Base::OtherGs => seg::set_shadow_gs_base(value),
-        }
+        let register = match which {
+            Base::Fs => seg::Base::Fs,
+            Base::Gs => seg::Base::Gs,
+            Base::OtherGs => seg::Base::ShadowGs,
+        };
+        seg::set_base(register, value);
     }
     fn msrs(&mut self) -> &mut VcpuMsrs {
         &mut self.ctx.st.msrs

@@ -51,7 +51,7 @@ pub(super) type Answered = Result<Answer, Errno>;
 static ONE_AT_A_TIME: Lock<()> = Lock::new(());
 
 /// `domctl(op)`.
-#[inline(never)] // its frame is not for every call to carry
+#[inline(never)] // one body for both tables
 pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     let [at, ..] = args.0;
     let mut op = match get::<Domctl>(at) {

@@ -108,7 +108,7 @@ fn decode(ctx: &Ctx<'_>, asked: &MemoryExchange) -> Result<Exchange, Errno> {
 }
 
 /// Exchanges one chunk: all of it, or, refused, nothing.
-#[inline(never)] // its frame is not for every call to carry
+#[inline(never)] // one body for both tables
 fn one_chunk(exchange: &Exchange, chunk: u64) -> Result<(), Errno> {
     let mut stolen = frames()?;
     let taken = steal(exchange, chunk, &mut stolen)

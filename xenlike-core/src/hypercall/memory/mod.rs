@@ -33,7 +33,7 @@ const EXTENT_SHIFT: u32 = 6;
 const MAX_ORDER: u32 = 9;
 
 /// `memory_op(command, argument)`.
-#[inline(never)] // its frame is not for every call to carry
+#[inline(never)] // one body for both tables
 pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     let [command, at, ..] = args.0;
     let start = command >> EXTENT_SHIFT;
@@ -107,5 +107,5 @@ fn about<T: FromBytes + IntoBytes + zerocopy::Immutable>(
 /// The call goes on later, with `done` extents done.
 fn again(args: &mut Args, sub_call: u32, done: u64) -> Outcome {
     let [_, at, ..] = args.0;
-    args.again([u64::from(sub_call) | done << EXTENT_SHIFT, at, 0, 0, 0])
+    args.again([u64::from(sub_call) | done << EXTENT_SHIFT, at, 0, 0])
 }

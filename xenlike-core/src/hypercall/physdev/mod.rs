@@ -90,7 +90,7 @@ pub fn compat(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
         | abi::PHYSDEVOP_SET_IOBITMAP
         | abi::PHYSDEVOP_APIC_READ
         | abi::PHYSDEVOP_APIC_WRITE
-        | abi::PHYSDEVOP_ALLOC_IRQ_VECTOR => call(ctx, Args([u64::from(op.cmd), at, 0, 0, 0])),
+        | abi::PHYSDEVOP_ALLOC_IRQ_VECTOR => call(ctx, Args([u64::from(op.cmd), at, 0, 0])),
         _ => Err(errno::ENOSYS),
     }
 }

@@ -28,7 +28,7 @@ enum Back {
 }
 
 /// `sysctl(op)`.
-#[inline(never)] // its frame is not for every call to carry
+#[inline(never)] // one body for both tables
 pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
     let [at, ..] = args.0;
     let mut op = get::<Sysctl>(at)?;

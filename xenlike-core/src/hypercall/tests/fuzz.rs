@@ -31,7 +31,7 @@ enum Word {
 #[derive(Clone, Debug)]
 struct Call {
     number: u64,
-    args: [Word; 5],
+    args: [Word; 4],
     memory: Vec<Word>,
 }
 
@@ -71,7 +71,7 @@ fn word() -> impl Strategy<Value = Word> {
 }
 
 fn call() -> impl Strategy<Value = Call> {
-    let args = [word(), word(), word(), word(), word()];
+    let args = [word(), word(), word(), word()];
     (0..56u64, args, prop::collection::vec(word(), 12)).prop_map(|(number, args, memory)| Call {
         number,
         args,

@@ -61,7 +61,7 @@ impl Guest {
 
     /// Calls as often as it takes.
     pub fn call(&self, number: u64, args: &[u64]) -> Result<i64, Errno> {
-        let mut words = [0; 5];
+        let mut words = [0; 4];
         words[..args.len()].copy_from_slice(args);
         let mut args = Args(words);
         let vcpu = &self.dom.vcpus()[0];
@@ -83,7 +83,7 @@ impl Guest {
     }
 
     /// Calls, up to some continuations, whatever comes of it.
-    pub fn try_call(&self, number: u64, args: [u64; 5]) {
+    pub fn try_call(&self, number: u64, args: [u64; 4]) {
         let vcpu = &self.dom.vcpus()[0];
         let (mut args, mut regs) = (Args(args), TrapFrame::default());
         for _ in 0..100 {
