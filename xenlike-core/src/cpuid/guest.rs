@@ -51,6 +51,15 @@ pub struct Time {
     pub host_khz: u32,
 }
 
+/// What the hypervisor's own leaves tell of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Host {
+    /// The clock.
+    pub time: Time,
+    /// Bits that an address of the machine's memory may need.
+    pub address_bits: u32,
+}
+
 /// A vCPU as CPUID needs it.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
@@ -66,21 +75,18 @@ pub struct View<'a> {
     pub cr4: u64,
     /// Its XCR0.
     pub xcr0: u64,
-    /// The clock.
-    pub time: Time,
-    /// Bits that an address of the machine's memory may need.
-    pub machine_address_bits: u32,
+    /// Asked for by few leaves.
+    pub host: fn() -> Host,
 }
 
 impl View<'_> {
     /// The answer to CPUID with `leaf` in EAX and `subleaf` in ECX.
+    #[inline(always)] // a view need not be put in memory for leaf 1
     pub fn leaf(&self, leaf: u32, subleaf: u32) -> Leaf {
         match leaf {
+            1 => self.features(),
             0x4000_0000..=0x4000_01ff => self.hypervisor_leaf(leaf, subleaf),
-            _ => {
-                let answer = self.policy.static_leaf(leaf, subleaf);
-                self.adjust(leaf, subleaf, answer)
-            }
+            _ => self.adjusted(leaf, subleaf),
         }
     }
 
@@ -88,10 +94,11 @@ impl View<'_> {
         self.asked != Asked::User
     }
 
-    fn adjust(&self, leaf: u32, subleaf: u32, mut answer: Leaf) -> Leaf {
+    #[inline(never)] // leaf 1 is what guests ask for most
+    fn adjusted(self, leaf: u32, subleaf: u32) -> Leaf {
         let policy = self.policy;
+        let mut answer = policy.static_leaf(leaf, subleaf);
         match (leaf, subleaf) {
-            (1, _) => self.adjust_features(&mut answer),
             (5, _) if self.sees_monitor() => return self.machine.raw.basic(5),
             (7, 0) if self.cr4 & CR4_PKE != 0 => answer.c |= bit(XEN_X86_FEATURE_OSPKE),
             (0xb, _) if policy.has(XEN_X86_FEATURE_X2APIC) => {
@@ -111,7 +118,9 @@ impl View<'_> {
         answer
     }
 
-    fn adjust_features(&self, answer: &mut Leaf) {
+    #[inline(always)] // as `leaf`
+    fn features(&self) -> Leaf {
+        let mut answer = self.policy.static_leaf(1, 0);
         answer.b &= 0x00ff_ffff;
         // A kernel that asks by force sees OSXSAVE whenever XSAVE can be had: PV kernels rely on it.
         let has_xsave = self.policy.has(XEN_X86_FEATURE_XSAVE);
@@ -127,6 +136,7 @@ impl View<'_> {
         if self.sees_mtrr() {
             answer.d |= bit(XEN_X86_FEATURE_MTRR);
         }
+        answer
     }
 
     /// The hardware domain's kernel learns from the bare instruction whether there are deep C-states.
@@ -139,7 +149,9 @@ impl View<'_> {
         self.role == Role::Hardware && self.kernel() && self.machine.raw.has(XEN_X86_FEATURE_MTRR)
     }
 
-    fn hypervisor_leaf(&self, leaf: u32, subleaf: u32) -> Leaf {
+    #[inline(never)] // as `adjusted`
+    fn hypervisor_leaf(self, leaf: u32, subleaf: u32) -> Leaf {
+        let Host { time, address_bits } = (self.host)();
         let limit = match self.policy.hypervisor_limit & 0xff {
             0 => XEN_CPUID_MAX_NUM_LEAVES,
             limit => limit.clamp(2, XEN_CPUID_MAX_NUM_LEAVES),
@@ -166,23 +178,23 @@ impl View<'_> {
                 d: 0,
             },
             (3, 0) => Leaf {
-                a: self.time.flags,
-                b: self.time.mode,
-                c: self.time.guest_khz,
-                d: self.time.incarnation,
+                a: time.flags,
+                b: time.mode,
+                c: time.guest_khz,
+                d: time.incarnation,
             },
             (3, 1) => Leaf {
-                a: self.time.offset as u32,
-                b: (self.time.offset >> 32) as u32,
-                c: self.time.to_ns_mul,
-                d: i32::from(self.time.to_ns_shift) as u32,
+                a: time.offset as u32,
+                b: (time.offset >> 32) as u32,
+                c: time.to_ns_mul,
+                d: i32::from(time.to_ns_shift) as u32,
             },
             (3, 2) => Leaf {
-                a: self.time.host_khz,
+                a: time.host_khz,
                 ..Leaf::ZERO
             },
             (5, 0) => Leaf {
-                b: self.machine_address_bits & XEN_CPUID_MACHINE_ADDRESS_WIDTH_MASK,
+                b: address_bits & XEN_CPUID_MACHINE_ADDRESS_WIDTH_MASK,
                 ..Leaf::ZERO
             },
             _ => Leaf::ZERO,
@@ -224,6 +236,7 @@ impl Policy {
     }
 
     /// A leaf as the policy holds it, without what depends on registers.
+    #[inline]
     pub fn static_leaf(&self, leaf: u32, subleaf: u32) -> Leaf {
         let from =
             |leaves: &[Leaf], index: u32| leaves.get(index as usize).copied().unwrap_or(Leaf::ZERO);

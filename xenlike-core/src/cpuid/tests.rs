@@ -4,7 +4,7 @@ use guest_pv_abi::cpufeatureset::*;
 use proptest::prelude::*;
 use std::vec::Vec;
 
-use super::guest::{Asked, Role, Time, View};
+use super::guest::{Asked, Host, Role, Time, View};
 use super::serial::{MAX_LEAVES, NO_SUBLEAF, Refusal};
 use super::*;
 
@@ -34,13 +34,20 @@ fn policies(dump: &str) -> Policies {
     }))
 }
 
-fn view<'a>(machine: &'a Policies, asked: Asked, role: Role) -> View<'a> {
+fn host() -> Host {
     let time = Time {
         flags: 6,
         mode: 0,
         guest_khz: 1000,
         ..Time::default()
     };
+    Host {
+        time,
+        address_bits: 39,
+    }
+}
+
+fn view<'a>(machine: &'a Policies, asked: Asked, role: Role) -> View<'a> {
     View {
         policy: &machine.pv_default,
         machine,
@@ -48,8 +55,7 @@ fn view<'a>(machine: &'a Policies, asked: Asked, role: Role) -> View<'a> {
         role,
         cr4: 0,
         xcr0: 3,
-        time,
-        machine_address_bits: 39,
+        host,
     }
 }
 

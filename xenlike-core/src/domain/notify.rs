@@ -9,7 +9,7 @@ use super::vcpu::pause;
 use super::{Domain, Vcpu, registry};
 use crate::arch::{percpu, time, work};
 use crate::event::{NR_VIRQS, Notice};
-use crate::kit::{DomId, VcpuId};
+use crate::kit::{DomId, Port, VcpuId};
 use crate::sched::Scheduler;
 
 /// All vCPUs' scheduler.
@@ -27,6 +27,10 @@ pub fn wake(vcpu: &Vcpu) {
 /// An upcall became due for `vcpu`: end its sleep, or make it come through the way out.
 pub fn upcall(dom: &Domain, vcpu: &Vcpu) {
     let sleeps = pause::BLOCKED | pause::POLLING;
+    // Who goes to sleep says so before it looks at its events, which have been set by now.
+    if vcpu.pause_flags.load(Ordering::SeqCst) & sleeps == 0 {
+        return kick(vcpu);
+    }
     let was = vcpu.pause_flags.fetch_and(!sleeps, Ordering::AcqRel);
     if was & pause::POLLING != 0 {
         dom.events.end_poll(vcpu.id);
@@ -48,24 +52,29 @@ pub fn kick(vcpu: &Vcpu) {
 }
 
 /// Acts on an event table's notice: wakes whom the event is for.
+#[inline(never)] // its frame is not for every event to carry
 pub fn act(notice: Notice) {
-    if notice.is_nobody() {
-        return;
-    }
     if let Some(dom) = registry::lookup(notice.dom) {
         act_in(&dom, notice);
     }
 }
 
 /// The same for a notice of `dom`'s own table.
+#[inline] // a notice need not be put in memory
 pub fn act_in(dom: &Domain, notice: Notice) {
     if let Some(vcpu) = notice.upcall.and_then(|id| dom.vcpu(id)) {
         upcall(dom, vcpu);
     }
     if let Some(port) = notice.polled {
-        for vcpu in dom.events.pollers_of(port).filter_map(|id| dom.vcpu(id)) {
-            end_poll(dom, vcpu);
-        }
+        end_polls(dom, port);
+    }
+}
+
+/// Ends the polls for `port`.
+#[inline(never)] // its frame is not for every event to carry
+fn end_polls(dom: &Domain, port: Port) {
+    for vcpu in dom.events.pollers_of(port).filter_map(|id| dom.vcpu(id)) {
+        end_poll(dom, vcpu);
     }
 }
 

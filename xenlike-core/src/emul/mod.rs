@@ -30,7 +30,9 @@ use crate::cpuid::guest::{Asked, Role};
 use crate::cpuid::{Leaf, Policy, VcpuMsrs};
 use crate::kit::Vaddr;
 use crate::ports::Ports;
-pub use privileged::{asks_to_be_emulated, general_protection, invalid_opcode};
+pub use privileged::{
+    asks_to_be_emulated, forced_cpuid, general_protection, invalid_opcode, is_forced_cpuid,
+};
 
 /// What became of a trapped instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

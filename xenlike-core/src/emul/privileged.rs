@@ -44,15 +44,23 @@ pub fn general_protection(guest: &mut impl Guest) -> Outcome {
         return Outcome::NotOurs;
     }
     match step(guest, &insn) {
-        Step::Retire => retire(guest, insn.length, &code),
+        Step::Retire => retire(guest, insn.length, code.bits),
         Step::Ends(outcome) => outcome,
     }
 }
 
-/// Whether an instruction that begins with these bytes may ask to be emulated.
+/// Whether an instruction whose first four bytes are these may ask to be emulated.
+#[inline]
 pub const fn asks_to_be_emulated(bytes: u32) -> bool {
     let [a, b, c, d, ..] = FORCED_CPUID;
     bytes == u32::from_le_bytes([a, b, c, d])
+}
+
+/// Whether it does: the four bytes from its fourth on.
+#[inline]
+pub const fn is_forced_cpuid(bytes: u32) -> bool {
+    let [.., d, e, f, g] = FORCED_CPUID;
+    bytes == u32::from_le_bytes([d, e, f, g])
 }
 
 /// A guest's #UD at its RIP.
@@ -66,12 +74,18 @@ pub fn invalid_opcode(guest: &mut impl Guest) -> Outcome {
     if guest.read(at, &mut bytes).is_err() || bytes != FORCED_CPUID {
         return Outcome::NotOurs;
     }
+    forced_cpuid(guest, code.bits)
+}
+
+/// CPUID behind the prefix, at RIP in code of this width.
+#[inline(always)] // of a path of its own
+pub fn forced_cpuid(guest: &mut impl Guest, code: Bits) -> Outcome {
     let asked = match guest.mode() {
         Mode::Kernel => Asked::ByForce,
         Mode::User => Asked::User,
     };
     match cpuid(guest, asked) {
-        Step::Retire => retire(guest, FORCED_CPUID.len() as u8, &code),
+        Step::Retire => retire(guest, FORCED_CPUID.len() as u8, code),
         Step::Ends(outcome) => outcome,
     }
 }
@@ -86,10 +100,11 @@ fn fetch_insn(guest: &mut impl Guest, code: &Segment) -> Option<Insn> {
     decode(bytes, code.bits).ok()
 }
 
-fn retire(guest: &mut impl Guest, length: u8, code: &Segment) -> Outcome {
+#[inline]
+fn retire(guest: &mut impl Guest, length: u8, code: Bits) -> Outcome {
     let frame = guest.frame();
     let next = frame.rip.wrapping_add(u64::from(length));
-    frame.rip = if code.bits == Bits::SixtyFour {
+    frame.rip = if code == Bits::SixtyFour {
         next
     } else {
         next & mask(4)
@@ -110,8 +125,7 @@ fn step(guest: &mut impl Guest, insn: &Insn) -> Step {
         (0xfa | 0xfb, _) if guest.iopl_suffices() => Step::Retire,
         (0x0f31, _) => rdtsc(guest),
         (0x0f01, _) if is_0f01(insn, 7) => rdtscp(guest),
-        (CPUID, Mode::Kernel) => cpuid(guest, Asked::KernelFault),
-        (CPUID, Mode::User) => cpuid(guest, Asked::User),
+        (CPUID, mode) => faulted_cpuid(guest, mode),
         (opcode, Mode::Kernel) => kernel_step(guest, insn, opcode),
         _ => Step::NOT_OURS,
     }
@@ -175,6 +189,17 @@ fn rdtscp(guest: &mut impl Guest) -> Step {
     }
 }
 
+/// CPUID that the machine made fault.
+#[inline(never)] // its frame is not for every instruction to carry
+fn faulted_cpuid(guest: &mut impl Guest, mode: Mode) -> Step {
+    let asked = match mode {
+        Mode::Kernel => Asked::KernelFault,
+        Mode::User => Asked::User,
+    };
+    cpuid(guest, asked)
+}
+
+#[inline(always)] // the forced one has a path of its own
 fn cpuid(guest: &mut impl Guest, asked: Asked) -> Step {
     if asked == Asked::User && guest.msrs().misc_features & CPUID_FAULTING != 0 {
         return Step::GENERAL_PROTECTION;

@@ -44,16 +44,42 @@ pub fn general_protection(ctx: &mut Ctx<'_>) {
     apply(ctx, outcome, vector::GP);
 }
 
-/// Whether a guest's #UD may be the forced-emulation prefix: in flat code that is seen at once.
-#[inline]
-pub fn may_ask(regs: &TrapFrame) -> bool {
-    if regs.cs as u16 != FLAT_RING3_CS64 {
-        return true;
-    }
-    guest_copy::read_u32(Vaddr(regs.rip)).map_or(true, emul::asks_to_be_emulated)
+/// What a guest's #UD is about.
+pub enum Invalid {
+    /// An instruction that is the guest's own affair.
+    Instruction,
+    /// CPUID behind the forced-emulation prefix, in flat code.
+    ForcedCpuid,
+    /// The emulator has to look.
+    Perhaps,
 }
 
-/// A guest's #UD that [may be](may_ask) CPUID behind the forced-emulation prefix.
+/// What a guest's #UD is about: in flat code that is seen at once.
+#[inline]
+pub fn look_at(regs: &TrapFrame) -> Invalid {
+    if regs.cs as u16 != FLAT_RING3_CS64 {
+        return Invalid::Perhaps;
+    }
+    match guest_copy::read_u32(Vaddr(regs.rip)) {
+        Ok(bytes) if !emul::asks_to_be_emulated(bytes) => return Invalid::Instruction,
+        Err(_) => return Invalid::Perhaps,
+        Ok(_) => {}
+    }
+    match guest_copy::read_u32(Vaddr(regs.rip.wrapping_add(3))) {
+        Ok(bytes) if emul::is_forced_cpuid(bytes) => Invalid::ForcedCpuid,
+        _ => Invalid::Perhaps,
+    }
+}
+
+/// CPUID behind the prefix, in flat code.
+pub fn forced_cpuid(ctx: &mut Ctx<'_>) {
+    let outcome = emul::forced_cpuid(&mut Emulated::new(ctx), emul::Bits::SixtyFour);
+    if outcome != Outcome::Done {
+        apply(ctx, outcome, vector::UD);
+    }
+}
+
+/// A guest's #UD that may be CPUID behind the prefix.
 pub fn invalid_opcode(ctx: &mut Ctx<'_>) {
     let outcome = emul::invalid_opcode(&mut Emulated::new(ctx));
     apply(ctx, outcome, vector::UD);

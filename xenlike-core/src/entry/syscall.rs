@@ -41,10 +41,26 @@ fn hypercall_at<const PLACE: u64>(frame: &mut TrapFrame, running: &'static Runni
     if PLACE == nr::IRET {
         return iret(frame, running);
     }
-    running.with(frame, |ctx| {
-        let (number, mut args) = (ctx.regs.rax, hypercall::arguments(ctx.regs));
-        let outcome = hypercall::at_place::<PLACE>(ctx, number, &mut args);
-        apply(ctx, outcome, &args);
+    let (number, mut args) = (frame.rax, hypercall::arguments(frame));
+    match running.with(frame, |ctx| {
+        hypercall::at_place::<PLACE>(ctx, number, &mut args)
+    }) {
+        Outcome::Done(result) => frame.rax = result as u64,
+        Outcome::Replaced => {}
+        other => apply(frame, other, args),
+    }
+}
+
+/// Gives a hypercall's outcome to its caller: what is seldom.
+#[cold]
+fn apply(frame: &mut TrapFrame, outcome: Outcome, args: Args) {
+    with_current(frame, |ctx| match outcome {
+        Outcome::Done(_) | Outcome::Replaced => {}
+        Outcome::Again => {
+            hypercall::set_arguments(ctx.regs, &args);
+            ctx.regs.rip = ctx.regs.rip.wrapping_sub(SYSCALL_BYTES);
+        }
+        Outcome::Crash(why) => end(ctx, why),
     });
 }
 
@@ -133,26 +149,4 @@ pub fn give_up(
 fn end(ctx: &mut Ctx<'_>, why: &'static str) {
     super::dump::guest(ctx);
     crash(ctx.dom, why);
-}
-
-/// Gives a hypercall's outcome to its caller.
-#[inline]
-fn apply(ctx: &mut Ctx<'_>, outcome: Outcome, args: &Args) {
-    match outcome {
-        Outcome::Done(result) => ctx.regs.rax = result as u64,
-        Outcome::Replaced => {}
-        other => apply_rarely(ctx, other, args),
-    }
-}
-
-#[cold]
-fn apply_rarely(ctx: &mut Ctx<'_>, outcome: Outcome, args: &Args) {
-    match outcome {
-        Outcome::Done(_) | Outcome::Replaced => {}
-        Outcome::Again => {
-            hypercall::set_arguments(ctx.regs, args);
-            ctx.regs.rip = ctx.regs.rip.wrapping_sub(SYSCALL_BYTES);
-        }
-        Outcome::Crash(why) => end(ctx, why),
-    }
 }

@@ -1,7 +1,8 @@
 //! Who handles which trap.
 
 use super::current::{Running, running, with_current};
-use super::{dump, emulate, interrupts, page_fault, syscall};
+use super::emulate::{self, Invalid};
+use super::{dump, interrupts, page_fault, syscall};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{cr, debugreg, extable, rflags};
 use crate::domain::trap::{Bounce, has_error_code};
@@ -90,16 +91,27 @@ extern "C" fn invalid_opcode(frame: &mut TrapFrame) {
     let Some(running) = running() else {
         return;
     };
-    if emulate::may_ask(frame) {
-        return asked(running, frame);
+    match emulate::look_at(frame) {
+        Invalid::Instruction => undefined(running, frame),
+        Invalid::ForcedCpuid => forced_cpuid(running, frame),
+        Invalid::Perhaps => perhaps(running, frame),
     }
+}
+
+#[inline(never)] // its frame is not for every #UD to carry
+fn undefined(running: &'static Running, frame: &mut TrapFrame) {
     running.with(frame, |ctx| {
         syscall::bounce(ctx, Bounce::exception(ctx.st, vector::UD, None));
     });
 }
 
-#[inline(never)] // its frame is not for every #UD to carry
-fn asked(running: &'static Running, frame: &mut TrapFrame) {
+#[inline(never)] // likewise
+fn forced_cpuid(running: &'static Running, frame: &mut TrapFrame) {
+    running.with(frame, emulate::forced_cpuid);
+}
+
+#[inline(never)] // likewise
+fn perhaps(running: &'static Running, frame: &mut TrapFrame) {
     running.with(frame, emulate::invalid_opcode);
 }
 

@@ -90,7 +90,7 @@ impl<P: SharedWords> Delivery<P> {
     }
 
     /// Makes `port` pending and tells its vCPU, as far as mask and queue say so.
-    #[inline]
+    #[inline(always)] // a part of whatever sends
     pub fn set_pending(&mut self, port: Port, channel: &Channel<P>) -> Raised {
         if self.fifo.is_some() {
             return self.fifo_set_pending(port, channel);
@@ -111,7 +111,7 @@ impl<P: SharedWords> Delivery<P> {
         Raised { news: true, upcall }
     }
 
-    #[inline]
+    #[inline(never)] // either ABI goes without what the other needs
     fn fifo_set_pending(&mut self, port: Port, channel: &Channel<P>) -> Raised {
         let Some(word) = self.word(port) else {
             let news = !channel.early.swap(true, SeqCst);
@@ -130,13 +130,10 @@ impl<P: SharedWords> Delivery<P> {
     }
 
     /// Takes the mask off; if the event is pending, tells its vCPU.
+    #[inline(always)] // a part of the table's
     pub fn unmask(&mut self, port: Port, channel: &Channel<P>) -> Option<VcpuId> {
         if self.fifo.is_some() {
-            let before = self.word(port)?.fetch_and(!MASKED, SeqCst);
-            if before & PENDING == 0 || before & LINKED != 0 {
-                return None;
-            }
-            return self.link(port, channel);
+            return self.fifo_unmask(port, channel);
         }
         let (mask, bit) = two_level::mask(&self.shared, port)?;
         if mask.fetch_and(!bit, SeqCst) & bit == 0 {
@@ -148,6 +145,15 @@ impl<P: SharedWords> Delivery<P> {
         } else {
             self.select(port, channel.notify())
         }
+    }
+
+    #[inline(never)] // as `fifo_set_pending`
+    fn fifo_unmask(&mut self, port: Port, channel: &Channel<P>) -> Option<VcpuId> {
+        let before = self.word(port)?.fetch_and(!MASKED, SeqCst);
+        if before & PENDING == 0 || before & LINKED != 0 {
+            return None;
+        }
+        self.link(port, channel)
     }
 
     /// Makes `port` not pending.

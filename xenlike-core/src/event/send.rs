@@ -13,17 +13,20 @@ impl<P: SharedWords> Table<P> {
     ///
     /// # Errors
     /// [`EventError::BadPort`].
+    #[inline(always)] // into the hypercall that is nothing else
     pub fn send(&self, port: Port) -> Result<Notice, EventError> {
         let channel = self.channel(port).ok_or(EventError::BadPort)?;
         // Held till the event is delivered: as long as it is, the peer's port stays ours.
-        match &*channel.state.lock() {
-            State::Interdomain { remote, port } => Ok(remote.raise(*port)),
-            State::Ipi => Ok(self.raise_on(port, channel)),
-            State::Unbound { .. } => Ok(Notice::nobody(self.dom())),
+        let state = channel.state.lock();
+        let (table, port) = match &*state {
+            State::Interdomain { remote, port } => (&**remote, *port),
+            State::Ipi => (self, port),
+            State::Unbound { .. } => return Ok(Notice::nobody(self.dom())),
             State::Free | State::Reserved | State::Virq(_) | State::Pirq(_) => {
-                Err(EventError::BadPort)
+                return Err(EventError::BadPort);
             }
-        }
+        };
+        Ok(table.raise(port))
     }
 
     /// Raises `virq` for `vcpu`: those of each vCPU there, the domain's own for vCPU 0.
@@ -46,13 +49,13 @@ impl<P: SharedWords> Table<P> {
     }
 
     /// Makes `port` pending.
-    #[inline]
+    #[inline(always)] // a part of `send`
     pub(super) fn raise(&self, port: Port) -> Notice {
         self.channel(port)
             .map_or(Notice::nobody(self.dom()), |ch| self.raise_on(port, ch))
     }
 
-    #[inline]
+    #[inline(always)] // a part of whatever sends
     fn raise_on(&self, port: Port, channel: &Channel<P>) -> Notice {
         let Raised { news, upcall } = self.delivery.lock().set_pending(port, channel);
         let polled = (news && self.pollers.load(Ordering::SeqCst) != 0).then_some(port);
@@ -67,6 +70,7 @@ impl<P: SharedWords> Table<P> {
     ///
     /// # Errors
     /// [`EventError::BadPort`].
+    #[inline(always)] // as `send`
     pub fn unmask(&self, port: Port) -> Result<Notice, EventError> {
         let channel = self.channel(port).ok_or(EventError::BadPort)?;
         let upcall = self.delivery.lock().unmask(port, channel);

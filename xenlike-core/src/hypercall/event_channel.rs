@@ -18,19 +18,20 @@ use crate::mm::guest_copy;
 const RESET_CONT: u32 = 14;
 
 /// `event_channel_op(cmd, arg)`.
+#[inline(always)] // an event is sent without a context
 pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     let [cmd, arg, ..] = args.0;
     match cmd as u32 {
-        abi::EVTCHNOP_SEND => send(ctx, arg).into(),
-        abi::EVTCHNOP_UNMASK => unmask(ctx, arg).into(),
-        cmd => seldom(ctx, cmd, args),
+        abi::EVTCHNOP_SEND => send(ctx.dom, arg),
+        abi::EVTCHNOP_UNMASK => unmask(ctx.dom, arg),
+        cmd => seldom(ctx.reborrow(), cmd, args),
     }
 }
 
 /// What is not done all the time.
 #[inline(never)] // its frame is not for every event to carry
-fn seldom(ctx: &mut Ctx<'_>, cmd: u32, args: &mut Args) -> Outcome {
-    let [_, arg, ..] = args.0;
+fn seldom(mut ctx: Ctx<'_>, cmd: u32, args: &mut Args) -> Outcome {
+    let (ctx, [_, arg, ..]) = (&mut ctx, args.0);
     match cmd {
         abi::EVTCHNOP_ALLOC_UNBOUND => alloc_unbound(ctx, arg).into(),
         abi::EVTCHNOP_BIND_INTERDOMAIN => bind_interdomain(ctx, arg).into(),
@@ -40,7 +41,7 @@ fn seldom(ctx: &mut Ctx<'_>, cmd: u32, args: &mut Args) -> Outcome {
         abi::EVTCHNOP_BIND_VCPU => bind_vcpu(ctx, arg).into(),
         abi::EVTCHNOP_CLOSE => close(ctx, arg).into(),
         abi::EVTCHNOP_STATUS => status(ctx, arg).into(),
-        abi::EVTCHNOP_RESET => reset(ctx, *args),
+        abi::EVTCHNOP_RESET => reset(ctx, arg),
         abi::EVTCHNOP_INIT_CONTROL => init_control(ctx, arg).into(),
         abi::EVTCHNOP_EXPAND_ARRAY => expand_array(ctx, arg).into(),
         abi::EVTCHNOP_SET_PRIORITY => set_priority(ctx, arg).into(),
@@ -61,32 +62,34 @@ pub fn compat(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     call(ctx, &mut Args([cmd.into(), op.wrapping_add(at), 0, 0]))
 }
 
-fn send(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
-    let port = port_at(arg)?;
-    let notice = ctx.dom.events.send(port).map_err(to_errno)?;
-    if notice.is_nobody() {
+#[inline(never)] // one body for both tables
+fn send(dom: &Domain, arg: u64) -> Outcome {
+    let sent = port_at(arg).and_then(|port| dom.events.send(port).map_err(to_errno));
+    match sent {
         // Masked, or pending before: as it mostly is.
-    } else if notice.dom == ctx.dom.id() {
-        notify::act_in(ctx.dom, notice);
-    } else {
-        notify::act(notice);
+        Ok(notice) if notice.is_nobody() => {}
+        Ok(notice) if notice.dom == dom.id() => notify::act_in(dom, notice),
+        Ok(notice) => notify::act(notice),
+        Err(error) => return error.into(),
     }
-    Ok(())
+    Outcome::Done(0)
+}
+
+#[inline(never)] // one body for both tables
+fn unmask(dom: &Domain, arg: u64) -> Outcome {
+    let unmasked = port_at(arg).and_then(|port| dom.events.unmask(port).map_err(to_errno));
+    match unmasked {
+        Ok(notice) => notify::act_in(dom, notice),
+        Err(error) => return error.into(),
+    }
+    Outcome::Done(0)
 }
 
 /// The structures of send and unmask are a port and nothing else.
+#[inline]
 fn port_at(arg: u64) -> Result<Port, Errno> {
     let port = guest_copy::read_u32(Vaddr(arg)).map_err(|_| errno::EFAULT)?;
     Ok(Port(port))
-}
-
-fn unmask(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
-    let port = port_at(arg)?;
-    let notice = ctx.dom.events.unmask(port).map_err(to_errno)?;
-    if !notice.is_nobody() {
-        notify::act_in(ctx.dom, notice);
-    }
-    Ok(())
 }
 
 fn alloc_unbound(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
@@ -188,8 +191,7 @@ fn status(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
 }
 
 /// Closes all ports; another domain's only while a control call holds it paused.
-fn reset(ctx: &Ctx<'_>, args: Args) -> Outcome {
-    let [_, arg, ..] = args.0;
+fn reset(ctx: &Ctx<'_>, arg: u64) -> Outcome {
     let dom = match get::<u16>(arg).and_then(|dom| ctx.target(dom)) {
         Ok(dom) => dom,
         Err(error) => return error.into(),

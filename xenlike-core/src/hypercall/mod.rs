@@ -80,6 +80,17 @@ pub struct Ctx<'a> {
 }
 
 impl Ctx<'_> {
+    /// The same for a function that is seldom called: who does not call it puts no context together.
+    #[inline(always)] // nothing but words from here to there
+    pub fn reborrow(&mut self) -> Ctx<'_> {
+        Ctx {
+            vcpu: self.vcpu,
+            dom: self.dom,
+            st: self.st,
+            regs: self.regs,
+        }
+    }
+
     /// Whether the CPU has something else to do: a long call stops and continues later.
     pub fn preempted(&self) -> bool {
         crate::arch::work::pending() || self.vcpu.info.wants_upcall()

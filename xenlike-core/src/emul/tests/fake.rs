@@ -6,7 +6,7 @@ use std::vec;
 use std::vec::Vec;
 
 use crate::arch::frame::TrapFrame;
-use crate::cpuid::guest::{Asked, Role, Time, View};
+use crate::cpuid::guest::{Asked, Host, Role, View};
 use crate::cpuid::{Leaf, Policies, Policy, VcpuMsrs};
 use crate::emul::ptwr::{Entries, EntryError};
 use crate::emul::*;
@@ -171,8 +171,7 @@ impl Guest for Fake {
             role: self.role,
             cr4: self.cr[4],
             xcr0: self.xcr0,
-            time: Time::default(),
-            machine_address_bits: 36,
+            host: Host::default,
         };
         view.leaf(leaf, subleaf)
     }

@@ -6,7 +6,7 @@ use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
 use super::{segment, table};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{cpu, cr, fpu, guest_choice, msr, pci, port, seg, time, tlb};
-use crate::cpuid::guest::{Asked, Role, Time, View};
+use crate::cpuid::guest::{Asked, Host, Role, Time, View};
 use crate::cpuid::{self, Leaf, Policy, VcpuMsrs};
 use crate::domain::Rights;
 use crate::emul::{
@@ -18,8 +18,6 @@ use crate::kit::{Lock, PAGE_SHIFT, Vaddr};
 use crate::mm::{alloc, guest_copy};
 use crate::ports::Ports;
 
-/// The one CPUID leaf that tells the time's scale.
-const TIME_LEAF: u32 = 0x4000_0003;
 const CMOS_INDEX: u16 = 0x70;
 const CMOS_DATA: u16 = 0x71;
 
@@ -44,29 +42,37 @@ impl<'a, 'b: 'a> Emulated<'a, 'b> {
             ctx,
         }
     }
+}
 
-    fn time(&self) -> Time {
-        let scale = time::tsc_scale();
-        let reliable = if scale.stable {
-            XEN_CPUID_HOST_TSC_RELIABLE
-        } else {
-            0
-        };
-        let rdtscp = if cpu::features().rdtscp {
-            XEN_CPUID_RDTSCP_INSTR_AVAIL
-        } else {
-            0
-        };
-        Time {
-            flags: reliable | rdtscp,
-            mode: 0,
-            guest_khz: scale.khz as u32,
-            incarnation: 0,
-            offset: 0,
-            to_ns_mul: scale.mul,
-            to_ns_shift: scale.shift,
-            host_khz: scale.khz as u32,
-        }
+/// What the hypervisor's CPUID leaves tell of this machine.
+fn host() -> Host {
+    Host {
+        time: clock(),
+        address_bits: address_bits(),
+    }
+}
+
+fn clock() -> Time {
+    let scale = time::tsc_scale();
+    let reliable = if scale.stable {
+        XEN_CPUID_HOST_TSC_RELIABLE
+    } else {
+        0
+    };
+    let rdtscp = if cpu::features().rdtscp {
+        XEN_CPUID_RDTSCP_INSTR_AVAIL
+    } else {
+        0
+    };
+    Time {
+        flags: reliable | rdtscp,
+        mode: 0,
+        guest_khz: scale.khz as u32,
+        incarnation: 0,
+        offset: 0,
+        to_ns_mul: scale.mul,
+        to_ns_shift: scale.shift,
+        host_khz: scale.khz as u32,
     }
 }
 
@@ -132,6 +138,7 @@ impl Guest for Emulated<'_, '_> {
     fn policy(&self) -> &Policy {
         &self.policy
     }
+    #[inline(always)] // so that nothing of it need be put in memory
     fn cpuid(&mut self, leaf: u32, subleaf: u32, asked: Asked) -> Leaf {
         let view = View {
             policy: &self.policy,
@@ -140,12 +147,7 @@ impl Guest for Emulated<'_, '_> {
             role: self.role(),
             cr4: self.ctx.st.cr4,
             xcr0: self.ctx.st.xcr0,
-            time: if leaf == TIME_LEAF {
-                self.time()
-            } else {
-                Time::default()
-            },
-            machine_address_bits: address_bits(),
+            host,
         };
         view.leaf(leaf, subleaf)
     }
