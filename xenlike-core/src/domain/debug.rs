@@ -8,6 +8,8 @@ use crate::mm::layout;
 const DR6_FIXED: u64 = 0xffff_0ff0;
 /// DR6 bits that a guest may set: B0–B3, BD, BS.
 const DR6_SETTABLE: u64 = 0xe00f;
+/// B0–B3.
+const DR6_BREAKPOINTS: u64 = 0xf;
 /// DR7 bits that are 1, and those that may be (§13.1.1.4).
 const DR7_FIXED: u64 = 0x400;
 const DR7_SETTABLE: u64 = 0xffff_0fff & !(1 << 11);
@@ -31,6 +33,12 @@ pub const fn address(value: u64) -> Result<u64, NotAllowed> {
 /// DR6 as a guest may have it.
 pub const fn dr6(value: u64) -> u64 {
     value & DR6_SETTABLE | DR6_FIXED
+}
+
+/// DR6 after a #DB of which hardware says `new`: breakpoints are the latest ones, all else adds up (SDM vol. 3
+/// §18.2.3).
+pub const fn merged_dr6(old: u64, new: u64) -> u64 {
+    old & !DR6_BREAKPOINTS | new
 }
 
 /// DR7 as the hardware may have it.
@@ -62,6 +70,16 @@ pub fn checked(addresses: [u64; 4], six: u64, seven: u64) -> Result<DebugRegiste
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dr6_has_the_latest_breakpoints_and_every_step() {
+        const STEP: u64 = 1 << 14;
+        let hit = merged_dr6(DR6_FIXED, 1);
+        assert_eq!(hit, DR6_FIXED | 1);
+        assert_eq!(merged_dr6(hit, STEP), DR6_FIXED | STEP);
+        assert_eq!(merged_dr6(DR6_FIXED | STEP, 4), DR6_FIXED | STEP | 4);
+        assert_eq!(merged_dr6(hit, 0), DR6_FIXED);
+    }
 
     #[test]
     fn dr7_keeps_out_what_reaches_beyond_the_guest() {

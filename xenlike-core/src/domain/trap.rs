@@ -24,7 +24,7 @@ const TI_MASKS_EVENTS: u8 = 4;
 pub enum Stuck {
     /// An exception or event has no handler.
     NoHandler,
-    /// Segments or an address can't be loaded, and there is no failsafe callback.
+    /// Segments can't be loaded, and there is no failsafe callback.
     NoFailsafe,
     /// A trap from user mode finds no page table of the kernel's.
     NoKernelTable,
@@ -41,9 +41,7 @@ impl Stuck {
     pub const fn why(self) -> &'static &'static str {
         match self {
             Self::NoHandler => &"an exception or event has no handler registered in the guest",
-            Self::NoFailsafe => {
-                &"segments or an address can't be loaded, and the guest has no failsafe callback"
-            }
+            Self::NoFailsafe => &"segments can't be loaded, and the guest has no failsafe callback",
             Self::NoKernelTable => &"no kernel page table for a trap from user mode",
             Self::BadStack => &"the guest kernel's stack can't be written for a trap",
             Self::BadFrame => &"iret: the frame on the guest's stack can't be read",

@@ -276,7 +276,7 @@ impl VcpuState {
             segments: Segments::default(),
             debug: [0, 0, 0, 0, debugreg::DR6_IDLE, debugreg::DR7_IDLE],
             fpu: fpu::State::new().ok_or(NoState)?,
-            xcr0: fpu::xcr0::X87,
+            xcr0: fpu::xcr0::X87 | fpu::xcr0::SSE,
             work: pagetype::Work::new(),
             time_version: 0,
             runstate_area: 0,

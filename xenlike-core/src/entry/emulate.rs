@@ -10,6 +10,7 @@ use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
 use super::traps::{inject, vector};
 use super::{page_fault, syscall};
 use crate::arch::frame::TrapFrame;
+use crate::domain::debug::merged_dr6;
 use crate::domain::trap::Bounce;
 use crate::domain::vcpu::pause;
 use crate::emul::{self, Exception, Outcome};
@@ -144,7 +145,7 @@ fn apply(ctx: &mut Ctx<'_>, outcome: Outcome, trapped: u8) {
     match outcome {
         Outcome::Done | Outcome::Again => {}
         Outcome::Stepped => {
-            ctx.st.debug[4] |= DR6_SINGLE_STEP;
+            ctx.st.debug[4] = merged_dr6(ctx.st.debug[4], DR6_SINGLE_STEP);
             inject(ctx, vector::DB);
         }
         Outcome::Block => block(ctx),

@@ -1,4 +1,4 @@
-//! The failsafe callback: the guest's registers name segments or an address that can't be loaded.
+//! The failsafe callback: the guest's segment registers can't be loaded.
 
 use super::syscall::give_up;
 use crate::arch::seg;

@@ -14,6 +14,7 @@ pub mod harden;
 mod idle;
 mod idt;
 mod interrupts;
+mod iret_fault;
 mod page_fault;
 mod stubs;
 mod switch;

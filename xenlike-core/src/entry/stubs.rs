@@ -305,7 +305,6 @@ iret_to_guest:
 // registers as they were and rsp at its frame: make it a trap frame again.
 iret_failed:
     push 0
-    mov dword ptr [rsp + 4], 13
     SAVE_REGISTERS
     mov rdi, rsp
     CLEAR_REGISTERS
@@ -392,7 +391,7 @@ harden_sites_end:
     step_verw = const path::VERW,
     trap_handlers = sym super::traps::TRAP_HANDLERS,
     handle_ist = sym super::traps::handle_ist,
-    handle_iret_fault = sym super::traps::handle_iret_fault,
+    handle_iret_fault = sym super::iret_fault::handle,
     handle_syscall = sym super::syscall::handle_syscall,
     handle_syscall32 = sym super::syscall::handle_syscall32,
     handle_sysenter = sym super::syscall::handle_sysenter,

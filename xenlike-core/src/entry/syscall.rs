@@ -80,8 +80,11 @@ fn from_user(frame: &mut TrapFrame, running: &'static Running) {
     running.with(frame, |ctx| {
         let callback = ctx.st.callbacks.syscall.into();
         let entered = deliver_from(Mode::User, ctx.dom, ctx.vcpu, ctx.st, ctx.regs, callback);
-        if let Err(stuck) = entered {
-            give_up(ctx.vcpu, ctx.dom, ctx.st, ctx.regs, stuck);
+        match entered {
+            Ok(()) => {}
+            // The kernel has no entry for system calls.
+            Err(Stuck::NoHandler) => invalid_opcode(ctx),
+            Err(stuck) => give_up(ctx.vcpu, ctx.dom, ctx.st, ctx.regs, stuck),
         }
     });
 }
@@ -112,6 +115,8 @@ pub extern "C" fn handle_sysenter(frame: &mut TrapFrame) {
 }
 
 /// #UD at the `syscall` itself, which is two bytes back.
+#[cold]
+#[inline(never)] // not for every system call to carry
 fn invalid_opcode(ctx: &mut Ctx<'_>) {
     ctx.regs.rip = ctx.regs.rip.wrapping_sub(SYSCALL_BYTES);
     bounce(ctx, Bounce::exception(ctx.st, 6, None));

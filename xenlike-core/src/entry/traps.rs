@@ -2,9 +2,10 @@
 
 use super::current::{Running, running, with_current};
 use super::emulate::{self, Invalid};
-use super::{dump, interrupts, page_fault, syscall};
+use super::{dump, interrupts, iret_fault, page_fault, syscall};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{cr, debugreg, extable, rflags};
+use crate::domain::debug::merged_dr6;
 use crate::domain::trap::{Bounce, has_error_code};
 use crate::hypercall::Ctx;
 
@@ -135,7 +136,7 @@ extern "C" fn device_not_available(frame: &mut TrapFrame) {
 /// #DB: the guest finds the cause in the DR6 that it reads.
 extern "C" fn debug(frame: &mut TrapFrame) {
     from_guest(frame, |ctx| {
-        ctx.st.debug[4] |= debugreg::take_dr6();
+        ctx.st.debug[4] = merged_dr6(ctx.st.debug[4], debugreg::take_dr6());
         inject(ctx, vector::DB);
     });
 }
@@ -181,16 +182,12 @@ fn in_ring0(frame: &mut TrapFrame) {
                 || page_fault::mended_for_return(frame, address)
         };
         if !again {
+            iret_fault::keep(frame, cr::cr2());
             frame.rip = landing;
         }
         return;
     }
     dump::fatal(frame, "exception in the hypervisor");
-}
-
-/// IRET could not load the guest's frame: the guest's failsafe callback decides.
-pub extern "C" fn handle_iret_fault(frame: &mut TrapFrame) {
-    with_current(frame, super::failsafe::enter);
 }
 
 /// NMI, #DF, #MC, on stacks of their own.

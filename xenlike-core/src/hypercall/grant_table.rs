@@ -21,7 +21,7 @@ use crate::domain::page::HeldPage;
 use crate::grant::GrantError;
 use crate::kit::DomId;
 use crate::kit::Vaddr;
-use crate::mm::guest_copy;
+use crate::mm::{alloc as frames, guest_copy};
 use crate::pagetype::{Progress, machine};
 
 /// The one table version there is here; Linux asks for 2 first only where frames need 64 bits.
@@ -220,7 +220,7 @@ fn swap(ctx: &mut Ctx<'_>, op: &mut abi::GnttabSwapGrantRef) -> Result<(), Errno
 fn cache_flush(ctx: &mut Ctx<'_>, op: &mut abi::GnttabCacheFlush) -> Result<(), Errno> {
     let end = u32::from(op.offset).saturating_add(op.length.into());
     let known = abi::GNTTAB_CACHE_CLEAN | abi::GNTTAB_CACHE_INVAL;
-    if op.offset >= 4096 || end > 4096 {
+    if op.offset >= 4096 || end > 4096 || op.op & !(known | abi::GNTTAB_CACHE_SOURCE_GREF) != 0 {
         return Err(errno::EINVAL);
     }
     if op.length == 0 || op.op == 0 {
@@ -230,6 +230,9 @@ fn cache_flush(ctx: &mut Ctx<'_>, op: &mut abi::GnttabCacheFlush) -> Result<(), 
         return Err(errno::EOPNOTSUPP);
     }
     let mfn = crate::kit::Maddr(op.a).mfn();
+    if mfn >= frames::end_of_ram() {
+        return Err(errno::EINVAL);
+    }
     machine()
         .get_page(mfn, ctx.dom.id())
         .map(|_| ())

@@ -193,7 +193,7 @@ pub fn at_place<const PLACE: u64>(ctx: &mut Ctx<'_>, number: u64, args: &mut Arg
 #[inline(always)] // of a number that is known, nothing but its line is left
 fn carry_out(number: u64, ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     match number {
-        nr::SET_TRAP_TABLE => traps::set_trap_table(ctx, *args).into(),
+        nr::SET_TRAP_TABLE => traps::set_trap_table(ctx, args),
         nr::MMU_UPDATE => mmu_update::call(ctx, args),
         nr::SET_GDT => descriptor::set_gdt(ctx, *args).into(),
         nr::STACK_SWITCH => segment::stack_switch(ctx, *args).into(),

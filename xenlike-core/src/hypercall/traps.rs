@@ -4,22 +4,41 @@ use guest_pv_abi::arch_x86::TrapInfo;
 use guest_pv_abi::errno::{self, Errno};
 use zerocopy::FromZeros;
 
-use super::{Args, Ctx, get};
+use super::{Args, Ctx, Outcome, get};
 use crate::domain::trap::fix_code_selector;
+use crate::kit::Vaddr;
 
-/// `set_trap_table(traps)`: an array that ends with address 0. NULL clears all.
+/// Entries between two looks whether the CPU has something else to do.
+const AT_ONCE: u32 = 256;
+
+/// `set_trap_table(traps)`: an array that ends with address 0. NULL clears all. A long one is a call that goes
+/// on behind what it has done.
 #[inline(never)] // one body for both tables
-pub fn set_trap_table(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
-    let mut at = args.0[0];
+pub fn set_trap_table(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
+    let [at, rest @ ..] = args.0;
     if at == 0 {
         ctx.st.traps.fill(TrapInfo::new_zeroed());
-        return Ok(());
+        return Outcome::Done(0);
     }
-    // A table without an end stops at the 257th entry: there are only 256 vectors to set.
-    for _ in 0..=256u32 {
+    match set_some(ctx, at) {
+        Ok(None) => Outcome::Done(0),
+        Ok(Some(next)) => {
+            let [b, c, d] = rest;
+            args.again([next, b, c, d])
+        }
+        Err(errno) => errno.into(),
+    }
+}
+
+/// Tells where the table goes on.
+fn set_some(ctx: &mut Ctx<'_>, mut at: u64) -> Result<Option<u64>, Errno> {
+    for _ in 0..AT_ONCE {
         let mut trap: TrapInfo = get(at)?;
         if trap.address == 0 {
-            return Ok(());
+            return Ok(None);
+        }
+        if !Vaddr(trap.address).is_canonical() {
+            return Err(errno::EINVAL);
         }
         trap.cs = fix_code_selector(trap.cs);
         if let Some(slot) = ctx.st.traps.get_mut(usize::from(trap.vector)) {
@@ -29,5 +48,5 @@ pub fn set_trap_table(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
             .checked_add(size_of::<TrapInfo>() as u64)
             .ok_or(errno::EFAULT)?;
     }
-    Err(errno::EINVAL)
+    Ok(Some(at))
 }

@@ -7,14 +7,15 @@ use core::ops::RangeInclusive;
 
 use guest_pv_abi::xen::VgaConsoleInfo;
 
+use crate::arch::cpu;
 use crate::cpuid;
 use crate::domain::{Domain, Rights, registry};
 use crate::kit::{DomId, Maddr, Once, PAGE_SHIFT, PAGE_SIZE};
 use crate::mm::memory_map::{self, Region};
 use crate::pagetype::{self, machine};
 
-/// Frame numbers end here: 52 address bits.
-const LAST_FRAME: u64 = (1 << 40) - 1;
+/// The architecture's limit (APM vol. 2 §5.1).
+const MOST_ADDRESS_BITS: u32 = 52;
 /// E820's kind of what is no RAM.
 const RESERVED: u32 = 2;
 /// Interrupt numbers begin and end here: line 0 is the timer of the PC, which the core has.
@@ -133,6 +134,13 @@ pub fn memory_map() -> Vec<Region> {
     map
 }
 
+/// The last frame that the machine can address: bits above are reserved in page tables.
+fn last_frame() -> u64 {
+    let bits = u32::from(cpu::features().phys_bits);
+    let bits = bits.clamp(PAGE_SHIFT + 1, MOST_ADDRESS_BITS);
+    u64::MAX.unbounded_shr((u64::BITS + PAGE_SHIFT).saturating_sub(bits))
+}
+
 /// Makes `dom` the control and hardware domain.
 pub fn give(dom: &Domain) {
     dom.set_rights(Rights::Control);
@@ -140,7 +148,7 @@ pub fn give(dom: &Domain) {
     *dom.cpuid.lock() = cpuid::machine().hardware_domain();
     let mut settings = dom.settings.lock();
     settings.ports.insert(0..=0xffff);
-    settings.iomem.insert(0..=LAST_FRAME);
+    settings.iomem.insert(0..=last_frame());
     settings.irqs.insert(FIRST_IRQ..=LAST_IRQ);
     for range in CORE_PORTS {
         settings.ports.remove(range);

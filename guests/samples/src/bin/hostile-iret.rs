@@ -1,5 +1,5 @@
 //! Attack: return to frames that no return may load: bad selectors, non-canonical addresses, the
-//! hypervisor's own segments and code. Each ends in the failsafe callback or an exception; the last, a
+//! hypervisor's own segments and code. Each ends in an exception; the last, a
 //! frame that can't be read, ends the domain. `last=callback` ends it by an event callback in the hole
 //! instead, `last=user` by user mode without a page table, `last=stack` by a kernel stack that is not
 //! there.

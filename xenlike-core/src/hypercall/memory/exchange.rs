@@ -12,7 +12,7 @@ use super::{Args, Ctx, MAX_ORDER, Outcome, again, get};
 use crate::domain::Domain;
 use crate::kit::{Mfn, Pfn, Vaddr};
 use crate::mm::alloc::{self, Where};
-use crate::mm::{guest_copy, m2p};
+use crate::mm::{guest_copy, layout, m2p};
 use crate::pagetype::{Charge, machine};
 
 /// Frames of one chunk: the smallest number that is whole extents on both sides.
@@ -88,6 +88,12 @@ fn decode(ctx: &Ctx<'_>, asked: &MemoryExchange) -> Result<Exchange, Errno> {
         && frames(given).is_some_and(|n| Some(n) == frames(wanted));
     if !matches {
         return Err(errno::EINVAL);
+    }
+    for side in [given, wanted] {
+        let bytes = side.nr_extents.checked_mul(size_of::<u64>() as u64);
+        if !bytes.is_some_and(|n| layout::guest_range(Vaddr(side.extent_start.0), n)) {
+            return Err(errno::EFAULT);
+        }
     }
     let dom = ctx.target(given.domid)?;
     let place = place(wanted.mem_flags)?;
