@@ -99,6 +99,18 @@ impl Media {
         self
     }
 
+    /// Adds Domain-0's kernel with its command line and, behind it, its initrd: the order that Xen has, too.
+    #[must_use]
+    pub fn dom0(
+        self,
+        kernel: impl Into<PathBuf>,
+        arguments: &str,
+        initrd: Option<impl Into<PathBuf>>,
+    ) -> Self {
+        self.module(Module::with_arguments(kernel, arguments))
+            .modules(initrd.map(|path| Module::with_arguments(path, "")))
+    }
+
     /// Writes the image to `iso`.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use clap::Args;
 use std::fs;
 use std::path::{Path, PathBuf};
 use xenlike_tests::machine::{Chipset, Firmware, Machine, Serial};
-use xenlike_tests::media::{Media, Module};
+use xenlike_tests::media::Media;
 use xenlike_tests::paths::Scratch;
 use xenlike_tests::scenario::find_file;
 
@@ -85,8 +85,7 @@ pub fn boot(options: &Options) -> Result<()> {
     let media = Media::new(Part::Xen.path())
         .command_line(&command_line)
         .and(&options.xen)
-        .module(Module::with_arguments(kernel, &options.append))
-        .modules(initrd.map(|path| Module::with_arguments(path, "")));
+        .dom0(kernel, &options.append, initrd);
     let iso = scratch.path().join("oracle.iso");
     media.write(&iso)?;
     let machine = Machine {

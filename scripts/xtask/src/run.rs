@@ -5,9 +5,9 @@ use crate::debian::{self, Part};
 use crate::process;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{env, fs};
 use xenlike_tests::machine::{Chipset, Firmware, Machine, Serial};
 use xenlike_tests::media::{Media, Module};
 use xenlike_tests::paths::{Scratch, build as artefact};
@@ -19,6 +19,22 @@ pub struct Options {
     /// Boot an unmodified Linux as Dom0 instead of the embedded control domain
     #[arg(long, value_enum)]
     dom0: Option<Dom0>,
+    /// Boot this kernel as Dom0, any that Xen would: a Linux bzImage, an ELF with Xen's notes (`cargo run -p
+    /// xtask -- oracle --kernel FILE` boots it under real Xen)
+    #[arg(long, value_name = "FILE", conflicts_with = "dom0")]
+    kernel: Option<PathBuf>,
+    /// With --kernel: its initrd
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    initrd: Option<PathBuf>,
+    /// With --kernel: its command line
+    #[arg(
+        long,
+        value_name = "WORDS",
+        requires = "kernel",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
+    args: String,
     /// Boot by UEFI
     #[arg(long)]
     uefi: bool,
@@ -32,7 +48,7 @@ pub struct Options {
     #[arg(long, value_enum, default_value = "q35")]
     machine: MachineType,
     /// Run shell commands (separated by `;`), print what they print, power off
-    #[arg(long, value_name = "COMMANDS", conflicts_with = "dom0")]
+    #[arg(long, value_name = "COMMANDS", conflicts_with_all = ["dom0", "kernel"])]
     exec: Option<String>,
     /// With --exec: limit in seconds
     #[arg(long, default_value_t = 600)]
@@ -136,16 +152,35 @@ impl Options {
 }
 
 fn interactive_iso(options: &Options, scratch: &Scratch) -> Result<PathBuf> {
+    if let Some(kernel) = &options.kernel {
+        let iso = scratch.path().join("run.iso");
+        let initrd = options.initrd.as_deref().map(from_caller);
+        Media::xenlike()
+            .dom0(from_caller(kernel), &options.args, initrd)
+            .and(&options.append)
+            .write(&iso)?;
+        return Ok(iso);
+    }
     let media = match options.dom0 {
         None if options.append.is_empty() => return Ok(artefact("xenlike.iso")),
         None => Media::xenlike().modules(image::shell_files()?),
-        Some(dom0) => Media::xenlike()
-            .module(Module::with_arguments(Part::Linux.path(), dom0.words()))
-            .module(Module::with_arguments(debian::dom0::initrd(), "")),
+        Some(dom0) => Media::xenlike().dom0(
+            Part::Linux.path(),
+            dom0.words(),
+            Some(debian::dom0::initrd()),
+        ),
     };
     let iso = scratch.path().join("run.iso");
     media.and(&options.append).write(&iso)?;
     Ok(iso)
+}
+
+/// A file as who called `scripts/run` named it, which works from the repository's root.
+fn from_caller(file: &Path) -> PathBuf {
+    match env::var_os("XENLIKE_CALLED_FROM") {
+        Some(folder) => Path::new(&folder).join(file),
+        None => file.to_owned(),
+    }
 }
 
 /// The shell runs a file named `autoexec`, reports each command's status, and powers off.

@@ -1,0 +1,39 @@
+//! A kernel of the shape that others' test kernels have, as Domain-0: it checks what real Xen answers, and
+//! passes there too (`cargo run -p xtask -- oracle --kernel build/guests/answers`).
+
+use anyhow::{Result, ensure};
+use xenlike_tests::machine::Machine;
+use xenlike_tests::media::{Media, Module};
+use xenlike_tests::scenario::{GUEST, find_file};
+use xenlike_tests::session::Session;
+
+/// Fewer than it makes: it did not come to all of them.
+const CHECKS: usize = 44;
+
+fn passes(name: &str, cpus: u32) -> Result<()> {
+    let machine = Machine {
+        cpus,
+        ..Machine::default()
+    };
+    let media = Media::xenlike().module(Module::with_arguments(find_file("answers")?, ""));
+    let mut session = Session::boot(name, &media, &machine)?;
+    let printed = session.read_until("^(PASS|FAIL) answers", GUEST)?;
+    let failed: Vec<&str> = printed.lines().filter(|l| l.starts_with("NOT ")).collect();
+    ensure!(failed.is_empty(), "{failed:#?} in:\n{printed}");
+    let held = printed.lines().filter(|l| l.starts_with("ok ")).count();
+    ensure!(held >= CHECKS, "only {held} checks in:\n{printed}");
+    session.expect("domain 0 has shut down", GUEST)?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn on_1_cpu() -> Result<()> {
+    passes("answers-1", 1)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn on_2_cpus() -> Result<()> {
+    passes("answers-2", 2)
+}
