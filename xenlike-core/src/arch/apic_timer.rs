@@ -66,11 +66,19 @@ pub fn init() {
     });
 }
 
+/// Where a deadline is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distance {
+    /// Still to come.
+    Ahead,
+    /// Now, or it has passed.
+    Passed,
+}
+
 /// The interrupt comes at that system time, or soon if it has passed; never with nothing. It may
-/// come early: then set it again.
+/// come early: then set it again. It may come as late as the clock's stamp is old.
 #[inline]
-pub fn set_deadline_ns(deadline_ns: Option<u64>) {
-    let (tsc, now_ns) = time::stamp();
+pub fn set_deadline_ns(deadline_ns: Option<u64>, (tsc, now_ns): time::Stamp) -> Distance {
     let from_now = deadline_ns.map(|at| at.saturating_sub(now_ns));
     let at = from_now.map(|ns| tsc.saturating_add(time::ticks_of_ns(ns)));
     let due = DUE.of(percpu::this_cpu());
@@ -79,6 +87,11 @@ pub fn set_deadline_ns(deadline_ns: Option<u64>) {
         set_tsc_deadline(at.unwrap_or(0));
     } else {
         timer::set_count(from_now.map_or(0, count));
+    }
+    if from_now == Some(0) {
+        Distance::Passed
+    } else {
+        Distance::Ahead
     }
 }
 

@@ -82,14 +82,13 @@ mod access {
     }
     #[inline]
     pub fn write(register: u32, value: u32) {
-        match mode() {
+        let mode = MODE.load(Ordering::Relaxed);
+        if mode == Mode::XApic as u8 {
             // SAFETY: as `read`; the registers affect interrupts only.
-            Mode::XApic => unsafe { word(register).write_volatile(value) },
+            unsafe { word(register).write_volatile(value) }
+        } else if mode == Mode::X2Apic as u8 {
             // SAFETY: likewise.
-            Mode::X2Apic => unsafe {
-                msr::write(msr::nr::X2APIC_BASE + (register >> 4), u64::from(value));
-            },
-            Mode::Off => {}
+            unsafe { msr::write(msr::nr::X2APIC_BASE + (register >> 4), u64::from(value)) }
         }
     }
     /// Sends what `low` says to the APIC with this id.

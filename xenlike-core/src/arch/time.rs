@@ -103,8 +103,11 @@ pub fn now_ns() -> u64 {
 }
 
 /// The TSC, and the nanoseconds since the boot that it stands for.
+pub type Stamp = (u64, u64);
+
+/// The clock now.
 #[inline]
-pub fn stamp() -> (u64, u64) {
+pub fn stamp() -> Stamp {
     let tsc = tsc();
     let ticks = tsc.wrapping_sub(START.load(Ordering::Relaxed));
     let shift = SHIFT.load(Ordering::Relaxed) as i8;
@@ -130,8 +133,10 @@ pub fn wait_ns(ns: u64) {
 /// How TSC ticks become nanoseconds.
 pub fn tsc_scale() -> TscScale {
     TscScale {
+        mul: MUL.load(Ordering::Relaxed),
+        shift: SHIFT.load(Ordering::Relaxed) as i8,
+        khz: HZ.load(Ordering::Relaxed) / 1000,
         stable: STABLE.load(Ordering::Relaxed),
-        ..TscScale::from_hz(HZ.load(Ordering::Relaxed))
     }
 }
 

@@ -8,10 +8,11 @@ use guest_pv_abi::vcpu::{VcpuRunstateInfo, XEN_RUNSTATE_UPDATE};
 use guest_pv_abi::xen::{
     SharedInfo, VMASST_TYPE_RUNSTATE_UPDATE_FLAG, VcpuTimeInfo, XEN_PVCLOCK_TSC_STABLE_BIT,
 };
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::FromZeros;
 
 use super::{Domain, Life, Vcpu, VcpuState};
-use crate::arch::{apic_timer, percpu, time, work};
+use crate::arch::apic_timer::{self, Distance};
+use crate::arch::{percpu, time, work};
 use crate::kit::cell::PerCpu;
 use crate::kit::heap::NoMemory;
 use crate::kit::{CpuId, Lock, MAX_CPUS, Vaddr};
@@ -69,7 +70,9 @@ pub fn set_slice(until_ns: Option<u64>) {
     SLICE_END
         .of(percpu::this_cpu())
         .store(until_ns.unwrap_or(u64::MAX), Ordering::Relaxed);
-    program();
+    if let Some(until_ns) = until_ns {
+        come_by(until_ns);
+    }
 }
 
 /// Whether this CPU's present turn has ended by now; told once.
@@ -82,23 +85,42 @@ pub fn take_slice_end(now_ns: u64) -> bool {
     over
 }
 
-/// Sets this CPU's hardware timer to its first deadline.
-pub fn program() {
+/// When each CPU's hardware timer comes, in ns; `u64::MAX` if it does not.
+static ARMED: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(u64::MAX) }; MAX_CPUS]);
+
+/// This CPU's first deadline, in ns; `u64::MAX` without one.
+fn first_deadline_ns() -> u64 {
     let cpu = percpu::this_cpu();
     let slice = SLICE_END.of(cpu).load(Ordering::Relaxed);
-    let first = TIMERS.next_deadline_ns(cpu).unwrap_or(u64::MAX).min(slice);
-    apic_timer::set_deadline_ns((first != u64::MAX).then_some(first));
+    TIMERS.next_deadline_ns(cpu).unwrap_or(u64::MAX).min(slice)
+}
+
+/// Sees to it that this CPU's hardware timer comes at `deadline_ns` at the latest. It may come for an earlier
+/// deadline that is no more, and is set anew then: that is less work than to set it for each that moves.
+fn come_by(deadline_ns: u64) {
+    let armed = ARMED.of(percpu::this_cpu());
+    if deadline_ns < armed.load(Ordering::Relaxed) {
+        armed.store(deadline_ns, Ordering::Relaxed);
+        if apic_timer::set_deadline_ns(Some(deadline_ns), time::stamp()) == Distance::Passed {
+            work::raise_here(work::TIMER);
+        }
+    }
+}
+
+/// Sets this CPU's hardware timer, which has come, to the first deadline that there is; `now` is what the
+/// clock showed just now.
+pub fn program(now: time::Stamp) {
+    let first_ns = first_deadline_ns();
+    ARMED
+        .of(percpu::this_cpu())
+        .store(first_ns, Ordering::Relaxed);
+    apic_timer::set_deadline_ns((first_ns != u64::MAX).then_some(first_ns), now);
 }
 
 /// Sets `timer` on this CPU; a deadline that has passed is acted on at the way out.
 pub fn set_timer(timer: &Timer, deadline_ns: u64) -> Result<(), NoMemory> {
-    if TIMERS.set(timer, percpu::this_cpu(), deadline_ns)? {
-        if deadline_ns <= time::now_ns() {
-            work::raise_here(work::TIMER);
-        } else {
-            program();
-        }
-    }
+    TIMERS.set(timer, percpu::this_cpu(), deadline_ns)?;
+    come_by(deadline_ns);
     Ok(())
 }
 
@@ -128,15 +150,22 @@ pub fn publish(vcpu: &Vcpu, st: &mut VcpuState) {
     }
 }
 
+/// Words of `struct vcpu_time_info`.
+const TIME_WORDS: usize = size_of::<VcpuTimeInfo>() / 8;
+
 /// Writes all but the version under an odd version, as xen.h asks.
 fn write_time(page: &SharedPage, at: usize, info: &VcpuTimeInfo, version: &mut u32) {
     let Some(word) = page.u32(at) else { return };
     *version = version.wrapping_add(1) | 1;
     word.store(*version, Ordering::Relaxed);
     fence(Ordering::SeqCst);
-    let bytes = info.as_bytes().get(8..).unwrap_or_default();
-    // A vcpu_info lies inside its page, so this can't fail.
-    let _ = page.write(at.wrapping_add(8), bytes);
+    let [_, words @ ..]: [u64; TIME_WORDS] = zerocopy::transmute!(*info);
+    for (number, value) in (1_usize..).zip(words) {
+        // A vcpu_info lies inside its page, so it is there.
+        if let Some(word) = page.u64(at.wrapping_add(number.wrapping_mul(8))) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
     fence(Ordering::SeqCst);
     *version = version.wrapping_add(1);
     word.store(*version, Ordering::Release);

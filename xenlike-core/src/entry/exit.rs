@@ -19,7 +19,7 @@ pub extern "C" fn exit_work(frame: &mut TrapFrame) {
     }
     with_current(frame, |ctx| {
         if has_nmi(ctx) {
-            nmi(ctx);
+            nmi(ctx.reborrow());
         }
     });
 }
@@ -48,7 +48,7 @@ fn other_work(frame: &mut TrapFrame, due: u32) {
 pub extern "C" fn enter_upcall(frame: &mut TrapFrame) {
     with_current(frame, |ctx| {
         if has_nmi(ctx) {
-            return nmi(ctx);
+            return nmi(ctx.reborrow());
         }
         let callback = Bounce {
             masks_events: true,
@@ -66,7 +66,8 @@ fn has_nmi(ctx: &Ctx<'_>) -> bool {
 
 /// Enters the guest's NMI callback.
 #[cold]
-fn nmi(ctx: &mut Ctx<'_>) {
+fn nmi(mut ctx: Ctx<'_>) {
+    let ctx = &mut ctx;
     if ctx.vcpu.take_nmi() {
         let callback = Bounce {
             masks_events: false,

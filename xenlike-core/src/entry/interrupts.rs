@@ -2,23 +2,35 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use crate::arch::frame::TrapFrame;
 use crate::arch::ipi::Vector;
 use crate::arch::{lapic, tlb, work};
 use crate::console::later;
 use crate::domain::pirq;
 
-/// The interrupt `vector`.
+/// The timer's.
+pub extern "C" fn timer(_frame: &mut TrapFrame) {
+    work::raise_here(work::TIMER);
+    lapic::eoi();
+}
+
+/// Another CPU's, which has raised work here.
+pub extern "C" fn kick(_frame: &mut TrapFrame) {
+    lapic::eoi();
+}
+
+/// Another CPU's, which waits for this one to flush.
+pub extern "C" fn flush(_frame: &mut TrapFrame) {
+    tlb::answer();
+    lapic::eoi();
+}
+
+/// Any other interrupt, by its vector.
 pub fn handle(vector: u8) {
-    const TIMER: u8 = Vector::Timer as u8;
-    const KICK: u8 = Vector::Kick as u8;
-    const FLUSH: u8 = Vector::TlbFlush as u8;
     const SERIAL: u8 = Vector::Serial as u8;
     const SPURIOUS: u8 = Vector::Spurious as u8;
     const ERROR: u8 = Vector::Error as u8;
     match vector {
-        TIMER => work::raise_here(work::TIMER),
-        KICK => {}
-        FLUSH => tlb::answer(),
         SERIAL => work::raise_here(work::CONSOLE),
         // No acknowledgement: the APIC has none in service (APM vol. 2 §16.4.7).
         SPURIOUS => return,

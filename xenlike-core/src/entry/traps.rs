@@ -4,6 +4,7 @@ use super::current::{Running, running, with_current};
 use super::emulate::{self, Invalid};
 use super::{dump, interrupts, iret_fault, page_fault, syscall};
 use crate::arch::frame::TrapFrame;
+use crate::arch::ipi::Vector;
 use crate::arch::{cr, debugreg, extable, rflags};
 use crate::domain::debug::merged_dr6;
 use crate::domain::trap::{Bounce, has_error_code};
@@ -45,6 +46,9 @@ pub static TRAP_HANDLERS: [TrapHandler; 256] = {
     table[vector::GP as usize] = general_protection;
     table[vector::PF as usize] = page_fault;
     table[vector::SYSCALL_GATE as usize] = system_call_gate;
+    table[Vector::Timer as usize] = interrupts::timer;
+    table[Vector::Kick as usize] = interrupts::kick;
+    table[Vector::TlbFlush as usize] = interrupts::flush;
     table
 };
 

@@ -68,6 +68,12 @@ impl Raised {
     };
 }
 
+/// Sets the upcall flag of the vCPU whose info is there; whether it was not set before.
+fn raise_flag<P: SharedWords>((page, offset): (&P, usize)) -> bool {
+    page.u8(offset.wrapping_add(UPCALL_PENDING))
+        .is_some_and(|flag| flag.swap(1, SeqCst) == 0)
+}
+
 impl<P: SharedWords> Delivery<P> {
     pub fn new(shared: P, vcpus: u32) -> Result<Self, EventError> {
         let vcpus = collect(vcpus, |v| VcpuDelivery {
@@ -190,21 +196,18 @@ impl<P: SharedWords> Delivery<P> {
 
     /// Sets the vCPU's selector bit and upcall flag for a port of the 2-level ABI.
     fn select(&self, port: Port, vcpu: VcpuId) -> Option<VcpuId> {
-        let (page, offset) = self.info(vcpu)?;
+        let info = self.info(vcpu)?;
+        let (page, offset) = info;
         let selector = page.u64(offset.wrapping_add(PENDING_SEL))?;
         if test_and_set(selector, two_level::selector_bit(port)) {
             return None;
         }
-        self.upcall(vcpu)
+        raise_flag(info).then_some(vcpu)
     }
 
     /// Sets the vCPU's upcall flag; returns it if the flag was not set before.
     pub fn upcall(&self, vcpu: VcpuId) -> Option<VcpuId> {
-        let (page, offset) = self.info(vcpu)?;
-        let before = page
-            .u8(offset.wrapping_add(UPCALL_PENDING))?
-            .swap(1, SeqCst);
-        (before == 0).then_some(vcpu)
+        raise_flag(self.info(vcpu)?).then_some(vcpu)
     }
 
     fn info(&self, vcpu: VcpuId) -> Option<(&P, usize)> {

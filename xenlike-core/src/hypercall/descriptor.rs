@@ -41,12 +41,17 @@ pub fn update(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
     }
     let descriptor = check_descriptor(descriptor).ok_or(errno::EINVAL)?;
     let owner = ctx.dom.id();
-    // In use as descriptors it stays that; mapped writable, it is written as data.
-    let frame = machine()
-        .get_segdesc_in_use(address.mfn(), owner)
-        .or_else(|| machine().get_writable(address.mfn(), owner))
-        .ok_or(errno::EINVAL)?;
-    let page = SharedPage::new(frame.mfn()).ok_or(errno::EINVAL)?;
+    // In use as descriptors it stays that; mapped writable, it is written as data. Either reference is held
+    // until the word is written.
+    let (_held, page) = match machine().get_segdesc_in_use(address.mfn(), owner) {
+        Some((held, state)) => (held, SharedPage::of_typed(address.mfn(), state)),
+        None => {
+            let held = machine().get_writable(address.mfn(), owner);
+            let held = held.ok_or(errno::EINVAL)?;
+            (held, SharedPage::new(address.mfn()))
+        }
+    };
+    let page = page.ok_or(errno::EINVAL)?;
     debug_assert!(address.offset() < PAGE_SIZE);
     let word = page.u64(address.offset()).ok_or(errno::EINVAL)?;
     word.store(descriptor, core::sync::atomic::Ordering::SeqCst);

@@ -12,7 +12,8 @@ use crate::arch::{percpu, work};
 use crate::domain::notify::SCHED;
 use crate::domain::vcpu::{MAX_POLL_PORTS, pause};
 use crate::domain::{self, Rights, notify, shutdown, time, watchdog};
-use crate::kit::{CpuId, CpuSet, DomId, Port};
+use crate::kit::{CpuId, CpuSet, DomId, Port, Vaddr};
+use crate::mm::guest_copy;
 
 /// `sched_op(cmd, arg)`.
 pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
@@ -90,9 +91,12 @@ fn poll(ctx: &mut Ctx<'_>, arg: u64) -> Result<(), Errno> {
     if request.nr_ports as usize > MAX_POLL_PORTS {
         return Err(errno::EINVAL);
     }
-    let ports = (0..u64::from(request.nr_ports))
-        .map(|n| get::<u32>(request.ports.0.wrapping_add(n.wrapping_mul(4))).map(Port))
-        .collect::<Result<arrayvec::ArrayVec<_, MAX_POLL_PORTS>, _>>()?;
+    let mut ports = arrayvec::ArrayVec::<_, MAX_POLL_PORTS>::new();
+    for n in 0..u64::from(request.nr_ports) {
+        let at = Vaddr(request.ports.0.wrapping_add(n.wrapping_mul(4)));
+        let port = guest_copy::read_u32(at).map_err(|_| errno::EFAULT)?;
+        let _ = ports.try_push(Port(port));
+    }
     let vcpu = ctx.vcpu;
     let single = if let [port] = ports[..] {
         Some(port)

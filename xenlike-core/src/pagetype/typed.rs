@@ -60,8 +60,8 @@ impl<M: Memory> Types<M> {
         self.get_simple(mfn, owner, PageType::SegDesc)
     }
 
-    /// As [`Self::get_segdesc`], but only if it is in use as that now.
-    pub fn get_segdesc_in_use(&self, mfn: Mfn, owner: DomId) -> Option<TypedRef<'_, M>> {
+    /// As [`Self::get_segdesc`], but only if it is in use as that now; with its state.
+    pub fn get_segdesc_in_use(&self, mfn: Mfn, owner: DomId) -> Option<(TypedRef<'_, M>, State)> {
         let page = self.get_page(mfn, owner)?;
         let frame = page.frame();
         let mut state = frame.load();
@@ -74,10 +74,11 @@ impl<M: Memory> Types<M> {
             }
             match frame.change(state, state.plus(State::TYPE_REF)) {
                 Ok(()) => {
-                    return Some(TypedRef {
+                    let held = TypedRef {
                         types: self,
                         mfn: page.keep(),
-                    });
+                    };
+                    return Some((held, state));
                 }
                 Err(now) => state = now,
             }

@@ -33,7 +33,7 @@ use crate::kit::{AtomicCpuSet, CpuId, CpuSet, Lock, MAX_CPUS};
 use queue::RunQueue;
 use share::Share;
 pub use slab::UnitId;
-use slab::{Slab, State, Unit};
+use slab::{Places, Slab, State, Unit};
 pub use turn::{Choice, Held, Turn};
 
 /// The longest a unit runs while others wait, at first (XEN_SYSCTL_CSCHED's `tslice_ms`).
@@ -139,14 +139,14 @@ impl<T: Clone> Scheduler<T> {
     /// The unit may run from now on. Returns the CPU to kick, if one should look again.
     pub fn wake(&self, id: UnitId, now_ns: u64) -> Option<CpuId> {
         let queue = self.lock_home(id)?;
-        let state = self.slab.with(id, |unit| {
+        let (state, places) = self.slab.with(id, |unit| {
             unit.set_wanted(true);
-            unit.state
+            (unit.state, unit.places())
         })?;
         match state {
             State::Queued | State::Parked | State::Running => None,
             State::Leaving => Some(queue.cpu),
-            State::Asleep => self.settle_awake(queue, id, now_ns),
+            State::Asleep => self.settle_awake(queue, id, places, now_ns),
         }
     }
 
@@ -157,8 +157,12 @@ impl<T: Clone> Scheduler<T> {
             unit.set_wanted(false);
             unit.state
         })?;
-        self.dequeue(&mut queue, id);
-        (state == State::Running).then_some(queue.cpu)
+        match state {
+            State::Running => return Some(queue.cpu),
+            State::Queued | State::Parked => self.dequeue(&mut queue, id),
+            State::Asleep | State::Leaving => {}
+        }
+        None
     }
 
     /// The unit that runs on `cpu` lets others go first; the caller then asks [`Scheduler::pick`].
@@ -209,7 +213,7 @@ impl<T: Clone> Scheduler<T> {
             _ if !wanted => None,
             _ => {
                 self.dequeue(&mut queue, id);
-                self.settle_awake(queue, id, now_ns)
+                self.settle_awake(queue, id, Places { hard, soft }, now_ns)
             }
         }
     }

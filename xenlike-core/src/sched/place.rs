@@ -1,8 +1,8 @@
 //! Which queue a unit goes to, and how it gets there.
 
-use super::queue::QueueGuard;
+use super::queue::{QueueGuard, QueueState};
 use super::share::{Allowance, default_virtual_time};
-use super::slab::State;
+use super::slab::{Places, State};
 use super::{Scheduler, UnitId};
 use crate::kit::{CpuId, CpuSet};
 
@@ -45,7 +45,7 @@ impl<T: Clone> Scheduler<T> {
     }
 
     /// The CPU for a unit that wakes: an idle one if there is, near home if it can be.
-    fn choose(&self, home: CpuId, hard: CpuSet, soft: CpuSet) -> CpuId {
+    fn choose(&self, home: CpuId, Places { hard, soft }: Places) -> CpuId {
         let allowed = hard.and(self.online());
         let liked = allowed.and(soft);
         let idle = self.idle.get();
@@ -70,11 +70,11 @@ impl<T: Clone> Scheduler<T> {
         &'a self,
         mut queue: QueueGuard<'a>,
         id: UnitId,
+        places: Places,
         now_ns: u64,
     ) -> Option<CpuId> {
         let home = queue.cpu;
-        let (hard, soft) = self.slab.with(id, |unit| (unit.hard, unit.soft))?;
-        let target = self.choose(home, hard, soft);
+        let target = self.choose(home, places);
         if target != home {
             drop(queue);
             let (old, new) = self.lock_two(home, target);
@@ -97,14 +97,13 @@ impl<T: Clone> Scheduler<T> {
         if queue.current.is_none() && queue.ready.is_empty() {
             queue.min_vtime = queue.min_vtime.max(self.clock());
         }
-        self.slab
-            .with(id, |unit| unit.vtime = queue.place(unit.vtime))?;
-        let kick = match self.enqueue(queue, id.slot, now_ns)? {
+        let (state, vtime) = self.enqueue_placed(queue, id.slot, now_ns)?;
+        let kick = match state {
             State::Parked => {
                 queue.current.is_none()
                     || queue.parked.first().is_some_and(|item| item.1 == id.slot)
             }
-            _ => queue.ready.len() == 1 || self.preempts(queue, id.slot, now_ns),
+            _ => queue.ready.len() == 1 || self.preempts(queue, vtime, now_ns),
         };
         if queue.idle && kick {
             // Claimed: the next unit that wakes shall find another idle CPU.
@@ -115,13 +114,29 @@ impl<T: Clone> Scheduler<T> {
     }
 
     /// Puts a unit that wants to run into the ready or the parked heap of its home.
-    pub(super) fn enqueue(
+    pub(super) fn enqueue(&self, queue: &mut QueueGuard<'_>, slot: u32, now_ns: u64) {
+        self.enqueue_as(queue, slot, now_ns, |_, vtime| vtime);
+    }
+
+    /// The same for one that comes from elsewhere or from a pause: which heap, and its place in virtual time.
+    pub(super) fn enqueue_placed(
         &self,
         queue: &mut QueueGuard<'_>,
         slot: u32,
         now_ns: u64,
-    ) -> Option<State> {
+    ) -> Option<(State, u64)> {
+        self.enqueue_as(queue, slot, now_ns, QueueState::place)
+    }
+
+    fn enqueue_as(
+        &self,
+        queue: &mut QueueGuard<'_>,
+        slot: u32,
+        now_ns: u64,
+        place: impl FnOnce(&QueueState, u64) -> u64,
+    ) -> Option<(State, u64)> {
         self.slab.with_slot(slot, |unit| {
+            unit.vtime = place(queue, unit.vtime);
             match unit.share.charge(0, now_ns) {
                 Allowance::ParkUntil(time) => {
                     unit.state = State::Parked;
@@ -132,7 +147,7 @@ impl<T: Clone> Scheduler<T> {
                     queue.ready.push(unit.vtime, slot, &self.slab);
                 }
             }
-            unit.state
+            (unit.state, unit.vtime)
         })
     }
 
@@ -149,7 +164,7 @@ impl<T: Clone> Scheduler<T> {
     }
 
     /// Whether the unit in `slot` should take the CPU from the one that runs.
-    fn preempts(&self, queue: &QueueGuard<'_>, slot: u32, now_ns: u64) -> bool {
+    fn preempts(&self, queue: &QueueGuard<'_>, ours: u64, now_ns: u64) -> bool {
         let Some(running) = queue.current else {
             return true;
         };
@@ -157,11 +172,7 @@ impl<T: Clone> Scheduler<T> {
         let theirs = self.slab.with_slot(running, |unit| {
             unit.vtime.saturating_add(unit.share.virtual_time(ran_ns))
         });
-        let ours = self.slab.with_slot(slot, |unit| unit.vtime);
-        match (ours, theirs) {
-            (Some(ours), Some(theirs)) => ours.saturating_add(PREEMPT_LEAD) < theirs,
-            _ => true,
-        }
+        theirs.is_none_or(|theirs| ours.saturating_add(PREEMPT_LEAD) < theirs)
     }
 
     /// An idle CPU that could take one of the first ready units of the queue.

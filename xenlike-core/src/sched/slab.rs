@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::Spec;
 use super::share::Share;
-use crate::kit::heap::{NoMemory, Places};
+use crate::kit::heap::{self, NoMemory};
 use crate::kit::{CpuId, CpuSet, Lock, Once};
 
 const CHUNK: usize = 64;
@@ -35,6 +35,13 @@ pub(super) enum State {
     Running,
     /// Not running, but its home CPU still holds its registers.
     Leaving,
+}
+
+/// Where a unit may run, and where it likes to.
+#[derive(Clone, Copy)]
+pub(super) struct Places {
+    pub hard: CpuSet,
+    pub soft: CpuSet,
 }
 
 /// One schedulable unit.
@@ -68,6 +75,13 @@ impl<T> Unit<T> {
     /// Whether a CPU holds its registers.
     pub fn on_cpu(&self) -> bool {
         matches!(self.state, State::Running | State::Leaving)
+    }
+    /// Where it may run and likes to.
+    pub fn places(&self) -> Places {
+        Places {
+            hard: self.hard,
+            soft: self.soft,
+        }
     }
     pub fn wanted(&self) -> bool {
         self.wanted
@@ -205,7 +219,7 @@ impl<T> Slab<T> {
     }
 }
 
-impl<T> Places for Slab<T> {
+impl<T> heap::Places for Slab<T> {
     fn set(&self, id: u32, place: u32) {
         if let Some(slot) = self.slot(id) {
             slot.place.store(place, Ordering::Relaxed);

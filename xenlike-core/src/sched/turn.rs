@@ -94,12 +94,12 @@ impl<T: Clone> Scheduler<T> {
     pub fn saved(&self, cpu: CpuId, now_ns: u64) -> Option<CpuId> {
         let mut queue = self.lock(cpu);
         let slot = queue.leaving.take()?;
-        let (id, here) = self.slab.with_slot(slot, |unit| {
+        let (id, places) = self.slab.with_slot(slot, |unit| {
             unit.state = State::Asleep;
-            unit.wanted().then_some((unit.id, unit.hard.contains(cpu)))
+            unit.wanted().then_some((unit.id, unit.places()))
         })??;
-        if !here {
-            return self.settle_awake(queue, id, now_ns);
+        if !places.hard.contains(cpu) {
+            return self.settle_awake(queue, id, places, now_ns);
         }
         self.enqueue(&mut queue, slot, now_ns);
         if queue.current.is_none() {
@@ -141,9 +141,7 @@ impl<T: Clone> Scheduler<T> {
             match queue.parked.first() {
                 Some((time, slot)) if time <= now_ns => {
                     queue.parked.remove(slot, &self.slab);
-                    self.slab
-                        .with_slot(slot, |unit| unit.vtime = queue.place(unit.vtime));
-                    self.enqueue(queue, slot, now_ns);
+                    self.enqueue_placed(queue, slot, now_ns);
                 }
                 _ => return,
             }

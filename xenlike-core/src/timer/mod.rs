@@ -187,9 +187,9 @@ impl Timers {
         }
     }
 
-    /// Sets `timer` to expire on `cpu` at `deadline_ns`, in place of what it was set to. Returns whether
-    /// it is now that CPU's first deadline: its hardware timer must then be set.
-    pub fn set(&self, timer: &Timer, cpu: CpuId, deadline_ns: u64) -> Result<bool, NoMemory> {
+    /// Sets `timer` to expire on `cpu` at `deadline_ns`, in place of what it was set to. That CPU's hardware
+    /// timer must come by then.
+    pub fn set(&self, timer: &Timer, cpu: CpuId, deadline_ns: u64) -> Result<(), NoMemory> {
         let mut place = timer.place.lock();
         let timers = self.heaps.of(cpu);
         let elsewhere = place.take_if(|old| old.cpu != cpu);
@@ -201,7 +201,7 @@ impl Timers {
             && heap.change(old, deadline_ns)
         {
             timers.first_ns.store(heap.first_ns(), Ordering::Relaxed);
-            return Ok(heap.order.first().is_some_and(|item| item.1 == old.slot));
+            return Ok(());
         }
         let (slot, use_number) = heap.insert(timer.key, deadline_ns)?;
         *place = Some(Place {
@@ -210,7 +210,7 @@ impl Timers {
             use_number,
         });
         timers.first_ns.store(heap.first_ns(), Ordering::Relaxed);
-        Ok(heap.order.first().is_some_and(|item| item.1 == slot))
+        Ok(())
     }
 
     /// The timer will not expire, unless it just has.

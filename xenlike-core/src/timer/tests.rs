@@ -19,9 +19,9 @@ fn timers(count: u32) -> Vec<Timer> {
 fn expires_in_order_on_its_cpu() {
     let all = Timers::new();
     let timer = timers(3);
-    assert_eq!(all.set(&timer[0], CpuId(0), 300), Ok(true));
-    assert_eq!(all.set(&timer[1], CpuId(0), 100), Ok(true));
-    assert_eq!(all.set(&timer[2], CpuId(0), 200), Ok(false));
+    assert_eq!(all.set(&timer[0], CpuId(0), 300), Ok(()));
+    assert_eq!(all.set(&timer[1], CpuId(0), 100), Ok(()));
+    assert_eq!(all.set(&timer[2], CpuId(0), 200), Ok(()));
     assert_eq!(all.next_deadline_ns(CpuId(0)), Some(100));
     assert_eq!(all.next_deadline_ns(CpuId(1)), None);
     assert_eq!(all.pop_expired(CpuId(0), 99), None);
