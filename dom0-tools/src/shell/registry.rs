@@ -10,8 +10,7 @@ use crate::store::{Store, Turn, path};
 pub(super) fn enter(store: &mut Store, config: &DomainConfig, created: &Created, uuid: &[u8; 16]) {
     for entry in entries(config, created, uuid) {
         // Nothing is refused to the toolstack but paths that are none; a name may be anything.
-        let _ = store.write(&entry.path, &entry.value);
-        let _ = store.set_perms(&entry.path, entry.perms);
+        let _ = store.put(&entry.path, &entry.value, entry.perms);
     }
     store.introduce(created.id);
 }

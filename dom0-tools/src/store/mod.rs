@@ -78,6 +78,16 @@ impl Store {
         })
     }
 
+    /// Sets a value and who may read and write the node, making it and all above it.
+    ///
+    /// # Errors
+    /// EINVAL for what is no path.
+    pub fn put(&mut self, path: &str, value: &str, perms: Perms) -> Result<(), Errno> {
+        self.change(path, |live, path| {
+            nodes::put(live, path, value.as_bytes(), perms)
+        })
+    }
+
     /// Removes a node with all below it.
     ///
     /// # Errors

@@ -65,19 +65,52 @@ pub(super) fn write(
     value: &[u8],
 ) -> Result<(), Errno> {
     match find(view, who, path, Want::Write)? {
-        None => make(view, who, path, value),
+        None => make(view, who, path, value, None),
         Some(old) => {
             let node = Node {
                 value: value.to_vec(),
                 ..(*old).clone()
             };
-            check_size(who, &node)?;
-            let change = change(view, path, Scope::Above, Vec::from([node.perms.clone()]))?;
-            view.apply(who, Batch::from([(path.to_string(), Some(node))]))?;
-            view.tell(change);
-            Ok(())
+            let readers = Vec::from([node.perms.clone()]);
+            replace(view, who, path, node, readers)
         }
     }
+}
+
+/// Sets a value and who may read and write the node, making it and all above it; for domain 0.
+///
+/// # Errors
+/// EINVAL for what has nothing above it.
+pub(super) fn put(
+    view: &mut dyn View,
+    path: &str,
+    value: &[u8],
+    perms: Perms,
+) -> Result<(), Errno> {
+    match view.get(path)? {
+        None => make(view, DomId::ZERO, path, value, Some(perms)),
+        Some(old) => {
+            let readers = Vec::from([perms.clone(), old.perms.clone()]);
+            let mut node = (*old).clone();
+            (node.value, node.perms) = (value.to_vec(), perms);
+            replace(view, DomId::ZERO, path, node, readers)
+        }
+    }
+}
+
+/// Puts a node in the place of one that is there. Whoever may read under one of `readers` may know.
+fn replace(
+    view: &mut dyn View,
+    who: DomId,
+    path: &str,
+    node: Node,
+    readers: Vec<Perms>,
+) -> Result<(), Errno> {
+    check_size(who, &node)?;
+    let change = change(view, path, Scope::Above, readers)?;
+    view.apply(who, Batch::from([(path.to_string(), Some(node))]))?;
+    view.tell(change);
+    Ok(())
 }
 
 /// Makes a node without a value, if it is not there.
@@ -87,24 +120,32 @@ pub(super) fn write(
 pub(super) fn mkdir(view: &mut dyn View, who: DomId, path: &str) -> Result<(), Errno> {
     match find(view, who, path, Want::Write)? {
         Some(_) => Ok(()),
-        None => make(view, who, path, &[]),
+        None => make(view, who, path, &[], None),
     }
 }
 
-/// Makes a node and those missing above it. They are as the nearest node above, but their maker's.
-fn make(view: &mut dyn View, who: DomId, path: &str, value: &[u8]) -> Result<(), Errno> {
+/// Makes a node and those missing above it. They are as the nearest node above, but their maker's; the node
+/// itself as `own` says, if it does.
+fn make(
+    view: &mut dyn View,
+    who: DomId,
+    path: &str,
+    value: &[u8],
+    own: Option<Perms>,
+) -> Result<(), Errno> {
     let (above, top) = nearest(view, path)?;
     let mut perms = top.perms.clone();
     if who != DomId::ZERO {
         perms.owner = who;
     }
     let mut batch = Batch::new();
-    let mut node = Node::new(value.to_vec(), perms.clone());
+    let own = own.unwrap_or_else(|| perms.clone());
+    let mut node = Node::new(value.to_vec(), own.clone());
     let mut at = path;
     loop {
         check_size(who, &node)?;
         batch.insert(at.to_string(), Some(node));
-        let name = path::name(at).to_string();
+        let name = Rc::from(path::name(at));
         at = path::parent(at).ok_or(errno::EINVAL)?;
         if at == above {
             let mut top = (*top).clone();
@@ -117,7 +158,7 @@ fn make(view: &mut dyn View, who: DomId, path: &str, value: &[u8]) -> Result<(),
         node.children.insert(name);
     }
     view.apply(who, batch)?;
-    let change = change(view, path, Scope::Above, Vec::from([perms]))?;
+    let change = change(view, path, Scope::Above, Vec::from([own]))?;
     view.tell(change);
     Ok(())
 }
@@ -180,11 +221,7 @@ pub(super) fn set_perms(
         perms,
         ..(*old).clone()
     };
-    check_size(who, &node)?;
-    let change = change(view, path, Scope::Above, readers)?;
-    view.apply(who, Batch::from([(path.to_string(), Some(node))]))?;
-    view.tell(change);
-    Ok(())
+    replace(view, who, path, node, readers)
 }
 
 /// Whoever may read the node above is told too: it sees the node come and go.

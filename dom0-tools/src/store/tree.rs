@@ -18,8 +18,8 @@ use crate::hyper::DomId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Node {
     pub(super) value: Vec<u8>,
-    /// The names of the nodes below.
-    pub(super) children: BTreeSet<String>,
+    /// The names of the nodes below. Shared: each change of one makes a copy of the set.
+    pub(super) children: BTreeSet<Rc<str>>,
     pub(super) perms: Perms,
     /// Differs from that of every earlier state of this path.
     pub(super) generation: u64,

@@ -41,7 +41,7 @@ impl Place {
             // SAFETY: so many bytes are mapped there writable, and this place is borrowed mutably.
             access(unsafe { core::slice::from_raw_parts_mut(self.window.as_ptr(), bytes) });
         }
-        self.window.unmap();
+        self.window.unmap_first(frames.len() as u64);
         mapped
     }
 }

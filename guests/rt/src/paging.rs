@@ -352,15 +352,15 @@ impl Window {
 }
 
 impl Window {
-    /// Unmaps all of it; the addresses stay reserved.
-    pub fn unmap(&self) {
-        clear(self.address, self.pages);
+    /// Unmaps its first pages; the addresses stay reserved.
+    pub fn unmap_first(&self, pages: u64) {
+        clear(self.address, pages.min(self.pages));
     }
 }
 
 impl Drop for Window {
     fn drop(&mut self) {
-        self.unmap();
+        self.unmap_first(self.pages);
         if self.pages == 1 {
             RETURNED.lock().push(self.address);
         }

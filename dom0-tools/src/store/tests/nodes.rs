@@ -55,6 +55,46 @@ fn a_guest_reads_its_home_and_writes_where_it_may() {
 }
 
 #[test]
+fn a_node_comes_with_its_permissions_in_one_step() {
+    let mut store = store_with(&[1, 2]);
+    for dom in [1, 2] {
+        say(
+            &mut store,
+            dom,
+            xs::XS_WATCH,
+            "/local/domain/1/vif\0token\0",
+        )
+        .unwrap();
+        events(&mut store, dom);
+    }
+    let path = "/local/domain/1/vif/0/mac";
+    store.put(path, "a", Perms::readable_by(DomId(1))).unwrap();
+    assert_eq!(
+        say(&mut store, 1, xs::XS_GET_PERMS, "vif/0/mac\0"),
+        Ok("n0\0r1".to_string())
+    );
+    // Those above are as the home is, which the guest may read.
+    assert_eq!(
+        say(&mut store, 1, xs::XS_DIRECTORY, "vif\0"),
+        Ok("0".to_string())
+    );
+    let told = [(path.to_string(), "token".to_string())];
+    assert_eq!(events(&mut store, 1), told);
+    assert_eq!(events(&mut store, 2), []);
+    // In the place of one that is there: it keeps what is below.
+    store
+        .put("/local/domain/1/vif/0", "b", Perms::private(DomId(1)))
+        .unwrap();
+    assert_eq!(say(&mut store, 1, xs::XS_WRITE, "vif/0\0mine"), ok());
+    assert_eq!(
+        say(&mut store, 1, xs::XS_READ, "vif/0/mac\0"),
+        Ok("a".to_string())
+    );
+    assert!(store.put("/a//b", "", Perms::private(DomId(1))).is_err());
+    check(&store);
+}
+
+#[test]
 fn what_is_missing_is_told_only_to_who_may_know() {
     let mut store = store_with(&[1, 2]);
     assert_eq!(

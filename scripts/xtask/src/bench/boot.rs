@@ -2,18 +2,22 @@
 //!
 //! QEMU's plug-in notes how many instructions were executed when these places are reached.
 
+use super::counted::Counts;
 use super::machine::{self, Figures, MEMORY_MIB};
 use super::symbols::Symbols;
 use super::{counted, entry};
 use crate::build;
 use anyhow::{Context, Result};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use xenlike_tests::machine::Machine;
 use xenlike_tests::media::Media;
 use xenlike_tests::paths::{Scratch, build as artefact, root};
 use xenlike_tests::scenario::{BOOT, boot_to_prompt, media_with, power_off};
+
+/// The row of a domain that the shell creates.
+pub const CREATE: &str = "create_hello";
 
 /// From GRUB's jump to `kernel` to the first instruction of the benchmark guest as Dom0, which `media` boots.
 pub fn to_dom0(kernel: &Path, media: &Media) -> Result<Figures> {
@@ -44,9 +48,22 @@ pub fn to_prompt() -> Result<Figures> {
     let figures = [
         ("boot_to_boot_domain", at("start", 0)? - jump),
         ("boot_to_prompt", at("prompt", 0)? - jump),
-        ("create_hello", at("start", 1)? - at("command", 0)?),
+        (CREATE, at("start", 1)? - at("command", 0)?),
     ];
     Ok(figures.map(|(name, value)| (name.to_owned(), value)).into())
+}
+
+/// The counts of the row `create_hello`, by address.
+pub fn create_counts() -> Result<Counts> {
+    let scratch = Scratch::new("profile")?;
+    let output = scratch.path().join("counts");
+    let media = media_with(&["hello", "hello.cfg"])?;
+    // The boot domain's own start ends no window: none has begun.
+    let [start, _, command] = shell_marks()?;
+    let window = format!("from={:#x},to={:#x}", command.1, start.1);
+    machine::shell(&media, &build::counter()?, &output, &window)?;
+    let text = fs::read_to_string(&output).context("the plug-in's output")?;
+    Ok(counted::counts(&text))
 }
 
 /// How long `create hello.cfg --wait` takes on this machine, emulated, with whatever else runs on it.
@@ -66,20 +83,28 @@ fn reached(text: &str, name: &str, index: usize) -> Result<u64> {
     found.with_context(|| format!("{name} was not reached"))
 }
 
+/// The control domain's program, with its symbols.
+pub fn shell_program() -> PathBuf {
+    root().join("target/x86_64-unknown-none/release/bootdom")
+}
+
 fn shell_places() -> Result<String> {
+    places(&artefact("xenlike"), &shell_marks()?)
+}
+
+fn shell_marks() -> Result<[(&'static str, u64); 3]> {
     let mut shell = Symbols::default();
-    shell.add(&root().join("target/x86_64-unknown-none/release/bootdom"))?;
+    shell.add(&shell_program())?;
     let method = |name: &'static str| {
         shell.address_where(name, |known| {
             known.contains("shell::Shell") && known.ends_with(name)
         })
     };
-    let found = [
+    Ok([
         ("start", shell.address("_start")?),
         ("prompt", method(">::prompt")?),
         ("command", method(">::run")?),
-    ];
-    places(&artefact("xenlike"), &found)
+    ])
 }
 
 /// The kernel's entry and other places, as the plug-in wants them.

@@ -4,7 +4,7 @@ use super::counted::{self, Counts};
 use super::inlined::By;
 use super::machine;
 use super::symbols::Symbols;
-use super::{inlined, runs, table};
+use super::{boot, inlined, runs, table};
 use crate::build;
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -35,17 +35,28 @@ pub struct Options {
 /// When there is no such row, or the boot fails.
 pub fn profile(options: &Options) -> Result<()> {
     let mut symbols = Symbols::default();
-    for program in ["xenlike", "guests/bench"] {
-        symbols.add(&artefact(program))?;
-    }
-    let (counts, operations) = count(&options.row, &symbols)?;
+    symbols.add(&artefact("xenlike"))?;
+    let program = if options.row == boot::CREATE {
+        boot::shell_program()
+    } else {
+        artefact("guests/bench")
+    };
+    symbols.add(&program)?;
+    let (counts, operations) = if options.row == boot::CREATE {
+        (boot::create_counts()?, 1)
+    } else {
+        count(&options.row, &symbols)?
+    };
     if options.addresses {
         print_addresses(&counts, &symbols, operations);
         return Ok(());
     }
     let by_source = |by: By| {
         let folder = root().join("target/x86_64-unknown-none/release");
-        let programs = [folder.join("xenlike-core"), folder.join("bench")];
+        let programs = [
+            folder.join("xenlike-core"),
+            folder.join(program.file_name().unwrap_or_default()),
+        ];
         inlined::by_source(&counts, &programs, by)
     };
     let by_name = match (options.inlined, options.lines) {
