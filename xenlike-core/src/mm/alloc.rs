@@ -122,17 +122,17 @@ fn count(start: Mfn, end: Mfn) {
 
 /// Frees the frames from `start` to below `end`, each in use by the hypervisor alone.
 pub fn free_range(start: Mfn, end: Mfn) {
-    free_range_of(start, end, Past::NOBODY);
+    free_run(start, end.0.saturating_sub(start.0), Past::NOBODY);
 }
 
-/// As [`free_range`], for frames with the contents of `past`.
-pub fn free_range_of(start: Mfn, end: Mfn, past: Past) {
-    if end == start.add(1) && start.0 >= FIRST {
-        return free_of(start, 0, past);
+/// Frees `count` frames in a row, which have the contents of `past`.
+pub fn free_run(first: Mfn, count: u64, past: Past) {
+    if count == 1 && first.0 >= FIRST {
+        return free_of(first, 0, past);
     }
-    let mut at = start.0.max(FIRST);
-    while at < end.0 {
-        let fits = (end.0 - at).ilog2();
+    let (mut at, end) = (first.0.max(FIRST), first.add(count).0);
+    while at < end {
+        let fits = (end - at).ilog2();
         let order = at.trailing_zeros().min(fits).min(MAX_ORDER);
         free_of(Mfn(at), order, past);
         at += 1 << order;

@@ -38,15 +38,22 @@ impl<M: Memory> Leaving<'_, M> {
         }
     }
 
+    #[inline]
     fn give_back(&mut self) {
         if self.count > 0 {
-            self.types.0.free(self.first, self.count, self.past);
+            self.free();
         }
+    }
+
+    #[inline(never)] // there mostly is nothing
+    fn free(&mut self) {
+        self.types.0.free(self.first, self.count, self.past);
         self.count = 0;
     }
 }
 
 impl<M: Memory> Drop for Leaving<'_, M> {
+    #[inline]
     fn drop(&mut self) {
         self.give_back();
     }

@@ -78,7 +78,7 @@ impl Memory for Machine {
         for n in 0..count {
             m2p::clear(first.add(n));
         }
-        frames_alloc::free_range_of(first, first.add(count), past);
+        frames_alloc::free_run(first, count, past);
     }
     fn domain(&self, id: DomId) -> Option<Arc<DomainPages>> {
         registered(id)

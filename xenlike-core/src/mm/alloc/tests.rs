@@ -36,7 +36,7 @@ fn left_for(next: Past, past: Past) -> u64 {
         let mfn = alloc_frame(Where::ANY).unwrap();
         let word = |mfn: Mfn| SharedPage::new(mfn).unwrap().words()[7].load(Ordering::Relaxed);
         SharedPage::new(mfn).unwrap().words()[7].store(0xdead, Ordering::Relaxed);
-        free_range_of(mfn, mfn.add(1), past);
+        free_run(mfn, 1, past);
         let again = alloc_order_for(0, Where::ANY, next).unwrap();
         let found = word(again);
         assert_eq!(
