@@ -88,6 +88,7 @@ pub fn invalid_opcode(ctx: &mut Ctx<'_>) {
 
 /// `int n` by a guest, with RIP `bytes` before the end of the instruction: its handler if the mode that
 /// runs may call it (TI_GET_DPL in arch-x86/xen.h), else #GP as the machine would give it.
+#[inline(always)] // a gate that is open needs no more than its bounce
 pub fn software_interrupt(ctx: &mut Ctx<'_>, number: u8, bytes: u64) {
     let privilege = match (
         ctx.st.in_kernel,
@@ -97,11 +98,19 @@ pub fn software_interrupt(ctx: &mut Ctx<'_>, number: u8, bytes: u64) {
         (true, false) => 1,
         (true, true) => 0,
     };
-    let trap = ctx.st.traps.get(usize::from(number));
-    if trap.is_some_and(|trap| trap.address != 0 && trap.flags & 3 >= privilege) {
+    let flags = ctx.st.traps.get(usize::from(number)).map(|trap| trap.flags);
+    let gate = Bounce::exception(ctx.st, number, None);
+    if gate.entry != 0 && flags.is_some_and(|flags| flags & 3 >= privilege) {
         ctx.regs.rip = ctx.regs.rip.wrapping_add(bytes);
-        return syscall::bounce(ctx, Bounce::exception(ctx.st, number, None));
+        return syscall::bounce(ctx, gate);
     }
+    closed_gate(ctx.reborrow(), number, bytes);
+}
+
+/// The machine's #GP for `int n`.
+#[inline(never)] // its frame is not for every system call to carry
+fn closed_gate(mut ctx: Ctx<'_>, number: u8, bytes: u64) {
+    let ctx = &mut ctx;
     ctx.regs.rip = ctx.regs.rip.wrapping_sub(INT_N_BYTES.wrapping_sub(bytes));
     ctx.regs.error = u32::from(number) << 3 | ERROR_IDT;
     inject(ctx, vector::GP);

@@ -1,6 +1,6 @@
 //! The failsafe callback: the guest's segment registers can't be loaded.
 
-use super::syscall::give_up;
+use super::syscall::stop;
 use crate::arch::seg;
 use crate::domain::trap::deliver_failsafe;
 use crate::hypercall::Ctx;
@@ -9,6 +9,6 @@ use crate::hypercall::Ctx;
 pub fn enter(ctx: &mut Ctx<'_>) {
     let selectors = seg::selectors();
     if let Err(stuck) = deliver_failsafe(ctx.dom, ctx.vcpu, ctx.st, ctx.regs, selectors) {
-        give_up(ctx.vcpu, ctx.dom, ctx.st, ctx.regs, stuck);
+        stop(ctx.reborrow(), stuck);
     }
 }

@@ -61,12 +61,18 @@ pub fn mend(ctx: &mut Ctx<'_>, address: u64) {
 /// guest sees its own modes.
 #[inline(always)] // with `deliver`
 pub fn give(ctx: &mut Ctx<'_>, address: u64, code: u32) {
+    let bounce = tell(ctx, address, code);
+    syscall::bounce(ctx, bounce);
+}
+
+/// The same, with the entry into the kernel left to do.
+#[inline]
+pub fn tell(ctx: &mut Ctx<'_>, address: u64, code: u32) -> Bounce {
     let user = if ctx.st.in_kernel { 0 } else { error::USER };
     ctx.regs.error = code & !error::USER | user;
     ctx.st.cr2 = address;
     ctx.vcpu.info.set_cr2(address);
-    let bounce = Bounce::exception(ctx.st, vector::PF, Some(ctx.regs.error));
-    syscall::bounce(ctx, bounce);
+    Bounce::exception(ctx.st, vector::PF, Some(ctx.regs.error))
 }
 
 /// The offset into the vCPU's LDT, if the machine wanted a descriptor in a page of its LDT window that is not there.

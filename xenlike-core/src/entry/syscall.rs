@@ -1,7 +1,5 @@
 //! SYSCALL and SYSENTER: a hypercall from guest kernel mode, a system call from guest user mode.
 
-use alloc::sync::Arc;
-
 use guest_pv_abi::arch_x86::FLAT_RING3_CS32;
 use guest_pv_abi::hypercall as nr;
 
@@ -10,7 +8,6 @@ use crate::arch::frame::TrapFrame;
 use crate::arch::rflags;
 use crate::domain::shutdown::crash;
 use crate::domain::trap::{Bounce, Mode, Stuck, deliver, deliver_from};
-use crate::domain::{Domain, Vcpu, VcpuState};
 use crate::hypercall::{self, Args, Ctx, Outcome};
 
 /// Flags that SYSENTER left as user mode had them and that user mode gets back.
@@ -67,26 +64,48 @@ fn apply(frame: &mut TrapFrame, outcome: Outcome, args: Args) {
 /// The hypercall that ends every trap, system call and event: it has no result to store.
 #[inline(always)] // one of `HYPERCALLS`
 fn iret(frame: &mut TrapFrame, running: &'static Running) {
-    running.with(frame, |ctx| {
-        if let Err(stuck) = hypercall::iret(ctx.vcpu, ctx.dom, ctx.st, ctx.regs) {
-            give_up(ctx.vcpu, ctx.dom, ctx.st, ctx.regs, stuck);
-        }
+    let left = running.with(frame, |ctx| {
+        hypercall::iret(ctx.vcpu, ctx.dom, ctx.st, ctx.regs)
     });
+    if let Err(stuck) = left {
+        give_up(frame, stuck);
+    }
 }
 
 /// A system call of a user process.
 #[inline(never)] // its frame is not for every hypercall to carry
 fn from_user(frame: &mut TrapFrame, running: &'static Running) {
-    running.with(frame, |ctx| {
+    let entered = running.with(frame, |ctx| {
         let callback = ctx.st.callbacks.syscall.into();
-        let entered = deliver_from(Mode::User, ctx.dom, ctx.vcpu, ctx.st, ctx.regs, callback);
-        match entered {
-            Ok(()) => {}
-            // The kernel has no entry for system calls.
-            Err(Stuck::NoHandler) => invalid_opcode(ctx),
-            Err(stuck) => give_up(ctx.vcpu, ctx.dom, ctx.st, ctx.regs, stuck),
-        }
+        deliver_from(Mode::User, ctx.dom, ctx.vcpu, ctx.st, ctx.regs, callback)
     });
+    match entered {
+        Ok(()) => {}
+        // The kernel has no entry for system calls.
+        Err(Stuck::NoHandler) => no_entry(frame),
+        Err(stuck) => give_up(frame, stuck),
+    }
+}
+
+#[cold]
+fn no_entry(frame: &mut TrapFrame) {
+    with_current(frame, invalid_opcode);
+}
+
+/// Enters the guest kernel as `to` says, or ends a domain that can't be entered: for who does nothing else.
+#[inline(always)] // see `deliver`
+pub fn enter_kernel(
+    frame: &mut TrapFrame,
+    running: &'static Running,
+    to: impl FnOnce(&mut Ctx<'_>) -> Bounce,
+) {
+    let entered = running.with(frame, |ctx| {
+        let bounce = to(ctx);
+        deliver(ctx.dom, ctx.vcpu, ctx.st, ctx.regs, bounce)
+    });
+    if let Err(stuck) = entered {
+        give_up(frame, stuck);
+    }
 }
 
 /// `syscall` in compatibility mode (AMD).
@@ -126,26 +145,20 @@ fn invalid_opcode(ctx: &mut Ctx<'_>) {
 #[inline(always)] // see `deliver`
 pub fn bounce(ctx: &mut Ctx<'_>, bounce: Bounce) {
     if let Err(stuck) = deliver(ctx.dom, ctx.vcpu, ctx.st, ctx.regs, bounce) {
-        give_up(ctx.vcpu, ctx.dom, ctx.st, ctx.regs, stuck);
+        stop(ctx.reborrow(), stuck);
     }
 }
 
-/// Ends a domain one of whose vCPUs is stuck. In parts, so that only who comes here puts a [`Ctx`] together.
+/// Ends the domain whose vCPU runs here and is stuck.
+#[cold]
+fn give_up(frame: &mut TrapFrame, stuck: Stuck) {
+    with_current(frame, |ctx| end(ctx, stuck.why()));
+}
+
+/// The same by its context.
 #[cold]
 #[inline(never)]
-pub fn give_up(
-    vcpu: &Arc<Vcpu>,
-    dom: &Arc<Domain>,
-    st: &mut VcpuState,
-    regs: &mut TrapFrame,
-    stuck: Stuck,
-) {
-    let mut ctx = Ctx {
-        vcpu,
-        dom,
-        st,
-        regs,
-    };
+pub fn stop(mut ctx: Ctx<'_>, stuck: Stuck) {
     end(&mut ctx, stuck.why());
 }
 

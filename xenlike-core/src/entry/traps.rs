@@ -77,7 +77,7 @@ extern "C" fn page_fault(frame: &mut TrapFrame) {
     if page_fault::may_be_ours(code) {
         return mend(running, frame, address);
     }
-    running.with(frame, |ctx| page_fault::give(ctx, address, code));
+    syscall::enter_kernel(frame, running, |ctx| page_fault::tell(ctx, address, code));
 }
 
 #[inline(never)] // its frame is not for the guest's own faults to carry
@@ -105,8 +105,8 @@ extern "C" fn invalid_opcode(frame: &mut TrapFrame) {
 
 #[inline(never)] // its frame is not for every #UD to carry
 fn undefined(running: &'static Running, frame: &mut TrapFrame) {
-    running.with(frame, |ctx| {
-        syscall::bounce(ctx, Bounce::exception(ctx.st, vector::UD, None));
+    syscall::enter_kernel(frame, running, |ctx| {
+        Bounce::exception(ctx.st, vector::UD, None)
     });
 }
 
@@ -147,18 +147,25 @@ extern "C" fn debug(frame: &mut TrapFrame) {
 
 /// Exceptions that are the guest's own affair.
 extern "C" fn without_error(frame: &mut TrapFrame) {
-    from_guest(frame, |ctx| {
-        let bounce = Bounce::exception(ctx.st, ctx.regs.vector as u8, None);
-        syscall::bounce(ctx, bounce);
+    given_as_it_is(frame, |ctx| {
+        Bounce::exception(ctx.st, ctx.regs.vector as u8, None)
     });
 }
 
 /// Those with an error code.
 extern "C" fn with_error(frame: &mut TrapFrame) {
-    from_guest(frame, |ctx| {
-        let bounce = Bounce::exception(ctx.st, ctx.regs.vector as u8, Some(ctx.regs.error));
-        syscall::bounce(ctx, bounce);
+    given_as_it_is(frame, |ctx| {
+        Bounce::exception(ctx.st, ctx.regs.vector as u8, Some(ctx.regs.error))
     });
+}
+
+#[inline(always)] // see `deliver`
+fn given_as_it_is(frame: &mut TrapFrame, to: impl FnOnce(&mut Ctx<'_>) -> Bounce) {
+    if !frame.from_guest() {
+        in_ring0(frame);
+    } else if let Some(running) = running() {
+        syscall::enter_kernel(frame, running, to);
+    }
 }
 
 /// Gives exception `number` to the guest with the error code the machine gave.

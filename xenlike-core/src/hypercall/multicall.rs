@@ -6,11 +6,11 @@ use guest_pv_abi::errno;
 use guest_pv_abi::hypercall::MULTICALL;
 use guest_pv_abi::xen::MulticallEntry;
 
-use super::{Args, Ctx, Outcome, put};
+use super::{Args, Ctx, Outcome};
 use crate::kit::Vaddr;
 use crate::mm::guest_copy;
 
-/// Bytes of an entry, and of what a continuation writes back: number, result and arguments.
+/// Bytes of an entry: number, result and arguments.
 const ENTRY: u64 = size_of::<MulticallEntry>() as u64;
 
 /// `multicall(calls, count)`: each entry gets its result; a call that could not finish is continued
@@ -23,12 +23,11 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
         if left != count && ctx.preempted() {
             return args.again([at, left.into(), 0, 0]);
         }
-        let Ok(mut entry) = guest_copy::read_words::<MulticallEntry>(Vaddr(at)) else {
+        let Ok((number, words)) = guest_copy::read_call(Vaddr(at)) else {
             return errno::EFAULT.into();
         };
-        let [first, second, third, fourth, ..] = entry.args;
-        let mut progress = Args([first, second, third, fourth]);
-        let outcome = match entry.op {
+        let mut progress = Args(words);
+        let outcome = match number {
             // A multicall in a multicall is refused: what one call may take stays bounded.
             MULTICALL => errno::EINVAL.into(),
             number => super::call(ctx, number, &mut progress),
@@ -41,11 +40,10 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
                 }
             }
             Outcome::Again => {
-                let ([places @ .., _, _], progress) = (&mut entry.args, progress.0);
-                *places = progress;
-                return match put(at, &entry) {
+                let place = at.wrapping_add(offset_of!(MulticallEntry, args) as u64);
+                return match guest_copy::write_words(Vaddr(place), &progress.0) {
                     Ok(()) => args.again([at, left.into(), 0, 0]),
-                    Err(error) => error.into(),
+                    Err(_) => errno::EFAULT.into(),
                 };
             }
             // The registers are no longer this call's: what comes after never ran.

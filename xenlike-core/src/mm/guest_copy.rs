@@ -60,6 +60,13 @@ pub fn read_u32(va: Vaddr) -> Result<u32, Fault> {
     raw::u32_from_guest(va).ok_or(Fault)
 }
 
+/// A multicall entry's number and its first four arguments: no call has more.
+#[inline]
+pub fn read_call(va: Vaddr) -> Result<(u64, [u64; 4]), Fault> {
+    begins(va)?;
+    raw::call_from_guest(va).ok_or(Fault)
+}
+
 /// Reads a small structure that is made of 64-bit words: a handler's first look at the guest.
 #[inline]
 pub fn read_words<T: FromBytes + IntoBytes>(va: Vaddr) -> Result<T, Fault> {
@@ -176,6 +183,9 @@ fn check(va: Vaddr, bytes: usize) -> Result<(), Fault> {
 #[cfg(target_os = "none")]
 mod raw {
     use core::arch::asm;
+    use core::mem::offset_of;
+
+    use guest_pv_abi::xen::MulticallEntry;
 
     use crate::kit::Vaddr;
 
@@ -268,6 +278,48 @@ mod raw {
         (value != NO_WORD).then_some(value as u32)
     }
 
+    /// For so few words a string instruction takes longer to begin than to run.
+    #[inline]
+    pub(super) fn call_from_guest(va: Vaddr) -> Option<(u64, [u64; 4])> {
+        /// What the address becomes at a fault: one that is not a guest's.
+        const NOWHERE: i64 = i64::MIN;
+        // SAFETY: `va` was checked to be outside the hypervisor's slots, which a run of a few words from
+        // there does not reach; a fault lands where the address says so.
+        let (at, number, args) = with_access(|| unsafe {
+            let (at, number): (u64, u64);
+            let (first, second, third, fourth): (u64, u64, u64, u64);
+            asm!(
+                "20: mov {number}, [{at} + {op}]",
+                "21: mov {first}, [{at} + {args}]",
+                "22: mov {second}, [{at} + {args} + 8]",
+                "23: mov {third}, [{at} + {args} + 16]",
+                "24: mov {fourth}, [{at} + {args} + 24]",
+                "25:",
+                ".pushsection .text.guest_copy_fixup, \"ax\"",
+                "26: movabs {at}, {nowhere}",
+                "jmp 25b",
+                ".popsection",
+                crate::extable!("20b", "26b"),
+                crate::extable!("21b", "26b"),
+                crate::extable!("22b", "26b"),
+                crate::extable!("23b", "26b"),
+                crate::extable!("24b", "26b"),
+                at = inout(reg) va.0 => at,
+                op = const offset_of!(MulticallEntry, op),
+                args = const offset_of!(MulticallEntry, args),
+                nowhere = const NOWHERE,
+                number = out(reg) number,
+                first = out(reg) first,
+                second = out(reg) second,
+                third = out(reg) third,
+                fourth = out(reg) fourth,
+                options(nostack, preserves_flags, readonly),
+            );
+            (at, number, [first, second, third, fourth])
+        });
+        (at != NOWHERE as u64).then_some((number, args))
+    }
+
     #[inline]
     pub(super) fn words_from_guest(va: Vaddr, out: &mut [u8]) -> usize {
         // SAFETY: `out` is writable for its length; `va` was checked to be outside the
@@ -296,12 +348,22 @@ mod raw {
 
 #[cfg(not(target_os = "none"))]
 mod raw {
+    use guest_pv_abi::xen::MulticallEntry;
+    use zerocopy::{FromZeros, IntoBytes};
+
     use crate::kit::Vaddr;
     use crate::mm::host::with_guest_byte;
 
     pub(super) fn u32_from_guest(va: Vaddr) -> Option<u32> {
         let mut word = [0; 4];
         (from_guest(va, &mut word) == 0).then_some(u32::from_le_bytes(word))
+    }
+
+    pub(super) fn call_from_guest(va: Vaddr) -> Option<(u64, [u64; 4])> {
+        let mut entry = MulticallEntry::new_zeroed();
+        let left = from_guest(va, entry.as_mut_bytes());
+        let [args @ .., _, _] = entry.args;
+        (left == 0).then_some((entry.op, args))
     }
 
     pub(super) fn words_from_guest(va: Vaddr, out: &mut [u8]) -> usize {
@@ -363,6 +425,17 @@ mod tests {
         assert_eq!(write_words(Vaddr(end.0 - 8), &[6, 7]), Err(Fault));
         assert_eq!(copy_to_guest_partly(Vaddr(end.0 - 3), &[1; 8]), 5);
         assert_eq!(copy_from_guest_partly(&mut [0; 8], Vaddr(end.0 - 3)), 5);
+    }
+
+    #[test]
+    fn a_calls_number_and_arguments() {
+        let page = Vaddr(0x5001_0000);
+        map_fake(page, 1);
+        let words: [u64; 8] = [29, 100, 1, 2, 3, 4, 5, 6];
+        write(page, &words).unwrap();
+        assert_eq!(read_call(page), Ok((29, [1, 2, 3, 4])));
+        assert_eq!(read_call(Vaddr(page.0 + 0x1000)), Err(Fault));
+        assert_eq!(read_call(Vaddr(layout::M2P)), Err(Fault));
     }
 
     #[test]
