@@ -15,7 +15,7 @@ use core::fmt;
 use zerocopy::IntoBytes;
 
 use crate::hyper::{self, CallError, DomId, Hypercalls, Mfn, PAGE, Port};
-use crate::image::{Image, ImageError, PvKernel, Role, Segment};
+use crate::image::{Image, ImageError, Part, PvKernel, Role};
 
 pub use layout::{Layout, Span, Wishes};
 use memory::{DomainMemory, Head};
@@ -206,19 +206,19 @@ fn load<H: Hypercalls + ?Sized>(
     layout: &Layout,
     progress: &mut dyn Progress,
 ) -> Result<(), BuildError> {
-    let bytes = |segments: &[Segment]| segments.iter().map(|s| s.memory_bytes).sum::<u64>();
     let initrd = contents.initrd.unwrap_or_default();
-    progress.loading(bytes(contents.image.segments()) + initrd.len() as u64);
-    let mut segments: Vec<&Segment> = contents.image.segments().iter().collect();
-    segments.sort_by_key(|segment| segment.paddr.wrapping_add(kernel.virt_offset));
+    let mut parts: Vec<Part> = contents.image.parts().collect();
+    let bytes: u64 = parts.iter().map(|part| part.memory_bytes).sum();
+    progress.loading(bytes + initrd.len() as u64);
+    parts.sort_by_key(|part| part.paddr.wrapping_add(kernel.virt_offset));
     let mut last_page = None;
-    for segment in segments {
-        let from = segment.paddr.wrapping_add(kernel.virt_offset) - kernel.virt_base;
+    for part in parts {
+        let from = part.paddr.wrapping_add(kernel.virt_offset) - kernel.virt_base;
         let (first, end) = (
             from / PAGE as u64,
-            (from + segment.memory_bytes).div_ceil(PAGE as u64),
+            (from + part.memory_bytes).div_ceil(PAGE as u64),
         );
-        // Bytes of the segment before, in a page that both share, stay.
+        // Bytes of the part before, in a page that both share, stay.
         let head = if last_page.is_some_and(|last| first < last) {
             Head::Keep
         } else {
@@ -229,12 +229,7 @@ fn load<H: Hypercalls + ?Sized>(
             first: hyper::Pfn(first),
             pages: end - first,
         };
-        memory.write_at(
-            span,
-            from as usize % PAGE,
-            head,
-            contents.image.bytes(segment),
-        )?;
+        memory.write_at(span, from as usize % PAGE, head, part.bytes)?;
     }
     if let Some(span) = layout.initrd {
         memory.write(span, initrd)?;

@@ -12,6 +12,7 @@ use zerocopy::FromBytes;
 use super::*;
 use crate::hyper::fake::Fake;
 use crate::hyper::{NewDomain, domain, event};
+use crate::image::symbols::tests::text_and_symbols;
 use crate::image::tests::{kernel, linux_notes, note, number};
 
 const BASE: u64 = 0xffff_ffff_8000_0000;
@@ -353,6 +354,29 @@ proptest! {
             Ok(guest) => guest.check(pages),
             Err(BuildError::Layout(cause)) => prop_assert!(cause.contains("too small"), "{}", cause),
             Err(error) => prop_assert!(false, "{}", error),
+        }
+    }
+}
+
+/// A BSD kernel's symbols begin in its last page, which keeps what the kernel has there.
+#[test]
+fn symbols_follow_in_the_kernels_last_page() {
+    let text: Vec<u8> = (0..0x3005_u32).map(|n| (n % 251) as u8 + 1).collect();
+    let file = text_and_symbols(&text, b"yes\0", 1);
+    let image = Image::open("k", &file).unwrap();
+    let parts: Vec<Part> = image.parts().collect();
+    let guest = make(Fake::new(4096), &file, None, 4096).unwrap();
+    let byte = |paddr: u64| {
+        let (frame, _) = guest.walk(BASE + paddr).unwrap();
+        guest.page(frame)[paddr as usize % PAGE]
+    };
+    let [kernel, symbols] = parts[..] else {
+        panic!("{} parts", parts.len());
+    };
+    assert_ne!(symbols.paddr as usize % PAGE, 0);
+    for part in [kernel, symbols] {
+        for (at, &wanted) in (part.paddr..).zip(part.bytes) {
+            assert_eq!(byte(at), wanted, "at {at:#x}");
         }
     }
 }

@@ -11,6 +11,8 @@ const EM_X86_64: u16 = 62;
 const EM_386: u16 = 3;
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
+const SHT_SYMTAB: u32 = 2;
+const SHT_STRTAB: u32 = 3;
 const SHT_NOTE: u32 = 7;
 const SHT_NOBITS: u32 = 8;
 const EHDR_BYTES: usize = 64;
@@ -41,6 +43,10 @@ pub(super) struct Elf<'a> {
     pub(super) note_sections: Vec<&'a [u8]>,
     /// Bytes of the section `__xen_guest`.
     pub(super) xen_guest: Option<&'a [u8]>,
+    /// The file's own header.
+    pub(super) header: &'a [u8],
+    /// The symbol table and its strings, if both are whole.
+    pub(super) symbols: Option<[Section<'a>; 2]>,
 }
 
 pub(super) fn is(bytes: &[u8]) -> bool {
@@ -73,7 +79,20 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Elf<'_>, String> {
         note_segments,
         note_sections,
         xen_guest: xen_guest.map(|section| section.bytes),
+        header,
+        symbols: symbols(&sections),
     })
+}
+
+/// The first symbol table with the strings that it names.
+fn symbols<'a>(sections: &[Section<'a>]) -> Option<[Section<'a>; 2]> {
+    let tables = sections.iter().filter(|section| section.kind == SHT_SYMTAB);
+    let mut pairs = tables.filter_map(|table| {
+        let strings = sections.get(u32_at(table.header, 40)? as usize)?;
+        (strings.kind == SHT_STRTAB).then_some([*table, *strings])
+    });
+    let whole = |section: &Section| u64_at(section.header, 32) == Some(section.bytes.len() as u64);
+    pairs.next().filter(|pair| pair.iter().all(whole))
 }
 
 fn check_header(header: &[u8]) -> Result<(), String> {
@@ -157,10 +176,14 @@ fn program_headers<'a>(
     Ok((segments, notes))
 }
 
-struct Section<'a> {
+/// A section of the file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Section<'a> {
     name: &'a [u8],
     kind: u32,
-    bytes: &'a [u8],
+    /// Its header.
+    pub(super) header: &'a [u8],
+    pub(super) bytes: &'a [u8],
 }
 
 /// The sections that lie in the file; a damaged section table is as good as none, because loading doesn't need it.
@@ -173,26 +196,28 @@ fn sections<'a>(bytes: &'a [u8], header: &[u8]) -> Vec<Section<'a>> {
     let Some(table) = table(bytes, at, count, entry) else {
         return Vec::new();
     };
-    let all: Vec<(u32, u32, &[u8])> = table
+    let mut all: Vec<Section> = table
         .map(|header| {
-            let [name, kind] = [0, 4].map(|at| u32_at(header, at).unwrap_or(0));
+            let kind = u32_at(header, 4).unwrap_or(0);
             let [offset, len] = [24, 32].map(|at| u64_at(header, at).unwrap_or(0));
             let held = if kind == SHT_NOBITS { 0 } else { len };
-            (name, kind, slice(bytes, offset, held).unwrap_or_default())
+            Section {
+                name: &[],
+                kind,
+                header,
+                bytes: slice(bytes, offset, held).unwrap_or_default(),
+            }
         })
         .collect();
     let names = all
         .get(usize::from(names))
-        .map_or(&[][..], |(_, _, names)| names);
-    let named = |&(name, kind, bytes): &(u32, u32, &'a [u8])| {
-        let name = names.get(name as usize..).unwrap_or_default();
-        Section {
-            name: name.split(|&byte| byte == 0).next().unwrap_or_default(),
-            kind,
-            bytes,
-        }
-    };
-    all.iter().map(named).collect()
+        .map_or(&[][..], |section| section.bytes);
+    for section in &mut all {
+        let at = u32_at(section.header, 0).unwrap_or(0);
+        let name = names.get(at as usize..).unwrap_or_default();
+        section.name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+    }
+    all
 }
 
 /// One ELF note.

@@ -8,6 +8,7 @@ mod bzimage;
 mod elf;
 mod features;
 mod notes;
+pub(crate) mod symbols;
 mod unpack;
 mod zstd;
 
@@ -17,9 +18,10 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-pub use elf::Segment;
+use elf::Segment;
 pub use features::Features;
 pub use notes::Claims;
+use symbols::Symbols;
 
 /// What a kernel is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,18 @@ pub struct Image<'a> {
     elf_entry: u64,
     segments: Vec<Segment>,
     claims: Option<Claims>,
+    symbols: Option<Symbols>,
+}
+
+/// A part of a kernel as it is loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    /// Its physical address as the file gives it.
+    pub paddr: u64,
+    /// Bytes in memory; what is not in `bytes` is zero.
+    pub memory_bytes: u64,
+    /// Its bytes.
+    pub bytes: &'a [u8],
 }
 
 /// Where a 64-bit PV kernel wants things; checked against each other. Addresses are virtual.
@@ -121,6 +135,8 @@ impl<'a> Image<'a> {
         }
         let elf = elf::parse(&bytes)?;
         let claims = notes::claims(&elf)?;
+        let wanted = claims.as_ref().is_some_and(|claims| claims.bsd_symtab);
+        let symbols = wanted.then(|| symbols::behind(&elf)).flatten();
         let (elf_entry, segments) = (elf.entry, elf.segments);
         Ok(Image {
             file: String::new(),
@@ -128,6 +144,7 @@ impl<'a> Image<'a> {
             elf_entry,
             segments,
             claims,
+            symbols,
         })
     }
 
@@ -137,16 +154,19 @@ impl<'a> Image<'a> {
         self.claims.as_ref()
     }
 
-    /// The parts to load, in the file's order.
-    #[must_use]
-    pub fn segments(&self) -> &[Segment] {
-        &self.segments
-    }
-
-    /// The bytes that the file holds for a segment.
-    #[must_use]
-    pub fn bytes(&self, segment: &Segment) -> &[u8] {
-        self.bytes.get(segment.file.clone()).unwrap_or_default()
+    /// The parts to load: the file's segments in its order, then the symbols that a BSD kernel wants.
+    pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        let segments = self.segments.iter().map(|segment| Part {
+            paddr: segment.paddr,
+            memory_bytes: segment.memory_bytes,
+            bytes: self.bytes.get(segment.file.clone()).unwrap_or_default(),
+        });
+        let symbols = self.symbols.iter().map(|symbols| Part {
+            paddr: symbols.paddr,
+            memory_bytes: symbols.bytes.len() as u64,
+            bytes: &symbols.bytes,
+        });
+        segments.chain(symbols)
     }
 
     /// Checks that this is a kernel for a 64-bit PV domain in that role.
@@ -203,10 +223,10 @@ impl<'a> Image<'a> {
         };
         let virt_offset = virt_base.wrapping_sub(paddr_offset);
         let (mut start, mut end) = (u64::MAX, 0);
-        for segment in &self.segments {
-            let from = segment.paddr.wrapping_add(virt_offset);
+        for part in self.parts() {
+            let from = part.paddr.wrapping_add(virt_offset);
             let to = from
-                .checked_add(segment.memory_bytes)
+                .checked_add(part.memory_bytes)
                 .ok_or("a segment wraps around the address space")?;
             (start, end) = (start.min(from), end.max(to));
         }

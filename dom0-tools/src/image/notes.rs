@@ -39,6 +39,8 @@ pub struct Claims {
     pub init_p2m: Option<u64>,
     /// `XEN_ELFNOTE_MOD_START_PFN`: the initrd need not be mapped.
     pub mod_start_pfn: bool,
+    /// `XEN_ELFNOTE_BSD_SYMTAB`: its symbols are to be behind it.
+    pub bsd_symtab: bool,
     /// `XEN_ELFNOTE_SUSPEND_CANCEL`.
     pub suspend_cancel: bool,
     /// `XEN_ELFNOTE_L1_MFN_VALID`: mask and value.
@@ -116,6 +118,7 @@ impl Claims {
             elfnote::XEN_ELFNOTE_HV_START_LOW => self.hv_start_low = address()?,
             elfnote::XEN_ELFNOTE_INIT_P2M => self.init_p2m = address()?,
             elfnote::XEN_ELFNOTE_MOD_START_PFN => self.mod_start_pfn = address()? != Some(0),
+            elfnote::XEN_ELFNOTE_BSD_SYMTAB => self.bsd_symtab = text(value) == "yes",
             elfnote::XEN_ELFNOTE_SUSPEND_CANCEL => self.suspend_cancel = address()? != Some(0),
             elfnote::XEN_ELFNOTE_L1_MFN_VALID => {
                 self.l1_mfn_valid = u64_at(value, 0).zip(u64_at(value, 8))
@@ -149,6 +152,7 @@ impl Claims {
                 "VIRT_ENTRY" => self.entry = address()?,
                 "ELF_PADDR_OFFSET" => self.paddr_offset = address()?,
                 "HYPERCALL_PAGE" => hypercall_page = address()?,
+                "BSD_SYMTAB" => self.bsd_symtab = true,
                 "PAE" => self.pae_mode = Some(value.to_string()),
                 "FEATURES" => self.features.add_text(value)?,
                 _ => {}

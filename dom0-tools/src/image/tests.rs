@@ -85,7 +85,7 @@ fn a_usual_kernel() {
     let file = kernel(b"code", &linux_notes());
     let image = Image::open("k", &file).unwrap();
     assert_eq!(image.claims().unwrap().guest_os, "linux");
-    assert!(image.bytes(&image.segments()[0]).starts_with(b"code"));
+    assert!(image.parts().next().unwrap().bytes.starts_with(b"code"));
     let kernel = image.pv(Role::Guest).unwrap();
     assert_eq!(
         (kernel.virt_base, kernel.start, kernel.end),
