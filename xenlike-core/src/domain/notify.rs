@@ -5,22 +5,26 @@ use core::sync::atomic::{AtomicU16, Ordering};
 
 use guest_pv_abi::xen::{VIRQ_CONSOLE, VIRQ_DOM_EXC};
 
+use super::time::end_slice_by;
 use super::vcpu::pause;
 use super::{Domain, Vcpu, registry};
 use crate::arch::{percpu, time, work};
 use crate::event::{NR_VIRQS, Notice};
 use crate::kit::{DomId, Port, VcpuId};
-use crate::sched::Scheduler;
+use crate::sched::{Ask, Scheduler};
 
 /// All vCPUs' scheduler.
 pub static SCHED: Scheduler<Arc<Vcpu>> = Scheduler::new();
 
 /// Makes `vcpu` run if nothing else keeps it from running.
 pub fn wake(vcpu: &Vcpu) {
-    if vcpu.runnable()
-        && let Some(cpu) = SCHED.wake(vcpu.unit, time::now_ns())
-    {
-        work::raise(cpu, work::SCHEDULE);
+    if !vcpu.runnable() {
+        return;
+    }
+    match SCHED.wake(vcpu.unit, time::now_ns()) {
+        Some(Ask::By(cpu, by_ns)) if cpu == percpu::this_cpu() => end_slice_by(by_ns),
+        Some(ask) => work::raise(ask.cpu(), work::SCHEDULE),
+        None => {}
     }
 }
 

@@ -75,6 +75,15 @@ pub fn set_slice(until_ns: Option<u64>) {
     }
 }
 
+/// Ends this CPU's present turn at `by_ns` at the latest.
+pub fn end_slice_by(by_ns: u64) {
+    let end = SLICE_END.of(percpu::this_cpu());
+    if by_ns < end.load(Ordering::Relaxed) {
+        end.store(by_ns, Ordering::Relaxed);
+        come_by(by_ns);
+    }
+}
+
 /// Whether this CPU's present turn has ended by now; told once.
 pub fn take_slice_end(now_ns: u64) -> bool {
     let end = SLICE_END.of(percpu::this_cpu());

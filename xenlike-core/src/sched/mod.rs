@@ -14,7 +14,7 @@
 //! * A sleeping unit is in no queue and costs nothing; an idle CPU has no tick.
 //!
 //! Entry asks [`Scheduler::pick`] and acts on the [`Turn`]; whoever makes a vCPU runnable calls
-//! [`Scheduler::wake`] and kicks the CPU it names.
+//! [`Scheduler::wake`] and does what its [`Ask`] says.
 
 pub mod place;
 pub mod queue;
@@ -61,6 +61,24 @@ pub struct Busy(
     /// The CPU that does.
     pub CpuId,
 );
+
+/// Which CPU has to ask [`Scheduler::pick`], and how soon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Now: kick it.
+    Now(CpuId),
+    /// By this time (ns): its present turn ends then.
+    By(CpuId, u64),
+}
+
+impl Ask {
+    /// The CPU, which may as well ask now.
+    pub const fn cpu(self) -> CpuId {
+        match self {
+            Self::Now(cpu) | Self::By(cpu, _) => cpu,
+        }
+    }
+}
 
 /// What a new unit starts with.
 #[derive(Debug, Clone)]
@@ -136,8 +154,8 @@ impl<T: Clone> Scheduler<T> {
         Ok(self.slab.remove(id))
     }
 
-    /// The unit may run from now on. Returns the CPU to kick, if one should look again.
-    pub fn wake(&self, id: UnitId, now_ns: u64) -> Option<CpuId> {
+    /// The unit may run from now on. Returns which CPU should look again, and how soon.
+    pub fn wake(&self, id: UnitId, now_ns: u64) -> Option<Ask> {
         let queue = self.lock_home(id)?;
         let (state, places) = self.slab.with(id, |unit| {
             unit.set_wanted(true);
@@ -145,7 +163,7 @@ impl<T: Clone> Scheduler<T> {
         })?;
         match state {
             State::Queued | State::Parked | State::Running => None,
-            State::Leaving => Some(queue.cpu),
+            State::Leaving => Some(Ask::Now(queue.cpu)),
             State::Asleep => self.settle_awake(queue, id, places, now_ns),
         }
     }
@@ -213,7 +231,8 @@ impl<T: Clone> Scheduler<T> {
             _ if !wanted => None,
             _ => {
                 self.dequeue(&mut queue, id);
-                self.settle_awake(queue, id, Places { hard, soft }, now_ns)
+                let ask = self.settle_awake(queue, id, Places { hard, soft }, now_ns);
+                ask.map(Ask::cpu)
             }
         }
     }

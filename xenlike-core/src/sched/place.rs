@@ -3,7 +3,7 @@
 use super::queue::{QueueGuard, QueueState};
 use super::share::{Allowance, default_virtual_time};
 use super::slab::{Places, State};
-use super::{Scheduler, UnitId};
+use super::{Ask, Scheduler, UnitId};
 use crate::kit::{CpuId, CpuSet};
 
 /// A woken unit preempts one that is this far ahead of it (virtual time).
@@ -64,15 +64,15 @@ impl<T: Clone> Scheduler<T> {
         self.emptiest(set).unwrap_or(home)
     }
 
-    /// Finds a place for a unit that is in no queue but wants to run. `queue` is its home. Returns the
-    /// CPU to kick.
+    /// Finds a place for a unit that is in no queue but wants to run. `queue` is its home. Returns which
+    /// CPU should look again, and how soon.
     pub(super) fn settle_awake<'a>(
         &'a self,
         mut queue: QueueGuard<'a>,
         id: UnitId,
         places: Places,
         now_ns: u64,
-    ) -> Option<CpuId> {
+    ) -> Option<Ask> {
         let home = queue.cpu;
         let target = self.choose(home, places);
         if target != home {
@@ -92,25 +92,25 @@ impl<T: Clone> Scheduler<T> {
         self.enqueue_woken(&mut queue, id, now_ns)
     }
 
-    /// Puts a unit into its home's queue; whether its CPU should look again is the answer.
-    fn enqueue_woken(&self, queue: &mut QueueGuard<'_>, id: UnitId, now_ns: u64) -> Option<CpuId> {
+    /// Puts a unit into its home's queue; whether its CPU should look again, and how soon, is the answer.
+    fn enqueue_woken(&self, queue: &mut QueueGuard<'_>, id: UnitId, now_ns: u64) -> Option<Ask> {
         if queue.current.is_none() && queue.ready.is_empty() {
             queue.min_vtime = queue.min_vtime.max(self.clock());
         }
         let (state, vtime) = self.enqueue_placed(queue, id.slot, now_ns)?;
-        let kick = match state {
+        let ask = match state {
             State::Parked => {
-                queue.current.is_none()
-                    || queue.parked.first().is_some_and(|item| item.1 == id.slot)
+                let first = queue.parked.first().is_some_and(|item| item.1 == id.slot);
+                (first || queue.current.is_none()).then_some(Ask::Now(queue.cpu))
             }
-            _ => queue.ready.len() == 1 || self.preempts(queue, vtime, now_ns),
+            _ => self.turn_of_woken(queue, vtime, now_ns),
         };
-        if queue.idle && kick {
+        if queue.idle && matches!(ask, Some(Ask::Now(_))) {
             // Claimed: the next unit that wakes shall find another idle CPU.
             queue.idle = false;
             self.idle.remove(queue.cpu);
         }
-        kick.then_some(queue.cpu)
+        ask
     }
 
     /// Puts a unit that wants to run into the ready or the parked heap of its home.
@@ -163,16 +163,45 @@ impl<T: Clone> Scheduler<T> {
         });
     }
 
-    /// Whether the unit in `slot` should take the CPU from the one that runs.
-    fn preempts(&self, queue: &QueueGuard<'_>, ours: u64, now_ns: u64) -> bool {
+    /// When a unit that was put at `ours` has its turn: at once if it is far behind the one that runs. The
+    /// first that waits gives the one that runs an end of its turn, which had none.
+    fn turn_of_woken(&self, queue: &QueueGuard<'_>, ours: u64, now_ns: u64) -> Option<Ask> {
+        let now = Some(Ask::Now(queue.cpu));
         let Some(running) = queue.current else {
-            return true;
+            return now;
         };
         let ran_ns = now_ns.saturating_sub(queue.charged_at_ns);
         let theirs = self.slab.with_slot(running, |unit| {
             unit.vtime.saturating_add(unit.share.virtual_time(ran_ns))
         });
-        theirs.is_none_or(|theirs| ours.saturating_add(PREEMPT_LEAD) < theirs)
+        let Some(theirs) = theirs else {
+            return now;
+        };
+        if queue.ready.len() > 1 {
+            return now.filter(|_| ours.saturating_add(PREEMPT_LEAD) < theirs);
+        }
+        let until_ns = self.stays_until(queue, theirs, ours, now_ns);
+        if until_ns <= now_ns {
+            now
+        } else {
+            Some(Ask::By(queue.cpu, until_ns))
+        }
+    }
+
+    /// How long a unit at `theirs` may stay while one at `ours` waits: a slice if it has the right of way, else
+    /// until it may be preempted.
+    pub(super) fn stays_until(
+        &self,
+        queue: &QueueGuard<'_>,
+        theirs: u64,
+        ours: u64,
+        now_ns: u64,
+    ) -> u64 {
+        if theirs <= ours {
+            now_ns.saturating_add(self.slice_ns())
+        } else {
+            queue.turn_started_ns.saturating_add(self.ratelimit_ns())
+        }
     }
 
     /// An idle CPU that could take one of the first ready units of the queue.

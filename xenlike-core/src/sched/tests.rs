@@ -67,8 +67,13 @@ impl Machine {
     }
     fn wake(&mut self, unit: usize) {
         self.wanted[unit] = true;
-        let kick = self.sched.wake(self.units[unit], self.now_ns);
-        self.kick(kick);
+        match self.sched.wake(self.units[unit], self.now_ns) {
+            Some(Ask::By(cpu, by_ns)) => {
+                let until_ns = &mut self.until_ns[cpu.index()];
+                *until_ns = by_ns.min(*until_ns);
+            }
+            now => self.kick(now.map(Ask::cpu)),
+        }
     }
     fn sleep(&mut self, unit: usize) {
         self.wanted[unit] = false;
@@ -260,6 +265,22 @@ fn a_sleeper_preempts_a_hog_at_once() {
 }
 
 #[test]
+fn the_first_that_waits_ends_the_turn_of_the_one_that_runs() {
+    let mut machine = Machine::new(1, &[1, 1, 1]);
+    machine.wake(0);
+    machine.run(MS / 2);
+    let (sched, now_ns) = (&machine.sched, machine.now_ns);
+    let limit_ns = now_ns + sched.ratelimit_ns();
+    let ask = sched.wake(machine.units[1], now_ns);
+    assert!(
+        matches!(ask, Some(Ask::By(CpuId(0), by_ns)) if by_ns > now_ns && by_ns < limit_ns),
+        "{ask:?}"
+    );
+    assert_eq!(sched.wake(machine.units[2], now_ns), None);
+    assert!(matches!(sched.pick(CpuId(0), now_ns).choice, Choice::Stay));
+}
+
+#[test]
 fn yield_lets_the_other_go_first() {
     let mut machine = Machine::new(1, &[1, 1]);
     (0..2).for_each(|unit| machine.wake(unit));
@@ -381,7 +402,7 @@ fn cpus_at_once() {
         while cpus.iter().any(|cpu| !cpu.is_finished()) {
             let unit = units[step % UNITS];
             let kick = match step / UNITS % 4 {
-                0 | 2 => sched.wake(unit, now()),
+                0 | 2 => sched.wake(unit, now()).map(Ask::cpu),
                 1 => sched.sleep(unit),
                 _ => {
                     let hard = CpuSet(1 + (step as u64) % 7);

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 use super::queue::QueueGuard;
 use super::share::{Allowance, default_virtual_time};
 use super::slab::State;
-use super::{Scheduler, UnitId};
+use super::{Ask, Scheduler, UnitId};
 use crate::kit::CpuId;
 
 /// How often a busy CPU compares its queue with the others', and how long a unit that is alone runs
@@ -99,7 +99,7 @@ impl<T: Clone> Scheduler<T> {
             unit.wanted().then_some((unit.id, unit.places()))
         })??;
         if !places.hard.contains(cpu) {
-            return self.settle_awake(queue, id, places, now_ns);
+            return self.settle_awake(queue, id, places, now_ns).map(Ask::cpu);
         }
         self.enqueue(&mut queue, slot, now_ns);
         if queue.current.is_none() {
@@ -186,16 +186,12 @@ impl<T: Clone> Scheduler<T> {
             };
         }
         let stays = holder.filter(|holder| holder.eligible);
-        let limit_ns = queue.turn_started_ns.saturating_add(self.ratelimit_ns());
+        let until_ns = |(holder, first): (Holder, Candidate)| {
+            self.stays_until(queue, holder.vtime, first.vtime, now_ns)
+        };
+        let until_ns = stays.zip(first).map_or(now_ns, until_ns);
         match (stays, first) {
-            (Some(holder), Some(first))
-                if !yielded && (holder.vtime <= first.vtime || now_ns < limit_ns) =>
-            {
-                let until_ns = if holder.vtime <= first.vtime {
-                    now_ns + self.slice_ns()
-                } else {
-                    limit_ns
-                };
+            (Some(holder), Some(_)) if !yielded && until_ns > now_ns => {
                 self.stay(queue, holder, until_ns, now_ns)
             }
             (Some(holder), None) => self.stay(queue, holder, now_ns + LOOK_AROUND_NS, now_ns),
