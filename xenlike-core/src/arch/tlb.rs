@@ -136,6 +136,12 @@ pub fn stale_cpus(stamp: Stamp) -> CpuSet {
         .fold(CpuSet::EMPTY, CpuSet::with)
 }
 
+/// Forgets every cached translation on all CPUs, and returns when it is done.
+#[inline]
+pub fn flush_all() {
+    flush_cpus(percpu::online());
+}
+
 /// Forgets every cached translation on these CPUs, and returns when it is done.
 #[inline]
 pub fn flush_cpus(cpus: CpuSet) {

@@ -20,6 +20,7 @@ pub struct Mapper<'a> {
 }
 
 impl Mapper<'_> {
+    #[inline(always)] // its answer is more than two registers hold
     fn place(&self, at: HostAddr) -> Result<EntryAt, GrantError> {
         let place = match at {
             HostAddr::Pte(maddr) => EntryAt::machine(maddr),
@@ -136,7 +137,7 @@ impl Machine for Mapper<'_> {
     }
 
     fn flush(&mut self) {
-        stale::flush(stale::now());
+        stale::flush_all();
     }
 
     #[inline]

@@ -49,8 +49,10 @@ pub const ENTRIES_PER_FRAME: u32 = 512;
 /// Handles that the hypervisor allocates together; what Xen calls a maptrack frame.
 pub const HANDLES_PER_FRAME: u32 = 256;
 
-/// Why an operation on grants failed (`enum grant_status` in grant_table.h).
+/// Why an operation on grants failed (`enum grant_status` in grant_table.h). A word wide: a result with a
+/// frame's number then comes back in registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
 pub enum GrantError {
     /// Undefined error: the entry does not allow this, or changes too fast.
     General,

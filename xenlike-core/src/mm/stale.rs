@@ -10,6 +10,12 @@ pub fn now() -> u32 {
     tlb::now().0
 }
 
+/// Comes back when no CPU holds a translation from before.
+#[inline]
+pub fn flush_all() {
+    tlb::flush_all();
+}
+
 /// Comes back when no CPU holds a translation from `stamp` or earlier.
 #[inline]
 pub fn flush(stamp: u32) {
