@@ -109,9 +109,10 @@ fn check_plain(context: &VcpuGuestContext) -> Result<(), Refused> {
             .ldt_base
             .is_multiple_of(crate::kit::PAGE_SIZE as u64)
         && Vaddr(context.ldt_base).is_canonical();
-    let ok = addresses.iter().all(|&at| Vaddr(at).is_canonical())
-        && ldt_ok
-        && context.vm_assist & !ASSISTS == 0;
+    // A handler in the hole would raise #GP at each way out to it, without end.
+    let handlers = context.trap_ctxt.iter().map(|trap| trap.address);
+    let mut all = addresses.into_iter().chain(handlers);
+    let ok = all.all(|at| Vaddr(at).is_canonical()) && ldt_ok && context.vm_assist & !ASSISTS == 0;
     if ok { Ok(()) } else { Err(Refused::Invalid) }
 }
 

@@ -78,6 +78,32 @@ impl Toolstack {
     }
 }
 
+/// A context with a place to go to that no return can reach is not taken.
+fn nowhere_is_refused(
+    tools: &Toolstack,
+    id: u16,
+    context: &VcpuGuestContext,
+    set: &mut abi::VcpuContext,
+) {
+    const HOLE: u64 = 1 << 47;
+    let nowhere: [fn(&mut VcpuGuestContext); 5] = [
+        |context| context.user_regs.rip = HOLE,
+        |context| context.trap_ctxt[13].address = HOLE,
+        |context| context.trap_ctxt[255].address = HOLE,
+        |context| context.event_callback_eip = HOLE,
+        |context| context.syscall_callback_eip = HOLE,
+    ];
+    for spoil in nowhere {
+        let mut spoilt = *context;
+        spoil(&mut spoilt);
+        tools.0.write(tools.more().0, &spoilt);
+        assert_eq!(
+            tools.call(abi::XEN_DOMCTL_SETVCPUCONTEXT, id, set),
+            Err(errno::EINVAL)
+        );
+    }
+}
+
 #[test]
 fn a_life_as_the_toolstack_sees_it() {
     let tools = Toolstack::new();
@@ -115,6 +141,7 @@ fn a_life_as_the_toolstack_sees_it() {
         _gap0: [0; 4],
         ctxt: tools.more(),
     };
+    nowhere_is_refused(&tools, id, &context, &mut set);
     tools.0.write(tools.more().0, &context);
     tools
         .call(abi::XEN_DOMCTL_SETVCPUCONTEXT, id, &mut set)
