@@ -7,6 +7,7 @@ mod boot;
 mod dom0;
 mod dom0_devices;
 mod dom0_machine;
+mod grub;
 mod hostile;
 mod images;
 mod life;

@@ -27,7 +27,7 @@ pub fn shell_files() -> Result<Vec<Module>> {
     for folder in [build("guests"), root().join("guests/configs")] {
         files.extend(sorted_files(&folder)?.into_iter().map(named));
     }
-    let debian = [Part::Linux, Part::Initramfs, Part::GnuMach].map(Part::path);
+    let debian = [Part::Linux, Part::Initramfs, Part::GnuMach, Part::PvGrub].map(Part::path);
     files.extend(debian.into_iter().filter(|path| path.exists()).map(named));
     Ok(files)
 }

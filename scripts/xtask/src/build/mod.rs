@@ -35,6 +35,7 @@ pub fn build(options: &Options) -> Result<()> {
             Part::Initramfs,
             Part::Dom0Modules,
             Part::GnuMach,
+            Part::PvGrub,
             Part::Toolstack,
         ];
         debian::ensure(&parts)?;

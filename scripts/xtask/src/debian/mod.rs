@@ -1,6 +1,7 @@
 //! Kernels and programs from Debian's packages, for guests and for comparison. Never committed.
 //!
-//! They end up in `build/debian/`: `vmlinuz`, `initrd.img`, `dom0-modules.img`, `gnumach`, `xen`.
+//! They end up in `build/debian/`: `vmlinuz`, `initrd.img`, `dom0-modules.img`, `gnumach`, `pvgrub`,
+//! `xen`.
 
 mod archive;
 pub mod dom0;
@@ -27,6 +28,8 @@ pub enum Part {
     Dom0Modules,
     /// GNU Mach, the amd64 PV build.
     GnuMach,
+    /// GRUB, the amd64 PV build.
+    PvGrub,
     /// Real Xen 4.20, the peer.
     Xen,
     /// A root file system with Debian's own xl, for a Dom0.
@@ -34,11 +37,12 @@ pub enum Part {
 }
 
 /// Everything that is taken from Debian.
-pub const ALL: [Part; 5] = [
+pub const ALL: [Part; 6] = [
     Part::Linux,
     Part::Initramfs,
     Part::Dom0Modules,
     Part::GnuMach,
+    Part::PvGrub,
     Part::Xen,
 ];
 
@@ -50,6 +54,7 @@ impl Part {
             Self::Initramfs => "initrd.img",
             Self::Dom0Modules => "dom0-modules.img",
             Self::GnuMach => "gnumach",
+            Self::PvGrub => "pvgrub",
             Self::Xen => "xen",
             Self::Toolstack => "toolstack.img",
         })
@@ -67,7 +72,7 @@ impl Part {
             Self::Initramfs => Some(initramfs::INIT.to_owned()),
             Self::Dom0Modules => Some(dom0::MODULES.join(" ")),
             Self::Toolstack => Some(toolstack::INIT.to_owned()),
-            Self::Linux | Self::GnuMach | Self::Xen => None,
+            Self::Linux | Self::GnuMach | Self::PvGrub | Self::Xen => None,
         }
     }
 
@@ -83,6 +88,10 @@ impl Part {
             Self::GnuMach => {
                 let tree = archive.unpack("gnumach-image-1.8-xen-486")?;
                 take(&tree, "boot", "gnumach-", &target)?;
+            }
+            Self::PvGrub => {
+                let tree = archive.unpack("grub-xen-host")?;
+                take(&tree, "usr/lib/grub-xen", "grub-x86_64-xen.bin", &target)?;
             }
             Self::Xen => {
                 let tree = archive.unpack("xen-hypervisor-4.20-amd64")?;
