@@ -1,7 +1,7 @@
 //! The screen: a PC without a serial port tells there what it does, and why it stopped.
 
 use crate::dom0;
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use std::thread::sleep;
 use std::time::Duration;
 use xenlike_tests::machine::{Firmware, Machine};
@@ -10,6 +10,9 @@ use xenlike_tests::monitor::Monitor;
 use xenlike_tests::scenario::{BOOT, SHORT, media_with};
 use xenlike_tests::screen::Kind;
 use xenlike_tests::session::Session;
+
+/// An uncorrected one, on CPU 0.
+const MACHINE_CHECK: &str = "mce 0 1 0xb200000000000000 0 0 0";
 
 fn small() -> Machine {
     Machine {
@@ -57,6 +60,23 @@ fn vga_text() -> Result<()> {
     prompt_appears("screen-text", media, Kind::Text, small())
 }
 
+/// A machine check while all CPUs are in the idle loop: a guest has no stack of the core's behind it.
+fn check_in_idle(monitor: &Monitor, cpus: usize) -> Result<()> {
+    for _ in 0..300 {
+        monitor.command("stop")?;
+        let idle = monitor.halted()? == cpus;
+        if idle {
+            monitor.command(MACHINE_CHECK)?;
+        }
+        monitor.command("cont")?;
+        if idle {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(100));
+    }
+    bail!("the CPUs are never idle together")
+}
+
 /// A machine check is the end: registers, where the core was, and what it does now.
 #[test]
 #[ignore = "boots QEMU"]
@@ -67,15 +87,8 @@ fn a_panic_stays_on_the_screen() -> Result<()> {
     let cpus = machine.cpus as usize;
     let mut session = Session::boot("screen-panic", &media, &monitor.on(machine))?;
     session.expect_prompt(BOOT)?;
-    // The check is to come in the idle loop: a guest has no stack of the core's behind it.
-    for _ in 0..300 {
-        if monitor.halted()? == cpus {
-            break;
-        }
-        sleep(Duration::from_millis(100));
-    }
     session.allow_panic();
-    monitor.command("mce 0 1 0xb200000000000000 0 0 0")?;
+    check_in_idle(&monitor, cpus)?;
     let stopped = "Stopped ('noreboot'). Reset the machine by hand.";
     let shown = monitor.expect(Kind::Pixels, stopped, SHORT)?;
     let said = session.read_until("^Stopped", SHORT)?;
@@ -110,7 +123,7 @@ fn dom0_has_the_screen_until_a_panic() -> Result<()> {
     let shown = monitor.screen(Kind::Pixels)?;
     ensure!(!shown.contains("init: Linux"), "hvc0 is on:\n{shown}");
     session.allow_panic();
-    monitor.command("mce 0 1 0xb200000000000000 0 0 0")?;
+    monitor.command(MACHINE_CHECK)?;
     let stopped = "Stopped ('noreboot'). Reset the machine by hand.";
     let shown = monitor.expect(Kind::Pixels, stopped, SHORT)?;
     ensure!(shown.contains("panic on CPU0: machine check"), "{shown}");
@@ -137,7 +150,7 @@ fn a_panic_restarts_the_machine() -> Result<()> {
     let mut session = Session::boot("screen-restart", &media_with(&[])?, &monitor.on(small()))?;
     session.expect_prompt(BOOT)?;
     session.allow_panic();
-    monitor.command("mce 0 1 0xb200000000000000 0 0 0")?;
+    monitor.command(MACHINE_CHECK)?;
     session.expect("^The machine restarts", SHORT)?;
     session.expect_end(SHORT).map(drop)
 }
