@@ -184,7 +184,7 @@ trap_common:
     CALL_RUST dispatch_trap
     test byte ptr [rsp + 8 + {cs}], 3
     jnz exit_to_guest
-    jmp restore_and_iret
+    jmp .Lrestore_and_iret
 
 // #DB from a guest moves to the top frame, where it may be bounced; from ring 0 it stays.
 trap_debug:
@@ -207,7 +207,7 @@ trap_debug:
     CALL_RUST dispatch_trap
     test byte ptr [rsp + 8 + {cs}], 3
     jnz exit_to_guest
-    jmp restore_and_iret
+    jmp .Lrestore_and_iret
 
 // NMI, #DF, #MC: handled where they land, and back to exactly where they hit.
 trap_ist:
@@ -218,7 +218,7 @@ trap_ist:
     mov rdi, rsp
     ALIGN_STACK
     CALL_RUST {handle_ist}
-restore_and_iret:
+.Lrestore_and_iret:
     LOAD_FOR_IRET
     iretq
 
