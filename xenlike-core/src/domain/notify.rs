@@ -46,6 +46,13 @@ pub fn upcall(dom: &Domain, vcpu: &Vcpu) {
     }
 }
 
+/// Sends `vcpu` an NMI.
+pub fn nmi(dom: &Domain, vcpu: &Vcpu) {
+    // Seen by others before it is looked whether the vCPU sleeps: see `upcall`.
+    vcpu.nmi_pending.store(1, Ordering::SeqCst);
+    upcall(dom, vcpu);
+}
+
 /// Makes the CPU that runs `vcpu` look at what is due for it.
 pub fn kick(vcpu: &Vcpu) {
     if let Some(cpu) = vcpu.cpu()

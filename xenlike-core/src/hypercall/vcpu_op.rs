@@ -56,8 +56,7 @@ fn dispatch(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
         abi::VCPUOP_STOP_SINGLESHOT_TIMER => stop_singleshot(ctx, &target),
         abi::VCPUOP_REGISTER_VCPU_INFO => register_info(ctx, &target, arg),
         abi::VCPUOP_SEND_NMI => {
-            target.nmi_pending.store(1, Ordering::Release);
-            notify::upcall(ctx.dom, &target);
+            notify::nmi(ctx.dom, &target);
             Ok(())
         }
         abi::VCPUOP_GET_PHYSID => Err(errno::EINVAL),

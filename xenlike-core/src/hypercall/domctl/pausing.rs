@@ -1,8 +1,6 @@
 //! Pausing, resuming and poking a domain.
 
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
-
 use guest_pv_abi::domctl::{self as abi, Domctl, SendTrigger};
 use guest_pv_abi::errno;
 
@@ -39,7 +37,6 @@ pub fn send_trigger(dom: &Arc<Domain>, op: &Domctl) -> Answered {
     if body.trigger != abi::XEN_DOMCTL_SENDTRIGGER_NMI {
         return Err(errno::ENOSYS);
     }
-    vcpu.nmi_pending.store(1, Ordering::Release);
-    notify::upcall(dom, vcpu);
+    notify::nmi(dom, vcpu);
     Ok(Answer::Done)
 }
