@@ -2,9 +2,10 @@
 //! back. Where there is more to it than counting, these do nothing and say so; then the steps of
 //! [`super::refs`] and [`super::typed`] are taken one by one.
 //!
-//! A frame that the caller has seen as `owner`'s stays so until these have counted: it gets another
-//! owner only after each CPU has flushed since it was freed ([`crate::mm::stale`]), and this one
-//! doesn't in between. So no other domain's frame is ever held, not even for a moment.
+//! A frame that the caller has seen in use, and then as `owner`'s, stays so until these have counted: it gets
+//! another owner only after each CPU has flushed since it went out of use ([`crate::mm::stale`]), and this one
+//! doesn't in between. So no other domain's frame is ever held, not even for a moment. The order matters:
+//! who frees a frame takes the time when it is out of use, and only then its owner's name off.
 
 use core::sync::atomic::Ordering;
 
@@ -59,10 +60,10 @@ impl<M: Memory> Types<M> {
 
     #[inline(always)] // on the path of every entry
     fn take_writable_times<const TIMES: u64>(&self, mfn: Mfn, frame: &Frame, owner: DomId) -> bool {
+        let mut state = frame.load();
         if frame.owner() != owner {
             return false;
         }
-        let mut state = frame.load();
         loop {
             let Some(base) = writable_base(state) else {
                 return false;
@@ -113,10 +114,10 @@ impl<M: Memory> Types<M> {
     /// Takes both of a validated page table of `owner`; tells what its state was.
     #[inline]
     pub(super) fn take_table(&self, mfn: Mfn, frame: &Frame, owner: DomId) -> Option<State> {
+        let mut state = frame.load();
         if frame.owner() != owner {
             return None;
         }
-        let mut state = frame.load();
         loop {
             let is_table = PageType::from_bits(state.type_bits()).level().is_some();
             if !is_table || !state.can_share() {

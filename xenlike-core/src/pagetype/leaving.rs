@@ -87,11 +87,11 @@ impl<M: Memory> Types<M> {
         leaving: &mut Leaving<'_, M>,
     ) -> Result<(), Refused> {
         let frame = self.0.entry(mfn).ok_or(Refused::Invalid)?;
-        // It stays so until this has counted, as in [`super::both`].
+        // In this order it stays so until this has counted, as in [`super::both`].
+        let mut state = frame.load();
         if frame.owner() != pages.id() {
             return Err(Refused::Invalid);
         }
-        let mut state = frame.load();
         let left = loop {
             // With the flag, the list's reference is there.
             if !state.has(State::ALLOCATED) {
