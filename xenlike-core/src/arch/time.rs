@@ -117,8 +117,19 @@ pub fn stamp() -> Stamp {
 /// How many TSC ticks `ns` are, rounded up.
 #[inline]
 pub fn ticks_of_ns(ns: u64) -> u64 {
-    let ticks = u128::from(ns) * u128::from(TICKS.load(Ordering::Relaxed));
-    ((ticks >> 32) as u64).saturating_add(1)
+    ticks_at(TICKS.load(Ordering::Relaxed), ns)
+}
+
+/// The same at a rate of so many ticks a nanosecond, times 2^32. More than can be counted is the most: a
+/// guest's deadline may be as far as that, and must not come round to be near.
+#[inline]
+const fn ticks_at(rate: u64, ns: u64) -> u64 {
+    let ticks = (ns as u128 * rate as u128) >> 32;
+    if ticks >= u64::MAX as u128 {
+        u64::MAX
+    } else {
+        (ticks as u64).wrapping_add(1)
+    }
 }
 
 /// Waits for that long.
@@ -185,6 +196,17 @@ mod tests {
         ] {
             let ns = TscScale::from_hz(hz).to_ns(hz);
             assert!((999_999_990..=1_000_000_000).contains(&ns), "{hz}: {ns}");
+        }
+    }
+
+    #[test]
+    fn a_far_deadline_stays_far() {
+        let rate = 3_u64 << 32;
+        assert_eq!(ticks_at(rate, 10), 31);
+        let last = u64::MAX / 3;
+        assert_eq!(ticks_at(rate, last - 1), u64::MAX - 2);
+        for ns in [last, last + 1, last + 2, u64::MAX] {
+            assert_eq!(ticks_at(rate, ns), u64::MAX);
         }
     }
 
