@@ -87,6 +87,7 @@ attacks! {
     foreign: "hostile-foreign", "", 2;
     free: "hostile-free", "", 2;
     grants_race: "hostile-grants", "", 2;
+    handler: "hostile-handler", "", 2;
     iret: "hostile-iret", "", 2;
     iret_callback: "hostile-iret", "extra=last=callback", 2;
     iret_user: "hostile-iret", "extra=last=user", 2;

@@ -97,6 +97,8 @@ const CR0_FIXED: u64 = 0x8005_0033;
 fn check_plain(context: &VcpuGuestContext) -> Result<(), Refused> {
     let addresses = [
         context.user_regs.rip,
+        context.user_regs.rsp,
+        context.kernel_sp,
         context.event_callback_eip,
         context.failsafe_callback_eip,
         context.syscall_callback_eip,

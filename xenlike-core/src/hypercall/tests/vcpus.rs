@@ -2,6 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
+use guest_pv_abi::arch_x86::{FLAT_KERNEL_CS, FLAT_KERNEL_SS, VGCF_IN_KERNEL, VcpuGuestContext};
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::hypercall::VCPU_OP;
 use guest_pv_abi::vcpu::*;
@@ -41,6 +42,41 @@ fn vcpus_without_registers_stay_down() {
         guest.call(VCPU_OP, &[VCPUOP_INITIALISE.into(), 1, at]),
         Err(errno::EFAULT)
     );
+}
+
+/// An address that no register may hold.
+const HOLE: u64 = 1 << 47;
+
+/// Who enters its kernel at such an address faults on the way out of ring 0, and what enters the kernel for
+/// that fault must not fault likewise.
+#[test]
+fn no_vcpu_starts_with_addresses_in_the_hole() {
+    let guest = Guest::new();
+    let mut good = VcpuGuestContext::new_zeroed();
+    good.flags = VGCF_IN_KERNEL;
+    (good.user_regs.rip, good.user_regs.rsp) = (0x1000, 0x2000);
+    (good.user_regs.cs, good.user_regs.ss) = (FLAT_KERNEL_CS, FLAT_KERNEL_SS);
+    good.ctrlreg[3] = guest.frame().maddr().0;
+    let spoilt: [fn(&mut VcpuGuestContext); 11] = [
+        |c| c.trap_ctxt[0].address = HOLE,
+        |c| c.trap_ctxt[13].address = HOLE,
+        |c| c.trap_ctxt[255].address = !HOLE,
+        |c| c.user_regs.rip = HOLE,
+        |c| c.user_regs.rsp = HOLE,
+        |c| c.kernel_sp = HOLE,
+        |c| c.event_callback_eip = HOLE,
+        |c| c.failsafe_callback_eip = HOLE,
+        |c| c.syscall_callback_eip = HOLE,
+        |c| c.fs_base = HOLE,
+        |c| c.gs_base_user = HOLE,
+    ];
+    for (n, spoil) in spoilt.iter().enumerate() {
+        let mut context = good;
+        spoil(&mut context);
+        let result = op(&guest, VCPUOP_INITIALISE, 1, &context);
+        assert_eq!(result, Err(errno::EINVAL), "context {n}");
+    }
+    assert_eq!(op(&guest, VCPUOP_INITIALISE, 1, &good), Ok(0));
 }
 
 #[test]
