@@ -155,6 +155,8 @@ fn random_calls_many() -> Result<()> {
     session.send_line(&format!(
         "create hostile.cfg {settings} \"extra=calls={calls}\" -c"
     ))?;
+    session.expect(&format!("^randcall: .* calls={calls}$"), GUEST)?;
     session.expect("^PASS randcall", GUEST * 60)?;
+    session.expect_prompt(GUEST)?;
     power_off(session)
 }

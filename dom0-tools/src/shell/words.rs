@@ -3,7 +3,8 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-/// Splits a line. Quotes are dropped, except in `key=value` words, which are read as configuration lines later.
+/// Splits a line. Quotes are dropped, except around the values of `key=value` words, which are read as configuration lines
+/// later.
 ///
 /// # Errors
 /// A sentence about an unclosed quote.
@@ -11,18 +12,19 @@ pub fn split(line: &str) -> Result<Vec<String>, String> {
     let (mut words, mut word, mut any, mut quote) = (Vec::new(), String::new(), false, None);
     for c in line.chars() {
         match quote {
-            Some(open) => {
+            Some((open, kept)) => {
                 if c == open {
                     quote = None;
                 }
-                if c != open || word.contains('=') {
+                if c != open || kept {
                     word.push(c);
                 }
             }
             None if c == '#' && word.is_empty() && !any => break,
             None if c == '"' || c == '\'' => {
-                (quote, any) = (Some(c), true);
-                if word.contains('=') {
+                let kept = word.contains('=');
+                (quote, any) = (Some((c, kept)), true);
+                if kept {
                     word.push(c);
                 }
             }
@@ -38,7 +40,7 @@ pub fn split(line: &str) -> Result<Vec<String>, String> {
             }
         }
     }
-    if let Some(open) = quote {
+    if let Some((open, _)) = quote {
         return Err(alloc::format!("a {open} is not closed"));
     }
     if any {
@@ -145,6 +147,10 @@ mod tests {
         assert_eq!(
             split("create a name=\"my vm\" x='#'"),
             ["create", "a", "name=\"my vm\"", "x='#'"]
+        );
+        assert_eq!(
+            split("create a \"extra=a b\" 'name=\"my vm\"'"),
+            ["create", "a", "extra=a b", "name=\"my vm\""]
         );
         assert!(super::split("a 'b").is_err());
     }
