@@ -1,6 +1,6 @@
 //! What entries that are not present may hold on a machine that is open to L1 terminal fault.
 
-use super::rules::{ME, Tree, tree};
+use super::tree::{ME, Tree, tree};
 use crate::pagetype::l1tf::SafeAddresses;
 use crate::pagetype::{Pte, Refused, Write};
 

@@ -3,6 +3,8 @@
 mod crowded;
 mod fake;
 mod l1tf;
+mod ownership;
 mod random;
 mod rules;
 mod threads;
+mod tree;

@@ -1,81 +1,15 @@
 //! One rule a test.
 
-use std::sync::Arc;
-use std::vec::Vec;
-
 use core::sync::atomic::Ordering;
 
-use super::fake::{Fake, IO, IO_TABLE};
+use super::fake::{IO, IO_TABLE};
 use crate::kit::{DomId, Mfn, Vaddr};
 use crate::mm::frame::State;
 use crate::pagetype::{
-    Charge, DomainPages, EntryAt, Keep, Lent, Memory, PageType, Progress, Pte, Refused, Types,
-    Update, Work, Write,
+    EntryAt, Keep, Lent, Memory, PageType, Progress, Pte, Refused, Update, Work, Write,
 };
 
-pub(super) const ME: DomId = DomId(1);
-const RO: u64 = Pte::PRESENT | Pte::USER;
-const RW: u64 = RO | Pte::WRITABLE;
-const DATA_VA: Vaddr = Vaddr(0x3000);
-
-/// A domain with a tree of one table a level, and a few pages of data.
-pub(super) struct Tree {
-    pub(super) types: Types<Fake>,
-    pages: Arc<DomainPages>,
-    /// By level; 0 is data, mapped read-only at [`DATA_VA`].
-    pub(super) table: [Mfn; 5],
-    spare: Vec<Mfn>,
-    pub(super) work: Work,
-}
-
-pub(super) fn tree() -> Tree {
-    let types = Fake::new(3);
-    let pages = types.0.add_domain(ME.0, 20);
-    let table = [(); 5].map(|()| types.give(&pages).unwrap());
-    let spare = (0..6).map(|_| types.give(&pages).unwrap()).collect();
-    types.set(table[1], 3, Pte::new(table[0], RO));
-    for level in 2..5 {
-        types.set(table[level], 0, Pte::new(table[level - 1], RW));
-    }
-    Tree {
-        types,
-        pages,
-        table,
-        spare,
-        work: Work::new(),
-    }
-}
-
-impl Tree {
-    pub(super) fn pinned() -> Self {
-        let mut tree = tree();
-        tree.types
-            .pin(tree.table[4], 4, ME, &mut tree.work)
-            .unwrap();
-        tree
-    }
-
-    pub(super) fn update(&mut self, level: usize, index: usize, new: Pte) -> Result<(), Refused> {
-        let update = Update {
-            table: self.table[level],
-            index,
-            new,
-            keep: Keep::Nothing,
-            page_owner: ME,
-        };
-        self.types.change(ME, &update, &mut self.work)
-    }
-
-    fn is(&self, mfn: Mfn) -> (PageType, u64) {
-        let state = self.types.0.state(mfn);
-        (PageType::from_bits(state.type_bits()), state.type_refs())
-    }
-
-    pub(super) fn unused(&self, mfn: Mfn) -> bool {
-        let state = self.types.0.state(mfn);
-        state.type_refs() == 0 && state.refs() == 1
-    }
-}
+use super::tree::{DATA_VA, ME, RO, RW, Tree, tree};
 
 #[test]
 fn a_pin_validates_the_whole_tree() {
@@ -469,120 +403,6 @@ fn descriptor_pages() {
     t.types.set(page, 5, Pte(0x0000_8c00_0000_0000));
     assert!(t.types.get_segdesc(page, ME).is_none(), "a call gate");
     assert!(t.unused(page));
-}
-
-#[test]
-fn only_an_unused_frame_can_be_taken_away() {
-    let mut t = Tree::pinned();
-    let page = t.spare[0];
-    t.update(1, 8, Pte::new(page, RO)).unwrap();
-    assert_eq!(
-        t.types.steal(&t.pages, page, Charge::Counted),
-        Err(Refused::Busy)
-    );
-    assert_eq!(
-        t.types.steal(&t.pages, t.table[2], Charge::Counted),
-        Err(Refused::Busy)
-    );
-    t.update(1, 8, Pte(0)).unwrap();
-    let total = t.pages.total();
-    t.types.steal(&t.pages, page, Charge::Counted).unwrap();
-    assert_eq!(t.pages.total(), total - 1);
-    assert_eq!(
-        t.types.steal(&t.pages, page, Charge::Counted),
-        Err(Refused::Invalid)
-    );
-    let other = t.types.0.add_domain(2, 1);
-    t.types.assign(&other, page, 0, Charge::Counted).unwrap();
-    let another = t.types.0.take().unwrap();
-    assert_eq!(
-        t.types.assign(&other, another, 0, Charge::Counted),
-        Err(crate::pagetype::NoRoom::OverMax)
-    );
-    assert!(t.types.get_page(page, DomId(2)).is_some());
-}
-
-#[test]
-fn a_shared_page_stays_until_both_let_go() {
-    let mut t = Tree::pinned();
-    let own = t.types.0.take().unwrap();
-    t.types.share(&t.pages, own);
-    assert_eq!(t.types.pin(own, 1, ME, &mut t.work), Err(Refused::Invalid));
-    t.update(1, 8, Pte::new(own, RW)).unwrap();
-    assert_eq!(
-        t.types
-            .disown(&t.pages, own, &mut t.types.leaving(&t.pages)),
-        Err(Refused::Invalid)
-    );
-    assert_eq!(
-        t.types.steal(&t.pages, own, Charge::Counted),
-        Err(Refused::Busy)
-    );
-    t.types.unshare(own);
-    assert_eq!(t.pages.shared(), 1);
-    t.update(1, 8, Pte(0)).unwrap();
-    assert_eq!(t.pages.shared(), 0);
-}
-
-#[test]
-fn what_is_read_only_for_all_stays_so() {
-    let mut t = Tree::pinned();
-    let own = t.types.0.take().unwrap();
-    t.types.share_read_only(own);
-    let update = |flags| Update {
-        table: t.table[1],
-        index: 8,
-        new: Pte::new(own, flags),
-        keep: Keep::Nothing,
-        page_owner: DomId::XEN,
-    };
-    assert_eq!(
-        t.types.change(ME, &update(RW), &mut t.work),
-        Err(Refused::Busy)
-    );
-    assert_eq!(t.types.change(ME, &update(RO), &mut t.work), Ok(()));
-    assert_eq!(
-        t.types
-            .disown(&t.pages, own, &mut t.types.leaving(&t.pages)),
-        Err(Refused::Invalid)
-    );
-}
-
-#[test]
-fn counts_do_not_overflow() {
-    let mut t = Tree::pinned();
-    let (page, frame) = (t.spare[0], t.types.0.frame(t.spare[0]).unwrap());
-    let state = frame.load();
-    frame
-        .state
-        .store(state.0 | ((1 << 27) - 1), Ordering::Relaxed);
-    assert!(t.types.get_page(page, ME).is_none());
-    let update = Update {
-        table: t.table[1],
-        index: 8,
-        new: Pte::new(page, RO),
-        keep: Keep::Nothing,
-        page_owner: ME,
-    };
-    assert_eq!(t.types.change(ME, &update, &mut t.work), Err(Refused::Busy));
-    let full = (((1u64 << 26) - 1) << 27) | ((PageType::Writable as u64) << 53);
-    frame
-        .state
-        .store(state.0 | full | State::VALIDATED, Ordering::Relaxed);
-    assert!(t.types.get_writable(page, ME).is_none());
-}
-
-#[test]
-fn a_renamed_domain_keeps_what_it_has() {
-    let mut t = Tree::pinned();
-    let own = t.types.0.take().unwrap();
-    t.types.share(&t.pages, own);
-    t.types.rename(&t.pages, DomId(7));
-    assert!(t.types.get_page(t.table[4], ME).is_none());
-    assert!(t.types.get_page(t.table[4], DomId(7)).is_some());
-    assert!(t.types.get_page(own, DomId(7)).is_some());
-    t.types.audit(&[own]).unwrap();
-    t.types.unpin(t.table[4], DomId(7), &mut t.work).unwrap();
 }
 
 #[test]
