@@ -62,7 +62,7 @@ mod global {
 
     use crate::kit::lock::wait_step;
     use crate::kit::{DomId, Mfn};
-    use crate::mm::alloc::{Where, alloc_order, free_range};
+    use crate::mm::alloc::{Past, Where, alloc_order_for, free_run};
     use crate::mm::{directmap, frames};
 
     /// Order of the block that the heap begins with, and has for ever.
@@ -141,14 +141,15 @@ mod global {
             // The first bytes of a block are talc's own.
             let first = directmap::mfn_of(chunk_base.wrapping_sub(1));
             let end = directmap::mfn_of(heap_end.wrapping_sub(1)).add(1);
-            free_range(first, end);
+            free_run(first, end.0.saturating_sub(first.0), Past::HEAP);
             chunk_base
         }
     }
 
     fn block(usual: u32, needed: u32) -> Option<(Mfn, u32)> {
         let large = needed.max(usual);
-        let get = |order| Some((alloc_order(order, Where::ANY)?, order));
+        // A block that goes back and forth, as its last use ends and the next begins, is not scrubbed each time.
+        let get = |order| Some((alloc_order_for(order, Where::ANY, Past::HEAP)?, order));
         get(large).or_else(|| get(needed))
     }
 }

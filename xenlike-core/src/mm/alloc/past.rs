@@ -10,11 +10,13 @@ use crate::mm::frame::Frame;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Past(u32);
 
-static LAST: AtomicU32 = AtomicU32::new(0);
+static LAST: AtomicU32 = AtomicU32::new(Past::HEAP.0);
 
 impl Past {
     /// Who is not told apart: it sees nobody's contents, and nobody sees its.
     pub const NOBODY: Self = Self(0);
+    /// The heap, which writes what it gets before it reads it.
+    pub const HEAP: Self = Self(1);
 
     /// A number for a new user; [`Self::NOBODY`] when all have been given out.
     pub fn unique() -> Self {
