@@ -14,7 +14,7 @@ use xenlike_rt::abi::hypercall::{
     STACK_SWITCH, UPDATE_VA_MAPPING, UPDATE_VA_MAPPING_OTHERDOMAIN, VCPU_OP,
 };
 use xenlike_rt::abi::sched::{
-    SCHEDOP_BLOCK, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, SCHEDOP_SHUTDOWN_CODE,
+    SCHEDOP_BLOCK, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, SCHEDOP_SHUTDOWN_CODE, SCHEDOP_WATCHDOG,
 };
 use xenlike_rt::abi::vcpu::{VCPUOP_DOWN, VCPUOP_INITIALISE};
 use xenlike_rt::abi::xen::DOMID_SELF;
@@ -41,6 +41,7 @@ fn ends_itself(number: u64, arguments: &[u64; 5]) -> bool {
             SCHEDOP_POLL,
             SCHEDOP_SHUTDOWN,
             SCHEDOP_SHUTDOWN_CODE,
+            SCHEDOP_WATCHDOG,
         ]
         .contains(&cmd),
         VCPU_OP => [VCPUOP_DOWN, VCPUOP_INITIALISE].contains(&cmd),
