@@ -1,6 +1,7 @@
 //! `scripts/bench dom0 --profile ROW`: where a row's instructions go, the hypervisor's by function. The row `boot` is
 //! Dom0's way up.
 
+use super::super::boot::shell_program;
 use super::super::counted::{self, Counts};
 use super::super::symbols::Symbols;
 use super::super::{machine, profile};
@@ -13,7 +14,7 @@ use std::fs;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use xenlike_tests::machine::Machine;
-use xenlike_tests::paths::{Scratch, build as artefact, root};
+use xenlike_tests::paths::{Scratch, build as artefact};
 use xenlike_tests::session::Session;
 
 /// The row that isn't a process's.
@@ -42,7 +43,7 @@ pub fn profile(row: &str, program: &Path) -> Result<()> {
 fn symbols() -> Result<Symbols> {
     let mut symbols = Symbols::default();
     symbols.add(&artefact("xenlike"))?;
-    symbols.add(&root().join("target/x86_64-unknown-none/release/bootdom"))?;
+    symbols.add(&shell_program())?;
     Ok(symbols)
 }
 
