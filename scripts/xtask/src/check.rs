@@ -16,15 +16,18 @@ pub struct Source {
 impl Source {
     /// The text before the file's test module.
     pub fn without_tests(&self) -> &str {
-        let marker = "#[cfg(test)]\nmod ";
-        self.text.split(marker).next().unwrap_or_default()
+        let before = |marker: &str| self.text.find(marker).unwrap_or(self.text.len());
+        let end = before("#[cfg(test)]\nmod ").min(before("#[cfg(all(test, loom))]\nmod "));
+        self.text.get(..end).unwrap_or_default()
     }
 
-    /// Whether the file is a test as a whole (`tests.rs`, `…/tests/…`).
+    /// Whether the file is a test as a whole (`tests.rs`, `…/tests/…`), or part of a model that only
+    /// the model checker builds (`models.rs`, `…/models/…`, loom's atomics).
     pub fn is_test(&self) -> bool {
         self.path.components().any(|part| {
             let name = part.as_os_str().to_string_lossy();
-            name == "tests" || name.ends_with("tests.rs")
+            let for_tests = ["tests", "models", "model.rs"].contains(&&*name);
+            for_tests || name.ends_with("tests.rs") || name.ends_with("models.rs")
         })
     }
 }

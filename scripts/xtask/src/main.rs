@@ -6,6 +6,7 @@ mod check;
 mod debian;
 mod frames;
 mod miri;
+mod models;
 mod oracle;
 mod process;
 mod report;

@@ -2,7 +2,7 @@
 
 use crate::build;
 use crate::process;
-use crate::{frames, miri, report, rooms};
+use crate::{frames, miri, models, report, rooms};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use std::process::Command;
@@ -14,7 +14,7 @@ pub struct Options {
     /// Which part (default: all)
     #[arg(value_enum)]
     part: Option<TestPart>,
-    /// With `qemu`: only tests whose name has this in it
+    /// With `qemu` and `models`: only tests whose name has this in it
     filter: Option<String>,
     /// With `qemu`: test what is there, without building
     #[arg(long)]
@@ -27,6 +27,8 @@ enum TestPart {
     Host,
     /// Boots in QEMU
     Qemu,
+    /// The lock-free protocols in every interleaving, under loom
+    Models,
     /// On demand: rooms with unsafe code under Miri, which takes a quarter of an hour
     Miri,
 }
@@ -40,10 +42,14 @@ pub fn test(options: &Options) -> Result<()> {
         return miri::test();
     }
     let mut tally = Tally::default();
-    if options.part != Some(TestPart::Qemu) {
+    let runs = |part| options.part.is_none_or(|wanted| wanted == part);
+    if runs(TestPart::Host) {
         host(&mut tally);
     }
-    if options.part != Some(TestPart::Host) {
+    if runs(TestPart::Models) {
+        tally.step("models", || models::test(options.filter.as_deref()));
+    }
+    if runs(TestPart::Qemu) {
         qemu(options, &mut tally);
     }
     println!("\n{} passed, {} failed", tally.passed, tally.failed.len());

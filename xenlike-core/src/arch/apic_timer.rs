@@ -1,6 +1,6 @@
 //! The APIC timer: one interrupt at a given moment, per CPU.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::lapic::timer::{self, Trigger};
 use super::{cpu, msr, percpu, time};

@@ -1,7 +1,7 @@
 //! CPUID faulting: outside ring 0 the instruction is a #GP, so that a guest sees its policy and not
 //! the machine (Intel: MISC_FEATURES_ENABLES bit 0, told by PLATFORM_INFO; AMD: HWCR bit 35, CpuidUserDis).
 
-use core::sync::atomic::{AtomicU8, Ordering};
+use crate::kit::atomic::{AtomicU8, Ordering};
 
 use super::cpu::{self, Vendor};
 use super::{msr, percpu};

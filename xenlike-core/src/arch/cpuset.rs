@@ -1,6 +1,6 @@
 //! A set of physical CPUs, as one word.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicU64, Ordering};
 
 use crate::kit::{CpuId, MAX_CPUS};
 

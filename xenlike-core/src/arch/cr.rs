@@ -144,7 +144,7 @@ mod real {
 mod real {
     #![expect(unsafe_code, reason = "the signatures of the real ones")]
     use super::Features;
-    use core::sync::atomic::{AtomicU64, Ordering};
+    use crate::kit::atomic::{AtomicU64, Ordering};
 
     static CR3: AtomicU64 = AtomicU64::new(0);
 

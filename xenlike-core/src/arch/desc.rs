@@ -1,6 +1,6 @@
 //! Segment descriptors, TSS and IDT: their types, the public flat selectors, and loading them.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicU64, Ordering};
 
 use crate::kit::cell::PerCpu;
 use crate::kit::{CpuId, MAX_CPUS, Mfn, Vaddr};

@@ -1,9 +1,9 @@
 //! FPU state of vCPUs: switched with the vCPU, never later (a lazily left state can be read by
 //! speculation). XSAVE where the CPU has it, FXSAVE elsewhere.
 
+use crate::kit::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::xstate::{self, Shape};
 use crate::kit::cell::PerCpu;

@@ -16,8 +16,8 @@ mod real {
     #![expect(unsafe_code, reason = "privileged instructions")]
     use super::super::{cpu, cr, msr};
     use super::with_choice;
+    use crate::kit::atomic::AtomicU16;
     use core::arch::asm;
-    use core::sync::atomic::AtomicU16;
 
     /// Lets the bits of CR4 that guests choose be as this one wants them: its own CR4 holds none that the
     /// machine lacks.
@@ -66,7 +66,7 @@ mod real {
     /// Nothing to order.
     pub fn prediction_barrier() {}
     /// Nothing to clear.
-    pub fn clear_buffers(_selector: &core::sync::atomic::AtomicU16) {}
+    pub fn clear_buffers(_selector: &crate::kit::atomic::AtomicU16) {}
     /// Nothing to flush.
     pub fn flush_caches() {}
 }

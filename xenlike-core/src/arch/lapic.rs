@@ -1,7 +1,7 @@
 //! The local APIC, through its page (xAPIC) or its MSRs (x2APIC). APM vol. 2 chapter 16.
 #![cfg_attr(target_os = "none", expect(unsafe_code, reason = "device registers"))]
 
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::kit::cell::PerCpu;
 use crate::kit::{CpuId, MAX_CPUS, Vaddr};

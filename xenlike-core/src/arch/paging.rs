@@ -1,6 +1,6 @@
 //! Page-table entries, and the mapper for the core's own part of the address space.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicU64, Ordering};
 
 use crate::kit::{Maddr, PAGE_SIZE, Vaddr};
 

@@ -9,8 +9,8 @@
 //! | 9–15 | the main stack; the last bytes are [`CpuInfo`] |
 #![expect(unsafe_code, reason = "finds the block by the stack pointer")]
 
+use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::cpuset::{AtomicCpuSet, CpuSet};
 use super::frame::TrapFrame;
@@ -75,6 +75,7 @@ pub struct CpuInfo {
     pub words: [AtomicU64; 5],
 }
 
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<CpuInfo>() == 256);
 const _: () = assert!((FRAME_FROM_TOP - size_of::<TrapFrame>()).is_multiple_of(16));
 

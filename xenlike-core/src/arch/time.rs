@@ -3,7 +3,7 @@
 //! The scale is the one that guests are told, so that what a guest computes from its `vcpu_info`
 //! and what the core computes are the same number.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::kit::Lock;
 

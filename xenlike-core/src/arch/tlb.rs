@@ -10,7 +10,7 @@
 //! interrupt; as the core runs with interrupts off, a CPU that waits, for a lock or for another CPU,
 //! answers its own request word meanwhile ([`answer`], which is the locks' waiting step).
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicU64, Ordering};
 
 use super::cpuset::CpuSet;
 use super::{cr, percpu};

@@ -1,6 +1,6 @@
 //! What a CPU has to do before it leaves ring 0: bits that any CPU may raise.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use super::{apic_timer, ipi, percpu};
 use crate::kit::CpuId;

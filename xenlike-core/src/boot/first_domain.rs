@@ -8,8 +8,8 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
+use crate::kit::atomic::Ordering;
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
 
 use guest_pv_abi::arch_x86::{
     FLAT_KERNEL_CS, FLAT_KERNEL_SS, VGCF_IN_KERNEL, VGCF_ONLINE, VcpuGuestContext,

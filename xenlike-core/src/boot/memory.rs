@@ -317,7 +317,7 @@ fn map_m2p(early: &mut Early, l4: Maddr, ram: &Ranges) -> Result<Extents, MapErr
 fn map_first_device_table(early: &mut Early, l4: Maddr) -> Option<()> {
     let link = early.new_table()?.0 | paging::TABLE_LINK;
     let slot = &table_at(l4)[Vaddr(layout::DEVICES).index(4)];
-    slot.store(link, core::sync::atomic::Ordering::Release);
+    slot.store(link, crate::kit::atomic::Ordering::Release);
     Some(())
 }
 

@@ -90,7 +90,7 @@ fn console_from(options: &options::Options) {
     if options.keep_screen {
         console::keep_screen();
     }
-    panic::NO_REBOOT.store(options.noreboot, core::sync::atomic::Ordering::Relaxed);
+    panic::NO_REBOOT.store(options.noreboot, crate::kit::atomic::Ordering::Relaxed);
 }
 
 /// What the core can't do without.

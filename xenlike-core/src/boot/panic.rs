@@ -1,8 +1,8 @@
 //! The end: what the core prints when one of its own bugs has hit, and what it does then.
 
+use crate::kit::atomic::{AtomicBool, Ordering};
 use core::fmt::Write;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::{info, memory, symbols};
 use crate::arch::frame::TrapFrame;

@@ -2,8 +2,8 @@
 //! mode to Rust.
 #![expect(unsafe_code, reason = "a CPU's first instructions")]
 
+use crate::kit::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::arch::global_asm;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use log::{info, warn};
 

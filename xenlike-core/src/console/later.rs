@@ -1,7 +1,7 @@
 //! What handlers have to say that may have hit this CPU while it held any lock, the console's too: it is noted, and told
 //! where no lock is held.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use crate::kit::atomic::{AtomicU32, Ordering};
 
 /// NMIs that nobody asked for and nobody was told of.
 static UNKNOWN_NMIS: AtomicU32 = AtomicU32::new(0);

@@ -14,8 +14,8 @@ pub mod screen;
 pub mod serial;
 pub mod switch;
 
+use crate::kit::atomic::{AtomicBool, Ordering};
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::kit::{DomId, Lock, Once};
 use level::Levels;

@@ -1,8 +1,8 @@
 //! The per-domain area (L4 slot 260): the core's own tables for the GDT and LDT windows of a
 //! domain's vCPUs. One L3 and one L2, and an L1 for every sixteen vCPUs.
 
+use crate::kit::atomic::Ordering;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
 
 use super::window::{WINDOW_PAGES, WINDOWS_PER_L1, Window};
 use crate::arch::paging::pte;

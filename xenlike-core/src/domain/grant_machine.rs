@@ -150,7 +150,7 @@ impl Machine for Mapper<'_> {
 
 #[cfg(test)]
 mod tests {
-    use core::sync::atomic::Ordering::SeqCst;
+    use crate::kit::atomic::Ordering::SeqCst;
 
     use alloc::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! vcpu_info: the few words that a guest and the core share for each vCPU (xen.h).
 
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::kit::{AtomicRef, Once};
 use crate::mm::alloc::{Where, alloc_frame};

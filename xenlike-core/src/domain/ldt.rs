@@ -2,7 +2,7 @@
 //! first looks at them, and dropped when the guest sets another LDT or when mappings of descriptor pages change, by
 //! whichever vCPU.
 
-use core::sync::atomic::{AtomicU16, Ordering};
+use crate::kit::atomic::{AtomicU16, Ordering};
 
 use super::window::{self, Window};
 use super::{Domain, Vcpu, VcpuState};

@@ -33,9 +33,9 @@ pub mod vcpu;
 pub mod watchdog;
 pub mod window;
 
+use crate::kit::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 pub use registry::lookup;
 pub use vcpu::{Vcpu, VcpuState};

@@ -1,7 +1,7 @@
 //! Waking, kicking and holding vCPUs.
 
+use crate::kit::atomic::{AtomicU16, Ordering};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU16, Ordering};
 
 use guest_pv_abi::xen::{VIRQ_CONSOLE, VIRQ_DOM_EXC};
 

@@ -1,6 +1,6 @@
 //! A page that a domain shares with the core: kept allocated for as long as the handle lives.
 
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+use crate::kit::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
 use crate::kit::{DomId, Mfn, PAGE_SIZE, SharedWords};
 use crate::mm::directmap::SharedPage;

@@ -1,7 +1,7 @@
 //! Physical interrupts as a domain has them: event channels, and the page where it looks which of
 //! them it has to end.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use super::notify::{self, SCHED};
 use super::{Domain, Settings, registry};

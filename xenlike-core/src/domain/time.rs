@@ -1,7 +1,7 @@
 //! Time as guests see it: the pvclock words of vcpu_info, the wall clock of shared_info, runstate
 //! areas, and the vCPUs' deadlines.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::vcpu::{VcpuRunstateInfo, XEN_RUNSTATE_UPDATE};

@@ -3,7 +3,7 @@
 //! The frame is what the PV ABI says (xen-x86_64.h): from the stack pointer up rcx, r11, [error code,]
 //! rip, cs with the saved upcall mask in bits 32–39, rflags, rsp, ss.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use guest_pv_abi::arch_x86::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
 use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;

@@ -1,8 +1,8 @@
 //! Virtual CPUs: what others may look at, and what only the CPU that runs one touches.
 
+use crate::kit::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use guest_pv_abi::arch_x86::TrapInfo;
 use zerocopy::FromZeros;

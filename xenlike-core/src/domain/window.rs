@@ -1,7 +1,7 @@
 //! A vCPU's window in the per-domain area: 16 GDT pages, then 16 LDT pages, as entries of one L1
 //! that the core owns. What is mapped here has a segment-descriptor type reference.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use crate::kit::Mfn;
 use crate::mm::directmap::SharedPage;

@@ -5,9 +5,9 @@
     reason = "turns the CPU's exclusive hold on its vCPU into references"
 )]
 
+use crate::kit::atomic::{AtomicU64, Ordering};
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::arch::frame::TrapFrame;
 use crate::arch::percpu;

@@ -16,8 +16,8 @@ use crate::domain::vcpu::pause;
 use crate::emul::{self, Exception, Outcome};
 use crate::hypercall::Ctx;
 use crate::kit::Vaddr;
+use crate::kit::atomic::Ordering;
 use crate::mm::guest_copy;
-use core::sync::atomic::Ordering;
 use guest::Emulated;
 
 /// #SS.

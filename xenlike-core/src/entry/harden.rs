@@ -8,7 +8,7 @@
     reason = "refers to the stubs' table; sets SPEC_CTRL and EFER"
 )]
 
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
+use crate::kit::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
 
 use crate::arch::desc::FLAT_RING3_SS;
 use crate::arch::speculation::Choice;

@@ -1,7 +1,7 @@
 //! The ways in, told to each CPU: its IDT and the entry points of SYSCALL and SYSENTER.
 #![expect(unsafe_code, reason = "loads the IDT and the entry MSRs")]
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use super::stubs::{
     SYSCALL_SCRATCH, SYSCALL_STUB_BYTES, VECTOR_STUB_BYTES, syscall_stubs, syscall32_stubs,

@@ -1,6 +1,6 @@
 //! Interrupts: each acknowledges and raises work; what it means is done on the way out.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use crate::kit::atomic::{AtomicU32, Ordering};
 
 use crate::arch::frame::TrapFrame;
 use crate::arch::ipi::Vector;

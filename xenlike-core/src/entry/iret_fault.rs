@@ -1,7 +1,7 @@
 //! IRET could not load the frame that the guest asked for: what the machine raised in ring 0 is the guest's
 //! own exception, at the frame's address, as on Xen.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use super::current::with_current;
 use super::page_fault;

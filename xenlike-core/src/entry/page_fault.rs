@@ -1,7 +1,7 @@
 //! #PF from a guest: a page table that it writes as it pleases, an MSI-X table, an LDT page not mapped yet, a GDT page
 //! that it has not, or its own affair.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use super::current::with_current;
 use super::emulate;

@@ -24,9 +24,9 @@ use crate::kit::MAX_CPUS;
 #[repr(C, align(16))]
 pub struct SyscallScratch {
     /// The guest's rsp.
-    pub guest_rsp: core::sync::atomic::AtomicU64,
+    pub guest_rsp: crate::kit::atomic::AtomicU64,
     /// The end of the CPU's top frame.
-    pub stack: core::sync::atomic::AtomicU64,
+    pub stack: crate::kit::atomic::AtomicU64,
 }
 
 #[expect(
@@ -34,8 +34,8 @@ pub struct SyscallScratch {
     reason = "the initial value of an array of atomics"
 )]
 const EMPTY: SyscallScratch = SyscallScratch {
-    guest_rsp: core::sync::atomic::AtomicU64::new(0),
-    stack: core::sync::atomic::AtomicU64::new(0),
+    guest_rsp: crate::kit::atomic::AtomicU64::new(0),
+    stack: crate::kit::atomic::AtomicU64::new(0),
 };
 /// One a CPU; written by [`super::init_cpu`], read by the stubs.
 pub static SYSCALL_SCRATCH: [SyscallScratch; MAX_CPUS] = [EMPTY; MAX_CPUS];

@@ -4,8 +4,8 @@
 //! loads the new one's, and returns to the exit stub, which leaves with whatever is in the top frame.
 #![expect(unsafe_code, reason = "a CPU's first step out of ring 0")]
 
+use crate::kit::atomic::Ordering;
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
 
 use super::current::{self, Running};
 use super::{context, harden};

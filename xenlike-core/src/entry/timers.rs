@@ -1,7 +1,7 @@
 //! Deadlines: what to do when one passes.
 
+use crate::kit::atomic::Ordering;
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
 
 use guest_pv_abi::xen::VIRQ_TIMER;
 

@@ -1,7 +1,7 @@
 //! Taking ports: unbound, interdomain, virtual IRQ, IPI, physical IRQ; and which vCPU they notify.
 
+use crate::kit::atomic::Ordering;
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
 
 use super::channel::State;
 use super::{EventError, NR_VIRQS, Notice, SharedWords, Table, is_per_vcpu};

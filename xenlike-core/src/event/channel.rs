@@ -1,9 +1,9 @@
 //! One port: what it is connected to, and what delivery needs to know about it.
 
+use crate::kit::atomic::{AtomicBool, AtomicU32, Ordering};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::fifo::{PRIORITY_DEFAULT, QueueId};
 use super::{EventError, Table};

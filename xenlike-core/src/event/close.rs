@@ -1,7 +1,7 @@
 //! Closing ports: one, all (`EVTCHNOP_reset`), all for good (destruction).
 
+use crate::kit::atomic::Ordering;
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
 
 use super::channel::{Channel, State};
 use super::table::{Book, Use};

@@ -1,9 +1,9 @@
 //! How an event reaches the guest: bits or queues in pages shared with it, and the vCPU's upcall flag.
 
+use crate::kit::atomic::{AtomicU32, Ordering::SeqCst};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use guest_pv_abi::arch_x86::XEN_LEGACY_MAX_VCPUS;
 use guest_pv_abi::xen::VcpuInfo;

@@ -5,7 +5,7 @@
 //! the link field of the queue's last event word, as long as that is still LINKED; if the guest has
 //! taken it off already the queue is empty, and the port becomes its head in the control block.
 
-use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use crate::kit::atomic::{AtomicU32, Ordering::SeqCst};
 
 use guest_pv_abi::event_channel as abi;
 

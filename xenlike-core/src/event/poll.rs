@@ -1,6 +1,6 @@
 //! Polling (`SCHEDOP_poll`): a vCPU that sleeps until one of some ports is pending, masked or not.
 
-use core::sync::atomic::Ordering::SeqCst;
+use crate::kit::atomic::Ordering::SeqCst;
 
 use super::channel::State;
 use super::{EventError, SharedWords, Table};

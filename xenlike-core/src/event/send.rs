@@ -1,6 +1,6 @@
 //! Sending: the hot path. A masked send costs two uncontended locks and one atomic bit.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use super::channel::{Channel, State};
 use super::delivery::Raised;

@@ -1,9 +1,9 @@
 //! A domain's channels: looking a port up, finding a free one.
 
+use crate::kit::atomic::{AtomicU16, AtomicU32, Ordering};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use super::channel::{BUCKET_PORTS, Channel, State, new_bucket};
 use super::delivery::Delivery;

@@ -1,7 +1,7 @@
 //! The 2-level ABI: a pending bit and a mask bit a port in the shared info page, and a selector word
 //! a vCPU (xen.h, `struct shared_info` and `struct vcpu_info`).
 
-use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use crate::kit::atomic::{AtomicU64, Ordering::SeqCst};
 
 use core::mem::offset_of;
 

@@ -1,7 +1,7 @@
 //! The shared word of a version 1 entry: flags below, the grantee above. The granter may change it at
 //! any moment, so it is claimed by compare-exchange with a bounded number of tries.
 
-use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use crate::kit::atomic::{AtomicU32, Ordering::SeqCst};
 
 use guest_pv_abi::grant_table as abi;
 

@@ -1,10 +1,10 @@
 //! The granter's half: shared frames of entries, and who uses which entry.
 
+use crate::kit::atomic::Ordering::{Relaxed, SeqCst};
+use crate::kit::atomic::{AtomicU16, AtomicU32};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use core::sync::atomic::{AtomicU16, AtomicU32};
 
 use super::entry::{self, Use};
 use super::handles::Handles;

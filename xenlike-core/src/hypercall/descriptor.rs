@@ -54,6 +54,6 @@ pub fn update(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
     let page = page.ok_or(errno::EINVAL)?;
     debug_assert!(address.offset() < PAGE_SIZE);
     let word = page.u64(address.offset()).ok_or(errno::EINVAL)?;
-    word.store(descriptor, core::sync::atomic::Ordering::SeqCst);
+    word.store(descriptor, crate::kit::atomic::Ordering::SeqCst);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! event_channel_op: events between domains, from virtual interrupts, among vCPUs.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::event_channel as abi;

@@ -1,6 +1,6 @@
 //! iret: the guest kernel's way back from a trap, and its only way into guest user mode.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use guest_pv_abi::arch_x86::{FLAT_RING3_CS64, VGCF_IN_SYSCALL};
 use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;

@@ -1,6 +1,6 @@
 //! sched_op: giving up the CPU, waiting, shutting down.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::sched::{

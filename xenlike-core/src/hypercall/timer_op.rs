@@ -1,6 +1,6 @@
 //! set_timer_op: the vCPU's one-shot timer.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use guest_pv_abi::errno::Errno;
 

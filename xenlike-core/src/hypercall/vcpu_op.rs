@@ -1,7 +1,7 @@
 //! vcpu_op: bringing vCPUs up and down, their shared areas and timers (vcpu.h).
 
+use crate::kit::atomic::Ordering;
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
 
 use guest_pv_abi::arch_x86::VcpuGuestContext;
 use guest_pv_abi::errno::{self, Errno};

@@ -1,6 +1,6 @@
 //! vm_assist: switches of the domain's own making.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::xen::{

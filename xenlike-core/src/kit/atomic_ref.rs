@@ -4,8 +4,8 @@
     reason = "turns the address back into the reference it was"
 )]
 
+use crate::kit::atomic::{AtomicPtr, Ordering};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering};
 
 /// Refers to something that lives for ever; read by one plain load.
 pub struct AtomicRef<T: Sync + 'static>(AtomicPtr<T>);

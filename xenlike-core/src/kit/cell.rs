@@ -4,9 +4,9 @@
     reason = "the cells' contract is what makes the sharing sound"
 )]
 
+use crate::kit::atomic::{AtomicBool, Ordering};
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::ids::{CpuId, MAX_CPUS};
 use super::lock::wait_step;
@@ -51,9 +51,16 @@ impl<T> OwnerCell<T> {
 
     /// Becomes the owner; waits for a visitor to leave.
     pub fn acquire(&self) {
-        while self.taken.swap(true, Ordering::Acquire) {
+        while !self.take() {
             wait_step();
         }
+    }
+
+    fn take(&self) -> bool {
+        let free = self
+            .taken
+            .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
+        free.is_ok()
     }
 
     /// Gives the ownership up.
@@ -76,7 +83,7 @@ impl<T> OwnerCell<T> {
 
     /// Owns the value for a while, unless somebody else does.
     pub fn visit(&self) -> Option<Visit<'_, T>> {
-        (!self.taken.swap(true, Ordering::Acquire)).then_some(Visit(self))
+        self.take().then_some(Visit(self))
     }
 }
 
@@ -127,5 +134,48 @@ mod tests {
         // SAFETY: owned, no references.
         unsafe { cell.release() };
         assert!(cell.visit().is_some());
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::OwnerCell;
+    use crate::kit::atomic::model::explore;
+    use crate::kit::atomic::{AtomicU32, Ordering::Relaxed};
+    use loom::thread;
+    use std::sync::Arc;
+
+    /// Changes both numbers, with a point at which loom may switch to the other CPU between them.
+    fn change(pair: &mut (u32, u32), switch: &AtomicU32) {
+        assert_eq!(pair.0, pair.1);
+        pair.0 += 1;
+        switch.load(Relaxed);
+        pair.1 += 1;
+    }
+
+    /// Two CPUs of which one owns the cell for a while and the other visits it: nobody sees the
+    /// value half-changed, and no change is lost.
+    #[test]
+    fn an_owner_and_a_visitor_exclude_each_other() {
+        explore(4, || {
+            let shared = Arc::new((OwnerCell::new((0, 0)), AtomicU32::new(0)));
+            drop(shared.0.visit()); // touches the atomics
+            shared.1.load(Relaxed);
+            let theirs = shared.clone();
+            let visitor = thread::spawn(move || {
+                let Some(mut visit) = theirs.0.visit() else {
+                    return 0;
+                };
+                change(&mut visit, &theirs.1);
+                1
+            });
+            shared.0.acquire();
+            // SAFETY: acquired just now; the reference ends before the release.
+            change(unsafe { shared.0.get() }, &shared.1);
+            // SAFETY: as above.
+            unsafe { shared.0.release() };
+            let visits = visitor.join().unwrap();
+            assert_eq!(*shared.0.visit().unwrap(), (1 + visits, 1 + visits));
+        });
     }
 }

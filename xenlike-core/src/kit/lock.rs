@@ -2,7 +2,7 @@
 //! CPU that waits must still answer TLB shoot-downs, or two CPUs deadlock: the waiting step is a
 //! hook that `arch` fills in.
 
-use core::sync::atomic::{AtomicPtr, Ordering};
+use crate::kit::atomic::{AtomicPtr, Ordering};
 
 /// What a waiting CPU does between two looks at the lock.
 static WAIT_STEP: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
@@ -24,7 +24,10 @@ pub fn wait_step() {
         let step: fn() = unsafe { core::mem::transmute(step) };
         step();
     }
+    #[cfg(not(loom))]
     core::hint::spin_loop();
+    #[cfg(loom)]
+    loom::thread::yield_now();
 }
 
 /// The waiting strategy of all locks of the core.

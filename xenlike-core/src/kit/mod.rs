@@ -1,6 +1,7 @@
 //! What every room needs: address and id types, locks, set-once values.
 
 pub mod addr;
+pub mod atomic;
 pub mod atomic_ref;
 pub mod cell;
 pub mod cpuset;

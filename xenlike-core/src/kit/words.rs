@@ -1,6 +1,6 @@
 //! The door to pages that a guest shares with the hypervisor.
 
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+use crate::kit::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
 /// A page that a guest reads and writes at any moment: only atomics, only inside its 4096 bytes. The
 /// handle keeps the page from being freed or given another use; dropping it lets go.
@@ -23,8 +23,8 @@ pub mod fake {
         reason = "views of one memory as atomics of several widths"
     )]
 
+    use crate::kit::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
     use alloc::sync::Arc;
-    use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
     use super::SharedWords;
 

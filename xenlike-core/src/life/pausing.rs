@@ -1,7 +1,7 @@
 //! Pauses are counted, at the vCPU: it runs only while nobody holds it.
 
+use crate::kit::atomic::Ordering;
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
 
 use crate::domain::vcpu::pause;
 use crate::domain::{Domain, Vcpu, VcpuState, notify};

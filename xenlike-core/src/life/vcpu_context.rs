@@ -1,8 +1,8 @@
 //! A vCPU's registers and tables as one structure (`struct vcpu_guest_context`): given by
 //! VCPUOP_initialise or the toolstack, and shown to the toolstack.
 
+use crate::kit::atomic::Ordering;
 use alloc::boxed::Box;
-use core::sync::atomic::Ordering;
 
 use guest_pv_abi::arch_x86::{
     VGCF_FAILSAFE_DISABLES_EVENTS, VGCF_I387_VALID, VGCF_IN_KERNEL, VGCF_ONLINE,

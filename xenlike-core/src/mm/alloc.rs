@@ -7,7 +7,7 @@
 mod loose;
 mod past;
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicU64, Ordering};
 
 use super::directmap;
 use super::frame::{Frame, Kind, State, frames};

@@ -5,8 +5,8 @@
 //! (nor does Miri, for which they are copied plainly).
 #![expect(unsafe_code, reason = "raw access to frames through the direct map")]
 
+use crate::kit::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 use core::arch::asm;
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
 use super::frame::{Kind, State, frames};
 use super::space::Root;
@@ -169,7 +169,7 @@ unsafe fn copy(from: *const u8, to: *mut u8, bytes: usize) {
 
 #[cfg(test)]
 mod tests {
-    use core::sync::atomic::Ordering;
+    use crate::kit::atomic::Ordering;
 
     use super::*;
     use crate::mm::alloc;

@@ -8,7 +8,7 @@
     reason = "the frame table is memory that boot maps at a fixed address"
 )]
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::layout;
 use crate::kit::{DomId, Mfn};
@@ -41,6 +41,7 @@ pub struct Frame {
     pub linear: AtomicU32,
 }
 
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<Frame>() == FRAME_BYTES);
 
 /// A value of a frame's state word.

@@ -51,8 +51,8 @@ pub mod short {
 
 #[cfg(target_os = "none")]
 mod global {
+    use crate::kit::atomic::{AtomicBool, Ordering};
     use core::alloc::Layout;
-    use core::sync::atomic::{AtomicBool, Ordering};
 
     use talc::TalcLock;
     use talc::base::Talc;

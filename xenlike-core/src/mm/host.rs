@@ -20,7 +20,7 @@ const FRAMES: usize = if cfg!(miri) { 512 } else { 16384 };
 pub(super) struct Arena {
     bytes: *mut u8,
     frames: Vec<Frame>,
-    m2p: Vec<core::sync::atomic::AtomicU64>,
+    m2p: Vec<crate::kit::atomic::AtomicU64>,
 }
 
 // SAFETY: the bytes are only reached as real machine memory is: as atomics, or by whoever the
@@ -41,7 +41,7 @@ pub(super) fn arena() -> &'static Arena {
         let mut table = Vec::new();
         table.resize_with(FRAMES + 1, Frame::not_ram);
         let mut m2p = Vec::new();
-        m2p.resize_with(FRAMES, || core::sync::atomic::AtomicU64::new(u64::MAX));
+        m2p.resize_with(FRAMES, || crate::kit::atomic::AtomicU64::new(u64::MAX));
         // SAFETY: these are the vector just made.
         unsafe { frames().set_end(Mfn(CHUNK_FRAMES)) };
         Arena {
@@ -75,7 +75,7 @@ impl Arena {
         // SAFETY: inside the arena.
         unsafe { self.bytes.add(mfn.0 as usize * PAGE_SIZE) }
     }
-    pub(super) fn m2p(&self, mfn: Mfn) -> Option<&core::sync::atomic::AtomicU64> {
+    pub(super) fn m2p(&self, mfn: Mfn) -> Option<&crate::kit::atomic::AtomicU64> {
         self.m2p.get(mfn.0 as usize)
     }
 }

@@ -1,7 +1,7 @@
 //! The machine-to-physical table: for each machine frame the number by which its owner knows it.
 //! Guests read it in place, read-only; it says nothing that the hypervisor relies on.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use crate::kit::{Mfn, Pfn};
 use crate::mm::frame::frames;
@@ -38,21 +38,21 @@ fn write(mfn: Mfn, entry: u64) {
     unsafe_code,
     reason = "the table is memory that boot maps at a fixed address"
 )]
-fn slot(mfn: Mfn) -> Option<&'static core::sync::atomic::AtomicU64> {
+fn slot(mfn: Mfn) -> Option<&'static crate::kit::atomic::AtomicU64> {
     // The hypervisor writes through its direct map: guests' view of the table is read-only.
     let table = TABLE.get()?;
     let extent = table.get((mfn.0 / EXTENT_FRAMES) as usize)?;
     if extent.0 == 0 {
         return None;
     }
-    let at = super::directmap::ptr(*extent).cast::<core::sync::atomic::AtomicU64>();
+    let at = super::directmap::ptr(*extent).cast::<crate::kit::atomic::AtomicU64>();
     // SAFETY: an extent is 2 MiB of RAM that boot set aside for the table for good; only ever
     // accessed as atomics.
     Some(unsafe { &*at.add((mfn.0 % EXTENT_FRAMES) as usize) })
 }
 
 #[cfg(not(target_os = "none"))]
-fn slot(mfn: Mfn) -> Option<&'static core::sync::atomic::AtomicU64> {
+fn slot(mfn: Mfn) -> Option<&'static crate::kit::atomic::AtomicU64> {
     super::host::arena().m2p(mfn)
 }
 

@@ -7,7 +7,7 @@
 //! doesn't in between. So no other domain's frame is ever held, not even for a moment. The order matters:
 //! who frees a frame takes the time when it is out of use, and only then its owner's name off.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use super::{Memory, PageType, Pte, Types, Work};
 use crate::kit::{DomId, Mfn};

@@ -1,7 +1,7 @@
 //! Claims: memory set aside for a domain that is being built, so that a build which has begun does not
 //! fail for another's sake (XENMEM_claim_pages).
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicU64, Ordering};
 
 use super::{DomainPages, NoRoom};
 use crate::kit::Lock;

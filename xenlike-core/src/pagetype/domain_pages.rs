@@ -1,6 +1,6 @@
 //! What frames a domain has, and how they come; how they go is in [`super::leaving`].
 
-use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use super::lists::{Lists, linked};
 use super::{Memory, PageType, Refused, Types};

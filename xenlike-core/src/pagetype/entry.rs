@@ -4,7 +4,7 @@
 //! got an old word out gives back what it held. The table's type reference keeps it validated for
 //! that while.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicU64, Ordering};
 
 use super::validate::is_guest_entry;
 use super::{Memory, Pte, Refused, Types, Work};

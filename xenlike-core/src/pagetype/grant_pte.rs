@@ -4,7 +4,7 @@
 //! A grant mapping's entry holds references of the page as every entry does; the grant itself holds
 //! its own. So a guest that overwrites such an entry harms only itself.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use super::entry::exchange;
 use super::{Keep, Memory, Pte, Refused, Types, Update, Work};
@@ -171,7 +171,7 @@ impl<M: Memory> Types<M> {
     fn write_l1_slot(
         &self,
         owner: DomId,
-        slot: &core::sync::atomic::AtomicU64,
+        slot: &crate::kit::atomic::AtomicU64,
         change: impl Fn(u64) -> (u64, Option<u64>),
     ) -> Result<u64, Refused> {
         for _ in 0..16 {
@@ -202,7 +202,7 @@ impl<M: Memory> Types<M> {
 
     /// Empties an entry of an L1 that the hypervisor itself has at hand, giving back what it held.
     /// For windows of the per-domain area that name guest frames.
-    pub fn clear_slot(&self, slot: &core::sync::atomic::AtomicU64) {
+    pub fn clear_slot(&self, slot: &crate::kit::atomic::AtomicU64) {
         self.put_l1(exchange(slot, Pte(0), Keep::Nothing));
     }
 

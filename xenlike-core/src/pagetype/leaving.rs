@@ -1,6 +1,6 @@
 //! How frames leave their domain, and go back to the allocator.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use super::lists::Lists;
 use super::{DomainPages, Memory, PageRef, Progress, Refused, Types, Work};

@@ -3,7 +3,7 @@
 //! names another holds references as usual; then neither may the other name a third, nor may the
 //! first be named so: chains and circles would keep each other's types for ever.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use crate::kit::atomic::{AtomicU32, Ordering};
 
 use super::{Memory, Pte, Refused, Types};
 use crate::kit::{DomId, Mfn};

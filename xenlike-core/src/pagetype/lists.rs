@@ -1,6 +1,6 @@
 //! Lists of frames, linked through their entries in the frame table by number; 0 ends one.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use super::Memory;
 use crate::kit::Mfn;

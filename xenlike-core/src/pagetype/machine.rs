@@ -1,7 +1,7 @@
 //! The real machine's memory under the rules, and the frames that domains ask for.
 
+use crate::kit::atomic::{AtomicU64, Ordering};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::l1tf::{self, SafeAddresses};
 use super::{Charge, DomainPages, IoAccess, Memory, NoRoom, Types, registered};

@@ -1,7 +1,7 @@
 //! What the rules need of the machine.
 
+use crate::kit::atomic::AtomicU64;
 use alloc::sync::Arc;
-use core::sync::atomic::AtomicU64;
 
 use super::DomainPages;
 use super::l1tf::SafeAddresses;

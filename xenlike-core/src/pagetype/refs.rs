@@ -128,7 +128,7 @@ impl<M: Memory> Types<M> {
     pub(super) fn clear_flag(&self, frame: &Frame, flag: u64) -> bool {
         let old = frame
             .state
-            .fetch_and(!flag, core::sync::atomic::Ordering::AcqRel);
+            .fetch_and(!flag, crate::kit::atomic::Ordering::AcqRel);
         State(old).has(flag)
     }
 }

@@ -1,6 +1,6 @@
 //! Type references: what keeps a frame's type.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use super::{Memory, PageType, Progress, Refused, Types, Work, check_descriptor};
 use crate::kit::{DomId, Mfn};

@@ -1,7 +1,7 @@
 //! Validation of whole tables, and its reverse. Both work on a busy frame and can stop between two
 //! entries; `progress` of the frame says how many of its first entries are validated.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicU64, Ordering};
 
 use super::{Memory, Progress, Pte, Refused, Types, Work};
 use crate::kit::{DomId, Mfn};

@@ -1,7 +1,7 @@
 //! From an address to the entry that maps it, as the machine walks. The tables may change meanwhile:
 //! what comes out is a claim that the caller checks by taking references.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicU64, Ordering};
 
 use super::{Machine, Memory, Pte, Types};
 use crate::kit::{Mfn, Vaddr};

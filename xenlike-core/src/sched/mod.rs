@@ -24,8 +24,8 @@ pub mod slab;
 mod tests;
 pub mod turn;
 
+use crate::kit::atomic::{AtomicU64, Ordering};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::kit::cell::PerCpu;
 use crate::kit::heap::NoMemory;

@@ -1,7 +1,7 @@
 //! One CPU's run queue.
 
+use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::share::default_virtual_time;
 use crate::kit::heap::{IndexedHeap, NoMemory};

@@ -1,6 +1,6 @@
 //! A domain's share of the machine: weight and cap, in the numbers of XEN_DOMCTL_SCHEDOP (credit).
 
-use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use crate::kit::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use crate::kit::Lock;
 

@@ -1,10 +1,10 @@
 //! Where units live: numbered slots that never move, in chunks made on demand. A slot's unit is
 //! guarded by the lock of the unit's home queue; its own lock is never waited for long.
 
+use crate::kit::atomic::{AtomicU32, AtomicUsize, Ordering};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::Spec;
 use super::share::Share;

@@ -1,6 +1,6 @@
 //! Whose turn it is on a CPU.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use super::queue::QueueGuard;
 use super::share::{Allowance, default_virtual_time};

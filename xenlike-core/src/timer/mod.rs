@@ -18,8 +18,8 @@
 #[cfg(test)]
 mod tests;
 
+use crate::kit::atomic::{AtomicU64, Ordering};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::kit::cell::PerCpu;
 use crate::kit::heap::{IndexedHeap, NoMemory, Places};

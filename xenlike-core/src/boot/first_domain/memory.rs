@@ -1,8 +1,8 @@
 //! The boot domain's frames: modules stay in the frames that GRUB put them in, the rest is new.
 
+use crate::kit::atomic::Ordering;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
-use core::sync::atomic::Ordering;
 
 use super::plan::Plan;
 use super::{Module, Range, read_machine};

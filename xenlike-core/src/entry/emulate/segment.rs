@@ -65,7 +65,7 @@ fn descriptor(st: &VcpuState, selector: u16) -> Option<u64> {
     }
     let frame = (*st.gdt.frames.get((offset >> 12) as usize)?)?;
     let word = SharedPage::new(frame)?.u64((offset & 0xfff) as usize)?;
-    Some(word.load(core::sync::atomic::Ordering::Relaxed))
+    Some(word.load(crate::kit::atomic::Ordering::Relaxed))
 }
 
 /// A code or data descriptor (APM vol. 2 §4.7) that is there.

@@ -1,6 +1,6 @@
 //! The guest's page tables: its stores into them, and its kernel's memory seen from either mode.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use super::guest::Emulated;
 use crate::domain::VcpuState;

@@ -1,7 +1,7 @@
 //! A domain and its shared pages, on the host.
 
+use crate::kit::atomic::{AtomicU64, Ordering::SeqCst};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use crate::event::{Limits, Table};
 pub(super) use crate::kit::words::fake::FakePage as Page;

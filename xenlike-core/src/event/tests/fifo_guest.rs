@@ -1,10 +1,10 @@
 //! FIFO delivery against a model guest that follows the public header: it takes heads off, clears
 //! LINKED by compare-exchange, and handles what is pending and not masked.
 
+use crate::kit::atomic::AtomicU32;
+use crate::kit::atomic::Ordering::SeqCst;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::sync::atomic::AtomicU32;
-use core::sync::atomic::Ordering::SeqCst;
 
 use proptest::prelude::*;
 

@@ -2,9 +2,9 @@
 
 use super::fake::{Dom, Page};
 use crate::event::{EventError, Notice, SharedWords, Status, StatusKind, Sweep};
+use crate::kit::atomic::Ordering::SeqCst;
 use crate::kit::{DomId, Port, VcpuId};
 use crate::mm::heap::short;
-use core::sync::atomic::Ordering::SeqCst;
 
 const V0: VcpuId = VcpuId(0);
 const V1: VcpuId = VcpuId(1);

@@ -1,7 +1,7 @@
 //! Real races on the host's CPUs: senders against closing, producer against consumer.
 
+use crate::kit::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 
 use super::fake::Dom;

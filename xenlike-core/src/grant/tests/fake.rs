@@ -1,9 +1,9 @@
 //! Frames that know their owners, page-table entries by address, domains with tables.
 
+use crate::kit::atomic::Ordering::SeqCst;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering::SeqCst;
 
 use crate::grant::*;
 use crate::kit::words::fake::FakePage;

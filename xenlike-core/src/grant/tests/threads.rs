@@ -1,6 +1,6 @@
 //! Real races on the host's CPUs: a granter that grants and revokes while another domain maps.
 
-use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use crate::kit::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 
 use super::fake::*;

@@ -1,6 +1,6 @@
 //! What a domain and its vCPUs are doing.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use guest_pv_abi::arch_x86::ArchDomainConfig;
 use guest_pv_abi::domctl::{self as abi, Domctl, GetDomainInfo, GetVcpuInfo};

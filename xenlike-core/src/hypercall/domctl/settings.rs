@@ -1,7 +1,7 @@
 //! Small settings: handle, debugger, time offset, where virtual IRQs go.
 
+use crate::kit::atomic::Ordering;
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
 
 use guest_pv_abi::domctl::{
     Domctl, SetDebugging, SetDomainHandle, SetTimeOffset, SetVirqHandler, Subscribe,

@@ -39,7 +39,7 @@ pub(super) fn maximum_gpfn(ctx: &Ctx<'_>, at: u64) -> Result<i64, Errno> {
         let word = dom
             .shared_info()?
             .u64(MAX_PFN)?
-            .load(core::sync::atomic::Ordering::Relaxed);
+            .load(crate::kit::atomic::Ordering::Relaxed);
         Some(word.saturating_sub(1))
     })
 }

@@ -1,6 +1,6 @@
 //! readconsole and debug_keys: the log as the toolstack reads it (`xl dmesg`).
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicU64, Ordering};
 
 use guest_pv_abi::errno;
 use guest_pv_abi::sysctl::{DebugKeys, ReadConsole, Sysctl};

@@ -16,7 +16,7 @@ use guest_pv_abi::{GuestHandle, Payload};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use super::guest::Guest;
-use core::sync::atomic::Ordering::SeqCst;
+use crate::kit::atomic::Ordering::SeqCst;
 
 use crate::domain::{self, Rights};
 use crate::kit::DomId;

@@ -1,6 +1,6 @@
 //! Descriptors by machine address.
 
-use core::sync::atomic::Ordering::SeqCst;
+use crate::kit::atomic::Ordering::SeqCst;
 
 use guest_pv_abi::errno;
 use guest_pv_abi::hypercall as nr;

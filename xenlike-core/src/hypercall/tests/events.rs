@@ -1,6 +1,6 @@
 //! event_channel_op.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use guest_pv_abi::errno;
 use guest_pv_abi::event_channel::*;

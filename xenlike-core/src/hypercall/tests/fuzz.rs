@@ -127,7 +127,7 @@ impl World {
                 let entry = self.value(*word) | (0x67 * (n as u64 & 1));
                 page.u64(n * 8 % 4096)
                     .unwrap()
-                    .store(entry, core::sync::atomic::Ordering::SeqCst);
+                    .store(entry, crate::kit::atomic::Ordering::SeqCst);
             }
         }
         let args = call.args.map(|word| self.value(word));

@@ -1,6 +1,6 @@
 //! grant_table_op.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use guest_pv_abi::GuestHandle;
 use guest_pv_abi::errno::{self, Errno};

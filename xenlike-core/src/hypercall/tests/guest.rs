@@ -1,7 +1,7 @@
 //! A domain whose vCPU 0 calls, and a page of its memory for arguments.
 
+use crate::kit::atomic::{AtomicU64, Ordering};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use guest_pv_abi::domctl::CreateDomain;
 use guest_pv_abi::errno::Errno;

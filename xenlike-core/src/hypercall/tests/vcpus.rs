@@ -1,6 +1,6 @@
 //! vcpu_op.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use guest_pv_abi::arch_x86::{FLAT_KERNEL_CS, FLAT_KERNEL_SS, VGCF_IN_KERNEL, VcpuGuestContext};
 use guest_pv_abi::errno::{self, Errno};

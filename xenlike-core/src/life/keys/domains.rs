@@ -1,6 +1,6 @@
 //! What the debug keys show of domains.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use log::info;
 

@@ -2,7 +2,7 @@
 //! first to be given out again. So who takes and gives single frames in turn has no block parted and
 //! joined each time, whatever the state of the lists.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use super::{linked, zone_of};
 use crate::kit::Mfn;

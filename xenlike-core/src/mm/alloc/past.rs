@@ -1,7 +1,7 @@
 //! Whose contents a free frame has. A domain that gives a frame back and gets it again sees only what it
 //! left in it itself: nobody has to zero that frame, as long as nobody else had it in between.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use crate::kit::atomic::{AtomicU32, Ordering};
 
 use crate::mm::frame::Frame;
 

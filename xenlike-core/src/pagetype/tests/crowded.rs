@@ -1,7 +1,7 @@
 //! A guest may make so many references of a frame of its own that nobody else gets one. The frame goes with its
 //! domain all the same.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use super::fake::Fake;
 use crate::kit::{DomId, Mfn};

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::vec::Vec;
 use std::{format, vec};
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;

@@ -1,6 +1,6 @@
 //! Whose a frame is: taken away, shared, counted, renamed.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use crate::kit::DomId;
 use crate::mm::frame::State;

@@ -196,7 +196,7 @@ fn run(seed: u64, preempt_rate: u64, steps: u32) {
     types
         .0
         .preempt_rate
-        .store(preempt_rate, core::sync::atomic::Ordering::Relaxed);
+        .store(preempt_rate, crate::kit::atomic::Ordering::Relaxed);
     let mut domains: Vec<Dom> = (0..3).map(|id| start(&types, id)).collect();
     for n in 0..steps {
         let id = types.0.roll(3) as usize;

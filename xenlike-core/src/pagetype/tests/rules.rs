@@ -1,6 +1,6 @@
 //! One rule a test.
 
-use core::sync::atomic::Ordering;
+use crate::kit::atomic::Ordering;
 
 use super::fake::{IO, IO_TABLE};
 use crate::kit::{DomId, Mfn, Vaddr};

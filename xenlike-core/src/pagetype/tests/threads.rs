@@ -12,7 +12,7 @@ fn race(seed: u64, cpus: usize, steps: u32) {
     types
         .0
         .preempt_rate
-        .store(seed % 200, core::sync::atomic::Ordering::Relaxed);
+        .store(seed % 200, crate::kit::atomic::Ordering::Relaxed);
     let mut domains: Vec<Dom> = (0..2).map(|id| start(&types, id)).collect();
     let left = Mutex::new(Vec::new());
     std::thread::scope(|scope| {

@@ -1,0 +1,151 @@
+//! Loom's atomics behind `core`'s interface. Loom's own can't be built in a constant, and don't
+//! survive from one execution of a model to the next; so each of these makes its loom atomic at
+//! the first access within an execution, with the value that it was built with.
+//!
+//! Loom takes the making of an atomic for a write without order. So a model touches each atomic that
+//! its threads share (any access will do) before it spawns the first of them; one that it forgot
+//! shows up as "Causality violation: Concurrent load and mut accesses".
+#![expect(
+    unsafe_code,
+    reason = "loom runs its threads one at a time on a single thread of the host"
+)]
+
+use core::cell::UnsafeCell;
+use std::boxed::Box;
+use std::sync::atomic::AtomicU64 as HostWord;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, PoisonError};
+
+pub use loom::sync::atomic::{Ordering, fence};
+
+/// The number of the execution under way; the first has number 1.
+static EXECUTION: HostWord = HostWord::new(0);
+
+/// Models run one at a time: those atomics that are statics are shared by all of them.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// Explores every interleaving of `body` with at most `preemptions` involuntary switches
+/// between its threads.
+pub fn explore(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut model = loom::model::Builder::new();
+    // `LOOM_MAX_PREEMPTIONS` goes deeper, on demand.
+    model.preemption_bound = model.preemption_bound.or(Some(preemptions));
+    model.max_branches = 100_000;
+    model.check(move || {
+        EXECUTION.fetch_add(1, Relaxed);
+        body();
+    });
+}
+
+/// What every atomic here is made of: its first value, and loom's atomic of this execution.
+struct Lazy<T, A>(T, UnsafeCell<Option<Box<(u64, A)>>>);
+
+// SAFETY: loom switches threads inside its own atomics' methods alone, never inside `get`.
+unsafe impl<T: Send, A> Sync for Lazy<T, A> {}
+// SAFETY: as above.
+unsafe impl<T: Send, A> Send for Lazy<T, A> {}
+
+impl<T: Copy, A> Lazy<T, A> {
+    fn get(&self, make: impl FnOnce(T) -> A) -> &A {
+        let execution = EXECUTION.load(Relaxed);
+        // SAFETY: no other reference into the cell is being made or replaced meanwhile; those
+        // handed out point into the box, which lives until the next execution.
+        let slot = unsafe { &mut *self.1.get() };
+        if slot.as_ref().is_none_or(|there| there.0 != execution) {
+            *slot = Some(Box::new((execution, make(self.0))));
+        }
+        match slot {
+            Some(there) => &there.1,
+            None => unreachable!(),
+        }
+    }
+}
+
+macro_rules! atomics {
+    ($($name:ident $ty:ty),*) => {$(
+        /// The atomic of the same name of `core`, under loom.
+        pub struct $name(Lazy<$ty, loom::sync::atomic::$name>);
+
+        impl $name {
+            /// With a first value.
+            pub const fn new(value: $ty) -> Self {
+                Self(Lazy(value, UnsafeCell::new(None)))
+            }
+            fn atomic(&self) -> &loom::sync::atomic::$name {
+                self.0.get(loom::sync::atomic::$name::new)
+            }
+            /// As in `core`.
+            #[track_caller]
+            pub fn load(&self, order: Ordering) -> $ty {
+                self.atomic().load(order)
+            }
+            /// As in `core`.
+            #[track_caller]
+            pub fn store(&self, value: $ty, order: Ordering) {
+                self.atomic().store(value, order);
+            }
+            /// As in `core`.
+            #[track_caller]
+            pub fn swap(&self, value: $ty, order: Ordering) -> $ty {
+                self.atomic().swap(value, order)
+            }
+            /// As in `core`.
+            #[track_caller]
+            pub fn compare_exchange(
+                &self, old: $ty, new: $ty, won: Ordering, lost: Ordering,
+            ) -> Result<$ty, $ty> {
+                self.atomic().compare_exchange(old, new, won, lost)
+            }
+            /// As in `core`.
+            #[track_caller]
+            pub fn compare_exchange_weak(
+                &self, old: $ty, new: $ty, won: Ordering, lost: Ordering,
+            ) -> Result<$ty, $ty> {
+                self.atomic().compare_exchange(old, new, won, lost)
+            }
+            /// As in `core`.
+            #[track_caller]
+            pub fn fetch_update(
+                &self, won: Ordering, lost: Ordering, f: impl FnMut($ty) -> Option<$ty>,
+            ) -> Result<$ty, $ty> {
+                self.atomic().fetch_update(won, lost, f)
+            }
+        }
+
+        impl core::fmt::Debug for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.write_str(stringify!($name))
+            }
+        }
+
+        impl Default for $name
+        where $ty: Default {
+            fn default() -> Self {
+                Self::new(<$ty>::default())
+            }
+        }
+    )*};
+}
+
+macro_rules! arithmetic {
+    ($($name:ident $ty:ty: $($method:ident)*),*) => {$(
+        impl $name {$(
+            /// As in `core`.
+            #[track_caller]
+            pub fn $method(&self, value: $ty, order: Ordering) -> $ty {
+                self.atomic().$method(value, order)
+            }
+        )*}
+    )*};
+}
+
+atomics!(AtomicBool bool, AtomicU8 u8, AtomicU16 u16, AtomicU32 u32, AtomicU64 u64, AtomicUsize usize);
+arithmetic!(
+    AtomicBool bool: fetch_or fetch_and fetch_xor,
+    AtomicU8 u8: fetch_add fetch_sub fetch_or fetch_and fetch_xor fetch_max fetch_min,
+    AtomicU16 u16: fetch_add fetch_sub fetch_or fetch_and fetch_xor fetch_max fetch_min,
+    AtomicU32 u32: fetch_add fetch_sub fetch_or fetch_and fetch_xor fetch_max fetch_min,
+    AtomicU64 u64: fetch_add fetch_sub fetch_or fetch_and fetch_xor fetch_max fetch_min,
+    AtomicUsize usize: fetch_add fetch_sub fetch_or fetch_and fetch_xor fetch_max fetch_min
+);
