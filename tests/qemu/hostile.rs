@@ -3,6 +3,7 @@
 
 use anyhow::{Result, ensure};
 use xenlike_tests::machine::Machine;
+use xenlike_tests::monitor::Monitor;
 use xenlike_tests::scenario::{
     GUEST, boot_to_prompt, free_frames, media_with, no_frame_is_lost, power_off, shell_with,
 };
@@ -141,6 +142,51 @@ fn a_flood_of_the_store_leaves_others_their_turns() -> Result<()> {
     ensure!(told.contains("[other has powered off]"), "{told}");
     session.succeed("destroy hostile-store", GUEST)?;
     unharmed(session, before)
+}
+
+fn inject_nmis(monitor: &Monitor) -> Result<()> {
+    for _ in 0..50 {
+        monitor.command("nmi")?;
+    }
+    Ok(())
+}
+
+/// NMIs hit a vCPU that runs on a code segment which is absent from its table by then, and a process that
+/// makes system calls. The machine lives on, and so do both guests.
+fn nmis(name: &str, machine: Machine, options: &str) -> Result<()> {
+    let monitor = Monitor::new()?;
+    let files = ["hostile.cfg", "hostile-nmi", "user", "user.cfg"];
+    let media = media_with(&files)?.and(options);
+    let mut session = boot_to_prompt(name, &media, &monitor.on(machine))?;
+    let settings = "name=hostile-nmi kernel=hostile-nmi";
+    session.send_line(&format!("create hostile.cfg {settings} -c"))?;
+    session.expect("runs on a segment of its own", GUEST)?;
+    inject_nmis(&monitor)?;
+    let printed = session.read_until("^xenlike> ", GUEST)?;
+    ensure!(printed.contains("PASS hostile-nmi"), "{printed}");
+    session.send_line("create user.cfg -c")?;
+    inject_nmis(&monitor)?;
+    session.expect("^PASS user$", GUEST)?;
+    session.expect_prompt(GUEST)?;
+    let log = session.succeed("dmesg", GUEST)?;
+    ensure!(log.contains("NMI of unknown cause"), "no NMI came:\n{log}");
+    power_off(session)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn nmis_on_an_absent_segment() -> Result<()> {
+    nmis("hostile-nmi", Machine::default(), "")
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn nmis_on_hardened_paths() -> Result<()> {
+    let machine = Machine {
+        cpu: "Skylake-Client-v1,vendor=GenuineIntel,-smep".to_owned(),
+        ..Machine::default()
+    };
+    nmis("hostile-nmi-hardened", machine, "spec-ctrl=pv,ssbd")
 }
 
 /// On demand, for millions: `XENLIKE_CALLS=5000000 scripts/test qemu random_calls_many`.

@@ -62,6 +62,6 @@ fn stray(vector: u8) {
 }
 
 /// An NMI that nobody asked for. It may have hit this CPU while it held the console's lock.
-pub fn nmi() {
+pub extern "C" fn nmi(_frame: &mut TrapFrame) {
     later::unknown_nmi();
 }

@@ -7,7 +7,8 @@
 //! Where the stacks are: a trap from a guest arrives on the frame at the top of the CPU's block
 //! (TSS.RSP0); a trap from ring 0 (the idle loop, a guest copy that faults) nests below; #DB, NMI,
 //! #DF and #MC arrive on stacks of their own inside the same block, because they can hit before a
-//! stub has switched the stack (`mov ss` then `syscall`; an NMI at the first instruction).
+//! stub has switched the stack (`mov ss` then `syscall`; an NMI at the first instruction). If they came from a
+//! guest, all but #DF then move to the top frame: only the ordinary way out may return to a guest.
 #![expect(unsafe_code, reason = "the stubs themselves")]
 
 use core::arch::global_asm;
@@ -157,10 +158,8 @@ vector_stubs:
     push 0
     .endif
     mov dword ptr [rsp + 4], v
-    .if (v == 2) || (v == 8) || (v == 18)
+    .if (v == 1) || (v == 2) || (v == 18)
     jmp trap_ist
-    .elseif v == 1
-    jmp trap_debug
     .else
     jmp trap_common
     .endif
@@ -186,14 +185,15 @@ trap_common:
     jnz exit_to_guest
     jmp .Lrestore_and_iret
 
-// #DB from a guest moves to the top frame, where it may be bounced; from ring 0 it stays.
-trap_debug:
+// #DB, NMI, #MC, on stacks of their own. From a guest they move to the top frame: the return there may fault,
+// and owes the guest all that the ordinary way out does. From ring 0 they stay: the main stack may not be in use yet.
+trap_ist:
     ENTER_ADDRESS_SPACE
     SAVE_REGISTERS
     CLEAN_FLAGS
     CLEAR_REGISTERS
     test byte ptr [rsp + {cs}], 3
-    jz 1f
+    jz 2f
     mov rsi, rsp
     mov rdi, rsp
     or rdi, {block_mask}
@@ -202,25 +202,45 @@ trap_debug:
     mov ecx, {frame_words}
     rep movsq
     mov rsp, rdx
-1:  mov rdi, rsp
+    cmp byte ptr [rsp + {vector}], {nmi}
+    jne 2f
+    // The CPU holds NMIs back until it executes an IRET (APM vol. 2 §8.2.3), but this one may leave by
+    // another vCPU's SYSRET or go to sleep: an IRET to the next instruction ends that here.
+    mov rax, rsp
+    push 0
+    push rax
+    pushfq
+    push {hypervisor_cs}
+    lea rax, [rip + 2f]
+    push rax
+    iretq
+2:  mov rdi, rsp
     ALIGN_STACK
     CALL_RUST dispatch_trap
     test byte ptr [rsp + 8 + {cs}], 3
     jnz exit_to_guest
-    jmp .Lrestore_and_iret
 
-// NMI, #DF, #MC: handled where they land, and back to exactly where they hit.
-trap_ist:
-    ENTER_ADDRESS_SPACE
-    SAVE_REGISTERS
-    CLEAN_FLAGS
-    CLEAR_REGISTERS
-    mov rdi, rsp
-    ALIGN_STACK
-    CALL_RUST {handle_ist}
+// Back to ring 0, to exactly where the trap hit.
 .Lrestore_and_iret:
+    LEAVE_RING0 return_hardened, return_tested
+    mov rax, [rsp + 8 + {rip}]
+return_tested:
     LOAD_FOR_IRET
     iretq
+
+// The trap may have hit the way out, behind the steps that its own way in undid: they are taken again.
+.pushsection .text.harden, "ax"
+return_hardened:
+    mov rax, [rsp + 8 + {rip}]
+    lea rcx, [rip + exit_clean]
+    cmp rax, rcx
+    jb return_tested
+    lea rcx, [rip + iret_to_guest]
+    cmp rax, rcx
+    ja return_tested
+    HARDEN_EXIT
+    jmp return_tested
+.popsection
 
 .balign 64
 .global leave_to_guest
@@ -254,6 +274,7 @@ exit_to_guest:
     mov rax, [rsp + 8 + {vcpu_info}]
     cmp byte ptr [rax], 0
     jne exit_event
+// From here to `iret_to_guest` the CPU only leaves: `return_hardened` knows this range.
 exit_clean:
     LEAVE_ADDRESS_SPACE
     LEAVE_RING0 exit_hardened, exit_clean_tested
@@ -272,11 +293,20 @@ exit_clean_tested:
     mov rsp, [rsp + 8 + {rsp}]
     sysretq
 
-.pushsection .text.harden, "ax"
 exit_hardened:
     HARDEN_EXIT
     test byte ptr [rsp + 8 + {vector} + 1], 1
     jmp exit_clean_tested
+
+exit_iret:
+    LOAD_FOR_IRET
+.global iret_to_guest
+iret_to_guest:
+    iretq
+.pushsection .extable, "a"
+    .balign 4
+    .long iret_to_guest - .
+    .long iret_failed - .
 .popsection
 
 exit_event:
@@ -289,17 +319,6 @@ exit_slow:
     lea rdi, [rsp + 8]
     call {exit_work}
     jmp exit_to_guest
-
-exit_iret:
-    LOAD_FOR_IRET
-.global iret_to_guest
-iret_to_guest:
-    iretq
-.pushsection .extable, "a"
-    .balign 4
-    .long iret_to_guest - .
-    .long iret_failed - .
-.popsection
 
 // The guest's frame could not be loaded. The handler of that fault came back here with the guest's
 // registers as they were and rsp at its frame: make it a trap frame again.
@@ -390,7 +409,6 @@ harden_sites_end:
     step_rsb = const path::RSB,
     step_verw = const path::VERW,
     trap_handlers = sym super::traps::TRAP_HANDLERS,
-    handle_ist = sym super::traps::handle_ist,
     handle_iret_fault = sym super::iret_fault::handle,
     handle_syscall = sym super::syscall::handle_syscall,
     handle_syscall32 = sym super::syscall::handle_syscall32,
@@ -411,6 +429,8 @@ harden_sites_end:
     frame_from_top = const FRAME_FROM_TOP,
     frame_words = const size_of::<TrapFrame>() / 8,
     syscall_vector = const TrapFrame::SYSCALL,
+    nmi = const super::traps::vector::NMI,
+    hypervisor_cs = const crate::arch::desc::HYPERVISOR_CS,
     cs64 = const crate::arch::desc::FLAT_RING3_CS64,
     cs32 = const crate::arch::desc::FLAT_RING3_CS32,
     ss3 = const crate::arch::desc::FLAT_RING3_SS,

@@ -27,8 +27,7 @@ pub mod vector {
 /// Who handles a trap.
 pub type TrapHandler = extern "C" fn(&mut TrapFrame);
 
-/// Every trap and interrupt but NMI, #DF and #MC, by vector: a table, so that each pays for its own
-/// stack frame and no other's.
+/// Every trap and interrupt by vector: a table, so that each pays for its own stack frame and no other's.
 pub static TRAP_HANDLERS: [TrapHandler; 256] = {
     let mut table: [TrapHandler; 256] = [interrupt; 256];
     let mut exception = 0;
@@ -41,6 +40,9 @@ pub static TRAP_HANDLERS: [TrapHandler; 256] = {
         exception += 1;
     }
     table[vector::DB as usize] = debug;
+    table[vector::NMI as usize] = interrupts::nmi;
+    table[vector::DF as usize] = double_fault;
+    table[vector::MC as usize] = machine_check;
     table[vector::UD as usize] = invalid_opcode;
     table[vector::NM as usize] = device_not_available;
     table[vector::GP as usize] = general_protection;
@@ -201,11 +203,11 @@ fn in_ring0(frame: &mut TrapFrame) {
     dump::fatal(frame, "exception in the hypervisor");
 }
 
-/// NMI, #DF, #MC, on stacks of their own.
-pub extern "C" fn handle_ist(frame: &mut TrapFrame) {
-    match frame.vector as u8 {
-        vector::NMI => interrupts::nmi(),
-        vector::MC => dump::machine_check(frame),
-        _ => dump::fatal(frame, "double fault"),
-    }
+/// The last exception of all: what the CPU wanted to raise could not be delivered.
+extern "C" fn double_fault(frame: &mut TrapFrame) {
+    dump::fatal(frame, "double fault");
+}
+
+extern "C" fn machine_check(frame: &mut TrapFrame) {
+    dump::machine_check(frame);
 }

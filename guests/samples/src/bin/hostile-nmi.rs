@@ -1,0 +1,153 @@
+//! Attack: one vCPU runs on a code segment of its own table while another makes that descriptor absent again
+//! and again. Whatever interrupts the first meanwhile, an NMI of the machine's above all, can't return to it:
+//! the fault of that return is the guest's, not the hypervisor's. The test injects NMIs.
+
+#![no_std]
+#![no_main]
+#![expect(unsafe_code, reason = "runs on a code segment of its own")]
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use samples::{Attack, Random};
+use xenlike_rt::abi::arch_x86::FLAT_KERNEL_CS64;
+use xenlike_rt::abi::hypercall::{SET_GDT, UPDATE_DESCRIPTOR};
+use xenlike_rt::abi::{Errno, GuestHandle};
+use xenlike_rt::memory::{allocate_page, mfn_of, pfn_of};
+use xenlike_rt::{args, hyper, paging, println, smp, time, traps};
+
+xenlike_rt::entry!(main);
+
+/// Flat code of 64 bits, ring 3, and its bit that says it is there.
+const CODE: u64 = 0x00af_fb00_0000_ffff;
+const PRESENT: u64 = 1 << 47;
+/// Its place in the table.
+const INDEX: u64 = 3;
+const SELECTOR: u64 = INDEX << 3 | 3;
+/// Entries in one page.
+const ENTRIES: u64 = 512;
+const NOT_PRESENT: u8 = 11;
+const PATIENCE_NS: u64 = 30 * time::SECOND_NS;
+
+/// The machine frame of the table.
+static TABLE: AtomicU64 = AtomicU64::new(0);
+/// Counts while the other vCPU runs on its own code segment.
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+static STOP: AtomicBool = AtomicBool::new(false);
+/// Returns to the segment that faulted.
+static FAULTS: AtomicU64 = AtomicU64::new(0);
+/// Whether the other vCPU has its table.
+static READY: AtomicBool = AtomicBool::new(false);
+
+/// A return found the descriptor absent. Returning from here tries it again.
+fn not_present(_frame: &mut traps::TrapFrame) {
+    FAULTS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Counts on a code segment of its own until it is told to stop.
+fn runner(_number: u32) {
+    let frames = [TABLE.load(Ordering::Acquire)];
+    let handle = GuestHandle::of(&frames).0;
+    // SAFETY: nothing uses the guest's part of the table so far.
+    if Errno::check(unsafe { hyper::raw(SET_GDT, [handle, ENTRIES, 0, 0, 0]) }).is_err() {
+        return;
+    }
+    READY.store(true, Ordering::Release);
+    // SAFETY: flat code at both selectors; the counter and the flag are what they seem.
+    unsafe {
+        asm!(
+            "push {own}",
+            "lea {at}, [rip + 2f]",
+            "push {at}",
+            "retfq",
+            "2: inc qword ptr [{counter}]",
+            "cmp byte ptr [{stop}], 0",
+            "je 2b",
+            "push {flat}",
+            "lea {at}, [rip + 3f]",
+            "push {at}",
+            "retfq",
+            "3:",
+            own = const SELECTOR,
+            flat = const FLAT_KERNEL_CS64,
+            at = out(reg) _,
+            counter = in(reg) COUNTER.as_ptr(),
+            stop = in(reg) STOP.as_ptr(),
+        );
+    }
+}
+
+/// Makes a page with the descriptor a table that the hypervisor takes. Its machine address.
+fn make_table() -> Result<u64, &'static str> {
+    let page = allocate_page().ok_or("no page")?;
+    let address = page.expose_provenance() as u64;
+    // SAFETY: the page is ours and nobody writes to it any more after that.
+    unsafe {
+        page.cast::<u64>().add(INDEX as usize).write(CODE);
+        paging::make_read_only(address).map_err(|_| "the table can't be made read-only")?;
+    }
+    mfn_of(pfn_of(address)).ok_or("the table is nowhere")
+}
+
+fn toggle(table: u64, seconds: u64) -> Result<u64, &'static str> {
+    let set = |descriptor: u64| {
+        // SAFETY: code at the same place, or a fault that is expected.
+        let outcome = unsafe {
+            hyper::raw(
+                UPDATE_DESCRIPTOR,
+                [(table << 12) + INDEX * 8, descriptor, 0, 0, 0],
+            )
+        };
+        Errno::check(outcome).map_err(|_| "the descriptor can't be changed")
+    };
+    let mut random = Random::new(args::number("seed", 1));
+    let end = time::now_ns() + seconds * time::SECOND_NS;
+    let mut rounds = 0;
+    while time::now_ns() < end {
+        set(CODE)?;
+        let before = COUNTER.load(Ordering::Relaxed);
+        if !time::wait_for(PATIENCE_NS, || COUNTER.load(Ordering::Relaxed) != before) {
+            return Err("the other vCPU does not run on its segment");
+        }
+        set(CODE & !PRESENT)?;
+        let absent_until = time::now_ns() + random.below(20_000_000);
+        while time::now_ns() < absent_until {
+            core::hint::spin_loop();
+        }
+        rounds += 1;
+        if rounds == 1 {
+            println!("runs on a segment of its own");
+        }
+    }
+    set(CODE)?;
+    Ok(rounds)
+}
+
+fn run() -> Result<u64, &'static str> {
+    let table = make_table()?;
+    TABLE.store(table, Ordering::Release);
+    traps::on(NOT_PRESENT, not_present);
+    smp::start(1, runner).map_err(|_| "a vCPU does not start")?;
+    if !time::wait_for(PATIENCE_NS, || READY.load(Ordering::Acquire)) {
+        return Err("the other vCPU has no table");
+    }
+    let rounds = toggle(table, args::number("seconds", 10))?;
+    STOP.store(true, Ordering::Release);
+    Ok(rounds)
+}
+
+fn main() {
+    let mut attack = Attack::new(
+        "hostile-nmi",
+        "be interrupted where no return leads back to",
+    );
+    match run() {
+        Ok(rounds) => {
+            let faults = FAULTS.load(Ordering::Relaxed);
+            println!("{rounds} rounds, {faults} returns faulted");
+            attack.holds("some returns faulted", faults > 0);
+        }
+        Err(why) => attack.holds(why, false),
+    }
+    attack.finish();
+}
