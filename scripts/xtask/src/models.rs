@@ -17,7 +17,8 @@ pub fn test(filter: Option<&str>) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo
         .args(["test", "--quiet", "--package", "xenlike-core", "--lib"])
-        .args(["--profile", "models", "--", filter.unwrap_or("models::")])
+        .args(["--profile", "models", "--", "--skip", "::tests::"])
+        .arg(filter.unwrap_or("models::"))
         .env("RUSTFLAGS", "--cfg loom")
         .env("CARGO_TARGET_DIR", build("models"))
         .current_dir(root());

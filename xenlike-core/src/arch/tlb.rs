@@ -23,7 +23,7 @@ pub struct Stamp(pub u32);
 
 /// A tick of the clock, as that shows it while the tick is on no frame.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Tick(u64);
+pub struct Tick(pub u64);
 
 /// Tick number times two, plus one if the tick was given out as a stamp.
 static CLOCK: AtomicU64 = AtomicU64::new(2);
@@ -85,7 +85,7 @@ pub fn flush_done(tick: Tick) {
 }
 
 /// The latest tick that `stamp` can stand for: an older one is treated as if it were that.
-fn tick_of(stamp: Stamp) -> Tick {
+pub fn tick_of(stamp: Stamp) -> Tick {
     let clock = CLOCK.load(Ordering::SeqCst) >> 1;
     let age = (clock as u32).wrapping_sub(stamp.0);
     Tick(clock.wrapping_sub(u64::from(age)) << 1)

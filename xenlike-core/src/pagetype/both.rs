@@ -85,30 +85,44 @@ impl<M: Memory> Types<M> {
     #[inline(always)] // on the path of every entry
     pub(super) fn put_writable(&self, mfn: Mfn, frame: &Frame) {
         let mut state = frame.load();
-        while state.refs() > 1 && state.type_refs() > 0 {
-            let new = if state.type_refs() == 1 {
-                // The stamp goes before the count: who finds the count at zero must find it.
-                frame.stamp.store(self.0.stamp(), Ordering::Relaxed);
-                State(state.0 & !State::VALIDATED).minus(BOTH)
-            } else {
-                state.minus(BOTH)
-            };
-            match frame.change(state, new) {
+        while state.type_refs() > 1 {
+            match frame.change(state, state.minus(BOTH)) {
                 Ok(()) => return,
                 Err(now) => state = now,
             }
         }
-        self.put_last_writable(mfn, frame);
+        self.put_last_writable(mfn, frame, state);
     }
 
-    /// The last reference: the frame goes. A writable frame has nothing to take apart.
-    #[cold]
-    fn put_last_writable(&self, mfn: Mfn, frame: &Frame) {
-        if frame.load().kind() == Kind::NotRam {
-            return; // Mappings of devices hold nothing.
+    /// As [`Self::put_writable`], where the frame was seen as `state`: mapped writable for the last
+    /// time, or no RAM.
+    ///
+    /// The type goes in three steps: busy, stamp, release. With the stamp taken first and the word
+    /// changed by one compare-exchange, the word could come back in between: another CPU maps the
+    /// frame once more, a third one writes through that mapping after a flush that the stamp asks
+    /// for, and the mapping goes again. The stamp would then miss the third CPU's translation.
+    /// While the frame is busy no entry maps it writable, so no translation is younger than a stamp
+    /// taken now.
+    #[inline(always)] // on the path of most entries
+    fn put_last_writable(&self, mfn: Mfn, frame: &Frame, mut state: State) {
+        loop {
+            let (new, last) = match state.type_refs() {
+                // Mappings of devices hold nothing.
+                0 => return debug_assert_eq!(state.kind(), Kind::NotRam, "{mfn:?} {state:?}"),
+                1 => (state.0 & !State::VALIDATED, true),
+                _ => (state.minus(BOTH), false),
+            };
+            match frame.change(state, new) {
+                Ok(()) if last => break,
+                Ok(()) => return,
+                Err(now) => state = now,
+            }
         }
-        let _ = self.put_type(mfn, frame, &mut Work::new());
-        self.put_frame(mfn, frame);
+        frame.stamp.store(self.0.stamp(), Ordering::Relaxed);
+        let before = State(frame.state.fetch_sub(BOTH, Ordering::AcqRel));
+        if before.refs() == 1 {
+            self.release(mfn, frame);
+        }
     }
 
     /// Takes both of a validated page table of `owner`; tells what its state was.

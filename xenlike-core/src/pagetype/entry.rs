@@ -11,6 +11,9 @@ use super::{Memory, Pte, Refused, Types, Work};
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
 
+/// How often an entry is looked at again that others keep changing.
+pub(super) const MAX_TRIES: usize = 16;
+
 /// Which bits of the old entry stay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Keep {
@@ -70,11 +73,17 @@ impl<M: Memory> Types<M> {
         update: &Update,
         work: &mut Work,
     ) -> Result<(), Refused> {
-        self.update_l1_entry_if(owner, update, work, |_| true)
+        let table = self.hold(update.table, owner).ok_or(Refused::Invalid)?;
+        let done = match table.l1_slot(update.index) {
+            Some(slot) => self.update_l1(slot, owner, update),
+            None => Err(Refused::Invalid),
+        };
+        self.put_held(table, work);
+        done
     }
 
     /// As [`Self::update_l1_entry`], if what stands there is `expected`; else it is refused as invalid.
-    #[inline(always)] // on the path of every entry
+    /// What was expected is what goes: another CPU that asks for the same is refused.
     pub(super) fn update_l1_entry_if(
         &self,
         owner: DomId,
@@ -84,13 +93,35 @@ impl<M: Memory> Types<M> {
     ) -> Result<(), Refused> {
         let table = self.hold(update.table, owner).ok_or(Refused::Invalid)?;
         let done = match table.l1_slot(update.index) {
-            Some(slot) if expected(Pte(slot.load(Ordering::Relaxed))) => {
-                self.update_l1(slot, owner, update)
-            }
-            _ => Err(Refused::Invalid),
+            Some(slot) => self.update_l1_if(slot, owner, update, expected),
+            None => Err(Refused::Invalid),
         };
         self.put_held(table, work);
         done
+    }
+
+    #[inline(always)] // on the path of every grant that is unmapped
+    fn update_l1_if(
+        &self,
+        slot: &AtomicU64,
+        owner: DomId,
+        update: &Update,
+        expected: impl Fn(Pte) -> bool,
+    ) -> Result<(), Refused> {
+        let stored = match update.new.0 {
+            0 => update.new,
+            _ => self.get_l1(update.new, owner, update.page_owner)?,
+        };
+        match exchange_if(slot, stored, expected) {
+            Ok(old) => {
+                self.put_l1(old);
+                Ok(())
+            }
+            Err(why) => {
+                self.put_l1(stored);
+                Err(why)
+            }
+        }
     }
 
     /// Holds `mfn` if it is a validated page table of `owner`.
@@ -247,4 +278,20 @@ pub(super) fn exchange(slot: &AtomicU64, new: Pte, keep: Keep) -> Pte {
             Err(now) => old = Pte(now),
         }
     }
+}
+
+/// As [`exchange`], as long as what stands there is `expected`. The machine and the guest may set
+/// other bits of the entry at the same time; a guest that does nothing else is refused as busy.
+fn exchange_if(slot: &AtomicU64, new: Pte, expected: impl Fn(Pte) -> bool) -> Result<Pte, Refused> {
+    let mut old = Pte(slot.load(Ordering::Relaxed));
+    for _ in 0..MAX_TRIES {
+        if !expected(old) {
+            return Err(Refused::Invalid);
+        }
+        match slot.compare_exchange_weak(old.0, new.0, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => return Ok(old),
+            Err(now) => old = Pte(now),
+        }
+    }
+    Err(Refused::Busy)
 }

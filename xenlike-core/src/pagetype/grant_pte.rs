@@ -6,7 +6,7 @@
 
 use crate::kit::atomic::Ordering;
 
-use super::entry::exchange;
+use super::entry::{MAX_TRIES, exchange};
 use super::{Keep, Memory, Pte, Refused, Types, Update, Work};
 use crate::kit::{DomId, Maddr, Mfn, Vaddr};
 use crate::mm::layout;
@@ -143,8 +143,13 @@ impl<M: Memory> Types<M> {
         work: &mut Work,
     ) -> Result<(), Refused> {
         let new = self.read_entry(from.table, from.index);
-        self.unmap_grant(owner, at, lent, new.ok_or(Refused::Invalid)?, work)?;
-        self.update_l1_entry(owner, &from.change(Pte(0), owner), work)
+        let new = new.ok_or(Refused::Invalid)?;
+        self.unmap_grant(owner, at, lent, new, work)?;
+        // The mapping has gone, so this can't fail any more: where another vCPU has changed the
+        // entry `from` meanwhile, that stays as it made it.
+        let moved = |old: Pte| !old.is_present() || old.differs_lightly(new);
+        let _ = self.update_l1_entry_if(owner, &from.change(Pte(0), owner), work, moved);
+        Ok(())
     }
 
     /// Does a guest's write to an L1 table of its own, as an update of that entry. Gives the old
@@ -174,7 +179,7 @@ impl<M: Memory> Types<M> {
         slot: &crate::kit::atomic::AtomicU64,
         change: impl Fn(u64) -> (u64, Option<u64>),
     ) -> Result<u64, Refused> {
-        for _ in 0..16 {
+        for _ in 0..MAX_TRIES {
             let old = slot.load(Ordering::Acquire);
             let (told, Some(new)) = change(old) else {
                 return Ok(change(old).0);

@@ -47,6 +47,8 @@ mod linear;
 mod lists;
 mod machine;
 mod memory;
+#[cfg(all(test, loom))]
+mod models;
 mod pin;
 mod pte;
 mod refs;
@@ -59,6 +61,7 @@ mod typed;
 mod upper;
 mod validate;
 mod walk;
+mod work;
 
 pub use domain_pages::{Charge, DomainPages, NoRoom};
 pub use entry::{HeldTable, Keep, Update};
@@ -71,8 +74,7 @@ pub use refs::PageRef;
 pub use registry::{forget, register, registered};
 pub use segdesc::check_descriptor;
 pub use typed::TypedRef;
-
-use crate::kit::Mfn;
+pub use work::Work;
 
 /// What a frame is used as. A page table's number is its level.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -150,52 +152,6 @@ pub enum Progress {
     Done,
     /// Some is left; the frame is partial and noted in the [`Work`].
     Again,
-}
-
-/// What an operation left to do: one table that is half taken apart. Each vCPU has one; each call
-/// that changes page tables finishes it first ([`Types::finish`]). Losing one loses nothing: the
-/// frame is found again when its domain ends.
-#[derive(Debug, Default)]
-pub struct Work {
-    /// How many of these there are: looked at by each call.
-    count: usize,
-    left: [Mfn; 2],
-}
-
-impl Work {
-    /// Nothing left to do.
-    pub const fn new() -> Self {
-        Self {
-            count: 0,
-            left: [Mfn(0); 2],
-        }
-    }
-    /// Whether nothing is left.
-    pub const fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-    /// Notes the topmost table that is half taken apart: what it names is found through it.
-    fn note(&mut self, mfn: Mfn) {
-        let [first, _] = &mut self.left;
-        *first = mfn;
-        self.count = self.count.max(1);
-    }
-    /// Takes over what another operation left, beside what this one did.
-    fn and(&mut self, mut other: Self) {
-        while let Some(mfn) = other.take() {
-            match self.left.get_mut(self.count) {
-                Some(place) => {
-                    *place = mfn;
-                    self.count = self.count.saturating_add(1);
-                }
-                None => self.note(mfn),
-            }
-        }
-    }
-    fn take(&mut self) -> Option<Mfn> {
-        self.count = self.count.checked_sub(1)?;
-        self.left.get(self.count).copied()
-    }
 }
 
 /// The rules, over some memory.

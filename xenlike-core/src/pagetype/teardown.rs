@@ -30,6 +30,7 @@ impl<M: Memory> Types<M> {
                 return Progress::Again;
             }
         }
-        Progress::Done
+        // Tables that were left aside may have been passed by above, while others still named them.
+        self.finish(work)
     }
 }

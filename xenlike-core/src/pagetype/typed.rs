@@ -249,7 +249,8 @@ impl<M: Memory> Types<M> {
     }
 
     /// Ends the type of a busy frame: takes the contents apart, then gives the type up or, half-way,
-    /// leaves the frame partial.
+    /// leaves the frame partial. So it also leaves a table that may not be taken apart now
+    /// ([`Work::may_descend_to`]): that one is in `work`, and done with for the caller.
     pub(super) fn take_apart(
         &self,
         mfn: Mfn,
@@ -258,7 +259,12 @@ impl<M: Memory> Types<M> {
         work: &mut Work,
     ) -> Progress {
         let progress = match ty.level() {
-            Some(level) => self.devalidate(mfn, frame, level, work),
+            Some(level) if !work.may_descend_to(level) => {
+                work.note_aside(mfn);
+                self.stop_half_way(frame);
+                return Progress::Done;
+            }
+            Some(level) => work.descend(level, |work| self.devalidate(mfn, frame, level, work)),
             None => Progress::Done,
         };
         match progress {
@@ -299,28 +305,6 @@ impl<M: Memory> Types<M> {
             }
         }
         self.take_apart(mfn, frame, PageType::from_bits(state.type_bits()), work)
-    }
-
-    /// Finishes what an earlier operation left. To be called before each operation that may leave
-    /// something.
-    #[inline]
-    pub fn finish(&self, work: &mut Work) -> Progress {
-        if work.is_empty() {
-            return Progress::Done;
-        }
-        self.finish_some(work)
-    }
-
-    #[cold]
-    fn finish_some(&self, work: &mut Work) -> Progress {
-        while let Some(mfn) = work.take() {
-            let mut left = Work::new();
-            if self.undo_partial(mfn, &mut left) == Progress::Again {
-                work.and(left);
-                return Progress::Again;
-            }
-        }
-        Progress::Done
     }
 
     /// Checks a page of segment descriptors, and stores them as the core wants them.

@@ -43,7 +43,7 @@ impl<M: Memory> Types<M> {
 
     /// Whether a frame is, or was last, a table of `level`. Whoever holds a type reference of it has
     /// a lasting answer.
-    fn is_table(&self, mfn: Mfn, level: u32) -> bool {
+    pub(super) fn is_table(&self, mfn: Mfn, level: u32) -> bool {
         self.0
             .frame(mfn)
             .is_some_and(|f| f.load().type_bits() == u64::from(level))

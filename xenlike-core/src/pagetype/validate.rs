@@ -124,7 +124,8 @@ impl<M: Memory> Types<M> {
                 left = index;
                 continue;
             }
-            if worked && self.0.preempt() {
+            let wait = worked && self.0.preempt();
+            if wait || (!work.has_room() && self.is_table(pte.mfn(), level)) {
                 frame.progress.store(left, Ordering::Relaxed);
                 return Progress::Again;
             }
@@ -147,20 +148,17 @@ impl<M: Memory> Types<M> {
         }
     }
 
-    /// If the table that `pte` names, of the next level or by a linear entry of this one, is partial,
-    /// takes it apart too.
+    /// If the table of the next lower level that `pte` names is partial, takes it apart too. Only of
+    /// the next level: the depth is bounded by that. A table of this level which a linear entry names
+    /// never stops half-way together with this one.
     fn undo_child(&self, mfn: Mfn, level: u32, pte: Pte, work: &mut Work) -> Progress {
         let child = pte.mfn();
-        let Some(frame) = self.0.frame(child) else {
+        let Some(frame) = self.0.frame(child).filter(|_| pte.is_present()) else {
             return Progress::Done;
         };
         let state = frame.load();
-        let is_child = pte.is_present()
-            && child != mfn
-            && state.has(crate::mm::frame::State::PARTIAL)
-            && [level, level.wrapping_sub(1)]
-                .map(u64::from)
-                .contains(&state.type_bits());
+        let is_lower = state.type_bits().checked_add(1) == Some(u64::from(level));
+        let is_child = is_lower && state.has(crate::mm::frame::State::PARTIAL);
         if is_child && self.owner_of(mfn) == Some(frame.owner()) {
             self.undo_partial(child, work)
         } else {

@@ -2,6 +2,11 @@
 //! survive from one execution of a model to the next; so each of these makes its loom atomic at
 //! the first access within an execution, with the value that it was built with.
 //!
+//! On x86 a locked instruction is a full barrier (Intel SDM vol. 3 §10.2.2, AMD APM vol. 2 §7.1.1),
+//! and the core relies on it: nothing that comes before a read-modify-write is seen after what comes
+//! behind it. The language's rules promise less, so those of `AcqRel` and `SeqCst`, and `SeqCst`
+//! stores, stand between fences here. Weaker accesses are as weak as the language says.
+//!
 //! Loom takes the making of an atomic for a write without order. So a model touches each atomic that
 //! its threads share (any access will do) before it spawns the first of them; one that it forgot
 //! shows up as "Causality violation: Concurrent load and mut accesses".
@@ -62,6 +67,19 @@ impl<T: Copy, A> Lazy<T, A> {
     }
 }
 
+/// Does a read-modify-write as the machine does, as a full barrier.
+fn locked<R>(order: Ordering, access: impl FnOnce() -> R) -> R {
+    let full = matches!(order, Ordering::AcqRel | Ordering::SeqCst);
+    if full {
+        fence(Ordering::SeqCst);
+    }
+    let result = access();
+    if full {
+        fence(Ordering::SeqCst);
+    }
+    result
+}
+
 macro_rules! atomics {
     ($($name:ident $ty:ty),*) => {$(
         /// The atomic of the same name of `core`, under loom.
@@ -84,32 +102,35 @@ macro_rules! atomics {
             #[track_caller]
             pub fn store(&self, value: $ty, order: Ordering) {
                 self.atomic().store(value, order);
+                if order == Ordering::SeqCst {
+                    fence(order);
+                }
             }
             /// As in `core`.
             #[track_caller]
             pub fn swap(&self, value: $ty, order: Ordering) -> $ty {
-                self.atomic().swap(value, order)
+                locked(order, || self.atomic().swap(value, order))
             }
             /// As in `core`.
             #[track_caller]
             pub fn compare_exchange(
                 &self, old: $ty, new: $ty, won: Ordering, lost: Ordering,
             ) -> Result<$ty, $ty> {
-                self.atomic().compare_exchange(old, new, won, lost)
+                locked(won, || self.atomic().compare_exchange(old, new, won, lost))
             }
             /// As in `core`.
             #[track_caller]
             pub fn compare_exchange_weak(
                 &self, old: $ty, new: $ty, won: Ordering, lost: Ordering,
             ) -> Result<$ty, $ty> {
-                self.atomic().compare_exchange(old, new, won, lost)
+                locked(won, || self.atomic().compare_exchange(old, new, won, lost))
             }
             /// As in `core`.
             #[track_caller]
             pub fn fetch_update(
                 &self, won: Ordering, lost: Ordering, f: impl FnMut($ty) -> Option<$ty>,
             ) -> Result<$ty, $ty> {
-                self.atomic().fetch_update(won, lost, f)
+                locked(won, || self.atomic().fetch_update(won, lost, f))
             }
         }
 
@@ -134,7 +155,7 @@ macro_rules! arithmetic {
             /// As in `core`.
             #[track_caller]
             pub fn $method(&self, value: $ty, order: Ordering) -> $ty {
-                self.atomic().$method(value, order)
+                locked(order, || self.atomic().$method(value, order))
             }
         )*}
     )*};

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::vec::Vec;
 use std::{format, vec};
 
-use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
@@ -35,6 +35,8 @@ pub(super) struct Fake {
     dice: AtomicU64,
     /// Out of 256 questions, so many are answered by "stop".
     pub(super) preempt_rate: AtomicU64,
+    /// The lowest address of the stack from which a frame's words were looked at.
+    pub(super) deepest: AtomicUsize,
     pub(super) clock: AtomicU32,
     pub(super) flushed: AtomicU32,
     /// Set where the fake machine is open to L1 terminal fault; domain 0 is trusted.
@@ -59,6 +61,7 @@ impl Fake {
             domains: Mutex::default(),
             dice: AtomicU64::new(seed | 1),
             preempt_rate: AtomicU64::new(0),
+            deepest: AtomicUsize::new(usize::MAX),
             clock: AtomicU32::new(1),
             flushed: AtomicU32::new(0),
             safe: Mutex::new(None),
@@ -137,6 +140,9 @@ impl Memory for Fake {
         self.frames.get(mfn.0 as usize)
     }
     fn words(&self, mfn: Mfn) -> Option<&[AtomicU64; 512]> {
+        let here = 0u8;
+        self.deepest
+            .fetch_min((&raw const here).addr(), Ordering::Relaxed);
         self.frame(mfn)?;
         self.words.get(mfn.0 as usize).map(|w| &**w)
     }

@@ -1,5 +1,6 @@
 //! Tests of the rules, over a fake memory.
 
+mod chains;
 mod crowded;
 mod fake;
 mod l1tf;

@@ -130,6 +130,8 @@ fn linear_entries_are_read_only_and_do_not_chain() {
     for mfn in [root, second] {
         t.types.unpin(mfn, ME, &mut t.work).unwrap();
     }
+    // A table that only a linear entry kept is taken apart in the next call.
+    while t.types.finish(&mut t.work) == Progress::Again {}
     assert!(t.unused(root) && t.unused(second) && t.unused(third));
 }
 
