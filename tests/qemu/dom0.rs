@@ -332,6 +332,7 @@ fn debug_keys() -> Result<()> {
             "i",
             r"vector 0x[3-9a-d][0-9a-f] to CPU[01], [1-9]\d* times: line 1, EdgeHigh",
         ),
+        ("s", r"CPU1: [1-9]\d+ of 28416 bytes"),
         ("e", r"port \d+: interrupt 1 for v[01]"),
         ("g", r"d0: version 1, \d+ of \d+ frames"),
         ("0", r"rip [0-9a-f]{4}:[0-9a-f]{16}"),

@@ -176,6 +176,29 @@ pub fn set_online() {
     ONLINE.insert(this_cpu());
 }
 
+/// A word of a stack that nothing has used yet.
+pub const UNUSED: u64 = 0x5afe_57ac_5afe_57ac;
+/// Bytes of the main stack.
+pub const MAIN_STACK_BYTES: usize =
+    BLOCK_BYTES - MAIN_STACK_FIRST_PAGE * PAGE_SIZE - size_of::<CpuInfo>();
+
+/// The most bytes of its main stack that `cpu` has used since it started.
+#[cfg(target_os = "none")]
+pub fn stack_used(cpu: CpuId) -> Option<usize> {
+    let end = core::ptr::from_ref(info_of(cpu)?) as usize as u64;
+    let first = end - MAIN_STACK_BYTES as u64;
+    let unused = (first..end)
+        .step_by(8)
+        .take_while(|at| stack_word(*at) == UNUSED);
+    Some(MAIN_STACK_BYTES - 8 * unused.count())
+}
+
+/// The host's stacks aren't the core's.
+#[cfg(not(target_os = "none"))]
+pub fn stack_used(_cpu: CpuId) -> Option<usize> {
+    None
+}
+
 /// The words of the stack that holds `rsp`, from there up to its end, and those of the stacks that
 /// it interrupted; nothing if it is no stack.
 #[cfg(target_os = "none")]

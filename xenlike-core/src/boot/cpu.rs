@@ -23,7 +23,10 @@ pub fn stack_top(cpu: CpuId) -> Option<Vaddr> {
 pub fn prepare(cpu: CpuId) -> Option<()> {
     let base = block(cpu);
     for page in MAPPED_PAGES {
-        let (frame, _) = own_frames(0)?;
+        let (frame, words) = own_frames(0)?;
+        // SAFETY: a fresh frame that nobody else knows of, seen as an array of words.
+        let words = unsafe { &mut *words.cast::<[u64; PAGE_SIZE / 8]>() };
+        words.fill(percpu::UNUSED);
         let at = Vaddr(base.0 + (page * PAGE_SIZE) as u64);
         map_own(at, frame.maddr(), PAGE_SIZE as u64, paging::DATA)?;
     }

@@ -116,6 +116,8 @@ fn ldt_fault(ctx: &mut Ctx<'_>, offset: u64) {
 
 /// The IRET to the guest wanted a descriptor of its LDT (`frame` is the fault's, in ring 0): true if it is
 /// at hand now, so that the IRET is to be tried again.
+#[cold]
+#[inline(never)] // it needs much of the stack, and other faults of ring 0 hit with little left
 pub fn mended_for_return(frame: &mut TrapFrame, address: u64) -> bool {
     // Anywhere else the vCPU's state may be in use.
     if frame.rip != &raw const iret_to_guest as u64 {

@@ -141,10 +141,22 @@ extern "C" fn device_not_available(frame: &mut TrapFrame) {
 
 /// #DB: the guest finds the cause in the DR6 that it reads.
 extern "C" fn debug(frame: &mut TrapFrame) {
-    from_guest(frame, |ctx| {
+    if !frame.from_guest() {
+        return debug_in_ring0(frame);
+    }
+    with_current(frame, |ctx| {
         ctx.st.debug[4] = merged_dr6(ctx.st.debug[4], debugreg::take_dr6());
         inject(ctx, vector::DB);
     });
+}
+
+/// SYSENTER with TF, a breakpoint on a stack that `mov ss` delayed, or one on what is copied from or to the
+/// guest: not ours to act on, and the copy goes on. It runs on #DB's own small stack.
+#[cold]
+#[inline(never)]
+fn debug_in_ring0(frame: &mut TrapFrame) {
+    frame.rflags &= !rflags::TF;
+    debugreg::take_dr6();
 }
 
 /// Exceptions that are the guest's own affair.
@@ -181,13 +193,6 @@ pub fn inject(ctx: &mut Ctx<'_>, number: u8) {
 #[cold]
 fn in_ring0(frame: &mut TrapFrame) {
     let number = frame.vector as u8;
-    if number == vector::DB {
-        // SYSENTER with TF, a breakpoint on a stack that `mov ss` delayed, or one on what is copied
-        // from or to the guest: not ours to act on, and the copy goes on.
-        frame.rflags &= !rflags::TF;
-        debugreg::take_dr6();
-        return;
-    }
     if let Some(landing) = extable::lookup(frame.rip) {
         let again = number == vector::PF && {
             let address = cr::cr2();

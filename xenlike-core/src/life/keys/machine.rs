@@ -2,7 +2,7 @@
 
 use log::info;
 
-use crate::arch::work;
+use crate::arch::{percpu, work};
 use crate::domain::notify::SCHED;
 use crate::irq::line::{Line, Source};
 use crate::irq::machine::book;
@@ -24,6 +24,15 @@ pub(super) fn memory() {
         mib(alloc::free_frames()),
         mib(alloc::dirty_frames())
     );
+}
+
+/// How much of its main stack each CPU has used so far.
+pub(super) fn stacks() {
+    for cpu in percpu::online().iter() {
+        if let Some(used) = percpu::stack_used(cpu) {
+            info!("{cpu:?}: {used} of {} bytes", percpu::MAIN_STACK_BYTES);
+        }
+    }
 }
 
 /// Interrupts that domains have to do with.

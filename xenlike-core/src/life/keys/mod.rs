@@ -14,13 +14,14 @@ struct Key {
     act: fn(),
 }
 
-const KEYS: [Key; 10] = [
+const KEYS: [Key; 11] = [
     key(b'h', "this list", help),
     key(b'd', "registers of what each CPU runs", machine::registers),
     key(b'q', "domains and their vCPUs", domains::all),
     key(b'r', "who runs where", domains::scheduling),
     key(b'm', "memory", machine::memory),
     key(b'i', "interrupts of devices", machine::interrupts),
+    key(b's', "how deep the stacks have been", machine::stacks),
     key(b'e', "event channels", domains::events),
     key(b'g', "grant tables", domains::grants),
     key(b'0', "registers of domain 0", domains::dom0),
@@ -70,7 +71,7 @@ mod tests {
         let keys: BTreeSet<u8> = KEYS.iter().map(|known| known.key).collect();
         assert_eq!(keys.len(), KEYS.len());
         // None of these needs a machine, a domain, or any state in particular.
-        for key in *b"hdqrmieg0?\n" {
+        for key in *b"hdqrmiseg0?\n" {
             press(key);
         }
     }

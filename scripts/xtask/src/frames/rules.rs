@@ -1,0 +1,84 @@
+//! What the image itself does not tell: where ring 0 begins, what pointers it holds once it runs, how deep
+//! its recursions go.
+
+/// A variable with function pointers that boot sets, and the functions: by the ends of their names.
+pub const SET_AT_BOOT: [(&str, &[&str]); 4] = [
+    ("log::LOGGER", &["as log::Log>::log"]),
+    ("xenlike_core::kit::lock::WAIT_STEP", &["arch::tlb::answer"]),
+    (
+        "xenlike_core::console::HOOKS",
+        &["domain::notify::console_input", "life::keys::press"],
+    ),
+    (
+        "xenlike_core::pagetype::machine::HOOKS",
+        &["life::io_access", "life::destroy::emptied"],
+    ),
+];
+
+/// Functions that call through a pointer that they are handed, and what it may be: by the ends of their names.
+pub const HANDED: [(&str, &[&str]); 2] = [
+    ("grant::table::Table<P>::grow", &["HeldPage::new_shared"]),
+    (
+        "irq::Machine>::write_table",
+        &["boot::interrupts::map_table"],
+    ),
+];
+
+/// Nobody returns from these: the hypervisor's end, which is looked at on its own.
+pub const ENDS: [&str; 6] = [
+    "core::panicking::",
+    "rust_begin_unwind",
+    "entry::dump::fatal",
+    "xenlike_core::boot::panic::",
+    "handle_alloc_error",
+    "alloc::raw_vec::handle_error",
+];
+
+/// A trap in ring 0 comes to this only at the IRET to the guest, where nothing else is on the stack.
+pub const AT_THE_RETURN: &str = "entry::page_fault::mended_for_return";
+
+/// Code in assembly whose address is only told to the CPU, or that starts a stack anew.
+pub const STUBS: [&str; 6] = [
+    "boot_trap_stubs",
+    "vector_stubs",
+    "syscall_stubs",
+    "syscall32_stubs",
+    "sysenter_stubs",
+    "leave_to_guest",
+];
+
+/// The functions that a stub calls on the main stack, besides those of the table of traps.
+pub const ENTRIES: [&str; 6] = [
+    "xenlike_core::entry::syscall::handle_syscall",
+    "xenlike_core::entry::syscall::handle_syscall32",
+    "xenlike_core::entry::syscall::handle_sysenter",
+    "xenlike_core::entry::iret_fault::handle",
+    "xenlike_core::entry::exit::exit_work",
+    "xenlike_core::entry::exit::enter_upcall",
+];
+
+/// A group of functions that call each other, by one of them.
+pub struct Recursion {
+    /// A part of its name.
+    pub function: &'static str,
+    /// How often the group may be on the stack.
+    pub levels: u64,
+}
+
+/// All recursions of ring 0, each with the reason why it ends.
+pub const RECURSIONS: [Recursion; 2] = [
+    // A table's reference to a table goes to a strictly lower level: four levels and their last frame. With a
+    // domain's last frame the domain goes, and with that the pages that it shares, once.
+    Recursion {
+        function: "xenlike_core::pagetype::",
+        levels: 5,
+    },
+    // A multicall in a multicall is refused before it calls anything.
+    Recursion {
+        function: "xenlike_core::hypercall::multicall::call",
+        levels: 2,
+    },
+];
+
+/// Values within values that one message shows: a structure's field, its `Option`, its elements.
+pub const FORMAT_LEVELS: u64 = 4;
