@@ -7,6 +7,7 @@ mod debian;
 mod frames;
 mod miri;
 mod models;
+mod nospec;
 mod oracle;
 mod process;
 mod report;
@@ -42,6 +43,8 @@ enum Task {
     Rooms,
     /// The largest stack frames of build/xenlike
     Frames,
+    /// Whether build/xenlike bounds guests' addresses before it uses them
+    Nospec,
     /// Lines and unsafe blocks of the ring-0 code
     Report,
     /// Boot a kernel as Dom0 under Debian's real Xen 4.20, to compare
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::bench(&options),
         Task::Rooms => rooms::check(),
         Task::Frames => frames::check(),
+        Task::Nospec => nospec::check(),
         Task::Report => report::print(),
         Task::Oracle(options) => oracle::boot(&options),
         Task::Iso => build::image::xenlike_iso(),

@@ -2,7 +2,7 @@
 
 use crate::build;
 use crate::process;
-use crate::{frames, miri, models, report, rooms};
+use crate::{frames, miri, models, nospec, report, rooms};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use std::process::Command;
@@ -119,6 +119,7 @@ fn qemu(options: &Options, tally: &mut Tally) {
         return;
     }
     tally.step("stack frames", frames::check);
+    tally.step("guests' addresses", nospec::check);
     let mut arguments = vec!["test", "--package", "xenlike-tests", "--tests", "--"];
     arguments.extend(["--ignored", "--test-threads", "2"]);
     arguments.extend(options.filter.as_deref());

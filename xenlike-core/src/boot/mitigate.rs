@@ -7,7 +7,7 @@ use log::{info, warn};
 use super::info::{BootInfo, Region};
 use super::start::IMAGE_TO_MACHINE;
 use crate::arch::speculation::wishes::{PerDomain, Wishes};
-use crate::arch::speculation::{Bugs, Choice, Facts, bugs};
+use crate::arch::speculation::{self, Bugs, Choice, Facts, bugs};
 use crate::arch::{cpu, smap};
 use crate::entry::harden;
 use crate::kit::Vaddr;
@@ -23,6 +23,7 @@ pub fn decide(info: &BootInfo, wishes: &Wishes) {
     }
     let choice = Choice::of(&cpu, bugs, wishes);
     info!("speculation: {bugs}; {choice}");
+    speculation::set_hides_avx(choice.hides_avx);
     harden(&choice);
     hide_absent_entries(&cpu, bugs, info, wishes.pv_l1tf);
 }

@@ -6,7 +6,7 @@ use crate::arch::speculation::wishes::{PerDomain, Wishes};
 /// Parts of `spec-ctrl=` that ask for what the core does in any case, or can't do, and that Xen's
 /// users write: accepted, nothing to do. The FPU is always switched at once; the L1 cache is flushed
 /// for HVM only; the compiler builds no thunks and no hardened branches or locks.
-const ELSEWHERE: [&str; 14] = [
+const ELSEWHERE: [&str; 10] = [
     "bti-thunk",
     "hvm",
     "eager-fpu",
@@ -15,12 +15,8 @@ const ELSEWHERE: [&str; 14] = [
     "lock-harden",
     "srb-lock",
     "unpriv-mmio",
-    "gds-mit",
     "div-scrub",
-    "bhi-dis-s",
     "bp-spec-reduce",
-    "ibpb-entry",
-    "bhb-entry",
 ];
 
 /// A flag of a list: `name`, `no-name` or `name=yes`; gives name and value.
@@ -105,6 +101,10 @@ fn set(mut wishes: Wishes, name: &str, yes: bool) -> Option<Wishes> {
         "verw" | "md-clear" => &mut wishes.verw,
         "ibrs" => &mut wishes.ibrs,
         "ibpb" => &mut wishes.ibpb,
+        "ibpb-entry" => &mut wishes.ibpb_entry,
+        "bhb-entry" => &mut wishes.bhb_entry,
+        "bhi-dis-s" => &mut wishes.bhi_dis_s,
+        "gds-mit" => &mut wishes.gds_mit,
         "ssbd" => &mut wishes.ssbd,
         "stibp" => &mut wishes.stibp,
         "psfd" => &mut wishes.psfd,
@@ -154,6 +154,9 @@ mod tests {
         assert_eq!((some.ssbd, some.ibpb), (YES, None));
         assert_eq!(read("rsb=pv=off,verw=hvm=on").unwrap().rsb, NO);
         assert_eq!(read("md-clear").unwrap().verw, YES);
+        let later = read("no-ibpb-entry,bhb-entry=pv=on,bhi-dis-s=no,gds-mit").unwrap();
+        assert_eq!((later.ibpb_entry, later.bhb_entry), (NO, YES));
+        assert_eq!((later.bhi_dis_s, later.gds_mit), (NO, YES));
     }
 
     #[test]

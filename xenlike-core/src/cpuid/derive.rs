@@ -29,9 +29,9 @@ pub struct Policies {
 }
 
 impl Policies {
-    /// All policies from the raw one.
-    pub fn new(raw: Policy) -> Self {
-        let host = host(&raw);
+    /// All policies from the raw one. `hidden`: features that the core uses but offers to nobody.
+    pub fn new(raw: Policy, hidden: &[u32]) -> Self {
+        let host = host(&raw, hidden);
         let pv_max = pv_max(&raw, &host);
         let pv_default = pv_default(&raw, &host, &pv_max);
         Self {
@@ -80,7 +80,7 @@ impl Policies {
     }
 }
 
-fn host(raw: &Policy) -> Policy {
+fn host(raw: &Policy, hidden: &[u32]) -> Policy {
     let mut policy = raw.clone();
     policy.basic[0].a = raw.max_basic();
     policy.feat[0].a = raw.max_feature_subleaf();
@@ -89,6 +89,9 @@ fn host(raw: &Policy) -> Policy {
     if raw.vendor() == Vendor::Amd {
         // SYSENTER does not exist in long mode there (APM vol. 3, SYSENTER).
         features::remove(&mut set, XEN_X86_FEATURE_SEP);
+    }
+    for feature in hidden {
+        features::remove(&mut set, *feature);
     }
     features::drop_orphans(&mut set);
     policy.set_featureset(&set);

@@ -28,9 +28,11 @@ mod tests;
 
 pub use derive::Policies;
 
-use guest_pv_abi::cpufeatureset::{XEN_X86_FEATURE_RDPID, XEN_X86_FEATURE_RDTSCP};
+use guest_pv_abi::cpufeatureset::{
+    XEN_X86_FEATURE_AVX, XEN_X86_FEATURE_RDPID, XEN_X86_FEATURE_RDTSCP,
+};
 
-use crate::arch::{cpu, msr};
+use crate::arch::{cpu, msr, speculation};
 use crate::kit::Once;
 
 /// This machine's policies.
@@ -45,7 +47,11 @@ pub fn machine() -> &'static Policies {
             let caps = msr::read_safe(msr::nr::ARCH_CAPABILITIES).unwrap_or(0);
             raw.arch_caps = [caps as u32, (caps >> 32) as u32];
         }
-        Policies::new(raw)
+        let hidden: &[u32] = match speculation::hides_avx() {
+            true => &[XEN_X86_FEATURE_AVX],
+            false => &[],
+        };
+        Policies::new(raw, hidden)
     })
 }
 

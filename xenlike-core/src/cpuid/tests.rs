@@ -23,7 +23,7 @@ fn policies(dump: &str) -> Policies {
                 .collect()
         })
         .collect();
-    Policies::new(Policy::read(|leaf, subleaf| {
+    let raw = Policy::read(|leaf, subleaf| {
         let plain = !matches!(leaf, 4 | 7 | 0xb | 0xd);
         let line = lines
             .iter()
@@ -31,7 +31,8 @@ fn policies(dump: &str) -> Policies {
         line.map_or(Leaf::ZERO, |line| {
             Leaf::new([line[2], line[3], line[4], line[5]])
         })
-    }))
+    });
+    Policies::new(raw, &[])
 }
 
 fn host() -> Host {

@@ -44,7 +44,7 @@ use crate::cpuid::Policy;
 use crate::event;
 use crate::grant;
 use crate::kit::rangeset::RangeSet;
-use crate::kit::{DomId, Lock, Mfn, Once, VcpuId};
+use crate::kit::{Bounded, DomId, Lock, Mfn, Once, VcpuId};
 use crate::mm::directmap::SharedPage;
 use crate::pagetype::{DomainPages, Work};
 use crate::ports::Ports;
@@ -212,7 +212,7 @@ impl Domain {
 
     /// The vCPU `id`, if it exists.
     pub fn vcpu(&self, id: VcpuId) -> Option<&Arc<Vcpu>> {
-        self.vcpus().get(id.0 as usize)
+        self.vcpus().bounded(id.0 as usize)
     }
 
     /// All vCPUs; none before the toolstack made them.

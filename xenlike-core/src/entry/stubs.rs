@@ -407,6 +407,8 @@ harden_sites_end:
     steps_selector = const offset_of!(Steps, selector),
     step_spec_ctrl = const path::SPEC_CTRL,
     step_rsb = const path::RSB,
+    step_ibpb = const path::IBPB,
+    step_history = const path::HISTORY,
     step_verw = const path::VERW,
     trap_handlers = sym super::traps::TRAP_HANDLERS,
     handle_iret_fault = sym super::iret_fault::handle,

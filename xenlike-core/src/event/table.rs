@@ -9,7 +9,7 @@ use super::channel::{BUCKET_PORTS, Channel, State, new_bucket};
 use super::delivery::Delivery;
 use super::{EventError, FIFO_PORTS, NR_VIRQS, SharedWords, TWO_LEVEL_PORTS};
 use crate::kit::lock::LockGuard;
-use crate::kit::{DomId, Lock, Once, Port, VcpuId};
+use crate::kit::{Bounded, DomId, Lock, Once, Port, VcpuId};
 
 /// The sizes of a table, fixed when its domain is created.
 #[derive(Clone, Copy, Debug)]
@@ -99,13 +99,15 @@ impl<P: SharedWords> Table<P> {
 
     /// The channel of `port`, if that was ever given out.
     pub(super) fn channel(&self, port: Port) -> Option<&Channel<P>> {
-        let bucket = self.buckets.get((port.0 / BUCKET_PORTS) as usize)?.get()?;
-        bucket.get((port.0 % BUCKET_PORTS) as usize)
+        let bucket = self.buckets.bounded((port.0 / BUCKET_PORTS) as usize)?;
+        bucket.get()?.get((port.0 % BUCKET_PORTS) as usize)
     }
 
     /// What vCPU `vcpu` has bound.
     pub(super) fn vcpu(&self, vcpu: VcpuId) -> Result<&VcpuPorts, EventError> {
-        self.vcpus.get(vcpu.0 as usize).ok_or(EventError::NoVcpu)
+        self.vcpus
+            .bounded(vcpu.0 as usize)
+            .ok_or(EventError::NoVcpu)
     }
 
     fn make_bucket(&self, port: Port) -> Result<(), EventError> {

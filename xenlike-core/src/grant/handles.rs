@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{Access, GrantError, HANDLES_PER_FRAME, Table};
-use crate::kit::Mfn;
+use crate::kit::{Bounded, Mfn};
 use crate::mm::heap;
 
 /// The handles of one domain.
@@ -110,7 +110,7 @@ impl<P> Handles<P> {
     }
 
     fn slot(&mut self, n: u32) -> Option<&mut Slot<P>> {
-        let block = self.blocks.get_mut((n / HANDLES_PER_FRAME) as usize)?;
+        let block = self.blocks.bounded_mut((n / HANDLES_PER_FRAME) as usize)?;
         block.get_mut((n % HANDLES_PER_FRAME) as usize)
     }
 

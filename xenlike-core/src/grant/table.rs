@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use super::entry::{self, Use};
 use super::handles::Handles;
 use super::{Access, ENTRIES_PER_FRAME, GrantError};
-use crate::kit::{DomId, Lock, Mfn, SharedWords};
+use crate::kit::{Bounded, DomId, Lock, Mfn, SharedWords};
 use crate::mm::heap;
 
 /// Bytes of a version 1 entry, and where the frame is in it.
@@ -265,7 +265,7 @@ impl<P: SharedWords> Table<P> {
 impl<P: SharedWords> Entries<P> {
     fn frame(&self, r: u32) -> Result<&EntryFrame<P>, GrantError> {
         self.frames
-            .get((r / ENTRIES_PER_FRAME) as usize)
+            .bounded((r / ENTRIES_PER_FRAME) as usize)
             .ok_or(GrantError::BadRef)
     }
     fn word(&self, r: u32, offset: u32) -> Result<&AtomicU32, GrantError> {
@@ -281,7 +281,7 @@ impl<P: SharedWords> Entries<P> {
         found.copied().ok_or(GrantError::BadRef)
     }
     fn entry(&mut self, r: u32) -> Result<Entry<'_>, GrantError> {
-        let frame = self.frames.get_mut((r / ENTRIES_PER_FRAME) as usize);
+        let frame = self.frames.bounded_mut((r / ENTRIES_PER_FRAME) as usize);
         let EntryFrame { page, active } = frame.ok_or(GrantError::BadRef)?;
         let n = (r % ENTRIES_PER_FRAME) as usize;
         let at = n.wrapping_mul(ENTRY_BYTES as usize);
@@ -295,7 +295,7 @@ impl<P: SharedWords> Entries<P> {
         Ok(Entry { words, active })
     }
     fn active(&mut self, r: u32) -> Result<&mut Active, GrantError> {
-        let frame = self.frames.get_mut((r / ENTRIES_PER_FRAME) as usize);
+        let frame = self.frames.bounded_mut((r / ENTRIES_PER_FRAME) as usize);
         let active = frame.and_then(|f| f.active.get_mut((r % ENTRIES_PER_FRAME) as usize));
         active.ok_or(GrantError::BadRef)
     }

@@ -9,6 +9,7 @@ pub mod heap;
 pub mod id_table;
 pub mod ids;
 pub mod lock;
+pub mod nospec;
 pub mod rangeset;
 pub mod words;
 
@@ -18,6 +19,7 @@ pub use cpuset::{AtomicCpuSet, CpuSet};
 pub use id_table::IdTable;
 pub use ids::{CpuId, DomId, MAX_CPUS, Port, VcpuId};
 pub use lock::{Lock, Once, RwLock};
+pub use nospec::Bounded;
 pub use words::SharedWords;
 
 /// The command line that the machine was started with.

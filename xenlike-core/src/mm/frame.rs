@@ -295,7 +295,10 @@ pub const fn chunk_address(chunk: u64) -> u64 {
 #[cfg(target_os = "none")]
 #[inline]
 fn entry(mfn: Mfn) -> &'static Frame {
-    let at = (layout::FRAME_TABLE + mfn.0 * FRAME_BYTES as u64) as *const Frame;
+    // Cut to 32 bits, the number names no address behind the table's part of the address space, even
+    // where the CPU speculates that it is in range.
+    let number = crate::kit::nospec::cut_to_32(mfn.0);
+    let at = (layout::FRAME_TABLE + number * FRAME_BYTES as u64) as *const Frame;
     // SAFETY: the caller has seen that the table reaches so far; it is not at 0.
     unsafe { core::hint::assert_unchecked(!at.is_null()) };
     // SAFETY: the caller has seen that the table reaches so far, set after it was mapped and zeroed; all

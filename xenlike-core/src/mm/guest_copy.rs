@@ -2,6 +2,9 @@
 //! vCPU's. A guest pointer is a claim; if its page is not there, or not writable, the copy stops at
 //! the fault and tells so: the faulting instruction is in the exception table (section `.extable`,
 //! pairs of 32-bit offsets from their own places: fault address, landing address).
+//!
+//! An address that is not the guest's becomes [`layout::NOWHERE`] by arithmetic, so that speculation
+//! can't pass the check by; a few words need no other check, since the access then faults.
 #![cfg_attr(
     target_os = "none",
     expect(
@@ -56,14 +59,12 @@ pub fn copy_to_guest_partly(va: Vaddr, bytes: &[u8]) -> usize {
 /// Reads a 32-bit word.
 #[inline]
 pub fn read_u32(va: Vaddr) -> Result<u32, Fault> {
-    begins(va)?;
     raw::u32_from_guest(va).ok_or(Fault)
 }
 
 /// A multicall entry's number and its first four arguments: no call has more.
 #[inline]
 pub fn read_call(va: Vaddr) -> Result<(u64, [u64; 4]), Fault> {
-    begins(va)?;
     raw::call_from_guest(va).ok_or(Fault)
 }
 
@@ -71,7 +72,6 @@ pub fn read_call(va: Vaddr) -> Result<(u64, [u64; 4]), Fault> {
 #[inline]
 pub fn read_words<T: FromBytes + IntoBytes>(va: Vaddr) -> Result<T, Fault> {
     const { assert!(size_of::<T>().is_multiple_of(8)) }
-    begins(va)?;
     if are_few_words::<T>() {
         return guest_words::load(va);
     }
@@ -85,7 +85,6 @@ pub fn read_words<T: FromBytes + IntoBytes>(va: Vaddr) -> Result<T, Fault> {
 /// Writes some 64-bit words.
 #[inline]
 pub fn write_words(va: Vaddr, words: &[u64]) -> Result<(), Fault> {
-    begins(va)?;
     if words.len() <= guest_words::MOST {
         return guest_words::store(va, words);
     }
@@ -98,14 +97,12 @@ pub fn write_words(va: Vaddr, words: &[u64]) -> Result<(), Fault> {
 /// Writes a 16-bit word: a status, mostly.
 #[inline]
 pub fn write_u16(va: Vaddr, value: u16) -> Result<(), Fault> {
-    begins(va)?;
     guest_words::store_u16(va, value)
 }
 
 /// Reads a structure of the ABI.
 pub fn read<T: FromBytes + IntoBytes>(va: Vaddr) -> Result<T, Fault> {
     if are_few_words::<T>() {
-        begins(va)?;
         return guest_words::load(va);
     }
     let mut value = T::new_zeroed();
@@ -123,7 +120,6 @@ pub fn read<T: FromBytes + IntoBytes>(va: Vaddr) -> Result<T, Fault> {
 pub fn write<T: IntoBytes + zerocopy::Immutable>(va: Vaddr, value: &T) -> Result<(), Fault> {
     let bytes = value.as_bytes();
     if are_few_words::<T>() {
-        begins(va)?;
         return guest_words::store_value(va, value);
     }
     check(va, bytes.len())?;
@@ -161,16 +157,6 @@ pub fn element<T>(array: Vaddr, index: u64) -> Result<Vaddr, Fault> {
     array.checked_add(offset).ok_or(Fault)
 }
 
-/// Of a few words.
-#[inline]
-fn begins(va: Vaddr) -> Result<(), Fault> {
-    if layout::begins_in_guest(va) {
-        Ok(())
-    } else {
-        Err(Fault)
-    }
-}
-
 #[inline]
 fn check(va: Vaddr, bytes: usize) -> Result<(), Fault> {
     if layout::guest_range(va, bytes as u64) {
@@ -188,6 +174,7 @@ mod raw {
     use guest_pv_abi::xen::MulticallEntry;
 
     use crate::kit::Vaddr;
+    use crate::mm::layout::guest_or_nowhere;
 
     /// Runs `access` with guest memory open to it, where SMAP keeps it shut.
     #[inline(always)] // so that nothing but the access is between the two instructions
@@ -204,6 +191,7 @@ mod raw {
     ///
     /// # Safety
     /// The hypervisor's side of the copy is `bytes` long and its own; the other is a guest range.
+    #[inline(always)] // so that the guest's address is bounded in the function that uses it
     unsafe fn copy(from: u64, to: u64, bytes: usize) -> usize {
         // Whole words first: a fault there leaves rcx words; then the odd bytes.
         // SAFETY: the caller's promise; a fault on the guest's side lands at the label given in the
@@ -235,7 +223,7 @@ mod raw {
     ///
     /// # Safety
     /// As [`copy`].
-    #[inline]
+    #[inline(always)] // likewise
     unsafe fn copy_words(from: u64, to: u64, words: usize) -> usize {
         // SAFETY: as in `copy`.
         with_access(|| unsafe {
@@ -257,8 +245,8 @@ mod raw {
     pub(super) fn u32_from_guest(va: Vaddr) -> Option<u32> {
         /// What no 32-bit word is.
         const NO_WORD: u64 = u64::MAX;
-        // SAFETY: `va` was checked to be outside the hypervisor's slots; a fault lands where the value
-        // says so.
+        let va = guest_or_nowhere(va);
+        // SAFETY: `va` is outside the hypervisor's slots; a fault lands where the value says so.
         let value = with_access(|| unsafe {
             let value: u64;
             asm!(
@@ -283,8 +271,9 @@ mod raw {
     pub(super) fn call_from_guest(va: Vaddr) -> Option<(u64, [u64; 4])> {
         /// What the address becomes at a fault: one that is not a guest's.
         const NOWHERE: i64 = i64::MIN;
-        // SAFETY: `va` was checked to be outside the hypervisor's slots, which a run of a few words from
-        // there does not reach; a fault lands where the address says so.
+        let va = guest_or_nowhere(va);
+        // SAFETY: `va` is outside the hypervisor's slots, which a run of a few words from there does not
+        // reach; a fault lands where the address says so.
         let (at, number, args) = with_access(|| unsafe {
             let (at, number): (u64, u64);
             let (first, second, third, fourth): (u64, u64, u64, u64);
@@ -324,25 +313,37 @@ mod raw {
     pub(super) fn words_from_guest(va: Vaddr, out: &mut [u8]) -> usize {
         // SAFETY: `out` is writable for its length; `va` was checked to be outside the
         // hypervisor's slots.
-        unsafe { copy_words(va.0, out.as_mut_ptr() as u64, out.len() / 8) }
+        unsafe {
+            copy_words(
+                guest_or_nowhere(va).0,
+                out.as_mut_ptr() as u64,
+                out.len() / 8,
+            )
+        }
     }
 
     #[inline]
     pub(super) fn words_to_guest(va: Vaddr, words: &[u8]) -> usize {
         // SAFETY: `words` is readable; `va` was checked to be outside the hypervisor's slots.
-        unsafe { copy_words(words.as_ptr() as u64, va.0, words.len() / 8) }
+        unsafe {
+            copy_words(
+                words.as_ptr() as u64,
+                guest_or_nowhere(va).0,
+                words.len() / 8,
+            )
+        }
     }
 
     pub(super) fn from_guest(va: Vaddr, out: &mut [u8]) -> usize {
         // SAFETY: `out` is writable for its length; `va` was checked to be outside the
         // hypervisor's slots.
-        unsafe { copy(va.0, out.as_mut_ptr() as u64, out.len()) }
+        unsafe { copy(guest_or_nowhere(va).0, out.as_mut_ptr() as u64, out.len()) }
     }
 
     pub(super) fn to_guest(va: Vaddr, bytes: &[u8]) -> usize {
         // SAFETY: `bytes` is readable for its length; `va` was checked to be outside the
         // hypervisor's slots, so that this writes no memory of the hypervisor's.
-        unsafe { copy(bytes.as_ptr() as u64, va.0, bytes.len()) }
+        unsafe { copy(bytes.as_ptr() as u64, guest_or_nowhere(va).0, bytes.len()) }
     }
 }
 

@@ -12,7 +12,7 @@
 use guest_pv_abi::arch_x86::IretContext;
 
 use super::guest_copy::Fault;
-use super::layout;
+use super::layout::guest_or_nowhere;
 use crate::arch::frame::TrapFrame;
 use crate::kit::Vaddr;
 
@@ -36,11 +36,8 @@ pub struct Told {
 #[inline(always)] // so that registers go from frame to frame
 pub fn push(top: u64, regs: &TrapFrame, told: Told) -> Result<u64, Fault> {
     let words = if told.error.is_some() { 8 } else { 7 };
-    let at = top.wrapping_sub(words * 8);
-    if !layout::begins_in_guest(Vaddr(at)) {
-        return Err(Fault);
-    }
-    raw::push(top, regs, told)?;
+    let at = guest_or_nowhere(Vaddr(top.wrapping_sub(words * 8))).0;
+    raw::push(at.wrapping_add(words * 8), regs, told)?;
     Ok(at)
 }
 
@@ -50,10 +47,7 @@ pub fn push(top: u64, regs: &TrapFrame, told: Told) -> Result<u64, Fault> {
 /// It is not in the guest's memory.
 #[inline(always)] // so that registers go from frame to frame
 pub fn iret_frame(at: Vaddr) -> Result<IretContext, Fault> {
-    if !layout::begins_in_guest(at) {
-        return Err(Fault);
-    }
-    raw::iret_frame(at.0).ok_or(Fault)
+    raw::iret_frame(guest_or_nowhere(at).0).ok_or(Fault)
 }
 
 #[cfg(target_os = "none")]
@@ -211,6 +205,7 @@ mod raw {
 mod tests {
     use super::*;
     use crate::mm::guest_copy::{map_fake, read, write};
+    use crate::mm::layout;
 
     const PAGE: Vaddr = Vaddr(0x5100_0000);
     const TOLD: Told = Told {

@@ -16,7 +16,7 @@ use crate::kit::Vaddr;
 /// Structures of so many words at most are read and written here.
 pub(super) const MOST: usize = 5;
 
-/// Reads a structure of 1 to [`MOST`] words, which begins in guest memory.
+/// Reads a structure of 1 to [`MOST`] words.
 #[inline(always)] // so that its words stay in registers
 pub(super) fn load<T: FromBytes>(at: Vaddr) -> Result<T, Fault> {
     let value = match size_of::<T>() / 8 {
@@ -35,7 +35,7 @@ fn value_of<T: FromBytes, const WORDS: usize>(words: &[u64; WORDS]) -> Option<T>
     T::read_from_bytes(words.as_bytes()).ok()
 }
 
-/// Writes a structure of 1 to [`MOST`] words to where guest memory begins.
+/// Writes a structure of 1 to [`MOST`] words to guest memory.
 #[inline(always)] // so that its words come from registers
 pub(super) fn store_value<T: IntoBytes + Immutable>(at: Vaddr, value: &T) -> Result<(), Fault> {
     let mut words = [0; MOST];
@@ -44,7 +44,7 @@ pub(super) fn store_value<T: IntoBytes + Immutable>(at: Vaddr, value: &T) -> Res
     store(at, used)
 }
 
-/// Writes 1 to [`MOST`] words to where guest memory begins. On a fault, what was written before it stays.
+/// Writes 1 to [`MOST`] words to guest memory. On a fault, what was written before it stays.
 #[inline(always)] // so that the words come from registers
 pub(super) fn store(at: Vaddr, words: &[u64]) -> Result<(), Fault> {
     match *words {
@@ -57,7 +57,7 @@ pub(super) fn store(at: Vaddr, words: &[u64]) -> Result<(), Fault> {
     }
 }
 
-/// Writes a 16-bit word to where guest memory begins.
+/// Writes a 16-bit word to guest memory.
 #[inline(always)] // so that it comes from a register
 pub(super) fn store_u16(at: Vaddr, value: u16) -> Result<(), Fault> {
     raw::store_u16(at.0, value)
@@ -68,6 +68,8 @@ mod raw {
     use core::arch::asm;
 
     use super::Fault;
+    use crate::kit::Vaddr;
+    use crate::mm::layout::guest_or_nowhere;
 
     /// What the address becomes at a fault: nowhere can a whole word be read.
     const NOWHERE: i64 = -1;
@@ -89,10 +91,11 @@ mod raw {
         ($($load:ident, $store:ident: $($word:ident $place:literal $here:literal $back:literal),+;)+) => {$(
             #[inline(always)] // so that the words stay in registers
             pub(super) fn $load(at: u64) -> Result<[u64; [$($place),+].len()], Fault> {
+                let at = guest_or_nowhere(Vaddr(at)).0;
                 let end: u64;
                 $(let $word: u64;)+
-                // SAFETY: the caller has checked that the words begin in guest memory, which no run of a few
-                // words from there leaves for the hypervisor's; a fault lands where the address tells of it.
+                // SAFETY: the words begin in guest memory or nowhere, and no run of a few words from there
+                // reaches the hypervisor's; a fault lands where the address tells of it.
                 unsafe {
                     asm!(
                         crate::open_guest_memory!(),
@@ -115,6 +118,7 @@ mod raw {
 
             #[inline(always)] // so that the words come from registers
             pub(super) fn $store(at: u64, $($word: u64),+) -> Result<(), Fault> {
+                let at = guest_or_nowhere(Vaddr(at)).0;
                 // SAFETY: as for loads: no word of the hypervisor's is written.
                 unsafe {
                     asm!(
@@ -138,6 +142,7 @@ mod raw {
 
     #[inline(always)] // one instruction, and those that open and close
     pub(super) fn store_u16(at: u64, value: u16) -> Result<(), Fault> {
+        let at = guest_or_nowhere(Vaddr(at)).0;
         // SAFETY: as for words.
         unsafe {
             asm!(

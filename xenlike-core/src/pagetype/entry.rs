@@ -84,6 +84,7 @@ impl<M: Memory> Types<M> {
 
     /// As [`Self::update_l1_entry`], if what stands there is `expected`; else it is refused as invalid.
     /// What was expected is what goes: another CPU that asks for the same is refused.
+    #[inline(always)] // on the path of every grant that is unmapped
     pub(super) fn update_l1_entry_if(
         &self,
         owner: DomId,
@@ -125,7 +126,7 @@ impl<M: Memory> Types<M> {
     }
 
     /// Holds `mfn` if it is a validated page table of `owner`.
-    #[inline]
+    #[inline(always)] // on the path of every entry
     pub fn hold(&self, mfn: Mfn, owner: DomId) -> Option<HeldTable<'_>> {
         let frame = self.0.entry(mfn)?;
         let seen = self.take_table(mfn, frame, owner)?;

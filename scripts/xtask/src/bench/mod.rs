@@ -19,6 +19,7 @@ mod runs;
 mod scaling;
 mod short;
 mod symbols;
+pub use symbols::Symbols;
 mod table;
 mod xl;
 

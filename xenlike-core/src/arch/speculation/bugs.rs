@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::facts::{Facts, caps, leaf7b};
+use super::facts::{Facts, caps, ext8b, ext21a, ext21c, leaf7b};
 use crate::arch::cpu::Vendor;
 
 /// The faults that the core does something about.
@@ -14,6 +14,15 @@ pub struct Bugs {
     pub l1tf: bool,
     /// What passes through the CPU's buffers can be sampled (MDS, TAA, RFDS).
     pub mds: bool,
+    /// Ring 3 can make ring 0's returns speculate where it likes, IBRS or not (AMD: branch type
+    /// confusion, known as Retbleed, and speculative return stack overflow, SRSO).
+    pub returns: bool,
+    /// The history of ring 3's branches steers ring 0's predictions, although IBRS is always on (BHI).
+    pub history: bool,
+    /// What loads and stores leave in the scheduler can be inferred (AMD: TSA).
+    pub tsa: bool,
+    /// Gathers give away what vector registers held (GDS), and the microcode knows no remedy.
+    pub gather: bool,
     /// The return stack buffer is narrower than an address, so that SMEP does not guard it.
     pub narrow_rsb: bool,
 }
@@ -27,6 +36,13 @@ const ATOMS: [u32; 10] = [0x37, 0x4a, 0x4c, 0x4d, 0x5a, 0x5c, 0x5f, 0x7a, 0x57, 
 const NEHALEM: [u32; 7] = [0x1a, 0x1e, 0x1f, 0x25, 0x2c, 0x2e, 0x2f];
 /// Penryn and Dunnington: as many bits as CPUID tells.
 const PENRYN: [u32; 2] = [0x17, 0x1d];
+
+/// Cores from Skylake to Rocket Lake whose gathers read stale vector registers.
+const GATHER: [u32; 14] = [
+    0x4e, 0x5e, 0x55, 0x8e, 0x9e, 0xa5, 0xa6, 0x7d, 0x7e, 0x6a, 0x6c, 0x8c, 0x8d, 0xa7,
+];
+/// AMD's families from Zen 1 to Zen 4, Hygon's among them.
+const ZEN_1_TO_4: [u32; 3] = [0x17, 0x18, 0x19];
 
 /// Silvermont and Airmont.
 const NARROW_RSB: [u32; 9] = [0x37, 0x4a, 0x4c, 0x4d, 0x5a, 0x5d, 0x65, 0x6e, 0x75];
@@ -53,11 +69,18 @@ impl Bugs {
     pub fn of(cpu: &Facts) -> Self {
         let intel6 = cpu.vendor == Vendor::Intel && cpu.family == 6;
         let is = |models: &[u32]| intel6 && models.contains(&cpu.model);
+        let has = |caps| cpu.caps & caps != 0;
+        let zen = cpu.vendor == Vendor::Amd && ZEN_1_TO_4.contains(&cpu.family);
+        let tsa_no = ext21c::TSA_SQ_NO | ext21c::TSA_L1_NO;
         let spared = cpu.caps & caps::RDCL_NO != 0 || is(&IN_ORDER);
         Self {
             meltdown: cpu.vendor != Vendor::Amd && !spared,
             l1tf: intel6 && !spared && !is(&ATOMS),
             mds: intel6 && samples(cpu),
+            returns: zen && !(cpu.ext8b & ext8b::BTC_NO != 0 && cpu.ext21a & ext21a::SRSO_NO != 0),
+            history: intel6 && has(caps::IBRS_ALL) && !has(caps::BHI_NO),
+            tsa: zen && cpu.family == 0x19 && cpu.ext21c & tsa_no != tsa_no,
+            gather: is(&GATHER) && !has(caps::GDS_NO | caps::GDS_CTRL),
             narrow_rsb: is(&NARROW_RSB),
         }
     }
@@ -70,6 +93,10 @@ impl fmt::Display for Bugs {
             (self.meltdown, "Meltdown"),
             (self.l1tf, "L1TF"),
             (self.mds, "MDS"),
+            (self.returns, "Retbleed or SRSO"),
+            (self.history, "BHI"),
+            (self.tsa, "TSA"),
+            (self.gather, "GDS"),
         ];
         let mut between = "this CPU is open to ";
         for (_, name) in parts.iter().filter(|(open, _)| *open) {
@@ -181,6 +208,41 @@ mod tests {
             ..transactions
         }));
         assert!(Bugs::of(&intel(0x4c)).narrow_rsb && !Bugs::of(&intel(0x5e)).narrow_rsb);
+    }
+
+    #[test]
+    fn faults_of_later_years() {
+        let zen2 = Facts {
+            vendor: Vendor::Amd,
+            family: 0x17,
+            ..Facts::default()
+        };
+        let bugs = Bugs::of(&zen2);
+        assert!(bugs.returns && !bugs.tsa && !bugs.history && !bugs.gather);
+        let zen3 = Facts {
+            family: 0x19,
+            ext8b: ext8b::BTC_NO,
+            ..zen2
+        };
+        assert!(Bugs::of(&zen3).returns && Bugs::of(&zen3).tsa);
+        let spared = Facts {
+            ext21a: ext21a::SRSO_NO,
+            ext21c: ext21c::TSA_SQ_NO | ext21c::TSA_L1_NO,
+            ..zen3
+        };
+        assert!(!Bugs::of(&spared).returns && !Bugs::of(&spared).tsa);
+        let ice_lake = |caps| {
+            let bugs = Bugs::of(&Facts {
+                caps,
+                ..intel(0x6a)
+            });
+            (bugs.history, bugs.gather)
+        };
+        assert_eq!(ice_lake(0), (false, true));
+        assert_eq!(ice_lake(caps::IBRS_ALL), (true, true));
+        assert_eq!(ice_lake(caps::IBRS_ALL | caps::GDS_CTRL), (true, false));
+        let all = caps::IBRS_ALL | caps::BHI_NO | caps::GDS_NO;
+        assert_eq!(ice_lake(all), (false, false));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use super::facts::{AUTO_IBRS, Facts, caps, ext8b, leaf7d};
+use super::facts::{BHI_CTRL, Facts, caps, ext8b, ext21a, leaf7d};
 use super::{Bugs, Wishes};
 
 /// What the ways into ring 0 and out of it do. Bits, for the stubs to look at.
@@ -14,6 +14,10 @@ pub mod path {
     pub const RSB: u8 = 2;
     /// On the way out, and before a CPU sleeps, VERW clears the CPU's buffers.
     pub const VERW: u8 = 4;
+    /// On the way in, a barrier stands between the guest's indirect branches and ring 0's (IBPB).
+    pub const IBPB: u8 = 8;
+    /// On the way in, the history of branches is overwritten.
+    pub const HISTORY: u8 = 16;
 }
 
 /// Bits of IA32_SPEC_CTRL (SDM vol. 4, APM vol. 2 §3.2.9).
@@ -22,6 +26,7 @@ mod spec_ctrl {
     pub const STIBP: u32 = 2;
     pub const SSBD: u32 = 4;
     pub const PSFD: u32 = 0x80;
+    pub const BHI_DIS_S: u32 = 0x400;
 }
 
 /// The choice.
@@ -35,6 +40,8 @@ pub struct Choice {
     pub auto_ibrs: bool,
     /// A barrier comes between two domains' vCPUs on a CPU.
     pub ibpb: bool,
+    /// Guests get no AVX, and so no gathers.
+    pub hides_avx: bool,
 }
 
 impl Choice {
@@ -45,7 +52,7 @@ impl Choice {
         let wanted = |wish: Option<bool>, default, possible| wish.unwrap_or(default) && possible;
 
         let has_ibrs = leaf7(leaf7d::IBRSB) || ext8(ext8b::IBRS);
-        let has_auto = cpu.ext21a & AUTO_IBRS != 0;
+        let has_auto = cpu.ext21a & ext21a::AUTO_IBRS != 0;
         let always = cpu.caps & caps::IBRS_ALL != 0 || ext8(ext8b::IBRS_ALWAYS);
         let ibrs = wanted(wishes.ibrs, true, has_ibrs || has_auto);
         let auto_ibrs = ibrs && has_auto;
@@ -57,21 +64,35 @@ impl Choice {
         let ssbd = wanted(wishes.ssbd, false, leaf7(leaf7d::SSBD) || ext8(ext8b::SSBD));
         let psfd = wanted(wishes.psfd, false, ext8(ext8b::PSFD));
 
+        let has_history_off = cpu.leaf72d & BHI_CTRL != 0;
+        let history_off = wanted(wishes.bhi_dis_s, bugs.history, has_history_off);
+        let history = wishes.bhb_entry.unwrap_or(bugs.history && !history_off);
+        let has_ibpb = leaf7(leaf7d::IBRSB) || ext8(ext8b::IBPB);
+        let ibpb_entry = wanted(wishes.ibpb_entry, bugs.returns, has_ibpb);
+
         let bit = |on: bool, bit: u32| if on { bit } else { 0 };
         let both = bit(stibp, spec_ctrl::STIBP)
             | bit(ssbd, spec_ctrl::SSBD)
             | bit(psfd, spec_ctrl::PSFD)
-            | bit(ibrs && !auto_ibrs && always, spec_ctrl::IBRS);
+            | bit(ibrs && !auto_ibrs && always, spec_ctrl::IBRS)
+            | bit(history_off, spec_ctrl::BHI_DIS_S);
         let has_spec_ctrl = has_ibrs || has_stibp || ext8(ext8b::SSBD) || ext8(ext8b::PSFD);
         // SMEP keeps ring 0 from where a guest's calls left the predictor, unless it is narrow.
         let rsb = wishes.rsb.unwrap_or(!cpu.smep || bugs.narrow_rsb);
-        let verw = wishes.verw.unwrap_or(bugs.mds && leaf7(leaf7d::MD_CLEAR));
+        let clears_buffers = bugs.mds && leaf7(leaf7d::MD_CLEAR);
+        let clears_scheduler = bugs.tsa && cpu.ext21a & ext21a::VERW_CLEAR != 0;
+        let verw = wishes.verw.unwrap_or(clears_buffers || clears_scheduler);
         let step = |on: bool, step: u8| if on { step } else { 0 };
         Self {
-            path: step(at_entry, path::SPEC_CTRL) | step(rsb, path::RSB) | step(verw, path::VERW),
+            path: step(at_entry, path::SPEC_CTRL)
+                | step(rsb, path::RSB)
+                | step(verw, path::VERW)
+                | step(ibpb_entry, path::IBPB)
+                | step(history, path::HISTORY),
             spec_ctrl: has_spec_ctrl.then_some((both | bit(at_entry, spec_ctrl::IBRS), both)),
             auto_ibrs,
-            ibpb: wanted(wishes.ibpb, true, leaf7(leaf7d::IBRSB) || ext8(ext8b::IBPB)),
+            ibpb: wanted(wishes.ibpb, true, has_ibpb),
+            hides_avx: wishes.gds_mit.unwrap_or(bugs.gather) && bugs.gather,
         }
     }
 
@@ -97,11 +118,18 @@ impl fmt::Display for Choice {
             (has(spec_ctrl::IBRS), "IBRS always on"),
             (on_path(path::SPEC_CTRL), "IBRS set on entry"),
             (on_path(path::RSB), "RSB overwritten on entry"),
+            (on_path(path::IBPB), "IBPB on entry"),
+            (
+                on_path(path::HISTORY),
+                "branch history overwritten on entry",
+            ),
             (on_path(path::VERW), "VERW on exit"),
             (self.ibpb, "IBPB between domains"),
             (has(spec_ctrl::STIBP), "STIBP"),
             (has(spec_ctrl::SSBD), "SSBD"),
             (has(spec_ctrl::PSFD), "PSFD"),
+            (has(spec_ctrl::BHI_DIS_S), "BHI_DIS_S"),
+            (self.hides_avx, "AVX hidden from guests"),
         ];
         let mut between = "";
         for (_, name) in parts.iter().filter(|(on, _)| *on) {
@@ -152,7 +180,7 @@ mod tests {
         assert_eq!(choice.spec_ctrl, Some((1, 0)));
         assert_eq!(
             choice.to_string(),
-            "IBRS set on entry, VERW on exit, IBPB between domains"
+            "IBRS set on entry, VERW on exit, IBPB between domains, AVX hidden from guests"
         );
         let no_smep = Facts {
             smep: false,
@@ -167,7 +195,7 @@ mod tests {
     #[test]
     fn ibrs_that_stays_on_costs_nothing_on_the_way() {
         let cpu = Facts {
-            caps: caps::IBRS_ALL | caps::MDS_NO,
+            caps: caps::IBRS_ALL | caps::MDS_NO | caps::BHI_NO | caps::GDS_CTRL,
             ..skylake()
         };
         let choice = choose(&cpu, &Wishes::default());
@@ -175,7 +203,7 @@ mod tests {
         let zen4 = Facts {
             vendor: Vendor::Amd,
             ext8b: ext8b::IBPB | ext8b::IBRS | ext8b::STIBP | ext8b::STIBP_ALWAYS,
-            ext21a: AUTO_IBRS,
+            ext21a: ext21a::AUTO_IBRS,
             smep: true,
             ..Facts::default()
         };
@@ -185,6 +213,41 @@ mod tests {
             choice.to_string(),
             "automatic IBRS, IBPB between domains, STIBP"
         );
+    }
+
+    #[test]
+    fn later_faults_are_answered_where_the_cpu_can() {
+        let zen3 = Facts {
+            vendor: Vendor::Amd,
+            family: 0x19,
+            ext8b: ext8b::IBPB | ext8b::BTC_NO,
+            ext21a: ext21a::VERW_CLEAR,
+            smep: true,
+            ..Facts::default()
+        };
+        let choice = choose(&zen3, &Wishes::default());
+        assert_eq!(choice.path, path::IBPB | path::VERW);
+        let spared = Wishes {
+            ibpb_entry: Some(false),
+            ..Wishes::default()
+        };
+        assert_eq!(choose(&zen3, &spared).path, path::VERW);
+        let ice_lake = Facts {
+            model: 0x6a,
+            caps: caps::IBRS_ALL | caps::RDCL_NO | caps::MDS_NO,
+            ..skylake()
+        };
+        let choice = choose(&ice_lake, &Wishes::default());
+        assert_eq!(choice.path, path::HISTORY);
+        assert!(choice.hides_avx);
+        let newer = Facts {
+            caps: ice_lake.caps | caps::GDS_CTRL,
+            leaf72d: BHI_CTRL,
+            ..ice_lake
+        };
+        let choice = choose(&newer, &Wishes::default());
+        assert_eq!((choice.path, choice.spec_ctrl), (0, Some((0x401, 0x401))));
+        assert!(!choice.hides_avx);
     }
 
     #[test]

@@ -13,6 +13,12 @@ pub mod caps {
     pub const MDS_NO: u64 = 1 << 5;
     /// Not open to that by aborted transactions.
     pub const TAA_NO: u64 = 1 << 8;
+    /// Not open to the injection of branch history.
+    pub const BHI_NO: u64 = 1 << 20;
+    /// The microcode keeps gathers from giving data away, unless told not to.
+    pub const GDS_CTRL: u64 = 1 << 25;
+    /// Not open to that.
+    pub const GDS_NO: u64 = 1 << 26;
     /// VERW clears the register file of a CPU that needs it.
     pub const RFDS_CLEAR: u64 = 1 << 28;
 }
@@ -53,10 +59,30 @@ pub mod ext8b {
     pub const SSBD: u32 = 1 << 24;
     /// PSFD.
     pub const PSFD: u32 = 1 << 28;
+    /// A branch is not taken for one of another type.
+    pub const BTC_NO: u32 = 1 << 29;
 }
 
-/// CPUID leaf 0x80000021, EAX: a bit of EFER does what IBRS does, without a write at each entry.
-pub const AUTO_IBRS: u32 = 1 << 8;
+/// Bits of CPUID leaf 0x80000021: EAX (APM vol. 3, and AMD's papers on the faults).
+pub mod ext21a {
+    /// VERW clears what transient scheduler attacks look at.
+    pub const VERW_CLEAR: u32 = 1 << 5;
+    /// A bit of EFER does what IBRS does, without a write at each entry.
+    pub const AUTO_IBRS: u32 = 1 << 8;
+    /// Not open to speculative return stack overflow.
+    pub const SRSO_NO: u32 = 1 << 29;
+}
+
+/// Bits of CPUID leaf 0x80000021: ECX (AMD's paper on transient scheduler attacks).
+pub mod ext21c {
+    /// Not open to those by the store queue.
+    pub const TSA_SQ_NO: u32 = 1 << 1;
+    /// Not open to those by the first-level cache.
+    pub const TSA_L1_NO: u32 = 1 << 2;
+}
+
+/// CPUID leaf 7, sub-leaf 2, EDX: SPEC_CTRL has BHI_DIS_S.
+pub const BHI_CTRL: u32 = 1 << 4;
 
 /// The facts.
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,8 +105,12 @@ pub struct Facts {
     pub leaf7d: u32,
     /// CPUID leaf 0x80000008: EBX.
     pub ext8b: u32,
-    /// CPUID leaf 0x80000021: EAX.
+    /// CPUID leaf 7, sub-leaf 2: EDX.
+    pub leaf72d: u32,
+    /// CPUID leaf 0x80000021: EAX and ECX.
     pub ext21a: u32,
+    /// Likewise.
+    pub ext21c: u32,
     /// Ring 0 can't run, nor be led to run, user pages.
     pub smep: bool,
 }
@@ -92,6 +122,10 @@ impl Facts {
         let [signature, ..] = cpu::cpuid(1, 0);
         let leaf7 = match features.max_leaf {
             7.. => cpu::cpuid(7, 0),
+            _ => [0; 4],
+        };
+        let leaf72 = match leaf7[0] {
+            2.. => cpu::cpuid(7, 2),
             _ => [0; 4],
         };
         let extended = |leaf| match features.max_ext_leaf {
@@ -112,7 +146,9 @@ impl Facts {
             leaf7b: leaf7[1],
             leaf7d: leaf7[3],
             ext8b: extended(0x8000_0008)[1],
+            leaf72d: leaf72[3],
             ext21a: extended(0x8000_0021)[0],
+            ext21c: extended(0x8000_0021)[2],
             smep: features.smep,
         }
     }

@@ -13,3 +13,17 @@ pub use bugs::Bugs;
 pub use choice::Choice;
 pub use facts::Facts;
 pub use wishes::Wishes;
+
+use crate::kit::atomic::{AtomicBool, Ordering};
+
+static HIDES_AVX: AtomicBool = AtomicBool::new(false);
+
+/// Sets what [`hides_avx`] tells. For boot, before the first guest's features are worked out.
+pub fn set_hides_avx(hides: bool) {
+    HIDES_AVX.store(hides, Ordering::Relaxed);
+}
+
+/// Whether guests get no AVX ([`Choice::hides_avx`]).
+pub fn hides_avx() -> bool {
+    HIDES_AVX.load(Ordering::Relaxed)
+}

@@ -23,6 +23,14 @@ pub struct Wishes {
     pub ibrs: Option<bool>,
     /// A barrier between two domains (`ibpb`).
     pub ibpb: Option<bool>,
+    /// A barrier on each way in (`ibpb-entry`).
+    pub ibpb_entry: Option<bool>,
+    /// The history of branches overwritten on each way in (`bhb-entry`).
+    pub bhb_entry: Option<bool>,
+    /// The CPU's own switch against that history (`bhi-dis-s`).
+    pub bhi_dis_s: Option<bool>,
+    /// AVX hidden where gathers leak (`gds-mit`).
+    pub gds_mit: Option<bool>,
     /// No speculative store bypass (`ssbd`).
     pub ssbd: Option<bool>,
     /// No predictions from the CPU's sibling (`stibp`).
@@ -54,6 +62,10 @@ impl Wishes {
             verw: no,
             ibrs: no,
             ibpb: no,
+            ibpb_entry: no,
+            bhb_entry: no,
+            bhi_dis_s: no,
+            gds_mit: no,
             ssbd: no,
             stibp: no,
             psfd: no,

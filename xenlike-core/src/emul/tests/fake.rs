@@ -52,7 +52,8 @@ impl Fake {
     pub fn new(code: &[u8]) -> Self {
         static MACHINE: LazyLock<Policies> = LazyLock::new(|| {
             let dump = include_str!("../../cpuid/dumps/qemu-max.txt");
-            Policies::new(Policy::read(|leaf, subleaf| recorded(dump, leaf, subleaf)))
+            let raw = Policy::read(|leaf, subleaf| recorded(dump, leaf, subleaf));
+            Policies::new(raw, &[])
         });
         let machine = &*MACHINE;
         let mut memory = vec![0; END as usize];
