@@ -35,6 +35,8 @@
     )
 )]
 
+#[cfg(any(test, feature = "audit"))]
+pub mod audit;
 mod both;
 pub mod claims;
 mod domain_pages;

@@ -2,11 +2,11 @@
 
 use std::boxed::Box;
 use std::collections::BTreeMap;
+use std::format;
 use std::string::String;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::vec::Vec;
-use std::{format, vec};
 
 use crate::kit::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -14,8 +14,8 @@ use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
 use crate::mm::alloc::Past;
 use crate::mm::frame::{Kind, State};
+use crate::pagetype::audit::{Borrowed, Tally};
 use crate::pagetype::l1tf::SafeAddresses;
-use crate::pagetype::validate::is_guest_entry;
 use crate::pagetype::{
     Charge, DomainPages, IoAccess, Memory, NoRoom, PageType, Pte, Refused, Types, Update, Work,
 };
@@ -156,8 +156,9 @@ impl Memory for Fake {
         self.domains.lock().unwrap().get(&id.0).cloned()
     }
     fn emptied(&self, _id: DomId) {}
-    fn own_slot(&self, owner: DomId, slot: usize) -> u64 {
-        (u64::from(owner.0) << 32) | ((slot as u64) << 12)
+    fn own_slot(&self, _owner: DomId, slot: usize) -> u64 {
+        // A domain that gets another id keeps its tables.
+        1 << 32 | (slot as u64) << 12
     }
     fn io_access(&self, domain: DomId, mfn: Mfn) -> IoAccess {
         match mfn {
@@ -223,85 +224,30 @@ impl Types<Fake> {
     /// Counts all references anew and compares; `held` are references of each sort that a test
     /// holds beside entries, pins and lists. No operation may be under way.
     pub(super) fn audit(&self, held: &[Mfn]) -> Result<(), String> {
-        let mut refs = vec![0u64; FRAMES as usize];
-        let mut type_refs = vec![0u64; FRAMES as usize];
+        let mut tally = Tally::new(Mfn(FRAMES)).unwrap();
         for mfn in held {
-            refs[mfn.0 as usize] += 1;
-            type_refs[mfn.0 as usize] += 1;
+            let ty = PageType::from_bits(self.0.state(*mfn).type_bits());
+            self.count_held(&mut tally, *mfn, ty, format_args!("the test"))?;
+        }
+        for pages in self.0.domains.lock().unwrap().values() {
+            self.count_lists(pages, &mut tally)?;
+        }
+        for mfn in self.0.free.lock().unwrap().iter() {
+            tally.count_listed(Mfn(*mfn));
         }
         for mfn in (1..FRAMES).map(Mfn) {
-            self.count_frame(mfn, &mut refs, &mut type_refs)?;
+            self.count_frame(mfn, &mut tally, &mut |entry| self.check_lent(entry))?;
         }
-        for mfn in (1..FRAMES).map(Mfn) {
-            let (state, at) = (self.0.state(mfn), mfn.0 as usize);
-            if state.refs() != refs[at] || state.type_refs() != type_refs[at] {
-                return Err(format!(
-                    "{mfn:?}: {state:?}, but {} refs and {} type refs counted",
-                    refs[at], type_refs[at]
-                ));
-            }
-        }
-        Ok(())
+        (1..FRAMES).try_for_each(|n| self.compare_frame(Mfn(n), &mut tally))
     }
 
-    fn count_frame(&self, mfn: Mfn, refs: &mut [u64], type_refs: &mut [u64]) -> Result<(), String> {
-        let state = self.0.state(mfn);
-        let at = mfn.0 as usize;
-        for flag in [State::ALLOCATED, State::PINNED, State::PARTIAL] {
-            refs[at] += u64::from(state.has(flag));
-        }
-        for flag in [State::PINNED, State::PARTIAL] {
-            type_refs[at] += u64::from(state.has(flag));
-        }
-        let Some(level) = PageType::from_bits(state.type_bits()).level() else {
-            return Ok(());
-        };
-        let frame = &self.0.frames[at];
-        let valid = if state.type_refs() == 0 {
-            0
-        } else if state.has(State::VALIDATED) {
-            512
-        } else if state.has(State::PARTIAL) {
-            frame.progress.load(Ordering::Relaxed) as usize
+    /// Domain 0 maps others' frames by right, others domain 0's by grants.
+    fn check_lent(&self, entry: Borrowed) -> Result<(), String> {
+        let owner = self.0.frames[entry.mfn.0 as usize].owner();
+        if [entry.mapper, owner].contains(&DomId(0)) {
+            Ok(())
         } else {
-            return Err(format!("{mfn:?} is busy, but nothing is under way"));
-        };
-        for index in (0..valid).filter(|i| is_guest_entry(level, *i)) {
-            let pte = self.get(mfn, index);
-            let target = pte.mfn();
-            let Some(there) = self.0.frame(target).filter(|_| pte.is_present()) else {
-                continue;
-            };
-            if level > 1 && target == mfn {
-                if pte.is_writable() {
-                    return Err(format!("{mfn:?} names itself writable"));
-                }
-                continue;
-            }
-            refs[target.0 as usize] += 1;
-            let needs = match level {
-                1 if pte.is_writable() => Some(PageType::Writable),
-                1 => None,
-                _ => PageType::table(level - 1),
-            };
-            if let Some(ty) = needs {
-                type_refs[target.0 as usize] += 1;
-                let is = PageType::from_bits(there.load().type_bits());
-                let linear = level > 1 && Some(is) == PageType::table(level) && !pte.is_writable();
-                if is != ty && !linear {
-                    return Err(format!(
-                        "{mfn:?}[{index}] {pte:?} needs {ty:?}, frame is {is:?}"
-                    ));
-                }
-            }
-            // Domain 0 maps others' frames by right, others domain 0's by grants.
-            let lent = level == 1 && [frame.owner(), there.owner()].contains(&DomId(0));
-            if frame.owner() != there.owner() && !lent {
-                return Err(format!(
-                    "{mfn:?}[{index}] {pte:?} is another domain's frame"
-                ));
-            }
+            Err(format!("{entry:?} is {owner:?}'s"))
         }
-        Ok(())
     }
 }

@@ -1,0 +1,424 @@
+//! The recount of frames, for test builds: what every holder holds is counted anew and compared with
+//! the frame words. No operation is under way meanwhile: the audit's caller has stopped all CPUs, the
+//! host's tests run one step at a time.
+//!
+//! A [`Tally`] has a row for each frame. Holders outside this room add theirs ([`Types::count_held`]),
+//! the tables and flags are counted here ([`Types::count_frame`]), and so are the domains' lists; then
+//! [`Types::compare_frame`] says whether a frame's word agrees.
+
+use crate::kit::atomic::Ordering;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Arguments;
+
+use super::validate::is_guest_entry;
+use super::{DomainPages, Memory, PageType, Pte, Types};
+use crate::kit::{DomId, Mfn};
+use crate::mm::Frame;
+use crate::mm::frame::{Kind, State};
+use crate::mm::layout::{FIRST_SLOT, LAST_SLOT};
+
+/// What has been counted of one frame.
+#[derive(Clone, Copy, Default, Debug)]
+struct Row {
+    refs: u32,
+    type_refs: u32,
+    /// On how many lists it is: of a domain, or of free blocks.
+    lists: u32,
+    /// What its `linear` word has to be.
+    linear: i32,
+}
+
+/// What has been counted of all frames.
+#[derive(Debug)]
+pub struct Tally(Vec<Row>);
+
+impl Tally {
+    /// For frames below `end`; nothing without memory for it.
+    pub fn new(end: Mfn) -> Option<Self> {
+        let mut rows = Vec::new();
+        rows.try_reserve_exact(end.0 as usize).ok()?;
+        rows.resize(end.0 as usize, Row::default());
+        Some(Self(rows))
+    }
+
+    /// Begins anew.
+    pub fn clear(&mut self) {
+        self.0.fill(Row::default());
+    }
+
+    /// A reference.
+    pub fn count_ref(&mut self, mfn: Mfn) {
+        self.add(mfn, 1, 0);
+    }
+
+    /// A list has it.
+    pub fn count_listed(&mut self, mfn: Mfn) {
+        if let Some(row) = self.row(mfn) {
+            row.lists = row.lists.saturating_add(1);
+        }
+    }
+
+    fn add(&mut self, mfn: Mfn, refs: u32, type_refs: u32) {
+        if let Some(row) = self.row(mfn) {
+            row.refs = row.refs.saturating_add(refs);
+            row.type_refs = row.type_refs.saturating_add(type_refs);
+        }
+    }
+
+    fn add_linear(&mut self, mfn: Mfn, count: i32) {
+        if let Some(row) = self.row(mfn) {
+            row.linear = row.linear.saturating_add(count);
+        }
+    }
+
+    fn row(&mut self, mfn: Mfn) -> Option<&mut Row> {
+        self.0.get_mut(usize::try_from(mfn.0).ok()?)
+    }
+}
+
+/// An L1 entry that maps a frame of another domain than its table's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Borrowed {
+    /// Whose table.
+    pub mapper: DomId,
+    /// The frame.
+    pub mfn: Mfn,
+    /// Whether it may be written there.
+    pub writable: bool,
+}
+
+/// Bits of a word that say nothing of who uses the frame.
+const UNCOUNTED: u64 = State::FREE | State::USED | State::DIRTY | State::HEAD;
+
+/// What is done about each [`Borrowed`].
+pub type OnBorrowed<'a> = dyn FnMut(Borrowed) -> Result<(), String> + 'a;
+
+/// Who is who in a sentence.
+fn frame_of(mfn: Mfn, frame: &Frame) -> String {
+    match frame.owner() {
+        DomId::INVALID | DomId::IDLE => format!("frame {:#x} of the hypervisor", mfn.0),
+        owner => format!("frame {:#x} of domain {}", mfn.0, owner.0),
+    }
+}
+
+impl<M: Memory> Types<M> {
+    /// Counts a reference and a type reference of `ty` that `holder` has.
+    ///
+    /// # Errors
+    /// The frame is not in use as that.
+    pub fn count_held(
+        &self,
+        tally: &mut Tally,
+        mfn: Mfn,
+        ty: PageType,
+        holder: Arguments<'_>,
+    ) -> Result<(), String> {
+        let Some(frame) = self.0.frame(mfn) else {
+            return Err(format!(
+                "frame {:#x}: held by {holder}, and is no RAM",
+                mfn.0
+            ));
+        };
+        let state = frame.load();
+        if state.kind() != Kind::Used || state.type_bits() != ty as u64 {
+            let which = frame_of(mfn, frame);
+            return Err(format!(
+                "{which}: held as {ty:?} by {holder}, but it is {state:?}"
+            ));
+        }
+        tally.add(mfn, 1, 1);
+        Ok(())
+    }
+
+    /// Counts what the frame's own flags hold, and the entries of the table that it is.
+    ///
+    /// # Errors
+    /// Its word, or an entry, is one that can't be.
+    pub fn count_frame(
+        &self,
+        mfn: Mfn,
+        tally: &mut Tally,
+        on_borrowed: &mut OnBorrowed<'_>,
+    ) -> Result<(), String> {
+        let Some(frame) = self.0.entry(mfn) else {
+            return Ok(());
+        };
+        let state = frame.load();
+        if state.0 & !UNCOUNTED == 0 {
+            return Ok(()); // as nearly all that are not a domain's
+        }
+        check_word(state).map_err(|what| format!("{}: {what}: {state:?}", frame_of(mfn, frame)))?;
+        if state.has(State::ALLOCATED) {
+            tally.add(mfn, 1, 0);
+        }
+        for flag in [State::PINNED, State::PARTIAL] {
+            if state.has(flag) {
+                tally.add(mfn, 1, 1);
+            }
+        }
+        if state.has(State::SHARED | State::USED) && frame.owner() == DomId::XEN {
+            // Lent for ever, by the core itself.
+            tally.add(mfn, 1, 1);
+        }
+        let level = PageType::from_bits(state.type_bits()).level();
+        match level.filter(|_| state.type_refs() > 0) {
+            Some(level) => self.count_table(mfn, frame, level, tally, on_borrowed),
+            None => Ok(()),
+        }
+    }
+
+    fn count_table(
+        &self,
+        mfn: Mfn,
+        frame: &Frame,
+        level: u32,
+        tally: &mut Tally,
+        on_borrowed: &mut OnBorrowed<'_>,
+    ) -> Result<(), String> {
+        let state = frame.load();
+        let words = self.0.words(mfn).ok_or("a table without contents")?;
+        let valid = match state.has(State::PARTIAL) {
+            true => frame.progress.load(Ordering::Relaxed) as usize,
+            false => words.len(),
+        };
+        for (index, word) in words.iter().enumerate().take(valid) {
+            let pte = Pte(word.load(Ordering::Relaxed));
+            if is_guest_entry(level, index) {
+                self.count_entry((mfn, frame), level, pte, tally, on_borrowed)
+                    .map_err(|what| {
+                        let which = frame_of(mfn, frame);
+                        format!(
+                            "{which}: entry {index} of this L{level}, {:#x}: {what}",
+                            pte.0
+                        )
+                    })?;
+            }
+        }
+        if level == 4 && state.has(State::VALIDATED) {
+            self.check_own_slots(mfn, frame)?;
+        }
+        Ok(())
+    }
+
+    fn count_entry(
+        &self,
+        table: (Mfn, &Frame),
+        level: u32,
+        pte: Pte,
+        tally: &mut Tally,
+        on_borrowed: &mut OnBorrowed<'_>,
+    ) -> Result<(), String> {
+        let owner = table.1.owner();
+        if !pte.is_present() {
+            let allowed = self.check_absent(level, owner, pte);
+            return allowed.map_err(|_| "not present, and gives memory away".into());
+        }
+        if !pte.has(Pte::USER) || pte.has(Pte::GLOBAL) {
+            return Err("flags that are never stored".into());
+        }
+        let Some(there) = self.0.frame(pte.mfn()) else {
+            return match level {
+                1 => Ok(()),
+                _ => Err("leads to what is no RAM".into()),
+            };
+        };
+        if pte.0 & (Pte::PWT | Pte::PCD | Pte::PAT_OR_LARGE) != 0 {
+            return Err("flags that RAM never has".into());
+        }
+        let (target, state) = (pte.mfn(), there.load());
+        if state.kind() != Kind::Used {
+            return Err(format!("names a frame that is {state:?}"));
+        }
+        if level == 1 {
+            tally.add(target, 1, u32::from(pte.is_writable()));
+            if pte.is_writable() && state.type_bits() != PageType::Writable as u64 {
+                return Err(format!("maps writable what is {state:?}"));
+            }
+            if there.owner() != owner {
+                on_borrowed(Borrowed {
+                    mapper: owner,
+                    mfn: target,
+                    writable: pte.is_writable(),
+                })?;
+            }
+            return Ok(());
+        }
+        if there.owner() != owner {
+            return Err(format!("names a frame of domain {}", there.owner().0));
+        }
+        self.count_upper(table.0, level, pte, state, tally)
+    }
+
+    fn count_upper(
+        &self,
+        table: Mfn,
+        level: u32,
+        pte: Pte,
+        state: State,
+        tally: &mut Tally,
+    ) -> Result<(), String> {
+        let target = pte.mfn();
+        let linear = state.type_bits() == u64::from(level);
+        if linear && pte.is_writable() {
+            return Err("maps page tables writable".into());
+        }
+        if target == table {
+            return Ok(());
+        }
+        if linear {
+            tally.add_linear(table, 1);
+            tally.add_linear(target, -1);
+        } else if state.type_bits() != u64::from(level.saturating_sub(1)) {
+            return Err(format!("names what is {state:?}"));
+        }
+        tally.add(target, 1, 1);
+        if state.has(State::VALIDATED) {
+            Ok(())
+        } else {
+            Err(format!("names a table that is {state:?}"))
+        }
+    }
+
+    /// The hypervisor's slots of a validated L4 are as it wrote them.
+    fn check_own_slots(&self, mfn: Mfn, frame: &Frame) -> Result<(), String> {
+        let words = self.0.words(mfn).ok_or("an L4 without contents")?;
+        let own = words.iter().enumerate().take(LAST_SLOT + 1);
+        for (slot, word) in own.skip(FIRST_SLOT) {
+            let (is, wanted) = (
+                word.load(Ordering::Relaxed),
+                self.0.own_slot(frame.owner(), slot),
+            );
+            if (is ^ wanted) & !Pte::MACHINE_SET != 0 {
+                return Err(format!(
+                    "{}: slot {slot} of this L4 is the hypervisor's, and has {is:#x} for {wanted:#x}",
+                    frame_of(mfn, frame)
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Walks a domain's lists, and compares their lengths with what it is charged. Gives the number of
+    /// frames on them.
+    ///
+    /// # Errors
+    /// A list is broken, or has what it shouldn't.
+    pub fn count_lists(&self, pages: &DomainPages, tally: &mut Tally) -> Result<u64, String> {
+        let lists = pages.lists.lock();
+        let mut own = 0;
+        for head in [lists.pages, lists.pinned, lists.leaving] {
+            own = self.count_list(pages, head, 0, tally)?.saturating_add(own);
+        }
+        let shared = self.count_list(pages, lists.shared, State::SHARED, tally)?;
+        drop(lists);
+        for (what, counted, noted) in [
+            ("frames", own, pages.total()),
+            ("frames of the hypervisor's", shared, pages.shared()),
+        ] {
+            if counted != noted {
+                let id = pages.id().0;
+                return Err(format!(
+                    "domain {id}: {counted} {what} on its lists, charged for {noted}"
+                ));
+            }
+        }
+        Ok(own.saturating_add(shared))
+    }
+
+    /// The frames on the list that begins with `head`, all with the state's SHARED bit as in `flag`.
+    fn count_list(
+        &self,
+        pages: &DomainPages,
+        head: u32,
+        flag: u64,
+        tally: &mut Tally,
+    ) -> Result<u64, String> {
+        let most = pages.total().saturating_add(pages.shared());
+        let (mut at, mut before, mut count) = (head, 0, 0u64);
+        while at != 0 {
+            let mfn = Mfn(u64::from(at));
+            let frame = self.0.frame(mfn).ok_or("a list of frames leaves RAM")?;
+            let state = frame.load();
+            let fits = frame.owner() == pages.id()
+                && frame.prev.load(Ordering::Relaxed) == before
+                && state.0 & State::SHARED == flag
+                && count < most;
+            if !fits {
+                let (which, id) = (frame_of(mfn, frame), pages.id().0);
+                return Err(format!(
+                    "{which}: a list of domain {id} is broken here: {state:?}"
+                ));
+            }
+            tally.count_listed(mfn);
+            count = count.saturating_add(1);
+            (before, at) = (at, frame.next.load(Ordering::Relaxed));
+        }
+        Ok(count)
+    }
+
+    /// Compares a frame's word with what has been counted. Frames in use are on a list if they are a
+    /// domain's, and free ones are.
+    ///
+    /// # Errors
+    /// They differ.
+    pub fn compare_frame(&self, mfn: Mfn, tally: &mut Tally) -> Result<(), String> {
+        let (Some(frame), Some(row)) = (self.0.entry(mfn), tally.row(mfn)) else {
+            return Ok(());
+        };
+        let state = frame.load();
+        let is_listed = match state.kind() {
+            Kind::NotRam => false,
+            Kind::Free => true,
+            Kind::Used => frame.owner() < DomId::FIRST_RESERVED,
+        };
+        let linear = frame.linear.load(Ordering::Relaxed) as i32;
+        let agrees = u64::from(row.refs) == state.refs()
+            && u64::from(row.type_refs) == state.type_refs()
+            && row.lists == u32::from(is_listed)
+            && row.linear == linear;
+        if agrees {
+            return Ok(());
+        }
+        for (what, counted, noted) in [
+            ("references", i64::from(row.refs), state.refs() as i64),
+            (
+                "type references",
+                row.type_refs.into(),
+                state.type_refs() as i64,
+            ),
+            ("lists that have it", row.lists.into(), is_listed.into()),
+            ("linear entries", row.linear.into(), linear.into()),
+        ] {
+            if counted != noted {
+                let which = frame_of(mfn, frame);
+                return Err(format!(
+                    "{which}: {counted} {what} counted, {noted} in its word: {state:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a state word is one that stays while nothing is under way.
+fn check_word(state: State) -> Result<(), &'static str> {
+    if state.kind() != Kind::Used {
+        let of_a_user = State::ALLOCATED | State::PINNED | State::PARTIAL | State::VALIDATED;
+        let unused = state.refs() == 0 && state.type_refs() == 0 && state.0 & of_a_user == 0;
+        return unused.then_some(()).ok_or("counted without being in use");
+    }
+    let is_table = PageType::from_bits(state.type_bits()).level().is_some();
+    let (validated, partial) = (state.has(State::VALIDATED), state.has(State::PARTIAL));
+    match state.type_refs() {
+        0 if validated || partial => Err("validated or partial without a type reference"),
+        0 if state.has(State::PINNED) => Err("pinned without a type reference"),
+        0 => Ok(()),
+        _ if validated && partial => Err("validated and partial"),
+        _ if partial && !is_table => Err("partial, and no table"),
+        _ if !validated && !partial => Err("busy, but nothing is under way"),
+        _ if state.has(State::PINNED) && !is_table => Err("pinned, and no table"),
+        _ => Ok(()),
+    }
+}
