@@ -1,7 +1,7 @@
 //! xenlike's own additions: the boot domain's image, its start and its private hypercall.
 //!
 //! None of this is Xen's ABI; guests never see it. The hypercall has the number `__HYPERVISOR_arch_0`
-//! and answers `ENOSYS` to every domain but the boot domain.
+//! and answers `ENOSYS` to every domain but the boot domain; in test builds each may ask for an audit.
 
 use crate::layout::layout;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -15,6 +15,10 @@ pub const XENLIKE_BECOME_DOM0: u32 = 0;
 
 /// Creates domain 0 as control and hardware domain. Once. Argument: a `domctl::CreateDomain`.
 pub const XENLIKE_CREATE_DOM0: u32 = 1;
+
+/// Recounts every reference of the machine while all CPUs stand still. In test builds alone, and there
+/// from any domain. The second argument is zero; `EIO` if this audit or an earlier one found something.
+pub const XENLIKE_AUDIT: u32 = 2;
 
 /// The boot domain's id: usable ids end below it, reserved ids begin above it; no other domain can
 /// name it.

@@ -3,7 +3,7 @@
 //! The rooms, in order of who may use whom (a room uses only rooms further right; rooms inside
 //! braces don't use each other):
 //!
-//! `boot → entry → hypercall → {emul, life} → console → domain →
+//! `boot → entry → hypercall → {emul, life, audit} → console → domain →
 //! {event, grant, pagetype, cpuid, timer, ports, irq} → sched → mm → arch → kit`
 //!
 //! Rooms that see values of a guest's carry lints against what could panic on one: indexing, unwrapping,
@@ -18,6 +18,8 @@ extern crate alloc;
 extern crate std;
 
 pub mod arch;
+#[cfg(feature = "audit")]
+pub mod audit;
 pub mod boot;
 pub mod console;
 pub mod cpuid;

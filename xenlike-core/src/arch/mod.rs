@@ -33,6 +33,8 @@ pub mod section;
 pub mod seg;
 pub mod smap;
 pub mod speculation;
+#[cfg(feature = "audit")]
+pub mod standstill;
 pub mod time;
 pub mod tlb;
 pub mod work;

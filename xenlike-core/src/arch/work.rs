@@ -20,6 +20,10 @@ pub const LIFE: u32 = 16;
 /// Tell which registers the CPU has in guest mode.
 pub const DUMP: u32 = 32;
 
+/// Stand still with all other CPUs: [`super::standstill`].
+#[cfg(feature = "audit")]
+pub const AUDIT: u32 = 64;
+
 /// Raises `bits` on `cpu`, which will look at them soon.
 pub fn raise(cpu: CpuId, bits: u32) {
     let Some(info) = percpu::info_of(cpu) else {

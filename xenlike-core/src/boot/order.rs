@@ -63,6 +63,8 @@ extern "sysv64" fn on_own_stack() -> ! {
 
     interrupts::route_serial(&machine, &options);
     kit::COMMAND_LINE.call_once(|| info.cmdline);
+    #[cfg(feature = "audit")]
+    crate::audit::init();
     life::init();
     console::set_hooks(console::Hooks {
         input: domain::notify::console_input,

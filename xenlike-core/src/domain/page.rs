@@ -44,6 +44,12 @@ impl HeldPage {
         Some(Self { page, guests: true })
     }
 
+    /// Whether the handle owns references of the frame, for the audit.
+    #[cfg(feature = "audit")]
+    pub const fn is_counted(&self) -> bool {
+        self.guests
+    }
+
     /// Its bytes.
     pub const fn page(&self) -> SharedPage {
         self.page

@@ -68,6 +68,12 @@ pub fn from(first: DomId) -> Vec<Arc<Domain>> {
         .collect()
 }
 
+/// All domains there are, for the audit.
+#[cfg(feature = "audit")]
+pub fn all() -> Vec<Arc<Domain>> {
+    DOMAINS.read().iter().cloned().collect()
+}
+
 /// The lowest id from 1 on that no domain has, starting the search at `from` and wrapping.
 pub fn free_id(from: u16) -> Option<DomId> {
     let map = DOMAINS.read();

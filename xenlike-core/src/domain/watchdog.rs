@@ -50,6 +50,14 @@ impl Watchdogs {
     }
 }
 
+#[cfg(feature = "audit")]
+impl Watchdogs {
+    /// The timer of watchdog `number`.
+    pub fn timer(&self, number: u8) -> Option<&Timer> {
+        self.timers.get(usize::from(number))
+    }
+}
+
 /// Takes a new watchdog (`id` 0), renews one, or stops it (`timeout_s` 0). Returns its number. A new one
 /// without time barks at once, as on Xen.
 pub fn set(dom: &Domain, id: u32, timeout_s: u32) -> Result<u32, Refused> {

@@ -38,6 +38,8 @@ fn other_work(frame: &mut TrapFrame, due: u32) {
     if due & work::DUMP != 0 {
         with_current(frame, |ctx| dump::guest(ctx));
     }
+    #[cfg(feature = "audit")]
+    crate::audit::stand(due);
     if due & work::SCHEDULE != 0 {
         switch::schedule(frame);
     }

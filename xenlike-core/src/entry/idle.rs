@@ -30,6 +30,8 @@ fn until_scheduled() {
         if due & work::DUMP != 0 {
             log::info!("{:?} has nothing to run", percpu::this_cpu());
         }
+        #[cfg(feature = "audit")]
+        crate::audit::stand(due);
         if due & work::SCHEDULE != 0 {
             return;
         }

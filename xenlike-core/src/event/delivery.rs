@@ -371,6 +371,21 @@ impl<P: SharedWords> Delivery<P> {
         Ok(self.upcall(vcpu))
     }
 
+    /// All pages that it holds, for the audit.
+    #[cfg(feature = "audit")]
+    pub fn pages(&self) -> impl Iterator<Item = &P> {
+        let of_vcpus = self.vcpus.iter().flat_map(|vcpu| {
+            let info = match &vcpu.info {
+                Info::Registered(page, _) => Some(page),
+                Info::None | Info::Shared(_) => None,
+            };
+            info.into_iter()
+                .chain(vcpu.control.as_ref().map(|control| &control.page))
+        });
+        let words = self.fifo.iter().flatten();
+        core::iter::once(&self.shared).chain(of_vcpus).chain(words)
+    }
+
     /// Lets go of the info pages that the guest registered.
     pub fn forget_infos(&mut self) {
         for vcpu in &mut self.vcpus {

@@ -22,6 +22,8 @@
     clippy::arithmetic_side_effects
 )]
 
+#[cfg(feature = "audit")]
+mod audit;
 mod bind;
 mod channel;
 mod close;

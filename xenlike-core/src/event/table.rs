@@ -233,6 +233,12 @@ impl Book {
         }
     }
 
+    /// The marks of `port` and its neighbours, for the audit.
+    #[cfg(feature = "audit")]
+    pub fn used_word(&self, port: Port) -> u64 {
+        self.used.get((port.0 / 64) as usize).copied().unwrap_or(0)
+    }
+
     /// The first port from `from` on that is not used.
     fn next_unused(&self, from: u32) -> Option<Port> {
         self.next_where(from, |word| !word)

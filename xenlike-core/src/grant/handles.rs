@@ -17,7 +17,7 @@ pub(super) struct Handles<P> {
     pub dying: bool,
 }
 
-enum Slot<P> {
+pub(super) enum Slot<P> {
     /// Free; the next free one.
     Free(Option<u32>),
     /// Taken by a mapping under way.
@@ -107,6 +107,25 @@ impl<P> Handles<P> {
     /// Number of handles that exist, free or not.
     pub fn len(&self) -> u32 {
         (self.blocks.len() as u32).saturating_mul(HANDLES_PER_FRAME)
+    }
+
+    /// All slots, for the audit.
+    #[cfg(feature = "audit")]
+    pub fn slots(&self) -> impl Iterator<Item = &Slot<P>> {
+        self.blocks.iter().flatten()
+    }
+
+    /// The slot of handle `n`.
+    #[cfg(feature = "audit")]
+    pub fn peek(&self, n: u32) -> Option<&Slot<P>> {
+        let block = self.blocks.get((n / HANDLES_PER_FRAME) as usize)?;
+        block.get((n % HANDLES_PER_FRAME) as usize)
+    }
+
+    /// Where the list of free ones begins.
+    #[cfg(feature = "audit")]
+    pub const fn first_free(&self) -> Option<u32> {
+        self.free
     }
 
     fn slot(&mut self, n: u32) -> Option<&mut Slot<P>> {

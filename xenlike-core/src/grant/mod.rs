@@ -23,6 +23,8 @@
     clippy::arithmetic_side_effects
 )]
 
+#[cfg(feature = "audit")]
+pub mod audit;
 mod copy;
 mod entry;
 mod handles;

@@ -40,9 +40,9 @@ pub(super) struct Entries<P> {
 }
 
 /// A shared frame; the page goes when the domain dies, the uses only when the last handle goes.
-struct EntryFrame<P> {
-    page: Option<P>,
-    active: Box<[Active]>,
+pub(super) struct EntryFrame<P> {
+    pub page: Option<P>,
+    pub active: Box<[Active]>,
 }
 
 /// One entry: its words, flags and frame, while the page is there, and its uses.
@@ -275,8 +275,12 @@ impl<P: SharedWords> Entries<P> {
         let page = self.frame(r)?.page.as_ref().ok_or(GrantError::BadRef)?;
         page.u32(at as usize).ok_or(GrantError::BadRef)
     }
-    #[cfg(test)]
-    fn peek(&self, r: u32) -> Result<Active, GrantError> {
+    #[cfg(feature = "audit")]
+    pub fn frames(&self) -> &[EntryFrame<P>] {
+        &self.frames
+    }
+    #[cfg(any(test, feature = "audit"))]
+    pub fn peek(&self, r: u32) -> Result<Active, GrantError> {
         let found = self.frame(r)?.active.get((r % ENTRIES_PER_FRAME) as usize);
         found.copied().ok_or(GrantError::BadRef)
     }

@@ -224,6 +224,10 @@ fn carry_out(number: u64, ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
         nr::GRANT_TABLE_OP => grant_table::call(ctx, args),
         nr::SYSCTL => sysctl::call(ctx, *args).into(),
         nr::DOMCTL => domctl::call(ctx, args),
+        #[cfg(feature = "audit")]
+        nr::ARCH_0 if args.0[0] as u32 == guest_pv_abi::xenlike::XENLIKE_AUDIT => {
+            xenlike::audit(args)
+        }
         nr::ARCH_0 => xenlike::call(ctx, *args).into(),
         nr::NMI_OP => nmi_op::call(ctx, *args).into(),
         nr::PHYSDEV_OP => physdev::call(ctx, *args).into(),

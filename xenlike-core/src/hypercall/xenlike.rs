@@ -25,6 +25,23 @@ pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
     Ok(0)
 }
 
+/// `xenlike_op(XENLIKE_AUDIT, 0)`, from any domain: an audit of the whole machine. The call is made again
+/// until that has been.
+#[cfg(feature = "audit")]
+pub fn audit(args: &mut Args) -> super::Outcome {
+    use crate::audit::{Verdict, verdict};
+    let [op, number, ..] = args.0;
+    if number == 0 {
+        return args.again([op, u64::from(crate::audit::ask()), 0, 0]);
+    }
+    match verdict(number as u32) {
+        Verdict::Open => args.again([op, number, 0, 0]),
+        Verdict::Agreed => super::Outcome::Done(0),
+        Verdict::Failed => errno::EIO.into(),
+        Verdict::Unknown => errno::EINVAL.into(),
+    }
+}
+
 /// The caller goes on as domain 0.
 fn become_dom0(ctx: &mut Ctx<'_>) -> Result<(), Errno> {
     hardware::become_dom0(ctx.dom).map_err(|refused| match refused {

@@ -4,6 +4,8 @@
 //! A freed frame is dirty; it is scrubbed when it is given out, or before by an idle CPU, unless who gets
 //! it is who had it ([`Past`]). A frame is given out only when no CPU can still hold a translation of it.
 
+#[cfg(feature = "audit")]
+pub mod audit;
 mod loose;
 mod past;
 

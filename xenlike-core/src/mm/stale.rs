@@ -21,3 +21,6 @@ pub fn flush_all() {
 pub fn flush(stamp: u32) {
     tlb::flush_stale(Stamp(stamp));
 }
+
+#[cfg(feature = "audit")]
+pub mod audit;

@@ -51,6 +51,8 @@ impl<M: Memory> Types<M> {
     #[inline(always)] // on the path of every entry
     pub(super) fn put_mapping(&self, pte: Pte, frame: &Frame) {
         let mfn = pte.mfn();
+        #[cfg(feature = "audit")]
+        self.note_unmapped_entry(pte, frame);
         if pte.is_writable() {
             return self.put_writable(mfn, frame);
         }
@@ -59,6 +61,17 @@ impl<M: Memory> Types<M> {
             self.note_segdesc_unmapped(frame);
         }
         self.put_frame(mfn, frame);
+    }
+
+    #[cfg(feature = "audit")]
+    fn note_unmapped_entry(&self, pte: Pte, frame: &Frame) {
+        use crate::mm::stale::audit::Sort::{ReadOnly, Writable};
+        let sort = if pte.is_writable() {
+            Writable
+        } else {
+            ReadOnly
+        };
+        self.0.note_unmapped(pte.mfn(), frame, sort);
     }
 
     /// Perhaps the LDT was mapped here: its window has to be looked at again.

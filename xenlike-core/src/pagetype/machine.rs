@@ -115,6 +115,10 @@ impl Memory for Machine {
     fn stamp(&self) -> u32 {
         stale::now()
     }
+    #[cfg(feature = "audit")]
+    fn note_unmapped(&self, mfn: Mfn, frame: &Frame, sort: stale::audit::Sort) {
+        stale::audit::note(mfn, frame, sort);
+    }
     #[inline]
     fn flush_stale(&self, stamp: u32) {
         stale::flush(stamp);

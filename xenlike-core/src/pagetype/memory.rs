@@ -48,6 +48,9 @@ pub trait Memory {
     fn safe_addresses(&self, domain: DomId) -> Option<SafeAddresses>;
     /// The stamp for a frame whose last mapping goes now.
     fn stamp(&self) -> u32;
+    /// An entry that named the frame has gone, its reference has not yet: the audit notes when.
+    #[cfg(feature = "audit")]
+    fn note_unmapped(&self, _mfn: Mfn, _frame: &Frame, _sort: crate::mm::stale::audit::Sort) {}
     /// Comes back when no CPU holds a translation from `stamp` or earlier.
     fn flush_stale(&self, stamp: u32);
     /// Whether something more urgent waits for this CPU.

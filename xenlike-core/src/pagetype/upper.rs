@@ -35,6 +35,11 @@ impl<M: Memory> Types<M> {
         if !pte.is_present() || pte.mfn() == table {
             return Progress::Done;
         }
+        #[cfg(feature = "audit")]
+        if let Some(frame) = self.0.entry(pte.mfn()) {
+            let sort = crate::mm::stale::audit::Sort::Table;
+            self.0.note_unmapped(pte.mfn(), frame, sort);
+        }
         if self.is_table(pte.mfn(), level) {
             self.unlink_linear(table, pte.mfn());
         }

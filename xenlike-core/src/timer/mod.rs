@@ -15,6 +15,8 @@
     )
 )]
 
+#[cfg(feature = "audit")]
+mod audit;
 #[cfg(test)]
 mod tests;
 

@@ -14,7 +14,7 @@ struct Key {
     act: fn(),
 }
 
-const KEYS: [Key; 11] = [
+const KEYS: &[Key] = &[
     key(b'h', "this list", help),
     key(b'd', "registers of what each CPU runs", machine::registers),
     key(b'q', "domains and their vCPUs", domains::all),
@@ -25,6 +25,8 @@ const KEYS: [Key; 11] = [
     key(b'e', "event channels", domains::events),
     key(b'g', "grant tables", domains::grants),
     key(b'0', "registers of domain 0", domains::dom0),
+    #[cfg(feature = "audit")]
+    key(b'a', "an audit of everything", machine::audit),
     key(b'R', "restarts the machine at once", restart),
 ];
 
@@ -50,7 +52,7 @@ pub fn press(key: u8) {
 }
 
 fn help() {
-    for known in &KEYS {
+    for known in KEYS {
         log::info!("  {}  {}", char::from(known.key), known.what);
     }
 }

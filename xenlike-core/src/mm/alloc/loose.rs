@@ -22,6 +22,12 @@ impl Loose {
         Self { head: 0, count: 0 }
     }
 
+    /// The frame that is given out next.
+    #[cfg(feature = "audit")]
+    pub const fn head(&self) -> u32 {
+        self.head
+    }
+
     /// Takes in a free frame, if there is room.
     pub fn keep(&mut self, mfn: Mfn, frame: &Frame) -> bool {
         if self.count >= MOST {

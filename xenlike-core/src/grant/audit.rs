@@ -1,0 +1,196 @@
+//! Handles against entries, for the audit of test builds: each use of an entry is a handle's, and no
+//! mapping under way holds anything.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::handles::{Part, Slot};
+use super::table::Active;
+use super::{Access, ENTRIES_PER_FRAME, Table};
+use crate::kit::{DomId, Mfn, SharedWords};
+
+/// A handle's use of another domain's entry.
+pub struct Use<P> {
+    /// Whose handle.
+    pub mapper: DomId,
+    /// Whose entry.
+    pub granter: Arc<Table<P>>,
+    /// Its number.
+    pub r: u32,
+    /// The frame.
+    pub mfn: Mfn,
+    /// What may be done with it.
+    pub access: Access,
+    /// Whether it is mapped for CPUs.
+    pub is_mapped: bool,
+}
+
+impl<P> Use<P> {
+    /// In this order the uses of one entry are in a row.
+    fn key(&self) -> (usize, u32) {
+        (Arc::as_ptr(&self.granter).addr(), self.r)
+    }
+}
+
+impl<P: SharedWords> Table<P> {
+    /// Calls `each` with the pages of entries that the table holds.
+    pub fn for_each_page(
+        &self,
+        each: &mut dyn FnMut(&P) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let entries = self.entries.lock();
+        let mut pages = entries
+            .frames()
+            .iter()
+            .filter_map(|frame| frame.page.as_ref());
+        pages.try_for_each(each)
+    }
+
+    /// Adds the uses by this table's handles to `uses`, and looks at the list of free ones.
+    ///
+    /// # Errors
+    /// The list is broken, a handle stands for nothing, or there is no memory.
+    pub fn collect_uses(&self, uses: &mut Vec<Use<P>>) -> Result<(), String> {
+        let mapper = self.dom();
+        let handles = self.handles.lock();
+        let mut free = 0u32;
+        for (n, slot) in (0u32..).zip(handles.slots()) {
+            match slot {
+                Slot::Free(_) => free = free.saturating_add(1),
+                Slot::Reserved => {
+                    return Err(format!(
+                        "domain {}: grant handle {n} is kept for nothing",
+                        mapper.0
+                    ));
+                }
+                Slot::Taken(handle) => {
+                    if handle.is_over() || [handle.host, handle.device].contains(&Part::Leaving) {
+                        return Err(format!(
+                            "domain {}: grant handle {n} is half gone",
+                            mapper.0
+                        ));
+                    }
+                    uses.try_reserve(1)
+                        .map_err(|_| "no memory for the grants")?;
+                    uses.push(Use {
+                        mapper,
+                        granter: Arc::clone(&handle.granter),
+                        r: handle.r,
+                        mfn: handle.mfn,
+                        access: handle.access,
+                        is_mapped: handle.host == Part::Mapped,
+                    });
+                }
+            }
+        }
+        let (mut next, mut listed) = (handles.first_free(), 0u32);
+        while let Some(n) = next {
+            match handles.peek(n) {
+                Some(Slot::Free(after)) if listed < free => next = *after,
+                _ => {
+                    return Err(format!(
+                        "domain {}: its free grant handles are no list at {n}",
+                        mapper.0
+                    ));
+                }
+            }
+            listed = listed.saturating_add(1);
+        }
+        if listed == free {
+            Ok(())
+        } else {
+            Err(format!(
+                "domain {}: {free} grant handles are free, {listed} on the list",
+                mapper.0
+            ))
+        }
+    }
+
+    /// Calls `each` with every entry in use.
+    fn for_each_active(
+        &self,
+        each: &mut dyn FnMut(u32, &Active) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let entries = self.entries.lock();
+        for (n, frame) in (0u32..).zip(entries.frames()) {
+            let first = n.saturating_mul(ENTRIES_PER_FRAME);
+            for (r, active) in (first..).zip(&frame.active) {
+                if !active.is_unused() {
+                    each(r, active)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Compares all uses by handles, which it sorts, with what the entries of `granters` and of those that
+/// only handles know say.
+///
+/// # Errors
+/// They differ.
+pub fn compare<P: SharedWords>(
+    uses: &mut [Use<P>],
+    granters: &mut dyn Iterator<Item = Arc<Table<P>>>,
+) -> Result<(), String> {
+    uses.sort_unstable_by_key(Use::key);
+    for of_one in uses.chunk_by(|a, b| a.key() == b.key()) {
+        let Some(first) = of_one.first() else {
+            continue;
+        };
+        let entry = first.granter.entries.lock().peek(first.r);
+        let active = entry.map_err(|_| {
+            format!(
+                "domain {}: no grant entry {}",
+                first.granter.dom().0,
+                first.r
+            )
+        })?;
+        compare_entry(&first.granter, first.r, &active, of_one)?;
+    }
+    for granter in granters {
+        granter.for_each_active(&mut |r, active| {
+            let key = (Arc::as_ptr(&granter).addr(), r);
+            match uses.binary_search_by_key(&key, Use::key) {
+                Ok(_) => Ok(()),
+                Err(_) => compare_entry(&granter, r, active, &[]),
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// Compares what an entry says of its uses with the handles that use it.
+fn compare_entry<P: SharedWords>(
+    granter: &Table<P>,
+    r: u32,
+    active: &Active,
+    uses: &[Use<P>],
+) -> Result<(), String> {
+    let which = || format!("grant entry {r} of domain {}", granter.dom().0);
+    if let Some(other) = uses
+        .iter()
+        .find(|u| (u.mapper, u.mfn) != (active.user, active.mfn))
+    {
+        return Err(format!(
+            "{}: a handle of domain {} on frame {:#x}, but it is in use by domain {} for frame {:#x}",
+            which(),
+            other.mapper.0,
+            other.mfn.0,
+            active.user.0,
+            active.mfn.0
+        ));
+    }
+    let count = |access| uses.iter().filter(|u| u.access == access).count();
+    for (what, counted, noted) in [
+        ("handles that read", count(Access::Read), active.readers),
+        ("handles that write", count(Access::Write), active.writers),
+    ] {
+        if counted != noted as usize {
+            return Err(format!("{}: {counted} {what}, {noted} noted", which()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! When each frame last lost a mapping of each sort, and whose it was then: noted by test builds beside
+//! the stamps of the frame table, and at each mapping that goes, not only the last. So the audit can tell
+//! whether some CPU may still hold a translation that the frame's present use forbids.
+
+use crate::kit::atomic::{AtomicU64, Ordering};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use crate::arch::tlb::{self, Stamp};
+use crate::kit::{CpuId, DomId, Mfn, Once};
+use crate::mm::Frame;
+
+/// What an entry that went had been.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sort {
+    /// An L1 entry that allowed writes.
+    Writable = 0,
+    /// Another L1 entry.
+    ReadOnly = 1,
+    /// An entry that led to the frame as a page table.
+    Table = 2,
+}
+
+impl Sort {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Writable, Self::ReadOnly, Self::Table];
+}
+
+/// Of each frame and sort: a stamp below, the owner plus one above; 0 until a mapping goes.
+type Notes = Box<[[AtomicU64; 3]]>;
+
+static NOTES: Once<Option<Notes>> = Once::new();
+
+/// Makes room for the notes of frames below `end`, once; without memory none is taken.
+pub fn init(end: Mfn) {
+    NOTES.call_once(|| {
+        let mut notes = Vec::new();
+        notes.try_reserve_exact(end.0 as usize).ok()?;
+        notes.resize_with(end.0 as usize, || [const { AtomicU64::new(0) }; 3]);
+        Some(notes.into_boxed_slice())
+    });
+}
+
+fn note_of(mfn: Mfn, sort: Sort) -> Option<&'static AtomicU64> {
+    let notes = NOTES.get()?.as_ref()?;
+    notes.get(usize::try_from(mfn.0).ok()?)?.get(sort as usize)
+}
+
+/// An entry of this sort has gone; its reference of the frame has not yet. So whoever finds the frame
+/// without references finds this.
+pub fn note(mfn: Mfn, frame: &Frame, sort: Sort) {
+    let Some(note) = note_of(mfn, sort) else {
+        return;
+    };
+    // The boot domain's frames may become domain 0's in its stead.
+    let owner = match frame.owner() {
+        DomId::BOOT => DomId::DOM0,
+        owner => owner,
+    };
+    let new = (u64::from(owner.0) + 1) << 32 | u64::from(tlb::now().0);
+    // Another CPU may have noted a later moment already.
+    let newer = |old: u64| (old >> 32 != new >> 32 || old < new).then_some(new);
+    let _ = note.fetch_update(Ordering::SeqCst, Ordering::SeqCst, newer);
+}
+
+/// Whose the frame was when its last mapping of this sort went, and a CPU that may still use that.
+pub fn stale_on(mfn: Mfn, sort: Sort) -> Option<(DomId, CpuId)> {
+    let note = note_of(mfn, sort)?.load(Ordering::SeqCst);
+    let owner = (note >> 32).checked_sub(1)?;
+    let cpu = tlb::stale_cpus(Stamp(note as u32)).iter().next()?;
+    Some((DomId(owner as u16), cpu))
+}
