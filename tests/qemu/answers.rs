@@ -15,7 +15,7 @@ fn passes(name: &str, cpus: u32) -> Result<()> {
         cpus,
         ..Machine::default()
     };
-    let media = Media::xenlike().module(Module::with_arguments(find_file("answers")?, ""));
+    let media = Media::test_build().module(Module::with_arguments(find_file("answers")?, ""));
     let mut session = Session::boot(name, &media, &machine)?;
     let printed = session.read_until("^(PASS|FAIL) answers", GUEST)?;
     let failed: Vec<&str> = printed.lines().filter(|l| l.starts_with("NOT ")).collect();

@@ -4,13 +4,13 @@ use anyhow::{Result, ensure};
 use xenlike_tests::machine::{Chipset, Firmware, Machine};
 use xenlike_tests::media::{Media, Module};
 use xenlike_tests::scenario::{
-    BOOT, SHORT, boot_to_prompt, find_file, media_with, number_after, power_off,
+    BOOT, SHORT, artefact_with, boot_to_prompt, find_file, number_after, power_off,
 };
 use xenlike_tests::session::Session;
 
 /// Boots, looks at what `info` says about the machine, powers off.
 fn boots(name: &str, machine: &Machine) -> Result<()> {
-    let mut session = boot_to_prompt(name, &media_with(&["hello.cfg"])?, machine)?;
+    let mut session = boot_to_prompt(name, &artefact_with(&["hello.cfg"])?, machine)?;
     let info = session.succeed("info", SHORT)?;
     ensure!(
         number_after("nr_cpus", &info)? == u64::from(machine.cpus),

@@ -31,7 +31,7 @@ pub fn boot_image(
     initrd: PathBuf,
 ) -> Result<Session> {
     let line = format!("console=hvc0 {linux}");
-    let media = Media::xenlike()
+    let media = Media::test_build()
         .and(options)
         .module(Module::with_arguments(find_file("vmlinuz")?, line))
         .module(Module::with_arguments(initrd, ""));
@@ -86,8 +86,9 @@ fn is_calm(session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Off by ACPI, after a calm life.
+/// Off by ACPI, after a calm life and an audit.
 pub fn power_off(mut session: Session) -> Result<()> {
+    session.audit()?;
     session.send_line("poweroff -f")?;
     session.expect_end(LINUX)?;
     is_calm(&session)

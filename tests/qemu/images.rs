@@ -70,7 +70,7 @@ fn each_broken_file_gets_a_sentence() -> Result<()> {
     let files = broken_files(&scratch)?;
     let modules = files.iter().map(|(name, path)| Module::file(name, path));
     let hello = Module::file("hello", find_file("hello")?);
-    let media = Media::xenlike().modules(modules).module(hello);
+    let media = Media::test_build().modules(modules).module(hello);
     let mut session = boot_to_prompt("images", &media, &Machine::default())?;
     let before = free_frames(&mut session)?;
     for (name, _) in files.iter().filter(|(name, _)| name.ends_with(".cfg")) {

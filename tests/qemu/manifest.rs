@@ -22,7 +22,7 @@ fn its_domains_start() -> Result<()> {
         .context("build/bin/xenlike manifest")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "xenlike manifest: {said}");
-    let media = Media::xenlike()
+    let media = Media::test_build()
         .module(Module::with_arguments(manifest, "manifest"))
         .module(Module::file("hello", find_file("hello")?))
         .module(Module::file("", find_file("hello")?))

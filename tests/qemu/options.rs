@@ -4,14 +4,14 @@ use anyhow::{Result, ensure};
 use xenlike_tests::machine::Machine;
 use xenlike_tests::media::Media;
 use xenlike_tests::scenario::{
-    BOOT, GUEST, SHORT, boot_to_prompt, media_with, number_after, power_off,
+    BOOT, GUEST, SHORT, artefact_with, boot_to_prompt, number_after, power_off,
 };
 use xenlike_tests::session::Session;
 
 #[test]
 #[ignore = "boots QEMU"]
 fn unknown_options_are_named() -> Result<()> {
-    let media = media_with(&[])?.and("frobnicate=1 placeholder no-real-mode edd=off");
+    let media = artefact_with(&[])?.and("frobnicate=1 placeholder no-real-mode edd=off");
     let mut session = Session::boot("options-unknown", &media, &Machine::default())?;
     let boot = session.read_until("^xenlike> ", BOOT)?;
     let warned = |option: &str| boot.contains(&format!("there is no option '{option}'"));
@@ -29,7 +29,7 @@ fn maxcpus_limits_the_cpus() -> Result<()> {
         cpus: 4,
         ..Machine::default()
     };
-    let media = media_with(&[])?.and("maxcpus=2");
+    let media = artefact_with(&[])?.and("maxcpus=2");
     let mut session = boot_to_prompt("options-maxcpus", &media, &machine)?;
     let info = session.succeed("info", SHORT)?;
     ensure!(number_after("nr_cpus", &info)? == 2, "maxcpus=2:\n{info}");
@@ -39,7 +39,7 @@ fn maxcpus_limits_the_cpus() -> Result<()> {
 #[test]
 #[ignore = "boots QEMU"]
 fn nosmp_leaves_one_cpu() -> Result<()> {
-    let media = media_with(&[])?.and("nosmp");
+    let media = artefact_with(&[])?.and("nosmp");
     let mut session = boot_to_prompt("options-nosmp", &media, &Machine::default())?;
     let info = session.succeed("info", SHORT)?;
     ensure!(number_after("nr_cpus", &info)? == 1, "nosmp:\n{info}");
@@ -87,7 +87,7 @@ fn guests_live_on_hardened_paths() -> Result<()> {
         "hostile-iret",
         "hostile.cfg",
     ];
-    let media = media_with(&files)?.and("spec-ctrl=pv,ssbd");
+    let media = artefact_with(&files)?.and("spec-ctrl=pv,ssbd");
     let machine = Machine {
         cpu: "Skylake-Client-v1,vendor=GenuineIntel,-smep".to_owned(),
         ..Machine::default()
@@ -120,7 +120,7 @@ fn guests_live_on_hardened_paths() -> Result<()> {
 #[test]
 #[ignore = "boots QEMU"]
 fn a_cpu_that_needs_nothing_gets_plain_paths() -> Result<()> {
-    let media = media_with(&[])?.and("spec-ctrl=frobnicate xpti=dom0=no");
+    let media = artefact_with(&[])?.and("spec-ctrl=frobnicate xpti=dom0=no");
     let mut session = boot_to_prompt("options-plain", &media, &Machine::default())?;
     let log = session.succeed("dmesg", SHORT)?;
     for said in [

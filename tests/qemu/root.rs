@@ -32,7 +32,7 @@ fn debian_root_runs_systemd() -> Result<()> {
     let disk = find_file("root.img")?;
     let drive = format!("file={},format=raw,if=virtio,snapshot=on", disk.display());
     let words = "console=hvc0 xenlike.root=/dev/vda";
-    let media = Media::xenlike()
+    let media = Media::test_build()
         .module(Module::with_arguments(find_file("vmlinuz")?, words))
         .module(Module::with_arguments(build("dom0.img"), ""));
     let machine = Machine::default().with("-drive").with(&drive);

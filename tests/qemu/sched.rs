@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use xenlike_tests::machine::Machine;
-use xenlike_tests::scenario::{GUEST, SHORT, boot_to_prompt, media_with, power_off};
+use xenlike_tests::scenario::{GUEST, SHORT, artefact_with, boot_to_prompt, power_off};
 use xenlike_tests::session::Session;
 
 /// How long guests are watched, in the machine's seconds.
@@ -13,7 +13,7 @@ fn with_cpus(name: &str, cpus: u32) -> Result<Session> {
         cpus,
         ..Machine::default()
     };
-    let media = media_with(&["hostile.cfg", "hostile-loop", "idle", "idle.cfg"])?;
+    let media = artefact_with(&["hostile.cfg", "hostile-loop", "idle", "idle.cfg"])?;
     boot_to_prompt(name, &media, &machine)
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use xenlike_tests::machine::{Firmware, Machine};
 use xenlike_tests::media::Media;
 use xenlike_tests::monitor::Monitor;
-use xenlike_tests::scenario::{BOOT, SHORT, media_with};
+use xenlike_tests::scenario::{BOOT, SHORT, artefact_with};
 use xenlike_tests::screen::Kind;
 use xenlike_tests::session::Session;
 
@@ -40,7 +40,7 @@ fn prompt_appears(name: &str, media: Media, kind: Kind, machine: Machine) -> Res
 #[test]
 #[ignore = "boots QEMU"]
 fn bios_frame_buffer() -> Result<()> {
-    prompt_appears("screen-bios", media_with(&[])?, Kind::Pixels, small())
+    prompt_appears("screen-bios", artefact_with(&[])?, Kind::Pixels, small())
 }
 
 #[test]
@@ -50,13 +50,13 @@ fn uefi_frame_buffer() -> Result<()> {
         firmware: Firmware::Uefi,
         ..small()
     };
-    prompt_appears("screen-uefi", media_with(&[])?, Kind::Pixels, machine)
+    prompt_appears("screen-uefi", artefact_with(&[])?, Kind::Pixels, machine)
 }
 
 #[test]
 #[ignore = "boots QEMU"]
 fn vga_text() -> Result<()> {
-    let media = media_with(&[])?.on_text_screen();
+    let media = artefact_with(&[])?.on_text_screen();
     prompt_appears("screen-text", media, Kind::Text, small())
 }
 
@@ -82,7 +82,7 @@ fn check_in_idle(monitor: &Monitor, cpus: usize) -> Result<()> {
 #[ignore = "boots QEMU"]
 fn a_panic_stays_on_the_screen() -> Result<()> {
     let monitor = Monitor::new()?;
-    let media = media_with(&[])?.and("noreboot");
+    let media = artefact_with(&[])?.and("noreboot");
     let machine = small();
     let cpus = machine.cpus as usize;
     let mut session = Session::boot("screen-panic", &media, &monitor.on(machine))?;
@@ -147,7 +147,7 @@ fn the_screen_can_be_kept() -> Result<()> {
 #[ignore = "boots QEMU"]
 fn a_panic_restarts_the_machine() -> Result<()> {
     let monitor = Monitor::new()?;
-    let mut session = Session::boot("screen-restart", &media_with(&[])?, &monitor.on(small()))?;
+    let mut session = Session::boot("screen-restart", &artefact_with(&[])?, &monitor.on(small()))?;
     session.expect_prompt(BOOT)?;
     session.allow_panic();
     monitor.command(MACHINE_CHECK)?;

@@ -55,7 +55,7 @@ fn boot(name: &str, scratch: &Scratch) -> Result<Session> {
     image.extend(archive.finish());
     let initrd = scratch.path().join("initrd");
     fs::write(&initrd, image)?;
-    let media = Media::xenlike()
+    let media = Media::test_build()
         .and("dom0_mem=1G")
         .module(Module::with_arguments(
             find_file("vmlinuz")?,

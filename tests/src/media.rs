@@ -54,11 +54,21 @@ impl Media {
         Self::new(build("xenlike")).command_line("console=com1,vga com1=115200,8n1")
     }
 
+    /// The same with the test build, which can audit itself ([`crate::session::Session::audit`]).
+    pub fn test_build() -> Self {
+        Self::xenlike().with_kernel(build("test/xenlike"))
+    }
+
     /// Replaces the kernel.
     #[must_use]
     pub fn with_kernel(mut self, kernel: impl Into<PathBuf>) -> Self {
         self.kernel = kernel.into();
         self
+    }
+
+    /// Whether it boots the test build.
+    pub fn is_test_build(&self) -> bool {
+        self.kernel == build("test/xenlike")
     }
 
     /// Replaces the kernel's command line (GRUB's quoting rules hold).

@@ -34,12 +34,23 @@ pub fn find_file(name: &str) -> Result<PathBuf> {
     }
 }
 
-/// A medium whose shell has these files.
+/// A medium of the test build whose shell has these files.
 ///
 /// # Errors
 /// As [`find_file`].
 pub fn media_with(files: &[&str]) -> Result<Media> {
-    let mut media = Media::xenlike();
+    with_files(Media::test_build(), files)
+}
+
+/// The same of `build/xenlike` itself: for tests of what a user gets, or of how fast that is.
+///
+/// # Errors
+/// As [`find_file`].
+pub fn artefact_with(files: &[&str]) -> Result<Media> {
+    with_files(Media::xenlike(), files)
+}
+
+fn with_files(mut media: Media, files: &[&str]) -> Result<Media> {
     for name in files {
         media = media.module(Module::file(name, find_file(name)?));
     }
@@ -84,11 +95,12 @@ pub fn number_after(name: &str, printed: &str) -> Result<u64> {
     bail!("no `{name}: NUMBER` in:\n{printed}")
 }
 
-/// Powers the machine off at the prompt and waits for its end.
+/// Powers the machine off at the prompt and waits for its end. The test build audits itself before.
 ///
 /// # Errors
-/// When it stays on.
+/// When it stays on, or the audit finds something.
 pub fn power_off(mut session: Session) -> Result<()> {
+    session.audit()?;
     session.send_line("poweroff")?;
     session.expect_end(SHORT).map(drop)
 }

@@ -22,12 +22,23 @@ impl Source {
     }
 
     /// Whether the file is a test as a whole (`tests.rs`, `…/tests/…`), or part of a model that only
-    /// the model checker builds (`models.rs`, `…/models/…`, loom's atomics).
+    /// the model checker builds (`models.rs`, `…/models/…`, loom's atomics). The audit is neither: its
+    /// rooms and lints are held like any other's.
     pub fn is_test(&self) -> bool {
         self.path.components().any(|part| {
             let name = part.as_os_str().to_string_lossy();
             let for_tests = ["tests", "models", "model.rs"].contains(&&*name);
             for_tests || name.ends_with("tests.rs") || name.ends_with("models.rs")
+        })
+    }
+}
+
+impl Source {
+    /// Whether the file is in test builds alone: the audit, and what services have for it.
+    pub fn is_audit(&self) -> bool {
+        self.path.components().any(|part| {
+            let name = part.as_os_str().to_string_lossy();
+            ["audit", "audit.rs", "standstill.rs"].contains(&&*name)
         })
     }
 }

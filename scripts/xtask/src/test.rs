@@ -16,7 +16,7 @@ pub struct Options {
     part: Option<TestPart>,
     /// With `qemu` and `models`: only tests whose name has this in it
     filter: Option<String>,
-    /// With `qemu`: test what is there, without building
+    /// With `qemu`: test what is there, without building anything but the hypervisor's test build
     #[arg(long)]
     no_build: bool,
 }
@@ -108,6 +108,11 @@ fn host(tally: &mut Tally) {
             "warnings",
         ])
     });
+    tally.step("lints, test build", || {
+        let package = ["clippy", "--quiet", "--package", "xenlike-core"];
+        let build = ["--features", "audit", "--target", "x86_64-unknown-none"];
+        cargo(&[&package[..], &build[..], &["--", "-D", "warnings"]].concat())
+    });
     tally.step("rooms", rooms::check);
     tally.step("report", report::print);
     tally.step("host tests", || cargo(&["test", "--quiet"]));
@@ -116,6 +121,10 @@ fn host(tally: &mut Tally) {
 /// The tests in QEMU are the ignored ones of the tests crate, two at a time.
 fn qemu(options: &Options, tally: &mut Tally) {
     if !options.no_build && !tally.step("build", || build::build(&build::Options::default())) {
+        return;
+    }
+    // No artefact, so nobody else builds it.
+    if !tally.step("test build", build::test_core) {
         return;
     }
     tally.step("stack frames", frames::check);

@@ -9,12 +9,19 @@ use xenlike_tests::paths::root;
 
 const BARE_METAL: &str = "x86_64-unknown-none";
 
-/// Builds packages for bare metal in release mode.
+/// Builds packages for bare metal in release mode, with some of their features.
 ///
 /// # Errors
 /// When they don't build.
-pub fn bare_metal(packages: &[&str], environment: &[(&str, &OsStr)]) -> Result<Vec<PathBuf>> {
+pub fn bare_metal(
+    packages: &[&str],
+    features: &[&str],
+    environment: &[(&str, &OsStr)],
+) -> Result<Vec<PathBuf>> {
     let mut cargo = release_build(BARE_METAL, packages);
+    for feature in features {
+        cargo.args(["--features", feature]);
+    }
     cargo.envs(environment.iter().copied());
     executables(cargo)
 }

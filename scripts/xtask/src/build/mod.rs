@@ -73,7 +73,7 @@ pub fn linuxbench() -> Result<PathBuf> {
 
 /// The sample guests, to `build/guests/`, and the boot domain's flat image.
 fn guests() -> Result<()> {
-    for executable in cargo::bare_metal(&["bootdom", "samples", "bench"], &[])? {
+    for executable in cargo::bare_metal(&["bootdom", "samples", "bench"], &[], &[])? {
         let name = executable.file_name().context("an executable's name")?;
         if name == "bootdom" {
             flat::flatten(&executable, &bootdom_image())?;
@@ -90,10 +90,24 @@ fn bootdom_image() -> PathBuf {
 
 /// The hypervisor with the boot domain in it, to `build/xenlike`.
 fn core() -> Result<()> {
+    core_with(&[], &artefact("xenlike"))
+}
+
+/// The hypervisor that most tests boot, to `build/test/xenlike`: it can audit itself. The guests have
+/// been built.
+///
+/// # Errors
+/// When it doesn't build.
+pub fn test_core() -> Result<()> {
+    fs::create_dir_all(artefact("test"))?;
+    core_with(&["xenlike-core/audit"], &artefact("test/xenlike"))
+}
+
+fn core_with(features: &[&str], to: &PathBuf) -> Result<()> {
     let image = bootdom_image();
     let environment = [("XENLIKE_BOOTDOM", image.as_os_str())];
-    for executable in cargo::bare_metal(&["xenlike-core"], &environment)? {
-        strip(&executable, &artefact("xenlike"))?;
+    for executable in cargo::bare_metal(&["xenlike-core"], features, &environment)? {
+        strip(&executable, to)?;
     }
     Ok(())
 }
