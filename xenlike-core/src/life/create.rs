@@ -19,8 +19,11 @@ use crate::{event, grant};
 pub const MOST_VCPUS: u32 = 512;
 /// Grant frames a domain gets if nobody says otherwise (Xen's default too).
 const GRANT_FRAMES: u32 = 64;
-/// Blocks of grant handles likewise.
-const MAPTRACK_FRAMES: u32 = 1024;
+/// Blocks of grant handles that a guest gets: 8192 handles, in 192 KiB of the hypervisor's own memory.
+/// Few guests map anything; one that serves others as a back end is given more in its configuration.
+const MAPTRACK_FRAMES: u32 = 32;
+/// And a control domain, which serves all of them (Xen's default for all domains).
+const CONTROL_MAPTRACK_FRAMES: u32 = 1024;
 /// Bounds of both.
 const MOST_GRANT_FRAMES: u32 = 4096;
 const MOST_MAPTRACK_FRAMES: u32 = 8192;
@@ -60,7 +63,7 @@ pub fn create(
     rights: Rights,
     config: &CreateDomain,
 ) -> Result<Arc<Domain>, CreateError> {
-    let sizes = check(config)?;
+    let sizes = check(config, rights)?;
     let per_vcpu = HEAP_BYTES_PER_VCPU * u64::from(sizes.vcpus);
     if !heap::can_grow(HEAP_BYTES.saturating_add(per_vcpu)) {
         return Err(CreateError::NoMemory);
@@ -82,7 +85,7 @@ pub fn create(
 }
 
 /// Refuses what is not possible (the checks and their answers are those of Xen 4.20).
-fn check(config: &CreateDomain) -> Result<Sizes, CreateError> {
+fn check(config: &CreateDomain, rights: Rights) -> Result<Sizes, CreateError> {
     let version = config.grant_opts & XEN_DOMCTL_GRANT_VERSION_MASK;
     let possible = config.flags & !XEN_DOMCTL_CDF_XS_DOMAIN == 0
         && config.iommu_opts == 0
@@ -94,11 +97,11 @@ fn check(config: &CreateDomain) -> Result<Sizes, CreateError> {
         && config.arch.emulation_flags & !XEN_X86_EMU_PIT == 0
         && config.arch.misc_flags & !XEN_X86_MISC_FLAGS_MAX == 0;
     let grant_frames = limit(config.max_grant_frames, GRANT_FRAMES, MOST_GRANT_FRAMES);
-    let maptrack = limit(
-        config.max_maptrack_frames,
-        MAPTRACK_FRAMES,
-        MOST_MAPTRACK_FRAMES,
-    );
+    let maptrack = match rights {
+        Rights::None => MAPTRACK_FRAMES,
+        Rights::Control | Rights::Boot => CONTROL_MAPTRACK_FRAMES,
+    };
+    let maptrack = limit(config.max_maptrack_frames, maptrack, MOST_MAPTRACK_FRAMES);
     match (possible, grant_frames, maptrack) {
         (true, Some(grant_frames), Some(maptrack_frames)) if config.cpupool_id == 0 => Ok(Sizes {
             vcpus: config.max_vcpus,
@@ -203,11 +206,13 @@ mod tests {
 
     #[test]
     fn configurations() {
-        assert!(check(&plain()).is_ok());
+        let maptrack = |rights| check(&plain(), rights).unwrap().grants.maptrack_frames;
+        assert_eq!(maptrack(Rights::None), MAPTRACK_FRAMES);
+        assert_eq!(maptrack(Rights::Control), CONTROL_MAPTRACK_FRAMES);
         let bad = |change: fn(&mut CreateDomain)| {
             let mut config = plain();
             change(&mut config);
-            check(&config).err()
+            check(&config, Rights::None).err()
         };
         let refused = Some(CreateError::BadConfig);
         assert_eq!(bad(|c| c.flags = 1), refused);

@@ -154,12 +154,24 @@ pub fn alloc_order(order: u32, place: Where) -> Option<Mfn> {
 
 /// As [`alloc_order`], for `past`, who may see what it left in a frame itself: such frames are not zeroed.
 pub fn alloc_order_for(order: u32, place: Where, past: Past) -> Option<Mfn> {
+    alloc_leaving(0, order, place, past)
+}
+
+/// As [`alloc_order_for`], if at least `leave` frames stay free. However many CPUs ask at once, they
+/// leave that many together: the frames are counted off before they are looked for.
+pub fn alloc_leaving(leave: u64, order: u32, place: Where, past: Past) -> Option<Mfn> {
     host_init();
     if order > MAX_ORDER {
         return None;
     }
-    let first = BUDDIES.lock().take_any(order, place)?;
-    FREE.fetch_sub(1 << order, Ordering::Relaxed);
+    let count = 1 << order;
+    let take = |free: u64| free.checked_sub(count).filter(|left| *left >= leave);
+    FREE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+        .ok()?;
+    let Some(first) = BUDDIES.lock().take_any(order, place) else {
+        FREE.fetch_add(count, Ordering::Relaxed);
+        return None;
+    };
     let (mut flushed, mut were_dirty) = (None, 0);
     for n in 0..1u64 << order {
         let mfn = first.add(n);
@@ -196,12 +208,14 @@ fn free_of(first: Mfn, order: u32, past: Past) {
             reset(frame, now, past);
         }
     }
-    FREE.fetch_add(1 << order, Ordering::Relaxed);
     DIRTY.fetch_add(1 << order, Ordering::Relaxed);
     let mut buddies = BUDDIES.lock();
     if order > 0 || !buddies.keep_loose(first) {
         buddies.give(first, order);
     }
+    drop(buddies);
+    // Counted last: what is counted as free can be found.
+    FREE.fetch_add(1 << order, Ordering::Relaxed);
 }
 
 /// Makes a frame's entry that of a free, dirty frame.

@@ -1,8 +1,9 @@
 //! The global allocator: talc over one large block from boot, which it keeps, and smaller blocks that
 //! it takes from the frame allocator as it grows and gives back when nothing is left in them.
 //!
-//! When it fails, `alloc` is at its end and the core panics: so whoever allocates on a guest's word
-//! asks [`headroom`] first, or bounds what a domain may have.
+//! When an allocation that can't fail does, the core panics. So whoever allocates on a guest's word
+//! asks [`can_grow`] first and can fail, and what a domain may have is bounded (docs/SECURITY.md lists
+//! the bounds); and memory for domains is given out only above [`frames_to_leave`].
 #![cfg_attr(
     target_os = "none",
     expect(unsafe_code, reason = "claims frames as heap memory")
@@ -24,7 +25,70 @@ pub fn can_grow(bytes: u64) -> bool {
     if short::is_pretended() {
         return false;
     }
+    #[cfg(target_os = "none")]
+    if !standby::is_complete() {
+        return false;
+    }
     bytes.checked_add(RESERVE).is_some_and(|b| b <= headroom())
+}
+
+/// How many frames an allocation for a domain leaves free: [`RESERVE`].
+pub fn frames_to_leave() -> u64 {
+    #[cfg(test)]
+    if short::is_pretended() {
+        return u64::MAX;
+    }
+    RESERVE / 4096
+}
+
+/// Blocks for the heap when the allocator has none large enough, because guests hold its frames in
+/// pieces. They serve the few allocations that can't fail: one on a guest's word is refused while a
+/// block is missing.
+#[cfg(any(target_os = "none", test))]
+mod standby {
+    use crate::kit::Mfn;
+    use crate::kit::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Relaxed};
+    use crate::mm::alloc::{Past, Where, alloc_order_for, free};
+
+    /// Order of a block: all that is allocated without a check between two checks fits in one.
+    pub const ORDER: u32 = 6;
+
+    /// The first frame of each block; 0: it was used.
+    static KEPT: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+    /// Whether no block is missing, after those that were used have been replaced.
+    pub fn is_complete() -> bool {
+        let there = |kept: &AtomicU64| kept.load(Relaxed) != 0;
+        KEPT.iter().all(|kept| there(kept) || replace(kept))
+    }
+
+    #[cold]
+    fn replace(kept: &AtomicU64) -> bool {
+        let Some(block) = alloc_order_for(ORDER, Where::ANY, Past::HEAP) else {
+            return false;
+        };
+        if kept.compare_exchange(0, block.0, AcqRel, Relaxed).is_err() {
+            free(block, ORDER); // another CPU was faster
+        }
+        true
+    }
+
+    /// A block, if one is left.
+    pub fn take() -> Option<Mfn> {
+        let taken = KEPT.iter().map(|kept| kept.swap(0, AcqRel));
+        taken.map(Mfn).find(|block| block.0 != 0)
+    }
+
+    #[test]
+    fn blocks_are_replaced_when_they_were_used() {
+        assert!(is_complete());
+        let blocks = [take(), take()].map(|block| block.expect("a block"));
+        assert_eq!(take(), None);
+        assert!(is_complete());
+        for block in blocks.into_iter().chain(core::iter::from_fn(take)) {
+            free(block, ORDER);
+        }
+    }
 }
 
 /// For tests: a machine whose memory has run out, as far as the calling thread sees.
@@ -60,6 +124,7 @@ mod global {
     use talc::lock_api::{GuardSend, RawMutex};
     use talc::source::Source;
 
+    use super::standby;
     use crate::kit::lock::wait_step;
     use crate::kit::{DomId, Mfn};
     use crate::mm::alloc::{Past, Where, alloc_order_for, free_run};
@@ -150,6 +215,10 @@ mod global {
         let large = needed.max(usual);
         // A block that goes back and forth, as its last use ends and the next begins, is not scrubbed each time.
         let get = |order| Some((alloc_order_for(order, Where::ANY, Past::HEAP)?, order));
-        get(large).or_else(|| get(needed))
+        let found = get(large).or_else(|| get(needed));
+        if found.is_none() && needed <= standby::ORDER {
+            return Some((standby::take()?, standby::ORDER));
+        }
+        found
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::kit::atomic::{AtomicU64, Ordering};
 
-use super::{DomainPages, NoRoom};
+use super::DomainPages;
 use crate::kit::Lock;
 
 /// Frames claimed by all domains together, not yet allocated.
@@ -63,14 +63,9 @@ impl DomainPages {
         }
     }
 
-    /// Whether `count` more frames leave what others have claimed.
-    pub(super) fn respects_claims(&self, count: u64, free: u64) -> Result<(), NoRoom> {
-        let others = claimed().saturating_sub(self.claim_left());
-        if count <= free.saturating_sub(others) {
-            Ok(())
-        } else {
-            Err(NoRoom::NoMemory)
-        }
+    /// Frames that other domains have claimed: no allocation for this one may touch them.
+    pub fn claimed_by_others(&self) -> u64 {
+        claimed().saturating_sub(self.claim_left())
     }
 }
 
@@ -90,9 +85,7 @@ mod tests {
         assert_eq!(a.claim(80, 100), Ok(()));
         assert_eq!(a.claim(80, 100), Err(ClaimError::Invalid));
         assert_eq!(b.claim(21, 100), Err(ClaimError::NoMemory));
-        assert_eq!(b.respects_claims(20, 100), Ok(()));
-        assert_eq!(b.respects_claims(21, 100), Err(NoRoom::NoMemory));
-        assert_eq!(a.respects_claims(100, 100), Ok(()));
+        assert_eq!((a.claimed_by_others(), b.claimed_by_others()), (0, 80));
         a.use_claim(30);
         assert_eq!(a.claim_left(), 50);
         a.use_claim(60);

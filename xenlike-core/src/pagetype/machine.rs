@@ -6,11 +6,11 @@ use alloc::sync::Arc;
 use super::l1tf::{self, SafeAddresses};
 use super::{Charge, DomainPages, IoAccess, Memory, NoRoom, Types, registered};
 use crate::kit::lock::wait_step;
-use crate::kit::{DomId, Mfn, Once, PAGE_SIZE};
+use crate::kit::{DomId, Mfn, Once};
 use crate::mm::alloc::{self as frames_alloc, Past, Where};
 use crate::mm::frame::State;
 use crate::mm::layout::{MASTER, PERDOMAIN_SLOT};
-use crate::mm::{Frame, SharedPage, frames, m2p, stale};
+use crate::mm::{Frame, SharedPage, frames, heap, m2p, stale};
 
 /// What the rules ask of the rooms that know domains.
 #[derive(Clone, Copy, Debug)]
@@ -142,12 +142,8 @@ impl Types<Machine> {
         place: Where,
         charge: Charge,
     ) -> Result<Mfn, NoRoom> {
-        let count = 1u64 << order.min(frames_alloc::MAX_ORDER);
-        if !crate::mm::heap::can_grow(count.saturating_mul(PAGE_SIZE as u64)) {
-            return Err(NoRoom::NoMemory);
-        }
-        pages.respects_claims(count, frames_alloc::free_frames())?;
-        let first = frames_alloc::alloc_order_for(order, place, pages.past());
+        let leave = heap::frames_to_leave().saturating_add(pages.claimed_by_others());
+        let first = frames_alloc::alloc_leaving(leave, order, place, pages.past());
         let first = first.ok_or(NoRoom::NoMemory)?;
         self.assign_fresh(pages, first, order, charge)
             .inspect_err(|_| frames_alloc::free(first, order))?;

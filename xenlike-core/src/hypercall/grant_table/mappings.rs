@@ -28,16 +28,12 @@ pub fn map(ctx: &mut Ctx<'_>, at: u64) -> Result<(), Errno> {
 }
 
 fn map_one(ctx: &mut Ctx<'_>, op: &mut abi::GnttabMapGrantRef) {
-    let request = request(op);
-    // Xen looks at this before it looks for the domain.
-    let mapped = if request.host.is_none() && request.device == Device::Unused {
-        Err(GrantError::BadRef)
-    } else {
-        granter(ctx, op.dom).and_then(|dom| {
-            let caller = ctx.dom;
-            caller.grants.map(&dom.grants, &request, &mut mapper(ctx))
-        })
-    };
+    // Xen looks at the request before it looks for the domain.
+    let mapped = request(ctx, op).and_then(|request| {
+        let (caller, granter) = (ctx.dom, granter(ctx, op.dom)?);
+        let (grants, mut mapper) = (&granter.grants, mapper(ctx));
+        caller.grants.map(grants, &request, &mut mapper)
+    });
     op.status = match mapped {
         Ok(Mapped { handle, mfn }) => {
             op.handle = handle;
@@ -48,17 +44,25 @@ fn map_one(ctx: &mut Ctx<'_>, op: &mut abi::GnttabMapGrantRef) {
     };
 }
 
-fn request(op: &abi::GnttabMapGrantRef) -> MapRequest {
+/// Decodes a request. A domain without devices gets no mapping for one: alone it would only use up
+/// handles. Along with a mapping for CPUs it means no more than that, as Linux's gntdev asks for both.
+fn request(ctx: &Ctx<'_>, op: &abi::GnttabMapGrantRef) -> Result<MapRequest, GrantError> {
     let has = |flag| op.flags & flag != 0;
+    let may_use_devices = ctx.dom.pages.has_device_rights();
+    match (has(abi::GNTMAP_HOST_MAP), has(abi::GNTMAP_DEVICE_MAP)) {
+        (false, false) => return Err(GrantError::BadRef),
+        (false, true) if !may_use_devices => return Err(GrantError::PermissionDenied),
+        _ => {}
+    }
     let host = if has(abi::GNTMAP_CONTAINS_PTE) {
         HostAddr::Pte(Maddr(op.host_addr))
     } else {
         HostAddr::Va(Vaddr(op.host_addr))
     };
-    MapRequest {
+    Ok(MapRequest {
         r: op.ref_,
         host: has(abi::GNTMAP_HOST_MAP).then_some(host),
-        device: if has(abi::GNTMAP_DEVICE_MAP) {
+        device: if has(abi::GNTMAP_DEVICE_MAP) && may_use_devices {
             Device::Used
         } else {
             Device::Unused
@@ -71,7 +75,7 @@ fn request(op: &abi::GnttabMapGrantRef) -> MapRequest {
             },
             avail: (op.flags >> abi::GNTMAP_GUEST_AVAIL_MASK.trailing_zeros()) as u8,
         },
-    }
+    })
 }
 
 /// The two forms of unmapping.

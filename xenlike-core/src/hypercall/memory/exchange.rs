@@ -11,8 +11,8 @@ use super::reservation::place;
 use super::{Args, Ctx, MAX_ORDER, Outcome, again, get};
 use crate::domain::Domain;
 use crate::kit::{Mfn, Pfn, Vaddr};
-use crate::mm::alloc::{self, Where};
-use crate::mm::{guest_copy, layout, m2p};
+use crate::mm::alloc::{self, Past, Where};
+use crate::mm::{guest_copy, heap, layout, m2p};
 use crate::pagetype::{Charge, machine};
 
 /// Frames of one chunk: the smallest number that is whole extents on both sides.
@@ -136,6 +136,9 @@ fn one_chunk(exchange: &Exchange, chunk: u64) -> Result<(), Errno> {
 
 /// Room for the frames of one chunk, on the heap: the CPU's one stack is small.
 fn frames() -> Result<Frames, Errno> {
+    if !heap::can_grow(size_of::<[Mfn; CHUNK]>() as u64) {
+        return Err(errno::ENOMEM);
+    }
     let mut frames = Frames::new();
     frames.try_reserve_exact(CHUNK).map_err(|_| errno::ENOMEM)?;
     Ok(frames)
@@ -160,8 +163,12 @@ fn steal(exchange: &Exchange, chunk: u64, stolen: &mut Frames) -> Result<(), Err
 fn allocate(exchange: &Exchange) -> Result<Frames, Errno> {
     let wanted = &exchange.wanted;
     let mut blocks = frames()?;
+    // For a while the domain has both sides: they must not be out of what is kept for others.
+    let others = exchange.dom.pages.claimed_by_others();
+    let leave = heap::frames_to_leave().saturating_add(others);
+    let allocate = || alloc::alloc_leaving(leave, wanted.order, exchange.place, Past::NOBODY);
     for _ in 0..wanted.extents(exchange.given.order) {
-        let Some(block) = alloc::alloc_order(wanted.order, exchange.place) else {
+        let Some(block) = allocate() else {
             for block in blocks {
                 alloc::free(block, wanted.order);
             }

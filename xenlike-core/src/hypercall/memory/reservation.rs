@@ -14,9 +14,12 @@ use super::{Args, Ctx, EXTENT_SHIFT, MAX_ORDER, Outcome, again, get};
 use crate::domain::Domain;
 use crate::kit::{Mfn, Pfn, Vaddr};
 use crate::mm::alloc::{self, Where};
-use crate::mm::{guest_copy, m2p};
+use crate::mm::{guest_copy, heap, m2p};
 use crate::pagetype::claims::ClaimError;
 use crate::pagetype::{Charge, Progress, machine};
+
+/// Single frames done between two looks at what else the CPU has to do.
+const STRIDE: u64 = 8;
 
 /// A reservation call, decoded.
 struct Extents {
@@ -81,8 +84,7 @@ impl Extents {
         start: u64,
         mut one: impl FnMut(&mut Ctx<'_>, u64) -> Option<()>,
     ) -> Outcome {
-        // Frames one by one are small work.
-        let stride = if self.order == 0 { 8 } else { 1 };
+        let stride = if self.order == 0 { STRIDE } else { 1 };
         for n in start..self.count {
             if n != start && n.is_multiple_of(stride) && ctx.preempted() {
                 return again(args, sub_call, n);
@@ -146,7 +148,8 @@ pub(super) fn populate(ctx: &mut Ctx<'_>, args: &mut Args, start: u64) -> Outcom
     outcome
 }
 
-/// Single frames are allocated a few at a time.
+/// Single frames are allocated a few at a time. A call is continued only between two such blocks, so
+/// that none of their frames goes back, and a claim that they were taken off has been of use.
 #[derive(Default)]
 struct Stock {
     next: Mfn,
@@ -155,7 +158,7 @@ struct Stock {
 
 impl Stock {
     /// Order of the block that single frames come from.
-    const ORDER: u32 = 3;
+    const ORDER: u32 = STRIDE.ilog2();
 
     /// The first frame of extent `n`, the domain's.
     fn take(&mut self, extents: &Extents, n: u64) -> Option<Mfn> {
@@ -164,10 +167,11 @@ impl Stock {
         let wanted = extents.count.saturating_sub(n);
         if extents.order == 0
             && self.left == 0
-            && wanted >= 1 << Self::ORDER
+            && n.is_multiple_of(STRIDE)
+            && wanted >= STRIDE
             && let Ok(block) = allocate(Self::ORDER)
         {
-            (self.next, self.left) = (block, 1 << Self::ORDER);
+            (self.next, self.left) = (block, STRIDE);
         }
         if self.left == 0 {
             return allocate(extents.order).ok();
@@ -214,8 +218,9 @@ pub(super) fn claim(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
     }
     ctx.require_control()?;
     let dom = ctx.target(asked.domid)?;
+    let free = alloc::free_frames().saturating_sub(heap::frames_to_leave());
     dom.pages
-        .claim(asked.nr_extents, alloc::free_frames())
+        .claim(asked.nr_extents, free)
         .map_err(|why| match why {
             ClaimError::Invalid => errno::EINVAL,
             ClaimError::NoMemory => errno::ENOMEM,

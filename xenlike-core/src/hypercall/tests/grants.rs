@@ -92,6 +92,11 @@ fn a_device_mapping_comes_and_goes() {
     grant(table, 9, user.id(), frame);
     let mut op = GnttabMapGrantRef::new_zeroed();
     (op.dom, op.ref_, op.flags) = (granter.id(), 9, GNTMAP_DEVICE_MAP);
+    // A domain without devices would only use up handles with it.
+    user.with(GRANT_TABLE_OP, GNTTABOP_MAP_GRANT_REF, &mut op)
+        .unwrap();
+    assert_eq!(op.status, GNTST_PERMISSION_DENIED);
+    user.dom.pages.give_device_rights();
     user.with(GRANT_TABLE_OP, GNTTABOP_MAP_GRANT_REF, &mut op)
         .unwrap();
     assert_eq!((op.status, op.dev_bus_addr), (GNTST_OKAY, frame.maddr().0));

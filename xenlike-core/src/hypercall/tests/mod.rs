@@ -8,6 +8,7 @@ mod events;
 mod fuzz;
 mod grants;
 mod guest;
+mod memory;
 mod scheduling;
 mod vcpu_state;
 mod vcpus;
