@@ -7,10 +7,10 @@ use guest_pv_abi::xen::{VIRQ_CONSOLE, VIRQ_DOM_EXC};
 
 use super::time::end_slice_by;
 use super::vcpu::pause;
-use super::{Domain, Vcpu, registry};
+use super::{Domain, Life, Vcpu, registry};
 use crate::arch::{percpu, time, work};
 use crate::event::{NR_VIRQS, Notice};
-use crate::kit::{DomId, Port, VcpuId};
+use crate::kit::{DomId, Lock, Port, VcpuId};
 use crate::sched::{Ask, Scheduler};
 
 /// All vCPUs' scheduler.
@@ -32,13 +32,14 @@ pub fn wake(vcpu: &Vcpu) {
 pub fn upcall(dom: &Domain, vcpu: &Vcpu) {
     let sleeps = pause::BLOCKED | pause::POLLING;
     // Who goes to sleep says so before it looks at its events, which have been set by now.
-    if vcpu.pause_flags.load(Ordering::SeqCst) & sleeps == 0 {
+    let why = vcpu.pause_flags.load(Ordering::SeqCst) & sleeps;
+    if why == 0 {
         return kick(vcpu);
     }
-    let was = vcpu.pause_flags.fetch_and(!sleeps, Ordering::AcqRel);
-    if was & pause::POLLING != 0 {
+    if why & pause::POLLING != 0 {
         dom.events.end_poll(vcpu.id);
     }
+    let was = vcpu.pause_flags.fetch_and(!sleeps, Ordering::AcqRel);
     if was & sleeps != 0 {
         wake(vcpu);
     } else {
@@ -119,15 +120,23 @@ pub fn domain_exception() {
 /// Who takes each global VIRQ, if not domain 0.
 static HANDLERS: [AtomicU16; NR_VIRQS] = [const { AtomicU16::new(DomId::DOM0.0) }; NR_VIRQS];
 
-/// Makes `dom` take the global VIRQ `virq` over (XEN_DOMCTL_set_virq_handler).
-pub fn set_virq_handler(virq: u32, dom: DomId) {
-    if let Some(handler) = HANDLERS.get(virq as usize) {
-        handler.store(dom.0, Ordering::Relaxed);
+/// One change of them at a time.
+static HANDING_OVER: Lock<()> = Lock::new(());
+
+/// Makes `dom` take the global VIRQ `virq` over (XEN_DOMCTL_set_virq_handler); not if it is ending,
+/// since [`give_virqs_back`] may have been there already.
+pub fn set_virq_handler(virq: u32, dom: &Domain) {
+    let _one = HANDING_OVER.lock();
+    if let Some(handler) = HANDLERS.get(virq as usize)
+        && dom.life() == Life::Alive
+    {
+        handler.store(dom.id().0, Ordering::Relaxed);
     }
 }
 
-/// What `dom` took over goes back to domain 0: its id may be anybody's next.
+/// What `dom`, which is ending, took over goes back to domain 0: its id may be anybody's next.
 pub fn give_virqs_back(dom: DomId) {
+    let _one = HANDING_OVER.lock();
     for handler in &HANDLERS {
         let (taken, free) = (dom.0, DomId::DOM0.0);
         let _ = handler.compare_exchange(taken, free, Ordering::Relaxed, Ordering::Relaxed);

@@ -277,10 +277,9 @@ impl<P: SharedWords> Delivery<P> {
     fn set_head(&self, queue: QueueId, port: Port) -> Option<VcpuId> {
         let control = self.vcpus.get(queue.vcpu.0 as usize)?.control.as_ref()?;
         let head = CONTROL_HEADS.wrapping_add(queue.priority.wrapping_mul(4) as usize);
-        control
-            .page
-            .u32(control.offset.wrapping_add(head))?
-            .store(port.0, SeqCst);
+        // An exchange: a store of this order is one on x86, and loom orders it better.
+        let head = control.page.u32(control.offset.wrapping_add(head))?;
+        head.swap(port.0, SeqCst);
         let ready = 1u32.wrapping_shl(queue.priority);
         let before = control.page.u32(control.offset)?.fetch_or(ready, SeqCst);
         if before & ready != 0 {

@@ -1,4 +1,9 @@
 //! Polling (`SCHEDOP_poll`): a vCPU that sleeps until one of some ports is pending, masked or not.
+//!
+//! The flag that keeps a polling vCPU from running goes up before [`Table::begin_poll`], and comes
+//! down after [`Table::end_poll`]. So a CPU that is late with ending one poll, and hits the next one
+//! of the same vCPU, wakes it too early; in any other order it could leave it asleep with nothing
+//! noted, and the next event would wake nobody.
 
 use crate::kit::atomic::Ordering::SeqCst;
 
@@ -23,7 +28,7 @@ impl<P: SharedWords> Table<P> {
     }
 
     /// Notes that `vcpu` sleeps until `port` is pending, or any port if none is named. The caller looks
-    /// at the ports once more after this, and calls [`Table::end_poll`] when the vCPU wakes.
+    /// at the ports after this, and whoever wakes the vCPU calls [`Table::end_poll`] before.
     pub fn begin_poll(&self, vcpu: VcpuId, port: Option<Port>) {
         if let Ok(own) = self.vcpu(vcpu)
             && own.polls.swap(port.map_or(ANY, |p| p.0), SeqCst) == 0

@@ -103,8 +103,8 @@ fn poll(ctx: &mut Ctx<'_>, arg: u64) -> Result<(), Errno> {
     } else {
         None
     };
-    ctx.dom.events.begin_poll(vcpu.id, single);
     vcpu.pause_flags.fetch_or(pause::POLLING, Ordering::SeqCst);
+    ctx.dom.events.begin_poll(vcpu.id, single);
     let due = || {
         let mut due = vcpu.info.wants_upcall();
         for &port in &ports {

@@ -46,6 +46,6 @@ pub fn virq_handler(dom: &Arc<Domain>, op: &Domctl) -> Answered {
     if virq as usize >= event::NR_VIRQS || event::is_per_vcpu(virq) {
         return Err(errno::EINVAL);
     }
-    notify::set_virq_handler(virq, dom.id());
+    notify::set_virq_handler(virq, dom);
     Ok(Answer::Done)
 }

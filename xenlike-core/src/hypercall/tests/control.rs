@@ -403,6 +403,32 @@ fn the_taker_of_a_virtual_irq_gives_it_back() {
         .plain(abi::XEN_DOMCTL_DESTROYDOMAIN, guest.id())
         .unwrap();
     assert_eq!(virq_taker(virq), DomId::DOM0);
+    // As a call does that found the domain alive.
+    domain::notify::set_virq_handler(virq, &guest.dom);
+    assert_eq!(virq_taker(virq), DomId::DOM0);
+}
+
+/// Who is the last to take a frame off the charge of a domain that is ending tells that it is empty.
+#[test]
+fn a_charge_that_is_given_back_keeps_no_domain() {
+    let (tools, guest) = (Toolstack::new(), Guest::new());
+    guest.dom.pages.charge(1).unwrap();
+    tools
+        .plain(abi::XEN_DOMCTL_DESTROYDOMAIN, guest.id())
+        .unwrap();
+    assert!(domain::lookup(guest.dom.id()).is_some());
+    machine().uncharge(&guest.dom.pages, 1);
+    assert!(domain::lookup(guest.dom.id()).is_none());
+}
+
+/// A kernel that wants the machine-to-physical table kept from its programs learns that it isn't.
+#[test]
+fn an_assist_without_effect_is_refused() {
+    use guest_pv_abi::xen::{VMASST_CMD_ENABLE, VMASST_TYPE_M2P_STRICT};
+    let guest = Guest::new();
+    let enable =
+        |assist: u32| guest.call(nr::VM_ASSIST, &[VMASST_CMD_ENABLE.into(), assist.into()]);
+    assert_eq!(enable(VMASST_TYPE_M2P_STRICT), Err(errno::EINVAL));
 }
 
 /// What was a dead domain's shared_info may be anybody's: nothing is written there any more.
