@@ -42,6 +42,10 @@ pub fn destroy(dom: &Arc<Domain>) -> Progress {
         for vcpu in dom.vcpus() {
             notify::hold(vcpu, pause::DYING);
         }
+        // Others that share a line with it need not wait till it would have ended its interrupts.
+        if let Some(mut book) = irq::machine::book() {
+            book.forget(dom.id());
+        }
     }
     let steps: [fn(&Arc<Domain>) -> Progress; 5] = [
         vcpus_off,

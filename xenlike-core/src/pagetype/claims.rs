@@ -35,6 +35,8 @@ impl DomainPages {
     /// `free` is what the machine has free.
     pub fn claim(&self, total: u64, free: u64) -> Result<(), ClaimError> {
         let _one = CLAIMING.lock();
+        // A domain that begins to end gives its claim back under this lock.
+        let _lists = self.lists.lock();
         if total == 0 {
             self.use_claim(u64::MAX);
             return Ok(());

@@ -122,6 +122,23 @@ impl DomainPages {
     pub fn is_dying(&self) -> bool {
         self.dying.load(Ordering::SeqCst)
     }
+    /// Charges it with `count` frames, which it gets as [`Charge::Exchanged`], or by
+    /// [`Types::uncharge`] doesn't get.
+    pub fn charge(&self, count: u64) -> Result<(), NoRoom> {
+        self.charge_with(count, &self.lists.lock())
+    }
+    fn charge_with(&self, count: u64, _held: &Lists) -> Result<(), NoRoom> {
+        if self.is_dying() {
+            return Err(NoRoom::Dying);
+        }
+        let total = self.total().saturating_add(count);
+        if total > self.max() {
+            return Err(NoRoom::OverMax);
+        }
+        self.total.store(total, Ordering::Relaxed);
+        self.use_claim(count);
+        Ok(())
+    }
     /// Sets the entry for the per-domain slot of the L4s that it will make.
     pub fn set_own_slot(&self, entry: u64) {
         self.own_slot.store(entry, Ordering::Release);
@@ -171,16 +188,10 @@ impl<M: Memory> Types<M> {
     ) -> Result<(), NoRoom> {
         let count = 1u64 << order;
         let mut lists = pages.lists.lock();
-        if pages.is_dying() {
-            return Err(NoRoom::Dying);
-        }
         if charge == Charge::Counted {
-            let total = pages.total().saturating_add(count);
-            if total > pages.max() {
-                return Err(NoRoom::OverMax);
-            }
-            pages.total.store(total, Ordering::Relaxed);
-            pages.use_claim(count);
+            pages.charge_with(count, &lists)?;
+        } else if pages.is_dying() {
+            return Err(NoRoom::Dying);
         }
         for n in 0..count {
             let mfn = first.add(n);
@@ -222,13 +233,14 @@ impl<M: Memory> Types<M> {
         Ok(())
     }
 
-    /// Takes `count` frames off a domain's charge that were stolen as [`Charge::Exchanged`] and are
-    /// not coming back.
+    /// Takes `count` frames off a domain's charge that were charged or stolen as [`Charge::Exchanged`],
+    /// and are not coming. They may be the last that a dying domain waited for.
     pub fn uncharge(&self, pages: &DomainPages, count: u64) {
-        let _lists = pages.lists.lock();
-        pages
-            .total
-            .fetch_sub(count.min(pages.total()), Ordering::Relaxed);
+        let lists = pages.lists.lock();
+        let gone = count.min(pages.total());
+        pages.total.fetch_sub(gone, Ordering::Relaxed);
+        drop(lists);
+        self.tell_if_empty(pages);
     }
 
     /// Lets a domain map, writable, a frame that the hypervisor allocated and uses itself, until

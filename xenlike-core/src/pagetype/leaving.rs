@@ -132,7 +132,7 @@ impl<M: Memory> Types<M> {
         }
     }
 
-    fn tell_if_empty(&self, pages: &DomainPages) {
+    pub(super) fn tell_if_empty(&self, pages: &DomainPages) {
         if pages.is_dying() && pages.is_empty() {
             self.0.emptied(pages.id());
         }

@@ -31,12 +31,15 @@ pub fn transfer(ctx: &mut Ctx<'_>, op: &mut abi::GnttabTransfer) -> Result<(), E
 
 fn give(ctx: &Ctx<'_>, op: &abi::GnttabTransfer, mfn: Mfn) -> Result<(), GrantError> {
     let to = granter(ctx, op.domid)?;
-    if to.pages.is_dying() || to.pages.total() >= to.pages.max() {
-        return Err(GrantError::General);
-    }
-    to.grants.begin_transfer(op.ref_, ctx.dom.id())?;
-    let assigned = machine().assign(&to.pages, mfn, 0, Charge::Counted);
-    assigned.map_err(|_| GrantError::General)?;
+    // The receiver waits from when its entry is committed: what can fail comes before.
+    to.pages.charge(1).map_err(|_| GrantError::General)?;
+    let given = to.grants.begin_transfer(op.ref_, ctx.dom.id());
+    let given = given.and_then(|()| {
+        // Refused only to a receiver that is dying, which waits for nothing.
+        let assigned = machine().assign(&to.pages, mfn, 0, Charge::Exchanged);
+        assigned.map_err(|_| GrantError::General)
+    });
+    given.inspect_err(|_| machine().uncharge(&to.pages, 1))?;
     // The receiver may let the frame go at once: while its table is waited for, it must not become another's.
     let held = machine().get_page(mfn, to.id());
     if let (Some(pfn), Some(page)) = (to.grants.finish_transfer(op.ref_, mfn), held) {

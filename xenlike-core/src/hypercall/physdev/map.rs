@@ -9,7 +9,9 @@ use guest_pv_abi::physdev as abi;
 use super::super::{Ctx, get, put};
 use super::{interrupts, pci, to_errno};
 use crate::domain::{Domain, Life};
-use crate::irq::{Function, IrqError, PIRQS};
+use crate::irq::machine::Hardware;
+use crate::irq::{Book, Function, IrqError, PIRQS};
+use crate::kit::lock::LockGuard;
 use crate::life::hardware;
 
 /// The index of a message whose vector the core shall choose.
@@ -34,6 +36,17 @@ fn target(ctx: &Ctx<'_>, id: u16) -> Result<Arc<Domain>, Errno> {
     }
 }
 
+/// The book, to give `dom` a number. A domain that is ending gets none: under the book's lock this is
+/// seen, or the number is found when what it has is taken off it.
+fn book_for(dom: &Domain) -> Result<LockGuard<'static, Book<Hardware>>, Errno> {
+    let book = interrupts()?;
+    if dom.life() == Life::Alive {
+        Ok(book)
+    } else {
+        Err(errno::EINVAL)
+    }
+}
+
 /// PHYSDEVOP_map_pirq
 pub fn map(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
     let mut op = get::<abi::PhysdevMapPirq>(arg)?;
@@ -45,7 +58,8 @@ pub fn map(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
         abi::MAP_PIRQ_TYPE_MULTI_MSI => {
             let count = u8::try_from(op.entry_nr).map_err(|_| errno::EINVAL)?;
             // The device takes a power of two; the caller learns how many it asked for in vain.
-            let given = interrupts()?.map_msi(dom.id(), function(&op)?, count, pirq);
+            let function = function(&op)?;
+            let given = book_for(&dom)?.map_msi(dom.id(), function, count, pirq);
             given.map_err(message_error)?
         }
         _ => return Err(errno::EINVAL),
@@ -88,7 +102,7 @@ fn map_line(ctx: &Ctx<'_>, dom: &Domain, index: i32, pirq: Option<u32>) -> Resul
     if dom.id() != ctx.dom.id() && !allowed(dom) {
         return Err(errno::EPERM);
     }
-    interrupts()?
+    book_for(dom)?
         .map_line(dom.id(), gsi, pirq)
         .map_err(to_errno)
 }
@@ -100,7 +114,7 @@ fn map_message(dom: &Domain, op: &abi::PhysdevMapPirq, pirq: Option<u32>) -> Res
         return Err(errno::EINVAL);
     }
     let function = function(op)?;
-    let mut book = interrupts()?;
+    let mut book = book_for(dom)?;
     let given = if op.table_base == 0 {
         book.map_msi(dom.id(), function, 1, pirq)
     } else {
