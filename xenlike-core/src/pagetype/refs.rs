@@ -37,6 +37,11 @@ impl<M: Memory> Drop for PageRef<'_, M> {
     }
 }
 
+/// Whether a frame is in use and may have one reference more.
+fn usable(state: State) -> bool {
+    state.refs() != 0 && state.can_ref()
+}
+
 impl<M: Memory> Types<M> {
     /// A reference of `mfn` if it is a frame of `owner`.
     #[inline]
@@ -52,25 +57,28 @@ impl<M: Memory> Types<M> {
         frame: &'a Frame,
         owner: DomId,
     ) -> Option<PageRef<'a, M>> {
-        let page = self.get_any_page_of(mfn, frame)?;
+        // In this order what is held is the owner's, as in [`super::both`]: another domain that names
+        // the frame in vain must not make it look in use.
+        let state = frame.load();
+        if frame.owner() != owner {
+            return None;
+        }
+        let page = self.get_page_if(mfn, frame, state, usable)?;
         (frame.owner() == owner).then_some(page)
     }
 
     /// A reference of `mfn`, whoever's it is, if it is anybody's.
     pub fn get_any_page(&self, mfn: Mfn) -> Option<PageRef<'_, M>> {
-        self.get_any_page_of(mfn, self.0.frame(mfn)?)
-    }
-
-    #[inline(always)] // on the path of every entry
-    fn get_any_page_of<'a>(&'a self, mfn: Mfn, frame: &'a Frame) -> Option<PageRef<'a, M>> {
-        self.get_page_if(mfn, frame, |state| state.refs() != 0 && state.can_ref())
+        let frame = self.0.frame(mfn)?;
+        self.get_page_if(mfn, frame, frame.load(), usable)
     }
 
     /// As [`Self::get_any_page`], even if the frame has all the references that anybody may ask for: what
     /// ends a frame's use must not pass it by because a guest has made so many. A CPU holds a few of
     /// these at most.
     pub(super) fn get_page_to_end(&self, mfn: Mfn) -> Option<PageRef<'_, M>> {
-        self.get_page_if(mfn, self.0.frame(mfn)?, |state| state.refs() != 0)
+        let frame = self.0.frame(mfn)?;
+        self.get_page_if(mfn, frame, frame.load(), |state| state.refs() != 0)
     }
 
     #[inline(always)] // on the path of every entry
@@ -78,9 +86,9 @@ impl<M: Memory> Types<M> {
         &'a self,
         mfn: Mfn,
         frame: &'a Frame,
+        mut state: State,
         allows: impl Fn(State) -> bool,
     ) -> Option<PageRef<'a, M>> {
-        let mut state = frame.load();
         loop {
             if !allows(state) {
                 return None;
