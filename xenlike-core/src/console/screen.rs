@@ -4,6 +4,7 @@
 use font8x8::legacy::BASIC_LEGACY;
 
 use crate::arch::mmio::Window;
+use crate::kit::lock::wait_step;
 
 const MAX_COLUMNS: usize = 160;
 const MAX_ROWS: usize = 75;
@@ -120,6 +121,8 @@ impl Screen {
         if self.row >= self.rows {
             let up = self.rows.div_ceil(2);
             for row in 0..self.rows {
+                // This takes long, with the console's lock held: others must not wait for it with a flush.
+                wait_step();
                 let from = self
                     .text
                     .get(row + up)

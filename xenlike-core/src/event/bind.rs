@@ -29,12 +29,17 @@ impl<P: SharedWords> Table<P> {
         remote: &Arc<Self>,
         remote_port: Port,
     ) -> Result<(Port, Notice), EventError> {
+        let peer = remote.channel(remote_port).ok_or(EventError::BadPort)?;
+        let waits =
+            || matches!(*peer.state.lock(), State::Unbound { remote } if remote == self.dom());
+        // Looked at first: only a domain that is waited for gets hold of the other one's book.
+        if !waits() {
+            return Err(EventError::BadPort);
+        }
         let mut books = self.lock_books(remote);
         let port = self.free_port(&mut books.own)?;
-        let peer = remote.channel(remote_port).ok_or(EventError::BadPort)?;
-        match *peer.state.lock() {
-            State::Unbound { remote } if remote == self.dom() => {}
-            _ => return Err(EventError::BadPort),
+        if !waits() {
+            return Err(EventError::BadPort);
         }
         let state = State::Interdomain {
             remote: Arc::clone(remote),
