@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 
 use super::mmio::Window;
 use super::port::outb;
-use crate::kit::{CpuId, Lock, Maddr};
+use crate::kit::{CpuId, Lock, Maddr, Rank};
 
 const MAX_IOAPICS: usize = 16;
 /// Registers of the window (82093AA data sheet).
@@ -79,7 +79,8 @@ struct IoApic {
     entries: Vec<u64>,
 }
 
-static IOAPICS: Lock<ArrayVec<IoApic, MAX_IOAPICS>> = Lock::new(ArrayVec::new_const());
+static IOAPICS: Lock<ArrayVec<IoApic, MAX_IOAPICS>> =
+    Lock::new(Rank::IoApics, ArrayVec::new_const());
 
 impl IoApic {
     fn read(&self, register: u32) -> u32 {

@@ -2,12 +2,12 @@
 //! register and the data behind it, so one user at a time.
 
 use super::port;
-use crate::kit::Lock;
+use crate::kit::{Lock, Rank};
 
 const ADDRESS: u16 = 0xcf8;
 const DATA: u16 = 0xcfc;
 
-static ONE_USER: Lock<()> = Lock::new(());
+static ONE_USER: Lock<()> = Lock::new(Rank::PciConfig, ());
 
 /// The address word of register `at` of a function.
 pub const fn address(bus: u8, devfn: u8, at: u8) -> u32 {

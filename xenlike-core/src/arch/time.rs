@@ -5,7 +5,7 @@
 
 use crate::kit::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use crate::kit::Lock;
+use crate::kit::{Lock, Rank};
 
 /// From TSC ticks to nanoseconds: `((ticks << shift) * mul) >> 32`, a negative shift going right
 /// (xen.h, `struct vcpu_time_info`).
@@ -69,7 +69,7 @@ static TICKS: AtomicU64 = AtomicU64::new(1 << 32);
 static HZ: AtomicU64 = AtomicU64::new(1_000_000_000);
 static STABLE: AtomicBool = AtomicBool::new(true);
 /// Seconds and nanoseconds since 1970 at system time 0.
-static WALL_CLOCK: Lock<(u64, u32)> = Lock::new((0, 0));
+static WALL_CLOCK: Lock<(u64, u32)> = Lock::new(Rank::BootClock, (0, 0));
 
 /// The TSC.
 #[cfg(target_os = "none")]

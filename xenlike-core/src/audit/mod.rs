@@ -23,7 +23,7 @@ use crate::arch::{percpu, time, work};
 use crate::domain::registry;
 use crate::grant;
 use crate::kit::atomic::{AtomicU32, Ordering};
-use crate::kit::{DomId, Lock, Mfn, Once};
+use crate::kit::{DomId, Lock, Mfn, Once, Rank};
 use crate::mm::stale::audit::{self as stale, Sort};
 use crate::mm::{alloc as frames_alloc, frames};
 use crate::pagetype::audit::Tally;
@@ -40,7 +40,7 @@ pub fn init() {
     let end = frames_alloc::end_of_ram();
     stale::init(end);
     if let Some(tally) = Tally::new(end) {
-        TALLY.call_once(|| Lock::new(tally));
+        TALLY.call_once(|| Lock::new(Rank::Audit, tally));
     }
     log::info!("this is a test build: it can audit itself (debug key 'a')");
 }

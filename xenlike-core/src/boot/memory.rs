@@ -10,7 +10,7 @@ use super::screen;
 use super::start::{IMAGE_TO_MACHINE, LOAD_ADDRESS};
 use crate::arch::paging::{self, MapError, PageSizes, Table, TableMemory};
 use crate::arch::{cpu, cr3};
-use crate::kit::{Lock, Maddr, Mfn, Once, PAGE_SIZE, Vaddr};
+use crate::kit::{Lock, Maddr, Mfn, Once, PAGE_SIZE, Rank, Vaddr};
 use crate::mm::alloc::{Where, add_free, add_used, alloc_frame, alloc_order};
 use crate::mm::frame::{CHUNK_FRAMES, chunk_address, frames};
 use crate::mm::{directmap, layout, m2p, memory_map};
@@ -322,7 +322,7 @@ fn map_first_device_table(early: &mut Early, l4: Maddr) -> Option<()> {
 }
 
 /// Where the next device is mapped: the first GiB of the slot is for the CPUs' blocks.
-static NEXT_DEVICE: Lock<u64> = Lock::new(layout::DEVICES + (1 << 30));
+static NEXT_DEVICE: Lock<u64> = Lock::new(Rank::DeviceAddresses, layout::DEVICES + (1 << 30));
 
 /// Maps `bytes` of machine memory that is not the allocator's (registers, tables) for good.
 pub fn map_device(at: Maddr, bytes: u64, flags: u64) -> Option<Vaddr> {

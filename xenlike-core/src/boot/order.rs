@@ -42,6 +42,8 @@ extern "sysv64" fn on_own_stack() -> ! {
     cpu::load(BOOT_CPU);
     traps::load();
     kit::lock::set_wait_step(arch::tlb::answer);
+    #[cfg(debug_assertions)]
+    kit::lock::set_this_cpu(arch::percpu::this_cpu);
     let info = or_refuse(info::get().ok_or("the boot loader told nothing"));
     let options = options::parse(info.cmdline).options;
 
@@ -85,7 +87,7 @@ pub fn other_cpu(cpu: CpuId) -> ! {
 }
 
 fn console_from(options: &options::Options) {
-    console::set_levels(options.levels);
+    console::level::set(options.levels);
     if let Some(setting) = options.serial {
         console::add_serial(setting);
     }

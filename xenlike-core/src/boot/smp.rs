@@ -14,7 +14,7 @@ use super::{cpu, interrupts, memory, options, traps};
 use crate::arch::lapic::{self, Mode};
 use crate::arch::{self, percpu, time};
 use crate::domain::notify::SCHED;
-use crate::kit::{CpuId, Lock, MAX_CPUS, lock};
+use crate::kit::{CpuId, Lock, MAX_CPUS, Rank, lock};
 use crate::mm::layout::{DIRECT_MAP, MASTER};
 
 /// How long a CPU may take to appear, in ns.
@@ -41,7 +41,7 @@ struct Looks {
     /// How far one was behind the one before it, at most.
     warp: u64,
 }
-static LOOKS: Lock<Looks> = Lock::new(Looks { latest: 0, warp: 0 });
+static LOOKS: Lock<Looks> = Lock::new(Rank::TscLooks, Looks { latest: 0, warp: 0 });
 /// The CPU whose TSC is being compared; 0 for none.
 static COMPARING: AtomicU32 = AtomicU32::new(0);
 

@@ -2,6 +2,8 @@
 
 use log::{Level, LevelFilter};
 
+use crate::kit::atomic::{AtomicUsize, Ordering};
+
 /// The target of messages about what a guest did.
 pub const GUEST: &str = "guest";
 
@@ -20,16 +22,27 @@ impl Levels {
         own: LevelFilter::Info,
         guest: LevelFilter::Warn,
     };
+}
 
-    /// Whether a message is shown.
-    pub fn shows(&self, target: &str, level: Level) -> bool {
-        let limit = if target == GUEST {
-            self.guest
-        } else {
-            self.own
-        };
-        level <= limit
-    }
+/// The levels in force. They are looked at without the console's lock, so that a guest doesn't
+/// reach that by what is not shown.
+static OWN_LEVEL: AtomicUsize = AtomicUsize::new(Levels::DEFAULT.own as usize);
+static GUEST_LEVEL: AtomicUsize = AtomicUsize::new(Levels::DEFAULT.guest as usize);
+
+/// Sets which messages are shown.
+pub fn set(levels: Levels) {
+    OWN_LEVEL.store(levels.own as usize, Ordering::Relaxed);
+    GUEST_LEVEL.store(levels.guest as usize, Ordering::Relaxed);
+}
+
+/// Whether a message is shown.
+pub fn is_shown(target: &str, level: Level) -> bool {
+    let limit = if target == GUEST {
+        &GUEST_LEVEL
+    } else {
+        &OWN_LEVEL
+    };
+    level as usize <= limit.load(Ordering::Relaxed)
 }
 
 /// A level as Xen spells it. A second one after a slash, for messages that come too fast, is
@@ -60,9 +73,8 @@ mod tests {
 
     #[test]
     fn guests_have_their_own_limit() {
-        let levels = Levels::DEFAULT;
-        assert!(levels.shows("xenlike_core::boot", Level::Info));
-        assert!(!levels.shows(GUEST, Level::Info));
-        assert!(levels.shows(GUEST, Level::Warn));
+        assert!(is_shown("xenlike_core::boot", Level::Info));
+        assert!(!is_shown(GUEST, Level::Info));
+        assert!(is_shown(GUEST, Level::Warn));
     }
 }

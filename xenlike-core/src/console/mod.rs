@@ -14,11 +14,10 @@ pub mod screen;
 pub mod serial;
 pub mod switch;
 
-use crate::kit::atomic::{AtomicBool, Ordering};
+use crate::kit::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::fmt::{self, Write};
 
-use crate::kit::{DomId, Lock, Once};
-use level::Levels;
+use crate::kit::{DomId, Lock, Once, Rank};
 use ring::{LogRing, Queue};
 use screen::Screen;
 use serial::{Serial, Setting, Waiting};
@@ -46,14 +45,13 @@ struct Console {
     switch: Switch,
     /// Debug keys that were typed.
     keys: Queue<KEY_BYTES>,
-    levels: Levels,
     /// The domain whose line is being printed, unfinished.
     line_of: Option<DomId>,
     /// Whether the last byte printed ended a line.
     at_line_start: bool,
 }
 
-static CONSOLE: Lock<Console> = Lock::new(Console::new());
+static CONSOLE: Lock<Console> = Lock::new(Rank::Console, Console::new());
 /// Whether the serial port is waited for: at the very start, and in a panic.
 static PATIENT: AtomicBool = AtomicBool::new(true);
 /// Whether the core goes on using the screen when there is a domain 0.
@@ -82,7 +80,6 @@ impl Console {
             input: Queue::new(),
             switch: Switch::new(),
             keys: Queue::new(),
-            levels: Levels::DEFAULT,
             line_of: None,
             at_line_start: true,
         }
@@ -216,19 +213,23 @@ impl Write for Console {
     }
 }
 
+impl Console {
+    fn print_last(&mut self, args: fmt::Arguments<'_>) {
+        self.take_screen_back();
+        let _ = self.write_fmt(args);
+    }
+}
+
 /// The core's messages.
 struct Logger;
 
 impl log::Log for Logger {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        CONSOLE
-            .lock()
-            .levels
-            .shows(metadata.target(), metadata.level())
+        level::is_shown(metadata.target(), metadata.level())
     }
     fn log(&self, record: &log::Record<'_>) {
-        let mut console = CONSOLE.lock();
-        if console.levels.shows(record.target(), record.level()) {
+        if level::is_shown(record.target(), record.level()) {
+            let mut console = CONSOLE.lock();
             console.start_line(None);
             let _ = writeln!(console, "{PREFIX}{}", record.args());
         }
@@ -310,11 +311,6 @@ pub fn leave_screen() {
         let _ = writeln!(console, "{PREFIX}the screen is domain 0's now");
         console.screen_left = true;
     }
-}
-
-/// Sets which messages are shown.
-pub fn set_levels(levels: Levels) {
-    CONSOLE.lock().levels = levels;
 }
 
 /// From now on nothing waits for the serial port; it is emptied by its interrupt and by [`poll`].
@@ -408,32 +404,37 @@ pub fn ring_end() -> u64 {
     CONSOLE.lock().log.end()
 }
 
-/// Prints in a panic: waits for the port, and breaks the lock if its holder does not let go.
+/// Prints in a panic: waits for the port, and does without the lock if its holder does not let go.
 pub fn panic_print(args: fmt::Arguments<'_>) {
+    static PATIENCE: AtomicU32 = AtomicU32::new(10_000_000);
     PATIENT.store(true, Ordering::Relaxed);
-    for _ in 0..10_000_000_u32 {
+    for _ in 0..PATIENCE.load(Ordering::Relaxed) {
         if let Some(mut console) = CONSOLE.try_lock() {
-            console.take_screen_back();
-            let _ = console.write_fmt(args);
-            return;
+            return console.print_last(args);
         }
         core::hint::spin_loop();
     }
+    // It won't for the next line either.
+    PATIENCE.store(0, Ordering::Relaxed);
     #[expect(unsafe_code, reason = "the holder is stopped or is this very CPU")]
     // SAFETY: the machine is ending; a mixed-up screen is better than silence.
     unsafe {
-        CONSOLE.force_unlock();
-    }
-    if let Some(mut console) = CONSOLE.try_lock() {
-        console.take_screen_back();
-        let _ = console.write_fmt(args);
+        (*CONSOLE.as_mut_ptr()).print_last(args);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use log::Log;
     use std::string::String;
+
+    #[test]
+    fn what_is_not_shown_takes_no_lock() {
+        let _held = CONSOLE.lock();
+        let quiet = log::Record::builder().level(log::Level::Debug).build();
+        Logger.log(&quiet);
+    }
 
     #[test]
     fn the_log_is_without_domain_0s_console() {

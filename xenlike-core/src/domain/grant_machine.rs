@@ -175,7 +175,7 @@ mod tests {
     impl Dom {
         fn new(id: u16) -> Self {
             let pages = Arc::new(DomainPages::new(DomId(id), 64));
-            register(Arc::clone(&pages));
+            register(Arc::clone(&pages)).unwrap();
             let limits = Limits {
                 grant_frames: 1,
                 maptrack_frames: 1,

@@ -33,7 +33,7 @@ pub mod vcpu;
 pub mod watchdog;
 pub mod window;
 
-use crate::kit::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
@@ -44,7 +44,7 @@ use crate::cpuid::Policy;
 use crate::event;
 use crate::grant;
 use crate::kit::rangeset::RangeSet;
-use crate::kit::{Bounded, DomId, Lock, Mfn, Once, VcpuId};
+use crate::kit::{Bounded, DomId, Lock, Mfn, Once, Rank, VcpuId};
 use crate::mm::directmap::SharedPage;
 use crate::pagetype::{DomainPages, Work};
 use crate::ports::Ports;
@@ -134,6 +134,8 @@ pub struct Domain {
     pub cpuid: Lock<Policy>,
     /// Permissions and settings.
     pub settings: Lock<Settings>,
+    /// Whether it was ever given a number for a physical interrupt.
+    pub has_interrupts: AtomicBool,
     /// vm_assist bits.
     pub assist: AtomicU64,
     /// Shutdown state.
@@ -187,12 +189,13 @@ impl Domain {
             shared: parts.shared,
             area: parts.area,
             share: Arc::new(Share::new()),
-            cpuid: Lock::new(parts.cpuid),
-            settings: Lock::new(parts.settings),
+            cpuid: Lock::new(Rank::Policy, parts.cpuid),
+            settings: Lock::new(Rank::Settings, parts.settings),
+            has_interrupts: AtomicBool::new(false),
             assist: AtomicU64::new(0),
-            shutdown: Lock::new(Shutdown::default()),
+            shutdown: Lock::new(Rank::Shutdown, Shutdown::default()),
             toolstack_pauses: AtomicU32::new(1),
-            teardown: Lock::new(Work::new()),
+            teardown: Lock::new(Rank::Teardown, Work::new()),
             watchdogs: Watchdogs::new(parts.id),
             time_offset_s: AtomicU64::new(0),
         }

@@ -10,7 +10,7 @@ use super::vcpu::pause;
 use super::{Domain, Life, Vcpu, registry};
 use crate::arch::{percpu, time, work};
 use crate::event::{NR_VIRQS, Notice};
-use crate::kit::{DomId, Lock, Port, VcpuId};
+use crate::kit::{DomId, Lock, Port, Rank, VcpuId};
 use crate::sched::{Ask, Scheduler};
 
 /// All vCPUs' scheduler.
@@ -121,7 +121,7 @@ pub fn domain_exception() {
 static HANDLERS: [AtomicU16; NR_VIRQS] = [const { AtomicU16::new(DomId::DOM0.0) }; NR_VIRQS];
 
 /// One change of them at a time.
-static HANDING_OVER: Lock<()> = Lock::new(());
+static HANDING_OVER: Lock<()> = Lock::new(Rank::VirqHandlers, ());
 
 /// Makes `dom` take the global VIRQ `virq` over (XEN_DOMCTL_set_virq_handler); not if it is ending,
 /// since [`give_virqs_back`] may have been there already.

@@ -9,8 +9,17 @@ use crate::arch::percpu;
 use crate::event::StatusKind;
 use crate::irq::hold::End;
 use crate::irq::line::{Holder, Told};
-use crate::irq::{IrqError, machine::book};
+use crate::irq::machine::{Hardware, book};
+use crate::irq::{Book, IrqError};
+use crate::kit::lock::LockGuard;
 use crate::kit::{CpuId, Port, VcpuId};
+
+/// The book of the machine's interrupts, on behalf of `dom`. A domain that was never given one has
+/// no entry there, and doesn't reach its lock, which all others share.
+pub fn book_of(dom: &Domain) -> Option<LockGuard<'static, Book<Hardware>>> {
+    let concerned = dom.is_control() || dom.has_interrupts.load(Ordering::Acquire);
+    concerned.then(book)?
+}
 
 /// An interrupt arrived by `vector`; whom to tell once it is acknowledged. None if it means nothing.
 pub fn arrived(vector: u8) -> Option<Told> {
@@ -64,7 +73,7 @@ fn mark(settings: &Settings, pirq: u32, end: End) {
 
 /// Marks all interrupts of `dom` that it has to end, in the page that it just gave.
 pub fn mark_all(dom: &Domain, settings: &Settings) {
-    let Some(mut book) = book() else { return };
+    let Some(mut book) = book_of(dom) else { return };
     let numbers: alloc::vec::Vec<u32> = book
         .maps()
         .iter()
@@ -91,7 +100,7 @@ pub fn bind(dom: &Domain, pirq: u32, port: Port, shares: bool) -> Result<(), Irq
         owes_end: false,
     };
     let cpu = home(dom, VcpuId(0)).unwrap_or(CpuId(0));
-    let mut book = book().ok_or(IrqError::BadNumber)?;
+    let mut book = book_of(dom).ok_or(IrqError::BadNumber)?;
     let end = book.hold(holder, cpu)?;
     drop(book);
     mark(&dom.settings.lock(), pirq, end);
@@ -111,7 +120,7 @@ pub fn unbound(dom: &Domain, pirq: u32) {
 /// # Errors
 /// The number stands for nothing.
 pub fn end(dom: &Domain, pirq: u32) -> Result<(), IrqError> {
-    book().ok_or(IrqError::BadNumber)?.end(dom.id(), pirq)
+    book_of(dom).ok_or(IrqError::BadNumber)?.end(dom.id(), pirq)
 }
 
 /// `port` tells another vCPU now: if it is that of an interrupt, the interrupt follows.

@@ -1,19 +1,21 @@
-//! All domains, by id. A domain stays listed until the last of its frames is back.
+//! All domains, by id. A domain stays listed until the last of its frames is back. Looking one up
+//! takes no lock.
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use super::Domain;
-use crate::kit::{DomId, IdTable, Once, RwLock};
+use crate::kit::{DomId, IdTable, Once};
 
-static DOMAINS: RwLock<IdTable<Arc<Domain>>> = RwLock::new(IdTable::new());
+static DOMAINS: IdTable<Domain> = IdTable::new();
 
 /// Who was listed under another id before: deadlines that were set then still name that.
 static RENAMED: Once<(DomId, Weak<Domain>)> = Once::new();
 
 /// The domain `id`, counted: it can't go while the caller holds it.
+#[inline]
 pub fn lookup(id: DomId) -> Option<Arc<Domain>> {
-    DOMAINS.read().get(id).cloned()
+    DOMAINS.get(id)
 }
 
 /// As [`lookup`], for the core's own notes: the boot domain that became domain 0 is found by the id
@@ -27,57 +29,45 @@ pub fn lookup_noted(id: DomId) -> Option<Arc<Domain>> {
 
 /// Lists a new domain. Refused (the domain comes back) if the id is taken.
 pub fn insert(domain: Arc<Domain>) -> Result<(), Arc<Domain>> {
-    let mut map = DOMAINS.write();
-    if map.get(domain.id()).is_some() {
-        return Err(domain);
-    }
-    map.insert(domain.id(), domain);
-    Ok(())
+    DOMAINS.insert(domain.id(), domain)
 }
 
 /// Unlists a domain. Another one that got its id meanwhile stays.
 pub fn remove(dom: &Arc<Domain>) {
-    let mut map = DOMAINS.write();
-    let id = dom.id();
-    if map.get(id).is_some_and(|listed| Arc::ptr_eq(listed, dom)) {
-        map.remove(id);
-    }
+    DOMAINS.remove(dom.id(), dom);
 }
 
-/// Lists the domain `old` under `new` instead, which must be free.
+/// Lists the domain `old`, which is the caller's, under `new` instead, which must be free. It is
+/// found by one of the two ids at any time.
 pub fn rename(old: DomId, new: DomId) -> bool {
-    let mut map = DOMAINS.write();
-    if map.get(new).is_some() {
-        return false;
-    }
-    let Some(domain) = map.remove(old) else {
+    let Some(domain) = lookup(old) else {
         return false;
     };
-    domain.set_id(new);
+    if DOMAINS.insert(new, Arc::clone(&domain)).is_err() {
+        return false;
+    }
     RENAMED.call_once(|| (old, Arc::downgrade(&domain)));
-    map.insert(new, domain);
-    true
+    domain.set_id(new);
+    DOMAINS.remove(old, &domain)
 }
 
 /// All domains that guests can name, by ascending id, from `first` on.
 pub fn from(first: DomId) -> Vec<Arc<Domain>> {
-    let map = DOMAINS.read();
-    map.iter()
+    DOMAINS
+        .iter()
         .filter(|d| d.id() >= first && d.id() < DomId::BOOT)
-        .cloned()
         .collect()
 }
 
 /// All domains there are, for the audit.
 #[cfg(feature = "audit")]
 pub fn all() -> Vec<Arc<Domain>> {
-    DOMAINS.read().iter().cloned().collect()
+    DOMAINS.iter().collect()
 }
 
 /// The lowest id from 1 on that no domain has, starting the search at `from` and wrapping.
 pub fn free_id(from: u16) -> Option<DomId> {
-    let map = DOMAINS.read();
     let last = DomId::BOOT.0;
     let ids = (from.max(1)..last).chain(1..from.min(last));
-    ids.map(DomId).find(|id| map.get(*id).is_none())
+    ids.map(DomId).find(|id| lookup(*id).is_none())
 }

@@ -15,7 +15,7 @@ use crate::arch::apic_timer::{self, Distance};
 use crate::arch::{percpu, time, work};
 use crate::kit::cell::PerCpu;
 use crate::kit::heap::NoMemory;
-use crate::kit::{CpuId, Lock, MAX_CPUS, Vaddr};
+use crate::kit::{CpuId, Lock, MAX_CPUS, Rank, Vaddr};
 use crate::mm::directmap::SharedPage;
 use crate::mm::guest_copy;
 use crate::timer::{Timer, Timers};
@@ -195,7 +195,7 @@ fn publish_copy(st: &VcpuState, info: &VcpuTimeInfo) {
 }
 
 /// Held by whoever writes a wall clock.
-static WALL_CLOCK: Lock<()> = Lock::new(());
+static WALL_CLOCK: Lock<()> = Lock::new(Rank::WallClock, ());
 
 /// Comes back when nobody writes a wall clock for a domain that was alive before. Its shared_info goes
 /// after that.

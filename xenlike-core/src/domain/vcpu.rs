@@ -16,7 +16,7 @@ use crate::arch::frame::TrapFrame;
 use crate::arch::{debugreg, fpu, time};
 use crate::cpuid::VcpuMsrs;
 use crate::kit::cell::{OwnerCell, Visit};
-use crate::kit::{CpuId, CpuSet, DomId, Lock, Mfn, VcpuId};
+use crate::kit::{CpuId, CpuSet, DomId, Lock, Mfn, Rank, VcpuId};
 use crate::mm::space::Root;
 use crate::pagetype;
 use crate::sched::UnitId;
@@ -312,11 +312,11 @@ impl Vcpu {
             pause_count: AtomicU32::new(pauses),
             running_on: AtomicU32::new(0),
             timers: VcpuTimers::new(dom.id(), id),
-            runstate: Lock::new(Runstate::new(time::now_ns())),
+            runstate: Lock::new(Rank::Runstate, Runstate::new(time::now_ns())),
             singleshot_ns: AtomicU64::new(0),
             periodic_ns: AtomicU64::new(0),
             nmi_pending: AtomicU8::new(0),
-            pinned: Lock::new(None),
+            pinned: Lock::new(Rank::Pinned, None),
             ldt_pages: ldt::Pages::new(state.window),
             state: OwnerCell::new(state),
         }

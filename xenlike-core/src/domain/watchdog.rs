@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use guest_pv_abi::sched::SHUTDOWN_WATCHDOG;
 
 use super::{Domain, shutdown, time};
-use crate::kit::{DomId, Lock, VcpuId};
+use crate::kit::{DomId, Lock, Rank, VcpuId};
 use crate::timer::{Key, Timer, What};
 
 /// Watchdogs a domain may have.
@@ -45,7 +45,7 @@ impl Watchdogs {
                     what: What::Watchdog(1),
                 }),
             ],
-            deadlines_ns: Lock::new([0; WATCHDOGS]),
+            deadlines_ns: Lock::new(Rank::Watchdogs, [0; WATCHDOGS]),
         }
     }
 }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::fifo::{PRIORITY_DEFAULT, QueueId};
 use super::{EventError, Table};
-use crate::kit::{DomId, Lock, Port, VcpuId};
+use crate::kit::{DomId, Lock, Port, Rank, VcpuId};
 use crate::mm::heap;
 
 /// Ports that are allocated together.
@@ -48,7 +48,7 @@ pub(super) struct Channel<P> {
 impl<P> Channel<P> {
     fn new(state: State<P>) -> Self {
         Self {
-            state: Lock::new(state),
+            state: Lock::new(Rank::EventChannel, state),
             notify: AtomicU32::new(0),
             priority: AtomicU32::new(PRIORITY_DEFAULT),
             last_queue: AtomicU32::new(QueueId::default().to_raw()),

@@ -9,7 +9,7 @@ use super::channel::{BUCKET_PORTS, Channel, State, new_bucket};
 use super::delivery::Delivery;
 use super::{EventError, FIFO_PORTS, NR_VIRQS, SharedWords, TWO_LEVEL_PORTS};
 use crate::kit::lock::LockGuard;
-use crate::kit::{Bounded, DomId, Lock, Once, Port, VcpuId};
+use crate::kit::{Bounded, DomId, Lock, Once, Port, Rank, VcpuId};
 
 /// The sizes of a table, fixed when its domain is created.
 #[derive(Clone, Copy, Debug)]
@@ -69,9 +69,9 @@ impl<P: SharedWords> Table<P> {
         let table = Self {
             dom: AtomicU16::new(dom.0),
             port_limit,
-            book: Lock::new(Book::new(port_limit)?),
+            book: Lock::new(Rank::EventBook, Book::new(port_limit)?),
             buckets: collect(port_limit.div_ceil(BUCKET_PORTS), |_| Once::new())?,
-            delivery: Lock::new(Delivery::new(shared, limits.vcpus)?),
+            delivery: Lock::new(Rank::EventDelivery, Delivery::new(shared, limits.vcpus)?),
             vcpus: collect(limits.vcpus, |_| VcpuPorts {
                 virqs: [const { AtomicU32::new(0) }; NR_VIRQS],
                 polls: AtomicU32::new(0),

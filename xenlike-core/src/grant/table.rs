@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use super::entry::{self, Use};
 use super::handles::Handles;
 use super::{Access, ENTRIES_PER_FRAME, GrantError};
-use crate::kit::{Bounded, DomId, Lock, Mfn, SharedWords};
+use crate::kit::{Bounded, DomId, Lock, Mfn, Rank, SharedWords};
 use crate::mm::heap;
 
 /// Bytes of a version 1 entry, and where the frame is in it.
@@ -92,11 +92,14 @@ impl<P: SharedWords> Table<P> {
         Ok(Arc::new(Self {
             dom: AtomicU16::new(dom.0),
             max_frames: limits.grant_frames,
-            entries: Lock::new(Entries {
-                frames: Vec::new(),
-                dying: false,
-            }),
-            handles: Lock::new(Handles::new(limits.maptrack_frames)),
+            entries: Lock::new(
+                Rank::GrantEntries,
+                Entries {
+                    frames: Vec::new(),
+                    dying: false,
+                },
+            ),
+            handles: Lock::new(Rank::GrantHandles, Handles::new(limits.maptrack_frames)),
         }))
     }
 

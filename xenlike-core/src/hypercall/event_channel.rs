@@ -10,7 +10,7 @@ use super::{Args, Ctx, Outcome, get, put};
 use crate::domain::page::HeldPage;
 use crate::domain::{Domain, notify, pirq};
 use crate::event::{Closed, EventError, FIFO_LINK_BITS, StatusKind, Sweep};
-use crate::irq::{Book, machine::book};
+use crate::irq::Book;
 use crate::kit::{DomId, Mfn, Port, Vaddr, VcpuId};
 use crate::mm::guest_copy;
 
@@ -140,7 +140,7 @@ fn bind_ipi(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
 fn bind_pirq(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
     let mut op = get::<abi::EvtchnBindPirq>(arg)?;
     let mapped = |book: &Book<_>| book.is_mapped(ctx.dom.id(), op.pirq);
-    if !book().is_some_and(|book| mapped(&book)) {
+    if !pirq::book_of(ctx.dom).is_some_and(|book| mapped(&book)) {
         return Err(errno::EPERM);
     }
     let port = ctx.dom.events.bind_pirq(op.pirq).map_err(to_errno)?;

@@ -7,7 +7,7 @@ use crate::arch::ioapic::{self, Gate, Trigger};
 use crate::arch::mmio::Window;
 use crate::arch::{lapic, pci};
 use crate::kit::lock::LockGuard;
-use crate::kit::{CpuId, Lock, Mfn, Once};
+use crate::kit::{CpuId, Lock, Mfn, Once, Rank};
 use crate::mm::frame::frames;
 
 /// Pages of MSI-X tables that are mapped at most. They stay: a table's place rarely changes.
@@ -34,7 +34,7 @@ pub fn open(wires: &[(u32, Trigger)], own: Vec<Mfn>, map_page: MapPage) {
         tables: Vec::new(),
         own,
     };
-    BOOK.call_once(|| Lock::new(Book::new(hardware, wires)));
+    BOOK.call_once(|| Lock::new(Rank::Interrupts, Book::new(hardware, wires)));
 }
 
 /// The machine's book; none on the host, and before it is opened.

@@ -1,8 +1,32 @@
-//! Spin locks. The core runs with interrupts off, so a lock needs nothing more than its bit; but a
-//! CPU that waits must still answer TLB shoot-downs, or two CPUs deadlock: the waiting step is a
-//! hook that `arch` fills in.
+//! Spin locks. The core runs with interrupts off, so a lock needs nothing more than its tickets;
+//! but a CPU that waits must still answer TLB shoot-downs, or two CPUs deadlock: the waiting step is
+//! a hook that `arch` fills in.
+//!
+//! A [`Lock`] is fair: CPUs get it in the order in which they asked, so the wait is bounded by the
+//! number of CPUs times the longest hold, whatever guests do. Each lock has a [`Rank`]; a CPU waits
+//! only for locks of a higher rank than all that it holds, so no two CPUs wait for each other.
+//! Debug builds, and with them the host tests, check that; release builds have neither the check
+//! nor its memory.
+
+#[cfg(all(debug_assertions, not(loom), any(test, target_os = "none")))]
+#[path = "lock/checked.rs"]
+mod order;
+#[cfg(loom)]
+#[path = "lock/modelled.rs"]
+mod order;
+#[cfg(not(any(loom, all(debug_assertions, any(test, target_os = "none")))))]
+#[path = "lock/unchecked.rs"]
+mod order;
+mod rank;
+
+use core::fmt;
+use core::ops::{Deref, DerefMut};
+
+use spin::mutex::{TicketMutex, TicketMutexGuard};
 
 use crate::kit::atomic::{AtomicPtr, Ordering};
+use order::{Order, Turn};
+pub use rank::Rank;
 
 /// What a waiting CPU does between two looks at the lock.
 static WAIT_STEP: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
@@ -11,6 +35,9 @@ static WAIT_STEP: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 pub fn set_wait_step(step: fn()) {
     WAIT_STEP.store(step as *mut (), Ordering::Release);
 }
+
+#[cfg(all(debug_assertions, target_os = "none"))]
+pub use order::set_this_cpu;
 
 /// One step of waiting for another CPU: answer what it may be waiting for, then pause.
 #[expect(
@@ -40,11 +67,168 @@ impl spin::RelaxStrategy for WaitStep {
     }
 }
 
-/// A spin lock.
-pub type Lock<T> = spin::mutex::SpinMutex<T, WaitStep>;
-/// The guard of a [`Lock`].
-pub type LockGuard<'a, T> = spin::mutex::SpinMutexGuard<'a, T>;
-/// A lock with many readers or one writer.
-pub type RwLock<T> = spin::rwlock::RwLock<T, WaitStep>;
+/// A fair spin lock.
+pub struct Lock<T> {
+    tickets: TicketMutex<T, WaitStep>,
+    order: Order,
+}
+
+/// Ownership of what a [`Lock`] guards.
+pub struct LockGuard<'a, T> {
+    // Dropped first: whatever it does must be over when the next CPU gets the lock.
+    _turn: Turn<'a>,
+    value: TicketMutexGuard<'a, T>,
+}
+
+impl<T> Lock<T> {
+    /// A free lock.
+    pub const fn new(rank: Rank, value: T) -> Self {
+        Self {
+            tickets: TicketMutex::new(value),
+            order: Order::new(rank),
+        }
+    }
+
+    /// Waits for the lock.
+    #[inline(always)]
+    pub fn lock(&self) -> LockGuard<'_, T> {
+        self.order.check();
+        let value = self.tickets.lock();
+        LockGuard {
+            _turn: self.order.enter(),
+            value,
+        }
+    }
+
+    /// Takes the lock if it is free. Nothing is waited for, so ranks don't matter.
+    #[inline]
+    pub fn try_lock(&self) -> Option<LockGuard<'_, T>> {
+        let value = self.tickets.try_lock()?;
+        Some(LockGuard {
+            _turn: self.order.enter(),
+            value,
+        })
+    }
+
+    /// The value, whoever has the lock: for a panic.
+    pub fn as_mut_ptr(&self) -> *mut T {
+        self.tickets.as_mut_ptr()
+    }
+}
+
+impl<T> fmt::Debug for Lock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lock")
+    }
+}
+
+impl<T> Deref for LockGuard<'_, T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for LockGuard<'_, T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+}
+
 /// A value set once, at boot.
 pub type Once<T> = spin::once::Once<T, WaitStep>;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    static OUTER: Lock<u32> = Lock::new(Rank::Teardown, 0);
+    static INNER: Lock<u32> = Lock::new(Rank::Console, 0);
+
+    #[test]
+    fn one_holder_at_a_time() {
+        let lock = Lock::new(Rank::Console, 1);
+        let mut held = lock.lock();
+        assert!(lock.try_lock().is_none());
+        *held += 1;
+        drop(held);
+        assert_eq!(lock.try_lock().map(|value| *value), Some(2));
+    }
+
+    #[test]
+    fn locks_are_taken_by_rank_and_given_back_in_any_order() {
+        let outer = OUTER.lock();
+        let inner = INNER.lock();
+        drop(outer);
+        drop(inner);
+        let _inner = INNER.lock();
+        let _outer = OUTER.try_lock();
+    }
+
+    #[test]
+    #[should_panic(expected = "Teardown")]
+    fn waiting_for_a_lower_rank_panics() {
+        let lower = Lock::new(Rank::Teardown, ());
+        let higher = Lock::new(Rank::Console, ());
+        let _inner = higher.lock();
+        let _outer = lower.lock();
+    }
+
+    #[test]
+    fn two_of_one_rank_are_taken_by_address() {
+        let pair = [
+            Lock::new(Rank::EventBook, ()),
+            Lock::new(Rank::EventBook, ()),
+        ];
+        let [low, high] = &pair;
+        let _low = low.lock();
+        let _high = high.lock();
+    }
+
+    #[test]
+    #[should_panic(expected = "EventBook")]
+    fn waiting_for_a_lower_address_of_one_rank_panics() {
+        let pair = [
+            Lock::new(Rank::EventBook, ()),
+            Lock::new(Rank::EventBook, ()),
+        ];
+        let [low, high] = &pair;
+        let _high = high.lock();
+        let _low = low.lock();
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use std::sync::Arc;
+
+    use loom::thread;
+
+    use super::{Lock, Rank};
+    use crate::kit::atomic::AtomicU32;
+    use crate::kit::atomic::Ordering::Relaxed;
+    use crate::kit::atomic::model::explore;
+
+    /// What one holder did without order, the next one sees: the lock orders it.
+    #[test]
+    fn holders_exclude_each_other_and_see_what_the_last_one_did() {
+        explore(4, || {
+            let shared = Arc::new((Lock::new(Rank::Console, ()), AtomicU32::new(0)));
+            drop(shared.0.lock()); // touches the atomics
+            shared.1.load(Relaxed);
+            let add = |shared: &(Lock<()>, AtomicU32)| {
+                let _held = shared.0.lock();
+                let before = shared.1.load(Relaxed);
+                shared.1.store(before + 1, Relaxed);
+            };
+            let theirs = shared.clone();
+            let other = thread::spawn(move || add(&theirs));
+            add(&shared);
+            other.join().unwrap();
+            let _held = shared.0.lock();
+            assert_eq!(shared.1.load(Relaxed), 2);
+        });
+    }
+}

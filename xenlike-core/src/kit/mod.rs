@@ -18,7 +18,7 @@ pub use atomic_ref::AtomicRef;
 pub use cpuset::{AtomicCpuSet, CpuSet};
 pub use id_table::IdTable;
 pub use ids::{CpuId, DomId, MAX_CPUS, Port, VcpuId};
-pub use lock::{Lock, Once, RwLock};
+pub use lock::{Lock, Once, Rank};
 pub use nospec::Bounded;
 pub use words::SharedWords;
 

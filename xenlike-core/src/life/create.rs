@@ -9,7 +9,7 @@ use crate::cpuid;
 use crate::domain::area::Area;
 use crate::domain::page::HeldPage;
 use crate::domain::{Domain, Parts, Rights, Settings, registry, time};
-use crate::kit::{DomId, Lock};
+use crate::kit::{DomId, Lock, Rank};
 use crate::mm::alloc::{Where, alloc_frame};
 use crate::mm::{SharedPage, heap};
 use crate::pagetype::{self, DomainPages, l1tf, machine};
@@ -70,7 +70,7 @@ pub fn create(
     }
     let id = pick_id(wanted, rights)?;
     let pages = Arc::new(DomainPages::new(id, 0));
-    pagetype::register(Arc::clone(&pages));
+    pagetype::register(Arc::clone(&pages)).map_err(|_| CreateError::IdTaken)?;
     let made = assemble(id, rights, config, sizes, Arc::clone(&pages)).and_then(|dom| {
         registry::insert(Arc::clone(&dom)).map_err(|dom| {
             machine().unshare(dom.shared.mfn());
@@ -123,7 +123,7 @@ fn limit(asked: i32, default: u32, most: u32) -> Option<u32> {
 
 /// The id asked for, or the next free one after the last that was given.
 fn pick_id(wanted: Option<DomId>, rights: Rights) -> Result<DomId, CreateError> {
-    static LAST: Lock<u16> = Lock::new(0);
+    static LAST: Lock<u16> = Lock::new(Rank::NewId, 0);
     if let Some(id) = wanted {
         // Ids from the boot domain's up are nobody else's.
         let usable = id < DomId::BOOT || id == DomId::BOOT && rights == Rights::Boot;

@@ -191,7 +191,7 @@ pub fn become_dom0(dom: &Arc<Domain>) -> Result<(), Refused> {
     }
     let old = dom.pages.id();
     machine().rename(&dom.pages, DomId::DOM0);
-    pagetype::register(Arc::clone(&dom.pages));
+    pagetype::register(Arc::clone(&dom.pages)).map_err(|_| Refused::Exists)?;
     pagetype::forget(old, &dom.pages);
     dom.events.rename(DomId::DOM0);
     dom.grants.rename(DomId::DOM0);

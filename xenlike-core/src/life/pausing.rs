@@ -5,8 +5,8 @@ use alloc::sync::Arc;
 
 use crate::domain::vcpu::pause;
 use crate::domain::{Domain, Vcpu, VcpuState, notify};
-use crate::kit::Lock;
 use crate::kit::lock::wait_step;
+use crate::kit::{Lock, Rank};
 
 /// The toolstack's pauses of one domain at a time (Xen's limit too).
 const MOST_TOOLSTACK_PAUSES: u32 = 255;
@@ -16,7 +16,7 @@ const MOST_TOOLSTACK_PAUSES: u32 = 255;
 pub struct BadCount;
 
 /// Held while a count and the flag that goes with it change together.
-static COUNTS: Lock<()> = Lock::new(());
+static COUNTS: Lock<()> = Lock::new(Rank::Pausing, ());
 
 /// Holds a vCPU once more. It may still be on its CPU when this returns.
 pub fn pause(vcpu: &Vcpu) {

@@ -14,7 +14,7 @@ use crate::kit::atomic::{AtomicU64, Ordering};
 use super::directmap;
 use super::frame::{Frame, Kind, State, frames};
 use super::stale;
-use crate::kit::{DomId, Lock, Mfn};
+use crate::kit::{DomId, Lock, Mfn, Rank};
 use loose::Loose;
 pub use past::Past;
 
@@ -60,14 +60,14 @@ struct Buddies {
     loose: Loose,
     /// Where the next look for a dirty frame starts.
     scrub_at: u64,
-    /// One past the highest frame.
-    end: u64,
 }
 
-static BUDDIES: Lock<Buddies> = Lock::new(Buddies::new());
+static BUDDIES: Lock<Buddies> = Lock::new(Rank::Frames, Buddies::new());
 static FREE: AtomicU64 = AtomicU64::new(0);
 static DIRTY: AtomicU64 = AtomicU64::new(0);
 static TOTAL: AtomicU64 = AtomicU64::new(0);
+/// One past the highest frame of RAM: changes at boot alone.
+static END: AtomicU64 = AtomicU64::new(0);
 
 /// Frames on the free lists.
 pub fn free_frames() -> u64 {
@@ -89,7 +89,7 @@ pub fn total_frames() -> u64 {
 /// One past the highest frame of RAM (XENMEM_maximum_ram_page).
 pub fn end_of_ram() -> Mfn {
     host_init();
-    Mfn(BUDDIES.lock().end)
+    Mfn(END.load(Ordering::Relaxed))
 }
 
 /// Gives the allocator RAM that nobody uses: `start` to below `end`. For boot.
@@ -118,8 +118,7 @@ const FIRST: u64 = if cfg!(target_os = "none") { 0x100 } else { 1 };
 fn count(start: Mfn, end: Mfn) {
     let frames = end.0.saturating_sub(start.0.max(FIRST));
     TOTAL.fetch_add(frames, Ordering::Relaxed);
-    let mut buddies = BUDDIES.lock();
-    buddies.end = buddies.end.max(end.0);
+    END.fetch_max(end.0, Ordering::Relaxed);
 }
 
 /// Frees the frames from `start` to below `end`, each in use by the hypervisor alone.
@@ -267,7 +266,6 @@ impl Buddies {
             zones: 0,
             loose: Loose::new(),
             scrub_at: 1,
-            end: 1,
         }
     }
 
@@ -403,7 +401,11 @@ impl Buddies {
     fn take_dirty(&mut self, frames_seen: u64) -> Option<(Mfn, &'static Frame)> {
         for _ in 0..frames_seen {
             let mfn = Mfn(self.scrub_at);
-            self.scrub_at = if mfn.0 + 1 < self.end { mfn.0 + 1 } else { 1 };
+            self.scrub_at = if mfn.0 + 1 < END.load(Ordering::Relaxed) {
+                mfn.0 + 1
+            } else {
+                1
+            };
             let Some(frame) = frames().raw(mfn) else {
                 continue;
             };

@@ -118,17 +118,15 @@ pub mod short {
 
 #[cfg(target_os = "none")]
 mod global {
-    use crate::kit::atomic::{AtomicBool, Ordering};
     use core::alloc::Layout;
 
     use talc::TalcLock;
     use talc::base::Talc;
     use talc::base::binning::Binning;
-    use talc::lock_api::{GuardSend, RawMutex};
     use talc::source::Source;
 
     use super::standby;
-    use crate::kit::lock::wait_step;
+    use crate::kit::lock::WaitStep;
     use crate::kit::{DomId, Mfn};
     use crate::mm::alloc::{Past, Where, alloc_order_for, free_run};
     use crate::mm::{directmap, frames};
@@ -139,30 +137,12 @@ mod global {
     /// next one begin.
     const GROW_ORDER: u32 = 6;
 
+    /// The heap's lock, fair and waited for as all locks of the core are. It comes before
+    /// [`crate::kit::Rank::Frames`] and may be taken under any other lock.
+    type Tickets = spin::mutex::TicketMutex<(), WaitStep>;
+
     #[global_allocator]
-    static HEAP: TalcLock<Spin, Frames> = TalcLock::new(Frames);
-
-    /// The heap's lock: one bit, waited for as all locks of the core are.
-    #[derive(Debug)]
-    pub struct Spin(AtomicBool);
-
-    // SAFETY: the exchange lets one holder in, with acquire and release order.
-    unsafe impl RawMutex for Spin {
-        const INIT: Self = Self(AtomicBool::new(false));
-        type GuardMarker = GuardSend;
-
-        fn lock(&self) {
-            while !self.try_lock() {
-                wait_step();
-            }
-        }
-        fn try_lock(&self) -> bool {
-            !self.0.swap(true, Ordering::Acquire)
-        }
-        unsafe fn unlock(&self) {
-            self.0.store(false, Ordering::Release);
-        }
-    }
+    static HEAP: TalcLock<Tickets, Frames> = TalcLock::new(Frames);
 
     /// Memory for the heap: from the frame allocator.
     #[derive(Debug)]

@@ -11,7 +11,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::frame::{CHUNK_FRAMES, Frame, frames};
-use crate::kit::{Lock, Mfn, Once, PAGE_SIZE, Vaddr};
+use crate::kit::{Lock, Mfn, Once, PAGE_SIZE, Rank, Vaddr};
 
 /// Frames of the arena; the first is never given out. Few for Miri, whose time grows with their square.
 const FRAMES: usize = if cfg!(miri) { 512 } else { 16384 };
@@ -81,7 +81,8 @@ impl Arena {
 }
 
 /// Fake guest memory: what tests map is there, all else faults.
-static GUEST: Lock<BTreeMap<u64, Box<[u8; PAGE_SIZE]>>> = Lock::new(BTreeMap::new());
+static GUEST: Lock<BTreeMap<u64, Box<[u8; PAGE_SIZE]>>> =
+    Lock::new(Rank::HostMemory, BTreeMap::new());
 
 /// Maps fake guest pages, zeroed.
 pub(super) fn map_guest(va: Vaddr, pages: u64) {

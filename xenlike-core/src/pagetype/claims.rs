@@ -4,12 +4,12 @@
 use crate::kit::atomic::{AtomicU64, Ordering};
 
 use super::DomainPages;
-use crate::kit::Lock;
+use crate::kit::{Lock, Rank};
 
 /// Frames claimed by all domains together, not yet allocated.
 static ALL: AtomicU64 = AtomicU64::new(0);
 /// One claim is made at a time.
-static CLAIMING: Lock<()> = Lock::new(());
+static CLAIMING: Lock<()> = Lock::new(Rank::Claims, ());
 
 /// Why a claim was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,7 +4,7 @@ use crate::kit::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use super::lists::{Lists, linked};
 use super::{Memory, PageType, Refused, Types};
-use crate::kit::{DomId, Lock, Mfn};
+use crate::kit::{DomId, Lock, Mfn, Rank};
 use crate::mm::alloc::Past;
 use crate::mm::frame::State;
 
@@ -56,7 +56,7 @@ impl DomainPages {
         Self {
             id: AtomicU16::new(id.0),
             past: Past::unique(),
-            lists: Lock::new(Lists::default()),
+            lists: Lock::new(Rank::FrameLists, Lists::default()),
             total: AtomicU64::new(0),
             max: AtomicU64::new(max),
             shared: AtomicU64::new(0),

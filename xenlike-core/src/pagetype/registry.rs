@@ -1,31 +1,28 @@
-//! The domains' frames, by id: for who has a frame and needs its domain.
+//! The domains' frames, by id: for who has a frame and needs its domain. Looking them up takes no
+//! lock.
 
 use alloc::sync::Arc;
 
 use super::DomainPages;
-use crate::kit::{DomId, IdTable, RwLock};
+use crate::kit::{DomId, IdTable};
 
-static REGISTRY: RwLock<IdTable<Arc<DomainPages>>> = RwLock::new(IdTable::new());
+static REGISTRY: IdTable<DomainPages> = IdTable::new();
 
 /// Makes a domain's frames findable by its id.
-pub fn register(pages: Arc<DomainPages>) {
-    let id = pages.id();
-    let before = REGISTRY.write().insert(id, pages);
-    drop(before);
+///
+/// # Errors
+/// They come back if others are registered under that id.
+pub fn register(pages: Arc<DomainPages>) -> Result<(), Arc<DomainPages>> {
+    REGISTRY.insert(pages.id(), pages)
 }
 
 /// Forgets what is registered under `id`, if that is `pages`: the id may be somebody else's by now.
 pub fn forget(id: DomId, pages: &Arc<DomainPages>) {
-    let mut registry = REGISTRY.write();
-    if registry
-        .get(id)
-        .is_some_and(|found| Arc::ptr_eq(found, pages))
-    {
-        registry.remove(id);
-    }
+    REGISTRY.remove(id, pages);
 }
 
 /// The frames of the domain with this id.
+#[inline]
 pub fn registered(id: DomId) -> Option<Arc<DomainPages>> {
-    REGISTRY.read().get(id).cloned()
+    REGISTRY.get(id)
 }

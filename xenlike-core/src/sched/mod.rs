@@ -29,7 +29,7 @@ use alloc::sync::Arc;
 
 use crate::kit::cell::PerCpu;
 use crate::kit::heap::NoMemory;
-use crate::kit::{AtomicCpuSet, CpuId, CpuSet, Lock, MAX_CPUS};
+use crate::kit::{AtomicCpuSet, CpuId, CpuSet, Lock, MAX_CPUS, Rank};
 use queue::RunQueue;
 use share::Share;
 pub use slab::UnitId;
@@ -102,7 +102,7 @@ impl<T: Clone> Scheduler<T> {
             clock: AtomicU64::new(0),
             slice_ns: AtomicU64::new(DEFAULT_SLICE_NS),
             ratelimit_ns: AtomicU64::new(DEFAULT_RATELIMIT_NS),
-            growth: Lock::new(()),
+            growth: Lock::new(Rank::SchedulerGrowth, ()),
         }
     }
 

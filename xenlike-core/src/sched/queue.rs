@@ -6,7 +6,7 @@ use core::ops::{Deref, DerefMut};
 use super::share::default_virtual_time;
 use crate::kit::heap::{IndexedHeap, NoMemory};
 use crate::kit::lock::LockGuard;
-use crate::kit::{CpuId, Lock};
+use crate::kit::{CpuId, Lock, Rank};
 
 /// How far behind its queue a unit may be placed when it wakes or arrives (virtual time).
 pub(super) const WAKE_BONUS: u64 = default_virtual_time(5_000_000);
@@ -49,18 +49,21 @@ pub(super) struct QueueState {
 impl RunQueue {
     pub const fn new() -> Self {
         Self {
-            state: Lock::new(QueueState {
-                ready: IndexedHeap::new(),
-                parked: IndexedHeap::new(),
-                current: None,
-                leaving: None,
-                charged_at_ns: 0,
-                turn_started_ns: 0,
-                looked_around_ns: 0,
-                yielded: false,
-                idle: false,
-                min_vtime: 0,
-            }),
+            state: Lock::new(
+                Rank::RunQueue,
+                QueueState {
+                    ready: IndexedHeap::new(),
+                    parked: IndexedHeap::new(),
+                    current: None,
+                    leaving: None,
+                    charged_at_ns: 0,
+                    turn_started_ns: 0,
+                    looked_around_ns: 0,
+                    yielded: false,
+                    idle: false,
+                    min_vtime: 0,
+                },
+            ),
             first_vtime: AtomicU64::new(u64::MAX),
             load: AtomicU32::new(0),
         }

@@ -2,7 +2,7 @@
 
 use crate::kit::atomic::{AtomicU16, AtomicU32, Ordering};
 
-use crate::kit::Lock;
+use crate::kit::{Lock, Rank};
 
 /// The weight of a domain for which nobody chose one.
 pub const DEFAULT_WEIGHT: u16 = 256;
@@ -53,10 +53,13 @@ impl Share {
             weight: AtomicU16::new(DEFAULT_WEIGHT),
             cap_percent: AtomicU16::new(0),
             active: AtomicU32::new(0),
-            budget: Lock::new(Budget {
-                left_ns: 0,
-                filled_at_ns: 0,
-            }),
+            budget: Lock::new(
+                Rank::Budget,
+                Budget {
+                    left_ns: 0,
+                    filled_at_ns: 0,
+                },
+            ),
         }
     }
 

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use super::Spec;
 use super::share::Share;
 use crate::kit::heap::{self, NoMemory};
-use crate::kit::{CpuId, CpuSet, Lock, Once};
+use crate::kit::{CpuId, CpuSet, Lock, Once, Rank};
 
 const CHUNK: usize = 64;
 const CHUNKS: usize = 256;
@@ -115,7 +115,7 @@ impl<T> Slab<T> {
     pub const fn new() -> Self {
         Self {
             chunks: [const { Once::new() }; CHUNKS],
-            free: Lock::new(Vec::new()),
+            free: Lock::new(Rank::FreeUnits, Vec::new()),
             slots: AtomicUsize::new(0),
             units: AtomicUsize::new(0),
         }
@@ -210,7 +210,7 @@ impl<T> Slab<T> {
             home: AtomicU32::new(0),
             place: AtomicU32::new(0),
             use_number: AtomicU32::new(0),
-            unit: Lock::new(None),
+            unit: Lock::new(Rank::Unit, None),
         });
         chunk.call_once(|| slots.into_boxed_slice());
         free.extend((0..CHUNK).rev().map(|i| (first + i) as u32));

@@ -25,7 +25,7 @@ use alloc::vec::Vec;
 
 use crate::kit::cell::PerCpu;
 use crate::kit::heap::{IndexedHeap, NoMemory, Places};
-use crate::kit::{CpuId, DomId, Lock, MAX_CPUS, VcpuId};
+use crate::kit::{CpuId, DomId, Lock, MAX_CPUS, Rank, VcpuId};
 
 /// What a deadline is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,7 +71,7 @@ impl Timer {
     pub const fn new(key: Key) -> Self {
         Self {
             key,
-            place: Lock::new(None),
+            place: Lock::new(Rank::TimerPlace, None),
         }
     }
     /// Whose it is and what for.
@@ -94,11 +94,14 @@ struct CpuTimers {
 impl CpuTimers {
     const fn new() -> Self {
         Self {
-            heap: Lock::new(Heap {
-                order: IndexedHeap::new(),
-                slots: Slots(Vec::new()),
-                free: Vec::new(),
-            }),
+            heap: Lock::new(
+                Rank::Timers,
+                Heap {
+                    order: IndexedHeap::new(),
+                    slots: Slots(Vec::new()),
+                    free: Vec::new(),
+                },
+            ),
             first_ns: AtomicU64::new(u64::MAX),
         }
     }

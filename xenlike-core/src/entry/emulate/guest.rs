@@ -14,7 +14,7 @@ use crate::emul::{
 };
 use crate::hypercall::{Ctx, set_debug_register};
 use crate::kit::lock::LockGuard;
-use crate::kit::{Lock, PAGE_SHIFT, Vaddr};
+use crate::kit::{Lock, PAGE_SHIFT, Rank, Vaddr};
 use crate::mm::{alloc, guest_copy};
 use crate::ports::Ports;
 
@@ -22,7 +22,7 @@ const CMOS_INDEX: u16 = 0x70;
 const CMOS_DATA: u16 = 0x71;
 
 /// An index register and the data behind it are two accesses: one user at a time.
-static INDEXED_PORTS: Lock<()> = Lock::new(());
+static INDEXED_PORTS: Lock<()> = Lock::new(Rank::Cmos, ());
 
 /// The vCPU that trapped.
 pub struct Emulated<'a, 'b> {

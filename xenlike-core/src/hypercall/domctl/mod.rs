@@ -32,7 +32,7 @@ pub use policy::write_policy;
 
 use super::{Args, Ctx, Outcome, get, put};
 use crate::domain::{self, Domain, Life, Rights};
-use crate::kit::{DomId, Lock};
+use crate::kit::{DomId, Lock, Rank};
 
 /// What a sub-operation came to.
 pub(super) enum Answer {
@@ -48,7 +48,7 @@ pub(super) enum Answer {
 pub(super) type Answered = Result<Answer, Errno>;
 
 /// Held by the CPU that is in a domctl.
-static ONE_AT_A_TIME: Lock<()> = Lock::new(());
+static ONE_AT_A_TIME: Lock<()> = Lock::new(Rank::Control, ());
 
 /// `domctl(op)`.
 #[inline(never)] // one body for both tables

@@ -4,12 +4,13 @@ use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::physdev as abi;
 
 use super::super::{Ctx, get, put};
-use super::{interrupts, to_errno};
+use super::to_errno;
 use crate::domain::page::HeldPage;
 use crate::domain::{notify, pirq};
-use crate::irq::PIRQS;
 use crate::irq::hold::Sharing;
+use crate::irq::{Book, PIRQS};
 use crate::kit::Mfn;
+use crate::kit::lock::LockGuard;
 
 /// The two forms of PHYSDEVOP_pirq_eoi_gmfn.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,8 +43,8 @@ pub fn status(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
         return Err(errno::EINVAL);
     }
     query.flags = abi::XENIRQSTAT_NEEDS_EOI;
-    let duties = interrupts()?.duties(ctx.dom.id(), query.irq);
-    if let Ok((_, Sharing::Shared)) = duties {
+    let duties = |mut book: LockGuard<'_, Book<_>>| book.duties(ctx.dom.id(), query.irq).ok();
+    if let Some((_, Sharing::Shared)) = pirq::book_of(ctx.dom).and_then(duties) {
         query.flags |= abi::XENIRQSTAT_SHARED;
     }
     put(arg, &query)?;

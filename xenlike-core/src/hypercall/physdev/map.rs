@@ -1,6 +1,7 @@
 //! A domain's numbers for interrupts: lines of the I/O APICs, messages of PCI functions. The hardware
 //! domain gets them for itself and for domains that it gives devices to.
 
+use crate::kit::atomic::Ordering;
 use alloc::sync::Arc;
 
 use guest_pv_abi::errno::{self, Errno};
@@ -52,6 +53,7 @@ pub fn map(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
     let mut op = get::<abi::PhysdevMapPirq>(arg)?;
     let dom = target(ctx, op.domid)?;
     let pirq = wanted(op.pirq)?;
+    dom.has_interrupts.store(true, Ordering::Release);
     let given = match op.type_ as u32 {
         abi::MAP_PIRQ_TYPE_GSI => map_line(ctx, &dom, op.index, pirq)?,
         abi::MAP_PIRQ_TYPE_MSI | abi::MAP_PIRQ_TYPE_MSI_SEG => map_message(&dom, &op, pirq)?,

@@ -258,3 +258,10 @@ proptest::proptest! {
         free(field, FIELD + 1);
     }
 }
+
+#[test]
+fn the_end_of_ram_is_known_without_the_lock() {
+    host_init();
+    let _held = BUDDIES.lock();
+    assert!(end_of_ram() > Mfn(FIRST));
+}
