@@ -4,6 +4,7 @@
 mod answers;
 mod bench;
 mod boot;
+mod confined;
 mod dom0;
 mod dom0_devices;
 mod dom0_machine;

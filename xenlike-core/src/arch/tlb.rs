@@ -6,6 +6,13 @@
 //! goes on only when a flush follows a stamp: its lowest bit says that the present tick is on some
 //! frame. So neither stamping nor switching address spaces writes a shared line as a rule.
 //!
+//! *Tenants.* A load of CR3 forgets every translation of the tables before (the core uses neither PCIDs
+//! nor global pages of guests), and a CPU that leaves a vCPU goes to the core's own tables, which map
+//! no guest's memory. So a CPU holds translations of one domain's tables at most: those of its
+//! [`Tenant`]. It notes the tenant before it loads that domain's tables, and that there is none after it
+//! has loaded the core's; so whoever has changed a page-table entry, by an atomic read-modify-write, and
+//! looks at the tenants then finds every CPU that may still use the old one. Flushes go to those alone.
+//!
 //! *Shoot-down.* A CPU that needs others to flush counts up their request word and sends an
 //! interrupt; as the core runs with interrupts off, a CPU that waits, for a lock or for another CPU,
 //! answers its own request word meanwhile ([`answer`], which is the locks' waiting step).
@@ -34,15 +41,89 @@ struct Flushes {
     /// How many flushes others have asked it for, and how many of these it has done.
     asked: AtomicU64,
     done: AtomicU64,
+    /// Its [`Tenant`].
+    tenant: AtomicU64,
 }
 static FLUSHES: PerCpu<Flushes> = PerCpu::new(
     [const {
         Flushes {
             asked: AtomicU64::new(0),
             done: AtomicU64::new(0),
+            tenant: AtomicU64::new(Tenant::NONE.0),
         }
     }; MAX_CPUS],
 );
+
+/// The domain on whose tables a CPU is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tenant(u64);
+
+/// Whose frames a tenant's tables may map, apart from grants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reach {
+    /// Its own.
+    Own,
+    /// Any domain's.
+    All,
+}
+
+impl Tenant {
+    /// The core's own tables.
+    pub const NONE: Self = Self(0);
+    const THERE: u64 = 1 << 63;
+    const REACHES_ALL: u64 = 1 << 62;
+
+    /// The domain with this number, which no other ever has; 0 stands for one that is not known.
+    pub const fn new(number: u32, reach: Reach) -> Self {
+        let all = match reach {
+            Reach::Own => 0,
+            Reach::All => Self::REACHES_ALL,
+        };
+        Self(Self::THERE | all | number as u64)
+    }
+
+    /// Whether the tables are those of domain `number`.
+    const fn is(self, number: u32) -> bool {
+        self.0 & Self::THERE != 0 && (self.0 as u32 == number || self.0 as u32 == 0 || number == 0)
+    }
+
+    /// Whether the tables may have mapped a frame of domain `number`, other than by a grant.
+    const fn may_map(self, number: u32) -> bool {
+        self.is(number) || self.0 & Self::REACHES_ALL != 0
+    }
+}
+
+/// This CPU is about to load the tables of `tenant`, or has just loaded the core's.
+#[inline]
+pub fn set_tenant(tenant: Tenant) {
+    set_tenant_of(percpu::this_cpu(), tenant);
+}
+
+#[inline]
+fn set_tenant_of(cpu: CpuId, tenant: Tenant) {
+    // CR3 is loaded in between and serialises (SDM vol. 3 §9.3), so this is seen by whoever changes
+    // a page-table entry after the CPU has read that.
+    FLUSHES.of(cpu).tenant.store(tenant.0, Ordering::Release);
+}
+
+/// The CPUs of `cpus` of whose tenant `holds` is true.
+fn tenants(cpus: CpuSet, holds: impl Fn(Tenant) -> bool) -> CpuSet {
+    let tenant = |cpu: &CpuId| Tenant(FLUSHES.of(*cpu).tenant.load(Ordering::SeqCst));
+    cpus.iter()
+        .filter(|cpu| holds(tenant(cpu)))
+        .fold(CpuSet::EMPTY, CpuSet::with)
+}
+
+/// The CPUs of `cpus` whose tenant may have mapped a frame that was domain `owner`'s, other than by a
+/// grant.
+pub fn holders(cpus: CpuSet, owner: u32) -> CpuSet {
+    tenants(cpus, |tenant| tenant.may_map(owner))
+}
+
+/// How often others have asked `cpu` for a flush.
+pub fn times_asked(cpu: CpuId) -> u64 {
+    FLUSHES.of(cpu).asked.load(Ordering::Relaxed)
+}
 
 /// The stamp for a frame that loses its last mapping now. The page-table entry is already gone, and
 /// an atomic read-modify-write (the frame's count) lies between that and this call.
@@ -114,13 +195,20 @@ pub fn invlpg_local(at: Vaddr) {
 #[cfg(not(target_os = "none"))]
 pub fn invlpg_local(_at: Vaddr) {}
 
-/// Makes sure that each CPU has flushed after `stamp`.
+/// Makes sure that each CPU has flushed after `stamp` that may hold a translation from before of a
+/// frame that was domain `owner`'s; that is asked only if a CPU hasn't.
 #[inline]
-pub fn flush_stale(stamp: Stamp) {
+pub fn flush_stale(stamp: Stamp, owner: impl FnOnce() -> u32) {
     let stale = stale_cpus(stamp);
     if !stale.is_empty() {
-        flush_cpus(stale);
+        flush_cpus(holders(stale, owner()));
     }
+}
+
+/// Forgets every translation of the tables of domain `number`, on whatever CPU.
+#[inline]
+pub fn flush_domain(number: u32) {
+    flush_cpus(tenants(percpu::online(), |tenant| tenant.is(number)));
 }
 
 /// The CPUs that have not flushed since `stamp`.
@@ -134,12 +222,6 @@ pub fn stale_cpus(stamp: Stamp) -> CpuSet {
         .iter()
         .filter(stale)
         .fold(CpuSet::EMPTY, CpuSet::with)
-}
-
-/// Forgets every cached translation on all CPUs, and returns when it is done.
-#[inline]
-pub fn flush_all() {
-    flush_cpus(percpu::online());
 }
 
 /// Forgets every cached translation on these CPUs, and returns when it is done.
@@ -194,7 +276,7 @@ pub fn answer() {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -203,11 +285,30 @@ mod tests {
         percpu::set_online();
         let before = now();
         assert!(!stale_cpus(before).is_empty());
-        flush_stale(before);
+        set_tenant(Tenant::new(7, Reach::Own));
+        flush_stale(before, || 8);
+        assert!(!stale_cpus(before).is_empty(), "not this CPU's business");
+        flush_stale(before, || 7);
         assert!(stale_cpus(before).is_empty());
         let after = now();
         assert_ne!(before, after);
         assert!(!stale_cpus(after).is_empty());
+    }
+
+    #[test]
+    fn tenants_hold_what_their_tables_may_map() {
+        let (own, all) = (Tenant::new(7, Reach::Own), Tenant::new(8, Reach::All));
+        let unknown = Tenant::new(0, Reach::Own);
+        assert!(own.is(7) && own.may_map(7) && !own.is(8) && !own.may_map(8));
+        assert!(all.is(8) && !all.is(7) && all.may_map(7));
+        assert!(unknown.is(7) && unknown.may_map(7));
+        assert!(
+            own.is(0) && all.may_map(0),
+            "any tenant of an unknown owner"
+        );
+        for number in [0, 7] {
+            assert!(!Tenant::NONE.is(number) && !Tenant::NONE.may_map(number));
+        }
     }
 
     #[test]
@@ -216,5 +317,69 @@ mod tests {
         let (a, b) = (now(), now());
         // Another test may flush in between; then the clock went on.
         assert!(a == b || CLOCK.load(Ordering::SeqCst) > clock + 1);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use std::sync::Arc;
+
+    use loom::thread;
+
+    use super::{FLUSHES, Reach, Tenant, set_tenant_of, tenants};
+    use crate::arch::cpuset::CpuSet;
+    use crate::kit::CpuId;
+    use crate::kit::atomic::model::explore;
+    use crate::kit::atomic::{AtomicU32, Ordering, fence};
+
+    const OTHER: CpuId = CpuId(1);
+    const DOMAIN: Tenant = Tenant::new(7, Reach::Own);
+
+    /// A page-table entry, and what the other CPU's TLB has of it.
+    struct Machine {
+        entry: AtomicU32,
+        cached: AtomicU32,
+    }
+
+    impl Machine {
+        /// What a load of CR3 does: it serialises, and empties the TLB.
+        fn load_cr3(&self) {
+            fence(Ordering::SeqCst);
+            self.cached.store(0, Ordering::Relaxed);
+        }
+        fn walk(&self) {
+            let entry = self.entry.load(Ordering::Relaxed);
+            self.cached.store(entry, Ordering::Relaxed);
+        }
+    }
+
+    /// One CPU enters a domain, walks its tables, and leaves it, while another one takes an entry out
+    /// of these: either the other CPU is found, or it has no translation of that entry.
+    #[test]
+    fn a_cpu_with_a_translation_is_found() {
+        explore(4, || {
+            let machine = Arc::new(Machine {
+                entry: AtomicU32::new(1),
+                cached: AtomicU32::new(0),
+            });
+            machine.entry.load(Ordering::Relaxed);
+            machine.cached.load(Ordering::Relaxed);
+            FLUSHES.of(OTHER).tenant.load(Ordering::Relaxed);
+            let theirs = machine.clone();
+            let other = thread::spawn(move || {
+                set_tenant_of(OTHER, DOMAIN);
+                theirs.load_cr3();
+                theirs.walk();
+                theirs.walk();
+                theirs.load_cr3();
+                set_tenant_of(OTHER, Tenant::NONE);
+            });
+            machine.entry.swap(0, Ordering::SeqCst);
+            fence(Ordering::SeqCst); // a locked instruction is one
+            let found = tenants(CpuSet::one(OTHER), |tenant| tenant.is(7));
+            let cached = machine.cached.load(Ordering::Relaxed);
+            assert!(!found.is_empty() || cached == 0);
+            other.join().unwrap();
+        });
     }
 }

@@ -24,10 +24,11 @@ use crate::domain::registry;
 use crate::grant;
 use crate::kit::atomic::{AtomicU32, Ordering};
 use crate::kit::{DomId, Lock, Mfn, Once, Rank};
+use crate::mm::alloc::Past;
 use crate::mm::stale::audit::{self as stale, Sort};
 use crate::mm::{alloc as frames_alloc, frames};
 use crate::pagetype::audit::Tally;
-use crate::pagetype::{PageType, machine};
+use crate::pagetype::{PageType, machine, registered};
 use stopped::Stopped;
 
 /// A row for each frame, made at boot: the audit must not depend on what guests leave of the memory.
@@ -188,7 +189,8 @@ fn check_stale(mfn: Mfn) -> Result<(), String> {
     let state = frame.load();
     let ty = PageType::from_bits(state.type_bits());
     for sort in Sort::ALL {
-        let Some((owner, cpu)) = stale::stale_on(mfn, sort) else {
+        let past = |owner| registered(owner).map_or(Past::NOBODY, |pages| pages.past());
+        let Some((owner, cpu)) = stale::stale_on(mfn, sort, past) else {
             continue;
         };
         let forbidden = match (ty, sort) {

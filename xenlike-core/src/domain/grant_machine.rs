@@ -2,6 +2,7 @@
 
 use crate::grant::{Access, GrantError, HostAddr, Machine, PteBits};
 use crate::kit::{DomId, Mfn, Vaddr};
+use crate::mm::alloc::Past;
 use crate::mm::space::Root;
 use crate::mm::{SharedPage, stale};
 use crate::pagetype::{EntryAt, Lent, Pte, Work, machine};
@@ -13,6 +14,8 @@ const AVAIL_SHIFT: u32 = 9;
 pub struct Mapper<'a> {
     /// Whose page tables.
     pub owner: DomId,
+    /// The owner again, by its number: what CPUs note of whose tables they are on.
+    pub past: Past,
     /// The root of the tables in which virtual addresses are meant; none: there is no such address.
     pub root: Option<Root>,
     /// What changing page tables leaves to do.
@@ -137,7 +140,7 @@ impl Machine for Mapper<'_> {
     }
 
     fn flush(&mut self) {
-        stale::flush_all();
+        stale::flush_domain(self.past);
     }
 
     #[inline]
@@ -206,6 +209,7 @@ mod tests {
         fn mapper(&mut self, root: Option<Mfn>) -> Mapper<'_> {
             Mapper {
                 owner: self.pages.id(),
+                past: self.pages.past(),
                 root: root.and_then(Root::of),
                 work: &mut self.work,
             }

@@ -7,6 +7,7 @@
 use crate::arch::desc::{self, LDT_SELECTOR, RESERVED_GDT_BYTES};
 use crate::arch::paging::DATA;
 use crate::arch::seg::Bases;
+use crate::arch::tlb::Reach;
 use crate::arch::{cpuid_fault, cr, debugreg, fpu, guest_choice, percpu, seg};
 use crate::domain::{VcpuState, ldt, time, window};
 use crate::hypercall::Ctx;
@@ -55,7 +56,12 @@ pub fn load(ctx: &mut Ctx<'_>) {
         crate::domain::shutdown::crash(ctx.dom, "a vCPU has no page table to run on");
         return;
     };
-    space::load(root);
+    let reach = if ctx.dom.is_control() {
+        Reach::All
+    } else {
+        Reach::Own
+    };
+    space::enter(root, ctx.dom.pages.past(), reach);
     load_tables(ctx);
     load_fpu(ctx.st);
     debugreg::load(&ctx.st.debug);

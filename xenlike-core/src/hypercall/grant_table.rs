@@ -128,6 +128,7 @@ impl List<'_> {
 fn mapper<'a>(ctx: &'a mut Ctx<'_>) -> Mapper<'a> {
     Mapper {
         owner: ctx.dom.id(),
+        past: ctx.dom.pages.past(),
         root: ctx.st.kernel_root,
         work: &mut ctx.st.work,
     }

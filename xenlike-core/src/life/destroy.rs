@@ -96,6 +96,7 @@ fn end_services(dom: &Arc<Domain>) -> Progress {
     let mut teardown = dom.teardown.lock();
     let mut mapper = Mapper {
         owner: dom.id(),
+        past: dom.pages.past(),
         root: None,
         work: &mut teardown,
     };

@@ -178,11 +178,11 @@ pub fn alloc_leaving(leave: u64, order: u32, place: Where, past: Past) -> Option
             continue;
         };
         let stamp = frame.stamp.load(Ordering::Relaxed);
-        if flushed != Some(stamp) {
-            stale::flush(stamp);
-            flushed = Some(stamp);
-        }
         let left_by = Past::take_from(frame);
+        if flushed != Some((stamp, left_by)) {
+            stale::flush(stamp, || left_by);
+            flushed = Some((stamp, left_by));
+        }
         if frame.load().has(State::DIRTY) {
             if !past.may_see(left_by) {
                 directmap::zero(mfn);
@@ -249,7 +249,7 @@ pub fn scrub_some() -> bool {
         BUDDIES.lock().join_loose();
     }
     if let Some((mfn, frame)) = dirty {
-        stale::flush(frame.stamp.load(Ordering::Relaxed));
+        stale::flush(frame.stamp.load(Ordering::Relaxed), || Past::of(frame));
         directmap::zero(mfn);
         frame.state.fetch_and(!State::DIRTY, Ordering::Release);
         DIRTY.fetch_sub(1, Ordering::Relaxed);

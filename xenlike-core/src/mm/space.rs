@@ -4,9 +4,11 @@
 
 use core::num::NonZeroU64;
 
+use super::alloc::Past;
 use super::frame::{State, frames};
 use super::layout;
 use crate::arch::cr3;
+use crate::arch::tlb::{self, Reach, Tenant};
 use crate::kit::{Maddr, Mfn};
 
 /// The type number of a validated L4 in the frame table.
@@ -32,7 +34,14 @@ impl Root {
     }
 }
 
-/// Runs this CPU on the tables under `root`.
+/// Runs this CPU, so far on the core's own tables, on those of a domain, under `root`.
+#[inline]
+pub fn enter(root: Root, domain: Past, reach: Reach) {
+    tlb::set_tenant(Tenant::new(domain.number(), reach));
+    load(root);
+}
+
+/// Runs this CPU on other tables of the same domain, under `root`.
 #[inline]
 pub fn load(root: Root) {
     // SAFETY: a validated L4 holds the core's slots, and the reference that goes with the root keeps it one.
@@ -44,6 +53,7 @@ pub fn load_master() {
     if let Some(&master) = layout::MASTER.get() {
         // SAFETY: the master maps all of the core and is never freed.
         unsafe { cr3::load(master.maddr()) };
+        tlb::set_tenant(Tenant::NONE);
     }
 }
 

@@ -171,7 +171,9 @@ impl<M: Memory> Types<M> {
     ) -> Result<(), NoRoom> {
         for n in 0..1u64 << order {
             if let Some(frame) = self.0.entry(first.add(n)) {
-                self.0.flush_stale(frame.stamp.load(Ordering::Relaxed));
+                // Whose it was is not known any more.
+                let stamp = frame.stamp.load(Ordering::Relaxed);
+                self.0.flush_stale(DomId::INVALID, stamp);
             }
         }
         self.assign_fresh(pages, first, order, charge)

@@ -120,8 +120,10 @@ impl Memory for Machine {
         stale::audit::note(mfn, frame, sort);
     }
     #[inline]
-    fn flush_stale(&self, stamp: u32) {
-        stale::flush(stamp);
+    fn flush_stale(&self, owner: DomId, stamp: u32) {
+        stale::flush(stamp, || {
+            registered(owner).map_or(Past::NOBODY, |it| it.past())
+        });
     }
     #[inline]
     fn preempt(&self) -> bool {

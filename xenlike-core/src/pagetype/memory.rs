@@ -51,8 +51,9 @@ pub trait Memory {
     /// An entry that named the frame has gone, its reference has not yet: the audit notes when.
     #[cfg(feature = "audit")]
     fn note_unmapped(&self, _mfn: Mfn, _frame: &Frame, _sort: crate::mm::stale::audit::Sort) {}
-    /// Comes back when no CPU holds a translation from `stamp` or earlier.
-    fn flush_stale(&self, stamp: u32);
+    /// Comes back when no CPU holds a translation from `stamp` or earlier of a frame of `owner`'s, other
+    /// than by a grant: those are flushed before their references go. [`DomId::INVALID`] is any owner.
+    fn flush_stale(&self, owner: DomId, stamp: u32);
     /// Whether something more urgent waits for this CPU.
     fn preempt(&self) -> bool;
     /// One step of waiting for another CPU.

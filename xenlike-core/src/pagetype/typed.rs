@@ -149,7 +149,8 @@ impl<M: Memory> Types<M> {
             Claim::Resumed => ty,
         };
         if was != ty && was != PageType::None {
-            self.0.flush_stale(frame.stamp.load(Ordering::Relaxed));
+            let stamp = frame.stamp.load(Ordering::Relaxed);
+            self.0.flush_stale(frame.owner(), stamp);
         }
         let checked = match ty.level() {
             Some(level) => self.validate(mfn, frame, level, work),

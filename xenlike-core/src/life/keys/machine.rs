@@ -2,7 +2,7 @@
 
 use log::info;
 
-use crate::arch::{percpu, work};
+use crate::arch::{percpu, tlb, work};
 use crate::domain::notify::SCHED;
 use crate::irq::line::{Line, Source};
 use crate::irq::machine::book;
@@ -19,6 +19,13 @@ pub(super) fn registers() {
 #[cfg(feature = "audit")]
 pub(super) fn audit() {
     crate::arch::standstill::request();
+}
+
+/// How often each CPU was asked to flush its TLB.
+pub(super) fn flushes() {
+    for cpu in SCHED.online().iter() {
+        info!("{cpu:?}: asked {} times", tlb::times_asked(cpu));
+    }
 }
 
 /// Free and dirty frames.

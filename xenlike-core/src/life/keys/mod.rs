@@ -22,6 +22,7 @@ const KEYS: &[Key] = &[
     key(b'm', "memory", machine::memory),
     key(b'i', "interrupts of devices", machine::interrupts),
     key(b's', "how deep the stacks have been", machine::stacks),
+    key(b't', "TLB flushes asked of each CPU", machine::flushes),
     key(b'e', "event channels", domains::events),
     key(b'g', "grant tables", domains::grants),
     key(b'0', "registers of domain 0", domains::dom0),
@@ -73,7 +74,7 @@ mod tests {
         let keys: BTreeSet<u8> = KEYS.iter().map(|known| known.key).collect();
         assert_eq!(keys.len(), KEYS.len());
         // None of these needs a machine, a domain, or any state in particular.
-        for key in *b"hdqrmiseg0?\n" {
+        for key in *b"hdqrmistg0e?\n" {
             press(key);
         }
     }

@@ -25,6 +25,11 @@ impl Past {
         last.ok().and_then(next).map_or(Self::NOBODY, Self)
     }
 
+    /// The number; 0 is [`Self::NOBODY`].
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
     /// Whether the contents left by `other` are its own.
     pub(super) fn may_see(self, other: Self) -> bool {
         self == other && self != Self::NOBODY
@@ -35,10 +40,15 @@ impl Past {
         frame.progress.store(self.0, Ordering::Relaxed);
     }
 
+    /// Who is noted in the entry of a free frame.
+    pub(super) fn of(frame: &Frame) -> Self {
+        Self(frame.progress.load(Ordering::Relaxed))
+    }
+
     /// Who is noted in the entry of a frame that was free, which then begins as every frame does.
     pub(super) fn take_from(frame: &Frame) -> Self {
-        let noted = frame.progress.load(Ordering::Relaxed);
+        let noted = Self::of(frame);
         frame.progress.store(0, Ordering::Relaxed);
-        Self(noted)
+        noted
     }
 }

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use crate::arch::tlb::{self, Stamp};
 use crate::kit::{CpuId, DomId, Mfn, Once};
 use crate::mm::Frame;
+use crate::mm::alloc::Past;
 
 /// What an entry that went had been.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,9 +65,12 @@ pub fn note(mfn: Mfn, frame: &Frame, sort: Sort) {
 }
 
 /// Whose the frame was when its last mapping of this sort went, and a CPU that may still use that.
-pub fn stale_on(mfn: Mfn, sort: Sort) -> Option<(DomId, CpuId)> {
+/// `past` tells by which number CPUs know a domain.
+pub fn stale_on(mfn: Mfn, sort: Sort, past: impl Fn(DomId) -> Past) -> Option<(DomId, CpuId)> {
     let note = note_of(mfn, sort)?.load(Ordering::SeqCst);
     let owner = (note >> 32).checked_sub(1)?;
-    let cpu = tlb::stale_cpus(Stamp(note as u32)).iter().next()?;
-    Some((DomId(owner as u16), cpu))
+    let owner = DomId(owner as u16);
+    let stale = tlb::stale_cpus(Stamp(note as u32));
+    let cpu = tlb::holders(stale, past(owner).number()).iter().next()?;
+    Some((owner, cpu))
 }

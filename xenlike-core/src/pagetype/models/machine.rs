@@ -149,7 +149,7 @@ impl Memory for Model {
         tlb::now().0
     }
     /// Flushes for the CPUs that have to. Only for when these stand still.
-    fn flush_stale(&self, stamp: u32) {
+    fn flush_stale(&self, _owner: DomId, stamp: u32) {
         let tick = tlb::tick_of(Stamp(stamp));
         for cpu in &self.cpus {
             if cpu.flushed.load(SeqCst) <= tick.0 {

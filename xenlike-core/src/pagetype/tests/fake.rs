@@ -176,7 +176,7 @@ impl Memory for Fake {
     fn stamp(&self) -> u32 {
         self.clock.fetch_add(1, Ordering::SeqCst)
     }
-    fn flush_stale(&self, _stamp: u32) {
+    fn flush_stale(&self, _owner: DomId, _stamp: u32) {
         self.flushed
             .store(self.clock.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
     }
