@@ -8,7 +8,6 @@ use guest_pv_abi::xen::{
 
 use super::batch::{Batch, Stop, Stride};
 use super::{Args, Ctx, Outcome, owner};
-use crate::domain::ldt;
 use crate::kit::{DomId, Maddr, Pfn};
 use crate::mm::m2p;
 use crate::pagetype::{HeldTable, Keep, Pte, Update, machine};
@@ -41,7 +40,6 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     if let Some(table) = held {
         machine().put_held(table, &mut ctx.st.work);
     }
-    after_update(ctx);
     outcome
 }
 
@@ -117,17 +115,4 @@ fn machphys(ctx: &Ctx<'_>, owners: &Owners, at: Maddr, pfn: u64) -> Result<(), S
         .ok_or(errno::EINVAL)?;
     m2p::set(page.mfn(), Pfn(pfn));
     Ok(())
-}
-
-/// What a change of page tables may have left to do for the vCPU.
-#[inline]
-pub fn after_update(ctx: &mut Ctx<'_>) {
-    if ctx.dom.pages.take_segdesc_unmapped() {
-        drop_ldt(ctx);
-    }
-}
-
-#[cold]
-fn drop_ldt(ctx: &Ctx<'_>) {
-    ldt::drop_everywhere(ctx.dom);
 }

@@ -11,7 +11,6 @@ use guest_pv_abi::xen::{
 
 use super::batch::{Batch, Stop};
 use super::flush::What;
-use super::mmu_update::after_update;
 use super::{Args, Ctx, Outcome, owner};
 use crate::domain::mode;
 use crate::domain::vcpu::GuestLdt;
@@ -35,9 +34,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
         Ok(frames) => frames,
         Err(errno) => return errno.into(),
     };
-    let outcome = batch.run(ctx, args, 1, |ctx, op: MmuextOp| one(ctx, frames, &op));
-    after_update(ctx);
-    outcome
+    batch.run(ctx, args, 1, |ctx, op: MmuextOp| one(ctx, frames, &op))
 }
 
 fn one(ctx: &mut Ctx<'_>, frames: DomId, op: &MmuextOp) -> Result<(), Stop> {

@@ -6,7 +6,6 @@ use guest_pv_abi::xen::{
 };
 
 use super::flush::What;
-use super::mmu_update::after_update;
 use super::{Args, Ctx, Outcome, owner};
 use crate::kit::{DomId, Vaddr};
 use crate::pagetype::{Keep, Progress, Pte, Refused, Update, machine};
@@ -55,9 +54,7 @@ fn update(ctx: &mut Ctx<'_>, request: Request) -> Outcome {
     if machine().finish(&mut ctx.st.work) == Progress::Again {
         return Outcome::Again;
     }
-    let done = change(ctx, &request);
-    after_update(ctx);
-    match done {
+    match change(ctx, &request) {
         Ok(()) if request.flags == UVMF_NONE => Outcome::Done(0),
         Ok(()) => flush(ctx, &request).into(),
         Err(why) => refused(why),

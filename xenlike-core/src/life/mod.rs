@@ -35,7 +35,14 @@ pub fn init() {
     pagetype::set_hooks(pagetype::Hooks {
         io_access,
         emptied: destroy::emptied,
+        segdesc_unmapped,
     });
+}
+
+fn segdesc_unmapped(owner: DomId) {
+    if let Some(dom) = domain::lookup(owner) {
+        domain::ldt::drop_everywhere(&dom);
+    }
 }
 
 fn io_access(dom: DomId, mfn: Mfn) -> IoAccess {

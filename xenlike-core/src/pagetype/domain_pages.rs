@@ -47,7 +47,6 @@ pub struct DomainPages {
     hides_absent: AtomicBool,
     /// The entry for the per-domain slot of its L4s.
     own_slot: AtomicU64,
-    segdesc_unmapped: AtomicBool,
 }
 
 impl DomainPages {
@@ -65,7 +64,6 @@ impl DomainPages {
             device_rights: AtomicBool::new(false),
             hides_absent: AtomicBool::new(false),
             own_slot: AtomicU64::new(0),
-            segdesc_unmapped: AtomicBool::new(false),
         }
     }
     /// Whose they are.
@@ -146,17 +144,6 @@ impl DomainPages {
     /// The entry for the per-domain slot.
     pub fn own_slot(&self) -> u64 {
         self.own_slot.load(Ordering::Acquire)
-    }
-    /// A read-only mapping of a page of descriptors has gone.
-    pub(super) fn note_segdesc_unmapped(&self) {
-        self.segdesc_unmapped.store(true, Ordering::Release);
-    }
-    /// Whether a mapping of a page of descriptors has gone since the last call: then every LDT
-    /// window of the domain has to be emptied, before the guest runs on.
-    #[inline]
-    pub fn take_segdesc_unmapped(&self) -> bool {
-        self.segdesc_unmapped.load(Ordering::Acquire)
-            && self.segdesc_unmapped.swap(false, Ordering::AcqRel)
     }
 }
 

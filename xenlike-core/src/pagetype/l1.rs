@@ -58,7 +58,7 @@ impl<M: Memory> Types<M> {
         }
         let state = frame.load();
         if state.type_bits() == PageType::SegDesc as u64 && state.type_refs() > 0 {
-            self.note_segdesc_unmapped(frame);
+            self.tell_segdesc_unmapped(frame);
         }
         self.put_frame(mfn, frame);
     }
@@ -74,12 +74,9 @@ impl<M: Memory> Types<M> {
         self.0.note_unmapped(pte.mfn(), frame, sort);
     }
 
-    /// Perhaps the LDT was mapped here: its window has to be looked at again.
     #[cold]
-    fn note_segdesc_unmapped(&self, frame: &Frame) {
-        if let Some(domain) = self.0.domain(frame.owner()) {
-            domain.note_segdesc_unmapped();
-        }
+    fn tell_segdesc_unmapped(&self, frame: &Frame) {
+        self.0.segdesc_unmapped(frame.owner());
     }
 
     /// As [`Self::get_l1`], for what is not RAM: nothing is held, but both domains need the right.

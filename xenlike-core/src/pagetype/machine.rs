@@ -19,6 +19,8 @@ pub struct Hooks {
     pub io_access: fn(DomId, Mfn) -> IoAccess,
     /// The last frame of a dying domain has gone. May come twice.
     pub emptied: fn(DomId),
+    /// A mapping of one of the domain's pages of descriptors has gone: its LDT windows are to be emptied.
+    pub segdesc_unmapped: fn(DomId),
 }
 
 static HOOKS: Once<Hooks> = Once::new();
@@ -86,6 +88,11 @@ impl Memory for Machine {
     fn emptied(&self, id: DomId) {
         if let Some(hooks) = HOOKS.get() {
             (hooks.emptied)(id);
+        }
+    }
+    fn segdesc_unmapped(&self, owner: DomId) {
+        if let Some(hooks) = HOOKS.get() {
+            (hooks.segdesc_unmapped)(owner);
         }
     }
     fn own_slot(&self, owner: DomId, slot: usize) -> u64 {

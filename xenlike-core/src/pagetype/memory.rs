@@ -38,6 +38,10 @@ pub trait Memory {
     fn domain(&self, id: DomId) -> Option<Arc<DomainPages>>;
     /// The last frame of a dying domain has gone. May come twice.
     fn emptied(&self, id: DomId);
+    /// A read-only mapping of one of `owner`'s pages of descriptors has gone. Perhaps an LDT is mapped there:
+    /// when this returns, no window onto one has a page that is no longer in its place. Told here, where
+    /// every such mapping goes, whoever takes it away: a call, a store, a grant, a table's end.
+    fn segdesc_unmapped(&self, owner: DomId);
     /// The hypervisor's entry for a slot of its own in an L4 that `owner` makes.
     fn own_slot(&self, owner: DomId, slot: usize) -> u64;
     /// How `domain` may map the frame `mfn`, which is not RAM.

@@ -11,7 +11,11 @@ pub const SET_AT_BOOT: [(&str, &[&str]); 4] = [
     ),
     (
         "xenlike_core::pagetype::machine::HOOKS",
-        &["life::io_access", "life::destroy::emptied"],
+        &[
+            "life::io_access",
+            "life::destroy::emptied",
+            "life::segdesc_unmapped",
+        ],
     ),
 ];
 

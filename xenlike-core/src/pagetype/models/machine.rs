@@ -133,6 +133,7 @@ impl Memory for Model {
         Some(self.pages.clone())
     }
     fn emptied(&self, _id: DomId) {}
+    fn segdesc_unmapped(&self, _owner: DomId) {}
     fn own_slot(&self, _owner: DomId, _slot: usize) -> u64 {
         0
     }

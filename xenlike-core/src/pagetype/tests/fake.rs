@@ -39,6 +39,8 @@ pub(super) struct Fake {
     pub(super) deepest: AtomicUsize,
     pub(super) clock: AtomicU32,
     pub(super) flushed: AtomicU32,
+    /// How often a mapping of a page of descriptors went.
+    pub(super) ldt_notices: AtomicU32,
     /// Set where the fake machine is open to L1 terminal fault; domain 0 is trusted.
     pub(super) safe: Mutex<Option<SafeAddresses>>,
 }
@@ -64,6 +66,7 @@ impl Fake {
             deepest: AtomicUsize::new(usize::MAX),
             clock: AtomicU32::new(1),
             flushed: AtomicU32::new(0),
+            ldt_notices: AtomicU32::new(0),
             safe: Mutex::new(None),
         })
     }
@@ -156,6 +159,9 @@ impl Memory for Fake {
         self.domains.lock().unwrap().get(&id.0).cloned()
     }
     fn emptied(&self, _id: DomId) {}
+    fn segdesc_unmapped(&self, _owner: DomId) {
+        self.ldt_notices.fetch_add(1, Ordering::Relaxed);
+    }
     fn own_slot(&self, _owner: DomId, slot: usize) -> u64 {
         // A domain that gets another id keeps its tables.
         1 << 32 | (slot as u64) << 12
