@@ -83,7 +83,8 @@ impl<T> OwnerCell<T> {
 
     /// Owns the value for a while, unless somebody else does.
     pub fn visit(&self) -> Option<Visit<'_, T>> {
-        self.take().then_some(Visit(self))
+        // Not `then_some`: a visit that is made and dropped releases what it doesn't own.
+        self.take().then(|| Visit(self))
     }
 }
 
@@ -122,6 +123,7 @@ mod tests {
         let mut first = cell.visit().unwrap();
         *first += 1;
         assert!(cell.visit().is_none());
+        assert!(cell.visit().is_none(), "released by one who was refused");
         drop(first);
         assert_eq!(*cell.visit().unwrap(), 2);
     }
