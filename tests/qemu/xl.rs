@@ -146,6 +146,39 @@ fn debian_xl_runs_domains() -> Result<()> {
     power_off(session)
 }
 
+/// Saves and restores `debian` once. It is alive afterwards: the next save needs its help, and so does
+/// the shutdown after the last.
+fn save_and_restore(session: &mut Session, round: u32) -> Result<()> {
+    let line = "xl save debian saved && xl restore saved && rm saved";
+    let printed = run(session, &format!("{line} && echo it is done"))?;
+    let log = "/var/log/xen/console/guest-debian.log";
+    let bugs = run(session, &format!("grep -A3 'kernel BUG' {log}"))?;
+    ensure!(
+        printed.contains("it is done") && !bugs.contains("kernel BUG at"),
+        "round {round}: {printed}\n{bugs}"
+    );
+    Ok(())
+}
+
+/// A Linux guest with two vCPUs goes through `xl save` and `xl restore` several times. When it comes
+/// back, its first vCPU registers the second's areas while that one may still be on its way off a CPU.
+/// `XENLIKE_SAVES=50 scripts/test qemu two_vcpus_survive` for more rounds.
+#[test]
+#[ignore = "boots QEMU"]
+fn two_vcpus_survive_save_and_restore() -> Result<()> {
+    let asked = std::env::var("XENLIKE_SAVES").ok();
+    let rounds = asked.and_then(|rounds| rounds.parse().ok()).unwrap_or(3);
+    let scratch = Scratch::new("saves")?;
+    let mut session = boot("saves", &scratch)?;
+    succeed(&mut session, &format!("{CREATE} vcpus=2"))?;
+    debian_is_up(&mut session, 1)?;
+    for round in 0..rounds {
+        save_and_restore(&mut session, round)?;
+    }
+    succeed(&mut session, "xl shutdown -w debian")?;
+    power_off(session)
+}
+
 /// Waits until no toolstack knows of `debian`.
 fn debian_is_gone(session: &mut Session) -> Result<()> {
     let waits = "for i in $(seq 60); do xl list debian 2>&1 | grep -q 'invalid domain' && break; sleep 1; done";

@@ -21,18 +21,25 @@ pub(super) fn check_domain(dom: &Domain, stopped: &Stopped) -> Result<(), String
     }
     for vcpu in dom.vcpus() {
         let who = || format!("vCPU {} of domain {}", vcpu.id.0, dom.id().0);
-        let says_so = vcpu.pause_flags.load(Ordering::Relaxed) & pause::POLLING != 0;
+        let says_so = vcpu.gate.holds() & pause::POLLING != 0;
         if says_so != dom.events.polls(vcpu.id) {
             return Err(format!(
                 "{}: polls, or not: its flags and the events differ",
                 who()
             ));
         }
-        for (what, value, timer) in [
-            ("one-shot", &vcpu.singleshot_ns, &vcpu.timers.singleshot),
-            ("periodic", &vcpu.periodic_ns, &vcpu.timers.periodic),
+        // Periodic timers rest while their vCPU has no CPU.
+        let runs = vcpu.cpu().is_some();
+        for (what, goes, value, timer) in [
+            (
+                "one-shot",
+                true,
+                &vcpu.singleshot_ns,
+                &vcpu.timers.singleshot,
+            ),
+            ("periodic", runs, &vcpu.periodic_ns, &vcpu.timers.periodic),
         ] {
-            if value.load(Ordering::Relaxed) != 0 && !TIMERS.is_set(timer) {
+            if goes && value.load(Ordering::Relaxed) != 0 && !TIMERS.is_set(timer) {
                 return Err(format!(
                     "{}: its {what} timer is to come, and is not set",
                     who()

@@ -18,6 +18,6 @@ impl Stopped {
         // `with_current` has ended, or this one, which stands there itself; nobody visits a state or
         // comes to own one before the standstill ends, and with it `self`. Only shared references
         // are made here.
-        unsafe { vcpu.state.get() }
+        unsafe { vcpu.gate.state().get() }
     }
 }

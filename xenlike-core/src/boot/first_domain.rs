@@ -180,8 +180,10 @@ fn set_going(dom: &Arc<Domain>, plan: &Plan, entry: u64, l4: Mfn) -> Result<(), 
     context.ctrlreg[3] = l4.maddr().0;
     let vcpu = dom.vcpu(VcpuId(0)).ok_or("the boot domain has no vCPU")?;
     vcpu.info.upcall_mask().store(1, Ordering::Relaxed);
-    pausing::with_stopped(vcpu, |st| vcpu_context::set(dom, vcpu, st, &context))
-        .map_err(|_| "the boot domain's first registers are wrong")
+    let set = |st: &mut _| vcpu_context::set(dom, vcpu, st, &context);
+    matches!(pausing::with_stopped(None, vcpu, set), Ok(Ok(())))
+        .then_some(())
+        .ok_or("the boot domain's first registers are wrong")
 }
 
 /// Copies a module's bytes out of the machine's memory, which boot keeps mapped. Below 1 MiB, where

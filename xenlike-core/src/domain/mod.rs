@@ -16,6 +16,7 @@
 
 pub mod area;
 pub mod debug;
+pub mod gate;
 pub mod gdt;
 pub mod grant_machine;
 pub mod info;

@@ -5,43 +5,51 @@ use alloc::sync::Arc;
 
 use guest_pv_abi::xen::{VIRQ_CONSOLE, VIRQ_DOM_EXC};
 
+use super::gate::Schedule;
 use super::time::end_slice_by;
 use super::vcpu::pause;
 use super::{Domain, Life, Vcpu, registry};
 use crate::arch::{percpu, time, work};
 use crate::event::{NR_VIRQS, Notice};
-use crate::kit::{DomId, Lock, Port, Rank, VcpuId};
+use crate::kit::{CpuId, DomId, Lock, Port, Rank, VcpuId};
 use crate::sched::{Ask, Scheduler};
 
 /// All vCPUs' scheduler.
 pub static SCHED: Scheduler<Arc<Vcpu>> = Scheduler::new();
 
-/// Makes `vcpu` run if nothing else keeps it from running.
-pub fn wake(vcpu: &Vcpu) {
-    if !vcpu.runnable() {
-        return;
+/// Tells the scheduler, and the CPU that has to act on it.
+impl Schedule for Vcpu {
+    fn wake(&self) {
+        match SCHED.wake(self.unit, time::now_ns()) {
+            Some(Ask::By(cpu, by_ns)) if cpu == percpu::this_cpu() => end_slice_by(by_ns),
+            ask => schedule(ask.map(Ask::cpu)),
+        }
     }
-    match SCHED.wake(vcpu.unit, time::now_ns()) {
-        Some(Ask::By(cpu, by_ns)) if cpu == percpu::this_cpu() => end_slice_by(by_ns),
-        Some(ask) => work::raise(ask.cpu(), work::SCHEDULE),
-        None => {}
+
+    fn sleep(&self) {
+        schedule(SCHED.sleep(self.unit));
+    }
+}
+
+/// Makes a CPU ask the scheduler.
+fn schedule(cpu: Option<CpuId>) {
+    if let Some(cpu) = cpu {
+        work::raise(cpu, work::SCHEDULE);
     }
 }
 
 /// An upcall became due for `vcpu`: end its sleep, or make it come through the way out.
 pub fn upcall(dom: &Domain, vcpu: &Vcpu) {
-    let sleeps = pause::BLOCKED | pause::POLLING;
     // Who goes to sleep says so before it looks at its events, which have been set by now.
-    let why = vcpu.pause_flags.load(Ordering::SeqCst) & sleeps;
+    let why = vcpu.gate.holds() & pause::SLEEPS;
     if why == 0 {
         return kick(vcpu);
     }
     if why & pause::POLLING != 0 {
         dom.events.end_poll(vcpu.id);
     }
-    let was = vcpu.pause_flags.fetch_and(!sleeps, Ordering::AcqRel);
-    if was & sleeps != 0 {
-        wake(vcpu);
+    if vcpu.gate.remove(pause::SLEEPS) != 0 {
+        vcpu.gate.wake(vcpu);
     } else {
         kick(vcpu);
     }
@@ -98,18 +106,12 @@ pub fn end_poll(dom: &Domain, vcpu: &Vcpu) {
 
 /// Takes `why` off the reasons for which `vcpu` doesn't run.
 pub fn release(vcpu: &Vcpu, why: u32) {
-    let was = vcpu.pause_flags.fetch_and(!why, Ordering::AcqRel);
-    if was & why != 0 {
-        wake(vcpu);
-    }
+    vcpu.gate.release(why, vcpu);
 }
 
 /// Keeps `vcpu` from running for `why`; it may still be on its CPU when this returns.
 pub fn hold(vcpu: &Vcpu, why: u32) {
-    vcpu.pause_flags.fetch_or(why, Ordering::AcqRel);
-    if let Some(cpu) = SCHED.sleep(vcpu.unit) {
-        work::raise(cpu, work::SCHEDULE);
-    }
+    vcpu.gate.hold(why, vcpu);
 }
 
 /// Tells the control domain that some domain's state changed (VIRQ_DOM_EXC).

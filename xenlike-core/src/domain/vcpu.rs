@@ -8,6 +8,7 @@ use guest_pv_abi::arch_x86::TrapInfo;
 use zerocopy::FromZeros;
 
 use super::Domain;
+use super::gate::Gate;
 use super::info::VcpuInfo;
 use super::ldt;
 use super::runstate::Runstate;
@@ -15,7 +16,7 @@ use super::window::Window;
 use crate::arch::frame::TrapFrame;
 use crate::arch::{debugreg, fpu, time};
 use crate::cpuid::VcpuMsrs;
-use crate::kit::cell::{OwnerCell, Visit};
+use crate::kit::cell::Visit;
 use crate::kit::{CpuId, CpuSet, DomId, Lock, Mfn, Rank, VcpuId};
 use crate::mm::space::Root;
 use crate::pagetype;
@@ -32,10 +33,8 @@ pub struct Vcpu {
     pub unit: UnitId,
     /// Where its vcpu_info is: in shared_info, or where the guest registered it.
     pub info: VcpuInfo,
-    /// Why it doesn't run, if it doesn't: [`pause`] bits.
-    pub pause_flags: AtomicU32,
-    /// Counted pauses by control calls.
-    pub pause_count: AtomicU32,
+    /// Whether it may run ([`pause`] says why not), and its registers and tables.
+    pub gate: Gate<VcpuState>,
     /// The CPU whose registers hold it, plus one; 0 when it is nowhere.
     pub running_on: AtomicU32,
     /// Its deadlines.
@@ -52,11 +51,9 @@ pub struct Vcpu {
     pub pinned: Lock<Option<CpuSet>>,
     /// The pages of its LDT that are at hand.
     pub ldt_pages: ldt::Pages,
-    /// Registers and tables: see [`Vcpu::state`].
-    pub state: OwnerCell<VcpuState>,
 }
 
-/// Bits of [`Vcpu::pause_flags`].
+/// Why a vCPU doesn't run: bits of [`Gate::holds`].
 pub mod pause {
     /// Not initialised, or down: VCPUOP_up clears it.
     pub const DOWN: u32 = 1;
@@ -64,12 +61,16 @@ pub mod pause {
     pub const BLOCKED: u32 = 2;
     /// SCHEDOP_poll: one of its ports or its timeout wakes it.
     pub const POLLING: u32 = 4;
-    /// Its domain is paused, or a control call holds it: counted in `pause_count`.
-    pub const HELD: u32 = 8;
     /// Its domain has shut down.
-    pub const SHUT_DOWN: u32 = 16;
+    pub const SHUT_DOWN: u32 = 8;
     /// Its domain is being destroyed.
-    pub const DYING: u32 = 32;
+    pub const DYING: u32 = 16;
+    /// One pause by the toolstack, or one call that needs the state.
+    pub const HELD_ONCE: u32 = 1 << 8;
+    /// Held so, at least once: a count.
+    pub const HELD: u32 = !0 << 8;
+    /// What the vCPU waits for by its own wish.
+    pub const SLEEPS: u32 = BLOCKED | POLLING;
 }
 
 /// A vCPU's deadlines.
@@ -302,14 +303,12 @@ impl Vcpu {
         state: VcpuState,
     ) -> Self {
         let pauses = dom.toolstack_pauses.load(Ordering::Acquire);
-        let held = if pauses == 0 { 0 } else { pause::HELD };
+        let held = pauses.wrapping_mul(pause::HELD_ONCE);
         Self {
             id,
             dom: Arc::downgrade(dom),
             unit,
             info,
-            pause_flags: AtomicU32::new(pause::DOWN | held),
-            pause_count: AtomicU32::new(pauses),
             running_on: AtomicU32::new(0),
             timers: VcpuTimers::new(dom.id(), id),
             runstate: Lock::new(Rank::Runstate, Runstate::new(time::now_ns())),
@@ -318,24 +317,24 @@ impl Vcpu {
             nmi_pending: AtomicU8::new(0),
             pinned: Lock::new(Rank::Pinned, None),
             ldt_pages: ldt::Pages::new(state.window),
-            state: OwnerCell::new(state),
+            gate: Gate::new(pause::DOWN | held, state),
         }
     }
 
     /// Whether nothing keeps it from running.
     pub fn runnable(&self) -> bool {
-        self.pause_flags.load(Ordering::Acquire) == 0
+        self.gate.holds() == 0
     }
 
     /// Whether it has been brought up (VCPUOP_up) and not down again.
     pub fn is_up(&self) -> bool {
-        self.pause_flags.load(Ordering::Acquire) & pause::DOWN == 0
+        self.gate.holds() & pause::DOWN == 0
     }
 
     /// Whether its vcpu_info is there for others to look at: not when its domain is being taken apart.
     /// As with [`Domain::shared_info`], what is there when this is asked stays until this CPU flushes.
     pub fn has_info(&self) -> bool {
-        self.pause_flags.load(Ordering::Acquire) & pause::DYING == 0
+        self.gate.holds() & pause::DYING == 0
     }
 
     /// Its domain, unless that is gone.
@@ -363,6 +362,6 @@ impl Vcpu {
 
     /// Its state, if it is on no CPU. While the visit lasts, no CPU can start to run it.
     pub fn descheduled(&self) -> Option<Visit<'_, VcpuState>> {
-        self.state.visit()
+        self.gate.visit()
     }
 }

@@ -43,7 +43,7 @@ impl Running {
         // SAFETY: a `Running` for ever comes from `running` alone: `current` was set, so this CPU owns
         // the vCPU's state until it switches away, which only `super::switch` does and never below a
         // call of this function; traps in ring 0 don't come here, so no other reference is alive.
-        let st = unsafe { self.vcpu.state.get() };
+        let st = unsafe { self.vcpu.gate.state().get() };
         act(&mut Ctx {
             vcpu: &self.vcpu,
             dom: &self.dom,
@@ -71,9 +71,11 @@ pub fn running() -> Option<&'static Running> {
     (at != 0).then(|| unsafe { &*(at as *const Running) })
 }
 
-/// Makes `next` the one that runs on this CPU: its state is this CPU's from here on.
-pub(super) fn set_running(next: Running) {
-    next.vcpu.state.acquire();
+/// Makes `next` the one that runs on this CPU.
+///
+/// # Safety
+/// Its state is this CPU's: it has been entered.
+pub(super) unsafe fn set_running(next: Running) {
     let slot = RUNNING.of(percpu::this_cpu());
     // SAFETY: this CPU's slot, and nobody holds a reference: nothing runs here just now.
     let running = unsafe { (*slot.0.get()).insert(next) };
@@ -88,7 +90,7 @@ pub(super) fn clear_running() -> Option<Running> {
     // SAFETY: this CPU's slot; `with_current` keeps no reference.
     let running = unsafe { (*slot.0.get()).take() }?;
     // SAFETY: this CPU owned the state since `set_running`, and no reference to it is left.
-    unsafe { running.vcpu.state.release() };
+    unsafe { running.vcpu.gate.state().release() };
     Some(running)
 }
 

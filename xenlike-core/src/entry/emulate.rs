@@ -181,10 +181,9 @@ fn fault(ctx: &mut Ctx<'_>, number: u8) {
 /// HLT: as SCHEDOP_block, but event delivery stays as the guest has it.
 fn block(ctx: &mut Ctx<'_>) {
     let vcpu = ctx.vcpu;
-    vcpu.pause_flags.fetch_or(pause::BLOCKED, Ordering::SeqCst);
+    vcpu.gate.set(pause::BLOCKED);
     if vcpu.info.upcall_pending().load(Ordering::SeqCst) != 0 || vcpu.nmi_due() {
-        vcpu.pause_flags
-            .fetch_and(!pause::BLOCKED, Ordering::AcqRel);
+        vcpu.gate.remove(pause::BLOCKED);
     } else {
         crate::arch::work::raise_here(crate::arch::work::SCHEDULE);
     }

@@ -11,6 +11,7 @@ use super::current::{self, Running};
 use super::{context, harden};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{percpu, time, work};
+use crate::domain::gate::Schedule;
 use crate::domain::notify::SCHED;
 use crate::domain::runstate::Activity;
 use crate::domain::time::set_slice;
@@ -33,11 +34,9 @@ pub fn schedule(frame: &mut TrapFrame) {
             Choice::Stay => return,
             Choice::Switch(_, next) => {
                 switch_away(frame, now_ns);
-                let unit = next.unit;
                 if switch_to(next, frame, now_ns) {
                     return;
                 }
-                SCHED.sleep(unit);
             }
             Choice::Idle(_) => {
                 switch_away(frame, now_ns);
@@ -47,18 +46,22 @@ pub fn schedule(frame: &mut TrapFrame) {
     }
 }
 
-/// A running vCPU that blocked or was held goes to sleep for the scheduler; a wake that came
-/// meanwhile is not lost, because the reasons are looked at again afterwards.
+/// Tells the scheduler alone about this CPU's own vCPU: the CPU asks it right afterwards.
+struct Here<'a>(&'a Vcpu, u64);
+
+impl Schedule for Here<'_> {
+    fn wake(&self) {
+        SCHED.wake(self.0.unit, self.1);
+    }
+    fn sleep(&self) {
+        SCHED.sleep(self.0.unit);
+    }
+}
+
+/// A running vCPU that blocked or was held goes to sleep for the scheduler.
 fn settle_sleep(now_ns: u64) {
-    let Some(running) = current::running() else {
-        return;
-    };
-    let vcpu = &running.vcpu;
-    if !vcpu.runnable() {
-        SCHED.sleep(vcpu.unit);
-        if vcpu.runnable() {
-            SCHED.wake(vcpu.unit, now_ns);
-        }
+    if let Some(running) = current::running() {
+        running.vcpu.gate.settle(&Here(&running.vcpu, now_ns));
     }
 }
 
@@ -73,9 +76,9 @@ fn switch_away(frame: &mut TrapFrame, now_ns: u64) {
     let Some(Running { vcpu, dom }) = current::clear_running() else {
         return;
     };
-    let activity = match vcpu.pause_flags.load(Ordering::Acquire) {
+    let activity = match vcpu.gate.holds() {
         0 => Activity::Runnable,
-        flags if flags & !(pause::BLOCKED | pause::POLLING) == 0 => Activity::Blocked,
+        holds if holds & !pause::SLEEPS == 0 => Activity::Blocked,
         _ => Activity::Offline,
     };
     vcpu.runstate.lock().change(activity, now_ns);
@@ -91,17 +94,23 @@ fn unbind(now_ns: u64) {
     }
 }
 
-/// Loads `vcpu`; false if its domain is gone.
+/// Loads `vcpu`; false if it may not run, or not any more, which the scheduler then knows too.
 fn switch_to(vcpu: Arc<Vcpu>, frame: &mut TrapFrame, now_ns: u64) -> bool {
     let Some(dom) = vcpu.domain() else {
+        vcpu.gate.hold(pause::DYING, &Here(&vcpu, now_ns));
         return false;
     };
+    if !vcpu.gate.enter() {
+        vcpu.gate.settle(&Here(&vcpu, now_ns));
+        return false;
+    }
     vcpu.running_on
         .store(percpu::this_cpu().0 + 1, Ordering::Release);
     vcpu.runstate.lock().change(Activity::Running, now_ns);
     harden::between_domains(dom.id());
     current::set_vcpu_info(Some(&vcpu.info));
-    current::set_running(Running { vcpu, dom });
+    // SAFETY: entered above, and the state is released by `switch_away` alone.
+    unsafe { current::set_running(Running { vcpu, dom }) };
     current::with_current(frame, context::load);
     true
 }

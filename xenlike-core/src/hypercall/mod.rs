@@ -65,6 +65,7 @@ use crate::arch::frame::TrapFrame;
 use crate::domain::{self, Domain, Vcpu, VcpuState};
 use crate::kit::heap::NoMemory;
 use crate::kit::{DomId, Vaddr};
+use crate::life::pausing;
 use crate::mm::guest_copy;
 
 /// Who calls: valid from the trap to the way out.
@@ -259,6 +260,16 @@ fn get_boxed<T: FromBytes + IntoBytes + FromZeros>(at: u64) -> Result<Box<T>, Er
 /// Writes a structure to a guest address.
 fn put<T: IntoBytes + Immutable>(at: u64, value: &T) -> Result<(), Errno> {
     guest_copy::write(Vaddr(at), value).map_err(|_| errno::EFAULT)
+}
+
+/// Calls `act` with the state of a vCPU, not the caller, that is stopped for so long. ERESTART asks for a
+/// continuation: the caller has to leave its CPU first.
+fn with_stopped<R>(
+    ctx: &Ctx<'_>,
+    vcpu: &Vcpu,
+    act: impl FnOnce(&mut VcpuState) -> R,
+) -> Result<R, Errno> {
+    pausing::with_stopped(Some(ctx.vcpu), vcpu, act).map_err(|pausing::Again| errno::ERESTART)
 }
 
 /// The errno for a lack of the core's own memory.

@@ -57,10 +57,9 @@ fn yield_now() -> Outcome {
 fn block(ctx: &mut Ctx<'_>) -> Outcome {
     let vcpu = ctx.vcpu;
     vcpu.info.upcall_mask().store(0, Ordering::SeqCst);
-    vcpu.pause_flags.fetch_or(pause::BLOCKED, Ordering::SeqCst);
+    vcpu.gate.set(pause::BLOCKED);
     if vcpu.info.wants_upcall() || vcpu.nmi_due() {
-        vcpu.pause_flags
-            .fetch_and(!pause::BLOCKED, Ordering::AcqRel);
+        vcpu.gate.remove(pause::BLOCKED);
     } else {
         work::raise_here(work::SCHEDULE);
     }
@@ -103,7 +102,7 @@ fn poll(ctx: &mut Ctx<'_>, arg: u64) -> Result<(), Errno> {
     } else {
         None
     };
-    vcpu.pause_flags.fetch_or(pause::POLLING, Ordering::SeqCst);
+    vcpu.gate.set(pause::POLLING);
     ctx.dom.events.begin_poll(vcpu.id, single);
     let due = || {
         let mut due = vcpu.info.wants_upcall();

@@ -7,10 +7,10 @@ use guest_pv_abi::arch_x86::VcpuGuestContext;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::vcpu as abi;
 
-use super::{Args, Ctx, Outcome, get, no_memory, put};
+use super::{Args, Ctx, Outcome, get, no_memory, put, with_stopped};
 use crate::arch::percpu;
 use crate::domain::vcpu::pause;
-use crate::domain::{Vcpu, notify, time};
+use crate::domain::{self, Domain, Vcpu, VcpuState, notify, time};
 use crate::kit::{Mfn, Vaddr, VcpuId};
 use crate::life::vcpu_context;
 use crate::mm::layout;
@@ -24,7 +24,7 @@ const LONGEST_PERIOD_NS: u64 = i64::MAX as u64 / 2;
 #[inline(never)] // one body for both tables
 pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     match dispatch(ctx, *args) {
-        // Checking the page tables of a vCPU's context took too long.
+        // Checking page tables took too long, or another vCPU waits for this one.
         Err(errno::ERESTART) => Outcome::Again,
         result => result.into(),
     }
@@ -39,7 +39,7 @@ fn dispatch(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
         .ok_or(errno::ENOENT)?;
     match cmd as u32 {
         abi::VCPUOP_INITIALISE => initialise(ctx, &target, arg),
-        abi::VCPUOP_UP => up(&target),
+        abi::VCPUOP_UP => up(ctx, &target),
         abi::VCPUOP_DOWN => down(&target),
         abi::VCPUOP_IS_UP => return Ok(i64::from(target.is_up())),
         abi::VCPUOP_GET_RUNSTATE_INFO => {
@@ -72,19 +72,26 @@ fn initialise(ctx: &Ctx<'_>, target: &Arc<Vcpu>, arg: u64) -> Result<(), Errno> 
     if target.id == ctx.vcpu.id || target.is_up() {
         return Err(errno::EEXIST);
     }
-    let mut st = target.descheduled().ok_or(errno::EBUSY)?;
-    if st.initialised {
-        return Err(errno::EEXIST);
-    }
-    vcpu_context::set(ctx.dom, target, &mut st, &context).map_err(super::domctl::context_errno)
+    with_stopped(ctx, target, |st| {
+        if st.initialised {
+            return Err(errno::EEXIST);
+        }
+        vcpu_context::set(ctx.dom, target, st, &context).map_err(super::domctl::context_errno)
+    })?
 }
 
-fn up(target: &Arc<Vcpu>) -> Result<(), Errno> {
-    if target.descheduled().is_some_and(|st| !st.initialised) {
-        return Err(errno::EINVAL);
+/// A vCPU is initialised and brought up by whoever has its state, so that none is up without registers.
+fn up(ctx: &mut Ctx<'_>, target: &Arc<Vcpu>) -> Result<(), Errno> {
+    if target.is_up() {
+        return Ok(());
     }
-    notify::release(target, pause::DOWN);
-    Ok(())
+    with_state(ctx, target, |_, st| {
+        if !st.initialised {
+            return Err(errno::EINVAL);
+        }
+        notify::release(target, pause::DOWN);
+        Ok(())
+    })?
 }
 
 fn down(target: &Arc<Vcpu>) -> Result<(), Errno> {
@@ -97,7 +104,7 @@ fn register_runstate(ctx: &mut Ctx<'_>, target: &Arc<Vcpu>, arg: u64) -> Result<
     if !layout::guest_range(Vaddr(at), size_of::<abi::VcpuRunstateInfo>() as u64) {
         return Err(errno::EFAULT);
     }
-    with_state(ctx, target, |st| st.runstate_area = at)?;
+    with_state(ctx, target, |_, st| st.runstate_area = at)?;
     if target.id == ctx.vcpu.id {
         time::publish_runstate(ctx.dom, ctx.vcpu, ctx.st);
     }
@@ -109,25 +116,25 @@ fn register_time(ctx: &mut Ctx<'_>, target: &Arc<Vcpu>, arg: u64) -> Result<(), 
     if !layout::guest_range(Vaddr(at), 32) {
         return Err(errno::EFAULT);
     }
-    with_state(ctx, target, |st| st.time_area = at)?;
+    with_state(ctx, target, |_, st| st.time_area = at)?;
     if target.id == ctx.vcpu.id {
         time::publish(ctx.vcpu, ctx.st);
     }
     Ok(())
 }
 
-/// Changes the state of the caller or of a vCPU that is not running.
-fn with_state(
+/// Calls `change` with the domain and the state of the caller, or of another vCPU, which is stopped for
+/// so long.
+fn with_state<R>(
     ctx: &mut Ctx<'_>,
     target: &Arc<Vcpu>,
-    change: impl FnOnce(&mut crate::domain::VcpuState),
-) -> Result<(), Errno> {
+    change: impl FnOnce(&Arc<Domain>, &mut VcpuState) -> R,
+) -> Result<R, Errno> {
+    let dom = ctx.dom;
     if target.id == ctx.vcpu.id {
-        change(ctx.st);
-        return Ok(());
+        return Ok(change(dom, ctx.st));
     }
-    change(&mut *target.descheduled().ok_or(errno::EBUSY)?);
-    Ok(())
+    with_stopped(ctx, target, |st| change(dom, st))
 }
 
 fn set_periodic(target: &Arc<Vcpu>, arg: u64) -> Result<(), Errno> {
@@ -164,17 +171,21 @@ fn stop_singleshot(ctx: &Ctx<'_>, target: &Arc<Vcpu>) -> Result<(), Errno> {
     Ok(())
 }
 
-fn register_info(ctx: &Ctx<'_>, target: &Arc<Vcpu>, arg: u64) -> Result<(), Errno> {
+fn register_info(ctx: &mut Ctx<'_>, target: &Arc<Vcpu>, arg: u64) -> Result<(), Errno> {
     let request = get::<abi::VcpuRegisterVcpuInfo>(arg)?;
     if target.id != ctx.vcpu.id && target.is_up() {
         return Err(errno::EBUSY);
     }
-    crate::domain::register_info(ctx.dom, target, Mfn(request.mfn), request.offset as usize)
-        .map_err(|e| match e {
-            crate::domain::RegisterError::BadFrame => errno::EINVAL,
-            crate::domain::RegisterError::BadOffset => errno::ENXIO,
-            crate::domain::RegisterError::Registered => errno::EINVAL,
-        })?;
+    let (mfn, offset) = (Mfn(request.mfn), request.offset as usize);
+    // A CPU that runs the vCPU would go on looking at the old place.
+    with_state(ctx, target, |dom, _| {
+        domain::register_info(dom, target, mfn, offset)
+    })?
+    .map_err(|e| match e {
+        domain::RegisterError::BadFrame => errno::EINVAL,
+        domain::RegisterError::BadOffset => errno::ENXIO,
+        domain::RegisterError::Registered => errno::EINVAL,
+    })?;
     if target.id == ctx.vcpu.id {
         percpu::info()
             .vcpu_info

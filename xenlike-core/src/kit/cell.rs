@@ -49,11 +49,12 @@ impl<T> OwnerCell<T> {
         }
     }
 
-    /// Becomes the owner; waits for a visitor to leave.
-    pub fn acquire(&self) {
+    /// Owns the value for a while; waits until nobody else does.
+    pub fn wait_visit(&self) -> Visit<'_, T> {
         while !self.take() {
             wait_step();
         }
+        Visit(self)
     }
 
     fn take(&self) -> bool {
@@ -74,7 +75,7 @@ impl<T> OwnerCell<T> {
     /// The value.
     ///
     /// # Safety
-    /// The caller is the owner ([`OwnerCell::acquire`]) and has no other reference to the value.
+    /// The caller is the owner ([`Visit::keep`]) and has no other reference to the value.
     #[expect(clippy::mut_from_ref, reason = "exclusiveness is the caller's promise")]
     pub unsafe fn get(&self) -> &mut T {
         // SAFETY: the caller's promise.
@@ -90,6 +91,13 @@ impl<T> OwnerCell<T> {
 
 /// Temporary ownership of an [`OwnerCell`].
 pub struct Visit<'a, T>(&'a OwnerCell<T>);
+
+impl<T> Visit<'_, T> {
+    /// The ownership outlives the visit, until [`OwnerCell::release`].
+    pub fn keep(self) {
+        core::mem::forget(self);
+    }
+}
 
 impl<T> Deref for Visit<'_, T> {
     type Target = T;
@@ -131,7 +139,7 @@ mod tests {
     #[test]
     fn an_owner_keeps_visitors_out() {
         let cell = OwnerCell::new(());
-        cell.acquire();
+        cell.wait_visit().keep();
         assert!(cell.visit().is_none());
         // SAFETY: owned, no references.
         unsafe { cell.release() };
@@ -171,8 +179,8 @@ mod models {
                 change(&mut visit, &theirs.1);
                 1
             });
-            shared.0.acquire();
-            // SAFETY: acquired just now; the reference ends before the release.
+            shared.0.wait_visit().keep();
+            // SAFETY: owned since just now; the reference ends before the release.
             change(unsafe { shared.0.get() }, &shared.1);
             // SAFETY: as above.
             unsafe { shared.0.release() };

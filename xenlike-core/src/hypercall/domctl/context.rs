@@ -9,9 +9,9 @@ use guest_pv_abi::errno::{self, Errno};
 use super::{Answer, Answered, not_itself};
 use crate::domain::vcpu::Callback;
 use crate::domain::{Domain, Vcpu};
-use crate::hypercall::{Ctx, get_boxed, put};
+use crate::hypercall::{Ctx, get_boxed, put, with_stopped};
 use crate::kit::{Vaddr, VcpuId};
-use crate::life::{pausing, vcpu_context};
+use crate::life::vcpu_context;
 
 /// XEN_DOMCTL_setvcpucontext; a null pointer resets the vCPU.
 pub fn set(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
@@ -19,21 +19,12 @@ pub fn set(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     let body = op.u.get::<VcpuContext>();
     let vcpu = dom.vcpu(VcpuId(body.vcpu)).ok_or(errno::EINVAL)?;
     if body.ctxt.is_null() {
-        pausing::with_stopped(vcpu, |st| vcpu_context::reset(dom, vcpu, st));
+        with_stopped(ctx, vcpu, |st| vcpu_context::reset(dom, vcpu, st))?;
         return Ok(Answer::Done);
     }
     let context = get_boxed::<VcpuGuestContext>(body.ctxt.0)?;
-    pausing::with_stopped(vcpu, |st| {
-        answer(vcpu_context::set(dom, vcpu, st, &context))
-    })
-}
-
-fn answer(result: Result<(), vcpu_context::Refused>) -> Answered {
-    match result {
-        Ok(()) => Ok(Answer::Done),
-        Err(vcpu_context::Refused::Again) => Ok(Answer::Again),
-        Err(refused) => Err(set_errno(refused)),
-    }
+    with_stopped(ctx, vcpu, |st| vcpu_context::set(dom, vcpu, st, &context))?.map_err(set_errno)?;
+    Ok(Answer::Done)
 }
 
 /// The errno of a context that was refused.
@@ -63,7 +54,7 @@ pub fn get(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     }
     let vcpu = other(ctx, dom, body.vcpu)?;
     let context =
-        pausing::with_stopped(vcpu, |st| vcpu_context::get(dom, vcpu, st)).map_err(|refused| {
+        with_stopped(ctx, vcpu, |st| vcpu_context::get(dom, vcpu, st))?.map_err(|refused| {
             match refused {
                 vcpu_context::NotShown::NoRegisters => errno::ENODATA,
                 vcpu_context::NotShown::NoMemory => errno::ENOMEM,
@@ -80,7 +71,7 @@ const SMALLEST: u32 = core::mem::offset_of!(ExtVcpuContext, vmce_caps) as u32;
 pub fn get_extended(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Answered {
     let mut body = op.u.get::<ExtVcpuContext>();
     let vcpu = other(ctx, dom, body.vcpu).map_err(|_| errno::ESRCH)?;
-    let callbacks = pausing::with_stopped(vcpu, |st| st.callbacks);
+    let callbacks = with_stopped(ctx, vcpu, |st| st.callbacks)?;
     body.size = size_of::<ExtVcpuContext>() as u32;
     body.sysenter_callback_eip = callbacks.sysenter.entry;
     body.sysenter_disables_events = callbacks.sysenter.masks_events;
@@ -107,7 +98,7 @@ pub fn set_extended(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     if body.size < SMALLEST || !canonical {
         return Err(errno::EINVAL);
     }
-    pausing::with_stopped(vcpu, |st| {
+    with_stopped(ctx, vcpu, |st| {
         st.callbacks.sysenter = Callback {
             entry: body.sysenter_callback_eip,
             masks_events: u8::from(body.sysenter_disables_events != 0),
@@ -116,6 +107,6 @@ pub fn set_extended(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
             entry: body.syscall32_callback_eip,
             masks_events: u8::from(body.syscall32_disables_events != 0),
         };
-    });
+    })?;
     Ok(Answer::Done)
 }

@@ -11,9 +11,8 @@ use super::{Answer, Answered, not_itself};
 use crate::arch::fpu;
 use crate::arch::xstate::{BadArea, Shape};
 use crate::domain::{Domain, Vcpu};
-use crate::hypercall::{Ctx, get, put};
+use crate::hypercall::{Ctx, get, put, with_stopped};
 use crate::kit::{Vaddr, VcpuId};
-use crate::life::pausing;
 use crate::mm::guest_copy::{copy_from_guest, copy_to_guest};
 
 /// Bytes of the two words in front.
@@ -57,12 +56,12 @@ pub(super) fn get_state(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> An
         return Err(errno::EINVAL);
     }
     let mut area = zeroed(most)?;
-    let (xcr0, ever) = pausing::with_stopped(vcpu, |st| {
+    let (xcr0, ever) = with_stopped(ctx, vcpu, |st| {
         let ever = Shape::ever(st.xcr0, st.fpu.told()) & shape.components;
         area.truncate(shape.bytes(ever));
         st.fpu.tell(&mut area);
         (st.xcr0 & shape.components, ever)
-    });
+    })?;
     let needs = with_header(area.len());
     if body.size < needs {
         return Err(errno::EINVAL);
@@ -97,9 +96,9 @@ pub(super) fn set_state(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answer
         Err(BadArea::Invalid) => return Err(errno::EINVAL),
         Err(BadArea::Format) => return Err(errno::EOPNOTSUPP),
     }
-    pausing::with_stopped(vcpu, |st| {
+    with_stopped(ctx, vcpu, |st| {
         st.xcr0 = xcr0;
         st.fpu.load_checked(&area);
-    });
+    })?;
     Ok(Answer::Done)
 }

@@ -1,7 +1,5 @@
 //! What a domain and its vCPUs are doing.
 
-use crate::kit::atomic::Ordering;
-
 use guest_pv_abi::arch_x86::ArchDomainConfig;
 use guest_pv_abi::domctl::{self as abi, Domctl, GetDomainInfo, GetVcpuInfo};
 use guest_pv_abi::errno;
@@ -33,8 +31,7 @@ pub fn info_of(dom: &Domain) -> GetDomainInfo {
             continue;
         }
         online = online.saturating_add(1);
-        let waits = pause::BLOCKED | pause::POLLING;
-        if vcpu.pause_flags.load(Ordering::Acquire) & waits != 0 {
+        if vcpu.gate.holds() & pause::SLEEPS != 0 {
             blocked = blocked.saturating_add(1);
         }
         if state.activity == Activity::Running {
@@ -100,9 +97,9 @@ pub fn getvcpuinfo(dom: &Domain, op: &mut Domctl) -> Answered {
     }
     let vcpu = dom.vcpu(VcpuId(body.vcpu)).ok_or(errno::ESRCH)?;
     let state = vcpu.runstate.lock().settled(crate::arch::time::now_ns());
-    let flags = vcpu.pause_flags.load(Ordering::Acquire);
+    let flags = vcpu.gate.holds();
     body.online = u8::from(vcpu.is_up());
-    body.blocked = u8::from(flags & (pause::BLOCKED | pause::POLLING) != 0);
+    body.blocked = u8::from(flags & pause::SLEEPS != 0);
     body.running = u8::from(state.activity == Activity::Running);
     body.cpu_time = state.ran_ns();
     body.cpu = SCHED.home(vcpu.unit).map_or(0, |cpu| cpu.0);

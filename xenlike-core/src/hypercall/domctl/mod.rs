@@ -61,7 +61,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     match answer(ctx, &mut op) {
         Ok(Answer::Write) => put(at, &op).into(),
         Ok(Answer::Done) => Outcome::Done(0),
-        Ok(Answer::Again) => Outcome::Again,
+        Ok(Answer::Again) | Err(errno::ERESTART) => Outcome::Again,
         Err(error) => error.into(),
     }
 }

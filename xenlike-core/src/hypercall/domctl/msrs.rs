@@ -10,9 +10,8 @@ use super::{Answer, Answered};
 use crate::arch::msr::nr;
 use crate::cpuid::Policy;
 use crate::domain::{Domain, VcpuState};
-use crate::hypercall::Ctx;
+use crate::hypercall::{Ctx, with_stopped};
 use crate::kit::Vaddr;
-use crate::life::pausing;
 use crate::mm::guest_copy::{read_at, write_at};
 
 /// Those that are carried.
@@ -47,7 +46,9 @@ pub(super) fn get_msrs(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Ans
         op.u.set(&body);
         return Ok(Answer::Write);
     }
-    let values = pausing::with_stopped(vcpu, |st| CARRIED.map(|index| (index, value(st, index))));
+    let values = with_stopped(ctx, vcpu, |st| {
+        CARRIED.map(|index| (index, value(st, index)))
+    })?;
     let mut count = 0u32;
     for (index, value) in values.into_iter().filter(|(_, value)| *value != 0) {
         if count < body.msr_count {
@@ -78,7 +79,7 @@ pub(super) fn set_msrs(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answere
     let policy = dom.cpuid.lock().clone();
     for n in 0..body.msr_count {
         let msr: VcpuMsr = read_at(Vaddr(body.msrs.0), n.into()).map_err(|_| errno::EFAULT)?;
-        let done = msr.reserved == 0 && pausing::with_stopped(vcpu, |st| set(st, &policy, &msr));
+        let done = msr.reserved == 0 && with_stopped(ctx, vcpu, |st| set(st, &policy, &msr))?;
         if !done {
             return Err(errno::EINVAL);
         }

@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 use guest_pv_abi::domctl::{self as abi, Domctl, SendTrigger};
-use guest_pv_abi::errno;
+use guest_pv_abi::errno::{self, Errno};
 
 use super::{Answer, Answered, not_itself};
 use crate::domain::{Domain, notify, shutdown};
@@ -13,14 +13,21 @@ use crate::life::pausing;
 /// XEN_DOMCTL_pausedomain: counted, and none of its vCPUs runs when it returns.
 pub fn pause(ctx: &Ctx<'_>, dom: &Arc<Domain>) -> Answered {
     not_itself(ctx, dom)?;
-    pausing::toolstack_pause(dom).map_err(|_| errno::EINVAL)?;
+    pausing::toolstack_pause(ctx.vcpu, dom).map_err(refused)?;
     Ok(Answer::Done)
 }
 
 /// XEN_DOMCTL_unpausedomain
 pub fn unpause(dom: &Arc<Domain>) -> Answered {
-    pausing::toolstack_unpause(dom).map_err(|_| errno::EINVAL)?;
+    pausing::toolstack_unpause(dom).map_err(refused)?;
     Ok(Answer::Done)
+}
+
+fn refused(why: pausing::Refused) -> Errno {
+    match why {
+        pausing::Refused::BadCount => errno::EINVAL,
+        pausing::Refused::Again => errno::ERESTART,
+    }
 }
 
 /// XEN_DOMCTL_resumedomain: a domain that shut down goes on.

@@ -16,7 +16,7 @@ use crate::domain::vcpu::pause;
 use crate::kit::{CpuSet, Port, VcpuId};
 
 fn flags(guest: &Guest) -> u32 {
-    guest.dom.vcpus()[0].pause_flags.load(Ordering::SeqCst) & (pause::BLOCKED | pause::POLLING)
+    guest.dom.vcpus()[0].gate.holds() & pause::SLEEPS
 }
 
 fn poll(guest: &Guest, ports: &[u32], nr_ports: u32, timeout: u64) -> Result<i64, Errno> {
@@ -106,10 +106,7 @@ fn shutting_down() {
     assert_eq!(guest.with(SCHED_OP, SCHEDOP_SHUTDOWN, &mut op), Ok(0));
     assert_eq!(guest.dom.shutdown.lock().reason, Some(SHUTDOWN_POWEROFF));
     for vcpu in guest.dom.vcpus() {
-        assert_ne!(
-            vcpu.pause_flags.load(Ordering::SeqCst) & pause::SHUT_DOWN,
-            0
-        );
+        assert_ne!(vcpu.gate.holds() & pause::SHUT_DOWN, 0);
     }
 }
 

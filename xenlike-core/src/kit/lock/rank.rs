@@ -14,8 +14,6 @@ pub enum Rank {
     NewId,
     /// What a domain's destruction keeps between two steps.
     Teardown,
-    /// Pause counts and the flags that go with them.
-    Pausing,
     /// A domain's CPUID and MSR policy; held while an instruction is emulated.
     Policy,
     /// The index register of the CMOS and its data.

@@ -44,7 +44,7 @@ struct Doing<'a>(&'a Vcpu);
 
 impl core::fmt::Display for Doing<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let flags = self.0.pause_flags.load(Ordering::Relaxed);
+        let flags = self.0.gate.holds();
         match self.0.cpu() {
             Some(cpu) => write!(f, "on {cpu:?}")?,
             None => f.write_str("on no CPU")?,
