@@ -21,13 +21,15 @@ pub static SCHED: Scheduler<Arc<Vcpu>> = Scheduler::new();
 impl Schedule for Vcpu {
     fn wake(&self) {
         match SCHED.wake(self.unit, time::now_ns()) {
-            Some(Ask::By(cpu, by_ns)) if cpu == percpu::this_cpu() => end_slice_by(by_ns),
-            ask => schedule(ask.map(Ask::cpu)),
+            Some(Ask::By(cpu, by_ns) | Ask::Later(cpu, by_ns)) if cpu == percpu::this_cpu() => {
+                end_slice_by(by_ns);
+            }
+            ask => schedule(ask.and_then(Ask::kick)),
         }
     }
 
     fn sleep(&self) {
-        schedule(SCHED.sleep(self.unit));
+        schedule(SCHED.sleep(self.unit, time::now_ns()));
     }
 }
 

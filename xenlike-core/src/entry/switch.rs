@@ -54,7 +54,7 @@ impl Schedule for Here<'_> {
         SCHED.wake(self.0.unit, self.1);
     }
     fn sleep(&self) {
-        SCHED.sleep(self.0.unit);
+        SCHED.sleep(self.0.unit, self.1);
     }
 }
 

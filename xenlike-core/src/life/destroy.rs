@@ -128,8 +128,9 @@ fn give_back_frames(dom: &Arc<Domain>) -> Progress {
 }
 
 fn retire_vcpus(dom: &Arc<Domain>) -> Progress {
+    let now_ns = crate::arch::time::now_ns();
     for vcpu in dom.vcpus() {
-        if SCHED.remove(vcpu.unit).is_err() {
+        if SCHED.remove(vcpu.unit, now_ns).is_err() {
             return Progress::Again;
         }
     }

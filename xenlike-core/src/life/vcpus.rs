@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::arch::time::now_ns;
 use crate::domain::info::{Place, VCPU_INFO_BYTES, VcpuInfo};
 use crate::domain::notify::SCHED;
 use crate::domain::{Domain, Vcpu, VcpuState};
@@ -37,7 +38,7 @@ pub fn make_all(dom: &Arc<Domain>) -> Result<(), NoMemory> {
             Err(error) => {
                 // None has run: nothing keeps them.
                 for vcpu in &made {
-                    let _ = SCHED.remove(vcpu.unit);
+                    let _ = SCHED.remove(vcpu.unit, now_ns());
                 }
                 return Err(error);
             }

@@ -69,13 +69,17 @@ pub enum Ask {
     Now(CpuId),
     /// By this time (ns): its present turn ends then.
     By(CpuId, u64),
+    /// When its present turn ends, which may be made to end by this time (ns) if that takes no
+    /// interrupt.
+    Later(CpuId, u64),
 }
 
 impl Ask {
-    /// The CPU, which may as well ask now.
-    pub const fn cpu(self) -> CpuId {
+    /// The CPU to kick: one that has to ask by some time may as well ask now.
+    pub const fn kick(self) -> Option<CpuId> {
         match self {
-            Self::Now(cpu) | Self::By(cpu, _) => cpu,
+            Self::Now(cpu) | Self::By(cpu, _) => Some(cpu),
+            Self::Later(..) => None,
         }
     }
 }
@@ -141,7 +145,7 @@ impl<T: Clone> Scheduler<T> {
 
     /// Takes a unit out for good and returns what it carried; nothing if it is not there (any more).
     /// The caller has put it to sleep and waited until [`Scheduler::running_on`] is empty.
-    pub fn remove(&self, id: UnitId) -> Result<Option<T>, Busy> {
+    pub fn remove(&self, id: UnitId, now_ns: u64) -> Result<Option<T>, Busy> {
         let _growing = self.growth.lock();
         let Some(mut queue) = self.lock_home(id) else {
             return Ok(None);
@@ -150,7 +154,7 @@ impl<T: Clone> Scheduler<T> {
             return Err(Busy(queue.cpu));
         }
         self.dequeue(&mut queue, id);
-        self.slab.with(id, |unit| unit.set_wanted(false));
+        self.slab.with(id, |unit| unit.set_wanted(false, now_ns));
         Ok(self.slab.remove(id))
     }
 
@@ -158,7 +162,7 @@ impl<T: Clone> Scheduler<T> {
     pub fn wake(&self, id: UnitId, now_ns: u64) -> Option<Ask> {
         let queue = self.lock_home(id)?;
         let (state, places) = self.slab.with(id, |unit| {
-            unit.set_wanted(true);
+            unit.set_wanted(true, now_ns);
             (unit.state, unit.places())
         })?;
         match state {
@@ -169,10 +173,10 @@ impl<T: Clone> Scheduler<T> {
     }
 
     /// The unit may not run any more. Returns the CPU to kick if it runs just now.
-    pub fn sleep(&self, id: UnitId) -> Option<CpuId> {
+    pub fn sleep(&self, id: UnitId, now_ns: u64) -> Option<CpuId> {
         let mut queue = self.lock_home(id)?;
         let state = self.slab.with(id, |unit| {
-            unit.set_wanted(false);
+            unit.set_wanted(false, now_ns);
             unit.state
         })?;
         match state {
@@ -232,7 +236,7 @@ impl<T: Clone> Scheduler<T> {
             _ => {
                 self.dequeue(&mut queue, id);
                 let ask = self.settle_awake(queue, id, Places { hard, soft }, now_ns);
-                ask.map(Ask::cpu)
+                ask.and_then(Ask::kick)
             }
         }
     }

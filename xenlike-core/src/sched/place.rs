@@ -163,29 +163,36 @@ impl<T: Clone> Scheduler<T> {
         });
     }
 
-    /// When a unit that was put at `ours` has its turn: at once if it is far behind the one that runs. The
-    /// first that waits gives the one that runs an end of its turn, which had none.
-    fn turn_of_woken(&self, queue: &QueueGuard<'_>, ours: u64, now_ns: u64) -> Option<Ask> {
+    /// When a unit that was put at `ours` has its turn: at once if it is far behind the one that runs. Where
+    /// it has to wait, the turn of the one that runs may have to end sooner than that was told.
+    fn turn_of_woken(&self, queue: &mut QueueGuard<'_>, ours: u64, now_ns: u64) -> Option<Ask> {
         let now = Some(Ask::Now(queue.cpu));
         let Some(running) = queue.current else {
             return now;
         };
         let ran_ns = now_ns.saturating_sub(queue.charged_at_ns);
         let theirs = self.slab.with_slot(running, |unit| {
-            unit.vtime.saturating_add(unit.share.virtual_time(ran_ns))
+            unit.vtime.saturating_add(unit.cost(ran_ns, now_ns))
         });
         let Some(theirs) = theirs else {
             return now;
         };
-        if queue.ready.len() > 1 {
-            return now.filter(|_| ours.saturating_add(PREEMPT_LEAD) < theirs);
-        }
         let until_ns = self.stays_until(queue, theirs, ours, now_ns);
-        if until_ns <= now_ns {
-            now
-        } else {
-            Some(Ask::By(queue.cpu, until_ns))
+        if until_ns >= queue.turn_ends_ns {
+            return None;
         }
+        if theirs <= ours {
+            return Some(Ask::Later(queue.cpu, until_ns));
+        }
+        if queue.ready.len() > 1 && ours.saturating_add(PREEMPT_LEAD) >= theirs {
+            return None;
+        }
+        queue.turn_ends_ns = until_ns;
+        Some(if until_ns <= now_ns {
+            Ask::Now(queue.cpu)
+        } else {
+            Ask::By(queue.cpu, until_ns)
+        })
     }
 
     /// How long a unit at `theirs` may stay while one at `ours` waits: a slice if it has the right of way, else

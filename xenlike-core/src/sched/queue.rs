@@ -36,6 +36,8 @@ pub(super) struct QueueState {
     pub charged_at_ns: u64,
     /// Since when `current` runs without a break (ns).
     pub turn_started_ns: u64,
+    /// When `current` has to make room at the latest, as this CPU was told (ns).
+    pub turn_ends_ns: u64,
     /// When this CPU last looked at the other queues (ns).
     pub looked_around_ns: u64,
     /// `current` asked to let others go first.
@@ -58,6 +60,7 @@ impl RunQueue {
                     leaving: None,
                     charged_at_ns: 0,
                     turn_started_ns: 0,
+                    turn_ends_ns: 0,
                     looked_around_ns: 0,
                     yielded: false,
                     idle: false,

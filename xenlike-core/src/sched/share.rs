@@ -1,6 +1,6 @@
 //! A domain's share of the machine: weight and cap, in the numbers of XEN_DOMCTL_SCHEDOP (credit).
 
-use crate::kit::atomic::{AtomicU16, AtomicU32, Ordering};
+use crate::kit::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use crate::kit::{Lock, Rank};
 
@@ -10,6 +10,8 @@ pub const DEFAULT_WEIGHT: u16 = 256;
 pub const CAP_PERIOD_NS: u64 = 30_000_000;
 /// A parked domain waits until it may run again for at least this long, at 100 %.
 const CAP_RESUME_NS: i64 = 2_000_000;
+/// More units than CPUs can't be charged for at once.
+const MOST_CHARGED: u64 = crate::kit::MAX_CPUS as u64;
 /// Virtual time runs at 1/16 ns a nanosecond for one unit of the default weight.
 const VTIME_SCALE: u64 = 16;
 
@@ -17,14 +19,31 @@ const VTIME_SCALE: u64 = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutOfRange;
 
+/// Bits for the number of active units: enough for the most vCPUs that a domain may have.
+const COUNT_BITS: u32 = 10;
+
+/// See [`Share::active_time`]; in ns, of which the upper [`COUNT_BITS`] bits are missing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ActiveTime(u64);
+
+impl ActiveTime {
+    /// How much it is later than `start`; nothing if the clocks of two CPUs make it earlier.
+    fn since(self, start: Self) -> u64 {
+        let signed = (self.0.wrapping_sub(start.0) << COUNT_BITS) as i64 >> COUNT_BITS;
+        u64::try_from(signed).unwrap_or(0)
+    }
+}
+
 /// Weight, cap and budget of one domain.
 #[derive(Debug)]
 pub struct Share {
     weight: AtomicU16,
     /// Percent of one physical CPU; 0: no cap.
     cap_percent: AtomicU16,
-    /// Units of the domain that run or want to.
-    active: AtomicU32,
+    /// How many units of the domain run or want to, in [`COUNT_BITS`] bits. Above them the sum of the
+    /// times (ns) at which units became active, less the times at which they ceased to be: both in
+    /// one word, so that they change together.
+    activity: AtomicU64,
     budget: Lock<Budget>,
 }
 
@@ -52,7 +71,7 @@ impl Share {
         Self {
             weight: AtomicU16::new(DEFAULT_WEIGHT),
             cap_percent: AtomicU16::new(0),
-            active: AtomicU32::new(0),
+            activity: AtomicU64::new(0),
             budget: Lock::new(
                 Rank::Budget,
                 Budget {
@@ -89,19 +108,33 @@ impl Share {
     }
 
     /// One more unit of the domain is active.
-    pub(super) fn activate(&self) {
-        self.active.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn activate(&self, now_ns: u64) {
+        self.activity
+            .fetch_add(now_ns << COUNT_BITS | 1, Ordering::Relaxed);
     }
     /// One less.
-    pub(super) fn deactivate(&self) {
-        self.active.fetch_sub(1, Ordering::Relaxed);
+    pub(super) fn deactivate(&self, now_ns: u64) {
+        self.activity
+            .fetch_sub(now_ns << COUNT_BITS | 1, Ordering::Relaxed);
     }
 
-    /// The virtual time that `ran_ns` of CPU time costs one unit of the domain.
-    pub(super) fn virtual_time(&self, ran_ns: u64) -> u64 {
-        let active = u64::from(self.active.load(Ordering::Relaxed).clamp(1, 64));
-        ran_ns
-            .saturating_mul(VTIME_SCALE * active)
+    /// The time that the domain's units have been active, added up. Only differences mean something.
+    pub(super) fn active_time(&self, now_ns: u64) -> ActiveTime {
+        let activity = self.activity.load(Ordering::Relaxed);
+        let count = activity & ((1 << COUNT_BITS) - 1);
+        ActiveTime(
+            count
+                .wrapping_mul(now_ns)
+                .wrapping_sub(activity >> COUNT_BITS),
+        )
+    }
+
+    /// The virtual time that `ran_ns` of CPU time costs one unit of the domain, while the domain's units
+    /// were active from `start` to `end`: all that were active meanwhile share the domain's weight.
+    pub(super) fn virtual_time(&self, ran_ns: u64, start: ActiveTime, end: ActiveTime) -> u64 {
+        end.since(start)
+            .clamp(ran_ns, ran_ns.saturating_mul(MOST_CHARGED))
+            .saturating_mul(VTIME_SCALE)
             .div_ceil(u64::from(self.weight().max(1)))
     }
 
@@ -113,14 +146,12 @@ impl Share {
         }
         let full = (CAP_PERIOD_NS * cap / 100) as i64;
         let mut budget = self.budget.lock();
-        let since = now_ns
-            .saturating_sub(budget.filled_at_ns)
-            .min(10 * CAP_PERIOD_NS);
+        let since_ns = now_ns.saturating_sub(budget.filled_at_ns);
         budget.filled_at_ns = now_ns.max(budget.filled_at_ns);
-        budget.left_ns = budget.left_ns.saturating_add((since * cap / 100) as i64);
+        let earned_ns = (since_ns.saturating_mul(cap) / 100) as i64;
+        budget.left_ns = budget.left_ns.saturating_add(earned_ns);
+        // However far it is overdrawn, all of it is paid back.
         budget.left_ns = budget.left_ns.min(full).saturating_sub(ran_ns as i64);
-        // What one accounting can overdraw is bounded by the longest turn; more is forgiven.
-        budget.left_ns = budget.left_ns.max(-20 * full);
         match u64::try_from(budget.left_ns) {
             Ok(left @ 1..) => Allowance::For(left),
             _ => {

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Spec;
-use super::share::Share;
+use super::share::{ActiveTime, Share};
 use crate::kit::heap::{self, NoMemory};
 use crate::kit::{CpuId, CpuSet, Lock, Once, Rank};
 
@@ -54,6 +54,8 @@ pub(super) struct Unit<T> {
     pub state: State,
     /// Whether it may run; counted in its share.
     wanted: bool,
+    /// Its domain's active time when it was last accounted.
+    pub accounted_at: ActiveTime,
     pub vtime: u64,
     pub ran_ns: u64,
 }
@@ -68,9 +70,15 @@ impl<T> Unit<T> {
             soft: spec.soft,
             state: State::Asleep,
             wanted: false,
+            accounted_at: ActiveTime::default(),
             vtime: 0,
             ran_ns: 0,
         }
+    }
+    /// The virtual time that it costs the unit to have run for `ran_ns` since it was accounted.
+    pub fn cost(&self, ran_ns: u64, now_ns: u64) -> u64 {
+        let now = self.share.active_time(now_ns);
+        self.share.virtual_time(ran_ns, self.accounted_at, now)
     }
     /// Whether a CPU holds its registers.
     pub fn on_cpu(&self) -> bool {
@@ -86,10 +94,10 @@ impl<T> Unit<T> {
     pub fn wanted(&self) -> bool {
         self.wanted
     }
-    pub fn set_wanted(&mut self, wanted: bool) {
+    pub fn set_wanted(&mut self, wanted: bool, now_ns: u64) {
         match (self.wanted, wanted) {
-            (false, true) => self.share.activate(),
-            (true, false) => self.share.deactivate(),
+            (false, true) => self.share.activate(now_ns),
+            (true, false) => self.share.deactivate(now_ns),
             _ => {}
         }
         self.wanted = wanted;

@@ -99,7 +99,9 @@ impl<T: Clone> Scheduler<T> {
             unit.wanted().then_some((unit.id, unit.places()))
         })??;
         if !places.hard.contains(cpu) {
-            return self.settle_awake(queue, id, places, now_ns).map(Ask::cpu);
+            return self
+                .settle_awake(queue, id, places, now_ns)
+                .and_then(Ask::kick);
         }
         self.enqueue(&mut queue, slot, now_ns);
         if queue.current.is_none() {
@@ -118,7 +120,8 @@ impl<T: Clone> Scheduler<T> {
         queue.charged_at_ns = now_ns.max(queue.charged_at_ns);
         let slot = queue.current.or(queue.leaving)?;
         let holder = self.slab.with_slot(slot, |unit| {
-            unit.vtime = unit.vtime.saturating_add(unit.share.virtual_time(ran_ns));
+            unit.vtime = unit.vtime.saturating_add(unit.cost(ran_ns, now_ns));
+            unit.accounted_at = unit.share.active_time(now_ns);
             unit.ran_ns = unit.ran_ns.saturating_add(ran_ns);
             let allowance = unit.share.charge(ran_ns, now_ns);
             let parked = matches!(allowance, Allowance::ParkUntil(_));
@@ -263,6 +266,7 @@ impl<T: Clone> Scheduler<T> {
         let until_ns = self.turn_end(queue, now_ns + self.slice_ns(), first.allowance, now_ns);
         let choice = self.slab.with_slot(slot, |unit| {
             unit.state = State::Running;
+            unit.accounted_at = unit.share.active_time(now_ns);
             Choice::Switch(unit.id, unit.owner.clone())
         });
         Turn {
@@ -300,7 +304,7 @@ impl<T: Clone> Scheduler<T> {
 
     fn turn_end(
         &self,
-        queue: &QueueGuard<'_>,
+        queue: &mut QueueGuard<'_>,
         until_ns: u64,
         allowance: Allowance,
         now_ns: u64,
@@ -310,9 +314,10 @@ impl<T: Clone> Scheduler<T> {
             _ => u64::MAX,
         };
         let parked_ns = queue.parked.first().map_or(u64::MAX, |item| item.0);
-        until_ns
+        queue.turn_ends_ns = until_ns
             .min(budget_ns)
-            .min(parked_ns.max(now_ns + SHORTEST_TURN_NS))
+            .min(parked_ns.max(now_ns + SHORTEST_TURN_NS));
+        queue.turn_ends_ns
     }
 
     fn set_idle(&self, queue: &mut QueueGuard<'_>, idle: bool) {
