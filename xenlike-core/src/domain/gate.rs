@@ -226,7 +226,7 @@ mod models {
     /// it doesn't run, and in the end it isn't forgotten.
     #[test]
     fn a_held_vcpu_is_off_and_a_woken_one_is_wanted() {
-        explore(3, || {
+        explore(4, || {
             let vcpu = Arc::new(Vcpu::new(BLOCKED, false));
             let (cpu, waker) = (vcpu.clone(), vcpu.clone());
             let threads = [

@@ -6,11 +6,13 @@ use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::vcpu::{VcpuRunstateInfo, XEN_RUNSTATE_UPDATE};
 use guest_pv_abi::xen::{
-    SharedInfo, VMASST_TYPE_RUNSTATE_UPDATE_FLAG, VcpuTimeInfo, XEN_PVCLOCK_TSC_STABLE_BIT,
+    SharedInfo, VIRQ_TIMER, VMASST_TYPE_RUNSTATE_UPDATE_FLAG, VcpuTimeInfo,
+    XEN_PVCLOCK_TSC_STABLE_BIT,
 };
 use zerocopy::FromZeros;
 
-use super::{Domain, Life, Vcpu, VcpuState};
+use super::vcpu::pause;
+use super::{Domain, Life, Vcpu, VcpuState, notify};
 use crate::arch::apic_timer::{self, Distance};
 use crate::arch::{percpu, time, work};
 use crate::kit::cell::PerCpu;
@@ -128,9 +130,55 @@ pub fn program(now: time::Stamp) {
 
 /// Sets `timer` on this CPU; a deadline that has passed is acted on at the way out.
 pub fn set_timer(timer: &Timer, deadline_ns: u64) -> Result<(), NoMemory> {
-    TIMERS.set(timer, percpu::this_cpu(), deadline_ns)?;
-    come_by(deadline_ns);
-    Ok(())
+    set_timer_if(timer, deadline_ns, |_| true).map(drop)
+}
+
+/// As [`set_timer`], under the condition of [`Timers::set_if`].
+fn set_timer_if(
+    timer: &Timer,
+    deadline_ns: u64,
+    wanted: impl FnOnce(&dyn Fn() -> bool) -> bool,
+) -> Result<bool, NoMemory> {
+    let is_set = TIMERS.set_if(timer, percpu::this_cpu(), deadline_ns, wanted)?;
+    if is_set {
+        come_by(deadline_ns);
+    }
+    Ok(is_set)
+}
+
+/// The periodic timer of `vcpu` has come: one tick, and the next in a period. A vCPU that is down or held, and
+/// off its CPU, has none until it gets one again (as on Xen).
+pub fn tick(dom: &Domain, vcpu: &Vcpu, now_ns: u64) {
+    let period_ns = || vcpu.periodic_ns.load(Ordering::Acquire);
+    let rests = || vcpu.cpu().is_none() && vcpu.gate.holds() & !pause::SLEEPS != 0;
+    let ticks = |_: &dyn Fn() -> bool| period_ns() != 0 && !rests();
+    let next_ns = now_ns.saturating_add(period_ns());
+    match set_timer_if(&vcpu.timers.periodic, next_ns, ticks) {
+        Ok(false) => return,
+        Ok(true) => {}
+        Err(NoMemory) => log::warn!(
+            "{:?}{:?}: periodic timer lost: no memory",
+            dom.id(),
+            vcpu.id
+        ),
+    }
+    notify::virq_to(dom, vcpu.id, VIRQ_TIMER);
+}
+
+/// The vCPU gets this CPU: if its periodic timer stopped while it was held, that goes on with a tick now.
+pub fn resume_ticks(vcpu: &Vcpu, now_ns: u64) {
+    let period_ns = || vcpu.periodic_ns.load(Ordering::Acquire);
+    if period_ns() != 0 {
+        let stopped = |is_set: &dyn Fn() -> bool| period_ns() != 0 && !is_set();
+        // Without memory for it, the vCPU's next turn tries again.
+        let _ = set_timer_if(&vcpu.timers.periodic, now_ns, stopped);
+    }
+}
+
+/// Stops a vCPU's periodic timer.
+pub fn stop_ticks(vcpu: &Vcpu) {
+    vcpu.periodic_ns.store(0, Ordering::Release);
+    TIMERS.cancel(&vcpu.timers.periodic);
 }
 
 /// Tells the vCPU that runs here the present time and the TSC's rate.

@@ -14,7 +14,7 @@ use crate::arch::{percpu, time, work};
 use crate::domain::gate::Schedule;
 use crate::domain::notify::SCHED;
 use crate::domain::runstate::Activity;
-use crate::domain::time::set_slice;
+use crate::domain::time::{resume_ticks, set_slice};
 use crate::domain::{Vcpu, vcpu::pause};
 use crate::mm::space;
 use crate::sched::Choice;
@@ -108,6 +108,7 @@ fn switch_to(vcpu: Arc<Vcpu>, frame: &mut TrapFrame, now_ns: u64) -> bool {
         .store(percpu::this_cpu().0 + 1, Ordering::Release);
     vcpu.runstate.lock().change(Activity::Running, now_ns);
     harden::between_domains(dom.id());
+    resume_ticks(&vcpu, now_ns);
     current::set_vcpu_info(Some(&vcpu.info));
     // SAFETY: entered above, and the state is released by `switch_away` alone.
     unsafe { current::set_running(Running { vcpu, dom }) };

@@ -7,7 +7,7 @@ use guest_pv_abi::xen::VIRQ_TIMER;
 
 use super::current::running;
 use crate::arch::{percpu, time, work};
-use crate::domain::time::{TIMERS, program, set_timer, take_slice_end};
+use crate::domain::time::{TIMERS, program, take_slice_end, tick};
 use crate::domain::{self, Domain, notify};
 use crate::timer::{Key, What};
 
@@ -42,25 +42,17 @@ fn act_for(dom: &Arc<Domain>, key: Key, now_ns: u64) {
     match key.what {
         What::Singleshot => {
             let due_ns = vcpu.singleshot_ns.load(Ordering::Acquire);
-            if due_ns != 0 && due_ns <= now_ns {
-                vcpu.singleshot_ns.store(0, Ordering::Release);
+            // It may be set anew meanwhile.
+            let take = || {
+                let (acquire, relaxed) = (Ordering::AcqRel, Ordering::Relaxed);
+                vcpu.singleshot_ns
+                    .compare_exchange(due_ns, 0, acquire, relaxed)
+            };
+            if due_ns != 0 && due_ns <= now_ns && take().is_ok() {
                 notify::virq_to(dom, vcpu.id, VIRQ_TIMER);
             }
         }
-        What::Periodic => {
-            let period_ns = vcpu.periodic_ns.load(Ordering::Acquire);
-            if period_ns != 0 {
-                notify::virq_to(dom, vcpu.id, VIRQ_TIMER);
-                let next_ns = now_ns.saturating_add(period_ns);
-                if set_timer(&vcpu.timers.periodic, next_ns).is_err() {
-                    log::warn!(
-                        "{:?}{:?}: periodic timer lost: no memory",
-                        dom.id(),
-                        vcpu.id
-                    );
-                }
-            }
-        }
+        What::Periodic => tick(dom, vcpu, now_ns),
         What::Poll => notify::end_poll(dom, vcpu),
         What::Watchdog(number) => domain::watchdog::bark(dom, number),
     }

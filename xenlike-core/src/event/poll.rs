@@ -30,8 +30,10 @@ impl<P: SharedWords> Table<P> {
     /// Notes that `vcpu` sleeps until `port` is pending, or any port if none is named. The caller looks
     /// at the ports after this, and whoever wakes the vCPU calls [`Table::end_poll`] before.
     pub fn begin_poll(&self, vcpu: VcpuId, port: Option<Port>) {
+        // Port 0 never is one, and is written down as not polling.
+        let what = port.filter(|port| port.0 != 0).map_or(ANY, |port| port.0);
         if let Ok(own) = self.vcpu(vcpu)
-            && own.polls.swap(port.map_or(ANY, |p| p.0), SeqCst) == 0
+            && own.polls.swap(what, SeqCst) == 0
         {
             self.pollers.fetch_add(1, SeqCst);
         }

@@ -104,29 +104,23 @@ fn poll(ctx: &mut Ctx<'_>, arg: u64) -> Result<(), Errno> {
     };
     vcpu.gate.set(pause::POLLING);
     ctx.dom.events.begin_poll(vcpu.id, single);
-    let due = || {
+    let sleeps = || {
         let mut due = vcpu.info.wants_upcall();
         for &port in &ports {
             due |= ctx.dom.events.is_pending(port).map_err(|_| errno::EINVAL)?;
         }
-        Ok(due)
+        if !due && request.timeout != 0 {
+            time::set_timer(&vcpu.timers.poll, request.timeout).map_err(no_memory)?;
+        }
+        Ok(!due)
     };
-    match due() {
-        Ok(false) => {}
-        Ok(true) => {
-            notify::end_poll(ctx.dom, vcpu);
-            return Ok(());
-        }
-        Err(error) => {
-            notify::end_poll(ctx.dom, vcpu);
-            return Err(error);
-        }
+    let sleeps = sleeps();
+    if sleeps == Ok(true) {
+        work::raise_here(work::SCHEDULE);
+    } else {
+        notify::end_poll(ctx.dom, vcpu);
     }
-    if request.timeout != 0 {
-        time::set_timer(&vcpu.timers.poll, request.timeout).map_err(no_memory)?;
-    }
-    work::raise_here(work::SCHEDULE);
-    Ok(())
+    sleeps.map(drop)
 }
 
 /// Shuts a domain down, for the control domain (SHUTDOWN_suspend and the like), which may name itself.

@@ -48,8 +48,7 @@ fn dispatch(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
         abi::VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA => register_runstate(ctx, &target, arg),
         abi::VCPUOP_SET_PERIODIC_TIMER => set_periodic(&target, arg),
         abi::VCPUOP_STOP_PERIODIC_TIMER => {
-            target.periodic_ns.store(0, Ordering::Release);
-            time::TIMERS.cancel(&target.timers.periodic);
+            time::stop_ticks(&target);
             Ok(())
         }
         abi::VCPUOP_SET_SINGLESHOT_TIMER => set_singleshot(ctx, &target, arg),

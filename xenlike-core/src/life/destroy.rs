@@ -75,7 +75,7 @@ fn vcpus_off(dom: &Arc<Domain>) -> Progress {
 fn end_services(dom: &Arc<Domain>) -> Progress {
     for vcpu in dom.vcpus() {
         time::TIMERS.cancel(&vcpu.timers.singleshot);
-        time::TIMERS.cancel(&vcpu.timers.periodic);
+        time::stop_ticks(vcpu);
         time::TIMERS.cancel(&vcpu.timers.poll);
     }
     watchdog::stop_all(dom);

@@ -26,6 +26,7 @@ use alloc::vec::Vec;
 use crate::kit::cell::PerCpu;
 use crate::kit::heap::{IndexedHeap, NoMemory, Places};
 use crate::kit::{CpuId, DomId, Lock, MAX_CPUS, Rank, VcpuId};
+use crate::mm::heap;
 
 /// What a deadline is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,6 +108,9 @@ impl CpuTimers {
     }
 }
 
+/// Heap bytes that one more slot may take.
+const SLOT_BYTES: u64 = 64;
+
 struct Heap {
     order: IndexedHeap,
     slots: Slots,
@@ -148,6 +152,9 @@ impl Heap {
     }
 
     fn add_slot(&mut self, key: Key) -> Result<(), NoMemory> {
+        if !heap::can_grow(SLOT_BYTES) {
+            return Err(NoMemory);
+        }
         let count = self.slots.0.len();
         self.slots.0.try_reserve(1).map_err(|_| NoMemory)?;
         let total = count.saturating_add(1);
@@ -174,9 +181,13 @@ impl Heap {
 
     /// Moves the deadline at `place`; false if that has expired, or is somebody else's by now.
     fn change(&mut self, place: &Place, deadline_ns: u64) -> bool {
+        self.is_set(place) && self.order.change(place.slot, deadline_ns, &self.slots)
+    }
+
+    /// Whether the deadline at `place` is still to come.
+    fn is_set(&self, place: &Place) -> bool {
         let slot = self.slots.0.get(place.slot as usize);
         slot.is_some_and(|slot| slot.use_number == place.use_number)
-            && self.order.change(place.slot, deadline_ns, &self.slots)
     }
 
     fn first_ns(&self) -> u64 {
@@ -195,7 +206,24 @@ impl Timers {
     /// Sets `timer` to expire on `cpu` at `deadline_ns`, in place of what it was set to. That CPU's hardware
     /// timer must come by then.
     pub fn set(&self, timer: &Timer, cpu: CpuId, deadline_ns: u64) -> Result<(), NoMemory> {
+        self.set_if(timer, cpu, deadline_ns, |_| true).map(drop)
+    }
+
+    /// As [`Timers::set`], if `wanted` says so, which can ask whether the timer is set already. Nobody sets or
+    /// cancels the timer meanwhile: who changes what `wanted` looks at, and then cancels, finds
+    /// the timer as he left it.
+    pub fn set_if(
+        &self,
+        timer: &Timer,
+        cpu: CpuId,
+        deadline_ns: u64,
+        wanted: impl FnOnce(&dyn Fn() -> bool) -> bool,
+    ) -> Result<bool, NoMemory> {
         let mut place = timer.place.lock();
+        let is_set = |place: &Place| self.heaps.of(place.cpu).heap.lock().is_set(place);
+        if !wanted(&|| place.as_ref().is_some_and(is_set)) {
+            return Ok(false);
+        }
         let timers = self.heaps.of(cpu);
         let elsewhere = place.take_if(|old| old.cpu != cpu);
         if let Some(old) = elsewhere {
@@ -206,7 +234,7 @@ impl Timers {
             && heap.change(old, deadline_ns)
         {
             timers.first_ns.store(heap.first_ns(), Ordering::Relaxed);
-            return Ok(());
+            return Ok(true);
         }
         let (slot, use_number) = heap.insert(timer.key, deadline_ns)?;
         *place = Some(Place {
@@ -215,7 +243,7 @@ impl Timers {
             use_number,
         });
         timers.first_ns.store(heap.first_ns(), Ordering::Relaxed);
-        Ok(())
+        Ok(true)
     }
 
     /// The timer will not expire, unless it just has.
@@ -251,12 +279,7 @@ impl Timers {
     fn withdraw(&self, place: Place) {
         let timers = self.heaps.of(place.cpu);
         let mut heap = timers.heap.lock();
-        let current = heap
-            .slots
-            .0
-            .get(place.slot as usize)
-            .map(|slot| slot.use_number);
-        if current == Some(place.use_number) {
+        if heap.is_set(&place) {
             heap.remove(place.slot);
             timers.first_ns.store(heap.first_ns(), Ordering::Relaxed);
         }

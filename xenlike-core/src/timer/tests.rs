@@ -76,3 +76,26 @@ proptest! {
         }
     }
 }
+
+/// A timer that was popped is not armed again once its owner has cancelled it.
+#[test]
+fn a_popped_timer_is_not_set_after_its_cancel() {
+    let all = Timers::new();
+    let timer = timers(1);
+    let runs = AtomicU64::new(1);
+    let again = |_: &dyn Fn() -> bool| runs.load(Ordering::Relaxed) != 0;
+    all.set(&timer[0], CpuId(0), 10).unwrap();
+    assert!(all.pop_expired(CpuId(0), 10).is_some());
+    assert_eq!(all.set_if(&timer[0], CpuId(0), 20, again), Ok(true));
+    assert!(all.pop_expired(CpuId(0), 20).is_some());
+    runs.store(0, Ordering::Relaxed);
+    all.cancel(&timer[0]);
+    assert_eq!(all.set_if(&timer[0], CpuId(0), 30, again), Ok(false));
+    assert_eq!(all.next_deadline_ns(CpuId(0)), None);
+    // Whether it is set is known on every CPU.
+    let stopped = |is_set: &dyn Fn() -> bool| !is_set();
+    assert_eq!(all.set_if(&timer[0], CpuId(1), 40, stopped), Ok(true));
+    assert_eq!(all.set_if(&timer[0], CpuId(0), 50, stopped), Ok(false));
+    assert!(all.pop_expired(CpuId(1), 40).is_some());
+    assert_eq!(all.set_if(&timer[0], CpuId(0), 50, stopped), Ok(true));
+}

@@ -173,6 +173,13 @@ fn polling_hears_masked_events() {
     assert_eq!(d.table.send(ipi).unwrap().polled, None);
     d.table.begin_poll(V0, None);
     assert!(d.table.pollers_of(Port(9)).eq([V0]));
+    d.table.end_poll(V0);
+    for _ in 0..3 {
+        d.table.begin_poll(V0, Some(Port(0)));
+        d.table.end_poll(V0);
+    }
+    d.clear(ipi);
+    assert_eq!(d.table.send(ipi).unwrap().polled, None, "nobody polls");
 }
 
 #[test]

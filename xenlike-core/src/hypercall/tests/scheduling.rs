@@ -8,12 +8,17 @@ use guest_pv_abi::hypercall::{SCHED_OP, SCHED_OP_COMPAT};
 use guest_pv_abi::sched::*;
 use zerocopy::FromZeros;
 
+use alloc::vec::Vec;
+
 use super::guest::Guest;
 use crate::arch::percpu;
 use crate::domain::Rights;
 use crate::domain::notify::{self, SCHED};
-use crate::domain::vcpu::pause;
+use crate::domain::time;
+use crate::domain::vcpu::{VcpuTimers, pause};
 use crate::kit::{CpuSet, Port, VcpuId};
+use crate::mm::heap::short;
+use crate::timer::Timer;
 
 fn flags(guest: &Guest) -> u32 {
     guest.dom.vcpus()[0].gate.holds() & pause::SLEEPS
@@ -82,6 +87,26 @@ fn polling_waits_for_its_ports_even_masked() {
         Err(errno::EFAULT)
     );
     assert_eq!(flags(&guest), 0);
+}
+
+#[test]
+fn a_poll_without_memory_for_its_timer_ends() {
+    let guest = Guest::new();
+    let port = guest.dom.events.bind_ipi(VcpuId(0)).unwrap();
+    let result = short::of_memory(|| {
+        // Other tests may have left room for some deadlines.
+        let timer = |n| VcpuTimers::new(guest.dom.id(), VcpuId(n)).poll;
+        let taken: Vec<Timer> = (0..)
+            .map(timer)
+            .take_while(|timer| time::set_timer(timer, u64::MAX).is_ok())
+            .collect();
+        let result = poll(&guest, &[port.0], 1, u64::MAX);
+        taken.iter().for_each(|timer| time::TIMERS.cancel(timer));
+        result
+    });
+    assert_eq!(result, Err(errno::ENOMEM));
+    assert_eq!(flags(&guest), 0);
+    assert!(guest.dom.events.pollers_of(port).eq([]));
 }
 
 /// GNU Mach hands the old call a pointer to the reason: it ends all the same, for the byte that this is.

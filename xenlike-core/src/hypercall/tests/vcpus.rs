@@ -1,6 +1,7 @@
 //! vcpu_op.
 
 use crate::kit::atomic::Ordering;
+use core::time::Duration;
 
 use guest_pv_abi::arch_x86::{FLAT_KERNEL_CS, FLAT_KERNEL_SS, VGCF_IN_KERNEL, VcpuGuestContext};
 use guest_pv_abi::errno::{self, Errno};
@@ -9,6 +10,8 @@ use guest_pv_abi::vcpu::*;
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
 use super::guest::Guest;
+use crate::domain::time;
+use crate::domain::vcpu::pause;
 use crate::kit::Mfn;
 use crate::mm::SharedPage;
 
@@ -130,4 +133,80 @@ fn timers_want_sense() {
         Err(errno::EINVAL)
     );
     assert_eq!(op(&guest, VCPUOP_STOP_SINGLESHOT_TIMER, 0, &0u64), Ok(0));
+}
+
+/// Calls while a CPU still has vCPU 1's state, which it lets go of a little later. Says whether vCPU 1 was up
+/// before that, and what came of the call.
+fn while_on_its_cpu<T: IntoBytes + Immutable + Sync>(
+    guest: &Guest,
+    command: u32,
+    argument: &T,
+) -> (bool, Result<i64, Errno>) {
+    let vcpu = &guest.dom.vcpus()[1];
+    let visit = vcpu.descheduled().unwrap();
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| op(guest, command, 1, argument));
+        std::thread::sleep(Duration::from_millis(20));
+        let up = vcpu.is_up();
+        drop(visit);
+        (up, call.join().unwrap())
+    })
+}
+
+/// A vCPU that was taken down may be on its CPU for a moment longer.
+#[test]
+fn calls_for_a_vcpu_that_goes_down_wait_for_it() {
+    let guest = Guest::new();
+    let area = guest.at + 0x200;
+    let runstate = while_on_its_cpu(&guest, VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA, &area);
+    assert_eq!(runstate, (false, Ok(0)));
+    let mut info = VcpuRegisterVcpuInfo::new_zeroed();
+    (info.mfn, info.offset) = (guest.frame().0, 64);
+    let info = while_on_its_cpu(&guest, VCPUOP_REGISTER_VCPU_INFO, &info);
+    assert_eq!(info, (false, Ok(0)));
+    assert_eq!(guest.dom.vcpus()[1].gate.holds() / pause::HELD_ONCE, 1);
+}
+
+/// Another vCPU that has the state may be about to give it registers, and fail.
+#[test]
+fn no_vcpu_comes_up_while_it_is_initialised() {
+    let guest = Guest::new();
+    let result = while_on_its_cpu(&guest, VCPUOP_UP, &0u64);
+    assert_eq!(result, (false, Err(errno::EINVAL)));
+    assert!(!guest.dom.vcpus()[1].is_up());
+}
+
+#[test]
+fn periodic_timers_rest_while_their_vcpu_is_held() {
+    let guest = Guest::new();
+    let vcpu = &guest.dom.vcpus()[0];
+    let is_set = || {
+        let mut told = false;
+        let ask = |is_set: &dyn Fn() -> bool| {
+            told = is_set();
+            false
+        };
+        let cpu = crate::arch::percpu::this_cpu();
+        let set = time::TIMERS.set_if(&vcpu.timers.periodic, cpu, 0, ask);
+        assert_eq!(set, Ok(false));
+        told
+    };
+    let period_ns = u64::MAX / 8;
+    assert_eq!(op(&guest, VCPUOP_SET_PERIODIC_TIMER, 0, &period_ns), Ok(0));
+    assert!(is_set());
+    // It comes, while the vCPU is down and paused.
+    time::TIMERS.cancel(&vcpu.timers.periodic);
+    time::tick(&guest.dom, vcpu, 1);
+    assert!(!is_set());
+    // The vCPU gets a CPU again; then it comes as long as nothing holds the vCPU.
+    time::resume_ticks(vcpu, u64::MAX / 4);
+    assert!(is_set());
+    let holds = vcpu.gate.remove(!pause::BLOCKED);
+    time::TIMERS.cancel(&vcpu.timers.periodic);
+    time::tick(&guest.dom, vcpu, 1);
+    assert!(is_set());
+    vcpu.gate.set(holds);
+    time::stop_ticks(vcpu);
+    time::resume_ticks(vcpu, 1);
+    assert!(!is_set());
 }
