@@ -25,6 +25,8 @@ pub struct NoMemory;
 pub struct Area {
     /// L3, L2, then the L1s.
     tables: Vec<Mfn>,
+    /// A page for what the core keeps of vCPUs for which shared_info has no room.
+    spare: Mfn,
 }
 
 impl Area {
@@ -41,7 +43,8 @@ impl Area {
         tables
             .try_reserve_exact(l1s.saturating_add(2))
             .map_err(|_| NoMemory)?;
-        let mut area = Self { tables };
+        let spare = alloc_frame(Where::ANY).ok_or(NoMemory)?;
+        let mut area = Self { tables, spare };
         let l3 = area.add()?;
         let l2 = area.add()?;
         link(l3, 0, l2)?;
@@ -61,6 +64,11 @@ impl Area {
     /// The entry for the area's slot in the domain's L4s.
     pub fn l4_entry(&self) -> u64 {
         self.tables.first().map_or(0, |l3| l3.maddr().0 | LINK)
+    }
+
+    /// The page that holds the vcpu_infos which no guest sees.
+    pub const fn spare(&self) -> Mfn {
+        self.spare
     }
 
     /// Where the window of a vCPU is.
@@ -85,6 +93,7 @@ impl Drop for Area {
         for table in &self.tables {
             free(*table, 0);
         }
+        free(self.spare, 0);
     }
 }
 

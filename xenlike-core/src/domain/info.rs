@@ -3,7 +3,6 @@
 use crate::kit::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::kit::{AtomicRef, Once};
-use crate::mm::alloc::{Where, alloc_frame};
 use crate::mm::directmap::SharedPage;
 
 /// Byte offsets in `struct vcpu_info` (xen.h, arch-x86).
@@ -42,19 +41,12 @@ impl Place {
     }
 }
 
-/// The page that vcpu_infos without a place of their own are on; see [`Place::nowhere`].
-static NOWHERE: Once<Option<SharedPage>> = Once::new();
-
 impl Place {
-    /// A place that no guest sees, for vCPUs beyond the 32nd until they register one. Events don't
-    /// reach them there, so what it says is always the same.
-    pub fn nowhere() -> Option<Self> {
-        let page = NOWHERE.call_once(|| {
-            let page = SharedPage::new(alloc_frame(Where::ANY)?)?;
-            page.u8(offset::MASK)?.store(1, Ordering::Relaxed);
-            Some(page)
-        });
-        Self::new((*page)?, 0)
+    /// A place on `page`, which is the domain's but shown to no guest, for vCPUs beyond the 32nd until they
+    /// register one. Events don't reach them there; they are masked until the guest says otherwise.
+    pub fn unseen(page: SharedPage) -> Option<Self> {
+        page.u8(offset::MASK)?.store(1, Ordering::Relaxed);
+        Self::new(page, 0)
     }
 }
 

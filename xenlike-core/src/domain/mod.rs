@@ -112,6 +112,8 @@ pub struct Settings {
 /// A domain.
 pub struct Domain {
     id: AtomicU16,
+    /// A number that no other domain ever had: ids are used again.
+    pub serial: u64,
     /// Rights, as [`Rights`] numbers.
     rights: AtomicU32,
     life: AtomicU32,
@@ -178,8 +180,10 @@ pub struct Parts {
 impl Domain {
     /// A living domain without vCPUs, paused once by the toolstack.
     pub fn new(parts: Parts) -> Self {
+        static SERIALS: AtomicU64 = AtomicU64::new(1);
         Self {
             id: AtomicU16::new(parts.id.0),
+            serial: SERIALS.fetch_add(1, Ordering::Relaxed),
             rights: AtomicU32::new(parts.rights as u32),
             life: AtomicU32::new(Life::Alive as u32),
             pages: parts.pages,

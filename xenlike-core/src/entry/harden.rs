@@ -8,14 +8,14 @@
     reason = "refers to the stubs' table; sets SPEC_CTRL and EFER"
 )]
 
-use crate::kit::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
+use crate::kit::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::arch::desc::FLAT_RING3_SS;
 use crate::arch::speculation::Choice;
 use crate::arch::speculation::choice::path;
 use crate::arch::{guest_choice, msr, percpu, section};
 use crate::kit::cell::PerCpu;
-use crate::kit::{DomId, MAX_CPUS, Once, Vaddr};
+use crate::kit::{MAX_CPUS, Once, Vaddr};
 
 /// What the steps look at.
 #[repr(C)]
@@ -109,15 +109,15 @@ pub(super) fn init_cpu() {
     }
 }
 
-/// A vCPU of `next` is about to run here: nothing that another domain taught the branch predictor
-/// may steer it.
-pub(super) fn between_domains(next: DomId) {
-    static LAST: PerCpu<AtomicU32> = PerCpu::new([const { AtomicU32::new(u32::MAX) }; MAX_CPUS]);
+/// A vCPU of the domain with the serial number `next` is about to run here: nothing that another domain
+/// taught the branch predictor may steer it.
+pub(super) fn between_domains(next: u64) {
+    static LAST: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(0) }; MAX_CPUS]);
     if !CHOICE.get().is_some_and(|choice| choice.ibpb) {
         return;
     }
     let last = LAST.of(percpu::this_cpu());
-    if last.swap(u32::from(next.0), Ordering::Relaxed) != u32::from(next.0) {
+    if last.swap(next, Ordering::Relaxed) != next {
         guest_choice::prediction_barrier();
     }
 }

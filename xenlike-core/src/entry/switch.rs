@@ -107,7 +107,7 @@ fn switch_to(vcpu: Arc<Vcpu>, frame: &mut TrapFrame, now_ns: u64) -> bool {
     vcpu.running_on
         .store(percpu::this_cpu().0 + 1, Ordering::Release);
     vcpu.runstate.lock().change(Activity::Running, now_ns);
-    harden::between_domains(dom.id());
+    harden::between_domains(dom.serial);
     resume_ticks(&vcpu, now_ns);
     current::set_vcpu_info(Some(&vcpu.info));
     // SAFETY: entered above, and the state is released by `switch_away` alone.

@@ -8,7 +8,7 @@ use crate::domain::info::{Place, VCPU_INFO_BYTES, VcpuInfo};
 use crate::domain::notify::SCHED;
 use crate::domain::{Domain, Vcpu, VcpuState};
 use crate::kit::{CpuSet, VcpuId};
-use crate::mm::heap;
+use crate::mm::{SharedPage, heap};
 use crate::sched::Spec;
 
 /// Heap bytes that making a vCPU may take.
@@ -72,10 +72,10 @@ fn make(dom: &Arc<Domain>, id: VcpuId) -> Result<Arc<Vcpu>, NoMemory> {
 }
 
 /// Where its vcpu_info is until the guest registers a place: in shared_info, if it is one of the
-/// first 32, else nowhere that the guest sees: on the core's dummy page.
+/// first 32, else where the guest sees it nowhere.
 fn first_place(dom: &Domain, id: VcpuId) -> Option<Place> {
     if id.0 < IN_SHARED_INFO {
         return Place::new(dom.shared, (id.0 as usize).wrapping_mul(VCPU_INFO_BYTES));
     }
-    Place::nowhere()
+    Place::unseen(SharedPage::new(dom.area.spare())?)
 }
