@@ -81,7 +81,7 @@ impl Session {
             input,
             log,
             cursor: 0,
-            fatal: Regex::new(r"(?m)^.*(xenlike: panic on |audit: [a-z]).*\n").ok(),
+            fatal: Regex::new(r"(?m)^.*(xenlike: panic on |\(xenlike\) audit: [a-z]).*\n").ok(),
             audits: false,
             _scratch: scratch,
         })
