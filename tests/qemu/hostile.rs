@@ -199,7 +199,7 @@ fn random_calls_many() -> Result<()> {
     let mut session = shell_with("hostile-random-many", &["hostile.cfg", "randcall"])?;
     let settings = "name=randcall kernel=randcall";
     session.send_line(&format!(
-        "create hostile.cfg {settings} \"extra=calls={calls}\" -c"
+        "create hostile.cfg {settings} \"extra=calls={calls} audit=500000\" -c"
     ))?;
     session.expect(&format!("^randcall: .* calls={calls}$"), GUEST)?;
     let printed = session.read_until("^xenlike> ", GUEST * 60)?;

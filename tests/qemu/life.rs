@@ -84,6 +84,7 @@ fn a_hundred_lives(session: &mut Session) -> Result<u64> {
     let list = session.succeed("list", SHORT)?;
     let count = list.lines().filter(|line| line.starts_with("idle")).count();
     ensure!(count == 100, "{count} domains:\n{list}");
+    session.audit()?;
     for number in 0..100 {
         session.succeed(&format!("destroy idle{number}"), GUEST)?;
     }

@@ -4,7 +4,8 @@
 
 use guest_pv_abi::call::{hypercall1, hypercall2, hypercall3, hypercall4, hypercall5};
 use guest_pv_abi::xen::{CONSOLEIO_READ, CONSOLEIO_WRITE, MmuUpdate, MmuextOp, MulticallEntry};
-use guest_pv_abi::{Errno, GuestHandle, hypercall, sched};
+use guest_pv_abi::xenlike::XENLIKE_AUDIT;
+use guest_pv_abi::{Errno, GuestHandle, errno, hypercall, sched};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// A hypercall's outcome: its non-negative value or its error number.
@@ -60,6 +61,27 @@ ops! {
 pub fn op_without_argument(number: u64, cmd: u32) -> Outcome {
     // SAFETY: no pointer is passed.
     Errno::check(unsafe { hypercall2(number, u64::from(cmd), 0) })
+}
+
+/// What an audit of the hypervisor came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audit {
+    /// All that it counts agrees.
+    Agrees,
+    /// It or an earlier one found something; the hypervisor's console says what.
+    Differs,
+    /// This hypervisor is no test build.
+    Unknown,
+}
+
+/// Has a test build of xenlike recount every reference of the machine, this domain's among them.
+#[must_use]
+pub fn audit() -> Audit {
+    match op_without_argument(hypercall::ARCH_0, XENLIKE_AUDIT) {
+        Ok(_) => Audit::Agrees,
+        Err(errno::EIO) => Audit::Differs,
+        Err(_) => Audit::Unknown,
+    }
 }
 
 /// A call whose one argument is its structure: domctl, sysctl, platform_op.

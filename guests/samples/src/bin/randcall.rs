@@ -1,6 +1,6 @@
 //! Attack: random hypercalls with random arguments, from every vCPU at once. Each is an errno, or does
 //! something to this domain alone. `seed=N` and `calls=N` on the command line; both are printed, so
-//! that a run can be repeated.
+//! that a run can be repeated. A test build of the hypervisor audits itself each `audit=N` calls of a vCPU.
 
 #![no_std]
 #![no_main]
@@ -18,6 +18,7 @@ use xenlike_rt::abi::sched::{
 };
 use xenlike_rt::abi::vcpu::{VCPUOP_DOWN, VCPUOP_INITIALISE};
 use xenlike_rt::abi::xen::DOMID_SELF;
+use xenlike_rt::hyper::Audit;
 use xenlike_rt::{args, cpu, hyper, memory, println, smp, time, traps};
 
 xenlike_rt::entry!(main);
@@ -28,6 +29,7 @@ const VICTIM_PAGES: u64 = 64;
 static VICTIMS: AtomicU64 = AtomicU64::new(0);
 static SEED: AtomicU64 = AtomicU64::new(0);
 static CALLS: AtomicU64 = AtomicU64::new(0);
+static AUDIT: AtomicU64 = AtomicU64::new(0);
 static DONE: AtomicU32 = AtomicU32::new(0);
 static SUCCEEDED: AtomicU64 = AtomicU64::new(0);
 
@@ -95,8 +97,12 @@ fn run(number: u32) {
     );
     let buffer = memory::allocate_page().expect("a page").expose_provenance() as u64;
     let calls = CALLS.load(Ordering::Relaxed);
+    let between = AUDIT.load(Ordering::Relaxed);
     let mut succeeded = 0;
-    for _ in 0..calls {
+    for count in 1..=calls {
+        if count.checked_rem(between) == Some(0) && hyper::audit() == Audit::Differs {
+            println!("FAIL randcall: an audit finds something");
+        }
         if random.below(4) == 0 {
             fill(&mut random, buffer);
         }
@@ -135,6 +141,7 @@ fn main() {
     }
     SEED.store(seed, Ordering::Relaxed);
     CALLS.store(calls, Ordering::Relaxed);
+    AUDIT.store(args::number("audit", calls / 2), Ordering::Relaxed);
     let mut vcpus = 1;
     while smp::start(vcpus, run).is_ok() {
         vcpus += 1;
