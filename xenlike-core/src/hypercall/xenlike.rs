@@ -30,12 +30,13 @@ pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
 #[cfg(feature = "audit")]
 pub fn audit(args: &mut Args) -> super::Outcome {
     use crate::audit::{Verdict, verdict};
-    let [op, number, ..] = args.0;
+    // The last two are the caller's own, for all it knows.
+    let [op, number, third, fourth] = args.0;
     if number == 0 {
-        return args.again([op, u64::from(crate::audit::ask()), 0, 0]);
+        return args.again([op, u64::from(crate::audit::ask()), third, fourth]);
     }
     match verdict(number as u32) {
-        Verdict::Open => args.again([op, number, 0, 0]),
+        Verdict::Open => args.again([op, number, third, fourth]),
         Verdict::Agreed => super::Outcome::Done(0),
         Verdict::Failed => errno::EIO.into(),
         Verdict::Unknown => errno::EINVAL.into(),
