@@ -13,7 +13,6 @@ static DOMAINS: IdTable<Domain> = IdTable::new();
 static RENAMED: Once<(DomId, Weak<Domain>)> = Once::new();
 
 /// The domain `id`, counted: it can't go while the caller holds it.
-#[inline]
 pub fn lookup(id: DomId) -> Option<Arc<Domain>> {
     DOMAINS.get(id)
 }

@@ -22,7 +22,7 @@ pub fn forget(id: DomId, pages: &Arc<DomainPages>) {
 }
 
 /// The frames of the domain with this id.
-#[inline]
+#[inline(never)] // off the loops over a table's entries
 pub fn registered(id: DomId) -> Option<Arc<DomainPages>> {
     REGISTRY.get(id)
 }
