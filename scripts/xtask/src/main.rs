@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod check;
 mod debian;
+mod faults;
 mod frames;
 mod miri;
 mod models;

@@ -2,7 +2,7 @@
 
 use crate::build;
 use crate::process;
-use crate::{frames, miri, models, nospec, report, rooms};
+use crate::{faults, frames, miri, models, nospec, report, rooms};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use std::process::Command;
@@ -14,7 +14,7 @@ pub struct Options {
     /// Which part (default: all)
     #[arg(value_enum)]
     part: Option<TestPart>,
-    /// With `qemu` and `models`: only tests whose name has this in it
+    /// With `qemu`, `models` and `faults`: only tests whose name has this in it
     filter: Option<String>,
     /// With `qemu`: test what is there, without building anything but the hypervisor's test build
     #[arg(long)]
@@ -31,6 +31,8 @@ enum TestPart {
     Models,
     /// On demand: rooms with unsafe code under Miri, which takes a quarter of an hour
     Miri,
+    /// On demand: past faults, put into a copy of the tree one by one, must each make a model or test fail
+    Faults,
 }
 
 /// Runs them all and says how many steps failed.
@@ -40,6 +42,9 @@ enum TestPart {
 pub fn test(options: &Options) -> Result<()> {
     if options.part == Some(TestPart::Miri) {
         return miri::test();
+    }
+    if options.part == Some(TestPart::Faults) {
+        return faults::test(options.filter.as_deref());
     }
     let mut tally = Tally::default();
     let runs = |part| options.part.is_none_or(|wanted| wanted == part);

@@ -1,0 +1,76 @@
+//! The copy of the tree that faults are put into. It stays between runs with what was built of it; what didn't change is
+//! left alone, so that little is built anew.
+
+use crate::process;
+use anyhow::{Context, Result};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use xenlike_tests::paths::{build, root};
+
+/// Makes the copy equal to the tree, without what earlier patches did.
+///
+/// # Errors
+/// When git doesn't tell the files, or one can't be copied.
+pub fn refresh() -> Result<PathBuf> {
+    let tree = build("faults/tree");
+    let listed = process::output(
+        Command::new("git")
+            .args([
+                "ls-files",
+                "-z",
+                "--cached",
+                "--others",
+                "--exclude-standard",
+            ])
+            .current_dir(root()),
+    )?;
+    let files: BTreeSet<&str> = listed.split('\0').filter(|name| !name.is_empty()).collect();
+    for file in &files {
+        copy(&root().join(file), &tree.join(file)).with_context(|| (*file).to_owned())?;
+    }
+    let marker = tree.with_file_name("files");
+    // What the tree has lost since, or a patch has added.
+    for old in fs::read_to_string(&marker).unwrap_or_default().lines() {
+        if !files.contains(old) {
+            let _ = fs::remove_file(tree.join(old));
+        }
+    }
+    fs::write(&marker, files.into_iter().collect::<Vec<_>>().join("\n"))?;
+    Ok(tree)
+}
+
+/// Copies a file if it differs. One that is listed and gone is none.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    if !from.is_file() {
+        let _ = fs::remove_file(to);
+        return Ok(());
+    }
+    let wanted = fs::read(from)?;
+    if fs::read(to).is_ok_and(|there| there == wanted) {
+        return Ok(());
+    }
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::copy(from, to)?;
+    Ok(())
+}
+
+/// Applies a patch to the copy. Lines may have moved since it was made.
+///
+/// # Errors
+/// When it doesn't apply.
+pub fn apply(tree: &Path, patch: &Path) -> Result<()> {
+    // The copy lies in another repository's tree, of which git would take it for a folder.
+    let ceiling = tree.parent().unwrap_or(tree);
+    let done = process::output(
+        Command::new("git")
+            .args(["apply", "--whitespace=nowarn"])
+            .arg(patch)
+            .env("GIT_CEILING_DIRECTORIES", ceiling)
+            .current_dir(tree),
+    );
+    done.map(drop).context("the patch doesn't apply any more")
+}
