@@ -16,6 +16,7 @@ mod linux;
 mod mach;
 mod manifest;
 mod options;
+mod race;
 mod root;
 mod samples;
 mod sched;

@@ -54,20 +54,18 @@ pub fn vcpus() -> u32 {
     (0..32).take_while(exists).count() as u32
 }
 
-/// Starts a vCPU (1–31) on a stack of its own, in the first vCPU's address space, upcalls masked.
-///
-/// # Errors
-/// What the hypervisor answers: ENOENT for a vCPU that the domain doesn't have, EEXIST for one that was
-/// started before; EINVAL above 31.
-pub fn start(vcpu: u32, main: Main) -> Result<(), Errno> {
+/// What a vCPU (1–31) that has not been started yet is initialised with, to run `main` on a stack of its own in the
+/// first vCPU's address space, upcalls masked. Each call takes memory for a stack.
+#[must_use]
+pub fn context(vcpu: u32, main: Main) -> Option<Box<VcpuGuestContext>> {
     if vcpu == 0 || vcpu >= 32 {
-        return Err(errno::EINVAL);
+        return None;
     }
     let mut context = Box::new(VcpuGuestContext::default());
-    let stack = Box::leak(cpu::new_stack().ok_or(errno::ENOMEM)?);
+    let stack = Box::leak(cpu::new_stack()?);
     let stack = core::ptr::from_ref(stack).expose_provenance();
     cpu::init_block(stack, vcpu);
-    let root = mfn_of(pfn_of(start_info().pt_base)).ok_or(errno::EINVAL)?;
+    let root = mfn_of(pfn_of(start_info().pt_base))?;
     let top = (stack + STACK_BYTES - CPU_BLOCK_BYTES) as u64;
 
     context.flags = VGCF_IN_KERNEL;
@@ -86,6 +84,19 @@ pub fn start(vcpu: u32, main: Main) -> Result<(), Errno> {
     for entry in traps::table().iter().take(traps::VECTORS + 1) {
         context.trap_ctxt[usize::from(entry.vector)] = *entry;
     }
+    Some(context)
+}
+
+/// Starts a vCPU (1–31) with [`context`].
+///
+/// # Errors
+/// What the hypervisor answers: ENOENT for a vCPU that the domain doesn't have, EEXIST for one that was
+/// started before; EINVAL above 31; ENOMEM.
+pub fn start(vcpu: u32, main: Main) -> Result<(), Errno> {
+    if vcpu == 0 || vcpu >= 32 {
+        return Err(errno::EINVAL);
+    }
+    let mut context = context(vcpu, main).ok_or(errno::ENOMEM)?;
     hyper::vcpu_op(VCPUOP_INITIALISE, vcpu, &mut *context)?;
     hyper::vcpu_op(VCPUOP_UP, vcpu, &mut 0u64)?;
     Ok(())

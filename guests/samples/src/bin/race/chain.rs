@@ -1,0 +1,238 @@
+//! Chains of page tables that are half validated, each naming the next: a table of level 2, 3 or 4 whose first entry is a
+//! fresh table below, whose second names the next link read-only, and whose last is impossible. One vCPU pins a link;
+//! another puts a harmless request in place of that and sends an event, so that validation stops between the first two
+//! entries and never goes on. Ending such a chain must not take the hypervisor's stack, however long it is.
+
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+use samples::Random;
+use xenlike_rt::abi::xen::{DOMID_SELF, MMUEXT_TLB_FLUSH_LOCAL, MmuextOp};
+use xenlike_rt::abi::{GuestHandle, hypercall};
+use xenlike_rt::paging::{PRESENT, READ_ONLY_FLAGS, TABLE_FLAGS};
+use xenlike_rt::sync::Lock;
+use xenlike_rt::{args, events, hyper, println, time};
+
+use crate::page::{PINS, Page, arena};
+use crate::place::WRITABLE;
+use crate::round::{self, Actor, Scenario, Settings};
+
+/// Links of the longest chain.
+const MAX_LINKS: usize = 240;
+/// How often a link is tried.
+const TRIES: u32 = 40;
+/// An entry that no table may have: a frame that doesn't exist.
+const IMPOSSIBLE: u64 = 0x000f_ffff_ffff_f000 | PRESENT;
+
+/// Builds a chain and ends it.
+pub const PARTIAL: Scenario = Scenario {
+    name: "partial-chain",
+    least: 2,
+    bouts: 1,
+    setup,
+    operations: &[&[builds_and_ends], &[interrupts]],
+    check,
+};
+
+struct Chain {
+    links: Vec<Page>,
+    below: Vec<Page>,
+    /// Their level.
+    level: usize,
+    /// How many are used.
+    length: usize,
+}
+
+static CHAIN: Lock<Chain> = Lock::new(Chain {
+    links: Vec::new(),
+    below: Vec::new(),
+    level: 2,
+    length: 0,
+});
+
+/// The request that one vCPU makes and the other changes.
+struct Request(core::cell::UnsafeCell<MmuextOp>);
+// SAFETY: reached through the atomics below, or by the hypervisor.
+unsafe impl Sync for Request {}
+static REQUEST: Request = Request(core::cell::UnsafeCell::new(MmuextOp {
+    cmd: 0,
+    _gap0: [0; 4],
+    arg1: 0,
+    arg2: 0,
+}));
+
+/// Counts requests; odd while one may be under way.
+static ARMED: AtomicU32 = AtomicU32::new(0);
+static OVER: AtomicBool = AtomicBool::new(false);
+static PORT: AtomicU32 = AtomicU32::new(0);
+static HALF_DONE: AtomicUsize = AtomicUsize::new(0);
+
+fn command() -> &'static AtomicU32 {
+    let command: *mut MmuextOp = REQUEST.0.get();
+    // SAFETY: an aligned word of a static.
+    unsafe { AtomicU32::from_ptr(&raw mut (*command).cmd) }
+}
+
+fn setup(random: &mut Random) -> bool {
+    if PORT.load(Ordering::Relaxed) == 0 {
+        let Ok(port) = events::bind_ipi(0) else {
+            return false;
+        };
+        events::on(port, |_| ());
+        events::open();
+        PORT.store(port, Ordering::Relaxed);
+    }
+    let mut chain = CHAIN.lock();
+    while chain.links.len() < MAX_LINKS {
+        let (Some(link), Some(below)) = (Page::new(), Page::new()) else {
+            break;
+        };
+        chain.links.push(link);
+        chain.below.push(below);
+    }
+    chain.level = [2, 2, 3, 4][random.below(4) as usize];
+    chain.length = match random.below(2) {
+        0 => chain.links.len(),
+        _ => random.below(chain.links.len() as u64) as usize,
+    };
+    OVER.store(false, Ordering::Relaxed);
+    write(&chain)
+}
+
+/// Writes what the links say.
+fn write(chain: &Chain) -> bool {
+    let links = chain.links.iter().zip(&chain.below).take(chain.length);
+    links.enumerate().all(|(n, (link, below))| {
+        let next = chain.links.get(n + 1).filter(|_| n + 1 < chain.length);
+        let next = next.map_or(0, |next| (next.mfn << 12) | READ_ONLY_FLAGS);
+        let first = (below.mfn << 12) | TABLE_FLAGS;
+        link.fill(&[(0, first), (1, next), (511, IMPOSSIBLE)])
+    })
+}
+
+/// Pins a link, by the request that may be another when it is read again.
+fn pin_interrupted(link: &Page, level: usize) {
+    let request = REQUEST.0.get();
+    // SAFETY: the other vCPU touches the command alone, and waits for `ARMED`.
+    unsafe { (&raw mut (*request).arg1).write_volatile(link.mfn) };
+    command().store(PINS[level - 1], Ordering::Relaxed);
+    ARMED.fetch_add(1, Ordering::Release);
+    let pointer = GuestHandle(request.expose_provenance() as u64);
+    let arguments = [pointer.0, 1, 0, u64::from(DOMID_SELF), 0];
+    // SAFETY: the frame is the chain's.
+    unsafe { hyper::raw(hypercall::MMUEXT_OP, arguments) };
+    ARMED.fetch_add(1, Ordering::Release);
+}
+
+/// Whether a frame is a table now, whole or half.
+fn is_table(link: &Page, actor: &mut Actor) -> bool {
+    let place = &arena().places[0][1];
+    let writable = place.set((link.mfn << 12) | WRITABLE, &mut actor.random);
+    place.clear(&mut actor.random);
+    !writable
+}
+
+/// Makes as many links partial as it can.
+fn build(actor: &mut Actor) {
+    let chain = CHAIN.lock();
+    let mut half_done = 0;
+    // The lock masks upcalls, which the events of the other vCPU are to cause.
+    events::open();
+    for link in chain.links.iter().take(chain.length) {
+        for _ in 0..TRIES {
+            pin_interrupted(link, chain.level);
+            if is_table(link, actor) {
+                half_done += 1;
+                break;
+            }
+        }
+    }
+    HALF_DONE.store(half_done, Ordering::Relaxed);
+}
+
+/// Builds a chain, then asks for its links again, from the first on or from anywhere.
+fn builds_and_ends(actor: &mut Actor) {
+    build(actor);
+    OVER.store(true, Ordering::Release);
+    let chain = CHAIN.lock();
+    let links = &chain.links[..chain.length];
+    if links.is_empty() {
+        return;
+    }
+    if actor.random.below(2) == 0 {
+        let start = actor.random.below(links.len() as u64) as usize;
+        links[start].pin(chain.level);
+    }
+    for link in links {
+        if link.pin(chain.level) {
+            round::fail(format_args!("a table with an impossible entry is pinned"));
+        }
+    }
+}
+
+/// Changes requests under way and sends events.
+fn interrupts(actor: &mut Actor) {
+    let mut seen = ARMED.load(Ordering::Acquire);
+    let mut most = 400;
+    while !OVER.load(Ordering::Acquire) {
+        let now = ARMED.load(Ordering::Acquire);
+        if now == seen || now & 1 == 0 {
+            core::hint::spin_loop();
+            continue;
+        }
+        seen = now;
+        round::spin(actor.random.below(most));
+        command().store(MMUEXT_TLB_FLUSH_LOCAL, Ordering::Relaxed);
+        let _ = events::send(PORT.load(Ordering::Relaxed));
+        most = if most > 20_000 { 400 } else { most + most / 8 };
+    }
+}
+
+/// All of it can be used again.
+fn check() {
+    let chain = CHAIN.lock();
+    for page in chain.links.iter().take(chain.length) {
+        page.must_be_free("after its chain ended");
+    }
+    for page in chain.below.iter().take(chain.length) {
+        page.must_be_free("below a chain that ended");
+    }
+}
+
+/// Builds the longest chain and leaves it behind, for the end of the domain.
+pub fn leave(settings: &Settings) {
+    static LEAVING: [Scenario; 1] = [Scenario {
+        name: "leave-chain",
+        least: 2,
+        bouts: 1,
+        setup: |random| {
+            let ready = setup(random);
+            let mut chain = CHAIN.lock();
+            chain.length = chain.links.len();
+            chain.level = args::number("level", 2) as usize;
+            ready && write(&chain)
+        },
+        operations: &[
+            &[|actor| {
+                build(actor);
+                OVER.store(true, Ordering::Release);
+            }],
+            &[interrupts],
+        ],
+        check: || (),
+    }];
+    let once = Settings {
+        rounds: 1,
+        ..*settings
+    };
+    match round::run(&LEAVING, &once) {
+        Ok(_) => println!(
+            "left behind: {} tables half validated",
+            HALF_DONE.load(Ordering::Relaxed)
+        ),
+        Err(why) => println!("FAIL race: {why}"),
+    }
+    loop {
+        time::sleep(time::SECOND_NS);
+    }
+}

@@ -1,0 +1,234 @@
+//! A grant that is mapped, written, unmapped by any vCPU at any place, copied to and revoked, all at the same time. A mapping must not outlive its handle, nor a handle's right its grant.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use samples::Random;
+use xenlike_rt::abi::grant_table::{
+    GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF, GNTMAP_HOST_MAP, GNTMAP_READONLY, GNTST_OKAY,
+    GNTTABOP_MAP_GRANT_REF, GNTTABOP_UNMAP_GRANT_REF, GnttabCopy, GnttabCopyPtr, GnttabMapGrantRef,
+    GnttabUnmapGrantRef,
+};
+use xenlike_rt::paging::Access;
+use xenlike_rt::{grants, hyper};
+
+use crate::page::{Page, WATCHED, arena};
+use crate::pair;
+use crate::place::{self, Place};
+use crate::round::{Actor, Operation, Scenario, fail};
+
+/// Handles that can exist at a time here.
+const HANDLES: u32 = 8;
+/// No handle.
+const NONE: u32 = u32::MAX;
+
+/// Any uses of a grant that is given and revoked all the time.
+pub const MANY_USES: Scenario = Scenario {
+    name: "grant-many-uses",
+    least: 2,
+    bouts: 1,
+    setup: give,
+    operations: &[
+        &[revokes, maps, unmaps_any],
+        MAPPERS,
+        MAPPERS,
+        &[maps, unmaps_any, copies, crate::frame::writes_when_it_can],
+    ],
+    check: check_all,
+};
+
+/// What the mapping domain of a pair does.
+pub const MAPPERS: &[Operation] = &[maps, maps, unmaps_any, copies];
+
+/// The domain that grants, as the mapper names it, and its reference.
+static GRANTER: AtomicU32 = AtomicU32::new(NONE);
+static REFERENCE: AtomicU32 = AtomicU32::new(0);
+fn frame() -> &'static Page {
+    &arena().pages[0]
+}
+
+/// Whose grants are mapped: this domain's own, unless there is another.
+fn granter() -> u16 {
+    match GRANTER.load(Ordering::Relaxed) {
+        NONE => arena().own,
+        domain => domain as u16,
+    }
+}
+
+/// Grants come from another domain from now on.
+pub fn map_of(domain: u16) {
+    GRANTER.store(u32::from(domain), Ordering::Relaxed);
+}
+
+fn reference() -> u32 {
+    pair::reference().unwrap_or_else(|| REFERENCE.load(Ordering::Acquire))
+}
+
+/// Maps the grant at a place: the handle, and the address that devices would use.
+pub fn map(at: &Place, access: Access) -> Option<(u32, u64)> {
+    let mut flags = GNTMAP_HOST_MAP;
+    if access == Access::ReadOnly {
+        flags |= GNTMAP_READONLY;
+    }
+    let mut request = [GnttabMapGrantRef {
+        host_addr: at.address(),
+        flags,
+        ref_: reference(),
+        dom: granter(),
+        ..GnttabMapGrantRef::default()
+    }];
+    hyper::grant_table_op(GNTTABOP_MAP_GRANT_REF, &mut request).ok()?;
+    let answer = core::hint::black_box(request[0]);
+    (answer.status == GNTST_OKAY).then_some((answer.handle, answer.dev_bus_addr))
+}
+
+/// Ends a handle by the mapping at a place; whether it was that.
+pub fn unmap(handle: u32, at: &Place) -> bool {
+    let mut request = [GnttabUnmapGrantRef {
+        host_addr: at.address(),
+        handle,
+        ..GnttabUnmapGrantRef::default()
+    }];
+    let called = hyper::grant_table_op(GNTTABOP_UNMAP_GRANT_REF, &mut request);
+    called.is_ok() && core::hint::black_box(request[0]).status == GNTST_OKAY
+}
+
+/// Gives this domain a grant of its own frame.
+pub fn give(_random: &mut Random) -> bool {
+    if !frame().fill(&[]) {
+        fail(format_args!("the frame can't be written between rounds"));
+        return false;
+    }
+    let given = grants::give_frame(arena().own, frame().mfn as u32, Access::ReadWrite);
+    match given {
+        Ok(reference) => REFERENCE.store(reference, Ordering::Release),
+        Err(error) => fail(format_args!("giving a grant: {error}")),
+    }
+    given.is_ok()
+}
+
+/// Whether a grant is mapped there. Another domain's frames are none that this one knows.
+fn mapped(at: &Place) -> bool {
+    let is_ours = |mfn| GRANTER.load(Ordering::Relaxed) != NONE || mfn == frame().mfn;
+    at.mapped().is_some_and(is_ours)
+}
+
+/// Ends all handles that are left. Then no place maps the frame any more, and the grant can be taken back.
+pub fn check_ended() {
+    let all = || arena().places.iter().flatten();
+    for handle in 0..HANDLES {
+        // Any of the mappings is one of this handle, if they are of one kind.
+        let _ = all().any(|at| mapped(at) && unmap(handle, at));
+    }
+    for at in all().filter(|at| mapped(at)) {
+        let written = at.write(0, 0x5ec8_e700);
+        fail(format_args!(
+            "a mapping outlives its handles; a store there goes through: {written}"
+        ));
+        place::set_entry(at.entry(), 0);
+    }
+    if GRANTER.load(Ordering::Relaxed) != NONE {
+        return;
+    }
+    for at in all() {
+        place::set_entry(at.entry(), 0);
+    }
+    if let Err(error) = grants::take_back(REFERENCE.swap(0, Ordering::AcqRel)) {
+        fail(format_args!("a grant without handles: {error}"));
+    }
+}
+
+/// The same, and the frames can be anything again.
+pub fn check_all() {
+    check_ended();
+    frame().must_be_free("after its grants");
+    arena().pages[1].must_be_free("after replacing grant mappings");
+}
+
+/// Maps the grant, stores through it, unmaps it again, with a pause at each step.
+fn maps(actor: &mut Actor) {
+    let at = &arena().places[actor.slot as usize][0];
+    while actor.goes_on() {
+        let access = match actor.random.below(4) {
+            0 => Access::ReadOnly,
+            _ => Access::ReadWrite,
+        };
+        let Some((handle, _)) = map(at, access) else {
+            actor.pause();
+            continue;
+        };
+        actor.pause();
+        if access == Access::ReadWrite {
+            at.write(
+                actor.random.below(WATCHED as u64) as usize,
+                actor.random.next() << 1,
+            );
+        }
+        actor.pause();
+        if !unmap(handle, at) {
+            // Another vCPU has ended it, perhaps by the mapping of a third, which is then left for this one.
+            let others = arena().places.iter().map(|pair| &pair[0]);
+            let _ = others.filter(|at| mapped(at)).any(|at| unmap(handle, at));
+        }
+        // Through a translation that should be gone.
+        if actor.random.below(2) == 0 {
+            at.write(
+                actor.random.below(WATCHED as u64) as usize,
+                actor.random.next() << 1,
+            );
+        }
+    }
+}
+
+/// Unmaps any handle at any place.
+fn unmaps_any(actor: &mut Actor) {
+    while actor.goes_on() {
+        let at = &arena().places[actor.random.below(4) as usize][0];
+        unmap(actor.random.below(6) as u32, at);
+        actor.pause();
+    }
+}
+
+/// Lets the hypervisor copy inside the granted frame.
+fn copies(actor: &mut Actor) {
+    while actor.goes_on() {
+        let side = |offset| GnttabCopyPtr {
+            u: u64::from(reference()),
+            domid: granter(),
+            offset,
+            ..GnttabCopyPtr::default()
+        };
+        let mut request = [GnttabCopy {
+            source: side(1024),
+            dest: side(0),
+            len: 64,
+            flags: GNTCOPY_SOURCE_GREF | GNTCOPY_DEST_GREF,
+            ..GnttabCopy::default()
+        }];
+        let _ = grants::copy(&mut request);
+        actor.pause();
+    }
+}
+
+/// Takes the grant back as soon as it can, looks whether the frame stays as it is, and gives it again.
+fn revokes(actor: &mut Actor) {
+    while actor.goes_on() {
+        let reference = REFERENCE.load(Ordering::Acquire);
+        if grants::take_back(reference).is_err() {
+            actor.pause();
+            continue;
+        }
+        REFERENCE.store(0, Ordering::Release);
+        frame().watch(actor, "a frame whose grant has ended");
+        if frame().pin(1) {
+            frame().watch(actor, "a page table whose grant has ended");
+            frame().unpin();
+        }
+        loop {
+            let given = grants::give_frame(arena().own, frame().mfn as u32, Access::ReadWrite);
+            if let Ok(reference) = given {
+                REFERENCE.store(reference, Ordering::Release);
+                break;
+            }
+        }
+    }
+}

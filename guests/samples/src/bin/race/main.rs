@@ -1,0 +1,80 @@
+//! Attack: two to four vCPUs work on one shared object at the same time, with random delays, and the guest looks at what
+//! came of it with its own eyes: could it write what it may not? A page table through a translation or a mapping that
+//! should be gone, a frame after its grant ended, a frame after it was given back.
+//!
+//! Each scenario ([`SCENARIOS`]) names its object, the operations that its actors pick from, and its check. A round picks
+//! a scenario, the operations and the delays by the seed and the round's number, and repeats them a few times.
+//! A violation prints `FAIL race …` with both numbers.
+//!
+//! Command line: `seed=N`, `seconds=N` (how long), `first=N` (number of the first round), `rounds=N` (at most),
+//! `only=NAME` (one scenario), `same=1` (repeats the first round), `leave=chain` (leaves a chain of half-validated tables
+//! behind and waits to be destroyed), `role=granter` and `role=mapper` (two domains, see [`pair`]).
+
+#![no_std]
+#![no_main]
+#![expect(unsafe_code, reason = "maps, pins and gives away its own memory")]
+
+extern crate alloc;
+
+mod chain;
+mod crosswise;
+mod events;
+mod frame;
+mod grant;
+mod memory;
+mod page;
+mod pair;
+mod place;
+mod round;
+mod vcpu;
+
+use xenlike_rt::{args, println, time};
+
+use round::{Scenario, Settings};
+
+xenlike_rt::entry!(main);
+
+/// Scenarios after which the guest is good for nothing else: by `only=` alone.
+static ALONE: [Scenario; 1] = [events::FIFO];
+
+/// Everything else that is raced.
+static SCENARIOS: [Scenario; 8] = [
+    frame::LAST_WRITABLE,
+    frame::MANY_USES,
+    crosswise::CROSSWISE,
+    grant::MANY_USES,
+    chain::PARTIAL,
+    memory::GIVEN_BACK,
+    events::PORTS,
+    vcpu::LIFE,
+];
+
+fn main() {
+    let settings = Settings {
+        seed: args::number("seed", time::now_ns() | 1),
+        seconds: args::number("seconds", 20),
+        first: args::number("first", 0),
+        rounds: args::number("rounds", u64::MAX),
+        only: args::value("only"),
+        same: args::number("same", 0) != 0,
+    };
+    println!("race: seed={} seconds={}", settings.seed, settings.seconds);
+    let done = match args::value("role") {
+        Some("granter") => return pair::granter(),
+        Some("mapper") => pair::mapper(&settings),
+        _ if args::value("leave") == Some("chain") => return chain::leave(&settings),
+        _ if settings.only == Some(ALONE[0].name) => round::run(&ALONE, &settings),
+        _ => round::run(&SCENARIOS, &settings),
+    };
+    match done {
+        Ok(rounds) if round::failures() == 0 => {
+            println!("PASS race rounds={rounds} seed={}", settings.seed);
+        }
+        Ok(rounds) => println!(
+            "FAIL race: {} violations, rounds={rounds} seed={}",
+            round::failures(),
+            settings.seed
+        ),
+        Err(why) => println!("FAIL race: {why}"),
+    }
+}

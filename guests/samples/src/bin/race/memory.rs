@@ -1,0 +1,228 @@
+//! A frame that is given back to the hypervisor, or exchanged, while other vCPUs map it, pin it and store through what
+//! they had of it. A frame that comes from the hypervisor has zeroes in it or what this domain once stored, never another
+//! domain's words; and when all vCPUs have flushed, nothing changes it.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use samples::Random;
+use xenlike_rt::abi::GuestHandle;
+use xenlike_rt::abi::memory::{
+    MemoryExchange, MemoryReservation, XENMEM_DECREASE_RESERVATION, XENMEM_EXCHANGE,
+    XENMEM_POPULATE_PHYSMAP,
+};
+use xenlike_rt::abi::xen::{DOMID_SELF, MMUEXT_TLB_FLUSH_ALL, MMUEXT_UNPIN_TABLE, UVMF_INVLPG};
+use xenlike_rt::{hyper, memory, start_info};
+
+use crate::page::{PINS, WATCHED, arena};
+use crate::place::{self, Place, READ_ONLY, WRITABLE};
+use crate::round::{Actor, MAX_ACTORS, Scenario, fail};
+
+/// See the module.
+pub const GIVEN_BACK: Scenario = Scenario {
+    name: "given-back",
+    least: 2,
+    bouts: 1,
+    setup,
+    operations: &[
+        &[gives_back],
+        &[maps_and_unmaps],
+        &[maps_and_unmaps, stores_when_it_can, pins],
+        &[maps_and_unmaps, stores_when_it_can, pins],
+    ],
+    check,
+};
+
+/// The frame that anybody may map; 0: none.
+static CURRENT: AtomicU64 = AtomicU64::new(0);
+/// Counts times when no frame was there, and the last of them that each actor has seen with nothing in its hands.
+static EPOCH: AtomicU64 = AtomicU64::new(0);
+static SEEN: [AtomicU64; MAX_ACTORS as usize] = [const { AtomicU64::new(u64::MAX) }; 4];
+
+fn setup(_random: &mut Random) -> bool {
+    if CURRENT.load(Ordering::Relaxed) != 0 {
+        return true;
+    }
+    let Some(page) = memory::allocate_page() else {
+        return false;
+    };
+    let view = page.expose_provenance() as u64;
+    let Some(mfn) = memory::mfn_of(memory::pfn_of(view)) else {
+        return false;
+    };
+    // SAFETY: nothing uses the page by its address.
+    let unmapped = unsafe { hyper::update_va_mapping(view, 0, UVMF_INVLPG) };
+    CURRENT.store(mfn, Ordering::Relaxed);
+    unmapped.is_ok()
+}
+
+fn check() {
+    for place in arena().places.iter().flatten() {
+        place::set_entry(place.entry(), 0);
+    }
+}
+
+fn list(frame: &mut u64) -> MemoryReservation {
+    MemoryReservation {
+        extent_start: GuestHandle::of_mut(frame),
+        nr_extents: 1,
+        domid: DOMID_SELF,
+        ..MemoryReservation::default()
+    }
+}
+
+/// Gives a frame back; whether the hypervisor took it.
+pub fn decrease(mut frame: u64) -> bool {
+    hyper::memory_op(XENMEM_DECREASE_RESERVATION, &mut list(&mut frame)) == Ok(1)
+}
+
+/// The number that fresh frames have in this domain, where nothing else is.
+fn number() -> u64 {
+    start_info().nr_pages + 0x1000
+}
+
+/// Gets a frame.
+pub fn populate() -> Option<u64> {
+    let mut frame = number();
+    let given = hyper::memory_op(XENMEM_POPULATE_PHYSMAP, &mut list(&mut frame));
+    (given == Ok(1)).then(|| core::hint::black_box(frame))
+}
+
+fn exchange(mut old: u64) -> Option<u64> {
+    let mut new = number();
+    let mut request = MemoryExchange {
+        in_: list(&mut old),
+        out: list(&mut new),
+        nr_exchanged: 0,
+    };
+    let done = hyper::memory_op(XENMEM_EXCHANGE, &mut request);
+    (done.is_ok() && request.nr_exchanged == 1).then(|| core::hint::black_box(new))
+}
+
+/// Waits until no other actor can map what was current.
+fn settle(slot: u32) {
+    let epoch = EPOCH.fetch_add(1, Ordering::AcqRel) + 1;
+    for (n, seen) in SEEN.iter().enumerate() {
+        while n != slot as usize && seen.load(Ordering::Acquire) < epoch {
+            core::hint::spin_loop();
+        }
+    }
+}
+
+/// Gives the frame back and gets another.
+fn gives_back(actor: &mut Actor) {
+    let place = &arena().places[actor.slot as usize][1];
+    while actor.goes_on() {
+        let old = CURRENT.load(Ordering::Relaxed);
+        if actor.random.below(2) == 0 {
+            CURRENT.store(0, Ordering::Release);
+        }
+        let new = match actor.random.below(3) {
+            0 => exchange(old),
+            _ if decrease(old) => {
+                CURRENT.store(0, Ordering::Release);
+                settle(actor.slot);
+                populate()
+            }
+            _ => None,
+        };
+        let Some(new) = new else {
+            // Refused while somebody had it pinned, or no memory.
+            CURRENT.store(old, Ordering::Release);
+            actor.pause();
+            continue;
+        };
+        CURRENT.store(0, Ordering::Release);
+        settle(actor.slot);
+        if !place.set((new << 12) | READ_ONLY, &mut actor.random) {
+            fail(format_args!("a fresh frame can't be mapped"));
+        }
+        place::extended(MMUEXT_TLB_FLUSH_ALL, 0);
+        look(place, actor);
+        place.clear(&mut actor.random);
+        place::flush();
+        CURRENT.store(new, Ordering::Release);
+        actor.pause();
+    }
+}
+
+/// What this domain stores.
+fn mark() -> u64 {
+    0x7261_6365_0000_0000 | u64::from(arena().own)
+}
+
+/// A fresh frame has nothing of another domain's, and stays as it is.
+fn look(place: &Place, actor: &mut Actor) {
+    let words = || core::array::from_fn::<_, WATCHED, _>(|index| place.read(index));
+    let first = words();
+    if let Some(word) = first
+        .iter()
+        .find(|word| **word != Some(0) && **word != Some(mark()))
+    {
+        return fail(format_args!("a fresh frame has {word:x?}"));
+    }
+    for _ in 0..actor.random.below(60) {
+        actor.pause();
+        let now = words();
+        if now != first {
+            return fail(format_args!(
+                "a fresh frame changed from {first:x?} to {now:x?}"
+            ));
+        }
+    }
+}
+
+/// Notes at the top of a loop that nothing of the frame is in the actor's hands.
+fn empty_handed(actor: &Actor) {
+    let epoch = EPOCH.load(Ordering::Acquire);
+    SEEN[actor.slot as usize].store(epoch, Ordering::Release);
+}
+
+fn leave(actor: &Actor) {
+    SEEN[actor.slot as usize].store(u64::MAX, Ordering::Release);
+}
+
+/// Maps the frame, stores, unmaps it without a flush, stores again.
+fn maps_and_unmaps(actor: &mut Actor) {
+    let place = &arena().places[actor.slot as usize][0];
+    while actor.goes_on() {
+        empty_handed(actor);
+        let current = CURRENT.load(Ordering::Acquire);
+        if current == 0 {
+            continue;
+        }
+        if place.set((current << 12) | WRITABLE, &mut actor.random) {
+            actor.pause();
+            place.write(actor.random.below(WATCHED as u64) as usize, mark());
+            place.clear(&mut actor.random);
+            actor.pause();
+            place.write(actor.random.below(WATCHED as u64) as usize, mark());
+        }
+    }
+    leave(actor);
+}
+
+/// Stores through the places of others.
+fn stores_when_it_can(actor: &mut Actor) {
+    while actor.goes_on() {
+        if actor.random.below(4) != 0 {
+            place::flush();
+        }
+        let victim = &arena().places[actor.random.below(4).max(1) as usize][0];
+        for _ in 0..=actor.random.below(40) {
+            victim.write(actor.random.below(WATCHED as u64) as usize, mark());
+        }
+    }
+}
+
+/// Pins and unpins it.
+fn pins(actor: &mut Actor) {
+    while actor.goes_on() {
+        empty_handed(actor);
+        let current = CURRENT.load(Ordering::Acquire);
+        if current != 0 && place::extended(PINS[0], current) {
+            actor.pause();
+            place::extended(MMUEXT_UNPIN_TABLE, current);
+        }
+    }
+    leave(actor);
+}

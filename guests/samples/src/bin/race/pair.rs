@@ -1,0 +1,136 @@
+//! Two domains. The granter gives a frame, revokes it as soon as it can, and looks whether it then stays as it is, as
+//! ordinary memory and as a page table. The mapper maps it on several vCPUs,
+//! stores and ends its handles crosswise.
+//!
+//! The granter's first reference, 8, is of a page that says the present reference and when it is over. The granter is
+//! created first; each takes the next id for the other's, but for `peer=ID`.
+
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use xenlike_rt::grants::{self, Mapping};
+use xenlike_rt::memory::allocate_page;
+use xenlike_rt::paging::Access;
+use xenlike_rt::{args, events, hyper, println, time};
+
+use crate::grant;
+use crate::page::{Page, prepare};
+use crate::round::{self, Actor, Scenario, Settings};
+
+const FIRST_REFERENCE: u32 = 8;
+const PATIENCE_NS: u64 = 60 * time::SECOND_NS;
+const READY: u32 = 0x7261_6365;
+
+/// Words of the shared page.
+const STATE: usize = 0;
+const REFERENCE: usize = 1;
+const OVER: usize = 2;
+
+/// Where the mapper has the shared page.
+static SHARED: AtomicUsize = AtomicUsize::new(0);
+
+static MAPPING: [Scenario; 1] = [Scenario {
+    name: "pair",
+    least: 2,
+    bouts: 1,
+    setup: |_| true,
+    operations: &[grant::MAPPERS; 4],
+    check: grant::check_ended,
+}];
+
+fn word(page: usize, index: usize) -> &'static AtomicU32 {
+    let at = core::ptr::with_exposed_provenance_mut::<u32>(page).wrapping_add(index);
+    // SAFETY: a page that stays mapped, shared by atomics alone.
+    unsafe { AtomicU32::from_ptr(at) }
+}
+
+/// The reference that the granter offers now.
+pub fn reference() -> Option<u32> {
+    match SHARED.load(Ordering::Relaxed) {
+        0 => None,
+        page => Some(word(page, REFERENCE).load(Ordering::Acquire)),
+    }
+}
+
+fn peer(default: u16) -> u16 {
+    args::number("peer", u64::from(default)) as u16
+}
+
+/// Maps what the other domain grants until the time is over.
+pub fn mapper(settings: &Settings) -> Result<u64, &'static str> {
+    let own = events::own_domain().map_err(|_| "no id")?;
+    let granter = peer(own.wrapping_sub(1));
+    let end = time::now_ns() + PATIENCE_NS;
+    let shared = loop {
+        match Mapping::new(granter, FIRST_REFERENCE, Access::ReadWrite) {
+            Ok(mapping) => break mapping,
+            Err(_) if time::now_ns() < end => hyper::yield_now(),
+            Err(_) => return Err("the other domain grants nothing"),
+        }
+    };
+    let page = shared.as_ptr().expose_provenance();
+    if !time::wait_for(PATIENCE_NS, || {
+        word(page, STATE).load(Ordering::Acquire) == READY
+    }) {
+        return Err("the other domain doesn't begin");
+    }
+    SHARED.store(page, Ordering::Relaxed);
+    grant::map_of(granter);
+    let done = round::run(&MAPPING, settings);
+    word(page, OVER).store(1, Ordering::Release);
+    done
+}
+
+/// Grants and revokes until the other is done.
+pub fn granter() {
+    match grant_all() {
+        Ok(rounds) if round::failures() == 0 => println!("PASS race granter rounds={rounds}"),
+        Ok(_) => println!("FAIL race granter: {} violations", round::failures()),
+        Err(why) => println!("FAIL race granter: {why}"),
+    }
+}
+
+fn grant_all() -> Result<u64, &'static str> {
+    prepare()?;
+    let own = events::own_domain().map_err(|_| "no id")?;
+    let mapper = peer(own + 1);
+    let shared = allocate_page().ok_or("no page")?;
+    let page = shared.expose_provenance();
+    let first = grants::give(mapper, shared, Access::ReadWrite);
+    if first != Ok(FIRST_REFERENCE) {
+        return Err("the first reference is another");
+    }
+    let mut actor = Actor::alone(args::number("seed", 1), 2048);
+    let frame = Page::new().ok_or("no page")?;
+    word(page, STATE).store(READY, Ordering::Release);
+    let mut rounds = 0;
+    while word(page, OVER).load(Ordering::Acquire) == 0 {
+        let given = grants::give_frame(mapper, frame.mfn as u32, Access::ReadWrite);
+        let reference = given.map_err(|_| "no reference")?;
+        word(page, REFERENCE).store(reference, Ordering::Release);
+        actor.pause();
+        while grants::take_back(reference).is_err() {
+            if word(page, OVER).load(Ordering::Acquire) != 0 {
+                return Ok(rounds);
+            }
+            core::hint::spin_loop();
+        }
+        look(&frame, &mut actor);
+        rounds += 1;
+    }
+    Ok(rounds)
+}
+
+/// Nothing but this domain changes the frame now.
+fn look(frame: &Page, actor: &mut Actor) {
+    frame.watch(actor, "a frame whose grant has ended");
+    if frame.pin(1) {
+        frame.watch(actor, "a page table whose grant has ended");
+        frame.unpin();
+    } else if !frame.fill(&[]) || !frame.pin(1) {
+        round::fail(format_args!(
+            "a frame whose grant has ended can't be a page table"
+        ));
+    } else {
+        frame.unpin();
+    }
+}

@@ -1,0 +1,119 @@
+//! Places of the address space where frames are mapped and unmapped by the entry, and the accesses that may fault.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use samples::Random;
+use xenlike_rt::abi::errno;
+use xenlike_rt::abi::xen::{
+    DOMID_SELF, MMU_NORMAL_PT_UPDATE, MMUEXT_TLB_FLUSH_LOCAL, MmuUpdate, MmuextOp, UVMF_NONE,
+};
+use xenlike_rt::memory::{direct, pfn_of_mfn};
+use xenlike_rt::paging::{self, NO_EXECUTE, PRESENT, RAM_FLAGS, READ_ONLY_FLAGS, Window};
+use xenlike_rt::{hyper, traps};
+
+/// Entry bits of a writable mapping.
+pub const WRITABLE: u64 = RAM_FLAGS | NO_EXECUTE;
+/// Entry bits of a read-only mapping.
+pub const READ_ONLY: u64 = READ_ONLY_FLAGS | NO_EXECUTE;
+
+/// A page of address space.
+pub struct Place {
+    window: Window,
+    /// The machine address of its L1 entry.
+    entry: u64,
+}
+
+impl Place {
+    /// A place with nothing mapped.
+    pub fn new() -> Option<Self> {
+        let window = Window::reserve(1).ok()?;
+        window.prepare().ok()?;
+        let entry = paging::entry_machine_address(window.address())?;
+        Some(Self { window, entry })
+    }
+
+    /// Its address.
+    pub fn address(&self) -> u64 {
+        self.window.address()
+    }
+
+    /// The machine address of its entry.
+    pub fn entry(&self) -> u64 {
+        self.entry
+    }
+
+    /// The frame that is mapped here.
+    pub fn mapped(&self) -> Option<u64> {
+        let entry = self.slot().load(Ordering::Acquire);
+        (entry & PRESENT != 0).then_some((entry & paging::FRAME_MASK) >> 12)
+    }
+
+    /// Its entry, where the guest reads its table. A store there traps and is emulated.
+    fn slot(&self) -> &AtomicU64 {
+        let at = direct(pfn_of_mfn(self.entry >> 12)) + (self.entry & 0xfff);
+        // SAFETY: an aligned word of a page table that stays one.
+        unsafe { AtomicU64::from_ptr(core::ptr::with_exposed_provenance_mut(at as usize)) }
+    }
+
+    /// Sets its entry in one of the ways there are, without a flush; whether it was let.
+    pub fn set(&self, entry: u64, random: &mut Random) -> bool {
+        match random.below(4) {
+            // SAFETY: nothing but this guest's races uses what is mapped here.
+            0 | 1 => unsafe { hyper::update_va_mapping(self.address(), entry, UVMF_NONE) }.is_ok(),
+            2 => set_entry(self.entry, entry),
+            3 => traps::attempt(|| self.slot().store(entry, Ordering::Release)).is_ok(),
+            _ => unreachable!(),
+        }
+    }
+
+    /// Unmaps what is mapped here, without a flush.
+    pub fn clear(&self, random: &mut Random) {
+        if !self.set(0, random) {
+            set_entry(self.entry, 0);
+        }
+    }
+
+    /// Stores into word `index` of what is mapped here, or was; whether it went through.
+    pub fn write(&self, index: usize, value: u64) -> bool {
+        let word = self.window.as_ptr().cast::<u64>().wrapping_add(index % 512);
+        // SAFETY: inside the place; a fault ends the attempt.
+        traps::attempt(|| unsafe { word.write_volatile(value) }).is_ok()
+    }
+
+    /// Reads word `index` of what is mapped here, or was.
+    pub fn read(&self, index: usize) -> Option<u64> {
+        let word = self.window.as_ptr().cast::<u64>().wrapping_add(index % 512);
+        let mut value = 0;
+        // SAFETY: as in `write`.
+        let read = traps::attempt(|| value = unsafe { word.read_volatile() });
+        read.is_ok().then(|| core::hint::black_box(value))
+    }
+}
+
+/// Sets an entry by its machine address; whether it was let.
+pub fn set_entry(at: u64, value: u64) -> bool {
+    let update = MmuUpdate {
+        ptr: at | MMU_NORMAL_PT_UPDATE,
+        val: value,
+    };
+    // SAFETY: as in `Place::set`.
+    let outcome = unsafe { hyper::mmu_update(&[update], DOMID_SELF) };
+    debug_assert!(outcome != Err(errno::EFAULT));
+    outcome.is_ok()
+}
+
+/// One request of mmuext_op about a frame; whether it was done.
+pub fn extended(cmd: u32, mfn: u64) -> bool {
+    let request = MmuextOp {
+        cmd,
+        arg1: mfn,
+        ..MmuextOp::default()
+    };
+    // SAFETY: the frames are this guest's to pin and to clear.
+    unsafe { hyper::mmuext_op(&[request]) }.is_ok()
+}
+
+/// Forgets this vCPU's translations.
+pub fn flush() {
+    extended(MMUEXT_TLB_FLUSH_LOCAL, 0);
+}
