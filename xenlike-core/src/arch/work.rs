@@ -1,6 +1,6 @@
 //! What a CPU has to do before it leaves ring 0: bits that any CPU may raise.
 
-use crate::kit::atomic::Ordering;
+use crate::kit::atomic::{AtomicU32, Ordering};
 
 use super::{apic_timer, ipi, percpu};
 use crate::kit::CpuId;
@@ -29,21 +29,33 @@ pub fn raise(cpu: CpuId, bits: u32) {
     let Some(info) = percpu::info_of(cpu) else {
         return;
     };
-    let before = info.work.fetch_or(bits, Ordering::AcqRel);
-    // Who raised the first bit sent the interrupt; it is not taken off before they all are.
-    if before == 0 {
+    if add(&info.work, bits) {
         ipi::kick(cpu);
     }
 }
 
+/// Adds bits to a CPU's word; true if they are the first, so that the CPU has to be interrupted.
+/// Where others are raised already, the CPU is in ring 0 and will look, or whoever raised the first
+/// of them interrupts it: all are taken at once.
+#[inline]
+fn add(word: &AtomicU32, bits: u32) -> bool {
+    word.fetch_or(bits, Ordering::AcqRel) == 0
+}
+
+/// Takes all the bits.
+#[inline]
+fn take_all(word: &AtomicU32) -> u32 {
+    word.swap(0, Ordering::AcqRel)
+}
+
 /// Raises `bits` on this CPU.
 pub fn raise_here(bits: u32) {
-    percpu::info().work.fetch_or(bits, Ordering::AcqRel);
+    add(&percpu::info().work, bits);
 }
 
 /// Takes all that has been raised on this CPU.
 pub fn take() -> u32 {
-    percpu::info().work.swap(0, Ordering::AcqRel)
+    take_all(&percpu::info().work)
 }
 
 /// Whether something waits for this CPU. Interrupts are off in ring 0, so what takes long asks here;
@@ -58,4 +70,71 @@ pub fn pending() -> bool {
         raise_here(TIMER);
     }
     due
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::{LOOK, SCHEDULE, TIMER, add, take_all};
+    use crate::kit::atomic::AtomicU32;
+    use crate::kit::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+    use crate::kit::atomic::model::explore;
+    use crate::kit::lock::wait_step;
+    use loom::thread;
+    use std::sync::Arc;
+
+    #[derive(Default)]
+    struct Cpu {
+        work: AtomicU32,
+        /// An interrupt is on its way.
+        interrupt: AtomicU32,
+        /// What the two others want seen, stored before they raise work.
+        wanted: [AtomicU32; 2],
+    }
+
+    fn raise(cpu: &Cpu, who: usize, bits: u32) {
+        cpu.wanted[who].store(1, Relaxed);
+        if add(&cpu.work, bits) {
+            cpu.interrupt.store(1, Release);
+        }
+    }
+
+    /// Two CPUs raise work on a third one, which sleeps whenever it has none, and its own timer does
+    /// too: it never sleeps on with work raised, and sees what came before the bit that it took.
+    #[test]
+    fn no_work_is_slept_over() {
+        explore(3, || {
+            let cpu = Arc::new(Cpu::default());
+            let touch = [&cpu.work, &cpu.interrupt, &cpu.wanted[0], &cpu.wanted[1]];
+            for atomic in touch {
+                atomic.load(Relaxed);
+            }
+            let others = [(0, SCHEDULE), (1, LOOK)].map(|(who, bits)| {
+                let cpu = cpu.clone();
+                thread::spawn(move || raise(&cpu, who, bits))
+            });
+            let mut seen = take_all(&cpu.work);
+            // The timer's interrupt comes while the CPU is awake: no other follows.
+            add(&cpu.work, TIMER);
+            loop {
+                seen |= take_all(&cpu.work);
+                for (wanted, bits) in cpu.wanted.iter().zip([SCHEDULE, LOOK]) {
+                    assert!(seen & bits == 0 || wanted.load(Relaxed) == 1);
+                }
+                if seen == TIMER | SCHEDULE | LOOK {
+                    break;
+                }
+                if cpu.work.load(Acquire) != 0 {
+                    continue;
+                }
+                // Asleep until an interrupt comes; `sti; hlt` leaves no gap behind the look.
+                let woken = || cpu.interrupt.compare_exchange(1, 0, AcqRel, Acquire);
+                while woken().is_err() {
+                    wait_step();
+                }
+            }
+            for other in others {
+                other.join().unwrap();
+            }
+        });
+    }
 }
