@@ -30,6 +30,8 @@ mod close;
 mod control;
 mod delivery;
 mod fifo;
+#[cfg(all(test, loom))]
+mod models;
 mod poll;
 mod send;
 mod status;

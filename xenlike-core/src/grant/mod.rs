@@ -30,9 +30,11 @@ mod entry;
 mod handles;
 mod machine;
 mod map;
+#[cfg(all(test, loom))]
+mod models;
 mod release;
 mod table;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 mod transfer;
 mod unmap;

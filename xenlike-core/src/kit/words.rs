@@ -15,7 +15,7 @@ pub trait SharedWords: Send + Sync {
     fn u64(&self, offset: usize) -> Option<&AtomicU64>;
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 pub mod fake {
     //! A page shared with a guest, on the host.
     #![expect(
@@ -71,6 +71,76 @@ pub mod fake {
         }
         fn u64(&self, offset: usize) -> Option<&AtomicU64> {
             self.at(offset)
+        }
+    }
+}
+
+#[cfg(all(test, loom))]
+pub mod fake {
+    //! A page shared with a guest, in a model. Loom's atomics are no bytes of memory, so there is one
+    //! for each place that is accessed, and a place has one width: guest and hypervisor use it alike.
+    #![expect(unsafe_code, reason = "hands out words that are never taken away")]
+
+    use crate::kit::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+    use alloc::boxed::Box;
+    use alloc::collections::BTreeMap;
+    use alloc::sync::Arc;
+    use std::sync::{Mutex, PoisonError};
+
+    use super::SharedWords;
+
+    enum Word {
+        U8(Box<AtomicU8>),
+        U16(Box<AtomicU16>),
+        U32(Box<AtomicU32>),
+        U64(Box<AtomicU64>),
+    }
+
+    /// A handle on a page, as the guest and the hypervisor both have.
+    #[derive(Clone, Default)]
+    pub struct FakePage(Arc<Mutex<BTreeMap<usize, Word>>>);
+
+    impl FakePage {
+        /// A zeroed page.
+        pub fn new() -> Self {
+            Self::default()
+        }
+        /// Number of handles on it.
+        pub fn handles(&self) -> usize {
+            Arc::strong_count(&self.0)
+        }
+    }
+
+    macro_rules! word {
+        ($self:ident $at:ident $int:ident $sort:ident $atomic:ident) => {{
+            let bytes = size_of::<$int>();
+            if $at.checked_add(bytes)? > 4096 || !$at.is_multiple_of(bytes) {
+                return None;
+            }
+            let mut words = $self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let word = words
+                .entry($at)
+                .or_insert_with(|| Word::$sort(Box::new($atomic::new(0))));
+            let Word::$sort(word) = word else {
+                panic!("byte {} of a page is accessed with two widths", $at);
+            };
+            // SAFETY: in a box that stays as long as the page does.
+            Some(unsafe { &*core::ptr::from_ref::<$atomic>(word) })
+        }};
+    }
+
+    impl SharedWords for FakePage {
+        fn u8(&self, at: usize) -> Option<&AtomicU8> {
+            word!(self at u8 U8 AtomicU8)
+        }
+        fn u16(&self, at: usize) -> Option<&AtomicU16> {
+            word!(self at u16 U16 AtomicU16)
+        }
+        fn u32(&self, at: usize) -> Option<&AtomicU32> {
+            word!(self at u32 U32 AtomicU32)
+        }
+        fn u64(&self, at: usize) -> Option<&AtomicU64> {
+            word!(self at u64 U64 AtomicU64)
         }
     }
 }

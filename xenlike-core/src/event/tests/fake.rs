@@ -4,11 +4,11 @@ use crate::kit::atomic::{AtomicU64, Ordering::SeqCst};
 use alloc::sync::Arc;
 
 use crate::event::{Limits, Table};
-pub(super) use crate::kit::words::fake::FakePage as Page;
+pub(in crate::event) use crate::kit::words::fake::FakePage as Page;
 use crate::kit::{DomId, Port, SharedWords, VcpuId};
 
 /// A table and its guest's pages.
-pub(super) struct Dom {
+pub(in crate::event) struct Dom {
     pub table: Arc<Table<Page>>,
     pub shared: Page,
 }
@@ -29,17 +29,25 @@ impl Dom {
     pub fn mask(&self, port: Port) {
         self.bit(2560, port).fetch_or(1 << (port.0 % 64), SeqCst);
     }
+    /// Takes the upcall flag of `vcpu` down; whether it was up.
+    pub fn take_flag(&self, vcpu: VcpuId) -> bool {
+        self.shared
+            .u8(vcpu.0 as usize * 64)
+            .unwrap()
+            .swap(0, SeqCst)
+            != 0
+    }
     /// 2-level: the guest handles all that is pending on `vcpu`: returns the selector it saw.
     pub fn take_upcall(&self, vcpu: VcpuId) -> Option<u64> {
         let info = vcpu.0 as usize * 64;
-        let flag = self.shared.u8(info).unwrap().swap(0, SeqCst);
-        (flag != 0).then(|| self.shared.u64(info + 8).unwrap().swap(0, SeqCst))
+        self.take_flag(vcpu)
+            .then(|| self.shared.u64(info + 8).unwrap().swap(0, SeqCst))
     }
     pub fn clear(&self, port: Port) {
         self.bit(2048, port)
             .fetch_and(!(1 << (port.0 % 64)), SeqCst);
     }
-    fn bit(&self, base: usize, port: Port) -> &AtomicU64 {
+    pub fn bit(&self, base: usize, port: Port) -> &AtomicU64 {
         self.shared.u64(base + port.0 as usize / 64 * 8).unwrap()
     }
 }

@@ -15,7 +15,7 @@ use crate::kit::{DomId, Port, VcpuId};
 
 const LINK: u32 = (1 << 17) - 1;
 
-pub(super) struct Guest {
+pub(in crate::event) struct Guest {
     pub dom: Dom,
     control: Vec<Page>,
     array: Vec<Page>,
@@ -24,22 +24,44 @@ pub(super) struct Guest {
 
 impl Guest {
     pub fn new(vcpus: u32, pages: usize) -> Self {
-        let dom = Dom::new(1, vcpus, 4000);
-        let control: Vec<_> = (0..vcpus).map(|_| Page::new()).collect();
-        for (v, page) in (0..).zip(&control) {
-            dom.table.init_control(VcpuId(v), page.clone(), 16).unwrap();
-            assert!(dom.table.init_control(VcpuId(v), page.clone(), 16).is_err());
-        }
-        let array: Vec<_> = (0..pages).map(|_| Page::new()).collect();
-        for page in &array {
-            dom.table.expand_array(page.clone(), &mut |_| {}).unwrap();
-        }
+        let guest = Self::without_queues(vcpus, pages, 4000);
+        guest.make_queues();
+        guest
+    }
+
+    /// A guest with pages for queues, which it doesn't have yet.
+    pub fn without_queues(vcpus: u32, pages: usize, max_port: u32) -> Self {
         Self {
-            dom,
-            control,
-            array,
+            dom: Dom::new(1, vcpus, max_port),
+            control: (0..vcpus).map(|_| Page::new()).collect(),
+            array: (0..pages).map(|_| Page::new()).collect(),
             heads: vec![[0; 16]; vcpus as usize],
         }
+    }
+
+    pub fn make_queues(&self) {
+        let table = &self.dom.table;
+        for (v, page) in (0..).zip(&self.control) {
+            table.init_control(VcpuId(v), page.clone(), 16).unwrap();
+            assert!(table.init_control(VcpuId(v), page.clone(), 16).is_err());
+        }
+        for page in &self.array {
+            table.expand_array(page.clone(), &mut |_| {}).unwrap();
+        }
+    }
+
+    /// For models: touches the words of the first vCPU's queue of ordinary events, and of `port`.
+    #[cfg(loom)]
+    pub fn touch(&self, port: Port) {
+        self.word(port).load(SeqCst);
+        for at in [16, 16 + 8 + 7 * 4] {
+            self.control[0].u32(at).unwrap().load(SeqCst);
+        }
+    }
+
+    #[cfg(loom)]
+    pub fn mask(&self, port: Port) {
+        self.word(port).fetch_or(MASKED, SeqCst);
     }
 
     pub fn word(&self, port: Port) -> &AtomicU32 {

@@ -7,8 +7,8 @@
     reason = "a test may fail loudly"
 )]
 
-mod fake;
-mod fifo_guest;
+pub(super) mod fake;
+pub(super) mod fifo_guest;
 mod random;
 mod rules;
 mod threads;

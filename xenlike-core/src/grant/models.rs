@@ -1,0 +1,367 @@
+//! Entries, handles and their end, with every interleaving of a few CPUs' steps.
+//!
+//! Two domains: a granter with one entry, and a mapper with two vCPUs, whose page tables have two
+//! places. A place is changed by compare-exchange, as `pagetype` does it. The models ask:
+//!
+//! - While a place maps the frame, the entry has a use and the frame a reference (a right does not
+//!   outlive its handle).
+//! - When the granter's compare-exchange takes the grant back, no place maps the frame and nobody has
+//!   a reference of it (end access doesn't succeed while the grant is in use).
+//! - In the end there are as many uses as handles, and no reference too many or too few.
+
+use std::sync::Arc;
+use std::vec::Vec;
+
+use loom::thread;
+
+use super::*;
+use crate::kit::atomic::model::explore;
+use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use crate::kit::words::fake::FakePage;
+use crate::kit::{DomId, Maddr, Mfn, SharedWords, Vaddr};
+
+const GRANTER: DomId = DomId(1);
+const MAPPER: DomId = DomId(2);
+const FRAME: Mfn = Mfn(100);
+const WRITABLE: u64 = 1 << 62;
+
+/// The granted frame's references, and the places that may map it.
+struct Mmu {
+    refs: AtomicU32,
+    places: [AtomicU64; 2],
+}
+
+/// The machine as one CPU sees it.
+#[derive(Clone)]
+struct Cpu(Arc<Mmu>);
+
+const fn entry(mfn: Mfn, access: Access) -> u64 {
+    match access {
+        Access::Read => mfn.0,
+        Access::Write => mfn.0 | WRITABLE,
+    }
+}
+
+impl Cpu {
+    fn place(&self, at: HostAddr) -> &AtomicU64 {
+        let (HostAddr::Pte(Maddr(n)) | HostAddr::Va(Vaddr(n))) = at;
+        &self.0.places[n as usize - 1]
+    }
+}
+
+impl Machine for Cpu {
+    type Bytes = Mfn;
+
+    fn bytes(&self, mfn: Mfn) -> Option<Mfn> {
+        Some(mfn)
+    }
+    fn get(&mut self, mfn: Mfn, owner: DomId, _: Access) -> Result<(), GrantError> {
+        assert_eq!(owner, GRANTER);
+        if mfn != FRAME {
+            return Err(GrantError::BadPage);
+        }
+        self.0.refs.fetch_add(1, SeqCst);
+        Ok(())
+    }
+    fn put(&mut self, _: Mfn, _: Access) {
+        assert_ne!(self.0.refs.fetch_sub(1, SeqCst), 0, "a reference too few");
+    }
+    fn map(
+        &mut self,
+        at: HostAddr,
+        mfn: Mfn,
+        owner: DomId,
+        bits: PteBits,
+    ) -> Result<(), GrantError> {
+        self.get(mfn, owner, bits.access)?;
+        self.get(mfn, owner, bits.access)?;
+        let old = self.place(at).swap(entry(mfn, bits.access), SeqCst);
+        if old != 0 {
+            self.put(mfn, bits.access);
+        }
+        Ok(())
+    }
+    fn unmap(&mut self, at: HostAddr, mfn: Mfn, access: Access) -> Result<(), GrantError> {
+        let mapped = entry(mfn, access);
+        let cleared = self.place(at).compare_exchange(mapped, 0, SeqCst, SeqCst);
+        cleared.map_err(|_| GrantError::General)?;
+        self.put(mfn, access);
+        Ok(())
+    }
+    fn replace(&mut self, _: Vaddr, _: Vaddr, _: Mfn, _: Access) -> Result<(), GrantError> {
+        Err(GrantError::General)
+    }
+    fn flush(&mut self) {}
+    fn copy(&mut self, _: (Mfn, u16), _: (Mfn, u16), _: u16) {
+        assert_ne!(
+            self.0.refs.load(SeqCst),
+            0,
+            "the frame is nobody's any more"
+        );
+    }
+}
+
+/// The two domains.
+#[derive(Clone)]
+struct World {
+    granter: Arc<Table<FakePage>>,
+    mapper: Arc<Table<FakePage>>,
+    page: FakePage,
+    cpu: Cpu,
+}
+
+impl World {
+    /// With entry 0 granted to the mapper. Touches all atomics.
+    fn new() -> Self {
+        let limits = Limits {
+            grant_frames: 1,
+            maptrack_frames: 1,
+        };
+        let page = FakePage::new();
+        let world = Self {
+            granter: Table::new(GRANTER, limits).unwrap(),
+            mapper: Table::new(MAPPER, limits).unwrap(),
+            cpu: Cpu(Arc::new(Mmu {
+                refs: AtomicU32::new(0),
+                places: [AtomicU64::new(0), AtomicU64::new(0)],
+            })),
+            page,
+        };
+        let grown = world.granter.grow(1, &mut || Some(world.page.clone()));
+        grown.unwrap();
+        world.page.u32(4).unwrap().store(FRAME.0 as u32, SeqCst);
+        world.flags().store(GRANTED, SeqCst);
+        for place in [1, 2] {
+            let handle = world.map(place, Access::Write).unwrap();
+            world.unmap(handle, place).unwrap();
+        }
+        world
+    }
+
+    /// The entry's flags and grantee.
+    fn flags(&self) -> &AtomicU32 {
+        self.page.u32(0).unwrap()
+    }
+
+    fn map(&self, place: u64, access: Access) -> Result<u32, GrantError> {
+        let request = MapRequest {
+            r: 0,
+            host: Some(HostAddr::Va(Vaddr(place))),
+            device: Device::Unused,
+            bits: PteBits { access, avail: 0 },
+        };
+        let mapped = self
+            .mapper
+            .map(&self.granter, &request, &mut self.cpu.clone());
+        mapped.map(|mapped| mapped.handle)
+    }
+
+    fn unmap(&self, handle: u32, place: u64) -> Result<(), GrantError> {
+        let request = UnmapRequest {
+            handle,
+            host_addr: place,
+            dev_bus_addr: 0,
+            replace_by: None,
+        };
+        let mut cpu = self.cpu.clone();
+        let unmapping = self.mapper.begin_unmap(&request, &mut cpu)?;
+        cpu.flush();
+        self.mapper.finish_unmap(unmapping, &mut cpu);
+        Ok(())
+    }
+
+    /// Unmaps, or is refused.
+    fn try_unmap(&self, handle: u32, place: u64) {
+        if let Err(error) = self.unmap(handle, place) {
+            assert!(matches!(error, GrantError::BadHandle | GrantError::General));
+        }
+    }
+
+    /// Maps at `place`, looks whether the entry says so, and unmaps.
+    fn map_for_a_while(&self, place: u64, access: Access) {
+        if let Ok(handle) = self.map(place, access) {
+            let mark = match access {
+                Access::Read => abi::GTF_READING,
+                Access::Write => abi::GTF_READING | abi::GTF_WRITING,
+            };
+            assert_eq!(self.flags().load(SeqCst) as u16 & mark, mark);
+            self.unmap(handle, place).unwrap();
+        }
+    }
+
+    /// Copies out of the grant.
+    fn copy(&self) {
+        let (from, mut cpu) = (CopySide::Grant(&self.granter, 0), self.cpu.clone());
+        if let Ok(held) = hold(&self.mapper, &from, Access::Read, &mut cpu) {
+            copy_held((&held, 0), (&held, 0), 8, &mut cpu);
+            let_go(&held, &mut cpu);
+        }
+    }
+
+    /// Takes the grant back if nobody uses it, as the public header tells a granter to.
+    fn end_access(&self) {
+        let ended = self.flags().compare_exchange(GRANTED, 0, SeqCst, SeqCst);
+        if ended.is_ok() {
+            self.assert_unused();
+        }
+    }
+
+    fn mapped(&self) -> usize {
+        let places = self.cpu.0.places.iter();
+        places.filter(|place| place.load(SeqCst) != 0).count()
+    }
+
+    fn assert_unused(&self) {
+        assert_eq!(self.mapped(), 0, "mapped, but not granted any more");
+        assert_eq!(self.cpu.0.refs.load(SeqCst), 0);
+    }
+
+    /// What must hold when no call is under way.
+    fn assert_counts(&self) {
+        let handles = self.mapper.in_use(|_| ()).len();
+        let uses = self.granter.uses(0).unwrap();
+        let mapped = self.mapped();
+        assert_eq!((uses.readers + uses.writers) as usize, handles);
+        assert!(mapped <= handles, "{mapped} mappings, {handles} handles");
+        assert_eq!(self.cpu.0.refs.load(SeqCst) as usize, handles + mapped);
+        let flags = self.flags().load(SeqCst);
+        let shown = flags as u16 & (abi::GTF_READING | abi::GTF_WRITING) != 0;
+        let is_alive = self.granter.with_frame(0, |_| ()).is_some();
+        assert!(shown == (handles != 0) || flags == 0 || !is_alive);
+    }
+}
+
+/// Granted to the mapper, and not in use.
+const GRANTED: u32 = abi::GTF_PERMIT_ACCESS as u32 | (MAPPER.0 as u32) << 16;
+
+/// What one CPU does.
+type Act = fn(&World, &[u32]);
+
+/// Explores the interleavings of `acts`, each on a CPU of its own, after the grant has been mapped at
+/// the `first` places; the acts are told the handles.
+fn race(preemptions: usize, first: &'static [u64], acts: &'static [Act]) {
+    explore(preemptions, move || {
+        let world = World::new();
+        let map = |place: &u64| world.map(*place, Access::Write).unwrap();
+        let handles: Vec<u32> = first.iter().map(map).collect();
+        let cpus: Vec<_> = acts[1..]
+            .iter()
+            .map(|act| {
+                let (world, handles) = (world.clone(), handles.clone());
+                thread::spawn(move || act(&world, &handles))
+            })
+            .collect();
+        acts[0](&world, &handles);
+        for cpu in cpus {
+            cpu.join().unwrap();
+        }
+        world.assert_counts();
+    });
+}
+
+/// Up to 2 preemptions.
+#[test]
+fn a_grant_is_not_taken_back_while_it_is_mapped() {
+    race(
+        2,
+        &[],
+        &[
+            |world, _| world.end_access(),
+            |world, _| world.map_for_a_while(1, Access::Write),
+            |world, _| world.map_for_a_while(2, Access::Read),
+        ],
+    );
+}
+
+/// Up to 2 preemptions.
+#[test]
+fn a_grant_is_not_taken_back_while_it_is_copied() {
+    race(
+        2,
+        &[],
+        &[
+            |world, _| world.end_access(),
+            |world, _| world.map_for_a_while(1, Access::Write),
+            |world, _| world.copy(),
+        ],
+    );
+}
+
+/// Up to 2 preemptions.
+#[test]
+fn a_handle_ends_once() {
+    race(
+        2,
+        &[1],
+        &[
+            |world, handles| world.try_unmap(handles[0], 1),
+            |world, handles| world.try_unmap(handles[0], 1),
+            |world, _| world.end_access(),
+        ],
+    );
+}
+
+/// Up to 2 preemptions. The second use of the grant ends the first one's mapping, and the other way round:
+/// both may succeed, and then nothing is mapped.
+#[test]
+fn two_handles_are_unmapped_crosswise() {
+    race(
+        2,
+        &[1, 2],
+        &[
+            |world, handles| world.try_unmap(handles[0], 2),
+            |world, handles| world.try_unmap(handles[1], 2),
+            |world, _| world.end_access(),
+        ],
+    );
+    race(
+        2,
+        &[1, 2],
+        &[
+            |world, handles| world.try_unmap(handles[0], 2),
+            |world, handles| world.try_unmap(handles[1], 1),
+            |world, _| world.end_access(),
+        ],
+    );
+}
+
+/// Up to 2 preemptions. A granter that scribbles on its entry harms itself alone.
+#[test]
+fn a_granter_changes_its_entry_meanwhile() {
+    race(
+        2,
+        &[],
+        &[
+            |world, _| {
+                world.flags().store(0, SeqCst);
+                world.page.u32(4).unwrap().store(7, SeqCst);
+                world.flags().store(GRANTED, SeqCst);
+                world.page.u32(4).unwrap().store(FRAME.0 as u32, SeqCst);
+            },
+            |world, _| {
+                if let Ok(handle) = world.map(1, Access::Write) {
+                    world.unmap(handle, 1).unwrap();
+                }
+            },
+            |world, _| world.copy(),
+        ],
+    );
+}
+
+/// Up to 2 preemptions. The granter dies while its grant comes into use and goes out of use.
+#[test]
+fn a_granter_dies_meanwhile() {
+    race(
+        2,
+        &[1],
+        &[
+            |world, _| world.granter.retire(),
+            |world, handles| world.unmap(handles[0], 1).unwrap(),
+            |world, _| {
+                if let Ok(handle) = world.map(2, Access::Read) {
+                    world.unmap(handle, 2).unwrap();
+                }
+            },
+        ],
+    );
+}
