@@ -298,10 +298,10 @@ fn an_event_does_not_reach_the_next_use_of_a_port() {
     });
 }
 
-/// Up to 2 preemptions.
+/// Up to 1 preemption.
 #[test]
 fn both_ends_close() {
-    explore(2, || {
+    explore(1, || {
         let pair = Arc::new(Pair::new());
         race(
             &pair,
@@ -468,10 +468,10 @@ fn a_queue_survives_the_closing_of_its_ports() {
     });
 }
 
-/// Up to 2 preemptions. An event comes while the domain goes over to the FIFO ABI.
+/// Up to 1 preemption. An event comes while the domain goes over to the FIFO ABI.
 #[test]
 fn the_switch_to_queues_loses_nothing() {
-    explore(2, || {
+    explore(1, || {
         let guest = Guest::without_queues(1, 1, 63);
         let table = Arc::clone(&guest.dom.table);
         let ports = [table.bind_ipi(VCPU).unwrap(); 2];
