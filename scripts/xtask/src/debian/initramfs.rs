@@ -22,6 +22,8 @@ if [ -d /modules ]; then
   for module in /modules/*; do insmod "$module"; done
   mount -t xenfs xen /proc/xen
 fi
+# Devices are found while the shell is there already: only errors may break into its lines.
+dmesg -n 4
 run=shell
 root=
 for word in $(cat /proc/cmdline); do

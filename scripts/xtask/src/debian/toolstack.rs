@@ -24,6 +24,8 @@ ln -sf /proc/self/fd/0 /dev/stdin
 mkdir -p /dev/pts
 mount -t devpts devpts /dev/pts
 for module in /modules/*.ko; do insmod "$module"; done
+# Devices are found while the shell is there already: only errors may break into its lines.
+dmesg -n 4
 mount -t xenfs xenfs /proc/xen
 echo 'autoballoon="off"' > /etc/xen/xl.conf
 echo "init: $(uname -srm), toolstack"
