@@ -13,7 +13,7 @@ use zerocopy::FromZeros;
 use crate::arch::frame::TrapFrame;
 use crate::arch::{cpu, cr, rflags};
 use crate::domain::vcpu::{Callback, GDT_GUEST_FRAMES, GuestLdt, pause};
-use crate::domain::{Domain, Vcpu, VcpuState, debug, gdt, mode, notify, time, trap};
+use crate::domain::{Domain, Life, Vcpu, VcpuState, debug, gdt, mode, notify, time, trap};
 use crate::kit::{Maddr, Vaddr};
 use crate::mm::space::Root;
 use crate::pagetype::{self, Work, machine};
@@ -53,6 +53,11 @@ pub fn set(
     st: &mut VcpuState,
     context: &VcpuGuestContext,
 ) -> Result<(), Refused> {
+    // Whoever ends the domain waits for this vCPU's state: what is taken now is given back then, or not
+    // taken.
+    if dom.life() != Life::Alive {
+        return Err(Refused::Invalid);
+    }
     check_plain(context)?;
     let debug = checked_debug(context)?;
     let frames = gdt_frames(context)?;
