@@ -31,6 +31,12 @@ pub struct Arguments {
     pub marks: Vec<Mark>,
     /// Shares to tell at each of them.
     pub shares: Vec<Share>,
+    /// Where runs of instructions are measured, beginning with the first mark.
+    pub runs: Option<Share>,
+    /// Runs shorter than this are not told.
+    pub least: u64,
+    /// Addresses whose execution ends a run.
+    pub ends: Vec<u64>,
 }
 
 impl Arguments {
@@ -44,6 +50,9 @@ impl Arguments {
                 "from" => arguments.from = Some(address(value)?),
                 "to" => arguments.to = Some(address(value)?),
                 "mark" => arguments.marks.push(mark(value)?),
+                "runs" => arguments.runs = Some(share(value)?),
+                "least" => arguments.least = value.parse().map_err(|_| "least=NUMBER")?,
+                "end" => arguments.ends.push(address(value)?),
                 "share" => arguments.shares.push(share(value)?),
                 _ => return Err(format!("{name}: unknown")),
             }

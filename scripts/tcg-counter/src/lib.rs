@@ -5,9 +5,15 @@
 //! executed, with all instructions since power-on. `share=NAME@FROM-TO`: those at these addresses are told at each mark
 //! (`share MARK NAME NUMBER`); and just before the first of them is executed there is a mark NAME. Addresses are virtual,
 //! in hexadecimal. For one CPU.
+//!
+//! `runs=NAME@FROM-TO,from=ADDRESS,end=ADDRESS,least=NUMBER`: once `from` was executed, how many instructions a CPU
+//! executes at these addresses without leaving them. A run also ends where `end` is executed, of which there may be
+//! several. One line `run NUMBER ADDRESS …` for each that is not shorter than `least`, with samples of where it was. For
+//! any number of CPUs.
 
 mod arguments;
 mod plugin;
+mod runs;
 mod tally;
 
 use arguments::Arguments;

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "calls QEMU and is called by it")]
 
-use crate::tally;
+use crate::{runs, tally};
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::OnceLock;
 
@@ -60,6 +60,12 @@ unsafe extern "C" {
     fn qemu_plugin_tb_n_insns(block: *const Block) -> usize;
     fn qemu_plugin_tb_get_insn(block: *const Block, index: usize) -> *mut Instruction;
     fn qemu_plugin_insn_vaddr(instruction: *const Instruction) -> u64;
+    fn qemu_plugin_register_vcpu_tb_exec_cb(
+        block: *mut Block,
+        call: OnExecution,
+        flags: c_int,
+        data: *mut c_void,
+    );
     fn qemu_plugin_register_vcpu_insn_exec_cb(
         instruction: *mut Instruction,
         call: OnExecution,
@@ -130,7 +136,14 @@ fn counter(share: usize) -> Option<PerCpu> {
 extern "C" fn translated(_: Id, block: *mut Block) {
     // SAFETY: QEMU's own block and its instructions, valid during this call.
     unsafe {
-        for index in 0..qemu_plugin_tb_n_insns(block) {
+        let count = qemu_plugin_tb_n_insns(block);
+        let first = qemu_plugin_insn_vaddr(qemu_plugin_tb_get_insn(block, 0));
+        if let Some(piece) = runs::piece(first, count as u64) {
+            let data = std::ptr::from_ref(piece).cast_mut().cast();
+            qemu_plugin_register_vcpu_tb_exec_cb(block, executed_block, NO_REGISTERS, data);
+            return;
+        }
+        for index in 0..count {
             let instruction = qemu_plugin_tb_get_insn(block, index);
             if let Some(entry) = EXECUTED.get().filter(|_| tally::counts_all()) {
                 qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(instruction, ADD, *entry, 1);
@@ -152,6 +165,13 @@ extern "C" fn reached(_: c_uint, data: *mut c_void) {
     // SAFETY: `translated` passes places, which live for ever.
     let place = unsafe { &*data.cast::<tally::Place>() };
     place.reached();
+}
+
+/// A block is about to be executed.
+extern "C" fn executed_block(cpu: c_uint, data: *mut c_void) {
+    // SAFETY: `translated` passes pieces, which live for ever.
+    let piece = unsafe { &*data.cast::<runs::Piece>() };
+    runs::executed(cpu as usize, piece);
 }
 
 extern "C" fn ended(_: Id, _: *mut c_void) {

@@ -26,8 +26,8 @@ pub struct Place {
     purpose: Purpose,
 }
 
-struct Tally {
-    arguments: Arguments,
+pub struct Tally {
+    pub arguments: Arguments,
     file: Mutex<File>,
     open: AtomicBool,
     places: Mutex<HashMap<u64, &'static Place>>,
@@ -35,7 +35,7 @@ struct Tally {
     met: Mutex<Vec<usize>>,
 }
 
-static TALLY: OnceLock<Tally> = OnceLock::new();
+pub static TALLY: OnceLock<Tally> = OnceLock::new();
 
 /// Makes the output file.
 pub fn start(arguments: Arguments) -> Result<(), String> {
@@ -115,7 +115,7 @@ impl Tally {
         self.write(&lines);
     }
 
-    fn write(&self, line: &str) {
+    pub fn write(&self, line: &str) {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody is there to be told that the disk is full; the reader misses the line.
         let _ = file.write_all(line.as_bytes());

@@ -1,4 +1,5 @@
-//! Waiting for an interrupt: the only two places where ring 0 runs with interrupts on.
+//! Waiting for an interrupt: the only places where ring 0 runs with interrupts on. The idle loop sleeps here; it, and
+//! what takes long on the way out, also let interrupts in here, where no lock is held that a handler might want.
 #![cfg_attr(target_os = "none", expect(unsafe_code, reason = "sti and hlt"))]
 
 /// Sleeps until an interrupt has been handled.

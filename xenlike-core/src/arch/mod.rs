@@ -36,6 +36,7 @@ pub mod speculation;
 #[cfg(feature = "audit")]
 pub mod standstill;
 pub mod time;
+mod time_up;
 pub mod tlb;
 pub mod work;
 pub mod xstate;

@@ -2,7 +2,7 @@
 
 use crate::kit::atomic::{AtomicU32, Ordering};
 
-use super::{apic_timer, ipi, percpu};
+use super::{apic_timer, ipi, percpu, time_up};
 use crate::kit::CpuId;
 
 /// A deadline may have passed.
@@ -58,8 +58,8 @@ pub fn take() -> u32 {
     take_all(&percpu::info().work)
 }
 
-/// Whether something waits for this CPU. Interrupts are off in ring 0, so what takes long asks here;
-/// a deadline that came meanwhile is raised by that.
+/// Whether something waits for this CPU. Interrupts are off in ring 0, so a deadline that came meanwhile is
+/// raised by that.
 #[inline]
 pub fn pending() -> bool {
     if percpu::info().work.load(Ordering::Acquire) != 0 {
@@ -70,6 +70,12 @@ pub fn pending() -> bool {
         raise_here(TIMER);
     }
     due
+}
+
+/// Whether what takes long is to stop here and continue later, after the CPU has let interrupts in: something
+/// waits for this CPU, or it has been at it for long. Nothing else tells of a device's interrupt.
+pub fn preempts() -> bool {
+    pending() || time_up::is_time_up()
 }
 
 #[cfg(all(test, loom))]

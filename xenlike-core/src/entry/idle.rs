@@ -36,6 +36,7 @@ fn until_scheduled() {
             return;
         }
         if work::pending() {
+            halt::let_interrupts_in();
             continue;
         }
         if alloc::scrub_some() {

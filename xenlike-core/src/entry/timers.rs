@@ -11,12 +11,17 @@ use crate::domain::time::{TIMERS, program, take_slice_end, tick};
 use crate::domain::{self, Domain, notify};
 use crate::timer::{Key, What};
 
-/// Acts on every deadline of this CPU that has passed.
+/// Deadlines that are acted on in one go. A domain may set as many to one moment as it has vCPUs.
+const MAX_EXPIRED: usize = 64;
+
+/// Acts on the deadlines of this CPU that have passed. Those that are left over have the timer's interrupt come
+/// at once, which other interrupts may precede.
 pub fn expire() {
     let cpu = percpu::this_cpu();
     let now = time::stamp();
     let (_, now_ns) = now;
-    while let Some(key) = TIMERS.pop_expired(cpu, now_ns) {
+    let expired = core::iter::from_fn(|| TIMERS.pop_expired(cpu, now_ns));
+    for key in expired.take(MAX_EXPIRED) {
         act(key, now_ns);
     }
     if take_slice_end(now_ns) {

@@ -115,8 +115,10 @@ impl List<'_> {
             if n != 0 && ctx.preempted() {
                 return self.after::<T>(n);
             }
-            if let Err(error) = op(ctx, at) {
-                return error.into();
+            match op(ctx, at) {
+                Ok(()) => {}
+                Err(errno::ERESTART) => return self.after::<T>(n),
+                Err(error) => return error.into(),
             }
             at = at.wrapping_add(size_of::<T>() as u64);
         }
@@ -150,19 +152,38 @@ fn status(result: Result<(), GrantError>) -> i16 {
     result.map_or_else(GrantError::status, |()| abi::GNTST_OKAY)
 }
 
-/// Grows the table, and tells the frames.
+/// Frames that a table grows by in one go: each is made and zeroed.
+const GROW_STEP: u32 = 32;
+
+/// Grows `dom`'s table to `frames`, or some way there.
+pub fn grow(dom: &Domain, frames: u32) -> Result<Progress, GrantError> {
+    let (now, most) = dom.grants.size();
+    let step = now.saturating_add(GROW_STEP);
+    let (to, progress) = if frames > step && frames <= most {
+        (step, Progress::Again)
+    } else {
+        (frames, Progress::Done)
+    };
+    dom.grants
+        .grow(to, &mut || HeldPage::new_shared(&dom.pages))?;
+    Ok(progress)
+}
+
+/// Grows the table, and tells the frames. [`errno::ERESTART`] if it is to grow further.
 fn setup_table(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
     let mut op = get::<abi::GnttabSetupTable>(at)?;
     let grown = whose(ctx, op.dom).and_then(|dom| {
-        dom.grants
-            .grow(op.nr_frames, &mut || HeldPage::new_shared(&dom.pages))?;
-        Ok(dom)
+        let progress = grow(&dom, op.nr_frames)?;
+        Ok((dom, progress))
     });
+    if let Ok((_, Progress::Again)) = grown {
+        return Err(errno::ERESTART);
+    }
     op.status = match &grown {
         Ok(_) => abi::GNTST_OKAY,
         Err(error) => error.status(),
     };
-    if let Ok(dom) = grown {
+    if let Ok((dom, _)) = grown {
         for n in 0..op.nr_frames {
             let mfn = dom.grants.with_frame(n, |page| page.page().mfn());
             let mfn = mfn.ok_or(errno::EINVAL)?.0;

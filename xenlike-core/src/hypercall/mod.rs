@@ -94,7 +94,7 @@ impl Ctx<'_> {
 
     /// Whether the CPU has something else to do: a long call stops and continues later.
     pub fn preempted(&self) -> bool {
-        crate::arch::work::pending() || self.vcpu.info.wants_upcall()
+        crate::arch::work::preempts() || self.vcpu.info.wants_upcall()
     }
 
     /// Control rights, or EPERM.

@@ -3,7 +3,7 @@
 
 use core::fmt::{self, Arguments};
 
-use crate::arch::{power, time, work};
+use crate::arch::{halt, power, time, work};
 use crate::console;
 use crate::domain::{self, Domain};
 use crate::kit::{COMMAND_LINE, DomId};
@@ -35,6 +35,8 @@ pub fn act() {
     }
     console::leave_screen();
     if destroy(&boot) == Progress::Again {
+        // The way out comes back here at once, without a guest's instruction in between.
+        halt::let_interrupts_in();
         work::raise_here(work::LIFE);
     }
 }

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::arch::time::now_ns;
+use crate::arch::{halt, work};
 use crate::domain::info::{Place, VCPU_INFO_BYTES, VcpuInfo};
 use crate::domain::notify::SCHED;
 use crate::domain::{Domain, Vcpu, VcpuState};
@@ -33,6 +34,10 @@ pub fn make_all(dom: &Arc<Domain>) -> Result<(), NoMemory> {
     made.try_reserve_exact(dom.max_vcpus as usize)
         .map_err(|_| NoMemory)?;
     for id in 0..dom.max_vcpus {
+        // They are found once all are made: the call can't continue later. No lock is held here.
+        if id != 0 && work::preempts() {
+            halt::let_interrupts_in();
+        }
         match make(dom, VcpuId(id)) {
             Ok(vcpu) => made.push(vcpu),
             Err(error) => {

@@ -134,7 +134,7 @@ impl Memory for Machine {
     }
     #[inline]
     fn preempt(&self) -> bool {
-        crate::arch::work::pending()
+        crate::arch::work::preempts()
     }
     #[inline]
     fn wait(&self) {

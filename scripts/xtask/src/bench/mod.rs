@@ -11,6 +11,7 @@ mod document;
 mod entry;
 mod inlined;
 mod linux;
+mod longest;
 mod machine;
 mod plot;
 mod profile;
@@ -59,6 +60,8 @@ pub struct Options {
 enum Task {
     /// Where the instructions of one row go, by function
     Profile(profile::Options),
+    /// How long a CPU stays in ring 0 at the worst
+    Longest(longest::Options),
     /// Linux as Dom0 and in a `DomU`, beside the same on Xen; many minutes
     Dom0(linux::Options),
     /// What many domains, a large guest, many vCPUs do to an operation's cost
@@ -75,6 +78,7 @@ pub fn bench(options: &Options) -> Result<()> {
     }
     match &options.task {
         Some(Task::Profile(options)) => return profile::profile(options),
+        Some(Task::Longest(options)) => return longest::longest(options),
         Some(Task::Scaling(options)) => return scaling::scaling(options),
         Some(Task::Dom0(options)) => return linux::dom0(options),
         None => {}

@@ -20,6 +20,8 @@ use crate::pagetype::{Charge, Progress, machine};
 
 /// Single frames done between two looks at what else the CPU has to do.
 const STRIDE: u64 = 8;
+/// Extents of this order and above are done one a call.
+const LARGE_ORDER: u32 = 7;
 
 /// A reservation call, decoded.
 struct Extents {
@@ -84,9 +86,11 @@ impl Extents {
         start: u64,
         mut one: impl FnMut(&mut Ctx<'_>, u64) -> Option<()>,
     ) -> Outcome {
+        // Frames one by one are small work; to zero a large block takes as long as a call may.
         let stride = if self.order == 0 { STRIDE } else { 1 };
+        let is_large = self.order >= LARGE_ORDER;
         for n in start..self.count {
-            if n != start && n.is_multiple_of(stride) && ctx.preempted() {
+            if n != start && n.is_multiple_of(stride) && (is_large || ctx.preempted()) {
                 return again(args, sub_call, n);
             }
             if one(ctx, n).is_none() {

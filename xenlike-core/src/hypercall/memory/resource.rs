@@ -9,10 +9,10 @@ use guest_pv_abi::memory::{
 
 use super::{Args, Ctx, Outcome, again, get};
 use crate::domain::Domain;
-use crate::domain::page::HeldPage;
-use crate::hypercall::put;
+use crate::hypercall::{grant_table, put};
 use crate::kit::{DomId, Mfn, Vaddr};
 use crate::mm::guest_copy;
+use crate::pagetype::Progress;
 
 pub(super) fn acquire(ctx: &mut Ctx<'_>, args: &mut Args, start: u64) -> Outcome {
     let [_, at, ..] = args.0;
@@ -52,7 +52,10 @@ fn try_acquire(ctx: &Ctx<'_>, at: u64, start: u64) -> Result<Option<u64>, Errno>
         if n != start && ctx.preempted() {
             return Ok(Some(n));
         }
-        let mfn = frame(&dom, asked.frame.wrapping_add(n) as u32)?;
+        let mfn = match frame(&dom, asked.frame.wrapping_add(n) as u32) {
+            Err(errno::ERESTART) => return Ok(Some(n)),
+            other => other?,
+        };
         guest_copy::write_at(Vaddr(asked.frame_list.0), n, &mfn.0).map_err(|_| errno::EFAULT)?;
     }
     Ok(None)
@@ -64,14 +67,14 @@ fn most_frames(dom: &Domain, asked: &MemAcquireResource) -> Option<u32> {
     is_grant_table.then(|| dom.grants.size().1)
 }
 
-/// Frame number `n` of the grant table, which grows up to it.
+/// Frame number `n` of the grant table, which grows up to it; [`errno::ERESTART`] if only some way.
 fn frame(dom: &Domain, n: u32) -> Result<Mfn, Errno> {
     if n >= dom.grants.size().0 {
-        dom.grants
-            .grow(n.saturating_add(1), &mut || {
-                HeldPage::new_shared(&dom.pages)
-            })
-            .map_err(|_| errno::ENOMEM)?;
+        match grant_table::grow(dom, n.saturating_add(1)) {
+            Ok(Progress::Done) => {}
+            Ok(Progress::Again) => return Err(errno::ERESTART),
+            Err(_) => return Err(errno::ENOMEM),
+        }
     }
     dom.grants
         .with_frame(n, |page| page.page().mfn())

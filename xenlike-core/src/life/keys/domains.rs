@@ -4,6 +4,7 @@ use crate::kit::atomic::Ordering;
 
 use log::info;
 
+use super::breathe;
 use crate::arch::work;
 use crate::domain::notify::SCHED;
 use crate::domain::vcpu::pause;
@@ -20,6 +21,7 @@ pub(super) fn all() {
         about(&dom);
         for vcpu in dom.vcpus() {
             info!("  {:?}: {}", vcpu.id, Doing(vcpu));
+            breathe();
         }
     }
 }
@@ -88,6 +90,7 @@ pub(super) fn scheduling() {
                 SCHED.running_on(vcpu.unit),
                 SCHED.cpu_time_ns(vcpu.unit) / 1_000_000
             );
+            breathe();
         }
     }
 }
@@ -115,6 +118,7 @@ pub(super) fn events() {
             }
             left = left.saturating_sub(1);
             from = Port(port.0.saturating_add(1));
+            breathe();
             if let Ok(status) = dom.events.status(port) {
                 info!(
                     "  {:?}: {} for {:?}",
@@ -147,6 +151,7 @@ pub(super) fn grants() {
     for dom in registry::from(DomId(0)) {
         let (frames, most) = dom.grants.size();
         info!("{:?}: version 1, {frames} of {most} frames", dom.id());
+        breathe();
     }
 }
 
@@ -157,6 +162,7 @@ pub(super) fn dom0() {
     };
     about(&dom);
     for vcpu in dom.vcpus() {
+        breathe();
         info!("  {:?}: {}", vcpu.id, Doing(vcpu));
         if let Some(cpu) = vcpu.cpu() {
             work::raise(cpu, work::DUMP);

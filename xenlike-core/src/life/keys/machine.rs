@@ -2,6 +2,7 @@
 
 use log::info;
 
+use super::breathe;
 use crate::arch::{percpu, tlb, work};
 use crate::domain::notify::SCHED;
 use crate::irq::line::{Line, Source};
@@ -50,17 +51,29 @@ pub(super) fn stacks() {
 
 /// Interrupts that domains have to do with.
 pub(super) fn interrupts() {
-    let Some(book) = book() else { return };
-    for line in book.lines() {
-        info!("{}", Shown(line));
-        for holder in &line.holders {
-            let owes = if holder.owes_end { ", not ended" } else { "" };
-            info!(
-                "  for {:?} as {}, {:?}{owes}",
-                holder.dom, holder.pirq, holder.port
-            );
+    for index in 0.. {
+        if !interrupt(index) {
+            return;
         }
+        breathe();
     }
+}
+
+/// One of them, if there are so many. The book is locked meanwhile.
+fn interrupt(index: usize) -> bool {
+    let Some(book) = book() else { return false };
+    let Some(line) = book.lines().get(index) else {
+        return false;
+    };
+    info!("{}", Shown(line));
+    for holder in &line.holders {
+        let owes = if holder.owes_end { ", not ended" } else { "" };
+        info!(
+            "  for {:?} as {}, {:?}{owes}",
+            holder.dom, holder.pirq, holder.port
+        );
+    }
+    true
 }
 
 struct Shown<'a>(&'a Line);

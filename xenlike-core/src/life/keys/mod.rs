@@ -4,7 +4,7 @@
 mod domains;
 mod machine;
 
-use crate::arch::power;
+use crate::arch::{halt, power, work};
 use crate::console;
 
 /// A key, and what it shows or does.
@@ -49,6 +49,14 @@ pub fn press(key: u8) {
             );
         }
         None => {}
+    }
+}
+
+/// Called between two lines of a long answer: lets interrupts in from time to time. Keys are pressed where no lock
+/// is held, and nothing that an answer reads is locked over a line.
+fn breathe() {
+    if work::preempts() {
+        halt::let_interrupts_in();
     }
 }
 

@@ -1,0 +1,68 @@
+//! How long ring 0 has gone on without letting interrupts in. Work bits tell of deadlines and of other CPUs'
+//! requests; a device's interrupt raises none, so what takes long asks the clock too.
+
+#[cfg(target_os = "none")]
+use {
+    super::{percpu, time},
+    crate::kit::atomic::{AtomicU64, Ordering},
+    crate::kit::{MAX_CPUS, cell::PerCpu},
+};
+
+/// How long ring 0 goes on between two moments with interrupts on: half of what it may at the worst, since
+/// the work between two looks comes on top.
+#[cfg(target_os = "none")]
+const LONGEST_NS: u64 = 100_000;
+
+#[cfg(target_os = "none")]
+pub(super) fn is_time_up() -> bool {
+    static SINCE: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(0) }; MAX_CPUS]);
+    let clock = SINCE.of(percpu::this_cpu());
+    let since = clock.load(Ordering::Relaxed);
+    let (is_up, since) = look(since, time::tsc(), time::ticks_of_ns(LONGEST_NS));
+    clock.store(since, Ordering::Relaxed);
+    is_up
+}
+
+/// The host has no interrupts to let in.
+#[cfg(not(target_os = "none"))]
+pub(super) fn is_time_up() -> bool {
+    false
+}
+
+/// Whether the time is up at `now`, and when the clock counts from then on. Who asks first starts it, so that
+/// entering ring 0 need not. A clock that an earlier call left behind is started anew, or stops a call once that has
+/// done little: it continues at once.
+#[cfg(any(target_os = "none", test))]
+const fn look(since: u64, now: u64, longest: u64) -> (bool, u64) {
+    let took = now.wrapping_sub(since);
+    if took < longest {
+        (false, since)
+    } else if took < 16 * longest {
+        (true, 0)
+    } else {
+        (false, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::look;
+
+    #[test]
+    fn a_long_call_stops_and_goes_on() {
+        let start = 1 << 40;
+        assert_eq!(look(0, start, 100), (false, start));
+        assert_eq!(look(start, start + 99, 100), (false, start));
+        assert_eq!(look(start, start + 100, 100), (true, 0));
+        // The continuation starts the clock anew, however soon it asks.
+        assert_eq!(look(0, start + 101, 100), (false, start + 101));
+    }
+
+    #[test]
+    fn an_old_clock_stops_nothing_twice() {
+        let start = 1 << 40;
+        assert_eq!(look(start, start + 1600, 100), (false, start + 1600));
+        let (is_up, since) = look(start, start + 1500, 100);
+        assert!(is_up && !look(since, start + 1501, 100).0);
+    }
+}
