@@ -34,7 +34,7 @@ pub mod vcpu;
 pub mod watchdog;
 pub mod window;
 
-use crate::kit::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
@@ -125,6 +125,8 @@ pub struct Domain {
     pub grants: Arc<grant::Table<HeldPage>>,
     /// vCPUs, once XEN_DOMCTL_max_vcpus has made them.
     pub vcpus: Once<Box<[Arc<Vcpu>]>>,
+    /// Someone makes them just now: its destruction waits.
+    pub are_vcpus_in_making: AtomicBool,
     /// How many vCPUs it may have.
     pub max_vcpus: u32,
     /// shared_info.
@@ -147,6 +149,8 @@ pub struct Domain {
     pub toolstack_pauses: AtomicU32,
     /// What its destruction keeps between two steps.
     pub teardown: Lock<Work>,
+    /// How many steps of its destruction are done.
+    pub teardown_steps: AtomicUsize,
     /// Watchdogs.
     pub watchdogs: Watchdogs,
     /// Seconds and nanoseconds to add to the machine's wall clock (settimeoffset), in s.
@@ -190,6 +194,7 @@ impl Domain {
             events: parts.events,
             grants: parts.grants,
             vcpus: Once::new(),
+            are_vcpus_in_making: AtomicBool::new(false),
             max_vcpus: parts.max_vcpus,
             shared: parts.shared,
             area: parts.area,
@@ -201,6 +206,7 @@ impl Domain {
             shutdown: Lock::new(Rank::Shutdown, Shutdown::default()),
             toolstack_pauses: AtomicU32::new(1),
             teardown: Lock::new(Rank::Teardown, Work::new()),
+            teardown_steps: AtomicUsize::new(0),
             watchdogs: Watchdogs::new(parts.id),
             time_offset_s: AtomicU64::new(0),
         }
@@ -249,17 +255,18 @@ impl Domain {
 
     /// Where it is in its life.
     pub fn life(&self) -> Life {
-        match self.life.load(Ordering::Acquire) {
+        match self.life.load(Ordering::SeqCst) {
             0 => Life::Alive,
             1 => Life::Dying,
             _ => Life::Dead,
         }
     }
 
-    /// Moves it on in its life; true for the one caller that made the step.
+    /// Moves it on in its life; true for the one caller that made the step. Of a CPU that moves it on and then looks
+    /// at another word, and one that stores that word and then looks here, one at least sees what the other did.
     pub fn advance_life(&self, from: Life, to: Life) -> bool {
         self.life
-            .compare_exchange(from as u32, to as u32, Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(from as u32, to as u32, Ordering::SeqCst, Ordering::SeqCst)
             .is_ok()
     }
 

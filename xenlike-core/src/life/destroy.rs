@@ -1,5 +1,6 @@
-//! Ending a domain, in steps that stop when something else is urgent. Each step finds what the ones
-//! before it did already, so the whole is simply called again.
+//! Ending a domain, in steps that stop when something else is urgent. A step that stopped is called again and finds
+//! what it did already; two CPUs may be in the same one. What a step ended can't begin again in a dying domain, so a
+//! step that is done isn't repeated.
 //!
 //! 1. It is marked dying and its vCPUs are held; nothing new can be bound, mapped or given to it.
 //! 2. Every vCPU is off its CPU.
@@ -20,6 +21,7 @@ use crate::event;
 use crate::grant;
 use crate::irq;
 use crate::kit::DomId;
+use crate::kit::atomic::Ordering;
 use crate::pagetype::{self, machine};
 
 /// How far it got.
@@ -39,9 +41,6 @@ pub fn destroy(dom: &Arc<Domain>) -> Progress {
     }
     if dom.advance_life(Life::Alive, Life::Dying) {
         dom.pages.set_dying();
-        for vcpu in dom.vcpus() {
-            notify::hold(vcpu, pause::DYING);
-        }
         // Others that share a line with it need not wait till it would have ended its interrupts.
         if let Some(mut book) = irq::machine::book() {
             book.forget(dom.id());
@@ -54,8 +53,14 @@ pub fn destroy(dom: &Arc<Domain>) -> Progress {
         give_back_frames,
         retire_vcpus,
     ];
-    for step in steps {
+    let done = dom.teardown_steps.load(Ordering::Acquire);
+    for (n, step) in (1..).zip(steps).skip(done) {
         if step(dom) == Progress::Again {
+            return Progress::Again;
+        }
+        dom.teardown_steps.fetch_max(n, Ordering::AcqRel);
+        // A step may have gone through all vCPUs.
+        if work::preempts() {
             return Progress::Again;
         }
     }
@@ -64,6 +69,13 @@ pub fn destroy(dom: &Arc<Domain>) -> Progress {
 }
 
 fn vcpus_off(dom: &Arc<Domain>) -> Progress {
+    // Whoever makes them saw the domain alive, or will see it dying and make none.
+    if dom.are_vcpus_in_making.load(Ordering::SeqCst) {
+        return Progress::Again;
+    }
+    for vcpu in dom.vcpus() {
+        notify::hold(vcpu, pause::DYING);
+    }
     let off = |vcpu: &Arc<Vcpu>| pausing::is_off(vcpu) && SCHED.running_on(vcpu.unit).is_none();
     if dom.vcpus().iter().all(off) {
         Progress::Done

@@ -7,7 +7,8 @@ use crate::arch::time::now_ns;
 use crate::arch::{halt, work};
 use crate::domain::info::{Place, VCPU_INFO_BYTES, VcpuInfo};
 use crate::domain::notify::SCHED;
-use crate::domain::{Domain, Vcpu, VcpuState};
+use crate::domain::{Domain, Life, Vcpu, VcpuState};
+use crate::kit::atomic::Ordering;
 use crate::kit::{CpuSet, VcpuId};
 use crate::mm::{SharedPage, heap};
 use crate::sched::Spec;
@@ -17,49 +18,68 @@ const HEAP_BYTES: u64 = 24 * 1024;
 /// vCPUs whose first vcpu_info is in shared_info (XEN_LEGACY_MAX_VCPUS).
 const IN_SHARED_INFO: u32 = 32;
 
-/// No memory for a vCPU.
+/// Why a domain gets no vCPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoMemory;
+pub enum NotMade {
+    /// There is no memory for one.
+    NoMemory,
+    /// Another CPU makes them just now: ask again.
+    InMaking,
+    /// The domain is ending.
+    Dying,
+}
 
 /// Makes all vCPUs of `dom`, down, without registers, and held as often as the domain is. A second
 /// call finds them made.
 ///
 /// # Errors
-/// If there is no memory; then the domain has none.
-pub fn make_all(dom: &Arc<Domain>) -> Result<(), NoMemory> {
+/// See [`NotMade`]; then the domain has none.
+pub fn make_all(dom: &Arc<Domain>) -> Result<(), NotMade> {
+    if dom.are_vcpus_in_making.swap(true, Ordering::SeqCst) {
+        return Err(NotMade::InMaking);
+    }
+    let made = if dom.life() == Life::Alive {
+        make_if_none(dom)
+    } else {
+        Err(NotMade::Dying)
+    };
+    dom.are_vcpus_in_making.store(false, Ordering::SeqCst);
+    made
+}
+
+/// The caller is the only one that makes them.
+fn make_if_none(dom: &Arc<Domain>) -> Result<(), NotMade> {
     if dom.vcpus.get().is_some() {
         return Ok(());
     }
-    let mut made = Vec::new();
+    let mut made: Vec<Arc<Vcpu>> = Vec::new();
     made.try_reserve_exact(dom.max_vcpus as usize)
-        .map_err(|_| NoMemory)?;
+        .map_err(|_| NotMade::NoMemory)?;
     for id in 0..dom.max_vcpus {
         // They are found once all are made: the call can't continue later. No lock is held here.
         if id != 0 && work::preempts() {
             halt::let_interrupts_in();
         }
-        match make(dom, VcpuId(id)) {
-            Ok(vcpu) => made.push(vcpu),
-            Err(error) => {
-                // None has run: nothing keeps them.
-                for vcpu in &made {
-                    let _ = SCHED.remove(vcpu.unit, now_ns());
-                }
-                return Err(error);
+        let Some(vcpu) = make(dom, VcpuId(id)) else {
+            // None has run: nothing keeps them.
+            for vcpu in &made {
+                let _ = SCHED.remove(vcpu.unit, now_ns());
             }
-        }
+            return Err(NotMade::NoMemory);
+        };
+        made.push(vcpu);
     }
     dom.vcpus.call_once(|| made.into_boxed_slice());
     Ok(())
 }
 
-fn make(dom: &Arc<Domain>, id: VcpuId) -> Result<Arc<Vcpu>, NoMemory> {
+fn make(dom: &Arc<Domain>, id: VcpuId) -> Option<Arc<Vcpu>> {
     if !heap::can_grow(HEAP_BYTES) {
-        return Err(NoMemory);
+        return None;
     }
-    let window = dom.area.window(id).ok_or(NoMemory)?;
-    let state = VcpuState::new(window).map_err(|_| NoMemory)?;
-    let place = first_place(dom, id).ok_or(NoMemory)?;
+    let window = dom.area.window(id)?;
+    let state = VcpuState::new(window).ok()?;
+    let place = first_place(dom, id)?;
     let spec = Spec {
         share: Arc::clone(&dom.share),
         hard: CpuSet::ALL,
@@ -72,8 +92,8 @@ fn make(dom: &Arc<Domain>, id: VcpuId) -> Result<Arc<Vcpu>, NoMemory> {
             made = Some(Arc::clone(&vcpu));
             vcpu
         })
-        .map_err(|_| NoMemory)?;
-    made.ok_or(NoMemory)
+        .ok()?;
+    made
 }
 
 /// Where its vcpu_info is until the guest registers a place: in shared_info, if it is one of the

@@ -14,7 +14,7 @@ use std::time::Instant;
 use xenlike_tests::machine::Machine;
 use xenlike_tests::media::Media;
 use xenlike_tests::paths::{Scratch, build as artefact, root};
-use xenlike_tests::scenario::{BOOT, boot_to_prompt, media_with, power_off};
+use xenlike_tests::scenario::{BOOT, artefact_with, boot_to_prompt, power_off};
 
 /// The row of a domain that the shell creates.
 pub const CREATE: &str = "create_hello";
@@ -39,7 +39,7 @@ pub fn to_dom0(kernel: &Path, media: &Media) -> Result<Figures> {
 pub fn to_prompt() -> Result<Figures> {
     let scratch = Scratch::new("boot")?;
     let output = scratch.path().join("marks");
-    let media = media_with(&["hello", "hello.cfg"])?;
+    let media = artefact_with(&["hello", "hello.cfg"])?;
     machine::shell(&media, &build::counter()?, &output, &shell_places()?)?;
     let text = fs::read_to_string(&output).context("the plug-in's output")?;
     let at = |name: &str, index: usize| reached(&text, name, index);
@@ -57,7 +57,7 @@ pub fn to_prompt() -> Result<Figures> {
 pub fn create_counts() -> Result<Counts> {
     let scratch = Scratch::new("profile")?;
     let output = scratch.path().join("counts");
-    let media = media_with(&["hello", "hello.cfg"])?;
+    let media = artefact_with(&["hello", "hello.cfg"])?;
     // The boot domain's own start ends no window: none has begun.
     let [start, _, command] = shell_marks()?;
     let window = format!("from={:#x},to={:#x}", command.1, start.1);
@@ -68,7 +68,7 @@ pub fn create_counts() -> Result<Counts> {
 
 /// How long `create hello.cfg --wait` takes on this machine, emulated, with whatever else runs on it.
 pub fn milliseconds() -> Result<u128> {
-    let media = media_with(&["hello", "hello.cfg"])?;
+    let media = artefact_with(&["hello", "hello.cfg"])?;
     let mut session = boot_to_prompt("bench-time", &media, &Machine::default())?;
     let start = Instant::now();
     session.succeed("create hello.cfg --wait", BOOT)?;

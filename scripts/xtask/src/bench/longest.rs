@@ -14,7 +14,7 @@ use std::time::Duration;
 use xenlike_tests::machine::Machine;
 use xenlike_tests::media::Media;
 use xenlike_tests::paths::{Scratch, build as artefact};
-use xenlike_tests::scenario::{media_with, power_off};
+use xenlike_tests::scenario::{artefact_with, power_off};
 use xenlike_tests::session::Session;
 
 /// Options of `scripts/bench longest`.
@@ -116,7 +116,7 @@ fn arguments(symbols: &Symbols) -> Result<String> {
 /// Boots, lets the guest make its calls, and the shell some that look at it and end it.
 fn work(machine: &Machine, only: Option<&str>) -> Result<()> {
     let files = ["worst", "worst.cfg", "idle", "idle.cfg"];
-    let media: Media = media_with(&files)?.and("console=com1");
+    let media: Media = artefact_with(&files)?.and("console=com1");
     let mut session = Session::boot("bench-longest", &media, machine)?;
     session.expect_prompt(PATIENCE)?;
     let extra = only.map_or_else(String::new, |name| format!(" extra=only={name}"));

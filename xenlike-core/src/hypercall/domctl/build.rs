@@ -11,7 +11,8 @@ use crate::hypercall::Ctx;
 use crate::kit::{DomId, Mfn, PAGE_SIZE};
 use crate::life::create::CreateError;
 use crate::life::destroy::Progress;
-use crate::life::{create, destroy as end, hypercall_page, vcpus};
+use crate::life::vcpus::{self, NotMade};
+use crate::life::{create, destroy as end, hypercall_page};
 
 /// KiB in a page.
 const PAGE_KIB: u64 = PAGE_SIZE as u64 / 1024;
@@ -54,8 +55,12 @@ pub fn max_vcpus(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     if op.u.get::<MaxVcpus>().max != dom.max_vcpus {
         return Err(errno::EINVAL);
     }
-    vcpus::make_all(dom).map_err(|_| errno::ENOMEM)?;
-    Ok(Answer::Done)
+    match vcpus::make_all(dom) {
+        Ok(()) => Ok(Answer::Done),
+        Err(NotMade::InMaking) => Ok(Answer::Again),
+        Err(NotMade::NoMemory) => Err(errno::ENOMEM),
+        Err(NotMade::Dying) => Err(errno::EINVAL),
+    }
 }
 
 /// XEN_DOMCTL_max_mem: may be below what the domain has; it then gets no more.
