@@ -3,6 +3,7 @@
 
 mod answers;
 mod bench;
+mod bochs;
 mod boot;
 mod confined;
 mod dom0;

@@ -1,5 +1,6 @@
 //! A running machine and its serial console: send a line, wait for a text with a limit.
 
+use crate::bochs::{self, Bochs};
 use crate::machine::{Machine, Serial};
 use crate::media::Media;
 use crate::paths::{Scratch, build};
@@ -7,8 +8,9 @@ use crate::terminal::PlainText;
 use anyhow::{Context, Result, anyhow, bail};
 use regex::Regex;
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -23,13 +25,16 @@ struct Log {
     ended: bool,
 }
 
+/// What ends every wait: a panic, or an audit that found something.
+const FATAL: &str = r"(?m)^.*(xenlike: panic on |\(xenlike\) audit: [a-z]).*\n";
+
 type SharedLog = Arc<(Mutex<Log>, Condvar)>;
 
-/// A machine that runs in QEMU. Dropping it ends QEMU.
+/// A machine that runs in QEMU or Bochs. Dropping it ends the emulator.
 pub struct Session {
     name: String,
-    qemu: Child,
-    input: ChildStdin,
+    emulator: Child,
+    input: Box<dyn Write + Send>,
     log: SharedLog,
     /// Byte offset behind the last text that was waited for.
     cursor: usize,
@@ -62,6 +67,30 @@ impl Session {
         Self::start(name, iso, machine, Scratch::new(name)?)
     }
 
+    /// As [`Session::boot`], in Bochs.
+    ///
+    /// # Errors
+    /// When the medium can't be made or Bochs doesn't start.
+    pub fn boot_on_bochs(name: &str, media: &Media, machine: &Bochs) -> Result<Self> {
+        let scratch = Scratch::new(name)?;
+        let iso = scratch.path().join("boot.iso");
+        media.write(&iso)?;
+        let port = TcpListener::bind(("127.0.0.1", 0))?;
+        let command = machine.command(&iso, port.local_addr()?.port(), scratch.path())?;
+        let mut emulator = ends_with_us(command)
+            .current_dir(scratch.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("bochs (run scripts/setup)")?;
+        let serial = bochs::connected(&port, &mut emulator, scratch.path())?;
+        let output = serial.try_clone()?;
+        let mut session = Self::attach(name, emulator, (Box::new(serial), output), scratch)?;
+        session.audits = media.is_test_build();
+        Ok(session)
+    }
+
     fn start(name: &str, iso: &Path, machine: &Machine, scratch: Scratch) -> Result<Self> {
         let mut qemu = ends_with_us(machine.command(iso, Serial::Pipe, scratch.path())?)
             .arg("-no-reboot")
@@ -72,16 +101,26 @@ impl Session {
             .context("qemu-system-x86_64 (run scripts/setup)")?;
         let input = qemu.stdin.take().context("QEMU's standard input")?;
         let output = qemu.stdout.take().context("QEMU's standard output")?;
+        Self::attach(name, qemu, (Box::new(input), output), scratch)
+    }
+
+    /// Listens to a machine whose serial port takes and gives bytes at these two ends.
+    fn attach(
+        name: &str,
+        emulator: Child,
+        (input, output): (Box<dyn Write + Send>, impl Read + Send + 'static),
+        scratch: Scratch,
+    ) -> Result<Self> {
         let log = SharedLog::default();
         let writer = Arc::clone(&log);
         thread::spawn(move || collect(output, &writer));
         Ok(Self {
             name: name.to_owned(),
-            qemu,
+            emulator,
             input,
             log,
             cursor: 0,
-            fatal: Regex::new(r"(?m)^.*(xenlike: panic on |\(xenlike\) audit: [a-z]).*\n").ok(),
+            fatal: Some(Regex::new(FATAL)?),
             audits: false,
             _scratch: scratch,
         })
@@ -190,7 +229,7 @@ impl Session {
     pub fn expect_end(&mut self, limit: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + limit;
         loop {
-            if let Some(status) = self.qemu.try_wait()? {
+            if let Some(status) = self.emulator.try_wait()? {
                 return Ok(status);
             }
             if Instant::now() > deadline {
@@ -266,10 +305,10 @@ impl Session {
     /// # Errors
     /// When QEMU can't be ended.
     pub fn kill(mut self) -> Result<()> {
-        if self.qemu.try_wait()?.is_none() {
-            self.qemu.kill()?;
+        if self.emulator.try_wait()?.is_none() {
+            self.emulator.kill()?;
         }
-        if self.qemu.wait().is_err() {
+        if self.emulator.wait().is_err() {
             bail!("QEMU doesn't end");
         }
         Ok(())
@@ -297,8 +336,8 @@ fn fatal_report_follows(problem: &str) -> bool {
 impl Drop for Session {
     fn drop(&mut self) {
         // Already ended is fine; nothing else can be done about a failure here.
-        let _ = self.qemu.kill();
-        let _ = self.qemu.wait();
+        let _ = self.emulator.kill();
+        let _ = self.emulator.wait();
     }
 }
 

@@ -66,6 +66,24 @@ pub const REQUIREMENTS: &[Requirement] = &[
         check: Check::File("/usr/share/OVMF/OVMF_CODE_4M.fd"),
     },
     Requirement {
+        what: "Bochs",
+        package: "bochs",
+        purpose: "the second emulator that the tests boot in",
+        check: Check::Program("bochs"),
+    },
+    Requirement {
+        what: "Bochs's BIOS",
+        package: "bochsbios",
+        purpose: "firmware for Bochs",
+        check: Check::File("/usr/share/bochs/BIOS-bochs-latest"),
+    },
+    Requirement {
+        what: "a VGA BIOS",
+        package: "vgabios",
+        purpose: "firmware for Bochs",
+        check: Check::File("/usr/share/vgabios/vgabios.bin"),
+    },
+    Requirement {
         what: "Xen's public headers",
         package: "libxen-dev",
         purpose: "layout tests compare with them",
