@@ -281,6 +281,17 @@ fn makes_linux_guests() -> Result<()> {
         info.contains("xen_extra") && info.contains("-xenlike"),
         "{info}"
     );
+    let report = run(&mut session, "xenlike bugreport")?;
+    for part in [
+        "APIC     ",
+        "sum right",
+        "usable (1)",
+        " class 06",
+        "xenlike 0.",
+    ] {
+        ensure!(report.contains(part), "no {part:?} in:\n{report}");
+    }
+    ensure!(!report.contains("can't be read"), "{report}");
     let refused = run(&mut session, "xenlike destroy 77; xenlike create vmlinuz")?;
     ensure!(refused.matches("error: ").count() == 2, "{refused}");
     let hello = run(&mut session, "xenlike create hello.cfg -c")?;

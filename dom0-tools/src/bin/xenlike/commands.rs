@@ -14,7 +14,7 @@ use dom0_tools::hyper::machine::{self, Clear};
 use dom0_tools::hyper::{DomId, domain};
 use dom0_tools::image::{Image, Role};
 use dom0_tools::manifest::Manifest;
-use dom0_tools::ops::view::{self, Names};
+use dom0_tools::ops::view::{self, HostView, Names};
 use dom0_tools::ops::{self, Created, Files, UptimeRow, uptime_table};
 use dom0_tools::store::path;
 
@@ -68,7 +68,7 @@ impl Files for Disk {
 }
 
 /// Prints; a closed pipe is no fault.
-fn print(text: &str) {
+pub fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
@@ -137,13 +137,19 @@ pub fn list(json: bool, only: Option<&str>) -> Result<()> {
 
 /// `info`.
 pub fn info(json: bool) -> Result<()> {
-    let host = view::host(&mut Privcmd::open()?, &hardware_virtualisation())?;
+    let host = host()?;
     print(&if json {
         view::json(&host)
     } else {
         view::host_text(&host)
     });
     Ok(())
+}
+
+/// The machine and the hypervisor.
+pub fn host() -> Result<HostView> {
+    let host = view::host(&mut Privcmd::open()?, &hardware_virtualisation());
+    Ok(host?)
 }
 
 /// What this CPU offers for HVM guests, as Dom0's Linux sees it.

@@ -1,6 +1,7 @@
 //! `xenlike`: the toolstack's command for a Linux Dom0, and for making manifests anywhere.
 
 mod asking;
+mod bugreport;
 mod commands;
 mod console;
 mod evtchn;
@@ -9,6 +10,8 @@ mod privcmd;
 mod ring;
 mod runtime;
 mod store;
+
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
@@ -117,6 +120,12 @@ enum Verb {
         #[arg(short, long)]
         clear: bool,
     },
+    /// Collects what a developer needs to know about this machine: no names, serial numbers or file contents
+    Bugreport {
+        /// Where it goes, if not to the terminal
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+    },
     /// Makes a manifest of configurations, for automatic start at boot
     Manifest(ManifestOptions),
     /// Tells what a kernel image says about itself
@@ -147,6 +156,7 @@ fn main() {
         Verb::VcpuPin { domain, vcpu, cpus } => commands::vcpu_pin(&domain, &vcpu, &cpus),
         Verb::Top { json, delay, count } => commands::top(json, delay, count),
         Verb::Dmesg { clear } => commands::dmesg(clear),
+        Verb::Bugreport { output } => bugreport::collect(output.as_deref()),
         Verb::Manifest(options) => commands::manifest(&options),
         Verb::Image { json, file } => commands::image(&file, json),
     };
