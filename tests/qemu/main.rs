@@ -22,5 +22,6 @@ mod root;
 mod samples;
 mod sched;
 mod screen;
+mod stacks;
 mod store;
 mod xl;

@@ -207,10 +207,18 @@ pub fn stack_words(rsp: u64) -> impl Iterator<Item = u64> {
     let stacks =
         core::iter::successors(Some(rsp), |rsp| interrupted(*rsp)).take(Ist::ALL.len() + 1);
     stacks.flat_map(|rsp| {
-        (rsp.next_multiple_of(8)..stack_end(rsp))
+        let first = used_up(rsp).unwrap_or(rsp);
+        (first.next_multiple_of(8)..stack_end(first))
             .step_by(8)
             .map(stack_word)
     })
+}
+
+/// The first address of the main stack, if `rsp` has left it for the guard page below.
+#[cfg(target_os = "none")]
+fn used_up(rsp: u64) -> Option<u64> {
+    let page = rsp as usize % BLOCK_BYTES / PAGE_SIZE;
+    (page + 1 == MAIN_STACK_FIRST_PAGE).then(|| rsp.next_multiple_of(PAGE_SIZE as u64))
 }
 
 /// Where the CPU left off to come to the exception's stack that holds `rsp`.

@@ -7,12 +7,14 @@ use log::info;
 use super::early_memory::Ranges;
 use super::info::{BootInfo, LOW_MEMORY, Range, ScreenInfo};
 use super::screen;
-use super::start::{IMAGE_TO_MACHINE, LOAD_ADDRESS};
+use super::stack;
+use super::start::machine_of;
 use crate::arch::paging::{self, MapError, PageSizes, Table, TableMemory};
 use crate::arch::{cpu, cr3};
 use crate::kit::{Lock, Maddr, Mfn, Once, PAGE_SIZE, Rank, Vaddr};
 use crate::mm::alloc::{Where, add_free, add_used, alloc_frame, alloc_order};
 use crate::mm::frame::{CHUNK_FRAMES, chunk_address, frames};
+use crate::mm::layout::DIRECT_MAP;
 use crate::mm::{directmap, layout, m2p, memory_map};
 use crate::pagetype::machine;
 
@@ -109,6 +111,22 @@ impl TableMemory for Late {
     }
 }
 
+/// Bytes of the memory that the heap begins with: lists of the memory map and ranges of free memory.
+const EARLY_HEAP_BYTES: usize = 512 << 10;
+
+#[repr(C, align(4096))]
+struct EarlyHeap(core::cell::UnsafeCell<[u8; EARLY_HEAP_BYTES]>);
+// SAFETY: memory for the heap, which alone uses it.
+unsafe impl Sync for EarlyHeap {}
+
+/// Gives the heap its first memory, so that the boot can allocate before there are frames.
+pub fn start_heap() {
+    static EARLY: EarlyHeap = EarlyHeap(core::cell::UnsafeCell::new([0; EARLY_HEAP_BYTES]));
+    let at = DIRECT_MAP + machine_of(EARLY.0.get() as u64).0;
+    // SAFETY: in the direct map of both the boot tables and the real ones; nothing else uses it.
+    unsafe { crate::mm::heap::start(at as *mut u8, EARLY_HEAP_BYTES) };
+}
+
 /// Builds the address space, loads it, and starts the frame allocator and the heap. The screen
 /// changes over with the tables: what goes wrong before or after is seen there.
 ///
@@ -124,10 +142,9 @@ pub fn init(info: &BootInfo, screen: Option<&ScreenInfo>) -> Result<(), &'static
         start: 0,
         end: PAGE_SIZE as u64,
     });
-    let image_end = address(&raw const __image_end) - IMAGE_TO_MACHINE;
     free.remove(Range {
-        start: LOAD_ADDRESS,
-        end: image_end,
+        start: machine_of(address(&raw const __text_start)).0,
+        end: machine_of(address(&raw const __image_end)).0,
     });
     info.modules.iter().for_each(|m| free.remove(m.range));
     info.occupied.iter().for_each(|r| free.remove(*r));
@@ -208,25 +225,27 @@ fn tell_others(info: &BootInfo) {
     }
 }
 
+/// The image, without the guard pages of the boot's stacks.
 fn map_image(early: &mut Early, l4: Maddr) -> Result<(), MapError> {
     let parts = [
         (address(&raw const __text_start), paging::TEXT),
         (address(&raw const __rodata_start), paging::RODATA),
         (address(&raw const __data_start), paging::DATA),
-        (address(&raw const __image_end), 0),
     ];
-    for pair in parts.windows(2) {
-        let [(start, flags), (end, _)] = pair else {
-            continue;
-        };
-        let at = Maddr(start - IMAGE_TO_MACHINE);
+    let guards = stack::guards().map(|page| page.0);
+    let behind_guards = guards.map(|page| (page + PAGE_SIZE as u64, paging::DATA));
+    let starts = parts.into_iter().chain(behind_guards);
+    let ends = parts.map(|part| part.0).into_iter().chain(guards);
+    for (start, flags) in starts {
+        let behind = ends.clone().filter(|end| *end > start).min();
+        let end = behind.unwrap_or(address(&raw const __image_end));
         paging::map(
             early,
             l4,
-            Vaddr(*start),
-            at,
+            Vaddr(start),
+            machine_of(start),
             end - start,
-            *flags,
+            flags,
             PageSizes::Large,
         )?;
     }

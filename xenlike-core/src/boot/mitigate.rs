@@ -5,7 +5,7 @@
 use log::{info, warn};
 
 use super::info::{BootInfo, Region};
-use super::start::IMAGE_TO_MACHINE;
+use super::start::machine_of;
 use crate::arch::speculation::wishes::{PerDomain, Wishes};
 use crate::arch::speculation::{self, Bugs, Choice, Facts, bugs};
 use crate::arch::{cpu, smap};
@@ -59,7 +59,7 @@ pub fn use_smap() {
 /// The bytes at `at` are code that may be these instructions; no other CPU runs, and this one does not
 /// execute them now.
 unsafe fn write_code<const BYTES: usize>(at: Vaddr, bytes: [u8; BYTES]) {
-    let at = DIRECT_MAP + at.0 - IMAGE_TO_MACHINE;
+    let at = DIRECT_MAP + machine_of(at.0).0;
     // SAFETY: the image is in one piece in memory, and all of that is in the direct map.
     unsafe { (at as *mut [u8; BYTES]).write(bytes) };
 }

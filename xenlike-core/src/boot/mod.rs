@@ -10,6 +10,8 @@ mod cpu;
 pub mod early_memory;
 #[cfg(target_os = "none")]
 mod efi;
+#[cfg(all(target_os = "none", feature = "audit"))]
+mod ends;
 pub mod first_domain;
 pub mod info;
 #[cfg(target_os = "none")]
@@ -31,6 +33,8 @@ mod screen;
 mod smp;
 pub mod soft_off;
 pub mod speculation;
+#[cfg(target_os = "none")]
+mod stack;
 #[cfg(target_os = "none")]
 mod start;
 #[cfg(target_os = "none")]

@@ -2,10 +2,11 @@
 
 use log::info;
 
+use super::info::{BootInfo, ScreenInfo};
 use super::panic::refuse;
 use super::{
     acpi, cpu, first_domain, info, interrupts, kept, memory, mitigate, options, panic, screen, smp,
-    traps,
+    stack, traps,
 };
 use crate::kit::{CpuId, Maddr};
 use crate::{arch, console, domain, entry, kit, life};
@@ -14,13 +15,37 @@ const BOOT_CPU: CpuId = CpuId(0);
 
 /// The first Rust: on the boot CPU's first stack and the boot tables.
 pub extern "sysv64" fn rust_start(information: u32) -> ! {
+    stack::guard();
     console::init();
-    traps::load_early();
+    traps::load();
+    memory::start_heap();
     let info = or_refuse(info::read(Maddr(u64::from(information))));
+    introduce(info);
+    let screen = screen_to_use(info);
+    or_refuse(check_cpu(&arch::cpu::detect()));
+    arch::cpu::init_this_cpu();
+    or_refuse(memory::init(info, screen));
+    #[cfg(feature = "audit")]
+    super::ends::use_up_stack(info.cmdline);
+    stack::report();
+    or_refuse(cpu::prepare(BOOT_CPU).ok_or("there is too little memory"));
+    cpu::switch_stack(BOOT_CPU, on_own_stack)
+}
+
+/// The screen, unless the options say that it isn't to be used.
+fn screen_to_use(info: &BootInfo) -> Option<&ScreenInfo> {
+    let wanted = options::parse(info.cmdline).options.screen;
+    info.screen.as_ref().filter(|_| wanted)
+}
+
+/// Opens the consoles that the options name, and says what was found.
+#[inline(never)] // the frame of its formatting is not for the rest of the boot to carry
+fn introduce(info: &BootInfo) {
     let parsed = options::parse(info.cmdline);
     console_from(&parsed.options);
-    let screen = info.screen.filter(|_| parsed.options.screen);
-    screen.iter().for_each(screen::early);
+    if let Some(screen) = info.screen.as_ref().filter(|_| parsed.options.screen) {
+        screen::early(screen);
+    }
     info!(
         "xenlike {} started by {}",
         env!("CARGO_PKG_VERSION"),
@@ -29,12 +54,6 @@ pub extern "sysv64" fn rust_start(information: u32) -> ! {
     info!("command line: {}", info.cmdline);
     options::complain(&parsed.complaints);
     info::describe(info);
-
-    or_refuse(check_cpu(&arch::cpu::detect()));
-    arch::cpu::init_this_cpu();
-    or_refuse(memory::init(info, screen.as_ref()));
-    or_refuse(cpu::prepare(BOOT_CPU).ok_or("there is too little memory"));
-    cpu::switch_stack(BOOT_CPU, on_own_stack)
 }
 
 /// The rest, on the boot CPU's own stack and the real tables.
@@ -83,6 +102,10 @@ extern "sysv64" fn on_own_stack() -> ! {
 /// The end of the boot on each CPU: from here on it runs vCPUs.
 pub fn other_cpu(cpu: CpuId) -> ! {
     entry::init_cpu(cpu);
+    #[cfg(feature = "audit")]
+    info::get()
+        .iter()
+        .for_each(|info| super::ends::machine_check(info.cmdline));
     entry::run()
 }
 

@@ -1,10 +1,11 @@
 //! The end: what the core prints when one of its own bugs has hit, and what it does then.
+#![expect(unsafe_code, reason = "switches to the stack for panics")]
 
 use crate::kit::atomic::{AtomicBool, Ordering};
 use core::fmt::Write;
 use core::panic::PanicInfo;
 
-use super::{info, memory, symbols};
+use super::{info, memory, stack, symbols};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{percpu, power};
 use crate::console;
@@ -23,6 +24,14 @@ macro_rules! say {
 #[panic_handler]
 fn on_panic(info: &PanicInfo<'_>) -> ! {
     first_only();
+    let here = 0_u64;
+    let subject = (info, &raw const here as u64);
+    // SAFETY: this CPU is the first to panic, and the only one.
+    unsafe { stack::switch_for_panic(&subject, report_panic) }
+}
+
+extern "sysv64" fn report_panic((info, rsp): &(&PanicInfo<'_>, u64)) -> ! {
+    power::stop_others();
     say!("");
     say!(
         "xenlike: panic on {:?}: {}",
@@ -32,15 +41,19 @@ fn on_panic(info: &PanicInfo<'_>) -> ! {
     if let Some(place) = info.location() {
         say!("at {}:{}", place.file(), place.line());
     }
-    let here = 0_u64;
-    backtrace(&raw const here as u64);
+    backtrace(*rsp);
     finish()
 }
 
 /// Panics with the registers of the core's own code that hit an exception.
 pub fn trapped(frame: &TrapFrame, cr2: u64) -> ! {
     first_only();
-    let f = frame;
+    // SAFETY: this CPU is the first to panic, and the only one.
+    unsafe { stack::switch_for_panic(&(frame, cr2), report_trap) }
+}
+
+extern "sysv64" fn report_trap((f, cr2): &(&TrapFrame, u64)) -> ! {
+    power::stop_others();
     say!("");
     say!(
         "xenlike: panic on {:?}: exception {} ({}), error {:#x}",
@@ -59,7 +72,6 @@ fn first_only() {
     if PANICKING.swap(true, Ordering::SeqCst) {
         power::halt();
     }
-    power::stop_others();
 }
 
 fn finish() -> ! {

@@ -7,22 +7,20 @@
 use core::arch::global_asm;
 
 use super::tables::{BootTables, TABLES_ADDRESS};
-use crate::arch::percpu::{BLOCK_BYTES, FRAME_FROM_TOP};
+use crate::arch::percpu::{BLOCK_BYTES, CpuInfo, FRAME_FROM_TOP, UNUSED};
+use crate::kit::Maddr;
 use crate::mm::layout::IMAGE;
 
 /// Where GRUB loads the image: the machine address of `layout::IMAGE`.
 pub const LOAD_ADDRESS: u64 = 0x20_0000;
 /// Where code for real mode is put when all is over anyway.
 const REAL_MODE_CODE: u64 = 0x8000;
+/// The machine address of something in the image.
+pub const fn machine_of(address: u64) -> Maddr {
+    Maddr(address - IMAGE_TO_MACHINE)
+}
 /// From an address of the image to the machine address it is loaded at.
 pub const IMAGE_TO_MACHINE: u64 = IMAGE - LOAD_ADDRESS;
-
-/// The boot CPU's first stack, shaped like a per-CPU block: all zero, its `CpuInfo` is CPU 0's.
-#[repr(C, align(65536))]
-struct BootBlock(core::cell::UnsafeCell<[u8; BLOCK_BYTES]>);
-// SAFETY: only the boot CPU uses it, as its stack.
-unsafe impl Sync for BootBlock {}
-static BOOT_BLOCK: BootBlock = BootBlock(core::cell::UnsafeCell::new([0; BLOCK_BYTES]));
 
 global_asm!(
     r#"
@@ -159,6 +157,11 @@ boot_start64:
     movabsq $boot_start_high, %rax
     jmpq *%rax
 boot_start_high:
+    // All of the block but its `CpuInfo` is marked as not used yet: `percpu::stack_used` looks at that.
+    movabsq ${block}, %rdi
+    movl $(({block_bytes} - {info_bytes}) / 8), %ecx
+    movabsq ${unused}, %rax
+    rep stosq
     movabsq $({block} + {block_bytes} - {frame_from_top}), %rsp
     andq $-16, %rsp
     xorl %eax, %eax
@@ -192,7 +195,9 @@ no_long_mode:
     image_to_machine = const IMAGE_TO_MACHINE,
     low = const REAL_MODE_CODE,
     tables = const TABLES_ADDRESS,
-    block = sym BOOT_BLOCK,
+    block = sym super::stack::BLOCK,
+    info_bytes = const size_of::<CpuInfo>(),
+    unused = const UNUSED,
     block_bytes = const BLOCK_BYTES,
     frame_from_top = const FRAME_FROM_TOP,
     rust_start = sym super::order::rust_start,

@@ -9,8 +9,9 @@ use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
 use super::start::LOAD_ADDRESS;
+use crate::arch::cr3;
 use crate::arch::paging::pte;
-use crate::kit::Vaddr;
+use crate::kit::{Maddr, PAGE_SHIFT, Vaddr};
 use crate::mm::layout::{DIRECT_MAP, IMAGE};
 
 /// Where the tables are loaded: the linker script puts them one page behind the header.
@@ -19,7 +20,7 @@ pub const TABLES_ADDRESS: u64 = LOAD_ADDRESS + 4096;
 const LINK: u64 = pte::P | pte::RW | pte::A;
 const LARGE: u64 = LINK | pte::D | pte::PSE;
 
-/// Six kinds of tables, each where `offset_of` says.
+/// Seven kinds of tables, each where `offset_of` says.
 #[repr(C, align(4096))]
 pub struct BootTables {
     l4: UnsafeCell<[u64; 512]>,
@@ -27,9 +28,11 @@ pub struct BootTables {
     low_l2: UnsafeCell<[[u64; 512]; 4]>,
     image_l3: UnsafeCell<[u64; 512]>,
     image_l2: UnsafeCell<[u64; 512]>,
+    /// For the 2 MiB page of the image of which [`unmap`] takes pages.
+    image_l1: UnsafeCell<[u64; 512]>,
 }
 
-// SAFETY: no code touches the tables; the CPU sets accessed and dirty bits, atomically.
+// SAFETY: the CPU sets accessed and dirty bits, atomically; code touches the tables in `unmap` alone.
 unsafe impl Sync for BootTables {}
 
 #[unsafe(link_section = ".boot.tables")]
@@ -69,6 +72,30 @@ impl BootTables {
             low_l2: UnsafeCell::new(l2),
             image_l3: UnsafeCell::new(image_l3),
             image_l2: UnsafeCell::new(image_l2),
+            image_l1: UnsafeCell::new([0; 512]),
         }
     }
+}
+
+/// Unmaps pages of the image, all of them in one 2 MiB page. Call once, on these tables.
+pub fn unmap<const N: usize>(pages: [Vaddr; N]) {
+    let Some(index) = pages.first().map(|page| page.index(2)) else {
+        return;
+    };
+    // SAFETY: the boot CPU is alone, and makes no other reference to these two tables.
+    let (l2, l1) = unsafe {
+        (
+            &mut *BOOT_TABLES.image_l2.get(),
+            &mut *BOOT_TABLES.image_l1.get(),
+        )
+    };
+    for (entry, n) in l1.iter_mut().zip(0..) {
+        *entry = (l2[index] & !pte::PSE) + (n << PAGE_SHIFT);
+    }
+    for page in pages {
+        l1[page.index(1)] = 0;
+    }
+    l2[index] = (TABLES_ADDRESS + offset_of!(BootTables, image_l1) as u64) | LINK;
+    // SAFETY: the same tables, without pages that hold nothing.
+    unsafe { cr3::load(Maddr(TABLES_ADDRESS)) };
 }

@@ -6,11 +6,13 @@ use core::arch::global_asm;
 
 use crate::arch::desc::{self, Gate, Idt};
 use crate::arch::frame::TrapFrame;
+use crate::arch::percpu::Ist;
 use crate::arch::{cr, extable};
 use crate::kit::Once;
 
 const VECTORS: usize = 32;
 const STUB_BYTES: u64 = 16;
+const DOUBLE_FAULT: u64 = 8;
 
 unsafe extern "C" {
     static boot_trap_stubs: u8;
@@ -74,31 +76,27 @@ boot_trap:
     handle = sym handle,
 );
 
-/// The code segment of the first moments' GDT, in `start`.
-const BOOT_CS: u16 = 8;
-
-static BOOT_IDT: Once<Idt> = Once::new();
 static IDT: Once<Idt> = Once::new();
 
-/// Loads the IDT of the first moments while the GDT of the first instructions is in use.
-pub fn load_early() {
-    let idt = BOOT_IDT.call_once(|| table(BOOT_CS));
-    // SAFETY: the gates lead to the stubs above.
-    unsafe { desc::load_idt(idt) };
-}
-
-/// Loads the IDT of the first moments on this CPU. Selectors must be the core's already.
+/// Loads the IDT of the first moments on this CPU. Selectors and TSS must be the core's already.
+#[inline(never)] // its frame holds tables
 pub fn load() {
-    let idt = IDT.call_once(|| table(desc::HYPERVISOR_CS));
+    let idt = IDT.call_once(table);
     // SAFETY: the gates lead to the stubs above.
     unsafe { desc::load_idt(idt) };
 }
 
-fn table(segment: u16) -> Idt {
+fn table() -> Idt {
     let stubs = &raw const boot_trap_stubs as u64;
     let mut gates = [Gate::default(); 256];
     for (gate, n) in gates.iter_mut().zip(0..VECTORS as u64) {
-        *gate = Gate::interrupt_by(segment, stubs + n * STUB_BYTES, 0, 0);
+        // A double fault may mean that the stack is used up.
+        let ist = if n == DOUBLE_FAULT {
+            Ist::DoubleFault as u8
+        } else {
+            0
+        };
+        *gate = Gate::interrupt(stubs + n * STUB_BYTES, ist, 0);
     }
     Idt(gates)
 }

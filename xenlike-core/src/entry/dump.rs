@@ -29,18 +29,28 @@ pub fn fatal(frame: &TrapFrame, what: &str) -> ! {
 
 /// A machine check: what the banks hold, then the end (SDM vol. 3 §17.3.2).
 pub fn machine_check(frame: &TrapFrame) -> ! {
-    const MCG_CAP: u32 = 0x179;
-    const MC0_CTL: u32 = 0x400;
-    let banks = msr::read_safe(MCG_CAP).unwrap_or(0) as u8;
-    for bank in 0..u32::from(banks).min(32) {
-        let status = msr::read_safe(MC0_CTL + 4 * bank + 1).unwrap_or(0);
-        if status >> 63 != 0 {
-            let address = msr::read_safe(MC0_CTL + 4 * bank + 2).unwrap_or(0);
-            // It may have hit this CPU while it held the console's lock.
-            crate::console::panic_print(format_args!(
-                "machine check bank {bank}: status {status:#018x} address {address:#018x}\n"
-            ));
+    panic!("machine check\n{Banks}{frame}");
+}
+
+/// This CPU's machine-check banks, for a panic's message: it is put together on the stack for panics, for which the
+/// exception's own stack has no room.
+struct Banks;
+
+impl core::fmt::Display for Banks {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        const MCG_CAP: u32 = 0x179;
+        const MC0_CTL: u32 = 0x400;
+        let banks = msr::read_safe(MCG_CAP).unwrap_or(0) as u8;
+        for bank in 0..u32::from(banks).min(32) {
+            let status = msr::read_safe(MC0_CTL + 4 * bank + 1).unwrap_or(0);
+            if status >> 63 != 0 {
+                let address = msr::read_safe(MC0_CTL + 4 * bank + 2).unwrap_or(0);
+                writeln!(
+                    f,
+                    "bank {bank}: status {status:#018x} address {address:#018x}"
+                )?;
+            }
         }
+        Ok(())
     }
-    fatal(frame, "machine check");
 }

@@ -1,4 +1,4 @@
-//! The global allocator: talc over one large block from boot, which it keeps, and smaller blocks that
+//! The global allocator: talc over one block from boot, which it keeps, and smaller blocks that
 //! it takes from the frame allocator as it grows and gives back when nothing is left in them.
 //!
 //! When an allocation that can't fail does, the core panics. So whoever allocates on a guest's word
@@ -117,6 +117,9 @@ pub mod short {
 }
 
 #[cfg(target_os = "none")]
+pub use global::start;
+
+#[cfg(target_os = "none")]
 mod global {
     use core::alloc::Layout;
 
@@ -131,9 +134,7 @@ mod global {
     use crate::mm::alloc::{Past, Where, alloc_order_for, free_run};
     use crate::mm::{directmap, frames};
 
-    /// Order of the block that the heap begins with, and has for ever.
-    const FIRST_ORDER: u32 = 9;
-    /// Order of the blocks that it grows by: small, because the last use may end at any time, and the
+    /// Order of the blocks that the heap grows by: small, because the last use may end at any time, and the
     /// next one begin.
     const GROW_ORDER: u32 = 6;
 
@@ -143,6 +144,15 @@ mod global {
 
     #[global_allocator]
     static HEAP: TalcLock<Tickets, Frames> = TalcLock::new(Frames);
+
+    /// Gives the heap the memory that it begins with, and has for ever.
+    ///
+    /// # Safety
+    /// The `bytes` at `first` lie in the direct map, and nothing else ever uses them.
+    pub unsafe fn start(first: *mut u8, bytes: usize) {
+        // SAFETY: the caller's promise.
+        let _ = unsafe { HEAP.lock().claim(first, bytes) };
+    }
 
     /// Memory for the heap: from the frame allocator.
     #[derive(Debug)]
@@ -154,17 +164,12 @@ mod global {
         const TRACK_HEAP_END: bool = true;
 
         fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
-            let usual = if talc.is_metadata_established() {
-                GROW_ORDER
-            } else {
-                FIRST_ORDER
-            };
             let needed = layout.size().saturating_mul(2).max(1 << 16);
             let needed = needed
                 .next_power_of_two()
                 .trailing_zeros()
                 .saturating_sub(12);
-            let (first, order) = block(usual, needed).ok_or(())?;
+            let (first, order) = block(needed).ok_or(())?;
             for n in 0..1u64 << order {
                 if let Some(frame) = frames().get(first.add(n)) {
                     // From now on nobody may see these bytes as a shared page.
@@ -194,8 +199,8 @@ mod global {
         }
     }
 
-    fn block(usual: u32, needed: u32) -> Option<(Mfn, u32)> {
-        let large = needed.max(usual);
+    fn block(needed: u32) -> Option<(Mfn, u32)> {
+        let large = needed.max(GROW_ORDER);
         // A block that goes back and forth, as its last use ends and the next begins, is not scrubbed each time.
         let get = |order| Some((alloc_order_for(order, Where::ANY, Past::HEAP)?, order));
         let found = get(large).or_else(|| get(needed));

@@ -129,6 +129,12 @@ impl Search<'_> {
 }
 
 impl Depths {
+    /// The deepest of `roots`.
+    pub fn worst(&self, roots: &[u64]) -> u64 {
+        let deepest = roots.iter().max_by_key(|root| self.of(**root));
+        deepest.copied().unwrap_or(0)
+    }
+
     /// The bytes that a call of the function may need, without its return address.
     pub fn of(&self, at: u64) -> u64 {
         self.depth.get(&at).copied().unwrap_or(0)

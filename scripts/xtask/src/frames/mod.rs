@@ -15,7 +15,9 @@ use anyhow::{Result, bail, ensure};
 use code::{Edge, Function};
 use graph::Depths;
 use image::Image;
-use rules::{AT_THE_RETURN, ENDS, ENTRIES, FORMAT_LEVELS, HANDED, RECURSIONS, SET_AT_BOOT, STUBS};
+use rules::{
+    AT_THE_RETURN, ENDS, ENTRIES, FORMAT_LEVELS, HANDED, PANICS, RECURSIONS, SET_AT_BOOT, STUBS,
+};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -26,6 +28,8 @@ use xenlike_tests::paths::build;
 const MAIN_STACK: u64 = 7 * 4096 - 256;
 /// Bytes of an exception's own stack.
 const IST_STACK: u64 = 4096;
+/// Bytes of the stack on which a panic is reported: its pages in `boot/stack.rs`.
+const PANIC_STACK: u64 = 5 * 4096;
 /// What a stub puts on a stack before it calls: a trap frame, the alignments of the CPU and of the stub.
 const TRAP_FRAME: u64 = 21 * 8 + 8 + 8;
 /// A return address.
@@ -54,11 +58,7 @@ fn check_image(path: &Path) -> Result<()> {
     let depths = stacks.depths(formatting, &ENDS, &roots);
     stacks.refuse_unknown(&depths)?;
 
-    let worst = roots
-        .iter()
-        .max_by_key(|root| depths.of(**root))
-        .copied()
-        .unwrap_or(0);
+    let worst = depths.worst(&roots);
     let handlers = nested_handlers(&stacks.image)?;
     let cut = [&ENDS[..], &[AT_THE_RETURN]].concat();
     let nested = stacks.depths(formatting, &cut, &handlers);
@@ -66,17 +66,28 @@ fn check_image(path: &Path) -> Result<()> {
     let main = RETURN + RETURN + depths.of(worst) + nested;
     println!("deepest use of each stack, bytes");
     println!("{main:>8} of {MAIN_STACK}, main stack, {nested} of them for a trap in ring 0");
-    for at in depths.way(worst).iter().take(SHOWN) {
-        println!("{:>16} {}", stacks.frame(*at), stacks.image.name(*at));
-    }
-    let own = TRAP_FRAME + RETURN + stacks.deepest(&depths, &own_stack_handlers(&stacks.image)?);
-    println!("{own:>8} of {IST_STACK}, an NMI's or #DB's own stack");
-    let end = stacks.named("rust_begin_unwind")?;
-    let end = stacks.depths(formatting, &[], &end).of(end[0]);
-    println!("{end:>8} a panic, wherever it hits");
+    stacks.show(&depths, &[worst]);
+    let handlers = own_stack_handlers(&stacks.image)?;
+    // Those that end the machine do so on another stack.
+    let until_panic = [&ENDS[..2], &PANICS].concat();
+    let own_depths = stacks.depths(formatting, &until_panic, &handlers);
+    let own = TRAP_FRAME + RETURN + stacks.deepest(&own_depths, &handlers);
+    println!("{own:>8} of {IST_STACK}, an exception's own stack, until a panic leaves it");
+    stacks.show(&own_depths, &handlers);
+    let ends = stacks.named("boot::panic::report_panic")?;
+    let ends = [ends, stacks.named("boot::panic::report_trap")?].concat();
+    let end = stacks.depths(formatting, &[], &ends);
+    let end = RETURN + stacks.deepest(&end, &ends);
+    println!("{end:>8} of {PANIC_STACK}, a panic");
     let start = stacks.named("xenlike_core::boot::order::rust_start")?;
-    let boot = stacks.depths(formatting, &ENDS, &start).of(start[0]);
-    println!("{boot:>8} the boot on its first stack");
+    let until_switch = [&ENDS[..], &["boot::order::on_own_stack"]].concat();
+    let first = stacks.depths(formatting, &until_switch, &start);
+    println!(
+        "{:>8} of {MAIN_STACK}, the boot on its first stack",
+        first.of(start[0])
+    );
+    stacks.show(&first, &start);
+    let first = first.of(start[0]);
     let start = stacks.named("xenlike_core::boot::order::on_own_stack")?;
     let boot = stacks.depths(formatting, &ENDS, &start).of(start[0]);
     println!("{boot:>8} of {MAIN_STACK}, the boot on the main stack");
@@ -85,7 +96,12 @@ fn check_image(path: &Path) -> Result<()> {
         boot <= MAIN_STACK,
         "the main stack may overflow in the boot"
     );
-    ensure!(own <= IST_STACK, "the stack of an NMI or #DB may overflow");
+    ensure!(
+        first + nested <= MAIN_STACK,
+        "the boot's first stack may overflow"
+    );
+    ensure!(own <= IST_STACK, "an exception's own stack may overflow");
+    ensure!(end <= PANIC_STACK, "the stack of a panic may overflow");
     Ok(())
 }
 
@@ -103,9 +119,14 @@ fn nested_handlers(image: &Image) -> Result<Vec<u64>> {
         .collect()
 }
 
-/// What happens on the stacks of NMI and #DB; #MC and #DF are the end.
+/// What happens on the stacks of NMI, #MC, #DF and #DB.
 fn own_stack_handlers(image: &Image) -> Result<Vec<u64>> {
-    let names = ["traps::debug_in_ring0", "interrupts::nmi"];
+    let names = [
+        "traps::debug_in_ring0",
+        "interrupts::nmi",
+        "traps::machine_check",
+        "traps::double_fault",
+    ];
     names
         .iter()
         .map(|name| one(image, &format!("xenlike_core::entry::{name}")))
@@ -162,6 +183,13 @@ impl Stacks {
 
     fn frame(&self, at: u64) -> u64 {
         self.functions.get(&at).map_or(0, |function| function.frame)
+    }
+
+    /// Prints the deepest way from one of `roots`.
+    fn show(&self, depths: &Depths, roots: &[u64]) {
+        for at in depths.way(depths.worst(roots)).iter().take(SHOWN) {
+            println!("{:>16} {}", self.frame(*at), self.image.name(*at));
+        }
     }
 
     fn roots(&self) -> Result<Vec<u64>> {

@@ -35,6 +35,15 @@ pub const ENDS: [&str; 6] = [
     "alloc::raw_vec::handle_error",
 ];
 
+/// Where a panic leaves the stack that it hit on. The values of its message are shown on the stack for panics; those
+/// of a message that is logged are shown by `core::fmt::write`, and count there.
+pub const PANICS: [&str; 4] = [
+    "xenlike_core::boot::panic::",
+    "as core::fmt::Display>",
+    "as core::fmt::Debug>",
+    "as core::fmt::LowerHex>",
+];
+
 /// A trap in ring 0 comes to this only at the IRET to the guest, where nothing else is on the stack.
 pub const AT_THE_RETURN: &str = "entry::page_fault::mended_for_return";
 
