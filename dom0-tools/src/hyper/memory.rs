@@ -14,8 +14,8 @@ use super::{Args, CallError, DomId, Hypercalls, Mfn, Pfn};
 
 /// Frames handled by one call at most.
 pub const MAX_BATCH: usize = 1024;
-/// A memory map has no more ranges than this.
-const MAX_RANGES: usize = 512;
+/// A memory map has no more ranges than this: what 1024 overlapping ones come to, and interrupt controllers.
+const MAX_RANGES: usize = 2304;
 
 /// Asks for frames of `1 << order` pages for each of `first` page numbers; the answer has a frame number for each
 /// that there was memory for.

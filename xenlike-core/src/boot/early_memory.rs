@@ -1,16 +1,15 @@
 //! Which memory is free before the frame allocator is there, and taking from it.
 
-use arrayvec::ArrayVec;
+use alloc::vec::Vec;
 
 use super::info::{Range, Region, is_ram};
 use crate::kit::{Maddr, PAGE_SIZE};
 
-const MAX_RANGES: usize = 512;
 const PAGE: u64 = PAGE_SIZE as u64;
 
 /// Ranges of whole frames, sorted, apart from each other.
 #[derive(Clone, Debug, Default)]
-pub struct Ranges(ArrayVec<Range, MAX_RANGES>);
+pub struct Ranges(Vec<Range>);
 
 impl Ranges {
     /// The machine's RAM: regions of that kind, less what another region claims too.
@@ -44,8 +43,7 @@ impl Ranges {
                 .iter()
                 .position(|r| r.start >= range.end)
                 .unwrap_or(self.0.len());
-            // A machine with more than a few hundred pieces of RAM loses the smallest matter: some RAM.
-            let _ = self.0.try_insert(at, range);
+            self.0.insert(at, range);
         }
     }
     /// Takes the frames that `gone` touches out.
@@ -71,7 +69,8 @@ impl Ranges {
             );
             self.0.remove(at);
             for piece in [before, behind] {
-                if piece.start < piece.end && self.0.try_insert(at, piece).is_ok() {
+                if piece.start < piece.end {
+                    self.0.insert(at, piece);
                     at += 1;
                 }
             }
@@ -103,7 +102,6 @@ impl Ranges {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::vec::Vec;
 
     fn region(start: u64, end: u64, kind: u32) -> Region {
         Region {

@@ -1,10 +1,11 @@
 //! What GRUB tells: the multiboot2 information, copied into a form that stays.
 #![expect(unsafe_code, reason = "refers to memory that the loader filled")]
 
-use arrayvec::ArrayVec;
+use alloc::vec::Vec;
 use log::{debug, warn};
 use multiboot2::{BootInformation, BootInformationHeader, FramebufferType, MemoryAreaType};
 
+use super::map::{self, MEMORY_LIMIT};
 use crate::console::screen::{PixelFormat, Surface};
 use crate::kit::{Maddr, Once};
 use crate::mm::layout::DIRECT_MAP;
@@ -12,7 +13,7 @@ use crate::mm::layout::DIRECT_MAP;
 /// The most modules that are taken.
 pub const MAX_MODULES: usize = 128;
 /// The most entries of the memory map.
-pub const MAX_REGIONS: usize = 128;
+pub const MAX_REGIONS: usize = 1024;
 
 /// A range of machine memory, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,9 +83,9 @@ pub struct BootInfo {
     /// The loader's name.
     pub loader: &'static str,
     /// The modules, in GRUB's order.
-    pub modules: ArrayVec<Module, MAX_MODULES>,
-    /// The memory map, sorted by start.
-    pub map: ArrayVec<Region, MAX_REGIONS>,
+    pub modules: Vec<Module>,
+    /// The memory map, sorted, without overlaps.
+    pub map: Vec<Region>,
     /// The screen.
     pub screen: Option<ScreenInfo>,
     /// The image's symbols.
@@ -96,9 +97,11 @@ pub struct BootInfo {
     /// The information itself.
     at: Maddr,
     /// What the information and the symbols occupy.
-    pub occupied: ArrayVec<Range, 8>,
+    pub occupied: Vec<Range>,
     /// Whether modules or regions were left out because there were too many.
     pub cut: bool,
+    /// Bytes of RAM that lie too high to be used.
+    pub clipped: u64,
 }
 
 static INFO: Once<BootInfo> = Once::new();
@@ -145,7 +148,7 @@ fn keep(text: &str) -> &'static str {
 
 fn copy(at: Maddr, info: &BootInformation<'_>) -> BootInfo {
     let text = |found: Option<&str>| found.map(keep).unwrap_or_default();
-    let mut occupied = ArrayVec::new();
+    let mut occupied = Vec::new();
     occupied.push(Range {
         start: at.0,
         end: at.0 + info.total_size() as u64,
@@ -154,8 +157,8 @@ fn copy(at: Maddr, info: &BootInformation<'_>) -> BootInfo {
     let mut result = BootInfo {
         cmdline: text(info.command_line_tag().and_then(|t| t.cmdline().ok())).trim(),
         loader: text(info.boot_loader_name_tag().and_then(|t| t.name().ok())),
-        modules: ArrayVec::new(),
-        map: ArrayVec::new(),
+        modules: Vec::new(),
+        map: Vec::new(),
         screen: screen(info),
         symbols,
         acpi: acpi_root(info),
@@ -163,6 +166,7 @@ fn copy(at: Maddr, info: &BootInformation<'_>) -> BootInfo {
         at,
         occupied,
         cut: false,
+        clipped: 0,
     };
     for module in info.module_tags() {
         let range = Range {
@@ -170,23 +174,30 @@ fn copy(at: Maddr, info: &BootInformation<'_>) -> BootInfo {
             end: u64::from(module.end_address()),
         };
         let cmdline = text(module.cmdline().ok()).trim();
-        result.cut |=
-            range.end < range.start || result.modules.try_push(Module { range, cmdline }).is_err();
+        if range.end < range.start || result.modules.len() == MAX_MODULES {
+            result.cut = true;
+        } else {
+            result.modules.push(Module { range, cmdline });
+        }
     }
-    for area in info
-        .memory_map_tag()
-        .map(|t| t.memory_areas())
-        .unwrap_or_default()
-    {
-        let range = Range {
-            start: area.start_address(),
-            end: area.start_address().saturating_add(area.size()),
-        };
-        let kind = u32::from(area.typ());
-        result.cut |= result.map.try_push(Region { range, kind }).is_err();
-    }
-    result.map.sort_unstable_by_key(|region| region.range.start);
+    let areas = info.memory_map_tag().map(|tag| tag.memory_areas());
+    let areas = areas.unwrap_or_default();
+    result.cut |= areas.len() > MAX_REGIONS;
+    let regions: Vec<Region> = areas.iter().take(MAX_REGIONS).map(region).collect();
+    result.map = map::tidy(&regions);
+    result.clipped = map::clip(&mut result.map, MEMORY_LIMIT);
     result
+}
+
+fn region(area: &multiboot2::MemoryArea) -> Region {
+    let start = area.start_address();
+    Region {
+        range: Range {
+            start,
+            end: start.saturating_add(area.size()),
+        },
+        kind: u32::from(area.typ()),
+    }
 }
 
 fn screen(info: &BootInformation<'_>) -> Option<ScreenInfo> {
@@ -233,7 +244,7 @@ fn acpi_root(info: &BootInformation<'_>) -> Option<AcpiRoot> {
     })
 }
 
-fn symbols(info: &BootInformation<'_>, occupied: &mut ArrayVec<Range, 8>) -> Option<Symbols> {
+fn symbols(info: &BootInformation<'_>, occupied: &mut Vec<Range>) -> Option<Symbols> {
     let mut piece = |name: &str| -> Option<&'static [u8]> {
         let section = info
             .elf_sections_tag()?
@@ -243,12 +254,10 @@ fn symbols(info: &BootInformation<'_>, occupied: &mut ArrayVec<Range, 8>) -> Opt
         if start == 0 || start.checked_add(bytes)? > 1 << 32 {
             return None;
         }
-        occupied
-            .try_push(Range {
-                start,
-                end: start + bytes,
-            })
-            .ok()?;
+        occupied.push(Range {
+            start,
+            end: start + bytes,
+        });
         // SAFETY: GRUB put the section there; `occupied` keeps its memory from any other use.
         Some(unsafe {
             core::slice::from_raw_parts((DIRECT_MAP + start) as *const u8, bytes as usize)
@@ -279,6 +288,13 @@ pub fn describe(info: &BootInfo) {
     }
     if info.cut {
         warn!("the boot loader's lists are longer than what is kept of them");
+    }
+    if info.clipped != 0 {
+        warn!(
+            "{} MiB of RAM are not used: the hypervisor reaches the first {} TiB of addresses",
+            info.clipped >> 20,
+            MEMORY_LIMIT >> 40
+        );
     }
 }
 

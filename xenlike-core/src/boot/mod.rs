@@ -18,6 +18,7 @@ pub mod info;
 mod interrupts;
 #[cfg(target_os = "none")]
 mod kept;
+pub mod map;
 #[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]
