@@ -27,6 +27,17 @@ numbers! { NUMBERS_U32, "arch-x86/xen-mca.h", u32;
     XEN_MC_MSRINJECT = 4, "XEN_MC_msrinject";
     XEN_MC_MCEINJECT = 5, "XEN_MC_mceinject";
     XEN_MC_INJECT_V2 = 6, "XEN_MC_inject_v2";
+    VIRQ_MCA = crate::xen::VIRQ_ARCH_0, "VIRQ_MCA";
+    MC_FLAG_CORRECTABLE = 1, "MC_FLAG_CORRECTABLE";
+    MC_FLAG_UNCORRECTABLE = 2, "MC_FLAG_UNCORRECTABLE";
+    MC_FLAG_POLLED = 8, "MC_FLAG_POLLED";
+    MC_FLAG_RESET = 16, "MC_FLAG_RESET";
+}
+
+numbers! { NUMBERS_U16, "arch-x86/xen-mca.h", u16;
+    MC_TYPE_GLOBAL = 0, "MC_TYPE_GLOBAL";
+    MC_TYPE_BANK = 1, "MC_TYPE_BANK";
+    XEN_MC_VCPUID_INVALID = 0xffff, "XEN_MC_VCPUID_INVALID";
 }
 
 /// The argument of mca: command and version, before the command's structure. The whole is larger;
@@ -117,4 +128,70 @@ layout! { McLogicalCpu = "struct mcinfo_logical_cpu", 304;
     model 44 "mc_model", step 48 "mc_step", vendorid 52 "mc_vendorid", brandid 68 "mc_brandid",
     cpu_caps 132 "mc_cpu_caps", cache_size 160 "mc_cache_size", nmsrvals 168 "mc_nmsrvals",
     msrvalues 176 "mc_msrvalues"
+}
+
+/// What each entry of [`McInfo::mi_data`] begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct McinfoCommon {
+    /// `MC_TYPE_GLOBAL` and its like.
+    pub kind: u16,
+    /// Bytes of the entry.
+    pub size: u16,
+}
+
+layout! { McinfoCommon = "struct mcinfo_common", 4;
+    kind 0 "type", size 2
+}
+
+/// Where an error happened, and the CPU's global status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct McinfoGlobal {
+    pub common: McinfoCommon,
+    pub mc_domid: u16,
+    pub mc_vcpuid: u16,
+    pub mc_socketid: u32,
+    pub mc_coreid: u16,
+    pub mc_core_threadid: u16,
+    pub mc_apicid: u32,
+    pub mc_flags: u32,
+    pub mc_gstatus: u64,
+}
+
+layout! { McinfoGlobal = "struct mcinfo_global", 32;
+    common 0, mc_domid 4, mc_vcpuid 6, mc_socketid 8, mc_coreid 12, mc_core_threadid 14, mc_apicid 16,
+    mc_flags 20, mc_gstatus 24
+}
+
+/// What one bank holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct McinfoBank {
+    pub common: McinfoCommon,
+    pub mc_bank: u16,
+    pub mc_domid: u16,
+    pub mc_status: u64,
+    pub mc_addr: u64,
+    pub mc_misc: u64,
+    pub mc_ctrl2: u64,
+    pub mc_tsc: u64,
+}
+
+layout! { McinfoBank = "struct mcinfo_bank", 48;
+    common 0, mc_bank 4, mc_domid 6, mc_status 8, mc_addr 16, mc_misc 24, mc_ctrl2 32, mc_tsc 40
+}
+
+/// What `XEN_MC_FETCH` gives: entries, one behind the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct McInfo {
+    /// How many entries there are.
+    pub mi_nentries: u32,
+    pub flags: u32,
+    pub mi_data: [u64; 95],
+}
+
+layout! { McInfo = "struct mc_info", 768;
+    mi_nentries 0, flags 4, mi_data 8
 }

@@ -10,6 +10,7 @@ mod dom0;
 mod dom0_devices;
 mod dom0_machine;
 mod grub;
+mod hardware;
 mod hostile;
 mod images;
 mod life;

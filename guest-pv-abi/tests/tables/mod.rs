@@ -100,6 +100,7 @@ pub fn numbers() -> Vec<(&'static str, &'static [(&'static str, i64)])> {
         ("version", version::NUMBERS_USIZE),
         ("nmi", nmi::NUMBERS_U32),
         ("mca", mca::NUMBERS_U32),
+        ("mca", mca::NUMBERS_U16),
         ("hvm_params", hvm_params::NUMBERS_U32_PARAMS),
         ("hvm_params", hvm_params::NUMBERS_I64),
         ("hvm_params", hvm_params::NUMBERS_U32_HVM_OP),
@@ -162,7 +163,7 @@ pub fn structures() -> Vec<Structure> {
             VcpuRegisterTimeMemoryArea;
         version: CompileInfo PlatformParameters FeatureInfo Varbuf;
         nmi: NmiCallback;
-        mca: McFetch McPhyscpuinfo McinfoMsr McLogicalCpu;
+        mca: McFetch McPhyscpuinfo McinfoMsr McLogicalCpu McinfoCommon McinfoGlobal McinfoBank McInfo;
         hvm_params: HvmParam HvmXentrace;
         io_console: ConsInterface;
         io_xenbus: SockMsg DomainInterface;

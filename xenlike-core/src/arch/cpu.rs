@@ -124,6 +124,43 @@ pub fn detect() -> Features {
     })
 }
 
+/// A CPU's family, model and stepping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// The extended family included.
+    pub family: u32,
+    /// The extended model included.
+    pub model: u32,
+    /// The stepping.
+    pub stepping: u32,
+}
+
+/// Takes EAX of leaf 1 apart (SDM vol. 2, CPUID): the extended fields count for family 15 and, of the model,
+/// for family 6.
+pub const fn signature(eax: u32) -> Signature {
+    let (family, model) = (eax >> 8 & 0xf, eax >> 4 & 0xf);
+    let extended = family == 6 || family == 0xf;
+    Signature {
+        family: if family == 0xf {
+            0xf_u32.wrapping_add(eax >> 20 & 0xff)
+        } else {
+            family
+        },
+        model: if extended {
+            (eax >> 12 & 0xf0) | model
+        } else {
+            model
+        },
+        stepping: eax & 0xf,
+    }
+}
+
+/// The boot CPU's family and model.
+pub fn family_model() -> (u32, u32) {
+    let Signature { family, model, .. } = signature(cpuid(1, 0)[0]);
+    (family, model)
+}
+
 /// Sets this CPU's control registers and the PAT as the core and the guests' ABI want them.
 pub fn init_this_cpu() {
     let f = features();
@@ -135,4 +172,5 @@ pub fn init_this_cpu() {
         super::msr::write(super::msr::nr::EFER, efer);
     }
     super::cr::init(&f);
+    super::machine_check::enable();
 }

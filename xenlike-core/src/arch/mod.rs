@@ -21,6 +21,7 @@ pub mod halt;
 pub mod ioapic;
 pub mod ipi;
 pub mod lapic;
+pub mod machine_check;
 pub mod mmio;
 pub mod msr;
 pub mod paging;

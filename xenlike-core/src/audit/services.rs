@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 
 use super::stopped::Stopped;
-use crate::domain::time::TIMERS;
+use crate::domain::time::{TIMERS, UPKEEP};
 use crate::domain::vcpu::pause;
 use crate::domain::{Domain, Life, Vcpu, registry};
 use crate::event::StatusKind;
@@ -73,6 +73,9 @@ pub(super) fn check_machine(domains: &[Arc<Domain>]) -> Result<(), String> {
 
 /// What `then` says of the timer of this key, if there is such a one.
 fn on_timer(key: Key, then: &dyn Fn(&Timer) -> bool) -> bool {
+    if key.what == What::Upkeep {
+        return UPKEEP.all().iter().any(then);
+    }
     let Some(dom) = registry::lookup_noted(key.dom) else {
         return false;
     };
@@ -83,6 +86,7 @@ fn on_timer(key: Key, then: &dyn Fn(&Timer) -> bool) -> bool {
         What::Periodic => of_vcpu(|vcpu| &vcpu.timers.periodic),
         What::Poll => of_vcpu(|vcpu| &vcpu.timers.poll),
         What::Watchdog(number) => dom.watchdogs.timer(number).is_some_and(then),
+        What::Upkeep => false,
     }
 }
 

@@ -106,6 +106,7 @@ pub fn other_cpu(cpu: CpuId) -> ! {
     info::get()
         .iter()
         .for_each(|info| super::ends::machine_check(info.cmdline));
+    entry::upkeep();
     entry::run()
 }
 

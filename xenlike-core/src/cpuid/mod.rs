@@ -32,6 +32,7 @@ use guest_pv_abi::cpufeatureset::{
     XEN_X86_FEATURE_AVX, XEN_X86_FEATURE_RDPID, XEN_X86_FEATURE_RDTSCP,
 };
 
+pub use crate::arch::cpu::signature;
 use crate::arch::{cpu, msr, speculation};
 use crate::kit::Once;
 
@@ -291,35 +292,4 @@ impl Policy {
 
 fn xstates(zero: Leaf, one: Leaf) -> u64 {
     u64::from(zero.a | one.c) | u64::from(zero.d | one.d) << 32
-}
-
-/// A CPU's family, model and stepping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Signature {
-    /// The extended family included.
-    pub family: u32,
-    /// The extended model included.
-    pub model: u32,
-    /// The stepping.
-    pub stepping: u32,
-}
-
-/// Takes EAX of leaf 1 apart (SDM vol. 2, CPUID): the extended fields count for family 15 and, of the model,
-/// for family 6.
-pub const fn signature(eax: u32) -> Signature {
-    let (family, model) = (eax >> 8 & 0xf, eax >> 4 & 0xf);
-    let extended = family == 6 || family == 0xf;
-    Signature {
-        family: if family == 0xf {
-            0xf_u32.wrapping_add(eax >> 20 & 0xff)
-        } else {
-            family
-        },
-        model: if extended {
-            (eax >> 12 & 0xf0) | model
-        } else {
-            model
-        },
-        stepping: eax & 0xf,
-    }
 }

@@ -20,10 +20,21 @@ use crate::kit::heap::NoMemory;
 use crate::kit::{CpuId, Lock, MAX_CPUS, Rank, Vaddr};
 use crate::mm::directmap::SharedPage;
 use crate::mm::guest_copy;
-use crate::timer::{Timer, Timers};
+use crate::timer::{Key, Timer, Timers};
 
 /// The deadlines of all vCPUs.
 pub static TIMERS: Timers = Timers::new();
+
+/// When each CPU looks after itself.
+pub static UPKEEP: PerCpu<Timer> = PerCpu::new([const { Timer::new(Key::UPKEEP) }; MAX_CPUS]);
+
+/// This CPU looks after itself in `ns`. Without memory for the deadline it does so no more.
+pub fn set_upkeep_in(ns: u64) {
+    let timer = UPKEEP.of(percpu::this_cpu());
+    if set_timer(timer, time::now_ns().saturating_add(ns)).is_err() {
+        log::warn!("no memory for the upkeep of {:?}", percpu::this_cpu());
+    }
+}
 
 /// How long a CPU had nothing to run, in ns.
 struct Idle {

@@ -1,8 +1,9 @@
 //! What a person reads when a guest or the core itself could not go on.
 
 use crate::arch::frame::TrapFrame;
-use crate::arch::{cr, msr};
+use crate::arch::{cr, machine_check, percpu, time};
 use crate::hypercall::Ctx;
+use crate::kit::CpuId;
 
 /// Logs the registers of the vCPU that runs here.
 pub fn guest(ctx: &Ctx<'_>) {
@@ -27,30 +28,16 @@ pub fn fatal(frame: &TrapFrame, what: &str) -> ! {
     );
 }
 
-/// A machine check: what the banks hold, then the end (SDM vol. 3 §17.3.2).
+/// A machine check is the end (SDM vol. 3 §17.3.2). It may come to all CPUs at once, while only one of them has the
+/// error in its banks: each notes its own, waits for the others to do so, and the first to panic tells of all.
 pub fn machine_check(frame: &TrapFrame) -> ! {
-    panic!("machine check\n{Banks}{frame}");
-}
-
-/// This CPU's machine-check banks, for a panic's message: it is put together on the stack for panics, for which the
-/// exception's own stack has no room.
-struct Banks;
-
-impl core::fmt::Display for Banks {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        const MCG_CAP: u32 = 0x179;
-        const MC0_CTL: u32 = 0x400;
-        let banks = msr::read_safe(MCG_CAP).unwrap_or(0) as u8;
-        for bank in 0..u32::from(banks).min(32) {
-            let status = msr::read_safe(MC0_CTL + 4 * bank + 1).unwrap_or(0);
-            if status >> 63 != 0 {
-                let address = msr::read_safe(MC0_CTL + 4 * bank + 2).unwrap_or(0);
-                writeln!(
-                    f,
-                    "bank {bank}: status {status:#018x} address {address:#018x}"
-                )?;
-            }
-        }
-        Ok(())
-    }
+    const OTHERS_NOTE_NS: u64 = 1_000_000;
+    const BOOT_CPU_PANICS_NS: u64 = 20_000_000;
+    machine_check::note_worst();
+    // Where all are hit, the boot CPU reports: it is the one that must not be stopped by INIT.
+    time::wait_ns(match percpu::this_cpu() {
+        CpuId(0) => OTHERS_NOTE_NS,
+        _ => BOOT_CPU_PANICS_NS,
+    });
+    panic!("machine check\n{}{frame}", machine_check::Worst);
 }

@@ -24,3 +24,4 @@ mod traps;
 
 pub use idt::init_cpu;
 pub use switch::run;
+pub use timers::upkeep;

@@ -7,8 +7,9 @@ use guest_pv_abi::xen::VIRQ_TIMER;
 
 use super::current::running;
 use crate::arch::{percpu, time, work};
-use crate::domain::time::{TIMERS, program, take_slice_end, tick};
+use crate::domain::time::{TIMERS, program, set_upkeep_in, take_slice_end, tick};
 use crate::domain::{self, Domain, notify};
+use crate::life::machine_check;
 use crate::timer::{Key, What};
 
 /// Deadlines that are acted on in one go. A domain may set as many to one moment as it has vCPUs.
@@ -35,9 +36,16 @@ fn act(key: Key, now_ns: u64) {
     let here = running().filter(|running| running.dom.id() == key.dom);
     if let Some(running) = here {
         act_for(&running.dom, key, now_ns);
+    } else if key == Key::UPKEEP {
+        upkeep();
     } else if let Some(dom) = domain::registry::lookup_noted(key.dom) {
         act_for(&dom, key, now_ns);
     }
+}
+
+/// What each CPU does for itself from time to time.
+pub fn upkeep() {
+    set_upkeep_in(machine_check::look());
 }
 
 fn act_for(dom: &Arc<Domain>, key: Key, now_ns: u64) {
@@ -60,5 +68,6 @@ fn act_for(dom: &Arc<Domain>, key: Key, now_ns: u64) {
         What::Periodic => tick(dom, vcpu, now_ns),
         What::Poll => notify::end_poll(dom, vcpu),
         What::Watchdog(number) => domain::watchdog::bark(dom, number),
+        What::Upkeep => {}
     }
 }

@@ -1,15 +1,17 @@
-//! mca (arch_0): machine checks. The core has no telemetry to give: a machine check ends it, with the
-//! banks on the screen. Domain 0 learns of the CPUs, so that its daemon can start.
+//! mca (arch_0): machine checks. What hardware has corrected waits for domain 0's daemon; what it can't correct ends
+//! the core, with the banks on the screen, so that nothing is ever urgent.
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::mca as abi;
+use zerocopy::IntoBytes;
 
 use super::{Args, Ctx, get, put};
 use crate::arch::lapic;
 use crate::cpuid;
 use crate::domain::notify::SCHED;
-use crate::kit::{CpuId, Vaddr};
-use crate::mm::guest_copy::write_at;
+use crate::kit::{CpuId, DomId, Vaddr};
+use crate::life::machine_check::{self, Record};
+use crate::mm::guest_copy::{self, write_at};
 
 /// `mca(op)`: EPERM without control rights, EFAULT, EINVAL for another version, in this order.
 #[inline(never)] // one body for both tables
@@ -33,22 +35,73 @@ pub fn call(ctx: &Ctx<'_>, args: Args) -> Result<i64, Errno> {
     Ok(0)
 }
 
-/// Nothing waits to be fetched, and so nothing to be acknowledged.
+/// Gives the oldest error that waits, or takes the acknowledgement of one.
 fn fetch(op: &mut abi::McHead) -> Result<(), Errno> {
     let mut body = op.u.get::<abi::McFetch>();
     let wanted = body.flags & !abi::XEN_MC_ACK;
     if !matches!(wanted, abi::XEN_MC_NONURGENT | abi::XEN_MC_URGENT) {
         return Err(errno::EINVAL);
     }
+    let is_urgent = wanted == abi::XEN_MC_URGENT;
     if body.flags & abi::XEN_MC_ACK != 0 {
+        if !is_urgent {
+            machine_check::acknowledge(body.fetch_id);
+        }
         body.flags = abi::XEN_MC_OK;
     } else if body.data.0 == 0 {
         return Err(errno::EINVAL);
+    } else if let Some((id, record)) = (!is_urgent).then(machine_check::fetch).flatten() {
+        (body.flags, body.fetch_id) = (abi::XEN_MC_OK, id);
+        if guest_copy::write(Vaddr(body.data.0), &telemetry(&record)).is_err() {
+            body.flags = abi::XEN_MC_FETCHFAILED;
+        }
     } else {
         (body.flags, body.fetch_id) = (abi::XEN_MC_NODATA, 0);
     }
     op.u.set(&body);
     Ok(())
+}
+
+/// A record as the public header has it: the CPU, then the bank.
+fn telemetry(record: &Record) -> abi::McInfo {
+    let common = |kind, size: usize| abi::McinfoCommon {
+        kind,
+        size: size as u16,
+    };
+    let when = |on: bool, bit: u32| if on { bit } else { 0 };
+    let bank = &record.bank;
+    let global = abi::McinfoGlobal {
+        common: common(abi::MC_TYPE_GLOBAL, size_of::<abi::McinfoGlobal>()),
+        mc_domid: DomId::XEN.0,
+        mc_vcpuid: abi::XEN_MC_VCPUID_INVALID,
+        mc_coreid: record.cpu.0 as u16,
+        mc_apicid: lapic::id_of(record.cpu),
+        mc_flags: when(!record.is_old, abi::MC_FLAG_POLLED)
+            | when(record.is_old, abi::MC_FLAG_RESET)
+            | when(bank.is_uncorrected(), abi::MC_FLAG_UNCORRECTABLE)
+            | when(!bank.is_uncorrected(), abi::MC_FLAG_CORRECTABLE),
+        mc_gstatus: record.global_status,
+        ..abi::McinfoGlobal::default()
+    };
+    let bank = abi::McinfoBank {
+        common: common(abi::MC_TYPE_BANK, size_of::<abi::McinfoBank>()),
+        mc_bank: bank.number as u16,
+        mc_domid: DomId::INVALID.0,
+        mc_status: bank.status,
+        mc_addr: bank.address,
+        mc_misc: bank.misc,
+        mc_tsc: record.tsc,
+        ..abi::McinfoBank::default()
+    };
+    let mut info = abi::McInfo {
+        mi_nentries: 2,
+        ..abi::McInfo::default()
+    };
+    let entries = global.as_bytes().iter().chain(bank.as_bytes());
+    for (to, from) in info.mi_data.as_mut_bytes().iter_mut().zip(entries) {
+        *to = *from;
+    }
+    info
 }
 
 /// How many CPUs there are, and, as far as there is room, of each what it is.
@@ -96,6 +149,12 @@ fn about(cpu: CpuId, online: u32) -> abi::McLogicalCpu {
     {
         *to = from;
     }
+    // MCG_CAP, alike on all CPUs: Linux looks for it here.
+    told.nmsrvals = 1;
+    told.msrvalues[0] = abi::McinfoMsr {
+        reg: 0x179,
+        value: crate::arch::machine_check::capabilities(),
+    };
     told.cpu_caps[0] = one.d;
     told.cpu_caps[4] = one.c;
     told

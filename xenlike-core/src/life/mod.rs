@@ -21,6 +21,7 @@ pub mod endings;
 pub mod hardware;
 pub mod hypercall_page;
 pub mod keys;
+pub mod machine_check;
 pub mod pausing;
 pub mod vcpu_context;
 pub mod vcpus;

@@ -39,6 +39,8 @@ pub enum What {
     Poll,
     /// A SCHEDOP_watchdog of the domain, by its number less one.
     Watchdog(u8),
+    /// A CPU looks after itself ([`Key::UPKEEP`]).
+    Upkeep,
 }
 
 /// Whose deadline it is and what for.
@@ -50,6 +52,15 @@ pub struct Key {
     pub vcpu: VcpuId,
     /// What for.
     pub what: What,
+}
+
+impl Key {
+    /// The deadline at which the CPU that has it looks after itself; it belongs to no domain.
+    pub const UPKEEP: Self = Self {
+        dom: DomId::IDLE,
+        vcpu: VcpuId(0),
+        what: What::Upkeep,
+    };
 }
 
 /// One deadline's owner's end.

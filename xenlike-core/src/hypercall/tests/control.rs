@@ -18,8 +18,10 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 use super::guest::Guest;
 use crate::kit::atomic::Ordering::SeqCst;
 
+use crate::arch::machine_check::Bank;
 use crate::domain::{self, Rights};
 use crate::kit::DomId;
+use crate::life::machine_check;
 use crate::mm::SharedPage;
 use crate::pagetype::{Work, machine};
 
@@ -241,7 +243,7 @@ fn who_may_ask_and_how() {
 }
 
 #[test]
-fn machine_checks_have_nothing_to_tell_but_the_cpus() {
+fn machine_checks_are_fetched_and_acknowledged() {
     let tools = Toolstack::new();
     let call = |head: &mut McHead| {
         tools.0.write(tools.0.at, head);
@@ -272,6 +274,35 @@ fn machine_checks_have_nothing_to_tell_but_the_cpus() {
     (head.cmd, head.u) = (XEN_MC_FETCH, Payload::of(&fetch));
     assert_eq!(call(&mut head), Ok(0));
     assert_eq!(head.u.get::<McFetch>().flags, XEN_MC_NODATA);
+    machine_check::pretend(Bank {
+        number: 3,
+        status: 1 << 63 | 0x17a,
+        address: 0x1234_5000,
+        misc: 0,
+    });
+    head.u = Payload::of(&fetch);
+    assert_eq!(call(&mut head), Ok(0));
+    let got = head.u.get::<McFetch>();
+    assert_eq!(got.flags, XEN_MC_OK);
+    let info: McInfo = tools.0.read(place.0);
+    let (global, rest) = McinfoGlobal::read_from_prefix(info.mi_data.as_bytes()).unwrap();
+    let (bank, _) = McinfoBank::read_from_prefix(rest).unwrap();
+    assert_eq!((info.mi_nentries, global.common.kind), (2, MC_TYPE_GLOBAL));
+    assert_eq!(global.mc_flags, MC_FLAG_POLLED | MC_FLAG_CORRECTABLE);
+    assert_eq!((bank.common.kind, bank.mc_bank), (MC_TYPE_BANK, 3));
+    assert_eq!(
+        (bank.mc_addr, bank.mc_status),
+        (0x1234_5000, 1 << 63 | 0x17a)
+    );
+    // It is given once, and acknowledged by its number.
+    head.u = Payload::of(&fetch);
+    assert_eq!(call(&mut head), Ok(0));
+    assert_eq!(head.u.get::<McFetch>().flags, XEN_MC_NODATA);
+    let mut ack = got;
+    ack.flags = XEN_MC_NONURGENT | XEN_MC_ACK;
+    head.u = Payload::of(&ack);
+    assert_eq!(call(&mut head), Ok(0));
+    assert_eq!(head.u.get::<McFetch>().flags, XEN_MC_OK);
     fetch.flags = XEN_MC_NONURGENT | XEN_MC_URGENT;
     head.u = Payload::of(&fetch);
     assert_eq!(call(&mut head), Err(errno::EINVAL));

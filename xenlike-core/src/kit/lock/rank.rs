@@ -68,6 +68,8 @@ pub enum Rank {
     FrameLists,
     /// Whoever changes a table of values by domain id.
     IdTable,
+    /// The errors that machine checks reported.
+    MachineChecks,
     /// The machine's wall clock.
     BootClock,
     /// What CPUs saw of each other's TSC, at boot.

@@ -1,0 +1,62 @@
+//! What real machines do and emulators don't by themselves: hardware errors, here injected by QEMU's monitor.
+
+use crate::dom0::{boot, power_off, run};
+use anyhow::{Result, ensure};
+use std::time::Duration;
+use xenlike_tests::machine::Machine;
+use xenlike_tests::monitor::Monitor;
+use xenlike_tests::scenario::{BOOT, SHORT, artefact_with};
+use xenlike_tests::session::Session;
+
+/// Each CPU looks at its banks every 15 s.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// A corrected error of memory, on either CPU: the hypervisor says it, and Linux's daemon gets it.
+#[test]
+#[ignore = "boots QEMU"]
+fn corrected_errors_reach_dom0() -> Result<()> {
+    let monitor = Monitor::new()?;
+    let machine = monitor.on(Machine::default());
+    let mut session = boot("hardware-corrected", &machine, "")?;
+    // Linux gives all records by one large read, or none.
+    let read = "dd if=/dev/mcelog of=/tmp/records bs=64k count=1; dmesg | grep -i mce; hexdump -C /tmp/records";
+    for cpu in 0..2 {
+        let status = "0x8c00000000000151";
+        monitor.command(&format!("mce {cpu} 1 {status} 0 0x12345000 0x86"))?;
+        let said = format!(
+            r"hardware error on CPU{cpu} \(corrected\): bank 1: status {status} address 0x0*12345000"
+        );
+        session.expect(&said, LOOK)?;
+    }
+    let records = run(&mut session, read)?;
+    let count = records.matches("00 50 34 12 00 00 00 00").count();
+    ensure!(count == 2, "{count} records:\n{records}");
+    power_off(session)
+}
+
+/// An uncorrected error that comes to all CPUs while only one has it in a bank: one panic, which names that CPU.
+#[test]
+#[ignore = "boots QEMU"]
+fn an_error_told_to_all_cpus_is_one_panic() -> Result<()> {
+    let monitor = Monitor::new()?;
+    let machine = Machine {
+        cpu: "Skylake-Client-v1".to_owned(),
+        cpus: 4,
+        memory_mib: 512,
+        ..Machine::default()
+    };
+    let media = artefact_with(&[])?.and("noreboot");
+    let mut session = Session::boot("hardware-broadcast", &media, &monitor.on(machine))?;
+    session.expect_prompt(BOOT)?;
+    session.allow_panic();
+    monitor.command("mce -b 2 3 0xb600000000000011 0 0x1234000 0")?;
+    session.expect(r"^at .*dump\.rs", SHORT)?;
+    let said = session.transcript();
+    ensure!(said.matches("xenlike: panic on").count() == 1, "{said}");
+    let mut banks = said
+        .lines()
+        .filter(|line| line.starts_with("machine check") && line.contains("0xb600000000000011"));
+    ensure!(banks.clone().count() == 1, "{said}");
+    ensure!(banks.all(|line| line.contains("bank 3")), "{said}");
+    Ok(())
+}
