@@ -1,6 +1,6 @@
 //! What real machines do and emulators don't by themselves: hardware errors, here injected by QEMU's monitor.
 
-use crate::dom0::{boot, power_off, run};
+use crate::dom0::{asks_core, boot, power_off, run};
 use anyhow::{Result, ensure};
 use std::time::Duration;
 use xenlike_tests::machine::Machine;
@@ -59,4 +59,17 @@ fn an_error_told_to_all_cpus_is_one_panic() -> Result<()> {
     ensure!(banks.clone().count() == 1, "{said}");
     ensure!(banks.all(|line| line.contains("bank 3")), "{said}");
     Ok(())
+}
+
+/// A device may send a vector that means an exception. The CPU pushes no error code then.
+#[test]
+#[ignore = "boots QEMU"]
+fn interrupts_at_vectors_of_exceptions_are_strays() -> Result<()> {
+    let mut session = boot("hardware-vectors", &Machine::default(), "")?;
+    let said = asks_core(&mut session, "x")?;
+    for vector in 16..32 {
+        let stray = format!("interrupt {vector:#x} has no handler");
+        ensure!(said.contains(&stray), "no '{stray}' in:\n{said}");
+    }
+    power_off(session)
 }

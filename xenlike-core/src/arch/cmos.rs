@@ -17,6 +17,8 @@ struct Shown {
 const BINARY: u8 = 4;
 const HOURS_24: u8 = 2;
 const AFTERNOON: u8 = 0x80;
+/// Status register A: the time changes now or within 244 us.
+const UPDATING: u8 = 0x80;
 
 fn register(number: u8) -> u8 {
     outb(0x70, number);
@@ -37,11 +39,12 @@ fn shown() -> Shown {
 /// Seconds since 1970 that the battery clock shows (it is taken for UTC). 0 if there is none.
 pub fn seconds() -> u64 {
     for _ in 0..100_000 {
-        if register(0xa) & 0x80 != 0 {
+        if register(0xa) & UPDATING != 0 {
             continue;
         }
         let first = shown();
-        if first == shown() {
+        // The update may have begun behind a long stay in SMM; then both may be what is shown meanwhile.
+        if first == shown() && register(0xa) & UPDATING == 0 {
             return decode(first, register(0xb)).unwrap_or(0);
         }
     }

@@ -215,6 +215,11 @@ pub fn is_requested(vector: u8) -> bool {
     read(reg::IRR + u32::from(vector / 32) * 16) >> (vector % 32) & 1 != 0
 }
 
+/// Whether this CPU has been interrupted with `vector` and has not acknowledged it.
+pub fn is_in_service(vector: u8) -> bool {
+    read(reg::ISR + u32::from(vector / 32) * 16) >> (vector % 32) & 1 != 0
+}
+
 /// The error status, cleared.
 pub fn take_errors() -> u32 {
     write(reg::ESR, 0);

@@ -30,6 +30,8 @@ pub const LOG_BYTES: usize = 32 << 10;
 const SEND_BYTES: usize = 64 << 10;
 const INPUT_BYTES: usize = 1024;
 const KEY_BYTES: usize = 16;
+/// Bytes taken from the serial port in one go: more than its FIFO holds.
+const MAX_RECEIVED: usize = 64;
 
 struct Console {
     serial: Option<Serial>,
@@ -369,7 +371,8 @@ pub fn poll() {
     let mut console = CONSOLE.lock();
     let mut arrived = false;
     if let Some(serial) = console.serial {
-        while let Some(byte) = serial.receive() {
+        // A port that is broken or not there may have data always; what is left interrupts again.
+        for byte in core::iter::from_fn(|| serial.receive()).take(MAX_RECEIVED) {
             arrived |= console.typed(byte);
         }
         // The interrupt is an edge: with a byte that came in meanwhile the line would stay up and no

@@ -12,12 +12,26 @@ use crate::arch::{cpuid_fault, cr, debugreg, fpu, guest_choice, percpu, seg};
 use crate::domain::{VcpuState, ldt, time, window};
 use crate::hypercall::Ctx;
 use crate::kit::Vaddr;
+use crate::mm::space::Root;
 use crate::mm::{layout, space};
+
+/// The page table that a vCPU runs on in its present mode.
+fn root(st: &VcpuState) -> Option<Root> {
+    if st.in_kernel {
+        st.kernel_root
+    } else {
+        st.user_root
+    }
+}
 
 /// Saves all of the vCPU that runs here.
 pub fn save(ctx: &mut Ctx<'_>) {
     let st = &mut *ctx.st;
     st.regs = *ctx.regs;
+    if root(st).is_none() {
+        // `load` stopped there: the other registers are still another vCPU's.
+        return;
+    }
     save_segments(st);
     debugreg::unload(&st.debug);
     cr::clts();
@@ -47,12 +61,7 @@ pub fn load(ctx: &mut Ctx<'_>) {
     let st = &mut *ctx.st;
     *ctx.regs = st.regs;
     move_window(st);
-    let root = if st.in_kernel {
-        st.kernel_root
-    } else {
-        st.user_root
-    };
-    let Some(root) = root else {
+    let Some(root) = root(st) else {
         crate::domain::shutdown::crash(ctx.dom, "a vCPU has no page table to run on");
         return;
     };

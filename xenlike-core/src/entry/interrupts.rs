@@ -4,7 +4,7 @@ use crate::kit::atomic::{AtomicU32, Ordering};
 
 use crate::arch::frame::TrapFrame;
 use crate::arch::ipi::Vector;
-use crate::arch::{lapic, tlb, work};
+use crate::arch::{halt, lapic, tlb, work};
 use crate::console::later;
 use crate::domain::pirq;
 
@@ -62,6 +62,7 @@ fn stray(vector: u8) {
 }
 
 /// An NMI that nobody asked for. It may have hit this CPU while it held the console's lock.
-pub extern "C" fn nmi(_frame: &mut TrapFrame) {
+pub extern "C" fn nmi(frame: &mut TrapFrame) {
     later::unknown_nmi();
+    frame.rip = halt::past_sleep(frame.rip);
 }

@@ -154,7 +154,16 @@ vector_stubs:
 .set v, 0
 .rept 256
     .balign 16
-    .if (v != 8) && (v != 10) && (v != 11) && (v != 12) && (v != 13) && (v != 14) && (v != 17) && (v != 21) && (v != 29) && (v != 30)
+    .if v == 17
+    jmp error_stub_17
+    .elseif v == 21
+    jmp error_stub_21
+    .elseif v == 29
+    jmp error_stub_29
+    .elseif v == 30
+    jmp error_stub_30
+    .else
+    .if (v != 8) && (v != 10) && (v != 11) && (v != 12) && (v != 13) && (v != 14)
     push 0
     .endif
     mov dword ptr [rsp + 4], v
@@ -163,7 +172,20 @@ vector_stubs:
     .else
     jmp trap_common
     .endif
+    .endif
     .set v, v + 1
+.endr
+
+// Exceptions with an error code whose vectors devices can send, too: no interrupt pushes one. The CPU's five words
+// begin at a multiple of 16 (APM vol. 2 §8.9.3), so without a sixth rsp is at an odd multiple of 8.
+.irp number, 17, 21, 29, 30
+.balign 16
+error_stub_\number:
+    test spl, 8
+    jz 1f
+    push 0
+1:  mov dword ptr [rsp + 4], \number
+    jmp trap_common
 .endr
 
 .balign 16

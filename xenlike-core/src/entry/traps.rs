@@ -5,7 +5,7 @@ use super::emulate::{self, Invalid};
 use super::{dump, interrupts, iret_fault, page_fault, syscall};
 use crate::arch::frame::TrapFrame;
 use crate::arch::ipi::Vector;
-use crate::arch::{cr, debugreg, extable, rflags};
+use crate::arch::{cr, debugreg, extable, lapic, rflags};
 use crate::domain::debug::merged_dr6;
 use crate::domain::trap::{Bounce, has_error_code};
 use crate::hypercall::Ctx;
@@ -48,11 +48,34 @@ pub static TRAP_HANDLERS: [TrapHandler; 256] = {
     table[vector::GP as usize] = general_protection;
     table[vector::PF as usize] = page_fault;
     table[vector::SYSCALL_GATE as usize] = system_call_gate;
+    let mut exception = FIRST_SHARED;
+    while exception < 32 {
+        if exception != vector::MC as usize {
+            table[exception] = exception_or_interrupt;
+        }
+        exception += 1;
+    }
     table[Vector::Timer as usize] = interrupts::timer;
     table[Vector::Kick as usize] = interrupts::kick;
     table[Vector::TlbFlush as usize] = interrupts::flush;
     table
 };
+
+/// The first vector that an APIC takes for an interrupt too (SDM vol. 3 §11.5.2).
+const FIRST_SHARED: usize = 16;
+
+/// A vector at which devices can send interrupts as well: one in service is no guest's exception. Both an
+/// interrupt and an exception of the same vector at once are taken for one interrupt.
+extern "C" fn exception_or_interrupt(frame: &mut TrapFrame) {
+    let vector = frame.vector as u8;
+    if lapic::is_in_service(vector) {
+        interrupts::handle(vector);
+    } else if has_error_code(vector) {
+        with_error(frame);
+    } else {
+        without_error(frame);
+    }
+}
 
 /// What a guest caused is `act`'s; the rest is the core's own.
 #[inline]
@@ -214,5 +237,8 @@ extern "C" fn double_fault(frame: &mut TrapFrame) {
 }
 
 extern "C" fn machine_check(frame: &mut TrapFrame) {
+    if lapic::is_in_service(vector::MC) {
+        return interrupts::handle(vector::MC);
+    }
     dump::machine_check(frame);
 }

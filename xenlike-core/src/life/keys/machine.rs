@@ -3,6 +3,8 @@
 use log::info;
 
 use super::breathe;
+#[cfg(feature = "audit")]
+use crate::arch::{halt, lapic};
 use crate::arch::{percpu, tlb, work};
 use crate::domain::notify::SCHED;
 use crate::irq::line::{Line, Source};
@@ -104,5 +106,14 @@ impl core::fmt::Display for Shown<'_> {
                 msix.function.devfn & 7
             ),
         }
+    }
+}
+
+/// Interrupts this CPU at each vector that exceptions have, too, and that an APIC takes.
+#[cfg(feature = "audit")]
+pub(super) fn odd_vectors() {
+    for vector in 16..32 {
+        lapic::send_fixed(percpu::this_cpu(), vector);
+        halt::let_interrupts_in();
     }
 }

@@ -28,6 +28,12 @@ const KEYS: &[Key] = &[
     key(b'0', "registers of domain 0", domains::dom0),
     #[cfg(feature = "audit")]
     key(b'a', "an audit of everything", machine::audit),
+    #[cfg(feature = "audit")]
+    key(
+        b'x',
+        "interrupts at the vectors of exceptions",
+        machine::odd_vectors,
+    ),
     key(b'R', "restarts the machine at once", restart),
 ];
 
