@@ -17,6 +17,7 @@ mod life;
 mod linux;
 mod mach;
 mod manifest;
+mod moved;
 mod options;
 mod race;
 mod root;

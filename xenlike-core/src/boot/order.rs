@@ -1,12 +1,12 @@
 //! The boot order: [`rust_start`] and [`on_own_stack`] are its list.
 
-use log::info;
+use log::{debug, info};
 
 use super::info::{BootInfo, ScreenInfo};
 use super::panic::refuse;
 use super::{
     acpi, cpu, first_domain, info, interrupts, kept, memory, mitigate, options, panic, screen, smp,
-    stack, traps,
+    stack, start, traps,
 };
 use crate::kit::{CpuId, Maddr};
 use crate::{arch, console, domain, entry, kit, life};
@@ -52,6 +52,10 @@ fn introduce(info: &BootInfo) {
         info.loader
     );
     info!("command line: {}", info.cmdline);
+    debug!(
+        "image at {:#x}",
+        start::machine_of(crate::mm::layout::IMAGE).0
+    );
     options::complain(&parsed.complaints);
     info::describe(info);
 }

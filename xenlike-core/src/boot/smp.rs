@@ -62,6 +62,7 @@ ap_trampoline:
     movl %cr0, %eax
     orl $1, %eax
     movl %eax, %cr0
+to_ap_start32:
     ljmpl $0x18, $(ap_start32 - {image_to_machine})
 .balign 8
 ap_gdt_pointer:
@@ -78,6 +79,7 @@ ap_start32:
     movl %eax, %ss
     movl $0x20, %eax
     movl %eax, %cr4
+ap_tables:
     movl ${tables}, %eax
     movl %eax, %cr3
     movl $0xc0000080, %ecx
@@ -86,7 +88,15 @@ ap_start32:
     wrmsr
     movl $0x80010033, %eax
     movl %eax, %cr0
+to_ap_start64:
     ljmpl $8, $(ap_start64 - {image_to_machine})
+// What `start` corrects if the image was moved: the operands behind the opcodes, and the address of the GDT.
+.pushsection .boot.moved, "a"
+    .long to_ap_start32 + 2 - {image_to_machine}
+    .long ap_gdt_pointer + 2 - {image_to_machine}
+    .long ap_tables + 1 - {image_to_machine}
+    .long to_ap_start64 + 1 - {image_to_machine}
+.popsection
 .code64
 ap_start64:
     movabsq $ap_start_high, %rax

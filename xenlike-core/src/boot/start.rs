@@ -2,6 +2,10 @@
 //!
 //! The assembly checks that there is a long mode, loads the constant page tables of
 //! [`super::tables`], and jumps. Everything else is Rust.
+//!
+//! The image is linked for [`LOAD_ADDRESS`], and the loader may move it by any multiple of 2 MiB, because firmware may
+//! hold memory anywhere. Virtual addresses stay what they are. Words with a machine address in them are listed
+//! in the section `.boot.moved`, and the first instructions add the distance to each, and to the links of the boot tables.
 #![expect(unsafe_code, reason = "the first instructions")]
 
 use core::arch::global_asm;
@@ -9,17 +13,22 @@ use core::arch::global_asm;
 use super::tables::{BootTables, TABLES_ADDRESS};
 use crate::arch::percpu::{BLOCK_BYTES, CpuInfo, FRAME_FROM_TOP, UNUSED};
 use crate::kit::Maddr;
+use crate::kit::atomic::{AtomicU32, Ordering};
 use crate::mm::layout::IMAGE;
 
-/// Where GRUB loads the image: the machine address of `layout::IMAGE`.
+/// Where the image is linked to be loaded: the machine address of `layout::IMAGE`, unless the loader moves it.
 pub const LOAD_ADDRESS: u64 = 0x20_0000;
 /// Where code for real mode is put when all is over anyway.
 const REAL_MODE_CODE: u64 = 0x8000;
+/// How far the loader has moved the image. The first instructions set it.
+static MOVED: AtomicU32 = AtomicU32::new(0);
+
 /// The machine address of something in the image.
-pub const fn machine_of(address: u64) -> Maddr {
-    Maddr(address - IMAGE_TO_MACHINE)
+pub fn machine_of(address: u64) -> Maddr {
+    Maddr(address - IMAGE_TO_MACHINE + u64::from(MOVED.load(Ordering::Relaxed)))
 }
-/// From an address of the image to the machine address it is loaded at.
+
+/// From an address of the image to the machine address it is linked to be loaded at.
 pub const IMAGE_TO_MACHINE: u64 = IMAGE - LOAD_ADDRESS;
 
 global_asm!(
@@ -41,6 +50,10 @@ multiboot2_header:
     .long 20
     .long 0, 0, 0
     .balign 8
+    // The image may be anywhere below 4 GiB on a boundary of 2 MiB, best at the lowest. An old loader may ignore that.
+    .short 10, 1
+    .long 24
+    .long {load_address}, 0xffffffff, 0x200000, 1
     // Modules on page boundaries.
     .short 6, 0
     .long 8
@@ -56,10 +69,39 @@ boot_start32:
     cli
     cld
     movl %ebx, %esi
-    movl $(not_multiboot2 - {image_to_machine}), %ebp
+    xorl %ebp, %ebp
+    movl $(not_multiboot2 - {image_to_machine}), %edi
     cmpl $0x36d76289, %eax
     jne refuse
-    movl $(no_long_mode - {image_to_machine}), %ebp
+
+// How far the image has been moved, to ebp: a call tells where this is. There is no stack yet, so the return address goes
+// to the second word of the loader's information, which is reserved and is put back.
+    movl 4(%ebx), %ecx
+    leal 8(%ebx), %esp
+    call boot_here
+boot_here:
+    popl %ebp
+    movl %ecx, 4(%ebx)
+    subl $(boot_here - {image_to_machine}), %ebp
+    leal (__moved_start - {image_to_machine})(%ebp), %edi
+    leal (__moved_end - {image_to_machine})(%ebp), %ecx
+1:  cmpl %ecx, %edi
+    jae 2f
+    movl (%edi), %edx
+    addl %ebp, (%edx, %ebp)
+    addl $4, %edi
+    jmp 1b
+// The links in the tables, which come before those without.
+2:  leal {tables}(%ebp), %edi
+    movl ${link_words}, %ecx
+3:  testb $1, (%edi)
+    jz 4f
+    addl %ebp, (%edi)
+4:  addl $8, %edi
+    decl %ecx
+    jnz 3b
+
+    movl $(no_long_mode - {image_to_machine}), %edi
     movl $0x80000000, %eax
     cpuid
     cmpl $0x80000001, %eax
@@ -70,7 +112,7 @@ boot_start32:
     jnc refuse
     movl $0x20, %eax
     movl %eax, %cr4
-    movl ${tables}, %eax
+    leal {tables}(%ebp), %eax
     movl %eax, %cr3
     movl $0xc0000080, %ecx
     rdmsr
@@ -78,13 +120,15 @@ boot_start32:
     wrmsr
     movl $0x80010033, %eax
     movl %eax, %cr0
-    lgdtl (boot_gdt_pointer - {image_to_machine})
+    lgdtl (boot_gdt_pointer - {image_to_machine})(%ebp)
+to_start64:
     ljmpl $8, $(boot_start64 - {image_to_machine})
 
-// Writes the sentence at ebp to COM1 and to the screen, and stops. Only a BIOS machine gets here
+// Writes the sentence linked for edi to COM1 and to the screen, and stops. Only a BIOS machine gets here
 // (a 64-bit UEFI has a 64-bit CPU): the BIOS makes the screen a text screen, whatever GRUB left.
 refuse:
-    movl %ebp, %esi
+    addl %ebp, %edi
+    movl %edi, %esi
 1:  lodsb
     movb %al, %cl
     testb %al, %al
@@ -100,22 +144,23 @@ refuse:
     movb %cl, %al
     outb %al, %dx
     jmp 1b
-3:  movl $(text_mode - {image_to_machine}), %esi
+3:  movl %edi, %ebx
+    leal (text_mode - {image_to_machine})(%ebp), %esi
     movl ${low}, %edi
     movl $(text_mode_end - text_mode), %ecx
     rep movsb
-    lgdtl (boot_gdt_pointer - {image_to_machine})
+    lgdtl (boot_gdt_pointer - {image_to_machine})(%ebp)
     ljmpl $0x20, ${low}
 5:  movl $0x10, %eax
     movl %eax, %ds
     movl $0xb8000, %edi
-6:  movb (%ebp), %al
+6:  movb (%ebx), %al
     cmpb $0x20, %al
     jb 7f
     movb %al, (%edi)
     movb $0x4f, 1(%edi)
     addl $2, %edi
-    incl %ebp
+    incl %ebx
     jmp 6b
 7:  hlt
     jmp 7b
@@ -137,15 +182,15 @@ text_mode:
     movw %ax, %es
     movw %ax, %ss
     movw ${low}, %sp
-    movl %ebp, %ebx
     pushl %ebx
     movw $3, %ax
     int $0x10
-    popl %ebp
+    popl %ebx
     cli
     movl %cr0, %eax
     orl $1, %eax
     movl %eax, %cr0
+from_text_mode:
     ljmpl $0x18, $(5b - {image_to_machine})
 real_mode_idt:
     .short 0x3ff
@@ -157,6 +202,7 @@ boot_start64:
     movabsq $boot_start_high, %rax
     jmpq *%rax
 boot_start_high:
+    movl %ebp, {moved}(%rip)
     // All of the block but its `CpuInfo` is marked as not used yet: `percpu::stack_used` looks at that.
     movabsq ${block}, %rdi
     movl $(({block_bytes} - {info_bytes}) / 8), %ecx
@@ -187,6 +233,12 @@ boot_gdt_pointer:
     .short boot_gdt_pointer - boot_gdt - 1
     .long boot_gdt - {image_to_machine}
     .long 0
+// Behind the opcodes: the operands of far jumps. (`ljmpl` in 16-bit code begins with a prefix.)
+.pushsection .boot.moved, "a"
+    .long to_start64 + 1 - {image_to_machine}
+    .long from_text_mode + 2 - {image_to_machine}
+    .long boot_gdt_pointer + 2 - {image_to_machine}
+.popsection
 not_multiboot2:
     .asciz "xenlike: the boot loader does not speak multiboot2: in GRUB, load it with 'multiboot2'.\r\n"
 no_long_mode:
@@ -194,7 +246,10 @@ no_long_mode:
 "#,
     image_to_machine = const IMAGE_TO_MACHINE,
     low = const REAL_MODE_CODE,
+    load_address = const LOAD_ADDRESS,
     tables = const TABLES_ADDRESS,
+    link_words = const super::tables::LINK_WORDS,
+    moved = sym MOVED,
     block = sym super::stack::BLOCK,
     info_bytes = const size_of::<CpuInfo>(),
     unused = const UNUSED,

@@ -8,26 +8,29 @@
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
-use super::start::LOAD_ADDRESS;
+use super::start::{LOAD_ADDRESS, machine_of};
 use crate::arch::cr3;
 use crate::arch::paging::pte;
-use crate::kit::{Maddr, PAGE_SHIFT, Vaddr};
+use crate::kit::{PAGE_SHIFT, Vaddr};
 use crate::mm::layout::{DIRECT_MAP, IMAGE};
 
-/// Where the tables are loaded: the linker script puts them one page behind the header.
+/// The entries of the tables that move with the image.
+pub const LINK_WORDS: usize = offset_of!(BootTables, low_l2) / size_of::<u64>();
+/// Where the tables are loaded unless the image is moved: the linker script puts them one page behind the header.
 pub const TABLES_ADDRESS: u64 = LOAD_ADDRESS + 4096;
 
 const LINK: u64 = pte::P | pte::RW | pte::A;
 const LARGE: u64 = LINK | pte::D | pte::PSE;
 
-/// Seven kinds of tables, each where `offset_of` says.
+/// Seven kinds of tables, each where `offset_of` says. First those whose entries lead to the image or to other tables:
+/// the first instructions correct them if the image was moved.
 #[repr(C, align(4096))]
 pub struct BootTables {
     l4: UnsafeCell<[u64; 512]>,
     low_l3: UnsafeCell<[u64; 512]>,
-    low_l2: UnsafeCell<[[u64; 512]; 4]>,
     image_l3: UnsafeCell<[u64; 512]>,
     image_l2: UnsafeCell<[u64; 512]>,
+    low_l2: UnsafeCell<[[u64; 512]; 4]>,
     /// For the 2 MiB page of the image of which [`unmap`] takes pages.
     image_l1: UnsafeCell<[u64; 512]>,
 }
@@ -95,7 +98,7 @@ pub fn unmap<const N: usize>(pages: [Vaddr; N]) {
     for page in pages {
         l1[page.index(1)] = 0;
     }
-    l2[index] = (TABLES_ADDRESS + offset_of!(BootTables, image_l1) as u64) | LINK;
+    l2[index] = machine_of(BOOT_TABLES.image_l1.get() as u64).0 | LINK;
     // SAFETY: the same tables, without pages that hold nothing.
-    unsafe { cr3::load(Maddr(TABLES_ADDRESS)) };
+    unsafe { cr3::load(machine_of(&raw const BOOT_TABLES as u64)) };
 }
