@@ -76,6 +76,21 @@ fn q35_uefi_20_gib() -> Result<()> {
     boots("boot-20-gib", &machine)
 }
 
+/// Far more memory than this computer has: only what the hypervisor touches exists.
+#[test]
+#[ignore = "boots QEMU"]
+fn sparse_64_gib() -> Result<()> {
+    let machine = Machine {
+        memory_mib: 64 << 10,
+        ..Machine::default()
+    }
+    .with("-object")
+    .with("memory-backend-ram,id=sparse,size=64G,reserve=off")
+    .with("-machine")
+    .with("memory-backend=sparse");
+    boots("boot-sparse", &machine)
+}
+
 #[test]
 #[ignore = "boots QEMU"]
 fn without_x2apic() -> Result<()> {
