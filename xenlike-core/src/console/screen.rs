@@ -10,6 +10,8 @@ const MAX_COLUMNS: usize = 160;
 const MAX_ROWS: usize = 75;
 const GLYPH_WIDTH: usize = 8;
 const GLYPH_HEIGHT: usize = 16;
+/// Enough for 8K.
+const MAX_SCALE: usize = 6;
 /// Light grey on black.
 const VGA_COLOURS: u16 = 0x0700;
 const GREY: u32 = 0xb0;
@@ -54,6 +56,8 @@ pub struct Screen {
     surface: Surface,
     columns: usize,
     rows: usize,
+    /// Pixels of the screen for each of the font, across and down.
+    scale: usize,
     column: usize,
     row: usize,
     text: [[u8; MAX_COLUMNS]; MAX_ROWS],
@@ -62,15 +66,21 @@ pub struct Screen {
 impl Screen {
     /// A screen of `width` × `height`, in characters for text and in pixels otherwise. Clears it.
     pub fn new(window: Window, surface: Surface, width: usize, height: usize) -> Self {
+        // On a large screen the font grows: it stays readable, and there are no more characters to draw.
+        let scale = (width / (GLYPH_WIDTH * MAX_COLUMNS)).clamp(1, MAX_SCALE);
         let (columns, rows) = match surface {
             Surface::Text => (width, height),
-            Surface::Pixels(_) => (width / GLYPH_WIDTH, height / GLYPH_HEIGHT),
+            Surface::Pixels(_) => (
+                width / (GLYPH_WIDTH * scale),
+                height / (GLYPH_HEIGHT * scale),
+            ),
         };
         let mut screen = Self {
             window,
             surface,
             columns: columns.clamp(1, MAX_COLUMNS),
             rows: rows.clamp(1, MAX_ROWS),
+            scale,
             column: 0,
             row: 0,
             text: [[0; MAX_COLUMNS]; MAX_ROWS],
@@ -155,18 +165,24 @@ impl Screen {
     fn draw(&self, format: PixelFormat, row: usize, column: usize, byte: u8) {
         let glyph = BASIC_LEGACY[usize::from(byte) % BASIC_LEGACY.len()];
         let on = format.foreground();
-        let colour = |bits: u8, x: usize| if bits >> x & 1 != 0 { on } else { 0 };
-        for line in 0..GLYPH_HEIGHT {
-            let bits = glyph[line / 2];
-            let start =
-                (row * GLYPH_HEIGHT + line) * format.pitch + column * GLYPH_WIDTH * format.bytes;
+        let colour = |bits: u8, x: usize| {
+            if bits >> (x / self.scale) & 1 != 0 {
+                on
+            } else {
+                0
+            }
+        };
+        let (width, height) = (GLYPH_WIDTH * self.scale, GLYPH_HEIGHT * self.scale);
+        for line in 0..height {
+            let bits = glyph[line / (2 * self.scale)];
+            let start = (row * height + line) * format.pitch + column * width * format.bytes;
             if format.bytes == 4 && start.is_multiple_of(8) {
                 let pair = |x| u64::from(colour(bits, x + 1)) << 32 | u64::from(colour(bits, x));
                 self.window
-                    .write_words(start, (0..GLYPH_WIDTH).step_by(2).map(pair));
+                    .write_words(start, (0..width).step_by(2).map(pair));
                 continue;
             }
-            for x in 0..GLYPH_WIDTH {
+            for x in 0..width {
                 self.pixel(start + x * format.bytes, format.bytes, colour(bits, x));
             }
         }
@@ -205,6 +221,34 @@ mod tests {
         screen.write(b"abcdef\r\nx\r\ny\r\nz");
         let shown = lines(&memory, 4);
         assert_eq!(shown, [b"x   ", b"y   ", b"z   ", b"    "]);
+    }
+
+    #[test]
+    fn the_font_grows_with_the_screen() {
+        const WIDTH: usize = 2 * GLYPH_WIDTH * MAX_COLUMNS;
+        let mut memory = vec![0_u64; WIDTH / 2 * 4 * GLYPH_HEIGHT];
+        // SAFETY: the buffer outlives the screen and is not touched meanwhile.
+        let window = unsafe { Window::new(Vaddr(memory.as_mut_ptr() as u64), 8 * memory.len()) };
+        let format = PixelFormat {
+            pitch: 4 * WIDTH,
+            bytes: 4,
+            channels: [(16, 8), (8, 8), (0, 8)],
+        };
+        let mut screen = Screen::new(window, Surface::Pixels(format), WIDTH, 4 * GLYPH_HEIGHT);
+        assert_eq!((screen.columns, screen.rows), (MAX_COLUMNS, 2));
+        screen.write(b"\r\n H");
+        // Two pixels of each line are one of the font, and its lines are four of the screen.
+        let row = |line: usize| {
+            let first = ((2 * GLYPH_HEIGHT + line) * WIDTH + 2 * GLYPH_WIDTH) / 2;
+            let words = &memory[first..first + GLYPH_WIDTH];
+            words.iter().enumerate().fold(0_u8, |bits, (x, word)| {
+                assert!([0, 0x00b0_b0b0_00b0_b0b0].contains(word));
+                bits | u8::from(*word != 0) << x
+            })
+        };
+        for line in 0..2 * GLYPH_HEIGHT {
+            assert_eq!(row(line), BASIC_LEGACY[usize::from(b'H')][line / 4]);
+        }
     }
 
     #[test]
