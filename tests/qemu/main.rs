@@ -6,6 +6,7 @@ mod bench;
 mod bochs;
 mod boot;
 mod confined;
+mod consoles;
 mod dom0;
 mod dom0_devices;
 mod dom0_machine;

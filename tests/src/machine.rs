@@ -45,6 +45,8 @@ pub struct Machine {
     pub memory_mib: u32,
     /// QEMU's `-cpu` value.
     pub cpu: String,
+    /// Whether the image is a USB stick instead of a CD.
+    pub usb_stick: bool,
     /// Further QEMU arguments.
     pub extra: Vec<String>,
 }
@@ -57,6 +59,7 @@ impl Default for Machine {
             cpus: 2,
             memory_mib: 2048,
             cpu: "max".to_owned(),
+            usb_stick: false,
             extra: Vec::new(),
         }
     }
@@ -77,9 +80,19 @@ impl Machine {
             .args(["-cpu", &self.cpu])
             .args(["-smp", &self.cpus.to_string()])
             .args(["-m", &format!("{}M", self.memory_mib)])
-            .args(["-display", "none", "-nic", "none", "-boot", "d"])
-            .arg("-cdrom")
-            .arg(iso);
+            .args(["-display", "none", "-nic", "none"]);
+        if self.usb_stick {
+            let drive = format!(
+                "if=none,id=stick,format=raw,snapshot=on,file={}",
+                iso.display()
+            );
+            qemu.args(["-drive", &drive, "-device", "qemu-xhci"]).args([
+                "-device",
+                "usb-storage,drive=stick,removable=on,bootindex=0",
+            ]);
+        } else {
+            qemu.args(["-boot", "d", "-cdrom"]).arg(iso);
+        }
         match serial {
             Serial::Pipe => qemu.args(["-monitor", "none", "-serial", "stdio"]),
             Serial::Terminal => qemu.args(["-serial", "mon:stdio"]),

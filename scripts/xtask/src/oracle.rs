@@ -102,6 +102,7 @@ pub fn boot(options: &Options) -> Result<()> {
         cpus: options.cpus,
         memory_mib: options.mem,
         cpu: options.cpu.clone(),
+        usb_stick: false,
         extra: options.qemu.clone(),
     };
     let mut qemu = machine.command(&iso, Serial::Terminal, scratch.path())?;

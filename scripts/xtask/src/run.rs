@@ -132,6 +132,7 @@ impl Options {
             cpus: self.cpus,
             memory_mib: self.mem,
             cpu: self.cpu.clone(),
+            usb_stick: false,
             extra: self.disk().into_iter().chain(self.qemu.clone()).collect(),
         }
     }

@@ -31,6 +31,7 @@ pub fn kept(machine: &Machine, options: &Options, info: &BootInfo) -> Kept {
             .collect(),
         pages: core::iter::once(machine.lapic.0)
             .chain(controllers)
+            .chain(super::serial::in_memory().map(|at| at.mfn().maddr().0))
             .collect(),
         irqs: irq
             .map(|irq| u64::from(machine.isa(irq).0))

@@ -6,9 +6,8 @@ use log::info;
 
 use super::early_memory::Ranges;
 use super::info::{BootInfo, LOW_MEMORY, Range, ScreenInfo};
-use super::screen;
-use super::stack;
 use super::start::machine_of;
+use super::{screen, serial, stack};
 use crate::arch::paging::{self, MapError, PageSizes, Table, TableMemory};
 use crate::arch::{cpu, cr3};
 use crate::kit::{Lock, Maddr, Mfn, Once, PAGE_SIZE, Rank, Vaddr};
@@ -186,8 +185,13 @@ pub fn init(info: &BootInfo, screen: Option<&ScreenInfo>) -> Result<(), &'static
         let at = map_device_by(&mut early, s.at, s.bytes, paging::FRAMEBUFFER);
         (s, at)
     });
+    let port =
+        serial::in_memory().map(|at| map_device_by(&mut early, at, serial::BYTES, paging::DEVICE));
     // SAFETY: the image, with this code and its stack, and all RAM are mapped where they were.
     unsafe { cr3::load(l4) };
+    if let Some(at) = port {
+        serial::moved(at);
+    }
     if let Some((found, at)) = screen {
         screen::moved(found, at);
     }

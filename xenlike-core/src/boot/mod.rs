@@ -31,6 +31,8 @@ pub mod panic;
 #[cfg(target_os = "none")]
 mod screen;
 #[cfg(target_os = "none")]
+mod serial;
+#[cfg(target_os = "none")]
 mod smp;
 pub mod soft_off;
 pub mod speculation;

@@ -24,6 +24,10 @@ const ELSEWHERE: [&str; 9] = [
     "exec",
 ];
 
+/// Xen's consoles behind a USB controller.
+const USB: [&str; 3] = ["dbgp", "ehci", "xhci"];
+const NO_USB: &str = "debug ports of USB controllers (EHCI, xHCI) are not supported; use com1=...,pci, com1=...,amt or vga";
+
 /// What the command line asks for.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -70,6 +74,8 @@ pub enum Complaint<'a> {
     Unknown(&'a str),
     /// The option's value makes no sense: option, value.
     BadValue(&'a str, &'a str),
+    /// Xen's option or word for something that is missing here: the word, what to do instead.
+    Missing(&'a str, &'static str),
 }
 
 /// What the parser found.
@@ -131,9 +137,17 @@ pub fn parse(cmdline: &str) -> Parsed<'_> {
         let understood = match name {
             "console" => {
                 consoles = value;
+                if let Some(usb) = value.split(',').find(|c| USB.contains(c)) {
+                    let _ = complaints.try_push(Complaint::Missing(usb, NO_USB));
+                }
                 value
                     .split(',')
+                    .filter(|c| !USB.contains(c))
                     .all(|c| ["com1", "com2", "vga", "none", ""].contains(&c))
+            }
+            "dbgp" => {
+                let _ = complaints.try_push(Complaint::Missing(name, NO_USB));
+                true
             }
             // The mode is GRUB's choice.
             "vga" => {
@@ -214,6 +228,7 @@ pub fn complain(complaints: &[Complaint<'_>]) {
             Complaint::BadValue(name, value) => {
                 warn!("command line: '{name}' can't be '{value}'");
             }
+            Complaint::Missing(word, instead) => warn!("command line: '{word}': {instead}"),
         }
     }
 }
@@ -244,6 +259,14 @@ mod tests {
         ];
         assert_eq!(parsed.complaints.as_slice(), expected);
         assert!(parsed.options.noreboot);
+    }
+
+    #[test]
+    fn usb_debug_ports_are_refused_by_a_sentence() {
+        let parsed = parse("console=dbgp,vga dbgp=xhci,share=yes");
+        let missing = ["dbgp", "dbgp"].map(|word| Complaint::Missing(word, NO_USB));
+        assert_eq!(parsed.complaints.as_slice(), missing);
+        assert!(parsed.options.screen && parsed.options.serial.is_none());
     }
 
     #[test]

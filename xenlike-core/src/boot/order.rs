@@ -5,8 +5,8 @@ use log::{debug, info};
 use super::info::{BootInfo, ScreenInfo};
 use super::panic::refuse;
 use super::{
-    acpi, cpu, first_domain, info, interrupts, kept, memory, mitigate, options, panic, screen, smp,
-    stack, start, traps,
+    acpi, cpu, first_domain, info, interrupts, kept, memory, mitigate, options, panic, screen,
+    serial, smp, stack, start, traps,
 };
 use crate::kit::{CpuId, Maddr};
 use crate::{arch, console, domain, entry, kit, life};
@@ -117,7 +117,7 @@ pub fn other_cpu(cpu: CpuId) -> ! {
 fn console_from(options: &options::Options) {
     console::level::set(options.levels);
     if let Some(setting) = options.serial {
-        console::add_serial(setting);
+        serial::open(setting);
     }
     if options.keep_screen {
         console::keep_screen();

@@ -9,6 +9,7 @@
 
 pub mod later;
 pub mod level;
+pub mod pci_uart;
 pub mod ring;
 pub mod screen;
 pub mod serial;
@@ -20,7 +21,7 @@ use core::fmt::{self, Write};
 use crate::kit::{DomId, Lock, Once, Rank};
 use ring::{LogRing, Queue};
 use screen::Screen;
-use serial::{Serial, Setting, Waiting};
+use serial::{Registers, Serial, Setting, Waiting};
 use switch::{Reader, Switch, Typed};
 
 /// What the core's lines start with.
@@ -248,8 +249,8 @@ pub fn init() {
 }
 
 /// Sets up the serial port; what was logged so far goes out on it. Tells whether a port is there.
-pub fn add_serial(setting: Setting) -> bool {
-    let Some(serial) = Serial::open(setting) else {
+pub fn add_serial(registers: Registers, setting: Setting) -> bool {
+    let Some(serial) = Serial::open(registers, setting) else {
         return false;
     };
     let mut console = CONSOLE.lock();
@@ -290,6 +291,18 @@ pub fn move_screen(window: crate::arch::mmio::Window) -> bool {
     let mut console = CONSOLE.lock();
     let screen = console.screen.as_mut();
     screen.map(|screen| screen.move_to(window)).is_some()
+}
+
+/// The serial port's registers are mapped at `window` now; false if there is no port yet.
+pub fn move_serial(window: crate::arch::mmio::Window) -> bool {
+    let mut console = CONSOLE.lock();
+    let serial = console.serial.as_mut();
+    serial.map(|serial| serial.move_to(window)).is_some()
+}
+
+/// There is no serial port any more.
+pub fn release_serial() {
+    CONSOLE.lock().serial = None;
 }
 
 /// There is no screen any more.
@@ -333,7 +346,7 @@ pub fn drain() {
 
 /// The serial port's I/O ports, which no domain may touch.
 pub fn serial_ports() -> Option<core::ops::Range<u16>> {
-    CONSOLE.lock().serial.map(Serial::ports)
+    CONSOLE.lock().serial.and_then(Serial::ports)
 }
 
 /// What a guest wrote by `CONSOLEIO_write`: the boot domain's and domain 0's as it is, another's

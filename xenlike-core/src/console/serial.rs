@@ -1,6 +1,8 @@
-//! A 16550 serial port, driven by polling and by its interrupt. Nothing here waits but
+//! A 16550 serial port, by I/O ports or in memory, driven by polling and by its interrupt. Nothing here waits but
 //! [`Serial::drain`].
 
+use super::pci_uart::{Place, Wish};
+use crate::arch::mmio::Window;
 use crate::arch::port::{inb, outb};
 
 /// Register offsets.
@@ -20,13 +22,24 @@ const FIFO_BYTES: usize = 16;
 /// Looks at a busy transmitter before it is taken for broken: longer than a byte at 1200 baud.
 const PATIENCE: u32 = 1_000_000;
 
+/// Which port is meant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Base {
+    /// The one there.
+    At(Place),
+    /// One on a PCI card.
+    Pci(Wish),
+}
+
 /// How a port is set, as in Xen's `com1=`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Setting {
-    /// The first of its eight I/O ports.
-    pub base: u16,
+    /// Where it is.
+    pub base: Base,
     /// Bits a second; 0 leaves the line as the firmware set it.
     pub baud: u32,
+    /// Bits a second with a divisor of 1.
+    pub base_baud: u32,
     /// The line control register: bits, parity, stop bits.
     pub line: u8,
     /// Its interrupt; 0: polled only.
@@ -36,45 +49,79 @@ pub struct Setting {
 impl Setting {
     /// COM1 at 115200 baud, 8n1.
     pub const COM1: Self = Self {
-        base: 0x3f8,
+        base: Base::At(Place::Ports(0x3f8)),
         baud: 115_200,
+        base_baud: 115_200,
         line: 3,
         irq: 4,
     };
     /// COM2 at 115200 baud, 8n1.
     pub const COM2: Self = Self {
-        base: 0x2f8,
+        base: Base::At(Place::Ports(0x2f8)),
         baud: 115_200,
+        base_baud: 115_200,
         line: 3,
         irq: 3,
     };
 
-    /// Changes this setting as `text` says: `baud[,DPS[,io-base[,irq]]]`; `auto` and empty parts
-    /// change nothing.
+    /// Changes this setting as `text` says: `baud[/base-baud][,DPS[,io-base|pci|amt[,irq|msi[,port-bdf]]]]`;
+    /// `auto` and empty parts change nothing. A port that isn't a PC's own is polled unless `irq` is given.
     ///
     /// # Errors
     /// The part that is not understood.
     pub fn parse(mut self, text: &str) -> Result<Self, &str> {
         let given = |part: &str| !part.is_empty() && part != "auto";
+        let mut irq = None;
         for (n, part) in text.split(',').enumerate().filter(|(_, part)| given(part)) {
             match n {
-                0 => self.baud = part.parse().map_err(|_| part)?,
+                0 => self.set_baud(part).ok_or(part)?,
                 1 => self.line = line_control(part).ok_or(part)?,
-                2 => self.base = number(part).ok_or(part)?,
-                3 => self.irq = part.parse().map_err(|_| part)?,
+                2 => self.base = base(part).ok_or(part)?,
+                // The core takes no MSI for a console.
+                3 if part == "msi" => irq = Some(0),
+                3 => irq = Some(part.parse().map_err(|_| part)?),
+                4 => self.base = Base::Pci(Wish::At(function(part).ok_or(part)?)),
                 _ => return Err(part),
             }
         }
+        let is_isa = matches!(self.base, Base::At(Place::Ports(_)));
+        self.irq = irq.unwrap_or(if is_isa { self.irq } else { 0 });
         Ok(self)
+    }
+
+    fn set_baud(&mut self, text: &str) -> Option<()> {
+        let (baud, base) = text.split_once('/').unwrap_or((text, ""));
+        if baud != "auto" {
+            self.baud = baud.parse().ok()?;
+        }
+        if !base.is_empty() {
+            self.base_baud = base.parse().ok().filter(|baud| *baud != 0)?;
+        }
+        Some(())
     }
 }
 
-/// A hexadecimal number with 0x, or a decimal one.
-fn number(text: &str) -> Option<u16> {
-    match text.strip_prefix("0x") {
-        Some(hex) => u16::from_str_radix(hex, 16).ok(),
-        None => text.parse().ok(),
+/// An address, or a word for a PCI card. What is no I/O port is an address in memory.
+fn base(text: &str) -> Option<Base> {
+    match text {
+        "pci" => return Some(Base::Pci(Wish::Card)),
+        "amt" => return Some(Base::Pci(Wish::Amt)),
+        _ => {}
     }
+    let at = match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok()?,
+        None => text.parse().ok()?,
+    };
+    let place = u16::try_from(at).map_or(Place::Memory(at), Place::Ports);
+    place.valid().map(Base::At)
+}
+
+/// `bus:device.function`, in hexadecimal digits.
+fn function(text: &str) -> Option<u16> {
+    let (bus, rest) = text.split_once(':')?;
+    let (device, function) = rest.split_once('.')?;
+    let part = |text, most| u16::from_str_radix(text, 16).ok().filter(|n| *n <= most);
+    Some(part(bus, 0xff)? << 8 | part(device, 0x1f)? << 3 | part(function, 7)?)
 }
 
 /// `8n1` and its like.
@@ -105,51 +152,60 @@ pub enum Waiting {
     ToSend = 3,
 }
 
+/// How a port's registers are reached.
+#[derive(Clone, Copy, Debug)]
+pub enum Registers {
+    /// From this I/O port on.
+    Ports(u16),
+    /// One byte each.
+    Memory(Window),
+}
+
 /// A serial port that is there.
 #[derive(Clone, Copy, Debug)]
 pub struct Serial {
-    base: u16,
+    registers: Registers,
 }
 
 impl Serial {
     /// Sets the port up; nothing if no port answers.
-    pub fn open(setting: Setting) -> Option<Self> {
-        let port = Self { base: setting.base };
+    pub fn open(registers: Registers, setting: Setting) -> Option<Self> {
+        let port = Self { registers };
         for probe in [0x5a, 0xa5] {
-            outb(port.base + SCRATCH, probe);
-            if inb(port.base + SCRATCH) != probe {
+            port.write(SCRATCH, probe);
+            if port.read(SCRATCH) != probe {
                 return None;
             }
         }
-        outb(port.base + INTERRUPT_ENABLE, 0);
-        if let Some(divisor) = 115_200_u32.checked_div(setting.baud) {
+        port.write(INTERRUPT_ENABLE, 0);
+        if let Some(divisor) = setting.base_baud.checked_div(setting.baud) {
             let divisor = divisor.clamp(1, 0xffff);
-            outb(port.base + LINE_CONTROL, DIVISOR_LATCH);
-            outb(port.base + DATA, divisor as u8);
-            outb(port.base + INTERRUPT_ENABLE, (divisor >> 8) as u8);
+            port.write(LINE_CONTROL, DIVISOR_LATCH);
+            port.write(DATA, divisor as u8);
+            port.write(INTERRUPT_ENABLE, (divisor >> 8) as u8);
         }
-        outb(port.base + LINE_CONTROL, setting.line);
-        outb(port.base + FIFO_CONTROL, 7);
-        outb(port.base + MODEM_CONTROL, 0xb);
+        port.write(LINE_CONTROL, setting.line);
+        port.write(FIFO_CONTROL, 7);
+        port.write(MODEM_CONTROL, 0xb);
         Some(port)
     }
     /// Lets the port interrupt when a byte arrived, and if something waits to be sent, when it can send again.
     pub fn set_interrupts(self, waiting: Waiting) {
-        outb(self.base + INTERRUPT_ENABLE, waiting as u8);
+        self.write(INTERRUPT_ENABLE, waiting as u8);
     }
     /// Takes the port's interrupt line down, whatever it was up for.
     pub fn stop_interrupts(self) {
-        outb(self.base + INTERRUPT_ENABLE, 0);
+        self.write(INTERRUPT_ENABLE, 0);
     }
     fn status(self) -> u8 {
-        inb(self.base + LINE_STATUS)
+        self.read(LINE_STATUS)
     }
     /// Sends bytes as long as the transmitter takes them at once, as `next` gives them.
     pub fn pump(self, mut next: impl FnMut() -> Option<u8>) {
         while self.status() & STATUS_SEND_EMPTY != 0 {
             for _ in 0..FIFO_BYTES {
                 match next() {
-                    Some(byte) => outb(self.base + DATA, byte),
+                    Some(byte) => self.write(DATA, byte),
                     None => return,
                 }
             }
@@ -163,23 +219,64 @@ impl Serial {
             }
             core::hint::spin_loop();
         }
-        outb(self.base + DATA, byte);
+        self.write(DATA, byte);
     }
     /// A byte that arrived.
     pub fn receive(self) -> Option<u8> {
         let status = self.status();
         // An absent port reads as all ones.
-        (status != 0xff && status & STATUS_DATA_READY != 0).then(|| inb(self.base + DATA))
+        (status != 0xff && status & STATUS_DATA_READY != 0).then(|| self.read(DATA))
     }
     /// The I/O ports it has.
-    pub fn ports(self) -> core::ops::Range<u16> {
-        self.base..self.base + 8
+    pub fn ports(self) -> Option<core::ops::Range<u16>> {
+        match self.registers {
+            Registers::Ports(first) => Some(first..first.saturating_add(8)),
+            Registers::Memory(_) => None,
+        }
+    }
+    /// The same port's registers, mapped elsewhere.
+    pub fn move_to(&mut self, window: Window) {
+        self.registers = Registers::Memory(window);
+    }
+    fn read(self, register: u16) -> u8 {
+        match self.registers {
+            Registers::Ports(first) => inb(first.wrapping_add(register)),
+            Registers::Memory(window) => window.read8(usize::from(register)),
+        }
+    }
+    fn write(self, register: u16, value: u8) {
+        match self.registers {
+            Registers::Ports(first) => outb(first.wrapping_add(register), value),
+            Registers::Memory(window) => window.write8(usize::from(register), value),
+        }
     }
 }
 
 #[cfg(test)]
+#[expect(unsafe_code, reason = "a buffer in place of a port")]
 mod tests {
     use super::*;
+    use crate::kit::Vaddr;
+
+    #[test]
+    fn a_port_in_memory() {
+        let mut registers = [0_u8; 8];
+        // SAFETY: the buffer outlives the port and is not touched meanwhile.
+        let window = unsafe { Window::new(Vaddr(registers.as_mut_ptr() as u64), 8) };
+        let registers_in_memory = Registers::Memory(window);
+        let port = Serial::open(registers_in_memory, Setting::COM1).expect("a scratch register");
+        window.write8(
+            usize::from(LINE_STATUS),
+            STATUS_SEND_EMPTY | STATUS_DATA_READY,
+        );
+        port.drain(b'x');
+        assert_eq!(port.receive(), Some(b'x'));
+        assert_eq!(port.ports(), None);
+        assert_eq!((registers[3], registers[4]), (3, 0xb));
+        // SAFETY: a window of no bytes.
+        let nothing = Registers::Memory(unsafe { Window::new(Vaddr(0), 0) });
+        assert!(Serial::open(nothing, Setting::COM1).is_none());
+    }
 
     #[test]
     fn settings_as_xen_spells_them() {
@@ -189,14 +286,29 @@ mod tests {
         assert_eq!(
             parse("9600,7e2,0x3e8,0"),
             Ok(Setting {
-                base: 0x3e8,
+                base: Base::At(Place::Ports(0x3e8)),
                 baud: 9600,
+                base_baud: 115_200,
                 line: 0b1_1110,
                 irq: 0
             })
         );
         assert_eq!(parse("auto,8n1"), Ok(Setting::COM1));
         assert_eq!(parse("fast"), Err("fast"));
+        let place = |text| parse(text).map(|setting| (setting.base, setting.irq));
+        let pci = |wish, irq| Ok((Base::Pci(wish), irq));
+        assert_eq!(place("115200,8n1,pci"), pci(Wish::Card, 0));
+        assert_eq!(place("115200,8n1,amt,msi"), pci(Wish::Amt, 0));
+        assert_eq!(place("115200,8n1,pci,11,3:1f.7"), pci(Wish::At(0x3ff), 11));
+        let memory = Base::At(Place::Memory(0xfe03_0000));
+        assert_eq!(place("115200,8n1,0xfe030000"), Ok((memory, 0)));
+        let clock = parse("115200/4000000,8n1,pci").map(|setting| setting.base_baud);
+        assert_eq!(clock, Ok(4_000_000));
+        for wrong in ["0xfffd", "0", "0xffffffffffffffff", "usb"] {
+            assert_eq!(base(wrong), None, "{wrong}");
+        }
+        assert_eq!(parse("1/0"), Err("1/0"));
+        assert_eq!(parse("9600,8n1,pci,0,0:20.0"), Err("0:20.0"));
         assert_eq!(parse("9600,9n1"), Err("9n1"));
     }
 }
