@@ -101,6 +101,27 @@ fn without_x2apic() -> Result<()> {
     boots("boot-xapic", &machine)
 }
 
+/// As on metal without interrupt remapping: x2APIC mode only on request.
+#[test]
+#[ignore = "boots QEMU"]
+fn x2apic_mode_needs_a_reason() -> Result<()> {
+    for (option, mode) in [("", "xAPIC"), ("x2apic=yes", "x2APIC")] {
+        let machine = Machine {
+            cpu: "max,-hypervisor".to_owned(),
+            ..Machine::default()
+        };
+        let media = artefact_with(&["hello.cfg"])?.and(option);
+        let mut session = boot_to_prompt("boot-apic-mode", &media, &machine)?;
+        let log = session.succeed("dmesg", SHORT)?;
+        ensure!(
+            log.contains(&format!("local APICs in {mode} mode")),
+            "{log}"
+        );
+        power_off(session)?;
+    }
+    Ok(())
+}
+
 /// QEMU counts instructions here and runs one CPU at a time: the others come up late.
 #[test]
 #[ignore = "boots QEMU"]

@@ -20,6 +20,7 @@ mod mach;
 mod manifest;
 mod moved;
 mod options;
+mod power;
 mod race;
 mod root;
 mod samples;

@@ -52,6 +52,11 @@ impl Trigger {
         Self::from_wire(low as u64 & LEVEL != 0, low as u64 & LOW_ACTIVE != 0)
     }
 
+    /// Whether it asks by a low level or by falling.
+    pub const fn is_low_active(self) -> bool {
+        matches!(self, Self::EdgeLow | Self::LevelLow)
+    }
+
     const fn bits(self) -> u64 {
         match self {
             Self::EdgeHigh => 0,
@@ -120,7 +125,12 @@ impl IoApic {
     }
 }
 
-/// Adds the I/O APIC at `at`, whose first pin is `first_gsi`; all its pins are masked.
+/// Whether a redirection entry's delivery mode is SMI: the firmware's own, which nobody else may touch.
+const fn is_smi(entry: u64) -> bool {
+    entry >> 8 & 7 == 2
+}
+
+/// Adds the I/O APIC at `at`, whose first pin is `first_gsi`; all its pins are masked but the firmware's own.
 pub fn add(window: Window, at: Maddr, first_gsi: u32) {
     let mut ioapic = IoApic {
         window,
@@ -128,10 +138,20 @@ pub fn add(window: Window, at: Maddr, first_gsi: u32) {
         first_gsi,
         entries: Vec::new(),
     };
-    let pins = (ioapic.read(VERSION) >> 16 & 0xff) + 1;
+    let version = ioapic.read(VERSION);
+    if version == u32::MAX {
+        log::warn!("there is no I/O APIC at {:#x}", at.0);
+        return;
+    }
+    let pins = (version >> 16 & 0xff) + 1;
     ioapic.entries.resize(pins as usize, MASKED);
     for pin in 0..pins {
-        ioapic.set_entry(pin, MASKED);
+        let low = u64::from(ioapic.read(FIRST_PIN + 2 * pin));
+        if is_smi(low) {
+            ioapic.entries[pin as usize] = low;
+        } else {
+            ioapic.set_entry(pin, MASKED);
+        }
     }
     // A machine with more has its first ones; the others stay masked.
     let _ = IOAPICS.lock().try_push(ioapic);
@@ -145,16 +165,21 @@ fn with_pin<R>(gsi: u32, act: impl FnOnce(&mut IoApic, u32) -> R) -> Option<R> {
     };
     let ioapic = ioapics.iter_mut().find(holds)?;
     let pin = gsi - ioapic.first_gsi;
-    Some(act(ioapic, pin))
+    let is_firmwares = ioapic
+        .entries
+        .get(pin as usize)
+        .is_some_and(|entry| is_smi(*entry));
+    (!is_firmwares).then(|| act(ioapic, pin))
 }
 
-/// Sends line `gsi` as `vector` to `cpu`. Nothing if no I/O APIC has that line.
+/// Sends line `gsi` as `vector` to `cpu`. Nothing if no I/O APIC has that line, or it is the firmware's own,
+/// or can reach no CPU.
 pub fn route(gsi: u32, vector: u8, cpu: CpuId, trigger: Trigger, gate: Gate) -> Option<()> {
     let mask = match gate {
         Gate::Open => 0,
         Gate::Masked => MASKED,
     };
-    let to = u64::from(super::lapic::id_of(cpu) & 0xff) << 56;
+    let to = u64::from(super::lapic::device_target(cpu)?) << 56;
     with_pin(gsi, |ioapic, pin| {
         ioapic.set_entry(pin, u64::from(vector) | trigger.bits() | mask | to)
     })

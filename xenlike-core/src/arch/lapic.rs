@@ -3,8 +3,9 @@
 
 use crate::kit::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use super::ioapic::Trigger as Wire;
 use crate::kit::cell::PerCpu;
-use crate::kit::{CpuId, MAX_CPUS, Vaddr};
+use crate::kit::{CpuId, MAX_CPUS, Maddr, Vaddr};
 
 /// Registers, by their offset in the page; an x2APIC's MSR is 0x800 + offset / 16.
 mod reg {
@@ -20,6 +21,7 @@ mod reg {
     pub const ICR_LOW: u32 = 0x300;
     #[cfg(target_os = "none")]
     pub const ICR_HIGH: u32 = 0x310;
+    pub const LVT_CMCI: u32 = 0x2f0;
     pub const LVT_TIMER: u32 = 0x320;
     pub const LVT_THERMAL: u32 = 0x330;
     pub const LVT_PERF: u32 = 0x340;
@@ -29,9 +31,17 @@ mod reg {
     pub const TIMER_INITIAL: u32 = 0x380;
     pub const TIMER_CURRENT: u32 = 0x390;
     pub const TIMER_DIVIDE: u32 = 0x3e0;
+    /// AMD's further entries (APM vol. 2 §16.3.3): how many, and the first one.
+    pub const EXTENDED_FEATURE: u32 = 0x400;
+    pub const EXTENDED_LVT: u32 = 0x500;
 }
 
 const LVT_MASKED: u32 = 1 << 16;
+const LVT_LOW_ACTIVE: u32 = 1 << 13;
+/// In the version register: there is AMD's extended space.
+const EXTENDED_SPACE: u32 = 1 << 31;
+/// The highest id that a device's message or an I/O APIC's entry can name: 255 means all CPUs.
+const MAX_DEVICE_ID: u32 = 254;
 const LVT_NMI: u32 = 4 << 8;
 #[cfg(target_os = "none")]
 const ICR_PENDING: u32 = 1 << 12;
@@ -49,8 +59,51 @@ pub enum Mode {
     X2Apic = 2,
 }
 
+impl Mode {
+    /// The manuals' name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "no",
+            Self::XApic => "xAPIC",
+            Self::X2Apic => "x2APIC",
+        }
+    }
+}
+
+/// What decides between the modes.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances {
+    /// What the command line says (`x2apic=`).
+    pub wish: Option<bool>,
+    /// Whether the CPU has x2APIC mode.
+    pub offered: bool,
+    /// Whether the firmware left it on: some machines can't leave it (SDM vol. 3 §11.12.5).
+    pub on_already: bool,
+    /// Whether a hypervisor is below, to which accesses by MSR are cheaper.
+    pub hypervisor: bool,
+    /// The highest APIC id of the CPUs to be used.
+    pub highest_id: u32,
+}
+
+impl Circumstances {
+    /// Without interrupt remapping, firmware and devices expect xAPIC mode, so x2APIC mode is used only for
+    /// a reason.
+    pub fn mode(self) -> Mode {
+        let needed = self.highest_id > MAX_DEVICE_ID;
+        let wanted = self.wish.unwrap_or(self.hypervisor || needed);
+        if self.on_already || self.offered && wanted {
+            Mode::X2Apic
+        } else {
+            Mode::XApic
+        }
+    }
+}
+
 static MODE: AtomicU8 = AtomicU8::new(0);
 static PAGE: AtomicU64 = AtomicU64::new(0);
+/// The page's machine address.
+#[cfg(target_os = "none")]
+static MACHINE_PAGE: AtomicU64 = AtomicU64::new(0);
 /// APIC ids of the CPUs.
 static IDS: PerCpu<AtomicU32> = PerCpu::new([const { AtomicU32::new(u32::MAX) }; MAX_CPUS]);
 
@@ -112,16 +165,21 @@ mod access {
             }
         }
     }
-    /// Turns this CPU's APIC on in `mode`.
+    /// Turns this CPU's APIC on in `mode`, at the address that the page of all CPUs has. Firmware may have
+    /// left it off, and then x2APIC mode is reached by way of xAPIC mode only (SDM vol. 3 §11.12.5).
     pub fn enable(mode: Mode) {
-        let bits = if mode == Mode::X2Apic {
-            3 << 10
-        } else {
-            1 << 11
-        };
         let old = msr::read(msr::nr::APIC_BASE);
-        // SAFETY: keeps the page's address, sets the enable bits.
-        unsafe { msr::write(msr::nr::APIC_BASE, old | bits) };
+        let page = match mode {
+            Mode::XApic => MACHINE_PAGE.load(Ordering::Relaxed),
+            _ => old & !0xfff,
+        };
+        let on = page | old & 0xfff | msr::apic_base::ENABLED;
+        // SAFETY: the page is the one that is mapped; the enable bits.
+        unsafe { msr::write(msr::nr::APIC_BASE, on) };
+        if mode == Mode::X2Apic {
+            // SAFETY: the same, with x2APIC mode.
+            unsafe { msr::write(msr::nr::APIC_BASE, on | msr::apic_base::X2APIC) };
+        }
     }
 }
 
@@ -137,28 +195,59 @@ mod access {
 }
 use access::{enable, icr, read, write};
 
-/// Sets the mode for all CPUs, and where the page is mapped (used in xAPIC mode alone).
-pub fn set_mode(mode: Mode, page: Vaddr) {
-    PAGE.store(page.0, Ordering::Relaxed);
+/// Sets the mode for all CPUs, and where the page is and is mapped (used in xAPIC mode alone).
+pub fn set_mode(mode: Mode, page: Maddr, mapped: Vaddr) {
+    #[cfg(target_os = "none")]
+    MACHINE_PAGE.store(page.0, Ordering::Relaxed);
+    let _ = page;
+    PAGE.store(mapped.0, Ordering::Relaxed);
     MODE.store(mode as u8, Ordering::Release);
 }
 
-/// Turns on this CPU's APIC with everything masked but the error interrupt and LINT1's NMI.
-pub fn init(cpu: CpuId) {
+/// The entries of the local vector table that this APIC has, but the error interrupt's: firmware may have left
+/// any of them open.
+fn local_vectors() -> impl Iterator<Item = u32> {
+    let version = read(reg::VERSION);
+    let last = version >> 16 & 0xff;
+    let standard = [
+        (reg::LVT_TIMER, 0),
+        (reg::LVT_LINT0, 0),
+        (reg::LVT_LINT1, 0),
+        (reg::LVT_PERF, 4),
+        (reg::LVT_THERMAL, 5),
+        (reg::LVT_CMCI, 6),
+    ];
+    let extended = if version & EXTENDED_SPACE != 0 {
+        (read(reg::EXTENDED_FEATURE) >> 16 & 0xff).min(4)
+    } else {
+        0
+    };
+    standard
+        .into_iter()
+        .filter(move |(_, needs)| last >= *needs)
+        .map(|(register, _)| register)
+        .chain((0..extended).map(|n| reg::EXTENDED_LVT + n * 16))
+}
+
+/// Turns on this CPU's APIC with everything masked but the error interrupt and the NMIs, which `nmi_pins` tells
+/// of LINT0 and LINT1 by the APIC's id. No pin has ExtINT: the old interrupt controllers are silent.
+pub fn init(cpu: CpuId, nmi_pins: impl Fn(u32) -> [Option<Wire>; 2]) {
     enable(mode());
     write(reg::TPR, 0);
-    for lvt in [reg::LVT_TIMER, reg::LVT_LINT0] {
-        write(lvt, LVT_MASKED);
-    }
-    let entries = read(reg::VERSION) >> 16 & 0xff;
-    if entries >= 4 {
-        write(reg::LVT_PERF, LVT_MASKED);
-    }
-    if entries >= 5 {
-        write(reg::LVT_THERMAL, LVT_MASKED);
-    }
-    write(reg::LVT_LINT1, LVT_NMI);
+    local_vectors().for_each(|register| write(register, read(register) | LVT_MASKED));
+    // While the APIC is off by this register, every entry reads and stays masked (SDM vol. 3 §11.4.7.2).
     write(reg::SVR, 0x100 | super::ipi::Vector::Spurious as u32);
+    local_vectors().for_each(|register| write(register, LVT_MASKED));
+    for (pin, wire) in [reg::LVT_LINT0, reg::LVT_LINT1]
+        .into_iter()
+        .zip(nmi_pins(this_id()))
+    {
+        match wire {
+            Some(wire) if wire.is_low_active() => write(pin, LVT_NMI | LVT_LOW_ACTIVE),
+            Some(_) => write(pin, LVT_NMI),
+            None => {}
+        }
+    }
     write(reg::ESR, 0);
     write(reg::LVT_ERROR, super::ipi::Vector::Error as u32);
     // What the firmware left in service would block everything of its priority.
@@ -181,6 +270,17 @@ pub fn this_id() -> u32 {
 /// The APIC id of `cpu`.
 pub fn id_of(cpu: CpuId) -> u32 {
     IDS.of(cpu).load(Ordering::Relaxed)
+}
+
+/// Where a device's interrupt for `cpu` goes: to its APIC's id, or where a device can't name that to the first
+/// CPU that it can. Nothing if there is none.
+pub fn device_target(cpu: CpuId) -> Option<u8> {
+    let nameable = |cpu: CpuId| {
+        u8::try_from(id_of(cpu))
+            .ok()
+            .filter(|id| u32::from(*id) <= MAX_DEVICE_ID)
+    };
+    nameable(cpu).or_else(|| super::percpu::online().iter().find_map(nameable))
 }
 
 /// Ends the interrupt of the highest priority in service.
@@ -262,5 +362,72 @@ pub(super) mod timer {
     /// What is left of the count.
     pub fn count() -> u32 {
         read(reg::TIMER_CURRENT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn x2apic_mode_needs_a_reason() {
+        let metal = Circumstances {
+            wish: None,
+            offered: true,
+            on_already: false,
+            hypervisor: false,
+            highest_id: 254,
+        };
+        assert_eq!(metal.mode(), Mode::XApic);
+        let reasons = [
+            Circumstances {
+                wish: Some(true),
+                ..metal
+            },
+            Circumstances {
+                on_already: true,
+                wish: Some(false),
+                ..metal
+            },
+            Circumstances {
+                hypervisor: true,
+                ..metal
+            },
+            Circumstances {
+                highest_id: 255,
+                ..metal
+            },
+        ];
+        for reason in reasons {
+            assert_eq!(reason.mode(), Mode::X2Apic, "{reason:?}");
+        }
+        for not in [
+            Circumstances {
+                hypervisor: true,
+                wish: Some(false),
+                ..metal
+            },
+            Circumstances {
+                highest_id: 255,
+                offered: false,
+                ..metal
+            },
+        ] {
+            assert_eq!(not.mode(), Mode::XApic, "{not:?}");
+        }
+    }
+
+    /// An id that doesn't fit is never cut to another CPU's.
+    #[test]
+    fn a_device_is_given_an_id_that_it_can_name() {
+        let (near, far) = (CpuId(0), CpuId(1));
+        crate::arch::percpu::set_online();
+        IDS.of(near).store(3, Ordering::Release);
+        for id in [255, 256, 0x1_0003, u32::MAX] {
+            IDS.of(far).store(id, Ordering::Release);
+            assert_eq!(device_target(far), Some(3));
+        }
+        IDS.of(far).store(254, Ordering::Release);
+        assert_eq!(device_target(far), Some(254));
     }
 }

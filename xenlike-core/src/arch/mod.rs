@@ -36,6 +36,7 @@ pub mod smap;
 pub mod speculation;
 #[cfg(feature = "audit")]
 pub mod standstill;
+pub mod stop;
 pub mod time;
 mod time_up;
 pub mod tlb;

@@ -30,6 +30,14 @@ pub mod nr {
     pub const HWCR: u32 = 0xc001_0015;
 }
 
+/// APIC_BASE bits.
+pub mod apic_base {
+    /// x2APIC mode.
+    pub const X2APIC: u64 = 1 << 10;
+    /// The local APIC is on.
+    pub const ENABLED: u64 = 1 << 11;
+}
+
 /// EFER bits.
 pub mod efer {
     /// SYSCALL is on.

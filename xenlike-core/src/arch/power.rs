@@ -1,21 +1,90 @@
 //! Stopping, restarting and switching off the machine.
 
+use super::mmio::Window;
+use super::port::{inb, inw, outb, outl, outw};
+use super::{pci, stop};
 use crate::kit::Once;
+use crate::kit::atomic::{AtomicU8, AtomicU16, Ordering};
 
-/// The ports and values of ACPI's state S5: PM1a and PM1b control (ACPI 6 §4.8.3.2).
-#[derive(Clone, Copy, Debug)]
+/// PM1 control (ACPI 6.5 §4.8.3.2.1): the sleep type, and the bit that enters the state.
+const SLEEP_TYPE: u16 = 7 << 10;
+const SLEEP_ENABLE: u16 = 1 << 13;
+/// PM1 status: woken up; cleared by writing it.
+const WAKE_STATUS: u16 = 1 << 15;
+
+/// The registers and values of ACPI's state S5: PM1a's and PM1b's (ACPI 6.5 §4.8.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SoftOff {
     /// The control ports.
     pub ports: [Option<u16>; 2],
-    /// The sleep type for each.
-    pub types: [u8; 2],
+    /// The status ports.
+    pub status: [Option<u16>; 2],
+    /// The sleep type for each, where the tables tell without AML being run.
+    pub types: Option<[u8; 2]>,
+}
+
+/// The register by which the machine resets (ACPI 6.5 §4.8.3.6).
+#[derive(Clone, Copy, Debug)]
+pub enum ResetRegister {
+    /// An I/O port.
+    Port(u16),
+    /// In memory.
+    Memory(Window),
+    /// In the configuration space of a function on bus 0.
+    Pci {
+        /// The function.
+        devfn: u8,
+        /// The register.
+        at: u8,
+    },
+}
+
+/// A way to restart the machine (`reboot=`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Method {
+    /// ACPI's reset register.
+    Acpi,
+    /// The keyboard controller's reset line.
+    Keyboard,
+    /// The chipset's reset control register at port 0xcf9.
+    Pci,
+    /// The same with a power cycle.
+    PowerCycle,
+    /// An exception without handlers.
+    TripleFault,
+}
+
+/// What is done with the machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+enum End {
+    Halt = 1,
+    Off = 2,
+    Restart = 3,
 }
 
 static SOFT_OFF: Once<SoftOff> = Once::new();
+static RESET: Once<(ResetRegister, u8)> = Once::new();
+static METHOD: AtomicU8 = AtomicU8::new(Method::Acpi as u8);
+/// The sleep types as domain 0 knows them, with [`SLEEP_ENABLE`] once it has told: each in its byte.
+static TOLD_TYPES: [AtomicU16; 2] = [const { AtomicU16::new(0) }; 2];
+/// The [`End`] that has come; 0 before.
+static END: AtomicU8 = AtomicU8::new(0);
 
 /// Tells how this machine is switched off; once, at boot.
 pub fn set_off(off: SoftOff) {
     SOFT_OFF.call_once(|| off);
+}
+
+/// Tells by which register and value this machine resets; once, at boot.
+pub fn set_reset(register: ResetRegister, value: u8) {
+    RESET.call_once(|| (register, value));
+}
+
+/// Sets which way to restart is tried first.
+pub fn set_method(method: Method) {
+    METHOD.store(method as u8, Ordering::Relaxed);
 }
 
 /// The control ports by which the machine can be switched off: the core's alone.
@@ -27,17 +96,143 @@ pub fn off_ports() -> impl Iterator<Item = u16> {
         .flatten()
 }
 
-/// Switches the machine off, if it is known how; else stops it.
-pub fn off() -> ! {
-    const SLEEP_ENABLE: u16 = 1 << 13;
-    if let Some(off) = SOFT_OFF.get() {
-        for (port, kind) in off.ports.iter().zip(off.types) {
-            if let Some(port) = *port {
-                crate::arch::port::outw(port, u16::from(kind) << 10 | SLEEP_ENABLE);
+/// Domain 0, which runs AML, tells what it would write to PM1a and PM1b control for S5. Used where the
+/// core has found no sleep types itself. Tells whether the machine can be switched off now.
+pub fn take_sleep_types(words: [u16; 2]) -> bool {
+    for (told, word) in TOLD_TYPES.iter().zip(words) {
+        told.store(word & SLEEP_TYPE | SLEEP_ENABLE, Ordering::Relaxed);
+    }
+    off_ports().next().is_some()
+}
+
+/// PM1 control for a sleep type; the bits that have nothing to do with sleep stay as they are.
+fn sleep_word(old: u16, kind: u8) -> u16 {
+    old & !(SLEEP_TYPE | SLEEP_ENABLE) | u16::from(kind) << 10 & SLEEP_TYPE
+}
+
+/// The sleep types of S5: the core's own, else domain 0's.
+fn types(off: &SoftOff) -> Option<[u8; 2]> {
+    let told = TOLD_TYPES
+        .each_ref()
+        .map(|word| word.load(Ordering::Relaxed));
+    let told = (told[0] & SLEEP_ENABLE != 0).then(|| told.map(|word| (word >> 10 & 7) as u8));
+    off.types.or(told)
+}
+
+/// Enters S5, if it is known how; comes back if it isn't, or if nothing happens.
+fn enter_off() {
+    let Some(off) = SOFT_OFF.get() else { return };
+    let Some(types) = types(off) else { return };
+    for port in off.status.into_iter().flatten() {
+        outw(port, WAKE_STATUS);
+    }
+    // First the types of both halves, then the bit that acts on them (ACPI 6.5 §4.8.3.2).
+    for enable in [0, SLEEP_ENABLE] {
+        for (port, kind) in off.ports.into_iter().zip(types) {
+            if let Some(port) = port {
+                outw(port, sleep_word(inw(port), kind) | enable);
             }
         }
     }
-    halt()
+    stop::wait_until(|| false);
+}
+
+/// Asks the machine to restart in one way. Comes back if it doesn't.
+fn try_restart(method: u8) {
+    const ACPI: u8 = Method::Acpi as u8;
+    const KEYBOARD: u8 = Method::Keyboard as u8;
+    const PCI: u8 = Method::Pci as u8;
+    const POWER_CYCLE: u8 = Method::PowerCycle as u8;
+    match method {
+        ACPI => match RESET.get() {
+            Some((register, value)) => write_reset(*register, *value),
+            None => return,
+        },
+        KEYBOARD => {
+            stop::wait_until(|| inb(0x64) & 2 == 0);
+            outb(0x64, 0xfe);
+        }
+        PCI | POWER_CYCLE => {
+            let kind = if method == PCI { 0x02 } else { 0x0a };
+            let kept = inb(0xcf9) & !0x0e;
+            outb(0xcf9, kept | kind);
+            outb(0xcf9, kept | kind | 0x04);
+        }
+        _ => real::triple_fault(),
+    }
+    stop::wait_until(|| false);
+}
+
+fn write_reset(register: ResetRegister, value: u8) {
+    match register {
+        ResetRegister::Port(port) => outb(port, value),
+        ResetRegister::Memory(window) => window.write8(0, value),
+        // Without the lock of `pci`: the machine ends, and a stopped CPU may hold it.
+        ResetRegister::Pci { devfn, at } => {
+            outl(0xcf8, pci::address(0, devfn, at));
+            outb(0xcfc | u16::from(at & 3), value);
+        }
+    }
+}
+
+/// Xen's order behind the way that was asked for: ACPI and the keyboard controller, twice each; then what
+/// is left.
+fn all_ways() -> impl Iterator<Item = u8> {
+    use Method::{Acpi, Keyboard, Pci, TripleFault};
+    let others = [Acpi, Keyboard, Acpi, Keyboard, Pci, TripleFault].map(|way| way as u8);
+    core::iter::once(METHOD.load(Ordering::Relaxed)).chain(others)
+}
+
+/// Comes back if the machine goes on all the same.
+fn perform(end: u8) {
+    const OFF: u8 = End::Off as u8;
+    const RESTART: u8 = End::Restart as u8;
+    match end {
+        OFF => enter_off(),
+        RESTART => all_ways().for_each(try_restart),
+        _ => {}
+    }
+}
+
+/// The boot CPU waits for the CPU that ends the machine, and does what that says.
+pub(super) fn act_when_told() -> ! {
+    loop {
+        match END.load(Ordering::SeqCst) {
+            0 => core::hint::spin_loop(),
+            end => {
+                perform(end);
+                halt_cpu()
+            }
+        }
+    }
+}
+
+/// Has the boot CPU do it, or does it here if that doesn't answer or is this one. Comes back if the machine
+/// goes on all the same.
+fn end(end: End) {
+    END.store(end as u8, Ordering::SeqCst);
+    if stop::boot_cpu_waits() && end != End::Halt {
+        // Long enough for all that the boot CPU tries.
+        (0..10).for_each(|_| stop::wait_until(|| false));
+    }
+    perform(end as u8);
+}
+
+/// Stops this CPU, and the boot CPU if it waits, for good.
+pub fn halt() -> ! {
+    end(End::Halt);
+    halt_cpu()
+}
+
+/// Switches the machine off. Comes back if it isn't known how, or if nothing happens.
+pub fn off() {
+    end(End::Off);
+}
+
+/// Restarts the machine.
+pub fn restart() -> ! {
+    end(End::Restart);
+    halt_cpu()
 }
 
 #[cfg(target_os = "none")]
@@ -45,73 +240,77 @@ mod real {
     #![expect(unsafe_code, reason = "hlt, cli and the last triple fault")]
     use core::arch::asm;
 
-    use crate::arch::port::{inb, outb};
-    use crate::arch::{lapic, percpu};
-
     /// Stops this CPU for good.
-    pub fn halt() -> ! {
+    pub fn halt_cpu() -> ! {
         loop {
             // SAFETY: nothing runs on this CPU any more.
             unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
         }
     }
 
-    /// Makes the other CPUs stop where they are: an NMI reaches them whatever they do, and its
-    /// handler halts when a panic is under way.
-    pub fn stop_others() {
-        let me = percpu::this_cpu();
-        for cpu in percpu::online().without(me).iter() {
-            lapic::send_init(lapic::id_of(cpu));
-        }
-    }
-
-    /// Restarts the machine: reset control register, keyboard controller, triple fault.
-    pub fn restart() -> ! {
-        outb(0xcf9, 0x02);
-        outb(0xcf9, 0x06);
-        pause();
-        for _ in 0..0x10000 {
-            if inb(0x64) & 2 == 0 {
-                break;
-            }
-        }
-        outb(0x64, 0xfe);
-        pause();
+    /// An exception that nothing handles resets the machine.
+    pub fn triple_fault() -> ! {
         let none = [0_u64; 2];
         // SAFETY: an empty IDT turns the next exception into a reset.
         unsafe {
             asm!("lidt [{}]", "ud2", in(reg) &raw const none, options(noreturn));
         }
     }
-
-    fn pause() {
-        for _ in 0..1_000_000 {
-            core::hint::spin_loop();
-        }
-    }
-
-    /// Waits for an interrupt with interrupts on, then turns them off again: the idle loop's step.
-    #[inline]
-    pub fn wait_for_interrupt() {
-        // SAFETY: an interrupt arrives between `sti; hlt` and `cli`, on this stack, by the IDT.
-        unsafe { asm!("sti", "hlt", "cli", options(nostack)) };
-    }
 }
 
 #[cfg(not(target_os = "none"))]
 mod real {
     /// Ends the test.
-    pub fn halt() -> ! {
+    pub fn halt_cpu() -> ! {
         panic!("halt")
     }
-    /// There are none.
-    pub fn stop_others() {}
     /// Ends the test.
-    pub fn restart() -> ! {
+    pub fn triple_fault() -> ! {
         panic!("restart")
     }
-    /// Interrupts come at once.
-    pub fn wait_for_interrupt() {}
 }
 
-pub use real::{halt, restart, stop_others, wait_for_interrupt};
+pub use real::halt_cpu;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_that_are_not_about_sleep_stay() {
+        for old in [0, 1, 0x0003, 0xffff, 0x2400] {
+            for kind in 0..=u8::MAX {
+                let new = sleep_word(old, kind);
+                let ours = SLEEP_TYPE | SLEEP_ENABLE;
+                assert_eq!(new & !ours, old & !ours);
+                assert_eq!(new & ours, u16::from(kind & 7) << 10);
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_tables_say_goes_before_what_domain_0_says() {
+        let mut off = SoftOff::default();
+        assert!(
+            !take_sleep_types([5 << 10 | 1, 7 << 10]),
+            "no port is known"
+        );
+        assert_eq!(types(&off), Some([5, 7]));
+        off.types = Some([0, 0]);
+        assert_eq!(types(&off), Some([0, 0]));
+    }
+
+    #[test]
+    fn every_way_to_restart_is_tried() {
+        let ways: std::vec::Vec<u8> = all_ways().collect();
+        for way in [
+            Method::Acpi,
+            Method::Keyboard,
+            Method::Pci,
+            Method::TripleFault,
+        ] {
+            assert!(ways.contains(&(way as u8)));
+        }
+        assert_eq!(ways.last(), Some(&(Method::TripleFault as u8)));
+    }
+}

@@ -1,186 +1,123 @@
-//! What the ACPI tables tell: CPUs, interrupt controllers, clocks. AML is domain 0's matter.
-#![expect(unsafe_code, reason = "maps the firmware's tables")]
+//! What the ACPI tables tell: CPUs, interrupt controllers, clocks, how to end the machine. AML is domain 0's
+//! matter.
+//!
+//! Firmware's tables are full of faults. Whatever they hold, reading them ends, touches nothing outside
+//! them, and keeps what makes sense; each thing that doesn't gets a warning. [`find`] is the pure part, which
+//! the tests feed with damaged tables; [`machine`] maps the real ones.
 
-use core::ptr::NonNull;
+mod fadt;
+#[cfg(target_os = "none")]
+mod machine;
+pub mod madt;
+pub mod rsdp;
+pub mod s5;
+pub mod table;
+#[cfg(test)]
+mod tests;
 
-use acpi::fadt::Fadt;
-use acpi::hpet::HpetInfo;
-use acpi::madt::{Madt, MadtEntry};
-use acpi::{AcpiHandler, AcpiTables, PhysicalMapping};
-use arrayvec::ArrayVec;
 use log::warn;
 
-use super::info::AcpiRoot;
-use super::memory::map_device;
-use crate::arch::calibrate::Reference;
-use crate::arch::ioapic::Trigger;
-use crate::arch::mmio::Window;
-use crate::arch::paging;
-use crate::kit::{MAX_CPUS, Maddr};
+use crate::arch::power::SoftOff;
+use fadt::{Address, Fadt, MEMORY};
+use madt::Madt;
+use rsdp::Roots;
+use table::{Firmware, Table, Tables};
+
+#[cfg(target_os = "none")]
+pub use machine::{Machine, read};
 
 /// Where the local APICs' page is unless the tables say otherwise.
-const LAPIC_DEFAULT: u64 = 0xfee0_0000;
-const HPET_BYTES: u64 = 1024;
+pub const LAPIC_DEFAULT: u64 = 0xfee0_0000;
+const PAGE: u64 = 4096;
+/// Bytes of an HPET's registers that are used.
+pub const HPET_BYTES: u64 = 1024;
 
-/// An I/O APIC.
-#[derive(Clone, Copy, Debug)]
-pub struct IoApicInfo {
-    /// Its registers.
-    pub at: Maddr,
-    /// The line of its first pin.
-    pub first_gsi: u32,
+/// What was found, before any device was touched.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// CPUs and interrupt controllers.
+    pub madt: Madt,
+    /// The HPET's registers.
+    pub hpet: Option<u64>,
+    /// The PM timer's port.
+    pub pm_timer: Option<u16>,
+    /// The registers and values for S5.
+    pub soft_off: Option<SoftOff>,
+    /// The reset register and the value to write there.
+    pub reset: Option<(Address, u8)>,
 }
 
-/// How an ISA interrupt is wired, where not one to one.
-#[derive(Clone, Copy, Debug)]
-pub struct Override {
-    /// The ISA interrupt.
-    pub irq: u8,
-    /// Its line.
-    pub gsi: u32,
-    /// How it asks.
-    pub trigger: Trigger,
-}
-
-/// What was found.
-#[derive(Debug)]
-pub struct Machine {
-    /// The local APICs' page.
-    pub lapic: Maddr,
-    /// APIC ids of the CPUs that may be started, in the firmware's order.
-    pub cpus: ArrayVec<u32, MAX_CPUS>,
-    /// Whether there are more CPUs than the core can use.
-    pub more_cpus: bool,
-    /// I/O APICs.
-    pub ioapics: ArrayVec<IoApicInfo, 16>,
-    /// ISA interrupts that are wired otherwise.
-    pub overrides: ArrayVec<Override, 16>,
-    /// The best clock to measure the TSC by.
-    pub clock: Reference,
-}
-
-/// Maps tables for good; they are few.
-#[derive(Clone)]
-struct Mapper;
-
-impl AcpiHandler for Mapper {
-    unsafe fn map_physical_region<T>(&self, at: usize, bytes: usize) -> PhysicalMapping<Self, T> {
-        let mapped = map_device(Maddr(at as u64), bytes as u64, paging::RODATA);
-        let pointer = mapped.and_then(|va| NonNull::new(va.0 as *mut T));
-        let Some(pointer) = pointer else {
-            super::panic::refuse("there is no memory to map the ACPI tables")
-        };
-        // SAFETY: mapped for good, as long as asked for.
-        unsafe { PhysicalMapping::new(at, pointer, bytes, bytes, Self) }
+/// Reads all tables that the core wants.
+#[inline(never)]
+pub fn find(firmware: &impl Firmware, roots: Roots) -> Found {
+    let tables = Tables::read(firmware, roots);
+    let fadt = tables.find(b"FACP").map(Fadt);
+    if fadt.is_none() {
+        warn!("ACPI: there is no FADT, so nothing tells how to switch this machine off");
     }
-    fn unmap_physical_region<T>(_region: &PhysicalMapping<Self, T>) {}
+    Found {
+        madt: madt(firmware, &tables),
+        hpet: hpet(firmware, &tables),
+        pm_timer: fadt.and_then(Fadt::pm_timer),
+        soft_off: fadt.and_then(|fadt| soft_off(firmware, &tables, fadt)),
+        reset: fadt.and_then(Fadt::reset),
+    }
 }
 
-/// Reads the tables. Without usable ones the machine is taken for one CPU without I/O APIC.
-pub fn read(root: Option<AcpiRoot>) -> Machine {
-    let mut machine = Machine {
-        lapic: Maddr(LAPIC_DEFAULT),
-        cpus: ArrayVec::new(),
-        more_cpus: false,
-        ioapics: ArrayVec::new(),
-        overrides: ArrayVec::new(),
-        clock: Reference::Pit,
+fn madt(firmware: &impl Firmware, tables: &Tables<'_>) -> Madt {
+    let Some(table) = tables.find(b"APIC") else {
+        warn!("ACPI: there is no list of CPUs (MADT); one CPU is used, and no I/O APIC");
+        return Madt::default();
     };
-    let Some(root) = root else {
-        warn!("ACPI: the boot loader found no tables; one CPU is used");
-        return machine;
-    };
-    // SAFETY: GRUB checked the root pointer's sum; `Mapper` maps whatever the tables name.
-    let tables = unsafe { AcpiTables::from_rsdt(Mapper, root.revision, root.table.0 as usize) };
-    match tables {
-        Ok(tables) => read_tables(&tables, &mut machine),
-        Err(error) => warn!("ACPI: {error:?}; one CPU is used"),
-    }
-    machine
+    let mut madt = Madt::read(table);
+    madt.lapic = madt.lapic.filter(|page| {
+        let possible = page.0.is_multiple_of(PAGE) && firmware.reaches(page.0, PAGE);
+        if !possible {
+            warn!("ACPI: there can be no local APIC at {:#x}", page.0);
+        }
+        possible
+    });
+    madt.ioapics.retain(|ioapic| {
+        let possible = firmware.reaches(ioapic.at.0, PAGE);
+        if !possible {
+            warn!("ACPI: there can be no I/O APIC at {:#x}", ioapic.at.0);
+        }
+        possible
+    });
+    madt
 }
 
-fn read_tables(tables: &AcpiTables<Mapper>, machine: &mut Machine) {
-    match tables.find_table::<Madt>() {
-        Ok(madt) => {
-            machine.lapic = Maddr(u64::from(madt.get().local_apic_address));
-            madt.get()
-                .entries()
-                .for_each(|entry| read_entry(&entry, machine));
-        }
-        Err(error) => warn!("ACPI: no list of CPUs: {error:?}"),
+fn hpet(firmware: &impl Firmware, tables: &Tables<'_>) -> Option<u64> {
+    let address = Address::read(tables.find(b"HPET")?, 40)?;
+    let possible = address.space == MEMORY
+        && address.at.is_multiple_of(8)
+        && firmware.reaches(address.at, HPET_BYTES);
+    if !possible {
+        warn!(
+            "ACPI: there can be no HPET at {:#x}, space {}; it is not used",
+            address.at, address.space
+        );
     }
-    match super::soft_off::find(tables, &Mapper) {
-        Some(ports) => crate::arch::power::set_off(ports),
-        None => warn!("ACPI: nothing tells how to switch this machine off"),
-    }
-    if let Some(clock) = hpet(tables).or_else(|| pm_timer(tables)) {
-        machine.clock = clock;
-    }
+    possible.then_some(address.at)
 }
 
-fn hpet(tables: &AcpiTables<Mapper>) -> Option<Reference> {
-    let info = HpetInfo::new(tables).ok()?;
-    let at = map_device(Maddr(info.base_address as u64), HPET_BYTES, paging::DEVICE)?;
-    // SAFETY: mapped for good just now; the table says that these are the HPET's registers.
-    let window = unsafe { Window::new(at, HPET_BYTES as usize) };
-    let period_fs = window.read32(4);
-    // The specification's limit is 100 ns.
-    (1..=100_000_000)
-        .contains(&period_fs)
-        .then_some(Reference::Hpet(window, period_fs))
-}
-
-fn pm_timer(tables: &AcpiTables<Mapper>) -> Option<Reference> {
-    let fadt = tables.find_table::<Fadt>().ok()?;
-    let block = fadt.get().pm_timer_block().ok()??;
-    let port = u16::try_from(block.address).ok()?;
-    matches!(block.address_space, acpi::address::AddressSpace::SystemIo)
-        .then_some(Reference::PmTimer(port))
-}
-
-fn read_entry(entry: &MadtEntry<'_>, machine: &mut Machine) {
-    // Bit 0: enabled. The others may be plugged in later, which the core does not support.
-    let add_cpu = |cpus: &mut ArrayVec<u32, MAX_CPUS>, id: u32, flags: u32| {
-        flags & 1 != 0 && !cpus.contains(&id) && cpus.try_push(id).is_err()
-    };
-    match entry {
-        MadtEntry::LocalApic(cpu) => {
-            machine.more_cpus |= add_cpu(&mut machine.cpus, u32::from(cpu.apic_id), cpu.flags);
-        }
-        MadtEntry::LocalX2Apic(cpu) => {
-            machine.more_cpus |= add_cpu(&mut machine.cpus, cpu.x2apic_id, cpu.flags);
-        }
-        MadtEntry::LocalApicAddressOverride(page) => {
-            machine.lapic = Maddr(page.local_apic_address);
-        }
-        MadtEntry::IoApic(ioapic) => {
-            let info = IoApicInfo {
-                at: Maddr(u64::from(ioapic.io_apic_address)),
-                first_gsi: ioapic.global_system_interrupt_base,
-            };
-            let _ = machine.ioapics.try_push(info);
-        }
-        MadtEntry::InterruptSourceOverride(wire) => {
-            let wire = Override {
-                irq: wire.irq,
-                gsi: wire.global_system_interrupt,
-                trigger: trigger(wire.flags),
-            };
-            let _ = machine.overrides.try_push(wire);
-        }
-        _ => {}
+/// The registers for S5, with its sleep types if the DSDT or an SSDT has them in a form that needs no AML to
+/// be run. Otherwise domain 0 tells them when it switches off.
+fn soft_off(firmware: &impl Firmware, tables: &Tables<'_>, fadt: Fadt<'_>) -> Option<SoftOff> {
+    let ports = fadt.pm1_control();
+    if ports == [None; 2] {
+        warn!("ACPI: the FADT names no port to switch this machine off");
+        return None;
     }
-}
-
-/// The MADT's flags (ACPI 6.5 table 5.26); an ISA bus conforms to rising edges.
-fn trigger(flags: u16) -> Trigger {
-    Trigger::from_wire(flags >> 2 & 3 == 3, flags & 3 == 3)
-}
-
-impl Machine {
-    /// How ISA interrupt `irq` is wired.
-    pub fn isa(&self, irq: u8) -> (u32, Trigger) {
-        let wire = self.overrides.iter().find(|o| o.irq == irq);
-        wire.map_or((u32::from(irq), Trigger::EdgeHigh), |o| (o.gsi, o.trigger))
+    let dsdt = fadt.dsdt().find_map(|at| Table::find(firmware, at));
+    let aml = dsdt.into_iter().chain(tables.all(b"SSDT"));
+    let types = aml.filter_map(|table| s5::sleep_types(table.bytes)).next();
+    if types.is_none() {
+        warn!("ACPI: no table tells plainly how to enter S5; that is left to domain 0");
     }
+    Some(SoftOff {
+        ports,
+        status: fadt.pm1_status(),
+        types,
+    })
 }

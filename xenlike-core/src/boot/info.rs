@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use log::{debug, warn};
 use multiboot2::{BootInformation, BootInformationHeader, FramebufferType, MemoryAreaType};
 
+use super::acpi::rsdp::Roots;
 use super::map::{self, MEMORY_LIMIT};
 use crate::console::screen::{PixelFormat, Surface};
 use crate::kit::{Maddr, Once};
@@ -66,15 +67,6 @@ pub struct Symbols {
     pub names: &'static [u8],
 }
 
-/// Where to find the ACPI tables.
-#[derive(Clone, Copy, Debug)]
-pub struct AcpiRoot {
-    /// Revision in the RSDP: below 2 the root is an RSDT.
-    pub revision: u8,
-    /// The RSDT or XSDT.
-    pub table: Maddr,
-}
-
 /// Everything that GRUB told.
 #[derive(Debug)]
 pub struct BootInfo {
@@ -91,7 +83,7 @@ pub struct BootInfo {
     /// The image's symbols.
     pub symbols: Option<Symbols>,
     /// The ACPI tables.
-    pub acpi: Option<AcpiRoot>,
+    pub acpi: Option<Roots>,
     /// The EFI system table, if the firmware is UEFI.
     pub efi_system_table: Option<Maddr>,
     /// The information itself.
@@ -161,7 +153,7 @@ fn copy(at: Maddr, info: &BootInformation<'_>) -> BootInfo {
         map: Vec::new(),
         screen: screen(info),
         symbols,
-        acpi: acpi_root(info),
+        acpi: acpi_roots(info),
         efi_system_table: info.efi_sdt64_tag().map(|t| Maddr(t.sdt_address() as u64)),
         at,
         occupied,
@@ -230,18 +222,23 @@ fn screen(info: &BootInformation<'_>) -> Option<ScreenInfo> {
     })
 }
 
-fn acpi_root(info: &BootInformation<'_>) -> Option<AcpiRoot> {
-    if let Some(tag) = info.rsdp_v2_tag().filter(|t| t.checksum_is_valid()) {
-        return Some(AcpiRoot {
-            revision: tag.revision(),
-            table: Maddr(tag.xsdt_address() as u64),
-        });
+/// The root pointers that GRUB passes on: a later revision's, and the first one's.
+fn acpi_roots(info: &BootInformation<'_>) -> Option<Roots> {
+    let later = info.rsdp_v2_tag().map(content);
+    let first = info.rsdp_v1_tag().map(content);
+    match (later.and_then(Roots::parse), first.and_then(Roots::parse)) {
+        (Some(later), Some(first)) => Some(later.or(first)),
+        (later, first) => later.or(first),
     }
-    let tag = info.rsdp_v1_tag().filter(|t| t.checksum_is_valid())?;
-    Some(AcpiRoot {
-        revision: 0,
-        table: Maddr(tag.rsdt_address() as u64),
-    })
+}
+
+/// A tag's bytes behind its header.
+fn content<T>(tag: &T) -> &[u8] {
+    const HEADER_BYTES: usize = 8;
+    // SAFETY: the tag's own bytes, all of them initialised by the loader.
+    let bytes =
+        unsafe { core::slice::from_raw_parts(core::ptr::from_ref(tag).cast(), size_of::<T>()) };
+    bytes.get(HEADER_BYTES..).unwrap_or_default()
 }
 
 fn symbols(info: &BootInformation<'_>, occupied: &mut Vec<Range>) -> Option<Symbols> {

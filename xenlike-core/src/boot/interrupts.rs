@@ -5,19 +5,26 @@ use alloc::vec::Vec;
 use log::info;
 
 use super::acpi::Machine;
+use super::acpi::madt::NmiWires;
 use super::memory::map_device;
 use super::options::Options;
 use crate::arch::ioapic::Trigger;
 use crate::arch::ipi::Vector;
 use crate::arch::lapic::{self, Mode};
 use crate::arch::mmio::Window;
+use crate::arch::msr::apic_base;
 use crate::arch::{apic_timer, calibrate, cmos, cpu, fpu, ioapic, msr, paging, time};
 use crate::console;
 use crate::irq;
-use crate::kit::{CpuId, Maddr, Mfn, PAGE_SIZE, Vaddr};
+use crate::kit::{CpuId, Maddr, Mfn, Once, PAGE_SIZE, Vaddr};
 use crate::life::hardware::Kept;
 
-const X2APIC_ON: u64 = 1 << 10;
+static NMI_WIRES: Once<NmiWires> = Once::new();
+
+/// The state in which the firmware left this CPU's local APIC.
+fn apic_base() -> u64 {
+    msr::read(msr::nr::APIC_BASE)
+}
 
 /// Sets up the controllers that all CPUs share.
 ///
@@ -25,14 +32,27 @@ const X2APIC_ON: u64 = 1 << 10;
 /// A sentence that says what is missing.
 pub fn init(machine: &Machine, options: &Options) -> Result<(), &'static str> {
     ioapic::silence_pics();
-    let no_memory = "there is too little memory to map devices";
-    let firmware_chose = msr::read(msr::nr::APIC_BASE) & X2APIC_ON != 0;
-    if firmware_chose || (cpu::features().x2apic && options.x2apic) {
-        lapic::set_mode(Mode::X2Apic, Vaddr::default());
-    } else {
-        let page = map_device(machine.lapic, PAGE_SIZE as u64, paging::DEVICE).ok_or(no_memory)?;
-        lapic::set_mode(Mode::XApic, page);
+    if apic_base() & apic_base::ENABLED == 0 {
+        warn!("the firmware left the local APIC off; it is switched on");
     }
+    let no_memory = "there is too little memory to map devices";
+    NMI_WIRES.call_once(|| machine.nmis.clone());
+    let mode = lapic::Circumstances {
+        wish: options.x2apic,
+        offered: cpu::features().x2apic,
+        on_already: apic_base() & apic_base::X2APIC != 0,
+        hypervisor: cpu::features().hypervisor,
+        highest_id: machine.cpus.iter().copied().max().unwrap_or(0),
+    }
+    .mode();
+    let mapped = match mode {
+        Mode::XApic => {
+            map_device(machine.lapic, PAGE_SIZE as u64, paging::DEVICE).ok_or(no_memory)?
+        }
+        _ => Vaddr::default(),
+    };
+    lapic::set_mode(mode, machine.lapic, mapped);
+    info!("local APICs in {} mode", mode.name());
     for found in &machine.ioapics {
         let at = map_device(found.at, PAGE_SIZE as u64, paging::DEVICE).ok_or(no_memory)?;
         // SAFETY: mapped for good just now; the MADT says that these are the registers.
@@ -67,7 +87,9 @@ pub fn start_time(machine: &Machine) -> Result<(), &'static str> {
 
 /// Readies the interrupt controller, timer and FPU of this CPU.
 pub fn init_cpu(cpu: CpuId) {
-    lapic::init(cpu);
+    lapic::init(cpu, |id| {
+        NMI_WIRES.get().map_or([None; 2], |wires| wires.pins(id))
+    });
     apic_timer::init();
     fpu::init_cpu();
 }

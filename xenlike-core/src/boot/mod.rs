@@ -3,8 +3,7 @@
 //! Neighbours: `arch` for the machine, `mm` for the allocator that gets the RAM, `console`, and at
 //! the end `entry`, which never comes back.
 
-#[cfg(target_os = "none")]
-mod acpi;
+pub mod acpi;
 #[cfg(target_os = "none")]
 mod cpu;
 pub mod early_memory;
@@ -34,7 +33,6 @@ mod screen;
 mod serial;
 #[cfg(target_os = "none")]
 mod smp;
-pub mod soft_off;
 pub mod speculation;
 #[cfg(target_os = "none")]
 mod stack;

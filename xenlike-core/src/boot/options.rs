@@ -6,6 +6,7 @@ use arrayvec::ArrayVec;
 use log::warn;
 
 use super::speculation;
+use crate::arch::power::Method;
 use crate::arch::speculation::wishes::Wishes;
 use crate::console::level::{self, Levels};
 use crate::console::serial::Setting;
@@ -41,10 +42,12 @@ pub struct Options {
     pub levels: Levels,
     /// Halt after a panic or a shutdown instead of a restart.
     pub noreboot: bool,
+    /// The way to restart the machine that is tried first.
+    pub reboot: Option<Method>,
     /// The most CPUs to start.
     pub max_cpus: usize,
-    /// Whether x2APIC mode may be used.
-    pub x2apic: bool,
+    /// Whether x2APIC mode is to be used, if the command line says so.
+    pub x2apic: Option<bool>,
     /// Whether CPUID faults for domain 0 too, where the CPU can do that.
     pub dom0_cpuid_faulting: bool,
     /// What is to be done about speculation.
@@ -59,8 +62,9 @@ impl Default for Options {
             keep_screen: false,
             levels: Levels::DEFAULT,
             noreboot: false,
+            reboot: None,
             max_cpus: usize::MAX,
-            x2apic: true,
+            x2apic: None,
             dom0_cpuid_faulting: true,
             speculation: Wishes::default(),
         }
@@ -163,7 +167,8 @@ pub fn parse(cmdline: &str) -> Parsed<'_> {
                 .map(|l| options.levels.guest = l)
                 .is_some(),
             "noreboot" => boolean(value).map(|b| options.noreboot = b).is_some(),
-            "x2apic" => boolean(value).map(|b| options.x2apic = b).is_some(),
+            "reboot" => read_reboot(value, &mut options),
+            "x2apic" => boolean(value).map(|b| options.x2apic = Some(b)).is_some(),
             "nosmp" => {
                 options.max_cpus = 1;
                 true
@@ -194,6 +199,28 @@ pub fn parse(cmdline: &str) -> Parsed<'_> {
         options,
         complaints,
     }
+}
+
+/// Reads `reboot=`, of which the first letter of each word counts. UEFI's runtime services are domain 0's, and
+/// a restart is always a cold one.
+fn read_reboot(value: &str, options: &mut Options) -> bool {
+    value.split(',').all(|word| {
+        let method = match word.chars().next() {
+            Some('a') => Method::Acpi,
+            Some('k') => Method::Keyboard,
+            Some('p') => Method::Pci,
+            Some('P') => Method::PowerCycle,
+            Some('t') => Method::TripleFault,
+            Some('c') => return true,
+            Some('n') => {
+                options.noreboot = true;
+                return true;
+            }
+            _ => return false,
+        };
+        options.reboot = Some(method);
+        true
+    })
 }
 
 /// Reads `dom0=`. A PV domain 0 is what there is; Xen's other words for one change nothing here.
@@ -267,6 +294,16 @@ mod tests {
         let missing = ["dbgp", "dbgp"].map(|word| Complaint::Missing(word, NO_USB));
         assert_eq!(parsed.complaints.as_slice(), missing);
         assert!(parsed.options.screen && parsed.options.serial.is_none());
+    }
+
+    #[test]
+    fn ways_to_restart() {
+        assert_eq!(parse("reboot=acpi,cold").options.reboot, Some(Method::Acpi));
+        assert_eq!(parse("reboot=P").options.reboot, Some(Method::PowerCycle));
+        assert!(parse("reboot=no").options.noreboot);
+        for unknown in ["reboot=efi", "reboot=warm", "reboot="] {
+            assert_eq!(parse(unknown).complaints.len(), 1, "{unknown}");
+        }
     }
 
     #[test]

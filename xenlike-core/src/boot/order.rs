@@ -122,6 +122,7 @@ fn console_from(options: &options::Options) {
     if options.keep_screen {
         console::keep_screen();
     }
+    options.reboot.into_iter().for_each(arch::power::set_method);
     panic::NO_REBOOT.store(options.noreboot, crate::kit::atomic::Ordering::Relaxed);
 }
 

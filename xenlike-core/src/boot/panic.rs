@@ -7,7 +7,7 @@ use core::panic::PanicInfo;
 
 use super::{info, memory, stack, symbols};
 use crate::arch::frame::TrapFrame;
-use crate::arch::{percpu, power};
+use crate::arch::{percpu, power, stop};
 use crate::console;
 
 /// Whether to stop instead of restarting (`noreboot`).
@@ -31,7 +31,7 @@ fn on_panic(info: &PanicInfo<'_>) -> ! {
 }
 
 extern "sysv64" fn report_panic((info, rsp): &(&PanicInfo<'_>, u64)) -> ! {
-    power::stop_others();
+    stop::stop_others();
     say!("");
     say!(
         "xenlike: panic on {:?}: {}",
@@ -53,7 +53,7 @@ pub fn trapped(frame: &TrapFrame, cr2: u64) -> ! {
 }
 
 extern "sysv64" fn report_trap((f, cr2): &(&TrapFrame, u64)) -> ! {
-    power::stop_others();
+    stop::stop_others();
     say!("");
     say!(
         "xenlike: panic on {:?}: exception {} ({}), error {:#x}",
@@ -70,7 +70,7 @@ extern "sysv64" fn report_trap((f, cr2): &(&TrapFrame, u64)) -> ! {
 /// A second CPU that panics, or a panic in a panic, has nothing to add.
 fn first_only() {
     if PANICKING.swap(true, Ordering::SeqCst) {
-        power::halt();
+        power::halt_cpu();
     }
 }
 

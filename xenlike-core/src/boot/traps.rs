@@ -7,12 +7,14 @@ use core::arch::global_asm;
 use crate::arch::desc::{self, Gate, Idt};
 use crate::arch::frame::TrapFrame;
 use crate::arch::percpu::Ist;
-use crate::arch::{cr, extable};
+use crate::arch::{cr, extable, stop};
+use crate::console::later;
 use crate::kit::Once;
 
 const VECTORS: usize = 32;
 const STUB_BYTES: u64 = 16;
 const DOUBLE_FAULT: u64 = 8;
+const NMI: u32 = 2;
 
 unsafe extern "C" {
     static boot_trap_stubs: u8;
@@ -102,6 +104,10 @@ fn table() -> Idt {
 }
 
 extern "sysv64" fn handle(frame: &mut TrapFrame) {
+    if frame.vector == NMI {
+        stop::stop_if_told();
+        return later::unknown_nmi();
+    }
     match extable::lookup(frame.rip) {
         Some(landing) => frame.rip = landing,
         None => crate::boot::panic::trapped(frame, cr::cr2()),

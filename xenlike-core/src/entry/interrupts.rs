@@ -4,7 +4,7 @@ use crate::kit::atomic::{AtomicU32, Ordering};
 
 use crate::arch::frame::TrapFrame;
 use crate::arch::ipi::Vector;
-use crate::arch::{halt, lapic, tlb, work};
+use crate::arch::{halt, lapic, stop, tlb, work};
 use crate::console::later;
 use crate::domain::pirq;
 
@@ -61,8 +61,10 @@ fn stray(vector: u8) {
     }
 }
 
-/// An NMI that nobody asked for. It may have hit this CPU while it held the console's lock.
+/// An NMI: the end of the machine, or of unknown cause. It may have hit this CPU while it held the console's
+/// lock.
 pub extern "C" fn nmi(frame: &mut TrapFrame) {
+    stop::stop_if_told();
     later::unknown_nmi();
     frame.rip = halt::past_sleep(frame.rip);
 }

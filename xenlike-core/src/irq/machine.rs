@@ -94,6 +94,6 @@ impl Machine for Hardware {
         window.is_some()
     }
     fn apic_id(&self, cpu: CpuId) -> u32 {
-        lapic::id_of(cpu)
+        lapic::device_target(cpu).map_or(0, u32::from)
     }
 }

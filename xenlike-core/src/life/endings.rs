@@ -3,7 +3,7 @@
 
 use core::fmt::{self, Arguments};
 
-use crate::arch::{halt, power, time, work};
+use crate::arch::{halt, power, stop, time, work};
 use crate::console;
 use crate::domain::{self, Domain};
 use crate::kit::{COMMAND_LINE, DomId};
@@ -52,10 +52,7 @@ fn end_machine(who: &str, reason: u32) {
         .is_some_and(|line| line.split_whitespace().any(|w| w == "noreboot"));
     match reason {
         SHUTDOWN_SUSPEND => {}
-        SHUTDOWN_POWEROFF => leave(
-            format_args!("{who} has shut down: switching off"),
-            power::off,
-        ),
+        SHUTDOWN_POWEROFF => leave(format_args!("{who} has shut down: switching off"), off),
         SHUTDOWN_REBOOT => leave(
             format_args!("{who} has shut down: restarting"),
             power::restart,
@@ -100,17 +97,30 @@ fn restart_later() -> ! {
     power::restart()
 }
 
-/// Switches the machine off on domain 0's word (XENPF_enter_acpi_sleep).
-pub fn switch_off() -> ! {
-    leave(
-        format_args!("domain 0 switches the machine off"),
-        power::off,
-    )
+/// Switches the machine off on domain 0's word (XENPF_enter_acpi_sleep), which also says what it would write
+/// to PM1a and PM1b control. Comes back if no such register is known.
+pub fn switch_off(words: [u16; 2]) {
+    if !power::take_sleep_types(words) {
+        log::warn!(
+            "domain 0 asked to switch the machine off, and the FADT names no register for that"
+        );
+        return;
+    }
+    leave(format_args!("domain 0 switches the machine off"), off)
+}
+
+fn off() -> ! {
+    power::off();
+    // The others have stopped, perhaps with the console's lock.
+    console::panic_print(format_args!(
+        "The machine did not switch off. Switch it off by hand.\n"
+    ));
+    power::halt()
 }
 
 fn leave(sentence: Arguments<'_>, act: fn() -> !) -> ! {
     log::info!("{sentence}");
     console::drain();
-    power::stop_others();
+    stop::stop_others();
     act()
 }

@@ -77,12 +77,18 @@ fn set_time(secs: u64, nsecs: u32, system_time: u64) -> Result<i64, Errno> {
     Ok(0)
 }
 
-/// Only soft-off: the values that the caller read from its tables are those the core has found.
+/// Only soft-off. Comes back only if that can't be.
 fn enter_sleep(op: &PlatformOp) -> Result<i64, Errno> {
-    if op.u.get::<abi::EnterAcpiSleep>().sleep_state != S5 {
-        return Err(errno::EPERM);
+    let body = op.u.get::<abi::EnterAcpiSleep>();
+    if body.sleep_state == S5 {
+        endings::switch_off([body.val_a, body.val_b]);
+    } else {
+        log::warn!(
+            "domain 0 asked for sleep state S{}: xenlike can only switch the machine off (S5)",
+            body.sleep_state
+        );
     }
-    endings::switch_off()
+    Err(errno::EPERM)
 }
 
 /// How long each CPU of the caller's map had nothing to run.

@@ -4,7 +4,7 @@
 mod domains;
 mod machine;
 
-use crate::arch::{halt, power, work};
+use crate::arch::{halt, power, stop, work};
 use crate::console;
 
 /// A key, and what it shows or does.
@@ -74,7 +74,7 @@ fn help() {
 
 fn restart() {
     console::drain();
-    power::stop_others();
+    stop::stop_others();
     power::restart()
 }
 

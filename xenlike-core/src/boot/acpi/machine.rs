@@ -1,0 +1,128 @@
+//! The real tables, and the devices that they name.
+#![expect(unsafe_code, reason = "maps the firmware's tables")]
+
+use alloc::boxed::Box;
+use arrayvec::ArrayVec;
+use log::warn;
+
+use super::fadt::{Address, MEMORY, PCI};
+use super::madt::{IoApicInfo, NmiWires, Override};
+use super::rsdp::Roots;
+use super::table::Firmware;
+use super::{Found, HPET_BYTES, LAPIC_DEFAULT};
+use crate::arch::calibrate::Reference;
+use crate::arch::ioapic::Trigger;
+use crate::arch::mmio::Window;
+use crate::arch::power::{self, ResetRegister};
+use crate::arch::{cpu, paging};
+use crate::boot::memory::map_device;
+use crate::kit::{MAX_CPUS, Maddr};
+
+/// What was found.
+#[derive(Debug)]
+pub struct Machine {
+    /// The local APICs' page.
+    pub lapic: Maddr,
+    /// APIC ids of the CPUs that may be started, in the firmware's order.
+    pub cpus: ArrayVec<u32, MAX_CPUS>,
+    /// Whether there are more CPUs than the core can use.
+    pub more_cpus: bool,
+    /// I/O APICs.
+    pub ioapics: ArrayVec<IoApicInfo, 16>,
+    /// ISA interrupts that are wired otherwise.
+    pub overrides: ArrayVec<Override, 16>,
+    /// The best clock to measure the TSC by.
+    pub clock: Reference,
+    /// How NMIs reach the CPUs.
+    pub nmis: NmiWires,
+}
+
+/// Maps tables for good; they are few.
+struct Mapped;
+
+impl Firmware for Mapped {
+    fn reaches(&self, at: u64, bytes: u64) -> bool {
+        let end = 1_u64.checked_shl(u32::from(cpu::features().phys_bits));
+        let last = at.checked_add(bytes);
+        at != 0 && last.is_some_and(|last| last <= end.unwrap_or(u64::MAX))
+    }
+
+    fn bytes(&self, at: u64, bytes: usize) -> Option<&[u8]> {
+        if !self.reaches(at, bytes as u64) {
+            return None;
+        }
+        let mapped = map_device(Maddr(at), bytes as u64, paging::RODATA)?;
+        // SAFETY: mapped for good, read-only, and written by nobody.
+        Some(unsafe { core::slice::from_raw_parts(mapped.0 as *const u8, bytes) })
+    }
+}
+
+/// Reads the tables. Without usable ones the machine is taken for one CPU without I/O APIC.
+#[inline(never)] // its frame is not for the rest of the boot to carry
+pub fn read(roots: Option<Roots>) -> Box<Machine> {
+    if roots.is_none() {
+        warn!("ACPI: the boot loader found no tables; one CPU is used");
+    }
+    let found = roots.map_or_else(Found::default, |roots| super::find(&Mapped, roots));
+    found.soft_off.into_iter().for_each(power::set_off);
+    if let Some((address, value)) = found.reset
+        && let Some(register) = reset_register(address)
+    {
+        power::set_reset(register, value);
+    }
+    let hpet = found.hpet.and_then(hpet);
+    let clock = hpet.or(found.pm_timer.map(Reference::PmTimer));
+    Box::new(Machine {
+        lapic: found.madt.lapic.unwrap_or(Maddr(LAPIC_DEFAULT)),
+        cpus: found.madt.cpus.iter().map(|cpu| cpu.id).collect(),
+        more_cpus: found.madt.more_cpus,
+        ioapics: found.madt.ioapics,
+        overrides: found.madt.overrides,
+        clock: clock.unwrap_or(Reference::Pit),
+        nmis: NmiWires {
+            cpus: found.madt.cpus,
+            wires: found.madt.nmis,
+        },
+    })
+}
+
+fn window(at: u64, bytes: u64) -> Option<Window> {
+    let mapped = map_device(Maddr(at), bytes, paging::DEVICE)?;
+    // SAFETY: mapped for good just now; the tables say that these are a device's registers.
+    Some(unsafe { Window::new(mapped, bytes as usize) })
+}
+
+fn hpet(at: u64) -> Option<Reference> {
+    let window = window(at, HPET_BYTES)?;
+    let period_fs = window.read32(4);
+    // The specification's limit is 100 ns.
+    let possible = (1..=100_000_000).contains(&period_fs);
+    if !possible {
+        warn!("ACPI: the HPET at {at:#x} can't have ticks of {period_fs} fs; it is not used");
+    }
+    possible.then_some(Reference::Hpet(window, period_fs))
+}
+
+fn reset_register(address: Address) -> Option<ResetRegister> {
+    let register = match address.space {
+        MEMORY if Mapped.reaches(address.at, 1) => window(address.at, 1).map(ResetRegister::Memory),
+        // ACPI 6.5 table 5.1: device, function and offset, two bytes each, on bus 0.
+        PCI if address.at >> 48 == 0 && address.at & 0xffff < 256 => Some(ResetRegister::Pci {
+            devfn: (address.at >> 32 & 31) as u8 * 8 | (address.at >> 16 & 7) as u8,
+            at: address.at as u8,
+        }),
+        _ => address.port().map(ResetRegister::Port),
+    };
+    if register.is_none() {
+        warn!("ACPI: the reset register can't be at {address:x?}; it is not used");
+    }
+    register
+}
+
+impl Machine {
+    /// How ISA interrupt `irq` is wired.
+    pub fn isa(&self, irq: u8) -> (u32, Trigger) {
+        let wire = self.overrides.iter().find(|o| o.irq == irq);
+        wire.map_or((u32::from(irq), Trigger::EdgeHigh), |o| (o.gsi, o.trigger))
+    }
+}

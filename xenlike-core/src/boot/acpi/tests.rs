@@ -1,0 +1,335 @@
+//! Tables as firmware should make them, and then damaged in every way.
+
+use super::fadt::PORTS;
+use super::madt::{LocalNmi, Processor};
+use super::*;
+use crate::arch::ioapic::Trigger;
+use crate::kit::Maddr;
+use proptest::prelude::*;
+use std::vec;
+use std::vec::Vec;
+
+/// Where the tables are, and how far addresses go.
+const BASE: u64 = 0x7fe0_0000;
+const LIMIT: u64 = 1 << 36;
+
+/// Memory with tables in it; nothing else answers.
+struct Memory(Vec<u8>);
+
+impl Firmware for Memory {
+    fn bytes(&self, at: u64, bytes: usize) -> Option<&[u8]> {
+        let start = usize::try_from(at.checked_sub(BASE)?).ok()?;
+        self.0.get(start..start.checked_add(bytes)?)
+    }
+    fn reaches(&self, at: u64, bytes: u64) -> bool {
+        at != 0 && at.checked_add(bytes).is_some_and(|end| end <= LIMIT)
+    }
+}
+
+impl Memory {
+    /// Adds a table with that behind its header; gives its address.
+    fn add(&mut self, signature: &[u8; 4], body: &[u8]) -> u64 {
+        let at = BASE + self.0.len() as u64;
+        let mut table = signature.to_vec();
+        table.extend((36 + body.len() as u32).to_le_bytes());
+        table.extend(b"\x01\0BXPC..BXPCTEST\x01\0\0\0BXPC\x01\0\0\0".map(|byte| byte));
+        table.resize(36, 0);
+        table.extend(body);
+        table[9] = 0_u8.wrapping_sub(table::sum(&table));
+        self.0.extend(table);
+        at
+    }
+}
+
+fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) {
+    bytes[at - 36..at - 36 + N].copy_from_slice(&value);
+}
+
+fn madt_body() -> Vec<u8> {
+    let mut body = 0xfee0_0000_u32.to_le_bytes().to_vec();
+    body.extend([1, 0, 0, 0]);
+    body.extend([0, 8, 7, 0, 1, 0, 0, 0]); // CPU 7 has APIC id 0
+    body.extend([0, 8, 8, 2, 1, 0, 0, 0]);
+    body.extend([0, 8, 9, 4, 0, 0, 0, 0]); // not enabled
+    body.extend([0, 8, 10, 255, 1, 0, 0, 0]); // no id
+    body.extend([9, 16, 0, 0, 0x2c, 1, 0, 0, 1, 0, 0, 0, 11, 0, 0, 0]); // id 300
+    body.extend([1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0]);
+    body.extend([2, 10, 0, 0, 2, 0, 0, 0, 0, 0]); // timer at line 2
+    body.extend([2, 10, 0, 9, 9, 0, 0, 0, 0xd, 0]); // SCI: level, high
+    body.extend([4, 6, 0xff, 0, 0, 1]);
+    body
+}
+
+fn fadt_body(dsdt: u64) -> Vec<u8> {
+    let mut body = vec![0; 244 - 36];
+    put(&mut body, 56, 0x600_u32.to_le_bytes());
+    put(&mut body, 64, 0x604_u32.to_le_bytes());
+    put(&mut body, 76, 0x608_u32.to_le_bytes());
+    put(&mut body, 112, (1_u32 << 10).to_le_bytes());
+    put(&mut body, 116, [1, 8, 0, 1, 0xf9, 0x0c, 0, 0, 0, 0, 0, 0]);
+    put(&mut body, 128, [0x0f]);
+    put(&mut body, 140, dsdt.to_le_bytes());
+    body
+}
+
+const S5: &[u8] = b"\x08_S5_\x12\x06\x04\x0a\x05\0\0\0";
+
+/// A machine without faults: its memory and roots.
+fn sound() -> (Memory, Roots) {
+    let mut memory = Memory(vec![0; 64]);
+    let dsdt = memory.add(b"DSDT", b"\x10\x05\\_SB_");
+    let tables = [
+        memory.add(b"FACP", &fadt_body(dsdt)),
+        memory.add(b"APIC", &madt_body()),
+        memory.add(b"SSDT", S5),
+        memory.add(b"HPET", &{
+            let mut body = vec![1, 0xa2, 0x86, 0x80, 0, 64, 0, 0];
+            body.extend(0xfed0_0000_u64.to_le_bytes());
+            body.extend([0; 4]);
+            body
+        }),
+    ];
+    let wide: Vec<u8> = tables.iter().flat_map(|at| at.to_le_bytes()).collect();
+    let narrow = tables.iter().flat_map(|at| (*at as u32).to_le_bytes());
+    let rsdt = memory.add(b"RSDT", &narrow.collect::<Vec<u8>>());
+    let xsdt = memory.add(b"XSDT", &wide);
+    let (rsdt, xsdt) = (Some(rsdt), Some(xsdt));
+    (memory, Roots { xsdt, rsdt })
+}
+
+fn check_all(found: &Found) {
+    let cpus: Vec<Processor> = found.madt.cpus.iter().copied().collect();
+    let cpu = |id, number| Processor { id, number };
+    assert_eq!(cpus, [cpu(0, 7), cpu(2, 8), cpu(300, 11)]);
+    assert_eq!(found.madt.lapic, Some(Maddr(LAPIC_DEFAULT)));
+    assert_eq!(found.madt.ioapics[0].at, Maddr(0xfec0_0000));
+    assert_eq!(found.madt.overrides[1].trigger, Trigger::LevelHigh);
+    let nmi = LocalNmi {
+        number: None,
+        pin: 1,
+        trigger: Trigger::EdgeHigh,
+    };
+    assert_eq!(found.madt.nmis.as_slice(), [nmi]);
+    assert_eq!(
+        (found.hpet, found.pm_timer),
+        (Some(0xfed0_0000), Some(0x608))
+    );
+    let off = SoftOff {
+        ports: [Some(0x604), None],
+        status: [Some(0x600), None],
+        types: Some([5, 0]),
+    };
+    assert_eq!(found.soft_off, Some(off));
+    let register = Address {
+        space: PORTS,
+        at: 0xcf9,
+    };
+    assert_eq!(found.reset, Some((register, 0x0f)));
+}
+
+#[test]
+fn everything_is_found() {
+    let (memory, roots) = sound();
+    check_all(&find(&memory, roots));
+}
+
+/// An XSDT that isn't there, is another table, leads nowhere, or has a length that can't be.
+#[test]
+fn the_rsdt_stands_in_for_a_broken_xsdt() {
+    let (mut memory, roots) = sound();
+    let nowhere = memory.add(b"XSDT", &[0xff; 16]);
+    let mut broken = vec![
+        None,
+        Some(1 << 40),
+        Some(u64::MAX),
+        roots.rsdt,
+        Some(nowhere),
+    ];
+    for length in [0_u32, 35, 1 << 30, u32::MAX] {
+        let at = memory.add(b"XSDT", &[0; 8]);
+        let start = (at - BASE) as usize;
+        memory.0[start + 4..start + 8].copy_from_slice(&length.to_le_bytes());
+        broken.push(Some(at));
+    }
+    for xsdt in broken {
+        check_all(&find(&memory, Roots { xsdt, ..roots }));
+    }
+}
+
+/// Wrong checksums, and ids that are no text, cost a machine nothing.
+#[test]
+fn a_wrong_checksum_drops_nothing() {
+    let (mut memory, roots) = sound();
+    let text = memory.0.clone();
+    for name in [b"FACP", b"APIC", b"SSDT", b"HPET", b"XSDT", b"DSDT"] {
+        let at = text.windows(4).position(|bytes| bytes == name);
+        let header = &mut memory.0[at.unwrap()..][..36];
+        header[9] ^= 0x5a;
+        header[10..28].fill(0xff);
+    }
+    check_all(&find(&memory, roots));
+}
+
+/// A MADT of these entries behind one CPU and one I/O APIC.
+fn with_entries(entries: &[u8]) -> Madt {
+    let mut body = madt_body();
+    body.extend(entries);
+    let mut memory = Memory(vec![0; 64]);
+    let madt = memory.add(b"APIC", &body);
+    let xsdt = memory.add(b"XSDT", &madt.to_le_bytes());
+    let (xsdt, rsdt) = (Some(xsdt), None);
+    find(&memory, Roots { xsdt, rsdt }).madt
+}
+
+#[test]
+fn entries_that_cant_be_end_the_walk() {
+    for entries in [
+        &[0, 0, 0, 0][..],
+        &[7, 1, 0],
+        &[0, 8, 1, 1, 1],
+        &[1, 255, 0, 0],
+        &[0],
+    ] {
+        let madt = with_entries(entries);
+        assert_eq!((madt.cpus.len(), madt.ioapics.len()), (3, 1), "{entries:?}");
+    }
+    // Too short for its type: left out alone.
+    let madt = with_entries(&[0, 4, 1, 20, 0, 8, 1, 21, 1, 0, 0, 0]);
+    assert_eq!(madt.cpus.last().map(|cpu| cpu.id), Some(21));
+}
+
+#[test]
+fn nmis_reach_the_pins_that_the_table_names() {
+    let pins = |madt: Madt, id| {
+        let (cpus, wires) = (madt.cpus, madt.nmis);
+        madt::NmiWires { cpus, wires }.pins(id)
+    };
+    let (high, low) = (Some(Trigger::EdgeHigh), Some(Trigger::EdgeLow));
+    assert_eq!(pins(Madt::default(), 0), [None, high]);
+    assert_eq!(pins(with_entries(&[]), 300), [None, high]);
+    // Number 8, which has APIC id 2, by LINT0, active low; number 11 in the new form.
+    let more = [4, 6, 8, 3, 0, 0, 10, 12, 3, 0, 11, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(pins(with_entries(&more), 0), [None, high]);
+    assert_eq!(pins(with_entries(&more), 2), [low, high]);
+    assert_eq!(pins(with_entries(&more), 300), [low, high]);
+}
+
+#[test]
+fn devices_beyond_the_address_bits_are_left_out() {
+    let override_far = [5, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    assert_eq!(with_entries(&override_far).lapic, None);
+    let odd = [1, 12, 1, 0, 1, 0, 0xc1, 0xfe, 24, 0, 0, 0];
+    assert_eq!(with_entries(&odd).ioapics.len(), 1);
+}
+
+#[test]
+fn an_hpet_that_is_not_in_memory_is_not_used() {
+    for (space, at) in [
+        (1, 0x1000),
+        (0, 0),
+        (0, LIMIT),
+        (0, u64::MAX - 7),
+        (0, 0xfed0_0001),
+    ] {
+        let mut body = vec![1, 0xa2, 0x86, 0x80, space, 64, 0, 0];
+        body.extend(u64::to_le_bytes(at));
+        let mut memory = Memory(vec![0; 64]);
+        let hpet = memory.add(b"HPET", &body);
+        let xsdt = memory.add(b"XSDT", &hpet.to_le_bytes());
+        let (xsdt, rsdt) = (Some(xsdt), None);
+        assert_eq!(find(&memory, Roots { xsdt, rsdt }).hpet, None);
+    }
+}
+
+#[test]
+fn a_fadt_of_the_first_revision_has_no_reset_register() {
+    let mut memory = Memory(vec![0; 64]);
+    let dsdt = memory.add(b"DSDT", S5);
+    let mut body = fadt_body(0);
+    put(&mut body, 40, (dsdt as u32).to_le_bytes());
+    let fadt = memory.add(b"FACP", &body[..116 - 36]);
+    let xsdt = memory.add(b"XSDT", &fadt.to_le_bytes());
+    let (xsdt, rsdt) = (Some(xsdt), None);
+    let found = find(&memory, Roots { xsdt, rsdt });
+    assert_eq!(found.reset, None);
+    assert_eq!(found.soft_off.and_then(|off| off.types), Some([5, 0]));
+}
+
+/// What must hold of whatever was found.
+fn check_sense(found: &Found) {
+    let madt = &found.madt;
+    let reaches = |at: u64, bytes: u64| at != 0 && at.saturating_add(bytes) <= LIMIT;
+    assert!(madt.lapic.is_none_or(|at| reaches(at.0, PAGE)));
+    assert!(madt.ioapics.iter().all(|ioapic| reaches(ioapic.at.0, PAGE)));
+    assert!(madt.nmis.iter().all(|nmi| nmi.pin <= 1));
+    assert!(found.hpet.is_none_or(|at| reaches(at, HPET_BYTES)));
+    let types = found.soft_off.and_then(|off| off.types);
+    assert!(types.is_none_or(|types| types.iter().all(|kind| *kind <= 7)));
+    for (index, cpu) in madt.cpus.iter().enumerate() {
+        let mut before = madt.cpus.iter().take(index);
+        assert!(before.all(|other| other.id != cpu.id));
+    }
+}
+
+/// Values that lengths, counts and addresses like to be when they are wrong.
+fn nasty() -> impl Strategy<Value = u8> {
+    prop_oneof![Just(0), Just(1), Just(0xff), Just(0x7f), any::<u8>()]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Bytes anywhere are changed, and the memory may end early: reading ends, and what is kept makes sense.
+    #[test]
+    fn damaged_tables_are_read_to_their_end(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), nasty()), 0..24),
+        cut in any::<prop::sample::Index>(),
+        is_cut in any::<bool>(),
+        (xsdt, rsdt) in any::<(bool, bool)>(),
+    ) {
+        let (mut memory, roots) = sound();
+        for (place, value) in damage {
+            let place = place.index(memory.0.len());
+            memory.0[place] = value;
+        }
+        if is_cut {
+            memory.0.truncate(cut.index(memory.0.len()));
+        }
+        let roots = Roots {
+            xsdt: roots.xsdt.filter(|_| xsdt),
+            rsdt: roots.rsdt.filter(|_| rsdt),
+        };
+        check_sense(&find(&memory, roots));
+    }
+
+    /// A MADT, a FADT, an HPET and a DSDT of any bytes at all.
+    #[test]
+    fn tables_of_noise(
+        bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..220), 4),
+        pointers in any::<(bool, u64)>(),
+    ) {
+        let mut memory = Memory(vec![0; 64]);
+        let names = [b"APIC", b"FACP", b"HPET", b"SSDT"];
+        let mut entries = Vec::new();
+        for (name, body) in names.into_iter().zip(&bodies) {
+            entries.extend(memory.add(name, body).to_le_bytes());
+        }
+        if pointers.0 {
+            entries.extend(pointers.1.to_le_bytes());
+        }
+        let xsdt = Some(memory.add(b"XSDT", &entries));
+        check_sense(&find(&memory, Roots { xsdt, rsdt: None }));
+    }
+
+    /// Any root pointer at all.
+    #[test]
+    fn any_root_pointer(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        let mut rsdp = b"RSD PTR ".to_vec();
+        rsdp.extend(&bytes);
+        let (memory, _) = sound();
+        if let Some(roots) = Roots::parse(&rsdp) {
+            check_sense(&find(&memory, roots));
+        }
+        prop_assert!(Roots::parse(&bytes).is_none());
+    }
+}
