@@ -1,4 +1,5 @@
-//! Sets of physical CPUs as `cpus=` writes them: `"0-3,5,^1"`, `"all"` (xl.cfg(5), "cpus=").
+//! Sets of physical CPUs as `cpus=` writes them: `"0-3,5,^1"`, `"all"`, `"node:0"` (xl.cfg(5), "cpus="). All CPUs are in
+//! node 0: the hypervisor tells of no other.
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -22,7 +23,10 @@ impl CpuSet {
     /// A sentence that names the part which is not a CPU.
     pub fn parse(text: &str) -> Result<Option<CpuSet>, String> {
         let text = text.trim();
-        if text.is_empty() || text == "all" {
+        if matches!(
+            text,
+            "" | "all" | "node:0" | "nodes:0" | "node:all" | "nodes:all"
+        ) {
             return Ok(None);
         }
         let mut set = BTreeSet::new();
@@ -34,8 +38,15 @@ impl CpuSet {
                 Some(range) => (true, range),
                 None => (false, part),
             };
+            let nodes = range.strip_prefix("nodes:").or(range.strip_prefix("node:"));
             let (first, last) = match range.split_once('-') {
                 _ if range == "all" => (0, MAX_CPU),
+                _ if nodes.is_some_and(|nodes| matches!(nodes, "all" | "0" | "0-0")) => {
+                    (0, MAX_CPU)
+                }
+                _ if nodes.is_some() => {
+                    return Err(alloc::format!("{part}: there is no node but 0"));
+                }
                 Some((first, last)) => (number(first, part)?, number(last, part)?),
                 None => (number(range, part)?, number(range, part)?),
             };
@@ -126,6 +137,9 @@ mod tests {
         assert_eq!(set.bitmap(10), [0b1000_1101, 0b11]);
         assert_eq!(CpuSet::from_bitmap(&set.bitmap(16)), set);
         assert_eq!(CpuSet::parse("all").unwrap(), None);
+        assert_eq!(CpuSet::parse("node:0").unwrap(), None);
+        let without = CpuSet::parse("nodes:0,^1").unwrap().unwrap();
+        assert_eq!(without.bitmap(4), [0b1101]);
         assert_eq!(CpuSet::parse("^0").unwrap().unwrap().bitmap(4), [0b1110]);
     }
 
@@ -136,6 +150,7 @@ mod tests {
             ("3-1", "backwards"),
             ("1,^1", "no CPU"),
             ("5000", "above"),
+            ("node:1", "no node but 0"),
         ] {
             assert!(CpuSet::parse(text).unwrap_err().contains(part), "{text}");
         }

@@ -4,44 +4,9 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::known::Ignored;
 use super::syntax::{self, Setting, Value};
-use super::{Action, ConfigError, CpuSet, DomainConfig, Parsed, Pinning};
-
-/// Keys of xl that change nothing here because there is nothing that they could change.
-const WITHOUT_EFFECT: &[&str] = &[
-    "acpi",
-    "apic",
-    "boot",
-    "claim_mode",
-    "cpuid",
-    "device_model_version",
-    "e820_host",
-    "gfx_passthru",
-    "keymap",
-    "localtime",
-    "nographic",
-    "nomigrate",
-    "nx",
-    "pae",
-    "parallel",
-    "pool",
-    "rtc_timeoffset",
-    "sdl",
-    "serial",
-    "stdvga",
-    "tsc_mode",
-    "usb",
-    "vnc",
-    "vncconsole",
-    "vnclisten",
-    "xen_platform_pci",
-];
-
-/// Keys that ask for devices, which need a back-end domain.
-const DEVICES: &[&str] = &[
-    "disk", "vif", "vif2", "vfb", "pci", "pvusb", "usbdev", "usbctrl", "vtpm", "p9", "channel",
-    "vkb", "vdispl", "vsnd", "rdm", "dtdev", "ioports", "irqs", "iomem",
-];
+use super::{Action, ConfigError, CpuSet, DomainConfig, NamedFile, Parsed, Pinning, Place};
 
 /// `DOMID`-independent bounds: 16 TiB of memory, 8192 vCPUs of the event channel ABI.
 const MAX_MEMORY_MIB: u64 = 16 << 20;
@@ -54,52 +19,80 @@ type Fault = (Option<usize>, String);
 struct Keys {
     settings: Vec<Setting>,
     warnings: Vec<(usize, String)>,
+    /// Lines of the keys that name files.
+    files: Vec<(usize, &'static str, String)>,
 }
 
 impl Keys {
+    fn line(&self, key: &str) -> Option<usize> {
+        self.settings.iter().find(|s| s.key == key).map(|s| s.line)
+    }
+
+    /// The one value that `key` is to have. A list there is ignored with a warning, as xl does.
     fn take(&mut self, key: &str) -> Option<Setting> {
         let at = self.settings.iter().position(|s| s.key == key)?;
-        Some(self.settings.remove(at))
+        let setting = self.settings.remove(at);
+        if matches!(setting.value, Value::List(_)) {
+            let warning = format!("{key} is ignored: it is a list, and one value is wanted");
+            self.warn(setting.line, warning);
+            return None;
+        }
+        Some(setting)
     }
 
     fn text(&mut self, key: &str) -> Result<Option<String>, Fault> {
-        match self.take(key) {
-            None => Ok(None),
-            Some(Setting {
-                value: Value::Text(text),
-                ..
-            }) => Ok(Some(text)),
-            Some(other) => Err(wrong(&other, "a string")),
+        let Some(Setting { value, line, .. }) = self.take(key) else {
+            return Ok(None);
+        };
+        let Value::Atom(bytes) = value else {
+            return Ok(None);
+        };
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(Some(text)),
+            Err(_) => Err((Some(line), format!("{key}: its text is not UTF-8"))),
         }
+    }
+
+    /// The name of a file; an empty one is none.
+    fn file(&mut self, key: &'static str) -> Result<Option<String>, Fault> {
+        let line = self.line(key).unwrap_or_default();
+        let name = self.text(key)?.filter(|name| !name.is_empty());
+        if let Some(name) = &name {
+            self.files.push((line, key, name.clone()));
+        }
+        Ok(name)
     }
 
     fn number(&mut self, key: &str, least: u64, most: u64) -> Result<Option<u64>, Fault> {
         let Some(setting) = self.take(key) else {
             return Ok(None);
         };
-        let number = match &setting.value {
-            Value::Number(number) => *number,
-            Value::Text(text) => match text.trim().parse() {
-                Ok(number) => number,
-                Err(_) => return Err(wrong(&setting, "a number")),
-            },
-            Value::List(_) => return Err(wrong(&setting, "a number")),
+        let Some(number) = setting.value.number() else {
+            let cause = format!("{key} must be a number, not {}", setting.value.kind());
+            return Err((Some(setting.line), cause));
         };
-        if (least..=most).contains(&number) {
-            return Ok(Some(number));
+        match u64::try_from(number) {
+            Ok(number) if (least..=most).contains(&number) => Ok(Some(number)),
+            _ => {
+                let cause = format!("{key}={number} is not between {least} and {most}");
+                Err((Some(setting.line), cause))
+            }
         }
-        let cause = format!("{key}={number} is not between {least} and {most}");
-        Err((Some(setting.line), cause))
     }
 
     fn action(&mut self, key: &str, default: Action) -> Result<Action, Fault> {
-        let line = self.settings.iter().find(|s| s.key == key).map(|s| s.line);
+        let line = self.line(key);
         match self.text(key)?.as_deref() {
             None => Ok(default),
             Some("destroy" | "coredump-destroy") => Ok(Action::Destroy),
             Some("restart" | "coredump-restart") => Ok(Action::Restart),
             Some("rename-restart") => Ok(Action::RenameRestart),
             Some("preserve") => Ok(Action::Preserve),
+            Some("soft-reset") => {
+                let instead = format!("{key}=\"soft-reset\" is not supported yet: restart instead");
+                self.warn(line.unwrap_or(1), instead);
+                Ok(Action::Restart)
+            }
             Some(other) => Err((
                 line,
                 format!("{key}={other:?}: choose destroy, restart, rename-restart or preserve"),
@@ -114,7 +107,7 @@ impl Keys {
     /// Refuses guests of other types.
     fn check_type(&mut self) -> Result<(), Fault> {
         for key in ["type", "builder"] {
-            let line = self.settings.iter().find(|s| s.key == key).map(|s| s.line);
+            let line = self.line(key);
             match self.text(key)?.as_deref() {
                 None | Some("pv" | "generic" | "linux") => {}
                 Some(other) => {
@@ -125,21 +118,21 @@ impl Keys {
             }
         }
         if let Some(setting) = self.take("pvh")
-            && !matches!(setting.value, Value::Number(0))
+            && setting.value.number() != Some(0)
         {
             let cause = "pvh=1: only PV domains (type=\"pv\") can be created";
             return Err((Some(setting.line), cause.to_string()));
         }
-        if let Some(setting) = self.take("bootloader") {
+        let line = self.line("bootloader");
+        if self.text("bootloader")?.is_some_and(|it| !it.is_empty()) {
             let cause = "bootloader= is not supported: name the kernel by kernel=";
-            return Err((Some(setting.line), cause.to_string()));
+            return Err((line, cause.to_string()));
         }
         Ok(())
     }
 
     fn cmdline(&mut self) -> Result<String, Fault> {
-        let lines = ["cmdline", "root", "extra"]
-            .map(|key| self.settings.iter().find(|s| s.key == key).map(|s| s.line));
+        let lines = ["cmdline", "root", "extra"].map(|key| self.line(key));
         let (whole, root, extra) = (
             self.text("cmdline")?,
             self.text("root")?,
@@ -169,14 +162,14 @@ impl Keys {
     }
 
     fn pinning(&mut self) -> Result<Pinning, Fault> {
-        let Some(setting) = self.take("cpus") else {
+        let Some(at) = self.settings.iter().position(|s| s.key == "cpus") else {
             return Ok(Pinning::Any);
         };
-        let at = |cause| (Some(setting.line), format!("cpus: {cause}"));
+        let setting = self.settings.remove(at);
+        let fault = |cause| (Some(setting.line), format!("cpus: {cause}"));
         let set = |value: &Value| match value {
-            Value::Text(text) => CpuSet::parse(text).map_err(at),
-            Value::Number(cpu) => CpuSet::parse(&cpu.to_string()).map_err(at),
-            Value::List(_) => Err(wrong(&setting, "a string or a list of strings")),
+            Value::Atom(bytes) => CpuSet::parse(&String::from_utf8_lossy(bytes)).map_err(fault),
+            Value::List(_) => Err(fault("a list in the list".to_string())),
         };
         match &setting.value {
             Value::List(each) => each
@@ -189,11 +182,7 @@ impl Keys {
     }
 
     fn uuid(&mut self) -> Result<Option<[u8; 16]>, Fault> {
-        let line = self
-            .settings
-            .iter()
-            .find(|s| s.key == "uuid")
-            .map(|s| s.line);
+        let line = self.line("uuid");
         let Some(text) = self.text("uuid")? else {
             return Ok(None);
         };
@@ -205,28 +194,14 @@ impl Keys {
 
     /// Warns about what is left.
     fn leftovers(&mut self) {
-        for setting in core::mem::take(&mut self.settings) {
-            let Setting { key, value, line } = setting;
-            if DEVICES.contains(&key.as_str()) {
-                if value != Value::List(Vec::new()) {
-                    self.warn(
-                        line,
-                        format!("{key}= is ignored: there is no device back-end here"),
-                    );
-                }
-            } else if !WITHOUT_EFFECT.contains(&key.as_str()) {
-                self.warn(line, format!("unknown key {key} is ignored"));
+        for Setting { key, value, line } in core::mem::take(&mut self.settings) {
+            let ignored = Ignored::of(&key);
+            // No devices are no reason for a word.
+            if ignored != Ignored::Device || value != Value::List(Vec::new()) {
+                self.warn(line, format!("{key}= {}", ignored.words()));
             }
         }
     }
-}
-
-fn wrong(setting: &Setting, wanted: &str) -> Fault {
-    let (key, kind) = (&setting.key, setting.value.kind());
-    (
-        Some(setting.line),
-        format!("{key} must be {wanted}, not {kind}"),
-    )
 }
 
 /// Reads a UUID: 32 hexadecimal digits with or without dashes.
@@ -249,24 +224,18 @@ pub(crate) fn parse_uuid(text: &str) -> Option<[u8; 16]> {
 
 fn domain(keys: &mut Keys, stem: &str) -> Result<DomainConfig, Fault> {
     keys.check_type()?;
-    let name_line = keys
-        .settings
-        .iter()
-        .find(|s| s.key == "name")
-        .map(|s| s.line);
+    let name_line = keys.line("name");
     let name = keys.text("name")?.unwrap_or_else(|| stem.to_string());
-    let odd = |c: char| c.is_control() || c.is_whitespace() || c == '/';
-    if name.is_empty()
-        || name.len() > 64
-        || name.contains(odd)
-        || name.chars().all(|c| c.is_ascii_digit())
-    {
-        let cause = format!(
-            "name={name:?}: a name has 1 to 64 visible characters, no `/`, and is not a number"
-        );
+    let odd = |c: char| c.is_control() || c == '/';
+    if name.is_empty() || name.len() > 64 || name.contains(odd) {
+        let cause = format!("name={name:?}: a name has 1 to 64 visible characters, and no `/`");
         return Err((name_line, cause));
     }
-    let Some(kernel) = keys.text("kernel")? else {
+    if name.chars().all(|c| c.is_ascii_digit()) {
+        let warning = format!("name={name:?}: commands will take it for a domain's number");
+        keys.warn(name_line.unwrap_or(1), warning);
+    }
+    let Some(kernel) = keys.file("kernel")? else {
         return Err((None, "no kernel= names the kernel image".to_string()));
     };
     let memory_mib = keys.number("memory", 1, MAX_MEMORY_MIB)?;
@@ -293,7 +262,7 @@ fn domain(keys: &mut Keys, stem: &str) -> Result<DomainConfig, Fault> {
         name,
         uuid: keys.uuid()?,
         kernel,
-        ramdisk: keys.text("ramdisk")?.filter(|name| !name.is_empty()),
+        ramdisk: keys.file("ramdisk")?,
         cmdline: keys.cmdline()?,
         memory_mib,
         max_memory_mib,
@@ -317,39 +286,92 @@ fn domain(keys: &mut Keys, stem: &str) -> Result<DomainConfig, Fault> {
     })
 }
 
-/// Reads the configuration `bytes` of the file called `file`. A domain without `name=` is called as its file is.
+/// Reads the configuration `bytes` of the file called `file`, and `settings` of the command line, which win. A domain
+/// without `name=` is called as its file is.
 ///
 /// # Errors
-/// The first fault, with its line.
-pub fn parse(file: &str, bytes: &[u8]) -> Result<Parsed, ConfigError> {
-    let fault = |line: Option<usize>, cause: String| ConfigError {
-        file: file.to_string(),
-        line,
-        cause,
+/// The first fault, with its place.
+pub fn parse(file: &str, bytes: &[u8], settings: &[String]) -> Result<Parsed, ConfigError> {
+    // As xl does it: they stand behind the file's last line, and `+=` adds to what the file has.
+    let last_line = 1 + bytes.iter().filter(|&&byte| byte == b'\n').count();
+    let mut text = bytes.to_vec();
+    for setting in settings {
+        text.push(b'\n');
+        text.extend_from_slice(setting.as_bytes());
+    }
+    let place = |line: usize| match line {
+        line if line > last_line => Place::CommandLine,
+        line => Place::Line(file.to_string(), line),
     };
-    let text = core::str::from_utf8(bytes).map_err(|error| {
-        let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
-        let line = 1 + good.iter().filter(|&&byte| byte == b'\n').count();
-        fault(
-            Some(line),
-            "not a text file (bytes that are not UTF-8)".to_string(),
-        )
+    let settings = syntax::parse(&text).map_err(|error| ConfigError {
+        place: place(error.line),
+        cause: error.cause,
+        warnings: Vec::new(),
     })?;
-    let settings = syntax::parse(text).map_err(|error| fault(Some(error.line), error.cause))?;
     let mut keys = Keys {
         settings,
         warnings: Vec::new(),
+        files: Vec::new(),
     };
     let base = file.rsplit('/').next().unwrap_or(file);
     let stem = base.strip_suffix(".cfg").unwrap_or(base);
-    let config = domain(&mut keys, stem).map_err(|(line, cause)| fault(line, cause))?;
-    keys.leftovers();
-    let warnings = keys
-        .warnings
-        .iter()
-        .map(|(line, warning)| format!("{file}:{line}: {warning}"));
-    Ok(Parsed {
-        config,
-        warnings: warnings.collect(),
-    })
+    let config = domain(&mut keys, stem);
+    if let Err((None, _)) = config {
+        // Something is missing: a key that was misspelt may be why. Of a fault in a line, the line tells.
+        keys.settings
+            .retain(|it| Ignored::of(&it.key) == Ignored::Unknown && !is_known(&it.key));
+    }
+    if !matches!(config, Err((Some(_), _))) {
+        keys.leftovers();
+    }
+    let warnings = keys.warnings.iter();
+    let warnings = warnings.map(|(line, warning)| format!("{}: {warning}", place(*line)));
+    let warnings = warnings.collect();
+    let named = |(line, key, name)| NamedFile {
+        by: format!("{}: {key}", place(line)),
+        name,
+    };
+    match config {
+        Ok(config) => Ok(Parsed {
+            config,
+            warnings,
+            files: keys.files.into_iter().map(named).collect(),
+        }),
+        Err((line, cause)) => Err(ConfigError {
+            place: line.map_or(Place::File(file.to_string()), place),
+            cause,
+            warnings,
+        }),
+    }
+}
+
+/// Whether a domain is made of it: a fault may have kept it from being looked at.
+fn is_known(key: &str) -> bool {
+    const KEYS: [&str; 24] = [
+        "bootloader",
+        "builder",
+        "cap",
+        "cmdline",
+        "cpu_weight",
+        "cpus",
+        "extra",
+        "kernel",
+        "max_grant_frames",
+        "max_maptrack_frames",
+        "maxmem",
+        "maxvcpus",
+        "memory",
+        "name",
+        "on_crash",
+        "on_poweroff",
+        "on_reboot",
+        "on_watchdog",
+        "pvh",
+        "ramdisk",
+        "root",
+        "type",
+        "uuid",
+        "vcpus",
+    ];
+    KEYS.contains(&key)
 }

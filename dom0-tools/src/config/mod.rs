@@ -1,10 +1,11 @@
 //! Domain configurations in xl's `.cfg` syntax.
 //!
 //! [`parse`] turns a file into a [`DomainConfig`] plus warnings; every fault is one sentence with file and line.
-//! What the file means is in `keys`, how it is written in `syntax`, CPU lists in `cpus`.
+//! What the file means is in `keys`, which keys xl has in `known`, how it is written in `syntax`, CPU lists in `cpus`.
 
 mod cpus;
 mod keys;
+mod known;
 mod syntax;
 
 use alloc::string::String;
@@ -99,36 +100,67 @@ impl DomainConfig {
     }
 }
 
+/// Where a setting stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In a file, on this line.
+    Line(String, usize),
+    /// In a file; it is about something that the file lacks.
+    File(String),
+    /// On the command line, behind the file's name.
+    CommandLine,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Line(file, line) => write!(f, "{file}:{line}"),
+            Place::File(file) => f.write_str(file),
+            Place::CommandLine => f.write_str("on the command line"),
+        }
+    }
+}
+
+/// A file that a configuration names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedFile {
+    /// The key that names it, and where that stands: `a.cfg:3: kernel`.
+    pub by: String,
+    /// Its name.
+    pub name: String,
+}
+
 /// A configuration and what was odd about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parsed {
     /// The domain.
     pub config: DomainConfig,
-    /// Sentences about keys that were ignored, with file and line.
+    /// Sentences about keys that were ignored, with their place.
     pub warnings: Vec<String>,
+    /// The files that it takes to create the domain.
+    pub files: Vec<NamedFile>,
 }
 
 /// Why a file is not a usable configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The file's name as given.
-    pub file: String,
-    /// Line of the fault; `None` when the fault is something that the file lacks.
-    pub line: Option<usize>,
+    /// Where the fault is.
+    pub place: Place,
     /// What is wrong, in words.
     pub cause: String,
+    /// What else was odd. These are to be told first: the fault may follow from a key that was misspelt.
+    pub warnings: Vec<String>,
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "{}:{line}: {}", self.file, self.cause),
-            None => write!(f, "{}: {}", self.file, self.cause),
-        }
+        write!(f, "{}: {}", self.place, self.cause)
     }
 }
 
 impl core::error::Error for ConfigError {}
 
+#[cfg(test)]
+mod against_xl;
 #[cfg(test)]
 mod tests;

@@ -111,8 +111,10 @@ mod tests {
 
     fn manifest() -> Manifest {
         let text = "kernel='k'\nramdisk='i'\ncpus='0-2'\nvcpus=3\non_crash='preserve'";
-        let one = config::parse("one.cfg", text.as_bytes()).unwrap().config;
-        let two = config::parse("two.cfg", b"kernel='k'\nmemory=64")
+        let one = config::parse("one.cfg", text.as_bytes(), &[])
+            .unwrap()
+            .config;
+        let two = config::parse("two.cfg", b"kernel='k'\nmemory=64", &[])
             .unwrap()
             .config;
         Manifest {

@@ -250,7 +250,7 @@ fn a_domain_s_life() {
     let text = session.run("create web.cfg");
     assert_eq!(
         text,
-        "warning: web.cfg:3: unknown key frobnicate is ignored\nxenlike> "
+        "warning: web.cfg:3: frobnicate= is ignored: there is no such key\nxenlike> "
     );
     let list = session.run("list");
     assert!(
@@ -381,7 +381,10 @@ fn errors_are_one_line() {
         ("frobnicate", "error: frobnicate: no such command"),
         ("create", "error: usage: create FILE"),
         ("create x.cfg", "error: x.cfg: no such file"),
-        ("create none.cfg", "error: nowhere: no such file"),
+        (
+            "create none.cfg",
+            "error: none.cfg:1: kernel: nowhere: no such file",
+        ),
         ("create bad.cfg", "error: kernel bad: neither"),
         (
             "create big.cfg",
@@ -509,7 +512,11 @@ fn views_print() {
 #[test]
 fn a_manifest_starts_its_domains() {
     let mut session = Session::new();
-    let read = |text: &str| config::parse("one.cfg", text.as_bytes()).unwrap().config;
+    let read = |text: &str| {
+        config::parse("one.cfg", text.as_bytes(), &[])
+            .unwrap()
+            .config
+    };
     let domains = vec![
         read("kernel='k'\nmemory=8"),
         read("name='two'\nkernel='x'"),

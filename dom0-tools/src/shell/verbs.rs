@@ -299,18 +299,25 @@ impl<P: Platform> Shell<P> {
             arguments.get(0),
             arguments.plain.get(1..).unwrap_or_default(),
         );
-        let files = self.platform.files();
-        let mut text = files.read(file)?.into_owned();
-        for word in settings {
-            let line = words::setting(word).ok_or_else(|| format!("{word}: not KEY=VALUE"))?;
-            text.extend_from_slice(b"\n");
-            text.extend_from_slice(line.as_bytes());
-        }
-        let parsed = config::parse(file, &text).map_err(|error| error.to_string())?;
-        for warning in &parsed.warnings {
+        let settings = settings
+            .iter()
+            .map(|word| words::setting(word).ok_or_else(|| format!("{word}: not KEY=VALUE")))
+            .collect::<Result<Vec<_>, _>>()?;
+        let text = self.platform.files().read(file)?.into_owned();
+        let (warnings, read) = match config::parse(file, &text, &settings) {
+            Ok(parsed) => (parsed.warnings, Ok((parsed.config, parsed.files))),
+            Err(error) => (error.warnings.clone(), Err(error.to_string())),
+        };
+        for warning in &warnings {
             self.print(&format!("warning: {warning}\n"));
         }
-        Ok(parsed.config)
+        let (config, named) = read?;
+        let files = self.platform.files();
+        for file in named {
+            let found = files.read(&file.name);
+            found.map_err(|error| format!("{}: {error}", file.by))?;
+        }
+        Ok(config)
     }
 
     fn destroy(&mut self, arguments: Arguments) -> Result<Mode, String> {

@@ -127,7 +127,9 @@ pub fn setting(word: &str) -> Option<String> {
     let value = if plain {
         value.to_string()
     } else {
-        alloc::format!("{value:?}")
+        // Only what the syntax of configurations knows: Rust's own quoting has more.
+        let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
+        alloc::format!("\"{}\"", escaped.replace('\n', "\\n"))
     };
     Some(alloc::format!("{key}={value}"))
 }

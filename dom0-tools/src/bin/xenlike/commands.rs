@@ -307,15 +307,23 @@ pub fn rename(record: &Record) -> Result<()> {
 /// Reads a configuration; settings from the command line win.
 fn configuration(file: &Path, settings: &[String]) -> Result<DomainConfig> {
     let name = file.display().to_string();
-    let mut text = fs::read(file).with_context(|| name.clone())?;
-    for word in settings {
-        let line =
-            dom0_tools::shell::setting(word).ok_or_else(|| anyhow!("{word}: not KEY=VALUE"))?;
-        text.extend_from_slice(format!("\n{line}").as_bytes());
-    }
-    let parsed = config::parse(&name, &text)?;
-    for warning in &parsed.warnings {
+    let text = fs::read(file).with_context(|| name.clone())?;
+    let setting = |word: &String| {
+        dom0_tools::shell::setting(word).ok_or_else(|| anyhow!("{word}: not KEY=VALUE"))
+    };
+    let settings = settings.iter().map(setting).collect::<Result<Vec<_>>>()?;
+    let parsed = config::parse(&name, &text, &settings);
+    let warnings = match &parsed {
+        Ok(parsed) => &parsed.warnings,
+        Err(error) => &error.warnings,
+    };
+    for warning in warnings {
         eprintln!("warning: {warning}");
+    }
+    let parsed = parsed?;
+    for file in parsed.files {
+        let found = fs::File::open(&file.name);
+        found.map_err(|error| anyhow!("{}: {}: {error}", file.by, file.name))?;
     }
     Ok(parsed.config)
 }
