@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use dom0_tools::build::Progress;
-use dom0_tools::config::{self, DomainConfig};
+use dom0_tools::config::{self, DomainConfig, Parsed};
 use dom0_tools::hyper::machine::{self, Clear};
 use dom0_tools::hyper::{DomId, domain};
 use dom0_tools::image::{Image, Role};
@@ -305,7 +305,7 @@ pub fn rename(record: &Record) -> Result<()> {
 }
 
 /// Reads a configuration; settings from the command line win.
-fn configuration(file: &Path, settings: &[String]) -> Result<DomainConfig> {
+fn configuration(file: &Path, settings: &[String]) -> Result<Parsed> {
     let name = file.display().to_string();
     let text = fs::read(file).with_context(|| name.clone())?;
     let setting = |word: &String| {
@@ -320,12 +320,7 @@ fn configuration(file: &Path, settings: &[String]) -> Result<DomainConfig> {
     for warning in warnings {
         eprintln!("warning: {warning}");
     }
-    let parsed = parsed?;
-    for file in parsed.files {
-        let found = fs::File::open(&file.name);
-        found.map_err(|error| anyhow!("{}: {}: {error}", file.by, file.name))?;
-    }
-    Ok(parsed.config)
+    Ok(parsed?)
 }
 
 /// Lines about long work, where somebody watches.
@@ -341,7 +336,11 @@ impl Progress for Lines {
 
 /// `create`.
 pub fn create(options: &Create) -> Result<()> {
-    let config = configuration(&options.file, &options.settings)?;
+    let Parsed { config, files, .. } = configuration(&options.file, &options.settings)?;
+    for file in files {
+        let found = fs::File::open(&file.name);
+        found.map_err(|error| anyhow!("{}: {}: {error}", file.by, file.name))?;
+    }
     if options.dryrun {
         let bytes = fs::read(&config.kernel).with_context(|| config.kernel.clone())?;
         Image::open(&config.kernel, &bytes)?.pv(Role::Guest)?;
@@ -485,7 +484,7 @@ pub fn manifest(options: &ManifestOptions) -> Result<()> {
     let domains = options
         .files
         .iter()
-        .map(|file| configuration(file, &[]))
+        .map(|file| Ok(configuration(file, &[])?.config))
         .collect::<Result<_>>()?;
     let manifest = Manifest { domains };
     fs::write(&options.output, manifest.encode()?)
