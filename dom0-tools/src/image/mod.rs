@@ -131,7 +131,8 @@ impl<'a> Image<'a> {
             }
         }
         if !elf::is(&bytes) {
-            return Err("neither a Linux bzImage nor an ELF file".to_string());
+            return Err(unpack::packed_as_a_whole(&bytes)
+                .unwrap_or_else(|| "neither a Linux bzImage nor an ELF file".to_string()));
         }
         let elf = elf::parse(&bytes)?;
         let claims = notes::claims(&elf)?;

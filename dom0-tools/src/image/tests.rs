@@ -314,7 +314,7 @@ fn wrappings_come_off() {
     let gzip = [
         b"\x1f\x8b\x08\x08\0\0\0\0\0\0name\0",
         &deflated[..],
-        &[0; 4],
+        &crc32fast::hash(&plain).to_le_bytes(),
         &size,
     ]
     .concat();
@@ -331,8 +331,25 @@ fn wrappings_come_off() {
         assert_eq!(pv(&file, Role::Guest).as_ref(), Ok(&wanted));
         for cut in [1, 5, 100] {
             let file = bzimage::tests::wrap(&packed[..packed.len() - cut]);
-            assert!(pv(&file, Role::Guest).is_err());
+            let error = pv(&file, Role::Guest).unwrap_err();
+            assert!(packed == &plain || error.contains("truncated"), "{error}");
         }
+    }
+    let mut damaged = gzip.clone();
+    let sum = damaged.len() - 8;
+    damaged[sum] ^= 1;
+    let error = pv(&damaged, Role::Guest).unwrap_err();
+    assert!(error.contains("the checksum is wrong"), "{error}");
+    for (start, name) in [
+        (&b"\xfd7zXZ\0"[..], "xz"),
+        (b"BZh9", "bzip2"),
+        (b"\x5d\0\0\0", "lzma"),
+    ] {
+        let error = pv(&[start, &plain].concat(), Role::Guest).unwrap_err();
+        assert!(
+            error.contains(&alloc::format!("packed by {name}")),
+            "{error}"
+        );
     }
     assert_eq!(pv(&gzip, Role::Guest), Ok(wanted));
     let bzip2 = bzimage::tests::wrap(b"BZh91AY&SYxxxxxxxx");

@@ -13,6 +13,8 @@ use super::zstd;
 
 /// The largest kernel that is unpacked: a bound on what a crafted file can ask for.
 const MAX_UNPACKED: u32 = 1 << 30;
+/// The best that any of the formats packs.
+const MAX_RATIO: usize = 2000;
 /// The largest dictionary that a payload may ask for; `xz -9` stays within it.
 const MAX_DICTIONARY: usize = 128 << 20;
 const LZ4_LEGACY_MAGIC: u32 = 0x184c_2102;
@@ -39,16 +41,14 @@ impl Format {
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => return Ok(Format::Xz),
             [0x28, 0xb5, 0x2f, 0xfd, ..] => return Ok(Format::Zstd),
             [0x02, 0x21, 0x4c, 0x18, ..] => return Ok(Format::Lz4),
-            [b'B', b'Z', b'h', ..] => "bzip2",
-            [0x5d, 0, 0, ..] => "lzma",
-            [0x89, b'L', b'Z', b'O', ..] => "lzo",
-            _ => return Err("packed in an unknown way".to_string()),
+            _ => unsupported(payload).ok_or("packed in an unknown way")?,
         };
         Err(format!(
             "packed by {unsupported}, which is not supported (xz, zstd, gzip and lz4 are)"
         ))
     }
 
+    /// Its name, as of the program that unpacks it.
     fn name(self) -> &'static str {
         match self {
             Format::Gzip => "gzip",
@@ -57,6 +57,24 @@ impl Format {
             Format::Lz4 => "lz4",
         }
     }
+}
+
+/// Formats that are known by name alone.
+fn unsupported(payload: &[u8]) -> Option<&'static str> {
+    match payload {
+        [b'B', b'Z', b'h', ..] => Some("bzip2"),
+        [0x5d, 0, 0, ..] => Some("lzma"),
+        [0x89, b'L', b'Z', b'O', ..] => Some("lzo"),
+        _ => None,
+    }
+}
+
+/// Why a file that was packed as a whole is refused, if it was. Only gzip's files state the size that they unpack to
+/// where it is looked for here.
+pub(super) fn packed_as_a_whole(file: &[u8]) -> Option<String> {
+    let supported = Format::of(file).ok().map(Format::name);
+    let name = supported.or_else(|| unsupported(file))?;
+    Some(format!("packed by {name} as a whole: unpack it first"))
 }
 
 /// Unpacks a payload whose last 4 bytes are its unpacked size, as in bzImages and gzip files.
@@ -68,10 +86,10 @@ pub(super) fn unpack(payload: &[u8]) -> Result<Vec<u8>, String> {
     let name = format.name();
     let body_len = payload.len().saturating_sub(4);
     let size = u32_at(payload, body_len).ok_or_else(|| format!("truncated {name} data"))?;
-    if size > MAX_UNPACKED {
+    // No kernel packs that well: these 4 bytes are not what they should be.
+    if size > MAX_UNPACKED || size as usize / MAX_RATIO > payload.len() {
         return Err(format!(
-            "{name} data claims to unpack to {} MiB",
-            size >> 20
+            "truncated or damaged {name} data: the end is missing"
         ));
     }
     let mut out = Vec::new();
@@ -92,9 +110,9 @@ pub(super) fn unpack(payload: &[u8]) -> Result<Vec<u8>, String> {
     match done {
         Ok(len) if len == out.len() => Ok(out),
         Ok(len) => Err(format!(
-            "{name} data unpack to {len} bytes, not the {size} that the image states"
+            "truncated or damaged {name} data: they unpack to {len} bytes, not the {size} that the image states"
         )),
-        Err(cause) => Err(format!("damaged {name} data: {cause}")),
+        Err(cause) => Err(format!("truncated or damaged {name} data: {cause}")),
     }
 }
 
@@ -121,7 +139,16 @@ fn gunzip(data: &[u8], out: &mut [u8]) -> Result<usize, String> {
     let flags = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
     let (status, _, len) = decompress(&mut state, body, out, 0, flags);
     match status {
-        TINFLStatus::Done => Ok(len),
+        TINFLStatus::Done => {
+            // The trailer is the CRC-32 of what was packed, then its size (RFC 1952 §2.3.1).
+            let wanted = u32_at(data, data.len().saturating_sub(8));
+            let sum = crc32fast::hash(out.get(..len).unwrap_or_default());
+            if wanted == Some(sum) {
+                Ok(len)
+            } else {
+                Err("the checksum is wrong".to_string())
+            }
+        }
         TINFLStatus::HasMoreOutput => Err("there is more of it than the image states".to_string()),
         TINFLStatus::NeedsMoreInput | TINFLStatus::FailedCannotMakeProgress => {
             Err("it is cut off".to_string())
