@@ -108,7 +108,7 @@ fn reset_register(address: Address) -> Option<ResetRegister> {
         MEMORY if Mapped.reaches(address.at, 1) => window(address.at, 1).map(ResetRegister::Memory),
         // ACPI 6.5 table 5.1: device, function and offset, two bytes each, on bus 0.
         PCI if address.at >> 48 == 0 && address.at & 0xffff < 256 => Some(ResetRegister::Pci {
-            devfn: (address.at >> 32 & 31) as u8 * 8 | (address.at >> 16 & 7) as u8,
+            devfn: ((address.at >> 32 & 31) as u8 * 8) | (address.at >> 16 & 7) as u8,
             at: address.at as u8,
         }),
         _ => address.port().map(ResetRegister::Port),

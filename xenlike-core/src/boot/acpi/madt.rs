@@ -192,7 +192,7 @@ impl Madt {
 
     fn add_ioapic(&mut self, info: IoApicInfo) {
         let same = |other: &IoApicInfo| other.at == info.at || other.first_gsi == info.first_gsi;
-        if info.at.0 == 0 || info.at.offset() % 4 != 0 || self.ioapics.iter().any(same) {
+        if info.at.0 == 0 || !info.at.offset().is_multiple_of(4) || self.ioapics.iter().any(same) {
             warn!(
                 "ACPI: there can be no I/O APIC at {:#x}; it is left out",
                 info.at.0
