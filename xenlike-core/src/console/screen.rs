@@ -165,25 +165,24 @@ impl Screen {
     fn draw(&self, format: PixelFormat, row: usize, column: usize, byte: u8) {
         let glyph = BASIC_LEGACY[usize::from(byte) % BASIC_LEGACY.len()];
         let on = format.foreground();
-        let colour = |bits: u8, x: usize| {
-            if bits >> (x / self.scale) & 1 != 0 {
-                on
-            } else {
-                0
-            }
-        };
         let (width, height) = (GLYPH_WIDTH * self.scale, GLYPH_HEIGHT * self.scale);
-        for line in 0..height {
-            let bits = glyph[line / (2 * self.scale)];
+        let lines = glyph.iter().flat_map(|bits| {
+            let mut pixels = [0; GLYPH_WIDTH * MAX_SCALE];
+            for (x, same) in pixels.chunks_mut(self.scale).take(GLYPH_WIDTH).enumerate() {
+                same.fill(if bits >> x & 1 != 0 { on } else { 0 });
+            }
+            core::iter::repeat_n(pixels, 2 * self.scale)
+        });
+        for (line, pixels) in lines.enumerate() {
             let start = (row * height + line) * format.pitch + column * width * format.bytes;
             if format.bytes == 4 && start.is_multiple_of(8) {
-                let pair = |x| u64::from(colour(bits, x + 1)) << 32 | u64::from(colour(bits, x));
-                self.window
-                    .write_words(start, (0..width).step_by(2).map(pair));
+                let pairs = pixels.chunks_exact(2).take(width / 2);
+                let pair = |two: &[u32]| u64::from(two[1]) << 32 | u64::from(two[0]);
+                self.window.write_words(start, pairs.map(pair));
                 continue;
             }
-            for x in 0..width {
-                self.pixel(start + x * format.bytes, format.bytes, colour(bits, x));
+            for (x, pixel) in pixels.iter().take(width).enumerate() {
+                self.pixel(start + x * format.bytes, format.bytes, *pixel);
             }
         }
     }
