@@ -36,6 +36,7 @@ pub struct Media {
     command_line: String,
     modules: Vec<Module>,
     text_screen: bool,
+    acpi_tables: Vec<(String, Vec<u8>)>,
 }
 
 impl Media {
@@ -46,6 +47,7 @@ impl Media {
             command_line: String::new(),
             modules: Vec::new(),
             text_screen: false,
+            acpi_tables: Vec::new(),
         }
     }
 
@@ -102,6 +104,13 @@ impl Media {
         self
     }
 
+    /// Has GRUB put `table` in the place of the firmware's ACPI tables with that signature.
+    #[must_use]
+    pub fn with_acpi_table(mut self, signature: &str, table: Vec<u8>) -> Self {
+        self.acpi_tables.push((signature.to_owned(), table));
+        self
+    }
+
     /// Adds several modules.
     #[must_use]
     pub fn modules(mut self, modules: impl IntoIterator<Item = Module>) -> Self {
@@ -133,12 +142,18 @@ impl Media {
         for (index, module) in self.modules.iter().enumerate() {
             place(&module.source, &boot.join(module_name(index, module)))?;
         }
+        for (signature, table) in &self.acpi_tables {
+            fs::write(boot.join(format!("{signature}.dat")), table)?;
+        }
         fs::write(boot.join("grub/grub.cfg"), self.grub_config())?;
         make_rescue_image(scratch.path(), iso)
     }
 
     fn grub_config(&self) -> String {
         let mut text = String::from(PREAMBLE);
+        if !self.acpi_tables.is_empty() {
+            text.push_str(&acpi_command(&self.acpi_tables));
+        }
         // Writing to a String does not fail.
         let _ = writeln!(text, "multiboot2 /boot/kernel {}", self.command_line);
         for (index, module) in self.modules.iter().enumerate() {
@@ -163,6 +178,13 @@ if serial --unit=0 --speed=115200; then
 fi
 insmod all_video
 ";
+
+/// The line that replaces ACPI tables.
+fn acpi_command(tables: &[(String, Vec<u8>)]) -> String {
+    let names: Vec<&str> = tables.iter().map(|(name, _)| name.as_str()).collect();
+    let files: Vec<String> = names.iter().map(|n| format!("/boot/{n}.dat")).collect();
+    format!("acpi --exclude={} {}\n", names.join(","), files.join(" "))
+}
 
 /// A unique name that still tells a person what the file is.
 fn module_name(index: usize, module: &Module) -> String {

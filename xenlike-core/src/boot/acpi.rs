@@ -71,14 +71,14 @@ fn madt(firmware: &impl Firmware, tables: &Tables<'_>) -> Madt {
     };
     let mut madt = Madt::read(table);
     madt.lapic = madt.lapic.filter(|page| {
-        let possible = page.0.is_multiple_of(PAGE) && firmware.reaches(page.0, PAGE);
+        let possible = page.0.is_multiple_of(PAGE) && firmware.can_be_device(page.0, PAGE);
         if !possible {
             warn!("ACPI: there can be no local APIC at {:#x}", page.0);
         }
         possible
     });
     madt.ioapics.retain(|ioapic| {
-        let possible = firmware.reaches(ioapic.at.0, PAGE);
+        let possible = firmware.can_be_device(ioapic.at.0, PAGE);
         if !possible {
             warn!("ACPI: there can be no I/O APIC at {:#x}", ioapic.at.0);
         }
@@ -91,7 +91,7 @@ fn hpet(firmware: &impl Firmware, tables: &Tables<'_>) -> Option<u64> {
     let address = Address::read(tables.find(b"HPET")?, 40)?;
     let possible = address.space == MEMORY
         && address.at.is_multiple_of(8)
-        && firmware.reaches(address.at, HPET_BYTES);
+        && firmware.can_be_device(address.at, HPET_BYTES);
     if !possible {
         warn!(
             "ACPI: there can be no HPET at {:#x}, space {}; it is not used",

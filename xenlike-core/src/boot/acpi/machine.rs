@@ -17,6 +17,7 @@ use crate::arch::power::{self, ResetRegister};
 use crate::arch::{cpu, paging};
 use crate::boot::memory::map_device;
 use crate::kit::{MAX_CPUS, Maddr};
+use crate::mm::frame::frames;
 
 /// What was found.
 #[derive(Debug)]
@@ -45,6 +46,10 @@ impl Firmware for Mapped {
         let end = 1_u64.checked_shl(u32::from(cpu::features().phys_bits));
         let last = at.checked_add(bytes);
         at != 0 && last.is_some_and(|last| last <= end.unwrap_or(u64::MAX))
+    }
+
+    fn is_ram(&self, at: u64) -> bool {
+        frames().get(Maddr(at).mfn()).is_some()
     }
 
     fn bytes(&self, at: u64, bytes: usize) -> Option<&[u8]> {
@@ -105,7 +110,9 @@ fn hpet(at: u64) -> Option<Reference> {
 
 fn reset_register(address: Address) -> Option<ResetRegister> {
     let register = match address.space {
-        MEMORY if Mapped.reaches(address.at, 1) => window(address.at, 1).map(ResetRegister::Memory),
+        MEMORY if Mapped.can_be_device(address.at, 1) => {
+            window(address.at, 1).map(ResetRegister::Memory)
+        }
         // ACPI 6.5 table 5.1: device, function and offset, two bytes each, on bus 0.
         PCI if address.at >> 48 == 0 && address.at & 0xffff < 256 => Some(ResetRegister::Pci {
             devfn: ((address.at >> 32 & 31) as u8 * 8) | (address.at >> 16 & 7) as u8,

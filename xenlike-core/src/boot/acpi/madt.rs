@@ -15,6 +15,10 @@ const X2APIC_ALL: u32 = u32::MAX;
 /// The processor number in an NMI entry that means all, in the old form.
 const ALL_PROCESSORS: u32 = 0xff;
 
+/// No line has a higher number: domain 0 could not have it (`life::hardware`), and the numbers of messages
+/// begin behind the last line's.
+const MAX_GSI: u32 = 1024;
+
 /// An I/O APIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IoApicInfo {
@@ -192,10 +196,12 @@ impl Madt {
 
     fn add_ioapic(&mut self, info: IoApicInfo) {
         let same = |other: &IoApicInfo| other.at == info.at || other.first_gsi == info.first_gsi;
-        if info.at.0 == 0 || !info.at.offset().is_multiple_of(4) || self.ioapics.iter().any(same) {
+        let impossible =
+            info.at.0 == 0 || !info.at.offset().is_multiple_of(4) || info.first_gsi >= MAX_GSI;
+        if impossible || self.ioapics.iter().any(same) {
             warn!(
-                "ACPI: there can be no I/O APIC at {:#x}; it is left out",
-                info.at.0
+                "ACPI: there can be no I/O APIC at {:#x} with the lines from {} on; it is left out",
+                info.at.0, info.first_gsi
             );
         } else if self.ioapics.try_push(info).is_err() {
             warn!("ACPI: there are more I/O APICs than are used");

@@ -20,6 +20,14 @@ pub trait Firmware {
 
     /// Whether this machine's addresses go that far: bits above those that it has are reserved in page tables.
     fn reaches(&self, at: u64, bytes: u64) -> bool;
+
+    /// Whether there is RAM at `at`.
+    fn is_ram(&self, at: u64) -> bool;
+
+    /// Whether a device can have its registers there. What is written to them must never reach RAM.
+    fn can_be_device(&self, at: u64, bytes: u64) -> bool {
+        self.reaches(at, bytes) && !self.is_ram(at)
+    }
 }
 
 /// A little-endian number in a table; nothing behind its end.

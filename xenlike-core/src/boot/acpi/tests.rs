@@ -12,6 +12,7 @@ use std::vec::Vec;
 /// Where the tables are, and how far addresses go.
 const BASE: u64 = 0x7fe0_0000;
 const LIMIT: u64 = 1 << 36;
+const RAM_END: u64 = 0x8000_0000;
 
 /// Memory with tables in it; nothing else answers.
 struct Memory(Vec<u8>);
@@ -20,6 +21,9 @@ impl Firmware for Memory {
     fn bytes(&self, at: u64, bytes: usize) -> Option<&[u8]> {
         let start = usize::try_from(at.checked_sub(BASE)?).ok()?;
         self.0.get(start..start.checked_add(bytes)?)
+    }
+    fn is_ram(&self, at: u64) -> bool {
+        at < RAM_END
     }
     fn reaches(&self, at: u64, bytes: u64) -> bool {
         at != 0 && at.checked_add(bytes).is_some_and(|end| end <= LIMIT)
@@ -223,10 +227,20 @@ fn devices_beyond_the_address_bits_are_left_out() {
 }
 
 #[test]
+fn devices_in_ram_and_lines_that_cant_be_are_left_out() {
+    let in_ram = [1, 12, 1, 0, 0, 0, 0x10, 0, 24, 0, 0, 0];
+    let high_line = [1, 12, 1, 0, 0, 0, 0xc1, 0xfe, 0xff, 0xff, 0xff, 0xff];
+    let lapic_in_ram = [5, 12, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0];
+    let madt = with_entries(&[&in_ram[..], &high_line, &lapic_in_ram].concat());
+    assert_eq!((madt.ioapics.len(), madt.lapic), (1, None));
+}
+
+#[test]
 fn an_hpet_that_is_not_in_memory_is_not_used() {
     for (space, at) in [
         (1, 0x1000),
         (0, 0),
+        (0, 0x1000),
         (0, LIMIT),
         (0, u64::MAX - 7),
         (0, 0xfed0_0001),
@@ -258,7 +272,8 @@ fn a_fadt_of_the_first_revision_has_no_reset_register() {
 /// What must hold of whatever was found.
 fn check_sense(found: &Found) {
     let madt = &found.madt;
-    let reaches = |at: u64, bytes: u64| at != 0 && at.saturating_add(bytes) <= LIMIT;
+    let reaches = |at: u64, bytes: u64| at >= RAM_END && at.saturating_add(bytes) <= LIMIT;
+    assert!(madt.ioapics.iter().all(|ioapic| ioapic.first_gsi < 1024));
     assert!(madt.lapic.is_none_or(|at| reaches(at.0, PAGE)));
     assert!(madt.ioapics.iter().all(|ioapic| reaches(ioapic.at.0, PAGE)));
     assert!(madt.nmis.iter().all(|nmi| nmi.pin <= 1));
