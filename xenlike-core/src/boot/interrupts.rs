@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "makes windows on device registers")]
 
 use alloc::vec::Vec;
-use log::info;
+use log::{info, warn};
 
 use super::acpi::Machine;
 use super::acpi::madt::NmiWires;
