@@ -159,6 +159,20 @@ fn usb_keys() -> Result<()> {
     types("dom0-usb", machine, "QEMU USB Keyboard")
 }
 
+/// A BIOS leaves the chipset in its legacy mode, where ACPI's events go to the firmware. Linux sees that in PM1 control
+/// (bit 0, SCI_EN) and has ACPI handed over. QEMU's Q35 has the register at port 0x604.
+#[test]
+#[ignore = "boots QEMU"]
+fn linux_takes_acpi_over() -> Result<()> {
+    let (session, monitor) = boot_watched("dom0-acpi", Machine::default())?;
+    let said = monitor.command("i /2xh 0x604")?;
+    let word = said.split("= 0x").nth(1).map(str::trim);
+    let digits = word.and_then(|word| word.get(..4));
+    let control = u16::from_str_radix(digits.with_context(|| said.clone())?, 16)?;
+    ensure!(control & 1 == 1, "PM1 control is {control:#x}");
+    power_off(session)
+}
+
 /// With nothing to do all CPUs are in HLT, nearly always.
 #[test]
 #[ignore = "boots QEMU"]

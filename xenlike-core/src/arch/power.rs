@@ -87,22 +87,15 @@ pub fn set_method(method: Method) {
     METHOD.store(method as u8, Ordering::Relaxed);
 }
 
-/// The control ports by which the machine can be switched off: the core's alone.
-pub fn off_ports() -> impl Iterator<Item = u16> {
-    SOFT_OFF
-        .get()
-        .into_iter()
-        .flat_map(|off| off.ports)
-        .flatten()
-}
-
 /// Domain 0, which runs AML, tells what it would write to PM1a and PM1b control for S5. Used where the
 /// core has found no sleep types itself. Tells whether the machine can be switched off now.
 pub fn take_sleep_types(words: [u16; 2]) -> bool {
     for (told, word) in TOLD_TYPES.iter().zip(words) {
         told.store(word & SLEEP_TYPE | SLEEP_ENABLE, Ordering::Relaxed);
     }
-    off_ports().next().is_some()
+    SOFT_OFF
+        .get()
+        .is_some_and(|off| off.ports.iter().any(Option::is_some))
 }
 
 /// PM1 control for a sleep type; the bits that have nothing to do with sleep stay as they are.

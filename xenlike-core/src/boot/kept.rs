@@ -7,7 +7,6 @@ use super::acpi::Machine;
 use super::efi;
 use super::info::{BootInfo, ScreenInfo};
 use super::options::Options;
-use crate::arch::power;
 use crate::console;
 use crate::console::screen::Surface;
 use crate::life::hardware::Kept;
@@ -17,18 +16,13 @@ pub fn kept(machine: &Machine, options: &Options, info: &BootInfo) -> Kept {
     let serial = console::serial_ports();
     let port_range =
         |ports: core::ops::Range<u16>| u64::from(ports.start)..=u64::from(ports.end) - 1;
-    let off_ports = power::off_ports().map(|port| u64::from(port)..=u64::from(port) + 1);
     let irq = options
         .serial
         .map(|setting| setting.irq)
         .filter(|irq| *irq != 0);
     let controllers = machine.ioapics.iter().map(|ioapic| ioapic.at.0);
     Kept {
-        ports: serial
-            .map(port_range)
-            .into_iter()
-            .chain(off_ports)
-            .collect(),
+        ports: serial.map(port_range).into_iter().collect(),
         pages: core::iter::once(machine.lapic.0)
             .chain(controllers)
             .chain(super::serial::in_memory().map(|at| at.mfn().maddr().0))

@@ -74,7 +74,8 @@ impl Efi {
 /// What the core keeps for itself, by what it found of the machine.
 #[derive(Clone, Debug, Default)]
 pub struct Kept {
-    /// I/O ports: its serial port, PM1a.
+    /// I/O ports of its serial port. ACPI's registers are domain 0's: it takes them over from the firmware, and asks
+    /// for sleep states by a hypercall.
     pub ports: Vec<RangeInclusive<u64>>,
     /// Pages of devices that it drives: local APIC, I/O APICs, HPET; machine addresses.
     pub pages: Vec<u64>,
