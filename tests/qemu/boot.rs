@@ -141,8 +141,8 @@ fn dom0_has_a_vcpu_for_each_cpu_that_comes_up_late() -> Result<()> {
     .with("1");
     let guest = Module::with_arguments(find_file("bench")?, "scaling=vcpus only=vcpus");
     let mut session = Session::boot("boot-late", &Media::xenlike().module(guest), &machine)?;
-    let line = session.expect("bench vcpus [0-9]+", BOOT)?;
-    ensure!(line == "bench vcpus 2", "2 CPUs, and {line}");
+    let line = session.expect("bench vcpus [0-9]+\\s", BOOT)?;
+    ensure!(line.trim() == "bench vcpus 2", "2 CPUs, and {line}");
     session.expect("PASS bench", BOOT).map(drop)
 }
 

@@ -69,7 +69,9 @@ fn interrupts_at_vectors_of_exceptions_are_strays() -> Result<()> {
     let said = asks_core(&mut session, "x")?;
     for vector in 16..32 {
         let stray = format!("interrupt {vector:#x} has no handler");
-        ensure!(said.contains(&stray), "no '{stray}' in:\n{said}");
+        // The machine check's small stack has no room to say so: it goes on without a word.
+        let is_said = vector != 18;
+        ensure!(said.contains(&stray) == is_said, "'{stray}' in:\n{said}");
     }
     power_off(session)
 }

@@ -49,8 +49,10 @@ fn boots_at(name: &str, firmware: Firmware, lowest: u32) -> Result<()> {
         ..Machine::default()
     };
     let mut session = start(name, &machine, lowest)?;
-    let line = session.expect("image at 0x[0-9a-f]+", BOOT)?;
+    // With its end: a part of the number would match as well.
+    let line = session.expect("image at 0x[0-9a-f]+[^0-9a-f]", BOOT)?;
     let digits = line.rsplit("0x").next().unwrap_or_default();
+    let digits = digits.trim_end_matches(|c: char| !c.is_ascii_hexdigit());
     let at = u32::from_str_radix(digits, 16)?;
     ensure!(
         at >= lowest && at.is_multiple_of(2 * MIB),
