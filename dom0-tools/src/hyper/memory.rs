@@ -57,35 +57,6 @@ pub fn populate<H: Hypercalls + ?Sized>(
     Ok(frames.take(done).collect())
 }
 
-/// The machine's memory map, as the firmware gave it.
-///
-/// # Errors
-/// The hypervisor's refusal: only the control domain may look.
-pub fn machine_map<H: Hypercalls + ?Sized>(h: &mut H) -> Result<Vec<E820Entry>, CallError> {
-    const ROOM: usize = 1024;
-    let what = CallError::of("read the machine's memory map");
-    let mut args = Args::new(h);
-    let buffer = args.room(ROOM * size_of::<E820Entry>()).map_err(&what)?;
-    let body = abi::MemoryMap {
-        nr_entries: ROOM as u32,
-        buffer: buffer.handle,
-        ..Default::default()
-    };
-    let body = args.put(&body).map_err(&what)?;
-    let call = [
-        u64::from(abi::XENMEM_MACHINE_MEMORY_MAP),
-        body.handle.0,
-        0,
-        0,
-        0,
-    ];
-    args.call(hypercall::MEMORY_OP, call).map_err(&what)?;
-    let count = args.get::<abi::MemoryMap>(body).nr_entries as usize;
-    let ranges = args.bytes(buffer).chunks_exact(size_of::<E820Entry>());
-    let ranges = ranges.filter_map(|bytes| E820Entry::read_from_bytes(bytes).ok());
-    Ok(ranges.take(count).collect())
-}
-
 /// Tells a domain what its memory is to look like.
 ///
 /// # Errors

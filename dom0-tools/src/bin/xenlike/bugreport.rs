@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use dom0_tools::hyper::machine::{self, Clear};
 use dom0_tools::hyper::memory::{self, E820Entry};
 use dom0_tools::ops::view;
+use guest_pv_abi::memory as abi;
 
 use crate::commands::{self, print};
 use crate::privcmd::Privcmd;
@@ -139,18 +140,18 @@ fn table_line(table: &[u8]) -> String {
 }
 
 fn memory_map() -> Result<String> {
-    let map = memory::machine_map(&mut Privcmd::open()?)?;
+    let map = memory::machine_memory_map(&mut Privcmd::open()?)?;
     Ok(map.iter().map(range_line).collect())
 }
 
 fn range_line(range: &E820Entry) -> String {
     let E820Entry { addr, size, type_ } = *range;
     let kind = match type_ {
-        1 => "usable",
-        2 => "reserved",
-        3 => "ACPI tables",
-        4 => "ACPI NVS",
-        5 => "bad",
+        abi::E820_RAM => "usable",
+        abi::E820_RESERVED => "reserved",
+        abi::E820_ACPI => "ACPI tables",
+        abi::E820_NVS => "ACPI NVS",
+        abi::E820_UNUSABLE => "bad",
         _ => "of an unknown type",
     };
     let last = addr.wrapping_add(size).wrapping_sub(1);
