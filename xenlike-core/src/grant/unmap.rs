@@ -40,7 +40,8 @@ impl<P: SharedWords> Table<P> {
     /// Takes the mapping away, the first step.
     ///
     /// # Errors
-    /// [`GrantError::BadHandle`]; [`GrantError::General`] if the addresses are not the handle's.
+    /// [`GrantError::BadHandle`]; [`GrantError::General`] if the addresses are not the handle's, and
+    /// while another vCPU unmaps the same, which may yet fail.
     pub fn begin_unmap<M: Machine>(
         &self,
         request: &UnmapRequest,
@@ -99,8 +100,14 @@ impl<P: SharedWords> Table<P> {
         if handle.host == Part::No && handle.device == Part::No {
             return Err(GrantError::BadHandle);
         }
-        let host = request.host_addr != 0 && handle.host == Part::Mapped;
-        let device = request.dev_bus_addr != 0 && handle.device == Part::Mapped;
+        let (wants_host, wants_device) = (request.host_addr != 0, request.dev_bus_addr != 0);
+        if wants_host && handle.host == Part::Leaving
+            || wants_device && handle.device == Part::Leaving
+        {
+            return Err(GrantError::General);
+        }
+        let host = wants_host && handle.host == Part::Mapped;
+        let device = wants_device && handle.device == Part::Mapped;
         if device && request.dev_bus_addr != handle.mfn.maddr().0 {
             return Err(GrantError::General);
         }

@@ -4,9 +4,9 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use samples::Random;
 use xenlike_rt::abi::grant_table::{
-    GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF, GNTMAP_HOST_MAP, GNTMAP_READONLY, GNTST_OKAY,
-    GNTTABOP_MAP_GRANT_REF, GNTTABOP_UNMAP_GRANT_REF, GnttabCopy, GnttabCopyPtr, GnttabMapGrantRef,
-    GnttabUnmapGrantRef,
+    GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF, GNTMAP_HOST_MAP, GNTMAP_READONLY, GNTST_BAD_HANDLE,
+    GNTST_OKAY, GNTTABOP_MAP_GRANT_REF, GNTTABOP_UNMAP_GRANT_REF, GnttabCopy, GnttabCopyPtr,
+    GnttabMapGrantRef, GnttabUnmapGrantRef,
 };
 use xenlike_rt::paging::Access;
 use xenlike_rt::{grants, hyper};
@@ -16,8 +16,8 @@ use crate::pair;
 use crate::place::{self, Place};
 use crate::round::{Actor, Operation, Scenario, fail};
 
-/// Handles that can exist at a time here.
-const HANDLES: u32 = 8;
+/// Handles that can exist at a time in any scenario, and so all their numbers.
+const HANDLES: u32 = 128;
 /// No handle.
 const NONE: u32 = u32::MAX;
 
@@ -42,6 +42,9 @@ pub const MAPPERS: &[Operation] = &[maps, maps, unmaps_any, copies];
 /// The domain that grants, as the mapper names it, and its reference.
 static GRANTER: AtomicU32 = AtomicU32::new(NONE);
 static REFERENCE: AtomicU32 = AtomicU32::new(0);
+/// The last handle of each vCPU that maps: what others may end.
+static LAST: [AtomicU32; 4] = [const { AtomicU32::new(NONE) }; 4];
+
 fn frame() -> &'static Page {
     &arena().pages[0]
 }
@@ -83,13 +86,18 @@ pub fn map(at: &Place, access: Access) -> Option<(u32, u64)> {
 
 /// Ends a handle by the mapping at a place; whether it was that.
 pub fn unmap(handle: u32, at: &Place) -> bool {
+    unmap_status(handle, at) == Some(GNTST_OKAY)
+}
+
+fn unmap_status(handle: u32, at: &Place) -> Option<i16> {
     let mut request = [GnttabUnmapGrantRef {
         host_addr: at.address(),
         handle,
         ..GnttabUnmapGrantRef::default()
     }];
     let called = hyper::grant_table_op(GNTTABOP_UNMAP_GRANT_REF, &mut request);
-    called.is_ok() && core::hint::black_box(request[0]).status == GNTST_OKAY
+    called.ok()?;
+    Some(core::hint::black_box(request[0]).status)
 }
 
 /// Gives this domain a grant of its own frame.
@@ -118,6 +126,9 @@ pub fn check_ended() {
     for handle in 0..HANDLES {
         // Any of the mappings is one of this handle, if they are of one kind.
         let _ = all().any(|at| mapped(at) && unmap(handle, at));
+        if unmap_status(handle, &arena().places[0][0]) != Some(GNTST_BAD_HANDLE) {
+            fail(format_args!("handle {handle} has no mapping"));
+        }
     }
     for at in all().filter(|at| mapped(at)) {
         let written = at.write(0, 0x5ec8_e700);
@@ -147,6 +158,7 @@ pub fn check_all() {
 /// Maps the grant, stores through it, unmaps it again, with a pause at each step.
 fn maps(actor: &mut Actor) {
     let at = &arena().places[actor.slot as usize][0];
+    let last = &LAST[actor.slot as usize];
     while actor.goes_on() {
         let access = match actor.random.below(4) {
             0 => Access::ReadOnly,
@@ -156,6 +168,7 @@ fn maps(actor: &mut Actor) {
             actor.pause();
             continue;
         };
+        last.store(handle, Ordering::Relaxed);
         actor.pause();
         if access == Access::ReadWrite {
             at.write(
@@ -164,10 +177,8 @@ fn maps(actor: &mut Actor) {
             );
         }
         actor.pause();
-        if !unmap(handle, at) {
-            // Another vCPU has ended it, perhaps by the mapping of a third, which is then left for this one.
-            let others = arena().places.iter().map(|pair| &pair[0]);
-            let _ = others.filter(|at| mapped(at)).any(|at| unmap(handle, at));
+        while !ends(handle, at) {
+            actor.pause();
         }
         // Through a translation that should be gone.
         if actor.random.below(2) == 0 {
@@ -179,11 +190,24 @@ fn maps(actor: &mut Actor) {
     }
 }
 
+/// Tries to end a handle and the mapping at a place; whether both are gone. Another vCPU may have ended the handle, and
+/// that by a third's mapping, which is then left for this one. The place must not be mapped anew before: the mapping there
+/// is another handle's, which could never be ended without it.
+fn ends(handle: u32, at: &Place) -> bool {
+    if unmap_status(handle, at) == Some(GNTST_BAD_HANDLE) {
+        return !mapped(at);
+    }
+    let others = arena().places.iter().map(|pair| &pair[0]);
+    let _ = others.filter(|at| mapped(at)).any(|at| unmap(handle, at));
+    false
+}
+
 /// Unmaps any handle at any place.
 fn unmaps_any(actor: &mut Actor) {
     while actor.goes_on() {
         let at = &arena().places[actor.random.below(4) as usize][0];
-        unmap(actor.random.below(6) as u32, at);
+        let handle = LAST[actor.random.below(4) as usize].load(Ordering::Relaxed);
+        unmap(handle, at);
         actor.pause();
     }
 }
