@@ -8,9 +8,9 @@ use core::sync::atomic::{AtomicU16, Ordering, fence};
 
 use guest_pv_abi::grant_table::{
     GNTMAP_HOST_MAP, GNTMAP_READONLY, GNTST_OKAY, GNTTABOP_COPY, GNTTABOP_MAP_GRANT_REF,
-    GNTTABOP_SETUP_TABLE, GNTTABOP_UNMAP_GRANT_REF, GTF_PERMIT_ACCESS, GTF_READING, GTF_READONLY,
-    GTF_WRITING, GnttabCopy, GnttabMapGrantRef, GnttabSetupTable, GnttabUnmapGrantRef,
-    GrantEntryV1,
+    GNTTABOP_SETUP_TABLE, GNTTABOP_UNMAP_GRANT_REF, GTF_ACCEPT_TRANSFER, GTF_PERMIT_ACCESS,
+    GTF_READING, GTF_READONLY, GTF_WRITING, GnttabCopy, GnttabMapGrantRef, GnttabSetupTable,
+    GnttabUnmapGrantRef, GrantEntryV1,
 };
 use guest_pv_abi::xen::DOMID_SELF;
 use guest_pv_abi::{Errno, GuestHandle, errno};
@@ -103,22 +103,34 @@ pub fn give(domain: u16, page: *const u8, access: Access) -> Result<u32, GrantEr
 /// # Errors
 /// ENOSPC when all references are in use; what the hypervisor answers.
 pub fn give_frame(domain: u16, mfn: u32, access: Access) -> Result<u32, GrantError> {
+    let flags = match access {
+        Access::ReadOnly => GTF_PERMIT_ACCESS | GTF_READONLY,
+        Access::ReadWrite => GTF_PERMIT_ACCESS,
+    };
+    fill_entry(domain, mfn, flags)
+}
+
+/// Lets `domain` give this one a frame for good (`GNTTABOP_transfer`), which gets the number `pfn` here.
+///
+/// # Errors
+/// ENOSPC when all references are in use; what the hypervisor answers.
+pub fn accept_frame(domain: u16, pfn: u32) -> Result<u32, GrantError> {
+    fill_entry(domain, pfn, GTF_ACCEPT_TRANSFER)
+}
+
+fn fill_entry(domain: u16, frame: u32, flags: u16) -> Result<u32, GrantError> {
     let mut table = TABLE.lock();
     if table.is_none() {
         *table = Some(setup()?);
     }
     let Table { window, free } = table.as_mut().ok_or(errno::ENOMEM)?;
     let reference = free.pop().ok_or(errno::ENOSPC)?;
-    let mut flags = GTF_PERMIT_ACCESS;
-    if access == Access::ReadOnly {
-        flags |= GTF_READONLY;
-    }
     let entry = entry(window, reference);
     // SAFETY: the entry lies in the mapped table and is free; the flags are written last, which makes
     // it valid.
     unsafe {
         (&raw mut (*entry).domid).write_volatile(domain);
-        (&raw mut (*entry).frame).write_volatile(mfn);
+        (&raw mut (*entry).frame).write_volatile(frame);
         fence(Ordering::Release);
         (&raw mut (*entry).flags).write_volatile(flags);
     }

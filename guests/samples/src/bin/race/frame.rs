@@ -1,13 +1,15 @@
 //! One frame that is mapped, written, pinned, loaded as a GDT, copied to and updated, all at the same time. While it is a
 //! page table or holds descriptors, its contents must not change by a guest's store.
 
+use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use samples::Random;
 use xenlike_rt::abi::grant_table::{GNTCOPY_SOURCE_GREF, GnttabCopy, GnttabCopyPtr};
 use xenlike_rt::abi::hypercall::{SET_GDT, UPDATE_DESCRIPTOR};
 use xenlike_rt::abi::xen::{
-    DOMID_SELF, MMUEXT_CLEAR_PAGE, MMUEXT_INVLPG_ALL, MMUEXT_TLB_FLUSH_ALL, MmuUpdate,
+    DOMID_SELF, MMUEXT_CLEAR_PAGE, MMUEXT_INVLPG_ALL, MMUEXT_SET_LDT, MMUEXT_TLB_FLUSH_ALL,
+    MmuUpdate, MmuextOp,
 };
 use xenlike_rt::paging::Access;
 use xenlike_rt::{grants, hyper, traps};
@@ -49,6 +51,7 @@ const ANY: &[Operation] = &[
     keeps_translation,
     pins,
     loads_gdt,
+    loads_ldt,
     updates,
     stores,
     changes_descriptors,
@@ -222,6 +225,45 @@ fn loads_gdt(actor: &mut Actor) {
         }
         actor.pause();
     }
+}
+
+/// Has the frame as this vCPU's LDT, and looks a descriptor up, which takes the page for descriptors. That ends with the
+/// LDT, and with any mapping of a page of descriptors that goes: so there is nothing to watch.
+fn loads_ldt(actor: &mut Actor) {
+    let place = &arena().places[actor.slot as usize][1];
+    while actor.goes_on() {
+        if place.set((frame().mfn << 12) | READ_ONLY, &mut actor.random) {
+            set_ldt(place.address(), 512);
+            look_up(actor.random.below(512));
+            actor.pause();
+            if actor.random.below(2) == 0 {
+                set_ldt(0, 0);
+            }
+            place.clear(&mut actor.random);
+        }
+        actor.pause();
+    }
+    set_ldt(0, 0);
+}
+
+fn set_ldt(address: u64, entries: u64) {
+    let request = MmuextOp {
+        cmd: MMUEXT_SET_LDT,
+        arg1: address,
+        arg2: entries,
+        ..MmuextOp::default()
+    };
+    // SAFETY: the runtime has no selector of an LDT.
+    let _ = unsafe { hyper::mmuext_op(&[request]) };
+}
+
+/// Lets the CPU look at a descriptor of the LDT; without the page, a fault ends that.
+fn look_up(index: u64) {
+    let selector = index << 3 | 7;
+    // SAFETY: loads nothing.
+    let _ = traps::attempt(|| unsafe {
+        asm!("lsl {limit}, {selector}", limit = out(reg) _, selector = in(reg) selector, options(nostack));
+    });
 }
 
 /// What is asked for as an entry: nothing, no present one, or a mapping of the other frame.

@@ -1,4 +1,4 @@
-//! A frame that is given back to the hypervisor, or exchanged, while other vCPUs map it, pin it and store through what
+//! A frame that is given back to the hypervisor, exchanged, or transferred by a grant, while other vCPUs map it, pin it and store through what
 //! they had of it. A frame that comes from the hypervisor has zeroes in it or what this domain once stored, never another
 //! domain's words; and when all vCPUs have flushed, nothing changes it.
 
@@ -6,12 +6,13 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use samples::Random;
 use xenlike_rt::abi::GuestHandle;
+use xenlike_rt::abi::grant_table::{GNTST_OKAY, GNTTABOP_TRANSFER, GnttabTransfer};
 use xenlike_rt::abi::memory::{
     MemoryExchange, MemoryReservation, XENMEM_DECREASE_RESERVATION, XENMEM_EXCHANGE,
     XENMEM_POPULATE_PHYSMAP,
 };
 use xenlike_rt::abi::xen::{DOMID_SELF, MMUEXT_TLB_FLUSH_ALL, MMUEXT_UNPIN_TABLE, UVMF_INVLPG};
-use xenlike_rt::{hyper, memory, start_info};
+use xenlike_rt::{grants, hyper, memory, start_info};
 
 use crate::page::{PINS, WATCHED, arena};
 use crate::place::{self, Place, READ_ONLY, WRITABLE};
@@ -98,6 +99,22 @@ fn exchange(mut old: u64) -> Option<u64> {
     (done.is_ok() && request.nr_exchanged == 1).then(|| core::hint::black_box(new))
 }
 
+/// Gives a frame away for good, to this domain itself.
+fn transfer(frame: u64) -> Option<u64> {
+    let own = arena().own;
+    let reference = grants::accept_frame(own, number() as u32).ok()?;
+    let mut request = [GnttabTransfer {
+        mfn: frame,
+        domid: own,
+        ref_: reference,
+        ..GnttabTransfer::default()
+    }];
+    let called = hyper::grant_table_op(GNTTABOP_TRANSFER, &mut request);
+    let _ = grants::take_back(reference);
+    let status = core::hint::black_box(request[0]).status;
+    (called.is_ok() && status == GNTST_OKAY).then_some(frame)
+}
+
 /// Waits until no other actor can map what was current.
 fn settle(slot: u32) {
     let epoch = EPOCH.fetch_add(1, Ordering::AcqRel) + 1;
@@ -116,8 +133,9 @@ fn gives_back(actor: &mut Actor) {
         if actor.random.below(2) == 0 {
             CURRENT.store(0, Ordering::Release);
         }
-        let new = match actor.random.below(3) {
+        let new = match actor.random.below(4) {
             0 => exchange(old),
+            1 => transfer(old),
             _ if decrease(old) => {
                 CURRENT.store(0, Ordering::Release);
                 settle(actor.slot);
