@@ -29,7 +29,7 @@ enum TestPart {
     Qemu,
     /// The lock-free protocols in every interleaving, under loom
     Models,
-    /// On demand: rooms with unsafe code under Miri, which takes a quarter of an hour
+    /// Rooms with unsafe code under Miri; without a part, only where a nightly toolchain with Miri is
     Miri,
     /// On demand: past faults, put into a copy of the tree one by one, must each make a model or test fail
     Faults,
@@ -53,6 +53,13 @@ pub fn test(options: &Options) -> Result<()> {
     }
     if runs(TestPart::Models) {
         tally.step("models", || models::test(options.filter.as_deref()));
+    }
+    if options.part.is_none() {
+        if miri::is_here() {
+            tally.step("Miri", miri::test);
+        } else {
+            println!("\n=== Miri: left out, as no nightly toolchain with it is here");
+        }
     }
     if runs(TestPart::Qemu) {
         qemu(options, &mut tally);
