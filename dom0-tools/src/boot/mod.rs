@@ -163,39 +163,42 @@ impl Dom0Options {
             let Some((key, value)) = word.split_once('=') else {
                 continue;
             };
-            let good = match key {
-                "dom0_mem" => options.memory(value),
-                "dom0_max_vcpus" => options.vcpus(value),
-                "exec" => {
-                    options.exec = Some(value.into());
-                    true
-                }
-                _ => true,
-            };
-            if !good {
-                faults.push(format!("{word}: can't be read, ignored"));
+            let mut bad = Vec::new();
+            match key {
+                "dom0_mem" => bad = options.memory(value),
+                "dom0_max_vcpus" if !options.vcpus(value) => bad.push(value),
+                "exec" => options.exec = Some(value.into()),
+                _ => {}
             }
+            let named = |part| format!("{key}={part}: can't be read, ignored");
+            faults.extend(bad.into_iter().map(named));
         }
         (options, faults)
     }
 
-    fn memory(&mut self, value: &str) -> bool {
-        value.split(',').all(|part| {
+    /// Takes over the parts that can be read, and gives the others. A later option changes what it names alone.
+    fn memory<'a>(&mut self, value: &'a str) -> Vec<&'a str> {
+        let mut bad = Vec::new();
+        for part in value.split(',') {
             let (place, size) = match (part.strip_prefix("min:"), part.strip_prefix("max:")) {
                 (Some(size), _) => (&mut self.least, size),
                 (_, Some(size)) => (&mut self.most, size),
                 _ => (&mut self.memory, part),
             };
-            *place = Amount::parse(size);
-            place.is_some()
-        })
+            match Amount::parse(size) {
+                Some(amount) => *place = Some(amount),
+                None => bad.push(part),
+            }
+        }
+        bad
     }
 
     /// `N`, or `MIN-MAX` of which the maximum counts.
     fn vcpus(&mut self, value: &str) -> bool {
         let last = value.rsplit('-').next().unwrap_or(value);
-        self.max_vcpus = last.parse().ok().filter(|&vcpus| vcpus > 0);
-        self.max_vcpus.is_some()
+        let vcpus = last.parse().ok().filter(|&vcpus| vcpus > 0);
+        self.max_vcpus = vcpus.or(self.max_vcpus);
+        vcpus.is_some()
     }
 
     /// Pages to start domain 0 with and pages that it may have, when `free` are free.
@@ -279,6 +282,11 @@ mod tests {
             ]
         );
         assert_eq!(options.exec.as_deref(), Some("list; info"));
+        // What is right counts all the same, and two options add up.
+        let line = "dom0_mem=512M,max=512M dom0_mem=max:1G";
+        let (options, faults) = Dom0Options::parse(line);
+        assert_eq!(faults, ["dom0_mem=max=512M: can't be read, ignored"]);
+        assert_eq!(options.pages(4096 * MIB), (512 * MIB, 1024 * MIB));
         assert_eq!(
             Dom0Options::parse("dom0_max_vcpus=1-4").0.max_vcpus,
             Some(4)

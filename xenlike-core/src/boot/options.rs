@@ -1,5 +1,7 @@
 //! The hypervisor's command line. Spelling and meaning follow Xen's.
 
+mod known;
+
 use core::str::FromStr;
 
 use arrayvec::ArrayVec;
@@ -8,7 +10,7 @@ use log::warn;
 use super::speculation;
 use crate::arch::power::Method;
 use crate::arch::speculation::wishes::Wishes;
-use crate::console::level::{self, Levels};
+use crate::console::level::Levels;
 use crate::console::serial::Setting;
 
 /// Options that mean something to the toolstack or to a later part of the boot, and those that
@@ -38,13 +40,15 @@ pub struct Options {
     pub screen: bool,
     /// Whether the screen stays in use when a Linux is domain 0.
     pub keep_screen: bool,
-    /// Which messages are shown.
-    pub levels: Levels,
+    /// Which of the core's own messages are shown.
+    pub own_levels: Levels,
+    /// Which messages about guests are shown.
+    pub guest_levels: Levels,
     /// Halt after a panic or a shutdown instead of a restart.
     pub noreboot: bool,
     /// The way to restart the machine that is tried first.
     pub reboot: Option<Method>,
-    /// The most CPUs to start.
+    /// The most CPUs to start (`maxcpus=`); 1 by `nosmp`, whatever else is said.
     pub max_cpus: usize,
     /// Whether x2APIC mode is to be used, if the command line says so.
     pub x2apic: Option<bool>,
@@ -60,7 +64,8 @@ impl Default for Options {
             serial: None,
             screen: true,
             keep_screen: false,
-            levels: Levels::DEFAULT,
+            own_levels: Levels::OWN,
+            guest_levels: Levels::GUEST,
             noreboot: false,
             reboot: None,
             max_cpus: usize::MAX,
@@ -74,8 +79,10 @@ impl Default for Options {
 /// Something on the command line that is not understood.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Complaint<'a> {
-    /// No such option.
+    /// No such option, on Xen neither.
     Unknown(&'a str),
+    /// An option of Xen's that has no effect here.
+    NotHere(&'a str),
     /// The option's value makes no sense: option, value.
     BadValue(&'a str, &'a str),
     /// Xen's option or word for something that is missing here: the word, what to do instead.
@@ -131,23 +138,48 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
     }
 }
 
+/// The option that a word names, and its value. As on Xen, `no-` before a name turns that off.
+fn named(word: &str) -> (&str, &str) {
+    match (word.split_once('='), word.strip_prefix("no-")) {
+        (Some(pair), _) => pair,
+        (None, Some(name)) if !ELSEWHERE.contains(&word) => (name, "no"),
+        (None, _) => (word, ""),
+    }
+}
+
+/// A console without what Xen says of a port that a debugger shares: `com1H` and `com1L`.
+fn port_of(console: &str) -> &str {
+    match console.strip_suffix(['H', 'L']) {
+        Some(port) if port.starts_with("com") => port,
+        _ => console,
+    }
+}
+
+fn is_console(console: &str) -> bool {
+    ["com1", "com2", "vga", "none"].contains(&port_of(console))
+}
+
 /// Reads a command line.
 pub fn parse(cmdline: &str) -> Parsed<'_> {
     let mut options = Options::default();
     let mut complaints = ArrayVec::new();
     let (mut com1, mut com2, mut consoles) = (Setting::COM1, Setting::COM2, "com1,vga");
+    let mut nosmp = false;
     for word in option_words(cmdline) {
-        let (name, value) = word.split_once('=').unwrap_or((word, ""));
+        let (name, value) = named(word);
         let understood = match name {
             "console" => {
-                consoles = value;
+                // Without any that is known, the usual ones say so.
+                if value.split(',').any(is_console) {
+                    consoles = value;
+                }
                 if let Some(usb) = value.split(',').find(|c| USB.contains(c)) {
                     let _ = complaints.try_push(Complaint::Missing(usb, NO_USB));
                 }
                 value
                     .split(',')
                     .filter(|c| !USB.contains(c))
-                    .all(|c| ["com1", "com2", "vga", "none", ""].contains(&c))
+                    .all(is_console)
             }
             "dbgp" => {
                 let _ = complaints.try_push(Complaint::Missing(name, NO_USB));
@@ -160,27 +192,29 @@ pub fn parse(cmdline: &str) -> Parsed<'_> {
             }
             "com1" => com1.parse(value).map(|s| com1 = s).is_ok(),
             "com2" => com2.parse(value).map(|s| com2 = s).is_ok(),
-            "loglvl" => level::parse(value)
-                .map(|l| options.levels.own = l)
+            "loglvl" => Levels::parse(value)
+                .map(|levels| options.own_levels = levels)
                 .is_some(),
-            "guest_loglvl" => level::parse(value)
-                .map(|l| options.levels.guest = l)
+            "guest_loglvl" => Levels::parse(value)
+                .map(|levels| options.guest_levels = levels)
                 .is_some(),
             "noreboot" => boolean(value).map(|b| options.noreboot = b).is_some(),
             "reboot" => read_reboot(value, &mut options),
             "x2apic" => boolean(value).map(|b| options.x2apic = Some(b)).is_some(),
-            "nosmp" => {
-                options.max_cpus = 1;
-                true
-            }
+            "nosmp" => boolean(value).map(|b| nosmp = b).is_some(),
             "maxcpus" => usize::from_str(value)
                 .map(|n| options.max_cpus = n.max(1))
                 .is_ok(),
             "spec-ctrl" | "xpti" | "pv-l1tf" => read_speculation(name, value, &mut options),
             "dom0" => read_dom0(value, &mut options),
             name if ELSEWHERE.contains(&name) => true,
-            _ => {
-                let _ = complaints.try_push(Complaint::Unknown(name));
+            name => {
+                let complaint = if known::is_xens(name) {
+                    Complaint::NotHere(name)
+                } else {
+                    Complaint::Unknown(name)
+                };
+                let _ = complaints.try_push(complaint);
                 true
             }
         };
@@ -188,7 +222,10 @@ pub fn parse(cmdline: &str) -> Parsed<'_> {
             let _ = complaints.try_push(Complaint::BadValue(name, value));
         }
     }
-    let uses = |name: &str| consoles.split(',').any(|c| c == name);
+    if nosmp {
+        options.max_cpus = 1;
+    }
+    let uses = |name: &str| consoles.split(',').any(|c| port_of(c) == name);
     options.screen = uses("vga");
     options.serial = if uses("com1") {
         Some(com1)
@@ -252,6 +289,9 @@ pub fn complain(complaints: &[Complaint<'_>]) {
     for complaint in complaints {
         match complaint {
             Complaint::Unknown(name) => warn!("command line: there is no option '{name}'"),
+            Complaint::NotHere(name) => {
+                warn!("command line: Xen's option '{name}' has no effect here");
+            }
             Complaint::BadValue(name, value) => {
                 warn!("command line: '{name}' can't be '{value}'");
             }
@@ -316,6 +356,41 @@ mod tests {
         assert_eq!(faulting("dom0=pv,verbose"), (true, true));
         assert_eq!(faulting("dom0=no-cpuid-faulting"), (true, false));
         assert!(!faulting("dom0=pvh").0);
+    }
+
+    #[test]
+    fn xens_options_are_known_by_name() {
+        let parsed = parse("iommu=off no-apicv ivrs_ioapic[3]=00:14.0 ucode=scan");
+        let names = ["iommu", "apicv", "ivrs_ioapic[3]", "ucode"];
+        assert_eq!(parsed.complaints.as_slice(), names.map(Complaint::NotHere));
+        let parsed = parse("no-frobnicate no-x2apic");
+        assert_eq!(
+            parsed.complaints.as_slice(),
+            [Complaint::Unknown("frobnicate")]
+        );
+        assert_eq!(parsed.options.x2apic, Some(false));
+    }
+
+    #[test]
+    fn one_cpu_is_one_in_either_order() {
+        for line in ["nosmp maxcpus=4", "maxcpus=4 nosmp", "nosmp"] {
+            assert_eq!(parse(line).options.max_cpus, 1, "{line}");
+        }
+        assert_eq!(parse("maxcpus=4 nosmp=off").options.max_cpus, 4);
+    }
+
+    #[test]
+    fn a_complaint_has_a_console() {
+        let consoles = |line| {
+            let options = parse(line).options;
+            (options.serial, options.screen)
+        };
+        assert_eq!(consoles("console=com1L,vga"), (Some(Setting::COM1), true));
+        assert_eq!(consoles("console=com2H"), (Some(Setting::COM2), false));
+        assert_eq!(consoles("console=hvc0"), (Some(Setting::COM1), true));
+        assert_eq!(consoles("console=vga,hvc0"), (None, true));
+        assert_eq!(consoles("console=none"), (None, false));
+        assert_eq!(parse("console=vga,hvc0").complaints.len(), 1);
     }
 
     #[test]

@@ -115,7 +115,7 @@ pub fn other_cpu(cpu: CpuId) -> ! {
 }
 
 fn console_from(options: &options::Options) {
-    console::level::set(options.levels);
+    console::level::set(options.own_levels, options.guest_levels);
     if let Some(setting) = options.serial {
         serial::open(setting);
     }

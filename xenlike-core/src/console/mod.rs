@@ -18,6 +18,7 @@ pub mod switch;
 use crate::kit::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::fmt::{self, Write};
 
+use crate::arch::time;
 use crate::kit::{DomId, Lock, Once, Rank};
 use ring::{LogRing, Queue};
 use screen::Screen;
@@ -228,14 +229,24 @@ struct Logger;
 
 impl log::Log for Logger {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        level::is_shown(metadata.target(), metadata.level())
+        level::may_be_shown(metadata.target(), metadata.level())
     }
     fn log(&self, record: &log::Record<'_>) {
-        if level::is_shown(record.target(), record.level()) {
-            let mut console = CONSOLE.lock();
-            console.start_line(None);
-            let _ = writeln!(console, "{PREFIX}{}", record.args());
+        let is_shown = self.enabled(record.metadata())
+            && level::is_shown(record.target(), record.level(), time::now_ns());
+        if !is_shown {
+            return;
         }
+        let left_out = level::take_left_out();
+        let mut console = CONSOLE.lock();
+        console.start_line(None);
+        if left_out > 0 {
+            let _ = writeln!(
+                console,
+                "{PREFIX}{left_out} messages were too many and are lost"
+            );
+        }
+        let _ = writeln!(console, "{PREFIX}{}", record.args());
     }
     fn flush(&self) {}
 }
