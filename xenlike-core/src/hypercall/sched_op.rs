@@ -9,6 +9,7 @@ use guest_pv_abi::sched::{
 
 use super::{Args, Ctx, Outcome, get, no_memory};
 use crate::arch::{percpu, work};
+use crate::console::level::GUEST;
 use crate::domain::notify::SCHED;
 use crate::domain::vcpu::{MAX_POLL_PORTS, pause};
 use crate::domain::{self, Rights, notify, shutdown, time, watchdog};
@@ -67,7 +68,12 @@ fn block(ctx: &mut Ctx<'_>) -> Outcome {
 }
 
 fn shut_down(ctx: &Ctx<'_>, reason: u32) -> Outcome {
-    shutdown::shutdown(ctx.dom, known_part(reason));
+    let reason = known_part(reason);
+    if reason == abi::SHUTDOWN_CRASH {
+        let id = ctx.dom.id();
+        log::warn!(target: GUEST, "{id:?} says that it crashed; its console may tell why");
+    }
+    shutdown::shutdown(ctx.dom, reason);
     Outcome::Done(0)
 }
 
