@@ -33,7 +33,17 @@ fn mib(pages: u64) -> u64 {
 /// Prints `value` as JSON, with a line end.
 #[must_use]
 pub fn json<T: Serialize>(value: &T) -> String {
-    match serde_json::to_string_pretty(value) {
+    or_error(serde_json::to_string_pretty(value))
+}
+
+/// The same on one line, for what comes again and again.
+#[must_use]
+pub fn json_line<T: Serialize>(value: &T) -> String {
+    or_error(serde_json::to_string(value))
+}
+
+fn or_error(text: serde_json::Result<String>) -> String {
+    match text {
         Ok(text) => text + "\n",
         Err(error) => format!("{{\"error\": \"{error}\"}}\n"),
     }

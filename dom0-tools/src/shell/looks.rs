@@ -107,7 +107,7 @@ impl<P: Platform> Shell<P> {
             &self.guests,
         );
         let picture = if json {
-            view::json(&rows)
+            view::json_line(&rows)
         } else {
             view::top_table(&rows)
         };

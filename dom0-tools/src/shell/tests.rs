@@ -505,6 +505,15 @@ fn views_print() {
     assert!(session.shown().contains("CPU(%)"));
     session.shell.input(b"q");
     assert_eq!(session.shown(), "xenlike> ");
+    session.run("top --json");
+    session.now.set(2_000_000_000);
+    session.shell.poll();
+    let shown = session.shown();
+    let line = shown.strip_suffix("\nxenlike> ").unwrap();
+    assert!(
+        line.starts_with("[{\"name\":") && line.ends_with("}]") && !line.contains('\n'),
+        "{line}"
+    );
     session.shell.input(b"crea\tweb.\t");
     assert_eq!(session.shown(), "create web.cfg ");
 }

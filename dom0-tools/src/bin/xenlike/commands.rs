@@ -200,11 +200,11 @@ pub fn top(json: bool, delay: u64, count: Option<u64>) -> Result<()> {
         then = Instant::now();
         let names = names(&mut h, store.as_mut())?;
         let rows = view::top(&before, &now, elapsed.as_nanos() as u64, &names);
-        if count.is_none() && std::io::stdout().is_terminal() {
+        if !json && count.is_none() && std::io::stdout().is_terminal() {
             print("\x1b[2J\x1b[H");
         }
         print(&if json {
-            view::json(&rows)
+            view::json_line(&rows)
         } else {
             view::top_table(&rows)
         });
