@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use std::time::Duration;
 use xenlike_tests::machine::Machine;
 use xenlike_tests::monitor::Monitor;
-use xenlike_tests::scenario::{BOOT, SHORT, artefact_with};
+use xenlike_tests::scenario::{BOOT, SHORT, artefact_with, media_with};
 use xenlike_tests::session::Session;
 
 /// Each CPU looks at its banks every 15 s.
@@ -74,4 +74,69 @@ fn interrupts_at_vectors_of_exceptions_are_strays() -> Result<()> {
         ensure!(said.contains(&stray) == is_said, "'{stray}' in:\n{said}");
     }
     power_off(session)
+}
+
+/// Boots 4 CPUs with the words of a test build on the command line, up to the prompt.
+fn boot_4_cpus(name: &str, words: &str) -> Result<Session> {
+    let machine = Machine {
+        cpus: 4,
+        memory_mib: 512,
+        ..Machine::default()
+    };
+    let media = media_with(&["hello", "hello.cfg"])?.and(words);
+    let mut session = Session::boot(name, &media, &machine)?;
+    session.expect_prompt(BOOT)?;
+    Ok(session)
+}
+
+/// A CPU that lacks features of the first one stays off, with a sentence, and the others run.
+#[test]
+#[ignore = "boots QEMU"]
+fn a_cpu_that_differs_stays_off() -> Result<()> {
+    let mut session = boot_4_cpus("hardware-unlike", "unlike-cpu=1")?;
+    let said = session.transcript();
+    let sentence = "the CPU with APIC id 1 lacks features of the first CPU (CPUID 1.EDX: 0x4000000); it is not used";
+    ensure!(said.contains(sentence), "{said}");
+    ensure!(said.contains("(xenlike) 3 CPUs"), "{said}");
+    session.succeed("create hello.cfg", SHORT)?;
+    session.audit()
+}
+
+/// A CPU that comes and then dies doesn't hold up the boot.
+#[test]
+#[ignore = "boots QEMU"]
+fn a_cpu_that_falls_silent_stays_off() -> Result<()> {
+    let mut session = boot_4_cpus("hardware-silent", "silent-cpu=2")?;
+    let said = session.transcript();
+    let sentence = "the CPU with APIC id 2 stopped answering; it and the rest are not used";
+    ensure!(said.contains(sentence), "{said}");
+    ensure!(said.contains("(xenlike) 2 CPUs"), "{said}");
+    session.succeed("create hello.cfg", SHORT)?;
+    session.audit()
+}
+
+/// CPUs whose TSCs are before or behind the first one's get clocks that are right, and guests know of it.
+#[test]
+#[ignore = "boots QEMU"]
+fn clocks_that_differ_are_corrected() -> Result<()> {
+    for skew in [5_000_000_000_i64, -5_000_000_000] {
+        let words = format!("skewed-clocks={skew}");
+        let mut session = boot_4_cpus("hardware-skewed", &words)?;
+        let said = session.transcript();
+        let behind = |line: &str| -> Option<i64> {
+            let (_, rest) = line.split_once("its clock is put forward by ")?;
+            rest.split(' ').next()?.parse().ok()
+        };
+        let corrections: Vec<_> = said.lines().filter_map(behind).collect();
+        // What is left is what one look takes, when the emulator's threads wait for each other.
+        let near = |ticks: &i64| (ticks + skew).abs() < 500_000_000;
+        ensure!(
+            corrections.len() == 3 && corrections.iter().all(near),
+            "{said}"
+        );
+        ensure!(!said.contains("doesn't keep step"), "{said}");
+        session.succeed("create hello.cfg", SHORT)?;
+        session.audit()?;
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::kit::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::lapic::timer::{self, Trigger};
-use super::{cpu, msr, percpu, time};
+use super::{errata, msr, percpu, time};
 use crate::kit::MAX_CPUS;
 use crate::kit::cell::PerCpu;
 
@@ -27,7 +27,7 @@ fn by_tsc() -> bool {
 /// Measures the timer's rate, in Hz (nothing if it takes TSC values). On the boot CPU, once, after
 /// system time runs.
 pub fn calibrate() -> Option<u64> {
-    BY_TSC.store(cpu::features().tsc_deadline, Ordering::Relaxed);
+    BY_TSC.store(errata::has_deadline(), Ordering::Relaxed);
     if by_tsc() {
         return None;
     }

@@ -66,6 +66,7 @@ fn bit(word: u32, n: u32) -> bool {
 
 /// Asks the boot CPU.
 pub fn detect() -> Features {
+    BOOT_WORDS.call_once(feature_words);
     *FEATURES.call_once(|| {
         let [max_leaf, b, c, d] = cpuid(0, 0);
         let vendor = match (b, d, c) {
@@ -161,6 +162,59 @@ pub fn family_model() -> (u32, u32) {
     (family, model)
 }
 
+/// The names of the feature words in which CPUs are compared, with the bits that don't matter: they tell what firmware
+/// or software has switched on, or of what neither the core nor a guest uses (SDM vol. 2, CPUID).
+const COMPARED: [(&str, u32); 7] = [
+    // DTES64, MONITOR, DS-CPL, EIST, TM2, CNXT-ID, SDBG, xTPR, PDCM, DCA, OSXSAVE
+    ("1.ECX", 0x0804_cd9c),
+    // APIC, PSN, DS, ACPI, HTT, TM, PBE
+    ("1.EDX", 0xb064_0200),
+    // SGX, PQM, PQE, PT
+    ("7.EBX", 0x0200_9004),
+    // OSPKE, TME, SGX_LC
+    ("7.ECX", 0x4000_2010),
+    // HYBRID, PCONFIG, ARCH_LBR
+    ("7.EDX", 0x000c_8000),
+    ("80000001.ECX", 0),
+    ("80000001.EDX", 0),
+];
+
+fn feature_words() -> [u32; 7] {
+    let leaf = |base: u32, n: u32| {
+        if n <= cpuid(base, 0)[0] {
+            cpuid(n, 0)
+        } else {
+            [0; 4]
+        }
+    };
+    let ([_, _, c1, d1], [_, b7, c7, d7]) = (leaf(0, 1), leaf(0, 7));
+    let [_, _, ec1, ed1] = leaf(1 << 31, 0x8000_0001);
+    [c1, d1, b7, c7, d7, ec1, ed1]
+}
+
+/// The boot CPU's feature words.
+static BOOT_WORDS: Once<[u32; 7]> = Once::new();
+
+/// What this CPU lacks of the boot CPU's features, for [`lack_from`].
+pub fn lack() -> Option<u64> {
+    first_lack(BOOT_WORDS.get()?, &feature_words())
+}
+
+fn first_lack(boot: &[u32; 7], own: &[u32; 7]) -> Option<u64> {
+    let lacks = boot.iter().zip(own).map(|(boot, own)| boot & !own);
+    let mut lacks = (0_u64..).zip(lacks.zip(COMPARED));
+    lacks.find_map(|(number, (lacks, (_, ignored)))| {
+        let bits = lacks & !ignored;
+        (bits != 0).then_some(number << 32 | u64::from(bits))
+    })
+}
+
+/// The name of the CPUID word in which features lack, and their bits.
+pub fn lack_from(lack: u64) -> (&'static str, u32) {
+    let word = COMPARED.get((lack >> 32) as usize);
+    (word.map_or("?", |(name, _)| name), lack as u32)
+}
+
 /// Sets this CPU's control registers and the PAT as the core and the guests' ABI want them.
 pub fn init_this_cpu() {
     let f = features();
@@ -173,4 +227,24 @@ pub fn init_this_cpu() {
     }
     super::cr::init(&f);
     super::machine_check::enable();
+    super::errata::stop_c1e();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cpu_may_have_more_but_not_less() {
+        let boot = [1 << 26, 1 << 25 | 1 << 28, 0, 1 << 4, 0, 0, 1 << 20];
+        assert_eq!(first_lack(&boot, &boot), None);
+        assert_eq!(first_lack(&boot, &[u32::MAX; 7]), None);
+        // Hyper-threading and what CR4 switches on don't count.
+        assert_eq!(
+            first_lack(&boot, &[1 << 26, 1 << 25, 0, 0, 0, 0, 1 << 20]),
+            None
+        );
+        let no_nx = first_lack(&boot, &[1 << 26, 1 << 25, 0, 0, 0, 0, 0]);
+        assert_eq!(no_nx.map(lack_from), Some(("80000001.EDX", 1 << 20)));
+    }
 }

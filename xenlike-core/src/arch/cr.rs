@@ -61,17 +61,16 @@ pub fn base_cr4(f: &Features) -> u64 {
 mod real {
     #![expect(unsafe_code, reason = "moves to and from control registers")]
     use super::Features;
-    use crate::arch::msr;
     use core::arch::asm;
 
-    /// Sets CR0, CR4 and the PAT of this CPU.
+    /// Sets CR0, CR4 and the memory types of this CPU.
     pub fn init(f: &Features) {
         // SAFETY: the values are the core's own; paging, PAE and WP stay as the boot code set them.
         unsafe {
             asm!("mov cr0, {}", in(reg) super::CR0, options(nostack, preserves_flags));
             asm!("mov cr4, {}", in(reg) super::base_cr4(f), options(nostack, preserves_flags));
-            msr::write(msr::nr::PAT, msr::PUBLIC_PAT);
         }
+        crate::arch::memory_types::init_this_cpu();
     }
 
     /// CR2, the address of the last page fault.

@@ -421,7 +421,7 @@ mod tests {
     #[test]
     fn a_device_is_given_an_id_that_it_can_name() {
         let (near, far) = (CpuId(0), CpuId(1));
-        crate::arch::percpu::set_online();
+        crate::arch::percpu::set_online(CpuId(0));
         IDS.of(near).store(3, Ordering::Release);
         for id in [255, 256, 0x1_0003, u32::MAX] {
             IDS.of(far).store(id, Ordering::Release);

@@ -171,9 +171,9 @@ pub fn online() -> CpuSet {
     ONLINE.get()
 }
 
-/// Adds this CPU to [`online`].
-pub fn set_online() {
-    ONLINE.insert(this_cpu());
+/// Adds `cpu`, which runs the core's code, to [`online`].
+pub fn set_online(cpu: CpuId) {
+    ONLINE.insert(cpu);
 }
 
 /// A word of a stack that nothing has used yet.

@@ -5,7 +5,9 @@
 
 use crate::kit::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use crate::kit::{Lock, Rank};
+use super::{cpu, msr, percpu};
+use crate::kit::cell::PerCpu;
+use crate::kit::{CpuId, Lock, MAX_CPUS, Rank};
 
 /// From TSC ticks to nanoseconds: `((ticks << shift) * mul) >> 32`, a negative shift going right
 /// (xen.h, `struct vcpu_time_info`).
@@ -62,8 +64,10 @@ const fn scale(ticks: u64, mul: u32, shift: i8) -> u64 {
 static MUL: AtomicU32 = AtomicU32::new(1 << 31);
 /// The shift, as the `i8`'s bits.
 static SHIFT: AtomicU32 = AtomicU32::new(1);
-/// The TSC at system time 0.
-static START: AtomicU64 = AtomicU64::new(0);
+/// The TSC of each CPU at system time 0, which may have been before it was 0.
+static START: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(0) }; MAX_CPUS]);
+/// The boot CPU's TSC_ADJUST.
+static ADJUST: AtomicU64 = AtomicU64::new(0);
 /// TSC ticks a nanosecond, times 2^32.
 static TICKS: AtomicU64 = AtomicU64::new(1 << 32);
 static HZ: AtomicU64 = AtomicU64::new(1_000_000_000);
@@ -109,9 +113,45 @@ pub type Stamp = (u64, u64);
 #[inline]
 pub fn stamp() -> Stamp {
     let tsc = tsc();
-    let ticks = tsc.wrapping_sub(START.load(Ordering::Relaxed));
+    let ticks = since(tsc, START.of(percpu::this_cpu()).load(Ordering::Relaxed));
     let shift = SHIFT.load(Ordering::Relaxed) as i8;
     (tsc, scale(ticks, MUL.load(Ordering::Relaxed), shift))
+}
+
+/// The ticks from `start` to `tsc`; none if that is not reached yet: time never starts with the far future.
+#[inline]
+const fn since(tsc: u64, start: u64) -> u64 {
+    let ticks = tsc.wrapping_sub(start);
+    if ticks.cast_signed() < 0 { 0 } else { ticks }
+}
+
+/// This CPU's ticks since the boot, negative ones as they wrap; for comparing CPUs.
+#[cfg(target_os = "none")]
+pub fn ordered_ticks() -> u64 {
+    ordered_tsc().wrapping_sub(START.of(percpu::this_cpu()).load(Ordering::Relaxed))
+}
+
+/// The clock of `cpu`, which has not started, follows the boot CPU's.
+pub fn follow_boot_cpu(cpu: CpuId) {
+    let start = START.of(CpuId(0)).load(Ordering::Relaxed);
+    START.of(cpu).store(start, Ordering::Relaxed);
+}
+
+/// Puts the clock of `cpu` forward.
+pub fn put_forward(cpu: CpuId, ticks: i64) {
+    START
+        .of(cpu)
+        .fetch_sub(ticks.cast_unsigned(), Ordering::Relaxed);
+}
+
+/// Gives this CPU the boot CPU's TSC_ADJUST: firmware that wrote to the TSC left them different (SDM vol. 3 §18.17.3).
+#[expect(unsafe_code, reason = "writes TSC_ADJUST")]
+pub fn equalise() {
+    let wanted = ADJUST.load(Ordering::Relaxed);
+    if cpu::features().tsc_adjust && msr::read_safe(msr::nr::TSC_ADJUST) != Some(wanted) {
+        // SAFETY: moves this CPU's TSC, before anything here has looked at it.
+        unsafe { msr::write_or_ignore(msr::nr::TSC_ADJUST, wanted) };
+    }
 }
 
 /// How many TSC ticks `ns` are, rounded up.
@@ -161,8 +201,16 @@ pub fn start(hz: u64, wall: u64) {
         Ordering::Relaxed,
     );
     HZ.store(hz, Ordering::Relaxed);
-    START.store(tsc(), Ordering::Release);
-    STABLE.store(super::cpu::features().invariant_tsc, Ordering::Relaxed);
+    START.of(percpu::this_cpu()).store(tsc(), Ordering::Release);
+    let features = cpu::features();
+    if features.tsc_adjust {
+        let adjust = msr::read_safe(msr::nr::TSC_ADJUST).unwrap_or(0);
+        ADJUST.store(adjust, Ordering::Relaxed);
+    }
+    if !features.invariant_tsc && !features.hypervisor {
+        log::warn!("time: this CPU's TSC may change its rate, and the clocks with it");
+    }
+    STABLE.store(features.invariant_tsc, Ordering::Relaxed);
     set_boot_wall_clock(wall, 0);
 }
 
@@ -197,6 +245,15 @@ mod tests {
             let ns = TscScale::from_hz(hz).to_ns(hz);
             assert!((999_999_990..=1_000_000_000).contains(&ns), "{hz}: {ns}");
         }
+    }
+
+    #[test]
+    fn a_cpu_behind_the_start_is_at_the_start() {
+        assert_eq!(since(99, 100), 0);
+        assert_eq!(since(101, 100), 1);
+        // Its TSC was reset after the boot CPU's had run for a while.
+        let start = 0_u64.wrapping_sub(1000);
+        assert_eq!(since(5, start), 1005);
     }
 
     #[test]

@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_flush_makes_older_stamps_harmless() {
-        percpu::set_online();
+        percpu::set_online(percpu::this_cpu());
         let before = now();
         assert!(!stale_cpus(before).is_empty());
         set_tenant(Tenant::new(7, Reach::Own));

@@ -83,7 +83,7 @@ extern "sysv64" fn on_own_stack() -> ! {
     });
     interrupts::init_cpu(BOOT_CPU);
     interrupts::calibrate_timer();
-    arch::percpu::set_online();
+    arch::percpu::set_online(BOOT_CPU);
     smp::start_others(&machine, &options);
 
     interrupts::route_serial(&machine, &options);

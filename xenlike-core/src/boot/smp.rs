@@ -12,20 +12,22 @@ use super::start::IMAGE_TO_MACHINE;
 use super::tables::TABLES_ADDRESS;
 use super::{cpu, interrupts, memory, options, traps};
 use crate::arch::lapic::{self, Mode};
+use crate::arch::tsc_compare::{Ahead, Arrival, Questions};
 use crate::arch::{self, percpu, time};
 use crate::domain::notify::SCHED;
-use crate::kit::{CpuId, Lock, MAX_CPUS, Rank, lock};
+use crate::kit::{CpuId, MAX_CPUS, lock};
 use crate::mm::layout::{DIRECT_MAP, MASTER};
 
-/// How long a CPU may take to appear, in ns.
+/// How long a CPU may take to appear or to answer, in ns.
 const PATIENCE_NS: u64 = 1_000_000_000;
 /// Between INIT and the first start-up IPI, and between the two of those, in ns.
 const AFTER_INIT_NS: u64 = 20_000;
 const BETWEEN_STARTUPS_NS: u64 = 300_000;
 /// The id that means all CPUs to an xAPIC, which can't name this and higher ones.
 const XAPIC_BROADCAST: u32 = 255;
-/// Looks at the TSC of two CPUs that are compared.
-const WARP_LOOKS: u32 = 500;
+/// Another CPU's clock is asked so often before it is corrected, and corrected so often at most.
+const LOOKS: u32 = 20;
+const CORRECTIONS: u32 = 3;
 
 /// What the CPU that is being started needs.
 static NEXT_TABLES: AtomicU64 = AtomicU64::new(0);
@@ -33,17 +35,16 @@ static NEXT_STACK: AtomicU64 = AtomicU64::new(0);
 static NEXT_CPU: AtomicU32 = AtomicU32::new(0);
 /// Set when the boot is over: then all CPUs go on together.
 static GO: AtomicBool = AtomicBool::new(false);
-/// Two CPUs' looks at their TSCs.
-#[derive(Default)]
-struct Looks {
-    /// What the latest look saw.
-    latest: u64,
-    /// How far one was behind the one before it, at most.
-    warp: u64,
+/// What the boot CPU and the one that is being started say to each other.
+static QUESTIONS: Questions = Questions::none();
+
+/// Why a CPU is not used.
+enum Failure {
+    /// It has these bits of a CPUID word less than the boot CPU. It is parked.
+    Lacks(&'static str, u32),
+    /// Anything else. If it is only late, it may take what the next one is given.
+    Other(&'static str),
 }
-static LOOKS: Lock<Looks> = Lock::new(Rank::TscLooks, Looks { latest: 0, warp: 0 });
-/// The CPU whose TSC is being compared; 0 for none.
-static COMPARING: AtomicU32 = AtomicU32::new(0);
 
 unsafe extern "C" {
     static ap_trampoline: u8;
@@ -157,9 +158,11 @@ pub fn start_others(machine: &Machine, options: &options::Options) {
     for id in others.take(allowed) {
         match start_one(CpuId(next), id, (page.0 >> 12) as u8) {
             Ok(()) => next += 1,
-            Err(why) => {
-                warn!("the CPU with APIC id {id} {why}; it is not used");
-                // It may still come up late and take what the next one is given: stop here.
+            Err(Failure::Lacks(word, bits)) => warn!(
+                "the CPU with APIC id {id} lacks features of the first CPU (CPUID {word}: {bits:#x}); it is not used"
+            ),
+            Err(Failure::Other(why)) => {
+                warn!("the CPU with APIC id {id} {why}; it and the rest are not used");
                 break;
             }
         }
@@ -167,71 +170,134 @@ pub fn start_others(machine: &Machine, options: &options::Options) {
     info!("{next} CPUs");
 }
 
-fn start_one(cpu: CpuId, id: u32, page: u8) -> Result<(), &'static str> {
-    cpu::prepare(cpu).ok_or("finds no memory")?;
+/// Starts a CPU, as `cpu`, and marks it online. One that fails is sent back to wait for a start-up IPI.
+fn start_one(cpu: CpuId, id: u32, page: u8) -> Result<(), Failure> {
+    prepare(cpu).map_err(Failure::Other)?;
+    QUESTIONS.reset();
+    time::follow_boot_cpu(cpu);
+    time::put_forward(cpu, number_from_test("skewed-clocks").unwrap_or(0));
+    lapic::send_init(id);
+    time::wait_ns(AFTER_INIT_NS);
+    let started = [BETWEEN_STARTUPS_NS, PATIENCE_NS].iter().find_map(|ns| {
+        lapic::send_startup(id, page);
+        arrival_within(cpu, *ns)
+    });
+    let outcome = match started {
+        None => Err(Failure::Other("did not start")),
+        Some(Arrival::Unfit(reason)) => {
+            let (word, bits) = arch::cpu::lack_from(reason);
+            Err(Failure::Lacks(word, bits))
+        }
+        Some(Arrival::Ready) => compare_clocks(cpu).ok_or(Failure::Other("stopped answering")),
+    };
+    match outcome {
+        Ok(()) => percpu::set_online(cpu),
+        Err(_) => lapic::send_init(id),
+    }
+    outcome
+}
+
+/// Readies what `cpu` needs to start; it may be there already, from a CPU that was refused.
+fn prepare(cpu: CpuId) -> Result<(), &'static str> {
+    if percpu::info_of(cpu).is_none() {
+        cpu::prepare(cpu).ok_or("finds no memory")?;
+    }
     let stack = cpu::stack_top(cpu).ok_or("has no stack")?;
     let tables = MASTER.get().ok_or("has no page tables")?;
     NEXT_TABLES.store(tables.maddr().0, Ordering::SeqCst);
     NEXT_STACK.store(stack.0, Ordering::SeqCst);
     NEXT_CPU.store(cpu.0, Ordering::SeqCst);
-    lapic::send_init(id);
-    time::wait_ns(AFTER_INIT_NS);
-    lapic::send_startup(id, page);
-    if !appears_within(cpu, BETWEEN_STARTUPS_NS) {
-        lapic::send_startup(id, page);
-        if !appears_within(cpu, PATIENCE_NS) {
-            return Err("did not start");
-        }
-    }
-    compare_tsc();
-    while !percpu::online().contains(cpu) {
-        lock::wait_step();
-    }
-    report_warp(cpu);
     Ok(())
 }
 
-fn appears_within(cpu: CpuId, ns: u64) -> bool {
-    let end = time::now_ns() + ns;
-    while time::now_ns() < end {
-        if COMPARING.load(Ordering::SeqCst) == cpu.0 {
-            return true;
-        }
+/// A waiting step that tells whether there is time left of `ns` from now.
+fn patience(ns: u64) -> impl Fn() -> bool {
+    let end = time::now_ns().saturating_add(ns);
+    move || {
         lock::wait_step();
-    }
-    false
-}
-
-/// Looks at the TSC again and again, on two CPUs by turns: no look may be behind the one before.
-fn compare_tsc() {
-    for _ in 0..WARP_LOOKS {
-        let mut looks = LOOKS.lock();
-        let now = time::ordered_tsc();
-        looks.warp = looks.warp.max(looks.latest.saturating_sub(now));
-        looks.latest = now;
+        time::now_ns() < end
     }
 }
 
-fn report_warp(cpu: CpuId) {
-    let Looks { warp, .. } = core::mem::take(&mut *LOOKS.lock());
-    if warp != 0 {
-        warn!("time: the TSC of {cpu:?} is {warp} ticks behind; guests are told not to rely on it");
+fn arrival_within(cpu: CpuId, ns: u64) -> Option<Arrival> {
+    let wait = patience(ns);
+    loop {
+        let arrival = QUESTIONS.arrival(cpu);
+        if arrival.is_some() || !wait() {
+            return arrival;
+        }
+    }
+}
+
+/// Compares the clock of `cpu` with this one, and corrects it. Nothing if it doesn't answer any more.
+fn compare_clocks(cpu: CpuId) -> Option<()> {
+    let (mut sum, mut last) = (0_i64, 0);
+    for round in 0..CORRECTIONS {
+        let mut ahead = Ahead::UNKNOWN;
+        for look in 1..=LOOKS {
+            let number = round * LOOKS + look;
+            let wait = patience(PATIENCE_NS);
+            ahead.look(QUESTIONS.ask(cpu, number, time::ordered_ticks, wait)?);
+        }
+        last = ahead.correction();
+        if last == 0 {
+            break;
+        }
+        time::put_forward(cpu, last);
+        sum = sum.wrapping_add(last);
+    }
+    if sum != 0 {
+        warn!(
+            "time: the TSC of {cpu:?} differs, its clock is put forward by {sum} ticks; guests are told not to rely on TSCs"
+        );
         time::set_unstable();
     }
+    if last != 0 {
+        warn!("time: the TSC of {cpu:?} doesn't keep step: time may go backward between CPUs");
+    }
+    Some(())
+}
+
+/// What this CPU lacks: SSE2, if a test wants it so.
+fn lack() -> Option<u64> {
+    if is_test("unlike-cpu") {
+        return Some(1 << 32 | 1 << 26);
+    }
+    arch::cpu::lack()
+}
+
+/// Whether the command line of a test build names this CPU's APIC id as that of a CPU with a fault, which no emulator has.
+fn is_test(fault: &str) -> bool {
+    let id = i64::from(arch::cpu::cpuid(1, 0)[1] >> 24);
+    number_from_test(fault) == Some(id)
+}
+
+/// The number that the command line of a test build gives to `option`.
+fn number_from_test(option: &str) -> Option<i64> {
+    let line = super::info::get()
+        .filter(|_| cfg!(feature = "audit"))?
+        .cmdline;
+    options::value(line, option)?.parse().ok()
 }
 
 /// The first Rust of another CPU, on its own stack and the real tables.
 extern "sysv64" fn rust_start(number: u32) -> ! {
     let cpu = CpuId(number);
+    if let Some(lack) = lack() {
+        QUESTIONS.refuse(cpu, lack);
+        arch::power::halt_cpu();
+    }
     cpu::load(cpu);
     traps::load();
     arch::cpu::init_this_cpu();
     interrupts::init_cpu(cpu);
-    COMPARING.store(number, Ordering::SeqCst);
-    compare_tsc();
-    percpu::set_online();
-    while !GO.load(Ordering::Acquire) {
-        lock::wait_step();
+    time::equalise();
+    let is_silent = is_test("silent-cpu");
+    let is_over = || is_silent || GO.load(Ordering::Acquire);
+    QUESTIONS.serve(cpu, time::ordered_ticks, is_over, lock::wait_step);
+    if !percpu::online().contains(cpu) {
+        // The boot CPU has lost its patience with this one.
+        arch::power::halt_cpu();
     }
     super::order::other_cpu(cpu)
 }

@@ -36,7 +36,7 @@ impl Guest {
 
     pub fn with_rights(rights: Rights) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0x7000_0000);
-        percpu::set_online();
+        percpu::set_online(percpu::this_cpu());
         let _ = SCHED.bring_online(percpu::this_cpu());
         let mut config = CreateDomain::new_zeroed();
         config.max_vcpus = 2;

@@ -72,8 +72,6 @@ pub enum Rank {
     MachineChecks,
     /// The machine's wall clock.
     BootClock,
-    /// What CPUs saw of each other's TSC, at boot.
-    TscLooks,
     /// Addresses for device registers.
     DeviceAddresses,
     /// Guest memory of the host tests.

@@ -1,0 +1,131 @@
+//! How memory is cached: the PAT, the core's own, and the MTRRs, the firmware's, which must be alike on all CPUs
+//! (SDM vol. 3 §12.11.5 and §12.12.4).
+#![cfg_attr(
+    target_os = "none",
+    expect(unsafe_code, reason = "writes MSRs and turns caches off meanwhile")
+)]
+
+use arrayvec::ArrayVec;
+
+#[cfg(target_os = "none")]
+use {
+    super::{cpu, msr},
+    crate::kit::Once,
+    crate::kit::atomic::{AtomicBool, Ordering},
+};
+
+/// The most variable ranges that are compared.
+const MAX_RANGES: usize = 16;
+const RANGE_BASE: u32 = 0x200;
+const FIXED: [u32; 11] = [
+    0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f,
+];
+const DEFAULT_TYPE: u32 = 0x2ff;
+/// MTRRs are on, in [`DEFAULT_TYPE`].
+const ON: u64 = 1 << 11;
+/// How many registers there are at the most: the default type is the last.
+const COUNT: usize = FIXED.len() + 2 * MAX_RANGES + 1;
+
+/// The MTRRs of a CPU with so many variable ranges (MTRRCAP); fixed ranges may be missing.
+fn registers(cap: u64) -> impl Iterator<Item = u32> {
+    const HAS_FIXED: u64 = 1 << 8;
+    let fixed = FIXED.into_iter().filter(move |_| cap & HAS_FIXED != 0);
+    let ranges = (cap as u8 as usize).min(MAX_RANGES) as u32;
+    fixed
+        .chain(RANGE_BASE..RANGE_BASE + 2 * ranges)
+        .chain([DEFAULT_TYPE])
+}
+
+/// What is to be written, and where, for a CPU with `own` to be as one with `wanted`: nothing if they are alike, or if
+/// they have not the same registers.
+fn changes(cap: u64, wanted: &[u64], own: &[u64]) -> ArrayVec<(u32, u64), { COUNT + 1 }> {
+    let mut changes = ArrayVec::new();
+    if wanted == own || wanted.len() != own.len() {
+        return changes;
+    }
+    let off = own.last().map_or(0, |default| default & !ON);
+    // Ranges change while all are off; the default type, which is last, turns them on again.
+    let steps = [(DEFAULT_TYPE, off)].into_iter();
+    changes.extend(steps.chain(registers(cap).zip(wanted.iter().copied())));
+    changes
+}
+
+/// This CPU's MTRRs; none if it has none.
+#[cfg(target_os = "none")]
+fn own_registers(cap: u64) -> ArrayVec<u64, COUNT> {
+    let read = |number| msr::read_safe(number).unwrap_or(0);
+    let has_mtrrs = cpu::cpuid(1, 0)[3] >> 12 & 1 != 0;
+    let count = if has_mtrrs { COUNT } else { 0 };
+    registers(cap).take(count).map(read).collect()
+}
+
+/// Sets this CPU's PAT, and its MTRRs as the boot CPU, the first to call, has them.
+#[cfg(target_os = "none")]
+pub fn init_this_cpu() {
+    static BOOT: Once<ArrayVec<u64, COUNT>> = Once::new();
+    static SAID: AtomicBool = AtomicBool::new(false);
+    const MTRR_CAP: u32 = 0xfe;
+    let cap = msr::read_safe(MTRR_CAP).unwrap_or(0);
+    let own = own_registers(cap);
+    let wanted = BOOT.call_once(|| own.clone());
+    let changes = changes(cap, wanted, &own);
+    without_caches(|| {
+        for (number, value) in &changes {
+            // SAFETY: what the boot CPU has in the same register.
+            unsafe { msr::write_or_ignore(*number, *value) };
+        }
+        // SAFETY: the types that the core's page tables mean.
+        unsafe { msr::write(msr::nr::PAT, msr::PUBLIC_PAT) };
+    });
+    if *wanted != own && !SAID.swap(true, Ordering::Relaxed) {
+        let done = if *wanted == own_registers(cap) {
+            "are set alike"
+        } else {
+            "can't be set alike"
+        };
+        log::warn!("the firmware left the MTRRs of other CPUs unlike the first CPU's: they {done}");
+    }
+}
+
+/// Runs `act` as the manual asks of who changes memory types: caches off, written back, TLB empty, before and after. No
+/// PGE here: a CR3 load empties the TLB.
+#[cfg(target_os = "none")]
+fn without_caches(act: impl FnOnce()) {
+    use core::arch::asm;
+    const CACHE_DISABLE: u64 = 1 << 30;
+    let (cr0, cr3) = (super::cr::read_cr0(), super::cr::read_cr3());
+    // SAFETY: memory keeps its contents, and the address space stays.
+    unsafe {
+        asm!("mov cr0, {cd}", "wbinvd", "mov cr3, {cr3}", cd = in(reg) cr0 | CACHE_DISABLE, cr3 = in(reg) cr3, options(nostack));
+    }
+    act();
+    // SAFETY: likewise.
+    unsafe {
+        asm!("wbinvd", "mov cr3, {cr3}", "mov cr0, {cr0}", cr3 = in(reg) cr3, cr0 = in(reg) cr0, options(nostack));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_registers_fit() {
+        assert_eq!(registers(0x1ff).count(), COUNT);
+        assert_eq!(registers(0).collect::<std::vec::Vec<_>>(), [DEFAULT_TYPE]);
+    }
+
+    #[test]
+    fn a_cpu_that_differs_is_switched_off_first_and_on_last() {
+        let (cap, wanted) = (1, [6, 0xfff0_0800, 0xc06]);
+        assert!(changes(cap, &wanted, &wanted).is_empty());
+        let steps = changes(cap, &wanted, &[0, 0, 0xc00]);
+        let expected = [
+            (DEFAULT_TYPE, 0x400),
+            (0x200, 6),
+            (0x201, 0xfff0_0800),
+            (DEFAULT_TYPE, 0xc06),
+        ];
+        assert_eq!(steps.as_slice(), expected);
+    }
+}
