@@ -2,10 +2,8 @@
 
 use log::{Level, LevelFilter};
 
+use crate::kit::GUEST_LOG;
 use crate::kit::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-
-/// The target of messages about what a guest did.
-pub const GUEST: &str = "guest";
 
 /// The least urgent messages of one kind that are shown: all of them, and as long as there are few.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,7 +73,11 @@ static OWN: Kind = Kind::new(Levels::OWN);
 static ABOUT_GUESTS: Kind = Kind::new(Levels::GUEST);
 
 fn kind(target: &str) -> &'static Kind {
-    if target == GUEST { &ABOUT_GUESTS } else { &OWN }
+    if target == GUEST_LOG {
+        &ABOUT_GUESTS
+    } else {
+        &OWN
+    }
 }
 
 /// Sets which of the core's own messages are shown, and which of those about guests.
@@ -167,8 +169,8 @@ mod tests {
     #[test]
     fn guests_have_their_own_limit() {
         assert!(may_be_shown("xenlike_core::boot", Level::Info));
-        assert!(!may_be_shown(GUEST, Level::Info));
-        assert!(may_be_shown(GUEST, Level::Warn));
+        assert!(!may_be_shown(GUEST_LOG, Level::Info));
+        assert!(may_be_shown(GUEST_LOG, Level::Warn));
         assert!(is_shown("xenlike_core::boot", Level::Info, 0));
     }
 

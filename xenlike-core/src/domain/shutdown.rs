@@ -6,7 +6,7 @@ use guest_pv_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_SUSPEND};
 
 use super::{Domain, notify, vcpu};
 use crate::arch::work;
-use crate::console::level::GUEST;
+use crate::kit::GUEST_LOG;
 use crate::kit::{DomId, Port};
 
 /// Whether and why a domain has shut down.
@@ -58,7 +58,7 @@ pub fn crash(dom: &Arc<Domain>, why: &str) {
     if id == DomId::BOOT {
         panic!("the boot domain crashed: {why}");
     }
-    log::warn!(target: GUEST, "{id:?} crashed: {why}");
+    log::warn!(target: GUEST_LOG, "{id:?} crashed: {why}");
     shutdown(dom, SHUTDOWN_CRASH);
 }
 

@@ -15,7 +15,7 @@ use super::vcpu::pause;
 use super::{Domain, Life, Vcpu, VcpuState, notify};
 use crate::arch::apic_timer::{self, Distance};
 use crate::arch::{percpu, time, work};
-use crate::console::level::GUEST;
+use crate::kit::GUEST_LOG;
 use crate::kit::cell::PerCpu;
 use crate::kit::heap::NoMemory;
 use crate::kit::{CpuId, Lock, MAX_CPUS, Rank, Vaddr};
@@ -169,7 +169,7 @@ pub fn tick(dom: &Domain, vcpu: &Vcpu, now_ns: u64) {
         Ok(false) => return,
         Ok(true) => {}
         Err(NoMemory) => log::warn!(
-            target: GUEST,
+            target: GUEST_LOG,
             "{:?}{:?}: periodic timer lost: no memory",
             dom.id(),
             vcpu.id
@@ -251,7 +251,7 @@ fn publish_copy(st: &VcpuState, info: &VcpuTimeInfo) {
     }
     fence(Ordering::SeqCst);
     if guest_copy::write(area, &st.time_version).is_err() {
-        log::debug!(target: GUEST, "a time area vanished between two writes");
+        log::debug!(target: GUEST_LOG, "a time area vanished between two writes");
     }
 }
 
@@ -324,7 +324,7 @@ pub fn publish_runstate(dom: &Domain, vcpu: &Vcpu, st: &VcpuState) {
     if guest_copy::write(area, &info).is_ok() && settled != info.state_entry_time {
         fence(Ordering::SeqCst);
         if guest_copy::write(entry_time, &settled).is_err() {
-            log::debug!(target: GUEST, "a runstate area vanished between two writes");
+            log::debug!(target: GUEST_LOG, "a runstate area vanished between two writes");
         }
     }
 }

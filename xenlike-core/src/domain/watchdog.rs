@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use guest_pv_abi::sched::SHUTDOWN_WATCHDOG;
 
 use super::{Domain, shutdown, time};
-use crate::console::level::GUEST;
+use crate::kit::GUEST_LOG;
 use crate::kit::{DomId, Lock, Rank, VcpuId};
 use crate::timer::{Key, Timer, What};
 
@@ -110,7 +110,7 @@ pub fn bark(dom: &Arc<Domain>, number: u8) {
         .copied();
     if due_ns.is_some_and(|at| at != 0 && at <= crate::arch::time::now_ns()) {
         log::warn!(
-            target: GUEST,
+            target: GUEST_LOG,
             "{:?}: watchdog {} was not renewed in time",
             dom.id(),
             number.saturating_add(1)

@@ -22,6 +22,9 @@ pub use lock::{Lock, Once, Rank};
 pub use nospec::Bounded;
 pub use words::SharedWords;
 
+/// The target of log messages about what a guest did, which have levels of their own.
+pub const GUEST_LOG: &str = "guest";
+
 /// The command line that the machine was started with.
 pub static COMMAND_LINE: Once<&'static str> = Once::new();
 
