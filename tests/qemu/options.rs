@@ -1,6 +1,6 @@
 //! The hypervisor's command line, and machines that it can't run on.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use xenlike_tests::machine::Machine;
 use xenlike_tests::media::Media;
 use xenlike_tests::scenario::{
@@ -44,6 +44,34 @@ fn nosmp_leaves_one_cpu() -> Result<()> {
     let info = session.succeed("info", SHORT)?;
     ensure!(number_after("nr_cpus", &info)? == 1, "nosmp:\n{info}");
     power_off(session)
+}
+
+/// Each of the machine's clocks can measure the TSC, and all find the same rate.
+#[test]
+#[ignore = "boots QEMU"]
+fn clocksource_chooses_what_measures_the_tsc() -> Result<()> {
+    let mut rates = Vec::new();
+    for (word, name) in [("hpet", "HPET"), ("acpi", "ACPI PM timer"), ("pit", "PIT")] {
+        let option = format!("clocksource={word}");
+        let media = artefact_with(&[])?.and(&option);
+        let session = boot_to_prompt("options-clocksource", &media, &Machine::default())?;
+        let said = session.transcript();
+        ensure!(
+            said.contains(&format!("'{option}': the TSC is the only clock")),
+            "{said}"
+        );
+        ensure!(said.contains("this TSC isn't invariant"), "{said}");
+        let by = format!(" MHz by {name}");
+        let rate = said.lines().find_map(|line| {
+            let (start, _) = line.split_once(&by)?;
+            start.rsplit(' ').next()?.parse::<f64>().ok()
+        });
+        rates.push(rate.ok_or_else(|| anyhow!("no rate by {name}:\n{said}"))?);
+        power_off(session)?;
+    }
+    let near = |rate: &f64| (rate - rates[0]).abs() <= rates[0] / 100.0;
+    ensure!(rates.iter().all(near), "{rates:?} MHz");
+    Ok(())
 }
 
 /// A CPU that can't run it gets a sentence.

@@ -207,9 +207,6 @@ pub fn start(hz: u64, wall: u64) {
         let adjust = msr::read_safe(msr::nr::TSC_ADJUST).unwrap_or(0);
         ADJUST.store(adjust, Ordering::Relaxed);
     }
-    if !features.invariant_tsc && !features.hypervisor {
-        log::warn!("time: this CPU's TSC may change its rate, and the clocks with it");
-    }
     STABLE.store(features.invariant_tsc, Ordering::Relaxed);
     set_boot_wall_clock(wall, 0);
 }

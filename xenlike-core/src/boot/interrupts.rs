@@ -8,6 +8,7 @@ use super::acpi::Machine;
 use super::acpi::madt::NmiWires;
 use super::memory::map_device;
 use super::options::Options;
+use crate::arch::calibrate::Reference;
 use crate::arch::ioapic::Trigger;
 use crate::arch::ipi::Vector;
 use crate::arch::lapic::{self, Mode};
@@ -65,15 +66,18 @@ pub fn init(machine: &Machine, options: &Options) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Starts system time: the TSC's rate by the best clock there is, the wall clock from the battery's.
+/// Starts system time: the TSC's rate by the best clock that moves, or the one of the options if it does; the wall clock
+/// from the battery's.
 ///
 /// # Errors
 /// A sentence if no clock moves.
-pub fn start_time(machine: &Machine) -> Result<(), &'static str> {
-    let by_cpuid = calibrate::tsc_hz_by_cpuid().map(|hz| (hz, "CPUID"));
-    let by_clock = || machine.clock.tsc_hz().map(|hz| (hz, machine.clock.name()));
-    let by_pit = || calibrate::Reference::Pit.tsc_hz().map(|hz| (hz, "PIT"));
-    let found = by_cpuid.or_else(by_clock).or_else(by_pit);
+pub fn start_time(machine: &Machine, options: &Options) -> Result<(), &'static str> {
+    let measure = |clock: &Reference| Some((clock.tsc_hz()?, clock.name()));
+    let is_wanted = |clock: &&Reference| Some(clock.name()) == options.clock;
+    let wanted = machine.clocks.iter().find(is_wanted).and_then(measure);
+    let by_cpuid = || calibrate::tsc_hz_by_cpuid().map(|hz| (hz, "CPUID"));
+    let by_clock = || machine.clocks.iter().find_map(measure);
+    let found = wanted.or_else(by_cpuid).or_else(by_clock);
     let (hz, by) =
         found.ok_or("this machine has no clock that moves: neither HPET, ACPI PM timer nor PIT")?;
     time::start(hz, cmos::seconds());
@@ -82,6 +86,11 @@ pub fn start_time(machine: &Machine) -> Result<(), &'static str> {
         hz / 1_000_000,
         hz / 1000 % 1000
     );
+    if !cpu::features().invariant_tsc {
+        info!(
+            "time: this TSC isn't invariant: if its rate changes, all clocks run wrong, as no other clock corrects them"
+        );
+    }
     Ok(())
 }
 

@@ -29,6 +29,9 @@ const ELSEWHERE: [&str; 9] = [
 
 /// Xen's consoles behind a USB controller.
 const USB: [&str; 3] = ["dbgp", "ehci", "xhci"];
+/// What Xen's `clocksource=` calls the clocks, and what [`crate::arch::calibrate::Reference`] does.
+const CLOCKS: [(&str, &str); 3] = [("hpet", "HPET"), ("acpi", "ACPI PM timer"), ("pit", "PIT")];
+const ONLY_MEASURES: &str = "the TSC is the only clock; this one just measures its rate";
 const NO_USB: &str = "debug ports of USB controllers (EHCI, xHCI) are not supported; use com1=...,pci, com1=...,amt or vga";
 
 /// What the command line asks for.
@@ -48,6 +51,8 @@ pub struct Options {
     pub noreboot: bool,
     /// The way to restart the machine that is tried first.
     pub reboot: Option<Method>,
+    /// The name of the clock that is to measure the TSC's rate, if the machine has it.
+    pub clock: Option<&'static str>,
     /// The most CPUs to start (`maxcpus=`); 1 by `nosmp`, whatever else is said.
     pub max_cpus: usize,
     /// Whether x2APIC mode is to be used, if the command line says so.
@@ -68,6 +73,7 @@ impl Default for Options {
             guest_levels: Levels::GUEST,
             noreboot: false,
             reboot: None,
+            clock: None,
             max_cpus: usize::MAX,
             x2apic: None,
             dom0_cpuid_faulting: true,
@@ -200,6 +206,13 @@ pub fn parse(cmdline: &str) -> Parsed<'_> {
                 .is_some(),
             "noreboot" => boolean(value).map(|b| options.noreboot = b).is_some(),
             "reboot" => read_reboot(value, &mut options),
+            "clocksource" => {
+                options.clock = CLOCKS.iter().find(|(n, _)| *n == value).map(|(_, n)| *n);
+                if options.clock.is_some() {
+                    let _ = complaints.try_push(Complaint::Missing(word, ONLY_MEASURES));
+                }
+                options.clock.is_some() || value == "tsc"
+            }
             "x2apic" => boolean(value).map(|b| options.x2apic = Some(b)).is_some(),
             "nosmp" => boolean(value).map(|b| nosmp = b).is_some(),
             "maxcpus" => usize::from_str(value)
@@ -334,6 +347,20 @@ mod tests {
         let missing = ["dbgp", "dbgp"].map(|word| Complaint::Missing(word, NO_USB));
         assert_eq!(parsed.complaints.as_slice(), missing);
         assert!(parsed.options.screen && parsed.options.serial.is_none());
+    }
+
+    #[test]
+    fn the_clock_is_always_the_tsc() {
+        let parsed = parse("clocksource=acpi");
+        let answer = Complaint::Missing("clocksource=acpi", ONLY_MEASURES);
+        assert_eq!(parsed.complaints.as_slice(), [answer]);
+        assert_eq!(parsed.options.clock, Some("ACPI PM timer"));
+        assert!(parse("clocksource=tsc").complaints.is_empty());
+        let unknown = Complaint::BadValue("clocksource", "cyclone");
+        assert_eq!(
+            parse("clocksource=cyclone").complaints.as_slice(),
+            [unknown]
+        );
     }
 
     #[test]

@@ -72,7 +72,7 @@ extern "sysv64" fn on_own_stack() -> ! {
 
     let machine = acpi::read(info.acpi);
     or_refuse(interrupts::init(&machine, &options));
-    or_refuse(interrupts::start_time(&machine));
+    or_refuse(interrupts::start_time(&machine, &options));
     arch::fpu::detect();
     mitigate::use_smap();
     mitigate::decide(info, &options.speculation);

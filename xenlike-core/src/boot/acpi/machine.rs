@@ -32,8 +32,8 @@ pub struct Machine {
     pub ioapics: ArrayVec<IoApicInfo, 16>,
     /// ISA interrupts that are wired otherwise.
     pub overrides: ArrayVec<Override, 16>,
-    /// The best clock to measure the TSC by.
-    pub clock: Reference,
+    /// The clocks to measure the TSC by, the best one first. The tables don't tell of a PIT.
+    pub clocks: ArrayVec<Reference, 3>,
     /// How NMIs reach the CPUs.
     pub nmis: NmiWires,
 }
@@ -76,14 +76,15 @@ pub fn read(roots: Option<Roots>) -> Box<Machine> {
         power::set_reset(register, value);
     }
     let hpet = found.hpet.and_then(hpet);
-    let clock = hpet.or(found.pm_timer.map(Reference::PmTimer));
+    let pm_timer = found.pm_timer.map(Reference::PmTimer);
+    let clocks = [hpet, pm_timer, Some(Reference::Pit)];
     Box::new(Machine {
         lapic: found.madt.lapic.unwrap_or(Maddr(LAPIC_DEFAULT)),
         cpus: found.madt.cpus.iter().map(|cpu| cpu.id).collect(),
         more_cpus: found.madt.more_cpus,
         ioapics: found.madt.ioapics,
         overrides: found.madt.overrides,
-        clock: clock.unwrap_or(Reference::Pit),
+        clocks: clocks.into_iter().flatten().collect(),
         nmis: NmiWires {
             cpus: found.madt.cpus,
             wires: found.madt.nmis,

@@ -11,7 +11,7 @@ pub fn is_xens(name: &str) -> bool {
 const WITHOUT_EFFECT: &str = "
     acpi acpi_apic_instance acpi_pstate_strict acpi_skip_timer_override acpi_sleep allow_unsafe altp2m apic
     apic_verbosity apicv arat argo asid async-show-all ats availmem badpage bootscrub bootscrub_chunk buddy-alloc-size cet
-    clocksource cmci-threshold cmos-rtc-probe conring_size console_timestamps console_to_ring conswitch
+    cmci-threshold cmos-rtc-probe conring_size console_timestamps console_to_ring conswitch
     core_parking cpu_type cpufreq cpuid cpuid_mask_cpu cpuid_mask_ecx cpuid_mask_edx cpuid_mask_ext_ecx
     cpuid_mask_ext_edx cpuid_mask_l7s0_eax cpuid_mask_l7s0_ebx cpuid_mask_thermal_ecx cpuid_mask_xsave_eax
     cpuidle cpuinfo crash-debug-debugkey crash-debug-hwdom crash-debug-kexeccmd crash-debug-panic
