@@ -140,3 +140,19 @@ fn clocks_that_differ_are_corrected() -> Result<()> {
     }
     Ok(())
 }
+
+/// Domain 0 can't take a CPU away or add one, and the log says why.
+#[test]
+#[ignore = "boots QEMU"]
+fn cpus_stay_as_they_were_at_boot() -> Result<()> {
+    let mut session = boot("hardware-hot-plug", &Machine::default(), "")?;
+    let said = run(
+        &mut session,
+        "echo 0 > /sys/devices/system/xen_cpu/xen_cpu1/online",
+    )?;
+    ensure!(
+        said.contains("domain 0 wants to add or remove a CPU"),
+        "{said}"
+    );
+    power_off(session)
+}

@@ -74,6 +74,48 @@ fn clocksource_chooses_what_measures_the_tsc() -> Result<()> {
     Ok(())
 }
 
+/// Firmware may cut CPUID's leaves off: what they describe isn't used, and guests run.
+#[test]
+#[ignore = "boots QEMU"]
+fn cpuid_may_have_few_leaves() -> Result<()> {
+    for cpu in [
+        "max,level=2",
+        "max,level=12",
+        "Skylake-Server,level=4",
+        "EPYC,level=1",
+    ] {
+        let machine = Machine {
+            cpu: cpu.to_owned(),
+            ..Machine::default()
+        };
+        let media = artefact_with(&["hello", "hello.cfg"])?;
+        let mut session = boot_to_prompt("options-few-leaves", &media, &machine)?;
+        session.succeed("create hello.cfg -c", GUEST)?;
+        power_off(session)?;
+    }
+    Ok(())
+}
+
+/// CPUs beyond those that are supported stay as the firmware left them, with a sentence.
+#[test]
+#[ignore = "boots QEMU"]
+fn more_cpus_than_supported() -> Result<()> {
+    let machine = Machine {
+        cpus: 66,
+        ..Machine::default()
+    };
+    let media = artefact_with(&[])?.and("maxcpus=2");
+    let mut session = boot_to_prompt("options-many-cpus", &media, &machine)?;
+    let said = session.transcript();
+    ensure!(
+        said.contains("this machine has more CPUs than the 64 that are used"),
+        "{said}"
+    );
+    let info = session.succeed("info", SHORT)?;
+    ensure!(number_after("nr_cpus", &info)? == 2, "{info}");
+    power_off(session)
+}
+
 /// A CPU that can't run it gets a sentence.
 fn refuses(name: &str, cpu: &str, sentence: &str) -> Result<()> {
     let machine = Machine {

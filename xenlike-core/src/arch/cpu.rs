@@ -1,6 +1,7 @@
 //! What this machine's CPUs can do, asked once, and the control registers' settings that follow.
 
 use crate::kit::Once;
+use crate::kit::atomic::{AtomicBool, Ordering};
 
 /// Who made the CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -64,8 +65,28 @@ fn bit(word: u32, n: u32) -> bool {
     word >> n & 1 != 0
 }
 
+/// Whether the firmware had limited CPUID to the leaves that old systems expect.
+static LIMITED: AtomicBool = AtomicBool::new(false);
+
+/// Makes this CPU tell all its leaves (SDM vol. 4, IA32_MISC_ENABLE bit 22). Other CPUs don't handle faults yet, so they
+/// touch the register only if the boot CPU had to.
+#[expect(unsafe_code, reason = "writes IA32_MISC_ENABLE")]
+fn lift_limit() {
+    const MISC_ENABLE: u32 = 0x1a0;
+    const LIMIT: u64 = 1 << 22;
+    let value = super::msr::read_safe(MISC_ENABLE).unwrap_or(0);
+    if value & LIMIT != 0 {
+        // SAFETY: changes nothing but what CPUID tells.
+        unsafe { super::msr::write_or_ignore(MISC_ENABLE, value & !LIMIT) };
+        if !LIMITED.swap(true, Ordering::Relaxed) {
+            log::warn!("the firmware had limited CPUID to few leaves; now all are used");
+        }
+    }
+}
+
 /// Asks the boot CPU.
 pub fn detect() -> Features {
+    lift_limit();
     BOOT_WORDS.call_once(feature_words);
     *FEATURES.call_once(|| {
         let [max_leaf, b, c, d] = cpuid(0, 0);
@@ -87,7 +108,8 @@ pub fn detect() -> Features {
         };
         let ([_, _, c1, _], [_, b7, c7, _]) = (leaf(1, 0), leaf(7, 0));
         let [_, _, ec1, ed1] = ext(0x8000_0001);
-        let xsave = bit(c1, 26);
+        // Firmware may have cut off the leaf that describes it.
+        let xsave = bit(c1, 26) && max_leaf >= 0xd;
         // PLATFORM_INFO bit 31 (SDM vol. 4), CpuidUserDis (APM vol. 3, leaf 0x80000021).
         let platform_info = || super::msr::read_safe(super::msr::nr::PLATFORM_INFO).unwrap_or(0);
         let cpuid_faulting = match vendor {
@@ -197,6 +219,9 @@ static BOOT_WORDS: Once<[u32; 7]> = Once::new();
 
 /// What this CPU lacks of the boot CPU's features, for [`lack_from`].
 pub fn lack() -> Option<u64> {
+    if LIMITED.load(Ordering::Relaxed) {
+        lift_limit();
+    }
     first_lack(BOOT_WORDS.get()?, &feature_words())
 }
 

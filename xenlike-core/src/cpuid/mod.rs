@@ -28,12 +28,14 @@ mod tests;
 
 pub use derive::Policies;
 
+use arrayvec::ArrayVec;
 use guest_pv_abi::cpufeatureset::{
-    XEN_X86_FEATURE_AVX, XEN_X86_FEATURE_RDPID, XEN_X86_FEATURE_RDTSCP,
+    XEN_X86_FEATURE_AVX, XEN_X86_FEATURE_ITSC, XEN_X86_FEATURE_RDPID, XEN_X86_FEATURE_RDTSCP,
+    XEN_X86_FEATURE_XSAVE,
 };
 
 pub use crate::arch::cpu::signature;
-use crate::arch::{cpu, msr, speculation};
+use crate::arch::{cpu, msr, speculation, time};
 use crate::kit::Once;
 
 /// This machine's policies.
@@ -48,11 +50,16 @@ pub fn machine() -> &'static Policies {
             let caps = msr::read_safe(msr::nr::ARCH_CAPABILITIES).unwrap_or(0);
             raw.arch_caps = [caps as u32, (caps >> 32) as u32];
         }
-        let hidden: &[u32] = match speculation::hides_avx() {
-            true => &[XEN_X86_FEATURE_AVX],
-            false => &[],
-        };
-        Policies::new(raw, hidden)
+        let hidden = [
+            (XEN_X86_FEATURE_AVX, speculation::hides_avx()),
+            (XEN_X86_FEATURE_XSAVE, !cpu::features().xsave),
+            (XEN_X86_FEATURE_ITSC, !time::tsc_scale().stable),
+        ];
+        let hidden: ArrayVec<u32, 3> = hidden
+            .into_iter()
+            .filter_map(|(feature, is_hidden)| is_hidden.then_some(feature))
+            .collect();
+        Policies::new(raw, &hidden)
     })
 }
 

@@ -39,7 +39,11 @@ pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
         abi::XENPF_GET_CPUINFO => cpu_info(&mut op)?,
         abi::XENPF_GET_CPU_VERSION => cpu_version(&mut op)?,
         abi::XENPF_GET_DOM0_CONSOLE => screen(&mut op)?,
-        // Microcode, memory types, frequencies, hot-plug, EFI calls: not in this hypervisor.
+        abi::XENPF_CPU_ONLINE | abi::XENPF_CPU_OFFLINE | abi::XENPF_CPU_HOTADD => {
+            log::warn!("domain 0 wants to add or remove a CPU: xenlike keeps those of the boot");
+            return Err(errno::ENOSYS);
+        }
+        // Microcode, memory types, frequencies, EFI calls: not in this hypervisor.
         _ => return Err(errno::ENOSYS),
     };
     put(at, &op)?;
