@@ -20,6 +20,7 @@ mod linux;
 mod mach;
 mod manifest;
 mod moved;
+mod multiboot1;
 mod options;
 mod power;
 mod race;

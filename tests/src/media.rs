@@ -1,4 +1,4 @@
-//! Bootable media: a hybrid BIOS and UEFI image with GRUB, a multiboot2 kernel and its modules.
+//! Bootable media: a hybrid BIOS and UEFI image with GRUB, a multiboot kernel and its modules.
 
 use crate::paths::{Scratch, build};
 use anyhow::{Context, Result, bail};
@@ -36,6 +36,7 @@ pub struct Media {
     command_line: String,
     modules: Vec<Module>,
     text_screen: bool,
+    version_1: bool,
     acpi_tables: Vec<(String, Vec<u8>)>,
 }
 
@@ -47,6 +48,7 @@ impl Media {
             command_line: String::new(),
             modules: Vec::new(),
             text_screen: false,
+            version_1: false,
             acpi_tables: Vec::new(),
         }
     }
@@ -104,6 +106,13 @@ impl Media {
         self
     }
 
+    /// Has GRUB load it by version 1 of multiboot.
+    #[must_use]
+    pub fn by_version_1(mut self) -> Self {
+        self.version_1 = true;
+        self
+    }
+
     /// Has GRUB put `table` in the place of the firmware's ACPI tables with that signature.
     #[must_use]
     pub fn with_acpi_table(mut self, signature: &str, table: Vec<u8>) -> Self {
@@ -155,10 +164,19 @@ impl Media {
             text.push_str(&acpi_command(&self.acpi_tables));
         }
         // Writing to a String does not fail.
-        let _ = writeln!(text, "multiboot2 /boot/kernel {}", self.command_line);
+        let version = if self.version_1 { "" } else { "2" };
+        let _ = writeln!(
+            text,
+            "multiboot{version} /boot/kernel {}",
+            self.command_line
+        );
         for (index, module) in self.modules.iter().enumerate() {
             let name = module_name(index, module);
-            let _ = writeln!(text, "module2 --nounzip /boot/{name} {}", module.arguments);
+            let _ = writeln!(
+                text,
+                "module{version} --nounzip /boot/{name} {}",
+                module.arguments
+            );
         }
         if self.text_screen {
             // Behind `multiboot2`, which sets it by the kernel's header.

@@ -1,4 +1,4 @@
-//! What GRUB tells: the multiboot2 information, copied into a form that stays.
+//! What GRUB tells: the information of multiboot2, or of [version 1](super::multiboot1), in a form that stays.
 #![expect(unsafe_code, reason = "refers to memory that the loader filled")]
 
 use alloc::vec::Vec;
@@ -7,6 +7,7 @@ use multiboot2::{BootInformation, BootInformationHeader, FramebufferType, Memory
 
 use super::acpi::rsdp::Roots;
 use super::map::{self, MEMORY_LIMIT};
+use super::multiboot1;
 use crate::console::screen::{PixelFormat, Surface};
 use crate::kit::{Maddr, Once};
 use crate::mm::layout::DIRECT_MAP;
@@ -15,6 +16,16 @@ use crate::mm::layout::DIRECT_MAP;
 pub const MAX_MODULES: usize = 128;
 /// The most entries of the memory map.
 pub const MAX_REGIONS: usize = 1024;
+
+/// The two versions of the protocol between loader and image, by their loaders' magic numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Loader {
+    /// Version 1.
+    Multiboot1 = 0x2bad_b002,
+    /// Version 2.
+    Multiboot2 = 0x36d7_6289,
+}
 
 /// A range of machine memory, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,8 +97,8 @@ pub struct BootInfo {
     pub acpi: Option<Roots>,
     /// The EFI system table, if the firmware is UEFI.
     pub efi_system_table: Option<Maddr>,
-    /// The information itself.
-    at: Maddr,
+    /// The information itself, if it is multiboot2's.
+    at: Option<Maddr>,
     /// What the information and the symbols occupy.
     pub occupied: Vec<Range>,
     /// Whether modules or regions were left out because there were too many.
@@ -103,11 +114,15 @@ pub fn get() -> Option<&'static BootInfo> {
     INFO.get()
 }
 
-/// Reads the multiboot2 information at `at`. To be called once, on the boot tables.
+/// Reads the information at `at`, of the version that `loader` stands for. To be called once, on the boot tables.
 ///
 /// # Errors
 /// A sentence that says what is wrong with it.
-pub fn read(at: Maddr) -> Result<&'static BootInfo, &'static str> {
+pub fn read(at: Maddr, loader: Loader) -> Result<&'static BootInfo, &'static str> {
+    if loader == Loader::Multiboot1 {
+        let info = multiboot1::parse(&LowMemory, at.0 as u32)?;
+        return Ok(INFO.call_once(|| info));
+    }
     if !at.0.is_multiple_of(8) || at.0 == 0 {
         return Err("the boot loader's information is not where it should be");
     }
@@ -118,10 +133,68 @@ pub fn read(at: Maddr) -> Result<&'static BootInfo, &'static str> {
     Ok(INFO.call_once(|| copy(at, &info)))
 }
 
+/// The first 4 GiB, which the boot tables map: no loader puts anything above.
+struct LowMemory;
+
+impl multiboot1::Memory for LowMemory {
+    fn bytes(&self, at: u32, count: usize) -> Option<&[u8]> {
+        let fits = at != 0 && u64::from(at) + count as u64 <= 1 << 32;
+        let pointer = (DIRECT_MAP + u64::from(at)) as *const u8;
+        // SAFETY: mapped, and nobody writes there while the loader's information is read.
+        fits.then(|| unsafe { core::slice::from_raw_parts(pointer, count) })
+    }
+}
+
+impl ScreenInfo {
+    /// The text screen of a BIOS machine.
+    pub const TEXT: Self = Self {
+        at: Maddr(0xb_8000),
+        bytes: 80 * 25 * 2,
+        surface: Surface::Text,
+        width: 80,
+        height: 25,
+    };
+}
+
 impl BootInfo {
+    /// With nothing but the command line and the loader's name.
+    pub fn new(cmdline: &'static str, loader: &'static str) -> Self {
+        Self {
+            cmdline,
+            loader,
+            modules: Vec::new(),
+            map: Vec::new(),
+            screen: None,
+            symbols: None,
+            acpi: None,
+            efi_system_table: None,
+            at: None,
+            occupied: Vec::new(),
+            cut: false,
+            clipped: 0,
+        }
+    }
+
+    /// Adds a module, if there is room and it makes sense.
+    pub fn add_module(&mut self, module: Module) {
+        if module.range.end < module.range.start || self.modules.len() == MAX_MODULES {
+            self.cut = true;
+        } else {
+            self.modules.push(module);
+        }
+    }
+
+    /// Takes the memory map, as far as there is room.
+    pub fn set_map(&mut self, regions: &[Region]) {
+        self.cut |= regions.len() > MAX_REGIONS;
+        let regions = regions.get(..MAX_REGIONS).unwrap_or(regions);
+        self.map = map::tidy(regions);
+        self.clipped = map::clip(&mut self.map, MEMORY_LIMIT);
+    }
+
     /// UEFI's memory map.
     pub fn efi_memory_map(&self) -> Option<&'static multiboot2::EFIMemoryMapTag> {
-        let pointer = (DIRECT_MAP + self.at.0) as *const BootInformationHeader;
+        let pointer = (DIRECT_MAP + self.at?.0) as *const BootInformationHeader;
         // SAFETY: as in `read`, which found it well; it stays where it is for good.
         let info: BootInformation<'static> = unsafe { BootInformation::load(pointer) }.ok()?;
         let tag = core::ptr::from_ref(info.efi_memory_map_tag()?);
@@ -145,39 +218,26 @@ fn copy(at: Maddr, info: &BootInformation<'_>) -> BootInfo {
         start: at.0,
         end: at.0 + info.total_size() as u64,
     });
-    let symbols = symbols(info, &mut occupied);
-    let mut result = BootInfo {
-        cmdline: text(info.command_line_tag().and_then(|t| t.cmdline().ok())).trim(),
-        loader: text(info.boot_loader_name_tag().and_then(|t| t.name().ok())),
-        modules: Vec::new(),
-        map: Vec::new(),
-        screen: screen(info),
-        symbols,
-        acpi: acpi_roots(info),
-        efi_system_table: info.efi_sdt64_tag().map(|t| Maddr(t.sdt_address() as u64)),
-        at,
-        occupied,
-        cut: false,
-        clipped: 0,
-    };
+    let cmdline = text(info.command_line_tag().and_then(|t| t.cmdline().ok())).trim();
+    let loader = text(info.boot_loader_name_tag().and_then(|t| t.name().ok()));
+    let mut result = BootInfo::new(cmdline, loader);
+    result.symbols = symbols(info, &mut occupied);
+    result.occupied = occupied;
+    result.screen = screen(info);
+    result.acpi = acpi_roots(info);
+    result.efi_system_table = info.efi_sdt64_tag().map(|t| Maddr(t.sdt_address() as u64));
+    result.at = Some(at);
     for module in info.module_tags() {
         let range = Range {
             start: u64::from(module.start_address()),
             end: u64::from(module.end_address()),
         };
         let cmdline = text(module.cmdline().ok()).trim();
-        if range.end < range.start || result.modules.len() == MAX_MODULES {
-            result.cut = true;
-        } else {
-            result.modules.push(Module { range, cmdline });
-        }
+        result.add_module(Module { range, cmdline });
     }
     let areas = info.memory_map_tag().map(|tag| tag.memory_areas());
-    let areas = areas.unwrap_or_default();
-    result.cut |= areas.len() > MAX_REGIONS;
-    let regions: Vec<Region> = areas.iter().take(MAX_REGIONS).map(region).collect();
-    result.map = map::tidy(&regions);
-    result.clipped = map::clip(&mut result.map, MEMORY_LIMIT);
+    let regions: Vec<Region> = areas.unwrap_or_default().iter().map(region).collect();
+    result.set_map(&regions);
     result
 }
 
@@ -195,13 +255,8 @@ fn region(area: &multiboot2::MemoryArea) -> Region {
 fn screen(info: &BootInformation<'_>) -> Option<ScreenInfo> {
     let Some(tag) = info.framebuffer_tag() else {
         // No tag: a BIOS machine in text mode; a UEFI machine without a screen.
-        return info.efi_sdt64_tag().is_none().then_some(ScreenInfo {
-            at: Maddr(0xb_8000),
-            bytes: 80 * 25 * 2,
-            surface: Surface::Text,
-            width: 80,
-            height: 25,
-        });
+        let is_bios = info.efi_sdt64_tag().is_none();
+        return is_bios.then_some(ScreenInfo::TEXT);
     };
     let tag = tag.ok()?;
     let surface = match tag.buffer_type().ok()? {

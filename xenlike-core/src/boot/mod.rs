@@ -22,6 +22,7 @@ pub mod map;
 mod memory;
 #[cfg(target_os = "none")]
 mod mitigate;
+pub mod multiboot1;
 pub mod options;
 #[cfg(target_os = "none")]
 mod order;

@@ -19,7 +19,7 @@ pub extern "sysv64" fn rust_start(information: u32) -> ! {
     console::init();
     traps::load();
     memory::start_heap();
-    let info = or_refuse(info::read(Maddr(u64::from(information))));
+    let info = or_refuse(info::read(Maddr(u64::from(information)), start::loader()));
     introduce(info);
     let screen = screen_to_use(info);
     or_refuse(check_cpu(&arch::cpu::detect()));

@@ -10,6 +10,7 @@
 
 use core::arch::global_asm;
 
+use super::info::Loader;
 use super::tables::{BootTables, TABLES_ADDRESS};
 use crate::arch::percpu::{BLOCK_BYTES, CpuInfo, FRAME_FROM_TOP, UNUSED};
 use crate::kit::Maddr;
@@ -22,6 +23,19 @@ pub const LOAD_ADDRESS: u64 = 0x20_0000;
 const REAL_MODE_CODE: u64 = 0x8000;
 /// How far the loader has moved the image. The first instructions set it.
 static MOVED: AtomicU32 = AtomicU32::new(0);
+
+/// What a loader says that it is.
+static LOADER: AtomicU32 = AtomicU32::new(0);
+
+/// Which loader loaded the image.
+pub fn loader() -> Loader {
+    // The first instructions let no other pass.
+    if LOADER.load(Ordering::Relaxed) == Loader::Multiboot1 as u32 {
+        Loader::Multiboot1
+    } else {
+        Loader::Multiboot2
+    }
+}
 
 /// The machine address of something in the image.
 pub fn machine_of(address: u64) -> Maddr {
@@ -61,6 +75,11 @@ multiboot2_header:
     .short 0, 0
     .long 8
 multiboot2_header_end:
+// Version 1, whose address fields the image doesn't need: it is an ELF. Modules on page boundaries, and a memory map.
+    .balign 4
+    .long 0x1badb002
+    .long 3
+    .long -(0x1badb002 + 3)
 
 .section .boot.text, "ax"
 .code32
@@ -71,11 +90,13 @@ boot_start32:
     movl %ebx, %esi
     xorl %ebp, %ebp
     movl $(not_multiboot2 - {image_to_machine}), %edi
-    cmpl $0x36d76289, %eax
+    cmpl ${multiboot2}, %eax
+    je 1f
+    cmpl ${multiboot1}, %eax
     jne refuse
-
+1:
 // How far the image has been moved, to ebp: a call tells where this is. There is no stack yet, so the return address goes
-// to the second word of the loader's information, which is reserved and is put back.
+// to the second word of the loader's information, and what was there is put back.
     movl 4(%ebx), %ecx
     leal 8(%ebx), %esp
     call boot_here
@@ -83,6 +104,7 @@ boot_here:
     popl %ebp
     movl %ecx, 4(%ebx)
     subl $(boot_here - {image_to_machine}), %ebp
+    movl %eax, ({loader} - {image_to_machine})(%ebp)
     leal (__moved_start - {image_to_machine})(%ebp), %edi
     leal (__moved_end - {image_to_machine})(%ebp), %ecx
 1:  cmpl %ecx, %edi
@@ -240,7 +262,7 @@ boot_gdt_pointer:
     .long boot_gdt_pointer + 2 - {image_to_machine}
 .popsection
 not_multiboot2:
-    .asciz "xenlike: the boot loader does not speak multiboot2: in GRUB, load it with 'multiboot2'.\r\n"
+    .asciz "xenlike: the boot loader does not speak multiboot: in GRUB, load it with 'multiboot2'.\r\n"
 no_long_mode:
     .asciz "xenlike can't run here: this CPU has no 64-bit mode.\r\n"
 "#,
@@ -250,6 +272,9 @@ no_long_mode:
     tables = const TABLES_ADDRESS,
     link_words = const super::tables::LINK_WORDS,
     moved = sym MOVED,
+    loader = sym LOADER,
+    multiboot1 = const Loader::Multiboot1 as u32,
+    multiboot2 = const Loader::Multiboot2 as u32,
     block = sym super::stack::BLOCK,
     info_bytes = const size_of::<CpuInfo>(),
     unused = const UNUSED,

@@ -1,6 +1,7 @@
 //! `scripts/build`: the artefacts below `build/`, nothing else.
 
 mod cargo;
+mod elf32;
 pub mod flat;
 pub mod image;
 
@@ -88,9 +89,10 @@ fn bootdom_image() -> PathBuf {
     artefact("bootdom.img")
 }
 
-/// The hypervisor with the boot domain in it, to `build/xenlike`.
+/// The hypervisor with the boot domain in it, to `build/xenlike`, and for `qemu -kernel` to `build/xenlike32`.
 fn core() -> Result<()> {
-    core_with(&[], &artefact("xenlike"))
+    core_with(&[], &artefact("xenlike"))?;
+    elf32::write(&artefact("xenlike"), &artefact("xenlike32"))
 }
 
 /// The hypervisor that most tests boot, to `build/test/xenlike`: it can audit itself. The guests have
