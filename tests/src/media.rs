@@ -27,6 +27,11 @@ impl Module {
             arguments: arguments.into(),
         }
     }
+
+    /// Its words.
+    pub fn arguments(&self) -> &str {
+        &self.arguments
+    }
 }
 
 /// What a medium boots.

@@ -1,17 +1,17 @@
 //! `scripts/run`: boots what was built, on this terminal or for a few commands.
 
+mod exec;
+
 use crate::build::{self, image};
 use crate::debian::{self, Part};
 use crate::process;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
+use std::env;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-use std::{env, fs};
 use xenlike_tests::machine::{Chipset, Firmware, Machine, Serial};
 use xenlike_tests::media::{Media, Module};
 use xenlike_tests::paths::{Scratch, build as artefact};
-use xenlike_tests::session::Session;
 
 /// Options of `scripts/run`.
 #[derive(Args)]
@@ -47,8 +47,15 @@ pub struct Options {
     /// Machine type
     #[arg(long, value_enum, default_value = "q35")]
     machine: MachineType,
-    /// Run shell commands (separated by `;`), print what they print, power off
-    #[arg(long, value_name = "COMMANDS", conflicts_with_all = ["dom0", "kernel"])]
+    /// A configuration for the embedded shell's files: `create NAME` there creates the domain
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dom0", "kernel"])]
+    cfg: Option<PathBuf>,
+    /// Another file for the embedded shell, such as a kernel that a configuration names; may be given many times
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dom0", "kernel"])]
+    file: Vec<PathBuf>,
+    /// Run commands of the embedded shell (separated by `;`), or with --dom0 a line of Dom0's shell; print what they
+    /// print, end with their status
+    #[arg(long, value_name = "COMMANDS", conflicts_with = "kernel")]
     exec: Option<String>,
     /// With --exec: limit in seconds
     #[arg(long, default_value_t = 600)]
@@ -106,8 +113,10 @@ pub fn run(options: &Options) -> Result<()> {
         debian::root::ensure()?;
     }
     let scratch = Scratch::new("run")?;
-    if let Some(commands) = &options.exec {
-        return execute(options, commands, &scratch);
+    match (&options.exec, options.dom0) {
+        (Some(line), Some(dom0)) => return exec::in_dom0(options, dom0, line),
+        (Some(commands), None) => return exec::in_shell(options, commands, &scratch),
+        (None, _) => {}
     }
     let iso = interactive_iso(options, &scratch)?;
     println!("Ctrl-A x ends QEMU.");
@@ -162,18 +171,46 @@ fn interactive_iso(options: &Options, scratch: &Scratch) -> Result<PathBuf> {
             .write(&iso)?;
         return Ok(iso);
     }
+    let own_files = options.cfg.is_some() || !options.file.is_empty();
     let media = match options.dom0 {
-        None if options.append.is_empty() => return Ok(artefact("xenlike.iso")),
-        None => Media::xenlike().modules(image::shell_files()?),
-        Some(dom0) => Media::xenlike().dom0(
-            Part::Linux.path(),
-            dom0.words(),
-            Some(debian::dom0::initrd()),
-        ),
+        // What is there may be newer than the image.
+        None if !own_files && !options.no_build && options.append.is_empty() => {
+            return Ok(artefact("xenlike.iso"));
+        }
+        None => options.shell_media()?,
+        Some(dom0) => dom0.media(),
     };
     let iso = scratch.path().join("run.iso");
     media.and(&options.append).write(&iso)?;
     Ok(iso)
+}
+
+impl Dom0 {
+    fn media(self) -> Media {
+        let initrd = Some(debian::dom0::initrd());
+        Media::xenlike().dom0(Part::Linux.path(), self.words(), initrd)
+    }
+}
+
+impl Options {
+    /// The embedded shell with its usual files, and those named on the command line, which come before.
+    fn shell_media(&self) -> Result<Media> {
+        let mut own = Vec::new();
+        for path in self.cfg.iter().chain(&self.file) {
+            let source = from_caller(path);
+            let name = source.file_name().context("a file's name")?;
+            ensure!(
+                source.is_file(),
+                "{}: there is no such file",
+                path.display()
+            );
+            own.push(Module::file(&name.to_string_lossy(), source.clone()));
+        }
+        let usual = image::shell_files()?;
+        let hidden = |module: &Module| own.iter().any(|it| it.arguments() == module.arguments());
+        let usual: Vec<_> = usual.into_iter().filter(|it| !hidden(it)).collect();
+        Ok(Media::xenlike().modules(own).modules(usual))
+    }
 }
 
 /// A file as who called `scripts/run` named it, which works from the repository's root.
@@ -181,47 +218,5 @@ fn from_caller(file: &Path) -> PathBuf {
     match env::var_os("XENLIKE_CALLED_FROM") {
         Some(folder) => Path::new(&folder).join(file),
         None => file.to_owned(),
-    }
-}
-
-/// The shell runs a file named `autoexec`, reports each command's status, and powers off.
-fn execute(options: &Options, commands: &str, scratch: &Scratch) -> Result<()> {
-    let lines: Vec<&str> = commands
-        .split([';', '\n'])
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    if lines.is_empty() {
-        bail!("--exec: no command given");
-    }
-    let script = scratch.path().join("autoexec");
-    fs::write(&script, lines.join("\n") + "\n")?;
-    let media = Media::xenlike()
-        .and(&options.append)
-        .modules(image::shell_files()?)
-        .module(Module::file("autoexec", script));
-    let mut session = Session::boot("run", &media, &options.machine())?;
-    let limit = Duration::from_secs(options.limit);
-
-    let boot = session.read_until("^xenlike> ", limit)?;
-    if options.verbose {
-        print!("{boot}");
-    }
-    let mut failed = 0;
-    for line in &lines {
-        let printed = session.read_until(r"^\[exec\] status ", limit)?;
-        let status = session.expect(r"\d+\n", limit)?;
-        print!("> {}", printed.trim_start_matches("xenlike> "));
-        if status.trim() != "0" {
-            eprintln!("error: `{line}` failed");
-            failed += 1;
-        }
-    }
-    // Most machines power off; where that is not possible the session's end takes QEMU down.
-    let _ = session.expect_end(Duration::from_secs(5));
-    session.kill().context("QEMU")?;
-    match failed {
-        0 => Ok(()),
-        count => bail!("{count} of {} commands failed", lines.len()),
     }
 }

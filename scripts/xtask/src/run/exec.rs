@@ -1,0 +1,76 @@
+//! `scripts/run --exec`: a few commands instead of a terminal.
+
+use super::{Dom0, Options};
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::time::Duration;
+use xenlike_tests::media::Module;
+use xenlike_tests::paths::Scratch;
+use xenlike_tests::session::Session;
+
+/// The shell runs a file named `autoexec`, reports each command's status, and powers off.
+pub(super) fn in_shell(options: &Options, commands: &str, scratch: &Scratch) -> Result<()> {
+    let lines: Vec<&str> = commands
+        .split([';', '\n'])
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    if lines.is_empty() {
+        bail!("--exec: no command given");
+    }
+    let script = scratch.path().join("autoexec");
+    fs::write(&script, lines.join("\n") + "\n")?;
+    let media = options.shell_media()?.and(&options.append);
+    let media = media.module(Module::file("autoexec", script));
+    let mut session = Session::boot("run", &media, &options.machine())?;
+    let limit = Duration::from_secs(options.limit);
+
+    let boot = session.read_until("^xenlike> ", limit)?;
+    if options.verbose {
+        print!("{boot}");
+    }
+    let mut failed = 0;
+    for line in &lines {
+        let printed = session.read_until(r"^\[exec\] status ", limit)?;
+        let status = session.expect(r"\d+\n", limit)?;
+        print!("> {}", printed.trim_start_matches("xenlike> "));
+        if status.trim() != "0" {
+            eprintln!("error: `{line}` failed");
+            failed += 1;
+        }
+    }
+    // Most machines power off; where that is not possible the session's end takes QEMU down.
+    let _ = session.expect_end(Duration::from_secs(5));
+    session.kill().context("QEMU")?;
+    match failed {
+        0 => Ok(()),
+        count => bail!("{count} of {} commands failed", lines.len()),
+    }
+}
+
+/// A line for Dom0's shell, as root; what it prints, and its status.
+pub(super) fn in_dom0(options: &Options, dom0: Dom0, line: &str) -> Result<()> {
+    let media = dom0.media().and(&options.append);
+    let mut session = Session::boot("run", &media, &options.machine())?;
+    let limit = Duration::from_secs(options.limit);
+    let mut boot = String::new();
+    if dom0 == Dom0::DebianRoot {
+        boot += &session.read_until("login: ", limit)?;
+        session.send_line("root")?;
+    }
+    boot += &session.read_until("# $", limit)?;
+    if options.verbose {
+        print!("{boot}");
+    }
+    // The quotes tell the answer from the echo of the question.
+    session.send_line(&format!("{line}; echo \"[exec]\" status $?"))?;
+    session.expect(r"\n", limit)?;
+    let printed = session.read_until(r"^\[exec\] status ", limit)?;
+    let status = session.expect(r"\d+", limit)?;
+    print!("{printed}");
+    session.kill().context("QEMU")?;
+    match status.trim() {
+        "0" => Ok(()),
+        status => bail!("`{line}` ended with status {status}"),
+    }
+}
