@@ -227,6 +227,8 @@ fn a_vcpu_that_polls_is_woken() {
         assert!(!node.sleeper.sleeps() || !node.dom.pending(node.port));
         node.send();
         assert!(!node.sleeper.sleeps(), "nobody is woken");
+        let pollers = node.dom.table.pollers.load(SeqCst);
+        assert_eq!(pollers, 0, "a poll is counted off as often as on");
     });
 }
 

@@ -155,11 +155,12 @@ mod models {
     use loom::thread;
     use std::sync::Arc;
 
-    /// Changes both numbers, with a point at which loom may switch to the other CPU between them.
+    /// Changes both numbers, with a point at which loom may switch to the other CPU between them. (It doesn't at what two
+    /// CPUs only read.)
     fn change(pair: &mut (u32, u32), switch: &AtomicU32) {
         assert_eq!(pair.0, pair.1);
         pair.0 += 1;
-        switch.load(Relaxed);
+        switch.fetch_add(1, Relaxed);
         pair.1 += 1;
     }
 
