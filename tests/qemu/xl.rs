@@ -24,6 +24,9 @@ done
 grep -c '^init: Linux' $log
 ";
 
+/// Waits until the guest `debian` says that it got an NMI.
+const NMI: &str = r"log=/var/log/xen/console/guest-debian.log; for i in $(seq 60); do grep -q 'NMI received' $log && break; sleep 1; done; grep -q 'NMI received' $log";
+
 /// The process of xl that starts a domain again does not stay in `/root`.
 const CREATE: &str =
     r#"xl create -q debian.cfg 'kernel="/root/vmlinuz"' 'ramdisk="/root/initrd.img"'"#;
@@ -111,7 +114,7 @@ fn views(session: &mut Session) -> Result<()> {
     succeed(session, "xl vcpu-pin 0 1 all").map(drop)
 }
 
-/// `xl` makes domains, holds them, sets their memory, starts them again, ends them kindly and at once.
+/// `xl` makes domains, sends them an NMI, holds them, sets their memory, starts them again, ends them kindly and at once.
 #[test]
 #[ignore = "boots QEMU"]
 fn debian_xl_runs_domains() -> Result<()> {
@@ -120,6 +123,8 @@ fn debian_xl_runs_domains() -> Result<()> {
     views(&mut session)?;
     succeed(&mut session, CREATE)?;
     debian_is_up(&mut session, 1)?;
+    succeed(&mut session, "xl trigger debian nmi")?;
+    succeed(&mut session, NMI)?;
     succeed(&mut session, "xl pause debian")?;
     let paused = row(&mut session, "debian")?;
     ensure!(

@@ -270,7 +270,8 @@ pub(crate) fn callbacks() -> [u64; 3] {
 
 /// The virtual IDT: breakpoint, overflow and the system call gate open to user mode, the rest by
 /// exceptions alone.
-pub(crate) fn table() -> [TrapInfo; VECTORS + 2] {
+#[must_use]
+pub fn table() -> [TrapInfo; VECTORS + 2] {
     let mut table = [TrapInfo::default(); VECTORS + 2];
     for (vector, entry) in table.iter_mut().enumerate().take(VECTORS) {
         entry.vector = vector as u8;

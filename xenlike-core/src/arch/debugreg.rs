@@ -5,8 +5,9 @@
 )]
 
 /// DR7 bits L0–L3 and G0–G3: a breakpoint is on.
-#[cfg(target_os = "none")]
-const ENABLES: u64 = 0xff;
+pub const ENABLES: u64 = 0xff;
+/// A breakpoint's type in DR7: access to ports (APM vol. 2 §13.1.1.4).
+pub const IO_BREAKPOINT: u64 = 2;
 
 /// DR0–DR3, DR6, DR7 of a guest.
 pub type DebugRegisters = [u64; 6];
@@ -16,11 +17,38 @@ pub const DR6_IDLE: u64 = 0xffff_0ff0;
 /// What DR7 holds when nothing is on.
 pub const DR7_IDLE: u64 = 0x400;
 
+/// The type of breakpoint `n`.
+pub const fn kind(dr7: u64, n: u32) -> u64 {
+    dr7.wrapping_shr(16 + n * 4) & 3
+}
+
+/// The bytes that breakpoint `n` spans.
+pub const fn bytes(dr7: u64, n: u32) -> u64 {
+    match dr7.wrapping_shr(18 + n * 4) & 3 {
+        0 => 1,
+        1 => 2,
+        2 => 8,
+        _ => 4,
+    }
+}
+
+/// Whether breakpoint `n` is on, and for ports.
+pub const fn is_io(dr7: u64, n: u32) -> bool {
+    kind(dr7, n) == IO_BREAKPOINT && dr7.wrapping_shr(n * 2) & 3 != 0
+}
+
+/// What the hardware gets of a guest's DR7: its ports are emulated, and their breakpoints with them.
+pub fn without_io(dr7: u64) -> u64 {
+    let io = (0..4).filter(|&n| is_io(dr7, n));
+    io.fold(dr7, |dr7, n| dr7 & !(3 << (n * 2)))
+}
+
 /// Puts a guest's into the hardware, if a breakpoint of its is on. Its values have been checked.
 #[cfg(target_os = "none")]
 pub fn load(regs: &DebugRegisters) {
     use core::arch::asm;
     let [dr0, dr1, dr2, dr3, _, dr7] = *regs;
+    let dr7 = without_io(dr7);
     // SAFETY: breakpoints are at guest addresses only (set_debugreg refuses others); a match traps
     // to the #DB handler.
     unsafe {

@@ -1,6 +1,7 @@
 //! Debug registers of a guest: what it may set them to, so that it never debugs the core.
 
-use crate::arch::debugreg::DebugRegisters;
+use crate::arch::cr::cr4::DE as CR4_DE;
+use crate::arch::debugreg::{self, DebugRegisters, IO_BREAKPOINT};
 use crate::kit::Vaddr;
 use crate::mm::layout;
 
@@ -14,8 +15,6 @@ const DR6_BREAKPOINTS: u64 = 0xf;
 const DR7_FIXED: u64 = 0x400;
 const DR7_SETTABLE: u64 = 0xffff_0fff & !(1 << 11);
 const DR7_GENERAL_DETECT: u64 = 1 << 13;
-/// R/W field 0b10: an I/O breakpoint.
-const IO_BREAKPOINT: u64 = 2;
 
 /// A breakpoint that a guest may not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,30 +40,50 @@ pub const fn merged_dr6(old: u64, new: u64) -> u64 {
     old & !DR6_BREAKPOINTS | new
 }
 
-/// DR7 as the hardware may have it.
-pub fn dr7(value: u64) -> Result<u64, NotAllowed> {
-    let field = |at: u32| value.wrapping_shr(at) & 3;
-    let io = |n: u32| {
-        let kind = field(n.wrapping_mul(4).wrapping_add(16));
-        kind == IO_BREAKPOINT && field(n.wrapping_mul(2)) != 0
-    };
-    if value >> 32 != 0 || value & DR7_GENERAL_DETECT != 0 || (0..4).any(io) {
+/// DR7 as a guest with this CR4 may have it. With a breakpoint enabled, I/O breakpoints need CR4.DE, whichever is
+/// enabled, as on Xen.
+pub fn dr7(value: u64, cr4: u64) -> Result<u64, NotAllowed> {
+    let io_without_de = cr4 & CR4_DE == 0
+        && value & debugreg::ENABLES != 0
+        && (0..4).any(|n| debugreg::kind(value, n) == IO_BREAKPOINT);
+    if value >> 32 != 0 || value & DR7_GENERAL_DETECT != 0 || io_without_de {
         return Err(NotAllowed);
     }
     Ok(value & DR7_SETTABLE | DR7_FIXED)
 }
 
-/// All of them.
-pub fn checked(addresses: [u64; 4], six: u64, seven: u64) -> Result<DebugRegisters, NotAllowed> {
-    let [a, b, c, d] = addresses;
-    Ok([
-        address(a)?,
-        address(b)?,
-        address(c)?,
-        address(d)?,
-        dr6(six),
-        dr7(seven)?,
-    ])
+/// The debug register that a number names: 4 and 5 are 6 and 7 while CR4.DE is clear (SDM vol. 3 §18.2.2).
+pub const fn index(number: u64, cr4: u64) -> Option<usize> {
+    match number {
+        0..=3 => Some(number as usize),
+        4 | 5 if cr4 & CR4_DE != 0 => None,
+        4 | 6 => Some(4),
+        5 | 7 => Some(5),
+        _ => None,
+    }
+}
+
+/// Bits of DR6 for the I/O breakpoints that an access of so many bytes at `port` matches.
+pub fn io_hits(registers: &DebugRegisters, port: u16, bytes: u16) -> u64 {
+    let [addresses @ .., _, seven] = registers;
+    if seven & debugreg::ENABLES == 0 {
+        return 0;
+    }
+    let first = u64::from(port);
+    let end = first.saturating_add(bytes.into());
+    (0..4).zip(addresses).fold(0, |hits, (n, &at)| {
+        let hit = debugreg::is_io(*seven, n)
+            && at < end
+            && at.saturating_add(debugreg::bytes(*seven, n)) > first;
+        hits | u64::from(hit).wrapping_shl(n)
+    })
+}
+
+/// All of a saved vCPU. What a guest may not have is left out, as on Xen.
+pub fn restored(addresses: [u64; 4], six: u64, seven: u64, cr4: u64) -> DebugRegisters {
+    let [a, b, c, d] = addresses.map(|at| address(at).unwrap_or(0));
+    let seven = dr7(seven, cr4).unwrap_or(debugreg::DR7_IDLE);
+    [a, b, c, d, dr6(six), seven]
 }
 
 #[cfg(test)]
@@ -82,17 +101,41 @@ mod tests {
     }
 
     #[test]
-    fn dr7_keeps_out_what_reaches_beyond_the_guest() {
-        assert_eq!(dr7(1 << 13), Err(NotAllowed));
-        assert_eq!(dr7(1 | 2 << 16), Err(NotAllowed));
-        assert_eq!(dr7(2 << 16), Ok(2 << 16 | 0x400));
-        assert_eq!(dr7(1 << 32), Err(NotAllowed));
-        assert_eq!(dr7(0), Ok(0x400));
+    fn io_breakpoints_need_debugging_extensions() {
+        assert_eq!(dr7(1 << 13, CR4_DE), Err(NotAllowed));
+        assert_eq!(dr7(1 << 32, CR4_DE), Err(NotAllowed));
+        assert_eq!(dr7(0, 0), Ok(0x400));
+        // Enabled is another than the one of this type.
+        assert_eq!(dr7(2 << 20 | 1, 0), Err(NotAllowed));
+        assert_eq!(dr7(2 << 20, 0), Ok(2 << 20 | 0x400));
+        assert_eq!(dr7(2 << 20 | 4, CR4_DE), Ok(2 << 20 | 4 | 0x400));
+    }
+
+    #[test]
+    fn hardware_has_no_io_breakpoints() {
+        let seven = 0x400 | 2 << 16 | 1 << 20 | 0xf;
+        assert_eq!(debugreg::without_io(seven), seven & !3);
+        assert_eq!(debugreg::without_io(0x5ff), 0x5ff);
+    }
+
+    #[test]
+    fn io_breakpoints_match_what_they_overlap() {
+        // 0: two bytes from 0x61; 1: a write to memory there; 2: one byte of port 0x64, disabled.
+        let seven = 2 << 16 | 1 << 18 | 1 << 20 | 2 << 24 | 1 | 4;
+        let hits = |port, bytes| io_hits(&[0x61, 0x61, 0x64, 0, 0, seven], port, bytes);
+        assert_eq!(hits(0x5f, 2), 0);
+        assert_eq!((hits(0x60, 2), hits(0x61, 1), hits(0x62, 1)), (1, 1, 1));
+        assert_eq!((hits(0x63, 4), hits(u16::MAX, 1)), (0, 0));
+        let four_bytes_at_the_end = 2 << 16 | 3 << 18 | 3;
+        let last = [u64::MAX, 0, 0, 0, 0, four_bytes_at_the_end];
+        assert_eq!(io_hits(&last, u16::MAX, 4), 0);
     }
 
     #[test]
     fn nobody_breaks_into_the_core() {
-        assert!(checked([0, 0, layout::DIRECT_MAP, 0], 0, 0).is_err());
-        assert!(checked([0, 0x1000, u64::MAX, 0], 0, 0).is_ok());
+        let [_, _, c, ..] = restored([0, 0, layout::DIRECT_MAP, 0], 0, 0, 0);
+        assert_eq!(c, 0);
+        let saved = restored([0, 0x1000, u64::MAX, 0], 1, 0x4, 0);
+        assert_eq!(saved, [0, 0x1000, u64::MAX, 0, DR6_FIXED | 1, 0x404]);
     }
 }

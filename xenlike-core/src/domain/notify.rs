@@ -8,7 +8,7 @@ use guest_pv_abi::xen::{VIRQ_CONSOLE, VIRQ_DOM_EXC};
 use super::gate::Schedule;
 use super::time::end_slice_by;
 use super::vcpu::pause;
-use super::{Domain, Life, Vcpu, registry};
+use super::{Domain, Life, Vcpu, VcpuState, registry};
 use crate::arch::{percpu, time, work};
 use crate::event::{NR_VIRQS, Notice};
 use crate::kit::{CpuId, DomId, Lock, Port, Rank, VcpuId};
@@ -62,6 +62,22 @@ pub fn nmi(dom: &Domain, vcpu: &Vcpu) {
     // Seen by others before it is looked whether the vCPU sleeps: see `upcall`.
     vcpu.nmi_pending.store(1, Ordering::SeqCst);
     upcall(dom, vcpu);
+    look_here(vcpu);
+}
+
+/// Makes this CPU look at what is due for `vcpu`, if it runs here.
+fn look_here(vcpu: &Vcpu) {
+    if vcpu.cpu() == Some(percpu::this_cpu()) {
+        work::raise_here(work::LOOK);
+    }
+}
+
+/// Lets NMIs reach `vcpu` again, which runs here: it leaves its NMI handler.
+#[cold]
+#[inline(never)] // not for every iret to carry
+pub fn unmask_nmi(vcpu: &Vcpu, st: &mut VcpuState) {
+    st.nmi_masked = false;
+    look_here(vcpu);
 }
 
 /// Makes the CPU that runs `vcpu` look at what is due for it.

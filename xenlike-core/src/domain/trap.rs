@@ -5,8 +5,10 @@
 
 use crate::kit::atomic::Ordering;
 
-use guest_pv_abi::arch_x86::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
+use guest_pv_abi::arch_x86::{FLAT_KERNEL_CS, FLAT_KERNEL_SS, TrapInfo};
 use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
+
+use zerocopy::FromZeros;
 
 use super::vcpu::Callback;
 use super::{Domain, Vcpu, VcpuState, mode};
@@ -248,6 +250,23 @@ fn begin(vcpu: &Vcpu, regs: &mut TrapFrame, bounce: Bounce, sp: u64) {
     regs.cs = u64::from(FLAT_KERNEL_CS);
     regs.rip = bounce.entry;
     regs.rflags &= !(rflags::TF | rflags::NT | rflags::RF | rflags::VM | rflags::AC);
+}
+
+/// Makes `address` the handler of NMIs (vector 2), which masks events; 0 takes it away.
+pub fn set_nmi_handler(st: &mut VcpuState, address: u64) {
+    const NMI: u8 = 2;
+    if let Some(slot) = st.traps.get_mut(usize::from(NMI)) {
+        *slot = match address {
+            0 => TrapInfo::new_zeroed(),
+            _ => TrapInfo {
+                vector: NMI,
+                flags: TI_MASKS_EVENTS,
+                cs: FLAT_KERNEL_CS,
+                address,
+                ..TrapInfo::new_zeroed()
+            },
+        };
+    }
 }
 
 /// A code selector that a guest names gets ring 3: it can't name the core's.

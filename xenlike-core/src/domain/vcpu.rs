@@ -131,8 +131,6 @@ pub struct Callbacks {
     pub syscall32: Callback,
     /// CALLBACKTYPE_sysenter
     pub sysenter: Callback,
-    /// CALLBACKTYPE_nmi
-    pub nmi: Callback,
 }
 
 /// A descriptor table as the guest registered it.
@@ -218,6 +216,8 @@ pub struct VcpuState {
     pub cr4: u64,
     /// MSRs of its own.
     pub msrs: VcpuMsrs,
+    /// It is in its NMI handler: no other NMI is delivered until its next iret.
+    pub nmi_masked: bool,
     /// Virtual I/O privilege level, 0 to 3.
     pub iopl: u8,
     /// PHYSDEVOP_set_iobitmap: guest address of the bitmap, and ports it covers.
@@ -272,6 +272,7 @@ impl VcpuState {
             cr2: 0,
             cr4: FIRST_CR4,
             msrs: VcpuMsrs::default(),
+            nmi_masked: false,
             iopl: 0,
             iobmp: (0, 0),
             segments: Segments::default(),
@@ -342,14 +343,14 @@ impl Vcpu {
         self.dom.upgrade()
     }
 
-    /// Whether an NMI waits for it.
-    pub fn nmi_due(&self) -> bool {
-        self.nmi_pending.load(Ordering::Acquire) != 0
+    /// Whether an NMI waits for it that it can take.
+    pub fn nmi_due(&self, st: &VcpuState) -> bool {
+        !st.nmi_masked && self.nmi_pending.load(Ordering::Acquire) != 0
     }
 
     /// Takes the NMI that waits for it.
     pub fn take_nmi(&self) -> bool {
-        self.nmi_due() && self.nmi_pending.swap(0, Ordering::AcqRel) != 0
+        self.nmi_pending.swap(0, Ordering::AcqRel) != 0
     }
 
     /// The CPU whose registers hold it.

@@ -53,7 +53,7 @@ pub(super) fn single(guest: &mut impl Guest, insn: &Insn) -> Step {
         let value = read_register(guest.frame(), insn, 0, bytes);
         write_port(guest, port, width, value as u32);
     }
-    Step::Retire
+    retire_or_hit(guest.io_breakpoints(port, width))
 }
 
 /// Reads ports for a guest whose kernel allows it.
@@ -182,6 +182,7 @@ pub(super) fn string(guest: &mut impl Guest, insn: &Insn) -> Step {
         return Step::GENERAL_PROTECTION;
     }
     let repeated = insn.repeat != Repeat::None;
+    let hits = guest.io_breakpoints(port, width);
     for _ in 0..BURST {
         let count = guest.frame().rcx & mask(insn.address_bytes);
         if repeated && count == 0 {
@@ -197,18 +198,26 @@ pub(super) fn string(guest: &mut impl Guest, insn: &Insn) -> Step {
             return Step::Ends(Outcome::Fault(exception));
         }
         if !repeated {
-            return Step::Retire;
+            return retire_or_hit(hits);
         }
         set_address_register(&mut guest.frame().rcx, insn, count.wrapping_sub(1));
-        if guest.preempted() {
+        // A breakpoint is due after each element.
+        if hits != 0 || guest.preempted() {
             break;
         }
     }
     let rest = guest.frame().rcx & mask(insn.address_bytes);
-    if rest == 0 {
-        Step::Retire
-    } else {
-        Step::Ends(Outcome::Again)
+    match (rest, hits) {
+        (0, _) => retire_or_hit(hits),
+        (_, 0) => Step::Ends(Outcome::Again),
+        _ => Step::Ends(Outcome::Debug(hits)),
+    }
+}
+
+const fn retire_or_hit(hits: u64) -> Step {
+    match hits {
+        0 => Step::Retire,
+        _ => Step::Hit(hits),
     }
 }
 

@@ -39,8 +39,8 @@ pub use privileged::{
 pub enum Outcome {
     /// Done; the registers are those after the instruction.
     Done,
-    /// Done, and the guest was single-stepping: give it #DB with DR6.BS.
-    Stepped,
+    /// Done so far, and the guest gets #DB with these bits of DR6: it single-stepped, or hit an I/O breakpoint.
+    Debug(u64),
     /// Part is done, the registers tell how much: run the instruction again (after what is pending).
     Again,
     /// Done; the vCPU sleeps until an event (HLT).
@@ -250,6 +250,8 @@ pub trait Guest {
     fn debug_register(&self, number: u8) -> Option<u64>;
     /// Sets one as set_debugreg does.
     fn set_debug_register(&mut self, number: u8, value: u64) -> Result<(), Denied>;
+    /// Bits of DR6 for its I/O breakpoints that the access matches.
+    fn io_breakpoints(&self, port: u16, width: Width) -> u64;
     /// Sets its XCR0; the value has been checked.
     fn set_xcr0(&mut self, value: u64);
     /// Writes back and empties the caches.

@@ -17,6 +17,8 @@ pub const ZF: u64 = 1 << 6;
 pub const SF: u64 = 1 << 7;
 /// RFLAGS: single step.
 pub const TF: u64 = 1 << 8;
+/// DR6.BS: single step.
+pub const DR6_STEP: u64 = 1 << 14;
 /// RFLAGS: string instructions go down.
 pub const DF: u64 = 1 << 10;
 /// RFLAGS: overflow.

@@ -4,7 +4,7 @@ use super::control;
 use super::decode::{self, Insn, Rm, decode};
 use super::io;
 use super::msr;
-use super::operand::{self, RF, TF, mask};
+use super::operand::{self, DR6_STEP, RF, TF, mask};
 use super::ptwr::fetch;
 use super::{Bits, Exception, Guest, Mode, Outcome, Segment, SegmentName};
 use crate::cpuid::guest::Asked;
@@ -22,6 +22,8 @@ const CPUID_FAULTING: u64 = 1 << 0;
 pub(super) enum Step {
     /// It is done: go on behind it.
     Retire,
+    /// Likewise, and it hit I/O breakpoints: bits of DR6.
+    Hit(u64),
     /// As the outcome says; nothing follows.
     Ends(Outcome),
 }
@@ -45,6 +47,10 @@ pub fn general_protection(guest: &mut impl Guest) -> Outcome {
     }
     match step(guest, &insn) {
         Step::Retire => retire(guest, insn.length, code.bits),
+        Step::Hit(breakpoints) => match retire(guest, insn.length, code.bits) {
+            Outcome::Debug(step) => Outcome::Debug(breakpoints | step),
+            _ => Outcome::Debug(breakpoints),
+        },
         Step::Ends(outcome) => outcome,
     }
 }
@@ -85,7 +91,7 @@ pub fn forced_cpuid(guest: &mut impl Guest, code: Bits) -> Outcome {
         Mode::User => Asked::User,
     };
     match cpuid(guest, asked) {
-        Step::Retire => retire(guest, FORCED_CPUID.len() as u8, code),
+        Step::Retire | Step::Hit(_) => retire(guest, FORCED_CPUID.len() as u8, code),
         Step::Ends(outcome) => outcome,
     }
 }
@@ -111,7 +117,7 @@ fn retire(guest: &mut impl Guest, length: u8, code: Bits) -> Outcome {
     };
     frame.rflags &= !RF;
     if frame.rflags & TF != 0 {
-        Outcome::Stepped
+        Outcome::Debug(DR6_STEP)
     } else {
         Outcome::Done
     }

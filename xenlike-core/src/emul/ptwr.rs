@@ -3,7 +3,7 @@
 
 use super::decode::{self, Insn, Repeat, Rm, decode};
 use super::operand::{
-    self, ARITHMETIC, CF, DF, RF, TF, ZF, linear, mask, read_register, write_register,
+    self, ARITHMETIC, CF, DF, DR6_STEP, RF, TF, ZF, linear, mask, read_register, write_register,
 };
 use super::{Bits, Exception, Guest, Outcome, PageFault};
 use crate::kit::{PAGE_SIZE, Vaddr};
@@ -337,7 +337,7 @@ fn retire(guest: &mut impl Guest, insn: &Insn) -> Outcome {
     frame.rip = frame.rip.wrapping_add(u64::from(insn.length));
     frame.rflags &= !RF;
     if frame.rflags & TF != 0 {
-        Outcome::Stepped
+        Outcome::Debug(DR6_STEP)
     } else {
         Outcome::Done
     }

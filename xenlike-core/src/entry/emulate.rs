@@ -26,8 +26,6 @@ const STACK: u8 = 12;
 const ERROR_IDT: u32 = 2;
 /// Page fault error code: a write.
 const ERROR_WRITE: u32 = 2;
-/// DR6.BS: single step.
-const DR6_SINGLE_STEP: u64 = 1 << 14;
 /// `int n` in bytes.
 const INT_N_BYTES: u64 = 2;
 
@@ -153,8 +151,8 @@ pub fn message_table_write(ctx: &mut Ctx<'_>, address: u64) -> bool {
 fn apply(ctx: &mut Ctx<'_>, outcome: Outcome, trapped: u8) {
     match outcome {
         Outcome::Done | Outcome::Again => {}
-        Outcome::Stepped => {
-            ctx.st.debug[4] = merged_dr6(ctx.st.debug[4], DR6_SINGLE_STEP);
+        Outcome::Debug(cause) => {
+            ctx.st.debug[4] = merged_dr6(ctx.st.debug[4], cause);
             inject(ctx, vector::DB);
         }
         Outcome::Block => block(ctx),
@@ -182,7 +180,7 @@ fn fault(ctx: &mut Ctx<'_>, number: u8) {
 fn block(ctx: &mut Ctx<'_>) {
     let vcpu = ctx.vcpu;
     vcpu.gate.set(pause::BLOCKED);
-    if vcpu.info.upcall_pending().load(Ordering::SeqCst) != 0 || vcpu.nmi_due() {
+    if vcpu.info.upcall_pending().load(Ordering::SeqCst) != 0 || vcpu.nmi_due(ctx.st) {
         vcpu.gate.remove(pause::BLOCKED);
     } else {
         crate::arch::work::raise_here(crate::arch::work::SCHEDULE);

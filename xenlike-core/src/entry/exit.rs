@@ -6,6 +6,7 @@ use crate::domain::trap::Bounce;
 use crate::hypercall::Ctx;
 
 use super::current::with_current;
+use super::traps::vector;
 use super::{dump, switch, syscall, timers};
 
 /// Called by the exit stub while work is pending on this CPU. The stub looks again afterwards.
@@ -18,7 +19,7 @@ pub extern "C" fn exit_work(frame: &mut TrapFrame) {
         other_work(frame, due);
     }
     with_current(frame, |ctx| {
-        if has_nmi(ctx) {
+        if ctx.vcpu.nmi_due(ctx.st) {
             nmi(ctx.reborrow());
         }
     });
@@ -49,9 +50,6 @@ fn other_work(frame: &mut TrapFrame, due: u32) {
 /// masked until that one's iret.
 pub extern "C" fn enter_upcall(frame: &mut TrapFrame) {
     with_current(frame, |ctx| {
-        if has_nmi(ctx) {
-            return nmi(ctx.reborrow());
-        }
         let callback = Bounce {
             masks_events: true,
             ..Bounce::to(ctx.st.callbacks.event.entry)
@@ -60,21 +58,14 @@ pub extern "C" fn enter_upcall(frame: &mut TrapFrame) {
     });
 }
 
-/// Whether the vCPU can take an NMI, and one waits.
-#[inline]
-fn has_nmi(ctx: &Ctx<'_>) -> bool {
-    ctx.st.callbacks.nmi.entry != 0 && ctx.vcpu.nmi_due()
-}
-
-/// Enters the guest's NMI callback.
+/// Enters the guest's NMI handler, which masks further NMIs until its iret. Without a handler the NMI is lost, as
+/// on Xen.
 #[cold]
 fn nmi(mut ctx: Ctx<'_>) {
     let ctx = &mut ctx;
-    if ctx.vcpu.take_nmi() {
-        let callback = Bounce {
-            masks_events: false,
-            ..ctx.st.callbacks.nmi.into()
-        };
-        syscall::bounce(ctx, callback);
+    let bounce = Bounce::exception(ctx.st, vector::NMI, None);
+    if ctx.vcpu.take_nmi() && bounce.entry != 0 {
+        ctx.st.nmi_masked = true;
+        syscall::bounce(ctx, bounce);
     }
 }

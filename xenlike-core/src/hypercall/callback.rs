@@ -4,8 +4,9 @@ use guest_pv_abi::callback::{self as abi, CallbackRegister, CallbackUnregister};
 use guest_pv_abi::errno::{self, Errno};
 
 use super::{Args, Ctx, get};
+use crate::domain::trap::set_nmi_handler;
 use crate::domain::vcpu::Callback;
-use crate::kit::{Vaddr, VcpuId};
+use crate::kit::Vaddr;
 
 /// `callback_op(cmd, arg)`.
 pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
@@ -37,8 +38,7 @@ fn register(ctx: &mut Ctx<'_>, request: &CallbackRegister) -> Result<(), Errno> 
         abi::CALLBACKTYPE_FAILSAFE => callbacks.failsafe = callback,
         abi::CALLBACKTYPE_SYSCALL => callbacks.syscall = callback,
         abi::CALLBACKTYPE_SYSCALL32 => callbacks.syscall32 = callback,
-        abi::CALLBACKTYPE_NMI if ctx.vcpu.id == VcpuId(0) => callbacks.nmi = callback,
-        abi::CALLBACKTYPE_NMI => return Err(errno::EINVAL),
+        abi::CALLBACKTYPE_NMI => return set_nmi(ctx, request.address),
         _ => return Err(errno::ENOSYS),
     }
     Ok(())
@@ -46,10 +46,7 @@ fn register(ctx: &mut Ctx<'_>, request: &CallbackRegister) -> Result<(), Errno> 
 
 fn unregister(ctx: &mut Ctx<'_>, request: &CallbackUnregister) -> Result<(), Errno> {
     match u32::from(request.type_) {
-        abi::CALLBACKTYPE_NMI => {
-            ctx.st.callbacks.nmi = Callback::default();
-            Ok(())
-        }
+        abi::CALLBACKTYPE_NMI => set_nmi(ctx, 0),
         abi::CALLBACKTYPE_EVENT
         | abi::CALLBACKTYPE_FAILSAFE
         | abi::CALLBACKTYPE_SYSCALL
@@ -58,6 +55,15 @@ fn unregister(ctx: &mut Ctx<'_>, request: &CallbackUnregister) -> Result<(), Err
         | abi::CALLBACKTYPE_SYSENTER_DEPRECATED => Err(errno::EINVAL),
         _ => Err(errno::ENOSYS),
     }
+}
+
+/// Sets the calling vCPU's NMI handler, which is entry 2 of its trap table, too; 0 takes it away.
+pub fn set_nmi(ctx: &mut Ctx<'_>, address: u64) -> Result<(), Errno> {
+    if !Vaddr(address).is_canonical() {
+        return Err(errno::EINVAL);
+    }
+    set_nmi_handler(ctx.st, address);
+    Ok(())
 }
 
 /// `set_callbacks(event, failsafe, syscall)`: the old way to register three of them.

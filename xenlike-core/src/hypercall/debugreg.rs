@@ -10,18 +10,16 @@ use crate::domain::debug;
 /// `set_debugreg(register, value)`.
 pub fn set(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
     let [register, value, ..] = args.0;
-    match register {
-        0..=3 => {
-            let value = debug::address(value).map_err(|_| errno::EPERM)?;
-            if let Some(slot) = ctx.st.debug.get_mut(register as usize) {
-                *slot = value;
-            }
-        }
+    let index = debug::index(register, ctx.st.cr4).ok_or(errno::ENODEV)?;
+    let value = match index {
+        0..=3 => debug::address(value).map_err(|_| errno::EPERM)?,
         // The upper halves must be zero (APM vol. 2 §13.1.1.3).
-        4..=7 if value >> 32 != 0 => return Err(errno::EINVAL),
-        4 | 6 => ctx.st.debug[4] = debug::dr6(value),
-        5 | 7 => ctx.st.debug[5] = debug::dr7(value).map_err(|_| errno::EPERM)?,
-        _ => return Err(errno::ENODEV),
+        _ if value >> 32 != 0 => return Err(errno::EINVAL),
+        4 => debug::dr6(value),
+        _ => debug::dr7(value, ctx.st.cr4).map_err(|_| errno::EPERM)?,
+    };
+    if let Some(slot) = ctx.st.debug.get_mut(index) {
+        *slot = value;
     }
     debugreg::load(&ctx.st.debug);
     Ok(())
@@ -29,11 +27,7 @@ pub fn set(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
 
 /// `get_debugreg(register)`.
 pub fn get(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
-    let index = match args.0[0] {
-        n @ 0..=3 => n as usize,
-        4 | 6 => 4,
-        5 | 7 => 5,
-        _ => return Err(errno::ENODEV),
-    };
-    Ok(ctx.st.debug.get(index).copied().unwrap_or(0) as i64)
+    let index = debug::index(args.0[0], ctx.st.cr4);
+    let value = index.and_then(|index| ctx.st.debug.get(index));
+    value.map(|&value| value as i64).ok_or(errno::ENODEV)
 }

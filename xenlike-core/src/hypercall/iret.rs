@@ -8,7 +8,7 @@ use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
 use crate::arch::frame::TrapFrame;
 use crate::arch::rflags;
 use crate::domain::trap::Stuck;
-use crate::domain::{Domain, Vcpu, VcpuState, mode};
+use crate::domain::{Domain, Vcpu, VcpuState, mode, notify};
 use crate::kit::Vaddr;
 use crate::mm::guest_stack;
 
@@ -44,6 +44,9 @@ pub fn call(
     regs.rsp = frame.rsp;
     regs.ss = frame.ss & 0xffff | 3;
     regs.rax = frame.rax;
+    if st.nmi_masked {
+        notify::unmask_nmi(vcpu, st);
+    }
     let masked = frame.rflags & rflags::IF == 0;
     vcpu.info
         .upcall_mask()

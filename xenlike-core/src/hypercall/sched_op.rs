@@ -59,7 +59,7 @@ fn block(ctx: &mut Ctx<'_>) -> Outcome {
     let vcpu = ctx.vcpu;
     vcpu.info.upcall_mask().store(0, Ordering::SeqCst);
     vcpu.gate.set(pause::BLOCKED);
-    if vcpu.info.wants_upcall() || vcpu.nmi_due() {
+    if vcpu.info.wants_upcall() || vcpu.nmi_due(ctx.st) {
         vcpu.gate.remove(pause::BLOCKED);
     } else {
         work::raise_here(work::SCHEDULE);
@@ -111,7 +111,7 @@ fn poll(ctx: &mut Ctx<'_>, arg: u64) -> Result<(), Errno> {
     vcpu.gate.set(pause::POLLING);
     ctx.dom.events.begin_poll(vcpu.id, single);
     let sleeps = || {
-        let mut due = vcpu.info.wants_upcall();
+        let mut due = vcpu.info.wants_upcall() || vcpu.nmi_due(ctx.st);
         for &port in &ports {
             due |= ctx.dom.events.is_pending(port).map_err(|_| errno::EINVAL)?;
         }

@@ -54,6 +54,7 @@ fn dispatch(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
         abi::VCPUOP_SET_SINGLESHOT_TIMER => set_singleshot(ctx, &target, arg),
         abi::VCPUOP_STOP_SINGLESHOT_TIMER => stop_singleshot(ctx, &target),
         abi::VCPUOP_REGISTER_VCPU_INFO => register_info(ctx, &target, arg),
+        abi::VCPUOP_SEND_NMI if arg != 0 => Err(errno::EINVAL),
         abi::VCPUOP_SEND_NMI => {
             notify::nmi(ctx.dom, &target);
             Ok(())

@@ -59,7 +59,6 @@ pub fn set(
         return Err(Refused::Invalid);
     }
     check_plain(context)?;
-    let debug = checked_debug(context)?;
     let frames = gdt_frames(context)?;
     let roots = Roots::take(dom, context)?;
     if gdt::replace(dom, st, frames, context.gdt_ents as u32).is_err() {
@@ -70,12 +69,13 @@ pub fn set(
     old.put();
     set_registers(st, context);
     set_tables(vcpu, st, context);
-    st.debug = debug;
     st.cr0 = context.ctrlreg[0] & CR0_TS | CR0_FIXED;
     st.cr4 = dom
         .cpuid
         .lock()
         .guest_cr4(cr::base_cr4(&cpu::features()), context.ctrlreg[4]);
+    let [a, b, c, d, _, _, six, seven] = context.debugreg;
+    st.debug = debug::restored([a, b, c, d], six, seven, st.cr4);
     st.fpu.reset();
     if context.flags & VGCF_I387_VALID != 0 {
         st.fpu.set_legacy(&context.fpu_ctxt);
@@ -121,11 +121,6 @@ fn check_plain(context: &VcpuGuestContext) -> Result<(), Refused> {
     let mut all = addresses.into_iter().chain(handlers);
     let ok = all.all(|at| Vaddr(at).is_canonical()) && ldt_ok && context.vm_assist & !ASSISTS == 0;
     if ok { Ok(()) } else { Err(Refused::Invalid) }
-}
-
-fn checked_debug(context: &VcpuGuestContext) -> Result<[u64; 6], Refused> {
-    let [a, b, c, d, _, _, six, seven] = context.debugreg;
-    debug::checked([a, b, c, d], six, seven).map_err(|_| Refused::Invalid)
 }
 
 /// The frames of the GDT, as many as its entries need.
@@ -263,6 +258,7 @@ pub fn reset(dom: &Domain, vcpu: &Vcpu, st: &mut VcpuState) {
     let_go(vcpu, st, &mut work);
     st.initialised = false;
     st.callbacks = crate::domain::vcpu::Callbacks::default();
+    st.nmi_masked = false;
     st.fpu.reset();
 }
 

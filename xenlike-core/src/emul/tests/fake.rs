@@ -8,6 +8,7 @@ use std::vec::Vec;
 use crate::arch::frame::TrapFrame;
 use crate::cpuid::guest::{Asked, Host, Role, View};
 use crate::cpuid::{Leaf, Policies, Policy, VcpuMsrs};
+use crate::domain::debug;
 use crate::emul::ptwr::{Entries, EntryError};
 use crate::emul::*;
 
@@ -244,6 +245,10 @@ impl Guest for Fake {
     }
     fn debug_register(&self, number: u8) -> Option<u64> {
         self.dr.get(usize::from(number)).copied()
+    }
+    fn io_breakpoints(&self, port: u16, width: Width) -> u64 {
+        let [a, b, c, d, _, _, six, seven] = self.dr;
+        debug::io_hits(&[a, b, c, d, six, seven], port, width.bytes())
     }
     fn set_debug_register(&mut self, number: u8, value: u64) -> Result<(), Denied> {
         *self

@@ -176,3 +176,32 @@ fn strings_move_in_bursts() {
     );
     assert_eq!((guest.frame.rcx, guest.frame.rdi), (2, super::fake::END));
 }
+
+/// The trap is behind the instruction; a repeated one traps after each element, at itself until the last.
+#[test]
+fn io_breakpoints() {
+    let mut guest = guest(&[0xec], 0x80);
+    (guest.dr[1], guest.dr[7]) = (0x80, 4 | 2 << 20);
+    let hit = Outcome::Debug(2);
+    assert_eq!(
+        (general_protection(&mut guest), guest.frame.rip),
+        (hit, CODE + 1)
+    );
+    (guest.frame.rip, guest.frame.rflags) = (CODE, 0x302);
+    assert_eq!(general_protection(&mut guest), Outcome::Debug(1 << 14 | 2));
+    (guest.frame.rip, guest.frame.rflags, guest.frame.rdx) = (CODE, 0x202, 0x81);
+    assert_eq!(general_protection(&mut guest), Outcome::Done);
+
+    let code = CODE as usize;
+    guest.memory[code..code + 2].copy_from_slice(&[0xf3, 0x6e]);
+    (guest.frame.rip, guest.frame.rdx, guest.frame.rcx) = (CODE, 0x80, 2);
+    assert_eq!(
+        (general_protection(&mut guest), guest.frame.rip),
+        (hit, CODE)
+    );
+    assert_eq!(guest.frame.rcx, 1);
+    assert_eq!(
+        (general_protection(&mut guest), guest.frame.rip),
+        (hit, CODE + 2)
+    );
+}

@@ -8,7 +8,7 @@ use crate::arch::frame::TrapFrame;
 use crate::arch::{cpu, cr, fpu, guest_choice, msr, pci, port, seg, time, tlb};
 use crate::cpuid::guest::{Asked, Host, Role, Time, View};
 use crate::cpuid::{self, Leaf, Policy, VcpuMsrs};
-use crate::domain::Rights;
+use crate::domain::{Rights, debug};
 use crate::emul::{
     Access, Base, Denied, Guest, Mode, PageFault, Segment, SegmentName, TaskSwitched, Width,
 };
@@ -255,16 +255,14 @@ impl Guest for Emulated<'_, '_> {
         guest_choice::set_cr4(value);
     }
     fn debug_register(&self, number: u8) -> Option<u64> {
-        let index = match number {
-            0..=3 => number,
-            4 | 6 => 4,
-            5 | 7 => 5,
-            _ => return None,
-        };
-        self.ctx.st.debug.get(usize::from(index)).copied()
+        let index = debug::index(number.into(), self.ctx.st.cr4)?;
+        self.ctx.st.debug.get(index).copied()
     }
     fn set_debug_register(&mut self, number: u8, value: u64) -> Result<(), Denied> {
         set_debug_register(self.ctx, number, value).map_err(|_| Denied::Refused)
+    }
+    fn io_breakpoints(&self, port: u16, width: Width) -> u64 {
+        debug::io_hits(&self.ctx.st.debug, port, width.bytes())
     }
     fn set_xcr0(&mut self, value: u64) {
         self.ctx.st.xcr0 = value;

@@ -41,9 +41,12 @@ pub fn resume(ctx: &Ctx<'_>, dom: &Arc<Domain>) -> Answered {
 pub fn send_trigger(dom: &Arc<Domain>, op: &Domctl) -> Answered {
     let body = op.u.get::<SendTrigger>();
     let vcpu = dom.vcpu(VcpuId(body.vcpu)).ok_or(errno::ESRCH)?;
-    if body.trigger != abi::XEN_DOMCTL_SENDTRIGGER_NMI {
-        return Err(errno::ENOSYS);
+    match body.trigger {
+        abi::XEN_DOMCTL_SENDTRIGGER_NMI => notify::nmi(dom, vcpu),
+        abi::XEN_DOMCTL_SENDTRIGGER_POWER | abi::XEN_DOMCTL_SENDTRIGGER_SLEEP => {
+            return Err(errno::EINVAL);
+        }
+        _ => return Err(errno::ENOSYS),
     }
-    notify::nmi(dom, vcpu);
     Ok(Answer::Done)
 }

@@ -5,6 +5,9 @@
 #![no_main]
 #![expect(unsafe_code, reason = "does what a kernel's test does")]
 
+mod breakpoints;
+mod nmi;
+
 use core::arch::{asm, global_asm};
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -365,6 +368,8 @@ fn main() {
     refusals();
     bad_returns();
     system_calls();
+    nmi::run();
+    breakpoints::run();
     match FAILED.load(Ordering::Relaxed) {
         0 => println!("PASS answers"),
         failed => println!("FAIL answers: {failed}"),
