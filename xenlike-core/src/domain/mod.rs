@@ -224,6 +224,15 @@ impl Domain {
         self.grants.rename(id);
     }
 
+    /// Grows its grant table to so many frames.
+    ///
+    /// # Errors
+    /// If that is more than its limit, or there is no memory.
+    pub fn grow_grants(&self, frames: u32) -> Result<(), grant::GrantError> {
+        self.grants
+            .grow(frames, || HeldPage::new_shared(&self.pages))
+    }
+
     /// The vCPU `id`, if it exists.
     pub fn vcpu(&self, id: VcpuId) -> Option<&Arc<Vcpu>> {
         self.vcpus().bounded(id.0 as usize)

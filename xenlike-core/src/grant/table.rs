@@ -125,7 +125,7 @@ impl<P: SharedWords> Table<P> {
     pub fn grow(
         &self,
         frames: u32,
-        new_page: &mut dyn FnMut() -> Option<P>,
+        mut new_page: impl FnMut() -> Option<P>,
     ) -> Result<(), GrantError> {
         if frames > self.max_frames {
             return Err(GrantError::General);

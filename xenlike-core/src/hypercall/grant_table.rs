@@ -17,7 +17,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::{Args, Ctx, Outcome, get, put};
 use crate::domain::Domain;
 use crate::domain::grant_machine::Mapper;
-use crate::domain::page::HeldPage;
 use crate::grant::GrantError;
 use crate::kit::DomId;
 use crate::kit::Vaddr;
@@ -164,8 +163,7 @@ pub fn grow(dom: &Domain, frames: u32) -> Result<Progress, GrantError> {
     } else {
         (frames, Progress::Done)
     };
-    dom.grants
-        .grow(to, &mut || HeldPage::new_shared(&dom.pages))?;
+    dom.grow_grants(to)?;
     Ok(progress)
 }
 

@@ -72,9 +72,14 @@ pub fn create(
     let pages = Arc::new(DomainPages::new(id, 0));
     pagetype::register(Arc::clone(&pages)).map_err(|_| CreateError::IdTaken)?;
     let made = assemble(id, rights, config, sizes, Arc::clone(&pages)).and_then(|dom| {
-        registry::insert(Arc::clone(&dom)).map_err(|dom| {
+        // As on Xen, references of the first frame are there from the start.
+        let first = dom.grow_grants(1);
+        let listed = first
+            .map_err(|_| CreateError::NoMemory)
+            .and_then(|()| registry::insert(Arc::clone(&dom)).map_err(|_| CreateError::IdTaken));
+        listed.inspect_err(|_| {
+            dom.grants.retire();
             machine().unshare(dom.shared.mfn());
-            CreateError::IdTaken
         })?;
         Ok(dom)
     });
@@ -97,6 +102,7 @@ fn check(config: &CreateDomain, rights: Rights) -> Result<Sizes, CreateError> {
         && config.arch.emulation_flags & !XEN_X86_EMU_PIT == 0
         && config.arch.misc_flags & !XEN_X86_MISC_FLAGS_MAX == 0;
     let grant_frames = limit(config.max_grant_frames, GRANT_FRAMES, MOST_GRANT_FRAMES);
+    let grant_frames = grant_frames.filter(|&frames| frames > 0);
     let maptrack = match rights {
         Rights::None => MAPTRACK_FRAMES,
         Rights::Control | Rights::Boot => CONTROL_MAPTRACK_FRAMES,
@@ -220,6 +226,7 @@ mod tests {
         assert_eq!(bad(|c| c.max_vcpus = u32::MAX), refused);
         assert_eq!(bad(|c| c.grant_opts = 2), refused);
         assert_eq!(bad(|c| c.max_grant_frames = i32::MAX), refused);
+        assert_eq!(bad(|c| c.max_grant_frames = 0), refused);
         assert_eq!(bad(|c| c.arch.emulation_flags = 1), refused);
         assert_eq!(bad(|c| c.cpupool_id = 1), Some(CreateError::NoSuchPool));
     }

@@ -64,6 +64,7 @@ impl Toolstack {
         let mut config = abi::CreateDomain::new_zeroed();
         config.max_vcpus = 2;
         config.max_evtchn_port = 1023;
+        config.max_grant_frames = 4;
         config.grant_opts = 1;
         self.call(abi::XEN_DOMCTL_CREATEDOMAIN, 0, &mut config)
             .unwrap()

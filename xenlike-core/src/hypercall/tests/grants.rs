@@ -43,6 +43,7 @@ fn tables_grow_to_their_limit() {
         (op.status, op.nr_frames, op.max_nr_frames)
     };
     let before = guest.dom.pages.total();
+    assert_eq!(size(&guest, DomId::SELF.0), (GNTST_OKAY, 1, 4));
     assert_eq!(setup(&guest, DomId::SELF.0, 2).unwrap().0, GNTST_OKAY);
     assert_eq!(size(&guest, DomId::SELF.0), (GNTST_OKAY, 2, 4));
     assert_eq!(

@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "does what a kernel's test does")]
 
 mod breakpoints;
+mod grants;
 mod nmi;
 
 use core::arch::{asm, global_asm};
@@ -362,6 +363,7 @@ fn system_calls() {
 fn main() {
     let version = call(nr::XEN_VERSION, [0; 5]);
     check("the hypercall page", version == Ok(through_the_page()));
+    grants::run();
     segment_bases();
     scheduling();
     memory_facts();
