@@ -108,7 +108,7 @@ impl<P: SharedWords> Table<P> {
         DomId(self.dom.load(Relaxed))
     }
 
-    /// The domain's id changes: once, when the boot domain becomes domain 0, before it has a grant.
+    /// The domain's id changes: once, when the boot domain becomes domain 0, before it has more than the first frame.
     pub fn rename(&self, dom: DomId) {
         self.dom.store(dom.0, Relaxed);
     }
