@@ -19,7 +19,7 @@ fn with_cpus(name: &str, cpus: u32, files: &[&str]) -> Result<Session> {
 
 /// How often each CPU was asked for a flush; the keyboard is the hypervisor's.
 fn asked(session: &mut Session) -> Result<[u64; CPUS]> {
-    session.send("t")?;
+    session.send("f")?;
     let mut counts = [0; CPUS];
     for (cpu, count) in counts.iter_mut().enumerate() {
         let line = session.expect(&format!(r"CPU{cpu}: asked \d+ times"), SHORT)?;

@@ -248,9 +248,14 @@ fn with_all_components(components: u64, work: impl FnOnce()) {
     }
 }
 
-/// Sets this CPU's XCR0 to a guest's, which is valid ([`Shape::is_valid_xcr0`]). Nothing without XSAVE.
+/// Sets this CPU's XCR0 to a guest's, which is valid ([`Shape::is_valid_xcr0`]) or 0: as it is without one. Nothing
+/// without XSAVE.
 #[inline]
 pub fn set_xcr0(value: u64) {
+    let value = match value {
+        0 => xcr0::X87 | xcr0::SSE,
+        _ => value,
+    };
     let mine = XCR0.of(super::percpu::this_cpu());
     if host_xcr0() != 0 && mine.load(Ordering::Relaxed) != value {
         state::set_xcr0_register(value);

@@ -94,11 +94,34 @@ fn host(raw: &Policy, hidden: &[u32]) -> Policy {
         features::remove(&mut set, *feature);
     }
     features::drop_orphans(&mut set);
+    if raw.vendor() == Vendor::Intel && !returns_are_safe(raw) {
+        // Old microcode doesn't say so.
+        features::add(&mut set, alternate_predictor(raw));
+    }
     policy.set_featureset(&set);
     derive_xstate(&mut policy, raw);
     derive_misc(&mut policy);
     policy.basic[0xa] = Leaf::ZERO;
     policy
+}
+
+/// Whether returns are never predicted by anything but the return stack, which retpolines rely on: family 6 up to
+/// Haswell, and its small cores (Intel, "Retpoline: a branch target injection mitigation", 5.3).
+fn returns_are_safe(raw: &Policy) -> bool {
+    let signature = super::signature(raw.basic(1).a);
+    signature.family == 6
+        && matches!(signature.model, 0x0f | 0x16 | 0x17 | 0x1a | 0x1c..=0x1f | 0x25..=0x27 | 0x2a | 0x2c..=0x2f
+            | 0x35..=0x37 | 0x3a | 0x3c | 0x3e | 0x3f | 0x45 | 0x46 | 0x4a | 0x4c | 0x4d | 0x57 | 0x5a | 0x5c | 0x5d
+            | 0x5f | 0x75 | 0x7a | 0x85)
+}
+
+/// How such a CPU says that something else predicts returns: always, or where IBRS doesn't keep it from that.
+fn alternate_predictor(raw: &Policy) -> u32 {
+    if raw.has(XEN_X86_FEATURE_EIBRS) {
+        XEN_X86_FEATURE_RRSBA
+    } else {
+        XEN_X86_FEATURE_RSBA
+    }
 }
 
 fn pv_max(raw: &Policy, host: &Policy) -> Policy {
@@ -161,7 +184,14 @@ fn offer(set: &mut Featureset, host: &Policy) {
     if host.has(XEN_X86_FEATURE_IBRSB) {
         features::add(set, XEN_X86_FEATURE_IBPB);
     }
-    if !host.has(XEN_X86_FEATURE_ARCH_CAPS) {
+    if host.vendor() == Vendor::Intel {
+        features::add(set, XEN_X86_FEATURE_ARCH_CAPS);
+        for feature in [XEN_X86_FEATURE_RSBA, XEN_X86_FEATURE_RRSBA] {
+            if host.has(feature) {
+                features::add(set, feature);
+            }
+        }
+    } else if !host.has(XEN_X86_FEATURE_ARCH_CAPS) {
         set[16] = 0;
         set[17] = 0;
     }

@@ -3,7 +3,7 @@
 use guest_pv_abi::cpufeatureset::*;
 use guest_pv_abi::cpuid::*;
 
-use super::{LAST_FEATURE_LEAF, Leaf, Policies, Policy, Vendor};
+use super::{LAST_FEATURE_LEAF, Leaf, Policies, Policy};
 
 /// The XSAVE area's legacy region and header in bytes (SDM vol. 1 §13.4).
 const XSAVE_MIN: u32 = 576;
@@ -85,6 +85,14 @@ impl View<'_> {
     pub fn leaf(&self, leaf: u32, subleaf: u32) -> Leaf {
         match leaf {
             1 => self.features(),
+            // Domain 0's TSC is the machine's, as on Xen: there is no scale of its own to tell.
+            0x4000_0003 if self.role == Role::Hardware => match subleaf {
+                1 => Leaf::ZERO,
+                _ => Leaf {
+                    a: self.hypervisor_leaf(leaf, subleaf).a,
+                    ..Leaf::ZERO
+                },
+            },
             0x4000_0000..=0x4000_01ff => self.hypervisor_leaf(leaf, subleaf),
             _ => self.adjusted(leaf, subleaf),
         }
@@ -110,7 +118,7 @@ impl View<'_> {
             (0xd, 1) if policy.has(XEN_X86_FEATURE_XSAVEC) => {
                 answer.b = self.machine.raw.xstate_bytes_compact(self.xcr0);
             }
-            (0x8000_0001, _) if self.sees_mtrr() && policy.vendor() == Vendor::Amd => {
+            (0x8000_0001, _) if self.sees_mtrr() => {
                 answer.d |= bit(XEN_X86_FEATURE_MTRR);
             }
             _ => {}
@@ -256,8 +264,11 @@ impl Policy {
         }
     }
 
-    /// Bytes of an XSAVE area in the standard format that holds the states of `xcr0`.
+    /// Bytes of an XSAVE area in the standard format that holds the states of `xcr0`; 0 before that was set.
     pub fn xstate_bytes(&self, xcr0: u64) -> u32 {
+        if xcr0 == 0 {
+            return 0;
+        }
         let states = self
             .xstate
             .iter()
@@ -268,8 +279,11 @@ impl Policy {
         ends.fold(XSAVE_MIN, u32::max)
     }
 
-    /// Bytes of an XSAVE area in the compact format that holds the states.
+    /// Bytes of an XSAVE area in the compact format that holds the states; 0 for none.
     pub fn xstate_bytes_compact(&self, states: u64) -> u32 {
+        if states == 0 {
+            return 0;
+        }
         let states = self
             .xstate
             .iter()

@@ -228,7 +228,7 @@ pub struct VcpuState {
     pub debug: [u64; 6],
     /// XSAVE area.
     pub fpu: fpu::State,
-    /// XCR0 as the guest set it.
+    /// XCR0 as the guest set it; 0 until then, and the CPU has x87 and SSE.
     pub xcr0: u64,
     /// A page table that its last call left half taken apart.
     pub work: pagetype::Work,
@@ -278,7 +278,7 @@ impl VcpuState {
             segments: Segments::default(),
             debug: [0, 0, 0, 0, debugreg::DR6_IDLE, debugreg::DR7_IDLE],
             fpu: fpu::State::new().ok_or(NoState)?,
-            xcr0: fpu::xcr0::X87 | fpu::xcr0::SSE,
+            xcr0: 0,
             work: pagetype::Work::new(),
             time_version: 0,
             runstate_area: 0,

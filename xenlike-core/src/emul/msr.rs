@@ -17,8 +17,8 @@ const APIC_BASE_FIRST: u64 = 1 << 8;
 const EFER_VISIBLE: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11;
 /// Banks that the virtual machine check architecture has.
 const MCE_BANKS: u64 = 2;
-/// MCG_CAP: threshold based error status, software error recovery.
-const MCG_INTEL: u64 = 1 << 11 | 1 << 24;
+/// MCG_CAP: interrupts for corrected errors, threshold based error status, software error recovery.
+const MCG_INTEL: u64 = 1 << 10 | 1 << 11 | 1 << 24;
 /// MISC_ENABLE: performance monitoring, MONITOR.
 const MISC_HIDDEN: u64 = 1 << 7 | 1 << 18;
 /// MISC_ENABLE: no branch trace store, no PEBS, no xTPR messages.
@@ -117,7 +117,7 @@ fn read_intel(guest: &mut impl Guest, number: u32) -> Option<u64> {
         // Feature control: locked, nothing on.
         0x3a => Some(1),
         // Performance counters and events, frequency and temperature: nothing there.
-        0xc1..=0xc8 | 0x186..=0x189 | 0x309..=0x30b | 0x38d..=0x390 | 0x198 | 0x199 | 0x19c => {
+        0xc1..=0xc8 | 0x186..=0x18d | 0x309..=0x30b | 0x38d..=0x390 | 0x198 | 0x199 | 0x19c => {
             Some(0)
         }
         _ => None,
@@ -204,7 +204,7 @@ pub fn write(guest: &mut impl Guest, number: u32, value: u64) -> Result<(), Deni
 fn is_ignored(vendor: Vendor, number: u32) -> bool {
     match vendor {
         Vendor::Intel => {
-            matches!(number, 0xc1..=0xc8 | 0x186..=0x189 | 0x309..=0x30b | 0x38d..=0x390 | 0x199 | 0x19a | 0x1b0)
+            matches!(number, 0xc1..=0xc8 | 0x186..=0x18d | 0x309..=0x30b | 0x38d..=0x390 | 0x199 | 0x19a | 0x1b0)
         }
         Vendor::Amd => matches!(
             number,

@@ -57,7 +57,11 @@ pub(super) fn get_state(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> An
     }
     let mut area = zeroed(most)?;
     let (xcr0, ever) = with_stopped(ctx, vcpu, |st| {
-        let ever = Shape::ever(st.xcr0, st.fpu.told()) & shape.components;
+        // What a guest without an XCR0 has is in its context.
+        let ever = match st.xcr0 {
+            0 => 0,
+            xcr0 => Shape::ever(xcr0, st.fpu.told()) & shape.components,
+        };
         area.truncate(shape.bytes(ever));
         st.fpu.tell(&mut area);
         (st.xcr0 & shape.components, ever)

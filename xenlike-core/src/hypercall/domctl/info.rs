@@ -1,14 +1,15 @@
 //! What a domain and its vCPUs are doing.
 
-use guest_pv_abi::arch_x86::ArchDomainConfig;
+use guest_pv_abi::arch_x86::{ArchDomainConfig, XEN_X86_EMU_PIT};
 use guest_pv_abi::domctl::{self as abi, Domctl, GetDomainInfo, GetVcpuInfo};
 use guest_pv_abi::errno;
 
 use super::{Answer, Answered};
+use crate::cpuid;
 use crate::domain::notify::SCHED;
 use crate::domain::runstate::Activity;
 use crate::domain::vcpu::pause;
-use crate::domain::{Domain, Life};
+use crate::domain::{Domain, Life, Rights};
 use crate::kit::VcpuId;
 use crate::life::pausing;
 
@@ -43,7 +44,7 @@ pub fn info_of(dom: &Domain) -> GetDomainInfo {
         domain: dom.id().0,
         pad1: 0,
         flags: lifecycle_flags(dom)
-            | when(online > 0 && blocked == online, abi::XEN_DOMINF_BLOCKED)
+            | when(blocked == online, abi::XEN_DOMINF_BLOCKED)
             | when(running > 0, abi::XEN_DOMINF_RUNNING)
             | when(settings.debugged, abi::XEN_DOMINF_DEBUGGED)
             | when(settings.xenstore, abi::XEN_DOMINF_XS_DOMAIN),
@@ -62,10 +63,10 @@ pub fn info_of(dom: &Domain) -> GetDomainInfo {
         ssidref: 0,
         handle: settings.handle,
         cpupool: 0,
-        gpaddr_bits: 0,
+        gpaddr_bits: cpuid::machine().host.physical_bits() as u8,
         pad2: [0; 7],
         arch_config: ArchDomainConfig {
-            emulation_flags: 0,
+            emulation_flags: when(dom.rights() == Rights::Control, XEN_X86_EMU_PIT),
             misc_flags: settings.misc_flags,
         },
     }
@@ -75,18 +76,14 @@ fn when(condition: bool, flag: u32) -> u32 {
     if condition { flag } else { 0 }
 }
 
-/// Dying, shut down and why, paused.
+/// Dying, shut down and why, paused. Without a reason its field and all above it are ones, as on Xen.
 fn lifecycle_flags(dom: &Domain) -> u32 {
     let shutdown = *dom.shutdown.lock();
-    let why = match (shutdown.reason, shutdown.code) {
-        (Some(_), Some(code)) => u32::from(code),
-        (Some(reason), None) => reason,
-        (None, _) => 0,
-    };
+    let why = shutdown.code.map(u32::from).or(shutdown.reason);
     when(dom.life() == Life::Dead, abi::XEN_DOMINF_DYING)
         | when(shutdown.reason.is_some(), abi::XEN_DOMINF_SHUTDOWN)
         | when(pausing::is_toolstack_paused(dom), abi::XEN_DOMINF_PAUSED)
-        | (why & abi::XEN_DOMINF_SHUTDOWNMASK) << abi::XEN_DOMINF_SHUTDOWNSHIFT
+        | why.unwrap_or(u32::MAX) << abi::XEN_DOMINF_SHUTDOWNSHIFT
 }
 
 /// XEN_DOMCTL_getvcpuinfo

@@ -20,11 +20,17 @@ use crate::mm::guest_copy::{read_at, write_at};
 /// A caller's array and how many elements fit.
 type Array = (GuestHandle, u32);
 
-/// Writes a policy out; tells how many leaves and MSRs it has. A null array asks for that alone.
+/// Writes a policy out; tells how many leaves and MSRs it has. For a null array it tells the most of any policy.
 pub fn write_policy(policy: &Policy, leaves: Array, msrs: Array) -> Result<(u32, u32), Errno> {
-    let mut leaf_count = 0;
-    policy.write_leaves(|leaf| write_element(leaves, &mut leaf_count, &leaf))?;
-    let mut msr_count = 0;
+    let (mut leaf_count, mut msr_count) = (0, 0);
+    if leaves.0.is_null() {
+        leaf_count = MAX_LEAVES;
+    } else {
+        policy.write_leaves(|leaf| write_element(leaves, &mut leaf_count, &leaf))?;
+    }
+    if msrs.0.is_null() {
+        return Ok((leaf_count, MAX_MSRS));
+    }
     for msr in policy.msrs() {
         write_element(msrs, &mut msr_count, &msr)?;
     }
@@ -36,12 +42,10 @@ fn write_element<T: IntoBytes + Immutable>(
     index: &mut u32,
     item: &T,
 ) -> Result<(), Errno> {
-    if !array.is_null() {
-        if *index >= room {
-            return Err(errno::ENOBUFS);
-        }
-        write_at(Vaddr(array.0), u64::from(*index), item).map_err(|_| errno::EFAULT)?;
+    if *index >= room {
+        return Err(errno::ENOBUFS);
     }
+    write_at(Vaddr(array.0), u64::from(*index), item).map_err(|_| errno::EFAULT)?;
     *index = index.saturating_add(1);
     Ok(())
 }

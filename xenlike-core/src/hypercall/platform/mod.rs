@@ -1,6 +1,7 @@
 //! platform_op: the machine's clock, CPUs, firmware and screen, for the hardware domain.
 
 mod firmware;
+mod registers;
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::platform::{self as abi, PlatformOp};
@@ -39,11 +40,13 @@ pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
         abi::XENPF_GET_CPUINFO => cpu_info(&mut op)?,
         abi::XENPF_GET_CPU_VERSION => cpu_version(&mut op)?,
         abi::XENPF_GET_DOM0_CONSOLE => screen(&mut op)?,
+        abi::XENPF_RESOURCE_OP => return registers::resource_op(&op),
+        abi::XENPF_GET_UCODE_REVISION => registers::ucode_revision(&mut op)?,
         abi::XENPF_CPU_ONLINE | abi::XENPF_CPU_OFFLINE | abi::XENPF_CPU_HOTADD => {
             log::warn!("domain 0 wants to add or remove a CPU: xenlike keeps those of the boot");
             return Err(errno::ENOSYS);
         }
-        // Microcode, memory types, frequencies, EFI calls: not in this hypervisor.
+        // Loading microcode, memory types, frequencies, EFI calls: not in this hypervisor.
         _ => return Err(errno::ENOSYS),
     };
     put(at, &op)?;

@@ -61,6 +61,7 @@ pub fn hotplug(op: &Sysctl) -> Answer {
     Err(match body.op {
         abi::XEN_SYSCTL_CPU_HOTPLUG_ONLINE if is_online(body.cpu) => errno::EEXIST,
         abi::XEN_SYSCTL_CPU_HOTPLUG_ONLINE => errno::EINVAL,
+        abi::XEN_SYSCTL_CPU_HOTPLUG_OFFLINE if !is_online(body.cpu) => errno::EINVAL,
         _ => errno::EOPNOTSUPP,
     })
 }

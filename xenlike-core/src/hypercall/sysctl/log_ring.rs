@@ -6,7 +6,7 @@ use guest_pv_abi::errno;
 use guest_pv_abi::sysctl::{DebugKeys, ReadConsole, Sysctl};
 
 use super::{Answer, Back};
-use crate::console::{LOG_BYTES, ring_end, ring_read};
+use crate::console::{LOG_BYTES, ring_read};
 use crate::hypercall::get;
 use crate::kit::Vaddr;
 use crate::life::keys;
@@ -21,13 +21,13 @@ const MOST_KEYS: u32 = 64;
 static CLEARED: AtomicU64 = AtomicU64::new(0);
 
 /// XEN_SYSCTL_readconsole: from the start of what was not cleared, or from where the caller's last
-/// read ended.
+/// read ended, if that is later.
 pub fn read(op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<ReadConsole>();
-    let mut from = if body.incremental != 0 {
-        position(ring_end(), body.index)
-    } else {
-        CLEARED.load(Ordering::Relaxed)
+    let cleared = CLEARED.load(Ordering::Relaxed);
+    let mut from = match body.incremental {
+        0 => cleared,
+        _ => position(cleared, body.index),
     };
     let mut at = body.buffer.0;
     let mut left = (body.count as usize).min(LOG_BYTES);
@@ -53,14 +53,10 @@ pub fn read(op: &mut Sysctl) -> Answer {
     Ok(Back::Write)
 }
 
-/// The position whose lower half is `index`, if the log still has it; else its oldest.
-fn position(end: u64, index: u32) -> u64 {
-    let behind = u64::from((end as u32).wrapping_sub(index));
-    if behind <= LOG_BYTES as u64 {
-        end.saturating_sub(behind)
-    } else {
-        0
-    }
+/// The position whose lower half is `index`, if it is behind `cleared`.
+fn position(cleared: u64, index: u32) -> u64 {
+    let behind = index.wrapping_sub(cleared as u32) as i32;
+    cleared.saturating_add(behind.max(0) as u64)
 }
 
 /// XEN_SYSCTL_debug_keys: as if they were typed at the console.
@@ -80,9 +76,11 @@ mod tests {
 
     #[test]
     fn positions_beyond_32_bits() {
-        let end = 0x1_0000_0100;
-        assert_eq!(position(end, 0x100), end);
-        assert_eq!(position(end, 0xffff_fff0), end - 0x110);
-        assert_eq!(position(end, 0x200), 0);
+        let cleared = 0xffff_fff0;
+        assert_eq!(position(cleared, 0x100), 0x1_0000_0100);
+        assert_eq!(position(cleared, 0xffff_fff8), 0xffff_fff8);
+        // What was read has been cleared since.
+        assert_eq!(position(cleared, 0xffff_ffe0), cleared);
+        assert_eq!(position(0x300, 0), 0x300);
     }
 }

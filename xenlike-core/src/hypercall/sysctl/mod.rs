@@ -64,7 +64,22 @@ fn dispatch(op: &mut Sysctl) -> Answer {
         abi::XEN_SYSCTL_GET_PMSTAT => cpus::power(op),
         abi::XEN_SYSCTL_PCITOPOINFO => machine::pcitopoinfo(op),
         abi::XEN_SYSCTL_COVERAGE_OP => Err(errno::EOPNOTSUPP),
-        // Live patches, traces, counters, page offlining: not in this hypervisor.
+        abi::XEN_SYSCTL_LIVEPATCH_OP => livepatch(op),
+        // Traces, counters, page offlining: not in this hypervisor.
+        _ => Err(errno::ENOSYS),
+    }
+}
+
+/// XEN_SYSCTL_livepatch_op: the list of patches is empty, and none can be added.
+fn livepatch(op: &mut Sysctl) -> Answer {
+    let [cmd, pad, _version, index] = op.u.get::<[u32; 4]>();
+    match cmd {
+        abi::XEN_SYSCTL_LIVEPATCH_LIST => {
+            // The list's version is the first, and it has no entries.
+            op.u.set(&[cmd, pad, 1, index, 0]);
+            Ok(Back::Write)
+        }
+        abi::XEN_SYSCTL_LIVEPATCH_GET | abi::XEN_SYSCTL_LIVEPATCH_ACTION => Err(errno::ENOENT),
         _ => Err(errno::ENOSYS),
     }
 }

@@ -1,5 +1,6 @@
 //! CPUID as policies and featuresets: what the machine has, and what a PV domain can have.
 
+use guest_pv_abi::cpufeatureset::FEATURESET_WORDS;
 use guest_pv_abi::errno;
 use guest_pv_abi::sysctl::{self as abi, CpuFeatureset, CpuLevellingCaps, CpuPolicy, Sysctl};
 
@@ -8,6 +9,9 @@ use crate::cpuid::Policy;
 use crate::cpuid::machine;
 use crate::kit::Vaddr;
 use crate::mm::guest_copy::write_at;
+
+/// What HVM domains can have, of which there are none: as on a Xen whose CPU can't virtualise.
+static NO_HVM: Policy = Policy::EMPTY;
 
 /// The first words of the machine's featureset.
 pub(super) fn host_features() -> impl Iterator<Item = u32> {
@@ -20,21 +24,19 @@ pub fn levelling_caps(op: &mut Sysctl) -> Answer {
     Ok(Back::Write)
 }
 
-/// XEN_SYSCTL_get_cpu_featureset
+/// XEN_SYSCTL_get_cpu_featureset: without an array, the size of all of them.
 pub fn featureset(op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<CpuFeatureset>();
-    let policy = match body.index {
-        abi::XEN_SYSCTL_CPU_FEATURESET_RAW => &machine().raw,
-        abi::XEN_SYSCTL_CPU_FEATURESET_HOST => &machine().host,
-        abi::XEN_SYSCTL_CPU_FEATURESET_PV => &machine().pv_default,
-        abi::XEN_SYSCTL_CPU_FEATURESET_PV_MAX => &machine().pv_max,
-        abi::XEN_SYSCTL_CPU_FEATURESET_HVM | abi::XEN_SYSCTL_CPU_FEATURESET_HVM_MAX => {
-            return Err(errno::EOPNOTSUPP);
-        }
-        _ => return Err(errno::EINVAL),
-    };
-    let words = policy.featureset();
     if !body.features.is_null() {
+        let policy = match body.index {
+            abi::XEN_SYSCTL_CPU_FEATURESET_RAW => &machine().raw,
+            abi::XEN_SYSCTL_CPU_FEATURESET_HOST => &machine().host,
+            abi::XEN_SYSCTL_CPU_FEATURESET_PV => &machine().pv_default,
+            abi::XEN_SYSCTL_CPU_FEATURESET_PV_MAX => &machine().pv_max,
+            abi::XEN_SYSCTL_CPU_FEATURESET_HVM | abi::XEN_SYSCTL_CPU_FEATURESET_HVM_MAX => &NO_HVM,
+            _ => return Err(errno::EINVAL),
+        };
+        let words = policy.featureset();
         for (n, word) in words.iter().take(body.nr_features as usize).enumerate() {
             write_at(Vaddr(body.features.0), n as u64, word).map_err(|_| errno::EFAULT)?;
         }
@@ -42,7 +44,7 @@ pub fn featureset(op: &mut Sysctl) -> Answer {
             return Err(errno::ENOBUFS);
         }
     }
-    body.nr_features = words.len() as u32;
+    body.nr_features = FEATURESET_WORDS as u32;
     op.u.set(&body);
     Ok(Back::Write)
 }
@@ -55,9 +57,7 @@ pub fn cpu_policy(op: &mut Sysctl) -> Answer {
         abi::XEN_SYSCTL_CPU_POLICY_HOST => &machine().host,
         abi::XEN_SYSCTL_CPU_POLICY_PV_MAX => &machine().pv_max,
         abi::XEN_SYSCTL_CPU_POLICY_PV_DEFAULT => &machine().pv_default,
-        abi::XEN_SYSCTL_CPU_POLICY_HVM_MAX | abi::XEN_SYSCTL_CPU_POLICY_HVM_DEFAULT => {
-            return Err(errno::EOPNOTSUPP);
-        }
+        abi::XEN_SYSCTL_CPU_POLICY_HVM_MAX | abi::XEN_SYSCTL_CPU_POLICY_HVM_DEFAULT => &NO_HVM,
         _ => return Err(errno::EINVAL),
     };
     let (leaves, msrs) = crate::hypercall::domctl::write_policy(

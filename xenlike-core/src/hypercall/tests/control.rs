@@ -113,7 +113,8 @@ fn a_life_as_the_toolstack_sees_it() {
     let id = tools.create();
     let made = tools.info(id).unwrap();
     assert_eq!(made.max_vcpu_id, abi::XEN_INVALID_MAX_VCPU_ID);
-    assert_eq!(made.flags, abi::XEN_DOMINF_PAUSED);
+    let flags = 0xffff_0000 | abi::XEN_DOMINF_PAUSED | abi::XEN_DOMINF_BLOCKED;
+    assert_eq!(made.flags, flags);
     let max = |n| tools.call(abi::XEN_DOMCTL_MAX_VCPUS, id, &mut abi::MaxVcpus { max: n });
     assert_eq!(max(3), Err(errno::EINVAL));
     assert!(max(2).is_ok() && max(2).is_ok());

@@ -1,6 +1,7 @@
 //! What the debug keys show of domains.
 
 use crate::kit::atomic::Ordering;
+use alloc::sync::Arc;
 
 use log::info;
 
@@ -21,6 +22,17 @@ pub(super) fn all() {
         about(&dom);
         for vcpu in dom.vcpus() {
             info!("  {:?}: {}", vcpu.id, Doing(vcpu));
+            breathe();
+        }
+    }
+}
+
+/// The vCPUs that an NMI waits for.
+pub(super) fn nmis() {
+    for dom in registry::from(DomId(0)) {
+        let waits = |vcpu: &&Arc<Vcpu>| vcpu.nmi_pending.load(Ordering::Relaxed) != 0;
+        for vcpu in dom.vcpus().iter().filter(waits) {
+            info!("{:?} {:?}: an NMI waits", dom.id(), vcpu.id);
             breathe();
         }
     }

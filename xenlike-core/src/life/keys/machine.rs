@@ -5,7 +5,7 @@ use log::info;
 use super::breathe;
 #[cfg(feature = "audit")]
 use crate::arch::{halt, lapic};
-use crate::arch::{percpu, tlb, work};
+use crate::arch::{percpu, time, tlb, work};
 use crate::domain::notify::SCHED;
 use crate::irq::line::{Line, Source};
 use crate::irq::machine::book;
@@ -29,6 +29,21 @@ pub(super) fn flushes() {
     for cpu in SCHED.online().iter() {
         info!("{cpu:?}: asked {} times", tlb::times_asked(cpu));
     }
+}
+
+/// What system time comes from.
+pub(super) fn clocks() {
+    let scale = time::tsc_scale();
+    let sort = if scale.stable {
+        "invariant"
+    } else {
+        "not invariant"
+    };
+    info!(
+        "TSC {} kHz, {sort}; system time {} ns",
+        scale.khz,
+        time::now_ns()
+    );
 }
 
 /// Free and dirty frames.

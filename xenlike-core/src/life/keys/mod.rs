@@ -20,9 +20,20 @@ const KEYS: &[Key] = &[
     key(b'q', "domains and their vCPUs", domains::all),
     key(b'r', "who runs where", domains::scheduling),
     key(b'm', "memory", machine::memory),
+    key(b'u', "memory of the one node", machine::memory),
     key(b'i', "interrupts of devices", machine::interrupts),
+    key(
+        b'M',
+        "interrupts of devices, by line and by message",
+        machine::interrupts,
+    ),
+    key(b'c', "idle states: each CPU halts, nothing deeper", nothing),
+    key(b'v', "VT-x: no domain uses it", nothing),
+    key(b'I', "interrupts of HVM domains: there are none", nothing),
     key(b's', "how deep the stacks have been", machine::stacks),
-    key(b't', "TLB flushes asked of each CPU", machine::flushes),
+    key(b'f', "TLB flushes asked of each CPU", machine::flushes),
+    key(b't', "clocks", machine::clocks),
+    key(b'n', "vCPUs that an NMI waits for", domains::nmis),
     key(b'e', "event channels", domains::events),
     key(b'g', "grant tables", domains::grants),
     key(b'0', "registers of domain 0", domains::dom0),
@@ -72,6 +83,9 @@ fn help() {
     }
 }
 
+/// The key's line says it all.
+fn nothing() {}
+
 fn restart() {
     console::drain();
     stop::stop_others();
@@ -88,7 +102,7 @@ mod tests {
         let keys: BTreeSet<u8> = KEYS.iter().map(|known| known.key).collect();
         assert_eq!(keys.len(), KEYS.len());
         // None of these needs a machine, a domain, or any state in particular.
-        for key in *b"hdqrmistg0e?\n" {
+        for key in *b"hdqrmuiMcvIstfng0e?\n" {
             press(key);
         }
     }

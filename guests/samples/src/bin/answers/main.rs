@@ -6,6 +6,8 @@
 #![expect(unsafe_code, reason = "does what a kernel's test does")]
 
 mod breakpoints;
+mod control;
+mod cpu;
 mod grants;
 mod nmi;
 
@@ -364,6 +366,8 @@ fn main() {
     let version = call(nr::XEN_VERSION, [0; 5]);
     check("the hypercall page", version == Ok(through_the_page()));
     grants::run();
+    cpu::run();
+    control::run();
     segment_bases();
     scheduling();
     memory_facts();

@@ -1,0 +1,83 @@
+//! resource_op and get_ucode_revision: registers that the toolstack may know.
+
+use guest_pv_abi::cpufeatureset as feature;
+use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::platform::{self as abi, PlatformOp, ResourceEntry, ResourceOp, UcodeRevision};
+
+use super::last_cpu;
+use crate::arch::{msr, time};
+use crate::cpuid::{self, Vendor};
+use crate::kit::Vaddr;
+use crate::mm::guest_copy::{read_at, write_at};
+
+/// Entries of one call, as on Xen.
+const MAX_ENTRIES: u32 = 3;
+/// Controls of transactional memory and of microcode, which the core leaves as they are, alike on all CPUs.
+const TSX_FORCE_ABORT: u64 = 0x10f;
+const TSX_CTRL: u64 = 0x122;
+const MCU_OPT_CTRL: u64 = 0x123;
+const PLATFORM_ID: u32 = 0x17;
+const UCODE_REVISION: u32 = 0x8b;
+
+/// XENPF_resource_op: entries up to the first that can't be had, which holds its error then. The result is how many
+/// could.
+pub fn resource_op(op: &PlatformOp) -> Result<i64, Errno> {
+    let body = op.u.get::<ResourceOp>();
+    if body.nr_entries > MAX_ENTRIES {
+        return Err(errno::EINVAL);
+    }
+    if body.nr_entries > 0 && body.cpu > last_cpu() {
+        return Err(errno::ENODEV);
+    }
+    for n in 0..u64::from(body.nr_entries) {
+        let at = Vaddr(body.entries.0);
+        let mut entry: ResourceEntry = read_at(at, n).map_err(|_| errno::EFAULT)?;
+        let value = resource(&entry);
+        match value {
+            Ok(value) => entry.val = value,
+            Err(error) => entry.cmd = error.to_ret() as u32,
+        }
+        write_at(at, n, &entry).map_err(|_| errno::EFAULT)?;
+        if value.is_err() {
+            return Ok(n as i64);
+        }
+    }
+    Ok(body.nr_entries.into())
+}
+
+fn resource(entry: &ResourceEntry) -> Result<u64, Errno> {
+    let host = &cpuid::machine().host;
+    let readable = match entry.idx {
+        _ if entry.rsvd != 0 => return Err(errno::EINVAL),
+        _ if entry.cmd > abi::XEN_RESOURCE_OP_MSR_WRITE => return Err(errno::EOPNOTSUPP),
+        _ if entry.cmd == abi::XEN_RESOURCE_OP_MSR_WRITE => false,
+        // Stands for system time.
+        idx if idx == u64::from(msr::nr::TSC) => return Ok(time::now_ns()),
+        TSX_FORCE_ABORT => host.has(feature::XEN_X86_FEATURE_TSX_FORCE_ABORT),
+        TSX_CTRL => host.has(feature::XEN_X86_FEATURE_TSX_CTRL),
+        MCU_OPT_CTRL => host.has(feature::XEN_X86_FEATURE_SRBDS_CTRL),
+        _ => false,
+    };
+    let value = readable.then(|| msr::read_safe(entry.idx as u32)).flatten();
+    value.ok_or(errno::EPERM)
+}
+
+/// XENPF_get_ucode_revision: all CPUs have the firmware's microcode.
+pub fn ucode_revision(op: &mut PlatformOp) -> Result<i64, Errno> {
+    let raw = &cpuid::machine().raw;
+    let mut body = op.u.get::<UcodeRevision>();
+    if body.cpu > last_cpu() {
+        return Err(errno::ENOENT);
+    }
+    let revision = msr::read_safe(UCODE_REVISION).unwrap_or(0);
+    body.signature = raw.basic(1).a;
+    (body.pf, body.revision) = match raw.vendor() {
+        Vendor::Intel => {
+            let platform = msr::read_safe(PLATFORM_ID).unwrap_or(0) >> 50 & 7;
+            (1 << platform, (revision >> 32) as u32)
+        }
+        _ => (0, revision as u32),
+    };
+    op.u.set(&body);
+    Ok(0)
+}
