@@ -151,6 +151,39 @@ fn debian_xl_runs_domains() -> Result<()> {
     power_off(session)
 }
 
+/// What looks at the machine, of Debian's tools: the log can be emptied, policies shown, registers read.
+#[test]
+#[ignore = "boots QEMU"]
+fn debian_tools_look_at_the_machine() -> Result<()> {
+    let scratch = Scratch::new("tools")?;
+    let mut session = boot("tools", &scratch)?;
+    let log = succeed(&mut session, "xl dmesg -c")?;
+    ensure!(log.contains("xenlike"), "xl dmesg -c:\n{log}");
+    let log = succeed(&mut session, "xl dmesg")?;
+    ensure!(!log.contains("(xenlike)"), "after xl dmesg -c:\n{log}");
+    let policies = succeed(&mut session, "xen-cpuid -p")?;
+    ensure!(policies.contains("PV Default policy"), "{policies}");
+    let patches = succeed(&mut session, "xen-livepatch list")?;
+    ensure!(!patches.contains("Error"), "{patches}");
+    // As on Xen without VT-x or SVM: all is as it should, up to the HVM guest that can't be.
+    let tsx = run(&mut session, "test-tsx")?;
+    let lines: Vec<&str> = tsx.lines().map(str::trim).collect();
+    let fails = |pair: &[&str]| {
+        pair.first()
+            .is_some_and(|line| line.starts_with("Testing MSR"))
+            && !pair.last().is_some_and(|line| line.starts_with("Testing"))
+    };
+    let last = lines.contains(&"HVM available, but neither HAP nor Shadow");
+    ensure!(last && !lines.windows(2).any(fails), "test-tsx:\n{tsx}");
+    succeed(&mut session, "xen-ucode show-cpu-info")?;
+    succeed(&mut session, "xl debug-keys tnMuvcI")?;
+    let log = succeed(&mut session, "xl dmesg")?;
+    for line in ["system time", "that an NMI waits for", "VT-x: no domain"] {
+        ensure!(log.contains(line), "no {line:?} in\n{log}");
+    }
+    power_off(session)
+}
+
 /// Saves and restores `debian` once. It is alive afterwards: the next save needs its help, and so does
 /// the shutdown after the last.
 fn save_and_restore(session: &mut Session, round: u32) -> Result<()> {
