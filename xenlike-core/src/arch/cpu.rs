@@ -30,7 +30,6 @@ pub struct Features {
     pub page1gb: bool,
     pub smep: bool,
     pub smap: bool,
-    pub umip: bool,
     pub fsgsbase: bool,
     pub xsave: bool,
     pub xsaveopt: bool,
@@ -44,8 +43,6 @@ pub struct Features {
     /// FXRSTOR restores the last x87 instruction's addresses always (APM vol. 3, RstrFpErrPtrs).
     pub restores_fp_pointers: bool,
     pub hypervisor: bool,
-    pub vmx: bool,
-    pub svm: bool,
 }
 
 static FEATURES: Once<Features> = Once::new();
@@ -106,8 +103,8 @@ pub fn detect() -> Features {
                 [0; 4]
             }
         };
-        let ([_, _, c1, _], [_, b7, c7, _]) = (leaf(1, 0), leaf(7, 0));
-        let [_, _, ec1, ed1] = ext(0x8000_0001);
+        let ([_, _, c1, _], [_, b7, ..]) = (leaf(1, 0), leaf(7, 0));
+        let [.., ed1] = ext(0x8000_0001);
         // Firmware may have cut off the leaf that describes it.
         let xsave = bit(c1, 26) && max_leaf >= 0xd;
         // PLATFORM_INFO bit 31 (SDM vol. 4), CpuidUserDis (APM vol. 3, leaf 0x80000021).
@@ -129,7 +126,6 @@ pub fn detect() -> Features {
             page1gb: bit(ed1, 26),
             smep: bit(b7, 7),
             smap: bit(b7, 20),
-            umip: bit(c7, 2),
             fsgsbase: bit(b7, 0),
             xsave,
             xsaveopt: xsave && bit(leaf(0xd, 1)[0], 0),
@@ -141,8 +137,6 @@ pub fn detect() -> Features {
             restores_fp_pointers: bit(ext(0x8000_0008)[1], 2),
             cpuid_faulting,
             hypervisor: bit(c1, 31),
-            vmx: bit(c1, 5),
-            svm: bit(ec1, 2),
         }
     })
 }
