@@ -38,6 +38,7 @@ pub const fn is_io(dr7: u64, n: u32) -> bool {
 }
 
 /// What the hardware gets of a guest's DR7: its ports are emulated, and their breakpoints with them.
+#[cold]
 pub fn without_io(dr7: u64) -> u64 {
     let io = (0..4).filter(|&n| is_io(dr7, n));
     io.fold(dr7, |dr7, n| dr7 & !(3 << (n * 2)))
@@ -48,7 +49,6 @@ pub fn without_io(dr7: u64) -> u64 {
 pub fn load(regs: &DebugRegisters) {
     use core::arch::asm;
     let [dr0, dr1, dr2, dr3, _, dr7] = *regs;
-    let dr7 = without_io(dr7);
     // SAFETY: breakpoints are at guest addresses only (set_debugreg refuses others); a match traps
     // to the #DB handler.
     unsafe {
@@ -57,7 +57,7 @@ pub fn load(regs: &DebugRegisters) {
             asm!("mov dr1, {}", in(reg) dr1, options(nomem, nostack, preserves_flags));
             asm!("mov dr2, {}", in(reg) dr2, options(nomem, nostack, preserves_flags));
             asm!("mov dr3, {}", in(reg) dr3, options(nomem, nostack, preserves_flags));
-            asm!("mov dr7, {}", in(reg) dr7, options(nomem, nostack, preserves_flags));
+            asm!("mov dr7, {}", in(reg) without_io(dr7), options(nomem, nostack, preserves_flags));
         } else {
             asm!("mov dr7, {}", in(reg) DR7_IDLE, options(nomem, nostack, preserves_flags));
         }

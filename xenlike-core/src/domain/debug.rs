@@ -64,11 +64,19 @@ pub const fn index(number: u64, cr4: u64) -> Option<usize> {
 }
 
 /// Bits of DR6 for the I/O breakpoints that an access of so many bytes at `port` matches.
+#[inline]
 pub fn io_hits(registers: &DebugRegisters, port: u16, bytes: u16) -> u64 {
-    let [addresses @ .., _, seven] = registers;
-    if seven & debugreg::ENABLES == 0 {
-        return 0;
+    let [.., seven] = registers;
+    match seven & debugreg::ENABLES {
+        0 => 0,
+        _ => enabled_io_hits(registers, port, bytes),
     }
+}
+
+#[cold]
+#[inline(never)] // few guests have breakpoints
+fn enabled_io_hits(registers: &DebugRegisters, port: u16, bytes: u16) -> u64 {
+    let [addresses @ .., _, seven] = registers;
     let first = u64::from(port);
     let end = first.saturating_add(bytes.into());
     (0..4).zip(addresses).fold(0, |hits, (n, &at)| {

@@ -3,7 +3,7 @@
 
 use super::decode::{Insn, Repeat};
 use super::operand::{DF, mask, read_register, write_register};
-use super::privileged::Step;
+use super::privileged::{Step, retire_with_hits};
 use super::{Base, Bits, Exception, Guest, Outcome, Permission, Segment, SegmentName, Width};
 use crate::cpuid::guest::Role;
 use crate::kit::Vaddr;
@@ -53,7 +53,8 @@ pub(super) fn single(guest: &mut impl Guest, insn: &Insn) -> Step {
         let value = read_register(guest.frame(), insn, 0, bytes);
         write_port(guest, port, width, value as u32);
     }
-    retire_or_hit(guest.io_breakpoints(port, width))
+    let hits = guest.io_breakpoints(port, width);
+    retire_or_hit(guest, insn, hits)
 }
 
 /// Reads ports for a guest whose kernel allows it.
@@ -198,7 +199,7 @@ pub(super) fn string(guest: &mut impl Guest, insn: &Insn) -> Step {
             return Step::Ends(Outcome::Fault(exception));
         }
         if !repeated {
-            return retire_or_hit(hits);
+            return retire_or_hit(guest, insn, hits);
         }
         set_address_register(&mut guest.frame().rcx, insn, count.wrapping_sub(1));
         // A breakpoint is due after each element.
@@ -208,16 +209,17 @@ pub(super) fn string(guest: &mut impl Guest, insn: &Insn) -> Step {
     }
     let rest = guest.frame().rcx & mask(insn.address_bytes);
     match (rest, hits) {
-        (0, _) => retire_or_hit(hits),
+        (0, _) => retire_or_hit(guest, insn, hits),
         (_, 0) => Step::Ends(Outcome::Again),
         _ => Step::Ends(Outcome::Debug(hits)),
     }
 }
 
-const fn retire_or_hit(hits: u64) -> Step {
+#[inline]
+fn retire_or_hit(guest: &mut impl Guest, insn: &Insn, hits: u64) -> Step {
     match hits {
         0 => Step::Retire,
-        _ => Step::Hit(hits),
+        _ => retire_with_hits(guest, insn, hits),
     }
 }
 

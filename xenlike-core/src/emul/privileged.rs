@@ -22,8 +22,6 @@ const CPUID_FAULTING: u64 = 1 << 0;
 pub(super) enum Step {
     /// It is done: go on behind it.
     Retire,
-    /// Likewise, and it hit I/O breakpoints: bits of DR6.
-    Hit(u64),
     /// As the outcome says; nothing follows.
     Ends(Outcome),
 }
@@ -47,10 +45,6 @@ pub fn general_protection(guest: &mut impl Guest) -> Outcome {
     }
     match step(guest, &insn) {
         Step::Retire => retire(guest, insn.length, code.bits),
-        Step::Hit(breakpoints) => match retire(guest, insn.length, code.bits) {
-            Outcome::Debug(step) => Outcome::Debug(breakpoints | step),
-            _ => Outcome::Debug(breakpoints),
-        },
         Step::Ends(outcome) => outcome,
     }
 }
@@ -91,7 +85,7 @@ pub fn forced_cpuid(guest: &mut impl Guest, code: Bits) -> Outcome {
         Mode::User => Asked::User,
     };
     match cpuid(guest, asked) {
-        Step::Retire | Step::Hit(_) => retire(guest, FORCED_CPUID.len() as u8, code),
+        Step::Retire => retire(guest, FORCED_CPUID.len() as u8, code),
         Step::Ends(outcome) => outcome,
     }
 }
@@ -121,6 +115,19 @@ fn retire(guest: &mut impl Guest, length: u8, code: Bits) -> Outcome {
     } else {
         Outcome::Done
     }
+}
+
+/// An instruction is done, and hit these I/O breakpoints: bits of DR6.
+#[cold]
+#[inline(never)] // not for every access to carry
+pub(super) fn retire_with_hits(guest: &mut impl Guest, insn: &Insn, hits: u64) -> Step {
+    let Some(code) = guest.segment(SegmentName::Cs) else {
+        return Step::NOT_OURS;
+    };
+    Step::Ends(match retire(guest, insn.length, code.bits) {
+        Outcome::Debug(step) => Outcome::Debug(hits | step),
+        _ => Outcome::Debug(hits),
+    })
 }
 
 fn step(guest: &mut impl Guest, insn: &Insn) -> Step {
