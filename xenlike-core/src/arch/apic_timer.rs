@@ -97,8 +97,8 @@ pub fn set_deadline_ns(deadline_ns: Option<u64>, (tsc, now_ns): time::Stamp) -> 
 
 /// Whether this CPU's deadline has come: with interrupts off nobody else says so.
 #[inline]
-pub fn is_due() -> bool {
-    time::tsc() >= DUE.of(percpu::this_cpu()).load(Ordering::Relaxed)
+pub fn is_due(tsc: u64) -> bool {
+    tsc >= DUE.of(percpu::this_cpu()).load(Ordering::Relaxed)
 }
 
 /// The count that takes `ns`: at least 1, at most what the register holds.

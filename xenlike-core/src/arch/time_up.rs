@@ -14,18 +14,29 @@ use {
 const LONGEST_NS: u64 = 100_000;
 
 #[cfg(target_os = "none")]
-pub(super) fn is_time_up() -> bool {
+#[inline]
+pub(super) fn is_time_up(now: u64) -> bool {
     static SINCE: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(0) }; MAX_CPUS]);
     let clock = SINCE.of(percpu::this_cpu());
     let since = clock.load(Ordering::Relaxed);
-    let (is_up, since) = look(since, time::tsc(), time::ticks_of_ns(LONGEST_NS));
+    let longest = time::ticks_of_ns(LONGEST_NS);
+    if now.wrapping_sub(since) < longest {
+        return false;
+    }
+    restart(clock, since, now, longest)
+}
+
+#[cfg(target_os = "none")]
+#[inline(never)] // not for each look to carry
+fn restart(clock: &AtomicU64, since: u64, now: u64, longest: u64) -> bool {
+    let (is_up, since) = look(since, now, longest);
     clock.store(since, Ordering::Relaxed);
     is_up
 }
 
 /// The host has no interrupts to let in.
 #[cfg(not(target_os = "none"))]
-pub(super) fn is_time_up() -> bool {
+pub(super) fn is_time_up(_now: u64) -> bool {
     false
 }
 

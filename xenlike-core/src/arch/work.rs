@@ -2,7 +2,7 @@
 
 use crate::kit::atomic::{AtomicU32, Ordering};
 
-use super::{apic_timer, ipi, percpu, time_up};
+use super::{apic_timer, ipi, percpu, time, time_up};
 use crate::kit::CpuId;
 
 /// A deadline may have passed.
@@ -62,10 +62,17 @@ pub fn take() -> u32 {
 /// raised by that.
 #[inline]
 pub fn pending() -> bool {
-    if percpu::info().work.load(Ordering::Acquire) != 0 {
-        return true;
-    }
-    let due = apic_timer::is_due();
+    is_raised() || is_due(time::tsc())
+}
+
+#[inline]
+fn is_raised() -> bool {
+    percpu::info().work.load(Ordering::Acquire) != 0
+}
+
+#[inline]
+fn is_due(tsc: u64) -> bool {
+    let due = apic_timer::is_due(tsc);
     if due {
         raise_here(TIMER);
     }
@@ -74,8 +81,13 @@ pub fn pending() -> bool {
 
 /// Whether what takes long is to stop here and continue later, after the CPU has let interrupts in: something
 /// waits for this CPU, or it has been at it for long. Nothing else tells of a device's interrupt.
+#[inline(never)] // its registers are not for loops to spill
 pub fn preempts() -> bool {
-    pending() || time_up::is_time_up()
+    if is_raised() {
+        return true;
+    }
+    let tsc = time::tsc();
+    is_due(tsc) || time_up::is_time_up(tsc)
 }
 
 #[cfg(all(test, loom))]
