@@ -186,7 +186,6 @@ fn panics(name: &str, options: &str, sentence: &str) -> Result<Session> {
     let mut session = boot_with(name, &Machine::default(), "", options)?;
     session.send_line("echo c > /proc/sysrq-trigger")?;
     session.expect("Kernel panic - not syncing: sysrq triggered crash", LINUX)?;
-    session.expect("d0 says that it crashed; its console may tell why", LINUX)?;
     session.expect(sentence, LINUX)?;
     Ok(session)
 }

@@ -106,6 +106,20 @@ attacks! {
     random_calls: "randcall", "", 2;
 }
 
+/// The shell says that `dmesg` may tell why a guest crashed, so it tells at least who did.
+#[test]
+#[ignore = "boots QEMU"]
+fn a_guest_that_says_it_crashed_is_in_the_log() -> Result<()> {
+    let mut session = shell_with("hostile-says", &["hostile.cfg", "hostile-iret"])?;
+    let settings = "name=one kernel=hostile-iret extra=last=callback";
+    session.send_line(&format!("create hostile.cfg {settings} -c"))?;
+    session.expect(r"^\[one has crashed", GUEST)?;
+    session.expect_prompt(GUEST)?;
+    let log = session.succeed("dmesg", GUEST)?;
+    ensure!(log.contains("(xenlike) d1 says that it crashed"), "{log}");
+    power_off(session)
+}
+
 /// Any CPU is taken for one that is open to L1 terminal fault.
 #[test]
 #[ignore = "boots QEMU"]

@@ -19,7 +19,7 @@ use crate::kit::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::fmt::{self, Write};
 
 use crate::arch::time;
-use crate::kit::{DomId, Lock, Once, Rank};
+use crate::kit::{DomId, GUEST_LOG, Lock, Once, Rank};
 use ring::{LogRing, Queue};
 use screen::Screen;
 use serial::{Registers, Serial, Setting, Waiting};
@@ -249,6 +249,22 @@ impl log::Log for Logger {
         let _ = writeln!(console, "{PREFIX}{}", record.args());
     }
     fn flush(&self) {}
+}
+
+/// Notes in the log alone what a guest says of itself, if that is to be shown: on the serial port it would come
+/// between the guest's own last lines.
+pub fn note_of_guest(args: fmt::Arguments<'_>) {
+    struct Log<'a>(&'a mut LogRing<LOG_BYTES>);
+    impl Write for Log<'_> {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.write(text.as_bytes());
+            Ok(())
+        }
+    }
+    let level = log::Level::Warn;
+    if level::may_be_shown(GUEST_LOG, level) && level::is_shown(GUEST_LOG, level, time::now_ns()) {
+        let _ = writeln!(Log(&mut CONSOLE.lock().log), "{PREFIX}{args}");
+    }
 }
 
 /// Starts logging, to the log ring alone until a device is added.

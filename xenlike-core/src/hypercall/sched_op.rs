@@ -9,10 +9,10 @@ use guest_pv_abi::sched::{
 
 use super::{Args, Ctx, Outcome, get, no_memory};
 use crate::arch::{percpu, work};
+use crate::console;
 use crate::domain::notify::SCHED;
 use crate::domain::vcpu::{MAX_POLL_PORTS, pause};
 use crate::domain::{self, Rights, notify, shutdown, time, watchdog};
-use crate::kit::GUEST_LOG;
 use crate::kit::{CpuId, CpuSet, DomId, Port, Vaddr};
 use crate::mm::guest_copy;
 
@@ -71,7 +71,9 @@ fn shut_down(ctx: &Ctx<'_>, reason: u32) -> Outcome {
     let reason = known_part(reason);
     if reason == abi::SHUTDOWN_CRASH {
         let id = ctx.dom.id();
-        log::warn!(target: GUEST_LOG, "{id:?} says that it crashed; its console may tell why");
+        console::note_of_guest(format_args!(
+            "{id:?} says that it crashed; its console may tell why"
+        ));
     }
     shutdown::shutdown(ctx.dom, reason);
     Outcome::Done(0)
