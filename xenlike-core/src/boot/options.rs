@@ -27,6 +27,9 @@ const ELSEWHERE: [&str; 9] = [
     "exec",
 ];
 
+/// So many complaints are kept.
+const MAX_COMPLAINTS: usize = 16;
+
 /// Xen's consoles behind a USB controller.
 const USB: [&str; 3] = ["dbgp", "ehci", "xhci"];
 /// What Xen's `clocksource=` calls the clocks, and what [`crate::arch::calibrate::Reference`] does.
@@ -100,7 +103,7 @@ pub struct Parsed<'a> {
     /// The options.
     pub options: Options,
     /// The first few complaints.
-    pub complaints: ArrayVec<Complaint<'a>, 16>,
+    pub complaints: ArrayVec<Complaint<'a>, MAX_COMPLAINTS>,
 }
 
 /// The words of a command line; double quotes keep blanks together.
@@ -174,19 +177,7 @@ pub fn parse(cmdline: &str) -> Parsed<'_> {
     for word in option_words(cmdline) {
         let (name, value) = named(word);
         let understood = match name {
-            "console" => {
-                // Without any that is known, the usual ones say so.
-                if value.split(',').any(is_console) {
-                    consoles = value;
-                }
-                if let Some(usb) = value.split(',').find(|c| USB.contains(c)) {
-                    let _ = complaints.try_push(Complaint::Missing(usb, NO_USB));
-                }
-                value
-                    .split(',')
-                    .filter(|c| !USB.contains(c))
-                    .all(is_console)
-            }
+            "console" => read_console(value, &mut consoles, &mut complaints),
             "dbgp" => {
                 let _ = complaints.try_push(Complaint::Missing(name, NO_USB));
                 true
@@ -249,6 +240,22 @@ pub fn parse(cmdline: &str) -> Parsed<'_> {
         options,
         complaints,
     }
+}
+
+/// Reads `console=`. Without any that is known the usual ones stay, so that the complaint is seen.
+fn read_console<'a>(
+    value: &'a str,
+    consoles: &mut &'a str,
+    complaints: &mut ArrayVec<Complaint<'a>, MAX_COMPLAINTS>,
+) -> bool {
+    if value.split(',').any(is_console) {
+        *consoles = value;
+    }
+    if let Some(usb) = value.split(',').find(|c| USB.contains(c)) {
+        let _ = complaints.try_push(Complaint::Missing(usb, NO_USB));
+    }
+    let mut others = value.split(',').filter(|c| !USB.contains(c));
+    others.all(is_console)
 }
 
 /// Reads `reboot=`, of which the first letter of each word counts. UEFI's runtime services are domain 0's, and

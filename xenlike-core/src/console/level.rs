@@ -91,9 +91,10 @@ pub fn may_be_shown(target: &str, level: Level) -> bool {
     level as usize <= kind(target).limited.load(Ordering::Relaxed)
 }
 
-/// Whether a message that may be shown is: it is urgent, or there were few lately.
+/// Whether a message is shown now: it is urgent, or it may be shown and there were few lately.
 pub fn is_shown(target: &str, level: Level, now_ns: u64) -> bool {
-    level as usize <= kind(target).always.load(Ordering::Relaxed) || RATE.admits(now_ns)
+    level as usize <= kind(target).always.load(Ordering::Relaxed)
+        || may_be_shown(target, level) && RATE.admits(now_ns)
 }
 
 /// How many messages were left out since the last call.
@@ -125,7 +126,8 @@ impl Rate {
     /// Whether one more may be shown. Where CPUs collide, one of them may be refused too early: no harm.
     fn admits(&self, now_ns: u64) -> bool {
         let word = self.word.load(Ordering::Relaxed);
-        let period = now_ns / PERIOD_NS;
+        // A CPU whose clock is behind doesn't begin an earlier period anew.
+        let period = (now_ns / PERIOD_NS).max(word >> 8);
         let count = if word >> 8 == period { word & 0xff } else { 0 };
         let next = period << 8 | count.saturating_add(1);
         let admitted = count < MOST && {
@@ -185,6 +187,9 @@ mod tests {
         assert_eq!(rate.left_out.load(Ordering::Relaxed), 90);
         assert_eq!(pass(4_000_000_000), 0);
         assert_eq!(pass(PERIOD_NS), MOST);
+        // A CPU whose clock is behind begins nothing anew.
+        assert_eq!(pass(0), 0);
+        assert_eq!(pass(PERIOD_NS), 0);
         assert_eq!(pass(1 << 62), MOST);
     }
 }

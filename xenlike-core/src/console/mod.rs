@@ -232,9 +232,7 @@ impl log::Log for Logger {
         level::may_be_shown(metadata.target(), metadata.level())
     }
     fn log(&self, record: &log::Record<'_>) {
-        let is_shown = self.enabled(record.metadata())
-            && level::is_shown(record.target(), record.level(), time::now_ns());
-        if !is_shown {
+        if !level::is_shown(record.target(), record.level(), time::now_ns()) {
             return;
         }
         let left_out = level::take_left_out();
@@ -261,8 +259,7 @@ pub fn note_of_guest(args: fmt::Arguments<'_>) {
             Ok(())
         }
     }
-    let level = log::Level::Warn;
-    if level::may_be_shown(GUEST_LOG, level) && level::is_shown(GUEST_LOG, level, time::now_ns()) {
+    if level::is_shown(GUEST_LOG, log::Level::Warn, time::now_ns()) {
         let _ = writeln!(Log(&mut CONSOLE.lock().log), "{PREFIX}{args}");
     }
 }

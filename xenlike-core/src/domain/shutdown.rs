@@ -6,8 +6,7 @@ use guest_pv_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_SUSPEND};
 
 use super::{Domain, notify, vcpu};
 use crate::arch::work;
-use crate::kit::GUEST_LOG;
-use crate::kit::{DomId, Port};
+use crate::kit::{DomId, GUEST_LOG, Port};
 
 /// Whether and why a domain has shut down.
 #[derive(Clone, Copy, Debug, Default)]

@@ -5,8 +5,7 @@ use alloc::sync::Arc;
 use guest_pv_abi::sched::SHUTDOWN_WATCHDOG;
 
 use super::{Domain, shutdown, time};
-use crate::kit::GUEST_LOG;
-use crate::kit::{DomId, Lock, Rank, VcpuId};
+use crate::kit::{DomId, GUEST_LOG, Lock, Rank, VcpuId};
 use crate::timer::{Key, Timer, What};
 
 /// Watchdogs a domain may have.

@@ -5,7 +5,7 @@ use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::platform::{self as abi, PlatformOp, ResourceEntry, ResourceOp, UcodeRevision};
 
 use super::last_cpu;
-use crate::arch::{msr, time};
+use crate::arch::{errata, msr, time};
 use crate::cpuid::{self, Vendor};
 use crate::kit::Vaddr;
 use crate::mm::guest_copy::{read_at, write_at};
@@ -69,14 +69,13 @@ pub fn ucode_revision(op: &mut PlatformOp) -> Result<i64, Errno> {
     if body.cpu > last_cpu() {
         return Err(errno::ENOENT);
     }
-    let revision = msr::read_safe(UCODE_REVISION).unwrap_or(0);
     body.signature = raw.basic(1).a;
     (body.pf, body.revision) = match raw.vendor() {
         Vendor::Intel => {
             let platform = msr::read_safe(PLATFORM_ID).unwrap_or(0) >> 50 & 7;
-            (1 << platform, (revision >> 32) as u32)
+            (1 << platform, errata::microcode())
         }
-        _ => (0, revision as u32),
+        _ => (0, msr::read_safe(UCODE_REVISION).unwrap_or(0) as u32),
     };
     op.u.set(&body);
     Ok(0)
