@@ -410,3 +410,31 @@ pub struct UcodeRevision {
 layout! { UcodeRevision = "struct xenpf_ucode_revision", 16;
     cpu 0, signature 4, pf 8, revision 12
 }
+
+/// `XENPF_MICROCODE_UPDATE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MicrocodeUpdate {
+    pub data: GuestHandle,
+    pub length: u32,
+    #[doc(hidden)]
+    pub _gap0: [u8; 4],
+}
+
+layout! { MicrocodeUpdate = "struct xenpf_microcode_update", 16;
+    data 0, length 8
+}
+
+/// `XENPF_MICROCODE_UPDATE2`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MicrocodeUpdate2 {
+    /// `XENPF_UCODE_FORCE`.
+    pub flags: u32,
+    pub length: u32,
+    pub data: GuestHandle,
+}
+
+layout! { MicrocodeUpdate2 = "struct xenpf_microcode_update2", 16;
+    flags 0, length 4, data 8
+}

@@ -19,6 +19,7 @@ mod life;
 mod linux;
 mod mach;
 mod manifest;
+mod microcode;
 mod moved;
 mod multiboot1;
 mod options;

@@ -31,14 +31,14 @@ const NMI: &str = r"log=/var/log/xen/console/guest-debian.log; for i in $(seq 60
 const CREATE: &str =
     r#"xl create -q debian.cfg 'kernel="/root/vmlinuz"' 'ramdisk="/root/initrd.img"'"#;
 
-fn run(session: &mut Session, line: &str) -> Result<String> {
+pub fn run(session: &mut Session, line: &str) -> Result<String> {
     session.send_line(line)?;
     session.expect(r"\n", SHORT)?;
     session.read_until(PROMPT, LINUX)
 }
 
 /// A command that succeeds; gives what it printed.
-fn succeed(session: &mut Session, line: &str) -> Result<String> {
+pub fn succeed(session: &mut Session, line: &str) -> Result<String> {
     let printed = run(session, &format!("{line} && echo it is done"))?;
     ensure!(printed.contains("it is done"), "{line}:\n{printed}");
     Ok(printed)
@@ -46,7 +46,20 @@ fn succeed(session: &mut Session, line: &str) -> Result<String> {
 
 /// The machine up to the shell of a Dom0 with Debian's tools and the files.
 fn boot(name: &str, scratch: &Scratch) -> Result<Session> {
+    boot_with(name, scratch, &Machine::default(), &[])
+}
+
+/// The same on another machine, with further files.
+pub fn boot_with(
+    name: &str,
+    scratch: &Scratch,
+    machine: &Machine,
+    files: &[(&str, Vec<u8>)],
+) -> Result<Session> {
     let mut archive = Archive::default();
+    for (name, content) in files {
+        archive.add(&format!("root/{name}"), &Entry::File(content));
+    }
     for name in FILES {
         let content = fs::read(find_file(name)?)?;
         archive.add(&format!("root/{name}"), &Entry::File(&content));
@@ -65,7 +78,7 @@ fn boot(name: &str, scratch: &Scratch) -> Result<Session> {
             "console=hvc0",
         ))
         .module(Module::with_arguments(initrd, ""));
-    let mut session = Session::boot(name, &media, &Machine::default())?;
+    let mut session = Session::boot(name, &media, machine)?;
     session.expect(r"^init: Linux 6\.12.*, toolstack", LINUX)?;
     session.expect(PROMPT, LINUX)?;
     Ok(session)

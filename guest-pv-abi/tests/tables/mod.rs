@@ -156,7 +156,8 @@ pub fn structures() -> Vec<Structure> {
         platform: PlatformOp Settime32 Settime64 AddMemtype DelMemtype ReadMemtype FirmwareInfo
             SetProcessorPminfo
             EnterAcpiSleep Getidletime PcpuInfo PcpuVersion CpuOl CpuHotadd MemHotadd
-            CoreParking ResourceEntry ResourceOp Symdata UcodeRevision;
+            CoreParking ResourceEntry ResourceOp Symdata UcodeRevision
+            MicrocodeUpdate MicrocodeUpdate2;
         sched: SchedShutdown SchedPoll SchedRemoteShutdown SchedWatchdog SchedPinOverride;
         vcpu: VcpuRunstateInfo VcpuRegisterRunstateMemoryArea VcpuSetPeriodicTimer
             VcpuSetSingleshotTimer VcpuRegisterVcpuInfo VcpuGetPhysid

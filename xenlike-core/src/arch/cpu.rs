@@ -45,11 +45,14 @@ pub struct Features {
     pub hypervisor: bool,
 }
 
+/// What was found at first, and what counts once microcode has been updated, which can bring features.
+static FIRST: Once<Features> = Once::new();
 static FEATURES: Once<Features> = Once::new();
 
 /// The boot CPU's features; all absent before [`detect`].
 pub fn features() -> Features {
-    FEATURES.get().copied().unwrap_or_default()
+    let found = FEATURES.get().or_else(|| FIRST.get());
+    found.copied().unwrap_or_default()
 }
 
 /// One CPUID leaf: eax, ebx, ecx, edx.
@@ -84,61 +87,68 @@ fn lift_limit() {
 /// Asks the boot CPU.
 pub fn detect() -> Features {
     lift_limit();
+    *FIRST.call_once(ask)
+}
+
+/// Asks it again, after its microcode may have changed.
+pub fn detect_again() {
     BOOT_WORDS.call_once(feature_words);
-    *FEATURES.call_once(|| {
-        let [max_leaf, b, c, d] = cpuid(0, 0);
-        let vendor = match (b, d, c) {
-            (0x756e_6547, 0x4965_6e69, 0x6c65_746e) => Vendor::Intel,
-            (0x6874_7541, 0x6974_6e65, 0x444d_4163) | (0x6f67_7948, 0x6e65_476e, 0x656e_6975) => {
-                Vendor::Amd
-            }
-            _ => Vendor::Other,
-        };
-        let leaf = |n: u32, sub| if n <= max_leaf { cpuid(n, sub) } else { [0; 4] };
-        let max_ext_leaf = cpuid(0x8000_0000, 0)[0];
-        let ext = |n: u32| {
-            if n <= max_ext_leaf {
-                cpuid(n, 0)
-            } else {
-                [0; 4]
-            }
-        };
-        let ([_, _, c1, _], [_, b7, ..]) = (leaf(1, 0), leaf(7, 0));
-        let [.., ed1] = ext(0x8000_0001);
-        // Firmware may have cut off the leaf that describes it.
-        let xsave = bit(c1, 26) && max_leaf >= 0xd;
-        // PLATFORM_INFO bit 31 (SDM vol. 4), CpuidUserDis (APM vol. 3, leaf 0x80000021).
-        let platform_info = || super::msr::read_safe(super::msr::nr::PLATFORM_INFO).unwrap_or(0);
-        let cpuid_faulting = match vendor {
-            Vendor::Intel => platform_info() >> 31 & 1 != 0,
-            Vendor::Amd => bit(ext(0x8000_0021)[0], 17),
-            Vendor::Other => false,
-        };
-        Features {
-            vendor,
-            max_leaf,
-            max_ext_leaf,
-            phys_bits: match ext(0x8000_0008)[0] as u8 {
-                0 => 36,
-                bits => bits.min(52),
-            },
-            nx: bit(ed1, 20),
-            page1gb: bit(ed1, 26),
-            smep: bit(b7, 7),
-            smap: bit(b7, 20),
-            fsgsbase: bit(b7, 0),
-            xsave,
-            xsaveopt: xsave && bit(leaf(0xd, 1)[0], 0),
-            x2apic: bit(c1, 21),
-            tsc_deadline: bit(c1, 24),
-            invariant_tsc: bit(ext(0x8000_0007)[3], 8),
-            rdtscp: bit(ed1, 27),
-            tsc_adjust: bit(b7, 1),
-            restores_fp_pointers: bit(ext(0x8000_0008)[1], 2),
-            cpuid_faulting,
-            hypervisor: bit(c1, 31),
+    FEATURES.call_once(ask);
+}
+
+fn ask() -> Features {
+    let [max_leaf, b, c, d] = cpuid(0, 0);
+    let vendor = match (b, d, c) {
+        (0x756e_6547, 0x4965_6e69, 0x6c65_746e) => Vendor::Intel,
+        (0x6874_7541, 0x6974_6e65, 0x444d_4163) | (0x6f67_7948, 0x6e65_476e, 0x656e_6975) => {
+            Vendor::Amd
         }
-    })
+        _ => Vendor::Other,
+    };
+    let leaf = |n: u32, sub| if n <= max_leaf { cpuid(n, sub) } else { [0; 4] };
+    let max_ext_leaf = cpuid(0x8000_0000, 0)[0];
+    let ext = |n: u32| {
+        if n <= max_ext_leaf {
+            cpuid(n, 0)
+        } else {
+            [0; 4]
+        }
+    };
+    let ([_, _, c1, _], [_, b7, ..]) = (leaf(1, 0), leaf(7, 0));
+    let [.., ed1] = ext(0x8000_0001);
+    // Firmware may have cut off the leaf that describes it.
+    let xsave = bit(c1, 26) && max_leaf >= 0xd;
+    // PLATFORM_INFO bit 31 (SDM vol. 4), CpuidUserDis (APM vol. 3, leaf 0x80000021).
+    let platform_info = || super::msr::read_safe(super::msr::nr::PLATFORM_INFO).unwrap_or(0);
+    let cpuid_faulting = match vendor {
+        Vendor::Intel => platform_info() >> 31 & 1 != 0,
+        Vendor::Amd => bit(ext(0x8000_0021)[0], 17),
+        Vendor::Other => false,
+    };
+    Features {
+        vendor,
+        max_leaf,
+        max_ext_leaf,
+        phys_bits: match ext(0x8000_0008)[0] as u8 {
+            0 => 36,
+            bits => bits.min(52),
+        },
+        nx: bit(ed1, 20),
+        page1gb: bit(ed1, 26),
+        smep: bit(b7, 7),
+        smap: bit(b7, 20),
+        fsgsbase: bit(b7, 0),
+        xsave,
+        xsaveopt: xsave && bit(leaf(0xd, 1)[0], 0),
+        x2apic: bit(c1, 21),
+        tsc_deadline: bit(c1, 24),
+        invariant_tsc: bit(ext(0x8000_0007)[3], 8),
+        rdtscp: bit(ed1, 27),
+        tsc_adjust: bit(b7, 1),
+        restores_fp_pointers: bit(ext(0x8000_0008)[1], 2),
+        cpuid_faulting,
+        hypervisor: bit(c1, 31),
+    }
 }
 
 /// A CPU's family, model and stepping.

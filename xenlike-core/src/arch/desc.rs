@@ -175,6 +175,14 @@ pub fn set_cpu_tables(cpu: CpuId, gdt: &'static GdtPage, gdt_frame: Mfn, tss: &'
     tables.tss.store(&raw mut *tss as u64, Ordering::Release);
 }
 
+/// Makes the TSS of `cpu` one that no CPU has loaded, for another CPU that takes its place.
+pub fn release_tss(cpu: CpuId) {
+    let tss = Vaddr(TABLES.of(cpu).tss.load(Ordering::Acquire));
+    if let Some(page) = gdt(cpu) {
+        set_tss(page, tss);
+    }
+}
+
 /// The GDT page of `cpu`, which is mapped into the GDT window of the vCPU it runs.
 #[expect(
     unsafe_code,

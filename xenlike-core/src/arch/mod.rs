@@ -25,6 +25,7 @@ pub mod lapic;
 pub mod machine_check;
 #[cfg(any(test, target_os = "none"))]
 pub mod memory_types;
+pub mod microcode;
 pub mod mmio;
 pub mod msr;
 pub mod paging;

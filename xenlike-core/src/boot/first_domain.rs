@@ -22,6 +22,7 @@ use guest_pv_abi::xenlike::BootModule;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::info::{BootInfo, Range};
+use super::microcode::{self, Wish};
 use crate::domain::{Domain, Rights};
 use crate::kit::{DomId, Maddr, Mfn, VcpuId};
 use crate::life::{create, hypercall_page, pausing, vcpu_context, vcpus};
@@ -51,14 +52,20 @@ pub struct Module<'a> {
     pub cmdline: &'a str,
 }
 
-/// Builds the boot domain and lets it run, as soon as a CPU asks the scheduler.
+/// Builds the boot domain and lets it run, as soon as a CPU asks the scheduler. A module with microcode is no kernel or
+/// initrd for it.
 ///
 /// # Errors
 /// A sentence that says what is missing.
-pub fn start(info: &BootInfo) -> Result<(), &'static str> {
-    let modules = info.modules.iter().map(|m| Module {
+pub fn start(info: &BootInfo, wish: &Wish) -> Result<(), &'static str> {
+    let no_kernel = microcode::module_index(wish, info.modules.len());
+    let modules = info.modules.iter().enumerate().map(|(n, m)| Module {
         range: m.range,
-        cmdline: m.cmdline,
+        cmdline: if Some(n) == no_kernel {
+            "file=microcode"
+        } else {
+            m.cmdline
+        },
     });
     let modules: alloc::vec::Vec<Module<'_>> = modules.collect();
     let dom = build(IMAGE, &modules, &info.occupied, info.cmdline)?;

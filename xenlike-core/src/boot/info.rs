@@ -350,6 +350,17 @@ pub fn describe(info: &BootInfo) {
     }
 }
 
+/// The bytes of a module; nothing if it isn't all in RAM. Only until the first domain is built, which gets them.
+#[cfg(target_os = "none")]
+pub fn module_bytes(range: Range) -> Option<&'static [u8]> {
+    let ram = |r: &Region| is_ram(r) && r.range.start <= range.start && range.end <= r.range.end;
+    let inside = range.start != 0 && get()?.map.iter().any(ram);
+    let bytes = range.end.checked_sub(range.start)? as usize;
+    let at = (DIRECT_MAP + range.start) as *const u8;
+    // SAFETY: the direct map has all RAM; nobody else has the module's frames yet.
+    inside.then(|| unsafe { core::slice::from_raw_parts(at, bytes) })
+}
+
 /// Firmware and the start-up code of other CPUs live below: never given to anybody.
 pub const LOW_MEMORY: u64 = 1 << 20;
 

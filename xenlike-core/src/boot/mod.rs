@@ -20,6 +20,7 @@ mod kept;
 pub mod map;
 #[cfg(target_os = "none")]
 mod memory;
+pub mod microcode;
 #[cfg(target_os = "none")]
 mod mitigate;
 pub mod multiboot1;

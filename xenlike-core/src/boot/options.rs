@@ -7,7 +7,7 @@ use core::str::FromStr;
 use arrayvec::ArrayVec;
 use log::warn;
 
-use super::speculation;
+use super::{microcode, speculation};
 use crate::arch::power::Method;
 use crate::arch::speculation::wishes::Wishes;
 use crate::console::level::Levels;
@@ -64,6 +64,8 @@ pub struct Options {
     pub dom0_cpuid_faulting: bool,
     /// What is to be done about speculation.
     pub speculation: Wishes,
+    /// Where newer microcode is.
+    pub microcode: microcode::Wish,
 }
 
 impl Default for Options {
@@ -81,6 +83,7 @@ impl Default for Options {
             x2apic: None,
             dom0_cpuid_faulting: true,
             speculation: Wishes::default(),
+            microcode: microcode::Wish::default(),
         }
     }
 }
@@ -211,6 +214,9 @@ pub fn parse(cmdline: &str) -> Parsed<'_> {
                 .is_ok(),
             "spec-ctrl" | "xpti" | "pv-l1tf" => read_speculation(name, value, &mut options),
             "dom0" => read_dom0(value, &mut options),
+            "ucode" => microcode::parse(value, options.microcode)
+                .map(|wish| options.microcode = wish)
+                .is_some(),
             name if ELSEWHERE.contains(&name) => true,
             name => {
                 let complaint = if known::is_xens(name) {
@@ -395,7 +401,7 @@ mod tests {
     #[test]
     fn xens_options_are_known_by_name() {
         let parsed = parse("iommu=off no-apicv ivrs_ioapic[3]=00:14.0 ucode=scan");
-        let names = ["iommu", "apicv", "ivrs_ioapic[3]", "ucode"];
+        let names = ["iommu", "apicv", "ivrs_ioapic[3]"];
         assert_eq!(parsed.complaints.as_slice(), names.map(Complaint::NotHere));
         let parsed = parse("no-frobnicate no-x2apic");
         assert_eq!(

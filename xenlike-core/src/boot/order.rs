@@ -5,8 +5,8 @@ use log::{debug, info};
 use super::info::{BootInfo, ScreenInfo};
 use super::panic::refuse;
 use super::{
-    acpi, cpu, first_domain, info, interrupts, kept, memory, mitigate, options, panic, screen,
-    serial, smp, stack, start, traps,
+    acpi, cpu, first_domain, info, interrupts, kept, memory, microcode, mitigate, options, panic,
+    screen, serial, smp, stack, start, traps,
 };
 use crate::kit::{CpuId, Maddr};
 use crate::{arch, console, domain, entry, kit, life};
@@ -69,6 +69,8 @@ extern "sysv64" fn on_own_stack() -> ! {
     kit::lock::set_this_cpu(arch::percpu::this_cpu);
     let info = or_refuse(info::get().ok_or("the boot loader told nothing"));
     let options = options::parse(info.cmdline).options;
+    microcode::load(info, &options.microcode);
+    arch::cpu::detect_again();
 
     let machine = acpi::read(info.acpi);
     or_refuse(interrupts::init(&machine, &options));
@@ -98,7 +100,7 @@ extern "sysv64" fn on_own_stack() -> ! {
     let kept = kept::kept(&machine, &options, info);
     interrupts::open_book(&machine, &kept);
     life::hardware::keep(kept);
-    or_refuse(first_domain::start(info));
+    or_refuse(first_domain::start(info, &options.microcode));
     smp::release();
     other_cpu(BOOT_CPU)
 }

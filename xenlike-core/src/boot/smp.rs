@@ -199,8 +199,9 @@ fn start_one(cpu: CpuId, id: u32, page: u8) -> Result<(), Failure> {
 
 /// Readies what `cpu` needs to start; it may be there already, from a CPU that was refused.
 fn prepare(cpu: CpuId) -> Result<(), &'static str> {
-    if percpu::info_of(cpu).is_none() {
-        cpu::prepare(cpu).ok_or("finds no memory")?;
+    match percpu::info_of(cpu) {
+        None => cpu::prepare(cpu).ok_or("finds no memory")?,
+        Some(_) => arch::desc::release_tss(cpu),
     }
     let stack = cpu::stack_top(cpu).ok_or("has no stack")?;
     let tables = MASTER.get().ok_or("has no page tables")?;
@@ -283,12 +284,14 @@ fn number_from_test(option: &str) -> Option<i64> {
 /// The first Rust of another CPU, on its own stack and the real tables.
 extern "sysv64" fn rust_start(number: u32) -> ! {
     let cpu = CpuId(number);
+    cpu::load(cpu);
+    traps::load();
+    // Before features are compared: the boot CPU may have some of its own from its microcode.
+    arch::microcode::follow_boot_cpu();
     if let Some(lack) = lack() {
         QUESTIONS.refuse(cpu, lack);
         arch::power::halt_cpu();
     }
-    cpu::load(cpu);
-    traps::load();
     arch::cpu::init_this_cpu();
     interrupts::init_cpu(cpu);
     time::equalise();

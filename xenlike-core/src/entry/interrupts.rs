@@ -4,7 +4,9 @@ use crate::kit::atomic::{AtomicU32, Ordering};
 
 use crate::arch::frame::TrapFrame;
 use crate::arch::ipi::Vector;
-use crate::arch::{halt, lapic, stop, tlb, work};
+use crate::arch::microcode::meeting::MEETING;
+use crate::arch::microcode::{self, Hardware};
+use crate::arch::{halt, lapic, percpu, stop, tlb, work};
 use crate::console::later;
 use crate::domain::pirq;
 
@@ -61,10 +63,17 @@ fn stray(vector: u8) {
     }
 }
 
-/// An NMI: the end of the machine, or of unknown cause. It may have hit this CPU while it held the console's
-/// lock.
+/// An NMI: the end of the machine, an update of its microcode, or of unknown cause. It may have hit this CPU while it
+/// held the console's lock.
 pub extern "C" fn nmi(frame: &mut TrapFrame) {
     stop::stop_if_told();
-    later::unknown_nmi();
+    let pause = || {
+        stop::stop_if_told();
+        core::hint::spin_loop();
+    };
+    let load = || microcode::follow(&Hardware).is_ok();
+    if !MEETING.attend(percpu::this_cpu(), load, pause) {
+        later::unknown_nmi();
+    }
     frame.rip = halt::past_sleep(frame.rip);
 }

@@ -1,6 +1,7 @@
 //! platform_op: the machine's clock, CPUs, firmware and screen, for the hardware domain.
 
 mod firmware;
+mod microcode;
 mod registers;
 
 use guest_pv_abi::errno::{self, Errno};
@@ -46,7 +47,9 @@ pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
             log::warn!("domain 0 wants to add or remove a CPU: xenlike keeps those of the boot");
             return Err(errno::ENOSYS);
         }
-        // Loading microcode, memory types, frequencies, EFI calls: not in this hypervisor.
+        abi::XENPF_MICROCODE_UPDATE => return microcode::update(&op),
+        abi::XENPF_MICROCODE_UPDATE2 => return microcode::update2(&op),
+        // Memory types, frequencies, EFI calls: not in this hypervisor.
         _ => return Err(errno::ENOSYS),
     };
     put(at, &op)?;

@@ -5,8 +5,9 @@ use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::platform::{self as abi, PlatformOp, ResourceEntry, ResourceOp, UcodeRevision};
 
 use super::last_cpu;
-use crate::arch::{errata, msr, time};
-use crate::cpuid::{self, Vendor};
+use crate::arch::microcode::{Hardware, Registers};
+use crate::arch::{msr, time};
+use crate::cpuid;
 use crate::kit::Vaddr;
 use crate::mm::guest_copy::{read_at, write_at};
 
@@ -16,8 +17,6 @@ const MAX_ENTRIES: u32 = 3;
 const TSX_FORCE_ABORT: u64 = 0x10f;
 const TSX_CTRL: u64 = 0x122;
 const MCU_OPT_CTRL: u64 = 0x123;
-const PLATFORM_ID: u32 = 0x17;
-const UCODE_REVISION: u32 = 0x8b;
 
 /// XENPF_resource_op: entries up to the first that can't be had, which holds its error then. The result is how many
 /// could.
@@ -62,21 +61,15 @@ fn resource(entry: &ResourceEntry) -> Result<u64, Errno> {
     value.ok_or(errno::EPERM)
 }
 
-/// XENPF_get_ucode_revision: all CPUs have the firmware's microcode.
+/// XENPF_get_ucode_revision: of this CPU, as all have the same.
 pub fn ucode_revision(op: &mut PlatformOp) -> Result<i64, Errno> {
-    let raw = &cpuid::machine().raw;
     let mut body = op.u.get::<UcodeRevision>();
     if body.cpu > last_cpu() {
         return Err(errno::ENOENT);
     }
-    body.signature = raw.basic(1).a;
-    (body.pf, body.revision) = match raw.vendor() {
-        Vendor::Intel => {
-            let platform = msr::read_safe(PLATFORM_ID).unwrap_or(0) >> 50 & 7;
-            (1 << platform, errata::microcode())
-        }
-        _ => (0, msr::read_safe(UCODE_REVISION).unwrap_or(0) as u32),
-    };
+    let own = Hardware.identity();
+    body.signature = own.signature;
+    (body.pf, body.revision) = (own.platform, own.revision);
     op.u.set(&body);
     Ok(0)
 }

@@ -1,0 +1,283 @@
+//! The CPUs' microcode from one of GRUB's modules, as early as can be: what CPUID tells is asked again afterwards.
+//!
+//! `ucode=scan` looks at the start of each module for what initrds of Linux begin with: a cpio archive, not compressed,
+//! in which the vendor's file has a fixed name (Linux: x86/microcode). `ucode=N` names the module, which is the file.
+
+use super::info::BootInfo;
+use crate::arch::microcode::{Trust, Vendor};
+
+/// What `ucode=` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// Whether the modules' archives are looked through.
+    pub scan: bool,
+    /// The number of the module that is the file, counted from 0, or from the end if it is negative.
+    pub module: Option<i32>,
+    /// Whether forged updates are to be feared.
+    pub trust: Trust,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self {
+            scan: false,
+            module: None,
+            trust: Trust::CpusAlone,
+        }
+    }
+}
+
+/// Reads the option's value.
+pub fn parse(value: &str, mut wish: Wish) -> Option<Wish> {
+    for part in value.split(',') {
+        match (part.parse(), super::speculation::flag(part)) {
+            (Ok(number), _) => wish.module = Some(number),
+            (_, Some(("scan", yes))) => wish.scan = yes,
+            (_, Some(("digest-check", true))) => wish.trust = Trust::CpusAlone,
+            (_, Some(("digest-check", false))) => wish.trust = Trust::File,
+            // CPUs are always updated in the handler of an NMI.
+            (_, Some(("nmi", _))) => {}
+            _ => return None,
+        }
+    }
+    Some(wish)
+}
+
+/// The index of the module that `ucode=N` names, of `count`. The first one is domain 0's kernel.
+pub fn module_index(wish: &Wish, count: usize) -> Option<usize> {
+    let number = wish.module?;
+    let index = match usize::try_from(number) {
+        Ok(index) => index,
+        Err(_) => count.checked_sub(number.unsigned_abs() as usize)?,
+    };
+    (1..count).contains(&index).then_some(index)
+}
+
+/// The file called `wanted` in an archive of the form "newc" (Linux: early-userspace/buffer-format).
+fn in_archive<'a>(archive: &'a [u8], wanted: &str) -> Option<&'a [u8]> {
+    const HEADER: usize = 110;
+    const FILE_BYTES: usize = 6;
+    const NAME_BYTES: usize = 11;
+    let mut at = 0_usize;
+    loop {
+        let header = archive.get(at..at.checked_add(HEADER)?)?;
+        if !header.starts_with(b"070701") && !header.starts_with(b"070702") {
+            return None;
+        }
+        let number = |field: usize| -> Option<usize> {
+            let digits = header.get(6 + 8 * field..14 + 8 * field)?;
+            usize::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()
+        };
+        let name_at = at.checked_add(HEADER)?;
+        let name_end = name_at.checked_add(number(NAME_BYTES)?)?;
+        let name = archive.get(name_at..name_end)?.strip_suffix(b"\0")?;
+        let start = name_end.checked_next_multiple_of(4)?;
+        let end = start.checked_add(number(FILE_BYTES)?)?;
+        if name == b"TRAILER!!!" {
+            return None;
+        }
+        let file = archive.get(start..end)?;
+        if name == wanted.as_bytes() {
+            return Some(file);
+        }
+        at = end.checked_next_multiple_of(4)?;
+    }
+}
+
+/// The file for CPUs of `vendor`: the module that is named, or in the first archive that has it.
+pub fn find<'a>(
+    info: &BootInfo,
+    bytes: impl Fn(usize) -> Option<&'a [u8]>,
+    wish: &Wish,
+    vendor: Vendor,
+) -> Option<&'a [u8]> {
+    let wanted = match vendor {
+        Vendor::Intel => "kernel/x86/microcode/GenuineIntel.bin",
+        Vendor::Amd => "kernel/x86/microcode/AuthenticAMD.bin",
+        Vendor::Other => return None,
+    };
+    let count = info.modules.len();
+    if wish.module.is_some() {
+        let file = module_index(wish, count).and_then(&bytes);
+        if file.is_some() {
+            return file;
+        }
+        log::warn!("microcode: there is no module with the number that ucode= names");
+    }
+    let mut scanned = (0..count).filter(|_| wish.scan);
+    scanned.find_map(|n| in_archive(bytes(n)?, wanted))
+}
+
+#[cfg(target_os = "none")]
+mod real {
+    use super::{Wish, find};
+    use crate::arch::microcode::{
+        self, Hardware, Identity, Order, Refusal, Registers, Version, lead, newest, offered,
+    };
+    use crate::boot::info::{BootInfo, module_bytes};
+
+    /// Updates this CPU, the first one; those that start later follow.
+    pub fn load(info: &BootInfo, wish: &Wish) {
+        let own = Hardware.identity();
+        log::info!("microcode: revision {:#x}", own.revision);
+        microcode::set_trust(wish.trust);
+        if wish.module.is_none() && !wish.scan {
+            return;
+        }
+        let bytes = |n: usize| module_bytes(info.modules.get(n)?.range);
+        let Some(file) = find(info, bytes, wish, own.vendor) else {
+            log::warn!("microcode: no module has any for this CPU's vendor");
+            return;
+        };
+        match update(file, &own, wish) {
+            Ok([date, revision]) => log::info!(
+                "microcode: updated to revision {revision:#x}, dated {:04x}-{:02x}-{:02x}",
+                date as u16,
+                date >> 24,
+                date >> 16 & 0xff
+            ),
+            Err(why) => log::warn!("microcode: {why}"),
+        }
+    }
+
+    /// Gives the date and revision of what was loaded.
+    fn update(file: &[u8], own: &Identity, wish: &Wish) -> Result<[u32; 2], Refusal> {
+        offered(own, wish.trust)?;
+        let update = newest(file, own)?;
+        let order = Order::new(&update, own, Version::Newer)?;
+        match lead(&Hardware, &order) {
+            // Other CPUs may be older than the first.
+            Ok(()) | Err(Refusal::NotNewer(..)) => {}
+            Err(why) => return Err(why),
+        }
+        order.announce();
+        order.keep();
+        Ok([update.date, update.revision])
+    }
+}
+#[cfg(target_os = "none")]
+pub use real::load;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::info::{Module, Range};
+    use proptest::prelude::*;
+    use std::format;
+    use std::vec::Vec;
+
+    const INTEL: &str = "kernel/x86/microcode/GenuineIntel.bin";
+
+    fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (name, content) in files.iter().chain(&[("TRAILER!!!", &[][..])]) {
+            let sizes = [content.len(), 0, 0, 0, 0, name.len() + 1, 0];
+            let fields = [0; 6].into_iter().chain(sizes);
+            bytes.extend(b"070701");
+            fields.for_each(|field| bytes.extend(format!("{field:08x}").bytes()));
+            bytes.extend(name.bytes().chain([0]));
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes.extend(*content);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+        }
+        bytes
+    }
+
+    #[test]
+    fn options() {
+        let read = |value| parse(value, Wish::default());
+        let default = Wish::default();
+        assert_eq!(
+            read("scan"),
+            Some(Wish {
+                scan: true,
+                ..default
+            })
+        );
+        assert_eq!(read("scan=no,nmi=no"), Some(default));
+        assert_eq!(
+            read("-1,no-nmi"),
+            Some(Wish {
+                module: Some(-1),
+                ..default
+            })
+        );
+        let trusting = Wish {
+            trust: Trust::File,
+            scan: true,
+            ..default
+        };
+        assert_eq!(read("scan,digest-check=no"), Some(trusting));
+        assert_eq!(read("scan=maybe"), None);
+        assert_eq!(read("foo"), None);
+        let index = |module, count| {
+            module_index(
+                &Wish {
+                    module: Some(module),
+                    ..default
+                },
+                count,
+            )
+        };
+        assert_eq!(
+            [index(2, 3), index(-1, 3), index(-2, 3)],
+            [Some(2), Some(2), Some(1)]
+        );
+        assert_eq!(
+            [index(0, 3), index(3, 3), index(-3, 3), index(-4, 3)],
+            [None; 4]
+        );
+        assert_eq!(index(i32::MIN, 3), None);
+    }
+
+    #[test]
+    fn a_file_is_found_where_initrds_have_it() {
+        let with = archive(&[("kernel", b""), ("early_cpio", b"1"), (INTEL, b"microcode")]);
+        let modules = [
+            b"bzImage".to_vec(),
+            archive(&[("init", b"#!")]),
+            with.clone(),
+        ];
+        let mut info = BootInfo::new("", "");
+        for _ in &modules {
+            info.add_module(Module {
+                range: Range { start: 0, end: 1 },
+                cmdline: "",
+            });
+        }
+        let bytes = |n: usize| modules.get(n).map(Vec::as_slice);
+        let found = |wish, vendor| find(&info, bytes, &wish, vendor);
+        let scan = Wish {
+            scan: true,
+            ..Wish::default()
+        };
+        assert_eq!(found(scan, Vendor::Intel), Some(&b"microcode"[..]));
+        assert_eq!(found(scan, Vendor::Amd), None);
+        assert_eq!(found(Wish::default(), Vendor::Intel), None);
+        let named = |module| Wish {
+            module: Some(module),
+            ..scan
+        };
+        assert_eq!(found(named(1), Vendor::Intel), bytes(1));
+        assert_eq!(found(named(7), Vendor::Intel), Some(&b"microcode"[..]));
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_archives_end(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            digits in prop::collection::vec((any::<prop::sample::Index>(), b'a'..=b'f'), 0..20),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = archive(&[("a", b"12345"), (INTEL, b"microcode"), ("b", b"")]);
+            for (at, byte) in changes.iter().chain(&digits) {
+                let at = at.index(bytes.len());
+                bytes[at] = *byte;
+            }
+            bytes.truncate(cut.index(bytes.len() + 1));
+            if let Some(file) = in_archive(&bytes, INTEL) {
+                prop_assert!(file.len() < bytes.len());
+            }
+        }
+    }
+}
