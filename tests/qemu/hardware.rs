@@ -1,8 +1,8 @@
 //! What real machines do and emulators don't by themselves: hardware errors, here injected by QEMU's monitor.
 
 use crate::dom0::{asks_core, boot, power_off, run};
-use anyhow::{Result, ensure};
-use std::time::Duration;
+use anyhow::{Context, Result, ensure};
+use std::time::{Duration, Instant};
 use xenlike_tests::machine::Machine;
 use xenlike_tests::monitor::Monitor;
 use xenlike_tests::scenario::{BOOT, SHORT, artefact_with, media_with};
@@ -136,6 +136,56 @@ fn clocks_that_differ_are_corrected() -> Result<()> {
         );
         ensure!(!said.contains("doesn't keep step"), "{said}");
         session.succeed("create hello.cfg", SHORT)?;
+        session.audit()?;
+    }
+    Ok(())
+}
+
+/// The system time, in s, as the core tells it now.
+fn system_time(session: &mut Session) -> Result<(f64, Instant)> {
+    session.send("\x01\x01\x01")?;
+    session.expect("serial input goes to the hypervisor", SHORT)?;
+    session.send("t")?;
+    let said = session.expect(r"system time \d+ ns", SHORT)?;
+    let seen = Instant::now();
+    session.send("\x01\x01\x01")?;
+    session.expect("serial input goes to domain 0", SHORT)?;
+    session.send_line("")?;
+    session.expect_prompt(SHORT)?;
+    let (_, rest) = said.split_once("system time ").context("no time")?;
+    let ns: f64 = rest.trim_end_matches(" ns").parse()?;
+    Ok((ns / 1e9, seen))
+}
+
+/// TSCs whose rate was measured all wrong: the platform's clock puts time right on each CPU, and guests' timers work.
+/// Without it, time goes as wrong as that.
+#[test]
+#[ignore = "boots QEMU"]
+fn the_platform_clock_corrects_tscs() -> Result<()> {
+    for (word, name, cpus, right) in [
+        ("hpet", "HPET", 1, 1.0),
+        ("acpi", "ACPI PM timer", 2, 1.0),
+        ("tsc", "TSC", 1, 2.0 / 3.0),
+    ] {
+        let machine = Machine {
+            cpus,
+            memory_mib: 512,
+            ..Machine::default()
+        };
+        let words = format!("clocksource={word} wrong-tsc-rate=150");
+        let media = media_with(&["ticks", "ticks.cfg"])?.and(&words);
+        let mut session = Session::boot("hardware-clock", &media, &machine)?;
+        session.expect(&format!("time: the {name} is the clock"), BOOT)?;
+        session.expect_prompt(BOOT)?;
+        session.send_line("create ticks.cfg -c")?;
+        session.expect("^PASS ticks", SHORT)?;
+        session.expect_prompt(SHORT)?;
+        let (start, started) = system_time(&mut session)?;
+        std::thread::sleep(Duration::from_secs(6));
+        let (end, ended) = system_time(&mut session)?;
+        let rate = (end - start) / (ended - started).as_secs_f64();
+        let off = rate / right;
+        ensure!((0.9..1.1).contains(&off), "{name}: {rate} times as fast");
         session.audit()?;
     }
     Ok(())

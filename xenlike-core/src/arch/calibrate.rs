@@ -1,4 +1,4 @@
-//! How fast the TSC ticks, by a clock of known rate: HPET, ACPI PM timer or PIT.
+//! The platform's clocks of known rate: HPET, ACPI PM timer, PIT; and how fast the TSC ticks by them.
 
 use super::mmio::Window;
 use super::port::{inb, inl, outb};
@@ -34,7 +34,7 @@ impl Reference {
             Self::Pit => "PIT",
         }
     }
-    fn hz(&self) -> u64 {
+    pub(super) fn hz(&self) -> u64 {
         match self {
             Self::Hpet(_, period_fs) => 1_000_000_000_000_000 / u64::from((*period_fs).max(1)),
             Self::PmTimer(_) => PM_TIMER_HZ,
@@ -75,17 +75,31 @@ impl Reference {
             }
         }
     }
-    /// Ticks from `start` to `end`, over a wrap of the counter.
-    fn between(&self, start: u32, end: u32) -> u64 {
-        let mask = match self {
+    /// The highest count, after which the counter wraps.
+    pub(super) fn mask(&self) -> u32 {
+        match self {
             Self::Hpet(..) => u32::MAX,
             Self::PmTimer(_) => 0xff_ffff,
             Self::Pit => 0xffff,
-        };
-        u64::from(end.wrapping_sub(start) & mask)
+        }
+    }
+    /// Whether it can be the source of system time: it counts for long without a wrap, and moves.
+    pub fn can_run(&self) -> bool {
+        const LEAST_S: u64 = 4;
+        const LOOKS: u32 = 100_000;
+        if u64::from(self.mask()) / self.hz() < LEAST_S {
+            return false;
+        }
+        self.start();
+        let first = self.read();
+        (0..LOOKS).any(|_| self.read() != first)
+    }
+    /// Ticks from `start` to `end`, over a wrap of the counter.
+    fn between(&self, start: u32, end: u32) -> u64 {
+        u64::from(end.wrapping_sub(start) & self.mask())
     }
     /// The clock and the TSC at one moment, as close as can be had.
-    fn pair(&self) -> (u32, u64) {
+    pub(super) fn pair(&self) -> (u32, u64) {
         let once = || {
             let before = time::tsc();
             let clock = self.read();

@@ -31,6 +31,7 @@ pub mod msr;
 pub mod paging;
 pub mod pci;
 pub mod percpu;
+pub mod platform_clock;
 pub mod port;
 pub mod power;
 pub mod rflags;

@@ -1,4 +1,5 @@
-//! System time: nanoseconds since the boot, from the TSC.
+//! System time: nanoseconds since the boot, from the TSC; where that can't be trusted, [`super::platform_clock`]
+//! corrects each CPU's scale.
 //!
 //! The scale is the one that guests are told, so that what a guest computes from its `vcpu_info`
 //! and what the core computes are the same number.
@@ -9,6 +10,8 @@ use super::{cpu, msr, percpu};
 use crate::kit::cell::PerCpu;
 use crate::kit::{CpuId, Lock, MAX_CPUS, Rank};
 
+pub(super) const SECOND_NS: u64 = 1_000_000_000;
+
 /// From TSC ticks to nanoseconds: `((ticks << shift) * mul) >> 32`, a negative shift going right
 /// (xen.h, `struct vcpu_time_info`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,7 +20,7 @@ pub struct TscScale {
     pub mul: u32,
     /// `tsc_shift`
     pub shift: i8,
-    /// The TSC's rate in kHz.
+    /// The TSC's rate in kHz, as it was measured at boot.
     pub khz: u64,
     /// Whether the TSC ticks always, at one rate, and alike on all CPUs.
     pub stable: bool,
@@ -26,7 +29,7 @@ pub struct TscScale {
 impl TscScale {
     /// The scale of a TSC that ticks `hz` times a second.
     pub const fn from_hz(hz: u64) -> Self {
-        const SECOND: u64 = 1_000_000_000;
+        const SECOND: u64 = SECOND_NS;
         let (mut rate, mut shift) = (if hz == 0 { SECOND } else { hz }, 0_i8);
         // Between one and two ticks a nanosecond, the factor uses all of its 32 bits.
         while rate >= 2 * SECOND {
@@ -49,6 +52,15 @@ impl TscScale {
     pub const fn to_ns(&self, ticks: u64) -> u64 {
         scale(ticks, self.mul, self.shift)
     }
+    /// The fewest ticks that are not shorter than `ns`.
+    const fn least_ticks(&self, ns: u64) -> u64 {
+        let shifted = ((ns as u128) << 32).div_ceil(self.mul as u128) as u64;
+        if self.shift < 0 {
+            shifted << -self.shift
+        } else {
+            shifted.div_ceil(1 << self.shift)
+        }
+    }
 }
 
 #[inline]
@@ -61,15 +73,43 @@ const fn scale(ticks: u64, mul: u32, shift: i8) -> u64 {
     ((shifted as u128 * mul as u128) >> 32) as u64
 }
 
-static MUL: AtomicU32 = AtomicU32::new(1 << 31);
-/// The shift, as the `i8`'s bits.
-static SHIFT: AtomicU32 = AtomicU32::new(1);
-/// The TSC of each CPU at system time 0, which may have been before it was 0.
-static START: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(0) }; MAX_CPUS]);
+/// How a CPU's TSC becomes system time. A CPU that runs reads and changes its own alone. Handlers that can hit anywhere
+/// (NMI, #MC) don't ask for the time, so a reader never sees half of a change.
+#[repr(align(64))]
+struct Clock {
+    /// The TSC at system time 0, which may have been before it was 0.
+    start: AtomicU64,
+    mul: AtomicU32,
+    /// The shift, as the `i8`'s bits.
+    shift: AtomicU32,
+    /// TSC ticks a nanosecond, times 2^32.
+    rate: AtomicU64,
+}
+
+static CLOCKS: PerCpu<Clock> = PerCpu::new(
+    [const {
+        Clock {
+            start: AtomicU64::new(0),
+            mul: AtomicU32::new(1 << 31),
+            shift: AtomicU32::new(1),
+            rate: AtomicU64::new(1 << 32),
+        }
+    }; MAX_CPUS],
+);
+
+impl Clock {
+    fn set(&self, line: &Line) {
+        let rate = ((u128::from(line.hz) << 32) / SECOND_NS as u128) as u64;
+        self.start.store(line.start, Ordering::Relaxed);
+        self.mul.store(line.scale.mul, Ordering::Relaxed);
+        self.shift.store(line.scale.shift as u32, Ordering::Relaxed);
+        self.rate.store(rate, Ordering::Relaxed);
+    }
+}
+
 /// The boot CPU's TSC_ADJUST.
 static ADJUST: AtomicU64 = AtomicU64::new(0);
-/// TSC ticks a nanosecond, times 2^32.
-static TICKS: AtomicU64 = AtomicU64::new(1 << 32);
+/// The TSC's rate as it was measured at boot.
 static HZ: AtomicU64 = AtomicU64::new(1_000_000_000);
 static STABLE: AtomicBool = AtomicBool::new(true);
 /// Seconds and nanoseconds since 1970 at system time 0.
@@ -113,9 +153,50 @@ pub type Stamp = (u64, u64);
 #[inline]
 pub fn stamp() -> Stamp {
     let tsc = tsc();
-    let ticks = since(tsc, START.of(percpu::this_cpu()).load(Ordering::Relaxed));
-    let shift = SHIFT.load(Ordering::Relaxed) as i8;
-    (tsc, scale(ticks, MUL.load(Ordering::Relaxed), shift))
+    let clock = this_clock();
+    let ticks = since(tsc, clock.start.load(Ordering::Relaxed));
+    let shift = clock.shift.load(Ordering::Relaxed) as i8;
+    (tsc, scale(ticks, clock.mul.load(Ordering::Relaxed), shift))
+}
+
+#[inline(always)]
+fn this_clock() -> &'static Clock {
+    CLOCKS.of(percpu::this_cpu())
+}
+
+/// A clock as a line: what it shows at each TSC.
+#[derive(Clone, Copy, Debug)]
+pub struct Line {
+    start: u64,
+    scale: TscScale,
+    hz: u64,
+}
+
+impl Line {
+    /// The line of a TSC of `hz` that shows `ns` at `tsc`, or by less than a tick more.
+    pub const fn through((tsc, ns): Stamp, hz: u64) -> Self {
+        let scale = TscScale::from_hz(hz);
+        Self {
+            start: tsc.wrapping_sub(scale.least_ticks(ns)),
+            scale,
+            hz,
+        }
+    }
+    /// What it shows at `tsc`, in ns.
+    pub const fn ns(&self, tsc: u64) -> u64 {
+        self.scale.to_ns(since(tsc, self.start))
+    }
+}
+
+/// What this CPU's clock shows at `tsc`, in ns.
+pub fn ns_at(tsc: u64) -> u64 {
+    let start = this_clock().start.load(Ordering::Relaxed);
+    tsc_scale().to_ns(since(tsc, start))
+}
+
+/// Puts this CPU's clock on another line.
+pub fn set_line(line: &Line) {
+    this_clock().set(line);
 }
 
 /// The ticks from `start` to `tsc`; none if that is not reached yet: time never starts with the far future.
@@ -128,19 +209,20 @@ const fn since(tsc: u64, start: u64) -> u64 {
 /// This CPU's ticks since the boot, negative ones as they wrap; for comparing CPUs.
 #[cfg(target_os = "none")]
 pub fn ordered_ticks() -> u64 {
-    ordered_tsc().wrapping_sub(START.of(percpu::this_cpu()).load(Ordering::Relaxed))
+    ordered_tsc().wrapping_sub(this_clock().start.load(Ordering::Relaxed))
 }
 
 /// The clock of `cpu`, which has not started, follows the boot CPU's.
 pub fn follow_boot_cpu(cpu: CpuId) {
-    let start = START.of(CpuId(0)).load(Ordering::Relaxed);
-    START.of(cpu).store(start, Ordering::Relaxed);
+    let line = Line::through((CLOCKS.of(CpuId(0)).start.load(Ordering::Relaxed), 0), hz());
+    CLOCKS.of(cpu).set(&line);
 }
 
 /// Puts the clock of `cpu` forward.
 pub fn put_forward(cpu: CpuId, ticks: i64) {
-    START
+    CLOCKS
         .of(cpu)
+        .start
         .fetch_sub(ticks.cast_unsigned(), Ordering::Relaxed);
 }
 
@@ -157,7 +239,7 @@ pub fn equalise() {
 /// How many TSC ticks `ns` are, rounded up.
 #[inline]
 pub fn ticks_of_ns(ns: u64) -> u64 {
-    ticks_at(TICKS.load(Ordering::Relaxed), ns)
+    ticks_at(this_clock().rate.load(Ordering::Relaxed), ns)
 }
 
 /// The same at a rate of so many ticks a nanosecond, times 2^32. More than can be counted is the most: a
@@ -181,27 +263,25 @@ pub fn wait_ns(ns: u64) {
     }
 }
 
-/// How TSC ticks become nanoseconds.
+fn hz() -> u64 {
+    HZ.load(Ordering::Relaxed)
+}
+
+/// How this CPU's TSC ticks become nanoseconds.
 pub fn tsc_scale() -> TscScale {
+    let clock = this_clock();
     TscScale {
-        mul: MUL.load(Ordering::Relaxed),
-        shift: SHIFT.load(Ordering::Relaxed) as i8,
-        khz: HZ.load(Ordering::Relaxed) / 1000,
+        mul: clock.mul.load(Ordering::Relaxed),
+        shift: clock.shift.load(Ordering::Relaxed) as i8,
+        khz: hz() / 1000,
         stable: STABLE.load(Ordering::Relaxed),
     }
 }
 
 /// Starts system time at 0, for a TSC of `hz` and a wall clock that shows `wall` (s since 1970) now.
 pub fn start(hz: u64, wall: u64) {
-    let scale = TscScale::from_hz(hz);
-    MUL.store(scale.mul, Ordering::Relaxed);
-    SHIFT.store(scale.shift as u32, Ordering::Relaxed);
-    TICKS.store(
-        ((u128::from(hz) << 32) / 1_000_000_000) as u64,
-        Ordering::Relaxed,
-    );
     HZ.store(hz, Ordering::Relaxed);
-    START.of(percpu::this_cpu()).store(tsc(), Ordering::Release);
+    set_line(&Line::through((tsc(), 0), hz));
     let features = cpu::features();
     if features.tsc_adjust {
         let adjust = msr::read_safe(msr::nr::TSC_ADJUST).unwrap_or(0);
@@ -211,7 +291,7 @@ pub fn start(hz: u64, wall: u64) {
     set_boot_wall_clock(wall, 0);
 }
 
-/// The TSC turned out to differ between CPUs: guests are told not to rely on it.
+/// The TSC differs between CPUs, or another clock corrects it: guests are told not to rely on it.
 pub fn set_unstable() {
     STABLE.store(false, Ordering::Relaxed);
 }

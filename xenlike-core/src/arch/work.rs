@@ -20,6 +20,9 @@ pub const LIFE: u32 = 16;
 /// Tell which registers the CPU has in guest mode.
 pub const DUMP: u32 = 32;
 
+/// Correct this CPU's clock.
+pub const CLOCK: u32 = 128;
+
 /// Stand still with all other CPUs: [`super::standstill`].
 #[cfg(feature = "audit")]
 pub const AUDIT: u32 = 64;

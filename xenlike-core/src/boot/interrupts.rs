@@ -7,14 +7,16 @@ use log::{info, warn};
 use super::acpi::Machine;
 use super::acpi::madt::NmiWires;
 use super::memory::map_device;
-use super::options::Options;
+use super::options::{self, Options};
 use crate::arch::calibrate::Reference;
 use crate::arch::ioapic::Trigger;
 use crate::arch::ipi::Vector;
 use crate::arch::lapic::{self, Mode};
 use crate::arch::mmio::Window;
 use crate::arch::msr::apic_base;
-use crate::arch::{apic_timer, calibrate, cmos, cpu, fpu, ioapic, msr, paging, time};
+use crate::arch::{
+    apic_timer, calibrate, cmos, cpu, fpu, ioapic, msr, paging, platform_clock, time,
+};
 use crate::console;
 use crate::irq;
 use crate::kit::{CpuId, Maddr, Mfn, Once, PAGE_SIZE, Vaddr};
@@ -80,18 +82,42 @@ pub fn start_time(machine: &Machine, options: &Options) -> Result<(), &'static s
     let found = wanted.or_else(by_cpuid).or_else(by_clock);
     let (hz, by) =
         found.ok_or("this machine has no clock that moves: neither HPET, ACPI PM timer nor PIT")?;
+    // A test build can be told that it measured so many per cent.
+    let percent = super::smp::number_from_test("wrong-tsc-rate").unwrap_or(100);
+    let hz = hz * percent.unsigned_abs() / 100;
     time::start(hz, cmos::seconds());
     info!(
         "time: TSC at {}.{:03} MHz by {by}",
         hz / 1_000_000,
         hz / 1000 % 1000
     );
-    if !cpu::features().invariant_tsc {
-        info!(
-            "time: this TSC isn't invariant: if its rate changes, all clocks run wrong, as no other clock corrects them"
-        );
+    if machine.clocks.iter().any(|clock| is_wanted(&clock)) {
+        time::set_unstable();
     }
     Ok(())
+}
+
+/// Chooses the source of system time, now that all CPUs have been compared: the TSC if it can be trusted or the options
+/// say so, else the platform's best clock or the one of the options.
+pub fn choose_clock(machine: &Machine, options: &Options) {
+    let is_named = |clock: &&Reference| Some(clock.name()) == options.clock;
+    if time::tsc_scale().stable || options.clock == Some(options::TSC) {
+        return info!("time: the TSC is the clock");
+    }
+    let named = machine.clocks.iter().filter(is_named);
+    let mut clocks = named.chain(&machine.clocks);
+    match clocks.find(|clock| clock.can_run()) {
+        Some(clock) => {
+            platform_clock::use_clock(clock);
+            info!(
+                "time: the {} is the clock, by which TSCs are corrected",
+                clock.name()
+            );
+        }
+        None => warn!(
+            "time: the TSC is the clock, and isn't invariant or differs between CPUs: without an HPET or ACPI PM timer, time runs wrong if its rate changes"
+        ),
+    }
 }
 
 /// Readies the interrupt controller, timer and FPU of this CPU.

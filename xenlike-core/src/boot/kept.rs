@@ -9,6 +9,7 @@ use super::info::{BootInfo, ScreenInfo};
 use super::options::Options;
 use crate::console;
 use crate::console::screen::Surface;
+use crate::kit::Maddr;
 use crate::life::hardware::Kept;
 
 /// The core's serial port, its interrupt, and the interrupt controllers' pages.
@@ -27,6 +28,7 @@ pub fn kept(machine: &Machine, options: &Options, info: &BootInfo) -> Kept {
             .chain(controllers)
             .chain(super::serial::in_memory().map(|at| at.mfn().maddr().0))
             .collect(),
+        hpet: machine.hpet.map(Maddr::mfn),
         irqs: irq
             .map(|irq| u64::from(machine.isa(irq).0))
             .into_iter()

@@ -33,8 +33,15 @@ const MAX_COMPLAINTS: usize = 16;
 /// Xen's consoles behind a USB controller.
 const USB: [&str; 3] = ["dbgp", "ehci", "xhci"];
 /// What Xen's `clocksource=` calls the clocks, and what [`crate::arch::calibrate::Reference`] does.
-const CLOCKS: [(&str, &str); 3] = [("hpet", "HPET"), ("acpi", "ACPI PM timer"), ("pit", "PIT")];
-const ONLY_MEASURES: &str = "the TSC is the only clock; this one just measures its rate";
+const CLOCKS: [(&str, &str); 4] = [
+    ("hpet", "HPET"),
+    ("acpi", "ACPI PM timer"),
+    ("pit", "PIT"),
+    ("tsc", TSC),
+];
+/// The name of the TSC as a clock.
+pub const TSC: &str = "TSC";
+const ONLY_MEASURES: &str = "the PIT is never the clock; it just measures the TSC's rate";
 const NO_USB: &str = "debug ports of USB controllers (EHCI, xHCI) are not supported; use com1=...,pci, com1=...,amt or vga";
 
 /// What the command line asks for.
@@ -54,7 +61,7 @@ pub struct Options {
     pub noreboot: bool,
     /// The way to restart the machine that is tried first.
     pub reboot: Option<Method>,
-    /// The name of the clock that is to measure the TSC's rate, if the machine has it.
+    /// The name of the clock that is to measure the TSC's rate and to be the source of time, if the machine has it.
     pub clock: Option<&'static str>,
     /// The most CPUs to start (`maxcpus=`); 1 by `nosmp`, whatever else is said.
     pub max_cpus: usize,
@@ -202,10 +209,10 @@ pub fn parse(cmdline: &str) -> Parsed<'_> {
             "reboot" => read_reboot(value, &mut options),
             "clocksource" => {
                 options.clock = CLOCKS.iter().find(|(n, _)| *n == value).map(|(_, n)| *n);
-                if options.clock.is_some() {
+                if value == "pit" {
                     let _ = complaints.try_push(Complaint::Missing(word, ONLY_MEASURES));
                 }
-                options.clock.is_some() || value == "tsc"
+                options.clock.is_some()
             }
             "x2apic" => boolean(value).map(|b| options.x2apic = Some(b)).is_some(),
             "nosmp" => boolean(value).map(|b| nosmp = b).is_some(),
@@ -363,12 +370,14 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_is_always_the_tsc() {
-        let parsed = parse("clocksource=acpi");
-        let answer = Complaint::Missing("clocksource=acpi", ONLY_MEASURES);
-        assert_eq!(parsed.complaints.as_slice(), [answer]);
-        assert_eq!(parsed.options.clock, Some("ACPI PM timer"));
-        assert!(parse("clocksource=tsc").complaints.is_empty());
+    fn clocks_have_the_names_of_xen() {
+        for word in ["hpet", "acpi", "tsc"] {
+            let line = std::format!("clocksource={word}");
+            let parsed = parse(&line);
+            assert!(parsed.options.clock.is_some() && parsed.complaints.is_empty());
+        }
+        let answer = Complaint::Missing("clocksource=pit", ONLY_MEASURES);
+        assert_eq!(parse("clocksource=pit").complaints.as_slice(), [answer]);
         let unknown = Complaint::BadValue("clocksource", "cyclone");
         assert_eq!(
             parse("clocksource=cyclone").complaints.as_slice(),

@@ -101,6 +101,7 @@ extern "sysv64" fn on_own_stack() -> ! {
     interrupts::open_book(&machine, &kept);
     life::hardware::keep(kept);
     or_refuse(first_domain::start(info, &options.microcode));
+    interrupts::choose_clock(&machine, &options);
     smp::release();
     other_cpu(BOOT_CPU)
 }

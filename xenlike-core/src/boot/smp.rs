@@ -274,7 +274,7 @@ fn is_test(fault: &str) -> bool {
 }
 
 /// The number that the command line of a test build gives to `option`.
-fn number_from_test(option: &str) -> Option<i64> {
+pub(super) fn number_from_test(option: &str) -> Option<i64> {
     let line = super::info::get()
         .filter(|_| cfg!(feature = "audit"))?
         .cmdline;

@@ -135,7 +135,7 @@ pub fn page_table_write(ctx: &mut Ctx<'_>, address: u64) -> bool {
 /// Domain 0's write fault at `address`, in a page that is there: true if it was a plain store into a page
 /// of an MSI-X table in use, which has no effect, as on Xen.
 pub fn message_table_write(ctx: &mut Ctx<'_>, address: u64) -> bool {
-    if ctx.require_control().is_err() || !table::is_of_messages(ctx, Vaddr(address)) {
+    if ctx.require_control().is_err() || !table::is_only_read_device(ctx, Vaddr(address)) {
         return false;
     }
     let outcome = emul::ptwr::discarded_store(&mut Emulated::new(ctx), Vaddr(address));

@@ -2,6 +2,7 @@
 
 use crate::arch::frame::TrapFrame;
 use crate::arch::work;
+use crate::domain::time;
 use crate::domain::trap::Bounce;
 use crate::hypercall::Ctx;
 
@@ -29,6 +30,9 @@ pub extern "C" fn exit_work(frame: &mut TrapFrame) {
 #[inline(never)] // its frame is not for every deadline to carry
 fn other_work(frame: &mut TrapFrame, due: u32) {
     crate::console::later::tell();
+    if due & work::CLOCK != 0 && timers::correct_clock() {
+        with_current(frame, |ctx| time::publish(ctx.vcpu, ctx.st));
+    }
     if due & work::CONSOLE != 0 {
         crate::console::poll();
     }

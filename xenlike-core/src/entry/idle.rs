@@ -21,6 +21,9 @@ fn until_scheduled() {
         if due & work::TIMER != 0 {
             timers::expire();
         }
+        if due & work::CLOCK != 0 {
+            timers::correct_clock();
+        }
         if due & work::CONSOLE != 0 {
             crate::console::poll();
         }

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use guest_pv_abi::xen::VIRQ_TIMER;
 
 use super::current::running;
-use crate::arch::{percpu, time, work};
+use crate::arch::{percpu, platform_clock, time, work};
 use crate::domain::time::{TIMERS, program, set_upkeep_in, take_slice_end, tick};
 use crate::domain::{self, Domain, notify};
 use crate::life::machine_check;
@@ -45,7 +45,22 @@ fn act(key: Key, now_ns: u64) {
 
 /// What each CPU does for itself from time to time.
 pub fn upkeep() {
-    set_upkeep_in(machine_check::look());
+    let mut again_ns = machine_check::look();
+    if let Some(period_ns) = platform_clock::period_ns() {
+        again_ns = again_ns.min(period_ns);
+        work::raise_here(work::CLOCK);
+    }
+    set_upkeep_in(again_ns);
+}
+
+/// Corrects this CPU's clock; true if it changed. Deadlines are set by it anew.
+#[inline(never)] // not for others' work to carry
+pub fn correct_clock() -> bool {
+    let is_corrected = platform_clock::correct();
+    if is_corrected {
+        work::raise_here(work::TIMER);
+    }
+    is_corrected
 }
 
 fn act_for(dom: &Arc<Domain>, key: Key, now_ns: u64) {

@@ -10,7 +10,7 @@ use guest_pv_abi::xen::VgaConsoleInfo;
 use crate::arch::cpu;
 use crate::cpuid;
 use crate::domain::{Domain, Rights, registry};
-use crate::kit::{DomId, Maddr, Once, PAGE_SHIFT, PAGE_SIZE};
+use crate::kit::{DomId, Maddr, Mfn, Once, PAGE_SHIFT, PAGE_SIZE};
 use crate::mm::memory_map::{self, Region};
 use crate::pagetype::{self, machine};
 
@@ -77,8 +77,10 @@ pub struct Kept {
     /// I/O ports of its serial port. ACPI's registers are domain 0's: it takes them over from the firmware, and asks
     /// for sleep states by a hypercall.
     pub ports: Vec<RangeInclusive<u64>>,
-    /// Pages of devices that it drives: local APIC, I/O APICs, HPET; machine addresses.
+    /// Pages of devices that it drives: local APIC, I/O APICs; machine addresses.
     pub pages: Vec<u64>,
+    /// The HPET's, which domain 0 may read.
+    pub hpet: Option<Mfn>,
     /// Its interrupts.
     pub irqs: Vec<u64>,
     /// The screen, which it leaves to domain 0.
@@ -102,6 +104,11 @@ pub fn screen() -> Option<VgaConsoleInfo> {
 /// What UEFI left; nothing on a PC without.
 pub fn efi() -> Option<&'static Efi> {
     KEPT.get()?.efi.as_ref()
+}
+
+/// Whether `mfn` has the registers of the HPET.
+pub fn is_hpet(mfn: Mfn) -> bool {
+    KEPT.get().is_some_and(|kept| kept.hpet == Some(mfn))
 }
 
 /// Whether interrupt line `gsi` is the core's own.

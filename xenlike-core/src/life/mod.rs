@@ -50,14 +50,15 @@ fn io_access(dom: DomId, mfn: Mfn) -> IoAccess {
     let may = |dom: &domain::Domain| dom.settings.lock().iomem.contains(mfn.0..=mfn.0);
     if !domain::lookup(dom).is_some_and(|dom| may(&dom)) {
         IoAccess::Nothing
-    } else if has_messages(mfn) {
+    } else if is_only_read(mfn) {
         IoAccess::Read
     } else {
         IoAccess::All
     }
 }
 
-/// Whether `mfn` has an MSI-X table in use.
-pub fn has_messages(mfn: Mfn) -> bool {
-    irq::machine::book().is_some_and(|book| book.has_table_at(mfn))
+/// Whether domain 0 may only read `mfn`, and what it stores there is dropped: an MSI-X table in use, or the HPET, which
+/// the core may have for its clock.
+pub fn is_only_read(mfn: Mfn) -> bool {
+    irq::machine::book().is_some_and(|book| book.has_table_at(mfn)) || hardware::is_hpet(mfn)
 }

@@ -34,6 +34,8 @@ pub struct Machine {
     pub overrides: ArrayVec<Override, 16>,
     /// The clocks to measure the TSC by, the best one first. The tables don't tell of a PIT.
     pub clocks: ArrayVec<Reference, 3>,
+    /// The HPET's registers.
+    pub hpet: Option<Maddr>,
     /// How NMIs reach the CPUs.
     pub nmis: NmiWires,
 }
@@ -85,6 +87,7 @@ pub fn read(roots: Option<Roots>) -> Box<Machine> {
         ioapics: found.madt.ioapics,
         overrides: found.madt.overrides,
         clocks: clocks.into_iter().flatten().collect(),
+        hpet: found.hpet.map(Maddr),
         nmis: NmiWires {
             cpus: found.madt.cpus,
             wires: found.madt.nmis,

@@ -7,7 +7,7 @@ use crate::domain::VcpuState;
 use crate::emul::ptwr::{Entries, EntryError};
 use crate::hypercall::Ctx;
 use crate::kit::{Mfn, PAGE_SHIFT, Vaddr};
-use crate::life::has_messages;
+use crate::life::is_only_read;
 use crate::mm::directmap::SharedPage;
 use crate::mm::frame::frames;
 use crate::pagetype::{Refused, Write, machine};
@@ -37,13 +37,12 @@ pub fn at(ctx: &Ctx<'_>, at: Vaddr) -> Option<Seen> {
     })
 }
 
-/// Whether the guest's kernel sees a page of an MSI-X table in use at the address, and may read but not
-/// write it.
-pub fn is_of_messages(ctx: &Ctx<'_>, at: Vaddr) -> bool {
+/// Whether the guest's kernel sees a device's page at the address that it may read but not write.
+pub fn is_only_read_device(ctx: &Ctx<'_>, at: Vaddr) -> bool {
     let entry = ctx.st.kernel_l4().and_then(|l4| machine().lookup(l4, at));
     entry.is_some_and(|entry| {
         let to_read = entry.is_present() && !entry.is_writable();
-        to_read && frames().get(entry.mfn()).is_none() && has_messages(entry.mfn())
+        to_read && frames().get(entry.mfn()).is_none() && is_only_read(entry.mfn())
     })
 }
 

@@ -5,7 +5,7 @@ use log::info;
 use super::breathe;
 #[cfg(feature = "audit")]
 use crate::arch::{halt, lapic};
-use crate::arch::{percpu, time, tlb, work};
+use crate::arch::{percpu, platform_clock, time, tlb, work};
 use crate::domain::notify::SCHED;
 use crate::irq::line::{Line, Source};
 use crate::irq::machine::book;
@@ -40,7 +40,8 @@ pub(super) fn clocks() {
         "not invariant"
     };
     info!(
-        "TSC {} kHz, {sort}; system time {} ns",
+        "clock: {}; TSC {} kHz, {sort}; system time {} ns",
+        platform_clock::name().unwrap_or("TSC"),
         scale.khz,
         time::now_ns()
     );
