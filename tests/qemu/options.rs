@@ -149,6 +149,18 @@ fn a_cpu_without_nx_gets_a_sentence() -> Result<()> {
     )
 }
 
+#[test]
+#[ignore = "boots QEMU"]
+fn a_cpu_without_fxsave_gets_a_sentence() -> Result<()> {
+    refuses("options-no-fxsr", "max,-fxsr", "this CPU has no FXSAVE")
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn a_cpu_without_syscall_gets_a_sentence() -> Result<()> {
+    refuses("options-no-syscall", "max,-syscall", "this CPU has no SYSCALL")
+}
+
 /// On a CPU that is open to them, all the steps against speculation are taken on the ways in and out,
 /// here by the command line's order; guests live on them as well.
 #[test]

@@ -27,6 +27,8 @@ pub struct Features {
     /// Width of a physical address in bits.
     pub phys_bits: u8,
     pub nx: bool,
+    pub fxsr: bool,
+    pub syscall: bool,
     pub page1gb: bool,
     pub smep: bool,
     pub smap: bool,
@@ -114,7 +116,7 @@ fn ask() -> Features {
             [0; 4]
         }
     };
-    let ([_, _, c1, _], [_, b7, ..]) = (leaf(1, 0), leaf(7, 0));
+    let ([_, _, c1, d1], [_, b7, ..]) = (leaf(1, 0), leaf(7, 0));
     let [.., ed1] = ext(0x8000_0001);
     // Firmware may have cut off the leaf that describes it.
     let xsave = bit(c1, 26) && max_leaf >= 0xd;
@@ -134,6 +136,8 @@ fn ask() -> Features {
             bits => bits.min(52),
         },
         nx: bit(ed1, 20),
+        fxsr: bit(d1, 24),
+        syscall: bit(ed1, 11),
         page1gb: bit(ed1, 26),
         smep: bit(b7, 7),
         smap: bit(b7, 20),

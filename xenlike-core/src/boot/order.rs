@@ -8,6 +8,7 @@ use super::{
     acpi, cpu, first_domain, info, interrupts, kept, memory, microcode, mitigate, options, panic,
     screen, serial, smp, stack, start, traps,
 };
+use crate::arch::cpu::Features;
 use crate::kit::{CpuId, Maddr};
 use crate::{arch, console, domain, entry, kit, life};
 
@@ -130,11 +131,15 @@ fn console_from(options: &options::Options) {
 }
 
 /// What the core can't do without.
-fn check_cpu(features: &arch::cpu::Features) -> Result<(), &'static str> {
-    if !features.nx {
-        return Err("this CPU has no NX (execute disable), or the firmware has turned it off");
+fn check_cpu(features: &Features) -> Result<(), &'static str> {
+    match features {
+        Features { nx: false, .. } => {
+            Err("this CPU has no NX (execute disable), or the firmware has turned it off")
+        }
+        Features { fxsr: false, .. } => Err("this CPU has no FXSAVE"),
+        Features { syscall: false, .. } => Err("this CPU has no SYSCALL"),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// The value, or the end with a sentence on the console.
