@@ -158,7 +158,11 @@ fn a_cpu_without_fxsave_gets_a_sentence() -> Result<()> {
 #[test]
 #[ignore = "boots QEMU"]
 fn a_cpu_without_syscall_gets_a_sentence() -> Result<()> {
-    refuses("options-no-syscall", "max,-syscall", "this CPU has no SYSCALL")
+    refuses(
+        "options-no-syscall",
+        "max,-syscall",
+        "this CPU has no SYSCALL",
+    )
 }
 
 /// On a CPU that is open to them, all the steps against speculation are taken on the ways in and out,

@@ -12,20 +12,14 @@ const SLEEP_ENABLE: u16 = 1 << 13;
 /// PM1 status: woken up; cleared by writing it.
 const WAKE_STATUS: u16 = 1 << 15;
 
-/// The registers and values of ACPI's state S5: PM1a's and PM1b's (ACPI 6.5 §4.8.3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SoftOff {
-    /// The control ports.
-    pub ports: [Option<u16>; 2],
-    /// The status ports.
-    pub status: [Option<u16>; 2],
-    /// The sleep type for each, where the tables tell without AML being run.
-    pub types: Option<[u8; 2]>,
-}
+/// Sleep control of hardware-reduced machines (ACPI 6.5 §4.8.3.7): the bit that enters the state, behind the type; and
+/// the bit of sleep status that tells of a wake-up.
+const REDUCED_ENABLE: u8 = 1 << 5;
+const REDUCED_WAKE_STATUS: u8 = 1 << 7;
 
-/// The register by which the machine resets (ACPI 6.5 §4.8.3.6).
+/// A byte-wide register, wherever it is.
 #[derive(Clone, Copy, Debug)]
-pub enum ResetRegister {
+pub enum Register {
     /// An I/O port.
     Port(u16),
     /// In memory.
@@ -37,6 +31,34 @@ pub enum ResetRegister {
         /// The register.
         at: u8,
     },
+}
+
+/// The registers for sleep states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SleepRegisters<R> {
+    /// PM1a's and PM1b's ports (ACPI 6.5 §4.8.3).
+    Pm1 {
+        /// The control ports.
+        control: [Option<u16>; 2],
+        /// The status ports.
+        status: [Option<u16>; 2],
+    },
+    /// Those of a hardware-reduced machine.
+    Reduced {
+        /// Sleep control.
+        control: R,
+        /// Sleep status.
+        status: Option<R>,
+    },
+}
+
+/// What is known of ACPI's state S5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SoftOff<R = Register> {
+    /// The registers.
+    pub registers: SleepRegisters<R>,
+    /// The sleep type for each, where the tables tell without AML being run.
+    pub types: Option<[u8; 2]>,
 }
 
 /// A way to restart the machine (`reboot=`).
@@ -65,7 +87,7 @@ enum End {
 }
 
 static SOFT_OFF: Once<SoftOff> = Once::new();
-static RESET: Once<(ResetRegister, u8)> = Once::new();
+static RESET: Once<(Register, u8)> = Once::new();
 static METHOD: AtomicU8 = AtomicU8::new(Method::Acpi as u8);
 /// The sleep types as domain 0 knows them, with [`SLEEP_ENABLE`] once it has told: each in its byte.
 static TOLD_TYPES: [AtomicU16; 2] = [const { AtomicU16::new(0) }; 2];
@@ -78,7 +100,7 @@ pub fn set_off(off: SoftOff) {
 }
 
 /// Tells by which register and value this machine resets; once, at boot.
-pub fn set_reset(register: ResetRegister, value: u8) {
+pub fn set_reset(register: Register, value: u8) {
     RESET.call_once(|| (register, value));
 }
 
@@ -93,14 +115,17 @@ pub fn take_sleep_types(words: [u16; 2]) -> bool {
     for (told, word) in TOLD_TYPES.iter().zip(words) {
         told.store(word & SLEEP_TYPE | SLEEP_ENABLE, Ordering::Relaxed);
     }
-    SOFT_OFF
-        .get()
-        .is_some_and(|off| off.ports.iter().any(Option::is_some))
+    SOFT_OFF.get().is_some()
 }
 
 /// PM1 control for a sleep type; the bits that have nothing to do with sleep stay as they are.
 fn sleep_word(old: u16, kind: u8) -> u16 {
     old & !(SLEEP_TYPE | SLEEP_ENABLE) | u16::from(kind) << 10 & SLEEP_TYPE
+}
+
+/// Sleep control of a hardware-reduced machine for a sleep type.
+fn reduced_sleep_byte(kind: u8) -> u8 {
+    (kind & 7) << 2 | REDUCED_ENABLE
 }
 
 /// The sleep types of S5: the core's own, else domain 0's.
@@ -116,15 +141,25 @@ fn types(off: &SoftOff) -> Option<[u8; 2]> {
 fn enter_off() {
     let Some(off) = SOFT_OFF.get() else { return };
     let Some(types) = types(off) else { return };
-    for port in off.status.into_iter().flatten() {
-        outw(port, WAKE_STATUS);
-    }
-    // First the types of both halves, then the bit that acts on them (ACPI 6.5 §4.8.3.2).
-    for enable in [0, SLEEP_ENABLE] {
-        for (port, kind) in off.ports.into_iter().zip(types) {
-            if let Some(port) = port {
-                outw(port, sleep_word(inw(port), kind) | enable);
+    match off.registers {
+        SleepRegisters::Pm1 { control, status } => {
+            for port in status.into_iter().flatten() {
+                outw(port, WAKE_STATUS);
             }
+            // First the types of both halves, then the bit that acts on them (ACPI 6.5 §4.8.3.2).
+            for enable in [0, SLEEP_ENABLE] {
+                for (port, kind) in control.into_iter().zip(types) {
+                    if let Some(port) = port {
+                        outw(port, sleep_word(inw(port), kind) | enable);
+                    }
+                }
+            }
+        }
+        SleepRegisters::Reduced { control, status } => {
+            if let Some(status) = status {
+                status.write(REDUCED_WAKE_STATUS);
+            }
+            control.write(reduced_sleep_byte(types[0]));
         }
     }
     stop::wait_until(|| false);
@@ -138,7 +173,7 @@ fn try_restart(method: u8) {
     const POWER_CYCLE: u8 = Method::PowerCycle as u8;
     match method {
         ACPI => match RESET.get() {
-            Some((register, value)) => write_reset(*register, *value),
+            Some((register, value)) => register.write(*value),
             None => return,
         },
         KEYBOARD => {
@@ -156,14 +191,17 @@ fn try_restart(method: u8) {
     stop::wait_until(|| false);
 }
 
-fn write_reset(register: ResetRegister, value: u8) {
-    match register {
-        ResetRegister::Port(port) => outb(port, value),
-        ResetRegister::Memory(window) => window.write8(0, value),
-        // Without the lock of `pci`: the machine ends, and a stopped CPU may hold it.
-        ResetRegister::Pci { devfn, at } => {
-            outl(0xcf8, pci::address(0, devfn, at));
-            outb(0xcfc | u16::from(at & 3), value);
+impl Register {
+    /// Writes it while the machine ends.
+    fn write(self, value: u8) {
+        match self {
+            Self::Port(port) => outb(port, value),
+            Self::Memory(window) => window.write8(0, value),
+            // Without the lock of `pci`: a stopped CPU may hold it.
+            Self::Pci { devfn, at } => {
+                outl(0xcf8, pci::address(0, devfn, at));
+                outb(0xcfc | u16::from(at & 3), value);
+            }
         }
     }
 }
@@ -283,7 +321,13 @@ mod tests {
 
     #[test]
     fn what_the_tables_say_goes_before_what_domain_0_says() {
-        let mut off = SoftOff::default();
+        let mut off = SoftOff {
+            registers: SleepRegisters::Pm1 {
+                control: [None; 2],
+                status: [None; 2],
+            },
+            types: None,
+        };
         assert!(
             !take_sleep_types([5 << 10 | 1, 7 << 10]),
             "no port is known"
@@ -291,6 +335,12 @@ mod tests {
         assert_eq!(types(&off), Some([5, 7]));
         off.types = Some([0, 0]);
         assert_eq!(types(&off), Some([0, 0]));
+    }
+
+    #[test]
+    fn a_hardware_reduced_machine_has_its_sleep_type_elsewhere() {
+        assert_eq!(reduced_sleep_byte(5), 0x34);
+        assert_eq!(reduced_sleep_byte(0xff), 0x3c);
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod tests;
 
 use log::warn;
 
-use crate::arch::power::SoftOff;
+use crate::arch::power::{SleepRegisters, SoftOff};
 use fadt::{Address, Fadt, MEMORY};
 use madt::Madt;
 use rsdp::Roots;
@@ -42,7 +42,7 @@ pub struct Found {
     /// The PM timer's port.
     pub pm_timer: Option<u16>,
     /// The registers and values for S5.
-    pub soft_off: Option<SoftOff>,
+    pub soft_off: Option<SoftOff<Address>>,
     /// The reset register and the value to write there.
     pub reset: Option<(Address, u8)>,
 }
@@ -103,21 +103,29 @@ fn hpet(firmware: &impl Firmware, tables: &Tables<'_>) -> Option<u64> {
 
 /// The registers for S5, with its sleep types if the DSDT or an SSDT has them in a form that needs no AML to
 /// be run. Otherwise domain 0 tells them when it switches off.
-fn soft_off(firmware: &impl Firmware, tables: &Tables<'_>, fadt: Fadt<'_>) -> Option<SoftOff> {
-    let ports = fadt.pm1_control();
-    if ports == [None; 2] {
-        warn!("ACPI: the FADT names no port to switch this machine off");
+fn soft_off(
+    firmware: &impl Firmware,
+    tables: &Tables<'_>,
+    fadt: Fadt<'_>,
+) -> Option<SoftOff<Address>> {
+    let Some(registers) = sleep_registers(fadt) else {
+        warn!("ACPI: the FADT names no register to switch this machine off");
         return None;
-    }
+    };
     let dsdt = fadt.dsdt().find_map(|at| Table::find(firmware, at));
     let aml = dsdt.into_iter().chain(tables.all(b"SSDT"));
     let types = aml.filter_map(|table| s5::sleep_types(table.bytes)).next();
     if types.is_none() {
         warn!("ACPI: no table tells plainly how to enter S5; that is left to domain 0");
     }
-    Some(SoftOff {
-        ports,
-        status: fadt.pm1_status(),
-        types,
-    })
+    Some(SoftOff { registers, types })
+}
+
+fn sleep_registers(fadt: Fadt<'_>) -> Option<SleepRegisters<Address>> {
+    if let Some((control, status)) = fadt.sleep() {
+        return Some(SleepRegisters::Reduced { control, status });
+    }
+    let control = fadt.pm1_control();
+    let status = fadt.pm1_status();
+    (control != [None; 2]).then_some(SleepRegisters::Pm1 { control, status })
 }

@@ -98,7 +98,7 @@ fn restart_later() -> ! {
 }
 
 /// Switches the machine off on domain 0's word (XENPF_enter_acpi_sleep), which also says what it would write
-/// to PM1a and PM1b control. Comes back if no such register is known.
+/// to PM1a and PM1b control, if there were any. Comes back if no such register is known.
 pub fn switch_off(words: [u16; 2]) {
     if !power::take_sleep_types(words) {
         log::warn!(

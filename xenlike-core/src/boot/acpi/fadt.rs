@@ -42,13 +42,18 @@ impl Address {
 pub struct Fadt<'a>(pub Table<'a>);
 
 impl Fadt<'_> {
+    /// Whether none of the fixed registers exist (ACPI 6.5 §4.1).
+    pub fn is_hardware_reduced(self) -> bool {
+        self.flags() & HARDWARE_REDUCED != 0
+    }
+
     fn flags(self) -> u32 {
         self.0.field(112).unwrap_or_default()
     }
 
     /// A fixed register: the 64-bit field where that has an address, else the 32-bit one.
     fn port(self, name: &str, narrow: usize, wide: usize) -> Option<u16> {
-        if self.flags() & HARDWARE_REDUCED != 0 {
+        if self.is_hardware_reduced() {
             return None;
         }
         let old = self
@@ -89,6 +94,12 @@ impl Fadt<'_> {
     /// The port of the PM timer.
     pub fn pm_timer(self) -> Option<u16> {
         self.port("the PM timer", 76, 208)
+    }
+
+    /// Sleep control and sleep status of a hardware-reduced machine.
+    pub fn sleep(self) -> Option<(Address, Option<Address>)> {
+        let control = Address::read(self.0, 244).filter(|_| self.is_hardware_reduced())?;
+        Some((control, Address::read(self.0, 256)))
     }
 
     /// The reset register and the value to write there.

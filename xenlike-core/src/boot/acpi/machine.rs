@@ -13,7 +13,7 @@ use super::{Found, HPET_BYTES, LAPIC_DEFAULT};
 use crate::arch::calibrate::Reference;
 use crate::arch::ioapic::Trigger;
 use crate::arch::mmio::Window;
-use crate::arch::power::{self, ResetRegister};
+use crate::arch::power::{self, Register, SleepRegisters, SoftOff};
 use crate::arch::{cpu, paging};
 use crate::boot::memory::map_device;
 use crate::kit::{MAX_CPUS, Maddr};
@@ -71,9 +71,10 @@ pub fn read(roots: Option<Roots>) -> Box<Machine> {
         warn!("ACPI: the boot loader found no tables; one CPU is used");
     }
     let found = roots.map_or_else(Found::default, |roots| super::find(&Mapped, roots));
-    found.soft_off.into_iter().for_each(power::set_off);
+    let soft_off = found.soft_off.and_then(soft_off);
+    soft_off.into_iter().for_each(power::set_off);
     if let Some((address, value)) = found.reset
-        && let Some(register) = reset_register(address)
+        && let Some(register) = register(address, "reset")
     {
         power::set_reset(register, value);
     }
@@ -112,20 +113,33 @@ fn hpet(at: u64) -> Option<Reference> {
     possible.then_some(Reference::Hpet(window, period_fs))
 }
 
-fn reset_register(address: Address) -> Option<ResetRegister> {
+/// The registers for S5, where they can be reached.
+fn soft_off(off: SoftOff<Address>) -> Option<SoftOff> {
+    let registers = match off.registers {
+        SleepRegisters::Pm1 { control, status } => SleepRegisters::Pm1 { control, status },
+        SleepRegisters::Reduced { control, status } => SleepRegisters::Reduced {
+            control: register(control, "sleep control")?,
+            status: status.and_then(|status| register(status, "sleep status")),
+        },
+    };
+    let types = off.types;
+    Some(SoftOff { registers, types })
+}
+
+fn register(address: Address, name: &str) -> Option<Register> {
     let register = match address.space {
         MEMORY if Mapped.can_be_device(address.at, 1) => {
-            window(address.at, 1).map(ResetRegister::Memory)
+            window(address.at, 1).map(Register::Memory)
         }
         // ACPI 6.5 table 5.1: device, function and offset, two bytes each, on bus 0.
-        PCI if address.at >> 48 == 0 && address.at & 0xffff < 256 => Some(ResetRegister::Pci {
+        PCI if address.at >> 48 == 0 && address.at & 0xffff < 256 => Some(Register::Pci {
             devfn: ((address.at >> 32 & 31) as u8 * 8) | (address.at >> 16 & 7) as u8,
             at: address.at as u8,
         }),
-        _ => address.port().map(ResetRegister::Port),
+        _ => address.port().map(Register::Port),
     };
     if register.is_none() {
-        warn!("ACPI: the reset register can't be at {address:x?}; it is not used");
+        warn!("ACPI: the {name} register can't be at {address:x?}; it is not used");
     }
     register
 }

@@ -119,8 +119,10 @@ fn check_all(found: &Found) {
         (Some(0xfed0_0000), Some(0x608))
     );
     let off = SoftOff {
-        ports: [Some(0x604), None],
-        status: [Some(0x600), None],
+        registers: SleepRegisters::Pm1 {
+            control: [Some(0x604), None],
+            status: [Some(0x600), None],
+        },
         types: Some([5, 0]),
     };
     assert_eq!(found.soft_off, Some(off));
@@ -267,6 +269,53 @@ fn a_fadt_of_the_first_revision_has_no_reset_register() {
     let found = find(&memory, Roots { xsdt, rsdt });
     assert_eq!(found.reset, None);
     assert_eq!(found.soft_off.and_then(|off| off.types), Some([5, 0]));
+}
+
+/// What `fadt` tells of a machine that has S5 in its DSDT.
+fn with_fadt(fadt: impl FnOnce(&mut Vec<u8>)) -> Found {
+    let mut memory = Memory(vec![0; 64]);
+    let mut body = fadt_body(memory.add(b"DSDT", S5));
+    body.resize(268 - 36, 0);
+    fadt(&mut body);
+    let fadt = memory.add(b"FACP", &body);
+    let xsdt = memory.add(b"XSDT", &fadt.to_le_bytes());
+    let (xsdt, rsdt) = (Some(xsdt), None);
+    find(&memory, Roots { xsdt, rsdt })
+}
+
+/// A hardware-reduced machine has neither PM1 nor a PM timer, whatever those fields hold; it sleeps by registers of
+/// its own. Other machines don't have those.
+#[test]
+fn a_hardware_reduced_machine_has_registers_of_its_own() {
+    let in_memory = |at: u32| {
+        let [a, b, c, d] = at.to_le_bytes();
+        [0, 8, 0, 1, a, b, c, d, 0, 0, 0, 0]
+    };
+    let flags = 1_u32 << 20 | 1 << 10;
+    let put_sleep = |body: &mut Vec<u8>| {
+        put(body, 244, in_memory(0xfea0_0000));
+        put(body, 256, in_memory(0xfea0_0001));
+    };
+    let found = with_fadt(|body| {
+        put(body, 112, flags.to_le_bytes());
+        put_sleep(body);
+    });
+    let register = |at| Address { space: MEMORY, at };
+    let off = SoftOff {
+        registers: SleepRegisters::Reduced {
+            control: register(0xfea0_0000),
+            status: Some(register(0xfea0_0001)),
+        },
+        types: Some([5, 0]),
+    };
+    assert_eq!((found.soft_off, found.pm_timer), (Some(off), None));
+    assert!(found.reset.is_some());
+    // Without such a register it can't be switched off.
+    let found = with_fadt(|body| put(body, 112, flags.to_le_bytes()));
+    assert_eq!(found.soft_off, None);
+    let found = with_fadt(put_sleep);
+    let registers = found.soft_off.map(|off| off.registers);
+    assert!(matches!(registers, Some(SleepRegisters::Pm1 { .. })));
 }
 
 /// What must hold of whatever was found.

@@ -91,7 +91,14 @@ fn set_time(secs: u64, nsecs: u32, system_time: u64) -> Result<i64, Errno> {
 fn enter_sleep(op: &PlatformOp) -> Result<i64, Errno> {
     let body = op.u.get::<abi::EnterAcpiSleep>();
     if body.sleep_state == S5 {
-        endings::switch_off([body.val_a, body.val_b]);
+        let values = [body.val_a, body.val_b];
+        // On a hardware-reduced machine, which has no PM1, the values are the sleep types themselves.
+        let is_extended = body.flags & abi::XENPF_ACPI_SLEEP_EXTENDED != 0;
+        endings::switch_off(if is_extended {
+            values.map(|kind| kind << 10)
+        } else {
+            values
+        });
     } else {
         log::warn!(
             "domain 0 asked for sleep state S{}: xenlike can only switch the machine off (S5)",
