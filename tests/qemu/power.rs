@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use xenlike_tests::machine::{Chipset, Machine};
 use xenlike_tests::monitor::Monitor;
-use xenlike_tests::scenario::{BOOT, LINUX, SHORT, artefact_with};
+use xenlike_tests::scenario::{BOOT, LINUX, SHORT, artefact_with, power_off};
 use xenlike_tests::session::Session;
 
 /// An uncorrected one, on a CPU that is not the boot CPU.
@@ -79,6 +79,24 @@ fn every_way_to_restart() -> Result<()> {
         restarts(Chipset::Q35, way)?;
     }
     Ok(())
+}
+
+/// A machine without PM1 registers has others for power-off and reset, and they are in memory.
+#[test]
+#[ignore = "boots QEMU"]
+fn a_hardware_reduced_machine_ends() -> Result<()> {
+    restarts(Chipset::Reduced, "reboot=acpi")?;
+    let machine = Machine {
+        chipset: Chipset::Reduced,
+        memory_mib: 512,
+        ..Machine::default()
+    };
+    let media = artefact_with(&["hello", "hello.cfg"])?;
+    let mut session = Session::boot("power-reduced", &media, &machine)?;
+    session.expect("without an HPET or ACPI PM timer, time runs wrong", BOOT)?;
+    session.expect_prompt(BOOT)?;
+    session.succeed("create hello.cfg", SHORT)?;
+    power_off(session)
 }
 
 /// A Debian Dom0 whose vCPUs are all on the second CPU.
