@@ -191,6 +191,33 @@ fn the_platform_clock_corrects_tscs() -> Result<()> {
     Ok(())
 }
 
+/// A CPU whose APIC id has 9 bits runs vCPUs, in x2APIC mode, for which there is no other reason.
+#[test]
+#[ignore = "boots QEMU"]
+fn an_apic_id_above_254() -> Result<()> {
+    let machine = Machine {
+        cpu: "max,-hypervisor".to_owned(),
+        cpus: 1,
+        memory_mib: 512,
+        ..Machine::default()
+    };
+    // The second socket's first core has id 256.
+    let machine = machine
+        .with("-smp")
+        .with("maxcpus=258,sockets=2,cores=129,threads=1")
+        .with("-device")
+        .with("max-x86_64-cpu,socket-id=1,core-id=0,thread-id=0");
+    let media = media_with(&["smp", "smp.cfg"])?;
+    let mut session = Session::boot("hardware-id", &media, &machine)?;
+    session.expect("local APICs in x2APIC mode", BOOT)?;
+    session.expect(r"\(xenlike\) 2 CPUs", BOOT)?;
+    session.expect_prompt(BOOT)?;
+    session.send_line("create smp.cfg -c")?;
+    session.expect("^PASS smp", SHORT)?;
+    session.expect_prompt(SHORT)?;
+    session.audit()
+}
+
 /// Domain 0 can't take a CPU away or add one, and the log says why.
 #[test]
 #[ignore = "boots QEMU"]
