@@ -19,6 +19,7 @@ use crate::kit::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::fmt::{self, Write};
 
 use crate::arch::time;
+use crate::kit::lock::wait_step;
 use crate::kit::{DomId, GUEST_LOG, Lock, Once, Rank};
 use ring::{LogRing, Queue};
 use screen::Screen;
@@ -58,6 +59,10 @@ struct Console {
 static CONSOLE: Lock<Console> = Lock::new(Rank::Console, Console::new());
 /// Whether the serial port is waited for: at the very start, and in a panic.
 static PATIENT: AtomicBool = AtomicBool::new(true);
+/// Whether the screen may not show everything yet.
+static BEHIND: AtomicBool = AtomicBool::new(false);
+/// So many characters are drawn in one go: one takes some 600 stores on the largest screens.
+const PIECE: usize = 32;
 /// Whether the core goes on using the screen when there is a domain 0.
 static KEEP_SCREEN: AtomicBool = AtomicBool::new(false);
 /// What is called when somebody types.
@@ -109,7 +114,23 @@ impl Console {
     fn write_screen(&mut self, bytes: &[u8]) {
         if let Some(screen) = self.screen.as_mut().filter(|_| !self.screen_left) {
             screen.write(bytes);
+            self.draw();
         }
+    }
+    /// Draws some of what is not on the screen yet; all of it as long as the core waits for its devices.
+    fn draw(&mut self) {
+        let screen = self.screen.as_mut().filter(|_| !self.screen_left);
+        let is_behind = screen.is_some_and(|screen| {
+            while screen.draw(PIECE) {
+                if !PATIENT.load(Ordering::Relaxed) {
+                    return true;
+                }
+                // Others must not wait for this with a flush.
+                wait_step();
+            }
+            false
+        });
+        BEHIND.store(is_behind, Ordering::Relaxed);
     }
     /// Of what domain 0 has drawn nothing stays.
     fn take_screen_back(&mut self) {
@@ -334,6 +355,16 @@ pub fn release_screen() {
     CONSOLE.lock().screen = None;
 }
 
+/// Goes on drawing, a piece. Whether there is more; who has the console at the moment draws as well.
+pub fn draw_some() -> bool {
+    BEHIND.load(Ordering::Relaxed) && {
+        if let Some(mut console) = CONSOLE.try_lock() {
+            console.draw();
+        }
+        BEHIND.load(Ordering::Relaxed)
+    }
+}
+
 /// The screen stays the core's when domain 0 starts (`vga=keep`).
 pub fn keep_screen() {
     KEEP_SCREEN.store(true, Ordering::Relaxed);
@@ -348,6 +379,11 @@ pub fn leave_screen() {
     if console.screen.is_some() && !console.screen_left {
         console.start_line(None);
         let _ = writeln!(console, "{PREFIX}the screen is domain 0's now");
+        if let Some(screen) = console.screen.as_mut() {
+            while screen.draw(PIECE) {
+                wait_step();
+            }
+        }
         console.screen_left = true;
     }
 }
@@ -362,6 +398,7 @@ pub fn stop_waiting() {
 pub fn drain() {
     PATIENT.store(true, Ordering::Relaxed);
     let mut console = CONSOLE.lock();
+    console.draw();
     let Some(serial) = console.serial else { return };
     while let Some(byte) = console.send.pop() {
         serial.drain(byte);

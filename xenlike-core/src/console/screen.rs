@@ -1,10 +1,12 @@
 //! The screen: VGA text, or a linear frame buffer with an 8×16 font. Characters are kept in a copy,
 //! because reading a frame buffer is slow; a full screen goes up by half at once, because drawing is.
+//!
+//! Writing changes the copy alone. Drawing follows in pieces, as many characters at a time as the caller has
+//! time for: a frame buffer takes long, and the console's lock is held meanwhile.
 
 use font8x8::legacy::BASIC_LEGACY;
 
 use crate::arch::mmio::Window;
-use crate::kit::lock::wait_step;
 
 const MAX_COLUMNS: usize = 160;
 const MAX_ROWS: usize = 75;
@@ -60,8 +62,15 @@ pub struct Screen {
     scale: usize,
     column: usize,
     row: usize,
+    /// The characters, with [`NOT_DRAWN`].
     text: [[u8; MAX_COLUMNS]; MAX_ROWS],
+    /// The rows, by number, in which characters may not be drawn yet.
+    behind: u128,
 }
+
+/// The screen may show something else at that place.
+const NOT_DRAWN: u8 = 1 << 7;
+const _: () = assert!(MAX_ROWS <= u128::BITS as usize);
 
 impl Screen {
     /// A screen of `width` × `height`, in characters for text and in pixels otherwise. Clears it.
@@ -84,13 +93,14 @@ impl Screen {
             column: 0,
             row: 0,
             text: [[0; MAX_COLUMNS]; MAX_ROWS],
+            behind: 0,
         };
         screen.clear();
         screen
     }
     /// Makes it empty, whoever has drawn on it.
     pub fn clear(&mut self) {
-        (self.row, self.column) = (0, 0);
+        (self.row, self.column, self.behind) = (0, 0, 0);
         self.text = [[b' '; MAX_COLUMNS]; MAX_ROWS];
         match self.surface {
             // Blanks need the colour, or the cursor is invisible.
@@ -131,8 +141,6 @@ impl Screen {
         if self.row >= self.rows {
             let up = self.rows.div_ceil(2);
             for row in 0..self.rows {
-                // This takes long, with the console's lock held: others must not wait for it with a flush.
-                wait_step();
                 let from = self
                     .text
                     .get(row + up)
@@ -140,7 +148,7 @@ impl Screen {
                     .copied();
                 let line = from.unwrap_or([b' '; MAX_COLUMNS]);
                 for (column, byte) in line.iter().take(self.columns).enumerate() {
-                    self.put(row, column, *byte);
+                    self.put(row, column, *byte & !NOT_DRAWN);
                 }
             }
             self.row -= up;
@@ -150,19 +158,46 @@ impl Screen {
         let Some(cell) = self.text.get_mut(row).and_then(|line| line.get_mut(column)) else {
             return;
         };
-        if *cell == byte {
-            return;
+        if *cell != byte {
+            *cell = byte | NOT_DRAWN;
+            self.behind |= 1 << row;
         }
-        *cell = byte;
+    }
+    /// Draws so many characters of those that are not drawn yet. Whether there may be more.
+    pub fn draw(&mut self, most: usize) -> bool {
+        let mut left = most;
+        while self.behind != 0 {
+            let row = self.behind.trailing_zeros() as usize;
+            for column in 0..self.columns {
+                let Some(cell) = self.text.get_mut(row).and_then(|line| line.get_mut(column))
+                else {
+                    break;
+                };
+                if *cell & NOT_DRAWN == 0 {
+                    continue;
+                }
+                if left == 0 {
+                    return true;
+                }
+                left -= 1;
+                *cell &= !NOT_DRAWN;
+                let byte = *cell;
+                self.draw_at(row, column, byte);
+            }
+            self.behind &= self.behind - 1;
+        }
+        false
+    }
+    fn draw_at(&self, row: usize, column: usize, byte: u8) {
         match self.surface {
             Surface::Text => {
                 let at = (row * self.columns + column) * 2;
                 self.window.write16(at, VGA_COLOURS | u16::from(byte));
             }
-            Surface::Pixels(format) => self.draw(format, row, column, byte),
+            Surface::Pixels(format) => self.draw_pixels(format, row, column, byte),
         }
     }
-    fn draw(&self, format: PixelFormat, row: usize, column: usize, byte: u8) {
+    fn draw_pixels(&self, format: PixelFormat, row: usize, column: usize, byte: u8) {
         let glyph = BASIC_LEGACY[usize::from(byte) % BASIC_LEGACY.len()];
         let on = format.foreground();
         let (width, height) = (GLYPH_WIDTH * self.scale, GLYPH_HEIGHT * self.scale);
@@ -202,6 +237,7 @@ impl Screen {
 mod tests {
     use super::*;
     use crate::kit::Vaddr;
+    use proptest::prelude::*;
     use std::{vec, vec::Vec};
 
     fn lines(screen: &[u16], columns: usize) -> Vec<Vec<u8>> {
@@ -218,8 +254,42 @@ mod tests {
         let window = unsafe { Window::new(Vaddr(memory.as_mut_ptr() as u64), 32) };
         let mut screen = Screen::new(window, Surface::Text, 4, 4);
         screen.write(b"abcdef\r\nx\r\ny\r\nz");
+        while screen.draw(1) {}
         let shown = lines(&memory, 4);
         assert_eq!(shown, [b"x   ", b"y   ", b"z   ", b"    "]);
+    }
+
+    proptest! {
+        /// However writing and drawing take turns, a piece changes no more characters than it may, and in the end
+        /// the screen shows what it would if each were drawn at once.
+        #[test]
+        fn drawing_in_pieces_comes_to_the_same(
+            steps in prop::collection::vec(("[a-c \n]{0,12}", 0_usize..8), 1..40),
+        ) {
+            let mut memories = [[0_u16; 6 * 4]; 2];
+            let [at_once, in_pieces] = memories.each_mut().map(|memory| {
+                // SAFETY: the buffer outlives the screen, which is read by `shown` alone meanwhile.
+                let window = unsafe { Window::new(Vaddr(memory.as_mut_ptr() as u64), 48) };
+                (Screen::new(window, Surface::Text, 6, 4), window)
+            });
+            let shown = |window: &Window| (0..24).map(|n| window.read16(2 * n)).collect::<Vec<u16>>();
+            let (mut at_once, reference) = at_once;
+            let (mut in_pieces, window) = in_pieces;
+            for (text, piece) in steps {
+                for byte in text.as_bytes().chunks(1) {
+                    at_once.write(byte);
+                    at_once.draw(usize::MAX);
+                }
+                in_pieces.write(text.as_bytes());
+                let before = shown(&window);
+                in_pieces.draw(piece);
+                let after = shown(&window);
+                let changed = before.iter().zip(&after).filter(|(a, b)| a != b).count();
+                prop_assert!(changed <= piece, "{changed}");
+            }
+            while in_pieces.draw(1) {}
+            prop_assert_eq!(shown(&window), shown(&reference));
+        }
     }
 
     #[test]
@@ -236,6 +306,7 @@ mod tests {
         let mut screen = Screen::new(window, Surface::Pixels(format), WIDTH, 4 * GLYPH_HEIGHT);
         assert_eq!((screen.columns, screen.rows), (MAX_COLUMNS, 2));
         screen.write(b"\r\n H");
+        assert!(!screen.draw(2));
         // Two pixels of each line are one of the font, and its lines are four of the screen.
         let row = |line: usize| {
             let first = ((2 * GLYPH_HEIGHT + line) * WIDTH + 2 * GLYPH_WIDTH) / 2;

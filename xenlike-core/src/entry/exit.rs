@@ -36,6 +36,7 @@ fn other_work(frame: &mut TrapFrame, due: u32) {
     if due & work::CONSOLE != 0 {
         crate::console::poll();
     }
+    crate::console::draw_some();
     if due & work::LIFE != 0 {
         // Before the scheduler, which may idle for long: what can't be done yet is raised again.
         crate::life::endings::act();

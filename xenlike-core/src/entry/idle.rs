@@ -1,6 +1,7 @@
 //! A CPU without a vCPU: the one place where an interrupt arrives in ring 0.
 
 use crate::arch::{halt, percpu, work};
+use crate::console;
 use crate::domain::time;
 use crate::mm::alloc;
 
@@ -16,7 +17,7 @@ pub fn wait() {
 /// Does what comes up meanwhile. Frames that wait for scrubbing are scrubbed.
 fn until_scheduled() {
     loop {
-        crate::console::later::tell();
+        console::later::tell();
         let due = work::take();
         if due & work::TIMER != 0 {
             timers::expire();
@@ -25,7 +26,7 @@ fn until_scheduled() {
             timers::correct_clock();
         }
         if due & work::CONSOLE != 0 {
-            crate::console::poll();
+            console::poll();
         }
         if due & work::LIFE != 0 {
             crate::life::endings::act();
@@ -42,7 +43,7 @@ fn until_scheduled() {
             halt::let_interrupts_in();
             continue;
         }
-        if alloc::scrub_some() {
+        if console::draw_some() || alloc::scrub_some() {
             halt::let_interrupts_in();
         } else {
             harden::before_sleep();
