@@ -17,7 +17,11 @@ impl Source {
     /// The text before the file's test module.
     pub fn without_tests(&self) -> &str {
         let before = |marker: &str| self.text.find(marker).unwrap_or(self.text.len());
-        let end = before("#[cfg(test)]\nmod ").min(before("#[cfg(all(test, loom))]\nmod "));
+        let end = ["test", "all(test, loom)", "all(test, not(loom))"]
+            .map(|when| before(&format!("#[cfg({when})]\nmod ")))
+            .into_iter()
+            .min();
+        let end = end.unwrap_or(self.text.len());
         self.text.get(..end).unwrap_or_default()
     }
 

@@ -233,8 +233,9 @@ impl Screen {
 }
 
 #[cfg(test)]
-#[expect(unsafe_code, reason = "a buffer in place of a screen")]
 mod tests {
+    #![expect(unsafe_code, reason = "a buffer in place of a screen")]
+
     use super::*;
     use crate::kit::Vaddr;
     use proptest::prelude::*;
