@@ -145,14 +145,13 @@ mod real {
         offered(own, wish.trust)?;
         let update = newest(file, own)?;
         let order = Order::new(&update, own, Version::Newer)?;
-        match lead(&Hardware, &order) {
-            // Other CPUs may be older than the first.
-            Ok(()) | Err(Refusal::NotNewer(..)) => {}
-            Err(why) => return Err(why),
+        let led = lead(&Hardware, &order);
+        // Other CPUs may be older than the first.
+        if matches!(led, Ok(()) | Err(Refusal::NotNewer(..))) {
+            order.announce();
+            order.keep();
         }
-        order.announce();
-        order.keep();
-        Ok([update.date, update.revision])
+        led.map(|()| [update.date, update.revision])
     }
 }
 #[cfg(target_os = "none")]

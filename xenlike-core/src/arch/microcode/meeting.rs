@@ -79,9 +79,10 @@ impl Meeting {
             End::NotHeld
         };
         self.turn.store(NOBODY, Ordering::SeqCst);
-        // Who is here leaves now. The next meeting must not find it here.
-        is_soon(|| self.here.get().is_empty(), patience());
-        self.leader.store(NOBODY, Ordering::SeqCst);
+        // Who is here leaves now. A CPU that doesn't would take the next meeting for this one: there is none then.
+        if is_soon(|| self.here.get().is_empty(), patience()) {
+            self.leader.store(NOBODY, Ordering::SeqCst);
+        }
         end
     }
 
