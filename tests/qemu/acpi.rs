@@ -6,7 +6,7 @@ use std::fs;
 use xenlike_tests::machine::Machine;
 use xenlike_tests::media::Media;
 use xenlike_tests::paths::Scratch;
-use xenlike_tests::scenario::{BOOT, SHORT, artefact_with, number_after, power_off};
+use xenlike_tests::scenario::{BOOT, SHORT, artefact_with, media_with, number_after, power_off};
 use xenlike_tests::session::Session;
 
 /// A table: signature and body behind a header that is right.
@@ -107,4 +107,25 @@ fn an_hpet_that_is_not_in_memory_is_ignored() -> Result<()> {
         .with(&format!("file={}", file.display()));
     let boot = boots("acpi-hpet-ports", &artefact_with(&[])?, &machine, 2)?;
     warns(&boot, "ACPI: there can be no HPET at 0xfed00000")
+}
+
+/// The test build takes the memory where the tables are for RAM, as if the firmware had said so: the tables are kept, and Linux as
+/// domain 0 reads them.
+#[test]
+#[ignore = "boots QEMU"]
+fn tables_in_free_memory_are_kept() -> Result<()> {
+    let media = media_with(&[])?.and("tables-in-ram");
+    let boot = boots("acpi-in-ram", &media, &Machine::default(), 2)?;
+    warns(
+        &boot,
+        "tables lie in memory that the firmware says is free; they are kept",
+    )?;
+    let mut session =
+        crate::dom0::boot_with("acpi-in-ram-dom0", &Machine::default(), "", "tables-in-ram")?;
+    let tables = crate::dom0::run(&mut session, "ls /sys/firmware/acpi/tables")?;
+    ensure!(
+        tables.contains("APIC") && tables.contains("HPET"),
+        "{tables}"
+    );
+    crate::dom0::power_off(session)
 }

@@ -233,3 +233,24 @@ fn cpus_stay_as_they_were_at_boot() -> Result<()> {
     );
     power_off(session)
 }
+
+/// A debug key tells what a report of a fault needs, whether a domain lives or not.
+#[test]
+#[ignore = "boots QEMU"]
+fn a_debug_key_reports_the_machine() -> Result<()> {
+    let mut session = boot("hardware-report", &Machine::default(), "")?;
+    let said = asks_core(&mut session, "b")?;
+    for line in [
+        "command line: ",
+        "stepping 0x3 microcode 0x",
+        "CPU1: APIC id 1",
+        "TSC ",
+        "map: 0x000000100000 to ",
+        "ACPI: FACP 244 bytes, sum 0x00",
+        "ACPI: APIC 128 bytes, sum 0x00",
+        "speculation: this CPU is open to neither",
+    ] {
+        ensure!(said.contains(line), "no '{line}' in:\n{said}");
+    }
+    power_off(session)
+}

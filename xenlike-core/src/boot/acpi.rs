@@ -15,9 +15,11 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 
+use alloc::vec::Vec;
 use log::warn;
 
 use crate::arch::power::{SleepRegisters, SoftOff};
+use crate::life::hardware::AcpiTable;
 use fadt::{Address, Fadt, MEMORY};
 use madt::Madt;
 use rsdp::Roots;
@@ -45,6 +47,8 @@ pub struct Found {
     pub soft_off: Option<SoftOff<Address>>,
     /// The reset register and the value to write there.
     pub reset: Option<(Address, u8)>,
+    /// What a report tells of each table.
+    pub tables: Vec<AcpiTable>,
 }
 
 /// Reads all tables that the core wants.
@@ -61,6 +65,7 @@ pub fn find(firmware: &impl Firmware, roots: Roots) -> Found {
         pm_timer: fadt.and_then(Fadt::pm_timer),
         soft_off: fadt.and_then(|fadt| soft_off(firmware, &tables, fadt)),
         reset: fadt.and_then(Fadt::reset),
+        tables: tables.report(),
     }
 }
 

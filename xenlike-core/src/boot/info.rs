@@ -6,10 +6,11 @@ use log::{debug, warn};
 use multiboot2::{BootInformation, BootInformationHeader, FramebufferType, MemoryAreaType};
 
 use super::acpi::rsdp::Roots;
+use super::acpi::table::{Firmware, places};
 use super::map::{self, MEMORY_LIMIT};
-use super::multiboot1;
+use super::{multiboot1, options};
 use crate::console::screen::{PixelFormat, Surface};
-use crate::kit::{Maddr, Once};
+use crate::kit::{Maddr, Once, PAGE_SIZE};
 use crate::mm::layout::DIRECT_MAP;
 
 /// The most modules that are taken.
@@ -34,6 +35,20 @@ pub struct Range {
     pub start: u64,
     /// Behind the last byte.
     pub end: u64,
+}
+
+impl Range {
+    /// All pages that it has a part of.
+    const fn pages(&self) -> Self {
+        Self {
+            start: self.start & !(PAGE_SIZE as u64 - 1),
+            end: self.end.next_multiple_of(PAGE_SIZE as u64),
+        }
+    }
+
+    const fn overlaps(&self, other: &Self) -> bool {
+        self.start < other.end && other.start < self.end
+    }
 }
 
 /// An entry of the firmware's memory map; kinds are E820's (1: RAM).
@@ -105,6 +120,8 @@ pub struct BootInfo {
     pub cut: bool,
     /// Bytes of RAM that lie too high to be used.
     pub clipped: u64,
+    /// How many ACPI tables the firmware left in what it says is free.
+    pub tables_in_ram: u32,
 }
 
 static INFO: Once<BootInfo> = Once::new();
@@ -120,7 +137,8 @@ pub fn get() -> Option<&'static BootInfo> {
 /// A sentence that says what is wrong with it.
 pub fn read(at: Maddr, loader: Loader) -> Result<&'static BootInfo, &'static str> {
     if loader == Loader::Multiboot1 {
-        let info = multiboot1::parse(&LowMemory, at.0 as u32)?;
+        let mut info = multiboot1::parse(&LowMemory, at.0 as u32)?;
+        info.keep_tables(&LowMemory);
         return Ok(INFO.call_once(|| info));
     }
     if !at.0.is_multiple_of(8) || at.0 == 0 {
@@ -130,7 +148,9 @@ pub fn read(at: Maddr, loader: Loader) -> Result<&'static BootInfo, &'static str
     // SAFETY: GRUB put the information there; nobody writes to it, and its memory is never freed.
     let info = unsafe { BootInformation::load(pointer) };
     let info = info.map_err(|_| "the boot loader's information has no end")?;
-    Ok(INFO.call_once(|| copy(at, &info)))
+    let mut info = copy(at, &info);
+    info.keep_tables(&LowMemory);
+    Ok(INFO.call_once(|| info))
 }
 
 /// The first 4 GiB, which the boot tables map: no loader puts anything above.
@@ -142,6 +162,18 @@ impl multiboot1::Memory for LowMemory {
         let pointer = (DIRECT_MAP + u64::from(at)) as *const u8;
         // SAFETY: mapped, and nobody writes there while the loader's information is read.
         fits.then(|| unsafe { core::slice::from_raw_parts(pointer, count) })
+    }
+}
+
+impl Firmware for LowMemory {
+    fn bytes(&self, at: u64, bytes: usize) -> Option<&[u8]> {
+        multiboot1::Memory::bytes(self, u32::try_from(at).ok()?, bytes)
+    }
+    fn reaches(&self, at: u64, bytes: u64) -> bool {
+        at.checked_add(bytes).is_some_and(|end| end <= 1 << 32)
+    }
+    fn is_ram(&self, _at: u64) -> bool {
+        true
     }
 }
 
@@ -172,6 +204,7 @@ impl BootInfo {
             occupied: Vec::new(),
             cut: false,
             clipped: 0,
+            tables_in_ram: 0,
         }
     }
 
@@ -192,6 +225,38 @@ impl BootInfo {
         self.clipped = map::clip(&mut self.map, MEMORY_LIMIT);
     }
 
+    /// Has the map tell of ACPI's tables, where they lie in what the firmware says is free. Not where the loader has put
+    /// something, as it has relied on the map.
+    fn keep_tables(&mut self, firmware: &impl Firmware) {
+        let Some(roots) = self.acpi else { return };
+        // What no emulator's firmware does.
+        if cfg!(feature = "audit") && options::value(self.cmdline, "tables-in-ram").is_some() {
+            let root = roots.xsdt.or(roots.rsdt).unwrap_or_default();
+            let holds = |r: &&mut Region| (r.range.start..r.range.end).contains(&root);
+            self.map
+                .iter_mut()
+                .find(holds)
+                .into_iter()
+                .for_each(|region| region.kind = 1);
+        }
+        let taken = self.modules.iter().map(|module| module.range);
+        let taken: Vec<Range> = taken
+            .chain(self.occupied.iter().copied())
+            .chain(own_image())
+            .collect();
+        let mut map = self.map.clone();
+        for place in places(firmware, roots) {
+            let pages = place.pages();
+            let in_ram = |r: &Region| is_ram(r) && r.range.overlaps(&pages);
+            if self.map.iter().any(in_ram) && !taken.iter().any(|range| range.overlaps(&pages)) {
+                let (range, kind) = (pages, 3);
+                map.push(Region { range, kind });
+                self.tables_in_ram += 1;
+            }
+        }
+        self.map = map::tidy(&map);
+    }
+
     /// UEFI's memory map.
     pub fn efi_memory_map(&self) -> Option<&'static multiboot2::EFIMemoryMapTag> {
         let pointer = (DIRECT_MAP + self.at?.0) as *const BootInformationHeader;
@@ -201,6 +266,17 @@ impl BootInfo {
         // SAFETY: the tag lies in the information, not in the object that refers to it.
         Some(unsafe { &*tag })
     }
+}
+
+/// Where the image lies; nowhere on the host.
+#[cfg(target_os = "none")]
+fn own_image() -> Option<Range> {
+    Some(super::memory::image())
+}
+
+#[cfg(not(target_os = "none"))]
+const fn own_image() -> Option<Range> {
+    None
 }
 
 /// Text of the information, as it stays: it is never freed.
@@ -341,6 +417,12 @@ pub fn describe(info: &BootInfo) {
     if info.cut {
         warn!("the boot loader's lists are longer than what is kept of them");
     }
+    if info.tables_in_ram != 0 {
+        warn!(
+            "ACPI: {} tables lie in memory that the firmware says is free; they are kept",
+            info.tables_in_ram
+        );
+    }
     if info.clipped != 0 {
         warn!(
             "{} MiB of RAM are not used: the hypervisor reaches the first {} TiB of addresses",
@@ -376,4 +458,69 @@ pub fn read_low(at: Maddr, out: &mut [u8]) -> Option<()> {
         out.copy_from_slice(bytes);
     }
     inside.then_some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+
+    const BASE: u64 = 0x80_0000;
+
+    struct Tables(Vec<u8>);
+
+    impl Firmware for Tables {
+        fn bytes(&self, at: u64, bytes: usize) -> Option<&[u8]> {
+            let start = usize::try_from(at.checked_sub(BASE)?).ok()?;
+            self.0.get(start..start.checked_add(bytes)?)
+        }
+        fn reaches(&self, _at: u64, _bytes: u64) -> bool {
+            true
+        }
+        fn is_ram(&self, _at: u64) -> bool {
+            true
+        }
+    }
+
+    const fn region(start: u64, end: u64, kind: u32) -> Region {
+        let range = Range { start, end };
+        Region { range, kind }
+    }
+
+    /// Tables in what the firmware calls free become what they are, but for those that the loader has overwritten.
+    #[test]
+    fn tables_are_no_free_memory() {
+        let mut memory = vec![0; 0x4000];
+        let mut put = |at: usize, signature: &[u8], length: u32, entries: &[u64]| {
+            memory[at..at + 4].copy_from_slice(signature);
+            memory[at + 4..at + 8].copy_from_slice(&length.to_le_bytes());
+            let entries = entries.iter().flat_map(|entry| entry.to_le_bytes());
+            let to = memory[at + 36..].iter_mut();
+            to.zip(entries).for_each(|(to, from)| *to = from);
+        };
+        put(0x10, b"XSDT", 52, &[BASE + 0x1ff0, BASE + 0x3000]);
+        put(0x1ff0, b"APIC", 44, &[]);
+        put(0x3000, b"SSDT", 64, &[]);
+        let mut info = BootInfo::new("", "");
+        info.acpi = Some(Roots {
+            xsdt: Some(BASE + 0x10),
+            rsdt: None,
+        });
+        info.set_map(&[region(0x10_0000, 0x100_0000, 1)]);
+        let range = Range {
+            start: BASE + 0x3800,
+            end: BASE + 0x3900,
+        };
+        info.add_module(Module { range, cmdline: "" });
+        info.keep_tables(&Tables(memory));
+        let expected = [
+            region(0x10_0000, BASE, 1),
+            region(BASE, BASE + 0x1000, 3),
+            region(BASE + 0x1000, BASE + 0x1000, 1),
+            region(BASE + 0x1000, BASE + 0x3000, 3),
+            region(BASE + 0x3000, 0x100_0000, 1),
+        ];
+        let expected: Vec<Region> = map::tidy(&expected);
+        assert_eq!((info.map, info.tables_in_ram), (expected, 2));
+    }
 }

@@ -1,5 +1,7 @@
 //! What the core keeps of the machine, and domain 0 doesn't get.
 
+use alloc::string::String;
+
 use guest_pv_abi::xen::{VgaConsoleInfo, XEN_VGATYPE_TEXT_MODE_3, XEN_VGATYPE_VESA_LFB};
 use zerocopy::FromZeros;
 
@@ -13,7 +15,7 @@ use crate::kit::Maddr;
 use crate::life::hardware::Kept;
 
 /// The core's serial port, its interrupt, and the interrupt controllers' pages.
-pub fn kept(machine: &Machine, options: &Options, info: &BootInfo) -> Kept {
+pub fn kept(machine: &Machine, options: &Options, info: &BootInfo, speculation: String) -> Kept {
     let serial = console::serial_ports();
     let port_range =
         |ports: core::ops::Range<u16>| u64::from(ports.start)..=u64::from(ports.end) - 1;
@@ -35,6 +37,8 @@ pub fn kept(machine: &Machine, options: &Options, info: &BootInfo) -> Kept {
             .collect(),
         screen: info.screen.as_ref().map(console_info),
         efi: efi::read(info),
+        tables: machine.tables.clone(),
+        speculation,
     }
 }
 

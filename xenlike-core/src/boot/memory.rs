@@ -49,6 +49,14 @@ pub fn text() -> core::ops::Range<u64> {
     address(&raw const __text_start)..address(&raw const __rodata_start)
 }
 
+/// Where the image lies.
+pub fn image() -> Range {
+    Range {
+        start: machine_of(address(&raw const __text_start)).0,
+        end: machine_of(address(&raw const __image_end)).0,
+    }
+}
+
 fn largest_page() -> PageSizes {
     if cpu::features().page1gb {
         PageSizes::Huge
@@ -141,10 +149,7 @@ pub fn init(info: &BootInfo, screen: Option<&ScreenInfo>) -> Result<(), &'static
         start: 0,
         end: PAGE_SIZE as u64,
     });
-    free.remove(Range {
-        start: machine_of(address(&raw const __text_start)).0,
-        end: machine_of(address(&raw const __image_end)).0,
-    });
+    free.remove(image());
     info.modules.iter().for_each(|m| free.remove(m.range));
     info.occupied.iter().for_each(|r| free.remove(*r));
     if let Some(page) = free.take(PAGE_SIZE as u64, PAGE_SIZE as u64, REAL_MODE_LIMIT) {

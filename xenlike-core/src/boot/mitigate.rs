@@ -2,6 +2,8 @@
 //! speculation, and SMAP's instructions.
 #![expect(unsafe_code, reason = "writes instructions over others")]
 
+use alloc::format;
+use alloc::string::String;
 use log::{info, warn};
 
 use super::info::{BootInfo, Region};
@@ -14,18 +16,20 @@ use crate::kit::Vaddr;
 use crate::mm::layout::DIRECT_MAP;
 use crate::pagetype::l1tf::{self, Policy, SafeAddresses};
 
-/// Decides and says so.
-pub fn decide(info: &BootInfo, wishes: &Wishes) {
+/// Decides, and says what.
+pub fn decide(info: &BootInfo, wishes: &Wishes) -> String {
     let cpu = Facts::ask();
     let bugs = Bugs::of(&cpu);
     if bugs.meltdown {
         warn_of_meltdown(wishes.xpti);
     }
     let choice = Choice::of(&cpu, bugs, wishes);
-    info!("speculation: {bugs}; {choice}");
+    let line = format!("{bugs}; {choice}");
+    info!("speculation: {line}");
     speculation::set_hides_avx(choice.hides_avx);
     harden(&choice);
     hide_absent_entries(&cpu, bugs, info, wishes.pv_l1tf);
+    line
 }
 
 /// Writes the chosen steps into the ways in and out.

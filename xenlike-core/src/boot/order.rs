@@ -78,7 +78,7 @@ extern "sysv64" fn on_own_stack() -> ! {
     or_refuse(interrupts::start_time(&machine, &options));
     arch::fpu::detect();
     mitigate::use_smap();
-    mitigate::decide(info, &options.speculation);
+    let speculation = mitigate::decide(info, &options.speculation);
     arch::cpuid_fault::set_for(if options.dom0_cpuid_faulting {
         arch::cpuid_fault::For::All
     } else {
@@ -98,7 +98,7 @@ extern "sysv64" fn on_own_stack() -> ! {
         input: domain::notify::console_input,
         key: life::keys::press,
     });
-    let kept = kept::kept(&machine, &options, info);
+    let kept = kept::kept(&machine, &options, info, speculation);
     interrupts::open_book(&machine, &kept);
     life::hardware::keep(kept);
     or_refuse(first_domain::start(info, &options.microcode));

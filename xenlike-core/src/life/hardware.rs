@@ -1,6 +1,7 @@
 //! Domain 0: the control and hardware domain. It may touch every port, frame and interrupt of the
 //! machine but what the core uses itself.
 
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
@@ -87,6 +88,21 @@ pub struct Kept {
     pub screen: Option<VgaConsoleInfo>,
     /// UEFI's tables, likewise.
     pub efi: Option<Efi>,
+    /// ACPI's tables.
+    pub tables: Vec<AcpiTable>,
+    /// What was decided about speculation.
+    pub speculation: String,
+}
+
+/// What a report tells of a table.
+#[derive(Clone, Copy, Debug)]
+pub struct AcpiTable {
+    /// Its four letters.
+    pub signature: [u8; 4],
+    /// How long it is.
+    pub bytes: usize,
+    /// The sum of its bytes: 0 if the firmware made no mistake.
+    pub sum: u8,
 }
 
 static KEPT: Once<Kept> = Once::new();
@@ -94,6 +110,11 @@ static KEPT: Once<Kept> = Once::new();
 /// Tells what the core keeps; once, at boot.
 pub fn keep(kept: Kept) {
     KEPT.call_once(|| kept);
+}
+
+/// What was kept.
+pub fn kept() -> Option<&'static Kept> {
+    KEPT.get()
 }
 
 /// The screen as the loader left it, if there is one.

@@ -41,7 +41,7 @@ impl Address {
 #[derive(Clone, Copy)]
 pub struct Fadt<'a>(pub Table<'a>);
 
-impl Fadt<'_> {
+impl<'a> Fadt<'a> {
     /// Whether none of the fixed registers exist (ACPI 6.5 §4.1).
     pub fn is_hardware_reduced(self) -> bool {
         self.flags() & HARDWARE_REDUCED != 0
@@ -110,8 +110,15 @@ impl Fadt<'_> {
         Address::read(self.0, 116).zip(self.0.field(128))
     }
 
+    /// Where the DSDT and the FACS are, by all fields.
+    pub fn others(self) -> impl Iterator<Item = u64> + use<'a> {
+        let narrow = [36, 40].map(|at| self.nonzero::<u32>(at).map(u64::from));
+        let wide = [132, 140].map(|at| self.nonzero::<u64>(at));
+        narrow.into_iter().chain(wide).flatten()
+    }
+
     /// Where the DSDT is, best guess first.
-    pub fn dsdt(self) -> impl Iterator<Item = u64> {
+    pub fn dsdt(self) -> impl Iterator<Item = u64> + use<'a> {
         let wide = self.nonzero::<u64>(140);
         let narrow = self.nonzero::<u32>(40).map(u64::from);
         wide.into_iter()

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "maps the firmware's tables")]
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use log::warn;
 
@@ -17,6 +18,7 @@ use crate::arch::power::{self, Register, SleepRegisters, SoftOff};
 use crate::arch::{cpu, paging};
 use crate::boot::memory::map_device;
 use crate::kit::{MAX_CPUS, Maddr};
+use crate::life::hardware::AcpiTable;
 use crate::mm::frame::frames;
 
 /// What was found.
@@ -38,6 +40,8 @@ pub struct Machine {
     pub hpet: Option<Maddr>,
     /// How NMIs reach the CPUs.
     pub nmis: NmiWires,
+    /// The tables, for a report.
+    pub tables: Vec<AcpiTable>,
 }
 
 /// Maps tables for good; they are few.
@@ -89,6 +93,7 @@ pub fn read(roots: Option<Roots>) -> Box<Machine> {
         overrides: found.madt.overrides,
         clocks: clocks.into_iter().flatten().collect(),
         hpet: found.hpet.map(Maddr),
+        tables: found.tables,
         nmis: NmiWires {
             cpus: found.madt.cpus,
             wires: found.madt.nmis,

@@ -4,7 +4,10 @@
 use alloc::vec::Vec;
 use log::warn;
 
+use super::fadt::Fadt;
 use super::rsdp::Roots;
+use crate::boot::info::Range;
+use crate::life::hardware::AcpiTable;
 
 /// Bytes of the header that every table has (ACPI 6.5 §5.2.6).
 pub const HEADER_BYTES: usize = 36;
@@ -105,21 +108,71 @@ impl<'a> Table<'a> {
     }
 }
 
+/// The addresses in a list of tables.
+fn addresses(root: &[u8]) -> impl Iterator<Item = u64> {
+    let wide = root.starts_with(b"XSDT");
+    let entries = root.get(HEADER_BYTES..).unwrap_or_default();
+    let addresses = entries.chunks_exact(if wide { 8 } else { 4 });
+    let addresses = addresses.map(move |entry| {
+        let narrow = field::<u32>(entry, 0).map(u64::from);
+        if wide { field(entry, 0) } else { narrow }.unwrap_or_default()
+    });
+    addresses.filter(|at| *at != 0).take(MAX_TABLES)
+}
+
+/// Where tables lie, as far as they look like tables. Domain 0 reads them too, so their memory must stay what it is.
+pub fn places(firmware: &impl Firmware, roots: Roots) -> Vec<Range> {
+    let mut places = Vec::new();
+    let mut look = |at: u64| {
+        let header = firmware.bytes(at, HEADER_BYTES)?;
+        let length = field::<u32>(header, 4)? as usize;
+        let is_letter = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+        let is_table = header.get(..4)?.iter().all(is_letter)
+            && (HEADER_BYTES..=MAX_TABLE_BYTES).contains(&length);
+        let bytes = firmware.bytes(at, length).filter(|_| is_table)?;
+        places.push(Range {
+            start: at,
+            end: at.checked_add(length as u64)?,
+        });
+        Some(bytes)
+    };
+    for root in [roots.xsdt, roots.rsdt].into_iter().flatten() {
+        for at in look(root).into_iter().flat_map(addresses) {
+            let fadt = look(at).filter(|table| table.starts_with(b"FACP"));
+            for at in fadt
+                .into_iter()
+                .flat_map(|bytes| Fadt(Table { bytes }).others())
+            {
+                look(at);
+            }
+        }
+    }
+    places
+}
+
 /// All tables that the root names, but the DSDT, which the FADT does.
 pub struct Tables<'a>(Vec<Table<'a>>);
 
 impl<'a> Tables<'a> {
-    /// Those of the XSDT, or of the RSDT where there is no usable XSDT.
+    /// Those of the XSDT. If the list of CPUs or the FADT isn't among them, the RSDT adds what else it has.
     pub fn read(firmware: &'a impl Firmware, roots: Roots) -> Self {
-        let wide = roots
-            .xsdt
-            .and_then(|at| Self::named_by(firmware, at, b"XSDT"));
-        let narrow = || {
-            roots
-                .rsdt
-                .and_then(|at| Self::named_by(firmware, at, b"RSDT"))
+        let named_by = |root: Option<u64>, signature| {
+            let tables = root.and_then(|at| Self::named_by(firmware, at, signature));
+            tables.unwrap_or_default()
         };
-        Self(wide.or_else(narrow).unwrap_or_default())
+        let mut tables = Self(named_by(roots.xsdt, b"XSDT"));
+        if [b"APIC", b"FACP"]
+            .into_iter()
+            .any(|name| tables.find(name).is_none())
+        {
+            let mut more = named_by(roots.rsdt, b"RSDT");
+            more.retain(|table| tables.0.iter().all(|t| t.signature() != table.signature()));
+            if !tables.0.is_empty() && !more.is_empty() {
+                warn!("ACPI: the XSDT lacks tables that the RSDT has; both are used");
+            }
+            tables.0.append(&mut more);
+        }
+        tables
     }
 
     fn named_by(firmware: &'a impl Firmware, at: u64, signature: &[u8]) -> Option<Vec<Table<'a>>> {
@@ -132,19 +185,18 @@ impl<'a> Tables<'a> {
             );
             return None;
         }
-        let entries = root.bytes.get(HEADER_BYTES..)?;
-        let wide = signature == b"XSDT";
-        let addresses = entries.chunks_exact(if wide { 8 } else { 4 }).map(|entry| {
-            let narrow = field::<u32>(entry, 0).map(u64::from);
-            if wide { field(entry, 0) } else { narrow }.unwrap_or_default()
-        });
-        let found: Vec<_> = addresses
-            .filter(|at| *at != 0)
-            .take(MAX_TABLES)
-            .filter_map(|at| Table::find(firmware, at))
-            .collect();
-        // A root that leads nowhere is no better than none.
-        (!found.is_empty()).then_some(found)
+        let tables = addresses(root.bytes).filter_map(|at| Table::find(firmware, at));
+        Some(tables.collect())
+    }
+
+    /// What a report tells of them.
+    pub fn report(&self) -> Vec<AcpiTable> {
+        let report = |table: &Table<'_>| AcpiTable {
+            signature: table.field::<u32>(0).unwrap_or_default().to_le_bytes(),
+            bytes: table.bytes.len(),
+            sum: sum(table.bytes),
+        };
+        self.0.iter().map(report).collect()
     }
 
     /// Those with this signature.

@@ -1,9 +1,13 @@
 //! Tables as firmware should make them, and then damaged in every way.
 
+mod fuzz;
+mod shapes;
+
 use super::fadt::PORTS;
 use super::madt::{LocalNmi, Processor};
 use super::*;
 use crate::arch::ioapic::Trigger;
+use crate::boot::info::Range;
 use crate::kit::Maddr;
 use proptest::prelude::*;
 use std::vec;
@@ -160,6 +164,50 @@ fn the_rsdt_stands_in_for_a_broken_xsdt() {
     for xsdt in broken {
         check_all(&find(&memory, Roots { xsdt, ..roots }));
     }
+}
+
+/// An XSDT without the list of CPUs, or without anything that counts.
+#[test]
+fn the_rsdt_adds_what_the_xsdt_lacks() {
+    let (mut memory, roots) = sound();
+    let all = table::places(&memory, roots);
+    let at = |name: &[u8]| {
+        let start = |place: &Range| (place.start - BASE) as usize;
+        let mut places = all.iter();
+        let place = places.find(|place| memory.0[start(place)..].starts_with(name));
+        place.unwrap().start
+    };
+    let (fadt, hpet, madt) = (at(b"FACP"), at(b"HPET"), at(b"APIC"));
+    for lists in [&[fadt, hpet][..], &[madt], &[hpet, 1 << 40], &[]] {
+        let list: Vec<u8> = lists.iter().flat_map(|at| at.to_le_bytes()).collect();
+        let xsdt = Some(memory.add(b"XSDT", &list));
+        check_all(&find(&memory, Roots { xsdt, ..roots }));
+    }
+}
+
+/// Each table is named with all its bytes, and what is no table isn't.
+#[test]
+fn tables_are_found_where_they_lie() {
+    let (mut memory, roots) = sound();
+    let named = |memory: &Memory, roots| -> Vec<Vec<u8>> {
+        let places = table::places(memory, roots).into_iter();
+        let bytes = |place: Range| memory.bytes(place.start, (place.end - place.start) as usize);
+        places
+            .map(|place| bytes(place).unwrap()[..4].to_vec())
+            .collect()
+    };
+    let wide = Roots {
+        rsdt: None,
+        ..roots
+    };
+    let expected = [b"XSDT", b"FACP", b"DSDT", b"APIC", b"SSDT", b"HPET"];
+    assert_eq!(named(&memory, wide), expected);
+    let no_table = memory.add(b"\x01IC\0", &[0; 40]);
+    let list = [no_table, BASE + 1, u64::MAX, 0]
+        .map(u64::to_le_bytes)
+        .concat();
+    let xsdt = Some(memory.add(b"XSDT", &list));
+    assert_eq!(named(&memory, Roots { xsdt, rsdt: None }), [b"XSDT"]);
 }
 
 /// Wrong checksums, and ids that are no text, cost a machine nothing.

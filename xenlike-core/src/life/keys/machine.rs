@@ -4,12 +4,15 @@ use log::info;
 
 use super::breathe;
 #[cfg(feature = "audit")]
-use crate::arch::{halt, lapic};
-use crate::arch::{percpu, platform_clock, time, tlb, work};
+use crate::arch::halt;
+use crate::arch::microcode::{Hardware, Registers};
+use crate::arch::{cpu, lapic, percpu, platform_clock, time, tlb, work};
 use crate::domain::notify::SCHED;
 use crate::irq::line::{Line, Source};
 use crate::irq::machine::book;
-use crate::mm::alloc;
+use crate::kit;
+use crate::life::hardware;
+use crate::mm::{alloc, memory_map};
 
 /// Each CPU tells what it runs, when it comes to it.
 pub(super) fn registers() {
@@ -56,6 +59,41 @@ pub(super) fn memory() {
         mib(alloc::free_frames()),
         mib(alloc::dirty_frames())
     );
+}
+
+/// The machine as the core found it: CPUs, clock, memory map, tables, what was decided about speculation.
+pub(super) fn report() {
+    info!("command line: {}", kit::command_line());
+    let own = Hardware.identity();
+    let cpu::Signature {
+        family,
+        model,
+        stepping,
+    } = cpu::signature(own.signature);
+    info!(
+        "{:?} family {family:#x} model {model:#x} stepping {stepping:#x} microcode {:#x}",
+        own.vendor, own.revision
+    );
+    for cpu in SCHED.online().iter() {
+        info!("{cpu:?}: APIC id {}", lapic::id_of(cpu));
+    }
+    clocks();
+    memory();
+    for region in memory_map::get() {
+        let end = region.start.saturating_add(region.bytes);
+        info!(
+            "map: {:#014x} to {end:#014x} kind {}",
+            region.start, region.kind
+        );
+        breathe();
+    }
+    let Some(kept) = hardware::kept() else { return };
+    for table in &kept.tables {
+        let name = table.signature.escape_ascii();
+        info!("ACPI: {name} {} bytes, sum {:#04x}", table.bytes, table.sum);
+        breathe();
+    }
+    info!("speculation: {}", kept.speculation);
 }
 
 /// How much of its main stack each CPU has used so far.

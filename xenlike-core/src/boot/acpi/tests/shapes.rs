@@ -1,0 +1,60 @@
+//! MADTs as real firmware makes them, by what public reports show of their shape.
+
+use super::*;
+
+fn cpu(number: u8, id: u8, enabled: u8) -> [u8; 8] {
+    [0, 8, number, id, enabled, 0, 0, 0]
+}
+
+const IO_APIC: [u8; 12] = [1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0];
+const TIMER: [u8; 10] = [2, 10, 0, 0, 2, 0, 0, 0, 0, 0];
+
+/// AMI's on a board for AMD: ids with a gap between two halves, then two dozen entries that are disabled and all
+/// have id 0.
+fn ami() -> (Vec<u8>, Vec<u32>) {
+    let ids = [0, 1, 2, 3, 8, 9, 10, 11];
+    let there = (1..).zip(ids).map(|(number, id)| cpu(number, id, 1));
+    let missing = (9..33).map(|number| cpu(number, 0, 0));
+    let entries = there.chain(missing).flatten().chain(IO_APIC).chain(TIMER);
+    (entries.collect(), ids.map(u32::from).to_vec())
+}
+
+/// ASRock's for 16 cores with two threads each: the first threads of all, then the second ones.
+fn threads_apart() -> (Vec<u8>, Vec<u32>) {
+    let ids: Vec<u8> = (0..32).step_by(2).chain((1..32).step_by(2)).collect();
+    let entries = ids.iter().flat_map(|id| cpu(*id, *id, 1)).chain(IO_APIC);
+    (
+        entries.collect(),
+        ids.iter().map(|id| u32::from(*id)).collect(),
+    )
+}
+
+/// A hypervisor's: what comes first elsewhere comes last.
+fn upside_down() -> (Vec<u8>, Vec<u32>) {
+    let cpus = [cpu(0, 0, 1), cpu(1, 2, 1)].concat();
+    (
+        TIMER.into_iter().chain(IO_APIC).chain(cpus).collect(),
+        vec![0, 2],
+    )
+}
+
+/// All of them, behind the address of the local APICs and the flags.
+pub(super) fn all() -> [(Vec<u8>, Vec<u32>); 3] {
+    [ami(), threads_apart(), upside_down()].map(|(entries, ids)| {
+        let start = [0xfee0_0000_u32, 1].map(u32::to_le_bytes).concat();
+        ([start, entries].concat(), ids)
+    })
+}
+
+#[test]
+fn real_shapes_are_read() {
+    for (body, ids) in all() {
+        let mut memory = Memory(vec![0; 64]);
+        let madt = memory.add(b"APIC", &body);
+        let xsdt = Some(memory.add(b"XSDT", &madt.to_le_bytes()));
+        let madt = find(&memory, Roots { xsdt, rsdt: None }).madt;
+        let found: Vec<u32> = madt.cpus.iter().map(|cpu| cpu.id).collect();
+        assert_eq!(found, ids);
+        assert_eq!((madt.ioapics.len(), madt.more_cpus), (1, false));
+    }
+}
