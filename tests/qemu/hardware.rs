@@ -252,5 +252,11 @@ fn a_debug_key_reports_the_machine() -> Result<()> {
     ] {
         ensure!(said.contains(line), "no '{line}' in:\n{said}");
     }
+    // The log again and again, which doesn't add to the log.
+    for _ in 0..2 {
+        let said = asks_core(&mut session, "w")?;
+        let starts = said.matches("started by GRUB").count();
+        ensure!(starts == 1 && said.contains("'b': what a report"), "{said}");
+    }
     power_off(session)
 }

@@ -99,6 +99,10 @@ impl Console {
         if self.line_of != Some(DomId::DOM0) {
             self.log.write(bytes);
         }
+        self.show(bytes);
+    }
+    /// To the screen and the serial port.
+    fn show(&mut self, bytes: &[u8]) {
         self.write_screen(bytes);
         for byte in bytes {
             if *byte == b'\n' {
@@ -474,6 +478,18 @@ pub fn poll() {
 /// first byte copied, and how many there were.
 pub fn ring_read(from: u64, out: &mut [u8]) -> (u64, usize) {
     CONSOLE.lock().log.read(from, out)
+}
+
+/// Shows a piece of the log again, without noting it in the log once more, as soon as all before has been sent; tells
+/// whether it has.
+pub fn show_again(bytes: &[u8]) -> bool {
+    let mut console = CONSOLE.lock();
+    console.pump();
+    let is_free = console.send.is_empty();
+    if is_free {
+        console.show(bytes);
+    }
+    is_free
 }
 
 /// The position behind the log's newest byte.

@@ -7,6 +7,7 @@ use super::breathe;
 use crate::arch::halt;
 use crate::arch::microcode::{Hardware, Registers};
 use crate::arch::{cpu, lapic, percpu, platform_clock, time, tlb, work};
+use crate::console;
 use crate::domain::notify::SCHED;
 use crate::irq::line::{Line, Source};
 use crate::irq::machine::book;
@@ -94,6 +95,28 @@ pub(super) fn report() {
         breathe();
     }
     info!("speculation: {}", kept.speculation);
+}
+
+/// The log up to now, as far as the port sends it: each piece has a second.
+pub(super) fn log() {
+    const PATIENCE_NS: u64 = 1_000_000_000;
+    let (mut at, end) = (0, console::ring_end());
+    let mut piece = [0; 128];
+    loop {
+        let (start, count) = console::ring_read(at, &mut piece);
+        let piece = piece.get(..count).unwrap_or_default();
+        if piece.is_empty() || start >= end {
+            return;
+        }
+        let until = time::now_ns().saturating_add(PATIENCE_NS);
+        while !console::show_again(piece) {
+            if time::now_ns() > until {
+                return;
+            }
+            breathe();
+        }
+        at = start.saturating_add(count as u64);
+    }
 }
 
 /// How much of its main stack each CPU has used so far.

@@ -31,6 +31,7 @@ const KEYS: &[Key] = &[
     key(b'v', "VT-x: no domain uses it", nothing),
     key(b'I', "interrupts of HVM domains: there are none", nothing),
     key(b'b', "what a report of a fault needs", machine::report),
+    key(b'w', "the log again", machine::log),
     key(b's', "how deep the stacks have been", machine::stacks),
     key(b'f', "TLB flushes asked of each CPU", machine::flushes),
     key(b't', "clocks", machine::clocks),
@@ -103,7 +104,7 @@ mod tests {
         let keys: BTreeSet<u8> = KEYS.iter().map(|known| known.key).collect();
         assert_eq!(keys.len(), KEYS.len());
         // None of these needs a machine, a domain, or any state in particular.
-        for key in *b"hdqrmuiMcvIsbtfng0e?\n" {
+        for key in *b"hdqrmuiMcvIsbwtfng0e?\n" {
             press(key);
         }
     }
