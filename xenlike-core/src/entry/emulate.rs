@@ -132,9 +132,9 @@ pub fn page_table_write(ctx: &mut Ctx<'_>, address: u64) -> bool {
     true
 }
 
-/// Domain 0's write fault at `address`, in a page that is there: true if it was a plain store into a page
-/// of an MSI-X table in use, which has no effect, as on Xen.
-pub fn message_table_write(ctx: &mut Ctx<'_>, address: u64) -> bool {
+/// Domain 0's write fault at `address`, in a page that is there: true if it was a plain store into a device's page that
+/// it may only read (an MSI-X table in use, the HPET), which has no effect, as on Xen.
+pub fn store_to_only_read_device(ctx: &mut Ctx<'_>, address: u64) -> bool {
     if ctx.require_control().is_err() || !table::is_only_read_device(ctx, Vaddr(address)) {
         return false;
     }

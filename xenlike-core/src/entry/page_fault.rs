@@ -50,7 +50,8 @@ pub fn mend(ctx: &mut Ctx<'_>, address: u64) {
     let writes_ro_page = code & (error::PRESENT | error::WRITE) == error::PRESENT | error::WRITE;
     if ctx.st.in_kernel
         && writes_ro_page
-        && (emulate::page_table_write(ctx, address) || emulate::message_table_write(ctx, address))
+        && (emulate::page_table_write(ctx, address)
+            || emulate::store_to_only_read_device(ctx, address))
     {
         return;
     }
