@@ -52,6 +52,15 @@ impl IndexedHeap {
         self.items.push((key, id));
         self.sift_up(self.items.len() - 1, places);
     }
+    /// Takes out the least key's id.
+    pub fn pop_first(&mut self, places: &impl Places) -> Option<u32> {
+        if self.items.is_empty() {
+            return None;
+        }
+        let (_, id) = self.items.swap_remove(0);
+        self.sift_down(0, places);
+        Some(id)
+    }
     /// Takes `id` out; whether it was in.
     pub fn remove(&mut self, id: u32, places: &impl Places) -> bool {
         let at = places.get(id) as usize;
@@ -69,14 +78,15 @@ impl IndexedHeap {
     /// Gives `id` another key; whether it was in.
     pub fn change(&mut self, id: u32, key: u64, places: &impl Places) -> bool {
         let at = places.get(id) as usize;
-        match self.items.get_mut(at) {
-            Some(item) if item.1 == id => item.0 = key,
-            _ => return false,
-        }
-        // Alone it stays where it is.
-        if self.items.len() > 1 {
+        let Some(item) = self.items.get_mut(at).filter(|item| item.1 == id) else {
+            return false;
+        };
+        let is_later = key > item.0;
+        item.0 = key;
+        if is_later {
             self.sift_down(at, places);
-            self.sift_up(places.get(id) as usize, places);
+        } else {
+            self.sift_up(at, places);
         }
         true
     }
@@ -158,6 +168,12 @@ mod tests {
                         heap.push(key, id, &places);
                         model.push((key, id));
                     }
+                }
+                if key % 5 == 0 && !model.is_empty() {
+                    let first = heap.pop_first(&places).unwrap();
+                    let at = model.iter().position(|item| item.1 == first).unwrap();
+                    let (key, _) = model.remove(at);
+                    prop_assert!(model.iter().all(|item| key <= item.0));
                 }
                 prop_assert_eq!(heap.len(), model.len());
                 prop_assert_eq!(heap.first().map(|item| item.0), model.iter().map(|item| item.0).min());

@@ -184,6 +184,17 @@ impl Heap {
         if !self.order.remove(slot_number, &self.slots) {
             return None;
         }
+        self.end_use(slot_number)
+    }
+
+    /// Takes out the deadline that comes first.
+    fn pop_first(&mut self) -> Option<Key> {
+        let slot_number = self.order.pop_first(&self.slots)?;
+        self.end_use(slot_number)
+    }
+
+    /// A slot whose deadline is no more may be used anew; the key it had.
+    fn end_use(&mut self, slot_number: u32) -> Option<Key> {
         let slot = self.slots.0.get_mut(slot_number as usize)?;
         slot.use_number = slot.use_number.wrapping_add(1);
         self.free.push(slot_number);
@@ -278,11 +289,10 @@ impl Timers {
             return None;
         }
         let mut heap = timers.heap.lock();
-        let (deadline_ns, slot) = heap.order.first()?;
-        if deadline_ns > now_ns {
+        if heap.first_ns() > now_ns {
             return None;
         }
-        let key = heap.remove(slot);
+        let key = heap.pop_first();
         timers.first_ns.store(heap.first_ns(), Ordering::Relaxed);
         key
     }
