@@ -9,8 +9,9 @@ use core::sync::atomic::{AtomicU16, Ordering, fence};
 use guest_pv_abi::grant_table::{
     GNTMAP_HOST_MAP, GNTMAP_READONLY, GNTST_OKAY, GNTTABOP_COPY, GNTTABOP_MAP_GRANT_REF,
     GNTTABOP_SETUP_TABLE, GNTTABOP_UNMAP_GRANT_REF, GTF_ACCEPT_TRANSFER, GTF_PERMIT_ACCESS,
-    GTF_READING, GTF_READONLY, GTF_WRITING, GnttabCopy, GnttabMapGrantRef, GnttabSetupTable,
-    GnttabUnmapGrantRef, GrantEntryV1,
+    GTF_READING, GTF_READONLY, GTF_TRANSFER_COMMITTED, GTF_TRANSFER_COMPLETED, GTF_TYPE_MASK,
+    GTF_WRITING, GnttabCopy, GnttabMapGrantRef, GnttabSetupTable, GnttabUnmapGrantRef,
+    GrantEntryV1,
 };
 use guest_pv_abi::xen::DOMID_SELF;
 use guest_pv_abi::{Errno, GuestHandle, errno};
@@ -137,10 +138,21 @@ fn fill_entry(domain: u16, frame: u32, flags: u16) -> Result<u32, GrantError> {
     Ok(reference)
 }
 
-/// Takes a grant back.
+/// Whether the hypervisor or another domain is at an entry with these flags. The bit that says that a grant is read says of a
+/// transfer that it is complete.
+fn is_in_use(flags: u16) -> bool {
+    let transfer = GTF_TRANSFER_COMMITTED | GTF_TRANSFER_COMPLETED;
+    if flags & GTF_TYPE_MASK == GTF_ACCEPT_TRANSFER {
+        flags & transfer == GTF_TRANSFER_COMMITTED
+    } else {
+        flags & (GTF_READING | GTF_WRITING) != 0
+    }
+}
+
+/// Takes a grant back, or an offer to take a frame, whether one has come or not.
 ///
 /// # Errors
-/// EBUSY while the other domain has it mapped.
+/// EBUSY while the other domain has it mapped, or gives its frame.
 pub fn take_back(reference: u32) -> Result<(), GrantError> {
     let mut table = TABLE.lock();
     let Table { window, free } = table.as_mut().ok_or(errno::EINVAL)?;
@@ -149,7 +161,7 @@ pub fn take_back(reference: u32) -> Result<(), GrantError> {
     let flags = unsafe { AtomicU16::from_ptr(&raw mut (*entry).flags) };
     let mut now = flags.load(Ordering::Acquire);
     loop {
-        if now & (GTF_READING | GTF_WRITING) != 0 {
+        if is_in_use(now) {
             return Err(errno::EBUSY.into());
         }
         match flags.compare_exchange(now, 0, Ordering::AcqRel, Ordering::Acquire) {
