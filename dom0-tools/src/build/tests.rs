@@ -32,6 +32,7 @@ fn make(fake: Fake, file: &[u8], initrd: Option<&[u8]>, pages: u64) -> Result<Gu
         max_event_channels: 1023,
         max_grant_frames: None,
         max_maptrack_frames: None,
+        max_grant_version: None,
     };
     let dom = domain::create(&mut fake, &new)?;
     domain::set_max_vcpus(&mut fake, dom, 1)?;
@@ -287,6 +288,7 @@ fn domain_0_is_privileged_and_finds_its_screen() {
         max_event_channels: 1023,
         max_grant_frames: None,
         max_maptrack_frames: None,
+        max_grant_version: None,
     };
     let dom = domain::create(&mut fake, &new).unwrap();
     domain::set_max_memory(&mut fake, dom, 4096 * 4).unwrap();

@@ -279,6 +279,9 @@ fn domain(keys: &mut Keys, stem: &str) -> Result<DomainConfig, Fault> {
         max_maptrack_frames: keys
             .number("max_maptrack_frames", 0, 1 << 16)?
             .map(|frames| frames as u32),
+        max_grant_version: keys
+            .number("max_grant_version", 1, 2)?
+            .map(|version| version as u32),
         on_poweroff: keys.action("on_poweroff", Action::Destroy)?,
         on_reboot: keys.action("on_reboot", Action::Restart)?,
         on_watchdog: keys.action("on_watchdog", Action::Destroy)?,
@@ -347,7 +350,7 @@ pub fn parse(file: &str, bytes: &[u8], settings: &[String]) -> Result<Parsed, Co
 
 /// Whether a domain is made of it: a fault may have kept it from being looked at.
 fn is_known(key: &str) -> bool {
-    const KEYS: [&str; 24] = [
+    const KEYS: [&str; 25] = [
         "bootloader",
         "builder",
         "cap",
@@ -357,6 +360,7 @@ fn is_known(key: &str) -> bool {
         "extra",
         "kernel",
         "max_grant_frames",
+        "max_grant_version",
         "max_maptrack_frames",
         "maxmem",
         "maxvcpus",

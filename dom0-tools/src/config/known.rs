@@ -143,7 +143,6 @@ const NOT_YET: &[&str] = &[
     "llc_colors",
     "localtime",
     "max_event_channels",
-    "max_grant_version",
     "nodes",
     "nomigrate",
     "on_soft_reset",

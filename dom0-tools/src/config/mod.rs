@@ -74,6 +74,8 @@ pub struct DomainConfig {
     pub max_grant_frames: Option<u32>,
     /// `max_maptrack_frames=`.
     pub max_maptrack_frames: Option<u32>,
+    /// `max_grant_version=`.
+    pub max_grant_version: Option<u32>,
     /// `on_poweroff=`.
     pub on_poweroff: Action,
     /// `on_reboot=`.

@@ -12,7 +12,7 @@ use guest_pv_abi::xenlike::{XENLIKE_BECOME_DOM0, XENLIKE_CREATE_DOM0, XENLIKE_OP
 use guest_pv_abi::{Errno, Payload, hypercall, sched, sysctl};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{Args, CallError, DomId, Hypercalls, Mfn, Scheduler, VcpuId};
+use super::{Args, CallError, DomId, Hypercalls, Mfn, Scheduler, VcpuId, machine};
 
 /// What a new domain is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct NewDomain {
     pub max_grant_frames: Option<u32>,
     /// Maptrack frames it may have; the hypervisor's choice if `None`.
     pub max_maptrack_frames: Option<u32>,
+    /// The newest version of grant tables it may have; the newest there is if `None`.
+    pub max_grant_version: Option<u32>,
 }
 
 /// How a domain ended (sched.h, `SHUTDOWN_*`).
@@ -183,21 +185,26 @@ fn until_done(mut call: impl FnMut() -> Result<(), Errno>) -> Result<(), Errno> 
 }
 
 impl NewDomain {
-    fn body(&self) -> abi::CreateDomain {
+    /// As the hypervisor of `h` is told it, which is asked for what it chooses itself.
+    fn body<H: Hypercalls + ?Sized>(&self, h: &mut H) -> Result<abi::CreateDomain, CallError> {
         let limit = |frames: Option<u32>| {
             frames
                 .and_then(|frames| i32::try_from(frames).ok())
                 .unwrap_or(-1)
         };
-        abi::CreateDomain {
+        let grant_opts = match self.max_grant_version {
+            Some(version) => version,
+            None => machine::host(h)?.newest_grant_version(),
+        };
+        Ok(abi::CreateDomain {
             handle: self.handle,
             max_vcpus: self.max_vcpus,
             max_evtchn_port: self.max_event_channels,
             max_grant_frames: limit(self.max_grant_frames),
             max_maptrack_frames: limit(self.max_maptrack_frames),
-            grant_opts: 1,
+            grant_opts,
             ..Default::default()
-        }
+        })
     }
 }
 
@@ -208,7 +215,8 @@ impl NewDomain {
 pub fn create<H: Hypercalls + ?Sized>(h: &mut H, new: &NewDomain) -> Result<DomId, CallError> {
     // Xen takes the first free id for any id that can't be a domain's.
     let any = DomId(u16::MAX);
-    let (dom, _) = domctl(h, abi::XEN_DOMCTL_CREATEDOMAIN, any, &new.body())
+    let body = new.body(h)?;
+    let (dom, _) = domctl(h, abi::XEN_DOMCTL_CREATEDOMAIN, any, &body)
         .map_err(CallError::of("create a domain"))?;
     Ok(dom)
 }
@@ -219,8 +227,9 @@ pub fn create<H: Hypercalls + ?Sized>(h: &mut H, new: &NewDomain) -> Result<DomI
 /// The hypervisor's refusal.
 pub fn create_dom0<H: Hypercalls + ?Sized>(h: &mut H, new: &NewDomain) -> Result<DomId, CallError> {
     let what = CallError::of("create Domain-0");
+    let body = new.body(h)?;
     let mut args = Args::new(h);
-    let body = args.put(&new.body()).map_err(&what)?;
+    let body = args.put(&body).map_err(&what)?;
     args.call(
         XENLIKE_OP,
         [u64::from(XENLIKE_CREATE_DOM0), body.handle.0, 0, 0, 0],

@@ -72,6 +72,17 @@ where
     Ok(args.get::<Sysctl>(call).u.get())
 }
 
+impl Host {
+    /// The newest version of grant tables that a domain may have.
+    pub const fn newest_grant_version(&self) -> u32 {
+        if self.capabilities & abi::XEN_SYSCTL_PHYSCAP_GNTTAB_V2 == 0 {
+            1
+        } else {
+            2
+        }
+    }
+}
+
 /// Tells about the machine.
 ///
 /// # Errors

@@ -132,6 +132,7 @@ pub fn create<H: Hypercalls + ?Sized>(
         max_event_channels: EVENT_CHANNELS,
         max_grant_frames: config.max_grant_frames,
         max_maptrack_frames: config.max_maptrack_frames,
+        max_grant_version: config.max_grant_version,
     };
     let id = domain::create(h, &new)?;
     let mut fill = || -> Result<Created, CreateError> {
@@ -259,6 +260,7 @@ pub fn create_dom0<H: Hypercalls + ?Sized>(
         max_event_channels: u32::MAX,
         max_grant_frames: None,
         max_maptrack_frames: None,
+        max_grant_version: None,
     };
     let id = domain::create_dom0(h, &new)?;
     domain::set_max_vcpus(h, id, dom0.vcpus)?;

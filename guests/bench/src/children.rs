@@ -65,6 +65,7 @@ impl<'a> Nursery<'a> {
             max_event_channels: CHANNELS,
             max_grant_frames: None,
             max_maptrack_frames: None,
+            max_grant_version: Some(1),
         };
         let id = domain::create(&mut self.door, &new).expect("a domain");
         domain::set_max_vcpus(&mut self.door, id, 1).expect("a vCPU");
