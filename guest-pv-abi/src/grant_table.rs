@@ -92,6 +92,27 @@ layout! { GrantEntryV1 = "struct grant_entry_v1", 8;
     flags 0, domid 2, frame 4
 }
 
+/// A version 2 grant entry; its uses are shown by a status word of 16 bits elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct GrantEntryV2 {
+    /// `GTF_*`.
+    pub flags: u16,
+    /// Who may use it.
+    pub domid: u16,
+    /// With `GTF_SUB_PAGE` the first byte; with `GTF_TRANSITIVE` the domain that granted it to this one.
+    pub first: u16,
+    /// With `GTF_SUB_PAGE` how many bytes.
+    pub length: u16,
+    /// Machine frame (PV); with `GTF_TRANSITIVE` the other domain's reference.
+    pub frame: u64,
+}
+
+layout! { GrantEntryV2 = "union grant_entry_v2", 16;
+    flags 0 "hdr.flags", domid 2 "hdr.domid", first 4 "sub_page.page_off", length 6 "sub_page.length",
+    frame 8 "sub_page.frame"
+}
+
 /// `GNTTABOP_MAP_GRANT_REF`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

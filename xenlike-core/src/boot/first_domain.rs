@@ -24,6 +24,7 @@ use zerocopy::{FromZeros, IntoBytes};
 use super::info::{BootInfo, Range};
 use super::microcode::{self, Wish};
 use crate::domain::{Domain, Rights};
+use crate::grant;
 use crate::kit::{DomId, Maddr, Mfn, VcpuId};
 use crate::life::{create, hypercall_page, pausing, vcpu_context, vcpus};
 use crate::mm::SharedPage;
@@ -104,7 +105,7 @@ fn new_domain() -> Result<Arc<Domain>, &'static str> {
     config.max_evtchn_port = u32::MAX;
     config.max_grant_frames = -1;
     config.max_maptrack_frames = -1;
-    config.grant_opts = 1;
+    config.grant_opts = grant::offer().version.number();
     let dom = create::create(Some(DomId::BOOT), Rights::Boot, &config)
         .map_err(|_| "there is too little memory for the boot domain")?;
     dom.pages.set_max(UNLIMITED);

@@ -12,6 +12,7 @@ use crate::arch::power::Method;
 use crate::arch::speculation::wishes::Wishes;
 use crate::console::level::Levels;
 use crate::console::serial::Setting;
+use crate::grant::{Offer, Version};
 
 /// Options that mean something to the toolstack or to a later part of the boot, and those that
 /// GRUB's scripts add: nothing to do for them here, and no reason to warn.
@@ -73,6 +74,8 @@ pub struct Options {
     pub speculation: Wishes,
     /// Where newer microcode is.
     pub microcode: microcode::Wish,
+    /// What grant tables are good for.
+    pub grants: Offer,
 }
 
 impl Default for Options {
@@ -91,6 +94,7 @@ impl Default for Options {
             dom0_cpuid_faulting: true,
             speculation: Wishes::default(),
             microcode: microcode::Wish::default(),
+            grants: Offer::ALL,
         }
     }
 }
@@ -224,6 +228,7 @@ pub fn parse(cmdline: &str) -> Parsed<'_> {
             "ucode" => microcode::parse(value, options.microcode)
                 .map(|wish| options.microcode = wish)
                 .is_some(),
+            "gnttab" => read_grants(value, &mut options.grants),
             name if ELSEWHERE.contains(&name) => true,
             name => {
                 let complaint = if known::is_xens(name) {
@@ -305,6 +310,25 @@ fn read_dom0(value: &str, options: &mut Options) -> bool {
     })
 }
 
+/// Reads `gnttab=`.
+fn read_grants(value: &str, offer: &mut Offer) -> bool {
+    value.split(',').all(|part| {
+        let version = part
+            .split_once(':')
+            .filter(|(name, _)| matches!(*name, "max-ver" | "max_ver"));
+        if let Some((_, number)) = version {
+            let known = number.parse().ok().and_then(Version::of_number);
+            return known.map(|version| offer.version = version).is_some();
+        }
+        match speculation::flag(part) {
+            Some(("transitive", yes)) => offer.transitive = yes,
+            Some(("transfer", yes)) => offer.transfer = yes,
+            _ => return false,
+        }
+        true
+    })
+}
+
 /// Reads one of the options about speculation; tells whether it makes sense.
 fn read_speculation(name: &str, value: &str, options: &mut Options) -> bool {
     let mut wishes = options.speculation;
@@ -337,6 +361,29 @@ pub fn complain(complaints: &[Complaint<'_>]) {
 mod tests {
     use super::*;
     use std::vec::Vec;
+
+    #[test]
+    fn grant_tables() {
+        let grants = |line| {
+            let parsed = parse(line);
+            (parsed.options.grants, parsed.complaints.len())
+        };
+        let old = Offer {
+            version: Version::V1,
+            ..Offer::ALL
+        };
+        assert_eq!(grants("gnttab=max-ver:2"), (Offer::ALL, 0));
+        assert_eq!(grants("gnttab=max-ver:1"), (old, 0));
+        let none = Offer {
+            transitive: false,
+            transfer: false,
+            ..old
+        };
+        let line = "gnttab=max_ver:1,transitive=no,no-transfer";
+        assert_eq!(grants(line), (none, 0));
+        assert_eq!(grants("gnttab=max-ver:3"), (Offer::ALL, 1));
+        assert_eq!(grants("gnttab=off"), (Offer::ALL, 1));
+    }
 
     #[test]
     fn a_debian_line_is_accepted_silently() {

@@ -127,6 +127,7 @@ fn console_from(options: &options::Options) {
         console::keep_screen();
     }
     options.reboot.into_iter().for_each(arch::power::set_method);
+    crate::grant::set_offer(options.grants);
     panic::NO_REBOOT.store(options.noreboot, crate::kit::atomic::Ordering::Relaxed);
 }
 

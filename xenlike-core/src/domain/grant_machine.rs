@@ -158,7 +158,9 @@ mod tests {
     use alloc::sync::Arc;
 
     use super::*;
-    use crate::grant::{CopySide, Device, Limits, MapRequest, Sweep, Table, UnmapRequest, copy};
+    use crate::grant::{
+        self, CopySide, Device, Limits, MapRequest, Piece, Sweep, Table, UnmapRequest, Version,
+    };
     use crate::kit::words::fake::FakePage;
     use crate::kit::{Maddr, SharedWords};
     use crate::mm::alloc::Where;
@@ -182,6 +184,8 @@ mod tests {
             let limits = Limits {
                 grant_frames: 1,
                 maptrack_frames: 1,
+                version: Version::V2,
+                transitive: true,
             };
             let (grants, entries) = (Table::new(DomId(id), limits).unwrap(), FakePage::new());
             grants.grow(1, &mut || Some(entries.clone())).unwrap();
@@ -415,11 +419,16 @@ mod tests {
         source.u64(8).unwrap().store(0x1234_5678, SeqCst);
         let grants = Arc::clone(&u.grants);
         let mut mapper = u.mapper(None);
-        let (from, to) = (
-            (CopySide::Grant(&g.grants, 0), 8),
-            (CopySide::Frame(own), 4088),
-        );
-        assert_eq!(copy(&grants, from, to, 8, &mut mapper), Ok(()));
+        let mut copy = |from, to, (from_at, to_at)| {
+            let piece = Piece {
+                from: from_at,
+                to: to_at,
+                bytes: 8,
+            };
+            grant::copy(&grants, (from, to), piece, &|_| None, &mut mapper)
+        };
+        let (from, to) = (CopySide::Grant(&g.grants, 0), CopySide::Frame(own));
+        assert_eq!(copy(from, to, (8, 4088)), Ok(()));
         let copied = SharedPage::new(own)
             .unwrap()
             .u64(4088)
@@ -429,11 +438,8 @@ mod tests {
         // Not into the hypervisor's frames, nor another domain's, nor what is no RAM.
         let core = crate::mm::alloc::alloc_frame(Where::ANY).unwrap();
         for forbidden in [core, lent, Mfn(0), Mfn::INVALID, Mfn(u64::MAX >> 12)] {
-            let (from, to) = ((CopySide::Frame(own), 0), (CopySide::Frame(forbidden), 0));
-            assert_eq!(
-                copy(&grants, from, to, 8, &mut mapper),
-                Err(GrantError::BadPage)
-            );
+            let (from, to) = (CopySide::Frame(own), CopySide::Frame(forbidden));
+            assert_eq!(copy(from, to, (0, 0)), Err(GrantError::BadPage));
         }
         crate::mm::alloc::free(core, 0);
         u.end();

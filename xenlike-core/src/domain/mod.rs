@@ -233,6 +233,16 @@ impl Domain {
             .grow(frames, || HeldPage::new_shared(&self.pages))
     }
 
+    /// Gives its grant table another version.
+    ///
+    /// # Errors
+    /// See [`grant::Refused`].
+    pub fn set_grant_version(&self, version: grant::Version) -> Result<(), grant::Refused> {
+        let new_page = || HeldPage::new_shared(&self.pages);
+        self.grants
+            .set_version(version, new_page, HeldPage::is_used_elsewhere)
+    }
+
     /// The vCPU `id`, if it exists.
     pub fn vcpu(&self, id: VcpuId) -> Option<&Arc<Vcpu>> {
         self.vcpus().bounded(id.0 as usize)

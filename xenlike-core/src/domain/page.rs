@@ -44,6 +44,11 @@ impl HeldPage {
         Some(Self { page, guests: true })
     }
 
+    /// Whether anybody else has a reference of the frame, as its mapping is.
+    pub fn is_used_elsewhere(&self) -> bool {
+        machine().has_more_references(self.page.mfn())
+    }
+
     /// Whether the handle owns references of the frame, for the audit.
     #[cfg(feature = "audit")]
     pub const fn is_counted(&self) -> bool {
@@ -76,5 +81,8 @@ impl SharedWords for HeldPage {
     }
     fn u64(&self, offset: usize) -> Option<&AtomicU64> {
         self.page.u64(offset)
+    }
+    fn zero(&self) {
+        self.page.zero();
     }
 }

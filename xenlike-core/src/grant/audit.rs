@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::handles::{Part, Slot};
 use super::table::Active;
-use super::{Access, ENTRIES_PER_FRAME, Table};
+use super::{Access, Table};
 use crate::kit::{DomId, Mfn, SharedWords};
 
 /// A handle's use of another domain's entry.
@@ -41,11 +41,9 @@ impl<P: SharedWords> Table<P> {
         each: &mut dyn FnMut(&P) -> Result<(), String>,
     ) -> Result<(), String> {
         let entries = self.entries.lock();
-        let mut pages = entries
-            .frames()
-            .iter()
-            .filter_map(|frame| frame.page.as_ref());
-        pages.try_for_each(each)
+        let frames = entries.frames.iter();
+        let pages = frames.filter_map(|frame| frame.page.as_ref());
+        pages.chain(&entries.status).try_for_each(each)
     }
 
     /// Adds the uses by this table's handles to `uses`, and looks at the list of free ones.
@@ -114,15 +112,26 @@ impl<P: SharedWords> Table<P> {
         each: &mut dyn FnMut(u32, &Active) -> Result<(), String>,
     ) -> Result<(), String> {
         let entries = self.entries.lock();
-        for (n, frame) in (0u32..).zip(entries.frames()) {
-            let first = n.saturating_mul(ENTRIES_PER_FRAME);
-            for (r, active) in (first..).zip(&frame.active) {
+        let per_frame = entries.version.entries_per_frame();
+        let mut used = 0u32;
+        for (n, frame) in (0u32..).zip(&entries.frames) {
+            let first = n.saturating_mul(per_frame);
+            for (place, active) in (0..).zip(&frame.active) {
                 if !active.is_unused() {
-                    each(r, active)?;
+                    // None is past the frame's last entry: no reference names that.
+                    each(first.saturating_add(place), active)?;
+                    used = used.saturating_add(1);
                 }
             }
         }
-        Ok(())
+        if used == entries.used {
+            Ok(())
+        } else {
+            let (dom, noted) = (self.dom().0, entries.used);
+            Err(format!(
+                "domain {dom}: {used} grant entries are in use, {noted} noted"
+            ))
+        }
     }
 }
 
@@ -172,15 +181,15 @@ fn compare_entry<P: SharedWords>(
     let which = || format!("grant entry {r} of domain {}", granter.dom().0);
     if let Some(other) = uses
         .iter()
-        .find(|u| (u.mapper, u.mfn) != (active.user, active.mfn))
+        .find(|u| u.mapper != active.user || Some(u.mfn) != active.whole())
     {
         return Err(format!(
-            "{}: a handle of domain {} on frame {:#x}, but it is in use by domain {} for frame {:#x}",
+            "{}: a handle of domain {} on frame {:#x}, but it is in use by domain {} for {:?}",
             which(),
             other.mapper.0,
             other.mfn.0,
             active.user.0,
-            active.mfn.0
+            active.grant()
         ));
     }
     let count = |access| uses.iter().filter(|u| u.access == access).count();

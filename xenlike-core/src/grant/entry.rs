@@ -1,12 +1,17 @@
-//! The shared word of a version 1 entry: flags below, the grantee above. The granter may change it at
-//! any moment, so it is claimed by compare-exchange with a bounded number of tries.
+//! The words of an entry, as the granter shares them, in both versions of the table. The granter may change
+//! them at any moment.
+//!
+//! Version 1 shows uses in the flags themselves, so an entry is claimed by compare-exchange, with a bounded
+//! number of tries. Version 2 shows them in a status word of its own: the hypervisor writes that one first and then
+//! reads the flags again; the granter takes the grant from the flags and then reads the status. Whoever comes second sees
+//! the other (both orders are sequentially consistent), so no use begins that the granter doesn't see.
 
-use crate::kit::atomic::{AtomicU32, Ordering::SeqCst};
+use crate::kit::atomic::{AtomicU16, AtomicU32, Ordering::SeqCst};
 
 use guest_pv_abi::grant_table as abi;
 
 use super::{Access, GrantError};
-use crate::kit::DomId;
+use crate::kit::{DomId, Mfn, PAGE_SIZE};
 
 /// How often a word that the granter keeps changing is tried.
 const TRIES: u32 = 5;
@@ -20,64 +25,284 @@ pub(super) enum Use {
     Copy,
 }
 
-/// Shows in `word` that `who` uses the entry from now on.
-pub(super) fn claim(
-    word: &AtomicU32,
-    who: DomId,
-    access: Access,
-    use_: Use,
-) -> Result<(), GrantError> {
-    let checked = match use_ {
-        Use::Map => abi::GTF_TYPE_MASK | abi::GTF_SUB_PAGE,
-        Use::Copy => abi::GTF_TYPE_MASK,
+/// The bytes of a frame that a grant is about: a sub-page grant lends only some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The first byte.
+    pub first: u16,
+    /// The one behind the last; inside the page.
+    pub end: u16,
+}
+
+impl Window {
+    /// The whole page.
+    pub const PAGE: Self = Self {
+        first: 0,
+        end: PAGE_SIZE as u16,
     };
-    change(word, |flags, dom| {
-        let refused = flags & checked != abi::GTF_PERMIT_ACCESS
-            || dom != who.0
-            || access == Access::Write && flags & abi::GTF_READONLY != 0;
-        let mark = match access {
-            Access::Read => abi::GTF_READING,
-            Access::Write => abi::GTF_READING | abi::GTF_WRITING,
-        };
-        (!refused).then_some(flags | mark)
-    })
+
+    /// No bytes: a transitive grant has none of its own.
+    pub const NONE: Self = Self { first: 1, end: 0 };
+
+    /// As a sub-page grant tells it.
+    fn new(first: u16, bytes: u16) -> Self {
+        let first = first.min(Self::PAGE.end);
+        let end = first.saturating_add(bytes).min(Self::PAGE.end);
+        Self { first, end }
+    }
+
+    /// Whether it has all of the `bytes` bytes from `first`.
+    #[inline]
+    pub fn has(self, first: u16, bytes: u16) -> bool {
+        let end = u32::from(first).saturating_add(bytes.into());
+        first >= self.first && end <= self.end.into()
+    }
 }
 
-/// Commits the entry, which must accept a frame from `from`, to a transfer.
-pub(super) fn commit_transfer(word: &AtomicU32, from: DomId) -> Result<(), GrantError> {
-    change(word, |flags, dom| {
-        let accepts = flags == abi::GTF_ACCEPT_TRANSFER && dom == from.0;
-        accepts.then_some(flags | abi::GTF_TRANSFER_COMMITTED)
-    })
+/// What an entry grants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Grant {
+    /// Bytes of a frame.
+    Frame(Mfn, Window),
+    /// What entry `.1` of another domain's table grants to the granter.
+    Through(DomId, u32),
 }
 
-/// Says that a committed transfer is complete; the frame has been written.
-pub(super) fn complete_transfer(word: &AtomicU32) {
-    word.fetch_or(u32::from(abi::GTF_TRANSFER_COMPLETED), SeqCst);
+/// One entry's words.
+pub(super) struct Words<'a> {
+    /// Flags below, the grantee above.
+    pub header: &'a AtomicU32,
+    pub body: Body<'a>,
 }
 
-/// Shows in `word` which uses remain.
-pub(super) fn unclaim(word: &AtomicU32, readers: u32, writers: u32) {
-    let mut gone = 0;
-    if writers == 0 {
-        gone |= abi::GTF_WRITING;
-        if readers == 0 {
-            gone |= abi::GTF_READING;
+/// What the versions have behind the header.
+pub(super) enum Body<'a> {
+    V1 {
+        frame: &'a AtomicU32,
+    },
+    V2 {
+        /// Of a sub-page grant the first byte and the number of bytes; of a transitive one the domain.
+        detail: &'a AtomicU32,
+        /// The frame, its lower half first; of a transitive grant the reference. Read at two moments, which
+        /// harms only a granter that changes it after it has granted.
+        frame: [&'a AtomicU32; 2],
+        /// GTF_reading and GTF_writing.
+        status: &'a AtomicU16,
+    },
+}
+
+const fn halves(word: u32) -> (u16, u16) {
+    (word as u16, (word >> 16) as u16)
+}
+
+const fn mark(access: Access) -> u16 {
+    match access {
+        Access::Read => abi::GTF_READING,
+        Access::Write => abi::GTF_READING | abi::GTF_WRITING,
+    }
+}
+
+impl Words<'_> {
+    /// Shows the granter that `who` uses the entry from now on; the flags that allowed it.
+    #[inline(always)] // the version is known where it counts
+    pub fn claim(&self, who: DomId, access: Access, use_: Use) -> Result<u16, GrantError> {
+        match self.body {
+            Body::V1 { .. } => {
+                let allows = |flags, dom| {
+                    let checked = match use_ {
+                        Use::Map => abi::GTF_TYPE_MASK | abi::GTF_SUB_PAGE,
+                        Use::Copy => abi::GTF_TYPE_MASK,
+                    };
+                    flags & checked == abi::GTF_PERMIT_ACCESS && grants(flags, dom, who, access)
+                };
+                change(self.header, |flags, dom| {
+                    allows(flags, dom).then_some(flags | mark(access))
+                })
+            }
+            Body::V2 { status, .. } => self.claim_v2(status, who, access, use_),
         }
     }
-    if gone != 0 {
-        word.fetch_and(!u32::from(gone), SeqCst);
+
+    #[inline(never)]
+    fn claim_v2(
+        &self,
+        status: &AtomicU16,
+        who: DomId,
+        access: Access,
+        use_: Use,
+    ) -> Result<u16, GrantError> {
+        let allowed = || {
+            let (flags, dom) = halves(self.header.load(SeqCst));
+            let fits = match (use_, flags & abi::GTF_TYPE_MASK) {
+                (Use::Map, abi::GTF_PERMIT_ACCESS) => flags & abi::GTF_SUB_PAGE == 0,
+                (Use::Copy, abi::GTF_PERMIT_ACCESS | abi::GTF_TRANSITIVE) => true,
+                _ => false,
+            };
+            (fits && grants(flags, dom, who, access)).then_some(flags)
+        };
+        allowed().ok_or(GrantError::General)?;
+        let was = status.fetch_or(mark(access), SeqCst);
+        allowed().ok_or_else(|| {
+            // What was shown before is of other uses.
+            status.fetch_and(!(mark(access) & !was), SeqCst);
+            GrantError::General
+        })
+    }
+
+    /// What the entry grants, once it has been claimed with `flags`.
+    #[inline(always)] // the version is known where it counts
+    pub fn grant(&self, flags: u16) -> Grant {
+        match self.body {
+            Body::V1 { frame } => Grant::Frame(Mfn(frame.load(SeqCst).into()), Window::PAGE),
+            Body::V2 { detail, .. } => {
+                let (frame, (low, high)) = (self.frame(), halves(detail.load(SeqCst)));
+                if flags & abi::GTF_TYPE_MASK == abi::GTF_TRANSITIVE {
+                    return Grant::Through(DomId(low), frame as u32);
+                }
+                let window = if flags & abi::GTF_SUB_PAGE == 0 {
+                    Window::PAGE
+                } else {
+                    Window::new(low, high)
+                };
+                Grant::Frame(Mfn(frame), window)
+            }
+        }
+    }
+
+    /// Shows which uses remain.
+    #[inline(always)] // the version is known where it counts
+    pub fn unclaim(&self, readers: u32, writers: u32) {
+        let mut gone = 0;
+        if writers == 0 {
+            gone |= abi::GTF_WRITING;
+            if readers == 0 {
+                gone |= abi::GTF_READING;
+            }
+        }
+        if gone == 0 {
+            return;
+        }
+        match self.body {
+            Body::V1 { .. } => drop(self.header.fetch_and(!u32::from(gone), SeqCst)),
+            Body::V2 { status, .. } => drop(status.fetch_and(!gone, SeqCst)),
+        }
+    }
+
+    /// Commits the entry, which must accept a frame from `from`, to a transfer.
+    pub fn commit_transfer(&self, from: DomId) -> Result<(), GrantError> {
+        change(self.header, |flags, dom| {
+            let accepts = flags == abi::GTF_ACCEPT_TRANSFER && dom == from.0;
+            accepts.then_some(flags | abi::GTF_TRANSFER_COMMITTED)
+        })
+        .map(drop)
+    }
+
+    /// A committed transfer is complete: `mfn` has arrived.
+    pub fn complete_transfer(&self, mfn: Mfn) {
+        self.set_frame(mfn.0);
+        self.header
+            .fetch_or(abi::GTF_TRANSFER_COMPLETED.into(), SeqCst);
+    }
+
+    /// The frame's word.
+    pub fn frame(&self) -> u64 {
+        match self.body {
+            Body::V1 { frame } => frame.load(SeqCst).into(),
+            Body::V2 {
+                frame: [low, high], ..
+            } => u64::from(low.load(SeqCst)) | u64::from(high.load(SeqCst)) << 32,
+        }
+    }
+
+    fn set_frame(&self, value: u64) {
+        match self.body {
+            Body::V1 { frame } => frame.store(value as u32, SeqCst),
+            Body::V2 {
+                frame: [low, high], ..
+            } => {
+                low.store(value as u32, SeqCst);
+                high.store((value >> 32) as u32, SeqCst);
+            }
+        }
+    }
+
+    /// What the words say, without uses.
+    pub fn read(&self) -> Content {
+        let detail = match self.body {
+            Body::V1 { .. } => 0,
+            Body::V2 { detail, .. } => detail.load(SeqCst),
+        };
+        Content {
+            header: self.header.load(SeqCst),
+            detail,
+            frame: self.frame(),
+        }
+    }
+
+    /// Has the words say `content`.
+    pub fn write(&self, content: Content) {
+        self.set_frame(content.frame);
+        if let Body::V2 { detail, .. } = self.body {
+            detail.store(content.detail, SeqCst);
+        }
+        self.header.store(content.header, SeqCst);
+    }
+
+    /// Shows `readers` and `writers` in a table that has just got another version.
+    pub fn show(&self, readers: u32, writers: u32) {
+        let access = match (readers, writers) {
+            (0, 0) => return,
+            (_, 0) => Access::Read,
+            _ => Access::Write,
+        };
+        match self.body {
+            Body::V1 { .. } => drop(self.header.fetch_or(mark(access).into(), SeqCst)),
+            Body::V2 { status, .. } => drop(status.fetch_or(mark(access), SeqCst)),
+        }
     }
 }
 
-fn change(word: &AtomicU32, to: impl Fn(u16, u16) -> Option<u16>) -> Result<(), GrantError> {
+/// The words of an entry, copied.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Content {
+    header: u32,
+    detail: u32,
+    frame: u64,
+}
+
+impl Content {
+    /// As the same entry is kept when the table gets another version: an ordinary grant, or nothing. None if
+    /// it is neither.
+    pub fn kept(self) -> Option<Self> {
+        let (flags, dom) = halves(self.header);
+        match flags & abi::GTF_TYPE_MASK {
+            abi::GTF_PERMIT_ACCESS => {
+                let flags = flags & !(abi::GTF_READING | abi::GTF_WRITING);
+                Some(Self {
+                    header: u32::from(flags) | u32::from(dom) << 16,
+                    ..self
+                })
+            }
+            abi::GTF_INVALID => Some(Self::default()),
+            _ => None,
+        }
+    }
+}
+
+/// Whether an entry's flags and grantee allow `who` this access.
+const fn grants(flags: u16, dom: u16, who: DomId, access: Access) -> bool {
+    dom == who.0 && !(matches!(access, Access::Write) && flags & abi::GTF_READONLY != 0)
+}
+
+/// Changes the flags as `to` says; the flags before.
+fn change(word: &AtomicU32, to: impl Fn(u16, u16) -> Option<u16>) -> Result<u16, GrantError> {
     let mut old = word.load(SeqCst);
     for _ in 0..TRIES {
-        let (flags, dom) = (old as u16, (old >> 16) as u16);
+        let (flags, dom) = halves(old);
         let new = to(flags, dom).ok_or(GrantError::General)?;
         let new = u32::from(dom) << 16 | u32::from(new);
         match word.compare_exchange(old, new, SeqCst, SeqCst) {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(flags),
             Err(now) => old = now,
         }
     }

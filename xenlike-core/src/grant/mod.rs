@@ -1,4 +1,4 @@
-//! Grant tables, version 1: a domain lets another one use single frames of its own.
+//! Grant tables: a domain lets another one use single frames of its own.
 //!
 //! A [`Table`] has two halves. As *granter* a domain shares a table of entries with the hypervisor,
 //! and the hypervisor counts the uses of each entry. As *mapper* it holds handles on the entries of
@@ -10,6 +10,8 @@
 //! - The readers and writers of an active entry are exactly the handles on it, and the copies under way.
 //! - An entry with uses shows GTF_reading, one with writers GTF_writing, as long as the granter does
 //!   not scribble on it; the granter's frame is taken from the entry once, at the first use.
+//! - What an entry in use is for doesn't change: neither the granter's writing nor another version of the table
+//!   turns a part of a page into a page, or a transitive grant into a frame.
 //! - A handle holds references on its frame, and a page-table entry made for it holds others. The
 //!   handle's go only after the CPUs that could use the translation have flushed it.
 //! - A handle keeps the granter's table, so unmapping works when the granter is gone.
@@ -32,24 +34,26 @@ mod machine;
 mod map;
 #[cfg(all(test, loom))]
 mod models;
+mod offer;
 mod release;
 mod table;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod transfer;
 mod unmap;
+mod version;
 
 use guest_pv_abi::grant_table as abi;
 
-pub use copy::{CopySide, HeldSide, check_piece, copy, copy_held, hold, let_go};
+pub use copy::{CopySide, HeldSide, Piece, copy, copy_held, hold, let_go};
 pub use machine::{Access, HostAddr, Machine, PteBits};
 pub use map::{Device, MapRequest, Mapped};
+pub use offer::{Offer, offer, set_offer};
 pub use release::Sweep;
 pub use table::{Limits, Table};
 pub use unmap::{UnmapRequest, Unmapping};
+pub use version::{Refused, Version};
 
-/// Grant entries in one shared frame.
-pub const ENTRIES_PER_FRAME: u32 = 512;
 /// Handles that the hypervisor allocates together; what Xen calls a maptrack frame.
 pub const HANDLES_PER_FRAME: u32 = 256;
 

@@ -5,8 +5,8 @@
 //!
 //! - While a place maps the frame, the entry has a use and the frame a reference (a right does not
 //!   outlive its handle).
-//! - When the granter's compare-exchange takes the grant back, no place maps the frame and nobody has
-//!   a reference of it (end access doesn't succeed while the grant is in use).
+//! - When the granter has taken the grant back (by compare-exchange; in version 2 by a store and a look at the status
+//!   word), no place maps the frame, nobody has a reference of it, and nobody gets one.
 //! - In the end there are as many uses as handles, and no reference too many or too few.
 
 use std::sync::Arc;
@@ -28,6 +28,8 @@ const WRITABLE: u64 = 1 << 62;
 /// The granted frame's references, and the places that may map it.
 struct Mmu {
     refs: AtomicU32,
+    /// Whether the granter has taken the grant back: then nobody gets another reference.
+    taken_back: AtomicU32,
     places: [AtomicU64; 2],
 }
 
@@ -61,6 +63,8 @@ impl Machine for Cpu {
             return Err(GrantError::BadPage);
         }
         self.0.refs.fetch_add(1, SeqCst);
+        let taken_back = self.0.taken_back.load(SeqCst);
+        assert_eq!(taken_back, 0, "used, but not granted any more");
         Ok(())
     }
     fn put(&mut self, _: Mfn, _: Access) {
@@ -106,16 +110,37 @@ impl Machine for Cpu {
 struct World {
     granter: Arc<Table<FakePage>>,
     mapper: Arc<Table<FakePage>>,
+    version: Version,
     page: FakePage,
+    status: FakePage,
     cpu: Cpu,
 }
 
 impl World {
+    /// As [`World::new`], with a table of version 2.
+    fn of_version_2() -> Self {
+        let mut world = Self::new();
+        let status = world.status.clone();
+        let changed = world
+            .granter
+            .set_version(Version::V2, || Some(status.clone()), |_| false);
+        changed.unwrap();
+        world.version = Version::V2;
+        // The first entry has been kept.
+        for place in [1, 2] {
+            let handle = world.map(place, Access::Write).unwrap();
+            world.unmap(handle, place).unwrap();
+        }
+        world
+    }
+
     /// With entry 0 granted to the mapper. Touches all atomics.
     fn new() -> Self {
         let limits = Limits {
             grant_frames: 1,
             maptrack_frames: 1,
+            version: Version::V2,
+            transitive: true,
         };
         let page = FakePage::new();
         let world = Self {
@@ -123,9 +148,12 @@ impl World {
             mapper: Table::new(MAPPER, limits).unwrap(),
             cpu: Cpu(Arc::new(Mmu {
                 refs: AtomicU32::new(0),
+                taken_back: AtomicU32::new(0),
                 places: [AtomicU64::new(0), AtomicU64::new(0)],
             })),
+            version: Version::V1,
             page,
+            status: FakePage::new(),
         };
         let grown = world.granter.grow(1, &mut || Some(world.page.clone()));
         grown.unwrap();
@@ -136,6 +164,24 @@ impl World {
             world.unmap(handle, place).unwrap();
         }
         world
+    }
+
+    /// The uses that the granter sees: a load and no lock, as a guest looks.
+    fn shown(&self) -> u16 {
+        let word = match self.version {
+            Version::V1 => self.flags().load(SeqCst) as u16,
+            Version::V2 => self.status.u16(0).unwrap().load(SeqCst),
+        };
+        word & (abi::GTF_READING | abi::GTF_WRITING)
+    }
+
+    /// As [`World::end_access`] in a table of version 2: the grant goes first, and is ended if no use is seen then.
+    fn revoke(&self) {
+        self.flags().store(0, SeqCst);
+        if self.shown() == 0 {
+            self.cpu.0.taken_back.store(1, SeqCst);
+            self.assert_unused();
+        }
     }
 
     /// The entry's flags and grantee.
@@ -184,7 +230,7 @@ impl World {
                 Access::Read => abi::GTF_READING,
                 Access::Write => abi::GTF_READING | abi::GTF_WRITING,
             };
-            assert_eq!(self.flags().load(SeqCst) as u16 & mark, mark);
+            assert_eq!(self.shown() & mark, mark);
             self.unmap(handle, place).unwrap();
         }
     }
@@ -192,8 +238,13 @@ impl World {
     /// Copies out of the grant.
     fn copy(&self) {
         let (from, mut cpu) = (CopySide::Grant(&self.granter, 0), self.cpu.clone());
-        if let Ok(held) = hold(&self.mapper, &from, Access::Read, &mut cpu) {
-            copy_held((&held, 0), (&held, 0), 8, &mut cpu);
+        let piece = Piece {
+            from: 0,
+            to: 0,
+            bytes: 8,
+        };
+        if let Ok(held) = hold(&self.mapper, &from, Access::Read, &|_| None, &mut cpu) {
+            copy_held(&held, &held, piece, &mut cpu).unwrap();
             let_go(&held, &mut cpu);
         }
     }
@@ -202,6 +253,7 @@ impl World {
     fn end_access(&self) {
         let ended = self.flags().compare_exchange(GRANTED, 0, SeqCst, SeqCst);
         if ended.is_ok() {
+            self.cpu.0.taken_back.store(1, SeqCst);
             self.assert_unused();
         }
     }
@@ -224,10 +276,9 @@ impl World {
         assert_eq!((uses.readers + uses.writers) as usize, handles);
         assert!(mapped <= handles, "{mapped} mappings, {handles} handles");
         assert_eq!(self.cpu.0.refs.load(SeqCst) as usize, handles + mapped);
-        let flags = self.flags().load(SeqCst);
-        let shown = flags as u16 & (abi::GTF_READING | abi::GTF_WRITING) != 0;
+        let ended = self.version == Version::V1 && self.flags().load(SeqCst) == 0;
         let is_alive = self.granter.with_frame(0, |_| ()).is_some();
-        assert!(shown == (handles != 0) || flags == 0 || !is_alive);
+        assert!((self.shown() != 0) == (handles != 0) || ended || !is_alive);
     }
 }
 
@@ -240,8 +291,13 @@ type Act = fn(&World, &[u32]);
 /// Explores the interleavings of `acts`, each on a CPU of its own, after the grant has been mapped at
 /// the `first` places; the acts are told the handles.
 fn race(preemptions: usize, first: &'static [u64], acts: &'static [Act]) {
+    race_in(World::new, preemptions, first, acts);
+}
+
+/// As [`race`], in a world that `new` makes.
+fn race_in(new: fn() -> World, preemptions: usize, first: &'static [u64], acts: &'static [Act]) {
     explore(preemptions, move || {
-        let world = World::new();
+        let world = new();
         let map = |place: &u64| world.map(*place, Access::Write).unwrap();
         let handles: Vec<u32> = first.iter().map(map).collect();
         let cpus: Vec<_> = acts[1..]
@@ -361,6 +417,74 @@ fn a_granter_dies_meanwhile() {
                 if let Ok(handle) = world.map(2, Access::Read) {
                     world.unmap(handle, 2).unwrap();
                 }
+            },
+        ],
+    );
+}
+
+/// Up to 2 preemptions.
+#[test]
+fn a_grant_of_version_2_is_not_taken_back_while_it_is_mapped() {
+    race_in(
+        World::of_version_2,
+        2,
+        &[],
+        &[
+            |world, _| world.revoke(),
+            |world, _| world.map_for_a_while(1, Access::Write),
+            |world, _| world.map_for_a_while(2, Access::Read),
+        ],
+    );
+}
+
+/// Up to 3 preemptions, of two CPUs: with a third one there are too many.
+#[test]
+fn a_grant_of_version_2_is_not_taken_back_while_it_is_copied() {
+    race_in(
+        World::of_version_2,
+        3,
+        &[],
+        &[|world, _| world.revoke(), |world, _| world.copy()],
+    );
+}
+
+/// Up to 3 preemptions, of two CPUs. The use that ends and the one that begins share a status word.
+#[test]
+fn a_grant_of_version_2_shows_the_use_that_remains() {
+    race_in(
+        World::of_version_2,
+        3,
+        &[1],
+        &[
+            |world, handles| world.unmap(handles[0], 1).unwrap(),
+            |world, _| {
+                world.map_for_a_while(2, Access::Read);
+                world.revoke();
+            },
+        ],
+    );
+}
+
+/// Up to 2 preemptions. The version changes back and forth under an entry that comes into use and goes.
+#[test]
+fn a_version_changes_meanwhile() {
+    race_in(
+        World::of_version_2,
+        2,
+        &[1],
+        &[
+            |world, _| {
+                let set = |version| {
+                    let page = || Some(world.status.clone());
+                    world.granter.set_version(version, page, |_| false).unwrap();
+                };
+                set(Version::V1);
+                set(Version::V2);
+            },
+            |world, handles| world.unmap(handles[0], 1).unwrap(),
+            |world, _| {
+                let handle = world.map(2, Access::Read).unwrap();
+                world.unmap(handle, 2).unwrap();
             },
         ],
     );

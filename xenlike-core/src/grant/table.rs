@@ -1,20 +1,17 @@
 //! The granter's half: shared frames of entries, and who uses which entry.
 
-use crate::kit::atomic::Ordering::{Relaxed, SeqCst};
-use crate::kit::atomic::{AtomicU16, AtomicU32};
+use crate::kit::atomic::AtomicU16;
+use crate::kit::atomic::Ordering::Relaxed;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::entry::{self, Use};
+use super::entry::{Body, Grant, Use, Window, Words};
 use super::handles::Handles;
-use super::{Access, ENTRIES_PER_FRAME, GrantError};
+use super::version::Version;
+use super::{Access, GrantError};
 use crate::kit::{Bounded, DomId, Lock, Mfn, Rank, SharedWords};
 use crate::mm::heap;
-
-/// Bytes of a version 1 entry, and where the frame is in it.
-const ENTRY_BYTES: u32 = 8;
-const FRAME_OFFSET: u32 = 4;
 
 /// The sizes of a table, fixed when its domain is created.
 #[derive(Clone, Copy, Debug)]
@@ -23,39 +20,55 @@ pub struct Limits {
     pub grant_frames: u32,
     /// Largest number of blocks of handles ([`super::HANDLES_PER_FRAME`] each).
     pub maptrack_frames: u32,
+    /// The newest version that the domain may choose.
+    pub version: Version,
+    /// Whether its transitive grants are good for anything.
+    pub transitive: bool,
 }
 
 /// One domain's grants: given, and taken. `P` is the handle on a page shared with the guest.
 pub struct Table<P> {
     dom: AtomicU16,
-    max_frames: u32,
+    pub(super) limits: Limits,
     pub(super) entries: Lock<Entries<P>>,
     pub(super) handles: Lock<Handles<P>>,
 }
 
 /// The entries that a domain gives.
 pub(super) struct Entries<P> {
-    frames: Vec<EntryFrame<P>>,
+    pub version: Version,
+    pub frames: Vec<EntryFrame<P>>,
+    /// Status words; of version 2 alone.
+    pub status: Vec<P>,
+    /// How many entries are in use.
+    pub used: u32,
     dying: bool,
 }
 
 /// A shared frame; the page goes when the domain dies, the uses only when the last handle goes.
 pub(super) struct EntryFrame<P> {
     pub page: Option<P>,
+    /// As many as a frame has entries of version 1; of version 2 there are fewer.
     pub active: Box<[Active]>,
 }
 
-/// One entry: its words, flags and frame, while the page is there, and its uses.
+/// One entry: its words, while the page is there, and its uses.
 struct Entry<'a> {
-    words: Option<[&'a AtomicU32; 2]>,
+    words: Option<Words<'a>>,
     active: &'a mut Active,
+    /// How many entries of the table are in use.
+    used: &'a mut u32,
 }
 
 /// The uses of one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Active {
-    /// The granted frame, read when the first use began.
-    pub mfn: Mfn,
+    /// The granted frame, read when the first use began; the reference, if the grant is transitive.
+    frame: u64,
+    /// The granted bytes; none, if the grant is transitive.
+    window: Window,
+    /// Whose reference it is, if the grant is transitive.
+    through: DomId,
     /// Who uses it.
     pub user: DomId,
     /// Number of read-only uses.
@@ -66,11 +79,41 @@ pub(super) struct Active {
 
 impl Active {
     const UNUSED: Self = Self {
-        mfn: Mfn::INVALID,
+        frame: Mfn::INVALID.0,
+        window: Window::PAGE,
+        through: DomId::INVALID,
         user: DomId::INVALID,
         readers: 0,
         writers: 0,
     };
+
+    const fn new(grant: Grant, user: DomId) -> Self {
+        let (frame, window, through) = match grant {
+            Grant::Frame(mfn, window) => (mfn.0, window, DomId::INVALID),
+            Grant::Through(dom, r) => (r as u64, Window::NONE, dom),
+        };
+        Self {
+            frame,
+            window,
+            through,
+            user,
+            ..Self::UNUSED
+        }
+    }
+
+    /// What is used.
+    pub fn grant(&self) -> Grant {
+        if self.window == Window::NONE {
+            Grant::Through(self.through, self.frame as u32)
+        } else {
+            Grant::Frame(Mfn(self.frame), self.window)
+        }
+    }
+
+    /// The frame, if the grant is one for mapping: not of a part of a page, nor transitive.
+    pub fn whole(&self) -> Option<Mfn> {
+        (self.window == Window::PAGE).then_some(Mfn(self.frame))
+    }
 
     pub fn is_unused(&self) -> bool {
         self.readers == 0 && self.writers == 0
@@ -91,11 +134,14 @@ impl<P: SharedWords> Table<P> {
     pub fn new(dom: DomId, limits: Limits) -> Result<Arc<Self>, GrantError> {
         Ok(Arc::new(Self {
             dom: AtomicU16::new(dom.0),
-            max_frames: limits.grant_frames,
+            limits,
             entries: Lock::new(
                 Rank::GrantEntries,
                 Entries {
+                    version: Version::V1,
                     frames: Vec::new(),
+                    status: Vec::new(),
+                    used: 0,
                     dying: false,
                 },
             ),
@@ -115,7 +161,8 @@ impl<P: SharedWords> Table<P> {
 
     /// Number of shared frames now, and at most (`GNTTABOP_query_size`).
     pub fn size(&self) -> (u32, u32) {
-        (self.entries.lock().frames.len() as u32, self.max_frames)
+        let most = self.limits.grant_frames;
+        (self.entries.lock().frames.len() as u32, most)
     }
 
     /// Grows the table to at least `frames` shared frames, each made by `new_page`.
@@ -127,29 +174,15 @@ impl<P: SharedWords> Table<P> {
         frames: u32,
         mut new_page: impl FnMut() -> Option<P>,
     ) -> Result<(), GrantError> {
-        if frames > self.max_frames {
+        if frames > self.limits.grant_frames {
             return Err(GrantError::General);
         }
         let mut entries = self.entries.lock();
+        if entries.version == Version::V2 {
+            entries.add_status(frames, &mut new_page)?;
+        }
         while (entries.frames.len() as u32) < frames {
-            if entries.dying {
-                return Err(GrantError::General);
-            }
-            if !heap::can_grow(
-                u64::from(ENTRIES_PER_FRAME).saturating_mul(size_of::<Active>() as u64),
-            ) {
-                return Err(GrantError::General);
-            }
-            let mut active = Vec::new();
-            let room = active.try_reserve_exact(ENTRIES_PER_FRAME as usize);
-            room.and_then(|()| entries.frames.try_reserve(1))
-                .map_err(|_| GrantError::General)?;
-            active.resize(ENTRIES_PER_FRAME as usize, Active::UNUSED);
-            let page = Some(new_page().ok_or(GrantError::General)?);
-            entries.frames.push(EntryFrame {
-                page,
-                active: active.into_boxed_slice(),
-            });
+            entries.add_frame(&mut new_page)?;
         }
         Ok(())
     }
@@ -170,16 +203,14 @@ impl<P: SharedWords> Table<P> {
     /// # Errors
     /// [`GrantError::BadRef`]; [`GrantError::Busy`] if one is in use.
     pub fn swap(&self, a: u32, b: u32) -> Result<(), GrantError> {
-        let mut entries = self.entries.lock();
-        let used = |active: &mut Active| !active.is_unused();
-        if used(entries.active(a)?) | used(entries.active(b)?) {
+        let entries = self.entries.lock();
+        if !entries.peek(a)?.is_unused() || !entries.peek(b)?.is_unused() {
             return Err(GrantError::Busy);
         }
-        for offset in [0, FRAME_OFFSET] {
-            let (a, b) = (entries.word(a, offset)?, entries.word(b, offset)?);
-            let was = a.swap(b.load(SeqCst), SeqCst);
-            b.store(was, SeqCst);
-        }
+        let (a, b) = (entries.words(a)?, entries.words(b)?);
+        let was = a.read();
+        a.write(b.read());
+        b.write(was);
         Ok(())
     }
 
@@ -190,9 +221,11 @@ impl<P: SharedWords> Table<P> {
         for frame in &mut entries.frames {
             frame.page = None;
         }
+        entries.status.clear();
     }
 
-    /// Begins a use of entry `r` by `user`; returns the granted frame.
+    /// Begins a use of entry `r` by `user`; returns the granted frame. A copy may get [`Mfn::INVALID`], for what is
+    /// no whole frame: [`Self::granted`] tells what it is. (In one word, the answer comes back in registers.)
     pub(super) fn pin(
         &self,
         r: u32,
@@ -201,61 +234,43 @@ impl<P: SharedWords> Table<P> {
         use_: Use,
     ) -> Result<Mfn, GrantError> {
         let mut entries = self.entries.lock();
-        let Entry { words, active } = entries.entry(r)?;
-        let [flags, frame] = words.ok_or(GrantError::BadRef)?;
-        let unused = active.is_unused();
-        if !unused && active.user != user {
-            return Err(GrantError::General);
-        }
-        // The word shows a writer already when there is one; to claim again would only fail more often.
-        if unused || access == Access::Write && active.writers == 0 {
-            entry::claim(flags, user, access, use_)?;
-        }
-        if unused {
-            *active = Active {
-                mfn: Mfn(u64::from(frame.load(SeqCst))),
-                user,
-                ..Active::UNUSED
-            };
-        }
-        let count = active.count(access);
-        *count = count.checked_add(1).ok_or(GrantError::General)?;
-        Ok(active.mfn)
+        let used = match entries.version {
+            Version::V1 => entries.begin_use(Version::V1, r, user, access, use_)?,
+            Version::V2 => entries.begin_use_of_2(r, user, access, use_)?,
+        };
+        Ok(used.whole().unwrap_or(Mfn::INVALID))
+    }
+
+    /// What entry `r`, which is in use, grants.
+    pub(super) fn granted(&self, r: u32) -> Result<Grant, GrantError> {
+        self.entries.lock().peek(r).map(|active| active.grant())
     }
 
     /// Ends a use of entry `r`.
     pub(super) fn unpin(&self, r: u32, access: Access) {
         let mut entries = self.entries.lock();
-        let Ok(Entry { words, active }) = entries.entry(r) else {
-            return;
-        };
-        let count = active.count(access);
-        *count = count.saturating_sub(1);
-        if let Some([flags, _]) = words {
-            entry::unclaim(flags, active.readers, active.writers);
-        }
-        if active.is_unused() {
-            *active = Active::UNUSED;
+        match entries.version {
+            Version::V1 => entries.end_use(Version::V1, r, access),
+            Version::V2 => entries.end_use_of_2(r, access),
         }
     }
 
     /// Commits entry `r` to taking a frame from `from` (`GNTTABOP_transfer`).
     pub(super) fn commit(&self, r: u32, from: DomId) -> Result<(), GrantError> {
         let entries = self.entries.lock();
-        entry::commit_transfer(entries.word(r, 0)?, from)
+        entries.words(r)?.commit_transfer(from)
     }
 
     /// The pseudo-physical frame number that the granter wrote into entry `r`.
-    pub(super) fn frame_word(&self, r: u32) -> Option<u32> {
-        Some(self.entries.lock().word(r, FRAME_OFFSET).ok()?.load(SeqCst))
+    pub(super) fn frame_word(&self, r: u32) -> Option<u64> {
+        Some(self.entries.lock().words(r).ok()?.frame())
     }
 
     /// Tells the granter that `mfn` has arrived at entry `r`.
     pub(super) fn complete(&self, r: u32, mfn: Mfn) {
         let entries = self.entries.lock();
-        if let (Ok(word), Ok(frame)) = (entries.word(r, 0), entries.word(r, FRAME_OFFSET)) {
-            frame.store(mfn.0 as u32, SeqCst);
-            entry::complete_transfer(word);
+        if let Ok(words) = entries.words(r) {
+            words.complete_transfer(mfn);
         }
     }
 
@@ -266,44 +281,175 @@ impl<P: SharedWords> Table<P> {
 }
 
 impl<P: SharedWords> Entries<P> {
+    /// Another shared frame of entries.
+    fn add_frame(&mut self, new_page: &mut impl FnMut() -> Option<P>) -> Result<(), GrantError> {
+        const ACTIVES: usize = Version::V1.entries_per_frame() as usize;
+        if self.dying
+            || !heap::can_grow((ACTIVES as u64).saturating_mul(size_of::<Active>() as u64))
+        {
+            return Err(GrantError::General);
+        }
+        let mut active = Vec::new();
+        let room = active.try_reserve_exact(ACTIVES);
+        room.and_then(|()| self.frames.try_reserve(1))
+            .map_err(|_| GrantError::General)?;
+        active.resize(ACTIVES, Active::UNUSED);
+        let page = Some(new_page().ok_or(GrantError::General)?);
+        self.frames.push(EntryFrame {
+            page,
+            active: active.into_boxed_slice(),
+        });
+        Ok(())
+    }
+
+    /// Status words for `frames` frames of entries.
+    pub fn add_status(
+        &mut self,
+        frames: u32,
+        new_page: &mut impl FnMut() -> Option<P>,
+    ) -> Result<(), GrantError> {
+        while (self.status.len() as u32) < Version::status_frames(frames) {
+            if self.dying || self.status.try_reserve(1).is_err() {
+                return Err(GrantError::General);
+            }
+            self.status.push(new_page().ok_or(GrantError::General)?);
+        }
+        Ok(())
+    }
+
+    /// Counts a use of entry `r`, which shows it from the first on.
+    #[inline(always)] // for a known version, of which most guests' tables are, half of it goes
+    fn begin_use(
+        &mut self,
+        version: Version,
+        r: u32,
+        user: DomId,
+        access: Access,
+        use_: Use,
+    ) -> Result<&Active, GrantError> {
+        let Entry {
+            words,
+            active,
+            used,
+        } = self.entry(version, r)?;
+        let words = words.ok_or(GrantError::BadRef)?;
+        let unused = active.is_unused();
+        if !unused && (active.user != user || use_ == Use::Map && active.whole().is_none()) {
+            return Err(GrantError::General);
+        }
+        // The word shows a writer already when there is one; to claim again would only fail more often.
+        if unused || access == Access::Write && active.writers == 0 {
+            let flags = words.claim(user, access, use_)?;
+            if unused {
+                *active = Active::new(words.grant(flags), user);
+                *used = used.wrapping_add(1);
+            }
+        }
+        let count = active.count(access);
+        *count = count.checked_add(1).ok_or(GrantError::General)?;
+        Ok(active)
+    }
+
+    #[inline(never)]
+    fn begin_use_of_2(
+        &mut self,
+        r: u32,
+        user: DomId,
+        access: Access,
+        use_: Use,
+    ) -> Result<&Active, GrantError> {
+        self.begin_use(Version::V2, r, user, access, use_)
+    }
+
+    /// Takes a use of entry `r` off the count; the last one isn't shown any more.
+    #[inline(always)] // as above
+    fn end_use(&mut self, version: Version, r: u32, access: Access) {
+        let Ok(Entry {
+            words,
+            active,
+            used,
+        }) = self.entry(version, r)
+        else {
+            return;
+        };
+        let count = active.count(access);
+        *count = count.saturating_sub(1);
+        if let Some(words) = words {
+            words.unclaim(active.readers, active.writers);
+        }
+        if active.is_unused() {
+            *active = Active::UNUSED;
+            *used = used.saturating_sub(1);
+        }
+    }
+
+    #[inline(never)]
+    fn end_use_of_2(&mut self, r: u32, access: Access) {
+        self.end_use(Version::V2, r, access);
+    }
+
     fn frame(&self, r: u32) -> Result<&EntryFrame<P>, GrantError> {
-        self.frames
-            .bounded((r / ENTRIES_PER_FRAME) as usize)
-            .ok_or(GrantError::BadRef)
+        let frame = self.frames.bounded(self.version.frame_of(r));
+        frame.ok_or(GrantError::BadRef)
     }
-    fn word(&self, r: u32, offset: u32) -> Result<&AtomicU32, GrantError> {
-        let at = (r % ENTRIES_PER_FRAME)
-            .wrapping_mul(ENTRY_BYTES)
-            .wrapping_add(offset);
-        let page = self.frame(r)?.page.as_ref().ok_or(GrantError::BadRef)?;
-        page.u32(at as usize).ok_or(GrantError::BadRef)
+
+    /// The words of entry `r`.
+    pub fn words(&self, r: u32) -> Result<Words<'_>, GrantError> {
+        let page = self.frame(r)?.page.as_ref();
+        let words = page.and_then(|page| words(self.version, page, &self.status, r));
+        words.ok_or(GrantError::BadRef)
     }
-    #[cfg(feature = "audit")]
-    pub fn frames(&self) -> &[EntryFrame<P>] {
-        &self.frames
-    }
-    #[cfg(any(test, feature = "audit"))]
+
+    /// The uses of entry `r`.
     pub fn peek(&self, r: u32) -> Result<Active, GrantError> {
-        let found = self.frame(r)?.active.get((r % ENTRIES_PER_FRAME) as usize);
+        let found = self.frame(r)?.active.get(self.version.place_of(r));
         found.copied().ok_or(GrantError::BadRef)
     }
-    fn entry(&mut self, r: u32) -> Result<Entry<'_>, GrantError> {
-        let frame = self.frames.bounded_mut((r / ENTRIES_PER_FRAME) as usize);
+
+    #[inline(always)] // as above
+    fn entry(&mut self, version: Version, r: u32) -> Result<Entry<'_>, GrantError> {
+        let frame = self.frames.bounded_mut(version.frame_of(r));
         let EntryFrame { page, active } = frame.ok_or(GrantError::BadRef)?;
-        let n = (r % ENTRIES_PER_FRAME) as usize;
-        let at = n.wrapping_mul(ENTRY_BYTES as usize);
-        let words = page.as_ref().and_then(|page| {
-            Some([
-                page.u32(at)?,
-                page.u32(at.wrapping_add(FRAME_OFFSET as usize))?,
-            ])
-        });
-        let active = active.get_mut(n).ok_or(GrantError::BadRef)?;
-        Ok(Entry { words, active })
+        let words = page
+            .as_ref()
+            .and_then(|page| words(version, page, &self.status, r));
+        let active = active
+            .get_mut(version.place_of(r))
+            .ok_or(GrantError::BadRef)?;
+        Ok(Entry {
+            words,
+            active,
+            used: &mut self.used,
+        })
     }
-    fn active(&mut self, r: u32) -> Result<&mut Active, GrantError> {
-        let frame = self.frames.bounded_mut((r / ENTRIES_PER_FRAME) as usize);
-        let active = frame.and_then(|f| f.active.get_mut((r % ENTRIES_PER_FRAME) as usize));
-        active.ok_or(GrantError::BadRef)
-    }
+}
+
+/// The words of entry `r`, which is in `page`.
+#[inline(always)] // the version is looked at once
+fn words<'a, P: SharedWords>(
+    version: Version,
+    page: &'a P,
+    status: &'a [P],
+    r: u32,
+) -> Option<Words<'a>> {
+    let at = version.offset_of(r);
+    let second = page.u32(at.wrapping_add(4))?;
+    let body = match version {
+        Version::V1 => Body::V1 { frame: second },
+        Version::V2 => {
+            let (page_of_status, offset) = Version::status_of(r);
+            Body::V2 {
+                detail: second,
+                frame: [
+                    page.u32(at.wrapping_add(8))?,
+                    page.u32(at.wrapping_add(12))?,
+                ],
+                status: status.bounded(page_of_status)?.u16(offset)?,
+            }
+        }
+    };
+    Some(Words {
+        header: page.u32(at)?,
+        body,
+    })
 }

@@ -16,7 +16,7 @@ impl<P: SharedWords> Table<P> {
     /// The frame has changed hands: tells the receiver. Returns the place in its own numbering that it
     /// had asked for.
     pub fn finish_transfer(&self, r: u32, mfn: Mfn) -> Option<Pfn> {
-        let pfn = self.frame_word(r).map(|pfn| Pfn(u64::from(pfn)));
+        let pfn = self.frame_word(r).map(Pfn);
         self.complete(r, mfn);
         pfn
     }

@@ -17,14 +17,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::{Args, Ctx, Outcome, get, put};
 use crate::domain::Domain;
 use crate::domain::grant_machine::Mapper;
-use crate::grant::GrantError;
+use crate::grant::{self, GrantError, Refused, Version};
 use crate::kit::DomId;
 use crate::kit::Vaddr;
 use crate::mm::{alloc as frames, guest_copy};
 use crate::pagetype::{Progress, machine};
-
-/// The one table version there is here; Linux asks for 2 first only where frames need 64 bits.
-const VERSION: u32 = 1;
 
 /// `grant_table_op(cmd, array, count)`.
 pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
@@ -46,13 +43,17 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
         abi::GNTTABOP_MAP_GRANT_REF => list.each_at::<abi::GnttabMapGrantRef>(ctx, mappings::map),
         abi::GNTTABOP_UNMAP_GRANT_REF => mappings::unmap::<mappings::Plain>(ctx, list),
         abi::GNTTABOP_UNMAP_AND_REPLACE => mappings::unmap::<mappings::Replacing>(ctx, list),
+        abi::GNTTABOP_TRANSFER if !grant::offer().transfer => errno::EOPNOTSUPP.into(),
         abi::GNTTABOP_TRANSFER => list.each(ctx, transfers::transfer),
         abi::GNTTABOP_COPY => copies::copy(ctx, list),
         abi::GNTTABOP_SWAP_GRANT_REF => list.each(ctx, swap),
         abi::GNTTABOP_SETUP_TABLE => list.single().and_then(|at| setup_table(ctx, at)).into(),
         abi::GNTTABOP_QUERY_SIZE => list.single().and_then(|at| query_size(ctx, at)).into(),
-        abi::GNTTABOP_SET_VERSION => list.single().and_then(set_version).into(),
-        abi::GNTTABOP_GET_STATUS_FRAMES => list.single().and_then(get_status_frames).into(),
+        abi::GNTTABOP_SET_VERSION => list.single().and_then(|at| set_version(ctx, at)).into(),
+        abi::GNTTABOP_GET_STATUS_FRAMES => list
+            .single()
+            .and_then(|at| get_status_frames(ctx, at))
+            .into(),
         abi::GNTTABOP_GET_VERSION => get_version(ctx, at).into(),
         abi::GNTTABOP_CACHE_FLUSH => list.each(ctx, cache_flush),
         _ => errno::ENOSYS.into(),
@@ -202,33 +203,50 @@ fn query_size(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
     put(at, &op)
 }
 
-/// Version 1 is what there is; 2 is refused as by a Xen that was told `gnttab=max-ver:1`.
-fn set_version(at: u64) -> Result<(), Errno> {
+/// Gives the caller's table another version, and tells which it has.
+#[inline(never)] // rare: the calls around it keep their registers
+fn set_version(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
     let mut op = get::<abi::GnttabSetVersion>(at)?;
-    let result = match op.version {
-        1 => Ok(()),
-        2 => Err(errno::ENOSYS),
-        _ => Err(errno::EINVAL),
-    };
-    op.version = VERSION;
+    let wanted = Version::of_number(op.version).ok_or(errno::EINVAL);
+    let result = wanted.and_then(|version| {
+        let set = ctx.dom.set_grant_version(version);
+        set.map_err(|refused| match refused {
+            Refused::Unsupported => errno::ENOSYS,
+            Refused::Busy => errno::EBUSY,
+            Refused::NoMemory => errno::ENOMEM,
+            Refused::BadEntry => errno::EINVAL,
+        })
+    });
+    op.version = ctx.dom.grants.version().number();
     put(at, &op).and(result)
 }
 
 fn get_version(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
     let mut op = get::<abi::GnttabGetVersion>(at)?;
-    ctx.target(op.dom)?;
-    op.version = VERSION;
+    op.version = ctx.target(op.dom)?.grants.version().number();
     put(at, &op)
 }
 
-/// Status frames belong to version 2.
-fn get_status_frames(at: u64) -> Result<(), Errno> {
+/// Tells the frames of the status words.
+#[inline(never)] // as above
+fn get_status_frames(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
     let mut op = get::<abi::GnttabGetStatusFrames>(at)?;
-    op.status = match op.nr_frames {
-        0 => abi::GNTST_OKAY,
-        _ => abi::GNTST_GENERAL_ERROR,
-    };
+    let told = whose(ctx, op.dom).and_then(|dom| tell_status_frames(&dom, &op));
+    op.status = status(told);
     put(at, &op)
+}
+
+fn tell_status_frames(dom: &Domain, op: &abi::GnttabGetStatusFrames) -> Result<(), GrantError> {
+    if op.nr_frames > dom.grants.status_size().0 {
+        return Err(GrantError::General);
+    }
+    for n in 0..op.nr_frames {
+        let mfn = dom.grants.with_status(n, |page| page.page().mfn());
+        let mfn = mfn.ok_or(GrantError::General)?.0;
+        guest_copy::write_at(Vaddr(op.frame_list.0), n.into(), &mfn)
+            .map_err(|_| GrantError::BadVirtAddr)?;
+    }
+    Ok(())
 }
 
 fn swap(ctx: &mut Ctx<'_>, op: &mut abi::GnttabSwapGrantRef) -> Result<(), Errno> {

@@ -13,6 +13,8 @@ pub trait SharedWords: Send + Sync {
     fn u32(&self, offset: usize) -> Option<&AtomicU32>;
     /// The aligned 64-bit word at `offset`.
     fn u64(&self, offset: usize) -> Option<&AtomicU64>;
+    /// Makes all bytes 0.
+    fn zero(&self);
 }
 
 #[cfg(all(test, not(loom)))]
@@ -23,7 +25,7 @@ pub mod fake {
         reason = "views of one memory as atomics of several widths"
     )]
 
-    use crate::kit::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+    use crate::kit::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
     use alloc::sync::Arc;
 
     use super::SharedWords;
@@ -72,6 +74,11 @@ pub mod fake {
         fn u64(&self, offset: usize) -> Option<&AtomicU64> {
             self.at(offset)
         }
+        fn zero(&self) {
+            for word in &self.0.0 {
+                word.store(0, Ordering::SeqCst);
+            }
+        }
     }
 }
 
@@ -81,7 +88,7 @@ pub mod fake {
     //! for each place that is accessed, and a place has one width: guest and hypervisor use it alike.
     #![expect(unsafe_code, reason = "hands out words that are never taken away")]
 
-    use crate::kit::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+    use crate::kit::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
     use alloc::boxed::Box;
     use alloc::collections::BTreeMap;
     use alloc::sync::Arc;
@@ -141,6 +148,17 @@ pub mod fake {
         }
         fn u64(&self, at: usize) -> Option<&AtomicU64> {
             word!(self at u64 U64 AtomicU64)
+        }
+        fn zero(&self) {
+            let words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            for word in words.values() {
+                match word {
+                    Word::U8(word) => word.store(0, Ordering::SeqCst),
+                    Word::U16(word) => word.store(0, Ordering::SeqCst),
+                    Word::U32(word) => word.store(0, Ordering::SeqCst),
+                    Word::U64(word) => word.store(0, Ordering::SeqCst),
+                }
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::cpuid;
 use crate::domain::area::Area;
 use crate::domain::page::HeldPage;
 use crate::domain::{Domain, Parts, Rights, Settings, registry, time};
+use crate::grant::Version;
 use crate::kit::{DomId, Lock, Rank};
 use crate::mm::alloc::{Where, alloc_frame};
 use crate::mm::{SharedPage, heap};
@@ -27,8 +28,6 @@ const CONTROL_MAPTRACK_FRAMES: u32 = 1024;
 /// Bounds of both.
 const MOST_GRANT_FRAMES: u32 = 4096;
 const MOST_MAPTRACK_FRAMES: u32 = 8192;
-/// The newest version of grant tables there is.
-const GRANT_VERSION: u32 = 1;
 /// Heap bytes that a domain may take before it has vCPUs.
 const HEAP_BYTES: u64 = 256 * 1024;
 /// Heap bytes that a vCPU may take.
@@ -91,12 +90,13 @@ pub fn create(
 
 /// Refuses what is not possible (the checks and their answers are those of Xen 4.20).
 fn check(config: &CreateDomain, rights: Rights) -> Result<Sizes, CreateError> {
-    let version = config.grant_opts & XEN_DOMCTL_GRANT_VERSION_MASK;
+    let offer = grant::offer();
+    let version = Version::of_number(config.grant_opts & XEN_DOMCTL_GRANT_VERSION_MASK)
+        .filter(|&version| version <= offer.version);
     let possible = config.flags & !XEN_DOMCTL_CDF_XS_DOMAIN == 0
         && config.iommu_opts == 0
         && (1..=MOST_VCPUS).contains(&config.max_vcpus)
-        && config.grant_opts == version
-        && version == GRANT_VERSION
+        && config.grant_opts & !XEN_DOMCTL_GRANT_VERSION_MASK == 0
         && config.altp2m_opts == 0
         && config.vmtrace_size == 0
         && config.arch.emulation_flags & !XEN_X86_EMU_PIT == 0
@@ -108,17 +108,23 @@ fn check(config: &CreateDomain, rights: Rights) -> Result<Sizes, CreateError> {
         Rights::Control | Rights::Boot => CONTROL_MAPTRACK_FRAMES,
     };
     let maptrack = limit(config.max_maptrack_frames, maptrack, MOST_MAPTRACK_FRAMES);
-    match (possible, grant_frames, maptrack) {
-        (true, Some(grant_frames), Some(maptrack_frames)) if config.cpupool_id == 0 => Ok(Sizes {
-            vcpus: config.max_vcpus,
-            grants: grant::Limits {
-                grant_frames,
-                maptrack_frames,
-            },
-        }),
-        (true, Some(_), Some(_)) => Err(CreateError::NoSuchPool),
-        _ => Err(CreateError::BadConfig),
+    let (Some(grant_frames), Some(maptrack_frames), Some(version), true) =
+        (grant_frames, maptrack, version, possible)
+    else {
+        return Err(CreateError::BadConfig);
+    };
+    if config.cpupool_id != 0 {
+        return Err(CreateError::NoSuchPool);
     }
+    Ok(Sizes {
+        vcpus: config.max_vcpus,
+        grants: grant::Limits {
+            grant_frames,
+            maptrack_frames,
+            version,
+            transitive: offer.transitive,
+        },
+    })
 }
 
 /// A count from a configuration: negative is the default.
@@ -224,7 +230,10 @@ mod tests {
         assert_eq!(bad(|c| c.flags = 1), refused);
         assert_eq!(bad(|c| c.max_vcpus = 0), refused);
         assert_eq!(bad(|c| c.max_vcpus = u32::MAX), refused);
-        assert_eq!(bad(|c| c.grant_opts = 2), refused);
+        assert_eq!(bad(|c| c.grant_opts = 2), None);
+        assert_eq!(bad(|c| c.grant_opts = 0), refused);
+        assert_eq!(bad(|c| c.grant_opts = 3), refused);
+        assert_eq!(bad(|c| c.grant_opts = 0x12), refused);
         assert_eq!(bad(|c| c.max_grant_frames = i32::MAX), refused);
         assert_eq!(bad(|c| c.max_grant_frames = 0), refused);
         assert_eq!(bad(|c| c.arch.emulation_flags = 1), refused);

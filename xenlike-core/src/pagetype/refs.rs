@@ -106,6 +106,12 @@ impl<M: Memory> Types<M> {
         }
     }
 
+    /// Whether a frame has references beside the caller's one.
+    pub fn has_more_references(&self, mfn: Mfn) -> bool {
+        let frame = self.0.frame(mfn);
+        frame.is_some_and(|frame| frame.load().refs() > 1)
+    }
+
     /// Gives a reference back that was kept ([`PageRef::keep`]).
     pub fn put_page(&self, mfn: Mfn) {
         if let Some(frame) = self.0.frame(mfn) {

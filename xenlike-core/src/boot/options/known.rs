@@ -19,7 +19,7 @@ const WITHOUT_EFFECT: &str = "
     credit2_cap_period_ms credit2_load_precision_shift credit2_load_window_shift credit2_runqueue
     debug_stack_lines debugtrace dit dma_bits dom0-cpuid dom0-iommu dom0-llc-colors dom0_ioports_disable dom0_nodes dtuart
     e820-mtrr-clip e820-verbose edid efi ept ext_regions extra_guest_irqs flask font force-ept gdb global-pages
-    gnttab gnttab_max_frames gnttab_max_maptrack_frames hap hap_1gb hap_2mb hardware_dom hest_disable
+    gnttab_max_frames gnttab_max_maptrack_frames hap hap_1gb hap_2mb hardware_dom hest_disable
     highmem-start hmp-unsafe hpet hpetbroadcast hvm_debug hvm_fep hvm_port80 idle_latency_factor invpcid
     ioapic_ack iommu iommu_dev_iotlb_timeout iommu_inclusive_mapping irq-max-guests irq_ratelimit irq_vector_map
     ivmd ivrs_hpet ivrs_ioapic lapic lapic_timer_c2_ok ler llc-coloring llc-nr-ways llc-size low_crashinfo low_mem_virq_limit max_cstate

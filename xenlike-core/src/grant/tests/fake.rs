@@ -1,6 +1,6 @@
 //! Frames that know their owners, page-table entries by address, domains with tables.
 
-use crate::kit::atomic::Ordering::SeqCst;
+use crate::kit::atomic::{AtomicU16, AtomicU32, Ordering::SeqCst};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -106,10 +106,11 @@ impl Machine for FakeMachine {
     }
 }
 
-/// A domain with one shared frame of entries.
+/// A domain with one shared frame of entries, and one of status words if its table is of version 2.
 pub(super) struct Dom {
     pub table: Arc<Table<FakePage>>,
     pub page: FakePage,
+    pub status: FakePage,
 }
 
 impl Dom {
@@ -117,25 +118,66 @@ impl Dom {
         let limits = Limits {
             grant_frames: 2,
             maptrack_frames: 2,
+            version: Version::V2,
+            transitive: true,
         };
         let table = Table::new(DomId(id), limits).unwrap();
-        let page = FakePage::new();
+        let (page, status) = (FakePage::new(), FakePage::new());
         table.grow(1, &mut || Some(page.clone())).unwrap();
-        Self { table, page }
+        Self {
+            table,
+            page,
+            status,
+        }
+    }
+    /// As `GNTTABOP_set_version`. The guest maps the status words if there is another handle than the test's
+    /// and the table's.
+    pub fn set_version(&self, version: Version) -> Result<(), Refused> {
+        let new_page = || {
+            self.status.zero();
+            Some(self.status.clone())
+        };
+        let is_mapped = |page: &FakePage| page.handles() > 2;
+        self.table.set_version(version, new_page, is_mapped)
+    }
+    fn header(&self, r: u32) -> &AtomicU32 {
+        let at = self.table.version().offset_of(r);
+        self.page.u32(at).unwrap()
+    }
+    /// Writes an entry of the table's version; `detail` is of version 2 alone.
+    pub fn write_all(&self, r: u32, header: (u16, u16), detail: (u16, u16), frame: u64) {
+        let at = self.table.version().offset_of(r);
+        let word = |(low, high): (u16, u16)| u32::from(low) | u32::from(high) << 16;
+        let second = self.page.u32(at + 4).unwrap();
+        match self.table.version() {
+            Version::V1 => second.store(frame as u32, SeqCst),
+            Version::V2 => {
+                second.store(word(detail), SeqCst);
+                self.page.u64(at + 8).unwrap().store(frame, SeqCst);
+            }
+        }
+        self.header(r).store(word(header), SeqCst);
     }
     pub fn write(&self, r: u32, flags: u16, dom: u16, frame: u32) {
-        let at = r as usize * 8;
-        self.page.u32(at + 4).unwrap().store(frame, SeqCst);
-        self.page
-            .u32(at)
-            .unwrap()
-            .store(u32::from(flags) | u32::from(dom) << 16, SeqCst);
+        self.write_all(r, (flags, dom), (0, 0), frame.into());
     }
     pub fn grant(&self, r: u32, dom: u16, frame: u32) {
         self.write(r, abi::GTF_PERMIT_ACCESS, dom, frame);
     }
     pub fn flags(&self, r: u32) -> u16 {
-        self.page.u16(r as usize * 8).unwrap().load(SeqCst)
+        self.header(r).load(SeqCst) as u16
+    }
+    /// The status word of an entry of version 2.
+    pub fn status(&self, r: u32) -> &AtomicU16 {
+        self.status.u16(2 * r as usize).unwrap()
+    }
+    /// GTF_reading and GTF_writing as the granter sees them.
+    pub fn shown(&self, r: u32) -> u16 {
+        let word = match self.table.version() {
+            Version::V1 => self.flags(r),
+            Version::V2 => self.status(r).load(SeqCst),
+        };
+        word & (abi::GTF_READING | abi::GTF_WRITING)
     }
 }
 

@@ -10,3 +10,4 @@ mod fake;
 mod random;
 mod rules;
 mod threads;
+mod version2;

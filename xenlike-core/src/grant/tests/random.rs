@@ -8,11 +8,13 @@ use proptest::prelude::*;
 
 use super::fake::*;
 use crate::grant::*;
+use crate::kit::atomic::Ordering::SeqCst;
 use crate::kit::{DomId, Mfn};
 use guest_pv_abi::grant_table as abi;
 
 const DOMS: u16 = 3;
-const REFS: u32 = 4;
+/// Two of the entries that keep their grants when the version changes, and two others.
+const REFS: [u32; 4] = [0, 1, 8, 9];
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -22,6 +24,11 @@ enum Op {
         to: u16,
         frame: u32,
         readonly: bool,
+        kind: Kind,
+    },
+    Version {
+        dom: usize,
+        version: Version,
     },
     Scribble {
         dom: usize,
@@ -47,6 +54,7 @@ enum Op {
         granter: usize,
         r: u32,
         own: u64,
+        offset: u16,
         access: Access,
     },
     Swap {
@@ -62,24 +70,42 @@ enum Op {
     },
 }
 
+/// What is granted; in a table of version 1 always a page.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Page,
+    Part(u16, u16),
+    Through(u16, u32),
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        2 => Just(Kind::Page),
+        1 => (0..40u16, 0..40u16).prop_map(|(first, bytes)| Kind::Part(first, bytes)),
+        2 => (0..DOMS, prop::sample::select(&REFS[..])).prop_map(|(dom, r)| Kind::Through(dom, r)),
+    ]
+}
+
 fn access() -> impl Strategy<Value = Access> {
     prop_oneof![Just(Access::Read), Just(Access::Write)]
 }
 
 fn op() -> impl Strategy<Value = Op> {
     let dom = 0..usize::from(DOMS);
-    let (r, va) = (0..REFS, 1..5u64);
+    let (r, va) = (prop::sample::select(&REFS[..]), 1..5u64);
     prop_oneof![
-        4 => (dom.clone(), r.clone(), 0..DOMS, 0..3u32, any::<bool>()).prop_map(
-            |(dom, r, to, frame, readonly)| Op::Grant { dom, r, to, frame, readonly }),
+        4 => (dom.clone(), r.clone(), 0..DOMS, 0..3u32, any::<bool>(), kind()).prop_map(
+            |(dom, r, to, frame, readonly, kind)| Op::Grant { dom, r, to, frame, readonly, kind }),
+        1 => (dom.clone(), prop_oneof![Just(Version::V1), Just(Version::V2)]).prop_map(
+            |(dom, version)| Op::Version { dom, version }),
         1 => (dom.clone(), r.clone(), any::<u16>()).prop_map(
             |(dom, r, flags)| Op::Scribble { dom, r, flags }),
         8 => (dom.clone(), dom.clone(), r.clone(), va.clone(), access(), any::<bool>()).prop_map(
             |(dom, granter, r, va, access, device)| Op::Map { dom, granter, r, va, access, device }),
         6 => (dom.clone(), 0..8u32, va.clone(), any::<bool>()).prop_map(
             |(dom, handle, va, device)| Op::Unmap { dom, handle, va, device }),
-        3 => (dom.clone(), dom.clone(), r.clone(), 0..3u64, access()).prop_map(
-            |(dom, granter, r, own, access)| Op::Copy { dom, granter, r, own, access }),
+        5 => (dom.clone(), dom.clone(), r.clone(), 0..3u64, 0..40u16, access()).prop_map(
+            |(dom, granter, r, own, offset, access)| Op::Copy { dom, granter, r, own, offset, access }),
         1 => (dom.clone(), r.clone(), r).prop_map(|(dom, a, b)| Op::Swap { dom, a, b }),
         1 => va.prop_map(|va| Op::Zap { va }),
         1 => dom.prop_map(|dom| Op::Release { dom }),
@@ -89,7 +115,8 @@ fn op() -> impl Strategy<Value = Op> {
 struct World {
     doms: Vec<Dom>,
     machine: FakeMachine,
-    scribbled: Vec<[bool; REFS as usize]>,
+    /// What the granter has spoilt itself.
+    scribbled: Vec<BTreeMap<u32, bool>>,
 }
 
 /// Each domain's entries have addresses of their own, as with separate page tables.
@@ -107,7 +134,7 @@ impl World {
                     .insert(u64::from(dom) * 100 + frame, DomId(dom));
             }
         }
-        let scribbled = vec![[false; REFS as usize]; DOMS.into()];
+        let scribbled = vec![REFS.map(|r| (r, false)).into(); DOMS.into()];
         Self {
             doms: (0..DOMS).map(Dom::new).collect(),
             machine,
@@ -124,17 +151,19 @@ impl World {
                 to,
                 frame,
                 readonly,
+                kind,
             } => {
-                if doms[dom].table.uses(r).unwrap().is_unused() {
-                    let flags = if readonly { abi::GTF_READONLY } else { 0 };
-                    let frame = dom as u32 * 100 + frame;
-                    doms[dom].write(r, abi::GTF_PERMIT_ACCESS | flags, to, frame);
-                    self.scribbled[dom][r as usize] = false;
-                }
+                self.grant(dom, r, (to, readonly), frame, kind);
+            }
+            Op::Version { dom, version } => {
+                self.set_version(dom, version);
             }
             Op::Scribble { dom, r, flags } => {
                 doms[dom].write(r, flags, 0, u32::from(flags));
-                self.scribbled[dom][r as usize] = true;
+                if doms[dom].table.version() == Version::V2 {
+                    doms[dom].status(r).store(flags, SeqCst);
+                }
+                self.scribbled[dom].insert(r, true);
             }
             Op::Map {
                 dom,
@@ -163,20 +192,15 @@ impl World {
                 granter,
                 r,
                 own,
+                offset,
                 access,
             } => {
-                let grant = (CopySide::Grant(&doms[granter].table, r), 0);
-                let own = (CopySide::Frame(Mfn(dom as u64 * 100 + own)), 0);
-                let (from, to) = if access == Access::Read {
-                    (grant, own)
-                } else {
-                    (own, grant)
-                };
-                let _ = copy(&doms[dom].table, from, to, 16, m);
+                self.copy(dom, (granter, r), own, offset, access);
             }
             Op::Swap { dom, a, b } => {
                 if doms[dom].table.swap(a, b).is_ok() {
-                    self.scribbled[dom].swap(a as usize, b as usize);
+                    let (of_a, of_b) = (self.scribbled[dom][&a], self.scribbled[dom][&b]);
+                    self.scribbled[dom].extend([(a, of_a || of_b), (b, of_a || of_b)]);
                 }
             }
             Op::Zap { va } => {
@@ -188,6 +212,65 @@ impl World {
                 let table = &doms[dom].table;
                 assert_eq!(table.release_handles(&mut || false, m), Sweep::Done);
             }
+        }
+    }
+
+    /// The granter writes an entry that is not in use.
+    fn grant(&mut self, dom: usize, r: u32, (to, readonly): (u16, bool), frame: u32, kind: Kind) {
+        let granter = &self.doms[dom];
+        if !granter.table.uses(r).unwrap().is_unused() {
+            return;
+        }
+        let readonly = if readonly { abi::GTF_READONLY } else { 0 };
+        let frame = u64::from(dom as u32 * 100 + frame);
+        let is_v2 = granter.table.version() == Version::V2;
+        let (flags, detail, frame) = match kind {
+            Kind::Part(first, bytes) if is_v2 => {
+                let flags = abi::GTF_PERMIT_ACCESS | abi::GTF_SUB_PAGE;
+                (flags, (first, bytes), frame)
+            }
+            Kind::Through(dom, r) if is_v2 => (abi::GTF_TRANSITIVE, (dom, 0), r.into()),
+            _ => (abi::GTF_PERMIT_ACCESS, (0, 0), frame),
+        };
+        granter.write_all(r, (flags | readonly, to), detail, frame);
+        if is_v2 {
+            granter.status(r).store(0, SeqCst);
+        }
+        self.scribbled[dom].insert(r, false);
+    }
+
+    /// The granter's entry is copied to or from a frame of `dom`.
+    fn copy(&mut self, dom: usize, entry: (usize, u32), own: u64, offset: u16, access: Access) {
+        let (doms, m) = (&self.doms, &mut self.machine);
+        let grant = CopySide::Grant(&doms[entry.0].table, entry.1);
+        let own = CopySide::Frame(Mfn(dom as u64 * 100 + own));
+        let sides = match access {
+            Access::Read => (grant, own),
+            Access::Write => (own, grant),
+        };
+        let piece = Piece {
+            from: offset,
+            to: offset,
+            bytes: 16,
+        };
+        let find = |id: DomId| doms.get(usize::from(id.0)).map(|dom| dom.table.clone());
+        let before = m.copies.len();
+        let copied = copy(&doms[dom].table, sides, piece, &find, m);
+        assert_eq!(copied.is_ok(), m.copies.len() > before);
+    }
+
+    fn set_version(&mut self, dom: usize, version: Version) {
+        let granter = &self.doms[dom];
+        let old = granter.table.version();
+        let is_used = |r| !granter.table.uses(r).unwrap().is_unused();
+        let others = REFS[2..].iter().any(|&r| is_used(r));
+        let set = granter.set_version(version);
+        if version != old && others {
+            assert!(set.is_err());
+        }
+        if version != old && set.is_ok() {
+            // What is shown is written anew.
+            self.scribbled[dom] = REFS.map(|r| (r, false)).into();
         }
     }
 
@@ -217,7 +300,7 @@ impl World {
             "left over: {refs:?}"
         );
         for (granter, scribbled) in self.doms.iter().zip(&self.scribbled) {
-            for r in 0..REFS {
+            for r in REFS {
                 let count = |write| {
                     uses.get(&(granter.table.dom(), r, write))
                         .copied()
@@ -225,8 +308,8 @@ impl World {
                 };
                 let told = granter.table.uses(r).unwrap();
                 assert_eq!((told.readers, told.writers), (count(false), count(true)));
-                if !scribbled[r as usize] {
-                    let flags = granter.flags(r);
+                if !scribbled[&r] {
+                    let flags = granter.shown(r);
                     assert_eq!(flags & abi::GTF_READING != 0, !told.is_unused());
                     assert_eq!(flags & abi::GTF_WRITING != 0, told.writers != 0);
                 }

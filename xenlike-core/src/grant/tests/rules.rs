@@ -205,33 +205,29 @@ fn handles_and_frames_have_their_limits() {
 fn copies_take_grants_and_own_frames() {
     let (g, u, mut m) = (Dom::new(1), Dom::new(2), machine());
     g.write(0, abi::GTF_PERMIT_ACCESS | abi::GTF_READONLY, 2, 100);
-    let done = copy(
-        &u.table,
-        (CopySide::Grant(&g.table, 0), 8),
-        (CopySide::Frame(Mfn(200)), 0),
-        4088,
-        &mut m,
-    );
-    assert_eq!(done, Ok(()));
-    assert_eq!(m.copies, [((Mfn(100), 8), (Mfn(200), 0), 4088)]);
-    let mut refused = |from, to, bytes| copy(&u.table, from, to, bytes, &mut m);
+    let copy = |from, to, piece: (u16, u16, u16), m: &mut FakeMachine| {
+        let (from_at, to_at, bytes) = piece;
+        let piece = Piece {
+            from: from_at,
+            to: to_at,
+            bytes,
+        };
+        copy(&u.table, (from, to), piece, &|_| None, m)
+    };
     let grant = || CopySide::Grant(&g.table, 0);
     let own = || CopySide::Frame(Mfn(200));
+    assert_eq!(copy(grant(), own(), (8, 0, 4088), &mut m), Ok(()));
+    assert_eq!(m.copies, [((Mfn(100), 8), (Mfn(200), 0), 4088)]);
+    let mut refused = |from, to, piece| copy(from, to, piece, &mut m).err();
+    let bad = Some(GrantError::BadCopyArg);
+    assert_eq!(refused(grant(), own(), (9, 0, 4088)), bad);
+    assert_eq!(refused(own(), own(), (0, 0xffff, 0xffff)), bad);
+    let readonly = refused(own(), grant(), (0, 0, 1));
+    assert_eq!(readonly, Some(GrantError::General));
+    let foreign = CopySide::Frame(Mfn(100));
     assert_eq!(
-        refused((grant(), 9), (own(), 0), 4088),
-        Err(GrantError::BadCopyArg)
-    );
-    assert_eq!(
-        refused((own(), 0), (own(), 0xffff), 0xffff),
-        Err(GrantError::BadCopyArg)
-    );
-    assert_eq!(
-        refused((own(), 0), (grant(), 0), 1),
-        Err(GrantError::General)
-    );
-    assert_eq!(
-        refused((CopySide::Frame(Mfn(100)), 0), (own(), 0), 1),
-        Err(GrantError::BadPage)
+        refused(foreign, own(), (0, 0, 1)),
+        Some(GrantError::BadPage)
     );
     assert_eq!(m.copies.len(), 1);
     assert!(m.refs.values().all(|refs| *refs == Refs::default()));

@@ -6,7 +6,8 @@ use guest_pv_abi::grant_table as abi;
 
 use super::{Ctx, List, Outcome, mapper, status};
 use crate::domain::page::HeldPage;
-use crate::grant::{self, Access, CopySide, GrantError, HeldSide};
+use crate::domain::registry;
+use crate::grant::{self, Access, CopySide, GrantError, HeldSide, Piece};
 use crate::kit::{DomId, Mfn, Vaddr};
 use crate::mm::{SharedPage, guest_copy};
 
@@ -78,34 +79,27 @@ fn one(ctx: &mut Ctx<'_>, at: Vaddr, sides: &mut Sides) -> Result<(), Errno> {
 }
 
 fn piece(ctx: &mut Ctx<'_>, op: &abi::GnttabCopy, sides: &mut Sides) -> Result<(), GrantError> {
-    grant::check_piece(op.source.offset, op.dest.offset, op.len)?;
+    let piece = Piece {
+        from: op.source.offset,
+        to: op.dest.offset,
+        bytes: op.len,
+    };
     let from = Named::of(&op.source, op.flags & abi::GNTCOPY_SOURCE_GREF != 0);
     let to = Named::of(&op.dest, op.flags & abi::GNTCOPY_DEST_GREF != 0);
-    let source = held(ctx, &mut sides.source, from, Access::Read)?;
-    let dest = held(ctx, &mut sides.dest, to, Access::Write)?;
-    let (from, to) = ((source, op.source.offset), (dest, op.dest.offset));
-    grant::copy_held(from, to, op.len, &mut mapper(ctx));
-    Ok(())
-}
-
-/// The side `named`, held: the one of the piece before, or taken in its place.
-#[inline]
-fn held<'a>(
-    ctx: &mut Ctx<'_>,
-    before: &'a mut Option<(Named, Held)>,
-    named: Named,
-    access: Access,
-) -> Result<&'a Held, GrantError> {
-    if before.as_ref().is_none_or(|held| held.0 != named) {
-        exchange(ctx, before, named, access)?;
+    let is =
+        |side: &Option<(Named, Held)>, named| side.as_ref().is_some_and(|held| held.0 == named);
+    if !is(&sides.source, from) || !is(&sides.dest, to) {
+        piece.check()?;
+        exchange(ctx, &mut sides.source, from, Access::Read)?;
+        exchange(ctx, &mut sides.dest, to, Access::Write)?;
     }
-    before
-        .as_ref()
-        .map(|held| &held.1)
-        .ok_or(GrantError::General)
+    let (Some((_, source)), Some((_, dest))) = (&sides.source, &sides.dest) else {
+        return Err(GrantError::General);
+    };
+    grant::copy_held(source, dest, piece, &mut mapper(ctx))
 }
 
-/// Lets the side held before go, and takes the one `named`.
+/// Lets the side held before go, unless it is the one `named`, and takes that.
 #[inline(never)]
 fn exchange(
     ctx: &mut Ctx<'_>,
@@ -113,6 +107,9 @@ fn exchange(
     named: Named,
     access: Access,
 ) -> Result<(), GrantError> {
+    if held.as_ref().is_some_and(|held| held.0 == named) {
+        return Ok(());
+    }
     if let Some((_, old)) = held.take() {
         grant::let_go(&old, &mut mapper(ctx));
     }
@@ -134,5 +131,6 @@ fn take(ctx: &mut Ctx<'_>, named: Named, access: Access) -> Result<Held, GrantEr
         None if named.domid() == DomId::SELF.0 => CopySide::Frame(Mfn(named.u)),
         None => return Err(GrantError::PermissionDenied),
     };
-    grant::hold(&caller.grants, &side, access, &mut mapper(ctx))
+    let find = |id| registry::lookup(id).map(|dom| dom.grants.clone());
+    grant::hold(&caller.grants, &side, access, &find, &mut mapper(ctx))
 }

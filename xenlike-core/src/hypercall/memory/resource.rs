@@ -1,14 +1,16 @@
 //! XENMEM_acquire_resource: frames of a domain's own equipment that its toolstack maps. A PV domain
-//! has one such: its grant table.
+//! has one such: its grant table, with status words if that is of version 2.
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::memory::{
     MemAcquireResource, XENMEM_ACQUIRE_RESOURCE, XENMEM_RESOURCE_GRANT_TABLE,
-    XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED,
+    XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED, XENMEM_RESOURCE_GRANT_TABLE_ID_STATUS,
 };
 
 use super::{Args, Ctx, Outcome, again, get};
 use crate::domain::Domain;
+use crate::domain::page::HeldPage;
+use crate::grant::Version;
 use crate::hypercall::{grant_table, put};
 use crate::kit::{DomId, Mfn, Vaddr};
 use crate::mm::guest_copy;
@@ -33,7 +35,8 @@ fn try_acquire(ctx: &Ctx<'_>, at: u64, start: u64) -> Result<Option<u64>, Errno>
         return Err(errno::EPERM);
     }
     let dom = ctx.target(asked.domid)?;
-    let most = most_frames(&dom, &asked).ok_or(errno::EINVAL)?;
+    let part = Part::asked(&dom, &asked).ok_or(errno::EINVAL)?;
+    let most = part.size(&dom).1;
     if asked.frame_list.0 == 0 {
         if asked.nr_frames != 0 || start != 0 {
             return Err(errno::EINVAL);
@@ -52,7 +55,7 @@ fn try_acquire(ctx: &Ctx<'_>, at: u64, start: u64) -> Result<Option<u64>, Errno>
         if n != start && ctx.preempted() {
             return Ok(Some(n));
         }
-        let mfn = match frame(&dom, asked.frame.wrapping_add(n) as u32) {
+        let mfn = match part.frame(&dom, asked.frame.wrapping_add(n) as u32) {
             Err(errno::ERESTART) => return Ok(Some(n)),
             other => other?,
         };
@@ -61,22 +64,56 @@ fn try_acquire(ctx: &Ctx<'_>, at: u64, start: u64) -> Result<Option<u64>, Errno>
     Ok(None)
 }
 
-fn most_frames(dom: &Domain, asked: &MemAcquireResource) -> Option<u32> {
-    let is_grant_table = u32::from(asked.type_) == XENMEM_RESOURCE_GRANT_TABLE
-        && asked.id == XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED;
-    is_grant_table.then(|| dom.grants.size().1)
+/// The parts of a grant table.
+#[derive(Clone, Copy)]
+enum Part {
+    /// The entries.
+    Shared,
+    /// The status words, of version 2 alone.
+    Status,
 }
 
-/// Frame number `n` of the grant table, which grows up to it; [`errno::ERESTART`] if only some way.
-fn frame(dom: &Domain, n: u32) -> Result<Mfn, Errno> {
-    if n >= dom.grants.size().0 {
-        match grant_table::grow(dom, n.saturating_add(1)) {
-            Ok(Progress::Done) => {}
-            Ok(Progress::Again) => return Err(errno::ERESTART),
-            Err(_) => return Err(errno::ENOMEM),
+impl Part {
+    fn asked(dom: &Domain, asked: &MemAcquireResource) -> Option<Self> {
+        match (asked.type_.into(), asked.id) {
+            (XENMEM_RESOURCE_GRANT_TABLE, XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED) => {
+                Some(Self::Shared)
+            }
+            (XENMEM_RESOURCE_GRANT_TABLE, XENMEM_RESOURCE_GRANT_TABLE_ID_STATUS) => {
+                (dom.grants.version() == Version::V2).then_some(Self::Status)
+            }
+            _ => None,
         }
     }
-    dom.grants
-        .with_frame(n, |page| page.page().mfn())
-        .ok_or(errno::EINVAL)
+
+    /// Number of frames, and at most.
+    fn size(self, dom: &Domain) -> (u32, u32) {
+        match self {
+            Self::Shared => dom.grants.size(),
+            Self::Status => dom.grants.status_size(),
+        }
+    }
+
+    /// Frame number `n`. The grant table grows up to it; [`errno::ERESTART`] if only some way.
+    fn frame(self, dom: &Domain, n: u32) -> Result<Mfn, Errno> {
+        if n >= self.size(dom).0 {
+            let entries = match self {
+                Self::Shared => n.saturating_add(1),
+                Self::Status => n
+                    .saturating_mul(Version::frames_per_status())
+                    .saturating_add(1),
+            };
+            match grant_table::grow(dom, entries) {
+                Ok(Progress::Done) => {}
+                Ok(Progress::Again) => return Err(errno::ERESTART),
+                Err(_) => return Err(errno::ENOMEM),
+            }
+        }
+        let mfn = |page: &HeldPage| page.page().mfn();
+        let found = match self {
+            Self::Shared => dom.grants.with_frame(n, mfn),
+            Self::Status => dom.grants.with_status(n, mfn),
+        };
+        found.ok_or(errno::EINVAL)
+    }
 }

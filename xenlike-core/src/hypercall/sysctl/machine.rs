@@ -9,6 +9,7 @@ use guest_pv_abi::sysctl::{
 use super::{Answer, Back};
 use crate::arch::time;
 use crate::domain::notify::SCHED;
+use crate::grant::{self, Version};
 use crate::hypercall::put;
 use crate::irq::{Function, machine::book};
 use crate::kit::{PAGE_SIZE, Vaddr};
@@ -43,7 +44,7 @@ pub fn physinfo(op: &mut Sysctl) -> Answer {
         nr_nodes: 1,
         max_node_id: NODE,
         cpu_khz: time::tsc_scale().khz as u32,
-        capabilities: abi::XEN_SYSCTL_PHYSCAP_PV | abi::XEN_SYSCTL_PHYSCAP_GNTTAB_V1,
+        capabilities: abi::XEN_SYSCTL_PHYSCAP_PV | grant_versions(),
         arch_capabilities: 0,
         pad: 0,
         total_pages: alloc::total_frames(),
@@ -54,6 +55,15 @@ pub fn physinfo(op: &mut Sysctl) -> Answer {
         hw_cap,
     });
     Ok(Back::Write)
+}
+
+/// The versions of grant tables that domains may have.
+fn grant_versions() -> u32 {
+    let newer = match grant::offer().version {
+        Version::V1 => 0,
+        Version::V2 => abi::XEN_SYSCTL_PHYSCAP_GNTTAB_V2,
+    };
+    abi::XEN_SYSCTL_PHYSCAP_GNTTAB_V1 | newer
 }
 
 /// XEN_SYSCTL_availheap

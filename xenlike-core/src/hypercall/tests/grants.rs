@@ -12,6 +12,7 @@ use super::guest::Guest;
 use crate::domain::Rights;
 use crate::kit::{DomId, Mfn};
 use crate::mm::SharedPage;
+use crate::pagetype::machine;
 
 /// The guest's table, of as many frames.
 fn setup(guest: &Guest, dom: u16, frames: u32) -> Result<(i16, Mfn), Errno> {
@@ -71,18 +72,42 @@ fn versions() {
         let result = guest.with(GRANT_TABLE_OP, GNTTABOP_SET_VERSION, &mut op);
         (result, op.version)
     };
-    assert_eq!(set(1), (Ok(0), 1));
-    assert_eq!(set(2), (Err(errno::ENOSYS), 1));
-    assert_eq!(set(3), (Err(errno::EINVAL), 1));
-    let mut op = GnttabGetVersion {
-        dom: DomId::SELF.0,
-        pad: 0,
-        version: 0,
+    let get = || {
+        let mut op = GnttabGetVersion {
+            dom: DomId::SELF.0,
+            pad: 0,
+            version: 0,
+        };
+        guest
+            .with(GRANT_TABLE_OP, GNTTABOP_GET_VERSION, &mut op)
+            .unwrap();
+        op.version
     };
-    guest
-        .with(GRANT_TABLE_OP, GNTTABOP_GET_VERSION, &mut op)
-        .unwrap();
-    assert_eq!(op.version, 1);
+    let status_frames = |nr_frames| {
+        let list = guest.at + 0x800;
+        let mut op = GnttabGetStatusFrames::new_zeroed();
+        (op.dom, op.nr_frames, op.frame_list) = (DomId::SELF.0, nr_frames, GuestHandle(list));
+        guest
+            .with(GRANT_TABLE_OP, GNTTABOP_GET_STATUS_FRAMES, &mut op)
+            .unwrap();
+        (op.status, Mfn(guest.read(list)))
+    };
+    assert_eq!(set(1), (Ok(0), 1));
+    assert_eq!(set(0), (Err(errno::EINVAL), 1));
+    assert_eq!(set(3), (Err(errno::EINVAL), 1));
+    assert_eq!(status_frames(1).0, GNTST_GENERAL_ERROR);
+    assert_eq!((set(2), get()), ((Ok(0), 2), 2));
+    // Status words belong to frames of entries, which there may be none of yet.
+    setup(&guest, DomId::SELF.0, 1).unwrap();
+    let (told, status) = status_frames(1);
+    assert_eq!(told, GNTST_OKAY);
+    assert_eq!(status_frames(2).0, GNTST_GENERAL_ERROR);
+    // Somebody has the frame, as a mapping does.
+    let mapped = machine().get_page(status, guest.dom.id()).unwrap();
+    assert_eq!(set(1), (Err(errno::EBUSY), 2));
+    drop(mapped);
+    assert_eq!((set(1), get()), ((Ok(0), 1), 1));
+    assert_eq!(status_frames(1).0, GNTST_GENERAL_ERROR);
 }
 
 #[test]

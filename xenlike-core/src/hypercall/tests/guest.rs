@@ -43,7 +43,7 @@ impl Guest {
         config.max_evtchn_port = 1023;
         config.max_grant_frames = 4;
         config.max_maptrack_frames = 4;
-        config.grant_opts = 1;
+        config.grant_opts = 2;
         let dom = create::create(None, rights, &config).expect("a domain");
         vcpus::make_all(&dom).expect("vCPUs");
         dom.pages.set_max(32);

@@ -9,6 +9,7 @@ mod breakpoints;
 mod control;
 mod cpu;
 mod grants;
+mod grants2;
 mod nmi;
 
 use core::arch::{asm, global_asm};
@@ -366,6 +367,7 @@ fn main() {
     let version = call(nr::XEN_VERSION, [0; 5]);
     check("the hypercall page", version == Ok(through_the_page()));
     grants::run();
+    grants2::run();
     cpu::run();
     control::run();
     segment_bases();
