@@ -425,7 +425,7 @@ mod tests {
                 to: to_at,
                 bytes: 8,
             };
-            grant::copy(&grants, (from, to), piece, &|_| None, &mut mapper)
+            grant::copy(&grants, (&from, &to), piece, &|_| None, &mut mapper)
         };
         let (from, to) = (CopySide::Grant(&g.grants, 0), CopySide::Frame(own));
         assert_eq!(copy(from, to, (8, 4088)), Ok(()));

@@ -14,35 +14,22 @@ pub enum CopySide<'a, P> {
     Grant(&'a Arc<Table<P>>, u32),
 }
 
-/// A side with its references taken: for one copy or for several in a row.
+/// A side with its references taken, which is a whole page: for one copy or for several in a row.
 #[must_use = "it is given back by let_go"]
 pub struct HeldSide<P, B> {
     mfn: Mfn,
     bytes: B,
-    window: Window,
-    /// Whether the window is less than the page.
-    is_part: bool,
     access: Access,
-    grant: Used<P>,
-    /// The grant that a transitive one goes through to.
-    beyond: Used<P>,
+    grant: Option<(Arc<Table<P>>, u32)>,
 }
 
-/// An entry in use, if there is a table.
-struct Used<P> {
-    table: Option<Arc<Table<P>>>,
-    r: u32,
-}
-
-impl<P> Used<P> {
-    const NONE: Self = Self { table: None, r: 0 };
-
-    const fn new(table: Arc<Table<P>>, r: u32) -> Self {
-        Self {
-            table: Some(table),
-            r,
-        }
-    }
+/// A side of any kind with its references taken, for one copy.
+pub(super) struct AnySide<P, B> {
+    side: HeldSide<P, B>,
+    /// The bytes that are lent.
+    window: Window,
+    /// The grant that a transitive one leads to.
+    beyond: Option<(Arc<Table<P>>, u32)>,
 }
 
 /// Where a piece lies in its two pages.
@@ -72,139 +59,159 @@ impl Piece {
     }
 }
 
-/// Copies a piece for the domain of `caller`; `find` gives the table of a domain.
+/// Copies a piece for the domain of `caller`, from and to sides of any kind; `find` gives the table of a domain.
 ///
 /// # Errors
 /// As grant_table.h says for each status; nothing has been copied then.
 pub fn copy<P: SharedWords, M: Machine>(
     caller: &Table<P>,
-    (from, to): (CopySide<'_, P>, CopySide<'_, P>),
+    (from, to): (&CopySide<'_, P>, &CopySide<'_, P>),
     piece: Piece,
     find: &impl Fn(DomId) -> Option<Arc<Table<P>>>,
     machine: &mut M,
 ) -> Result<(), GrantError> {
     piece.check()?;
-    let source = hold(caller, &from, Access::Read, find, machine)?;
-    let copied = hold(caller, &to, Access::Write, find, machine).and_then(|dest| {
-        let copied = copy_held(&source, &dest, piece, machine);
-        let_go(&dest, machine);
-        copied
+    let source = AnySide::hold(caller, from, Access::Read, find, machine)?;
+    let copied = AnySide::hold(caller, to, Access::Write, find, machine).and_then(|dest| {
+        let lent =
+            source.window.has(piece.from, piece.bytes) && dest.window.has(piece.to, piece.bytes);
+        if lent {
+            copy_held(&source.side, &dest.side, piece, machine);
+        }
+        dest.let_go(machine);
+        if lent {
+            Ok(())
+        } else {
+            Err(GrantError::General)
+        }
     });
-    let_go(&source, machine);
+    source.let_go(machine);
     copied
 }
 
-/// Copies a piece.
-///
-/// # Errors
-/// [`GrantError::BadCopyArg`] as of [`Piece::check`]; [`GrantError::General`] if a side lends other bytes.
+/// Copies a piece that [`Piece::check`] has passed.
 #[inline]
 pub fn copy_held<P, M: Machine>(
     from: &HeldSide<P, M::Bytes>,
     to: &HeldSide<P, M::Bytes>,
     piece: Piece,
     machine: &mut M,
-) -> Result<(), GrantError> {
-    piece.check()?;
-    if from.is_part && !lends(from.window, piece.from, piece.bytes)
-        || to.is_part && !lends(to.window, piece.to, piece.bytes)
-    {
-        return Err(GrantError::General);
-    }
+) {
     machine.copy((from.bytes, piece.from), (to.bytes, piece.to), piece.bytes);
-    Ok(())
-}
-
-/// Whether a side that lends a part of a page lends these bytes.
-#[cold]
-#[inline(never)]
-fn lends(window: Window, first: u16, bytes: u16) -> bool {
-    window.has(first, bytes)
 }
 
 /// Takes the references of a side.
 ///
 /// # Errors
-/// As [`copy`].
+/// As [`copy`]; [`GrantError::NotWhole`] for a side that only [`copy`] can use.
 #[inline]
 pub fn hold<P: SharedWords, M: Machine>(
     caller: &Table<P>,
     side: &CopySide<'_, P>,
     access: Access,
-    find: &impl Fn(DomId) -> Option<Arc<Table<P>>>,
     machine: &mut M,
 ) -> Result<HeldSide<P, M::Bytes>, GrantError> {
     match *side {
         CopySide::Frame(mfn) => Ok(HeldSide {
             mfn,
             bytes: take(mfn, caller.dom(), access, machine)?,
-            window: Window::PAGE,
-            is_part: false,
             access,
-            grant: Used::NONE,
-            beyond: Used::NONE,
+            grant: None,
         }),
         CopySide::Grant(granter, r) => {
             let mfn = granter.pin(r, caller.dom(), access, Use::Copy)?;
             if mfn == Mfn::INVALID {
-                let other = take_other(granter, r, access, find, machine);
-                return other.inspect_err(|_| granter.unpin(r, access));
+                granter.unpin(r, access);
+                return Err(GrantError::NotWhole);
             }
             let bytes = take(mfn, granter.dom(), access, machine)
                 .inspect_err(|_| granter.unpin(r, access))?;
             Ok(HeldSide {
                 mfn,
                 bytes,
-                window: Window::PAGE,
-                is_part: false,
                 access,
-                grant: Used::new(Arc::clone(granter), r),
-                beyond: Used::NONE,
+                grant: Some((Arc::clone(granter), r)),
             })
         }
     }
 }
 
-/// Takes what entry `r` of `granter` grants, which is in use and no whole frame: a part of one, or what another
-/// domain grants. Only one step: a grant that is transitive itself leads no further.
-#[cold]
-#[inline(never)]
-fn take_other<P: SharedWords, M: Machine>(
-    granter: &Arc<Table<P>>,
-    r: u32,
-    access: Access,
-    find: &impl Fn(DomId) -> Option<Arc<Table<P>>>,
-    machine: &mut M,
-) -> Result<HeldSide<P, M::Bytes>, GrantError> {
-    let side = |mfn, bytes, window, beyond| HeldSide {
-        mfn,
-        bytes,
-        window,
-        is_part: window != Window::PAGE,
-        access,
-        grant: Used::new(Arc::clone(granter), r),
-        beyond,
-    };
-    let (dom, r) = match granter.granted(r)? {
-        Grant::Frame(mfn, window) => {
-            let bytes = take(mfn, granter.dom(), access, machine)?;
-            return Ok(side(mfn, bytes, window, Used::NONE));
+impl<P: SharedWords, B: Copy> AnySide<P, B> {
+    const fn whole(side: HeldSide<P, B>) -> Self {
+        Self {
+            side,
+            window: Window::PAGE,
+            beyond: None,
         }
-        Grant::Through(dom, r) => (dom, r),
-    };
-    if dom == granter.dom() || !granter.limits.transitive {
-        return Err(GrantError::General);
     }
-    let table = find(dom).ok_or(GrantError::General)?;
-    table.pin(r, granter.dom(), access, Use::Copy)?;
-    let taken = table.granted(r).and_then(|grant| match grant {
-        Grant::Frame(mfn, window) => {
-            take(mfn, table.dom(), access, machine).map(|bytes| (mfn, window, bytes))
+
+    /// As [`hold`], of a side of any kind.
+    pub(super) fn hold<M: Machine<Bytes = B>>(
+        caller: &Table<P>,
+        side: &CopySide<'_, P>,
+        access: Access,
+        find: &impl Fn(DomId) -> Option<Arc<Table<P>>>,
+        machine: &mut M,
+    ) -> Result<Self, GrantError> {
+        let CopySide::Grant(granter, r) = *side else {
+            return hold(caller, side, access, machine).map(Self::whole);
+        };
+        granter.pin(r, caller.dom(), access, Use::Copy)?;
+        let held = Self::of_grant(granter, r, access, find, machine);
+        held.inspect_err(|_| granter.unpin(r, access))
+    }
+
+    /// Takes what entry `r` of `granter` grants, which is in use. A transitive grant leads to another domain's entry,
+    /// and one that is transitive itself no further.
+    fn of_grant<M: Machine<Bytes = B>>(
+        granter: &Arc<Table<P>>,
+        r: u32,
+        access: Access,
+        find: &impl Fn(DomId) -> Option<Arc<Table<P>>>,
+        machine: &mut M,
+    ) -> Result<Self, GrantError> {
+        let side = |mfn, bytes| HeldSide {
+            mfn,
+            bytes,
+            access,
+            grant: Some((Arc::clone(granter), r)),
+        };
+        let (dom, r) = match granter.granted(r)? {
+            Grant::Frame(mfn, window) => {
+                let bytes = take(mfn, granter.dom(), access, machine)?;
+                return Ok(Self {
+                    window,
+                    ..Self::whole(side(mfn, bytes))
+                });
+            }
+            Grant::Through(dom, r) => (dom, r),
+        };
+        if dom == granter.dom() || !granter.limits.transitive {
+            return Err(GrantError::General);
         }
-        Grant::Through(..) => Err(GrantError::General),
-    });
-    let (mfn, window, bytes) = taken.inspect_err(|_| table.unpin(r, access))?;
-    Ok(side(mfn, bytes, window, Used::new(table, r)))
+        let table = find(dom).ok_or(GrantError::General)?;
+        table.pin(r, granter.dom(), access, Use::Copy)?;
+        let taken = table.granted(r).and_then(|grant| match grant {
+            Grant::Frame(mfn, window) => {
+                take(mfn, table.dom(), access, machine).map(|bytes| (mfn, window, bytes))
+            }
+            Grant::Through(..) => Err(GrantError::General),
+        });
+        let (mfn, window, bytes) = taken.inspect_err(|_| table.unpin(r, access))?;
+        Ok(Self {
+            side: side(mfn, bytes),
+            window,
+            beyond: Some((table, r)),
+        })
+    }
+
+    /// Gives back what [`Self::hold`] took.
+    pub(super) fn let_go<M: Machine<Bytes = B>>(self, machine: &mut M) {
+        let_go(&self.side, machine);
+        if let Some((table, r)) = self.beyond {
+            table.unpin(r, self.side.access);
+        }
+    }
 }
 
 /// Takes a frame's references, and the way to its bytes.
@@ -227,10 +234,7 @@ fn take<M: Machine>(
 #[inline]
 pub fn let_go<P: SharedWords, M: Machine>(held: &HeldSide<P, M::Bytes>, machine: &mut M) {
     machine.put(held.mfn, held.access);
-    if let Some(table) = &held.beyond.table {
-        table.unpin(held.beyond.r, held.access);
-    }
-    if let Some(table) = &held.grant.table {
-        table.unpin(held.grant.r, held.access);
+    if let Some((granter, r)) = &held.grant {
+        granter.unpin(*r, held.access);
     }
 }

@@ -82,13 +82,16 @@ pub enum GrantError {
     Busy,
     /// No handle is left.
     NoSpace,
+    /// A part of a page, or a transitive grant, where only a whole page will do. Guests read it as
+    /// [`Self::General`].
+    NotWhole,
 }
 
 impl GrantError {
     /// The status that the guest reads.
     pub const fn status(self) -> i16 {
         match self {
-            Self::General => abi::GNTST_GENERAL_ERROR,
+            Self::General | Self::NotWhole => abi::GNTST_GENERAL_ERROR,
             Self::BadDomain => abi::GNTST_BAD_DOMAIN,
             Self::BadRef => abi::GNTST_BAD_GNTREF,
             Self::BadHandle => abi::GNTST_BAD_HANDLE,

@@ -243,8 +243,8 @@ impl World {
             to: 0,
             bytes: 8,
         };
-        if let Ok(held) = hold(&self.mapper, &from, Access::Read, &|_| None, &mut cpu) {
-            copy_held(&held, &held, piece, &mut cpu).unwrap();
+        if let Ok(held) = hold(&self.mapper, &from, Access::Read, &mut cpu) {
+            copy_held(&held, &held, piece, &mut cpu);
             let_go(&held, &mut cpu);
         }
     }

@@ -245,8 +245,8 @@ impl World {
         let grant = CopySide::Grant(&doms[entry.0].table, entry.1);
         let own = CopySide::Frame(Mfn(dom as u64 * 100 + own));
         let sides = match access {
-            Access::Read => (grant, own),
-            Access::Write => (own, grant),
+            Access::Read => (&grant, &own),
+            Access::Write => (&own, &grant),
         };
         let piece = Piece {
             from: offset,

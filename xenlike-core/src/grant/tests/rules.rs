@@ -212,7 +212,7 @@ fn copies_take_grants_and_own_frames() {
             to: to_at,
             bytes,
         };
-        copy(&u.table, (from, to), piece, &|_| None, m)
+        copy(&u.table, (&from, &to), piece, &|_| None, m)
     };
     let grant = || CopySide::Grant(&g.table, 0);
     let own = || CopySide::Frame(Mfn(200));

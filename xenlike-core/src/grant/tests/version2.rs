@@ -1,6 +1,7 @@
 //! What is different in tables of version 2, and the change from one version to the other.
 
 use super::fake::*;
+use crate::grant::copy::AnySide;
 use crate::grant::*;
 use crate::kit::atomic::Ordering::SeqCst;
 use crate::kit::{DomId, Mfn, Pfn};
@@ -47,8 +48,8 @@ fn copy_2(
         CopySide::Frame(Mfn(200)),
     );
     let sides = match access {
-        Access::Read => (grant, own),
-        Access::Write => (own, grant),
+        Access::Read => (&grant, &own),
+        Access::Write => (&own, &grant),
     };
     let piece = Piece {
         from: offset,
@@ -151,8 +152,9 @@ fn both_entries_of_a_transitive_grant_are_in_use() {
     doms[0].write_all(9, (abi::GTF_TRANSITIVE, 2), (3, 0), 20);
     doms[2].grant(20, 1, 300);
     let side = CopySide::Grant(&doms[0].table, 9);
-    let hold =
-        |access, m: &mut FakeMachine| hold(&doms[1].table, &side, access, &find(&doms), m).unwrap();
+    let hold = |access, m: &mut FakeMachine| {
+        AnySide::hold(&doms[1].table, &side, access, &find(&doms), m).unwrap()
+    };
     let read = hold(Access::Read, &mut m);
     assert_eq!((doms[0].shown(9), doms[2].shown(20)), (READS, READS));
     // What it leads to is settled by the first use.
@@ -161,9 +163,9 @@ fn both_entries_of_a_transitive_grant_are_in_use() {
     assert_eq!((doms[0].shown(9), doms[2].shown(20)), (WRITES, WRITES));
     let mapped = map(&doms[0], &doms[1], 9, Access::Read, &mut m);
     assert_eq!(mapped, Err(GrantError::General));
-    let_go(&write, &mut m);
+    write.let_go(&mut m);
     assert_eq!((doms[0].shown(9), doms[2].shown(20)), (READS, READS));
-    let_go(&read, &mut m);
+    read.let_go(&mut m);
     assert_eq!((doms[0].shown(9), doms[2].shown(20)), (0, 0));
     assert!(m.refs.values().all(|refs| *refs == Refs::default()));
     assert!(map(&doms[0], &doms[1], 9, Access::Read, &mut m).is_ok());

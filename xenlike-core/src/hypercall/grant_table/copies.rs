@@ -1,10 +1,13 @@
 //! Copying between frames by the hypervisor. Pieces in a row mostly have their sides in common (a ring's
 //! page, a packet's buffer): a side is held until a piece comes that has another.
 
+use alloc::sync::Arc;
+
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::grant_table as abi;
 
 use super::{Ctx, List, Outcome, mapper, status};
+use crate::domain::Domain;
 use crate::domain::page::HeldPage;
 use crate::domain::registry;
 use crate::grant::{self, Access, CopySide, GrantError, HeldSide, Piece};
@@ -73,33 +76,73 @@ impl Named {
 /// Copies the piece told at `at`, and writes its status.
 fn one(ctx: &mut Ctx<'_>, at: Vaddr, sides: &mut Sides) -> Result<(), Errno> {
     let op = guest_copy::read_words::<abi::GnttabCopy>(at).map_err(|_| errno::EFAULT)?;
-    let status = status(piece(ctx, &op, sides));
+    let mut copied = piece(ctx, &op, sides);
+    if copied == Err(GrantError::NotWhole) {
+        copied = copy_other(ctx, &op);
+    }
+    let status = status(copied);
     let place = Vaddr(at.0.wrapping_add(core::mem::offset_of!(abi::GnttabCopy, status) as u64));
     guest_copy::write_u16(place, status as u16).map_err(|_| errno::EFAULT)
 }
 
-fn piece(ctx: &mut Ctx<'_>, op: &abi::GnttabCopy, sides: &mut Sides) -> Result<(), GrantError> {
-    let piece = Piece {
+const fn place_of(op: &abi::GnttabCopy) -> Piece {
+    Piece {
         from: op.source.offset,
         to: op.dest.offset,
         bytes: op.len,
-    };
-    let from = Named::of(&op.source, op.flags & abi::GNTCOPY_SOURCE_GREF != 0);
-    let to = Named::of(&op.dest, op.flags & abi::GNTCOPY_DEST_GREF != 0);
-    let is =
-        |side: &Option<(Named, Held)>, named| side.as_ref().is_some_and(|held| held.0 == named);
-    if !is(&sides.source, from) || !is(&sides.dest, to) {
-        piece.check()?;
-        exchange(ctx, &mut sides.source, from, Access::Read)?;
-        exchange(ctx, &mut sides.dest, to, Access::Write)?;
     }
-    let (Some((_, source)), Some((_, dest))) = (&sides.source, &sides.dest) else {
-        return Err(GrantError::General);
-    };
-    grant::copy_held(source, dest, piece, &mut mapper(ctx))
 }
 
-/// Lets the side held before go, unless it is the one `named`, and takes that.
+/// The source and the destination.
+fn sides_of(op: &abi::GnttabCopy) -> (Named, Named) {
+    (
+        Named::of(&op.source, op.flags & abi::GNTCOPY_SOURCE_GREF != 0),
+        Named::of(&op.dest, op.flags & abi::GNTCOPY_DEST_GREF != 0),
+    )
+}
+
+fn piece(ctx: &mut Ctx<'_>, op: &abi::GnttabCopy, sides: &mut Sides) -> Result<(), GrantError> {
+    place_of(op).check()?;
+    let (from, to) = sides_of(op);
+    let source = held(ctx, &mut sides.source, from, Access::Read)?;
+    let dest = held(ctx, &mut sides.dest, to, Access::Write)?;
+    grant::copy_held(source, dest, place_of(op), &mut mapper(ctx));
+    Ok(())
+}
+
+/// Copies a piece of which a side is a part of a page, or lent by a transitive grant: such sides aren't kept.
+#[cold]
+#[inline(never)]
+fn copy_other(ctx: &mut Ctx<'_>, op: &abi::GnttabCopy) -> Result<(), GrantError> {
+    let (piece, (from, to)) = (place_of(op), sides_of(op));
+    let (caller, granters) = (ctx.dom, [granter(ctx, from)?, granter(ctx, to)?]);
+    let from = side(from, granters[0].as_ref())?;
+    let to = side(to, granters[1].as_ref())?;
+    let find = |id| {
+        let dom = registry::lookup(id).filter(|_| id != DomId::BOOT);
+        dom.map(|dom| dom.grants.clone())
+    };
+    grant::copy(&caller.grants, (&from, &to), piece, &find, &mut mapper(ctx))
+}
+
+/// The side `named`, held: the one of the piece before, or taken in its place.
+#[inline]
+fn held<'a>(
+    ctx: &mut Ctx<'_>,
+    before: &'a mut Option<(Named, Held)>,
+    named: Named,
+    access: Access,
+) -> Result<&'a Held, GrantError> {
+    if before.as_ref().is_none_or(|held| held.0 != named) {
+        exchange(ctx, before, named, access)?;
+    }
+    before
+        .as_ref()
+        .map(|held| &held.1)
+        .ok_or(GrantError::General)
+}
+
+/// Lets the side held before go, and takes the one `named`.
 #[inline(never)]
 fn exchange(
     ctx: &mut Ctx<'_>,
@@ -107,9 +150,6 @@ fn exchange(
     named: Named,
     access: Access,
 ) -> Result<(), GrantError> {
-    if held.as_ref().is_some_and(|held| held.0 == named) {
-        return Ok(());
-    }
     if let Some((_, old)) = held.take() {
         grant::let_go(&old, &mut mapper(ctx));
     }
@@ -117,20 +157,29 @@ fn exchange(
     Ok(())
 }
 
-/// Takes a side: a grant, or a frame, which must be the caller's own.
+/// Takes a side.
 fn take(ctx: &mut Ctx<'_>, named: Named, access: Access) -> Result<Held, GrantError> {
-    let (caller, granter) = (
-        ctx.dom,
-        named.is_by_grant().then(|| ctx.named(named.domid())),
-    );
-    let side = match &granter {
-        Some(granter) => {
-            let granter = granter.as_ref().ok_or(GrantError::BadDomain)?;
-            CopySide::Grant(&granter.grants, named.u as u32)
-        }
-        None if named.domid() == DomId::SELF.0 => CopySide::Frame(Mfn(named.u)),
-        None => return Err(GrantError::PermissionDenied),
-    };
-    let find = |id| registry::lookup(id).map(|dom| dom.grants.clone());
-    grant::hold(&caller.grants, &side, access, &find, &mut mapper(ctx))
+    let (caller, granter) = (ctx.dom, granter(ctx, named)?);
+    let side = side(named, granter.as_ref())?;
+    grant::hold(&caller.grants, &side, access, &mut mapper(ctx))
+}
+
+/// Whose grant a side is, if it is one.
+#[inline(always)] // two callers, one of them hot
+fn granter(ctx: &Ctx<'_>, named: Named) -> Result<Option<Arc<Domain>>, GrantError> {
+    if !named.is_by_grant() {
+        return Ok(None);
+    }
+    let granter = ctx.named(named.domid()).ok_or(GrantError::BadDomain)?;
+    Ok(Some(granter))
+}
+
+/// A side: a grant, or a frame, which must be the caller's own.
+#[inline(always)] // as above
+fn side(named: Named, granter: Option<&Arc<Domain>>) -> Result<CopySide<'_, HeldPage>, GrantError> {
+    match granter {
+        Some(granter) => Ok(CopySide::Grant(&granter.grants, named.u as u32)),
+        None if named.domid() == DomId::SELF.0 => Ok(CopySide::Frame(Mfn(named.u))),
+        None => Err(GrantError::PermissionDenied),
+    }
 }
