@@ -5,6 +5,7 @@ use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use samples::Random;
+use xenlike_rt::abi::vcpu::{VCPUOP_GET_RUNSTATE_INFO, VcpuRunstateInfo};
 use xenlike_rt::sync::Lock;
 use xenlike_rt::{cpu, events, hyper, println, smp, time};
 
@@ -243,12 +244,32 @@ fn wait_step(turns: &mut u32) {
     }
 }
 
+/// Says what each of a bout's vCPUs does: one that is blocked has not been woken, one that runs doesn't end its loop.
+fn where_they_are(plan: &Plan) {
+    let (ready, done) = (READY.load(Ordering::Acquire), DONE.load(Ordering::Acquire));
+    println!(
+        "race {}: of {} actors {ready} began and {done} ended, without the first",
+        name_of(plan),
+        plan.actors
+    );
+    for vcpu in 1..plan.actors {
+        let mut info = VcpuRunstateInfo::default();
+        let asked = hyper::vcpu_op(VCPUOP_GET_RUNSTATE_INFO, vcpu, &mut info);
+        let since_ms = time::now_ns().saturating_sub(info.state_entry_time) / 1_000_000;
+        println!(
+            "race: vCPU {vcpu} {asked:?} in runstate {} for {since_ms} ms",
+            info.state
+        );
+    }
+}
+
 /// Waits until the others of a bout have come to a point.
 fn wait_for_others(count: &AtomicU32, plan: &Plan) -> Result<(), &'static str> {
     let (mut turns, end) = (0, time::now_ns() + PATIENCE_NS);
     while count.load(Ordering::Acquire) + 1 < plan.actors {
         wait_step(&mut turns);
         if turns == SPINS && time::now_ns() > end {
+            where_they_are(plan);
             return Err("a vCPU doesn't come back from its operation");
         }
     }
