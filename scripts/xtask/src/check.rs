@@ -14,12 +14,18 @@ pub struct Source {
 }
 
 impl Source {
-    /// The text before the file's test module.
+    /// The text before the file's test module. One in a file of its own, which a line at the top names, ends nothing.
     pub fn without_tests(&self) -> &str {
-        let before = |marker: &str| self.text.find(marker).unwrap_or(self.text.len());
+        let before = |marker: &str| {
+            let mut found = self.text.match_indices(marker).map(|(at, _)| at);
+            found.find(|&at| {
+                let module = self.text.get(at + marker.len()..).unwrap_or_default();
+                module.lines().next().is_some_and(|line| line.contains('{'))
+            })
+        };
         let end = ["test", "all(test, loom)", "all(test, not(loom))"]
-            .map(|when| before(&format!("#[cfg({when})]\nmod ")))
-            .into_iter()
+            .iter()
+            .filter_map(|when| before(&format!("#[cfg({when})]\nmod ")))
             .min();
         let end = end.unwrap_or(self.text.len());
         self.text.get(..end).unwrap_or_default()
