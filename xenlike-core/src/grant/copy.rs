@@ -75,15 +75,14 @@ pub fn copy<P: SharedWords, M: Machine>(
     let copied = AnySide::hold(caller, to, Access::Write, find, machine).and_then(|dest| {
         let lent =
             source.window.has(piece.from, piece.bytes) && dest.window.has(piece.to, piece.bytes);
-        if lent {
+        let copied = if lent {
             copy_held(&source.side, &dest.side, piece, machine);
-        }
-        dest.let_go(machine);
-        if lent {
             Ok(())
         } else {
             Err(GrantError::General)
-        }
+        };
+        dest.let_go(machine);
+        copied
     });
     source.let_go(machine);
     copied

@@ -7,7 +7,7 @@
 use super::{Identity, Refusal, Registers, Vendor, follow};
 use crate::arch::{cpu, errata, msr};
 
-/// This CPU.
+/// The registers of the CPU that asks.
 pub struct Hardware;
 
 impl Registers for Hardware {

@@ -11,7 +11,7 @@ use crate::kit::atomic::{AtomicU32, Ordering};
 const NOBODY: u32 = u32::MAX;
 const ALL_COME: u32 = u32::MAX - 1;
 
-/// The machine's meeting.
+/// The one meeting that there can be: all CPUs of the machine take part.
 pub static MEETING: Meeting = Meeting::none();
 
 /// What the leader and the others share.

@@ -34,7 +34,7 @@ pub struct Identity {
 /// An update that fits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Update<'a> {
-    /// Its revision.
+    /// The revision that a CPU has once it is loaded.
     pub revision: u32,
     /// Month, day and year in BCD, from the highest byte down.
     pub date: u32,
@@ -47,14 +47,14 @@ pub struct Update<'a> {
 pub enum Version {
     /// Only what is newer.
     Newer,
-    /// Any revision.
+    /// Also what is as old as its own, or older.
     Any,
 }
 
 /// Whether updates are taken whose origin the CPU can't prove.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Trust {
-    /// None.
+    /// None: where the CPU's own proof can be forged, nothing is loaded.
     CpusAlone,
     /// All: whoever gave the file is trusted (`ucode=digest-check=no`).
     File,

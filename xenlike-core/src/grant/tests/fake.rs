@@ -191,6 +191,27 @@ pub(super) fn at(r: u32, va: u64, access: Access) -> MapRequest {
     }
 }
 
+/// Copies `bytes` bytes at `offset` of a granted frame to the same place of a frame of the user's own, or back.
+pub(super) fn copy_at(
+    user: &Dom,
+    (grant, own): (&CopySide<'_, FakePage>, &CopySide<'_, FakePage>),
+    access: Access,
+    (offset, bytes): (u16, u16),
+    find: &impl Fn(DomId) -> Option<Arc<Table<FakePage>>>,
+    m: &mut FakeMachine,
+) -> Result<(), GrantError> {
+    let sides = match access {
+        Access::Read => (grant, own),
+        Access::Write => (own, grant),
+    };
+    let piece = Piece {
+        from: offset,
+        to: offset,
+        bytes,
+    };
+    copy(&user.table, sides, piece, find, m)
+}
+
 /// Unmapping what [`at`] made.
 pub(super) fn off(handle: u32, va: u64) -> UnmapRequest {
     UnmapRequest {

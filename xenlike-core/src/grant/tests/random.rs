@@ -244,18 +244,9 @@ impl World {
         let (doms, m) = (&self.doms, &mut self.machine);
         let grant = CopySide::Grant(&doms[entry.0].table, entry.1);
         let own = CopySide::Frame(Mfn(dom as u64 * 100 + own));
-        let sides = match access {
-            Access::Read => (&grant, &own),
-            Access::Write => (&own, &grant),
-        };
-        let piece = Piece {
-            from: offset,
-            to: offset,
-            bytes: 16,
-        };
         let find = |id: DomId| doms.get(usize::from(id.0)).map(|dom| dom.table.clone());
         let before = m.copies.len();
-        let copied = copy(&doms[dom].table, sides, piece, &find, m);
+        let copied = copy_at(&doms[dom], (&grant, &own), access, (offset, 16), &find, m);
         assert_eq!(copied.is_ok(), m.copies.len() > before);
     }
 

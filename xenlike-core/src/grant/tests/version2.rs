@@ -35,28 +35,19 @@ fn map(g: &Dom, u: &Dom, r: u32, access: Access, m: &mut FakeMachine) -> Result<
     mapped.map(|mapped| mapped.handle)
 }
 
-/// Domain 2 copies `bytes` bytes at `offset` out of entry `r` of domain 1, or into it.
+/// Domain 2 copies bytes (the first, and how many) out of entry `r` of domain 1, or into it.
 fn copy_2(
     doms: &[Dom; 3],
     r: u32,
     access: Access,
-    (offset, bytes): (u16, u16),
+    place: (u16, u16),
     m: &mut FakeMachine,
 ) -> Result<(), GrantError> {
     let (grant, own) = (
         CopySide::Grant(&doms[0].table, r),
         CopySide::Frame(Mfn(200)),
     );
-    let sides = match access {
-        Access::Read => (&grant, &own),
-        Access::Write => (&own, &grant),
-    };
-    let piece = Piece {
-        from: offset,
-        to: offset,
-        bytes,
-    };
-    copy(&doms[1].table, sides, piece, &find(doms), m)
+    copy_at(&doms[1], (&grant, &own), access, place, &find(doms), m)
 }
 
 fn find(
