@@ -144,10 +144,9 @@ impl Machine for Mapper<'_> {
     }
 
     #[inline]
-    fn copy(&mut self, from: (SharedPage, u16), to: (SharedPage, u16), bytes: u16) {
+    fn copy(&mut self, from: (SharedPage, u16), to: (SharedPage, u16), bytes: u16) -> Option<()> {
         let ((source, from), (dest, to)) = (from, to);
-        // Both ranges lie in their pages: the rules have seen to it.
-        let _copied = dest.copy_part(to.into(), &source, from.into(), bytes.into());
+        dest.copy_part(to.into(), &source, from.into(), bytes.into())
     }
 }
 

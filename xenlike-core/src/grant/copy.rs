@@ -44,17 +44,20 @@ pub struct Piece {
 }
 
 impl Piece {
-    /// Whether it lies inside both pages.
+    /// Whether it lies inside both windows.
     ///
     /// # Errors
-    /// [`GrantError::BadCopyArg`]
-    #[inline]
-    pub fn check(self) -> Result<(), GrantError> {
-        let fits = |first| Window::PAGE.has(first, self.bytes);
-        if fits(self.from) && fits(self.to) {
-            Ok(())
-        } else {
+    /// [`GrantError::BadCopyArg`] outside a page, [`GrantError::General`] outside what is lent of it.
+    fn check(self, from: Window, to: Window) -> Result<(), GrantError> {
+        let fits = |from: Window, to: Window| {
+            from.has(self.from, self.bytes) && to.has(self.to, self.bytes)
+        };
+        if !fits(Window::PAGE, Window::PAGE) {
             Err(GrantError::BadCopyArg)
+        } else if !fits(from, to) {
+            Err(GrantError::General)
+        } else {
+            Ok(())
         }
     }
 }
@@ -70,17 +73,10 @@ pub fn copy<P: SharedWords, M: Machine>(
     find: &impl Fn(DomId) -> Option<Arc<Table<P>>>,
     machine: &mut M,
 ) -> Result<(), GrantError> {
-    piece.check()?;
     let source = AnySide::hold(caller, from, Access::Read, find, machine)?;
     let copied = AnySide::hold(caller, to, Access::Write, find, machine).and_then(|dest| {
-        let lent =
-            source.window.has(piece.from, piece.bytes) && dest.window.has(piece.to, piece.bytes);
-        let copied = if lent {
-            copy_held(&source.side, &dest.side, piece, machine);
-            Ok(())
-        } else {
-            Err(GrantError::General)
-        };
+        let fits = piece.check(source.window, dest.window);
+        let copied = fits.and_then(|()| copy_held(&source.side, &dest.side, piece, machine));
         dest.let_go(machine);
         copied
     });
@@ -88,15 +84,19 @@ pub fn copy<P: SharedWords, M: Machine>(
     copied
 }
 
-/// Copies a piece that [`Piece::check`] has passed.
+/// Copies a piece.
+///
+/// # Errors
+/// [`GrantError::BadCopyArg`] if it leaves a page.
 #[inline]
 pub fn copy_held<P, M: Machine>(
     from: &HeldSide<P, M::Bytes>,
     to: &HeldSide<P, M::Bytes>,
     piece: Piece,
     machine: &mut M,
-) {
-    machine.copy((from.bytes, piece.from), (to.bytes, piece.to), piece.bytes);
+) -> Result<(), GrantError> {
+    let copied = machine.copy((from.bytes, piece.from), (to.bytes, piece.to), piece.bytes);
+    copied.ok_or(GrantError::BadCopyArg)
 }
 
 /// Takes the references of a side.

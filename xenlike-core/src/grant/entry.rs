@@ -295,6 +295,7 @@ const fn grants(flags: u16, dom: u16, who: DomId, access: Access) -> bool {
 }
 
 /// Changes the flags as `to` says; the flags before.
+#[inline(always)] // each map and copy does it, and most of `to` is known where it is called
 fn change(word: &AtomicU32, to: impl Fn(u16, u16) -> Option<u16>) -> Result<u16, GrantError> {
     let mut old = word.load(SeqCst);
     for _ in 0..TRIES {

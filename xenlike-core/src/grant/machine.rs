@@ -82,6 +82,7 @@ pub trait Machine {
     /// Makes sure that no CPU uses a translation that an unmapping has taken away.
     fn flush(&mut self);
 
-    /// Copies bytes between frames on which the caller has references; both ranges lie in their frame.
-    fn copy(&mut self, from: (Self::Bytes, u16), to: (Self::Bytes, u16), bytes: u16);
+    /// Copies bytes between frames on which the caller has references; nothing, and nothing copied, if a range leaves
+    /// its frame.
+    fn copy(&mut self, from: (Self::Bytes, u16), to: (Self::Bytes, u16), bytes: u16) -> Option<()>;
 }

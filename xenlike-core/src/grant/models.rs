@@ -96,12 +96,13 @@ impl Machine for Cpu {
         Err(GrantError::General)
     }
     fn flush(&mut self) {}
-    fn copy(&mut self, _: (Mfn, u16), _: (Mfn, u16), _: u16) {
+    fn copy(&mut self, _: (Mfn, u16), _: (Mfn, u16), _: u16) -> Option<()> {
         assert_ne!(
             self.0.refs.load(SeqCst),
             0,
             "the frame is nobody's any more"
         );
+        Some(())
     }
 }
 
@@ -244,7 +245,7 @@ impl World {
             bytes: 8,
         };
         if let Ok(held) = hold(&self.mapper, &from, Access::Read, &mut cpu) {
-            copy_held(&held, &held, piece, &mut cpu);
+            copy_held(&held, &held, piece, &mut cpu).unwrap();
             let_go(&held, &mut cpu);
         }
     }

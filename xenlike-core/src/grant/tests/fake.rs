@@ -101,8 +101,9 @@ impl Machine for FakeMachine {
     fn flush(&mut self) {
         self.flushes += 1;
     }
-    fn copy(&mut self, from: (Mfn, u16), to: (Mfn, u16), bytes: u16) {
-        self.copies.push((from, to, bytes));
+    fn copy(&mut self, from: (Mfn, u16), to: (Mfn, u16), bytes: u16) -> Option<()> {
+        let fits = |first: u16| u32::from(first) + u32::from(bytes) <= 4096;
+        (fits(from.1) && fits(to.1)).then(|| self.copies.push((from, to, bytes)))
     }
 }
 

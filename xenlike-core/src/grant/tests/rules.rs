@@ -222,6 +222,12 @@ fn copies_take_grants_and_own_frames() {
     let bad = Some(GrantError::BadCopyArg);
     assert_eq!(refused(grant(), own(), (9, 0, 4088)), bad);
     assert_eq!(refused(own(), own(), (0, 0xffff, 0xffff)), bad);
+    // The sides are looked at first, as on Xen.
+    let nothing = CopySide::Grant(&g.table, 9999);
+    assert_eq!(
+        refused(nothing, own(), (9, 0, 4088)),
+        Some(GrantError::BadRef)
+    );
     let readonly = refused(own(), grant(), (0, 0, 1));
     assert_eq!(readonly, Some(GrantError::General));
     let foreign = CopySide::Frame(Mfn(100));

@@ -78,7 +78,7 @@ fn one(ctx: &mut Ctx<'_>, at: Vaddr, sides: &mut Sides) -> Result<(), Errno> {
     let op = guest_copy::read_words::<abi::GnttabCopy>(at).map_err(|_| errno::EFAULT)?;
     let mut copied = piece(ctx, &op, sides);
     if copied == Err(GrantError::NotWhole) {
-        copied = copy_other(ctx, &op);
+        copied = copy_other(ctx, at);
     }
     let status = status(copied);
     let place = Vaddr(at.0.wrapping_add(core::mem::offset_of!(abi::GnttabCopy, status) as u64));
@@ -102,19 +102,19 @@ fn sides_of(op: &abi::GnttabCopy) -> (Named, Named) {
 }
 
 fn piece(ctx: &mut Ctx<'_>, op: &abi::GnttabCopy, sides: &mut Sides) -> Result<(), GrantError> {
-    place_of(op).check()?;
     let (from, to) = sides_of(op);
     let source = held(ctx, &mut sides.source, from, Access::Read)?;
     let dest = held(ctx, &mut sides.dest, to, Access::Write)?;
-    grant::copy_held(source, dest, place_of(op), &mut mapper(ctx));
-    Ok(())
+    grant::copy_held(source, dest, place_of(op), &mut mapper(ctx))
 }
 
-/// Copies a piece of which a side is a part of a page, or lent by a transitive grant: such sides aren't kept.
+/// Copies the piece told at `at`, of which a side is a part of a page, or lent by a transitive grant: such sides aren't
+/// kept. The piece is read again, and all of it checked again, so that the others needn't be kept in memory.
 #[cold]
 #[inline(never)]
-fn copy_other(ctx: &mut Ctx<'_>, op: &abi::GnttabCopy) -> Result<(), GrantError> {
-    let (piece, (from, to)) = (place_of(op), sides_of(op));
+fn copy_other(ctx: &mut Ctx<'_>, at: Vaddr) -> Result<(), GrantError> {
+    let op = guest_copy::read_words::<abi::GnttabCopy>(at).map_err(|_| GrantError::General)?;
+    let (piece, (from, to)) = (place_of(&op), sides_of(&op));
     let (caller, granters) = (ctx.dom, [granter(ctx, from)?, granter(ctx, to)?]);
     let from = side(from, granters[0].as_ref())?;
     let to = side(to, granters[1].as_ref())?;

@@ -258,6 +258,10 @@ fn parts(table: &Table) {
         "what leaves the page isn't",
         copy(R, 4095, 2, to) == GNTST_BAD_COPY_ARG,
     );
+    check(
+        "a reference that isn't there is told first",
+        copy(u32::MAX, 4095, 2, to) == GNTST_BAD_GNTREF,
+    );
     check("the part is unused again", table.status(R) == 0);
     let through = |first, frame| GrantEntryV2 {
         flags: GTF_TRANSITIVE,
