@@ -117,6 +117,10 @@ static GO: AtomicU64 = AtomicU64::new(0);
 /// Actors that wait for it, and those that have done their part, without the first.
 static READY: AtomicU32 = AtomicU32::new(0);
 static DONE: AtomicU32 = AtomicU32::new(0);
+/// What each vCPU shows of itself to whoever waits for it: the last bout that it took up, the number of looks at the
+/// ticket, and its clock at the last of them.
+static SHOWN: [[AtomicU64; 3]; MAX_ACTORS as usize] =
+    [const { [const { AtomicU64::new(0) }; 3] }; MAX_ACTORS as usize];
 /// [`BURST_NS`] by the time-stamp counter.
 static BURST_TICKS: AtomicU64 = AtomicU64::new(0);
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -207,13 +211,17 @@ fn act(slot: u32, plan: &Plan, ticket: u64) {
 /// What vCPUs beside the first do.
 fn helper(vcpu: u32) {
     let (mut seen, mut turns) = (0, 0);
+    let [last_bout, looks, clock_ns] = &SHOWN[vcpu as usize];
     while !STOP.load(Ordering::Relaxed) {
         let ticket = TICKET.load(Ordering::Acquire);
+        looks.fetch_add(1, Ordering::Relaxed);
+        clock_ns.store(time::now_ns(), Ordering::Relaxed);
         if ticket == seen {
             wait_step(&mut turns);
             continue;
         }
         (seen, turns) = (ticket, 0);
+        last_bout.store(seen, Ordering::Relaxed);
         let plan = plan(ticket >> 16);
         if vcpu >= plan.actors {
             // Leaves the machine to those who act.
@@ -248,17 +256,22 @@ fn wait_step(turns: &mut u32) {
 fn where_they_are(plan: &Plan) {
     let (ready, done) = (READY.load(Ordering::Acquire), DONE.load(Ordering::Acquire));
     println!(
-        "race {}: of {} actors {ready} began and {done} ended, without the first",
+        "race {}: of {} actors {ready} began and {done} ended, without the first; it is {} ns and bout {:#x}",
         name_of(plan),
-        plan.actors
+        plan.actors,
+        time::now_ns(),
+        TICKET.load(Ordering::Acquire),
     );
-    for vcpu in 1..plan.actors {
+    for vcpu in 1..VCPUS.load(Ordering::Relaxed) {
         let mut info = VcpuRunstateInfo::default();
         let asked = hyper::vcpu_op(VCPUOP_GET_RUNSTATE_INFO, vcpu, &mut info);
-        let since_ms = time::now_ns().saturating_sub(info.state_entry_time) / 1_000_000;
+        let [last_bout, looks, clock_ns] = SHOWN[vcpu as usize]
+            .each_ref()
+            .map(|word| word.load(Ordering::Relaxed));
         println!(
-            "race: vCPU {vcpu} {asked:?} in runstate {} for {since_ms} ms",
-            info.state
+            "race: vCPU {vcpu} {asked:?} is in runstate {} from {} ns on; it has looked {looks} times, the last time at \
+             {clock_ns} ns, and took up bout {last_bout:#x}",
+            info.state, info.state_entry_time
         );
     }
 }
@@ -269,7 +282,11 @@ fn wait_for_others(count: &AtomicU32, plan: &Plan) -> Result<(), &'static str> {
     while count.load(Ordering::Acquire) + 1 < plan.actors {
         wait_step(&mut turns);
         if turns == SPINS && time::now_ns() > end {
-            where_they_are(plan);
+            for _ in 0..3 {
+                where_they_are(plan);
+                let until = time::now_ns() + time::SECOND_NS;
+                while time::now_ns() < until {}
+            }
             return Err("a vCPU doesn't come back from its operation");
         }
     }
