@@ -4,7 +4,7 @@
 //! braces don't use each other):
 //!
 //! `boot → entry → hypercall → {emul, life, audit} → console → domain →
-//! {event, grant, pagetype, cpuid, timer, ports, irq} → sched → mm → arch → kit`
+//! {event, grant, pagetype, cpuid, timer, ports, irq} → trace → sched → mm → arch → kit`
 //!
 //! Rooms that see values of a guest's carry lints against what could panic on one: indexing, unwrapping,
 //! and, but for `pagetype`, `emul` and `cpuid`, arithmetic that may overflow.
@@ -38,3 +38,4 @@ pub mod pagetype;
 pub mod ports;
 pub mod sched;
 pub mod timer;
+pub mod trace;

@@ -37,6 +37,30 @@ layout! { ReadConsole = "struct xen_sysctl_readconsole", 24;
     clear 0, incremental 1, pad0 2, pad1 3, index 4, buffer 8, count 16
 }
 
+/// `XEN_SYSCTL_TBUF_OP`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct TbufOp {
+    /// `XEN_SYSCTL_TBUFOP_*`.
+    pub cmd: u32,
+    #[doc(hidden)]
+    pub _gap0: [u8; 4],
+    pub cpu_mask: CtlBitmap,
+    pub evt_mask: u32,
+    #[doc(hidden)]
+    pub _gap1: [u8; 4],
+    /// Out: the first frame of `struct t_info`.
+    pub buffer_mfn: u64,
+    /// In: pages of each CPU's buffer; out: bytes of `struct t_info`.
+    pub size: u32,
+    #[doc(hidden)]
+    pub _gap2: [u8; 4],
+}
+
+layout! { TbufOp = "struct xen_sysctl_tbuf_op", 48;
+    cmd 0, cpu_mask 8, evt_mask 24, buffer_mfn 32, size 40
+}
+
 /// `XEN_SYSCTL_PHYSINFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

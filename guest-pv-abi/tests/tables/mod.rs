@@ -58,6 +58,7 @@ pub const HEADERS: &[&str] = &[
     "xen/pmu.h",
     "xen/sched.h",
     "xen/sysctl.h",
+    "xen/trace.h",
     "xen/vcpu.h",
     "xen/version.h",
     "xen/xen.h",
@@ -82,6 +83,7 @@ pub fn numbers() -> Vec<(&'static str, &'static [(&'static str, i64)])> {
         ("domctl", domctl::NUMBERS_U32),
         ("sysctl", sysctl::NUMBERS_U32),
         ("sysctl", sysctl::NUMBERS_USIZE),
+        ("trace", trace::NUMBERS_U32),
         ("elfnote", elfnote::NUMBERS_U32),
         ("event_channel", event_channel::NUMBERS_U32),
         ("features", features::NUMBERS_U32),
@@ -136,7 +138,8 @@ pub fn structures() -> Vec<Structure> {
         sysctl: Sysctl ReadConsole PhysInfo SchedId PerfcDesc PerfcOp GetDomainInfoList
             DebugKeys CpuInfo GetCpuInfo AvailHeap GetPmstat CpuHotplug PmOp CpuTopo CpuTopoInfo
             MemInfo NumaInfo CpupoolOp CreditSchedule Credit2Schedule SchedulerOp PciTopoInfo
-            CpuLevellingCaps CpuFeatureset CpuPolicy;
+            CpuLevellingCaps CpuFeatureset CpuPolicy TbufOp;
+        trace: TBuf;
         event_channel: EvtchnAllocUnbound EvtchnBindInterdomain EvtchnBindVirq EvtchnBindPirq
             EvtchnBindIpi EvtchnClose EvtchnSend EvtchnStatus EvtchnBindVcpu EvtchnUnmask
             EvtchnReset EvtchnInitControl EvtchnExpandArray EvtchnSetPriority EvtchnOp

@@ -23,6 +23,12 @@ pub const DUMP: u32 = 32;
 /// Correct this CPU's clock.
 pub const CLOCK: u32 = 128;
 
+/// This CPU's trace buffer has become half full.
+pub const TRACE_HALF: u32 = 256;
+
+/// Tracing was switched on or off.
+pub const TRACE_DOORS: u32 = 512;
+
 /// Stand still with all other CPUs: [`super::standstill`].
 #[cfg(feature = "audit")]
 pub const AUDIT: u32 = 64;

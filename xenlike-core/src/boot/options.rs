@@ -74,6 +74,10 @@ pub struct Options {
     pub speculation: Wishes,
     /// Where newer microcode is.
     pub microcode: microcode::Wish,
+    /// Pages of each CPU's trace buffer; none: they are not made at boot.
+    pub trace_pages: u32,
+    /// Which events are traced, if not all.
+    pub traced_events: u32,
     /// What grant tables are good for.
     pub grants: Offer,
 }
@@ -95,6 +99,8 @@ impl Default for Options {
             speculation: Wishes::default(),
             microcode: microcode::Wish::default(),
             grants: Offer::ALL,
+            trace_pages: 0,
+            traced_events: 0,
         }
     }
 }
@@ -158,6 +164,14 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
         "" | "yes" | "on" | "true" | "enable" | "1" => Some(true),
         "no" | "off" | "false" | "disable" | "0" => Some(false),
         _ => None,
+    }
+}
+
+/// A number as Xen takes it: decimal, or hexadecimal behind `0x`.
+fn number(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
     }
 }
 
@@ -228,6 +242,8 @@ pub fn parse(cmdline: &str) -> Parsed<'_> {
             "ucode" => microcode::parse(value, options.microcode)
                 .map(|wish| options.microcode = wish)
                 .is_some(),
+            "tbuf_size" => number(value).map(|n| options.trace_pages = n).is_some(),
+            "tevt_mask" => number(value).map(|n| options.traced_events = n).is_some(),
             "gnttab" => read_grants(value, &mut options.grants),
             name if ELSEWHERE.contains(&name) => true,
             name => {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::arch::cpu::Features;
 use crate::kit::{CpuId, Maddr};
-use crate::{arch, console, domain, entry, kit, life};
+use crate::{arch, console, domain, entry, kit, life, trace};
 
 const BOOT_CPU: CpuId = CpuId(0);
 
@@ -94,6 +94,7 @@ extern "sysv64" fn on_own_stack() -> ! {
     #[cfg(feature = "audit")]
     crate::audit::init();
     life::init();
+    trace_from_boot(&options);
     console::set_hooks(console::Hooks {
         input: domain::notify::console_input,
         key: life::keys::press,
@@ -129,6 +130,17 @@ fn console_from(options: &options::Options) {
     options.reboot.into_iter().for_each(arch::power::set_method);
     crate::grant::set_offer(options.grants);
     panic::NO_REBOOT.store(options.noreboot, crate::kit::atomic::Ordering::Relaxed);
+}
+
+/// Traces from the boot on, if the options say so.
+fn trace_from_boot(options: &options::Options) {
+    let pages = options.trace_pages;
+    if pages != 0
+        && life::trace_buffers::make(pages, || false).is_ok()
+        && options.traced_events != 0
+    {
+        trace::set_events(options.traced_events);
+    }
 }
 
 /// What the core can't do without.

@@ -3,9 +3,11 @@
 use crate::kit::atomic::{AtomicU16, Ordering};
 use alloc::sync::Arc;
 
+use guest_pv_abi::trace::TRC_SCHED_WAKE;
 use guest_pv_abi::xen::{VIRQ_CONSOLE, VIRQ_DOM_EXC};
 
 use super::gate::Schedule;
+use super::runstate::{self, Activity};
 use super::time::end_slice_by;
 use super::vcpu::pause;
 use super::{Domain, Life, Vcpu, VcpuState, registry};
@@ -13,6 +15,7 @@ use crate::arch::{percpu, time, work};
 use crate::event::{NR_VIRQS, Notice};
 use crate::kit::{CpuId, DomId, Lock, Port, Rank, VcpuId};
 use crate::sched::{Ask, Scheduler};
+use crate::trace;
 
 /// All vCPUs' scheduler.
 pub static SCHED: Scheduler<Arc<Vcpu>> = Scheduler::new();
@@ -20,6 +23,9 @@ pub static SCHED: Scheduler<Arc<Vcpu>> = Scheduler::new();
 /// Tells the scheduler, and the CPU that has to act on it.
 impl Schedule for Vcpu {
     fn wake(&self) {
+        if trace::on() {
+            trace_wake(self);
+        }
         match SCHED.wake(self.unit, time::now_ns()) {
             Some(Ask::By(cpu, by_ns) | Ask::Later(cpu, by_ns)) if cpu == percpu::this_cpu() => {
                 end_slice_by(by_ns);
@@ -30,6 +36,23 @@ impl Schedule for Vcpu {
 
     fn sleep(&self) {
         schedule(SCHED.sleep(self.unit, time::now_ns()));
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn trace_wake(vcpu: &Vcpu) {
+    let Some(dom) = vcpu.domain() else {
+        return;
+    };
+    trace::record(TRC_SCHED_WAKE, &[dom.id().0.into(), vcpu.id.0]);
+    let activity = vcpu.runstate.lock().activity;
+    if matches!(activity, Activity::Blocked | Activity::Offline) {
+        runstate::trace(
+            trace::word_of(dom.id(), vcpu.id),
+            activity,
+            Activity::Runnable,
+        );
     }
 }
 

@@ -1,5 +1,9 @@
 //! How a vCPU's time was spent (vcpu.h, `struct vcpu_runstate_info`).
 
+use guest_pv_abi::trace::TRC_SCHED_RUNSTATE_CHANGE;
+
+use crate::trace;
+
 /// What a vCPU is doing; the public numbers of vcpu.h.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
@@ -57,6 +61,12 @@ impl Runstate {
         settled.since_ns = self.since_ns.max(now_ns);
         settled
     }
+}
+
+/// Records that `vcpu` (see [`trace::word_of`]) goes from `old` to `new`: both are bits of the event.
+pub fn trace(vcpu: u32, old: Activity, new: Activity) {
+    let event = TRC_SCHED_RUNSTATE_CHANGE | (old as u32) << 8 | (new as u32) << 4;
+    trace::record(event, &[vcpu]);
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::hypercall::Ctx;
 
 use super::current::with_current;
 use super::traps::vector;
-use super::{dump, switch, syscall, timers};
+use super::{dump, switch, syscall, timers, tracing};
 
 /// Called by the exit stub while work is pending on this CPU. The stub looks again afterwards.
 pub extern "C" fn exit_work(frame: &mut TrapFrame) {
@@ -46,6 +46,7 @@ fn other_work(frame: &mut TrapFrame, due: u32) {
     }
     #[cfg(feature = "audit")]
     crate::audit::stand(due);
+    tracing::act(due);
     if due & work::SCHEDULE != 0 {
         switch::schedule(frame);
     }

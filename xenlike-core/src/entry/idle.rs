@@ -5,7 +5,7 @@ use crate::console;
 use crate::domain::time;
 use crate::mm::alloc;
 
-use super::{harden, timers};
+use super::{harden, timers, tracing};
 
 /// Waits until this CPU has a reason to ask the scheduler again.
 pub fn wait() {
@@ -36,6 +36,7 @@ fn until_scheduled() {
         }
         #[cfg(feature = "audit")]
         crate::audit::stand(due);
+        tracing::act(due);
         if due & work::SCHEDULE != 0 {
             return;
         }

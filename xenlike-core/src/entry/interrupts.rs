@@ -2,13 +2,16 @@
 
 use crate::kit::atomic::{AtomicU32, Ordering};
 
+use guest_pv_abi::trace::TRC_HW_IRQ_HANDLED;
+
 use crate::arch::frame::TrapFrame;
 use crate::arch::ipi::Vector;
 use crate::arch::microcode::meeting::MEETING;
 use crate::arch::microcode::{self, Hardware};
-use crate::arch::{halt, lapic, percpu, stop, tlb, work};
+use crate::arch::{halt, lapic, percpu, stop, time, tlb, work};
 use crate::console::later;
 use crate::domain::pirq;
+use crate::trace;
 
 /// The timer's.
 pub extern "C" fn timer(_frame: &mut TrapFrame) {
@@ -47,9 +50,14 @@ pub fn handle(vector: u8) {
 fn from_device(vector: u8) {
     let told = pirq::arrived(vector);
     lapic::eoi();
-    match told {
-        Some(told) => pirq::tell(&told),
-        None => stray(vector),
+    let Some(told) = told else {
+        return stray(vector);
+    };
+    let since = if trace::on() { time::tsc() } else { 0 };
+    pirq::tell(&told);
+    if let (true, Some(holder)) = (trace::on(), told.first()) {
+        let data = [holder.pirq, since as u32, time::tsc() as u32];
+        trace::record(TRC_HW_IRQ_HANDLED, &data);
     }
 }
 

@@ -20,6 +20,7 @@ mod stubs;
 mod switch;
 mod syscall;
 mod timers;
+mod tracing;
 mod traps;
 
 pub use idt::init_cpu;

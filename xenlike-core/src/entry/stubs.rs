@@ -2,7 +2,7 @@
 //!
 //! Each stub brings the machine into the same state: all registers in a [`TrapFrame`], those that a
 //! guest could have steered cleared, direction and alignment flags clear. What happens next is
-//! Rust: one of [`super::traps::TRAP_HANDLERS`] or [`super::syscall::handle_syscall`].
+//! Rust: one of [`super::traps::HANDLERS`] or [`super::syscall::handle_syscall`].
 //!
 //! Where the stacks are: a trap from a guest arrives on the frame at the top of the CPU's block
 //! (TSS.RSP0); a trap from ring 0 (the idle loop, a guest copy that faults) nests below; #DB, NMI,
@@ -191,7 +191,7 @@ error_stub_\number:
 .balign 16
 dispatch_trap:
     movzx eax, byte ptr [rdi + {vector}]
-    lea rcx, [rip + {trap_handlers}]
+    mov rcx, [rip + {trap_handlers}]
     jmp qword ptr [rcx + rax * 8]
 
 .balign 64
@@ -432,7 +432,7 @@ harden_sites_end:
     step_ibpb = const path::IBPB,
     step_history = const path::HISTORY,
     step_verw = const path::VERW,
-    trap_handlers = sym super::traps::TRAP_HANDLERS,
+    trap_handlers = sym super::traps::HANDLERS,
     handle_iret_fault = sym super::iret_fault::handle,
     handle_syscall = sym super::syscall::handle_syscall,
     handle_syscall32 = sym super::syscall::handle_syscall32,

@@ -8,7 +8,7 @@ use crate::kit::atomic::Ordering;
 use alloc::sync::Arc;
 
 use super::current::{self, Running};
-use super::{context, harden};
+use super::{context, harden, tracing};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{percpu, time, work};
 use crate::domain::gate::Schedule;
@@ -18,6 +18,7 @@ use crate::domain::time::{resume_ticks, set_slice};
 use crate::domain::{Vcpu, vcpu::pause};
 use crate::mm::space;
 use crate::sched::Choice;
+use crate::trace;
 
 /// Decides who runs on this CPU and makes it so. Without anybody, the CPU idles in here.
 pub fn schedule(frame: &mut TrapFrame) {
@@ -31,7 +32,12 @@ pub fn schedule(frame: &mut TrapFrame) {
         }
         set_slice(turn.until_ns);
         match turn.choice {
-            Choice::Stay => return,
+            Choice::Stay => {
+                if trace::on() {
+                    tracing::stays();
+                }
+                return;
+            }
             Choice::Switch(_, next) => {
                 switch_away(frame, now_ns);
                 if switch_to(next, frame, now_ns) {
@@ -40,6 +46,9 @@ pub fn schedule(frame: &mut TrapFrame) {
             }
             Choice::Idle(_) => {
                 switch_away(frame, now_ns);
+                if trace::on() {
+                    tracing::idles();
+                }
                 super::idle::wait();
             }
         }
@@ -82,6 +91,9 @@ fn switch_away(frame: &mut TrapFrame, now_ns: u64) {
         _ => Activity::Offline,
     };
     vcpu.runstate.lock().change(activity, now_ns);
+    if trace::on() {
+        tracing::leaves(&dom, &vcpu, activity);
+    }
     vcpu.running_on.store(0, Ordering::Release);
     unbind(now_ns);
     drop(dom);
@@ -107,6 +119,9 @@ fn switch_to(vcpu: Arc<Vcpu>, frame: &mut TrapFrame, now_ns: u64) -> bool {
     vcpu.running_on
         .store(percpu::this_cpu().0 + 1, Ordering::Release);
     vcpu.runstate.lock().change(Activity::Running, now_ns);
+    if trace::on() {
+        tracing::enters(&dom, &vcpu);
+    }
     harden::between_domains(dom.serial);
     resume_ticks(&vcpu, now_ns);
     current::set_vcpu_info(Some(&vcpu.info));

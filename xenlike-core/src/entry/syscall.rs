@@ -9,6 +9,7 @@ use crate::arch::rflags;
 use crate::domain::shutdown::crash;
 use crate::domain::trap::{Bounce, Mode, Stuck, deliver, deliver_from};
 use crate::hypercall::{self, Args, Ctx, Outcome};
+use crate::kit::AtomicRef;
 
 /// Flags that SYSENTER left as user mode had them and that user mode gets back.
 pub const SYSENTER_KEEP: u64 = rflags::GUEST_SETTABLE & !(rflags::TF | rflags::NT | rflags::RF);
@@ -24,15 +25,19 @@ pub extern "C" fn handle_syscall(frame: &mut TrapFrame) {
     if !running.with(frame, |ctx| ctx.st.in_kernel) {
         return from_user(frame, running);
     }
-    if let Some(hypercall) = HYPERCALLS.get(hypercall::place(frame.rax)) {
+    if let Some(hypercall) = DOORS.get().get(hypercall::place(frame.rax)) {
         hypercall(frame, running);
     }
 }
 
+/// A hypercall from the instruction itself.
+pub type Door = fn(&mut TrapFrame, &'static Running);
+/// The table that they go by: [`HYPERCALLS`], or another one while they are traced.
+pub static DOORS: AtomicRef<[Door; hypercall::PLACES]> = AtomicRef::new(&HYPERCALLS);
+
 /// Hypercalls from the instruction itself, by place: the arguments are where the stub saved them, and a
 /// call takes from there those that it looks at.
-static HYPERCALLS: [fn(&mut TrapFrame, &'static Running); hypercall::PLACES] =
-    hypercall::by_number!(hypercall_at);
+pub static HYPERCALLS: [Door; hypercall::PLACES] = hypercall::by_number!(hypercall_at);
 
 fn hypercall_at<const PLACE: u64>(frame: &mut TrapFrame, running: &'static Running) {
     if PLACE == nr::IRET {

@@ -9,6 +9,7 @@ use crate::arch::{cr, debugreg, extable, lapic, rflags};
 use crate::domain::debug::merged_dr6;
 use crate::domain::trap::{Bounce, has_error_code};
 use crate::hypercall::Ctx;
+use crate::kit::AtomicRef;
 
 /// Exception vectors by their manual names (APM vol. 2 §8.2).
 pub mod vector {
@@ -60,6 +61,9 @@ pub static TRAP_HANDLERS: [TrapHandler; 256] = {
     table[Vector::TlbFlush as usize] = interrupts::flush;
     table
 };
+
+/// The table that the stubs go by: another one while traps are traced.
+pub static HANDLERS: AtomicRef<[TrapHandler; 256]> = AtomicRef::new(&TRAP_HANDLERS);
 
 /// The first vector that an APIC takes for an interrupt too (SDM vol. 3 §11.5.2).
 const FIRST_SHARED: usize = 16;

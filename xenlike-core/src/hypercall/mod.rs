@@ -54,8 +54,10 @@ mod xenlike;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
+use arrayvec::ArrayVec;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::hypercall as nr;
+use guest_pv_abi::trace::{TRC_PV_HYPERCALL_SUBCALL, hypercall_argument};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 pub use iret::call as iret;
@@ -64,7 +66,7 @@ pub use outcome::{Args, Outcome};
 use crate::arch::frame::TrapFrame;
 use crate::domain::{self, Domain, Vcpu, VcpuState};
 use crate::kit::heap::NoMemory;
-use crate::kit::{DomId, Vaddr};
+use crate::kit::{AtomicRef, DomId, Vaddr};
 use crate::life::pausing;
 use crate::mm::guest_copy;
 
@@ -174,14 +176,51 @@ macro_rules! by_number {
 }
 pub(crate) use by_number;
 
+/// A hypercall from within another.
+type Handler = fn(&mut Ctx<'_>, u64, &mut Args) -> Outcome;
+static HANDLERS: [Handler; PLACES] = by_number!(at_place);
+/// The table that calls go by: another one while they are traced, so that nothing is tested while they are not.
+static SUBCALLS: AtomicRef<[Handler; PLACES]> = AtomicRef::new(&HANDLERS);
+
 /// Calls hypercall `number` from within another.
 pub fn call(ctx: &mut Ctx<'_>, number: u64, args: &mut Args) -> Outcome {
-    type Handler = fn(&mut Ctx<'_>, u64, &mut Args) -> Outcome;
-    static HANDLERS: [Handler; PLACES] = by_number!(at_place);
-    match HANDLERS.get(place(number)) {
+    by_table(SUBCALLS.get(), ctx, number, args)
+}
+
+#[inline(always)] // one body each
+fn by_table(table: &[Handler; PLACES], ctx: &mut Ctx<'_>, number: u64, args: &mut Args) -> Outcome {
+    match table.get(place(number)) {
         Some(handler) => handler(ctx, number, args),
         None => Outcome::from(errno::ENOSYS),
     }
+}
+
+/// Has calls from within others traced, or not.
+pub fn trace_subcalls(whether: bool) {
+    static TRACED: [Handler; PLACES] = [traced; PLACES];
+    SUBCALLS.set(if whether { &TRACED } else { &HANDLERS });
+}
+
+fn traced(ctx: &mut Ctx<'_>, number: u64, args: &mut Args) -> Outcome {
+    trace_call(TRC_PV_HYPERCALL_SUBCALL, number, args);
+    by_table(&HANDLERS, ctx, number, args)
+}
+
+/// Records a hypercall with those of its arguments that Xen records.
+pub fn trace_call(event: u32, number: u64, args: &Args) {
+    let kept: &[u32] = match number {
+        nr::MMU_UPDATE | nr::MULTICALL | nr::MMUEXT_OP => &[1],
+        nr::GRANT_TABLE_OP => &[0, 2],
+        nr::VCPU_OP => &[0, 1],
+        nr::SCHED_OP | nr::EVENT_CHANNEL_OP => &[0],
+        _ => &[],
+    };
+    let mut record = ArrayVec::<u32, 3>::new();
+    let bits = kept.iter().fold(0, |bits, &n| bits | hypercall_argument(n));
+    record.push(number.min(0xf_ffff) as u32 | bits);
+    let words = kept.iter().filter_map(|&n| args.0.get(n as usize));
+    record.extend(words.map(|word| *word as u32));
+    crate::trace::record(event, &record);
 }
 
 /// Carries out hypercall `number`, whose place is `PLACE`.
@@ -223,7 +262,7 @@ fn carry_out(number: u64, ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
         nr::EVENT_CHANNEL_OP => event_channel::call(ctx, args),
         nr::EVENT_CHANNEL_OP_COMPAT => event_channel::compat(ctx, args),
         nr::GRANT_TABLE_OP => grant_table::call(ctx, args),
-        nr::SYSCTL => sysctl::call(ctx, *args).into(),
+        nr::SYSCTL => sysctl::call(ctx, *args),
         nr::DOMCTL => domctl::call(ctx, args),
         #[cfg(feature = "audit")]
         nr::ARCH_0 if args.0[0] as u32 == guest_pv_abi::xenlike::XENLIKE_AUDIT => {

@@ -8,6 +8,7 @@ use crate::kit::atomic::{AtomicPtr, Ordering};
 use core::ptr;
 
 /// Refers to something that lives for ever; read by one plain load.
+#[repr(transparent)]
 pub struct AtomicRef<T: Sync + 'static>(AtomicPtr<T>);
 
 impl<T: Sync + 'static> AtomicRef<T> {

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 
 use guest_pv_abi::arch_x86::{XEN_X86_EMU_PIT, XEN_X86_MISC_FLAGS_MAX};
 use guest_pv_abi::domctl::{CreateDomain, XEN_DOMCTL_CDF_XS_DOMAIN, XEN_DOMCTL_GRANT_VERSION_MASK};
+use guest_pv_abi::trace::{TRC_DOM0_DOM_ADD, TRC_SCHED_DOM_ADD};
 
 use crate::cpuid;
 use crate::domain::area::Area;
@@ -14,7 +15,7 @@ use crate::kit::{DomId, Lock, Rank};
 use crate::mm::alloc::{Where, alloc_frame};
 use crate::mm::{SharedPage, heap};
 use crate::pagetype::{self, DomainPages, l1tf, machine};
-use crate::{event, grant};
+use crate::{event, grant, trace};
 
 /// vCPUs a domain may be given.
 pub const MOST_VCPUS: u32 = 512;
@@ -82,8 +83,13 @@ pub fn create(
         })?;
         Ok(dom)
     });
-    if made.is_err() {
-        pagetype::forget(id, &pages);
+    match &made {
+        Ok(_) if trace::on() => {
+            trace::record(TRC_SCHED_DOM_ADD, &[id.0.into()]);
+            trace::record(TRC_DOM0_DOM_ADD, &[id.0.into()]);
+        }
+        Ok(_) => {}
+        Err(_) => pagetype::forget(id, &pages),
     }
     made
 }

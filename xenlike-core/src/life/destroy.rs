@@ -11,6 +11,8 @@
 
 use alloc::sync::Arc;
 
+use guest_pv_abi::trace::{TRC_DOM0_DOM_REM, TRC_SCHED_DOM_REM};
+
 use super::{pausing, vcpu_context};
 use crate::arch::work;
 use crate::domain::grant_machine::Mapper;
@@ -23,6 +25,7 @@ use crate::irq;
 use crate::kit::DomId;
 use crate::kit::atomic::Ordering;
 use crate::pagetype::{self, machine};
+use crate::trace;
 
 /// How far it got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +156,10 @@ fn retire_vcpus(dom: &Arc<Domain>) -> Progress {
 fn bury(dom: &Arc<Domain>) {
     if !dom.advance_life(Life::Dying, Life::Dead) {
         return;
+    }
+    if trace::on() {
+        trace::record(TRC_SCHED_DOM_REM, &[dom.id().0.into()]);
+        trace::record(TRC_DOM0_DOM_REM, &[dom.id().0.into()]);
     }
     time::end_wall_clock();
     machine().unshare(dom.shared.mfn());

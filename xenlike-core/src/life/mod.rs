@@ -23,6 +23,7 @@ pub mod hypercall_page;
 pub mod keys;
 pub mod machine_check;
 pub mod pausing;
+pub mod trace_buffers;
 pub mod vcpu_context;
 pub mod vcpus;
 

@@ -251,11 +251,20 @@ impl<M: Memory> Types<M> {
 
     /// Lets whoever may map frames of [`DomId::XEN`] map this one, read-only, for ever.
     pub fn share_read_only(&self, mfn: Mfn) {
+        self.share_as(PageType::None, mfn);
+    }
+
+    /// The same, but writable.
+    pub fn share_writable(&self, mfn: Mfn) {
+        self.share_as(PageType::Writable, mfn);
+    }
+
+    fn share_as(&self, ty: PageType, mfn: Mfn) {
         let Some(frame) = self.0.frame(mfn) else {
             return;
         };
         frame.set_owner(DomId::XEN);
-        let held = State::REF + State::TYPE_REF;
+        let held = State::REF + State::TYPE_REF + ((ty as u64) << State::TYPE_SHIFT);
         frame.state.store(
             State::USED | State::SHARED | State::VALIDATED | held,
             Ordering::Release,

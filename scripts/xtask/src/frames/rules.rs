@@ -1,13 +1,28 @@
 //! What the image itself does not tell: where ring 0 begins, what pointers it holds once it runs, how deep
 //! its recursions go.
 
-/// A variable with function pointers that boot sets, and the functions: by the ends of their names.
-pub const SET_AT_BOOT: [(&str, &[&str]); 4] = [
+/// A variable with function pointers that boot sets, or with the table of them that is in use, and the functions: by
+/// the ends of their names.
+pub const SET_AT_BOOT: [(&str, &[&str]); 6] = [
     ("log::LOGGER", &["as log::Log>::log"]),
     ("xenlike_core::kit::lock::WAIT_STEP", &["arch::tlb::answer"]),
     (
         "xenlike_core::console::HOOKS",
         &["domain::notify::console_input", "life::keys::press"],
+    ),
+    (
+        "xenlike_core::entry::syscall::DOORS",
+        &[
+            "entry::syscall::hypercall_at",
+            "entry::tracing::traced_hypercall",
+        ],
+    ),
+    (
+        "xenlike_core::hypercall::SUBCALLS",
+        &[
+            "xenlike_core::hypercall::at_place",
+            "xenlike_core::hypercall::traced",
+        ],
     ),
     (
         "xenlike_core::pagetype::machine::HOOKS",

@@ -28,7 +28,7 @@ const WITHOUT_EFFECT: &str = "
     ple_window preferred-cstates psr pv pv-linear-pt pv-shim rcu-idle-timer-period-ms rmrr ro-hpet sched-gran
     sched_credit2_max_cpus_runqueue sched_credit2_migrate_resist sched_credit_tslice_ms sched_ratelimit_us
     sched_smt_power_savings scrub-domheap serial_tx_buffer serrors shim_mem smap smep smt snb_igd_quirk
-    sync_console tboot tbuf_size tdt tevt_mask tickle_one_idle_cpu timer_slop tsc tsx unrestricted_guest
+    sync_console tboot tdt tickle_one_idle_cpu timer_slop tsc tsx unrestricted_guest
     vcpu_migration_delay vesa-ram viridian-spinlock-retry-count viridian-version vm-notify-window vpid vpmu vwfi
     watchdog watchdog_timeout x2apic-mode x2apic_phys xen-llc-colors xenheap_megabytes xsave xsm
 ";

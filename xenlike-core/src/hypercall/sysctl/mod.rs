@@ -9,11 +9,12 @@ mod log_ring;
 mod machine;
 mod policy;
 mod pool;
+mod tracing;
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::sysctl::{self as abi, Sysctl};
 
-use super::{Args, Ctx, get, put};
+use super::{Args, Ctx, Outcome, get, put};
 
 /// Whether the caller's structure is to be written back.
 type Answer = Result<Back, Errno>;
@@ -29,7 +30,14 @@ enum Back {
 
 /// `sysctl(op)`.
 #[inline(never)] // one body for both tables
-pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
+pub fn call(ctx: &Ctx<'_>, args: Args) -> Outcome {
+    match act(ctx, args) {
+        Err(errno::ERESTART) => Outcome::Again,
+        done => done.into(),
+    }
+}
+
+fn act(ctx: &Ctx<'_>, args: Args) -> Result<i64, Errno> {
     let [at, ..] = args.0;
     let mut op = get::<Sysctl>(at)?;
     if op.interface_version != abi::XEN_SYSCTL_INTERFACE_VERSION {
@@ -46,6 +54,7 @@ fn dispatch(op: &mut Sysctl) -> Answer {
     match op.cmd {
         abi::XEN_SYSCTL_READCONSOLE => log_ring::read(op),
         abi::XEN_SYSCTL_DEBUG_KEYS => log_ring::debug_keys(op),
+        abi::XEN_SYSCTL_TBUF_OP => tracing::tbuf_op(op),
         abi::XEN_SYSCTL_PHYSINFO => machine::physinfo(op),
         abi::XEN_SYSCTL_AVAILHEAP => machine::availheap(op),
         abi::XEN_SYSCTL_NUMAINFO => machine::numainfo(op),
@@ -65,7 +74,7 @@ fn dispatch(op: &mut Sysctl) -> Answer {
         abi::XEN_SYSCTL_PCITOPOINFO => machine::pcitopoinfo(op),
         abi::XEN_SYSCTL_COVERAGE_OP => Err(errno::EOPNOTSUPP),
         abi::XEN_SYSCTL_LIVEPATCH_OP => livepatch(op),
-        // Traces, counters, page offlining: not in this hypervisor.
+        // Counters, page offlining: not in this hypervisor.
         _ => Err(errno::ENOSYS),
     }
 }

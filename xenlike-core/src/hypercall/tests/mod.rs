@@ -10,5 +10,6 @@ mod grants;
 mod guest;
 mod memory;
 mod scheduling;
+mod tracing;
 mod vcpu_state;
 mod vcpus;

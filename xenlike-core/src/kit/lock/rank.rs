@@ -28,6 +28,8 @@ pub enum Rank {
     Watchdogs,
     /// Who takes the machine's virtual IRQs.
     VirqHandlers,
+    /// The trace buffers, while they are made.
+    TraceBuffers,
     /// To where a vCPU is pinned for a while.
     Pinned,
     /// A mapper's grant handles.

@@ -86,6 +86,31 @@ fn what_is_read_only_for_all_stays_so() {
 }
 
 #[test]
+fn what_is_writable_for_all_is_nothing_else() {
+    let mut t = Tree::pinned();
+    let own = t.types.0.take().unwrap();
+    t.types.share_writable(own);
+    let update = |flags| Update {
+        table: t.table[1],
+        index: 8,
+        new: Pte::new(own, flags),
+        keep: Keep::Nothing,
+        page_owner: DomId::XEN,
+    };
+    for flags in [RO, RW, RO] {
+        assert_eq!(t.types.change(ME, &update(flags), &mut t.work), Ok(()));
+    }
+    assert!(t.types.pin(own, 1, DomId::XEN, &mut t.work).is_err());
+    t.update(1, 8, Pte(0)).unwrap();
+    assert!(t.types.pin(own, 1, ME, &mut t.work).is_err());
+    assert_eq!(
+        t.types
+            .disown(&t.pages, own, &mut t.types.leaving(&t.pages)),
+        Err(Refused::Invalid)
+    );
+}
+
+#[test]
 fn counts_do_not_overflow() {
     let mut t = Tree::pinned();
     let (page, frame) = (t.spare[0], t.types.0.frame(t.spare[0]).unwrap());

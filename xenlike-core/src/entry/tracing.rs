@@ -1,0 +1,148 @@
+//! What `entry` records while tracing is on: hypercalls and traps, by tables of their own that take the place of the
+//! plain ones; who runs.
+
+use guest_pv_abi::trace::{
+    TRC_64_FLAG, TRC_PV_HYPERCALL_V2, TRC_PV_PAGE_FAULT, TRC_PV_TRAP, TRC_SCHED_CONTINUE_RUNNING,
+    TRC_SCHED_SWITCH,
+};
+use guest_pv_abi::xen::VIRQ_TBUF;
+
+use super::current::{Running, running};
+use super::syscall::{self, Door, HYPERCALLS};
+use super::traps::{self, TRAP_HANDLERS, TrapHandler, vector};
+use crate::arch::frame::TrapFrame;
+use crate::arch::{cr, percpu, work};
+use crate::domain::runstate::{self, Activity};
+use crate::domain::trap::has_error_code;
+use crate::domain::{Domain, Vcpu, notify};
+use crate::hypercall;
+use crate::kit::{DomId, VcpuId};
+use crate::trace::{record, runs, word_of};
+
+/// The first vector that is no exception.
+const EXCEPTIONS: usize = 32;
+
+static TRACED_HYPERCALLS: [Door; hypercall::PLACES] = [traced_hypercall; hypercall::PLACES];
+
+/// Exceptions that the guest caused. Those that may hit ring 0 anywhere, on stacks of their own, go by as they are.
+static TRACED_TRAPS: [TrapHandler; 256] = {
+    let mut table = TRAP_HANDLERS;
+    let mut exception = 0;
+    while exception < EXCEPTIONS {
+        if !matches!(exception as u8, vector::NMI | vector::DF | vector::MC) {
+            table[exception] = traced_trap;
+        }
+        exception += 1;
+    }
+    table
+};
+
+/// Does what has come up about tracing.
+pub fn act(due: u32) {
+    if due & work::TRACE_DOORS != 0 {
+        choose_doors();
+    }
+    if due & work::TRACE_HALF != 0 {
+        notify::global_virq(VIRQ_TBUF);
+    }
+}
+
+/// Takes the tables that fit. Several CPUs may be here when tracing is switched on and off in a row: whichever sets them
+/// last looks again afterwards.
+fn choose_doors() {
+    loop {
+        let on = crate::trace::on();
+        syscall::DOORS.set(if on { &TRACED_HYPERCALLS } else { &HYPERCALLS });
+        traps::HANDLERS.set(if on { &TRACED_TRAPS } else { &TRAP_HANDLERS });
+        hypercall::trace_subcalls(on);
+        if crate::trace::on() == on {
+            return;
+        }
+    }
+}
+
+/// Notes who runs, which a CPU doesn't know that had no switch since tracing is on.
+fn note(running: &Running) {
+    runs(word_of(running.dom.id(), running.vcpu.id));
+}
+
+fn traced_hypercall(frame: &mut TrapFrame, running: &'static Running) {
+    note(running);
+    let args = hypercall::arguments(frame);
+    hypercall::trace_call(TRC_PV_HYPERCALL_V2, frame.rax, &args);
+    if let Some(hypercall) = HYPERCALLS.get(hypercall::place(frame.rax)) {
+        hypercall(frame, running);
+    }
+}
+
+extern "C" fn traced_trap(frame: &mut TrapFrame) {
+    if frame.from_guest() {
+        if let Some(running) = running() {
+            note(running);
+        }
+        record_trap(frame);
+    }
+    if let Some(handler) = TRAP_HANDLERS.get(usize::from(frame.vector as u8)) {
+        handler(frame);
+    }
+}
+
+fn record_trap(frame: &TrapFrame) {
+    let (number, error) = (frame.vector as u8, frame.error);
+    let [low, high] = halves(frame.rip);
+    if number == vector::PF {
+        let [address, above] = halves(cr::cr2());
+        return record(
+            TRC_PV_PAGE_FAULT | TRC_64_FLAG,
+            &[low, high, address, above, error],
+        );
+    }
+    let has_error = u32::from(has_error_code(number)) << 15;
+    let what = u32::from(number) | has_error | error << 16;
+    record(TRC_PV_TRAP | TRC_64_FLAG, &[low, high, what]);
+}
+
+fn halves(word: u64) -> [u32; 2] {
+    [word as u32, (word >> 32) as u32]
+}
+
+/// The vCPU that runs here goes on.
+#[cold]
+pub fn stays() {
+    if let Some(running) = running() {
+        note(running);
+        let vcpu = word_of(running.dom.id(), running.vcpu.id);
+        record(TRC_SCHED_CONTINUE_RUNNING, &[vcpu]);
+    }
+}
+
+/// `vcpu` doesn't run here any more.
+#[cold]
+pub fn leaves(dom: &Domain, vcpu: &Vcpu, activity: Activity) {
+    let vcpu = word_of(dom.id(), vcpu.id);
+    runs(vcpu);
+    runstate::trace(vcpu, Activity::Running, activity);
+}
+
+/// `vcpu` runs here from now on.
+#[cold]
+pub fn enters(dom: &Domain, vcpu: &Vcpu) {
+    switch(word_of(dom.id(), vcpu.id));
+}
+
+/// Nothing runs here.
+#[cold]
+pub fn idles() {
+    switch(word_of(DomId::IDLE, VcpuId(percpu::this_cpu().0)));
+}
+
+fn switch(next: u32) {
+    let before = runs(next);
+    let (domain, vcpu) = (|word: u32| word >> 16, |word: u32| word & 0xffff);
+    let data = [domain(before), vcpu(before), domain(next), vcpu(next)];
+    record(TRC_SCHED_SWITCH, &data);
+    if domain(before) == u32::from(DomId::IDLE.0) {
+        runstate::trace(before, Activity::Running, Activity::Runnable);
+    }
+    runstate::trace(next, Activity::Runnable, Activity::Running);
+}

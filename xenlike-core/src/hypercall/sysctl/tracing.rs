@@ -1,0 +1,38 @@
+//! tbuf_op: trace buffers and what goes into them.
+
+use guest_pv_abi::errno;
+use guest_pv_abi::sysctl::{self as abi, Sysctl, TbufOp};
+
+use super::{Answer, Back};
+use crate::arch::work;
+use crate::hypercall::ctl_bitmap;
+use crate::kit::PAGE_SIZE;
+use crate::life::trace_buffers::{self, Progress, Refused};
+use crate::trace;
+
+/// XEN_SYSCTL_tbuf_op
+pub fn tbuf_op(op: &mut Sysctl) -> Answer {
+    let mut body = op.u.get::<TbufOp>();
+    match body.cmd {
+        abi::XEN_SYSCTL_TBUFOP_GET_INFO => {
+            let made = trace_buffers::made();
+            body.evt_mask = trace::events();
+            body.buffer_mfn = made.map_or(0, |made| made.info.0);
+            body.size = made.map_or(0, |made| made.info_frames.saturating_mul(PAGE_SIZE as u32));
+            op.u.set(&body);
+        }
+        abi::XEN_SYSCTL_TBUFOP_SET_CPU_MASK => trace::set_cpus(ctl_bitmap::read(&body.cpu_mask)?),
+        abi::XEN_SYSCTL_TBUFOP_SET_EVT_MASK => trace::set_events(body.evt_mask),
+        abi::XEN_SYSCTL_TBUFOP_SET_SIZE => match trace_buffers::make(body.size, work::preempts) {
+            Ok(Progress::Done) => {}
+            Ok(Progress::Again) => return Err(errno::ERESTART),
+            Err(Refused::BadSize) => return Err(errno::EINVAL),
+            Err(Refused::Busy) => return Err(errno::EBUSY),
+            Err(Refused::NoMemory) => return Err(errno::ENOMEM),
+        },
+        abi::XEN_SYSCTL_TBUFOP_ENABLE if trace_buffers::made().is_some() => trace::switch(true),
+        abi::XEN_SYSCTL_TBUFOP_DISABLE => trace::switch(false),
+        _ => return Err(errno::EINVAL),
+    }
+    Ok(Back::Write)
+}
