@@ -263,3 +263,22 @@ fn xenlike_beside_xenstored() -> Result<()> {
     debian_is_gone(&mut session)?;
     power_off(session)
 }
+
+/// Debian's xentrace writes what happens on each CPU.
+#[test]
+#[ignore = "boots QEMU"]
+fn debian_xentrace_writes_a_trace() -> Result<()> {
+    let scratch = Scratch::new("trace")?;
+    let mut session = boot("trace", &scratch)?;
+    succeed(&mut session, "xentrace -D -T 2 all")?;
+    succeed(&mut session, "[ $(wc -c < all) -gt 20000 ]")?;
+    // Once made, the buffers keep their size; a mask leaves the rest out.
+    let again = run(&mut session, "xentrace_setsize 7; echo status $?")?;
+    ensure!(!again.contains("status 0"), "{again}");
+    succeed(&mut session, "xentrace -D -e 0x21000 -T 1 some")?;
+    succeed(&mut session, "[ $(wc -c < some) -lt $(wc -c < all) ]")?;
+    succeed(&mut session, "xl debug-keys a; sleep 2")?;
+    let log = succeed(&mut session, "xl dmesg | tail -n 5")?;
+    ensure!(log.contains("agree in"), "the audit:\n{log}");
+    power_off(session)
+}

@@ -7,7 +7,7 @@
 //! {event, grant, pagetype, cpuid, timer, ports, irq} → trace → sched → mm → arch → kit`
 //!
 //! Rooms that see values of a guest's carry lints against what could panic on one: indexing, unwrapping,
-//! and, but for `pagetype`, `emul` and `cpuid`, arithmetic that may overflow.
+//! and, but for `pagetype`, `emul`, `cpuid` and `trace`, arithmetic that may overflow.
 //!
 //! Everything but `boot`, `entry` and the hardware parts of `arch` and `mm` builds on the host too,
 //! where the tests run.

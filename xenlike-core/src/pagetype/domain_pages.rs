@@ -264,7 +264,7 @@ impl<M: Memory> Types<M> {
             return;
         };
         frame.set_owner(DomId::XEN);
-        let held = State::REF + State::TYPE_REF + ((ty as u64) << State::TYPE_SHIFT);
+        let held = State::REF | State::TYPE_REF | (ty as u64) << State::TYPE_SHIFT;
         frame.state.store(
             State::USED | State::SHARED | State::VALIDATED | held,
             Ordering::Release,

@@ -107,7 +107,7 @@ impl<W: Words> Buffer<W> {
             cons if cons <= prod => prod - cons,
             cons => prod + 2 * size - cons,
         };
-        if cons % 4 == 0 {
+        if cons.is_multiple_of(4) {
             behind.min(size)
         } else {
             size

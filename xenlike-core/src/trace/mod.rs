@@ -10,6 +10,16 @@
 //! Buffers are made once (by `life::trace_buffers`) and never freed, as in Xen. Switching tracing off may race with a
 //! CPU that has seen it on: that CPU's last record still arrives.
 
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
+
 mod buffer;
 
 use guest_pv_abi::trace::{TRC_ALL, TRC_CLS_SHIFT, TRC_SUBCLS_SHIFT};
