@@ -15,3 +15,4 @@ pub mod manifest;
 pub mod ops;
 pub mod shell;
 pub mod store;
+pub mod verbs;

@@ -6,6 +6,8 @@ use alloc::vec::Vec;
 
 use super::known::Ignored;
 use super::syntax::{self, Setting, Value};
+use crate::ops::check_name;
+
 use super::{Action, ConfigError, CpuSet, DomainConfig, NamedFile, Parsed, Pinning, Place};
 
 /// `DOMID`-independent bounds: 16 TiB of memory, 8192 vCPUs of the event channel ABI.
@@ -226,11 +228,7 @@ fn domain(keys: &mut Keys, stem: &str) -> Result<DomainConfig, Fault> {
     keys.check_type()?;
     let name_line = keys.line("name");
     let name = keys.text("name")?.unwrap_or_else(|| stem.to_string());
-    let odd = |c: char| c.is_control() || c == '/';
-    if name.is_empty() || name.len() > 64 || name.contains(odd) {
-        let cause = format!("name={name:?}: a name has 1 to 64 visible characters, and no `/`");
-        return Err((name_line, cause));
-    }
+    check_name(&name).map_err(|cause| (name_line, cause))?;
     if name.chars().all(|c| c.is_ascii_digit()) {
         let warning = format!("name={name:?}: commands will take it for a domain's number");
         keys.warn(name_line.unwrap_or(1), warning);

@@ -63,7 +63,9 @@ impl fmt::Display for Ending {
 }
 
 impl Ending {
-    fn of_code(code: u32) -> Ending {
+    /// By the number that the hypervisor has for it.
+    #[must_use]
+    pub fn of_code(code: u32) -> Ending {
         match code {
             sched::SHUTDOWN_POWEROFF => Ending::PowerOff,
             sched::SHUTDOWN_REBOOT => Ending::Reboot,
@@ -71,6 +73,19 @@ impl Ending {
             sched::SHUTDOWN_CRASH => Ending::Crash,
             sched::SHUTDOWN_WATCHDOG => Ending::Watchdog,
             code => Ending::Other(code),
+        }
+    }
+
+    /// The number that the hypervisor has for it.
+    #[must_use]
+    pub fn code(self) -> u32 {
+        match self {
+            Ending::PowerOff => sched::SHUTDOWN_POWEROFF,
+            Ending::Reboot => sched::SHUTDOWN_REBOOT,
+            Ending::Suspend => sched::SHUTDOWN_SUSPEND,
+            Ending::Crash => sched::SHUTDOWN_CRASH,
+            Ending::Watchdog => sched::SHUTDOWN_WATCHDOG,
+            Ending::Other(code) => code,
         }
     }
 }

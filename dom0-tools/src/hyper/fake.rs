@@ -44,6 +44,8 @@ pub(crate) struct Fake {
     /// Extents larger than a page are refused.
     pub(crate) fragmented: bool,
     pub(crate) calls: Vec<(u64, u64)>,
+    /// Keys pressed on its console.
+    pub(crate) keys: Vec<u8>,
     next_frame: u64,
 }
 
@@ -57,6 +59,7 @@ impl Fake {
             free,
             fragmented: false,
             calls: Vec::new(),
+            keys: Vec::new(),
             next_frame: 0x1000,
         };
         fake.domains.insert(
@@ -302,6 +305,13 @@ impl Fake {
                 self.write(body.buffer, text)?;
                 (body.count, body.index) = (text.len() as u32, 12);
                 call.u = Payload::of(&body);
+            }
+            sysctl::XEN_SYSCTL_DEBUG_KEYS => {
+                let body: sysctl::DebugKeys = call.u.get();
+                for key in 0..u64::from(body.nr_keys) {
+                    let key = self.read(GuestHandle(body.keys.0 + key))?;
+                    self.keys.push(key);
+                }
             }
             other => panic!("sysctl {other}"),
         }

@@ -180,6 +180,23 @@ pub fn log<H: Hypercalls + ?Sized>(h: &mut H, clear: Clear) -> Result<Vec<u8>, C
     }
 }
 
+/// Presses keys of the hypervisor's console, as if they had been typed there.
+///
+/// # Errors
+/// The hypervisor's refusal.
+pub fn debug_keys<H: Hypercalls + ?Sized>(h: &mut H, keys: &[u8]) -> Result<(), CallError> {
+    let what = CallError::of("press keys of the hypervisor's console");
+    let mut args = Args::new(h);
+    let place = args.put(keys).map_err(&what)?;
+    let body = abi::DebugKeys {
+        keys: place.handle,
+        nr_keys: keys.len() as u32,
+        _gap0: [0; 4],
+    };
+    let call = sysctl_in(&mut args, abi::XEN_SYSCTL_DEBUG_KEYS, &body);
+    call.map(drop).map_err(what)
+}
+
 /// Is the log emptied after it is read?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clear {

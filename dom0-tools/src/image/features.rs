@@ -88,6 +88,14 @@ impl Features {
         Ok(())
     }
 
+    /// The names of the features in a set, with blanks between.
+    #[must_use]
+    pub fn names(&self, set: u64) -> String {
+        let named = NAMES.iter().filter(|(_, bit)| set & 1 << bit != 0);
+        let names: Vec<&str> = named.map(|(name, _)| *name).collect();
+        names.join(" ")
+    }
+
     pub(super) fn add_supported(&mut self, set: u64) {
         self.supported |= set;
         self.complete = true;

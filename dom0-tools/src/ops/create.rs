@@ -14,7 +14,7 @@ use crate::hyper::{
 use crate::image::{Image, ImageError};
 
 /// Kernel memory that libxl allows a domain on top of its own: for frames that move (LIBXL_MAXMEM_CONSTANT).
-const EXTRA_KIB: u64 = 1024;
+pub(super) const EXTRA_KIB: u64 = 1024;
 /// Event channels that xl gives a domain.
 const EVENT_CHANNELS: u32 = 1023;
 
@@ -114,17 +114,7 @@ pub fn create<H: Hypercalls + ?Sized>(
     let initrd = initrd.map_err(CreateError::File)?;
     progress.unpacking(&config.kernel, kernel.len() as u64);
     let image = Image::open(&config.kernel, &kernel)?;
-    let mut contents = Contents {
-        image: &image,
-        initrd: initrd.as_deref(),
-        cmdline: &config.cmdline,
-        pages: config.memory_mib << 8,
-        kind: Kind::Guest {
-            backend,
-            console: Port(0),
-            store: None,
-        },
-    };
+    let mut contents = contents(config, &image, initrd.as_deref());
     build::plan(&contents).map_err(|error| named(error, config))?;
     let new = NewDomain {
         handle: config.uuid.unwrap_or(handle),
@@ -165,8 +155,27 @@ pub fn create<H: Hypercalls + ?Sized>(
     created
 }
 
+/// What the builder is to make of a configuration; the ports come later.
+pub(super) fn contents<'a>(
+    config: &'a DomainConfig,
+    image: &'a Image<'a>,
+    initrd: Option<&'a [u8]>,
+) -> Contents<'a> {
+    Contents {
+        image,
+        initrd,
+        cmdline: &config.cmdline,
+        pages: config.memory_mib << 8,
+        kind: Kind::Guest {
+            backend: DomId::ZERO,
+            console: Port(0),
+            store: None,
+        },
+    }
+}
+
 /// Names the domain where a fault is not about a file.
-fn named(error: BuildError, config: &DomainConfig) -> CreateError {
+pub(super) fn named(error: BuildError, config: &DomainConfig) -> CreateError {
     CreateError::Build(match error {
         BuildError::Layout(cause) => BuildError::Layout(alloc::format!("{}: {cause}", config.name)),
         error => error,

@@ -1,8 +1,12 @@
 //! What the verbs do, for the shell and the CLI alike: making domains, and looking at domains and the machine.
 
+mod control;
 mod create;
+mod detail;
 mod entries;
+mod nodes;
 mod pin;
+mod summary;
 mod table;
 mod uptime;
 pub mod view;
@@ -14,11 +18,15 @@ use guest_pv_abi::errno;
 
 use crate::hyper::{DomId, Hypercalls, domain};
 
+pub use control::{amount_kib, check_name, mem_max, mem_set, sysrq, vcpu_set};
 pub use create::{
     CreateError, Created, Dom0, Files, Store, create, create_dom0, random_uuid, uuid_text,
 };
+pub use detail::{DomainDetail, detail, detail_text, libxl_json, long};
 pub use entries::{Entry, Wish, entries, vm_path, wish_path};
+pub use nodes::Nodes;
 pub use pin::pin;
+pub use summary::{dry_run, image_text};
 pub use table::{Align, Table};
 pub use uptime::{UptimeRow, uptime_table};
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::table::{Align, Table};
 use super::uuid_text;
-use crate::config::CpuSet;
+use crate::config::{CpuSet, DomainConfig};
 use crate::hyper::{
     CallError, DomId, DomainInfo, Ending, Hypercalls, VcpuId, VcpuInfo, domain, machine,
 };
@@ -19,6 +19,11 @@ use crate::hyper::{
 pub trait Names {
     /// The name of a domain.
     fn name(&self, id: DomId) -> String;
+
+    /// What a domain was made from, if that is known.
+    fn config(&self, _id: DomId) -> Option<DomainConfig> {
+        None
+    }
 }
 
 /// Seconds with one decimal.
@@ -67,6 +72,15 @@ pub fn state(info: &DomainInfo) -> String {
         .collect()
 }
 
+/// Whether `list` shows UUIDs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uuids {
+    /// It does.
+    Shown,
+    /// It does not.
+    Hidden,
+}
+
 /// One domain of `list`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DomainRow {
@@ -97,7 +111,11 @@ pub fn domains<H: Hypercalls + ?Sized>(
     names: &dyn Names,
 ) -> Result<Vec<DomainRow>, CallError> {
     let infos = domain::list(h)?;
-    let row = |info: &DomainInfo| DomainRow {
+    Ok(infos.iter().map(|info| row(info, names)).collect())
+}
+
+pub(super) fn row(info: &DomainInfo, names: &dyn Names) -> DomainRow {
+    DomainRow {
         name: names.name(info.id),
         domid: info.id.0,
         memory_mib: mib(info.pages),
@@ -106,15 +124,14 @@ pub fn domains<H: Hypercalls + ?Sized>(
         state: state(info),
         cpu_seconds: seconds(info.cpu_time_ns),
         uuid: uuid_text(&info.handle),
-    };
-    Ok(infos.iter().map(row).collect())
+    }
 }
 
-/// `list` as text.
+/// `list` as text, with UUIDs behind if they are `wanted`.
 #[must_use]
-pub fn domain_table(rows: &[DomainRow]) -> String {
+pub fn domain_table(rows: &[DomainRow], wanted: Uuids) -> String {
     let right = Align::Right;
-    let mut table = Table::new(&[
+    let mut heading = Vec::from([
         ("Name", Align::Left),
         ("ID", right),
         ("Mem", right),
@@ -122,6 +139,10 @@ pub fn domain_table(rows: &[DomainRow]) -> String {
         ("State", right),
         ("Time(s)", right),
     ]);
+    if wanted == Uuids::Shown {
+        heading.push(("UUID", Align::Left));
+    }
+    let mut table = Table::new(&heading);
     for row in rows {
         let time = format!("{:.1}", row.cpu_seconds);
         let numbers = [
@@ -131,7 +152,8 @@ pub fn domain_table(rows: &[DomainRow]) -> String {
         ];
         let cells = core::iter::once(row.name.clone())
             .chain(numbers)
-            .chain([row.state.clone(), time]);
+            .chain([row.state.clone(), time])
+            .chain((wanted == Uuids::Shown).then(|| row.uuid.clone()));
         table.row(cells);
     }
     table.print()
@@ -319,6 +341,20 @@ pub fn host<H: Hypercalls + ?Sized>(h: &mut H, cpu: &str) -> Result<HostView, Ca
         cc_compiler: compiler,
         cc_compile_date: date,
         hardware_virtualisation: cpu.to_string(),
+    })
+}
+
+/// What `version` shows.
+///
+/// # Errors
+/// The hypervisor's refusal.
+pub fn version<H: Hypercalls + ?Sized>(h: &mut H, as_json: bool) -> Result<String, CallError> {
+    let (major, minor, extra) = machine::version(h)?;
+    let (own, abi) = (env!("CARGO_PKG_VERSION"), format!("{major}.{minor}{extra}"));
+    Ok(if as_json {
+        json(&serde_json::json!({ "xenlike": own, "xen_abi": abi }))
+    } else {
+        format!("xenlike {own}, Xen ABI {abi}\n")
     })
 }
 

@@ -5,11 +5,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::guests::Gone;
-use super::words::Arguments;
 use super::{Mode, Platform, Shell};
 use crate::hyper::DomId;
 use crate::ops::Wish;
 use crate::ops::view::Names;
+use crate::verbs::{self, Request};
 
 /// How long a domain has to take a wish up: its kernel does that at once, if it runs.
 const PATIENCE_NS: u64 = 10_000_000_000;
@@ -36,24 +36,14 @@ impl Until {
 }
 
 impl<P: Platform> Shell<P> {
-    pub(super) fn shutdown(&mut self, arguments: Arguments) -> Result<Mode, String> {
-        self.ask(arguments, "shutdown", Wish::PowerOff)
-    }
-
-    pub(super) fn reboot(&mut self, arguments: Arguments) -> Result<Mode, String> {
-        self.ask(arguments, "reboot", Wish::Reboot)
-    }
-
-    fn ask(&mut self, mut arguments: Arguments, verb: &str, wish: Wish) -> Result<Mode, String> {
-        let all = arguments.option(&["-a", "--all"]);
-        let wait = arguments.option(&["-w", "--wait"]);
-        let count = usize::from(!all);
-        arguments.check(Self::usage(verb), count..=count)?;
+    pub(super) fn ask(&mut self, request: &Request, wish: Wish) -> Result<Mode, String> {
+        let (all, wait) = (request.has("all"), request.has("wait"));
+        verbs::one_or_all(request)?;
         let wanted = if all {
             let living = self.guests.all().iter().filter(|guest| !guest.preserved);
             living.map(|guest| guest.id).collect()
         } else {
-            Vec::from([self.other_domain(arguments.get(0))?])
+            Vec::from([self.other_domain(request.word(0))?])
         };
         // What they have done until now counts.
         self.guests.drain();

@@ -16,6 +16,8 @@ use crate::ops::view::Names;
 use crate::ops::{self, Created, create, random_uuid};
 use crate::store::{Link, Page, Store};
 
+/// The name of domain 0.
+const DOMAIN_0: &str = "Domain-0";
 /// Domains whose output is kept after their end.
 const KEPT_ENDED: usize = 16;
 /// Keys that wait for room in a console ring.
@@ -92,12 +94,17 @@ pub(super) struct Guests {
 impl Names for Guests {
     fn name(&self, id: DomId) -> String {
         if id == DomId::ZERO {
-            return "Domain-0".to_string();
+            return DOMAIN_0.to_string();
         }
         match self.guests.iter().find(|guest| guest.id == id) {
             Some(guest) => guest.config.name.clone(),
             None => format!("(domain {id})"),
         }
+    }
+
+    fn config(&self, id: DomId) -> Option<DomainConfig> {
+        let guest = self.guests.iter().find(|guest| guest.id == id)?;
+        Some(guest.config.clone())
     }
 }
 
@@ -131,9 +138,31 @@ impl Guests {
         };
         match named.or_else(numbered) {
             Some(guest) => Some(guest.id),
-            None if word == "0" || word == "Domain-0" => Some(DomId::ZERO),
+            None if word == "0" || word == DOMAIN_0 => Some(DomId::ZERO),
             None => None,
         }
+    }
+
+    /// Refuses a name that a domain has.
+    fn is_free(&self, name: &str) -> Result<(), String> {
+        let mut guests = self.guests.iter();
+        if guests.any(|guest| guest.config.name == name) || name == DOMAIN_0 {
+            return Err(format!("{name}: there is a domain of that name already"));
+        }
+        Ok(())
+    }
+
+    /// Gives a domain another name.
+    pub(super) fn rename(&mut self, id: DomId, name: &str) -> Result<(), String> {
+        ops::check_name(name)?;
+        self.is_free(name)?;
+        let Some(guest) = self.get(id) else {
+            return Err(format!("domain {id} was not created by this shell"));
+        };
+        guest.config.name = name.to_string();
+        let uuid = guest.uuid;
+        registry::rename(&mut self.store, id, &uuid, name);
+        Ok(())
     }
 
     /// Creates a domain and opens its console; it is paused.
@@ -143,16 +172,7 @@ impl Guests {
         config: DomainConfig,
         progress: &mut dyn Progress,
     ) -> Result<DomId, String> {
-        if self
-            .guests
-            .iter()
-            .any(|guest| guest.config.name == config.name)
-        {
-            return Err(format!(
-                "{}: there is a domain of that name already",
-                config.name
-            ));
-        }
+        self.is_free(&config.name)?;
         let guest = start(platform, config, progress, &mut self.store)?;
         let id = guest.id;
         self.ended.retain(|ended| ended.name != guest.config.name);
@@ -324,8 +344,8 @@ impl Guests {
             Action::RenameRestart => {
                 guest.preserved = true;
                 guest.config.name = format!("{}-{id}", config.name);
-                let name = guest.config.name.clone();
-                registry::rename(&mut self.store, id, &name);
+                let (name, uuid) = (guest.config.name.clone(), guest.uuid);
+                registry::rename(&mut self.store, id, &uuid, &name);
                 Backlog::default()
             }
             Action::Destroy | Action::Restart => {

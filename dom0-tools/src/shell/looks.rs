@@ -4,37 +4,43 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::words::Arguments;
 use super::{Mode, Platform, Shell};
 use crate::hyper::machine::{self, Clear};
 use crate::hyper::{DomId, domain};
-use crate::ops::{UptimeRow, uptime_table, view};
+use crate::image::Image;
+use crate::ops::view::{Names, Uuids};
+use crate::ops::{self, UptimeRow, uptime_table, view};
+use crate::verbs::Request;
 
 /// Bytes of a file from which on `cat` refuses.
 const MAX_CAT: u64 = 64 << 10;
 const SECOND_NS: u64 = 1_000_000_000;
 
 impl<P: Platform> Shell<P> {
-    pub(super) fn list(&mut self, mut arguments: Arguments) -> Result<Mode, String> {
-        let json = arguments.option(&["--json", "-j"]);
-        arguments.check(Self::usage("list"), 0..=1)?;
+    pub(super) fn list(&mut self, request: &Request) -> Result<(), String> {
+        let json = request.has("json");
+        let word = request.only_word();
+        let only = word.map(|word| self.domain(word)).transpose()?;
+        if request.has("long") {
+            let long = ops::long(&mut self.platform, &self.guests, only);
+            self.print(&view::json(&long.map_err(|error| error.to_string())?));
+            return Ok(());
+        }
         let mut rows =
             view::domains(&mut self.platform, &self.guests).map_err(|error| error.to_string())?;
-        if let [word] = arguments.plain.as_slice() {
-            let id = self.domain(word)?;
+        if let Some(id) = only {
             rows.retain(|row| row.domid == id.0);
         }
-        self.print(&if json {
-            view::json(&rows)
-        } else {
-            view::domain_table(&rows)
+        self.print(&match (json, request.has("verbose")) {
+            (true, _) => view::json(&rows),
+            (false, true) => view::domain_table(&rows, Uuids::Shown),
+            (false, false) => view::domain_table(&rows, Uuids::Hidden),
         });
-        Ok(Mode::Prompt)
+        Ok(())
     }
 
-    pub(super) fn info(&mut self, mut arguments: Arguments) -> Result<Mode, String> {
-        let json = arguments.option(&["--json", "-j"]);
-        arguments.check(Self::usage("info"), 0..=0)?;
+    pub(super) fn info(&mut self, request: &Request) -> Result<(), String> {
+        let json = request.has("json");
         let cpu = self.platform.hardware_virtualisation();
         let host = view::host(&mut self.platform, &cpu).map_err(|error| error.to_string())?;
         self.print(&if json {
@@ -42,17 +48,13 @@ impl<P: Platform> Shell<P> {
         } else {
             view::host_text(&host)
         });
-        Ok(Mode::Prompt)
+        Ok(())
     }
 
-    pub(super) fn vcpu_list(&mut self, mut arguments: Arguments) -> Result<Mode, String> {
-        let json = arguments.option(&["--json", "-j"]);
-        arguments.check(Self::usage("vcpu-list"), 0..=1)?;
-        let only = arguments
-            .plain
-            .first()
-            .map(|word| self.domain(word))
-            .transpose()?;
+    pub(super) fn vcpu_list(&mut self, request: &Request) -> Result<(), String> {
+        let json = request.has("json");
+        let word = request.only_word();
+        let only = word.map(|word| self.domain(word)).transpose()?;
         let rows = view::vcpus(&mut self.platform, &self.guests, only)
             .map_err(|error| error.to_string())?;
         self.print(&if json {
@@ -60,14 +62,14 @@ impl<P: Platform> Shell<P> {
         } else {
             view::vcpu_table(&rows)
         });
-        Ok(Mode::Prompt)
+        Ok(())
     }
 
-    pub(super) fn top(&mut self, mut arguments: Arguments) -> Result<Mode, String> {
-        let json = arguments.option(&["--json", "-j"]);
-        let once = arguments.option(&["-1"]) || self.script.is_some() || json;
-        let delay_ns = arguments.number("--delay")?.unwrap_or(2).clamp(1, 3600) * SECOND_NS;
-        arguments.check(Self::usage("top"), 0..=0)?;
+    pub(super) fn top(&mut self, request: &Request) -> Result<Mode, String> {
+        let json = request.has("json");
+        let once = request.has("once") || self.script.is_some();
+        let count = request.number("count")?.map(|count| count.max(1));
+        let delay_ns = request.number("delay")?.unwrap_or(2).clamp(1, 3600) * SECOND_NS;
         let before = domain::list(&mut self.platform).map_err(|error| error.to_string())?;
         let then_ns = self.platform.now_ns();
         // The first picture after a short while.
@@ -77,7 +79,7 @@ impl<P: Platform> Shell<P> {
             then_ns,
             next_ns,
             delay_ns,
-            left: once.then_some(1),
+            left: count.or(once.then_some(1)),
             json,
         })
     }
@@ -111,7 +113,7 @@ impl<P: Platform> Shell<P> {
         } else {
             view::top_table(&rows)
         };
-        if left.is_none() {
+        if left.is_none() && !json {
             self.print("\x1b[2J\x1b[H");
         }
         self.print(&picture);
@@ -129,22 +131,20 @@ impl<P: Platform> Shell<P> {
         };
     }
 
-    pub(super) fn dmesg(&mut self, mut arguments: Arguments) -> Result<Mode, String> {
-        let clear = if arguments.option(&["-c", "--clear"]) {
+    pub(super) fn dmesg(&mut self, request: &Request) -> Result<(), String> {
+        let clear = if request.has("clear") {
             Clear::Yes
         } else {
             Clear::No
         };
-        arguments.check(Self::usage("dmesg"), 0..=0)?;
         let log = machine::log(&mut self.platform, clear).map_err(|error| error.to_string())?;
         self.print(&String::from_utf8_lossy(&log));
-        Ok(Mode::Prompt)
+        Ok(())
     }
 
-    pub(super) fn uptime(&mut self, mut arguments: Arguments) -> Result<Mode, String> {
-        let json = arguments.option(&["--json", "-j"]);
-        arguments.check(Self::usage("uptime"), 0..=1)?;
-        let word = arguments.plain.first();
+    pub(super) fn uptime(&mut self, request: &Request) -> Result<(), String> {
+        let json = request.has("json");
+        let word = request.only_word();
         let only = word.map(|word| self.domain(word)).transpose()?;
         let now = self.platform.now_ns();
         let row = |name: &str, id, ns: u64| UptimeRow::new(name.into(), id, Some(ns / SECOND_NS));
@@ -163,46 +163,36 @@ impl<P: Platform> Shell<P> {
         } else {
             uptime_table(&rows)
         });
-        Ok(Mode::Prompt)
+        Ok(())
     }
 
-    pub(super) fn version(&mut self, mut arguments: Arguments) -> Result<Mode, String> {
-        let json = arguments.option(&["--json", "-j"]);
-        arguments.check(Self::usage("version"), 0..=0)?;
-        let (major, minor, extra) =
-            machine::version(&mut self.platform).map_err(|error| error.to_string())?;
-        let (own, abi) = (env!("CARGO_PKG_VERSION"), format!("{major}.{minor}{extra}"));
-        self.print(&if json {
-            view::json(&serde_json::json!({ "xenlike": own, "xen_abi": abi }))
-        } else {
-            format!("xenlike {own}, Xen ABI {abi}\n")
-        });
-        Ok(Mode::Prompt)
+    pub(super) fn version(&mut self, request: &Request) -> Result<(), String> {
+        let text = view::version(&mut self.platform, request.has("json"));
+        self.print(&text.map_err(|error| error.to_string())?);
+        Ok(())
     }
 
-    pub(super) fn ls(&mut self, mut arguments: Arguments) -> Result<Mode, String> {
-        let json = arguments.option(&["--json", "-j"]);
-        arguments.check(Self::usage("ls"), 0..=0)?;
+    pub(super) fn ls(&mut self, request: &Request) -> Result<(), String> {
+        let json = request.has("json");
         let mut files = self.platform.files().list();
         files.sort();
         if json {
             self.print(&view::json(&files));
-            return Ok(Mode::Prompt);
+            return Ok(());
         }
         let text: String = files
             .iter()
             .map(|(name, bytes)| format!("{bytes:>10}  {name}\n"))
             .collect();
         self.print(&text);
-        Ok(Mode::Prompt)
+        Ok(())
     }
 
-    pub(super) fn cat(&mut self, arguments: Arguments) -> Result<Mode, String> {
-        arguments.check(Self::usage("cat"), 1..=1)?;
+    pub(super) fn cat(&mut self, request: &Request) -> Result<(), String> {
         let files = self.platform.files();
-        let bytes = files.read(arguments.get(0))?;
+        let bytes = files.read(request.word(0))?;
         if bytes.len() as u64 > MAX_CAT || bytes.contains(&0) {
-            return Err(format!("{}: not a short text", arguments.get(0)));
+            return Err(format!("{}: not a short text", request.word(0)));
         }
         let mut text = String::from_utf8_lossy(&bytes)
             .replace(|c: char| c.is_control() && c != '\n' && c != '\t', "");
@@ -210,34 +200,65 @@ impl<P: Platform> Shell<P> {
             text.push('\n');
         }
         self.print(&text);
-        Ok(Mode::Prompt)
+        Ok(())
     }
 
-    pub(super) fn history(&mut self, arguments: Arguments) -> Result<Mode, String> {
-        arguments.check(Self::usage("history"), 0..=0)?;
+    pub(super) fn history(&mut self) -> Result<(), String> {
         let lines = self.editor.history().iter().enumerate();
         let text: String = lines
             .map(|(number, line)| format!("{:>5}  {line}\n", number + 1))
             .collect();
         self.print(&text);
-        Ok(Mode::Prompt)
+        Ok(())
     }
 
-    pub(super) fn help(&mut self, arguments: Arguments) -> Result<Mode, String> {
-        arguments.check(Self::usage("help"), 0..=1)?;
-        if let [name] = arguments.plain.as_slice() {
-            let entry = Self::VERBS.iter().find(|entry| entry.name == name);
-            let entry = entry.ok_or_else(|| format!("{name}: no such command"))?;
-            self.print(&format!("usage: {}\n{}\n", entry.usage, entry.about));
-            return Ok(Mode::Prompt);
+    /// For how long a domain has run.
+    fn uptime_ns(&self, id: DomId) -> Option<u64> {
+        let now = self.platform.now_ns();
+        let guest = self.guests.all().iter().find(|guest| guest.id == id);
+        match guest {
+            Some(guest) => Some(now.saturating_sub(guest.started_ns)),
+            None => (id == DomId::ZERO).then_some(now),
         }
-        let mut text = String::new();
-        for entry in Self::VERBS {
-            let first = entry.about.split(';').next().unwrap_or_default();
-            text.push_str(&format!("  {:<10} {first}\n", entry.name));
-        }
-        text.push_str("`help COMMAND` tells more. Ctrl-] leaves a domain's console.\n");
+    }
+
+    pub(super) fn dominfo(&mut self, request: &Request) -> Result<(), String> {
+        let id = self.domain(request.word(0))?;
+        let uptime = self.uptime_ns(id).map(|ns| ns / SECOND_NS);
+        let detail = ops::detail(&mut self.platform, &self.guests, id, uptime);
+        let detail = detail.map_err(|error| error.to_string())?;
+        self.print(&if request.has("json") {
+            view::json(&detail)
+        } else {
+            ops::detail_text(&detail)
+        });
+        Ok(())
+    }
+
+    pub(super) fn domid(&mut self, request: &Request) -> Result<(), String> {
+        let id = self.domain(request.word(0))?;
+        self.print(&format!("{id}\n"));
+        Ok(())
+    }
+
+    pub(super) fn domname(&mut self, request: &Request) -> Result<(), String> {
+        let id = self.domain(request.word(0))?;
+        let name = self.guests.name(id);
+        self.print(&format!("{name}\n"));
+        Ok(())
+    }
+
+    pub(super) fn debug_keys(&mut self, request: &Request) -> Result<(), String> {
+        let keys = request.word(0).as_bytes();
+        machine::debug_keys(&mut self.platform, keys).map_err(|error| error.to_string())
+    }
+
+    pub(super) fn image(&mut self, request: &Request) -> Result<(), String> {
+        let (files, name) = (self.platform.files(), request.word(0));
+        let bytes = files.read(name)?;
+        let image = Image::open(name, &bytes).map_err(|error| error.to_string())?;
+        let text = ops::image_text(&image, request.has("json"))?;
         self.print(&text);
-        Ok(Mode::Prompt)
+        Ok(())
     }
 }

@@ -3,8 +3,9 @@
 use super::guests::Guests;
 use crate::config::DomainConfig;
 use crate::hyper::DomId;
-use crate::ops::{Created, Wish, entries, vm_path, wish_path};
+use crate::ops::{Created, Nodes, Wish, entries, vm_path, wish_path};
 use crate::store::{Store, Turn, path};
+use alloc::string::String;
 
 /// Enters a new domain.
 pub(super) fn enter(store: &mut Store, config: &DomainConfig, created: &Created, uuid: &[u8; 16]) {
@@ -23,9 +24,30 @@ pub(super) fn leave(store: &mut Store, id: DomId, uuid: &[u8; 16]) {
     store.release(id);
 }
 
-/// Gives a domain that stays another name.
-pub(super) fn rename(store: &mut Store, id: DomId, name: &str) {
-    let _ = store.write(&alloc::format!("{}/name", path::home(id)), name);
+/// Gives a domain another name.
+pub(super) fn rename(store: &mut Store, id: DomId, uuid: &[u8; 16], name: &str) {
+    for folder in [path::home(id), vm_path(uuid)] {
+        // A name may be anything.
+        let _ = store.write(&alloc::format!("{folder}/name"), name);
+    }
+}
+
+impl Nodes for Guests {
+    fn read(&mut self, path: &str) -> Option<String> {
+        let value = self.store.read(path)?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    }
+
+    fn write(&mut self, path: &str, value: &str) -> Result<(), String> {
+        let written = self.store.write(path, value);
+        written.map_err(|error| alloc::format!("{path}: {error}"))?;
+        self.serve_store();
+        Ok(())
+    }
+
+    fn is_watched(&self, dom: DomId, path: &str) -> Option<bool> {
+        Some(self.store.is_watched_by(dom, path))
+    }
 }
 
 impl Guests {

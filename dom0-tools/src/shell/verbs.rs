@@ -1,16 +1,17 @@
-//! The shell's commands: one entry in [`VERBS`] and one function each.
+//! The shell's commands: one function for each entry of the table.
 
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::words::{self, Arguments};
+use super::words;
 use super::{Leave, Mode, Platform, Shell, Terminal};
 use crate::build::Progress;
 use crate::config;
 use crate::hyper::{DomId, domain};
-use crate::ops;
+use crate::ops::{self, Wish};
+use crate::verbs::{self, Front, Op, Read, Request, VERBS};
 
 /// Bytes of a file from which on reading it is worth a line.
 const LARGE_FILE: u64 = 1 << 20;
@@ -18,159 +19,58 @@ const LARGE_FILE: u64 = 1 << 20;
 const LARGE_MEMORY: u64 = 512 << 8;
 const SECOND_NS: u64 = 1_000_000_000;
 
-type Verb<P> = fn(&mut Shell<P>, Arguments) -> Result<Mode, String>;
-
-/// A command: its name, its usage, one line about it.
-pub(super) struct Entry<P: Platform> {
-    pub(super) name: &'static str,
-    pub(super) usage: &'static str,
-    pub(super) about: &'static str,
-    verb: Verb<P>,
-}
-
 impl<P: Platform> Shell<P> {
-    /// All commands, in the order of `help`.
-    pub(super) const VERBS: &'static [Entry<P>] = &[
-        entry(
-            "help",
-            "help [COMMAND]",
-            "this list, or a command's usage",
-            Self::help,
-        ),
-        entry(
-            "list",
-            "list [--json] [DOMAIN]",
-            "the domains: memory, vCPUs, state, time",
-            Self::list,
-        ),
-        entry(
-            "info",
-            "info [--json]",
-            "the machine and the hypervisor",
-            Self::info,
-        ),
-        entry(
-            "create",
-            "create FILE [-c] [--wait] [-p] [-n] [KEY=VALUE...]",
-            "start a domain; -c enters its console, --wait shows it until it ends, -p leaves it paused, -n only checks",
-            Self::create,
-        ),
-        entry(
-            "destroy",
-            "destroy DOMAIN",
-            "end a domain at once",
-            Self::destroy,
-        ),
-        entry(
-            "pause",
-            "pause DOMAIN",
-            "keep a domain from running",
-            Self::pause,
-        ),
-        entry(
-            "unpause",
-            "unpause DOMAIN",
-            "let a paused domain run",
-            Self::unpause,
-        ),
-        entry(
-            "shutdown",
-            "shutdown [-w] DOMAIN|-a",
-            "ask a domain, or with -a all, to power off; -w waits for the end",
-            Self::shutdown,
-        ),
-        entry(
-            "reboot",
-            "reboot [-w] DOMAIN|-a",
-            "ask a domain, or with -a all, to start again; -w waits for the end",
-            Self::reboot,
-        ),
-        entry(
-            "console",
-            "console DOMAIN",
-            "enter a domain's console; Ctrl-] leaves it",
-            Self::console,
-        ),
-        entry(
-            "wait",
-            "wait DOMAIN [TEXT] [--timeout=SECONDS]",
-            "wait until a domain has ended, or printed a text",
-            Self::wait,
-        ),
-        entry(
-            "vcpu-list",
-            "vcpu-list [--json] [DOMAIN]",
-            "the vCPUs: where they run, how long they ran",
-            Self::vcpu_list,
-        ),
-        entry(
-            "vcpu-pin",
-            "vcpu-pin DOMAIN VCPU|all CPUS|all",
-            "let vCPUs run on these CPUs alone: 0-3,5,^1",
-            Self::vcpu_pin,
-        ),
-        entry(
-            "top",
-            "top [--json] [-1] [--delay=SECONDS]",
-            "who uses the CPUs; q leaves it, -1 shows it once",
-            Self::top,
-        ),
-        entry(
-            "dmesg",
-            "dmesg [-c]",
-            "the hypervisor's log; -c empties it",
-            Self::dmesg,
-        ),
-        entry(
-            "uptime",
-            "uptime [--json] [DOMAIN]",
-            "how long machine and domains have run",
-            Self::uptime,
-        ),
-        entry(
-            "version",
-            "version [--json]",
-            "the hypervisor's version",
-            Self::version,
-        ),
-        entry(
-            "ls",
-            "ls [--json]",
-            "the files: kernels and configurations",
-            Self::ls,
-        ),
-        entry("cat", "cat FILE", "a file's text", Self::cat),
-        entry("sleep", "sleep SECONDS", "wait a while", Self::sleep),
-        entry(
-            "history",
-            "history",
-            "the commands typed so far",
-            Self::history,
-        ),
-        entry(
-            "poweroff",
-            "poweroff",
-            "switch the machine off",
-            Self::poweroff,
-        ),
-        entry(
-            "restart",
-            "restart",
-            "start the machine again",
-            Self::restart,
-        ),
-    ];
-
     /// Runs a line; the mode says what it waits for.
     pub(super) fn command(&mut self, line: &str) -> Result<Mode, String> {
-        let words = words::split(line)?;
-        let Some((name, rest)) = words.split_first() else {
-            return Ok(Mode::Prompt);
+        let request = match Request::read(&words::split(line)?, Front::Shell)? {
+            Read::Nothing => return Ok(Mode::Prompt),
+            Read::Help(text) => {
+                self.print(&text);
+                return Ok(Mode::Prompt);
+            }
+            Read::Run(request) => request,
         };
-        match Self::VERBS.iter().find(|entry| entry.name == name) {
-            Some(entry) => (entry.verb)(self, Arguments::new(rest)),
-            None => Err(format!("{name}: no such command; `help` lists them")),
-        }
+        self.perform(&request)
+    }
+
+    fn perform(&mut self, request: &Request) -> Result<Mode, String> {
+        match request.verb.op {
+            Op::Create => return self.create(request),
+            Op::Shutdown => return self.ask(request, Wish::PowerOff),
+            Op::Reboot => return self.ask(request, Wish::Reboot),
+            Op::Console => return self.console(request),
+            Op::Wait => return self.wait(request),
+            Op::Top => return self.top(request),
+            Op::Sleep => return sleep(self.platform.now_ns(), request),
+            Op::List => self.list(request),
+            Op::DomInfo => self.dominfo(request),
+            Op::Info => self.info(request),
+            Op::Destroy => self.destroy(request),
+            Op::Pause => self.pause(request),
+            Op::Unpause => self.unpause(request),
+            Op::DomId => self.domid(request),
+            Op::DomName => self.domname(request),
+            Op::Rename => self.rename(request),
+            Op::MemSet => self.mem_set(request),
+            Op::MemMax => self.mem_max(request),
+            Op::VcpuList => self.vcpu_list(request),
+            Op::VcpuPin => self.vcpu_pin(request),
+            Op::VcpuSet => self.vcpu_set(request),
+            Op::SysRq => self.sysrq(request),
+            Op::Uptime => self.uptime(request),
+            Op::Dmesg => self.dmesg(request),
+            Op::DebugKeys => self.debug_keys(request),
+            Op::Version => self.version(request),
+            Op::Image => self.image(request),
+            Op::Ls => self.ls(request),
+            Op::Cat => self.cat(request),
+            Op::History => self.history(),
+            Op::PowerOff => self.leave(Leave::PowerOff),
+            Op::Restart => self.leave(Leave::Reboot),
+            // `Request::read` has answered these.
+            Op::Help | Op::Manifest | Op::BugReport => Ok(()),
+        }?;
+        Ok(Mode::Prompt)
     }
 
     /// Completes the word before the cursor: a command, then files and domains.
@@ -181,10 +81,7 @@ impl<P: Platform> Shell<P> {
             None => ("", before.as_str()),
         };
         let names: Vec<String> = if earlier.trim().is_empty() {
-            Self::VERBS
-                .iter()
-                .map(|entry| entry.name.to_string())
-                .collect()
+            VERBS.iter().map(|verb| verb.name.to_string()).collect()
         } else {
             let files = self
                 .platform
@@ -232,13 +129,6 @@ impl<P: Platform> Shell<P> {
         self.terminal.print(echo.as_bytes());
     }
 
-    pub(super) fn usage(name: &str) -> &'static str {
-        Self::VERBS
-            .iter()
-            .find(|entry| entry.name == name)
-            .map_or("", |entry| entry.usage)
-    }
-
     /// The domain that a word names.
     pub(super) fn domain(&self, word: &str) -> Result<DomId, String> {
         self.guests
@@ -256,22 +146,23 @@ impl<P: Platform> Shell<P> {
         }
     }
 
-    fn create(&mut self, mut arguments: Arguments) -> Result<Mode, String> {
-        let console = arguments.option(&["-c", "--console"]);
-        let wait = arguments.option(&["-w", "--wait"]);
-        let paused = arguments.option(&["-p", "--paused"]);
-        let check_only = arguments.option(&["-n", "--dryrun"]);
-        arguments.check(Self::usage("create"), 1..=64)?;
-        let config = self.configuration(&arguments)?;
-        if check_only {
-            self.print(&format!("{config:#?}\n"));
+    fn create(&mut self, request: &Request) -> Result<Mode, String> {
+        let config = self.configuration(request)?;
+        if request.has("dryrun") {
+            let files = self.platform.files();
+            let text = ops::dry_run(&config, &*files).map_err(|error| error.to_string())?;
+            self.print(&text);
             return Ok(Mode::Prompt);
         }
-        let id = self.start_domain(config)?;
-        if !paused {
+        let id = if request.has("quiet") {
+            self.guests.create(&mut self.platform, config, &mut ())?
+        } else {
+            self.start_domain(config)?
+        };
+        if !request.has("paused") {
             domain::unpause(&mut self.platform, id).map_err(|error| error.to_string())?;
         }
-        match (console, wait) {
+        match (request.has("console"), request.has("wait")) {
             (true, _) => Ok(Mode::Attached(id)),
             (false, true) => Ok(Mode::Waiting {
                 guest: id,
@@ -294,15 +185,8 @@ impl<P: Platform> Shell<P> {
     }
 
     /// Reads a configuration with the settings behind its name.
-    fn configuration(&mut self, arguments: &Arguments) -> Result<config::DomainConfig, String> {
-        let (file, settings) = (
-            arguments.get(0),
-            arguments.plain.get(1..).unwrap_or_default(),
-        );
-        let settings = settings
-            .iter()
-            .map(|word| words::setting(word).ok_or_else(|| format!("{word}: not KEY=VALUE")))
-            .collect::<Result<Vec<_>, _>>()?;
+    fn configuration(&mut self, request: &Request) -> Result<config::DomainConfig, String> {
+        let (file, settings) = verbs::configuration(request)?;
         let text = self.platform.files().read(file)?.into_owned();
         let (warnings, read) = match config::parse(file, &text, &settings) {
             Ok(parsed) => (parsed.warnings, Ok((parsed.config, parsed.files))),
@@ -320,37 +204,67 @@ impl<P: Platform> Shell<P> {
         Ok(config)
     }
 
-    fn destroy(&mut self, arguments: Arguments) -> Result<Mode, String> {
-        arguments.check(Self::usage("destroy"), 1..=1)?;
-        let id = self.other_domain(arguments.get(0))?;
-        self.guests.destroy(&mut self.platform, id)?;
-        Ok(Mode::Prompt)
+    fn destroy(&mut self, request: &Request) -> Result<(), String> {
+        let id = self.other_domain(request.word(0))?;
+        self.guests.destroy(&mut self.platform, id)
     }
 
-    fn pause(&mut self, arguments: Arguments) -> Result<Mode, String> {
-        arguments.check(Self::usage("pause"), 1..=1)?;
-        let id = self.other_domain(arguments.get(0))?;
-        domain::pause(&mut self.platform, id).map_err(|error| error.to_string())?;
-        Ok(Mode::Prompt)
+    fn pause(&mut self, request: &Request) -> Result<(), String> {
+        let id = self.other_domain(request.word(0))?;
+        domain::pause(&mut self.platform, id).map_err(|error| error.to_string())
     }
 
-    fn unpause(&mut self, arguments: Arguments) -> Result<Mode, String> {
-        arguments.check(Self::usage("unpause"), 1..=1)?;
-        let id = self.other_domain(arguments.get(0))?;
-        ops::unpause(&mut self.platform, id, arguments.get(0))?;
-        Ok(Mode::Prompt)
+    fn unpause(&mut self, request: &Request) -> Result<(), String> {
+        let id = self.other_domain(request.word(0))?;
+        ops::unpause(&mut self.platform, id, request.word(0))
     }
 
-    fn vcpu_pin(&mut self, arguments: Arguments) -> Result<Mode, String> {
-        arguments.check(Self::usage("vcpu-pin"), 3..=3)?;
-        let id = self.domain(arguments.get(0))?;
-        ops::pin(&mut self.platform, id, arguments.get(1), arguments.get(2))?;
-        Ok(Mode::Prompt)
+    fn vcpu_pin(&mut self, request: &Request) -> Result<(), String> {
+        let id = self.domain(request.word(0))?;
+        ops::pin(&mut self.platform, id, request.word(1), request.word(2))
     }
 
-    fn console(&mut self, arguments: Arguments) -> Result<Mode, String> {
-        arguments.check(Self::usage("console"), 1..=1)?;
-        let word = arguments.get(0);
+    fn rename(&mut self, request: &Request) -> Result<(), String> {
+        let id = self.other_domain(request.word(0))?;
+        self.guests.rename(id, request.word(1))
+    }
+
+    /// A domain that has a Xenstore, by the command's first word.
+    fn served_domain(&self, request: &Request) -> Result<DomId, String> {
+        let word = request.word(0);
+        match self.domain(word)? {
+            DomId::ZERO => Err(format!(
+                "Domain-0 is this shell's own domain: {} is for guests, and for a Linux as Dom0",
+                request.verb.name
+            )),
+            id => Ok(id),
+        }
+    }
+
+    fn mem_set(&mut self, request: &Request) -> Result<(), String> {
+        let id = self.served_domain(request)?;
+        let (word, amount) = (request.word(0), request.word(1));
+        ops::mem_set(&mut self.platform, &mut self.guests, id, word, amount)
+    }
+
+    fn mem_max(&mut self, request: &Request) -> Result<(), String> {
+        let id = self.served_domain(request)?;
+        ops::mem_max(&mut self.platform, id, request.word(1))
+    }
+
+    fn vcpu_set(&mut self, request: &Request) -> Result<(), String> {
+        let id = self.served_domain(request)?;
+        let (word, count) = (request.word(0), request.word(1));
+        ops::vcpu_set(&mut self.platform, &mut self.guests, id, word, count)
+    }
+
+    fn sysrq(&mut self, request: &Request) -> Result<(), String> {
+        let id = self.served_domain(request)?;
+        ops::sysrq(&mut self.guests, id, request.word(0), request.word(1))
+    }
+
+    fn console(&mut self, request: &Request) -> Result<Mode, String> {
+        let word = request.word(0);
         match self.guests.find(word) {
             Some(DomId::ZERO) => Err("Domain-0's console is this one".to_string()),
             Some(id) => Ok(Mode::Attached(id)),
@@ -368,13 +282,13 @@ impl<P: Platform> Shell<P> {
         }
     }
 
-    fn wait(&mut self, mut arguments: Arguments) -> Result<Mode, String> {
-        let timeout = arguments.number("--timeout")?;
-        arguments.check(Self::usage("wait"), 1..=2)?;
-        let until_ns =
-            timeout.map(|seconds| self.platform.now_ns() + seconds.saturating_mul(SECOND_NS));
-        let text = arguments.plain.get(1).map(|text| text.clone().into_bytes());
-        let word = arguments.get(0);
+    fn wait(&mut self, request: &Request) -> Result<Mode, String> {
+        let until_ns = request.number("timeout")?.map(|seconds| {
+            let wait_ns = seconds.saturating_mul(SECOND_NS);
+            self.platform.now_ns().saturating_add(wait_ns)
+        });
+        let text = request.words().get(1).map(|text| text.clone().into_bytes());
+        let word = request.word(0);
         match (self.guests.find(word), &text) {
             (Some(DomId::ZERO), _) => Err("Domain-0 is this shell's own domain".to_string()),
             (Some(guest), _) => Ok(Mode::Waiting {
@@ -396,45 +310,23 @@ impl<P: Platform> Shell<P> {
         }
     }
 
-    fn sleep(&mut self, arguments: Arguments) -> Result<Mode, String> {
-        arguments.check(Self::usage("sleep"), 1..=1)?;
-        let seconds: u64 = arguments
-            .get(0)
-            .parse()
-            .map_err(|_| "sleep wants a number of seconds".to_string())?;
-        Ok(Mode::Sleeping {
-            until_ns: self
-                .platform
-                .now_ns()
-                .saturating_add(seconds.saturating_mul(SECOND_NS)),
+    fn leave(&mut self, how: Leave) -> Result<(), String> {
+        self.platform.leave(how);
+        Err(match how {
+            Leave::PowerOff => "the machine could not be switched off".to_string(),
+            Leave::Reboot => "the machine could not be started again".to_string(),
         })
-    }
-
-    fn poweroff(&mut self, arguments: Arguments) -> Result<Mode, String> {
-        arguments.check(Self::usage("poweroff"), 0..=0)?;
-        self.platform.leave(Leave::PowerOff);
-        Err("the machine could not be switched off".to_string())
-    }
-
-    fn restart(&mut self, arguments: Arguments) -> Result<Mode, String> {
-        arguments.check(Self::usage("restart"), 0..=0)?;
-        self.platform.leave(Leave::Reboot);
-        Err("the machine could not be started again".to_string())
     }
 }
 
-const fn entry<P: Platform>(
-    name: &'static str,
-    usage: &'static str,
-    about: &'static str,
-    verb: Verb<P>,
-) -> Entry<P> {
-    Entry {
-        name,
-        usage,
-        about,
-        verb,
-    }
+fn sleep(now_ns: u64, request: &Request) -> Result<Mode, String> {
+    let seconds: u64 = request
+        .word(0)
+        .parse()
+        .map_err(|_| "sleep wants a number of seconds".to_string())?;
+    Ok(Mode::Sleeping {
+        until_ns: now_ns.saturating_add(seconds.saturating_mul(SECOND_NS)),
+    })
 }
 
 /// Prints a line about each long work.

@@ -3,10 +3,10 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use clap::Args;
+use anyhow::{Context, Result, anyhow, bail};
 use dom0_tools::hyper::{DomId, domain};
 use dom0_tools::ops::{Wish, wish_path};
+use dom0_tools::verbs::{self, Request};
 
 use crate::commands::other;
 use crate::privcmd::Privcmd;
@@ -17,27 +17,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Whom to ask, and what to wait for.
-#[derive(Args)]
-pub struct Ask {
-    /// Wait for the domain's end
-    #[arg(short, long)]
-    wait: bool,
-    /// Ask all domains
-    #[arg(short, long, conflicts_with = "domain")]
-    all: bool,
-    /// Name or number
-    #[arg(required_unless_present = "all")]
-    domain: Option<String>,
-}
-
 /// Asks one domain or all.
 ///
 /// # Errors
 /// If one can't be asked, or does not take the wish up.
-pub fn ask(asked: &Ask, wish: Wish) -> Result<()> {
+pub fn ask(request: &Request, wish: Wish) -> Result<()> {
+    verbs::one_or_all(request).map_err(|sentence| anyhow!(sentence))?;
     let mut h = Privcmd::open()?;
-    let ids = match &asked.domain {
+    let ids = match request.only_word() {
         Some(word) => vec![other(&mut h, word)?],
         None => {
             let all = domain::list(&mut h)?.into_iter().map(|info| info.id);
@@ -60,7 +47,7 @@ pub fn ask(asked: &Ask, wish: Wish) -> Result<()> {
             silent.join(", ")
         );
     }
-    while asked.wait && ids.iter().any(|id| runs(&mut h, *id)) {
+    while request.has("wait") && ids.iter().any(|id| runs(&mut h, *id)) {
         sleep(PAUSE);
     }
     Ok(())

@@ -3,58 +3,31 @@
 use std::borrow::Cow;
 use std::fs;
 use std::io::{IsTerminal, Read, Write};
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::Args;
 use dom0_tools::build::Progress;
 use dom0_tools::config::{self, DomainConfig, Parsed};
 use dom0_tools::hyper::machine::{self, Clear};
-use dom0_tools::hyper::{DomId, domain};
-use dom0_tools::image::{Image, Role};
+use dom0_tools::hyper::{DomId, DomainInfo, domain};
+use dom0_tools::image::Image;
 use dom0_tools::manifest::Manifest;
-use dom0_tools::ops::view::{self, HostView, Names};
+use dom0_tools::ops::view::{self, HostView, Names, Uuids};
 use dom0_tools::ops::{self, Created, Files, UptimeRow, uptime_table};
 use dom0_tools::store::path;
+use dom0_tools::verbs::{self, Request};
 
 use crate::console::{self, Place};
-use crate::keeper;
+use crate::control::{own_uptime, rename_in_store};
+use crate::known::Known;
 use crate::privcmd::Privcmd;
-use crate::runtime::Record;
-use crate::store::{KnownNames, Store};
+use crate::runtime::{Record, now};
+use crate::store::Store;
+use crate::waiting::Watch;
+use crate::{keeper, libxl};
 
 /// How long xenconsoled may take to make a new domain's terminal.
 const CONSOLE: Duration = Duration::from_secs(5);
-
-/// Options of `create`.
-#[derive(Args)]
-pub struct Create {
-    /// The configuration, in xl's syntax
-    file: PathBuf,
-    /// Settings that replace those of the file: KEY=VALUE
-    settings: Vec<String>,
-    /// Attach to its console
-    #[arg(short, long, conflicts_with = "paused")]
-    console: bool,
-    /// Leave it paused
-    #[arg(short, long)]
-    paused: bool,
-    /// Only check the configuration and the kernel
-    #[arg(short = 'n', long)]
-    dryrun: bool,
-}
-
-/// Options of `manifest`.
-#[derive(Args)]
-pub struct ManifestOptions {
-    /// Where the manifest goes
-    #[arg(short, long)]
-    output: PathBuf,
-    /// The configurations, in the order of their start
-    #[arg(required = true)]
-    files: Vec<PathBuf>,
-}
 
 /// Files of this system; relative names start at the current folder.
 struct Disk;
@@ -72,37 +45,16 @@ pub fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// The domains' names: as Xenstore has them; without one, as this program has given them.
-fn names(h: &mut Privcmd, store: Option<&mut Store>) -> Result<KnownNames> {
-    let infos = domain::list(h)?;
-    let known = match store {
-        Some(store) => {
-            let name = |id: DomId| {
-                let path = format!("/local/domain/{id}/name");
-                store.read(&path).ok().map(|name| (id, name))
-            };
-            infos.iter().map(|info| info.id).filter_map(name).collect()
-        }
-        None => {
-            let records = infos.iter().filter_map(Record::of);
-            records
-                .map(|record| (record.id, record.config.name))
-                .collect()
-        }
-    };
-    Ok(KnownNames(known))
-}
-
 /// The domain that a word names.
-fn find(h: &mut Privcmd, word: &str) -> Result<DomId> {
-    let names = names(h, Store::open().as_mut())?;
-    if let Some((id, _)) = names.0.iter().find(|(_, name)| name == word) {
-        return Ok(*id);
+///
+/// # Errors
+/// If there is none.
+pub fn find(h: &mut Privcmd, word: &str) -> Result<DomId> {
+    if let Some(id) = Known::look(h)?.by_name(word) {
+        return Ok(id);
     }
-    let id = word.parse().ok().map(DomId);
-    match id {
+    match word.parse().ok().map(DomId) {
         Some(id) if domain::info(h, id).is_ok() => Ok(id),
-        _ if word == "Domain-0" => Ok(DomId::ZERO),
         _ => bail!("{word}: there is no domain of that name or number"),
     }
 }
@@ -119,19 +71,67 @@ pub fn other(h: &mut Privcmd, word: &str) -> Result<DomId> {
 }
 
 /// `list`.
-pub fn list(json: bool, only: Option<&str>) -> Result<()> {
+pub fn list(request: &Request) -> Result<()> {
     let mut h = Privcmd::open()?;
-    let names = names(&mut h, Store::open().as_mut())?;
-    let mut rows = view::domains(&mut h, &names)?;
-    if let Some(word) = only {
-        let id = find(&mut h, word)?;
+    let known = Known::look(&mut h)?;
+    let word = request.only_word();
+    let only = word.map(|word| find(&mut h, word)).transpose()?;
+    if request.has("long") {
+        print(&view::json(&ops::long(&mut h, &known, only)?));
+        return Ok(());
+    }
+    let mut rows = view::domains(&mut h, &known)?;
+    if let Some(id) = only {
         rows.retain(|row| row.domid == id.0);
     }
-    print(&if json {
-        view::json(&rows)
-    } else {
-        view::domain_table(&rows)
+    print(&match (request.has("json"), request.has("verbose")) {
+        (true, _) => view::json(&rows),
+        (false, true) => view::domain_table(&rows, Uuids::Shown),
+        (false, false) => view::domain_table(&rows, Uuids::Hidden),
     });
+    Ok(())
+}
+
+/// For how long a domain has run.
+fn uptime_of(info: &DomainInfo) -> Option<u64> {
+    match info.id {
+        DomId::ZERO => own_uptime(),
+        _ => Record::of(info)?.age(),
+    }
+}
+
+/// `dominfo`.
+pub fn dominfo(word: &str, json: bool) -> Result<()> {
+    let mut h = Privcmd::open()?;
+    let id = find(&mut h, word)?;
+    let uptime = uptime_of(&domain::info(&mut h, id)?);
+    let known = Known::look(&mut h)?;
+    let detail = ops::detail(&mut h, &known, id, uptime)?;
+    print(&if json {
+        view::json(&detail)
+    } else {
+        ops::detail_text(&detail)
+    });
+    Ok(())
+}
+
+/// `domid`.
+pub fn domid(word: &str) -> Result<()> {
+    print(&format!("{}\n", find(&mut Privcmd::open()?, word)?));
+    Ok(())
+}
+
+/// `domname`.
+pub fn domname(word: &str) -> Result<()> {
+    let mut h = Privcmd::open()?;
+    let id = find(&mut h, word)?;
+    print(&format!("{}\n", Known::look(&mut h)?.name(id)));
+    Ok(())
+}
+
+/// `version`.
+pub fn version(json: bool) -> Result<()> {
+    print(&view::version(&mut Privcmd::open()?, json)?);
     Ok(())
 }
 
@@ -170,7 +170,7 @@ fn hardware_virtualisation() -> String {
 /// `vcpu-list`.
 pub fn vcpu_list(json: bool, only: Option<&str>) -> Result<()> {
     let mut h = Privcmd::open()?;
-    let names = names(&mut h, Store::open().as_mut())?;
+    let names = Known::look(&mut h)?;
     let only = only.map(|word| find(&mut h, word)).transpose()?;
     let rows = view::vcpus(&mut h, &names, only)?;
     print(&if json {
@@ -189,16 +189,18 @@ pub fn vcpu_pin(word: &str, vcpu: &str, cpus: &str) -> Result<()> {
 }
 
 /// `top`.
-pub fn top(json: bool, delay: u64, count: Option<u64>) -> Result<()> {
+pub fn top(request: &Request) -> Result<()> {
+    let number = |name| request.number(name).map_err(|sentence| anyhow!(sentence));
+    let (json, delay) = (request.has("json"), number("delay")?.unwrap_or(2));
+    let count = number("count")?.or(request.has("once").then_some(1));
     let mut h = Privcmd::open()?;
-    let mut store = Store::open();
     let (mut before, mut then) = (domain::list(&mut h)?, Instant::now());
     let mut left = count;
     while left != Some(0) {
         std::thread::sleep(Duration::from_secs(delay.max(1)));
         let (now, elapsed) = (domain::list(&mut h)?, then.elapsed());
         then = Instant::now();
-        let names = names(&mut h, store.as_mut())?;
+        let names = Known::look(&mut h)?;
         let rows = view::top(&before, &now, elapsed.as_nanos() as u64, &names);
         if !json && count.is_none() && std::io::stdout().is_terminal() {
             print("\x1b[2J\x1b[H");
@@ -217,22 +219,13 @@ pub fn top(json: bool, delay: u64, count: Option<u64>) -> Result<()> {
 /// `uptime`: since when the domains run.
 pub fn uptime(json: bool, only: Option<&str>) -> Result<()> {
     let mut h = Privcmd::open()?;
-    let names = names(&mut h, Store::open().as_mut())?;
+    let names = Known::look(&mut h)?;
     let only = only.map(|word| find(&mut h, word)).transpose()?;
-    let own = fs::read_to_string("/proc/uptime").unwrap_or_default();
-    let own = own
-        .split('.')
-        .next()
-        .and_then(|seconds| seconds.parse().ok());
-    let seconds = |id: DomId| match id {
-        DomId::ZERO => own,
-        id => Some(Record::started(id)?.elapsed().ok()?.as_secs()),
-    };
     let domains = domain::list(&mut h)?;
     let rows: Vec<UptimeRow> = domains
         .iter()
         .filter(|info| only.is_none_or(|id| id == info.id))
-        .map(|info| UptimeRow::new(names.name(info.id), info.id, seconds(info.id)))
+        .map(|info| UptimeRow::new(names.name(info.id), info.id, uptime_of(info)))
         .collect();
     print(&if json {
         view::json(&rows)
@@ -293,26 +286,17 @@ pub fn remove(h: &mut Privcmd, id: DomId) -> Result<()> {
 /// # Errors
 /// When it can't be written down.
 pub fn rename(record: &Record) -> Result<()> {
-    let mut record = record.clone();
-    record.config.name = format!("{}-{}", record.config.name, record.id);
+    let name = format!("{}-{}", record.config.name, record.id);
     if let Some(mut store) = Store::open() {
-        store.write(
-            &format!("{}/name", path::home(record.id)),
-            &record.config.name,
-        )?;
+        rename_in_store(&mut store, record.id, &name)?;
     }
-    record.save()
+    record.rename(&name)
 }
 
 /// Reads a configuration; settings from the command line win.
-fn configuration(file: &Path, settings: &[String]) -> Result<Parsed> {
-    let name = file.display().to_string();
-    let text = fs::read(file).with_context(|| name.clone())?;
-    let setting = |word: &String| {
-        dom0_tools::shell::setting(word).ok_or_else(|| anyhow!("{word}: not KEY=VALUE"))
-    };
-    let settings = settings.iter().map(setting).collect::<Result<Vec<_>>>()?;
-    let parsed = config::parse(&name, &text, &settings);
+fn configuration(file: &str, settings: &[String]) -> Result<Parsed> {
+    let text = fs::read(file).with_context(|| file.to_owned())?;
+    let parsed = config::parse(file, &text, settings);
     let warnings = match &parsed {
         Ok(parsed) => &parsed.warnings,
         Err(error) => &error.warnings,
@@ -335,36 +319,52 @@ impl Progress for Lines {
 }
 
 /// `create`.
-pub fn create(options: &Create) -> Result<()> {
-    let Parsed { config, files, .. } = configuration(&options.file, &options.settings)?;
+pub fn create(request: &Request) -> Result<()> {
+    let (file, settings) = verbs::configuration(request).map_err(|sentence| anyhow!(sentence))?;
+    let Parsed { config, files, .. } = configuration(file, &settings)?;
     for file in files {
         let found = fs::File::open(&file.name);
         found.map_err(|error| anyhow!("{}: {}: {error}", file.by, file.name))?;
     }
-    if options.dryrun {
-        let bytes = fs::read(&config.kernel).with_context(|| config.kernel.clone())?;
-        Image::open(&config.kernel, &bytes)?.pv(Role::Guest)?;
-        print(&format!("{config:#?}\n"));
+    if request.has("dryrun") {
+        print(&ops::dry_run(&config, &Disk)?);
         return Ok(());
     }
-    let wish = if options.paused || options.console {
+    let (attach, wait) = (request.has("console"), request.has("wait"));
+    let wish = if request.has("paused") || attach || wait {
         Start::Paused
     } else {
         Start::Running
     };
-    let record = start(&config, wish)?;
-    if !options.console {
+    let noise: &mut dyn Progress = if request.has("quiet") {
+        &mut ()
+    } else {
+        &mut Lines
+    };
+    let record = start_telling(&config, wish, noise)?;
+    if !attach && !wait {
         return Ok(());
     }
+    let end = Watch::of(&record.uuid, record.id)?;
     // Attached before it runs, so that nothing it says is missed.
-    std::thread::scope(|scope| {
-        let unpause = scope.spawn(|| -> Result<()> {
-            std::thread::sleep(Duration::from_millis(100));
-            Ok(domain::unpause(&mut Privcmd::open()?, record.id)?)
-        });
-        attach_to(record.id)?;
-        unpause.join().map_err(|_| anyhow!("unpausing failed"))?
-    })
+    let runs = !request.has("paused");
+    let unpause = std::thread::spawn(move || -> Result<()> {
+        std::thread::sleep(Duration::from_millis(100));
+        if runs {
+            domain::unpause(&mut Privcmd::open()?, record.id)?;
+        }
+        Ok(())
+    });
+    if attach {
+        attach_to(record.id, console::Keys::Taken)?;
+    } else {
+        attach_to(record.id, console::Keys::Left)?;
+    }
+    unpause.join().map_err(|_| anyhow!("unpausing failed"))??;
+    if attach {
+        return Ok(());
+    }
+    end.verdict(&config.name, None)
 }
 
 /// Whether a new domain runs at once.
@@ -381,12 +381,17 @@ pub enum Start {
 /// # Errors
 /// One sentence; nothing is left of it.
 pub fn start(config: &DomainConfig, wish: Start) -> Result<Record> {
+    start_telling(config, wish, &mut Lines)
+}
+
+fn start_telling(
+    config: &DomainConfig,
+    wish: Start,
+    progress: &mut dyn Progress,
+) -> Result<Record> {
     let mut h = Privcmd::open()?;
+    Known::look(&mut h)?.is_free(&config.name)?;
     let mut store = Store::open();
-    let known = names(&mut h, store.as_mut())?;
-    if known.0.iter().any(|(_, name)| *name == config.name) {
-        bail!("{}: there is a domain of that name already", config.name);
-    }
     let mut seed = [0; 8];
     fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
     let uuid = config
@@ -397,13 +402,14 @@ pub fn start(config: &DomainConfig, wish: Start) -> Result<Record> {
     } else {
         ops::Store::Absent
     };
-    let created = ops::create(&mut h, config, &Disk, uuid, DomId::ZERO, served, &mut Lines)?;
+    let created = ops::create(&mut h, config, &Disk, uuid, DomId::ZERO, served, progress)?;
     let record = Record {
         id: created.id,
         console: created.console,
         console_port: created.console_port,
         uuid,
         served: store.is_some(),
+        started: now().unwrap_or_default(),
         config: config.clone(),
     };
     // Where there is a Xenstore, xenconsoled finds the console by it; else the keeper has it.
@@ -411,7 +417,12 @@ pub fn start(config: &DomainConfig, wish: Start) -> Result<Record> {
         Some(store) => register(store, config, &created, &uuid),
         None => Ok(()),
     };
-    let kept = registered.and_then(|()| record.save().and_then(|()| keeper::start(&record)));
+    let kept = registered.and_then(|()| {
+        record
+            .save()
+            .and_then(|()| libxl::remember(&record))
+            .and_then(|()| keeper::start(&record))
+    });
     let running = kept.and_then(|()| match wish {
         Start::Running => Ok(domain::unpause(&mut h, created.id)?),
         Start::Paused => Ok(()),
@@ -427,12 +438,12 @@ pub fn start(config: &DomainConfig, wish: Start) -> Result<Record> {
 pub fn attach(word: &str) -> Result<()> {
     let mut h = Privcmd::open()?;
     let id = other(&mut h, word)?;
-    attach_to(id)
+    attach_to(id, console::Keys::Taken)
 }
 
-fn attach_to(id: DomId) -> Result<()> {
+fn attach_to(id: DomId, keys: console::Keys) -> Result<()> {
     let (place, name) = console_of(&mut Privcmd::open()?, id)?;
-    console::attach(&place, &mut || {
+    console::attach(&place, keys, &mut || {
         let mut h = Privcmd::open().ok()?;
         let infos = domain::list(&mut h).ok()?;
         let records = infos.iter().filter_map(Record::of);
@@ -443,7 +454,7 @@ fn attach_to(id: DomId) -> Result<()> {
 }
 
 /// Where a domain's console is to be had; the domain's name if that is known here.
-fn console_of(h: &mut Privcmd, id: DomId) -> Result<(Place, Option<String>)> {
+pub fn console_of(h: &mut Privcmd, id: DomId) -> Result<(Place, Option<String>)> {
     let record = Record::of(&domain::info(h, id)?);
     if let Some(record) = record.filter(|record| !record.served) {
         return Ok((Place::Keeper(record.socket()), Some(record.config.name)));
@@ -480,15 +491,17 @@ fn register(
 }
 
 /// `manifest`.
-pub fn manifest(options: &ManifestOptions) -> Result<()> {
-    let domains = options
-        .files
+pub fn manifest(request: &Request) -> Result<()> {
+    let output = request
+        .value("output")
+        .context("-o FILE is missing: where the manifest goes")?;
+    let domains = request
+        .words()
         .iter()
         .map(|file| Ok(configuration(file, &[])?.config))
         .collect::<Result<_>>()?;
     let manifest = Manifest { domains };
-    fs::write(&options.output, manifest.encode()?)
-        .with_context(|| options.output.display().to_string())?;
+    fs::write(output, manifest.encode()?).with_context(|| output.to_owned())?;
     for file in manifest.files() {
         print(&format!(
             "{file} must be a boot module: module2 {file} file={file}\n"
@@ -501,20 +514,7 @@ pub fn manifest(options: &ManifestOptions) -> Result<()> {
 pub fn image(file: &str, json: bool) -> Result<()> {
     let bytes = fs::read(file).with_context(|| file.to_owned())?;
     let image = Image::open(file, &bytes)?;
-    let claims = image
-        .claims()
-        .ok_or_else(|| anyhow!("{file}: says nothing about Xen"))?;
-    print(&if json {
-        view::json(claims)
-    } else {
-        format!("{claims:#x?}\n")
-    });
-    for (role, name) in [(Role::Guest, "PV guest"), (Role::Dom0, "Domain-0")] {
-        match image.pv(role) {
-            Ok(_) if json => {}
-            Ok(_) => print(&format!("can be a {name}\n")),
-            Err(error) => eprintln!("can't be a {name}: {error}"),
-        }
-    }
+    let text = ops::image_text(&image, json).map_err(|cause| anyhow!("{file}: {cause}"))?;
+    print(&text);
     Ok(())
 }

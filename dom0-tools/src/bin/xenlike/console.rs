@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::keeper::wait;
 
@@ -89,15 +89,27 @@ enum Left {
     Domain,
 }
 
+/// Whether a person's keys go to the domain.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    /// They do.
+    Taken,
+    /// They are left alone.
+    Left,
+}
+
 /// Attaches to a domain's console; when that ends, goes on with the one that `next` finds, if it does.
 ///
 /// # Errors
 /// If nobody has the console.
-pub fn attach(place: &Place, next: &mut dyn FnMut() -> Option<Place>) -> Result<()> {
+pub fn attach(place: &Place, keys: Keys, next: &mut dyn FnMut() -> Option<Place>) -> Result<()> {
     let mut wire = place.open().context("nobody keeps this domain's console")?;
-    let _raw = Raw::enter();
+    let _raw = match keys {
+        Keys::Taken => Raw::enter(),
+        Keys::Left => None,
+    };
     loop {
-        if talk(&mut *wire)? == Left::Person {
+        if talk(&mut *wire, keys)? == Left::Person {
             print(b"\r\n");
             return Ok(());
         }
@@ -129,10 +141,40 @@ fn print(text: &[u8]) {
     let _ = out.write_all(text).and_then(|()| out.flush());
 }
 
+/// Reads a domain's console until `found` says so of what it has said, `None` at its end, or the deadline.
+///
+/// # Errors
+/// If nobody has the console, or the deadline passes.
+pub fn read_until(
+    place: &Place,
+    deadline: Option<Instant>,
+    found: &mut dyn FnMut(&[u8]) -> bool,
+) -> Result<Option<()>> {
+    let mut wire = place.open().context("nobody keeps this domain's console")?;
+    let (mut said, mut bytes) = (Vec::new(), [0; 1024]);
+    loop {
+        if !wait(&[wire.as_raw_fd()])?.is_empty() {
+            match wire.read(&mut bytes) {
+                Ok(count @ 1..) => said.extend_from_slice(bytes.get(..count).unwrap_or_default()),
+                _ => return Ok(None),
+            }
+            if found(&said) {
+                return Ok(Some(()));
+            }
+        }
+        if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+            bail!("that took too long");
+        }
+    }
+}
+
 /// Carries bytes both ways.
-fn talk(socket: &mut dyn Wire) -> Result<Left> {
+fn talk(socket: &mut dyn Wire, taken: Keys) -> Result<Left> {
     let (keyboard, domain) = (io::stdin().as_raw_fd(), socket.as_raw_fd());
-    let mut fds = vec![domain, keyboard];
+    let mut fds = vec![domain];
+    if taken == Keys::Taken {
+        fds.push(keyboard);
+    }
     let mut bytes = [0; 1024];
     // Without the buffer of `Stdin`, whose content nobody can wait for.
     let mut keys = File::from(io::stdin().as_fd().try_clone_to_owned()?);

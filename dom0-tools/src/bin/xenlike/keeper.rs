@@ -15,10 +15,10 @@ use dom0_tools::config::Action;
 use dom0_tools::hyper::DomId;
 use dom0_tools::hyper::domain::{self, Ending};
 
-use crate::commands;
 use crate::privcmd::Privcmd;
 use crate::ring::Ring;
 use crate::runtime::Record;
+use crate::{commands, libxl, waiting};
 
 /// Bytes of output that who attaches late still sees.
 const BACKLOG: usize = 16 << 10;
@@ -33,7 +33,7 @@ const READY: Duration = Duration::from_secs(10);
 /// When it does not come up.
 pub fn start(record: &Record) -> Result<()> {
     let mut keeper = Command::new(std::env::current_exe()?)
-        .args(["keep", &record.id.to_string()])
+        .args([crate::KEEP, &record.id.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
@@ -212,18 +212,25 @@ fn ended(record: &Record, h: &mut Privcmd) -> Option<End> {
 
 /// Does what the configuration says.
 fn finish(record: &Record, h: &mut Privcmd, end: End) -> Result<()> {
+    // It may have got another name.
+    let record = &Record::load(record.id).unwrap_or_else(|| record.clone());
     let action = match end {
         End::Gone => {
+            libxl::forget(record);
             record.forget();
             return Ok(());
         }
-        End::Shutdown(ending) => record.config.action_at(ending),
+        End::Shutdown(ending) => {
+            waiting::tell(&record.uuid, ending);
+            record.config.action_at(ending)
+        }
     };
     match action {
         Action::Preserve => return Ok(()),
         Action::RenameRestart => commands::rename(record)?,
         Action::Destroy | Action::Restart => {
             commands::remove(h, record.id)?;
+            libxl::forget(record);
             record.forget();
         }
     }

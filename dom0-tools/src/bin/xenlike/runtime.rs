@@ -11,7 +11,8 @@ use dom0_tools::hyper::domain::DomainInfo;
 use dom0_tools::hyper::{DomId, Mfn, Port};
 use serde::{Deserialize, Serialize};
 
-const FOLDER: &str = "/run/xenlike";
+/// Where it is kept.
+pub const FOLDER: &str = "/run/xenlike";
 
 /// A domain that this program has made.
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ pub struct Record {
     pub uuid: [u8; 16],
     /// Whether a Xenstore has its name and xenconsoled its console; else its keeper has both.
     pub served: bool,
+    /// When it was made, in seconds since 1970.
+    pub started: u64,
     /// What it was made from.
     pub config: DomainConfig,
 }
@@ -37,6 +40,7 @@ struct Written {
     console_port: u32,
     uuid: [u8; 16],
     served: bool,
+    started: u64,
     config: DomainConfig,
 }
 
@@ -58,15 +62,34 @@ impl Record {
         let folder = folder(self.id);
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        self.write()
+    }
+
+    fn write(&self) -> Result<()> {
         let written = Written {
             console: self.console.0,
             console_port: self.console_port.0,
             uuid: self.uuid,
             served: self.served,
+            started: self.started,
             config: self.config.clone(),
         };
-        let path = folder.join("domain.json");
-        fs::write(&path, serde_json::to_vec(&written)?).with_context(|| path.display().to_string())
+        let path = folder(self.id).join("domain.json");
+        // In one step, for who reads it meanwhile.
+        let new = path.with_extension("new");
+        let bytes = serde_json::to_vec(&written)?;
+        let done = fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path));
+        done.with_context(|| path.display().to_string())
+    }
+
+    /// Gives the domain another name, in what is known of it here.
+    ///
+    /// # Errors
+    /// When it can't be written down.
+    pub fn rename(&self, name: &str) -> Result<()> {
+        let mut record = self.clone();
+        name.clone_into(&mut record.config.name);
+        record.write()
     }
 
     /// What is known of domain `id`.
@@ -79,6 +102,7 @@ impl Record {
             console_port: Port(written.console_port),
             uuid: written.uuid,
             served: written.served,
+            started: written.started,
             config: written.config,
         })
     }
@@ -88,10 +112,9 @@ impl Record {
         Record::load(info.id).filter(|record| record.uuid == info.handle)
     }
 
-    /// When domain `id` was made.
-    pub fn started(id: DomId) -> Option<SystemTime> {
-        let written = fs::metadata(folder(id).join("domain.json"));
-        written.and_then(|file| file.modified()).ok()
+    /// For how many seconds it has run.
+    pub fn age(&self) -> Option<u64> {
+        now()?.checked_sub(self.started)
     }
 
     /// Forgets it, unless another domain has its number by now.
@@ -100,4 +123,10 @@ impl Record {
             let _ = fs::remove_dir_all(folder(self.id));
         }
     }
+}
+
+/// Seconds since 1970.
+pub fn now() -> Option<u64> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.ok().map(|since| since.as_secs())
 }

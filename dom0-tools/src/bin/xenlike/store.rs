@@ -6,7 +6,6 @@ use std::os::unix::net::UnixStream;
 
 use anyhow::{Result, bail};
 use dom0_tools::hyper::{DomId, Port, event};
-use dom0_tools::ops::view::Names;
 use guest_pv_abi::io_xenbus::{
     SockMsg, XS_ERROR, XS_INTRODUCE, XS_READ, XS_RM, XS_SET_PERMS, XS_WRITE,
 };
@@ -121,20 +120,5 @@ impl Store {
     pub fn introduce(&mut self, id: DomId, frame: u64, port: u32) -> Result<()> {
         self.ask(XS_INTRODUCE, format!("{id}\0{frame}\0{port}\0").as_bytes())
             .map(drop)
-    }
-}
-
-/// The names of all domains, looked up beforehand.
-#[derive(Default)]
-pub struct KnownNames(pub Vec<(DomId, String)>);
-
-impl Names for KnownNames {
-    fn name(&self, id: DomId) -> String {
-        let known = self.0.iter().find(|(known, _)| *known == id);
-        match known {
-            Some((_, name)) => name.clone(),
-            None if id == DomId::ZERO => "Domain-0".to_owned(),
-            None => format!("(domain {id})"),
-        }
     }
 }

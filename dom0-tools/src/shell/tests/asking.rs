@@ -112,11 +112,11 @@ fn a_guest_that_does_not_answer_is_told_of() {
     assert_eq!(session.shown(), "error: interrupted\nxenlike> ");
     assert_eq!(
         session.run("shutdown"),
-        "error: usage: shutdown [-w] DOMAIN|-a\nxenlike> "
+        "error: usage: shutdown [-w] [-a] [DOMAIN]\nxenlike> "
     );
     assert_eq!(
         session.run("shutdown -a web"),
-        "error: usage: shutdown [-w] DOMAIN|-a\nxenlike> "
+        "error: usage: shutdown [-w] [-a] [DOMAIN]\nxenlike> "
     );
 }
 
@@ -150,4 +150,70 @@ fn a_guest_that_floods_its_ring_leaves_the_shell_its_turn() {
         session.hears();
         session.shell.poll();
     }
+}
+
+/// What Linux watches besides.
+const WATCHED: [&str; 3] = ["memory/target", "cpu", "control/sysrq"];
+
+#[test]
+fn memory_vcpus_and_keys_go_by_the_store() {
+    let mut session = Session::started();
+    session.run("create web.cfg maxmem=16 maxvcpus=2");
+    for line in ["mem-set web 4", "vcpu-set web 1", "sysrq web h"] {
+        let said = session.run(line);
+        assert!(
+            said.contains("error: web: its kernel does not listen"),
+            "{said}"
+        );
+    }
+    for path in WATCHED {
+        session.asks(xs::XS_WATCH, &format!("{path}\0token\0"));
+    }
+    let told = |session: &mut Session, path: &str| {
+        session.asks(xs::XS_READ, &format!("{path}\0"))[0].1.clone()
+    };
+    assert_eq!(session.run("mem-set web 12"), "xenlike> ");
+    assert_eq!(
+        session.hears(),
+        [(xs::XS_WATCH_EVENT, "memory/target\0token\0".to_string())]
+    );
+    assert_eq!(told(&mut session, "memory/target"), "12288");
+    assert_eq!(
+        session.shell.platform().fake.domains[&1].max_kib,
+        12288 + 1024
+    );
+    assert!(
+        session
+            .run("mem-set web 17")
+            .contains("started for at most 16 MiB")
+    );
+    assert!(
+        session
+            .run("mem-set web lots")
+            .contains("not an amount of memory")
+    );
+    assert_eq!(session.run("mem-max web 9m"), "xenlike> ");
+    assert_eq!(
+        session.shell.platform().fake.domains[&1].max_kib,
+        9216 + 1024
+    );
+    assert_eq!(session.run("vcpu-set web 2"), "xenlike> ");
+    session.hears();
+    assert_eq!(told(&mut session, "cpu/1/availability"), "online");
+    assert_eq!(session.run("vcpu-set web 1"), "xenlike> ");
+    session.hears();
+    assert_eq!(told(&mut session, "cpu/1/availability"), "offline");
+    assert!(
+        session
+            .run("vcpu-set web 3")
+            .contains("it may have 1 to 2 vCPUs")
+    );
+    assert_eq!(session.run("sysrq web s"), "xenlike> ");
+    session.hears();
+    assert_eq!(told(&mut session, "control/sysrq"), "s");
+    assert!(
+        session
+            .run("sysrq web help")
+            .contains("SysRq wants one letter")
+    );
 }

@@ -1,0 +1,136 @@
+//! The table's own sense, and how command lines are read by it.
+
+use super::*;
+
+fn read(line: &str, front: Front) -> Result<Read, String> {
+    let words: Vec<String> = line.split_whitespace().map(ToString::to_string).collect();
+    Request::read(&words, front)
+}
+
+fn request(line: &str) -> Request {
+    match read(line, Front::Shell) {
+        Ok(Read::Run(request)) => request,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn each_name_and_option_is_there_once() {
+    let mut names: Vec<&str> = Vec::new();
+    for verb in VERBS {
+        names.push(verb.name);
+        names.extend(verb.aliases);
+        assert!(
+            verb.least <= verb.most && !verb.about.is_empty(),
+            "{}",
+            verb.name
+        );
+        let mut options: Vec<String> = Vec::new();
+        for option in verb.options {
+            options.push(option.name.to_string());
+            options.extend(option.letter.map(String::from));
+        }
+        let count = options.len();
+        options.sort();
+        options.dedup();
+        assert_eq!(options.len(), count, "options of {}", verb.name);
+    }
+    names.extend(table::XL_ONLY);
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count);
+}
+
+#[test]
+fn both_front_ends_offer_the_same() {
+    // `help` lists what each front end can do.
+    for verb in VERBS.iter().filter(|verb| verb.op != Op::Help) {
+        let line = [verb.name, &"x ".repeat(verb.least)].join(" ");
+        let answers = [Front::Shell, Front::Cli].map(|front| read(&line, front));
+        match (verb.place, answers) {
+            (Place::Both, [shell, cli]) => assert!(shell.is_ok() && shell == cli, "{line}"),
+            (Place::Only(Front::Shell, why), [Ok(_), Err(said)])
+            | (Place::Only(Front::Cli, why), [Err(said), Ok(_)]) => {
+                assert!(said.contains(why) && said.starts_with(verb.name), "{said}");
+            }
+            (_, answers) => panic!("{line}: {answers:?}"),
+        }
+    }
+}
+
+#[test]
+fn help_comes_from_the_table() {
+    for front in [Front::Shell, Front::Cli] {
+        let all = list(front);
+        for verb in VERBS {
+            let has = all.lines().any(|line| {
+                let mut words = line.split_whitespace();
+                words.next() == Some(verb.name) && line.ends_with(verb.about)
+            });
+            let offered = !matches!(verb.place, Place::Only(only, _) if only != front);
+            assert_eq!(has, offered, "{} in\n{all}", verb.name);
+            let asked = read(&format!("help {}", verb.name), front);
+            assert_eq!(asked, Ok(Read::Help(usage(verb))));
+            assert_eq!(read(&format!("{} --help", verb.name), front), asked);
+            for option in verb.options {
+                assert!(
+                    usage(verb).contains(&format!("--{}", option.name)),
+                    "{}",
+                    verb.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn habits_of_xl() {
+    assert_eq!(request("xl list -l web"), request("list --long web"));
+    let create = request("create -cq -f web.cfg memory=64");
+    assert!(create.has("console") && create.has("quiet") && !create.has("paused"));
+    assert_eq!(
+        configuration(&create),
+        Ok(("web.cfg", Vec::from(["memory=64".to_string()])))
+    );
+    assert_eq!(
+        configuration(&request("create web.cfg -c memory=64")).map(|it| it.0),
+        Ok("web.cfg")
+    );
+    assert_eq!(
+        request("wait web --timeout 5").number("timeout"),
+        Ok(Some(5))
+    );
+    assert_eq!(
+        request("wait web --timeout=5").number("timeout"),
+        Ok(Some(5))
+    );
+    assert!(request("wait web --timeout=x").number("timeout").is_err());
+    assert_eq!(request("cat -- -x").word(0), "-x");
+    assert!(one_or_all(&request("shutdown -a")).is_ok());
+    assert!(one_or_all(&request("shutdown")).is_err());
+    assert!(one_or_all(&request("shutdown -a web")).is_err());
+}
+
+#[test]
+fn faults_are_sentences() {
+    for (line, words) in [
+        ("lsit", "did you mean `list`?"),
+        ("frobnicate", "`help` lists them"),
+        (
+            "xl migrate web other",
+            "a command of xl that is missing here",
+        ),
+        ("list --xml", "unknown option --xml; usage: list"),
+        ("list -jx", "unknown option -jx"),
+        ("list --json=yes", "--json takes no value"),
+        ("create -f", "-f wants a value: FILE"),
+        ("list a b", "usage: list [-j] [-l] [-v] [DOMAIN]"),
+        ("bugreport", "bugreport: it reads Linux's"),
+    ] {
+        match read(line, Front::Shell) {
+            Err(said) => assert!(said.contains(words), "{line}: {said}"),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+}
