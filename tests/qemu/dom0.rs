@@ -22,7 +22,7 @@ pub fn boot_with(name: &str, machine: &Machine, linux: &str, options: &str) -> R
     boot_image(name, machine, linux, options, build("dom0.img"))
 }
 
-/// The same with another initrd.
+/// The same with another initrd. Neither a Xenstore nor Debian's other daemons run: `xl.rs` has tests with them.
 pub fn boot_image(
     name: &str,
     machine: &Machine,
@@ -30,7 +30,7 @@ pub fn boot_image(
     options: &str,
     initrd: PathBuf,
 ) -> Result<Session> {
-    let line = format!("console=hvc0 {linux}");
+    let line = format!("console=hvc0 xenlike.toolstack=off {linux}");
     let media = Media::test_build()
         .and(options)
         .module(Module::with_arguments(find_file("vmlinuz")?, line))

@@ -31,4 +31,5 @@ mod sched;
 mod screen;
 mod stacks;
 mod store;
+mod verbs;
 mod xl;

@@ -11,9 +11,6 @@ use xenlike_tests::scenario::{LINUX, SHORT, find_file};
 use xenlike_tests::session::Session;
 
 const PROMPT: &str = "^dom0# ";
-/// What Dom0 finds in its `/root`.
-const FILES: [&str; 5] = ["vmlinuz", "initrd.img", "debian.cfg", "hello", "hello.cfg"];
-
 /// Waits until the init of the guest `debian` has run so often; says how often it has.
 const STARTS: &str = r"#!/bin/sh
 log=/var/log/xen/console/guest-debian.log
@@ -44,7 +41,7 @@ pub fn succeed(session: &mut Session, line: &str) -> Result<String> {
     Ok(printed)
 }
 
-/// The machine up to the shell of a Dom0 with Debian's tools and the files.
+/// The machine up to the shell of a Dom0 with Debian's tools.
 fn boot(name: &str, scratch: &Scratch) -> Result<Session> {
     boot_with(name, scratch, &Machine::default(), &[])
 }
@@ -60,14 +57,8 @@ pub fn boot_with(
     for (name, content) in files {
         archive.add(&format!("root/{name}"), &Entry::File(content));
     }
-    for name in FILES {
-        let content = fs::read(find_file(name)?)?;
-        archive.add(&format!("root/{name}"), &Entry::File(&content));
-    }
     archive.add("root/starts", &Entry::Program(STARTS.as_bytes()));
-    let ours = fs::read(build("bin/xenlike"))?;
-    archive.add("bin/xenlike", &Entry::Program(&ours));
-    let mut image = fs::read(find_file("toolstack.img")?)?;
+    let mut image = fs::read(build("dom0.img"))?;
     image.extend(archive.finish());
     let initrd = scratch.path().join("initrd");
     fs::write(&initrd, image)?;
@@ -79,7 +70,7 @@ pub fn boot_with(
         ))
         .module(Module::with_arguments(initrd, ""));
     let mut session = Session::boot(name, &media, machine)?;
-    session.expect(r"^init: Linux 6\.12.*, toolstack", LINUX)?;
+    session.expect(r"^init: Linux 6\.12.*, xen$", LINUX)?;
     session.expect(PROMPT, LINUX)?;
     Ok(session)
 }
@@ -281,4 +272,127 @@ fn debian_xentrace_writes_a_trace() -> Result<()> {
     let log = succeed(&mut session, "xl dmesg | tail -n 5")?;
     ensure!(log.contains("agree in"), "the audit:\n{log}");
     power_off(session)
+}
+
+/// What of this program's a domain leaves behind.
+const LEFT: &str = "ls /run/xenlike /var/lib/xen; xenstore-ls /libxl; xenstore-ls /vm";
+
+/// `xl` shows, changes, saves, restores and ends a domain that `xenlike` has made, as if it were its own.
+#[test]
+#[ignore = "boots QEMU"]
+fn xl_handles_domains_of_xenlike() -> Result<()> {
+    let scratch = Scratch::new("ours")?;
+    let mut session = boot("ours", &scratch)?;
+    // The folders stay, once they are there.
+    let first = "mkdir -p /run/xenlike; xl create -q -p hello.cfg; xl destroy hello";
+    run(&mut session, first)?;
+    let before = succeed(&mut session, LEFT)?;
+    succeed(
+        &mut session,
+        "xenlike create -q debian.cfg maxmem=160 vcpus=2",
+    )?;
+    debian_is_up(&mut session, 1)?;
+    let long = succeed(&mut session, "xl list -l debian")?;
+    for line in [
+        "\"name\": \"debian\"",
+        "\"max_memkb\": 163840",
+        "\"target_memkb\": 131072",
+        "\"kernel\": \"vmlinuz\"",
+        "\"cmdline\": \"console=hvc0\"",
+    ] {
+        ensure!(long.contains(line), "no {line:?} in\n{long}");
+    }
+    let uptime = succeed(&mut session, "xl uptime debian")?;
+    ensure!(
+        uptime.contains("debian") && uptime.contains("0:0"),
+        "{uptime}"
+    );
+    succeed(&mut session, "xl mem-set debian 100")?;
+    shows(&mut session, "xl list debian", " 100 ")?;
+    succeed(&mut session, "xl vcpu-set debian 1")?;
+    shows(&mut session, "xl vcpu-list debian", "--p")?;
+    succeed(&mut session, "xl pause debian && xl unpause debian")?;
+    succeed(
+        &mut session,
+        "xl rename debian house && xenlike reboot house",
+    )?;
+    // Its new life has a new name for xenconsoled too.
+    let log = "/var/log/xen/console/guest-house.log";
+    shows(&mut session, &format!("grep -c '^init: Linux' {log}"), "1")?;
+    shows(&mut session, "xenlike list", "house")?;
+    succeed(&mut session, "xl save -c house saved && rm saved")?;
+    succeed(
+        &mut session,
+        "xl save house saved && xl restore saved && rm saved",
+    )?;
+    succeed(&mut session, "xl shutdown -w house")?;
+    succeed(
+        &mut session,
+        "xenlike create -q -p hello.cfg && xl destroy hello",
+    )?;
+    shows(&mut session, "ls /run/xenlike | wc -l", "0")?;
+    let after = succeed(&mut session, LEFT)?;
+    ensure!(before == after, "before:\n{before}\nafter:\n{after}");
+    power_off(session)
+}
+
+/// The commands of `xenlike` that go by Xenstore, and those that wait.
+#[test]
+#[ignore = "boots QEMU"]
+fn xenlike_has_the_shell_s_commands() -> Result<()> {
+    let scratch = Scratch::new("commands")?;
+    let mut session = boot("commands", &scratch)?;
+    let said = succeed(&mut session, "xenlike create hello.cfg --wait")?;
+    ensure!(said.contains("PASS hello"), "{said}");
+    let said = run(
+        &mut session,
+        "xenlike create -p hello.cfg 'disk=[\"phy:/dev/sda,xvda,w\"]'; xenlike destroy hello",
+    )?;
+    ensure!(said.contains("`xl create` does"), "{said}");
+    let said = run(
+        &mut session,
+        "xenlike lsit; xenlike cat x; xenlike migrate a b",
+    )?;
+    for words in [
+        "did you mean `list`?",
+        "Linux has a command",
+        "a command of xl",
+    ] {
+        ensure!(said.contains(words), "no {words:?} in\n{said}");
+    }
+    succeed(&mut session, "xenlike create -q -f debian.cfg vcpus=2")?;
+    debian_is_up(&mut session, 1)?;
+    succeed(&mut session, "xenlike mem-set debian 100")?;
+    shows(&mut session, "xenlike list debian", " 100 ")?;
+    succeed(&mut session, "xenlike vcpu-set debian 1")?;
+    shows(&mut session, "xenlike dominfo debian", "1 of 2 are up")?;
+    succeed(&mut session, "xenlike sysrq debian h")?;
+    let log = "/var/log/xen/console/guest-debian.log";
+    shows(&mut session, &format!("grep -c 'sysrq: HELP' {log}"), "1")?;
+    succeed(
+        &mut session,
+        "xenlike rename debian house && xl domid house",
+    )?;
+    succeed(&mut session, "xenlike debug-keys q")?;
+    shows(&mut session, "xenlike dmesg", "d0: Alive")?;
+    succeed(
+        &mut session,
+        "xl list -l house | grep vmlinuz && xenlike list -l house | grep vmlinuz",
+    )?;
+    run(&mut session, "(sleep 2; xenlike shutdown house) &")?;
+    succeed(&mut session, "xenlike wait house --timeout=100")?;
+    power_off(session)
+}
+
+/// Waits until a command prints these words.
+fn shows(session: &mut Session, command: &str, words: &str) -> Result<()> {
+    let mut printed = String::new();
+    for _ in 0..60 {
+        printed = run(session, command)?;
+        if printed.contains(words) {
+            return Ok(());
+        }
+        run(session, "sleep 1")?;
+    }
+    bail!("{command}: no {words:?} in\n{printed}")
 }

@@ -1,14 +1,27 @@
 //! Where things lie in the working tree.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::{fs, io, process};
+use std::{env, fs, io, process};
 
-/// The root of the working tree.
+/// The root of the working tree. A checkout may be moved or copied with what was built in it, so it is looked for when
+/// the program runs: above the package that cargo runs, or above the current folder.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the crate lies one level below the root")
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let package = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let places = package.into_iter().chain(env::current_dir());
+        let mut roots = places.filter_map(|place| root_above(&place));
+        let built_in = || Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        roots.next().unwrap_or_else(built_in)
+    });
+    &ROOT
+}
+
+/// The nearest folder that has all of the working tree below it.
+fn root_above(place: &Path) -> Option<PathBuf> {
+    let is_root = |folder: &&Path| folder.join("xenlike-core/Cargo.toml").is_file();
+    place.ancestors().find(is_root).map(Path::to_owned)
 }
 
 /// A path below `build/`, where every artefact goes.
@@ -61,5 +74,70 @@ fn remove_leftovers(parent: &Path) {
             // Another process may be removing it too.
             let _ = fs::remove_dir_all(entry.path());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+
+    #[test]
+    fn the_root_is_found_from_below() -> io::Result<()> {
+        let scratch = Scratch::new("root")?;
+        let copy = scratch.path().join("copy");
+        fs::create_dir_all(copy.join("xenlike-core"))?;
+        fs::create_dir_all(copy.join("scripts/xtask"))?;
+        fs::write(copy.join("xenlike-core/Cargo.toml"), "")?;
+        assert_eq!(root_above(&copy.join("scripts/xtask")), Some(copy.clone()));
+        assert_eq!(root_above(&copy), Some(copy));
+        Ok(())
+    }
+
+    /// A program that does nothing.
+    fn pretend(folder: &Path, name: &str, script: &str) -> io::Result<()> {
+        let path = folder.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n"))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+    }
+
+    /// `scripts/setup` throws away what was built elsewhere, and only that.
+    #[test]
+    fn a_moved_checkout_is_built_again() -> io::Result<()> {
+        let scratch = Scratch::new("moved")?;
+        let (copy, programs) = (scratch.path().join("copy"), scratch.path().join("bin"));
+        for folder in [&programs, &copy.join("scripts"), &copy.join("target")] {
+            fs::create_dir_all(folder)?;
+        }
+        let sysroot = scratch.path().join("lib/rustlib/x86_64-unknown-none");
+        fs::create_dir_all(sysroot)?;
+        pretend(&programs, "cargo", "mkdir -p target")?;
+        pretend(
+            &programs,
+            "rustc",
+            &format!("echo {}", scratch.path().display()),
+        )?;
+        fs::copy(root().join("scripts/setup"), copy.join("scripts/setup"))?;
+        let (built, place) = (copy.join("target/built"), copy.join("target/place"));
+        let setup = || -> io::Result<()> {
+            let path = format!("{}:/usr/bin:/bin", programs.display());
+            let mut setup = Command::new(copy.join("scripts/setup"));
+            assert!(setup.env("PATH", path).status()?.success());
+            Ok(())
+        };
+        fs::write(&built, "")?;
+        setup()?;
+        assert!(built.exists(), "nothing says that it was moved");
+        setup()?;
+        assert!(built.exists(), "it was not moved");
+        fs::write(&place, "/elsewhere\n")?;
+        setup()?;
+        assert!(!built.exists(), "it was moved");
+        assert_eq!(
+            fs::read_to_string(&place)?.trim(),
+            copy.display().to_string()
+        );
+        Ok(())
     }
 }

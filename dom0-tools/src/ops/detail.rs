@@ -147,7 +147,8 @@ pub fn libxl_json(config: &DomainConfig, uuid: &str) -> Value {
         "avail_vcpus": online,
         "max_memkb": config.max_memory_mib << 10,
         "target_memkb": config.memory_mib << 10,
-        "shadow_memkb": 0,
+        // Without it xl takes one KiB from the target.
+        "video_memkb": 0,
         "kernel": config.kernel,
         "cmdline": config.cmdline,
         "type.pv": {},

@@ -22,7 +22,8 @@ pub struct Entry {
 }
 
 /// Nodes that are the guest's to write, for answers and for what it offers.
-const GUESTS_OWN: [&str; 10] = [
+const GUESTS_OWN: [&str; 11] = [
+    "device/suspend/event-channel",
     "control/shutdown",
     "control/feature-poweroff",
     "control/feature-reboot",
@@ -68,7 +69,7 @@ pub fn entries(config: &DomainConfig, created: &Created, uuid: &[u8; 16]) -> Vec
 fn to_read(config: &DomainConfig, created: &Created, vm: String) -> Vec<(String, String)> {
     let mut list: Vec<(String, String)> = Vec::new();
     let mut add = |name: &str, value: String| list.push((name.to_string(), value));
-    for folder in ["cpu", "memory", "device", "control"] {
+    for folder in ["cpu", "memory", "device", "device/suspend", "control"] {
         add(folder, String::new());
     }
     add("vm", vm);
@@ -79,6 +80,7 @@ fn to_read(config: &DomainConfig, created: &Created, vm: String) -> Vec<(String,
         "memory/static-max",
         (config.max_memory_mib << 10).to_string(),
     );
+    add("memory/videoram", "0".to_string());
     for vcpu in 0..config.max_vcpus {
         let online = vcpu < config.vcpus;
         let state = if online { "online" } else { "offline" };

@@ -1,6 +1,6 @@
 //! Boots a kernel as Dom0 under Debian's real Xen 4.20: what does the peer do?
 
-use crate::debian::{self, Part, toolstack};
+use crate::debian::{self, Part, dom0, toolstack};
 use crate::process;
 use anyhow::{Context, Result};
 use clap::Args;
@@ -64,7 +64,7 @@ pub fn boot(options: &Options) -> Result<()> {
         parts.extend([Part::Linux, Part::Initramfs]);
     }
     if options.guest.is_some() {
-        parts.push(Part::Toolstack);
+        parts.extend([Part::Dom0Modules, Part::Toolstack]);
     }
     debian::ensure(&parts)?;
     let kernel = options.kernel.clone().unwrap_or_else(|| Part::Linux.path());
@@ -132,7 +132,7 @@ pub fn toolstack_with(guest: &Path, script: &str, scratch: &Scratch) -> Result<P
             files.push((name, path));
         }
     }
-    let mut image = fs::read(Part::Toolstack.path())?;
+    let mut image = dom0::base()?;
     image.extend(toolstack::files_for_root(&files, script)?);
     let path = scratch.path().join("toolstack.img");
     fs::write(&path, image)?;

@@ -277,6 +277,7 @@ pub fn remove(h: &mut Privcmd, id: DomId) -> Result<()> {
             let _ = store.remove(&vm);
         }
         let _ = store.remove(&home);
+        let _ = store.remove(&libxl::path(id));
     }
     Ok(())
 }
@@ -376,12 +377,12 @@ pub enum Start {
     Paused,
 }
 
-/// Starts a domain.
+/// Starts a domain, without a word about progress.
 ///
 /// # Errors
 /// One sentence; nothing is left of it.
 pub fn start(config: &DomainConfig, wish: Start) -> Result<Record> {
-    start_telling(config, wish, &mut Lines)
+    start_telling(config, wish, &mut ())
 }
 
 fn start_telling(
@@ -473,7 +474,7 @@ pub fn console_of(h: &mut Privcmd, id: DomId) -> Result<(Place, Option<String>)>
     }
 }
 
-/// Enters a domain into Xenstore, and tells the daemon of its ring.
+/// Enters a domain into Xenstore, with what xl looks for there, and tells the daemon of its ring.
 fn register(
     store: &mut Store,
     config: &DomainConfig,
@@ -484,6 +485,7 @@ fn register(
         store.write(&entry.path, &entry.value)?;
         store.set_permissions(&entry.path, &entry.perms.words().collect::<Vec<_>>())?;
     }
+    libxl::register(store, created.id, uuid)?;
     match created.store_port {
         Some(port) => store.introduce(created.id, created.store.0, port.0),
         None => Ok(()),

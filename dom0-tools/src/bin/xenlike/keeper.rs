@@ -14,10 +14,12 @@ use anyhow::{Context, Result, bail};
 use dom0_tools::config::Action;
 use dom0_tools::hyper::DomId;
 use dom0_tools::hyper::domain::{self, Ending};
+use dom0_tools::store::path;
 
 use crate::privcmd::Privcmd;
 use crate::ring::Ring;
 use crate::runtime::Record;
+use crate::store::Store;
 use crate::{commands, libxl, waiting};
 
 /// Bytes of output that who attaches late still sees.
@@ -205,15 +207,31 @@ impl Keeper {
 
 fn ended(record: &Record, h: &mut Privcmd) -> Option<End> {
     match domain::info(h, record.id) {
-        Ok(info) if info.handle == record.uuid && !info.dying => info.ended.map(End::Shutdown),
+        Ok(info) if info.handle == record.uuid && !info.dying => {
+            // Whoever saves a suspended domain removes it, or lets it go on.
+            let ended = info.ended.filter(|ending| *ending != Ending::Suspend);
+            ended.map(End::Shutdown)
+        }
         _ => Some(End::Gone),
     }
+}
+
+/// What is known of the domain by now: it may have got another name, from `xl rename` too.
+fn current(record: &Record) -> Record {
+    let mut record = Record::load(record.id).unwrap_or_else(|| record.clone());
+    if record.served
+        && let Some(mut store) = Store::open()
+        && let Ok(name) = store.read(&format!("{}/name", path::home(record.id)))
+    {
+        record.config.name = name;
+    }
+    record
 }
 
 /// Does what the configuration says.
 fn finish(record: &Record, h: &mut Privcmd, end: End) -> Result<()> {
     // It may have got another name.
-    let record = &Record::load(record.id).unwrap_or_else(|| record.clone());
+    let record = &current(record);
     let action = match end {
         End::Gone => {
             libxl::forget(record);

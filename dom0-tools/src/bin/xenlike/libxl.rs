@@ -1,16 +1,40 @@
-//! What libxl keeps of a domain in files, and xl's verbs begin with: written for the domains of this program, so that xl
-//! can go on with them.
+//! What libxl keeps of a domain, in files and in Xenstore, and xl's verbs begin with: written for the domains of this
+//! program, so that xl can go on with them.
 
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use dom0_tools::ops::{libxl_json, uuid_text};
+use dom0_tools::hyper::DomId;
+use dom0_tools::ops::{libxl_json, uuid_text, vm_path};
 
-use crate::runtime::Record;
+use crate::runtime::{Record, now};
+use crate::store::Store;
 
 /// libxl's folder.
 const FOLDER: &str = "/var/lib/xen";
+
+/// libxl's own folder about a domain in Xenstore, which no guest can read.
+pub fn path(id: DomId) -> String {
+    format!("/libxl/{id}")
+}
+
+/// Enters a domain where libxl looks for it.
+///
+/// # Errors
+/// The daemon's refusal.
+pub fn register(store: &mut Store, id: DomId, uuid: &[u8; 16]) -> Result<()> {
+    let home = path(id);
+    for (path, value) in [
+        (format!("{home}/device"), ""),
+        (format!("{home}/type"), "pv"),
+    ] {
+        store.write(&path, value)?;
+    }
+    // For `xl uptime`.
+    let started = format!("{}.00", now().unwrap_or_default());
+    store.write(&format!("{}/start_time", vm_path(uuid)), &started)
+}
 
 /// The end of the names of all files about a domain.
 fn stem(record: &Record) -> String {

@@ -27,7 +27,7 @@ const SCRIPT: &str =
 
 /// Boots Xen and Linux, creates the guest again and again; minutes.
 pub fn create() -> Result<Figures> {
-    debian::ensure(&[Part::Xen, Part::Linux, Part::Toolstack])?;
+    debian::ensure(&debian::ALL)?;
     let scratch = Scratch::new("xl")?;
     let tools = oracle::toolstack_with(&find_file("hello.cfg")?, SCRIPT, &scratch)?;
     let media = runs::xen()?

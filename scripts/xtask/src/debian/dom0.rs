@@ -46,7 +46,20 @@ pub fn modules(linux: &Path) -> Result<Vec<u8>> {
     Ok(archive.finish())
 }
 
-/// Writes `build/dom0.img`, the whole initrd: the guest's root, the modules, `xenlike`, and in `/root` a guest.
+/// The root that every Dom0 here begins with: the guest's, the modules, Debian's tools.
+///
+/// # Errors
+/// When a part is missing.
+pub fn base() -> Result<Vec<u8>> {
+    let mut image = Vec::new();
+    for part in [Part::Initramfs, Part::Dom0Modules, Part::Toolstack] {
+        let path = part.path();
+        image.extend(fs::read(&path).with_context(|| path.display().to_string())?);
+    }
+    Ok(image)
+}
+
+/// Writes `build/dom0.img`, the whole initrd: that root, `xenlike`, and in `/root` guests.
 ///
 /// # Errors
 /// When a part is missing.
@@ -65,8 +78,7 @@ pub fn write_initrd() -> Result<()> {
         let content = fs::read(&path).with_context(|| path.display().to_string())?;
         archive.add(&format!("root/{name}"), &Entry::File(&content));
     }
-    let mut image = fs::read(Part::Initramfs.path())?;
-    image.extend(fs::read(Part::Dom0Modules.path())?);
+    let mut image = base()?;
     image.extend(archive.finish());
     Ok(fs::write(initrd(), image)?)
 }

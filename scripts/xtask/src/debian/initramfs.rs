@@ -26,10 +26,12 @@ fi
 dmesg -n 4
 run=shell
 root=
+toolstack=on
 for word in $(cat /proc/cmdline); do
   case "$word" in
     xenlike.run=*) run=${word#xenlike.run=} ;;
     xenlike.root=*) root=${word#xenlike.root=} ;;
+    xenlike.toolstack=*) toolstack=${word#xenlike.toolstack=} ;;
   esac
 done
 echo "init: $(uname -srm), $(grep -c ^processor /proc/cpuinfo) CPU(s), $(awk '/MemTotal/ { print $2 }' /proc/meminfo) kB, $(cat /sys/hypervisor/type 2>/dev/null || echo no hypervisor)"
@@ -49,11 +51,26 @@ case "$run" in
   poweroff) poweroff -f ;;
   reboot) reboot -f ;;
 esac
+# In a Dom0: Debian's xl and its daemons, unless they are not wanted.
+tools=/usr/lib/xen-4.20/bin
+if [ "$toolstack" = on ] && [ -x $tools/xenstored ] && [ -e /proc/xen/privcmd ]; then
+  mkdir -p /run/xen /run/lock /var/lib/xenstored /var/lib/xen /var/log/xen/console /etc/xen
+  ln -s /run /var/run
+  ln -s /run/lock /var/lock
+  ln -sf /proc/self/fd /dev/fd
+  ln -sf /proc/self/fd/0 /dev/stdin
+  export PATH=$PATH:$tools LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu PS1='dom0# '
+  # Dom0's memory is what the hypervisor's command line says.
+  echo 'autoballoon="off"' > /etc/xen/xl.conf
+  xenstored --pid-file /run/xenstored.pid
+  xen-init-dom0
+  xenconsoled --pid-file=/run/xenconsoled.pid --log=guest
+fi
 console=/dev/$(sed 's/.* //' /sys/class/tty/console/active 2>/dev/null)
 [ -c "$console" ] || console=/dev/console
 cd /root
 # A session of its own on the real terminal gives the shell job control. Leaving it powers off.
-setsid sh -c "exec sh -i <$console >$console 2>&1" &
+setsid sh -c "exec <$console >$console 2>&1; [ ! -f run ] || sh ./run; exec sh -i" &
 wait $!
 sync
 poweroff -f

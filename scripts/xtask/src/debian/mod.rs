@@ -1,7 +1,7 @@
 //! Kernels and programs from Debian's packages, for guests and for comparison. Never committed.
 //!
-//! They end up in `build/debian/`: `vmlinuz`, `initrd.img`, `dom0-modules.img`, `gnumach`, `pvgrub`,
-//! `xen`.
+//! They end up in `build/debian/`: `vmlinuz`, `initrd.img`, `dom0-modules.img`, `toolstack.img`, `gnumach`,
+//! `pvgrub`, `xen`.
 
 mod archive;
 pub mod dom0;
@@ -32,18 +32,19 @@ pub enum Part {
     PvGrub,
     /// Real Xen 4.20, the peer.
     Xen,
-    /// A root file system with Debian's own xl, for a Dom0.
+    /// Debian's own xl and its daemons, as an archive to append to a Dom0's root.
     Toolstack,
 }
 
 /// Everything that is taken from Debian.
-pub const ALL: [Part; 6] = [
+pub const ALL: [Part; 7] = [
     Part::Linux,
     Part::Initramfs,
     Part::Dom0Modules,
     Part::GnuMach,
     Part::PvGrub,
     Part::Xen,
+    Part::Toolstack,
 ];
 
 impl Part {
@@ -71,7 +72,7 @@ impl Part {
         match self {
             Self::Initramfs => Some(initramfs::INIT.to_owned()),
             Self::Dom0Modules => Some(dom0::MODULES.join(" ")),
-            Self::Toolstack => Some(toolstack::INIT.to_owned()),
+            Self::Toolstack => Some(toolstack::made_of()),
             Self::Linux | Self::GnuMach | Self::PvGrub | Self::Xen => None,
         }
     }
@@ -97,10 +98,7 @@ impl Part {
                 let tree = archive.unpack("xen-hypervisor-4.20-amd64")?;
                 take(&tree, "boot", "xen-4.20-amd64.gz", &target)?;
             }
-            Self::Toolstack => {
-                let image = toolstack::image(archive, &busybox(archive)?, &linux(archive)?)?;
-                fs::write(&target, image)?;
-            }
+            Self::Toolstack => fs::write(&target, toolstack::image(archive)?)?,
         }
         if let Some(script) = self.script() {
             fs::write(stamp(self), script)?;

@@ -1,51 +1,10 @@
-//! A root file system with Debian's own Xen tools (xl, xenstored, xenconsoled), for Linux as Dom0.
+//! Debian's own Xen tools (xl, xenstored, xenconsoled), to append to a Dom0's root file system, whose init starts them.
 
 use super::archive::Archive;
-use super::initramfs;
-use super::modules::Modules;
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 use xenlike_tests::cpio::{self, Entry};
-
-/// Starts the daemons, then what `/root/run` says, then a shell.
-pub const INIT: &str = r#"#!/bin/busybox sh
-/bin/busybox mkdir -p /run/xen /run/lock /var/lib/xenstored /var/lib/xen /var/log/xen /etc/xen
-/bin/busybox --install -s /bin
-/bin/busybox ln -s /run /var/run
-/bin/busybox ln -s /run/lock /var/lock
-export HOME=/root TERM=${TERM:-vt100} PS1='dom0# '
-export PATH=/bin:/usr/lib/xen-4.20/bin LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev 2>/dev/null
-ln -sf /proc/self/fd /dev/fd
-ln -sf /proc/self/fd/0 /dev/stdin
-mkdir -p /dev/pts
-mount -t devpts devpts /dev/pts
-for module in /modules/*.ko; do insmod "$module"; done
-# Devices are found while the shell is there already: only errors may break into its lines.
-dmesg -n 4
-mount -t xenfs xenfs /proc/xen
-echo 'autoballoon="off"' > /etc/xen/xl.conf
-echo "init: $(uname -srm), toolstack"
-xenstored --pid-file /run/xenstored.pid
-xen-init-dom0
-mkdir -p /var/log/xen/console
-xenconsoled --pid-file=/run/xenconsoled.pid --log=guest
-cd /root
-setsid sh -c "exec </dev/hvc0 >/dev/hvc0 2>&1; [ ! -f run ] || sh ./run; exec sh -i"
-poweroff -f
-"#;
-
-/// Kernel modules that the tools need: Debian's kernel has them outside.
-const MODULES: [&str; 5] = [
-    "xen-privcmd",
-    "xenfs",
-    "xen-evtchn",
-    "xen-gntdev",
-    "xen-gntalloc",
-];
 
 /// Libraries beyond the C library that the tools are linked with, directly or not.
 const LINKED: [&str; 5] = [
@@ -56,21 +15,21 @@ const LINKED: [&str; 5] = [
     "libncurses6",
 ];
 
+/// The package with `xenstore-ls`.
+const XENSTORE_UTILS: &str = "xenstore-utils";
+
+/// What is in the archive, to tell whether it is made anew.
+pub fn made_of() -> String {
+    format!("appended: {} {XENSTORE_UTILS}", LINKED.join(" "))
+}
+
 /// The archive.
 ///
 /// # Errors
 /// When a package can't be had.
-pub fn image(archive: &Archive, busybox: &[u8], linux: &Path) -> Result<Vec<u8>> {
+pub fn image(archive: &Archive) -> Result<Vec<u8>> {
     let mut image = cpio::Archive::default();
-    initramfs::base(&mut image, busybox);
-    for folder in [
-        "usr",
-        "usr/lib",
-        "usr/lib/x86_64-linux-gnu",
-        "modules",
-        "var",
-        "run",
-    ] {
+    for folder in ["usr", "usr/lib", "usr/lib/x86_64-linux-gnu", "var", "run"] {
         image.add(folder, &Entry::Directory);
     }
     image.add("lib", &Entry::Link("usr/lib"));
@@ -86,15 +45,9 @@ pub fn image(archive: &Archive, busybox: &[u8], linux: &Path) -> Result<Vec<u8>>
     }
     let programs = "usr/lib/xen-4.20/bin";
     add_files(&mut image, &tools.join(programs), programs, &|_| true)?;
-    let modules = Modules::below(linux)?;
-    for (number, name) in MODULES.iter().enumerate() {
-        let module = modules.content(name)?;
-        image.add(
-            &format!("modules/{number}-{name}.ko"),
-            &Entry::File(&module),
-        );
-    }
-    image.add("init", &Entry::Program(INIT.as_bytes()));
+    // What shows the Xenstore: xenstore-ls and its like.
+    let shows = archive.unpack(XENSTORE_UTILS)?;
+    add_files(&mut image, &shows.join("usr/bin"), programs, &|_| true)?;
     Ok(image.finish())
 }
 

@@ -2,8 +2,8 @@
 
 use super::{Dom0, Options};
 use anyhow::{Context, Result, bail};
-use std::fs;
 use std::time::Duration;
+use std::{fs, process};
 use xenlike_tests::media::Module;
 use xenlike_tests::paths::Scratch;
 use xenlike_tests::session::Session;
@@ -31,7 +31,9 @@ pub(super) fn in_shell(options: &Options, commands: &str, scratch: &Scratch) -> 
     }
     let mut failed = 0;
     for line in &lines {
-        let printed = session.read_until(r"^\[exec\] status ", limit)?;
+        let printed = session
+            .read_until(r"^\[exec\] status ", limit)
+            .with_context(|| too_long(line, options))?;
         let status = session.expect(r"\d+\n", limit)?;
         print!("> {}", printed.trim_start_matches("xenlike> "));
         if status.trim() != "0" {
@@ -62,15 +64,51 @@ pub(super) fn in_dom0(options: &Options, dom0: Dom0, line: &str) -> Result<()> {
     if options.verbose {
         print!("{boot}");
     }
-    // The quotes tell the answer from the echo of the question.
-    session.send_line(&format!("{line}; echo \"[exec]\" status $?"))?;
-    session.expect(r"\n", limit)?;
-    let printed = session.read_until(r"^\[exec\] status ", limit)?;
+    // The line comes when the terminal doesn't echo, and by no shell's line editor. The quotes tell the answer from the
+    // echo of the question.
+    session.send_line(
+        "stty -echo; echo \"[exec]\" ready; read -r line; sh -c \"$(printf %b \"$line\")\"; printf '\\n[exec] %s\\n' $?",
+    )?;
+    session.expect(r"^\[exec\] ready\n", limit)?;
+    session.send(&format!("{}\n", one_line(line)))?;
+    let printed = session
+        .read_until(r"\n\[exec\] ", limit)
+        .with_context(|| too_long(line, options))?;
     let status = session.expect(r"\d+", limit)?;
     print!("{printed}");
     session.kill().context("QEMU")?;
-    match status.trim() {
-        "0" => Ok(()),
-        status => bail!("`{line}` ended with status {status}"),
+    match status.trim().parse() {
+        Ok(0) => Ok(()),
+        Ok(status) => {
+            eprintln!("error: `{line}` ended with status {status}");
+            process::exit(status)
+        }
+        Err(_) => bail!("`{line}` ended with status {status}"),
+    }
+}
+
+/// What it may mean that a command has not ended.
+fn too_long(line: &str, options: &Options) -> String {
+    format!(
+        "`{line}` has not ended (--limit is {} s; a console is left when its domain ends)",
+        options.limit
+    )
+}
+
+/// A text on one line, from which `printf %b` makes it again.
+fn one_line(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_kept() {
+        assert_eq!(
+            one_line("if true\nthen printf 'a\\n'; fi"),
+            r"if true\nthen printf 'a\\n'; fi"
+        );
     }
 }

@@ -11,7 +11,7 @@ pub use section::kept;
 
 use super::runs;
 use crate::build;
-use crate::debian::{self, Part};
+use crate::debian;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use guests::Place;
@@ -64,8 +64,7 @@ impl Hypervisor {
 /// # Errors
 /// When a part can't be had, or a boot fails.
 pub fn dom0(options: &Options) -> Result<()> {
-    let parts = [Part::Linux, Part::Initramfs, Part::Xen, Part::Toolstack];
-    debian::ensure(&parts)?;
+    debian::ensure(&debian::ALL)?;
     let program = build::linuxbench()?;
     if let Some(row) = &options.profile {
         return share::profile(row, &program);
