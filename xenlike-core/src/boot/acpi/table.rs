@@ -2,7 +2,7 @@
 //! believed before it is checked: lengths, addresses, counts.
 
 use alloc::vec::Vec;
-use log::warn;
+use log::{info, warn};
 
 use super::fadt::Fadt;
 use super::rsdp::Roots;
@@ -88,13 +88,23 @@ impl<'a> Table<'a> {
             warn!("ACPI: table {name} at {at:#x} goes beyond the end of memory; it is left out");
             return None;
         };
-        let sum = sum(bytes);
-        if sum != 0 {
+        let (sum, table) = (sum(bytes), Self { bytes });
+        if sum != 0 && table.is_read() {
             warn!(
                 "ACPI: the bytes of table {name} add up to {sum:#04x} instead of 0; it is used as it is"
             );
+        } else if sum != 0 {
+            info!("ACPI: the bytes of table {name} add up to {sum:#04x} instead of 0");
         }
-        Some(Self { bytes })
+        Some(table)
+    }
+
+    /// Whether the core reads tables of this kind. Vendors' own often have wrong checksums, which affect nothing.
+    fn is_read(&self) -> bool {
+        let read = [
+            b"RSDT", b"XSDT", b"FACP", b"APIC", b"HPET", b"DSDT", b"SSDT",
+        ];
+        read.iter().any(|name| self.signature() == *name)
     }
 
     /// Its four letters.
