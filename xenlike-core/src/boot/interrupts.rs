@@ -2,10 +2,11 @@
 #![expect(unsafe_code, reason = "makes windows on device registers")]
 
 use alloc::vec::Vec;
+use arrayvec::ArrayVec;
 use log::{info, warn};
 
 use super::acpi::Machine;
-use super::acpi::madt::NmiWires;
+use super::acpi::madt::{self, Processor};
 use super::memory::map_device;
 use super::options::{self, Options};
 use crate::arch::calibrate::Reference;
@@ -19,10 +20,10 @@ use crate::arch::{
 };
 use crate::console;
 use crate::irq;
-use crate::kit::{CpuId, Maddr, Mfn, Once, PAGE_SIZE, Vaddr};
+use crate::kit::{CpuId, MAX_CPUS, Maddr, Mfn, Once, PAGE_SIZE, Vaddr};
 use crate::life::hardware::Kept;
 
-static NMI_WIRES: Once<NmiWires> = Once::new();
+static PROCESSORS: Once<ArrayVec<Processor, MAX_CPUS>> = Once::new();
 
 /// The state in which the firmware left this CPU's local APIC.
 fn apic_base() -> u64 {
@@ -39,13 +40,13 @@ pub fn init(machine: &Machine, options: &Options) -> Result<(), &'static str> {
         warn!("the firmware left the local APIC off; it is switched on");
     }
     let no_memory = "there is too little memory to map devices";
-    NMI_WIRES.call_once(|| machine.nmis.clone());
+    PROCESSORS.call_once(|| machine.cpus.clone());
     let mode = lapic::Circumstances {
         wish: options.x2apic,
         offered: cpu::features().x2apic,
         on_already: apic_base() & apic_base::X2APIC != 0,
         hypervisor: cpu::features().hypervisor,
-        highest_id: machine.cpus.iter().copied().max().unwrap_or(0),
+        highest_id: machine.cpus.iter().map(|cpu| cpu.id).max().unwrap_or(0),
     }
     .mode();
     let mapped = match mode {
@@ -122,9 +123,8 @@ pub fn choose_clock(machine: &Machine, options: &Options) {
 
 /// Readies the interrupt controller, timer and FPU of this CPU.
 pub fn init_cpu(cpu: CpuId) {
-    lapic::init(cpu, |id| {
-        NMI_WIRES.get().map_or([None; 2], |wires| wires.pins(id))
-    });
+    let processors = PROCESSORS.get().map_or(&[][..], |cpus| cpus);
+    lapic::init(cpu, |id| madt::nmi_pins(processors, id));
     apic_timer::init();
     fpu::init_cpu();
 }

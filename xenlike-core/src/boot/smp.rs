@@ -133,7 +133,7 @@ pub fn start_others(machine: &Machine, options: &options::Options) {
     let others = machine
         .cpus
         .iter()
-        .copied()
+        .map(|cpu| cpu.id)
         .filter(|id| *id != me)
         .filter(reachable);
     let allowed = options.max_cpus.min(MAX_CPUS) - 1;

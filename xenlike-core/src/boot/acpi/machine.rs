@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use log::warn;
 
 use super::fadt::{Address, MEMORY, PCI};
-use super::madt::{IoApicInfo, NmiWires, Override};
+use super::madt::{IoApicInfo, Override, Processor};
 use super::rsdp::Roots;
 use super::table::Firmware;
 use super::{Found, HPET_BYTES, LAPIC_DEFAULT};
@@ -26,8 +26,8 @@ use crate::mm::frame::frames;
 pub struct Machine {
     /// The local APICs' page.
     pub lapic: Maddr,
-    /// APIC ids of the CPUs that may be started, in the firmware's order.
-    pub cpus: ArrayVec<u32, MAX_CPUS>,
+    /// The CPUs that may be started, in the firmware's order.
+    pub cpus: ArrayVec<Processor, MAX_CPUS>,
     /// Whether there are more CPUs than the core can use.
     pub more_cpus: bool,
     /// I/O APICs.
@@ -38,8 +38,6 @@ pub struct Machine {
     pub clocks: ArrayVec<Reference, 3>,
     /// The HPET's registers.
     pub hpet: Option<Maddr>,
-    /// How NMIs reach the CPUs.
-    pub nmis: NmiWires,
     /// The tables, for a report.
     pub tables: Vec<AcpiTable>,
 }
@@ -87,17 +85,13 @@ pub fn read(roots: Option<Roots>) -> Box<Machine> {
     let clocks = [hpet, pm_timer, Some(Reference::Pit)];
     Box::new(Machine {
         lapic: found.madt.lapic.unwrap_or(Maddr(LAPIC_DEFAULT)),
-        cpus: found.madt.cpus.iter().map(|cpu| cpu.id).collect(),
+        cpus: found.madt.cpus,
         more_cpus: found.madt.more_cpus,
         ioapics: found.madt.ioapics,
         overrides: found.madt.overrides,
         clocks: clocks.into_iter().flatten().collect(),
         hpet: found.hpet.map(Maddr),
         tables: found.tables,
-        nmis: NmiWires {
-            cpus: found.madt.cpus,
-            wires: found.madt.nmis,
-        },
     })
 }
 

@@ -12,8 +12,9 @@ const ENTRIES: usize = 44;
 /// The ids that mean all CPUs, to an xAPIC and to an x2APIC.
 const XAPIC_ALL: u32 = 0xff;
 const X2APIC_ALL: u32 = u32::MAX;
-/// The processor number in an NMI entry that means all, in the old form.
-const ALL_PROCESSORS: u32 = 0xff;
+/// Types of the entries that say how NMIs are wired.
+const LOCAL_NMI: u8 = 4;
+const X2APIC_NMI: u8 = 10;
 
 /// No line has a higher number: domain 0 could not have it (`life::hardware`), and the numbers of messages
 /// begin behind the last line's.
@@ -46,43 +47,17 @@ pub struct Processor {
     pub id: u32,
     /// The firmware's number for it, by which other entries name it.
     pub number: u32,
+    /// How NMIs are wired to its LINT0 and LINT1.
+    pub nmi_pins: [Option<Trigger>; 2],
 }
 
-/// A pin of local APICs to which the machine's NMI is wired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LocalNmi {
-    /// Of which processor, by the firmware's number; nothing means all.
-    pub number: Option<u32>,
-    /// LINT0 or LINT1.
-    pub pin: u8,
-    /// Whether it asks by a low level.
-    pub trigger: Trigger,
-}
+/// NMIs arrive at LINT1 unless the tables say otherwise, as on every PC (MultiProcessor Specification 1.4 §3.6.2).
+const USUAL_NMI: [Option<Trigger>; 2] = [None, Some(Trigger::EdgeHigh)];
 
-/// How NMIs reach the CPUs.
-#[derive(Clone, Debug, Default)]
-pub struct NmiWires {
-    /// The CPUs.
-    pub cpus: ArrayVec<Processor, MAX_CPUS>,
-    /// The wires.
-    pub wires: ArrayVec<LocalNmi, 16>,
-}
-
-impl NmiWires {
-    /// How NMIs are wired to LINT0 and LINT1 of the CPU with APIC id `id`. Where the tables don't say, to
-    /// LINT1, as on every PC (MultiProcessor Specification 1.4 §3.6.2).
-    pub fn pins(&self, id: u32) -> [Option<Trigger>; 2] {
-        if self.wires.is_empty() {
-            return [None, Some(Trigger::EdgeHigh)];
-        }
-        let cpu = self.cpus.iter().find(|cpu| cpu.id == id);
-        let number = cpu.map(|cpu| cpu.number);
-        [0, 1].map(|pin| {
-            let mut wires = self.wires.iter().filter(|wire| wire.pin == pin);
-            let wire = wires.find(|wire| wire.number.is_none() || wire.number == number)?;
-            Some(wire.trigger)
-        })
-    }
+/// How NMIs are wired to LINT0 and LINT1 of the CPU with APIC id `id`.
+pub fn nmi_pins(cpus: &[Processor], id: u32) -> [Option<Trigger>; 2] {
+    let cpu = cpus.iter().find(|cpu| cpu.id == id);
+    cpu.map_or(USUAL_NMI, |cpu| cpu.nmi_pins)
 }
 
 /// What the table tells.
@@ -98,24 +73,16 @@ pub struct Madt {
     pub ioapics: ArrayVec<IoApicInfo, 16>,
     /// ISA interrupts that are wired otherwise.
     pub overrides: ArrayVec<Override, 16>,
-    /// Pins that have NMIs.
-    pub nmis: ArrayVec<LocalNmi, 16>,
 }
 
-/// The entries of the table: type and bytes. Ends at the first one whose length can't be.
-fn entries(table: Table<'_>) -> impl Iterator<Item = (u8, &[u8])> {
+/// The entries of the table: type and bytes. The first one whose length can't be is the last one, with that length.
+fn entries(table: Table<'_>) -> impl Iterator<Item = (u8, Result<&[u8], usize>)> {
     let mut rest = table.bytes.get(ENTRIES..).unwrap_or_default();
     core::iter::from_fn(move || {
         let (kind, length) = (*rest.first()?, usize::from(*rest.get(1)?));
-        let Some((entry, behind)) = rest.split_at_checked(length).filter(|_| length >= 2) else {
-            warn!(
-                "ACPI: an entry of the MADT (type {kind}) can't be {length} bytes long; the rest is left out"
-            );
-            rest = &[];
-            return None;
-        };
-        rest = behind;
-        Some((kind, entry))
+        let split = rest.split_at_checked(length).filter(|_| length >= 2);
+        rest = split.map_or(&[][..], |(_, behind)| behind);
+        Some((kind, split.map(|(entry, _)| entry).ok_or(length)))
     })
 }
 
@@ -126,10 +93,26 @@ impl Madt {
             lapic: table.field::<u32>(36).map(|at| Maddr(at.into())),
             ..Self::default()
         };
-        for (kind, entry) in entries(table) {
-            if madt.take(kind, entry).is_none() {
-                warn!("ACPI: an entry of the MADT (type {kind}) is too short; it is left out");
+        // NMI entries name CPUs by number, and may precede them: they are read once all CPUs are known.
+        let is_nmi = |kind| kind == LOCAL_NMI || kind == X2APIC_NMI;
+        for nmis in [false, true] {
+            for (kind, entry) in entries(table).filter(|(kind, _)| is_nmi(*kind) == nmis) {
+                match entry.map(|entry| madt.take(kind, entry)) {
+                    Ok(Some(())) => {}
+                    Ok(None) => {
+                        warn!(
+                            "ACPI: an entry of the MADT (type {kind}) is too short; it is left out"
+                        );
+                    }
+                    Err(length) => warn!(
+                        "ACPI: an entry of the MADT (type {kind}) can't be {length} bytes long; the rest is left out"
+                    ),
+                }
             }
+        }
+        if madt.cpus.iter().all(|cpu| cpu.nmi_pins == [None; 2]) {
+            let cpus = madt.cpus.iter_mut();
+            cpus.for_each(|cpu| cpu.nmi_pins = USUAL_NMI);
         }
         madt
     }
@@ -143,6 +126,7 @@ impl Madt {
                 let cpu = Processor {
                     id: byte(3)?.into(),
                     number: byte(2)?.into(),
+                    nmi_pins: [None; 2],
                 };
                 self.add_cpu(cpu, word(4)?, XAPIC_ALL);
             }
@@ -163,23 +147,22 @@ impl Madt {
             }
             // An NMI by an I/O APIC's pin stays masked.
             3 => warn!("ACPI: the NMI at line {} is left out", word(4)?),
-            4 => self.add_nmi(byte(2)?.into(), field(entry, 3)?, byte(5)?),
+            LOCAL_NMI => {
+                let number = byte(2).filter(|number| *number != u8::MAX);
+                self.add_nmi(number.map(u32::from), field(entry, 3)?, byte(5)?);
+            }
             5 => self.lapic = Some(Maddr(field(entry, 4)?)),
             9 => {
                 let cpu = Processor {
                     id: word(4)?,
                     number: word(12)?,
+                    nmi_pins: [None; 2],
                 };
                 self.add_cpu(cpu, word(8)?, X2APIC_ALL);
             }
-            10 => {
-                let number = word(4)?;
-                let old_form = if number == u32::MAX {
-                    ALL_PROCESSORS
-                } else {
-                    number
-                };
-                self.add_nmi(old_form, field(entry, 2)?, byte(8)?);
+            X2APIC_NMI => {
+                let number = word(4).filter(|number| *number != u32::MAX);
+                self.add_nmi(number, field(entry, 2)?, byte(8)?);
             }
             _ => {}
         }
@@ -208,13 +191,14 @@ impl Madt {
         }
     }
 
-    fn add_nmi(&mut self, number: u32, flags: u16, pin: u8) {
-        let nmi = LocalNmi {
-            number: Some(number).filter(|number| *number != ALL_PROCESSORS),
-            pin: pin & 1,
-            trigger: trigger(flags),
-        };
-        let _ = self.nmis.try_push(nmi);
+    /// Wires an NMI to LINT0 or LINT1 of the processor with this number, or of all. The first entry for a pin wins.
+    fn add_nmi(&mut self, number: Option<u32>, flags: u16, lint: u8) {
+        let is_meant = |cpu: &&mut Processor| number.is_none_or(|number| number == cpu.number);
+        for cpu in self.cpus.iter_mut().filter(is_meant) {
+            let [lint0, lint1] = &mut cpu.nmi_pins;
+            let pin = if lint & 1 == 0 { lint0 } else { lint1 };
+            pin.get_or_insert(trigger(flags));
+        }
     }
 }
 

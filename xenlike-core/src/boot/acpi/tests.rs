@@ -1,10 +1,11 @@
 //! Tables as firmware should make them, and then damaged in every way.
 
 mod fuzz;
+mod machines;
 mod shapes;
 
 use super::fadt::PORTS;
-use super::madt::{LocalNmi, Processor};
+use super::madt::Processor;
 use super::*;
 use crate::arch::ioapic::Trigger;
 use crate::boot::info::Range;
@@ -37,11 +38,16 @@ impl Firmware for Memory {
 impl Memory {
     /// Adds a table with that behind its header; gives its address.
     fn add(&mut self, signature: &[u8; 4], body: &[u8]) -> u64 {
+        self.add_revision(signature, 1, body)
+    }
+
+    fn add_revision(&mut self, signature: &[u8; 4], revision: u8, body: &[u8]) -> u64 {
         let at = BASE + self.0.len() as u64;
         let mut table = signature.to_vec();
         table.extend((36 + body.len() as u32).to_le_bytes());
         table.extend(b"\x01\0BXPC..BXPCTEST\x01\0\0\0BXPC\x01\0\0\0".map(|byte| byte));
         table.resize(36, 0);
+        table[8] = revision;
         table.extend(body);
         table[9] = 0_u8.wrapping_sub(table::sum(&table));
         self.0.extend(table);
@@ -107,17 +113,16 @@ fn sound() -> (Memory, Roots) {
 
 fn check_all(found: &Found) {
     let cpus: Vec<Processor> = found.madt.cpus.iter().copied().collect();
-    let cpu = |id, number| Processor { id, number };
+    let nmi_pins = [None, Some(Trigger::EdgeHigh)];
+    let cpu = |id, number| Processor {
+        id,
+        number,
+        nmi_pins,
+    };
     assert_eq!(cpus, [cpu(0, 7), cpu(2, 8), cpu(300, 11)]);
     assert_eq!(found.madt.lapic, Some(Maddr(LAPIC_DEFAULT)));
     assert_eq!(found.madt.ioapics[0].at, Maddr(0xfec0_0000));
     assert_eq!(found.madt.overrides[1].trigger, Trigger::LevelHigh);
-    let nmi = LocalNmi {
-        number: None,
-        pin: 1,
-        trigger: Trigger::EdgeHigh,
-    };
-    assert_eq!(found.madt.nmis.as_slice(), [nmi]);
     assert_eq!(
         (found.hpet, found.pm_timer),
         (Some(0xfed0_0000), Some(0x608))
@@ -244,8 +249,14 @@ fn entries_that_cant_be_end_the_walk() {
         &[1, 255, 0, 0],
         &[0],
     ] {
-        let madt = with_entries(entries);
+        let (madt, warnings) = machines::with_warnings(|| with_entries(entries));
         assert_eq!((madt.cpus.len(), madt.ioapics.len()), (3, 1), "{entries:?}");
+        let about_it = warnings.iter().filter(|line| line.contains("bytes long"));
+        assert_eq!(
+            about_it.count(),
+            usize::from(entries.len() > 1),
+            "{entries:?}"
+        );
     }
     // Too short for its type: left out alone.
     let madt = with_entries(&[0, 4, 1, 20, 0, 8, 1, 21, 1, 0, 0, 0]);
@@ -254,10 +265,7 @@ fn entries_that_cant_be_end_the_walk() {
 
 #[test]
 fn nmis_reach_the_pins_that_the_table_names() {
-    let pins = |madt: Madt, id| {
-        let (cpus, wires) = (madt.cpus, madt.nmis);
-        madt::NmiWires { cpus, wires }.pins(id)
-    };
+    let pins = |madt: Madt, id| madt::nmi_pins(&madt.cpus, id);
     let (high, low) = (Some(Trigger::EdgeHigh), Some(Trigger::EdgeLow));
     assert_eq!(pins(Madt::default(), 0), [None, high]);
     assert_eq!(pins(with_entries(&[]), 300), [None, high]);
@@ -266,6 +274,26 @@ fn nmis_reach_the_pins_that_the_table_names() {
     assert_eq!(pins(with_entries(&more), 0), [None, high]);
     assert_eq!(pins(with_entries(&more), 2), [low, high]);
     assert_eq!(pins(with_entries(&more), 300), [low, high]);
+    // Before the CPU that is meant, and for one that isn't there.
+    let early = [
+        4, 6, 77, 3, 0, 0, 4, 6, 12, 3, 0, 0, 0, 8, 12, 30, 1, 0, 0, 0,
+    ];
+    assert_eq!(pins(with_entries(&early), 30), [low, high]);
+    assert_eq!(pins(with_entries(&early), 0), [None, high]);
+}
+
+/// Entries that name none of the CPUs say as little as none at all.
+#[test]
+fn nmis_of_unknown_cpus_are_passed_over() {
+    let mut memory = Memory(vec![0; 64]);
+    let entries = [
+        0, 0, 0xe0, 0xfe, 1, 0, 0, 0, 0, 8, 1, 5, 1, 0, 0, 0, 4, 6, 9, 0, 0, 0,
+    ];
+    let madt = memory.add(b"APIC", &entries);
+    let madt = Madt::read(Table::find(&memory, madt).unwrap());
+    let usual = [None, Some(Trigger::EdgeHigh)];
+    assert_eq!(madt::nmi_pins(&madt.cpus, 5), usual);
+    assert_eq!(madt::nmi_pins(&madt.cpus, 6), usual);
 }
 
 #[test]
@@ -373,7 +401,6 @@ fn check_sense(found: &Found) {
     assert!(madt.ioapics.iter().all(|ioapic| ioapic.first_gsi < 1024));
     assert!(madt.lapic.is_none_or(|at| reaches(at.0, PAGE)));
     assert!(madt.ioapics.iter().all(|ioapic| reaches(ioapic.at.0, PAGE)));
-    assert!(madt.nmis.iter().all(|nmi| nmi.pin <= 1));
     assert!(found.hpet.is_none_or(|at| reaches(at, HPET_BYTES)));
     let types = found.soft_off.and_then(|off| off.types);
     assert!(types.is_none_or(|types| types.iter().all(|kind| *kind <= 7)));

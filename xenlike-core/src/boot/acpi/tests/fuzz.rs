@@ -78,7 +78,13 @@ fn seeds() -> Vec<(Memory, Roots)> {
         (memory, Roots { xsdt, ..roots })
     });
     let files = QEMU.into_iter().map(from_file);
-    [sound()].into_iter().chain(files).chain(shaped).collect()
+    let machines = machines::seeds();
+    [sound()]
+        .into_iter()
+        .chain(files)
+        .chain(shaped)
+        .chain(machines)
+        .collect()
 }
 
 fn damage(bytes: &mut Vec<u8>, random: &mut Random) {

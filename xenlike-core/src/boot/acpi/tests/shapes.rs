@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn cpu(number: u8, id: u8, enabled: u8) -> [u8; 8] {
+pub(super) fn cpu(number: u8, id: u8, enabled: u8) -> [u8; 8] {
     [0, 8, number, id, enabled, 0, 0, 0]
 }
 
@@ -38,9 +38,22 @@ fn upside_down() -> (Vec<u8>, Vec<u32>) {
     )
 }
 
+/// For two Xeons: the CPUs in the old form, places without one as id 255, and then all places once more in the new form,
+/// disabled. What one system takes for CPUs to be plugged in later is none here.
+fn both_forms() -> (Vec<u8>, Vec<u32>) {
+    let there = (0..40).flat_map(|number| cpu(number, number, 1));
+    let missing = (40..120).flat_map(|number| cpu(number, 255, 0));
+    let again = (0..120_u32).flat_map(|place| {
+        let words = [place, 0, place].map(u32::to_le_bytes).concat();
+        [&[9, 16, 0, 0], words.as_slice()].concat()
+    });
+    let entries = there.chain(missing).chain(again).chain(IO_APIC);
+    (entries.collect(), (0..40).collect())
+}
+
 /// All of them, behind the address of the local APICs and the flags.
-pub(super) fn all() -> [(Vec<u8>, Vec<u32>); 3] {
-    [ami(), threads_apart(), upside_down()].map(|(entries, ids)| {
+pub(super) fn all() -> [(Vec<u8>, Vec<u32>); 4] {
+    [ami(), threads_apart(), upside_down(), both_forms()].map(|(entries, ids)| {
         let start = [0xfee0_0000_u32, 1].map(u32::to_le_bytes).concat();
         ([start, entries].concat(), ids)
     })
