@@ -26,6 +26,7 @@ mod options;
 mod power;
 mod race;
 mod root;
+mod run;
 mod samples;
 mod sched;
 mod screen;

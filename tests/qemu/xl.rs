@@ -2,11 +2,12 @@
 
 use super::dom0::power_off;
 use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeSet;
 use std::fs;
 use xenlike_tests::cpio::{Archive, Entry};
 use xenlike_tests::machine::Machine;
 use xenlike_tests::media::{Media, Module};
-use xenlike_tests::paths::{Scratch, build};
+use xenlike_tests::paths::{Scratch, build, root};
 use xenlike_tests::scenario::{LINUX, SHORT, find_file};
 use xenlike_tests::session::Session;
 
@@ -179,6 +180,7 @@ fn debian_tools_look_at_the_machine() -> Result<()> {
     };
     let last = lines.contains(&"HVM available, but neither HAP nor Shadow");
     ensure!(last && !lines.windows(2).any(fails), "test-tsx:\n{tsx}");
+    documented(&mut session)?;
     succeed(&mut session, "xen-ucode show-cpu-info")?;
     succeed(&mut session, "xl debug-keys tnMuvcI")?;
     let log = succeed(&mut session, "xl dmesg")?;
@@ -395,4 +397,49 @@ fn shows(session: &mut Session, command: &str, words: &str) -> Result<()> {
         run(session, "sleep 1")?;
     }
     bail!("{command}: no {words:?} in\n{printed}")
+}
+
+/// The names in the first cells of a table of docs/xl.md.
+fn named(heading: &str) -> Result<BTreeSet<String>> {
+    let document = fs::read_to_string(root().join("docs/xl.md"))?;
+    let section = document.split(&format!("\n## {heading}\n")).nth(1);
+    let section = section.context("the section")?.split("\n## ").next();
+    let rows = section.unwrap_or_default().lines();
+    let cells = rows.filter(|line| line.starts_with("| ")).skip(1);
+    let cells = cells.filter_map(|row| row.split('|').nth(1));
+    let names = cells.flat_map(|cell| cell.trim().split(", "));
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// docs/xl.md names each command of xl and each tool of its package, and no others.
+fn documented(session: &mut Session) -> Result<()> {
+    let usage = run(session, "xl 2>&1 | grep '^ [a-z]'")?;
+    let commands: BTreeSet<String> = usage
+        .lines()
+        .filter_map(|line| line.strip_prefix(' ')?.split_ascii_whitespace().next())
+        .map(str::to_owned)
+        .collect();
+    let trees =
+        fs::read_dir(build(".cache/debian/trees"))?.filter_map(|tree| Some(tree.ok()?.path()));
+    let mut packages: Vec<_> = trees
+        .filter(|tree| tree.to_string_lossy().contains("/xen-utils-4.20_"))
+        .collect();
+    packages.sort();
+    let package = packages
+        .pop()
+        .context("Debian's package is fetched by the build")?;
+    let mut tools = BTreeSet::new();
+    for tool in fs::read_dir(package.join("usr/lib/xen-4.20/bin"))? {
+        tools.insert(tool?.file_name().to_string_lossy().into_owned());
+    }
+    for (heading, there) in [("xl", commands), ("Other tools", tools)] {
+        let named = named(heading)?;
+        let missing: Vec<_> = there.difference(&named).collect();
+        let unknown: Vec<_> = named.difference(&there).collect();
+        ensure!(
+            missing.is_empty() && unknown.is_empty() && !there.is_empty(),
+            "docs/xl.md, {heading}: lacks {missing:?}, and names {unknown:?}, which isn't there"
+        );
+    }
+    Ok(())
 }

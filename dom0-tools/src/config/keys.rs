@@ -346,34 +346,36 @@ pub fn parse(file: &str, bytes: &[u8], settings: &[String]) -> Result<Parsed, Co
     }
 }
 
+/// The keys that a domain is made of.
+pub(super) const KEYS: [&str; 25] = [
+    "bootloader",
+    "builder",
+    "cap",
+    "cmdline",
+    "cpu_weight",
+    "cpus",
+    "extra",
+    "kernel",
+    "max_grant_frames",
+    "max_grant_version",
+    "max_maptrack_frames",
+    "maxmem",
+    "maxvcpus",
+    "memory",
+    "name",
+    "on_crash",
+    "on_poweroff",
+    "on_reboot",
+    "on_watchdog",
+    "pvh",
+    "ramdisk",
+    "root",
+    "type",
+    "uuid",
+    "vcpus",
+];
+
 /// Whether a domain is made of it: a fault may have kept it from being looked at.
 fn is_known(key: &str) -> bool {
-    const KEYS: [&str; 25] = [
-        "bootloader",
-        "builder",
-        "cap",
-        "cmdline",
-        "cpu_weight",
-        "cpus",
-        "extra",
-        "kernel",
-        "max_grant_frames",
-        "max_grant_version",
-        "max_maptrack_frames",
-        "maxmem",
-        "maxvcpus",
-        "memory",
-        "name",
-        "on_crash",
-        "on_poweroff",
-        "on_reboot",
-        "on_watchdog",
-        "pvh",
-        "ramdisk",
-        "root",
-        "type",
-        "uuid",
-        "vcpus",
-    ];
     KEYS.contains(&key)
 }

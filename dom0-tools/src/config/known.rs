@@ -16,12 +16,7 @@ pub enum Ignored {
 impl Ignored {
     /// What becomes of `key`.
     pub fn of(key: &str) -> Self {
-        let lists = [
-            (DEVICES, Self::Device),
-            (NOT_FOR_PV, Self::NotForPv),
-            (NOT_YET, Self::NotYet),
-        ];
-        let found = lists.into_iter().find(|(keys, _)| keys.contains(&key));
+        let found = LISTS.into_iter().find(|(keys, _)| keys.contains(&key));
         found.map_or(Self::Unknown, |(_, ignored)| ignored)
     }
 
@@ -38,9 +33,16 @@ impl Ignored {
     }
 }
 
+/// All of them.
+pub const LISTS: [(&[&str], Ignored); 3] = [
+    (DEVICES, Ignored::Device),
+    (NOT_FOR_PV, Ignored::NotForPv),
+    (NOT_YET, Ignored::NotYet),
+];
+
 const DEVICES: &[&str] = &[
     "channel", "disk", "dtdev", "iomem", "ioports", "irqs", "p9", "pci", "pvcalls", "rdm",
-    "usbctrl", "usbdev", "vdispl", "vfb", "vif", "vif2", "virtio", "vkb", "vsnd", "vtpm",
+    "usbctrl", "usbdev", "vdispl", "vfb", "vif", "vif2", "virtio", "vkb", "vnc", "vsnd", "vtpm",
 ];
 
 const NOT_FOR_PV: &[&str] = &[
@@ -119,7 +121,6 @@ const NOT_FOR_PV: &[&str] = &[
     "videoram",
     "viridian",
     "vkb_device",
-    "vnc",
     "vncconsole",
     "vncdisplay",
     "vnclisten",

@@ -165,4 +165,6 @@ impl core::error::Error for ConfigError {}
 #[cfg(test)]
 mod against_xl;
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod tests;

@@ -135,7 +135,7 @@ fn every_key_that_changes_nothing_is_told_with_its_line() {
         ("tsc_mode", "not supported yet"),
         ("localtime", "not supported yet"),
         ("pool", "not supported yet"),
-        ("vnc", "no effect on a PV domain"),
+        ("vnclisten", "no effect on a PV domain"),
         ("vif", "no devices yet"),
         ("nomigrat", "no such key"),
     ] {

@@ -134,3 +134,22 @@ fn faults_are_sentences() {
         }
     }
 }
+
+/// docs/xl.md has xl's commands, which a test in QEMU holds against xl itself.
+#[test]
+fn every_command_of_xl_is_known() {
+    let document = include_str!("../../../docs/xl.md");
+    let section = document.split("\n## xl\n").nth(1).expect("the section");
+    let section = section.split("\n## ").next().expect("its end");
+    let rows = section.lines().filter(|line| line.starts_with("| "));
+    let mut count = 0;
+    for row in rows.skip(1) {
+        let names = row.split('|').nth(1).expect("a cell");
+        for name in names.trim().split(", ") {
+            let here = VERBS.iter().any(|verb| verb.is_called(name));
+            assert!(here != table::XL_ONLY.contains(&name), "{name}");
+            count += 1;
+        }
+    }
+    assert!(count > table::XL_ONLY.len(), "{count} commands");
+}

@@ -18,9 +18,12 @@ const LINKED: [&str; 5] = [
 /// The package with `xenstore-ls`.
 const XENSTORE_UTILS: &str = "xenstore-utils";
 
+/// The package with the descriptions of terminals.
+const NCURSES_BASE: &str = "ncurses-base";
+
 /// What is in the archive, to tell whether it is made anew.
 pub fn made_of() -> String {
-    format!("appended: {} {XENSTORE_UTILS}", LINKED.join(" "))
+    format!("{} {XENSTORE_UTILS} {NCURSES_BASE}", LINKED.join(" "))
 }
 
 /// The archive.
@@ -48,7 +51,23 @@ pub fn image(archive: &Archive) -> Result<Vec<u8>> {
     // What shows the Xenstore: xenstore-ls and its like.
     let shows = archive.unpack(XENSTORE_UTILS)?;
     add_files(&mut image, &shows.join("usr/bin"), programs, &|_| true)?;
+    add_terminals(&mut image, &archive.unpack(NCURSES_BASE)?)?;
     Ok(image.finish())
+}
+
+/// What xentop must know of terminals.
+fn add_terminals(image: &mut cpio::Archive, package: &Path) -> Result<()> {
+    let terminals = "usr/share/terminfo";
+    for folder in ["usr/share", terminals] {
+        image.add(folder, &Entry::Directory);
+    }
+    for (letter, terminal) in [("l", "linux"), ("v", "vt100"), ("x", "xterm-256color")] {
+        let place = format!("{terminals}/{letter}");
+        image.add(&place, &Entry::Directory);
+        let folder = package.join(&place);
+        add_files(image, &folder, &place, &|name| name == terminal)?;
+    }
+    Ok(())
 }
 
 /// An archive to append: files for `/root`.
