@@ -88,6 +88,26 @@ fn a_line_for_dom0_s_shell() -> Result<()> {
     Ok(())
 }
 
+/// The same with Debian's root; on demand, as `debian_root_runs_systemd`.
+#[test]
+#[ignore = "boots QEMU"]
+fn a_line_for_debian_root() -> Result<()> {
+    if std::env::var_os("XENLIKE_ROOT").is_none() {
+        return Ok(());
+    }
+    let (output, said) = run(&["--dom0", "debian-root", "--exec", "xenlike list; exit 7"])?;
+    ensure!(
+        output.status.code() == Some(7),
+        "{:?}: {said}",
+        output.status
+    );
+    ensure!(
+        said.starts_with("Name  ") && said.contains("Domain-0"),
+        "{said}"
+    );
+    Ok(())
+}
+
 /// With `--no-build` the shell has the guests that are there, not those of the image's time.
 #[test]
 #[ignore = "boots QEMU"]

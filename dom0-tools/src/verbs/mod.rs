@@ -17,6 +17,9 @@ use core::ops::RangeInclusive;
 pub use help::{list, usage};
 pub use table::{Op, VERBS};
 
+/// The most words where one may come again.
+const MAX_WORDS: usize = 64;
+
 /// Which of the two programs runs the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Front {
@@ -55,12 +58,9 @@ pub struct Verb {
     pub name: &'static str,
     /// Other names for it.
     pub aliases: &'static [&'static str],
-    /// The words that it takes besides options, as its usage shows them.
+    /// The words that it takes besides options, as its usage shows them and in the same number: one in brackets may be
+    /// missing, one with dots may come again.
     pub words: &'static str,
-    /// How many of these there may be.
-    pub least: usize,
-    /// See `least`.
-    pub most: usize,
     /// Its options.
     pub options: &'static [Opt],
     /// One line about it.
@@ -84,8 +84,12 @@ impl Verb {
         }
     }
 
+    /// How many words it takes.
     fn counts(&self) -> RangeInclusive<usize> {
-        self.least..=self.most
+        let words = || self.words.split_ascii_whitespace();
+        let least = words().filter(|word| !word.starts_with('[')).count();
+        let again = words().any(|word| word.contains("..."));
+        least..=if again { MAX_WORDS } else { words().count() }
     }
 }
 

@@ -21,7 +21,7 @@ fn each_name_and_option_is_there_once() {
         names.push(verb.name);
         names.extend(verb.aliases);
         assert!(
-            verb.least <= verb.most && !verb.about.is_empty(),
+            !verb.counts().is_empty() && !verb.about.is_empty(),
             "{}",
             verb.name
         );
@@ -46,7 +46,7 @@ fn each_name_and_option_is_there_once() {
 fn both_front_ends_offer_the_same() {
     // `help` lists what each front end can do.
     for verb in VERBS.iter().filter(|verb| verb.op != Op::Help) {
-        let line = [verb.name, &"x ".repeat(verb.least)].join(" ");
+        let line = [verb.name, &"x ".repeat(*verb.counts().start())].join(" ");
         let answers = [Front::Shell, Front::Cli].map(|front| read(&line, front));
         match (verb.place, answers) {
             (Place::Both, [shell, cli]) => assert!(shell.is_ok() && shell == cli, "{line}"),
@@ -56,6 +56,20 @@ fn both_front_ends_offer_the_same() {
             }
             (_, answers) => panic!("{line}: {answers:?}"),
         }
+    }
+}
+
+#[test]
+fn usages_say_how_many_words() {
+    for (name, counts) in [
+        ("info", 0..=0),
+        ("list", 0..=1),
+        ("wait", 1..=2),
+        ("vcpu-pin", 3..=3),
+        ("create", 0..=MAX_WORDS),
+        ("manifest", 1..=MAX_WORDS),
+    ] {
+        assert_eq!(find(name).map(Verb::counts), Ok(counts), "{name}");
     }
 }
 
@@ -107,6 +121,7 @@ fn habits_of_xl() {
     );
     assert!(request("wait web --timeout=x").number("timeout").is_err());
     assert_eq!(request("cat -- -x").word(0), "-x");
+    assert_eq!(request("halt"), request("poweroff"));
     assert!(one_or_all(&request("shutdown -a")).is_ok());
     assert!(one_or_all(&request("shutdown")).is_err());
     assert!(one_or_all(&request("shutdown -a web")).is_err());

@@ -35,10 +35,18 @@ fn notes(uuid: &[u8; 16]) -> PathBuf {
 
 /// Tells all who wait how a domain ended.
 pub fn tell(uuid: &[u8; 16], ending: Ending) {
-    for note in fs::read_dir(notes(uuid)).into_iter().flatten().flatten() {
-        // A waiting process that is gone by now needs no answer.
-        let _ = fs::write(note.path(), ending.code().to_string());
+    let folder = notes(uuid);
+    for note in fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let waits = PathBuf::from("/proc").join(note.file_name()).exists();
+        // A process that is gone by now has left its note, or takes it away itself.
+        let _ = if waits {
+            fs::write(note.path(), ending.code().to_string())
+        } else {
+            fs::remove_file(note.path())
+        };
     }
+    // It stays while there are notes in it.
+    let _ = fs::remove_dir(folder);
 }
 
 impl Watch {
