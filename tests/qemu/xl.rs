@@ -381,6 +381,9 @@ fn xenlike_has_the_shell_s_commands() -> Result<()> {
         &mut session,
         "xl list -l house | grep vmlinuz && xenlike list -l house | grep vmlinuz",
     )?;
+    let theirs = "xl create -q -p hello.cfg name=\\\"theirs\\\" && xenlike list -l theirs && xl destroy theirs";
+    let long = succeed(&mut session, theirs)?;
+    ensure!(long.contains("\"kernel\": \"hello\""), "{long}");
     run(&mut session, "(sleep 2; xenlike shutdown house) &")?;
     succeed(&mut session, "xenlike wait house --timeout=100")?;
     power_off(session)

@@ -122,8 +122,13 @@ pub fn long<H: Hypercalls + ?Sized>(
         .iter()
         .filter(|row| only.is_none_or(|only| only.0 == row.domid));
     let domain = |row: &DomainRow| {
-        let config = match names.config(DomId(row.domid)) {
-            Some(config) => libxl_json(&config, &row.uuid),
+        let id = DomId(row.domid);
+        let known = names
+            .config(id)
+            .map(|config| libxl_json(&config, &row.uuid));
+        let known = known.or_else(|| names.libxl_config(id, &row.uuid));
+        let config = match known {
+            Some(config) => config,
             None => json!({
                 "c_info": { "type": "pv", "name": row.name, "uuid": row.uuid },
                 "b_info": {

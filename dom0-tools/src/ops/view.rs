@@ -24,6 +24,11 @@ pub trait Names {
     fn config(&self, _id: DomId) -> Option<DomainConfig> {
         None
     }
+
+    /// What libxl keeps of a domain with that UUID, which xl has made.
+    fn libxl_config(&self, _id: DomId, _uuid: &str) -> Option<serde_json::Value> {
+        None
+    }
 }
 
 /// Seconds with one decimal.

@@ -6,7 +6,9 @@ use dom0_tools::config::DomainConfig;
 use dom0_tools::hyper::{DomId, domain};
 use dom0_tools::ops::view::Names;
 use dom0_tools::store::path;
+use serde_json::Value;
 
+use crate::libxl;
 use crate::privcmd::Privcmd;
 use crate::runtime::Record;
 use crate::store::Store;
@@ -76,5 +78,9 @@ impl Names for Known {
     fn config(&self, id: DomId) -> Option<DomainConfig> {
         let record = self.records.iter().find(|record| record.id == id)?;
         Some(record.config.clone())
+    }
+
+    fn libxl_config(&self, id: DomId, uuid: &str) -> Option<Value> {
+        libxl::recall(id, uuid)
     }
 }

@@ -2,11 +2,12 @@
 //! program, so that xl can go on with them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use dom0_tools::hyper::DomId;
 use dom0_tools::ops::{libxl_json, uuid_text, vm_path};
+use serde_json::Value;
 
 use crate::runtime::{Record, now};
 use crate::store::Store;
@@ -41,16 +42,27 @@ fn stem(record: &Record) -> String {
     format!("{}.{}", record.id, uuid_text(&record.uuid))
 }
 
+/// The file with its configuration.
+fn file(stem: &str) -> PathBuf {
+    PathBuf::from(FOLDER).join(format!("userdata-d.{stem}.libxl-json"))
+}
+
+/// The configuration that libxl keeps of a domain.
+pub fn recall(id: DomId, uuid: &str) -> Option<Value> {
+    let text = fs::read(file(&format!("{id}.{uuid}"))).ok()?;
+    let text = text.split(|byte| *byte == 0).next()?;
+    serde_json::from_slice(text).ok()
+}
+
 /// Writes a domain's configuration where libxl looks for it. Without its folder there is no libxl.
 ///
 /// # Errors
 /// When it can't be written.
 pub fn remember(record: &Record) -> Result<()> {
-    let folder = PathBuf::from(FOLDER);
-    if !folder.is_dir() {
+    if !Path::new(FOLDER).is_dir() {
         return Ok(());
     }
-    let path = folder.join(format!("userdata-d.{}.libxl-json", stem(record)));
+    let path = file(&stem(record));
     let json = libxl_json(&record.config, &uuid_text(&record.uuid));
     // libxl reads the NUL too.
     let text = format!("{json:#}\n\0");

@@ -16,6 +16,7 @@ mod runtime;
 mod store;
 mod waiting;
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
@@ -28,8 +29,12 @@ use dom0_tools::verbs::{self, Front, Op, Read, Request};
 pub const KEEP: &str = "keep";
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    if let Err(error) = run(&words) {
+    let words = std::env::args_os().skip(1).map(OsString::into_string);
+    let words: Result<Vec<String>, OsString> = words.collect();
+    let done = words
+        .map_err(|word| anyhow!("{}: not UTF-8", word.display()))
+        .and_then(|words| run(&words));
+    if let Err(error) = done {
         eprintln!("error: {error:#}");
         std::process::exit(1);
     }
