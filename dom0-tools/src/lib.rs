@@ -15,4 +15,5 @@ pub mod manifest;
 pub mod ops;
 pub mod shell;
 pub mod store;
+pub mod trace;
 pub mod verbs;

@@ -1,6 +1,6 @@
 //! The friendly sample guests: each ends by saying that its claim held.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use xenlike_tests::machine::Machine;
 use xenlike_tests::scenario::{
     GUEST, SHORT, boot_to_prompt, free_frames, media_with, no_frame_is_lost, power_off, shell_with,
@@ -112,5 +112,28 @@ fn pingpong() -> Result<()> {
     session.expect("^PASS pingpong server$", GUEST)?;
     session.expect_prompt(GUEST)?;
     no_frame_is_lost(&mut session, before)?;
+    power_off(session)
+}
+
+/// The shell prints a trace as JSON: who ran, and that it was domain 0 when it slept and woke.
+#[test]
+#[ignore = "boots QEMU"]
+fn the_shell_prints_a_trace() -> Result<()> {
+    let mut session = shell_with("shell-trace", &["hello", "hello.cfg"])?;
+    let printed = session.succeed("trace 1", GUEST)?;
+    let start = printed.find('{').context("no JSON")?;
+    let end = printed.rfind('}').context("no JSON")?;
+    let text = printed.get(start..=end).unwrap_or_default();
+    let json: serde_json::Value = serde_json::from_str(text).with_context(|| text.to_owned())?;
+    let events = json["traceEvents"].as_array().context("no events")?;
+    let has = |name: &str, kind: &str| {
+        events
+            .iter()
+            .any(|event| event["name"] == name && event["ph"] == kind)
+    };
+    ensure!(has("d0v0", "X") && has("sched_op", "i"), "{text}");
+    // It starts and stops as often as one likes.
+    session.succeed("trace 0", GUEST)?;
+    session.audit()?;
     power_off(session)
 }

@@ -257,7 +257,7 @@ fn xenlike_beside_xenstored() -> Result<()> {
     power_off(session)
 }
 
-/// Debian's xentrace writes what happens on each CPU.
+/// Debian's xentrace writes what happens on each CPU; ours does too, and makes JSON of both.
 #[test]
 #[ignore = "boots QEMU"]
 fn debian_xentrace_writes_a_trace() -> Result<()> {
@@ -270,6 +270,23 @@ fn debian_xentrace_writes_a_trace() -> Result<()> {
     ensure!(!again.contains("status 0"), "{again}");
     succeed(&mut session, "xentrace -D -e 0x21000 -T 1 some")?;
     succeed(&mut session, "[ $(wc -c < some) -lt $(wc -c < all) ]")?;
+    succeed(&mut session, "xenlike trace --from all -o all.json")?;
+    let line = "(sleep 1; xl create -q hello.cfg) & xenlike trace -o ours.json 4; wait";
+    let printed = succeed(&mut session, line)?;
+    ensure!(printed.contains("ui.perfetto.dev"), "{printed}");
+    let kinds = [
+        ("all.json", r#""name":"d0v0","ph":"X""#),
+        ("all.json", r#""name":"sched_op","ph":"i""#),
+        ("all.json", r##""name":"#PF","ph":"i""##),
+        ("ours.json", r#""name":"d0v1","ph":"X""#),
+        ("ours.json", r#""ph":"s""#),
+        ("ours.json", r#""ph":"f""#),
+        ("ours.json", "domain 1 created"),
+        ("ours.json", r#""name":"d1v0","ph":"X""#),
+    ];
+    for (file, kind) in kinds {
+        succeed(&mut session, &format!("grep -q '{kind}' {file}"))?;
+    }
     succeed(&mut session, "xl debug-keys a; sleep 2")?;
     let log = succeed(&mut session, "xl dmesg | tail -n 5")?;
     ensure!(log.contains("agree in"), "the audit:\n{log}");

@@ -10,6 +10,7 @@ pub mod event;
 pub(crate) mod fake;
 pub mod machine;
 pub mod memory;
+pub mod tracing;
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -88,6 +89,17 @@ pub trait Hypercalls {
         frames: &[Mfn],
         access: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(), Errno>;
+
+    /// The same for frames that are only to be read.
+    ///
+    /// # Errors
+    /// What the hypervisor answered to the mapping.
+    fn read_frames(
+        &mut self,
+        dom: DomId,
+        frames: &[Mfn],
+        look: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Errno>;
 }
 
 impl<H: Hypercalls + ?Sized> Hypercalls for Box<H> {
@@ -106,6 +118,15 @@ impl<H: Hypercalls + ?Sized> Hypercalls for Box<H> {
         access: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(), Errno> {
         (**self).with_frames(dom, frames, access)
+    }
+
+    fn read_frames(
+        &mut self,
+        dom: DomId,
+        frames: &[Mfn],
+        look: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Errno> {
+        (**self).read_frames(dom, frames, look)
     }
 }
 

@@ -11,6 +11,7 @@ mod editor;
 mod guests;
 mod looks;
 mod registry;
+mod tracing;
 mod verbs;
 mod words;
 
@@ -21,6 +22,7 @@ use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use crate::hyper::tracing::Tracer;
 use crate::hyper::{CallError, DomId, DomainInfo, Hypercalls, domain};
 use crate::manifest::Manifest;
 use crate::ops::{Created, Files};
@@ -120,6 +122,8 @@ enum Mode {
         left: Option<u64>,
         json: bool,
     },
+    /// The end of a trace.
+    Tracing { tracer: Tracer, until_ns: u64 },
     /// A time.
     Sleeping { until_ns: u64 },
     /// Nothing any more.
@@ -228,7 +232,7 @@ impl<P: Platform> Shell<P> {
             Mode::Asking { until, .. } => until.limit(),
             Mode::Waiting { until_ns, .. } => *until_ns,
             Mode::Top { next_ns, .. } => Some(*next_ns),
-            Mode::Sleeping { until_ns } => Some(*until_ns),
+            Mode::Tracing { until_ns, .. } | Mode::Sleeping { until_ns } => Some(*until_ns),
             Mode::Prompt | Mode::Attached(_) | Mode::Left => None,
         }
     }
@@ -294,7 +298,9 @@ impl<P: Platform> Shell<P> {
             {
                 self.finish(Err("interrupted".to_string()));
             }
+            Mode::Tracing { tracer, .. } if key == INTERRUPT => self.print_trace(&tracer.clone()),
             Mode::Top { .. }
+            | Mode::Tracing { .. }
             | Mode::Waiting { .. }
             | Mode::Sleeping { .. }
             | Mode::Asking { .. }
@@ -392,8 +398,13 @@ impl<P: Platform> Shell<P> {
                 faults,
             } => self.asking(asked, until, faults, gone),
             Mode::Top { next_ns, .. } if now >= next_ns => self.top_again(),
+            Mode::Tracing { tracer, until_ns } if now >= until_ns => self.print_trace(&tracer),
             Mode::Sleeping { until_ns } if now >= until_ns => self.finish(Ok(())),
-            Mode::Prompt | Mode::Top { .. } | Mode::Sleeping { .. } | Mode::Left => {}
+            Mode::Prompt
+            | Mode::Top { .. }
+            | Mode::Tracing { .. }
+            | Mode::Sleeping { .. }
+            | Mode::Left => {}
         }
     }
 

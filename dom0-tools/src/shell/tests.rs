@@ -101,6 +101,15 @@ impl Hypercalls for Machine {
     ) -> Result<(), Errno> {
         self.fake.with_frames(dom, frames, access)
     }
+
+    fn read_frames(
+        &mut self,
+        dom: DomId,
+        frames: &[Mfn],
+        look: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Errno> {
+        self.fake.read_frames(dom, frames, look)
+    }
 }
 
 impl Platform for Machine {

@@ -41,6 +41,7 @@ impl<P: Platform> Shell<P> {
             Op::Console => return self.console(request),
             Op::Wait => return self.wait(request),
             Op::Top => return self.top(request),
+            Op::Trace => return self.trace(request),
             Op::Sleep => return sleep(self.platform.now_ns(), request),
             Op::List => self.list(request),
             Op::DomInfo => self.dominfo(request),

@@ -30,6 +30,7 @@ pub enum Op {
     VcpuSet,
     SysRq,
     Top,
+    Trace,
     Uptime,
     Dmesg,
     DebugKeys,
@@ -224,6 +225,28 @@ pub const VERBS: &[Verb] = &[
             long_value("count", "NUMBER", "so many looks"),
         ],
         "who uses the CPUs",
+    ),
+    verb(
+        Op::Trace,
+        "trace",
+        "[SECONDS]",
+        0,
+        1,
+        &[
+            with_value(
+                'o',
+                "output",
+                "FILE",
+                "where it goes, if not to trace.json; - is the terminal",
+            ),
+            long_value("from", "FILE", "convert a file of xentrace's instead"),
+            long_value(
+                "mhz",
+                "NUMBER",
+                "how fast the time-stamp counter was that --from is from",
+            ),
+        ],
+        "record what happens on the CPUs, as JSON for Perfetto; the bare Dom0's shell prints it",
     ),
     verb(
         Op::Uptime,

@@ -56,6 +56,15 @@ impl Hypercalls for Machine {
     ) -> Result<(), Errno> {
         self.door.with_frames(dom, frames, access)
     }
+
+    fn read_frames(
+        &mut self,
+        dom: DomId,
+        frames: &[Mfn],
+        look: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Errno> {
+        self.door.read_frames(dom, frames, look)
+    }
 }
 
 impl Platform for Machine {

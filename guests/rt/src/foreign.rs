@@ -44,6 +44,26 @@ impl Place {
         self.window.unmap_first(frames.len() as u64);
         mapped
     }
+
+    /// The same for frames that may only be read.
+    ///
+    /// # Errors
+    /// As [`Self::with`].
+    pub fn read(
+        &mut self,
+        domain: u16,
+        frames: &[u64],
+        look: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Errno> {
+        let mapped = self.window.map_in(frames, domain, Access::ReadOnly);
+        if mapped.is_ok() {
+            let bytes = frames.len() * PAGE_BYTES;
+            // SAFETY: so many bytes are mapped there, and this place is borrowed mutably.
+            look(unsafe { core::slice::from_raw_parts(self.window.as_ptr(), bytes) });
+        }
+        self.window.unmap_first(frames.len() as u64);
+        mapped
+    }
 }
 
 /// A frame that another domain uses at the same time; its bytes are atomics.

@@ -14,6 +14,7 @@ mod privcmd;
 mod ring;
 mod runtime;
 mod store;
+mod trace;
 mod waiting;
 
 use std::ffi::OsString;
@@ -91,6 +92,7 @@ fn perform(request: &Request) -> Result<()> {
         Op::VcpuSet => control::vcpu_set(request.word(0), request.word(1)),
         Op::SysRq => control::sysrq(request.word(0), request.word(1)),
         Op::Top => commands::top(request),
+        Op::Trace => trace::trace(request),
         Op::Uptime => commands::uptime(json, request.only_word()),
         Op::Dmesg => commands::dmesg(request.has("clear")),
         Op::DebugKeys => control::debug_keys(request.word(0)),

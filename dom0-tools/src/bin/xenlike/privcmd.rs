@@ -41,6 +41,13 @@ const fn ioctl_number(number: u64, size: usize) -> u64 {
 const HYPERCALL: u64 = ioctl_number(0, size_of::<HypercallRequest>());
 const MMAPBATCH_V2: u64 = ioctl_number(4, size_of::<MapRequest>());
 
+/// Whether a mapping can be written.
+#[derive(Clone, Copy)]
+enum Access {
+    ReadOnly,
+    ReadWrite,
+}
+
 /// Memory mapped from a device.
 struct Mapping {
     start: *mut u8,
@@ -48,8 +55,11 @@ struct Mapping {
 }
 
 impl Mapping {
-    fn new(file: &File, bytes: usize) -> io::Result<Mapping> {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
+    fn new(file: &File, bytes: usize, access: Access) -> io::Result<Mapping> {
+        let protection = match access {
+            Access::ReadOnly => libc::PROT_READ,
+            Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+        };
         // SAFETY: the kernel chooses the address; the mapping is owned here until it is dropped.
         let start = unsafe {
             libc::mmap(
@@ -71,8 +81,13 @@ impl Mapping {
     }
 
     fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: the mapping has so many bytes, is writable, and is borrowed mutably.
+        // SAFETY: the mapping has so many bytes, is borrowed mutably, and writable: `Access` says for each use.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.bytes) }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        // SAFETY: the mapping has so many bytes, and is borrowed.
+        unsafe { std::slice::from_raw_parts(self.start, self.bytes) }
     }
 }
 
@@ -100,7 +115,7 @@ impl Privcmd {
             file.with_context(|| format!("{path}: is this a Dom0, are you root?"))
         };
         let device = open("/dev/xen/privcmd")?;
-        let arena = Mapping::new(&open("/dev/xen/hypercall")?, ARENA_BYTES)
+        let arena = Mapping::new(&open("/dev/xen/hypercall")?, ARENA_BYTES, Access::ReadWrite)
             .context("/dev/xen/hypercall")?;
         Ok(Privcmd { device, arena })
     }
@@ -151,13 +166,14 @@ impl Privcmd {
     /// # Errors
     /// The hypervisor's refusal.
     pub fn map_shared(&self, dom: DomId, frame: Mfn) -> Result<SharedPage> {
-        let page = self.map_frames(dom, &[frame]);
+        let page = self.map_frames(dom, &[frame], Access::ReadWrite);
         Ok(SharedPage(page.context("mapping a page of the domain")?))
     }
 
     /// Maps frames of a domain, in a row.
-    fn map_frames(&self, dom: DomId, frames: &[Mfn]) -> Result<Mapping, Errno> {
-        let window = Mapping::new(&self.device, frames.len() * PAGE).map_err(|_| errno::ENOMEM)?;
+    fn map_frames(&self, dom: DomId, frames: &[Mfn], access: Access) -> Result<Mapping, Errno> {
+        let window =
+            Mapping::new(&self.device, frames.len() * PAGE, access).map_err(|_| errno::ENOMEM)?;
         let numbers: Vec<u64> = frames.iter().map(|frame| frame.0).collect();
         let mut errors = vec![0; frames.len()];
         let mut request = MapRequest {
@@ -194,8 +210,20 @@ impl Hypercalls for Privcmd {
         access: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(), Errno> {
         for frames in frames.chunks(MAX_BATCH) {
-            let mut window = self.map_frames(dom, frames)?;
+            let mut window = self.map_frames(dom, frames, Access::ReadWrite)?;
             access(window.bytes());
+        }
+        Ok(())
+    }
+
+    fn read_frames(
+        &mut self,
+        dom: DomId,
+        frames: &[Mfn],
+        look: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Errno> {
+        for frames in frames.chunks(MAX_BATCH) {
+            look(self.map_frames(dom, frames, Access::ReadOnly)?.as_bytes());
         }
         Ok(())
     }

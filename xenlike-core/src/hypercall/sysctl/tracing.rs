@@ -6,7 +6,6 @@ use guest_pv_abi::sysctl::{self as abi, Sysctl, TbufOp};
 use super::{Answer, Back};
 use crate::arch::work;
 use crate::hypercall::ctl_bitmap;
-use crate::kit::PAGE_SIZE;
 use crate::life::trace_buffers::{self, Progress, Refused};
 use crate::trace;
 
@@ -15,10 +14,9 @@ pub fn tbuf_op(op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<TbufOp>();
     match body.cmd {
         abi::XEN_SYSCTL_TBUFOP_GET_INFO => {
-            let made = trace_buffers::made();
             body.evt_mask = trace::events();
-            body.buffer_mfn = made.map_or(0, |made| made.info.0);
-            body.size = made.map_or(0, |made| made.info_frames.saturating_mul(PAGE_SIZE as u32));
+            (body.buffer_mfn, body.size) =
+                trace_buffers::info().map_or((0, 0), |info| (info.0, trace_buffers::INFO_BYTES));
             op.u.set(&body);
         }
         abi::XEN_SYSCTL_TBUFOP_SET_CPU_MASK => trace::set_cpus(ctl_bitmap::read(&body.cpu_mask)?),
@@ -27,10 +25,10 @@ pub fn tbuf_op(op: &mut Sysctl) -> Answer {
             Ok(Progress::Done) => {}
             Ok(Progress::Again) => return Err(errno::ERESTART),
             Err(Refused::BadSize) => return Err(errno::EINVAL),
-            Err(Refused::Busy) => return Err(errno::EBUSY),
+            Err(Refused::Exist) => return Err(errno::EBUSY),
             Err(Refused::NoMemory) => return Err(errno::ENOMEM),
         },
-        abi::XEN_SYSCTL_TBUFOP_ENABLE if trace_buffers::made().is_some() => trace::switch(true),
+        abi::XEN_SYSCTL_TBUFOP_ENABLE if trace_buffers::info().is_some() => trace::switch(true),
         abi::XEN_SYSCTL_TBUFOP_DISABLE => trace::switch(false),
         _ => return Err(errno::EINVAL),
     }

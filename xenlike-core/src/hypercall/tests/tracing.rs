@@ -52,7 +52,7 @@ fn buffers_are_made_once_and_filled() {
     assert_eq!(plain(&tools, set_size, 3), Err(errno::EINVAL));
 
     tbuf_op(&tools, &mut info).unwrap();
-    assert_eq!(info.size, 4096);
+    assert_eq!(info.size, 8 * 4096);
     let info = SharedPage::new(Mfn(info.buffer_mfn)).unwrap();
     let half = |at: usize| info.u16(2 * at).unwrap().load(Relaxed);
     let list = usize::from(half(1));

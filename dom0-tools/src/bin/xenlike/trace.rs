@@ -1,0 +1,120 @@
+//! `trace`: what happens on the CPUs, in a file for Perfetto.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use dom0_tools::hyper::tracing::Tracer;
+use dom0_tools::hyper::{DomId, machine};
+use dom0_tools::ops::view::Names;
+use dom0_tools::trace::{chrome, parse};
+use dom0_tools::verbs::Request;
+
+use crate::commands::print;
+use crate::known::Known;
+use crate::privcmd::Privcmd;
+
+/// Pages of each CPU's buffer, if there are none yet.
+const PAGES: u32 = 64;
+/// How often the buffers are emptied.
+const ROUND: Duration = Duration::from_millis(50);
+/// More records than this are left out.
+const MAX_RECORDS: usize = 8 << 20;
+/// More bytes than this are not taken.
+const MAX_BYTES: usize = 512 << 20;
+
+/// How long, if nothing is said.
+const SECONDS: u64 = 5;
+
+/// A trace that is to be converted: its bytes, the speed of its clock, the domains' names.
+type Taken = (Vec<u8>, u32, Box<dyn Names>);
+
+/// `trace`.
+pub fn trace(request: &Request) -> Result<()> {
+    let from = request.value("from");
+    let output = request.value("output").unwrap_or("trace.json");
+    let mhz = request
+        .number("mhz")
+        .map_err(|sentence| anyhow!(sentence))?;
+    let seconds = match request.only_word() {
+        Some(word) => word.parse().context("trace wants a number of seconds")?,
+        None => SECONDS,
+    };
+    let (bytes, khz, names) = match from {
+        Some(file) => of_file(file, mhz)?,
+        None => of_machine(Duration::from_secs(seconds))?,
+    };
+    let parsed = parse(&bytes, MAX_RECORDS).map_err(|fault| match from {
+        Some(file) => anyhow!("{file}: no trace of xentrace's: {fault}"),
+        None => anyhow!("the hypervisor's records: {fault}"),
+    })?;
+    if parsed.is_cut {
+        eprintln!("warning: the end is missing");
+    }
+    if parsed.is_full {
+        eprintln!("warning: there is more, which is left out: {MAX_RECORDS} records are enough");
+    }
+    let count = parsed.records.len();
+    if output == "-" {
+        chrome::write(parsed.records, khz, &*names, &mut print);
+        return Ok(());
+    }
+    let file = File::create(output).context(output.to_owned())?;
+    let mut file = BufWriter::new(file);
+    let mut written = Ok(());
+    chrome::write(parsed.records, khz, &*names, &mut |text| {
+        if written.is_ok() {
+            written = file.write_all(text.as_bytes());
+        }
+    });
+    written
+        .and_then(|()| file.flush())
+        .context(output.to_owned())?;
+    print(&format!(
+        "{count} records in {output}: open it at https://ui.perfetto.dev\n"
+    ));
+    Ok(())
+}
+
+/// A file says nothing of names.
+struct NoNames;
+
+impl Names for NoNames {
+    fn name(&self, _: DomId) -> String {
+        String::new()
+    }
+}
+
+fn of_file(file: &str, mhz: Option<u64>) -> Result<Taken> {
+    let bytes = fs::read(file).context(file.to_owned())?;
+    let khz = match (mhz, Privcmd::open()) {
+        (Some(mhz), _) => u32::try_from(mhz.saturating_mul(1000)).context("--mhz")?,
+        (None, Ok(mut h)) => machine::host(&mut h)?.cpu_khz,
+        (None, Err(_)) => {
+            bail!("--mhz must tell how fast the time-stamp counter was: this is no Dom0")
+        }
+    };
+    Ok((bytes, khz, Box::new(NoNames)))
+}
+
+fn of_machine(time: Duration) -> Result<Taken> {
+    let mut h = Privcmd::open()?;
+    let khz = machine::host(&mut h)?.cpu_khz;
+    let tracer = Tracer::open(&mut h, PAGES)?;
+    let read = record(&mut h, &tracer, time);
+    tracer.close(&mut h)?;
+    let mut bytes = read?;
+    bytes.extend(tracer.read(&mut h)?);
+    let names = Known::look(&mut h)?;
+    Ok((bytes, khz, Box::new(names)))
+}
+
+fn record(h: &mut Privcmd, tracer: &Tracer, time: Duration) -> Result<Vec<u8>> {
+    let (start, mut bytes) = (Instant::now(), Vec::new());
+    while start.elapsed() < time && bytes.len() < MAX_BYTES {
+        std::thread::sleep(ROUND.min(time.saturating_sub(start.elapsed())));
+        bytes.extend(tracer.read(h)?);
+    }
+    Ok(bytes)
+}
