@@ -137,3 +137,25 @@ fn the_shell_prints_a_trace() -> Result<()> {
     session.audit()?;
     power_off(session)
 }
+
+/// What the CPU has for other kinds of guests is told as it is, though a PV domain's CPUID hides it.
+#[test]
+#[ignore = "boots QEMU"]
+fn info_tells_of_hardware_virtualisation() -> Result<()> {
+    let told = [
+        ("max", "SVM: usable; nested paging: NPT"),
+        ("max,-npt", "SVM: usable; nested paging: none"),
+        ("max,-svm", "none (no VT-x, no SVM)"),
+    ];
+    for (cpu, sentence) in told {
+        let machine = Machine {
+            cpu: cpu.to_owned(),
+            ..Machine::default()
+        };
+        let mut session = boot_to_prompt("info-virt", &media_with(&["hello"])?, &machine)?;
+        let printed = session.succeed("info", SHORT)?;
+        ensure!(printed.contains(sentence), "{cpu}: {printed}");
+        power_off(session)?;
+    }
+    Ok(())
+}

@@ -181,6 +181,16 @@ fn debian_tools_look_at_the_machine() -> Result<()> {
     let last = lines.contains(&"HVM available, but neither HAP nor Shadow");
     ensure!(last && !lines.windows(2).any(fails), "test-tsx:\n{tsx}");
     documented(&mut session)?;
+    let info = succeed(&mut session, "xenlike info --json")?;
+    for line in [r#""virt_kind": "SVM""#, r#""virt_firmware": "usable""#] {
+        ensure!(info.contains(line), "no {line} in\n{info}");
+    }
+    let rows = succeed(&mut session, "xenlike top --json --delay 1 --count 2")?;
+    let is_json = |line: &&str| serde_json::from_str::<serde_json::Value>(line).is_ok();
+    ensure!(
+        rows.lines().filter(is_json).count() == 2 && !rows.contains('\x1b'),
+        "{rows}"
+    );
     succeed(&mut session, "xen-ucode show-cpu-info")?;
     succeed(&mut session, "xl debug-keys tnMuvcI")?;
     let log = succeed(&mut session, "xl dmesg")?;

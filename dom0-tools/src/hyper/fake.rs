@@ -290,6 +290,8 @@ impl Fake {
                     ..Default::default()
                 });
             }
+            // A CPU that says nothing of itself.
+            sysctl::XEN_SYSCTL_GET_CPU_POLICY => call.u.set(&sysctl::CpuPolicy::default()),
             sysctl::XEN_SYSCTL_SCHED_ID => {
                 call.u = Payload::of(&sysctl::SchedId {
                     sched_id: domctl::XEN_SCHEDULER_CREDIT2,

@@ -4,6 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use guest_pv_abi::arch_x86::CpuidLeaf;
 use guest_pv_abi::sysctl::{self as abi, Sysctl};
 use guest_pv_abi::{Errno, Payload, errno, hypercall, version};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -281,6 +282,67 @@ pub fn compile_info<H: Hypercalls + ?Sized>(h: &mut H) -> Result<[String; 4], Ca
 /// The hypervisor's refusal.
 pub fn command_line<H: Hypercalls + ?Sized>(h: &mut H) -> Result<String, CallError> {
     words(h, version::XENVER_COMMANDLINE, 1024)
+}
+
+/// What the CPU itself says by CPUID (`XEN_SYSCTL_cpu_policy_raw`).
+///
+/// # Errors
+/// The hypervisor's refusal.
+pub fn leaves<H: Hypercalls + ?Sized>(h: &mut H) -> Result<Vec<CpuidLeaf>, CallError> {
+    /// More than any policy has.
+    const MAX_LEAVES: usize = 512;
+    let what = CallError::of("look at the CPU");
+    let mut args = Args::new(h);
+    let room = args
+        .room(MAX_LEAVES * size_of::<CpuidLeaf>())
+        .map_err(&what)?;
+    let body = abi::CpuPolicy {
+        index: abi::XEN_SYSCTL_CPU_POLICY_RAW,
+        nr_leaves: MAX_LEAVES as u32,
+        leaves: room.handle,
+        ..Default::default()
+    };
+    let body = sysctl_in(&mut args, abi::XEN_SYSCTL_GET_CPU_POLICY, &body).map_err(&what)?;
+    let count = (body.nr_leaves as usize).min(MAX_LEAVES);
+    let (leaves, _) = <[CpuidLeaf]>::ref_from_prefix_with_elems(args.bytes(room), count)
+        .map_err(|_| what(errno::EINVAL))?;
+    Ok(leaves.to_vec())
+}
+
+/// A model-specific register of the CPU (`XENPF_resource_op`).
+///
+/// # Errors
+/// The hypervisor's refusal: few registers can be had.
+pub fn register<H: Hypercalls + ?Sized>(h: &mut H, number: u32) -> Result<u64, CallError> {
+    use guest_pv_abi::platform::{
+        PlatformOp, ResourceEntry, ResourceOp, XEN_RESOURCE_OP_MSR_READ, XENPF_INTERFACE_VERSION,
+        XENPF_RESOURCE_OP,
+    };
+    let what = CallError::of("read a register");
+    let mut args = Args::new(h);
+    let entry = ResourceEntry {
+        cmd: XEN_RESOURCE_OP_MSR_READ,
+        idx: number.into(),
+        ..Default::default()
+    };
+    let entry = args.put(&entry).map_err(&what)?;
+    let body = ResourceOp {
+        nr_entries: 1,
+        cpu: 0,
+        entries: entry.handle,
+    };
+    let op = args
+        .put(&PlatformOp {
+            cmd: XENPF_RESOURCE_OP,
+            interface_version: XENPF_INTERFACE_VERSION,
+            u: Payload::of(&body),
+        })
+        .map_err(&what)?;
+    let call = [op.handle.0, 0, 0, 0, 0];
+    match args.call(hypercall::PLATFORM_OP, call).map_err(&what)? {
+        0 => Err(what(errno::EPERM)),
+        _ => Ok(args.get::<ResourceEntry>(entry).val),
+    }
 }
 
 /// Nothing of the kind: the calls that only some hypervisors offer may be refused, and that is no fault.

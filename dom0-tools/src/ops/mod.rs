@@ -10,6 +10,7 @@ mod summary;
 mod table;
 mod uptime;
 pub mod view;
+pub mod virtualisation;
 
 use alloc::format;
 use alloc::string::{String, ToString};

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::table::{Align, Table};
 use super::uuid_text;
+use super::virtualisation::virtualisation;
 use crate::config::{CpuSet, DomainConfig};
 use crate::hyper::{
     CallError, DomId, DomainInfo, Ending, Hypercalls, VcpuId, VcpuInfo, domain, machine,
@@ -307,13 +308,18 @@ pub struct HostView {
     pub cc_compiler: String,
     pub cc_compile_date: String,
     pub hardware_virtualisation: String,
+    pub virt_kind: &'static str,
+    pub virt_firmware: &'static str,
+    pub virt_nested_paging: &'static str,
 }
 
-/// Collects what `info` shows; `cpu` tells about hardware virtualisation.
+/// Collects what `info` shows.
 ///
 /// # Errors
 /// The hypervisor's refusal.
-pub fn host<H: Hypercalls + ?Sized>(h: &mut H, cpu: &str) -> Result<HostView, CallError> {
+pub fn host<H: Hypercalls + ?Sized>(h: &mut H) -> Result<HostView, CallError> {
+    let cpu = virtualisation(h)?;
+    let [virt_kind, virt_firmware, virt_nested_paging] = cpu.words();
     let host = machine::host(h)?;
     let (xen_major, xen_minor, xen_extra) = machine::version(h)?;
     let scheduler = machine::scheduler(h)?;
@@ -345,7 +351,10 @@ pub fn host<H: Hypercalls + ?Sized>(h: &mut H, cpu: &str) -> Result<HostView, Ca
         xen_commandline: machine::command_line(h)?,
         cc_compiler: compiler,
         cc_compile_date: date,
-        hardware_virtualisation: cpu.to_string(),
+        hardware_virtualisation: cpu.sentence(),
+        virt_kind,
+        virt_firmware,
+        virt_nested_paging,
     })
 }
 

@@ -41,8 +41,7 @@ impl<P: Platform> Shell<P> {
 
     pub(super) fn info(&mut self, request: &Request) -> Result<(), String> {
         let json = request.has("json");
-        let cpu = self.platform.hardware_virtualisation();
-        let host = view::host(&mut self.platform, &cpu).map_err(|error| error.to_string())?;
+        let host = view::host(&mut self.platform).map_err(|error| error.to_string())?;
         self.print(&if json {
             view::json(&host)
         } else {

@@ -80,8 +80,6 @@ pub trait Platform: Hypercalls + 'static {
     /// # Errors
     /// The hypervisor's refusal.
     fn open_store(&mut self, created: &Created) -> Result<Box<dyn Page>, CallError>;
-    /// A sentence about hardware virtualisation on this CPU.
-    fn hardware_virtualisation(&self) -> String;
     /// Leaves the machine; may return if that is not possible.
     fn leave(&mut self, how: Leave);
 }

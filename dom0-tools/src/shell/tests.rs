@@ -140,10 +140,6 @@ impl Platform for Machine {
         Ok(Box::new(page))
     }
 
-    fn hardware_virtualisation(&self) -> String {
-        "none".to_string()
-    }
-
     fn leave(&mut self, how: Leave) {
         self.left = Some(how);
     }

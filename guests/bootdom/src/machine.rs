@@ -2,7 +2,6 @@
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
-use alloc::string::String;
 
 use dom0_tools::hyper::{Arena, CallError, DomId, Hypercalls, Mfn};
 use dom0_tools::ops::Created;
@@ -11,7 +10,6 @@ use dom0_tools::store::Page;
 use xenlike_rt::abi::{Errno, sched};
 use xenlike_rt::{console, time};
 
-use crate::cpu;
 use crate::files::Modules;
 use crate::ring::ConsoleRing;
 use crate::store::StorePage;
@@ -98,10 +96,6 @@ impl Platform for Machine {
                 errno,
             }),
         }
-    }
-
-    fn hardware_virtualisation(&self) -> String {
-        cpu::hardware_virtualisation()
     }
 
     fn leave(&mut self, how: Leave) {

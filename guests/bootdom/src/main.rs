@@ -9,7 +9,6 @@
 
 extern crate alloc;
 
-mod cpu;
 mod dom0;
 mod events;
 mod files;

@@ -148,23 +148,7 @@ pub fn info(json: bool) -> Result<()> {
 
 /// The machine and the hypervisor.
 pub fn host() -> Result<HostView> {
-    let host = view::host(&mut Privcmd::open()?, &hardware_virtualisation());
-    Ok(host?)
-}
-
-/// What this CPU offers for HVM guests, as Dom0's Linux sees it.
-fn hardware_virtualisation() -> String {
-    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let flags = cpuinfo
-        .lines()
-        .find(|line| line.starts_with("flags"))
-        .unwrap_or_default();
-    let has = |flag: &str| flags.split_whitespace().any(|word| word == flag);
-    match (has("vmx"), has("svm")) {
-        (true, _) => "VT-x (vmx)".to_owned(),
-        (_, true) => "AMD-V (svm)".to_owned(),
-        _ => "none seen (no vmx, no svm)".to_owned(),
-    }
+    Ok(view::host(&mut Privcmd::open()?)?)
 }
 
 /// `vcpu-list`.

@@ -17,6 +17,11 @@ const MAX_ENTRIES: u32 = 3;
 const TSX_FORCE_ABORT: u64 = 0x10f;
 const TSX_CTRL: u64 = 0x122;
 const MCU_OPT_CTRL: u64 = 0x123;
+/// Whether the firmware locked VT-x or SVM off, and what VT-x can do: constant, and for the control domain to show.
+const FEATURE_CONTROL: u64 = 0x3a;
+const VMX_CONTROLS: u64 = 0x482;
+const VMX_SECOND_CONTROLS: u64 = 0x48b;
+const VM_CR: u64 = 0xc001_0114;
 
 /// XENPF_resource_op: entries up to the first that can't be had, which holds its error then. The result is how many
 /// could.
@@ -55,6 +60,10 @@ fn resource(entry: &ResourceEntry) -> Result<u64, Errno> {
         TSX_FORCE_ABORT => host.has(feature::XEN_X86_FEATURE_TSX_FORCE_ABORT),
         TSX_CTRL => host.has(feature::XEN_X86_FEATURE_TSX_CTRL),
         MCU_OPT_CTRL => host.has(feature::XEN_X86_FEATURE_SRBDS_CTRL),
+        FEATURE_CONTROL | VMX_CONTROLS | VMX_SECOND_CONTROLS => {
+            host.has(feature::XEN_X86_FEATURE_VMX)
+        }
+        VM_CR => host.has(feature::XEN_X86_FEATURE_SVM),
         _ => false,
     };
     let value = readable.then(|| msr::read_safe(entry.idx as u32)).flatten();
