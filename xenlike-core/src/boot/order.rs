@@ -134,13 +134,10 @@ fn console_from(options: &options::Options) {
 
 /// Traces from the boot on, if the options say so.
 fn trace_from_boot(options: &options::Options) {
-    let pages = options.trace_pages;
-    if pages != 0
-        && life::trace_buffers::make(pages, || false).is_ok()
-        && options.traced_events != 0
-    {
-        trace::set_events(options.traced_events);
+    if options.traced_events != 0 {
+        trace::EVENTS.store(options.traced_events, kit::atomic::Ordering::Relaxed);
     }
+    let _ = life::trace_buffers::make(options.trace_pages, || false);
 }
 
 /// What the core can't do without.

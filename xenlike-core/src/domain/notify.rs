@@ -23,9 +23,7 @@ pub static SCHED: Scheduler<Arc<Vcpu>> = Scheduler::new();
 /// Tells the scheduler, and the CPU that has to act on it.
 impl Schedule for Vcpu {
     fn wake(&self) {
-        if trace::on() {
-            trace_wake(self);
-        }
+        trace::if_on(|| trace_wake(self));
         match SCHED.wake(self.unit, time::now_ns()) {
             Some(Ask::By(cpu, by_ns) | Ask::Later(cpu, by_ns)) if cpu == percpu::this_cpu() => {
                 end_slice_by(by_ns);

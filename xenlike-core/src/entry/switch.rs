@@ -32,12 +32,7 @@ pub fn schedule(frame: &mut TrapFrame) {
         }
         set_slice(turn.until_ns);
         match turn.choice {
-            Choice::Stay => {
-                if trace::on() {
-                    tracing::stays();
-                }
-                return;
-            }
+            Choice::Stay => return,
             Choice::Switch(_, next) => {
                 switch_away(frame, now_ns);
                 if switch_to(next, frame, now_ns) {
@@ -46,9 +41,7 @@ pub fn schedule(frame: &mut TrapFrame) {
             }
             Choice::Idle(_) => {
                 switch_away(frame, now_ns);
-                if trace::on() {
-                    tracing::idles();
-                }
+                trace::if_on(tracing::idles);
                 super::idle::wait();
             }
         }
@@ -91,9 +84,7 @@ fn switch_away(frame: &mut TrapFrame, now_ns: u64) {
         _ => Activity::Offline,
     };
     vcpu.runstate.lock().change(activity, now_ns);
-    if trace::on() {
-        tracing::leaves(&dom, &vcpu, activity);
-    }
+    trace::if_on(|| tracing::leaves(&dom, &vcpu, activity));
     vcpu.running_on.store(0, Ordering::Release);
     unbind(now_ns);
     drop(dom);
@@ -119,9 +110,7 @@ fn switch_to(vcpu: Arc<Vcpu>, frame: &mut TrapFrame, now_ns: u64) -> bool {
     vcpu.running_on
         .store(percpu::this_cpu().0 + 1, Ordering::Release);
     vcpu.runstate.lock().change(Activity::Running, now_ns);
-    if trace::on() {
-        tracing::enters(&dom, &vcpu);
-    }
+    trace::if_on(|| tracing::enters(&dom, &vcpu));
     harden::between_domains(dom.serial);
     resume_ticks(&vcpu, now_ns);
     current::set_vcpu_info(Some(&vcpu.info));

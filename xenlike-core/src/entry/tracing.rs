@@ -2,8 +2,7 @@
 //! plain ones; who runs.
 
 use guest_pv_abi::trace::{
-    TRC_64_FLAG, TRC_PV_HYPERCALL_V2, TRC_PV_PAGE_FAULT, TRC_PV_TRAP, TRC_SCHED_CONTINUE_RUNNING,
-    TRC_SCHED_SWITCH,
+    TRC_64_FLAG, TRC_PV_HYPERCALL_V2, TRC_PV_PAGE_FAULT, TRC_PV_TRAP, TRC_SCHED_SWITCH,
 };
 use guest_pv_abi::xen::VIRQ_TBUF;
 
@@ -77,9 +76,7 @@ fn traced_hypercall(frame: &mut TrapFrame, running: &'static Running) {
 
 extern "C" fn traced_trap(frame: &mut TrapFrame) {
     if frame.from_guest() {
-        if let Some(running) = running() {
-            note(running);
-        }
+        running().into_iter().for_each(note);
         record_trap(frame);
     }
     if let Some(handler) = TRAP_HANDLERS.get(usize::from(frame.vector as u8)) {
@@ -92,10 +89,8 @@ fn record_trap(frame: &TrapFrame) {
     let [low, high] = halves(frame.rip);
     if number == vector::PF {
         let [address, above] = halves(cr::cr2());
-        return record(
-            TRC_PV_PAGE_FAULT | TRC_64_FLAG,
-            &[low, high, address, above, error],
-        );
+        let data = [low, high, address, above, error];
+        return record(TRC_PV_PAGE_FAULT | TRC_64_FLAG, &data);
     }
     let has_error = u32::from(has_error_code(number)) << 15;
     let what = u32::from(number) | has_error | error << 16;
@@ -104,16 +99,6 @@ fn record_trap(frame: &TrapFrame) {
 
 fn halves(word: u64) -> [u32; 2] {
     [word as u32, (word >> 32) as u32]
-}
-
-/// The vCPU that runs here goes on.
-#[cold]
-pub fn stays() {
-    if let Some(running) = running() {
-        note(running);
-        let vcpu = word_of(running.dom.id(), running.vcpu.id);
-        record(TRC_SCHED_CONTINUE_RUNNING, &[vcpu]);
-    }
 }
 
 /// `vcpu` doesn't run here any more.
@@ -138,10 +123,9 @@ pub fn idles() {
 
 fn switch(next: u32) {
     let before = runs(next);
-    let (domain, vcpu) = (|word: u32| word >> 16, |word: u32| word & 0xffff);
-    let data = [domain(before), vcpu(before), domain(next), vcpu(next)];
+    let data = [before >> 16, before & 0xffff, next >> 16, next & 0xffff];
     record(TRC_SCHED_SWITCH, &data);
-    if domain(before) == u32::from(DomId::IDLE.0) {
+    if before >> 16 == u32::from(DomId::IDLE.0) {
         runstate::trace(before, Activity::Running, Activity::Runnable);
     }
     runstate::trace(next, Activity::Runnable, Activity::Running);

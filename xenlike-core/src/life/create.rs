@@ -83,13 +83,15 @@ pub fn create(
         })?;
         Ok(dom)
     });
-    match &made {
-        Ok(_) if trace::on() => {
-            trace::record(TRC_SCHED_DOM_ADD, &[id.0.into()]);
-            trace::record(TRC_DOM0_DOM_ADD, &[id.0.into()]);
-        }
-        Ok(_) => {}
-        Err(_) => pagetype::forget(id, &pages),
+    if made.is_err() {
+        pagetype::forget(id, &pages);
+    } else {
+        let events = [TRC_SCHED_DOM_ADD, TRC_DOM0_DOM_ADD];
+        trace::if_on(|| {
+            events
+                .iter()
+                .for_each(|event| trace::record(*event, &[id.0.into()]))
+        });
     }
     made
 }

@@ -157,10 +157,8 @@ fn bury(dom: &Arc<Domain>) {
     if !dom.advance_life(Life::Dying, Life::Dead) {
         return;
     }
-    if trace::on() {
-        trace::record(TRC_SCHED_DOM_REM, &[dom.id().0.into()]);
-        trace::record(TRC_DOM0_DOM_REM, &[dom.id().0.into()]);
-    }
+    let (events, id) = ([TRC_SCHED_DOM_REM, TRC_DOM0_DOM_REM], dom.id().0.into());
+    trace::if_on(|| events.iter().for_each(|event| trace::record(*event, &[id])));
     time::end_wall_clock();
     machine().unshare(dom.shared.mfn());
     emptied(dom.id());

@@ -118,7 +118,7 @@ impl Buffers {
         (0..1 << INFO_ORDER).for_each(|n| machine().share_read_only(info.add(n)));
         self.info = Some(info);
         for (cpu, pages) in (0..).zip(self.frames.chunks(self.pages as usize)) {
-            trace::install(CpuId(cpu), trace::Pages(pages.to_vec()));
+            trace::install(CpuId(cpu), pages.to_vec());
         }
         self.frames = Vec::new();
         Some(Progress::Done)

@@ -3,22 +3,20 @@
 //!
 //! The producer's place is kept here. What the buffer says of it is for the tool alone.
 
+use arrayvec::ArrayVec;
 use guest_pv_abi::trace::{
     TRACE_EXTRA_MAX, TRACE_EXTRA_SHIFT, TRC_HD_CYCLE_FLAG, TRC_LOST_RECORDS, TRC_TRACE_WRAP_BUFFER,
 };
 
-use crate::kit::PAGE_SIZE;
 use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Words of a page.
-pub const PAGE_WORDS: u32 = (PAGE_SIZE / size_of::<u32>()) as u32;
 /// The words of `struct t_buf`: `cons`, the tool's, and `prod`.
 const CONS: u32 = 0;
 const PROD: u32 = 1;
 const HEAD_WORDS: u32 = 2;
 /// Words of a record without data: header and time.
 const BARE_WORDS: u32 = 3;
-const LOST_WORDS: u32 = BARE_WORDS + 4;
+const MAX_WORDS: usize = (BARE_WORDS + TRACE_EXTRA_MAX) as usize;
 
 /// The memory of a buffer, which the tool writes at any moment.
 pub trait Words {
@@ -28,43 +26,41 @@ pub trait Words {
     fn word(&self, index: u32) -> Option<&AtomicU32>;
 }
 
-/// One record.
-pub struct Record<'a> {
-    /// `TRC_*`.
-    pub event: u32,
-    /// When.
-    pub tsc: u64,
-    /// Up to [`TRACE_EXTRA_MAX`] words.
-    pub data: &'a [u32],
-}
+/// A record: header, time, data.
+pub type Record = ArrayVec<u32, MAX_WORDS>;
 
-impl Record<'_> {
-    fn data(&self) -> &[u32] {
-        let most = self.data.len().min(TRACE_EXTRA_MAX as usize);
-        self.data.get(..most).unwrap_or_default()
-    }
-    fn words(&self) -> u32 {
-        BARE_WORDS + self.data().len() as u32
-    }
-}
-
-/// Header and time of a record with so many words of data.
-fn head(event: u32, extra: u32, tsc: u64) -> [u32; 3] {
+/// A record of `event` at `tsc` with up to [`TRACE_EXTRA_MAX`] words of data.
+pub fn record(event: u32, tsc: u64, data: &[u32]) -> Record {
     let event = event & ((1 << TRACE_EXTRA_SHIFT) - 1);
-    let header = TRC_HD_CYCLE_FLAG | extra << TRACE_EXTRA_SHIFT | event;
-    [header, tsc as u32, (tsc >> 32) as u32]
+    let extra = (data.len() as u32).min(TRACE_EXTRA_MAX) << TRACE_EXTRA_SHIFT;
+    let head = [
+        TRC_HD_CYCLE_FLAG | extra | event,
+        tsc as u32,
+        (tsc >> 32) as u32,
+    ];
+    head.into_iter()
+        .chain(data.iter().copied())
+        .take(MAX_WORDS)
+        .collect()
 }
 
-/// How full a record has left its buffer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Filled {
-    /// Half full; it was emptier before.
-    Half,
-    /// Anything else.
-    Otherwise,
+/// A record of so many words that says nothing.
+fn filler(words: u32, tsc: u64) -> Record {
+    const NOTHING: [u32; TRACE_EXTRA_MAX as usize] = [0; _];
+    // A header alone tells of no more than the most data: what is longer has a time, too.
+    if words - 1 > TRACE_EXTRA_MAX {
+        let data = NOTHING.get(..(words - BARE_WORDS) as usize);
+        return record(TRC_TRACE_WRAP_BUFFER, tsc, data.unwrap_or_default());
+    }
+    let header = (words - 1) << TRACE_EXTRA_SHIFT | TRC_TRACE_WRAP_BUFFER;
+    [header]
+        .into_iter()
+        .chain(NOTHING)
+        .take(words as usize)
+        .collect()
 }
 
-/// A CPU's buffer. All methods are for that CPU alone.
+/// A CPU's buffer. All methods but [`Self::forget_lost`] are for that CPU alone.
 pub struct Buffer<W> {
     memory: W,
     /// Where the next record begins, in words modulo twice the size.
@@ -73,8 +69,6 @@ pub struct Buffer<W> {
     lost: AtomicU32,
     /// When the first of them was.
     lost_since: AtomicU64,
-    /// The session that they were lost in.
-    session: AtomicU32,
 }
 
 impl<W: Words> Buffer<W> {
@@ -85,7 +79,6 @@ impl<W: Words> Buffer<W> {
             prod: AtomicU32::new(0),
             lost: AtomicU32::new(0),
             lost_since: AtomicU64::new(0),
-            session: AtomicU32::new(0),
         }
     }
 
@@ -102,117 +95,80 @@ impl<W: Words> Buffer<W> {
             .memory
             .word(CONS)
             .map_or(0, |word| word.load(Ordering::Acquire));
-        let behind = match cons / 4 {
-            cons if cons >= 2 * size => size,
-            cons if cons <= prod => prod - cons,
-            cons => prod + 2 * size - cons,
-        };
-        if cons.is_multiple_of(4) {
-            behind.min(size)
-        } else {
-            size
+        match cons / 4 {
+            at if at >= 2 * size || !cons.is_multiple_of(4) => size,
+            at if at <= prod => size.min(prod - at),
+            at => size.min(prod + 2 * size - at),
         }
     }
 
-    /// Adds a record, and before it how many were lost, if there were; or counts it as lost. `runs` is the vCPU on
-    /// this CPU.
-    pub fn add(&self, record: &Record<'_>, session: u32, runs: u32) -> Filled {
-        if self.session.load(Ordering::Relaxed) != session {
-            self.session.store(session, Ordering::Relaxed);
-            self.lost.store(0, Ordering::Relaxed);
-        }
-        let start = self.prod.load(Ordering::Relaxed);
+    /// What was lost so far is not for the next session to tell. A record that is lost meanwhile may still be counted.
+    pub fn forget_lost(&self) {
+        self.lost.store(0, Ordering::Relaxed);
+    }
+
+    /// Adds a record of `tsc`, and before it how many were lost, if there were; or counts it as lost. `runs` is the
+    /// vCPU on this CPU. True if that has made the buffer half full.
+    pub fn add(&self, record: &Record, tsc: u64, runs: u32) -> bool {
+        let (start, lost) = (
+            self.prod.load(Ordering::Relaxed),
+            self.lost.load(Ordering::Relaxed),
+        );
         let (before, size) = (self.unread(start), self.size());
-        let lost = self.lost.load(Ordering::Relaxed);
-        let mut needed = 0;
-        if lost != 0 {
-            needed = self.with_filler(start, LOST_WORDS);
+        let since = match lost {
+            0 => tsc,
+            _ => self.lost_since.load(Ordering::Relaxed),
+        };
+        // Domain and vCPU are the other way round here.
+        let data = [
+            lost,
+            runs.rotate_left(16),
+            since as u32,
+            (since >> 32) as u32,
+        ];
+        let told = self::record(TRC_LOST_RECORDS, tsc, &data);
+        let records = [&told, record].into_iter().skip(usize::from(lost == 0));
+        let end = records.clone().fold(start, |at, record| {
+            at + self.gap(at, record) + record.len() as u32
+        });
+        let after = before + end - start;
+        if after > size {
+            self.lost_since.store(since, Ordering::Relaxed);
+            self.lost.store(lost.saturating_add(1), Ordering::Relaxed);
+            return false;
         }
-        needed += self.with_filler(start + needed, record.words());
-        if needed > size - before {
-            self.lose(lost, record.tsc);
-            return Filled::Otherwise;
-        }
-        let mut at = start;
-        if lost != 0 {
-            let since = self.lost_since.load(Ordering::Relaxed);
-            // Domain and vCPU are the other way round here.
-            let data = [
-                lost,
-                runs.rotate_left(16),
-                since as u32,
-                (since >> 32) as u32,
-            ];
-            let told = Record {
-                event: TRC_LOST_RECORDS,
-                tsc: record.tsc,
-                data: &data,
+        records.fold(start, |at, record| {
+            let behind = match self.gap(at, record) {
+                0 => at,
+                gap => self.put(at, &filler(gap, tsc)),
             };
-            at = self.write(at, &told);
-            self.lost.store(0, Ordering::Relaxed);
-        }
-        at = self.write(at, record);
-        let end = at % (2 * size);
-        self.prod.store(end, Ordering::Relaxed);
+            self.put(behind, record)
+        });
+        self.lost.store(0, Ordering::Relaxed);
+        self.prod.store(end % (2 * size), Ordering::Relaxed);
         if let Some(word) = self.memory.word(PROD) {
             // The tool that sees this sees the records.
-            word.store(end * 4, Ordering::Release);
+            word.store(end % (2 * size) * 4, Ordering::Release);
         }
-        if before < size / 2 && before + needed >= size / 2 {
-            Filled::Half
-        } else {
-            Filled::Otherwise
-        }
+        before < size / 2 && after >= size / 2
     }
 
-    fn lose(&self, lost: u32, tsc: u64) {
-        if lost == 0 {
-            self.lost_since.store(tsc, Ordering::Relaxed);
-        }
-        self.lost.store(lost.saturating_add(1), Ordering::Relaxed);
-    }
-
-    /// Words from `at` to the end.
-    fn to_end(&self, at: u32) -> u32 {
-        self.size() - at % self.size()
-    }
-
-    /// The words that a record of `words` takes at `at`, with the filler before it.
-    fn with_filler(&self, at: u32, words: u32) -> u32 {
-        match self.to_end(at) {
-            left if left < words => left + words,
-            _ => words,
+    /// The words from `at` to the end, if the record doesn't fit there.
+    fn gap(&self, at: u32, record: &Record) -> u32 {
+        match self.size() - at % self.size() {
+            left if left < record.len() as u32 => left,
+            _ => 0,
         }
     }
 
-    /// Writes a record, and before it a filler if it needs one; gives where it ends.
-    fn write(&self, mut at: u32, record: &Record<'_>) -> u32 {
-        let left = self.to_end(at);
-        if left < record.words() {
-            // Fewer words than a record of the most data has. A header alone tells of no more than that data: what is
-            // longer has a time, too.
-            let timed = left - 1 > TRACE_EXTRA_MAX;
-            let bare = if timed { BARE_WORDS } else { 1 };
-            let [mut header, low, high] = head(TRC_TRACE_WRAP_BUFFER, left - bare, record.tsc);
-            if !timed {
-                header &= !TRC_HD_CYCLE_FLAG;
-            }
-            self.put(at, [header, low, high].into_iter().take(bare as usize));
-            at += left;
-        }
-        let data = record.data();
-        let words = head(record.event, data.len() as u32, record.tsc);
-        self.put(at, words.into_iter().chain(data.iter().copied()));
-        at + record.words()
-    }
-
-    fn put(&self, at: u32, words: impl Iterator<Item = u32>) {
-        let first = HEAD_WORDS + at % self.size();
-        for (index, value) in (first..).zip(words) {
+    /// Writes a record; gives where it ends.
+    fn put(&self, at: u32, record: &Record) -> u32 {
+        for (index, value) in (HEAD_WORDS + at % self.size()..).zip(record) {
             if let Some(word) = self.memory.word(index) {
-                word.store(value, Ordering::Relaxed);
+                word.store(*value, Ordering::Relaxed);
             }
         }
+        at + record.len() as u32
     }
 }
 
@@ -221,18 +177,20 @@ mod tool {
     //! The tool's side, as xentrace reads a buffer.
 
     use super::*;
+    use std::sync::Arc;
     use std::vec::Vec;
 
     /// Memory of a buffer.
-    pub struct Memory(pub Vec<AtomicU32>);
+    #[derive(Clone)]
+    pub struct Memory(pub Arc<Vec<AtomicU32>>);
 
     impl Memory {
         pub fn new(words: usize) -> Self {
-            Self((0..words).map(|_| AtomicU32::new(0)).collect())
+            Self(Arc::new((0..words).map(|_| AtomicU32::new(0)).collect()))
         }
     }
 
-    impl Words for &Memory {
+    impl Words for Memory {
         fn count(&self) -> u32 {
             self.0.len() as u32
         }
@@ -299,13 +257,9 @@ mod tests {
     }
 
     /// Adds record number `number`, whose data all have the number.
-    fn add(buffer: &Buffer<&Memory>, number: u32, words: usize) -> Filled {
-        let record = Record {
-            event: 0x21000 | number & 0xfff,
-            tsc: u64::from(number),
-            data: &[number; 9][..words],
-        };
-        buffer.add(&record, 1, 0x0005_0001)
+    fn add(buffer: &Buffer<Memory>, number: u32, words: usize) -> bool {
+        let (event, tsc) = (0x21000 | number & 0xfff, u64::from(number));
+        buffer.add(&record(event, tsc, &[number; 9][..words]), tsc, 0x0005_0001)
     }
 
     proptest! {
@@ -313,7 +267,7 @@ mod tests {
         #[test]
         fn each_record_is_read_or_counted(size in 40..90_usize, steps in steps(false)) {
             let memory = Memory::new(size + 2);
-            let buffer = Buffer::new(&memory);
+            let buffer = Buffer::new(memory.clone());
             let (mut next, mut expected) = (0, 0);
             for step in steps.into_iter().chain([Step::Read, Step::Add(0), Step::Read, Step::Add(0), Step::Read]) {
                 if let Step::Add(words) = step {
@@ -339,7 +293,7 @@ mod tests {
         #[test]
         fn nonsense_in_the_head(size in 40..90_usize, steps in steps(true)) {
             let memory = Memory::new(size + 2);
-            let buffer = Buffer::new(&memory);
+            let buffer = Buffer::new(memory.clone());
             for (number, step) in steps.into_iter().enumerate() {
                 match step {
                     Step::Add(words) => {
@@ -365,20 +319,13 @@ mod tests {
     #[test]
     fn a_session_does_not_tell_what_an_earlier_one_lost() {
         let memory = Memory::new(22);
-        let buffer = Buffer::new(&memory);
-        let halves: Vec<Filled> = (0..9).map(|n| add(&buffer, n, 1)).collect();
-        assert_eq!(
-            halves.iter().position(|filled| *filled == Filled::Half),
-            Some(2)
-        );
+        let buffer = Buffer::new(memory.clone());
+        let halves: Vec<bool> = (0..9).map(|n| add(&buffer, n, 1)).collect();
+        assert_eq!(halves.iter().position(|is_half| *is_half), Some(2));
         assert_eq!(buffer.lost.load(Ordering::Relaxed), 4);
         assert_eq!(read(&memory).len(), 5);
-        let record = Record {
-            event: 0x21001,
-            tsc: 0,
-            data: &[],
-        };
-        buffer.add(&record, 3, 0);
+        buffer.forget_lost();
+        add(&buffer, 1, 0);
         assert_eq!(read(&memory), [(0x21001, Vec::new())]);
     }
 }
@@ -391,43 +338,32 @@ mod models {
     use loom::thread;
     use std::sync::Arc;
 
-    /// A CPU records while the tool reads and a third CPU ends the session: no record is read in part, none twice,
-    /// and what is missing before the end of the session has been counted.
+    /// A CPU records while the tool reads and a third CPU ends the session: no record is read in part, and none twice.
     #[test]
     fn the_tool_reads_whole_records() {
         explore(3, || {
             // Two records fit.
-            let shared = Arc::new((Memory::new(10), AtomicU32::new(1)));
-            shared
-                .0
-                .0
-                .iter()
-                .for_each(|word| _ = word.load(Ordering::Relaxed));
-            shared.1.load(Ordering::Relaxed);
+            let memory = Memory::new(10);
+            for word in memory.0.iter() {
+                word.load(Ordering::Relaxed);
+            }
+            let buffer = Arc::new(Buffer::new(memory.clone()));
+            for word in [&buffer.prod, &buffer.lost] {
+                word.load(Ordering::Relaxed);
+            }
+            buffer.lost_since.load(Ordering::Relaxed);
             let producer = thread::spawn({
-                let shared = shared.clone();
+                let buffer = buffer.clone();
                 move || {
-                    let buffer = Buffer::new(&shared.0);
                     for number in 0..3 {
-                        let record = Record {
-                            event: 0x21000 + number,
-                            tsc: 0,
-                            data: &[number],
-                        };
-                        let session = shared.1.load(Ordering::Acquire);
-                        if session & 1 != 0 {
-                            buffer.add(&record, session, 0);
-                        }
+                        buffer.add(&record(0x21000 + number, 0, &[number]), 0, 0);
                     }
                 }
             });
-            let ender = thread::spawn({
-                let shared = shared.clone();
-                move || shared.1.store(2, Ordering::Release)
-            });
+            let ender = thread::spawn(move || buffer.forget_lost());
             let mut expected = 0;
             let mut look = || {
-                for (event, data) in read(&shared.0) {
+                for (event, data) in read(&memory) {
                     assert_eq!((event, &data[..]), (0x21000 + expected, &[expected][..]));
                     expected += 1;
                 }

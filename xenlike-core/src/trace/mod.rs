@@ -24,81 +24,66 @@ mod buffer;
 
 use guest_pv_abi::trace::{TRC_ALL, TRC_CLS_SHIFT, TRC_SUBCLS_SHIFT};
 
-pub use buffer::{Buffer, Filled, Words};
+use alloc::vec::Vec;
+
+use buffer::{Buffer, Words};
 
 use crate::arch::{percpu, time, work};
-use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::kit::cell::PerCpu;
-use crate::kit::{CpuSet, DomId, MAX_CPUS, Once, VcpuId};
+use crate::kit::{CpuId, CpuSet, DomId, MAX_CPUS, Once, PAGE_SIZE, VcpuId};
 use crate::mm::SharedPage;
 
-/// Odd while tracing is on. Each change counts it up, so that a session knows what earlier ones left.
-static SESSION: AtomicU32 = AtomicU32::new(0);
+static ON: AtomicBool = AtomicBool::new(false);
 /// Which events are recorded (`XEN_SYSCTL_TBUFOP_set_evt_mask`).
-static EVENTS: AtomicU32 = AtomicU32::new(TRC_ALL);
-/// On which CPUs (`XEN_SYSCTL_TBUFOP_set_cpu_mask`).
-static CPUS: AtomicU64 = AtomicU64::new(CpuSet::ALL.0);
+pub static EVENTS: AtomicU32 = AtomicU32::new(TRC_ALL);
+/// On which CPUs, as a [`CpuSet`] (`XEN_SYSCTL_TBUFOP_set_cpu_mask`).
+pub static CPUS: AtomicU64 = AtomicU64::new(CpuSet::ALL.0);
 
-/// What a CPU has.
-struct PerTrace {
-    buffer: Once<Buffer<Pages>>,
-    /// The vCPU that runs there, as far as records have told: domain and number.
-    runs: AtomicU32,
-}
+/// Each CPU's buffer.
+static BUFFERS: PerCpu<Once<Buffer<Vec<SharedPage>>>> =
+    PerCpu::new([const { Once::new() }; MAX_CPUS]);
+/// The vCPU that runs on each CPU, as far as records have told; see [`word_of`].
+static RUNS: PerCpu<AtomicU32> =
+    PerCpu::new([const { AtomicU32::new((DomId::IDLE.0 as u32) << 16) }; MAX_CPUS]);
 
-static TRACES: PerCpu<PerTrace> = PerCpu::new(
-    [const {
-        PerTrace {
-            buffer: Once::new(),
-            runs: AtomicU32::new((DomId::IDLE.0 as u32) << 16),
-        }
-    }; MAX_CPUS],
-);
-
-/// The pages of a buffer.
-pub struct Pages(pub alloc::vec::Vec<SharedPage>);
-
-impl Words for Pages {
+impl Words for Vec<SharedPage> {
     fn count(&self) -> u32 {
-        (self.0.len() as u32).saturating_mul(buffer::PAGE_WORDS)
+        (self.len() * PAGE_SIZE / size_of::<u32>()) as u32
     }
     fn word(&self, index: u32) -> Option<&AtomicU32> {
-        let page = self.0.get((index / buffer::PAGE_WORDS) as usize)?;
-        page.u32((index % buffer::PAGE_WORDS) as usize * size_of::<u32>())
+        let at = index as usize * size_of::<u32>();
+        self.get(at / PAGE_SIZE)?.u32(at % PAGE_SIZE)
     }
 }
 
 /// Whether records are taken.
 #[inline(always)]
 pub fn on() -> bool {
-    SESSION.load(Ordering::Relaxed) & 1 != 0
+    ON.load(Ordering::Relaxed)
+}
+
+/// Does `act` if records are taken.
+#[inline(always)]
+pub fn if_on(act: impl FnOnce()) {
+    if on() {
+        act();
+    }
 }
 
 /// Switches tracing on or off. The CPU's way out of ring 0 takes the doors of hypercalls and traps along.
 pub fn switch(on: bool) {
-    let change = |session: u32| ((session & 1 != 0) != on).then(|| session.wrapping_add(1));
-    let _ = SESSION.fetch_update(Ordering::AcqRel, Ordering::Relaxed, change);
+    ON.store(on, Ordering::Release);
+    if !on {
+        let buffers = BUFFERS.all().iter().filter_map(Once::get);
+        buffers.for_each(Buffer::forget_lost);
+    }
     work::raise_here(work::TRACE_DOORS);
 }
 
-/// Which events are recorded.
-pub fn events() -> u32 {
-    EVENTS.load(Ordering::Relaxed)
-}
-
-/// Sets which events are recorded.
-pub fn set_events(mask: u32) {
-    EVENTS.store(mask, Ordering::Relaxed);
-}
-
-/// Sets on which CPUs events are recorded.
-pub fn set_cpus(cpus: CpuSet) {
-    CPUS.store(cpus.0, Ordering::Relaxed);
-}
-
 /// Gives `cpu` its buffer, once.
-pub fn install(cpu: crate::kit::CpuId, pages: Pages) {
-    TRACES.of(cpu).buffer.call_once(|| Buffer::new(pages));
+pub fn install(cpu: CpuId, pages: Vec<SharedPage>) {
+    BUFFERS.of(cpu).call_once(|| Buffer::new(pages));
 }
 
 /// A vCPU in one word, as records of its runstate have it.
@@ -108,7 +93,7 @@ pub fn word_of(dom: DomId, vcpu: VcpuId) -> u32 {
 
 /// Notes that `vcpu` runs on this CPU, and tells what ran there.
 pub fn runs(vcpu: u32) -> u32 {
-    let runs = &TRACES.of(percpu::this_cpu()).runs;
+    let runs = RUNS.of(percpu::this_cpu());
     let before = runs.load(Ordering::Relaxed);
     runs.store(vcpu, Ordering::Relaxed);
     before
@@ -119,18 +104,11 @@ pub fn runs(vcpu: u32) -> u32 {
 #[inline(never)]
 pub fn record(event: u32, data: &[u32]) {
     let cpu = percpu::this_cpu();
-    let session = SESSION.load(Ordering::Acquire);
     let wanted = is_wanted(EVENTS.load(Ordering::Relaxed), event)
         && CpuSet(CPUS.load(Ordering::Relaxed)).contains(cpu);
-    let trace = TRACES.of(cpu);
-    if let Some(buffer) = trace.buffer.get().filter(|_| wanted && session & 1 != 0) {
-        let record = buffer::Record {
-            event,
-            tsc: time::tsc(),
-            data,
-        };
-        let runs = trace.runs.load(Ordering::Relaxed);
-        if buffer.add(&record, session, runs) == Filled::Half {
+    if let Some(buffer) = BUFFERS.of(cpu).get().filter(|_| wanted && on()) {
+        let (tsc, runs) = (time::tsc(), RUNS.of(cpu).load(Ordering::Relaxed));
+        if buffer.add(&buffer::record(event, tsc, data), tsc, runs) {
             work::raise_here(work::TRACE_HALF);
         }
     }

@@ -6,6 +6,7 @@ use guest_pv_abi::sysctl::{self as abi, Sysctl, TbufOp};
 use super::{Answer, Back};
 use crate::arch::work;
 use crate::hypercall::ctl_bitmap;
+use crate::kit::atomic::Ordering::Relaxed;
 use crate::life::trace_buffers::{self, Progress, Refused};
 use crate::trace;
 
@@ -14,13 +15,15 @@ pub fn tbuf_op(op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<TbufOp>();
     match body.cmd {
         abi::XEN_SYSCTL_TBUFOP_GET_INFO => {
-            body.evt_mask = trace::events();
+            body.evt_mask = trace::EVENTS.load(Relaxed);
             (body.buffer_mfn, body.size) =
                 trace_buffers::info().map_or((0, 0), |info| (info.0, trace_buffers::INFO_BYTES));
             op.u.set(&body);
         }
-        abi::XEN_SYSCTL_TBUFOP_SET_CPU_MASK => trace::set_cpus(ctl_bitmap::read(&body.cpu_mask)?),
-        abi::XEN_SYSCTL_TBUFOP_SET_EVT_MASK => trace::set_events(body.evt_mask),
+        abi::XEN_SYSCTL_TBUFOP_SET_CPU_MASK => {
+            trace::CPUS.store(ctl_bitmap::read(&body.cpu_mask)?.0, Relaxed)
+        }
+        abi::XEN_SYSCTL_TBUFOP_SET_EVT_MASK => trace::EVENTS.store(body.evt_mask, Relaxed),
         abi::XEN_SYSCTL_TBUFOP_SET_SIZE => match trace_buffers::make(body.size, work::preempts) {
             Ok(Progress::Done) => {}
             Ok(Progress::Again) => return Err(errno::ERESTART),

@@ -45,7 +45,7 @@ fn buffers_are_made_once_and_filled() {
     assert_eq!(plain(&tools, 6, 0), Err(errno::EINVAL));
     assert!(!trace::on());
     // Other tests record what isn't of this class.
-    trace::set_events(0x0020_f000);
+    trace::EVENTS.store(0x0020_f000, Relaxed);
     assert_eq!(plain(&tools, set_size, 2), Ok(0));
     assert!(trace::on());
     assert_eq!(plain(&tools, set_size, 2), Err(errno::EBUSY));
