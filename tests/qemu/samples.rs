@@ -138,6 +138,23 @@ fn the_shell_prints_a_trace() -> Result<()> {
     power_off(session)
 }
 
+/// Buffers that the command line asks for are there for the shell, too, and have traced the boot.
+#[test]
+#[ignore = "boots QEMU"]
+fn traces_from_boot() -> Result<()> {
+    let media = media_with(&["hello"])?.and("tbuf_size=16 tevt_mask=0x2f000");
+    let mut session = boot_to_prompt("boot-trace", &media, &Machine::default())?;
+    let log = session.succeed("dmesg", SHORT)?;
+    ensure!(
+        log.contains("trace buffers: 16 pages on each of 2 CPUs"),
+        "{log}"
+    );
+    let printed = session.succeed("trace 0", GUEST)?;
+    ensure!(printed.contains("[trace: "), "{printed}");
+    session.audit()?;
+    power_off(session)
+}
+
 /// What the CPU has for other kinds of guests is told as it is, though a PV domain's CPUID hides it.
 #[test]
 #[ignore = "boots QEMU"]

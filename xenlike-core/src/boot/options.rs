@@ -449,6 +449,21 @@ mod tests {
     }
 
     #[test]
+    fn traces_from_boot() {
+        let traced = |line| {
+            let parsed = parse(line);
+            let ok = parsed.complaints.is_empty();
+            (ok, parsed.options.trace_pages, parsed.options.traced_events)
+        };
+        assert_eq!(
+            traced("tbuf_size=16 tevt_mask=0x2f000"),
+            (true, 16, 0x2f000)
+        );
+        assert_eq!(traced(""), (true, 0, 0));
+        assert!(!traced("tbuf_size=many").0 && !traced("tevt_mask=0xg").0);
+    }
+
+    #[test]
     fn ways_to_restart() {
         assert_eq!(parse("reboot=acpi,cold").options.reboot, Some(Method::Acpi));
         assert_eq!(parse("reboot=P").options.reboot, Some(Method::PowerCycle));
