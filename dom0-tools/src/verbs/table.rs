@@ -230,8 +230,6 @@ pub const VERBS: &[Verb] = &[
         Op::Trace,
         "trace",
         "[SECONDS]",
-        0,
-        1,
         &[
             with_value(
                 'o',
