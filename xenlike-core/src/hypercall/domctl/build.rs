@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 
+use guest_pv_abi::arch_x86::ArchDomainConfig;
 use guest_pv_abi::domctl::{AddressSize, CreateDomain, Domctl, HypercallInit, MaxMem, MaxVcpus};
 use guest_pv_abi::errno::{self, Errno};
 
@@ -29,9 +30,26 @@ pub fn create_errno(error: CreateError) -> Errno {
     }
 }
 
+/// What a toolstack of Xen 4.17 asks for: it doesn't know `altp2m_opts`, so all behind that stands a word further up.
+const fn of_4_17(config: CreateDomain) -> CreateDomain {
+    CreateDomain {
+        altp2m_opts: 0,
+        vmtrace_size: config.altp2m_opts,
+        cpupool_id: config.vmtrace_size,
+        arch: ArchDomainConfig {
+            emulation_flags: config.cpupool_id,
+            misc_flags: config.arch.emulation_flags,
+        },
+        ..config
+    }
+}
+
 /// XEN_DOMCTL_createdomain: under the id asked for, or under any if that is 0 or reserved.
-pub fn create(op: &mut Domctl) -> Answered {
-    let config = op.u.get::<CreateDomain>();
+pub fn create(op: &mut Domctl, is_of_4_17: bool) -> Answered {
+    let mut config = op.u.get::<CreateDomain>();
+    if is_of_4_17 {
+        config = of_4_17(config);
+    }
     let wanted = DomId(op.domain);
     let named = wanted.0 > 0 && wanted < DomId::FIRST_RESERVED;
     let dom =
