@@ -1,4 +1,6 @@
 //! Weights, caps and affinity are seen in the CPU time that guests get which never give it back.
+//!
+//! `XENLIKE_SCHED_SECONDS=60` watches for a minute, in which weights and caps must hold within 2 %.
 
 use anyhow::{Context, Result, ensure};
 use xenlike_tests::machine::Machine;
@@ -6,7 +8,16 @@ use xenlike_tests::scenario::{GUEST, SHORT, artefact_with, boot_to_prompt, power
 use xenlike_tests::session::Session;
 
 /// How long guests are watched, in the machine's seconds.
-const SECONDS: f64 = 8.0;
+fn watched() -> f64 {
+    let asked = std::env::var("XENLIKE_SCHED_SECONDS").ok();
+    asked.and_then(|text| text.parse().ok()).unwrap_or(8.0)
+}
+
+/// A share as it should be: within 2 % if guests are watched for a minute, roughly in less time on a busy machine.
+fn is_close(share: f64, wanted: f64) -> bool {
+    let tolerance = if watched() < 60.0 { 0.4 } else { 0.02 };
+    (share / wanted - 1.0).abs() < tolerance
+}
 
 fn with_cpus(name: &str, cpus: u32) -> Result<Session> {
     let machine = Machine {
@@ -34,18 +45,18 @@ fn seconds(session: &mut Session, name: &str) -> Result<f64> {
         .parse()?)
 }
 
-/// What each of these domains gets in [`SECONDS`].
+/// What each of these domains gets while it is [`watched`].
 fn shares<const N: usize>(session: &mut Session, names: [&str; N]) -> Result<[f64; N]> {
     let mut got = [0.0; N];
     session.succeed("sleep 1", SHORT)?;
     for (got, name) in got.iter_mut().zip(names) {
         *got = -seconds(session, name)?;
     }
-    session.succeed(&format!("sleep {SECONDS}"), GUEST)?;
+    session.succeed(&format!("sleep {}", watched()), 2 * GUEST)?;
     for (got, name) in got.iter_mut().zip(names) {
         *got += seconds(session, name)?;
     }
-    println!("{names:?} got {got:.1?} s of {SECONDS}");
+    println!("{names:?} got {got:.1?} s of {}", watched());
     Ok(got)
 }
 
@@ -57,15 +68,15 @@ fn weights_and_caps_share_a_cpu() -> Result<()> {
     hog(&mut session, "light", "cpu_weight=256")?;
     hog(&mut session, "heavy", "cpu_weight=768")?;
     let [light, heavy, idle] = shares(&mut session, ["light", "heavy", "idle"])?;
-    let ratio = heavy / light;
-    ensure!((2.0..4.5).contains(&ratio), "3 to 1 became {ratio:.1} to 1");
+    let share = heavy / (heavy + light);
+    ensure!(is_close(share, 0.75), "three quarters became {share:.3}");
     ensure!(idle < 0.2, "an idle guest took {idle:.1} s");
     session.succeed("destroy light", GUEST)?;
     session.succeed("destroy heavy", GUEST)?;
     hog(&mut session, "capped", "cap=25")?;
     let [capped] = shares(&mut session, ["capped"])?;
-    let share = capped / SECONDS;
-    ensure!((0.1..0.4).contains(&share), "a cap of 25 % gave {share:.2}");
+    let share = capped / watched();
+    ensure!(is_close(share, 0.25), "a cap of 25 % gave {share:.3}");
     power_off(session)
 }
 
@@ -77,7 +88,7 @@ fn affinity_keeps_two_guests_on_one_cpu() -> Result<()> {
     hog(&mut session, "two", "cpus=\"1\"")?;
     let [one, two] = shares(&mut session, ["one", "two"])?;
     let both = one + two;
-    ensure!(both < SECONDS * 1.2, "two on one CPU took {both:.1} s");
+    ensure!(both < watched() * 1.2, "two on one CPU took {both:.1} s");
     ensure!(
         (0.5..2.0).contains(&(one / two)),
         "{one:.1} s and {two:.1} s"

@@ -116,7 +116,28 @@ fn views(session: &mut Session) -> Result<()> {
         .lines()
         .any(|line| line.trim_end().ends_with("1 / all"));
     ensure!(pinned, "xl vcpu-list:\n{vcpus}");
-    succeed(session, "xl vcpu-pin 0 1 all").map(drop)
+    succeed(session, "xl vcpu-pin 0 1 all")?;
+    shares(session)
+}
+
+/// Looks at the scheduler, and gives Domain-0 another share.
+fn shares(session: &mut Session) -> Result<()> {
+    succeed(session, "xl sched-credit2 -d Domain-0 -w 512 -c 150")?;
+    let table = succeed(session, "xl sched-credit2")?;
+    let dom0 = table.lines().find(|line| line.starts_with("Domain-0"));
+    let words: Vec<&str> = dom0.unwrap_or("").split_whitespace().collect();
+    ensure!(
+        words.get(1..) == Some(&["0", "512", "150"]),
+        "xl sched-credit2:\n{table}"
+    );
+    succeed(session, "xl sched-credit2 -d Domain-0 -w 256 -c 0")?;
+    succeed(session, "xl sched-credit2 -s -r 2000")?;
+    let limit = succeed(session, "xl sched-credit2 -s")?;
+    ensure!(limit.contains("ratelimit=2000us"), "{limit}");
+    let info = succeed(session, "xl info")?;
+    let name = "xen_scheduler          : credit2";
+    ensure!(info.contains(name), "no {name:?} in\n{info}");
+    succeed(session, "xl sched-credit2 -s -r 1000").map(drop)
 }
 
 /// `xl` makes domains, sends them an NMI, holds them, sets their memory, starts them again, ends them kindly and at once.

@@ -13,17 +13,17 @@ use crate::arch::speculation::wishes::Wishes;
 use crate::console::level::Levels;
 use crate::console::serial::Setting;
 use crate::grant::{Offer, Version};
+use crate::sched::name::Name;
 
 /// Options that mean something to the toolstack or to a later part of the boot, and those that
 /// GRUB's scripts add: nothing to do for them here, and no reason to warn.
-const ELSEWHERE: [&str; 9] = [
+const ELSEWHERE: [&str; 8] = [
     "placeholder",
     "no-real-mode",
     "edd",
     "dom0_mem",
     "dom0_max_vcpus",
     "dom0_vcpus_pin",
-    "sched",
     "shell",
     "exec",
 ];
@@ -80,6 +80,8 @@ pub struct Options {
     pub traced_events: u32,
     /// What grant tables are good for.
     pub grants: Offer,
+    /// What toolstacks call the scheduler.
+    pub scheduler: Name,
 }
 
 impl Default for Options {
@@ -101,6 +103,7 @@ impl Default for Options {
             grants: Offer::ALL,
             trace_pages: 0,
             traced_events: 0,
+            scheduler: Name::Credit2,
         }
     }
 }
@@ -244,6 +247,9 @@ pub fn parse(cmdline: &str) -> Parsed<'_> {
                 .is_some(),
             "tbuf_size" => number(value).map(|n| options.trace_pages = n).is_some(),
             "tevt_mask" => number(value).map(|n| options.traced_events = n).is_some(),
+            "sched" => Name::parse(value)
+                .map(|name| options.scheduler = name)
+                .is_some(),
             "gnttab" => read_grants(value, &mut options.grants),
             name if ELSEWHERE.contains(&name) => true,
             name => {
@@ -399,6 +405,18 @@ mod tests {
         assert_eq!(grants(line), (none, 0));
         assert_eq!(grants("gnttab=max-ver:3"), (Offer::ALL, 1));
         assert_eq!(grants("gnttab=off"), (Offer::ALL, 1));
+    }
+
+    #[test]
+    fn the_scheduler_has_two_names() {
+        let scheduler = |line| {
+            let parsed = parse(line);
+            (parsed.options.scheduler, parsed.complaints.len())
+        };
+        assert_eq!(scheduler(""), (Name::Credit2, 0));
+        assert_eq!(scheduler("sched=credit"), (Name::Credit, 0));
+        assert_eq!(scheduler("sched=credit sched=credit2"), (Name::Credit2, 0));
+        assert_eq!(scheduler("sched=rtds"), (Name::Credit2, 1));
     }
 
     #[test]

@@ -129,6 +129,7 @@ fn console_from(options: &options::Options) {
     }
     options.reboot.into_iter().for_each(arch::power::set_method);
     crate::grant::set_offer(options.grants);
+    crate::sched::name::set_name(options.scheduler);
     panic::NO_REBOOT.store(options.noreboot, crate::kit::atomic::Ordering::Relaxed);
 }
 

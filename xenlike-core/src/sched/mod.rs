@@ -16,6 +16,7 @@
 //! Entry asks [`Scheduler::pick`] and acts on the [`Turn`]; whoever makes a vCPU runnable calls
 //! [`Scheduler::wake`] and does what its [`Ask`] says.
 
+pub mod name;
 pub mod place;
 pub mod queue;
 pub mod share;

@@ -1,34 +1,32 @@
-//! scheduler_op: a domain's weight and cap, in the credit scheduler's numbers.
+//! scheduler_op: a domain's weight and cap, in the numbers of credit and credit2, which have one structure for them.
 
 use guest_pv_abi::domctl::{self as abi, Domctl, SchedCredit, SchedulerOp};
 use guest_pv_abi::errno;
 
 use super::{Answer, Answered};
 use crate::domain::Domain;
+use crate::hypercall::sysctl::scheduler_id;
+use crate::sched::name::{Name, name};
 
-/// "Leave the cap as it is."
+/// "Leave the cap as it is", for credit.
 const SAME_CAP: u16 = u16::MAX;
 
 /// XEN_DOMCTL_scheduler_op
 pub fn call(dom: &Domain, op: &mut Domctl) -> Answered {
     let mut body = op.u.get::<SchedulerOp>();
-    if body.sched_id != abi::XEN_SCHEDULER_CREDIT {
+    if body.sched_id != scheduler_id() {
         return Err(errno::EINVAL);
     }
     match body.cmd {
         abi::XEN_DOMCTL_SCHEDOP_PUTINFO => {
             let wanted = body.u.get::<SchedCredit>();
-            // A weight of 0 and a cap of 65535 leave things as they are.
+            // A weight of 0 leaves it as it is.
             if wanted.weight != 0 {
                 dom.share
                     .set_weight(wanted.weight)
                     .map_err(|_| errno::EINVAL)?;
             }
-            if wanted.cap != SAME_CAP {
-                dom.share
-                    .set_cap_percent(wanted.cap)
-                    .map_err(|_| errno::EINVAL)?;
-            }
+            set_cap(dom, wanted.cap)?;
             Ok(Answer::Done)
         }
         abi::XEN_DOMCTL_SCHEDOP_GETINFO => {
@@ -41,4 +39,17 @@ pub fn call(dom: &Domain, op: &mut Domctl) -> Answered {
         }
         _ => Err(errno::EINVAL),
     }
+}
+
+/// Sets the cap, in percent of a CPU. credit2 takes none that the domain's vCPUs can't reach.
+fn set_cap(dom: &Domain, percent: u16) -> Result<(), errno::Errno> {
+    let most = dom.vcpus().len().saturating_mul(100);
+    match name() {
+        Name::Credit if percent == SAME_CAP => return Ok(()),
+        Name::Credit2 if usize::from(percent) > most => return Err(errno::EINVAL),
+        Name::Credit | Name::Credit2 => {}
+    }
+    dom.share
+        .set_cap_percent(percent)
+        .map_err(|_| errno::EINVAL)
 }

@@ -15,6 +15,7 @@ use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::sysctl::{self as abi, Sysctl};
 
 use super::{Args, Ctx, Outcome, get, put};
+pub(super) use pool::scheduler as scheduler_id;
 
 /// Whether the caller's structure is to be written back.
 type Answer = Result<Back, Errno>;

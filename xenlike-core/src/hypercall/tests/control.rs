@@ -213,6 +213,49 @@ fn mapped_frames_outlive_a_domain_that_is_listed_as_dying() {
     assert_eq!(tools.info(id).err(), Some(errno::ESRCH));
 }
 
+/// What a toolstack asks of the scheduler by the name `sched_id`; the answer's words.
+fn ask_scheduler(
+    tools: &Toolstack,
+    id: u16,
+    (sched_id, cmd): (u32, u32),
+    credit: abi::SchedCredit,
+) -> Result<abi::SchedCredit, Errno> {
+    let mut body = abi::SchedulerOp {
+        sched_id,
+        cmd,
+        u: Payload::of(&credit),
+    };
+    tools.call(abi::XEN_DOMCTL_SCHEDULER_OP, id, &mut body)?;
+    Ok(body.u.get())
+}
+
+#[test]
+fn the_scheduler_answers_as_credit2() {
+    const GET: u32 = abi::XEN_DOMCTL_SCHEDOP_GETINFO;
+    const PUT: u32 = abi::XEN_DOMCTL_SCHEDOP_PUTINFO;
+    let tools = Toolstack::new();
+    let id = tools.create();
+    let ask = |what, (weight, cap)| {
+        let answer = ask_scheduler(&tools, id, what, abi::SchedCredit { weight, cap });
+        answer.map(|credit| (credit.weight, credit.cap))
+    };
+    let credit2 = |cmd, values| ask((abi::XEN_SCHEDULER_CREDIT2, cmd), values);
+    let other = ask((abi::XEN_SCHEDULER_CREDIT, GET), (0, 0));
+    assert_eq!(other, Err(errno::EINVAL));
+    // No vCPU could use a cap yet.
+    assert_eq!(credit2(PUT, (0, 1)), Err(errno::EINVAL));
+    let vcpus = tools.call(abi::XEN_DOMCTL_MAX_VCPUS, id, &mut abi::MaxVcpus { max: 2 });
+    vcpus.unwrap();
+    assert_eq!(credit2(GET, (0, 0)), Ok((256, 0)));
+    credit2(PUT, (512, 200)).unwrap();
+    for above in [201, u16::MAX] {
+        assert_eq!(credit2(PUT, (0, above)), Err(errno::EINVAL));
+    }
+    assert_eq!(credit2(GET, (0, 0)), Ok((512, 200)));
+    credit2(PUT, (0, 0)).unwrap();
+    assert_eq!(credit2(GET, (0, 0)), Ok((512, 0)));
+}
+
 /// Words of `struct xen_domctl_createdomain` as the header of 4.17 has it, where the x86 part is at byte 56.
 #[test]
 fn a_toolstack_of_4_17_creates_domains() {
