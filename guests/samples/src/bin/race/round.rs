@@ -15,6 +15,8 @@ pub const MAX_ACTORS: u32 = 4;
 const BURST_NS: u64 = 100_000_000;
 /// No operation takes so long.
 const PATIENCE_NS: u64 = 60 * time::SECOND_NS;
+/// A step of waiting that is longer than this is told.
+const LEAP_NS: u64 = 10 * time::SECOND_NS;
 /// Longest random pauses, in turns of an empty loop: each round picks one.
 const PAUSES: [u64; 6] = [1, 16, 64, 256, 2048, 16384];
 /// Turns of waiting before a vCPU sleeps, and for how long it does.
@@ -276,17 +278,39 @@ fn where_they_are(plan: &Plan) {
     }
 }
 
+/// How long somebody has waited. A machine whose clock goes on while it stands still (one that is paused, say) doesn't make
+/// it long: between two looks no more than a second counts.
+struct Waited {
+    last_ns: u64,
+    sum_ns: u64,
+}
+
+impl Waited {
+    fn new() -> Self {
+        let last_ns = time::now_ns();
+        Self { last_ns, sum_ns: 0 }
+    }
+
+    /// Whether it has been too long by now.
+    fn too_long(&mut self) -> bool {
+        let now_ns = time::now_ns();
+        let step_ns = now_ns.saturating_sub(self.last_ns);
+        if step_ns > LEAP_NS {
+            println!("race: the clock went {} ms in a step", step_ns / 1_000_000);
+        }
+        self.last_ns = now_ns;
+        self.sum_ns += step_ns.min(time::SECOND_NS);
+        self.sum_ns > PATIENCE_NS
+    }
+}
+
 /// Waits until the others of a bout have come to a point.
 fn wait_for_others(count: &AtomicU32, plan: &Plan) -> Result<(), &'static str> {
-    let (mut turns, end) = (0, time::now_ns() + PATIENCE_NS);
+    let (mut turns, mut waited) = (0, Waited::new());
     while count.load(Ordering::Acquire) + 1 < plan.actors {
         wait_step(&mut turns);
-        if turns == SPINS && time::now_ns() > end {
-            for _ in 0..3 {
-                where_they_are(plan);
-                let until = time::now_ns() + time::SECOND_NS;
-                while time::now_ns() < until {}
-            }
+        if turns == SPINS && waited.too_long() {
+            where_they_are(plan);
             return Err("a vCPU doesn't come back from its operation");
         }
     }
