@@ -177,6 +177,36 @@ fn debian_xl_runs_domains() -> Result<()> {
     power_off(session)
 }
 
+/// The machine's second CPU goes out of service and comes back: Domain-0's two vCPUs run on the one, then on both.
+fn cpu_goes_and_comes_back(session: &mut Session) -> Result<()> {
+    let has_cpus = |session: &mut Session, count: u32| -> Result<()> {
+        let info = succeed(session, "xl info")?;
+        let line = format!("nr_cpus                : {count}");
+        ensure!(info.contains(&line), "no {line:?} in\n{info}");
+        Ok(())
+    };
+    has_cpus(session, 2)?;
+    let first = run(session, "xen-hptool cpu-offline 0")?;
+    ensure!(first.contains("Invalid argument"), "CPU 0: {first}");
+    succeed(session, "xen-hptool cpu-offline 1")?;
+    has_cpus(session, 1)?;
+    let vcpus = succeed(session, "xl vcpu-list 0")?;
+    let on_second = |table: &str| {
+        let cpu = |line: &str| line.split_whitespace().nth(3).map(|cpu| cpu == "1");
+        table.lines().any(|line| cpu(line) == Some(true))
+    };
+    ensure!(!on_second(&vcpus), "on a CPU that is offline:\n{vcpus}");
+    // Both of them still run: each gets a process of its own.
+    succeed(session, "for n in 1 2; do taskset $n sleep 0.1; done")?;
+    succeed(session, "xen-hptool cpu-online 1")?;
+    has_cpus(session, 2)?;
+    // With both busy, one of them is there.
+    let busy = "for n in 1 2; do taskset $n timeout 2 sh -c 'while :; do :; done' & done; sleep 1; xl vcpu-list 0; wait";
+    let vcpus = run(session, busy)?;
+    ensure!(on_second(&vcpus), "not on the CPU that is back:\n{vcpus}");
+    Ok(())
+}
+
 /// What looks at the machine, of Debian's tools: the log can be emptied, policies shown, registers read.
 #[test]
 #[ignore = "boots QEMU"]
@@ -213,6 +243,7 @@ fn debian_tools_look_at_the_machine() -> Result<()> {
         "{rows}"
     );
     succeed(&mut session, "xen-ucode show-cpu-info")?;
+    cpu_goes_and_comes_back(&mut session)?;
     succeed(&mut session, "xl debug-keys tnMuvcI")?;
     let log = succeed(&mut session, "xl dmesg")?;
     for line in ["system time", "that an NMI waits for", "VT-x: no domain"] {

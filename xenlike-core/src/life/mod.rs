@@ -19,6 +19,7 @@ pub mod create;
 pub mod destroy;
 pub mod endings;
 pub mod hardware;
+pub mod hotplug;
 pub mod hypercall_page;
 pub mod keys;
 pub mod machine_check;

@@ -46,6 +46,9 @@ pub const DEFAULT_RATELIMIT_NS: u64 = 1_000_000;
 pub struct Scheduler<T> {
     queues: PerCpu<RunQueue>,
     slab: Slab<T>,
+    /// CPUs that have a queue.
+    present: AtomicCpuSet,
+    /// Those of them that run units.
     online: AtomicCpuSet,
     idle: AtomicCpuSet,
     /// The furthest of all queues' clocks (virtual time): where a queue starts again that was empty.
@@ -102,6 +105,7 @@ impl<T: Clone> Scheduler<T> {
         Self {
             queues: PerCpu::new([const { RunQueue::new() }; MAX_CPUS]),
             slab: Slab::new(),
+            present: AtomicCpuSet::new(CpuSet::EMPTY),
             online: AtomicCpuSet::new(CpuSet::EMPTY),
             idle: AtomicCpuSet::new(CpuSet::EMPTY),
             clock: AtomicU64::new(0),
@@ -115,8 +119,22 @@ impl<T: Clone> Scheduler<T> {
     pub fn bring_online(&self, cpu: CpuId) -> Result<(), NoMemory> {
         let _growing = self.growth.lock();
         self.lock(cpu).reserve(self.slab.units())?;
+        self.present.insert(cpu);
         self.online.insert(cpu);
         Ok(())
+    }
+
+    /// Lets no unit run on `cpu` any more; false if it is the only one that is online. The caller has that CPU ask
+    /// [`Scheduler::pick`], which then sends its units elsewhere.
+    pub fn take_offline(&self, cpu: CpuId) -> bool {
+        let _alone = self.growth.lock();
+        let others = self.online().without(CpuSet::one(cpu));
+        !others.is_empty() && self.online.remove(cpu)
+    }
+
+    /// The CPUs that run units, and those that did before they were taken offline.
+    pub fn present(&self) -> CpuSet {
+        self.present.get()
     }
 
     /// The CPUs that run units.
@@ -137,10 +155,10 @@ impl<T: Clone> Scheduler<T> {
     pub fn add(&self, spec: Spec, make: impl FnOnce(UnitId) -> T) -> Result<UnitId, NoMemory> {
         let _growing = self.growth.lock();
         let units = self.slab.units() + 1;
-        for cpu in self.online().iter() {
+        for cpu in self.present().iter() {
             self.lock(cpu).reserve(units)?;
         }
-        let home = self.emptiest(spec.hard).unwrap_or(CpuId(0));
+        let home = self.emptiest(self.allowed(spec.hard)).unwrap_or(CpuId(0));
         self.slab.insert(home, |id| Unit::new(id, spec, make(id)))
     }
 
@@ -215,8 +233,7 @@ impl<T: Clone> Scheduler<T> {
         self.slab.with(id, |unit| (unit.hard, unit.soft))
     }
 
-    /// Sets hard and soft affinity; a unit that is in the wrong place moves. The hard set must hold an
-    /// online CPU (the hypercall checks). Returns the CPU to kick.
+    /// Sets hard and soft affinity; a unit that is in the wrong place moves. Returns the CPU to kick.
     pub fn set_affinity(
         &self,
         id: UnitId,
@@ -231,7 +248,7 @@ impl<T: Clone> Scheduler<T> {
         })?;
         match state {
             State::Leaving => Some(queue.cpu),
-            _ if hard.contains(queue.cpu) => self.helper(&queue),
+            _ if self.allowed(hard).contains(queue.cpu) => self.helper(&queue),
             State::Running => Some(queue.cpu),
             _ if !wanted => None,
             _ => {

@@ -38,6 +38,13 @@ impl<T: Clone> Scheduler<T> {
         }
     }
 
+    /// Where a unit of this hard affinity may run: anywhere, while none of those CPUs is online.
+    pub(super) fn allowed(&self, hard: CpuSet) -> CpuSet {
+        let online = self.online();
+        let both = hard.and(online);
+        if both.is_empty() { online } else { both }
+    }
+
     /// The CPU of `among` with the least to do.
     pub(super) fn emptiest(&self, among: CpuSet) -> Option<CpuId> {
         let online = among.and(self.online());
@@ -46,7 +53,7 @@ impl<T: Clone> Scheduler<T> {
 
     /// The CPU for a unit that wakes: an idle one if there is, near home if it can be.
     fn choose(&self, home: CpuId, Places { hard, soft }: Places) -> CpuId {
-        let allowed = hard.and(self.online());
+        let allowed = self.allowed(hard);
         let liked = allowed.and(soft);
         let idle = self.idle.get();
         for set in [liked.and(idle), allowed.and(idle)] {
@@ -224,8 +231,8 @@ impl<T: Clone> Scheduler<T> {
         let ready = queue.ready.near_front(LOOK_AT).iter();
         ready
             .filter_map(|item| {
-                idle.and(self.slab.with_slot(item.1, |unit| unit.hard)?)
-                    .first()
+                let hard = self.slab.with_slot(item.1, |unit| unit.hard)?;
+                idle.and(self.allowed(hard)).first()
             })
             .next()
     }
@@ -261,7 +268,7 @@ impl<T: Clone> Scheduler<T> {
             .filter_map(|item| {
                 self.slab.with_slot(item.1, |unit| {
                     let parked = matches!(unit.share.charge(0, now_ns), Allowance::ParkUntil(_));
-                    let may = unit.hard.contains(thief) && !parked;
+                    let may = self.allowed(unit.hard).contains(thief) && !parked;
                     may.then_some((!unit.soft.contains(thief), item.0, unit.id))
                 })?
             })

@@ -91,6 +91,11 @@ impl RunQueue {
 }
 
 impl QueueState {
+    /// Whether one unit runs and the one before is not saved yet.
+    pub const fn is_switching(&self) -> bool {
+        self.current.is_some() && self.leaving.is_some()
+    }
+
     /// Makes room for `units` in all.
     pub fn reserve(&mut self, units: usize) -> Result<(), NoMemory> {
         self.ready.reserve(units)?;

@@ -88,6 +88,27 @@ impl Machine {
         self.kick(kick);
     }
 
+    /// Takes a CPU that is not the first offline, or brings it back.
+    fn toggle(&mut self, cpu: CpuId) {
+        if cpu.0 == 0 {
+            return;
+        }
+        if self.sched.online().contains(cpu) {
+            assert!(self.sched.take_offline(cpu));
+        } else {
+            self.sched.bring_online(cpu).unwrap();
+        }
+        self.kick(Some(cpu));
+    }
+
+    /// Where a unit may run, however its affinity is: somewhere.
+    fn may_run(&self, unit: usize, cpu: usize) -> bool {
+        let online = self.sched.online();
+        let pinned = self.hard[unit].and(online);
+        let allowed = if pinned.is_empty() { online } else { pinned };
+        allowed.contains(CpuId(cpu as u32))
+    }
+
     fn turn(&mut self, cpu: usize) {
         let turn = self.sched.pick(CpuId(cpu as u32), self.now_ns);
         self.until_ns[cpu] = turn.until_ns.unwrap_or(u64::MAX);
@@ -113,7 +134,7 @@ impl Machine {
         if let Some((unit, true)) = self.held[cpu] {
             assert!(self.wanted[unit], "unit {unit} runs but sleeps");
             assert!(
-                self.hard[unit].contains(CpuId(cpu as u32)),
+                self.may_run(unit, cpu),
                 "unit {unit} on a CPU it may not use"
             );
         }
@@ -171,8 +192,7 @@ impl Machine {
         idle && (0..self.units.len()).any(|unit| {
             let held_by =
                 (0..self.held.len()).find(|&cpu| self.held[cpu].is_some_and(|held| held.0 == unit));
-            let may =
-                self.hard[unit].contains(CpuId(cpu as u32)) && self.shares[unit].cap_percent() == 0;
+            let may = self.may_run(unit, cpu) && self.shares[unit].cap_percent() == 0;
             self.wanted[unit] && may && held_by.is_none_or(|by| by == cpu)
         })
     }
@@ -354,6 +374,38 @@ fn yield_lets_the_other_go_first() {
 }
 
 #[test]
+fn a_cpu_that_goes_offline_is_left_and_comes_back() {
+    let mut machine = Machine::new(2, &[1, 1, 1]);
+    (0..3).for_each(|unit| machine.wake(unit));
+    machine.pin(2, CpuSet::one(CpuId(1)));
+    machine.run(300 * MS);
+    machine.toggle(CpuId(1));
+    machine.run(300 * MS);
+    assert_eq!(machine.held[1], None);
+    let before = machine.used_ns.clone();
+    machine.run(300 * MS);
+    for unit in 0..3 {
+        near(machine.used_ns[unit] - before[unit], 100 * MS);
+    }
+    // A unit that was made meanwhile finds a place in its queue later.
+    let spec = Spec {
+        share: machine.shares[0].clone(),
+        hard: CpuSet::one(CpuId(1)),
+        soft: CpuSet::ALL,
+    };
+    machine.sched.add(spec, |_| 3).unwrap();
+    machine.toggle(CpuId(1));
+    let before = machine.used_ns.clone();
+    machine.run(300 * MS);
+    for unit in 0..3 {
+        near(machine.used_ns[unit] - before[unit], 200 * MS);
+    }
+    assert!(!machine.sched.take_offline(CpuId(7)));
+    machine.toggle(CpuId(1));
+    assert!(!machine.sched.take_offline(CpuId(0)), "the last one");
+}
+
+#[test]
 fn a_unit_that_runs_is_not_removed_and_a_name_is_used_once() {
     let mut machine = Machine::new(1, &[1]);
     let id = machine.units[0];
@@ -397,7 +449,7 @@ proptest! {
                     }
                 }
                 6 => machine.sched.yield_now(CpuId((unit as u32) % cpus)),
-                _ => {}
+                _ => machine.toggle(CpuId((unit as u32) % cpus)),
             }
             machine.run(time_ns);
         }
@@ -469,6 +521,13 @@ fn cpus_at_once() {
             let kick = match step / UNITS % 4 {
                 0 | 2 => sched.wake(unit, now()).and_then(Ask::kick),
                 1 => sched.sleep(unit, now()),
+                3 if step % UNITS == 0 => {
+                    let cpu = CpuId(2);
+                    if !sched.take_offline(cpu) {
+                        sched.bring_online(cpu).unwrap();
+                    }
+                    Some(cpu)
+                }
                 _ => {
                     let hard = CpuSet(1 + (step as u64) % 7);
                     sched.set_affinity(unit, hard, CpuSet::ALL, now())

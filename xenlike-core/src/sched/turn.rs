@@ -4,7 +4,7 @@ use crate::kit::atomic::Ordering;
 
 use super::queue::QueueGuard;
 use super::share::{Allowance, default_virtual_time};
-use super::slab::State;
+use super::slab::{State, Unit};
 use super::{Ask, Scheduler, UnitId};
 use crate::kit::CpuId;
 
@@ -66,6 +66,20 @@ struct Candidate {
     slot: u32,
     vtime: u64,
     allowance: Allowance,
+    /// Whether it may run here. A CPU that goes offline keeps units that may not, and one that comes back leaves units
+    /// elsewhere that may run on it alone.
+    here: bool,
+}
+
+impl<T> Turn<T> {
+    /// The unit before is not saved yet: the switch has to be finished first.
+    const fn finish_switch(now_ns: u64) -> Self {
+        Self {
+            choice: Choice::Stay,
+            until_ns: Some(now_ns + SHORTEST_TURN_NS),
+            kick: None,
+        }
+    }
 }
 
 impl<T: Clone> Scheduler<T> {
@@ -81,6 +95,9 @@ impl<T: Clone> Scheduler<T> {
             queue = self.lock(cpu);
             holder = self.account(&mut queue, now_ns);
             first = self.first_with_budget(&mut queue, now_ns);
+        }
+        if let Some(misplaced) = first.filter(|first| !first.here) {
+            return self.send_away(queue, holder, misplaced.slot, now_ns);
         }
         let turn = self.decide(&mut queue, holder, first, now_ns);
         let running_vtime = self.current_vtime(&queue);
@@ -98,7 +115,7 @@ impl<T: Clone> Scheduler<T> {
             unit.state = State::Asleep;
             unit.wanted().then_some((unit.id, unit.places()))
         })??;
-        if !places.hard.contains(cpu) {
+        if !self.allowed(places.hard).contains(cpu) {
             return self
                 .settle_awake(queue, id, places, now_ns)
                 .and_then(Ask::kick);
@@ -125,7 +142,7 @@ impl<T: Clone> Scheduler<T> {
             unit.ran_ns = unit.ran_ns.saturating_add(ran_ns);
             let allowance = unit.share.charge(ran_ns, now_ns);
             let parked = matches!(allowance, Allowance::ParkUntil(_));
-            let here = unit.hard.contains(queue.cpu);
+            let here = self.allowed(unit.hard).contains(queue.cpu);
             Holder {
                 slot,
                 vtime: unit.vtime,
@@ -180,13 +197,8 @@ impl<T: Clone> Scheduler<T> {
         now_ns: u64,
     ) -> Turn<T> {
         let yielded = core::mem::take(&mut queue.yielded);
-        if queue.current.is_some() && queue.leaving.is_some() {
-            // The unit before is not saved yet: the switch has to be finished first.
-            return Turn {
-                choice: Choice::Stay,
-                until_ns: Some(now_ns + SHORTEST_TURN_NS),
-                kick: None,
-            };
+        if queue.is_switching() {
+            return Turn::finish_switch(now_ns);
         }
         let stays = holder.filter(|holder| holder.eligible);
         let until_ns = |(holder, first): (Holder, Candidate)| {
@@ -210,18 +222,47 @@ impl<T: Clone> Scheduler<T> {
         }
     }
 
+    /// A turn in which a ready unit that may not run here goes elsewhere. There may be more of them: the CPU is to ask again
+    /// at once, and its own unit goes on so long.
+    #[cold]
+    #[inline(never)]
+    fn send_away(
+        &self,
+        mut queue: QueueGuard<'_>,
+        holder: Option<Holder>,
+        slot: u32,
+        now_ns: u64,
+    ) -> Turn<T> {
+        if queue.is_switching() {
+            return Turn::finish_switch(now_ns);
+        }
+        let mut turn = match holder.filter(|holder| holder.eligible) {
+            Some(holder) => self.stay(&mut queue, holder, now_ns, now_ns),
+            None => self.go_idle(&mut queue, holder),
+        };
+        turn.until_ns = Some(now_ns);
+        let unit = |unit: &mut Unit<T>| (unit.id, unit.places());
+        if let Some((id, places)) = self.slab.with_slot(slot, unit) {
+            self.dequeue(&mut queue, id);
+            let ask = self.settle_awake(queue, id, places, now_ns);
+            turn.kick = ask.and_then(Ask::kick).or(turn.kick);
+        }
+        turn
+    }
+
     /// The first ready unit whose domain has budget; those without are parked on the way.
     fn first_with_budget(&self, queue: &mut QueueGuard<'_>, now_ns: u64) -> Option<Candidate> {
         loop {
             let (vtime, slot) = queue.ready.first()?;
-            let allowance = self
+            let (allowance, hard) = self
                 .slab
-                .with_slot(slot, |unit| unit.share.charge(0, now_ns))?;
+                .with_slot(slot, |unit| (unit.share.charge(0, now_ns), unit.hard))?;
             let Allowance::ParkUntil(time) = allowance else {
                 return Some(Candidate {
                     slot,
                     vtime,
                     allowance,
+                    here: self.allowed(hard).contains(queue.cpu),
                 });
             };
             queue.ready.remove(slot, &self.slab);

@@ -14,6 +14,7 @@ use crate::domain::notify::SCHED;
 use crate::domain::time::{idle_ns, publish_wall_clock};
 use crate::domain::{self, registry};
 use crate::kit::{CpuId, DomId, Vaddr};
+use crate::life::hotplug::{self, Refused};
 use crate::life::{endings, hardware};
 use crate::mm::guest_copy::write_at;
 
@@ -43,8 +44,10 @@ pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
         abi::XENPF_GET_DOM0_CONSOLE => screen(&mut op)?,
         abi::XENPF_RESOURCE_OP => return registers::resource_op(&op),
         abi::XENPF_GET_UCODE_REVISION => registers::ucode_revision(&mut op)?,
-        abi::XENPF_CPU_ONLINE | abi::XENPF_CPU_OFFLINE | abi::XENPF_CPU_HOTADD => {
-            log::warn!("domain 0 wants to add or remove a CPU: xenlike keeps those of the boot");
+        abi::XENPF_CPU_ONLINE => return hotplug(&op, hotplug::online),
+        abi::XENPF_CPU_OFFLINE => return hotplug(&op, hotplug::offline),
+        abi::XENPF_CPU_HOTADD => {
+            log::warn!("domain 0 wants to add a CPU: xenlike keeps those of the boot");
             return Err(errno::ENOSYS);
         }
         abi::XENPF_MICROCODE_UPDATE => return microcode::update(&op),
@@ -127,9 +130,19 @@ fn idle_times(op: &mut PlatformOp) -> Result<i64, Errno> {
     Ok(0)
 }
 
+/// Takes a CPU out of service, or has it back.
+fn hotplug(op: &PlatformOp, change: fn(u32) -> Result<(), Refused>) -> Result<i64, Errno> {
+    match change(op.u.get::<abi::CpuOl>().cpuid) {
+        Ok(()) | Err(Refused::Already) => Ok(0),
+        Err(Refused::Absent) => Err(errno::EINVAL),
+        Err(Refused::First) => Err(errno::EOPNOTSUPP),
+        Err(Refused::NoMemory) => Err(errno::ENOMEM),
+    }
+}
+
 /// The highest CPU number.
 fn last_cpu() -> u32 {
-    SCHED.online().count().saturating_sub(1)
+    SCHED.present().count().saturating_sub(1)
 }
 
 fn cpu_info(op: &mut PlatformOp) -> Result<i64, Errno> {
@@ -137,7 +150,12 @@ fn cpu_info(op: &mut PlatformOp) -> Result<i64, Errno> {
     body.max_present = last_cpu();
     let cpu = CpuId(body.xen_cpuid);
     if body.xen_cpuid <= last_cpu() {
-        body.flags = abi::XEN_PCPU_FLAGS_ONLINE;
+        let is_online = SCHED.online().contains(cpu);
+        body.flags = if is_online {
+            abi::XEN_PCPU_FLAGS_ONLINE
+        } else {
+            0
+        };
         body.apic_id = lapic::id_of(cpu);
         body.acpi_id = body.xen_cpuid;
     } else {

@@ -1,4 +1,4 @@
-//! What there is to tell of each CPU, and that none comes or goes.
+//! What there is to tell of each CPU, and how CPUs come and go.
 
 use guest_pv_abi::errno;
 use guest_pv_abi::sysctl::{
@@ -10,6 +10,7 @@ use super::{Answer, Back};
 use crate::domain::notify::SCHED;
 use crate::domain::time::idle_ns;
 use crate::kit::{CpuId, Vaddr};
+use crate::life::hotplug::{self, Refused};
 use crate::mm::guest_copy::write_at;
 
 /// XEN_SYSCTL_getcpuinfo: how long each CPU had nothing to run.
@@ -55,14 +56,22 @@ fn is_online(cpu: u32) -> bool {
     SCHED.online().iter().any(|online| online.0 == cpu)
 }
 
-/// XEN_SYSCTL_cpu_hotplug: every CPU that works stays.
+/// XEN_SYSCTL_cpu_hotplug
 pub fn hotplug(op: &Sysctl) -> Answer {
     let body = op.u.get::<CpuHotplug>();
-    Err(match body.op {
-        abi::XEN_SYSCTL_CPU_HOTPLUG_ONLINE if is_online(body.cpu) => errno::EEXIST,
-        abi::XEN_SYSCTL_CPU_HOTPLUG_ONLINE => errno::EINVAL,
-        abi::XEN_SYSCTL_CPU_HOTPLUG_OFFLINE if !is_online(body.cpu) => errno::EINVAL,
-        _ => errno::EOPNOTSUPP,
+    let done = match body.op {
+        abi::XEN_SYSCTL_CPU_HOTPLUG_ONLINE => hotplug::online(body.cpu),
+        abi::XEN_SYSCTL_CPU_HOTPLUG_OFFLINE => match hotplug::offline(body.cpu) {
+            Err(Refused::Already) => return Err(errno::EINVAL),
+            done => done,
+        },
+        // Every CPU is a core of its own.
+        _ => return Err(errno::EOPNOTSUPP),
+    };
+    done.map(|()| Back::Keep).map_err(|refused| match refused {
+        Refused::Absent | Refused::First => errno::EINVAL,
+        Refused::Already => errno::EEXIST,
+        Refused::NoMemory => errno::ENOMEM,
     })
 }
 

@@ -24,9 +24,9 @@ const LOCAL_DISTANCE: u32 = 10;
 /// PCI functions of one pcitopoinfo.
 const MOST_AT_ONCE: u32 = 1024;
 
-/// How many CPUs run.
+/// How many CPUs there are, online or not.
 pub(super) fn cpu_count() -> u32 {
-    SCHED.online().count()
+    SCHED.present().count()
 }
 
 /// XEN_SYSCTL_physinfo
@@ -39,7 +39,7 @@ pub fn physinfo(op: &mut Sysctl) -> Answer {
     op.u.set(&PhysInfo {
         threads_per_core: 1,
         cores_per_socket: cpus,
-        nr_cpus: cpus,
+        nr_cpus: SCHED.online().count(),
         max_cpu_id: cpus.saturating_sub(1),
         nr_nodes: 1,
         max_node_id: NODE,
