@@ -51,8 +51,8 @@ case "$run" in
   poweroff) poweroff -f ;;
   reboot) reboot -f ;;
 esac
-# In a Dom0: Debian's xl and its daemons, unless they are not wanted.
-tools=/usr/lib/xen-4.20/bin
+# In a Dom0: Debian's xl and its daemons, unless they are not wanted. Of two releases the older, which was appended.
+tools=$(echo /usr/lib/xen-*/bin | sed 's/ .*//')
 if [ "$toolstack" = on ] && [ -x $tools/xenstored ] && [ -e /proc/xen/privcmd ]; then
   mkdir -p /run/xen /run/lock /var/lib/xenstored /var/lib/xen /var/log/xen/console /etc/xen
   ln -s /run /var/run

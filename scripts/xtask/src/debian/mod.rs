@@ -34,10 +34,12 @@ pub enum Part {
     Xen,
     /// Debian's own xl and its daemons, as an archive to append to a Dom0's root.
     Toolstack,
+    /// The same of Debian 12, to append to that.
+    OlderToolstack,
 }
 
 /// Everything that is taken from Debian.
-pub const ALL: [Part; 7] = [
+pub const ALL: [Part; 8] = [
     Part::Linux,
     Part::Initramfs,
     Part::Dom0Modules,
@@ -45,6 +47,7 @@ pub const ALL: [Part; 7] = [
     Part::PvGrub,
     Part::Xen,
     Part::Toolstack,
+    Part::OlderToolstack,
 ];
 
 impl Part {
@@ -58,6 +61,7 @@ impl Part {
             Self::PvGrub => "pvgrub",
             Self::Xen => "xen",
             Self::Toolstack => "toolstack.img",
+            Self::OlderToolstack => "toolstack-4.17.img",
         })
     }
 
@@ -72,7 +76,8 @@ impl Part {
         match self {
             Self::Initramfs => Some(initramfs::INIT.to_owned()),
             Self::Dom0Modules => Some(dom0::MODULES.join(" ")),
-            Self::Toolstack => Some(toolstack::made_of()),
+            Self::Toolstack => Some(toolstack::made_of(toolstack::RELEASE)),
+            Self::OlderToolstack => Some(toolstack::made_of(toolstack::OLDER_RELEASE)),
             Self::Linux | Self::GnuMach | Self::PvGrub | Self::Xen => None,
         }
     }
@@ -98,7 +103,15 @@ impl Part {
                 let tree = archive.unpack("xen-hypervisor-4.20-amd64")?;
                 take(&tree, "boot", "xen-4.20-amd64.gz", &target)?;
             }
-            Self::Toolstack => fs::write(&target, toolstack::image(archive)?)?,
+            Self::Toolstack => {
+                fs::write(&target, toolstack::image(archive, toolstack::RELEASE)?)?;
+            }
+            Self::OlderToolstack => {
+                fs::write(
+                    &target,
+                    toolstack::image(archive, toolstack::OLDER_RELEASE)?,
+                )?;
+            }
         }
         if let Some(script) = self.script() {
             fs::write(stamp(self), script)?;

@@ -6,14 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use xenlike_tests::cpio::{self, Entry};
 
-/// Libraries beyond the C library that the tools are linked with, directly or not.
-const LINKED: [&str; 5] = [
-    "libxenmisc4.20",
-    "libxenstore4",
-    "libxenhypfs1",
-    "libyajl2",
-    "libncurses6",
-];
+/// Of Debian 13.
+pub const RELEASE: &str = "4.20";
+/// Of Debian 12.
+pub const OLDER_RELEASE: &str = "4.17";
+
+/// Libraries beyond the C library that the tools are linked with, directly or not, besides those of their release.
+const LINKED: [&str; 4] = ["libxenstore4", "libxenhypfs1", "libyajl2", "libncurses6"];
 
 /// The package with `xenstore-ls`.
 const XENSTORE_UTILS: &str = "xenstore-utils";
@@ -21,16 +20,16 @@ const XENSTORE_UTILS: &str = "xenstore-utils";
 /// The package with the descriptions of terminals.
 const NCURSES_BASE: &str = "ncurses-base";
 
-/// What is in the archive, to tell whether it is made anew.
-pub fn made_of() -> String {
-    format!("{} {XENSTORE_UTILS} {NCURSES_BASE}", LINKED.join(" "))
+/// What is in the archive of a release, to tell whether it is made anew.
+pub fn made_of(release: &str) -> String {
+    format!("{release} {} {XENSTORE_UTILS} {NCURSES_BASE}", LINKED.join(" "))
 }
 
-/// The archive.
+/// The archive of a release.
 ///
 /// # Errors
 /// When a package can't be had.
-pub fn image(archive: &Archive) -> Result<Vec<u8>> {
+pub fn image(archive: &Archive, release: &str) -> Result<Vec<u8>> {
     let mut image = cpio::Archive::default();
     for folder in ["usr", "usr/lib", "usr/lib/x86_64-linux-gnu", "var", "run"] {
         image.add(folder, &Entry::Directory);
@@ -38,15 +37,18 @@ pub fn image(archive: &Archive) -> Result<Vec<u8>> {
     image.add("lib", &Entry::Link("usr/lib"));
     image.add("lib64", &Entry::Link("usr/lib/x86_64-linux-gnu"));
     let libraries = "usr/lib/x86_64-linux-gnu";
-    for package in archive.libraries(&LINKED)? {
+    let misc = format!("libxenmisc{release}");
+    let linked = [&[misc.as_str()][..], &LINKED].concat();
+    for package in archive.libraries(&linked)? {
         let folder = archive.unpack(&package)?.join(libraries);
         add_files(&mut image, &folder, libraries, &|name| name.contains(".so"))?;
     }
-    let tools = archive.unpack("xen-utils-4.20")?;
-    for folder in ["usr/lib/xen-4.20", "usr/lib/xen-4.20/bin"] {
+    let tools = archive.unpack(&format!("xen-utils-{release}"))?;
+    let folder = format!("usr/lib/xen-{release}");
+    let programs = &format!("{folder}/bin");
+    for folder in [&folder, programs] {
         image.add(folder, &Entry::Directory);
     }
-    let programs = "usr/lib/xen-4.20/bin";
     add_files(&mut image, &tools.join(programs), programs, &|_| true)?;
     // What shows the Xenstore: xenstore-ls and its like.
     let shows = archive.unpack(XENSTORE_UTILS)?;
