@@ -327,6 +327,35 @@ fn debian_12s_xl_runs_domains() -> Result<()> {
     power_off(session)
 }
 
+/// As many guests as a busy host has, all created at the same time, run; and all end at the same time.
+#[test]
+#[ignore = "boots QEMU"]
+fn many_guests_at_once() -> Result<()> {
+    const GUESTS: usize = 38;
+    let scratch = Scratch::new("xl-many")?;
+    let mut files = Vec::new();
+    for name in ["idle", "idle.cfg"] {
+        files.push((name, fs::read(find_file(name)?)?));
+    }
+    let mut session = boot_with("xl-many", &scratch, &Machine::default(), &files)?;
+    let each = |verb: &str| format!("for n in $(seq {GUESTS}); do {verb} & done; wait");
+    let free = "xl info | grep free_memory";
+    let before = succeed(&mut session, free)?;
+    let create = each(r#"xl create -q idle.cfg "name=\"idle$n\"" || echo "no $n""#);
+    let printed = run(&mut session, &create)?;
+    ensure!(!printed.contains("no "), "{printed}");
+    let list = succeed(&mut session, "xl list")?;
+    let alive = |line: &&str| line.starts_with("idle") && line.contains("-b----");
+    let count = list.lines().filter(alive).count();
+    ensure!(count == GUESTS, "{count} of {GUESTS} run:\n{list}");
+    run(&mut session, &each("xl destroy idle$n"))?;
+    let list = succeed(&mut session, "xl list")?;
+    ensure!(!list.contains("idle"), "still there:\n{list}");
+    let after = succeed(&mut session, free)?;
+    ensure!(before == after, "memory is lost: {before} {after}");
+    power_off(session)
+}
+
 /// Waits until no toolstack knows of `debian`.
 fn debian_is_gone(session: &mut Session) -> Result<()> {
     let waits = "for i in $(seq 60); do xl list debian 2>&1 | grep -q 'invalid domain' && break; sleep 1; done";
