@@ -327,6 +327,46 @@ fn debian_12s_xl_runs_domains() -> Result<()> {
     power_off(session)
 }
 
+/// xl takes a CPU out of the first pool, and makes a pool of it for a domain, which then moves.
+#[test]
+#[ignore = "boots QEMU"]
+fn pools_have_cpus_and_domains() -> Result<()> {
+    let scratch = Scratch::new("xl-pools")?;
+    let mut files = Vec::new();
+    for name in ["idle", "idle.cfg"] {
+        files.push((name, fs::read(find_file(name)?)?));
+    }
+    let mut session = boot_with("xl-pools", &scratch, &Machine::default(), &files)?;
+    let cpus_of = |session: &mut Session, pool: &str| -> Result<Option<String>> {
+        let list = succeed(session, "xl cpupool-list -c")?;
+        let line = list.lines().find(|line| line.starts_with(pool));
+        Ok(line.and_then(|line| Some(line.split_whitespace().nth(1)?.to_owned())))
+    };
+    ensure!(cpus_of(&mut session, "Pool-0")?.as_deref() == Some("0,1"));
+    succeed(&mut session, "xl cpupool-cpu-remove Pool-0 1")?;
+    ensure!(cpus_of(&mut session, "Pool-0")?.as_deref() == Some("0"));
+    let last = run(&mut session, "xl cpupool-cpu-remove Pool-0 0")?;
+    ensure!(last.contains("Device or resource busy"), "{last}");
+    let make = r#"xl cpupool-create 'name="two"' 'sched="credit2"' 'cpus=["1"]'"#;
+    succeed(&mut session, make)?;
+    ensure!(cpus_of(&mut session, "two")?.as_deref() == Some("1"));
+    succeed(&mut session, r#"xl create -q idle.cfg 'pool="two"'"#)?;
+    let cpu_of_idle = "xl vcpu-list idle | tail -n 1";
+    let words =
+        |line: &str| -> Vec<String> { line.split_whitespace().map(str::to_owned).collect() };
+    let row = words(&succeed(&mut session, cpu_of_idle)?);
+    ensure!(row.get(3).map(String::as_str) == Some("1"), "{row:?}");
+    let busy = run(&mut session, "xl cpupool-destroy two")?;
+    ensure!(!busy.contains("it is done"), "a pool with a domain: {busy}");
+    succeed(&mut session, "xl cpupool-migrate idle Pool-0")?;
+    succeed(&mut session, "xl cpupool-destroy two")?;
+    succeed(&mut session, "xl cpupool-cpu-add Pool-0 1")?;
+    ensure!(cpus_of(&mut session, "Pool-0")?.as_deref() == Some("0,1"));
+    ensure!(cpus_of(&mut session, "two")?.is_none());
+    succeed(&mut session, "xl destroy idle")?;
+    power_off(session)
+}
+
 /// As many guests as a busy host has, all created at the same time, run; and all end at the same time.
 #[test]
 #[ignore = "boots QEMU"]

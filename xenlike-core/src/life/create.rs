@@ -11,7 +11,8 @@ use crate::domain::area::Area;
 use crate::domain::page::HeldPage;
 use crate::domain::{Domain, Parts, Rights, Settings, registry, time};
 use crate::grant::Version;
-use crate::kit::{DomId, Lock, Rank};
+use crate::kit::{CpuSet, DomId, Lock, Rank};
+use crate::life::pools;
 use crate::mm::alloc::{Where, alloc_frame};
 use crate::mm::{SharedPage, heap};
 use crate::pagetype::{self, DomainPages, l1tf, machine};
@@ -51,6 +52,8 @@ pub enum CreateError {
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
     vcpus: u32,
+    /// Of its pool.
+    cpus: CpuSet,
     grants: grant::Limits,
 }
 
@@ -72,6 +75,7 @@ pub fn create(
     let pages = Arc::new(DomainPages::new(id, 0));
     pagetype::register(Arc::clone(&pages)).map_err(|_| CreateError::IdTaken)?;
     let made = assemble(id, rights, config, sizes, Arc::clone(&pages)).and_then(|dom| {
+        dom.share.set_pool(config.cpupool_id, sizes.cpus);
         // As on Xen, references of the first frame are there from the start.
         let first = dom.grow_grants(1);
         let listed = first
@@ -121,11 +125,9 @@ fn check(config: &CreateDomain, rights: Rights) -> Result<Sizes, CreateError> {
     else {
         return Err(CreateError::BadConfig);
     };
-    if config.cpupool_id != 0 {
-        return Err(CreateError::NoSuchPool);
-    }
     Ok(Sizes {
         vcpus: config.max_vcpus,
+        cpus: pools::cpus(config.cpupool_id).ok_or(CreateError::NoSuchPool)?,
         grants: grant::Limits {
             grant_frames,
             maptrack_frames,

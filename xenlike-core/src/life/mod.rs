@@ -24,6 +24,7 @@ pub mod hypercall_page;
 pub mod keys;
 pub mod machine_check;
 pub mod pausing;
+pub mod pools;
 pub mod trace_buffers;
 pub mod vcpu_context;
 pub mod vcpus;

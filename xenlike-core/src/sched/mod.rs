@@ -34,7 +34,7 @@ use crate::kit::{AtomicCpuSet, CpuId, CpuSet, Lock, MAX_CPUS, Rank};
 use queue::RunQueue;
 use share::Share;
 pub use slab::UnitId;
-use slab::{Places, Slab, State, Unit};
+use slab::{Slab, State, Unit};
 pub use turn::{Choice, Held, Turn};
 
 /// The longest a unit runs while others wait, at first (XEN_SYSCTL_CSCHED's `tslice_ms`).
@@ -158,7 +158,9 @@ impl<T: Clone> Scheduler<T> {
         for cpu in self.present().iter() {
             self.lock(cpu).reserve(units)?;
         }
-        let home = self.emptiest(self.allowed(spec.hard)).unwrap_or(CpuId(0));
+        let home = self
+            .emptiest(self.allowed(spec.hard, spec.share.cpus()))
+            .unwrap_or(CpuId(0));
         self.slab.insert(home, |id| Unit::new(id, spec, make(id)))
     }
 
@@ -242,18 +244,18 @@ impl<T: Clone> Scheduler<T> {
         now_ns: u64,
     ) -> Option<CpuId> {
         let mut queue = self.lock_home(id)?;
-        let (state, wanted) = self.slab.with(id, |unit| {
+        let (state, wanted, places) = self.slab.with(id, |unit| {
             (unit.hard, unit.soft) = (hard, soft);
-            (unit.state, unit.wanted())
+            (unit.state, unit.wanted(), unit.places())
         })?;
         match state {
             State::Leaving => Some(queue.cpu),
-            _ if self.allowed(hard).contains(queue.cpu) => self.helper(&queue),
+            _ if self.may_run(places, queue.cpu) => self.helper(&queue),
             State::Running => Some(queue.cpu),
             _ if !wanted => None,
             _ => {
                 self.dequeue(&mut queue, id);
-                let ask = self.settle_awake(queue, id, Places { hard, soft }, now_ns);
+                let ask = self.settle_awake(queue, id, places, now_ns);
                 ask.and_then(Ask::kick)
             }
         }

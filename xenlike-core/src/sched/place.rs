@@ -38,11 +38,19 @@ impl<T: Clone> Scheduler<T> {
         }
     }
 
-    /// Where a unit of this hard affinity may run: anywhere, while none of those CPUs is online.
-    pub(super) fn allowed(&self, hard: CpuSet) -> CpuSet {
-        let online = self.online();
-        let both = hard.and(online);
-        if both.is_empty() { online } else { both }
+    /// Where a unit of this hard affinity and pool may run. While none of its CPUs is online, anywhere in the pool, and
+    /// while none of the pool's is, anywhere.
+    pub(super) fn allowed(&self, hard: CpuSet, pool: CpuSet) -> CpuSet {
+        let among = |set: CpuSet, all: CpuSet| match set.and(all) {
+            both if both.is_empty() => all,
+            both => both,
+        };
+        among(hard, among(pool, self.online()))
+    }
+
+    /// Whether a unit may run on `cpu`.
+    pub(super) fn may_run(&self, places: Places, cpu: CpuId) -> bool {
+        self.allowed(places.hard, places.pool).contains(cpu)
     }
 
     /// The CPU of `among` with the least to do.
@@ -52,9 +60,9 @@ impl<T: Clone> Scheduler<T> {
     }
 
     /// The CPU for a unit that wakes: an idle one if there is, near home if it can be.
-    fn choose(&self, home: CpuId, Places { hard, soft }: Places) -> CpuId {
-        let allowed = self.allowed(hard);
-        let liked = allowed.and(soft);
+    fn choose(&self, home: CpuId, places: Places) -> CpuId {
+        let allowed = self.allowed(places.hard, places.pool);
+        let liked = allowed.and(places.soft);
         let idle = self.idle.get();
         for set in [liked.and(idle), allowed.and(idle)] {
             if set.contains(home) {
@@ -231,8 +239,8 @@ impl<T: Clone> Scheduler<T> {
         let ready = queue.ready.near_front(LOOK_AT).iter();
         ready
             .filter_map(|item| {
-                let hard = self.slab.with_slot(item.1, |unit| unit.hard)?;
-                idle.and(self.allowed(hard)).first()
+                let places = self.slab.with_slot(item.1, |unit| unit.places())?;
+                idle.and(self.allowed(places.hard, places.pool)).first()
             })
             .next()
     }
@@ -268,7 +276,7 @@ impl<T: Clone> Scheduler<T> {
             .filter_map(|item| {
                 self.slab.with_slot(item.1, |unit| {
                     let parked = matches!(unit.share.charge(0, now_ns), Allowance::ParkUntil(_));
-                    let may = self.allowed(unit.hard).contains(thief) && !parked;
+                    let may = self.may_run(unit.places(), thief) && !parked;
                     may.then_some((!unit.soft.contains(thief), item.0, unit.id))
                 })?
             })

@@ -1,8 +1,8 @@
-//! A domain's share of the machine: weight and cap, in the numbers of XEN_DOMCTL_SCHEDOP (credit).
+//! A domain's share of the machine: weight and cap, in the numbers of XEN_DOMCTL_SCHEDOP, and the CPUs of its pool.
 
-use crate::kit::atomic::{AtomicU16, AtomicU64, Ordering};
+use crate::kit::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use crate::kit::{Lock, Rank};
+use crate::kit::{CpuSet, Lock, Rank};
 
 /// The weight of a domain for which nobody chose one.
 pub const DEFAULT_WEIGHT: u16 = 256;
@@ -45,6 +45,10 @@ pub struct Share {
     /// one word, so that they change together.
     activity: AtomicU64,
     budget: Lock<Budget>,
+    /// The number of its pool.
+    pool: AtomicU32,
+    /// The pool's CPUs.
+    cpus: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -79,7 +83,23 @@ impl Share {
                     filled_at_ns: 0,
                 },
             ),
+            pool: AtomicU32::new(0),
+            cpus: AtomicU64::new(CpuSet::ALL.0),
         }
+    }
+
+    /// The number of its pool.
+    pub fn pool(&self) -> u32 {
+        self.pool.load(Ordering::Relaxed)
+    }
+    /// The CPUs of its pool.
+    pub fn cpus(&self) -> CpuSet {
+        CpuSet(self.cpus.load(Ordering::Relaxed))
+    }
+    /// From now on it is in that pool, which has these CPUs. The caller has all CPUs ask the scheduler.
+    pub fn set_pool(&self, pool: u32, cpus: CpuSet) {
+        self.pool.store(pool, Ordering::Relaxed);
+        self.cpus.store(cpus.0, Ordering::Relaxed);
     }
 
     /// The weight, 1 to 65535.

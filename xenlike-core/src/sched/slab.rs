@@ -42,6 +42,8 @@ pub(super) enum State {
 pub(super) struct Places {
     pub hard: CpuSet,
     pub soft: CpuSet,
+    /// The CPUs of its domain's pool.
+    pub pool: CpuSet,
 }
 
 /// One schedulable unit.
@@ -89,6 +91,7 @@ impl<T> Unit<T> {
         Places {
             hard: self.hard,
             soft: self.soft,
+            pool: self.share.cpus(),
         }
     }
     pub fn wanted(&self) -> bool {

@@ -101,11 +101,19 @@ impl Machine {
         self.kick(Some(cpu));
     }
 
+    /// Gives a unit's domain another pool of CPUs.
+    fn set_pool(&mut self, unit: usize, cpus: CpuSet) {
+        self.shares[unit].set_pool(1, cpus);
+        (0..self.held.len()).for_each(|cpu| self.kick(Some(CpuId(cpu as u32))));
+    }
+
     /// Where a unit may run, however its affinity is: somewhere.
     fn may_run(&self, unit: usize, cpu: usize) -> bool {
+        let first_of = |sets: [CpuSet; 3]| sets.into_iter().find(|set| !set.is_empty());
         let online = self.sched.online();
-        let pinned = self.hard[unit].and(online);
-        let allowed = if pinned.is_empty() { online } else { pinned };
+        let pool = self.shares[unit].cpus().and(online);
+        let pool = first_of([pool, online, online]).unwrap();
+        let allowed = first_of([self.hard[unit].and(pool), pool, online]).unwrap();
         allowed.contains(CpuId(cpu as u32))
     }
 
@@ -406,6 +414,24 @@ fn a_cpu_that_goes_offline_is_left_and_comes_back() {
 }
 
 #[test]
+fn pools_keep_apart() {
+    let mut machine = Machine::new(3, &[2, 1]);
+    (0..3).for_each(|unit| machine.wake(unit));
+    machine.run(100 * MS);
+    machine.set_pool(0, CpuSet::one(CpuId(0)));
+    machine.set_pool(2, CpuSet(6));
+    let before = machine.used_ns.clone();
+    machine.run(400 * MS);
+    for (unit, ms) in [(0, 200), (1, 200), (2, 400)] {
+        near(machine.used_ns[unit] - before[unit], ms * MS);
+    }
+    // A CPU that is in no pool runs nobody.
+    machine.set_pool(2, CpuSet::one(CpuId(1)));
+    machine.run(100 * MS);
+    assert_eq!((machine.held[1], machine.held[2]), (Some((2, true)), None));
+}
+
+#[test]
 fn a_unit_that_runs_is_not_removed_and_a_name_is_used_once() {
     let mut machine = Machine::new(1, &[1]);
     let id = machine.units[0];
@@ -434,7 +460,7 @@ proptest! {
     #[test]
     fn nobody_is_lost_or_doubled(
         cpus in 1u32..5,
-        steps in proptest::collection::vec((0usize..9, 0u8..8, 0u64..15_000_000, 1u64..16), 1..80),
+        steps in proptest::collection::vec((0usize..9, 0u8..9, 0u64..15_000_000, 1u64..16), 1..80),
     ) {
         let mut machine = Machine::new(cpus, &[4, 1, 2, 1, 1]);
         machine.shares[7].set_cap_percent(40).unwrap();
@@ -449,12 +475,14 @@ proptest! {
                     }
                 }
                 6 => machine.sched.yield_now(CpuId((unit as u32) % cpus)),
-                _ => machine.toggle(CpuId((unit as u32) % cpus)),
+                7 => machine.toggle(CpuId((unit as u32) % cpus)),
+                _ => machine.set_pool(unit, CpuSet(bits).and(CpuSet::first_n(cpus))),
             }
             machine.run(time_ns);
         }
         // Whoever wants to run gets to.
         (0..9).for_each(|unit| machine.pin(unit, CpuSet::ALL));
+        (0..9).for_each(|unit| machine.set_pool(unit, CpuSet::ALL));
         let before = machine.used_ns.clone();
         machine.run(1000 * MS);
         for unit in (0..9).filter(|&unit| machine.wanted[unit]) {

@@ -115,7 +115,7 @@ impl<T: Clone> Scheduler<T> {
             unit.state = State::Asleep;
             unit.wanted().then_some((unit.id, unit.places()))
         })??;
-        if !self.allowed(places.hard).contains(cpu) {
+        if !self.may_run(places, cpu) {
             return self
                 .settle_awake(queue, id, places, now_ns)
                 .and_then(Ask::kick);
@@ -142,7 +142,7 @@ impl<T: Clone> Scheduler<T> {
             unit.ran_ns = unit.ran_ns.saturating_add(ran_ns);
             let allowance = unit.share.charge(ran_ns, now_ns);
             let parked = matches!(allowance, Allowance::ParkUntil(_));
-            let here = self.allowed(unit.hard).contains(queue.cpu);
+            let here = self.may_run(unit.places(), queue.cpu);
             Holder {
                 slot,
                 vtime: unit.vtime,
@@ -254,15 +254,15 @@ impl<T: Clone> Scheduler<T> {
     fn first_with_budget(&self, queue: &mut QueueGuard<'_>, now_ns: u64) -> Option<Candidate> {
         loop {
             let (vtime, slot) = queue.ready.first()?;
-            let (allowance, hard) = self
+            let (allowance, places) = self
                 .slab
-                .with_slot(slot, |unit| (unit.share.charge(0, now_ns), unit.hard))?;
+                .with_slot(slot, |unit| (unit.share.charge(0, now_ns), unit.places()))?;
             let Allowance::ParkUntil(time) = allowance else {
                 return Some(Candidate {
                     slot,
                     vtime,
                     allowance,
-                    here: self.allowed(hard).contains(queue.cpu),
+                    here: self.may_run(places, queue.cpu),
                 });
             };
             queue.ready.remove(slot, &self.slab);

@@ -30,7 +30,7 @@ fn subject<'a>(dom: &'a Domain, body: &VcpuAffinity) -> Result<&'a Arc<Vcpu>, Er
 pub fn set(dom: &Domain, op: &mut Domctl) -> Answered {
     let body = op.u.get::<VcpuAffinity>();
     let vcpu = subject(dom, &body)?;
-    let online = SCHED.online();
+    let online = SCHED.online().and(dom.share.cpus());
     let (mut new_hard, mut new_soft) = (None, None);
     if body.flags & abi::XEN_VCPUAFFINITY_HARD != 0 {
         let hard = ctl_bitmap::read(&body.cpumap_hard)?;

@@ -62,7 +62,7 @@ pub fn info_of(dom: &Domain) -> GetDomainInfo {
         },
         ssidref: 0,
         handle: settings.handle,
-        cpupool: 0,
+        cpupool: dom.share.pool(),
         gpaddr_bits: cpuid::machine().host.physical_bits() as u8,
         pad2: [0; 7],
         arch_config: ArchDomainConfig {

@@ -51,7 +51,7 @@ pub(super) type Answered = Result<Answer, Errno>;
 const VERSION_OF_4_17: u32 = 0x15;
 
 /// Held by the CPU that is in a domctl.
-static ONE_AT_A_TIME: Lock<()> = Lock::new(Rank::Control, ());
+pub(super) static ONE_AT_A_TIME: Lock<()> = Lock::new(Rank::Control, ());
 
 /// `domctl(op)`.
 #[inline(never)] // one body for both tables

@@ -1,8 +1,7 @@
-//! CPU pools and the scheduler's own parameters. There is one pool, number 0, of all CPUs, and its
-//! scheduler has the parameters that go with its name.
+//! CPU pools and the scheduler's own parameters. All pools have the one scheduler, whose parameters go with its name.
 
 use guest_pv_abi::domctl::{XEN_SCHEDULER_CREDIT, XEN_SCHEDULER_CREDIT2};
-use guest_pv_abi::errno;
+use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::sysctl::{
     self as abi, CpupoolOp, Credit2Schedule, CreditSchedule, SchedId, SchedulerOp, Sysctl,
 };
@@ -10,13 +9,11 @@ use guest_pv_abi::sysctl::{
 use super::{Answer, Back};
 use crate::domain::notify::SCHED;
 use crate::domain::registry;
-use crate::hypercall::ctl_bitmap;
-use crate::kit::{CpuSet, DomId};
+use crate::hypercall::{ctl_bitmap, domctl};
+use crate::kit::{CpuId, DomId};
+use crate::life::pools::{self, Refused};
 use crate::sched::DEFAULT_SLICE_NS;
 use crate::sched::name::{Name, name};
-
-/// The one pool.
-pub const POOL: u32 = 0;
 
 /// Nanoseconds in a millisecond and in a microsecond.
 const MS: u64 = 1_000_000;
@@ -40,36 +37,70 @@ pub fn sched_id(op: &mut Sysctl) -> Answer {
 
 /// XEN_SYSCTL_cpupool_op
 pub fn cpupool_op(op: &mut Sysctl) -> Answer {
+    // Domains are made and ended under that lock.
+    let Some(_alone) = domctl::ONE_AT_A_TIME.try_lock() else {
+        return Err(errno::ERESTART);
+    };
     let mut body = op.u.get::<CpupoolOp>();
+    let any = |number: u32| (number != abi::XEN_SYSCTL_CPUPOOL_PAR_ANY).then_some(number);
+    let (pool, cpu) = (body.cpupool_id, any(body.cpu).map(CpuId));
     match body.op {
-        abi::XEN_SYSCTL_CPUPOOL_OP_INFO => {
-            // The next pool from this number on.
-            if body.cpupool_id != POOL && body.cpupool_id != abi::XEN_SYSCTL_CPUPOOL_PAR_ANY {
-                return Err(errno::ENOENT);
-            }
-            body.cpupool_id = POOL;
-            body.sched_id = scheduler();
-            body.n_dom = registry::from(DomId(0)).len() as u32;
-            ctl_bitmap::write(&body.cpumap, SCHED.online())?;
+        // They all have the one scheduler.
+        abi::XEN_SYSCTL_CPUPOOL_OP_CREATE if body.sched_id != scheduler() => {
+            return Err(errno::ENOENT);
         }
-        abi::XEN_SYSCTL_CPUPOOL_OP_FREEINFO => ctl_bitmap::write(&body.cpumap, CpuSet::EMPTY)?,
-        abi::XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN if body.cpupool_id == POOL => return Ok(Back::Keep),
-        abi::XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN => return Err(errno::ENOENT),
-        abi::XEN_SYSCTL_CPUPOOL_OP_DESTROY if body.cpupool_id == POOL => return Err(errno::EBUSY),
-        abi::XEN_SYSCTL_CPUPOOL_OP_DESTROY => return Err(errno::ENOENT),
-        abi::XEN_SYSCTL_CPUPOOL_OP_CREATE
-        | abi::XEN_SYSCTL_CPUPOOL_OP_ADDCPU
-        | abi::XEN_SYSCTL_CPUPOOL_OP_RMCPU => return Err(errno::EOPNOTSUPP),
+        abi::XEN_SYSCTL_CPUPOOL_OP_CREATE => {
+            body.cpupool_id = pools::create(any(pool)).map_err(pool_errno)?;
+        }
+        abi::XEN_SYSCTL_CPUPOOL_OP_DESTROY => pools::destroy(pool).map_err(pool_errno)?,
+        abi::XEN_SYSCTL_CPUPOOL_OP_INFO => tell(&mut body)?,
+        abi::XEN_SYSCTL_CPUPOOL_OP_ADDCPU => pools::add_cpu(pool, cpu).map_err(pool_errno)?,
+        abi::XEN_SYSCTL_CPUPOOL_OP_RMCPU => pools::remove_cpu(pool, cpu).map_err(pool_errno)?,
+        abi::XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN => move_domain(body.domid, pool)?,
+        abi::XEN_SYSCTL_CPUPOOL_OP_FREEINFO => {
+            ctl_bitmap::write(&body.cpumap, pools::free_cpus())?;
+        }
         _ => return Err(errno::ENOSYS),
     }
     op.u.set(&body);
     Ok(Back::Write)
 }
 
+fn pool_errno(refused: Refused) -> Errno {
+    match refused {
+        Refused::NoSuchPool => errno::ENOENT,
+        Refused::Exists => errno::EEXIST,
+        Refused::TooMany => errno::ENOMEM,
+        Refused::NoSuchCpu => errno::EINVAL,
+        Refused::NotThere => errno::ENODEV,
+        Refused::Used => errno::EBUSY,
+    }
+}
+
+/// Tells of the next pool from this number on.
+fn tell(body: &mut CpupoolOp) -> Result<(), Errno> {
+    let pool = pools::next(body.cpupool_id).ok_or(errno::ENOENT)?;
+    let cpus = pools::cpus(pool).ok_or(errno::ENOENT)?;
+    body.cpupool_id = pool;
+    body.sched_id = scheduler();
+    body.n_dom = pools::domains(pool).len() as u32;
+    ctl_bitmap::write(&body.cpumap, cpus.and(SCHED.online()))
+}
+
+/// Moves a domain to a pool. Domain 0 stays where it is.
+fn move_domain(id: u32, pool: u32) -> Result<(), Errno> {
+    let id = u16::try_from(id).map_err(|_| errno::ESRCH)?;
+    if DomId(id) == DomId::DOM0 {
+        return Err(errno::EINVAL);
+    }
+    let dom = registry::lookup(DomId(id)).ok_or(errno::ESRCH)?;
+    pools::move_domain(&dom, pool).map_err(pool_errno)
+}
+
 /// XEN_SYSCTL_scheduler_op
 pub fn scheduler_op(op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<SchedulerOp>();
-    if body.cpupool_id != POOL {
+    if pools::cpus(body.cpupool_id).is_none() {
         return Err(errno::ESRCH);
     }
     if body.sched_id != scheduler() {
@@ -94,7 +125,7 @@ pub fn scheduler_op(op: &mut Sysctl) -> Answer {
 }
 
 /// credit2 has no time slice of its own to set: it is as long as usual, or as the shortest turn.
-fn set_parameters(body: &SchedulerOp) -> Result<(), errno::Errno> {
+fn set_parameters(body: &SchedulerOp) -> Result<(), Errno> {
     let slices = abi::XEN_SYSCTL_CSCHED_TSLICE_MIN..=abi::XEN_SYSCTL_CSCHED_TSLICE_MAX;
     let limits = abi::XEN_SYSCTL_SCHED_RATELIMIT_MIN..=abi::XEN_SYSCTL_SCHED_RATELIMIT_MAX;
     let to_ns = |number: u32, unit| u64::from(number).saturating_mul(unit);

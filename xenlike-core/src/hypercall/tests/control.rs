@@ -256,6 +256,70 @@ fn the_scheduler_answers_as_credit2() {
     assert_eq!(credit2(GET, (0, 0)), Ok((512, 0)));
 }
 
+#[test]
+fn pools_come_and_go() {
+    use sysctl::*;
+    let tools = Toolstack::new();
+    let ask = |op, pool, sched_id, domid: u16| {
+        let mut request = Sysctl::new_zeroed();
+        (request.cmd, request.interface_version) =
+            (XEN_SYSCTL_CPUPOOL_OP, XEN_SYSCTL_INTERFACE_VERSION);
+        request.u.set(&CpupoolOp {
+            op,
+            cpupool_id: pool,
+            sched_id,
+            domid: domid.into(),
+            cpu: 77,
+            n_dom: 0,
+            cpumap: CtlBitmap {
+                bitmap: tools.more(),
+                nr_bits: 8,
+                _gap0: [0; 4],
+            },
+        });
+        tools.0.write(tools.0.at, &request);
+        let answer = loop {
+            match tools.0.call(nr::SYSCTL, &[tools.0.at]) {
+                // Another test is in a domctl.
+                Err(errno::ERESTART) => {}
+                answer => break answer,
+            }
+        };
+        answer.map(|_| tools.0.read::<Sysctl>(tools.0.at).u.get::<CpupoolOp>())
+    };
+    let (any, credit2) = (XEN_SYSCTL_CPUPOOL_PAR_ANY, abi::XEN_SCHEDULER_CREDIT2);
+    let create = |pool, sched| ask(XEN_SYSCTL_CPUPOOL_OP_CREATE, pool, sched, 0);
+    assert_eq!(
+        create(any, abi::XEN_SCHEDULER_CREDIT).err(),
+        Some(errno::ENOENT)
+    );
+    assert_eq!(create(0, credit2).err(), Some(errno::EEXIST));
+    let pool = create(any, credit2).unwrap().cpupool_id;
+    assert!((1..64).contains(&pool));
+    let told = ask(XEN_SYSCTL_CPUPOOL_OP_INFO, pool, 0, 0).unwrap();
+    assert_eq!(
+        (told.cpupool_id, told.sched_id, told.n_dom),
+        (pool, credit2, 0)
+    );
+    // It has no CPU yet.
+    let id = tools.create();
+    let move_to = |id, pool| ask(XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN, pool, 0, id).err();
+    assert_eq!(move_to(id, pool), Some(errno::ENOENT));
+    assert_eq!(move_to(id, 0), None);
+    assert_eq!(move_to(0x7000, pool), Some(errno::ESRCH));
+    assert_eq!(move_to(0, pool), Some(errno::EINVAL));
+    assert_eq!(tools.info(id).unwrap().cpupool, 0);
+    for op in [XEN_SYSCTL_CPUPOOL_OP_ADDCPU, XEN_SYSCTL_CPUPOOL_OP_RMCPU] {
+        assert_eq!(ask(op, pool, 0, 0).err(), Some(errno::EINVAL), "CPU 77");
+    }
+    let destroy = |pool| ask(XEN_SYSCTL_CPUPOOL_OP_DESTROY, pool, 0, 0).err();
+    assert_eq!(destroy(0), Some(errno::EBUSY));
+    assert_eq!(destroy(pool), None);
+    assert_eq!(destroy(pool), Some(errno::ENOENT));
+    assert!(ask(XEN_SYSCTL_CPUPOOL_OP_FREEINFO, 0, 0, 0).is_ok());
+    assert_eq!(ask(9, 0, 0, 0).err(), Some(errno::ENOSYS));
+}
+
 /// Words of `struct xen_domctl_createdomain` as the header of 4.17 has it, where the x86 part is at byte 56.
 #[test]
 fn a_toolstack_of_4_17_creates_domains() {

@@ -64,6 +64,8 @@ pub enum Rank {
     Budget,
     /// The free slots of the scheduler.
     FreeUnits,
+    /// The CPUs of the pools.
+    Pools,
     /// One claim of memory at a time.
     Claims,
     /// A domain's lists of frames.

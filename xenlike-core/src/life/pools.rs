@@ -1,0 +1,170 @@
+//! CPU pools: each domain is in one, and runs on its CPUs alone. Pool 0 is always there, and has all CPUs at first. A CPU in
+//! no pool runs nobody.
+//!
+//! Whoever changes a pool has domctls kept out, so that no domain is made or moved meanwhile.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::arch::work;
+use crate::domain::notify::SCHED;
+use crate::domain::{Domain, registry};
+use crate::kit::{CpuId, CpuSet, DomId, Lock, MAX_CPUS, Rank};
+
+/// The pool that is always there.
+pub const FIRST: u32 = 0;
+
+/// The CPUs of each pool, by its number.
+static POOLS: Lock<[Option<CpuSet>; MAX_CPUS]> = Lock::new(Rank::Pools, {
+    let mut pools = [None; MAX_CPUS];
+    let [first, ..] = &mut pools;
+    *first = Some(CpuSet::ALL);
+    pools
+});
+
+/// Why a pool stays as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// There is no such pool.
+    NoSuchPool,
+    /// There is a pool of that number.
+    Exists,
+    /// No number is free.
+    TooMany,
+    /// There is no such CPU.
+    NoSuchCpu,
+    /// The CPU is in another pool, or in none.
+    NotThere,
+    /// There are domains that would have no CPU, or no pool.
+    Used,
+}
+
+/// The CPUs of a pool, if there is one of that number; those that are online count.
+pub fn cpus(pool: u32) -> Option<CpuSet> {
+    let pools = POOLS.lock();
+    pools.get(pool as usize).copied().flatten()
+}
+
+/// The first pool from this number on.
+pub fn next(from: u32) -> Option<u32> {
+    (from..MAX_CPUS as u32).find(|&pool| cpus(pool).is_some())
+}
+
+/// The CPUs that are in no pool.
+pub fn free_cpus() -> CpuSet {
+    let pools = POOLS.lock();
+    let taken = pools.iter().flatten();
+    taken.fold(SCHED.present(), |free, &cpus| free.without(cpus))
+}
+
+/// The domains in a pool.
+pub fn domains(pool: u32) -> Vec<Arc<Domain>> {
+    let mut domains = registry::from(DomId(0));
+    domains.retain(|dom| dom.share.pool() == pool);
+    domains
+}
+
+fn store(pool: u32, cpus: Option<CpuSet>) {
+    if let Some(place) = POOLS.lock().get_mut(pool as usize) {
+        *place = cpus;
+    }
+}
+
+/// Gives a pool other CPUs, and has them all ask who runs.
+fn set_cpus(pool: u32, cpus: CpuSet) {
+    store(pool, Some(cpus));
+    for dom in domains(pool) {
+        dom.share.set_pool(pool, cpus);
+    }
+    ask_all();
+}
+
+fn ask_all() {
+    for cpu in SCHED.present().iter() {
+        work::raise(cpu, work::SCHEDULE);
+    }
+}
+
+/// Makes a pool without CPUs, of this number or of the first that is free; its number.
+///
+/// # Errors
+/// See [`Refused`].
+pub fn create(wanted: Option<u32>) -> Result<u32, Refused> {
+    let mut free = (0..MAX_CPUS as u32).filter(|&pool| cpus(pool).is_none());
+    let pool = match wanted {
+        Some(pool) if cpus(pool).is_some() => return Err(Refused::Exists),
+        Some(pool) if pool >= MAX_CPUS as u32 => return Err(Refused::TooMany),
+        Some(pool) => pool,
+        None => free.next().ok_or(Refused::TooMany)?,
+    };
+    store(pool, Some(CpuSet::EMPTY));
+    Ok(pool)
+}
+
+/// Ends a pool that has neither domains nor CPUs.
+///
+/// # Errors
+/// See [`Refused`].
+pub fn destroy(pool: u32) -> Result<(), Refused> {
+    let cpus = cpus(pool).ok_or(Refused::NoSuchPool)?;
+    if pool == FIRST || !cpus.is_empty() || !domains(pool).is_empty() {
+        return Err(Refused::Used);
+    }
+    store(pool, None);
+    Ok(())
+}
+
+/// Puts a CPU that is in no pool into this one: that one, or any.
+///
+/// # Errors
+/// See [`Refused`].
+pub fn add_cpu(pool: u32, wanted: Option<CpuId>) -> Result<(), Refused> {
+    let free = free_cpus();
+    let cpu = wanted.or(free.first()).ok_or(Refused::NoSuchCpu)?;
+    if !SCHED.present().contains(cpu) {
+        return Err(Refused::NoSuchCpu);
+    }
+    if !free.contains(cpu) {
+        return Err(Refused::NotThere);
+    }
+    let cpus = cpus(pool).ok_or(Refused::NoSuchPool)?;
+    set_cpus(pool, cpus.or(CpuSet::one(cpu)));
+    Ok(())
+}
+
+/// Takes a CPU out of a pool: that one, or any. A pool with domains keeps one that is online.
+///
+/// # Errors
+/// See [`Refused`].
+pub fn remove_cpu(pool: u32, wanted: Option<CpuId>) -> Result<(), Refused> {
+    let cpus = cpus(pool).ok_or(Refused::NoSuchPool)?;
+    let last = cpus.and(SCHED.present()).iter().last();
+    let cpu = wanted.or(last).ok_or(Refused::NoSuchCpu)?;
+    if !SCHED.present().contains(cpu) {
+        return Err(Refused::NoSuchCpu);
+    }
+    if !cpus.contains(cpu) {
+        return Err(Refused::NotThere);
+    }
+    let rest = cpus.without(CpuSet::one(cpu));
+    if rest.and(SCHED.online()).is_empty() && !domains(pool).is_empty() {
+        return Err(Refused::Used);
+    }
+    set_cpus(pool, rest);
+    Ok(())
+}
+
+/// Moves a domain to a pool that has a CPU.
+///
+/// # Errors
+/// See [`Refused`].
+pub fn move_domain(dom: &Domain, pool: u32) -> Result<(), Refused> {
+    if dom.share.pool() == pool {
+        return Ok(());
+    }
+    let has_cpu = |cpus: &CpuSet| !cpus.and(SCHED.online()).is_empty();
+    let cpus = cpus(pool).filter(has_cpu).ok_or(Refused::NoSuchPool)?;
+    dom.share.set_pool(pool, cpus);
+    ask_all();
+    Ok(())
+}
