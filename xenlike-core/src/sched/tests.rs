@@ -381,6 +381,13 @@ fn yield_lets_the_other_go_first() {
     assert_eq!(machine.held[0], Some((1 - first, true)));
 }
 
+/// Units have run for so many ms since they had run for `before`.
+fn gets(machine: &Machine, before: &[u64], ms: [u64; 3]) {
+    for ((used, before), ms) in machine.used_ns.iter().zip(before).zip(ms) {
+        near(used - before, ms * MS);
+    }
+}
+
 #[test]
 fn a_cpu_that_goes_offline_is_left_and_comes_back() {
     let mut machine = Machine::new(2, &[1, 1, 1]);
@@ -392,9 +399,7 @@ fn a_cpu_that_goes_offline_is_left_and_comes_back() {
     assert_eq!(machine.held[1], None);
     let before = machine.used_ns.clone();
     machine.run(300 * MS);
-    for unit in 0..3 {
-        near(machine.used_ns[unit] - before[unit], 100 * MS);
-    }
+    gets(&machine, &before, [100; 3]);
     // A unit that was made meanwhile finds a place in its queue later.
     let spec = Spec {
         share: machine.shares[0].clone(),
@@ -405,9 +410,7 @@ fn a_cpu_that_goes_offline_is_left_and_comes_back() {
     machine.toggle(CpuId(1));
     let before = machine.used_ns.clone();
     machine.run(300 * MS);
-    for unit in 0..3 {
-        near(machine.used_ns[unit] - before[unit], 200 * MS);
-    }
+    gets(&machine, &before, [200; 3]);
     assert!(!machine.sched.take_offline(CpuId(7)));
     machine.toggle(CpuId(1));
     assert!(!machine.sched.take_offline(CpuId(0)), "the last one");
@@ -422,9 +425,7 @@ fn pools_keep_apart() {
     machine.set_pool(2, CpuSet(6));
     let before = machine.used_ns.clone();
     machine.run(400 * MS);
-    for (unit, ms) in [(0, 200), (1, 200), (2, 400)] {
-        near(machine.used_ns[unit] - before[unit], ms * MS);
-    }
+    gets(&machine, &before, [200, 200, 400]);
     // A CPU that is in no pool runs nobody.
     machine.set_pool(2, CpuSet::one(CpuId(1)));
     machine.run(100 * MS);
@@ -549,7 +550,7 @@ fn cpus_at_once() {
             let kick = match step / UNITS % 4 {
                 0 | 2 => sched.wake(unit, now()).and_then(Ask::kick),
                 1 => sched.sleep(unit, now()),
-                3 if step % UNITS == 0 => {
+                3 if step.is_multiple_of(UNITS) => {
                     let cpu = CpuId(2);
                     if !sched.take_offline(cpu) {
                         sched.bring_online(cpu).unwrap();
