@@ -9,9 +9,16 @@ use crate::cpuid;
 use crate::domain::notify::SCHED;
 use crate::domain::runstate::Activity;
 use crate::domain::vcpu::pause;
-use crate::domain::{Domain, Life, Rights};
+use crate::domain::{Domain, Life, Rights, registry};
+use crate::kit::DomId;
 use crate::kit::VcpuId;
 use crate::life::pausing;
+
+/// The id of the first domain from this one on, itself if there is none.
+pub fn next_from(id: u16) -> u16 {
+    let ids = registry::from(DomId(id)).into_iter().map(|dom| dom.id().0);
+    ids.min().unwrap_or(id)
+}
 
 /// XEN_DOMCTL_getdomaininfo
 pub fn getdomaininfo(dom: &Domain, op: &mut Domctl) -> Answered {

@@ -1,4 +1,5 @@
-//! domctl: what the toolstack does to one domain (interface version 0x17; 0x15 of Xen 4.17 differs in createdomain alone).
+//! domctl: what the toolstack does to one domain (interface version 0x17; in 0x15, of Xen 4.17, createdomain has another layout,
+//! and getdomaininfo tells of the next domain there is).
 //!
 //! One match over the sub-operations; each gets the target and the caller's structure and changes
 //! the part that the header marks as output, which is then written back. Calls exclude each other:
@@ -81,6 +82,10 @@ fn answer(ctx: &mut Ctx<'_>, op: &mut Domctl) -> Answered {
             return Ok(Answer::Again);
         };
         return build::create(op, is_of_4_17);
+    }
+    if is_of_4_17 && op.cmd == abi::XEN_DOMCTL_GETDOMAININFO {
+        ctx.require_control()?;
+        op.domain = info::next_from(op.domain);
     }
     let target = target(ctx, DomId(op.domain))?;
     ctx.require_control()?;

@@ -14,16 +14,13 @@ use crate::hypercall::Ctx;
 /// XEN_DOMCTL_settscinfo: modes that ask for nothing but the native TSC are taken.
 pub fn set(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     not_itself(ctx, dom)?;
-    let body = op.u.get::<TscInfo>();
-    if body.pad != 0 {
-        return Err(errno::EINVAL);
-    }
-    match body.tsc_mode {
+    // libxc of Xen 4.17 leaves the padding as it was on its stack.
+    match op.u.get::<TscInfo>().tsc_mode {
         // The default is native where the TSC is invariant, or where nothing better is to be had.
-        abi::XEN_CPUID_TSC_MODE_DEFAULT
+        mode @ (abi::XEN_CPUID_TSC_MODE_DEFAULT
         | abi::XEN_CPUID_TSC_MODE_NEVER_EMULATE
-        | abi::XEN_CPUID_TSC_MODE_ALWAYS_EMULATE => {
-            dom.settings.lock().tsc_mode = body.tsc_mode;
+        | abi::XEN_CPUID_TSC_MODE_ALWAYS_EMULATE) => {
+            dom.settings.lock().tsc_mode = mode;
             Ok(Answer::Done)
         }
         _ => Err(errno::EINVAL),

@@ -352,6 +352,25 @@ fn a_toolstack_of_4_17_creates_domains() {
         assert_eq!(create(0x15, (at, value)), Err(refused));
     }
     assert_eq!(create(0x16, (60, 0)), Err(errno::EACCES));
+    // Its lists go from one domain to the next that there is.
+    let info = |version, domain| {
+        let mut op = Domctl::new_zeroed();
+        (op.cmd, op.interface_version) = (abi::XEN_DOMCTL_GETDOMAININFO, version);
+        op.domain = domain;
+        tools.0.write(tools.0.at, &op);
+        tools.0.call(nr::DOMCTL, &[tools.0.at])?;
+        let op = tools.0.read::<Domctl>(tools.0.at);
+        let told = op.u.get::<abi::GetDomainInfo>().domain;
+        assert_eq!(op.domain, told);
+        Ok(told)
+    };
+    assert_eq!(info(0x15, id), Ok(id));
+    let between = id.wrapping_sub(1);
+    if info(abi::XEN_DOMCTL_INTERFACE_VERSION, between) == Err(errno::ESRCH) {
+        assert_eq!(info(0x15, between), Ok(id));
+    }
+    assert!(info(0x15, 0).is_ok());
+    assert_eq!(info(0x15, 0x7fef), Err(errno::ESRCH));
 }
 
 #[test]
