@@ -1,6 +1,7 @@
 //! `scripts/test`: the host's tests and checks, then those in QEMU.
 
 use crate::build;
+use crate::debian;
 use crate::process;
 use crate::{faults, frames, miri, models, nospec, report, rooms};
 use anyhow::{Result, bail};
@@ -137,6 +138,11 @@ fn qemu(options: &Options, tally: &mut Tally) {
     }
     // No artefact, so nobody else builds it.
     if !tally.step("test build", build::test_core) {
+        return;
+    }
+    // Only a test needs it.
+    let older = || debian::ensure(&[debian::Part::OlderToolstack]);
+    if !tally.step("Debian 12's tools", older) {
         return;
     }
     tally.step("stack frames", frames::check);

@@ -22,7 +22,10 @@ const NCURSES_BASE: &str = "ncurses-base";
 
 /// What is in the archive of a release, to tell whether it is made anew.
 pub fn made_of(release: &str) -> String {
-    format!("{release} {} {XENSTORE_UTILS} {NCURSES_BASE}", LINKED.join(" "))
+    format!(
+        "{release} {} {XENSTORE_UTILS} {NCURSES_BASE}",
+        LINKED.join(" ")
+    )
 }
 
 /// The archive of a release.
