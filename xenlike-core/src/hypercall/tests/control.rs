@@ -4,7 +4,6 @@ use proptest::prelude::*;
 
 use guest_pv_abi::arch_x86::{
     FLAT_KERNEL_CS, FLAT_KERNEL_SS, VGCF_IN_KERNEL, VGCF_ONLINE, VcpuGuestContext,
-    XEN_X86_MSR_RELAXED,
 };
 use guest_pv_abi::domctl::{self as abi, Domctl};
 use guest_pv_abi::errno::{self, Errno};
@@ -61,7 +60,7 @@ impl Toolstack {
         self.call(cmd, domain, &mut 0u64)
     }
 
-    fn create(&self) -> u16 {
+    pub(super) fn create(&self) -> u16 {
         let mut config = abi::CreateDomain::new_zeroed();
         config.max_vcpus = 2;
         config.max_evtchn_port = 1023;
@@ -71,7 +70,7 @@ impl Toolstack {
             .unwrap()
     }
 
-    fn info(&self, domain: u16) -> Result<abi::GetDomainInfo, Errno> {
+    pub(super) fn info(&self, domain: u16) -> Result<abi::GetDomainInfo, Errno> {
         let mut info = abi::GetDomainInfo::new_zeroed();
         self.call(abi::XEN_DOMCTL_GETDOMAININFO, domain, &mut info)?;
         Ok(info)
@@ -211,166 +210,6 @@ fn mapped_frames_outlive_a_domain_that_is_listed_as_dying() {
     SharedPage::new(frame).unwrap().zero();
     drop(foreign);
     assert_eq!(tools.info(id).err(), Some(errno::ESRCH));
-}
-
-/// What a toolstack asks of the scheduler by the name `sched_id`; the answer's words.
-fn ask_scheduler(
-    tools: &Toolstack,
-    id: u16,
-    (sched_id, cmd): (u32, u32),
-    credit: abi::SchedCredit,
-) -> Result<abi::SchedCredit, Errno> {
-    let mut body = abi::SchedulerOp {
-        sched_id,
-        cmd,
-        u: Payload::of(&credit),
-    };
-    tools.call(abi::XEN_DOMCTL_SCHEDULER_OP, id, &mut body)?;
-    Ok(body.u.get())
-}
-
-#[test]
-fn the_scheduler_answers_as_credit2() {
-    const GET: u32 = abi::XEN_DOMCTL_SCHEDOP_GETINFO;
-    const PUT: u32 = abi::XEN_DOMCTL_SCHEDOP_PUTINFO;
-    let tools = Toolstack::new();
-    let id = tools.create();
-    let ask = |what, (weight, cap)| {
-        let answer = ask_scheduler(&tools, id, what, abi::SchedCredit { weight, cap });
-        answer.map(|credit| (credit.weight, credit.cap))
-    };
-    let credit2 = |cmd, values| ask((abi::XEN_SCHEDULER_CREDIT2, cmd), values);
-    let other = ask((abi::XEN_SCHEDULER_CREDIT, GET), (0, 0));
-    assert_eq!(other, Err(errno::EINVAL));
-    // No vCPU could use a cap yet.
-    assert_eq!(credit2(PUT, (0, 1)), Err(errno::EINVAL));
-    let vcpus = tools.call(abi::XEN_DOMCTL_MAX_VCPUS, id, &mut abi::MaxVcpus { max: 2 });
-    vcpus.unwrap();
-    assert_eq!(credit2(GET, (0, 0)), Ok((256, 0)));
-    credit2(PUT, (512, 200)).unwrap();
-    for above in [201, u16::MAX] {
-        assert_eq!(credit2(PUT, (0, above)), Err(errno::EINVAL));
-    }
-    assert_eq!(credit2(GET, (0, 0)), Ok((512, 200)));
-    credit2(PUT, (0, 0)).unwrap();
-    assert_eq!(credit2(GET, (0, 0)), Ok((512, 0)));
-}
-
-#[test]
-fn pools_come_and_go() {
-    use sysctl::*;
-    let tools = Toolstack::new();
-    let ask = |op, pool, sched_id, domid: u16| {
-        let mut request = Sysctl::new_zeroed();
-        (request.cmd, request.interface_version) =
-            (XEN_SYSCTL_CPUPOOL_OP, XEN_SYSCTL_INTERFACE_VERSION);
-        request.u.set(&CpupoolOp {
-            op,
-            cpupool_id: pool,
-            sched_id,
-            domid: domid.into(),
-            cpu: 77,
-            n_dom: 0,
-            cpumap: CtlBitmap {
-                bitmap: tools.more(),
-                nr_bits: 8,
-                _gap0: [0; 4],
-            },
-        });
-        tools.0.write(tools.0.at, &request);
-        let answer = loop {
-            match tools.0.call(nr::SYSCTL, &[tools.0.at]) {
-                // Another test is in a domctl.
-                Err(errno::ERESTART) => {}
-                answer => break answer,
-            }
-        };
-        answer.map(|_| tools.0.read::<Sysctl>(tools.0.at).u.get::<CpupoolOp>())
-    };
-    let (any, credit2) = (XEN_SYSCTL_CPUPOOL_PAR_ANY, abi::XEN_SCHEDULER_CREDIT2);
-    let create = |pool, sched| ask(XEN_SYSCTL_CPUPOOL_OP_CREATE, pool, sched, 0);
-    assert_eq!(
-        create(any, abi::XEN_SCHEDULER_CREDIT).err(),
-        Some(errno::ENOENT)
-    );
-    assert_eq!(create(0, credit2).err(), Some(errno::EEXIST));
-    let pool = create(any, credit2).unwrap().cpupool_id;
-    assert!((1..64).contains(&pool));
-    let told = ask(XEN_SYSCTL_CPUPOOL_OP_INFO, pool, 0, 0).unwrap();
-    assert_eq!(
-        (told.cpupool_id, told.sched_id, told.n_dom),
-        (pool, credit2, 0)
-    );
-    // It has no CPU yet.
-    let id = tools.create();
-    let move_to = |id, pool| ask(XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN, pool, 0, id).err();
-    assert_eq!(move_to(id, pool), Some(errno::ENOENT));
-    assert_eq!(move_to(id, 0), None);
-    assert_eq!(move_to(0x7000, pool), Some(errno::ESRCH));
-    assert_eq!(move_to(0, pool), Some(errno::EINVAL));
-    assert_eq!(tools.info(id).unwrap().cpupool, 0);
-    for op in [XEN_SYSCTL_CPUPOOL_OP_ADDCPU, XEN_SYSCTL_CPUPOOL_OP_RMCPU] {
-        assert_eq!(ask(op, pool, 0, 0).err(), Some(errno::EINVAL), "CPU 77");
-    }
-    let destroy = |pool| ask(XEN_SYSCTL_CPUPOOL_OP_DESTROY, pool, 0, 0).err();
-    assert_eq!(destroy(0), Some(errno::EBUSY));
-    assert_eq!(destroy(pool), None);
-    assert_eq!(destroy(pool), Some(errno::ENOENT));
-    assert!(ask(XEN_SYSCTL_CPUPOOL_OP_FREEINFO, 0, 0, 0).is_ok());
-    assert_eq!(ask(9, 0, 0, 0).err(), Some(errno::ENOSYS));
-}
-
-/// Words of `struct xen_domctl_createdomain` as the header of 4.17 has it, where the x86 part is at byte 56.
-#[test]
-fn a_toolstack_of_4_17_creates_domains() {
-    let tools = Toolstack::new();
-    let create = |version, changed: (usize, u32)| {
-        let mut words = [0_u32; 32];
-        for (at, value) in [(28, 2), (32, 1023), (36, 4), (44, 1), changed] {
-            words[at / 4] = value;
-        }
-        let op = Domctl {
-            cmd: abi::XEN_DOMCTL_CREATEDOMAIN,
-            interface_version: version,
-            domain: 0,
-            _pad: [0; 3],
-            u: Payload::of(&words),
-        };
-        tools.0.write(tools.0.at, &op);
-        tools.0.call(nr::DOMCTL, &[tools.0.at])?;
-        Ok(tools.0.read::<Domctl>(tools.0.at).domain)
-    };
-    let id = create(0x15, (60, XEN_X86_MSR_RELAXED)).unwrap();
-    let info = tools.info(id).unwrap();
-    assert_eq!(info.arch_config.misc_flags, XEN_X86_MSR_RELAXED);
-    // Buffers of a processor's trace, a pool, devices of an HVM guest.
-    for (at, value, refused) in [
-        (48, 1, errno::EINVAL),
-        (52, 1, errno::ENOENT),
-        (56, 1, errno::EINVAL),
-    ] {
-        assert_eq!(create(0x15, (at, value)), Err(refused));
-    }
-    assert_eq!(create(0x16, (60, 0)), Err(errno::EACCES));
-    // Its lists go from one domain to the next that there is.
-    let info = |version, domain| {
-        let mut op = Domctl::new_zeroed();
-        (op.cmd, op.interface_version) = (abi::XEN_DOMCTL_GETDOMAININFO, version);
-        op.domain = domain;
-        tools.0.write(tools.0.at, &op);
-        tools.0.call(nr::DOMCTL, &[tools.0.at])?;
-        let op = tools.0.read::<Domctl>(tools.0.at);
-        let told = op.u.get::<abi::GetDomainInfo>().domain;
-        assert_eq!(op.domain, told);
-        Ok(told)
-    };
-    assert_eq!(info(0x15, id), Ok(id));
-    let between = id.wrapping_sub(1);
-    if info(abi::XEN_DOMCTL_INTERFACE_VERSION, between) == Err(errno::ESRCH) {
-        assert_eq!(info(0x15, between), Ok(id));
-    }
-    assert!(info(0x15, 0).is_ok());
-    assert_eq!(info(0x15, 0x7fef), Err(errno::ESRCH));
 }
 
 #[test]
