@@ -12,6 +12,9 @@ use super::view::{DomainRow, Names, domains};
 use crate::config::{Action, DomainConfig};
 use crate::hyper::{CallError, DomId, DomainInfo, Hypercalls, domain};
 
+/// As much memory as a count of pages in 32 bits can tell, or more, is no limit: domain 0 has none.
+const NO_LIMIT_MIB: u64 = 1 << 24;
+
 /// What `dominfo` shows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DomainDetail {
@@ -86,14 +89,13 @@ pub fn detail_text(detail: &DomainDetail) -> String {
     if let Some(seconds) = detail.uptime_seconds {
         lines.add("up since", &format!("{seconds} s ago"));
     }
-    lines.add(
-        "memory now",
-        &format!("{} MiB, may have {}", row.memory_mib, row.max_memory_mib),
-    );
-    lines.add(
-        "vCPUs now",
-        &format!("{} of {} are up", row.vcpus, detail.max_vcpus),
-    );
+    let most = match row.max_memory_mib {
+        NO_LIMIT_MIB.. => "no limit".to_string(),
+        mib => format!("at most {mib} MiB"),
+    };
+    lines.add("memory", &format!("{} MiB, {most}", row.memory_mib));
+    let vcpus = format!("{} of {}", row.vcpus, detail.max_vcpus);
+    lines.add("vCPUs up", &vcpus);
     match &detail.config {
         Some(config) => {
             lines.0.push_str("It was created with:\n");

@@ -45,7 +45,7 @@ fn one_domain_is_told_about() {
         "name            : web\n",
         "number          : 1\n",
         "state           : ready to run\n",
-        "vCPUs now       : 1 of 2 are up\n",
+        "vCPUs up        : 1 of 2\n",
         "command line    : a=b\n",
     ] {
         assert!(said.contains(line), "no {line:?} in {said}");
