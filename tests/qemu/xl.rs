@@ -153,15 +153,19 @@ fn shares(session: &mut Session) -> Result<()> {
     succeed(session, "xl sched-credit2 -s -r 1000").map(drop)
 }
 
-/// `xl` makes domains, sends them an NMI, holds them, sets their memory, starts them again, ends them kindly and at once.
+/// `xl` makes domains (Linux with grant tables of version 2), sends them an NMI, holds them, sets their memory, starts them again,
+/// ends them kindly and at once.
 #[test]
 #[ignore = "boots QEMU"]
 fn debian_xl_runs_domains() -> Result<()> {
     let scratch = Scratch::new("xl")?;
     let mut session = boot("xl", &scratch)?;
     views(&mut session)?;
-    succeed(&mut session, CREATE)?;
+    let second_version = r#"'max_grant_version=2' 'extra="console=hvc0 grant_table.version=2"'"#;
+    succeed(&mut session, &format!("{CREATE} {second_version}"))?;
     debian_is_up(&mut session, 1)?;
+    let layout = "grep 'using version 2 layout' /var/log/xen/console/guest-debian.log";
+    succeed(&mut session, layout)?;
     succeed(&mut session, "xl trigger debian nmi")?;
     succeed(&mut session, NMI)?;
     succeed(&mut session, "xl pause debian")?;
