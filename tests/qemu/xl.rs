@@ -22,6 +22,9 @@ done
 grep -c '^init: Linux' $log
 ";
 
+/// Waits until each of Dom0's two CPUs has told where it is: Linux asks the other one by an NMI, as when one stalls.
+const BACKTRACES: &str = r"echo l > /proc/sysrq-trigger; for i in $(seq 60); do [ $(dmesg | grep -c 'NMI backtrace for cpu') = 2 ] && break; sleep 1; done; dmesg | grep -c 'NMI backtrace for cpu' | grep -x 2";
+
 /// Waits until the guest `debian` says that it got an NMI.
 const NMI: &str = r"log=/var/log/xen/console/guest-debian.log; for i in $(seq 60); do grep -q 'NMI received' $log && break; sleep 1; done; grep -q 'NMI received' $log";
 
@@ -261,6 +264,7 @@ fn debian_tools_look_at_the_machine() -> Result<()> {
     );
     succeed(&mut session, "xen-ucode show-cpu-info")?;
     cpu_goes_and_comes_back(&mut session)?;
+    succeed(&mut session, BACKTRACES)?;
     succeed(&mut session, "xl debug-keys tnMuvcI")?;
     let log = succeed(&mut session, "xl dmesg")?;
     for line in ["system time", "that an NMI waits for", "VT-x: no domain"] {
