@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -26,6 +27,27 @@ const MAX_BYTES: usize = 512 << 20;
 
 /// How long, if nothing is said.
 const SECONDS: u64 = 5;
+
+/// Ctrl-C was pressed: what has been recorded is enough. Tracing must not stay on without anybody to read.
+static ENOUGH: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn enough(_: libc::c_int) {
+    ENOUGH.store(true, Ordering::Relaxed);
+}
+
+/// Has Ctrl-C, and what ends processes, end the recording alone.
+#[expect(unsafe_code, reason = "signal handlers")]
+fn end_at_signals() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: the handler just stores to an atomic, as any may.
+        unsafe {
+            libc::signal(
+                signal,
+                enough as extern "C" fn(libc::c_int) as libc::sighandler_t,
+            )
+        };
+    }
+}
 
 /// A trace that is to be converted: its bytes, the speed of its clock, the domains' names.
 type Taken = (Vec<u8>, u32, Box<dyn Names>);
@@ -101,6 +123,7 @@ fn of_file(file: &str, mhz: Option<u64>) -> Result<Taken> {
 fn of_machine(time: Duration) -> Result<Taken> {
     let mut h = Privcmd::open()?;
     let khz = machine::host(&mut h)?.cpu_khz;
+    end_at_signals();
     let tracer = Tracer::open(&mut h, PAGES)?;
     let read = record(&mut h, &tracer, time);
     tracer.close(&mut h)?;
@@ -112,7 +135,8 @@ fn of_machine(time: Duration) -> Result<Taken> {
 
 fn record(h: &mut Privcmd, tracer: &Tracer, time: Duration) -> Result<Vec<u8>> {
     let (start, mut bytes) = (Instant::now(), Vec::new());
-    while start.elapsed() < time && bytes.len() < MAX_BYTES {
+    let goes_on = || start.elapsed() < time && !ENOUGH.load(Ordering::Relaxed);
+    while goes_on() && bytes.len() < MAX_BYTES {
         std::thread::sleep(ROUND.min(time.saturating_sub(start.elapsed())));
         bytes.extend(tracer.read(h)?);
     }
