@@ -307,6 +307,7 @@ pub struct HostView {
     pub xen_commandline: String,
     pub cc_compiler: String,
     pub cc_compile_date: String,
+    pub cpu_maker: String,
     pub hardware_virtualisation: String,
     pub virt_kind: &'static str,
     pub virt_firmware: &'static str,
@@ -351,6 +352,7 @@ pub fn host<H: Hypercalls + ?Sized>(h: &mut H) -> Result<HostView, CallError> {
         xen_commandline: machine::command_line(h)?,
         cc_compiler: compiler,
         cc_compile_date: date,
+        cpu_maker: cpu.maker().to_string(),
         hardware_virtualisation: cpu.sentence(),
         virt_kind,
         virt_firmware,
@@ -393,12 +395,13 @@ fn virt_caps(capabilities: u32) -> String {
 /// `info` as text: xl's `name : value` lines.
 #[must_use]
 pub fn host_text(view: &HostView) -> String {
-    let lines: [(&str, &dyn Display); 20] = [
+    let lines: [(&str, &dyn Display); 21] = [
         ("release", &view.release),
         ("nr_cpus", &view.nr_cpus),
         ("nr_nodes", &view.nr_nodes),
         ("cores_per_socket", &view.cores_per_socket),
         ("threads_per_core", &view.threads_per_core),
+        ("cpu_maker", &view.cpu_maker),
         ("cpu_mhz", &view.cpu_mhz),
         ("hw_caps", &view.hw_caps),
         ("virt_caps", &view.virt_caps),

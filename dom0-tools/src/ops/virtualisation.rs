@@ -46,6 +46,8 @@ pub enum Firmware {
 /// What there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Virtualisation {
+    /// Who made the CPU: 12 letters (CPUID leaf 0).
+    maker: [u8; 12],
     /// Its kind.
     pub kind: Kind,
     /// Whether it can be used.
@@ -76,6 +78,12 @@ impl Virtualisation {
         [kind, firmware, nested]
     }
 
+    /// Who made the CPU, as it says.
+    #[must_use]
+    pub fn maker(&self) -> &str {
+        core::str::from_utf8(&self.maker).unwrap_or("unknown")
+    }
+
     /// A sentence.
     #[must_use]
     pub fn sentence(&self) -> String {
@@ -90,6 +98,10 @@ impl Virtualisation {
     fn of(leaves: &[CpuidLeaf], mut register: impl FnMut(u32) -> Option<u64>) -> Self {
         let leaf = |number| leaves.iter().find(|leaf| leaf.leaf == number);
         let bit = |word: Option<u32>, bit: u32| word.is_some_and(|word| word >> bit & 1 != 0);
+        let maker = leaf(0).map_or([b' '; 12], |leaf| {
+            let words = [leaf.b, leaf.d, leaf.c].map(u32::to_le_bytes);
+            core::array::from_fn(|at| words[at / 4][at % 4])
+        });
         let vmx = bit(leaf(1).map(|leaf| leaf.c), 5);
         let svm = bit(leaf(0x8000_0001).map(|leaf| leaf.c), 2);
         let is_off = |off: Option<bool>| match off {
@@ -105,6 +117,7 @@ impl Virtualisation {
                 None => None,
             };
             Self {
+                maker,
                 kind: Kind::Vtx,
                 firmware: is_off(off),
                 nested,
@@ -113,12 +126,14 @@ impl Virtualisation {
             // Disabled without the lock is the firmware's choice that a hypervisor may undo.
             let off = register(VM_CR).map(|word| word & (LOCK | SVMDIS) == LOCK | SVMDIS);
             Self {
+                maker,
                 kind: Kind::Svm,
                 firmware: is_off(off),
                 nested: Some(bit(leaf(0x8000_000a).map(|leaf| leaf.d), 0)),
             }
         } else {
             Self {
+                maker,
                 kind: Kind::None,
                 firmware: Firmware::Unknown,
                 nested: None,
@@ -197,6 +212,14 @@ mod tests {
         for open in [0, 8, 16] {
             assert_eq!(amd(Some(open), 0), "SVM: usable; nested paging: none");
         }
+        let whole = CpuidLeaf {
+            b: 0x6874_7541,
+            ..leaf(0, 0x444d_4163, 0x6974_6e65)
+        };
+        assert_eq!(
+            Virtualisation::of(&[whole], |_| None).maker(),
+            "AuthenticAMD"
+        );
         let neither = Virtualisation::of(&[leaf(1, 0, 0)], |_| None);
         assert_eq!(neither.sentence(), "none (no VT-x, no SVM)");
     }
