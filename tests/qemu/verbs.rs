@@ -59,7 +59,7 @@ fn linux_does_what_the_shell_asks() -> Result<()> {
     let said = session.succeed("xl dominfo house", SHORT)?;
     for line in [
         "name            : house",
-        "vCPUs now       : 2 of 2 are up",
+        "vCPUs up        : 2 of 2",
         "command line    : console=hvc0",
     ] {
         ensure!(said.contains(line), "no {line:?} in\n{said}");

@@ -568,7 +568,11 @@ fn xenlike_has_the_shell_s_commands() -> Result<()> {
     succeed(&mut session, "xenlike mem-set debian 100")?;
     shows(&mut session, "xenlike list debian", " 100 ")?;
     succeed(&mut session, "xenlike vcpu-set debian 1")?;
-    shows(&mut session, "xenlike dominfo debian", "1 of 2 are up")?;
+    shows(
+        &mut session,
+        "xenlike dominfo debian",
+        "vCPUs up        : 1 of 2",
+    )?;
     succeed(&mut session, "xenlike sysrq debian h")?;
     let log = "/var/log/xen/console/guest-debian.log";
     shows(&mut session, &format!("grep -c 'sysrq: HELP' {log}"), "1")?;
