@@ -170,7 +170,7 @@ fn pin_override(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
 }
 
 fn is_online(cpu: u32) -> bool {
-    SCHED.online().iter().any(|online| online.0 == cpu)
+    SCHED.online().find(cpu).is_some()
 }
 
 /// Sets, renews or removes one of the domain's watchdogs; a new one's number is the result.

@@ -32,6 +32,15 @@ impl CpuSet {
     pub const fn contains(self, cpu: CpuId) -> bool {
         self.0 & Self::one(cpu).0 != 0
     }
+    /// The CPU of a number that somebody else names, which may be any, if it is in the set.
+    pub const fn find(self, number: u32) -> Option<CpuId> {
+        let cpu = CpuId(number);
+        if number < u64::BITS && self.contains(cpu) {
+            Some(cpu)
+        } else {
+            None
+        }
+    }
     /// What is in both sets.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {

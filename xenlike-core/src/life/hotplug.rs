@@ -23,8 +23,7 @@ pub enum Refused {
 }
 
 fn present(cpu: u32) -> Result<CpuId, Refused> {
-    let mut cpus = SCHED.present().iter();
-    cpus.find(|found| found.0 == cpu).ok_or(Refused::Absent)
+    SCHED.present().find(cpu).ok_or(Refused::Absent)
 }
 
 /// Has vCPUs run on a CPU again.

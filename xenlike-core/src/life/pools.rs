@@ -114,16 +114,22 @@ pub fn destroy(pool: u32) -> Result<(), Refused> {
     Ok(())
 }
 
+/// The CPU of the number that is wanted, or `any`.
+fn one_of(wanted: Option<u32>, any: Option<CpuId>) -> Result<CpuId, Refused> {
+    let cpu = match wanted {
+        Some(number) => SCHED.present().find(number),
+        None => any,
+    };
+    cpu.ok_or(Refused::NoSuchCpu)
+}
+
 /// Puts a CPU that is in no pool into this one: that one, or any.
 ///
 /// # Errors
 /// See [`Refused`].
-pub fn add_cpu(pool: u32, wanted: Option<CpuId>) -> Result<(), Refused> {
+pub fn add_cpu(pool: u32, wanted: Option<u32>) -> Result<(), Refused> {
     let free = free_cpus();
-    let cpu = wanted.or(free.first()).ok_or(Refused::NoSuchCpu)?;
-    if !SCHED.present().contains(cpu) {
-        return Err(Refused::NoSuchCpu);
-    }
+    let cpu = one_of(wanted, free.first())?;
     if !free.contains(cpu) {
         return Err(Refused::NotThere);
     }
@@ -136,13 +142,10 @@ pub fn add_cpu(pool: u32, wanted: Option<CpuId>) -> Result<(), Refused> {
 ///
 /// # Errors
 /// See [`Refused`].
-pub fn remove_cpu(pool: u32, wanted: Option<CpuId>) -> Result<(), Refused> {
+pub fn remove_cpu(pool: u32, wanted: Option<u32>) -> Result<(), Refused> {
     let cpus = cpus(pool).ok_or(Refused::NoSuchPool)?;
     let last = cpus.and(SCHED.present()).iter().last();
-    let cpu = wanted.or(last).ok_or(Refused::NoSuchCpu)?;
-    if !SCHED.present().contains(cpu) {
-        return Err(Refused::NoSuchCpu);
-    }
+    let cpu = one_of(wanted, last)?;
     if !cpus.contains(cpu) {
         return Err(Refused::NotThere);
     }

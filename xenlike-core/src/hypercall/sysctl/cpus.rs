@@ -53,7 +53,7 @@ pub fn cputopoinfo(op: &mut Sysctl) -> Answer {
 }
 
 fn is_online(cpu: u32) -> bool {
-    SCHED.online().iter().any(|online| online.0 == cpu)
+    SCHED.online().find(cpu).is_some()
 }
 
 /// XEN_SYSCTL_cpu_hotplug

@@ -10,7 +10,7 @@ use super::{Answer, Back};
 use crate::domain::notify::SCHED;
 use crate::domain::registry;
 use crate::hypercall::{ctl_bitmap, domctl};
-use crate::kit::{CpuId, DomId};
+use crate::kit::DomId;
 use crate::life::pools::{self, Refused};
 use crate::sched::DEFAULT_SLICE_NS;
 use crate::sched::name::{Name, name};
@@ -43,7 +43,7 @@ pub fn cpupool_op(op: &mut Sysctl) -> Answer {
     };
     let mut body = op.u.get::<CpupoolOp>();
     let any = |number: u32| (number != abi::XEN_SYSCTL_CPUPOOL_PAR_ANY).then_some(number);
-    let (pool, cpu) = (body.cpupool_id, any(body.cpu).map(CpuId));
+    let (pool, cpu) = (body.cpupool_id, any(body.cpu));
     match body.op {
         // They all have the one scheduler.
         abi::XEN_SYSCTL_CPUPOOL_OP_CREATE if body.sched_id != scheduler() => {

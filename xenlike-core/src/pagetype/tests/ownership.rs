@@ -2,7 +2,7 @@
 
 use crate::kit::atomic::Ordering;
 
-use crate::kit::DomId;
+use crate::kit::{DomId, Mfn};
 use crate::mm::frame::State;
 use crate::pagetype::{Charge, Keep, Memory, PageType, Pte, Refused, Update};
 
@@ -61,18 +61,24 @@ fn a_shared_page_stays_until_both_let_go() {
     assert_eq!(t.pages.shared(), 0);
 }
 
+/// An entry for a frame that is shared with all.
+fn of_xen(table: Mfn, frame: Mfn, flags: u64) -> Update {
+    Update {
+        table,
+        index: 8,
+        new: Pte::new(frame, flags),
+        keep: Keep::Nothing,
+        page_owner: DomId::XEN,
+    }
+}
+
 #[test]
 fn what_is_read_only_for_all_stays_so() {
     let mut t = Tree::pinned();
     let own = t.types.0.take().unwrap();
     t.types.share_read_only(own);
-    let update = |flags| Update {
-        table: t.table[1],
-        index: 8,
-        new: Pte::new(own, flags),
-        keep: Keep::Nothing,
-        page_owner: DomId::XEN,
-    };
+    let table = t.table[1];
+    let update = |flags| of_xen(table, own, flags);
     assert_eq!(
         t.types.change(ME, &update(RW), &mut t.work),
         Err(Refused::Busy)
@@ -90,13 +96,8 @@ fn what_is_writable_for_all_is_nothing_else() {
     let mut t = Tree::pinned();
     let own = t.types.0.take().unwrap();
     t.types.share_writable(own);
-    let update = |flags| Update {
-        table: t.table[1],
-        index: 8,
-        new: Pte::new(own, flags),
-        keep: Keep::Nothing,
-        page_owner: DomId::XEN,
-    };
+    let table = t.table[1];
+    let update = |flags| of_xen(table, own, flags);
     for flags in [RO, RW, RO] {
         assert_eq!(t.types.change(ME, &update(flags), &mut t.work), Ok(()));
     }
