@@ -1,75 +1,76 @@
-//! Addresses and frame numbers, each its own type: a machine address is not a virtual one.
-//! Names follow Xen: an *MFN* is a machine frame, a *PFN* is a guest's own numbering.
+//! Addresses and frame numbers. Each has a type of its own, so that a machine address can't be used as a virtual one.
+//! Names follow Xen: an *MFN* numbers a machine frame, a *PFN* is a frame number in a guest's own, pseudo-physical
+//! numbering.
 
 use core::fmt;
 
-/// log2 of the page size.
+/// The base-2 logarithm of [`PAGE_SIZE`].
 pub const PAGE_SHIFT: u32 = 12;
-/// The page size in bytes.
+/// The size of a page in bytes; guests map 4 KiB pages and, with L2 entries, 2 MiB ones.
 pub const PAGE_SIZE: usize = 1 << PAGE_SHIFT;
 
-/// The bits of an address that the machine's page tables can name (AMD APM vol. 2 §5.1: 52 bits).
+/// The address bits that a page-table entry can hold: 52 (AMD APM vol. 2 §5.1).
 const MADDR_MASK: u64 = (1 << 52) - 1;
 
-/// A machine (physical) address in bytes.
+/// A machine (host-physical) address in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Maddr(pub u64);
 
-/// A machine frame number.
+/// A machine frame number: a machine address divided by the page size.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Mfn(pub u64);
 
-/// A guest's pseudo-physical frame number.
+/// A guest's pseudo-physical frame number, which means nothing to the hardware.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Pfn(pub u64);
 
-/// A virtual (linear) address.
+/// A virtual address. Segments are flat, so it is the linear address too.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Vaddr(pub u64);
 
 impl Maddr {
-    /// The frame that holds this address.
+    /// The frame that holds this address; bits above 51 are ignored.
     pub const fn mfn(self) -> Mfn {
         Mfn((self.0 & MADDR_MASK) >> PAGE_SHIFT)
     }
-    /// The byte offset inside its frame.
+    /// The byte offset within the frame.
     pub const fn offset(self) -> usize {
         (self.0 & (PAGE_SIZE as u64 - 1)) as usize
     }
 }
 
 impl Mfn {
-    /// No frame: what Xen calls INVALID_MFN.
+    /// The value that means "no frame", Xen's INVALID_MFN.
     pub const INVALID: Self = Self(u64::MAX);
 
-    /// The address of the frame's first byte.
+    /// The machine address of the frame's first byte.
     pub const fn maddr(self) -> Maddr {
         Maddr(self.0.wrapping_shl(PAGE_SHIFT))
     }
-    /// The frame `n` further on; saturates, and the frame table refuses what is too high.
+    /// The frame number plus `n`. It saturates: the frame table refuses a number that is too high.
     pub const fn add(self, n: u64) -> Self {
         Self(self.0.saturating_add(n))
     }
 }
 
 impl Vaddr {
-    /// Whether the machine accepts this as an address: bits 63–47 all equal (APM vol. 2 §5.3.1).
+    /// Whether the CPU accepts this as an address: bits 63 to 47 are all equal (AMD APM vol. 2 §5.3.1).
     pub const fn is_canonical(self) -> bool {
         let top = (self.0 as i64) >> 47;
         top == 0 || top == -1
     }
-    /// The address `bytes` further on, or nothing if it would wrap.
+    /// The address plus `bytes`, or `None` if the sum would wrap around.
     pub const fn checked_add(self, bytes: u64) -> Option<Self> {
         match self.0.checked_add(bytes) {
             Some(v) => Some(Self(v)),
             None => None,
         }
     }
-    /// The byte offset inside its page.
+    /// The byte offset within the page.
     pub const fn offset(self) -> usize {
         (self.0 & (PAGE_SIZE as u64 - 1)) as usize
     }
-    /// The index into the page table of `level` (1 to 4) on the way to this address.
+    /// The index of this address' entry in a page table of `level`, 1 (L1) to 4 (L4).
     pub const fn index(self, level: u32) -> usize {
         ((self.0 >> (PAGE_SHIFT + 9 * (level - 1))) & 511) as usize
     }

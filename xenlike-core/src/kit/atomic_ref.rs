@@ -1,4 +1,5 @@
-//! A reference that may come to refer to something else.
+//! [`AtomicRef`]: a shared reference that can be replaced at run time. The tables of hypercalls and traps are reached
+//! through such references, so that tracing costs nothing while it is off.
 #![expect(
     unsafe_code,
     reason = "turns the address back into the reference it was"
@@ -7,25 +8,25 @@
 use crate::kit::atomic::{AtomicPtr, Ordering};
 use core::ptr;
 
-/// Refers to something that lives for ever; read by one plain load.
+/// Refers to a value that lives for ever. Reading it is one plain load on x86.
 #[repr(transparent)]
 pub struct AtomicRef<T: Sync + 'static>(AtomicPtr<T>);
 
 impl<T: Sync + 'static> AtomicRef<T> {
-    /// To `first`.
+    /// A reference to `first`.
     pub const fn new(first: &'static T) -> Self {
         Self(AtomicPtr::new(ptr::from_ref(first).cast_mut()))
     }
 
-    /// What it refers to now.
+    /// The value that it refers to at present.
     #[inline]
     pub fn get(&self) -> &'static T {
-        // SAFETY: `new` and `set` store nothing but references that hold for ever, and only shared ones
-        // are made of them.
+        // SAFETY: `new` and `set` store only addresses of `'static` references, and only shared references are made
+        // from them.
         unsafe { &*self.0.load(Ordering::Acquire) }
     }
 
-    /// From now on it refers to `next`.
+    /// Makes it refer to `next`. A CPU that loads the new address also sees what was written to `*next` before.
     pub fn set(&self, next: &'static T) {
         self.0
             .store(ptr::from_ref(next).cast_mut(), Ordering::Release);

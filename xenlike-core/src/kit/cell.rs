@@ -1,4 +1,5 @@
-//! Per-CPU values and a cell for what only its owner touches.
+//! Values with one owner: [`PerCpu`], one value for each physical CPU, and [`OwnerCell`], a value that one CPU at a
+//! time owns, possibly for longer than a scope (docs/adr/0005).
 #![expect(
     unsafe_code,
     reason = "the cells' contract is what makes the sharing sound"
@@ -11,37 +12,38 @@ use core::ops::{Deref, DerefMut};
 use super::ids::{CpuId, MAX_CPUS};
 use super::lock::wait_step;
 
-/// One value for each physical CPU. A room declares its own as a static.
+/// One value for each physical CPU. Each room declares its own as a static.
 pub struct PerCpu<T>([T; MAX_CPUS]);
 
 impl<T> PerCpu<T> {
-    /// From an array of initial values.
+    /// Wraps an array of initial values, one for each CPU number.
     pub const fn new(values: [T; MAX_CPUS]) -> Self {
         Self(values)
     }
-    /// The value of `cpu`.
+    /// The value that belongs to `cpu`.
     pub fn of(&self, cpu: CpuId) -> &T {
-        // A CpuId is made by boot alone, below MAX_CPUS; the mask makes that a fact for the compiler.
+        // Only boot makes a CpuId, below MAX_CPUS; with the mask the compiler knows it, and emits no panic.
         &self.0[cpu.index() % MAX_CPUS]
     }
-    /// All values, by CPU number.
+    /// The values of all CPUs, indexed by CPU number.
     pub fn all(&self) -> &[T] {
         &self.0
     }
 }
 
-/// A value with one owner at a time, who may keep it beyond a scope: a vCPU's registers belong to
-/// the CPU that runs it, from the switch to it until the switch away. Others visit it in between.
+/// A value with one owner at a time, which may keep it beyond a scope. A vCPU's registers, for example, belong to the
+/// CPU that runs it, from the switch to the vCPU until the switch away; other CPUs visit them in between. Taking the
+/// cell is an acquire and releasing it a release, so an owner sees all that the previous one wrote.
 pub struct OwnerCell<T> {
     taken: AtomicBool,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is reached through `get`, whose caller owns it, or through a `Visit`.
+// SAFETY: the value is reached only through `get`, by a caller that owns it, or through a `Visit`, which is ownership.
 unsafe impl<T: Send> Sync for OwnerCell<T> {}
 
 impl<T> OwnerCell<T> {
-    /// A cell without owner.
+    /// Makes a cell that has no owner.
     pub const fn new(value: T) -> Self {
         Self {
             taken: AtomicBool::new(false),
@@ -49,7 +51,7 @@ impl<T> OwnerCell<T> {
         }
     }
 
-    /// Owns the value for a while; waits until nobody else does.
+    /// Takes the ownership for the lifetime of the [`Visit`]; spins while another CPU has it.
     pub fn wait_visit(&self) -> Visit<'_, T> {
         while !self.take() {
             wait_step();
@@ -64,15 +66,15 @@ impl<T> OwnerCell<T> {
         free.is_ok()
     }
 
-    /// Gives the ownership up.
+    /// Gives up the ownership.
     ///
     /// # Safety
-    /// The caller is the owner and has let go of all references to the value.
+    /// The caller is the owner and has dropped all references to the value.
     pub unsafe fn release(&self) {
         self.taken.store(false, Ordering::Release);
     }
 
-    /// The value.
+    /// The value, for the CPU that keeps the ownership.
     ///
     /// # Safety
     /// The caller is the owner ([`Visit::keep`]) and has no other reference to the value.
@@ -82,18 +84,19 @@ impl<T> OwnerCell<T> {
         unsafe { &mut *self.value.get() }
     }
 
-    /// Owns the value for a while, unless somebody else does.
+    /// Takes the ownership for the lifetime of the [`Visit`], or returns `None` if the cell has an owner.
     pub fn visit(&self) -> Option<Visit<'_, T>> {
-        // Not `then_some`: a visit that is made and dropped releases what it doesn't own.
+        // Not `then_some`: that would build a `Visit` even on failure, and dropping it would release another CPU's
+        // ownership.
         self.take().then(|| Visit(self))
     }
 }
 
-/// Temporary ownership of an [`OwnerCell`].
+/// Ownership of an [`OwnerCell`] until the visit is dropped.
 pub struct Visit<'a, T>(&'a OwnerCell<T>);
 
 impl<T> Visit<'_, T> {
-    /// The ownership outlives the visit, until [`OwnerCell::release`].
+    /// Keeps the ownership beyond the visit, until [`OwnerCell::release`].
     pub fn keep(self) {
         core::mem::forget(self);
     }
@@ -102,21 +105,21 @@ impl<T> Visit<'_, T> {
 impl<T> Deref for Visit<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        // SAFETY: a visit is the ownership.
+        // SAFETY: a visit owns the value.
         unsafe { &*self.0.value.get() }
     }
 }
 
 impl<T> DerefMut for Visit<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: a visit is the ownership.
+        // SAFETY: a visit owns the value.
         unsafe { &mut *self.0.value.get() }
     }
 }
 
 impl<T> Drop for Visit<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: a visit is the ownership, and its references end with it.
+        // SAFETY: a visit owns the value, and its references end with it.
         unsafe { self.0.release() };
     }
 }
@@ -141,7 +144,7 @@ mod tests {
         let cell = OwnerCell::new(());
         cell.wait_visit().keep();
         assert!(cell.visit().is_none());
-        // SAFETY: owned, no references.
+        // SAFETY: the cell is owned, and there are no references.
         unsafe { cell.release() };
         assert!(cell.visit().is_some());
     }
@@ -155,8 +158,8 @@ mod models {
     use loom::thread;
     use std::sync::Arc;
 
-    /// Changes both numbers, with a point at which loom may switch to the other CPU between them. (It doesn't at what two
-    /// CPUs only read.)
+    /// Changes both numbers. The atomic access between them is a point at which loom may switch to the other CPU; loom
+    /// doesn't switch at a location that the CPUs only read.
     fn change(pair: &mut (u32, u32), switch: &AtomicU32) {
         assert_eq!(pair.0, pair.1);
         pair.0 += 1;
@@ -164,13 +167,13 @@ mod models {
         pair.1 += 1;
     }
 
-    /// Two CPUs of which one owns the cell for a while and the other visits it: nobody sees the
-    /// value half-changed, and no change is lost.
+    /// One CPU owns the cell for a while as another visits it: neither sees the value half-changed, and no change is
+    /// lost.
     #[test]
     fn an_owner_and_a_visitor_exclude_each_other() {
         explore(4, || {
             let shared = Arc::new((OwnerCell::new((0, 0)), AtomicU32::new(0)));
-            drop(shared.0.visit()); // touches the atomics
+            drop(shared.0.visit()); // touches the atomics before the spawn
             shared.1.load(Relaxed);
             let theirs = shared.clone();
             let visitor = thread::spawn(move || {
@@ -181,7 +184,7 @@ mod models {
                 1
             });
             shared.0.wait_visit().keep();
-            // SAFETY: owned since just now; the reference ends before the release.
+            // SAFETY: owned since the line above; the reference ends before the release.
             change(unsafe { shared.0.get() }, &shared.1);
             // SAFETY: as above.
             unsafe { shared.0.release() };

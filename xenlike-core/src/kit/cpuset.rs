@@ -1,4 +1,4 @@
-//! Sets of physical CPUs.
+//! Sets of physical CPUs: [`CpuSet`] is a plain value, [`AtomicCpuSet`] can be changed by several CPUs at once.
 
 use crate::kit::atomic::{AtomicU64, Ordering};
 use core::fmt;
@@ -7,21 +7,21 @@ use super::ids::{CpuId, MAX_CPUS};
 
 const _: () = assert!(MAX_CPUS == 64, "a CpuSet is one 64-bit word");
 
-/// A set of physical CPUs.
+/// A set of physical CPUs: bit `n` stands for CPU `n`.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct CpuSet(pub u64);
 
 impl CpuSet {
-    /// No CPU.
+    /// The set without any CPU.
     pub const EMPTY: Self = Self(0);
-    /// Every CPU that could exist.
+    /// The set of every CPU number, whether such a CPU exists or not.
     pub const ALL: Self = Self(u64::MAX);
 
-    /// The set of `cpu` alone.
+    /// The set that contains `cpu` alone.
     pub const fn one(cpu: CpuId) -> Self {
         Self(1 << (cpu.0 % 64))
     }
-    /// The first `count` CPUs.
+    /// The set of the CPUs 0 to `count - 1`.
     pub const fn first_n(count: u32) -> Self {
         match 1u64.checked_shl(count) {
             Some(bit) => Self(bit - 1),
@@ -32,7 +32,7 @@ impl CpuSet {
     pub const fn contains(self, cpu: CpuId) -> bool {
         self.0 & Self::one(cpu).0 != 0
     }
-    /// The CPU of a number that somebody else names, which may be any, if it is in the set.
+    /// The CPU with this number if it is in the set. `number` may be any value, for example a guest's.
     pub const fn find(self, number: u32) -> Option<CpuId> {
         let cpu = CpuId(number);
         if number < u64::BITS && self.contains(cpu) {
@@ -41,12 +41,12 @@ impl CpuSet {
             None
         }
     }
-    /// What is in both sets.
+    /// The intersection of both sets.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
-    /// What is in either set.
+    /// The union of both sets.
     #[must_use]
     pub const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -56,22 +56,22 @@ impl CpuSet {
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
-    /// Whether no CPU is in the set.
+    /// Whether the set contains no CPU.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
-    /// How many CPUs are in the set.
+    /// The number of CPUs in the set.
     pub const fn count(self) -> u32 {
         self.0.count_ones()
     }
-    /// The lowest-numbered CPU.
+    /// The CPU with the lowest number, if there is any.
     pub const fn first(self) -> Option<CpuId> {
         match self.0 {
             0 => None,
             bits => Some(CpuId(bits.trailing_zeros())),
         }
     }
-    /// The CPUs, lowest number first.
+    /// Iterates over the CPUs in ascending order.
     pub fn iter(self) -> impl Iterator<Item = CpuId> {
         let mut rest = self;
         core::iter::from_fn(move || {
@@ -88,24 +88,24 @@ impl fmt::Debug for CpuSet {
     }
 }
 
-/// A set of CPUs that several CPUs change at once.
+/// A set of CPUs that several CPUs may change at the same time.
 #[derive(Debug)]
 pub struct AtomicCpuSet(AtomicU64);
 
 impl AtomicCpuSet {
-    /// A set with the given content.
+    /// Makes a set that contains the CPUs of `set`.
     pub const fn new(set: CpuSet) -> Self {
         Self(AtomicU64::new(set.0))
     }
-    /// The content now.
+    /// The current members. An acquire load: pairs with `insert` and `remove`.
     pub fn get(&self) -> CpuSet {
         CpuSet(self.0.load(Ordering::Acquire))
     }
-    /// Adds `cpu`; whether it was in already.
+    /// Adds `cpu`; returns whether it had been a member already.
     pub fn insert(&self, cpu: CpuId) -> bool {
         CpuSet(self.0.fetch_or(CpuSet::one(cpu).0, Ordering::AcqRel)).contains(cpu)
     }
-    /// Takes `cpu` out; whether it was in.
+    /// Removes `cpu`; returns whether it had been a member.
     pub fn remove(&self, cpu: CpuId) -> bool {
         CpuSet(self.0.fetch_and(!CpuSet::one(cpu).0, Ordering::AcqRel)).contains(cpu)
     }

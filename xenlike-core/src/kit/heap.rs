@@ -1,58 +1,59 @@
-//! A binary min-heap of small ids whose owner always knows where each id stands, so that any id can
-//! be taken out in O(log n). It never allocates but in [`IndexedHeap::reserve`].
+//! An indexed binary min-heap of small ids. The ids' owner keeps the position of each id in the heap ([`Places`]), so
+//! any id can be removed or moved in O(log n). Only [`IndexedHeap::reserve`] allocates. The run queues and timer queues
+//! are such heaps.
 
 use alloc::vec::Vec;
 
-/// Memory for the heap could not be had.
+/// The heap's array could not be allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoMemory;
 
-/// Where the owner of the ids keeps each id's place in the heap.
+/// The ids' owner, which stores the position of each id in the heap.
 pub trait Places {
-    /// Notes that `id` now stands at `place`.
+    /// Records that `id` is now at position `place`.
     fn set(&self, id: u32, place: u32);
-    /// The place last noted for `id`.
+    /// The position last recorded for `id`.
     fn get(&self, id: u32) -> u32;
 }
 
-/// The heap: pairs of key and id, the least key first.
+/// The heap: pairs of key and id, with the smallest key first.
 #[derive(Debug, Default)]
 pub struct IndexedHeap {
     items: Vec<(u64, u32)>,
 }
 
 impl IndexedHeap {
-    /// An empty heap without memory.
+    /// Makes an empty heap, which allocates nothing yet.
     pub const fn new() -> Self {
         Self { items: Vec::new() }
     }
-    /// Makes room for `total` ids in all.
+    /// Reserves room for `total` ids, counting those already in the heap.
     pub fn reserve(&mut self, total: usize) -> Result<(), NoMemory> {
         let missing = total.saturating_sub(self.items.len());
         self.items.try_reserve(missing).map_err(|_| NoMemory)
     }
-    /// How many ids are in the heap.
+    /// The number of ids in the heap.
     pub fn len(&self) -> usize {
         self.items.len()
     }
-    /// Whether the heap is empty.
+    /// Whether the heap contains no id.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
-    /// The least key and its id.
+    /// The smallest key and its id.
     pub fn first(&self) -> Option<(u64, u32)> {
         self.items.first().copied()
     }
-    /// The first `count` pairs in heap order: near the front, not sorted.
+    /// The first `count` pairs in heap order: small keys, but not sorted.
     pub fn near_front(&self, count: usize) -> &[(u64, u32)] {
         self.items.get(..count).unwrap_or(&self.items)
     }
-    /// Puts `id` in under `key`; an id may be in at most once. Room must have been reserved.
+    /// Inserts `id` with `key`. The caller has reserved room, and `id` is not in the heap yet.
     pub fn push(&mut self, key: u64, id: u32, places: &impl Places) {
         self.items.push((key, id));
         self.sift_up(self.items.len() - 1, places);
     }
-    /// Takes out the least key's id.
+    /// Removes the id with the smallest key and returns it.
     pub fn pop_first(&mut self, places: &impl Places) -> Option<u32> {
         if self.items.is_empty() {
             return None;
@@ -61,7 +62,7 @@ impl IndexedHeap {
         self.sift_down(0, places);
         Some(id)
     }
-    /// Takes `id` out; whether it was in.
+    /// Removes `id`; returns whether it was in the heap.
     pub fn remove(&mut self, id: u32, places: &impl Places) -> bool {
         let at = places.get(id) as usize;
         if self.items.get(at).is_none_or(|item| item.1 != id) {
@@ -75,7 +76,7 @@ impl IndexedHeap {
         true
     }
 
-    /// Gives `id` another key; whether it was in.
+    /// Changes the key of `id`; returns whether it was in the heap.
     pub fn change(&mut self, id: u32, key: u64, places: &impl Places) -> bool {
         let at = places.get(id) as usize;
         let Some(item) = self.items.get_mut(at).filter(|item| item.1 == id) else {

@@ -1,14 +1,13 @@
-//! Counted values by domain id, found without a lock: guests look domains up at will, and neither
-//! make each other wait for that nor a domain that comes or goes.
+//! [`IdTable`]: counted values by domain id, found without a lock. Guests can look up domains as often as they like;
+//! such a lookup waits neither for another one nor for a domain that is created or destroyed.
 //!
-//! *The protocol.* A slot is one word: where its value is, and how many CPUs are just taking a
-//! reference to that (its *pins*). A CPU that looks adds a pin and reads the address by the same
-//! instruction; what it found stays until its pin is gone, and it takes a reference of its own
-//! meanwhile. Who removes the value takes the address out of the word, waits until there are no
-//! pins, and drops the slot's reference. A pin is held for a few instructions with interrupts off,
-//! and a CPU that finds a slot empty adds none; so the wait is bounded by the number of CPUs, whatever
-//! they go on to look up. An address that comes back in between does no harm: whoever pins it has
-//! the value that is there then.
+//! *Protocol.* A slot is one word: the address of its value, and the number of CPUs that are just taking a reference to
+//! it (the slot's *pins*). A lookup adds a pin and reads the address in one atomic instruction. The value stays valid
+//! until the pin is removed; before that, the lookup takes a reference of its own. A removal clears the address, waits
+//! until there are no pins, and only then drops the slot's reference. A pin is held for a few instructions with
+//! interrupts off, and a lookup that sees an empty slot adds none, so the wait is bounded by the number of CPUs,
+//! whatever they look up next. It is harmless if a new value appears at the address of an old one (A-B-A): a lookup
+//! pins whichever value is in the slot at that moment.
 #![expect(unsafe_code, reason = "turns the address back into the Arc it was")]
 
 use alloc::boxed::Box;
@@ -19,11 +18,12 @@ use super::ids::DomId;
 use super::lock::{Lock, Once, Rank, wait_step};
 use crate::kit::atomic::{AtomicU64, Ordering};
 
-/// Ids in one block; blocks are made as ids are used, and stay.
+/// The number of ids in one block. A block is allocated when one of its ids is first used, and is never freed.
 const BLOCK: usize = 256;
 const BLOCKS: usize = DomId::FIRST_RESERVED.0 as usize / BLOCK + 1;
 
-/// The value of one id. Addresses are canonical, so that their upper 16 bits need no place.
+/// The value of one id: bits 63 to 16 are bits 47 to 0 of its address, bits 15 to 0 count pins. Addresses are
+/// canonical, so the upper 16 bits of an address follow from bit 47.
 struct Slot<T> {
     word: AtomicU64,
     value: PhantomData<Arc<T>>,
@@ -32,7 +32,7 @@ struct Slot<T> {
 const PIN_BITS: u32 = 16;
 const PINS: u64 = (1 << PIN_BITS) - 1;
 
-/// The value of which a slot with this word has a reference.
+/// The value whose reference a slot with this word owns.
 fn value_in<T>(word: u64) -> Option<*const T> {
     let address = (word as i64 >> PIN_BITS) as usize;
     (address != 0).then(|| core::ptr::with_exposed_provenance(address))
@@ -50,11 +50,10 @@ impl<T> Slot<T> {
     fn get(&self) -> Option<Arc<T>> {
         value_in::<T>(self.word.load(Ordering::Relaxed))?;
         let pinned = self.word.fetch_add(1, Ordering::Acquire);
-        #[cfg(loom)] // the count of an `Arc` is no atomic of loom's: another CPU may go on here
+        #[cfg(loom)] // loom doesn't know the count in an `Arc`: lets it switch CPUs here
         self.word.load(Ordering::Relaxed);
         let found = value_in(pinned).map(|value| {
-            // SAFETY: the slot's own reference to the value came from an `Arc`, and stays while
-            // the pin is there.
+            // SAFETY: the slot's reference came from an `Arc` and is not dropped while the pin is there.
             unsafe {
                 Arc::increment_strong_count(value);
                 Arc::from_raw(value)
@@ -68,7 +67,7 @@ impl<T> Slot<T> {
         value_in(self.word.load(Ordering::Relaxed)) == Some(Arc::as_ptr(value))
     }
 
-    /// Only for whoever has the table's lock.
+    /// The caller holds the table's lock.
     fn put(&self, value: Arc<T>) -> Result<(), Arc<T>> {
         if value_in::<T>(self.word.load(Ordering::Relaxed)).is_some() {
             return Err(value);
@@ -78,32 +77,33 @@ impl<T> Slot<T> {
         Ok(())
     }
 
-    /// Only for whoever has the table's lock.
+    /// The caller holds the table's lock. Acquire in the loop pairs with the release that removes a pin: the references
+    /// that lookups took are visible before the slot's reference is handed on.
     fn take(&self) -> Option<Arc<T>> {
         let value = value_in(self.word.fetch_and(PINS, Ordering::AcqRel))?;
         while self.word.load(Ordering::Acquire) & PINS != 0 {
             wait_step();
         }
-        // SAFETY: the reference that `put` made of an `Arc`, which has just left the slot.
+        // SAFETY: `put` turned an `Arc` into this reference, which has just left the slot.
         Some(unsafe { Arc::from_raw(value) })
     }
 }
 
 type Block<T> = Box<[Slot<T>]>;
 
-/// Made in place: it is half a page, which would be much on the stack.
+/// Built in place: a block of half a page would take too much of the stack.
 fn new_block<T>() -> Block<T> {
     (0..BLOCK).map(|_| Slot::new()).collect()
 }
 
-/// A table of values by domain id. An id past all that there are has no value.
+/// A table of values by domain id. An id beyond the last block never has a value.
 pub struct IdTable<T> {
     blocks: [Once<Block<T>>; BLOCKS],
     change: Lock<()>,
 }
 
 impl<T> IdTable<T> {
-    /// Without any value.
+    /// Makes an empty table, which allocates nothing yet.
     pub const fn new() -> Self {
         Self {
             blocks: [const { Once::new() }; BLOCKS],
@@ -116,22 +116,22 @@ impl<T> IdTable<T> {
         self.blocks.get(block)?.get()?.get(place)
     }
 
-    /// A reference to the value of `id`.
+    /// A new reference to the value of `id`, if it has one. Takes no lock.
     #[inline]
     pub fn get(&self, id: DomId) -> Option<Arc<T>> {
         self.slot(id)?.get()
     }
 
-    /// All values, by ascending id; one that comes or goes meanwhile may be there or not.
+    /// Iterates over all values by ascending id. A value that is inserted or removed meanwhile may be missing or not.
     pub fn iter(&self) -> impl Iterator<Item = Arc<T>> {
         let blocks = self.blocks.iter().filter_map(Once::get);
         blocks.flat_map(|block| block.iter()).filter_map(Slot::get)
     }
 
-    /// Gives `id` a value.
+    /// Gives `id` the value `value`.
     ///
     /// # Errors
-    /// The value comes back if `id` has one, or is past all that there are.
+    /// Returns `value` if the id has one already, or lies beyond the last block.
     pub fn insert(&self, id: DomId, value: Arc<T>) -> Result<(), Arc<T>> {
         let _one = self.change.lock();
         let (block, place) = place(id);
@@ -143,11 +143,11 @@ impl<T> IdTable<T> {
         }
     }
 
-    /// Takes the value of `id` away, if it is `value`; true if it was.
+    /// Removes the value of `id` if it is `value`; returns whether it was.
     pub fn remove(&self, id: DomId, value: &Arc<T>) -> bool {
         let _one = self.change.lock();
         let slot = self.slot(id).filter(|slot| slot.holds(value));
-        // The caller's own reference keeps the value from ending under the lock.
+        // The caller's reference keeps the value from being dropped under the lock.
         slot.and_then(Slot::take).is_some()
     }
 }
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(table.get(DomId(255)).as_deref(), Some(&255));
         assert_eq!(table.get(DomId::BOOT).as_deref(), Some(&DomId::BOOT.0));
         assert_eq!((table.get(DomId(1)), table.get(DomId(512))), (None, None));
-        // Neither another value under an id that has one, nor another's removal.
+        // An id that has a value takes no other, and a removal that names another value fails.
         assert_eq!(table.insert(DomId(255), Arc::new(7)), Err(Arc::new(7)));
         assert!(!table.remove(DomId(255), &Arc::new(255)));
         for value in &values {
@@ -238,7 +238,7 @@ mod models {
 
     const ID: DomId = DomId(3);
 
-    /// Stands for a domain: `set_up` is stored, without order, before it is listed.
+    /// Stands for a domain. `set_up` is stored, relaxed, before the domain is inserted.
     struct Domain {
         set_up: AtomicU32,
         ended: Arc<AtomicBool>,
@@ -256,13 +256,13 @@ mod models {
             set_up: AtomicU32::new(0),
             ended: ended.clone(),
         };
-        // Touches the atomics.
+        // Touches the atomics before the first spawn.
         domain.set_up.load(Relaxed);
         ended.load(Relaxed);
         (Arc::new(domain), ended)
     }
 
-    /// What a caller may count on while it has a reference.
+    /// Checks what a caller may rely on while it has a reference.
     fn look(table: &IdTable<Domain>) {
         if let Some(domain) = table.get(ID) {
             assert_eq!(
@@ -282,8 +282,8 @@ mod models {
         Arc::new(table)
     }
 
-    /// Two CPUs look a domain up while a third one destroys it: who finds it has it alive, and at
-    /// the end it is gone.
+    /// Two CPUs look up a domain as a third one destroys it: a domain that is found is alive, and at the end it is
+    /// gone.
     #[test]
     fn lookup_against_destruction() {
         explore(3, || {
@@ -303,8 +303,8 @@ mod models {
         });
     }
 
-    /// A domain is destroyed and the next one gets its id and, perhaps, its address, while another CPU
-    /// looks the id up twice.
+    /// A domain is destroyed and the next one gets its id and perhaps its address, while another CPU looks up the id
+    /// twice.
     #[test]
     fn lookup_against_destruction_and_reuse_of_the_id() {
         explore(3, || {

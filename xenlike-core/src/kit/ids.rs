@@ -1,18 +1,18 @@
-//! Who is who: domains, virtual CPUs, physical CPUs, event channel ports.
+//! Numbers that name things: domains, virtual CPUs, physical CPUs, event-channel ports. Each kind is a type of its own.
 
 use core::fmt;
 
-/// The most physical CPUs the core will start.
+/// The number of physical CPUs that the core supports.
 pub const MAX_CPUS: usize = 64;
 
-/// A domain's id.
+/// The id of a domain (`domid_t` in xen.h).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DomId(pub u16);
 
 impl DomId {
-    /// Domain 0, the control and hardware domain.
+    /// Domain 0, the control domain and hardware domain.
     pub const DOM0: Self = Self(0);
-    /// The boot domain (`guests/bootdom`): an id that a guest can't name.
+    /// The boot domain (`guests/bootdom`). No guest call can name this id.
     pub const BOOT: Self = Self(0x7fe0);
     /// First reserved id (DOMID_FIRST_RESERVED in xen.h).
     pub const FIRST_RESERVED: Self = Self(0x7ff0);
@@ -28,20 +28,20 @@ impl DomId {
     pub const IDLE: Self = Self(0x7fff);
 }
 
-/// A virtual CPU's number inside its domain.
+/// The number of a virtual CPU within its domain.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VcpuId(pub u32);
 
-/// A physical CPU, numbered from 0 in the order they are brought up.
+/// A physical CPU. Numbers start at 0, in the order in which the CPUs were brought up.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CpuId(pub u32);
 
-/// An event channel's port number inside its domain.
+/// The number of an event-channel port within its domain.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port(pub u32);
 
 impl CpuId {
-    /// As an index into a per-CPU array.
+    /// The number as an index into a per-CPU array.
     pub const fn index(self) -> usize {
         self.0 as usize
     }

@@ -1,12 +1,11 @@
-//! Spin locks. The core runs with interrupts off, so a lock needs nothing more than its tickets;
-//! but a CPU that waits must still answer TLB shoot-downs, or two CPUs deadlock: the waiting step is
-//! a hook that `arch` fills in.
+//! Spin locks. The core runs with interrupts off, so a lock doesn't need to disable them. But a CPU that waits must
+//! still answer TLB shoot-downs, or it deadlocks with a lock holder that waits for its answer; so each waiting step
+//! calls a hook that `arch` fills in ([`wait_step`]).
 //!
-//! A [`Lock`] is fair: CPUs get it in the order in which they asked, so the wait is bounded by the
-//! number of CPUs times the longest hold, whatever guests do. Each lock has a [`Rank`]; a CPU waits
-//! only for locks of a higher rank than all that it holds, so no two CPUs wait for each other.
-//! Debug builds, and with them the host tests, check that; release builds have neither the check
-//! nor its memory.
+//! A [`Lock`] is a ticket lock and therefore fair: CPUs get it in the order in which they asked, so whatever guests do,
+//! the wait is bounded by the number of CPUs times the longest hold. Each lock has a [`Rank`]. A CPU waits only for a
+//! lock of a higher rank than all locks that it holds, so CPUs can't wait for each other in a cycle. Debug builds, and
+//! with them the host tests, check that; release builds have neither the check nor its memory.
 
 #[cfg(all(debug_assertions, not(loom), any(test, target_os = "none")))]
 #[path = "lock/checked.rs"]
@@ -28,10 +27,10 @@ use crate::kit::atomic::{AtomicPtr, Ordering};
 use order::{Order, Turn};
 pub use rank::Rank;
 
-/// What a waiting CPU does between two looks at the lock.
+/// The function that a waiting CPU calls between two looks at a lock.
 static WAIT_STEP: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 
-/// Sets the waiting step; `arch` does so once at boot, before a second CPU runs.
+/// Sets the waiting step. `arch` calls it once at boot, before a second CPU runs.
 pub fn set_wait_step(step: fn()) {
     WAIT_STEP.store(step as *mut (), Ordering::Release);
 }
@@ -39,7 +38,7 @@ pub fn set_wait_step(step: fn()) {
 #[cfg(all(debug_assertions, target_os = "none"))]
 pub use order::set_this_cpu;
 
-/// One step of waiting for another CPU: answer what it may be waiting for, then pause.
+/// One step of waiting for another CPU: answers requests that the other CPU may be waiting for, then pauses.
 #[expect(
     unsafe_code,
     reason = "turns the stored pointer back into the function it was"
@@ -47,7 +46,7 @@ pub use order::set_this_cpu;
 pub fn wait_step() {
     let step = WAIT_STEP.load(Ordering::Acquire);
     if !step.is_null() {
-        // SAFETY: the only store is in `set_wait_step`, of a `fn()`.
+        // SAFETY: the only store is in `set_wait_step`, and it stores a `fn()`.
         let step: fn() = unsafe { core::mem::transmute(step) };
         step();
     }
@@ -57,7 +56,7 @@ pub fn wait_step() {
     loom::thread::yield_now();
 }
 
-/// The waiting strategy of all locks of the core.
+/// The way in which all locks of the core wait.
 #[derive(Debug)]
 pub struct WaitStep;
 
@@ -67,21 +66,21 @@ impl spin::RelaxStrategy for WaitStep {
     }
 }
 
-/// A fair spin lock.
+/// A fair spin lock with a rank.
 pub struct Lock<T> {
     tickets: TicketMutex<T, WaitStep>,
     order: Order,
 }
 
-/// Ownership of what a [`Lock`] guards.
+/// Exclusive access to the value of a [`Lock`]; dropping it unlocks.
 pub struct LockGuard<'a, T> {
-    // Dropped first: whatever it does must be over when the next CPU gets the lock.
+    // Fields are dropped in this order: the turn must end before the next CPU can get the lock.
     _turn: Turn<'a>,
     value: TicketMutexGuard<'a, T>,
 }
 
 impl<T> Lock<T> {
-    /// A free lock.
+    /// Makes an unlocked lock.
     pub const fn new(rank: Rank, value: T) -> Self {
         Self {
             tickets: TicketMutex::new(value),
@@ -89,7 +88,7 @@ impl<T> Lock<T> {
         }
     }
 
-    /// Waits for the lock.
+    /// Acquires the lock, spinning while another CPU holds it.
     #[inline(always)]
     pub fn lock(&self) -> LockGuard<'_, T> {
         self.order.check();
@@ -100,7 +99,7 @@ impl<T> Lock<T> {
         }
     }
 
-    /// Takes the lock if it is free. Nothing is waited for, so ranks don't matter.
+    /// Acquires the lock if it is free. It never waits, so it may break the order of ranks.
     #[inline]
     pub fn try_lock(&self) -> Option<LockGuard<'_, T>> {
         let value = self.tickets.try_lock()?;
@@ -110,7 +109,7 @@ impl<T> Lock<T> {
         })
     }
 
-    /// The value, whoever has the lock: for a panic.
+    /// The value, whether or not a CPU holds the lock. For the panic handler, which must not wait.
     pub fn as_mut_ptr(&self) -> *mut T {
         self.tickets.as_mut_ptr()
     }
@@ -137,7 +136,7 @@ impl<T> DerefMut for LockGuard<'_, T> {
     }
 }
 
-/// A value set once, at boot.
+/// A value that is set once, at boot.
 pub type Once<T> = spin::once::Once<T, WaitStep>;
 
 #[cfg(all(test, not(loom)))]
@@ -211,12 +210,12 @@ mod models {
     use crate::kit::atomic::Ordering::Relaxed;
     use crate::kit::atomic::model::explore;
 
-    /// What one holder did without order, the next one sees: the lock orders it.
+    /// A holder sees what the previous one did without ordering of its own, because the lock orders the two.
     #[test]
     fn holders_exclude_each_other_and_see_what_the_last_one_did() {
         explore(4, || {
             let shared = Arc::new((Lock::new(Rank::Console, ()), AtomicU32::new(0)));
-            drop(shared.0.lock()); // touches the atomics
+            drop(shared.0.lock()); // touches the atomics before the spawn
             shared.1.load(Relaxed);
             let add = |shared: &(Lock<()>, AtomicU32)| {
                 let _held = shared.0.lock();

@@ -1,4 +1,4 @@
-//! What every room needs: address and id types, locks, set-once values.
+//! What every room needs: types for addresses, ids and sets, locks and cells, atomics. Uses no other room.
 
 pub mod addr;
 pub mod atomic;
@@ -22,13 +22,13 @@ pub use lock::{Lock, Once, Rank};
 pub use nospec::Bounded;
 pub use words::SharedWords;
 
-/// The target of log messages about what a guest did, which have levels of their own.
+/// The log target of messages about what a guest did. Guests' messages have log levels of their own.
 pub const GUEST_LOG: &str = "guest";
 
-/// The command line that the machine was started with.
+/// The command line that the machine was booted with; boot sets it once.
 pub static COMMAND_LINE: Once<&'static str> = Once::new();
 
-/// [`COMMAND_LINE`], or nothing before boot has read it.
+/// The text of [`COMMAND_LINE`]; empty until boot has read it.
 pub fn command_line() -> &'static str {
     COMMAND_LINE.get().copied().unwrap_or_default()
 }

@@ -1,9 +1,9 @@
 //! Bounds that hold under speculation too.
 //!
-//! A CPU runs past a bounds check before it knows the outcome (Spectre v1, bounds check bypass). A
-//! guest that chose the index can then have a word of its choice loaded, and read it out of the
-//! cache's state. So an index of a guest's is clamped behind its check by arithmetic, which the CPU
-//! doesn't predict: whatever it speculates, the index is inside the table.
+//! A CPU runs past a bounds check before it knows the outcome (Spectre v1, bounds check bypass). A guest that chose the
+//! index can thus make it load a word of its choice, and learn the word from the state of the cache. So an index that a
+//! guest names is clamped behind its check by arithmetic, which the CPU doesn't predict: whatever the CPU speculates,
+//! the index lies inside the table.
 #![expect(
     unsafe_code,
     reason = "the compiler must not turn the arithmetic back into a branch"
@@ -11,14 +11,14 @@
 
 use core::arch::asm;
 
-/// `index` if it is below `length`, else 0.
+/// Returns `index` if it is below `length`, else 0, without a branch.
 #[inline(always)] // two or three instructions
 pub fn clamp(index: usize, length: usize) -> usize {
     if cfg!(miri) {
         return if index < length { index } else { 0 };
     }
     let mut mask: usize;
-    // SAFETY: arithmetic on registers. The borrow of the comparison fills the mask.
+    // SAFETY: only arithmetic on registers. SBB turns the borrow of the comparison into a mask of all ones or zero.
     unsafe {
         asm!(
             "cmp {index}, {length}",
@@ -32,26 +32,26 @@ pub fn clamp(index: usize, length: usize) -> usize {
     index & mask
 }
 
-/// The low 32 bits of `number`, cut off where the CPU can't speculate past it.
+/// The low 32 bits of `number`, cut off by an instruction that the CPU can't speculate past.
 #[inline(always)] // one instruction
 pub fn cut_to_32(number: u64) -> u64 {
     let mut cut = number;
     if cfg!(miri) {
         return cut & 0xffff_ffff;
     }
-    // SAFETY: arithmetic on a register. It is not `pure`, or the compiler would do it, and a select,
-    // before the branch that it stands behind.
+    // SAFETY: only arithmetic on a register. Not `pure`: the compiler could then hoist it above the branch that it must
+    // stay behind, and use a select instead.
     unsafe {
         asm!("mov {cut:e}, {cut:e}", cut = inout(reg) cut, options(nomem, nostack, preserves_flags));
     }
     cut
 }
 
-/// The element of a table that a guest named by its index.
+/// Access to an element of a table by an index that a guest named.
 pub trait Bounded<T> {
-    /// As `get`, also under speculation.
+    /// Like `get`, and within bounds under speculation too.
     fn bounded(&self, index: usize) -> Option<&T>;
-    /// As `get_mut`, also under speculation.
+    /// Like `get_mut`, and within bounds under speculation too.
     fn bounded_mut(&mut self, index: usize) -> Option<&mut T>;
 }
 

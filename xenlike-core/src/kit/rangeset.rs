@@ -1,21 +1,21 @@
-//! Sets of numbers kept as sorted, disjoint ranges: I/O ports, machine frames, interrupts.
+//! [`RangeSet`]: a set of numbers kept as sorted, disjoint ranges. Used for I/O ports, machine frames and interrupts.
 
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
-/// A set of `u64` as ranges. Bounded by its caller: each call adds at most one range.
+/// A set of `u64`, as ranges that neither overlap nor touch. Callers bound its size: each call adds at most one range.
 #[derive(Clone, Debug, Default)]
 pub struct RangeSet {
     ranges: Vec<(u64, u64)>,
 }
 
 impl RangeSet {
-    /// The empty set.
+    /// Makes an empty set.
     pub const fn new() -> Self {
         Self { ranges: Vec::new() }
     }
 
-    /// Whether all of `range` is in the set.
+    /// Whether the set contains all numbers of `range`.
     pub fn contains(&self, range: RangeInclusive<u64>) -> bool {
         let (lo, hi) = range.into_inner();
         let at = self.ranges.partition_point(|&(_, end)| end < lo);
@@ -26,22 +26,22 @@ impl RangeSet {
                 .is_some_and(|&(s, e)| s <= lo && hi <= e)
     }
 
-    /// How many ranges it is made of.
+    /// The number of ranges in the set.
     pub fn len(&self) -> usize {
         self.ranges.len()
     }
 
-    /// Whether nothing is in it.
+    /// Whether the set contains no number.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 
-    /// The ranges, ascending.
+    /// Iterates over the ranges in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = RangeInclusive<u64>> + '_ {
         self.ranges.iter().map(|&(s, e)| s..=e)
     }
 
-    /// Adds `range`; it merges with what it touches.
+    /// Adds the numbers of `range`, merged with all ranges that it overlaps or touches.
     pub fn insert(&mut self, range: RangeInclusive<u64>) {
         let (mut lo, mut hi) = range.into_inner();
         if lo > hi {
@@ -60,7 +60,7 @@ impl RangeSet {
         self.ranges.insert(at, (lo, hi));
     }
 
-    /// Takes `range` out.
+    /// Removes the numbers of `range`.
     pub fn remove(&mut self, range: RangeInclusive<u64>) {
         let (lo, hi) = range.into_inner();
         if lo > hi {

@@ -1,25 +1,25 @@
-//! The door to pages that a guest shares with the hypervisor.
+//! [`SharedWords`]: access to pages that a guest shares with the hypervisor.
 
 use crate::kit::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
-/// A page that a guest reads and writes at any moment: only atomics, only inside its 4096 bytes. The
-/// handle keeps the page from being freed or given another use; dropping it lets go.
+/// A page that the guest may read and write at any moment, so it is accessed only by atomics, within its 4096 bytes.
+/// The handle keeps the page from being freed or put to another use; dropping the handle ends that.
 pub trait SharedWords: Send + Sync {
-    /// The byte at `offset`.
+    /// The byte at `offset`; `None` beyond the page.
     fn u8(&self, offset: usize) -> Option<&AtomicU8>;
-    /// The aligned 16-bit word at `offset`.
+    /// The 16-bit word at `offset`; `None` beyond the page or if misaligned.
     fn u16(&self, offset: usize) -> Option<&AtomicU16>;
-    /// The aligned 32-bit word at `offset`.
+    /// The 32-bit word at `offset`; `None` beyond the page or if misaligned.
     fn u32(&self, offset: usize) -> Option<&AtomicU32>;
-    /// The aligned 64-bit word at `offset`.
+    /// The 64-bit word at `offset`; `None` beyond the page or if misaligned.
     fn u64(&self, offset: usize) -> Option<&AtomicU64>;
-    /// Makes all bytes 0.
+    /// Sets all bytes of the page to 0.
     fn zero(&self);
 }
 
 #[cfg(all(test, not(loom)))]
 pub mod fake {
-    //! A page shared with a guest, on the host.
+    //! The host tests' stand-in for a page shared with a guest.
     #![expect(
         unsafe_code,
         reason = "views of one memory as atomics of several widths"
@@ -30,11 +30,11 @@ pub mod fake {
 
     use super::SharedWords;
 
-    /// 4096 bytes.
+    /// The 4096 bytes of the page.
     #[repr(align(4096))]
     struct Bytes([AtomicU64; 512]);
 
-    /// A handle on a page, as the guest and the hypervisor both have.
+    /// A handle on a page; guest and hypervisor each have one.
     #[derive(Clone)]
     pub struct FakePage(Arc<Bytes>);
 
@@ -45,18 +45,18 @@ pub mod fake {
     }
 
     impl FakePage {
-        /// A zeroed page.
+        /// Makes a zeroed page with one handle.
         pub fn new() -> Self {
             Self(Arc::new(Bytes([const { AtomicU64::new(0) }; 512])))
         }
-        /// Number of handles on it.
+        /// The number of handles on the page.
         pub fn handles(&self) -> usize {
             Arc::strong_count(&self.0)
         }
         fn at<T>(&self, offset: usize) -> Option<&T> {
             let fits = offset.checked_add(size_of::<T>())? <= 4096
                 && offset.is_multiple_of(align_of::<T>());
-            // SAFETY: inside the page, aligned, and all accesses are atomic.
+            // SAFETY: within the page, aligned, and all accesses are atomic.
             fits.then(|| unsafe { &*self.0.0.as_ptr().cast::<u8>().add(offset).cast::<T>() })
         }
     }
@@ -84,8 +84,8 @@ pub mod fake {
 
 #[cfg(all(test, loom))]
 pub mod fake {
-    //! A page shared with a guest, in a model. Loom's atomics are no bytes of memory, so there is one
-    //! for each place that is accessed, and a place has one width: guest and hypervisor use it alike.
+    //! The models' stand-in for a page shared with a guest. Loom's atomics have no bytes in memory, so each accessed
+    //! offset has an atomic of its own, of one width: guest and hypervisor must use the same width.
     #![expect(unsafe_code, reason = "hands out words that are never taken away")]
 
     use crate::kit::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -103,16 +103,16 @@ pub mod fake {
         U64(Box<AtomicU64>),
     }
 
-    /// A handle on a page, as the guest and the hypervisor both have.
+    /// A handle on a page; guest and hypervisor each have one.
     #[derive(Clone, Default)]
     pub struct FakePage(Arc<Mutex<BTreeMap<usize, Word>>>);
 
     impl FakePage {
-        /// A zeroed page.
+        /// Makes a zeroed page with one handle.
         pub fn new() -> Self {
             Self::default()
         }
-        /// Number of handles on it.
+        /// The number of handles on the page.
         pub fn handles(&self) -> usize {
             Arc::strong_count(&self.0)
         }
@@ -131,7 +131,7 @@ pub mod fake {
             let Word::$sort(word) = word else {
                 panic!("byte {} of a page is accessed with two widths", $at);
             };
-            // SAFETY: in a box that stays as long as the page does.
+            // SAFETY: the word is in a box that lives as long as the page.
             Some(unsafe { &*core::ptr::from_ref::<$atomic>(word) })
         }};
     }

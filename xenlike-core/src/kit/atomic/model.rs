@@ -1,15 +1,15 @@
-//! Loom's atomics behind `core`'s interface. Loom's own can't be built in a constant, and don't
-//! survive from one execution of a model to the next; so each of these makes its loom atomic at
-//! the first access within an execution, with the value that it was built with.
+//! Loom's atomics with the interface of `core`'s. Loom's own can't be built in a constant, and don't survive from one
+//! execution of a model to the next. So each of these builds its loom atomic at the first access in an execution, from
+//! the value that it was made with.
 //!
-//! On x86 a locked instruction is a full barrier (Intel SDM vol. 3 §10.2.2, AMD APM vol. 2 §7.1.1),
-//! and the core relies on it: nothing that comes before a read-modify-write is seen after what comes
-//! behind it. The language's rules promise less, so those of `AcqRel` and `SeqCst`, and `SeqCst`
-//! stores, stand between fences here. Weaker accesses are as weak as the language says.
+//! On x86 a locked instruction is a full barrier (Intel SDM vol. 3 §10.2.2, AMD APM vol. 2 §7.1.1), and the core relies
+//! on it: no access before a read-modify-write is observed after an access behind it. The language's memory model
+//! promises less, so a read-modify-write with `AcqRel` or `SeqCst`, and a `SeqCst` store, have fences around them here.
+//! Weaker orderings are as weak as the language says.
 //!
-//! Loom takes the making of an atomic for a write without order. So a model touches each atomic that
-//! its threads share (any access will do) before it spawns the first of them; one that it forgot
-//! shows up as "Causality violation: Concurrent load and mut accesses".
+//! Loom treats the building of an atomic as an unordered write. So a model touches each atomic that its threads share,
+//! by any access, before it spawns the first thread. If it forgets one, loom reports "Causality violation: Concurrent
+//! load and mut accesses".
 #![expect(
     unsafe_code,
     reason = "loom runs its threads one at a time on a single thread of the host"
@@ -23,18 +23,17 @@ use std::sync::{Mutex, PoisonError};
 
 pub use loom::sync::atomic::{Ordering, fence};
 
-/// The number of the execution under way; the first has number 1.
+/// The number of the current execution; the first one has number 1.
 static EXECUTION: HostWord = HostWord::new(0);
 
-/// Models run one at a time: those atomics that are statics are shared by all of them.
+/// Lets one model run at a time, because all models share the atomics that are statics.
 static ONE: Mutex<()> = Mutex::new(());
 
-/// Explores every interleaving of `body` with at most `preemptions` involuntary switches
-/// between its threads.
+/// Explores every interleaving of the threads of `body` with at most `preemptions` involuntary switches.
 pub fn explore(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut model = loom::model::Builder::new();
-    // `LOOM_MAX_PREEMPTIONS` goes deeper, on demand.
+    // The environment variable `LOOM_MAX_PREEMPTIONS` overrides the bound, for deeper searches on demand.
     model.preemption_bound = model.preemption_bound.or(Some(preemptions));
     model.max_branches = 100_000;
     model.check(move || {
@@ -43,10 +42,10 @@ pub fn explore(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
     });
 }
 
-/// What every atomic here is made of: its first value, and loom's atomic of this execution.
+/// The content of every atomic here: its initial value, and the current execution's loom atomic.
 struct Lazy<T, A>(T, UnsafeCell<Option<Box<(u64, A)>>>);
 
-// SAFETY: loom switches threads inside its own atomics' methods alone, never inside `get`.
+// SAFETY: loom switches threads only inside the methods of its own atomics, never inside `get`.
 unsafe impl<T: Send, A> Sync for Lazy<T, A> {}
 // SAFETY: as above.
 unsafe impl<T: Send, A> Send for Lazy<T, A> {}
@@ -54,8 +53,8 @@ unsafe impl<T: Send, A> Send for Lazy<T, A> {}
 impl<T: Copy, A> Lazy<T, A> {
     fn get(&self, make: impl FnOnce(T) -> A) -> &A {
         let execution = EXECUTION.load(Relaxed);
-        // SAFETY: no other reference into the cell is being made or replaced meanwhile; those
-        // handed out point into the box, which lives until the next execution.
+        // SAFETY: no other reference to the cell's content is being made meanwhile; those handed out before point into
+        // the box, which lives until the next execution.
         let slot = unsafe { &mut *self.1.get() };
         if slot.as_ref().is_none_or(|there| there.0 != execution) {
             *slot = Some(Box::new((execution, make(self.0))));
@@ -67,7 +66,7 @@ impl<T: Copy, A> Lazy<T, A> {
     }
 }
 
-/// Does a read-modify-write as the machine does, as a full barrier.
+/// Does a read-modify-write as the machine does it: as a full barrier.
 fn locked<R>(order: Ordering, access: impl FnOnce() -> R) -> R {
     let full = matches!(order, Ordering::AcqRel | Ordering::SeqCst);
     if full {
@@ -82,23 +81,23 @@ fn locked<R>(order: Ordering, access: impl FnOnce() -> R) -> R {
 
 macro_rules! atomics {
     ($($name:ident $ty:ty),*) => {$(
-        /// The atomic of the same name of `core`, under loom.
+        /// Loom's atomic with the interface of the type of this name in `core`.
         pub struct $name(Lazy<$ty, loom::sync::atomic::$name>);
 
         impl $name {
-            /// With a first value.
+            /// Makes an atomic with an initial value.
             pub const fn new(value: $ty) -> Self {
                 Self(Lazy(value, UnsafeCell::new(None)))
             }
             fn atomic(&self) -> &loom::sync::atomic::$name {
                 self.0.get(loom::sync::atomic::$name::new)
             }
-            /// As in `core`.
+            /// Like the method of this name in `core`.
             #[track_caller]
             pub fn load(&self, order: Ordering) -> $ty {
                 self.atomic().load(order)
             }
-            /// As in `core`.
+            /// Like the method of this name in `core`, with a fence after a `SeqCst` store.
             #[track_caller]
             pub fn store(&self, value: $ty, order: Ordering) {
                 self.atomic().store(value, order);
@@ -106,26 +105,26 @@ macro_rules! atomics {
                     fence(order);
                 }
             }
-            /// As in `core`.
+            /// Like the method of this name in `core`.
             #[track_caller]
             pub fn swap(&self, value: $ty, order: Ordering) -> $ty {
                 locked(order, || self.atomic().swap(value, order))
             }
-            /// As in `core`.
+            /// Like the method of this name in `core`.
             #[track_caller]
             pub fn compare_exchange(
                 &self, old: $ty, new: $ty, won: Ordering, lost: Ordering,
             ) -> Result<$ty, $ty> {
                 locked(won, || self.atomic().compare_exchange(old, new, won, lost))
             }
-            /// As in `core`.
+            /// Like the method of this name in `core`, but never fails spuriously.
             #[track_caller]
             pub fn compare_exchange_weak(
                 &self, old: $ty, new: $ty, won: Ordering, lost: Ordering,
             ) -> Result<$ty, $ty> {
                 locked(won, || self.atomic().compare_exchange(old, new, won, lost))
             }
-            /// As in `core`.
+            /// Like the method of this name in `core`.
             #[track_caller]
             pub fn fetch_update(
                 &self, won: Ordering, lost: Ordering, f: impl FnMut($ty) -> Option<$ty>,
@@ -152,7 +151,7 @@ macro_rules! atomics {
 macro_rules! arithmetic {
     ($($name:ident $ty:ty: $($method:ident)*),*) => {$(
         impl $name {$(
-            /// As in `core`.
+            /// Like the method of this name in `core`.
             #[track_caller]
             pub fn $method(&self, value: $ty, order: Ordering) -> $ty {
                 locked(order, || self.atomic().$method(value, order))

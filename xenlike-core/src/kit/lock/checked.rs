@@ -1,21 +1,21 @@
-//! In debug builds each CPU notes the locks that it holds, to check their order. In host tests each
-//! thread is a CPU.
+//! Lock order in debug builds: each CPU records the locks that it holds, and checks the order before it waits. In host
+//! tests each thread is a CPU.
 
 use core::marker::PhantomData;
 
 use super::Rank;
 use crate::kit::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A lock's part.
+/// What a lock has in addition to its tickets and value.
 pub(super) struct Order(Rank);
 
-/// The holder's part; ends with the turn.
+/// What a guard has in addition; dropped when the holder unlocks.
 pub(super) struct Turn<'a> {
     place: u64,
     lock: PhantomData<&'a Order>,
 }
 
-/// The places of the locks that a CPU holds; 0 is none. No path takes so many.
+/// The places of the locks that a CPU holds; 0 marks a free slot. No path holds as many as 16 locks.
 type Held = [AtomicU64; 16];
 
 impl Order {
@@ -23,13 +23,13 @@ impl Order {
         Self(rank)
     }
 
-    /// The lock's place in the order of all locks: its rank, then its address.
+    /// The lock's place in the order of all locks: its rank in bits 63 to 48, below it its address.
     fn place(&self) -> u64 {
         let address = core::ptr::from_ref(self).addr() as u64;
         (self.0 as u64) << 48 | address & ((1 << 48) - 1)
     }
 
-    /// To be called before this CPU waits for the lock.
+    /// Panics if this CPU must not wait for the lock now.
     pub fn check(&self) {
         let place = self.place();
         let highest = held(|held| held.iter().map(|slot| slot.load(Relaxed)).max());
@@ -42,7 +42,7 @@ impl Order {
         );
     }
 
-    /// This CPU has the lock now.
+    /// Records that this CPU has acquired the lock.
     pub fn enter(&self) -> Turn<'_> {
         let place = self.place();
         exchange(0, place);
@@ -93,7 +93,7 @@ mod metal {
         PerCpu::new([const { [const { AtomicU64::new(0) }; 16] }; MAX_CPUS]);
     static THIS_CPU: Once<fn() -> CpuId> = Once::new();
 
-    /// Tells how a CPU knows its number; before that there is one CPU.
+    /// Sets the function by which a CPU learns its number. Until then there is only CPU 0.
     pub fn set_this_cpu(this_cpu: fn() -> CpuId) {
         THIS_CPU.call_once(|| this_cpu);
     }

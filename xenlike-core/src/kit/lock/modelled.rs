@@ -1,13 +1,14 @@
-//! Loom doesn't know the tickets. So each lock has a word of loom's beside them: its change at both
-//! ends of a turn orders one turn after the other, and gives loom a chance to switch.
+//! Loom doesn't see the tickets of a lock. So in models each lock has a loom atomic beside them, which every holder
+//! changes when its turn starts and when it ends. That orders each turn after the previous one, and is a point at which
+//! loom can switch threads.
 
 use super::Rank;
 use crate::kit::atomic::{AtomicU32, Ordering};
 
-/// A lock's part.
+/// What a lock has in addition to its tickets and value.
 pub(super) struct Order(AtomicU32);
 
-/// The holder's part; ends with the turn.
+/// What a guard has in addition; dropped when the holder unlocks.
 pub(super) struct Turn<'a>(&'a AtomicU32);
 
 impl Order {

@@ -1,87 +1,87 @@
-//! The order of all locks.
+//! The order in which locks may be taken. ARCHITECTURE.md, "Locks", has the table of what each lock guards.
 
-/// A lock's rank. A CPU that holds a lock waits only for locks further down this list, and for one
-/// of the same rank only at a higher address.
+/// The rank of a lock. A CPU that holds a lock waits only for locks further down this list, or for one of the same rank
+/// at a higher address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum Rank {
-    /// The audit's counts: all CPUs stand still.
+    /// The counts of the audit, which runs while all other CPUs stand still.
     #[cfg(feature = "audit")]
     Audit,
-    /// One control call at a time.
+    /// Serializes control calls; tried, never waited for.
     Control = 1,
-    /// The id that the last domain got.
+    /// The id that the newest domain got.
     NewId,
-    /// What a domain's destruction keeps between two steps.
+    /// The progress of a domain's destruction between two of its steps.
     Teardown,
     /// A domain's CPUID and MSR policy; held while an instruction is emulated.
     Policy,
-    /// The index register of the CMOS and its data.
+    /// The index and data registers of the CMOS.
     Cmos,
-    /// Whoever writes a domain's wall clock.
+    /// Serializes writers of a domain's wall clock.
     WallClock,
-    /// A domain's permissions and settings.
+    /// The permissions and settings of a domain.
     Settings,
-    /// A domain's shutdown state.
+    /// The shutdown state of a domain.
     Shutdown,
-    /// A domain's watchdogs.
+    /// The watchdogs of a domain.
     Watchdogs,
-    /// Who takes the machine's virtual IRQs.
+    /// Which domain handles each of the machine's virtual IRQs.
     VirqHandlers,
-    /// The trace buffers, while they are made.
+    /// The trace buffers while they are allocated.
     TraceBuffers,
-    /// To where a vCPU is pinned for a while.
+    /// The temporary pinning of a vCPU to a CPU.
     Pinned,
-    /// A mapper's grant handles.
+    /// The grant handles of a domain that maps other domains' frames.
     GrantHandles,
-    /// A granter's entries.
+    /// The grant entries of a domain.
     GrantEntries,
-    /// The ports of a domain: two at a time.
+    /// The event-channel ports of a domain; two of these locks may be held.
     EventBook,
-    /// What one port is connected to.
+    /// The connection of one port.
     EventChannel,
-    /// How a domain gets its events.
+    /// The way in which a domain's events are delivered.
     EventDelivery,
-    /// The machine's interrupts.
+    /// The physical interrupts that domains use.
     Interrupts,
-    /// The I/O APICs.
+    /// The index and data registers of the I/O APICs.
     IoApics,
-    /// The address register of PCI configuration and its data.
+    /// The address and data registers of PCI configuration space.
     PciConfig,
-    /// Where a timer is queued.
+    /// The queue in which a timer is.
     TimerPlace,
-    /// A CPU's timers.
+    /// The timer queue of a CPU.
     Timers,
-    /// A vCPU's runstate.
+    /// The runstate of a vCPU: how long it ran, waited and slept.
     Runstate,
-    /// The scheduler's memory.
+    /// The scheduler's memory and the set of its CPUs.
     SchedulerGrowth,
-    /// A CPU's run queue: two at a time.
+    /// The run queue of a CPU; two of these locks may be held.
     RunQueue,
-    /// A unit of the scheduler.
+    /// The scheduling state of one unit.
     Unit,
-    /// A domain's budget of CPU time.
+    /// The budget of CPU time of a domain.
     Budget,
-    /// The free slots of the scheduler.
+    /// The scheduler's list of free units.
     FreeUnits,
-    /// The CPUs of the pools.
+    /// The CPUs of each pool.
     Pools,
-    /// One claim of memory at a time.
+    /// Serializes claims of memory.
     Claims,
-    /// A domain's lists of frames.
+    /// The lists of a domain's frames.
     FrameLists,
-    /// Whoever changes a table of values by domain id.
+    /// Serializes changes of a table of values by domain id; lookups take no lock.
     IdTable,
-    /// The errors that machine checks reported.
+    /// The queue of errors that machine checks reported.
     MachineChecks,
-    /// The machine's wall clock.
+    /// The wall-clock time at boot.
     BootClock,
-    /// Addresses for device registers.
+    /// The allocator of virtual addresses for device registers.
     DeviceAddresses,
-    /// Guest memory of the host tests.
+    /// The guest memory of the host tests.
     HostMemory,
-    /// The frame allocator.
+    /// The allocator of machine frames.
     Frames,
-    /// The console.
+    /// The console: serial port, screen, log ring.
     Console,
 }

@@ -1,13 +1,13 @@
-//! In a release build a lock has nothing beside its tickets and its value.
+//! Lock order in release builds: not checked, so a lock has only its tickets and its value.
 
 use core::marker::PhantomData;
 
 use super::Rank;
 
-/// A lock's part: none.
+/// What a lock has in addition to its tickets and value: nothing.
 pub(super) struct Order;
 
-/// The holder's part: none.
+/// What a guard has in addition: nothing.
 pub(super) struct Turn<'a>(PhantomData<&'a Order>);
 
 impl Order {
