@@ -1,4 +1,5 @@
-//! The APIC timer: one interrupt at a given moment, per CPU.
+//! The APIC timer: one interrupt at a given moment, per CPU. It takes a TSC value (TSC-deadline mode) where the CPU has
+//! that and no erratum spoils it, else a count of bus clocks.
 
 use crate::kit::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -7,16 +8,16 @@ use super::{errata, msr, percpu, time};
 use crate::kit::MAX_CPUS;
 use crate::kit::cell::PerCpu;
 
-/// Timer ticks a nanosecond, times 2^32; 0 while not measured or if the timer takes TSC values.
+/// Timer ticks per nanosecond, times 2^32; 0 until measured, and if the timer takes TSC values.
 static TICKS: AtomicU64 = AtomicU64::new(0);
-/// The TSC at each CPU's deadline; the maximum without one.
+/// The TSC value of each CPU's deadline; the maximum if it has none.
 static DUE: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(u64::MAX) }; MAX_CPUS]);
-/// How long the rate is measured, in ns.
+/// How long the timer's rate is measured, in ns.
 const MEASURE_NS: u64 = 1_000_000;
-/// How often a pair of readings is tried; the tightest is taken.
+/// How many pairs of readings are tried; the one taken in the shortest time counts.
 const TRIES: u32 = 8;
 
-/// Whether the timer takes TSC values.
+/// Whether the timers take TSC values.
 static BY_TSC: AtomicBool = AtomicBool::new(false);
 
 #[inline]
@@ -24,8 +25,8 @@ fn by_tsc() -> bool {
     BY_TSC.load(Ordering::Relaxed)
 }
 
-/// Measures the timer's rate, in Hz (nothing if it takes TSC values). On the boot CPU, once, after
-/// system time runs.
+/// Measures the timer's rate and returns it in Hz, or `None` if the timer takes TSC values. Called once, on the boot
+/// CPU, when system time runs already.
 pub fn calibrate() -> Option<u64> {
     BY_TSC.store(errata::has_deadline(), Ordering::Relaxed);
     if by_tsc() {
@@ -33,7 +34,7 @@ pub fn calibrate() -> Option<u64> {
     }
     timer::mask();
     timer::set_count(u32::MAX);
-    // The first readings are slow, while caches fill.
+    // The first readings are slow, as they fill the caches.
     pair();
     let (first, start) = pair();
     time::wait_ns(MEASURE_NS);
@@ -45,7 +46,7 @@ pub fn calibrate() -> Option<u64> {
     Some(counted * 1_000_000_000 / elapsed_ns)
 }
 
-/// The count and the TSC at one moment, as close as can be had.
+/// Reads the timer's count and the TSC at the same moment, as closely as can be had.
 fn pair() -> (u32, u64) {
     let once = |_| {
         let before = time::tsc();
@@ -57,7 +58,7 @@ fn pair() -> (u32, u64) {
     best.map_or((0, 0), |(_, count, tsc)| (count, tsc))
 }
 
-/// Readies this CPU's timer.
+/// Sets up this CPU's timer, without a deadline.
 pub fn init() {
     timer::set_lvt(if by_tsc() {
         Trigger::TscDeadline
@@ -66,17 +67,17 @@ pub fn init() {
     });
 }
 
-/// Where a deadline is.
+/// Whether a deadline is in the future.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Distance {
-    /// Still to come.
+    /// The deadline is still to come.
     Ahead,
-    /// Now, or it has passed.
+    /// The deadline is now or in the past.
     Passed,
 }
 
-/// The interrupt comes at that system time, or soon if it has passed; never with nothing. It may
-/// come early: then set it again. It may come as late as the clock's stamp is old.
+/// Sets this CPU's deadline in system time; `None` cancels it. A deadline in the past interrupts soon. The interrupt
+/// may come early, and then the deadline must be set again. It may be late by as much as `stamp` is old.
 #[inline]
 pub fn set_deadline_ns(deadline_ns: Option<u64>, (tsc, now_ns): time::Stamp) -> Distance {
     let from_now = deadline_ns.map(|at| at.saturating_sub(now_ns));
@@ -95,13 +96,14 @@ pub fn set_deadline_ns(deadline_ns: Option<u64>, (tsc, now_ns): time::Stamp) -> 
     }
 }
 
-/// Whether this CPU's deadline has come: with interrupts off nobody else says so.
+/// Whether this CPU's deadline has passed. Code that runs with interrupts off must ask, because the timer's interrupt
+/// can't tell it.
 #[inline]
 pub fn is_due(tsc: u64) -> bool {
     tsc >= DUE.of(percpu::this_cpu()).load(Ordering::Relaxed)
 }
 
-/// The count that takes `ns`: at least 1, at most what the register holds.
+/// The count that takes `ns`: at least 1, because 0 stops the timer, and at most what the register holds.
 fn count(ns: u64) -> u32 {
     let ticks = (u128::from(ns) * u128::from(TICKS.load(Ordering::Relaxed))) >> 32;
     u32::try_from(ticks).unwrap_or(u32::MAX).max(1)
@@ -109,6 +111,6 @@ fn count(ns: u64) -> u32 {
 
 #[expect(unsafe_code, reason = "writes the timer's register")]
 fn set_tsc_deadline(tsc: u64) {
-    // SAFETY: a moment for the timer's interrupt, which the core handles.
+    // SAFETY: sets a moment for the timer's interrupt, which the core handles.
     unsafe { msr::write(msr::nr::TSC_DEADLINE, tsc) };
 }

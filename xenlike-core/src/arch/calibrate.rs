@@ -1,32 +1,32 @@
-//! The platform's clocks of known rate: HPET, ACPI PM timer, PIT; and how fast the TSC ticks by them.
+//! Platform clocks of known rate (HPET, ACPI PM timer, PIT), by which the rate of the TSC is measured.
 
 use super::mmio::Window;
 use super::port::{inb, inl, outb};
 use super::{cpu, time};
 
-/// Rate of the ACPI PM timer (ACPI 6.5 §4.8.2.1), in Hz.
+/// The rate of the ACPI PM timer (ACPI 6.5 §4.8.2.1), in Hz.
 const PM_TIMER_HZ: u64 = 3_579_545;
-/// Rate of the PIT, in Hz.
+/// The rate of the PIT, in Hz.
 const PIT_HZ: u64 = 1_193_182;
-/// HPET registers (HPET specification 1.0a §2.3).
+/// HPET registers, by offset (HPET specification 1.0a §2.3).
 const HPET_CONFIGURATION: usize = 0x10;
 const HPET_COUNTER: usize = 0xf0;
-/// How often a pair of readings is tried; the tightest is taken.
+/// How many pairs of readings are tried; the one taken in the shortest time counts.
 const TRIES: u32 = 8;
 
 /// A clock of known rate.
 #[derive(Clone, Copy, Debug)]
 pub enum Reference {
-    /// The HPET's registers, and the length of its tick in fs.
+    /// The HPET: the window of its registers, and the period of its counter in fs.
     Hpet(Window, u32),
-    /// The port of the ACPI PM timer.
+    /// The ACPI PM timer: its port.
     PmTimer(u16),
-    /// Channel 2 of the PIT.
+    /// Channel 2 of the PIT, whose gate software controls.
     Pit,
 }
 
 impl Reference {
-    /// What it is called.
+    /// The clock's name for log messages.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Hpet(..) => "HPET",
@@ -41,7 +41,7 @@ impl Reference {
             Self::Pit => PIT_HZ,
         }
     }
-    /// How long to measure, in ms: longer for a coarser clock.
+    /// How long to measure, in ms; a coarser clock needs longer.
     fn measure_ms(&self) -> u64 {
         match self {
             Self::Hpet(..) => 4,
@@ -56,7 +56,7 @@ impl Reference {
             }
             Self::PmTimer(_) => {}
             Self::Pit => {
-                // Gate on, speaker off; channel 2 counts down from 65536, both bytes, mode 0.
+                // Gate on, speaker off; channel 2 counts down once from 65536 (mode 0, both bytes).
                 outb(0x61, inb(0x61) & !2 | 1);
                 outb(0x43, 0xb0);
                 outb(0x42, 0);
@@ -75,7 +75,7 @@ impl Reference {
             }
         }
     }
-    /// The highest count, after which the counter wraps.
+    /// The highest count before the counter wraps, which is also the mask of its bits.
     pub(super) fn mask(&self) -> u32 {
         match self {
             Self::Hpet(..) => u32::MAX,
@@ -83,7 +83,7 @@ impl Reference {
             Self::Pit => 0xffff,
         }
     }
-    /// Whether it can be the source of system time: it counts for long without a wrap, and moves.
+    /// Whether it can be the source of system time: it wraps no more often than every 4 s, and it moves.
     pub fn can_run(&self) -> bool {
         const LEAST_S: u64 = 4;
         const LOOKS: u32 = 100_000;
@@ -94,11 +94,11 @@ impl Reference {
         let first = self.read();
         (0..LOOKS).any(|_| self.read() != first)
     }
-    /// Ticks from `start` to `end`, over a wrap of the counter.
+    /// The ticks from `start` to `end`, across at most one wrap of the counter.
     fn between(&self, start: u32, end: u32) -> u64 {
         u64::from(end.wrapping_sub(start) & self.mask())
     }
-    /// The clock and the TSC at one moment, as close as can be had.
+    /// Reads the clock and the TSC at the same moment, as closely as can be had.
     pub(super) fn pair(&self) -> (u32, u64) {
         let once = || {
             let before = time::tsc();
@@ -113,12 +113,12 @@ impl Reference {
         let best = (0..TRIES).map(|_| once()).min_by_key(|(width, ..)| *width);
         best.map_or((0, 0), |(_, clock, tsc)| (clock, tsc))
     }
-    /// The TSC's rate in Hz; nothing if the clock does not move.
+    /// Measures the TSC's rate in Hz; `None` if the clock doesn't move.
     pub fn tsc_hz(&self) -> Option<u64> {
         const PATIENCE: u32 = 100_000_000;
         self.start();
         let wanted = self.hz() * self.measure_ms() / 1000;
-        // The first readings are slow, while caches fill.
+        // The first readings are slow, as they fill the caches.
         self.pair();
         let (clock, tsc) = self.pair();
         let mut looks = 0;
@@ -135,7 +135,7 @@ impl Reference {
     }
 }
 
-/// The TSC's rate as the CPU tells it (SDM vol. 2, CPUID leaf 0x15), in Hz.
+/// The TSC's rate in Hz as CPUID leaf 0x15 states it (SDM vol. 2, CPUID); `None` if it doesn't.
 pub fn tsc_hz_by_cpuid() -> Option<u64> {
     if cpu::features().max_leaf < 0x15 {
         return None;

@@ -1,8 +1,8 @@
-//! The battery clock (MC146818), read once at boot.
+//! The battery-backed clock (MC146818), which is read once at boot.
 
 use super::port::{inb, outb};
 
-/// Its time of day and date, as it shows them.
+/// The clock's time and date registers as read, in the number format of status register B.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Shown {
     second: u8,
@@ -13,11 +13,11 @@ struct Shown {
     year: u8,
 }
 
-/// Status register B: numbers are binary; hours go to 24.
+/// Status register B: numbers are binary (else BCD), hours count to 24 (else to 12 with a PM bit).
 const BINARY: u8 = 4;
 const HOURS_24: u8 = 2;
 const AFTERNOON: u8 = 0x80;
-/// Status register A: the time changes now or within 244 us.
+/// Status register A: the registers change now or within 244 µs.
 const UPDATING: u8 = 0x80;
 
 fn register(number: u8) -> u8 {
@@ -36,14 +36,15 @@ fn shown() -> Shown {
     }
 }
 
-/// Seconds since 1970 that the battery clock shows (it is taken for UTC). 0 if there is none.
+/// The time that the clock shows, in seconds since 1970; it is taken to be UTC. 0 if there is no clock.
 pub fn seconds() -> u64 {
     for _ in 0..100_000 {
         if register(0xa) & UPDATING != 0 {
             continue;
         }
         let first = shown();
-        // The update may have begun behind a long stay in SMM; then both may be what is shown meanwhile.
+        // An SMI between the check and the reading may have lasted until an update began, so both readings could be
+        // half-updated.
         if first == shown() && register(0xa) & UPDATING == 0 {
             return decode(first, register(0xb)).unwrap_or(0);
         }
@@ -79,9 +80,9 @@ fn decode(shown: Shown, status: u8) -> Option<u64> {
     Some(days(year, month, day) * 86400 + seconds)
 }
 
-/// Days from 1970-01-01 to a date.
+/// The days from 1970-01-01 to a date.
 fn days(year: u64, month: u64, day: u64) -> u64 {
-    // March is the first month: the leap day comes last.
+    // Counts years from March, so that the leap day comes last.
     let (year, month) = if month > 2 {
         (year, month - 3)
     } else {

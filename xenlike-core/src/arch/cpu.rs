@@ -1,30 +1,30 @@
-//! What this machine's CPUs can do, asked once, and the control registers' settings that follow.
+//! What this machine's CPUs can do, asked once on the boot CPU; and the control-register settings that follow from it.
 
 use crate::kit::Once;
 use crate::kit::atomic::{AtomicBool, Ordering};
 
-/// Who made the CPU.
+/// The vendor of a CPU, by the string of CPUID leaf 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Vendor {
-    /// Intel.
+    /// "GenuineIntel".
     Intel,
-    /// AMD, and Hygon, which follows it.
+    /// "AuthenticAMD", and "HygonGenuine", whose CPUs are AMD's design.
     Amd,
-    /// Anybody else.
+    /// Any other vendor.
     #[default]
     Other,
 }
 
-/// The features the core cares about.
+/// The CPU features that the core cares about.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "a set of named bits")]
 #[expect(missing_docs, reason = "the manuals' names")]
 pub struct Features {
     pub vendor: Vendor,
-    /// Highest basic and extended CPUID leaves.
+    /// The highest basic CPUID leaf, and below it the highest extended one.
     pub max_leaf: u32,
     pub max_ext_leaf: u32,
-    /// Width of a physical address in bits.
+    /// The width of a physical address in bits.
     pub phys_bits: u8,
     pub nx: bool,
     pub fxsr: bool,
@@ -40,24 +40,24 @@ pub struct Features {
     pub invariant_tsc: bool,
     pub rdtscp: bool,
     pub tsc_adjust: bool,
-    /// CPUID outside ring 0 can be made to fault.
+    /// CPUID outside ring 0 can be made to raise #GP.
     pub cpuid_faulting: bool,
-    /// FXRSTOR restores the last x87 instruction's addresses always (APM vol. 3, RstrFpErrPtrs).
+    /// FXRSTOR always restores the address of the last x87 instruction (APM vol. 3, RstrFpErrPtrs).
     pub restores_fp_pointers: bool,
     pub hypervisor: bool,
 }
 
-/// What was found at first, and what counts once microcode has been updated, which can bring features.
+/// The features as first detected; and as they are after the microcode update, which can add some.
 static FIRST: Once<Features> = Once::new();
 static FEATURES: Once<Features> = Once::new();
 
-/// The boot CPU's features; all absent before [`detect`].
+/// The boot CPU's features; all are absent before [`detect`].
 pub fn features() -> Features {
     let found = FEATURES.get().or_else(|| FIRST.get());
     found.copied().unwrap_or_default()
 }
 
-/// One CPUID leaf: eax, ebx, ecx, edx.
+/// Executes CPUID and returns eax, ebx, ecx, edx.
 pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
     let r = core::arch::x86_64::__cpuid_count(leaf, subleaf);
     [r.eax, r.ebx, r.ecx, r.edx]
@@ -67,18 +67,18 @@ fn bit(word: u32, n: u32) -> bool {
     word >> n & 1 != 0
 }
 
-/// Whether the firmware had limited CPUID to the leaves that old systems expect.
+/// Whether the firmware had limited CPUID to the few leaves that old systems expect.
 static LIMITED: AtomicBool = AtomicBool::new(false);
 
-/// Makes this CPU tell all its leaves (SDM vol. 4, IA32_MISC_ENABLE bit 22). Other CPUs don't handle faults yet, so they
-/// touch the register only if the boot CPU had to.
+/// Lifts the firmware's limit on CPUID leaves on this CPU (SDM vol. 4, IA32_MISC_ENABLE bit 22). The other CPUs can't
+/// handle faults yet when they come here, so they access the register only if the boot CPU had to.
 #[expect(unsafe_code, reason = "writes IA32_MISC_ENABLE")]
 fn lift_limit() {
     const MISC_ENABLE: u32 = 0x1a0;
     const LIMIT: u64 = 1 << 22;
     let value = super::msr::read_safe(MISC_ENABLE).unwrap_or(0);
     if value & LIMIT != 0 {
-        // SAFETY: changes nothing but what CPUID tells.
+        // SAFETY: only changes what CPUID reports.
         unsafe { super::msr::write_or_ignore(MISC_ENABLE, value & !LIMIT) };
         if !LIMITED.swap(true, Ordering::Relaxed) {
             log::warn!("the firmware had limited CPUID to few leaves; now all are used");
@@ -86,13 +86,13 @@ fn lift_limit() {
     }
 }
 
-/// Asks the boot CPU.
+/// Detects the boot CPU's features, the first time that it is called.
 pub fn detect() -> Features {
     lift_limit();
     *FIRST.call_once(ask)
 }
 
-/// Asks it again, after its microcode may have changed.
+/// Detects them again after the boot CPU's microcode may have changed. These are final.
 pub fn detect_again() {
     BOOT_WORDS.call_once(feature_words);
     FEATURES.call_once(ask);
@@ -118,9 +118,9 @@ fn ask() -> Features {
     };
     let ([_, _, c1, d1], [_, b7, ..]) = (leaf(1, 0), leaf(7, 0));
     let [.., ed1] = ext(0x8000_0001);
-    // Firmware may have cut off the leaf that describes it.
+    // Firmware may have cut off the leaf that describes XSAVE.
     let xsave = bit(c1, 26) && max_leaf >= 0xd;
-    // PLATFORM_INFO bit 31 (SDM vol. 4), CpuidUserDis (APM vol. 3, leaf 0x80000021).
+    // PLATFORM_INFO bit 31 (SDM vol. 4); CpuidUserDis (APM vol. 3, leaf 0x80000021).
     let platform_info = || super::msr::read_safe(super::msr::nr::PLATFORM_INFO).unwrap_or(0);
     let cpuid_faulting = match vendor {
         Vendor::Intel => platform_info() >> 31 & 1 != 0,
@@ -155,19 +155,19 @@ fn ask() -> Features {
     }
 }
 
-/// A CPU's family, model and stepping.
+/// A CPU's family, model and stepping, as CPUID leaf 1 encodes them in EAX.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signature {
-    /// The extended family included.
+    /// The family, with the extended family added.
     pub family: u32,
-    /// The extended model included.
+    /// The model, with the extended model in bits 7 to 4.
     pub model: u32,
-    /// The stepping.
+    /// The stepping: the revision of the model.
     pub stepping: u32,
 }
 
-/// Takes EAX of leaf 1 apart (SDM vol. 2, CPUID): the extended fields count for family 15 and, of the model,
-/// for family 6.
+/// Decodes EAX of leaf 1 (SDM vol. 2, CPUID). The extended family counts for family 15 alone, the extended model for
+/// families 6 and 15.
 pub const fn signature(eax: u32) -> Signature {
     let (family, model) = (eax >> 8 & 0xf, eax >> 4 & 0xf);
     let extended = family == 6 || family == 0xf;
@@ -186,14 +186,15 @@ pub const fn signature(eax: u32) -> Signature {
     }
 }
 
-/// The boot CPU's family and model.
+/// The family and the model of the boot CPU.
 pub fn family_model() -> (u32, u32) {
     let Signature { family, model, .. } = signature(cpuid(1, 0)[0]);
     (family, model)
 }
 
-/// The names of the feature words in which CPUs are compared, with the bits that don't matter: they tell what firmware
-/// or software has switched on, or of what neither the core nor a guest uses (SDM vol. 2, CPUID).
+/// The feature words in which CPUs are compared with the boot CPU: name, and a mask of the bits that don't matter,
+/// because firmware or software sets them, or because neither the core nor a guest uses the feature (SDM vol. 2,
+/// CPUID).
 const COMPARED: [(&str, u32); 7] = [
     // DTES64, MONITOR, DS-CPL, EIST, TM2, CNXT-ID, SDBG, xTPR, PDCM, DCA, OSXSAVE
     ("1.ECX", 0x0804_cd9c),
@@ -222,10 +223,11 @@ fn feature_words() -> [u32; 7] {
     [c1, d1, b7, c7, d7, ec1, ed1]
 }
 
-/// The boot CPU's feature words.
+/// The boot CPU's feature words, in the order of [`COMPARED`].
 static BOOT_WORDS: Once<[u32; 7]> = Once::new();
 
-/// What this CPU lacks of the boot CPU's features, for [`lack_from`].
+/// The first word in which this CPU lacks features of the boot CPU, encoded for [`lack_from`]; `None` if it lacks
+/// nothing.
 pub fn lack() -> Option<u64> {
     if LIMITED.load(Ordering::Relaxed) {
         lift_limit();
@@ -242,18 +244,19 @@ fn first_lack(boot: &[u32; 7], own: &[u32; 7]) -> Option<u64> {
     })
 }
 
-/// The name of the CPUID word in which features lack, and their bits.
+/// Decodes a result of [`lack`]: the name of the CPUID word, and the bits that are missing.
 pub fn lack_from(lack: u64) -> (&'static str, u32) {
     let word = COMPARED.get((lack >> 32) as usize);
     (word.map_or("?", |(name, _)| name), lack as u32)
 }
 
-/// Sets this CPU's control registers and the PAT as the core and the guests' ABI want them.
+/// Sets EFER, the control registers and the PAT of this CPU as the core and the guests' ABI need them, and enables its
+/// machine checks.
 pub fn init_this_cpu() {
     let f = features();
     let efer =
         super::msr::read(super::msr::nr::EFER) | super::msr::efer::NXE | super::msr::efer::SCE;
-    // SAFETY: no execute permission is taken from what the core runs, only from what says so.
+    // SAFETY: the core's mappings without NX stay executable; the NX bits that are set in its tables are meant.
     #[expect(unsafe_code, reason = "turns NX and SYSCALL on")]
     unsafe {
         super::msr::write(super::msr::nr::EFER, efer);
@@ -272,7 +275,7 @@ mod tests {
         let boot = [1 << 26, 1 << 25 | 1 << 28, 0, 1 << 4, 0, 0, 1 << 20];
         assert_eq!(first_lack(&boot, &boot), None);
         assert_eq!(first_lack(&boot, &[u32::MAX; 7]), None);
-        // Hyper-threading and what CR4 switches on don't count.
+        // Hyper-threading and the bits that CR4 switches on don't count.
         assert_eq!(
             first_lack(&boot, &[1 << 26, 1 << 25, 0, 0, 0, 0, 1 << 20]),
             None

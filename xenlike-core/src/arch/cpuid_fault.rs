@@ -1,5 +1,6 @@
-//! CPUID faulting: outside ring 0 the instruction is a #GP, so that a guest sees its policy and not
-//! the machine (Intel: MISC_FEATURES_ENABLES bit 0, told by PLATFORM_INFO; AMD: HWCR bit 35, CpuidUserDis).
+//! CPUID faulting: outside ring 0 the instruction raises #GP, so that a guest sees its CPUID policy and not the machine
+//! (Intel: MISC_FEATURES_ENABLES bit 0, enumerated by PLATFORM_INFO bit 31; AMD: HWCR bit 35, enumerated by
+//! CpuidUserDis).
 
 use crate::kit::atomic::{AtomicU8, Ordering};
 
@@ -11,31 +12,31 @@ use crate::kit::cell::PerCpu;
 const INTEL_FAULTS: u64 = 1;
 const AMD_FAULTS: u64 = 1 << 35;
 
-/// Who gets #GP: a number of [`For`]. Nobody until boot says so.
+/// For which domains CPUID faults, as a [`For`]. Set at boot.
 static FAULTS_FOR: AtomicU8 = AtomicU8::new(For::Nobody as u8);
-/// What each CPU does; 0 for not known yet.
+/// The setting of each CPU: 0 while unknown, 1 for off, 2 for on. Saves MSR accesses at switches.
 static NOW: PerCpu<AtomicU8> = PerCpu::new([const { AtomicU8::new(0) }; MAX_CPUS]);
 
-/// Who gets a #GP from CPUID.
+/// The domains for which CPUID faults.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum For {
-    /// Nobody: the CPU can't.
+    /// No domain, because the CPU doesn't support faulting.
     Nobody,
-    /// All domains.
+    /// All domains, domain 0 included.
     All,
-    /// All but domain 0 (`dom0=no-cpuid-faulting`).
+    /// All domains except domain 0 (`dom0=no-cpuid-faulting`).
     AllButDom0,
 }
 
-/// Says who; once, at boot. Nobody does where the CPU can't.
+/// Sets the domains for which CPUID faults; called once, at boot. Has no effect on a CPU without the feature.
 pub fn set_for(whom: For) {
     if cpu::features().cpuid_faulting {
         FAULTS_FOR.store(whom as u8, Ordering::Relaxed);
     }
 }
 
-/// Readies this CPU for a vCPU of domain 0 or of another.
+/// Sets faulting on this CPU for a vCPU of domain 0 or of another domain.
 #[inline]
 pub fn before(is_dom0: bool) {
     let whom = FAULTS_FOR.load(Ordering::Relaxed);
@@ -56,7 +57,7 @@ fn set(faults: bool) {
     let Some(value) = msr::read_safe(number) else {
         return;
     };
-    // SAFETY: ring 0's own CPUID goes on; nothing else changes.
+    // SAFETY: ring 0 can still execute CPUID, and no other bit changes.
     #[expect(unsafe_code, reason = "turns CPUID faulting on and off")]
     unsafe {
         msr::write_safe(number, with_bit(value, bit, faults));

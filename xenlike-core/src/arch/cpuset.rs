@@ -1,4 +1,4 @@
-//! A set of physical CPUs, as one word.
+//! Sets of physical CPUs in one word, with sequentially consistent atomics.
 
 use crate::kit::atomic::{AtomicU64, Ordering};
 
@@ -6,51 +6,51 @@ use crate::kit::{CpuId, MAX_CPUS};
 
 const _: () = assert!(MAX_CPUS <= 64);
 
-/// A set of physical CPUs.
+/// A set of physical CPUs: bit `n` stands for CPU `n`.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct CpuSet(pub u64);
 
 impl CpuSet {
-    /// No CPU.
+    /// The set without any CPU.
     pub const EMPTY: Self = Self(0);
 
-    /// One CPU.
+    /// The set that contains `cpu` alone.
     pub const fn one(cpu: CpuId) -> Self {
         Self(1 << (cpu.0 & 63))
     }
-    /// Whether `cpu` is in it.
+    /// Whether `cpu` is in the set.
     pub const fn contains(self, cpu: CpuId) -> bool {
         self.0 & Self::one(cpu).0 != 0
     }
-    /// This set with `cpu`.
+    /// This set with `cpu` added.
     #[must_use]
     pub const fn with(self, cpu: CpuId) -> Self {
         Self(self.0 | Self::one(cpu).0)
     }
-    /// This set without `cpu`.
+    /// This set with `cpu` removed.
     #[must_use]
     pub const fn without(self, cpu: CpuId) -> Self {
         Self(self.0 & !Self::one(cpu).0)
     }
-    /// What both have.
+    /// The intersection of both sets.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
-    /// What either has.
+    /// The union of both sets.
     #[must_use]
     pub const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
-    /// Whether it has no CPU.
+    /// Whether the set contains no CPU.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
-    /// How many CPUs it has.
+    /// The number of CPUs in the set.
     pub const fn count(self) -> u32 {
         self.0.count_ones()
     }
-    /// The CPUs, lowest first.
+    /// Iterates over the CPUs in ascending order.
     pub fn iter(self) -> impl Iterator<Item = CpuId> {
         let mut rest = self.0;
         core::iter::from_fn(move || {
@@ -61,24 +61,24 @@ impl CpuSet {
     }
 }
 
-/// A set that several CPUs change.
+/// A set of CPUs that several CPUs may change at the same time.
 #[derive(Default, Debug)]
 pub struct AtomicCpuSet(AtomicU64);
 
 impl AtomicCpuSet {
-    /// The empty set.
+    /// Makes an empty set.
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
-    /// The set now.
+    /// The current members of the set.
     pub fn get(&self) -> CpuSet {
         CpuSet(self.0.load(Ordering::SeqCst))
     }
-    /// Adds `cpu`.
+    /// Adds `cpu` to the set.
     pub fn insert(&self, cpu: CpuId) {
         self.0.fetch_or(CpuSet::one(cpu).0, Ordering::SeqCst);
     }
-    /// Takes `cpu` out.
+    /// Removes `cpu` from the set.
     pub fn remove(&self, cpu: CpuId) {
         self.0.fetch_and(!CpuSet::one(cpu).0, Ordering::SeqCst);
     }

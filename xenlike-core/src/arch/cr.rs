@@ -1,4 +1,4 @@
-//! Control registers.
+//! Control registers: bits, the values that the core runs with, and access.
 
 use super::cpu::Features;
 
@@ -37,11 +37,11 @@ pub mod cr4 {
     pub const SMAP: u64 = 1 << 21;
 }
 
-/// The CR0 the core runs with, TS aside.
+/// The CR0 value with which the core runs, apart from TS.
 pub const CR0: u64 = cr0::PE | cr0::MP | cr0::ET | cr0::NE | cr0::WP | cr0::AM | cr0::PG;
 
-/// The CR4 the core runs with on such a machine; guests choose TSD, DE and FSGSBASE themselves. No PGE:
-/// a CR3 load then flushes everything.
+/// The CR4 value with which the core runs on a machine with these features. Guests choose TSD, DE and FSGSBASE
+/// themselves (`guest_choice`). PGE stays off, so that every CR3 load flushes the whole TLB.
 pub fn base_cr4(f: &Features) -> u64 {
     let when = |on: bool, bit: u64| if on { bit } else { 0 };
     cr4::DE
@@ -62,9 +62,9 @@ mod real {
     use super::Features;
     use core::arch::asm;
 
-    /// Sets CR0, CR4 and the memory types of this CPU.
+    /// Sets CR0, CR4, the PAT and the MTRRs of this CPU.
     pub fn init(f: &Features) {
-        // SAFETY: the values are the core's own; paging, PAE and WP stay as the boot code set them.
+        // SAFETY: the values are the core's own; paging, PAE and WP stay on, as the boot code set them.
         unsafe {
             asm!("mov cr0, {}", in(reg) super::CR0, options(nostack, preserves_flags));
             asm!("mov cr4, {}", in(reg) super::base_cr4(f), options(nostack, preserves_flags));
@@ -72,68 +72,68 @@ mod real {
         crate::arch::memory_types::init_this_cpu();
     }
 
-    /// CR2, the address of the last page fault.
+    /// Reads CR2, the address of the last page fault.
     #[inline(always)]
     pub fn cr2() -> u64 {
         let value;
-        // SAFETY: reads a register.
+        // SAFETY: only reads a register.
         unsafe { asm!("mov {}, cr2", out(reg) value, options(nomem, nostack, preserves_flags)) };
         value
     }
-    /// CR0.
+    /// Reads CR0 of this CPU.
     #[inline(always)]
     pub fn read_cr0() -> u64 {
         let value;
-        // SAFETY: reads a register.
+        // SAFETY: only reads a register.
         unsafe { asm!("mov {}, cr0", out(reg) value, options(nomem, nostack, preserves_flags)) };
         value
     }
-    /// CR4.
+    /// Reads CR4 of this CPU.
     #[inline(always)]
     pub fn read_cr4() -> u64 {
         let value;
-        // SAFETY: reads a register.
+        // SAFETY: only reads a register.
         unsafe { asm!("mov {}, cr4", out(reg) value, options(nomem, nostack, preserves_flags)) };
         value
     }
-    /// Sets CR4.
+    /// Writes CR4 of this CPU.
     ///
     /// # Safety
     /// The value is [`super::base_cr4`] with TSD, DE or FSGSBASE changed.
     #[inline(always)]
     pub unsafe fn write_cr4(value: u64) {
-        // SAFETY: the caller's promise.
+        // SAFETY: by the caller's promise.
         unsafe { asm!("mov cr4, {}", in(reg) value, options(nostack, preserves_flags)) };
     }
-    /// Clears CR0.TS: the FPU may be used.
+    /// Clears CR0.TS, so that FPU instructions don't fault.
     #[inline(always)]
     pub fn clts() {
-        // SAFETY: TS has no meaning for the core beyond the FPU, which it does not use itself.
+        // SAFETY: TS only affects the FPU, which the core itself doesn't use.
         unsafe { asm!("clts", options(nostack, preserves_flags)) };
     }
-    /// Sets CR0.TS: the next FPU instruction is an #NM.
+    /// Sets CR0.TS, so that the next FPU instruction raises #NM.
     #[inline(always)]
     pub fn set_ts() {
-        // SAFETY: as `clts`; nothing else changes.
+        // SAFETY: only TS changes, as for `clts`.
         unsafe {
             asm!("mov cr0, {}", in(reg) super::CR0 | super::cr0::TS, options(nostack, preserves_flags));
         }
     }
-    /// CR3 as the machine has it.
+    /// Reads CR3: the machine address of the current L4.
     #[inline(always)]
     pub fn read_cr3() -> u64 {
         let value;
-        // SAFETY: reads a register.
+        // SAFETY: only reads a register.
         unsafe { asm!("mov {}, cr3", out(reg) value, options(nomem, nostack, preserves_flags)) };
         value
     }
-    /// Loads CR3; use [`crate::arch::cr3::load`].
+    /// Writes CR3. Call [`crate::arch::cr3::load`] instead, which also records the flush.
     ///
     /// # Safety
-    /// The tables map the core as every L4 of the machine does.
+    /// The tables map the core, as every L4 of the machine does.
     #[inline(always)]
     pub unsafe fn write_cr3(value: u64) {
-        // SAFETY: the caller's promise.
+        // SAFETY: by the caller's promise.
         unsafe { asm!("mov cr3, {}", in(reg) value, options(nostack, preserves_flags)) };
     }
 }
@@ -146,37 +146,37 @@ mod real {
 
     static CR3: AtomicU64 = AtomicU64::new(0);
 
-    /// Nothing to set.
+    /// Does nothing: the host's registers aren't ours.
     pub fn init(_f: &Features) {}
-    /// No fault happened.
+    /// Returns 0: there was no page fault.
     pub fn cr2() -> u64 {
         0
     }
-    /// The core's value.
+    /// Returns the value with which the core runs.
     pub fn read_cr0() -> u64 {
         super::CR0
     }
-    /// A featureless machine's value.
+    /// Returns the value for a machine without features.
     pub fn read_cr4() -> u64 {
         super::base_cr4(&Features::default())
     }
-    /// Nothing to set.
+    /// Does nothing: the host's registers aren't ours.
     ///
     /// # Safety
-    /// None needed.
+    /// There is nothing to promise on the host.
     pub unsafe fn write_cr4(_value: u64) {}
-    /// Nothing to clear.
+    /// Does nothing: the host's FPU stays usable.
     pub fn clts() {}
-    /// Nothing to set.
+    /// Does nothing: the host's FPU stays usable.
     pub fn set_ts() {}
-    /// What was written last.
+    /// Returns the value that was written last.
     pub fn read_cr3() -> u64 {
         CR3.load(Ordering::Relaxed)
     }
-    /// Keeps the value.
+    /// Keeps the value for [`read_cr3`].
     ///
     /// # Safety
-    /// None needed.
+    /// There is nothing to promise on the host.
     pub unsafe fn write_cr3(value: u64) {
         CR3.store(value, Ordering::Relaxed);
     }

@@ -1,35 +1,36 @@
-//! Segment descriptors, TSS and IDT: their types, the public flat selectors, and loading them.
+//! Segment descriptors, TSS and IDT: their types, the flat selectors of the public ABI, and how they are loaded.
 
 use crate::kit::atomic::{AtomicU64, Ordering};
 
 use crate::kit::cell::PerCpu;
 use crate::kit::{CpuId, MAX_CPUS, Mfn, Vaddr};
 
-/// The core's own GDT page starts at this offset of every GDT (entry 7168: FIRST_RESERVED_GDT_BYTE).
+/// The offset of the core's own page in every GDT: that of entry 7168 (FIRST_RESERVED_GDT_BYTE in xen.h).
 pub const RESERVED_GDT_BYTES: u64 = 14 * 4096;
-/// The limit of every GDT that is loaded: up to the end of the core's page.
+/// The limit of every GDT that is loaded: the end of the core's page.
 pub const GDT_LIMIT: u16 = 0xefff;
-/// Ring-0 64-bit code.
+/// The selector of ring-0 64-bit code.
 pub const HYPERVISOR_CS: u16 = 0xe008;
-/// Ring-0 data.
+/// The selector of ring-0 data and stack.
 pub const HYPERVISOR_DS: u16 = 0xe010;
-/// Ring-3 32-bit code (FLAT_RING3_CS32 in arch-x86/xen-x86_64.h).
+/// The selector of ring-3 32-bit code (FLAT_RING3_CS32 in arch-x86/xen-x86_64.h).
 pub const FLAT_RING3_CS32: u16 = 0xe023;
-/// Ring-3 data and stack (FLAT_RING3_SS64).
+/// The selector of ring-3 data and stack (FLAT_RING3_SS64).
 pub const FLAT_RING3_SS: u16 = 0xe02b;
-/// Ring-3 64-bit code (FLAT_RING3_CS64).
+/// The selector of ring-3 64-bit code (FLAT_RING3_CS64).
 pub const FLAT_RING3_CS64: u16 = 0xe033;
-/// The CPU's TSS.
+/// The selector of the CPU's TSS.
 pub const TSS_SELECTOR: u16 = 0xe040;
-/// The current vCPU's LDT.
+/// The selector of the current vCPU's LDT.
 pub const LDT_SELECTOR: u16 = 0xe050;
-/// A segment whose limit is the CPU's number, as Xen has it.
+/// The selector of a segment whose limit is the CPU's number, as on Xen: a guest reads it by LSL.
 pub const CPU_NUMBER_SELECTOR: u16 = 0xe063;
 
-/// A page of descriptors. Atomic words: the CPU reads them while others are being written.
+/// A page of descriptors. Atomic words, because the CPU may read one while software writes another.
 pub type GdtPage = [AtomicU64; 512];
 
-/// The flat descriptors, by entry of the page. Accessed bits are set: the page may be read-only.
+/// The flat descriptors, by index in the page. Their accessed bits are set, so that the CPU never writes to them: a
+/// guest's mapping of the page is read-only.
 const FLAT: [(usize, u64); 5] = [
     (1, 0x00af_9b00_0000_ffff),
     (2, 0x00cf_9300_0000_ffff),
@@ -47,7 +48,7 @@ fn put(page: &GdtPage, entry: usize, value: u64) {
     }
 }
 
-/// A system descriptor's two words (APM vol. 2 §4.8.3): `kind` 2 is an LDT, 9 a free TSS.
+/// Encodes the two words of a system descriptor (APM vol. 2 §4.8.3). `kind` 2 is an LDT, 9 an available TSS.
 fn system(base: Vaddr, limit: u32, kind: u64) -> (u64, u64) {
     let (base, limit) = (base.0, u64::from(limit));
     let low = limit & 0xffff
@@ -58,7 +59,7 @@ fn system(base: Vaddr, limit: u32, kind: u64) -> (u64, u64) {
     (low, base >> 32)
 }
 
-/// Fills a GDT page for the CPU with this number and TSS.
+/// Fills the GDT page of the CPU with this number and TSS.
 pub fn fill_gdt(page: &GdtPage, cpu: u32, tss: Vaddr) {
     for (entry, value) in FLAT {
         put(page, entry, value);
@@ -71,14 +72,14 @@ pub fn fill_gdt(page: &GdtPage, cpu: u32, tss: Vaddr) {
     );
 }
 
-/// Writes the TSS descriptor, not busy.
+/// Writes the TSS descriptor, as available: LTR marks it busy.
 pub fn set_tss(page: &GdtPage, tss: Vaddr) {
     let (low, high) = system(tss, size_of::<Tss>() as u32 - 1, 9);
     put(page, TSS_ENTRY, low);
     put(page, TSS_ENTRY + 1, high);
 }
 
-/// Writes the LDT descriptor for `entries` 8-byte entries at `base`; none makes it absent.
+/// Writes the descriptor of an LDT with `entries` 8-byte entries at `base`. With 0 entries it is not present.
 pub fn set_ldt(page: &GdtPage, base: Vaddr, entries: u32) {
     let (low, high) = match entries {
         0 => (0, 0),
@@ -88,14 +89,14 @@ pub fn set_ldt(page: &GdtPage, base: Vaddr, entries: u32) {
     put(page, LDT_ENTRY + 1, high);
 }
 
-/// Bytes of the I/O permission map: a bit a port, and one byte of ones behind (SDM vol. 1 §19.5.2).
+/// The size of the I/O permission map in bytes: a bit for each port. A byte of ones follows it (SDM vol. 1 §19.5.2).
 pub const IO_MAP_BYTES: usize = 8192;
-/// `Tss::io_map_base` that opens the ports whose bit in the map is clear.
+/// The `Tss::io_map_base` value that opens the ports whose bit in the map is clear.
 pub const IO_MAP_ON: u16 = 104;
-/// `Tss::io_map_base` that opens none.
+/// The `Tss::io_map_base` value that opens no port, because it lies beyond the TSS limit.
 pub const IO_MAP_OFF: u16 = 0xffff;
 
-/// The 64-bit task state segment with its I/O permission map (APM vol. 2 §12.2.5).
+/// The 64-bit task state segment with an I/O permission map (APM vol. 2 §12.2.5).
 #[repr(C, packed(4))]
 pub struct Tss {
     reserved0: u32,
@@ -112,7 +113,7 @@ pub struct Tss {
 const _: () = assert!(core::mem::offset_of!(Tss, io_map) == IO_MAP_ON as usize);
 
 impl Tss {
-    /// All ports closed, no stacks.
+    /// Makes a TSS with all ports closed and no stacks.
     pub const fn new() -> Self {
         Self {
             reserved0: 0,
@@ -126,20 +127,20 @@ impl Tss {
             io_map_end: [0xff; 4],
         }
     }
-    /// Sets the stack that traps to ring 0 arrive on.
+    /// Sets the stack of traps that come from outer rings.
     pub fn set_rsp0(&mut self, stack: Vaddr) {
         self.rsp = [stack.0, 0, 0];
     }
-    /// Sets the interrupt stacks, from IST 1 on.
+    /// Sets the tops of the interrupt stacks IST 1 to IST 4.
     pub fn set_ist(&mut self, tops: [Vaddr; 4]) {
         let [a, b, c, d] = tops;
         self.ist = [a.0, b.0, c.0, d.0, 0, 0, 0];
     }
-    /// Opens the ports of the map ([`IO_MAP_ON`]) or none ([`IO_MAP_OFF`]).
+    /// Opens the ports that the map allows ([`IO_MAP_ON`]) or none ([`IO_MAP_OFF`]).
     pub fn set_io_map_base(&mut self, base: u16) {
         self.io_map_base = base;
     }
-    /// The port permissions: a clear bit opens its port.
+    /// The I/O permission map: a clear bit opens its port.
     pub fn io_map(&mut self) -> &mut [u8; IO_MAP_BYTES] {
         &mut self.io_map
     }
@@ -151,7 +152,7 @@ impl Default for Tss {
     }
 }
 
-/// Where a CPU's tables are.
+/// The addresses of a CPU's GDT page and TSS, and the page's frame. 0 until boot has set them.
 struct CpuTables {
     gdt: AtomicU64,
     gdt_frame: AtomicU64,
@@ -167,7 +168,7 @@ static TABLES: PerCpu<CpuTables> = PerCpu::new(
     }; MAX_CPUS],
 );
 
-/// Notes the GDT page of `cpu`, also by its frame, and its TSS.
+/// Records the GDT page of `cpu`, its frame, and the TSS of `cpu`.
 pub fn set_cpu_tables(cpu: CpuId, gdt: &'static GdtPage, gdt_frame: Mfn, tss: &'static mut Tss) {
     let tables = TABLES.of(cpu);
     tables.gdt.store(gdt.as_ptr() as u64, Ordering::Release);
@@ -175,7 +176,7 @@ pub fn set_cpu_tables(cpu: CpuId, gdt: &'static GdtPage, gdt_frame: Mfn, tss: &'
     tables.tss.store(&raw mut *tss as u64, Ordering::Release);
 }
 
-/// Makes the TSS of `cpu` one that no CPU has loaded, for another CPU that takes its place.
+/// Marks the TSS of `cpu`, which is out of service, as available, so that a CPU that takes over its number can load it.
 pub fn release_tss(cpu: CpuId) {
     let tss = Vaddr(TABLES.of(cpu).tss.load(Ordering::Acquire));
     if let Some(page) = gdt(cpu) {
@@ -183,23 +184,23 @@ pub fn release_tss(cpu: CpuId) {
     }
 }
 
-/// The GDT page of `cpu`, which is mapped into the GDT window of the vCPU it runs.
+/// The GDT page of `cpu`, which is mapped into the GDT window of the vCPU that it runs.
 #[expect(
     unsafe_code,
     reason = "turns the stored address back into the reference it was"
 )]
 pub fn gdt(cpu: CpuId) -> Option<&'static GdtPage> {
     let at = TABLES.of(cpu).gdt.load(Ordering::Acquire);
-    // SAFETY: 0, or the address of what `set_cpu_tables` got, which lives for ever.
+    // SAFETY: 0, or the address of the page passed to `set_cpu_tables`, which lives for ever.
     (at != 0).then(|| unsafe { &*(at as *const GdtPage) })
 }
 
-/// The frame of [`gdt`].
+/// The machine frame of the page that [`gdt`] returns.
 pub fn gdt_frame(cpu: CpuId) -> Mfn {
     Mfn(TABLES.of(cpu).gdt_frame.load(Ordering::Acquire))
 }
 
-/// Lets `change` work on the TSS of this CPU.
+/// Calls `change` with the TSS of this CPU.
 #[expect(
     unsafe_code,
     reason = "turns the stored address back into the reference it was"
@@ -210,22 +211,23 @@ pub fn with_tss<R>(change: impl FnOnce(&mut Tss) -> R) -> Option<R> {
         .of(super::percpu::this_cpu())
         .tss
         .load(Ordering::Relaxed);
-    // SAFETY: 0, or the address of what `set_cpu_tables` got for this CPU. Nobody else writes to it:
-    // a CPU works on its own, interrupts are off, and no handler of an NMI or a fault comes here.
+    // SAFETY: 0, or the address of the TSS passed to `set_cpu_tables` for this CPU. There is no other reference: a CPU
+    // works only on its own TSS, interrupts are off, and no handler of an NMI or a fault comes here.
     (at != 0).then(|| change(unsafe { &mut *(at as *mut Tss) }))
 }
 
-/// An interrupt gate (APM vol. 2 §4.8.4).
+/// An interrupt gate, a descriptor of the IDT (APM vol. 2 §4.8.4).
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Gate([u64; 2]);
 
 impl Gate {
-    /// A gate to `handler` with interrupts off, on stack `ist` (0: none), for `int n` from rings up to `dpl`.
+    /// A gate to `handler` that disables interrupts and switches to stack `ist` (0: none). Rings up to `dpl` may invoke
+    /// it by `int n`.
     pub const fn interrupt(handler: u64, ist: u8, dpl: u8) -> Self {
         Self::interrupt_by(HYPERVISOR_CS, handler, ist, dpl)
     }
-    /// The same by another code segment than the core's own.
+    /// Like [`Self::interrupt`], with another code segment than the core's own.
     pub const fn interrupt_by(segment: u16, handler: u64, ist: u8, dpl: u8) -> Self {
         let attributes = 0x8e00 | (dpl as u64) << 13 | ist as u64;
         let low = handler & 0xffff | (segment as u64) << 16;
@@ -236,7 +238,7 @@ impl Gate {
     }
 }
 
-/// An interrupt descriptor table.
+/// An interrupt descriptor table: one gate for each vector.
 #[repr(C, align(4096))]
 pub struct Idt(pub [Gate; 256]);
 
@@ -246,14 +248,14 @@ mod load {
     use super::*;
     use core::arch::asm;
 
-    /// What LGDT and LIDT take.
+    /// The operand of LGDT and LIDT.
     #[repr(C, packed)]
     struct Pointer {
         limit: u16,
         base: u64,
     }
 
-    /// Loads a GDT of [`GDT_LIMIT`] at `base`: the core's page is its fifteenth.
+    /// Loads the GDT at `base` with [`GDT_LIMIT`]. Its fifteenth page is the core's.
     ///
     /// # Safety
     /// The core's GDT page is mapped at `base + RESERVED_GDT_BYTES`.
@@ -263,36 +265,36 @@ mod load {
             limit: GDT_LIMIT,
             base: base.0,
         };
-        // SAFETY: the caller's promise.
+        // SAFETY: by the caller's promise.
         unsafe {
             asm!("lgdt [{}]", in(reg) &raw const pointer, options(readonly, nostack, preserves_flags))
         };
     }
 
-    /// Loads an IDT.
+    /// Loads the IDT of this CPU.
     ///
     /// # Safety
-    /// Its gates lead to code that can handle them.
+    /// Each gate leads to code that can handle its vector.
     pub unsafe fn load_idt(idt: &'static Idt) {
         let pointer = Pointer {
             limit: (size_of::<Idt>() - 1) as u16,
             base: idt as *const Idt as u64,
         };
-        // SAFETY: the caller's promise.
+        // SAFETY: by the caller's promise.
         unsafe {
             asm!("lidt [{}]", in(reg) &raw const pointer, options(readonly, nostack, preserves_flags))
         };
     }
 
-    /// Makes CS and SS the core's, the data segments and the LDT null, and loads the TSS.
+    /// Loads the core's CS and SS, null selectors into the data segment registers and the LDT register, and the TSS.
     ///
-    /// A reset leaves the LDT register valid, with base 0 and 64 KiB (SDM vol. 3, table 10-1): selectors of a local
-    /// table would mean descriptors, gates among them, in whatever a guest maps there.
+    /// After a reset the LDT register is valid, with base 0 and a limit of 64 KiB (SDM vol. 3, table 10-1). Without the
+    /// null selector, local selectors would refer to descriptors, gates included, in whatever a guest maps there.
     ///
     /// # Safety
-    /// The loaded GDT holds the core's page.
+    /// The loaded GDT contains the core's page.
     pub unsafe fn reload_segments() {
-        // SAFETY: flat segments of the same privilege; FS and GS bases are not in use in ring 0.
+        // SAFETY: the new segments are flat and of the same privilege; ring 0 uses no FS or GS base.
         unsafe {
             asm!(
                 "push {cs}",
@@ -315,13 +317,13 @@ mod load {
         }
     }
 
-    /// Loads the LDT register: [`LDT_SELECTOR`] after [`set_ldt`], or 0 for none.
+    /// Loads the LDT register: with [`LDT_SELECTOR`] after [`set_ldt`], or with 0 for no LDT.
     ///
     /// # Safety
-    /// The descriptor in the loaded GDT is an LDT's.
+    /// The descriptor in the loaded GDT is that of an LDT, or not present.
     #[inline]
     pub unsafe fn load_ldt(selector: u16) {
-        // SAFETY: the caller's promise.
+        // SAFETY: by the caller's promise.
         unsafe { asm!("lldt {:x}", in(reg) selector, options(readonly, nostack, preserves_flags)) };
     }
 }

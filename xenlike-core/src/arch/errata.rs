@@ -1,10 +1,10 @@
-//! What is known to be wrong with the timers of some CPUs.
+//! Known errata of CPUs' timers: TSC deadlines that fail without newer microcode, and C1E.
 
 use super::cpu::{self, Features, Signature, Vendor};
 use super::msr;
 
-/// The first microcode with which the TSC deadline works, by model and stepping, of Intel's family 6 (errata such as
-/// HSD133 and SKL102, in the specification updates). Other models never had the fault.
+/// The first microcode revision with which the TSC deadline works, by model and stepping of Intel's family 6; `None`
+/// for models that never had the erratum (HSD133, SKL102 and others in the specification updates).
 const fn deadline_needs(model: u32, stepping: u32) -> Option<u32> {
     Some(match (model, stepping) {
         (0x3f, 2) => 0x3a,
@@ -26,7 +26,7 @@ const fn deadline_needs(model: u32, stepping: u32) -> Option<u32> {
     })
 }
 
-/// Whether the TSC deadline may come late or never. Below another hypervisor that one keeps it.
+/// Whether the TSC deadline may come late or never. Under a hypervisor it works, because the hypervisor emulates it.
 fn deadline_fails(cpu: &Features, signature: Signature, microcode: u32) -> bool {
     let concerns = cpu.vendor == Vendor::Intel && signature.family == 6 && !cpu.hypervisor;
     concerns
@@ -34,7 +34,7 @@ fn deadline_fails(cpu: &Features, signature: Signature, microcode: u32) -> bool 
             .is_some_and(|first| microcode < first)
 }
 
-/// Whether this CPU's APIC timer can take TSC values.
+/// Whether this CPU's APIC timer can be given TSC values.
 pub fn has_deadline() -> bool {
     let features = cpu::features();
     let signature = cpu::signature(cpu::cpuid(1, 0)[0]);
@@ -50,18 +50,18 @@ pub fn has_deadline() -> bool {
     !fails
 }
 
-/// The microcode's revision (SDM vol. 3 §10.11.7.1), on Intel's.
+/// The revision of this CPU's microcode, for Intel CPUs (SDM vol. 3 §10.11.7.1).
 #[expect(unsafe_code, reason = "writes the register that CPUID fills in")]
 pub fn microcode() -> u32 {
     const BIOS_SIGN_ID: u32 = 0x8b;
-    // SAFETY: the write clears what CPUID sets next.
+    // SAFETY: clears the revision, which the CPUID instruction below writes anew.
     unsafe { msr::write_or_ignore(BIOS_SIGN_ID, 0) };
     cpu::cpuid(1, 0);
     (msr::read_safe(BIOS_SIGN_ID).unwrap_or(0) >> 32) as u32
 }
 
-/// C1E stops the APIC timer of AMD's families 0Fh to 11h when all cores halt, and nothing else wakes a CPU here: it
-/// is turned off (BKDG, MSRC001_0055 SmiOnCmpHalt and C1eOnCmpHalt).
+/// Disables C1E. On AMD's families 0Fh to 11h it stops the APIC timer when all cores halt, and here a halted CPU has no
+/// other source of wake-ups (BKDG, MSRC001_0055, SmiOnCmpHalt and C1eOnCmpHalt).
 #[expect(unsafe_code, reason = "turns a sleep state off")]
 pub fn stop_c1e() {
     const INTERRUPT_PENDING: u32 = 0xc001_0055;
@@ -72,7 +72,7 @@ pub fn stop_c1e() {
     }
     let value = msr::read_safe(INTERRUPT_PENDING).unwrap_or(0);
     if value & C1E != 0 {
-        // SAFETY: CPUs sleep less deeply.
+        // SAFETY: only keeps CPUs from a deeper sleep state.
         unsafe { msr::write_or_ignore(INTERRUPT_PENDING, value & !C1E) };
     }
 }

@@ -1,13 +1,13 @@
-//! The exception table: instructions of the core that may fault, and where to go on if they do.
+//! The exception table: instructions of the core that may fault, and where execution continues if they do.
 //!
-//! Each is a pair of 32-bit distances in section `.extable`, written by [`extable!`](crate::extable)
-//! beside the instruction: from the entry's own words to the fault and to the landing.
+//! An entry is a pair of 32-bit distances in section `.extable`, each relative to its own field: to the instruction
+//! that may fault, and to the landing. [`extable!`](crate::extable) writes one beside the instruction.
 #![cfg_attr(
     target_os = "none",
     expect(unsafe_code, reason = "reads a section of the image")
 )]
 
-/// The assembly of one entry: a fault at `$fault` goes on at `$landing` (labels of the same `asm!`).
+/// The assembly of one entry: a fault at `$fault` continues at `$landing` (labels of the same `asm!`).
 #[macro_export]
 macro_rules! extable {
     ($fault:literal, $landing:literal) => {
@@ -21,7 +21,7 @@ macro_rules! extable {
     };
 }
 
-/// One entry: fault and landing, each relative to the field that holds it.
+/// One entry: the instruction and the landing, each relative to the field that holds it.
 #[repr(C)]
 struct Entry {
     fault: i32,
@@ -34,7 +34,7 @@ fn entries() -> &'static [Entry] {
         static __extable_start: Entry;
         static __extable_end: Entry;
     }
-    // SAFETY: the linker script puts both symbols around the entries, which are constant.
+    // SAFETY: the linker script defines both symbols around the entries, which are constant.
     unsafe { super::section::entries(&raw const __extable_start, &raw const __extable_end) }
 }
 
@@ -43,7 +43,7 @@ fn entries() -> &'static [Entry] {
     &[]
 }
 
-/// Where to go on after a fault at `rip`, if that instruction was expected to.
+/// The address at which to continue after a fault at `rip`, if the table has an entry for that instruction.
 pub fn lookup(rip: u64) -> Option<u64> {
     let at = |field: &i32| (&raw const *field as u64).wrapping_add_signed(i64::from(*field));
     let entry = entries().iter().find(|e| at(&e.fault) == rip)?;

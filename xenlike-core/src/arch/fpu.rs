@@ -1,5 +1,5 @@
-//! FPU state of vCPUs: switched with the vCPU, never later (a lazily left state can be read by
-//! speculation). XSAVE where the CPU has it, FXSAVE elsewhere.
+//! The FPU state of vCPUs: XSAVE where the CPU has it, FXSAVE elsewhere. It is switched with the vCPU and never lazily,
+//! because registers that are left loaded can be read by speculation.
 
 use crate::kit::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
@@ -9,57 +9,57 @@ use super::xstate::{self, Shape};
 use crate::kit::cell::PerCpu;
 use crate::kit::{MAX_CPUS, Once};
 
-/// XCR0 bits (SDM vol. 1 §13.1).
+/// XCR0 bits: the state components (SDM vol. 1 §13.1).
 pub mod xcr0 {
     #![expect(missing_docs, reason = "the manual's names")]
     pub const X87: u64 = 1;
     pub const SSE: u64 = 2;
     pub const AVX: u64 = 4;
     pub const AVX512: u64 = 0xe0;
-    /// The components that guests may have.
+    /// The components that guests may use.
     pub const OFFERED: u64 = X87 | SSE | AVX | AVX512;
 }
 
 pub use super::xstate::LEGACY_BYTES;
 
-/// Before [`detect`]: an FXSAVE image alone, with room for the header.
+/// The shape before [`detect`]: the FXSAVE image alone, with room for the XSAVE header.
 #[cfg(not(test))]
 const AT_FIRST: Shape = Shape::LEGACY;
 #[cfg(not(test))]
 const AREA_AT_FIRST: u32 = xstate::LEAST_BYTES as u32;
-/// The host's tests pretend a machine with AVX.
+/// Host tests pretend that the machine has AVX.
 #[cfg(test)]
 const AT_FIRST: Shape = Shape::PRETENDED;
 #[cfg(test)]
 const AREA_AT_FIRST: u32 = xstate::LEAST_BYTES as u32 + 256;
 
-/// All components that the machine has and guests may use; 0 without XSAVE.
+/// All components that the machine has and that guests may use; 0 without XSAVE.
 static HOST_XCR0: AtomicU64 = AtomicU64::new(AT_FIRST.components);
 static AREA_BYTES: AtomicU32 = AtomicU32::new(AREA_AT_FIRST);
-/// Where components lie.
+/// The layout of the components in a state area.
 static SHAPE: Once<Shape> = Once::new();
 static OPTIMISED: AtomicBool = AtomicBool::new(false);
-/// Whether FXRSTOR leaves the last instruction's addresses of somebody else (older AMD CPUs).
+/// Whether FXRSTOR leaves another task's last instruction addresses in place (older AMD CPUs).
 static LEAKS_POINTERS: AtomicBool = AtomicBool::new(false);
-/// XCR0 as each CPU has it.
+/// The XCR0 that each CPU has loaded.
 static XCR0: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(0) }; MAX_CPUS]);
 
-/// The components of XCR0 that guests may turn on.
+/// The XCR0 components that guests may enable; 0 without XSAVE.
 pub fn host_xcr0() -> u64 {
     HOST_XCR0.load(Ordering::Relaxed)
 }
 
-/// Bytes of a state area.
+/// The size of a state area in bytes.
 pub fn area_bytes() -> usize {
     AREA_BYTES.load(Ordering::Relaxed) as usize
 }
 
-/// Where the components of a state area lie.
+/// The layout of the components in a state area.
 pub fn shape() -> &'static Shape {
     SHAPE.get().unwrap_or(&AT_FIRST)
 }
 
-/// A vCPU's FPU state while it does not run.
+/// The FPU state of a vCPU, valid while the vCPU doesn't run.
 pub struct State {
     area: NonNull<u8>,
     layout: Layout,
@@ -72,13 +72,13 @@ pub struct State {
 mod state {
     use super::*;
 
-    // SAFETY: the area is owned and has no thread affinity.
+    // SAFETY: the state owns its area, which is tied to no CPU.
     unsafe impl Send for State {}
-    // SAFETY: shared references read only.
+    // SAFETY: shared references only read.
     unsafe impl Sync for State {}
 
     impl State {
-        /// The state after a reset; nothing if memory is short.
+        /// A state with the values after a reset; `None` if memory is short.
         pub fn new() -> Option<Self> {
             let layout = Layout::from_size_align(area_bytes(), 64).ok()?;
             // SAFETY: the size is not zero.
@@ -87,22 +87,22 @@ mod state {
             state.reset();
             Some(state)
         }
-        /// The whole area.
+        /// The bytes of the whole area.
         pub fn bytes(&self) -> &[u8] {
-            // SAFETY: allocated with that size, initialised by zeroing.
+            // SAFETY: allocated with this size, and initialised by zeroing.
             unsafe { core::slice::from_raw_parts(self.area.as_ptr(), self.layout.size()) }
         }
-        /// The whole area. What is written must be a valid image, or [`Self::restore`] faults: use
-        /// [`Self::set_legacy`] for what comes from a guest.
+        /// The bytes of the whole area, for writing. They must stay a valid image, or [`Self::restore`] faults: for an
+        /// image from a guest, call [`Self::set_legacy`].
         pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
-            // SAFETY: as `bytes`, exclusively borrowed.
+            // SAFETY: as for `bytes`, and exclusively borrowed.
             unsafe { core::slice::from_raw_parts_mut(self.area.as_ptr(), self.layout.size()) }
         }
     }
 
     impl Drop for State {
         fn drop(&mut self) {
-            // SAFETY: allocated with that layout.
+            // SAFETY: allocated with this layout.
             unsafe { dealloc(self.area.as_ptr(), self.layout) };
         }
     }
@@ -113,13 +113,13 @@ mod state {
         use core::arch::asm;
 
         pub fn set_xcr0_register(value: u64) {
-            // SAFETY: a valid value (`Shape::is_valid_xcr0` or the host's own).
+            // SAFETY: the value is valid: checked by `Shape::is_valid_xcr0`, or the host's own.
             unsafe {
                 asm!("xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack, preserves_flags));
             }
         }
         pub fn save(area: *mut u8, components: u64) {
-            // SAFETY: the area is large enough for the components, and aligned.
+            // SAFETY: the area is aligned, and large enough for the components.
             unsafe {
                 if components == 0 {
                     asm!("fxsave64 [{}]", in(reg) area, options(nostack, preserves_flags));
@@ -130,11 +130,11 @@ mod state {
                 }
             }
         }
-        /// Tells whether the machine took the image.
+        /// Returns whether the machine accepted the image.
         pub fn restore(area: *const u8, components: u64) -> bool {
             let taken: u32;
-            // SAFETY: the area is large enough for the components, and aligned; the fault of an image
-            // that the machine refuses lands behind the instruction with `taken` still 0.
+            // SAFETY: the area is aligned, and large enough for the components; if the machine refuses the image, the
+            // fault lands behind the instruction with `taken` still 0.
             unsafe {
                 if LEAKS_POINTERS.load(Ordering::Relaxed) {
                     let zero = 0_u32;
@@ -180,19 +180,19 @@ mod state {
 }
 
 impl State {
-    /// Makes it the state after a reset.
+    /// Sets the state to the values after a reset.
     pub fn reset(&mut self) {
         xstate::reset(self.bytes_mut(), host_xcr0());
     }
-    /// Saves the registers of this CPU. CR0.TS must be clear.
+    /// Saves this CPU's registers into the state. CR0.TS must be clear.
     pub fn save(&mut self) {
         let components = host_xcr0();
         let area = self.bytes_mut().as_mut_ptr();
         with_all_components(components, || state::save(area, components));
     }
-    /// Loads the registers of this CPU. CR0.TS must be clear. Images are checked before they get here;
-    /// one that the machine refuses all the same is replaced by the state after a reset, so that
-    /// nobody sees another vCPU's registers.
+    /// Loads the state into this CPU's registers. CR0.TS must be clear. Images are checked before they get here. If the
+    /// machine refuses one nevertheless, the vCPU gets the state after a reset, so that it can't see another vCPU's
+    /// registers.
     pub fn restore(&mut self) {
         let components = host_xcr0();
         let load = |state: &Self| {
@@ -207,35 +207,35 @@ impl State {
             load(self);
         }
     }
-    /// The FXSAVE image in it.
+    /// The FXSAVE image of the state.
     pub fn legacy(&self) -> [u8; LEGACY_BYTES] {
         let mut image = [0; LEGACY_BYTES];
         xstate::copy_legacy(self.bytes(), &mut image, shape().told(self.bytes()));
         image
     }
-    /// Sets the state from an FXSAVE image that a guest or the toolstack gave; other components get
-    /// their reset values. Reserved MXCSR bits, which would fault, are dropped.
+    /// Sets the state from an FXSAVE image that a guest or the toolstack passed. Components outside it get their reset
+    /// values. Reserved MXCSR bits, which would fault, are cleared.
     pub fn set_legacy(&mut self, image: &[u8; LEGACY_BYTES]) {
         self.reset();
         let bytes = self.bytes_mut();
         bytes[..LEGACY_BYTES].copy_from_slice(image);
         shape().tame_mxcsr(bytes);
     }
-    /// Writes the state to `area`, whose length says how much: see [`Shape::tell`].
+    /// Writes the state to `area`, as much as its length allows: see [`Shape::tell`].
     pub fn tell(&self, area: &mut [u8]) {
         shape().tell(self.bytes(), area);
     }
-    /// The components that are not in their first state.
+    /// The components that are not in their initial configuration.
     pub fn told(&self) -> u64 {
         shape().told(self.bytes())
     }
-    /// Sets the state from an area that [`Shape::check`] has passed.
+    /// Sets the state from an area that [`Shape::check`] has accepted.
     pub fn load_checked(&mut self, area: &[u8]) {
         shape().load(self.bytes_mut(), area);
     }
 }
 
-/// Runs `work` with all of the machine's components on, whatever XCR0 the guest has.
+/// Runs `work` with all components of the machine enabled, whatever the guest's XCR0 is.
 #[inline]
 fn with_all_components(components: u64, work: impl FnOnce()) {
     let now = XCR0.of(super::percpu::this_cpu()).load(Ordering::Relaxed);
@@ -248,8 +248,8 @@ fn with_all_components(components: u64, work: impl FnOnce()) {
     }
 }
 
-/// Sets this CPU's XCR0 to a guest's, which is valid ([`Shape::is_valid_xcr0`]) or 0: as it is without one. Nothing
-/// without XSAVE.
+/// Sets this CPU's XCR0 to a guest's, which is valid ([`Shape::is_valid_xcr0`]), or 0 for a guest without XSAVE. Does
+/// nothing on a machine without XSAVE.
 #[inline]
 pub fn set_xcr0(value: u64) {
     let value = match value {
@@ -263,7 +263,7 @@ pub fn set_xcr0(value: u64) {
     }
 }
 
-/// Finds out what the machine has; on the boot CPU, once, with CR4.OSXSAVE set.
+/// Detects the machine's components. Called once, on the boot CPU, with CR4.OSXSAVE set.
 pub fn detect() {
     let f = super::cpu::features();
     LEAKS_POINTERS.store(
@@ -282,13 +282,13 @@ pub fn detect() {
     HOST_XCR0.store(all, Ordering::Relaxed);
     OPTIMISED.store(f.xsaveopt, Ordering::Relaxed);
     set_xcr0(all);
-    // With XCR0 set, EBX is the size of the area for just these components.
+    // With XCR0 set, EBX is the size of the area for exactly these components.
     let [_, bytes, _, _] = super::cpu::cpuid(0xd, 0);
     AREA_BYTES.store(bytes, Ordering::Relaxed);
     set_shape(all);
 }
 
-/// Notes where components lie and which bits of MXCSR there are, which an FXSAVE image tells.
+/// Records the layout of the components, and the valid MXCSR bits, which an FXSAVE image states.
 fn set_shape(components: u64) {
     #[repr(align(16))]
     struct Image([u8; LEGACY_BYTES]);
@@ -297,7 +297,7 @@ fn set_shape(components: u64) {
     SHAPE.call_once(|| Shape::of_machine(components).with_mxcsr_mask_of(&image.0));
 }
 
-/// Readies this CPU's FPU.
+/// Sets up this CPU's FPU.
 pub fn init_cpu() {
     set_xcr0(host_xcr0());
 }

@@ -1,60 +1,60 @@
-//! The trap frame: a guest's (or the core's own) registers as the entry stubs save them.
+//! The trap frame: a guest's registers, or the core's own, as the entry stubs save them.
 
-/// General registers and the machine's own exception frame, lowest address first.
+/// The general registers and the exception frame of the machine, lowest address first.
 ///
-/// The stubs push from the top: the CPU writes `ss` to `rip` (APM vol. 2 §8.9.3), the stub the
-/// rest. `vector` keeps [`TrapFrame::SYSCALL`] while the frame may be left by SYSRET.
+/// It is pushed from the top: the CPU writes `ss` to `rip` and, for some vectors, the error code (APM vol. 2 §8.9.3),
+/// the stub the rest. `vector` is [`TrapFrame::SYSCALL`] for as long as SYSRET can restore the frame.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TrapFrame {
-    /// r15
+    /// R15 as the interrupted code had it.
     pub r15: u64,
-    /// r14
+    /// R14 as the interrupted code had it.
     pub r14: u64,
-    /// r13
+    /// R13 as the interrupted code had it.
     pub r13: u64,
-    /// r12
+    /// R12 as the interrupted code had it.
     pub r12: u64,
-    /// rbp
+    /// RBP as the interrupted code had it.
     pub rbp: u64,
-    /// rbx
+    /// RBX as the interrupted code had it.
     pub rbx: u64,
-    /// r11
+    /// R11; SYSCALL stores RFLAGS there.
     pub r11: u64,
-    /// r10
+    /// R10; the fourth hypercall argument.
     pub r10: u64,
-    /// r9
+    /// R9; the sixth argument register.
     pub r9: u64,
-    /// r8
+    /// R8; the fifth hypercall argument.
     pub r8: u64,
-    /// rax
+    /// RAX; the hypercall number, and then its result.
     pub rax: u64,
-    /// rcx
+    /// RCX; SYSCALL stores the return address there.
     pub rcx: u64,
-    /// rdx
+    /// RDX; the third hypercall argument.
     pub rdx: u64,
-    /// rsi
+    /// RSI; the second hypercall argument.
     pub rsi: u64,
-    /// rdi
+    /// RDI; the first hypercall argument.
     pub rdi: u64,
-    /// The exception's error code, or 0.
+    /// The error code of the exception, or 0 if its vector has none.
     pub error: u32,
-    /// The vector, or [`TrapFrame::SYSCALL`].
+    /// The vector number, or [`TrapFrame::SYSCALL`].
     pub vector: u32,
-    /// rip
+    /// The address at which the interrupted code continues.
     pub rip: u64,
-    /// cs, in its low 16 bits
+    /// CS, in the low 16 bits.
     pub cs: u64,
-    /// rflags
+    /// RFLAGS as the interrupted code had it.
     pub rflags: u64,
-    /// rsp
+    /// RSP as the interrupted code had it.
     pub rsp: u64,
-    /// ss, in its low 16 bits
+    /// SS, in the low 16 bits.
     pub ss: u64,
 }
 
 impl TrapFrame {
-    /// All registers zero.
+    /// A frame with all registers zero.
     pub const ZERO: Self = Self {
         r15: 0,
         r14: 0,
@@ -80,11 +80,11 @@ impl TrapFrame {
         ss: 0,
     };
 
-    /// In `vector`: the frame is of 64-bit code at the flat selectors, entered by SYSCALL and not
-    /// changed since in a way that SYSRET can't restore.
+    /// The value of `vector` in the frame of 64-bit code with the flat selectors that entered by SYSCALL, as long as
+    /// nothing in it has changed that SYSRET can't restore.
     pub const SYSCALL: u32 = 0x100;
 
-    /// Whether the frame is a guest's: PV guests run in ring 3 (or 1), the core in ring 0.
+    /// Whether the frame is a guest's. PV guests run in ring 3, or ring 1 with 32 bits; the core runs in ring 0.
     pub const fn from_guest(&self) -> bool {
         self.cs & 3 != 0
     }
@@ -92,7 +92,7 @@ impl TrapFrame {
 
 const _: () = assert!(size_of::<TrapFrame>() == 21 * 8);
 
-/// The registers as a table.
+/// Formats the registers as a table.
 impl core::fmt::Display for TrapFrame {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let r = self;

@@ -1,12 +1,12 @@
-//! The few machine registers whose value is a guest's choice and harmless to the core, and the barriers
-//! that a guest may order.
+//! The few machine registers whose value a guest may choose because they don't matter to the core, and the barriers
+//! that a guest may execute through a hypercall or an emulated MSR write.
 
 use super::cr::cr4;
 
-/// CR4 bits that follow the guest. The core itself reads and writes segment bases as MSRs.
+/// The CR4 bits that follow the guest. The core itself accesses segment bases as MSRs, so it doesn't need FSGSBASE.
 const CHOICE: u64 = cr4::TSD | cr4::DE | cr4::FSGSBASE;
 
-/// The CR4 to run with while a guest's own says `guest`.
+/// The CR4 value for a guest with CR4 `guest`, on a CPU that has `own` loaded.
 pub const fn with_choice(own: u64, guest: u64) -> u64 {
     own & !CHOICE | guest & CHOICE
 }
@@ -19,8 +19,7 @@ mod real {
     use crate::kit::atomic::AtomicU16;
     use core::arch::asm;
 
-    /// Lets the bits of CR4 that guests choose be as this one wants them: its own CR4 holds none that the
-    /// machine lacks.
+    /// Sets the CR4 bits that guests choose as in `guest`, which contains no bit that the machine lacks.
     pub fn set_cr4(guest: u64) {
         let own = cr::read_cr4();
         let wanted = with_choice(own, guest);
@@ -30,7 +29,7 @@ mod real {
         }
     }
 
-    /// Loads TSC_AUX, where the machine has it.
+    /// Loads TSC_AUX, if the machine has it.
     pub fn set_tsc_aux(value: u32) {
         if cpu::features().rdtscp {
             // SAFETY: the core doesn't use the register.
@@ -38,19 +37,19 @@ mod real {
         }
     }
 
-    /// An indirect branch prediction barrier.
+    /// Executes an indirect branch prediction barrier (IBPB).
     pub fn prediction_barrier() {
-        // SAFETY: a command without lasting effect.
+        // SAFETY: a command that only affects branch prediction.
         unsafe { msr::write_safe(msr::nr::PRED_CMD, 1) };
     }
 
-    /// Clears the buffers that can be sampled (MD_CLEAR), by VERW with a selector in memory.
+    /// Clears the CPU buffers that MDS attacks sample: VERW with a memory operand, on CPUs with MD_CLEAR.
     pub fn clear_buffers(selector: &AtomicU16) {
         // SAFETY: only flags change.
         unsafe { asm!("verw word ptr [{}]", in(reg) selector.as_ptr(), options(nostack)) };
     }
 
-    /// Writes back and empties this CPU's caches.
+    /// Writes back and invalidates the caches of this CPU.
     pub fn flush_caches() {
         // SAFETY: memory keeps its contents.
         unsafe { asm!("wbinvd", options(nostack, preserves_flags)) };
@@ -59,15 +58,15 @@ mod real {
 
 #[cfg(not(target_os = "none"))]
 mod real {
-    /// Nothing to set.
+    /// Does nothing: the host's registers aren't ours.
     pub fn set_cr4(_guest: u64) {}
-    /// Nothing to set.
+    /// Does nothing: the host's registers aren't ours.
     pub fn set_tsc_aux(_value: u32) {}
-    /// Nothing to order.
+    /// Does nothing: the host has no such command.
     pub fn prediction_barrier() {}
-    /// Nothing to clear.
+    /// Does nothing: the host has no guests to protect.
     pub fn clear_buffers(_selector: &crate::kit::atomic::AtomicU16) {}
-    /// Nothing to flush.
+    /// Does nothing: the host may not flush its caches.
     pub fn flush_caches() {}
 }
 

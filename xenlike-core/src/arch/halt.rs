@@ -1,5 +1,6 @@
-//! Waiting for an interrupt: the only places where ring 0 runs with interrupts on. The idle loop sleeps here; it, and
-//! what takes long on the way out, also let interrupts in here, where no lock is held that a handler might want.
+//! Waiting for an interrupt: the only places where ring 0 runs with interrupts on. The idle loop sleeps here. The idle
+//! loop and long work on the way out of ring 0 also let pending interrupts in here, where no lock is held that a
+//! handler could wait for.
 #![cfg_attr(target_os = "none", expect(unsafe_code, reason = "sti and hlt"))]
 
 #[cfg(target_os = "none")]
@@ -22,13 +23,14 @@ unsafe extern "sysv64" {
 /// Sleeps until an interrupt has been handled.
 #[cfg(target_os = "none")]
 pub fn wait_for_interrupt() {
-    // SAFETY: the stubs handle every interrupt; `sti` holds them off for one instruction more, so
-    // none can slip in before `hlt` and be slept over.
+    // SAFETY: the stubs handle every interrupt. STI delays interrupts until after the next instruction, so none can
+    // arrive between it and `hlt`, to be slept through.
     unsafe { sleep_with_interrupts() };
 }
 
-/// Where a handler that nothing holds off returns to, if it hit at `rip`. An NMI or #MC before `hlt` ends the hold-off
-/// of `sti`: the IRET would let an interrupt in there, whose work would be slept over. Then there is no sleep.
+/// The address to which the handler of an NMI or #MC returns if that hit at `rip`. If it hit just before `hlt`, the
+/// delay of STI is over, and its IRET would let an interrupt in there; the CPU would then sleep although that interrupt
+/// made work. So the handler skips the `hlt`.
 #[cfg(target_os = "none")]
 pub fn past_sleep(rip: u64) -> u64 {
     past(rip, &raw const sleeping as u64)
@@ -40,18 +42,18 @@ const fn past(rip: u64, hlt: u64) -> u64 {
     if rip == hlt { rip + 1 } else { rip }
 }
 
-/// Handles what interrupts are waiting.
+/// Handles the interrupts that are pending.
 #[cfg(target_os = "none")]
 pub fn let_interrupts_in() {
-    // SAFETY: as above.
+    // SAFETY: the stubs handle every interrupt.
     unsafe { core::arch::asm!("sti", "nop", "cli", options(nostack)) };
 }
 
-/// The host has no interrupts to wait for.
+/// Does nothing: the host has no interrupts to wait for.
 #[cfg(not(target_os = "none"))]
 pub fn wait_for_interrupt() {}
 
-/// The host has no interrupts to let in.
+/// Does nothing: the host has no interrupts to let in.
 #[cfg(not(target_os = "none"))]
 pub fn let_interrupts_in() {}
 

@@ -1,4 +1,4 @@
-//! I/O APICs: which interrupt line goes where. Lines are named by their global system interrupt.
+//! I/O APICs: where each interrupt line goes. Lines are named by their global system interrupt (GSI, ACPI 6.5 §5.2.13).
 
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
@@ -8,7 +8,7 @@ use super::port::outb;
 use crate::kit::{CpuId, Lock, Maddr, Rank};
 
 const MAX_IOAPICS: usize = 16;
-/// Registers of the window (82093AA data sheet).
+/// The register window, and the registers behind it (82093AA data sheet).
 const SELECT: usize = 0x00;
 const DATA: usize = 0x10;
 const VERSION: u32 = 1;
@@ -18,26 +18,26 @@ const MASKED: u64 = 1 << 16;
 const LEVEL: u64 = 1 << 15;
 const LOW_ACTIVE: u64 = 1 << 13;
 
-/// When a line asks for an interrupt.
+/// The condition on which a line requests an interrupt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Trigger {
-    /// When it rises.
+    /// A rising edge.
     EdgeHigh,
-    /// When it falls.
+    /// A falling edge.
     EdgeLow,
-    /// While it is high.
+    /// A high level, for as long as it lasts.
     LevelHigh,
-    /// While it is low.
+    /// A low level, for as long as it lasts.
     LevelLow,
 }
 
 impl Trigger {
-    /// Whether it asks for as long as its cause lasts.
+    /// Whether the line requests for as long as its cause lasts.
     pub const fn is_level(self) -> bool {
         matches!(self, Self::LevelHigh | Self::LevelLow)
     }
 
-    /// From its two properties.
+    /// The trigger of a line with these two properties.
     pub const fn from_wire(level: bool, low: bool) -> Self {
         match (level, low) {
             (false, false) => Self::EdgeHigh,
@@ -47,12 +47,12 @@ impl Trigger {
         }
     }
 
-    /// From the low half of a redirection entry.
+    /// The trigger that the low half of a redirection entry states.
     pub const fn from_entry(low: u32) -> Self {
         Self::from_wire(low as u64 & LEVEL != 0, low as u64 & LOW_ACTIVE != 0)
     }
 
-    /// Whether it asks by a low level or by falling.
+    /// Whether it is a low level or a falling edge.
     pub const fn is_low_active(self) -> bool {
         matches!(self, Self::EdgeLow | Self::LevelLow)
     }
@@ -67,12 +67,12 @@ impl Trigger {
     }
 }
 
-/// Whether a line is let through.
+/// Whether a line's interrupts pass.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Gate {
-    /// It is.
+    /// The line's interrupts are delivered.
     Open,
-    /// It is not.
+    /// The line's interrupts are held back.
     Masked,
 }
 
@@ -80,7 +80,7 @@ struct IoApic {
     window: Window,
     at: Maddr,
     first_gsi: u32,
-    /// The redirection entries as they were last written.
+    /// The redirection entries as they were last written, so that masking needs no read.
     entries: Vec<u64>,
 }
 
@@ -99,7 +99,7 @@ impl IoApic {
     fn write_low(&self, pin: u32, entry: u64) {
         self.write(FIRST_PIN + 2 * pin, entry as u32);
     }
-    /// Masked in between, so that no half of an entry acts.
+    /// Writes an entry. It is masked in between, so that a half-written entry never takes effect.
     fn set_entry(&mut self, pin: u32, entry: u64) {
         self.write_low(pin, entry | MASKED);
         self.write(FIRST_PIN + 2 * pin + 1, (entry >> 32) as u32);
@@ -108,7 +108,7 @@ impl IoApic {
             *kept = entry;
         }
     }
-    /// The low half alone: one write, and what a level line has in service stays.
+    /// Writes only the low half: one access, and the remote IRR of a level line is kept.
     fn set_mask(&mut self, pin: u32, gate: Gate) {
         let Some(entry) = self.entries.get_mut(pin as usize) else {
             return;
@@ -125,12 +125,12 @@ impl IoApic {
     }
 }
 
-/// Whether a redirection entry's delivery mode is SMI: the firmware's own, which nobody else may touch.
+/// Whether the delivery mode of a redirection entry is SMI: such a pin belongs to the firmware and is left alone.
 const fn is_smi(entry: u64) -> bool {
     entry >> 8 & 7 == 2
 }
 
-/// Adds the I/O APIC at `at`, whose first pin is `first_gsi`; all its pins are masked but the firmware's own.
+/// Adds the I/O APIC at `at`, whose first pin has GSI `first_gsi`. Masks all its pins except the firmware's SMI pins.
 pub fn add(window: Window, at: Maddr, first_gsi: u32) {
     let mut ioapic = IoApic {
         window,
@@ -153,7 +153,7 @@ pub fn add(window: Window, at: Maddr, first_gsi: u32) {
             ioapic.set_entry(pin, MASKED);
         }
     }
-    // A machine with more has its first ones; the others stay masked.
+    // Beyond MAX_IOAPICS, an I/O APIC is not used, and its pins stay masked.
     let _ = IOAPICS.lock().try_push(ioapic);
 }
 
@@ -172,8 +172,8 @@ fn with_pin<R>(gsi: u32, act: impl FnOnce(&mut IoApic, u32) -> R) -> Option<R> {
     (!is_firmwares).then(|| act(ioapic, pin))
 }
 
-/// Sends line `gsi` as `vector` to `cpu`. Nothing if no I/O APIC has that line, or it is the firmware's own,
-/// or can reach no CPU.
+/// Sends line `gsi` as `vector` to `cpu`. `None` if no I/O APIC has the line, if it belongs to the firmware, or if no
+/// CPU can be addressed.
 pub fn route(gsi: u32, vector: u8, cpu: CpuId, trigger: Trigger, gate: Gate) -> Option<()> {
     let mask = match gate {
         Gate::Open => 0,
@@ -185,12 +185,12 @@ pub fn route(gsi: u32, vector: u8, cpu: CpuId, trigger: Trigger, gate: Gate) -> 
     })
 }
 
-/// Lets line `gsi` through, or stops it; it stays routed.
+/// Opens or masks line `gsi`, which stays routed.
 pub fn set_gate(gsi: u32, gate: Gate) -> Option<()> {
     with_pin(gsi, |ioapic, pin| ioapic.set_mask(pin, gate))
 }
 
-/// How many lines there are: one past the highest.
+/// The number of lines: the highest GSI plus one.
 pub fn lines() -> u32 {
     IOAPICS
         .lock()
@@ -200,11 +200,11 @@ pub fn lines() -> u32 {
         .unwrap_or(0)
 }
 
-/// The line of the redirection entry that register `register` of the I/O APIC at `at` is a half of, and
-/// whether it is the lower half.
+/// The line whose redirection entry contains register `register` of the I/O APIC at `at`, and whether the register is
+/// its lower half.
 ///
 /// # Errors
-/// [`NoSuch`] I/O APIC or register.
+/// [`NoSuch`] says whether the I/O APIC or the register does not exist.
 pub fn line_of_register(at: Maddr, register: u32) -> Result<(u32, bool), NoSuch> {
     let ioapics = IOAPICS.lock();
     let ioapic = ioapics.iter().find(|i| i.at == at).ok_or(NoSuch::Ioapic)?;
@@ -215,10 +215,10 @@ pub fn line_of_register(at: Maddr, register: u32) -> Result<(u32, bool), NoSuch>
     Ok((ioapic.first_gsi + half / 2, half.is_multiple_of(2)))
 }
 
-/// A register of the I/O APIC at `at`, as it is.
+/// Reads a register of the I/O APIC at `at`.
 ///
 /// # Errors
-/// [`NoSuch`] I/O APIC or register.
+/// [`NoSuch`] says whether the I/O APIC or the register does not exist.
 pub fn register(at: Maddr, register: u32) -> Result<u32, NoSuch> {
     let ioapics = IOAPICS.lock();
     let ioapic = ioapics.iter().find(|i| i.at == at).ok_or(NoSuch::Ioapic)?;
@@ -230,17 +230,17 @@ pub fn register(at: Maddr, register: u32) -> Result<u32, NoSuch> {
     }
 }
 
-/// What an access to a register named that isn't there.
+/// Why a register can't be accessed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoSuch {
-    /// The I/O APIC.
+    /// There is no I/O APIC at this address.
     Ioapic,
-    /// The register.
+    /// The I/O APIC has no such register.
     Register,
 }
 
-/// Masks everything at the old interrupt controllers, after moving their vectors out of the way of
-/// the exceptions (spurious interrupts can't be masked).
+/// Masks all inputs of the two 8259 controllers, after it has moved their vectors to 0x20 and up, clear of the
+/// exceptions: spurious interrupts can't be masked.
 pub fn silence_pics() {
     for (command, data, vector, wiring) in [(0x20, 0x21, 0x20, 4), (0xa0, 0xa1, 0x28, 2)] {
         outb(command, 0x11);

@@ -1,4 +1,4 @@
-//! The local APIC, through its page (xAPIC) or its MSRs (x2APIC). APM vol. 2 chapter 16.
+//! The local APIC (APM vol. 2 chapter 16), accessed through its page (xAPIC) or by MSRs (x2APIC).
 #![cfg_attr(target_os = "none", expect(unsafe_code, reason = "device registers"))]
 
 use crate::kit::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use super::ioapic::Trigger as Wire;
 use crate::kit::cell::PerCpu;
 use crate::kit::{CpuId, MAX_CPUS, Maddr, Vaddr};
 
-/// Registers, by their offset in the page; an x2APIC's MSR is 0x800 + offset / 16.
+/// Registers by their offset in the page. In x2APIC mode, MSR 0x800 + offset / 16.
 mod reg {
     pub const ID: u32 = 0x20;
     pub const VERSION: u32 = 0x30;
@@ -31,36 +31,36 @@ mod reg {
     pub const TIMER_INITIAL: u32 = 0x380;
     pub const TIMER_CURRENT: u32 = 0x390;
     pub const TIMER_DIVIDE: u32 = 0x3e0;
-    /// AMD's further entries (APM vol. 2 §16.3.3): how many, and the first one.
+    /// AMD's extended space (APM vol. 2 §16.3.3): the number of further LVT entries, and the first one.
     pub const EXTENDED_FEATURE: u32 = 0x400;
     pub const EXTENDED_LVT: u32 = 0x500;
 }
 
 const LVT_MASKED: u32 = 1 << 16;
 const LVT_LOW_ACTIVE: u32 = 1 << 13;
-/// In the version register: there is AMD's extended space.
+/// Version register bit: the APIC has AMD's extended space.
 const EXTENDED_SPACE: u32 = 1 << 31;
-/// The highest id that a device's message or an I/O APIC's entry can name: 255 means all CPUs.
+/// The highest id that a device's message or an I/O APIC entry can address; 255 means all CPUs.
 const MAX_DEVICE_ID: u32 = 254;
 const LVT_NMI: u32 = 4 << 8;
 #[cfg(target_os = "none")]
 const ICR_PENDING: u32 = 1 << 12;
 const ICR_ASSERT: u32 = 1 << 14;
 
-/// How the CPUs' APICs are reached.
+/// How the CPUs' APICs are accessed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Mode {
-    /// Not yet: nothing is sent.
+    /// Not set up yet: nothing is sent.
     Off = 0,
-    /// Through the page.
+    /// By loads and stores in the APIC's page.
     XApic = 1,
-    /// Through MSRs.
+    /// By MSRs, with 32-bit APIC ids.
     X2Apic = 2,
 }
 
 impl Mode {
-    /// The manuals' name.
+    /// The name that the manuals use.
     pub fn name(self) -> &'static str {
         match self {
             Self::Off => "no",
@@ -70,24 +70,24 @@ impl Mode {
     }
 }
 
-/// What decides between the modes.
+/// The conditions that decide between the modes.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances {
-    /// What the command line says (`x2apic=`).
+    /// The choice on the command line (`x2apic=`).
     pub wish: Option<bool>,
     /// Whether the CPU has x2APIC mode.
     pub offered: bool,
-    /// Whether the firmware left it on: some machines can't leave it (SDM vol. 3 §11.12.5).
+    /// Whether the firmware left it enabled; some machines can't leave it (SDM vol. 3 §11.12.5).
     pub on_already: bool,
-    /// Whether a hypervisor is below, to which accesses by MSR are cheaper.
+    /// Whether there is a hypervisor below, for which MSR accesses are cheaper to emulate.
     pub hypervisor: bool,
-    /// The highest APIC id of the CPUs to be used.
+    /// The highest APIC id of the CPUs that are to be used.
     pub highest_id: u32,
 }
 
 impl Circumstances {
-    /// Without interrupt remapping, firmware and devices expect xAPIC mode, so x2APIC mode is used only for
-    /// a reason.
+    /// Chooses the mode. Without interrupt remapping, firmware and devices expect xAPIC mode, so x2APIC mode is used
+    /// only for a reason.
     pub fn mode(self) -> Mode {
         let needed = self.highest_id > MAX_DEVICE_ID;
         let wanted = self.wish.unwrap_or(self.hypervisor || needed);
@@ -101,13 +101,13 @@ impl Circumstances {
 
 static MODE: AtomicU8 = AtomicU8::new(0);
 static PAGE: AtomicU64 = AtomicU64::new(0);
-/// The page's machine address.
+/// The machine address of the xAPIC page.
 #[cfg(target_os = "none")]
 static MACHINE_PAGE: AtomicU64 = AtomicU64::new(0);
-/// APIC ids of the CPUs.
+/// The APIC id of each CPU; all ones until it is known.
 static IDS: PerCpu<AtomicU32> = PerCpu::new([const { AtomicU32::new(u32::MAX) }; MAX_CPUS]);
 
-/// The mode in use.
+/// The mode that all CPUs use.
 pub fn mode() -> Mode {
     match MODE.load(Ordering::Relaxed) {
         1 => Mode::XApic,
@@ -127,7 +127,7 @@ mod access {
     #[inline]
     pub fn read(register: u32) -> u32 {
         match mode() {
-            // SAFETY: `init` got the address of the mapped page.
+            // SAFETY: `set_mode` got the address of the mapped page.
             Mode::XApic => unsafe { word(register).read_volatile() },
             Mode::X2Apic => msr::read(msr::nr::X2APIC_BASE + (register >> 4)) as u32,
             Mode::Off => 0,
@@ -137,20 +137,20 @@ mod access {
     pub fn write(register: u32, value: u32) {
         let mode = MODE.load(Ordering::Relaxed);
         if mode == Mode::XApic as u8 {
-            // SAFETY: as `read`; the registers affect interrupts only.
+            // SAFETY: as for `read`; the registers affect interrupts only.
             unsafe { word(register).write_volatile(value) }
         } else if mode == Mode::X2Apic as u8 {
-            // SAFETY: likewise.
+            // SAFETY: the register exists in this mode and affects interrupts only.
             unsafe { msr::write(msr::nr::X2APIC_BASE + (register >> 4), u64::from(value)) }
         }
     }
-    /// Sends what `low` says to the APIC with this id.
+    /// Writes the interrupt command `low`, addressed to the APIC with id `to`.
     pub fn icr(to: u32, low: u32) {
         match mode() {
             Mode::X2Apic => {
                 let value = u64::from(to) << 32 | u64::from(low);
-                // An x2APIC's registers don't order earlier stores (SDM vol. 3 §11.12.3).
-                // SAFETY: fences and an interrupt command.
+                // SAFETY: fences and an interrupt command. Unlike in xAPIC mode, the write is not ordered after earlier
+                // stores without the fences (SDM vol. 3 §11.12.3).
                 unsafe {
                     core::arch::asm!("mfence", "lfence", options(nostack, preserves_flags));
                     msr::write(msr::nr::X2APIC_BASE + (reg::ICR_LOW >> 4), value);
@@ -165,8 +165,8 @@ mod access {
             }
         }
     }
-    /// Turns this CPU's APIC on in `mode`, at the address that the page of all CPUs has. Firmware may have
-    /// left it off, and then x2APIC mode is reached by way of xAPIC mode only (SDM vol. 3 §11.12.5).
+    /// Enables this CPU's APIC in `mode`, with its page at the one address that is mapped for all CPUs. If the firmware
+    /// left the APIC disabled, x2APIC mode can only be entered from xAPIC mode (SDM vol. 3 §11.12.5).
     pub fn enable(mode: Mode) {
         let old = msr::read(msr::nr::APIC_BASE);
         let page = match mode {
@@ -174,10 +174,10 @@ mod access {
             _ => old & !0xfff,
         };
         let on = page | old & 0xfff | msr::apic_base::ENABLED;
-        // SAFETY: the page is the one that is mapped; the enable bits.
+        // SAFETY: the base is that of the mapped page, and the enable bit is set.
         unsafe { msr::write(msr::nr::APIC_BASE, on) };
         if mode == Mode::X2Apic {
-            // SAFETY: the same, with x2APIC mode.
+            // SAFETY: as above, with x2APIC mode.
             unsafe { msr::write(msr::nr::APIC_BASE, on | msr::apic_base::X2APIC) };
         }
     }
@@ -195,7 +195,7 @@ mod access {
 }
 use access::{enable, icr, read, write};
 
-/// Sets the mode for all CPUs, and where the page is and is mapped (used in xAPIC mode alone).
+/// Sets the mode for all CPUs; where the xAPIC page is, and where it is mapped (used only in xAPIC mode).
 pub fn set_mode(mode: Mode, page: Maddr, mapped: Vaddr) {
     #[cfg(target_os = "none")]
     MACHINE_PAGE.store(page.0, Ordering::Relaxed);
@@ -204,8 +204,7 @@ pub fn set_mode(mode: Mode, page: Maddr, mapped: Vaddr) {
     MODE.store(mode as u8, Ordering::Release);
 }
 
-/// The entries of the local vector table that this APIC has, but the error interrupt's: firmware may have left
-/// any of them open.
+/// The LVT entries of this APIC except the error entry. Firmware may have left any of them unmasked.
 fn local_vectors() -> impl Iterator<Item = u32> {
     let version = read(reg::VERSION);
     let last = version >> 16 & 0xff;
@@ -229,13 +228,14 @@ fn local_vectors() -> impl Iterator<Item = u32> {
         .chain((0..extended).map(|n| reg::EXTENDED_LVT + n * 16))
 }
 
-/// Turns on this CPU's APIC with everything masked but the error interrupt and the NMIs, which `nmi_pins` tells
-/// of LINT0 and LINT1 by the APIC's id. No pin has ExtINT: the old interrupt controllers are silent.
+/// Enables this CPU's APIC. Everything is masked except the error interrupt and the NMIs, for which `nmi_pins` says how
+/// LINT0 and LINT1 of the APIC with this id are wired. No pin is ExtINT, because the 8259s are silent.
 pub fn init(cpu: CpuId, nmi_pins: impl Fn(u32) -> [Option<Wire>; 2]) {
     enable(mode());
     write(reg::TPR, 0);
     local_vectors().for_each(|register| write(register, read(register) | LVT_MASKED));
-    // While the APIC is off by this register, every entry reads and stays masked (SDM vol. 3 §11.4.7.2).
+    // While SVR has the APIC software-disabled, all LVT entries stay masked, even against writes (SDM vol. 3
+    // §11.4.7.2): mask them again.
     write(reg::SVR, 0x100 | super::ipi::Vector::Spurious as u32);
     local_vectors().for_each(|register| write(register, LVT_MASKED));
     for (pin, wire) in [reg::LVT_LINT0, reg::LVT_LINT1]
@@ -250,7 +250,7 @@ pub fn init(cpu: CpuId, nmi_pins: impl Fn(u32) -> [Option<Wire>; 2]) {
     }
     write(reg::ESR, 0);
     write(reg::LVT_ERROR, super::ipi::Vector::Error as u32);
-    // What the firmware left in service would block everything of its priority.
+    // An interrupt that the firmware left in service would block all of its priority and below.
     for word in (0..8).rev().map(|n| reg::ISR + n * 16) {
         for _ in 0..read(word).count_ones() {
             write(reg::EOI, 0);
@@ -259,7 +259,7 @@ pub fn init(cpu: CpuId, nmi_pins: impl Fn(u32) -> [Option<Wire>; 2]) {
     IDS.of(cpu).store(this_id(), Ordering::Release);
 }
 
-/// This CPU's APIC id.
+/// The APIC id of this CPU.
 pub fn this_id() -> u32 {
     match mode() {
         Mode::X2Apic => read(reg::ID),
@@ -267,13 +267,13 @@ pub fn this_id() -> u32 {
     }
 }
 
-/// The APIC id of `cpu`.
+/// The APIC id of `cpu`, or all ones if it has not been started.
 pub fn id_of(cpu: CpuId) -> u32 {
     IDS.of(cpu).load(Ordering::Relaxed)
 }
 
-/// Where a device's interrupt for `cpu` goes: to its APIC's id, or where a device can't name that to the first
-/// CPU that it can. Nothing if there is none.
+/// The APIC id for a device's interrupt to `cpu`: that of `cpu`, or if a device can't address it, that of the first
+/// online CPU that it can. `None` if there is none.
 pub fn device_target(cpu: CpuId) -> Option<u8> {
     let nameable = |cpu: CpuId| {
         u8::try_from(id_of(cpu))
@@ -283,19 +283,19 @@ pub fn device_target(cpu: CpuId) -> Option<u8> {
     nameable(cpu).or_else(|| super::percpu::online().iter().find_map(nameable))
 }
 
-/// Ends the interrupt of the highest priority in service.
+/// Ends the service of the highest-priority interrupt in service.
 #[inline]
 pub fn eoi() {
     write(reg::EOI, 0);
 }
 
-/// Sends an interrupt to one CPU.
+/// Sends the interrupt `vector` to `cpu`.
 #[inline]
 pub fn send_fixed(cpu: CpuId, vector: u8) {
     icr(id_of(cpu), ICR_ASSERT | u32::from(vector));
 }
 
-/// Sends an NMI to one CPU.
+/// Sends an NMI to `cpu`.
 pub fn send_nmi(cpu: CpuId) {
     icr(id_of(cpu), ICR_ASSERT | LVT_NMI);
 }
@@ -305,22 +305,22 @@ pub fn send_init(to: u32) {
     icr(to, ICR_ASSERT | 5 << 8);
 }
 
-/// Sends a start-up IPI: the CPU starts in real mode at page `page` (below 256).
+/// Sends a start-up IPI: the CPU starts in real mode at page `page`.
 pub fn send_startup(to: u32, page: u8) {
     icr(to, ICR_ASSERT | 6 << 8 | u32::from(page));
 }
 
-/// Whether `vector` waits to be delivered to this CPU.
+/// Whether `vector` is pending for this CPU (IRR).
 pub fn is_requested(vector: u8) -> bool {
     read(reg::IRR + u32::from(vector / 32) * 16) >> (vector % 32) & 1 != 0
 }
 
-/// Whether this CPU has been interrupted with `vector` and has not acknowledged it.
+/// Whether `vector` is in service on this CPU: delivered and not acknowledged (ISR).
 pub fn is_in_service(vector: u8) -> bool {
     read(reg::ISR + u32::from(vector / 32) * 16) >> (vector % 32) & 1 != 0
 }
 
-/// The error status, cleared.
+/// Reads the error status and clears it.
 pub fn take_errors() -> u32 {
     write(reg::ESR, 0);
     read(reg::ESR)
@@ -330,36 +330,36 @@ pub fn take_errors() -> u32 {
 pub(super) mod timer {
     use super::*;
 
-    /// One shot down from a count, or at a TSC value.
+    /// Lets the timer interrupt once: at the end of a count, or at a TSC value.
     pub fn set_lvt(deadline: Trigger) {
         let kind = match deadline {
             Trigger::Count => 0,
             Trigger::TscDeadline => 2 << 17,
         };
-        write(reg::TIMER_DIVIDE, 0b1011); // by 1
+        write(reg::TIMER_DIVIDE, 0b1011); // divide by 1
         write(
             reg::LVT_TIMER,
             kind | super::super::ipi::Vector::Timer as u32,
         );
     }
-    /// No interrupt from the timer; it counts.
+    /// Masks the timer's interrupt; it counts nevertheless.
     pub fn mask() {
         write(reg::TIMER_DIVIDE, 0b1011);
         write(reg::LVT_TIMER, LVT_MASKED);
     }
-    /// What the timer counts.
+    /// What the timer compares with its deadline.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub enum Trigger {
-        /// Bus clocks.
+        /// A count of bus clocks.
         Count,
-        /// The TSC.
+        /// The TSC, in TSC-deadline mode.
         TscDeadline,
     }
-    /// Starts the count; 0 stops it.
+    /// Starts a count, in bus clocks; 0 stops the timer.
     pub fn set_count(count: u32) {
         write(reg::TIMER_INITIAL, count);
     }
-    /// What is left of the count.
+    /// The part of the count that is left.
     pub fn count() -> u32 {
         read(reg::TIMER_CURRENT)
     }
@@ -417,7 +417,7 @@ mod tests {
         }
     }
 
-    /// An id that doesn't fit is never cut to another CPU's.
+    /// An id that doesn't fit is never truncated to another CPU's.
     #[test]
     fn a_device_is_given_an_id_that_it_can_name() {
         let (near, far) = (CpuId(0), CpuId(1));

@@ -1,8 +1,8 @@
-//! The machine-check banks of this CPU: what hardware reports of its own errors (SDM vol. 3 chapter 17, APM vol. 2
+//! The machine-check banks of this CPU, in which the hardware reports its own errors (SDM vol. 3 chapter 17, APM vol. 2
 //! chapter 9).
 //!
-//! An uncorrected error raises #MC, and [`crate::entry`] ends the machine. A corrected one raises nothing:
-//! [`crate::life::machine_check`] looks for it from time to time.
+//! An uncorrected error raises #MC, and [`crate::entry`] ends the machine. A corrected error raises no exception:
+//! [`crate::life::machine_check`] polls for it.
 
 use core::fmt;
 
@@ -15,23 +15,23 @@ const MCG_CAP: u32 = 0x179;
 const MCG_STATUS: u32 = 0x17a;
 const MCG_CTL: u32 = 0x17b;
 const MC0_CTL: u32 = 0x400;
-/// MCG_CAP: how many banks there are, MCG_CTL exists, uncorrected errors may be recoverable.
+/// MCG_CAP: the number of banks; MCG_CTL exists; uncorrected errors may be recoverable.
 const CAP_BANKS: u64 = 0xff;
 const CAP_CTL: u64 = 1 << 8;
 const CAP_RECOVERY: u64 = 1 << 24;
-/// The banks whose MSRs have numbers below those of the VMX capabilities.
+/// The number of banks that are used: MSRs of further banks would overlap those of the VMX capabilities.
 const MAX_BANKS: u32 = 32;
 
 /// A bank that holds an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bank {
-    /// Its number.
+    /// The number of the bank.
     pub number: u32,
-    /// MCi_STATUS.
+    /// Its MCi_STATUS register.
     pub status: u64,
-    /// MCi_ADDR, or 0 if the status doesn't vouch for it.
+    /// Its MCi_ADDR register, or 0 if the status doesn't say that it is valid.
     pub address: u64,
-    /// Likewise MCi_MISC.
+    /// Its MCi_MISC register, or 0 if the status doesn't say that it is valid.
     pub misc: u64,
 }
 
@@ -59,12 +59,13 @@ impl Bank {
             misc: when(status::MISC_VALID, base + 3),
         })
     }
-    /// Whether hardware could not correct the error.
+    /// Whether the hardware could not correct the error.
     pub const fn is_uncorrected(&self) -> bool {
         self.status & status::UNCORRECTED != 0
     }
-    /// Whether a #MC tells of this error, so that looking for corrected ones must leave it alone. With error
-    /// recovery, an uncorrected error that is not signalled waits to be found like a corrected one (SDM vol. 3 §17.6.3).
+    /// Whether this error raises #MC, in which case polling for corrected errors must leave it alone. On a CPU with
+    /// error recovery, an uncorrected error that is not signalled waits to be polled like a corrected one (SDM vol. 3
+    /// §17.6.3).
     const fn raises_exception(&self, cap: u64) -> bool {
         let bit = match cap & CAP_RECOVERY {
             0 => status::UNCORRECTED,
@@ -72,10 +73,10 @@ impl Bank {
         };
         self.status & bit != 0
     }
-    /// Forgets the error, so that the bank can hold the next one.
+    /// Clears the bank, so that it can record the next error.
     #[expect(unsafe_code, reason = "writes a bank's status")]
     pub fn clear(&self) {
-        // SAFETY: zero is the one value that all banks accept; it affects reports of errors alone.
+        // SAFETY: zero is the one value that all banks accept, and it affects error reports only.
         unsafe { msr::write_or_ignore(MC0_CTL + 4 * self.number + 1, 0) };
     }
 }
@@ -90,12 +91,12 @@ impl fmt::Display for Bank {
     }
 }
 
-/// MCG_CAP; 0 on a CPU without machine checks.
+/// Reads MCG_CAP; 0 on a CPU without machine checks.
 pub fn capabilities() -> u64 {
     msr::read_safe(MCG_CAP).unwrap_or(0)
 }
 
-/// MCG_STATUS.
+/// Reads MCG_STATUS; 0 on a CPU without machine checks.
 pub fn global_status() -> u64 {
     msr::read_safe(MCG_STATUS).unwrap_or(0)
 }
@@ -109,13 +110,13 @@ pub fn banks() -> impl Iterator<Item = Bank> {
     (0..count(capabilities())).filter_map(Bank::read)
 }
 
-/// The banks of this CPU with an error of which no exception tells.
+/// The banks of this CPU that hold an error for which there is no exception.
 pub fn silent_banks() -> impl Iterator<Item = Bank> {
     let cap = capabilities();
     banks().filter(move |bank| !bank.raises_exception(cap))
 }
 
-/// Lets this CPU's banks report all errors. What an earlier system left in them stays, to be looked at.
+/// Enables all error reports of this CPU's banks. Errors that an earlier system left in them stay, for the poll.
 #[expect(unsafe_code, reason = "turns reports on")]
 pub fn enable() {
     let cap = capabilities();
@@ -126,29 +127,30 @@ pub fn enable() {
     }
     for number in 0..count(cap) {
         if let Some(bits) = control(cpu::features().vendor, family_model, number) {
-            // SAFETY: likewise; a bank that refuses keeps what the firmware chose.
+            // SAFETY: as above; a bank that refuses the value keeps the firmware's.
             unsafe { msr::write_or_ignore(MC0_CTL + 4 * number, bits) };
         }
     }
 }
 
-/// What goes into a bank's control register, if the core may write it.
+/// The value for a bank's control register, or `None` if the core must not write it.
 fn control(vendor: cpu::Vendor, (family, model): (u32, u32), bank: u32) -> Option<u64> {
     const GART_WALK: u64 = 1 << 10;
     match (vendor, bank) {
-        // The firmware's own before Nehalem (SDM vol. 3 §17.3.2.1).
+        // Before Nehalem, bank 0's control register is for the firmware alone (SDM vol. 3 §17.3.2.1).
         (cpu::Vendor::Intel, 0) if family == 6 && model < 0x1a => None,
-        // The north bridge reports GART walks of speculative accesses as errors (BKDG for family 0Fh and 10h, MC4_CTL).
+        // The north bridge reports GART walks of speculative accesses as errors (BKDG of families 0Fh and 10h,
+        // MC4_CTL).
         (cpu::Vendor::Amd, 4) if family < 0x15 => Some(!GART_WALK),
         _ => Some(u64::MAX),
     }
 }
 
-/// The worst error that each CPU found when it took #MC: status (0: none), address, and the bank's number.
+/// The worst error that each CPU found when it took #MC: status (0: none), address, bank number.
 static WORST: PerCpu<[AtomicU64; 3]> =
     PerCpu::new([const { [const { AtomicU64::new(0) }; 3] }; MAX_CPUS]);
 
-/// Notes the worst error of this CPU for [`Worst`]. An exception may come to all CPUs at once, and one reports for all.
+/// Records this CPU's worst error for [`Worst`]. An exception may hit all CPUs at once, of which one reports for all.
 pub fn note_worst() {
     let worst = banks().max_by_key(|bank| (bank.is_uncorrected(), bank.status));
     if let Some(bank) = worst {
@@ -159,7 +161,7 @@ pub fn note_worst() {
     }
 }
 
-/// Shows this CPU's banks and the worst errors that other CPUs noted.
+/// Formats the errors in this CPU's banks and the worst errors that other CPUs recorded.
 pub struct Worst;
 
 impl fmt::Display for Worst {
@@ -196,7 +198,7 @@ mod tests {
         };
         assert!(!bank(0).raises_exception(0));
         assert!(bank(status::UNCORRECTED).raises_exception(0));
-        // No action required: found by looking, where the CPU can tell the two apart.
+        // No action required: left to the poll, on a CPU that can tell the two apart.
         assert!(!bank(status::UNCORRECTED).raises_exception(CAP_RECOVERY));
         let signaled = status::UNCORRECTED | status::SIGNALED;
         assert!(bank(signaled).raises_exception(CAP_RECOVERY));

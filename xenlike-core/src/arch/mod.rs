@@ -1,7 +1,7 @@
-//! The machine: registers, descriptors, TLB, APIC, time, per-CPU data.
+//! The machine: registers, descriptors, TLB, APIC, time, per-CPU data. Uses `kit` alone.
 //!
-//! Everything here exists on the host too, where small stand-ins take the place of instructions
-//! that only ring 0 has, so that the rooms above compile and are tested there.
+//! Everything here exists on the host too. There, small stand-ins replace the instructions that only ring 0 has, so
+//! that the rooms above compile and can be tested.
 
 pub mod apic_timer;
 pub mod calibrate;

@@ -1,6 +1,6 @@
-//! Model-specific registers. On the host there are none: reads give 0, safe reads nothing.
+//! Model-specific registers. The host has none: reads return 0, safe reads `None`.
 
-/// Their numbers (APM vol. 2 appendix A, SDM vol. 4).
+/// Register numbers (APM vol. 2 appendix A, SDM vol. 4).
 pub mod nr {
     #![expect(missing_docs, reason = "the manuals' names")]
     pub const TSC: u32 = 0x10;
@@ -30,21 +30,21 @@ pub mod nr {
     pub const HWCR: u32 = 0xc001_0015;
 }
 
-/// APIC_BASE bits.
+/// Bits of APIC_BASE.
 pub mod apic_base {
-    /// x2APIC mode.
+    /// The APIC is in x2APIC mode.
     pub const X2APIC: u64 = 1 << 10;
-    /// The local APIC is on.
+    /// The local APIC is enabled.
     pub const ENABLED: u64 = 1 << 11;
 }
 
-/// EFER bits.
+/// Bits of EFER.
 pub mod efer {
-    /// SYSCALL is on.
+    /// SYSCALL and SYSRET are enabled.
     pub const SCE: u64 = 1;
-    /// Long mode is on.
+    /// Long mode is enabled.
     pub const LME: u64 = 1 << 8;
-    /// The no-execute bit is on.
+    /// The no-execute bit of page tables is enabled.
     pub const NXE: u64 = 1 << 11;
 }
 
@@ -60,7 +60,7 @@ mod real {
     #[inline]
     pub fn read(msr: u32) -> u64 {
         let (low, high): (u32, u32);
-        // SAFETY: reading has no effect on memory; a missing register is a #GP, thus a panic.
+        // SAFETY: a read has no effect on memory; a missing register raises #GP, thus a panic.
         unsafe {
             asm!("rdmsr", in("ecx") msr, out("eax") low, out("edx") high, options(nostack, preserves_flags));
         }
@@ -73,7 +73,7 @@ mod real {
     /// The value keeps the machine in the state that the core relies on.
     #[inline]
     pub unsafe fn write(msr: u32, value: u64) {
-        // SAFETY: the caller's promise.
+        // SAFETY: by the caller's promise.
         unsafe {
             asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack, preserves_flags));
         }
@@ -82,7 +82,7 @@ mod real {
     /// Reads a register that may not exist.
     pub fn read_safe(msr: u32) -> Option<u64> {
         let (low, high, ok): (u32, u32, u32);
-        // SAFETY: as `read`; the fault lands behind the instruction with `ok` still 0.
+        // SAFETY: as for `read`; the fault lands behind the instruction with `ok` still 0.
         unsafe {
             asm!(
                 "2: rdmsr",
@@ -97,13 +97,13 @@ mod real {
         (ok != 0).then_some(u64::from(high) << 32 | u64::from(low))
     }
 
-    /// Writes a register that may refuse; tells whether it took the value.
+    /// Writes a register that may refuse the value; returns whether it accepted it.
     ///
     /// # Safety
-    /// As [`write`].
+    /// As for [`write`].
     pub unsafe fn write_safe(msr: u32, value: u64) -> bool {
         let ok: u32;
-        // SAFETY: the caller's promise; the fault lands behind the instruction with `ok` still 0.
+        // SAFETY: by the caller's promise; the fault lands behind the instruction with `ok` still 0.
         unsafe {
             asm!(
                 "2: wrmsr",
@@ -118,13 +118,13 @@ mod real {
         ok != 0
     }
 
-    /// Writes a register that may refuse, and then keeps what it has.
+    /// Writes a register that may refuse the value, in which case it keeps the old one.
     ///
     /// # Safety
-    /// As [`write`].
+    /// As for [`write`].
     #[inline]
     pub unsafe fn write_or_ignore(msr: u32, value: u64) {
-        // SAFETY: the caller's promise; a fault lands behind the instruction.
+        // SAFETY: by the caller's promise; a fault lands behind the instruction.
         unsafe {
             asm!(
                 "2: wrmsr",
@@ -141,30 +141,30 @@ mod real {
 mod real {
     #![expect(unsafe_code, reason = "the signatures of the real ones")]
 
-    /// Nothing there.
+    /// Returns 0: the host gives no access.
     pub fn read(_msr: u32) -> u64 {
         0
     }
-    /// Nothing there.
+    /// Does nothing: the host gives no access.
     ///
     /// # Safety
-    /// None needed.
+    /// There is nothing to promise on the host.
     pub unsafe fn write(_msr: u32, _value: u64) {}
-    /// Nothing there.
+    /// Returns `None`: the host gives no access.
     pub fn read_safe(_msr: u32) -> Option<u64> {
         None
     }
-    /// Nothing there.
+    /// Returns false: the host gives no access.
     ///
     /// # Safety
-    /// None needed.
+    /// There is nothing to promise on the host.
     pub unsafe fn write_safe(_msr: u32, _value: u64) -> bool {
         false
     }
-    /// Nothing there.
+    /// Does nothing: the host gives no access.
     ///
     /// # Safety
-    /// None needed.
+    /// There is nothing to promise on the host.
     pub unsafe fn write_or_ignore(_msr: u32, _value: u64) {}
 }
 

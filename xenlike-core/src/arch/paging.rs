@@ -4,7 +4,7 @@ use crate::kit::atomic::{AtomicU64, Ordering};
 
 use crate::kit::{Maddr, PAGE_SIZE, Vaddr};
 
-/// Entry bits (APM vol. 2 §5.4).
+/// Bits of page-table entries (APM vol. 2 §5.4).
 pub mod pte {
     #![expect(missing_docs, reason = "the manual's names")]
     pub const P: u64 = 1;
@@ -14,66 +14,66 @@ pub mod pte {
     pub const PCD: u64 = 1 << 4;
     pub const A: u64 = 1 << 5;
     pub const D: u64 = 1 << 6;
-    /// In L2 and L3: maps a large page.
+    /// In L2 and L3 entries: maps a large page.
     pub const PSE: u64 = 1 << 7;
-    /// In L1: the PAT index bit.
+    /// In L1 entries: the upper PAT index bit.
     pub const PAT: u64 = 1 << 7;
     pub const G: u64 = 1 << 8;
-    /// The three bits that software may use.
+    /// The three bits that are free for software.
     pub const AVAIL: u64 = 7 << 9;
     pub const NX: u64 = 1 << 63;
-    /// The frame's address.
+    /// The bits of the frame's address.
     pub const ADDR: u64 = 0x000f_ffff_ffff_f000;
 }
 
-/// Read-write data.
+/// Flags of read-write data.
 pub const DATA: u64 = pte::P | pte::RW | pte::A | pte::D | pte::NX;
-/// Read-only data.
+/// Flags of read-only data.
 pub const RODATA: u64 = pte::P | pte::A | pte::NX;
-/// Code.
+/// Flags of code: read-only and executable.
 pub const TEXT: u64 = pte::P | pte::A;
-/// Registers of a device: uncached.
+/// Flags of device registers: uncached (PAT entry 3).
 pub const DEVICE: u64 = DATA | pte::PCD | pte::PWT;
-/// A frame buffer: uncached, or write-combining through PAT entry 4 where mapped by 4 KiB pages.
+/// Flags of a frame buffer. PAT entry 4 is write-combining.
 pub const FRAMEBUFFER: u64 = DATA | pte::PAT;
-/// Read-only data that guests may read: the machine-to-physical table.
+/// Flags of read-only data that guests may read too: the machine-to-physical table.
 pub const GUEST_RODATA: u64 = RODATA | pte::US;
 
-/// A link to a lower table, which alone decides.
+/// Flags of a link to a lower table. It grants everything, so the lower entries alone decide.
 pub const TABLE_LINK: u64 = pte::P | pte::RW | pte::US | pte::A;
 
-/// One page table.
+/// The 512 entries of a page table.
 pub type Table = [AtomicU64; 512];
 
-/// Where page tables come from and how their words are reached.
+/// Where page tables are allocated and how their entries are accessed.
 pub trait TableMemory {
-    /// A new table, zeroed.
+    /// Allocates a zeroed table; `None` if memory is short.
     fn new_table(&mut self) -> Option<Maddr>;
-    /// The words of the table at `at`.
+    /// The entries of the table at machine address `at`.
     fn table(&self, at: Maddr) -> &Table;
     /// The largest pages that the machine can map.
     fn largest_page(&self) -> PageSizes;
 }
 
-/// Which page sizes may be used.
+/// The page sizes that may be used for a mapping.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PageSizes {
-    /// 4 KiB only (for memory types and fine permissions).
+    /// Only 4 KiB, for memory types and fine-grained permissions.
     Small,
-    /// And 2 MiB.
+    /// 4 KiB and 2 MiB.
     Large,
-    /// And 1 GiB.
+    /// 4 KiB, 2 MiB and 1 GiB.
     Huge,
 }
 
 /// Why a mapping could not be made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MapError {
-    /// No memory for a table.
+    /// There is no memory for a table.
     NoMemory,
-    /// Something is mapped there already.
+    /// An address of the range is mapped already.
     Occupied,
-    /// An address or length is not a multiple of the page size.
+    /// An address or the length is not a multiple of the page size.
     Misaligned,
 }
 
@@ -81,10 +81,10 @@ const fn bytes_of(level: u32) -> u64 {
     (PAGE_SIZE as u64) << (9 * (level - 1))
 }
 
-/// Maps `bytes` from `to` at `at` under `l4`, with the largest pages of `sizes` that fit.
+/// Maps `bytes` from machine address `to` at `at` under `l4`, with the largest pages of `sizes` that fit.
 ///
 /// # Errors
-/// If memory for tables is short or something is in the way; what was mapped so far stays.
+/// [`MapError`] if memory for tables is short or part of the range is mapped. What was mapped so far stays.
 pub fn map(
     memory: &mut impl TableMemory,
     l4: Maddr,
@@ -119,7 +119,7 @@ pub fn map(
     Ok(())
 }
 
-/// The flags of a leaf at `level`: the PAT bit is elsewhere in a large page (bit 12).
+/// The flags of a leaf entry at `level`: in a large page the PAT bit is bit 12.
 fn leaf_flags(flags: u64, level: u32) -> u64 {
     match level {
         1 => flags,
@@ -128,7 +128,7 @@ fn leaf_flags(flags: u64, level: u32) -> u64 {
     }
 }
 
-/// The table of `level` on the way to `at`, made if it is not there.
+/// The table of `level` on the path to `at`; missing tables are made.
 fn walk(
     memory: &mut impl TableMemory,
     l4: Maddr,
@@ -153,7 +153,7 @@ fn walk(
     Ok(table)
 }
 
-/// What `at` is mapped to under `l4`.
+/// The machine address to which `at` is mapped under `l4`.
 pub fn translate(memory: &impl TableMemory, l4: Maddr, at: Vaddr) -> Option<Maddr> {
     let mut table = l4;
     for level in (1..=4).rev() {
@@ -217,7 +217,7 @@ mod tests {
         }
         assert_eq!(translate(&fake, l4, Vaddr(at.0 + from.0 + bytes)), None);
         assert_eq!(translate(&fake, l4, Vaddr(at.0 + from.0 - 1)), None);
-        // L4, L3, two L2, two L1 (one page before the gigabyte, one behind the last 2 MiB).
+        // L4, L3, two L2 and two L1 (one for the page below the gigabyte, one for the pages behind the last 2 MiB).
         assert_eq!(fake.0.len(), 6);
     }
 

@@ -1,8 +1,8 @@
-//! The machine's own clock as the source of system time, where TSCs tick at changing rates or differ between CPUs.
+//! A platform clock as the source of system time, on machines whose TSCs change their rate or differ between CPUs.
 //!
-//! Time is read from the TSC as ever, since that is fast. About once a second each CPU compares its TSC with the
-//! platform's clock and puts its own clock on a new line: one that was behind leaps forward, one that was ahead goes
-//! slower, and none goes back. CPUs share nothing but how often the counter has wrapped.
+//! Time is still read from the TSC, since that is fast. About once a second each CPU compares its TSC with the platform
+//! clock and puts its own clock on a new line: a clock that is behind leaps forward, one that is ahead runs slower, and
+//! none goes back. The only state that CPUs share is how often the counter has wrapped.
 
 use super::calibrate::Reference;
 use super::percpu;
@@ -11,18 +11,20 @@ use crate::kit::atomic::{AtomicU64, Ordering};
 use crate::kit::cell::PerCpu;
 use crate::kit::{MAX_CPUS, Once};
 
-/// How often a CPU's clock is corrected, in ns.
+/// The time between two corrections of a CPU's clock, in ns.
 const PERIOD_NS: u64 = SECOND_NS;
-/// Rates that a TSC can have, in Hz. Outside, one of the clocks stood still or was set.
+/// The rates that a TSC can have, in Hz. A rate outside means that one of the clocks stood still or was set.
 const POSSIBLE_HZ: core::ops::RangeInclusive<u128> = 1_000_000..=100_000_000_000;
 
-/// The ticks of a counter that wraps.
+/// The ticks of a counter, extended to 64 bits across its wraps.
 struct Ticks(AtomicU64);
 
 impl Ticks {
-    /// The ticks up to now, and whatever else `read` finds with the count. Some CPU must ask within each wrap.
+    /// The ticks up to now, and the other value that `read` returns with the count. Some CPU must call it at least once
+    /// per wrap.
     fn look<T>(&self, mask: u32, read: impl FnOnce() -> (u32, T)) -> (u64, T) {
-        // The count is read after the ticks that it is compared with, so it is never behind them.
+        // The count is read after the ticks with which it is compared, so it is never behind them. Another CPU may have
+        // stored a later value by then: `fetch_max` keeps the later one.
         let last = self.0.load(Ordering::Acquire);
         let (count, rest) = read();
         let now = last.wrapping_add(u64::from(count.wrapping_sub(last as u32) & mask));
@@ -34,14 +36,14 @@ impl Ticks {
 struct Platform {
     clock: Reference,
     scale: TscScale,
-    /// The ticks, and the system time, when it became the clock.
+    /// The ticks and the system time at which it became the source.
     first: (u64, u64),
 }
 
 static PLATFORM: Once<Platform> = Once::new();
 static TICKS: Ticks = Ticks(AtomicU64::new(0));
 
-/// From now on `clock`, which moves, is the source of system time.
+/// Makes `clock`, which moves, the source of system time from now on.
 pub fn use_clock(clock: &Reference) {
     let (ticks, tsc) = TICKS.look(clock.mask(), || clock.pair());
     PLATFORM.call_once(|| Platform {
@@ -51,18 +53,18 @@ pub fn use_clock(clock: &Reference) {
     });
 }
 
-/// What the clock is called, if it isn't the TSC.
+/// The name of the clock, or `None` if the TSC is the source of time.
 pub fn name() -> Option<&'static str> {
     PLATFORM.get().map(|platform| platform.clock.name())
 }
 
-/// In how many ns a CPU's clock is to be corrected again, if at all.
+/// The time in ns until a CPU's clock must be corrected again; `None` if the TSC is the source.
 pub fn period_ns() -> Option<u64> {
     PLATFORM.get().map(|_| PERIOD_NS)
 }
 
 impl Platform {
-    /// This CPU's TSC, and the system time.
+    /// This CPU's TSC, and the system time by the platform clock at that moment.
     fn look(&self) -> Stamp {
         let (ticks, tsc) = TICKS.look(self.clock.mask(), || self.clock.pair());
         let (first, first_ns) = self.first;
@@ -71,7 +73,7 @@ impl Platform {
     }
 }
 
-/// Corrects this CPU's clock; true if it changed.
+/// Corrects this CPU's clock; returns whether it changed. The first call on a CPU only takes the reference point.
 pub fn correct() -> bool {
     static LAST: PerCpu<[AtomicU64; 2]> =
         PerCpu::new([const { [const { AtomicU64::new(0) }; 2] }; MAX_CPUS]);
@@ -90,8 +92,8 @@ pub fn correct() -> bool {
     line.is_some()
 }
 
-/// How a clock that shows `shown` goes on, after two looks at the TSC and at the right time; nothing if the looks
-/// make no sense.
+/// The next line of a clock that shows `shown`, after two readings of the TSC and the right time; `None` if the
+/// readings are implausible.
 fn corrected(shown: u64, (last_tsc, last_ns): Stamp, (tsc, ns): Stamp) -> Option<Line> {
     let elapsed_ns = u128::from(ns.saturating_sub(last_ns)).max(1);
     let ticks = u128::from(tsc.wrapping_sub(last_tsc));
@@ -99,7 +101,8 @@ fn corrected(shown: u64, (last_tsc, last_ns): Stamp, (tsc, ns): Stamp) -> Option
     if !POSSIBLE_HZ.contains(&hz) {
         return None;
     }
-    // What it is ahead is to be lost in a period, but it never goes slower than half.
+    // The time by which the clock is ahead is to be lost within a period, but the clock never runs at less than half
+    // speed.
     let ahead = u128::from(shown.saturating_sub(ns)).min(PERIOD_NS.into());
     let slower = hz + hz * ahead / u128::from(PERIOD_NS);
     Some(Line::through((tsc, shown.max(ns)), slower as u64))
@@ -110,7 +113,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A CPU's clock beside the right time, while its TSC ticks at one rate after the other.
+    /// A CPU's clock beside the right time, while its TSC ticks at one rate after another.
     struct Run {
         line: Line,
         last: Stamp,
@@ -124,7 +127,7 @@ mod tests {
                 last,
             }
         }
-        /// A second at `hz`, after which the clock is `ns` late to be corrected; how far it is ahead before that.
+        /// Lets a second pass at `hz`, corrects the clock `ns` late, and returns how far it was ahead before that.
         fn go(&mut self, hz: u64, late_ns: u64) -> Result<i64, TestCaseError> {
             let (tsc, ns) = self.last;
             let elapsed_ns = SECOND_NS + late_ns;
@@ -141,8 +144,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the rate does between two corrections, the clock never goes back and stays within a second and
-        /// a bit; when the rate is steady again, it is right soon.
+        /// Whatever the rate does between two corrections, the clock never goes back and stays within a little more
+        /// than 2 s. Once the rate is steady again, the clock is soon right.
         #[test]
         fn a_clock_follows_any_rate(
             hz in 40_000_000_u64..6_000_000_000,
@@ -157,7 +160,7 @@ mod tests {
             prop_assert!(last.unsigned_abs() < 2_000, "{last}");
         }
 
-        /// A clock is never off by more than a tick and the scale's rounding when it is put on a line.
+        /// A clock that is put on a line is off by at most a tick and the rounding of the scale.
         #[test]
         fn a_line_goes_through_its_point(
             hz in 1_000_000_u64..10_000_000_000,
@@ -168,7 +171,7 @@ mod tests {
             prop_assert!(shown >= ns && shown - ns <= SECOND_NS / hz + 2, "{shown} {ns}");
         }
 
-        /// Nothing panics, and clocks that stood still or were set change nothing.
+        /// No reading panics, and clocks that stood still or were set change nothing.
         #[test]
         fn any_look_is_taken(shown: u64, last: Stamp, now: Stamp) {
             corrected(shown, last, now);
@@ -186,10 +189,10 @@ mod models {
     use loom::thread;
     use std::sync::Arc;
 
-    /// The counter wraps after 8 ticks.
+    /// The bits of the counter: it wraps after 8 ticks.
     const MASK: u32 = 7;
 
-    /// Two CPUs that look at a counter while it wraps find all of its ticks.
+    /// Two CPUs that read a counter as it wraps count all of its ticks.
     #[test]
     fn no_wrap_is_lost_or_counted_twice() {
         explore(3, || {
@@ -197,7 +200,7 @@ mod models {
             shared.0.0.load(Ordering::Relaxed);
             shared.1.load(Ordering::Relaxed);
             let look = |(ticks, counter): &(Ticks, AtomicU64)| {
-                // Time goes on with every look at the counter.
+                // Time passes with every look at the counter.
                 let read = || {
                     let now = counter.fetch_add(2, Ordering::SeqCst) + 2;
                     (now as u32 & MASK, now)

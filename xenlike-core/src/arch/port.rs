@@ -1,7 +1,7 @@
-//! Port I/O. On the host every port reads as an absent device and swallows what is written.
+//! Port I/O. On the host every port reads as an absent device and ignores what is written.
 //!
-//! The functions are safe to call as far as Rust goes: a port is a device's matter, and who may
-//! touch which is decided by the callers (a domain's port permissions, the core's own devices).
+//! The functions are safe in Rust's sense, because a port access touches no memory. Who may access which port is for
+//! the callers to decide: a domain's port permissions, the core's own devices.
 
 #[cfg(target_os = "none")]
 mod real {
@@ -14,7 +14,7 @@ mod real {
             #[inline(always)]
             pub fn $read(port: u16) -> $type {
                 let value: $type;
-                // SAFETY: touches no memory of ours; see the module's header.
+                // SAFETY: accesses no memory of the core; see the module's header.
                 unsafe {
                     asm!(concat!("in ", $reg, ", dx"), out($reg) value, in("dx") port, options(nostack, preserves_flags));
                 }
@@ -23,7 +23,7 @@ mod real {
             #[doc = concat!("Writes a ", $name, " to `port`.")]
             #[inline(always)]
             pub fn $write(port: u16, value: $type) {
-                // SAFETY: touches no memory of ours; see the module's header.
+                // SAFETY: accesses no memory of the core; see the module's header.
                 unsafe {
                     asm!(concat!("out dx, ", $reg), in("dx") port, in($reg) value, options(nostack, preserves_flags));
                 }
@@ -39,11 +39,11 @@ mod real {
 mod real {
     macro_rules! port {
         ($read:ident, $write:ident, $type:ty) => {
-            /// No device answers.
+            /// Returns all ones, as no device answers.
             pub fn $read(_port: u16) -> $type {
                 <$type>::MAX
             }
-            /// Nobody listens.
+            /// Does nothing, as there is no device.
             pub fn $write(_port: u16, _value: $type) {}
         };
     }

@@ -1,4 +1,5 @@
-//! Stopping, restarting and switching off the machine.
+//! Halting, restarting and switching off the machine. The boot CPU does it on behalf of the CPU that asks
+//! ([`super::stop`]).
 
 use super::mmio::Window;
 use super::port::{inb, inw, outb, outl, outw};
@@ -6,78 +7,78 @@ use super::{pci, stop};
 use crate::kit::Once;
 use crate::kit::atomic::{AtomicU8, AtomicU16, Ordering};
 
-/// PM1 control (ACPI 6.5 §4.8.3.2.1): the sleep type, and the bit that enters the state.
+/// PM1 control (ACPI 6.5 §4.8.3.2.1): the sleep type, and the bit that enters the sleep state.
 const SLEEP_TYPE: u16 = 7 << 10;
 const SLEEP_ENABLE: u16 = 1 << 13;
-/// PM1 status: woken up; cleared by writing it.
+/// PM1 status: the machine was woken up. Writing the bit clears it.
 const WAKE_STATUS: u16 = 1 << 15;
 
-/// Sleep control of hardware-reduced machines (ACPI 6.5 §4.8.3.7): the bit that enters the state, behind the type; and
-/// the bit of sleep status that tells of a wake-up.
+/// The sleep control register of hardware-reduced machines (ACPI 6.5 §4.8.3.7): the bit that enters the sleep state.
+/// And the bit of the sleep status register that reports a wake-up.
 const REDUCED_ENABLE: u8 = 1 << 5;
 const REDUCED_WAKE_STATUS: u8 = 1 << 7;
 
-/// A byte-wide register, wherever it is.
+/// A byte-wide register, in any of the address spaces that ACPI knows.
 #[derive(Clone, Copy, Debug)]
 pub enum Register {
-    /// An I/O port.
+    /// A register at an I/O port.
     Port(u16),
-    /// In memory.
+    /// A register in memory, at the start of the window.
     Memory(Window),
-    /// In the configuration space of a function on bus 0.
+    /// A register in the configuration space of a function on bus 0.
     Pci {
-        /// The function.
+        /// The device and function number.
         devfn: u8,
-        /// The register.
+        /// The offset in configuration space.
         at: u8,
     },
 }
 
-/// The registers for sleep states.
+/// The registers that put the machine into a sleep state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SleepRegisters<R> {
-    /// PM1a's and PM1b's ports (ACPI 6.5 §4.8.3).
+    /// The PM1a and PM1b blocks (ACPI 6.5 §4.8.3).
     Pm1 {
-        /// The control ports.
+        /// The ports of the control registers.
         control: [Option<u16>; 2],
-        /// The status ports.
+        /// The ports of the status registers.
         status: [Option<u16>; 2],
     },
-    /// Those of a hardware-reduced machine.
+    /// The registers of a hardware-reduced machine.
     Reduced {
-        /// Sleep control.
+        /// The sleep control register.
         control: R,
-        /// Sleep status.
+        /// The sleep status register.
         status: Option<R>,
     },
 }
 
-/// What is known of ACPI's state S5.
+/// What is known of ACPI's state S5, soft off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SoftOff<R = Register> {
-    /// The registers.
+    /// The registers by which it is entered.
     pub registers: SleepRegisters<R>,
-    /// The sleep type for each, where the tables tell without AML being run.
+    /// The sleep types for PM1a and PM1b, if the tables reveal them without executing AML.
     pub types: Option<[u8; 2]>,
 }
 
-/// A way to restart the machine (`reboot=`).
+/// A way to restart the machine (`reboot=` on the command line).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Method {
     /// ACPI's reset register.
     Acpi,
-    /// The keyboard controller's reset line.
+    /// The reset line of the keyboard controller.
     Keyboard,
-    /// The chipset's reset control register at port 0xcf9.
+    /// The chipset's reset control register, port 0xcf9.
     Pci,
-    /// The same with a power cycle.
+    /// As [`Self::Pci`], with a power cycle.
     PowerCycle,
-    /// An exception without handlers.
+    /// An exception for which there are no handlers.
     TripleFault,
 }
 
-/// What is done with the machine.
+/// What becomes of the machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 enum End {
@@ -89,28 +90,28 @@ enum End {
 static SOFT_OFF: Once<SoftOff> = Once::new();
 static RESET: Once<(Register, u8)> = Once::new();
 static METHOD: AtomicU8 = AtomicU8::new(Method::Acpi as u8);
-/// The sleep types as domain 0 knows them, with [`SLEEP_ENABLE`] once it has told: each in its byte.
+/// The sleep types that domain 0 passed, one word for each of PM1a and PM1b. [`SLEEP_ENABLE`] is set once it has.
 static TOLD_TYPES: [AtomicU16; 2] = [const { AtomicU16::new(0) }; 2];
-/// The [`End`] that has come; 0 before.
+/// The [`End`] that was requested; 0 before.
 static END: AtomicU8 = AtomicU8::new(0);
 
-/// Tells how this machine is switched off; once, at boot.
+/// Sets how this machine is switched off. Called once, at boot.
 pub fn set_off(off: SoftOff) {
     SOFT_OFF.call_once(|| off);
 }
 
-/// Tells by which register and value this machine resets; once, at boot.
+/// Sets the reset register of this machine and the value that resets it. Called once, at boot.
 pub fn set_reset(register: Register, value: u8) {
     RESET.call_once(|| (register, value));
 }
 
-/// Sets which way to restart is tried first.
+/// Sets the way to restart that is tried first.
 pub fn set_method(method: Method) {
     METHOD.store(method as u8, Ordering::Relaxed);
 }
 
-/// Domain 0, which runs AML, tells what it would write to PM1a and PM1b control for S5. Used where the
-/// core has found no sleep types itself. Tells whether the machine can be switched off now.
+/// Takes what domain 0, which executes AML, would write to PM1a and PM1b control for S5. It is used if the core has
+/// found no sleep types itself. Returns whether the machine can be switched off now.
 pub fn take_sleep_types(words: [u16; 2]) -> bool {
     for (told, word) in TOLD_TYPES.iter().zip(words) {
         told.store(word & SLEEP_TYPE | SLEEP_ENABLE, Ordering::Relaxed);
@@ -118,17 +119,17 @@ pub fn take_sleep_types(words: [u16; 2]) -> bool {
     SOFT_OFF.get().is_some()
 }
 
-/// PM1 control for a sleep type; the bits that have nothing to do with sleep stay as they are.
+/// The PM1 control value for a sleep type; bits that have nothing to do with sleep are kept.
 fn sleep_word(old: u16, kind: u8) -> u16 {
     old & !(SLEEP_TYPE | SLEEP_ENABLE) | u16::from(kind) << 10 & SLEEP_TYPE
 }
 
-/// Sleep control of a hardware-reduced machine for a sleep type.
+/// The sleep control value for a sleep type on a hardware-reduced machine.
 fn reduced_sleep_byte(kind: u8) -> u8 {
     (kind & 7) << 2 | REDUCED_ENABLE
 }
 
-/// The sleep types of S5: the core's own, else domain 0's.
+/// The sleep types of S5: those that the core found, else domain 0's.
 fn types(off: &SoftOff) -> Option<[u8; 2]> {
     let told = TOLD_TYPES
         .each_ref()
@@ -137,7 +138,7 @@ fn types(off: &SoftOff) -> Option<[u8; 2]> {
     off.types.or(told)
 }
 
-/// Enters S5, if it is known how; comes back if it isn't, or if nothing happens.
+/// Enters S5. Returns if the core doesn't know how, or if the machine stays on.
 fn enter_off() {
     let Some(off) = SOFT_OFF.get() else { return };
     let Some(types) = types(off) else { return };
@@ -146,7 +147,7 @@ fn enter_off() {
             for port in status.into_iter().flatten() {
                 outw(port, WAKE_STATUS);
             }
-            // First the types of both halves, then the bit that acts on them (ACPI 6.5 §4.8.3.2).
+            // First the types of both blocks, then the bit that acts on them (ACPI 6.5 §4.8.3.2).
             for enable in [0, SLEEP_ENABLE] {
                 for (port, kind) in control.into_iter().zip(types) {
                     if let Some(port) = port {
@@ -165,7 +166,7 @@ fn enter_off() {
     stop::wait_until(|| false);
 }
 
-/// Asks the machine to restart in one way. Comes back if it doesn't.
+/// Tries one way to restart. Returns if the machine doesn't.
 fn try_restart(method: u8) {
     const ACPI: u8 = Method::Acpi as u8;
     const KEYBOARD: u8 = Method::Keyboard as u8;
@@ -192,12 +193,12 @@ fn try_restart(method: u8) {
 }
 
 impl Register {
-    /// Writes it while the machine ends.
+    /// Writes the register, while the machine ends.
     fn write(self, value: u8) {
         match self {
             Self::Port(port) => outb(port, value),
             Self::Memory(window) => window.write8(0, value),
-            // Without the lock of `pci`: a stopped CPU may hold it.
+            // Without the lock of `pci`, because a stopped CPU may hold it.
             Self::Pci { devfn, at } => {
                 outl(0xcf8, pci::address(0, devfn, at));
                 outb(0xcfc | u16::from(at & 3), value);
@@ -206,15 +207,15 @@ impl Register {
     }
 }
 
-/// Xen's order behind the way that was asked for: ACPI and the keyboard controller, twice each; then what
-/// is left.
+/// All ways to restart: first the requested one, then in Xen's order ACPI and the keyboard controller, twice each, and
+/// the remaining ones.
 fn all_ways() -> impl Iterator<Item = u8> {
     use Method::{Acpi, Keyboard, Pci, TripleFault};
     let others = [Acpi, Keyboard, Acpi, Keyboard, Pci, TripleFault].map(|way| way as u8);
     core::iter::once(METHOD.load(Ordering::Relaxed)).chain(others)
 }
 
-/// Comes back if the machine goes on all the same.
+/// Ends the machine. Returns if it keeps running.
 fn perform(end: u8) {
     const OFF: u8 = End::Off as u8;
     const RESTART: u8 = End::Restart as u8;
@@ -225,7 +226,8 @@ fn perform(end: u8) {
     }
 }
 
-/// The boot CPU waits for the CPU that ends the machine, and does what that says.
+/// The loop of the boot CPU once it is stopped: waits for the CPU that ends the machine, and performs what that
+/// requests.
 pub(super) fn act_when_told() -> ! {
     loop {
         match END.load(Ordering::SeqCst) {
@@ -238,29 +240,29 @@ pub(super) fn act_when_told() -> ! {
     }
 }
 
-/// Has the boot CPU do it, or does it here if that doesn't answer or is this one. Comes back if the machine
-/// goes on all the same.
+/// Lets the boot CPU end the machine, or does so here if this is the boot CPU or that doesn't answer. Returns if the
+/// machine keeps running.
 fn end(end: End) {
     END.store(end as u8, Ordering::SeqCst);
     if stop::boot_cpu_waits() && end != End::Halt {
-        // Long enough for all that the boot CPU tries.
+        // As long as the boot CPU may take to try everything.
         (0..10).for_each(|_| stop::wait_until(|| false));
     }
     perform(end as u8);
 }
 
-/// Stops this CPU, and the boot CPU if it waits, for good.
+/// Halts this CPU for good, and the boot CPU too if it is waiting.
 pub fn halt() -> ! {
     end(End::Halt);
     halt_cpu()
 }
 
-/// Switches the machine off. Comes back if it isn't known how, or if nothing happens.
+/// Switches the machine off. Returns if the core doesn't know how, or if the machine stays on.
 pub fn off() {
     end(End::Off);
 }
 
-/// Restarts the machine.
+/// Restarts the machine; halts this CPU if no way to restart works.
 pub fn restart() -> ! {
     end(End::Restart);
     halt_cpu()
@@ -271,18 +273,18 @@ mod real {
     #![expect(unsafe_code, reason = "hlt, cli and the last triple fault")]
     use core::arch::asm;
 
-    /// Stops this CPU for good.
+    /// Halts this CPU for good.
     pub fn halt_cpu() -> ! {
         loop {
-            // SAFETY: nothing runs on this CPU any more.
+            // SAFETY: nothing else runs on this CPU any more.
             unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
         }
     }
 
-    /// An exception that nothing handles resets the machine.
+    /// Resets the machine by an exception that can't be delivered.
     pub fn triple_fault() -> ! {
         let none = [0_u64; 2];
-        // SAFETY: an empty IDT turns the next exception into a reset.
+        // SAFETY: with an empty IDT the next exception ends in a reset.
         unsafe {
             asm!("lidt [{}]", "ud2", in(reg) &raw const none, options(noreturn));
         }

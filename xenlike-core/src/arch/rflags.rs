@@ -1,25 +1,25 @@
 //! Bits of RFLAGS (APM vol. 2 §3.1.6).
 
-/// Always 1.
+/// The reserved bit that is always 1.
 pub const ALWAYS_ON: u64 = 1 << 1;
-/// Trap flag.
+/// Trap flag: #DB after each instruction.
 pub const TF: u64 = 1 << 8;
-/// Interrupt flag.
+/// Interrupt flag: maskable interrupts are enabled.
 pub const IF: u64 = 1 << 9;
-/// Direction flag.
+/// Direction flag: string instructions count down.
 pub const DF: u64 = 1 << 10;
-/// I/O privilege level, both bits.
+/// I/O privilege level; a mask of both bits.
 pub const IOPL: u64 = 3 << 12;
-/// Nested task.
+/// Nested task flag, which makes IRET fault in long mode.
 pub const NT: u64 = 1 << 14;
-/// Resume flag.
+/// Resume flag: suppresses instruction breakpoints once.
 pub const RF: u64 = 1 << 16;
-/// Virtual-8086 mode.
+/// Virtual-8086 mode, which long mode doesn't have.
 pub const VM: u64 = 1 << 17;
-/// Alignment check.
+/// Alignment check in ring 3; with SMAP, access to user pages in ring 0.
 pub const AC: u64 = 1 << 18;
 
-/// What a PV guest may load itself: CF PF AF ZF SF TF DF OF NT RF AC ID. IF stays on, IOPL 0, VM off.
+/// The flags that a PV guest may load: CF PF AF ZF SF TF DF OF NT RF AC ID. IF stays set, IOPL is 0, and VM is clear.
 pub const GUEST_SETTABLE: u64 = 0b1000_1101_0101 | TF | DF | NT | RF | AC | 1 << 21;
-/// What SYSCALL clears (SFMASK): TF, IF, DF, IOPL, NT, RF, AC.
+/// The flags that SYSCALL clears (the value of SFMASK).
 pub const SYSCALL_CLEARS: u64 = TF | IF | DF | IOPL | NT | RF | AC;

@@ -1,37 +1,37 @@
-//! Segment registers and bases of the guest that runs here. The core itself uses none of them.
+//! Segment registers and segment bases of the guest that runs on this CPU. The core itself uses none of them.
 //!
-//! In guest kernel mode GS_BASE is the kernel's and KERNEL_GS_BASE the user mode's; `swapgs` at each
-//! change of mode turns them round.
+//! In guest kernel mode GS_BASE is the kernel's base and KERNEL_GS_BASE that of user mode; each change of mode
+//! exchanges them by `swapgs`.
 
 use super::msr;
 
-/// ds, es, fs, gs.
+/// The selectors of DS, ES, FS and GS, in this order.
 pub type Selectors = [u16; 4];
 
-/// Bases of fs and gs, and the gs base that `swapgs` would bring.
+/// The bases of FS and GS, and the GS base that `swapgs` would load.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bases {
-    /// FS_BASE
+    /// The value of MSR FS_BASE.
     pub fs: u64,
-    /// GS_BASE
+    /// The value of MSR GS_BASE.
     pub gs: u64,
-    /// KERNEL_GS_BASE
+    /// The value of MSR KERNEL_GS_BASE.
     pub shadow_gs: u64,
 }
 
-/// One of the [`Bases`], by its register.
+/// One of the [`Bases`]; its value is the number of the MSR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Base {
-    /// FS_BASE
+    /// The base of FS, MSR FS_BASE.
     Fs = msr::nr::FS_BASE,
-    /// GS_BASE
+    /// The active base of GS, MSR GS_BASE.
     Gs = msr::nr::GS_BASE,
-    /// KERNEL_GS_BASE
+    /// The inactive base of GS, MSR KERNEL_GS_BASE.
     ShadowGs = msr::nr::KERNEL_GS_BASE,
 }
 
-/// The bases now.
+/// Reads the bases that are loaded now.
 pub fn bases() -> Bases {
     Bases {
         fs: msr::read(msr::nr::FS_BASE),
@@ -49,10 +49,10 @@ mod real {
     use super::{Base, Bases, Selectors, msr};
     use core::arch::asm;
 
-    /// The selectors now.
+    /// Reads the selectors that are loaded now.
     pub fn selectors() -> Selectors {
         let (ds, es, fs, gs): (u16, u16, u16, u16);
-        // SAFETY: reads registers.
+        // SAFETY: only reads registers.
         unsafe {
             asm!("mov {:x}, ds", out(reg) ds, options(nomem, nostack, preserves_flags));
             asm!("mov {:x}, es", out(reg) es, options(nomem, nostack, preserves_flags));
@@ -64,11 +64,11 @@ mod real {
 
     macro_rules! loader {
         ($name:ident, $insn:literal) => {
-            /// Loads the register; a selector that can't be loaded leaves it null and says false.
+            /// Loads the segment register. If the selector can't be loaded, loads a null selector and returns false.
             fn $name(selector: u16) -> bool {
                 let failed: u64;
-                // SAFETY: a guest's segment; a fault lands at label 3 through the exception table.
-                // The core doesn't use the register.
+                // SAFETY: the segment is the guest's, and the core doesn't use the register; a fault lands at label 3
+                // through the exception table.
                 unsafe {
                     asm!(
                         concat!("2: ", $insn),
@@ -96,10 +96,11 @@ mod real {
     loader!(load_fs, "mov fs, {sel:x}");
     loader!(load_gs, "mov gs, {sel:x}");
 
-    /// Loads all four, then the bases. False if one of the selectors could not be loaded.
+    /// Loads all selectors and then the bases, which a selector load would overwrite. Returns false if a selector could
+    /// not be loaded.
     pub fn load(selectors: Selectors, bases: &Bases) -> bool {
         let [ds, es, fs, gs] = selectors;
-        // All four are tried: each that can be loaded is.
+        // All four are loaded, whether or not the others fault.
         let loaded = [load_ds(ds), load_es(es), load_fs(fs), load_gs(gs)];
         set_base(Base::Fs, bases.fs);
         set_base(Base::Gs, bases.gs);
@@ -107,22 +108,22 @@ mod real {
         loaded == [true; 4]
     }
 
-    /// Sets a base to a canonical address.
+    /// Sets a base. A base that is not canonical is ignored.
     #[inline]
     pub fn set_base(which: Base, base: u64) {
-        // SAFETY: the core uses neither fs nor gs; the base is canonical, or the write is ignored.
+        // SAFETY: the core uses neither FS nor GS; the base is canonical, or the write is ignored.
         unsafe { msr::write_or_ignore(which as u32, base) };
     }
 
-    /// Turns the two gs bases round.
+    /// Exchanges the two GS bases.
     #[inline]
     pub fn swap_gs() {
-        // SAFETY: the core doesn't use gs.
+        // SAFETY: the core doesn't use GS.
         unsafe { asm!("swapgs", options(nomem, nostack, preserves_flags)) };
     }
 
-    /// Loads gs for guest user mode while the guest is in kernel mode: selector, and the base that
-    /// comes with it into the shadow. False if it can't be loaded.
+    /// Loads GS for guest user mode while the guest is in kernel mode: the selector, and its base into KERNEL_GS_BASE.
+    /// Returns false if the selector can't be loaded.
     pub fn load_user_gs(selector: u16) -> bool {
         swap_gs();
         let loaded = load_gs(selector);

@@ -1,7 +1,7 @@
-//! SMAP: ring 0 may touch pages of ring 3 only between `stac` and `clac` (APM vol. 2 §5.6.6).
+//! SMAP: ring 0 may access pages of ring 3 only between `stac` and `clac` (APM vol. 2 §5.6.6).
 //!
-//! As built, both are no-operations of the same three bytes. Where SMAP is on, boot writes the instructions
-//! over them before there are guests; so no access has to ask.
+//! In the image both are no-operations of the same three bytes. If SMAP is enabled, boot overwrites them with the
+//! instructions before there are guests, so that no access has to test for it.
 #![cfg_attr(
     target_os = "none",
     expect(unsafe_code, reason = "reads a section of the image")
@@ -9,7 +9,7 @@
 
 use crate::kit::Vaddr;
 
-/// The assembly of a place where guest memory opens: `stac` where SMAP is on.
+/// The assembly that opens guest memory: `stac` where SMAP is enabled.
 #[macro_export]
 macro_rules! open_guest_memory {
     () => {
@@ -17,7 +17,7 @@ macro_rules! open_guest_memory {
     };
 }
 
-/// The assembly of a place where guest memory closes: `clac` where SMAP is on.
+/// The assembly that closes guest memory: `clac` where SMAP is enabled.
 #[macro_export]
 macro_rules! close_guest_memory {
     () => {
@@ -25,7 +25,7 @@ macro_rules! close_guest_memory {
     };
 }
 
-/// A no-operation, noted with the bytes that replace it.
+/// A no-operation, with an entry in section `.smap` that holds the bytes to replace it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! smap_place {
@@ -38,15 +38,15 @@ macro_rules! smap_place {
     };
 }
 
-/// A place and the instruction for it.
+/// A place in the image and the instruction that belongs there under SMAP.
 pub struct Place {
-    /// Where.
+    /// The address of the three bytes.
     pub at: Vaddr,
-    /// What.
+    /// The bytes of the instruction.
     pub bytes: [u8; 3],
 }
 
-/// As the places note it: the distance from this word, and the bytes.
+/// An entry of section `.smap`: the distance from this word to the place, and the bytes.
 #[repr(C)]
 struct Noted {
     at: i32,
@@ -59,7 +59,7 @@ fn noted() -> &'static [Noted] {
         static __smap_start: Noted;
         static __smap_end: Noted;
     }
-    // SAFETY: the linker script puts both symbols around the entries, which are constant.
+    // SAFETY: the linker script defines both symbols around the entries, which are constant.
     unsafe { super::section::entries(&raw const __smap_start, &raw const __smap_end) }
 }
 
@@ -68,7 +68,7 @@ fn noted() -> &'static [Noted] {
     &[]
 }
 
-/// Every place in the image.
+/// All places in the image.
 pub fn places() -> impl Iterator<Item = Place> {
     noted().iter().map(|noted| {
         let here = &raw const noted.at as u64;

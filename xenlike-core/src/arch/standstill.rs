@@ -1,25 +1,25 @@
-//! All CPUs stand still while one of them looks at everything: for the audit of test builds.
+//! All CPUs stand still while one of them examines the whole machine: for the audit of test builds.
 //!
-//! Who asks raises [`work::AUDIT`] on all CPUs. Each comes to [`stand`] on its way out of ring 0, where
-//! it holds no lock and has nothing half-done; the last to come is alone with the machine, and lets the
-//! others go afterwards. A CPU that stands answers flushes, and goes once more to ask the scheduler if
-//! it is told to: a CPU that is not there yet may wait for a vCPU to come off this one.
+//! A CPU that asks for a standstill raises [`work::AUDIT`] on all CPUs. Each comes to [`stand`] on its way out of ring
+//! 0, where it holds no lock and has nothing half-done. The first CPU that sees all CPUs there acts alone, and releases
+//! the others afterwards. A CPU that stands still answers flushes. If it is told to schedule, it leaves to do so and
+//! comes back: a CPU that hasn't arrived may be waiting for a vCPU to leave this one.
 
 use super::{percpu, work};
 use crate::kit::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::kit::lock::wait_step;
 
-/// A standstill has been asked for and has not been yet.
+/// Whether a standstill was requested and has not taken place yet.
 static WANTED: AtomicBool = AtomicBool::new(false);
-/// How many CPUs stand; [`ALONE`] once one of them acts.
+/// The number of CPUs that stand still; with [`ALONE`] added once one of them acts.
 static STANDING: AtomicU32 = AtomicU32::new(0);
-/// How many standstills there have been.
+/// The number of standstills that have taken place.
 static ROUND: AtomicU32 = AtomicU32::new(0);
 const ALONE: u32 = 1 << 31;
 
-/// Asks for a standstill; gives its number. It is while this CPU is on its way out of ring 0.
+/// Requests a standstill and returns its number. It takes place when this CPU is on its way out of ring 0.
 pub fn request() -> u32 {
-    // None can be under way: this CPU does not stand.
+    // None can be in progress, because this CPU isn't standing still.
     WANTED.store(true, Ordering::SeqCst);
     for cpu in percpu::online().iter() {
         work::raise(cpu, work::AUDIT);
@@ -27,18 +27,18 @@ pub fn request() -> u32 {
     ROUND.load(Ordering::SeqCst).wrapping_add(1)
 }
 
-/// Where a standstill is.
+/// The state of a standstill.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
-    /// It has been.
+    /// It has taken place.
     Past,
-    /// It has been asked for.
+    /// It was requested and has not taken place yet.
     Coming,
-    /// Nobody has asked for it.
+    /// It was never requested.
     Unknown,
 }
 
-/// Where the standstill with this number is, as far as a CPU that does not stand can tell.
+/// The state of the standstill with this number, as seen by a CPU that isn't standing still.
 pub fn stage(number: u32) -> Stage {
     match number.wrapping_sub(ROUND.load(Ordering::SeqCst)) {
         1 if WANTED.load(Ordering::SeqCst) => Stage::Coming,
@@ -47,12 +47,11 @@ pub fn stage(number: u32) -> Stage {
     }
 }
 
-/// Stands still with the others; `act` is called on one CPU, while all stand. Only where this CPU holds
-/// no lock and nothing is half-done.
+/// Stands still with the others; one CPU calls `act` while all do. The caller holds no lock and has nothing half-done.
 pub fn stand(act: impl FnOnce()) {
     let round = ROUND.load(Ordering::SeqCst);
     if !WANTED.load(Ordering::SeqCst) {
-        // The bit was raised by one who asked twice for what has been.
+        // A second request raised the bit again for a standstill that has taken place.
         return;
     }
     STANDING.fetch_add(1, Ordering::SeqCst);

@@ -1,10 +1,10 @@
 //! Stopping all other CPUs for good, before the machine ends.
 //!
-//! An NMI reaches a CPU whatever it does. INIT would restart the boot CPU in its firmware while this one is
-//! still printing (SDM vol. 3 §9.4.1), so only an application processor that doesn't answer the NMI gets one.
-//! The first CPU that asks ends the machine; the others stay where the NMI found them. The boot CPU stays
-//! able to do one thing: firmware expects resets and sleep states from it alone, so it performs them for the
-//! CPU that ends the machine ([`super::power`]).
+//! An NMI reaches a CPU whatever it is doing. INIT would restart the boot CPU in its firmware while this CPU is still
+//! printing (SDM vol. 3 §9.4.1), so it is only sent to application processors that don't answer the NMI. The first CPU
+//! that calls [`stop_others`] ends the machine; the others stay where the NMI hit them. The boot CPU can still do one
+//! thing: firmware expects resets and sleep states from it alone, so it performs them for the CPU that ends the machine
+//! ([`super::power`]).
 
 use super::cpuset::AtomicCpuSet;
 use super::{lapic, percpu, power, time};
@@ -13,7 +13,7 @@ use crate::kit::atomic::{AtomicU32, Ordering};
 
 const BOOT_CPU: CpuId = CpuId(0);
 const NO_CPU: u32 = u32::MAX;
-/// How long a CPU may take to answer, in TSC ticks: a panic may come before the clock. About half a second.
+/// How long a CPU may take to answer, in TSC ticks, as a panic may come before there is a clock. About half a second.
 const PATIENCE: u64 = 1 << 30;
 
 /// The CPU that ends the machine.
@@ -42,7 +42,7 @@ pub fn stop_others() {
     }
 }
 
-/// For the NMI handlers, first thing: doesn't return if another CPU ends the machine.
+/// NMI handlers call this first. Doesn't return if another CPU ends the machine.
 pub fn stop_if_told() {
     let stopper = STOPPER.load(Ordering::SeqCst);
     if stopper != NO_CPU && stopper != percpu::this_cpu().0 {
@@ -50,7 +50,7 @@ pub fn stop_if_told() {
     }
 }
 
-/// Whether the boot CPU waits to be told what to do with the machine.
+/// Whether the boot CPU waits for a request to end the machine.
 pub(super) fn boot_cpu_waits() -> bool {
     percpu::this_cpu() != BOOT_CPU && STOPPED.get().contains(BOOT_CPU)
 }
@@ -65,7 +65,7 @@ fn stay() -> ! {
     power::halt_cpu()
 }
 
-/// Waits until `done`, for a limited time.
+/// Waits until `done` returns true, for a limited time.
 pub(super) fn wait_until(done: impl Fn() -> bool) {
     let start = time::tsc();
     while !done() && time::tsc().wrapping_sub(start) < PATIENCE {

@@ -1,8 +1,8 @@
-//! System time: nanoseconds since the boot, from the TSC; where that can't be trusted, [`super::platform_clock`]
+//! System time: nanoseconds since the boot, from the TSC. Where the TSC can't be trusted, [`super::platform_clock`]
 //! corrects each CPU's scale.
 //!
-//! The scale is the one that guests are told, so that what a guest computes from its `vcpu_info`
-//! and what the core computes are the same number.
+//! Guests are given the scale that the core itself uses, so that a guest computes from its `vcpu_info` the same time as
+//! the core.
 
 use crate::kit::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -12,17 +12,17 @@ use crate::kit::{CpuId, Lock, MAX_CPUS, Rank};
 
 pub(super) const SECOND_NS: u64 = 1_000_000_000;
 
-/// From TSC ticks to nanoseconds: `((ticks << shift) * mul) >> 32`, a negative shift going right
+/// The conversion from TSC ticks to nanoseconds: `((ticks << shift) * mul) >> 32`, where a negative shift goes right
 /// (xen.h, `struct vcpu_time_info`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TscScale {
-    /// `tsc_to_system_mul`
+    /// The factor, `tsc_to_system_mul`, in units of 2^-32.
     pub mul: u32,
-    /// `tsc_shift`
+    /// The shift before the multiplication, `tsc_shift`.
     pub shift: i8,
-    /// The TSC's rate in kHz, as it was measured at boot.
+    /// The rate of the TSC in kHz, as measured at boot.
     pub khz: u64,
-    /// Whether the TSC ticks always, at one rate, and alike on all CPUs.
+    /// Whether the TSC never stops, has a constant rate, and is equal on all CPUs.
     pub stable: bool,
 }
 
@@ -31,7 +31,7 @@ impl TscScale {
     pub const fn from_hz(hz: u64) -> Self {
         const SECOND: u64 = SECOND_NS;
         let (mut rate, mut shift) = (if hz == 0 { SECOND } else { hz }, 0_i8);
-        // Between one and two ticks a nanosecond, the factor uses all of its 32 bits.
+        // With one to two ticks per nanosecond, the factor has its full precision of 32 bits.
         while rate >= 2 * SECOND {
             rate >>= 1;
             shift -= 1;
@@ -47,12 +47,12 @@ impl TscScale {
             stable: false,
         }
     }
-    /// How long `ticks` are, in ns.
+    /// The duration of `ticks` in ns.
     #[inline]
     pub const fn to_ns(&self, ticks: u64) -> u64 {
         scale(ticks, self.mul, self.shift)
     }
-    /// The fewest ticks that are not shorter than `ns`.
+    /// The smallest number of ticks that take at least `ns`.
     const fn least_ticks(&self, ns: u64) -> u64 {
         let shifted = ((ns as u128) << 32).div_ceil(self.mul as u128) as u64;
         if self.shift < 0 {
@@ -73,16 +73,16 @@ const fn scale(ticks: u64, mul: u32, shift: i8) -> u64 {
     ((shifted as u128 * mul as u128) >> 32) as u64
 }
 
-/// How a CPU's TSC becomes system time. A CPU that runs reads and changes its own alone. Handlers that can hit anywhere
-/// (NMI, #MC) don't ask for the time, so a reader never sees half of a change.
+/// How a CPU's TSC becomes system time. A running CPU reads and changes only its own clock. The handlers that can
+/// interrupt that (NMI, #MC) don't ask for the time, so no reader sees a half-changed clock.
 #[repr(align(64))]
 struct Clock {
-    /// The TSC at system time 0, which may have been before it was 0.
+    /// The TSC value at system time 0. It may lie before the TSC's own 0, as a wrapped number.
     start: AtomicU64,
     mul: AtomicU32,
-    /// The shift, as the `i8`'s bits.
+    /// The shift: the bits of the `i8`.
     shift: AtomicU32,
-    /// TSC ticks a nanosecond, times 2^32.
+    /// TSC ticks per nanosecond, times 2^32.
     rate: AtomicU64,
 }
 
@@ -107,49 +107,49 @@ impl Clock {
     }
 }
 
-/// The boot CPU's TSC_ADJUST.
+/// The TSC_ADJUST of the boot CPU.
 static ADJUST: AtomicU64 = AtomicU64::new(0);
-/// The TSC's rate as it was measured at boot.
+/// The rate of the TSC in Hz, as measured at boot.
 static HZ: AtomicU64 = AtomicU64::new(1_000_000_000);
 static STABLE: AtomicBool = AtomicBool::new(true);
-/// Seconds and nanoseconds since 1970 at system time 0.
+/// The wall clock at system time 0: seconds and nanoseconds since 1970.
 static WALL_CLOCK: Lock<(u64, u32)> = Lock::new(Rank::BootClock, (0, 0));
 
-/// The TSC.
+/// Reads the TSC, not ordered with other instructions.
 #[cfg(target_os = "none")]
 #[inline(always)]
 #[expect(unsafe_code, reason = "rdtsc")]
 pub fn tsc() -> u64 {
-    // SAFETY: reads a counter.
+    // SAFETY: only reads a counter.
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// The TSC, not before what comes before it in the program.
+/// Reads the TSC, not before all earlier instructions have completed.
 #[cfg(target_os = "none")]
 #[expect(unsafe_code, reason = "lfence")]
 pub fn ordered_tsc() -> u64 {
-    // SAFETY: a fence.
+    // SAFETY: only a fence.
     unsafe { core::arch::asm!("lfence", options(nostack, preserves_flags)) };
     tsc()
 }
 
-/// On the host a counter that goes on with every look.
+/// On the host, a counter that advances at every read.
 #[cfg(not(target_os = "none"))]
 pub fn tsc() -> u64 {
     static TSC: AtomicU64 = AtomicU64::new(1);
     TSC.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Nanoseconds since the boot.
+/// The system time: nanoseconds since the boot.
 #[inline]
 pub fn now_ns() -> u64 {
     stamp().1
 }
 
-/// The TSC, and the nanoseconds since the boot that it stands for.
+/// A TSC value, and the system time in ns that it stands for.
 pub type Stamp = (u64, u64);
 
-/// The clock now.
+/// Reads this CPU's clock.
 #[inline]
 pub fn stamp() -> Stamp {
     let tsc = tsc();
@@ -164,7 +164,7 @@ fn this_clock() -> &'static Clock {
     CLOCKS.of(percpu::this_cpu())
 }
 
-/// A clock as a line: what it shows at each TSC.
+/// A clock as a line: the time that it shows at each TSC value.
 #[derive(Clone, Copy, Debug)]
 pub struct Line {
     start: u64,
@@ -173,7 +173,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// The line of a TSC of `hz` that shows `ns` at `tsc`, or by less than a tick more.
+    /// The line of a TSC of `hz` that shows `ns` at `tsc`, or up to a tick more.
     pub const fn through((tsc, ns): Stamp, hz: u64) -> Self {
         let scale = TscScale::from_hz(hz);
         Self {
@@ -182,13 +182,13 @@ impl Line {
             hz,
         }
     }
-    /// What it shows at `tsc`, in ns.
+    /// The time that it shows at `tsc`, in ns.
     pub const fn ns(&self, tsc: u64) -> u64 {
         self.scale.to_ns(since(tsc, self.start))
     }
 }
 
-/// What this CPU's clock shows at `tsc`, in ns.
+/// The time that this CPU's clock shows at `tsc`, in ns.
 pub fn ns_at(tsc: u64) -> u64 {
     let start = this_clock().start.load(Ordering::Relaxed);
     tsc_scale().to_ns(since(tsc, start))
@@ -199,26 +199,26 @@ pub fn set_line(line: &Line) {
     this_clock().set(line);
 }
 
-/// The ticks from `start` to `tsc`; none if that is not reached yet: time never starts with the far future.
+/// The ticks from `start` to `tsc`; 0 if `start` is still to come, so that time doesn't begin in the far future.
 #[inline]
 const fn since(tsc: u64, start: u64) -> u64 {
     let ticks = tsc.wrapping_sub(start);
     if ticks.cast_signed() < 0 { 0 } else { ticks }
 }
 
-/// This CPU's ticks since the boot, negative ones as they wrap; for comparing CPUs.
+/// This CPU's ticks since the boot, for comparing CPUs. A negative number appears wrapped.
 #[cfg(target_os = "none")]
 pub fn ordered_ticks() -> u64 {
     ordered_tsc().wrapping_sub(this_clock().start.load(Ordering::Relaxed))
 }
 
-/// The clock of `cpu`, which has not started, follows the boot CPU's.
+/// Sets the clock of `cpu`, which has not started, to follow the boot CPU's.
 pub fn follow_boot_cpu(cpu: CpuId) {
     let line = Line::through((CLOCKS.of(CpuId(0)).start.load(Ordering::Relaxed), 0), hz());
     CLOCKS.of(cpu).set(&line);
 }
 
-/// Puts the clock of `cpu` forward.
+/// Puts the clock of `cpu` forward by `ticks`.
 pub fn put_forward(cpu: CpuId, ticks: i64) {
     CLOCKS
         .of(cpu)
@@ -226,24 +226,25 @@ pub fn put_forward(cpu: CpuId, ticks: i64) {
         .fetch_sub(ticks.cast_unsigned(), Ordering::Relaxed);
 }
 
-/// Gives this CPU the boot CPU's TSC_ADJUST: firmware that wrote to the TSC left them different (SDM vol. 3 §18.17.3).
+/// Gives this CPU the boot CPU's TSC_ADJUST. Firmware that wrote to the TSC left different values (SDM vol. 3
+/// §18.17.3).
 #[expect(unsafe_code, reason = "writes TSC_ADJUST")]
 pub fn equalise() {
     let wanted = ADJUST.load(Ordering::Relaxed);
     if cpu::features().tsc_adjust && msr::read_safe(msr::nr::TSC_ADJUST) != Some(wanted) {
-        // SAFETY: moves this CPU's TSC, before anything here has looked at it.
+        // SAFETY: shifts this CPU's TSC before the core has used it for anything.
         unsafe { msr::write_or_ignore(msr::nr::TSC_ADJUST, wanted) };
     }
 }
 
-/// How many TSC ticks `ns` are, rounded up.
+/// The number of TSC ticks that take at least `ns`.
 #[inline]
 pub fn ticks_of_ns(ns: u64) -> u64 {
     ticks_at(this_clock().rate.load(Ordering::Relaxed), ns)
 }
 
-/// The same at a rate of so many ticks a nanosecond, times 2^32. More than can be counted is the most: a
-/// guest's deadline may be as far as that, and must not come round to be near.
+/// Like [`ticks_of_ns`], for `rate` ticks per nanosecond, times 2^32. Saturates: a guest's deadline may be that far
+/// away, and must not wrap around to a near one.
 #[inline]
 const fn ticks_at(rate: u64, ns: u64) -> u64 {
     let ticks = (ns as u128 * rate as u128) >> 32;
@@ -254,7 +255,7 @@ const fn ticks_at(rate: u64, ns: u64) -> u64 {
     }
 }
 
-/// Waits for that long.
+/// Spins for `ns`.
 pub fn wait_ns(ns: u64) {
     let start = tsc();
     let ticks = ticks_of_ns(ns);
@@ -267,7 +268,7 @@ fn hz() -> u64 {
     HZ.load(Ordering::Relaxed)
 }
 
-/// How this CPU's TSC ticks become nanoseconds.
+/// The scale of this CPU's clock.
 pub fn tsc_scale() -> TscScale {
     let clock = this_clock();
     TscScale {
@@ -278,7 +279,7 @@ pub fn tsc_scale() -> TscScale {
     }
 }
 
-/// Starts system time at 0, for a TSC of `hz` and a wall clock that shows `wall` (s since 1970) now.
+/// Starts system time at 0, with a TSC of `hz` and a wall clock that shows `wall` seconds since 1970 now.
 pub fn start(hz: u64, wall: u64) {
     HZ.store(hz, Ordering::Relaxed);
     set_line(&Line::through((tsc(), 0), hz));
@@ -291,7 +292,7 @@ pub fn start(hz: u64, wall: u64) {
     set_boot_wall_clock(wall, 0);
 }
 
-/// The TSC differs between CPUs, or another clock corrects it: guests are told not to rely on it.
+/// Records that the TSC differs between CPUs, or that another clock corrects it. Guests are told not to rely on it.
 pub fn set_unstable() {
     STABLE.store(false, Ordering::Relaxed);
 }
@@ -301,7 +302,7 @@ pub fn boot_wall_clock() -> (u64, u32) {
     *WALL_CLOCK.lock()
 }
 
-/// Sets the wall clock that was at system time 0.
+/// Sets the wall clock at system time 0.
 pub fn set_boot_wall_clock(seconds: u64, nanoseconds: u32) {
     *WALL_CLOCK.lock() = (seconds, nanoseconds);
 }
@@ -328,7 +329,7 @@ mod tests {
     fn a_cpu_behind_the_start_is_at_the_start() {
         assert_eq!(since(99, 100), 0);
         assert_eq!(since(101, 100), 1);
-        // Its TSC was reset after the boot CPU's had run for a while.
+        // The CPU's TSC was reset after the boot CPU's had run for a while.
         let start = 0_u64.wrapping_sub(1000);
         assert_eq!(since(5, start), 1005);
     }

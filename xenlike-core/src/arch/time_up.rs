@@ -1,5 +1,5 @@
-//! How long ring 0 has gone on without letting interrupts in. Work bits tell of deadlines and of other CPUs'
-//! requests; a device's interrupt raises none, so what takes long asks the clock too.
+//! How long ring 0 has run without letting interrupts in. The work word tells of deadlines and of other CPUs' requests,
+//! but a device's interrupt sets no bit in it; so long work checks the clock too.
 
 #[cfg(target_os = "none")]
 use {
@@ -8,8 +8,8 @@ use {
     crate::kit::{MAX_CPUS, cell::PerCpu},
 };
 
-/// How long ring 0 goes on between two moments with interrupts on: half of what it may at the worst, since
-/// the work between two looks comes on top.
+/// The time that ring 0 runs between two moments with interrupts enabled: half of the intended bound, because the work
+/// between two checks is added to it.
 #[cfg(target_os = "none")]
 const LONGEST_NS: u64 = 100_000;
 
@@ -27,22 +27,22 @@ pub(super) fn is_time_up(now: u64) -> bool {
 }
 
 #[cfg(target_os = "none")]
-#[inline(never)] // not for each look to carry
+#[inline(never)] // keeps its stack frame off the checks
 fn restart(clock: &AtomicU64, since: u64, now: u64, longest: u64) -> bool {
     let (is_up, since) = look(since, now, longest);
     clock.store(since, Ordering::Relaxed);
     is_up
 }
 
-/// The host has no interrupts to let in.
+/// Returns false: the host has no interrupts to let in.
 #[cfg(not(target_os = "none"))]
 pub(super) fn is_time_up(_now: u64) -> bool {
     false
 }
 
-/// Whether the time is up at `now`, and when the clock counts from then on. Who asks first starts it, so that
-/// entering ring 0 need not. A clock that an earlier call left behind is started anew, or stops a call once that has
-/// done little: it continues at once.
+/// Whether the time is up at `now`, and the start from which the clock counts then. The first check starts the clock,
+/// so that entries into ring 0 need not. A start that an earlier call left behind is replaced if it is old; otherwise
+/// it stops a call that has done little, which then continues at once.
 #[cfg(any(target_os = "none", test))]
 const fn look(since: u64, now: u64, longest: u64) -> (bool, u64) {
     let took = now.wrapping_sub(since);
@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(look(0, start, 100), (false, start));
         assert_eq!(look(start, start + 99, 100), (false, start));
         assert_eq!(look(start, start + 100, 100), (true, 0));
-        // The continuation starts the clock anew, however soon it asks.
+        // The continuation starts the clock anew, however soon it checks.
         assert_eq!(look(0, start + 101, 100), (false, start + 101));
     }
 

@@ -1,21 +1,21 @@
-//! TLB flushes: which translations may still be cached, and how to be rid of them.
+//! TLB flushes: which translations may still be cached, and how to remove them.
 //!
-//! *The flush clock.* A frame whose last mapping went away gets a [`Stamp`]; before it may have a
-//! new use, each CPU must have flushed after that stamp. Each CPU notes the clock when it flushes
-//! everything, so most stamps are old before anybody asks, and nothing has to be sent. The clock
-//! goes on only when a flush follows a stamp: its lowest bit says that the present tick is on some
-//! frame. So neither stamping nor switching address spaces writes a shared line as a rule.
+//! *The flush clock.* A frame that loses its last mapping gets a [`Stamp`]. Before the frame is put to a new use, each
+//! CPU must have flushed after that stamp. Each CPU records the clock whenever it flushes everything, so most stamps
+//! are old by the time anybody checks, and no interrupts have to be sent. The clock only advances at a flush that
+//! follows a stamp: its lowest bit says that the current tick was given out as a stamp. So neither stamping a frame nor
+//! switching address spaces normally writes a shared cache line.
 //!
-//! *Tenants.* A load of CR3 forgets every translation of the tables before (the core uses neither PCIDs
-//! nor global pages of guests), and a CPU that leaves a vCPU goes to the core's own tables, which map
-//! no guest's memory. So a CPU holds translations of one domain's tables at most: those of its
-//! [`Tenant`]. It notes the tenant before it loads that domain's tables, and that there is none after it
-//! has loaded the core's; so whoever has changed a page-table entry, by an atomic read-modify-write, and
-//! looks at the tenants then finds every CPU that may still use the old one. Flushes go to those alone.
+//! *Tenants.* A CR3 load drops all translations of the previous tables, as the core uses neither PCIDs nor global pages
+//! for guests. A CPU that leaves a vCPU switches to the core's own tables, which map no guest memory. So a CPU caches
+//! translations of the tables of one domain at most, its [`Tenant`]. It records the tenant before it loads the domain's
+//! tables, and records that there is none after it has loaded the core's. So code that changes a page-table entry by an
+//! atomic read-modify-write, and then reads the tenants, finds every CPU that may still use the old entry. Flushes are
+//! sent to those CPUs alone.
 //!
-//! *Shoot-down.* A CPU that needs others to flush counts up their request word and sends an
-//! interrupt; as the core runs with interrupts off, a CPU that waits, for a lock or for another CPU,
-//! answers its own request word meanwhile ([`answer`], which is the locks' waiting step).
+//! *Shoot-down.* A CPU that needs others to flush increments their request counters and sends an interrupt. The core
+//! runs with interrupts off, so a CPU that waits for a lock or for another CPU polls its own request counter meanwhile
+//! ([`answer`], which is the waiting step of the locks).
 
 use crate::kit::atomic::{AtomicU64, Ordering};
 
@@ -24,24 +24,24 @@ use super::{cr, percpu};
 use crate::kit::cell::PerCpu;
 use crate::kit::{CpuId, MAX_CPUS, Vaddr, lock};
 
-/// A moment of the flush clock: the low half of a tick.
+/// A moment of the flush clock: the low half of a tick number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stamp(pub u32);
 
-/// A tick of the clock, as that shows it while the tick is on no frame.
+/// A tick of the flush clock: the clock's value while the tick has not been given out as a stamp.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Tick(pub u64);
 
-/// Tick number times two, plus one if the tick was given out as a stamp.
+/// Twice the tick number, plus one if the tick was given out as a stamp.
 static CLOCK: AtomicU64 = AtomicU64::new(2);
 
-/// One CPU's part, on a cache line of its own.
+/// The flush state of a CPU, on a cache line of its own.
 #[repr(align(64))]
 struct Flushes {
-    /// How many flushes others have asked it for, and how many of these it has done.
+    /// How many flushes other CPUs have requested of this one, and how many of them it has done.
     asked: AtomicU64,
     done: AtomicU64,
-    /// Its [`Tenant`].
+    /// The [`Tenant`] of the CPU.
     tenant: AtomicU64,
 }
 static FLUSHES: PerCpu<Flushes> = PerCpu::new(
@@ -54,26 +54,26 @@ static FLUSHES: PerCpu<Flushes> = PerCpu::new(
     }; MAX_CPUS],
 );
 
-/// The domain on whose tables a CPU is.
+/// The domain whose tables a CPU has loaded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tenant(u64);
 
-/// Whose frames a tenant's tables may map, apart from grants.
+/// The owners of the frames that a tenant's tables may map, apart from grants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reach {
-    /// Its own.
+    /// Only the tenant's own frames.
     Own,
-    /// Any domain's.
+    /// The frames of any domain.
     All,
 }
 
 impl Tenant {
-    /// The core's own tables.
+    /// No domain: the core's own tables are loaded.
     pub const NONE: Self = Self(0);
     const THERE: u64 = 1 << 63;
     const REACHES_ALL: u64 = 1 << 62;
 
-    /// The domain with this number, which no other ever has; 0 stands for one that is not known.
+    /// The domain with this number, which is never reused; 0 stands for a domain that is not known.
     pub const fn new(number: u32, reach: Reach) -> Self {
         let all = match reach {
             Reach::Own => 0,
@@ -82,7 +82,7 @@ impl Tenant {
         Self(Self::THERE | all | number as u64)
     }
 
-    /// Whether the tables are those of domain `number`.
+    /// Whether the tables may be those of domain `number`.
     const fn is(self, number: u32) -> bool {
         self.0 & Self::THERE != 0 && (self.0 as u32 == number || self.0 as u32 == 0 || number == 0)
     }
@@ -93,7 +93,7 @@ impl Tenant {
     }
 }
 
-/// This CPU is about to load the tables of `tenant`, or has just loaded the core's.
+/// Records the tenant of this CPU: before loading its tables, or for [`Tenant::NONE`] after loading the core's.
 #[inline]
 pub fn set_tenant(tenant: Tenant) {
     set_tenant_of(percpu::this_cpu(), tenant);
@@ -101,12 +101,12 @@ pub fn set_tenant(tenant: Tenant) {
 
 #[inline]
 fn set_tenant_of(cpu: CpuId, tenant: Tenant) {
-    // CR3 is loaded in between and serialises (SDM vol. 3 §9.3), so this is seen by whoever changes
-    // a page-table entry after the CPU has read that.
+    // A CR3 load lies between this store and the walks of the new tables. It serialises (SDM vol. 3 §9.3), so a CPU
+    // that changes an entry that this CPU has already read sees the tenant.
     FLUSHES.of(cpu).tenant.store(tenant.0, Ordering::Release);
 }
 
-/// The CPUs of `cpus` of whose tenant `holds` is true.
+/// The CPUs of `cpus` with a tenant for which `holds` returns true.
 fn tenants(cpus: CpuSet, holds: impl Fn(Tenant) -> bool) -> CpuSet {
     let tenant = |cpu: &CpuId| Tenant(FLUSHES.of(*cpu).tenant.load(Ordering::SeqCst));
     cpus.iter()
@@ -114,19 +114,18 @@ fn tenants(cpus: CpuSet, holds: impl Fn(Tenant) -> bool) -> CpuSet {
         .fold(CpuSet::EMPTY, CpuSet::with)
 }
 
-/// The CPUs of `cpus` whose tenant may have mapped a frame that was domain `owner`'s, other than by a
-/// grant.
+/// The CPUs of `cpus` whose tenant may have mapped a frame of domain `owner`, other than by a grant.
 pub fn holders(cpus: CpuSet, owner: u32) -> CpuSet {
     tenants(cpus, |tenant| tenant.may_map(owner))
 }
 
-/// How often others have asked `cpu` for a flush.
+/// How many flushes others have requested of `cpu`.
 pub fn times_asked(cpu: CpuId) -> u64 {
     FLUSHES.of(cpu).asked.load(Ordering::Relaxed)
 }
 
-/// The stamp for a frame that loses its last mapping now. The page-table entry is already gone, and
-/// an atomic read-modify-write (the frame's count) lies between that and this call.
+/// The stamp for a frame that loses its last mapping now. The caller has removed the page-table entry, and has done an
+/// atomic read-modify-write (on the frame's count) since.
 #[inline]
 pub fn now() -> Stamp {
     let mut clock = CLOCK.load(Ordering::SeqCst);
@@ -136,7 +135,7 @@ pub fn now() -> Stamp {
     Stamp((clock >> 1) as u32)
 }
 
-/// Before a full flush of this CPU: what to pass to [`flush_done`].
+/// Call before a full flush of this CPU; pass the result to [`flush_done`].
 #[inline]
 pub fn flush_begins() -> Tick {
     let clock = CLOCK.load(Ordering::SeqCst);
@@ -146,7 +145,8 @@ pub fn flush_begins() -> Tick {
     next_tick(clock)
 }
 
-/// The tick after that of `clock`, which is on some frame.
+/// Advances the clock beyond the tick of `clock`, which was given out as a stamp. The first CPU that flushes after a
+/// stamp does this.
 #[cold]
 fn next_tick(mut clock: u64) -> Tick {
     while clock & 1 != 0 {
@@ -159,71 +159,72 @@ fn next_tick(mut clock: u64) -> Tick {
     Tick(clock)
 }
 
-/// After a full flush of this CPU that began at `tick`.
+/// Records a full flush of this CPU that began at `tick`.
 #[inline]
 pub fn flush_done(tick: Tick) {
     percpu::info().flushed.store(tick.0, Ordering::Release);
 }
 
-/// The latest tick that `stamp` can stand for: an older one is treated as if it were that.
+/// The latest tick that `stamp` can stand for. Stamps have half the bits of ticks, so a very old stamp looks younger,
+/// which costs a needless flush at most.
 pub fn tick_of(stamp: Stamp) -> Tick {
     let clock = CLOCK.load(Ordering::SeqCst) >> 1;
     let age = (clock as u32).wrapping_sub(stamp.0);
     Tick(clock.wrapping_sub(u64::from(age)) << 1)
 }
 
-/// Forgets every cached translation of this CPU.
+/// Drops all cached translations of this CPU.
 #[inline]
 #[expect(unsafe_code, reason = "reloads CR3")]
 pub fn flush_local() {
     let tick = flush_begins();
-    // SAFETY: the same tables again.
+    // SAFETY: loads the same tables again.
     unsafe { cr::write_cr3(cr::read_cr3()) };
     flush_done(tick);
 }
 
-/// Forgets this CPU's translation of one page, in the current address space.
+/// Drops this CPU's cached translation of one page in the current address space.
 #[cfg(target_os = "none")]
 #[inline]
 #[expect(unsafe_code, reason = "invlpg")]
 pub fn invlpg_local(at: Vaddr) {
-    // SAFETY: drops a cached translation; the tables hold the truth.
+    // SAFETY: only drops a cached translation; the tables stay as they are.
     unsafe { core::arch::asm!("invlpg [{}]", in(reg) at.0, options(nostack, preserves_flags)) };
 }
 
-/// Nothing is cached on the host.
+/// Does nothing: the host caches no translations of the core's tables.
 #[cfg(not(target_os = "none"))]
 pub fn invlpg_local(_at: Vaddr) {}
 
-/// Makes sure that each CPU has flushed after `stamp` that may hold a translation from before of a
-/// frame that was domain `owner`'s; that is asked only if a CPU hasn't.
+/// Makes sure that every CPU has flushed after `stamp` that may have cached a translation, older than the stamp, of a
+/// frame of domain `owner`. Calls `owner` only if some other CPU has not flushed.
 #[inline]
 pub fn flush_stale(stamp: Stamp, owner: impl FnOnce() -> u32) {
     let stale = stale_cpus(stamp);
     if stale == CpuSet::one(percpu::this_cpu()) {
-        // Cheaper than to ask.
+        // Cheaper than finding out whether this CPU must flush at all.
         flush_local();
     } else if !stale.is_empty() {
         flush_stale_others(stale, owner());
     }
 }
 
-#[inline(never)] // its frame is not for a CPU by itself to carry
+#[inline(never)] // keeps its stack frame off the path for one CPU
 fn flush_stale_others(stale: CpuSet, owner: u32) {
     flush_cpus(holders(stale, owner));
 }
 
-/// Forgets every translation of the tables of domain `number`, on whatever CPU.
+/// Drops all translations of domain `number`'s tables, on whichever CPU they are cached.
 #[inline]
 pub fn flush_domain(number: u32) {
     flush_cpus(tenants(percpu::online(), |tenant| tenant.is(number)));
 }
 
-/// The CPUs that have not flushed since `stamp`.
+/// The online CPUs that have not flushed since `stamp`.
 pub fn stale_cpus(stamp: Stamp) -> CpuSet {
     let tick = tick_of(stamp).0;
     let stale = |cpu: &CpuId| {
-        // A CPU without a block has never run, and holds nothing.
+        // A CPU without a block has never run, so it has cached nothing.
         percpu::flushed_of(*cpu).is_some_and(|flushed| flushed.load(Ordering::SeqCst) <= tick)
     };
     percpu::online()
@@ -232,7 +233,7 @@ pub fn stale_cpus(stamp: Stamp) -> CpuSet {
         .fold(CpuSet::EMPTY, CpuSet::with)
 }
 
-/// Forgets every cached translation on these CPUs, and returns when it is done.
+/// Drops all cached translations on these CPUs; returns when that is done.
 #[inline]
 pub fn flush_cpus(cpus: CpuSet) {
     if cpus == CpuSet::one(percpu::this_cpu()) {
@@ -242,8 +243,8 @@ pub fn flush_cpus(cpus: CpuSet) {
     }
 }
 
-/// As [`flush_cpus`], where not only this one is meant.
-#[inline(never)] // its frame is not for a CPU by itself to carry
+/// The part of [`flush_cpus`] for sets that contain other CPUs.
+#[inline(never)] // keeps its stack frame off the path for one CPU
 fn flush_others(cpus: CpuSet) {
     let me = percpu::this_cpu();
     let others = cpus.and(percpu::online()).without(me);
@@ -262,7 +263,7 @@ fn flush_others(cpus: CpuSet) {
     }
 }
 
-/// Forgets one page of an address space on these CPUs. Beyond this CPU a whole flush does it.
+/// Drops the translations of one page of an address space on these CPUs. Other CPUs than this one flush everything.
 pub fn invlpg_cpus(cpus: CpuSet, at: Vaddr) {
     let me = percpu::this_cpu();
     if cpus.contains(me) {
@@ -274,7 +275,7 @@ pub fn invlpg_cpus(cpus: CpuSet, at: Vaddr) {
     }
 }
 
-/// Does the flushes others have asked this CPU for: from their interrupt, and from every wait.
+/// Does the flushes that other CPUs have requested of this one. Called from their interrupt, and in every waiting step.
 pub fn answer() {
     let mine = FLUSHES.of(percpu::this_cpu());
     let asked = mine.asked.load(Ordering::SeqCst);
@@ -323,7 +324,7 @@ mod tests {
     fn stamps_of_one_tick_are_equal() {
         let clock = CLOCK.load(Ordering::SeqCst);
         let (a, b) = (now(), now());
-        // Another test may flush in between; then the clock went on.
+        // Another test may flush in between, and then the clock has advanced.
         assert!(a == b || CLOCK.load(Ordering::SeqCst) > clock + 1);
     }
 }
@@ -343,14 +344,14 @@ mod models {
     const OTHER: CpuId = CpuId(1);
     const DOMAIN: Tenant = Tenant::new(7, Reach::Own);
 
-    /// A page-table entry, and what the other CPU's TLB has of it.
+    /// A page-table entry, and the value of it that the other CPU's TLB has cached.
     struct Machine {
         entry: AtomicU32,
         cached: AtomicU32,
     }
 
     impl Machine {
-        /// What a load of CR3 does: it serialises, and empties the TLB.
+        /// Acts as a CR3 load: serialises and empties the TLB.
         fn load_cr3(&self) {
             fence(Ordering::SeqCst);
             self.cached.store(0, Ordering::Relaxed);
@@ -361,8 +362,8 @@ mod models {
         }
     }
 
-    /// One CPU enters a domain, walks its tables, and leaves it, while another one takes an entry out
-    /// of these: either the other CPU is found, or it has no translation of that entry.
+    /// One CPU enters a domain, walks its tables and leaves it, while another removes an entry: either the first CPU is
+    /// found, or it has no translation by that entry.
     #[test]
     fn a_cpu_with_a_translation_is_found() {
         explore(4, || {
@@ -383,7 +384,7 @@ mod models {
                 set_tenant_of(OTHER, Tenant::NONE);
             });
             machine.entry.swap(0, Ordering::SeqCst);
-            fence(Ordering::SeqCst); // a locked instruction is one
+            fence(Ordering::SeqCst); // as the locked instruction is one
             let found = tenants(CpuSet::one(OTHER), |tenant| tenant.is(7));
             let cached = machine.cached.load(Ordering::Relaxed);
             assert!(!found.is_empty() || cached == 0);

@@ -1,30 +1,30 @@
-//! How far another CPU's clock is from the boot CPU's, found by asking it again and again while it is being started.
+//! Measures how far another CPU's clock is from the boot CPU's, by many questions to the CPU while it is being started.
 //!
-//! The CPU that is being started only answers, and waits for the next question as long as it takes; the boot CPU
-//! asks, and gives up when its patience ends. So neither depends on how fast the other one is, and a CPU that dies
-//! halfway can't hold up the boot. A question names the CPU, as CPUs that have started already still listen.
+//! The CPU that is being started only answers, and waits for the next question for as long as it takes. The boot CPU
+//! asks, and gives up when its patience ends. So neither depends on the speed of the other, and a CPU that dies in
+//! between can't hold up the boot. A question names its CPU, because CPUs that have started before may still listen.
 
 use crate::kit::CpuId;
 use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// The number of a "question" that a CPU answers by itself: whether it has come.
+/// The number of the answer that a CPU gives unasked: it has arrived.
 const HAS_COME: u32 = 0;
-/// The number by which a CPU answers that it can't be used.
+/// The number of the answer of a CPU that can't be used.
 const UNFIT: u32 = 0xffff;
 
-/// The words that the two CPUs share.
+/// The words that the two CPUs share. A question or answer is a CPU's number (upper half) and a question's number.
 pub struct Questions {
     asked: AtomicU32,
     answered: AtomicU32,
     answer: AtomicU64,
 }
 
-/// A CPU has come.
+/// The state in which a CPU has arrived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Arrival {
-    /// It answers questions.
+    /// The CPU answers questions.
     Ready,
-    /// It can't be used, with its reason.
+    /// The CPU can't be used, for this reason.
     Unfit(u64),
 }
 
@@ -33,7 +33,7 @@ const fn question(cpu: CpuId, number: u32) -> u32 {
 }
 
 impl Questions {
-    /// Nothing asked.
+    /// Makes words without a question or an answer.
     pub const fn none() -> Self {
         Self {
             asked: AtomicU32::new(0),
@@ -42,19 +42,20 @@ impl Questions {
         }
     }
 
-    /// Forgets all answers, before the next CPU is started.
+    /// Clears all questions and answers, before the next CPU is started.
     pub fn reset(&self) {
         self.asked.store(0, Ordering::SeqCst);
         self.answered.store(0, Ordering::SeqCst);
     }
 
-    /// This CPU, `cpu`, can't be used.
+    /// Reports that this CPU, `cpu`, can't be used.
     pub fn refuse(&self, cpu: CpuId, reason: u64) {
         self.answer.store(reason, Ordering::SeqCst);
         self.answered.store(question(cpu, UNFIT), Ordering::SeqCst);
     }
 
-    /// Answers all questions to this CPU, `cpu`, until `is_over`; `wait` is what it does between two looks.
+    /// Answers all questions to this CPU, `cpu`, until `is_over` returns true. Calls `wait` whenever there is no
+    /// question.
     pub fn serve(
         &self,
         cpu: CpuId,
@@ -76,7 +77,7 @@ impl Questions {
         }
     }
 
-    /// Whether `cpu` has come.
+    /// How `cpu` has arrived, if it has.
     pub fn arrival(&self, cpu: CpuId) -> Option<Arrival> {
         let answered = self.answered.load(Ordering::SeqCst);
         if answered == question(cpu, UNFIT) {
@@ -85,8 +86,8 @@ impl Questions {
         (answered == question(cpu, HAS_COME)).then_some(Arrival::Ready)
     }
 
-    /// What the clock of `cpu` shows between two looks at `clock`: the first look, its, and the second. Nothing if
-    /// `wait` says that the patience has ended. Each `number` is asked once.
+    /// Asks `cpu` for its clock, between two readings of `clock`: returns the first reading, the answer, and the second
+    /// reading. `None` if `wait` returns false, because the patience has ended. No `number` is used twice.
     pub fn ask(
         &self,
         cpu: CpuId,
@@ -107,8 +108,8 @@ impl Questions {
     }
 }
 
-/// Between which numbers of ticks another clock is ahead, as far as all looks tell. A clock that is behind is ahead
-/// by less than nothing.
+/// The bounds, in ticks, of how far another clock is ahead, as far as all readings tell. The numbers are negative for a
+/// clock that is behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ahead {
     least: i64,
@@ -116,24 +117,25 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    /// Nothing is known.
+    /// The bounds before the first reading.
     pub const UNKNOWN: Self = Self {
         least: i64::MIN,
         most: i64::MAX,
     };
 
-    /// The other clock showed `there` between `before` and `after`. Any of them may have passed zero.
+    /// Narrows the bounds: the other clock showed `there` between `before` and `after`. Any of the clocks may have
+    /// wrapped.
     pub fn look(&mut self, [before, there, after]: [u64; 3]) {
         self.least = self.least.max(there.wrapping_sub(after).cast_signed());
         self.most = self.most.min(there.wrapping_sub(before).cast_signed());
     }
 
-    /// By how many ticks the other clock is to be put forward; 0 if the clocks may well be equal.
+    /// The number of ticks by which the other clock must be put forward; 0 if the clocks may be equal.
     pub const fn correction(self) -> i64 {
         if self.least <= 0 && self.most >= 0 {
             return 0;
         }
-        // The middle: what remains is half of what the tightest look leaves open.
+        // The middle of the bounds leaves an error of at most half of the tightest reading.
         let between = self.most.wrapping_sub(self.least) / 2;
         self.least.wrapping_add(between).wrapping_neg()
     }
@@ -144,7 +146,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Looks at a clock that is `skew` ahead: each takes so many ticks there and so many back.
+    /// Reads a clock that is `skew` ahead; `ways` are the ticks that each question and its answer take.
     fn looks(skew: i64, ways: &[(u64, u64)]) -> Ahead {
         let (mut ahead, mut time) = (Ahead::UNKNOWN, 1000_u64);
         for (there, back) in ways {
@@ -158,7 +160,8 @@ mod tests {
     }
 
     proptest! {
-        /// A correction leaves no more than half of the tightest look, and a clock that may be right stays.
+        /// A correction leaves at most half of the tightest reading as error, and a clock that may be right is left
+        /// alone.
         #[test]
         fn clocks_meet(
             skew in -1_000_000_000_000_i64..1_000_000_000_000,
@@ -178,7 +181,7 @@ mod tests {
             }
         }
 
-        /// No order of times makes it panic.
+        /// No sequence of times makes it panic.
         #[test]
         fn any_answer_is_taken(looks in prop::collection::vec(any::<[u64; 3]>(), 0..10)) {
             let mut ahead = Ahead::UNKNOWN;
@@ -199,14 +202,14 @@ mod models {
 
     const CPU: CpuId = CpuId(1);
 
-    /// However the two are interleaved, an answer belongs to its question, and a boot CPU that gives up at any moment
-    /// neither hangs nor leaves the other one without an end.
+    /// However the two CPUs interleave, an answer belongs to its question. If the boot CPU gives up at any moment, it
+    /// doesn't hang, and the other CPU still ends.
     #[test]
     fn answers_belong_to_their_questions() {
         let answers = Arc::new(AtomicUsize::new(0));
         let counted = answers.clone();
         explore(3, move || {
-            // The time of both: it goes on with every look.
+            // The time of both CPUs, which advances at every reading.
             let shared = Arc::new((Questions::none(), AtomicU64::new(1), AtomicU32::new(0)));
             shared.0.reset();
             shared.0.answer.store(0, Ordering::SeqCst);

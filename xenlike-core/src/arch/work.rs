@@ -1,39 +1,40 @@
-//! What a CPU has to do before it leaves ring 0: bits that any CPU may raise.
+//! What a CPU must do before it leaves ring 0: bits in its `CpuInfo::work` that any CPU may raise, and the bounds for
+//! long work.
 
 use crate::kit::atomic::{AtomicU32, Ordering};
 
 use super::{apic_timer, ipi, percpu, time, time_up};
 use crate::kit::CpuId;
 
-/// A deadline may have passed.
+/// A deadline of this CPU may have passed.
 pub const TIMER: u32 = 1;
-/// Ask the scheduler who runs.
+/// The scheduler must decide which vCPU runs.
 pub const SCHEDULE: u32 = 2;
-/// The console has input or room for output.
+/// The console has input, or room for output.
 pub const CONSOLE: u32 = 4;
-/// Nothing but coming through the way out, to look at the vCPU's events.
+/// Pass through the exit path, which looks at the vCPU's events; nothing else.
 pub const LOOK: u32 = 8;
 
-/// A domain whose end is the core's own business has shut down.
+/// A domain whose end the core itself must handle has shut down.
 pub const LIFE: u32 = 16;
 
-/// Tell which registers the CPU has in guest mode.
+/// Print the guest's registers on this CPU.
 pub const DUMP: u32 = 32;
 
-/// Correct this CPU's clock.
+/// Correct this CPU's clock (`platform_clock`).
 pub const CLOCK: u32 = 128;
 
 /// This CPU's trace buffer has become half full.
 pub const TRACE_HALF: u32 = 256;
 
-/// Tracing was switched on or off.
+/// Tracing was switched on or off, so the tables of handlers change.
 pub const TRACE_DOORS: u32 = 512;
 
-/// Stand still with all other CPUs: [`super::standstill`].
+/// Stand still with all other CPUs ([`super::standstill`]).
 #[cfg(feature = "audit")]
 pub const AUDIT: u32 = 64;
 
-/// Raises `bits` on `cpu`, which will look at them soon.
+/// Raises `bits` on `cpu`, which will handle them soon.
 pub fn raise(cpu: CpuId, bits: u32) {
     let Some(info) = percpu::info_of(cpu) else {
         return;
@@ -43,32 +44,32 @@ pub fn raise(cpu: CpuId, bits: u32) {
     }
 }
 
-/// Adds bits to a CPU's word; true if they are the first, so that the CPU has to be interrupted.
-/// Where others are raised already, the CPU is in ring 0 and will look, or whoever raised the first
-/// of them interrupts it: all are taken at once.
+/// Adds bits to a CPU's word. Returns true if there were none before, so that the CPU must be interrupted. If there
+/// were, the CPU is in ring 0 and will look, or the CPU that raised the first of them interrupts it, and all are taken
+/// at once.
 #[inline]
 fn add(word: &AtomicU32, bits: u32) -> bool {
     word.fetch_or(bits, Ordering::AcqRel) == 0
 }
 
-/// Takes all the bits.
+/// Takes all bits. The exchange acquires what was stored before each bit was raised.
 #[inline]
 fn take_all(word: &AtomicU32) -> u32 {
     word.swap(0, Ordering::AcqRel)
 }
 
-/// Raises `bits` on this CPU.
+/// Raises `bits` on this CPU, which is in ring 0 and needs no interrupt.
 pub fn raise_here(bits: u32) {
     add(&percpu::info().work, bits);
 }
 
-/// Takes all that has been raised on this CPU.
+/// Takes all bits that were raised on this CPU.
 pub fn take() -> u32 {
     take_all(&percpu::info().work)
 }
 
-/// Whether something waits for this CPU. Interrupts are off in ring 0, so a deadline that came meanwhile is
-/// raised by that.
+/// Whether there is work for this CPU. Interrupts are off in ring 0, so a deadline that has passed meanwhile is raised
+/// here.
 #[inline]
 pub fn pending() -> bool {
     is_raised() || is_due(time::tsc())
@@ -88,9 +89,9 @@ fn is_due(tsc: u64) -> bool {
     due
 }
 
-/// Whether what takes long is to stop here and continue later, after the CPU has let interrupts in: something
-/// waits for this CPU, or it has been at it for long. Nothing else tells of a device's interrupt.
-#[inline(never)] // its registers are not for loops to spill
+/// Whether long work should stop here and continue later, after the CPU has let interrupts in: there is work for this
+/// CPU, or the time is up. Only the clock accounts for devices' interrupts.
+#[inline(never)] // keeps its registers out of callers' loops
 pub fn preempts() -> bool {
     if is_raised() {
         return true;
@@ -112,9 +113,9 @@ mod models {
     #[derive(Default)]
     struct Cpu {
         work: AtomicU32,
-        /// An interrupt is on its way.
+        /// Whether an interrupt is on its way.
         interrupt: AtomicU32,
-        /// What the two others want seen, stored before they raise work.
+        /// What the other two CPUs publish before they raise work.
         wanted: [AtomicU32; 2],
     }
 
@@ -125,8 +126,8 @@ mod models {
         }
     }
 
-    /// Two CPUs raise work on a third one, which sleeps whenever it has none, and its own timer does
-    /// too: it never sleeps on with work raised, and sees what came before the bit that it took.
+    /// Two CPUs raise work on a third one, which sleeps whenever it has none, as its own timer does: it never sleeps
+    /// while work is raised, and it sees what was published before each bit that it took.
     #[test]
     fn no_work_is_slept_over() {
         explore(3, || {
@@ -140,7 +141,7 @@ mod models {
                 thread::spawn(move || raise(&cpu, who, bits))
             });
             let mut seen = take_all(&cpu.work);
-            // The timer's interrupt comes while the CPU is awake: no other follows.
+            // The timer's interrupt comes while the CPU is awake, and causes no other one.
             add(&cpu.work, TIMER);
             loop {
                 seen |= take_all(&cpu.work);
@@ -153,7 +154,7 @@ mod models {
                 if cpu.work.load(Acquire) != 0 {
                     continue;
                 }
-                // Asleep until an interrupt comes; `sti; hlt` leaves no gap behind the look.
+                // Sleeps until an interrupt comes; `sti; hlt` leaves no gap after the check.
                 let woken = || cpu.interrupt.compare_exchange(1, 0, AcqRel, Acquire);
                 while woken().is_err() {
                     wait_step();

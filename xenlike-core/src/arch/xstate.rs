@@ -1,65 +1,65 @@
-//! XSAVE areas in the standard format (SDM vol. 1 §13.4): where each component lies, what an area from
-//! outside may hold so that XRSTOR takes it, and an area as the toolstack sees it.
+//! XSAVE areas in the standard format (SDM vol. 1 §13.4): the layout of the components, the check of an area from
+//! outside before XRSTOR gets it, and the area as the toolstack sees it.
 
-/// Bytes of the FXSAVE image at the start.
+/// The size in bytes of the FXSAVE image at the start of an area.
 pub const LEGACY_BYTES: usize = 512;
-/// Bytes of the header behind it.
+/// The size in bytes of the XSAVE header behind it.
 const HEADER_BYTES: usize = 64;
-/// Bytes of the smallest area.
+/// The size in bytes of the smallest area.
 pub const LEAST_BYTES: usize = LEGACY_BYTES + HEADER_BYTES;
 /// The components in the FXSAVE image: x87 and SSE.
 pub const LEGACY: u64 = 3;
-/// Components, as bits.
+/// Components, as bits of XCR0.
 const X87: u64 = 1;
 const SSE: u64 = 2;
 const AVX: u64 = 4;
 const AVX512: u64 = 0xe0;
-/// The components that a guest can have are below this number.
+/// Guests can only have components with numbers below this one.
 const COMPONENTS: usize = 8;
 
 const FCW_AT: usize = 0;
 const MXCSR_AT: usize = 24;
 const MXCSR_MASK_AT: usize = 28;
-/// x87's part of the image: all but MXCSR and its mask, up to the XMM registers.
+/// The x87 component is the part of the image below the XMM registers, without MXCSR and its mask.
 const XMM_AT: usize = 160;
 const XMM_END: usize = XMM_AT + 256;
-/// x87 control word and MXCSR after a reset (APM vol. 2 §11.5.10).
+/// The x87 control word and MXCSR after a reset (APM vol. 2 §11.5.10).
 const FCW_RESET: u16 = 0x37f;
 const MXCSR_RESET: u32 = 0x1f80;
-/// MXCSR bits of a CPU that tells no mask (SDM vol. 1 §11.6.6).
+/// The valid MXCSR bits of a CPU that states no mask (SDM vol. 1 §11.6.6).
 const MXCSR_MASK_DEFAULT: u32 = 0xffbf;
 
-/// Where one component lies.
+/// The place of one component in an area.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Place {
-    /// Its first byte.
+    /// The offset of its first byte.
     pub offset: usize,
-    /// How many there are.
+    /// Its size in bytes.
     pub bytes: usize,
 }
 
-/// Where a machine's components lie, and what it can have.
+/// The layout of a machine's components, and the values that it accepts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shape {
-    /// By number; those in the FXSAVE image and those that there are not have no bytes.
+    /// The places by component number. Components in the FXSAVE image, and absent ones, have size 0.
     pub places: [Place; COMPONENTS],
-    /// The components that there are; 0 without XSAVE.
+    /// The components of the machine; 0 without XSAVE.
     pub components: u64,
     /// The bits of MXCSR that may be set.
     pub mxcsr_mask: u32,
 }
 
-/// Why an area is refused.
+/// Why an area from outside is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BadArea {
-    /// It makes no sense, or has what the guest may not have. -EINVAL.
+    /// It is inconsistent, or contains components that the guest may not have. The caller gets EINVAL.
     Invalid,
-    /// It is compacted, or has a header from the future. -EOPNOTSUPP.
+    /// It is in the compacted format, or uses reserved fields of the header. The caller gets EOPNOTSUPP.
     Format,
 }
 
 impl Shape {
-    /// Of a machine with FXSAVE alone.
+    /// The shape of a machine with FXSAVE only.
     pub const LEGACY: Self = Self {
         places: [Place {
             offset: 0,
@@ -69,7 +69,7 @@ impl Shape {
         mxcsr_mask: MXCSR_MASK_DEFAULT,
     };
 
-    /// Of the machine that the host's tests pretend: with AVX.
+    /// The shape of the machine with AVX that host tests pretend.
     #[cfg(test)]
     pub const PRETENDED: Self = {
         let mut shape = Self::LEGACY;
@@ -81,7 +81,7 @@ impl Shape {
         shape
     };
 
-    /// Of this machine, which has `components`.
+    /// The shape of this machine, which has `components`.
     pub fn of_machine(components: u64) -> Self {
         let mut shape = Self {
             components,
@@ -99,7 +99,7 @@ impl Shape {
         shape
     }
 
-    /// The mask that an FXSAVE image tells.
+    /// This shape with the MXCSR mask that an FXSAVE image states.
     pub fn with_mxcsr_mask_of(self, image: &[u8]) -> Self {
         match u32_at(image, MXCSR_MASK_AT) {
             0 => self,
@@ -107,7 +107,7 @@ impl Shape {
         }
     }
 
-    /// Bytes of an area that holds `components`; 0 for none.
+    /// The size in bytes of an area that holds `components`; 0 for no components.
     pub fn bytes(&self, components: u64) -> usize {
         if components == 0 {
             return 0;
@@ -116,7 +116,7 @@ impl Shape {
         ends.fold(LEAST_BYTES, usize::max)
     }
 
-    /// The components behind the header, of those asked for.
+    /// The places behind the header of those components that are in `components`.
     fn placed(&self, components: u64) -> impl Iterator<Item = Place> {
         let numbered = self.places.into_iter().enumerate();
         numbered
@@ -125,7 +125,7 @@ impl Shape {
             .filter(|place| place.bytes != 0)
     }
 
-    /// Whether XCR0 can be `value` (SDM vol. 1 §13.3).
+    /// Whether XCR0 can have the value `value` (SDM vol. 1 §13.3).
     pub const fn is_valid_xcr0(&self, value: u64) -> bool {
         let avx512 = value & AVX512;
         value & !self.components == 0
@@ -134,8 +134,8 @@ impl Shape {
             && (avx512 == 0 || (avx512 == AVX512 && value & AVX != 0))
     }
 
-    /// The smallest value of XCR0 under which a guest that has `xcr0` now can have come by the
-    /// components `told`.
+    /// The smallest set of components that a guest must have enabled at some time if it has `xcr0` now and the
+    /// components `told` in use.
     pub const fn ever(xcr0: u64, told: u64) -> u64 {
         let all = xcr0 | told | X87;
         let all = if all & AVX512 != 0 {
@@ -146,8 +146,8 @@ impl Shape {
         if all & AVX != 0 { all | SSE } else { all }
     }
 
-    /// Checks an area from outside, for a guest that may have `allowed`, has `xcr0` set and has had
-    /// `ever` set.
+    /// Checks an area from outside for a guest that may use `allowed`, has `xcr0` set now, and has had `ever` enabled
+    /// at some time.
     pub fn check(&self, area: &[u8], xcr0: u64, ever: u64, allowed: u64) -> Result<(), BadArea> {
         let Some(header) = area.get(LEGACY_BYTES..LEAST_BYTES) else {
             return Err(BadArea::Invalid);
@@ -167,8 +167,8 @@ impl Shape {
         }
     }
 
-    /// Makes `to`, an area for all components, hold what `from` holds, which was checked. XRSTOR takes
-    /// it: reserved bits of MXCSR are dropped.
+    /// Makes `to`, an area for all components, hold the state in `from`, which was checked. XRSTOR accepts the result,
+    /// because reserved MXCSR bits are cleared.
     pub fn load(&self, to: &mut [u8], from: &[u8]) {
         to.fill(0);
         for (to, from) in to.iter_mut().zip(from) {
@@ -177,14 +177,14 @@ impl Shape {
         self.tame_mxcsr(to);
     }
 
-    /// Drops the reserved bits of an image's MXCSR, which would fault.
+    /// Clears the reserved bits of an image's MXCSR, which would make XRSTOR fault.
     pub fn tame_mxcsr(&self, image: &mut [u8]) {
         let mxcsr = u32_at(image, MXCSR_AT) & self.mxcsr_mask;
         set(image, MXCSR_AT, &mxcsr.to_le_bytes());
     }
 
-    /// Writes `from`, an area for all components as XSAVEOPT leaves it, to `to`, cut to `to`'s
-    /// length. A component that XSAVE found in its first state has old bytes: those are not told.
+    /// Writes `from`, an area for all components as XSAVEOPT leaves it, to `to`, cut to its length. XSAVEOPT doesn't
+    /// write a component in its initial configuration; the stale bytes of such a component are not copied.
     pub fn tell(&self, from: &[u8], to: &mut [u8]) {
         to.fill(0);
         let has = self.told(from);
@@ -195,7 +195,7 @@ impl Shape {
         }
     }
 
-    /// The components of an area that are not in their first state.
+    /// The components of an area that are not in their initial configuration (XSTATE_BV).
     pub fn told(&self, area: &[u8]) -> u64 {
         match self.components {
             0 => LEGACY,
@@ -208,7 +208,7 @@ impl Shape {
     }
 }
 
-/// Writes the FXSAVE image of an area to `to`, what is in its first state as after a reset.
+/// Writes the FXSAVE image of an area to `to`. Components outside `has` get their values after a reset.
 pub fn copy_legacy(from: &[u8], to: &mut [u8], has: u64) {
     let whole = |offset, end| Place {
         offset,
@@ -221,14 +221,14 @@ pub fn copy_legacy(from: &[u8], to: &mut [u8], has: u64) {
     } else {
         set(to, FCW_AT, &FCW_RESET.to_le_bytes());
     }
-    // MXCSR is always stored, whatever state the XMM registers are in.
+    // XSAVE always stores MXCSR, whatever state the XMM registers are in.
     copy(from, to, whole(MXCSR_AT, MXCSR_MASK_AT + 4));
     if has & 2 != 0 {
         copy(from, to, whole(XMM_AT, XMM_END));
     }
 }
 
-/// Makes an area the one after a reset.
+/// Sets an area to the state after a reset.
 pub fn reset(area: &mut [u8], components: u64) {
     area.fill(0);
     set(area, FCW_AT, &FCW_RESET.to_le_bytes());
@@ -293,12 +293,12 @@ mod tests {
         assert_eq!(check(&good, 3, 7), Ok(()));
         assert_eq!(check(&area(3)[..576], 1, 3), Ok(()));
         let invalid = Err(BadArea::Invalid);
-        // Sizes.
+        // Sizes that don't fit the components.
         assert_eq!(check(&good[..576], 7, 7), invalid);
         assert_eq!(check(&good[..831], 7, 7), invalid);
         assert_eq!(check(&good[..575], 3, 3), invalid);
         assert_eq!(check(&area(3), 3, 3), invalid);
-        // Values of XCR0.
+        // Impossible values of XCR0.
         for (xcr0, ever) in [
             (0, 7),
             (2, 7),
@@ -311,9 +311,9 @@ mod tests {
         ] {
             assert_eq!(check(&good, xcr0, ever), invalid, "{xcr0:#x} {ever:#x}");
         }
-        // What the policy doesn't have.
+        // A component that the policy doesn't allow.
         assert_eq!(shape.check(&good, 7, 7, 3), invalid);
-        // The header.
+        // Unknown or reserved fields of the header.
         for bit in 3..64 {
             assert_eq!(check(&area(7 | 1 << bit), 7, 7), invalid, "bit {bit}");
         }
@@ -355,7 +355,7 @@ mod tests {
         assert_eq!(to[..2], FCW_RESET.to_le_bytes());
         assert_eq!(to[MXCSR_AT..MXCSR_AT + 8], [0x5a; 8]);
         assert!(to[32..].iter().all(|byte| *byte == 0));
-        // A shorter one, for a guest that never turned AVX on.
+        // A shorter area, for a guest that never enabled AVX.
         let mut short = vec![7; 576];
         shape().tell(&area(3), &mut short);
         assert_eq!(short[..512], area(3)[..512]);

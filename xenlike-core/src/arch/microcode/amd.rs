@@ -1,21 +1,21 @@
-//! AMD's files: containers one behind the other, each with a table that maps signatures to the kinds of CPUs, and
-//! updates, each for a kind. There is no sum: the CPU proves an update.
+//! AMD's microcode files: a sequence of containers. Each has a table that maps CPU signatures to equivalence ids, and
+//! updates for one such id each. There is no checksum: the CPU verifies an update.
 
 use super::{Identity, Update, word};
 use crate::arch::cpu;
 
-/// What a container begins with.
+/// The first word of a container.
 const MAGIC: u32 = 0x0041_4d44;
-/// The kinds of sections.
+/// The types of sections.
 const TABLE: u32 = 0;
 const PATCH: u32 = 1;
-/// Bytes before a section's content: its kind and its length.
+/// The size in bytes of a section's header: type and length.
 const SECTION_HEADER: usize = 8;
-/// Bytes of an entry of the table, and of an update's header.
+/// The size in bytes of a table entry, and of an update's header.
 const ENTRY: usize = 16;
 const PATCH_HEADER: usize = 64;
 
-/// Gives the updates of a file that fit `cpu` to `found`, up to the first damaged place.
+/// Passes the updates of a file that fit `cpu` to `found`, up to the first damage.
 pub fn each<'a>(
     mut file: &'a [u8],
     cpu: &Identity,
@@ -47,7 +47,7 @@ pub fn each<'a>(
     Ok(())
 }
 
-/// The content of the section at the start of `bytes`, if it is of this kind, and what is behind it.
+/// The content of the section at the start of `bytes`, if it has type `kind`, and the bytes behind it.
 fn section(bytes: &[u8], kind: u32) -> Option<(&[u8], &[u8])> {
     let length = word(bytes, 4)? as usize;
     let content = bytes.get(SECTION_HEADER..)?;
@@ -56,7 +56,7 @@ fn section(bytes: &[u8], kind: u32) -> Option<(&[u8], &[u8])> {
         .flatten()
 }
 
-/// The kind of the CPUs with this signature.
+/// The equivalence id of CPUs with this signature.
 fn kind_of(table: &[u8], signature: u32) -> Option<u32> {
     let entries = table.chunks_exact(ENTRY);
     let mut entries = entries.take_while(|entry| word(entry, 0) != Some(0));
@@ -64,14 +64,15 @@ fn kind_of(table: &[u8], signature: u32) -> Option<u32> {
     Some(word(own, 12)? & 0xffff)
 }
 
-/// Whether an update is for CPUs of `kind`, with any chipset, and no longer than this CPU's family takes.
+/// Whether an update is for CPUs with equivalence id `kind`, not tied to a chipset, and no longer than the CPU's family
+/// accepts.
 fn fits(patch: &[u8], kind: u32, cpu: &Identity) -> bool {
     let chipsets = [word(patch, 16), word(patch, 20)];
     let is_for = word(patch, 24).is_some_and(|word| word & 0xffff == kind);
     is_for && chipsets == [Some(0); 2] && patch.len() <= max_bytes(cpu.signature)
 }
 
-/// The longest update of a family.
+/// The size in bytes of the longest update that a family accepts.
 const fn max_bytes(signature: u32) -> usize {
     match cpu::signature(signature).family {
         0x14 => 1824,

@@ -7,7 +7,7 @@
 use super::{Identity, Refusal, Registers, Vendor, follow};
 use crate::arch::{cpu, errata, msr};
 
-/// The registers of the CPU that asks.
+/// The registers of the CPU on which it is used.
 pub struct Hardware;
 
 impl Registers for Hardware {
@@ -43,9 +43,9 @@ impl Registers for Hardware {
             Vendor::Intel => INTEL_TRIGGER,
             _ => AMD_LOADER,
         };
-        // SAFETY: the update is whole, for this CPU, and stays where it is; the CPU proves where it comes from. The
-        // caches are written back before, as some of Intel's need it; some of AMD's leave the update's page uncached
-        // in the TLB, which is emptied.
+        // SAFETY: the update is complete, for this CPU, and stays in memory; the CPU verifies its origin. The caches
+        // are written back first, as some of Intel's CPUs require. Some of AMD's leave the update's page uncached in
+        // the TLB, so that is flushed.
         unsafe {
             core::arch::asm!("wbinvd", options(nostack, preserves_flags));
             let loads = msr::write_safe(register, address);
@@ -55,7 +55,7 @@ impl Registers for Hardware {
     }
 }
 
-/// Loads on this CPU, which starts, what the boot CPU has loaded.
+/// Loads the update that the boot CPU has loaded, on this CPU, which is starting.
 pub fn follow_boot_cpu() {
     match follow(&Hardware) {
         Ok(()) => {}

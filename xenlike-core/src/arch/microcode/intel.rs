@@ -1,19 +1,19 @@
-//! Intel's files: updates one behind the other, each with a header, its data, and perhaps a table of further CPUs
-//! that it is for (SDM vol. 3 §10.11.1).
+//! Intel's microcode files: a sequence of updates. Each has a header, data, and optionally a table of further CPUs that
+//! it fits (SDM vol. 3 §10.11.1).
 
 use super::{Identity, Update, word};
 
-/// Bytes of the header.
+/// The size in bytes of an update's header.
 pub const HEADER: usize = 48;
-/// The sizes that a header means which has none: data, and all.
+/// The sizes of an update whose header states none: data, and total.
 const OLD_SIZES: (usize, usize) = (2000, 2048);
-/// Updates are so many bytes, or a multiple.
+/// The total size of an update is a multiple of this number of bytes.
 const UNIT: usize = 1024;
-/// Bytes of the table before its entries, and of an entry.
+/// The sizes in bytes of the table's header and of an entry.
 const TABLE_HEADER: usize = 20;
 const ENTRY: usize = 12;
 
-/// Gives the updates of a file that fit `cpu` to `found`, up to the first one that is damaged.
+/// Passes the updates of a file that fit `cpu` to `found`, up to the first damaged one.
 pub fn each<'a>(
     mut file: &'a [u8],
     cpu: &Identity,
@@ -39,7 +39,7 @@ pub fn each<'a>(
     Ok(())
 }
 
-/// The size of the update at the start of `file`, if its header is of the known kind.
+/// The size of the update at the start of `file`, if its header has a known version.
 fn total_size(file: &[u8]) -> Option<usize> {
     let is_known = word(file, 0)? == 1 && word(file, 20)? == 1;
     let total = match (word(file, 28)?, word(file, 32)? as usize) {
@@ -49,7 +49,7 @@ fn total_size(file: &[u8]) -> Option<usize> {
     is_known.then_some(total)
 }
 
-/// Whether an update is for `cpu`, once its sums are right.
+/// Whether an update is for `cpu`, provided that its checksums are right.
 fn fits(update: &[u8], cpu: &Identity) -> Result<bool, &'static str> {
     let at = |offset| word(update, offset).ok_or("it is cut off");
     let data = match at(28)? as usize {
@@ -77,7 +77,7 @@ fn fits(update: &[u8], cpu: &Identity) -> Result<bool, &'static str> {
     Ok(fits)
 }
 
-/// The entries of an update's table: signature, platforms, and the sum word for these.
+/// The entries of an update's table of CPUs: signature, platforms, and the checksum for these.
 fn further(table: &[u8]) -> Result<impl Iterator<Item = [u32; 3]>, &'static str> {
     let entries = table.get(TABLE_HEADER..).unwrap_or_default();
     let count = word(table, 0).unwrap_or(0) as usize;
@@ -94,7 +94,7 @@ fn sum_of(words: [u32; 3]) -> u32 {
     words.into_iter().fold(0, u32::wrapping_add)
 }
 
-/// The sum of the words of `bytes`, which are a multiple of four.
+/// The sum of the 32-bit words of `bytes`, whose length is a multiple of four.
 fn sum(bytes: &[u8]) -> u32 {
     let words = bytes.chunks_exact(4).map(|word| match word {
         [a, b, c, d] => u32::from_le_bytes([*a, *b, *c, *d]),

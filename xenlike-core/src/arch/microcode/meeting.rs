@@ -1,20 +1,22 @@
-//! All CPUs meet for an update while guests run: those that share a core must not run code while it is loaded.
+//! A meeting of all CPUs for a microcode update while guests run: CPUs that share a core must not execute other code
+//! while the update is loaded.
 //!
-//! The leader calls the others by NMI, so that no other NMI hits them meanwhile. They may hold locks: the leader
-//! takes none until the meeting is over. It loads first; then each has its turn, and the rest do nothing but wait.
+//! The leader calls the others by NMI, which also blocks further NMIs on them. They may hold locks, so the leader takes
+//! none until the meeting is over. The leader loads first. Then each CPU has its turn, while the others do nothing but
+//! wait.
 
 use crate::arch::cpuset::{AtomicCpuSet, CpuSet};
 use crate::kit::CpuId;
 use crate::kit::atomic::{AtomicU32, Ordering};
 
-/// In the place of a CPU: nobody; all are to come.
+/// Special values of the leader and turn words: no CPU; all CPUs are to come.
 const NOBODY: u32 = u32::MAX;
 const ALL_COME: u32 = u32::MAX - 1;
 
-/// The one meeting that there can be: all CPUs of the machine take part.
+/// The only meeting of the machine, in which all its CPUs take part.
 pub static MEETING: Meeting = Meeting::none();
 
-/// What the leader and the others share.
+/// The words that the leader and the others share.
 pub struct Meeting {
     leader: AtomicU32,
     turn: AtomicU32,
@@ -23,14 +25,14 @@ pub struct Meeting {
     failed: AtomicCpuSet,
 }
 
-/// What came of a meeting.
+/// The outcome of a meeting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End<E> {
-    /// Every CPU has had its turn; it failed on these.
+    /// Every CPU has had its turn; the update failed on these.
     Held(CpuSet),
-    /// It failed on the leader, before any other CPU.
+    /// The update failed on the leader, so no other CPU has tried it.
     Leader(E),
-    /// Not all came, or there was one already.
+    /// Not all CPUs came, or there was a meeting already.
     NotHeld,
     /// This CPU has not come back from its turn.
     Lost(CpuId),
@@ -47,8 +49,8 @@ impl Meeting {
         }
     }
 
-    /// Leads a meeting with `others`, each of which `call` interrupts. `patience` gives a waiting step, which tells whether
-    /// there is time left.
+    /// Leads a meeting with `others`; `call` interrupts each of them. `patience` makes a waiting step that returns
+    /// whether there is time left.
     pub fn lead<E, P: Fn() -> bool>(
         &self,
         me: CpuId,
@@ -79,7 +81,8 @@ impl Meeting {
             End::NotHeld
         };
         self.turn.store(NOBODY, Ordering::SeqCst);
-        // Who is here leaves now. A CPU that doesn't would take the next meeting for this one: there is none then.
+        // The CPUs that are here leave now. If one doesn't, it would take the next meeting for this one, so there will
+        // be none.
         if is_soon(|| self.here.get().is_empty(), patience()) {
             self.leader.store(NOBODY, Ordering::SeqCst);
         }
@@ -96,7 +99,8 @@ impl Meeting {
         End::Held(self.failed.get().and(others))
     }
 
-    /// For the handler of NMIs: takes part, if there is a meeting that another CPU leads, and tells whether there was.
+    /// Takes part if there is a meeting that another CPU leads; returns whether there was. Called by the handler of
+    /// NMIs.
     pub fn attend(&self, me: CpuId, load: impl FnOnce() -> bool, pause: impl Fn()) -> bool {
         if self.turn.load(Ordering::SeqCst) == NOBODY || self.leader.load(Ordering::SeqCst) == me.0
         {
@@ -124,12 +128,12 @@ impl Meeting {
     }
 }
 
-/// A CPU that hangs in its update holds what nobody can take from it.
+/// Panics, because a CPU that hangs in its update may hold locks that can't be taken from it.
 pub fn end_without(cpu: CpuId) -> ! {
     panic!("{cpu:?} hangs in an update of its microcode");
 }
 
-/// Waits until `done`, or until `has_time` says no.
+/// Waits until `done` returns true, or `has_time` returns false.
 fn is_soon(done: impl Fn() -> bool, has_time: impl Fn() -> bool) -> bool {
     loop {
         if done() {
@@ -150,7 +154,7 @@ mod models {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-    /// The meeting, whether CPU 1 was interrupted, how many load now, how many have.
+    /// The meeting; whether CPU 1 was interrupted; how many CPUs are loading; how many have loaded.
     type Shared = (Meeting, AtomicU32, AtomicU32, AtomicU32);
 
     fn loads(shared: &Shared) -> bool {
@@ -164,8 +168,8 @@ mod models {
         true
     }
 
-    /// Whatever the leader's patience, nobody loads beside another CPU, all or none of the others load, both come to
-    /// an end, and the next meeting finds nobody here.
+    /// Whatever the leader's patience is, no two CPUs load at once, all or none of the others load, both CPUs finish,
+    /// and the next meeting finds the room empty.
     #[test]
     fn one_at_a_time_or_none() {
         let [held, _] = ends_of(true);
@@ -173,7 +177,7 @@ mod models {
         assert!(held > 10 && not > 10, "{held} held, {not} not");
     }
 
-    /// How often a meeting is held, and not. A patient leader gives way while it waits.
+    /// How many meetings are held, and how many are not. A patient leader yields while it waits.
     fn ends_of(is_patient: bool) -> [usize; 2] {
         let ends = Arc::new([const { AtomicUsize::new(0) }; 2]);
         let counted = ends.clone();

@@ -1,8 +1,8 @@
-//! Updates of the CPUs' microcode: which one of a file fits a CPU, and how all CPUs get it.
+//! Updates of the CPUs' microcode: which update of a file fits a CPU, and how all CPUs get it.
 //!
-//! [`newest`] reads the vendor's file ([`intel`], [`amd`]), which may be damaged. The first CPU loads what it chose by
-//! [`lead`]; the others follow, at the boot when they start, later in a [`meeting`] of all CPUs. [`Registers`] is what
-//! the rules know of a CPU.
+//! [`newest`] reads the vendor's file ([`intel`], [`amd`]), which may be damaged. The first CPU loads its update by
+//! [`lead`]. The others follow: at boot when they start, later in a [`meeting`] of all CPUs. [`Registers`] is the
+//! rules' view of a CPU.
 
 mod amd;
 mod hardware;
@@ -18,56 +18,56 @@ pub use super::cpu::Vendor;
 use crate::kit::atomic::{AtomicBool, AtomicU64, Ordering};
 pub use hardware::{Hardware, follow_boot_cpu};
 
-/// What updates are chosen by.
+/// The properties of a CPU by which updates are chosen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Identity {
-    /// Who made the CPU.
+    /// The vendor of the CPU.
     pub vendor: Vendor,
-    /// EAX of CPUID's leaf 1.
+    /// EAX of CPUID leaf 1.
     pub signature: u32,
-    /// The bit of its platform, on Intel's; else 0.
+    /// The bit of the CPU's platform id, for Intel; else 0.
     pub platform: u32,
-    /// The revision of its microcode.
+    /// The revision of the microcode that is loaded.
     pub revision: u32,
 }
 
-/// An update that fits.
+/// An update that fits a CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Update<'a> {
-    /// The revision that a CPU has once it is loaded.
+    /// The revision of the microcode after the update.
     pub revision: u32,
-    /// Month, day and year in BCD, from the highest byte down.
+    /// The date in BCD: month, day and year, from the highest byte down.
     pub date: u32,
-    /// All that the CPU needs of it, its header included.
+    /// The bytes that the CPU needs, the update's header included.
     pub bytes: &'a [u8],
 }
 
-/// Whether a CPU takes what it has already, or had.
+/// Which revisions a CPU loads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Version {
-    /// Only what is newer.
+    /// Only revisions that are newer than the loaded one.
     Newer,
-    /// Also what is as old as its own, or older.
+    /// Also revisions that are as old as the loaded one, or older.
     Any,
 }
 
-/// Whether updates are taken whose origin the CPU can't prove.
+/// Whether updates are accepted whose origin the CPU can't verify.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Trust {
-    /// None: where the CPU's own proof can be forged, nothing is loaded.
+    /// No: nothing is loaded on a CPU whose own verification can be forged.
     CpusAlone,
-    /// All: whoever gave the file is trusted (`ucode=digest-check=no`).
+    /// Yes: the origin of the file is trusted (`ucode=digest-check=no`).
     File,
 }
 
 static TRUSTS_FILES: AtomicBool = AtomicBool::new(false);
 
-/// Sets what [`trust`] gives.
+/// Sets the trust that the command line chooses.
 pub fn set_trust(trust: Trust) {
     TRUSTS_FILES.store(trust == Trust::File, Ordering::Relaxed);
 }
 
-/// What the command line says.
+/// The trust that the command line chooses.
 pub fn trust() -> Trust {
     match TRUSTS_FILES.load(Ordering::Relaxed) {
         true => Trust::File,
@@ -78,23 +78,23 @@ pub fn trust() -> Trust {
 /// Why a CPU has not been updated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// This CPU takes no updates.
+    /// The CPU can't be updated.
     NotOffered,
-    /// It would hang, at its present revision.
+    /// The CPU would hang, because of its current revision.
     Final(u32),
-    /// The file isn't what it should be.
+    /// The file is malformed, in this way.
     Damaged(&'static str),
-    /// The file has none for this CPU.
+    /// The file contains no update for this CPU.
     NoneFits,
-    /// The CPU would take forged ones.
+    /// The CPU would accept forged updates.
     Unproven,
-    /// It has this one, or a newer one: its own revision and the file's.
+    /// The CPU has this revision or a newer one: its own revision, and the file's.
     NotNewer(u32, u32),
-    /// After all it has the first of these revisions, not the second.
+    /// After the update the CPU has the first of these revisions, not the second.
     NotTaken(u32, u32),
-    /// Some CPUs didn't come, or another update is under way.
+    /// Some CPUs didn't come, or another update is in progress.
     Busy,
-    /// There is too little memory.
+    /// There is too little memory for the update.
     NoMemory,
 }
 
@@ -121,14 +121,14 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Whether a CPU can be updated at all. Zen 1 to 5 check updates by a weak hash (AMD-SB-7033, CVE-2024-56161), and
-/// there is no list here of what AMD has published.
+/// Checks whether a CPU can be updated at all. Zen 1 to Zen 5 verify updates by a weak hash (AMD-SB-7033,
+/// CVE-2024-56161), and the core has no list of the hashes that AMD has published.
 pub fn offered(cpu: &Identity, trust: Trust) -> Result<(), Refusal> {
-    /// Revisions of AMD's family 10h that hang when they are to be replaced.
+    /// Revisions of AMD's family 10h that hang when they are replaced.
     const FINAL: [u32; 3] = [0x0100_0098, 0x0100_009f, 0x0100_00af];
     let family = super::cpu::signature(cpu.signature).family;
     match cpu.vendor {
-        // What a hypervisor shows that doesn't want any.
+        // The revision that a hypervisor shows if it permits no updates.
         _ if cpu.revision == u32::MAX => Err(Refusal::NotOffered),
         Vendor::Intel if family >= 6 => Ok(()),
         Vendor::Amd if family == 0x10 && FINAL.contains(&cpu.revision) => {
@@ -140,7 +140,7 @@ pub fn offered(cpu: &Identity, trust: Trust) -> Result<(), Refusal> {
     }
 }
 
-/// The newest update for `cpu` in a file. One that stands before a damaged place counts.
+/// The newest update for `cpu` in a file. Updates before the first damage count.
 pub fn newest<'a>(file: &'a [u8], cpu: &Identity) -> Result<Update<'a>, Refusal> {
     let mut best: Option<Update<'a>> = None;
     let mut found = |update: Update<'a>| {
@@ -166,10 +166,11 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes))
 }
 
-/// An update as CPUs read it, aligned as Intel's want it (SDM vol. 3 §10.11.6), with what it is for.
+/// An update in the memory from which CPUs load it, aligned as Intel's require (SDM vol. 3 §10.11.6), and what it is
+/// for.
 #[derive(Debug)]
 pub struct Order {
-    /// The CPU that it was chosen for, before the update.
+    /// The CPU that it was chosen for, as it was before the update.
     cpu: Identity,
     revision: u32,
     version: Version,
@@ -201,7 +202,7 @@ impl Order {
         })
     }
 
-    /// What the loader's register is to be given.
+    /// The value for the register that loads an update.
     fn address(&self) -> u64 {
         let start = self.blocks.as_ptr() as u64;
         match self.cpu.vendor {
@@ -210,7 +211,7 @@ impl Order {
         }
     }
 
-    /// Lets all CPUs that follow have it. It must live as long as they may load it.
+    /// Lets all CPUs that follow load it. It must live for as long as they may.
     pub fn announce(&self) {
         let kind = u64::from(self.cpu.signature) << 32 | u64::from(self.cpu.platform);
         let forced = u64::from(self.version == Version::Any);
@@ -220,13 +221,13 @@ impl Order {
         ANNOUNCED.address.store(self.address(), Ordering::Release);
     }
 
-    /// Keeps it for good: a CPU that starts late may still load it.
+    /// Leaks the memory, because a CPU that starts late may still load it.
     pub fn keep(self) {
         core::mem::forget(self.blocks);
     }
 }
 
-/// What CPUs that follow load, in words that an NMI's handler can read. No address: nothing.
+/// What CPUs that follow load, in words that an NMI handler can read. If the address is 0, nothing.
 struct Announced {
     address: AtomicU64,
     kind: AtomicU64,
@@ -239,16 +240,17 @@ static ANNOUNCED: Announced = Announced {
     revision: AtomicU64::new(0),
 };
 
-/// Ends what [`Order::announce`] began.
+/// Ends the effect of [`Order::announce`].
 pub fn withdraw() {
     ANNOUNCED.address.store(0, Ordering::Release);
 }
 
-/// What loading needs of a CPU.
+/// The operations on a CPU that loading needs.
 pub trait Registers {
-    /// What this CPU is, and has.
+    /// The identity of this CPU as it is now.
     fn identity(&self) -> Identity;
-    /// Has it load the update at a linear address; tells whether it raised no fault. It may have ignored it even so.
+    /// Loads the update at a linear address; returns false if that faulted. The CPU may have ignored the update even if
+    /// not.
     fn load(&self, address: u64) -> bool;
 }
 
@@ -269,8 +271,8 @@ pub fn lead(cpu: &impl Registers, order: &Order) -> Result<(), Refusal> {
     load(cpu, order.address(), order.revision)
 }
 
-/// Loads what was announced on another CPU, if it is of the same kind and older. A sibling thread of Intel's has it
-/// already; AMD's threads each have a part of their own.
+/// Loads the announced update on another CPU, if it is of the same kind and has an older revision. On Intel, a sibling
+/// thread may have loaded it for both; on AMD, each thread loads it.
 pub fn follow(cpu: &impl Registers) -> Result<(), Refusal> {
     let address = ANNOUNCED.address.load(Ordering::Acquire);
     let kind = ANNOUNCED.kind.load(Ordering::Relaxed);

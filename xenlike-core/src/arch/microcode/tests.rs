@@ -1,4 +1,4 @@
-//! Hand-built files of both vendors, whole and damaged, and a CPU that keeps books.
+//! Hand-built files of both vendors, intact and damaged, and a CPU that records what it loads.
 
 use core::cell::{Cell, RefCell};
 use std::vec;
@@ -29,7 +29,7 @@ fn put(bytes: &mut [u8], at: usize, word: u32) {
     bytes[at..at + 4].copy_from_slice(&word.to_le_bytes());
 }
 
-/// Makes the words of `bytes` add up to 0 by the one at `at`.
+/// Sets the word at `at` so that all words of `bytes` add up to 0.
 fn balance(bytes: &mut [u8], at: usize) {
     put(bytes, at, 0);
     let words = bytes.chunks(4).map(|w| word(w, 0).unwrap());
@@ -37,7 +37,7 @@ fn balance(bytes: &mut [u8], at: usize) {
     put(bytes, at, 0_u32.wrapping_sub(sum));
 }
 
-/// An update of Intel's, for further CPUs too.
+/// Builds an update of Intel's, with a table of further CPUs.
 fn intel(revision: u32, signature: u32, platforms: u32, further: &[(u32, u32)]) -> Vec<u8> {
     let table = if further.is_empty() {
         0
@@ -75,7 +75,7 @@ fn intel(revision: u32, signature: u32, platforms: u32, further: &[(u32, u32)]) 
     update
 }
 
-/// A container of AMD's: which signatures are of which kind, and updates by kind, revision and size.
+/// Builds a container of AMD's: equivalence ids by signature, and updates by id, revision and size.
 fn amd(table: &[(u32, u16)], updates: &[(u16, u32, usize)]) -> Vec<u8> {
     let mut file = 0x0041_4d44_u32.to_le_bytes().to_vec();
     file.extend(
@@ -119,7 +119,7 @@ fn intels_newest_update_for_the_platform_is_chosen() {
     let further = intel(0xf4, 0x906ea, 1, &[(0x906eb, 2), (0x506e3, 2)]);
     assert_eq!(chosen(&further, &SKYLAKE), Ok(0xf4));
     assert_eq!(newest(&further, &SKYLAKE).unwrap().bytes, further);
-    // What comes before a damaged place counts.
+    // Updates before the damage count.
     let cut = [&files[0][..], &files[1][..700]].concat();
     assert_eq!(chosen(&cut, &SKYLAKE), Ok(0xc0));
 }
@@ -145,7 +145,7 @@ fn amds_newest_update_for_the_kind_is_chosen() {
         chosen(b"no file", &BARCELONA),
         Err(Refusal::Damaged(_))
     ));
-    // For one chipset alone.
+    // An update for one chipset only.
     let mut special = amd(&table, &updates[1..2]);
     let end = special.len();
     put(&mut special, end - 960 + 16, 0x1022_1200);
@@ -185,7 +185,7 @@ fn updates_that_cant_be_proven_need_trust() {
 }
 
 proptest! {
-    /// A file that is cut off or has bytes changed never gives what its sums don't vouch for, and nothing panics.
+    /// If a file is cut off or has bytes changed, no update is chosen whose checksum is wrong, and nothing panics.
     #[test]
     fn damage_is_noticed(
         changes in prop::collection::vec((any::<prop::sample::Index>(), 1_u8..), 0..6),
@@ -234,7 +234,7 @@ proptest! {
     }
 }
 
-/// A CPU that takes an update, or not.
+/// A CPU that accepts an update or doesn't.
 struct Fake {
     own: Cell<Identity>,
     takes: Option<u32>,
@@ -266,7 +266,7 @@ impl Registers for Fake {
     }
 }
 
-/// One test, as what is announced is the machine's.
+/// A single test, because the announced update is global.
 #[test]
 fn all_cpus_of_a_kind_follow_the_first() {
     let file = intel(0xd0, 0x506e3, 2, &[]);
@@ -274,7 +274,7 @@ fn all_cpus_of_a_kind_follow_the_first() {
     let newer = order(Version::Newer);
     let first = Fake::new(SKYLAKE, Some(0xd0));
     assert_eq!(lead(&first, &newer), Ok(()));
-    // The data, behind the header, aligned.
+    // The address is that of the data behind the header, aligned.
     let address = newer.address();
     assert_eq!(*first.loaded.borrow(), [address]);
     assert!(address.is_multiple_of(16));
@@ -292,7 +292,7 @@ fn all_cpus_of_a_kind_follow_the_first() {
     newer.announce();
     let second = Fake::new(SKYLAKE, Some(0xd0));
     assert_eq!(follow(&second), Ok(()));
-    // A sibling has it by then.
+    // By then a sibling has loaded it.
     assert_eq!(follow(&second), Ok(()));
     assert_eq!(*second.loaded.borrow(), [address]);
     assert_eq!(follow(&deaf), Err(Refusal::NotTaken(0xb2, 0xd0)));
@@ -308,7 +308,7 @@ fn all_cpus_of_a_kind_follow_the_first() {
     assert_eq!(follow(&second), Ok(()));
     assert_eq!(second.loaded.borrow().len(), 2, "by force");
 
-    // Each thread of AMD's loads.
+    // On AMD each thread loads it.
     let file = amd(&[(0x0010_0f23, 0x1022)], &[(0x1022, 0x0100_0095, 960)]);
     let update = newest(&file, &BARCELONA).unwrap();
     let order = Order::new(&update, &BARCELONA, Version::Newer).unwrap();

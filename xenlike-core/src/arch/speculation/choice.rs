@@ -1,22 +1,22 @@
-//! What is done on this machine, chosen from its facts, its bugs and the wishes. Nothing is done on
-//! a path that its CPU does not need.
+//! The mitigations for this machine, chosen from its facts, its bugs and the wishes. No path does work that its CPU
+//! doesn't need.
 
 use core::fmt;
 
 use super::facts::{BHI_CTRL, Facts, caps, ext8b, ext21a, leaf7d};
 use super::{Bugs, Wishes};
 
-/// What the ways into ring 0 and out of it do. Bits, for the stubs to look at.
+/// The steps of the ways into and out of ring 0, as bits that the stubs test.
 pub mod path {
-    /// On the way in, SPEC_CTRL is set to ring 0's value; on the way out, to the guests'.
+    /// On entry, SPEC_CTRL is set to ring 0's value; on exit, to that of guests.
     pub const SPEC_CTRL: u8 = 1;
-    /// On the way in, the return stack buffer is overwritten.
+    /// On entry, the return stack buffer is overwritten.
     pub const RSB: u8 = 2;
-    /// On the way out, and before a CPU sleeps, VERW clears the CPU's buffers.
+    /// On exit, and before a CPU sleeps, VERW clears the CPU's buffers.
     pub const VERW: u8 = 4;
-    /// On the way in, a barrier stands between the guest's indirect branches and ring 0's (IBPB).
+    /// On entry, a barrier separates the guest's indirect branches from ring 0's (IBPB).
     pub const IBPB: u8 = 8;
-    /// On the way in, the history of branches is overwritten.
+    /// On entry, the branch history is overwritten.
     pub const HISTORY: u8 = 16;
 }
 
@@ -29,23 +29,23 @@ mod spec_ctrl {
     pub const BHI_DIS_S: u32 = 0x400;
 }
 
-/// The choice.
+/// The mitigations that are used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Choice {
-    /// Bits of [`path`].
+    /// The steps on entry and exit: bits of [`path`].
     pub path: u8,
-    /// SPEC_CTRL in ring 0, and while guests run; nothing where the CPU has none.
+    /// The values of SPEC_CTRL in ring 0 and while guests run; `None` if the CPU doesn't have it.
     pub spec_ctrl: Option<(u32, u32)>,
-    /// EFER's bit for IBRS is set.
+    /// Whether EFER's bit for automatic IBRS is set.
     pub auto_ibrs: bool,
-    /// A barrier comes between two domains' vCPUs on a CPU.
+    /// Whether a barrier (IBPB) separates the vCPUs of two domains on a CPU.
     pub ibpb: bool,
-    /// Guests get no AVX, and so no gathers.
+    /// Whether AVX is hidden from guests, which then have no gathers.
     pub hides_avx: bool,
 }
 
 impl Choice {
-    /// For a CPU.
+    /// The choice for a CPU with these facts and bugs.
     pub fn of(cpu: &Facts, bugs: Bugs, wishes: &Wishes) -> Self {
         let leaf7 = |bit| cpu.leaf7d & bit != 0;
         let ext8 = |bit| cpu.ext8b & bit != 0;
@@ -56,8 +56,8 @@ impl Choice {
         let always = cpu.caps & caps::IBRS_ALL != 0 || ext8(ext8b::IBRS_ALWAYS);
         let ibrs = wanted(wishes.ibrs, true, has_ibrs || has_auto);
         let auto_ibrs = ibrs && has_auto;
-        // IBRS guards ring 0 only from the write on that follows the entry into it (SDM: Indirect
-        // Branch Restricted Speculation), unless the CPU says that one write is enough.
+        // IBRS only protects ring 0 after a write that follows the entry (SDM, Indirect Branch Restricted Speculation),
+        // unless the CPU says that one write is enough for good.
         let at_entry = ibrs && !auto_ibrs && !always && wishes.msr_sc != Some(false);
         let has_stibp = leaf7(leaf7d::STIBP) || ext8(ext8b::STIBP);
         let stibp = wanted(wishes.stibp, ext8(ext8b::STIBP_ALWAYS), has_stibp);
@@ -77,7 +77,7 @@ impl Choice {
             | bit(ibrs && !auto_ibrs && always, spec_ctrl::IBRS)
             | bit(history_off, spec_ctrl::BHI_DIS_S);
         let has_spec_ctrl = has_ibrs || has_stibp || ext8(ext8b::SSBD) || ext8(ext8b::PSFD);
-        // SMEP keeps ring 0 from where a guest's calls left the predictor, unless it is narrow.
+        // SMEP protects ring 0 from entries that a guest left in the return stack buffer, unless that is narrow.
         let rsb = wishes.rsb.unwrap_or(!cpu.smep || bugs.narrow_rsb);
         let clears_buffers = bugs.mds && leaf7(leaf7d::MD_CLEAR);
         let clears_scheduler = bugs.tsa && cpu.ext21a & ext21a::VERW_CLEAR != 0;
@@ -96,7 +96,7 @@ impl Choice {
         }
     }
 
-    /// Whether ring 0's indirect branches follow nothing that a guest taught the CPU.
+    /// Whether ring 0's indirect branches ignore what a guest taught the predictor.
     fn restricts_branches(&self) -> bool {
         self.auto_ibrs
             || self
@@ -105,7 +105,7 @@ impl Choice {
     }
 }
 
-/// A list for the boot messages.
+/// Formats a list for the boot messages.
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (own, guests) = self.spec_ctrl.unwrap_or_default();
@@ -146,7 +146,7 @@ mod tests {
     use crate::arch::cpu::Vendor;
     use std::string::ToString;
 
-    /// A Skylake with the microcode of its time.
+    /// A Skylake with the microcode of early 2018.
     fn skylake() -> Facts {
         Facts {
             vendor: Vendor::Intel,

@@ -1,117 +1,117 @@
-//! What a CPU says of itself that bears on speculation.
+//! What a CPU reports about itself that bears on speculation: CPUID bits and IA32_ARCH_CAPABILITIES.
 
 use crate::arch::cpu::{self, Vendor};
 use crate::arch::msr;
 
 /// Bits of IA32_ARCH_CAPABILITIES (SDM vol. 4, MSR 0x10a).
 pub mod caps {
-    /// Open neither to Meltdown nor to L1 terminal fault.
+    /// The CPU is open neither to Meltdown nor to L1 terminal fault.
     pub const RDCL_NO: u64 = 1;
-    /// IBRS may be left on for good.
+    /// IBRS may be left enabled for good.
     pub const IBRS_ALL: u64 = 1 << 1;
-    /// Not open to the sampling of its buffers.
+    /// The CPU's buffers can't be sampled (MDS).
     pub const MDS_NO: u64 = 1 << 5;
-    /// Not open to that by aborted transactions.
+    /// Aborted transactions don't expose buffers (TAA).
     pub const TAA_NO: u64 = 1 << 8;
-    /// Not open to the injection of branch history.
+    /// Branch history can't be injected (BHI).
     pub const BHI_NO: u64 = 1 << 20;
-    /// The microcode keeps gathers from giving data away, unless told not to.
+    /// The microcode mitigates GDS, unless it is told not to.
     pub const GDS_CTRL: u64 = 1 << 25;
-    /// Not open to that.
+    /// The CPU is not open to GDS.
     pub const GDS_NO: u64 = 1 << 26;
-    /// VERW clears the register file of a CPU that needs it.
+    /// VERW clears the register file, on a CPU that needs it (RFDS).
     pub const RFDS_CLEAR: u64 = 1 << 28;
 }
 
-/// Bits of CPUID leaf 7: EBX.
+/// Bits of CPUID leaf 7, EBX (SDM vol. 2).
 pub mod leaf7b {
-    /// Restricted transactional memory.
+    /// The CPU has restricted transactional memory (TSX).
     pub const RTM: u32 = 1 << 11;
 }
 
-/// Bits of CPUID leaf 7: EDX (SDM vol. 2).
+/// Bits of CPUID leaf 7, EDX (SDM vol. 2).
 pub mod leaf7d {
-    /// VERW clears buffers.
+    /// VERW clears the CPU's buffers.
     pub const MD_CLEAR: u32 = 1 << 10;
-    /// IBRS and IBPB.
+    /// SPEC_CTRL has IBRS, and PRED_CMD has IBPB.
     pub const IBRSB: u32 = 1 << 26;
-    /// STIBP.
+    /// SPEC_CTRL has STIBP.
     pub const STIBP: u32 = 1 << 27;
-    /// There is IA32_ARCH_CAPABILITIES.
+    /// The CPU has IA32_ARCH_CAPABILITIES.
     pub const ARCH_CAPS: u32 = 1 << 29;
-    /// SSBD.
+    /// SPEC_CTRL has SSBD.
     pub const SSBD: u32 = 1 << 31;
 }
 
-/// Bits of CPUID leaf 0x80000008: EBX (APM vol. 3).
+/// Bits of CPUID leaf 0x80000008, EBX (APM vol. 3).
 pub mod ext8b {
-    /// IBPB.
+    /// PRED_CMD has IBPB.
     pub const IBPB: u32 = 1 << 12;
-    /// IBRS.
+    /// SPEC_CTRL has IBRS.
     pub const IBRS: u32 = 1 << 14;
-    /// STIBP.
+    /// SPEC_CTRL has STIBP.
     pub const STIBP: u32 = 1 << 15;
-    /// IBRS may be left on for good.
+    /// IBRS may be left enabled for good.
     pub const IBRS_ALWAYS: u32 = 1 << 16;
-    /// STIBP is better left on for good.
+    /// STIBP is best left enabled for good.
     pub const STIBP_ALWAYS: u32 = 1 << 17;
-    /// SSBD, in SPEC_CTRL.
+    /// SSBD is a bit of SPEC_CTRL.
     pub const SSBD: u32 = 1 << 24;
-    /// PSFD.
+    /// SPEC_CTRL has PSFD.
     pub const PSFD: u32 = 1 << 28;
-    /// A branch is not taken for one of another type.
+    /// The CPU never takes a branch for one of another type (Retbleed).
     pub const BTC_NO: u32 = 1 << 29;
 }
 
-/// Bits of CPUID leaf 0x80000021: EAX (APM vol. 3, and AMD's papers on the faults).
+/// Bits of CPUID leaf 0x80000021, EAX (APM vol. 3, and AMD's papers on the bugs).
 pub mod ext21a {
-    /// VERW clears what transient scheduler attacks look at.
+    /// VERW clears the state that transient scheduler attacks (TSA) observe.
     pub const VERW_CLEAR: u32 = 1 << 5;
-    /// A bit of EFER does what IBRS does, without a write at each entry.
+    /// A bit of EFER has the effect of IBRS, without a write at each entry.
     pub const AUTO_IBRS: u32 = 1 << 8;
-    /// Not open to speculative return stack overflow.
+    /// The CPU is not open to speculative return stack overflow (SRSO).
     pub const SRSO_NO: u32 = 1 << 29;
 }
 
-/// Bits of CPUID leaf 0x80000021: ECX (AMD's paper on transient scheduler attacks).
+/// Bits of CPUID leaf 0x80000021, ECX (AMD's paper on transient scheduler attacks).
 pub mod ext21c {
-    /// Not open to those by the store queue.
+    /// The CPU is not open to TSA through the store queue.
     pub const TSA_SQ_NO: u32 = 1 << 1;
-    /// Not open to those by the first-level cache.
+    /// The CPU is not open to TSA through the first-level cache.
     pub const TSA_L1_NO: u32 = 1 << 2;
 }
 
-/// CPUID leaf 7, sub-leaf 2, EDX: SPEC_CTRL has BHI_DIS_S.
+/// CPUID leaf 7, subleaf 2, EDX: SPEC_CTRL has BHI_DIS_S.
 pub const BHI_CTRL: u32 = 1 << 4;
 
-/// The facts.
+/// What a CPU reports about itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts {
-    /// Who made it.
+    /// The vendor of the CPU.
     pub vendor: Vendor,
-    /// Family, model and stepping, with the extended fields (SDM vol. 2, CPUID leaf 1).
+    /// The family, with the extended family added (SDM vol. 2, CPUID leaf 1).
     pub family: u32,
-    /// Likewise.
+    /// The model, with the extended model in bits 7 to 4.
     pub model: u32,
-    /// Likewise.
+    /// The stepping: the revision of the model.
     pub stepping: u32,
-    /// Width of a physical address in bits.
+    /// The width of a physical address in bits.
     pub phys_bits: u8,
-    /// IA32_ARCH_CAPABILITIES, 0 where there is none.
+    /// IA32_ARCH_CAPABILITIES, or 0 if the CPU doesn't have it.
     pub caps: u64,
-    /// CPUID leaf 7: EBX and EDX.
+    /// CPUID leaf 7, EBX: bits of [`leaf7b`].
     pub leaf7b: u32,
-    /// Likewise.
+    /// CPUID leaf 7, EDX: bits of [`leaf7d`].
     pub leaf7d: u32,
-    /// CPUID leaf 0x80000008: EBX.
+    /// CPUID leaf 0x80000008, EBX: bits of [`ext8b`].
     pub ext8b: u32,
-    /// CPUID leaf 7, sub-leaf 2: EDX.
+    /// CPUID leaf 7, subleaf 2, EDX: [`BHI_CTRL`].
     pub leaf72d: u32,
-    /// CPUID leaf 0x80000021: EAX and ECX.
+    /// CPUID leaf 0x80000021, EAX: bits of [`ext21a`].
     pub ext21a: u32,
-    /// Likewise.
+    /// CPUID leaf 0x80000021, ECX: bits of [`ext21c`].
     pub ext21c: u32,
-    /// Ring 0 can't run, nor be led to run, user pages.
+    /// Whether ring 0 can neither execute user pages nor speculate into them.
     pub smep: bool,
 }
 
@@ -154,7 +154,7 @@ impl Facts {
     }
 }
 
-/// Family, model and stepping from CPUID leaf 1's EAX.
+/// The family, model and stepping that EAX of CPUID leaf 1 encodes.
 const fn model_of(signature: u32) -> (u32, u32, u32) {
     let (family, model) = (signature >> 8 & 0xf, signature >> 4 & 0xf);
     let extended = model | (signature >> 16 & 0xf) << 4;

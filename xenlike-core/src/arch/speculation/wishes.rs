@@ -1,50 +1,50 @@
-//! What the command line asks for: `spec-ctrl=`, `xpti=`, `pv-l1tf=`, with Xen's meaning. What is
-//! not said is decided from the CPU.
+//! The choices on the command line: `spec-ctrl=`, `xpti=` and `pv-l1tf=`, with Xen's meaning. What is not chosen there
+//! follows from the CPU.
 
-/// A wish for domain 0 and one for all others.
+/// A choice for domain 0, and one for all other domains.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PerDomain {
-    /// For domain 0.
+    /// The choice for domain 0.
     pub dom0: Option<bool>,
-    /// For the others.
+    /// The choice for all other domains.
     pub domus: Option<bool>,
 }
 
-/// Everything that may be asked for.
+/// All choices; `None` where the command line makes none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Wishes {
-    /// Setting IA32_SPEC_CTRL on the way in and out (`msr-sc`).
+    /// Write IA32_SPEC_CTRL on entry and exit (`msr-sc`).
     pub msr_sc: Option<bool>,
-    /// Overwriting the return stack buffer on entry (`rsb`).
+    /// Overwrite the return stack buffer on entry (`rsb`).
     pub rsb: Option<bool>,
-    /// VERW on the way out (`verw`, `md-clear`).
+    /// Execute VERW on exit (`verw`, `md-clear`).
     pub verw: Option<bool>,
-    /// Restricted indirect speculation in ring 0 (`ibrs`).
+    /// Restrict indirect speculation in ring 0 (`ibrs`).
     pub ibrs: Option<bool>,
-    /// A barrier between two domains (`ibpb`).
+    /// Execute a barrier between two domains (`ibpb`).
     pub ibpb: Option<bool>,
-    /// A barrier on each way in (`ibpb-entry`).
+    /// Execute a barrier on each entry (`ibpb-entry`).
     pub ibpb_entry: Option<bool>,
-    /// The history of branches overwritten on each way in (`bhb-entry`).
+    /// Overwrite the branch history on each entry (`bhb-entry`).
     pub bhb_entry: Option<bool>,
-    /// The CPU's own switch against that history (`bhi-dis-s`).
+    /// Use the CPU's own protection against foreign branch history (`bhi-dis-s`).
     pub bhi_dis_s: Option<bool>,
-    /// AVX hidden where gathers leak (`gds-mit`).
+    /// Hide AVX from guests if gathers leak (`gds-mit`).
     pub gds_mit: Option<bool>,
-    /// No speculative store bypass (`ssbd`).
+    /// Disable speculative store bypass (`ssbd`).
     pub ssbd: Option<bool>,
-    /// No predictions from the CPU's sibling (`stibp`).
+    /// Ignore predictions from the sibling thread (`stibp`).
     pub stibp: Option<bool>,
-    /// No predictive store forwarding (`psfd`).
+    /// Disable predictive store forwarding (`psfd`).
     pub psfd: Option<bool>,
-    /// Isolated page tables (`xpti`).
+    /// Isolate page tables (`xpti`).
     pub xpti: PerDomain,
-    /// Absent entries held to the rule of L1 terminal fault (`pv-l1tf`).
+    /// Make non-present page-table entries safe against L1 terminal fault (`pv-l1tf`).
     pub pv_l1tf: PerDomain,
 }
 
 impl PerDomain {
-    /// The same for all.
+    /// The same choice for all domains.
     pub const fn both(value: Option<bool>) -> Self {
         Self {
             dom0: value,
@@ -54,7 +54,7 @@ impl PerDomain {
 }
 
 impl Wishes {
-    /// Nothing that the core does for itself (`spec-ctrl=no-xen`).
+    /// Without all protection that the core has for itself (`spec-ctrl=no-xen`).
     pub const fn without_own(self) -> Self {
         let no = Some(false);
         Self {
@@ -72,7 +72,7 @@ impl Wishes {
             ..self
         }
     }
-    /// Nothing at all but what was asked for by an option of its own (`spec-ctrl=no`).
+    /// Without all protection, unless an option of its own asks for it (`spec-ctrl=no`).
     pub fn without_all(self) -> Self {
         let unless_said = |wish: PerDomain| PerDomain {
             dom0: wish.dom0.or(Some(false)),
