@@ -1,8 +1,8 @@
-//! The command line (`extra` in a domain's configuration): words, and `name=value` among them.
+//! The command line (`extra` in a domain's configuration): its words, some of which are `name=value`.
 
 use crate::start::start_info;
 
-/// The whole command line; what is not UTF-8 is left out.
+/// The whole command line, up to the first byte that isn't UTF-8.
 #[must_use]
 pub fn command_line() -> &'static str {
     let bytes = start_info().cmd_line_bytes();
@@ -23,7 +23,7 @@ pub fn value(name: &str) -> Option<&'static str> {
         .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// The value of `name=number`, decimal or with 0x; `default` where it is missing or no number.
+/// The value of `name=number`, decimal or hexadecimal with 0x; `default` if the word is missing or isn't a number.
 #[must_use]
 pub fn number(name: &str, default: u64) -> u64 {
     let parse = |text: &str| match text.strip_prefix("0x") {

@@ -1,4 +1,4 @@
-//! The domain's console: the shared ring that the toolstack's console reads, or the hypervisor's own
+//! The domain's console: the ring shared with the toolstack's console, or the hypervisor's own
 //! console for domain 0 and the boot domain.
 
 #![expect(unsafe_code, reason = "shares a ring with the console's other end")]
@@ -15,19 +15,19 @@ use crate::start::start_info;
 use crate::sync::Lock;
 use crate::{hyper, time};
 
-/// How long a full ring is waited for before output is dropped: nobody may be reading.
+/// How long to wait on a full ring before output is dropped. The ring may have no reader at all.
 const PATIENCE_NS: u64 = time::SECOND_NS;
 
-/// Address of the ring; 0: the hypervisor's console.
+/// Address of the ring; 0 if the domain uses the hypervisor's console.
 static RING: AtomicU64 = AtomicU64::new(0);
 
-/// Serialises lines; holds whether the reader was last seen asleep.
+/// Keeps lines from different vCPUs apart. Holds whether the reader was last seen asleep.
 static OUT: Lock<Reader> = Lock::new(Reader::Awake);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reader {
     Awake,
-    /// Did not empty the full ring in time: output is dropped at once until it does.
+    /// The reader did not empty a full ring in time. Output is dropped at once until it does.
     Asleep,
 }
 
@@ -51,7 +51,7 @@ fn notify() {
     let _ = hyper::event_channel_op(EVTCHNOP_SEND, &mut EvtchnSend { port });
 }
 
-/// Puts into the ring what fits; returns how much did.
+/// Puts as many bytes into the ring as fit; returns their number.
 fn put(ring: *mut ConsInterface, bytes: &[u8]) -> usize {
     // SAFETY: the ring page is mapped for good; indices are read and written with volatile accesses,
     // and the mask keeps offsets inside.
@@ -73,7 +73,7 @@ fn put(ring: *mut ConsInterface, bytes: &[u8]) -> usize {
     }
 }
 
-/// Writes all of it, waiting for a slow reader but not for a missing one.
+/// Writes all bytes. Waits for a slow reader, but gives up on a missing one.
 fn write_ring(ring: *mut ConsInterface, mut bytes: &[u8], reader: &mut Reader) {
     let mut deadline = None;
     while !bytes.is_empty() {
@@ -96,7 +96,7 @@ fn write_ring(ring: *mut ConsInterface, mut bytes: &[u8], reader: &mut Reader) {
     }
 }
 
-/// Writes bytes to the console.
+/// Writes bytes to the console. Drops them if its ring stays full.
 pub fn write(bytes: &[u8]) {
     let mut reader = OUT.lock();
     match ring() {
@@ -107,7 +107,7 @@ pub fn write(bytes: &[u8]) {
     }
 }
 
-/// Takes what was typed, up to the buffer's length; 0 when nothing was.
+/// Reads typed bytes without waiting, up to the buffer's length; returns their number.
 pub fn read(buffer: &mut [u8]) -> usize {
     let Some(ring) = ring() else {
         return hyper::console_read(buffer).unwrap_or(0) as usize;
@@ -135,7 +135,7 @@ pub fn read(buffer: &mut [u8]) -> usize {
     taken
 }
 
-/// Waits, for a bounded time, until the console's other end has taken everything.
+/// Waits until the ring's reader has taken all output, for a quarter of a second at most.
 pub fn flush() {
     let Some(ring) = ring() else { return };
     let end = time::now_ns() + PATIENCE_NS / 4;
@@ -160,7 +160,7 @@ impl fmt::Write for Console {
     }
 }
 
-/// Both consoles without locks, for the last words.
+/// Writes to both consoles without taking locks, for panics.
 #[derive(Debug)]
 pub struct Emergency;
 
@@ -174,20 +174,20 @@ impl fmt::Write for Emergency {
     }
 }
 
-/// One formatted piece of output, in one piece.
+/// Prints formatted output in one piece, so that output of other vCPUs can't interleave.
 #[doc(hidden)]
 pub fn print(arguments: fmt::Arguments<'_>) {
     let text = alloc::fmt::format(arguments);
     write(text.as_bytes());
 }
 
-/// Prints to the console.
+/// Prints to the domain's console.
 #[macro_export]
 macro_rules! print {
     ($($argument:tt)*) => { $crate::console::print(::core::format_args!($($argument)*)) };
 }
 
-/// Prints a line to the console.
+/// Prints to the domain's console and ends the line.
 #[macro_export]
 macro_rules! println {
     () => { $crate::print!("\n") };

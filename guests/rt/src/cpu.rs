@@ -1,7 +1,7 @@
-//! The running vCPU: its number, its shared state, its stack.
+//! The running vCPU: its number, its part of the shared info page, its stack.
 //!
-//! Each vCPU runs on one stack of [`STACK_BYTES`], aligned to its size, whose last bytes hold the
-//! vCPU's own block. Rounding the stack pointer finds it, so nothing needs a segment base.
+//! Each vCPU runs on one stack of [`STACK_BYTES`], aligned to its size, whose last bytes hold a block of
+//! the vCPU's own data. Rounding the stack pointer finds this block, so no segment base is needed.
 
 #![expect(
     unsafe_code,
@@ -18,33 +18,33 @@ use guest_pv_abi::xen::VcpuInfo;
 
 use crate::memory;
 
-/// Bytes of a vCPU's stack, and its alignment.
+/// Size of a vCPU's stack in bytes, which is also its alignment.
 pub const STACK_BYTES: usize = 64 * 1024;
 
-/// Bytes kept at the stack's end for the vCPU's block.
+/// Bytes reserved at the end of the stack for the vCPU's block.
 pub const CPU_BLOCK_BYTES: usize = 64;
 
-/// A stack.
+/// A vCPU's stack, with the vCPU's block at its end.
 #[repr(C, align(65536))]
 pub struct Stack(UnsafeCell<[u8; STACK_BYTES]>);
 
-// SAFETY: only the vCPU that runs on it uses it.
+// SAFETY: only the vCPU that runs on a stack accesses it.
 unsafe impl Sync for Stack {}
 
-/// Where the first vCPU runs.
+/// The stack of the first vCPU.
 pub(crate) static BOOT_STACK: Stack = Stack(UnsafeCell::new([0; STACK_BYTES]));
 
-/// What a vCPU knows of itself.
+/// Per-vCPU data of the runtime.
 #[repr(C, align(64))]
 pub(crate) struct CpuBlock {
     number: AtomicU64,
-    /// Address of its `VcpuInfo`.
+    /// Address of the vCPU's `VcpuInfo`.
     vcpu_info: AtomicU64,
-    /// Stack to go back to when the code that `traps::attempt` runs faults; 0: none.
+    /// Stack pointer to resume from when code under `traps::attempt` faults; 0 outside of it.
     recovery: AtomicU64,
-    /// Error code of that fault.
+    /// Error code of the last fault under `traps::attempt`.
     last_error: AtomicU64,
-    /// Stack to go back to when user mode ends; 0: none runs.
+    /// Stack pointer to resume from when user mode ends; 0 if no user code runs.
     user: AtomicU64,
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn init_block(stack: usize, number: u32) {
     block.vcpu_info.store(address as u64, Ordering::Relaxed);
 }
 
-/// The running vCPU's number.
+/// The number of the running vCPU.
 #[must_use]
 pub fn number() -> u32 {
     block().number.load(Ordering::Relaxed) as u32
@@ -95,7 +95,7 @@ pub(crate) fn vcpu_info() -> *mut VcpuInfo {
     core::ptr::with_exposed_provenance_mut(address as usize)
 }
 
-/// Masks event upcalls on this vCPU; says whether they were open.
+/// Masks event upcalls on this vCPU; returns whether they were unmasked.
 pub(crate) fn mask_events() -> bool {
     let info = vcpu_info();
     if info.is_null() {
@@ -110,7 +110,7 @@ pub(crate) fn mask_events() -> bool {
     }
 }
 
-/// Opens event upcalls on this vCPU and takes what came meanwhile.
+/// Unmasks event upcalls on this vCPU and delivers those that arrived while they were masked.
 pub(crate) fn unmask_events() {
     let info = vcpu_info();
     if info.is_null() {
@@ -127,12 +127,12 @@ pub(crate) fn unmask_events() {
     }
 }
 
-/// The running vCPU's recovery word, for `traps`.
+/// The running vCPU's recovery word, used by `traps`.
 pub(crate) fn recovery_slot() -> *mut u64 {
     block().recovery.as_ptr()
 }
 
-/// The running vCPU's way out of user mode, for `user`.
+/// The running vCPU's saved stack pointer for leaving user mode, used by `user`.
 pub(crate) fn user_slot() -> *mut u64 {
     block().user.as_ptr()
 }
@@ -145,7 +145,7 @@ pub(crate) fn last_error() -> u64 {
     block().last_error.load(Ordering::Relaxed)
 }
 
-/// A zeroed stack for another vCPU.
+/// Allocates a zeroed stack for another vCPU.
 pub(crate) fn new_stack() -> Option<Box<Stack>> {
     let layout = Layout::new::<Stack>();
     // SAFETY: the layout has a size; zeroes are a valid stack; the box owns it with that layout.

@@ -1,4 +1,4 @@
-//! Event channels in the 2-level layout: ports, their handlers, waiting.
+//! Event channels with the 2-level ABI: ports, their handlers, waiting.
 
 #![expect(unsafe_code, reason = "shares bitmaps with the hypervisor")]
 
@@ -17,24 +17,24 @@ use guest_pv_abi::{Errno, GuestHandle};
 use crate::hyper::event_channel_op;
 use crate::{cpu, hyper, memory};
 
-/// A local port.
+/// The number of a port of this domain.
 pub type Port = u32;
 
-/// Called on the vCPU that took the upcall, with upcalls masked.
+/// A port's handler. It runs on the vCPU that took the upcall, with upcalls masked.
 pub type Handler = fn(Port);
 
-/// Ports of the 2-level layout.
+/// Number of ports in the 2-level ABI.
 const PORTS: usize = 4096;
 
 static HANDLERS: [AtomicUsize; PORTS] = [const { AtomicUsize::new(0) }; PORTS];
 
-/// Which vCPU a port signals: the pending words are everybody's, and each vCPU takes only its own.
+/// The vCPU that each port signals. All vCPUs share the pending words, so each takes only its own ports.
 static VCPUS: [AtomicU8; PORTS] = [const { AtomicU8::new(0) }; PORTS];
 
-/// One word of a shared bitmap.
+/// A word of one of the shared bitmaps.
 fn word(bitmap: &'static [u64; 64], index: usize) -> &'static AtomicU64 {
-    // SAFETY: an aligned word of the shared info page, mapped for good; the hypervisor too changes it
-    // by atomic instructions.
+    // SAFETY: an aligned word of the shared info page, which stays mapped; the hypervisor also changes
+    // it with atomic instructions.
     unsafe { AtomicU64::from_ptr(core::ptr::from_ref(&bitmap[index]).cast_mut()) }
 }
 
@@ -48,8 +48,8 @@ fn masked(port: Port) -> (&'static AtomicU64, u64) {
     (word, 1 << (port % 64))
 }
 
-/// The upcall: gives every pending, unmasked port to its handler. A port without one is masked and
-/// stays pending, for [`take`] or [`wait`].
+/// The upcall: calls the handler of each pending, unmasked port. A port without a handler is masked
+/// and stays pending, for [`take`] or [`wait`].
 pub(crate) fn upcall() {
     let info = cpu::vcpu_info();
     // SAFETY: the vCPU's own part of the shared info page.
@@ -94,7 +94,7 @@ fn handle_word(index: u32) {
             0 => mask_port(port),
             address => {
                 take(port);
-                // SAFETY: `on` stores nothing but handlers.
+                // SAFETY: `on` stores only handlers.
                 let handler = unsafe { core::mem::transmute::<usize, Handler>(address) };
                 handler(port);
             }
@@ -105,29 +105,29 @@ fn handle_word(index: u32) {
 /// Sets a port's handler and unmasks it.
 ///
 /// # Panics
-/// For ports above 4095.
+/// If `port` is above 4095.
 pub fn on(port: Port, handler: Handler) {
     HANDLERS[port as usize].store(handler as usize, Ordering::Release);
     unmask_port(port);
 }
 
-/// Opens upcalls on this vCPU; they are closed at its start.
+/// Unmasks upcalls on this vCPU. They are masked when it starts.
 pub fn open() {
     cpu::unmask_events();
 }
 
-/// Closes upcalls on this vCPU; says whether they were open.
+/// Masks upcalls on this vCPU; returns whether they were unmasked.
 pub fn close_upcalls() -> bool {
     cpu::mask_events()
 }
 
-/// Keeps a port from causing upcalls.
+/// Masks a port, so that it causes no upcalls.
 pub fn mask_port(port: Port) {
     let (word, bit) = masked(port);
     word.fetch_or(bit, Ordering::AcqRel);
 }
 
-/// Lets a port cause upcalls, also for what is pending already.
+/// Unmasks a port. If it is already pending, this causes an upcall.
 pub fn unmask_port(port: Port) {
     let _ = event_channel_op(EVTCHNOP_UNMASK, &mut EvtchnUnmask { port });
 }
@@ -139,17 +139,17 @@ pub fn is_pending(port: Port) -> bool {
     word.load(Ordering::Acquire) & bit != 0
 }
 
-/// Clears a port's pending bit; says whether it was set.
+/// Clears a port's pending bit; returns whether it was set.
 pub fn take(port: Port) -> bool {
     let (word, bit) = pending(port);
     word.fetch_and(!bit, Ordering::AcqRel) & bit != 0
 }
 
-/// Sleeps until one of the ports is pending, masked or not, or until a system time (0: none). At most
-/// 128 ports.
+/// Sleeps until one of at most 128 ports is pending, masked or not, or until system time `until_ns` (0: no
+/// timeout).
 ///
 /// # Errors
-/// What the hypervisor answers.
+/// The errno that the hypervisor returned.
 pub fn wait(ports: &[Port], until_ns: u64) -> Result<(), Errno> {
     let mut poll = SchedPoll {
         ports: GuestHandle::of(ports),
@@ -161,19 +161,19 @@ pub fn wait(ports: &[Port], until_ns: u64) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Signals the other end of a channel.
+/// Signals the other end of a channel (`EVTCHNOP_send`).
 ///
 /// # Errors
-/// What the hypervisor answers.
+/// The errno that the hypervisor returned.
 pub fn send(port: Port) -> Result<(), Errno> {
     event_channel_op(EVTCHNOP_SEND, &mut EvtchnSend { port })?;
     Ok(())
 }
 
-/// Closes a port.
+/// Closes a port and removes its handler.
 ///
 /// # Errors
-/// What the hypervisor answers.
+/// The errno that the hypervisor returned.
 pub fn close(port: Port) -> Result<(), Errno> {
     event_channel_op(EVTCHNOP_CLOSE, &mut EvtchnClose { port })?;
     if let Some(slot) = HANDLERS.get(port as usize) {
@@ -183,10 +183,10 @@ pub fn close(port: Port) -> Result<(), Errno> {
     Ok(())
 }
 
-/// A port that domain `remote` may bind to.
+/// Allocates a port to which domain `remote` may bind.
 ///
 /// # Errors
-/// What the hypervisor answers.
+/// The errno that the hypervisor returned.
 pub fn alloc_unbound(remote: u16) -> Result<Port, Errno> {
     let mut argument = EvtchnAllocUnbound {
         dom: DOMID_SELF,
@@ -197,10 +197,10 @@ pub fn alloc_unbound(remote: u16) -> Result<Port, Errno> {
     Ok(argument.port)
 }
 
-/// A port connected to another domain's unbound port.
+/// Allocates a port connected to an unbound port of another domain.
 ///
 /// # Errors
-/// What the hypervisor answers.
+/// The errno that the hypervisor returned.
 pub fn bind_interdomain(remote: u16, remote_port: Port) -> Result<Port, Errno> {
     let mut argument = EvtchnBindInterdomain {
         remote_dom: remote,
@@ -211,10 +211,10 @@ pub fn bind_interdomain(remote: u16, remote_port: Port) -> Result<Port, Errno> {
     Ok(argument.local_port)
 }
 
-/// A port for a virtual interrupt (`VIRQ_*`) of a vCPU.
+/// Allocates a port for a virtual interrupt (`VIRQ_*`) of a vCPU.
 ///
 /// # Errors
-/// What the hypervisor answers.
+/// The errno that the hypervisor returned.
 pub fn bind_virq(virq: u32, vcpu: u32) -> Result<Port, Errno> {
     let mut argument = EvtchnBindVirq {
         virq,
@@ -226,10 +226,10 @@ pub fn bind_virq(virq: u32, vcpu: u32) -> Result<Port, Errno> {
     Ok(argument.port)
 }
 
-/// A port by which vCPUs of this domain signal one of them.
+/// Allocates a port by which any vCPU of this domain can signal `vcpu`.
 ///
 /// # Errors
-/// What the hypervisor answers.
+/// The errno that the hypervisor returned.
 pub fn bind_ipi(vcpu: u32) -> Result<Port, Errno> {
     let mut argument = EvtchnBindIpi { vcpu, port: 0 };
     event_channel_op(EVTCHNOP_BIND_IPI, &mut argument)?;
@@ -237,10 +237,10 @@ pub fn bind_ipi(vcpu: u32) -> Result<Port, Errno> {
     Ok(argument.port)
 }
 
-/// Makes a port signal another vCPU than the first.
+/// Makes a port signal `vcpu` instead of the vCPU that it signalled before.
 ///
 /// # Errors
-/// What the hypervisor answers.
+/// The errno that the hypervisor returned.
 pub fn bind_vcpu(port: Port, vcpu: u32) -> Result<(), Errno> {
     event_channel_op(EVTCHNOP_BIND_VCPU, &mut EvtchnBindVcpu { port, vcpu })?;
     note_vcpu(port, vcpu);
@@ -253,11 +253,11 @@ fn note_vcpu(port: Port, vcpu: u32) {
     }
 }
 
-/// This domain's id, which a PV guest is not told: the hypervisor names it as the remote end of a
-/// port that the domain opens to itself.
+/// This domain's id. A PV guest isn't told its id, but the hypervisor reports it as the remote end of
+/// a port that the domain opens to itself.
 ///
 /// # Errors
-/// What the hypervisor answers.
+/// The errno that the hypervisor returned.
 pub fn own_domain() -> Result<u16, Errno> {
     let port = alloc_unbound(DOMID_SELF)?;
     let mut status = EvtchnStatus {

@@ -1,4 +1,4 @@
-//! Other domains' memory, for a control domain.
+//! Access to other domains' memory, for a control domain.
 
 #![expect(unsafe_code, reason = "makes slices and atomics of mapped frames")]
 
@@ -9,26 +9,26 @@ use guest_pv_abi::Errno;
 use crate::memory::PAGE_BYTES;
 use crate::paging::{Access, Window};
 
-/// A place where frames of another domain are mapped for a while, again and again.
+/// A range of addresses at which frames of another domain can be mapped temporarily, any number of times.
 #[derive(Debug)]
 pub struct Place {
     window: Window,
 }
 
 impl Place {
-    /// A place for so many frames.
+    /// Reserves addresses for `frames` frames.
     ///
     /// # Errors
-    /// ENOMEM when the addresses are used up.
+    /// ENOMEM when the address space is used up.
     pub fn new(frames: u64) -> Result<Self, Errno> {
         Window::reserve(frames).map(|window| Self { window })
     }
 
-    /// Maps machine frames of `domain` while `access` runs. A domain that runs meanwhile may change the
-    /// bytes at any time: build with this, but share by [`SharedPage`].
+    /// Maps machine frames of `domain` while `access` runs. A running domain may change the bytes at any
+    /// time, so use this to build a domain and [`SharedPage`] to share memory with it.
     ///
     /// # Errors
-    /// What the hypervisor answers; EINVAL for more frames than there is room for.
+    /// The errno that the hypervisor returned; EINVAL for more frames than were reserved.
     pub fn with(
         &mut self,
         domain: u16,
@@ -38,17 +38,17 @@ impl Place {
         let mapped = self.window.map_in(frames, domain, Access::ReadWrite);
         if mapped.is_ok() {
             let bytes = frames.len() * PAGE_BYTES;
-            // SAFETY: so many bytes are mapped there writable, and this place is borrowed mutably.
+            // SAFETY: these bytes are mapped writable, and `self` is borrowed mutably.
             access(unsafe { core::slice::from_raw_parts_mut(self.window.as_ptr(), bytes) });
         }
         self.window.unmap_first(frames.len() as u64);
         mapped
     }
 
-    /// The same for frames that may only be read.
+    /// Like [`Self::with`], but maps the frames read-only.
     ///
     /// # Errors
-    /// As [`Self::with`].
+    /// As for [`Self::with`].
     pub fn read(
         &mut self,
         domain: u16,
@@ -58,7 +58,7 @@ impl Place {
         let mapped = self.window.map_in(frames, domain, Access::ReadOnly);
         if mapped.is_ok() {
             let bytes = frames.len() * PAGE_BYTES;
-            // SAFETY: so many bytes are mapped there, and this place is borrowed mutably.
+            // SAFETY: these bytes are mapped, and `self` is borrowed mutably.
             look(unsafe { core::slice::from_raw_parts(self.window.as_ptr(), bytes) });
         }
         self.window.unmap_first(frames.len() as u64);
@@ -66,7 +66,7 @@ impl Place {
     }
 }
 
-/// A frame that another domain uses at the same time; its bytes are atomics.
+/// A frame that another domain uses at the same time. Its bytes are accessed as atomics.
 #[derive(Debug)]
 pub struct SharedPage {
     window: Window,
@@ -76,25 +76,25 @@ impl SharedPage {
     /// Maps a machine frame of `domain`.
     ///
     /// # Errors
-    /// What the hypervisor answers.
+    /// The errno that the hypervisor returned.
     pub fn map(domain: u16, frame: u64) -> Result<Self, Errno> {
         Window::map(&[frame], domain, Access::ReadWrite).map(|window| Self { window })
     }
 
-    /// The bytes from `offset` on, as many as lie in the page.
+    /// `count` bytes from `offset` on, clipped to the end of the page.
     #[must_use]
     pub fn bytes(&self, offset: usize, count: usize) -> &[AtomicU8] {
         let start = offset.min(PAGE_BYTES);
         let count = count.min(PAGE_BYTES - start);
         let first = self.window.as_ptr().wrapping_add(start).cast::<AtomicU8>();
-        // SAFETY: the range lies in the mapped page; atomics may change at any time.
+        // SAFETY: the range lies in the mapped page; as atomics, the bytes may change at any time.
         unsafe { core::slice::from_raw_parts(first, count) }
     }
 
-    /// The word at `offset`.
+    /// The 32-bit word at `offset`.
     ///
     /// # Panics
-    /// If it is not aligned or not in the page.
+    /// If `offset` is not a multiple of 4 inside the page.
     #[must_use]
     pub fn word(&self, offset: usize) -> &AtomicU32 {
         assert!(

@@ -1,4 +1,4 @@
-//! Grant tables, version 1: giving pages to other domains and using theirs.
+//! Grant tables, version 1: granting pages to other domains and using their grants.
 
 #![expect(unsafe_code, reason = "shares the grant table with the hypervisor")]
 
@@ -21,17 +21,17 @@ use crate::memory::{PAGE_BYTES, mfn_of, pfn_of};
 use crate::paging::{Access, Window};
 use crate::sync::Lock;
 
-/// References below this one are the toolstack's (public header grant_table.h).
+/// References below this one are reserved for the toolstack (public header grant_table.h).
 const FIRST_REF: u32 = guest_pv_abi::grant_table::GNTTAB_NR_RESERVED_ENTRIES;
-/// One frame's entries; as many as the runtime asks for.
+/// Number of entries in one frame, which is all that the runtime sets up.
 const ENTRIES: u32 = (PAGE_BYTES / size_of::<GrantEntryV1>()) as u32;
 
 /// Why a grant operation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GrantError {
-    /// The hypercall as a whole.
+    /// The hypercall failed as a whole.
     Call(Errno),
-    /// This operation: `GNTST_*`.
+    /// This operation failed with a status `GNTST_*`.
     Status(i16),
 }
 
@@ -65,7 +65,7 @@ struct Table {
 
 static TABLE: Lock<Option<Table>> = Lock::new(None);
 
-/// Maps the domain's grant table; done by the first grant.
+/// Maps the first frame of the domain's grant table. The first grant does this.
 fn setup() -> Result<Table, GrantError> {
     let mut frames = [0u64; 1];
     let mut request = [GnttabSetupTable {
@@ -82,7 +82,7 @@ fn setup() -> Result<Table, GrantError> {
     Ok(Table { window, free })
 }
 
-/// The entry of a reference, for volatile and atomic accesses.
+/// The entry of a reference. Use only volatile and atomic accesses: the hypervisor changes it, too.
 fn entry(window: &Window, reference: u32) -> *mut GrantEntryV1 {
     window
         .as_ptr()
@@ -90,19 +90,19 @@ fn entry(window: &Window, reference: u32) -> *mut GrantEntryV1 {
         .wrapping_add(reference as usize)
 }
 
-/// Lets `domain` map or copy the page at `page` (direct mapping).
+/// Grants `domain` access to the page at `page` (an address in the direct mapping).
 ///
 /// # Errors
-/// ENOSPC when all references are in use; what the hypervisor answers.
+/// ENOSPC when all references are in use, or the errno that the hypervisor returned.
 pub fn give(domain: u16, page: *const u8, access: Access) -> Result<u32, GrantError> {
     let mfn = mfn_of(pfn_of(page.addr() as u64)).ok_or(errno::EINVAL)?;
     give_frame(domain, mfn as u32, access)
 }
 
-/// Lets `domain` map or copy a machine frame.
+/// Grants `domain` access to a machine frame.
 ///
 /// # Errors
-/// ENOSPC when all references are in use; what the hypervisor answers.
+/// ENOSPC when all references are in use, or the errno that the hypervisor returned.
 pub fn give_frame(domain: u16, mfn: u32, access: Access) -> Result<u32, GrantError> {
     let flags = match access {
         Access::ReadOnly => GTF_PERMIT_ACCESS | GTF_READONLY,
@@ -111,10 +111,10 @@ pub fn give_frame(domain: u16, mfn: u32, access: Access) -> Result<u32, GrantErr
     fill_entry(domain, mfn, flags)
 }
 
-/// Lets `domain` give this one a frame for good (`GNTTABOP_transfer`), which gets the number `pfn` here.
+/// Allows `domain` to transfer a frame to this domain (`GNTTABOP_transfer`), which gets the number `pfn` here.
 ///
 /// # Errors
-/// ENOSPC when all references are in use; what the hypervisor answers.
+/// ENOSPC when all references are in use, or the errno that the hypervisor returned.
 pub fn accept_frame(domain: u16, pfn: u32) -> Result<u32, GrantError> {
     fill_entry(domain, pfn, GTF_ACCEPT_TRANSFER)
 }
@@ -127,8 +127,8 @@ fn fill_entry(domain: u16, frame: u32, flags: u16) -> Result<u32, GrantError> {
     let Table { window, free } = table.as_mut().ok_or(errno::ENOMEM)?;
     let reference = free.pop().ok_or(errno::ENOSPC)?;
     let entry = entry(window, reference);
-    // SAFETY: the entry lies in the mapped table and is free; the flags are written last, which makes
-    // it valid.
+    // SAFETY: the entry lies in the mapped table and is free; the flags are written last, as they
+    // make the entry valid.
     unsafe {
         (&raw mut (*entry).domid).write_volatile(domain);
         (&raw mut (*entry).frame).write_volatile(frame);
@@ -138,8 +138,8 @@ fn fill_entry(domain: u16, frame: u32, flags: u16) -> Result<u32, GrantError> {
     Ok(reference)
 }
 
-/// Whether the hypervisor or another domain is at an entry with these flags. The bit that says that a grant is read says of a
-/// transfer that it is complete.
+/// Whether the hypervisor or another domain is using an entry with these flags. `GTF_reading` of an access
+/// grant has the same value as `GTF_transfer_completed` of a transfer.
 fn is_in_use(flags: u16) -> bool {
     let transfer = GTF_TRANSFER_COMMITTED | GTF_TRANSFER_COMPLETED;
     if flags & GTF_TYPE_MASK == GTF_ACCEPT_TRANSFER {
@@ -149,15 +149,15 @@ fn is_in_use(flags: u16) -> bool {
     }
 }
 
-/// Takes a grant back, or an offer to take a frame, whether one has come or not.
+/// Revokes a grant or an offer to accept a frame, whether a frame was transferred or not.
 ///
 /// # Errors
-/// EBUSY while the other domain has it mapped, or gives its frame.
+/// EBUSY while the other domain has the grant mapped or is transferring its frame.
 pub fn take_back(reference: u32) -> Result<(), GrantError> {
     let mut table = TABLE.lock();
     let Table { window, free } = table.as_mut().ok_or(errno::EINVAL)?;
     let entry = entry(window, reference);
-    // SAFETY: the entry lies in the mapped table; the hypervisor too changes flags atomically.
+    // SAFETY: the entry lies in the mapped table; the hypervisor also changes flags atomically.
     let flags = unsafe { AtomicU16::from_ptr(&raw mut (*entry).flags) };
     let mut now = flags.load(Ordering::Acquire);
     loop {
@@ -173,7 +173,7 @@ pub fn take_back(reference: u32) -> Result<(), GrantError> {
     Ok(())
 }
 
-/// Another domain's page, mapped as long as this lives.
+/// A page of another domain, mapped until this value is dropped.
 #[derive(Debug)]
 pub struct Mapping {
     window: Window,
@@ -181,10 +181,10 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Maps the page behind `domain`'s reference.
+    /// Maps the page of `domain` that `reference` grants.
     ///
     /// # Errors
-    /// What the hypervisor answers.
+    /// The errno that the hypervisor returned.
     pub fn new(domain: u16, reference: u32, access: Access) -> Result<Self, GrantError> {
         let window = Window::reserve(1)?;
         window.prepare()?;
@@ -205,7 +205,7 @@ impl Mapping {
         Ok(Self { window, handle })
     }
 
-    /// The page. The other domain may change it at any time.
+    /// The mapped page. The other domain may change it at any time.
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
         self.window.as_ptr()
@@ -223,10 +223,10 @@ impl Drop for Mapping {
     }
 }
 
-/// Copies between frames and grants; each request gets its status.
+/// Copies between frames and grants; each request receives its own status.
 ///
 /// # Errors
-/// What the hypervisor answers for the whole.
+/// The errno of the whole call.
 pub fn copy(requests: &mut [GnttabCopy]) -> Result<(), GrantError> {
     grant_table_op(GNTTABOP_COPY, requests)?;
     Ok(())

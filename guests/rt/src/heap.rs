@@ -12,23 +12,23 @@ use talc::source::Source;
 use crate::large;
 use crate::memory::{self, PAGE_BYTES};
 
-/// Pages taken at a time.
+/// Pages that the heap takes at a time.
 const CHUNK_PAGES: usize = 64;
 
-/// Takes pages from [`memory`] when the heap is full.
+/// Source of the heap's memory: takes pages from [`memory`] when the heap is full.
 #[derive(Debug)]
 pub(crate) struct FreePages {
-    /// End of the last chunk, which a neighbouring chunk extends.
+    /// End of the last chunk. A chunk that begins here extends it.
     end: Option<NonNull<u8>>,
 }
 
-// SAFETY: the pointer is an address to compare; the memory behind it belongs to the heap, wherever used.
+// SAFETY: the pointer is only compared as an address; the memory behind it belongs to the heap, on any vCPU.
 unsafe impl Send for FreePages {}
 
 // SAFETY: the pages come from the page allocator, which never allocates from the heap.
 unsafe impl Source for FreePages {
     fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
-        // Room for the allocator's own words besides what is asked for.
+        // Leaves room for the allocator's own words.
         let bytes = layout.size().checked_add(layout.align()).ok_or(())?;
         let pages = bytes
             .div_ceil(PAGE_BYTES)
@@ -41,7 +41,7 @@ unsafe impl Source for FreePages {
             Some(end) if end.as_ptr() == start => unsafe {
                 Some(talc.extend(end, start.wrapping_add(length)))
             },
-            // SAFETY: nobody else uses these pages.
+            // SAFETY: the pages were just allocated and have no other user.
             _ => unsafe { talc.claim(start, length) },
         };
         talc.source.end = claimed;
@@ -49,10 +49,10 @@ unsafe impl Source for FreePages {
     }
 }
 
-/// The heap proper, and the large blocks beside it.
+/// The heap for small blocks (talc); blocks above a threshold come from [`large`].
 struct Heap(talc::TalcLock<crate::sync::RawLock, FreePages>);
 
-// SAFETY: each block comes from one of two allocators, and its address tells which.
+// SAFETY: each block comes from one of two allocators, and its address tells from which.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.size() >= large::THRESHOLD
@@ -61,23 +61,23 @@ unsafe impl GlobalAlloc for Heap {
         {
             return block;
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise of `GlobalAlloc`.
         unsafe { self.0.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if large::owns(block) {
-            // SAFETY: the address says that it came from there, with that size.
+            // SAFETY: the address shows that `large` allocated the block, with that size.
             unsafe { large::free(block, layout.size()) }
         } else {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller's promise of `GlobalAlloc`.
             unsafe { self.0.dealloc(block, layout) }
         }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         if !large::owns(block) && size < large::THRESHOLD {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller's promise of `GlobalAlloc`.
             return unsafe { self.0.realloc(block, layout, size) };
         }
         // SAFETY: the caller's promise: the size is not zero and does not overflow with the alignment.

@@ -1,4 +1,4 @@
-//! Hypercalls with their arguments as structures and their results as `Result`.
+//! Hypercalls that take their arguments as structures and return a `Result`.
 
 #![expect(unsafe_code, reason = "makes hypercalls")]
 
@@ -8,26 +8,26 @@ use guest_pv_abi::xenlike::XENLIKE_AUDIT;
 use guest_pv_abi::{Errno, GuestHandle, errno, hypercall, sched};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// A hypercall's outcome: its non-negative value or its error number.
+/// The outcome of a hypercall: its non-negative value or its errno.
 pub type Outcome = Result<u64, Errno>;
 
-/// A structure that a hypercall reads and writes.
+/// A structure that a hypercall reads and writes as bytes.
 pub trait Argument: FromBytes + IntoBytes + Immutable {}
 impl<T: FromBytes + IntoBytes + Immutable> Argument for T {}
 
-/// Any hypercall with any arguments.
+/// Makes any hypercall with five raw arguments.
 ///
 /// # Safety
-/// The caller answers for what the call does to its memory, page tables and registers.
+/// The caller must know what the call does to its memory, page tables and registers.
 pub unsafe fn raw(number: u64, a: [u64; 5]) -> i64 {
     // SAFETY: the caller's promise.
     unsafe { hypercall5(number, a[0], a[1], a[2], a[3], a[4]) }
 }
 
-/// A call of the shape (sub-operation, pointer to its structure).
+/// A call with the arguments (sub-operation, pointer to its structure).
 fn op<T: Argument>(number: u64, cmd: u32, argument: &mut T) -> Outcome {
     let pointer = GuestHandle::of_mut(argument);
-    // SAFETY: the hypervisor writes this structure alone, and any bytes are a value of it.
+    // SAFETY: the hypervisor writes only this structure, and any bytes are a valid value of it.
     Errno::check(unsafe { hypercall2(number, u64::from(cmd), pointer.0) })
 }
 
@@ -36,7 +36,7 @@ macro_rules! ops {
         #[doc = $doc]
         ///
         /// # Errors
-        /// What the hypervisor answers.
+        /// The errno that the hypervisor returned.
         pub fn $name<T: Argument>(cmd: u32, argument: &mut T) -> Outcome {
             op(hypercall::$number, cmd, argument)
         }
@@ -54,27 +54,27 @@ ops! {
     xenlike_op, ARCH_0, "xenlike's private hypercall: `XENLIKE_*` with its structure.";
 }
 
-/// A sub-operation without a structure (`XENVER_VERSION`, `SCHEDOP_YIELD`, …).
+/// A sub-operation that takes no structure (`XENVER_VERSION`, `SCHEDOP_YIELD`, …).
 ///
 /// # Errors
-/// What the hypervisor answers.
+/// The errno that the hypervisor returned.
 pub fn op_without_argument(number: u64, cmd: u32) -> Outcome {
     // SAFETY: no pointer is passed.
     Errno::check(unsafe { hypercall2(number, u64::from(cmd), 0) })
 }
 
-/// What an audit of the hypervisor came to.
+/// The result of an audit of the hypervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audit {
-    /// All that it counts agrees.
+    /// Everything that the audit counts agrees.
     Agrees,
-    /// It or an earlier one found something; the hypervisor's console says what.
+    /// This audit or an earlier one found a disagreement; the hypervisor's console has the details.
     Differs,
-    /// This hypervisor is no test build.
+    /// This hypervisor isn't a test build, so it has no audit.
     Unknown,
 }
 
-/// Has a test build of xenlike recount every reference of the machine, this domain's among them.
+/// Asks a test build of xenlike to recount every reference of the machine, including this domain's.
 #[must_use]
 pub fn audit() -> Audit {
     match op_without_argument(hypercall::ARCH_0, XENLIKE_AUDIT) {
@@ -84,20 +84,20 @@ pub fn audit() -> Audit {
     }
 }
 
-/// A call whose one argument is its structure: domctl, sysctl, platform_op.
+/// A call whose only argument is its structure: domctl, sysctl, platform_op.
 ///
 /// # Errors
-/// What the hypervisor answers.
+/// The errno that the hypervisor returned.
 pub fn control<T: Argument>(number: u64, argument: &mut T) -> Outcome {
     let pointer = GuestHandle::of_mut(argument);
-    // SAFETY: as in `op`; pointers inside the structure are the caller's business.
+    // SAFETY: as in `op`; the caller is responsible for pointers inside the structure.
     Errno::check(unsafe { hypercall1(number, pointer.0) })
 }
 
-/// `VCPUOP_*` for a vCPU, with its structure.
+/// `VCPUOP_*` for one vCPU, with its structure.
 ///
 /// # Errors
-/// What the hypervisor answers.
+/// The errno that the hypervisor returned.
 pub fn vcpu_op<T: Argument>(cmd: u32, vcpu: u32, argument: &mut T) -> Outcome {
     let pointer = GuestHandle::of_mut(argument);
     // SAFETY: as in `op`.
@@ -111,10 +111,10 @@ pub fn vcpu_op<T: Argument>(cmd: u32, vcpu: u32, argument: &mut T) -> Outcome {
     })
 }
 
-/// `GNTTABOP_*` over an array.
+/// `GNTTABOP_*` over an array of structures.
 ///
 /// # Errors
-/// What the hypervisor answers; each element has a status besides.
+/// The errno of the whole call; besides, each element receives its own status.
 pub fn grant_table_op<T: Argument>(cmd: u32, arguments: &mut [T]) -> Outcome {
     let pointer = GuestHandle::of_mut(arguments);
     let count = arguments.len() as u64;
@@ -122,14 +122,14 @@ pub fn grant_table_op<T: Argument>(cmd: u32, arguments: &mut [T]) -> Outcome {
     Errno::check(unsafe { hypercall3(hypercall::GRANT_TABLE_OP, u64::from(cmd), pointer.0, count) })
 }
 
-/// mmu_update: page-table entries and M2P entries. `domain` owns the frames that the entries name
-/// (`DOMID_SELF` for this domain).
+/// mmu_update: sets page-table entries and M2P entries. `domain` owns the frames that the entries
+/// name (`DOMID_SELF` for this domain).
 ///
 /// # Errors
-/// What the hypervisor answers; entries before the failing one are done.
+/// The errno that the hypervisor returned; entries before the failing one were set.
 ///
 /// # Safety
-/// The caller answers for what the page tables map afterwards.
+/// The caller is responsible for what the page tables map afterwards.
 pub unsafe fn mmu_update(updates: &[MmuUpdate], domain: u16) -> Outcome {
     let (pointer, count) = (GuestHandle::of(updates), updates.len() as u64);
     // SAFETY: the caller's promise.
@@ -144,13 +144,13 @@ pub unsafe fn mmu_update(updates: &[MmuUpdate], domain: u16) -> Outcome {
     })
 }
 
-/// mmuext_op on this domain's tables.
+/// mmuext_op on this domain's page tables.
 ///
 /// # Errors
-/// What the hypervisor answers; requests before the failing one are done.
+/// The errno that the hypervisor returned; requests before the failing one were carried out.
 ///
 /// # Safety
-/// The caller answers for the base pointers and what becomes of the frames.
+/// The caller is responsible for the base pointers and for the use of the frames.
 pub unsafe fn mmuext_op(requests: &[MmuextOp]) -> Outcome {
     let (pointer, count) = (GuestHandle::of(requests), requests.len() as u64);
     let domain = u64::from(guest_pv_abi::xen::DOMID_SELF);
@@ -158,25 +158,25 @@ pub unsafe fn mmuext_op(requests: &[MmuextOp]) -> Outcome {
     Errno::check(unsafe { hypercall4(hypercall::MMUEXT_OP, pointer.0, count, 0, domain) })
 }
 
-/// update_va_mapping: one entry of the current tables, by virtual address. `flags` are `UVMF_*`.
+/// update_va_mapping: sets one L1 entry of the current tables, by virtual address. `flags` are `UVMF_*`.
 ///
 /// # Errors
-/// What the hypervisor answers.
+/// The errno that the hypervisor returned.
 ///
 /// # Safety
-/// The caller answers for what the address maps afterwards.
+/// The caller is responsible for what the address maps afterwards.
 pub unsafe fn update_va_mapping(address: u64, entry: u64, flags: u64) -> Outcome {
     // SAFETY: the caller's promise.
     Errno::check(unsafe { hypercall3(hypercall::UPDATE_VA_MAPPING, address, entry, flags) })
 }
 
-/// Several hypercalls in one; each entry gets its result.
+/// Makes several hypercalls in one; each entry receives its result.
 ///
 /// # Errors
-/// What the hypervisor answers for the whole.
+/// The errno of the whole call.
 ///
 /// # Safety
-/// That of each call.
+/// The conditions of each call apply.
 pub unsafe fn multicall(calls: &mut [MulticallEntry]) -> Outcome {
     let (pointer, count) = (GuestHandle::of_mut(calls), calls.len() as u64);
     // SAFETY: the caller's promise.
@@ -186,7 +186,7 @@ pub unsafe fn multicall(calls: &mut [MulticallEntry]) -> Outcome {
 /// Writes to the hypervisor's console.
 ///
 /// # Errors
-/// EPERM where the domain may not.
+/// EPERM if the domain isn't allowed to.
 pub fn console_write(bytes: &[u8]) -> Outcome {
     let (pointer, count) = (GuestHandle::of(bytes), bytes.len() as u64);
     // SAFETY: the hypervisor only reads the bytes.
@@ -200,10 +200,10 @@ pub fn console_write(bytes: &[u8]) -> Outcome {
     })
 }
 
-/// Reads from the hypervisor's console; the value is the number of bytes.
+/// Reads from the hypervisor's console; returns the number of bytes.
 ///
 /// # Errors
-/// EPERM where the domain may not.
+/// EPERM if the domain isn't allowed to.
 pub fn console_read(bytes: &mut [u8]) -> Outcome {
     let (pointer, count) = (GuestHandle::of_mut(bytes), bytes.len() as u64);
     // SAFETY: the hypervisor writes at most these bytes.
@@ -217,26 +217,26 @@ pub fn console_read(bytes: &mut [u8]) -> Outcome {
     })
 }
 
-/// Asks for an event at a system time in nanoseconds (`VIRQ_TIMER`); 0 cancels.
+/// Requests an event (`VIRQ_TIMER`) at a system time in nanoseconds; 0 cancels it.
 ///
 /// # Errors
-/// What the hypervisor answers.
+/// The errno that the hypervisor returned.
 pub fn set_timer(system_time_ns: u64) -> Outcome {
     // SAFETY: no pointer is passed.
     Errno::check(unsafe { hypercall1(hypercall::SET_TIMER_OP, system_time_ns) })
 }
 
-/// Gives the CPU to whoever else can run.
+/// Yields the CPU to any other vCPU that is ready.
 pub fn yield_now() {
     let _ = op_without_argument(hypercall::SCHED_OP, sched::SCHEDOP_YIELD);
 }
 
-/// Sleeps until an event is pending for this vCPU; opens its upcalls.
+/// Unmasks upcalls and sleeps until an event is pending for this vCPU.
 pub fn block() {
     let _ = op_without_argument(hypercall::SCHED_OP, sched::SCHEDOP_BLOCK);
 }
 
-/// Any hypercall makes the hypervisor deliver a pending upcall on its way out; this is the cheapest.
+/// Makes the hypervisor deliver a pending upcall, as any hypercall does on its way out. This one is the cheapest.
 pub(crate) fn force_upcall() {
     let _ = op_without_argument(
         hypercall::XEN_VERSION,

@@ -1,5 +1,5 @@
-//! Large heap blocks in frames of their own, beyond the memory that the domain started with: asked of the
-//! hypervisor when a block is made, given back when it goes. Off unless a guest calls [`enable`].
+//! Large heap blocks in frames beyond the memory that the domain started with. The frames are requested
+//! from the hypervisor when a block is allocated and returned when it is freed. Off until a guest calls [`enable`].
 
 #![expect(unsafe_code, reason = "changes what addresses map")]
 
@@ -17,26 +17,26 @@ use crate::paging::{self, Access, LARGE_END, LARGE_START};
 use crate::start::start_info;
 use crate::sync::Lock;
 
-/// Blocks of this size and more get frames of their own.
+/// Blocks of at least this many bytes get frames of their own.
 pub(crate) const THRESHOLD: usize = 1 << 20;
-/// Addresses are handed out in units of so many bytes.
+/// Granularity of the addresses of large blocks, in bytes.
 const UNIT: usize = 1 << 20;
 const UNITS: usize = (LARGE_END - LARGE_START) as usize / UNIT;
 
-/// Frames asked for or given back by one hypercall.
+/// Frames that one hypercall requests or returns.
 pub(crate) const BATCH: usize = 256;
 
 static ENABLED: AtomicBool = AtomicBool::new(false);
 
-/// One bit a unit: is it in use? The lowest free ones are taken, so that page tables serve again.
+/// One bit for each unit, set while it is in use. The lowest free units are taken, to reuse page tables.
 static USED: Lock<[u64; UNITS / 64]> = Lock::new([0; UNITS / 64]);
 
-/// Lets large blocks of the heap come from outside of the domain's first memory.
+/// Allows large heap blocks to use memory beyond what the domain started with.
 pub fn enable() {
     ENABLED.store(true, Ordering::Relaxed);
 }
 
-/// Is this one of our addresses?
+/// Whether the address is in the range of large blocks.
 pub(crate) fn owns(block: *const u8) -> bool {
     (LARGE_START..LARGE_END).contains(&(block.addr() as u64))
 }
@@ -68,7 +68,7 @@ fn give_units(first: usize, count: usize) {
     }
 }
 
-/// A block of at least `bytes` bytes; `None` if there is no memory for it, or the hypervisor gives none.
+/// Allocates at least `bytes` bytes; `None` if disabled, or if addresses or the hypervisor's memory run out.
 pub(crate) fn allocate(bytes: usize) -> Option<*mut u8> {
     if !ENABLED.load(Ordering::Relaxed) {
         return None;
@@ -85,10 +85,10 @@ pub(crate) fn allocate(bytes: usize) -> Option<*mut u8> {
     Some(core::ptr::with_exposed_provenance_mut(address as usize))
 }
 
-/// Gives a block of `bytes` bytes back.
+/// Frees a block of `bytes` bytes.
 ///
 /// # Safety
-/// It came from [`allocate`] with that size, and nobody uses it.
+/// The block came from [`allocate`] with that size, and is no longer used.
 pub(crate) unsafe fn free(block: *mut u8, bytes: usize) {
     let address = block.addr() as u64;
     empty(address, bytes.div_ceil(PAGE_BYTES));
@@ -105,26 +105,26 @@ fn reservation(frames: &mut [u64]) -> MemoryReservation {
     }
 }
 
-/// Gets frames and maps them.
+/// Requests frames and maps them from `address` on.
 fn fill(address: u64, pages: usize) -> Result<(), Errno> {
     let mut frames = [0; BATCH];
     for done in (0..pages).step_by(BATCH) {
         let frames = &mut frames[..BATCH.min(pages - done)];
         let at = address + (done * PAGE_BYTES) as u64;
-        // The frames' numbers in this domain are above all others; nothing asks for them.
+        // These pseudo-physical numbers are above all others of the domain; no code looks them up.
         let number = start_info().nr_pages + (at - LARGE_START) / PAGE_BYTES as u64;
         for (offset, frame) in frames.iter_mut().enumerate() {
             *frame = number + offset as u64;
         }
         let mut request = reservation(frames);
         let given = hyper::memory_op(XENMEM_POPULATE_PHYSMAP, &mut request)? as usize;
-        // The hypervisor wrote the list behind the compiler's back.
+        // The hypervisor wrote the list, which the compiler doesn't know.
         let frames = core::hint::black_box(frames);
         if given < frames.len() {
             give_back(&mut frames[..given]);
             return Err(errno::ENOMEM);
         }
-        // SAFETY: the addresses are free and ours, the frames new.
+        // SAFETY: the addresses are free and belong to this block, and the frames are new.
         if let Err(error) = unsafe { paging::map_at(at, frames, Access::ReadWrite) } {
             paging::clear(at, frames.len() as u64);
             give_back(frames);
@@ -134,16 +134,16 @@ fn fill(address: u64, pages: usize) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Gives frames that nothing maps back to the hypervisor.
+/// Returns unmapped frames to the hypervisor.
 pub(crate) fn give_back(frames: &mut [u64]) {
     if !frames.is_empty() {
         let mut request = reservation(frames);
-        // Frames that can't be given back are lost to this domain, which is no danger to anybody.
+        // If this fails, the domain loses the use of the frames, which does no other harm.
         let _ = hyper::memory_op(XENMEM_DECREASE_RESERVATION, &mut request);
     }
 }
 
-/// Unmaps what is mapped of a block and gives its frames back.
+/// Unmaps the pages of a block that are mapped and returns their frames.
 fn empty(address: u64, pages: usize) {
     let mut frames = [0; BATCH];
     for done in (0..pages).step_by(BATCH) {

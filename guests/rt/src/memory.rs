@@ -1,8 +1,8 @@
 //! The domain's own memory: P2M and M2P, the shared info page, free pages.
 //!
-//! Pseudo-physical frame n is mapped at `VIRT_BASE + n * 4096`. The builder maps the kernel, what came
-//! with it and some spare pages; the rest of the domain's frames is mapped as it is needed, up to the
-//! end of the address space (2 GiB less the image's place), which is also as much as the heap can hold.
+//! Pseudo-physical frame n is mapped at `VIRT_BASE + n * 4096`. The builder maps the kernel, the files
+//! that came with it and some spare pages. The domain's other frames are mapped on demand, up to the
+//! end of the address space (2 GiB minus the last L1 table's reach), which also limits the heap.
 
 #![expect(unsafe_code, reason = "reads the P2M and M2P, hands out pages")]
 
@@ -16,43 +16,43 @@ use crate::paging::{self, RAM_FLAGS};
 use crate::start::start_info;
 use crate::sync::Lock;
 
-/// Bytes of a page.
+/// Size of a page in bytes.
 pub const PAGE_BYTES: usize = guest_pv_abi::PAGE_SIZE;
 
 /// Where frame 0 is mapped (`XEN_ELFNOTE_VIRT_BASE`).
 pub const VIRT_BASE: u64 = 0xffff_ffff_8000_0000;
 
-/// Frames that fit between `VIRT_BASE` and the last page-table's reach below the end.
+/// Number of frames between `VIRT_BASE` and the end of the address space, without the last L1 table's reach.
 const WINDOW_FRAMES: u64 = (1 << 19) - 512;
 
-/// Pages set aside in the image to become page tables, until other pages are mapped.
+/// Pages of the image that serve as page tables until other pages are mapped.
 const RESERVE_PAGES: usize = 4;
 
-/// A page of the image.
+/// A page inside the image.
 #[repr(C, align(4096))]
 struct Page(core::cell::UnsafeCell<[u8; PAGE_BYTES]>);
 
-// SAFETY: each of the statics below says who uses it.
+// SAFETY: the comment of each static below says how it is used.
 unsafe impl Sync for Page {}
 
-/// Only its address counts: the shared info frame is mapped there.
+/// The shared info frame is mapped at this address; the page behind it is unused.
 static SHARED_INFO: Page = Page(core::cell::UnsafeCell::new([0; PAGE_BYTES]));
 
-/// Handed out by `FreePages` once each.
+/// `FreePages` hands out each of these once.
 static RESERVE: [Page; RESERVE_PAGES] =
     [const { Page(core::cell::UnsafeCell::new([0; PAGE_BYTES])) }; RESERVE_PAGES];
 
-/// The frames that nobody uses.
+/// The domain's free frames.
 struct FreePages {
-    /// First frame never handed out; all frames from here to `mapped_end` are mapped and free.
+    /// First frame that was never handed out; all frames from here to `mapped_end` are mapped and free.
     next: u64,
     /// First frame that is not mapped.
     mapped_end: u64,
-    /// First frame that the domain doesn't have, or that doesn't fit the address space.
+    /// End of the domain's frames that fit into the address space.
     end: u64,
-    /// First of the pages that were given back, each holding the next one's address; 0: none.
+    /// Address of the first freed page; each freed page holds the next one's address. 0 ends the list.
     returned: u64,
-    /// Reserve pages handed out.
+    /// Number of reserve pages handed out.
     reserve_used: usize,
 }
 
@@ -66,8 +66,8 @@ static FREE: Lock<FreePages> = Lock::new(FreePages {
 
 static HANDED_OUT: AtomicU64 = AtomicU64::new(0);
 
-/// Maps the shared info page and finds the free frames: all behind what the builder made, whose last
-/// part is the stack it started us on.
+/// Maps the shared info page and finds the free frames, which follow the builder's pages: the page tables
+/// and, usually last, the initial stack.
 pub(crate) fn init(builder_stack: u64) {
     let info = start_info();
     // SAFETY: the page at SHARED_INFO is the image's own and used for nothing else.
@@ -96,10 +96,10 @@ fn address_of(page: &'static Page) -> u64 {
     core::ptr::from_ref(page).expose_provenance() as u64
 }
 
-/// The shared info page. The hypervisor writes it at any time: read its fields with volatile or atomic
+/// The shared info page. The hypervisor may write it at any time: read its fields with volatile or atomic
 /// accesses through raw pointers.
 pub(crate) fn shared_info() -> &'static SharedInfo {
-    // SAFETY: `init` mapped it there for good; the type has no invalid values.
+    // SAFETY: `init` mapped it there for good; every bit pattern of the type is valid.
     unsafe { &*SHARED_INFO.0.get().cast() }
 }
 
@@ -109,13 +109,13 @@ pub const fn direct(pfn: u64) -> u64 {
     VIRT_BASE + (pfn << guest_pv_abi::PAGE_SHIFT)
 }
 
-/// The frame behind an address of the direct mapping.
+/// The pseudo-physical frame at an address in the direct mapping.
 #[must_use]
 pub const fn pfn_of(address: u64) -> u64 {
     address.wrapping_sub(VIRT_BASE) >> guest_pv_abi::PAGE_SHIFT
 }
 
-/// The machine frame of a pseudo-physical frame, from the builder's P2M list.
+/// The machine frame of a pseudo-physical frame, from the builder's P2M list; `None` if the domain lacks it.
 #[must_use]
 pub fn mfn_of(pfn: u64) -> Option<u64> {
     let info = start_info();
@@ -127,8 +127,8 @@ pub fn mfn_of(pfn: u64) -> Option<u64> {
     Some(unsafe { list.add(pfn as usize).read_volatile() })
 }
 
-/// Notes another machine frame behind a pseudo-physical one (after an exchange or a transfer). The M2P
-/// and mappings are the caller's to update.
+/// Records a new machine frame for a pseudo-physical frame (after an exchange or a transfer). The caller
+/// must update the M2P and mappings.
 pub fn set_mfn_of(pfn: u64, mfn: u64) {
     let info = start_info();
     assert!(pfn < info.nr_pages, "frame {pfn:#x} is not the domain's");
@@ -137,8 +137,8 @@ pub fn set_mfn_of(pfn: u64, mfn: u64) {
     unsafe { list.add(pfn as usize).write_volatile(mfn) }
 }
 
-/// The pseudo-physical frame of a machine frame, from the hypervisor's table. Only meaningful for this
-/// domain's frames; the caller checks with [`mfn_of`] where it matters.
+/// The pseudo-physical frame of a machine frame, from the hypervisor's M2P table. The result is meaningful only for
+/// this domain's frames; callers check it with [`mfn_of`] where that matters.
 #[must_use]
 pub fn pfn_of_mfn(mfn: u64) -> u64 {
     let table = core::ptr::with_exposed_provenance::<u64>(MACH2PHYS_VIRT_START as usize);
@@ -146,24 +146,24 @@ pub fn pfn_of_mfn(mfn: u64) -> u64 {
     unsafe { table.add(mfn as usize).read_volatile() }
 }
 
-/// Pages never handed out yet; those that were given back come on top.
+/// Number of pages that were never handed out; freed pages are not among them.
 #[must_use]
 pub fn untouched_pages() -> u64 {
     let free = FREE.lock();
     free.end.saturating_sub(free.next)
 }
 
-/// Pages handed out and not given back.
+/// Number of pages handed out and not freed.
 #[must_use]
 pub fn used_pages() -> u64 {
     HANDED_OUT.load(Ordering::Relaxed)
 }
 
-/// Contiguous pages, not zeroed; `None` when the domain has no more.
+/// Allocates contiguous pages, not zeroed; `None` when the domain has no more.
 #[must_use]
 pub fn allocate_pages(pages: usize) -> Option<*mut u8> {
     let mut free = FREE.lock();
-    // Mapping more may take a page for a table, which moves `next`.
+    // Mapping more frames may use a page as a table, which moves `next`.
     let wanted = loop {
         let wanted = free.next.checked_add(pages as u64)?;
         if wanted > free.end {
@@ -182,7 +182,7 @@ pub fn allocate_pages(pages: usize) -> Option<*mut u8> {
     ))
 }
 
-/// One zeroed page.
+/// Allocates one zeroed page; `None` when the domain has no more.
 #[must_use]
 pub fn allocate_page() -> Option<*mut u8> {
     let returned = take_returned();
@@ -190,7 +190,7 @@ pub fn allocate_page() -> Option<*mut u8> {
         Some(page) => page,
         None => allocate_pages(1)?,
     };
-    // SAFETY: the page is mapped and nobody else's.
+    // SAFETY: the page is mapped and was just allocated.
     unsafe { page.write_bytes(0, PAGE_BYTES) };
     Some(page)
 }
@@ -207,20 +207,20 @@ fn take_returned() -> Option<*mut u8> {
     Some(page)
 }
 
-/// Gives a page back.
+/// Frees a page.
 ///
 /// # Safety
-/// It came from [`allocate_page`] or [`allocate_pages`], is mapped writable at its place, and nobody
-/// uses it.
+/// The page came from [`allocate_page`] or [`allocate_pages`], is mapped writable in the direct mapping,
+/// and is no longer used.
 pub unsafe fn free_page(page: *mut u8) {
     let mut free = FREE.lock();
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise: the page is mapped and unused.
     unsafe { page.cast::<u64>().write(free.returned) };
     free.returned = page.expose_provenance() as u64;
     HANDED_OUT.fetch_sub(1, Ordering::Relaxed);
 }
 
-/// Gives frames that were never mapped back to the hypervisor, all but `keep` of those that are free; how many.
+/// Returns free frames that were never mapped to the hypervisor, except `keep` free frames; returns their number.
 pub fn give_back(keep: u64) -> u64 {
     let (first, end) = {
         let mut free = FREE.lock();
@@ -244,21 +244,21 @@ pub fn give_back(keep: u64) -> u64 {
     end - first
 }
 
-/// What the P2M list has for a frame that the domain no longer has (`INVALID_P2M_ENTRY`).
+/// P2M entry of a frame that the domain no longer has (`INVALID_P2M_ENTRY`).
 const NO_FRAME: u64 = u64::MAX;
 
-/// Maps the next frames, up to one L1 table's reach.
+/// Maps the next frames, at most to the end of one L1 table.
 fn map_more(free: &mut FreePages, wanted: u64) -> Option<()> {
     let first = free.mapped_end;
     let table_end = (first / 512 + 1) * 512;
-    // Whole tables at a time when much is wanted, but never far beyond it: mapping costs boot time.
+    // Maps a whole table at a time when many pages are wanted, but not far beyond, since mapping costs boot time.
     let last = table_end.min(free.end).min((wanted + 31).max(first + 64));
     paging::map_direct(first, last, || table_page(free))?;
     free.mapped_end = last;
     Some(())
 }
 
-/// A zeroed page for a page table: mapped already, so that mapping never needs mapping first.
+/// A zeroed page for a page table, from mapped pages only, so that mapping never recurses.
 fn table_page(free: &mut FreePages) -> Option<u64> {
     let address = if free.next < free.mapped_end {
         free.next += 1;
@@ -269,7 +269,7 @@ fn table_page(free: &mut FreePages) -> Option<u64> {
         address_of(page)
     };
     HANDED_OUT.fetch_add(1, Ordering::Relaxed);
-    // SAFETY: the page is mapped and nobody else's.
+    // SAFETY: the page is mapped and was just taken from the free pages.
     unsafe {
         core::ptr::with_exposed_provenance_mut::<u8>(address as usize).write_bytes(0, PAGE_BYTES)
     };

@@ -1,5 +1,5 @@
-//! The boot modules: files that GRUB loaded, found by the boot domain alone (`SIF_MULTIBOOT_MOD` with
-//! the list of the `xenlike` ABI file), and the initrd that every domain may have.
+//! Boot modules, and the initrd that any domain may have. The boot modules are files that GRUB loaded; only
+//! the boot domain finds them (`SIF_MULTIBOOT_MOD` with the list of the `xenlike` ABI file).
 
 #![expect(unsafe_code, reason = "reads what the builder put into memory")]
 
@@ -10,29 +10,29 @@ use guest_pv_abi::xenlike::BootModule;
 
 use crate::start::start_info;
 
-/// A module's bytes and its command line.
+/// A boot module: its bytes and its command line.
 #[derive(Clone, Copy, Debug)]
 pub struct Module {
-    /// What GRUB loaded.
+    /// The contents of the file that GRUB loaded.
     pub bytes: &'static [u8],
-    /// The words behind the file's name; "" if they are not UTF-8.
+    /// The words after the file's name; empty if they are not UTF-8.
     pub command_line: &'static str,
 }
 
-/// `bytes` bytes from `address` on, which the builder mapped for good.
+/// `bytes` bytes from `address` on, which the builder mapped permanently.
 ///
 /// # Safety
-/// The start info page names the range, or what it names does.
+/// The start info page, or a structure that it names, must name the range.
 unsafe fn given(address: u64, bytes: u64) -> &'static [u8] {
     if bytes == 0 {
         return &[];
     }
     let start = core::ptr::with_exposed_provenance(address as usize);
-    // SAFETY: the builder mapped the range, nothing else is there, and nobody writes it.
+    // SAFETY: the builder mapped the range, and no code writes it.
     unsafe { core::slice::from_raw_parts(start, bytes as usize) }
 }
 
-/// All boot modules, in GRUB's order; none for another domain than the boot domain.
+/// All boot modules, in GRUB's order. Empty in every domain but the boot domain.
 #[must_use]
 pub fn boot_modules() -> Vec<Module> {
     let info = start_info();
@@ -42,7 +42,7 @@ pub fn boot_modules() -> Vec<Module> {
     let list = core::ptr::with_exposed_provenance::<BootModule>(info.mod_start as usize);
     let count = info.mod_len as usize / size_of::<BootModule>();
     let module = |index| {
-        // SAFETY: the list has `count` entries, and each names what the hypervisor put there.
+        // SAFETY: the list has `count` entries, and each names a range that the hypervisor mapped.
         unsafe {
             let entry = list.add(index).read_unaligned();
             let words = given(entry.cmdline_va, entry.cmdline_bytes);
@@ -55,7 +55,7 @@ pub fn boot_modules() -> Vec<Module> {
     (0..count).map(module).collect()
 }
 
-/// The initrd of a domain whose builder maps it.
+/// The initrd, if the domain has one and its builder mapped it.
 #[must_use]
 pub fn initrd() -> Option<&'static [u8]> {
     let info = start_info();

@@ -1,7 +1,7 @@
-//! Page tables of the running address space.
+//! The page tables of the running address space.
 //!
-//! Tables are read where the direct mapping shows them, read-only, and changed through the hypervisor,
-//! which validates each entry. Entries name machine frames.
+//! Tables are read through the direct mapping, which maps them read-only. They are changed through the
+//! hypervisor, which validates each entry. Entries name machine frames.
 
 #![expect(unsafe_code, reason = "reads and changes page tables")]
 
@@ -14,46 +14,46 @@ use crate::memory::{self, PAGE_BYTES, direct, mfn_of, pfn_of, pfn_of_mfn};
 use crate::start::start_info;
 use crate::sync::Lock;
 
-/// Entry bit: present.
+/// Entry bit 0: the entry is present.
 pub const PRESENT: u64 = 1 << 0;
-/// Entry bit: writable.
+/// Entry bit 1: the mapping is writable.
 pub const WRITABLE: u64 = 1 << 1;
-/// Entry bit: user (which the hypervisor sets in a 64-bit domain's kernel entries too).
+/// Entry bit 2: accessible in ring 3. The hypervisor also sets it in a 64-bit domain's kernel entries.
 pub const USER: u64 = 1 << 2;
-/// Entry bit: accessed.
+/// Entry bit 5: the CPU has used the entry.
 pub const ACCESSED: u64 = 1 << 5;
-/// Entry bit: dirty.
+/// Entry bit 6: the CPU has written through the entry.
 pub const DIRTY: u64 = 1 << 6;
-/// Entry bit: large page, which PV page tables may not use.
+/// Entry bit 7: a large page, which PV page tables may not use.
 pub const LARGE: u64 = 1 << 7;
-/// Entry bit: no execution.
+/// Entry bit 63: instructions can't be fetched.
 pub const NO_EXECUTE: u64 = 1 << 63;
-/// The frame part of an entry.
+/// The bits of an entry that hold the frame's machine address.
 pub const FRAME_MASK: u64 = 0x000f_ffff_ffff_f000;
 
-/// What the builder's entries for ordinary memory have.
+/// Flags of the builder's entries for ordinary memory.
 pub const RAM_FLAGS: u64 = PRESENT | WRITABLE | USER | ACCESSED | DIRTY;
-/// What entries of read-only memory have, page tables among it.
+/// Flags of entries for read-only memory, which includes page tables.
 pub const READ_ONLY_FLAGS: u64 = PRESENT | USER | ACCESSED;
-/// What entries that point to tables have.
+/// Flags of entries that name a lower table.
 pub const TABLE_FLAGS: u64 = PRESENT | WRITABLE | USER | ACCESSED | DIRTY;
 
-/// Entries set by one hypercall.
+/// Entries that one hypercall sets.
 const BATCH: usize = 64;
 
-/// Where [`Window`]s are: L4 slot 273, which kernels on Xen have for themselves.
+/// Address range of [`Window`]s: L4 slot 273, which Xen's ABI leaves to the kernel.
 const WINDOWS_START: u64 = 0xffff_8880_0000_0000;
 const WINDOWS_END: u64 = 0xffff_8900_0000_0000;
-/// Where the heap's large blocks are: the beginning of L4 slot 274.
+/// Address range of the heap's large blocks: the beginning of L4 slot 274.
 pub(crate) const LARGE_START: u64 = 0xffff_8900_0000_0000;
 pub(crate) const LARGE_END: u64 = LARGE_START + (16 << 30);
 
-/// Whether a mapping can be written.
+/// The rights of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Reads only.
+    /// The mapping can only be read.
     ReadOnly,
-    /// Reads and writes.
+    /// The mapping can be read and written.
     ReadWrite,
 }
 
@@ -66,24 +66,24 @@ impl Access {
     }
 }
 
-/// Index of `address` in its table of `level` (1–4).
+/// Index of the entry for `address` in a table of `level` (1–4).
 const fn index(address: u64, level: u32) -> usize {
     (address >> (12 + 9 * (level - 1))) as usize & 511
 }
 
-/// An entry of the table at `table` (direct mapping).
+/// Reads an entry of the table at `table` (an address in the direct mapping).
 fn read(table: u64, index: usize) -> u64 {
     let table = core::ptr::with_exposed_provenance::<u64>(table as usize);
-    // SAFETY: callers pass tables found by walking, which the direct mapping shows.
+    // SAFETY: callers pass tables found by walking, which the direct mapping maps.
     unsafe { table.add(index).read_volatile() }
 }
 
-/// The address in the direct mapping of the table that `entry` points to.
+/// The address in the direct mapping of the table that `entry` names.
 fn table_of(entry: u64) -> u64 {
     direct(pfn_of_mfn((entry & FRAME_MASK) >> 12))
 }
 
-/// The deepest table on the way to `address` and its level; 1 when the L1 table is there.
+/// Walks towards `address`. Returns the deepest table that exists and its level; 1 if that is the L1 table.
 fn walk(root: u64, address: u64) -> (u64, u32) {
     let mut table = root;
     for level in (2..=4).rev() {
@@ -96,7 +96,7 @@ fn walk(root: u64, address: u64) -> (u64, u32) {
     (table, 1)
 }
 
-/// The present L1 entry of an address in the builder's address space.
+/// The L1 entry of an address in the builder's address space, if it is present.
 #[must_use]
 pub fn entry_of(address: u64) -> Option<u64> {
     let (table, level) = walk(start_info().pt_base, address);
@@ -104,48 +104,48 @@ pub fn entry_of(address: u64) -> Option<u64> {
     (level == 1 && entry & PRESENT != 0).then_some(entry)
 }
 
-/// The machine address of the L1 entry of `address`, when its tables exist.
+/// The machine address of the L1 entry of `address`, if its L1 table exists.
 #[must_use]
 pub fn entry_machine_address(address: u64) -> Option<u64> {
     let (table, level) = walk(start_info().pt_base, address);
     (level == 1).then(|| machine_address(table, index(address, 1)))?
 }
 
-/// The machine address of an entry of the table at `table` (direct mapping).
+/// The machine address of an entry of the table at `table` (an address in the direct mapping).
 fn machine_address(table: u64, index: usize) -> Option<u64> {
     Some((mfn_of(pfn_of(table))? << 12) | (index as u64 * 8))
 }
 
-/// Makes the page at `page` (direct mapping) read-only, as a page that becomes a table must be.
+/// Makes the page at `page` (an address in the direct mapping) read-only, as required before it becomes a table.
 ///
 /// # Errors
-/// What the hypervisor answers.
+/// The errno that the hypervisor returned.
 ///
 /// # Safety
-/// Nobody writes to the page through a reference any more.
+/// No code writes to the page through a reference any more.
 pub unsafe fn make_read_only(page: u64) -> Result<(), Errno> {
     let mfn = mfn_of(pfn_of(page)).ok_or(errno::EINVAL)?;
-    // SAFETY: the caller's promise; the page stays mapped to its frame.
+    // SAFETY: the caller's promise; the page keeps its frame.
     unsafe { crate::hyper::update_va_mapping(page, (mfn << 12) | READ_ONLY_FLAGS, UVMF_INVLPG) }?;
     Ok(())
 }
 
-/// Makes the page at `page` (direct mapping) writable again.
+/// Makes the page at `page` (an address in the direct mapping) writable again.
 ///
 /// # Errors
-/// What the hypervisor answers: EINVAL or EBUSY while it is a page table.
+/// The errno that the hypervisor returned: EINVAL or EBUSY while it is a page table.
 pub fn make_writable(page: u64) -> Result<(), Errno> {
     let mfn = mfn_of(pfn_of(page)).ok_or(errno::EINVAL)?;
-    // SAFETY: the page keeps its frame and gains writability, which the hypervisor grants only to
-    // frames that are no tables.
+    // SAFETY: the page keeps its frame and becomes writable, which the hypervisor allows only if
+    // the frame isn't a page table.
     unsafe { crate::hyper::update_va_mapping(page, (mfn << 12) | RAM_FLAGS, UVMF_INVLPG) }?;
     Ok(())
 }
 
-/// Held while a table is put in place: another vCPU may be about to put one there, too.
+/// Held while a table is linked, since another vCPU may be about to link one at the same place.
 static LINKING: Lock<()> = Lock::new(());
 
-/// The L1 table of `address` under `root`, made with its parents where missing from pages of `page`.
+/// The L1 table of `address` under `root`. Missing tables are made from pages that `page` returns.
 fn ensure_table(
     root: u64,
     address: u64,
@@ -157,7 +157,7 @@ fn ensure_table(
         if level == 1 {
             break table;
         }
-        // Before the lock is taken: finding a page may itself make tables.
+        // The page is allocated before the lock is taken, since allocating may itself link tables.
         let new = spare.take().or_else(&mut *page).ok_or(errno::ENOMEM)?;
         let linking = LINKING.lock();
         if walk(root, address) == (table, level) {
@@ -168,14 +168,14 @@ fn ensure_table(
         drop(linking);
     };
     if let Some(page) = spare {
-        // SAFETY: the page came from the free pages: only windows, whose tables do, have neighbours
-        // that another vCPU makes.
+        // SAFETY: the page came from the free pages: another vCPU can link a table first only for
+        // windows, and the tables of windows are made from free pages.
         unsafe { memory::free_page(core::ptr::with_exposed_provenance_mut(page as usize)) };
     }
     Ok(table)
 }
 
-/// Makes the page `new` a table, empty, and entry `index` of `table` name it.
+/// Makes the zeroed page `new` a table and entry `index` of `table` name it.
 fn link(table: u64, index: usize, new: u64) -> Result<(), Errno> {
     let mfn = mfn_of(pfn_of(new)).ok_or(errno::EINVAL)?;
     let slot = machine_address(table, index).ok_or(errno::EINVAL)?;
@@ -183,31 +183,31 @@ fn link(table: u64, index: usize, new: u64) -> Result<(), Errno> {
         ptr: slot,
         val: (mfn << 12) | TABLE_FLAGS,
     };
-    // SAFETY: the page is zeroed, ours alone, and from now on only read.
+    // SAFETY: the page is zeroed, has no other user, and is only read from now on.
     unsafe {
         make_read_only(new)?;
         set_entries(&[entry], DOMID_SELF)
     }
 }
 
-/// Sets entries by machine address. `owner` owns the frames that they name.
+/// Sets entries by machine address. `owner` is the domain that owns the frames that they name.
 ///
 /// # Errors
-/// What the hypervisor answers.
+/// The errno that the hypervisor returned.
 ///
 /// # Safety
-/// The caller answers for what the page tables map afterwards.
+/// The caller is responsible for what the page tables map afterwards.
 pub unsafe fn set_entries(updates: &[MmuUpdate], owner: u16) -> Result<(), Errno> {
     // SAFETY: the caller's promise.
     unsafe { crate::hyper::mmu_update(updates, owner) }?;
     Ok(())
 }
 
-/// Sets the L1 entries of `count` pages from `address` on, under the table at `root`, making tables
-/// where they are missing.
+/// Sets the L1 entries of `count` pages from `address` on, under the table at `root`. Missing tables are made
+/// from pages that `page` returns.
 ///
 /// # Safety
-/// The caller answers for what the addresses map afterwards.
+/// The caller is responsible for what the addresses map afterwards.
 pub(crate) unsafe fn set_range(
     root: u64,
     address: u64,
@@ -237,7 +237,7 @@ pub(crate) unsafe fn set_range(
     Ok(())
 }
 
-/// Maps frames `first..last` of the domain at their place in the direct mapping.
+/// Maps the domain's frames `first..last` in the direct mapping.
 pub(crate) fn map_direct(
     first: u64,
     last: u64,
@@ -245,7 +245,7 @@ pub(crate) fn map_direct(
 ) -> Option<()> {
     let entry = |n: u64| Some((mfn_of(first + n)? << 12) | RAM_FLAGS);
     let root = start_info().pt_base;
-    // SAFETY: the frames are the domain's, free, and not mapped anywhere.
+    // SAFETY: the frames belong to the domain, are free, and are not mapped anywhere.
     unsafe {
         set_range(
             root,
@@ -259,23 +259,23 @@ pub(crate) fn map_direct(
     .ok()
 }
 
-/// Machine frames mapped for as long as this lives, at an address of the runtime's choice.
+/// A range of addresses for mapping machine frames. Dropping it unmaps them.
 #[derive(Debug)]
 pub struct Window {
     address: u64,
     pages: u64,
 }
 
-/// First window address never used. Address space is plentiful: 512 GiB, and small sizes are reused.
+/// First window address that was never used. Addresses are not scarce (512 GiB), and single pages are reused.
 static NEXT_WINDOW: Lock<u64> = Lock::new(WINDOWS_START);
-/// Single-page windows that were given back.
+/// Addresses of single-page windows that were dropped.
 static RETURNED: Lock<alloc::vec::Vec<u64>> = Lock::new(alloc::vec::Vec::new());
 
 impl Window {
-    /// Reserves addresses without mapping anything.
+    /// Reserves addresses without mapping anything there.
     ///
     /// # Errors
-    /// ENOMEM when the addresses are used up.
+    /// ENOMEM when the address range is used up.
     pub fn reserve(pages: u64) -> Result<Self, Errno> {
         let returned = if pages == 1 {
             RETURNED.lock().pop()
@@ -293,21 +293,21 @@ impl Window {
         Ok(Self { address, pages })
     }
 
-    /// Maps machine frames that `owner` owns (`DOMID_SELF`; another domain's with the right to;
-    /// `DOMID_IO` for devices; `DOMID_XEN`).
+    /// Maps machine frames of `owner`: `DOMID_SELF`, another domain (given the right to map its frames),
+    /// `DOMID_IO` for devices, or `DOMID_XEN`.
     ///
     /// # Errors
-    /// What the hypervisor answers; ENOMEM.
+    /// The errno that the hypervisor returned; ENOMEM.
     pub fn map(frames: &[u64], owner: u16, access: Access) -> Result<Self, Errno> {
         let window = Self::reserve(frames.len() as u64)?;
         window.map_in(frames, owner, access)?;
         Ok(window)
     }
 
-    /// Maps machine frames into a window, from its start.
+    /// Maps machine frames at the start of the window.
     ///
     /// # Errors
-    /// What the hypervisor answers; EINVAL for more frames than the window has pages.
+    /// The errno that the hypervisor returned; EINVAL for more frames than the window has pages.
     pub fn map_in(&self, frames: &[u64], owner: u16, access: Access) -> Result<(), Errno> {
         let count = frames.len() as u64;
         if count > self.pages {
@@ -315,15 +315,15 @@ impl Window {
         }
         let entry = |n: u64| Some((frames.get(n as usize)? << 12) | access.flags());
         let root = start_info().pt_base;
-        // SAFETY: the addresses are this window's alone.
+        // SAFETY: only this window uses the addresses.
         unsafe { set_range(root, self.address, count, owner, &entry, &mut new_table) }
     }
 
-    /// Makes the page tables of the window's addresses, for a call that writes the entries itself (a
+    /// Makes the page tables of the window's addresses, for a hypercall that writes the L1 entries itself (a
     /// grant mapping).
     ///
     /// # Errors
-    /// ENOMEM, or what the hypervisor answers.
+    /// ENOMEM, or the errno that the hypervisor returned.
     pub fn prepare(&self) -> Result<(), Errno> {
         let root = start_info().pt_base;
         for n in 0..self.pages {
@@ -332,19 +332,19 @@ impl Window {
         Ok(())
     }
 
-    /// The first byte.
+    /// Pointer to the window's first byte.
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
         core::ptr::with_exposed_provenance_mut(self.address as usize)
     }
 
-    /// The first byte's address.
+    /// Address of the window's first byte.
     #[must_use]
     pub const fn address(&self) -> u64 {
         self.address
     }
 
-    /// Its length in bytes.
+    /// Length of the window in bytes.
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.pages as usize * PAGE_BYTES
@@ -352,7 +352,7 @@ impl Window {
 }
 
 impl Window {
-    /// Unmaps its first pages; the addresses stay reserved.
+    /// Unmaps the window's first `pages` pages; the addresses stay reserved.
     pub fn unmap_first(&self, pages: u64) {
         clear(self.address, pages.min(self.pages));
     }
@@ -370,7 +370,7 @@ impl Drop for Window {
 /// Maps machine frames of this domain from `address` on.
 ///
 /// # Safety
-/// The caller answers for what the addresses map afterwards.
+/// The caller is responsible for what the addresses map afterwards.
 pub(crate) unsafe fn map_at(address: u64, frames: &[u64], access: Access) -> Result<(), Errno> {
     let entry = |n: u64| Some((frames.get(n as usize)? << 12) | access.flags());
     let (root, count) = (start_info().pt_base, frames.len() as u64);
@@ -378,7 +378,7 @@ pub(crate) unsafe fn map_at(address: u64, frames: &[u64], access: Access) -> Res
     unsafe { set_range(root, address, count, DOMID_SELF, &entry, &mut new_table) }
 }
 
-/// Unmaps what is mapped of `count` pages from `address` on, on all vCPUs.
+/// Unmaps those of `count` pages from `address` on that are mapped, and flushes all vCPUs.
 pub(crate) fn clear(address: u64, count: u64) {
     let root = start_info().pt_base;
     let mut batch = [MmuUpdate::default(); BATCH];
@@ -397,7 +397,7 @@ pub(crate) fn clear(address: u64, count: u64) {
             filled += 1;
         }
         if filled == BATCH || n + 1 == count && filled > 0 {
-            // SAFETY: callers own the addresses, and nobody uses what they mapped any more.
+            // SAFETY: callers own the addresses and no longer use what they mapped.
             let _ = unsafe { set_entries(&batch[..filled], DOMID_SELF) };
             (filled, any) = (0, true);
         }
@@ -412,7 +412,7 @@ pub(crate) fn clear(address: u64, count: u64) {
     }
 }
 
-/// A page for a table, from the free pages.
+/// Takes a page for a new table from the free pages.
 fn new_table() -> Option<u64> {
     Some(memory::allocate_page()?.expose_provenance() as u64)
 }

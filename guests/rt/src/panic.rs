@@ -1,4 +1,5 @@
-//! The panic: where and why, on the hypervisor's console and the domain's own, then SHUTDOWN_crash.
+//! The panic handler: prints location and reason on the hypervisor's console and the domain's, then ends the
+//! domain with SHUTDOWN_crash.
 
 use core::fmt::Write as _;
 use core::panic::PanicInfo;
@@ -10,7 +11,7 @@ use crate::console;
 
 static PANICKING: AtomicBool = AtomicBool::new(false);
 
-/// Ends the domain; a panic inside the panic ends it without another word.
+/// Prints the panic and ends the domain. A panic while panicking ends it without output.
 pub(crate) fn panic(info: &PanicInfo<'_>) -> ! {
     if !PANICKING.swap(true, Ordering::Relaxed) {
         let cpu = crate::cpu::number();

@@ -1,4 +1,4 @@
-//! More vCPUs.
+//! Starting further vCPUs.
 
 #![expect(unsafe_code, reason = "starts code on a new stack")]
 
@@ -15,7 +15,7 @@ use crate::cpu::{self, CPU_BLOCK_BYTES, STACK_BYTES};
 use crate::memory::{mfn_of, pfn_of};
 use crate::{hyper, start_info, traps};
 
-/// What a vCPU runs; when it returns, the vCPU goes down.
+/// The function that a vCPU runs, with the vCPU's number. When it returns, the vCPU goes down.
 pub type Main = fn(u32);
 
 global_asm!(
@@ -47,15 +47,15 @@ extern "C" fn secondary(main: u64) -> ! {
     }
 }
 
-/// vCPUs that the domain has, up or not, among the first 32.
+/// Number of vCPUs that the domain has, running or not; counts the first 32 at most.
 #[must_use]
 pub fn vcpus() -> u32 {
     let exists = |vcpu: &u32| hyper::vcpu_op(VCPUOP_IS_UP, *vcpu, &mut 0u64).is_ok();
     (0..32).take_while(exists).count() as u32
 }
 
-/// What a vCPU (1–31) that has not been started yet is initialised with, to run `main` on a stack of its own in the
-/// first vCPU's address space, upcalls masked. Each call takes memory for a stack.
+/// The initial context of a vCPU (1–31) that has not been started yet: it runs `main` on its own stack in the
+/// first vCPU's address space, with upcalls masked. Each call allocates a stack, which is never freed.
 #[must_use]
 pub fn context(vcpu: u32, main: Main) -> Option<Box<VcpuGuestContext>> {
     if vcpu == 0 || vcpu >= 32 {
@@ -90,8 +90,8 @@ pub fn context(vcpu: u32, main: Main) -> Option<Box<VcpuGuestContext>> {
 /// Starts a vCPU (1–31) with [`context`].
 ///
 /// # Errors
-/// What the hypervisor answers: ENOENT for a vCPU that the domain doesn't have, EEXIST for one that was
-/// started before; EINVAL above 31; ENOMEM.
+/// The errno that the hypervisor returned: ENOENT for a vCPU that the domain doesn't have, EEXIST for one that
+/// was started before. EINVAL for 0 and above 31; ENOMEM.
 pub fn start(vcpu: u32, main: Main) -> Result<(), Errno> {
     if vcpu == 0 || vcpu >= 32 {
         return Err(errno::EINVAL);

@@ -1,4 +1,4 @@
-//! From the builder's first instruction to `main`: the notes, the stack, the runtime's set-up.
+//! From the entry point to `main`: the ELF notes, the stack, the runtime's initialisation.
 
 #![expect(unsafe_code, reason = "the entry point and the start info page")]
 
@@ -11,7 +11,7 @@ use guest_pv_abi::xen::StartInfo;
 use crate::cpu::{BOOT_STACK, CPU_BLOCK_BYTES, STACK_BYTES};
 use crate::{console, cpu, memory, traps};
 
-// The notes by which a builder knows a PV kernel (public header elfnote.h): owner "Xen", 4-aligned.
+// The notes by which a builder recognises a PV kernel (public header elfnote.h): owner "Xen", 4-byte aligned.
 global_asm!(
     r#"
     .macro xen_note type, value:vararg
@@ -71,11 +71,11 @@ unsafe extern "Rust" {
 
 static START_INFO: AtomicU64 = AtomicU64::new(0);
 
-/// The start info page that the builder made. What it says about the console and Xenstore is this
-/// domain's; the page tables that it names are in use.
+/// The start info page that the builder wrote. The console and the Xenstore ring that it names belong to this
+/// domain; the page tables that it names are in use.
 ///
 /// # Panics
-/// Before the runtime's start, which no guest code sees.
+/// If the runtime has not started; guest code always runs later.
 #[must_use]
 pub fn start_info() -> &'static StartInfo {
     let address = START_INFO.load(Ordering::Relaxed);
@@ -86,13 +86,13 @@ pub fn start_info() -> &'static StartInfo {
 
 static ENTRY_TSC: AtomicU64 = AtomicU64::new(0);
 
-/// The time-stamp counter at the guest's first instructions.
+/// The time-stamp counter as read by the guest's first instructions.
 #[must_use]
 pub fn entry_tsc() -> u64 {
     ENTRY_TSC.load(Ordering::Relaxed)
 }
 
-/// The first Rust code: `start_info`, the builder's stack pointer, the time-stamp counter.
+/// The first Rust function. Its arguments are the start info page, the builder's stack pointer and the TSC.
 extern "C" fn start(start_info: u64, builder_stack: u64, tsc: u64) -> ! {
     START_INFO.store(start_info, Ordering::Relaxed);
     ENTRY_TSC.store(tsc, Ordering::Relaxed);

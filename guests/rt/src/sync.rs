@@ -1,7 +1,7 @@
 //! A lock for data that several vCPUs, or a vCPU and its event handlers, share.
 //!
-//! Taking it masks the vCPU's event upcalls until it is released, so a handler may take what `main`
-//! takes. A waiter yields its time to the lock's holder.
+//! Acquiring it masks the vCPU's event upcalls until it is released, so that a handler can safely acquire a
+//! lock that `main` uses. A waiting vCPU yields to the lock's holder.
 
 #![expect(unsafe_code, reason = "implements lock_api's unsafe traits")]
 
@@ -11,14 +11,14 @@ use lock_api::GuardNoSend;
 
 use crate::{cpu, hyper};
 
-/// The raw lock; use [`Lock`].
+/// The raw lock behind [`Lock`].
 pub struct RawLock {
     taken: AtomicBool,
-    /// Whether upcalls were open when the holder took the lock.
+    /// Whether upcalls were unmasked when the holder acquired the lock.
     reopen: AtomicBool,
 }
 
-/// A value behind a lock.
+/// A value protected by a lock.
 pub type Lock<T> = lock_api::Mutex<RawLock, T>;
 
 impl RawLock {

@@ -6,7 +6,7 @@ use core::sync::atomic::{Ordering, fence};
 
 use crate::{cpu, hyper, memory};
 
-/// Nanoseconds of one second.
+/// Nanoseconds in a second.
 pub const SECOND_NS: u64 = 1_000_000_000;
 
 fn tsc() -> u64 {
@@ -17,7 +17,7 @@ fn tsc() -> u64 {
     }
 }
 
-/// System time in nanoseconds since the hypervisor's start.
+/// System time: nanoseconds since the hypervisor's start.
 #[must_use]
 pub fn now_ns() -> u64 {
     let info = cpu::vcpu_info();
@@ -25,7 +25,7 @@ pub fn now_ns() -> u64 {
         return 0;
     }
     // SAFETY: the vCPU's own part of the shared info page, read with volatile accesses; the version
-    // says whether the copy is whole.
+    // tells whether the copy is consistent.
     unsafe {
         let shared = &raw const (*info).time;
         loop {
@@ -42,19 +42,19 @@ pub fn now_ns() -> u64 {
     }
 }
 
-/// Sleeps until a system time. Events are handled meanwhile where upcalls are open.
+/// Sleeps until a system time. Handles events meanwhile if upcalls are unmasked.
 pub fn sleep_until(system_time_ns: u64) {
     while now_ns() < system_time_ns {
         let _ = crate::events::wait(&[], system_time_ns);
     }
 }
 
-/// Sleeps.
+/// Sleeps for a number of nanoseconds.
 pub fn sleep(nanoseconds: u64) {
     sleep_until(now_ns().saturating_add(nanoseconds));
 }
 
-/// Gives the CPU to others until `done`, for so many nanoseconds at the most; false when that was too short.
+/// Yields the CPU until `done` returns true, for `nanoseconds` at most; returns false on timeout.
 pub fn wait_for(nanoseconds: u64, done: impl Fn() -> bool) -> bool {
     let end = now_ns().saturating_add(nanoseconds);
     while !done() {
@@ -66,7 +66,7 @@ pub fn wait_for(nanoseconds: u64, done: impl Fn() -> bool) -> bool {
     true
 }
 
-/// Seconds and nanoseconds since 1970.
+/// Wall-clock time: seconds since 1970, and nanoseconds.
 #[must_use]
 pub fn wall_clock() -> (u64, u32) {
     let shared = core::ptr::from_ref(memory::shared_info());

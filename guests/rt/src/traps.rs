@@ -1,7 +1,7 @@
-//! Exceptions, event upcalls and system calls: the virtual IDT, the callbacks, the way back.
+//! Exceptions, event upcalls and system calls: the virtual IDT, the callbacks, and the return from them.
 //!
 //! The hypervisor bounces an exception to the guest kernel with rcx, r11 and the interrupt frame on
-//! the kernel's stack (public header `arch-x86/xen-x86_64.h`); the way back is the iret hypercall,
+//! the kernel's stack (public header `arch-x86/xen-x86_64.h`). The handler returns by the iret hypercall,
 //! which also restores the event mask from the saved IF.
 
 #![expect(unsafe_code, reason = "entry points in assembly")]
@@ -19,7 +19,7 @@ use guest_pv_abi::{Errno, GuestHandle, hypercall};
 
 use crate::{cpu, events, hyper};
 
-/// Vectors with an entry stub: the CPU's exceptions and, for `int n`, all below 32.
+/// Vectors with an entry stub: all below 32, which are the CPU's exceptions and can be raised by `int n`.
 pub const VECTORS: usize = 32;
 
 /// `TrapFrame::vector` of an event upcall.
@@ -30,27 +30,27 @@ const SYSCALL: u64 = 0x101;
 const FAILSAFE: u64 = 0x102;
 /// `TrapFrame::vector` of a system call by `syscall` of 32-bit code.
 pub const SYSCALL32: u64 = 0x103;
-/// `TrapFrame::vector` of a system call by `sysenter`: where to and with which stack it goes on, the
-/// process must have told in a register.
+/// `TrapFrame::vector` of a system call by `sysenter`. The instruction saves neither return address nor
+/// stack pointer, so the process must pass both in registers.
 pub const SYSENTER: u64 = 0x104;
-/// The vector of 32-bit Linux's system calls, open to user mode.
+/// The vector of 32-bit Linux's system calls (`int 0x80`), which user mode may raise.
 pub const SYSTEM_CALL_GATE: u64 = 0x80;
 
-/// RFLAGS: events open.
+/// RFLAGS.IF: in a saved frame, events were unmasked.
 const INTERRUPT_FLAG: u64 = 1 << 9;
 
-/// Page fault (Intel SDM vol. 3, table 6-1).
+/// Vector of a page fault (Intel SDM vol. 3, table 6-1).
 pub const PAGE_FAULT: u8 = 14;
-/// General protection fault.
+/// Vector of a general protection fault.
 pub const GENERAL_PROTECTION: u8 = 13;
-/// Invalid opcode.
+/// Vector of an invalid opcode exception.
 pub const INVALID_OPCODE: u8 = 6;
-/// Breakpoint.
+/// Vector of a breakpoint exception (`int3`).
 pub const BREAKPOINT: u8 = 3;
-/// Divide error.
+/// Vector of a divide error.
 pub const DIVIDE_ERROR: u8 = 0;
 
-/// The interrupted registers, in the order of the entry code. A handler may change them.
+/// The interrupted registers, in the order in which the entry code pushes them. A handler may change them.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 #[expect(missing_docs, reason = "registers")]
@@ -70,9 +70,9 @@ pub struct TrapFrame {
     pub rdx: u64,
     pub rsi: u64,
     pub rdi: u64,
-    /// Exception vector, or a number above 255 for callbacks.
+    /// Exception vector, or a number above 255 for a callback.
     pub vector: u64,
-    /// Error code; 0 where the exception has none.
+    /// Error code; 0 if the exception has none.
     pub error: u64,
     pub rip: u64,
     /// Code selector in the low half; the saved event mask above it.
@@ -90,15 +90,15 @@ impl TrapFrame {
     }
 }
 
-/// Handles an exception or system call; the frame's registers are restored afterwards.
+/// A handler of an exception or system call. The frame's registers are restored when it returns.
 pub type Handler = fn(&mut TrapFrame);
 
 static HANDLERS: [AtomicUsize; VECTORS] = [const { AtomicUsize::new(0) }; VECTORS];
 static SYSCALL_HANDLER: AtomicUsize = AtomicUsize::new(0);
 
-// A bounce frame is rcx, r11, [error], rip, cs, rflags, rsp, ss. The stubs bring it into the shape of
-// `TrapFrame`; `xenlike_rt_trap_return` makes the frame of the iret hypercall of it, whose fields rcx
-// and flags take the places of the vector and the error code.
+// A bounce frame is rcx, r11, [error], rip, cs, rflags, rsp, ss. The stubs convert it to a `TrapFrame`.
+// `xenlike_rt_trap_return` converts that to the frame of the iret hypercall, whose fields rcx and flags
+// take the places of the vector and the error code.
 global_asm!(
     r#"
     .macro trap_entry vector
@@ -259,7 +259,7 @@ fn address(symbol: &'static u8) -> u64 {
     core::ptr::from_ref(symbol).addr() as u64
 }
 
-/// Addresses of the event, failsafe and syscall entry points.
+/// Addresses of the event, failsafe and syscall entry points, in this order.
 pub(crate) fn callbacks() -> [u64; 3] {
     [
         address(&xenlike_rt_event_entry),
@@ -268,8 +268,8 @@ pub(crate) fn callbacks() -> [u64; 3] {
     ]
 }
 
-/// The virtual IDT: breakpoint, overflow and the system call gate open to user mode, the rest by
-/// exceptions alone.
+/// The virtual IDT. User mode may raise breakpoint, overflow and the system call gate by `int n`; the other
+/// vectors are for exceptions alone.
 #[must_use]
 pub fn table() -> [TrapInfo; VECTORS + 2] {
     let mut table = [TrapInfo::default(); VECTORS + 2];
@@ -289,7 +289,7 @@ pub fn table() -> [TrapInfo; VECTORS + 2] {
     table
 }
 
-/// Registers the tables and callbacks for the running vCPU.
+/// Registers the trap table and the callbacks for the running vCPU.
 pub(crate) fn init() {
     let table = table();
     let set = |table: &[TrapInfo]| {
@@ -320,11 +320,11 @@ fn register(kind: u32, address: u64) -> Result<(), Errno> {
     hyper::callback_op(CALLBACKOP_REGISTER, &mut request).map(|_| ())
 }
 
-/// Takes system calls of 32-bit processes by `syscall` and `sysenter`, too, for the running vCPU; those
-/// by `int 0x80` come in any case.
+/// Also handles `syscall` and `sysenter` from 32-bit processes on the running vCPU; `int 0x80` is always
+/// handled.
 ///
 /// # Errors
-/// What the hypervisor answers.
+/// The errno that the hypervisor returned.
 pub fn take_system_calls_of_32_bits() -> Result<(), Errno> {
     register(CALLBACKTYPE_SYSCALL32, address(&xenlike_rt_syscall32_entry))?;
     register(CALLBACKTYPE_SYSENTER, address(&xenlike_rt_sysenter_entry))
@@ -333,7 +333,7 @@ pub fn take_system_calls_of_32_bits() -> Result<(), Errno> {
 /// Sets the handler of an exception on all vCPUs.
 ///
 /// # Panics
-/// For vectors above 31.
+/// If `vector` is above 31.
 pub fn on(vector: u8, handler: Handler) {
     HANDLERS[usize::from(vector)].store(handler as usize, Ordering::Relaxed);
 }
@@ -346,12 +346,12 @@ pub fn on_syscall(handler: Handler) {
 fn handler_in(slot: &AtomicUsize) -> Option<Handler> {
     match slot.load(Ordering::Relaxed) {
         0 => None,
-        // SAFETY: `on` and `on_syscall` store nothing but handlers.
+        // SAFETY: `on` and `on_syscall` store only handlers.
         address => Some(unsafe { core::mem::transmute::<usize, Handler>(address) }),
     }
 }
 
-/// The address that the last page fault on this vCPU named.
+/// The faulting address of the last page fault on this vCPU (CR2).
 #[must_use]
 pub fn fault_address() -> u64 {
     let info = cpu::vcpu_info();
@@ -359,7 +359,7 @@ pub fn fault_address() -> u64 {
     unsafe { (&raw const (*info).arch.cr2).read_volatile() }
 }
 
-/// Every entry ends here. Afterwards `frame.error` is the flags word of the iret hypercall.
+/// Common handler of all entries. It leaves the flags word of the iret hypercall in `frame.error`.
 extern "C" fn trap(frame: &mut TrapFrame) {
     let mut flags = 0;
     match frame.vector {
@@ -367,7 +367,7 @@ extern "C" fn trap(frame: &mut TrapFrame) {
         SYSCALL32 | SYSENTER | SYSTEM_CALL_GATE => system_call(frame),
         SYSCALL => {
             system_call(frame);
-            // Still as the syscall instruction left them: the fast way back restores neither.
+            // rcx and r11 are still as the syscall instruction left them: the fast return restores neither.
             if frame.rcx == frame.rip && frame.r11 == frame.rflags {
                 flags = VGCF_IN_SYSCALL;
             }
@@ -389,7 +389,7 @@ fn exception(vector: u64, frame: &mut TrapFrame) {
     // SAFETY: the running vCPU's own word.
     let recovery = unsafe { slot.read() };
     if recovery != 0 && !frame.from_user() {
-        // Whatever was loaded when it failed, the way back is the kernel's own.
+        // Whichever selectors were loaded at the fault, the landing needs the kernel's own.
         frame.rip = address(&xenlike_rt_try_landing);
         frame.rsp = recovery;
         frame.cs = u64::from(FLAT_KERNEL_CS64 & !3);
@@ -412,19 +412,19 @@ fn exception(vector: u64, frame: &mut TrapFrame) {
 /// An exception that [`attempt`] caught.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caught {
-    /// Its vector, or above 255 for the failsafe callback.
+    /// Which exception it was; above 255 for the failsafe callback.
     pub vector: u64,
-    /// Its error code.
+    /// The exception's error code.
     pub error: u64,
 }
 
-/// Runs code that may fault. When it does, it ends there, without running destructors.
+/// Runs code that may fault. A fault ends `action` without running its destructors.
 ///
 /// # Errors
-/// The exception.
+/// The exception that ended `action`.
 pub fn attempt<F: FnMut()>(mut action: F) -> Result<(), Caught> {
     extern "C" fn run<F: FnMut()>(action: u64) {
-        // SAFETY: `attempt` passes its own closure and waits.
+        // SAFETY: `attempt` passes its own closure, which outlives this call.
         let action = unsafe { &mut *core::ptr::with_exposed_provenance_mut::<F>(action as usize) };
         action();
     }

@@ -1,8 +1,8 @@
-//! User mode: an address space of its own in ring 3, entered by the iret hypercall, left by system
+//! User mode: a separate address space in ring 3, entered by the iret hypercall and left by system
 //! calls and exceptions.
 //!
-//! A 64-bit PV kernel and its user share ring 3; the hypervisor keeps them apart by two base tables
-//! and switches between them at each entry and exit. The user table maps nothing of the kernel.
+//! A 64-bit PV kernel and its user mode share ring 3. The hypervisor separates them by two base tables
+//! and switches tables at each entry and exit. The user table maps nothing of the kernel.
 
 #![expect(unsafe_code, reason = "switches modes")]
 
@@ -90,7 +90,7 @@ unsafe extern "C" {
     fn xenlike_rt_user_leave(value: u64, saved: u64) -> !;
 }
 
-/// Entries from user mode push their frame below `stack` from now on.
+/// Makes entries from user mode push their frame below `stack`, by `stack_switch`.
 extern "C" fn set_kernel_stack(stack: u64) {
     // SAFETY: no pointer is passed; the stack below is free while user code runs.
     let answer = unsafe {
@@ -103,19 +103,19 @@ extern "C" fn set_kernel_stack(stack: u64) {
     assert!(answer == 0, "stack_switch: {answer}");
 }
 
-/// A user address space.
+/// An address space for user code.
 #[derive(Debug)]
 pub struct AddressSpace {
     /// The L4 table, in the direct mapping.
     root: u64,
 }
 
-/// How user code may use a page.
+/// The rights of user code on a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// Read and execute.
+    /// The page can be read and executed.
     Code,
-    /// Read alone, or read and write.
+    /// The page can't be executed; it can be read, or read and written.
     Data(Access),
 }
 
@@ -124,14 +124,14 @@ fn table_page() -> Option<u64> {
 }
 
 impl AddressSpace {
-    /// An empty one, pinned.
+    /// Makes an empty address space with a pinned L4 table.
     ///
     /// # Errors
-    /// ENOMEM; what the hypervisor answers.
+    /// ENOMEM, or the errno that the hypervisor returned.
     pub fn new() -> Result<Self, Errno> {
         let root = table_page().ok_or(errno::ENOMEM)?;
         let space = Self { root };
-        // SAFETY: the page is zeroed and ours alone; from now on it is a table.
+        // SAFETY: the page is zeroed and has no other user; it is a table from now on.
         unsafe { paging::make_read_only(root) }?;
         space.request(MMUEXT_PIN_L4_TABLE)?;
         Ok(space)
@@ -144,15 +144,15 @@ impl AddressSpace {
             arg1: mfn,
             ..MmuextOp::default()
         };
-        // SAFETY: the table is this space's, which maps nothing of the kernel's.
+        // SAFETY: the table belongs to this address space, which maps nothing of the kernel's.
         unsafe { hyper::mmuext_op(&[request]) }?;
         Ok(())
     }
 
-    /// Maps a page of the kernel's (direct mapping) at a user address as well.
+    /// Maps a page of the kernel (an address in the direct mapping) at a user address as well.
     ///
     /// # Errors
-    /// ENOMEM; what the hypervisor answers.
+    /// ENOMEM, or the errno that the hypervisor returned.
     pub fn map(&self, address: u64, page: *const u8, usage: Use) -> Result<(), Errno> {
         let mfn = mfn_of(pfn_of(page.addr() as u64)).ok_or(errno::EINVAL)?;
         let flags = match usage {
@@ -161,30 +161,30 @@ impl AddressSpace {
             Use::Data(Access::ReadWrite) => RAM_FLAGS | NO_EXECUTE,
         };
         let entry = |_| Some((mfn << 12) | flags);
-        // SAFETY: user addresses are of no concern to the kernel's own references.
+        // SAFETY: no reference of the kernel points to a user address.
         unsafe { paging::set_range(self.root, address, 1, DOMID_SELF, &entry, &mut table_page) }
     }
 
-    /// Runs user code at `rip` on the stack `rsp`, with upcalls open, until a handler calls [`leave`];
-    /// returns that call's value.
+    /// Runs user code at `rip` on the stack `rsp`, with upcalls unmasked, until a handler calls [`leave`];
+    /// returns the value of that call.
     ///
     /// # Errors
-    /// What the hypervisor answers to the base table.
+    /// The errno of the hypercall that sets the user base table.
     pub fn run(&self, rip: u64, rsp: u64) -> Result<u64, Errno> {
         self.enter(rip, rsp, FLAT_USER_CS64)
     }
 
-    /// As [`Self::run`], for 32-bit code.
+    /// Like [`Self::run`], for 32-bit code.
     ///
     /// # Errors
-    /// As [`Self::run`].
+    /// As for [`Self::run`].
     pub fn run32(&self, rip: u32, rsp: u32) -> Result<u64, Errno> {
         self.enter(rip.into(), rsp.into(), FLAT_USER_CS32)
     }
 
     fn enter(&self, rip: u64, rsp: u64, cs: u16) -> Result<u64, Errno> {
         self.request(MMUEXT_NEW_USER_BASEPTR)?;
-        // SAFETY: the slot is the running vCPU's own; `leave` comes back through it.
+        // SAFETY: the slot belongs to the running vCPU; `leave` returns through it.
         Ok(unsafe { xenlike_rt_user_enter(rip, rsp, cpu::user_slot(), cs.into()) })
     }
 }
@@ -196,21 +196,21 @@ impl Drop for AddressSpace {
             cmd: MMUEXT_NEW_USER_BASEPTR,
             ..MmuextOp::default()
         };
-        // SAFETY: no user code runs.
+        // SAFETY: no user code is running.
         let _ = unsafe { hyper::mmuext_op(&[none]) };
         let _ = self.request(MMUEXT_UNPIN_TABLE);
     }
 }
 
-/// Ends user code from within a system call's or exception's handler: [`AddressSpace::run`] returns
+/// Ends user code from inside a system call's or exception's handler: [`AddressSpace::run`] returns
 /// `value`.
 ///
 /// # Panics
-/// When no user code runs on this vCPU.
+/// If no user code runs on this vCPU.
 pub fn leave(value: u64) -> ! {
-    // SAFETY: the running vCPU's own word.
+    // SAFETY: the word belongs to the running vCPU.
     let saved = unsafe { cpu::user_slot().read() };
     assert!(saved != 0, "no user code to leave");
-    // SAFETY: `saved` is the stack of the `run` that waits on this vCPU's stack.
+    // SAFETY: `saved` is the stack pointer of the `run` that waits on this vCPU.
     unsafe { xenlike_rt_user_leave(value, saved) }
 }

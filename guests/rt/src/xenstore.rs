@@ -1,4 +1,4 @@
-//! A client of Xenstore, over the ring that the toolstack gives a guest (io/xs_wire.h).
+//! A Xenstore client, over the ring that the toolstack gives to a guest (io/xs_wire.h).
 
 #![expect(unsafe_code, reason = "shares a page with the store")]
 
@@ -18,22 +18,22 @@ use crate::events;
 use crate::memory::{PAGE_BYTES, direct, pfn_of_mfn};
 use crate::start::start_info;
 
-/// The ring's page as bytes and words that the store may change at any time.
+/// The ring's page, as bytes and words that the store may change at any time.
 #[derive(Debug, Clone, Copy)]
 pub struct Page(*mut u8);
 
 impl Page {
-    /// All of its bytes.
+    /// All bytes of the page.
     #[must_use]
     pub fn bytes(&self) -> &[AtomicU8; PAGE_BYTES] {
-        // SAFETY: the builder mapped the page for good; atomics may change at any time.
+        // SAFETY: the builder mapped the page permanently; as atomics, the bytes may change at any time.
         unsafe { &*self.0.cast() }
     }
 
-    /// The word at an offset, which is a field's of [`DomainInterface`].
+    /// The word at `offset`, the offset of a field of [`DomainInterface`].
     ///
     /// # Panics
-    /// If it is not aligned or not in the page.
+    /// If `offset` is not a multiple of 4 inside the page.
     #[must_use]
     pub fn word(&self, offset: usize) -> &AtomicU32 {
         assert!(
@@ -45,12 +45,12 @@ impl Page {
     }
 }
 
-/// Why the store gave no answer, or which error it gave.
+/// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// The name of an error, such as ENOENT.
+    /// The store refused the request with this error name, such as ENOENT.
     Refused(String),
-    /// The store has ended the connection (`XENSTORE_ERROR_*`).
+    /// The store closed the connection with this code (`XENSTORE_ERROR_*`).
     Broken(u32),
 }
 
@@ -63,7 +63,7 @@ impl core::fmt::Display for Fault {
     }
 }
 
-/// The connection. There is one; two values of this type would take each other's answers.
+/// The connection to the store. A domain has one; two values of this type would take each other's answers.
 #[derive(Debug)]
 pub struct Store {
     page: Page,
@@ -76,7 +76,7 @@ const REQ: usize = offset_of!(DomainInterface, req);
 const RSP: usize = offset_of!(DomainInterface, rsp);
 
 impl Store {
-    /// The connection; `None` where no Xenstore serves this domain.
+    /// Opens the connection; `None` if no Xenstore serves this domain.
     #[must_use]
     pub fn open() -> Option<Store> {
         let info = start_info();
@@ -88,13 +88,13 @@ impl Store {
         })
     }
 
-    /// The ring's page.
+    /// The ring's page, for tests that write to it directly.
     #[must_use]
     pub fn page(&self) -> Page {
         self.page
     }
 
-    /// The channel, which is pending when there may be something to take.
+    /// The event channel. It is pending when the ring may hold data.
     #[must_use]
     pub fn port(&self) -> events::Port {
         self.port
@@ -104,10 +104,10 @@ impl Store {
         self.page.word(offset).load(Ordering::Acquire)
     }
 
-    /// Makes a change of an index known.
+    /// Publishes a new index in the ring and signals the store.
     fn moved(&self, offset: usize, value: u32) {
         self.page.word(offset).store(value, Ordering::Release);
-        // A store that is gone leaves the wait for it to the caller.
+        // If the store is gone, the caller's wait will find out.
         let _ = events::send(self.port);
     }
 
@@ -118,7 +118,7 @@ impl Store {
         }
     }
 
-    /// Sleeps until the store has moved something.
+    /// Sleeps until the store signals.
     fn wait(&self) -> Result<(), Fault> {
         self.check()?;
         let _ = events::wait(&[self.port], 0);
@@ -126,10 +126,10 @@ impl Store {
         self.check()
     }
 
-    /// Sends bytes as there is room for them.
+    /// Sends bytes, waiting for room in the ring as needed.
     ///
     /// # Errors
-    /// If the store has ended the connection.
+    /// If the store has closed the connection.
     pub fn send(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
         while !bytes.is_empty() {
             let produced = self.word(offset_of!(DomainInterface, req_prod));
@@ -151,7 +151,7 @@ impl Store {
         Ok(())
     }
 
-    /// Takes bytes out of the ring as they come.
+    /// Reads `count` bytes from the ring, waiting for them as needed.
     fn take(&mut self, count: usize) -> Result<Vec<u8>, Fault> {
         let mut bytes = Vec::new();
         while bytes.len() < count {
@@ -180,10 +180,10 @@ impl Store {
         Ok((header, self.take(header.len as usize)?))
     }
 
-    /// Asks and waits for the answer; events that come meanwhile are kept.
+    /// Sends a request and waits for the answer. Watch events that arrive meanwhile are queued.
     ///
     /// # Errors
-    /// The store's refusal.
+    /// The store's refusal, or a closed connection.
     pub fn ask(&mut self, kind: u32, transaction: u32, payload: &[u8]) -> Result<Vec<u8>, Fault> {
         let header = SockMsg {
             type_: kind,
@@ -205,50 +205,50 @@ impl Store {
         }
     }
 
-    /// A node's value.
+    /// Reads a node's value.
     ///
     /// # Errors
-    /// The store's refusal.
+    /// The store's refusal, or a closed connection.
     pub fn read(&mut self, path: &str) -> Result<Vec<u8>, Fault> {
         self.ask(XS_READ, 0, &[path.as_bytes(), b"\0"].concat())
     }
 
-    /// Sets a node's value, making it.
+    /// Sets a node's value; creates the node if it doesn't exist.
     ///
     /// # Errors
-    /// The store's refusal.
+    /// The store's refusal, or a closed connection.
     pub fn write(&mut self, path: &str, value: &[u8]) -> Result<(), Fault> {
         let payload = [path.as_bytes(), b"\0", value].concat();
         self.ask(XS_WRITE, 0, &payload).map(drop)
     }
 
-    /// Asks to be told of changes of a node and all below it.
+    /// Watches a node and everything below it.
     ///
     /// # Errors
-    /// The store's refusal.
+    /// The store's refusal, or a closed connection.
     pub fn watch(&mut self, path: &str, token: &str) -> Result<(), Fault> {
         let payload = [path.as_bytes(), b"\0", token.as_bytes(), b"\0"].concat();
         self.ask(XS_WATCH, 0, &payload).map(drop)
     }
 
-    /// A watch's event, path and token, if one is there.
+    /// The next watch event (path and token), if one has arrived.
     ///
     /// # Errors
-    /// If the store has ended the connection.
+    /// If the store has closed the connection.
     pub fn event(&mut self) -> Result<Option<Vec<u8>>, Fault> {
         let (consumer, producer) = (
             offset_of!(DomainInterface, rsp_cons),
             offset_of!(DomainInterface, rsp_prod),
         );
         if self.events.is_empty() && self.word(consumer) != self.word(producer) {
-            // Nothing was asked, so it is an event.
+            // No request is outstanding, so the message is an event.
             let (_, payload) = self.message()?;
             return Ok(Some(payload));
         }
         Ok(self.events.pop_front())
     }
 
-    /// Asks for a new beginning: empty rings, no watches, no transactions.
+    /// Requests a reset of the connection: empty rings, no watches, no transactions. Waits until it is done.
     pub fn reconnect(&mut self) {
         self.events.clear();
         let connection = offset_of!(DomainInterface, connection);
