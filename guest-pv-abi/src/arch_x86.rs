@@ -90,13 +90,13 @@ numbers! { NUMBERS_U32_XEN_X86_64, "arch-x86/xen-x86_64.h", u32;
     SEGBASE_GS_USER_SEL = 3, "SEGBASE_GS_USER_SEL";
 }
 
-/// x86 part of `VcpuInfo`.
+/// The x86-specific part of `VcpuInfo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ArchVcpuInfo {
-    /// Address of the last bounced page fault.
+    /// Faulting address of the last page fault that was bounced to the guest.
     pub cr2: u64,
-    /// Padding.
+    /// Padding to 16 bytes.
     pub pad: u64,
 }
 
@@ -104,19 +104,19 @@ layout! { ArchVcpuInfo = "struct arch_vcpu_info", 16;
     cr2 0, pad 8
 }
 
-/// x86 part of `SharedInfo`, filled by the guest for the toolstack.
+/// The x86-specific part of `SharedInfo`, filled in by the guest for the toolstack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ArchSharedInfo {
-    /// Frames in the P2M.
+    /// Number of frames in the P2M.
     pub max_pfn: u64,
     /// Root of the 3-level P2M frame list.
     pub pfn_to_mfn_frame_list_list: u64,
-    /// `XEN_NMIREASON_*`.
+    /// Reasons of the last NMI, bits `XEN_NMIREASON_*`.
     pub nmi_reason: u64,
-    /// Page table under which `p2m_vaddr` holds.
+    /// CR3 value under which `p2m_vaddr` is mapped.
     pub p2m_cr3: u64,
-    /// Linear P2M.
+    /// Virtual address of the linear P2M.
     pub p2m_vaddr: u64,
     /// Odd while the guest changes the P2M mapping.
     pub p2m_generation: u64,
@@ -130,15 +130,15 @@ layout! { ArchSharedInfo = "struct arch_shared_info", 48;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct TrapInfo {
-    /// Exception vector.
+    /// Exception vector (0–255) of the entry.
     pub vector: u8,
     /// Bits 0-1: DPL; bit 2: mask events on entry.
     pub flags: u8,
-    /// Code selector.
+    /// Code selector of the handler.
     pub cs: u16,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
-    /// Handler; 0 ends the table.
+    /// Address of the handler; 0 ends the table.
     pub address: u64,
 }
 
@@ -165,19 +165,19 @@ pub struct CpuUserRegs {
     pub rdx: u64,
     pub rsi: u64,
     pub rdi: u64,
-    /// Private.
+    /// Private to the hypervisor.
     pub error_code: u32,
-    /// Private.
+    /// Private to the hypervisor.
     pub entry_vector: u32,
     pub rip: u64,
     pub cs: u16,
     #[doc(hidden)]
     pub _pad0: [u16; 1],
-    /// `evtchn_upcall_mask` at the trap.
+    /// `evtchn_upcall_mask` when the trap occurred.
     pub saved_upcall_mask: u8,
     #[doc(hidden)]
     pub _pad1: [u8; 3],
-    /// IF is the inverted upcall mask.
+    /// RFLAGS; bit IF is the inverted upcall mask.
     pub rflags: u64,
     pub rsp: u64,
     pub ss: u16,
@@ -201,41 +201,41 @@ layout! { CpuUserRegs = "struct cpu_user_regs", 200;
     r15 0, r14 8, r13 16, r12 24, rbp 32, rbx 40, r11 48, r10 56, r9 64, r8 72, rax 80, rcx 88, rdx 96, rsi 104, rdi 112, error_code 120, entry_vector 124, rip 128, cs 136, _pad0 138, saved_upcall_mask 140, _pad1 141, rflags 144, rsp 152, ss 160, _pad2 162, es 168, _pad3 170, ds 176, _pad4 178, fs 184, _pad5 186, gs 192, _pad6 194
 }
 
-/// Everything that starts a vCPU (`VCPUOP_INITIALISE`, `XEN_DOMCTL_SETVCPUCONTEXT`).
+/// The complete initial state of a vCPU (`VCPUOP_INITIALISE`, `XEN_DOMCTL_SETVCPUCONTEXT`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VcpuGuestContext {
     /// FXSAVE image, used with `VGCF_I387_VALID`.
     pub fpu_ctxt: [u8; 512],
-    /// `VGCF_*`.
+    /// A combination of `VGCF_*` flags.
     pub flags: u64,
-    /// Integer registers.
+    /// The integer registers, rip and rflags included.
     pub user_regs: CpuUserRegs,
-    /// Virtual IDT.
+    /// The virtual IDT, one entry for each vector.
     pub trap_ctxt: [TrapInfo; 256],
-    /// Linear address.
+    /// Linear address of the LDT.
     pub ldt_base: u64,
-    /// Entries.
+    /// Number of entries in the LDT.
     pub ldt_ents: u64,
-    /// Machine frames.
+    /// Machine frames of the GDT.
     pub gdt_frames: [u64; 16],
-    /// Entries.
+    /// Number of entries in the GDT.
     pub gdt_ents: u64,
     /// Virtual TSS: stack selector.
     pub kernel_ss: u64,
     /// Virtual TSS: stack pointer.
     pub kernel_sp: u64,
-    /// CR0-CR7; CR3 as `frame << 12`, CR1 the user-mode CR3.
+    /// CR0 to CR7. CR3 is `frame << 12`; CR1 holds the CR3 of user mode.
     pub ctrlreg: [u64; 8],
-    /// DR0-DR7.
+    /// Debug registers DR0 to DR7.
     pub debugreg: [u64; 8],
-    /// Event upcall.
+    /// Entry point of the event upcall.
     pub event_callback_eip: u64,
-    /// Failsafe callback.
+    /// Entry point of the failsafe callback.
     pub failsafe_callback_eip: u64,
-    /// SYSCALL from user mode.
+    /// Entry point for `syscall` from user mode.
     pub syscall_callback_eip: u64,
-    /// `1 << VMASST_TYPE_*`.
+    /// Enabled assists, bits `1 << VMASST_TYPE_*`.
     pub vm_assist: u64,
     pub fs_base: u64,
     pub gs_base_kernel: u64,
@@ -246,17 +246,17 @@ layout! { VcpuGuestContext = "struct vcpu_guest_context", 5168;
     fpu_ctxt 0, flags 512, user_regs 520, trap_ctxt 720, ldt_base 4816, ldt_ents 4824, gdt_frames 4832, gdt_ents 4960, kernel_ss 4968, kernel_sp 4976, ctrlreg 4984, debugreg 5048, event_callback_eip 5112, failsafe_callback_eip 5120, syscall_callback_eip 5128, vm_assist 5136, fs_base 5144, gs_base_kernel 5152, gs_base_user 5160
 }
 
-/// The frame of HYPERVISOR_iret, at the guest kernel's rsp.
+/// The frame that HYPERVISOR_iret takes from the guest kernel's stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct IretContext {
     pub rax: u64,
     pub r11: u64,
     pub rcx: u64,
-    /// `VGCF_IN_SYSCALL`: return by SYSRET, rcx and r11 not restored.
+    /// `VGCF_IN_SYSCALL`: return by SYSRET, without restoring rcx and r11.
     pub flags: u64,
     pub rip: u64,
-    /// RPL 3 with the selector's low bits 3: user mode.
+    /// Code selector; the return is to user mode if its low bits are 3.
     pub cs: u64,
     pub rflags: u64,
     pub rsp: u64,
@@ -267,13 +267,13 @@ layout! { IretContext = "struct iret_context", 72;
     rax 0, r11 8, rcx 16, flags 24, rip 32, cs 40, rflags 48, rsp 56, ss 64
 }
 
-/// x86 part of createdomain.
+/// The x86-specific part of createdomain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ArchDomainConfig {
-    /// `XEN_X86_EMU_*`.
+    /// A combination of `XEN_X86_EMU_*` flags.
     pub emulation_flags: u32,
-    /// `XEN_X86_MSR_RELAXED`.
+    /// `XEN_X86_MSR_RELAXED` or 0.
     pub misc_flags: u32,
 }
 
@@ -286,7 +286,7 @@ layout! { ArchDomainConfig = "struct xen_arch_domainconfig", 8;
 #[repr(C)]
 pub struct CpuidLeaf {
     pub leaf: u32,
-    /// Or `XEN_CPUID_NO_SUBLEAF`.
+    /// Subleaf number, or `XEN_CPUID_NO_SUBLEAF`.
     pub subleaf: u32,
     pub a: u32,
     pub b: u32,
@@ -303,7 +303,7 @@ layout! { CpuidLeaf = "struct xen_cpuid_leaf", 24;
 #[repr(C)]
 pub struct MsrEntry {
     pub idx: u32,
-    /// Zero.
+    /// Reserved, must be zero.
     pub flags: u32,
     pub val: u64,
 }

@@ -1,21 +1,21 @@
-//! The hypercall instruction: `syscall` with the number in rax, arguments in rdi, rsi, rdx, r10, r8.
+//! The hypercall instruction: `syscall` with the number in rax and the arguments in rdi, rsi, rdx, r10, r8.
 //!
-//! This is what a hypercall page's stubs contain for a 64-bit PV domain, so no page is needed. The
-//! instruction clobbers rcx and r11, and a hypercall that continues itself changes its argument
-//! registers (Xen's public header `arch-x86/xen-x86_64.h`).
+//! A 64-bit PV domain's hypercall page contains the same instructions, so no page is needed. The instruction clobbers
+//! rcx and r11, and a hypercall that continues itself changes its argument registers (Xen's public header
+//! `arch-x86/xen-x86_64.h`).
 
 #![expect(unsafe_code, reason = "the hypercall instruction")]
 
 use core::arch::asm;
 
-/// A hypercall without arguments.
+/// Makes a hypercall without arguments.
 ///
 /// # Safety
-/// The caller answers for what the call does to its memory and registers.
+/// The caller is responsible for what the call does to its memory and registers.
 #[inline]
 pub unsafe fn hypercall0(number: u64) -> i64 {
     let ret: i64;
-    // SAFETY: the caller vouches for the call; rcx, r11 and flags are declared.
+    // SAFETY: the caller's promise; rcx, r11 and flags are declared as clobbered.
     unsafe {
         asm!("syscall", inlateout("rax") number => ret, lateout("rcx") _, lateout("r11") _);
     }
@@ -27,12 +27,12 @@ macro_rules! hypercalls {
         #[doc = $doc]
         ///
         /// # Safety
-        /// The caller answers for what the call does to its memory and registers; pointers among the
-        /// arguments must be valid for what the call reads and writes.
+        /// The caller is responsible for what the call does to its memory and registers. Pointers among the arguments
+        /// must be valid for what the call reads and writes.
         #[inline]
         pub unsafe fn $name(number: u64, $($arg: u64),*) -> i64 {
             let ret: i64;
-            // SAFETY: the caller vouches for the call; all registers it changes are declared.
+            // SAFETY: the caller's promise; all registers that the call changes are declared.
             unsafe {
                 asm!(
                     "syscall",

@@ -1,4 +1,4 @@
-//! callback_op: where a PV kernel is entered.
+//! callback_op: registers the entry points of a PV kernel.
 //!
 //! Source: Xen's public header `callback.h`.
 
@@ -19,17 +19,17 @@ numbers! { NUMBERS_U32, "callback.h", u32;
     CALLBACKOP_UNREGISTER = 1, "CALLBACKOP_unregister";
 }
 
-/// `CALLBACKOP_REGISTER`.
+/// The argument of `CALLBACKOP_REGISTER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CallbackRegister {
-    /// `CALLBACKTYPE_*`.
+    /// The type, one of `CALLBACKTYPE_*`.
     pub type_: u16,
-    /// `CALLBACKF_*`.
+    /// A combination of `CALLBACKF_*` flags.
     pub flags: u16,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
-    /// Entry point.
+    /// Address of the entry point.
     pub address: u64,
 }
 
@@ -37,11 +37,11 @@ layout! { CallbackRegister = "struct callback_register", 16;
     type_ 0 "type", flags 2, address 8
 }
 
-/// `CALLBACKOP_UNREGISTER`.
+/// The argument of `CALLBACKOP_UNREGISTER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CallbackUnregister {
-    /// `CALLBACKTYPE_*`.
+    /// The type, one of `CALLBACKTYPE_*`.
     pub type_: u16,
     #[doc(hidden)]
     pub _unused: u16,

@@ -1,10 +1,11 @@
-//! Bits of a featureset: word index times 32 plus bit, words as listed in the header.
+//! Bits of a featureset. A constant is the index of its word times 32 plus its bit; the words are in the header's
+//! order.
 //!
 //! Source: Xen's public header `arch-x86/cpufeatureset.h`.
 
 use crate::layout::numbers;
 
-/// Words of a featureset.
+/// Number of 32-bit words in a featureset.
 pub const FEATURESET_WORDS: usize = 19;
 
 numbers! { NUMBERS_U32, "arch-x86/cpufeatureset.h", u32;

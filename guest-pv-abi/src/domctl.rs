@@ -1,4 +1,4 @@
-//! Domain control (interface version 0x17): the call's envelope and the numbers of its sub-operations.
+//! domctl (interface version 0x17): the call's envelope and the numbers of its sub-operations.
 //!
 //! Source: Xen's public header `domctl.h`.
 
@@ -238,19 +238,19 @@ numbers! { NUMBERS_U32, "domctl.h", u32;
     XEN_DOMCTL_GDBSX_DOMSTATUS = 0x3eb, "XEN_DOMCTL_gdbsx_domstatus";
 }
 
-/// The argument of domctl.
+/// The argument of domctl: the envelope of all sub-operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Domctl {
-    /// `XEN_DOMCTL_*`.
+    /// The sub-operation, one of `XEN_DOMCTL_*`.
     pub cmd: u32,
-    /// `XEN_DOMCTL_INTERFACE_VERSION`.
+    /// Must be `XEN_DOMCTL_INTERFACE_VERSION`.
     pub interface_version: u32,
-    /// Domain acted on; written back by createdomain.
+    /// The domain to act on; createdomain writes back the id that it chose.
     pub domain: u16,
     #[doc(hidden)]
     pub _pad: [u16; 3],
-    /// The sub-operation's structure, an arm of the union.
+    /// The sub-operation's structure, one member of the union.
     pub u: Payload<16>,
 }
 

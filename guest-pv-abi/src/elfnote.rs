@@ -1,4 +1,4 @@
-//! Notes by which a kernel image says what it needs (owner name "Xen").
+//! ELF notes (owner name "Xen") by which a kernel image tells its builder what it needs.
 //!
 //! Source: Xen's public header `elfnote.h`.
 

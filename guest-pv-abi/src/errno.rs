@@ -7,21 +7,21 @@ use core::fmt;
 /// An error number as a hypercall returns it, kept positive.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Errno(
-    /// The positive number.
+    /// The error number as a positive value.
     pub i32,
 );
 
 impl Errno {
-    /// The negative value that the caller finds in rax.
+    /// The negative value that the hypercall leaves in rax.
     #[must_use]
     pub const fn to_ret(self) -> i64 {
         -(self.0 as i64)
     }
 
-    /// What a hypercall's result means: `Ok` of a value of at least 0, else the error.
+    /// Interprets a hypercall's result: `Ok` with a value of at least 0, or the error.
     ///
     /// # Errors
-    /// The error number for -4095..=-1, the range of `errno.h`.
+    /// Values in -4095..=-1, the range of `errno.h`, become the error number.
     pub const fn check(ret: i64) -> Result<u64, Self> {
         match ret {
             -4095..=-1 => Err(Self(-(ret as i32))),
@@ -29,7 +29,7 @@ impl Errno {
         }
     }
 
-    /// The header's name for it, without the prefix `XEN_`.
+    /// The name of the error in the header, without the prefix `XEN_`.
     #[must_use]
     pub fn name(self) -> Option<&'static str> {
         NAMES
@@ -63,7 +63,7 @@ macro_rules! errnos {
             pub const $name: Errno = Errno($value);
         )*
 
-        /// Name and value of each error number; the first of two names for one value is the usual one.
+        /// Name and value of each error number. Of two names for one value, the first is the usual one.
         pub const NAMES: &[(&str, i32)] = &[$((stringify!($name), $value)),*];
     };
 }

@@ -1,4 +1,4 @@
-//! Event channels: the sub-operations, the 2-level and the FIFO shared layouts.
+//! event_channel_op: the sub-operations, and the shared layouts of the 2-level and the FIFO ABI.
 //!
 //! Source: Xen's public header `event_channel.h`.
 
@@ -47,13 +47,13 @@ numbers! { NUMBERS_U32, "event_channel.h", u32;
     EVTCHN_FIFO_NR_CHANNELS = 0x0002_0000, "EVTCHN_FIFO_NR_CHANNELS";
 }
 
-/// `EVTCHNOP_ALLOC_UNBOUND`.
+/// The argument of `EVTCHNOP_ALLOC_UNBOUND`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EvtchnAllocUnbound {
     pub dom: u16,
     pub remote_dom: u16,
-    /// Out.
+    /// Out: the port that was allocated.
     pub port: u32,
 }
 
@@ -61,7 +61,7 @@ layout! { EvtchnAllocUnbound = "struct evtchn_alloc_unbound", 8;
     dom 0, remote_dom 2, port 4
 }
 
-/// `EVTCHNOP_BIND_INTERDOMAIN`.
+/// The argument of `EVTCHNOP_BIND_INTERDOMAIN`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EvtchnBindInterdomain {
@@ -69,7 +69,7 @@ pub struct EvtchnBindInterdomain {
     #[doc(hidden)]
     pub _gap0: [u8; 2],
     pub remote_port: u32,
-    /// Out.
+    /// Out: the local port that was allocated.
     pub local_port: u32,
 }
 
@@ -77,14 +77,14 @@ layout! { EvtchnBindInterdomain = "struct evtchn_bind_interdomain", 12;
     remote_dom 0, remote_port 4, local_port 8
 }
 
-/// `EVTCHNOP_BIND_VIRQ`.
+/// The argument of `EVTCHNOP_BIND_VIRQ`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EvtchnBindVirq {
-    /// `VIRQ_*`.
+    /// The virtual interrupt, one of `VIRQ_*`.
     pub virq: u32,
     pub vcpu: u32,
-    /// Out.
+    /// Out: the port that was allocated.
     pub port: u32,
 }
 
@@ -92,14 +92,14 @@ layout! { EvtchnBindVirq = "struct evtchn_bind_virq", 12;
     virq 0, vcpu 4, port 8
 }
 
-/// `EVTCHNOP_BIND_PIRQ`.
+/// The argument of `EVTCHNOP_BIND_PIRQ`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EvtchnBindPirq {
     pub pirq: u32,
-    /// `BIND_PIRQ__WILL_SHARE`.
+    /// `BIND_PIRQ__WILL_SHARE` or 0.
     pub flags: u32,
-    /// Out.
+    /// Out: the port that was allocated.
     pub port: u32,
 }
 
@@ -107,12 +107,12 @@ layout! { EvtchnBindPirq = "struct evtchn_bind_pirq", 12;
     pirq 0, flags 4, port 8
 }
 
-/// `EVTCHNOP_BIND_IPI`.
+/// The argument of `EVTCHNOP_BIND_IPI`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EvtchnBindIpi {
     pub vcpu: u32,
-    /// Out.
+    /// Out: the port that was allocated.
     pub port: u32,
 }
 
@@ -120,7 +120,7 @@ layout! { EvtchnBindIpi = "struct evtchn_bind_ipi", 8;
     vcpu 0, port 4
 }
 
-/// `EVTCHNOP_CLOSE`.
+/// The argument of `EVTCHNOP_CLOSE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EvtchnClose {
@@ -131,7 +131,7 @@ layout! { EvtchnClose = "struct evtchn_close", 4;
     port 0
 }
 
-/// `EVTCHNOP_SEND`.
+/// The argument of `EVTCHNOP_SEND`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EvtchnSend {
@@ -142,7 +142,7 @@ layout! { EvtchnSend = "struct evtchn_send", 4;
     port 0
 }
 
-/// `EVTCHNOP_STATUS`.
+/// The argument of `EVTCHNOP_STATUS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EvtchnStatus {
@@ -150,11 +150,11 @@ pub struct EvtchnStatus {
     #[doc(hidden)]
     pub _gap0: [u8; 2],
     pub port: u32,
-    /// Out: `EVTCHNSTAT_*`.
+    /// Out: the kind of channel, one of `EVTCHNSTAT_*`.
     pub status: u32,
-    /// Out.
+    /// Out: the vCPU that the port signals.
     pub vcpu: u32,
-    /// Out: remote domain (and port), physical or virtual IRQ.
+    /// Out: the remote domain and port, or the physical or virtual interrupt.
     pub u: [u32; 2],
 }
 
@@ -162,7 +162,7 @@ layout! { EvtchnStatus = "struct evtchn_status", 24;
     dom 0, port 4, status 8, vcpu 12, u 16
 }
 
-/// `EVTCHNOP_BIND_VCPU`.
+/// The argument of `EVTCHNOP_BIND_VCPU`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EvtchnBindVcpu {
@@ -174,7 +174,7 @@ layout! { EvtchnBindVcpu = "struct evtchn_bind_vcpu", 8;
     port 0, vcpu 4
 }
 
-/// `EVTCHNOP_UNMASK`.
+/// The argument of `EVTCHNOP_UNMASK`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EvtchnUnmask {
@@ -185,7 +185,7 @@ layout! { EvtchnUnmask = "struct evtchn_unmask", 4;
     port 0
 }
 
-/// `EVTCHNOP_RESET`.
+/// The argument of `EVTCHNOP_RESET`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EvtchnReset {
@@ -196,16 +196,16 @@ layout! { EvtchnReset = "struct evtchn_reset", 2;
     dom 0
 }
 
-/// `EVTCHNOP_INIT_CONTROL`.
+/// The argument of `EVTCHNOP_INIT_CONTROL`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EvtchnInitControl {
-    /// Frame of the control block.
+    /// Guest frame that holds the control block.
     pub control_gfn: u64,
-    /// Its offset there.
+    /// Offset of the control block in its frame.
     pub offset: u32,
     pub vcpu: u32,
-    /// Out.
+    /// Out: number of bits in an event word's link.
     pub link_bits: u8,
     #[doc(hidden)]
     pub _pad: [u8; 7],
@@ -215,11 +215,11 @@ layout! { EvtchnInitControl = "struct evtchn_init_control", 24;
     control_gfn 0, offset 8, vcpu 12, link_bits 16, _pad 17
 }
 
-/// `EVTCHNOP_EXPAND_ARRAY`.
+/// The argument of `EVTCHNOP_EXPAND_ARRAY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EvtchnExpandArray {
-    /// Frame of event words.
+    /// Guest frame of the new page of event words.
     pub array_gfn: u64,
 }
 
@@ -227,12 +227,12 @@ layout! { EvtchnExpandArray = "struct evtchn_expand_array", 8;
     array_gfn 0
 }
 
-/// `EVTCHNOP_SET_PRIORITY`.
+/// The argument of `EVTCHNOP_SET_PRIORITY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EvtchnSetPriority {
     pub port: u32,
-    /// 0 highest, 15 lowest.
+    /// Priority from 0 (highest) to 15 (lowest).
     pub priority: u32,
 }
 
@@ -244,9 +244,9 @@ layout! { EvtchnSetPriority = "struct evtchn_set_priority", 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EvtchnOp {
-    /// `EVTCHNOP_*`.
+    /// The sub-operation, one of `EVTCHNOP_*`.
     pub cmd: u32,
-    /// The sub-operation's structure.
+    /// The structure of the sub-operation.
     pub u: [u32; 6],
 }
 
@@ -254,15 +254,15 @@ layout! { EvtchnOp = "struct evtchn_op", 28;
     cmd 0, u 4
 }
 
-/// FIFO ABI: a vCPU's queue heads.
+/// FIFO ABI: the heads of a vCPU's queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EvtchnFifoControlBlock {
-    /// One bit a priority.
+    /// A bit for each priority whose queue isn't empty.
     pub ready: u32,
     #[doc(hidden)]
     pub _rsvd: u32,
-    /// First port of each queue.
+    /// First port of the queue of each priority.
     pub head: [u32; 16],
 }
 

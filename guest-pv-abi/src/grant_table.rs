@@ -1,4 +1,4 @@
-//! Grant tables: entries, sub-operations, their status codes.
+//! Grant tables: their entries, the sub-operations, and status codes.
 //!
 //! Source: Xen's public header `grant_table.h`.
 
@@ -80,11 +80,11 @@ numbers! { NUMBERS_I16, "grant_table.h", i16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GrantEntryV1 {
-    /// `GTF_*`.
+    /// A combination of `GTF_*` flags.
     pub flags: u16,
-    /// Who may use it.
+    /// The domain that may use the grant.
     pub domid: u16,
-    /// Machine frame (PV).
+    /// Machine frame of the page (PV).
     pub frame: u32,
 }
 
@@ -92,19 +92,20 @@ layout! { GrantEntryV1 = "struct grant_entry_v1", 8;
     flags 0, domid 2, frame 4
 }
 
-/// A version 2 grant entry; its uses are shown by a status word of 16 bits elsewhere.
+/// A version 2 grant entry. A 16-bit status word elsewhere shows its uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GrantEntryV2 {
-    /// `GTF_*`.
+    /// A combination of `GTF_*` flags.
     pub flags: u16,
-    /// Who may use it.
+    /// The domain that may use the grant.
     pub domid: u16,
-    /// With `GTF_SUB_PAGE` the first byte; with `GTF_TRANSITIVE` the domain that granted it to this one.
+    /// With `GTF_SUB_PAGE`: offset of the first byte; with `GTF_TRANSITIVE`: the domain that granted the page to this
+    /// one.
     pub first: u16,
-    /// With `GTF_SUB_PAGE` how many bytes.
+    /// With `GTF_SUB_PAGE`: number of bytes.
     pub length: u16,
-    /// Machine frame (PV); with `GTF_TRANSITIVE` the other domain's reference.
+    /// Machine frame (PV); with `GTF_TRANSITIVE`: the reference in the other domain's table.
     pub frame: u64,
 }
 
@@ -113,21 +114,21 @@ layout! { GrantEntryV2 = "union grant_entry_v2", 16;
     frame 8 "sub_page.frame"
 }
 
-/// `GNTTABOP_MAP_GRANT_REF`.
+/// The argument of `GNTTABOP_MAP_GRANT_REF`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GnttabMapGrantRef {
-    /// Virtual address, or machine address of the PTE with `GNTMAP_CONTAINS_PTE`.
+    /// Virtual address of the mapping; with `GNTMAP_CONTAINS_PTE` the machine address of the page-table entry.
     pub host_addr: u64,
-    /// `GNTMAP_*`.
+    /// A combination of `GNTMAP_*` flags.
     pub flags: u32,
     pub ref_: u32,
     pub dom: u16,
-    /// Out: `GNTST_*`.
+    /// Out: one of `GNTST_*`.
     pub status: i16,
-    /// Out.
+    /// Out: the handle by which to unmap.
     pub handle: u32,
-    /// Out: machine address.
+    /// Out: machine address for devices.
     pub dev_bus_addr: u64,
 }
 
@@ -135,14 +136,14 @@ layout! { GnttabMapGrantRef = "struct gnttab_map_grant_ref", 32;
     host_addr 0, flags 8, ref_ 12 "ref", dom 16, status 18, handle 20, dev_bus_addr 24
 }
 
-/// `GNTTABOP_UNMAP_GRANT_REF`.
+/// The argument of `GNTTABOP_UNMAP_GRANT_REF`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GnttabUnmapGrantRef {
     pub host_addr: u64,
     pub dev_bus_addr: u64,
     pub handle: u32,
-    /// Out.
+    /// Out: one of `GNTST_*`.
     pub status: i16,
     #[doc(hidden)]
     pub _gap0: [u8; 2],
@@ -152,7 +153,7 @@ layout! { GnttabUnmapGrantRef = "struct gnttab_unmap_grant_ref", 24;
     host_addr 0, dev_bus_addr 8, handle 16, status 20
 }
 
-/// `GNTTABOP_SETUP_TABLE`.
+/// The argument of `GNTTABOP_SETUP_TABLE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GnttabSetupTable {
@@ -160,11 +161,11 @@ pub struct GnttabSetupTable {
     #[doc(hidden)]
     pub _gap0: [u8; 2],
     pub nr_frames: u32,
-    /// Out.
+    /// Out: one of `GNTST_*`.
     pub status: i16,
     #[doc(hidden)]
     pub _gap1: [u8; 6],
-    /// Out: frame numbers.
+    /// Pointer to an array. Out: the frame numbers of the table.
     pub frame_list: GuestHandle,
 }
 
@@ -172,12 +173,12 @@ layout! { GnttabSetupTable = "struct gnttab_setup_table", 24;
     dom 0, nr_frames 4, status 8, frame_list 16
 }
 
-/// `GNTTABOP_DUMP_TABLE`.
+/// The argument of `GNTTABOP_DUMP_TABLE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GnttabDumpTable {
     pub dom: u16,
-    /// Out.
+    /// Out: one of `GNTST_*`.
     pub status: i16,
 }
 
@@ -185,7 +186,7 @@ layout! { GnttabDumpTable = "struct gnttab_dump_table", 4;
     dom 0, status 2
 }
 
-/// `GNTTABOP_TRANSFER`.
+/// The argument of `GNTTABOP_TRANSFER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GnttabTransfer {
@@ -194,7 +195,7 @@ pub struct GnttabTransfer {
     #[doc(hidden)]
     pub _gap0: [u8; 2],
     pub ref_: u32,
-    /// Out.
+    /// Out: one of `GNTST_*`.
     pub status: i16,
     #[doc(hidden)]
     pub _gap1: [u8; 6],
@@ -204,11 +205,11 @@ layout! { GnttabTransfer = "struct gnttab_transfer", 24;
     mfn 0, domid 8, ref_ 12 "ref", status 16
 }
 
-/// One side of `GnttabCopy`.
+/// The source or the destination of a `GnttabCopy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GnttabCopyPtr {
-    /// Grant reference (low half) or frame.
+    /// A grant reference (low half) or a frame number.
     pub u: u64,
     pub domid: u16,
     pub offset: u16,
@@ -220,16 +221,16 @@ layout! { GnttabCopyPtr = "struct gnttab_copy_ptr", 16;
     u 0 "u.gmfn", domid 8, offset 10
 }
 
-/// `GNTTABOP_COPY`.
+/// The argument of `GNTTABOP_COPY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GnttabCopy {
     pub source: GnttabCopyPtr,
     pub dest: GnttabCopyPtr,
     pub len: u16,
-    /// `GNTCOPY_*`.
+    /// A combination of `GNTCOPY_*` flags.
     pub flags: u16,
-    /// Out.
+    /// Out: one of `GNTST_*`.
     pub status: i16,
     #[doc(hidden)]
     pub _gap0: [u8; 2],
@@ -239,18 +240,18 @@ layout! { GnttabCopy = "struct gnttab_copy", 40;
     source 0, dest 16, len 32, flags 34, status 36
 }
 
-/// `GNTTABOP_QUERY_SIZE`.
+/// The argument of `GNTTABOP_QUERY_SIZE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GnttabQuerySize {
     pub dom: u16,
     #[doc(hidden)]
     pub _gap0: [u8; 2],
-    /// Out.
+    /// Out: number of frames that the table has.
     pub nr_frames: u32,
-    /// Out.
+    /// Out: number of frames that the table may have.
     pub max_nr_frames: u32,
-    /// Out.
+    /// Out: one of `GNTST_*`.
     pub status: i16,
     #[doc(hidden)]
     pub _gap1: [u8; 2],
@@ -260,14 +261,14 @@ layout! { GnttabQuerySize = "struct gnttab_query_size", 16;
     dom 0, nr_frames 4, max_nr_frames 8, status 12
 }
 
-/// `GNTTABOP_UNMAP_AND_REPLACE`.
+/// The argument of `GNTTABOP_UNMAP_AND_REPLACE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GnttabUnmapAndReplace {
     pub host_addr: u64,
     pub new_addr: u64,
     pub handle: u32,
-    /// Out.
+    /// Out: one of `GNTST_*`.
     pub status: i16,
     #[doc(hidden)]
     pub _gap0: [u8; 2],
@@ -277,11 +278,11 @@ layout! { GnttabUnmapAndReplace = "struct gnttab_unmap_and_replace", 24;
     host_addr 0, new_addr 8, handle 16, status 20
 }
 
-/// `GNTTABOP_SET_VERSION`.
+/// The argument of `GNTTABOP_SET_VERSION`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GnttabSetVersion {
-    /// In and out.
+    /// In: the wanted version; out: the version in use.
     pub version: u32,
 }
 
@@ -289,13 +290,13 @@ layout! { GnttabSetVersion = "struct gnttab_set_version", 4;
     version 0
 }
 
-/// `GNTTABOP_GET_STATUS_FRAMES`.
+/// The argument of `GNTTABOP_GET_STATUS_FRAMES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GnttabGetStatusFrames {
     pub nr_frames: u32,
     pub dom: u16,
-    /// Out.
+    /// Out: one of `GNTST_*`.
     pub status: i16,
     pub frame_list: GuestHandle,
 }
@@ -304,13 +305,13 @@ layout! { GnttabGetStatusFrames = "struct gnttab_get_status_frames", 16;
     nr_frames 0, dom 4, status 6, frame_list 8
 }
 
-/// `GNTTABOP_GET_VERSION`.
+/// The argument of `GNTTABOP_GET_VERSION`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GnttabGetVersion {
     pub dom: u16,
     pub pad: u16,
-    /// Out.
+    /// Out: the version in use, 1 or 2.
     pub version: u32,
 }
 
@@ -318,13 +319,13 @@ layout! { GnttabGetVersion = "struct gnttab_get_version", 8;
     dom 0, pad 2, version 4
 }
 
-/// `GNTTABOP_SWAP_GRANT_REF`.
+/// The argument of `GNTTABOP_SWAP_GRANT_REF`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GnttabSwapGrantRef {
     pub ref_a: u32,
     pub ref_b: u32,
-    /// Out.
+    /// Out: one of `GNTST_*`.
     pub status: i16,
     #[doc(hidden)]
     pub _gap0: [u8; 2],
@@ -334,14 +335,14 @@ layout! { GnttabSwapGrantRef = "struct gnttab_swap_grant_ref", 12;
     ref_a 0, ref_b 4, status 8
 }
 
-/// `GNTTABOP_CACHE_FLUSH`.
+/// The argument of `GNTTABOP_CACHE_FLUSH`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GnttabCacheFlush {
     pub a: u64,
     pub offset: u16,
     pub length: u16,
-    /// `GNTTAB_CACHE_*`.
+    /// The sub-operation, one of `GNTTAB_CACHE_*`.
     pub op: u32,
 }
 

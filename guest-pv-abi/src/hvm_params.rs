@@ -113,13 +113,13 @@ numbers! { NUMBERS_U32_HVM_OP, "hvm/hvm_op.h", u32;
     HVMOP_ALTP2M_SET_VISIBILITY = 16, "HVMOP_altp2m_set_visibility";
 }
 
-/// `HVMOP_SET_PARAM`, `HVMOP_GET_PARAM`.
+/// The argument of `HVMOP_SET_PARAM` and `HVMOP_GET_PARAM`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct HvmParam {
     pub domid: u16,
     pub pad: u16,
-    /// `HVM_PARAM_*`.
+    /// The parameter, one of `HVM_PARAM_*`.
     pub index: u32,
     pub value: u64,
 }
@@ -128,12 +128,12 @@ layout! { HvmParam = "struct xen_hvm_param", 16;
     domid 0, pad 2, index 4, value 8
 }
 
-/// `HVMOP_XENTRACE`.
+/// The argument of `HVMOP_XENTRACE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct HvmXentrace {
     pub event: u16,
-    /// How many of `extra` mean something.
+    /// Number of bytes in `extra` that are valid.
     pub extra_bytes: u16,
     pub extra: [u8; 28],
 }

@@ -1,4 +1,4 @@
-//! What a PVH kernel finds at start.
+//! The start information of a PVH kernel.
 //!
 //! Source: Xen's public header `arch-x86/hvm/start_info.h`.
 
@@ -22,14 +22,14 @@ numbers! { NUMBERS_U32, "arch-x86/hvm/start_info.h", u32;
     XEN_HVM_MEMMAP_TYPE_PMEM = 7, "XEN_HVM_MEMMAP_TYPE_PMEM";
 }
 
-/// The start structure; its address is in ebx.
+/// The start structure. A PVH kernel finds its address in ebx.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct HvmStartInfo {
-    /// `XEN_HVM_START_MAGIC_VALUE`.
+    /// Must be `XEN_HVM_START_MAGIC_VALUE`.
     pub magic: u32,
     pub version: u32,
-    /// `SIF_*`.
+    /// A combination of `SIF_*` flags.
     pub flags: u32,
     pub nr_modules: u32,
     pub modlist_paddr: u64,
@@ -44,7 +44,7 @@ layout! { HvmStartInfo = "struct hvm_start_info", 56;
     magic 0, version 4, flags 8, nr_modules 12, modlist_paddr 16, cmdline_paddr 24, rsdp_paddr 32, memmap_paddr 40, memmap_entries 48, reserved 52
 }
 
-/// One module.
+/// A module that was loaded with the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct HvmModlistEntry {
@@ -64,7 +64,7 @@ layout! { HvmModlistEntry = "struct hvm_modlist_entry", 32;
 pub struct HvmMemmapTableEntry {
     pub addr: u64,
     pub size: u64,
-    /// `XEN_HVM_MEMMAP_TYPE_*`.
+    /// The type, one of `XEN_HVM_MEMMAP_TYPE_*`.
     pub type_: u32,
     pub reserved: u32,
 }

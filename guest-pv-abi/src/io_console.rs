@@ -1,4 +1,4 @@
-//! The PV console's shared page.
+//! The shared page of the PV console.
 //!
 //! Source: Xen's public header `io/console.h`.
 
@@ -6,13 +6,13 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::layout::layout;
 
-/// The console ring: the guest reads `in_`, writes `out`.
+/// The console ring. The guest reads from `in_` and writes to `out`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ConsInterface {
-    /// To the guest.
+    /// Bytes to the guest.
     pub in_: [u8; 1024],
-    /// From the guest.
+    /// Bytes from the guest.
     pub out: [u8; 2048],
     /// Written by the guest.
     pub in_cons: u32,

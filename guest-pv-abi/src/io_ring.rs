@@ -1,13 +1,13 @@
-//! Index arithmetic of the shared rings between front and back ends.
+//! Index arithmetic of the rings that front ends and back ends share.
 //!
-//! Source: Xen's public header `io/ring.h`: a 64-byte header (request and response producer and event
-//! indices), then a power of two of equal entries; indices run freely through 32 bits.
+//! Source: Xen's public header `io/ring.h`. A ring is a 64-byte header (request and response producer and event
+//! indices) and a power of two of entries of one size. Indices wrap at 32 bits.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::layout::layout;
 
-/// The header of a shared ring page; the entries follow.
+/// The header of a shared ring page, before the entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct RingHeader {
@@ -19,13 +19,13 @@ pub struct RingHeader {
     pub rsp_prod: u32,
     /// The front end wants a notification when `rsp_prod` passes this.
     pub rsp_event: u32,
-    /// Private to the protocol, then padding.
+    /// Data private to the protocol, then padding.
     pub pad: [u8; 48],
 }
 
 layout! { RingHeader = "", 64; req_prod 0, req_event 4, rsp_prod 8, rsp_event 12, pad 16 }
 
-/// Entries of a ring in `ring_bytes` with entries of `entry_bytes`: the largest power of two that fits.
+/// Number of entries in a ring of `ring_bytes` with entries of `entry_bytes`: the largest power of two that fits.
 #[must_use]
 pub const fn ring_entries(ring_bytes: usize, entry_bytes: usize) -> usize {
     let room = ring_bytes.saturating_sub(size_of::<RingHeader>());
@@ -35,8 +35,7 @@ pub const fn ring_entries(ring_bytes: usize, entry_bytes: usize) -> usize {
     }
 }
 
-/// Whether a producer that moved its index from `old` to `new` must notify a consumer that asked at
-/// `event`.
+/// Whether a producer that moved its index from `old` to `new` must notify a consumer whose event index is `event`.
 #[must_use]
 pub const fn must_notify(old: u32, new: u32, event: u32) -> bool {
     new.wrapping_sub(event) < new.wrapping_sub(old)

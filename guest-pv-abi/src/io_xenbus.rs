@@ -57,13 +57,13 @@ numbers! { NUMBERS_USIZE, "io/xs_wire.h", usize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SockMsg {
-    /// `XS_*`.
+    /// The type, one of `XS_*`.
     pub type_: u32,
-    /// Echoed in the answer.
+    /// Chosen by the client and echoed in the answer.
     pub req_id: u32,
-    /// Transaction, 0: none.
+    /// Id of the transaction; 0: none.
     pub tx_id: u32,
-    /// Bytes that follow.
+    /// Number of payload bytes that follow.
     pub len: u32,
 }
 
@@ -75,19 +75,19 @@ layout! { SockMsg = "struct xsd_sockmsg", 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct DomainInterface {
-    /// Requests to the daemon.
+    /// Ring of requests to the daemon.
     pub req: [u8; 1024],
-    /// Answers and watch events.
+    /// Ring of answers and watch events.
     pub rsp: [u8; 1024],
     pub req_cons: u32,
     pub req_prod: u32,
     pub rsp_cons: u32,
     pub rsp_prod: u32,
-    /// `XENSTORE_SERVER_FEATURE_*`.
+    /// A combination of `XENSTORE_SERVER_FEATURE_*` flags.
     pub server_features: u32,
-    /// `XENSTORE_CONNECTED`, `XENSTORE_RECONNECT`.
+    /// State of the connection, `XENSTORE_CONNECTED` or `XENSTORE_RECONNECT`.
     pub connection: u32,
-    /// `XENSTORE_ERROR_*`.
+    /// Why the connection ended, one of `XENSTORE_ERROR_*`.
     pub error: u32,
 }
 

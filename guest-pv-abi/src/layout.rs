@@ -1,19 +1,19 @@
-//! The two macros every header file uses: `numbers!` for constants, `layout!` for structures.
+//! The two macros that every header file uses: `numbers!` for constants, `layout!` for structures.
 //!
-//! Both keep the C spelling beside the Rust one, so that the test in `tests/` can compare every
-//! number, size and offset with what a C compiler makes of the headers.
+//! Both keep the C spelling beside the Rust one, so that the test in `tests/` can compare every number, size and
+//! offset with those that a C compiler finds in the headers.
 
 /// A structure of the public headers: its C name, its size and the offsets of its fields.
 pub trait AbiLayout {
-    /// The type's name in C, with `struct` where needed.
+    /// Name of the type in C, with `struct` where needed.
     const C_NAME: &'static str;
-    /// Size in bytes.
+    /// Size of the structure in bytes.
     const SIZE: usize;
-    /// Each field's C name (a path where it lies in a union) and offset in bytes.
+    /// C name (a path where the field lies in a union) and offset in bytes of each field.
     const FIELDS: &'static [(&'static str, usize)];
 }
 
-/// Constants of one header and one type, and a table of their C names.
+/// Declares constants of one header and one type, and a table of their C names.
 macro_rules! numbers {
     ($table:ident, $header:literal, $type:ty; $($name:ident = $value:expr, $c_name:literal;)*) => {
         $(
@@ -25,7 +25,7 @@ macro_rules! numbers {
     };
 }
 
-/// Asserts a structure's size and offsets, and makes it zeroable by `Default`.
+/// Asserts a structure's size and offsets, and implements `Default` with zeros.
 macro_rules! layout {
     (@c $field:ident) => { stringify!($field) };
     (@c $field:ident $c_field:literal) => { $c_field };
@@ -43,7 +43,7 @@ macro_rules! layout {
         }
 
         impl Default for $name {
-            /// All bytes zero.
+            /// A value whose bytes are all zero.
             fn default() -> Self {
                 zerocopy::FromZeros::new_zeroed()
             }

@@ -1,15 +1,14 @@
-//! Xen's public ABI: what a PV guest, a toolstack and the hypervisor say to each other.
+//! Xen's public ABI, as used between a PV guest, a toolstack and the hypervisor.
 //!
-//! One file is one public header of Xen 4.20 (domctl 0x17, sysctl 0x15), named after it. Constants
-//! have the header's name in capitals (`EVTCHNOP_send` is [`event_channel::EVTCHNOP_SEND`]; hypercall
-//! numbers lose their prefix: [`hypercall::MMU_UPDATE`]), structures its name in Rust's case with no
-//! prefix that the module says already (`struct xen_domctl_createdomain` is [`domctl::CreateDomain`]).
+//! Each file is one public header of Xen 4.20 (domctl 0x17, sysctl 0x15) and named after it. Constants have the
+//! header's name in capitals (`EVTCHNOP_send` is [`event_channel::EVTCHNOP_SEND`]; hypercall numbers lose their
+//! prefix: [`hypercall::MMU_UPDATE`]). Structures have the header's name in Rust's case, without a prefix that the
+//! module's name contains (`struct xen_domctl_createdomain` is [`domctl::CreateDomain`]).
 //!
-//! Structures are plain bytes: every bit pattern is a value, padding is a field (hidden in the docs;
-//! `..Default::default()` fills it with zeros), unions are [`Payload`]s or words, pointers are
-//! [`GuestHandle`]s. Under each stands an assertion of its size and offsets; a test compares them all
-//! with the C headers. Feature `call` adds the hypercall instruction; without it the crate has no
-//! unsafe code.
+//! Structures are plain bytes: every bit pattern is a valid value, padding is a field (hidden in the docs;
+//! `..Default::default()` fills it with zeros), unions are [`Payload`]s or words, and pointers are [`GuestHandle`]s.
+//! An assertion under each structure checks its size and offsets, and a test compares all of them with the C headers.
+//! The feature `call` adds the hypercall instruction; without it the crate has no unsafe code.
 
 #![no_std]
 
@@ -52,7 +51,7 @@ pub use handle::GuestHandle;
 pub use payload::Payload;
 pub use xen::hypercall;
 
-/// Bytes of a page.
+/// Size of a page in bytes.
 pub const PAGE_SIZE: usize = 4096;
-/// Bits of a page offset.
+/// Number of bits in a page offset.
 pub const PAGE_SHIFT: u32 = 12;

@@ -40,22 +40,22 @@ numbers! { NUMBERS_U16, "arch-x86/xen-mca.h", u16;
     XEN_MC_VCPUID_INVALID = 0xffff, "XEN_MC_VCPUID_INVALID";
 }
 
-/// The argument of mca: command and version, before the command's structure. The whole is larger;
-/// commands that inject errors need the rest.
+/// The argument of mca: command and version, followed by the command's structure. Only the part that the commands
+/// here need is declared; commands that inject errors use the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct McHead {
     pub cmd: u32,
     pub interface_version: u32,
-    /// The command's structure, as far as the commands here have one.
+    /// The structure of the command.
     pub u: Payload<3>,
 }
 
-/// `XEN_MC_FETCH`.
+/// The argument of `XEN_MC_FETCH`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct McFetch {
-    /// In: what is asked for. Out: `XEN_MC_OK` and its like.
+    /// In: which errors to fetch. Out: `XEN_MC_OK` or another `XEN_MC_*` status.
     pub flags: u32,
     pub _pad0: u32,
     pub fetch_id: u64,
@@ -66,11 +66,11 @@ layout! { McFetch = "struct xen_mc_fetch", 24;
     flags 0, fetch_id 8, data 16
 }
 
-/// `XEN_MC_PHYSCPUINFO`.
+/// The argument of `XEN_MC_PHYSCPUINFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct McPhyscpuinfo {
-    /// In: room in `info`. Out: CPUs.
+    /// In: number of entries that fit into `info`; out: number of CPUs.
     pub ncpus: u32,
     pub _pad0: u32,
     pub info: GuestHandle,
@@ -80,7 +80,7 @@ layout! { McPhyscpuinfo = "struct xen_mc_physcpuinfo", 16;
     ncpus 0, info 8
 }
 
-/// An MSR's number and value.
+/// Number and value of an MSR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct McinfoMsr {
@@ -92,7 +92,7 @@ layout! { McinfoMsr = "struct mcinfo_msr", 16;
     reg 0, value 8
 }
 
-/// A CPU as `XEN_MC_PHYSCPUINFO` tells of it.
+/// Description of a CPU in `XEN_MC_PHYSCPUINFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct McLogicalCpu {
@@ -130,13 +130,13 @@ layout! { McLogicalCpu = "struct mcinfo_logical_cpu", 304;
     msrvalues 176 "mc_msrvalues"
 }
 
-/// What each entry of [`McInfo::mi_data`] begins with.
+/// The header of each entry in [`McInfo::mi_data`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct McinfoCommon {
-    /// `MC_TYPE_GLOBAL` and its like.
+    /// The kind of entry, such as `MC_TYPE_GLOBAL`.
     pub kind: u16,
-    /// Bytes of the entry.
+    /// Size of the entry in bytes.
     pub size: u16,
 }
 
@@ -144,7 +144,7 @@ layout! { McinfoCommon = "struct mcinfo_common", 4;
     kind 0 "type", size 2
 }
 
-/// Where an error happened, and the CPU's global status.
+/// The CPU on which an error occurred, and that CPU's global status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct McinfoGlobal {
@@ -164,7 +164,7 @@ layout! { McinfoGlobal = "struct mcinfo_global", 32;
     mc_flags 20, mc_gstatus 24
 }
 
-/// What one bank holds.
+/// Contents of one machine-check bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct McinfoBank {
@@ -182,11 +182,11 @@ layout! { McinfoBank = "struct mcinfo_bank", 48;
     common 0, mc_bank 4, mc_domid 6, mc_status 8, mc_addr 16, mc_misc 24, mc_ctrl2 32, mc_tsc 40
 }
 
-/// What `XEN_MC_FETCH` gives: entries, one behind the other.
+/// The result of `XEN_MC_FETCH`: a sequence of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct McInfo {
-    /// How many entries there are.
+    /// Number of entries in `mi_data`.
     pub mi_nentries: u32,
     pub flags: u32,
     pub mi_data: [u64; 95],

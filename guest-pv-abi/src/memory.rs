@@ -1,4 +1,4 @@
-//! memory_op: reservations, maps, resources.
+//! memory_op: reservations, memory maps and resources.
 //!
 //! Source: Xen's public header `memory.h`.
 
@@ -90,16 +90,16 @@ numbers! { NUMBERS_U64, "memory.h", u64;
     XENMEM_SHARING_OP_FIELD_IS_GREF_FLAG = 0x4000_0000_0000_0000, "XENMEM_SHARING_OP_FIELD_IS_GREF_FLAG";
 }
 
-/// increase_reservation, decrease_reservation, populate_physmap.
+/// The argument of increase_reservation, decrease_reservation and populate_physmap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct MemoryReservation {
-    /// Frame numbers, in and out.
+    /// Pointer to frame numbers, in and out.
     pub extent_start: GuestHandle,
     pub nr_extents: u64,
-    /// log2 pages.
+    /// log2 of an extent's size in pages.
     pub extent_order: u32,
-    /// `XENMEMF_*`; low byte: address bits.
+    /// `XENMEMF_*` flags; the low byte limits the address bits.
     pub mem_flags: u32,
     pub domid: u16,
     #[doc(hidden)]
@@ -110,7 +110,7 @@ layout! { MemoryReservation = "struct xen_memory_reservation", 32;
     extent_start 0, nr_extents 8, extent_order 16, mem_flags 20, domid 24
 }
 
-/// `XENMEM_EXCHANGE`.
+/// The argument of `XENMEM_EXCHANGE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct MemoryExchange {
@@ -124,16 +124,16 @@ layout! { MemoryExchange = "struct xen_memory_exchange", 72;
     in_ 0 "in", out 32, nr_exchanged 64
 }
 
-/// `XENMEM_MACHPHYS_MFN_LIST`: frames of the 2 MiB extents of the M2P.
+/// `XENMEM_MACHPHYS_MFN_LIST`: lists the frames of the M2P's 2 MiB extents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct MachphysMfnList {
-    /// Room.
+    /// Number of entries that `extent_start` has room for.
     pub max_extents: u32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
     pub extent_start: GuestHandle,
-    /// Out.
+    /// Out: number of entries written.
     pub nr_extents: u32,
     #[doc(hidden)]
     pub _gap1: [u8; 4],
@@ -143,13 +143,13 @@ layout! { MachphysMfnList = "struct xen_machphys_mfn_list", 24;
     max_extents 0, extent_start 8, nr_extents 16
 }
 
-/// `XENMEM_MACHPHYS_MAPPING`.
+/// The argument of `XENMEM_MACHPHYS_MAPPING`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct MachphysMapping {
-    /// First address of the M2P.
+    /// First virtual address of the M2P.
     pub v_start: u64,
-    /// Address after it.
+    /// Virtual address after the M2P.
     pub v_end: u64,
     pub max_mfn: u64,
 }
@@ -158,14 +158,14 @@ layout! { MachphysMapping = "struct xen_machphys_mapping", 24;
     v_start 0, v_end 8, max_mfn 16
 }
 
-/// `XENMEM_ADD_TO_PHYSMAP`.
+/// The argument of `XENMEM_ADD_TO_PHYSMAP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct AddToPhysmap {
     pub domid: u16,
-    /// For `XENMAPSPACE_GMFN_RANGE`.
+    /// Number of pages, for `XENMAPSPACE_GMFN_RANGE`.
     pub size: u16,
-    /// `XENMAPSPACE_*`.
+    /// The source of the page, one of `XENMAPSPACE_*`.
     pub space: u32,
     pub idx: u64,
     pub gpfn: u64,
@@ -175,7 +175,7 @@ layout! { AddToPhysmap = "struct xen_add_to_physmap", 24;
     domid 0, size 2, space 4, idx 8, gpfn 16
 }
 
-/// `XENMEM_ADD_TO_PHYSMAP_BATCH`.
+/// The argument of `XENMEM_ADD_TO_PHYSMAP_BATCH`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct AddToPhysmapBatch {
@@ -192,7 +192,7 @@ layout! { AddToPhysmapBatch = "struct xen_add_to_physmap_batch", 32;
     domid 0, space 2, size 4, foreign_domid 6 "u.foreign_domid", idxs 8, gpfns 16, errs 24
 }
 
-/// `XENMEM_REMOVE_FROM_PHYSMAP`.
+/// The argument of `XENMEM_REMOVE_FROM_PHYSMAP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct RemoveFromPhysmap {
@@ -206,15 +206,15 @@ layout! { RemoveFromPhysmap = "struct xen_remove_from_physmap", 16;
     domid 0, gpfn 8
 }
 
-/// `XENMEM_MEMORY_MAP`, `XENMEM_MACHINE_MEMORY_MAP`.
+/// The argument of `XENMEM_MEMORY_MAP` and `XENMEM_MACHINE_MEMORY_MAP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct MemoryMap {
-    /// In: room; out: used.
+    /// In: number of entries that fit; out: number used.
     pub nr_entries: u32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
-    /// `E820Entry`s.
+    /// Pointer to an array of `E820Entry`.
     pub buffer: GuestHandle,
 }
 
@@ -222,7 +222,7 @@ layout! { MemoryMap = "struct xen_memory_map", 16;
     nr_entries 0, buffer 8
 }
 
-/// `XENMEM_SET_MEMORY_MAP`.
+/// The argument of `XENMEM_SET_MEMORY_MAP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ForeignMemoryMap {
@@ -236,7 +236,7 @@ layout! { ForeignMemoryMap = "struct xen_foreign_memory_map", 24;
     domid 0, map 8
 }
 
-/// `XENMEM_SET_POD_TARGET`, `XENMEM_GET_POD_TARGET`.
+/// The argument of `XENMEM_SET_POD_TARGET` and `XENMEM_GET_POD_TARGET`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PodTarget {
@@ -253,7 +253,7 @@ layout! { PodTarget = "struct xen_pod_target", 40;
     target_pages 0, tot_pages 8, pod_cache_pages 16, pod_entries 24, domid 32
 }
 
-/// `XENMEM_RESERVED_DEVICE_MEMORY_MAP`.
+/// The argument of `XENMEM_RESERVED_DEVICE_MEMORY_MAP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ReservedDeviceMemoryMap {
@@ -271,7 +271,7 @@ layout! { ReservedDeviceMemoryMap = "struct xen_reserved_device_memory_map", 24;
     flags 0, nr_entries 4, buffer 8, dev_seg 16 "dev.pci.seg", dev_bus 18 "dev.pci.bus", dev_devfn 19 "dev.pci.devfn"
 }
 
-/// `XENMEM_ACCESS_OP`.
+/// The argument of `XENMEM_ACCESS_OP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct MemAccessOp {
@@ -288,21 +288,21 @@ layout! { MemAccessOp = "struct xen_mem_access_op", 32;
     op 0, access 1, domid 2, nr 4, pfn 8, pfn_list 16, access_list 24
 }
 
-/// `XENMEM_ACQUIRE_RESOURCE`.
+/// The argument of `XENMEM_ACQUIRE_RESOURCE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct MemAcquireResource {
     pub domid: u16,
-    /// `XENMEM_RESOURCE_*`.
+    /// The type, one of `XENMEM_RESOURCE_*`.
     pub type_: u16,
     pub id: u32,
-    /// In: wanted; with a null list, out: available.
+    /// In: number of frames wanted; out, with a null list: number available.
     pub nr_frames: u32,
-    /// Zero.
+    /// Padding; must be zero.
     pub pad: u32,
-    /// First frame of the resource.
+    /// Index of the first frame within the resource.
     pub frame: u64,
-    /// In (HVM) or out (PV): frame numbers.
+    /// Pointer to frame numbers, in (HVM) or out (PV).
     pub frame_list: GuestHandle,
 }
 
@@ -310,12 +310,12 @@ layout! { MemAcquireResource = "struct xen_mem_acquire_resource", 32;
     domid 0, type_ 2 "type", id 4, nr_frames 8, pad 12, frame 16, frame_list 24
 }
 
-/// `XENMEM_GET_VNUMAINFO`.
+/// The argument of `XENMEM_GET_VNUMAINFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VnumaTopologyInfo {
     pub domid: u16,
-    /// Zero.
+    /// Padding; must be zero.
     pub pad: u16,
     pub nr_vnodes: u32,
     pub nr_vcpus: u32,
@@ -335,9 +335,9 @@ layout! { VnumaTopologyInfo = "struct xen_vnuma_topology_info", 40;
 pub struct E820Entry {
     /// First machine or pseudo-physical address.
     pub addr: u64,
-    /// Bytes.
+    /// Length of the range in bytes.
     pub size: u64,
-    /// `E820_*`.
+    /// The type, one of `E820_*`.
     pub type_: u32,
 }
 
@@ -354,7 +354,7 @@ pub const E820_NVS: u32 = 4;
 /// Bad memory (ACPI 6, table 15.4).
 pub const E820_UNUSABLE: u32 = 5;
 
-/// Address bits that frames of a reservation may have, from its `mem_flags`; 0: any.
+/// Number of address bits to which `mem_flags` limits the frames of a reservation; 0: no limit.
 #[must_use]
 pub const fn xenmemf_address_bits(mem_flags: u32) -> u32 {
     mem_flags & 0xff

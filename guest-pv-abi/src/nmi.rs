@@ -1,4 +1,4 @@
-//! nmi_op.
+//! nmi_op: the callback for NMIs.
 //!
 //! Source: Xen's public header `nmi.h`.
 
@@ -19,7 +19,7 @@ numbers! { NUMBERS_U32, "nmi.h", u32;
     XENNMI_UNREGISTER_CALLBACK = 1, "XENNMI_unregister_callback";
 }
 
-/// `XENNMI_REGISTER_CALLBACK`.
+/// The argument of `XENNMI_REGISTER_CALLBACK`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct NmiCallback {

@@ -1,4 +1,4 @@
-//! Sub-operation numbers of calls that the project refuses: kexec_op, dm_op, xenpmu_op, xenoprof_op, hypfs_op, argo_op.
+//! Sub-operation numbers of calls that xenlike refuses: kexec_op, dm_op, xenpmu_op, xenoprof_op, hypfs_op, argo_op.
 //!
 //! Source: Xen's public headers `kexec.h, hvm/dm_op.h, pmu.h, xenoprof.h, hypfs.h, argo.h`.
 

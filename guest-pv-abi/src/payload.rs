@@ -1,28 +1,28 @@
-//! Unions of the control ABI, as words.
+//! The unions of the control ABI, represented as words.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// A union of `N` 64-bit words, read and written as whichever structure the sub-operation says.
+/// A union of `N` 64-bit words, read and written as the structure that the sub-operation uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub struct Payload<const N: usize>([u64; N]);
 
 impl<const N: usize> Default for Payload<N> {
-    /// All bytes zero.
+    /// A union whose words are all zero.
     fn default() -> Self {
         Self([0; N])
     }
 }
 
 impl<const N: usize> Payload<N> {
-    /// A union that holds `body`, the rest zero.
+    /// A union that holds `body`; its other bytes are zero.
     pub fn of<T: IntoBytes + Immutable>(body: &T) -> Self {
         let mut payload = Self::default();
         payload.set(body);
         payload
     }
 
-    /// The union read as `T`.
+    /// Reads the union as a `T`.
     #[must_use]
     pub fn get<T: FromBytes>(&self) -> T {
         const { assert!(size_of::<T>() <= N * 8, "not an arm of this union") };
@@ -32,7 +32,7 @@ impl<const N: usize> Payload<N> {
         }
     }
 
-    /// Writes `body` at the union's start and leaves the rest as it was.
+    /// Writes `body` at the start of the union and keeps the other bytes.
     pub fn set<T: IntoBytes + Immutable>(&mut self, body: &T) {
         const { assert!(size_of::<T>() <= N * 8, "not an arm of this union") };
         let bytes = body.as_bytes();
@@ -41,7 +41,7 @@ impl<const N: usize> Payload<N> {
         }
     }
 
-    /// The words.
+    /// The words of the union.
     #[must_use]
     pub const fn words(&self) -> &[u64; N] {
         &self.0

@@ -1,4 +1,4 @@
-//! physdev_op: interrupts, PCI, I/O privilege.
+//! physdev_op: physical interrupts, PCI devices and I/O privilege.
 //!
 //! Source: Xen's public header `physdev.h`.
 
@@ -63,7 +63,7 @@ numbers! { NUMBERS_U32, "physdev.h", u32;
     PHYSDEVOP_PIRQ_EOI_GMFN = 28, "PHYSDEVOP_pirq_eoi_gmfn";
 }
 
-/// `PHYSDEVOP_EOI`.
+/// The argument of `PHYSDEVOP_EOI`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PhysdevEoi {
@@ -74,7 +74,7 @@ layout! { PhysdevEoi = "struct physdev_eoi", 4;
     irq 0
 }
 
-/// `PHYSDEVOP_PIRQ_EOI_GMFN_V1`, `_V2`.
+/// The argument of `PHYSDEVOP_PIRQ_EOI_GMFN_V1` and `_V2`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PhysdevPirqEoiGmfn {
@@ -85,12 +85,12 @@ layout! { PhysdevPirqEoiGmfn = "struct physdev_pirq_eoi_gmfn", 8;
     gmfn 0
 }
 
-/// `PHYSDEVOP_IRQ_STATUS_QUERY`.
+/// The argument of `PHYSDEVOP_IRQ_STATUS_QUERY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PhysdevIrqStatusQuery {
     pub irq: u32,
-    /// Out: `XENIRQSTAT_*`.
+    /// Out: a combination of `XENIRQSTAT_*` flags.
     pub flags: u32,
 }
 
@@ -98,7 +98,7 @@ layout! { PhysdevIrqStatusQuery = "struct physdev_irq_status_query", 8;
     irq 0, flags 4
 }
 
-/// `PHYSDEVOP_SET_IOPL`.
+/// The argument of `PHYSDEVOP_SET_IOPL`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PhysdevSetIopl {
@@ -109,7 +109,7 @@ layout! { PhysdevSetIopl = "struct physdev_set_iopl", 4;
     iopl 0
 }
 
-/// `PHYSDEVOP_SET_IOBITMAP`.
+/// The argument of `PHYSDEVOP_SET_IOBITMAP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PhysdevSetIobitmap {
@@ -123,7 +123,7 @@ layout! { PhysdevSetIobitmap = "struct physdev_set_iobitmap", 16;
     bitmap 0, nr_ports 8
 }
 
-/// `PHYSDEVOP_APIC_READ`, `PHYSDEVOP_APIC_WRITE`.
+/// The argument of `PHYSDEVOP_APIC_READ` and `PHYSDEVOP_APIC_WRITE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PhysdevApic {
@@ -136,7 +136,7 @@ layout! { PhysdevApic = "struct physdev_apic", 16;
     apic_physbase 0, reg 8, value 12
 }
 
-/// `PHYSDEVOP_ALLOC_IRQ_VECTOR`, `PHYSDEVOP_FREE_IRQ_VECTOR`.
+/// The argument of `PHYSDEVOP_ALLOC_IRQ_VECTOR` and `PHYSDEVOP_FREE_IRQ_VECTOR`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PhysdevIrq {
@@ -148,17 +148,17 @@ layout! { PhysdevIrq = "struct physdev_irq", 8;
     irq 0, vector 4
 }
 
-/// `PHYSDEVOP_MAP_PIRQ`.
+/// The argument of `PHYSDEVOP_MAP_PIRQ`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PhysdevMapPirq {
     pub domid: u16,
     #[doc(hidden)]
     pub _gap0: [u8; 2],
-    /// `MAP_PIRQ_TYPE_*`.
+    /// The type, one of `MAP_PIRQ_TYPE_*`.
     pub type_: i32,
     pub index: i32,
-    /// In (-1: any) and out.
+    /// The domain's interrupt number; in (-1: any) and out.
     pub pirq: i32,
     pub bus: i32,
     pub devfn: i32,
@@ -172,7 +172,7 @@ layout! { PhysdevMapPirq = "struct physdev_map_pirq", 40;
     domid 0, type_ 4 "type", index 8, pirq 12, bus 16, devfn 20, entry_nr 24, table_base 32
 }
 
-/// `PHYSDEVOP_UNMAP_PIRQ`.
+/// The argument of `PHYSDEVOP_UNMAP_PIRQ`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PhysdevUnmapPirq {
@@ -186,7 +186,7 @@ layout! { PhysdevUnmapPirq = "struct physdev_unmap_pirq", 8;
     domid 0, pirq 4
 }
 
-/// `PHYSDEVOP_MANAGE_PCI_ADD`, `_REMOVE`.
+/// The argument of `PHYSDEVOP_MANAGE_PCI_ADD` and `_REMOVE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PhysdevManagePci {
@@ -198,7 +198,7 @@ layout! { PhysdevManagePci = "struct physdev_manage_pci", 2;
     bus 0, devfn 1
 }
 
-/// `PHYSDEVOP_MANAGE_PCI_ADD_EXT`.
+/// The argument of `PHYSDEVOP_MANAGE_PCI_ADD_EXT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PhysdevManagePciExt {
@@ -218,14 +218,14 @@ layout! { PhysdevManagePciExt = "struct physdev_manage_pci_ext", 16;
     bus 0, devfn 1, is_extfn 4, is_virtfn 8, physfn_bus 12 "physfn.bus", physfn_devfn 13 "physfn.devfn"
 }
 
-/// `PHYSDEVOP_SETUP_GSI`.
+/// The argument of `PHYSDEVOP_SETUP_GSI`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PhysdevSetupGsi {
     pub gsi: i32,
-    /// 0 edge, 1 level.
+    /// Edge-triggered (0) or level-triggered (1).
     pub triggering: u8,
-    /// 0 high, 1 low.
+    /// Active high (0) or active low (1).
     pub polarity: u8,
     #[doc(hidden)]
     pub _gap0: [u8; 2],
@@ -235,12 +235,12 @@ layout! { PhysdevSetupGsi = "struct physdev_setup_gsi", 8;
     gsi 0, triggering 4, polarity 5
 }
 
-/// `PHYSDEVOP_GET_FREE_PIRQ`.
+/// The argument of `PHYSDEVOP_GET_FREE_PIRQ`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PhysdevGetFreePirq {
     pub type_: i32,
-    /// Out.
+    /// Out: a free interrupt number of the domain.
     pub pirq: u32,
 }
 
@@ -248,7 +248,7 @@ layout! { PhysdevGetFreePirq = "struct physdev_get_free_pirq", 8;
     type_ 0 "type", pirq 4
 }
 
-/// `PHYSDEVOP_PCI_MMCFG_RESERVED`.
+/// The argument of `PHYSDEVOP_PCI_MMCFG_RESERVED`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PhysdevPciMmcfgReserved {
@@ -270,7 +270,7 @@ pub struct PhysdevPciDeviceAdd {
     pub seg: u16,
     pub bus: u8,
     pub devfn: u8,
-    /// `XEN_PCI_DEV_*`.
+    /// A combination of `XEN_PCI_DEV_*` flags.
     pub flags: u32,
     pub physfn_bus: u8,
     pub physfn_devfn: u8,
@@ -282,7 +282,7 @@ layout! { PhysdevPciDeviceAdd = "struct physdev_pci_device_add", 12;
     seg 0, bus 2, devfn 3, flags 4, physfn_bus 8 "physfn.bus", physfn_devfn 9 "physfn.devfn"
 }
 
-/// A PCI function.
+/// Address of a PCI function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PhysdevPciDevice {
@@ -295,7 +295,7 @@ layout! { PhysdevPciDevice = "struct physdev_pci_device", 4;
     seg 0, bus 2, devfn 3
 }
 
-/// `PHYSDEVOP_DBGP_OP`.
+/// The argument of `PHYSDEVOP_DBGP_OP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PhysdevDbgpOp {

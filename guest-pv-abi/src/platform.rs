@@ -1,4 +1,4 @@
-//! platform_op: what only the hardware domain may ask.
+//! platform_op: operations on the machine for the hardware domain alone.
 //!
 //! Source: Xen's public header `platform.h`.
 
@@ -80,11 +80,11 @@ numbers! { NUMBERS_U32, "platform.h", u32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PlatformOp {
-    /// `XENPF_*`.
+    /// The sub-operation, one of `XENPF_*`.
     pub cmd: u32,
-    /// `XENPF_INTERFACE_VERSION`.
+    /// Must be `XENPF_INTERFACE_VERSION`.
     pub interface_version: u32,
-    /// The sub-operation's structure.
+    /// The structure of the sub-operation.
     pub u: Payload<16>,
 }
 
@@ -92,7 +92,7 @@ layout! { PlatformOp = "struct xen_platform_op", 136;
     cmd 0, interface_version 4, u 8
 }
 
-/// `XENPF_SETTIME32`.
+/// The argument of `XENPF_SETTIME32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Settime32 {
@@ -105,13 +105,13 @@ layout! { Settime32 = "struct xenpf_settime32", 16;
     secs 0, nsecs 4, system_time 8
 }
 
-/// `XENPF_SETTIME64`.
+/// The argument of `XENPF_SETTIME64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Settime64 {
     pub secs: u64,
     pub nsecs: u32,
-    /// Zero.
+    /// Reserved, must be zero.
     pub mbz: u32,
     pub system_time: u64,
 }
@@ -120,16 +120,16 @@ layout! { Settime64 = "struct xenpf_settime64", 24;
     secs 0, nsecs 8, mbz 12, system_time 16
 }
 
-/// `XENPF_ADD_MEMTYPE`.
+/// The argument of `XENPF_ADD_MEMTYPE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct AddMemtype {
     pub mfn: u64,
     pub nr_mfns: u64,
     pub type_: u32,
-    /// Out.
+    /// Out: the handle by which to delete it.
     pub handle: u32,
-    /// Out.
+    /// Out: number of the register that is used.
     pub reg: u32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
@@ -139,7 +139,7 @@ layout! { AddMemtype = "struct xenpf_add_memtype", 32;
     mfn 0, nr_mfns 8, type_ 16 "type", handle 20, reg 24
 }
 
-/// `XENPF_DEL_MEMTYPE`.
+/// The argument of `XENPF_DEL_MEMTYPE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct DelMemtype {
@@ -151,7 +151,7 @@ layout! { DelMemtype = "struct xenpf_del_memtype", 8;
     handle 0, reg 4
 }
 
-/// `XENPF_READ_MEMTYPE`.
+/// The argument of `XENPF_READ_MEMTYPE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ReadMemtype {
@@ -169,11 +169,11 @@ layout! { ReadMemtype = "struct xenpf_read_memtype", 32;
     reg 0, mfn 8, nr_mfns 16, type_ 24 "type"
 }
 
-/// `XENPF_FIRMWARE_INFO`.
+/// The argument of `XENPF_FIRMWARE_INFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct FirmwareInfo {
-    /// `XEN_FW_*`.
+    /// The type, one of `XEN_FW_*`.
     pub type_: u32,
     pub index: u32,
     pub u: Payload<4>,
@@ -183,31 +183,31 @@ layout! { FirmwareInfo = "struct xenpf_firmware_info", 40;
     type_ 0 "type", index 4, u 8
 }
 
-/// `XEN_FW_EFI_CONFIG_TABLE`, an arm of `union xenpf_efi_info`.
+/// `XEN_FW_EFI_CONFIG_TABLE`, a member of `union xenpf_efi_info`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EfiConfigTable {
-    /// Out: of an array of `EFI_CONFIGURATION_TABLE`.
+    /// Out: address of an array of `EFI_CONFIGURATION_TABLE`.
     pub addr: u64,
-    /// Out: its entries.
+    /// Out: number of entries in the array.
     pub nent: u32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
 }
 
-/// `XEN_FW_EFI_VENDOR`.
+/// The argument of `XEN_FW_EFI_VENDOR`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EfiVendor {
-    /// Out.
+    /// Out: revision of the firmware.
     pub revision: u32,
-    /// In: bytes at `name`.
+    /// In: number of bytes at `name`.
     pub bufsz: u32,
-    /// UTF-16.
+    /// Pointer to a buffer for the UTF-16 name.
     pub name: GuestHandle,
 }
 
-/// `XEN_FW_EFI_MEM_INFO`.
+/// The argument of `XEN_FW_EFI_MEM_INFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EfiMemory {
@@ -219,14 +219,14 @@ pub struct EfiMemory {
     pub _gap0: [u8; 4],
 }
 
-/// `XENPF_SET_PROCESSOR_PMINFO`, as far as the short arms of its union need it.
+/// `XENPF_SET_PROCESSOR_PMINFO`, with the short members of its union.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SetProcessorPminfo {
     pub id: u32,
-    /// `XEN_PM_*`.
+    /// The type, one of `XEN_PM_*`.
     pub type_: u32,
-    /// `XEN_PM_PDC`: the words of `_PDC`.
+    /// `XEN_PM_PDC`: pointer to the words of `_PDC`.
     pub pdc: GuestHandle,
     #[doc(hidden)]
     pub _gap0: [u64; 9],
@@ -236,7 +236,7 @@ layout! { SetProcessorPminfo = "struct xenpf_set_processor_pminfo", 88;
     id 0, type_ 4 "type", pdc 8 "u.pdc"
 }
 
-/// `XENPF_ENTER_ACPI_SLEEP`.
+/// The argument of `XENPF_ENTER_ACPI_SLEEP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EnterAcpiSleep {
@@ -250,7 +250,7 @@ layout! { EnterAcpiSleep = "struct xenpf_enter_acpi_sleep", 12;
     val_a 0, val_b 2, sleep_state 4, flags 8
 }
 
-/// `XENPF_GETIDLETIME`.
+/// The argument of `XENPF_GETIDLETIME`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Getidletime {
@@ -259,7 +259,7 @@ pub struct Getidletime {
     #[doc(hidden)]
     pub _gap0: [u8; 4],
     pub idletime: GuestHandle,
-    /// Out.
+    /// Out: system time of the reading in nanoseconds.
     pub now: u64,
 }
 
@@ -267,18 +267,18 @@ layout! { Getidletime = "struct xenpf_getidletime", 32;
     cpumap_bitmap 0, cpumap_nr_cpus 8, idletime 16, now 24
 }
 
-/// `XENPF_GET_CPUINFO`.
+/// The argument of `XENPF_GET_CPUINFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PcpuInfo {
     pub xen_cpuid: u32,
-    /// Out.
+    /// Out: highest CPU number that is present.
     pub max_present: u32,
-    /// Out: `XEN_PCPU_FLAGS_*`.
+    /// Out: a combination of `XEN_PCPU_FLAGS_*` flags.
     pub flags: u32,
-    /// Out.
+    /// Out: APIC id of the CPU.
     pub apic_id: u32,
-    /// Out.
+    /// Out: ACPI id of the CPU.
     pub acpi_id: u32,
 }
 
@@ -286,7 +286,7 @@ layout! { PcpuInfo = "struct xenpf_pcpuinfo", 20;
     xen_cpuid 0, max_present 4, flags 8, apic_id 12, acpi_id 16
 }
 
-/// `XENPF_GET_CPU_VERSION`.
+/// The argument of `XENPF_GET_CPU_VERSION`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PcpuVersion {
@@ -302,7 +302,7 @@ layout! { PcpuVersion = "struct xenpf_pcpu_version", 32;
     xen_cpuid 0, max_present 4, vendor_id 8, family 20, model 24, stepping 28
 }
 
-/// `XENPF_CPU_ONLINE`, `XENPF_CPU_OFFLINE`.
+/// The argument of `XENPF_CPU_ONLINE` and `XENPF_CPU_OFFLINE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CpuOl {
@@ -313,7 +313,7 @@ layout! { CpuOl = "struct xenpf_cpu_ol", 4;
     cpuid 0
 }
 
-/// `XENPF_CPU_HOTADD`.
+/// The argument of `XENPF_CPU_HOTADD`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CpuHotadd {
@@ -326,7 +326,7 @@ layout! { CpuHotadd = "struct xenpf_cpu_hotadd", 12;
     apic_id 0, acpi_id 4, pxm 8
 }
 
-/// `XENPF_MEM_HOTADD`.
+/// The argument of `XENPF_MEM_HOTADD`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct MemHotadd {
@@ -340,7 +340,7 @@ layout! { MemHotadd = "struct xenpf_mem_hotadd", 24;
     spfn 0, epfn 8, pxm 16, flags 20
 }
 
-/// `XENPF_CORE_PARKING`.
+/// The argument of `XENPF_CORE_PARKING`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CoreParking {
@@ -367,7 +367,7 @@ layout! { ResourceEntry = "struct xenpf_resource_entry", 24;
     cmd 0 "u.cmd", rsvd 4, idx 8, val 16
 }
 
-/// `XENPF_RESOURCE_OP`.
+/// The argument of `XENPF_RESOURCE_OP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ResourceOp {
@@ -380,7 +380,7 @@ layout! { ResourceOp = "struct xenpf_resource_op", 16;
     nr_entries 0, cpu 4, entries 8
 }
 
-/// `XENPF_GET_SYMBOL`.
+/// The argument of `XENPF_GET_SYMBOL`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Symdata {
@@ -397,7 +397,7 @@ layout! { Symdata = "struct xenpf_symdata", 32;
     namelen 0, symnum 4, name 8, address 16, type_ 24 "type"
 }
 
-/// `XENPF_GET_UCODE_REVISION`.
+/// The argument of `XENPF_GET_UCODE_REVISION`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct UcodeRevision {
@@ -411,7 +411,7 @@ layout! { UcodeRevision = "struct xenpf_ucode_revision", 16;
     cpu 0, signature 4, pf 8, revision 12
 }
 
-/// `XENPF_MICROCODE_UPDATE`.
+/// The argument of `XENPF_MICROCODE_UPDATE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct MicrocodeUpdate {
@@ -425,11 +425,11 @@ layout! { MicrocodeUpdate = "struct xenpf_microcode_update", 16;
     data 0, length 8
 }
 
-/// `XENPF_MICROCODE_UPDATE2`.
+/// The argument of `XENPF_MICROCODE_UPDATE2`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct MicrocodeUpdate2 {
-    /// `XENPF_UCODE_FORCE`.
+    /// `XENPF_UCODE_FORCE` or 0.
     pub flags: u32,
     pub length: u32,
     pub data: GuestHandle,

@@ -1,4 +1,4 @@
-//! sched_op: yield, block, poll, shut down.
+//! sched_op: yield, block, poll and shutdown.
 //!
 //! Source: Xen's public header `sched.h`.
 
@@ -30,11 +30,11 @@ numbers! { NUMBERS_U32, "sched.h", u32;
     SHUTDOWN_MAX = 5, "SHUTDOWN_MAX";
 }
 
-/// `SCHEDOP_SHUTDOWN`, `SCHEDOP_SHUTDOWN_CODE`.
+/// The argument of `SCHEDOP_SHUTDOWN` and `SCHEDOP_SHUTDOWN_CODE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SchedShutdown {
-    /// `SHUTDOWN_*`.
+    /// The reason, one of `SHUTDOWN_*`.
     pub reason: u32,
 }
 
@@ -42,16 +42,16 @@ layout! { SchedShutdown = "struct sched_shutdown", 4;
     reason 0
 }
 
-/// `SCHEDOP_POLL`.
+/// The argument of `SCHEDOP_POLL`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SchedPoll {
-    /// 32-bit ports.
+    /// Pointer to an array of 32-bit port numbers.
     pub ports: GuestHandle,
     pub nr_ports: u32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
-    /// System time in nanoseconds; 0: none.
+    /// Absolute system time in nanoseconds; 0: no timeout.
     pub timeout: u64,
 }
 
@@ -59,7 +59,7 @@ layout! { SchedPoll = "struct sched_poll", 24;
     ports 0, nr_ports 8, timeout 16
 }
 
-/// `SCHEDOP_REMOTE_SHUTDOWN`.
+/// The argument of `SCHEDOP_REMOTE_SHUTDOWN`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SchedRemoteShutdown {
@@ -73,13 +73,13 @@ layout! { SchedRemoteShutdown = "struct sched_remote_shutdown", 8;
     domain_id 0, reason 4
 }
 
-/// `SCHEDOP_WATCHDOG`.
+/// The argument of `SCHEDOP_WATCHDOG`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SchedWatchdog {
-    /// 0: a new one.
+    /// Id of the watchdog; 0 creates one.
     pub id: u32,
-    /// Seconds; 0 removes it.
+    /// Timeout in seconds; 0 removes the watchdog.
     pub timeout: u32,
 }
 
@@ -87,7 +87,7 @@ layout! { SchedWatchdog = "struct sched_watchdog", 8;
     id 0, timeout 4
 }
 
-/// `SCHEDOP_PIN_OVERRIDE`.
+/// The argument of `SCHEDOP_PIN_OVERRIDE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SchedPinOverride {

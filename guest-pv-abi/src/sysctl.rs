@@ -1,4 +1,4 @@
-//! System control (interface version 0x15).
+//! sysctl (interface version 0x15): the call's envelope and the numbers of its sub-operations.
 //!
 //! Source: Xen's public header `sysctl.h`.
 
@@ -186,11 +186,11 @@ numbers! { NUMBERS_USIZE, "sysctl.h", usize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Sysctl {
-    /// `XEN_SYSCTL_*`.
+    /// The sub-operation, one of `XEN_SYSCTL_*`.
     pub cmd: u32,
-    /// `XEN_SYSCTL_INTERFACE_VERSION`.
+    /// Must be `XEN_SYSCTL_INTERFACE_VERSION`.
     pub interface_version: u32,
-    /// The sub-operation's structure.
+    /// The structure of the sub-operation.
     pub u: Payload<16>,
 }
 

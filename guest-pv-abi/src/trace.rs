@@ -1,4 +1,4 @@
-//! Trace buffers: events, and the head of a CPU's buffer.
+//! Trace buffers: the events, and the header of a CPU's buffer.
 //!
 //! Source: Xen's public header `trace.h`.
 
@@ -32,13 +32,14 @@ numbers! { NUMBERS_U32, "trace.h", u32;
     TRC_64_FLAG = 0x100, "TRC_64_FLAG";
 }
 
-/// The head of a CPU's buffer; the records follow. Both words count bytes, modulo twice the bytes of records.
+/// The header of a CPU's buffer, before the records. Both words count bytes, modulo twice the size of the record
+/// area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct TBuf {
-    /// Where the next record to be read begins; the tool's.
+    /// Where the next record to be read begins; written by the tool.
     pub cons: u32,
-    /// Where the next record will begin; the hypervisor's.
+    /// Where the next record will begin; written by the hypervisor.
     pub prod: u32,
 }
 
@@ -46,7 +47,7 @@ layout! { TBuf = "struct t_buf", 8;
     cons 0, prod 4
 }
 
-/// [`TRC_PV_HYPERCALL_V2`]'s first word says that argument `number` is present, in one word.
+/// Bits of [`TRC_PV_HYPERCALL_V2`]'s first word that say that argument `number` is present, as one word.
 pub const fn hypercall_argument(number: u32) -> u32 {
     1 << (20 + 2 * number)
 }

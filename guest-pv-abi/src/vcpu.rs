@@ -1,4 +1,4 @@
-//! vcpu_op: bring vCPUs up, timers, shared areas.
+//! vcpu_op: starting and stopping vCPUs, timers, shared areas.
 //!
 //! Source: Xen's public header `vcpu.h`.
 
@@ -39,17 +39,18 @@ numbers! { NUMBERS_U64, "vcpu.h", u64;
     XEN_RUNSTATE_UPDATE = 0x8000_0000_0000_0000, "XEN_RUNSTATE_UPDATE";
 }
 
-/// Where a vCPU's time went.
+/// How long a vCPU has been in each state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VcpuRunstateInfo {
-    /// `RUNSTATE_*`.
+    /// The present state, one of `RUNSTATE_*`.
     pub state: i32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
-    /// System time; bit 63 (`XEN_RUNSTATE_UPDATE`) while being written.
+    /// System time at which the state was entered. Bit 63 (`XEN_RUNSTATE_UPDATE`) is set while the structure is being
+    /// written.
     pub state_entry_time: u64,
-    /// Nanoseconds in each state.
+    /// Nanoseconds spent in each state.
     pub time: [u64; 4],
 }
 
@@ -57,11 +58,11 @@ layout! { VcpuRunstateInfo = "struct vcpu_runstate_info", 48;
     state 0, state_entry_time 8, time 16
 }
 
-/// `VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA`.
+/// The argument of `VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VcpuRegisterRunstateMemoryArea {
-    /// Virtual address.
+    /// Virtual address of the area.
     pub addr: u64,
 }
 
@@ -69,7 +70,7 @@ layout! { VcpuRegisterRunstateMemoryArea = "struct vcpu_register_runstate_memory
     addr 0 "addr.p"
 }
 
-/// `VCPUOP_SET_PERIODIC_TIMER`.
+/// The argument of `VCPUOP_SET_PERIODIC_TIMER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VcpuSetPeriodicTimer {
@@ -80,13 +81,13 @@ layout! { VcpuSetPeriodicTimer = "struct vcpu_set_periodic_timer", 8;
     period_ns 0
 }
 
-/// `VCPUOP_SET_SINGLESHOT_TIMER`.
+/// The argument of `VCPUOP_SET_SINGLESHOT_TIMER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VcpuSetSingleshotTimer {
-    /// System time.
+    /// Absolute system time in nanoseconds.
     pub timeout_abs_ns: u64,
-    /// `VCPU_SSHOTTMR_FUTURE`: fail with ETIME when past.
+    /// `VCPU_SSHOTTMR_FUTURE`: fail with ETIME if the time has passed.
     pub flags: u32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
@@ -96,7 +97,7 @@ layout! { VcpuSetSingleshotTimer = "struct vcpu_set_singleshot_timer", 16;
     timeout_abs_ns 0, flags 8
 }
 
-/// `VCPUOP_REGISTER_VCPU_INFO`.
+/// The argument of `VCPUOP_REGISTER_VCPU_INFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VcpuRegisterVcpuInfo {
@@ -109,7 +110,7 @@ layout! { VcpuRegisterVcpuInfo = "struct vcpu_register_vcpu_info", 16;
     mfn 0, offset 8, rsvd 12
 }
 
-/// `VCPUOP_GET_PHYSID`.
+/// The argument of `VCPUOP_GET_PHYSID`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VcpuGetPhysid {
@@ -120,11 +121,11 @@ layout! { VcpuGetPhysid = "struct vcpu_get_physid", 8;
     phys_id 0
 }
 
-/// `VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA`.
+/// The argument of `VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VcpuRegisterTimeMemoryArea {
-    /// Virtual address.
+    /// Virtual address of the area.
     pub addr: u64,
 }
 

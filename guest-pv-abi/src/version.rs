@@ -1,4 +1,4 @@
-//! xen_version: who the hypervisor is.
+//! xen_version: version and features of the hypervisor.
 //!
 //! Source: Xen's public header `version.h`.
 
@@ -35,7 +35,7 @@ numbers! { NUMBERS_USIZE, "version.h", usize;
     XEN_CHANGESET_INFO_LEN = 64, "XEN_CHANGESET_INFO_LEN";
 }
 
-/// `XENVER_COMPILE_INFO`.
+/// The argument of `XENVER_COMPILE_INFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CompileInfo {
@@ -49,11 +49,11 @@ layout! { CompileInfo = "struct xen_compile_info", 144;
     compiler 0, compile_by 64, compile_domain 80, compile_date 112
 }
 
-/// `XENVER_PLATFORM_PARAMETERS`.
+/// The argument of `XENVER_PLATFORM_PARAMETERS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PlatformParameters {
-    /// Start of the hypervisor's range.
+    /// Start of the hypervisor's address range.
     pub virt_start: u64,
 }
 
@@ -61,13 +61,13 @@ layout! { PlatformParameters = "struct xen_platform_parameters", 8;
     virt_start 0
 }
 
-/// `XENVER_GET_FEATURES`.
+/// The argument of `XENVER_GET_FEATURES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct FeatureInfo {
-    /// In.
+    /// In: which word of feature bits to return.
     pub submap_idx: u32,
-    /// Out: 32 `XENFEAT_*` bits.
+    /// Out: 32 of the `XENFEAT_*` bits.
     pub submap: u32,
 }
 
@@ -79,7 +79,7 @@ layout! { FeatureInfo = "struct xen_feature_info", 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Varbuf {
-    /// Room in bytes; the call returns the bytes needed or written.
+    /// Size of the buffer in bytes; the call returns the bytes needed or written.
     pub len: u32,
 }
 

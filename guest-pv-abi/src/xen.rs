@@ -1,4 +1,5 @@
-//! The guest ABI's core: hypercall numbers, virtual IRQs, page-table updates, the shared and start info pages.
+//! The core of the guest ABI: hypercall numbers, virtual IRQs, page-table updates, the shared info and start info
+//! pages.
 //!
 //! Source: Xen's public header `xen.h`.
 
@@ -9,7 +10,7 @@ use crate::arch_x86::XEN_LEGACY_MAX_VCPUS;
 use crate::arch_x86::{ArchSharedInfo, ArchVcpuInfo};
 use crate::layout::{layout, numbers};
 
-/// Hypercall numbers (rax).
+/// Hypercall numbers, passed in rax.
 pub mod hypercall {
     use crate::layout::numbers;
 
@@ -163,11 +164,11 @@ numbers! { NUMBERS_USIZE, "xen.h", usize;
     MAX_GUEST_CMDLINE = 0x400, "MAX_GUEST_CMDLINE";
 }
 
-/// One request of `MMUEXT_*`; which argument means what depends on `cmd`.
+/// One request of `MMUEXT_*`. `cmd` determines the meaning of the arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct MmuextOp {
-    /// `MMUEXT_*`.
+    /// The sub-operation, one of `MMUEXT_*`.
     pub cmd: u32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
@@ -199,11 +200,11 @@ layout! { MmuUpdate = "struct mmu_update", 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct MulticallEntry {
-    /// Hypercall number.
+    /// Number of the hypercall.
     pub op: u64,
-    /// Written back: the call's result.
+    /// Written back: result of the call.
     pub result: u64,
-    /// Arguments.
+    /// The arguments of the call.
     pub args: [u64; 6],
 }
 
@@ -211,25 +212,26 @@ layout! { MulticallEntry = "struct multicall_entry", 64;
     op 0, result 8, args 16
 }
 
-/// A vCPU's clock: `system_time + (((tsc - tsc_timestamp) << tsc_shift) * tsc_to_system_mul >> 32)` nanoseconds. Written under an odd `version`.
+/// A vCPU's clock. System time in nanoseconds is `system_time + (((tsc - tsc_timestamp) << tsc_shift) *
+/// tsc_to_system_mul >> 32)`. `version` is odd while the hypervisor writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VcpuTimeInfo {
-    /// Odd while the hypervisor writes; read before and after.
+    /// Odd while the hypervisor writes; a reader compares it before and after.
     pub version: u32,
-    /// Padding.
+    /// Padding, written as zero.
     pub pad0: u32,
-    /// TSC at the last update.
+    /// Value of the TSC at the last update.
     pub tsc_timestamp: u64,
-    /// Nanoseconds since boot at the last update.
+    /// System time at the last update: nanoseconds since boot.
     pub system_time: u64,
-    /// Nanoseconds per shifted tick, 32-bit fraction.
+    /// Nanoseconds in a shifted tick, as a 32-bit fraction.
     pub tsc_to_system_mul: u32,
     /// Left shift (right if negative) before the multiplication.
     pub tsc_shift: i8,
-    /// `XEN_PVCLOCK_*`.
+    /// A combination of `XEN_PVCLOCK_*` flags.
     pub flags: u8,
-    /// Padding.
+    /// Padding, written as zero.
     pub pad1: [u8; 2],
 }
 
@@ -237,21 +239,21 @@ layout! { VcpuTimeInfo = "struct vcpu_time_info", 32;
     version 0, pad0 4, tsc_timestamp 8, system_time 16, tsc_to_system_mul 24, tsc_shift 28, flags 29, pad1 30
 }
 
-/// Per-vCPU shared state: event upcall flags, selector, clock.
+/// State of a vCPU that it shares with the hypervisor: event upcall flags, selector, clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VcpuInfo {
-    /// Non-zero: an event waits.
+    /// Non-zero if an event is pending.
     pub evtchn_upcall_pending: u8,
     /// Non-zero: upcalls are masked (the virtual interrupt flag, inverted).
     pub evtchn_upcall_mask: u8,
     #[doc(hidden)]
     pub _gap0: [u8; 6],
-    /// 2-level ABI: which words of `evtchn_pending` have a new bit.
+    /// 2-level ABI: a bit for each word of `evtchn_pending` that has a new bit.
     pub evtchn_pending_sel: u64,
-    /// Page fault address.
+    /// Address of the last page fault.
     pub arch: ArchVcpuInfo,
-    /// Clock.
+    /// The vCPU's clock.
     pub time: VcpuTimeInfo,
 }
 
@@ -263,21 +265,21 @@ layout! { VcpuInfo = "struct vcpu_info", 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SharedInfo {
-    /// The first 32 vCPUs' state, until moved by `VCPUOP_REGISTER_VCPU_INFO`.
+    /// State of the first 32 vCPUs, until `VCPUOP_REGISTER_VCPU_INFO` moves it.
     pub vcpu_info: [VcpuInfo; XEN_LEGACY_MAX_VCPUS],
-    /// 2-level ABI: one bit a port.
+    /// 2-level ABI: pending bit of each port.
     pub evtchn_pending: [u64; 64],
-    /// 2-level ABI: one bit a port.
+    /// 2-level ABI: mask bit of each port.
     pub evtchn_mask: [u64; 64],
-    /// Odd while the wall clock is being written.
+    /// Odd while the wall clock is written.
     pub wc_version: u32,
-    /// Seconds (low half) since the epoch at system time 0.
+    /// Seconds since the epoch at system time 0, low half.
     pub wc_sec: u32,
-    /// Nanoseconds part.
+    /// Nanoseconds part of the wall clock.
     pub wc_nsec: u32,
-    /// Seconds, high half.
+    /// Seconds since the epoch, high half.
     pub wc_sec_hi: u32,
-    /// P2M location for tools.
+    /// Location of the P2M, for tools.
     pub arch: ArchSharedInfo,
 }
 
@@ -285,47 +287,47 @@ layout! { SharedInfo = "struct shared_info", 3136;
     vcpu_info 0, evtchn_pending 2048, evtchn_mask 2560, wc_version 3072, wc_sec 3076, wc_nsec 3080, wc_sec_hi 3084, arch 3088
 }
 
-/// What a PV kernel finds at start; its address is in rsi.
+/// The start information of a PV kernel, which finds its address in rsi.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct StartInfo {
-    /// "xen-3.0-x86_64", NUL-terminated.
+    /// "xen-3.0-x86_64" and a NUL.
     pub magic: [u8; 32],
-    /// Pages of the domain.
+    /// Number of pages that the domain has.
     pub nr_pages: u64,
     /// Machine address of the shared info page.
     pub shared_info: u64,
-    /// `SIF_*`.
+    /// A combination of `SIF_*` flags.
     pub flags: u32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
-    /// Frame of the Xenstore ring.
+    /// Machine frame of the Xenstore ring.
     pub store_mfn: u64,
-    /// Its event channel; 0: none.
+    /// Event channel of the Xenstore ring; 0: none.
     pub store_evtchn: u32,
     #[doc(hidden)]
     pub _gap1: [u8; 4],
-    /// Frame of the console ring (domain 0: offset and size of the VGA information instead).
+    /// Machine frame of the console ring (for domain 0, offset and size of the VGA information instead).
     pub console_mfn: u64,
-    /// Its event channel.
+    /// Event channel of the console ring.
     pub console_evtchn: u32,
     #[doc(hidden)]
     pub _gap2: [u8; 4],
     /// Virtual address of the L4 table.
     pub pt_base: u64,
-    /// Page-table frames at `pt_base`.
+    /// Number of page-table frames at `pt_base`.
     pub nr_pt_frames: u64,
     /// Virtual address of the P2M list.
     pub mfn_list: u64,
     /// Virtual address (or frame, with `SIF_MOD_START_PFN`) of the module.
     pub mod_start: u64,
-    /// Its size in bytes.
+    /// Size of the module in bytes.
     pub mod_len: u64,
-    /// Command line, NUL-terminated.
+    /// The command line, NUL-terminated.
     pub cmd_line: [u8; MAX_GUEST_CMDLINE],
-    /// First frame of a P2M list outside the initial mapping.
+    /// First pseudo-physical frame of a P2M list outside the initial mapping.
     pub first_p2m_pfn: u64,
-    /// Its frames.
+    /// Number of frames of that P2M list.
     pub nr_p2m_frames: u64,
 }
 
@@ -333,17 +335,17 @@ layout! { StartInfo = "struct start_info", 1168;
     magic 0, nr_pages 32, shared_info 40, flags 48, store_mfn 56, store_evtchn 64, console_mfn 72 "console.domU.mfn", console_evtchn 80 "console.domU.evtchn", pt_base 88, nr_pt_frames 96, mfn_list 104, mod_start 112, mod_len 120, cmd_line 128, first_p2m_pfn 1152, nr_p2m_frames 1160
 }
 
-/// One entry of the list behind `mod_start` with `SIF_MULTIBOOT_MOD`.
+/// An entry of the list to which `mod_start` points with `SIF_MULTIBOOT_MOD`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct MultibootModList {
     /// Address of the module.
     pub mod_start: u32,
-    /// Address after it.
+    /// Address after the module.
     pub mod_end: u32,
-    /// Address of its command line.
+    /// Address of the module's command line.
     pub cmdline: u32,
-    /// Zero.
+    /// Padding; must be zero.
     pub pad: u32,
 }
 
@@ -351,49 +353,49 @@ layout! { MultibootModList = "struct xen_multiboot_mod_list", 16;
     mod_start 0, mod_end 4, cmdline 8, pad 12
 }
 
-/// The screen domain 0 inherits, graphical kinds.
+/// The screen that domain 0 inherits, for graphical modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VgaConsoleInfo {
-    /// `XEN_VGATYPE_*`.
+    /// The type, one of `XEN_VGATYPE_*`.
     pub video_type: u8,
     #[doc(hidden)]
     pub _union_gap: [u8; 3],
-    /// Pixels.
+    /// Width in pixels.
     pub width: u16,
-    /// Pixels.
+    /// Height in pixels.
     pub height: u16,
-    /// Pitch.
+    /// Length of a line in bytes.
     pub bytes_per_line: u16,
-    /// Depth.
+    /// Number of bits in a pixel.
     pub bits_per_pixel: u16,
     /// Physical address of the frame buffer, low half.
     pub lfb_base: u32,
-    /// Its size in units of 64 KiB.
+    /// Size of the frame buffer in units of 64 KiB.
     pub lfb_size: u32,
-    /// Bit position.
+    /// Position of the red bits in a pixel.
     pub red_pos: u8,
-    /// Bits.
+    /// Number of red bits in a pixel.
     pub red_size: u8,
-    /// Bit position.
+    /// Position of the green bits in a pixel.
     pub green_pos: u8,
-    /// Bits.
+    /// Number of green bits in a pixel.
     pub green_size: u8,
-    /// Bit position.
+    /// Position of the blue bits in a pixel.
     pub blue_pos: u8,
-    /// Bits.
+    /// Number of blue bits in a pixel.
     pub blue_size: u8,
-    /// Bit position.
+    /// Position of the reserved bits in a pixel.
     pub rsvd_pos: u8,
-    /// Bits.
+    /// Number of reserved bits in a pixel.
     pub rsvd_size: u8,
-    /// VBE capabilities.
+    /// Capabilities as VBE reports them.
     pub gbl_caps: u32,
-    /// VBE mode attributes.
+    /// Mode attributes as VBE reports them.
     pub mode_attrs: u16,
-    /// Padding.
+    /// Padding, written as zero.
     pub pad: u16,
-    /// Physical address, high half.
+    /// Physical address of the frame buffer, high half.
     pub ext_lfb_base: u32,
 }
 
@@ -405,9 +407,9 @@ layout! { VgaConsoleInfo = "struct dom0_vga_console_info", 40;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CtlBitmap {
-    /// Bytes.
+    /// Pointer to the bitmap's bytes.
     pub bitmap: GuestHandle,
-    /// Bits that may be read or written.
+    /// Number of bits that may be read or written.
     pub nr_bits: u32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
@@ -421,7 +423,7 @@ layout! { CtlBitmap = "struct xenctl_bitmap", 16;
 pub const START_INFO_MAGIC: &[u8] = b"xen-3.0-x86_64";
 
 impl StartInfo {
-    /// Bytes of the command line before its NUL.
+    /// The command line without its NUL.
     #[must_use]
     pub fn cmd_line_bytes(&self) -> &[u8] {
         self.cmd_line
@@ -432,7 +434,7 @@ impl StartInfo {
 }
 
 impl VcpuTimeInfo {
-    /// System time in nanoseconds when the TSC read `tsc`.
+    /// System time in nanoseconds at the moment when the TSC reads `tsc`.
     #[must_use]
     pub fn system_time_at(&self, tsc: u64) -> u64 {
         let ticks = tsc.wrapping_sub(self.tsc_timestamp);

@@ -1,8 +1,8 @@
-//! Compares every number, size and offset with what a C compiler makes of Xen's headers.
+//! Compares every number, size and offset with those that a C compiler finds in Xen's headers.
 //!
-//! Needs `cc` and the headers (Debian: libxen-dev) in /usr/include or in the folder that
-//! `XENLIKE_XEN_INCLUDE` names; says so and passes where they are missing. The reference is 4.20: with
-//! older headers the control ABI, and what those headers don't know, is left out.
+//! Needs `cc` and the headers (Debian: libxen-dev) in /usr/include or in the folder that `XENLIKE_XEN_INCLUDE` names;
+//! where they are missing, it prints so and passes. The reference is 4.20: with older headers it leaves out the
+//! control ABI and everything that those headers don't know.
 
 mod tables;
 
@@ -13,11 +13,11 @@ use std::process::Command;
 
 use guest_pv_abi::domctl::XEN_DOMCTL_INTERFACE_VERSION;
 
-/// A C expression and the value this crate has for it.
+/// A C expression and the value that this crate has for it.
 struct Expected {
     expression: String,
     value: i64,
-    /// A macro, which `#ifdef` can ask for.
+    /// Whether it is a macro, so that `#ifdef` can test for it.
     is_macro: bool,
 }
 
@@ -63,17 +63,17 @@ fn numbers_and_layouts_are_those_of_the_headers() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Error numbers that the headers show to the hypervisor alone.
+/// Error numbers that the headers define for the hypervisor alone.
 const HYPERVISOR_ONLY: &[&str] = &["EINTR", "ERESTART"];
 
-/// Structures that came after 4.17, the oldest headers this test is used with.
+/// Structures that are newer than 4.17, the oldest headers with which this test is used.
 const LATER: &[&str] = &[
     "struct xenpf_ucode_revision",
     "struct xenpf_microcode_update2",
     "struct xen_varbuf",
 ];
 
-/// Everything to compare.
+/// All values to compare.
 fn expectations(reference: bool) -> Vec<Expected> {
     let known = |module: &str| {
         reference
@@ -123,7 +123,7 @@ fn expectations(reference: bool) -> Vec<Expected> {
     wanted
 }
 
-/// Compiles and runs a C program that prints the expressions; `None` when that does not work.
+/// Compiles and runs a C program that prints the expressions; `None` if that fails.
 fn probe(include: &Path, name: &str, wanted: &[Expected]) -> Option<HashMap<String, i64>> {
     let dir = std::env::temp_dir().join(format!("guest-pv-abi-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&dir).ok()?;
@@ -156,7 +156,7 @@ fn probe(include: &Path, name: &str, wanted: &[Expected]) -> Option<HashMap<Stri
     )
 }
 
-/// The C program.
+/// The source text of the C program.
 fn program(wanted: &[Expected]) -> String {
     let mut text = String::from(
         "#define __XEN_TOOLS__ 1\n#include <stddef.h>\n#include <stdint.h>\n#include <stdio.h>\n",

@@ -12,13 +12,13 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::Payload;
 use crate::layout::layout;
 
-/// `XEN_DOMCTL_IRQ_PERMISSION`.
+/// The argument of `XEN_DOMCTL_IRQ_PERMISSION`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct IrqPermission {
     pub pirq: u32,
     pub allow_access: u8,
-    /// Zero.
+    /// Padding; must be zero.
     pub pad: [u8; 3],
 }
 
@@ -26,12 +26,12 @@ layout! { IrqPermission = "struct xen_domctl_irq_permission", 8;
     pirq 0, allow_access 4, pad 5
 }
 
-/// `XEN_DOMCTL_GSI_PERMISSION`.
+/// The argument of `XEN_DOMCTL_GSI_PERMISSION`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GsiPermission {
     pub gsi: u32,
-    /// `XEN_DOMCTL_GSI_*`.
+    /// One of `XEN_DOMCTL_GSI_*`.
     pub flags: u32,
 }
 
@@ -39,7 +39,7 @@ layout! { GsiPermission = "struct xen_domctl_gsi_permission", 8;
     gsi 0, flags 4
 }
 
-/// `XEN_DOMCTL_IOMEM_PERMISSION`.
+/// The argument of `XEN_DOMCTL_IOMEM_PERMISSION`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct IomemPermission {
@@ -54,7 +54,7 @@ layout! { IomemPermission = "struct xen_domctl_iomem_permission", 24;
     first_mfn 0, nr_mfns 8, allow_access 16
 }
 
-/// `XEN_DOMCTL_IOPORT_PERMISSION`.
+/// The argument of `XEN_DOMCTL_IOPORT_PERMISSION`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct IoportPermission {
@@ -73,10 +73,10 @@ layout! { IoportPermission = "struct xen_domctl_ioport_permission", 12;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct AssignDevice {
-    /// `XEN_DOMCTL_DEV_*`.
+    /// The kind of device, one of `XEN_DOMCTL_DEV_*`.
     pub dev: u32,
     pub flags: u32,
-    /// First word: machine SBDF.
+    /// For a PCI device, the first word is the machine SBDF.
     pub u: Payload<2>,
 }
 
@@ -84,16 +84,16 @@ layout! { AssignDevice = "struct xen_domctl_assign_device", 24;
     dev 0, flags 4, u 8
 }
 
-/// `XEN_DOMCTL_MEMORY_MAPPING`.
+/// The argument of `XEN_DOMCTL_MEMORY_MAPPING`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct MemoryMapping {
     pub first_gfn: u64,
     pub first_mfn: u64,
     pub nr_mfns: u64,
-    /// `DPCI_*`.
+    /// Whether to add or remove, one of `DPCI_*`.
     pub add_mapping: u32,
-    /// Zero.
+    /// Padding; must be zero.
     pub padding: u32,
 }
 
@@ -101,14 +101,14 @@ layout! { MemoryMapping = "struct xen_domctl_memory_mapping", 32;
     first_gfn 0, first_mfn 8, nr_mfns 16, add_mapping 24, padding 28
 }
 
-/// `XEN_DOMCTL_IOPORT_MAPPING`.
+/// The argument of `XEN_DOMCTL_IOPORT_MAPPING`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct IoportMapping {
     pub first_gport: u32,
     pub first_mport: u32,
     pub nr_ports: u32,
-    /// `DPCI_*`.
+    /// Whether to add or remove, one of `DPCI_*`.
     pub add_mapping: u32,
 }
 
@@ -116,7 +116,7 @@ layout! { IoportMapping = "struct xen_domctl_ioport_mapping", 16;
     first_gport 0, first_mport 4, nr_ports 8, add_mapping 12
 }
 
-/// `XEN_DOMCTL_SET_VIRQ_HANDLER`.
+/// The argument of `XEN_DOMCTL_SET_VIRQ_HANDLER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SetVirqHandler {

@@ -14,35 +14,35 @@ use crate::arch_x86::ArchDomainConfig;
 use crate::layout::layout;
 use crate::xen::CtlBitmap;
 
-/// `XEN_DOMCTL_CREATEDOMAIN`.
+/// The argument of `XEN_DOMCTL_CREATEDOMAIN`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CreateDomain {
-    /// Security label; unused.
+    /// XSM security label; unused here.
     pub ssidref: u32,
-    /// UUID.
+    /// UUID of the domain.
     pub handle: [u8; 16],
-    /// `XEN_DOMCTL_CDF_*`.
+    /// A combination of `XEN_DOMCTL_CDF_*` flags.
     pub flags: u32,
-    /// `XEN_DOMCTL_IOMMU_*`.
+    /// A combination of `XEN_DOMCTL_IOMMU_*` flags.
     pub iommu_opts: u32,
-    /// vCPUs it may get.
+    /// Number of vCPUs that the domain gets.
     pub max_vcpus: u32,
-    /// Highest port.
+    /// Highest event channel port that the domain may use.
     pub max_evtchn_port: u32,
-    /// -1: the hypervisor's default.
+    /// Maximum frames of its grant table; -1: the hypervisor's default.
     pub max_grant_frames: i32,
-    /// -1: the hypervisor's default.
+    /// Maximum frames for its grant handles; -1: the hypervisor's default.
     pub max_maptrack_frames: i32,
-    /// Highest grant table version.
+    /// Highest grant table version that the domain may use.
     pub grant_opts: u32,
-    /// `XEN_DOMCTL_ALTP2M_*`.
+    /// The altp2m mode, one of `XEN_DOMCTL_ALTP2M_*`.
     pub altp2m_opts: u32,
-    /// Bytes of trace buffer a vCPU.
+    /// Bytes of trace buffer for each vCPU.
     pub vmtrace_size: u32,
-    /// CPU pool.
+    /// Id of the domain's CPU pool.
     pub cpupool_id: u32,
-    /// x86 part.
+    /// The x86-specific part of the configuration.
     pub arch: ArchDomainConfig,
 }
 
@@ -54,41 +54,41 @@ layout! { CreateDomain = "struct xen_domctl_createdomain", 68;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GetDomainInfo {
-    /// Domain id.
+    /// Id of the domain.
     pub domain: u16,
-    /// Padding.
+    /// Padding, written as zero.
     pub pad1: u16,
-    /// `XEN_DOMINF_*`; the shutdown code in bits 16-23.
+    /// `XEN_DOMINF_*` flags, and the shutdown code in bits 16 to 23.
     pub flags: u32,
-    /// Pages owned.
+    /// Number of pages that the domain owns.
     pub tot_pages: u64,
-    /// Limit.
+    /// Maximum number of pages that it may own.
     pub max_pages: u64,
-    /// Claimed, not yet allocated.
+    /// Pages that it has claimed but not yet allocated.
     pub outstanding_pages: u64,
-    /// Shared pages.
+    /// Pages that it shares with other domains.
     pub shr_pages: u64,
-    /// Paged-out pages.
+    /// Pages that are paged out.
     pub paged_pages: u64,
-    /// Frame of the shared info page.
+    /// Machine frame of the shared info page.
     pub shared_info_frame: u64,
-    /// Nanoseconds run, all vCPUs.
+    /// Nanoseconds that all vCPUs have run together.
     pub cpu_time: u64,
-    /// vCPUs up.
+    /// Number of vCPUs that are up.
     pub nr_online_vcpus: u32,
-    /// Highest vCPU id or `XEN_INVALID_MAX_VCPU_ID`.
+    /// Highest vCPU id, or `XEN_INVALID_MAX_VCPU_ID`.
     pub max_vcpu_id: u32,
-    /// Security label.
+    /// XSM security label; unused here.
     pub ssidref: u32,
-    /// UUID.
+    /// UUID of the domain.
     pub handle: [u8; 16],
-    /// CPU pool.
+    /// Id of the domain's CPU pool.
     pub cpupool: u32,
-    /// Guest physical address width (HVM).
+    /// Width of guest physical addresses in bits (HVM).
     pub gpaddr_bits: u8,
-    /// Padding.
+    /// Padding, written as zero.
     pub pad2: [u8; 7],
-    /// x86 part.
+    /// The x86-specific part of its configuration.
     pub arch_config: ArchDomainConfig,
 }
 
@@ -96,13 +96,13 @@ layout! { GetDomainInfo = "struct xen_domctl_getdomaininfo", 112;
     domain 0, pad1 2, flags 4, tot_pages 8, max_pages 16, outstanding_pages 24, shr_pages 32, paged_pages 40, shared_info_frame 48, cpu_time 56, nr_online_vcpus 64, max_vcpu_id 68, ssidref 72, handle 76, cpupool 92, gpaddr_bits 96, pad2 97, arch_config 104
 }
 
-/// `XEN_DOMCTL_GETPAGEFRAMEINFO3`.
+/// The argument of `XEN_DOMCTL_GETPAGEFRAMEINFO3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GetPageFrameInfo3 {
-    /// Entries.
+    /// Number of entries in `array`.
     pub num: u64,
-    /// In: frames; out: `XEN_DOMCTL_PFINFO_*`.
+    /// Pointer to the entries. In: frames; out: `XEN_DOMCTL_PFINFO_*`.
     pub array: GuestHandle,
 }
 
@@ -122,23 +122,23 @@ layout! { ShadowOpStats = "struct xen_domctl_shadow_op_stats", 8;
     fault_count 0, dirty_count 4
 }
 
-/// `XEN_DOMCTL_SHADOW_OP`.
+/// The argument of `XEN_DOMCTL_SHADOW_OP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ShadowOp {
-    /// `XEN_DOMCTL_SHADOW_OP_*`.
+    /// The sub-operation, one of `XEN_DOMCTL_SHADOW_OP_*`.
     pub op: u32,
     /// `XEN_DOMCTL_SHADOW_ENABLE_*`, or `XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL` for PEEK and CLEAN.
     pub mode: u32,
-    /// Shadow memory in MiB.
+    /// Size of the shadow memory in MiB.
     pub mb: u32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
-    /// Bytes.
+    /// Pointer to the bitmap's bytes.
     pub dirty_bitmap: GuestHandle,
-    /// Size of the bitmap in bits; written back: bits filled.
+    /// Size of the bitmap in bits; written back: number of bits filled.
     pub pages: u64,
-    /// Written back.
+    /// Counters, written back by the call.
     pub stats: ShadowOpStats,
 }
 
@@ -146,11 +146,11 @@ layout! { ShadowOp = "struct xen_domctl_shadow_op", 40;
     op 0, mode 4, mb 8, dirty_bitmap 16, pages 24, stats 32
 }
 
-/// `XEN_DOMCTL_MAX_MEM`.
+/// The argument of `XEN_DOMCTL_MAX_MEM`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct MaxMem {
-    /// KiB.
+    /// Maximum memory of the domain in KiB.
     pub max_memkb: u64,
 }
 
@@ -158,7 +158,7 @@ layout! { MaxMem = "struct xen_domctl_max_mem", 8;
     max_memkb 0
 }
 
-/// `XEN_DOMCTL_SETNODEAFFINITY`, `XEN_DOMCTL_GETNODEAFFINITY`.
+/// The argument of `XEN_DOMCTL_SETNODEAFFINITY` and `XEN_DOMCTL_GETNODEAFFINITY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct NodeAffinity {
@@ -169,11 +169,11 @@ layout! { NodeAffinity = "struct xen_domctl_nodeaffinity", 16;
     nodemap 0
 }
 
-/// `XEN_DOMCTL_SETDOMAINHANDLE`.
+/// The argument of `XEN_DOMCTL_SETDOMAINHANDLE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SetDomainHandle {
-    /// UUID.
+    /// The new UUID.
     pub handle: [u8; 16],
 }
 
@@ -181,7 +181,7 @@ layout! { SetDomainHandle = "struct xen_domctl_setdomainhandle", 16;
     handle 0
 }
 
-/// `XEN_DOMCTL_SETDEBUGGING`.
+/// The argument of `XEN_DOMCTL_SETDEBUGGING`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SetDebugging {
@@ -192,7 +192,7 @@ layout! { SetDebugging = "struct xen_domctl_setdebugging", 1;
     enable 0
 }
 
-/// `XEN_DOMCTL_HYPERCALL_INIT`: fill a page with call stubs.
+/// The argument of `XEN_DOMCTL_HYPERCALL_INIT`: fills a page with hypercall stubs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct HypercallInit {
@@ -203,7 +203,7 @@ layout! { HypercallInit = "struct xen_domctl_hypercall_init", 8;
     gmfn 0
 }
 
-/// `XEN_DOMCTL_SETTIMEOFFSET`.
+/// The argument of `XEN_DOMCTL_SETTIMEOFFSET`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SetTimeOffset {
@@ -214,11 +214,11 @@ layout! { SetTimeOffset = "struct xen_domctl_settimeoffset", 8;
     time_offset_seconds 0
 }
 
-/// `XEN_DOMCTL_SET_ADDRESS_SIZE`, `XEN_DOMCTL_GET_ADDRESS_SIZE`.
+/// The argument of `XEN_DOMCTL_SET_ADDRESS_SIZE` and `XEN_DOMCTL_GET_ADDRESS_SIZE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct AddressSize {
-    /// 32 or 64.
+    /// Address width of the domain's kernel, 32 or 64.
     pub size: u32,
 }
 
@@ -226,11 +226,11 @@ layout! { AddressSize = "struct xen_domctl_address_size", 4;
     size 0
 }
 
-/// `XEN_DOMCTL_SENDTRIGGER`.
+/// The argument of `XEN_DOMCTL_SENDTRIGGER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SendTrigger {
-    /// `XEN_DOMCTL_SENDTRIGGER_*`.
+    /// The kind of trigger, one of `XEN_DOMCTL_SENDTRIGGER_*`.
     pub trigger: u32,
     pub vcpu: u32,
 }
@@ -239,11 +239,11 @@ layout! { SendTrigger = "struct xen_domctl_sendtrigger", 8;
     trigger 0, vcpu 4
 }
 
-/// `XEN_DOMCTL_SUBSCRIBE`.
+/// The argument of `XEN_DOMCTL_SUBSCRIBE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Subscribe {
-    /// The domain's own, bound to whom it concerns.
+    /// A port of the subscribed domain, which it has connected to the domain to notify.
     pub port: u32,
 }
 
@@ -251,7 +251,7 @@ layout! { Subscribe = "struct xen_domctl_subscribe", 4;
     port 0
 }
 
-/// `XEN_DOMCTL_SET_TARGET`.
+/// The argument of `XEN_DOMCTL_SET_TARGET`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SetTarget {
@@ -262,7 +262,7 @@ layout! { SetTarget = "struct xen_domctl_set_target", 2;
     target 0
 }
 
-/// `XEN_DOMCTL_SET_ACCESS_REQUIRED`.
+/// The argument of `XEN_DOMCTL_SET_ACCESS_REQUIRED`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SetAccessRequired {
@@ -273,7 +273,7 @@ layout! { SetAccessRequired = "struct xen_domctl_set_access_required", 1;
     access_required 0
 }
 
-/// `XEN_DOMCTL_CACHEFLUSH`.
+/// The argument of `XEN_DOMCTL_CACHEFLUSH`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CacheFlush {
@@ -285,11 +285,11 @@ layout! { CacheFlush = "struct xen_domctl_cacheflush", 16;
     start_pfn 0, nr_pfns 8
 }
 
-/// `XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE`, `XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE`.
+/// The argument of `XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE` and `XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PagingMempool {
-    /// Bytes.
+    /// Size of the memory pool in bytes.
     pub size: u64,
 }
 
@@ -297,14 +297,14 @@ layout! { PagingMempool = "struct xen_domctl_paging_mempool", 8;
     size 0
 }
 
-/// `XEN_DOMCTL_SETVNUMAINFO`.
+/// The argument of `XEN_DOMCTL_SETVNUMAINFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Vnuma {
     pub nr_vnodes: u32,
     pub nr_vmemranges: u32,
     pub nr_vcpus: u32,
-    /// Zero.
+    /// Padding; must be zero.
     pub pad: u32,
     pub vdistance: GuestHandle,
     pub vcpu_to_vnode: GuestHandle,

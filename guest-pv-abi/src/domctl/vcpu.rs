@@ -13,14 +13,14 @@ use crate::layout::layout;
 use crate::xen::CtlBitmap;
 use crate::{GuestHandle, Payload};
 
-/// `XEN_DOMCTL_SETVCPUCONTEXT` and `XEN_DOMCTL_GETVCPUCONTEXT`.
+/// The argument of `XEN_DOMCTL_SETVCPUCONTEXT` and `XEN_DOMCTL_GETVCPUCONTEXT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VcpuContext {
     pub vcpu: u32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
-    /// A `VcpuGuestContext`; null resets the vCPU.
+    /// Pointer to a `VcpuGuestContext`; null resets the vCPU.
     pub ctxt: GuestHandle,
 }
 
@@ -28,23 +28,23 @@ layout! { VcpuContext = "struct xen_domctl_vcpucontext", 16;
     vcpu 0, ctxt 8
 }
 
-/// `XEN_DOMCTL_GETVCPUINFO`.
+/// The argument of `XEN_DOMCTL_GETVCPUINFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GetVcpuInfo {
-    /// In.
+    /// In: number of the vCPU.
     pub vcpu: u32,
-    /// Up.
+    /// Whether the vCPU is up (not halted by `VCPUOP_DOWN`).
     pub online: u8,
-    /// Waiting for an event.
+    /// Whether it waits for an event.
     pub blocked: u8,
-    /// On a CPU now.
+    /// Whether it is running on a CPU now.
     pub running: u8,
     #[doc(hidden)]
     pub _gap0: [u8; 1],
-    /// Nanoseconds run.
+    /// Nanoseconds that it has run.
     pub cpu_time: u64,
-    /// CPU it is or was on.
+    /// The CPU on which it runs or last ran.
     pub cpu: u32,
     #[doc(hidden)]
     pub _gap1: [u8; 4],
@@ -54,16 +54,16 @@ layout! { GetVcpuInfo = "struct xen_domctl_getvcpuinfo", 24;
     vcpu 0, online 4, blocked 5, running 6, cpu_time 8, cpu 16
 }
 
-/// `XEN_DOMCTL_SETVCPUAFFINITY`, `XEN_DOMCTL_GETVCPUAFFINITY`.
+/// The argument of `XEN_DOMCTL_SETVCPUAFFINITY` and `XEN_DOMCTL_GETVCPUAFFINITY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VcpuAffinity {
     pub vcpu: u32,
-    /// `XEN_VCPUAFFINITY_*`.
+    /// A combination of `XEN_VCPUAFFINITY_*` flags.
     pub flags: u32,
-    /// In and out.
+    /// In and out: CPUs on which the vCPU may run.
     pub cpumap_hard: CtlBitmap,
-    /// In and out.
+    /// In and out: CPUs on which it runs preferably.
     pub cpumap_soft: CtlBitmap,
 }
 
@@ -71,7 +71,7 @@ layout! { VcpuAffinity = "struct xen_domctl_vcpuaffinity", 40;
     vcpu 0, flags 4, cpumap_hard 8, cpumap_soft 24
 }
 
-/// `XEN_DOMCTL_MAX_VCPUS`.
+/// The argument of `XEN_DOMCTL_MAX_VCPUS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct MaxVcpus {
@@ -82,12 +82,12 @@ layout! { MaxVcpus = "struct xen_domctl_max_vcpus", 4;
     max 0
 }
 
-/// Weight and cap of the credit scheduler.
+/// Weight and cap of a domain under the credit scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SchedCredit {
     pub weight: u16,
-    /// Percent of one CPU; 0: none.
+    /// Maximum CPU time in percent of one CPU; 0: no limit.
     pub cap: u16,
 }
 
@@ -95,12 +95,12 @@ layout! { SchedCredit = "struct xen_domctl_sched_credit", 4;
     weight 0, cap 2
 }
 
-/// Weight and cap of the credit2 scheduler.
+/// Weight and cap of a domain under the credit2 scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SchedCredit2 {
     pub weight: u16,
-    /// Percent of one CPU; 0: none.
+    /// Maximum CPU time in percent of one CPU; 0: no limit.
     pub cap: u16,
 }
 
@@ -108,7 +108,7 @@ layout! { SchedCredit2 = "struct xen_domctl_sched_credit2", 4;
     weight 0, cap 2
 }
 
-/// Period and budget of the RTDS scheduler.
+/// Period and budget of a vCPU under the RTDS scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SchedRtds {
@@ -121,15 +121,15 @@ layout! { SchedRtds = "struct xen_domctl_sched_rtds", 12;
     period 0, budget 4, flags 8
 }
 
-/// `XEN_DOMCTL_SCHEDULER_OP`.
+/// The argument of `XEN_DOMCTL_SCHEDULER_OP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SchedulerOp {
-    /// `XEN_SCHEDULER_*`.
+    /// The scheduler, one of `XEN_SCHEDULER_*`.
     pub sched_id: u32,
-    /// `XEN_DOMCTL_SCHEDOP_*`.
+    /// The sub-operation, one of `XEN_DOMCTL_SCHEDOP_*`.
     pub cmd: u32,
-    /// `SchedCredit`, `SchedCredit2`, `SchedRtds`, or `SchedVcpus`.
+    /// A `SchedCredit`, `SchedCredit2`, `SchedRtds`, or `SchedVcpus`.
     pub u: Payload<2>,
 }
 
@@ -137,7 +137,7 @@ layout! { SchedulerOp = "struct xen_domctl_scheduler_op", 24;
     sched_id 0, cmd 4, u 8
 }
 
-/// `XEN_DOMCTL_GETHVMCONTEXT`, `XEN_DOMCTL_SETHVMCONTEXT`.
+/// The argument of `XEN_DOMCTL_GETHVMCONTEXT` and `XEN_DOMCTL_SETHVMCONTEXT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct HvmContext {
@@ -151,12 +151,12 @@ layout! { HvmContext = "struct xen_domctl_hvmcontext", 16;
     size 0, buffer 8
 }
 
-/// `XEN_DOMCTL_SET_EXT_VCPUCONTEXT`, `XEN_DOMCTL_GET_EXT_VCPUCONTEXT`.
+/// The argument of `XEN_DOMCTL_SET_EXT_VCPUCONTEXT` and `XEN_DOMCTL_GET_EXT_VCPUCONTEXT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ExtVcpuContext {
     pub vcpu: u32,
-    /// In: bytes given; out: bytes valid.
+    /// In: number of bytes given; out: number of valid bytes.
     pub size: u32,
     pub syscall32_callback_eip: u64,
     pub sysenter_callback_eip: u64,
@@ -176,19 +176,19 @@ layout! { ExtVcpuContext = "struct xen_domctl_ext_vcpucontext", 64;
     vcpu 0, size 4, syscall32_callback_eip 8, sysenter_callback_eip 16, syscall32_callback_cs 24, sysenter_callback_cs 26, syscall32_disables_events 28, sysenter_disables_events 29, vmce_caps 32 "vmce.caps", mci_ctl2_bank0 40 "vmce.mci_ctl2_bank0", mci_ctl2_bank1 48 "vmce.mci_ctl2_bank1", mcg_ext_ctl 56 "vmce.mcg_ext_ctl"
 }
 
-/// `XEN_DOMCTL_GET_CPU_POLICY`, `XEN_DOMCTL_SET_CPU_POLICY`.
+/// The argument of `XEN_DOMCTL_GET_CPU_POLICY` and `XEN_DOMCTL_SET_CPU_POLICY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CpuPolicy {
-    /// In: room; out: used.
+    /// In: number of entries that fit; out: number used.
     pub nr_leaves: u32,
-    /// In: room; out: used.
+    /// In: number of entries that fit; out: number used.
     pub nr_msrs: u32,
-    /// `CpuidLeaf`s.
+    /// Pointer to an array of `CpuidLeaf`.
     pub leaves: GuestHandle,
-    /// `MsrEntry`s.
+    /// Pointer to an array of `MsrEntry`.
     pub msrs: GuestHandle,
-    /// Out, on failure of set.
+    /// Out, if setting fails: the leaf at fault.
     pub err_leaf: u32,
     pub err_subleaf: u32,
     pub err_msr: u32,
@@ -200,7 +200,7 @@ layout! { CpuPolicy = "struct xen_domctl_cpu_policy", 40;
     nr_leaves 0, nr_msrs 4, leaves 8, msrs 16, err_leaf 24, err_subleaf 28, err_msr 32
 }
 
-/// `XEN_DOMCTL_DEBUG_OP`.
+/// The argument of `XEN_DOMCTL_DEBUG_OP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct DebugOp {
@@ -212,15 +212,15 @@ layout! { DebugOp = "struct xen_domctl_debug_op", 8;
     op 0, vcpu 4
 }
 
-/// `XEN_DOMCTL_GETTSCINFO`, `XEN_DOMCTL_SETTSCINFO`.
+/// The argument of `XEN_DOMCTL_GETTSCINFO` and `XEN_DOMCTL_SETTSCINFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct TscInfo {
-    /// `XEN_CPUID_TSC_MODE_*`.
+    /// How the TSC behaves, one of `XEN_CPUID_TSC_MODE_*`.
     pub tsc_mode: u32,
     pub gtsc_khz: u32,
     pub incarnation: u32,
-    /// Zero.
+    /// Padding; must be zero.
     pub pad: u32,
     pub elapsed_nsec: u64,
 }
@@ -229,7 +229,7 @@ layout! { TscInfo = "struct xen_domctl_tsc_info", 24;
     tsc_mode 0, gtsc_khz 4, incarnation 8, pad 12, elapsed_nsec 16
 }
 
-/// `XEN_DOMCTL_SETVCPUEXTSTATE`, `XEN_DOMCTL_GETVCPUEXTSTATE`.
+/// The argument of `XEN_DOMCTL_SETVCPUEXTSTATE` and `XEN_DOMCTL_GETVCPUEXTSTATE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VcpuExtState {
@@ -237,9 +237,9 @@ pub struct VcpuExtState {
     #[doc(hidden)]
     pub _gap0: [u8; 4],
     pub xfeature_mask: u64,
-    /// In: room; out: needed.
+    /// In: size of the buffer in bytes; out: bytes needed.
     pub size: u64,
-    /// XCR0, xcr0_accum, then the XSAVE area.
+    /// Pointer to XCR0, xcr0_accum, then the XSAVE area.
     pub buffer: GuestHandle,
 }
 
@@ -252,7 +252,7 @@ layout! { VcpuExtState = "struct xen_domctl_vcpuextstate", 32;
 #[repr(C)]
 pub struct VcpuMsr {
     pub index: u32,
-    /// Zero.
+    /// Reserved, must be zero.
     pub reserved: u32,
     pub value: u64,
 }
@@ -261,14 +261,14 @@ layout! { VcpuMsr = "struct xen_domctl_vcpu_msr", 16;
     index 0, reserved 4, value 8
 }
 
-/// `XEN_DOMCTL_GET_VCPU_MSRS`, `XEN_DOMCTL_SET_VCPU_MSRS`.
+/// The argument of `XEN_DOMCTL_GET_VCPU_MSRS` and `XEN_DOMCTL_SET_VCPU_MSRS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VcpuMsrs {
     pub vcpu: u32,
-    /// In: room; out: used or needed.
+    /// In: number of entries that fit; out: number used or needed.
     pub msr_count: u32,
-    /// `VcpuMsr`s.
+    /// Pointer to an array of `VcpuMsr`.
     pub msrs: GuestHandle,
 }
 

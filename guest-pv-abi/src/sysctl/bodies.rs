@@ -13,21 +13,21 @@ use crate::layout::layout;
 use crate::xen::CtlBitmap;
 use crate::{GuestHandle, Payload};
 
-/// `XEN_SYSCTL_READCONSOLE`.
+/// The argument of `XEN_SYSCTL_READCONSOLE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ReadConsole {
-    /// Empty the ring afterwards.
+    /// Whether to empty the ring afterwards.
     pub clear: u8,
-    /// Start at `index`.
+    /// Whether to start at `index`.
     pub incremental: u8,
     pub pad0: u8,
     pub pad1: u8,
-    /// In and out: position for incremental reads.
+    /// Position for incremental reads; in and out.
     pub index: u32,
-    /// Bytes.
+    /// Pointer to the buffer's bytes.
     pub buffer: GuestHandle,
-    /// In: room; out: bytes given.
+    /// In: size of the buffer in bytes; out: bytes written.
     pub count: u32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
@@ -37,11 +37,11 @@ layout! { ReadConsole = "struct xen_sysctl_readconsole", 24;
     clear 0, incremental 1, pad0 2, pad1 3, index 4, buffer 8, count 16
 }
 
-/// `XEN_SYSCTL_TBUF_OP`.
+/// The argument of `XEN_SYSCTL_TBUF_OP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct TbufOp {
-    /// `XEN_SYSCTL_TBUFOP_*`.
+    /// The sub-operation, one of `XEN_SYSCTL_TBUFOP_*`.
     pub cmd: u32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
@@ -61,29 +61,29 @@ layout! { TbufOp = "struct xen_sysctl_tbuf_op", 48;
     cmd 0, cpu_mask 8, evt_mask 24, buffer_mfn 32, size 40
 }
 
-/// `XEN_SYSCTL_PHYSINFO`.
+/// The argument of `XEN_SYSCTL_PHYSINFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PhysInfo {
     pub threads_per_core: u32,
     pub cores_per_socket: u32,
-    /// CPUs online.
+    /// Number of CPUs that are online.
     pub nr_cpus: u32,
     pub max_cpu_id: u32,
     pub nr_nodes: u32,
     pub max_node_id: u32,
     pub cpu_khz: u32,
-    /// `XEN_SYSCTL_PHYSCAP_*`.
+    /// A combination of `XEN_SYSCTL_PHYSCAP_*` flags.
     pub capabilities: u32,
     pub arch_capabilities: u32,
-    /// Zero.
+    /// Padding, written as zero.
     pub pad: u32,
     pub total_pages: u64,
     pub free_pages: u64,
     pub scrub_pages: u64,
     pub outstanding_pages: u64,
     pub max_mfn: u64,
-    /// The first featureset words.
+    /// The first words of the machine's featureset.
     pub hw_cap: [u32; 8],
 }
 
@@ -91,11 +91,11 @@ layout! { PhysInfo = "struct xen_sysctl_physinfo", 112;
     threads_per_core 0, cores_per_socket 4, nr_cpus 8, max_cpu_id 12, nr_nodes 16, max_node_id 20, cpu_khz 24, capabilities 28, arch_capabilities 32, pad 36, total_pages 40, free_pages 48, scrub_pages 56, outstanding_pages 64, max_mfn 72, hw_cap 80
 }
 
-/// `XEN_SYSCTL_SCHED_ID`.
+/// The argument of `XEN_SYSCTL_SCHED_ID`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SchedId {
-    /// `XEN_SCHEDULER_*`.
+    /// The scheduler, one of `XEN_SCHEDULER_*`.
     pub sched_id: u32,
 }
 
@@ -103,7 +103,7 @@ layout! { SchedId = "struct xen_sysctl_sched_id", 4;
     sched_id 0
 }
 
-/// Name of one performance counter.
+/// Name of a performance counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PerfcDesc {
@@ -115,19 +115,19 @@ layout! { PerfcDesc = "struct xen_sysctl_perfc_desc", 84;
     name 0, nr_vals 80
 }
 
-/// `XEN_SYSCTL_PERFC_OP`.
+/// The argument of `XEN_SYSCTL_PERFC_OP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PerfcOp {
-    /// `XEN_SYSCTL_PERFCOP_*`.
+    /// The sub-operation, one of `XEN_SYSCTL_PERFCOP_*`.
     pub cmd: u32,
     pub nr_counters: u32,
     pub nr_vals: u32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
-    /// `PerfcDesc`s.
+    /// Pointer to an array of `PerfcDesc`.
     pub desc: GuestHandle,
-    /// 32-bit values.
+    /// Pointer to an array of 32-bit values.
     pub val: GuestHandle,
 }
 
@@ -135,19 +135,19 @@ layout! { PerfcOp = "struct xen_sysctl_perfc_op", 32;
     cmd 0, nr_counters 4, nr_vals 8, desc 16, val 24
 }
 
-/// `XEN_SYSCTL_GETDOMAININFOLIST`.
+/// The argument of `XEN_SYSCTL_GETDOMAININFOLIST`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GetDomainInfoList {
-    /// First id wanted.
+    /// Id at which the list starts.
     pub first_domain: u16,
     #[doc(hidden)]
     pub _gap0: [u8; 2],
-    /// Room.
+    /// Number of entries that fit into `buffer`.
     pub max_domains: u32,
-    /// `GetDomainInfo`s.
+    /// Pointer to an array of `GetDomainInfo`.
     pub buffer: GuestHandle,
-    /// Out: given.
+    /// Out: number of entries written.
     pub num_domains: u32,
     #[doc(hidden)]
     pub _gap1: [u8; 4],
@@ -157,7 +157,7 @@ layout! { GetDomainInfoList = "struct xen_sysctl_getdomaininfolist", 24;
     first_domain 0, max_domains 4, buffer 8, num_domains 16
 }
 
-/// `XEN_SYSCTL_DEBUG_KEYS`.
+/// The argument of `XEN_SYSCTL_DEBUG_KEYS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct DebugKeys {
@@ -175,7 +175,7 @@ layout! { DebugKeys = "struct xen_sysctl_debug_keys", 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CpuInfo {
-    /// Nanoseconds.
+    /// Nanoseconds that the CPU was idle.
     pub idletime: u64,
 }
 
@@ -183,16 +183,16 @@ layout! { CpuInfo = "struct xen_sysctl_cpuinfo", 8;
     idletime 0
 }
 
-/// `XEN_SYSCTL_GETCPUINFO`.
+/// The argument of `XEN_SYSCTL_GETCPUINFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GetCpuInfo {
     pub max_cpus: u32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
-    /// `CpuInfo`s.
+    /// Pointer to an array of `CpuInfo`.
     pub info: GuestHandle,
-    /// Out.
+    /// Out: number of entries written.
     pub nr_cpus: u32,
     #[doc(hidden)]
     pub _gap1: [u8; 4],
@@ -202,17 +202,17 @@ layout! { GetCpuInfo = "struct xen_sysctl_getcpuinfo", 24;
     max_cpus 0, info 8, nr_cpus 16
 }
 
-/// `XEN_SYSCTL_AVAILHEAP`.
+/// The argument of `XEN_SYSCTL_AVAILHEAP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct AvailHeap {
     pub min_bitwidth: u32,
     pub max_bitwidth: u32,
-    /// -1: all.
+    /// The NUMA node; -1: all nodes.
     pub node: i32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
-    /// Out.
+    /// Out: free memory in bytes.
     pub avail_bytes: u64,
 }
 
@@ -220,11 +220,11 @@ layout! { AvailHeap = "struct xen_sysctl_availheap", 24;
     min_bitwidth 0, max_bitwidth 4, node 8, avail_bytes 16
 }
 
-/// `XEN_SYSCTL_GET_PMSTAT`.
+/// The argument of `XEN_SYSCTL_GET_PMSTAT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GetPmstat {
-    /// `PMSTAT_*`.
+    /// The type, one of `PMSTAT_*`.
     pub type_: u32,
     pub cpuid: u32,
     pub u: Payload<7>,
@@ -234,12 +234,12 @@ layout! { GetPmstat = "struct xen_sysctl_get_pmstat", 64;
     type_ 0 "type", cpuid 4, u 8
 }
 
-/// `XEN_SYSCTL_CPU_HOTPLUG`.
+/// The argument of `XEN_SYSCTL_CPU_HOTPLUG`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CpuHotplug {
     pub cpu: u32,
-    /// `XEN_SYSCTL_CPU_HOTPLUG_*`.
+    /// The sub-operation, one of `XEN_SYSCTL_CPU_HOTPLUG_*`.
     pub op: u32,
 }
 
@@ -247,7 +247,7 @@ layout! { CpuHotplug = "struct xen_sysctl_cpu_hotplug", 8;
     cpu 0, op 4
 }
 
-/// `XEN_SYSCTL_PM_OP`.
+/// The argument of `XEN_SYSCTL_PM_OP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PmOp {
@@ -273,15 +273,15 @@ layout! { CpuTopo = "struct xen_sysctl_cputopo", 12;
     core 0, socket 4, node 8
 }
 
-/// `XEN_SYSCTL_CPUTOPOINFO`.
+/// The argument of `XEN_SYSCTL_CPUTOPOINFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CpuTopoInfo {
-    /// In: room; out: used or needed.
+    /// In: number of entries that fit; out: number used or needed.
     pub num_cpus: u32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
-    /// `CpuTopo`s; null asks for the count.
+    /// Pointer to an array of `CpuTopo`; null asks for the count.
     pub cputopo: GuestHandle,
 }
 
@@ -293,9 +293,9 @@ layout! { CpuTopoInfo = "struct xen_sysctl_cputopoinfo", 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct MemInfo {
-    /// Bytes.
+    /// Size of the node's memory in bytes.
     pub memsize: u64,
-    /// Bytes.
+    /// Free memory of the node in bytes.
     pub memfree: u64,
 }
 
@@ -303,17 +303,17 @@ layout! { MemInfo = "struct xen_sysctl_meminfo", 16;
     memsize 0, memfree 8
 }
 
-/// `XEN_SYSCTL_NUMAINFO`.
+/// The argument of `XEN_SYSCTL_NUMAINFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct NumaInfo {
-    /// In: room; out: used or needed.
+    /// In: number of entries that fit; out: number used or needed.
     pub num_nodes: u32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
-    /// `MemInfo`s.
+    /// Pointer to an array of `MemInfo`.
     pub meminfo: GuestHandle,
-    /// `num_nodes * num_nodes` words.
+    /// Pointer to `num_nodes * num_nodes` words.
     pub distance: GuestHandle,
 }
 
@@ -321,11 +321,11 @@ layout! { NumaInfo = "struct xen_sysctl_numainfo", 24;
     num_nodes 0, meminfo 8, distance 16
 }
 
-/// `XEN_SYSCTL_CPUPOOL_OP`.
+/// The argument of `XEN_SYSCTL_CPUPOOL_OP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CpupoolOp {
-    /// `XEN_SYSCTL_CPUPOOL_OP_*`.
+    /// The sub-operation, one of `XEN_SYSCTL_CPUPOOL_OP_*`.
     pub op: u32,
     pub cpupool_id: u32,
     pub sched_id: u32,
@@ -363,17 +363,17 @@ layout! { Credit2Schedule = "struct xen_sysctl_credit2_schedule", 4;
     ratelimit_us 0
 }
 
-/// `XEN_SYSCTL_SCHEDULER_OP`.
+/// The argument of `XEN_SYSCTL_SCHEDULER_OP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SchedulerOp {
     pub cpupool_id: u32,
     pub sched_id: u32,
-    /// `XEN_SYSCTL_SCHEDOP_*`.
+    /// The sub-operation, one of `XEN_SYSCTL_SCHEDOP_*`.
     pub cmd: u32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
-    /// `CreditSchedule` or `Credit2Schedule`.
+    /// A `CreditSchedule` or a `Credit2Schedule`.
     pub u: Payload<2>,
 }
 
@@ -381,16 +381,16 @@ layout! { SchedulerOp = "struct xen_sysctl_scheduler_op", 32;
     cpupool_id 0, sched_id 4, cmd 8, u 16
 }
 
-/// `XEN_SYSCTL_PCITOPOINFO`.
+/// The argument of `XEN_SYSCTL_PCITOPOINFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PciTopoInfo {
     pub num_devs: u32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
-    /// `PhysdevPciDevice`s.
+    /// Pointer to an array of `PhysdevPciDevice`.
     pub devs: GuestHandle,
-    /// 32-bit node ids.
+    /// Pointer to an array of 32-bit node ids.
     pub nodes: GuestHandle,
 }
 
@@ -398,7 +398,7 @@ layout! { PciTopoInfo = "struct xen_sysctl_pcitopoinfo", 24;
     num_devs 0, devs 8, nodes 16
 }
 
-/// `XEN_SYSCTL_GET_CPU_LEVELLING_CAPS`.
+/// The argument of `XEN_SYSCTL_GET_CPU_LEVELLING_CAPS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CpuLevellingCaps {
@@ -409,15 +409,15 @@ layout! { CpuLevellingCaps = "struct xen_sysctl_cpu_levelling_caps", 4;
     caps 0
 }
 
-/// `XEN_SYSCTL_GET_CPU_FEATURESET`.
+/// The argument of `XEN_SYSCTL_GET_CPU_FEATURESET`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CpuFeatureset {
-    /// `XEN_SYSCTL_CPU_FEATURESET_*`.
+    /// Which featureset, one of `XEN_SYSCTL_CPU_FEATURESET_*`.
     pub index: u32,
-    /// In: room; out: used or needed.
+    /// In: number of words that fit; out: number used or needed.
     pub nr_features: u32,
-    /// 32-bit words.
+    /// Pointer to an array of 32-bit words.
     pub features: GuestHandle,
 }
 
@@ -425,21 +425,21 @@ layout! { CpuFeatureset = "struct xen_sysctl_cpu_featureset", 16;
     index 0, nr_features 4, features 8
 }
 
-/// `XEN_SYSCTL_GET_CPU_POLICY`.
+/// The argument of `XEN_SYSCTL_GET_CPU_POLICY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CpuPolicy {
-    /// `XEN_SYSCTL_CPU_POLICY_*`.
+    /// Which policy, one of `XEN_SYSCTL_CPU_POLICY_*`.
     pub index: u32,
-    /// In: room; out: used.
+    /// In: number of entries that fit; out: number used.
     pub nr_leaves: u32,
-    /// In: room; out: used.
+    /// In: number of entries that fit; out: number used.
     pub nr_msrs: u32,
     #[doc(hidden)]
     pub _rsvd: u32,
-    /// `CpuidLeaf`s.
+    /// Pointer to an array of `CpuidLeaf`.
     pub leaves: GuestHandle,
-    /// `MsrEntry`s.
+    /// Pointer to an array of `MsrEntry`.
     pub msrs: GuestHandle,
 }
 

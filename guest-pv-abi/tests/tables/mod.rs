@@ -1,17 +1,17 @@
-//! What there is to compare: the headers, the tables of numbers, the structures.
+//! The tables to compare: the headers, the numbers, the structures.
 
 use guest_pv_abi::layout::AbiLayout;
 use guest_pv_abi::*;
 
 /// A structure of the crate and its layout.
 pub struct Structure {
-    /// The crate's module.
+    /// Name of the crate's module.
     pub module: &'static str,
-    /// Its type in C.
+    /// Name of the type in C.
     pub c_name: &'static str,
-    /// Bytes.
+    /// Size of the structure in bytes.
     pub size: usize,
-    /// C path and offset of each field.
+    /// C path and offset in bytes of each field.
     pub fields: &'static [(&'static str, usize)],
 }
 
@@ -65,7 +65,7 @@ pub const HEADERS: &[&str] = &[
     "xen/xenoprof.h",
 ];
 
-/// Module and numbers.
+/// Each module with its numbers.
 pub fn numbers() -> Vec<(&'static str, &'static [(&'static str, i64)])> {
     vec![
         ("xen", xen::hypercall::NUMBERS_U64),
@@ -120,7 +120,7 @@ pub fn numbers() -> Vec<(&'static str, &'static [(&'static str, i64)])> {
     ]
 }
 
-/// Every structure that a header has.
+/// All structures of the headers.
 pub fn structures() -> Vec<Structure> {
     structures! {
         xen: MmuextOp MmuUpdate MulticallEntry VcpuTimeInfo VcpuInfo SharedInfo StartInfo
