@@ -1,20 +1,20 @@
-//! Which virtual CPU runs where and for how long: policy only, over ids and clock values.
+//! Decides which virtual CPU runs where and for how long. Policy only, over ids and clock values; uses `kit` alone.
 //!
-//! Each physical CPU has a [`queue::RunQueue`] under its own lock. A schedulable *unit* (one vCPU) has
-//! a home queue, whose lock guards its state. Units run in the order of their *virtual time*: CPU
-//! time divided by weight ([`share::Share`], one a domain, split among the domain's active units).
-//! Virtual time is comparable across queues, so a CPU that finds another queue's next unit far
-//! behind its own takes it over: that makes weights hold machine-wide.
+//! Each physical CPU has a [`queue::RunQueue`] under a lock of its own. A schedulable *unit* (one vCPU) has a home
+//! queue, whose lock guards its state. Units run in the order of their *virtual time*: CPU time divided by weight. The
+//! weight belongs to the domain ([`share::Share`]) and is split among its active units. Virtual time is comparable
+//! across queues, so a CPU that finds the next unit of another queue far behind its own takes that unit over: weights
+//! hold machine-wide.
 //!
-//! * A unit that wakes is placed at most [`queue::WAKE_BONUS`] behind its queue, so it goes ahead of
-//!   CPU hogs but can save up no more.
+//! * A unit that wakes is placed at most [`queue::WAKE_BONUS`] behind its queue: it goes ahead of CPU hogs, but can't
+//!   save up more than that.
 //! * A domain that has used up its cap is parked until its budget has grown again.
-//! * A unit that was switched out stays bound to its CPU until [`Scheduler::saved`] says that its
-//!   registers are in memory: no unit ever runs on two CPUs.
+//! * A unit that was switched out stays bound to its CPU until [`Scheduler::saved`] reports that its registers are in
+//!   memory, so no unit ever runs on two CPUs.
 //! * A sleeping unit is in no queue and costs nothing; an idle CPU has no tick.
 //!
-//! Entry asks [`Scheduler::pick`] and acts on the [`Turn`]; whoever makes a vCPU runnable calls
-//! [`Scheduler::wake`] and does what its [`Ask`] says.
+//! `entry` asks [`Scheduler::pick`] and acts on the [`Turn`]. Code that makes a vCPU runnable calls [`Scheduler::wake`]
+//! and acts on the [`Ask`].
 
 pub mod name;
 pub mod place;
@@ -37,49 +37,48 @@ pub use slab::UnitId;
 use slab::{Slab, State, Unit};
 pub use turn::{Choice, Held, Turn};
 
-/// The longest a unit runs while others wait, at first (XEN_SYSCTL_CSCHED's `tslice_ms`).
+/// The default of the longest time that a unit runs while others wait (`tslice_ms` in XEN_SYSCTL_scheduler_op), in ns.
 pub const DEFAULT_SLICE_NS: u64 = 10_000_000;
-/// The shortest a unit runs before another may preempt it, at first (`ratelimit_us`).
+/// The default of the shortest time that a unit runs before another may preempt it (`ratelimit_us`), in ns.
 pub const DEFAULT_RATELIMIT_NS: u64 = 1_000_000;
 
-/// The scheduler of all CPUs; `T` is what a [`Turn`] hands back for a unit (a vCPU reference).
+/// The scheduler of all CPUs. `T` is the value that a [`Turn`] returns for a unit (a vCPU reference).
 pub struct Scheduler<T> {
     queues: PerCpu<RunQueue>,
     slab: Slab<T>,
-    /// CPUs that have a queue.
+    /// The CPUs that have a queue.
     present: AtomicCpuSet,
-    /// Those of them that run units.
+    /// The CPUs among them that run units.
     online: AtomicCpuSet,
     idle: AtomicCpuSet,
-    /// The furthest of all queues' clocks (virtual time): where a queue starts again that was empty.
+    /// The latest clock of all queues (virtual time). A queue that was empty restarts from there.
     clock: AtomicU64,
     slice_ns: AtomicU64,
     ratelimit_ns: AtomicU64,
-    /// Serialises what changes how much room the queues need.
+    /// Serialises everything that changes the room that the queues need.
     growth: Lock<()>,
 }
 
-/// A unit can't be removed while a CPU holds its registers.
+/// The unit can't be removed, because a CPU holds its registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Busy(
-    /// The CPU that does.
+    /// The CPU that holds them.
     pub CpuId,
 );
 
-/// Which CPU has to ask [`Scheduler::pick`], and how soon.
+/// Which CPU must call [`Scheduler::pick`], and how soon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
-    /// Now: kick it.
+    /// Immediately: kick the CPU.
     Now(CpuId),
-    /// By this time (ns): its present turn ends then.
+    /// By this time (ns), when its present turn will have to end.
     By(CpuId, u64),
-    /// When its present turn ends, which may be made to end by this time (ns) if that takes no
-    /// interrupt.
+    /// At the end of its present turn, which may be brought forward to this time (ns) if that takes no interrupt.
     Later(CpuId, u64),
 }
 
 impl Ask {
-    /// The CPU to kick: one that has to ask by some time may as well ask now.
+    /// The CPU to kick. A CPU that must ask by some time may as well ask now.
     pub const fn kick(self) -> Option<CpuId> {
         match self {
             Self::Now(cpu) | Self::By(cpu, _) => Some(cpu),
@@ -88,19 +87,19 @@ impl Ask {
     }
 }
 
-/// What a new unit starts with.
+/// The parameters of a new unit.
 #[derive(Debug, Clone)]
 pub struct Spec {
-    /// Its domain's share.
+    /// The share of the unit's domain.
     pub share: Arc<Share>,
-    /// Where it may run.
+    /// The CPUs on which it may run (hard affinity).
     pub hard: CpuSet,
-    /// Where it likes to run.
+    /// The CPUs on which it prefers to run (soft affinity).
     pub soft: CpuSet,
 }
 
 impl<T: Clone> Scheduler<T> {
-    /// A scheduler without CPUs and units.
+    /// Makes a scheduler without CPUs and units.
     pub const fn new() -> Self {
         Self {
             queues: PerCpu::new([const { RunQueue::new() }; MAX_CPUS]),
@@ -115,7 +114,7 @@ impl<T: Clone> Scheduler<T> {
         }
     }
 
-    /// Lets units run on `cpu`.
+    /// Allows units to run on `cpu`.
     pub fn bring_online(&self, cpu: CpuId) -> Result<(), NoMemory> {
         let _growing = self.growth.lock();
         self.lock(cpu).reserve(self.slab.units())?;
@@ -124,15 +123,15 @@ impl<T: Clone> Scheduler<T> {
         Ok(())
     }
 
-    /// Lets no unit run on `cpu` any more; false if it is the only one that is online. The caller has that CPU ask
-    /// [`Scheduler::pick`], which then sends its units elsewhere.
+    /// Allows units to run on `cpu` no longer; returns false if no other CPU is online. The caller makes that CPU call
+    /// [`Scheduler::pick`], which moves its units elsewhere.
     pub fn take_offline(&self, cpu: CpuId) -> bool {
         let _alone = self.growth.lock();
         let others = self.online().without(CpuSet::one(cpu));
         !others.is_empty() && self.online.remove(cpu)
     }
 
-    /// The CPUs that run units, and those that did before they were taken offline.
+    /// The CPUs that run units, and those that did until they were taken offline.
     pub fn present(&self) -> CpuSet {
         self.present.get()
     }
@@ -151,7 +150,7 @@ impl<T: Clone> Scheduler<T> {
         self.idle.get()
     }
 
-    /// Adds a sleeping unit; `make` gets its id and returns what a turn hands back for it.
+    /// Adds a sleeping unit. `make` gets its id and returns the value that turns return for it.
     pub fn add(&self, spec: Spec, make: impl FnOnce(UnitId) -> T) -> Result<UnitId, NoMemory> {
         let _growing = self.growth.lock();
         let units = self.slab.units() + 1;
@@ -164,8 +163,8 @@ impl<T: Clone> Scheduler<T> {
         self.slab.insert(home, |id| Unit::new(id, spec, make(id)))
     }
 
-    /// Takes a unit out for good and returns what it carried; nothing if it is not there (any more).
-    /// The caller has put it to sleep and waited until [`Scheduler::running_on`] is empty.
+    /// Removes a unit for good and returns its value, or `None` if it doesn't exist any more. The caller has put it to
+    /// sleep and waited until [`Scheduler::running_on`] returned `None`.
     pub fn remove(&self, id: UnitId, now_ns: u64) -> Result<Option<T>, Busy> {
         let _growing = self.growth.lock();
         let Some(mut queue) = self.lock_home(id) else {
@@ -179,7 +178,7 @@ impl<T: Clone> Scheduler<T> {
         Ok(self.slab.remove(id))
     }
 
-    /// The unit may run from now on. Returns which CPU should look again, and how soon.
+    /// Makes the unit runnable. Returns which CPU must look again, and how soon.
     pub fn wake(&self, id: UnitId, now_ns: u64) -> Option<Ask> {
         let queue = self.lock_home(id)?;
         let (state, places) = self.slab.with(id, |unit| {
@@ -193,7 +192,7 @@ impl<T: Clone> Scheduler<T> {
         }
     }
 
-    /// The unit may not run any more. Returns the CPU to kick if it runs just now.
+    /// Makes the unit not runnable. Returns the CPU to kick if the unit is running.
     pub fn sleep(&self, id: UnitId, now_ns: u64) -> Option<CpuId> {
         let mut queue = self.lock_home(id)?;
         let state = self.slab.with(id, |unit| {
@@ -208,7 +207,7 @@ impl<T: Clone> Scheduler<T> {
         None
     }
 
-    /// The unit that runs on `cpu` lets others go first; the caller then asks [`Scheduler::pick`].
+    /// Lets others run before the unit that runs on `cpu`. The caller then calls [`Scheduler::pick`].
     pub fn yield_now(&self, cpu: CpuId) {
         self.lock(cpu).yielded = true;
     }
@@ -220,22 +219,22 @@ impl<T: Clone> Scheduler<T> {
         on_cpu.then_some(queue.cpu)
     }
 
-    /// The CPU whose queue the unit belongs to.
+    /// The CPU in whose queue the unit is.
     pub fn home(&self, id: UnitId) -> Option<CpuId> {
         self.slab.home(id)
     }
 
-    /// CPU time that the unit has used, up to the last time it was accounted.
+    /// The CPU time that the unit has used until it was last accounted, in ns.
     pub fn cpu_time_ns(&self, id: UnitId) -> u64 {
         self.slab.with(id, |unit| unit.ran_ns).unwrap_or(0)
     }
 
-    /// Hard and soft affinity.
+    /// The hard affinity and the soft affinity of the unit.
     pub fn affinity(&self, id: UnitId) -> Option<(CpuSet, CpuSet)> {
         self.slab.with(id, |unit| (unit.hard, unit.soft))
     }
 
-    /// Sets hard and soft affinity; a unit that is in the wrong place moves. Returns the CPU to kick.
+    /// Sets hard and soft affinity; a unit on a CPU that is no longer allowed moves. Returns the CPU to kick.
     pub fn set_affinity(
         &self,
         id: UnitId,
@@ -261,19 +260,19 @@ impl<T: Clone> Scheduler<T> {
         }
     }
 
-    /// The longest a unit runs while others wait.
+    /// The longest time that a unit runs while others wait, in ns.
     pub fn slice_ns(&self) -> u64 {
         self.slice_ns.load(Ordering::Relaxed)
     }
-    /// Sets the slice.
+    /// Sets the slice in ns; at least 100 µs.
     pub fn set_slice_ns(&self, ns: u64) {
         self.slice_ns.store(ns.max(100_000), Ordering::Relaxed);
     }
-    /// The shortest a unit runs before it may be preempted.
+    /// The shortest time that a unit runs before it may be preempted, in ns.
     pub fn ratelimit_ns(&self) -> u64 {
         self.ratelimit_ns.load(Ordering::Relaxed)
     }
-    /// Sets the rate limit; 0 switches it off.
+    /// Sets the rate limit in ns; 0 disables it.
     pub fn set_ratelimit_ns(&self, ns: u64) {
         self.ratelimit_ns.store(ns, Ordering::Relaxed);
     }

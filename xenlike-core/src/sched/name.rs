@@ -1,19 +1,20 @@
-//! What toolstacks call the scheduler (`sched=` of the command line). There is one, whose weights and caps mean what they mean
-//! in Xen's credit and credit2: the name decides which of xl's commands shows and sets them.
+//! The name by which toolstacks know the scheduler (`sched=` on the command line). There is only one scheduler; its
+//! weights and caps have the meaning that they have in Xen's credit and credit2. The name decides which of xl's
+//! commands shows and sets them.
 
 use spin::Once;
 
-/// A name of Xen's, and the parameters that go with it.
+/// One of Xen's scheduler names, which implies the parameters that toolstacks can set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name {
-    /// Has a time slice, too; a cap may exceed what the domain's vCPUs can use.
+    /// `credit`: has a time slice as a parameter, and a cap may exceed what the domain's vCPUs can use.
     Credit,
-    /// The usual one, as on Xen.
+    /// `credit2`: the default, as on Xen.
     Credit2,
 }
 
 impl Name {
-    /// The name as the command line has it.
+    /// The name for a word of the command line, or `None` if it isn't known.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "credit" => Some(Self::Credit),
@@ -25,12 +26,12 @@ impl Name {
 
 static NAME: Once<Name> = Once::new();
 
-/// What it is called.
+/// The name that the scheduler goes by.
 pub fn name() -> Name {
     NAME.get().copied().unwrap_or(Name::Credit2)
 }
 
-/// Settles what it is called, before the first domain is made.
+/// Sets the name. Called once, before the first domain is created.
 pub fn set_name(name: Name) {
     NAME.call_once(|| name);
 }

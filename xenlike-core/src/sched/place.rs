@@ -1,4 +1,4 @@
-//! Which queue a unit goes to, and how it gets there.
+//! Placement: which queue a unit goes to, how it is moved there, and work stealing.
 
 use super::queue::{QueueGuard, QueueState};
 use super::share::{Allowance, default_virtual_time};
@@ -6,9 +6,9 @@ use super::slab::{Places, State};
 use super::{Ask, Scheduler, UnitId};
 use crate::kit::{CpuId, CpuSet};
 
-/// A woken unit preempts one that is this far ahead of it (virtual time).
+/// A woken unit preempts a running unit that is this much ahead of it (virtual time).
 const PREEMPT_LEAD: u64 = default_virtual_time(500_000);
-/// How many of another queue's ready units a CPU looks at to find one it may run.
+/// How many ready units of another queue a CPU considers to find one that it may run.
 const LOOK_AT: usize = 16;
 
 impl<T: Clone> Scheduler<T> {
@@ -16,7 +16,7 @@ impl<T: Clone> Scheduler<T> {
         self.queues.of(cpu).lock(cpu)
     }
 
-    /// Locks the queue that the unit belongs to.
+    /// Locks the queue of the unit's home. The home may change before the lock is taken, so it is checked again.
     pub(super) fn lock_home(&self, id: UnitId) -> Option<QueueGuard<'_>> {
         loop {
             let home = self.slab.home(id)?;
@@ -27,7 +27,7 @@ impl<T: Clone> Scheduler<T> {
         }
     }
 
-    /// Locks the queues of two different CPUs, the lower number first.
+    /// Locks the queues of two different CPUs. The lower number goes first, because its lock has the lower address.
     fn lock_two(&self, a: CpuId, b: CpuId) -> (QueueGuard<'_>, QueueGuard<'_>) {
         if a < b {
             let first = self.lock(a);
@@ -38,8 +38,8 @@ impl<T: Clone> Scheduler<T> {
         }
     }
 
-    /// Where a unit of this hard affinity and pool may run. While none of its CPUs is online, anywhere in the pool, and
-    /// while none of the pool's is, anywhere.
+    /// The CPUs on which a unit with this hard affinity and pool may run. If none of its CPUs is online, any CPU of the
+    /// pool; if none of the pool's is, any CPU.
     pub(super) fn allowed(&self, hard: CpuSet, pool: CpuSet) -> CpuSet {
         let among = |set: CpuSet, all: CpuSet| match set.and(all) {
             both if both.is_empty() => all,
@@ -48,18 +48,18 @@ impl<T: Clone> Scheduler<T> {
         among(hard, among(pool, self.online()))
     }
 
-    /// Whether a unit may run on `cpu`.
+    /// Whether a unit with these places may run on `cpu`.
     pub(super) fn may_run(&self, places: Places, cpu: CpuId) -> bool {
         self.allowed(places.hard, places.pool).contains(cpu)
     }
 
-    /// The CPU of `among` with the least to do.
+    /// The CPU of `among` with the fewest units to run.
     pub(super) fn emptiest(&self, among: CpuSet) -> Option<CpuId> {
         let online = among.and(self.online());
         online.iter().min_by_key(|&cpu| self.queues.of(cpu).load())
     }
 
-    /// The CPU for a unit that wakes: an idle one if there is, near home if it can be.
+    /// Chooses the CPU for a unit that wakes: preferably an idle one, and preferably its home.
     fn choose(&self, home: CpuId, places: Places) -> CpuId {
         let allowed = self.allowed(places.hard, places.pool);
         let liked = allowed.and(places.soft);
@@ -79,8 +79,8 @@ impl<T: Clone> Scheduler<T> {
         self.emptiest(set).unwrap_or(home)
     }
 
-    /// Finds a place for a unit that is in no queue but wants to run. `queue` is its home. Returns which
-    /// CPU should look again, and how soon.
+    /// Finds a queue for a unit that is in none but is runnable. `queue` is that of its home. Returns which CPU must
+    /// look again, and how soon.
     pub(super) fn settle_awake<'a>(
         &'a self,
         mut queue: QueueGuard<'a>,
@@ -93,7 +93,8 @@ impl<T: Clone> Scheduler<T> {
         if target != home {
             drop(queue);
             let (old, new) = self.lock_two(home, target);
-            // Between the locks another CPU may have woken, moved or stopped the unit: then it is done.
+            // Another CPU may have woken, moved or stopped the unit while no lock was held; then there is nothing left
+            // to do.
             let state = self
                 .slab
                 .with(id, |unit| unit.wanted().then_some(unit.state));
@@ -107,7 +108,7 @@ impl<T: Clone> Scheduler<T> {
         self.enqueue_woken(&mut queue, id, now_ns)
     }
 
-    /// Puts a unit into its home's queue; whether its CPU should look again, and how soon, is the answer.
+    /// Inserts a woken unit into its home's queue. Returns whether and how soon the CPU must look again.
     fn enqueue_woken(&self, queue: &mut QueueGuard<'_>, id: UnitId, now_ns: u64) -> Option<Ask> {
         if queue.current.is_none() && queue.ready.is_empty() {
             queue.min_vtime = queue.min_vtime.max(self.clock());
@@ -121,19 +122,20 @@ impl<T: Clone> Scheduler<T> {
             _ => self.turn_of_woken(queue, vtime, now_ns),
         };
         if queue.idle && matches!(ask, Some(Ask::Now(_))) {
-            // Claimed: the next unit that wakes shall find another idle CPU.
+            // The idle CPU is taken, so that the next unit that wakes finds another one.
             queue.idle = false;
             self.idle.remove(queue.cpu);
         }
         ask
     }
 
-    /// Puts a unit that wants to run into the ready or the parked heap of its home.
+    /// Inserts a runnable unit into the ready or the parked heap of its home.
     pub(super) fn enqueue(&self, queue: &mut QueueGuard<'_>, slot: u32, now_ns: u64) {
         self.enqueue_as(queue, slot, now_ns, |_, vtime| vtime);
     }
 
-    /// The same for one that comes from elsewhere or from a pause: which heap, and its place in virtual time.
+    /// Like [`Self::enqueue`], for a unit that comes from elsewhere or has paused: its virtual time is adjusted to the
+    /// queue. Returns the unit's state and its virtual time.
     pub(super) fn enqueue_placed(
         &self,
         queue: &mut QueueGuard<'_>,
@@ -166,7 +168,7 @@ impl<T: Clone> Scheduler<T> {
         })
     }
 
-    /// Takes a queued or parked unit out of its home's heaps.
+    /// Removes a queued or parked unit from the heaps of its home.
     pub(super) fn dequeue(&self, queue: &mut QueueGuard<'_>, id: UnitId) {
         self.slab.with(id, |unit| {
             match unit.state {
@@ -178,8 +180,8 @@ impl<T: Clone> Scheduler<T> {
         });
     }
 
-    /// When a unit that was put at `ours` has its turn: at once if it is far behind the one that runs. Where
-    /// it has to wait, the turn of the one that runs may have to end sooner than that was told.
+    /// When a unit that was queued at `ours` gets its turn: immediately if it is far behind the running unit. If it
+    /// must wait, the running unit's turn may have to end sooner than the CPU was told.
     fn turn_of_woken(&self, queue: &mut QueueGuard<'_>, ours: u64, now_ns: u64) -> Option<Ask> {
         let now = Some(Ask::Now(queue.cpu));
         let Some(running) = queue.current else {
@@ -210,8 +212,8 @@ impl<T: Clone> Scheduler<T> {
         })
     }
 
-    /// How long a unit at `theirs` may stay while one at `ours` waits: a slice if it has the right of way, else
-    /// until it may be preempted.
+    /// How long a unit at `theirs` may run on while a unit at `ours` waits: for a slice if it is behind, otherwise
+    /// until the rate limit allows preemption.
     pub(super) fn stays_until(
         &self,
         queue: &QueueGuard<'_>,
@@ -226,7 +228,7 @@ impl<T: Clone> Scheduler<T> {
         }
     }
 
-    /// An idle CPU that could take one of the first ready units of the queue.
+    /// An idle CPU that may run one of the first ready units of the queue.
     pub(super) fn helper(&self, queue: &QueueGuard<'_>) -> Option<CpuId> {
         let idle = self
             .idle
@@ -245,8 +247,7 @@ impl<T: Clone> Scheduler<T> {
             .next()
     }
 
-    /// Takes a ready unit over from another queue, if one is there whose virtual time is less than
-    /// `behind`.
+    /// Moves a ready unit from another queue to that of `cpu`, if there is one with a virtual time below `behind`.
     pub(super) fn steal(&self, cpu: CpuId, behind: u64, now_ns: u64) {
         let others = self.online().without(CpuSet::one(cpu));
         let mut victims = others;

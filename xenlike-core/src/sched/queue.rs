@@ -1,4 +1,4 @@
-//! One CPU's run queue.
+//! The run queue of a CPU: ready and parked units, the unit that runs, and the queue's clock.
 
 use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::ops::{Deref, DerefMut};
@@ -10,41 +10,41 @@ use crate::kit::{CpuId, Lock, Rank};
 
 /// How far behind its queue a unit may be placed when it wakes or arrives (virtual time).
 pub(super) const WAKE_BONUS: u64 = default_virtual_time(5_000_000);
-/// How far ahead of its new queue a unit may be that comes from another (virtual time).
+/// How far ahead of its new queue a unit from another queue may be placed (virtual time).
 pub(super) const MOST_AHEAD: u64 = default_virtual_time(60_000_000);
 
-/// A run queue and what others may see of it without its lock.
+/// A run queue, with the figures that other CPUs read without its lock.
 pub(super) struct RunQueue {
     state: Lock<QueueState>,
-    /// Virtual time of the first ready unit; `u64::MAX` without one.
+    /// The virtual time of the first ready unit; `u64::MAX` if there is none.
     first_vtime: AtomicU64,
-    /// Units that run or are ready.
+    /// The number of units that run or are ready.
     load: AtomicU32,
 }
 
-/// What the lock guards.
+/// The part of a run queue that the lock guards.
 pub(super) struct QueueState {
-    /// Ready units by virtual time.
+    /// The ready units, by virtual time.
     pub ready: IndexedHeap,
-    /// Units of domains over their cap, by the time they may go on (ns).
+    /// The units of domains over their cap, by the time at which they may continue (ns).
     pub parked: IndexedHeap,
     /// The slot of the unit that runs.
     pub current: Option<u32>,
     /// The slot of the unit that was switched out but is not saved yet.
     pub leaving: Option<u32>,
-    /// Up to when `current` has been accounted (ns).
+    /// The time up to which `current` has been accounted (ns).
     pub charged_at_ns: u64,
-    /// Since when `current` runs without a break (ns).
+    /// The time since which `current` has run without interruption (ns).
     pub turn_started_ns: u64,
-    /// When `current` has to make room at the latest, as this CPU was told (ns).
+    /// The time at which `current` must give way at the latest, as this CPU was told (ns).
     pub turn_ends_ns: u64,
-    /// When this CPU last looked at the other queues (ns).
+    /// The time at which this CPU last looked at the other queues (ns).
     pub looked_around_ns: u64,
-    /// `current` asked to let others go first.
+    /// Whether `current` asked to let others run first.
     pub yielded: bool,
-    /// The CPU is in the scheduler's set of idle ones.
+    /// Whether the CPU is in the scheduler's set of idle CPUs.
     pub idle: bool,
-    /// The queue's clock: no ready unit is much behind it. Never goes back.
+    /// The queue's clock (virtual time): no ready unit is much behind it. It never goes back.
     pub min_vtime: u64,
 }
 
@@ -80,35 +80,35 @@ impl RunQueue {
             state: self.state.lock(),
         }
     }
-    /// Virtual time of the first ready unit as last published; `u64::MAX` without one.
+    /// The virtual time of the first ready unit as last published; `u64::MAX` if there is none.
     pub fn first_vtime(&self) -> u64 {
         self.first_vtime.load(Ordering::Relaxed)
     }
-    /// Units that run or are ready, as last published.
+    /// The number of units that run or are ready, as last published.
     pub fn load(&self) -> u32 {
         self.load.load(Ordering::Relaxed)
     }
 }
 
 impl QueueState {
-    /// Whether one unit runs and the one before is not saved yet.
+    /// Whether a unit runs while the previous one is not saved yet.
     pub const fn is_switching(&self) -> bool {
         self.current.is_some() && self.leaving.is_some()
     }
 
-    /// Makes room for `units` in all.
+    /// Reserves room for `units` units in each heap.
     pub fn reserve(&mut self, units: usize) -> Result<(), NoMemory> {
         self.ready.reserve(units)?;
         self.parked.reserve(units)
     }
 
-    /// Where in virtual time a unit at `vtime` stands when it comes to this queue.
+    /// The virtual time in this queue of a unit that arrives with `vtime`.
     pub fn place(&self, vtime: u64) -> u64 {
         let least = self.min_vtime.saturating_sub(WAKE_BONUS);
         vtime.clamp(least, self.min_vtime.saturating_add(MOST_AHEAD))
     }
 
-    /// Moves the queue's clock on, if all who compete here are past it.
+    /// Advances the queue's clock to the smallest virtual time of all units that compete here.
     pub fn advance(&mut self, running_vtime: Option<u64>) {
         let first = self.ready.first().map(|item| item.0);
         let behind = match (first, running_vtime) {
@@ -119,7 +119,7 @@ impl QueueState {
     }
 }
 
-/// A locked run queue; publishes what others may see when it is let go.
+/// A locked run queue. Unlocking publishes what other CPUs may read without the lock.
 pub(super) struct QueueGuard<'a> {
     pub cpu: CpuId,
     public: &'a RunQueue,

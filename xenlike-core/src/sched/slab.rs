@@ -1,5 +1,5 @@
-//! Where units live: numbered slots that never move, in chunks made on demand. A slot's unit is
-//! guarded by the lock of the unit's home queue; its own lock is never waited for long.
+//! The storage of units: numbered slots in chunks that are allocated on demand and never move. The lock of a unit's
+//! home queue guards the unit; the slot's own lock is only held for short accesses.
 
 use crate::kit::atomic::{AtomicU32, AtomicUsize, Ordering};
 use alloc::boxed::Box;
@@ -14,39 +14,39 @@ use crate::kit::{CpuId, CpuSet, Lock, Once, Rank};
 const CHUNK: usize = 64;
 const CHUNKS: usize = 256;
 
-/// A unit's name: its slot and how often the slot was used before, so that the name of a unit that
-/// is gone names nothing.
+/// The id of a unit: its slot, and how often the slot had been used before. So the id of a unit that was removed refers
+/// to nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UnitId {
     pub(super) slot: u32,
     pub(super) use_number: u32,
 }
 
-/// Where a unit stands.
+/// The scheduling state of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// In no queue.
+    /// The unit is in no queue.
     Asleep,
-    /// In its home's ready heap.
+    /// The unit is in the ready heap of its home.
     Queued,
-    /// In its home's parked heap: its domain has used up its cap.
+    /// The unit is in the parked heap of its home, because its domain has used up its cap.
     Parked,
-    /// On its home CPU.
+    /// The unit runs on its home CPU.
     Running,
-    /// Not running, but its home CPU still holds its registers.
+    /// The unit doesn't run, but its home CPU still holds its registers.
     Leaving,
 }
 
-/// Where a unit may run, and where it likes to.
+/// The CPUs on which a unit may run, and those that it prefers.
 #[derive(Clone, Copy)]
 pub(super) struct Places {
     pub hard: CpuSet,
     pub soft: CpuSet,
-    /// The CPUs of its domain's pool.
+    /// The CPUs of the domain's pool.
     pub pool: CpuSet,
 }
 
-/// One schedulable unit.
+/// A schedulable unit: a vCPU, as the scheduler sees it.
 pub(super) struct Unit<T> {
     pub id: UnitId,
     pub owner: T,
@@ -54,9 +54,9 @@ pub(super) struct Unit<T> {
     pub hard: CpuSet,
     pub soft: CpuSet,
     pub state: State,
-    /// Whether it may run; counted in its share.
+    /// Whether the unit is runnable; if so, its share counts it as active.
     wanted: bool,
-    /// Its domain's active time when it was last accounted.
+    /// The domain's active time when the unit was last accounted.
     pub accounted_at: ActiveTime,
     pub vtime: u64,
     pub ran_ns: u64,
@@ -77,16 +77,16 @@ impl<T> Unit<T> {
             ran_ns: 0,
         }
     }
-    /// The virtual time that it costs the unit to have run for `ran_ns` since it was accounted.
+    /// The virtual time that the unit pays for having run for `ran_ns` since it was last accounted.
     pub fn cost(&self, ran_ns: u64, now_ns: u64) -> u64 {
         let now = self.share.active_time(now_ns);
         self.share.virtual_time(ran_ns, self.accounted_at, now)
     }
-    /// Whether a CPU holds its registers.
+    /// Whether a CPU holds the unit's registers.
     pub fn on_cpu(&self) -> bool {
         matches!(self.state, State::Running | State::Leaving)
     }
-    /// Where it may run and likes to.
+    /// The CPUs on which it may run and prefers to run.
     pub fn places(&self) -> Places {
         Places {
             hard: self.hard,
@@ -114,7 +114,7 @@ struct Slot<T> {
     unit: Lock<Option<Unit<T>>>,
 }
 
-/// All slots.
+/// The slots of all units.
 pub(super) struct Slab<T> {
     chunks: [Once<Box<[Slot<T>]>>; CHUNKS],
     free: Lock<Vec<u32>>,
@@ -132,7 +132,7 @@ impl<T> Slab<T> {
         }
     }
 
-    /// How many units there are.
+    /// The number of units that exist.
     pub fn units(&self) -> usize {
         self.units.load(Ordering::Relaxed)
     }
@@ -144,31 +144,31 @@ impl<T> Slab<T> {
             .get(slot as usize % CHUNK)
     }
 
-    /// Runs `act` on the unit, if there still is one of that name.
+    /// Calls `act` with the unit, if it still exists.
     pub fn with<R>(&self, id: UnitId, act: impl FnOnce(&mut Unit<T>) -> R) -> Option<R> {
         self.with_slot(id.slot, |unit| (unit.id == id).then(|| act(unit)))?
     }
 
-    /// Runs `act` on the unit in a slot.
+    /// Calls `act` with the unit in a slot, if there is one.
     pub fn with_slot<R>(&self, slot: u32, act: impl FnOnce(&mut Unit<T>) -> R) -> Option<R> {
         self.slot(slot)?.unit.lock().as_mut().map(act)
     }
 
-    /// The CPU whose queue guards the unit.
+    /// The CPU whose queue lock guards the unit.
     pub fn home(&self, id: UnitId) -> Option<CpuId> {
         let slot = self.slot(id.slot)?;
         (slot.use_number.load(Ordering::Acquire) == id.use_number)
             .then(|| CpuId(slot.home.load(Ordering::Acquire)))
     }
 
-    /// Moves the unit; the caller holds the locks of both homes.
+    /// Moves the unit to another home. The caller holds the locks of both queues.
     pub fn set_home(&self, slot: u32, home: CpuId) {
         if let Some(slot) = self.slot(slot) {
             slot.home.store(home.0, Ordering::Release);
         }
     }
 
-    /// Adds a unit, asleep at `home`.
+    /// Adds a unit that is asleep, with home `home`.
     pub fn insert(
         &self,
         home: CpuId,
@@ -187,7 +187,7 @@ impl<T> Slab<T> {
         Ok(id)
     }
 
-    /// Frees the unit's slot; the caller has taken it out of every queue.
+    /// Removes the unit and frees its slot. The caller has removed it from every queue.
     pub fn remove(&self, id: UnitId) -> Option<T> {
         let slot = self.slot(id.slot)?;
         let mut place = slot.unit.lock();
@@ -213,7 +213,7 @@ impl<T> Slab<T> {
     fn add_chunk(&self, free: &mut Vec<u32>) -> Result<(), NoMemory> {
         let first = self.slots.load(Ordering::Relaxed);
         let chunk = self.chunks.get(first / CHUNK).ok_or(NoMemory)?;
-        // Room for every slot there is, so that freeing one never allocates.
+        // There is always room for every slot, so that freeing one never allocates.
         free.try_reserve(first + CHUNK).map_err(|_| NoMemory)?;
         let mut slots = Vec::new();
         slots.try_reserve_exact(CHUNK).map_err(|_| NoMemory)?;

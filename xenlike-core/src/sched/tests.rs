@@ -1,4 +1,4 @@
-//! A machine of a few CPUs in which time passes by hand.
+//! A machine of a few CPUs whose time the tests advance.
 
 use alloc::sync::Arc;
 use proptest::prelude::*;
@@ -21,7 +21,7 @@ struct Machine {
     held: Vec<Option<(usize, bool)>>,
     until_ns: Vec<u64>,
     now_ns: u64,
-    /// When last no CPU idled in vain.
+    /// The last time at which no CPU idled while a unit waited for it.
     conserving_ns: u64,
 }
 
@@ -88,7 +88,7 @@ impl Machine {
         self.kick(kick);
     }
 
-    /// Takes a CPU that is not the first offline, or brings it back.
+    /// Takes a CPU other than the first offline, or brings it back.
     fn toggle(&mut self, cpu: CpuId) {
         if cpu.0 == 0 {
             return;
@@ -101,13 +101,13 @@ impl Machine {
         self.kick(Some(cpu));
     }
 
-    /// Gives a unit's domain another pool of CPUs.
+    /// Moves a unit's domain to a pool of other CPUs.
     fn set_pool(&mut self, unit: usize, cpus: CpuSet) {
         self.shares[unit].set_pool(1, cpus);
         (0..self.held.len()).for_each(|cpu| self.kick(Some(CpuId(cpu as u32))));
     }
 
-    /// Where a unit may run, however its affinity is: somewhere.
+    /// Whether a unit may run on `cpu`. Whatever its affinity, there is always a CPU where it may.
     fn may_run(&self, unit: usize, cpu: usize) -> bool {
         let first_of = |sets: [CpuSet; 3]| sets.into_iter().find(|set| !set.is_empty());
         let online = self.sched.online();
@@ -130,7 +130,7 @@ impl Machine {
             }
             Choice::Idle(keep) => {
                 self.held[cpu] = held.map(|unit| (unit, false));
-                // Every other CPU frees its last unit at once, the rest keep it loaded.
+                // Even CPUs save their last unit at once; odd ones keep it loaded.
                 if cpu.is_multiple_of(2) || keep == Held::MustGo {
                     self.held[cpu] = None;
                     let kick = self.sched.saved(CpuId(cpu as u32), self.now_ns);
@@ -188,7 +188,7 @@ impl Machine {
         if conserving {
             self.conserving_ns = self.now_ns;
         }
-        // A kick may reach a CPU that has just found something else to do; later turns repeat it.
+        // A kick may reach a CPU that has just found other work; later turns repeat the kick.
         assert!(
             self.now_ns - self.conserving_ns <= 45 * MS,
             "a CPU idles while a unit waits"
@@ -308,7 +308,7 @@ fn the_first_that_waits_ends_the_turn_of_the_one_that_runs() {
     assert!(matches!(sched.pick(CpuId(0), now_ns).choice, Choice::Stay));
 }
 
-/// A unit with the right of way runs on when another wakes behind it: no CPU is interrupted for that.
+/// A unit that is behind keeps running when another wakes ahead of it: that interrupts no CPU.
 #[test]
 fn who_has_to_wait_interrupts_nobody() {
     let mut machine = Machine::new(1, &[1, 1]);
@@ -322,7 +322,7 @@ fn who_has_to_wait_interrupts_nobody() {
     assert_eq!(ask.and_then(Ask::kick), None, "{ask:?}");
 }
 
-/// A domain whose other vCPUs are always down when the one that runs is accounted.
+/// A domain whose other vCPUs are always asleep when its running one is accounted.
 #[test]
 fn nobody_pays_less_by_ducking_at_the_accounting() {
     let mut machine = Machine::new(1, &[4, 1]);
@@ -356,7 +356,7 @@ fn all_of_an_overdraft_is_paid_back() {
     assert!(matches!(share.charge(0, until_ns), Allowance::For(_)));
 }
 
-/// The shortest turns on many CPUs are together far more than a small cap gives; it holds in the long run.
+/// The shortest turns on many CPUs add up to far more than a small cap allows; the cap holds in the long run.
 #[test]
 fn a_small_cap_holds_on_many_cpus() {
     let mut machine = Machine::new(64, &[64]);
@@ -381,7 +381,7 @@ fn yield_lets_the_other_go_first() {
     assert_eq!(machine.held[0], Some((1 - first, true)));
 }
 
-/// Units have run for so many ms since they had run for `before`.
+/// Checks that units have run for so many ms since they had run for `before`.
 fn gets(machine: &Machine, before: &[u64], ms: [u64; 3]) {
     for ((used, before), ms) in machine.used_ns.iter().zip(before).zip(ms) {
         near(used - before, ms * MS);
@@ -400,7 +400,7 @@ fn a_cpu_that_goes_offline_is_left_and_comes_back() {
     let before = machine.used_ns.clone();
     machine.run(300 * MS);
     gets(&machine, &before, [100; 3]);
-    // A unit that was made meanwhile finds a place in its queue later.
+    // A unit that is added meanwhile finds room in the CPU's queue later.
     let spec = Spec {
         share: machine.shares[0].clone(),
         hard: CpuSet::one(CpuId(1)),
@@ -426,7 +426,7 @@ fn pools_keep_apart() {
     let before = machine.used_ns.clone();
     machine.run(400 * MS);
     gets(&machine, &before, [200, 200, 400]);
-    // A CPU that is in no pool runs nobody.
+    // A CPU that is in no pool runs no unit.
     machine.set_pool(2, CpuSet::one(CpuId(1)));
     machine.run(100 * MS);
     assert_eq!((machine.held[1], machine.held[2]), (Some((2, true)), None));
@@ -481,7 +481,7 @@ proptest! {
             }
             machine.run(time_ns);
         }
-        // Whoever wants to run gets to.
+        // Every runnable unit gets to run.
         (0..9).for_each(|unit| machine.pin(unit, CpuSet::ALL));
         (0..9).for_each(|unit| machine.set_pool(unit, CpuSet::ALL));
         let before = machine.used_ns.clone();
@@ -492,8 +492,8 @@ proptest! {
     }
 }
 
-/// Three CPUs for real, and somebody who wakes, stops and moves units under their hands: no unit is
-/// ever on two, and nobody waits for ever for a lock.
+/// Three CPUs as real threads, while another thread wakes, stops and moves units: no unit is ever on two CPUs, and no
+/// thread waits for a lock for ever.
 #[test]
 fn cpus_at_once() {
     use std::sync::atomic::AtomicBool;

@@ -1,4 +1,4 @@
-//! Whose turn it is on a CPU.
+//! The decision of a CPU: which unit runs next, and for how long.
 
 use crate::kit::atomic::Ordering;
 
@@ -8,42 +8,42 @@ use super::slab::{State, Unit};
 use super::{Ask, Scheduler, UnitId};
 use crate::kit::CpuId;
 
-/// How often a busy CPU compares its queue with the others', and how long a unit that is alone runs
-/// before it is accounted.
+/// How often a busy CPU compares its queue with the others, and how long a unit without competitors runs before it is
+/// accounted; in ns.
 const LOOK_AROUND_NS: u64 = 30_000_000;
-/// A unit of another queue that is this far behind ours is taken over (virtual time).
+/// A unit of another queue is taken over if it is this far behind this CPU's units (virtual time).
 const STEAL_LEAD: u64 = default_virtual_time(20_000_000);
-/// The shortest turn worth a timer interrupt.
+/// The shortest turn that is worth a timer interrupt, in ns.
 const SHORTEST_TURN_NS: u64 = 200_000;
 
-/// What a CPU is to do.
+/// What a CPU must do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn<T> {
-    /// Who runs.
+    /// Which unit runs.
     pub choice: Choice<T>,
-    /// When to ask again at the latest (ns); never without one.
+    /// The time (ns) by which the CPU must ask again; `None` for an idle CPU that needs no timer.
     pub until_ns: Option<u64>,
-    /// An idle CPU that could take work from this one: kick it.
+    /// An idle CPU that could take over work from this one, to be kicked.
     pub kick: Option<CpuId>,
 }
 
-/// Who runs.
+/// Which unit runs on a CPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Choice<T> {
-    /// The unit whose registers this CPU holds goes on.
+    /// The unit whose registers this CPU holds continues.
     Stay,
-    /// This unit. When the registers of the one before are in memory, call [`Scheduler::saved`].
+    /// This unit runs. Once the registers of the previous unit are in memory, call [`Scheduler::saved`].
     Switch(UnitId, T),
-    /// Nobody.
+    /// No unit runs.
     Idle(Held),
 }
 
 /// What an idle CPU does with the registers of the unit that ran last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Held {
-    /// They may stay where they are until the CPU is asked again or [`Scheduler::saved`] is called.
+    /// They may stay loaded until the CPU asks again or [`Scheduler::saved`] is called.
     MayStay,
-    /// The unit has to run elsewhere: save them, then call [`Scheduler::saved`].
+    /// The unit must run elsewhere: save its registers, then call [`Scheduler::saved`].
     MustGo,
 }
 
@@ -52,11 +52,11 @@ pub enum Held {
 struct Holder {
     slot: u32,
     vtime: u64,
-    /// It wants to run, may run here and its domain has budget.
+    /// Whether it is runnable, may run here, and has budget.
     eligible: bool,
-    /// It wants to run, but not here.
+    /// Whether it is runnable but may not run here.
     stuck: bool,
-    /// What its domain's cap lets it do.
+    /// What its domain's cap allows.
     allowance: Allowance,
 }
 
@@ -66,13 +66,13 @@ struct Candidate {
     slot: u32,
     vtime: u64,
     allowance: Allowance,
-    /// Whether it may run here. A CPU that goes offline keeps units that may not, and one that comes back leaves units
-    /// elsewhere that may run on it alone.
+    /// Whether it may run here. The queue of a CPU that goes offline contains units that may not, and a CPU that comes
+    /// back leaves units in other queues that may only run on it.
     here: bool,
 }
 
 impl<T> Turn<T> {
-    /// The unit before is not saved yet: the switch has to be finished first.
+    /// The turn of a CPU whose previous unit is not saved yet: it must finish that switch first.
     const fn finish_switch(now_ns: u64) -> Self {
         Self {
             choice: Choice::Stay,
@@ -83,7 +83,7 @@ impl<T> Turn<T> {
 }
 
 impl<T: Clone> Scheduler<T> {
-    /// Accounts the unit that runs on `cpu` and says what the CPU does next.
+    /// Accounts the unit that runs on `cpu` and decides what the CPU does next.
     pub fn pick(&self, cpu: CpuId, now_ns: u64) -> Turn<T> {
         let mut queue = self.lock(cpu);
         let mut holder = self.account(&mut queue, now_ns);
@@ -106,8 +106,8 @@ impl<T: Clone> Scheduler<T> {
         turn
     }
 
-    /// The registers of the unit that `cpu` switched away from are in memory: it may run elsewhere.
-    /// Returns the CPU to kick.
+    /// Records that the registers of the unit that `cpu` switched away from are in memory, so that it may run
+    /// elsewhere. Returns the CPU to kick.
     pub fn saved(&self, cpu: CpuId, now_ns: u64) -> Option<CpuId> {
         let mut queue = self.lock(cpu);
         let slot = queue.leaving.take()?;
@@ -128,7 +128,7 @@ impl<T: Clone> Scheduler<T> {
         }
     }
 
-    /// Charges the running unit for its time since the last accounting.
+    /// Charges the running unit for the time since it was last accounted.
     fn account(&self, queue: &mut QueueGuard<'_>, now_ns: u64) -> Option<Holder> {
         let ran_ns = match queue.current {
             Some(_) => now_ns.saturating_sub(queue.charged_at_ns),
@@ -154,9 +154,9 @@ impl<T: Clone> Scheduler<T> {
         Some(holder)
     }
 
-    /// Makes those parked units ready whose time has come.
+    /// Makes parked units ready whose time has come.
     fn unpark(&self, queue: &mut QueueGuard<'_>, now_ns: u64) {
-        // Each leaves the heap or goes to the end of it, so the length bounds the work.
+        // Each unit leaves the heap or moves to its end, so the length bounds the work.
         for _ in 0..queue.parked.len() {
             match queue.parked.first() {
                 Some((time, slot)) if time <= now_ns => {
@@ -168,7 +168,7 @@ impl<T: Clone> Scheduler<T> {
         }
     }
 
-    /// Whether the CPU should look for work in other queues: work behind which virtual time.
+    /// Whether the CPU should look for work in other queues; if so, the virtual time below which it takes a unit over.
     fn looks_around(
         &self,
         queue: &mut QueueGuard<'_>,
@@ -222,8 +222,8 @@ impl<T: Clone> Scheduler<T> {
         }
     }
 
-    /// A turn in which a ready unit that may not run here goes elsewhere. There may be more of them: the CPU is to ask again
-    /// at once, and its own unit goes on so long.
+    /// A turn in which a ready unit that may not run here is moved elsewhere. There may be more such units, so the CPU
+    /// must ask again at once; its own unit continues until then.
     #[cold]
     #[inline(never)]
     fn send_away(
@@ -250,7 +250,7 @@ impl<T: Clone> Scheduler<T> {
         turn
     }
 
-    /// The first ready unit whose domain has budget; those without are parked on the way.
+    /// The first ready unit whose domain has budget. Units without budget are parked on the way.
     fn first_with_budget(&self, queue: &mut QueueGuard<'_>, now_ns: u64) -> Option<Candidate> {
         loop {
             let (vtime, slot) = queue.ready.first()?;
@@ -334,7 +334,7 @@ impl<T: Clone> Scheduler<T> {
         }
     }
 
-    /// The running unit stops running; until it is saved the CPU keeps it.
+    /// Stops the running unit, which the CPU holds until it is saved.
     fn leave(&self, queue: &mut QueueGuard<'_>) {
         if let Some(slot) = queue.current.take() {
             queue.leaving = Some(slot);
