@@ -1,4 +1,4 @@
-//! The heaps of deadlines, looked at from both ends: for the audit of test builds.
+//! A check of the timer queues from both ends, for the audit of test builds.
 
 use crate::kit::atomic::Ordering;
 use alloc::format;
@@ -7,15 +7,16 @@ use alloc::string::String;
 use super::{Key, Places, Timer, Timers};
 use crate::kit::CpuId;
 
-/// Finds the timer of a key, and gives what the function that it is passed says of it; false without one.
+/// Finds the timer of a key, calls the function with it, and returns that function's result; false if there is no such
+/// timer.
 pub type OnTimer<'a> = dyn Fn(Key, &dyn Fn(&Timer) -> bool) -> bool + 'a;
 
 impl Timers {
-    /// Looks at the heap of `cpu`: each deadline is in order, and the timer of its key, which `timer` finds
-    /// and passes on, stands where it says. Gives the number of deadlines.
+    /// Checks the queue of `cpu`: the deadlines form a heap, and the timer of each key, which `on_timer` finds, refers
+    /// to its place in it. Returns the number of deadlines.
     ///
     /// # Errors
-    /// It isn't so.
+    /// A description of the first inconsistency.
     pub fn check(&self, cpu: CpuId, on_timer: &OnTimer<'_>) -> Result<u64, String> {
         let timers = self.heaps.of(cpu);
         let heap = timers.heap.lock();
@@ -52,7 +53,7 @@ impl Timers {
         Ok(items.len() as u64)
     }
 
-    /// Whether the timer waits in a heap.
+    /// Whether the timer is in a queue.
     pub fn is_set(&self, timer: &Timer) -> bool {
         let Some(place) = *timer.place.lock() else {
             return false;

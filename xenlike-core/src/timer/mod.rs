@@ -1,9 +1,9 @@
-//! Deadlines: one heap a CPU, and a [`Timer`] handle in whatever has a deadline.
+//! Deadlines: a queue for each CPU, and a [`Timer`] handle in each object that has a deadline.
 //!
-//! A timer waits in the heap of the CPU that it was set on. That CPU calls [`Timers::pop_expired`] from
-//! its timer interrupt and acts on the keys it gets; [`Timers::set`] and [`Timers::cancel`] work
-//! from any CPU. A timer that is set anew just as it expires may report once too early: who acts on a key
-//! checks the time it waits for.
+//! A timer waits in the queue of the CPU on which it was set. That CPU calls [`Timers::pop_expired`] from its timer
+//! interrupt and acts on the keys that it gets. [`Timers::set`] and [`Timers::cancel`] may be called on any CPU. A
+//! timer that is set again just as it expires may be reported once too early, so code that acts on a key checks whether
+//! its time has come. Uses `kit`, and asks `mm::heap` whether the heap may grow.
 #![cfg_attr(
     not(test),
     warn(
@@ -28,34 +28,34 @@ use crate::kit::heap::{IndexedHeap, NoMemory, Places};
 use crate::kit::{CpuId, DomId, Lock, MAX_CPUS, Rank, VcpuId};
 use crate::mm::heap;
 
-/// What a deadline is for.
+/// The purpose of a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum What {
-    /// VCPUOP_set_singleshot_timer and set_timer_op.
+    /// VCPUOP_set_singleshot_timer, or the set_timer_op hypercall.
     Singleshot,
-    /// VCPUOP_set_periodic_timer.
+    /// VCPUOP_set_periodic_timer, the period of a vCPU.
     Periodic,
     /// The time limit of SCHEDOP_poll.
     Poll,
-    /// A SCHEDOP_watchdog of the domain, by its number less one.
+    /// A SCHEDOP_watchdog of the domain; the watchdog's number less one.
     Watchdog(u8),
-    /// A CPU looks after itself ([`Key::UPKEEP`]).
+    /// Periodic upkeep of a CPU ([`Key::UPKEEP`]).
     Upkeep,
 }
 
-/// Whose deadline it is and what for.
+/// Names a deadline: its owner and its purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// The domain.
+    /// The domain that owns it.
     pub dom: DomId,
-    /// The vCPU; 0 for what is the whole domain's.
+    /// The vCPU that owns it; 0 if the whole domain does.
     pub vcpu: VcpuId,
-    /// What for.
+    /// The purpose of the deadline.
     pub what: What,
 }
 
 impl Key {
-    /// The deadline at which the CPU that has it looks after itself; it belongs to no domain.
+    /// The deadline of a CPU's own upkeep, which belongs to no domain.
     pub const UPKEEP: Self = Self {
         dom: DomId::IDLE,
         vcpu: VcpuId(0),
@@ -63,14 +63,14 @@ impl Key {
     };
 }
 
-/// One deadline's owner's end.
+/// The owner's handle on a deadline.
 #[derive(Debug)]
 pub struct Timer {
     key: Key,
     place: Lock<Option<Place>>,
 }
 
-/// Where a timer was last put.
+/// The place in the queues that a timer was last given.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     cpu: CpuId,
@@ -79,27 +79,27 @@ struct Place {
 }
 
 impl Timer {
-    /// A timer that is not set.
+    /// Makes a timer that is not set.
     pub const fn new(key: Key) -> Self {
         Self {
             key,
             place: Lock::new(Rank::TimerPlace, None),
         }
     }
-    /// Whose it is and what for.
+    /// The owner and the purpose of the timer.
     pub const fn key(&self) -> Key {
         self.key
     }
 }
 
-/// The heaps of all CPUs.
+/// The timer queues of all CPUs.
 pub struct Timers {
     heaps: PerCpu<CpuTimers>,
 }
 
 struct CpuTimers {
     heap: Lock<Heap>,
-    /// The first deadline as last published; `u64::MAX` without one.
+    /// The first deadline as last published; `u64::MAX` if there is none.
     first_ns: AtomicU64,
 }
 
@@ -119,7 +119,7 @@ impl CpuTimers {
     }
 }
 
-/// Heap bytes that one more slot may take.
+/// The bytes of heap memory that another slot may take.
 const SLOT_BYTES: u64 = 64;
 
 struct Heap {
@@ -187,13 +187,13 @@ impl Heap {
         self.end_use(slot_number)
     }
 
-    /// Takes out the deadline that comes first.
+    /// Removes the first deadline and returns its key.
     fn pop_first(&mut self) -> Option<Key> {
         let slot_number = self.order.pop_first(&self.slots)?;
         self.end_use(slot_number)
     }
 
-    /// A slot whose deadline is no more may be used anew; the key it had.
+    /// Frees a slot whose deadline is gone, and returns its key.
     fn end_use(&mut self, slot_number: u32) -> Option<Key> {
         let slot = self.slots.0.get_mut(slot_number as usize)?;
         slot.use_number = slot.use_number.wrapping_add(1);
@@ -201,7 +201,7 @@ impl Heap {
         Some(slot.key)
     }
 
-    /// Moves the deadline at `place`; false if that has expired, or is somebody else's by now.
+    /// Changes the deadline at `place`; returns false if it has expired, or the slot has been reused since.
     fn change(&mut self, place: &Place, deadline_ns: u64) -> bool {
         self.is_set(place) && self.order.change(place.slot, deadline_ns, &self.slots)
     }
@@ -218,22 +218,22 @@ impl Heap {
 }
 
 impl Timers {
-    /// No deadlines.
+    /// Makes queues without any deadlines.
     pub const fn new() -> Self {
         Self {
             heaps: PerCpu::new([const { CpuTimers::new() }; MAX_CPUS]),
         }
     }
 
-    /// Sets `timer` to expire on `cpu` at `deadline_ns`, in place of what it was set to. That CPU's hardware
-    /// timer must come by then.
+    /// Sets `timer` to expire on `cpu` at `deadline_ns`, in place of its previous deadline. The caller makes the
+    /// hardware timer of that CPU interrupt by then.
     pub fn set(&self, timer: &Timer, cpu: CpuId, deadline_ns: u64) -> Result<(), NoMemory> {
         self.set_if(timer, cpu, deadline_ns, |_| true).map(drop)
     }
 
-    /// As [`Timers::set`], if `wanted` says so, which can ask whether the timer is set already. Nobody sets or
-    /// cancels the timer meanwhile: who changes what `wanted` looks at, and then cancels, finds
-    /// the timer as he left it.
+    /// Like [`Timers::set`], if `wanted` returns true. Its argument tells whether the timer is set already. No other
+    /// CPU sets or cancels the timer during the call. So code that first changes what `wanted` reads, and then cancels
+    /// the timer, knows that it stays cancelled.
     pub fn set_if(
         &self,
         timer: &Timer,
@@ -268,7 +268,7 @@ impl Timers {
         Ok(true)
     }
 
-    /// The timer will not expire, unless it just has.
+    /// Cancels the timer. It may have expired just before.
     pub fn cancel(&self, timer: &Timer) {
         let mut place = timer.place.lock();
         if let Some(old) = place.take() {
@@ -276,13 +276,13 @@ impl Timers {
         }
     }
 
-    /// The CPU's first deadline.
+    /// The first deadline of `cpu`, in ns, as last published.
     pub fn next_deadline_ns(&self, cpu: CpuId) -> Option<u64> {
         let first_ns = self.heaps.of(cpu).first_ns.load(Ordering::Relaxed);
         (first_ns != u64::MAX).then_some(first_ns)
     }
 
-    /// Takes out one deadline of `cpu` that is not after `now_ns`. The caller repeats until there is none.
+    /// Removes one deadline of `cpu` that is not after `now_ns`. The caller repeats the call until there is none.
     pub fn pop_expired(&self, cpu: CpuId, now_ns: u64) -> Option<Key> {
         let timers = self.heaps.of(cpu);
         if timers.first_ns.load(Ordering::Relaxed) > now_ns {

@@ -77,7 +77,7 @@ proptest! {
     }
 }
 
-/// A timer that was popped is not armed again once its owner has cancelled it.
+/// A timer that has expired is not set again once its owner has cancelled it.
 #[test]
 fn a_popped_timer_is_not_set_after_its_cancel() {
     let all = Timers::new();
@@ -92,7 +92,7 @@ fn a_popped_timer_is_not_set_after_its_cancel() {
     all.cancel(&timer[0]);
     assert_eq!(all.set_if(&timer[0], CpuId(0), 30, again), Ok(false));
     assert_eq!(all.next_deadline_ns(CpuId(0)), None);
-    // Whether it is set is known on every CPU.
+    // Every CPU can tell whether the timer is set.
     let stopped = |is_set: &dyn Fn() -> bool| !is_set();
     assert_eq!(all.set_if(&timer[0], CpuId(1), 40, stopped), Ok(true));
     assert_eq!(all.set_if(&timer[0], CpuId(0), 50, stopped), Ok(false));
