@@ -1,16 +1,16 @@
-//! The PCI functions that domain 0 has told of.
+//! The PCI functions that domain 0 has announced (PHYSDEVOP_pci_device_add and its relatives).
 
 use super::line::Source;
 use super::{Book, Function, IrqError, Machine};
 
-/// As many as the first segment can have.
+/// The number of functions that the first PCI segment can have.
 const MOST_FUNCTIONS: usize = 1 << 16;
 
 impl<M: Machine> Book<M> {
-    /// There is `function`; telling it again changes nothing.
+    /// Adds `function`. Adding a function again changes nothing.
     ///
     /// # Errors
-    /// [`IrqError::NoMemory`].
+    /// [`IrqError::NoMemory`] if the list can't grow.
     pub fn add_function(&mut self, function: Function) -> Result<(), IrqError> {
         if let Err(at) = self.functions.binary_search(&function) {
             if self.functions.len() >= MOST_FUNCTIONS {
@@ -24,10 +24,10 @@ impl<M: Machine> Book<M> {
         Ok(())
     }
 
-    /// `function` has gone, and its messages with it.
+    /// Removes `function`, and unmaps all its messages.
     ///
     /// # Errors
-    /// [`IrqError::NoDevice`] if nobody told of it.
+    /// [`IrqError::NoDevice`] if the function was not announced.
     pub fn remove_function(&mut self, function: Function) -> Result<(), IrqError> {
         let at = self
             .functions
@@ -51,7 +51,7 @@ impl<M: Machine> Book<M> {
         of.next().map(|line| line.vector)
     }
 
-    /// Whether somebody told of `function`.
+    /// Whether `function` was announced.
     pub fn has(&self, function: Function) -> bool {
         self.require(function).is_ok()
     }
@@ -63,10 +63,10 @@ impl<M: Machine> Book<M> {
             .map_err(|_| IrqError::NoDevice)
     }
 
-    /// Writes the messages of `function` once more, after a reset or sleep.
+    /// Writes the messages of `function` again, because a reset or a sleep state has cleared them.
     ///
     /// # Errors
-    /// [`IrqError::NoDevice`] if nobody told of it.
+    /// [`IrqError::NoDevice`] if the function was not announced.
     pub fn restore(&mut self, function: Function) -> Result<(), IrqError> {
         self.require(function)?;
         let Self { machine, lines, .. } = self;

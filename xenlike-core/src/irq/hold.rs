@@ -1,24 +1,24 @@
-//! Who handles an interrupt: binding, letting go, the end of one, and the CPU it goes to.
+//! Holders: which domain handles an interrupt, when it is done with one, and the CPU to which the interrupt goes.
 
 use super::line::Holder;
 use super::{Book, IrqError, Machine};
 use crate::kit::{CpuId, DomId};
 
-/// Whether a holder has to tell when it is done with an interrupt.
+/// Whether a holder must say when it is done with an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It has: the line is masked till then.
+    /// It must, because the line stays masked until then.
     Wanted,
-    /// It need not.
+    /// It need not, because the line is not masked.
     Free,
 }
 
 impl<M: Machine> Book<M> {
-    /// `holder` handles the interrupt from now on, on `cpu` if nobody else has it.
+    /// Makes `holder` handle the interrupt. If it is the first holder, the interrupt goes to `cpu`.
     ///
     /// # Errors
-    /// [`IrqError::BadNumber`] if its number stands for nothing, [`IrqError::Exists`] if it does already,
-    /// [`IrqError::Busy`] if another holder or this one won't share, or the line has too many.
+    /// [`IrqError::BadNumber`] if its number is not mapped, [`IrqError::Exists`] if it is a holder already,
+    /// [`IrqError::Busy`] if it or another holder doesn't share, or if the line has too many holders.
     pub fn hold(&mut self, holder: Holder, cpu: CpuId) -> Result<End, IrqError> {
         let vector = self.vector_of(holder.dom, holder.pirq)?;
         let (line, machine) = self.line(vector).ok_or(IrqError::BadNumber)?;
@@ -44,10 +44,10 @@ impl<M: Machine> Book<M> {
         })
     }
 
-    /// `dom` no longer handles `pirq`.
+    /// Ends that `dom` handles `pirq`. The line is masked if that was its last holder.
     ///
     /// # Errors
-    /// [`IrqError::BadNumber`] if it did not.
+    /// [`IrqError::BadNumber`] if the domain did not handle it.
     pub fn let_go(&mut self, dom: DomId, pirq: u32) -> Result<(), IrqError> {
         let vector = self.vector_of(dom, pirq)?;
         let (line, machine) = self.line(vector).ok_or(IrqError::BadNumber)?;
@@ -61,11 +61,11 @@ impl<M: Machine> Book<M> {
         Ok(())
     }
 
-    /// `dom` is done with `pirq`; the line may ask again when all are. One that it was not told of
-    /// needs no end.
+    /// Records that `dom` is done with `pirq`. When all holders are, the line is unmasked. Does nothing if the domain
+    /// has no interrupt to end.
     ///
     /// # Errors
-    /// [`IrqError::BadNumber`] if the number stands for nothing.
+    /// [`IrqError::BadNumber`] if the number is not mapped.
     pub fn end(&mut self, dom: DomId, pirq: u32) -> Result<(), IrqError> {
         let vector = self.vector_of(dom, pirq)?;
         let (line, machine) = self.line(vector).ok_or(IrqError::BadNumber)?;
@@ -78,10 +78,10 @@ impl<M: Machine> Book<M> {
         Ok(())
     }
 
-    /// What a holder of `pirq` of `dom` has to do: whether to end each, and whether others share it.
+    /// What a holder of `pirq` in `dom` must know: whether to end each interrupt, and whether the line is shared.
     ///
     /// # Errors
-    /// [`IrqError::BadNumber`] if the number stands for nothing.
+    /// [`IrqError::BadNumber`] if the number is not mapped.
     pub fn duties(&mut self, dom: DomId, pirq: u32) -> Result<(End, Sharing), IrqError> {
         let vector = self.vector_of(dom, pirq)?;
         let (line, _) = self.line(vector).ok_or(IrqError::BadNumber)?;
@@ -115,8 +115,8 @@ impl<M: Machine> Book<M> {
 /// Whether a line has several holders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
-    /// One or none.
+    /// The line has one holder or none.
     Alone,
-    /// Several.
+    /// The line has several holders.
     Shared,
 }

@@ -1,4 +1,4 @@
-//! One interrupt: where it comes from, who handles it, whether it is let through.
+//! One interrupt: its source, its holders, and its mask.
 
 use arrayvec::ArrayVec;
 
@@ -7,59 +7,59 @@ use super::{Book, Machine};
 use crate::arch::ioapic::{Gate, Trigger};
 use crate::kit::{CpuId, DomId, Port};
 
-/// Domains that may share one line.
+/// The number of domains that may share a line.
 pub const MOST_HOLDERS: usize = 8;
-/// Arrivals of a message that nobody handles and that can't be masked, before the device is told to
-/// send none: one may be under way when its driver lets go.
+/// How many messages without a holder are tolerated from a function that can't mask them, before its messages are
+/// disabled. One may be in flight when a driver releases the interrupt.
 const MOST_STRAYS: u32 = 64;
 
-/// Where an interrupt comes from.
+/// The source of an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A line of an I/O APIC.
     Line {
-        /// Its number.
+        /// The global system interrupt number of the line.
         gsi: u32,
-        /// When it asks.
+        /// The condition on which the line requests.
         trigger: Trigger,
     },
-    /// Message `index` of a function with MSI.
+    /// Message number `index` of a function with MSI.
     Msi(Msi, u8),
-    /// An entry of an MSI-X table.
+    /// An entry of a function's MSI-X table.
     Msix(Msix),
 }
 
 /// A domain that handles an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Who.
+    /// The domain that handles it.
     pub dom: DomId,
-    /// By what number.
+    /// The domain's number for the interrupt.
     pub pirq: u32,
-    /// The event channel that tells it.
+    /// The port of the event channel to which it is bound.
     pub port: Port,
-    /// Whether it lets others hold the line too.
+    /// Whether the domain shares the line with other holders.
     pub shares: bool,
-    /// It was told of a level-triggered interrupt, and has not said yet that it is done.
+    /// Whether a level-triggered interrupt was sent to the domain, which has not said yet that it is done.
     pub owes_end: bool,
 }
 
-/// An interrupt with a vector.
+/// An interrupt that has a vector.
 #[derive(Debug)]
 pub struct Line {
-    /// What it arrives by.
+    /// The vector by which it arrives.
     pub vector: u8,
-    /// Where it comes from.
+    /// The device's line or message.
     pub source: Source,
-    /// The CPU it goes to.
+    /// The CPU to which it is sent.
     pub cpu: CpuId,
-    /// Who handles it.
+    /// The domains that handle it.
     pub holders: ArrayVec<Holder, MOST_HOLDERS>,
-    /// How often it arrived.
+    /// How often it has arrived.
     pub count: u64,
-    /// How often it arrived in a row while nobody handled it.
+    /// How often it has arrived in a row without a holder.
     strays: u32,
-    /// Its function was told to send no messages, for that.
+    /// Whether the function's messages were disabled because of that.
     silenced: bool,
 }
 
@@ -76,12 +76,12 @@ impl Line {
         }
     }
 
-    /// Whether its cause lasts until a driver sees to it.
+    /// Whether it is level-triggered: it lasts until a driver has served the device.
     pub fn is_level(&self) -> bool {
         matches!(self.source, Source::Line { trigger, .. } if trigger.is_level())
     }
 
-    /// Whether it should be let through now.
+    /// Whether it should be open: it has holders, and none has yet to end an interrupt.
     fn wanted(&self) -> Gate {
         if self.holders.is_empty() || self.holders.iter().any(|holder| holder.owes_end) {
             Gate::Masked
@@ -90,7 +90,7 @@ impl Line {
         }
     }
 
-    /// Tells the machine all of it: vector, CPU, and whether it is let through.
+    /// Programs the vector, the CPU and the mask. A message is masked while it is rewritten.
     pub(super) fn program(&self, machine: &mut impl Machine) {
         let gate = self.wanted();
         match self.source {
@@ -112,12 +112,12 @@ impl Line {
         }
     }
 
-    /// Tells the machine whether it is let through.
+    /// Programs only the mask.
     pub(super) fn set_gate(&self, machine: &mut impl Machine) {
         self.gate(machine, self.wanted());
     }
 
-    /// Masks it for good.
+    /// Masks it, because its last map is gone.
     pub(super) fn close(&self, machine: &mut impl Machine) {
         self.gate(machine, Gate::Masked);
     }
@@ -132,7 +132,8 @@ impl Line {
         }
     }
 
-    /// Somebody handles it now: if the device was told to send none, it may again.
+    /// Clears the count of stray messages, for a new holder. If the function's messages were disabled, enables them
+    /// again.
     pub(super) fn forgive(&mut self, machine: &mut impl Machine) {
         self.strays = 0;
         if let (Source::Msi(msi, _), true) = (self.source, self.silenced) {
@@ -141,7 +142,8 @@ impl Line {
         self.silenced = false;
     }
 
-    /// Nobody handles it: it is stopped at its source.
+    /// Handles an arrival without holders: masks the source, and after too many arrivals disables the function's
+    /// messages.
     fn stray(&mut self, machine: &mut impl Machine) {
         self.strays = self.strays.saturating_add(1);
         self.set_gate(machine);
@@ -154,7 +156,7 @@ impl Line {
     }
 }
 
-/// Whom to tell of an arrival.
+/// The holders to which an arrival is sent.
 pub type Told = ArrayVec<Holder, MOST_HOLDERS>;
 
 impl<M: Machine> Book<M> {
@@ -166,8 +168,8 @@ impl<M: Machine> Book<M> {
         Some((self.lines.get_mut(at)?, &mut self.machine))
     }
 
-    /// An interrupt arrived by `vector`: whom to tell of it, once it is acknowledged. None if the
-    /// vector means nothing, which a device that Dom0 drives can bring about.
+    /// Handles the arrival of an interrupt by `vector`. Returns the holders to notify once it is acknowledged, or
+    /// `None` if the vector is not in use; a device that domain 0 drives can send any vector.
     pub fn arrived(&mut self, vector: u8) -> Option<Told> {
         let (line, machine) = self.line(vector)?;
         line.count = line.count.wrapping_add(1);
@@ -184,7 +186,7 @@ impl<M: Machine> Book<M> {
         Some(line.holders.clone())
     }
 
-    /// All lines, for who looks.
+    /// All lines in use, by ascending vector.
     pub fn lines(&self) -> &[Line] {
         &self.lines
     }

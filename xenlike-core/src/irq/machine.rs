@@ -1,4 +1,4 @@
-//! The machine's own interrupt hardware, and its one book.
+//! The interrupt hardware of the machine, and its only [`Book`].
 
 use alloc::vec::Vec;
 
@@ -10,24 +10,24 @@ use crate::kit::lock::LockGuard;
 use crate::kit::{CpuId, Lock, Mfn, Once, Rank};
 use crate::mm::frame::frames;
 
-/// Pages of MSI-X tables that are mapped at most. They stay: a table's place rarely changes.
+/// The number of pages of MSI-X tables that may be mapped. Mappings are never removed, because tables rarely move.
 const MOST_TABLE_PAGES: usize = 256;
 
-/// How a page of a device is mapped for good.
+/// Maps a page of a device for good; `None` if there is no address space or memory left.
 pub type MapPage = fn(Mfn) -> Option<Window>;
 
-/// I/O APICs, PCI configuration, MSI-X tables.
+/// The machine's I/O APICs, PCI configuration space and MSI-X tables.
 pub struct Hardware {
     map_page: MapPage,
     tables: Vec<(Mfn, Window)>,
-    /// Pages of registers that are the core's: no device's table.
+    /// The pages of the core's own device registers, which can't be a device's table.
     own: Vec<Mfn>,
 }
 
 static BOOK: Once<Lock<Book<Hardware>>> = Once::new();
 
-/// Opens the book, once, at boot: with the lines that are wired otherwise, and the pages that are the
-/// core's.
+/// Makes the book. Called once, at boot, with the lines whose wiring differs from their bus' default, and the pages of
+/// the core's own registers.
 pub fn open(wires: &[(u32, Trigger)], own: Vec<Mfn>, map_page: MapPage) {
     let hardware = Hardware {
         map_page,
@@ -37,7 +37,7 @@ pub fn open(wires: &[(u32, Trigger)], own: Vec<Mfn>, map_page: MapPage) {
     BOOK.call_once(|| Lock::new(Rank::Interrupts, Book::new(hardware, wires)));
 }
 
-/// The machine's book; none on the host, and before it is opened.
+/// Locks the machine's book. `None` before it is made, and on the host.
 pub fn book() -> Option<LockGuard<'static, Book<Hardware>>> {
     Some(BOOK.get()?.lock())
 }
@@ -47,7 +47,7 @@ impl Hardware {
         if let Some((_, window)) = self.tables.iter().find(|(mapped, _)| *mapped == page) {
             return Some(*window);
         }
-        // Domain 0 says where its devices are: never over RAM or the core's own registers.
+        // Domain 0 controls where devices have their registers, so the page must be neither RAM nor the core's own.
         let is_ram = frames().get(page).is_some();
         if is_ram || self.own.contains(&page) || self.tables.len() >= MOST_TABLE_PAGES {
             return None;
@@ -64,7 +64,7 @@ impl Machine for Hardware {
         ioapic::lines()
     }
     fn route(&mut self, gsi: u32, vector: u8, cpu: CpuId, trigger: Trigger, gate: Gate) {
-        // Only lines that are there get here.
+        // Can't fail, because the book only routes lines that exist.
         let _ = ioapic::route(gsi, vector, cpu, trigger, gate);
     }
     fn set_gate(&mut self, gsi: u32, gate: Gate) {

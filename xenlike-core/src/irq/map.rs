@@ -1,4 +1,4 @@
-//! By which numbers domains call interrupts.
+//! Maps: the numbers (*pirqs*) by which domains refer to interrupts.
 
 use super::line::{Line, Source};
 use super::message::{Layout, Msi, Msix};
@@ -9,15 +9,15 @@ use crate::kit::DomId;
 /// A domain's number for an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Map {
-    /// Whose number.
+    /// The domain that owns the number.
     pub dom: DomId,
-    /// The number.
+    /// The number of the interrupt in this domain, below [`PIRQS`].
     pub pirq: u32,
-    /// The interrupt's vector; none for a number that is only set aside.
+    /// The vector of the interrupt; `None` if the number is only reserved.
     pub vector: Option<u8>,
 }
 
-/// The most messages of a function with MSI (PCI 3.0 §6.8.1.3).
+/// The most messages that a function with MSI can have (PCI 3.0 §6.8.1.3).
 const MOST_MESSAGES: u8 = 32;
 
 impl<M: Machine> Book<M> {
@@ -32,12 +32,12 @@ impl<M: Machine> Book<M> {
         map.vector.ok_or(IrqError::BadNumber)
     }
 
-    /// Whether `pirq` of `dom` stands for an interrupt.
+    /// Whether `pirq` of `dom` is mapped to an interrupt.
     pub fn is_mapped(&self, dom: DomId, pirq: u32) -> bool {
         self.vector_of(dom, pirq).is_ok()
     }
 
-    /// The line that `pirq` of `dom` stands for, if it is one of an I/O APIC.
+    /// The GSI to which `pirq` of `dom` is mapped, if that is a line of an I/O APIC.
     pub fn gsi_of(&self, dom: DomId, pirq: u32) -> Option<u32> {
         let vector = self.vector_of(dom, pirq).ok()?;
         let line = self.lines.iter().find(|line| line.vector == vector)?;
@@ -47,7 +47,7 @@ impl<M: Machine> Book<M> {
         }
     }
 
-    /// All maps, for who looks.
+    /// All mappings, sorted by domain and number.
     pub fn maps(&self) -> &[Map] {
         &self.maps
     }
@@ -55,7 +55,7 @@ impl<M: Machine> Book<M> {
     fn add_map(&mut self, map: Map) -> Result<(), IrqError> {
         let at = match self.place(map.dom, map.pirq) {
             Ok(at) => match self.maps.get_mut(at) {
-                // A number that was set aside.
+                // A reserved number may be mapped.
                 Some(old) if old.vector.is_none() => {
                     *old = map;
                     return Ok(());
@@ -77,7 +77,7 @@ impl<M: Machine> Book<M> {
         Ok(())
     }
 
-    /// `count` numbers in a row of `dom` that stand for nothing, above all lines.
+    /// The first of `count` consecutive free numbers of `dom`, above those of all lines.
     fn free_numbers(&self, dom: DomId, count: u32) -> Result<u32, IrqError> {
         let first = self.machine.lines().max(super::ISA_LINES);
         let free = |from: &u32| {
@@ -87,30 +87,31 @@ impl<M: Machine> Book<M> {
         (first..=last).find(free).ok_or(IrqError::NoSpace)
     }
 
-    /// Sets a number aside for `dom`.
+    /// Reserves a free number for `dom`.
     ///
     /// # Errors
-    /// No number or memory is left.
+    /// [`IrqError::NoSpace`] or [`IrqError::NoMemory`] if there is no number or memory left.
     pub fn reserve(&mut self, dom: DomId) -> Result<u32, IrqError> {
         let pirq = self.free_numbers(dom, 1)?;
         self.reserve_as(dom, pirq)
     }
 
-    /// Sets this number aside for `dom`, which stands for nothing yet.
+    /// Reserves the number `pirq` for `dom`.
     ///
     /// # Errors
-    /// It stands for something; no memory is left.
+    /// [`IrqError::Taken`] if it is mapped, [`IrqError::NoMemory`] if there is no memory left.
     pub fn reserve_as(&mut self, dom: DomId, pirq: u32) -> Result<u32, IrqError> {
         let vector = None;
         self.add_map(Map { dom, pirq, vector })?;
         Ok(pirq)
     }
 
-    /// Line `gsi` gets the number `pirq` in `dom`, or one that is free, or that which it has. It stays
-    /// masked until it is bound.
+    /// Maps line `gsi` in `dom` to the number `pirq`. Without a number, returns the one that the line has, or chooses a
+    /// free one. The line stays masked until it has a holder.
     ///
     /// # Errors
-    /// There is no such line or number, the number or the line stands for something else, nothing is left.
+    /// [`IrqError::BadNumber`] if the line or number doesn't exist, [`IrqError::Taken`] if either is mapped otherwise,
+    /// [`IrqError::NoSpace`] or [`IrqError::NoMemory`] if no number, vector or memory is left.
     pub fn map_line(&mut self, dom: DomId, gsi: u32, pirq: Option<u32>) -> Result<u32, IrqError> {
         if gsi >= self.machine.lines() || pirq.is_some_and(|pirq| pirq >= PIRQS) {
             return Err(IrqError::BadNumber);
@@ -139,7 +140,7 @@ impl<M: Machine> Book<M> {
         Ok(pirq)
     }
 
-    /// New lines with vectors and maps, `count` in a row; all or nothing.
+    /// Adds `count` consecutive lines with vectors and maps: all or none of them.
     fn add_new(
         &mut self,
         dom: DomId,
@@ -172,12 +173,12 @@ impl<M: Machine> Book<M> {
         Ok(())
     }
 
-    /// `count` messages of a function with MSI get numbers in a row from `pirq` on, or free ones.
-    /// Gives the first.
+    /// Maps `count` messages of a function with MSI to consecutive numbers, from `pirq` on or free ones. Returns the
+    /// first.
     ///
     /// # Errors
-    /// [`IrqError::NoDevice`], [`IrqError::BadNumber`] for a count that it can't do, [`IrqError::Exists`]
-    /// if its messages have numbers already, and as [`Book::map_line`].
+    /// [`IrqError::NoDevice`] if the function was not announced or has no MSI, [`IrqError::BadNumber`] for a count that
+    /// it can't send, [`IrqError::Exists`] if its messages are mapped already, and those of [`Book::map_line`].
     pub fn map_msi(
         &mut self,
         dom: DomId,
@@ -201,10 +202,10 @@ impl<M: Machine> Book<M> {
         Ok(pirq)
     }
 
-    /// Entry `index` of a function's MSI-X table gets the number `pirq`, or a free one.
+    /// Maps entry `index` of a function's MSI-X table to the number `pirq`, or to a free one.
     ///
     /// # Errors
-    /// As [`Book::map_msi`]; [`IrqError::NoMemoryAccess`].
+    /// Those of [`Book::map_msi`], and [`IrqError::NoMemoryAccess`] if the function's memory decoding is off.
     pub fn map_msix(
         &mut self,
         dom: DomId,
@@ -237,10 +238,10 @@ impl<M: Machine> Book<M> {
         }
     }
 
-    /// Takes the number `pirq` off; whoever held the interrupt by it does no longer.
+    /// Unmaps `pirq`. If the domain holds the interrupt by that number, it is released first.
     ///
     /// # Errors
-    /// [`IrqError::BadNumber`] if it stands for nothing.
+    /// [`IrqError::BadNumber`] if the number is not mapped.
     pub fn unmap(&mut self, dom: DomId, pirq: u32) -> Result<(), IrqError> {
         self.place(dom, pirq).map_err(|_| IrqError::BadNumber)?;
         let _ = self.let_go(dom, pirq);
@@ -248,7 +249,7 @@ impl<M: Machine> Book<M> {
         Ok(())
     }
 
-    /// Takes everything off that `dom` has.
+    /// Unmaps all numbers of `dom`, and releases the interrupts that it holds.
     pub fn forget(&mut self, dom: DomId) {
         let mut next = 0;
         while let Some(map) = self
@@ -263,7 +264,7 @@ impl<M: Machine> Book<M> {
         self.drop_maps(|map| map.dom == dom);
     }
 
-    /// Removes maps, and lines that lose their last one.
+    /// Removes maps, and the lines that lose their last map.
     fn drop_maps(&mut self, which: impl Fn(&Map) -> bool) {
         self.maps.retain(|map| !which(map));
         while let Some(at) = self.unused_line() {
@@ -280,7 +281,7 @@ impl<M: Machine> Book<M> {
         self.lines.iter().position(unused)
     }
 
-    /// A function none of whose messages has a number any more sends none.
+    /// Disables the messages of a function that has no mapped message any more.
     fn silence_without(&mut self, source: Source) {
         let left = |line: &Line| match (line.source, source) {
             (Source::Msi(a, _), Source::Msi(b, _)) => a == b,
@@ -303,10 +304,10 @@ impl<M: Machine> Book<M> {
         }
     }
 
-    /// Domain 0 tells how line `gsi` is wired.
+    /// Sets how line `gsi` is wired, as domain 0 reports it.
     ///
     /// # Errors
-    /// [`IrqError::Exists`] if that is known, [`IrqError::Busy`] if it is in use otherwise,
+    /// [`IrqError::Exists`] if that is known already, [`IrqError::Busy`] if the line has holders and another wiring,
     /// [`IrqError::BadNumber`] if there is no such line.
     pub fn wire(&mut self, gsi: u32, trigger: Trigger) -> Result<(), IrqError> {
         if gsi >= self.machine.lines() {

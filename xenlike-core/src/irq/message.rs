@@ -1,5 +1,5 @@
-//! Message-signalled interrupts: the capabilities of a PCI function, and what the core writes there
-//! (PCI 3.0 §6.8). A device's message is a memory write that a local APIC takes for an interrupt.
+//! Message-signalled interrupts: the capabilities of a PCI function and what the core writes there (PCI 3.0 §6.8). A
+//! device sends a message as a memory write, which a local APIC takes for an interrupt.
 
 use core::ops::RangeInclusive;
 
@@ -7,7 +7,7 @@ use super::{Function, IrqError, Machine, Width};
 use crate::arch::ioapic::Gate;
 use crate::kit::{CpuId, Maddr, Mfn};
 
-/// Registers of a function's header.
+/// Registers of a function's configuration header.
 mod header {
     pub const VENDOR: u8 = 0x00;
     pub const COMMAND: u8 = 0x04;
@@ -19,22 +19,22 @@ mod header {
     pub const STATUS_CAPABILITIES: u32 = 1 << 4;
 }
 
-/// Capability identifiers.
+/// The ids of the capabilities.
 const MSI: u32 = 0x05;
 const MSIX: u32 = 0x11;
-/// A list longer than the space holds goes in circles.
+/// A list of more capabilities than configuration space can hold is circular.
 const MOST_CAPABILITIES: usize = 48;
-/// Bits of both capabilities' control words.
+/// Bits of the control words of both capabilities.
 const MSI_ENABLE: u32 = 1;
 const MSI_COUNT: u32 = 7 << 4;
 const MSI_64: u32 = 1 << 7;
 const MSI_MASKABLE: u32 = 1 << 8;
 const MSIX_ENABLE: u32 = 1 << 15;
 const MSIX_SIZE: u32 = 0x7ff;
-/// Bytes of an entry of an MSI-X table.
+/// The size in bytes of an entry of an MSI-X table.
 const ENTRY_BYTES: u64 = 16;
 
-/// Where messages go: the local APIC with this id, in physical mode (SDM vol. 3 §11.11.1).
+/// The message address of the local APIC of `cpu`, in physical mode (SDM vol. 3 §11.11.1).
 fn address(machine: &impl Machine, cpu: CpuId) -> u32 {
     0xfee0_0000 | (machine.apic_id(cpu) & 0xff) << 12
 }
@@ -61,26 +61,26 @@ fn capability(machine: &mut impl Machine, function: Function, wanted: u32) -> Op
     None
 }
 
-/// A function's MSI capability.
+/// The MSI capability of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Msi {
-    /// Whose.
+    /// The function that has the capability.
     pub function: Function,
     at: u8,
     wide: bool,
     maskable: bool,
-    /// Messages that the function can send.
+    /// The number of messages that the function can send.
     pub most: u8,
 }
 
 impl Msi {
-    /// That of `function`.
+    /// Finds the capability of `function`.
     ///
     /// # Errors
-    /// [`IrqError::NoDevice`] if it has none.
+    /// [`IrqError::NoDevice`] if the function doesn't have it.
     pub fn find(machine: &mut impl Machine, function: Function) -> Result<Self, IrqError> {
         let at = capability(machine, function, MSI)
-            // All registers of the longest form must lie inside the space.
+            // All registers of the longest form must lie within configuration space.
             .filter(|at| *at <= 0xe8)
             .ok_or(IrqError::NoDevice)?;
         let control = machine.read(function, at.wrapping_add(2), Width::Word);
@@ -103,13 +103,13 @@ impl Msi {
         machine.write(self.function, at, Width::Word, old & !clear | set);
     }
 
-    /// Lets the function use `count` messages, a power of two. Enabling them is its driver's.
+    /// Lets the function use `count` messages, a power of two. Enabling them is left to its driver.
     pub(super) fn set_count(&self, machine: &mut impl Machine, count: u8) {
         let set = count.trailing_zeros() << 4;
         self.change_control(machine, MSI_COUNT, set);
     }
 
-    /// Writes the message, whose first vector is `vector`.
+    /// Writes the message, with `vector` as the first vector.
     pub(super) fn send(&self, machine: &mut impl Machine, vector: u8, cpu: CpuId) {
         let to = address(machine, cpu);
         self.write(machine, 4, Width::Dword, to);
@@ -120,7 +120,7 @@ impl Msi {
         self.write(machine, data, Width::Word, u32::from(vector));
     }
 
-    /// Masks message `index`, where the function can.
+    /// Masks or unmasks message `index`, if the function supports that.
     pub(super) fn set_gate(&self, machine: &mut impl Machine, index: u8, gate: Gate) {
         if !self.maskable {
             return;
@@ -135,33 +135,33 @@ impl Msi {
         machine.write(self.function, at, Width::Dword, new);
     }
 
-    /// Switches the function's messages on again.
+    /// Enables the function's messages again.
     pub(super) fn enable(&self, machine: &mut impl Machine) {
         self.change_control(machine, 0, MSI_ENABLE);
     }
 
-    /// Switches the function's messages off.
+    /// Disables the function's messages.
     pub(super) fn silence(&self, machine: &mut impl Machine) {
         self.change_control(machine, MSI_ENABLE, 0);
     }
 }
 
-/// Where a function's MSI-X table is.
+/// The location of a function's MSI-X table.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
-    /// How many entries it has.
+    /// The number of entries in the table.
     count: u16,
     entries: Maddr,
-    /// The bits of pending messages, if the function says so rightly.
+    /// The address of the pending bits, if the function states a valid one.
     pending: Option<Maddr>,
 }
 
 impl Layout {
-    /// That of `function`.
+    /// Finds the table of `function`.
     ///
     /// # Errors
-    /// [`IrqError::NoDevice`] without the capability, [`IrqError::NoMemoryAccess`] while the function's
-    /// memory is off.
+    /// [`IrqError::NoDevice`] if the function has no MSI-X, [`IrqError::NoMemoryAccess`] while its memory decoding is
+    /// off.
     pub fn find(machine: &mut impl Machine, function: Function) -> Result<Self, IrqError> {
         let at = capability(machine, function, MSIX)
             .filter(|at| *at <= 0xf4)
@@ -188,12 +188,12 @@ impl Layout {
         self.entries.0.checked_add(offset).map(Maddr)
     }
 
-    /// The pages of its entries.
+    /// The pages that contain entries.
     pub(super) fn entry_pages(&self) -> RangeInclusive<Mfn> {
         pages(self.entries, ENTRY_BYTES.saturating_mul(self.count.into()))
     }
 
-    /// The pages of its pending bits, which come in groups of 64.
+    /// The pages that contain pending bits, which come in groups of 64.
     pub(super) fn pending_pages(&self) -> Option<RangeInclusive<Mfn>> {
         let bytes = u64::from(self.count.div_ceil(64)).saturating_mul(8);
         self.pending.map(|at| pages(at, bytes))
@@ -208,9 +208,9 @@ fn pages(at: Maddr, bytes: u64) -> RangeInclusive<Mfn> {
 /// An entry of a function's MSI-X table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Msix {
-    /// Whose.
+    /// The function that has the table.
     pub function: Function,
-    /// The entry's number.
+    /// The number of the entry.
     pub index: u16,
     page: Mfn,
     offset: u16,
@@ -220,7 +220,7 @@ impl Msix {
     /// Entry `index` of the table of `function`, which is at `layout`.
     ///
     /// # Errors
-    /// [`IrqError::BadNumber`] behind the table's end.
+    /// [`IrqError::BadNumber`] if the index is beyond the end of the table.
     pub fn new(function: Function, layout: &Layout, index: u16) -> Result<Self, IrqError> {
         if index >= layout.count {
             return Err(IrqError::BadNumber);
@@ -239,7 +239,7 @@ impl Msix {
         machine.write_table(self.page, at, value)
     }
 
-    /// Writes the entry's message.
+    /// Writes the address and the data of the message.
     pub(super) fn send(&self, machine: &mut impl Machine, vector: u8, cpu: CpuId) {
         let to = address(machine, cpu);
         self.write(machine, 0, to);
@@ -247,12 +247,12 @@ impl Msix {
         self.write(machine, 8, u32::from(vector));
     }
 
-    /// Masks the entry; whether it could be reached.
+    /// Masks or unmasks the entry; returns whether the table could be accessed.
     pub(super) fn set_gate(&self, machine: &mut impl Machine, gate: Gate) -> bool {
         self.write(machine, 12, u32::from(gate == Gate::Masked))
     }
 
-    /// Switches all of the function's entries off.
+    /// Disables all messages of the function.
     pub(super) fn silence(machine: &mut impl Machine, function: Function) {
         if let Some(at) = capability(machine, function, MSIX) {
             let control = at.wrapping_add(2);
@@ -262,7 +262,7 @@ impl Msix {
     }
 }
 
-/// The address in base address register `index`, if that is one of memory (PCI 3.0 §6.2.5.1).
+/// The address in base address register `index`, if it decodes memory (PCI 3.0 §6.2.5.1).
 fn bar(machine: &mut impl Machine, function: Function, index: u8) -> Option<Maddr> {
     let bars = match machine.read(function, header::TYPE, Width::Byte) & 0x7f {
         0 => 6,
@@ -287,7 +287,7 @@ fn bar(machine: &mut impl Machine, function: Function, index: u8) -> Option<Madd
     (base != 0).then_some(Maddr(base))
 }
 
-/// Whether a function has MSI-X.
+/// Whether a function has the MSI-X capability.
 pub fn has_msix(machine: &mut impl Machine, function: Function) -> bool {
     capability(machine, function, MSIX).is_some()
 }

@@ -1,18 +1,18 @@
 //! Physical interrupts: from a device's line or message to the domains that handle it.
 //!
-//! A [`Book`] knows which domain calls what by which number (its *pirq*), and which vector each
-//! interrupt that somebody has mapped arrives by. Key types: [`line::Line`] (one interrupt),
-//! [`map::Map`] (a domain's number for it), [`Machine`] (I/O APICs, PCI configuration and MSI-X
-//! tables, a fake on the host). Neighbours: `domain::pirq` hands arrivals on as events;
-//! `hypercall::physdev` decodes; `entry` brings vectors.
+//! A [`Book`] contains the number (*pirq*) by which each domain refers to an interrupt, and the vector of each
+//! interrupt that some domain has mapped. Key types: [`line::Line`] (an interrupt), [`map::Map`] (a domain's number for
+//! it), [`Machine`] (I/O APICs, PCI configuration space and MSI-X tables; a fake on the host). Neighbours: `entry`
+//! passes vectors on; `domain::pirq` turns arrivals into events; `hypercall::physdev` decodes the calls.
 //!
 //! Invariants:
-//! - A vector is the core's choice, and the same on all CPUs; no guest learns or sets one.
-//! - An interrupt without holder is masked. A level-triggered one is masked from its arrival until
-//!   every holder that was told has said that it is done: it can't storm a CPU.
-//! - A holder has a map to its line; a line goes with its last map.
-//! - Messages of a device are written by the core alone, with its own vectors. Pages of an MSI-X table
-//!   in use are not mapped writable ([`tables`]).
+//! - The core chooses vectors, and a vector means the same interrupt on all CPUs (docs/adr/0008). No guest learns or
+//!   sets one.
+//! - An interrupt without holders is masked. A level-triggered one is also masked from its arrival until every holder
+//!   to which it was sent has said that it is done, so it can't storm a CPU.
+//! - A holder has a map to its line. A line is removed with its last map.
+//! - Only the core writes the messages of a device, with its own vectors. Pages of an MSI-X table in use are not mapped
+//!   writable by any domain ([`tables`]).
 #![warn(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -41,86 +41,86 @@ use map::Map;
 use tables::Table;
 use vectors::Vectors;
 
-/// Interrupt numbers of a domain end here.
+/// The end of a domain's interrupt numbers.
 pub const PIRQS: u32 = 1024;
 
-/// A PCI function of the first segment: the one that the configuration ports reach.
+/// A PCI function of the first segment, which is the one that the configuration ports reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Function {
-    /// Its bus.
+    /// The number of its bus.
     pub bus: u8,
-    /// Its device and function number.
+    /// The device and function number.
     pub devfn: u8,
 }
 
-/// How much of the configuration space an access takes.
+/// The width of an access to configuration space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
-    /// 1 byte.
+    /// One byte.
     Byte,
-    /// 2 bytes.
+    /// Two bytes, at an even offset.
     Word,
-    /// 4 bytes.
+    /// Four bytes, at an offset that is a multiple of four.
     Dword,
 }
 
-/// Why something was refused.
+/// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IrqError {
-    /// A number is out of range, or nothing is mapped there.
+    /// A number is out of range, or not mapped.
     BadNumber,
-    /// The number stands for another interrupt.
+    /// The number is mapped to another interrupt.
     Taken,
-    /// It was so already.
+    /// The requested state was there already.
     Exists,
-    /// Others have it and at least one of them won't share.
+    /// The interrupt has other holders, and at least one of them doesn't share it.
     Busy,
-    /// There is no such device, or it has no such capability.
+    /// There is no such device, or it lacks the capability.
     NoDevice,
-    /// The device's memory is switched off, so its table can't be reached.
+    /// The device's memory decoding is off, so that its table can't be accessed.
     NoMemoryAccess,
     /// No vector or number is left.
     NoSpace,
-    /// The hypervisor has no memory.
+    /// The hypervisor's memory is exhausted.
     NoMemory,
 }
 
 /// The interrupt hardware of the machine.
 pub trait Machine {
-    /// Lines there are: one past the highest.
+    /// The number of lines: the highest GSI plus one.
     fn lines(&self) -> u32;
     /// Sends line `gsi` as `vector` to `cpu`.
     fn route(&mut self, gsi: u32, vector: u8, cpu: CpuId, trigger: Trigger, gate: Gate);
-    /// Lets a line through, or stops it.
+    /// Opens or masks a line, which stays routed.
     fn set_gate(&mut self, gsi: u32, gate: Gate);
     /// Reads a register of a function's configuration space.
     fn read(&mut self, function: Function, at: u8, width: Width) -> u32;
-    /// Writes one.
+    /// Writes a register of a function's configuration space.
     fn write(&mut self, function: Function, at: u8, width: Width, value: u32);
-    /// Writes a word of an MSI-X table; false where there can't be one.
+    /// Writes a word of an MSI-X table; returns false if `page` can't contain one.
     fn write_table(&mut self, page: Mfn, at: usize, value: u32) -> bool;
-    /// The name of a CPU in messages.
+    /// The APIC id of a CPU, as messages address it.
     fn apic_id(&self, cpu: CpuId) -> u32;
 }
 
-/// All of the machine's interrupts that domains have to do with.
+/// All of the machine's interrupts that domains can use.
 pub struct Book<M> {
     pub(crate) machine: M,
     vectors: Vectors,
-    /// Sorted by vector.
+    /// The interrupts in use, sorted by vector.
     lines: Vec<Line>,
-    /// Sorted by domain and number.
+    /// The domains' numbers, sorted by domain and number.
     maps: Vec<Map>,
-    /// How lines are wired, where the machine's tables or domain 0 told.
+    /// The wiring of lines for which the machine's tables or domain 0 stated one.
     wires: Vec<(u32, Trigger)>,
-    /// The PCI functions that domain 0 has told of, sorted.
+    /// The PCI functions that domain 0 has announced, sorted.
     functions: Vec<Function>,
-    /// MSI-X tables in use.
+    /// The MSI-X tables in use.
     tables: Vec<Table>,
 }
 
 impl<M: Machine> Book<M> {
-    /// Nothing is mapped; `wires` are those lines that are not wired as their bus has it.
+    /// Makes a book without maps. `wires` are the lines whose wiring differs from their bus' default.
     pub fn new(machine: M, wires: &[(u32, Trigger)]) -> Self {
         Self {
             machine,
@@ -133,7 +133,7 @@ impl<M: Machine> Book<M> {
         }
     }
 
-    /// How line `gsi` is wired: as told; else the ISA's asks on rising edges, PCI's while low.
+    /// The wiring of line `gsi`: as stated; else edge high for ISA lines, level low for PCI lines.
     fn wiring(&self, gsi: u32) -> Trigger {
         let told = self.wires.iter().find(|(line, _)| *line == gsi);
         let usual = if gsi < ISA_LINES {
@@ -145,5 +145,5 @@ impl<M: Machine> Book<M> {
     }
 }
 
-/// The ISA's interrupts.
+/// The number of ISA interrupts, which are the first lines.
 const ISA_LINES: u32 = 16;

@@ -1,7 +1,7 @@
-//! MSI-X tables in use: their pages, which only the core writes.
+//! MSI-X tables in use. Only the core writes to their pages.
 //!
-//! As on Xen a table is in use from its first message, or from the time that domain 0 readies it for another
-//! domain, to the end of the last.
+//! As on Xen, a table is in use from its first mapped message, or from the time that domain 0 readies it for another
+//! domain, until neither holds any more.
 
 use core::ops::RangeInclusive;
 
@@ -10,14 +10,14 @@ use super::message::Layout;
 use super::{Book, Function, IrqError, Machine};
 use crate::kit::Mfn;
 
-/// Whether domain 0 asked for it before there was a message.
+/// Why a table is in use: because messages are mapped, or because domain 0 readied it before that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
     Messages,
     Readied,
 }
 
-/// The table of a function, in use.
+/// The MSI-X table of a function, in use.
 #[derive(Debug)]
 pub struct Table {
     function: Function,
@@ -34,7 +34,7 @@ impl Table {
 }
 
 impl<M: Machine> Book<M> {
-    /// Whether `page` has entries of a table in use, or its pending bits.
+    /// Whether `page` contains entries or pending bits of a table in use.
     pub fn has_table_at(&self, page: Mfn) -> bool {
         self.tables.iter().any(|table| table.has(page))
     }
@@ -42,8 +42,8 @@ impl<M: Machine> Book<M> {
     /// Readies the table of `function`, whose messages another domain will map.
     ///
     /// # Errors
-    /// [`IrqError::NoDevice`] if nobody told of it or without MSI-X, [`IrqError::NoMemoryAccess`],
-    /// [`IrqError::Busy`] if it is in use.
+    /// [`IrqError::NoDevice`] if the function was not announced or has no MSI-X, [`IrqError::NoMemoryAccess`] if its
+    /// memory decoding is off, [`IrqError::Busy`] if the table is in use.
     pub fn ready_table(&mut self, function: Function) -> Result<(), IrqError> {
         self.require(function)?;
         let layout = Layout::find(&mut self.machine, function)?;
@@ -53,10 +53,10 @@ impl<M: Machine> Book<M> {
         self.add_table(function, &layout, Use::Readied)
     }
 
-    /// Takes back that it was readied.
+    /// Undoes [`Book::ready_table`].
     ///
     /// # Errors
-    /// [`IrqError::NoDevice`] as before, [`IrqError::Busy`] if it was not, or has messages.
+    /// [`IrqError::NoDevice`] as for that, [`IrqError::Busy`] if the table was not readied or has mapped messages.
     pub fn release_table(&mut self, function: Function) -> Result<(), IrqError> {
         self.require(function)?;
         if !super::message::has_msix(&mut self.machine, function) {
@@ -72,7 +72,7 @@ impl<M: Machine> Book<M> {
         Ok(())
     }
 
-    /// The table of `function` is in use, if it was not.
+    /// Marks the table of `function` as in use, if it isn't.
     pub(super) fn use_table(
         &mut self,
         function: Function,
@@ -104,7 +104,7 @@ impl<M: Machine> Book<M> {
         Ok(())
     }
 
-    /// Unless it was readied or has messages, the table of `function` is no longer in use.
+    /// Marks the table of `function` as not in use, unless it was readied or has mapped messages.
     pub(super) fn settle_table(&mut self, function: Function) {
         let lines = &self.lines;
         self.tables.retain(|table| {

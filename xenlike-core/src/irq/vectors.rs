@@ -1,21 +1,21 @@
-//! Vectors for devices. One number means the same interrupt on every CPU, so that an interrupt can
-//! be sent elsewhere without any CPU having to know.
+//! The vectors of devices' interrupts. A vector means the same interrupt on every CPU, so that an interrupt can be sent
+//! to another CPU without any hand-over (docs/adr/0008).
 
-/// Below are exceptions and what is left of the old interrupt controllers.
+/// Below are the exceptions and the vectors of the masked 8259s.
 const FIRST: u8 = 0x30;
-/// Above are the core's own (`arch::ipi::Vector`).
+/// Above are the core's own vectors (`arch::ipi::Vector`).
 const LAST: u8 = 0xdf;
-/// The system call gate, open to ring 3.
+/// The vector of the system call gate, which ring 3 may invoke.
 const GATE: u8 = 0x80;
 
-/// Which vectors are in use.
+/// The vectors in use: a bit for each.
 #[derive(Debug)]
 pub struct Vectors {
     used: [u128; 2],
 }
 
 impl Vectors {
-    /// All free.
+    /// Makes a set with all vectors free.
     pub const fn new() -> Self {
         Self { used: [0; 2] }
     }
@@ -31,8 +31,8 @@ impl Vectors {
             && self.used.get(word).is_some_and(|used| used & bit == 0)
     }
 
-    /// Takes `count` vectors in a row, the first a multiple of `count`, which is a power of two: what
-    /// a device with several messages needs (PCI 3.0 §6.8.3.4: it changes the low bits of the data).
+    /// Takes `count` consecutive vectors, a power of two, with the first a multiple of `count`. A device with several
+    /// messages needs that, because it only changes the low bits of the data (PCI 3.0 §6.8.3.4).
     pub fn take(&mut self, count: u8) -> Option<u8> {
         let fits = |first: &u8| {
             let Some(last) = first.checked_add(count.saturating_sub(1)) else {
@@ -49,7 +49,7 @@ impl Vectors {
         Some(first)
     }
 
-    /// Gives one back.
+    /// Frees a vector for another interrupt.
     pub fn give(&mut self, vector: u8) {
         self.set(vector, false);
     }

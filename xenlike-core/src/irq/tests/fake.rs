@@ -1,4 +1,4 @@
-//! Interrupt hardware that remembers what it was told.
+//! Interrupt hardware that records how it was programmed.
 
 use std::collections::BTreeMap;
 use std::vec::Vec;
@@ -8,15 +8,15 @@ use crate::irq::{Function, Machine, Width};
 use crate::kit::{CpuId, Mfn};
 
 pub const LINES: u32 = 24;
-/// A function with MSI of four messages, 64 bits, maskable.
+/// A function with four MSI messages, 64-bit addresses and masks.
 pub const WITH_MSI: Function = Function { bus: 0, devfn: 8 };
-/// A function with MSI of one message, neither wide nor maskable.
+/// A function with one MSI message, a 32-bit address and no masks.
 pub const PLAIN_MSI: Function = Function { bus: 0, devfn: 16 };
-/// A function with MSI-X of three entries, in the register pair of addresses 2 and 3.
+/// A function with MSI-X of three entries, in the memory of the 64-bit BAR in registers 2 and 3.
 pub const WITH_MSIX: Function = Function { bus: 1, devfn: 0 };
-/// Where its table is.
+/// The page of its table.
 pub const TABLE: Mfn = Mfn(0x800_0fe0);
-/// Where the bits of its pending messages are.
+/// The page of its pending bits.
 pub const PENDING: Mfn = Mfn(0x800_0fe2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

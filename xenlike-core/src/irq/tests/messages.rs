@@ -1,4 +1,4 @@
-//! MSI and MSI-X.
+//! Tests of MSI and MSI-X.
 
 use super::fake::{PENDING, PLAIN_MSI, TABLE, WITH_MSI, WITH_MSIX};
 use super::{DOM0, book, holder};
@@ -23,7 +23,7 @@ fn messages_in_a_row() {
     );
     let first = book.map_msi(DOM0, WITH_MSI, 4, None).expect("messages");
     assert_eq!(book.map_msi(DOM0, WITH_MSI, 1, None), Err(IrqError::Exists));
-    // Four messages allowed, none enabled by the core; all masked.
+    // The function may send four messages; the core has enabled none, and masked all.
     assert_eq!(book.machine.word(WITH_MSI, 0x58), 0x01a4_0005);
     assert_eq!(book.machine.word(WITH_MSI, 0x68), 0xf);
     let vector = book.machine.word(WITH_MSI, 0x64) as u8;
@@ -86,7 +86,7 @@ fn a_table_is_the_cores_while_it_is_in_use() {
     assert_eq!(in_use(&book), all);
     book.unmap(DOM0, second).expect("mapped");
     assert_eq!(in_use(&book), none);
-    // Readied, it stays so without messages.
+    // A readied table stays in use without messages.
     book.ready_table(WITH_MSIX).expect("not in use");
     let pirq = book.map_msix(DOM0, WITH_MSIX, 0, None).expect("an entry");
     assert_eq!(book.release_table(WITH_MSIX), Err(IrqError::Busy));
@@ -94,7 +94,7 @@ fn a_table_is_the_cores_while_it_is_in_use() {
     assert_eq!(in_use(&book), all);
     book.release_table(WITH_MSIX).expect("readied");
     assert_eq!(in_use(&book), none);
-    // Its end is the function's too; an entry that is refused leaves nothing behind.
+    // It is not in use once the function is removed, and a refused entry leaves nothing behind.
     book.ready_table(WITH_MSIX).expect("not in use");
     book.remove_function(WITH_MSIX).expect("known");
     assert_eq!(in_use(&book), none);
@@ -122,14 +122,14 @@ fn a_table_out_of_reach_is_refused() {
         Err(IrqError::NoMemoryAccess)
     );
     change(&mut book, 0x04, old);
-    // The table in a place that can't be one's.
+    // The table is at a place that can't contain one.
     let old = change(&mut book, 0x1a, 0x55);
     assert_eq!(
         book.map_msix(DOM0, WITH_MSIX, 0, None),
         Err(IrqError::NoDevice)
     );
     change(&mut book, 0x1a, old);
-    // In a register that is none, and a list of capabilities in a circle.
+    // The table is in a BAR that doesn't exist; the list of capabilities is circular.
     let old = change(&mut book, 0x9c, 7);
     assert_eq!(
         book.map_msix(DOM0, WITH_MSIX, 0, None),
@@ -154,7 +154,7 @@ fn a_device_that_goes_on_unheard_is_silenced() {
     let pirq = book.map_msi(DOM0, PLAIN_MSI, 1, None).expect("a message");
     book.hold(holder(DOM0, pirq), CpuId(0)).expect("free");
     let vector = book.machine.word(PLAIN_MSI, 0x48) as u8;
-    // Its driver enables it, and lets go while the device goes on.
+    // The driver enables it, and releases it while the device continues to send.
     book.machine.spaces.get_mut(&PLAIN_MSI).expect("there")[0x42] |= 1;
     book.let_go(DOM0, pirq).expect("held");
     for _ in 0..1000 {

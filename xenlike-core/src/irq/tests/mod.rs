@@ -1,4 +1,4 @@
-//! Tests of the rules against interrupt hardware that remembers.
+//! Tests of the rules, against interrupt hardware that records how it was programmed.
 #![expect(
     clippy::indexing_slicing,
     clippy::expect_used,

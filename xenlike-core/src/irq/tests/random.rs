@@ -1,4 +1,4 @@
-//! Whatever domains do, in whatever order: what must hold of a book holds.
+//! The invariants of a book hold after any sequence of calls.
 
 use std::collections::BTreeSet;
 use std::vec;
@@ -127,7 +127,7 @@ fn check(book: &Book<Fake>) {
             }
         }
     }
-    // A line that nobody has a number for is masked.
+    // A line that is not mapped is masked.
     for (gsi, route) in &book.machine.routes {
         let has = |line: &crate::irq::line::Line| matches!(line.source, Source::Line { gsi: g, .. } if g == *gsi);
         assert!(book.lines().iter().any(has) || route.gate == Gate::Masked);

@@ -1,4 +1,4 @@
-//! Lines of I/O APICs.
+//! Tests of the lines of I/O APICs.
 
 use super::fake::{LINES, Route};
 use super::{DOM0, DOM5, book, holder};
@@ -27,7 +27,7 @@ fn a_level_line_is_masked_from_its_arrival_to_its_end() {
     assert_eq!(book.machine.routes[&16].gate, Gate::Masked);
     assert_eq!(book.end(DOM0, 16), Ok(()));
     assert_eq!(book.machine.routes[&16].gate, Gate::Open);
-    // An end that nobody owes changes nothing.
+    // An end that is not owed changes nothing.
     assert_eq!(book.end(DOM0, 16), Ok(()));
     assert_eq!(book.end(DOM0, 17), Err(IrqError::BadNumber));
 }
@@ -52,7 +52,7 @@ fn nobody_s_interrupt_is_masked() {
     book.hold(holder(DOM0, 1), CpuId(0)).expect("free");
     book.let_go(DOM0, 1).expect("held");
     assert_eq!(book.machine.routes[&1].gate, Gate::Masked);
-    // One was under way.
+    // One was in flight.
     assert!(book.arrived(vector).expect("known").is_empty());
     assert_eq!(book.machine.routes[&1].gate, Gate::Masked);
     assert_eq!(book.let_go(DOM0, 1), Err(IrqError::BadNumber));
@@ -72,7 +72,7 @@ fn a_shared_line_waits_for_all() {
     assert_eq!(book.arrived(vector).expect("known").len(), 2);
     book.end(DOM0, 20).expect("mapped");
     assert_eq!(book.machine.routes[&20].gate, Gate::Masked);
-    // The other one dies without an end.
+    // The other domain dies without ending it.
     book.forget(DOM5);
     assert_eq!(book.machine.routes[&20].gate, Gate::Open);
     assert!(!book.is_mapped(DOM5, 20) && book.is_mapped(DOM0, 20));
@@ -104,7 +104,7 @@ fn numbers() {
     assert_eq!(book.map_line(DOM0, 3, None), Ok(9));
     assert_eq!(book.map_line(DOM0, 3, Some(10)), Err(IrqError::Taken));
     assert_eq!(book.map_line(DOM0, 4, Some(9)), Err(IrqError::Taken));
-    // Its own number is taken: another one.
+    // The number equal to its GSI is taken, so it gets another one.
     assert_eq!(book.map_line(DOM0, 9, None), Ok(LINES));
     assert_eq!(
         (book.gsi_of(DOM0, 9), book.gsi_of(DOM0, LINES)),
