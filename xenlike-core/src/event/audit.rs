@@ -1,4 +1,4 @@
-//! Both sides of each event channel, for the audit of test builds.
+//! A check of both ends of each event channel, for the audit of test builds.
 
 use crate::kit::atomic::Ordering;
 use alloc::format;
@@ -10,11 +10,11 @@ use super::{SharedWords, StatusKind, Table, is_per_vcpu};
 use crate::kit::{Port, VcpuId};
 
 impl<P: SharedWords> Table<P> {
-    /// Compares the states of all ports with their peers', and with what the table notes of them. Gives
-    /// the number of open ports.
+    /// Compares the state of each port with that of its peer, and with the table's own records. Returns the number of
+    /// open ports.
     ///
     /// # Errors
-    /// They differ.
+    /// A description of the first inconsistency.
     pub fn check(&self) -> Result<u64, String> {
         let at = |port: Port, what: &str| {
             Err(format!(
@@ -28,7 +28,7 @@ impl<P: SharedWords> Table<P> {
         while next < self.port_limit {
             let port = Port(next);
             let Some(channel) = self.channel(port) else {
-                // On to the next 64: these were never made.
+                // Continues with the next 64 ports, as these were never allocated.
                 next = (next | 63).saturating_add(1);
                 match self.book.lock().used_word(port) {
                     0 => continue,
@@ -63,7 +63,7 @@ impl<P: SharedWords> Table<P> {
         Ok(open)
     }
 
-    /// What the port is connected with says so, too.
+    /// Checks that the other end of the port's connection agrees.
     fn check_other_side(&self, port: Port, channel: &Channel<P>) -> Result<(), String> {
         let peer = match &*channel.state.lock() {
             State::Interdomain { remote, port } => Some((Arc::clone(remote), *port)),
@@ -105,7 +105,7 @@ impl<P: SharedWords> Table<P> {
         }
     }
 
-    /// Each virtual IRQ that a vCPU has bound leads to a port that is one.
+    /// Checks that each virtual IRQ that a vCPU has bound leads to a port of that kind.
     fn check_virqs(&self) -> Result<(), String> {
         for (n, vcpu) in (0..).zip(&self.vcpus) {
             for (virq, slot) in (0..).zip(&vcpu.virqs) {
@@ -137,16 +137,16 @@ impl<P: SharedWords> Table<P> {
         ))
     }
 
-    /// Whether `vcpu` is noted as polling.
+    /// Whether `vcpu` is recorded as polling.
     pub fn polls(&self, vcpu: VcpuId) -> bool {
         self.vcpu(vcpu)
             .is_ok_and(|own| own.polls.load(Ordering::Relaxed) != 0)
     }
 
-    /// Calls `each` with the pages that the domain has given for the delivery of its events.
+    /// Calls `each` with each page that the domain has provided for the delivery of its events.
     ///
     /// # Errors
-    /// Those of `each`.
+    /// The first error that `each` returns.
     pub fn for_each_page(
         &self,
         each: &mut dyn FnMut(&P) -> Result<(), String>,

@@ -1,4 +1,4 @@
-//! Taking ports: unbound, interdomain, virtual IRQ, IPI, physical IRQ; and which vCPU they notify.
+//! Binding ports: unbound, interdomain, virtual IRQ, IPI, physical IRQ; and the vCPU that a port notifies.
 
 use crate::kit::atomic::Ordering;
 use alloc::sync::Arc;
@@ -8,10 +8,11 @@ use super::{EventError, NR_VIRQS, Notice, SharedWords, Table, is_per_vcpu};
 use crate::kit::{DomId, Port, VcpuId};
 
 impl<P: SharedWords> Table<P> {
-    /// A new port that `remote` may bind to (`EVTCHNOP_alloc_unbound`).
+    /// Allocates a port to which `remote` may bind (`EVTCHNOP_alloc_unbound`).
     ///
     /// # Errors
-    /// No port left, no memory, or the domain is dying.
+    /// [`EventError::NoSpace`] or [`EventError::NoMemory`] if there is no port or memory left, [`EventError::Dying`] if
+    /// the domain is being destroyed.
     pub fn alloc_unbound(&self, remote: DomId) -> Result<Port, EventError> {
         let mut book = self.book.lock();
         let port = self.free_port(&mut book)?;
@@ -19,11 +20,11 @@ impl<P: SharedWords> Table<P> {
         Ok(port)
     }
 
-    /// A new port, connected with the unbound port `remote_port` of `remote`, which may be this very
-    /// table (`EVTCHNOP_bind_interdomain`). It starts pending: a peer may have sent before.
+    /// Allocates a port and connects it with the unbound port `remote_port` of `remote`, which may be this very table
+    /// (`EVTCHNOP_bind_interdomain`). The port starts pending, because the peer may have sent before.
     ///
     /// # Errors
-    /// As [`Table::alloc_unbound`]; [`EventError::BadPort`] if the remote port does not wait for this domain.
+    /// Those of [`Table::alloc_unbound`]; [`EventError::BadPort`] if the remote port doesn't wait for this domain.
     pub fn bind_interdomain(
         self: &Arc<Self>,
         remote: &Arc<Self>,
@@ -32,7 +33,7 @@ impl<P: SharedWords> Table<P> {
         let peer = remote.channel(remote_port).ok_or(EventError::BadPort)?;
         let waits =
             || matches!(*peer.state.lock(), State::Unbound { remote } if remote == self.dom());
-        // Looked at first: only a domain that is waited for gets hold of the other one's book.
+        // Checked without the book first, so that only a domain for which a port waits can lock its owner's book.
         if !waits() {
             return Err(EventError::BadPort);
         }
@@ -53,10 +54,11 @@ impl<P: SharedWords> Table<P> {
         Ok((port, self.raise(port)))
     }
 
-    /// A new port for `virq` of `vcpu` (`EVTCHNOP_bind_virq`).
+    /// Allocates a port for `virq` of `vcpu` (`EVTCHNOP_bind_virq`).
     ///
     /// # Errors
-    /// As [`Table::alloc_unbound`]; a bad number, no such vCPU, or bound already.
+    /// Those of [`Table::alloc_unbound`]; [`EventError::BadArgument`] for a bad number, [`EventError::NoVcpu`] if there
+    /// is no such vCPU, [`EventError::Exists`] if it is bound already.
     pub fn bind_virq(&self, virq: u32, vcpu: VcpuId) -> Result<Port, EventError> {
         if virq as usize >= NR_VIRQS || !is_per_vcpu(virq) && vcpu.0 != 0 {
             return Err(EventError::BadArgument);
@@ -76,10 +78,10 @@ impl<P: SharedWords> Table<P> {
         Ok(port)
     }
 
-    /// A new port by which the domain's vCPUs notify `vcpu` (`EVTCHNOP_bind_ipi`).
+    /// Allocates a port by which the domain's vCPUs notify `vcpu` (`EVTCHNOP_bind_ipi`).
     ///
     /// # Errors
-    /// As [`Table::alloc_unbound`]; no such vCPU.
+    /// Those of [`Table::alloc_unbound`]; [`EventError::NoVcpu`] if there is no such vCPU.
     pub fn bind_ipi(&self, vcpu: VcpuId) -> Result<Port, EventError> {
         self.vcpu(vcpu)?;
         let mut book = self.book.lock();
@@ -88,11 +90,11 @@ impl<P: SharedWords> Table<P> {
         Ok(port)
     }
 
-    /// A new port for the physical IRQ `pirq` (`EVTCHNOP_bind_pirq`); whether the domain may have it,
-    /// and routing it, is the caller's affair.
+    /// Allocates a port for the physical IRQ `pirq` (`EVTCHNOP_bind_pirq`). The caller has checked that the domain may
+    /// have the IRQ, and routes it.
     ///
     /// # Errors
-    /// As [`Table::alloc_unbound`]; bound already.
+    /// Those of [`Table::alloc_unbound`]; [`EventError::Exists`] if the IRQ is bound already.
     pub fn bind_pirq(&self, pirq: u32) -> Result<Port, EventError> {
         let mut book = self.book.lock();
         if book.pirqs.iter().any(|(bound, _)| *bound == pirq) {
@@ -107,17 +109,18 @@ impl<P: SharedWords> Table<P> {
         Ok(port)
     }
 
-    /// The port that is bound to the physical IRQ `pirq`.
+    /// The port that is bound to the physical IRQ `pirq`, if there is one.
     pub fn pirq_port(&self, pirq: u32) -> Option<Port> {
         let book = self.book.lock();
         let bound = book.pirqs.iter().find(|(bound, _)| *bound == pirq);
         bound.map(|(_, port)| *port)
     }
 
-    /// Lets `port` notify `vcpu` from now on (`EVTCHNOP_bind_vcpu`).
+    /// Makes `port` notify `vcpu` from now on (`EVTCHNOP_bind_vcpu`).
     ///
     /// # Errors
-    /// No such vCPU, or the port's vCPU is fixed (IPIs and virtual IRQs of one vCPU).
+    /// [`EventError::NoVcpu`] if there is no such vCPU; [`EventError::BadPort`] if the port is not open, or its vCPU is
+    /// fixed (IPIs and per-vCPU virtual IRQs).
     pub fn bind_vcpu(&self, port: Port, vcpu: VcpuId) -> Result<(), EventError> {
         self.vcpu(vcpu)?;
         let channel = self.channel(port).ok_or(EventError::BadPort)?;

@@ -1,4 +1,4 @@
-//! One port: what it is connected to, and what delivery needs to know about it.
+//! One port: what it is connected with, and what delivery needs to know about it.
 
 use crate::kit::atomic::{AtomicBool, AtomicU32, Ordering};
 use alloc::boxed::Box;
@@ -10,38 +10,38 @@ use super::{EventError, Table};
 use crate::kit::{DomId, Lock, Port, Rank, VcpuId};
 use crate::mm::heap;
 
-/// Ports that are allocated together.
+/// The number of ports that are allocated together.
 pub(super) const BUCKET_PORTS: u32 = 64;
 
-/// What a port is.
+/// The kind and connection of a port.
 pub(super) enum State<P> {
     /// Not in use.
     Free,
-    /// Port 0, which is never given out.
+    /// Port 0, which is never allocated.
     Reserved,
-    /// Waits for `remote` to bind to it.
+    /// Waits for domain `remote` to bind to it.
     Unbound { remote: DomId },
-    /// Connected with `port` of another table, or of this one.
+    /// Connected with `port` of table `remote`, which may be this one.
     Interdomain { remote: Arc<Table<P>>, port: Port },
-    /// A virtual IRQ.
+    /// Bound to this virtual IRQ.
     Virq(u32),
-    /// From one vCPU of the domain to another.
+    /// An IPI: from any vCPU of the domain to the one that it notifies.
     Ipi,
-    /// A physical IRQ that the domain handles.
+    /// Bound to this physical IRQ, which the domain handles.
     Pirq(u32),
 }
 
-/// One port.
+/// One port of a table.
 pub(super) struct Channel<P> {
-    /// What it is.
+    /// The kind and connection. A sender holds this lock until the event is delivered.
     pub state: Lock<State<P>>,
-    /// The vCPU to notify.
+    /// The vCPU that the port notifies.
     notify: AtomicU32,
-    /// FIFO: priority of the next linking.
+    /// FIFO: the priority with which it is linked next.
     priority: AtomicU32,
-    /// FIFO: the queue it was linked on last; changes under the delivery lock.
+    /// FIFO: the queue on which it was linked last. Changes under the delivery lock.
     last_queue: AtomicU32,
-    /// FIFO: became pending before the guest gave the page of its event word.
+    /// FIFO: whether it became pending before the guest provided the page of its event word.
     pub early: AtomicBool,
 }
 
@@ -56,14 +56,14 @@ impl<P> Channel<P> {
         }
     }
 
-    /// The vCPU to notify.
+    /// The vCPU that the port notifies.
     pub fn notify(&self) -> VcpuId {
         VcpuId(self.notify.load(Ordering::Relaxed))
     }
     pub fn set_notify(&self, vcpu: VcpuId) {
         self.notify.store(vcpu.0, Ordering::Relaxed);
     }
-    /// The queue that its next linking goes to.
+    /// FIFO: the queue on which it is linked next.
     pub fn queue(&self) -> QueueId {
         QueueId {
             vcpu: self.notify(),
@@ -73,13 +73,13 @@ impl<P> Channel<P> {
     pub fn set_priority(&self, priority: u32) {
         self.priority.store(priority, Ordering::Relaxed);
     }
-    /// Remembers the queue it is linked on now; returns the one before.
+    /// Records the queue on which it is linked now; returns the previous one.
     pub fn swap_last_queue(&self, queue: QueueId) -> QueueId {
         let before = self.last_queue.load(Ordering::Relaxed);
         self.last_queue.store(queue.to_raw(), Ordering::Relaxed);
         QueueId::from_raw(before)
     }
-    /// Back to what a fresh port is, but for its state.
+    /// Resets everything but the state to the values of a fresh port.
     pub fn set_defaults(&self) {
         self.set_notify(VcpuId(0));
         self.set_priority(PRIORITY_DEFAULT);
@@ -87,7 +87,7 @@ impl<P> Channel<P> {
     }
 }
 
-/// A bucket of free ports; the one with port 0 has that reserved.
+/// Allocates a bucket of free ports. In the bucket of port 0, that port is reserved.
 pub(super) fn new_bucket<P>(first: Port) -> Result<Box<[Channel<P>]>, EventError> {
     if !heap::can_grow(u64::from(BUCKET_PORTS).saturating_mul(size_of::<Channel<P>>() as u64)) {
         return Err(EventError::NoMemory);

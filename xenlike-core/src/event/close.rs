@@ -1,4 +1,4 @@
-//! Closing ports: one, all (`EVTCHNOP_reset`), all for good (destruction).
+//! Closing ports: one port, all ports (`EVTCHNOP_reset`), or all ports for good when the domain is destroyed.
 
 use crate::kit::atomic::Ordering;
 use alloc::sync::Arc;
@@ -8,35 +8,35 @@ use super::table::{Book, Use};
 use super::{EventError, SharedWords, Table, is_per_vcpu};
 use crate::kit::{Port, VcpuId};
 
-/// What closing a port leaves to the caller.
+/// What the caller must do after a port was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed {
-    /// The physical IRQ that nobody handles any more.
+    /// The physical IRQ that was bound to the port and has no handler now.
     pub pirq: Option<u32>,
 }
 
-/// How far closing all ports got.
+/// How far the closing of all ports has got.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sweep {
     /// All ports are closed.
     Done,
-    /// Interrupted: call again.
+    /// Interrupted by urgent work: call again.
     Again,
 }
 
-/// Ports closed between two looks at whether something else is urgent.
+/// The number of ports that are closed between two checks for urgent work.
 const SWEEP_STEP: u32 = 16;
 
 impl<P: SharedWords> Table<P> {
-    /// Closes `port`; its peer becomes unbound, waiting for this domain (`EVTCHNOP_close`).
+    /// Closes `port` (`EVTCHNOP_close`). Its peer becomes unbound, waiting for this domain.
     ///
     /// # Errors
-    /// [`EventError::BadPort`] if it is not open.
+    /// [`EventError::BadPort`] if the port is not open.
     pub fn close(&self, port: Port) -> Result<Closed, EventError> {
         let channel = self.channel(port).ok_or(EventError::BadPort)?;
         loop {
-            // Declared before the books: the peer's table must not go while its book is locked.
+            // Declared before the books, so dropped after them: the peer's table must outlive the guard of its book.
             let peer = peer_of(channel);
             let mut books = self.lock_books(peer.as_ref().map_or(self, |(remote, _)| remote));
             if !same_peer(&peer, &peer_of(channel)) {
@@ -45,14 +45,14 @@ impl<P: SharedWords> Table<P> {
             if let Some((remote, remote_port)) = &peer
                 && let Some(other) = remote.channel(*remote_port)
             {
-                // From here on nobody sends to `port`: a sender holds this lock till it is done.
+                // From now on no peer sends to `port`: a sender holds this lock until it has delivered.
                 *other.state.lock() = State::Unbound { remote: self.dom() };
             }
             return self.free(&mut books.own, port, channel);
         }
     }
 
-    /// Takes everything off `port`, which has no peer any more.
+    /// Frees `port`, which has no peer any more.
     fn free(
         &self,
         book: &mut Book,
@@ -87,22 +87,22 @@ impl<P: SharedWords> Table<P> {
         Ok(closed)
     }
 
-    /// Closes all ports and goes back to the 2-level ABI (`EVTCHNOP_reset`). `urgent` is asked now and
-    /// then whether to stop; `unbound` hears of each physical IRQ let go.
+    /// Closes all ports and returns to the 2-level ABI (`EVTCHNOP_reset`). `urgent` is called now and then and says
+    /// whether to stop; `unbound` is called with each physical IRQ that loses its port.
     pub fn reset(&self, urgent: &mut dyn FnMut() -> bool, unbound: &mut dyn FnMut(u32)) -> Sweep {
         if self.close_all(urgent, unbound) == Sweep::Again {
             return Sweep::Again;
         }
         let book = self.book.lock();
         if book.next_used(1).is_some() {
-            // Another vCPU of the domain bound one meanwhile.
+            // Another vCPU of the domain has bound a port meanwhile.
             return Sweep::Again;
         }
         self.delivery.lock().leave_fifo();
         Sweep::Done
     }
 
-    /// Closes all ports for good and lets all pages of the guest go; to be called until done.
+    /// Closes all ports for good and releases all pages of the guest. Called until it is done.
     pub fn destroy(&self, urgent: &mut dyn FnMut() -> bool, unbound: &mut dyn FnMut(u32)) -> Sweep {
         self.book.lock().dying = true;
         if self.close_all(urgent, unbound) == Sweep::Again {

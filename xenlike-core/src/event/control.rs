@@ -1,5 +1,5 @@
-//! What the guest sets up for delivery: FIFO control blocks and event arrays, priorities, the place
-//! of its vCPU info.
+//! What the guest sets up for delivery: FIFO control blocks and event arrays, priorities, the location of its
+//! vcpu_info.
 
 use super::channel::State;
 use super::delivery::INFO_BYTES;
@@ -8,11 +8,12 @@ use super::{EventError, Notice, SharedWords, TWO_LEVEL_PORTS, Table};
 use crate::kit::{PAGE_SIZE, Port, VcpuId};
 
 impl<P: SharedWords> Table<P> {
-    /// Gives `vcpu` its control block at `offset` of `page`; the first one switches the domain to the
-    /// FIFO ABI (`EVTCHNOP_init_control`).
+    /// Gives `vcpu` the control block at `offset` of `page` (`EVTCHNOP_init_control`). The first control block switches
+    /// the domain to the FIFO ABI.
     ///
     /// # Errors
-    /// No such vCPU, a bad offset, or the vCPU has a control block.
+    /// [`EventError::NoVcpu`] if there is no such vCPU, [`EventError::BadArgument`] for a bad offset or if the vCPU has
+    /// a control block already, [`EventError::Dying`] if the domain is being destroyed.
     pub fn init_control(&self, vcpu: VcpuId, page: P, offset: u32) -> Result<(), EventError> {
         self.vcpu(vcpu)?;
         let offset = offset as usize;
@@ -43,11 +44,12 @@ impl<P: SharedWords> Table<P> {
         self.delivery.lock().is_fifo()
     }
 
-    /// Adds `page` to the event array (`EVTCHNOP_expand_array`); `notify` hears of the events that were
-    /// waiting for it.
+    /// Adds `page` to the event array (`EVTCHNOP_expand_array`). Events that were pending without an event word are
+    /// linked now, and `notify` is called for each.
     ///
     /// # Errors
-    /// [`EventError::TwoLevel`], or [`EventError::NoSpace`] when the array is complete.
+    /// [`EventError::TwoLevel`] before the switch to FIFO, [`EventError::NoSpace`] if the array is complete,
+    /// [`EventError::NoMemory`], or [`EventError::Dying`].
     pub fn expand_array(&self, page: P, notify: &mut dyn FnMut(Notice)) -> Result<(), EventError> {
         let first = {
             let book = self.book.lock();
@@ -74,11 +76,11 @@ impl<P: SharedWords> Table<P> {
         Ok(())
     }
 
-    /// Sets the FIFO priority of `port`, for the next time it becomes pending
-    /// (`EVTCHNOP_set_priority`).
+    /// Sets the FIFO priority of `port`, which applies the next time that it is linked (`EVTCHNOP_set_priority`).
     ///
     /// # Errors
-    /// [`EventError::TwoLevel`]; a bad port, an unused one, a bad priority.
+    /// [`EventError::TwoLevel`] before the switch to FIFO, [`EventError::BadPort`] or [`EventError::Unused`] for a port
+    /// that doesn't exist or isn't open, [`EventError::BadArgument`] for a bad priority.
     pub fn set_priority(&self, port: Port, priority: u32) -> Result<(), EventError> {
         let channel = self.channel(port).ok_or(EventError::BadPort)?;
         if !self.delivery.lock().is_fifo() {
@@ -95,11 +97,12 @@ impl<P: SharedWords> Table<P> {
         Ok(())
     }
 
-    /// Moves the info of `vcpu` to `offset` of `page`, with what it holds now; everything is marked
-    /// pending so that nothing is lost (`VCPUOP_register_vcpu_info`).
+    /// Moves the vcpu_info of `vcpu` to `offset` of `page`, with its contents (`VCPUOP_register_vcpu_info`). All ports
+    /// are marked as perhaps pending there, so that no event is lost.
     ///
     /// # Errors
-    /// No such vCPU, a bad offset, or it has been moved already.
+    /// [`EventError::NoVcpu`] if there is no such vCPU, [`EventError::BadArgument`] for a bad offset or if it has been
+    /// moved before, [`EventError::Dying`] if the domain is being destroyed.
     pub fn register_info(
         &self,
         vcpu: VcpuId,

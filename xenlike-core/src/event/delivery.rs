@@ -1,4 +1,5 @@
-//! How an event reaches the guest: bits or queues in pages shared with it, and the vCPU's upcall flag.
+//! How an event reaches the guest: bits or queues in pages that are shared with it, and the vCPU's upcall flag. All
+//! accesses to these pages are sequentially consistent, as the protocols with the guest require.
 
 use crate::kit::atomic::{AtomicU32, Ordering::SeqCst};
 use alloc::boxed::Box;
@@ -15,14 +16,14 @@ use super::two_level::{self, test_and_set};
 use super::{EventError, SharedWords};
 use crate::kit::{Port, VcpuId};
 
-/// vCPUs whose info has a place in the shared info page (`XEN_LEGACY_MAX_VCPUS`).
+/// The number of vCPUs whose vcpu_info has a place in the shared info page (`XEN_LEGACY_MAX_VCPUS`).
 const LEGACY_VCPUS: u32 = XEN_LEGACY_MAX_VCPUS as u32;
-/// Size of `struct vcpu_info`.
+/// The size of `struct vcpu_info` in bytes.
 pub(super) const INFO_BYTES: usize = size_of::<VcpuInfo>();
 const UPCALL_PENDING: usize = offset_of!(VcpuInfo, evtchn_upcall_pending);
 const PENDING_SEL: usize = offset_of!(VcpuInfo, evtchn_pending_sel);
 
-/// Everything of delivery, under one lock a domain.
+/// The delivery state of a domain, under one lock.
 pub(super) struct Delivery<P> {
     shared: P,
     vcpus: Box<[VcpuDelivery<P>]>,
@@ -34,28 +35,28 @@ struct VcpuDelivery<P> {
     control: Option<Control<P>>,
 }
 
-/// Where a vCPU's `struct vcpu_info` is.
+/// The location of a vCPU's `struct vcpu_info`.
 enum Info<P> {
-    /// Nowhere yet: a high-numbered vCPU that has not registered one.
+    /// It has none yet: a high-numbered vCPU that has not registered one.
     None,
     /// At this offset of the shared info page.
     Shared(usize),
-    /// At an offset of a page that the guest registered.
+    /// At this offset of a page that the guest registered.
     Registered(P, usize),
 }
 
-/// A vCPU's FIFO queues.
+/// The FIFO queues of a vCPU.
 struct Control<P> {
     page: P,
     offset: usize,
-    /// The last port of each queue, 0 if none was ever on it.
+    /// The last port of each queue; 0 if the queue never had one.
     tails: [u32; QUEUES],
 }
 
-/// What setting an event pending did.
+/// The effect of setting an event pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Raised {
-    /// It was not pending before.
+    /// Whether the event was not pending before.
     pub news: bool,
     /// The vCPU whose upcall flag went from 0 to 1.
     pub upcall: Option<VcpuId>,
@@ -68,7 +69,7 @@ impl Raised {
     };
 }
 
-/// Sets the upcall flag of the vCPU whose info is there; whether it was not set before.
+/// Sets the upcall flag in the vcpu_info at this place; returns true if it was clear.
 fn raise_flag<P: SharedWords>((page, offset): (&P, usize)) -> bool {
     page.u8(offset.wrapping_add(UPCALL_PENDING))
         .is_some_and(|flag| flag.swap(1, SeqCst) == 0)
@@ -95,8 +96,8 @@ impl<P: SharedWords> Delivery<P> {
         self.fifo.is_some()
     }
 
-    /// Makes `port` pending and tells its vCPU, as far as mask and queue say so.
-    #[inline(always)] // a part of whatever sends
+    /// Makes `port` pending and raises its vCPU's upcall flag, as far as the mask and the queue permit.
+    #[inline(always)] // part of every send
     pub fn set_pending(&mut self, port: Port, channel: &Channel<P>) -> Raised {
         if self.fifo.is_some() {
             return self.fifo_set_pending(port, channel);
@@ -117,7 +118,7 @@ impl<P: SharedWords> Delivery<P> {
         Raised { news: true, upcall }
     }
 
-    #[inline(never)] // either ABI goes without what the other needs
+    #[inline(never)] // keeps each ABI free of the other's registers
     fn fifo_set_pending(&mut self, port: Port, channel: &Channel<P>) -> Raised {
         let Some(word) = self.word(port) else {
             let news = !channel.early.swap(true, SeqCst);
@@ -135,8 +136,8 @@ impl<P: SharedWords> Delivery<P> {
         }
     }
 
-    /// Takes the mask off; if the event is pending, tells its vCPU.
-    #[inline(always)] // a part of the table's
+    /// Unmasks the port. If the event is pending, raises its vCPU's upcall flag.
+    #[inline(always)] // part of `Table::unmask`
     pub fn unmask(&mut self, port: Port, channel: &Channel<P>) -> Option<VcpuId> {
         if self.fifo.is_some() {
             return self.fifo_unmask(port, channel);
@@ -153,7 +154,7 @@ impl<P: SharedWords> Delivery<P> {
         }
     }
 
-    #[inline(never)] // as `fifo_set_pending`
+    #[inline(never)] // as for `fifo_set_pending`
     fn fifo_unmask(&mut self, port: Port, channel: &Channel<P>) -> Option<VcpuId> {
         let before = self.word(port)?.fetch_and(!MASKED, SeqCst);
         if before & PENDING == 0 || before & LINKED != 0 {
@@ -186,7 +187,7 @@ impl<P: SharedWords> Delivery<P> {
         }
     }
 
-    /// Whether the port's event word is still on a queue, so that the port can't be given out anew.
+    /// Whether the event word of `port` is still on a queue, so that the port can't be allocated again.
     pub fn is_busy(&self, port: Port) -> bool {
         self.fifo.is_some()
             && self
@@ -205,7 +206,7 @@ impl<P: SharedWords> Delivery<P> {
         raise_flag(info).then_some(vcpu)
     }
 
-    /// Sets the vCPU's upcall flag; returns it if the flag was not set before.
+    /// Sets the upcall flag of `vcpu`; returns the vCPU if the flag was clear.
     pub fn upcall(&self, vcpu: VcpuId) -> Option<VcpuId> {
         raise_flag(self.info(vcpu)?).then_some(vcpu)
     }
@@ -218,7 +219,7 @@ impl<P: SharedWords> Delivery<P> {
         }
     }
 
-    /// The event word of `port`, once the guest has given its page.
+    /// The event word of `port`, once the guest has provided its page.
     fn word(&self, port: Port) -> Option<&AtomicU32> {
         let page = self
             .fifo
@@ -227,10 +228,10 @@ impl<P: SharedWords> Delivery<P> {
         page.u32((port.0 % fifo::WORDS_PER_PAGE).wrapping_mul(4) as usize)
     }
 
-    /// Puts `port` at the end of its queue, unless it is on one.
+    /// Appends `port` to its queue, unless it is on a queue already.
     fn link(&mut self, port: Port, channel: &Channel<P>) -> Option<VcpuId> {
         let queue = channel.queue();
-        // Without a control block the vCPU has no queues: the event stays pending, unlinked.
+        // Without a control block the vCPU has no queues: the event stays pending and unlinked.
         self.vcpus.get(queue.vcpu.0 as usize)?.control.as_ref()?;
         if self.word(port)?.fetch_or(LINKED, SeqCst) & LINKED != 0 {
             return None;
@@ -240,7 +241,7 @@ impl<P: SharedWords> Delivery<P> {
             self.forget_tail(before, port);
         }
         let tail = self.swap_tail(queue, port)?;
-        // Its own predecessor, or none: all of the queue has been taken off.
+        // If the tail is the port itself, or there is none, the guest has taken off the whole queue.
         let appended = match self.word(Port(tail)) {
             Some(word) if tail != 0 && tail != port.0 => fifo::append(word, port),
             _ => Append::QueueEmpty,
@@ -251,7 +252,7 @@ impl<P: SharedWords> Delivery<P> {
         }
     }
 
-    /// `port` leaves `queue` for another one: what comes after must not be hung behind it.
+    /// Records that `port` leaves `queue` for another one, so that no later port is appended to it there.
     fn forget_tail(&mut self, queue: QueueId, port: Port) {
         if let Some(tail) = self.tail(queue)
             && *tail == port.0
@@ -273,11 +274,12 @@ impl<P: SharedWords> Delivery<P> {
         control.tails.get_mut(queue.priority as usize)
     }
 
-    /// Makes `port` the head of the empty `queue`, and says so to the vCPU if it doesn't know.
+    /// Makes `port` the head of the empty `queue`; raises the upcall flag if the vCPU doesn't know that the queue is
+    /// ready.
     fn set_head(&self, queue: QueueId, port: Port) -> Option<VcpuId> {
         let control = self.vcpus.get(queue.vcpu.0 as usize)?.control.as_ref()?;
         let head = CONTROL_HEADS.wrapping_add(queue.priority.wrapping_mul(4) as usize);
-        // An exchange: a store of this order is one on x86, and loom orders it better.
+        // An exchange: a sequentially consistent store is one on x86 anyway, and loom orders an exchange better.
         let head = control.page.u32(control.offset.wrapping_add(head))?;
         head.swap(port.0, SeqCst);
         let ready = 1u32.wrapping_shl(queue.priority);
@@ -289,7 +291,7 @@ impl<P: SharedWords> Delivery<P> {
         }
     }
 
-    /// Gives `vcpu` its control block.
+    /// Sets the control block of `vcpu`.
     pub fn set_control(&mut self, vcpu: VcpuId, page: P, offset: usize) -> Result<(), EventError> {
         let own = self
             .vcpus
@@ -306,7 +308,7 @@ impl<P: SharedWords> Delivery<P> {
         Ok(())
     }
 
-    /// Before the switch to FIFO: remembers whether `port` is pending.
+    /// Before the switch to FIFO: records whether `port` is pending.
     pub fn note_early(&self, port: Port, channel: &Channel<P>) {
         channel.early.store(self.is_pending(port, channel), SeqCst);
     }
@@ -315,7 +317,7 @@ impl<P: SharedWords> Delivery<P> {
         self.fifo = Some(Vec::new());
     }
 
-    /// Adds a page of event words; returns its first port.
+    /// Adds a page of event words; returns the first port on it.
     pub fn add_array_page(&mut self, page: P) -> Result<Port, EventError> {
         let pages = self.fifo.as_mut().ok_or(EventError::TwoLevel)?;
         if pages.len() >= fifo::MAX_PAGES {
@@ -327,12 +329,12 @@ impl<P: SharedWords> Delivery<P> {
         Ok(first)
     }
 
-    /// Whether the port became pending before it had an event word; it does not count any more.
+    /// Clears the record that the port became pending before it had an event word; returns whether it had.
     pub fn take_early(&self, channel: &Channel<P>) -> bool {
         channel.early.swap(false, SeqCst)
     }
 
-    /// Back to the 2-level ABI; lets the guest's pages for FIFO go.
+    /// Returns to the 2-level ABI and releases the guest's FIFO pages.
     pub fn leave_fifo(&mut self) {
         self.fifo = None;
         for vcpu in &mut self.vcpus {
@@ -340,7 +342,7 @@ impl<P: SharedWords> Delivery<P> {
         }
     }
 
-    /// Moves the info of `vcpu` and marks everything pending there.
+    /// Moves the vcpu_info of `vcpu` and sets all its selector bits.
     pub fn move_info(
         &mut self,
         vcpu: VcpuId,
@@ -385,7 +387,7 @@ impl<P: SharedWords> Delivery<P> {
         core::iter::once(&self.shared).chain(of_vcpus).chain(words)
     }
 
-    /// Lets go of the info pages that the guest registered.
+    /// Releases the pages of vcpu_infos that the guest registered.
     pub fn forget_infos(&mut self) {
         for vcpu in &mut self.vcpus {
             if matches!(vcpu.info, Info::Registered(..)) {

@@ -1,10 +1,10 @@
-//! Sending, masking, polling and closing, with every interleaving of a few CPUs' steps.
+//! Models of sending, masking, polling and closing: every interleaving of the steps of a few CPUs.
 //!
-//! The models ask that no wake-up is lost. A guest follows the public headers, as Linux does: it takes
-//! the upcall flag down before it looks at what is pending, clears its mask bits itself, and goes to
-//! sleep as `SCHEDOP_block` and `SCHEDOP_poll` let it. When all CPUs are done, an event that is
-//! pending and not masked has been handled, or the guest is bound to look: its upcall flag is up, its
-//! queue has the port. A vCPU that sleeps has nothing to look at.
+//! They check that no wake-up is lost. A guest follows the public headers as Linux does: it clears the upcall flag
+//! before it looks for pending events, clears mask bits itself, and goes to sleep by `SCHEDOP_block` and
+//! `SCHEDOP_poll`. When all CPUs are done, an event that is pending and not masked either has been handled, or the
+//! guest is bound to find it: its upcall flag is set, its queue contains the port. A vCPU that sleeps has no event to
+//! find.
 
 use std::sync::Arc;
 use std::vec::Vec;
@@ -20,7 +20,7 @@ use crate::kit::atomic::{AtomicBool, Ordering::SeqCst};
 
 const VCPU: VcpuId = VcpuId(0);
 
-/// A vCPU that can sleep: what `domain::notify` and `hypercall::sched_op` do about it.
+/// A vCPU that can sleep: the part of `domain::notify` and `hypercall::sched_op` that matters here.
 struct Sleeper(AtomicBool);
 
 impl Sleeper {
@@ -29,7 +29,7 @@ impl Sleeper {
         sleeper.0.load(SeqCst);
         sleeper
     }
-    /// Sleeps unless there is something to do: the flag goes up before the look.
+    /// Sleeps unless there is something to do. The flag is set before the check.
     fn sleep_unless(&self, due: impl Fn() -> bool) {
         self.0.swap(true, SeqCst);
         if due() {
@@ -46,7 +46,7 @@ impl Sleeper {
 
 /// What a guest does to its shared page.
 impl Dom {
-    /// 2-level: the guest takes the mask off itself.
+    /// 2-level: the guest unmasks the port itself.
     pub fn unmask(&self, port: Port) {
         self.bit(2560, port)
             .fetch_and(!(1 << (port.0 % 64)), SeqCst);
@@ -54,11 +54,11 @@ impl Dom {
     pub fn is_masked(&self, port: Port) -> bool {
         self.bit(2560, port).load(SeqCst) >> (port.0 % 64) & 1 != 0
     }
-    /// Whether the upcall flag of `vcpu` is up.
+    /// Whether the upcall flag of `vcpu` is set.
     pub fn flag(&self, vcpu: VcpuId) -> bool {
         self.shared.u8(vcpu.0 as usize * 64).unwrap().load(SeqCst) != 0
     }
-    /// 2-level: the guest makes itself see `port`, which it found pending.
+    /// 2-level: the guest raises its own upcall for `port`, which it has found pending.
     pub fn select(&self, vcpu: VcpuId, port: Port) {
         let info = vcpu.0 as usize * 64;
         let word = self.shared.u64(info + 8).unwrap();
@@ -75,7 +75,7 @@ struct Node {
 }
 
 impl Node {
-    /// With one port. Touches all atomics.
+    /// A domain with one port. Touches all atomics before the first spawn.
     fn new() -> Self {
         let dom = Dom::new(1, 1, 63);
         let port = dom.table.bind_ipi(VCPU).unwrap();
@@ -112,7 +112,7 @@ impl Node {
         self.act(self.dom.table.unmask(self.port).unwrap());
     }
 
-    /// The guest takes the mask off itself, and makes the event seen if one has come meanwhile.
+    /// The guest unmasks the port itself, and raises its own upcall if the event has become pending meanwhile.
     fn unmask_by_hand(&self) {
         self.dom.unmask(self.port);
         if self.dom.pending(self.port) {
@@ -120,7 +120,7 @@ impl Node {
         }
     }
 
-    /// The guest's event callback: how many events it handled.
+    /// The guest's event callback; returns the number of events that it handled.
     fn handle(&self) -> u32 {
         let mut handled = 0;
         while let Some(selector) = self.dom.take_upcall(VCPU) {
@@ -137,7 +137,7 @@ impl Node {
         self.sleeper.sleep_unless(|| self.dom.flag(VCPU));
     }
 
-    /// SCHEDOP_poll: whether the vCPU sleeps now.
+    /// SCHEDOP_poll: sleeps unless the port is pending.
     fn poll(&self) {
         let (table, port) = (&self.dom.table, self.port);
         self.sleeper.0.swap(true, SeqCst);
@@ -208,9 +208,8 @@ fn an_event_is_seen_when_its_mask_goes() {
     }
 }
 
-/// Up to 3 preemptions. The port is masked, as those polled for are. The vCPU polls once more after it
-/// has taken an event, while the event's sender is perhaps not done with waking it; the next event
-/// must wake it all the same.
+/// Up to 3 preemptions. The port is masked, as ports that are polled for are. The vCPU polls again after it has taken
+/// an event, when the sender of that event may not have finished waking it; the next event must wake it nevertheless.
 #[test]
 fn a_vcpu_that_polls_is_woken() {
     explore(3, || {
@@ -241,7 +240,7 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
-        // Books are locked by address: a model must find the same order each time.
+        // Books are locked by address, and a model must see the same order in each execution.
         let (a, mut later) = (Dom::new(1, 1, 63), Vec::new());
         let b = loop {
             let b = Dom::new(2, 1, 63);
@@ -276,7 +275,7 @@ impl Pair {
     }
 }
 
-/// Up to 3 preemptions. A sender that found the peer's port delivers before that has another use.
+/// Up to 3 preemptions. A sender that has found the peer's port delivers before that port gets another use.
 #[test]
 fn an_event_does_not_reach_the_next_use_of_a_port() {
     explore(3, || {
@@ -326,7 +325,7 @@ fn both_ends_close() {
     });
 }
 
-/// Up to 3 preemptions. One end closes, and the other is connected anew: no port has two peers.
+/// Up to 3 preemptions. One end closes while the other is connected again: no port has two peers.
 #[test]
 fn a_port_has_one_peer() {
     explore(3, || {
@@ -353,7 +352,7 @@ fn a_port_has_one_peer() {
     });
 }
 
-/// A domain of the FIFO ABI with two ports of one queue.
+/// A domain of the FIFO ABI with two ports on one queue.
 struct Fifo {
     guest: std::sync::Mutex<Guest>,
     table: Arc<Table<tests::fake::Page>>,
@@ -361,7 +360,7 @@ struct Fifo {
 }
 
 impl Fifo {
-    /// Touches all atomics.
+    /// Touches all atomics before the first spawn.
     fn new() -> Self {
         let guest = Guest::without_queues(1, 1, 63);
         guest.make_queues();
@@ -381,9 +380,9 @@ impl Fifo {
     fn send(&self, n: usize) {
         let _ = self.table.send(self.ports[n]).unwrap();
     }
-    /// The guest takes all that is on its queues, if its upcall flag says that there is something.
+    /// The guest takes everything off its queues, if its upcall flag is set. Returns the number of events.
     fn take_all(&self) -> u32 {
-        // One CPU at a time is the guest: the lock is never waited for.
+        // One CPU at a time acts for the guest, so the lock is never contended.
         let mut guest = self.guest.try_lock().expect("one guest");
         let mut handled = 0;
         while guest.dom.take_flag(VCPU) {
@@ -393,7 +392,7 @@ impl Fifo {
         }
         handled
     }
-    /// What is pending and not masked has to be found.
+    /// Checks that all events that are pending and not masked are found.
     fn assert_nothing_is_lost(&self) {
         self.take_all();
         for port in self.ports {
@@ -446,7 +445,7 @@ fn a_queue_gets_the_event_when_its_mask_goes() {
     });
 }
 
-/// Up to 2 preemptions. The guest takes an event off while its port closes and is bound anew.
+/// Up to 2 preemptions. The guest takes an event off while its port is closed and bound again.
 #[test]
 fn a_queue_survives_the_closing_of_its_ports() {
     explore(2, || {
@@ -470,7 +469,7 @@ fn a_queue_survives_the_closing_of_its_ports() {
     });
 }
 
-/// Up to 1 preemption. An event comes while the domain goes over to the FIFO ABI.
+/// Up to 1 preemption. An event arrives while the domain switches to the FIFO ABI.
 #[test]
 fn the_switch_to_queues_loses_nothing() {
     explore(1, || {
@@ -492,7 +491,7 @@ fn the_switch_to_queues_loses_nothing() {
                 |fifo| fifo.send(0),
             ],
         );
-        // The upcall may have been for the 2-level word: a guest looks at its queues after the switch.
+        // The upcall may have been for the 2-level bits; a guest looks at its queues after the switch.
         let mut guest = fifo.guest.try_lock().unwrap();
         while guest.take(0).is_some() {}
         assert_eq!(guest.word(ports[0]).load(SeqCst), 0);

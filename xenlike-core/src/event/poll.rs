@@ -1,9 +1,9 @@
-//! Polling (`SCHEDOP_poll`): a vCPU that sleeps until one of some ports is pending, masked or not.
+//! Polling (`SCHEDOP_poll`): a vCPU sleeps until one of some ports is pending, masked or not.
 //!
-//! The flag that keeps a polling vCPU from running goes up before [`Table::begin_poll`], and comes
-//! down after [`Table::end_poll`]. So a CPU that is late with ending one poll, and hits the next one
-//! of the same vCPU, wakes it too early; in any other order it could leave it asleep with nothing
-//! noted, and the next event would wake nobody.
+//! The hold that keeps a polling vCPU from running is set before [`Table::begin_poll`], and is removed after
+//! [`Table::end_poll`]. So if a CPU is late in ending one poll, and thereby ends the next poll of the same vCPU, it
+//! wakes the vCPU too early, which is harmless. In any other order, the vCPU could stay asleep without being recorded
+//! as polling, and the next event would not wake it.
 
 use crate::kit::atomic::Ordering::SeqCst;
 
@@ -11,14 +11,14 @@ use super::channel::State;
 use super::{EventError, SharedWords, Table};
 use crate::kit::{Port, VcpuId};
 
-/// What a vCPU polls for when it named more than one port.
+/// The value of `polls` for a vCPU that polls for more than one port.
 pub(super) const ANY: u32 = u32::MAX;
 
 impl<P: SharedWords> Table<P> {
     /// Whether `port`, which must be open, is pending.
     ///
     /// # Errors
-    /// [`EventError::BadPort`].
+    /// [`EventError::BadPort`] if the port is not open.
     pub fn is_pending(&self, port: Port) -> Result<bool, EventError> {
         let channel = self.channel(port).ok_or(EventError::BadPort)?;
         if matches!(*channel.state.lock(), State::Free | State::Reserved) {
@@ -27,10 +27,10 @@ impl<P: SharedWords> Table<P> {
         Ok(self.delivery.lock().is_pending(port, channel))
     }
 
-    /// Notes that `vcpu` sleeps until `port` is pending, or any port if none is named. The caller looks
-    /// at the ports after this, and whoever wakes the vCPU calls [`Table::end_poll`] before.
+    /// Records that `vcpu` sleeps until `port` is pending, or any port if none is given. The caller checks the ports
+    /// after this; code that wakes the vCPU calls [`Table::end_poll`] first.
     pub fn begin_poll(&self, vcpu: VcpuId, port: Option<Port>) {
-        // Port 0 never is one, and is written down as not polling.
+        // Port 0 doesn't exist, and its number would mean that the vCPU doesn't poll.
         let what = port.filter(|port| port.0 != 0).map_or(ANY, |port| port.0);
         if let Ok(own) = self.vcpu(vcpu)
             && own.polls.swap(what, SeqCst) == 0
@@ -39,7 +39,7 @@ impl<P: SharedWords> Table<P> {
         }
     }
 
-    /// Notes that `vcpu` does not poll any more; harmless if it did not.
+    /// Records that `vcpu` doesn't poll any more. Does nothing if it didn't.
     pub fn end_poll(&self, vcpu: VcpuId) {
         if let Ok(own) = self.vcpu(vcpu)
             && own.polls.swap(0, SeqCst) != 0

@@ -1,4 +1,4 @@
-//! Sending: the hot path. A masked send costs two uncontended locks and one atomic bit.
+//! Sending: the hot path. Sending to a masked port costs two uncontended locks and one atomic bit.
 
 use crate::kit::atomic::Ordering;
 
@@ -8,15 +8,15 @@ use super::{EventError, Notice, SharedWords, Table};
 use crate::kit::{Port, VcpuId};
 
 impl<P: SharedWords> Table<P> {
-    /// Sends along the domain's own `port` (`EVTCHNOP_send`): to the peer, or for an IPI to its vCPU.
-    /// A port that waits for its peer swallows it.
+    /// Sends an event through the domain's own `port` (`EVTCHNOP_send`): to the peer, or to the vCPU of an IPI. A port
+    /// that waits for its peer discards it.
     ///
     /// # Errors
-    /// [`EventError::BadPort`].
-    #[inline(always)] // into the hypercall that is nothing else
+    /// [`EventError::BadPort`] if the port is not open, or is bound to an IRQ.
+    #[inline(always)] // into the hypercall that does nothing else
     pub fn send(&self, port: Port) -> Result<Notice, EventError> {
         let channel = self.channel(port).ok_or(EventError::BadPort)?;
-        // Held till the event is delivered: as long as it is, the peer's port stays ours.
+        // Held until the event is delivered, because that keeps the peer's port connected with this one.
         let state = channel.state.lock();
         let (table, port) = match &*state {
             State::Interdomain { remote, port } => (&**remote, *port),
@@ -29,14 +29,14 @@ impl<P: SharedWords> Table<P> {
         Ok(table.raise(port))
     }
 
-    /// Raises `virq` for `vcpu`: those of each vCPU there, the domain's own for vCPU 0.
+    /// Raises `virq`: a per-vCPU one for `vcpu`, a domain-wide one with `vcpu` 0.
     pub fn send_virq(&self, vcpu: VcpuId, virq: u32) -> Notice {
         self.virq_port(vcpu, virq)
             .and_then(|port| self.send_if(port, |s| matches!(s, State::Virq(v) if *v == virq)))
             .unwrap_or(Notice::nobody(self.dom()))
     }
 
-    /// Raises the physical IRQ `pirq`, bound to `port`.
+    /// Raises the physical IRQ `pirq`, if it is still bound to `port`.
     pub fn send_pirq(&self, port: Port, pirq: u32) -> Notice {
         self.send_if(port, |s| matches!(s, State::Pirq(p) if *p == pirq))
             .unwrap_or(Notice::nobody(self.dom()))
@@ -49,13 +49,13 @@ impl<P: SharedWords> Table<P> {
     }
 
     /// Makes `port` pending.
-    #[inline(always)] // a part of `send`
+    #[inline(always)] // part of `send`
     pub(super) fn raise(&self, port: Port) -> Notice {
         self.channel(port)
             .map_or(Notice::nobody(self.dom()), |ch| self.raise_on(port, ch))
     }
 
-    #[inline(always)] // a part of whatever sends
+    #[inline(always)] // part of every send
     fn raise_on(&self, port: Port, channel: &Channel<P>) -> Notice {
         let Raised { news, upcall } = self.delivery.lock().set_pending(port, channel);
         let polled = (news && self.pollers.load(Ordering::SeqCst) != 0).then_some(port);
@@ -66,11 +66,11 @@ impl<P: SharedWords> Table<P> {
         }
     }
 
-    /// Takes the mask off `port`, and notifies if it is pending (`EVTCHNOP_unmask`).
+    /// Unmasks `port`, and notifies if it is pending (`EVTCHNOP_unmask`).
     ///
     /// # Errors
-    /// [`EventError::BadPort`].
-    #[inline(always)] // as `send`
+    /// [`EventError::BadPort`] if the port was never allocated.
+    #[inline(always)] // as for `send`
     pub fn unmask(&self, port: Port) -> Result<Notice, EventError> {
         let channel = self.channel(port).ok_or(EventError::BadPort)?;
         let upcall = self.delivery.lock().unmask(port, channel);
@@ -81,7 +81,7 @@ impl<P: SharedWords> Table<P> {
         })
     }
 
-    /// Sets the upcall flag of `vcpu` without any event: what a newly registered info page needs.
+    /// Sets the upcall flag of `vcpu` without any event, as after the registration of its vcpu_info.
     pub fn upcall(&self, vcpu: VcpuId) -> Notice {
         let upcall = self.delivery.lock().upcall(vcpu);
         Notice {

@@ -1,37 +1,37 @@
-//! What a port is, for those who ask (`EVTCHNOP_status`).
+//! The state of a port for queries (`EVTCHNOP_status`).
 
 use super::channel::State;
 use super::{EventError, SharedWords, Table};
 use crate::kit::{DomId, Port, VcpuId};
 
-/// A port's state as it is told.
+/// The kind and connection of a port, as queries report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatusKind {
-    /// Not in use.
+    /// The port is not in use.
     Closed,
-    /// Waits for the domain to bind.
+    /// The port waits for this domain to bind.
     Unbound(DomId),
-    /// Connected with that domain's port.
+    /// The port is connected with this port of this domain.
     Interdomain(DomId, Port),
-    /// That physical IRQ.
+    /// The port is bound to this physical IRQ.
     Pirq(u32),
-    /// That virtual IRQ.
+    /// The port is bound to this virtual IRQ.
     Virq(u32),
-    /// An IPI.
+    /// The port is an IPI of the domain.
     Ipi,
 }
 
-/// A port's state and the vCPU it notifies.
+/// The state of a port and the vCPU that it notifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// What it is.
+    /// The kind and connection of the port.
     pub kind: StatusKind,
-    /// Whom it notifies.
+    /// The vCPU that the port notifies.
     pub vcpu: VcpuId,
 }
 
 impl<P: SharedWords> Table<P> {
-    /// The first open port from `from` on, for who looks at all of them.
+    /// The first open port from `from` on, for iterating over all of them.
     pub fn next_open(&self, from: Port) -> Option<Port> {
         self.book.lock().next_used(from.0.max(1))
     }
@@ -39,7 +39,7 @@ impl<P: SharedWords> Table<P> {
     /// The state of `port`.
     ///
     /// # Errors
-    /// [`EventError::BadPort`].
+    /// [`EventError::BadPort`] if the port was never allocated.
     pub fn status(&self, port: Port) -> Result<Status, EventError> {
         let channel = self.channel(port).ok_or(EventError::BadPort)?;
         let kind = match &*channel.state.lock() {

@@ -1,4 +1,4 @@
-//! A domain's channels: looking a port up, finding a free one.
+//! A domain's channels: looking up a port, finding a free one.
 
 use crate::kit::atomic::{AtomicU16, AtomicU32, Ordering};
 use alloc::boxed::Box;
@@ -11,59 +11,59 @@ use super::{EventError, FIFO_PORTS, NR_VIRQS, SharedWords, TWO_LEVEL_PORTS};
 use crate::kit::lock::LockGuard;
 use crate::kit::{Bounded, DomId, Lock, Once, Port, Rank, VcpuId};
 
-/// The sizes of a table, fixed when its domain is created.
+/// The sizes of a table, which are fixed when its domain is created.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The domain's largest number of vCPUs.
+    /// The highest number of vCPUs that the domain can have.
     pub vcpus: u32,
-    /// The highest port number it may get (`max_evtchn_port` of createdomain; huge = no limit).
+    /// The highest port number that the domain can get (`max_evtchn_port` of createdomain; a huge number for no limit).
     pub max_port: u32,
 }
 
-/// One domain's event channels. `P` is the handle on a page shared with the guest.
+/// The event channels of one domain. `P` is a handle on a page that is shared with the guest.
 pub struct Table<P> {
     dom: AtomicU16,
-    /// Ports below this can ever exist.
+    /// All port numbers are below this one.
     pub(super) port_limit: u32,
     pub(super) book: Lock<Book>,
     buckets: Box<[Bucket<P>]>,
     pub(super) delivery: Lock<Delivery<P>>,
     pub(super) vcpus: Box<[VcpuPorts]>,
-    /// Number of vCPUs that poll.
+    /// The number of vCPUs that poll.
     pub(super) pollers: AtomicU32,
 }
 
-/// Free ports that are passed over because the guest's words say that they are on a queue: a guest
-/// that takes its events off has few.
+/// How many free ports are skipped because the guest's event words say that they are on a queue. A guest that takes its
+/// events off its queues has few such ports.
 const MOST_BUSY: u32 = 1024;
 
-/// Ports that came into being together; empty until one of them is wanted.
+/// Ports that are allocated together, when one of them is first needed.
 type Bucket<P> = Once<Box<[Channel<P>]>>;
 
-/// What changes when a port is taken or closed.
+/// The part of a table that changes when a port is allocated or closed.
 pub(super) struct Book {
-    /// One bit a port: not free.
+    /// A bit for each port: set if the port is not free.
     pub used: Box<[u64]>,
-    /// No port below this is free, except those that were passed over.
+    /// No port below this one is free, apart from those that were skipped.
     pub hint: u32,
-    /// The domain is being destroyed: no new ports.
+    /// Whether the domain is being destroyed, so that it gets no new ports.
     pub dying: bool,
-    /// Physical IRQs that are bound: (number, port).
+    /// The physical IRQs that are bound: number and port.
     pub pirqs: Vec<(u32, Port)>,
 }
 
-/// Ports of one vCPU: of its virtual IRQs (0: not bound), and what it polls for.
+/// The ports of a vCPU's virtual IRQs (0: not bound), and what the vCPU polls for.
 pub(super) struct VcpuPorts {
     pub virqs: [AtomicU32; NR_VIRQS],
-    /// 0: does not poll; [`super::poll::ANY`]; else the port.
+    /// 0 if it doesn't poll, [`super::poll::ANY`], or the port for which it polls.
     pub polls: AtomicU32,
 }
 
 impl<P: SharedWords> Table<P> {
-    /// A table for domain `dom`, whose shared info page is `shared`.
+    /// Makes a table for domain `dom`, whose shared info page is `shared`.
     ///
     /// # Errors
-    /// [`EventError::NoMemory`].
+    /// [`EventError::NoMemory`] if there is no memory for the table.
     pub fn new(dom: DomId, limits: Limits, shared: P) -> Result<Arc<Self>, EventError> {
         let port_limit = limits.max_port.saturating_add(1).min(FIFO_PORTS);
         let table = Self {
@@ -82,12 +82,12 @@ impl<P: SharedWords> Table<P> {
         Ok(Arc::new(table))
     }
 
-    /// The domain whose table this is.
+    /// The domain to which the table belongs.
     pub fn dom(&self) -> DomId {
         DomId(self.dom.load(Ordering::Relaxed))
     }
 
-    /// The domain's id changes: once, when the boot domain becomes domain 0, before it has a port.
+    /// Changes the domain's id: once, when the boot domain becomes domain 0, before it has a port.
     pub fn rename(&self, dom: DomId) {
         self.dom.store(dom.0, Ordering::Relaxed);
     }
@@ -97,13 +97,13 @@ impl<P: SharedWords> Table<P> {
         self.book.lock().next_used(1).is_none()
     }
 
-    /// The channel of `port`, if that was ever given out.
+    /// The channel of `port`, if it was ever allocated.
     pub(super) fn channel(&self, port: Port) -> Option<&Channel<P>> {
         let bucket = self.buckets.bounded((port.0 / BUCKET_PORTS) as usize)?;
         bucket.get()?.get((port.0 % BUCKET_PORTS) as usize)
     }
 
-    /// What vCPU `vcpu` has bound.
+    /// The ports that `vcpu` has bound.
     pub(super) fn vcpu(&self, vcpu: VcpuId) -> Result<&VcpuPorts, EventError> {
         self.vcpus
             .bounded(vcpu.0 as usize)
@@ -117,7 +117,7 @@ impl<P: SharedWords> Table<P> {
         slot.try_call_once(|| new_bucket(first)).map(|_| ())
     }
 
-    /// The lowest free port, not yet taken; the caller gives it a state with [`Table::take`].
+    /// Finds the lowest free port and makes sure that it is allocated. The caller sets its state by [`Table::take`].
     pub(super) fn free_port(&self, book: &mut Book) -> Result<Port, EventError> {
         if book.dying {
             return Err(EventError::Dying);
@@ -139,14 +139,14 @@ impl<P: SharedWords> Table<P> {
                 self.make_bucket(found)?;
                 return Ok(found);
             }
-            // Still linked on a queue from its life before; the guest will get round to it.
+            // It is still on a queue from its previous use, until the guest takes it off.
             passed = passed.or(Some(found.0));
             port = found.0.saturating_add(1);
         }
         Err(EventError::NoSpace)
     }
 
-    /// Gives `port`, free till now, its state.
+    /// Gives `port`, which is free, its state.
     pub(super) fn take(&self, book: &mut Book, port: Port, notify: VcpuId, state: State<P>) {
         if let Some(channel) = self.channel(port) {
             channel.set_defaults();
@@ -156,7 +156,7 @@ impl<P: SharedWords> Table<P> {
         }
     }
 
-    /// The books of two tables, in an order that all agree on; one if they are the same.
+    /// Locks the books of two tables, the one at the lower address first; only one book if they are the same.
     pub(super) fn lock_books<'a>(&'a self, other: &'a Self) -> Books<'a> {
         let (mine, theirs) = (
             core::ptr::from_ref(self).addr(),
@@ -190,11 +190,11 @@ impl<P: SharedWords> Table<P> {
     }
 }
 
-/// The books of an operation on two tables.
+/// The locked books of an operation on two tables.
 pub(super) struct Books<'a> {
-    /// The caller's.
+    /// The book of the calling table.
     pub own: LockGuard<'a, Book>,
-    /// The peer's, held for its lock alone; none if both are the same.
+    /// The book of the peer's table, locked to exclude other operations; none if both are the same.
     #[expect(dead_code, reason = "held for its lock alone")]
     pub other: Option<LockGuard<'a, Book>>,
 }
@@ -218,7 +218,7 @@ impl Book {
         Ok(book)
     }
 
-    /// Marks `port`.
+    /// Marks `port` as taken or free.
     pub fn set_used(&mut self, port: Port, to: Use) {
         let Some(word) = self.used.get_mut((port.0 / 64) as usize) else {
             return;
@@ -233,18 +233,18 @@ impl Book {
         }
     }
 
-    /// The marks of `port` and its neighbours, for the audit.
+    /// The marks of the 64 ports around `port`, for the audit.
     #[cfg(feature = "audit")]
     pub fn used_word(&self, port: Port) -> u64 {
         self.used.get((port.0 / 64) as usize).copied().unwrap_or(0)
     }
 
-    /// The first port from `from` on that is not used.
+    /// The first unused port from `from` on.
     fn next_unused(&self, from: u32) -> Option<Port> {
         self.next_where(from, |word| !word)
     }
 
-    /// The first port from `from` on that is used.
+    /// The first used port from `from` on.
     pub fn next_used(&self, from: u32) -> Option<Port> {
         self.next_where(from, |word| word)
     }
@@ -266,7 +266,7 @@ impl Book {
     }
 }
 
-/// A boxed slice of `n` values, or an error instead of a panic when memory is short.
+/// Makes a boxed slice of `n` values, or fails without a panic if memory is short.
 pub(super) fn collect<T>(n: u32, make: impl FnMut(u32) -> T) -> Result<Box<[T]>, EventError> {
     let mut all = Vec::new();
     all.try_reserve_exact(n as usize)

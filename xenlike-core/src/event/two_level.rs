@@ -1,5 +1,5 @@
-//! The 2-level ABI: a pending bit and a mask bit a port in the shared info page, and a selector word
-//! a vCPU (xen.h, `struct shared_info` and `struct vcpu_info`).
+//! The 2-level ABI: a pending bit and a mask bit for each port in the shared info page, and a selector word for each
+//! vCPU (xen.h, `struct shared_info` and `struct vcpu_info`).
 
 use crate::kit::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -13,12 +13,12 @@ use crate::kit::Port;
 const PENDING: usize = offset_of!(SharedInfo, evtchn_pending);
 const MASK: usize = offset_of!(SharedInfo, evtchn_mask);
 
-/// The pending word of a port and the port's bit in it.
+/// The word with the pending bit of a port, and the bit.
 pub(super) fn pending<P: SharedWords>(shared: &P, port: Port) -> Option<(&AtomicU64, u64)> {
     word(shared, PENDING, port)
 }
 
-/// The mask word of a port and the port's bit in it.
+/// The word with the mask bit of a port, and the bit.
 pub(super) fn mask<P: SharedWords>(shared: &P, port: Port) -> Option<(&AtomicU64, u64)> {
     word(shared, MASK, port)
 }
@@ -36,7 +36,7 @@ pub(super) fn selector_bit(port: Port) -> u64 {
     1u64.wrapping_shl(port.0 / 64)
 }
 
-/// Sets a bit; says whether it was set before.
+/// Sets a bit; returns whether it was set already.
 pub(super) fn test_and_set(word: &AtomicU64, bit: u64) -> bool {
     word.fetch_or(bit, SeqCst) & bit != 0
 }

@@ -7,7 +7,7 @@ use crate::event::{Limits, Table};
 pub(in crate::event) use crate::kit::words::fake::FakePage as Page;
 use crate::kit::{DomId, Port, SharedWords, VcpuId};
 
-/// A table and its guest's pages.
+/// A table and the pages of its guest.
 pub(in crate::event) struct Dom {
     pub table: Arc<Table<Page>>,
     pub shared: Page,
@@ -29,7 +29,7 @@ impl Dom {
     pub fn mask(&self, port: Port) {
         self.bit(2560, port).fetch_or(1 << (port.0 % 64), SeqCst);
     }
-    /// Takes the upcall flag of `vcpu` down; whether it was up.
+    /// Clears the upcall flag of `vcpu`; returns whether it was set.
     pub fn take_flag(&self, vcpu: VcpuId) -> bool {
         self.shared
             .u8(vcpu.0 as usize * 64)
@@ -37,7 +37,7 @@ impl Dom {
             .swap(0, SeqCst)
             != 0
     }
-    /// 2-level: the guest handles all that is pending on `vcpu`: returns the selector it saw.
+    /// 2-level: the guest handles all that is pending on `vcpu`; returns the selector that it saw.
     pub fn take_upcall(&self, vcpu: VcpuId) -> Option<u64> {
         let info = vcpu.0 as usize * 64;
         self.take_flag(vcpu)

@@ -1,5 +1,5 @@
-//! FIFO delivery against a model guest that follows the public header: it takes heads off, clears
-//! LINKED by compare-exchange, and handles what is pending and not masked.
+//! FIFO delivery against a model guest that follows the public header: it takes heads off queues, clears LINKED by
+//! compare-exchange, and handles events that are pending and not masked.
 
 use crate::kit::atomic::AtomicU32;
 use crate::kit::atomic::Ordering::SeqCst;
@@ -29,7 +29,7 @@ impl Guest {
         guest
     }
 
-    /// A guest with pages for queues, which it doesn't have yet.
+    /// Makes a guest that has pages for queues, but has not registered them.
     pub fn without_queues(vcpus: u32, pages: usize, max_port: u32) -> Self {
         Self {
             dom: Dom::new(1, vcpus, max_port),
@@ -50,7 +50,7 @@ impl Guest {
         }
     }
 
-    /// For models: touches the words of the first vCPU's queue of ordinary events, and of `port`.
+    /// For models: touches the words of the first vCPU's queue of default priority, and of `port`.
     #[cfg(loom)]
     pub fn touch(&self, port: Port) {
         self.word(port).load(SeqCst);
@@ -70,7 +70,7 @@ impl Guest {
             .unwrap()
     }
 
-    /// Takes one event off the queues of `vcpu`: the port, and whether it has to be handled.
+    /// Takes an event off the queues of `vcpu`: returns the port, and whether the event must be handled.
     pub fn take(&mut self, vcpu: usize) -> Option<(Port, bool)> {
         let control = &self.control[vcpu];
         let ready = control.u32(16).unwrap().load(SeqCst);
@@ -80,7 +80,8 @@ impl Guest {
             }
             let mut head = self.heads[vcpu][priority];
             if head == 0 {
-                // The last one is off: this queue is ready no more, unless the hypervisor says so again.
+                // The last event was taken off: the queue isn't ready any more, unless the hypervisor has set its bit
+                // again.
                 control.u32(16).unwrap().fetch_and(!(1 << priority), SeqCst);
                 head = control.u32(16 + 8 + priority * 4).unwrap().swap(0, SeqCst);
                 if head == 0 {
@@ -239,7 +240,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
-    /// Whatever is sent, masked, moved and re-prioritised: no event is lost, none is invented.
+    /// Whatever is sent, masked, moved and given other priorities, no event is lost and none is invented.
     #[test]
     fn nothing_is_lost(ops in prop::collection::vec(op(), 1..200)) {
         let mut guest = Guest::new(2, 1);
@@ -289,8 +290,8 @@ fn handle(guest: &mut Guest, vcpu: usize, ports: &[(Port, Port)], sent: &mut [bo
     }
 }
 
-/// A guest that says of all free ports that they are still on a queue gets none; nobody looks through
-/// all of them for it, with the locks held.
+/// A guest that says of all free ports that they are on a queue gets none. The search gives up after some, because it
+/// holds locks.
 #[test]
 fn ports_said_to_be_busy_are_looked_at_so_long() {
     let guest = Guest::new(1, 3);

@@ -1,4 +1,4 @@
-//! Tests of the event rules against pages that the tests can see.
+//! Tests of the event rules, against pages that the tests can inspect.
 #![expect(
     clippy::indexing_slicing,
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Random operations of several domains; after each, everything is counted from scratch.
+//! Random operations of several domains. After each, everything is counted from scratch.
 
 use alloc::sync::Arc;
 use alloc::vec;
@@ -48,7 +48,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// An operation may be refused; the books must balance all the same.
+/// An operation may be refused; the books must balance nevertheless.
 fn ignore<T>(_refused_or_not: Result<T, EventError>) {}
 
 fn run(doms: &[Dom], op: Op) {

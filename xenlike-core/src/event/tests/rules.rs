@@ -1,4 +1,4 @@
-//! One claim a test.
+//! The rules of event channels, one claim in each test.
 
 use super::fake::{Dom, Page};
 use crate::event::{EventError, Notice, SharedWords, Status, StatusKind, Sweep};
@@ -248,11 +248,11 @@ fn destruction_can_stop_and_go_on() {
     assert_eq!(alloc::sync::Arc::strong_count(&b.table), 1);
 }
 
-/// The hypervisor's last memory is not for a guest to fill with ports.
+/// A guest's ports don't use up the hypervisor's last memory.
 #[test]
 fn ports_do_not_grow_into_the_reserve() {
     let dom = Dom::new(1, 1, 1000);
-    // As many as came with the table.
+    // As many ports as were allocated with the table.
     for _ in 1..64 {
         short::of_memory(|| dom.table.alloc_unbound(DomId(2))).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Real races on the host's CPUs: senders against closing, producer against consumer.
+//! Races between threads of the host: senders against closing, producer against consumer.
 
 use crate::kit::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use alloc::vec::Vec;
@@ -40,7 +40,7 @@ fn closing_races() {
     }
 }
 
-/// One thread sends and counts; another takes: the last event of each port must arrive.
+/// One thread sends and counts, another takes: the last event of each port must arrive.
 #[test]
 fn producer_and_consumer() {
     let mut guest = Guest::new(1, 1);
