@@ -1,9 +1,8 @@
-//! What the ACPI tables tell: CPUs, interrupt controllers, clocks, how to end the machine. AML is domain 0's
-//! matter.
+//! The ACPI tables: CPUs, interrupt controllers, clocks, how to end the machine. AML is left to domain 0.
 //!
-//! Firmware's tables are full of faults. Whatever they hold, reading them ends, touches nothing outside
-//! them, and keeps what makes sense; each thing that doesn't gets a warning. [`find`] is the pure part, which
-//! the tests feed with damaged tables; [`machine`] maps the real ones.
+//! Firmware's tables are full of faults. Whatever they contain, reading them ends, accesses nothing outside of them,
+//! and keeps what is plausible; each implausible item gets a warning. [`find`] is the pure part, which the tests feed
+//! with damaged tables; [`machine`] maps the real ones.
 
 mod fadt;
 #[cfg(target_os = "none")]
@@ -28,30 +27,30 @@ use table::{Firmware, Table, Tables};
 #[cfg(target_os = "none")]
 pub use machine::{Machine, read};
 
-/// Where the local APICs' page is unless the tables say otherwise.
+/// The address of the local APICs' page unless the tables state another.
 pub const LAPIC_DEFAULT: u64 = 0xfee0_0000;
 const PAGE: u64 = 4096;
-/// Bytes of an HPET's registers that are used.
+/// The number of bytes of an HPET's registers that are used.
 pub const HPET_BYTES: u64 = 1024;
 
-/// What was found, before any device was touched.
+/// The contents of the tables, before any device has been accessed.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// CPUs and interrupt controllers.
+    /// The CPUs and interrupt controllers.
     pub madt: Madt,
-    /// The HPET's registers.
+    /// The address of the HPET's registers.
     pub hpet: Option<u64>,
-    /// The PM timer's port.
+    /// The port of the PM timer.
     pub pm_timer: Option<u16>,
-    /// The registers and values for S5.
+    /// The registers for S5, and the values if the tables reveal them.
     pub soft_off: Option<SoftOff<Address>>,
-    /// The reset register and the value to write there.
+    /// The reset register and the value that resets the machine.
     pub reset: Option<(Address, u8)>,
-    /// What a report tells of each table.
+    /// A summary of each table, for reports.
     pub tables: Vec<AcpiTable>,
 }
 
-/// Reads all tables that the core wants.
+/// Reads all tables that the core uses.
 #[inline(never)]
 pub fn find(firmware: &impl Firmware, roots: Roots) -> Found {
     let tables = Tables::read(firmware, roots);
@@ -106,8 +105,8 @@ fn hpet(firmware: &impl Firmware, tables: &Tables<'_>) -> Option<u64> {
     possible.then_some(address.at)
 }
 
-/// The registers for S5, with its sleep types if the DSDT or an SSDT has them in a form that needs no AML to
-/// be run. Otherwise domain 0 tells them when it switches off.
+/// The registers for S5, and its sleep types if the DSDT or an SSDT states them in a form that can be read without
+/// executing AML. Otherwise domain 0 passes them when it switches the machine off.
 fn soft_off(
     firmware: &impl Firmware,
     tables: &Tables<'_>,

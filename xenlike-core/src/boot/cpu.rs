@@ -1,4 +1,4 @@
-//! What each CPU needs of its own before it can take a trap: its block with the stacks, GDT, TSS.
+//! What each CPU needs before it can take a trap: its block with the stacks, its GDT page, its TSS.
 #![expect(unsafe_code, reason = "lays out stacks and loads descriptor tables")]
 
 use super::memory::{map_own, own_frames};
@@ -8,30 +8,30 @@ use crate::arch::{paging, tlb};
 use crate::kit::{CpuId, PAGE_SIZE, Vaddr};
 use crate::mm::layout;
 
-/// Where the block of `cpu` is.
+/// The address of the block of `cpu`.
 pub fn block(cpu: CpuId) -> Vaddr {
     Vaddr(layout::DEVICES + (cpu.index() * BLOCK_BYTES) as u64)
 }
 
-/// Where the stack of `cpu` starts when it has nothing on it.
+/// The initial stack pointer of `cpu`'s main stack.
 pub fn stack_top(cpu: CpuId) -> Option<Vaddr> {
     let info = percpu::info_of(cpu)?;
     Some(Vaddr(info.frame.get() as u64 & !15))
 }
 
-/// Makes the block, GDT and TSS of `cpu`. Nothing if memory is short.
+/// Makes the block, GDT page and TSS of `cpu`; `None` if memory is short.
 pub fn prepare(cpu: CpuId) -> Option<()> {
     let base = block(cpu);
     for page in MAPPED_PAGES {
         let (frame, words) = own_frames(0)?;
-        // SAFETY: a fresh frame that nobody else knows of, seen as an array of words.
+        // SAFETY: a fresh frame to which there is no other reference, used as an array of words.
         let words = unsafe { &mut *words.cast::<[u64; PAGE_SIZE / 8]>() };
         words.fill(percpu::UNUSED);
         let at = Vaddr(base.0 + (page * PAGE_SIZE) as u64);
         map_own(at, frame.maddr(), PAGE_SIZE as u64, paging::DATA)?;
     }
     let info = base.0 + (BLOCK_BYTES - size_of::<CpuInfo>()) as u64;
-    // SAFETY: the last page of the block was mapped above; nobody else knows of it yet.
+    // SAFETY: the last page of the block was mapped above, and there is no other reference to it yet.
     unsafe {
         (info as *mut CpuInfo).write(CpuInfo::new(cpu));
         percpu::set_block(cpu, base);
@@ -43,7 +43,7 @@ pub fn prepare(cpu: CpuId) -> Option<()> {
             .next_power_of_two()
             .trailing_zeros(),
     )?;
-    // SAFETY: fresh frames, zeroed, for good, large enough and aligned; no other reference.
+    // SAFETY: fresh, zeroed frames that are never freed, large enough and aligned; there is no other reference.
     let (gdt, tss) = unsafe {
         tss.cast::<Tss>().write(Tss::new());
         (&*gdt.cast::<GdtPage>(), &mut *tss.cast::<Tss>())
@@ -55,11 +55,11 @@ pub fn prepare(cpu: CpuId) -> Option<()> {
     Some(())
 }
 
-/// Loads this CPU's tables, once it is on its own stack.
+/// Loads the GDT, segments and TSS of this CPU. The CPU already runs on its own stack.
 pub fn load(cpu: CpuId) {
     if let Some(gdt) = desc::gdt(cpu) {
         let base = Vaddr(gdt.as_ptr() as u64 - RESERVED_GDT_BYTES);
-        // SAFETY: `prepare` filled the page; the core's selectors count from `base`.
+        // SAFETY: `prepare` filled the page, and the core's selectors are relative to `base`.
         unsafe {
             desc::load_gdt(base);
             desc::reload_segments();
@@ -68,10 +68,10 @@ pub fn load(cpu: CpuId) {
     tlb::flush_local();
 }
 
-/// Goes on with `next` on the stack of `cpu`.
+/// Continues with `next` on the main stack of `cpu`.
 pub fn switch_stack(cpu: CpuId, next: extern "sysv64" fn() -> !) -> ! {
     let top = stack_top(cpu).unwrap_or_default();
-    // SAFETY: the stack is mapped and empty; nothing on the old one is needed any more.
+    // SAFETY: the stack is mapped and empty; nothing on the old stack is needed any more.
     unsafe {
         core::arch::asm!(
             "mov rsp, {top}",

@@ -1,4 +1,4 @@
-//! Which memory is free before the frame allocator is there, and taking from it.
+//! [`Ranges`]: the memory that is free before the frame allocator exists, and allocation from it.
 
 use alloc::vec::Vec;
 
@@ -7,12 +7,12 @@ use crate::kit::{Maddr, PAGE_SIZE};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// Ranges of whole frames, sorted, apart from each other.
+/// Ranges of whole frames, sorted and disjoint.
 #[derive(Clone, Debug, Default)]
 pub struct Ranges(Vec<Range>);
 
 impl Ranges {
-    /// The machine's RAM: regions of that kind, less what another region claims too.
+    /// The RAM of the machine: the regions of that kind, without what another region claims too.
     pub fn ram(map: &[Region]) -> Self {
         let mut ranges = Self::default();
         for region in map.iter().filter(|r| is_ram(r)) {
@@ -26,15 +26,15 @@ impl Ranges {
         }
         ranges
     }
-    /// The ranges.
+    /// The ranges in ascending order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Range> {
         self.0.iter().copied()
     }
-    /// Bytes in all of them.
+    /// The total size in bytes.
     pub fn bytes(&self) -> u64 {
         self.iter().map(|r| r.end - r.start).sum()
     }
-    /// Adds a range behind or between the others; what overlaps is added once.
+    /// Adds a range. A part of it that is there already isn't added twice.
     fn add(&mut self, range: Range) {
         self.remove(range);
         if range.start < range.end {
@@ -46,7 +46,7 @@ impl Ranges {
             self.0.insert(at, range);
         }
     }
-    /// Takes the frames that `gone` touches out.
+    /// Removes all frames that `gone` overlaps.
     pub fn remove(&mut self, gone: Range) {
         if gone.start >= gone.end {
             return;
@@ -76,7 +76,7 @@ impl Ranges {
             }
         }
     }
-    /// Takes `bytes` (whole pages) aligned to `align` from as high as possible below `limit`.
+    /// Allocates `bytes` (a multiple of the page size), aligned to `align`, as high as possible below `limit`.
     pub fn take(&mut self, bytes: u64, align: u64, limit: u64) -> Option<Maddr> {
         let fit = |range: Range| {
             let start = range.end.min(limit).checked_sub(bytes)? / align * align;
@@ -89,7 +89,7 @@ impl Ranges {
         });
         Some(Maddr(start))
     }
-    /// What of `whole` is not in these ranges.
+    /// The part of `whole` that is not in these ranges.
     pub fn missing_from(&self, whole: &Self) -> Self {
         let mut rest = whole.clone();
         for range in self.iter() {

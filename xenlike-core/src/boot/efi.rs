@@ -1,5 +1,5 @@
-//! What UEFI leaves for domain 0 to find: its system table and memory map (UEFI 2.10 §4.3, §7.2). Its services are not
-//! called: they have ended with the boot, or are refused.
+//! What UEFI leaves for domain 0 to find: its system table and memory map (UEFI 2.10 §4.3, §7.2). The core calls none
+//! of its services: boot services have ended, and runtime services are refused (docs/adr/0011).
 #![expect(unsafe_code, reason = "reads the firmware's tables")]
 
 use alloc::vec::Vec;
@@ -11,7 +11,7 @@ use crate::arch::paging;
 use crate::kit::Maddr;
 use crate::life::hardware::{Efi, EfiRegion};
 
-/// "IBI SYST"
+/// The signature of the system table: "IBI SYST" in little-endian order.
 const SIGNATURE: u64 = 0x5453_5953_2049_4249;
 /// Offsets in the system table.
 mod offset {
@@ -23,20 +23,21 @@ mod offset {
     pub const CONFIG_TABLES: usize = 112;
 }
 const SYSTEM_TABLE_BYTES: u64 = 120;
-/// More than any firmware has; a count beyond is none.
+/// More tables than any firmware has; a larger count is taken for garbage.
 const MOST_TABLES: u64 = 1024;
 const MOST_VENDOR: usize = 100;
-/// `EFI_MEMORY_DESCRIPTOR`'s page.
+/// The size of a page in an `EFI_MEMORY_DESCRIPTOR`.
 const EFI_PAGE: u64 = 4096;
 
-/// A read-only window of firmware memory, mapped for good.
+/// Maps firmware memory read-only, for good.
 fn window(at: Maddr, bytes: u64) -> Option<Window> {
     let va = map_device(at, bytes, paging::RODATA)?;
-    // SAFETY: mapped for good just now; firmware's memory, which no Rust object overlaps. It is only read.
+    // SAFETY: mapped for good just now; the memory belongs to the firmware, no Rust object overlaps it, and it is only
+    // read.
     Some(unsafe { Window::new(va, bytes as usize) })
 }
 
-/// Reads the tables; nothing on a PC without UEFI, or if they make no sense.
+/// Reads the tables; `None` on a machine without UEFI, or if they are implausible.
 pub fn read(info: &BootInfo) -> Option<Efi> {
     let table = window(info.efi_system_table?, SYSTEM_TABLE_BYTES)?;
     let count = table.read64(offset::CONFIG_COUNT);
@@ -55,7 +56,7 @@ pub fn read(info: &BootInfo) -> Option<Efi> {
     })
 }
 
-/// The vendor's name, up to its NUL.
+/// The vendor's name in UTF-16, up to its NUL.
 fn vendor(at: Maddr) -> Vec<u16> {
     let Some(name) = window(at, 2 * MOST_VENDOR as u64) else {
         return Vec::new();

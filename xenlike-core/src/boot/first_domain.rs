@@ -1,6 +1,6 @@
-//! The boot domain: a PV64 guest from the flat image that the build puts into the hypervisor, with
-//! GRUB's modules in its memory. What it finds is what any PV kernel finds (xen.h, `struct
-//! start_info`), except for the list of its modules (`BootModule`).
+//! The boot domain: a 64-bit PV guest from the flat image that the build links into the hypervisor (docs/adr/0003),
+//! with GRUB's modules in its memory. It finds what every PV kernel finds (xen.h, `struct start_info`), except for the
+//! format of the list of modules (`BootModule`).
 
 mod image;
 mod memory;
@@ -33,28 +33,28 @@ use image::Image;
 use memory::Memory;
 use plan::Plan;
 
-/// The image that the build links in; empty when it was built without.
+/// The image that the build links in; empty in a build without one.
 #[cfg(xenlike_bootdom)]
 static IMAGE: &[u8] = include_bytes!(env!("XENLIKE_BOOTDOM"));
 #[cfg(not(xenlike_bootdom))]
 static IMAGE: &[u8] = &[];
 
-/// The first RFLAGS: interrupts on, and the bit that is always one.
+/// The initial RFLAGS: interrupts on, and the bit that is always 1.
 const RFLAGS: u64 = 0x202;
-/// Grant frames and handles of the boot domain are the default; it may get as much memory as there is.
+/// The limit of the domain's pages, which no machine reaches. Its limits of grants are the defaults.
 const UNLIMITED: u64 = 1 << 40;
 
-/// A module with the bytes that it has in memory.
+/// A module and its place in machine memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Module<'a> {
-    /// Its bytes' machine addresses.
+    /// The machine addresses of its bytes.
     pub range: Range,
-    /// Its command line.
+    /// The command line of the module.
     pub cmdline: &'a str,
 }
 
-/// Builds the boot domain and lets it run, as soon as a CPU asks the scheduler. A module with microcode is no kernel or
-/// initrd for it.
+/// Builds the boot domain and unpauses it; it runs as soon as a CPU asks the scheduler. A module that contains
+/// microcode is not passed on as its kernel or initrd.
 ///
 /// # Errors
 /// A sentence that says what is missing.
@@ -74,7 +74,7 @@ pub fn start(info: &BootInfo, wish: &Wish) -> Result<(), &'static str> {
     pausing::toolstack_unpause(&dom).map_err(|_| "the boot domain does not start")
 }
 
-/// Builds the boot domain, paused.
+/// Builds the boot domain, which is paused.
 fn build(
     file: &[u8],
     modules: &[Module<'_>],
@@ -113,7 +113,7 @@ fn new_domain() -> Result<Arc<Domain>, &'static str> {
     Ok(dom)
 }
 
-/// The list of the modules, then their command lines, each ended by NUL.
+/// Writes the list of the modules, followed by their command lines, each of which ends with a NUL.
 fn write_module_list(
     memory: &Memory<'_>,
     plan: &Plan,
@@ -165,7 +165,7 @@ fn write_start_info(
     memory.write(plan.start_info << 12, info.as_bytes())
 }
 
-/// Pins the page tables and gives the vCPU its registers.
+/// Pins the page tables and sets the vCPU's registers.
 fn set_going(dom: &Arc<Domain>, plan: &Plan, entry: u64, l4: Mfn) -> Result<(), &'static str> {
     let mut work = Work::new();
     loop {
@@ -194,8 +194,8 @@ fn set_going(dom: &Arc<Domain>, plan: &Plan, entry: u64, l4: Mfn) -> Result<(), 
         .ok_or("the boot domain's first registers are wrong")
 }
 
-/// Copies a module's bytes out of the machine's memory, which boot keeps mapped. Below 1 MiB, where
-/// UEFI lets GRUB put small modules, no frames are managed.
+/// Copies bytes of a module from machine memory, all of which stays mapped. Frames below 1 MiB, where UEFI lets GRUB
+/// put small modules, are not in the frame table.
 fn read_machine(at: Maddr, out: &mut [u8]) -> Result<(), &'static str> {
     if at.0 < super::info::LOW_MEMORY {
         return super::info::read_low(at, out).ok_or("a module lies outside of RAM");

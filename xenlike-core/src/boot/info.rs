@@ -1,4 +1,5 @@
-//! What GRUB tells: the information of multiboot2, or of [version 1](super::multiboot1), in a form that stays.
+//! What the boot loader tells: the information of multiboot2, or of [version 1](super::multiboot1), in a form that
+//! outlives it.
 #![expect(unsafe_code, reason = "refers to memory that the loader filled")]
 
 use alloc::vec::Vec;
@@ -13,32 +14,32 @@ use crate::console::screen::{PixelFormat, Surface};
 use crate::kit::{Maddr, Once, PAGE_SIZE};
 use crate::mm::layout::DIRECT_MAP;
 
-/// The most modules that are taken.
+/// The number of modules that are used.
 pub const MAX_MODULES: usize = 128;
-/// The most entries of the memory map.
+/// The number of entries of the memory map that are used.
 pub const MAX_REGIONS: usize = 1024;
 
-/// The two versions of the protocol between loader and image, by their loaders' magic numbers.
+/// The versions of the protocol between loader and image, by the magic number that the loader passes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Loader {
-    /// Version 1.
+    /// Multiboot version 1: `qemu -kernel`, older GRUB entries.
     Multiboot1 = 0x2bad_b002,
-    /// Version 2.
+    /// Multiboot version 2, which GRUB's menu entries use.
     Multiboot2 = 0x36d7_6289,
 }
 
 /// A range of machine memory, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Range {
-    /// First byte.
+    /// The address of the first byte.
     pub start: u64,
-    /// Behind the last byte.
+    /// The address behind the last byte.
     pub end: u64,
 }
 
 impl Range {
-    /// All pages that it has a part of.
+    /// The whole pages that it overlaps.
     const fn pages(&self) -> Self {
         Self {
             start: self.start & !(PAGE_SIZE as u64 - 1),
@@ -51,90 +52,90 @@ impl Range {
     }
 }
 
-/// An entry of the firmware's memory map; kinds are E820's (1: RAM).
+/// An entry of the firmware's memory map, with the kinds of E820 (1: RAM).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Region {
-    /// Where.
+    /// The memory that it describes.
     pub range: Range,
-    /// 1 RAM, 2 reserved, 3 ACPI tables, 4 ACPI non-volatile, 5 defective; others are reserved too.
+    /// 1 RAM, 2 reserved, 3 ACPI tables, 4 ACPI non-volatile, 5 defective; any other is reserved too.
     pub kind: u32,
 }
 
-/// A file that GRUB loaded.
+/// A file that the boot loader has loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Module {
-    /// Its bytes.
+    /// The place of its bytes.
     pub range: Range,
-    /// What stood behind its name.
+    /// The text behind its name in the loader's configuration.
     pub cmdline: &'static str,
 }
 
-/// The screen, as GRUB set it.
+/// The screen in the mode that the loader has set.
 #[derive(Clone, Copy, Debug)]
 pub struct ScreenInfo {
-    /// Where its memory is.
+    /// The machine address of its memory.
     pub at: Maddr,
-    /// How many bytes that is.
+    /// The size of that memory in bytes.
     pub bytes: u64,
-    /// How to draw on it.
+    /// How to draw on it: text or pixels.
     pub surface: Surface,
-    /// Size, in characters for text and in pixels otherwise.
+    /// The width, in characters for a text screen, else in pixels.
     pub width: u32,
-    /// Likewise.
+    /// The height, in characters for a text screen, else in pixels.
     pub height: u32,
 }
 
-/// The image's symbol table.
+/// The symbol table of the image.
 #[derive(Clone, Copy, Debug)]
 pub struct Symbols {
-    /// `Elf64_Sym` entries.
+    /// The entries, `Elf64_Sym`.
     pub table: &'static [u8],
-    /// Their names.
+    /// The string table with the symbols' names.
     pub names: &'static [u8],
 }
 
-/// Everything that GRUB told.
+/// Everything that the boot loader told.
 #[derive(Debug)]
 pub struct BootInfo {
-    /// The hypervisor's command line.
+    /// The command line of the hypervisor.
     pub cmdline: &'static str,
-    /// The loader's name.
+    /// The name of the boot loader.
     pub loader: &'static str,
-    /// The modules, in GRUB's order.
+    /// The modules, in the loader's order.
     pub modules: Vec<Module>,
-    /// The memory map, sorted, without overlaps.
+    /// The memory map, sorted and without overlaps.
     pub map: Vec<Region>,
-    /// The screen.
+    /// The screen, if there is one that can be used.
     pub screen: Option<ScreenInfo>,
-    /// The image's symbols.
+    /// The symbols of the image, if the loader has kept them.
     pub symbols: Option<Symbols>,
-    /// The ACPI tables.
+    /// The addresses of the ACPI tables' roots.
     pub acpi: Option<Roots>,
-    /// The EFI system table, if the firmware is UEFI.
+    /// The EFI system table, on a UEFI machine.
     pub efi_system_table: Option<Maddr>,
-    /// The information itself, if it is multiboot2's.
+    /// The address of the information itself, if it is multiboot2's.
     at: Option<Maddr>,
-    /// What the information and the symbols occupy.
+    /// The memory that the information and the symbols occupy.
     pub occupied: Vec<Range>,
-    /// Whether modules or regions were left out because there were too many.
+    /// Whether modules or regions were dropped because there were too many.
     pub cut: bool,
-    /// Bytes of RAM that lie too high to be used.
+    /// The number of bytes of RAM that lie too high to be used.
     pub clipped: u64,
-    /// How many ACPI tables the firmware left in what it says is free.
+    /// The number of ACPI tables that the firmware has left in memory that it reports as free.
     pub tables_in_ram: u32,
 }
 
 static INFO: Once<BootInfo> = Once::new();
 
-/// What GRUB told; nothing before [`read`].
+/// What the boot loader told; `None` before [`read`].
 pub fn get() -> Option<&'static BootInfo> {
     INFO.get()
 }
 
-/// Reads the information at `at`, of the version that `loader` stands for. To be called once, on the boot tables.
+/// Reads the information at `at`, in the version that `loader` stands for. Called once, on the boot tables.
 ///
 /// # Errors
-/// A sentence that says what is wrong with it.
+/// A sentence that says what is wrong with the information.
 pub fn read(at: Maddr, loader: Loader) -> Result<&'static BootInfo, &'static str> {
     if loader == Loader::Multiboot1 {
         let mut info = multiboot1::parse(&LowMemory, at.0 as u32)?;
@@ -145,7 +146,7 @@ pub fn read(at: Maddr, loader: Loader) -> Result<&'static BootInfo, &'static str
         return Err("the boot loader's information is not where it should be");
     }
     let pointer = (DIRECT_MAP + at.0) as *const BootInformationHeader;
-    // SAFETY: GRUB put the information there; nobody writes to it, and its memory is never freed.
+    // SAFETY: GRUB put the information there; it is never written, and its memory is never freed.
     let info = unsafe { BootInformation::load(pointer) };
     let info = info.map_err(|_| "the boot loader's information has no end")?;
     let mut info = copy(at, &info);
@@ -153,14 +154,14 @@ pub fn read(at: Maddr, loader: Loader) -> Result<&'static BootInfo, &'static str
     Ok(INFO.call_once(|| info))
 }
 
-/// The first 4 GiB, which the boot tables map: no loader puts anything above.
+/// The first 4 GiB, which the boot tables map. No loader puts anything above.
 struct LowMemory;
 
 impl multiboot1::Memory for LowMemory {
     fn bytes(&self, at: u32, count: usize) -> Option<&[u8]> {
         let fits = at != 0 && u64::from(at) + count as u64 <= 1 << 32;
         let pointer = (DIRECT_MAP + u64::from(at)) as *const u8;
-        // SAFETY: mapped, and nobody writes there while the loader's information is read.
+        // SAFETY: mapped, and not written while the loader's information is read.
         fits.then(|| unsafe { core::slice::from_raw_parts(pointer, count) })
     }
 }
@@ -189,7 +190,7 @@ impl ScreenInfo {
 }
 
 impl BootInfo {
-    /// With nothing but the command line and the loader's name.
+    /// Makes information that contains only the command line and the loader's name.
     pub fn new(cmdline: &'static str, loader: &'static str) -> Self {
         Self {
             cmdline,
@@ -208,7 +209,7 @@ impl BootInfo {
         }
     }
 
-    /// Adds a module, if there is room and it makes sense.
+    /// Adds a module, if there is room and its range is plausible.
     pub fn add_module(&mut self, module: Module) {
         if module.range.end < module.range.start || self.modules.len() == MAX_MODULES {
             self.cut = true;
@@ -217,7 +218,7 @@ impl BootInfo {
         }
     }
 
-    /// Takes the memory map, as far as there is room.
+    /// Sets the memory map, as far as there is room.
     pub fn set_map(&mut self, regions: &[Region]) {
         self.cut |= regions.len() > MAX_REGIONS;
         let regions = regions.get(..MAX_REGIONS).unwrap_or(regions);
@@ -225,11 +226,11 @@ impl BootInfo {
         self.clipped = map::clip(&mut self.map, MEMORY_LIMIT);
     }
 
-    /// Has the map tell of ACPI's tables, where they lie in what the firmware says is free. Not where the loader has put
-    /// something, as it has relied on the map.
+    /// Marks the memory of ACPI tables that lie in what the firmware reports as free. Where the loader has put
+    /// something, it relied on the map, so the table is lost and its memory stays free.
     fn keep_tables(&mut self, firmware: &impl Firmware) {
         let Some(roots) = self.acpi else { return };
-        // What no emulator's firmware does.
+        // Only for tests, because no emulator's firmware does that.
         if cfg!(feature = "audit") && options::value(self.cmdline, "tables-in-ram").is_some() {
             let root = roots.xsdt.or(roots.rsdt).unwrap_or_default();
             let holds = |r: &&mut Region| (r.range.start..r.range.end).contains(&root);
@@ -257,18 +258,18 @@ impl BootInfo {
         self.map = map::tidy(&map);
     }
 
-    /// UEFI's memory map.
+    /// The memory map of UEFI.
     pub fn efi_memory_map(&self) -> Option<&'static multiboot2::EFIMemoryMapTag> {
         let pointer = (DIRECT_MAP + self.at?.0) as *const BootInformationHeader;
-        // SAFETY: as in `read`, which found it well; it stays where it is for good.
+        // SAFETY: as in `read`, which has checked it; it is never moved or freed.
         let info: BootInformation<'static> = unsafe { BootInformation::load(pointer) }.ok()?;
         let tag = core::ptr::from_ref(info.efi_memory_map_tag()?);
-        // SAFETY: the tag lies in the information, not in the object that refers to it.
+        // SAFETY: the tag lies in the information, which outlives the object through which it was found.
         Some(unsafe { &*tag })
     }
 }
 
-/// Where the image lies; nowhere on the host.
+/// The memory of the image; `None` on the host.
 #[cfg(target_os = "none")]
 fn own_image() -> Option<Range> {
     Some(super::memory::image())
@@ -279,9 +280,9 @@ const fn own_image() -> Option<Range> {
     None
 }
 
-/// Text of the information, as it stays: it is never freed.
+/// A text of the information with its real lifetime, as the information is never freed.
 fn keep(text: &str) -> &'static str {
-    // SAFETY: the information lies in the direct map for good (`occupied`), and is never written.
+    // SAFETY: the information stays in the direct map (`occupied`) and is never written.
     unsafe {
         core::str::from_utf8_unchecked(core::slice::from_raw_parts(text.as_ptr(), text.len()))
     }
@@ -330,7 +331,7 @@ fn region(area: &multiboot2::MemoryArea) -> Region {
 
 fn screen(info: &BootInformation<'_>) -> Option<ScreenInfo> {
     let Some(tag) = info.framebuffer_tag() else {
-        // No tag: a BIOS machine in text mode; a UEFI machine without a screen.
+        // Without a tag, a BIOS machine is in text mode, and a UEFI machine has no screen.
         let is_bios = info.efi_sdt64_tag().is_none();
         return is_bios.then_some(ScreenInfo::TEXT);
     };
@@ -353,7 +354,7 @@ fn screen(info: &BootInformation<'_>) -> Option<ScreenInfo> {
     })
 }
 
-/// The root pointers that GRUB passes on: a later revision's, and the first one's.
+/// The ACPI roots that GRUB passes on: those of a later revision's root pointer, and those of the first revision's.
 fn acpi_roots(info: &BootInformation<'_>) -> Option<Roots> {
     let later = info.rsdp_v2_tag().map(content);
     let first = info.rsdp_v1_tag().map(content);
@@ -363,10 +364,10 @@ fn acpi_roots(info: &BootInformation<'_>) -> Option<Roots> {
     }
 }
 
-/// A tag's bytes behind its header.
+/// The bytes of a tag behind its header.
 fn content<T>(tag: &T) -> &[u8] {
     const HEADER_BYTES: usize = 8;
-    // SAFETY: the tag's own bytes, all of them initialised by the loader.
+    // SAFETY: the bytes of the tag, all of which the loader has initialised.
     let bytes =
         unsafe { core::slice::from_raw_parts(core::ptr::from_ref(tag).cast(), size_of::<T>()) };
     bytes.get(HEADER_BYTES..).unwrap_or_default()
@@ -403,7 +404,7 @@ pub fn is_ram(region: &Region) -> bool {
         == MemoryAreaType::Available
 }
 
-/// Lists the memory map and the modules, for those who want to know (`loglvl=debug`).
+/// Logs the memory map and the modules (`loglvl=debug`), and warns of what could not be used.
 pub fn describe(info: &BootInfo) {
     for Region { range, kind } in &info.map {
         debug!(
@@ -432,27 +433,27 @@ pub fn describe(info: &BootInfo) {
     }
 }
 
-/// The bytes of a module; nothing if it isn't all in RAM. Only until the first domain is built, which gets them.
+/// The bytes of a module; `None` if they aren't all in RAM. Only until the first domain is built, which gets them.
 #[cfg(target_os = "none")]
 pub fn module_bytes(range: Range) -> Option<&'static [u8]> {
     let ram = |r: &Region| is_ram(r) && r.range.start <= range.start && range.end <= r.range.end;
     let inside = range.start != 0 && get()?.map.iter().any(ram);
     let bytes = range.end.checked_sub(range.start)? as usize;
     let at = (DIRECT_MAP + range.start) as *const u8;
-    // SAFETY: the direct map has all RAM; nobody else has the module's frames yet.
+    // SAFETY: the direct map contains all RAM; the module's frames have no other use yet.
     inside.then(|| unsafe { core::slice::from_raw_parts(at, bytes) })
 }
 
-/// Firmware and the start-up code of other CPUs live below: never given to anybody.
+/// The end of memory that is never allocated: firmware and the start-up code of other CPUs live below.
 pub const LOW_MEMORY: u64 = 1 << 20;
 
-/// Copies out of RAM below [`LOW_MEMORY`], which no allocator hands out; nothing if it is not RAM.
+/// Copies from RAM below [`LOW_MEMORY`], which no allocator manages; `None` if it is not RAM.
 pub fn read_low(at: Maddr, out: &mut [u8]) -> Option<()> {
     let end = at.0.checked_add(out.len() as u64)?;
     let ram = |r: &Region| is_ram(r) && r.range.start <= at.0 && end <= r.range.end;
     let inside = end <= LOW_MEMORY && get()?.map.iter().any(ram);
     if inside {
-        // SAFETY: the direct map has all RAM; nobody writes to this after GRUB did.
+        // SAFETY: the direct map contains all RAM; this part has not been written since GRUB did.
         let bytes =
             unsafe { core::slice::from_raw_parts((DIRECT_MAP + at.0) as *const u8, out.len()) };
         out.copy_from_slice(bytes);
@@ -487,7 +488,8 @@ mod tests {
         Region { range, kind }
     }
 
-    /// Tables in what the firmware calls free become what they are, but for those that the loader has overwritten.
+    /// ACPI tables in memory that the firmware reports as free get their own kind, except those that the loader has
+    /// overwritten.
     #[test]
     fn tables_are_no_free_memory() {
         let mut memory = vec![0; 0x4000];

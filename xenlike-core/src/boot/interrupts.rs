@@ -1,4 +1,4 @@
-//! Interrupt controllers and clocks of the machine, once; and of each CPU.
+//! Interrupt controllers and clocks: those of the machine, once, and those of each CPU.
 #![expect(unsafe_code, reason = "makes windows on device registers")]
 
 use alloc::vec::Vec;
@@ -25,12 +25,12 @@ use crate::life::hardware::Kept;
 
 static PROCESSORS: Once<ArrayVec<Processor, MAX_CPUS>> = Once::new();
 
-/// The state in which the firmware left this CPU's local APIC.
+/// The APIC_BASE register of this CPU, as the firmware left it.
 fn apic_base() -> u64 {
     msr::read(msr::nr::APIC_BASE)
 }
 
-/// Sets up the controllers that all CPUs share.
+/// Sets up the interrupt controllers that all CPUs share, and the mode of the local APICs.
 ///
 /// # Errors
 /// A sentence that says what is missing.
@@ -69,8 +69,8 @@ pub fn init(machine: &Machine, options: &Options) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Starts system time: the TSC's rate by the best clock that moves, or the one of the options if it does; the wall clock
-/// from the battery's.
+/// Starts system time. The TSC's rate is measured by the clock that the options name, if it moves; else CPUID states
+/// it, or the best clock that moves measures it. The wall clock comes from the battery-backed clock.
 ///
 /// # Errors
 /// A sentence if no clock moves.
@@ -83,7 +83,7 @@ pub fn start_time(machine: &Machine, options: &Options) -> Result<(), &'static s
     let found = wanted.or_else(by_cpuid).or_else(by_clock);
     let (hz, by) =
         found.ok_or("this machine has no clock that moves: neither HPET, ACPI PM timer nor PIT")?;
-    // A test build can be told that it measured so many per cent.
+    // A test can make a test build use a wrong rate, in percent of the right one.
     let percent = super::smp::number_from_test("wrong-tsc-rate").unwrap_or(100);
     let hz = hz * percent.unsigned_abs() / 100;
     time::start(hz, cmos::seconds());
@@ -98,8 +98,8 @@ pub fn start_time(machine: &Machine, options: &Options) -> Result<(), &'static s
     Ok(())
 }
 
-/// Chooses the source of system time, now that all CPUs have been compared: the TSC if it can be trusted or the options
-/// say so, else the platform's best clock or the one of the options.
+/// Chooses the source of system time, once all CPUs have been compared: the TSC if it can be trusted or the options
+/// name it; else the platform clock that the options name, or the best one.
 pub fn choose_clock(machine: &Machine, options: &Options) {
     let is_named = |clock: &&Reference| Some(clock.name()) == options.clock;
     if time::tsc_scale().stable || options.clock == Some(options::TSC) {
@@ -121,7 +121,7 @@ pub fn choose_clock(machine: &Machine, options: &Options) {
     }
 }
 
-/// Readies the interrupt controller, timer and FPU of this CPU.
+/// Sets up the local APIC, the APIC timer and the FPU of this CPU.
 pub fn init_cpu(cpu: CpuId) {
     let processors = PROCESSORS.get().map_or(&[][..], |cpus| cpus);
     lapic::init(cpu, |id| madt::nmi_pins(processors, id));
@@ -129,7 +129,7 @@ pub fn init_cpu(cpu: CpuId) {
     fpu::init_cpu();
 }
 
-/// Measures the APIC timer; on the boot CPU, once.
+/// Measures the rate of the APIC timer. Called once, on the boot CPU.
 pub fn calibrate_timer() {
     match apic_timer::calibrate() {
         Some(hz) => info!(
@@ -142,7 +142,7 @@ pub fn calibrate_timer() {
     apic_timer::init();
 }
 
-/// Starts the book of the interrupts that domains have to do with.
+/// Makes the book of the interrupts that domains can use.
 pub fn open_book(machine: &Machine, kept: &Kept) {
     let wires: Vec<(u32, Trigger)> = machine
         .overrides
@@ -156,11 +156,11 @@ pub fn open_book(machine: &Machine, kept: &Kept) {
 /// Maps a page of an MSI-X table for good.
 fn map_table(page: Mfn) -> Option<Window> {
     let at = map_device(page.maddr(), PAGE_SIZE as u64, paging::DEVICE)?;
-    // SAFETY: mapped for good just now; `irq::machine` asks for pages outside RAM alone.
+    // SAFETY: mapped for good just now; `irq::machine` only asks for pages outside of RAM.
     Some(unsafe { Window::new(at, PAGE_SIZE) })
 }
 
-/// From now on the serial port interrupts the boot CPU when something was typed.
+/// Lets the serial port interrupt the boot CPU when there is input, from now on.
 pub fn route_serial(machine: &Machine, options: &Options) {
     if let Some(irq) = options.serial.map(|s| s.irq).filter(|irq| *irq != 0) {
         let (gsi, trigger) = machine.isa(irq);

@@ -1,4 +1,5 @@
-//! What the core keeps of the machine, and domain 0 doesn't get.
+//! The parts of the machine that the core keeps for itself and doesn't give to domain 0, and what domain 0 may know of
+//! the machine.
 
 use alloc::string::String;
 
@@ -14,7 +15,7 @@ use crate::console::screen::Surface;
 use crate::kit::Maddr;
 use crate::life::hardware::Kept;
 
-/// The core's serial port, its interrupt, and the interrupt controllers' pages.
+/// Collects the core's serial port and its interrupt, the interrupt controllers' pages, and the reports for domain 0.
 pub fn kept(machine: &Machine, options: &Options, info: &BootInfo, speculation: String) -> Kept {
     let serial = console::serial_ports();
     let port_range =
@@ -42,11 +43,12 @@ pub fn kept(machine: &Machine, options: &Options, info: &BootInfo, speculation: 
     }
 }
 
-/// The screen in the form that domain 0 reads (xen.h, `struct dom0_vga_console_info`).
+/// The screen in the format that domain 0 reads (xen.h, `struct dom0_vga_console_info`).
 fn console_info(screen: &ScreenInfo) -> VgaConsoleInfo {
     let mut info = VgaConsoleInfo::new_zeroed();
     match &screen.surface {
-        // In text mode the words mean: font height, cursor column and row, rows, columns.
+        // In text mode the fields have other meanings: the height of the font, the number of rows, the number of
+        // columns.
         Surface::Text => {
             info.video_type = XEN_VGATYPE_TEXT_MODE_3 as u8;
             info.width = 16;

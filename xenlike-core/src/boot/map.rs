@@ -1,7 +1,8 @@
-//! Making a firmware's memory map one that can be relied on: sorted, without overlaps, without two neighbours of one kind.
+//! Turns the firmware's memory map into one that can be relied on: sorted, without overlaps, and without neighbours of
+//! the same kind.
 //!
-//! Firmware overlaps regions, and UEFI describes memory in hundreds of pieces. What two regions claim is of the
-//! more restrictive kind, so nothing of the firmware's is taken for free memory.
+//! Firmware reports overlapping regions, and UEFI describes memory in hundreds of pieces. Memory that two regions claim
+//! gets the more restrictive kind, so that no memory of the firmware is taken for free.
 #![forbid(unsafe_code)]
 
 use alloc::vec::Vec;
@@ -15,11 +16,11 @@ const ACPI_TABLES: u32 = 3;
 const ACPI_NON_VOLATILE: u32 = 4;
 const DEFECTIVE: u32 = 5;
 
-/// Behind the last byte of machine memory that the direct map reaches.
+/// The end of the machine memory that the direct map reaches.
 pub const MEMORY_LIMIT: u64 = DIRECT_MAP_END - DIRECT_MAP;
 
-/// How restrictive a kind is. An operating system may use the memory of ACPI's tables once it has read them, and
-/// has to preserve ACPI's non-volatile memory. Kinds that have no name here are reserved, and keep their number.
+/// How restrictive a kind is. An operating system may use the memory of ACPI tables once it has read them, and must
+/// preserve ACPI's non-volatile memory. Kinds without a name here are reserved, and keep their number.
 fn restriction(kind: u32) -> u64 {
     match kind {
         RAM => 0,
@@ -31,7 +32,7 @@ fn restriction(kind: u32) -> u64 {
     }
 }
 
-/// The same map, sorted, merged, and without overlaps.
+/// The same memory as `regions` describe: sorted, merged, and without overlaps.
 pub fn tidy(regions: &[Region]) -> Vec<Region> {
     let mut borders: Vec<u64> = regions
         .iter()
@@ -58,7 +59,7 @@ pub fn tidy(regions: &[Region]) -> Vec<Region> {
     tidy
 }
 
-/// Makes RAM from `limit` on reserved; returns its bytes. It stays in the map, so no device is put there.
+/// Makes RAM from `limit` on reserved; returns its size in bytes. It stays in the map, so that no device is put there.
 pub fn clip(map: &mut Vec<Region>, limit: u64) -> u64 {
     let clipped = |region: &Region| Range {
         start: region.range.start.max(limit),
@@ -92,7 +93,7 @@ mod tests {
         }
     }
 
-    /// The kind of the byte at `at`: the most restrictive that any region claims.
+    /// The kind of the byte at `at`: the most restrictive one that any region claims.
     fn kind_at(map: &[Region], at: u64) -> Option<u32> {
         let here = map
             .iter()

@@ -1,5 +1,5 @@
 //! The real address space: the master tables with the image, the direct map, the frame table and the
-//! machine-to-physical table, and handing the rest of RAM to the frame allocator.
+//! machine-to-physical table. The rest of RAM goes to the frame allocator.
 #![expect(unsafe_code, reason = "builds and loads page tables")]
 
 use log::info;
@@ -18,16 +18,16 @@ use crate::mm::{directmap, layout, m2p, memory_map};
 use crate::pagetype::machine;
 
 const LARGE: u64 = 2 << 20;
-/// What the boot tables reach.
+/// The end of the machine memory that the boot tables map.
 pub const BOOT_LIMIT: u64 = 1 << 32;
-/// Less than this is not worth starting on.
+/// The least RAM with which the hypervisor starts, in bytes.
 const LEAST_MEMORY: u64 = 48 << 20;
 
-/// Real mode reaches RAM below here.
+/// The end of the RAM that real mode reaches.
 const REAL_MODE_LIMIT: u64 = 0xa_0000;
 static LOW_PAGE: Once<Maddr> = Once::new();
 
-/// A page that real mode reaches, for the start of other CPUs.
+/// The page below 640 KiB in which other CPUs start.
 pub fn low_page() -> Option<Maddr> {
     LOW_PAGE.get().copied()
 }
@@ -39,7 +39,7 @@ unsafe extern "C" {
     static __image_end: u8;
 }
 
-/// Where a linker symbol lies.
+/// The address of a linker symbol.
 fn address(symbol: *const u8) -> u64 {
     symbol as u64
 }
@@ -49,7 +49,7 @@ pub fn text() -> core::ops::Range<u64> {
     address(&raw const __text_start)..address(&raw const __rodata_start)
 }
 
-/// Where the image lies.
+/// The machine memory of the image.
 pub fn image() -> Range {
     Range {
         start: machine_of(address(&raw const __text_start)).0,
@@ -66,12 +66,12 @@ fn largest_page() -> PageSizes {
 }
 
 fn table_at(at: Maddr) -> &'static Table {
-    // SAFETY: tables are RAM in the direct map, set aside for good, and atomics.
+    // SAFETY: tables are RAM in the direct map that is never used otherwise, and consist of atomics.
     unsafe { &*((layout::DIRECT_MAP + at.0) as *const Table) }
 }
 
 fn fill(at: Maddr, bytes: u64, value: u8) {
-    // SAFETY: the caller has just taken that memory from the free ranges; the direct map has it.
+    // SAFETY: the caller has just taken this memory from the free ranges, and the direct map contains it.
     unsafe {
         core::ptr::write_bytes(
             (layout::DIRECT_MAP + at.0) as *mut u8,
@@ -81,7 +81,7 @@ fn fill(at: Maddr, bytes: u64, value: u8) {
     };
 }
 
-/// Tables from what is free before the frame allocator is there.
+/// Allocates tables from the free ranges, before the frame allocator exists.
 struct Early {
     free: Ranges,
     limit: u64,
@@ -103,7 +103,7 @@ impl TableMemory for Early {
     }
 }
 
-/// Tables from the frame allocator.
+/// Allocates tables from the frame allocator.
 struct Late;
 
 impl TableMemory for Late {
@@ -118,15 +118,15 @@ impl TableMemory for Late {
     }
 }
 
-/// Bytes of the memory that the heap begins with: lists of the memory map and ranges of free memory.
+/// The size in bytes of the heap's first memory, which must fit the memory map's lists and the ranges of free memory.
 const EARLY_HEAP_BYTES: usize = 512 << 10;
 
 #[repr(C, align(4096))]
 struct EarlyHeap(core::cell::UnsafeCell<[u8; EARLY_HEAP_BYTES]>);
-// SAFETY: memory for the heap, which alone uses it.
+// SAFETY: only the heap uses this memory.
 unsafe impl Sync for EarlyHeap {}
 
-/// Gives the heap its first memory, so that the boot can allocate before there are frames.
+/// Gives the heap its first memory, so that boot can allocate before there are frames.
 pub fn start_heap() {
     static EARLY: EarlyHeap = EarlyHeap(core::cell::UnsafeCell::new([0; EARLY_HEAP_BYTES]));
     let at = DIRECT_MAP + machine_of(EARLY.0.get() as u64).0;
@@ -134,8 +134,8 @@ pub fn start_heap() {
     unsafe { crate::mm::heap::start(at as *mut u8, EARLY_HEAP_BYTES) };
 }
 
-/// Builds the address space, loads it, and starts the frame allocator and the heap. The screen
-/// changes over with the tables: what goes wrong before or after is seen there.
+/// Builds and loads the address space, and starts the frame allocator and the heap. The screen moves with the tables,
+/// so that errors before and after the load are visible.
 ///
 /// # Errors
 /// A sentence that says what this machine lacks.
@@ -184,7 +184,7 @@ pub fn init(info: &BootInfo, screen: Option<&ScreenInfo>) -> Result<(), &'static
         .map_err(|_| no_memory)?;
     }
     layout::MASTER.call_once(|| l4.mfn());
-    // The L4 entry of the devices must be there before it is copied.
+    // The L4 entry of the devices must exist before L4s are copied from the master.
     map_first_device_table(&mut early, l4).ok_or(no_memory)?;
     let screen = screen.map(|s| {
         let at = map_device_by(&mut early, s.at, s.bytes, paging::FRAMEBUFFER);
@@ -221,7 +221,7 @@ pub fn init(info: &BootInfo, screen: Option<&ScreenInfo>) -> Result<(), &'static
     Ok(())
 }
 
-/// What domains may learn of memory: the firmware's map, and the machine-to-physical table.
+/// Publishes what domains may know of memory: the firmware's map, and the machine-to-physical table, read-only.
 fn tell_others(info: &BootInfo) {
     let region = |r: &super::info::Region| memory_map::Region {
         start: r.range.start,
@@ -234,7 +234,7 @@ fn tell_others(info: &BootInfo) {
     }
 }
 
-/// The image, without the guard pages of the boot's stacks.
+/// Maps the image, except the guard pages of the boot stacks.
 fn map_image(early: &mut Early, l4: Maddr) -> Result<(), MapError> {
     let parts = [
         (address(&raw const __text_start), paging::TEXT),
@@ -261,7 +261,7 @@ fn map_image(early: &mut Early, l4: Maddr) -> Result<(), MapError> {
     Ok(())
 }
 
-/// The pieces of `piece` frames that hold some RAM.
+/// The numbers of those pieces of `piece` frames each that contain some RAM.
 fn pieces(ram: &Ranges, piece: u64) -> impl Iterator<Item = u64> {
     let bytes = piece * PAGE_SIZE as u64;
     let end = ram.iter().last().map_or(0, |r| r.end).div_ceil(bytes);
@@ -271,7 +271,7 @@ fn pieces(ram: &Ranges, piece: u64) -> impl Iterator<Item = u64> {
     })
 }
 
-/// A 2 MiB page from the free ranges, filled with `value`, mapped at `at`.
+/// Takes a 2 MiB page from the free ranges, fills it with `value`, and maps it at `at`.
 fn map_large(
     early: &mut Early,
     l4: Maddr,
@@ -288,8 +288,8 @@ fn map_large(
     Ok(memory)
 }
 
-/// The frame table, from the first frame to the last of RAM. Where there is none, a page of zeros
-/// stands for all that is to be said.
+/// Maps the frame table up to the last frame of RAM. All chunks that describe no RAM share a single 2 MiB page of
+/// zeros, mapped read-only.
 fn map_frame_table(early: &mut Early, l4: Maddr, ram: &Ranges) -> Result<(), MapError> {
     let (mut end, mut nothing) = (0, None);
     for chunk in pieces(ram, CHUNK_FRAMES) {
@@ -310,14 +310,14 @@ fn map_frame_table(early: &mut Early, l4: Maddr, ram: &Ranges) -> Result<(), Map
     Ok(())
 }
 
-/// The extents of the machine-to-physical table, before there is a heap to keep them on.
+/// The extents of the machine-to-physical table, until there is a heap for their list.
 struct Extents {
     ram: Ranges,
     master: Maddr,
 }
 
 impl Extents {
-    /// The first frame of each 2 MiB of the table; 0 for a gap.
+    /// The first frame of each 2 MiB of the table; frame 0 for a gap.
     fn iter(&self) -> impl Iterator<Item = Mfn> {
         let count = pieces(&self.ram, m2p::EXTENT_FRAMES)
             .last()
@@ -349,10 +349,10 @@ fn map_first_device_table(early: &mut Early, l4: Maddr) -> Option<()> {
     Some(())
 }
 
-/// Where the next device is mapped: the first GiB of the slot is for the CPUs' blocks.
+/// The address at which the next device is mapped. The first GiB of the slot is for the CPUs' blocks.
 static NEXT_DEVICE: Lock<u64> = Lock::new(Rank::DeviceAddresses, layout::DEVICES + (1 << 30));
 
-/// Maps `bytes` of machine memory that is not the allocator's (registers, tables) for good.
+/// Maps machine memory that the allocator doesn't manage (registers, tables), for good. A guard page follows.
 pub fn map_device(at: Maddr, bytes: u64, flags: u64) -> Option<Vaddr> {
     map_device_by(&mut Late, at, bytes, flags)
 }
@@ -380,7 +380,8 @@ pub fn map_own(at: Vaddr, to: Maddr, bytes: u64, flags: u64) -> Option<()> {
     paging::map(&mut Late, l4, at, to, bytes, flags, PageSizes::Small).ok()
 }
 
-/// Frames for good, zeroed, in one piece, by their address in the direct map.
+/// Allocates 2^`order` contiguous, zeroed frames that are never freed; returns the first frame, and its address in the
+/// direct map.
 pub fn own_frames(order: u32) -> Option<(Mfn, *mut u8)> {
     let first = alloc_order(order, Where::ANY)?;
     Some((first, directmap::ptr(first)))

@@ -1,19 +1,20 @@
-//! The CPUs' microcode from one of GRUB's modules, as early as can be: what CPUID tells is asked again afterwards.
+//! The CPUs' microcode from one of GRUB's modules, loaded as early as possible; the CPU's features are detected again
+//! afterwards.
 //!
-//! `ucode=scan` looks at the start of each module for what initrds of Linux begin with: a cpio archive, not compressed,
-//! in which the vendor's file has a fixed name (Linux: x86/microcode). `ucode=N` names the module, which is the file.
+//! `ucode=scan` examines the start of each module for the beginning of Linux' initrds: an uncompressed cpio archive in
+//! which the vendor's file has a fixed name (Linux: x86/microcode). `ucode=N` names the module that is the file itself.
 
 use super::info::BootInfo;
 use crate::arch::microcode::{Trust, Vendor};
 
-/// What `ucode=` asks for.
+/// What `ucode=` on the command line asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wish {
-    /// Whether the modules' archives are looked through.
+    /// Whether the modules' archives are searched.
     pub scan: bool,
-    /// The number of the module that is the file, counted from 0, or from the end if it is negative.
+    /// The number of the module that is the file: counted from 0, or from the end if negative.
     pub module: Option<i32>,
-    /// Whether forged updates are to be feared.
+    /// Whether updates are loaded that may be forged.
     pub trust: Trust,
 }
 
@@ -27,7 +28,7 @@ impl Default for Wish {
     }
 }
 
-/// Reads the option's value.
+/// Parses the value of the option on top of `wish`; `None` if it is malformed.
 pub fn parse(value: &str, mut wish: Wish) -> Option<Wish> {
     for part in value.split(',') {
         match (part.parse(), super::speculation::flag(part)) {
@@ -43,7 +44,7 @@ pub fn parse(value: &str, mut wish: Wish) -> Option<Wish> {
     Some(wish)
 }
 
-/// The index of the module that `ucode=N` names, of `count`. The first one is domain 0's kernel.
+/// The index of the module that `ucode=N` names, among `count`. Module 0 is domain 0's kernel.
 pub fn module_index(wish: &Wish, count: usize) -> Option<usize> {
     let number = wish.module?;
     let index = match usize::try_from(number) {
@@ -53,7 +54,7 @@ pub fn module_index(wish: &Wish, count: usize) -> Option<usize> {
     (1..count).contains(&index).then_some(index)
 }
 
-/// The file called `wanted` in an archive of the form "newc" (Linux: early-userspace/buffer-format).
+/// The file called `wanted` in an archive of format "newc" (Linux: early-userspace/buffer-format).
 fn in_archive<'a>(archive: &'a [u8], wanted: &str) -> Option<&'a [u8]> {
     const HEADER: usize = 110;
     const FILE_BYTES: usize = 6;
@@ -84,7 +85,7 @@ fn in_archive<'a>(archive: &'a [u8], wanted: &str) -> Option<&'a [u8]> {
     }
 }
 
-/// The file for CPUs of `vendor`: the module that is named, or in the first archive that has it.
+/// The file for CPUs of `vendor`: the module that is named, or the file in the first archive that has one.
 pub fn find<'a>(
     info: &BootInfo,
     bytes: impl Fn(usize) -> Option<&'a [u8]>,
@@ -116,7 +117,7 @@ mod real {
     };
     use crate::boot::info::{BootInfo, module_bytes};
 
-    /// Updates this CPU, the first one; those that start later follow.
+    /// Updates this CPU, which is the first. CPUs that start later follow.
     pub fn load(info: &BootInfo, wish: &Wish) {
         let own = Hardware.identity();
         log::info!("microcode: revision {:#x}", own.revision);
@@ -140,13 +141,13 @@ mod real {
         }
     }
 
-    /// Gives the date and revision of what was loaded.
+    /// Returns the date and the revision of the update that was loaded.
     fn update(file: &[u8], own: &Identity, wish: &Wish) -> Result<[u32; 2], Refusal> {
         offered(own, wish.trust)?;
         let update = newest(file, own)?;
         let order = Order::new(&update, own, Version::Newer)?;
         let led = lead(&Hardware, &order);
-        // Other CPUs may be older than the first.
+        // Other CPUs may have older microcode than the first.
         if matches!(led, Ok(()) | Err(Refusal::NotNewer(..))) {
             order.announce();
             order.keep();

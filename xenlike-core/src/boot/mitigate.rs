@@ -1,5 +1,5 @@
-//! What is written into the code for this machine, once, before there are guests: the steps against
-//! speculation, and SMAP's instructions.
+//! Patches the code for this machine, once, before there are guests: the steps against speculation, and SMAP's
+//! instructions.
 #![expect(unsafe_code, reason = "writes instructions over others")]
 
 use alloc::format;
@@ -16,7 +16,7 @@ use crate::kit::Vaddr;
 use crate::mm::layout::DIRECT_MAP;
 use crate::pagetype::l1tf::{self, Policy, SafeAddresses};
 
-/// Decides, and says what.
+/// Chooses and applies the mitigations; returns a line about them for reports.
 pub fn decide(info: &BootInfo, wishes: &Wishes) -> String {
     let cpu = Facts::ask();
     let bugs = Bugs::of(&cpu);
@@ -32,11 +32,11 @@ pub fn decide(info: &BootInfo, wishes: &Wishes) -> String {
     line
 }
 
-/// Writes the chosen steps into the ways in and out.
+/// Writes the chosen steps into the entry and exit paths.
 fn harden(choice: &Choice) {
     let mut written = false;
     for site in harden::sites(choice) {
-        // SAFETY: bytes of the stubs, where these left room.
+        // SAFETY: instructions for a place in the stubs that was reserved for them.
         unsafe { write_code(site.at, site.bytes) };
         written = true;
     }
@@ -45,13 +45,13 @@ fn harden(choice: &Choice) {
     }
 }
 
-/// Makes every place where guest memory opens or closes do so, if this machine's CPUs keep ring 0 from it.
+/// Makes the places that open and close guest memory do so, if the CPUs have SMAP.
 pub fn use_smap() {
     if !cpu::features().smap {
         return;
     }
     for place in smap::places() {
-        // SAFETY: a no-operation of as many bytes.
+        // SAFETY: replaces a no-operation of the same length.
         unsafe { write_code(place.at, place.bytes) };
     }
     forget_fetched();
@@ -60,20 +60,20 @@ pub fn use_smap() {
 /// Writes instructions into the image.
 ///
 /// # Safety
-/// The bytes at `at` are code that may be these instructions; no other CPU runs, and this one does not
-/// execute them now.
+/// The bytes at `at` are code that may become these instructions. No other CPU runs, and this one isn't executing them.
 unsafe fn write_code<const BYTES: usize>(at: Vaddr, bytes: [u8; BYTES]) {
     let at = DIRECT_MAP + machine_of(at.0).0;
-    // SAFETY: the image is in one piece in memory, and all of that is in the direct map.
+    // SAFETY: the image is contiguous in machine memory, and the direct map contains it.
     unsafe { (at as *mut [u8; BYTES]).write(bytes) };
 }
 
-/// What was fetched before is forgotten (SDM vol. 3 §8.1.3: a serialising instruction).
+/// Executes a serialising instruction, so that instructions fetched before are discarded (SDM vol. 3, Handling Self-
+/// and Cross-Modifying Code).
 fn forget_fetched() {
     let _ = cpu::cpuid(0, 0);
 }
 
-/// Page tables are not isolated, whatever was asked for.
+/// Warns that page tables are not isolated, whatever the command line asks for (docs/adr/0009).
 fn warn_of_meltdown(xpti: PerDomain) {
     warn!("*** THIS CPU IS OPEN TO MELTDOWN: guests can read the hypervisor's memory ***");
     warn!("*** Page tables are not isolated yet: run only guests that you trust      ***");
@@ -82,8 +82,8 @@ fn warn_of_meltdown(xpti: PerDomain) {
     }
 }
 
-/// The rule of L1 terminal fault. By default, where the CPU is open to it, for all domains but
-/// domain 0, as on Xen.
+/// Sets the rule against L1 terminal fault. By default it applies on a CPU with that bug, to all domains but domain 0,
+/// as on Xen.
 fn hide_absent_entries(cpu: &Facts, bugs: Bugs, info: &BootInfo, wish: PerDomain) {
     let policy = Policy {
         dom0: wish.dom0.unwrap_or(false),
@@ -104,7 +104,7 @@ fn hide_absent_entries(cpu: &Facts, bugs: Bugs, info: &BootInfo, wish: PerDomain
     }
 }
 
-/// Behind the last byte that may be in a cache: RAM, and what the firmware keeps in RAM.
+/// The end of memory that may be cached: RAM, and what the firmware keeps in RAM.
 fn cacheable_end(map: &[Region]) -> u64 {
     const CACHEABLE: [u32; 4] = [1, 3, 4, 7];
     map.iter()

@@ -1,7 +1,7 @@
-//! From GRUB to the first domain. The order is in `order`; the rest is what it calls.
+//! From GRUB to the first domain. `order` contains the order as a list; the other files contain what it calls.
 //!
-//! Neighbours: `arch` for the machine, `mm` for the allocator that gets the RAM, `console`, and at
-//! the end `entry`, which never comes back.
+//! Neighbours: `arch` for the machine, `mm` for the allocator that gets the RAM, `console`, `life` for the first
+//! domain, and at the end `entry`, which doesn't return.
 
 pub mod acpi;
 #[cfg(target_os = "none")]

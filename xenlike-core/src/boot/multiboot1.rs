@@ -1,5 +1,5 @@
-//! The information of multiboot version 1 (specification 0.6.96 §3.3), which older GRUB entries and `qemu -kernel` give.
-//! Its texts are copied: nothing of it is needed later.
+//! The information of multiboot version 1 (specification 0.6.96 §3.3), which older GRUB entries and `qemu -kernel`
+//! pass. Its texts are copied, so nothing of it is needed later.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,36 +10,36 @@ use super::info::{BootInfo, Module, Range, Region, ScreenInfo};
 use crate::console::screen::{PixelFormat, Surface};
 use crate::kit::Maddr;
 
-/// Bytes of the structure, with the frame buffer's fields.
+/// The size in bytes of the structure, up to the frame buffer's fields.
 const BYTES: usize = 116;
-/// Bytes of a module's entry, and of one of the memory map behind its own length.
+/// The size in bytes of a module's entry, and of an entry of the memory map behind its length field.
 const MODULE_BYTES: u32 = 16;
 const REGION_BYTES: u32 = 20;
-/// The longest text that is taken.
+/// The length of the longest text that is read.
 const MAX_TEXT: u32 = 4096;
 
-/// Which fields there are.
+/// Flags that say which fields are valid.
 const COMMAND_LINE: u32 = 1 << 2;
 const MODULES: u32 = 1 << 3;
 const MEMORY_MAP: u32 = 1 << 6;
 const LOADER_NAME: u32 = 1 << 9;
 const FRAME_BUFFER: u32 = 1 << 12;
 
-/// Machine memory: so many bytes from an address on, or nothing where they can't be the loader's.
+/// Machine memory: `None` for an address where the loader can't have put anything.
 pub trait Memory {
-    /// The bytes.
+    /// The `count` bytes at address `at`.
     fn bytes(&self, at: u32, count: usize) -> Option<&[u8]>;
 }
 
 /// Reads the information at `at`.
 ///
 /// # Errors
-/// A sentence that says what is wrong with it.
+/// A sentence that says what is wrong with the information.
 pub fn parse(memory: &impl Memory, at: u32) -> Result<BootInfo, &'static str> {
     let fields = memory.bytes(at, BYTES);
     let fields = fields.ok_or("the boot loader's information is not where it should be")?;
     let flags = field::<u32>(fields, 0).unwrap_or_default();
-    // A field that isn't there counts as 0.
+    // A field that isn't valid counts as 0.
     let word = |flag, offset| {
         let there = flags & flag != 0;
         field(fields, offset).filter(|_| there).unwrap_or(0_u32)
@@ -50,7 +50,7 @@ pub fn parse(memory: &impl Memory, at: u32) -> Result<BootInfo, &'static str> {
     let loader = text(memory, word(LOADER_NAME, 64));
     let line = |at| {
         let line = text(memory, at);
-        // Others than GRUB 2 put the file's name before it.
+        // Loaders other than GRUB 2 put the file's name before the text.
         let bare = loader.starts_with("GRUB 2");
         let words = line.split_once(' ').map_or("", |(_, words)| words);
         if bare { line } else { words }.trim()
@@ -92,7 +92,7 @@ fn regions(memory: &impl Memory, mut at: u32, bytes: u32) -> Vec<Region> {
     core::iter::from_fn(next).collect()
 }
 
-/// A text that ends with a zero byte; empty where there is none.
+/// A text that ends with a zero byte; empty if there is none.
 fn text(memory: &impl Memory, at: u32) -> &'static str {
     let byte = |n| memory.bytes(at.checked_add(n)?, 1)?.first().copied();
     let bytes = (0..MAX_TEXT).map_while(byte).take_while(|byte| *byte != 0);
@@ -126,8 +126,8 @@ fn screen(fields: &[u8], flags: u32) -> Option<ScreenInfo> {
     })
 }
 
-/// Looks for the root pointer where a BIOS has it (ACPI 6.5 §5.2.5.1): in the first KiB of its extended data, or below
-/// 1 MiB.
+/// Finds the root pointer where a BIOS puts it (ACPI 6.5 §5.2.5.1): in the first KiB of its extended data area, or
+/// below 1 MiB.
 fn acpi_roots(memory: &impl Memory) -> Option<Roots> {
     const BYTES: u32 = 36;
     let extended =
@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    /// As QEMU tells it: a command line and two modules with their files' names, a map of two regions.
+    /// Information as QEMU passes it: a command line and two modules with file names, a map of two regions.
     fn qemu() -> Fake {
         let mut memory = Fake::new();
         memory.put(0x9000, b"xenlike32 console=com1 noreboot\0");
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn hostile_information_is_bounded() {
         let mut memory = qemu();
-        // A map whose entries have no length, modules and texts beyond the end.
+        // A map whose entries have no length; modules and texts beyond the end of memory.
         memory.words(0x9200, &[0]);
         memory.words(0x8014, &[u32::MAX, 0xffff_fff0]);
         memory.words(0x8010, &[0x10_fff0]);

@@ -15,8 +15,8 @@ use crate::console::serial::Setting;
 use crate::grant::{Offer, Version};
 use crate::sched::name::Name;
 
-/// Options that mean something to the toolstack or to a later part of the boot, and those that
-/// GRUB's scripts add: nothing to do for them here, and no reason to warn.
+/// Options for the toolstack or for a later part of the boot, and options that GRUB's scripts add. They have no effect
+/// here, and deserve no warning.
 const ELSEWHERE: [&str; 8] = [
     "placeholder",
     "no-real-mode",
@@ -28,12 +28,12 @@ const ELSEWHERE: [&str; 8] = [
     "exec",
 ];
 
-/// So many complaints are kept.
+/// The number of complaints that are kept.
 const MAX_COMPLAINTS: usize = 16;
 
 /// Xen's consoles behind a USB controller.
 const USB: [&str; 3] = ["dbgp", "ehci", "xhci"];
-/// What Xen's `clocksource=` calls the clocks, and what [`crate::arch::calibrate::Reference`] does.
+/// The names of clocks: in Xen's `clocksource=`, and of [`crate::arch::calibrate::Reference`].
 const CLOCKS: [(&str, &str); 4] = [
     ("hpet", "HPET"),
     ("acpi", "ACPI PM timer"),
@@ -45,42 +45,42 @@ pub const TSC: &str = "TSC";
 const ONLY_MEASURES: &str = "the PIT is never the clock; it just measures the TSC's rate";
 const NO_USB: &str = "debug ports of USB controllers (EHCI, xHCI) are not supported; use com1=...,pci, com1=...,amt or vga";
 
-/// What the command line asks for.
+/// The choices that the command line makes.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The serial port to use.
+    /// The serial port that is used as a console.
     pub serial: Option<Setting>,
-    /// Whether the screen is used.
+    /// Whether the screen is used as a console.
     pub screen: bool,
-    /// Whether the screen stays in use when a Linux is domain 0.
+    /// Whether the screen stays in use when Linux is domain 0.
     pub keep_screen: bool,
-    /// Which of the core's own messages are shown.
+    /// The levels of the core's own messages that are shown.
     pub own_levels: Levels,
-    /// Which messages about guests are shown.
+    /// The levels of messages about guests that are shown.
     pub guest_levels: Levels,
-    /// Halt after a panic or a shutdown instead of a restart.
+    /// Whether to halt after a panic or a shutdown, instead of restarting.
     pub noreboot: bool,
     /// The way to restart the machine that is tried first.
     pub reboot: Option<Method>,
-    /// The name of the clock that is to measure the TSC's rate and to be the source of time, if the machine has it.
+    /// The name of the clock that measures the TSC's rate and is the source of time, if the machine has it.
     pub clock: Option<&'static str>,
-    /// The most CPUs to start (`maxcpus=`); 1 by `nosmp`, whatever else is said.
+    /// The number of CPUs to use (`maxcpus=`); 1 with `nosmp`, whatever else is given.
     pub max_cpus: usize,
-    /// Whether x2APIC mode is to be used, if the command line says so.
+    /// Whether x2APIC mode is used, if the command line says so.
     pub x2apic: Option<bool>,
-    /// Whether CPUID faults for domain 0 too, where the CPU can do that.
+    /// Whether CPUID faults for domain 0 too, on a CPU with that feature.
     pub dom0_cpuid_faulting: bool,
-    /// What is to be done about speculation.
+    /// The choices about speculation.
     pub speculation: Wishes,
-    /// Where newer microcode is.
+    /// The source of newer microcode.
     pub microcode: microcode::Wish,
-    /// Pages of each CPU's trace buffer; none: they are not made at boot.
+    /// The number of pages of each CPU's trace buffer; with 0, boot makes no buffers.
     pub trace_pages: u32,
-    /// Which events are traced, if not all.
+    /// A mask of the events that are traced; 0 for all.
     pub traced_events: u32,
-    /// What grant tables are good for.
+    /// The features of grant tables that guests may use.
     pub grants: Offer,
-    /// What toolstacks call the scheduler.
+    /// The name by which toolstacks know the scheduler.
     pub scheduler: Name,
 }
 
@@ -108,28 +108,28 @@ impl Default for Options {
     }
 }
 
-/// Something on the command line that is not understood.
+/// A part of the command line that was not understood.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Complaint<'a> {
-    /// No such option, on Xen neither.
+    /// There is no such option, and Xen doesn't have it either.
     Unknown(&'a str),
-    /// An option of Xen's that has no effect here.
+    /// Xen has this option, but it has no effect here.
     NotHere(&'a str),
-    /// The option's value makes no sense: option, value.
+    /// The value of an option is malformed: option, value.
     BadValue(&'a str, &'a str),
-    /// Xen's option or word for something that is missing here: the word, what to do instead.
+    /// Xen's option or value for something that is not supported here: the word, and what to do instead.
     Missing(&'a str, &'static str),
 }
 
-/// What the parser found.
+/// The result of parsing a command line.
 pub struct Parsed<'a> {
-    /// The options.
+    /// The choices, with defaults for what was not given.
     pub options: Options,
-    /// The first few complaints.
+    /// The first complaints.
     pub complaints: ArrayVec<Complaint<'a>, MAX_COMPLAINTS>,
 }
 
-/// The words of a command line; double quotes keep blanks together.
+/// The words of a command line. Double quotes keep blanks together.
 pub fn words(cmdline: &str) -> impl Iterator<Item = &str> {
     let mut rest = cmdline;
     core::iter::from_fn(move || {
@@ -146,12 +146,12 @@ pub fn words(cmdline: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The words that are options: all up to ` -- `.
+/// The words that are options: all words before ` -- `.
 fn option_words(cmdline: &str) -> impl Iterator<Item = &str> {
     words(cmdline).take_while(|word| *word != "--")
 }
 
-/// The last value given to `name`; the empty text for a bare word.
+/// The last value given to `name`; an empty text for a word without a value.
 pub fn value<'a>(cmdline: &'a str, name: &str) -> Option<&'a str> {
     let split = |word: &'a str| word.split_once('=').unwrap_or((word, ""));
     option_words(cmdline)
@@ -161,7 +161,7 @@ pub fn value<'a>(cmdline: &'a str, name: &str) -> Option<&'a str> {
         .map(|(_, v)| v)
 }
 
-/// Yes or no as Xen spells it; the empty text is yes.
+/// A boolean in Xen's spellings; an empty text is true.
 pub(super) fn boolean(text: &str) -> Option<bool> {
     match text {
         "" | "yes" | "on" | "true" | "enable" | "1" => Some(true),
@@ -170,7 +170,7 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// A number as Xen takes it: decimal, or hexadecimal behind `0x`.
+/// A number in Xen's format: decimal, or hexadecimal with `0x`.
 fn number(text: &str) -> Option<u32> {
     match text.strip_prefix("0x") {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
@@ -178,7 +178,7 @@ fn number(text: &str) -> Option<u32> {
     }
 }
 
-/// The option that a word names, and its value. As on Xen, `no-` before a name turns that off.
+/// The option that a word names, and its value. As on Xen, `no-` before a name gives it the value "no".
 fn named(word: &str) -> (&str, &str) {
     match (word.split_once('='), word.strip_prefix("no-")) {
         (Some(pair), _) => pair,
@@ -187,7 +187,7 @@ fn named(word: &str) -> (&str, &str) {
     }
 }
 
-/// A console without what Xen says of a port that a debugger shares: `com1H` and `com1L`.
+/// A console without Xen's suffix for a port that a debugger shares: `com1H` and `com1L`.
 fn port_of(console: &str) -> &str {
     match console.strip_suffix(['H', 'L']) {
         Some(port) if port.starts_with("com") => port,
@@ -199,7 +199,7 @@ fn is_console(console: &str) -> bool {
     ["com1", "com2", "vga", "none"].contains(&port_of(console))
 }
 
-/// Reads a command line.
+/// Parses a command line.
 pub fn parse(cmdline: &str) -> Parsed<'_> {
     let mut options = Options::default();
     let mut complaints = ArrayVec::new();
@@ -213,7 +213,7 @@ pub fn parse(cmdline: &str) -> Parsed<'_> {
                 let _ = complaints.try_push(Complaint::Missing(name, NO_USB));
                 true
             }
-            // The mode is GRUB's choice.
+            // GRUB chooses the video mode.
             "vga" => {
                 options.keep_screen = value.split(',').any(|word| word == "keep");
                 true
@@ -282,7 +282,7 @@ pub fn parse(cmdline: &str) -> Parsed<'_> {
     }
 }
 
-/// Reads `console=`. Without any that is known the usual ones stay, so that the complaint is seen.
+/// Reads `console=`. If it names no known console, the default ones stay, so that the complaint can be seen.
 fn read_console<'a>(
     value: &'a str,
     consoles: &mut &'a str,
@@ -298,8 +298,8 @@ fn read_console<'a>(
     others.all(is_console)
 }
 
-/// Reads `reboot=`, of which the first letter of each word counts. UEFI's runtime services are domain 0's, and
-/// a restart is always a cold one.
+/// Reads `reboot=`, of whose words the first letter counts. UEFI's runtime services are not called, so `efi` is an
+/// error; `cold` has no effect, because a restart is always a cold one.
 fn read_reboot(value: &str, options: &mut Options) -> bool {
     value.split(',').all(|word| {
         let method = match word.chars().next() {
@@ -320,7 +320,7 @@ fn read_reboot(value: &str, options: &mut Options) -> bool {
     })
 }
 
-/// Reads `dom0=`. A PV domain 0 is what there is; Xen's other words for one change nothing here.
+/// Reads `dom0=`. Domain 0 is always a PV domain; Xen's other words for one have no effect.
 fn read_dom0(value: &str, options: &mut Options) -> bool {
     value.split(',').all(|part| {
         match speculation::flag(part) {
@@ -332,7 +332,7 @@ fn read_dom0(value: &str, options: &mut Options) -> bool {
     })
 }
 
-/// Reads `gnttab=`.
+/// Reads `gnttab=`; returns false if it is malformed.
 fn read_grants(value: &str, offer: &mut Offer) -> bool {
     value.split(',').all(|part| {
         let version = part
@@ -351,7 +351,7 @@ fn read_grants(value: &str, offer: &mut Offer) -> bool {
     })
 }
 
-/// Reads one of the options about speculation; tells whether it makes sense.
+/// Reads an option about speculation; returns false if it is malformed.
 fn read_speculation(name: &str, value: &str, options: &mut Options) -> bool {
     let mut wishes = options.speculation;
     let read = match name {
@@ -363,7 +363,7 @@ fn read_speculation(name: &str, value: &str, options: &mut Options) -> bool {
     read.is_some()
 }
 
-/// Names on the console what was not understood.
+/// Logs what was not understood.
 pub fn complain(complaints: &[Complaint<'_>]) {
     for complaint in complaints {
         match complaint {

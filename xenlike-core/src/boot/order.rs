@@ -1,4 +1,4 @@
-//! The boot order: [`rust_start`] and [`on_own_stack`] are its list.
+//! The boot order, as a list: [`rust_start`], then [`on_own_stack`].
 
 use log::{debug, info};
 
@@ -14,7 +14,7 @@ use crate::{arch, console, domain, entry, kit, life, trace};
 
 const BOOT_CPU: CpuId = CpuId(0);
 
-/// The first Rust: on the boot CPU's first stack and the boot tables.
+/// The first Rust code. Runs on the boot CPU's first stack and on the boot tables.
 pub extern "sysv64" fn rust_start(information: u32) -> ! {
     stack::guard();
     console::init();
@@ -33,14 +33,14 @@ pub extern "sysv64" fn rust_start(information: u32) -> ! {
     cpu::switch_stack(BOOT_CPU, on_own_stack)
 }
 
-/// The screen, unless the options say that it isn't to be used.
+/// The screen, unless the options exclude it.
 fn screen_to_use(info: &BootInfo) -> Option<&ScreenInfo> {
     let wanted = options::parse(info.cmdline).options.screen;
     info.screen.as_ref().filter(|_| wanted)
 }
 
-/// Opens the consoles that the options name, and says what was found.
-#[inline(never)] // the frame of its formatting is not for the rest of the boot to carry
+/// Opens the consoles that the options name, and introduces the hypervisor.
+#[inline(never)] // keeps the frame of its formatting off the rest of the boot
 fn introduce(info: &BootInfo) {
     let parsed = options::parse(info.cmdline);
     console_from(&parsed.options);
@@ -61,7 +61,7 @@ fn introduce(info: &BootInfo) {
     info::describe(info);
 }
 
-/// The rest, on the boot CPU's own stack and the real tables.
+/// The rest of the boot, on the boot CPU's own stack and the real tables.
 extern "sysv64" fn on_own_stack() -> ! {
     cpu::load(BOOT_CPU);
     traps::load();
@@ -108,7 +108,7 @@ extern "sysv64" fn on_own_stack() -> ! {
     other_cpu(BOOT_CPU)
 }
 
-/// The end of the boot on each CPU: from here on it runs vCPUs.
+/// The end of the boot on each CPU: from now on it runs vCPUs.
 pub fn other_cpu(cpu: CpuId) -> ! {
     entry::init_cpu(cpu);
     #[cfg(feature = "audit")]
@@ -133,7 +133,7 @@ fn console_from(options: &options::Options) {
     panic::NO_REBOOT.store(options.noreboot, crate::kit::atomic::Ordering::Relaxed);
 }
 
-/// Traces from the boot on, if the options say so.
+/// Starts tracing, if the options ask for it.
 fn trace_from_boot(options: &options::Options) {
     if options.traced_events != 0 {
         trace::EVENTS.store(options.traced_events, kit::atomic::Ordering::Relaxed);
@@ -141,7 +141,7 @@ fn trace_from_boot(options: &options::Options) {
     let _ = life::trace_buffers::make(options.trace_pages, || false);
 }
 
-/// What the core can't do without.
+/// Checks for the features without which the core can't work.
 fn check_cpu(features: &Features) -> Result<(), &'static str> {
     match features {
         Features { nx: false, .. } => {
@@ -153,7 +153,7 @@ fn check_cpu(features: &Features) -> Result<(), &'static str> {
     }
 }
 
-/// The value, or the end with a sentence on the console.
+/// Returns the value, or ends with the sentence on the console.
 fn or_refuse<T>(result: Result<T, &'static str>) -> T {
     result.unwrap_or_else(|sentence| refuse(sentence))
 }

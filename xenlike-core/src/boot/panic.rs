@@ -1,4 +1,4 @@
-//! The end: what the core prints when one of its own bugs has hit, and what it does then.
+//! The end: what the core prints when it has met one of its own bugs, and what it does then.
 #![expect(unsafe_code, reason = "switches to the stack for panics")]
 
 use crate::kit::atomic::{AtomicBool, Ordering};
@@ -10,11 +10,11 @@ use crate::arch::frame::TrapFrame;
 use crate::arch::{percpu, power, stop};
 use crate::console;
 
-/// Whether to stop instead of restarting (`noreboot`).
+/// Whether to halt instead of restarting (`noreboot`).
 pub static NO_REBOOT: AtomicBool = AtomicBool::new(false);
 static PANICKING: AtomicBool = AtomicBool::new(false);
 
-/// The most frames of a backtrace.
+/// The number of addresses in a backtrace.
 const MAX_FRAMES: usize = 24;
 
 macro_rules! say {
@@ -26,7 +26,7 @@ fn on_panic(info: &PanicInfo<'_>) -> ! {
     first_only();
     let here = 0_u64;
     let subject = (info, &raw const here as u64);
-    // SAFETY: this CPU is the first to panic, and the only one.
+    // SAFETY: `first_only` lets a single CPU get here, once.
     unsafe { stack::switch_for_panic(&subject, report_panic) }
 }
 
@@ -45,10 +45,10 @@ extern "sysv64" fn report_panic((info, rsp): &(&PanicInfo<'_>, u64)) -> ! {
     finish()
 }
 
-/// Panics with the registers of the core's own code that hit an exception.
+/// Panics because of an exception in the core's own code, with the registers in `frame`.
 pub fn trapped(frame: &TrapFrame, cr2: u64) -> ! {
     first_only();
-    // SAFETY: this CPU is the first to panic, and the only one.
+    // SAFETY: `first_only` lets a single CPU get here, once.
     unsafe { stack::switch_for_panic(&(frame, cr2), report_trap) }
 }
 
@@ -67,7 +67,7 @@ extern "sysv64" fn report_trap((f, cr2): &(&TrapFrame, u64)) -> ! {
     finish()
 }
 
-/// A second CPU that panics, or a panic in a panic, has nothing to add.
+/// Halts a second CPU that panics, and a CPU that panics while it panics: their reports would only disturb the first.
 fn first_only() {
     if PANICKING.swap(true, Ordering::SeqCst) {
         power::halt_cpu();
@@ -83,7 +83,7 @@ fn finish() -> ! {
     power::restart()
 }
 
-/// Prints what looks like return addresses from `rsp` up to the end of its stack.
+/// Prints words that look like return addresses, from `rsp` to the end of its stack.
 fn backtrace(rsp: u64) {
     if info::get().and_then(|i| i.symbols).is_none() {
         say!("(no symbol table)");
@@ -97,7 +97,7 @@ fn backtrace(rsp: u64) {
     }
 }
 
-/// What the manuals call an exception (APM vol. 2 §8.2).
+/// The name of an exception (APM vol. 2 §8.2).
 fn name(vector: u32) -> &'static str {
     match vector {
         0 => "divide error",
@@ -122,7 +122,7 @@ fn name(vector: u32) -> &'static str {
     }
 }
 
-/// Says why this machine can't run the hypervisor, and stops.
+/// Prints why this machine can't run the hypervisor, and halts.
 pub fn refuse(sentence: &str) -> ! {
     let mut text = arrayvec::ArrayString::<256>::new();
     let _ = write!(text, "xenlike can't run here: {sentence}.");

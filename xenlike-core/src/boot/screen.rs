@@ -1,4 +1,4 @@
-//! Finding the screen and mapping its memory.
+//! The screen: which memory it has, and its mapping before and after the switch to the real tables.
 #![expect(unsafe_code, reason = "makes windows on the screen's memory")]
 
 use super::info::ScreenInfo;
@@ -8,11 +8,11 @@ use crate::console::{self, screen::Screen};
 use crate::kit::Vaddr;
 use crate::mm::layout::DIRECT_MAP;
 
-/// Uses the screen as long as the boot tables are in use, if they reach it.
+/// Uses the screen while the boot tables are loaded, if they map it.
 pub fn early(found: &ScreenInfo) {
     let end = found.at.0.checked_add(found.bytes);
     if end.is_some_and(|end| end <= BOOT_LIMIT) {
-        // SAFETY: the boot tables map all below 4 GiB; GRUB says that this is the screen.
+        // SAFETY: the boot tables map everything below 4 GiB; GRUB says that this is the screen.
         let window = unsafe { Window::new(Vaddr(DIRECT_MAP + found.at.0), found.bytes as usize) };
         add(found, window);
     }
@@ -27,7 +27,7 @@ fn add(found: &ScreenInfo, window: Window) {
     ));
 }
 
-/// The real tables are loaded, and have the screen at `at`: one behind 4 GiB is used from now on.
+/// Uses the screen at `at`, where the real tables, loaded now, map it. A screen above 4 GiB is used from now on.
 pub fn moved(found: &ScreenInfo, at: Option<Vaddr>) {
     let Some(at) = at else {
         return console::release_screen();

@@ -1,4 +1,4 @@
-//! Finding the serial port that the command line names, on a PCI card or in memory too, and mapping it.
+//! The serial port that the command line names, also on a PCI card or in memory: finding it, and its mapping.
 #![expect(unsafe_code, reason = "makes windows on the port's registers")]
 
 use log::warn;
@@ -12,14 +12,14 @@ use crate::console::serial::{Base, Registers, Setting};
 use crate::kit::{Maddr, Once, Vaddr};
 use crate::mm::layout::DIRECT_MAP;
 
-/// Bytes of a port's registers.
+/// The size in bytes of a port's registers.
 pub const BYTES: u64 = 8;
 const COMMAND: u8 = 4;
-/// Command register: answer to I/O ports, to memory.
+/// Bits of the command register: respond to I/O ports, respond to memory addresses.
 const DECODE_PORTS: u16 = 1;
 const DECODE_MEMORY: u16 = 2;
 
-/// The port in memory.
+/// The address and setting of the port, if its registers are in memory.
 static IN_MEMORY: Once<(Maddr, Setting)> = Once::new();
 
 /// The machine address of the port's registers, if they are in memory.
@@ -27,14 +27,15 @@ pub fn in_memory() -> Option<Maddr> {
     IN_MEMORY.get().map(|(at, _)| *at)
 }
 
-/// Uses the port from now on, or once the real tables map it.
+/// Uses the port, now or as soon as the real tables map it.
 pub fn open(setting: Setting) {
     match find(setting.base) {
         Some(Place::Ports(first)) => add(Registers::Ports(first), setting),
         Some(Place::Memory(at)) => {
             IN_MEMORY.call_once(|| (Maddr(at), setting));
             if at < BOOT_LIMIT - BYTES {
-                // SAFETY: the boot tables map all below 4 GiB; the command line or a BAR says that it is a device.
+                // SAFETY: the boot tables map everything below 4 GiB; the command line or a BAR says that this is a
+                // device.
                 let window = unsafe { Window::new(Vaddr(DIRECT_MAP + at), BYTES as usize) };
                 add(Registers::Memory(window), setting);
             }
@@ -43,7 +44,7 @@ pub fn open(setting: Setting) {
     }
 }
 
-/// The real tables are loaded, and have the port in memory at `at`.
+/// Uses the port in memory at `at`, where the real tables, loaded now, map it.
 pub fn moved(at: Option<Vaddr>) {
     let Some((at, setting)) = at.zip(IN_MEMORY.get().map(|(_, setting)| *setting)) else {
         return console::release_serial();

@@ -1,5 +1,4 @@
-//! Starting the other CPUs: INIT and start-up IPIs, one CPU at a time, and the way from its real
-//! mode to Rust.
+//! Starting the other CPUs: INIT and start-up IPIs, one CPU at a time, and the CPU's way from real mode to Rust.
 #![expect(unsafe_code, reason = "a CPU's first instructions")]
 
 use crate::kit::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -18,31 +17,32 @@ use crate::domain::notify::SCHED;
 use crate::kit::{CpuId, MAX_CPUS, lock};
 use crate::mm::layout::{DIRECT_MAP, MASTER};
 
-/// How long a CPU may take to appear or to answer, in ns.
+/// How long a CPU may take to arrive or to answer, in ns.
 const PATIENCE_NS: u64 = 1_000_000_000;
-/// Between INIT and the first start-up IPI, and between the two of those, in ns.
+/// The time between INIT and the first start-up IPI, and between the two start-up IPIs, in ns.
 const AFTER_INIT_NS: u64 = 20_000;
 const BETWEEN_STARTUPS_NS: u64 = 300_000;
-/// The id that means all CPUs to an xAPIC, which can't name this and higher ones.
+/// The id that means all CPUs to an xAPIC, which can't address this id and higher ones.
 const XAPIC_BROADCAST: u32 = 255;
-/// Another CPU's clock is asked so often before it is corrected, and corrected so often at most.
+/// How often another CPU's clock is read before it is corrected, and how often it is corrected at most.
 const LOOKS: u32 = 20;
 const CORRECTIONS: u32 = 3;
 
-/// What the CPU that is being started needs.
+/// The page tables, stack and number for the CPU that is being started, which its first instructions read.
 static NEXT_TABLES: AtomicU64 = AtomicU64::new(0);
 static NEXT_STACK: AtomicU64 = AtomicU64::new(0);
 static NEXT_CPU: AtomicU32 = AtomicU32::new(0);
-/// Set when the boot is over: then all CPUs go on together.
+/// Set at the end of the boot, when all CPUs continue together.
 static GO: AtomicBool = AtomicBool::new(false);
-/// What the boot CPU and the one that is being started say to each other.
+/// The exchange between the boot CPU and the CPU that is being started.
 static QUESTIONS: Questions = Questions::none();
 
 /// Why a CPU is not used.
 enum Failure {
-    /// It has these bits of a CPUID word less than the boot CPU. It is parked.
+    /// It lacks these bits of a CPUID word that the boot CPU has. It is parked.
     Lacks(&'static str, u32),
-    /// Anything else. If it is only late, it may take what the next one is given.
+    /// Any other reason. A CPU that is merely late could start with the values meant for the next one, so no more CPUs
+    /// are started.
     Other(&'static str),
 }
 
@@ -126,7 +126,7 @@ ap_start_high:
     options(att_syntax),
 );
 
-/// Starts all other CPUs of the machine that the options allow. Each waits for [`release`].
+/// Starts all other CPUs of the machine that the options permit. Each waits for [`release`].
 pub fn start_others(machine: &Machine, options: &options::Options) {
     let me = lapic::this_id();
     let reachable = |id: &u32| lapic::mode() == Mode::X2Apic || *id < XAPIC_BROADCAST;
@@ -149,7 +149,7 @@ pub fn start_others(machine: &Machine, options: &options::Options) {
         return;
     };
     let (start, end) = (&raw const ap_trampoline, &raw const ap_trampoline_end);
-    // SAFETY: a page of RAM below 1 MiB that is set aside for this; the code is shorter.
+    // SAFETY: a page of RAM below 1 MiB that is reserved for this; the code is shorter.
     unsafe {
         let to = (DIRECT_MAP + page.0) as *mut u8;
         core::ptr::copy_nonoverlapping(start, to, end as usize - start as usize);
@@ -170,7 +170,7 @@ pub fn start_others(machine: &Machine, options: &options::Options) {
     info!("{next} CPUs");
 }
 
-/// Starts a CPU, as `cpu`, and marks it online. One that fails is sent back to wait for a start-up IPI.
+/// Starts a CPU as `cpu`, and marks it online. A CPU that fails is put back to waiting for a start-up IPI.
 fn start_one(cpu: CpuId, id: u32, page: u8) -> Result<(), Failure> {
     prepare(cpu).map_err(Failure::Other)?;
     QUESTIONS.reset();
@@ -197,7 +197,7 @@ fn start_one(cpu: CpuId, id: u32, page: u8) -> Result<(), Failure> {
     outcome
 }
 
-/// Readies what `cpu` needs to start; it may be there already, from a CPU that was refused.
+/// Prepares what `cpu` needs to start. It may exist already, from a CPU that was refused.
 fn prepare(cpu: CpuId) -> Result<(), &'static str> {
     match percpu::info_of(cpu) {
         None => cpu::prepare(cpu).ok_or("finds no memory")?,
@@ -211,7 +211,7 @@ fn prepare(cpu: CpuId) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// A waiting step that tells whether there is time left of `ns` from now.
+/// A waiting step that returns whether any of the `ns` from now is left.
 fn patience(ns: u64) -> impl Fn() -> bool {
     let end = time::now_ns().saturating_add(ns);
     move || {
@@ -230,7 +230,7 @@ fn arrival_within(cpu: CpuId, ns: u64) -> Option<Arrival> {
     }
 }
 
-/// Compares the clock of `cpu` with this one, and corrects it. Nothing if it doesn't answer any more.
+/// Compares the clock of `cpu` with this CPU's, and corrects it. `None` if the CPU doesn't answer any more.
 fn compare_clocks(cpu: CpuId) -> Option<()> {
     let (mut sum, mut last) = (0_i64, 0);
     for round in 0..CORRECTIONS {
@@ -259,7 +259,7 @@ fn compare_clocks(cpu: CpuId) -> Option<()> {
     Some(())
 }
 
-/// What this CPU lacks: SSE2, if a test wants it so.
+/// What this CPU lacks; SSE2 if a test asks for that.
 fn lack() -> Option<u64> {
     if is_test("unlike-cpu") {
         return Some(1 << 32 | 1 << 26);
@@ -267,7 +267,7 @@ fn lack() -> Option<u64> {
     arch::cpu::lack()
 }
 
-/// Whether the command line of a test build names this CPU's APIC id as that of a CPU with a fault, which no emulator has.
+/// Whether the command line of a test build names this CPU's APIC id for a fault that no emulator has.
 fn is_test(fault: &str) -> bool {
     let id = i64::from(arch::cpu::cpuid(1, 0)[1] >> 24);
     number_from_test(fault) == Some(id)
@@ -281,12 +281,12 @@ pub(super) fn number_from_test(option: &str) -> Option<i64> {
     options::value(line, option)?.parse().ok()
 }
 
-/// The first Rust of another CPU, on its own stack and the real tables.
+/// The first Rust code of another CPU, on its own stack and the real tables.
 extern "sysv64" fn rust_start(number: u32) -> ! {
     let cpu = CpuId(number);
     cpu::load(cpu);
     traps::load();
-    // Before features are compared: the boot CPU may have some of its own from its microcode.
+    // Before features are compared, because the boot CPU may have some of its features only since its microcode update.
     arch::microcode::follow_boot_cpu();
     if let Some(lack) = lack() {
         QUESTIONS.refuse(cpu, lack);
@@ -299,13 +299,13 @@ extern "sysv64" fn rust_start(number: u32) -> ! {
     let is_over = || is_silent || GO.load(Ordering::Acquire);
     QUESTIONS.serve(cpu, time::ordered_ticks, is_over, lock::wait_step);
     if !percpu::online().contains(cpu) {
-        // The boot CPU has lost its patience with this one.
+        // The boot CPU has lost patience with this one.
         arch::power::halt_cpu();
     }
     super::order::other_cpu(cpu)
 }
 
-/// Lets the started CPUs go on, and waits until they take vCPUs: the first domain asks how many there are.
+/// Lets the started CPUs continue, and waits until all take vCPUs, because the first domain asks how many there are.
 pub fn release() {
     GO.store(true, Ordering::Release);
     let others = percpu::online().count() - 1;

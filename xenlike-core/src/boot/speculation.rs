@@ -1,11 +1,11 @@
-//! `spec-ctrl=`, `xpti=` and `pv-l1tf=` on the command line, spelt as on Xen.
+//! Parsing of `spec-ctrl=`, `xpti=` and `pv-l1tf=`, in Xen's spelling.
 
 use super::options::boolean;
 use crate::arch::speculation::wishes::{PerDomain, Wishes};
 
-/// Parts of `spec-ctrl=` that ask for what the core does in any case, or can't do, and that Xen's
-/// users write: accepted, nothing to do. The FPU is always switched at once; the L1 cache is flushed
-/// for HVM only; the compiler builds no thunks and no hardened branches or locks.
+/// Parts of `spec-ctrl=` that users of Xen write and that have no effect here, because the core always or never does
+/// what they ask for: the FPU is always switched eagerly, the L1 cache is flushed for HVM only, and the compiler builds
+/// no thunks and no hardened branches or locks.
 const ELSEWHERE: [&str; 10] = [
     "bti-thunk",
     "hvm",
@@ -19,7 +19,7 @@ const ELSEWHERE: [&str; 10] = [
     "bp-spec-reduce",
 ];
 
-/// A flag of a list: `name`, `no-name` or `name=yes`; gives name and value.
+/// Parses a flag of a list: `name`, `no-name` or `name=yes`. Returns name and value.
 pub(super) fn flag(part: &str) -> Option<(&str, bool)> {
     match part.split_once('=') {
         Some((name, value)) => Some((name, boolean(value)?)),
@@ -30,8 +30,7 @@ pub(super) fn flag(part: &str) -> Option<(&str, bool)> {
     }
 }
 
-/// Reads a list of wishes for domain 0 and others (`dom0=no,domu`, or one word for both); nothing if
-/// it makes no sense.
+/// Parses choices for domain 0 and other domains (`dom0=no,domu`, or one word for both); `None` if they are malformed.
 pub fn per_domain(value: &str, mut wish: PerDomain) -> Option<PerDomain> {
     for part in value.split(',') {
         wish = match (boolean(part), flag(part)) {
@@ -50,7 +49,7 @@ pub fn per_domain(value: &str, mut wish: PerDomain) -> Option<PerDomain> {
     Some(wish)
 }
 
-/// Reads `xpti=`, which knows `default` too.
+/// Parses `xpti=`, which also knows the word `default`.
 pub fn xpti(value: &str, wish: PerDomain) -> Option<PerDomain> {
     if value == "default" {
         Some(PerDomain::default())
@@ -59,14 +58,14 @@ pub fn xpti(value: &str, wish: PerDomain) -> Option<PerDomain> {
     }
 }
 
-/// Reads `spec-ctrl=`; nothing if a part makes no sense.
+/// Parses `spec-ctrl=`; `None` if a part is malformed.
 pub fn spec_ctrl(value: &str, wishes: Wishes) -> Option<Wishes> {
     value.split(',').try_fold(wishes, part)
 }
 
 fn part(wishes: Wishes, part: &str) -> Option<Wishes> {
     if let Some(all) = boolean(part) {
-        // There is no "all that exists": Xen refuses it too.
+        // There is no "use everything": Xen refuses it too.
         return (!all).then(|| wishes.without_all());
     }
     let bare = part.strip_prefix("no-").unwrap_or(part);
@@ -74,7 +73,7 @@ fn part(wishes: Wishes, part: &str) -> Option<Wishes> {
     if ELSEWHERE.contains(&name) {
         return Some(wishes);
     }
-    // `rsb=pv=no`: for one kind of guest. Here there is one kind.
+    // `rsb=pv=no` is for one kind of guest, and here there is only one.
     match part.split_once('=') {
         Some((name, value)) => match value.split_once('=') {
             Some(("hvm", value)) => boolean(value).map(|_| wishes),

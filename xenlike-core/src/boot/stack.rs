@@ -1,7 +1,7 @@
-//! Two stacks in one block: the boot CPU's first, and the one on which a panic runs.
+//! Two stacks in one block: the boot CPU's first stack, and the stack on which a panic runs.
 //!
-//! The block is shaped like a CPU's block ([`crate::arch::percpu`]), so masking rsp finds a [`CpuInfo`] from any of its
-//! stacks. Its guard pages are not mapped, neither by the boot tables nor by the real ones.
+//! The block has the shape of a CPU's block ([`crate::arch::percpu`]), so masking RSP finds a [`CpuInfo`] from any of
+//! its stacks. Its guard pages are mapped neither by the boot tables nor by the real ones.
 //!
 //! | page | holds |
 //! |---|---|
@@ -9,8 +9,8 @@
 //! | 7 | the stack of an exception while the boot CPU is on its first stack |
 //! | 9–15 | the boot CPU's first stack, and [`CpuInfo`] |
 //!
-//! A panic leaves the stack that it hit on, because an exception's own stack is too small for the report, and the main
-//! stack may be used up.
+//! A panic leaves the stack on which it was raised, because an exception's own stack is too small for the report, and
+//! the main stack may be exhausted.
 #![expect(unsafe_code, reason = "lays out stacks and switches to one")]
 
 use core::cell::UnsafeCell;
@@ -21,14 +21,14 @@ use crate::arch::percpu::{self, BLOCK_BYTES, CpuInfo};
 use crate::kit::atomic::AtomicU64;
 use crate::kit::{CpuId, PAGE_SIZE, Vaddr};
 
-/// The block.
+/// The memory of the block.
 #[repr(C, align(65536))]
 pub struct Block(UnsafeCell<[u8; BLOCK_BYTES]>);
 
-// SAFETY: memory for stacks. The boot CPU alone uses the first stack, the one CPU that panics the other.
+// SAFETY: memory for stacks. Only the boot CPU uses the first stack, only the CPU that panics the other one.
 unsafe impl Sync for Block {}
 
-/// All zero: its `CpuInfo` is CPU 0's.
+/// All zero, so its `CpuInfo` is that of CPU 0.
 pub static BLOCK: Block = Block(UnsafeCell::new([0; BLOCK_BYTES]));
 
 const GUARD_PAGES: [usize; 3] = [0, 6, 8];
@@ -36,26 +36,26 @@ const PANIC_STACK_END: usize = 6 * PAGE_SIZE;
 const EXCEPTION_STACK_END: usize = 8 * PAGE_SIZE;
 const INFO: usize = BLOCK_BYTES - size_of::<CpuInfo>();
 
-/// Where the block starts.
+/// The address of the block.
 pub fn base() -> Vaddr {
     Vaddr(BLOCK.0.get() as u64)
 }
 
-/// The pages that are not mapped.
+/// The guard pages, which are not mapped.
 pub fn guards() -> [Vaddr; 3] {
     GUARD_PAGES.map(|page| Vaddr(base().0 + (page * PAGE_SIZE) as u64))
 }
 
 struct BootTss(UnsafeCell<Tss>);
-// SAFETY: the boot CPU alone writes it, before it loads it.
+// SAFETY: only the boot CPU writes it, before it loads it.
 unsafe impl Sync for BootTss {}
 
-/// Takes the guard pages away, and gives exceptions a stack. Call once, first of all.
+/// Unmaps the guard pages, and gives exceptions a stack. The first step of the boot, called once.
 pub fn guard() {
     static GDT: GdtPage = [const { AtomicU64::new(0) }; 512];
     static TSS: BootTss = BootTss(UnsafeCell::new(Tss::new()));
     tables::unmap(guards());
-    // SAFETY: no other reference to the TSS exists. The block has the shape of a CPU's block, and the GDT is filled.
+    // SAFETY: there is no other reference to the TSS. The block has the shape of a CPU's block, and the GDT is filled.
     unsafe {
         percpu::set_block(CpuId(0), base());
         let tss = &mut *TSS.0.get();
@@ -66,14 +66,14 @@ pub fn guard() {
     }
 }
 
-/// Calls `report` with `subject` on the stack for panics. The stack that it leaves stays as it is.
+/// Calls `report` with `subject` on the stack for panics. The stack that it leaves is not changed.
 ///
 /// # Safety
-/// Call once, by the one CPU that ends the machine.
+/// Called once, by the CPU that ends the machine.
 pub unsafe fn switch_for_panic<T>(subject: &T, report: extern "sysv64" fn(&T) -> !) -> ! {
     let info = CpuInfo::new(percpu::this_cpu());
-    // SAFETY: the boot CPU has left its first stack for good, or is this CPU: then the words are the same.
-    // The stack is mapped, empty, and nothing returns from it.
+    // SAFETY: the boot CPU has left its first stack for good, or it is this CPU, and then the write changes nothing.
+    // The panic stack is mapped and empty, and `report` doesn't return.
     unsafe {
         ((base().0 as usize + INFO) as *mut CpuInfo).write(info);
         core::arch::asm!(
@@ -89,7 +89,7 @@ pub unsafe fn switch_for_panic<T>(subject: &T, report: extern "sysv64" fn(&T) ->
     }
 }
 
-/// Says how deep the first stack has been, while it is in use.
+/// Logs how deep the first stack has been, while it is in use.
 pub fn report() {
     if let Some(used) = percpu::stack_used(CpuId(0)) {
         log::debug!(

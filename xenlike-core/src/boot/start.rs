@@ -1,11 +1,11 @@
-//! The first instructions: from GRUB's 32-bit mode to Rust at the image's address in 64-bit mode.
+//! The first instructions: from the loader's 32-bit mode to Rust at the image's address in 64-bit mode.
 //!
-//! The assembly checks that there is a long mode, loads the constant page tables of
-//! [`super::tables`], and jumps. Everything else is Rust.
+//! The assembly checks that the CPU has long mode, loads the constant page tables of [`super::tables`], and jumps.
+//! Everything else is Rust.
 //!
 //! The image is linked for [`LOAD_ADDRESS`], and the loader may move it by any multiple of 2 MiB, because firmware may
-//! hold memory anywhere. Virtual addresses stay what they are. Words with a machine address in them are listed
-//! in the section `.boot.moved`, and the first instructions add the distance to each, and to the links of the boot tables.
+//! occupy memory anywhere. Virtual addresses don't change. The section `.boot.moved` lists the words that contain a
+//! machine address; the first instructions add the distance to each of them, and to the links in the boot tables.
 #![expect(unsafe_code, reason = "the first instructions")]
 
 use core::arch::global_asm;
@@ -17,19 +17,19 @@ use crate::kit::Maddr;
 use crate::kit::atomic::{AtomicU32, Ordering};
 use crate::mm::layout::IMAGE;
 
-/// Where the image is linked to be loaded: the machine address of `layout::IMAGE`, unless the loader moves it.
+/// The machine address for which the image is linked, that of `layout::IMAGE` unless the loader moves it.
 pub const LOAD_ADDRESS: u64 = 0x20_0000;
-/// Where code for real mode is put when all is over anyway.
+/// Where code for real mode is put, once the memory there doesn't matter any more.
 const REAL_MODE_CODE: u64 = 0x8000;
-/// How far the loader has moved the image. The first instructions set it.
+/// The distance by which the loader has moved the image. The first instructions set it.
 static MOVED: AtomicU32 = AtomicU32::new(0);
 
-/// What a loader says that it is.
+/// The magic number by which the loader introduced itself.
 static LOADER: AtomicU32 = AtomicU32::new(0);
 
-/// Which loader loaded the image.
+/// The loader that has loaded the image.
 pub fn loader() -> Loader {
-    // The first instructions let no other pass.
+    // The first instructions refuse all others.
     if LOADER.load(Ordering::Relaxed) == Loader::Multiboot1 as u32 {
         Loader::Multiboot1
     } else {
@@ -37,12 +37,12 @@ pub fn loader() -> Loader {
     }
 }
 
-/// The machine address of something in the image.
+/// The machine address of an address in the image.
 pub fn machine_of(address: u64) -> Maddr {
     Maddr(address - IMAGE_TO_MACHINE + u64::from(MOVED.load(Ordering::Relaxed)))
 }
 
-/// From an address of the image to the machine address it is linked to be loaded at.
+/// The distance from an address in the image to the machine address for which it is linked.
 pub const IMAGE_TO_MACHINE: u64 = IMAGE - LOAD_ADDRESS;
 
 global_asm!(

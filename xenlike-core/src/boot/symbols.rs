@@ -1,4 +1,4 @@
-//! Names for the core's addresses, from the symbol table that GRUB loaded with the image.
+//! Names of the core's addresses, from the symbol table that the loader has kept with the image.
 
 use core::fmt;
 
@@ -6,11 +6,11 @@ use rustc_demangle::demangle;
 
 use super::info::{self, Symbols};
 
-/// Bytes of an `Elf64_Sym`, and where its fields are (ELF-64 §"Symbol Table").
+/// The size in bytes of an `Elf64_Sym` (ELF-64, "Symbol Table"), and the type of a function.
 const ENTRY_BYTES: usize = 24;
 const TYPE_FUNCTION: u8 = 2;
 
-/// An address of the core's code; prints as the function it is in.
+/// An address in the core's code. Formats as function and offset.
 pub struct Place(pub u64);
 
 impl fmt::Display for Place {
@@ -37,7 +37,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
 
-/// The function that holds `address`, and how far into it that is.
+/// The function that contains `address`, and the offset in it.
 fn find(symbols: &Symbols, address: u64) -> Option<(&'static str, u64)> {
     let mut best: Option<(u64, u32)> = None;
     for entry in symbols.table.chunks_exact(ENTRY_BYTES) {

@@ -1,5 +1,5 @@
-//! The page tables of the first moments, constant: machine memory below 4 GiB at its own address and
-//! in the direct map, and the image. `boot::memory` builds the real ones.
+//! The constant page tables of the first moments: machine memory below 4 GiB, identity-mapped and in the direct map,
+//! and the image. `boot::memory` builds the real ones.
 #![expect(
     unsafe_code,
     reason = "memory that the CPU writes (accessed and dirty bits)"
@@ -14,16 +14,17 @@ use crate::arch::paging::pte;
 use crate::kit::{PAGE_SHIFT, Vaddr};
 use crate::mm::layout::{DIRECT_MAP, IMAGE};
 
-/// The entries of the tables that move with the image.
+/// The number of words, from the start, that may refer to the image or to tables, and are corrected if the image was
+/// moved.
 pub const LINK_WORDS: usize = offset_of!(BootTables, low_l2) / size_of::<u64>();
-/// Where the tables are loaded unless the image is moved: the linker script puts them one page behind the header.
+/// The machine address of the tables unless the image is moved: one page behind the header, by the linker script.
 pub const TABLES_ADDRESS: u64 = LOAD_ADDRESS + 4096;
 
 const LINK: u64 = pte::P | pte::RW | pte::A;
 const LARGE: u64 = LINK | pte::D | pte::PSE;
 
-/// Seven kinds of tables, each where `offset_of` says. First those whose entries lead to the image or to other tables:
-/// the first instructions correct them if the image was moved.
+/// The tables, in fixed order. The tables with entries that refer to the image or to other tables come first: the first
+/// instructions correct these if the image was moved.
 #[repr(C, align(4096))]
 pub struct BootTables {
     l4: UnsafeCell<[u64; 512]>,
@@ -31,11 +32,11 @@ pub struct BootTables {
     image_l3: UnsafeCell<[u64; 512]>,
     image_l2: UnsafeCell<[u64; 512]>,
     low_l2: UnsafeCell<[[u64; 512]; 4]>,
-    /// For the 2 MiB page of the image of which [`unmap`] takes pages.
+    /// The L1 for the one 2 MiB page of the image from which [`unmap`] removes pages.
     image_l1: UnsafeCell<[u64; 512]>,
 }
 
-// SAFETY: the CPU sets accessed and dirty bits, atomically; code touches the tables in `unmap` alone.
+// SAFETY: the CPU sets accessed and dirty bits atomically; code only accesses the tables in `unmap`.
 unsafe impl Sync for BootTables {}
 
 #[unsafe(link_section = ".boot.tables")]
@@ -80,12 +81,12 @@ impl BootTables {
     }
 }
 
-/// Unmaps pages of the image, all of them in one 2 MiB page. Call once, on these tables.
+/// Unmaps pages of the image, all within the same 2 MiB page. Called once, while these tables are loaded.
 pub fn unmap<const N: usize>(pages: [Vaddr; N]) {
     let Some(index) = pages.first().map(|page| page.index(2)) else {
         return;
     };
-    // SAFETY: the boot CPU is alone, and makes no other reference to these two tables.
+    // SAFETY: the boot CPU is the only one, and has no other reference to these two tables.
     let (l2, l1) = unsafe {
         (
             &mut *BOOT_TABLES.image_l2.get(),
@@ -99,6 +100,6 @@ pub fn unmap<const N: usize>(pages: [Vaddr; N]) {
         l1[page.index(1)] = 0;
     }
     l2[index] = machine_of(BOOT_TABLES.image_l1.get() as u64).0 | LINK;
-    // SAFETY: the same tables, without pages that hold nothing.
+    // SAFETY: the same tables, without the guard pages, which contain nothing.
     unsafe { cr3::load(machine_of(&raw const BOOT_TABLES as u64)) };
 }

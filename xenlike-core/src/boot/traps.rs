@@ -1,5 +1,5 @@
-//! The IDT of the first moments: an exception that the exception table expects goes on where that
-//! says; any other is a panic with its registers. `entry` brings the real one.
+//! The IDT of the first moments. An exception that the exception table expects continues at its landing; any other is a
+//! panic with the registers. `entry` replaces this IDT.
 #![expect(unsafe_code, reason = "trap stubs")]
 
 use core::arch::global_asm;
@@ -80,8 +80,8 @@ boot_trap:
 
 static IDT: Once<Idt> = Once::new();
 
-/// Loads the IDT of the first moments on this CPU. Selectors and TSS must be the core's already.
-#[inline(never)] // its frame holds tables
+/// Loads the IDT of the first moments on this CPU. The core's segments and TSS are loaded already.
+#[inline(never)] // keeps its frame, which holds a table, off the caller
 pub fn load() {
     let idt = IDT.call_once(table);
     // SAFETY: the gates lead to the stubs above.
@@ -92,7 +92,7 @@ fn table() -> Idt {
     let stubs = &raw const boot_trap_stubs as u64;
     let mut gates = [Gate::default(); 256];
     for (gate, n) in gates.iter_mut().zip(0..VECTORS as u64) {
-        // A double fault may mean that the stack is used up.
+        // A double fault may mean that the stack is exhausted.
         let ist = if n == DOUBLE_FAULT {
             Ist::DoubleFault as u8
         } else {

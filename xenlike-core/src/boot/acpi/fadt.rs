@@ -1,48 +1,48 @@
-//! The FADT: the registers for power and reset, the PM timer, and where the DSDT is (ACPI 6.5 §5.2.9).
+//! The FADT: the registers for power management and reset, the PM timer, and the address of the DSDT (ACPI 6.5 §5.2.9).
 
 use log::warn;
 
 use super::table::{Field, Table, field};
 
-/// Flags: there is a reset register; none of the fixed registers exist.
+/// Flags: there is a reset register; the fixed registers don't exist.
 const RESET_REGISTER: u32 = 1 << 10;
 const HARDWARE_REDUCED: u32 = 1 << 20;
-/// A value for [`Address::space`]: memory, I/O ports, PCI configuration.
+/// Values of [`Address::space`]: memory, I/O ports, PCI configuration space.
 pub const MEMORY: u8 = 0;
 pub const PORTS: u8 = 1;
 #[cfg(target_os = "none")]
 pub const PCI: u8 = 2;
 
-/// A register anywhere (ACPI 6.5 §5.2.3.2).
+/// The address of a register in any address space (ACPI 6.5 §5.2.3.2, Generic Address Structure).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// Memory, ports, or another space.
+    /// The address space: memory, ports, or another.
     pub space: u8,
-    /// Where.
+    /// The address in that space.
     pub at: u64,
 }
 
 impl Address {
-    /// The one at `offset` of a table; nothing if its address is 0.
+    /// The address at `offset` of a table; `None` if it is 0.
     pub fn read(table: Table<'_>, offset: usize) -> Option<Self> {
         let bytes = table.bytes.get(offset..)?;
         let (space, at) = (field(bytes, 0)?, field::<u64>(bytes, 4)?);
         (at != 0).then_some(Self { space, at })
     }
 
-    /// As an I/O port.
+    /// The address as an I/O port, if it is one.
     pub fn port(self) -> Option<u16> {
         let port = u16::try_from(self.at).ok();
         port.filter(|port| self.space == PORTS && *port != 0)
     }
 }
 
-/// The FADT.
+/// The FADT, with access to its fields.
 #[derive(Clone, Copy)]
 pub struct Fadt<'a>(pub Table<'a>);
 
 impl<'a> Fadt<'a> {
-    /// Whether none of the fixed registers exist (ACPI 6.5 §4.1).
+    /// Whether the fixed registers don't exist (ACPI 6.5 §4.1).
     pub fn is_hardware_reduced(self) -> bool {
         self.flags() & HARDWARE_REDUCED != 0
     }
@@ -51,7 +51,7 @@ impl<'a> Fadt<'a> {
         self.0.field(112).unwrap_or_default()
     }
 
-    /// A fixed register: the 64-bit field where that has an address, else the 32-bit one.
+    /// The port of a fixed register: from the 64-bit field if that has an address, else from the 32-bit field.
     fn port(self, name: &str, narrow: usize, wide: usize) -> Option<u16> {
         if self.is_hardware_reduced() {
             return None;
@@ -75,7 +75,7 @@ impl<'a> Fadt<'a> {
         value.filter(|value| *value != T::default())
     }
 
-    /// The status ports of PM1a and PM1b.
+    /// The ports of the status registers PM1a and PM1b.
     pub fn pm1_status(self) -> [Option<u16>; 2] {
         [
             self.port("PM1a status", 56, 148),
@@ -83,7 +83,7 @@ impl<'a> Fadt<'a> {
         ]
     }
 
-    /// The control ports of PM1a and PM1b.
+    /// The ports of the control registers PM1a and PM1b.
     pub fn pm1_control(self) -> [Option<u16>; 2] {
         [
             self.port("PM1a control", 64, 172),
@@ -96,13 +96,13 @@ impl<'a> Fadt<'a> {
         self.port("the PM timer", 76, 208)
     }
 
-    /// Sleep control and sleep status of a hardware-reduced machine.
+    /// The sleep control and sleep status registers of a hardware-reduced machine.
     pub fn sleep(self) -> Option<(Address, Option<Address>)> {
         let control = Address::read(self.0, 244).filter(|_| self.is_hardware_reduced())?;
         Some((control, Address::read(self.0, 256)))
     }
 
-    /// The reset register and the value to write there.
+    /// The reset register and the value that resets the machine.
     pub fn reset(self) -> Option<(Address, u8)> {
         if self.flags() & RESET_REGISTER == 0 {
             return None;
@@ -110,14 +110,14 @@ impl<'a> Fadt<'a> {
         Address::read(self.0, 116).zip(self.0.field(128))
     }
 
-    /// Where the DSDT and the FACS are, by all fields.
+    /// The addresses of the DSDT and the FACS, in all fields that have them.
     pub fn others(self) -> impl Iterator<Item = u64> + use<'a> {
         let narrow = [36, 40].map(|at| self.nonzero::<u32>(at).map(u64::from));
         let wide = [132, 140].map(|at| self.nonzero::<u64>(at));
         narrow.into_iter().chain(wide).flatten()
     }
 
-    /// Where the DSDT is, best guess first.
+    /// The possible addresses of the DSDT, the likeliest one first.
     pub fn dsdt(self) -> impl Iterator<Item = u64> + use<'a> {
         let wide = self.nonzero::<u64>(140);
         let narrow = self.nonzero::<u32>(40).map(u64::from);

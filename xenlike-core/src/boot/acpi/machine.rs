@@ -21,28 +21,28 @@ use crate::kit::{MAX_CPUS, Maddr};
 use crate::life::hardware::AcpiTable;
 use crate::mm::frame::frames;
 
-/// What was found.
+/// What the core uses of the machine, by its tables.
 #[derive(Debug)]
 pub struct Machine {
-    /// The local APICs' page.
+    /// The page of the local APICs.
     pub lapic: Maddr,
     /// The CPUs that may be started, in the firmware's order.
     pub cpus: ArrayVec<Processor, MAX_CPUS>,
     /// Whether there are more CPUs than the core can use.
     pub more_cpus: bool,
-    /// I/O APICs.
+    /// The I/O APICs, in the firmware's order.
     pub ioapics: ArrayVec<IoApicInfo, 16>,
-    /// ISA interrupts that are wired otherwise.
+    /// The ISA interrupts that are not wired one to one.
     pub overrides: ArrayVec<Override, 16>,
-    /// The clocks to measure the TSC by, the best one first. The tables don't tell of a PIT.
+    /// The clocks by which the TSC can be measured, the best one first. The tables don't say whether there is a PIT.
     pub clocks: ArrayVec<Reference, 3>,
-    /// The HPET's registers.
+    /// The page of the HPET's registers.
     pub hpet: Option<Maddr>,
-    /// The tables, for a report.
+    /// A summary of the tables, for reports.
     pub tables: Vec<AcpiTable>,
 }
 
-/// Maps tables for good; they are few.
+/// Maps tables for good; there are few.
 struct Mapped;
 
 impl Firmware for Mapped {
@@ -61,13 +61,13 @@ impl Firmware for Mapped {
             return None;
         }
         let mapped = map_device(Maddr(at), bytes as u64, paging::RODATA)?;
-        // SAFETY: mapped for good, read-only, and written by nobody.
+        // SAFETY: mapped for good and read-only; nothing writes to it.
         Some(unsafe { core::slice::from_raw_parts(mapped.0 as *const u8, bytes) })
     }
 }
 
-/// Reads the tables. Without usable ones the machine is taken for one CPU without I/O APIC.
-#[inline(never)] // its frame is not for the rest of the boot to carry
+/// Reads the tables. Without usable ones, the machine is treated as one CPU without an I/O APIC.
+#[inline(never)] // keeps its frame off the rest of the boot
 pub fn read(roots: Option<Roots>) -> Box<Machine> {
     if roots.is_none() {
         warn!("ACPI: the boot loader found no tables; one CPU is used");
@@ -104,7 +104,7 @@ fn window(at: u64, bytes: u64) -> Option<Window> {
 fn hpet(at: u64) -> Option<Reference> {
     let window = window(at, HPET_BYTES)?;
     let period_fs = window.read32(4);
-    // The specification's limit is 100 ns.
+    // The specification limits the period to 100 ns.
     let possible = (1..=100_000_000).contains(&period_fs);
     if !possible {
         warn!("ACPI: the HPET at {at:#x} can't have ticks of {period_fs} fs; it is not used");
@@ -112,7 +112,7 @@ fn hpet(at: u64) -> Option<Reference> {
     possible.then_some(Reference::Hpet(window, period_fs))
 }
 
-/// The registers for S5, where they can be reached.
+/// The registers for S5, if they can be accessed.
 fn soft_off(off: SoftOff<Address>) -> Option<SoftOff> {
     let registers = match off.registers {
         SleepRegisters::Pm1 { control, status } => SleepRegisters::Pm1 { control, status },
@@ -144,7 +144,7 @@ fn register(address: Address, name: &str) -> Option<Register> {
 }
 
 impl Machine {
-    /// How ISA interrupt `irq` is wired.
+    /// The line and the wiring of ISA interrupt `irq`.
     pub fn isa(&self, irq: u8) -> (u32, Trigger) {
         let wire = self.overrides.iter().find(|o| o.irq == irq);
         wire.map_or((u32::from(irq), Trigger::EdgeHigh), |o| (o.gsi, o.trigger))

@@ -1,4 +1,4 @@
-//! The MADT: CPUs, interrupt controllers, and how interrupts are wired (ACPI 6.5 §5.2.12).
+//! The MADT: CPUs, interrupt controllers, and the wiring of interrupts (ACPI 6.5 §5.2.12).
 
 use arrayvec::ArrayVec;
 use log::warn;
@@ -7,75 +7,76 @@ use super::table::{Table, field};
 use crate::arch::ioapic::Trigger;
 use crate::kit::{MAX_CPUS, Maddr};
 
-/// Where the entries begin.
+/// The offset of the first entry.
 const ENTRIES: usize = 44;
 /// The ids that mean all CPUs, to an xAPIC and to an x2APIC.
 const XAPIC_ALL: u32 = 0xff;
 const X2APIC_ALL: u32 = u32::MAX;
-/// Types of the entries that say how NMIs are wired.
+/// The types of entries that say how NMIs are wired.
 const LOCAL_NMI: u8 = 4;
 const X2APIC_NMI: u8 = 10;
 
-/// No line has a higher number: domain 0 could not have it (`life::hardware`), and the numbers of messages
-/// begin behind the last line's.
+/// Lines have numbers below this one: domain 0 could not have a higher one (`life::hardware`), and the numbers of
+/// messages begin behind the last line.
 const MAX_GSI: u32 = 1024;
 
-/// An I/O APIC.
+/// An I/O APIC that the table describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IoApicInfo {
-    /// Its registers.
+    /// The address of its registers.
     pub at: Maddr,
     /// The line of its first pin.
     pub first_gsi: u32,
 }
 
-/// How an ISA interrupt is wired, where not one to one.
+/// The wiring of an ISA interrupt that is not wired one to one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Override {
-    /// The ISA interrupt.
+    /// The number of the ISA interrupt.
     pub irq: u8,
-    /// Its line.
+    /// The line to which it is wired.
     pub gsi: u32,
-    /// How it asks.
+    /// The condition on which it requests.
     pub trigger: Trigger,
 }
 
 /// A CPU that may be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Processor {
-    /// Its APIC's id.
+    /// The id of its APIC.
     pub id: u32,
-    /// The firmware's number for it, by which other entries name it.
+    /// The firmware's number for it, by which other entries refer to it.
     pub number: u32,
-    /// How NMIs are wired to its LINT0 and LINT1.
+    /// The wiring of NMIs to its LINT0 and LINT1.
     pub nmi_pins: [Option<Trigger>; 2],
 }
 
-/// NMIs arrive at LINT1 unless the tables say otherwise, as on every PC (MultiProcessor Specification 1.4 §3.6.2).
+/// The default wiring of NMIs: to LINT1, as on every PC (MultiProcessor Specification 1.4 §3.6.2).
 const USUAL_NMI: [Option<Trigger>; 2] = [None, Some(Trigger::EdgeHigh)];
 
-/// How NMIs are wired to LINT0 and LINT1 of the CPU with APIC id `id`.
+/// The wiring of NMIs to LINT0 and LINT1 of the CPU with APIC id `id`.
 pub fn nmi_pins(cpus: &[Processor], id: u32) -> [Option<Trigger>; 2] {
     let cpu = cpus.iter().find(|cpu| cpu.id == id);
     cpu.map_or(USUAL_NMI, |cpu| cpu.nmi_pins)
 }
 
-/// What the table tells.
+/// The contents of the table.
 #[derive(Debug, Default)]
 pub struct Madt {
-    /// Where the local APICs' page is, if the table says so.
+    /// The address of the local APICs' page, if the table states it.
     pub lapic: Option<Maddr>,
     /// The CPUs, in the firmware's order.
     pub cpus: ArrayVec<Processor, MAX_CPUS>,
     /// Whether there are more CPUs than the core can use.
     pub more_cpus: bool,
-    /// I/O APICs.
+    /// The I/O APICs, in the firmware's order.
     pub ioapics: ArrayVec<IoApicInfo, 16>,
-    /// ISA interrupts that are wired otherwise.
+    /// The ISA interrupts that are not wired one to one.
     pub overrides: ArrayVec<Override, 16>,
 }
 
-/// The entries of the table: type and bytes. The first one whose length can't be is the last one, with that length.
+/// The entries of the table: type and bytes. An entry with an impossible length ends the list, with that length as an
+/// error.
 fn entries(table: Table<'_>) -> impl Iterator<Item = (u8, Result<&[u8], usize>)> {
     let mut rest = table.bytes.get(ENTRIES..).unwrap_or_default();
     core::iter::from_fn(move || {
@@ -87,13 +88,13 @@ fn entries(table: Table<'_>) -> impl Iterator<Item = (u8, Result<&[u8], usize>)>
 }
 
 impl Madt {
-    /// Reads the table.
+    /// Parses the table.
     pub fn read(table: Table<'_>) -> Self {
         let mut madt = Self {
             lapic: table.field::<u32>(36).map(|at| Maddr(at.into())),
             ..Self::default()
         };
-        // NMI entries name CPUs by number, and may precede them: they are read once all CPUs are known.
+        // NMI entries refer to CPUs by number and may precede them, so they are read once all CPUs are known.
         let is_nmi = |kind| kind == LOCAL_NMI || kind == X2APIC_NMI;
         for nmis in [false, true] {
             for (kind, entry) in entries(table).filter(|(kind, _)| is_nmi(*kind) == nmis) {
@@ -117,7 +118,7 @@ impl Madt {
         madt
     }
 
-    /// Takes an entry; nothing if it is shorter than its type says.
+    /// Takes an entry; `None` if it is shorter than its type requires.
     fn take(&mut self, kind: u8, entry: &[u8]) -> Option<()> {
         let byte = |at| field::<u8>(entry, at);
         let word = |at| field::<u32>(entry, at);
@@ -145,7 +146,7 @@ impl Madt {
                 };
                 let _ = self.overrides.try_push(wire);
             }
-            // An NMI by an I/O APIC's pin stays masked.
+            // The pin of an I/O APIC that delivers an NMI stays masked.
             3 => warn!("ACPI: the NMI at line {} is left out", word(4)?),
             LOCAL_NMI => {
                 let number = byte(2).filter(|number| *number != u8::MAX);
@@ -169,7 +170,7 @@ impl Madt {
         Some(())
     }
 
-    /// Bit 0 of the flags: enabled. The others may be plugged in later, which the core does not support.
+    /// Adds a CPU if it is enabled (bit 0 of the flags). The core doesn't support CPUs that are plugged in later.
     fn add_cpu(&mut self, cpu: Processor, flags: u32, everyone: u32) {
         let known = self.cpus.iter().any(|other| other.id == cpu.id);
         if flags & 1 != 0 && cpu.id != everyone && !known {
@@ -202,7 +203,8 @@ impl Madt {
     }
 }
 
-/// The flags of a wire (ACPI 6.5 table 5.26); an ISA bus conforms to rising edges.
+/// The trigger that the flags of a wire state (ACPI 6.5 table 5.26). Flags of 0 mean the bus' default, which for ISA is
+/// a rising edge.
 fn trigger(flags: u16) -> Trigger {
     Trigger::from_wire(flags >> 2 & 3 == 3, flags & 3 == 3)
 }

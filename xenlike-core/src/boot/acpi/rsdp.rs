@@ -1,24 +1,24 @@
-//! The root pointer: where the list of tables is (ACPI 6.5 §5.2.5.3).
+//! The root pointer: the addresses of the lists of tables (ACPI 6.5 §5.2.5.3).
 
 use log::warn;
 
 use super::table::{field, sum};
 
-/// Bytes of the structure of revision 0, and of the later ones.
+/// The size in bytes of the structure in revision 0, and in later revisions.
 const BYTES: usize = 20;
 const EXTENDED_BYTES: usize = 36;
 
-/// The two lists of tables. Either may be missing, and an address of 0 is none.
+/// The addresses of the two lists of tables. An address of 0 means that there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Roots {
-    /// The list of 64-bit addresses.
+    /// The address of the list of 64-bit addresses.
     pub xsdt: Option<u64>,
-    /// The list of 32-bit addresses.
+    /// The address of the list of 32-bit addresses.
     pub rsdt: Option<u64>,
 }
 
 impl Roots {
-    /// What the root pointer says: `rsdp` begins with its signature.
+    /// Parses the root pointer: `rsdp` begins with its signature.
     pub fn parse(rsdp: &[u8]) -> Option<Self> {
         if !rsdp.starts_with(b"RSD PTR ") {
             return None;
@@ -29,13 +29,13 @@ impl Roots {
         }
         let given = |at: u64| Some(at).filter(|at| *at != 0);
         let rsdt = field::<u32>(rsdp, 16).map(u64::from).and_then(given);
-        // Revision 1 never was one: some firmware calls the first revision so.
+        // Revision 1 doesn't exist, but some firmware gives that number to revision 0.
         let extended = field::<u8>(rsdp, 15)? >= 2 && rsdp.len() >= EXTENDED_BYTES;
         let xsdt = field::<u64>(rsdp, 24).and_then(given).filter(|_| extended);
         Some(Self { xsdt, rsdt })
     }
 
-    /// These, and where one is missing that of `other`.
+    /// These addresses; a missing one is taken from `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {

@@ -1,18 +1,18 @@
-//! The values for ACPI's state S5, soft off: the DSDT or an SSDT holds them as a package named `_S5_`
-//! (ACPI 6.5 §7.4.2, §16.1.7), which is found by its bytes. Interpreting AML is domain 0's business.
+//! The values for ACPI's state S5, soft off. The DSDT or an SSDT contains them in a package named `_S5_` (ACPI 6.5
+//! §7.4.2, §16.1.7), which is found by its bytes. Interpreting AML is left to domain 0.
 
 const NAME: &[u8] = b"_S5_";
-/// AML's codes (ACPI 6.5 §20.2).
+/// AML's encodings (ACPI 6.5 §20.2).
 const PACKAGE: u8 = 0x12;
 const BYTE_PREFIX: u8 = 0x0a;
 const WORD_PREFIX: u8 = 0x0b;
 const DWORD_PREFIX: u8 = 0x0c;
 const QWORD_PREFIX: u8 = 0x0e;
-/// A sleep type has 3 bits.
+/// The highest sleep type, as it has 3 bits.
 const MAX_TYPE: u8 = 7;
 
-/// The sleep types of the first package `_S5_` in a table's bytes: for PM1a and PM1b. Other uses of the name,
-/// such as a reference, are passed over.
+/// The sleep types for PM1a and PM1b in the first package `_S5_` among a table's bytes. Other uses of the name, such as
+/// a reference, are skipped.
 pub fn sleep_types(aml: &[u8]) -> Option<[u8; 2]> {
     let mut named = aml
         .windows(NAME.len())
@@ -21,12 +21,12 @@ pub fn sleep_types(aml: &[u8]) -> Option<[u8; 2]> {
     named.find_map(|(at, _)| package(aml.get(at + NAME.len()..)?))
 }
 
-/// The first two elements of a package. A package of one has it for both halves, as firmware means it.
+/// The first two elements of a package. If there is only one, it is meant for both blocks.
 fn package(bytes: &[u8]) -> Option<[u8; 2]> {
     let (&PACKAGE, rest) = bytes.split_first()? else {
         return None;
     };
-    // The package's length: its first byte says how many more there are. Then its element count.
+    // The package's length, whose first byte says how many more bytes it has; then the number of elements.
     let length_bytes = usize::from(rest.first()? >> 6) + 1;
     let elements = *rest.get(length_bytes)?;
     let (first, rest) = integer(rest.get(length_bytes + 1..)?)?;
@@ -38,8 +38,8 @@ fn package(bytes: &[u8]) -> Option<[u8; 2]> {
     (first <= MAX_TYPE && second <= MAX_TYPE).then_some([first, second])
 }
 
-/// An integer (ACPI 6.5 §20.2.3): ZeroOp, OneOp, or a prefix and little-endian bytes, of which the lowest one
-/// is the sleep type.
+/// Parses an integer (ACPI 6.5 §20.2.3): ZeroOp, OneOp, or a prefix and little-endian bytes. Returns its lowest byte,
+/// which is the sleep type.
 fn integer(bytes: &[u8]) -> Option<(u8, &[u8])> {
     let (code, rest) = bytes.split_first()?;
     let width = match *code {

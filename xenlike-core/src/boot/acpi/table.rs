@@ -1,5 +1,5 @@
-//! One ACPI table as bytes of the firmware, and the list of all of them. Nothing that a table says is
-//! believed before it is checked: lengths, addresses, counts.
+//! An ACPI table as bytes of the firmware, and the list of all tables. Everything that a table states is checked before
+//! it is used: lengths, addresses, counts.
 
 use alloc::vec::Vec;
 use log::{info, warn};
@@ -9,33 +9,33 @@ use super::rsdp::Roots;
 use crate::boot::info::Range;
 use crate::life::hardware::AcpiTable;
 
-/// Bytes of the header that every table has (ACPI 6.5 §5.2.6).
+/// The size in bytes of the header that every table has (ACPI 6.5 §5.2.6).
 pub const HEADER_BYTES: usize = 36;
-/// Longer than any table there is; a longer one is not mapped.
+/// The size in bytes above which a table is not mapped; no table is as large.
 const MAX_TABLE_BYTES: usize = 16 << 20;
-/// The most tables that are looked at.
+/// The number of tables that are looked at.
 const MAX_TABLES: usize = 128;
 
-/// The machine's memory as the tables refer to it.
+/// The machine's memory, as the tables refer to it.
 pub trait Firmware {
-    /// The `bytes` bytes at `at`; nothing where this machine can't have memory.
+    /// The `bytes` bytes at `at`; `None` if this machine can't have memory there.
     fn bytes(&self, at: u64, bytes: usize) -> Option<&[u8]>;
 
-    /// Whether this machine's addresses go that far: bits above those that it has are reserved in page tables.
+    /// Whether this machine has these addresses: bits beyond its physical address width are reserved in page tables.
     fn reaches(&self, at: u64, bytes: u64) -> bool;
 
     /// Whether there is RAM at `at`.
     fn is_ram(&self, at: u64) -> bool;
 
-    /// Whether a device can have its registers there. What is written to them must never reach RAM.
+    /// Whether a device can have its registers there. Writes to them must never hit RAM.
     fn can_be_device(&self, at: u64, bytes: u64) -> bool {
         self.reaches(at, bytes) && !self.is_ram(at)
     }
 }
 
-/// A little-endian number in a table; nothing behind its end.
+/// A little-endian number in a table.
 pub trait Field: Sized {
-    /// The number at `offset`.
+    /// The number at `offset`, or `None` beyond the end of the bytes.
     fn at(bytes: &[u8], offset: usize) -> Option<Self>;
 }
 
@@ -51,12 +51,12 @@ macro_rules! field {
 }
 field!(u8 u16 u32 u64);
 
-/// The number at `offset` of `bytes`.
+/// The number at `offset` of `bytes`, or `None` beyond their end.
 pub fn field<T: Field>(bytes: &[u8], offset: usize) -> Option<T> {
     T::at(bytes, offset)
 }
 
-/// The bytes' sum, which is 0 in a table without faults.
+/// The sum of the bytes, which is 0 in an intact table.
 pub fn sum(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
 }
@@ -64,13 +64,13 @@ pub fn sum(bytes: &[u8]) -> u8 {
 /// A table with its header.
 #[derive(Clone, Copy, Debug)]
 pub struct Table<'a> {
-    /// All of it.
+    /// The bytes of the table, header included.
     pub bytes: &'a [u8],
 }
 
 impl<'a> Table<'a> {
-    /// The table at `at`, if what its header says of its length makes sense. A wrong checksum is worth a
-    /// warning and no more: firmware gets it wrong, and without its tables the machine is of no use.
+    /// The table at `at`, if its header states a plausible length. A wrong checksum only causes a warning: firmware
+    /// gets it wrong, and without its tables the machine would be of no use.
     pub fn find(firmware: &'a impl Firmware, at: u64) -> Option<Self> {
         let header = firmware.bytes(at, HEADER_BYTES);
         let length = header.and_then(|header| field::<u32>(header, 4));
@@ -99,7 +99,7 @@ impl<'a> Table<'a> {
         Some(table)
     }
 
-    /// Whether the core reads tables of this kind. Vendors' own often have wrong checksums, which affect nothing.
+    /// Whether the core reads tables of this kind. Vendors' own tables often have wrong checksums, which don't matter.
     fn is_read(&self) -> bool {
         let read = [
             b"RSDT", b"XSDT", b"FACP", b"APIC", b"HPET", b"DSDT", b"SSDT",
@@ -107,12 +107,12 @@ impl<'a> Table<'a> {
         read.iter().any(|name| self.signature() == *name)
     }
 
-    /// Its four letters.
+    /// The signature of the table: four letters.
     pub fn signature(&self) -> &'a [u8] {
         self.bytes.get(..4).unwrap_or_default()
     }
 
-    /// The number at `offset`.
+    /// The number at `offset` of the table.
     pub fn field<T: Field>(&self, offset: usize) -> Option<T> {
         field(self.bytes, offset)
     }
@@ -130,7 +130,7 @@ fn addresses(root: &[u8]) -> impl Iterator<Item = u64> {
     addresses.filter(|at| *at != 0).take(MAX_TABLES)
 }
 
-/// Where tables lie, as far as they look like tables. Domain 0 reads them too, so their memory must stay what it is.
+/// The places of everything that looks like a table. Domain 0 reads the tables too, so their memory must be preserved.
 pub fn places(firmware: &impl Firmware, roots: Roots) -> Vec<Range> {
     let mut places = Vec::new();
     let mut look = |at: u64| {
@@ -160,11 +160,12 @@ pub fn places(firmware: &impl Firmware, roots: Roots) -> Vec<Range> {
     places
 }
 
-/// All tables that the root names, but the DSDT, which the FADT does.
+/// All tables that a root lists. The DSDT isn't among them: the FADT has its address.
 pub struct Tables<'a>(Vec<Table<'a>>);
 
 impl<'a> Tables<'a> {
-    /// Those of the XSDT. If the list of CPUs or the FADT isn't among them, the RSDT adds what else it has.
+    /// Reads the tables that the XSDT lists. If the MADT or the FADT isn't among them, adds those that only the RSDT
+    /// lists.
     pub fn read(firmware: &'a impl Firmware, roots: Roots) -> Self {
         let named_by = |root: Option<u64>, signature| {
             let tables = root.and_then(|at| Self::named_by(firmware, at, signature));
@@ -199,7 +200,7 @@ impl<'a> Tables<'a> {
         Some(tables.collect())
     }
 
-    /// What a report tells of them.
+    /// A summary of each table, for reports.
     pub fn report(&self) -> Vec<AcpiTable> {
         let report = |table: &Table<'_>| AcpiTable {
             signature: table.field::<u32>(0).unwrap_or_default().to_le_bytes(),
@@ -209,13 +210,13 @@ impl<'a> Tables<'a> {
         self.0.iter().map(report).collect()
     }
 
-    /// Those with this signature.
+    /// All tables with this signature.
     pub fn all(&self, signature: &'static [u8; 4]) -> impl Iterator<Item = Table<'a>> {
         let named = move |table: &&Table<'a>| table.signature() == signature;
         self.0.iter().filter(named).copied()
     }
 
-    /// The first one with this signature.
+    /// The first table with this signature.
     pub fn find(&self, signature: &'static [u8; 4]) -> Option<Table<'a>> {
         self.all(signature).next()
     }

@@ -14,12 +14,12 @@ use proptest::prelude::*;
 use std::vec;
 use std::vec::Vec;
 
-/// Where the tables are, and how far addresses go.
+/// The address of the tables, and the end of addresses.
 const BASE: u64 = 0x7fe0_0000;
 const LIMIT: u64 = 1 << 36;
 const RAM_END: u64 = 0x8000_0000;
 
-/// Memory with tables in it; nothing else answers.
+/// Memory with tables in it; there is nothing elsewhere.
 struct Memory(Vec<u8>);
 
 impl Firmware for Memory {
@@ -36,7 +36,7 @@ impl Firmware for Memory {
 }
 
 impl Memory {
-    /// Adds a table with that behind its header; gives its address.
+    /// Adds a table with `body` behind its header; returns its address.
     fn add(&mut self, signature: &[u8; 4], body: &[u8]) -> u64 {
         self.add_revision(signature, 1, body)
     }
@@ -148,7 +148,7 @@ fn everything_is_found() {
     check_all(&find(&memory, roots));
 }
 
-/// An XSDT that isn't there, is another table, leads nowhere, or has a length that can't be.
+/// The XSDT doesn't exist, is another table, leads nowhere, or has an impossible length.
 #[test]
 fn the_rsdt_stands_in_for_a_broken_xsdt() {
     let (mut memory, roots) = sound();
@@ -171,7 +171,7 @@ fn the_rsdt_stands_in_for_a_broken_xsdt() {
     }
 }
 
-/// An XSDT without the list of CPUs, or without anything that counts.
+/// The XSDT lacks the list of CPUs, or everything that matters.
 #[test]
 fn the_rsdt_adds_what_the_xsdt_lacks() {
     let (mut memory, roots) = sound();
@@ -190,7 +190,7 @@ fn the_rsdt_adds_what_the_xsdt_lacks() {
     }
 }
 
-/// Each table is named with all its bytes, and what is no table isn't.
+/// Each table is found with all its bytes, and nothing is that isn't a table.
 #[test]
 fn tables_are_found_where_they_lie() {
     let (mut memory, roots) = sound();
@@ -215,7 +215,7 @@ fn tables_are_found_where_they_lie() {
     assert_eq!(named(&memory, Roots { xsdt, rsdt: None }), [b"XSDT"]);
 }
 
-/// Wrong checksums, and ids that are no text, cost a machine nothing.
+/// A machine loses nothing by wrong checksums, or by ids that are not text.
 #[test]
 fn a_wrong_checksum_drops_nothing() {
     let (mut memory, roots) = sound();
@@ -229,7 +229,7 @@ fn a_wrong_checksum_drops_nothing() {
     check_all(&find(&memory, roots));
 }
 
-/// A MADT of these entries behind one CPU and one I/O APIC.
+/// A MADT with one CPU and one I/O APIC, followed by these entries.
 fn with_entries(entries: &[u8]) -> Madt {
     let mut body = madt_body();
     body.extend(entries);
@@ -258,7 +258,7 @@ fn entries_that_cant_be_end_the_walk() {
             "{entries:?}"
         );
     }
-    // Too short for its type: left out alone.
+    // An entry that is too short for its type: only this one is left out.
     let madt = with_entries(&[0, 4, 1, 20, 0, 8, 1, 21, 1, 0, 0, 0]);
     assert_eq!(madt.cpus.last().map(|cpu| cpu.id), Some(21));
 }
@@ -269,12 +269,12 @@ fn nmis_reach_the_pins_that_the_table_names() {
     let (high, low) = (Some(Trigger::EdgeHigh), Some(Trigger::EdgeLow));
     assert_eq!(pins(Madt::default(), 0), [None, high]);
     assert_eq!(pins(with_entries(&[]), 300), [None, high]);
-    // Number 8, which has APIC id 2, by LINT0, active low; number 11 in the new form.
+    // Number 8, which has APIC id 2, by LINT0, active low; number 11 in the new format.
     let more = [4, 6, 8, 3, 0, 0, 10, 12, 3, 0, 11, 0, 0, 0, 0, 0, 0, 0];
     assert_eq!(pins(with_entries(&more), 0), [None, high]);
     assert_eq!(pins(with_entries(&more), 2), [low, high]);
     assert_eq!(pins(with_entries(&more), 300), [low, high]);
-    // Before the CPU that is meant, and for one that isn't there.
+    // Before the CPU to which it refers, and for a CPU that doesn't exist.
     let early = [
         4, 6, 77, 3, 0, 0, 4, 6, 12, 3, 0, 0, 0, 8, 12, 30, 1, 0, 0, 0,
     ];
@@ -282,7 +282,7 @@ fn nmis_reach_the_pins_that_the_table_names() {
     assert_eq!(pins(with_entries(&early), 0), [None, high]);
 }
 
-/// Entries that name none of the CPUs say as little as none at all.
+/// Entries that refer to none of the CPUs count as no entries.
 #[test]
 fn nmis_of_unknown_cpus_are_passed_over() {
     let mut memory = Memory(vec![0; 64]);
@@ -347,7 +347,7 @@ fn a_fadt_of_the_first_revision_has_no_reset_register() {
     assert_eq!(found.soft_off.and_then(|off| off.types), Some([5, 0]));
 }
 
-/// What `fadt` tells of a machine that has S5 in its DSDT.
+/// What is found on a machine that has S5 in its DSDT, with this FADT.
 fn with_fadt(fadt: impl FnOnce(&mut Vec<u8>)) -> Found {
     let mut memory = Memory(vec![0; 64]);
     let mut body = fadt_body(memory.add(b"DSDT", S5));
@@ -359,8 +359,8 @@ fn with_fadt(fadt: impl FnOnce(&mut Vec<u8>)) -> Found {
     find(&memory, Roots { xsdt, rsdt })
 }
 
-/// A hardware-reduced machine has neither PM1 nor a PM timer, whatever those fields hold; it sleeps by registers of
-/// its own. Other machines don't have those.
+/// A hardware-reduced machine has neither PM1 registers nor a PM timer, whatever those fields contain; it has sleep
+/// registers of its own. Other machines don't have these.
 #[test]
 fn a_hardware_reduced_machine_has_registers_of_its_own() {
     let in_memory = |at: u32| {
@@ -386,7 +386,7 @@ fn a_hardware_reduced_machine_has_registers_of_its_own() {
     };
     assert_eq!((found.soft_off, found.pm_timer), (Some(off), None));
     assert!(found.reset.is_some());
-    // Without such a register it can't be switched off.
+    // Without such a register the machine can't be switched off.
     let found = with_fadt(|body| put(body, 112, flags.to_le_bytes()));
     assert_eq!(found.soft_off, None);
     let found = with_fadt(put_sleep);
@@ -394,7 +394,7 @@ fn a_hardware_reduced_machine_has_registers_of_its_own() {
     assert!(matches!(registers, Some(SleepRegisters::Pm1 { .. })));
 }
 
-/// What must hold of whatever was found.
+/// Checks what must hold for everything that was found.
 fn check_sense(found: &Found) {
     let madt = &found.madt;
     let reaches = |at: u64, bytes: u64| at >= RAM_END && at.saturating_add(bytes) <= LIMIT;
@@ -410,7 +410,7 @@ fn check_sense(found: &Found) {
     }
 }
 
-/// Values that lengths, counts and addresses like to be when they are wrong.
+/// Typical values of wrong lengths, counts and addresses.
 fn nasty() -> impl Strategy<Value = u8> {
     prop_oneof![Just(0), Just(1), Just(0xff), Just(0x7f), any::<u8>()]
 }
@@ -418,7 +418,7 @@ fn nasty() -> impl Strategy<Value = u8> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Bytes anywhere are changed, and the memory may end early: reading ends, and what is kept makes sense.
+    /// Any bytes are changed, and the memory may end early: reading ends, and what is kept is plausible.
     #[test]
     fn damaged_tables_are_read_to_their_end(
         damage in prop::collection::vec((any::<prop::sample::Index>(), nasty()), 0..24),
@@ -441,7 +441,7 @@ proptest! {
         check_sense(&find(&memory, roots));
     }
 
-    /// A MADT, a FADT, an HPET and a DSDT of any bytes at all.
+    /// A MADT, a FADT, an HPET and an SSDT that consist of random bytes.
     #[test]
     fn tables_of_noise(
         bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..220), 4),
@@ -460,7 +460,7 @@ proptest! {
         check_sense(&find(&memory, Roots { xsdt, rsdt: None }));
     }
 
-    /// Any root pointer at all.
+    /// A root pointer that consists of random bytes.
     #[test]
     fn any_root_pointer(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
         let mut rsdp = b"RSD PTR ".to_vec();

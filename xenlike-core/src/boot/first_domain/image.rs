@@ -1,29 +1,29 @@
-//! The flat image: a header, then the bytes from its first address on.
+//! The flat image of the boot domain: a header, followed by its bytes from the first address on (docs/adr/0003).
 
 use guest_pv_abi::xenlike::{BOOT_IMAGE_MAGIC, BootImage};
 use zerocopy::FromBytes;
 
 use crate::kit::PAGE_SIZE;
 
-/// What the image says, checked against itself.
+/// The fields of the image, checked for consistency.
 #[derive(Debug)]
 pub struct Image<'a> {
     bytes: &'a [u8],
-    /// Virtual address of its first byte.
+    /// The virtual address of its first byte.
     pub virt_base: u64,
-    /// Virtual address of the first instruction.
+    /// The virtual address of its first instruction.
     pub entry: u64,
-    /// Pages with the part that starts as zeros.
+    /// The number of its pages, including those that are initially zero.
     pub pages: u64,
-    /// Virtual address of the hypercall page; 0: none.
+    /// The virtual address of its hypercall page; 0 for none.
     pub hypercall_page_va: u64,
 }
 
 impl<'a> Image<'a> {
-    /// Reads the header.
+    /// Parses the header.
     ///
     /// # Errors
-    /// A sentence.
+    /// A sentence that says what is wrong.
     pub fn parse(file: &'a [u8]) -> Result<Self, &'static str> {
         if file.is_empty() {
             return Err("this hypervisor was built without its boot domain (use scripts/build)");
@@ -55,7 +55,7 @@ impl<'a> Image<'a> {
         })
     }
 
-    /// The bytes that are not zero by themselves.
+    /// The bytes of the image, without the part that is initially zero.
     pub const fn bytes(&self) -> &'a [u8] {
         self.bytes
     }

@@ -1,4 +1,4 @@
-//! The boot domain's frames: modules stay in the frames that GRUB put them in, the rest is new.
+//! The boot domain's frames. Modules stay in the frames into which GRUB loaded them; the other frames are allocated.
 
 use crate::kit::atomic::Ordering;
 use alloc::vec::Vec;
@@ -15,35 +15,35 @@ use crate::mm::{SharedPage, frames, m2p};
 use crate::pagetype::{Charge, machine};
 
 const NO_MEMORY: &str = "there is too little memory for the boot domain";
-/// Pages that it gets beside the modules if the machine can spare them, and the most that it gets. For what is large (a
-/// kernel, unpacked) it takes frames from outside while it needs them; each page that it has from the start is scrubbed
-/// for it, which is most of the time until it runs.
+/// The number of pages that it gets beside the modules: at least the first number if the machine can spare them, at
+/// most the second. It allocates frames from outside for large things (an unpacked kernel) while it needs them. Each
+/// page that it has from the start must be scrubbed first, which takes most of the time until it runs.
 const USUAL_PAGES: RangeInclusive<u64> = 16 << 8..=192 << 8;
-/// What is free, by this, is enough to serve so many guests as fit in: half a MiB for 16 MiB.
+/// It gets the free memory divided by this number, which suffices to serve all guests that fit: half a MiB for 16 MiB.
 const SHARE: u64 = 32;
-/// Blocks that memory is taken in, as long as there are any: 2 MiB.
+/// The order of the blocks in which memory is allocated while there are any: 2 MiB.
 const BLOCK_ORDER: u32 = 9;
-/// The first megabyte is nobody's: firmware and start-up code of other CPUs live there.
+/// The first MiB is never used, because firmware and the start-up code of other CPUs live there.
 const LOW_FRAMES: u64 = 256;
 
 const LINK: u64 = pte::P | pte::RW | pte::US | pte::A | pte::D;
 const READ_ONLY: u64 = pte::P | pte::US | pte::A | pte::D;
 
-/// Pages that it gets beside the modules: never more than a quarter of what is free.
+/// The number of pages that it gets beside the modules: never more than a quarter of the free memory.
 pub fn affordable_pages() -> u64 {
     let free = free_frames();
     let usual = (free / SHARE).clamp(*USUAL_PAGES.start(), *USUAL_PAGES.end());
     usual.min(free / 4)
 }
 
-/// The frames by PFN.
+/// The frames of the boot domain, by PFN.
 pub struct Memory<'a> {
     dom: &'a Domain,
     frames: Vec<Mfn>,
 }
 
 impl<'a> Memory<'a> {
-    /// Room for the planned number of frames.
+    /// Makes an empty list with room for the planned number of frames.
     pub fn new(dom: &'a Domain, plan: &Plan) -> Result<Self, &'static str> {
         let mut frames = Vec::new();
         frames
@@ -52,7 +52,7 @@ impl<'a> Memory<'a> {
         Ok(Self { dom, frames })
     }
 
-    /// Gets all frames, in the order of their PFNs.
+    /// Allocates or takes over all frames, in the order of their PFNs.
     pub fn fill(
         &mut self,
         plan: &Plan,
@@ -88,7 +88,7 @@ impl<'a> Memory<'a> {
         Ok(())
     }
 
-    /// A module's pages: as they lie, or as a copy where a page is not the module's alone.
+    /// Adds a module's pages: taken over as they lie, or copied where a page contains other things too.
     fn add_module(&mut self, module: &Module<'_>, occupied: &[Range]) -> Result<(), &'static str> {
         let mut at = module.range.start;
         while at < module.range.end {
@@ -128,12 +128,12 @@ impl<'a> Memory<'a> {
         self.frames.get(pfn as usize).copied().ok_or(NO_MEMORY)
     }
 
-    /// The bytes of a page.
+    /// Access to the bytes of a page.
     pub fn page(&self, pfn: u64) -> Result<SharedPage, &'static str> {
         SharedPage::new(self.frame(pfn)?).ok_or(NO_MEMORY)
     }
 
-    /// Writes bytes from a byte offset on.
+    /// Writes bytes to the domain's memory, from byte `offset` on.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), &'static str> {
         let mut at = offset;
         let mut rest = bytes;
@@ -149,7 +149,7 @@ impl<'a> Memory<'a> {
         Ok(())
     }
 
-    /// Writes the frame number of every page, from page `first` on.
+    /// Writes the P2M, the list of all frame numbers, to the pages from `first` on.
     pub fn write_p2m(&self, first: u64) -> Result<(), &'static str> {
         for (n, mfns) in self.frames.chunks(PAGE_SIZE / 8).enumerate() {
             let page = self.page(first + n as u64)?;
@@ -160,7 +160,7 @@ impl<'a> Memory<'a> {
         Ok(())
     }
 
-    /// Writes the page tables: everything writable but they themselves.
+    /// Writes the page tables, which map everything writable except themselves.
     pub fn write_tables(&self, plan: &Plan) -> Result<(), &'static str> {
         let (l3, l2) = (plan.tables + 1, plan.tables + 2);
         let l1 = l2 + plan.l2s;
@@ -197,7 +197,7 @@ fn store(page: &SharedPage, index: usize, value: u64) -> Result<(), &'static str
     Ok(())
 }
 
-/// Whether the page at `at` is RAM that only the module lies in.
+/// Whether the page at `at` is RAM that contains only bytes of the module.
 fn stands_alone(at: u64, occupied: &[Range]) -> bool {
     let end = at + PAGE_SIZE as u64;
     let shared = occupied.iter().any(|r| r.start < end && at < r.end);

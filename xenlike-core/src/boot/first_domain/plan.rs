@@ -1,6 +1,6 @@
-//! Where everything goes in the boot domain's memory: in the order of the PV ABI (xen.h, "start of
-//! day"): image, modules, P2M, start_info, page tables, stack. Numbers are PFNs if nothing else is said;
-//! PFN n is at `virt_base` + n pages.
+//! The layout of the boot domain's memory, in the order of the PV ABI (xen.h, "start of day"): image, modules, P2M,
+//! start_info, page tables, stack. Numbers are PFNs unless stated otherwise; PFN n is at virtual address `virt_base`
+//! plus n pages.
 
 use alloc::vec::Vec;
 
@@ -10,55 +10,55 @@ use super::Module;
 use super::image::Image;
 use crate::kit::{PAGE_SIZE, Vaddr};
 
-/// Pages of the first stack.
+/// The number of pages of the initial stack.
 const STACK_PAGES: u64 = 4;
-/// What is mapped goes on for this much behind the stack, and ends at a multiple of [`ROUND`] (xen.h).
+/// The mapped memory extends so many pages beyond the stack, to a multiple of [`ROUND`] (xen.h).
 const SLACK_PAGES: u64 = 128;
 const ROUND: u64 = 1024;
-/// Pages beyond what the parts need that the domain has at least.
+/// The number of pages that the domain has at least, beyond those of the parts.
 const LEAST_FREE: u64 = 2048;
-/// Mapped pages end before the address space does.
+/// The size of a page in bytes.
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// The plan.
+/// The layout; PFNs unless stated otherwise.
 #[derive(Debug)]
 pub struct Plan {
-    /// Virtual address of PFN 0.
+    /// The virtual address of PFN 0.
     pub virt_base: u64,
-    /// Pages of the image.
+    /// The number of pages of the image.
     pub image_pages: u64,
-    /// First page of each module.
+    /// The first page of each module.
     pub modules: Vec<u64>,
-    /// Byte offset of the module list.
+    /// The byte offset of the module list from PFN 0.
     pub module_list: u64,
-    /// The P2M.
+    /// The first page of the P2M.
     pub p2m: u64,
-    /// start_info.
+    /// The page of start_info.
     pub start_info: u64,
-    /// The page tables: the L4, the L3, the L2s, the L1s.
+    /// The first page of the page tables: the L4, the L3, the L2s, the L1s.
     pub tables: u64,
-    /// L2 tables.
+    /// The number of L2 tables.
     pub l2s: u64,
-    /// L1 tables.
+    /// The number of L1 tables.
     pub l1s: u64,
-    /// Behind the stack.
+    /// The first page behind the stack.
     pub stack_end: u64,
-    /// Pages that are mapped at start.
+    /// The number of pages that are mapped initially.
     pub mapped: u64,
-    /// Pages of the domain.
+    /// The number of pages of the domain.
     pub pages: u64,
 }
 
-/// Pages that hold `bytes`.
+/// The number of pages that hold `bytes`.
 const fn pages_of(bytes: u64) -> u64 {
     bytes.div_ceil(PAGE)
 }
 
 impl Plan {
-    /// For an image, modules, and up to `affordable` pages beside the modules.
+    /// Lays out an image and modules, with up to `affordable` pages beside the modules.
     ///
     /// # Errors
-    /// If it doesn't fit, a sentence.
+    /// A sentence, if the modules are too large.
     pub fn new(
         image: &Image<'_>,
         modules: &[Module<'_>],
@@ -77,7 +77,7 @@ impl Plan {
             .sum();
         at += pages_of(texts as u64);
         let module_pages = modules_end - image.pages;
-        // Enough for what comes behind: P2M and page tables grow with what they describe.
+        // Includes enough for what follows: the P2M and the page tables grow with what they describe.
         let pages = (affordable + module_pages).max(at + LEAST_FREE + at / 128);
         let p2m = at;
         let start_info = p2m + pages_of(pages * 8);
@@ -109,7 +109,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The tables map themselves too: more of them until they are enough.
+    /// Computes the number of tables. They also map themselves, so it grows until they suffice.
     fn fit_tables(&mut self) {
         loop {
             let stack = self.tables + self.table_count();
@@ -124,13 +124,13 @@ impl Plan {
         }
     }
 
-    /// Tables whose entries together cover what is mapped, each 2^`shift` bytes.
+    /// The number of tables, each covering 2^`shift` bytes, that together cover the mapped memory.
     const fn tables_over(&self, shift: u32) -> u64 {
         let last = self.virt_base.wrapping_add(self.mapped * PAGE - 1);
         (last >> shift) - (self.virt_base >> shift) + 1
     }
 
-    /// All tables.
+    /// The number of all page tables.
     pub const fn table_count(&self) -> u64 {
         2 + self.l2s + self.l1s
     }
@@ -140,14 +140,14 @@ impl Plan {
         self.virt_base.wrapping_add(pfn * PAGE)
     }
 
-    /// The page at a virtual address of the image.
+    /// The page at a virtual address.
     pub fn pfn_of(&self, va: u64) -> Result<u64, &'static str> {
         let pfn = va.checked_sub(self.virt_base).map(|bytes| bytes / PAGE);
         pfn.filter(|pfn| *pfn < self.mapped)
             .ok_or("an address outside of the boot domain")
     }
 
-    /// Whether a page is one of the page tables, and so mapped read-only.
+    /// Whether a page is one of the page tables, and thus mapped read-only.
     pub fn is_table(&self, pfn: u64) -> bool {
         (self.tables..self.tables + self.table_count()).contains(&pfn)
     }

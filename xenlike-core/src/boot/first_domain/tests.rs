@@ -23,7 +23,7 @@ fn image(bytes: &[u8]) -> Vec<u8> {
     [header.as_bytes(), bytes].concat()
 }
 
-/// Bytes as the boot domain sees them through its first page table.
+/// Reads bytes as the boot domain sees them through its initial page tables.
 fn see(l4: Mfn, va: u64, bytes: usize) -> Vec<u8> {
     let mut seen = Vec::new();
     while seen.len() < bytes {
@@ -69,7 +69,7 @@ fn what_the_boot_domain_finds() {
     let state = vcpu.descheduled().unwrap();
     let l4 = state.kernel_l4().unwrap();
     assert_eq!(see(l4, BASE + 0x10, 8), [7; 8]);
-    // The hypercall page lies over the image's second page.
+    // The hypercall page replaces the image's second page.
     assert_eq!(see(l4, BASE + 0x1000, 4), [0x51, 0x41, 0x53, 0xb8]);
     assert_eq!(state.regs.rip, BASE + 0x10);
     let info =
@@ -81,7 +81,7 @@ fn what_the_boot_domain_finds() {
     assert_eq!(see(l4, one.start_va, 8), b"a module");
     assert_eq!(see(l4, one.cmdline_va, 9), b"file=one\0");
     assert_eq!(one.bytes, 4096);
-    // The whole page stayed where it was, the four bytes were copied.
+    // The whole page stayed where it was; the four bytes were copied.
     assert_eq!(
         machine().lookup(l4, Vaddr(one.start_va)).unwrap().mfn(),
         frame
@@ -91,7 +91,7 @@ fn what_the_boot_domain_finds() {
         machine().lookup(l4, Vaddr(two.start_va)).unwrap().mfn(),
         frame.add(1)
     );
-    // The P2M says where the tables are, and those are mapped read-only.
+    // The P2M contains the frames of the page tables, and these are mapped read-only.
     let pfn = (info.pt_base - BASE) >> 12;
     let mfn = see(l4, info.mfn_list + pfn * 8, 8);
     assert_eq!(mfn, l4.0.to_le_bytes());
@@ -109,7 +109,7 @@ fn what_the_boot_domain_finds() {
     );
     assert_eq!(dom.pages.total(), info.nr_pages);
     drop(state);
-    // And it goes again.
+    // The domain can be destroyed.
     while crate::life::destroy::destroy(&dom) == crate::life::destroy::Progress::Again {}
     assert!(dom.pages.is_empty());
     assert!(crate::domain::lookup(DomId::BOOT).is_none());

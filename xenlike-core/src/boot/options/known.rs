@@ -1,6 +1,6 @@
-//! The options of Xen's that have no effect here, by their names (xen-command-line).
+//! The names of Xen's options that have no effect here (xen-command-line).
 
-/// Whether Xen has an option with this name. Some have a number in brackets behind it.
+/// Whether Xen has an option with this name. A number in brackets may follow the name.
 pub fn is_xens(name: &str) -> bool {
     let name = name.split('[').next().unwrap_or(name);
     WITHOUT_EFFECT

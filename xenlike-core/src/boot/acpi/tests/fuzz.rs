@@ -1,5 +1,5 @@
-//! A fuzzer of all tables at once: seeds are damaged at random, round after round, for two seconds or for
-//! `XENLIKE_FUZZ_SECONDS`. A failure names its round, and `XENLIKE_FUZZ_ROUND` runs that one alone.
+//! A fuzzer of all tables at once: seeds are damaged at random, in rounds, for two seconds or for
+//! `XENLIKE_FUZZ_SECONDS`. A failure names its round, and `XENLIKE_FUZZ_ROUND` repeats just that round.
 
 use super::*;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ const QEMU: [&[u8]; 2] = [
     include_bytes!("../corpus/qemu-q35.bin"),
 ];
 
-/// The numbers of a round (xorshift).
+/// The random numbers of a round (xorshift).
 struct Random(u64);
 
 impl Random {
@@ -28,7 +28,7 @@ impl Random {
         (self.next() % end.max(1) as u64) as usize
     }
 
-    /// What lengths, counts and addresses are when they are wrong.
+    /// Typical values of wrong lengths, counts and addresses.
     fn nasty(&mut self) -> u64 {
         match self.below(8) {
             0 => 0,
@@ -42,7 +42,7 @@ impl Random {
     }
 }
 
-/// Memory with the tables of a file, whose FADT comes before its DSDT.
+/// Memory with the tables of a file in which the FADT precedes its DSDT.
 fn from_file(mut file: &[u8]) -> (Memory, Roots) {
     let mut memory = Memory(vec![0; 64]);
     let (mut tables, mut fadt) = (Vec::new(), None);
@@ -140,7 +140,7 @@ fn round(number: u64, seeds: &[(Memory, Roots)]) {
     );
 }
 
-/// Names the round that fails.
+/// Prints the number of a round that fails.
 struct Named(u64);
 
 impl Drop for Named {
@@ -173,7 +173,7 @@ fn damaged_seeds() {
     std::println!("{rounds} rounds");
 }
 
-/// The seeds themselves are whole.
+/// The seeds themselves are intact.
 #[test]
 fn qemus_tables_are_read() {
     for file in QEMU {
@@ -183,7 +183,7 @@ fn qemus_tables_are_read() {
         assert_eq!(found.hpet, Some(0xfed0_0000));
         assert!(found.pm_timer.is_some());
         assert!(found.soft_off.is_some_and(|off| off.types.is_some()));
-        // The FADT points to where its DSDT is here.
+        // The FADT points to the place of its DSDT here.
         let wrong = found.tables.iter().filter(|table| table.sum != 0);
         assert!(
             wrong

@@ -1,4 +1,4 @@
-//! Real machines: their tables are rebuilt from the facts of public dumps (`machines/facts.rs`). Everything that is
+//! Real machines: their tables are rebuilt from the facts in public dumps (`machines/facts.rs`). Everything that is
 //! read from them, and every warning, is compared with what is expected.
 
 mod facts;
@@ -9,47 +9,47 @@ use std::cell::RefCell;
 use std::string::{String, ToString};
 use std::thread_local;
 
-/// A table but the FADT and the DSDT: signature, revision, and what is behind the header.
+/// A table other than the FADT and the DSDT: signature, revision, and the bytes behind the header.
 type Other = (&'static [u8; 4], u8, Vec<u8>);
 
 /// What the firmware of a machine states.
 struct Machine {
     name: &'static str,
-    /// Whether there is an XSDT beside the RSDT.
+    /// Whether there is an XSDT in addition to the RSDT.
     has_xsdt: bool,
     fadt: FadtFacts,
-    /// `_S5_`'s package in the DSDT, from its name on; empty where it wasn't looked up.
+    /// The package of `_S5_` in the DSDT, from its name on; empty if it wasn't looked up.
     s5: &'static [u8],
     tables: Vec<Other>,
-    /// Added to the last table's checksum.
+    /// A number that is added to the last table's checksum.
     wrong_by: u8,
     expected: Expected,
 }
 
-/// The fields of a FADT that say how the machine is switched off and restarted, and what is near them.
+/// The fields of a FADT about switching off and restarting the machine, and those near them.
 #[derive(Default)]
 struct FadtFacts {
     revision: u8,
     bytes: usize,
     boot_flags: u16,
     flags: u32,
-    /// PM1a event, PM1a control, and the PM timer.
+    /// The ports of PM1a event, PM1a control, and the PM timer.
     ports: [u16; 3],
-    /// Whether the 64-bit fields have them too.
+    /// Whether the 64-bit fields state them too.
     has_wide: bool,
-    /// The reset register, a port, and its value.
+    /// The port of the reset register, and the value that resets.
     reset: (u16, u8),
     /// The ports of sleep control and sleep status.
     sleep: Option<[u16; 2]>,
 }
 
-/// What must be read from it.
+/// What must be read from the tables.
 struct Expected {
     cpus: Vec<u32>,
     more_cpus: bool,
     ioapics: &'static [(u64, u32)],
     overrides: &'static [(u8, u32, Trigger)],
-    /// How the NMI reaches LINT1 of every CPU.
+    /// The wiring of NMIs to LINT1 of every CPU.
     nmi: Trigger,
     hpet: Option<u64>,
     pm_timer: Option<u16>,
@@ -74,7 +74,7 @@ impl FadtFacts {
         put(&mut body, 56, event.to_le_bytes());
         put(&mut body, 64, control.to_le_bytes());
         put(&mut body, 76, timer.to_le_bytes());
-        put(&mut body, 88, [4, 2, 1, 4]); // lengths of these
+        put(&mut body, 88, [4, 2, 1, 4]); // lengths of these blocks
         put(&mut body, 109, self.boot_flags.to_le_bytes());
         put(&mut body, 112, self.flags.to_le_bytes());
         put(&mut body, 116, at_port(self.reset.0, 8));
@@ -97,7 +97,7 @@ impl FadtFacts {
 }
 
 impl Machine {
-    /// Its memory, with the tables in it.
+    /// The machine's memory with its tables.
     fn build(&self) -> (Memory, Roots) {
         let mut memory = Memory(vec![0; 64]);
         let dsdt = memory.add(b"DSDT", self.s5);
@@ -121,7 +121,7 @@ pub(super) fn seeds() -> impl Iterator<Item = (Memory, Roots)> {
     facts::all().into_iter().map(|machine| machine.build())
 }
 
-/// Keeps the warnings of the thread that asks for them.
+/// Collects the warnings of a thread that asks for them.
 struct Warnings;
 
 thread_local! {
@@ -142,7 +142,7 @@ impl Log for Warnings {
     fn flush(&self) {}
 }
 
-/// What `work` gives, and its warnings.
+/// Returns the result of `work`, and its warnings.
 pub(super) fn with_warnings<T>(work: impl FnOnce() -> T) -> (T, Vec<String>) {
     let _ = log::set_logger(&Warnings);
     log::set_max_level(LevelFilter::Info);

@@ -1,4 +1,4 @@
-//! MADTs as real firmware makes them, by what public reports show of their shape.
+//! MADTs as real firmware makes them, with shapes known from public reports.
 
 use super::*;
 
@@ -9,7 +9,7 @@ pub(super) fn cpu(number: u8, id: u8, enabled: u8) -> [u8; 8] {
 const IO_APIC: [u8; 12] = [1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0];
 const TIMER: [u8; 10] = [2, 10, 0, 0, 2, 0, 0, 0, 0, 0];
 
-/// AMI's on a board for AMD: ids with a gap between two halves, then two dozen entries that are disabled and all
+/// AMI's firmware on a board for AMD CPUs: ids with a gap between two halves, then two dozen disabled entries that all
 /// have id 0.
 fn ami() -> (Vec<u8>, Vec<u32>) {
     let ids = [0, 1, 2, 3, 8, 9, 10, 11];
@@ -19,7 +19,7 @@ fn ami() -> (Vec<u8>, Vec<u32>) {
     (entries.collect(), ids.map(u32::from).to_vec())
 }
 
-/// ASRock's for 16 cores with two threads each: the first threads of all, then the second ones.
+/// ASRock's firmware for 16 cores with two threads each: the first threads of all cores, then the second ones.
 fn threads_apart() -> (Vec<u8>, Vec<u32>) {
     let ids: Vec<u8> = (0..32).step_by(2).chain((1..32).step_by(2)).collect();
     let entries = ids.iter().flat_map(|id| cpu(*id, *id, 1)).chain(IO_APIC);
@@ -29,7 +29,7 @@ fn threads_apart() -> (Vec<u8>, Vec<u32>) {
     )
 }
 
-/// A hypervisor's: what comes first elsewhere comes last.
+/// A hypervisor's: entries that come first elsewhere come last.
 fn upside_down() -> (Vec<u8>, Vec<u32>) {
     let cpus = [cpu(0, 0, 1), cpu(1, 2, 1)].concat();
     (
@@ -38,8 +38,8 @@ fn upside_down() -> (Vec<u8>, Vec<u32>) {
     )
 }
 
-/// For two Xeons: the CPUs in the old form, places without one as id 255, and then all places once more in the new form,
-/// disabled. What one system takes for CPUs to be plugged in later is none here.
+/// Firmware for two Xeons: the CPUs in the old format, empty sockets as id 255, and then all places again in the new
+/// format, disabled. Some systems take these for CPUs that can be plugged in later; here they don't count.
 fn both_forms() -> (Vec<u8>, Vec<u32>) {
     let there = (0..40).flat_map(|number| cpu(number, number, 1));
     let missing = (40..120).flat_map(|number| cpu(number, 255, 0));
@@ -51,7 +51,7 @@ fn both_forms() -> (Vec<u8>, Vec<u32>) {
     (entries.collect(), (0..40).collect())
 }
 
-/// All of them, behind the address of the local APICs and the flags.
+/// All of these entries, behind the address of the local APICs and the flags.
 pub(super) fn all() -> [(Vec<u8>, Vec<u32>); 4] {
     [ami(), threads_apart(), upside_down(), both_forms()].map(|(entries, ids)| {
         let start = [0xfee0_0000_u32, 1].map(u32::to_le_bytes).concat();

@@ -1,5 +1,5 @@
-//! What the firmware of real machines states, by public dumps: CPUs, interrupt controllers, wires, registers, values.
-//! `corpus/README.md` says where each dump is and what was left out.
+//! What the firmware of real machines states, according to public dumps: CPUs, interrupt controllers, wiring,
+//! registers, values. `corpus/README.md` says where each dump is, and what was left out.
 
 use super::super::shapes::cpu;
 use super::{Expected, FadtFacts, Machine, Other};
@@ -59,7 +59,7 @@ fn madt(revision: u8, entries: &[Vec<u8>]) -> Other {
     (b"APIC", revision, [start, entries.concat()].concat())
 }
 
-/// The HPET's id, width of its register as stated, number and shortest period.
+/// The HPET's id, the stated width of its register, its number and shortest period.
 fn hpet(id: u32, bits: u8, number: u8, ticks: u16) -> Other {
     let mut body = id.to_le_bytes().to_vec();
     body.extend([0, bits, 0, 0]);
@@ -76,7 +76,7 @@ fn mcfg(at: u32, last_bus: u8) -> Other {
     (b"MCFG", 1, body)
 }
 
-/// Switched off by PM1 with its control register at this port.
+/// Switching off by a PM1 control register at this port.
 fn pm1(event: u16, control: u16) -> SleepRegisters<Address> {
     SleepRegisters::Pm1 {
         control: [Some(control), None],
@@ -84,7 +84,7 @@ fn pm1(event: u16, control: u16) -> SleepRegisters<Address> {
     }
 }
 
-/// What most machines state alike.
+/// What most machines state in the same way.
 fn expected(cpus: impl IntoIterator<Item = u8>, [event, control, timer]: [u16; 3]) -> Expected {
     Expected {
         cpus: cpus.into_iter().map(u32::from).collect(),
@@ -123,8 +123,8 @@ pub(super) fn all() -> Vec<Machine> {
     ]
 }
 
-/// 80 threads of four Xeons, of which 64 are used; lines with gaps, as each I/O APIC has 24 pins and the next one
-/// begins at a multiple of 32. There is a reset register, but no flag that says so.
+/// 80 threads of four Xeons, of which 64 are used. Lines have gaps: each I/O APIC has 24 pins, and the next one begins
+/// at a multiple of 32. There is a reset register, but the flag for it is clear.
 fn dell_r820() -> Machine {
     let cores = [0, 2, 4, 6, 8, 0x10, 0x12, 0x14, 0x16, 0x18];
     let ids: Vec<u8> = even_then_odd(&cores)
@@ -177,7 +177,7 @@ fn dell_r820() -> Machine {
 }
 
 /// 64 cores of four Opterons. The I/O APICs have the low ids, and one of them lies far below the others. One CPU has
-/// its NMI named a second time.
+/// two NMI entries.
 fn supermicro_h8qg6() -> Machine {
     let ids = || {
         [0x20, 0x40, 0x60, 0x80]
@@ -218,7 +218,7 @@ fn supermicro_h8qg6() -> Machine {
     }
 }
 
-/// A machine of whose tables only the MADT was looked at; the others are made up.
+/// A machine of which only the MADT is known; the other tables are made up.
 fn of_madt(name: &'static str, madt: Other, expected: Expected) -> Machine {
     Machine {
         name,
@@ -250,7 +250,7 @@ fn expected_of_madt(
     }
 }
 
-/// 24 threads of two Xeons, whose ids have gaps within and between sockets.
+/// 24 threads of two Xeons, whose ids have gaps within sockets and between them.
 fn supermicro_x8dtn() -> Machine {
     let cores = [
         0, 2, 4, 0x10, 0x12, 0x14, 0x20, 0x22, 0x24, 0x30, 0x32, 0x34,
@@ -289,7 +289,7 @@ fn supermicro_two_xeons() -> Machine {
     of_madt("Supermicro, two Xeons", madt(3, &entries), expected)
 }
 
-/// CPUs in an order of its own, a timer that is wired with flags, and no reset register at all.
+/// CPUs in an unusual order, a timer that is wired with flags, and no reset register.
 fn hp_dl360_g5() -> Machine {
     let ids = [0, 4, 2, 6, 1, 5, 3, 7];
     let entries = [
@@ -322,7 +322,7 @@ fn hp_dl360_g5() -> Machine {
     }
 }
 
-/// 96 entries that are disabled and all have id 0; I/O APICs amid the PCI devices; reset by the firmware's own port.
+/// 96 disabled entries that all have id 0; I/O APICs among the PCI devices; reset by the firmware's own port.
 fn asrock_x399() -> Machine {
     let ids = even_then_odd(&(0..32).step_by(2).collect::<Vec<u8>>());
     let entries = [
@@ -362,8 +362,8 @@ fn asrock_x399() -> Machine {
     }
 }
 
-/// A FADT of revision 1 that is as long as one of revision 2, and no HPET. Entries that are disabled have ids of their
-/// own. The disks' interrupts are named although they are wired as ever.
+/// A FADT of revision 1 that is as long as one of revision 2, and no HPET. Disabled entries have ids of their own. The
+/// disks' interrupts have overrides that state the default wiring.
 fn asrock_k10n78d() -> Machine {
     let entries = [
         enabled([(1, 0), (2, 1)]),
@@ -400,7 +400,7 @@ fn asrock_k10n78d() -> Machine {
     }
 }
 
-/// Two MADTs that differ by their revision alone. The NMI entries name CPUs that aren't there, too.
+/// Two MADTs that differ only in their revision. Some NMI entries refer to CPUs that don't exist.
 fn apple_imac11() -> Machine {
     let entries = [
         enabled([(1, 0), (2, 2), (3, 4), (4, 6)]),
@@ -437,7 +437,7 @@ fn apple_imac11() -> Machine {
     }
 }
 
-/// A FADT of revision 4 whose 64-bit fields are all empty; its reset register is the firmware's own port.
+/// A FADT of revision 4 whose 64-bit fields are all empty. The reset register is the firmware's own port.
 fn toshiba_l655() -> Machine {
     let entries = [
         enabled([(1, 0), (2, 4)]),
@@ -468,8 +468,8 @@ fn toshiba_l655() -> Machine {
     }
 }
 
-/// An RSDT alone, a FADT that ends behind the reset value, and a table of the maker's own with a wrong checksum,
-/// which nothing reads.
+/// Only an RSDT, a FADT that ends behind the reset value, and a vendor's own table with a wrong checksum, which the
+/// core doesn't read.
 fn asus_a3l() -> Machine {
     let entries = [
         enabled([(1, 0)]),
@@ -499,7 +499,7 @@ fn asus_a3l() -> Machine {
     }
 }
 
-/// Hardware-reduced, though a PC otherwise: no PM1 registers, no PM timer, neither 8042 nor VGA.
+/// A hardware-reduced machine that is a PC otherwise: no PM1 registers, no PM timer, neither 8042 nor VGA.
 fn lenovo_miix3() -> Machine {
     let entries = [
         enabled([(1, 0), (2, 2), (3, 4), (4, 6)]),
@@ -536,7 +536,7 @@ fn lenovo_miix3() -> Machine {
     }
 }
 
-/// x2APIC entries for ids below 255, and an x2APIC NMI entry whose flags say level.
+/// x2APIC entries for ids below 255, and an x2APIC NMI entry whose flags say level-triggered.
 fn honor_panther_lake() -> Machine {
     let ids: [u8; 16] = [
         0, 8, 0x10, 0x18, 0x20, 0x22, 0x24, 0x26, 0x28, 0x2a, 0x2c, 0x2e, 0x40, 0x42, 0x44, 0x46,
