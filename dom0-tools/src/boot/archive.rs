@@ -1,5 +1,5 @@
-//! cpio archives in the "newc" format (Documentation/driver-api/early-userspace/buffer-format.rst): the files of a
-//! shell that runs where there are no boot modules, as domain 0 of another hypervisor.
+//! cpio archives in the "newc" format (Documentation/driver-api/early-userspace/buffer-format.rst). They carry the
+//! shell's files where there are no boot modules, as under another hypervisor.
 
 use alloc::vec::Vec;
 
@@ -7,13 +7,13 @@ const HEADER: usize = 110;
 const FILE_TYPE: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
 
-/// A number of the header: 8 hexadecimal digits.
+/// A field of the header: 8 hexadecimal digits.
 fn number(header: &[u8], field: usize) -> Option<u32> {
     let digits = header.get(6 + field * 8..)?.get(..8)?;
     u32::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// The regular files of an archive, with their names; what comes after damage is left out.
+/// The regular files of an archive with their names, up to the first damaged entry.
 #[must_use]
 pub fn files(mut archive: &[u8]) -> Vec<(&str, &[u8])> {
     let mut files = Vec::new();

@@ -1,5 +1,5 @@
-//! What the boot domain finds: modules by their command lines, and the options of the hypervisor's command line that
-//! are about domain 0.
+//! What the boot domain finds: modules, identified by their command lines, and the options about domain 0 on the
+//! hypervisor's command line.
 
 pub mod archive;
 
@@ -7,23 +7,23 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// What a module is for.
+/// The purpose of a boot module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose<'a> {
-    /// A file of the embedded shell, with its name.
+    /// A file for the embedded shell, with its name.
     File(&'a str),
-    /// The manifest.
+    /// The boot manifest (see `manifest`).
     Manifest,
-    /// Domain 0's kernel, with its command line.
+    /// The kernel of domain 0, with its command line.
     Kernel(&'a str),
-    /// Domain 0's initrd.
+    /// The initrd of domain 0.
     Initrd,
-    /// One more than anything is known for.
+    /// A further module that nothing uses.
     Unused,
 }
 
-/// Tells the purposes of modules from their command lines, in order: `file=NAME` is a file of the shell, `manifest` the
-/// manifest; the first other one is domain 0's kernel, the next its initrd.
+/// Determines the purposes of modules from their command lines, in order. `file=NAME` is a file for the shell,
+/// `manifest` the manifest; of the others, the first is domain 0's kernel and the second its initrd.
 #[must_use]
 pub fn purposes<'a>(command_lines: &[&'a str]) -> Vec<Purpose<'a>> {
     let (mut kernel, mut initrd) = (false, false);
@@ -45,7 +45,8 @@ pub fn purposes<'a>(command_lines: &[&'a str]) -> Vec<Purpose<'a>> {
     command_lines.iter().map(purpose).collect()
 }
 
-/// Says which modules won't be used, and why: nothing that a person put into a boot menu is dropped in silence.
+/// Messages about modules that won't be used, with the reason, so that no module from a boot menu is ignored
+/// silently.
 #[must_use]
 pub fn unused_modules(purposes: &[Purpose]) -> Vec<String> {
     let first_with = |purpose: &Purpose| purposes.iter().position(|other| other == purpose);
@@ -65,26 +66,26 @@ pub fn unused_modules(purposes: &[Purpose]) -> Vec<String> {
     purposes.iter().enumerate().filter_map(fault).collect()
 }
 
-/// Options about domain 0, spelled as on Xen.
+/// Options about domain 0, spelt as on Xen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dom0Options {
-    /// `dom0_mem=SIZE`: what it starts with.
+    /// `dom0_mem=SIZE`: memory at the start.
     memory: Option<Amount>,
-    /// `dom0_mem=min:SIZE`.
+    /// `dom0_mem=min:SIZE`: the least memory at the start.
     least: Option<Amount>,
-    /// `dom0_mem=max:SIZE`: how far it may grow.
+    /// `dom0_mem=max:SIZE`: the maximum memory.
     most: Option<Amount>,
-    /// `dom0_max_vcpus=`.
+    /// `dom0_max_vcpus=`: the maximum number of vCPUs.
     pub max_vcpus: Option<u32>,
-    /// `exec=COMMAND;COMMAND`: what the embedded shell runs before it powers the machine off.
+    /// `exec=COMMAND;COMMAND`: commands that the embedded shell runs before it powers the machine off.
     pub exec: Option<String>,
 }
 
-/// A size on the command line, in pages.
+/// A size from the command line; absolute sizes are in pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Amount {
     Pages(u64),
-    /// All but so much.
+    /// All memory except this number of pages.
     AllBut(u64),
     Percent(u64),
 }
@@ -102,7 +103,7 @@ impl Amount {
             Some(rest) => (rest, true),
             None => (text, false),
         };
-        // Without a unit a size is in KiB.
+        // A size without a unit is in KiB.
         let unit = rest.chars().last()?.to_ascii_uppercase();
         let shift = ['B', 'K', 'M', 'G', 'T']
             .iter()
@@ -133,7 +134,7 @@ impl Amount {
     }
 }
 
-/// Splits a command line at blanks outside of double quotes, which are dropped.
+/// Splits a command line at blanks outside of double quotes, and removes the quotes.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
     for c in line.chars() {
@@ -154,7 +155,7 @@ fn words(line: &str) -> Vec<String> {
 }
 
 impl Dom0Options {
-    /// Reads the hypervisor's command line; what can't be read is named in the second value.
+    /// Reads the hypervisor's command line. The second value lists what can't be read.
     #[must_use]
     pub fn parse(command_line: &str) -> (Dom0Options, Vec<String>) {
         let mut options = Dom0Options::default();
@@ -176,7 +177,8 @@ impl Dom0Options {
         (options, faults)
     }
 
-    /// Takes over the parts that can be read, and gives the others. A later option changes what it names alone.
+    /// Applies the readable parts of a `dom0_mem=` value and returns the others. A later option overrides only what
+    /// it names.
     fn memory<'a>(&mut self, value: &'a str) -> Vec<&'a str> {
         let mut bad = Vec::new();
         for part in value.split(',') {
@@ -193,7 +195,7 @@ impl Dom0Options {
         bad
     }
 
-    /// `N`, or `MIN-MAX` of which the maximum counts.
+    /// A value `N` or `MIN-MAX`; of the latter, the maximum is used.
     fn vcpus(&mut self, value: &str) -> bool {
         let last = value.rsplit('-').next().unwrap_or(value);
         let vcpus = last.parse().ok().filter(|&vcpus| vcpus > 0);
@@ -201,16 +203,16 @@ impl Dom0Options {
         vcpus.is_some()
     }
 
-    /// Pages to start domain 0 with and pages that it may have, when `free` are free.
+    /// Number of pages with which domain 0 starts, and its maximum, if `free` pages are free.
     #[must_use]
     pub fn pages(&self, free: u64) -> (u64, u64) {
-        // What Xen leaves for itself: a sixteenth, but at most 128 MiB.
+        // Xen's default for the memory that it keeps: a sixteenth, at most 128 MiB.
         let usual = free - (free / 16).min(128 << 8);
         let start = self.memory.map_or(usual, |amount| amount.pages(free));
         let least = self.least.map_or(0, |amount| amount.pages(free));
         let most = self.most.map_or(u64::MAX, |amount| amount.pages(free));
         let start = start.max(least).min(most).min(free);
-        // Without a maximum it may grow as far as there is memory.
+        // Without a maximum, the domain may grow to all memory.
         (start, most.max(start))
     }
 }
@@ -282,7 +284,7 @@ mod tests {
             ]
         );
         assert_eq!(options.exec.as_deref(), Some("list; info"));
-        // What is right counts all the same, and two options add up.
+        // Valid parts are applied in spite of bad ones, and two options combine.
         let line = "dom0_mem=512M,max=512M dom0_mem=max:1G";
         let (options, faults) = Dom0Options::parse(line);
         assert_eq!(faults, ["dom0_mem=max=512M: can't be read, ignored"]);

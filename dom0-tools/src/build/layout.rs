@@ -1,8 +1,8 @@
-//! Where things lie in a new PV64 domain (xen.h, "Start-of-day memory layout").
+//! The memory layout of a new PV64 domain (xen.h, "Start-of-day memory layout").
 //!
-//! From the virtual base on, in this order: kernel, initrd (unless the kernel takes it unmapped), the list of frames
-//! (unless it has a place of its own, `INIT_P2M`), start info, Xenstore page, console page, page tables, stack. The
-//! mapping ends at a 4 MiB boundary with at least 512 KiB unused. What is not mapped comes after its end.
+//! From the virtual base upwards: kernel, initrd (unless the kernel takes it unmapped), the P2M list (unless the
+//! kernel places it elsewhere, `INIT_P2M`), start info, Xenstore page, console page, page tables, stack. The mapping
+//! ends at a 4 MiB boundary, with at least 512 KiB unused. Unmapped parts follow its end.
 
 use alloc::format;
 use alloc::string::String;
@@ -11,77 +11,77 @@ use crate::hyper::{PAGE, Pfn};
 use crate::image::PvKernel;
 
 const PAGE_BYTES: u64 = PAGE as u64;
-/// The initial mapping's end is a multiple of this.
+/// Alignment of the initial mapping's end, in bytes.
 const ALIGNMENT: u64 = 4 << 20;
-/// Unused bytes at the end of the initial mapping, at least.
+/// Minimum number of unused bytes at the end of the initial mapping.
 const SLACK: u64 = 512 << 10;
-/// Entries of a page table.
+/// Number of entries in a page table.
 const ENTRIES: u64 = 512;
 
-/// Pages next to each other.
+/// A range of consecutive pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// The first.
+    /// Number of the first page.
     pub first: Pfn,
-    /// How many.
+    /// Number of pages in the range.
     pub pages: u64,
 }
 
 impl Span {
-    /// The number after the last.
+    /// Number of the page after the last one.
     #[must_use]
     pub fn end(self) -> u64 {
         self.first.0 + self.pages
     }
 
-    /// Is that page one of them?
+    /// Whether the page is in the range.
     #[must_use]
     pub fn contains(self, pfn: u64) -> bool {
         (self.first.0..self.end()).contains(&pfn)
     }
 }
 
-/// What the layout depends on.
+/// The inputs of the layout.
 #[derive(Debug, Clone, Copy)]
 pub struct Wishes<'a> {
-    /// The kernel.
+    /// The kernel to load.
     pub kernel: &'a PvKernel,
-    /// Bytes of the initrd, 0 without one.
+    /// Size of the initrd in bytes; 0 without one.
     pub initrd_bytes: u64,
-    /// Pages of the domain.
+    /// Number of pages that the domain has.
     pub pages: u64,
 }
 
-/// Where everything lies.
+/// The place of each part of a new domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// Virtual address of page 0.
     pub virt_base: u64,
-    /// Pages of the initial mapping, from page 0 on.
+    /// Number of pages in the initial mapping, which starts with page 0.
     pub mapped_pages: u64,
-    /// The initrd.
+    /// The pages of the initrd, if there is one.
     pub initrd: Option<Span>,
-    /// Is the initrd in the initial mapping?
+    /// Whether the initrd is in the initial mapping.
     pub initrd_mapped: bool,
-    /// The list of frames.
+    /// The pages of the P2M list.
     pub p2m: Span,
-    /// Its virtual address.
+    /// Virtual address of the P2M list.
     pub p2m_address: u64,
-    /// Page tables that only the list of frames needs: after it, in no mapping.
+    /// Page tables that only the P2M list needs. They follow it and are in no mapping.
     pub p2m_tables: Span,
-    /// The start info page.
+    /// The page of the start info.
     pub start_info: Pfn,
-    /// The Xenstore ring's page.
+    /// The page of the Xenstore ring.
     pub store: Pfn,
-    /// The console ring's page.
+    /// The page of the console ring.
     pub console: Pfn,
-    /// The page tables; the first is the top one.
+    /// The pages of the page tables; the first is the L4 table.
     pub tables: Span,
-    /// The first stack's page.
+    /// The page of the initial stack.
     pub stack: Pfn,
 }
 
-/// A range of virtual addresses to be mapped.
+/// A range of virtual addresses to map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mapping {
     pub(super) address: u64,
@@ -89,7 +89,7 @@ pub(super) struct Mapping {
     pub(super) pages: u64,
 }
 
-/// Tables that a mapping needs at each level from 1 to 3.
+/// Number of tables that a mapping needs at levels 1 to 3.
 pub(super) fn tables_for(address: u64, pages: u64) -> [u64; 3] {
     let first = address / PAGE_BYTES;
     let last = first + pages.max(1) - 1;
@@ -99,7 +99,7 @@ pub(super) fn tables_for(address: u64, pages: u64) -> [u64; 3] {
     })
 }
 
-/// Hands pages out in order, never beyond the domain's memory.
+/// Hands out pages in order, up to the end of the domain's memory.
 struct Cursor {
     next: u64,
     limit: u64,
@@ -132,17 +132,17 @@ fn mib(pages: u64) -> u64 {
     pages.div_ceil(256)
 }
 
-/// Tables and end of the initial mapping whose other contents end before page `used`.
+/// Number of page tables and end of the initial mapping, if its other contents end before page `used`.
 fn size_tables(virt_base: u64, used: u64, limit: u64) -> (u64, u64) {
     let mut tables = 1;
     loop {
-        // The stack's page follows the tables.
+        // The stack's page follows the page tables.
         let end = virt_base.wrapping_add((used + tables + 1) * PAGE_BYTES);
         let end = end.wrapping_add(SLACK).wrapping_add(ALIGNMENT - 1) & !(ALIGNMENT - 1);
         let pages = (end.wrapping_sub(virt_base) / PAGE_BYTES)
             .min(limit)
             .max(used + tables + 1);
-        // A mapping up to the very top of the address space must not wrap.
+        // A mapping that reaches the top of the address space must not wrap.
         let pages = pages.min(virt_base.wrapping_neg().wrapping_sub(1) / PAGE_BYTES + 1);
         let needed = 1 + tables_for(virt_base, pages).iter().sum::<u64>();
         if needed <= tables {
@@ -153,10 +153,10 @@ fn size_tables(virt_base: u64, used: u64, limit: u64) -> (u64, u64) {
 }
 
 impl Layout {
-    /// Plans a domain.
+    /// Plans the layout of a domain.
     ///
     /// # Errors
-    /// One sentence: what does not fit.
+    /// A message about the part that doesn't fit.
     pub fn plan(wishes: &Wishes) -> Result<Layout, String> {
         let kernel = wishes.kernel;
         let mut cursor = Cursor {
@@ -230,7 +230,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The list of frames may share no page table of level 3 with the initial mapping (each has its own tables).
+    /// Checks that the P2M list shares no L3 table with the initial mapping, since each has tables of its own.
     fn check_p2m_place(&self, kernel: &PvKernel) -> Result<(), String> {
         let Some(at) = kernel.init_p2m else {
             return Ok(());
@@ -250,13 +250,13 @@ impl Layout {
         Ok(())
     }
 
-    /// Virtual address of a page of the initial mapping.
+    /// Virtual address of a page in the initial mapping.
     #[must_use]
     pub fn address(&self, pfn: Pfn) -> u64 {
         self.virt_base.wrapping_add(pfn.0 * PAGE_BYTES)
     }
 
-    /// What the page tables are to map.
+    /// The ranges that the page tables are to map.
     pub(super) fn mappings(&self) -> impl Iterator<Item = Mapping> {
         let initial = Mapping {
             address: self.virt_base,

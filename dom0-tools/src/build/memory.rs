@@ -1,4 +1,4 @@
-//! The new domain's memory: its frames, and writing to them in batches of mapped pages.
+//! The memory of a domain under construction: allocates frames, and writes to them in batches of mapped pages.
 
 use alloc::vec::Vec;
 
@@ -8,22 +8,22 @@ use crate::hyper::{CallError, DomId, Hypercalls, Mfn, PAGE, Pfn};
 use super::layout::Span;
 use super::{BuildError, Progress};
 
-/// Pages of a large extent.
+/// log2 of the number of pages in a large extent (2 MiB).
 const LARGE_ORDER: u32 = 9;
 const LARGE: u64 = 1 << LARGE_ORDER;
-/// Extents asked for by one call: large ones, and single pages.
+/// Maximum number of extents in one call: of large ones, and of single pages.
 const LARGE_BATCH: u64 = 32;
 
-/// A domain's memory while it is built.
+/// The memory of a domain while it is built.
 pub(super) struct DomainMemory<'h, H: Hypercalls + ?Sized> {
     pub(super) hypercalls: &'h mut H,
     pub(super) dom: DomId,
-    /// The frame of each page.
+    /// The machine frame of each page.
     pub(super) frames: Vec<Mfn>,
 }
 
 impl<'h, H: Hypercalls + ?Sized> DomainMemory<'h, H> {
-    /// Gives a domain `pages` frames, in large extents as long as there are some.
+    /// Allocates `pages` frames for a domain, in large extents as long as there are any.
     pub(super) fn allocate(
         hypercalls: &'h mut H,
         dom: DomId,
@@ -60,7 +60,7 @@ impl<'h, H: Hypercalls + ?Sized> DomainMemory<'h, H> {
         Ok(memory)
     }
 
-    /// Asks for `count` more extents; gives the number that there was memory for.
+    /// Requests `count` more extents; returns the number that the hypervisor had memory for.
     fn extend(&mut self, count: u64, order: u32) -> Result<u64, CallError> {
         let next = self.frames.len() as u64;
         let first: Vec<Pfn> = (0..count)
@@ -78,7 +78,7 @@ impl<'h, H: Hypercalls + ?Sized> DomainMemory<'h, H> {
         Ok(given.len() as u64)
     }
 
-    /// The frame of a page.
+    /// The machine frame of a page.
     pub(super) fn frame(&self, pfn: Pfn) -> Result<Mfn, BuildError> {
         let frame = usize::try_from(pfn.0)
             .ok()
@@ -86,12 +86,12 @@ impl<'h, H: Hypercalls + ?Sized> DomainMemory<'h, H> {
         frame.copied().ok_or(BuildError::Planner)
     }
 
-    /// Writes the pages of a span: `bytes` at its start, zeros after.
+    /// Writes the pages of a span: `bytes` at its start, then zeros.
     pub(super) fn write(&mut self, span: Span, bytes: &[u8]) -> Result<(), BuildError> {
         self.write_at(span, 0, Head::Clear, bytes)
     }
 
-    /// Writes the pages of a span: `bytes` from `offset` on, zeros after.
+    /// Writes the pages of a span: `bytes` from `offset` on, then zeros.
     pub(super) fn write_at(
         &mut self,
         span: Span,
@@ -117,16 +117,17 @@ impl<'h, H: Hypercalls + ?Sized> DomainMemory<'h, H> {
     }
 }
 
-/// What becomes of the bytes of a span that come before what is written.
+/// What happens to the part of a span before the bytes that are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Head {
-    /// They become zero.
+    /// The part is cleared to zero.
     Clear,
-    /// They were written before and stay.
+    /// The part was written before and is kept.
     Keep,
 }
 
-/// Writes to `window`, which begins `place` bytes after the start, the part of `bytes` (at `offset`) that falls there.
+/// Writes the part of `bytes` that falls into `window`. In the span, `window` begins at `place` and `bytes` at
+/// `offset`.
 fn fill(window: &mut [u8], place: usize, offset: usize, head: Head, bytes: &[u8]) {
     let zeros_before = offset.saturating_sub(place).min(window.len());
     let (before, rest) = window.split_at_mut(zeros_before);

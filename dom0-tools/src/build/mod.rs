@@ -1,7 +1,8 @@
-//! The domain builder for 64-bit PV kernels: from an [`Image`] to a paused domain that is ready to run.
+//! The domain builder for 64-bit PV kernels: turns an [`Image`] into a paused domain that is ready to run.
 //!
-//! `layout` plans where things lie, `memory` gets and writes the frames, `tables` makes the page tables, `start` the
-//! start info page and the first vCPU's registers. Domain-0 and every other domain are built by the same code.
+//! `layout` plans the address space, `memory` allocates and writes the frames, `tables` makes the page tables, and
+//! `start` the start info page and the first vCPU's registers. Domain-0 and all other domains are built by the same
+//! code.
 
 mod layout;
 mod memory;
@@ -20,86 +21,86 @@ use crate::image::{Image, ImageError, Part, PvKernel, Role};
 pub use layout::{Layout, Span, Wishes};
 use memory::{DomainMemory, Head};
 
-/// What to put into a domain that exists already, without memory.
+/// The contents of a new domain, which exists already but has no memory.
 #[derive(Debug)]
 pub struct Contents<'a> {
-    /// The kernel.
+    /// The kernel image.
     pub image: &'a Image<'a>,
-    /// The initial RAM disk.
+    /// The initial RAM disk, if any.
     pub initrd: Option<&'a [u8]>,
     /// The kernel's command line.
     pub cmdline: &'a str,
-    /// Pages of memory.
+    /// Number of pages of memory.
     pub pages: u64,
-    /// What is different for a control domain.
+    /// Whether the domain is a control domain.
     pub kind: Kind,
 }
 
-/// The two kinds of domains that are built.
+/// The kinds of domains that are built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The control domain.
+    /// The control domain, domain 0.
     Dom0 {
-        /// The screen that it inherits, a `dom0_vga_console_info` (xen.h), may be empty.
+        /// The screen that it inherits, a `dom0_vga_console_info` (xen.h); may be empty.
         screen: [u8; 40],
-        /// How many bytes of `screen` count.
+        /// Number of bytes of `screen` that are valid.
         screen_bytes: u32,
     },
     /// Any other domain, with its event channels.
     Guest {
-        /// The domain that serves its console and store.
+        /// The domain that serves its console and its store.
         backend: DomId,
-        /// Its console's channel.
+        /// Its port for the console.
         console: Port,
-        /// Its Xenstore's channel, if a Xenstore serves it.
+        /// Its port for Xenstore, if a Xenstore serves it.
         store: Option<Port>,
     },
 }
 
-/// What a built domain has that others want to reach.
+/// The frames of a built domain that other parties need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Built {
-    /// The console ring's frame.
+    /// Machine frame of the console ring.
     pub console: Mfn,
-    /// The Xenstore ring's frame.
+    /// Machine frame of the Xenstore ring.
     pub store: Mfn,
 }
 
-/// Told how far long work has come.
+/// Receives the progress of long operations.
 pub trait Progress {
-    /// A file of that many bytes is being unpacked.
+    /// A file that unpacks to this many bytes is being unpacked.
     fn unpacking(&mut self, _file: &str, _bytes: u64) {}
     /// `done` of `all` pages have been allocated.
     fn memory(&mut self, _done: u64, _all: u64) {}
-    /// That many bytes of kernel and initrd are being loaded.
+    /// This many bytes of kernel and initrd are being loaded.
     fn loading(&mut self, _bytes: u64) {}
 }
 
-/// Nobody wants to know.
+/// Ignores all progress.
 impl Progress for () {}
 
-/// Why a domain could not be built; prints as one sentence.
+/// Why a domain could not be built. Prints as one sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BuildError {
-    /// The kernel is not one.
+    /// The kernel image can't be used.
     Image(ImageError),
-    /// Things don't fit together; says what.
+    /// The parts don't fit together; the text says which.
     Layout(String),
     /// The hypervisor refused a call.
     Call(CallError),
-    /// The machine has too little free memory; both in pages.
+    /// The machine has too little free memory.
     OutOfMemory {
-        /// What there was.
+        /// Number of pages that were free.
         have: u64,
-        /// What the domain wants.
+        /// Number of pages that the domain needs.
         want: u64,
     },
-    /// The list of so many frames does not fit into this domain's own memory.
+    /// The builder's list of frames doesn't fit into its own memory.
     TooLarge {
-        /// Pages wanted.
+        /// Number of pages of the domain to build.
         pages: u64,
     },
-    /// The plan and its execution disagree: a fault of this program.
+    /// The plan and its execution disagree, which is a bug of this program.
     Planner,
 }
 
@@ -142,10 +143,10 @@ impl From<ImageError> for BuildError {
     }
 }
 
-/// Checks that the contents fit together, before anything is created.
+/// Checks that the contents fit together, before a domain is created.
 ///
 /// # Errors
-/// One sentence about the image or the memory size.
+/// A message about the image or the memory size.
 pub fn plan(contents: &Contents) -> Result<(PvKernel, Layout), BuildError> {
     let role = match contents.kind {
         Kind::Dom0 { .. } => Role::Dom0,
@@ -162,10 +163,11 @@ pub fn plan(contents: &Contents) -> Result<(PvKernel, Layout), BuildError> {
     Ok((kernel, layout))
 }
 
-/// Fills the domain `dom`, which has its vCPUs and its memory limit but no memory, and leaves it paused.
+/// Builds the contents of the domain `dom`, which has its vCPUs and its memory limit but no memory, and leaves it
+/// paused.
 ///
 /// # Errors
-/// One sentence; what was done so far goes when the domain is destroyed.
+/// A message about the cause. Destroying the domain frees what was done so far.
 pub fn build<H: Hypercalls + ?Sized>(
     h: &mut H,
     dom: DomId,
@@ -198,7 +200,7 @@ pub fn build<H: Hypercalls + ?Sized>(
     Ok(built)
 }
 
-/// Copies kernel and initrd in, and empties the pages of the rings and the stack.
+/// Copies the kernel and the initrd, and clears the pages of the rings and the stack.
 fn load<H: Hypercalls + ?Sized>(
     memory: &mut DomainMemory<'_, H>,
     contents: &Contents,
@@ -218,7 +220,7 @@ fn load<H: Hypercalls + ?Sized>(
             from / PAGE as u64,
             (from + part.memory_bytes).div_ceil(PAGE as u64),
         );
-        // Bytes of the part before, in a page that both share, stay.
+        // In a page that two parts share, the bytes of the earlier part are kept.
         let head = if last_page.is_some_and(|last| first < last) {
             Head::Keep
         } else {

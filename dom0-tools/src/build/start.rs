@@ -1,4 +1,5 @@
-//! What a new domain's first vCPU finds: start info, shared info, registers, and grants for its console and store.
+//! The initial state of a new domain's first vCPU: start info, shared info, registers, and grants for its console and
+//! store.
 
 use guest_pv_abi::arch_x86::{
     CpuUserRegs, FLAT_KERNEL_CS, FLAT_KERNEL_DS, FLAT_KERNEL_SS, VGCF_IN_KERNEL, VGCF_ONLINE,
@@ -20,13 +21,13 @@ use super::layout::{Layout, Span};
 use super::memory::DomainMemory;
 use super::{BuildError, Built, Contents, Kind};
 
-/// EFLAGS: the bit that is always set, and interrupts on.
+/// Initial EFLAGS: the bit that is always set, and interrupts enabled.
 const RFLAGS: u64 = 1 << 1 | 1 << 9;
 /// DR6 and DR7 after a reset (Intel SDM vol. 3, table 11-1).
 const DR6: u64 = 0xffff_0ff0;
 const DR7: u64 = 0x400;
 
-/// Copies as much of `text` as fits in front of the last byte, which stays NUL.
+/// Copies as much of `text` as fits before the last byte, which stays NUL.
 fn put_text(place: &mut [u8], text: &[u8]) {
     let room = place.len().saturating_sub(1);
     for (place, byte) in place.iter_mut().take(room).zip(text) {
@@ -34,7 +35,7 @@ fn put_text(place: &mut [u8], text: &[u8]) {
     }
 }
 
-/// Fills the start info page.
+/// Fills in the start info page.
 pub(super) fn write_start_info<H: Hypercalls + ?Sized>(
     memory: &mut DomainMemory<'_, H>,
     contents: &Contents,
@@ -72,7 +73,7 @@ pub(super) fn write_start_info<H: Hypercalls + ?Sized>(
         } => {
             info.flags |= SIF_PRIVILEGED | SIF_INITDOMAIN;
             if screen_bytes > 0 {
-                // console.dom0: offset and size of the screen's description in this page.
+                // For domain 0, this field is console.dom0: offset and size of the screen's description in this page.
                 info.console_mfn = size_of::<StartInfo>() as u64 | u64::from(screen_bytes) << 32;
             }
             if let Some(place) = page.get_mut(size_of::<StartInfo>()..) {
@@ -96,7 +97,7 @@ pub(super) fn write_start_info<H: Hypercalls + ?Sized>(
     )
 }
 
-/// Empties the shared info page and masks all vCPUs' events.
+/// Clears the shared info page and masks the events of all vCPUs.
 pub(super) fn write_shared_info<H: Hypercalls + ?Sized>(
     memory: &mut DomainMemory<'_, H>,
     frame: Mfn,
@@ -116,7 +117,7 @@ pub(super) fn write_shared_info<H: Hypercalls + ?Sized>(
     mapped.map_err(|errno| CallError::of("map the domain's shared page")(errno).into())
 }
 
-/// The first vCPU's registers.
+/// The registers of the first vCPU.
 pub(super) fn context(kernel: &PvKernel, layout: &Layout, top: Mfn) -> VcpuGuestContext {
     let rsp = layout.address(layout.stack).wrapping_add(PAGE as u64);
     let mut context = VcpuGuestContext {
@@ -144,7 +145,7 @@ pub(super) fn context(kernel: &PvKernel, layout: &Layout, top: Mfn) -> VcpuGuest
     context
 }
 
-/// Grants the rings' pages to the domain that serves them, as a guest that finds them expects.
+/// Grants the pages of the rings to the domain that serves them, with the references that guests expect.
 pub(super) fn seed_grants<H: Hypercalls + ?Sized>(
     h: &mut H,
     dom: DomId,

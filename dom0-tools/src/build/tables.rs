@@ -1,4 +1,4 @@
-//! The first page tables of a PV64 domain. Page tables are mapped read-only, as the hypervisor demands.
+//! The initial page tables of a PV64 domain. As the hypervisor requires, they map page tables read-only.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -7,7 +7,7 @@ use crate::hyper::{Mfn, PAGE, Pfn};
 
 use super::layout::{Layout, Mapping, Span};
 
-/// Page-table entry bits (Intel SDM vol. 3 §5.5, table 5-20).
+/// Bits of a page-table entry (Intel SDM vol. 3 §5.5, table 5-20).
 const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
@@ -17,10 +17,10 @@ const READ_ONLY_LEAF: u64 = PRESENT | USER | ACCESSED;
 const LEAF: u64 = READ_ONLY_LEAF | WRITABLE | DIRTY;
 const TABLE: u64 = PRESENT | WRITABLE | USER | ACCESSED | DIRTY;
 
-/// The tables' contents, one after the other.
+/// The contents of the tables, in order.
 pub(super) type Entries = Vec<[u64; 512]>;
 
-/// Hands out pages of a span as tables.
+/// Hands out the pages of a span as tables.
 struct Pool<'a> {
     span: Span,
     used: u64,
@@ -41,7 +41,7 @@ impl Pool<'_> {
 
 /// Fills the tables for a layout: `tables` first, then `p2m_tables`.
 ///
-/// `None` if the layout lacks tables or `frames` lacks a page: a fault of the planner's.
+/// Returns `None` if the layout lacks tables or `frames` lacks a page, which would be a bug of the planner.
 pub(super) fn fill(layout: &Layout, frames: &[Mfn]) -> Option<Entries> {
     let mut contents: Entries = Vec::new();
     let mut top = Pool {
@@ -70,10 +70,10 @@ pub(super) fn fill(layout: &Layout, frames: &[Mfn]) -> Option<Entries> {
     Some(contents)
 }
 
-/// Maps one range into the table of level 4, which is the first of the contents.
+/// Maps one range in the L4 table, which is the first of the contents.
 fn map(mapping: &Mapping, pool: &mut Pool, layout: &Layout, frames: &[Mfn]) -> Option<()> {
     let frame = |pfn: Pfn| frames.get(usize::try_from(pfn.0).ok()?).copied();
-    // The table in use at each of the levels 1 to 3, and the address that it begins with.
+    // The current table at each of the levels 1 to 3, and the address at which its range begins.
     let mut open: [Option<(u64, usize)>; 3] = [None; 3];
     for page in 0..mapping.pages {
         let address = mapping.address.wrapping_add(page * PAGE as u64);

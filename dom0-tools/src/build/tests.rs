@@ -1,4 +1,4 @@
-//! Domains built on a pretended machine, read back the way a kernel would find them.
+//! Builds domains on a fake machine, and reads them back as a kernel would find them.
 
 use alloc::string::ToString;
 
@@ -17,7 +17,7 @@ use crate::image::tests::{kernel, linux_notes, note, number};
 
 const BASE: u64 = 0xffff_ffff_8000_0000;
 
-/// A built domain and what a kernel in it can see.
+/// A built domain, with the view of a kernel in it.
 struct Guest {
     fake: Fake,
     dom: DomId,
@@ -69,7 +69,7 @@ impl Guest {
         self.fake.domains[&self.dom.0].context.as_ref().unwrap()
     }
 
-    /// Walks the page tables: frame and whether it is writable.
+    /// Walks the page tables; returns the frame and whether it is writable.
     fn walk(&self, address: u64) -> Option<(u64, bool)> {
         let mut table = self.context().ctrlreg[3] >> 12;
         for level in (1..=4).rev() {
@@ -107,7 +107,7 @@ impl Guest {
         self.fake.domains[&self.dom.0].pages[&pfn]
     }
 
-    /// What every domain must fulfil.
+    /// Checks the properties that every domain must have.
     fn check(&self, pages: u64) {
         let (info, context) = (self.start_info(), self.context());
         assert!(info.magic.starts_with(b"xen-3.0-x86_64\0"));
@@ -127,7 +127,7 @@ impl Guest {
                 .iter()
                 .all(|vcpu| vcpu.evtchn_upcall_mask == 1)
         );
-        // The list of frames is readable at its place and true.
+        // The P2M list is readable at its place and correct.
         for pfn in 0..pages {
             assert_eq!(
                 self.read::<u64>(info.mfn_list + pfn * 8),
@@ -158,7 +158,7 @@ impl Guest {
         frame
     }
 
-    /// The mapping is page 0, 1, 2… from the base on; page tables are read-only, all else is writable.
+    /// The mapping is page 0, 1, 2… from the base on. Page tables are read-only, all other pages writable.
     fn check_mapping(&self, info: &StartInfo) {
         let tables = info.pt_base..info.pt_base + info.nr_pt_frames * 4096;
         let base = self.base();
@@ -224,7 +224,7 @@ fn a_linux_gets_what_its_notes_ask_for() {
         &guest.read::<[u8; 17]>(BASE + 0x10_0000),
         b"the kernel's text"
     );
-    // What the file lacks of the segment is zero.
+    // The part of the segment that the file lacks is zero.
     assert_eq!(guest.read::<[u8; 64]>(BASE + 0x10_2000), [0; 64]);
 }
 
@@ -360,7 +360,7 @@ proptest! {
     }
 }
 
-/// A BSD kernel's symbols begin in its last page, which keeps what the kernel has there.
+/// The symbols of a BSD kernel begin in its last page, and the kernel's bytes in that page are kept.
 #[test]
 fn symbols_follow_in_the_kernels_last_page() {
     let text: Vec<u8> = (0..0x3005_u32).map(|n| (n % 251) as u8 + 1).collect();

@@ -1,5 +1,5 @@
-//! The syntax compared with Debian's libxlutil, which xl reads configurations by: over a corpus, and over generated
-//! texts. Both must refuse the same texts and find the same values in the others.
+//! Compares the syntax with Debian's libxlutil, which xl uses to read configurations, over a corpus and over
+//! generated texts. Both must refuse the same texts and find the same values in the others.
 
 extern crate std;
 
@@ -22,7 +22,7 @@ use super::syntax::{self, Value};
 const KEYS: [&str; 3] = ["a", "b", "a.b"];
 const GENERATED: usize = 3000;
 
-/// The program, compiled for this run.
+/// Compiles the program that reads through libxlutil; returns its path.
 fn reader() -> PathBuf {
     let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/config/read_by_xl.c");
     let program = env::temp_dir().join(std::format!("read-by-xl-{}", process::id()));
@@ -33,7 +33,7 @@ fn reader() -> PathBuf {
     program
 }
 
-/// What libxlutil makes of each text.
+/// The values that libxlutil finds in each text.
 fn by_xl(texts: &[Vec<u8>]) -> Vec<String> {
     let program = reader();
     let mut child = Command::new(&program)
@@ -65,7 +65,7 @@ fn hex(out: &mut String, bytes: &[u8]) {
     out.push('>');
 }
 
-/// The same line by our own reading.
+/// The same output, produced by our own parser.
 fn by_us(text: &[u8]) -> String {
     let Ok(settings) = syntax::parse(text) else {
         return "refused".to_string();
@@ -166,7 +166,7 @@ fn a_corpus() {
     assert_eq!(compare(&lines(&REFUSED)), 0);
 }
 
-/// Texts that are nearly right, so that both ways of reading get far into them.
+/// Texts that are nearly valid, so that both parsers get far into them.
 fn text() -> impl Strategy<Value = String> {
     let atom =
         "[0-9]{1,3}|0x[0-9a-f]{0,3}|'[ -&(-Z_-~]{0,5}'|\"(\\\\[abfnrtvdx'\"\\\\]|[a-z# ,]){0,4}\"";
@@ -184,7 +184,7 @@ fn generated_texts() {
     let texts: Vec<Vec<u8>> = (0..GENERATED)
         .map(|_| {
             let text = text().new_tree(&mut runner).expect("a text").current();
-            // A comment that the end of the file ends is read by us alone.
+            // A comment that ends at the end of the file is accepted only by our parser.
             (text + "\n").into_bytes()
         })
         .collect();

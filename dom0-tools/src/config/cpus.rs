@@ -1,5 +1,5 @@
-//! Sets of physical CPUs as `cpus=` writes them: `"0-3,5,^1"`, `"all"`, `"node:0"` (xl.cfg(5), "cpus="). All CPUs are in
-//! node 0: the hypervisor tells of no other.
+//! Sets of physical CPUs in the syntax of `cpus=`: `"0-3,5,^1"`, `"all"`, `"node:0"` (xl.cfg(5), "cpus="). All CPUs
+//! are in node 0, the only one that the hypervisor reports.
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -9,7 +9,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The largest CPU number accepted in a configuration.
+/// The largest CPU number that a configuration may use.
 pub const MAX_CPU: u32 = 4095;
 
 /// A set of physical CPU numbers.
@@ -17,10 +17,10 @@ pub const MAX_CPU: u32 = 4095;
 pub struct CpuSet(BTreeSet<u32>);
 
 impl CpuSet {
-    /// Reads a list of numbers, ranges and exclusions; `all` and the empty text are every CPU, which is `None`.
+    /// Reads a list of numbers, ranges and exclusions. `all` and the empty text mean every CPU and give `None`.
     ///
     /// # Errors
-    /// A sentence that names the part which is not a CPU.
+    /// A message that names the part that isn't a CPU.
     pub fn parse(text: &str) -> Result<Option<CpuSet>, String> {
         let text = text.trim();
         if matches!(
@@ -67,7 +67,7 @@ impl CpuSet {
         Ok(Some(CpuSet(set)))
     }
 
-    /// The set that a bitmap (bit 0 of byte 0 is CPU 0) describes.
+    /// The set that a bitmap describes; bit 0 of byte 0 is CPU 0.
     #[must_use]
     pub fn from_bitmap(bitmap: &[u8]) -> CpuSet {
         let has = |cpu: &usize| bitmap.get(cpu / 8).is_some_and(|b| b >> (cpu % 8) & 1 != 0);
@@ -79,7 +79,7 @@ impl CpuSet {
         )
     }
 
-    /// The set as a bitmap for `cpus` CPUs, bit 0 of byte 0 being CPU 0.
+    /// The set as a bitmap for `cpus` CPUs; bit 0 of byte 0 is CPU 0.
     #[must_use]
     pub fn bitmap(&self, cpus: u32) -> Vec<u8> {
         let mut bitmap = vec![0u8; cpus.div_ceil(8) as usize];
@@ -91,7 +91,7 @@ impl CpuSet {
         bitmap
     }
 
-    /// The CPU numbers in order.
+    /// The CPU numbers in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.iter().copied()
     }

@@ -1,4 +1,4 @@
-//! docs/xl.md names each key that is known here, with what becomes of it, and no others.
+//! Checks that docs/xl.md names each key that is known here, with its effect, and no others.
 
 extern crate std;
 
@@ -11,7 +11,7 @@ use super::known::{Ignored, LISTS};
 
 const DOCUMENT: &str = include_str!("../../../docs/xl.md");
 
-/// The keys in the first cells of the table, each with the second.
+/// The keys in the first cells of the table, each with the row's second cell.
 fn documented() -> BTreeMap<String, String> {
     let section = DOCUMENT
         .split("## Keys of xl.cfg")
@@ -29,7 +29,7 @@ fn documented() -> BTreeMap<String, String> {
     keys
 }
 
-/// How the document's second cell begins.
+/// How the document's second cell must begin.
 fn words(ignored: Ignored) -> &'static [&'static str] {
     match ignored {
         Ignored::Device => &["ignored: a device"],

@@ -1,4 +1,4 @@
-//! What the keys of a configuration mean (xl.cfg(5)).
+//! The meaning of a configuration's keys (xl.cfg(5)).
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -10,10 +10,10 @@ use crate::ops::check_name;
 
 use super::{Action, ConfigError, CpuSet, DomainConfig, NamedFile, Parsed, Pinning, Place};
 
-/// `DOMID`-independent bounds: 16 TiB of memory, 8192 vCPUs of the event channel ABI.
+/// Upper bounds: 16 TiB of memory, and the 8192 vCPUs of the event channel ABI.
 const MAX_MEMORY_MIB: u64 = 16 << 20;
 const MAX_VCPUS: u64 = 8192;
-/// Bytes of `start_info.cmd_line` without its NUL (xen.h, `MAX_GUEST_CMDLINE`).
+/// Maximum length of `start_info.cmd_line` without its NUL, in bytes (xen.h, `MAX_GUEST_CMDLINE`).
 pub const MAX_CMDLINE: usize = 1023;
 
 type Fault = (Option<usize>, String);
@@ -21,7 +21,7 @@ type Fault = (Option<usize>, String);
 struct Keys {
     settings: Vec<Setting>,
     warnings: Vec<(usize, String)>,
-    /// Lines of the keys that name files.
+    /// The keys that name files, with their lines.
     files: Vec<(usize, &'static str, String)>,
 }
 
@@ -30,7 +30,7 @@ impl Keys {
         self.settings.iter().find(|s| s.key == key).map(|s| s.line)
     }
 
-    /// The one value that `key` is to have. A list there is ignored with a warning, as xl does.
+    /// Takes the single value of `key`. A list is ignored with a warning, as by xl.
     fn take(&mut self, key: &str) -> Option<Setting> {
         let at = self.settings.iter().position(|s| s.key == key)?;
         let setting = self.settings.remove(at);
@@ -55,7 +55,7 @@ impl Keys {
         }
     }
 
-    /// The name of a file; an empty one is none.
+    /// The name of a file; an empty name counts as none.
     fn file(&mut self, key: &'static str) -> Result<Option<String>, Fault> {
         let line = self.line(key).unwrap_or_default();
         let name = self.text(key)?.filter(|name| !name.is_empty());
@@ -106,7 +106,7 @@ impl Keys {
         self.warnings.push((line, warning));
     }
 
-    /// Refuses guests of other types.
+    /// Refuses guests of types other than PV.
     fn check_type(&mut self) -> Result<(), Fault> {
         for key in ["type", "builder"] {
             let line = self.line(key);
@@ -194,11 +194,11 @@ impl Keys {
         }
     }
 
-    /// Warns about what is left.
+    /// Warns about keys that were not used.
     fn leftovers(&mut self) {
         for Setting { key, value, line } in core::mem::take(&mut self.settings) {
             let ignored = Ignored::of(&key);
-            // No devices are no reason for a word.
+            // An empty list of devices needs no warning.
             if ignored != Ignored::Device || value != Value::List(Vec::new()) {
                 self.warn(line, format!("{key}= {}", ignored.words()));
             }
@@ -206,7 +206,7 @@ impl Keys {
     }
 }
 
-/// Reads a UUID: 32 hexadecimal digits with or without dashes.
+/// Reads a UUID: 32 hexadecimal digits, with or without dashes.
 pub(crate) fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     let digits: Vec<u32> = text
         .chars()
@@ -287,13 +287,13 @@ fn domain(keys: &mut Keys, stem: &str) -> Result<DomainConfig, Fault> {
     })
 }
 
-/// Reads the configuration `bytes` of the file called `file`, and `settings` of the command line, which win. A domain
-/// without `name=` is called as its file is.
+/// Reads the configuration `bytes` of the file called `file`, and `settings` from the command line, which override
+/// it. Without `name=`, the domain is named after the file.
 ///
 /// # Errors
-/// The first fault, with its place.
+/// The first error, with its place.
 pub fn parse(file: &str, bytes: &[u8], settings: &[String]) -> Result<Parsed, ConfigError> {
-    // As xl does it: they stand behind the file's last line, and `+=` adds to what the file has.
+    // As in xl, the settings are appended to the file's last line, and `+=` adds to the file's value.
     let last_line = 1 + bytes.iter().filter(|&&byte| byte == b'\n').count();
     let mut text = bytes.to_vec();
     for setting in settings {
@@ -318,7 +318,8 @@ pub fn parse(file: &str, bytes: &[u8], settings: &[String]) -> Result<Parsed, Co
     let stem = base.strip_suffix(".cfg").unwrap_or(base);
     let config = domain(&mut keys, stem);
     if let Err((None, _)) = config {
-        // Something is missing: a key that was misspelt may be why. Of a fault in a line, the line tells.
+        // The error isn't in a particular line, so a misspelt key may be its cause. Otherwise the line itself says
+        // enough.
         keys.settings
             .retain(|it| Ignored::of(&it.key) == Ignored::Unknown && !is_known(&it.key));
     }
@@ -346,7 +347,7 @@ pub fn parse(file: &str, bytes: &[u8], settings: &[String]) -> Result<Parsed, Co
     }
 }
 
-/// The keys that a domain is made of.
+/// The keys that this program acts on.
 pub(super) const KEYS: [&str; 25] = [
     "bootloader",
     "builder",
@@ -375,7 +376,7 @@ pub(super) const KEYS: [&str; 25] = [
     "vcpus",
 ];
 
-/// Whether a domain is made of it: a fault may have kept it from being looked at.
+/// Whether this program acts on the key. It may not have got that far because of an error.
 fn is_known(key: &str) -> bool {
     KEYS.contains(&key)
 }

@@ -1,20 +1,20 @@
-//! The keys of xl's configurations (xl.cfg(5)) that a domain is not made of here, and what is said about them.
+//! Keys of xl's configurations (xl.cfg(5)) that this program does not act on, and what is said about them.
 
-/// What becomes of a key that nothing acts on.
+/// Why a key has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ignored {
-    /// It asks for a device.
+    /// The key configures a device.
     Device,
-    /// It is about HVM or PVH domains.
+    /// The key is for HVM or PVH domains.
     NotForPv,
-    /// It would mean something for a PV domain.
+    /// The key would have a meaning for a PV domain, but isn't implemented.
     NotYet,
-    /// xl doesn't have it either.
+    /// The key isn't one of xl's either.
     Unknown,
 }
 
 impl Ignored {
-    /// What becomes of `key`.
+    /// Why `key` has no effect.
     pub fn of(key: &str) -> Self {
         let found = LISTS.into_iter().find(|(keys, _)| keys.contains(&key));
         found.map_or(Self::Unknown, |(_, ignored)| ignored)
@@ -33,7 +33,7 @@ impl Ignored {
     }
 }
 
-/// All of them.
+/// All keys without effect, by reason.
 pub const LISTS: [(&[&str], Ignored); 3] = [
     (DEVICES, Ignored::Device),
     (NOT_FOR_PV, Ignored::NotForPv),

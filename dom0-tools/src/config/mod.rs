@@ -1,7 +1,8 @@
 //! Domain configurations in xl's `.cfg` syntax.
 //!
-//! [`parse`] turns a file into a [`DomainConfig`] plus warnings; every fault is one sentence with file and line.
-//! What the file means is in `keys`, which keys xl has in `known`, how it is written in `syntax`, CPU lists in `cpus`.
+//! [`parse`] turns a file into a [`DomainConfig`] and warnings; every error is one sentence with file and line.
+//! `keys` has the meaning of the file, `known` the keys that xl has, `syntax` the grammar, and `cpus` the lists of
+//! CPUs.
 
 mod cpus;
 mod keys;
@@ -19,76 +20,76 @@ use serde::{Deserialize, Serialize};
 pub use cpus::{CpuSet, MAX_CPU};
 pub use keys::parse;
 
-/// What happens to a domain when it ends (`on_poweroff=` and its like).
+/// What happens to a domain when it ends (`on_poweroff=` and similar keys).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
-    /// Remove the domain.
+    /// The domain is removed.
     Destroy,
-    /// Remove it and create it again from its configuration.
+    /// The domain is removed and created again from its configuration.
     Restart,
-    /// Keep the ended domain under another name and create it again.
+    /// The ended domain is kept under another name and created again.
     RenameRestart,
-    /// Keep the ended domain as it is.
+    /// The ended domain is kept as it is.
     Preserve,
 }
 
 /// Where the vCPUs of a domain may run (`cpus=`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Pinning {
-    /// On every CPU.
+    /// All vCPUs may run on every CPU.
     Any,
-    /// All vCPUs on one set of CPUs.
+    /// All vCPUs may run on this set of CPUs.
     All(CpuSet),
-    /// One set a vCPU, in order; vCPUs beyond the list run anywhere.
+    /// A set for each vCPU, in order; vCPUs beyond the list run anywhere.
     Each(Vec<Option<CpuSet>>),
 }
 
 /// A PV domain as its configuration describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DomainConfig {
-    /// `name=`.
+    /// `name=`: the name of the domain.
     pub name: String,
-    /// `uuid=`; chosen at creation if absent.
+    /// `uuid=`; chosen when the domain is created if absent.
     pub uuid: Option<[u8; 16]>,
-    /// `kernel=`: file name of the kernel image.
+    /// `kernel=`: name of the file with the kernel image.
     pub kernel: String,
-    /// `ramdisk=`: file name of the initial RAM disk.
+    /// `ramdisk=`: name of the file with the initial RAM disk.
     pub ramdisk: Option<String>,
-    /// The kernel's command line: `cmdline=`, or `root=` and `extra=` put together.
+    /// The kernel's command line: `cmdline=`, or `root=` and `extra=` joined.
     pub cmdline: String,
-    /// `memory=` in MiB: what the domain starts with.
+    /// `memory=` in MiB: memory at the start.
     pub memory_mib: u64,
-    /// `maxmem=` in MiB: how far it may grow.
+    /// `maxmem=` in MiB: the maximum memory.
     pub max_memory_mib: u64,
-    /// `vcpus=`: how many are there at the start.
+    /// `vcpus=`: number of vCPUs that are up at the start.
     pub vcpus: u32,
-    /// `maxvcpus=`: how many it may bring up.
+    /// `maxvcpus=`: maximum number of vCPUs.
     pub max_vcpus: u32,
-    /// `cpus=`.
+    /// `cpus=`: the CPUs on which its vCPUs may run.
     pub pinning: Pinning,
-    /// `cpu_weight=`, scheduler weight (256 is the usual one).
+    /// `cpu_weight=`: scheduler weight; the default is 256.
     pub weight: Option<u16>,
-    /// `cap=` in percent of one CPU; 0 is no cap.
+    /// `cap=`: maximum CPU time in percent of one CPU; 0 means no cap.
     pub cap: Option<u16>,
-    /// `max_grant_frames=`.
+    /// `max_grant_frames=`: maximum frames of its grant table.
     pub max_grant_frames: Option<u32>,
-    /// `max_maptrack_frames=`.
+    /// `max_maptrack_frames=`: maximum frames for its grant handles.
     pub max_maptrack_frames: Option<u32>,
-    /// `max_grant_version=`.
+    /// `max_grant_version=`: the highest grant table version.
     pub max_grant_version: Option<u32>,
-    /// `on_poweroff=`.
+    /// `on_poweroff=`: what happens when it powers off.
     pub on_poweroff: Action,
-    /// `on_reboot=`.
+    /// `on_reboot=`: what happens when it reboots.
     pub on_reboot: Action,
-    /// `on_watchdog=`.
+    /// `on_watchdog=`: what happens when its watchdog fires.
     pub on_watchdog: Action,
-    /// `on_crash=`.
+    /// `on_crash=`: what happens when it crashes.
     pub on_crash: Action,
 }
 
 impl DomainConfig {
-    /// What happens to the domain when it has ended this way: a suspended one stays, as its image is in it; one that
-    /// ended in a way that nobody knows is removed (as xl does).
+    /// What happens to the domain when it has ended in this way. A suspended domain is kept, since its memory is the
+    /// image to save. An unknown reason removes the domain, as xl does.
     #[must_use]
     pub const fn action_at(&self, ending: Ending) -> Action {
         match ending {
@@ -102,14 +103,14 @@ impl DomainConfig {
     }
 }
 
-/// Where a setting stands.
+/// Where a setting or an error is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// In a file, on this line.
     Line(String, usize),
-    /// In a file; it is about something that the file lacks.
+    /// In a file, without a line, since something is missing there.
     File(String),
-    /// On the command line, behind the file's name.
+    /// On the command line, after the file's name.
     CommandLine,
 }
 
@@ -126,31 +127,31 @@ impl fmt::Display for Place {
 /// A file that a configuration names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedFile {
-    /// The key that names it, and where that stands: `a.cfg:3: kernel`.
+    /// The key that names it, with its place: `a.cfg:3: kernel`.
     pub by: String,
-    /// Its name.
+    /// Name of the file as the configuration gives it.
     pub name: String,
 }
 
-/// A configuration and what was odd about it.
+/// A configuration, with warnings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parsed {
-    /// The domain.
+    /// The configuration of the domain.
     pub config: DomainConfig,
-    /// Sentences about keys that were ignored, with their place.
+    /// Messages about keys that were ignored, with their places.
     pub warnings: Vec<String>,
-    /// The files that it takes to create the domain.
+    /// The files that are needed to create the domain.
     pub files: Vec<NamedFile>,
 }
 
 /// Why a file is not a usable configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// Where the fault is.
+    /// The place of the error.
     pub place: Place,
-    /// What is wrong, in words.
+    /// A message about the error.
     pub cause: String,
-    /// What else was odd. These are to be told first: the fault may follow from a key that was misspelt.
+    /// Warnings to print first, since a misspelt key may have caused the error.
     pub warnings: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! `shutdown` and `reboot`: a domain's kernel is asked by its Xenstore, and what comes of it is waited for.
+//! `shutdown` and `reboot`: asks a domain's kernel through Xenstore, and waits for its reaction.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -12,15 +12,15 @@ use crate::commands::other;
 use crate::privcmd::Privcmd;
 use crate::store::Store;
 
-/// How long a domain has to take a wish up.
+/// How long a domain's kernel may take to react to a request.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two looks.
+/// Pause between two checks.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Asks one domain or all.
+/// Runs `shutdown` or `reboot` for one domain or for all.
 ///
 /// # Errors
-/// If one can't be asked, or does not take the wish up.
+/// If a domain can't be asked, or its kernel doesn't react in time.
 pub fn ask(request: &Request, wish: Wish) -> Result<()> {
     verbs::one_or_all(request).map_err(|sentence| anyhow!(sentence))?;
     let mut h = Privcmd::open()?;
@@ -57,7 +57,7 @@ fn runs(h: &mut Privcmd, id: DomId) -> bool {
     domain::info(h, id).is_ok_and(|info| info.ended.is_none())
 }
 
-/// Waits until the node is emptied, or the domain has ended; a wish that nobody takes up is taken back.
+/// Waits until the guest empties the node or the domain ends. After a timeout, the request is withdrawn.
 fn takes_up(h: &mut Privcmd, store: &mut Store, id: DomId) -> bool {
     let (path, begun) = (wish_path(id), Instant::now());
     loop {
@@ -65,7 +65,7 @@ fn takes_up(h: &mut Privcmd, store: &mut Store, id: DomId) -> bool {
             return true;
         }
         if begun.elapsed() > PATIENCE {
-            // It may be gone by now.
+            // The domain may be gone by now.
             let _ = store.write(&path, "");
             return false;
         }

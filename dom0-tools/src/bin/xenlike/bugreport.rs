@@ -1,5 +1,5 @@
-//! `bugreport`: what a developer needs to know about a machine on which something fails, in one text. A part that can't
-//! be read says why in its place: the report of a broken machine is the one that is wanted.
+//! `bugreport`: collects in one text what a developer needs to know about a machine on which something fails. A part
+//! that can't be read is replaced by the reason, since reports from broken machines matter most.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -29,7 +29,7 @@ pub fn collect(output: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// A part of the report: its heading, and how it is read.
+/// A part of the report: its heading and the function that reads it.
 type Part = (&'static str, fn() -> Result<String>);
 
 const PARTS: [Part; 10] = [
@@ -58,7 +58,8 @@ fn hypervisor() -> Result<String> {
     Ok(view::host_text(&commands::host()?))
 }
 
-/// What SMBIOS says about the machine's kind. Serial numbers and asset tags, which tell whose it is, stay out.
+/// The machine's model according to SMBIOS. Serial numbers and asset tags are left out, since they identify the
+/// owner.
 fn board() -> Result<String> {
     const FIELDS: [&str; 9] = [
         "sys_vendor",
@@ -87,7 +88,7 @@ fn board() -> Result<String> {
     Ok(text)
 }
 
-/// The first CPU's lines of /proc/cpuinfo, and how many CPUs have them.
+/// The first CPU's lines of /proc/cpuinfo, and the number of CPUs with the same lines.
 fn cpu() -> Result<String> {
     let text = read("/proc/cpuinfo")?;
     let first = text.split("\n\n").next().unwrap_or_default();
@@ -100,7 +101,7 @@ fn cpu() -> Result<String> {
 
 fn acpi_tables() -> Result<String> {
     let mut paths = files("/sys/firmware/acpi/tables")?;
-    // Tables that were loaded later, by the AML of others.
+    // Tables that AML code of other tables has loaded later.
     paths.extend(files("/sys/firmware/acpi/tables/dynamic").unwrap_or_default());
     let mut text = String::new();
     for path in paths {
@@ -111,7 +112,7 @@ fn acpi_tables() -> Result<String> {
     Ok(text)
 }
 
-/// A table's length, revision, makers and sum (ACPI 6.5, section 5.2.6).
+/// A table's length, revision, OEM fields and checksum (ACPI 6.5, section 5.2.6).
 fn table_line(table: &[u8]) -> String {
     let text = |from, to| {
         let bytes = table.get(from..to).unwrap_or_default();
@@ -209,7 +210,7 @@ fn read(path: &str) -> Result<String> {
     fs::read_to_string(path).with_context(|| path.to_owned())
 }
 
-/// What is in a folder, by name, without folders that aren't links.
+/// The files in a folder, sorted by name; folders are left out unless they are links.
 fn files(folder: &str) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| folder.to_owned())? {
@@ -251,7 +252,7 @@ mod tests {
         assert!(line.ends_with("SUM WRONG by 0x07"), "{line}");
     }
 
-    /// What firmware calls itself can't break the report's lines or a terminal.
+    /// Names from the firmware can't break the report's lines or the terminal.
     #[test]
     fn names_are_made_printable() {
         let line = table_line(&table());

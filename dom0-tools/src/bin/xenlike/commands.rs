@@ -1,4 +1,4 @@
-//! What the verbs do.
+//! The implementation of the verbs.
 
 use std::borrow::Cow;
 use std::fs;
@@ -26,10 +26,10 @@ use crate::store::Store;
 use crate::waiting::Watch;
 use crate::{keeper, libxl};
 
-/// How long xenconsoled may take to make a new domain's terminal.
+/// How long xenconsoled may take to create a new domain's terminal.
 const CONSOLE: Duration = Duration::from_secs(5);
 
-/// Files of this system; relative names start at the current folder.
+/// The files of this system. Relative names start at the current folder.
 struct Disk;
 
 impl Files for Disk {
@@ -40,15 +40,15 @@ impl Files for Disk {
     }
 }
 
-/// Prints; a closed pipe is no fault.
+/// Prints to stdout. A closed pipe is ignored.
 pub fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// The domain that a word names.
+/// The domain that a word names, by name or number.
 ///
 /// # Errors
-/// If there is none.
+/// If there is no such domain.
 pub fn find(h: &mut Privcmd, word: &str) -> Result<DomId> {
     if let Some(id) = Known::look(h)?.by_name(word) {
         return Ok(id);
@@ -59,10 +59,10 @@ pub fn find(h: &mut Privcmd, word: &str) -> Result<DomId> {
     }
 }
 
-/// A domain other than this one, by name or number.
+/// Like [`find`], but refuses the domain in which this program runs.
 ///
 /// # Errors
-/// If there is none.
+/// If there is no such domain.
 pub fn other(h: &mut Privcmd, word: &str) -> Result<DomId> {
     match find(h, word)? {
         DomId::ZERO => bail!("Domain-0 is this domain"),
@@ -70,7 +70,7 @@ pub fn other(h: &mut Privcmd, word: &str) -> Result<DomId> {
     }
 }
 
-/// `list`.
+/// Runs `list`: shows the domains.
 pub fn list(request: &Request) -> Result<()> {
     let mut h = Privcmd::open()?;
     let known = Known::look(&mut h)?;
@@ -92,7 +92,7 @@ pub fn list(request: &Request) -> Result<()> {
     Ok(())
 }
 
-/// For how long a domain has run.
+/// The number of seconds for which a domain has run.
 fn uptime_of(info: &DomainInfo) -> Option<u64> {
     match info.id {
         DomId::ZERO => own_uptime(),
@@ -100,7 +100,7 @@ fn uptime_of(info: &DomainInfo) -> Option<u64> {
     }
 }
 
-/// `dominfo`.
+/// Runs `dominfo`: shows one domain in detail.
 pub fn dominfo(word: &str, json: bool) -> Result<()> {
     let mut h = Privcmd::open()?;
     let id = find(&mut h, word)?;
@@ -115,13 +115,13 @@ pub fn dominfo(word: &str, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// `domid`.
+/// Runs `domid`: prints a domain's number.
 pub fn domid(word: &str) -> Result<()> {
     print(&format!("{}\n", find(&mut Privcmd::open()?, word)?));
     Ok(())
 }
 
-/// `domname`.
+/// Runs `domname`: prints a domain's name.
 pub fn domname(word: &str) -> Result<()> {
     let mut h = Privcmd::open()?;
     let id = find(&mut h, word)?;
@@ -129,13 +129,13 @@ pub fn domname(word: &str) -> Result<()> {
     Ok(())
 }
 
-/// `version`.
+/// Runs `version`: shows the hypervisor's version.
 pub fn version(json: bool) -> Result<()> {
     print(&view::version(&mut Privcmd::open()?, json)?);
     Ok(())
 }
 
-/// `info`.
+/// Runs `info`: shows the machine and the hypervisor.
 pub fn info(json: bool) -> Result<()> {
     let host = host()?;
     print(&if json {
@@ -146,12 +146,12 @@ pub fn info(json: bool) -> Result<()> {
     Ok(())
 }
 
-/// The machine and the hypervisor.
+/// Reads the properties of the machine and the hypervisor.
 pub fn host() -> Result<HostView> {
     Ok(view::host(&mut Privcmd::open()?)?)
 }
 
-/// `vcpu-list`.
+/// Runs `vcpu-list`: shows vCPUs and the CPUs on which they run.
 pub fn vcpu_list(json: bool, only: Option<&str>) -> Result<()> {
     let mut h = Privcmd::open()?;
     let names = Known::look(&mut h)?;
@@ -165,14 +165,14 @@ pub fn vcpu_list(json: bool, only: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// `vcpu-pin`.
+/// Runs `vcpu-pin`: sets the CPUs on which a vCPU may run.
 pub fn vcpu_pin(word: &str, vcpu: &str, cpus: &str) -> Result<()> {
     let mut h = Privcmd::open()?;
     let id = find(&mut h, word)?;
     ops::pin(&mut h, id, vcpu, cpus).map_err(|cause| anyhow!(cause))
 }
 
-/// `top`.
+/// Runs `top`: shows the domains' CPU time repeatedly.
 pub fn top(request: &Request) -> Result<()> {
     let number = |name| request.number(name).map_err(|sentence| anyhow!(sentence));
     let (json, delay) = (request.has("json"), number("delay")?.unwrap_or(2));
@@ -200,7 +200,7 @@ pub fn top(request: &Request) -> Result<()> {
     Ok(())
 }
 
-/// `uptime`: since when the domains run.
+/// Runs `uptime`: shows for how long domains have run.
 pub fn uptime(json: bool, only: Option<&str>) -> Result<()> {
     let mut h = Privcmd::open()?;
     let names = Known::look(&mut h)?;
@@ -219,7 +219,7 @@ pub fn uptime(json: bool, only: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// `dmesg`.
+/// Runs `dmesg`: prints the hypervisor's log.
 pub fn dmesg(clear: bool) -> Result<()> {
     let clear = if clear { Clear::Yes } else { Clear::No };
     let log = machine::log(&mut Privcmd::open()?, clear)?;
@@ -227,36 +227,36 @@ pub fn dmesg(clear: bool) -> Result<()> {
     Ok(())
 }
 
-/// `pause`.
+/// Runs `pause`: stops a domain's vCPUs.
 pub fn pause(word: &str) -> Result<()> {
     let mut h = Privcmd::open()?;
     let id = other(&mut h, word)?;
     Ok(domain::pause(&mut h, id)?)
 }
 
-/// `unpause`.
+/// Runs `unpause`: lets a paused domain run.
 pub fn unpause(word: &str) -> Result<()> {
     let mut h = Privcmd::open()?;
     let id = other(&mut h, word)?;
     ops::unpause(&mut h, id, word).map_err(|sentence| anyhow!(sentence))
 }
 
-/// `destroy`.
+/// Runs `destroy`: ends a domain at once.
 pub fn destroy(word: &str) -> Result<()> {
     let mut h = Privcmd::open()?;
     let id = other(&mut h, word)?;
     remove(&mut h, id)
 }
 
-/// Destroys a domain, and takes it out of Xenstore.
+/// Destroys a domain and removes it from Xenstore.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses to destroy it.
 pub fn remove(h: &mut Privcmd, id: DomId) -> Result<()> {
     domain::destroy(h, id)?;
     if let Some(mut store) = Store::open() {
         let home = path::home(id);
-        // What is not there need not go.
+        // A missing node doesn't need to be removed.
         if let Ok(vm) = store.read(&format!("{home}/vm")) {
             let _ = store.remove(&vm);
         }
@@ -266,10 +266,10 @@ pub fn remove(h: &mut Privcmd, id: DomId) -> Result<()> {
     Ok(())
 }
 
-/// Gives an ended domain, which stays, another name: its own one, a dash, its number.
+/// Renames an ended domain that is preserved: its old name, a dash, and its number.
 ///
 /// # Errors
-/// When it can't be written down.
+/// If the new name can't be stored.
 pub fn rename(record: &Record) -> Result<()> {
     let name = format!("{}-{}", record.config.name, record.id);
     if let Some(mut store) = Store::open() {
@@ -278,7 +278,7 @@ pub fn rename(record: &Record) -> Result<()> {
     record.rename(&name)
 }
 
-/// Reads a configuration; settings from the command line win.
+/// Reads a configuration file; settings from the command line override it.
 fn configuration(file: &str, settings: &[String]) -> Result<Parsed> {
     let text = fs::read(file).with_context(|| file.to_owned())?;
     let parsed = config::parse(file, &text, settings);
@@ -292,7 +292,7 @@ fn configuration(file: &str, settings: &[String]) -> Result<Parsed> {
     Ok(parsed?)
 }
 
-/// Lines about long work, where somebody watches.
+/// Prints progress of long operations, if stderr is a terminal.
 struct Lines;
 
 impl Progress for Lines {
@@ -303,7 +303,7 @@ impl Progress for Lines {
     }
 }
 
-/// `create`.
+/// Runs `create`: starts a domain from a configuration.
 pub fn create(request: &Request) -> Result<()> {
     let (file, settings) = verbs::configuration(request).map_err(|sentence| anyhow!(sentence))?;
     let Parsed { config, files, .. } = configuration(file, &settings)?;
@@ -331,7 +331,7 @@ pub fn create(request: &Request) -> Result<()> {
         return Ok(());
     }
     let end = Watch::of(&record.uuid, record.id)?;
-    // Attached before it runs, so that nothing it says is missed.
+    // The console is attached before the domain runs, so that no output is missed.
     let runs = !request.has("paused");
     let unpause = std::thread::spawn(move || -> Result<()> {
         std::thread::sleep(Duration::from_millis(100));
@@ -355,16 +355,16 @@ pub fn create(request: &Request) -> Result<()> {
 /// Whether a new domain runs at once.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// It does.
+    /// The domain runs at once.
     Running,
-    /// It waits to be unpaused.
+    /// The domain stays paused until `unpause`.
     Paused,
 }
 
-/// Starts a domain, without a word about progress.
+/// Creates a domain without showing progress.
 ///
 /// # Errors
-/// One sentence; nothing is left of it.
+/// A message about the cause; the domain is removed again.
 pub fn start(config: &DomainConfig, wish: Start) -> Result<Record> {
     start_telling(config, wish, &mut ())
 }
@@ -397,7 +397,7 @@ fn start_telling(
         started: now().unwrap_or_default(),
         config: config.clone(),
     };
-    // Where there is a Xenstore, xenconsoled finds the console by it; else the keeper has it.
+    // With a Xenstore, xenconsoled finds the console there; otherwise the domain's keeper serves it.
     let registered = match &mut store {
         Some(store) => register(store, config, &created, &uuid),
         None => Ok(()),
@@ -419,7 +419,7 @@ fn start_telling(
     Ok(record)
 }
 
-/// `console`.
+/// Runs `console`: attaches the terminal to a domain's console.
 pub fn attach(word: &str) -> Result<()> {
     let mut h = Privcmd::open()?;
     let id = other(&mut h, word)?;
@@ -438,7 +438,7 @@ fn attach_to(id: DomId, keys: console::Keys) -> Result<()> {
     })
 }
 
-/// Where a domain's console is to be had; the domain's name if that is known here.
+/// Where a domain's console can be opened, and the domain's name if this program knows it.
 pub fn console_of(h: &mut Privcmd, id: DomId) -> Result<(Place, Option<String>)> {
     let record = Record::of(&domain::info(h, id)?);
     if let Some(record) = record.filter(|record| !record.served) {
@@ -458,7 +458,7 @@ pub fn console_of(h: &mut Privcmd, id: DomId) -> Result<(Place, Option<String>)>
     }
 }
 
-/// Enters a domain into Xenstore, with what xl looks for there, and tells the daemon of its ring.
+/// Registers a domain in Xenstore, with the nodes that xl expects, and tells the daemon about its ring.
 fn register(
     store: &mut Store,
     config: &DomainConfig,
@@ -476,7 +476,7 @@ fn register(
     }
 }
 
-/// `manifest`.
+/// Runs `manifest`: writes or checks a boot manifest.
 pub fn manifest(request: &Request) -> Result<()> {
     let output = request
         .value("output")
@@ -496,7 +496,7 @@ pub fn manifest(request: &Request) -> Result<()> {
     Ok(())
 }
 
-/// `image`.
+/// Runs `image`: describes a kernel image.
 pub fn image(file: &str, json: bool) -> Result<()> {
     let bytes = fs::read(file).with_context(|| file.to_owned())?;
     let image = Image::open(file, &bytes)?;

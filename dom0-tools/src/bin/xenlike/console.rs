@@ -1,4 +1,4 @@
-//! `console`: a terminal on a domain's console, until `Ctrl-]`.
+//! `console`: connects the terminal to a domain's console, until `Ctrl-]` is typed.
 
 #![expect(unsafe_code, reason = "terminal settings")]
 
@@ -14,12 +14,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::keeper::wait;
 
-/// `Ctrl-]`
+/// The byte that `Ctrl-]` sends.
 const LEAVE: u8 = 0x1d;
-/// How long a domain that restarts may be away.
+/// How long to wait for a restarting domain's console.
 const RESTART: Duration = Duration::from_secs(5);
 
-/// The terminal without echo and lines; as it was when dropped.
+/// The terminal in raw mode, without echo and line editing. Dropping it restores the old mode, which it holds.
 struct Raw(libc::termios);
 
 impl Raw {
@@ -28,7 +28,7 @@ impl Raw {
         if !input.is_terminal() {
             return None;
         }
-        // SAFETY: the structure is plain numbers, which tcgetattr fills.
+        // SAFETY: the structure consists of plain numbers, which tcgetattr fills in.
         let before = unsafe {
             let mut before: libc::termios = std::mem::zeroed();
             if libc::tcgetattr(input.as_raw_fd(), &raw mut before) != 0 {
@@ -48,16 +48,16 @@ impl Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        // SAFETY: sets what was there before.
+        // SAFETY: restores the mode that was read before.
         unsafe { libc::tcsetattr(io::stdin().as_raw_fd(), libc::TCSANOW, &raw const self.0) };
     }
 }
 
-/// Where a domain's console is to be had.
+/// Where a domain's console can be opened.
 pub enum Place {
-    /// The socket of its keeper.
+    /// At the socket of the domain's keeper.
     Keeper(PathBuf),
-    /// The terminal that xenconsoled made for it.
+    /// At the terminal that xenconsoled made for the domain.
     Terminal(PathBuf),
 }
 
@@ -80,28 +80,28 @@ impl Place {
     }
 }
 
-/// Why a terminal was left.
+/// Why `talk` returned.
 #[derive(PartialEq, Eq)]
 enum Left {
-    /// The person wanted to.
+    /// The user typed `Ctrl-]`.
     Person,
-    /// The console's end.
+    /// The console was closed at its other end.
     Domain,
 }
 
-/// Whether a person's keys go to the domain.
+/// Whether the user's keys go to the domain.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Keys {
-    /// They do.
+    /// Keys are read and sent to the domain.
     Taken,
-    /// They are left alone.
+    /// Keys are not read.
     Left,
 }
 
-/// Attaches to a domain's console; when that ends, goes on with the one that `next` finds, if it does.
+/// Attaches to a domain's console. When the console closes, continues with the place that `next` returns, if any.
 ///
 /// # Errors
-/// If nobody has the console.
+/// If no process serves the console.
 pub fn attach(place: &Place, keys: Keys, next: &mut dyn FnMut() -> Option<Place>) -> Result<()> {
     let mut wire = place.open().context("nobody keeps this domain's console")?;
     let _raw = match keys {
@@ -141,10 +141,10 @@ fn print(text: &[u8]) {
     let _ = out.write_all(text).and_then(|()| out.flush());
 }
 
-/// Reads a domain's console until `found` says so of what it has said, `None` at its end, or the deadline.
+/// Reads a domain's console until `found` accepts the output so far. Returns `None` if the console closes first.
 ///
 /// # Errors
-/// If nobody has the console, or the deadline passes.
+/// If no process serves the console, or the deadline passes.
 pub fn read_until(
     place: &Place,
     deadline: Option<Instant>,
@@ -168,7 +168,7 @@ pub fn read_until(
     }
 }
 
-/// Carries bytes both ways.
+/// Copies bytes in both directions.
 fn talk(socket: &mut dyn Wire, taken: Keys) -> Result<Left> {
     let (keyboard, domain) = (io::stdin().as_raw_fd(), socket.as_raw_fd());
     let mut fds = vec![domain];
@@ -176,7 +176,7 @@ fn talk(socket: &mut dyn Wire, taken: Keys) -> Result<Left> {
         fds.push(keyboard);
     }
     let mut bytes = [0; 1024];
-    // Without the buffer of `Stdin`, whose content nobody can wait for.
+    // Bypasses the buffer of `Stdin`, since poll can't wait for the buffer's content.
     let mut keys = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     loop {
         let ready = wait(&fds)?;
@@ -193,7 +193,7 @@ fn talk(socket: &mut dyn Wire, taken: Keys) -> Result<Left> {
                 return Ok(Left::Person);
             }
             if count == 0 {
-                // A script's end: the output still counts.
+                // The input is a script that has ended; output is still wanted.
                 fds.truncate(1);
             } else if socket.write_all(typed).is_err() {
                 return Ok(Left::Domain);

@@ -1,4 +1,4 @@
-//! Verbs that change a living domain.
+//! Verbs that change a running domain.
 
 use std::fs;
 
@@ -27,13 +27,13 @@ impl Nodes for Store {
     }
 }
 
-/// The Xenstore, by which a domain's kernel is asked.
+/// Opens the Xenstore through which a domain's kernel is asked.
 fn asked_store(verb: &str) -> Result<Store> {
     let without = || format!("there is no Xenstore, by which {verb} asks a domain's kernel");
     Store::open().with_context(without)
 }
 
-/// `mem-set`.
+/// Runs `mem-set`: asks a domain to use a given amount of memory.
 pub fn mem_set(word: &str, amount: &str) -> Result<()> {
     let mut h = Privcmd::open()?;
     let id = find(&mut h, word)?;
@@ -41,14 +41,14 @@ pub fn mem_set(word: &str, amount: &str) -> Result<()> {
     ops::mem_set(&mut h, &mut store, id, word, amount).map_err(sentence)
 }
 
-/// `mem-max`.
+/// Runs `mem-max`: sets a domain's maximum memory.
 pub fn mem_max(word: &str, amount: &str) -> Result<()> {
     let mut h = Privcmd::open()?;
     let id = find(&mut h, word)?;
     ops::mem_max(&mut h, id, amount).map_err(sentence)
 }
 
-/// `vcpu-set`.
+/// Runs `vcpu-set`: asks a domain to use a given number of vCPUs.
 pub fn vcpu_set(word: &str, count: &str) -> Result<()> {
     let mut h = Privcmd::open()?;
     let id = find(&mut h, word)?;
@@ -56,7 +56,7 @@ pub fn vcpu_set(word: &str, count: &str) -> Result<()> {
     ops::vcpu_set(&mut h, &mut store, id, word, count).map_err(sentence)
 }
 
-/// `sysrq`.
+/// Runs `sysrq`: sends a domain's kernel a SysRq letter.
 pub fn sysrq(word: &str, letter: &str) -> Result<()> {
     let mut h = Privcmd::open()?;
     match find(&mut h, word)? {
@@ -65,12 +65,12 @@ pub fn sysrq(word: &str, letter: &str) -> Result<()> {
     }
 }
 
-/// `debug-keys`.
+/// Runs `debug-keys`: presses debug keys of the hypervisor.
 pub fn debug_keys(keys: &str) -> Result<()> {
     Ok(machine::debug_keys(&mut Privcmd::open()?, keys.as_bytes())?)
 }
 
-/// `rename`.
+/// Runs `rename`: gives a domain another name.
 pub fn rename(word: &str, name: &str) -> Result<()> {
     ops::check_name(name).map_err(sentence)?;
     let mut h = Privcmd::open()?;
@@ -89,10 +89,10 @@ pub fn rename(word: &str, name: &str) -> Result<()> {
     }
 }
 
-/// Changes a domain's name where xl and the domain look for it.
+/// Changes a domain's name in the nodes that xl and the domain read.
 ///
 /// # Errors
-/// The daemon's refusal.
+/// If the daemon refuses a request.
 pub fn rename_in_store(store: &mut Store, id: DomId, name: &str) -> Result<()> {
     let home = path::home(id);
     if let Ok(vm) = store.read(&format!("{home}/vm")) {
@@ -101,7 +101,7 @@ pub fn rename_in_store(store: &mut Store, id: DomId, name: &str) -> Result<()> {
     store.write(&format!("{home}/name"), name)
 }
 
-/// For how long Dom0's Linux has run.
+/// The number of seconds for which Dom0's Linux has run.
 pub fn own_uptime() -> Option<u64> {
     let text = fs::read_to_string("/proc/uptime").ok()?;
     text.split('.').next()?.parse().ok()

@@ -28,17 +28,17 @@ const fn ioctl_number(number: u64, size: usize) -> u64 {
 const BIND_INTERDOMAIN: u64 = ioctl_number(1, size_of::<BindInterdomain>());
 const NOTIFY: u64 = ioctl_number(4, size_of::<u32>());
 
-/// A channel to another domain; closed when dropped.
+/// An event channel to another domain. Dropping it closes the channel.
 pub struct Channel {
     device: File,
     port: u32,
 }
 
 impl Channel {
-    /// Connects with a channel that the domain's builder made for us.
+    /// Connects to a port that the domain's builder allocated for this domain.
     ///
     /// # Errors
-    /// If the domain is gone, or another has connected.
+    /// If the domain is gone, or the port is connected already.
     pub fn connect(dom: DomId, remote: Port) -> Result<Channel> {
         let mut device = OpenOptions::new();
         device.read(true).write(true).custom_flags(libc::O_NONBLOCK);
@@ -52,24 +52,24 @@ impl Channel {
         Ok(Channel { device, port })
     }
 
-    /// Tells the other domain.
+    /// Signals the other domain.
     ///
     /// # Errors
-    /// When the channel is gone.
+    /// If the channel is closed.
     pub fn notify(&self) -> io::Result<()> {
         let mut port = self.port;
         ioctl(&self.device, NOTIFY, &mut port).map(drop)
     }
 
-    /// What to wait on for news of the other domain.
+    /// The file descriptor that becomes readable when the other domain signals.
     pub fn fd(&self) -> RawFd {
         self.device.as_raw_fd()
     }
 
-    /// Takes the news, and lets the next come.
+    /// Takes pending signals and unmasks their ports for the next ones.
     ///
     /// # Errors
-    /// When the device fails.
+    /// If the device fails.
     pub fn take(&mut self) -> io::Result<()> {
         let mut ports = [0; 64];
         match self.device.read(&mut ports) {
@@ -84,7 +84,7 @@ impl Channel {
 }
 
 fn ioctl<T>(device: &File, number: u64, request: &mut T) -> io::Result<u32> {
-    // SAFETY: each number goes with its structure, which holds no pointers.
+    // SAFETY: each request number is used with its own structure, which holds no pointers.
     let result = unsafe {
         libc::ioctl(
             device.as_raw_fd(),

@@ -1,5 +1,5 @@
-//! The keeper of a domain: a process of its own that does what the configuration says when the domain ends. Where no
-//! xenconsoled does it, it also has the domain's console, and hands it to whoever attaches.
+//! The keeper of a domain: a process that acts on the domain's end as its configuration says. Where no xenconsoled
+//! runs, the keeper also serves the domain's console to any client that attaches.
 
 #![expect(unsafe_code, reason = "poll and setsid")]
 
@@ -22,17 +22,17 @@ use crate::runtime::Record;
 use crate::store::Store;
 use crate::{commands, libxl, waiting};
 
-/// Bytes of output that who attaches late still sees.
+/// Bytes of old output that a client receives when it attaches.
 const BACKLOG: usize = 16 << 10;
-/// How often the domain is looked after.
+/// Pause between two checks of the domain, in milliseconds.
 const LOOK_MS: i32 = 200;
-/// The longest wait for a keeper to be ready.
+/// How long a keeper may take to get ready.
 const READY: Duration = Duration::from_secs(10);
 
-/// Starts the keeper of a new domain; if it has the console, waits until it listens.
+/// Starts the keeper of a new domain. If the keeper serves the console, waits until it listens.
 ///
 /// # Errors
-/// When it does not come up.
+/// If the keeper doesn't get ready.
 pub fn start(record: &Record) -> Result<()> {
     let mut keeper = Command::new(std::env::current_exe()?)
         .args([crate::KEEP, &record.id.to_string()])
@@ -53,7 +53,7 @@ pub fn start(record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// Waits until one of these can be read, or for [`LOOK_MS`].
+/// Waits until one of the descriptors is readable, at most [`LOOK_MS`]; returns the readable ones.
 pub fn wait(readable: &[RawFd]) -> io::Result<Vec<RawFd>> {
     let mut polled: Vec<libc::pollfd> = readable
         .iter()
@@ -63,7 +63,7 @@ pub fn wait(readable: &[RawFd]) -> io::Result<Vec<RawFd>> {
             revents: 0,
         })
         .collect();
-    // SAFETY: the array has so many entries.
+    // SAFETY: the pointer and the length are those of one array.
     let result = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, LOOK_MS) };
     if result < 0 {
         let error = io::Error::last_os_error();
@@ -81,16 +81,16 @@ struct Keeper {
     ring: Ring,
     clients: Vec<UnixStream>,
     backlog: VecDeque<u8>,
-    /// Keys that the ring had no room for.
+    /// Typed keys for which the ring had no room yet.
     keys: VecDeque<u8>,
 }
 
-/// The keeper of domain `id`.
+/// The main function of the keeper of domain `id`.
 ///
 /// # Errors
-/// When the domain's console can't be had, or the domain can't be started again.
+/// If the domain's console can't be opened, or the domain can't be created again.
 pub fn keep(id: DomId) -> Result<()> {
-    // SAFETY: starts a session, so that the terminal's end is not ours.
+    // SAFETY: makes a new session, so that closing the terminal doesn't end this process.
     unsafe { libc::setsid() };
     let record = Record::load(id).context("nothing is known of this domain")?;
     let mut h = Privcmd::open()?;
@@ -110,7 +110,7 @@ pub fn keep(id: DomId) -> Result<()> {
     loop {
         keeper.serve(&listener)?;
         if let Some(end) = ended(&keeper.record, &mut h) {
-            // What it said at the very end.
+            // Output that the domain wrote just before its end.
             keeper.output()?;
             if let End::Shutdown(ending) = end {
                 let name = &keeper.record.config.name;
@@ -121,7 +121,7 @@ pub fn keep(id: DomId) -> Result<()> {
     }
 }
 
-/// Waits for the end of a domain whose console is xenconsoled's.
+/// Waits for the end of a domain whose console xenconsoled serves.
 fn watch(record: &Record, h: &mut Privcmd) -> Result<()> {
     loop {
         wait(&[])?;
@@ -131,12 +131,12 @@ fn watch(record: &Record, h: &mut Privcmd) -> Result<()> {
     }
 }
 
-/// How a domain went.
+/// How a domain ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// By itself.
+    /// The domain shut down for this reason.
     Shutdown(Ending),
-    /// Somebody destroyed it.
+    /// The domain was destroyed.
     Gone,
 }
 
@@ -153,7 +153,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Takes what the domain has printed, and tells everybody.
+    /// Takes the domain's new output and sends it to all clients.
     fn output(&mut self) -> Result<()> {
         let output = self.ring.take()?;
         self.tell(&output);
@@ -167,7 +167,7 @@ impl Keeper {
         self.backlog.extend(output);
         let over = self.backlog.len().saturating_sub(BACKLOG);
         self.backlog.drain(..over);
-        // Who has gone, or does not read, is no client any more.
+        // A client that has gone or doesn't read is dropped.
         self.clients
             .retain_mut(|client| client.write_all(output).is_ok());
     }
@@ -183,7 +183,7 @@ impl Keeper {
         }
     }
 
-    /// Gives the domain what clients have typed.
+    /// Sends the domain the keys that clients typed.
     fn input(&mut self, ready: &[RawFd]) {
         let keys = &mut self.keys;
         self.clients.retain_mut(|client| {
@@ -208,7 +208,7 @@ impl Keeper {
 fn ended(record: &Record, h: &mut Privcmd) -> Option<End> {
     match domain::info(h, record.id) {
         Ok(info) if info.handle == record.uuid && !info.dying => {
-            // Whoever saves a suspended domain removes it, or lets it go on.
+            // A suspended domain is left to the process that saves it, which destroys or resumes it.
             let ended = info.ended.filter(|ending| *ending != Ending::Suspend);
             ended.map(End::Shutdown)
         }
@@ -216,7 +216,7 @@ fn ended(record: &Record, h: &mut Privcmd) -> Option<End> {
     }
 }
 
-/// What is known of the domain by now: it may have got another name, from `xl rename` too.
+/// The current record of the domain: its name may have changed, also by `xl rename`.
 fn current(record: &Record) -> Record {
     let mut record = Record::load(record.id).unwrap_or_else(|| record.clone());
     if record.served
@@ -228,9 +228,9 @@ fn current(record: &Record) -> Record {
     record
 }
 
-/// Does what the configuration says.
+/// Acts on the domain's end as its configuration says.
 fn finish(record: &Record, h: &mut Privcmd, end: End) -> Result<()> {
-    // It may have got another name.
+    // The domain may have been renamed.
     let record = &current(record);
     let action = match end {
         End::Gone => {
@@ -253,7 +253,7 @@ fn finish(record: &Record, h: &mut Privcmd, end: End) -> Result<()> {
         }
     }
     if action != Action::Destroy {
-        // Clients follow by name, once this keeper's socket ends.
+        // Clients reconnect by the domain's name once this keeper's socket is closed.
         commands::start(&record.config, commands::Start::Running)?;
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! What is known of the domains besides what the hypervisor says: names as Xenstore has them, or where there is none as
-//! this program has given them; and configurations.
+//! What is known about domains besides the hypervisor's data: their configurations, and their names, from Xenstore
+//! or, where there is none, from this program's own records.
 
 use anyhow::{Result, bail};
 use dom0_tools::config::DomainConfig;
@@ -13,20 +13,20 @@ use crate::privcmd::Privcmd;
 use crate::runtime::Record;
 use crate::store::Store;
 
-/// The name of domain 0.
+/// The name of domain 0 in every listing.
 pub const DOMAIN_0: &str = "Domain-0";
 
-/// All domains, looked up beforehand.
+/// The names of all domains, read in advance.
 pub struct Known {
     names: Vec<(DomId, String)>,
     records: Vec<Record>,
 }
 
 impl Known {
-    /// Looks them up.
+    /// Reads the names of all domains.
     ///
     /// # Errors
-    /// The hypervisor's refusal.
+    /// If the hypervisor refuses to list domains.
     pub fn look(h: &mut Privcmd) -> Result<Self> {
         let infos = domain::list(h)?;
         let records: Vec<Record> = infos.iter().filter_map(Record::of).collect();
@@ -46,17 +46,17 @@ impl Known {
         Ok(Self { names, records })
     }
 
-    /// The domain of that name.
+    /// The domain that has this name.
     pub fn by_name(&self, word: &str) -> Option<DomId> {
         let mut names = self.names.iter();
         let named = names.find(|(_, name)| name == word).map(|(id, _)| *id);
         named.or((word == DOMAIN_0).then_some(DomId::ZERO))
     }
 
-    /// Refuses a name that a domain has.
+    /// Checks that no domain has this name.
     ///
     /// # Errors
-    /// A sentence.
+    /// A message that names the domain which has the name.
     pub fn is_free(&self, name: &str) -> Result<()> {
         match self.by_name(name) {
             Some(_) => bail!("{name}: there is a domain of that name already"),

@@ -1,5 +1,5 @@
-//! What libxl keeps of a domain, in files and in Xenstore, and xl's verbs begin with: written for the domains of this
-//! program, so that xl can go on with them.
+//! The data that libxl stores about a domain in files and in Xenstore, and that xl's verbs need. Written for the
+//! domains of this program, so that xl can manage them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,18 +12,18 @@ use serde_json::Value;
 use crate::runtime::{Record, now};
 use crate::store::Store;
 
-/// libxl's folder.
+/// The folder of libxl's files.
 const FOLDER: &str = "/var/lib/xen";
 
-/// libxl's own folder about a domain in Xenstore, which no guest can read.
+/// libxl's private path for a domain in Xenstore, which guests can't read.
 pub fn path(id: DomId) -> String {
     format!("/libxl/{id}")
 }
 
-/// Enters a domain where libxl looks for it.
+/// Registers a domain where libxl looks for it.
 ///
 /// # Errors
-/// The daemon's refusal.
+/// If the daemon refuses a request.
 pub fn register(store: &mut Store, id: DomId, uuid: &[u8; 16]) -> Result<()> {
     let home = path(id);
     for (path, value) in [
@@ -32,39 +32,39 @@ pub fn register(store: &mut Store, id: DomId, uuid: &[u8; 16]) -> Result<()> {
     ] {
         store.write(&path, value)?;
     }
-    // For `xl uptime`.
+    // `xl uptime` reads this node.
     let started = format!("{}.00", now().unwrap_or_default());
     store.write(&format!("{}/start_time", vm_path(uuid)), &started)
 }
 
-/// The end of the names of all files about a domain.
+/// The common end of the names of all files about a domain.
 fn stem(record: &Record) -> String {
     format!("{}.{}", record.id, uuid_text(&record.uuid))
 }
 
-/// The file with its configuration.
+/// The file that holds the domain's configuration.
 fn file(stem: &str) -> PathBuf {
     PathBuf::from(FOLDER).join(format!("userdata-d.{stem}.libxl-json"))
 }
 
-/// The configuration that libxl keeps of a domain.
+/// Reads the configuration that libxl has stored for a domain.
 pub fn recall(id: DomId, uuid: &str) -> Option<Value> {
     let text = fs::read(file(&format!("{id}.{uuid}"))).ok()?;
     let text = text.split(|byte| *byte == 0).next()?;
     serde_json::from_slice(text).ok()
 }
 
-/// Writes a domain's configuration where libxl looks for it. Without its folder there is no libxl.
+/// Stores a domain's configuration where libxl looks for it. Does nothing if libxl's folder is missing.
 ///
 /// # Errors
-/// When it can't be written.
+/// If the file can't be written.
 pub fn remember(record: &Record) -> Result<()> {
     if !Path::new(FOLDER).is_dir() {
         return Ok(());
     }
     let path = file(&stem(record));
     let json = libxl_json(&record.config, &uuid_text(&record.uuid));
-    // libxl reads the NUL too.
+    // libxl expects a NUL at the end.
     let text = format!("{json:#}\n\0");
     fs::write(&path, text).with_context(|| path.display().to_string())
 }
@@ -75,7 +75,7 @@ pub fn forget(record: &Record) {
     for file in fs::read_dir(FOLDER).into_iter().flatten().flatten() {
         let name = file.file_name().to_string_lossy().into_owned();
         if name.starts_with("userdata-") && name.contains(&about) {
-            // libxl may have removed it.
+            // libxl may have removed it already.
             let _ = fs::remove_file(file.path());
         }
     }

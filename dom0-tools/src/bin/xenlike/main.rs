@@ -1,5 +1,5 @@
-//! `xenlike`: the toolstack's command for a Linux Dom0, and for making manifests anywhere. What it can do is the
-//! toolstack's table of commands (`dom0_tools::verbs`), as for the shell of the bare Dom0.
+//! `xenlike`: the toolstack's command for a Linux Dom0, and for making manifests on any system. Its verbs are the
+//! toolstack's table of commands (`dom0_tools::verbs`), which the shell of the bare Dom0 shares.
 
 mod asking;
 mod bugreport;
@@ -26,7 +26,7 @@ use dom0_tools::hyper::DomId;
 use dom0_tools::ops::Wish;
 use dom0_tools::verbs::{self, Front, Op, Read, Request};
 
-/// How `create` starts the keeper of a domain; no command for people.
+/// The verb by which `create` starts the keeper of a domain; not meant for users.
 pub const KEEP: &str = "keep";
 
 fn main() {
@@ -101,7 +101,7 @@ fn perform(request: &Request) -> Result<()> {
         Op::Manifest => commands::manifest(request),
         Op::BugReport => bugreport::collect(request.value("output").map(Path::new)),
         Op::Sleep => waiting::sleep(request.word(0)),
-        // `Request::read` has answered these.
+        // `Request::read` has handled these.
         Op::Help | Op::Ls | Op::Cat | Op::History | Op::PowerOff | Op::Restart => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! Hypercalls through Linux's `/dev/xen/privcmd`, with arguments in memory of `/dev/xen/hypercall` (Linux
+//! Hypercalls through Linux's `/dev/xen/privcmd`, with arguments in memory from `/dev/xen/hypercall` (Linux
 //! include/uapi/xen/privcmd.h).
 
 #![expect(unsafe_code, reason = "ioctl and mmap")]
@@ -41,14 +41,14 @@ const fn ioctl_number(number: u64, size: usize) -> u64 {
 const HYPERCALL: u64 = ioctl_number(0, size_of::<HypercallRequest>());
 const MMAPBATCH_V2: u64 = ioctl_number(4, size_of::<MapRequest>());
 
-/// Whether a mapping can be written.
+/// The rights of a mapping.
 #[derive(Clone, Copy)]
 enum Access {
     ReadOnly,
     ReadWrite,
 }
 
-/// Memory mapped from a device.
+/// Memory that was mapped from a device.
 struct Mapping {
     start: *mut u8,
     bytes: usize,
@@ -60,7 +60,7 @@ impl Mapping {
             Access::ReadOnly => libc::PROT_READ,
             Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
         };
-        // SAFETY: the kernel chooses the address; the mapping is owned here until it is dropped.
+        // SAFETY: the kernel chooses the address, and this value owns the mapping until it is dropped.
         let start = unsafe {
             libc::mmap(
                 ptr::null_mut(),
@@ -81,34 +81,35 @@ impl Mapping {
     }
 
     fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: the mapping has so many bytes, is borrowed mutably, and writable: `Access` says for each use.
+        // SAFETY: the mapping has this many bytes, `self` is borrowed mutably, and callers use it for writable
+        // mappings alone.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.bytes) }
     }
 
     fn as_bytes(&self) -> &[u8] {
-        // SAFETY: the mapping has so many bytes, and is borrowed.
+        // SAFETY: the mapping has this many bytes, and `self` is borrowed.
         unsafe { std::slice::from_raw_parts(self.start, self.bytes) }
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the range was mapped by `new` and nobody borrows it any more.
+        // SAFETY: `new` mapped the range, and no borrow of it remains.
         unsafe { libc::munmap(self.start.cast(), self.bytes) };
     }
 }
 
-/// The way to the hypervisor.
+/// The connection to the hypervisor.
 pub struct Privcmd {
     device: File,
     arena: Mapping,
 }
 
 impl Privcmd {
-    /// Opens the devices.
+    /// Opens the kernel's devices.
     ///
     /// # Errors
-    /// If this is no Dom0, or not root.
+    /// If this isn't a Dom0, or the user isn't root.
     pub fn open() -> Result<Privcmd> {
         let open = |path: &str| {
             let file = OpenOptions::new().read(true).write(true).open(path);
@@ -121,7 +122,8 @@ impl Privcmd {
     }
 
     fn ioctl<T>(&self, number: u64, request: &mut T) -> Result<u64, Errno> {
-        // SAFETY: each number goes with its structure, whose pointers are valid for what the kernel writes.
+        // SAFETY: each request number is used with its own structure, whose pointers are valid for the kernel's
+        // writes.
         let result = unsafe {
             libc::ioctl(
                 self.device.as_raw_fd(),
@@ -132,45 +134,46 @@ impl Privcmd {
         if result >= 0 {
             return Ok(result as u64);
         }
-        // Xen's error numbers are Linux's.
+        // Xen's error numbers are the same as Linux's.
         let error = io::Error::last_os_error().raw_os_error();
         Err(error.map_or(errno::EIO, Errno))
     }
 }
 
-/// A page of a domain's, shared with it.
+/// A page of another domain, shared with it.
 pub struct SharedPage(Mapping);
 
 impl SharedPage {
-    /// The byte at `offset`, below [`PAGE`].
+    /// The byte at `offset`, which must be below [`PAGE`].
     pub fn byte(&self, offset: usize) -> &AtomicU8 {
         assert!(offset < PAGE, "outside of the page");
-        // SAFETY: inside the mapping, which lives as long as `self`; the domain changes it at any moment.
+        // SAFETY: the byte is inside the mapping, which lives as long as `self`; as an atomic, it may change at any
+        // time.
         unsafe { AtomicU8::from_ptr(self.0.start.add(offset)) }
     }
 
-    /// The aligned word at `offset`, below [`PAGE`].
+    /// The word at `offset`, which must be aligned and below [`PAGE`].
     pub fn word(&self, offset: usize) -> &AtomicU32 {
         assert!(
             offset < PAGE && offset.is_multiple_of(4),
             "no word of the page"
         );
-        // SAFETY: likewise, and aligned.
+        // SAFETY: as in `byte`, and the word is aligned.
         unsafe { AtomicU32::from_ptr(self.0.start.add(offset).cast()) }
     }
 }
 
 impl Privcmd {
-    /// Maps one frame of a domain, to be shared with it.
+    /// Maps a frame of a domain for sharing data with it.
     ///
     /// # Errors
-    /// The hypervisor's refusal.
+    /// If the hypervisor refuses the mapping.
     pub fn map_shared(&self, dom: DomId, frame: Mfn) -> Result<SharedPage> {
         let page = self.map_frames(dom, &[frame], Access::ReadWrite);
         Ok(SharedPage(page.context("mapping a page of the domain")?))
     }
 
-    /// Maps frames of a domain, in a row.
+    /// Maps frames of a domain at consecutive addresses.
     fn map_frames(&self, dom: DomId, frames: &[Mfn], access: Access) -> Result<Mapping, Errno> {
         let window =
             Mapping::new(&self.device, frames.len() * PAGE, access).map_err(|_| errno::ENOMEM)?;

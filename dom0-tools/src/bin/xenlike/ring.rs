@@ -15,38 +15,39 @@ use crate::runtime::Record;
 const IN_BYTES: u32 = 1024;
 const OUT_BYTES: u32 = 2048;
 
-/// A mapped ring with its channel.
+/// A mapped console ring and its event channel.
 pub struct Ring {
     page: SharedPage,
     channel: Channel,
 }
 
 impl Ring {
-    /// Maps the ring of a domain and connects with its channel.
+    /// Maps a domain's console ring and connects to its event channel.
     ///
     /// # Errors
-    /// If the domain is gone, or somebody else has its console.
+    /// If the domain is gone, or another process serves its console.
     pub fn open(h: &Privcmd, record: &Record) -> Result<Ring> {
         let page = h.map_shared(record.id, record.console)?;
         let channel = Channel::connect(record.id, record.console_port)?;
         Ok(Ring { page, channel })
     }
 
-    /// What to wait on.
+    /// The file descriptor that becomes readable when the domain signals.
     pub fn fd(&self) -> RawFd {
         self.channel.fd()
     }
 
-    /// Takes the news and what the domain has printed.
+    /// Takes pending signals and the domain's new output.
     ///
     /// # Errors
-    /// When the channel fails.
+    /// If the event channel fails.
     pub fn take(&mut self) -> io::Result<Vec<u8>> {
         self.channel.take()?;
         let word = |offset| self.page.word(offset);
         let consumed = word(offset_of!(ConsInterface, out_cons)).load(Ordering::Acquire);
         let produced = word(offset_of!(ConsInterface, out_prod)).load(Ordering::Acquire);
-        // Indices run freely; a domain that writes nonsense gets nonsense printed, never more than the ring.
+        // Indices wrap at 32 bits. If the domain writes bad indices, its output is garbage, but never longer than the
+        // ring.
         let waiting = produced.wrapping_sub(consumed).min(OUT_BYTES);
         let ring = offset_of!(ConsInterface, out);
         let place = |n: u32| ring + (consumed.wrapping_add(n) % OUT_BYTES) as usize;
@@ -55,13 +56,13 @@ impl Ring {
             .collect();
         if waiting != 0 {
             word(offset_of!(ConsInterface, out_cons)).store(produced, Ordering::Release);
-            // The domain may be gone; then nobody need be told.
+            // The domain may be gone, and then doesn't need the signal.
             let _ = self.channel.notify();
         }
         Ok(output)
     }
 
-    /// Gives the domain keys, as many as there is room for; how many.
+    /// Sends as many keys to the domain as the ring has room for; returns their number.
     pub fn give(&mut self, keys: &[u8]) -> usize {
         let word = |offset| self.page.word(offset);
         let consumed = word(offset_of!(ConsInterface, in_cons)).load(Ordering::Acquire);

@@ -1,5 +1,5 @@
-//! What this program knows of the domains that it has made, beside what Xenstore may have: a folder for each
-//! below `/run/xenlike`, named by its number, true while the domain with that UUID lives.
+//! This program's own records of the domains that it has created, besides their nodes in Xenstore. Each has a folder
+//! below `/run/xenlike`, named after the domain's number; it is valid while the domain with the recorded UUID lives.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,29 +11,29 @@ use dom0_tools::hyper::domain::DomainInfo;
 use dom0_tools::hyper::{DomId, Mfn, Port};
 use serde::{Deserialize, Serialize};
 
-/// Where it is kept.
+/// The folder that holds the records.
 pub const FOLDER: &str = "/run/xenlike";
 
-/// A domain that this program has made.
+/// The record of a domain that this program has created.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// Its number.
+    /// The domain's number.
     pub id: DomId,
-    /// The frame of its console ring.
+    /// Machine frame of the domain's console ring.
     pub console: Mfn,
-    /// Its end of the console's channel.
+    /// The domain's port of the console's event channel.
     pub console_port: Port,
-    /// Its UUID, by which another domain with the same number is told apart.
+    /// The domain's UUID. It tells the domain from a later one with the same number.
     pub uuid: [u8; 16],
-    /// Whether a Xenstore has its name and xenconsoled its console; else its keeper has both.
+    /// Whether Xenstore has its name and xenconsoled serves its console; otherwise its keeper does both.
     pub served: bool,
-    /// When it was made, in seconds since 1970.
+    /// Time of its creation, in seconds since 1970.
     pub started: u64,
-    /// What it was made from.
+    /// The configuration from which it was created.
     pub config: DomainConfig,
 }
 
-/// The same as it is written.
+/// A record in the form in which it is stored.
 #[derive(Serialize, Deserialize)]
 struct Written {
     console: u64,
@@ -49,15 +49,15 @@ fn folder(id: DomId) -> PathBuf {
 }
 
 impl Record {
-    /// Where its keeper listens.
+    /// Path of the socket on which the domain's keeper listens.
     pub fn socket(&self) -> PathBuf {
         folder(self.id).join("console")
     }
 
-    /// Writes it down, in the place of what was known of an older domain with its number.
+    /// Stores the record. Replaces that of an older domain with the same number.
     ///
     /// # Errors
-    /// When the folder can't be written.
+    /// If the folder can't be written.
     pub fn save(&self) -> Result<()> {
         let folder = folder(self.id);
         let _ = fs::remove_dir_all(&folder);
@@ -75,24 +75,24 @@ impl Record {
             config: self.config.clone(),
         };
         let path = folder(self.id).join("domain.json");
-        // In one step, for who reads it meanwhile.
+        // Renamed into place, so that concurrent readers see either the old or the new record.
         let new = path.with_extension("new");
         let bytes = serde_json::to_vec(&written)?;
         let done = fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path));
         done.with_context(|| path.display().to_string())
     }
 
-    /// Gives the domain another name, in what is known of it here.
+    /// Changes the domain's name in its stored record.
     ///
     /// # Errors
-    /// When it can't be written down.
+    /// If the record can't be written.
     pub fn rename(&self, name: &str) -> Result<()> {
         let mut record = self.clone();
         name.clone_into(&mut record.config.name);
         record.write()
     }
 
-    /// What is known of domain `id`.
+    /// Reads the record of domain `id`.
     pub fn load(id: DomId) -> Option<Record> {
         let bytes = fs::read(folder(id).join("domain.json")).ok()?;
         let written: Written = serde_json::from_slice(&bytes).ok()?;
@@ -107,17 +107,17 @@ impl Record {
         })
     }
 
-    /// What is known of a living domain.
+    /// Reads the record of a living domain; `None` if it belongs to an older domain.
     pub fn of(info: &DomainInfo) -> Option<Record> {
         Record::load(info.id).filter(|record| record.uuid == info.handle)
     }
 
-    /// For how many seconds it has run.
+    /// The number of seconds for which the domain has run.
     pub fn age(&self) -> Option<u64> {
         now()?.checked_sub(self.started)
     }
 
-    /// Forgets it, unless another domain has its number by now.
+    /// Removes the record, unless a newer domain has the same number.
     pub fn forget(&self) {
         if Record::load(self.id).is_some_and(|now| now.uuid == self.uuid) {
             let _ = fs::remove_dir_all(folder(self.id));
@@ -125,7 +125,7 @@ impl Record {
     }
 }
 
-/// Seconds since 1970.
+/// The current time in seconds since 1970.
 pub fn now() -> Option<u64> {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.ok().map(|since| since.as_secs())

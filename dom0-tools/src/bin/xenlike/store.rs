@@ -1,4 +1,4 @@
-//! A client of Xenstore, where a daemon keeps the names of domains (io/xs_wire.h).
+//! A client of the Xenstore daemon, which stores the names of domains (io/xs_wire.h).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -13,32 +13,32 @@ use zerocopy::IntoBytes;
 
 use crate::privcmd::Privcmd;
 
-/// The daemon's socket, and the kernel's device for daemons elsewhere.
+/// The daemon's socket, and the kernel's device for a daemon in another domain.
 const SOCKET: &str = "/run/xenstored/socket";
 const DEVICE: &str = "/dev/xen/xenbus";
-/// The kernel's own end of the channel to the daemon.
+/// The kernel's port of the event channel to the daemon.
 const KERNEL_PORT: &str = "/proc/xen/xsd_port";
-/// The longest answer (`XENSTORE_PAYLOAD_MAX`).
+/// Maximum length of an answer (`XENSTORE_PAYLOAD_MAX`).
 const MAX_PAYLOAD: u32 = 4096;
 
 trait Wire: Read + Write {}
 impl Wire for UnixStream {}
 impl Wire for File {}
 
-/// A connection.
+/// A connection to the daemon.
 pub struct Store {
     wire: Box<dyn Wire>,
 }
 
 impl Store {
-    /// Connects; `None` if there is no Xenstore.
+    /// Connects; returns `None` if there is no Xenstore.
     pub fn open() -> Option<Store> {
         if let Ok(socket) = UnixStream::connect(SOCKET) {
             return Some(Store {
                 wire: Box::new(socket),
             });
         }
-        // The device takes every request, and answers when a daemon has connected with its channel.
+        // The device accepts requests without a daemon, and answers only once a daemon has connected to its channel.
         let port = fs::read_to_string(KERNEL_PORT).ok()?.trim().parse().ok()?;
         if !event::is_connected(&mut Privcmd::open().ok()?, DomId::ZERO, Port(port)).ok()? {
             return None;
@@ -49,7 +49,7 @@ impl Store {
         })
     }
 
-    /// Sends a request, each of whose parts but the last is ended by NUL, and gives the answer.
+    /// Sends a request and returns the answer. In the payload, NUL terminates each part but the last.
     fn ask(&mut self, kind: u32, payload: &[u8]) -> Result<Vec<u8>> {
         let header = SockMsg {
             type_: kind,
@@ -72,51 +72,51 @@ impl Store {
                     String::from_utf8_lossy(&answer).trim_end_matches('\0')
                 ),
                 answered if answered == kind => return Ok(answer),
-                // A watch's event, which nobody here asked for.
+                // A watch event, which this program never requests.
                 _ => {}
             }
         }
     }
 
-    /// A node's value.
+    /// Reads a node's value.
     ///
     /// # Errors
-    /// If there is none.
+    /// If the node doesn't exist.
     pub fn read(&mut self, path: &str) -> Result<String> {
         let value = self.ask(XS_READ, format!("{path}\0").as_bytes())?;
         Ok(String::from_utf8_lossy(&value).into_owned())
     }
 
-    /// Sets a node's value, making it.
+    /// Sets a node's value; creates the node if it doesn't exist.
     ///
     /// # Errors
-    /// The daemon's refusal.
+    /// If the daemon refuses the request.
     pub fn write(&mut self, path: &str, value: &str) -> Result<()> {
         self.ask(XS_WRITE, format!("{path}\0{value}").as_bytes())
             .map(drop)
     }
 
-    /// Removes a node with all below it.
+    /// Removes a node and everything below it.
     ///
     /// # Errors
-    /// The daemon's refusal.
+    /// If the daemon refuses the request.
     pub fn remove(&mut self, path: &str) -> Result<()> {
         self.ask(XS_RM, format!("{path}\0").as_bytes()).map(drop)
     }
 
-    /// Sets who may read and write a node, as `xenstore-chmod` spells it.
+    /// Sets the permissions of a node, each in the syntax of `xenstore-chmod`.
     ///
     /// # Errors
-    /// The daemon's refusal.
+    /// If the daemon refuses the request.
     pub fn set_permissions(&mut self, path: &str, permissions: &[String]) -> Result<()> {
         let request = format!("{path}\0{}\0", permissions.join("\0"));
         self.ask(XS_SET_PERMS, request.as_bytes()).map(drop)
     }
 
-    /// Tells the daemon of a domain's ring.
+    /// Tells the daemon about a domain's ring.
     ///
     /// # Errors
-    /// The daemon's refusal.
+    /// If the daemon refuses the request.
     pub fn introduce(&mut self, id: DomId, frame: u64, port: u32) -> Result<()> {
         self.ask(XS_INTRODUCE, format!("{id}\0{frame}\0{port}\0").as_bytes())
             .map(drop)

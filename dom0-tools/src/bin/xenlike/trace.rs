@@ -1,4 +1,4 @@
-//! `trace`: what happens on the CPUs, in a file for Perfetto.
+//! `trace`: records events on all CPUs, and writes a file for Perfetto.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -16,30 +16,31 @@ use crate::commands::print;
 use crate::known::Known;
 use crate::privcmd::Privcmd;
 
-/// Pages of each CPU's buffer, if there are none yet.
+/// Pages of each CPU's trace buffer, if tracing has none yet.
 const PAGES: u32 = 64;
-/// How often the buffers are emptied.
+/// Pause between two reads of the buffers.
 const ROUND: Duration = Duration::from_millis(50);
-/// More records than this are left out.
+/// Maximum number of records; later ones are dropped.
 const MAX_RECORDS: usize = 8 << 20;
-/// More bytes than this are not taken.
+/// Maximum number of bytes that are recorded.
 const MAX_BYTES: usize = 512 << 20;
 
-/// How long, if nothing is said.
+/// Default duration in seconds.
 const SECONDS: u64 = 5;
 
-/// Ctrl-C was pressed: what has been recorded is enough. Tracing must not stay on without anybody to read.
+/// Set when the user presses Ctrl-C, which ends the recording normally. Tracing must not stay enabled without a
+/// reader.
 static ENOUGH: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn enough(_: libc::c_int) {
     ENOUGH.store(true, Ordering::Relaxed);
 }
 
-/// Has Ctrl-C, and what ends processes, end the recording alone.
+/// Makes Ctrl-C and the usual termination signals end the recording only.
 #[expect(unsafe_code, reason = "signal handlers")]
 fn end_at_signals() {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-        // SAFETY: the handler just stores to an atomic, as any may.
+        // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
         unsafe {
             libc::signal(
                 signal,
@@ -49,10 +50,10 @@ fn end_at_signals() {
     }
 }
 
-/// A trace that is to be converted: its bytes, the speed of its clock, the domains' names.
+/// A trace to be converted: its bytes, its clock's frequency, the names of domains.
 type Taken = (Vec<u8>, u32, Box<dyn Names>);
 
-/// `trace`.
+/// Runs `trace`: records or converts a trace.
 pub fn trace(request: &Request) -> Result<()> {
     let from = request.value("from");
     let output = request.value("output").unwrap_or("trace.json");
@@ -99,7 +100,7 @@ pub fn trace(request: &Request) -> Result<()> {
     Ok(())
 }
 
-/// A file says nothing of names.
+/// A trace file doesn't contain the domains' names.
 struct NoNames;
 
 impl Names for NoNames {

@@ -1,5 +1,5 @@
-//! `wait`, `create --wait` and `sleep`. The keeper of a domain removes it as soon as it has ended, so a waiting process
-//! leaves a file in which the keeper writes how it ended.
+//! `wait`, `create --wait` and `sleep`. A domain's keeper removes the domain as soon as it has ended, so a waiting
+//! process creates a file, into which the keeper writes how the domain ended.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,12 +17,12 @@ use crate::console;
 use crate::privcmd::Privcmd;
 use crate::runtime::FOLDER;
 
-/// Between two looks.
+/// Pause between two checks.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long a keeper may take to say how its domain ended.
+/// How long a keeper may take to write how its domain ended.
 const KEEPER: Duration = Duration::from_secs(2);
 
-/// A process that waits for a domain's end.
+/// A registered wait of this process for a domain's end.
 pub struct Watch {
     uuid: [u8; 16],
     id: DomId,
@@ -33,27 +33,27 @@ fn notes(uuid: &[u8; 16]) -> PathBuf {
     PathBuf::from(FOLDER).join(format!("waiting-{}", uuid_text(uuid)))
 }
 
-/// Tells all who wait how a domain ended.
+/// Tells all waiting processes how a domain ended.
 pub fn tell(uuid: &[u8; 16], ending: Ending) {
     let folder = notes(uuid);
     for note in fs::read_dir(&folder).into_iter().flatten().flatten() {
         let waits = PathBuf::from("/proc").join(note.file_name()).exists();
-        // A process that is gone by now has left its note, or takes it away itself.
+        // Removes the file of a process that has gone without doing so.
         let _ = if waits {
             fs::write(note.path(), ending.code().to_string())
         } else {
             fs::remove_file(note.path())
         };
     }
-    // It stays while there are notes in it.
+    // This fails, as intended, while the folder contains files.
     let _ = fs::remove_dir(folder);
 }
 
 impl Watch {
-    /// Begins to wait for the end of the domain `id` with that UUID.
+    /// Registers a wait for the end of domain `id` with this UUID.
     ///
     /// # Errors
-    /// When the file can't be made.
+    /// If the file can't be created.
     pub fn of(uuid: &[u8; 16], id: DomId) -> Result<Self> {
         let folder = notes(uuid);
         let note = folder.join(std::process::id().to_string());
@@ -67,10 +67,10 @@ impl Watch {
         })
     }
 
-    /// Waits for the end; an error if it was no good one, or comes too late.
+    /// Waits for the domain's end. Fails if the domain crashed or the deadline passed.
     ///
     /// # Errors
-    /// A sentence.
+    /// A message that says how the domain ended.
     pub fn verdict(&self, name: &str, deadline: Option<Instant>) -> Result<()> {
         let mut h = Privcmd::open()?;
         loop {
@@ -89,7 +89,7 @@ impl Watch {
         }
     }
 
-    /// What the keeper has said of the end.
+    /// Reads what the keeper wrote about the end.
     fn told(&self) -> Option<Ending> {
         let deadline = Instant::now() + KEEPER;
         loop {
@@ -107,7 +107,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // The folder stays while others wait.
+        // The folder stays while other processes wait.
         let _ = fs::remove_file(&self.note);
         let _ = fs::remove_dir(notes(&self.uuid));
     }
@@ -121,7 +121,7 @@ fn judge(name: &str, ending: Option<Ending>) -> Result<()> {
     }
 }
 
-/// `wait`.
+/// Runs `wait`: waits for a domain's end.
 pub fn wait(request: &Request) -> Result<()> {
     let seconds = request
         .number("timeout")
@@ -145,7 +145,7 @@ pub fn wait(request: &Request) -> Result<()> {
     }
 }
 
-/// `sleep`.
+/// Runs `sleep`: waits for a number of seconds.
 pub fn sleep(seconds: &str) -> Result<()> {
     let seconds = seconds.parse().context("sleep wants a number of seconds")?;
     thread::sleep(Duration::from_secs(seconds));
