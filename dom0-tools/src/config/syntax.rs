@@ -1,27 +1,27 @@
-//! The syntax of xl's configuration files, as Debian's libxlutil reads them: `key = value` lines, where a value is a
-//! number, a string in single or double quotes, or a list in brackets that may span lines. `+=` appends to a string or
-//! a list. What libxlutil refuses is refused; a test compares the two.
+//! The syntax of xl's configuration files, as Debian's libxlutil parses them: `key = value` lines, where a value is a
+//! number, a string in single or double quotes, or a list in brackets that may span lines. `+=` appends to a string
+//! or a list. Texts that libxlutil refuses are refused; a test compares the two parsers.
 //!
-//! Two things are read differently. A comment may end the file without a line end. Octal escapes, of which libxlutil
-//! makes an empty string, are refused as it refuses hexadecimal ones.
+//! There are two differences. A comment may end at the end of the file, without a newline. Octal escapes, which
+//! libxlutil turns into an empty string, are refused in the same way as it refuses hexadecimal ones.
 
 use alloc::borrow::ToOwned;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-/// A value as written in the file.
+/// A value as it is written in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// A number or a quoted string, without its quotes: whoever wants a text gets its bytes, and whoever wants a
-    /// number has them read as one, as xl does.
+    /// A number or a quoted string, without its quotes. As in xl, the same bytes can be used as a text or read as a
+    /// number.
     Atom(Vec<u8>),
-    /// A list; its elements are values.
+    /// A list, whose elements are values.
     List(Vec<Value>),
 }
 
 impl Value {
-    /// What it is, for messages.
+    /// The kind of value, for messages.
     #[must_use]
     pub fn kind(&self) -> String {
         match self {
@@ -30,8 +30,8 @@ impl Value {
         }
     }
 
-    /// The number that C's strtol reads with base 0: decimal, 0x… or 0…, with blanks and a sign in front. Nothing may
-    /// follow it.
+    /// Reads a number as C's strtol does with base 0: decimal, 0x… or 0…, after optional blanks and a sign. No other
+    /// text may follow.
     #[must_use]
     pub fn number(&self) -> Option<i64> {
         let Value::Atom(bytes) = self else {
@@ -49,7 +49,7 @@ impl Value {
             None if digits.starts_with('0') => (digits, 8),
             None => (digits, 10),
         };
-        // from_str_radix would take a second sign.
+        // from_str_radix would accept a second sign.
         if !digits.starts_with(|c: char| c.is_ascii_hexdigit()) {
             return None;
         }
@@ -57,23 +57,23 @@ impl Value {
     }
 }
 
-/// One `key = value` of the file.
+/// A `key = value` line of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
-    /// The name left of `=`.
+    /// The name to the left of `=`.
     pub key: String,
-    /// The value.
+    /// The value to the right of `=`.
     pub value: Value,
-    /// Line of the key, from 1.
+    /// Line number of the key, counted from 1.
     pub line: usize,
 }
 
-/// Why the text is not a configuration.
+/// Why a text is not a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyntaxError {
-    /// Line of the fault, from 1.
+    /// Line number of the error, counted from 1.
     pub line: usize,
-    /// What is wrong, in words.
+    /// A message about the error.
     pub cause: String,
 }
 
@@ -110,14 +110,14 @@ impl fmt::Display for Token {
     }
 }
 
-/// How deep lists may nest.
+/// Maximum nesting depth of lists.
 const MAX_DEPTH: usize = 8;
 
 struct Parser<'a> {
     rest: core::iter::Peekable<core::iter::Copied<core::slice::Iter<'a, u8>>>,
-    /// The line being read.
+    /// Number of the line being read.
     line: usize,
-    /// The line of the last token, which messages name.
+    /// Line number of the last token, which messages name.
     at: usize,
     depth: usize,
 }
@@ -130,7 +130,7 @@ impl Parser<'_> {
         })
     }
 
-    /// Skips blanks and comments; line ends too when inside a list.
+    /// Skips blanks and comments, and inside a list also line ends.
     fn skip_blanks(&mut self) {
         while let Some(&c) = self.rest.peek() {
             match c {
@@ -147,7 +147,7 @@ impl Parser<'_> {
         }
     }
 
-    /// The next token; `None` at the end of the text.
+    /// Reads the next token; `None` at the end of the text.
     fn token(&mut self) -> Result<Option<Token>, SyntaxError> {
         self.skip_blanks();
         self.at = self.line;
@@ -184,7 +184,7 @@ impl Parser<'_> {
         Ok(Some(token))
     }
 
-    /// A character that no token begins with, and why a person may have written it.
+    /// Refuses a character with which no token begins, with a guess at the user's mistake.
     fn unexpected<T>(&self, byte: u8) -> Result<T, SyntaxError> {
         let c = char::from(byte);
         match byte {
@@ -210,7 +210,7 @@ impl Parser<'_> {
         word
     }
 
-    /// Digits, with the letters that hexadecimal ones may have.
+    /// Reads digits, including the letters of hexadecimal numbers.
     fn number(&mut self) -> Token {
         Token::Atom(self.run(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f' | b'x')))
     }
@@ -232,7 +232,7 @@ impl Parser<'_> {
         }
     }
 
-    /// What a backslash and `c` stand for.
+    /// The character that a backslash and `c` stand for.
     fn escaped(&self, c: u8) -> Result<u8, SyntaxError> {
         match c {
             b'a' => Ok(7),
@@ -296,7 +296,7 @@ impl Parser<'_> {
         Ok(Value::List(items))
     }
 
-    /// One setting after its key.
+    /// Reads the rest of a setting after its key.
     fn setting(&mut self, key: &str, found: &mut Vec<Setting>) -> Result<(), SyntaxError> {
         let line = self.at;
         let append = match self.token()? {
@@ -339,10 +339,10 @@ impl Parser<'_> {
     }
 }
 
-/// Reads a whole configuration; a key given twice keeps its last value.
+/// Parses a whole configuration. The last value of a repeated key counts.
 ///
 /// # Errors
-/// The first line that is not `key = value`, with the reason.
+/// The first line that isn't `key = value`, with the reason.
 pub fn parse(text: &[u8]) -> Result<Vec<Setting>, SyntaxError> {
     let mut parser = Parser {
         rest: text.iter().copied().peekable(),

@@ -1,4 +1,4 @@
-//! Configurations as people write them, and as they break them.
+//! Valid configurations as users write them, and broken ones.
 
 use alloc::string::ToString;
 

@@ -1,16 +1,16 @@
-//! Laying a call's structures out in the arena, and reading the answer back.
+//! Copies the structures of a call into the arena, and reads the results back.
 
 use guest_pv_abi::{Errno, GuestHandle, errno};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::Hypercalls;
 
-/// Where something lies in the arena.
+/// The place of a structure in the arena.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     start: usize,
     len: usize,
-    /// Its address for the hypervisor.
+    /// The address that the hypervisor gets.
     pub(super) handle: GuestHandle,
 }
 
@@ -28,7 +28,7 @@ impl<'h, H: Hypercalls + ?Sized> Args<'h, H> {
         }
     }
 
-    /// Reserves zeroed room.
+    /// Reserves `len` zeroed bytes.
     pub(super) fn room(&mut self, len: usize) -> Result<Place, Errno> {
         let arena = self.hypercalls.arena();
         let start = self.used.next_multiple_of(16);
@@ -43,7 +43,7 @@ impl<'h, H: Hypercalls + ?Sized> Args<'h, H> {
         Ok(Place { start, len, handle })
     }
 
-    /// Copies a structure or an array in.
+    /// Copies a structure or an array into the arena.
     pub(super) fn put<T: IntoBytes + Immutable + ?Sized>(
         &mut self,
         value: &T,
@@ -62,7 +62,7 @@ impl<'h, H: Hypercalls + ?Sized> Args<'h, H> {
             .unwrap_or_default()
     }
 
-    /// A structure at the start of a place.
+    /// Reads a structure from the start of a place.
     pub(super) fn get<T: FromBytes>(&mut self, place: Place) -> T {
         match T::read_from_prefix(self.bytes(place)) {
             Ok((value, _)) => value,

@@ -1,4 +1,4 @@
-//! domctl: making, running, asking and removing domains (domctl.h).
+//! domctl: creating, controlling, querying and destroying domains (domctl.h).
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -14,41 +14,41 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{Args, CallError, DomId, Hypercalls, Mfn, Scheduler, VcpuId, machine};
 
-/// What a new domain is to be.
+/// The properties of a new domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NewDomain {
-    /// Its UUID.
+    /// UUID of the domain.
     pub handle: [u8; 16],
-    /// vCPUs it may have.
+    /// Number of vCPUs that it gets.
     pub max_vcpus: u32,
-    /// Event channels it may have.
+    /// Highest event channel port that it may use.
     pub max_event_channels: u32,
-    /// Grant frames it may have; the hypervisor's choice if `None`.
+    /// Maximum frames of its grant table; `None` for the hypervisor's default.
     pub max_grant_frames: Option<u32>,
-    /// Maptrack frames it may have; the hypervisor's choice if `None`.
+    /// Maximum frames for its grant handles; `None` for the hypervisor's default.
     pub max_maptrack_frames: Option<u32>,
-    /// The newest version of grant tables it may have; the newest there is if `None`.
+    /// The highest grant table version that it may use; `None` for the highest that the hypervisor has.
     pub max_grant_version: Option<u32>,
 }
 
 /// How a domain ended (sched.h, `SHUTDOWN_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// It switched itself off.
+    /// The domain powered itself off.
     PowerOff,
-    /// It asked to be started again.
+    /// The domain asked to be started again.
     Reboot,
-    /// It suspended itself.
+    /// The domain suspended itself.
     Suspend,
-    /// It crashed.
+    /// The domain's kernel crashed.
     Crash,
-    /// Its watchdog was not served.
+    /// The domain didn't reset its watchdog in time.
     Watchdog,
-    /// Another code.
+    /// The domain ended with another code.
     Other(u32),
 }
 
-/// What the domain has done, to stand behind its name.
+/// Prints what the domain did, to follow its name in a sentence.
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -63,7 +63,7 @@ impl fmt::Display for Ending {
 }
 
 impl Ending {
-    /// By the number that the hypervisor has for it.
+    /// Converts from the hypervisor's code (`SHUTDOWN_*`).
     #[must_use]
     pub fn of_code(code: u32) -> Ending {
         match code {
@@ -76,7 +76,7 @@ impl Ending {
         }
     }
 
-    /// The number that the hypervisor has for it.
+    /// The hypervisor's code for it (`SHUTDOWN_*`).
     #[must_use]
     pub fn code(self) -> u32 {
         match self {
@@ -90,34 +90,34 @@ impl Ending {
     }
 }
 
-/// What the hypervisor tells about a domain.
+/// The hypervisor's information about a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DomainInfo {
-    /// Its id.
+    /// The domain's id.
     pub id: DomId,
-    /// Is it being taken apart?
+    /// Whether it is being destroyed.
     pub dying: bool,
-    /// How it ended, if it did.
+    /// How it ended, if it has ended.
     pub ended: Option<Ending>,
-    /// Is it paused by the toolstack?
+    /// Whether the toolstack has paused it.
     pub paused: bool,
-    /// Are all its vCPUs asleep?
+    /// Whether all its vCPUs are blocked.
     pub blocked: bool,
-    /// Is one of its vCPUs on a CPU?
+    /// Whether at least one of its vCPUs runs on a CPU.
     pub running: bool,
-    /// Pages that it has.
+    /// Number of pages that it has.
     pub pages: u64,
-    /// Pages that it may have.
+    /// Maximum number of pages that it may have.
     pub max_pages: u64,
-    /// Nanoseconds that its vCPUs have run.
+    /// Nanoseconds that its vCPUs have run together.
     pub cpu_time_ns: u64,
-    /// vCPUs that are up.
+    /// Number of its vCPUs that are up.
     pub online_vcpus: u32,
-    /// vCPUs that it has.
+    /// Number of vCPUs that it has.
     pub vcpus: u32,
-    /// The frame that it shares with the hypervisor.
+    /// The shared info frame.
     pub shared_info: Mfn,
-    /// Its UUID.
+    /// UUID of the domain.
     pub handle: [u8; 16],
 }
 
@@ -143,22 +143,22 @@ impl From<abi::GetDomainInfo> for DomainInfo {
     }
 }
 
-/// What the hypervisor tells about a vCPU.
+/// The hypervisor's information about a vCPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VcpuInfo {
-    /// Is it up?
+    /// Whether it is up.
     pub online: bool,
-    /// Does it wait for an event?
+    /// Whether it waits for an event.
     pub blocked: bool,
-    /// Is it on a CPU now?
+    /// Whether it is on a CPU now.
     pub running: bool,
     /// Nanoseconds that it has run.
     pub cpu_time_ns: u64,
-    /// The CPU that it is or was on.
+    /// The CPU on which it runs or last ran.
     pub cpu: u32,
 }
 
-/// A domctl without buffers: sends `body`, gives the answer's body and domain back.
+/// Makes a domctl without buffers: sends `body`, returns the domain and the body of the answer.
 fn domctl<H, T>(h: &mut H, cmd: u32, dom: DomId, body: &T) -> Result<(DomId, T), Errno>
 where
     H: Hypercalls + ?Sized,
@@ -189,7 +189,7 @@ where
     Ok((DomId(answer.domain), answer.u.get()))
 }
 
-/// Repeats a call that the hypervisor does in parts.
+/// Repeats a call that the hypervisor performs in parts, until it is complete.
 fn until_done(mut call: impl FnMut() -> Result<(), Errno>) -> Result<(), Errno> {
     loop {
         match call() {
@@ -200,7 +200,7 @@ fn until_done(mut call: impl FnMut() -> Result<(), Errno>) -> Result<(), Errno> 
 }
 
 impl NewDomain {
-    /// As the hypervisor of `h` is told it, which is asked for what it chooses itself.
+    /// The body of createdomain. Asks the hypervisor for limits that it chooses itself.
     fn body<H: Hypercalls + ?Sized>(&self, h: &mut H) -> Result<abi::CreateDomain, CallError> {
         let limit = |frames: Option<u32>| {
             frames
@@ -226,9 +226,9 @@ impl NewDomain {
 /// Creates a paused domain without memory and vCPUs; the hypervisor chooses its id.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn create<H: Hypercalls + ?Sized>(h: &mut H, new: &NewDomain) -> Result<DomId, CallError> {
-    // Xen takes the first free id for any id that can't be a domain's.
+    // For an id that is too large for a domain, Xen takes the first free id.
     let any = DomId(u16::MAX);
     let body = new.body(h)?;
     let (dom, _) = domctl(h, abi::XEN_DOMCTL_CREATEDOMAIN, any, &body)
@@ -236,10 +236,10 @@ pub fn create<H: Hypercalls + ?Sized>(h: &mut H, new: &NewDomain) -> Result<DomI
     Ok(dom)
 }
 
-/// Creates domain 0; the boot domain's right.
+/// Creates domain 0. Only the boot domain may do this.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn create_dom0<H: Hypercalls + ?Sized>(h: &mut H, new: &NewDomain) -> Result<DomId, CallError> {
     let what = CallError::of("create Domain-0");
     let body = new.body(h)?;
@@ -253,52 +253,52 @@ pub fn create_dom0<H: Hypercalls + ?Sized>(h: &mut H, new: &NewDomain) -> Result
     Ok(DomId::ZERO)
 }
 
-/// Turns the boot domain into domain 0.
+/// Makes the boot domain domain 0.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn become_dom0<H: Hypercalls + ?Sized>(h: &mut H) -> Result<(), CallError> {
     let call = h.call(XENLIKE_OP, [u64::from(XENLIKE_BECOME_DOM0), 0, 0, 0, 0]);
     call.map(drop).map_err(CallError::of("become Domain-0"))
 }
 
-/// Stops a domain for good and frees what it has.
+/// Stops a domain for good and frees its resources.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn destroy<H: Hypercalls + ?Sized>(h: &mut H, dom: DomId) -> Result<(), CallError> {
     until_done(|| domctl(h, abi::XEN_DOMCTL_DESTROYDOMAIN, dom, &0_u64).map(drop))
         .map_err(CallError::of("destroy the domain"))
 }
 
-/// Keeps a domain's vCPUs from running.
+/// Pauses a domain: its vCPUs don't run.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn pause<H: Hypercalls + ?Sized>(h: &mut H, dom: DomId) -> Result<(), CallError> {
     until_done(|| domctl(h, abi::XEN_DOMCTL_PAUSEDOMAIN, dom, &0_u64).map(drop))
         .map_err(CallError::of("pause the domain"))
 }
 
-/// Lets a paused domain run.
+/// Unpauses a domain.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn unpause<H: Hypercalls + ?Sized>(h: &mut H, dom: DomId) -> Result<(), CallError> {
     domctl(h, abi::XEN_DOMCTL_UNPAUSEDOMAIN, dom, &0_u64)
         .map(drop)
         .map_err(CallError::of("unpause the domain"))
 }
 
-/// Tells about one domain.
+/// Reads information about one domain.
 ///
 /// # Errors
-/// `ESRCH` if there is none of that id.
+/// `ESRCH` if no domain has this id.
 pub fn info<H: Hypercalls + ?Sized>(h: &mut H, dom: DomId) -> Result<DomainInfo, CallError> {
     let body = abi::GetDomainInfo::default();
     let (_, answer) = domctl(h, abi::XEN_DOMCTL_GETDOMAININFO, dom, &body)
         .map_err(CallError::of("look at the domain"))?;
-    // Xen answers with the next domain if there is none of that id.
+    // If no domain has this id, Xen returns the next one.
     if answer.domain != dom.0 {
         return Err(CallError {
             what: "look at the domain",
@@ -308,10 +308,10 @@ pub fn info<H: Hypercalls + ?Sized>(h: &mut H, dom: DomId) -> Result<DomainInfo,
     Ok(answer.into())
 }
 
-/// Tells about all domains, by rising id.
+/// Reads information about all domains, in ascending order of ids.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn list<H: Hypercalls + ?Sized>(h: &mut H) -> Result<Vec<DomainInfo>, CallError> {
     const BATCH: usize = 128;
     let what = CallError::of("list the domains");
@@ -342,10 +342,10 @@ pub fn list<H: Hypercalls + ?Sized>(h: &mut H) -> Result<Vec<DomainInfo>, CallEr
     }
 }
 
-/// Gives a domain its vCPUs.
+/// Creates a domain's vCPUs.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn set_max_vcpus<H: Hypercalls + ?Sized>(
     h: &mut H,
     dom: DomId,
@@ -356,10 +356,10 @@ pub fn set_max_vcpus<H: Hypercalls + ?Sized>(
         .map_err(CallError::of("give the domain its vCPUs"))
 }
 
-/// Limits a domain's memory.
+/// Sets the maximum memory of a domain.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn set_max_memory<H: Hypercalls + ?Sized>(
     h: &mut H,
     dom: DomId,
@@ -378,7 +378,7 @@ pub fn set_max_memory<H: Hypercalls + ?Sized>(
 /// Fills a frame of a domain with hypercall stubs.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn init_hypercall_page<H: Hypercalls + ?Sized>(
     h: &mut H,
     dom: DomId,
@@ -394,10 +394,10 @@ pub fn init_hypercall_page<H: Hypercalls + ?Sized>(
     .map_err(CallError::of("fill the hypercall page"))
 }
 
-/// Sets a vCPU's registers.
+/// Sets the registers of a vCPU.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn set_context<H: Hypercalls + ?Sized>(
     h: &mut H,
     dom: DomId,
@@ -417,10 +417,10 @@ pub fn set_context<H: Hypercalls + ?Sized>(
         .map_err(what)
 }
 
-/// Tells about a vCPU.
+/// Reads information about a vCPU.
 ///
 /// # Errors
-/// `ESRCH` if there is no such vCPU or domain.
+/// `ESRCH` if the domain or the vCPU doesn't exist.
 pub fn vcpu_info<H: Hypercalls + ?Sized>(
     h: &mut H,
     dom: DomId,
@@ -441,10 +441,10 @@ pub fn vcpu_info<H: Hypercalls + ?Sized>(
     })
 }
 
-/// The CPUs where a vCPU may run, as a bitmap of `cpus` bits.
+/// The CPUs on which a vCPU may run, as a bitmap of `cpus` bits.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn affinity<H: Hypercalls + ?Sized>(
     h: &mut H,
     dom: DomId,
@@ -469,10 +469,10 @@ pub fn affinity<H: Hypercalls + ?Sized>(
     Ok(args.bytes(room).to_vec())
 }
 
-/// Sets the CPUs where a vCPU may run, bit 0 of byte 0 being CPU 0.
+/// Sets the CPUs on which a vCPU may run; bit 0 of byte 0 is CPU 0.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn set_affinity<H: Hypercalls + ?Sized>(
     h: &mut H,
     dom: DomId,
@@ -498,10 +498,10 @@ pub fn set_affinity<H: Hypercalls + ?Sized>(
         .map_err(what)
 }
 
-/// Reads weight and cap of a domain.
+/// Reads the scheduler weight and cap of a domain.
 ///
 /// # Errors
-/// The hypervisor's refusal; `EOPNOTSUPP` if the scheduler has no weights.
+/// If the hypervisor refuses the call; `EOPNOTSUPP` if the scheduler has no weights.
 pub fn weight_and_cap<H: Hypercalls + ?Sized>(
     h: &mut H,
     dom: DomId,
@@ -517,10 +517,10 @@ pub fn weight_and_cap<H: Hypercalls + ?Sized>(
     Ok((answer.weight, answer.cap))
 }
 
-/// Sets weight and cap of a domain; what is `None` stays.
+/// Sets the scheduler weight and cap of a domain; a value of `None` is kept.
 ///
 /// # Errors
-/// The hypervisor's refusal; `EOPNOTSUPP` if the scheduler has no weights.
+/// If the hypervisor refuses the call; `EOPNOTSUPP` if the scheduler has no weights.
 pub fn set_weight_and_cap<H: Hypercalls + ?Sized>(
     h: &mut H,
     dom: DomId,
@@ -549,7 +549,7 @@ fn scheduler<H: Hypercalls + ?Sized>(
         Scheduler::Credit2 => abi::XEN_SCHEDULER_CREDIT2,
         Scheduler::Other(_) => return Err(what(errno::EOPNOTSUPP)),
     };
-    // The structures of credit and credit2 have the same fields in the same places.
+    // The structures of credit and credit2 have the same layout.
     let body = abi::SchedulerOp {
         sched_id,
         cmd,

@@ -1,4 +1,4 @@
-//! Event channels that the toolstack makes for others (event_channel.h).
+//! Event channels that the toolstack allocates for other domains (event_channel.h).
 
 use guest_pv_abi::event_channel::{
     EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_STATUS, EVTCHNSTAT_INTERDOMAIN, EvtchnAllocUnbound,
@@ -8,10 +8,10 @@ use guest_pv_abi::hypercall;
 
 use super::{Args, CallError, DomId, Hypercalls, Port};
 
-/// Makes a channel in `dom` that `remote` may bind.
+/// Allocates a port of `dom` to which `remote` may bind.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn alloc_unbound<H: Hypercalls + ?Sized>(
     h: &mut H,
     dom: DomId,
@@ -30,10 +30,10 @@ pub fn alloc_unbound<H: Hypercalls + ?Sized>(
     Ok(Port(args.get::<EvtchnAllocUnbound>(body).port))
 }
 
-/// Whether somebody has connected with `port` of `dom`.
+/// Whether `port` of `dom` is connected to another port.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn is_connected<H: Hypercalls + ?Sized>(
     h: &mut H,
     dom: DomId,

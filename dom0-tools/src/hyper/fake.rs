@@ -1,4 +1,4 @@
-//! A pretended machine for tests: answers the hypercalls that the toolstack makes, from their bytes.
+//! A fake machine for tests. It answers the toolstack's hypercalls from their bytes.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -16,7 +16,7 @@ use super::{Arena, DomId, Hypercalls, Mfn, PAGE};
 
 const ARENA: u64 = 0x10_0000;
 
-/// A domain of the pretended machine.
+/// A domain of the fake machine.
 #[derive(Default)]
 pub(crate) struct FakeDomain {
     pub(crate) pages: BTreeMap<u64, u64>,
@@ -34,17 +34,17 @@ pub(crate) struct FakeDomain {
     pub(crate) map_entries: u32,
 }
 
-/// The pretended machine.
+/// The fake machine: its domains, frames and console.
 pub(crate) struct Fake {
     arena: Vec<u8>,
     pub(crate) frames: BTreeMap<u64, Box<[u8; PAGE]>>,
     pub(crate) owner: BTreeMap<u64, u16>,
     pub(crate) domains: BTreeMap<u16, FakeDomain>,
     pub(crate) free: u64,
-    /// Extents larger than a page are refused.
+    /// Whether extents larger than a page are refused.
     pub(crate) fragmented: bool,
     pub(crate) calls: Vec<(u64, u64)>,
-    /// Keys pressed on its console.
+    /// Keys that were pressed on its console.
     pub(crate) keys: Vec<u8>,
     next_frame: u64,
 }
@@ -75,7 +75,7 @@ impl Fake {
     fn frame_for(&mut self, dom: u16, step: u64) -> u64 {
         let frame = self.next_frame;
         self.next_frame += step;
-        // Not zero: what the builder forgets to write shows.
+        // Not zero, so that bytes that the builder forgets to write are noticed.
         self.frames.insert(frame, Box::new([0xa5; PAGE]));
         self.owner.insert(frame, dom);
         frame
@@ -252,7 +252,7 @@ impl Fake {
             }
             self.free -= size;
             let first: u64 = self.read(at)?;
-            // Frames of a large extent are neighbours, single ones are not.
+            // The frames of a large extent are consecutive; single frames are not.
             let step = if size > 1 { 1 } else { 3 };
             let frames: Vec<u64> = (0..size)
                 .map(|_| self.frame_for(body.domid, step))
@@ -290,7 +290,7 @@ impl Fake {
                     ..Default::default()
                 });
             }
-            // A CPU that says nothing of itself.
+            // The policy of a CPU that reports nothing.
             sysctl::XEN_SYSCTL_GET_CPU_POLICY => call.u.set(&sysctl::CpuPolicy::default()),
             sysctl::XEN_SYSCTL_SCHED_ID => {
                 call.u = Payload::of(&sysctl::SchedId {

@@ -1,4 +1,4 @@
-//! sysctl, xen_version and platform_op: the machine and the hypervisor themselves.
+//! sysctl, xen_version and platform_op: the machine and the hypervisor.
 
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -11,19 +11,19 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{Args, CallError, Hypercalls};
 
-/// The scheduler that runs.
+/// The scheduler in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheduler {
-    /// credit.
+    /// The credit scheduler.
     Credit,
-    /// credit2.
+    /// The credit2 scheduler.
     Credit2,
-    /// One without weights, by its number in domctl.h.
+    /// A scheduler without weights, by its number in domctl.h.
     Other(u32),
 }
 
 impl Scheduler {
-    /// Its name as xl prints it.
+    /// The scheduler's name as xl prints it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -34,28 +34,28 @@ impl Scheduler {
     }
 }
 
-/// The machine.
+/// Properties of the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// CPUs that are up.
+    /// Number of CPUs that are online.
     pub cpus: u32,
-    /// Threads of a core.
+    /// Number of threads in a core.
     pub threads_per_core: u32,
-    /// Cores of a socket.
+    /// Number of cores in a socket.
     pub cores_per_socket: u32,
-    /// NUMA nodes.
+    /// Number of NUMA nodes.
     pub nodes: u32,
-    /// Speed of the time stamp counter.
+    /// Frequency of the time-stamp counter in kHz.
     pub cpu_khz: u32,
-    /// All memory, in pages.
+    /// Number of pages of memory.
     pub total_pages: u64,
-    /// Memory that nobody has, in pages.
+    /// Number of pages of free memory.
     pub free_pages: u64,
-    /// Free memory that must be scrubbed first, in pages.
+    /// Number of free pages that must be scrubbed before use.
     pub scrub_pages: u64,
-    /// First words of the CPU's feature set.
+    /// The first words of the CPU's featureset.
     pub features: [u32; 8],
-    /// `XEN_SYSCTL_PHYSCAP_*`.
+    /// `XEN_SYSCTL_PHYSCAP_*` flags.
     pub capabilities: u32,
 }
 
@@ -74,7 +74,7 @@ where
 }
 
 impl Host {
-    /// The newest version of grant tables that a domain may have.
+    /// The highest grant table version that a domain may use.
     pub const fn newest_grant_version(&self) -> u32 {
         if self.capabilities & abi::XEN_SYSCTL_PHYSCAP_GNTTAB_V2 == 0 {
             1
@@ -84,10 +84,10 @@ impl Host {
     }
 }
 
-/// Tells about the machine.
+/// Reads the properties of the machine.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn host<H: Hypercalls + ?Sized>(h: &mut H) -> Result<Host, CallError> {
     let info = sysctl_in(
         &mut Args::new(h),
@@ -109,10 +109,10 @@ pub fn host<H: Hypercalls + ?Sized>(h: &mut H) -> Result<Host, CallError> {
     })
 }
 
-/// Tells which scheduler runs.
+/// Finds out which scheduler is in use.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn scheduler<H: Hypercalls + ?Sized>(h: &mut H) -> Result<Scheduler, CallError> {
     use guest_pv_abi::domctl::{XEN_SCHEDULER_CREDIT, XEN_SCHEDULER_CREDIT2};
     let body = sysctl_in(
@@ -128,10 +128,10 @@ pub fn scheduler<H: Hypercalls + ?Sized>(h: &mut H) -> Result<Scheduler, CallErr
     })
 }
 
-/// Nanoseconds that each CPU was idle.
+/// Reads for how many nanoseconds each CPU was idle.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn idle_times<H: Hypercalls + ?Sized>(h: &mut H) -> Result<Vec<u64>, CallError> {
     const MAX_CPUS: usize = 1024;
     let what = CallError::of("look at the CPUs");
@@ -152,10 +152,10 @@ pub fn idle_times<H: Hypercalls + ?Sized>(h: &mut H) -> Result<Vec<u64>, CallErr
     Ok(times.take(body.nr_cpus as usize).collect())
 }
 
-/// The hypervisor's log.
+/// Reads the hypervisor's log.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn log<H: Hypercalls + ?Sized>(h: &mut H, clear: Clear) -> Result<Vec<u8>, CallError> {
     const CHUNK: usize = 16 << 10;
     let what = CallError::of("read the hypervisor's log");
@@ -181,10 +181,10 @@ pub fn log<H: Hypercalls + ?Sized>(h: &mut H, clear: Clear) -> Result<Vec<u8>, C
     }
 }
 
-/// Presses keys of the hypervisor's console, as if they had been typed there.
+/// Presses debug keys, as if they were typed on the hypervisor's console.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn debug_keys<H: Hypercalls + ?Sized>(h: &mut H, keys: &[u8]) -> Result<(), CallError> {
     let what = CallError::of("press keys of the hypervisor's console");
     let mut args = Args::new(h);
@@ -198,19 +198,19 @@ pub fn debug_keys<H: Hypercalls + ?Sized>(h: &mut H, keys: &[u8]) -> Result<(), 
     call.map(drop).map_err(what)
 }
 
-/// Is the log emptied after it is read?
+/// Whether the log is cleared after reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clear {
-    /// It is.
+    /// The log is cleared.
     Yes,
-    /// It stays.
+    /// The log is kept.
     No,
 }
 
-/// The hypervisor's version: major, minor, and the rest such as ".0-xenlike".
+/// Reads the hypervisor's version: major, minor, and the extra version such as ".0-xenlike".
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn version<H: Hypercalls + ?Sized>(h: &mut H) -> Result<(u32, u32, String), CallError> {
     let what = CallError::of("ask for the version");
     let number = h
@@ -227,10 +227,10 @@ pub fn version<H: Hypercalls + ?Sized>(h: &mut H) -> Result<(u32, u32, String), 
     Ok((number as u32 >> 16, number as u32 & 0xffff, extra))
 }
 
-/// A text of xen_version whose length is fixed by the ABI (`XENVER_EXTRAVERSION`, `XENVER_CHANGESET`, …).
+/// Reads a text of xen_version whose length the ABI fixes (`XENVER_EXTRAVERSION`, `XENVER_CHANGESET`, …).
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn words<H: Hypercalls + ?Sized>(h: &mut H, cmd: u32, len: usize) -> Result<String, CallError> {
     let what = CallError::of("ask for the version");
     let mut args = Args::new(h);
@@ -248,10 +248,10 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).to_string()
 }
 
-/// Who compiled the hypervisor, with what and when.
+/// Reads the compiler of the hypervisor, by whom and where it was compiled, and when.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn compile_info<H: Hypercalls + ?Sized>(h: &mut H) -> Result<[String; 4], CallError> {
     let what = CallError::of("ask for the version");
     let mut args = Args::new(h);
@@ -276,20 +276,20 @@ pub fn compile_info<H: Hypercalls + ?Sized>(h: &mut H) -> Result<[String; 4], Ca
     ])
 }
 
-/// The whole command line of the hypervisor.
+/// Reads the hypervisor's whole command line.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn command_line<H: Hypercalls + ?Sized>(h: &mut H) -> Result<String, CallError> {
     words(h, version::XENVER_COMMANDLINE, 1024)
 }
 
-/// What the CPU itself says by CPUID (`XEN_SYSCTL_cpu_policy_raw`).
+/// Reads the CPUID leaves of the CPU itself (`XEN_SYSCTL_cpu_policy_raw`).
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn leaves<H: Hypercalls + ?Sized>(h: &mut H) -> Result<Vec<CpuidLeaf>, CallError> {
-    /// More than any policy has.
+    /// Larger than any policy.
     const MAX_LEAVES: usize = 512;
     let what = CallError::of("look at the CPU");
     let mut args = Args::new(h);
@@ -309,10 +309,10 @@ pub fn leaves<H: Hypercalls + ?Sized>(h: &mut H) -> Result<Vec<CpuidLeaf>, CallE
     Ok(leaves.to_vec())
 }
 
-/// A model-specific register of the CPU (`XENPF_resource_op`).
+/// Reads a model-specific register of the CPU (`XENPF_resource_op`).
 ///
 /// # Errors
-/// The hypervisor's refusal: few registers can be had.
+/// If the hypervisor refuses the call: it allows few registers.
 pub fn register<H: Hypercalls + ?Sized>(h: &mut H, number: u32) -> Result<u64, CallError> {
     use guest_pv_abi::platform::{
         PlatformOp, ResourceEntry, ResourceOp, XEN_RESOURCE_OP_MSR_READ, XENPF_INTERFACE_VERSION,
@@ -345,7 +345,7 @@ pub fn register<H: Hypercalls + ?Sized>(h: &mut H, number: u32) -> Result<u64, C
     }
 }
 
-/// Nothing of the kind: the calls that only some hypervisors offer may be refused, and that is no fault.
+/// Turns `ENOSYS` and `EOPNOTSUPP` into `None`, for calls that only some hypervisors offer.
 pub(crate) fn optional<T>(result: Result<T, CallError>) -> Result<Option<T>, CallError> {
     match result {
         Ok(value) => Ok(Some(value)),

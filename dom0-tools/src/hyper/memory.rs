@@ -1,4 +1,4 @@
-//! Memory of domains: giving frames, the memory map, page-table pinning, grant table frames (memory.h, xen.h).
+//! Memory of domains: allocating frames, the memory map, pinning page tables, grant table frames (memory.h, xen.h).
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -12,16 +12,16 @@ pub use guest_pv_abi::memory::E820Entry;
 
 use super::{Args, CallError, DomId, Hypercalls, Mfn, Pfn};
 
-/// Frames handled by one call at most.
+/// Maximum number of frames that one call handles.
 pub const MAX_BATCH: usize = 1024;
-/// A memory map has no more ranges than this: what 1024 overlapping ones come to, and interrupt controllers.
+/// Maximum number of ranges in a memory map: enough for 1024 overlapping ranges and the interrupt controllers.
 const MAX_RANGES: usize = 2304;
 
-/// Asks for frames of `1 << order` pages for each of `first` page numbers; the answer has a frame number for each
-/// that there was memory for.
+/// Allocates `1 << order` pages for each of the page numbers in `first`. The answer has a frame number for each
+/// extent that there was memory for.
 ///
 /// # Errors
-/// The hypervisor's refusal of the whole call.
+/// If the hypervisor refuses the whole call.
 pub fn populate<H: Hypercalls + ?Sized>(
     h: &mut H,
     dom: DomId,
@@ -57,10 +57,10 @@ pub fn populate<H: Hypercalls + ?Sized>(
     Ok(frames.take(done).collect())
 }
 
-/// Tells a domain what its memory is to look like.
+/// Sets a domain's memory map.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn set_memory_map<H: Hypercalls + ?Sized>(
     h: &mut H,
     dom: DomId,
@@ -92,10 +92,10 @@ pub fn set_memory_map<H: Hypercalls + ?Sized>(
         .map_err(what)
 }
 
-/// The machine's memory map.
+/// Reads the machine's memory map.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn machine_memory_map<H: Hypercalls + ?Sized>(h: &mut H) -> Result<Vec<E820Entry>, CallError> {
     let what = CallError::of("read the machine's memory map");
     let mut args = Args::new(h);
@@ -123,10 +123,10 @@ pub fn machine_memory_map<H: Hypercalls + ?Sized>(h: &mut H) -> Result<Vec<E820E
     Ok(map.to_vec())
 }
 
-/// Has the hypervisor check a domain's page tables from the top one on, and keep them so.
+/// Pins a domain's page tables: the hypervisor validates them from the L4 table down, and keeps their types.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn pin_l4<H: Hypercalls + ?Sized>(h: &mut H, dom: DomId, table: Mfn) -> Result<(), CallError> {
     let what = CallError::of("pin the domain's page tables");
     let mut args = Args::new(h);
@@ -147,7 +147,7 @@ pub fn pin_l4<H: Hypercalls + ?Sized>(h: &mut H, dom: DomId, table: Mfn) -> Resu
 /// The first `count` frames of a domain's grant table.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn grant_frames<H: Hypercalls + ?Sized>(
     h: &mut H,
     dom: DomId,

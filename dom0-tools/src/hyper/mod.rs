@@ -1,7 +1,7 @@
-//! The control hypercalls that the toolstack makes, over one small trait.
+//! The toolstack's control hypercalls, over one small trait.
 //!
-//! [`Hypercalls`] is all that differs between the boot domain (the instruction itself) and a Linux Dom0 (privcmd); what
-//! the calls say is written once: `domain` for domctl, `memory`, `machine` for sysctl and xen_version, `event`.
+//! Only [`Hypercalls`] differs between the boot domain (the instruction itself) and a Linux Dom0 (privcmd). The calls
+//! are written once: `domain` for domctl, `memory`, `machine` for sysctl and xen_version, `event`.
 
 mod args;
 pub mod domain;
@@ -23,17 +23,17 @@ pub use domain::{DomainInfo, Ending, NewDomain, VcpuInfo};
 pub use machine::{Host, Scheduler};
 pub use memory::E820Entry;
 
-/// Bytes of a page.
+/// Size of a page in bytes.
 pub const PAGE: usize = guest_pv_abi::PAGE_SIZE;
 
-/// A domain's id.
+/// The id of a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DomId(pub u16);
 
 impl DomId {
-    /// Domain 0.
+    /// The id of domain 0.
     pub const ZERO: DomId = DomId(0);
-    /// The caller.
+    /// The id by which a domain names itself.
     pub const SELF: DomId = DomId(guest_pv_abi::xen::DOMID_SELF);
 }
 
@@ -43,46 +43,46 @@ impl fmt::Display for DomId {
     }
 }
 
-/// Number of a machine frame.
+/// The number of a machine frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mfn(pub u64);
 
-/// Number of a frame as a domain counts its own memory.
+/// The number of a frame in a domain's own memory (pseudo-physical).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pfn(pub u64);
 
-/// Number of an event channel.
+/// The number of an event channel port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port(pub u32);
 
-/// Number of a vCPU.
+/// The number of a vCPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VcpuId(pub u32);
 
-/// Memory that hypercall arguments may lie in, at least 64 KiB of it.
+/// Memory for hypercall arguments, at least 64 KiB.
 #[derive(Debug)]
 pub struct Arena<'a> {
-    /// Its address in the caller's address space, as the hypervisor sees it.
+    /// Address of the memory in the caller's address space, which the hypervisor uses.
     pub address: u64,
-    /// The memory itself.
+    /// The memory as bytes.
     pub bytes: &'a mut [u8],
 }
 
-/// A way to make hypercalls and to reach other domains' memory.
+/// A means of making hypercalls and of accessing other domains' memory.
 pub trait Hypercalls {
-    /// The memory for arguments; the same at every call.
+    /// The memory for arguments. It is the same at every call.
     fn arena(&mut self) -> Arena<'_>;
 
-    /// Makes hypercall `number`. Pointers among the arguments are into the arena.
+    /// Makes hypercall `number`. Pointers among the arguments must point into the arena.
     ///
     /// # Errors
-    /// What the hypervisor answered.
+    /// The errno that the hypervisor returned.
     fn call(&mut self, number: u64, args: [u64; 5]) -> Result<u64, Errno>;
 
-    /// Maps frames of a domain, one after the other, writable, for as long as `access` runs.
+    /// Maps frames of a domain at consecutive addresses, writable, while `access` runs.
     ///
     /// # Errors
-    /// What the hypervisor answered to the mapping.
+    /// The errno that the mapping returned.
     fn with_frames(
         &mut self,
         dom: DomId,
@@ -90,10 +90,10 @@ pub trait Hypercalls {
         access: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(), Errno>;
 
-    /// The same for frames that are only to be read.
+    /// Like `with_frames`, but maps the frames read-only.
     ///
     /// # Errors
-    /// What the hypervisor answered to the mapping.
+    /// The errno that the mapping returned.
     fn read_frames(
         &mut self,
         dom: DomId,
@@ -130,12 +130,12 @@ impl<H: Hypercalls + ?Sized> Hypercalls for Box<H> {
     }
 }
 
-/// A hypercall that failed; prints as what was tried and why it failed.
+/// A hypercall that failed. Prints what was attempted and why it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallError {
-    /// What was tried, such as "create a domain".
+    /// What was attempted, such as "create a domain".
     pub what: &'static str,
-    /// The hypervisor's answer.
+    /// The errno that the hypervisor returned.
     pub errno: Errno,
 }
 

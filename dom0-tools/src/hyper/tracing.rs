@@ -1,4 +1,4 @@
-//! The trace buffers (`XEN_SYSCTL_tbuf_op`): switching them on, and reading them as xentrace does.
+//! The trace buffers (`XEN_SYSCTL_tbuf_op`): enabling tracing, and reading the buffers as xentrace does.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -13,21 +13,21 @@ use super::{Args, CallError, DomId, Hypercalls, Mfn, PAGE};
 use crate::trace::records::window;
 
 const WORD: usize = 4;
-/// Bytes of `struct t_buf`.
+/// Size of `struct t_buf` in bytes.
 const HEAD: usize = 8;
-/// `struct t_info` is no larger than this, in pages.
+/// Maximum size of `struct t_info` in pages.
 const MAX_INFO: usize = 256;
-/// Nor a CPU's buffer.
+/// Maximum size of a CPU's buffer in pages.
 const MAX_PAGES: usize = 1024;
 const XEN: DomId = DomId(DOMID_XEN);
 const WHAT: &str = "trace";
 
-/// Tracing, until it is [closed](Tracer::close).
+/// Enabled tracing, until it is [closed](Tracer::close).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tracer {
     /// The frames of each CPU's buffer.
     buffers: Vec<Vec<Mfn>>,
-    /// Which events were recorded before.
+    /// The events that were enabled before.
     events: u32,
 }
 
@@ -46,14 +46,14 @@ fn command<H: Hypercalls + ?Sized>(h: &mut H, cmd: u32, number: u32) -> Result<T
 }
 
 impl Tracer {
-    /// Switches tracing on, with buffers of so many pages for each CPU unless there are some. What they hold already is
-    /// skipped.
+    /// Enables tracing. Creates buffers of `pages` pages for each CPU unless there are some. Records that they
+    /// already hold are skipped.
     ///
     /// # Errors
-    /// The hypervisor's refusal.
+    /// If the hypervisor refuses the call.
     pub fn open<H: Hypercalls + ?Sized>(h: &mut H, pages: u32) -> Result<Tracer, CallError> {
         match command(h, abi::XEN_SYSCTL_TBUFOP_SET_SIZE, pages) {
-            // They are there, of this or another size.
+            // The buffers exist already, with this or another size.
             Err(error) if matches!(error.errno, errno::EBUSY | errno::EINVAL) => {}
             done => drop(done?),
         }
@@ -80,19 +80,19 @@ impl Tracer {
         Ok(tracer)
     }
 
-    /// Switches tracing off; what was recorded can still be read.
+    /// Disables tracing. Records in the buffers can still be read.
     ///
     /// # Errors
-    /// The hypervisor's refusal.
+    /// If the hypervisor refuses the call.
     pub fn close<H: Hypercalls + ?Sized>(&self, h: &mut H) -> Result<(), CallError> {
         command(h, abi::XEN_SYSCTL_TBUFOP_DISABLE, 0)?;
         command(h, abi::XEN_SYSCTL_TBUFOP_SET_EVT_MASK, self.events).map(drop)
     }
 
-    /// Takes what all CPUs have recorded, in the form of xentrace's files.
+    /// Takes the new records of all CPUs, in the format of xentrace's files.
     ///
     /// # Errors
-    /// The hypervisor's refusal.
+    /// If the hypervisor refuses the call.
     pub fn read<H: Hypercalls + ?Sized>(&self, h: &mut H) -> Result<Vec<u8>, CallError> {
         let mut all = Vec::new();
         for (cpu, buffer) in (0..).zip(&self.buffers) {
@@ -113,7 +113,7 @@ impl Tracer {
     }
 }
 
-/// The frames of each CPU's buffer, as `struct t_info` has them.
+/// The frames of each CPU's buffer, as listed in `struct t_info`.
 fn lists(info: &[u8], cpus: usize) -> Option<Vec<Vec<Mfn>>> {
     let half = |at: usize| {
         let bytes = info.get(2 * at..2 * at + 2)?;
@@ -133,7 +133,7 @@ fn lists(info: &[u8], cpus: usize) -> Option<Vec<Vec<Mfn>>> {
     (0..cpus).map(list).collect()
 }
 
-/// The word of a buffer's head at `at`.
+/// The word at offset `at` of a buffer's header.
 fn word(head: &[u8], at: usize) -> u32 {
     let bytes = head
         .get(at..at + WORD)
@@ -141,8 +141,9 @@ fn word(head: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes.unwrap_or_default())
 }
 
-/// Takes a CPU's records. The CPU goes on recording: so its place is read first, then the records up to there, and only
-/// then it is told that they are read. Each is a mapping of its own, so that none overtakes another.
+/// Takes a CPU's new records. The CPU keeps recording, so the order matters: its producer index is read first, then
+/// the records up to there, and only then the consumer index is advanced. Each step uses a mapping of its own, so
+/// that the accesses can't be reordered.
 fn take<H: Hypercalls + ?Sized>(h: &mut H, frames: &[Mfn]) -> Result<Vec<u8>, CallError> {
     let what = CallError::of(WHAT);
     let first = frames.get(..1).unwrap_or_default();
@@ -173,7 +174,8 @@ fn take<H: Hypercalls + ?Sized>(h: &mut H, frames: &[Mfn]) -> Result<Vec<u8>, Ca
     Ok(records)
 }
 
-/// The bytes between two places of a ring of `size` bytes, which count modulo twice the size; none if they can't be.
+/// The byte ranges between two indices of a ring of `size` bytes; indices count modulo twice the size. Empty if the
+/// indices are invalid.
 fn range(cons: usize, prod: usize, size: usize) -> [core::ops::Range<usize>; 2] {
     const NOTHING: core::ops::Range<usize> = 0..0;
     if size == 0 || cons >= 2 * size || prod >= 2 * size {
@@ -225,7 +227,7 @@ mod tests {
 
     #[test]
     fn lists_of_frames() {
-        // Two pages for each of two CPUs, behind three halves and one that fills up.
+        // Two pages for each of two CPUs, after three 16-bit numbers and one for alignment.
         let halves = [2_u16, 2, 4, 0].into_iter().flat_map(u16::to_le_bytes);
         let frames = [10_u32, 11, 12, 13].into_iter().flat_map(u32::to_le_bytes);
         let info: Vec<u8> = halves.chain(frames).collect();

@@ -1,24 +1,24 @@
-//! Linux bzImages: the setup header tells where the compressed kernel lies (Documentation/arch/x86/boot.rst,
-//! protocol 2.08 and later).
+//! Linux bzImages. The setup header tells where the compressed kernel is (Documentation/arch/x86/boot.rst, protocol
+//! 2.08 and later).
 
 use alloc::format;
 use alloc::string::String;
 
 use super::bytes::{array, slice, u16_at, u32_at};
 
-/// Offsets in the file of the setup header's fields.
+/// Offsets of the setup header's fields in the file.
 const SETUP_SECTS: usize = 0x1f1;
 const MAGIC: usize = 0x202;
 const VERSION: usize = 0x206;
 const PAYLOAD_OFFSET: usize = 0x248;
 const PAYLOAD_LENGTH: usize = 0x24c;
 
-/// Does the file start with a Linux setup header?
+/// Whether the file starts with a Linux setup header.
 pub(super) fn is(bytes: &[u8]) -> bool {
     array(bytes, MAGIC) == Some(*b"HdrS")
 }
 
-/// The compressed kernel inside, followed by its unpacked size in 4 bytes.
+/// The compressed kernel, including the 4 bytes at its end that hold the unpacked size.
 pub(super) fn payload(bytes: &[u8]) -> Result<&[u8], String> {
     let truncated = || String::from("truncated bzImage: its setup header is cut off");
     let version = u16_at(bytes, VERSION).ok_or_else(truncated)?;
@@ -54,7 +54,7 @@ pub(super) mod tests {
     use alloc::vec::Vec;
     use proptest::prelude::*;
 
-    /// A bzImage around a payload.
+    /// Makes a bzImage of a payload.
     pub fn wrap(payload: &[u8]) -> Vec<u8> {
         let mut file = vec![0u8; 1024];
         file[SETUP_SECTS] = 1;

@@ -1,4 +1,5 @@
-//! 64-bit little-endian ELF files: the program headers, sections and notes that a kernel image needs (gABI chapters 4, 5).
+//! 64-bit little-endian ELF files: the program headers, sections and notes that a kernel image needs (gABI chapters
+//! 4, 5).
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -18,34 +19,34 @@ const SHT_NOBITS: u32 = 8;
 const EHDR_BYTES: usize = 64;
 const PHDR_BYTES: u16 = 56;
 const SHDR_BYTES: u16 = 64;
-/// No kernel has more of either.
+/// Maximum number of program headers, and of section headers. Kernels have far fewer.
 const MAX_HEADERS: u16 = 4096;
 
 /// A part of the file that is loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
-    /// Its physical address as the file gives it.
+    /// Its physical address, as given in the file.
     pub paddr: u64,
-    /// Its bytes in the file.
+    /// Range of its bytes in the file.
     pub file: Range<usize>,
-    /// Bytes in memory; what the file lacks is zero.
+    /// Size in memory, in bytes. Bytes beyond those in the file are zero.
     pub memory_bytes: u64,
 }
 
-/// What is needed of an ELF file.
+/// The parts of an ELF file that a kernel image needs.
 #[derive(Debug)]
 pub(super) struct Elf<'a> {
     pub(super) entry: u64,
     pub(super) segments: Vec<Segment>,
-    /// Bytes of the note segments.
+    /// Contents of the note segments.
     pub(super) note_segments: Vec<&'a [u8]>,
-    /// Bytes of the note sections. A linker may have made no segment of them, or only of a build id's.
+    /// Contents of the note sections. The linker may not have made a segment of them, or only of a build id's.
     pub(super) note_sections: Vec<&'a [u8]>,
-    /// Bytes of the section `__xen_guest`.
+    /// Contents of the section `__xen_guest`.
     pub(super) xen_guest: Option<&'a [u8]>,
-    /// The file's own header.
+    /// The ELF header of the file.
     pub(super) header: &'a [u8],
-    /// The symbol table and its strings, if both are whole.
+    /// The symbol table and its strings, if both are complete.
     pub(super) symbols: Option<[Section<'a>; 2]>,
 }
 
@@ -53,10 +54,10 @@ pub(super) fn is(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x7fELF")
 }
 
-/// Reads the headers.
+/// Reads the headers of a file.
 ///
 /// # Errors
-/// One sentence about the fault.
+/// A message about the fault.
 pub(super) fn parse(bytes: &[u8]) -> Result<Elf<'_>, String> {
     let header = bytes
         .get(..EHDR_BYTES)
@@ -84,7 +85,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Elf<'_>, String> {
     })
 }
 
-/// The first symbol table with the strings that it names.
+/// The first symbol table, with the string table that it names.
 fn symbols<'a>(sections: &[Section<'a>]) -> Option<[Section<'a>; 2]> {
     let tables = sections.iter().filter(|section| section.kind == SHT_SYMTAB);
     let mut pairs = tables.filter_map(|table| {
@@ -115,7 +116,7 @@ fn check_header(header: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// A table of headers: its entries as slices.
+/// The entries of a table of headers, as slices.
 fn table(bytes: &[u8], at: u64, count: u16, entry: u16) -> Option<impl Iterator<Item = &[u8]>> {
     let all = slice(bytes, at, u64::from(count) * u64::from(entry))?;
     Some(all.chunks_exact(usize::from(entry)))
@@ -181,12 +182,13 @@ fn program_headers<'a>(
 pub(super) struct Section<'a> {
     name: &'a [u8],
     kind: u32,
-    /// Its header.
+    /// The section's header.
     pub(super) header: &'a [u8],
     pub(super) bytes: &'a [u8],
 }
 
-/// The sections that lie in the file; a damaged section table is as good as none, because loading doesn't need it.
+/// The sections whose contents are inside the file. A damaged section table counts as empty, because loading doesn't
+/// need it.
 fn sections<'a>(bytes: &'a [u8], header: &[u8]) -> Vec<Section<'a>> {
     let at = u64_at(header, 40).unwrap_or(0);
     let [entry, count, names] = [58, 60, 62].map(|at| u16_at(header, at).unwrap_or(0));
@@ -220,7 +222,7 @@ fn sections<'a>(bytes: &'a [u8], header: &[u8]) -> Vec<Section<'a>> {
     all
 }
 
-/// One ELF note.
+/// An ELF note: owner, type and value.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Note<'a> {
     pub(super) owner: &'a [u8],
@@ -228,7 +230,7 @@ pub(super) struct Note<'a> {
     pub(super) value: &'a [u8],
 }
 
-/// The notes in `bytes`, up to the first that is damaged.
+/// The notes in `bytes`, up to the first damaged one.
 pub(super) fn notes(mut bytes: &[u8]) -> impl Iterator<Item = Note<'_>> {
     core::iter::from_fn(move || {
         let owner_len = u32_at(bytes, 0)?;

@@ -1,4 +1,4 @@
-//! The features that a kernel names as supported or required (features.h).
+//! The features that a kernel declares as supported or required (features.h).
 
 use alloc::format;
 use alloc::string::String;
@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use guest_pv_abi::features;
 use serde::Serialize;
 
-/// Names as they stand in `XEN_ELFNOTE_FEATURES`, with their bits.
+/// Names in `XEN_ELFNOTE_FEATURES`, with their bits.
 const NAMES: &[(&str, u32)] = &[
     (
         "writable_page_tables",
@@ -41,7 +41,7 @@ const NAMES: &[(&str, u32)] = &[
     ("dom0", features::XENFEAT_DOM0),
 ];
 
-/// Required features that a PV64 domain gets.
+/// Features that a PV64 domain may require.
 const OFFERED: u64 = 1 << features::XENFEAT_WRITABLE_PAGE_TABLES
     | 1 << features::XENFEAT_WRITABLE_DESCRIPTOR_TABLES
     | 1 << features::XENFEAT_PAE_PGDIR_ABOVE_4GB
@@ -49,19 +49,20 @@ const OFFERED: u64 = 1 << features::XENFEAT_WRITABLE_PAGE_TABLES
     | 1 << features::XENFEAT_HIGHMEM_ASSIST
     | 1 << features::XENFEAT_GNTTAB_MAP_AVAIL_BITS;
 
-/// The sets of features, bit n being feature n.
+/// The sets of features; bit n stands for feature n.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Features {
-    /// What the kernel can work with.
+    /// Features that the kernel can work with.
     pub supported: u64,
-    /// What it can't work without.
+    /// Features that the kernel can't work without.
     pub required: u64,
-    /// Did the kernel give the set as a number? Only then is a missing bit a statement.
+    /// Whether the kernel gave the set as a number. Only then does a missing bit mean that the feature isn't
+    /// supported.
     pub complete: bool,
 }
 
 impl Features {
-    /// Adds a list such as `!writable_page_tables|dom0`; names of no known feature are skipped unless required.
+    /// Adds a list such as `!writable_page_tables|dom0`. Unknown names are skipped unless they are required.
     pub(super) fn add_text(&mut self, list: &str) -> Result<(), String> {
         for word in list
             .split('|')
@@ -88,7 +89,7 @@ impl Features {
         Ok(())
     }
 
-    /// The names of the features in a set, with blanks between.
+    /// The names of the features in a set, separated by blanks.
     #[must_use]
     pub fn names(&self, set: u64) -> String {
         let named = NAMES.iter().filter(|(_, bit)| set & 1 << bit != 0);
@@ -101,7 +102,7 @@ impl Features {
         self.complete = true;
     }
 
-    /// Can a PV domain, or with `dom0_bit` domain 0, give what is required?
+    /// Checks that a domain in this role offers every required feature. Domain 0 also offers `dom0`.
     pub(super) fn check(&self, role: super::Role) -> Result<(), String> {
         let mut offered = OFFERED;
         let dom0 = 1 << features::XENFEAT_DOM0;

@@ -1,7 +1,7 @@
-//! Kernel images: from the bytes of a file to what the domain builder needs.
+//! Kernel images: turns the bytes of a file into what the domain builder needs.
 //!
-//! [`Image::open`] peels a gzip layer or a bzImage off and reads the ELF file and its Xen notes; [`Image::pv`] checks
-//! that it is a kernel for a 64-bit PV domain. The bytes may be anything: each fault is one sentence.
+//! [`Image::open`] unpacks a gzip file or a bzImage and reads the ELF file and its Xen notes; [`Image::pv`] checks
+//! that it is a kernel for a 64-bit PV domain. The bytes are untrusted; every fault is reported in one sentence.
 
 mod bytes;
 mod bzimage;
@@ -23,21 +23,21 @@ pub use features::Features;
 pub use notes::Claims;
 use symbols::Symbols;
 
-/// What a kernel is to be.
+/// The role of the domain for which a kernel is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// The control domain.
+    /// The control domain, domain 0.
     Dom0,
-    /// Any other domain.
+    /// Any domain but domain 0.
     Guest,
 }
 
-/// Why a file can't be used; prints as one sentence.
+/// Why a file can't be used. Prints as one sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageError {
     /// Name of the file.
     pub file: String,
-    /// What is wrong with it.
+    /// A message about the fault.
     pub cause: String,
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for ImageError {
 
 impl core::error::Error for ImageError {}
 
-/// A kernel file, unpacked and read.
+/// A kernel file, unpacked and parsed.
 #[derive(Debug)]
 pub struct Image<'a> {
     file: String,
@@ -60,46 +60,46 @@ pub struct Image<'a> {
     symbols: Option<Symbols>,
 }
 
-/// A part of a kernel as it is loaded.
+/// A part of a kernel to be loaded.
 #[derive(Debug, Clone, Copy)]
 pub struct Part<'a> {
-    /// Its physical address as the file gives it.
+    /// Its physical address, as given in the file.
     pub paddr: u64,
-    /// Bytes in memory; what is not in `bytes` is zero.
+    /// Size in memory, in bytes. Bytes beyond `bytes` are zero.
     pub memory_bytes: u64,
-    /// Its bytes.
+    /// The contents of the part.
     pub bytes: &'a [u8],
 }
 
-/// Where a 64-bit PV kernel wants things; checked against each other. Addresses are virtual.
+/// The addresses that a 64-bit PV kernel asks for, checked for consistency. They are virtual.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PvKernel {
     /// Address of the first byte of the domain's memory.
     pub virt_base: u64,
-    /// Where it starts running.
+    /// Address of the first instruction.
     pub entry: u64,
-    /// The kernel's bytes: from here…
+    /// Start of the kernel's bytes.
     pub start: u64,
-    /// … to here.
+    /// End of the kernel's bytes.
     pub end: u64,
-    /// What to add to a segment's physical address to get its virtual one (modulo 2^64).
+    /// Added to a segment's physical address, this gives its virtual address (modulo 2^64).
     pub virt_offset: u64,
     /// Page that the hypervisor fills with hypercall stubs.
     pub hypercall_page: Option<u64>,
-    /// Where the list of its frames is to be mapped, if not in the initial mapping.
+    /// Where the P2M list is mapped, if not in the initial mapping.
     pub init_p2m: Option<u64>,
-    /// May the initrd stay unmapped, named by its frame number?
+    /// Whether the initrd may stay unmapped and be named by its frame number.
     pub unmapped_initrd: bool,
 }
 
-/// The last address of the part of the address space that is the hypervisor's (xen-x86_64.h, `HYPERVISOR_VIRT_END`).
+/// The hypervisor's part of the address space (xen-x86_64.h, `HYPERVISOR_VIRT_START` to `HYPERVISOR_VIRT_END`).
 const HYPERVISOR: core::ops::Range<u64> = 0xffff_8000_0000_0000..0xffff_8800_0000_0000;
 
 impl<'a> Image<'a> {
     /// Reads the file called `file`.
     ///
     /// # Errors
-    /// If it is not an ELF kernel in one of the known wrappings.
+    /// If it isn't an ELF kernel in one of the supported formats.
     pub fn open(file: &str, bytes: &'a [u8]) -> Result<Image<'a>, ImageError> {
         let fault = |cause| ImageError {
             file: file.to_string(),
@@ -149,13 +149,13 @@ impl<'a> Image<'a> {
         })
     }
 
-    /// What the kernel says about itself, if anything.
+    /// The kernel's claims about itself, if it makes any.
     #[must_use]
     pub fn claims(&self) -> Option<&Claims> {
         self.claims.as_ref()
     }
 
-    /// The parts to load: the file's segments in its order, then the symbols that a BSD kernel wants.
+    /// The parts to load: the file's segments in order, then the symbols if a BSD kernel asks for them.
     pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
         let segments = self.segments.iter().map(|segment| Part {
             paddr: segment.paddr,
@@ -173,7 +173,7 @@ impl<'a> Image<'a> {
     /// Checks that this is a kernel for a 64-bit PV domain in that role.
     ///
     /// # Errors
-    /// One sentence that names the file and what is in the way.
+    /// A message that names the file and the reason.
     pub fn pv(&self, role: Role) -> Result<PvKernel, ImageError> {
         self.check_pv(role).map_err(|cause| ImageError {
             file: self.file.clone(),
@@ -184,8 +184,8 @@ impl<'a> Image<'a> {
     fn check_pv(&self, role: Role) -> Result<PvKernel, String> {
         let no_note = "not a Xen PV kernel: no XEN_ELFNOTE_ENTRY note";
         let claims = self.claims.as_ref().ok_or(no_note)?;
-        // Kernels linked at 0 whose ELF entry is the entry need neither of the addresses: to say which Xen they are for is
-        // enough.
+        // A kernel that is linked at 0 and starts at its ELF entry needs no addresses: it only has to say which Xen
+        // it is for.
         let addresses = claims.entry.is_some() || claims.virt_base.is_some() || claims.legacy;
         if !addresses && claims.xen_version.is_none() {
             return Err(match claims.phys32_entry {
@@ -193,7 +193,7 @@ impl<'a> Image<'a> {
                 None => no_note.to_string(),
             });
         }
-        // Xen, too, looks at the beginnings only.
+        // Like Xen, compares only the beginnings.
         if let Some(version) = claims
             .xen_version
             .as_ref()
@@ -214,7 +214,7 @@ impl<'a> Image<'a> {
         self.addresses(claims)
     }
 
-    /// Works the addresses out and checks that they agree.
+    /// Computes the addresses and checks that they are consistent.
     fn addresses(&self, claims: &Claims) -> Result<PvKernel, String> {
         let virt_base = claims.virt_base.unwrap_or(0);
         let paddr_offset = match claims.paddr_offset {

@@ -1,4 +1,5 @@
-//! What a kernel says about itself to Xen: ELF notes (elfnote.h), or the string in the section `__xen_guest` of old kernels.
+//! A kernel's claims about itself for Xen: ELF notes (elfnote.h), or the string in the section `__xen_guest` of old
+//! kernels.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -10,48 +11,48 @@ use super::bytes::{u16_at, u32_at, u64_at};
 use super::elf::{self, Elf};
 use super::features::Features;
 
-/// The words of a kernel about itself, as found; nothing here has been checked.
+/// The claims of a kernel as found in its file, not yet checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Claims {
-    /// True if they come from a `__xen_guest` section rather than from notes.
+    /// Whether they come from a `__xen_guest` section instead of notes.
     pub legacy: bool,
-    /// `XEN_ELFNOTE_GUEST_OS`.
+    /// `XEN_ELFNOTE_GUEST_OS`: name of the system.
     pub guest_os: String,
-    /// `XEN_ELFNOTE_GUEST_VERSION`.
+    /// `XEN_ELFNOTE_GUEST_VERSION`: version of the system.
     pub guest_version: String,
-    /// `XEN_ELFNOTE_XEN_VERSION`.
+    /// `XEN_ELFNOTE_XEN_VERSION`: the ABI it is for, "xen-3.0".
     pub xen_version: Option<String>,
-    /// `XEN_ELFNOTE_LOADER`.
+    /// `XEN_ELFNOTE_LOADER`: the kind of loader, "generic".
     pub loader: Option<String>,
-    /// `XEN_ELFNOTE_PAE_MODE`; without meaning for 64-bit kernels.
+    /// `XEN_ELFNOTE_PAE_MODE`; has no meaning for 64-bit kernels.
     pub pae_mode: Option<String>,
-    /// `XEN_ELFNOTE_ENTRY`: virtual address.
+    /// `XEN_ELFNOTE_ENTRY`: virtual address of the first instruction.
     pub entry: Option<u64>,
-    /// `XEN_ELFNOTE_VIRT_BASE`: virtual address.
+    /// `XEN_ELFNOTE_VIRT_BASE`: virtual address of page 0.
     pub virt_base: Option<u64>,
-    /// `XEN_ELFNOTE_PADDR_OFFSET`.
+    /// `XEN_ELFNOTE_PADDR_OFFSET`: offset of the file's physical addresses.
     pub paddr_offset: Option<u64>,
-    /// `XEN_ELFNOTE_HYPERCALL_PAGE`: virtual address.
+    /// `XEN_ELFNOTE_HYPERCALL_PAGE`: virtual address of the page.
     pub hypercall_page: Option<u64>,
-    /// `XEN_ELFNOTE_HV_START_LOW`: virtual address.
+    /// `XEN_ELFNOTE_HV_START_LOW`: lowest virtual address for the hypervisor.
     pub hv_start_low: Option<u64>,
-    /// `XEN_ELFNOTE_INIT_P2M`: virtual address.
+    /// `XEN_ELFNOTE_INIT_P2M`: virtual address of the P2M list.
     pub init_p2m: Option<u64>,
     /// `XEN_ELFNOTE_MOD_START_PFN`: the initrd need not be mapped.
     pub mod_start_pfn: bool,
-    /// `XEN_ELFNOTE_BSD_SYMTAB`: its symbols are to be behind it.
+    /// `XEN_ELFNOTE_BSD_SYMTAB`: its symbols are to be loaded after it.
     pub bsd_symtab: bool,
-    /// `XEN_ELFNOTE_SUSPEND_CANCEL`.
+    /// `XEN_ELFNOTE_SUSPEND_CANCEL`: it can continue after a failed suspend.
     pub suspend_cancel: bool,
-    /// `XEN_ELFNOTE_L1_MFN_VALID`: mask and value.
+    /// `XEN_ELFNOTE_L1_MFN_VALID`: mask and value for valid L1 entries.
     pub l1_mfn_valid: Option<(u64, u64)>,
-    /// `XEN_ELFNOTE_PHYS32_ENTRY`: the entry for PVH.
+    /// `XEN_ELFNOTE_PHYS32_ENTRY`: the entry point for PVH.
     pub phys32_entry: Option<u64>,
     /// `XEN_ELFNOTE_FEATURES` and `XEN_ELFNOTE_SUPPORTED_FEATURES`.
     pub features: Features,
 }
 
-/// Numbers in notes have 1, 2, 4 or 8 bytes.
+/// A number in a note has 1, 2, 4 or 8 bytes.
 fn number(value: &[u8]) -> Option<u64> {
     match value.len() {
         1 => value.first().copied().map(u64::from),
@@ -67,10 +68,11 @@ fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value).trim().to_string()
 }
 
-/// Collects the claims of an ELF file, from the first of the three places that has any; `None` if none has.
+/// Collects the claims of an ELF file: from the note segments, else the note sections, else `__xen_guest`. `None` if
+/// there are none.
 ///
 /// # Errors
-/// One sentence about a claim that can't be read.
+/// A message about a claim that can't be read.
 pub(super) fn claims(elf: &Elf) -> Result<Option<Claims>, String> {
     let mut claims = Claims::default();
     for place in [&elf.note_segments, &elf.note_sections] {
@@ -129,7 +131,7 @@ impl Claims {
         Ok(())
     }
 
-    /// Reads `NAME=VALUE,NAME=VALUE,…`.
+    /// Reads a string of the form `NAME=VALUE,NAME=VALUE,…`.
     pub(super) fn string(&mut self, words: &str) -> Result<(), String> {
         let mut hypercall_page = None;
         for word in words.split(',').filter(|word| !word.is_empty()) {
@@ -158,7 +160,7 @@ impl Claims {
                 _ => {}
             }
         }
-        // The old string gives the number of a page, counted from VIRT_BASE.
+        // The old string gives the page's number, counted from VIRT_BASE.
         let base = self.virt_base.unwrap_or_default();
         self.hypercall_page = hypercall_page.map(|page| base.wrapping_add(page.wrapping_mul(4096)));
         Ok(())

@@ -1,33 +1,33 @@
-//! A kernel's symbols behind it in memory, for BSD kernels that ask for them (`XEN_ELFNOTE_BSD_SYMTAB`).
+//! Loads a kernel's symbols after it, for BSD kernels that ask for them (`XEN_ELFNOTE_BSD_SYMTAB`).
 //!
-//! What libelf puts there: 32 bits that say how long the rest is, and then an ELF file of nothing but the symbol table
-//! and its strings, with three section headers, the first of them empty. Offsets in it count from its own header.
+//! The format is libelf's: a 32-bit length of the rest, then an ELF file with only the symbol table and its strings.
+//! It has three section headers, of which the first is empty. Offsets count from its own header.
 
 use alloc::vec::Vec;
 
 use super::elf::{Elf, Segment};
 
-/// What everything but the file itself begins at a multiple of.
+/// Alignment of every part but the ELF file itself.
 const ALIGNMENT: u64 = 8;
-/// Bytes of the length in front.
+/// Size of the length field in bytes.
 const LENGTH: usize = 4;
 const EHDR_BYTES: usize = 64;
 const SHDR_BYTES: usize = 64;
 const SECTIONS: usize = 3;
-/// Which of them are the strings.
+/// Index of the string table's section.
 const STRINGS: u32 = 2;
-/// The one version of ELF.
+/// The only version of ELF.
 const EV_CURRENT: u32 = 1;
 
-/// Bytes that no part of the file holds as they are.
+/// The symbols in their loaded form, which the file doesn't contain as such.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Symbols {
-    /// Their physical address, as segments have theirs.
+    /// Their physical address, in the same sense as a segment's.
     pub(super) paddr: u64,
     pub(super) bytes: Vec<u8>,
 }
 
-/// The symbols of `elf`, behind its segments; `None` if it has been stripped.
+/// The symbols of `elf`, to be loaded after its segments; `None` if it has been stripped.
 pub(super) fn behind(elf: &Elf) -> Option<Symbols> {
     let [table, strings] = elf.symbols?;
     let ends = elf.segments.iter().map(end);
@@ -64,7 +64,7 @@ fn end(segment: &Segment) -> u64 {
     segment.paddr.saturating_add(segment.memory_bytes)
 }
 
-/// What differs from the kernel's own header: no program headers, these sections, no names of theirs.
+/// Writes the differences from the kernel's own ELF header: no program headers, these sections, no section names.
 fn header(mut put: impl FnMut(usize, &[u8])) {
     put(20, &EV_CURRENT.to_le_bytes());
     put(32, &0_u64.to_le_bytes());
@@ -102,7 +102,7 @@ pub(crate) mod tests {
         header
     }
 
-    /// A kernel with symbols in the file, which wants them if its note says `wish`.
+    /// A kernel with symbols in its file. It asks for them if its note's value `wish` says so.
     fn with_symbols(wish: &[u8], link: u32) -> Vec<u8> {
         text_and_symbols(b"code", wish, link)
     }
@@ -166,7 +166,7 @@ pub(crate) mod tests {
     #[test]
     fn who_does_not_ask_or_has_none_gets_none() {
         assert_eq!(last_part(&with_symbols(b"no\0", 1)).2, 1);
-        // Symbols without their strings.
+        // The symbol table has no valid string table.
         for link in [0, 2, 3, u32::MAX] {
             assert_eq!(last_part(&with_symbols(b"yes\0", link)).2, 1);
         }
@@ -174,14 +174,14 @@ pub(crate) mod tests {
         let stripped = kernel(b"code", &[linux_notes(), stripped].concat());
         assert_eq!(last_part(&stripped).2, 1);
         let mut cut = with_symbols(b"yes\0", 1);
-        // The table runs past the end of the file.
+        // The table extends beyond the end of the file.
         let size_at = cut.len() - SHDR_BYTES + 32;
         cut[size_at..size_at + 8].copy_from_slice(&u64::MAX.to_le_bytes());
         assert_eq!(last_part(&cut).2, 1);
     }
 
     proptest! {
-        /// Whatever the headers say, it is a sentence or a kernel.
+        /// Any change of the headers ends in an error message or a kernel.
         #[test]
         fn any_headers(at in 0usize..400, byte: u8) {
             let mut file = with_symbols(b"yes\0", 1);

@@ -1,4 +1,4 @@
-//! Kernels made here, whole and broken.
+//! Tests with kernels that are made here, valid and broken.
 
 use alloc::string::ToString;
 use alloc::vec;
@@ -10,7 +10,7 @@ use super::*;
 
 const BASE: u64 = 0xffff_ffff_8000_0000;
 
-/// A note of owner "Xen".
+/// A note with the owner "Xen".
 pub(crate) fn note(kind: u32, value: &[u8]) -> Vec<u8> {
     let mut note = Vec::new();
     for word in [4, value.len() as u32, kind] {
@@ -26,7 +26,7 @@ pub(crate) fn number(kind: u32, value: u64) -> Vec<u8> {
     note(kind, &value.to_le_bytes())
 }
 
-/// The notes of a usual Linux.
+/// The notes of an ordinary Linux.
 pub(crate) fn linux_notes() -> Vec<u8> {
     [
         note(elfnote::XEN_ELFNOTE_GUEST_OS, b"linux\0"),
@@ -49,7 +49,7 @@ pub(crate) fn linux_notes() -> Vec<u8> {
     .concat()
 }
 
-/// An ELF file with one segment at 1 MiB (the text, then the notes) that has 0x3000 bytes in memory.
+/// An ELF file with one segment at 1 MiB (the text, then the notes) of 0x3000 bytes in memory.
 pub(crate) fn kernel(text: &[u8], notes: &[u8]) -> Vec<u8> {
     let mut file = b"\x7fELF\x02\x01\x01".to_vec();
     file.resize(16, 0);
@@ -109,7 +109,7 @@ fn the_old_string() {
     assert_eq!(claims.paddr_offset, Some(0x4000_0000));
 }
 
-/// XTF's way: linked at 0, no addresses in the notes, entered where the ELF header says.
+/// As in XTF: linked at 0, no addresses in the notes, the entry point in the ELF header.
 #[test]
 fn notes_without_addresses() {
     let notes = [
@@ -127,7 +127,7 @@ fn notes_without_addresses() {
     assert_eq!(kernel.hypercall_page, Some(0x10_1000));
 }
 
-/// A build id has a note segment, Xen's notes have only a section.
+/// The build id has a note segment; Xen's notes have only a section.
 #[test]
 fn notes_in_sections_beside_a_note_segment() {
     let mut build_id = note(3, &[7; 20]);
@@ -153,7 +153,7 @@ fn words_count_by_their_beginnings() {
     for (kind, value) in later {
         assert!(pv(&more(kind, value), Role::Guest).is_ok());
     }
-    // Linux may ask for any loader.
+    // Linux may name any loader.
     let lilo = note(elfnote::XEN_ELFNOTE_LOADER, b"lilo\0");
     assert!(
         pv(
@@ -172,12 +172,12 @@ fn numbers_of_every_size() {
     }
 }
 
-/// The usual kernel with one more note.
+/// The ordinary kernel with an additional note.
 fn more(kind: u32, value: &[u8]) -> Vec<u8> {
     kernel(b"code", &[linux_notes(), note(kind, value)].concat())
 }
 
-/// The same of another system than Linux.
+/// Like `more`, for a system other than Linux.
 fn more_of(system: &str, kind: u32, value: &[u8]) -> Vec<u8> {
     let system = note(elfnote::XEN_ELFNOTE_GUEST_OS, system.as_bytes());
     kernel(
@@ -360,7 +360,7 @@ fn wrappings_come_off() {
     );
 }
 
-/// An lz4 block of literals alone.
+/// An lz4 block that consists of literals only.
 fn lz4_block(bytes: &[u8]) -> Vec<u8> {
     let mut block = vec![0xf0];
     let mut rest = bytes.len() - 15;

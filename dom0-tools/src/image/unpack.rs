@@ -1,4 +1,4 @@
-//! Unpacking kernel payloads: gzip, xz, zstd and legacy lz4 frames, each into a buffer of the size that the image states.
+//! Unpacks kernel payloads (gzip, xz, zstd and legacy lz4 frames) into a buffer of the size that the image states.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -11,17 +11,17 @@ use xz4rust::{XzDecoder, XzNextBlockResult};
 use super::bytes::{u16_at, u32_at};
 use super::zstd;
 
-/// The largest kernel that is unpacked: a bound on what a crafted file can ask for.
+/// Maximum size of an unpacked kernel. It bounds the memory that a crafted file can request.
 const MAX_UNPACKED: u32 = 1 << 30;
-/// The best that any of the formats packs.
+/// The highest compression ratio that is accepted for any format.
 const MAX_RATIO: usize = 2000;
-/// The largest dictionary that a payload may ask for; `xz -9` stays within it.
+/// Maximum size of a payload's dictionary; `xz -9` stays within it.
 const MAX_DICTIONARY: usize = 128 << 20;
 const LZ4_LEGACY_MAGIC: u32 = 0x184c_2102;
-/// The size of an lz4 legacy block before compression.
+/// Size of a legacy lz4 block before compression.
 const LZ4_BLOCK: usize = 8 << 20;
 
-/// How a payload is packed.
+/// The compression format of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Gzip,
@@ -31,10 +31,10 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// Tells the format by its first bytes.
+    /// Identifies the format by the first bytes.
     ///
     /// # Errors
-    /// A sentence that names the format which is not supported.
+    /// A message that names the unsupported format.
     pub(super) fn of(payload: &[u8]) -> Result<Format, String> {
         let unsupported = match payload {
             [0x1f, 0x8b, ..] => return Ok(Format::Gzip),
@@ -48,7 +48,7 @@ impl Format {
         ))
     }
 
-    /// Its name, as of the program that unpacks it.
+    /// The format's name, which is that of the program that unpacks it.
     fn name(self) -> &'static str {
         match self {
             Format::Gzip => "gzip",
@@ -59,7 +59,7 @@ impl Format {
     }
 }
 
-/// Formats that are known by name alone.
+/// Names of formats that are recognised but not supported.
 fn unsupported(payload: &[u8]) -> Option<&'static str> {
     match payload {
         [b'B', b'Z', b'h', ..] => Some("bzip2"),
@@ -69,8 +69,8 @@ fn unsupported(payload: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Why a file that was packed as a whole is refused, if it was. Only gzip's files state the size that they unpack to
-/// where it is looked for here.
+/// Why a file that is compressed as a whole is refused, if it is. Only gzip files state their unpacked size where it
+/// is expected here.
 pub(super) fn packed_as_a_whole(file: &[u8]) -> Option<String> {
     let supported = Format::of(file).ok().map(Format::name);
     let name = supported.or_else(|| unsupported(file))?;
@@ -80,13 +80,13 @@ pub(super) fn packed_as_a_whole(file: &[u8]) -> Option<String> {
 /// Unpacks a payload whose last 4 bytes are its unpacked size, as in bzImages and gzip files.
 ///
 /// # Errors
-/// One sentence about the fault.
+/// A message about the fault.
 pub(super) fn unpack(payload: &[u8]) -> Result<Vec<u8>, String> {
     let format = Format::of(payload)?;
     let name = format.name();
     let body_len = payload.len().saturating_sub(4);
     let size = u32_at(payload, body_len).ok_or_else(|| format!("truncated {name} data"))?;
-    // No kernel packs that well: these 4 bytes are not what they should be.
+    // No kernel compresses that well, so these 4 bytes can't be its size.
     if size > MAX_UNPACKED || size as usize / MAX_RATIO > payload.len() {
         return Err(format!(
             "truncated or damaged {name} data: the end is missing"
@@ -140,7 +140,7 @@ fn gunzip(data: &[u8], out: &mut [u8]) -> Result<usize, String> {
     let (status, _, len) = decompress(&mut state, body, out, 0, flags);
     match status {
         TINFLStatus::Done => {
-            // The trailer is the CRC-32 of what was packed, then its size (RFC 1952 §2.3.1).
+            // The trailer is the CRC-32 of the unpacked data, then its size (RFC 1952 §2.3.1).
             let wanted = u32_at(data, data.len().saturating_sub(8));
             let sum = crc32fast::hash(out.get(..len).unwrap_or_default());
             if wanted == Some(sum) {
@@ -179,7 +179,7 @@ fn unxz(mut data: &[u8], out: &mut [u8]) -> Result<usize, String> {
     }
 }
 
-/// Legacy frames: blocks of at most 8 MiB, each after its packed size (lz4_Frame_format.md, "Legacy frame").
+/// Unpacks legacy frames: blocks of at most 8 MiB, each after its packed size (lz4_Frame_format.md, "Legacy frame").
 fn unlz4(data: &[u8], out: &mut [u8]) -> Result<usize, String> {
     let (mut at, mut len) = (4, 0);
     while at < data.len() {

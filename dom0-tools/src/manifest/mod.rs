@@ -1,7 +1,7 @@
-//! The manifest: domains that start by themselves, encoded with postcard by `xenlike manifest` on a host.
+//! The manifest: the domains that start at boot, encoded with postcard by `xenlike manifest` on a host.
 //!
-//! It holds the configurations, already read, and the names of the files that they need; the files themselves are
-//! modules beside it.
+//! It contains the parsed configurations, and the names of the files that they need. The files themselves are
+//! separate boot modules.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::DomainConfig;
 
-/// First bytes of a manifest, so that another file is told from one.
+/// The first bytes of a manifest, which tell it from other files.
 const MAGIC: &[u8; 8] = b"XLMANIF\n";
-/// The encoding's version; changes whenever [`DomainConfig`] does.
+/// Version of the encoding; changes whenever [`DomainConfig`] does.
 const VERSION: u32 = 1;
 
 /// The domains to start, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Their configurations.
+    /// The configurations of the domains.
     pub domains: Vec<DomainConfig>,
 }
 
@@ -36,10 +36,10 @@ impl fmt::Display for ManifestError {
 impl core::error::Error for ManifestError {}
 
 impl Manifest {
-    /// Encodes it.
+    /// Encodes the manifest.
     ///
     /// # Errors
-    /// If two domains have one name, or a configuration can't be encoded.
+    /// If two domains have the same name, or a configuration can't be encoded.
     pub fn encode(&self) -> Result<Vec<u8>, ManifestError> {
         self.check()?;
         let body = postcard::to_allocvec(&(VERSION, self))
@@ -47,10 +47,10 @@ impl Manifest {
         Ok([&MAGIC[..], &body].concat())
     }
 
-    /// Reads one.
+    /// Decodes a manifest.
     ///
     /// # Errors
-    /// One sentence about the fault.
+    /// A message about the fault.
     pub fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
         let fault = |cause: &str| ManifestError(cause.to_string());
         let body = bytes
@@ -88,7 +88,7 @@ impl Manifest {
         Ok(())
     }
 
-    /// The names of all files that the domains need, each once.
+    /// The names of all files that the domains need, without duplicates.
     #[must_use]
     pub fn files(&self) -> Vec<&str> {
         let mut names = Vec::new();

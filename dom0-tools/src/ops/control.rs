@@ -1,4 +1,4 @@
-//! Verbs that change a living domain: its memory, vCPUs and name, and keys that are pressed for it.
+//! Verbs that change a running domain: its memory, its vCPUs, its name, and SysRq.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -8,17 +8,17 @@ use super::nodes::Nodes;
 use crate::hyper::{CallError, DomId, Hypercalls, domain};
 use crate::store::path;
 
-/// The longest name of a domain.
+/// Maximum length of a domain's name.
 const MAX_NAME: usize = 64;
 
 fn words(error: CallError) -> String {
     error.to_string()
 }
 
-/// An amount of memory as xl takes it: MiB, or with `b`, `k`, `m`, `g` or `t` behind the number.
+/// Reads an amount of memory as xl does: in MiB, or with the unit `b`, `k`, `m`, `g` or `t`.
 ///
 /// # Errors
-/// A sentence.
+/// A message that quotes the word.
 pub fn amount_kib(word: &str) -> Result<u64, String> {
     let fault = || format!("{word}: not an amount of memory, such as 512 or 2g");
     let digits = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -32,12 +32,12 @@ pub fn amount_kib(word: &str) -> Result<u64, String> {
         "t" | "tb" => number.checked_mul(1 << 30),
         _ => None,
     };
-    // What the hypervisor is told has a constant on top.
+    // The limit leaves room for the constant that is added before the hypercall.
     let kib = kib.filter(|kib| (1..u64::MAX >> 10).contains(kib));
     kib.ok_or_else(fault)
 }
 
-/// Refuses a request that the domain's kernel is known not to wait for.
+/// Returns the path of a request's node. Refuses if the domain's kernel is known not to watch it.
 fn is_heard(nodes: &dyn Nodes, id: DomId, word: &str, node: &str) -> Result<String, String> {
     let path = format!("{}/{node}", path::home(id));
     match nodes.is_watched(id, &path) {
@@ -48,16 +48,16 @@ fn is_heard(nodes: &dyn Nodes, id: DomId, word: &str, node: &str) -> Result<Stri
     }
 }
 
-/// The most memory that the domain was built for, if its Xenstore entries tell.
+/// The maximum memory with which the domain was built, if Xenstore has it.
 fn static_max_kib(nodes: &mut dyn Nodes, id: DomId) -> Option<u64> {
     let value = nodes.read(&format!("{}/memory/static-max", path::home(id)))?;
     value.parse().ok()
 }
 
-/// `mem-set`: asks the kernel of domain `id`, called `word` by a person, to shrink or grow.
+/// `mem-set`: asks the kernel of domain `id` to change its memory. Messages call the domain `word`, as the user did.
 ///
 /// # Errors
-/// A sentence.
+/// A message about the cause.
 pub fn mem_set<H: Hypercalls + ?Sized>(
     h: &mut H,
     nodes: &mut dyn Nodes,
@@ -73,15 +73,15 @@ pub fn mem_set<H: Hypercalls + ?Sized>(
         ));
     }
     let target = is_heard(nodes, id, word, "memory/target")?;
-    // Before the kernel asks for pages, as xl does it.
+    // As in xl, the limit is raised before the kernel can ask for pages.
     domain::set_max_memory(h, id, kib + EXTRA_KIB).map_err(words)?;
     nodes.write(&target, &kib.to_string())
 }
 
-/// `mem-max`: limits what the domain may have.
+/// `mem-max`: sets the maximum memory of a domain.
 ///
 /// # Errors
-/// A sentence.
+/// A message about the cause.
 pub fn mem_max<H: Hypercalls + ?Sized>(h: &mut H, id: DomId, amount: &str) -> Result<(), String> {
     domain::set_max_memory(h, id, amount_kib(amount)? + EXTRA_KIB).map_err(words)
 }
@@ -89,7 +89,7 @@ pub fn mem_max<H: Hypercalls + ?Sized>(h: &mut H, id: DomId, amount: &str) -> Re
 /// `vcpu-set`: asks the kernel to bring vCPUs up or down.
 ///
 /// # Errors
-/// A sentence.
+/// A message about the cause.
 pub fn vcpu_set<H: Hypercalls + ?Sized>(
     h: &mut H,
     nodes: &mut dyn Nodes,
@@ -115,10 +115,10 @@ pub fn vcpu_set<H: Hypercalls + ?Sized>(
     Ok(())
 }
 
-/// `sysrq`: presses a key for the domain's kernel.
+/// `sysrq`: sends a SysRq key to the domain's kernel.
 ///
 /// # Errors
-/// A sentence.
+/// A message about the cause.
 pub fn sysrq(nodes: &mut dyn Nodes, id: DomId, word: &str, letter: &str) -> Result<(), String> {
     if letter.chars().count() != 1 || !letter.is_ascii() {
         return Err(format!(
@@ -129,10 +129,10 @@ pub fn sysrq(nodes: &mut dyn Nodes, id: DomId, word: &str, letter: &str) -> Resu
     nodes.write(&node, letter)
 }
 
-/// Checks the name that a domain is to have.
+/// Checks a new name for a domain.
 ///
 /// # Errors
-/// A sentence.
+/// A message about what is wrong with the name.
 pub fn check_name(name: &str) -> Result<(), String> {
     let odd = |c: char| c.is_control() || c == '/';
     if name.is_empty() || name.len() > MAX_NAME || name.contains(odd) {

@@ -31,7 +31,7 @@ pub struct DomainDetail {
 /// Looks at domain `id`.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn detail<H: Hypercalls + ?Sized>(
     h: &mut H,
     names: &dyn Names,
@@ -113,7 +113,7 @@ pub fn detail_text(detail: &DomainDetail) -> String {
 /// `list -l`: the domains as xl prints them.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn long<H: Hypercalls + ?Sized>(
     h: &mut H,
     names: &dyn Names,

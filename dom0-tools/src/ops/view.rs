@@ -111,7 +111,7 @@ pub struct DomainRow {
 /// The rows of `list`.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn domains<H: Hypercalls + ?Sized>(
     h: &mut H,
     names: &dyn Names,
@@ -187,7 +187,7 @@ pub struct VcpuRow {
 /// The rows of `vcpu-list`, of one domain or of all.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn vcpus<H: Hypercalls + ?Sized>(
     h: &mut H,
     names: &dyn Names,
@@ -317,7 +317,7 @@ pub struct HostView {
 /// Collects what `info` shows.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn host<H: Hypercalls + ?Sized>(h: &mut H) -> Result<HostView, CallError> {
     let cpu = virtualisation(h)?;
     let [virt_kind, virt_firmware, virt_nested_paging] = cpu.words();
@@ -363,7 +363,7 @@ pub fn host<H: Hypercalls + ?Sized>(h: &mut H) -> Result<HostView, CallError> {
 /// What `version` shows.
 ///
 /// # Errors
-/// The hypervisor's refusal.
+/// If the hypervisor refuses the call.
 pub fn version<H: Hypercalls + ?Sized>(h: &mut H, as_json: bool) -> Result<String, CallError> {
     let (major, minor, extra) = machine::version(h)?;
     let (own, abi) = (env!("CARGO_PKG_VERSION"), format!("{major}.{minor}{extra}"));

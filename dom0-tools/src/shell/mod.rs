@@ -73,12 +73,12 @@ pub trait Platform: Hypercalls + 'static {
     /// Opens the console of a domain that was created just now.
     ///
     /// # Errors
-    /// The hypervisor's refusal.
+    /// If the hypervisor refuses the call.
     fn open_console(&mut self, created: &Created) -> Result<Box<dyn Ring>, CallError>;
     /// Opens the Xenstore ring of a domain that was created just now.
     ///
     /// # Errors
-    /// The hypervisor's refusal.
+    /// If the hypervisor refuses the call.
     fn open_store(&mut self, created: &Created) -> Result<Box<dyn Page>, CallError>;
     /// Leaves the machine; may return if that is not possible.
     fn leave(&mut self, how: Leave);

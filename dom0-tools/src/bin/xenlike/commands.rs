@@ -476,7 +476,7 @@ fn register(
     }
 }
 
-/// Runs `manifest`: writes or checks a boot manifest.
+/// Runs `manifest`: writes a boot manifest made of configurations.
 pub fn manifest(request: &Request) -> Result<()> {
     let output = request
         .value("output")

@@ -67,7 +67,7 @@ impl Watch {
         })
     }
 
-    /// Waits for the domain's end. Fails if the domain crashed or the deadline passed.
+    /// Waits for the domain's end. Fails if the deadline passes, or the domain didn't end well.
     ///
     /// # Errors
     /// A message that says how the domain ended.
