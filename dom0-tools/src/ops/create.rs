@@ -1,4 +1,4 @@
-//! Creating a domain from its configuration, step by step as a toolstack does, and undoing all of it if one step fails.
+//! Creates a domain from its configuration, step by step as a toolstack does, and undoes all steps if one fails.
 
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
@@ -13,41 +13,41 @@ use crate::hyper::{
 };
 use crate::image::{Image, ImageError};
 
-/// Kernel memory that libxl allows a domain on top of its own: for frames that move (LIBXL_MAXMEM_CONSTANT).
+/// Memory that libxl allows a domain beyond its own, in KiB, for frames that are exchanged (LIBXL_MAXMEM_CONSTANT).
 pub(super) const EXTRA_KIB: u64 = 1024;
-/// Event channels that xl gives a domain.
+/// Highest event channel port, with xl's default.
 const EVENT_CHANNELS: u32 = 1023;
 
-/// Where the files of a configuration come from.
+/// The source of the files that a configuration names.
 pub trait Files {
-    /// The bytes of the file called `name`.
+    /// Reads the file called `name`.
     ///
     /// # Errors
-    /// One sentence with the name.
+    /// A message that contains the name.
     fn read(&self, name: &str) -> Result<Cow<'_, [u8]>, String>;
 }
 
-/// A domain that exists now, paused.
+/// A domain that has been created and is paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Created {
-    /// Its id.
+    /// The id of the domain.
     pub id: DomId,
-    /// The frame of its console ring.
+    /// Machine frame of its console ring.
     pub console: Mfn,
-    /// Its end of the console's channel.
+    /// Its port of the console's event channel.
     pub console_port: Port,
-    /// The frame of its Xenstore ring.
+    /// Machine frame of its Xenstore ring.
     pub store: Mfn,
-    /// Its end of the Xenstore's channel.
+    /// Its port of Xenstore's event channel.
     pub store_port: Option<Port>,
 }
 
-/// Why a domain was not created; prints as one sentence.
+/// Why a domain was not created. Prints as one sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CreateError {
     /// A file can't be read.
     File(String),
-    /// The kernel is not one, or the domain can't be built.
+    /// The kernel image is unusable, or the domain can't be built.
     Build(BuildError),
     /// The hypervisor refused a call.
     Call(CallError),
@@ -86,16 +86,16 @@ impl From<ImageError> for CreateError {
 /// Whether a Xenstore will serve the domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Store {
-    /// One will.
+    /// A Xenstore will serve the domain.
     Served,
-    /// None will.
+    /// The domain will have no Xenstore.
     Absent,
 }
 
-/// Creates a paused domain. `handle` is its UUID if the configuration names none; `backend` serves its console.
+/// Creates a paused domain. `handle` is its UUID if the configuration has none; `backend` serves its console.
 ///
 /// # Errors
-/// One sentence; nothing is left of the domain.
+/// A message about the cause. The domain is removed again.
 pub fn create<H: Hypercalls + ?Sized>(
     h: &mut H,
     config: &DomainConfig,
@@ -149,13 +149,13 @@ pub fn create<H: Hypercalls + ?Sized>(
     };
     let created = fill();
     if created.is_err() {
-        // The first fault is the one to tell.
+        // The first error is the one to report.
         let _ = domain::destroy(h, id);
     }
     created
 }
 
-/// What the builder is to make of a configuration; the ports come later.
+/// The contents that the builder makes for a configuration. The ports are filled in later.
 pub(super) fn contents<'a>(
     config: &'a DomainConfig,
     image: &'a Image<'a>,
@@ -174,7 +174,7 @@ pub(super) fn contents<'a>(
     }
 }
 
-/// Names the domain where a fault is not about a file.
+/// Adds the domain's name to an error that is not about a file.
 pub(super) fn named(error: BuildError, config: &DomainConfig) -> CreateError {
     CreateError::Build(match error {
         BuildError::Layout(cause) => BuildError::Layout(alloc::format!("{}: {cause}", config.name)),
@@ -182,7 +182,7 @@ pub(super) fn named(error: BuildError, config: &DomainConfig) -> CreateError {
     })
 }
 
-/// Sets all but memory contents: vCPUs, memory limit, affinity, weight, the memory map.
+/// Sets everything but the contents of memory: vCPUs, memory limit, affinity, weight, the memory map.
 fn limit<H: Hypercalls + ?Sized>(
     h: &mut H,
     id: DomId,
@@ -221,27 +221,27 @@ fn limit<H: Hypercalls + ?Sized>(
     Ok(())
 }
 
-/// What domain 0 is made of.
+/// The parts from which domain 0 is made.
 #[derive(Debug)]
 pub struct Dom0<'a> {
-    /// Bytes of the kernel's file.
+    /// Contents of the kernel's file.
     pub kernel: &'a [u8],
-    /// The initrd.
+    /// Contents of the initrd, if any.
     pub initrd: Option<&'a [u8]>,
     /// The kernel's command line.
     pub cmdline: &'a str,
-    /// vCPUs.
+    /// Number of vCPUs, at most.
     pub vcpus: u32,
-    /// Says how much memory it gets.
+    /// The options that determine its memory.
     pub options: &'a Dom0Options,
-    /// The screen that it inherits.
+    /// The screen that it inherits, with the number of valid bytes.
     pub screen: ([u8; 40], u32),
 }
 
 /// Creates domain 0, paused.
 ///
 /// # Errors
-/// One sentence.
+/// A message about the cause.
 pub fn create_dom0<H: Hypercalls + ?Sized>(
     h: &mut H,
     dom0: &Dom0,
@@ -249,7 +249,7 @@ pub fn create_dom0<H: Hypercalls + ?Sized>(
 ) -> Result<DomId, CreateError> {
     progress.unpacking("of Domain-0", dom0.kernel.len() as u64);
     let image = Image::open("of Domain-0", dom0.kernel)?;
-    // Only now: unpacking the kernel took memory of the machine's.
+    // Asked only now, since unpacking the kernel used some of the machine's memory.
     let (pages, most_pages) = dom0.options.pages(machine::host(h)?.free_pages);
     let (screen, screen_bytes) = dom0.screen;
     let contents = Contents {
@@ -278,10 +278,10 @@ pub fn create_dom0<H: Hypercalls + ?Sized>(
     Ok(id)
 }
 
-/// A UUID for a domain that was given none: version 4 (RFC 9562 §5.4) out of a seed that never repeats.
+/// A UUID for a domain whose configuration has none: version 4 (RFC 9562 §5.4), from a seed that never repeats.
 #[must_use]
 pub fn random_uuid(seed: u64) -> [u8; 16] {
-    // SplitMix64 (Steele, Lea, Flood 2014) spreads the seed over the bits.
+    // SplitMix64 (Steele, Lea, Flood 2014) spreads the seed over all bits.
     let mix = |n: u64| {
         let mut z = seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -294,7 +294,7 @@ pub fn random_uuid(seed: u64) -> [u8; 16] {
     uuid
 }
 
-/// A UUID in its usual form.
+/// A UUID in its usual notation.
 #[must_use]
 pub fn uuid_text(uuid: &[u8; 16]) -> String {
     let hex: String = uuid

@@ -1,4 +1,4 @@
-//! `dominfo` and `list -l`: all about a domain, for people and in xl's JSON.
+//! `dominfo` and `list -l`: everything about a domain, as text and in xl's JSON.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -12,23 +12,23 @@ use super::view::{DomainRow, Names, domains};
 use crate::config::{Action, DomainConfig};
 use crate::hyper::{CallError, DomId, DomainInfo, Hypercalls, domain};
 
-/// As much memory as a count of pages in 32 bits can tell, or more, is no limit: domain 0 has none.
+/// A limit of this many MiB (2^32 pages) or more means no limit, as domain 0 has.
 const NO_LIMIT_MIB: u64 = 1 << 24;
 
-/// What `dominfo` shows.
+/// The information that `dominfo` shows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DomainDetail {
     #[serde(flatten)]
     row: DomainRow,
     max_vcpus: u32,
     uptime_seconds: Option<u64>,
-    /// What it was made from, if that is known here.
+    /// The configuration from which it was created, if known here.
     config: Option<DomainConfig>,
     #[serde(skip)]
     state: String,
 }
 
-/// Looks at domain `id`.
+/// Collects the information about domain `id`.
 ///
 /// # Errors
 /// If the hypervisor refuses the call.
@@ -54,7 +54,7 @@ pub fn detail<H: Hypercalls + ?Sized>(
     })
 }
 
-/// xl's letters in words.
+/// The state in words instead of xl's letters.
 fn state(info: &DomainInfo) -> String {
     let mut words: Vec<String> = Vec::new();
     if let Some(ending) = info.ended {
@@ -76,7 +76,7 @@ fn state(info: &DomainInfo) -> String {
     words.join(", ")
 }
 
-/// `dominfo` as text.
+/// Formats `dominfo` as text.
 #[must_use]
 pub fn detail_text(detail: &DomainDetail) -> String {
     let row = &detail.row;
@@ -110,7 +110,7 @@ pub fn detail_text(detail: &DomainDetail) -> String {
     lines.0
 }
 
-/// `list -l`: the domains as xl prints them.
+/// `list -l`: the domains in xl's JSON.
 ///
 /// # Errors
 /// If the hypervisor refuses the call.
@@ -145,7 +145,7 @@ pub fn long<H: Hypercalls + ?Sized>(
     Ok(wanted.map(domain).collect())
 }
 
-/// A configuration as libxl keeps it of a domain (`libxl_domain_config`): xl's verbs about the domain begin with it.
+/// A domain's configuration in libxl's JSON (`libxl_domain_config`), which xl's verbs read.
 #[must_use]
 pub fn libxl_json(config: &DomainConfig, uuid: &str) -> Value {
     let online: Vec<u32> = (0..config.vcpus).collect();
@@ -154,7 +154,7 @@ pub fn libxl_json(config: &DomainConfig, uuid: &str) -> Value {
         "avail_vcpus": online,
         "max_memkb": config.max_memory_mib << 10,
         "target_memkb": config.memory_mib << 10,
-        // Without it xl takes one KiB from the target.
+        // Without this member, xl subtracts one KiB from the target.
         "video_memkb": 0,
         "kernel": config.kernel,
         "cmdline": config.cmdline,

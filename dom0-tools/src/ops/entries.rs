@@ -1,4 +1,4 @@
-//! What Xenstore says of a domain: the entries that guests, xenconsoled and xl expect (docs/misc/xenstore-paths), with
+//! The Xenstore entries of a domain, as guests, xenconsoled and xl expect them (docs/misc/xenstore-paths), with
 //! libxl's permissions.
 
 use alloc::format;
@@ -10,18 +10,18 @@ use crate::config::DomainConfig;
 use crate::hyper::DomId;
 use crate::store::{Perms, path};
 
-/// A node of a domain.
+/// A Xenstore node of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its absolute path.
+    /// The node's absolute path.
     pub path: String,
-    /// Its value.
+    /// The value of the node.
     pub value: String,
-    /// Who may read and write it.
+    /// The permissions of the node.
     pub perms: Perms,
 }
 
-/// Nodes that are the guest's to write, for answers and for what it offers.
+/// Nodes that the guest may write: its answers, and the features that it offers.
 const GUESTS_OWN: [&str; 11] = [
     "device/suspend/event-channel",
     "control/shutdown",
@@ -36,13 +36,13 @@ const GUESTS_OWN: [&str; 11] = [
     "error",
 ];
 
-/// Where a domain's other names are kept.
+/// The path of a domain's entries by UUID.
 #[must_use]
 pub fn vm_path(uuid: &[u8; 16]) -> String {
     format!("/vm/{}", uuid_text(uuid))
 }
 
-/// All entries of a new domain, each behind those above it.
+/// All entries of a new domain. Each follows the entries above it in the tree.
 #[must_use]
 pub fn entries(config: &DomainConfig, created: &Created, uuid: &[u8; 16]) -> Vec<Entry> {
     let (id, vm) = (created.id, vm_path(uuid));
@@ -65,7 +65,7 @@ pub fn entries(config: &DomainConfig, created: &Created, uuid: &[u8; 16]) -> Vec
     entries
 }
 
-/// Names below the home that the guest may read, and their values.
+/// The entries below the domain's home that the guest may read, with their values.
 fn to_read(config: &DomainConfig, created: &Created, vm: String) -> Vec<(String, String)> {
     let mut list: Vec<(String, String)> = Vec::new();
     let mut add = |name: &str, value: String| list.push((name.to_string(), value));
@@ -105,17 +105,17 @@ fn to_read(config: &DomainConfig, created: &Created, vm: String) -> Vec<(String,
     list
 }
 
-/// What a domain may be asked.
+/// A request to a domain's kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
-    /// To power off.
+    /// The domain shall power off.
     PowerOff,
-    /// To start again.
+    /// The domain shall reboot.
     Reboot,
 }
 
 impl Wish {
-    /// As the domain's kernel reads it.
+    /// The request as the domain's kernel reads it.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -125,7 +125,7 @@ impl Wish {
     }
 }
 
-/// Where a domain's kernel waits for wishes. It empties the node when it takes one up.
+/// The node that a domain's kernel watches for requests. It empties the node when it accepts one.
 #[must_use]
 pub fn wish_path(id: DomId) -> String {
     format!("{}/control/shutdown", path::home(id))

@@ -1,4 +1,5 @@
-//! What the verbs do, for the shell and the CLI alike: making domains, and looking at domains and the machine.
+//! The implementation of the verbs, for the shell and the CLI alike: creating domains, and showing domains and the
+//! machine.
 
 mod control;
 mod create;
@@ -31,10 +32,10 @@ pub use summary::{dry_run, image_text};
 pub use table::{Align, Table};
 pub use uptime::{UptimeRow, uptime_table};
 
-/// Lets a paused domain run. `word` is what a person called it.
+/// Unpauses a domain. Messages call it `word`, as the user did.
 ///
 /// # Errors
-/// A sentence; also for a domain that is not paused.
+/// A message about the cause. A domain that isn't paused is an error, too.
 pub fn unpause<H: Hypercalls + ?Sized>(h: &mut H, id: DomId, word: &str) -> Result<(), String> {
     domain::unpause(h, id).map_err(|error| match error.errno {
         errno::EINVAL => format!("{word}: the domain is not paused"),

@@ -1,21 +1,21 @@
-//! What the verbs want of a Xenstore, whoever serves it.
+//! The operations of a Xenstore that the verbs need, whichever program serves it.
 
 use alloc::string::String;
 
 use crate::hyper::DomId;
 
-/// A Xenstore as the toolstack sees it.
+/// A Xenstore as the toolstack uses it.
 pub trait Nodes {
-    /// A node's value.
+    /// Reads the value of a node; `None` if it doesn't exist.
     fn read(&mut self, path: &str) -> Option<String>;
 
-    /// Sets a node's value.
+    /// Sets the value of a node.
     ///
     /// # Errors
-    /// A sentence.
+    /// A message about the cause.
     fn write(&mut self, path: &str, value: &str) -> Result<(), String>;
 
-    /// Whether the domain's kernel waits for changes of this node; `None` where the store doesn't tell.
+    /// Whether the domain's kernel watches this node; `None` if the store doesn't tell.
     fn is_watched(&self, _dom: DomId, _path: &str) -> Option<bool> {
         None
     }

@@ -1,4 +1,4 @@
-//! `vcpu-pin`: the physical CPUs where a domain's vCPUs may run.
+//! `vcpu-pin`: sets the physical CPUs on which a domain's vCPUs may run.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -8,10 +8,10 @@ use alloc::vec::Vec;
 use crate::config::CpuSet;
 use crate::hyper::{CallError, DomId, Hypercalls, VcpuId, domain, machine};
 
-/// `set` as a bitmap for this machine's `cpus` CPUs.
+/// Converts `set` to a bitmap for this machine's `cpus` CPUs.
 ///
 /// # Errors
-/// A sentence if none of them is in the set.
+/// A message if the set contains none of them.
 pub(super) fn bitmap(set: &CpuSet, cpus: u32) -> Result<Vec<u8>, String> {
     let bitmap = set.bitmap(cpus);
     if bitmap.iter().all(|&byte| byte == 0) {
@@ -21,10 +21,10 @@ pub(super) fn bitmap(set: &CpuSet, cpus: u32) -> Result<Vec<u8>, String> {
     Ok(bitmap)
 }
 
-/// Lets vCPU `vcpu` of a domain, a number or `all`, run on `cpus` alone, a list as in `cpus=`.
+/// Lets vCPU `vcpu` of a domain (a number or `all`) run only on `cpus`, a list in the syntax of `cpus=`.
 ///
 /// # Errors
-/// A sentence about the word that is wrong, or the hypervisor's refusal.
+/// A message about the faulty word, or about the hypervisor's refusal.
 pub fn pin<H: Hypercalls + ?Sized>(
     h: &mut H,
     id: DomId,

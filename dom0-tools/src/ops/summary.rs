@@ -1,4 +1,4 @@
-//! What `create -n` and `image` say, in plain words.
+//! The output of `create -n` and `image`, in plain words.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -10,10 +10,10 @@ use crate::build;
 use crate::config::{Action, DomainConfig, Pinning};
 use crate::image::{Claims, Image, Role};
 
-/// Checks that a domain could be built of `config`, and says what it would be.
+/// Checks that a domain could be built from `config`, and describes it.
 ///
 /// # Errors
-/// What creating it would fail with, as far as that shows without a hypervisor.
+/// The error with which creating it would fail, as far as it can be found without a hypervisor.
 pub fn dry_run(config: &DomainConfig, files: &dyn Files) -> Result<String, CreateError> {
     let kernel = files.read(&config.kernel).map_err(CreateError::File)?;
     let initrd = config.ramdisk.as_ref().map(|name| files.read(name));
@@ -38,7 +38,7 @@ pub fn dry_run(config: &DomainConfig, files: &dyn Files) -> Result<String, Creat
     Ok(lines.0)
 }
 
-/// What a configuration says besides names and files.
+/// Adds a configuration's settings other than names and files.
 pub(super) fn add_settings(lines: &mut Lines, config: &DomainConfig) {
     let (memory, most) = (config.memory_mib, config.max_memory_mib);
     lines.add(
@@ -119,7 +119,7 @@ fn size(bytes: usize) -> String {
     }
 }
 
-/// The system that the kernel says it is.
+/// Name and version of the kernel's system, as it states them.
 fn system(claims: &Claims) -> String {
     let words = [&claims.guest_os, &claims.guest_version];
     let known: Vec<&str> = words
@@ -133,10 +133,10 @@ fn system(claims: &Claims) -> String {
     }
 }
 
-/// What `image` prints.
+/// The output of `image`.
 ///
 /// # Errors
-/// A sentence if the kernel says nothing.
+/// A message if the kernel makes no claims.
 pub fn image_text(image: &Image, json: bool) -> Result<String, String> {
     let Some(claims) = image.claims() else {
         return Err("this kernel says nothing about Xen".to_string());
@@ -154,7 +154,7 @@ pub fn image_text(image: &Image, json: bool) -> Result<String, String> {
     Ok(text)
 }
 
-/// What a kernel says about itself.
+/// A kernel's claims about itself as text.
 fn claims_text(claims: &Claims) -> String {
     let mut lines = Lines::default();
     lines.add("system", &system(claims));
@@ -207,7 +207,7 @@ fn claims_text(claims: &Claims) -> String {
     lines.0
 }
 
-/// `name : value` lines; what has no value is left out.
+/// Lines of the form `name : value`. A line without a value is left out.
 #[derive(Default)]
 pub(super) struct Lines(pub(super) String);
 

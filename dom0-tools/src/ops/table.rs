@@ -1,18 +1,18 @@
-//! Text tables as xl prints them: a heading, left-aligned names, right-aligned numbers.
+//! Text tables in xl's format: a heading, left-aligned names, right-aligned numbers.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// How the cells of a column are set.
+/// The alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
-    /// For names.
+    /// Left-aligned, for names.
     Left,
-    /// For numbers.
+    /// Right-aligned, for numbers.
     Right,
 }
 
-/// A table that is being filled.
+/// A table under construction.
 #[derive(Debug, Clone)]
 pub struct Table {
     columns: Vec<Align>,
@@ -20,7 +20,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table with that heading.
+    /// Starts a table with this heading.
     #[must_use]
     pub fn new(heading: &[(&str, Align)]) -> Table {
         Table {
@@ -34,12 +34,12 @@ impl Table {
         }
     }
 
-    /// Adds a row.
+    /// Adds a row of cells.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// The lines of the table.
+    /// Formats the lines of the table.
     #[must_use]
     pub fn print(&self) -> String {
         let width = |column: usize| {

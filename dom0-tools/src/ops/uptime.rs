@@ -1,4 +1,4 @@
-//! What `uptime` shows, as text like xl's and as JSON.
+//! The output of `uptime`, as text in xl's format and as JSON.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Align, Table};
 use crate::hyper::DomId;
 
-/// One domain of `uptime`.
+/// A domain's row in `uptime`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UptimeRow {
     name: String,
@@ -17,7 +17,7 @@ pub struct UptimeRow {
 }
 
 impl UptimeRow {
-    /// A domain that has run for so many seconds, if that is known.
+    /// A domain that has run for `seconds`, if known.
     #[must_use]
     pub fn new(name: String, id: DomId, seconds: Option<u64>) -> Self {
         Self {
@@ -28,7 +28,7 @@ impl UptimeRow {
     }
 }
 
-/// The table of `uptime`.
+/// Formats the rows of `uptime` as text.
 #[must_use]
 pub fn uptime_table(rows: &[UptimeRow]) -> String {
     let mut table = Table::new(&[

@@ -1,4 +1,4 @@
-//! What `list`, `info`, `vcpu-list` and `top` show, as text like xl's and as JSON.
+//! The output of `list`, `info`, `vcpu-list` and `top`, as text in xl's format and as JSON.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -16,23 +16,23 @@ use crate::hyper::{
     CallError, DomId, DomainInfo, Ending, Hypercalls, VcpuId, VcpuInfo, domain, machine,
 };
 
-/// Finds the names of domains; without a Xenstore only the toolstack knows them.
+/// Finds the names of domains. Without a Xenstore, only the toolstack knows them.
 pub trait Names {
     /// The name of a domain.
     fn name(&self, id: DomId) -> String;
 
-    /// What a domain was made from, if that is known.
+    /// The configuration from which a domain was created, if known.
     fn config(&self, _id: DomId) -> Option<DomainConfig> {
         None
     }
 
-    /// What libxl keeps of a domain with that UUID, which xl has made.
+    /// The configuration that libxl stores for a domain with this UUID, if xl created it.
     fn libxl_config(&self, _id: DomId, _uuid: &str) -> Option<serde_json::Value> {
         None
     }
 }
 
-/// Seconds with one decimal.
+/// Converts to seconds with one decimal.
 fn seconds(ns: u64) -> f64 {
     (ns / 100_000_000) as f64 / 10.0
 }
@@ -41,13 +41,13 @@ fn mib(pages: u64) -> u64 {
     pages.div_ceil(256)
 }
 
-/// Prints `value` as JSON, with a line end.
+/// Formats `value` as JSON, with a newline.
 #[must_use]
 pub fn json<T: Serialize>(value: &T) -> String {
     or_error(serde_json::to_string_pretty(value))
 }
 
-/// The same on one line, for what comes again and again.
+/// Formats `value` as JSON on one line, for repeated output.
 #[must_use]
 pub fn json_line<T: Serialize>(value: &T) -> String {
     or_error(serde_json::to_string(value))
@@ -60,7 +60,7 @@ fn or_error(text: serde_json::Result<String>) -> String {
     }
 }
 
-/// xl's letters: running, blocked, paused, shut down, crashed, dying.
+/// The state in xl's letters: running, blocked, paused, shut down, crashed, dying.
 #[must_use]
 pub fn state(info: &DomainInfo) -> String {
     let crashed = matches!(info.ended, Some(Ending::Crash | Ending::Watchdog));
@@ -81,34 +81,34 @@ pub fn state(info: &DomainInfo) -> String {
 /// Whether `list` shows UUIDs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Uuids {
-    /// It does.
+    /// A column shows the UUIDs.
     Shown,
-    /// It does not.
+    /// UUIDs are not shown.
     Hidden,
 }
 
-/// One domain of `list`.
+/// A domain's row in `list`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DomainRow {
-    /// Its name.
+    /// Name of the domain.
     pub name: String,
-    /// Its id.
+    /// Id of the domain.
     pub domid: u16,
-    /// MiB that it has.
+    /// Memory that it has, in MiB.
     pub memory_mib: u64,
-    /// MiB that it may have.
+    /// Maximum memory, in MiB.
     pub max_memory_mib: u64,
-    /// vCPUs that are up.
+    /// Number of vCPUs that are up.
     pub vcpus: u32,
-    /// Its state, as xl's letters.
+    /// Its state in xl's letters.
     pub state: String,
-    /// Seconds that it has run.
+    /// Seconds that its vCPUs have run together.
     pub cpu_seconds: f64,
-    /// Its UUID.
+    /// UUID of the domain.
     pub uuid: String,
 }
 
-/// The rows of `list`.
+/// Collects the rows of `list`.
 ///
 /// # Errors
 /// If the hypervisor refuses the call.
@@ -133,7 +133,7 @@ pub(super) fn row(info: &DomainInfo, names: &dyn Names) -> DomainRow {
     }
 }
 
-/// `list` as text, with UUIDs behind if they are `wanted`.
+/// Formats `list` as text, with UUIDs at the end if they are `wanted`.
 #[must_use]
 pub fn domain_table(rows: &[DomainRow], wanted: Uuids) -> String {
     let right = Align::Right;
@@ -165,26 +165,26 @@ pub fn domain_table(rows: &[DomainRow], wanted: Uuids) -> String {
     table.print()
 }
 
-/// One vCPU of `vcpu-list`.
+/// A vCPU's row in `vcpu-list`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct VcpuRow {
-    /// Its domain's name.
+    /// Name of its domain.
     pub name: String,
-    /// Its domain.
+    /// Id of its domain.
     pub domid: u16,
-    /// Its number.
+    /// Number of the vCPU.
     pub vcpu: u32,
-    /// The CPU where it is or was; none while it is down.
+    /// The CPU on which it runs or last ran; `None` while it is down.
     pub cpu: Option<u32>,
-    /// Running, blocked, paused (down), as xl's letters.
+    /// Running, blocked or paused (down), in xl's letters.
     pub state: String,
     /// Seconds that it has run.
     pub cpu_seconds: f64,
-    /// CPUs where it may run.
+    /// The CPUs on which it may run.
     pub affinity: String,
 }
 
-/// The rows of `vcpu-list`, of one domain or of all.
+/// Collects the rows of `vcpu-list`, for one domain or for all.
 ///
 /// # Errors
 /// If the hypervisor refuses the call.
@@ -200,7 +200,7 @@ pub fn vcpus<H: Hypercalls + ?Sized>(
             continue;
         }
         for vcpu in 0..info.vcpus {
-            // A vCPU that can't be looked at is one that was never made.
+            // If a vCPU can't be queried, it was never created.
             let Ok(about) = domain::vcpu_info(h, info.id, VcpuId(vcpu)) else {
                 continue;
             };
@@ -251,7 +251,7 @@ fn vcpu_row(
     }
 }
 
-/// `vcpu-list` as text.
+/// Formats `vcpu-list` as text.
 #[must_use]
 pub fn vcpu_table(rows: &[VcpuRow]) -> String {
     let right = Align::Right;
@@ -281,7 +281,7 @@ pub fn vcpu_table(rows: &[VcpuRow]) -> String {
     table.print()
 }
 
-/// What `info` shows.
+/// The information that `info` shows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[expect(
     missing_docs,
@@ -314,7 +314,7 @@ pub struct HostView {
     pub virt_nested_paging: &'static str,
 }
 
-/// Collects what `info` shows.
+/// Collects the information that `info` shows.
 ///
 /// # Errors
 /// If the hypervisor refuses the call.
@@ -360,7 +360,7 @@ pub fn host<H: Hypercalls + ?Sized>(h: &mut H) -> Result<HostView, CallError> {
     })
 }
 
-/// What `version` shows.
+/// Formats the output of `version`.
 ///
 /// # Errors
 /// If the hypervisor refuses the call.
@@ -374,7 +374,7 @@ pub fn version<H: Hypercalls + ?Sized>(h: &mut H, as_json: bool) -> Result<Strin
     })
 }
 
-/// xl's words for `XEN_SYSCTL_PHYSCAP_*`.
+/// xl's names for the `XEN_SYSCTL_PHYSCAP_*` flags.
 fn virt_caps(capabilities: u32) -> String {
     use guest_pv_abi::sysctl::{
         XEN_SYSCTL_PHYSCAP_HAP, XEN_SYSCTL_PHYSCAP_HVM, XEN_SYSCTL_PHYSCAP_PV,
@@ -392,7 +392,7 @@ fn virt_caps(capabilities: u32) -> String {
     words.join(" ")
 }
 
-/// `info` as text: xl's `name : value` lines.
+/// Formats `info` as text, in xl's `name : value` lines.
 #[must_use]
 pub fn host_text(view: &HostView) -> String {
     let lines: [(&str, &dyn Display); 21] = [
@@ -424,26 +424,26 @@ pub fn host_text(view: &HostView) -> String {
     lines.iter().map(line).collect()
 }
 
-/// What has run how much in a while.
+/// A domain's row in `top`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TopRow {
-    /// The domain's name.
+    /// Name of the domain.
     pub name: String,
-    /// Its id.
+    /// Id of the domain.
     pub domid: u16,
-    /// Its state, as xl's letters.
+    /// Its state in xl's letters.
     pub state: String,
-    /// Seconds that it has run in all.
+    /// Seconds that its vCPUs have run since its start.
     pub cpu_seconds: f64,
-    /// Percent of one CPU since the last look.
+    /// CPU time since the last refresh, in percent of one CPU.
     pub cpu_percent: f64,
-    /// MiB that it has.
+    /// Memory that it has, in MiB.
     pub memory_mib: u64,
-    /// vCPUs that are up.
+    /// Number of vCPUs that are up.
     pub vcpus: u32,
 }
 
-/// The rows of `top`: `before` are the domains `elapsed_ns` ago.
+/// The rows of `top`. `before` is the information that was read `elapsed_ns` ago.
 #[must_use]
 pub fn top(
     before: &[DomainInfo],
@@ -473,7 +473,7 @@ pub fn top(
     rows
 }
 
-/// `top` as text.
+/// Formats `top` as text.
 #[must_use]
 pub fn top_table(rows: &[TopRow]) -> String {
     let right = Align::Right;

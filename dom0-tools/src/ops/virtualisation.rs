@@ -1,5 +1,5 @@
-//! What the CPU offers for hardware-virtualised guests, whatever a PV domain's own CPUID shows of it, and whether the
-//! firmware lets a hypervisor use it.
+//! The CPU's support for hardware-virtualised guests, independently of a PV domain's own CPUID, and whether the
+//! firmware allows a hypervisor to use it.
 
 use alloc::string::String;
 
@@ -7,16 +7,17 @@ use guest_pv_abi::arch_x86::CpuidLeaf;
 
 use crate::hyper::{CallError, Hypercalls, machine};
 
-/// IA32_FEATURE_CONTROL, and its bits: locked, VMX allowed outside SMX (Intel SDM vol. 3, 24.7).
+/// IA32_FEATURE_CONTROL and its bits: locked, VMX allowed outside SMX (Intel SDM vol. 3, 24.7).
 const FEATURE_CONTROL: u32 = 0x3a;
 const LOCKED: u64 = 1;
 const VMXON: u64 = 1 << 2;
-/// IA32_VMX_PROCBASED_CTLS and its second; the upper halves tell what may be set (vol. 3, A.3.2 and A.3.3).
+/// IA32_VMX_PROCBASED_CTLS and IA32_VMX_PROCBASED_CTLS2. Their upper halves tell which controls may be set (vol. 3,
+/// A.3.2 and A.3.3).
 const CONTROLS: u32 = 0x482;
 const SECOND_CONTROLS: u32 = 0x48b;
 const HAS_SECOND: u64 = 1 << 63;
 const EPT: u64 = 1 << (32 + 1);
-/// VM_CR, and its bits: locked, SVM disabled (AMD APM vol. 2, 15.30.1).
+/// VM_CR and its bits: locked, SVM disabled (AMD APM vol. 2, 15.30.1).
 const VM_CR: u32 = 0xc001_0114;
 const LOCK: u64 = 1 << 3;
 const SVMDIS: u64 = 1 << 4;
@@ -24,40 +25,40 @@ const SVMDIS: u64 = 1 << 4;
 /// The kind of virtualisation that a CPU has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Neither.
+    /// The CPU has neither VT-x nor SVM.
     None,
-    /// Intel's.
+    /// The CPU has Intel's VT-x.
     Vtx,
-    /// AMD's.
+    /// The CPU has AMD's SVM.
     Svm,
 }
 
-/// What the firmware has made of it.
+/// How the firmware has configured it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Firmware {
     /// A hypervisor can use it.
     Usable,
-    /// It is off until the next start of the machine.
+    /// It is disabled until the machine restarts.
     LockedOff,
     /// The hypervisor doesn't tell.
     Unknown,
 }
 
-/// What there is.
+/// The CPU's support for virtualisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Virtualisation {
-    /// Who made the CPU: 12 letters (CPUID leaf 0).
+    /// The CPU's vendor string of 12 letters (CPUID leaf 0).
     maker: [u8; 12],
-    /// Its kind.
+    /// The kind of virtualisation.
     pub kind: Kind,
-    /// Whether it can be used.
+    /// Whether the firmware allows its use.
     pub firmware: Firmware,
-    /// Whether it has nested page tables: EPT, NPT. None: the hypervisor doesn't tell.
+    /// Whether it has nested page tables (EPT or NPT); `None` if the hypervisor doesn't tell.
     pub nested: Option<bool>,
 }
 
 impl Virtualisation {
-    /// The words for its kind, for the firmware's part, and for nested paging.
+    /// The words for the kind, for the firmware's setting, and for nested paging.
     #[must_use]
     pub const fn words(&self) -> [&'static str; 3] {
         let (kind, nested) = match self.kind {
@@ -78,13 +79,13 @@ impl Virtualisation {
         [kind, firmware, nested]
     }
 
-    /// Who made the CPU, as it says.
+    /// The vendor of the CPU, as CPUID reports it.
     #[must_use]
     pub fn maker(&self) -> &str {
         core::str::from_utf8(&self.maker).unwrap_or("unknown")
     }
 
-    /// A sentence.
+    /// All of it as one sentence.
     #[must_use]
     pub fn sentence(&self) -> String {
         let [kind, firmware, nested] = self.words();
@@ -94,7 +95,7 @@ impl Virtualisation {
         }
     }
 
-    /// By the CPU's own leaves, and its registers as far as they can be had.
+    /// Derives it from the CPU's own leaves, and from those registers that can be read.
     fn of(leaves: &[CpuidLeaf], mut register: impl FnMut(u32) -> Option<u64>) -> Self {
         let leaf = |number| leaves.iter().find(|leaf| leaf.leaf == number);
         let bit = |word: Option<u32>, bit: u32| word.is_some_and(|word| word >> bit & 1 != 0);
@@ -123,7 +124,7 @@ impl Virtualisation {
                 nested,
             }
         } else if svm {
-            // Disabled without the lock is the firmware's choice that a hypervisor may undo.
+            // If it is disabled but not locked, a hypervisor may enable it.
             let off = register(VM_CR).map(|word| word & (LOCK | SVMDIS) == LOCK | SVMDIS);
             Self {
                 maker,
@@ -142,10 +143,10 @@ impl Virtualisation {
     }
 }
 
-/// Asks the hypervisor, which sees the CPU as it is.
+/// Asks the hypervisor, which sees the CPU's own CPUID.
 ///
 /// # Errors
-/// The hypervisor's refusal to tell what the CPU is.
+/// If the hypervisor refuses to tell the CPU's leaves.
 pub fn virtualisation<H: Hypercalls + ?Sized>(h: &mut H) -> Result<Virtualisation, CallError> {
     let leaves = machine::leaves(h)?;
     Ok(Virtualisation::of(&leaves, |number| {
@@ -189,7 +190,7 @@ mod tests {
             intel([Some(1), second, ept]),
             "VT-x: locked off by the firmware; nested paging: EPT"
         );
-        // Only inside SMX is off for a hypervisor, too.
+        // If it is allowed only inside SMX, a hypervisor can't use it either.
         assert_eq!(
             intel([Some(3), second, ept]),
             "VT-x: locked off by the firmware; nested paging: EPT"

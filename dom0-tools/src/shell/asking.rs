@@ -1,4 +1,4 @@
-//! `shutdown` and `reboot`: a domain is asked, and what comes of it is waited for.
+//! `shutdown` and `reboot`: asks a domain's kernel, and waits for its reaction.
 
 use alloc::format;
 use alloc::string::String;
@@ -11,22 +11,22 @@ use crate::ops::Wish;
 use crate::ops::view::Names;
 use crate::verbs::{self, Request};
 
-/// How long a domain has to take a wish up: its kernel does that at once, if it runs.
+/// How long a domain's kernel may take to accept a request. A running kernel does so at once.
 const PATIENCE_NS: u64 = 10_000_000_000;
 
-/// What is waited for.
+/// What the shell waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Until {
-    /// That the wish is taken up, until a time.
+    /// The kernel accepts the request before this time.
     Answer(u64),
-    /// The same, and then the domain's end.
+    /// The kernel accepts the request before this time, and then the domain ends.
     AnswerThenEnd(u64),
-    /// The domain's end.
+    /// The domain ends.
     End,
 }
 
 impl Until {
-    /// The time, if there is a limit.
+    /// The time limit, if there is one.
     pub(super) fn limit(self) -> Option<u64> {
         match self {
             Until::Answer(at) | Until::AnswerThenEnd(at) => Some(at),
@@ -45,7 +45,7 @@ impl<P: Platform> Shell<P> {
         } else {
             Vec::from([self.other_domain(request.word(0))?])
         };
-        // What they have done until now counts.
+        // Requests that the guests have already sent count.
         self.guests.drain();
         let (asked, deaf): (Vec<DomId>, Vec<DomId>) =
             wanted.into_iter().partition(|&id| self.guests.listens(id));
@@ -76,7 +76,7 @@ impl<P: Platform> Shell<P> {
         )
     }
 
-    /// Looks at what the asked domains have done.
+    /// Checks what the domains that were asked have done.
     pub(super) fn asking(
         &mut self,
         mut asked: Vec<DomId>,

@@ -1,23 +1,23 @@
-//! What a domain printed: the newest bytes, and how much of them somebody has seen.
+//! A domain's recent output, and how much of it has been shown.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-/// The newest bytes of an endless text.
+/// The most recent bytes of an unbounded output.
 #[derive(Debug, Default)]
 pub struct Backlog {
     kept: VecDeque<u8>,
-    /// Bytes of `kept` that have not been shown.
+    /// Number of bytes at the end of `kept` that have not been shown.
     unseen: usize,
-    /// Has something been dropped that nobody had seen?
+    /// Whether bytes were dropped that had not been shown.
     lost: bool,
 }
 
 impl Backlog {
-    /// Bytes kept of each domain.
+    /// Maximum number of bytes kept for a domain.
     pub const LIMIT: usize = 64 << 10;
 
-    /// Adds what the domain has printed just now.
+    /// Adds new output of the domain.
     pub fn add(&mut self, bytes: &[u8]) {
         self.kept.extend(bytes);
         self.unseen += bytes.len();
@@ -29,7 +29,7 @@ impl Backlog {
         }
     }
 
-    /// What has not been shown; from now on it has.
+    /// Returns the output that has not been shown, and marks it as shown.
     pub fn take_unseen(&mut self) -> Vec<u8> {
         let mut text = Vec::new();
         if core::mem::take(&mut self.lost) {
@@ -40,13 +40,13 @@ impl Backlog {
         text
     }
 
-    /// All that is kept.
+    /// All bytes that are kept.
     #[must_use]
     pub fn all(&self) -> Vec<u8> {
         self.kept.iter().copied().collect()
     }
 
-    /// Is `text` in it?
+    /// Whether `text` occurs in the kept output.
     #[must_use]
     pub fn contains(&self, text: &[u8]) -> bool {
         let (front, back) = self.kept.as_slices();

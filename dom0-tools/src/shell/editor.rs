@@ -1,24 +1,25 @@
-//! The line editor: keys in, echo out, with history and completion. It knows VT100 keys as terminals send them.
+//! The line editor: takes keys and produces the echo, with history and completion. It understands VT100 key
+//! sequences.
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// Lines that the history keeps.
+/// Number of lines that the history keeps.
 const HISTORY: usize = 200;
-/// The longest line.
+/// Maximum length of a line.
 const MAX_LINE: usize = 1000;
 
-/// What a key led to.
+/// The effect of a key, for the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Key {
-    /// Nothing for the caller.
+    /// The editor handled the key itself.
     Nothing,
-    /// A line is complete.
+    /// The line is complete.
     Line(String),
-    /// The line was dropped (Ctrl-C).
+    /// The line was discarded (Ctrl-C).
     Dropped,
-    /// The tab key: the caller may complete the line.
+    /// The tab key, on which the caller may complete the line.
     Complete,
     /// Ctrl-D on an empty line.
     End,
@@ -28,13 +29,13 @@ pub enum Key {
 enum State {
     Plain,
     Escape,
-    /// After `ESC [` or `ESC O`, with the number that was read.
+    /// After `ESC [` or `ESC O`, with the number read so far.
     Sequence(u8),
-    /// After a carriage return, whose line feed is skipped.
+    /// After a carriage return; a following line feed is skipped.
     Return,
 }
 
-/// The editor.
+/// The state of the editor.
 #[derive(Debug)]
 pub struct Editor {
     prompt: &'static str,
@@ -42,14 +43,14 @@ pub struct Editor {
     cursor: usize,
     state: State,
     history: Vec<String>,
-    /// Where in the history we are; its length is the line being written.
+    /// The position in the history; its length stands for the line being written.
     place: usize,
-    /// The line being written, while the history is shown.
+    /// The line being written, saved while a history line is shown.
     draft: String,
 }
 
 impl Editor {
-    /// An editor that shows that prompt.
+    /// Creates an editor with this prompt.
     #[must_use]
     pub fn new(prompt: &'static str) -> Editor {
         Editor {
@@ -63,7 +64,7 @@ impl Editor {
         }
     }
 
-    /// Takes a byte from the keyboard; what is to be shown goes to `echo`.
+    /// Handles a byte from the keyboard, and appends the text to show to `echo`.
     pub fn key(&mut self, byte: u8, echo: &mut String) -> Key {
         match core::mem::replace(&mut self.state, State::Plain) {
             State::Return if byte == b'\n' => Key::Nothing,
@@ -139,7 +140,7 @@ impl Editor {
         }
     }
 
-    /// Shows prompt and line anew.
+    /// Redraws the prompt and the line.
     pub fn draw(&self, echo: &mut String) {
         echo.push('\r');
         echo.push_str(self.prompt);

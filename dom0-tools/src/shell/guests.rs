@@ -1,4 +1,4 @@
-//! The domains that this shell has started: their configurations, consoles and ends.
+//! The domains that this shell has started: their configurations, their consoles, and how they end.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -18,12 +18,12 @@ use crate::store::{Link, Page, Store};
 
 /// The name of domain 0.
 const DOMAIN_0: &str = "Domain-0";
-/// Domains whose output is kept after their end.
+/// Number of ended domains whose output is kept.
 const KEPT_ENDED: usize = 16;
-/// Keys that wait for room in a console ring.
+/// Maximum number of keys that wait for room in a console ring.
 const MAX_KEYS: usize = 4096;
 
-/// A domain that exists.
+/// A living domain.
 pub(super) struct Guest {
     pub(super) id: DomId,
     pub(super) config: DomainConfig,
@@ -34,18 +34,18 @@ pub(super) struct Guest {
     pub(super) link: Option<Link>,
     pub(super) uuid: [u8; 16],
     keys: VecDeque<u8>,
-    /// Has it ended and been left as it is?
+    /// Whether it has ended and is kept as it is.
     pub(super) preserved: bool,
 }
 
-/// A domain that is no more.
+/// A domain that has been removed.
 struct Ended {
     name: String,
     id: DomId,
     backlog: Backlog,
 }
 
-/// A domain whose end was noticed just now.
+/// A domain whose end has just been noticed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Gone {
     pub(super) name: String,
@@ -56,7 +56,7 @@ pub(super) struct Gone {
 }
 
 impl Gone {
-    /// What happened, in words.
+    /// A sentence that says what happened.
     pub(super) fn words(&self) -> String {
         match self.ending {
             Some(ending) => format!("{} {ending}", self.name),
@@ -64,7 +64,7 @@ impl Gone {
         }
     }
 
-    /// Was it a good end?
+    /// Whether the domain ended well, for the command's status.
     pub(super) fn verdict(&self) -> Result<(), String> {
         match self.ending {
             Some(Ending::PowerOff | Ending::Reboot | Ending::Suspend) => Ok(()),
@@ -73,11 +73,11 @@ impl Gone {
     }
 }
 
-/// What [`Guests::reap`] found.
+/// The result of [`Guests::reap`].
 #[derive(Debug, Default)]
 pub(super) struct Reaped {
     pub(super) gone: Vec<Gone>,
-    /// Sentences for the person at the console.
+    /// Messages for the user.
     pub(super) notices: Vec<String>,
 }
 
@@ -87,7 +87,7 @@ pub(super) struct Guests {
     pub(super) guests: Vec<Guest>,
     ended: VecDeque<Ended>,
     pub(super) store: Store,
-    /// Requests to the store are left for the next turn.
+    /// Whether requests to the store were left for the next turn.
     pub(super) busy: bool,
 }
 
@@ -128,7 +128,7 @@ impl Guests {
         self.guests.iter_mut().find(|guest| guest.id == id)
     }
 
-    /// The domain called so, or with that number; ended ones are not looked at.
+    /// The living domain with this name or number.
     pub(super) fn find(&self, word: &str) -> Option<DomId> {
         let named = self.guests.iter().find(|guest| guest.config.name == word);
         let numbered = || {
@@ -143,7 +143,7 @@ impl Guests {
         }
     }
 
-    /// Refuses a name that a domain has.
+    /// Checks that no domain has this name.
     fn is_free(&self, name: &str) -> Result<(), String> {
         let mut guests = self.guests.iter();
         if guests.any(|guest| guest.config.name == name) || name == DOMAIN_0 {
@@ -152,7 +152,7 @@ impl Guests {
         Ok(())
     }
 
-    /// Gives a domain another name.
+    /// Renames a domain, here and in the store.
     pub(super) fn rename(&mut self, id: DomId, name: &str) -> Result<(), String> {
         ops::check_name(name)?;
         self.is_free(name)?;
@@ -165,7 +165,7 @@ impl Guests {
         Ok(())
     }
 
-    /// Creates a domain and opens its console; it is paused.
+    /// Creates a paused domain and opens its console.
     pub(super) fn create<P: Platform>(
         &mut self,
         platform: &mut P,
@@ -180,7 +180,7 @@ impl Guests {
         Ok(id)
     }
 
-    /// Ends a domain; what it printed is kept.
+    /// Destroys a domain. Its output is kept.
     pub(super) fn destroy<P: Platform>(
         &mut self,
         platform: &mut P,
@@ -191,7 +191,7 @@ impl Guests {
         };
         if let Some(guest) = self.guests.get_mut(at) {
             guest.drain();
-            // Its pages must be unmapped before all memory can go.
+            // Its pages must be unmapped here before all its memory can be freed.
             guest.ring = None;
             guest.link = None;
         }
@@ -213,7 +213,7 @@ impl Guests {
         }
     }
 
-    /// Takes what all domains have printed, gives them keys that had no room, and answers what they ask of the store.
+    /// Takes all domains' new output, sends keys that had no room before, and answers requests to the store.
     pub(super) fn drain(&mut self) {
         for guest in &mut self.guests {
             guest.drain();
@@ -221,7 +221,7 @@ impl Guests {
         self.serve_store();
     }
 
-    /// Keys for a domain.
+    /// Sends keys to a domain.
     pub(super) fn give(&mut self, id: DomId, keys: &[u8]) {
         if let Some(guest) = self.get(id) {
             let room = MAX_KEYS.saturating_sub(guest.keys.len());
@@ -230,14 +230,14 @@ impl Guests {
         }
     }
 
-    /// What a domain has printed since somebody last looked.
+    /// A domain's output that has not been shown.
     pub(super) fn unseen(&mut self, id: DomId) -> Vec<u8> {
         self.get(id)
             .map(|guest| guest.backlog.take_unseen())
             .unwrap_or_default()
     }
 
-    /// The same of a domain that has just ended, and of its successor.
+    /// The unseen output of a domain that has just ended, and of its successor.
     pub(super) fn unseen_after(&mut self, end: &Gone) -> Vec<u8> {
         let mut text = self.unseen(end.old);
         if let Some(ended) = self
@@ -254,7 +254,7 @@ impl Guests {
         text
     }
 
-    /// All that an ended domain printed, by its name or number.
+    /// All kept output of an ended domain, by its name or number.
     pub(super) fn last_words(&self, word: &str) -> Option<Vec<u8>> {
         let is = |ended: &&Ended| ended.name == word || ended.id.0.to_string() == word;
         self.ended
@@ -264,7 +264,7 @@ impl Guests {
             .map(|ended| ended.backlog.all())
     }
 
-    /// Has a domain, which may be one of those just gone, printed these words?
+    /// Whether a domain, which may be one of those just gone, has printed this text.
     pub(super) fn printed(&self, id: DomId, gone: &[Gone], text: &[u8]) -> bool {
         let living = |id| {
             self.guests
@@ -288,7 +288,7 @@ impl Guests {
         log.is_some_and(|log| log.contains(text))
     }
 
-    /// Finds domains that have ended and does what their configurations say.
+    /// Finds domains that have ended, and acts as their configurations say.
     pub(super) fn reap<P: Platform>(&mut self, platform: &mut P) -> Reaped {
         let mut reaped = Reaped::default();
         if self.guests.is_empty() {
@@ -386,7 +386,7 @@ impl Guests {
     }
 }
 
-/// Creates a domain with its console and its place in the store.
+/// Creates a domain with its console and its entries in the store.
 fn start<P: Platform>(
     platform: &mut P,
     config: DomainConfig,
@@ -402,7 +402,7 @@ fn start<P: Platform>(
     let (ring, page) = match open(platform, &created) {
         Ok(opened) => opened,
         Err(error) => {
-            // The ring's fault is the one to tell.
+            // The ring's error is the one to report.
             let _ = domain::destroy(platform, created.id);
             return Err(error.to_string());
         }
@@ -422,7 +422,7 @@ fn start<P: Platform>(
     })
 }
 
-/// The console's and the store's.
+/// The console's ring and the store's.
 type Rings = (Box<dyn Ring>, Box<dyn Page>);
 
 /// Opens both rings of a new domain.

@@ -1,4 +1,4 @@
-//! The shell's commands that only show something.
+//! The shell's commands that only show information.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -12,7 +12,7 @@ use crate::ops::view::{Names, Uuids};
 use crate::ops::{self, UptimeRow, uptime_table, view};
 use crate::verbs::Request;
 
-/// Bytes of a file from which on `cat` refuses.
+/// Size in bytes above which `cat` refuses a file.
 const MAX_CAT: u64 = 64 << 10;
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -71,7 +71,7 @@ impl<P: Platform> Shell<P> {
         let delay_ns = request.number("delay")?.unwrap_or(2).clamp(1, 3600) * SECOND_NS;
         let before = domain::list(&mut self.platform).map_err(|error| error.to_string())?;
         let then_ns = self.platform.now_ns();
-        // The first picture after a short while.
+        // The first refresh comes after a second at most.
         let next_ns = then_ns + delay_ns.min(SECOND_NS);
         Ok(Mode::Top {
             before,
@@ -83,7 +83,7 @@ impl<P: Platform> Shell<P> {
         })
     }
 
-    /// Shows the next picture of `top`.
+    /// Shows the next refresh of `top`.
     pub(super) fn top_again(&mut self) {
         let Mode::Top {
             before,
@@ -211,7 +211,7 @@ impl<P: Platform> Shell<P> {
         Ok(())
     }
 
-    /// For how long a domain has run.
+    /// For how many nanoseconds a domain has run.
     fn uptime_ns(&self, id: DomId) -> Option<u64> {
         let now = self.platform.now_ns();
         let guest = self.guests.all().iter().find(|guest| guest.id == id);

@@ -1,9 +1,10 @@
-//! The embedded control domain's shell: a state machine over a [`Platform`], so that it runs on a host in tests.
+//! The shell of the embedded control domain. It is a state machine over a [`Platform`], so that tests can run it on a
+//! host.
 //!
-//! The platform calls [`Shell::input`] with what was typed, [`Shell::poll`] when an event came or the time of
-//! [`Shell::alarm`], [`Shell::look_for_ends`] when the hypervisor says that a domain ended. Everything that waits is a [`Mode`]; nothing blocks except creating a
-//! domain. Domains are in `guests`, what the store has of them in `registry`, verbs in `verbs`, `looks` and `asking`, the
-//! line editor in `editor`.
+//! The platform calls [`Shell::input`] with typed keys, [`Shell::poll`] after an event or at the time of
+//! [`Shell::alarm`], and [`Shell::look_for_ends`] when the hypervisor reports that a domain ended. Every wait is a
+//! [`Mode`]; only creating a domain blocks. Domains are in `guests`, their store entries in `registry`, verbs in
+//! `verbs`, `looks` and `asking`, and the line editor in `editor`.
 
 mod asking;
 mod backlog;
@@ -32,59 +33,59 @@ use editor::{Editor, Key};
 use guests::Guests;
 pub use words::setting;
 
-/// The prompt.
+/// The prompt for a command.
 pub const PROMPT: &str = "xenlike> ";
 /// The key that leaves a console: Ctrl-].
 const LEAVE: u8 = 0x1d;
-/// Ctrl-C.
+/// The key that interrupts a command: Ctrl-C.
 const INTERRUPT: u8 = 0x03;
 
-/// The other end of a domain's console ring. Dropping it gives page and channel back.
+/// The shell's end of a domain's console ring. Dropping it unmaps the page and closes the channel.
 pub trait Ring {
-    /// Takes what the domain has printed.
+    /// Takes the domain's new output.
     fn take(&mut self, output: &mut Vec<u8>);
-    /// Gives the domain keys; returns how many found room.
+    /// Sends keys to the domain; returns the number that had room.
     fn give(&mut self, keys: &[u8]) -> usize;
 }
 
-/// How the machine is to be left.
+/// How to leave the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leave {
-    /// Switched off.
+    /// Power the machine off.
     PowerOff,
-    /// Started again.
+    /// Restart the machine.
     Reboot,
 }
 
-/// Shows text to the person at the console.
+/// The user's screen.
 pub trait Terminal {
-    /// Shows it as it is.
+    /// Shows text unchanged.
     fn print(&self, text: &[u8]);
 }
 
-/// What the shell stands on.
+/// The services that the shell needs.
 pub trait Platform: Hypercalls + 'static {
-    /// The screen and keyboard of the person at the console.
+    /// The user's screen.
     fn terminal(&self) -> Rc<dyn Terminal>;
     /// Nanoseconds since the machine's start.
     fn now_ns(&self) -> u64;
-    /// The files.
+    /// The files that commands can read.
     fn files(&self) -> Rc<dyn FileList>;
-    /// Opens the console of a domain that was created just now.
+    /// Opens the console of a newly created domain.
     ///
     /// # Errors
     /// If the hypervisor refuses the call.
     fn open_console(&mut self, created: &Created) -> Result<Box<dyn Ring>, CallError>;
-    /// Opens the Xenstore ring of a domain that was created just now.
+    /// Opens the Xenstore ring of a newly created domain.
     ///
     /// # Errors
     /// If the hypervisor refuses the call.
     fn open_store(&mut self, created: &Created) -> Result<Box<dyn Page>, CallError>;
-    /// Leaves the machine; may return if that is not possible.
+    /// Leaves the machine. Returns if that is not possible.
     fn leave(&mut self, how: Leave);
 }
 
-/// Files with names.
+/// A set of named files.
 pub trait FileList: Files {
     /// Names and sizes in bytes.
     fn list(&self) -> Vec<(String, u64)>;
@@ -93,25 +94,25 @@ pub trait FileList: Files {
 /// What the shell is waiting for.
 #[derive(Debug, Clone, PartialEq)]
 enum Mode {
-    /// A command.
+    /// A command from the user or the script.
     Prompt,
-    /// Keys for a domain, or its end.
+    /// Keys for an attached domain, or the domain's end.
     Attached(DomId),
-    /// The end of a domain whose output is shown meanwhile; or nothing shown, and perhaps some words first.
+    /// The end of a domain, or some text in its output, optionally showing the output meanwhile.
     Waiting {
         guest: DomId,
         shown: bool,
         text: Option<Vec<u8>>,
         until_ns: Option<u64>,
     },
-    /// Domains that were asked to end.
+    /// The reaction of domains that were asked to end.
     Asking {
         asked: Vec<DomId>,
         until: Until,
-        /// Has one refused?
+        /// Messages about domains that did not react.
         faults: Vec<String>,
     },
-    /// The next picture of `top`.
+    /// The next refresh of `top`.
     Top {
         before: Vec<DomainInfo>,
         then_ns: u64,
@@ -122,29 +123,29 @@ enum Mode {
     },
     /// The end of a trace.
     Tracing { tracer: Tracer, until_ns: u64 },
-    /// A time.
+    /// A point in time.
     Sleeping { until_ns: u64 },
-    /// Nothing any more.
+    /// Nothing: the machine has been left.
     Left,
 }
 
-/// The shell.
+/// The state of the shell.
 pub struct Shell<P: Platform> {
     platform: P,
     terminal: Rc<dyn Terminal>,
     guests: Guests,
     editor: Editor,
     mode: Mode,
-    /// What was typed and not looked at.
+    /// Typed keys that have not been handled.
     typed: VecDeque<u8>,
-    /// Commands to run before anybody is asked; after the last the machine is left.
+    /// Commands to run without a user; after the last one the machine is left.
     script: Option<VecDeque<String>>,
-    /// Sentences to show before the next prompt.
+    /// Messages to show before the next prompt.
     notices: Vec<String>,
 }
 
 impl<P: Platform> Shell<P> {
-    /// A shell that has shown nothing yet.
+    /// Creates a shell, without any output yet.
     pub fn new(platform: P) -> Self {
         Shell {
             terminal: platform.terminal(),
@@ -158,18 +159,19 @@ impl<P: Platform> Shell<P> {
         }
     }
 
-    /// The platform.
+    /// The platform on which the shell runs.
     pub fn platform(&mut self) -> &mut P {
         &mut self.platform
     }
 
-    /// Has the machine been left, as far as that goes?
+    /// Whether the shell has left the machine, as far as possible.
     #[must_use]
     pub fn left(&self) -> bool {
         self.mode == Mode::Left
     }
 
-    /// Begins: runs a script if there is one (`exec=` or a file called `autoexec`), else asks for commands.
+    /// Starts the shell: runs a script if there is one (`exec=` or a file called `autoexec`), otherwise shows the
+    /// prompt.
     pub fn start(&mut self, script: Option<&str>) {
         if let Some(script) = script {
             let lines = script
@@ -182,7 +184,7 @@ impl<P: Platform> Shell<P> {
         self.go_on();
     }
 
-    /// Starts the domains of a manifest; what goes wrong is told, and the others start all the same.
+    /// Starts the domains of a manifest. An error is shown, and the other domains start nevertheless.
     pub fn start_manifest(&mut self, manifest: &Manifest) {
         for config in &manifest.domains {
             let started = self.start_domain(config.clone());
@@ -195,20 +197,20 @@ impl<P: Platform> Shell<P> {
         }
     }
 
-    /// Takes what was typed.
+    /// Handles typed keys.
     pub fn input(&mut self, keys: &[u8]) {
         self.typed.extend(keys);
         self.go_on();
     }
 
-    /// Looks at the domains' consoles and the time, after an event or an alarm.
+    /// Checks the domains' consoles and the time, after an event or an alarm.
     pub fn poll(&mut self) {
         self.guests.drain();
         self.watch(&[]);
         self.go_on();
     }
 
-    /// Looks for domains that have ended.
+    /// Checks for domains that have ended.
     pub fn look_for_ends(&mut self) {
         self.reap();
         self.go_on();
@@ -220,7 +222,7 @@ impl<P: Platform> Shell<P> {
         self.watch(&ended.gone);
     }
 
-    /// When [`Shell::poll`] is wanted even without an event.
+    /// The time at which [`Shell::poll`] must be called even without an event.
     #[must_use]
     pub fn alarm(&self) -> Option<u64> {
         if self.guests.busy {
@@ -236,7 +238,7 @@ impl<P: Platform> Shell<P> {
     }
 
     fn print(&mut self, text: &str) {
-        // Terminals want a carriage return before each line feed.
+        // Terminals need a carriage return before each line feed.
         let text = text.replace("\r\n", "\n").replace('\n', "\r\n");
         self.terminal.print(text.as_bytes());
     }
@@ -249,7 +251,7 @@ impl<P: Platform> Shell<P> {
         self.print(PROMPT);
     }
 
-    /// Runs the script and looks at keys until something must be waited for.
+    /// Runs the script and handles keys until the shell has to wait.
     fn go_on(&mut self) {
         loop {
             if self.mode == Mode::Prompt && self.script.is_some() {
@@ -315,14 +317,14 @@ impl<P: Platform> Shell<P> {
             Key::Dropped => self.prompt(),
             Key::Complete => self.complete(),
             Key::Line(line) => {
-                // What happened meanwhile comes first.
+                // Shows first what has happened meanwhile.
                 self.guests.drain();
                 self.run(&line);
             }
         }
     }
 
-    /// Runs a command; unless it has to wait, its end follows at once.
+    /// Runs a command. Unless the command has to wait, also finishes it.
     fn run(&mut self, line: &str) {
         match self.command(line) {
             Ok(Mode::Prompt) => self.finish(Ok(())),
@@ -334,7 +336,7 @@ impl<P: Platform> Shell<P> {
         }
     }
 
-    /// A command is over.
+    /// Finishes a command: shows its error, and the next prompt.
     fn finish(&mut self, result: Result<(), String>) {
         if let Err(cause) = &result {
             self.print(&format!("error: {cause}\n"));
@@ -348,7 +350,7 @@ impl<P: Platform> Shell<P> {
         self.prompt();
     }
 
-    /// Goes on with what the shell waits for; `gone` are domains that have ended for good.
+    /// Continues the present wait. `gone` are domains that have ended for good.
     fn watch(&mut self, gone: &[guests::Gone]) {
         let now = self.platform.now_ns();
         match self.mode.clone() {
@@ -406,7 +408,7 @@ impl<P: Platform> Shell<P> {
         }
     }
 
-    /// Shows what a watched domain has printed; leaves it when it has gone for good.
+    /// Shows the output of a watched domain. Stops watching when the domain has gone for good.
     fn show(&mut self, id: DomId, gone: &[guests::Gone], watched: Watched) {
         let Some(end) = gone.iter().find(|end| end.old == id) else {
             let text = self.guests.unseen(id);
@@ -415,7 +417,7 @@ impl<P: Platform> Shell<P> {
         };
         let text = self.guests.unseen_after(end);
         self.terminal.print(&text);
-        // The watcher has just been told; no notice is needed.
+        // The user has just seen this; the notice would repeat it.
         let words = end.words();
         self.notices.retain(|notice| *notice != words);
         if text.last().is_some_and(|&last| last != b'\n') {
@@ -433,9 +435,9 @@ impl<P: Platform> Shell<P> {
 /// How a domain is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Watched {
-    /// With keys.
+    /// Attached, with keys going to the domain.
     Attached,
-    /// Until its end.
+    /// Waiting for the domain's end.
     Waiting,
 }
 

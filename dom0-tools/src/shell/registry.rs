@@ -1,4 +1,4 @@
-//! The store of the shell's domains: what it says of each, and serving their rings.
+//! The store of the shell's domains: their entries, and serving their rings.
 
 use super::guests::Guests;
 use crate::config::DomainConfig;
@@ -7,27 +7,27 @@ use crate::ops::{Created, Nodes, Wish, entries, vm_path, wish_path};
 use crate::store::{Store, Turn, path};
 use alloc::string::String;
 
-/// Enters a new domain.
+/// Writes the entries of a new domain.
 pub(super) fn enter(store: &mut Store, config: &DomainConfig, created: &Created, uuid: &[u8; 16]) {
     for entry in entries(config, created, uuid) {
-        // Nothing is refused to the toolstack but paths that are none; a name may be anything.
+        // The store refuses the toolstack only invalid paths, and these are valid; a value may be anything.
         let _ = store.put(&entry.path, &entry.value, entry.perms);
     }
     store.introduce(created.id);
 }
 
-/// Forgets a domain that is no more.
+/// Removes the entries of a domain that has been destroyed.
 pub(super) fn leave(store: &mut Store, id: DomId, uuid: &[u8; 16]) {
-    // What is not there need not go.
+    // Missing nodes don't need to be removed.
     let _ = store.remove(&path::home(id));
     let _ = store.remove(&vm_path(uuid));
     store.release(id);
 }
 
-/// Gives a domain another name.
+/// Changes the name of a domain in its entries.
 pub(super) fn rename(store: &mut Store, id: DomId, uuid: &[u8; 16], name: &str) {
     for folder in [path::home(id), vm_path(uuid)] {
-        // A name may be anything.
+        // The store accepts any value here.
         let _ = store.write(&alloc::format!("{folder}/name"), name);
     }
 }
@@ -51,10 +51,10 @@ impl Nodes for Guests {
 }
 
 impl Guests {
-    /// Answers the domains' requests, a bounded number of each, and passes on events.
+    /// Answers the domains' requests, a bounded number of each, and delivers events.
     pub(super) fn serve_store(&mut self) {
         let mut more = false;
-        // What one domain wrote may be an event for one that had its turn already.
+        // A request of one domain may cause an event for one that has had its turn.
         for _ in 0..2 {
             let mut worked = false;
             for guest in &mut self.guests {
@@ -71,19 +71,19 @@ impl Guests {
         self.busy = more;
     }
 
-    /// Does a domain's kernel listen to wishes?
+    /// Whether a domain's kernel watches for requests.
     pub(super) fn listens(&self, id: DomId) -> bool {
         self.store.is_watched_by(id, &wish_path(id))
     }
 
-    /// Tells a domain a wish, or with `None` that there is none any more.
+    /// Writes a request for a domain, or with `None` withdraws it.
     pub(super) fn wish(&mut self, id: DomId, wish: Option<Wish>) {
         let word = wish.map_or("", Wish::word);
         let _ = self.store.write(&wish_path(id), word);
         self.serve_store();
     }
 
-    /// Has a domain taken up what it was told?
+    /// Whether a domain has accepted its request.
     pub(super) fn has_taken_up(&self, id: DomId) -> bool {
         let word = self.store.read(&wish_path(id));
         word.is_none_or(<[u8]>::is_empty)

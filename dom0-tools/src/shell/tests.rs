@@ -1,4 +1,4 @@
-//! Sessions with the shell on a pretended machine.
+//! Sessions with the shell on a fake machine.
 
 mod asking;
 mod details;
@@ -46,7 +46,7 @@ impl FileList for Disk {
     }
 }
 
-/// A wire to a domain: what it prints, what it was given.
+/// A console ring of a domain: its output, and the keys that it was sent.
 #[derive(Default)]
 struct Wire {
     out: RefCell<Vec<u8>>,
@@ -208,7 +208,7 @@ impl Session {
             .replace('\r', "")
     }
 
-    /// Types a line and gives what was printed after its echo.
+    /// Types a line and returns the output after its echo.
     fn run(&mut self, line: &str) -> String {
         self.shell.input(line.as_bytes());
         self.shell.input(b"\r");
@@ -303,7 +303,7 @@ fn a_console_is_entered_and_left() {
     assert!(session.shown().starts_with("\nxenlike> list\nName"));
     session.prints("more");
     assert_eq!(session.run("console 1"), "more");
-    // Keys that find no room in the ring wait.
+    // Keys without room in the ring wait.
     session.wire().room.set(2);
     session.shell.input(b"abcd");
     assert!(session.wire().keys.borrow().ends_with(b"ab"));

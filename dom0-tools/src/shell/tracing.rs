@@ -1,4 +1,4 @@
-//! `trace`: a short trace on the console, for a machine without any place for a file.
+//! `trace`: a short trace on the console, for a machine without a place for files.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -11,9 +11,9 @@ use crate::trace::{Parsed, chrome, parse};
 use crate::verbs::Request;
 
 const SECOND_NS: u64 = 1_000_000_000;
-/// Pages of each CPU's buffer: about as many records as a console takes.
+/// Pages of each CPU's buffer: about as many records as are useful on a console.
 const PAGES: u32 = 16;
-/// The most records that are printed.
+/// Maximum number of records that are printed.
 const MAX_RECORDS: usize = 20_000;
 
 impl<P: Platform> Shell<P> {
@@ -39,7 +39,7 @@ impl<P: Platform> Shell<P> {
         })
     }
 
-    /// The time is up: prints what the buffers have kept. What came after they were full is lost, which they tell.
+    /// Prints the trace when the time is up. Records after a buffer was full are lost, and their number is recorded.
     pub(super) fn print_trace(&mut self, tracer: &Tracer) {
         match self.collect(tracer) {
             Ok((parsed, khz)) => {

@@ -1,4 +1,4 @@
-//! The shell's commands: one function for each entry of the table.
+//! The shell's commands, a function for each entry of the table.
 
 use alloc::format;
 use alloc::rc::Rc;
@@ -13,14 +13,14 @@ use crate::hyper::{DomId, domain};
 use crate::ops::{self, Wish};
 use crate::verbs::{self, Front, Op, Read, Request, VERBS};
 
-/// Bytes of a file from which on reading it is worth a line.
+/// Size in bytes above which reading a file is announced.
 const LARGE_FILE: u64 = 1 << 20;
-/// Pages from which on giving a domain its memory is worth a line.
+/// Number of pages above which allocating a domain's memory is announced.
 const LARGE_MEMORY: u64 = 512 << 8;
 const SECOND_NS: u64 = 1_000_000_000;
 
 impl<P: Platform> Shell<P> {
-    /// Runs a line; the mode says what it waits for.
+    /// Runs a command line; returns the mode for what it waits for.
     pub(super) fn command(&mut self, line: &str) -> Result<Mode, String> {
         let request = match Request::read(&words::split(line)?, Front::Shell)? {
             Read::Nothing => return Ok(Mode::Prompt),
@@ -68,13 +68,13 @@ impl<P: Platform> Shell<P> {
             Op::History => self.history(),
             Op::PowerOff => self.leave(Leave::PowerOff),
             Op::Restart => self.leave(Leave::Reboot),
-            // `Request::read` has answered these.
+            // `Request::read` has handled these.
             Op::Help | Op::Manifest | Op::BugReport => Ok(()),
         }?;
         Ok(Mode::Prompt)
     }
 
-    /// Completes the word before the cursor: a command, then files and domains.
+    /// Completes the word before the cursor: a command, or an argument that names a file or a domain.
     pub(super) fn complete(&mut self) {
         let before = self.editor.before_cursor();
         let (earlier, word) = match before.rfind(' ') {
@@ -137,7 +137,7 @@ impl<P: Platform> Shell<P> {
             .ok_or_else(|| format!("{word}: there is no domain of that name or number"))
     }
 
-    /// A domain other than this one.
+    /// Like `domain`, but refuses the domain in which the shell runs.
     pub(super) fn other_domain(&self, word: &str) -> Result<DomId, String> {
         match self.domain(word)? {
             DomId::ZERO => {
@@ -175,7 +175,7 @@ impl<P: Platform> Shell<P> {
         }
     }
 
-    /// Creates a domain, telling about long work.
+    /// Creates a domain, with messages about long operations.
     pub(super) fn start_domain(&mut self, config: config::DomainConfig) -> Result<DomId, String> {
         let terminal = self.platform.terminal();
         let mut lines = Lines {
@@ -185,7 +185,7 @@ impl<P: Platform> Shell<P> {
         self.guests.create(&mut self.platform, config, &mut lines)
     }
 
-    /// Reads a configuration with the settings behind its name.
+    /// Reads the configuration and the settings that a request names.
     fn configuration(&mut self, request: &Request) -> Result<config::DomainConfig, String> {
         let (file, settings) = verbs::configuration(request)?;
         let text = self.platform.files().read(file)?.into_owned();
@@ -230,7 +230,7 @@ impl<P: Platform> Shell<P> {
         self.guests.rename(id, request.word(1))
     }
 
-    /// A domain that has a Xenstore, by the command's first word.
+    /// The domain that the first word names, which must have a Xenstore.
     fn served_domain(&self, request: &Request) -> Result<DomId, String> {
         let word = request.word(0);
         match self.domain(word)? {
@@ -330,7 +330,7 @@ fn sleep(now_ns: u64, request: &Request) -> Result<Mode, String> {
     })
 }
 
-/// Prints a line about each long work.
+/// Prints a line about each long operation.
 struct Lines {
     name: String,
     terminal: Rc<dyn Terminal>,

@@ -1,13 +1,13 @@
-//! A command line's words: blanks separate, quotes keep blanks together, `#` begins a comment.
+//! Splits a command line into words: blanks separate them, quotes protect blanks, `#` begins a comment.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-/// Splits a line. Quotes are dropped, except around the values of `key=value` words, which are read as configuration lines
-/// later.
+/// Splits a line. Quotes are removed, except around the values of `key=value` words, which are parsed as
+/// configuration lines later.
 ///
 /// # Errors
-/// A sentence about an unclosed quote.
+/// A message about an unclosed quote.
 pub fn split(line: &str) -> Result<Vec<String>, String> {
     let (mut words, mut word, mut any, mut quote) = (Vec::new(), String::new(), false, None);
     for c in line.chars() {
@@ -49,7 +49,7 @@ pub fn split(line: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
-/// A `key=value` word as a line of a configuration: a value without quotes that is neither a number nor a list is text.
+/// Turns a `key=value` word into a configuration line: an unquoted value that is neither a number nor a list is text.
 #[must_use]
 pub fn setting(word: &str) -> Option<String> {
     let (key, value) = word.split_once('=')?;
@@ -58,7 +58,7 @@ pub fn setting(word: &str) -> Option<String> {
     let value = if plain {
         value.to_string()
     } else {
-        // Only what the syntax of configurations knows: Rust's own quoting has more.
+        // Uses only escapes that the configuration syntax has; Rust's own quoting has more.
         let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
         alloc::format!("\"{}\"", escaped.replace('\n', "\\n"))
     };

@@ -1,4 +1,4 @@
-//! What the store keeps for each guest: its watches, what it is to be told, its open transactions.
+//! The data that the store keeps for each guest: its watches, pending events, and open transactions.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::{String, ToString};
@@ -14,19 +14,19 @@ use super::tree::{Change, Scope};
 use super::wire;
 use crate::hyper::DomId;
 
-/// A watch.
+/// A watch of a guest.
 #[derive(Debug)]
 struct Watch {
     number: u64,
     path: String,
-    /// How the path begins that the guest wrote, without what is left of it: empty, or its home and a slash.
+    /// The part that the guest's path leaves out: empty, or the guest's home and a slash.
     home: String,
     token: Vec<u8>,
 }
 
 impl Watch {
     fn bytes(&self) -> usize {
-        // The path once more for the event that stands for all.
+        // Counts the path twice, for the event that may replace all others.
         2 * self.path.len() + self.home.len() + self.token.len() + 2 * ENTRY
     }
 
@@ -38,14 +38,14 @@ impl Watch {
     }
 }
 
-/// Something that a guest is to be told.
+/// An event to be delivered to a guest.
 #[derive(Debug, PartialEq, Eq)]
 struct Event {
     watch: u64,
     path: String,
 }
 
-/// A guest.
+/// The state of a guest in the store.
 #[derive(Debug)]
 pub(super) struct Client {
     dom: DomId,
@@ -70,7 +70,7 @@ impl Client {
         }
     }
 
-    /// Forgets all; what it cost is given back.
+    /// Drops everything, and returns its memory to the ledger.
     pub(super) fn reset(&mut self, ledger: &mut Ledger) {
         for watch in self.watches.drain(..) {
             ledger.give(self.dom, watch.bytes());
@@ -82,17 +82,17 @@ impl Client {
         self.reply = None;
     }
 
-    /// Does it watch this node, or one above it?
+    /// Whether it watches this node or one above it.
     pub(super) fn watches(&self, node: &str) -> bool {
         self.watches
             .iter()
             .any(|watch| path::is_below(node, &watch.path))
     }
 
-    /// Sets a watch, which has its first event at once.
+    /// Sets a watch, which fires once at once.
     ///
     /// # Errors
-    /// EINVAL, EEXIST, E2BIG for one too many, ENOMEM.
+    /// EINVAL; EEXIST; E2BIG for one watch too many; ENOMEM.
     pub(super) fn watch(
         &mut self,
         ledger: &mut Ledger,
@@ -123,10 +123,10 @@ impl Client {
         Ok(())
     }
 
-    /// Removes a watch and its events.
+    /// Removes a watch and its pending events.
     ///
     /// # Errors
-    /// EINVAL, ENOENT.
+    /// EINVAL for a bad path, ENOENT.
     pub(super) fn unwatch(
         &mut self,
         ledger: &mut Ledger,
@@ -146,7 +146,7 @@ impl Client {
         self.watches.iter().position(is)
     }
 
-    /// Queues a change for each watch that sees it.
+    /// Queues an event for each watch that covers the change.
     pub(super) fn tell(&mut self, change: &Change) {
         if !change.is_for(self.dom) {
             return;
@@ -158,7 +158,7 @@ impl Client {
         }
     }
 
-    /// The next message for its ring.
+    /// The next message for the guest's ring.
     pub(super) fn next_message(&mut self) -> Option<Vec<u8>> {
         if let Some(reply) = self.reply.take() {
             return Some(reply);
@@ -179,7 +179,7 @@ impl Client {
         None
     }
 
-    /// Begins a transaction.
+    /// Starts a transaction; returns its id.
     ///
     /// # Errors
     /// ENOSPC if too many are open.
@@ -196,25 +196,26 @@ impl Client {
         Ok(id)
     }
 
-    /// An open transaction.
+    /// An open transaction, by id.
     ///
     /// # Errors
-    /// ENOENT.
+    /// ENOENT if it isn't open.
     pub(super) fn transaction(&mut self, id: u32) -> Result<&mut Transaction, Errno> {
         self.transactions.get_mut(&id).ok_or(errno::ENOENT)
     }
 
-    /// Takes a transaction that ends.
+    /// Takes a transaction that is to be ended.
     ///
     /// # Errors
-    /// ENOENT.
+    /// ENOENT if it isn't open.
     pub(super) fn end(&mut self, id: u32) -> Result<Transaction, Errno> {
         self.transactions.remove(&id).ok_or(errno::ENOENT)
     }
 }
 
-/// One event that waits already is enough. When too many wait, one with the watch's own path stands for all of the
-/// watch: a guest that doesn't take its events loses no news, only which nodes they were about.
+/// Queues an event unless it is pending already. When too many are pending, one with the watch's own path replaces
+/// all of this watch's events: a guest that doesn't take its events misses no change, but doesn't learn which nodes
+/// changed.
 fn queue(events: &mut VecDeque<Event>, watch: &Watch, path: &str) {
     let waits = |path: &str| {
         let is = |event: &Event| event.watch == watch.number && event.path == path;
@@ -240,7 +241,7 @@ fn queue(events: &mut VecDeque<Event>, watch: &Watch, path: &str) {
 
 #[cfg(test)]
 impl Client {
-    /// What the ledger must have for it besides its nodes.
+    /// The memory that the ledger must have recorded for it, besides its nodes.
     pub(super) fn bytes(&self) -> usize {
         let watches: usize = self.watches.iter().map(Watch::bytes).sum();
         let transactions = self.transactions.values();

@@ -1,4 +1,4 @@
-//! A guest's side of a ring, for tests.
+//! The guest's side of a ring, for tests.
 
 use alloc::rc::Rc;
 use alloc::vec;
@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::Page;
 use super::wire::HEADER;
 
-/// The page as both sides see it.
+/// The page, shared by both sides.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) page: Rc<RefCell<Vec<u8>>>,
@@ -53,7 +53,7 @@ pub(crate) const ERROR: usize = offset_of!(DomainInterface, error);
 /// A guest's end of the ring.
 pub(crate) struct End {
     pub(crate) shared: Shared,
-    /// What it has read.
+    /// Bytes that it has read from the ring.
     pub(crate) got: Vec<u8>,
 }
 
@@ -67,7 +67,7 @@ impl End {
         End { shared, got }
     }
 
-    /// Puts as many bytes into the ring as fit; says how many.
+    /// Puts as many bytes into the ring as fit; returns their number.
     pub(crate) fn put(&mut self, bytes: &[u8]) -> usize {
         let (cons, mut prod) = (self.shared.load(REQ_CONS), self.shared.load(REQ_PROD));
         let room = 1024 - prod.wrapping_sub(cons) as usize;
@@ -79,7 +79,7 @@ impl End {
         room.min(bytes.len())
     }
 
-    /// Takes at most so many bytes out of the ring.
+    /// Takes at most `most` bytes out of the ring.
     pub(crate) fn take(&mut self, most: usize) {
         let (mut cons, prod) = (self.shared.load(RSP_CONS), self.shared.load(RSP_PROD));
         for _ in 0..most.min(prod.wrapping_sub(cons) as usize) {
@@ -91,7 +91,7 @@ impl End {
         self.shared.store(RSP_CONS, cons);
     }
 
-    /// The messages that it has read whole.
+    /// The complete messages that it has read.
     pub(crate) fn messages(&mut self) -> Vec<(SockMsg, Vec<u8>)> {
         let mut messages = Vec::new();
         while let Ok((header, rest)) = SockMsg::read_from_prefix(&self.got) {

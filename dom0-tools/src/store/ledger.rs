@@ -1,4 +1,4 @@
-//! What each guest uses of the store, and that it is not more than it may.
+//! Records how much of the store each guest uses, and enforces the limits.
 
 use alloc::collections::BTreeMap;
 
@@ -10,35 +10,35 @@ use crate::hyper::DomId;
 /// What one domain uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Nodes that it owns.
+    /// Number of nodes that it owns.
     pub nodes: usize,
-    /// Bytes of these, and of its watches and transactions.
+    /// Bytes of its nodes, watches and transactions.
     pub bytes: usize,
 }
 
-/// A change of what is used.
+/// A change of a domain's usage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Difference {
     pub(super) more: Usage,
     pub(super) less: Usage,
 }
 
-/// What all use. Domain 0 has no limits.
+/// The usage of all domains. Domain 0 has no limits.
 #[derive(Debug, Default)]
 pub struct Ledger {
     usages: BTreeMap<DomId, Usage>,
-    /// Bytes of all guests.
+    /// Bytes that all guests use together.
     guests: usize,
 }
 
 impl Ledger {
-    /// What a domain uses.
+    /// The usage of a domain.
     #[must_use]
     pub fn usage(&self, dom: DomId) -> Usage {
         self.usages.get(&dom).copied().unwrap_or_default()
     }
 
-    /// Books all of it or, if `who` made a guest use more than it may, nothing.
+    /// Records all changes, or none if `who` would cause a guest to exceed its limits.
     ///
     /// # Errors
     /// ENOSPC for too many nodes, ENOMEM for too many bytes.
@@ -58,10 +58,10 @@ impl Ledger {
         Ok(())
     }
 
-    /// Books bytes for something of the domain's own.
+    /// Records bytes that the domain itself uses.
     ///
     /// # Errors
-    /// ENOMEM if it may not have them.
+    /// ENOMEM if they exceed its limit.
     pub(super) fn take(&mut self, dom: DomId, bytes: usize) -> Result<(), Errno> {
         let more = Usage { nodes: 0, bytes };
         let difference = Difference {
@@ -71,14 +71,14 @@ impl Ledger {
         self.book(dom, &BTreeMap::from([(dom, difference)]))
     }
 
-    /// Gives bytes back.
+    /// Records that the domain released bytes.
     pub(super) fn give(&mut self, dom: DomId, bytes: usize) {
         let usage = self.usage(dom);
         let bytes = usage.bytes.saturating_sub(bytes);
         self.set(dom, Usage { bytes, ..usage });
     }
 
-    /// Forgets a domain that owns nothing any more.
+    /// Removes a domain that owns nothing any more.
     pub(super) fn forget(&mut self, dom: DomId) {
         self.set(dom, Usage::default());
         self.usages.remove(&dom);
@@ -91,7 +91,7 @@ impl Ledger {
         self.usages.insert(dom, usage);
     }
 
-    /// Shrinking is always right.
+    /// Reducing usage is always allowed.
     fn check(&self, dom: DomId, difference: Difference) -> Result<(), Errno> {
         let Difference { more, less } = difference;
         let usage = after(self.usage(dom), difference);
@@ -113,7 +113,7 @@ impl Ledger {
 
 #[cfg(test)]
 impl Ledger {
-    /// What all guests use, counted again.
+    /// Recounts the bytes that all guests use.
     pub(super) fn of_guests(&self) -> usize {
         let guests = self.usages.iter().filter(|(dom, _)| **dom != DomId::ZERO);
         let all = guests.map(|(_, usage)| usage.bytes).sum();

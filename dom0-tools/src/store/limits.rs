@@ -1,29 +1,30 @@
-//! What a guest may use of the store: xenstored's defaults (`xenstored --help`), but for the memory, which is less
-//! because it comes out of the control domain's own.
+//! A guest's limits in the store. They are xenstored's defaults (`xenstored --help`), except for the memory, which is
+//! less because it is the control domain's own.
 
-/// Nodes that a guest may own.
+/// Maximum number of nodes that a guest may own.
 pub const NODES: usize = 1000;
-/// Bytes of a node that a guest writes: its value, its children's names, its permissions.
+/// Maximum size in bytes of a node that a guest writes: its value, its children's names, its permissions.
 pub const NODE_BYTES: usize = 2048;
-/// Entries of a node's permissions that a guest sets.
+/// Maximum number of permission entries that a guest may set on a node.
 pub const PERMISSIONS: usize = 5;
-/// A guest's watches.
+/// Maximum number of a guest's watches.
 pub const WATCHES: usize = 128;
-/// A guest's open transactions.
+/// Maximum number of a guest's open transactions.
 pub const TRANSACTIONS: usize = 10;
-/// Nodes that one transaction may touch.
+/// Maximum number of nodes that one transaction may touch.
 pub const TOUCHED: usize = 1024;
-/// Bytes of all that is kept for one guest: nodes, watches, transactions. xenstored's default is 2 MiB.
+/// Maximum bytes kept for one guest: nodes, watches, transactions. xenstored's default is 2 MiB.
 pub const MEMORY: usize = 256 << 10;
-/// The same of all guests together, which is little of the 16 MiB that the control domain has at least: what lies on its
-/// heap is some times as much. A guest that has little may have a little more even then.
+/// Maximum bytes kept for all guests together. It is a small part of the control domain's memory (16 MiB at least),
+/// since the data takes several times as much on its heap. A guest below [`LITTLE`] may still grow beyond it.
 pub const ALL_MEMORY: usize = 1 << 20;
-/// What is little: an honest guest without devices needs a few KiB.
+/// The usage up to which a guest may always grow. A well-behaved guest without devices needs a few KiB.
 pub const LITTLE: usize = 32 << 10;
-/// Bytes of watch events that wait for room in a guest's ring; beyond them a watch has one event for all its paths.
+/// Maximum bytes of watch events that wait for room in a guest's ring. Beyond them, one event of a watch stands for
+/// all its paths.
 pub const EVENT_BYTES: usize = 16 << 10;
-/// Requests of one guest that are answered before others have their turn.
+/// Number of requests of one guest that are answered in a turn.
 pub const REQUESTS_PER_TURN: usize = 16;
 
-/// What an entry of a map or list costs besides its bytes.
+/// Estimated overhead in bytes of an entry of a map or list.
 pub(super) const ENTRY: usize = 64;

@@ -1,5 +1,5 @@
-//! A guest's ring (docs/misc/xenstore-ring.txt). The guest may write anything into the page at any time: each index is
-//! read once and checked, each byte is copied out once, and the work of a turn is bounded.
+//! Serves a guest's ring (docs/misc/xenstore-ring.txt). The guest may write anything into the page at any time: each
+//! index is read once and checked, each byte is copied out once, and the work of a turn is bounded.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -18,35 +18,35 @@ use super::limits::REQUESTS_PER_TURN;
 use super::wire::{HEADER, MAX_PAYLOAD, Message};
 use crate::hyper::DomId;
 
-/// A ring's page, which the guest uses at the same time, and the channel beside it. Dropping it gives both back.
+/// A ring's page, shared with the guest, and its event channel. Dropping it releases both.
 pub trait Page {
-    /// The word at an offset; what the guest wrote before it is seen after it.
+    /// Reads the word at an offset, with acquire ordering towards the guest's writes.
     fn load(&self, offset: usize) -> u32;
-    /// Sets the word at an offset; what was written before it is seen before it.
+    /// Writes the word at an offset, with release ordering: the guest sees earlier writes first.
     fn store(&mut self, offset: usize, value: u32);
-    /// Copies bytes from an offset on.
+    /// Copies bytes from the page.
     fn read(&self, offset: usize, bytes: &mut [u8]);
-    /// Copies bytes to an offset.
+    /// Copies bytes into the page.
     fn write(&mut self, offset: usize, bytes: &[u8]);
     /// Signals the guest.
     fn notify(&mut self);
 }
 
-/// What came of a turn.
+/// The outcome of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
     /// There was no request.
     Idle,
-    /// All requests are answered that were there.
+    /// All pending requests have been answered.
     Worked,
-    /// There may be more requests than one turn may take.
+    /// More requests may be pending than one turn answers.
     More,
 }
 
-/// What is wrong with the ring, as the guest is told.
+/// The error code that the guest is told (`XENSTORE_ERROR_*`).
 type Fault = u32;
 
-/// One direction of the ring: where its indices and bytes are.
+/// One direction of the ring: the offsets of its indices and bytes.
 struct Lane {
     bytes: usize,
     consumer: usize,
@@ -66,7 +66,7 @@ const RESPONSES: Lane = Lane {
 const SIZE: u32 = XENSTORE_RING_SIZE as u32;
 
 impl Lane {
-    /// Both indices, and how many bytes lie between them.
+    /// Reads both indices; returns them and the number of bytes between them.
     fn used(&self, page: &dyn Page) -> Result<(u32, u32, u32), Fault> {
         let (consumer, producer) = (page.load(self.consumer), page.load(self.producer));
         match producer.wrapping_sub(consumer) {
@@ -76,22 +76,22 @@ impl Lane {
     }
 }
 
-/// A guest's connection.
+/// The connection of a guest.
 pub struct Link {
     page: Box<dyn Page>,
     dom: DomId,
-    /// The part of a request that has come.
+    /// The received part of a request.
     input: Vec<u8>,
-    /// The part of a message that has not gone.
+    /// The part of a message that has not been sent.
     output: Vec<u8>,
-    /// The ring is out of order until the guest asks for a new beginning.
+    /// Whether the ring is invalid, until the guest requests a reset.
     broken: bool,
-    /// Something was taken or put that the guest is to be told of.
+    /// Whether bytes were taken or put, so that the guest must be signalled.
     moved: bool,
 }
 
 impl Link {
-    /// Begins to serve a guest; its ring is empty.
+    /// Starts serving a guest, whose ring is empty.
     #[must_use]
     pub fn new(mut page: Box<dyn Page>, dom: DomId) -> Link {
         let features = XENSTORE_SERVER_FEATURE_RECONNECTION | XENSTORE_SERVER_FEATURE_ERROR;
@@ -106,7 +106,7 @@ impl Link {
         }
     }
 
-    /// Answers requests, and passes on events.
+    /// Answers requests, and delivers events.
     pub fn serve(&mut self, store: &mut Store) -> Turn {
         if self.page.load(offset_of!(DomainInterface, connection)) == XENSTORE_RECONNECT {
             self.begin_again(store);
@@ -144,7 +144,7 @@ impl Link {
         Ok(Turn::More)
     }
 
-    /// Puts into the ring what waits; says whether all of it found room.
+    /// Puts pending messages into the ring; returns whether all of them had room.
     fn send(&mut self, store: &mut Store) -> Result<bool, Fault> {
         loop {
             if self.output.is_empty() {
@@ -168,7 +168,7 @@ impl Link {
         }
     }
 
-    /// A whole request, if it is there.
+    /// Reads a request, if it is complete.
     fn receive(&mut self) -> Result<Option<Message>, Fault> {
         loop {
             let wanted = match SockMsg::read_from_prefix(&self.input) {
@@ -207,7 +207,7 @@ impl Link {
         self.output.clear();
     }
 
-    /// The guest asked for an empty ring and no memory of what was.
+    /// Resets the connection as the guest requested: empties the ring and drops all state.
     fn begin_again(&mut self, store: &mut Store) {
         self.forget(store);
         self.broken = false;

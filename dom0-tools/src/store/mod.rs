@@ -1,10 +1,10 @@
-//! A Xenstore, for a control domain that is its own store daemon: the embedded one. What it keeps are names, what the
-//! toolstack tells guests (`memory/target`, `control/shutdown`) and what they answer.
+//! A Xenstore for a control domain that is its own store daemon, as the embedded one is. It holds names, requests of
+//! the toolstack to guests (`memory/target`, `control/shutdown`) and the guests' answers.
 //!
-//! [`Store`] is the whole of it, without rings: nodes (`tree`, `nodes`), permissions (`perms`), transactions, watches
-//! (`client`), the requests of guests (`requests`, `wire`), what each guest may use (`ledger`, [`limits`]). A [`Link`] is
-//! one guest's ring over a [`Page`]; nothing that a guest writes there does more than end its own connection. The toolstack
-//! is domain 0: it may do everything, by [`Store`]'s own functions.
+//! [`Store`] is the complete store, without rings: nodes (`tree`, `nodes`), permissions (`perms`), transactions,
+//! watches (`client`), the requests of guests (`requests`, `wire`), and the guests' limits (`ledger`, [`limits`]). A
+//! [`Link`] serves one guest's ring over a [`Page`]; whatever a guest writes there can at worst end its own
+//! connection. The toolstack is domain 0: it may do everything, and calls [`Store`]'s functions.
 
 mod client;
 #[cfg(test)]
@@ -34,7 +34,7 @@ pub use perms::{Access, Perms, Want};
 use tree::{Batch, Change, Live, Node, Scope, Tree};
 pub use wire::Message;
 
-/// The store.
+/// The store: its nodes, guests and limits.
 pub struct Store {
     tree: Tree,
     ledger: Ledger,
@@ -52,46 +52,46 @@ impl Default for Store {
 }
 
 impl Store {
-    /// A node's value.
+    /// Reads the value of a node.
     #[must_use]
     pub fn read(&self, path: &str) -> Option<&[u8]> {
         self.tree.nodes.get(path).map(|node| &node.value[..])
     }
 
-    /// Sets a value, making the node and all above it.
+    /// Sets the value of a node. Creates the node and missing nodes above it.
     ///
     /// # Errors
-    /// EINVAL for what is no path.
+    /// EINVAL for an invalid path.
     pub fn write(&mut self, path: &str, value: &str) -> Result<(), Errno> {
         self.change(path, |live, path| {
             nodes::write(live, DomId::ZERO, path, value.as_bytes())
         })
     }
 
-    /// Sets who may read and write a node.
+    /// Sets the permissions of a node.
     ///
     /// # Errors
-    /// EINVAL, ENOENT.
+    /// EINVAL for an invalid path, ENOENT.
     pub fn set_perms(&mut self, path: &str, perms: Perms) -> Result<(), Errno> {
         self.change(path, |live, path| {
             nodes::set_perms(live, DomId::ZERO, path, perms)
         })
     }
 
-    /// Sets a value and who may read and write the node, making it and all above it.
+    /// Sets value and permissions of a node. Creates the node and missing nodes above it.
     ///
     /// # Errors
-    /// EINVAL for what is no path.
+    /// EINVAL for an invalid path.
     pub fn put(&mut self, path: &str, value: &str, perms: Perms) -> Result<(), Errno> {
         self.change(path, |live, path| {
             nodes::put(live, path, value.as_bytes(), perms)
         })
     }
 
-    /// Removes a node with all below it.
+    /// Removes a node and everything below it.
     ///
     /// # Errors
-    /// EINVAL, ENOENT if not even the node above is there.
+    /// EINVAL for an invalid path; ENOENT if the node above doesn't exist either.
     pub fn remove(&mut self, path: &str) -> Result<(), Errno> {
         self.change(path, |live, path| nodes::remove(live, DomId::ZERO, path))
     }
@@ -113,13 +113,14 @@ impl Store {
         done
     }
 
-    /// Makes a guest known: from now on it may ask.
+    /// Introduces a guest: from now on it may send requests.
     pub fn introduce(&mut self, dom: DomId) {
         self.clients.insert(dom, Client::new(dom));
         self.announce(path::INTRODUCED);
     }
 
-    /// Forgets a guest that has ended. What it owned goes with it, and what it was allowed: its number may be another's.
+    /// Removes a guest that has ended, with the nodes that it owned and its permissions elsewhere, since another
+    /// domain may get its number.
     pub fn release(&mut self, dom: DomId) {
         self.reset(dom);
         self.clients.remove(&dom);
@@ -131,7 +132,7 @@ impl Store {
     fn disown(&mut self, dom: DomId) {
         let owned = self.paths(|node| node.perms.owner == dom);
         for path in owned {
-            // It may be gone with one above it.
+            // It may have been removed together with a node above it.
             let _ = self.remove(&path);
         }
         let named = |node: &Node| node.perms.named.iter().any(|(named, _)| *named == dom);
@@ -143,7 +144,7 @@ impl Store {
                 batch.insert(path, Some(node));
             }
         }
-        // Domain 0 has no limits.
+        // Domain 0 has no limits, so this can't fail.
         let _ = self.tree.apply(&mut self.ledger, DomId::ZERO, batch);
     }
 
@@ -152,27 +153,27 @@ impl Store {
         nodes.map(|(path, _)| path.clone()).collect()
     }
 
-    /// Drops a guest's watches, transactions and what it was to be told.
+    /// Drops a guest's watches, transactions and pending events.
     pub fn reset(&mut self, dom: DomId) {
         if let Some(client) = self.clients.get_mut(&dom) {
             client.reset(&mut self.ledger);
         }
     }
 
-    /// Does a guest watch this node, or one above it?
+    /// Whether a guest watches this node or one above it.
     #[must_use]
     pub fn is_watched_by(&self, dom: DomId, path: &str) -> bool {
         let client = self.clients.get(&dom);
         client.is_some_and(|client| client.watches(path))
     }
 
-    /// What a guest uses.
+    /// What a guest uses of the store.
     #[must_use]
     pub fn usage(&self, dom: DomId) -> Usage {
         self.ledger.usage(dom)
     }
 
-    /// The next message for a guest's ring: the answer, then events.
+    /// The next message for a guest's ring: first the answer, then events.
     pub(crate) fn next_message(&mut self, dom: DomId) -> Option<Vec<u8>> {
         self.clients.get_mut(&dom)?.next_message()
     }

@@ -1,5 +1,5 @@
-//! What can be done with nodes, by whom: reading, writing, making, removing, permissions. Each works on the store and
-//! in a transaction alike.
+//! Operations on nodes, with permission checks: read, write, make, remove, set permissions. They work on the store
+//! itself and in a transaction.
 
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
@@ -13,10 +13,10 @@ use super::perms::{Perms, Want};
 use super::tree::{Batch, Change, Node, Scope, View};
 use crate::hyper::DomId;
 
-/// The node, `None` if there is none and `who` may know that.
+/// Finds a node; `None` if it doesn't exist and `who` may know that.
 ///
 /// # Errors
-/// EACCES where the node, or the nearest one above a missing node, does not allow it.
+/// EACCES if the node, or the nearest node above a missing one, doesn't allow it.
 fn find(
     view: &mut dyn View,
     who: DomId,
@@ -35,7 +35,7 @@ fn find(
     }
 }
 
-/// The nearest node above a path.
+/// The nearest existing node above a path.
 fn nearest(view: &mut dyn View, path: &str) -> Result<(String, Rc<Node>), Errno> {
     let mut above = path;
     loop {
@@ -46,18 +46,18 @@ fn nearest(view: &mut dyn View, path: &str) -> Result<(String, Rc<Node>), Errno>
     }
 }
 
-/// A node to read.
+/// A node that `who` may read.
 ///
 /// # Errors
-/// ENOENT, EACCES.
+/// ENOENT; EACCES without the right to read.
 pub(super) fn read(view: &mut dyn View, who: DomId, path: &str) -> Result<Rc<Node>, Errno> {
     find(view, who, path, Want::Read)?.ok_or(errno::ENOENT)
 }
 
-/// Sets a value, making the node and all above it.
+/// Sets the value of a node. Creates the node and missing nodes above it.
 ///
 /// # Errors
-/// EACCES, ENOSPC, ENOMEM.
+/// EACCES, ENOSPC, or ENOMEM.
 pub(super) fn write(
     view: &mut dyn View,
     who: DomId,
@@ -77,10 +77,10 @@ pub(super) fn write(
     }
 }
 
-/// Sets a value and who may read and write the node, making it and all above it; for domain 0.
+/// Sets value and permissions of a node for domain 0. Creates the node and missing nodes above it.
 ///
 /// # Errors
-/// EINVAL for what has nothing above it.
+/// EINVAL for a path that has no node above it.
 pub(super) fn put(
     view: &mut dyn View,
     path: &str,
@@ -98,7 +98,7 @@ pub(super) fn put(
     }
 }
 
-/// Puts a node in the place of one that is there. Whoever may read under one of `readers` may know.
+/// Replaces an existing node. Domains that may read under one of `readers` may know of the change.
 fn replace(
     view: &mut dyn View,
     who: DomId,
@@ -113,10 +113,10 @@ fn replace(
     Ok(())
 }
 
-/// Makes a node without a value, if it is not there.
+/// Makes a node without a value, unless it exists.
 ///
 /// # Errors
-/// EACCES, ENOSPC, ENOMEM.
+/// EACCES, ENOSPC, or ENOMEM.
 pub(super) fn mkdir(view: &mut dyn View, who: DomId, path: &str) -> Result<(), Errno> {
     match find(view, who, path, Want::Write)? {
         Some(_) => Ok(()),
@@ -124,8 +124,8 @@ pub(super) fn mkdir(view: &mut dyn View, who: DomId, path: &str) -> Result<(), E
     }
 }
 
-/// Makes a node and those missing above it. They are as the nearest node above, but their maker's; the node
-/// itself as `own` says, if it does.
+/// Makes a node and the missing ones above it. They inherit the permissions of the nearest existing node, but belong
+/// to their maker. `own` overrides the permissions of the node itself.
 fn make(
     view: &mut dyn View,
     who: DomId,
@@ -163,10 +163,10 @@ fn make(
     Ok(())
 }
 
-/// Removes a node with all below it. One that is not there need not be removed, if the one above is.
+/// Removes a node and everything below it. If the node doesn't exist but the one above does, this succeeds.
 ///
 /// # Errors
-/// EINVAL for the root, ENOENT, EACCES.
+/// EINVAL for the root; ENOENT; EACCES.
 pub(super) fn remove(view: &mut dyn View, who: DomId, path: &str) -> Result<(), Errno> {
     let node = find(view, who, path, Want::Write)?;
     let above = path::parent(path).ok_or(errno::EINVAL)?;
@@ -197,10 +197,10 @@ pub(super) fn remove(view: &mut dyn View, who: DomId, path: &str) -> Result<(), 
     Ok(())
 }
 
-/// Sets who may read and write a node.
+/// Sets the permissions of a node.
 ///
 /// # Errors
-/// ENOENT; EACCES for all but the owner, EPERM if a guest gives a node away, ENOSPC.
+/// ENOENT; EACCES unless `who` is the owner; EPERM if a guest gives a node away; ENOSPC.
 pub(super) fn set_perms(
     view: &mut dyn View,
     who: DomId,
@@ -224,7 +224,7 @@ pub(super) fn set_perms(
     replace(view, who, path, node, readers)
 }
 
-/// Whoever may read the node above is told too: it sees the node come and go.
+/// Domains that may read the node above are told too, since they see the node appear and disappear.
 fn change(
     view: &mut dyn View,
     path: &str,

@@ -1,4 +1,4 @@
-//! Paths: `/`-separated, from the root or from a domain's home (docs/misc/xenstore.txt).
+//! Paths: names separated by `/`, absolute or relative to a domain's home (docs/misc/xenstore.txt).
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -8,21 +8,21 @@ use guest_pv_abi::{Errno, errno};
 
 use crate::hyper::DomId;
 
-/// The event for a domain that was made known to the store.
+/// The event when a domain has been introduced to the store.
 pub const INTRODUCED: &str = "@introduceDomain";
-/// The event for a domain that has ended.
+/// The event when a domain has ended.
 pub const RELEASED: &str = "@releaseDomain";
 
-/// Where a domain's nodes are.
+/// The path of a domain's nodes.
 #[must_use]
 pub fn home(dom: DomId) -> String {
     format!("/local/domain/{dom}")
 }
 
-/// A path as a client wrote it, made absolute.
+/// Makes a client's path absolute.
 ///
 /// # Errors
-/// EINVAL for what is no path.
+/// EINVAL for an invalid path.
 pub(super) fn absolute(dom: DomId, given: &[u8]) -> Result<String, Errno> {
     let text = core::str::from_utf8(given).map_err(|_| errno::EINVAL)?;
     let relative = is_relative(text);
@@ -44,7 +44,7 @@ pub(super) fn absolute(dom: DomId, given: &[u8]) -> Result<String, Errno> {
     }
 }
 
-/// Is it relative to the domain's home?
+/// Whether the path is relative to the domain's home.
 pub(super) fn is_relative(text: &str) -> bool {
     !text.starts_with(['/', '@'])
 }
@@ -58,7 +58,7 @@ fn is_path(path: &str) -> bool {
     shape && path.bytes().all(fits)
 }
 
-/// The node above; none above the root and beside it.
+/// The path of the node above; `None` for the root and for the special events.
 pub(super) fn parent(path: &str) -> Option<&str> {
     match path.rfind('/')? {
         0 if path.len() == 1 => None,
@@ -67,12 +67,12 @@ pub(super) fn parent(path: &str) -> Option<&str> {
     }
 }
 
-/// The last part.
+/// The last component of a path.
 pub(super) fn name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// A child's path.
+/// The path of a child node.
 pub(super) fn child(path: &str, name: &str) -> String {
     match path {
         "/" => format!("/{name}"),
@@ -80,7 +80,7 @@ pub(super) fn child(path: &str, name: &str) -> String {
     }
 }
 
-/// Is `path` `above` itself or somewhere below it?
+/// Whether `path` is `above` itself or somewhere below it.
 pub(super) fn is_below(path: &str, above: &str) -> bool {
     match path.strip_prefix(above) {
         Some(rest) => rest.is_empty() || rest.starts_with('/') || above == "/",

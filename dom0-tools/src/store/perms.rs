@@ -1,4 +1,5 @@
-//! Who may read and write a node: its owner all; others what an entry of theirs says, or else the first entry.
+//! Permissions of a node. Its owner may do everything; the entry of another domain, or else the first entry, says
+//! what that domain may do.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -8,25 +9,25 @@ use guest_pv_abi::{Errno, errno};
 
 use crate::hyper::DomId;
 
-/// What is granted.
+/// The rights that an entry grants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Nothing, `n`.
+    /// No rights, `n`.
     None,
-    /// Reading, `r`.
+    /// The right to read, `r`.
     Read,
-    /// Writing, `w`.
+    /// The right to write, `w`.
     Write,
-    /// Both, `b`.
+    /// Both rights, `b`.
     Both,
 }
 
-/// What is asked for.
+/// The right that an operation needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
-    /// To read.
+    /// To read the node.
     Read,
-    /// To write.
+    /// To write the node.
     Write,
     /// To change the permissions.
     Own,
@@ -61,19 +62,19 @@ impl Access {
     }
 }
 
-/// A node's permissions.
+/// The permissions of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Perms {
-    /// Who may do everything.
+    /// The owner, which may do everything.
     pub owner: DomId,
-    /// What domains may do that are not named.
+    /// The rights of domains that have no entry of their own.
     pub others: Access,
-    /// What single domains may do.
+    /// The rights of single domains.
     pub named: Vec<(DomId, Access)>,
 }
 
 impl Perms {
-    /// The owner's alone.
+    /// Permissions for the owner alone.
     #[must_use]
     pub fn private(owner: DomId) -> Perms {
         Perms {
@@ -83,7 +84,7 @@ impl Perms {
         }
     }
 
-    /// Domain 0's, for one other domain to read.
+    /// Permissions of a node that domain 0 owns and `dom` may read.
     #[must_use]
     pub fn readable_by(dom: DomId) -> Perms {
         Perms {
@@ -92,7 +93,7 @@ impl Perms {
         }
     }
 
-    /// May `dom` do that?
+    /// Whether `dom` has the right.
     #[must_use]
     pub fn allow(&self, dom: DomId, want: Want) -> bool {
         let named = || self.named.iter().find(|(named, _)| *named == dom);
@@ -103,16 +104,16 @@ impl Perms {
                 .grants(want)
     }
 
-    /// Entries, the owner's included.
+    /// Number of entries, including the owner's.
     #[must_use]
     pub fn entries(&self) -> usize {
         1 + self.named.len()
     }
 
-    /// Reads entries such as `n0` and `r3`.
+    /// Parses entries such as `n0` and `r3`.
     ///
     /// # Errors
-    /// EINVAL if one is not of that form, or none is there.
+    /// EINVAL if an entry is malformed, or there is none.
     pub(super) fn parse<'a>(mut entries: impl Iterator<Item = &'a [u8]>) -> Result<Perms, Errno> {
         let (owner, others) = parse_entry(entries.next().ok_or(errno::EINVAL)?)?;
         Ok(Perms {
@@ -122,7 +123,7 @@ impl Perms {
         })
     }
 
-    /// The entries' text, each as xenstore-chmod spells it.
+    /// The entries as text, each in the syntax of xenstore-chmod.
     pub fn words(&self) -> impl Iterator<Item = String> {
         let first = core::iter::once(&(self.owner, self.others))
             .copied()
@@ -144,10 +145,10 @@ fn parse_entry(entry: &[u8]) -> Result<(DomId, Access), Errno> {
     Ok((domain(digits)?, access))
 }
 
-/// A domain's number in decimal.
+/// Parses a domain's decimal number.
 ///
 /// # Errors
-/// EINVAL if it is none.
+/// EINVAL if it isn't a number.
 pub(super) fn domain(digits: &[u8]) -> Result<DomId, Errno> {
     let all_digits = digits.iter().all(u8::is_ascii_digit);
     let text = core::str::from_utf8(digits).ok().filter(|_| all_digits);

@@ -1,4 +1,4 @@
-//! What a guest may ask, and the answers (docs/misc/xenstore.txt).
+//! The requests of guests, and the answers (docs/misc/xenstore.txt).
 
 use alloc::format;
 use alloc::rc::Rc;
@@ -17,7 +17,7 @@ use crate::hyper::DomId;
 type Answer = Result<Vec<u8>, Errno>;
 
 impl Store {
-    /// Answers a request of a guest that was introduced; the answer waits for room in its ring.
+    /// Answers a request of an introduced guest. The answer waits for room in the guest's ring.
     pub fn request(&mut self, dom: DomId, message: &Message) {
         let answer = message.answer(self.answer(dom, message));
         if let Some(client) = self.clients.get_mut(&dom) {
@@ -57,7 +57,7 @@ impl Store {
         }
     }
 
-    /// A request about a node, in a transaction or not.
+    /// A request about a node, with or without a transaction.
     fn node_request(&mut self, dom: DomId, message: &Message) -> Answer {
         let Store {
             tree,
@@ -155,7 +155,7 @@ fn node_answer(view: &mut dyn View, dom: DomId, message: &Message) -> Answer {
     Ok(ok())
 }
 
-/// What a request that only reads is answered.
+/// The answer of a request that only reads.
 fn look(node: &Rc<Node>, request: u32) -> Vec<u8> {
     match request {
         xs::XS_DIRECTORY => children(node),
@@ -168,7 +168,8 @@ fn children(node: &Node) -> Vec<u8> {
     node.children.iter().flat_map(|name| string(name)).collect()
 }
 
-/// A part of a long list of children: the node's generation, then whole names, and a NUL more behind the last of all.
+/// A part of a long list of children: the node's generation, then complete names, and an additional NUL after the
+/// last name of all.
 fn part(node: &Node, offset: &[u8]) -> Answer {
     let offset = core::str::from_utf8(offset)
         .ok()

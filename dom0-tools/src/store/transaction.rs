@@ -1,6 +1,7 @@
-//! Transactions. A node is copied when it is first touched, so it stays as it was then; what is written stays in the
-//! copy. At the end all of it happens at once, if every node touched is still as it was, else the client tries again
-//! (EAGAIN). So each transaction that succeeds saw and did what it would have seen and done at its end, alone.
+//! Transactions. A node is copied when a transaction first touches it, so the transaction keeps seeing the same
+//! state, and its writes stay in the copy. At the end, all writes are applied at once if every touched node is
+//! unchanged; otherwise the client tries again (EAGAIN). So each successful transaction saw and did exactly what it
+//! would have seen and done if it had run alone at its end.
 
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
@@ -14,10 +15,10 @@ use super::limits::{self, ENTRY};
 use super::tree::{Batch, Change, Node, Scope, Tree, View};
 use crate::hyper::DomId;
 
-/// A path that a transaction has looked at.
+/// A path that a transaction has touched.
 #[derive(Debug)]
 struct Touched {
-    /// The node's generation then; `None`: there was no node.
+    /// The node's generation at the first touch; `None` if it didn't exist.
     seen: Option<u64>,
     now: Option<Rc<Node>>,
     written: bool,
@@ -28,20 +29,20 @@ struct Touched {
 pub(super) struct Transaction {
     touched: BTreeMap<String, Touched>,
     changes: BTreeMap<String, Change>,
-    /// Bytes that the ledger has for it.
+    /// Bytes that the ledger has recorded for it.
     taken: usize,
 }
 
 impl Transaction {
-    /// Gives back what the ledger has for it.
+    /// Returns its memory to the ledger.
     pub(super) fn drop_from(self, ledger: &mut Ledger, dom: DomId) {
         ledger.give(dom, self.taken);
     }
 
-    /// Does all of it; the answer is what watches are to be told.
+    /// Applies all writes; returns the changes for watches.
     ///
     /// # Errors
-    /// EAGAIN, ENOSPC, ENOMEM; then nothing has changed.
+    /// EAGAIN, ENOSPC or ENOMEM; then nothing has changed.
     pub(super) fn commit(
         self,
         tree: &mut Tree,
@@ -80,7 +81,7 @@ impl Within<'_> {
         Ok(())
     }
 
-    /// The path's entry, made at the first touch.
+    /// The entry of a path, copied from the store at the first touch.
     fn touch(&mut self, path: &str) -> Result<&mut Touched, Errno> {
         if !self.transaction.touched.contains_key(path) {
             if self.transaction.touched.len() >= limits::TOUCHED {
@@ -107,7 +108,7 @@ impl View for Within<'_> {
     }
 
     fn apply(&mut self, _who: DomId, batch: Batch) -> Result<(), Errno> {
-        // What may fail comes first.
+        // The steps that may fail come first.
         let mut bytes = 0;
         for (path, node) in &batch {
             self.touch(path)?;
@@ -132,7 +133,7 @@ impl View for Within<'_> {
 
 #[cfg(test)]
 impl Transaction {
-    /// What the ledger must have for it.
+    /// The memory that the ledger must have recorded for it.
     pub(super) fn bytes(&self) -> usize {
         let copies = self.touched.iter().map(|(path, touched)| {
             path.len() + touched.now.as_ref().map_or(0, |node| node.bytes())

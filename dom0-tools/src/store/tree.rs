@@ -1,4 +1,4 @@
-//! The nodes. Each change is a batch that is made whole or not at all.
+//! The nodes of the store. A batch of changes is applied completely or not at all.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::rc::Rc;
@@ -14,14 +14,14 @@ use super::path::{INTRODUCED, RELEASED};
 use super::perms::{Perms, Want};
 use crate::hyper::DomId;
 
-/// A node.
+/// A node of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Node {
     pub(super) value: Vec<u8>,
-    /// The names of the nodes below. Shared: each change of one makes a copy of the set.
+    /// Names of the child nodes. They are shared, since each change of a node copies the set.
     pub(super) children: BTreeSet<Rc<str>>,
     pub(super) perms: Perms,
-    /// Differs from that of every earlier state of this path.
+    /// Differs from the generation of every earlier state of this path.
     pub(super) generation: u64,
 }
 
@@ -35,36 +35,36 @@ impl Node {
         }
     }
 
-    /// Bytes of what is in it.
+    /// Number of bytes that its contents count.
     pub(super) fn bytes(&self) -> usize {
         let names: usize = self.children.iter().map(|name| name.len() + 1).sum();
         self.value.len() + names + self.perms.entries() * size_of::<(DomId, u32)>()
     }
 }
 
-/// Nodes by their paths; `None`: no node any more.
+/// New nodes by path; `None` removes a node.
 pub(super) type Batch = BTreeMap<String, Option<Node>>;
 
-/// A change that watches may be told of.
+/// A change that may cause watch events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) path: String,
     pub(super) scope: Scope,
-    /// Who may read under one of these may know of it.
+    /// A domain that may read under one of these may know of the change.
     pub(super) readers: Vec<Perms>,
 }
 
-/// Which watches a change is about.
+/// Which watches a change concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// Those of the node and of all above it.
+    /// Watches of the node and of all nodes above it.
     Above,
-    /// Those of the node: it went with one above it, which has a change of its own.
+    /// Only watches of the node. It was removed with a node above it, which has a change of its own.
     Exact,
 }
 
 impl Change {
-    /// May this domain know of it?
+    /// Whether this domain may know of the change.
     pub(super) fn is_for(&self, dom: DomId) -> bool {
         self.readers
             .iter()
@@ -72,34 +72,34 @@ impl Change {
     }
 }
 
-/// Where requests look and change: the store itself, or a transaction on it.
+/// What requests read and change: the store itself, or a transaction on it.
 pub(super) trait View {
     /// The node at a path.
     ///
     /// # Errors
-    /// ENOSPC, ENOMEM if a transaction can't look at more.
+    /// ENOSPC or ENOMEM if a transaction can't touch more nodes.
     fn get(&mut self, path: &str) -> Result<Option<Rc<Node>>, Errno>;
 
-    /// Makes all of these changes, or none.
+    /// Applies all changes, or none.
     ///
     /// # Errors
-    /// ENOSPC, ENOMEM for what `who` may not use.
+    /// ENOSPC or ENOMEM if `who` would exceed its limits.
     fn apply(&mut self, who: DomId, batch: Batch) -> Result<(), Errno>;
 
-    /// Notes what watches are to be told.
+    /// Records a change for the watches.
     fn tell(&mut self, change: Change);
 }
 
-/// All nodes.
+/// All nodes of the store.
 #[derive(Debug)]
 pub(super) struct Tree {
-    /// By their whole paths, which is how each request names one.
+    /// The nodes by full path, which is how each request names one.
     pub(super) nodes: HashMap<String, Rc<Node>>,
     generation: u64,
 }
 
 impl Tree {
-    /// A root, and the two events that are no nodes but have permissions.
+    /// A tree with the root, and the two special events, which have permissions like nodes.
     pub(super) fn new() -> Tree {
         let root = || Rc::new(Node::new(Vec::new(), Perms::private(DomId::ZERO)));
         let paths = ["/", INTRODUCED, RELEASED];
@@ -113,10 +113,10 @@ impl Tree {
         self.nodes.get(path).map(|node| node.generation)
     }
 
-    /// Changes nodes and books what they take.
+    /// Applies changes, and records their memory in the ledger.
     ///
     /// # Errors
-    /// ENOSPC, ENOMEM; then nothing has changed.
+    /// ENOSPC or ENOMEM; then nothing has changed.
     pub(super) fn apply(
         &mut self,
         ledger: &mut Ledger,
@@ -160,7 +160,7 @@ fn add(usage: &mut Usage, path: &str, node: &Node) {
     usage.bytes += path.len() + node.bytes() + ENTRY;
 }
 
-/// The store itself.
+/// A view of the store itself.
 pub(super) struct Live<'a> {
     pub(super) tree: &'a mut Tree,
     pub(super) ledger: &'a mut Ledger,

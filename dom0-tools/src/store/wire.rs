@@ -1,4 +1,4 @@
-//! Messages as they lie in the ring: a header and a payload of strings (io/xs_wire.h).
+//! Messages in the ring: a header, and a payload of strings (io/xs_wire.h).
 
 use alloc::vec::Vec;
 
@@ -6,20 +6,20 @@ use guest_pv_abi::io_xenbus::{SockMsg, XENSTORE_PAYLOAD_MAX, XS_ERROR, XS_WATCH_
 use guest_pv_abi::{Errno, errno};
 use zerocopy::IntoBytes;
 
-/// Bytes of a header.
+/// Size of a header in bytes.
 pub(super) const HEADER: usize = size_of::<SockMsg>();
 
-/// A request, whole.
+/// A complete request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// What is asked.
+    /// The kind of request, its transaction, and the payload's length.
     pub header: SockMsg,
-    /// With what.
+    /// The arguments of the request.
     pub payload: Vec<u8>,
 }
 
 impl Message {
-    /// An answer to this; one that is too long is an error.
+    /// The answer's message. A result that is too long becomes an error.
     pub(super) fn answer(&self, result: Result<Vec<u8>, Errno>) -> Vec<u8> {
         let result = result.and_then(|payload| match payload.len() {
             0..=MAX_PAYLOAD => Ok(payload),
@@ -38,7 +38,7 @@ impl Message {
         }
     }
 
-    /// The payload's strings, each ended by NUL; what is behind the last NUL is none.
+    /// The strings of the payload, each terminated by NUL. Bytes after the last NUL are ignored.
     pub(super) fn strings(&self) -> impl Iterator<Item = &[u8]> {
         let end = self
             .payload
@@ -50,10 +50,10 @@ impl Message {
             .filter_map(|part| part.strip_suffix(&[0]))
     }
 
-    /// The payload's only string.
+    /// The only string of the payload.
     ///
     /// # Errors
-    /// EINVAL if it is not one.
+    /// EINVAL if the payload isn't one string.
     pub(super) fn one(&self) -> Result<&[u8], Errno> {
         match self.payload.split_last() {
             Some((0, text)) if !text.contains(&0) => Ok(text),
@@ -61,7 +61,7 @@ impl Message {
         }
     }
 
-    /// The payload's first string, and all bytes behind it.
+    /// The first string of the payload, and all bytes after it.
     ///
     /// # Errors
     /// EINVAL without a NUL.
@@ -71,7 +71,7 @@ impl Message {
         Ok((first, rest.get(1..).unwrap_or_default()))
     }
 
-    /// The payload's first two strings.
+    /// The first two strings of the payload.
     ///
     /// # Errors
     /// EINVAL if there are fewer.
@@ -81,10 +81,10 @@ impl Message {
     }
 }
 
-/// Longest payload.
+/// Maximum length of a payload in bytes.
 pub(super) const MAX_PAYLOAD: usize = XENSTORE_PAYLOAD_MAX as usize;
 
-/// A text with its NUL.
+/// A text with a NUL appended.
 pub(super) fn string(text: &str) -> Vec<u8> {
     [text.as_bytes(), b"\0"].concat()
 }
@@ -97,7 +97,7 @@ fn encode(header: SockMsg, payload: &[u8]) -> Vec<u8> {
     [header.as_bytes(), payload].concat()
 }
 
-/// The message of a watch's event; none if it is longer than a message may be.
+/// The message for a watch event; `None` if it would be longer than a message may be.
 pub(super) fn event(path: &str, token: &[u8]) -> Option<Vec<u8>> {
     let payload = [path.as_bytes(), b"\0", token, b"\0"].concat();
     let header = SockMsg {

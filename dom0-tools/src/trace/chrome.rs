@@ -1,6 +1,6 @@
-//! The JSON of Chrome's trace viewer, which Perfetto opens: for each CPU a row of the vCPUs that ran there, for each
-//! vCPU a row of when it ran, its hypercalls and faults, and arrows from a vCPU that woke another to where that one
-//! then ran.
+//! Writes the JSON of Chrome's trace viewer, which Perfetto opens. Each CPU has a row with the vCPUs that ran there.
+//! Each vCPU has a row with its running times, hypercalls and faults. Arrows lead from a vCPU that woke another to
+//! the place where that one ran next.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -17,28 +17,28 @@ use super::{Record, Vcpu};
 use crate::hyper::DomId;
 use crate::ops::view::Names;
 
-/// The process that stands for the machine; those of domains come behind it.
+/// The process id that stands for the machine; domains have the ids after it.
 const MACHINE: u32 = 1;
 const FIRST_DOMAIN: u32 = 2;
-/// `DOMID_IDLE`.
+/// The id of the idle domain, `DOMID_IDLE`.
 const IDLE: u16 = 0x7fff;
-/// `RUNSTATE_running`.
+/// The runstate of a running vCPU, `RUNSTATE_running`.
 const RUNNING: u32 = 0;
 
-/// Exceptions by number.
+/// Names of exceptions by vector.
 const EXCEPTIONS: [&str; 22] = [
     "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "", "#TS", "#NP", "#SS", "#GP",
     "#PF", "", "#MF", "#AC", "#MC", "#XM", "#VE", "#CP",
 ];
 
-/// A CPU.
+/// State of a CPU during the conversion.
 #[derive(Default)]
 struct Cpu {
-    /// What runs there, since when.
+    /// The vCPU that runs there, and since when.
     runs: Option<(Vcpu, u64)>,
 }
 
-/// The conversion.
+/// State of the conversion.
 struct Writer<'a> {
     first: u64,
     khz: u64,
@@ -46,22 +46,22 @@ struct Writer<'a> {
     comma: &'static str,
     cpus: BTreeMap<u32, Cpu>,
     vcpus: BTreeSet<Vcpu>,
-    /// Arrows that have begun: to which vCPU, and their number.
+    /// Open arrows: the vCPU that was woken, and the arrow's number.
     arrows: BTreeMap<Vcpu, u64>,
     next_arrow: u64,
 }
 
-/// Where an event is shown: process and thread.
+/// The row of an event: process and thread.
 type Row = (u32, u32);
 
-/// Writes the JSON of records, in pieces. `khz` is the speed of the time-stamp counter.
+/// Writes the JSON of records, in pieces. `khz` is the frequency of the time-stamp counter.
 pub fn write(
     mut records: alloc::vec::Vec<Record>,
     khz: u32,
     names: &dyn Names,
     sink: &mut dyn FnMut(&str),
 ) {
-    // Those of one CPU are in order, and stay so.
+    // The records of each CPU are in order; a stable sort keeps them so.
     records.sort_by_key(|record| record.tsc);
     let mut writer = Writer {
         first: records.first().map_or(0, |record| record.tsc),
@@ -84,7 +84,7 @@ pub fn write(
 }
 
 impl Writer<'_> {
-    /// Which vCPU ran on each CPU at first, which the first change of one there tells.
+    /// Finds out which vCPU ran on each CPU at the start, from the first change on that CPU.
     fn begin(&mut self, records: &[Record]) {
         for record in records {
             let (event, &[vcpu, ..]) = (record.event, record.data()) else {
@@ -97,7 +97,7 @@ impl Writer<'_> {
         }
     }
 
-    /// One event: its name and kind, where and when, and further members.
+    /// Writes one event: name and kind, row, time, and further members.
     fn event(&mut self, (name, kind): (&str, char), (process, thread): Row, tsc: u64, more: &str) {
         let time = self.micros(tsc.saturating_sub(self.first));
         let text = format!(
@@ -109,13 +109,13 @@ impl Writer<'_> {
         self.comma = ",";
     }
 
-    /// Ticks in microseconds.
+    /// Converts ticks to microseconds.
     fn micros(&self, ticks: u64) -> String {
         let ns = u128::from(ticks) * 1_000_000 / u128::from(self.khz);
         format!("{}.{:03}", ns / 1000, ns % 1000)
     }
 
-    /// A moment on the row of the vCPU that runs on the record's CPU, or of the CPU.
+    /// Writes an instant event on the row of the vCPU that runs on the record's CPU, or else on the CPU's row.
     fn moment(&mut self, record: &Record, name: &str, args: &str) {
         let runs = self.cpus.get(&record.cpu).and_then(|cpu| cpu.runs);
         let row = match runs {
@@ -133,7 +133,7 @@ impl Writer<'_> {
     fn record(&mut self, record: &Record) {
         self.cpus.entry(record.cpu).or_default();
         let plain = record.event & !TRC_64_FLAG;
-        // Data that is too short is nobody's that is known here.
+        // A record with too few words is shown as unknown.
         let shown = match (record.event, record.data()) {
             (event, [vcpu, ..]) if event & !0x330 == TRC_SCHED_RUNSTATE_CHANGE => {
                 self.runstate(record, vcpu_of(*vcpu), event >> 8 & 3, event >> 4 & 3);
@@ -209,7 +209,7 @@ impl Writer<'_> {
         }
     }
 
-    /// A vCPU ran.
+    /// Writes a period in which a vCPU ran.
     fn ran(&mut self, cpu: u32, vcpu: Vcpu, since: u64, until: u64) {
         if vcpu.domain == IDLE {
             return;
@@ -221,7 +221,7 @@ impl Writer<'_> {
         self.event((&format!("CPU {cpu}"), 'X'), row_of(vcpu), since, &more);
     }
 
-    /// A vCPU is woken: an arrow begins, if another domain's or another vCPU woke it.
+    /// Handles a wake-up: starts an arrow if another vCPU caused it.
     fn wakes(&mut self, record: &Record, woken: Vcpu) {
         let runs = self.cpus.get(&record.cpu).and_then(|cpu| cpu.runs);
         match runs {
@@ -296,7 +296,7 @@ impl Writer<'_> {
         );
     }
 
-    /// What still runs ends here; then the rows get their names.
+    /// Ends everything that still runs, then names the rows.
     fn end(&mut self, tsc: u64, names: &dyn Names) {
         let open: alloc::vec::Vec<_> = self
             .cpus
@@ -332,7 +332,7 @@ impl Writer<'_> {
     }
 }
 
-/// A vCPU as records of its runstate have it.
+/// Decodes a vCPU from the word in runstate records.
 const fn vcpu_of(word: u32) -> Vcpu {
     Vcpu {
         domain: (word >> 16) as u16,
@@ -344,7 +344,7 @@ fn row_of(vcpu: Vcpu) -> Row {
     (FIRST_DOMAIN + u32::from(vcpu.domain), vcpu.number.into())
 }
 
-/// A text as JSON has it.
+/// Formats a text as a JSON string.
 fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }

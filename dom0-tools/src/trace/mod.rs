@@ -1,8 +1,8 @@
-//! Traces: what the hypervisor recorded on each CPU (`trace.h`), turned into what people look at.
+//! Traces: converts what the hypervisor recorded on each CPU (`trace.h`) to a readable form.
 //!
-//! [`records`] reads them from the form in which Debian's `xentrace` writes files, [`chrome`] writes the JSON that
-//! Perfetto and Chrome open. Records are the hypervisor's words, but they come through memory or a file that others
-//! may have written: nothing in them is believed.
+//! [`records`] parses the format of the files of Debian's `xentrace`; [`chrome`] writes the JSON that Perfetto and
+//! Chrome open. The hypervisor writes the records, but they pass through memory or a file that others may have
+//! changed, so they are treated as untrusted.
 
 pub mod chrome;
 pub mod records;

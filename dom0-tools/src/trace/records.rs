@@ -1,4 +1,4 @@
-//! Reading records: windows of one CPU each, as xentrace writes them, and the records inside.
+//! Parses traces: windows of one CPU each, as xentrace writes them, and the records inside.
 
 use alloc::vec::Vec;
 
@@ -7,40 +7,40 @@ use guest_pv_abi::trace::{
     TRC_TRACE_WRAP_BUFFER,
 };
 
-/// CPUs have numbers below this.
+/// Upper limit of CPU numbers in a trace.
 const MAX_CPUS: u32 = 4096;
 const WORD: usize = 4;
 
-/// A vCPU.
+/// A vCPU, by domain and number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Vcpu {
-    /// Its domain.
+    /// Id of its domain.
     pub domain: u16,
-    /// Its number.
+    /// Number of the vCPU.
     pub number: u16,
 }
 
-/// One record.
+/// A trace record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record {
-    /// The CPU that wrote it.
+    /// The CPU that wrote the record.
     pub cpu: u32,
-    /// `TRC_*`.
+    /// The event, one of `TRC_*`.
     pub event: u32,
-    /// When, by the CPU's time-stamp counter; of one without a time, that of the CPU's record before.
+    /// Time-stamp counter of the CPU. A record without a time has that of the CPU's previous record.
     pub tsc: u64,
     words: [u32; TRACE_EXTRA_MAX as usize],
     count: usize,
 }
 
 impl Record {
-    /// Its data.
+    /// The data words of the record.
     #[must_use]
     pub fn data(&self) -> &[u32] {
         self.words.get(..self.count).unwrap_or_default()
     }
 
-    /// Two words of the data as one number.
+    /// Two data words, combined to one number.
     #[must_use]
     pub fn long(&self, at: usize) -> Option<u64> {
         let &[low, high] = self.data().get(at..at + 2)? else {
@@ -50,23 +50,23 @@ impl Record {
     }
 }
 
-/// What was read.
+/// The result of parsing a trace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parsed {
-    /// The records, each CPU's in their order.
+    /// The records; those of each CPU are in order.
     pub records: Vec<Record>,
-    /// The last window is cut short.
+    /// Whether the last window is incomplete.
     pub is_cut: bool,
-    /// There were more records than wanted.
+    /// Whether there were more records than wanted.
     pub is_full: bool,
 }
 
-/// What is wrong with a trace: at which byte, and what.
+/// An error in a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
-    /// The byte.
+    /// Offset of the error in bytes.
     pub at: usize,
-    /// What.
+    /// A message about the error.
     pub what: &'static str,
 }
 
@@ -76,7 +76,7 @@ impl core::fmt::Display for Fault {
     }
 }
 
-/// A record's header.
+/// The header word of a record.
 #[derive(Clone, Copy)]
 struct Header(u32);
 
@@ -92,16 +92,16 @@ impl Header {
     }
 }
 
-/// What goes before `bytes` of records of a CPU.
+/// The header of a window with `bytes` bytes of records of a CPU.
 #[must_use]
 pub fn window(cpu: u32, bytes: u32) -> [u32; 3] {
     [TRC_TRACE_CPU_CHANGE | 2 << TRACE_EXTRA_SHIFT, cpu, bytes]
 }
 
-/// Reads a trace; of the records no more than `most`.
+/// Parses a trace, up to `most` records.
 ///
 /// # Errors
-/// The first thing that can't be.
+/// The first error in the trace.
 pub fn parse(bytes: &[u8], most: usize) -> Result<Parsed, Fault> {
     let (words, rest) = bytes.as_chunks::<WORD>();
     let words: Vec<u32> = words.iter().map(|word| u32::from_le_bytes(*word)).collect();
@@ -155,7 +155,7 @@ pub fn parse(bytes: &[u8], most: usize) -> Result<Parsed, Fault> {
     Ok(parsed)
 }
 
-/// Reads the records of a CPU's window; the last may be cut short.
+/// Parses the records of a CPU's window. The last record may be incomplete.
 fn read_window(
     words: &[u32],
     (cpu, tsc): (u32, &mut u64),
@@ -169,7 +169,7 @@ fn read_window(
             break;
         };
         if let Some(&[low, high]) = words.get(at + 1..at + 3).filter(|_| header.has_time()) {
-            // Time never goes back on a CPU.
+            // Time never goes backwards on a CPU.
             *tsc = (*tsc).max(u64::from(high) << 32 | u64::from(low));
         }
         match header.event() {

@@ -1,4 +1,4 @@
-//! The converter: on traces that are as they should be, and on any.
+//! Tests of the converter, with valid traces and with arbitrary ones.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -20,7 +20,7 @@ impl Names for NoNames {
     }
 }
 
-/// A record with its time.
+/// A record that has a time.
 fn record(event: u32, tsc: u64, data: &[u32]) -> Vec<u32> {
     let header = TRC_HD_CYCLE_FLAG | (data.len() as u32) << TRACE_EXTRA_SHIFT | event;
     [header, tsc as u32, (tsc >> 32) as u32]
@@ -157,7 +157,7 @@ fn what_is_cut_and_what_can_not_be() {
     assert_eq!((two.records.len(), two.is_full), (1, true));
 }
 
-/// Events that the converter knows, and any.
+/// Events that the converter knows, and arbitrary ones.
 fn event() -> impl Strategy<Value = u32> {
     let known = prop::sample::select(alloc::vec![
         TRC_SCHED_WAKE,
@@ -201,8 +201,8 @@ proptest! {
         }
     }
 
-    /// Whatever the records say, the JSON is whole; no time is before the first or goes back within a vCPU's runs on a
-    /// CPU; an arrow that arrives has begun.
+    /// Whatever the records say, the JSON is well-formed. No time is before the first or goes backwards within a
+    /// vCPU's runs on a CPU, and every arrow that ends has begun.
     #[test]
     fn any_records(
         cpus in prop::collection::vec((0..5_u32, prop::collection::vec(any_record(), 0..20)), 0..5)

@@ -1,4 +1,4 @@
-//! Help, out of the table.
+//! Help texts, generated from the table.
 
 use alloc::format;
 use alloc::string::String;
@@ -6,7 +6,7 @@ use alloc::string::String;
 use super::table::VERBS;
 use super::{Front, Opt, Place, Verb};
 
-/// A command's usage on one line.
+/// The usage of a command on one line.
 pub(super) fn line(verb: &Verb) -> String {
     let mut text = String::from(verb.name);
     for option in verb.options {
@@ -19,7 +19,7 @@ pub(super) fn line(verb: &Verb) -> String {
     text
 }
 
-/// The shortest way to give an option.
+/// The shortest spelling of an option.
 fn spelling(option: &Opt) -> String {
     match (option.letter, option.value) {
         (Some(letter), Some(value)) => format!("-{letter} {value}"),
@@ -29,7 +29,7 @@ fn spelling(option: &Opt) -> String {
     }
 }
 
-/// What `help COMMAND` prints.
+/// The output of `help COMMAND`.
 #[must_use]
 pub fn usage(verb: &Verb) -> String {
     let mut text = format!("usage: {}\n{}\n", line(verb), verb.about);
@@ -56,7 +56,7 @@ pub fn usage(verb: &Verb) -> String {
     text
 }
 
-/// What `help` prints: the commands that this front end can do.
+/// The output of `help`: the commands that this front end has.
 #[must_use]
 pub fn list(front: Front) -> String {
     let mut text = String::new();

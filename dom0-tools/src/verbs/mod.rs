@@ -1,9 +1,9 @@
-//! The commands of the toolstack: one table, from which the shell of the bare Dom0 and the CLI of a Linux Dom0 take
-//! names, options and help.
+//! The commands of the toolstack. The shell of the bare Dom0 and the CLI of a Linux Dom0 take names, options and help
+//! from one table.
 //!
-//! [`Request::read`] turns a command line into a [`Request`] by the table's rules; each front end then has one exhaustive
-//! `match` over [`Op`]. Names and options are xl's wherever xl has the command. `table` holds the entries, `help` prints
-//! them, `nearest` finds what a misspelt word may have meant.
+//! [`Request::read`] parses a command line into a [`Request`] by the table's rules. Each front end then has one
+//! exhaustive `match` over [`Op`]. Names and options are xl's wherever xl has the command. `table` holds the entries,
+//! `help` prints them, and `nearest` guesses at misspelt words.
 
 mod help;
 mod nearest;
@@ -17,10 +17,10 @@ use core::ops::RangeInclusive;
 pub use help::{list, usage};
 pub use table::{Op, VERBS};
 
-/// The most words where one may come again.
+/// Maximum number of words where a word may be repeated.
 const MAX_WORDS: usize = 64;
 
-/// Which of the two programs runs the command.
+/// The program that runs the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Front {
     /// The shell of the bare Dom0.
@@ -29,45 +29,45 @@ pub enum Front {
     Cli,
 }
 
-/// Where a command can do its work.
+/// The front ends that have a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// In both.
+    /// Both front ends have it.
     Both,
-    /// In one alone; the sentence says why not in the other.
+    /// Only one front end has it; the sentence tells the user of the other why.
     Only(Front, &'static str),
 }
 
 /// An option of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opt {
-    /// Its letter, if it has one.
+    /// The option's letter, if it has one.
     pub letter: Option<char>,
-    /// Its long name, without the dashes.
+    /// The option's long name, without dashes.
     pub name: &'static str,
-    /// What its value is called, if it takes one.
+    /// The name of its value in the usage, if it takes one.
     pub value: Option<&'static str>,
-    /// One line about it.
+    /// A line of help about the option.
     pub about: &'static str,
 }
 
-/// A command.
+/// A command of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verb {
-    /// Its name.
+    /// Name of the command.
     pub name: &'static str,
-    /// Other names for it.
+    /// Alternative names of the command.
     pub aliases: &'static [&'static str],
-    /// The words that it takes besides options, as its usage shows them and in the same number: one in brackets may be
-    /// missing, one with dots may come again.
+    /// The words that it takes besides options, as in its usage: a word in brackets is optional, and a word with dots
+    /// may be repeated.
     pub words: &'static str,
-    /// Its options.
+    /// The options that it takes.
     pub options: &'static [Opt],
-    /// One line about it.
+    /// A line of help about the command.
     pub about: &'static str,
-    /// Where it works.
+    /// The front ends that have it.
     pub place: Place,
-    /// What it does.
+    /// The operation that it performs.
     pub op: Op,
 }
 
@@ -76,7 +76,7 @@ impl Verb {
         self.name == name || self.aliases.contains(&name)
     }
 
-    /// Why this front end can't do it, if so.
+    /// Why this front end doesn't have it, if it doesn't.
     fn refusal(&self, front: Front) -> Option<String> {
         match self.place {
             Place::Only(other, why) if other != front => Some(format!("{}: {why}", self.name)),
@@ -93,10 +93,10 @@ impl Verb {
     }
 }
 
-/// The command of that name.
+/// Finds the command with this name.
 ///
 /// # Errors
-/// A sentence with the nearest name, or where the command is to be had.
+/// A message that suggests the nearest name, or says which program has the command.
 pub fn find(name: &str) -> Result<&'static Verb, String> {
     if let Some(verb) = VERBS.iter().find(|verb| verb.is_called(name)) {
         return Ok(verb);
@@ -113,31 +113,31 @@ pub fn find(name: &str) -> Result<&'static Verb, String> {
     })
 }
 
-/// A command with what was given to it.
+/// A command with its options and words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The command.
+    /// The command to run.
     pub verb: &'static Verb,
     given: Vec<(&'static str, Option<String>)>,
     words: Vec<String>,
 }
 
-/// What a command line asks for.
+/// The result of parsing a command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Read {
-    /// Nothing: it is empty.
+    /// The line is empty.
     Nothing,
-    /// To print this help.
+    /// This help is to be printed.
     Help(String),
-    /// To run a command.
+    /// A command is to be run.
     Run(Request),
 }
 
 impl Request {
-    /// Reads the words of a command line. `xl` or `xenlike` in front, as typed by habit, is dropped.
+    /// Parses the words of a command line. A leading `xl` or `xenlike`, typed from habit, is dropped.
     ///
     /// # Errors
-    /// One sentence.
+    /// A message about the error.
     pub fn read(words: &[String], front: Front) -> Result<Read, String> {
         let words = match words.split_first() {
             Some((first, rest)) if matches!(first.as_str(), "xl" | "xenlike") => rest,
@@ -173,7 +173,7 @@ impl Request {
         Ok(Read::Run(request))
     }
 
-    /// Sorts words into options and others. Options may stand anywhere; behind `--` there are none.
+    /// Separates options from other words. Options may be anywhere before a `--`.
     fn take(&mut self, words: &[String]) -> Result<(), String> {
         let mut words = words.iter();
         while let Some(word) = words.next() {
@@ -201,7 +201,7 @@ impl Request {
         Ok(())
     }
 
-    /// Letters behind one dash, the last of which may have a value: `-cq`, `-o FILE`, `-oFILE`.
+    /// Letters after one dash, of which the last may have a value: `-cq`, `-o FILE`, `-oFILE`.
     fn letters<'a>(
         &mut self,
         word: &str,
@@ -231,13 +231,13 @@ impl Request {
         found.ok_or_else(|| format!("unknown option {word}; usage: {}", help::line(self.verb)))
     }
 
-    /// Whether the option of that long name was given.
+    /// Whether the option with this long name was given.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.given.iter().any(|(given, _)| *given == name)
     }
 
-    /// The value of the option of that long name; of several the last.
+    /// The value of the option with this long name; the last one if it was repeated.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&str> {
         let mut given = self.given.iter().rev();
@@ -245,10 +245,10 @@ impl Request {
         value.as_deref()
     }
 
-    /// The same as a number.
+    /// The value of the option as a number.
     ///
     /// # Errors
-    /// A sentence if it is no number.
+    /// A message if it isn't a number.
     pub fn number(&self, name: &str) -> Result<Option<u64>, String> {
         let Some(text) = self.value(name) else {
             return Ok(None);
@@ -259,19 +259,19 @@ impl Request {
             .map_err(|_| format!("--{name}={text}: not a number"))
     }
 
-    /// The words besides options.
+    /// The words other than options.
     #[must_use]
     pub fn words(&self) -> &[String] {
         &self.words
     }
 
-    /// The word at a place; empty if it was not given.
+    /// The word at this position; empty if it was not given.
     #[must_use]
     pub fn word(&self, place: usize) -> &str {
         self.words.get(place).map_or("", String::as_str)
     }
 
-    /// The one word that may be given.
+    /// The only word, if it was given.
     #[must_use]
     pub fn only_word(&self) -> Option<&str> {
         self.words.first().map(String::as_str)
@@ -290,7 +290,7 @@ fn next<'a>(
 /// The file that `create` is to read, and settings in the form of its lines.
 ///
 /// # Errors
-/// A sentence.
+/// A message about the error.
 pub fn configuration(request: &Request) -> Result<(&str, Vec<String>), String> {
     let (file, words) = match (request.value("defconfig"), request.words()) {
         (Some(file), words) => (file, words),
@@ -302,10 +302,10 @@ pub fn configuration(request: &Request) -> Result<(&str, Vec<String>), String> {
     Ok((file, words.iter().map(setting).collect::<Result<_, _>>()?))
 }
 
-/// Refuses a request that names neither one domain nor all, or both.
+/// Checks that a request names either one domain or all.
 ///
 /// # Errors
-/// A sentence.
+/// A message about the error.
 pub fn one_or_all(request: &Request) -> Result<(), String> {
     if request.has("all") == request.words().is_empty() {
         return Ok(());

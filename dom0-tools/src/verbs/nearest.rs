@@ -1,10 +1,10 @@
-//! Which known word a misspelt one may have meant.
+//! Guesses which known word a misspelt one stands for.
 
 use alloc::vec::Vec;
 
-/// The nearest of `known`, if it is near: a third of its letters may be wrong.
+/// The nearest of `known`, if at most a third of its letters are wrong.
 pub fn of<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // A person types no longer command; the distance takes time by the product of both lengths.
+    // No command is longer, and the time grows with the product of both lengths.
     if word.len() > 32 {
         return None;
     }
@@ -13,7 +13,7 @@ pub fn of<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a st
     (least <= (name.len() / 3).max(1)).then_some(name)
 }
 
-/// The number of letters to insert, delete, replace or swap with their neighbour (optimal string alignment).
+/// Number of letters to insert, delete, replace or swap with their neighbour (optimal string alignment).
 fn distance(from: &str, to: &str) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
     let mut rows: Vec<Vec<usize>> = Vec::from([(0..=to.len()).collect()]);

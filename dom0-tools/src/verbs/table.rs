@@ -1,10 +1,10 @@
-//! The table.
+//! The table of commands.
 
 use super::Front::{Cli, Shell};
 use super::Place::{Both, Only};
 use super::{Opt, Place, Verb};
 
-/// What a command does.
+/// The operation that a command performs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the table has a line about each")]
 pub enum Op {
@@ -49,7 +49,7 @@ pub enum Op {
 const JSON: Opt = flag('j', "json", "print JSON");
 const WAIT: Opt = flag('w', "wait", "wait for the domain's end");
 const ALL: Opt = flag('a', "all", "ask all domains");
-/// Why the CLI has no commands about files and the machine's end.
+/// Why the CLI has no commands for files and for leaving the machine.
 const LINUX_HAS_IT: &str =
     "Linux has a command of its own for that; this one is for the bare Dom0's shell";
 

@@ -1,4 +1,4 @@
-//! The table's own sense, and how command lines are read by it.
+//! Tests of the table's consistency, and of parsing command lines by it.
 
 use super::*;
 
@@ -44,7 +44,7 @@ fn each_name_and_option_is_there_once() {
 
 #[test]
 fn both_front_ends_offer_the_same() {
-    // `help` lists what each front end can do.
+    // `help` lists the commands of each front end.
     for verb in VERBS.iter().filter(|verb| verb.op != Op::Help) {
         let line = [verb.name, &"x ".repeat(*verb.counts().start())].join(" ");
         let answers = [Front::Shell, Front::Cli].map(|front| read(&line, front));
@@ -150,7 +150,7 @@ fn faults_are_sentences() {
     }
 }
 
-/// docs/xl.md has xl's commands, which a test in QEMU holds against xl itself.
+/// docs/xl.md lists xl's commands; a test in QEMU compares it with xl itself.
 #[test]
 fn every_command_of_xl_is_known() {
     let document = include_str!("../../../docs/xl.md");

@@ -1,4 +1,4 @@
-//! `shutdown` and `reboot`, with guests that listen, don't listen, or don't answer.
+//! `shutdown` and `reboot`, with guests that watch, don't watch, or don't react.
 
 use guest_pv_abi::io_xenbus as xs;
 
@@ -8,7 +8,7 @@ use crate::store::fake::request;
 const LISTENS_NOT: &str = "error: web: its kernel does not listen to requests; use its own command in `console web`, or `destroy web`\nxenlike> ";
 
 impl Session {
-    /// What the newest guest asks of its store, and the messages that come of it.
+    /// Sends a request of the newest guest to the store; returns the messages that it then receives.
     fn asks(&mut self, kind: u32, payload: &str) -> Vec<(u32, String)> {
         let put = |end: &mut End| {
             let message = request(kind, 1, payload.as_bytes());
@@ -19,7 +19,7 @@ impl Session {
         self.hears()
     }
 
-    /// The messages that the newest guest finds in its ring.
+    /// The messages in the ring of the newest guest.
     fn hears(&mut self) -> Vec<(u32, String)> {
         let mut ends = self.ends.borrow_mut();
         let end = ends.last_mut().unwrap();
@@ -31,7 +31,7 @@ impl Session {
             .collect()
     }
 
-    /// What Linux does at its start: watch, and say that it can.
+    /// What Linux does when it starts: it watches the node, and declares its features.
     fn listens(&mut self) {
         let heard = self.asks(xs::XS_WATCH, "control/shutdown\0token\0");
         assert_eq!(heard.len(), 2, "{heard:?}");
@@ -41,7 +41,7 @@ impl Session {
         );
     }
 
-    /// What Linux does when told: it reads the wish and empties the node.
+    /// What Linux does with a request: it reads the node and empties it.
     fn takes_up(&mut self, wish: &str) {
         assert_eq!(
             self.hears(),
@@ -78,7 +78,7 @@ fn a_reboot_is_waited_for() {
     assert_eq!(session.shown(), "");
     session.ends(sched::SHUTDOWN_REBOOT);
     assert_eq!(session.shown(), "[web reboots]\nxenlike> ");
-    // The new one has a store of its own and does not listen yet.
+    // The new domain has a store of its own, and does not watch yet.
     assert_eq!(session.ends.borrow().len(), 2);
     assert_eq!(session.asks(xs::XS_READ, "name\0")[0].1, "web");
     assert_eq!(session.run("shutdown web"), LISTENS_NOT);
@@ -105,7 +105,7 @@ fn a_guest_that_does_not_answer_is_told_of() {
         )
     );
     session.hears();
-    // It finds no wish when it wakes after all.
+    // When it wakes after all, it finds no request.
     assert_eq!(session.asks(xs::XS_READ, "control/shutdown\0")[0].1, "");
     session.run("reboot web");
     session.shell.input(&[INTERRUPT]);
@@ -143,7 +143,7 @@ fn a_guest_that_floods_its_ring_leaves_the_shell_its_turn() {
     let flood: Vec<u8> = (0..64).flat_map(|id| request(99, id, b"")).collect();
     session.ends.borrow_mut().last_mut().unwrap().put(&flood);
     session.shell.poll();
-    // There is more to do at once, and no event will tell.
+    // More work is left, for which no event will come.
     assert_eq!(session.shell.alarm(), Some(0));
     assert!(session.run("list").contains("\nweb "));
     while session.shell.alarm().is_some() {
@@ -152,7 +152,7 @@ fn a_guest_that_floods_its_ring_leaves_the_shell_its_turn() {
     }
 }
 
-/// What Linux watches besides.
+/// Other nodes that Linux watches.
 const WATCHED: [&str; 3] = ["memory/target", "cpu", "control/sysrq"];
 
 #[test]

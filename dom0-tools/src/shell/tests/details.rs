@@ -1,4 +1,4 @@
-//! Commands that look at configurations, kernels and domains, and change them.
+//! Commands that show configurations, kernels and domains, and that change domains.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The store as guests see it: by messages, and by rings that they may scribble over.
+//! The store as guests see it: through messages, and through rings that they may corrupt.
 
 mod model;
 mod nodes;
@@ -16,7 +16,7 @@ use zerocopy::FromBytes;
 use super::wire::HEADER;
 use super::*;
 
-/// Splits a message as it lies in the ring.
+/// Splits a message in the ring into header and payload.
 fn decode(bytes: &[u8]) -> (SockMsg, Vec<u8>) {
     let (header, payload) = SockMsg::read_from_prefix(bytes).unwrap();
     assert_eq!(payload.len(), header.len as usize);
@@ -24,7 +24,7 @@ fn decode(bytes: &[u8]) -> (SockMsg, Vec<u8>) {
     (header, payload.to_vec())
 }
 
-/// Sends a request and takes its answer.
+/// Sends a request and returns its answer.
 fn ask(
     store: &mut Store,
     dom: u16,
@@ -79,7 +79,7 @@ const XSD_ERRORS: [&str; 16] = [
     "EPERM",
 ];
 
-/// As [`ask`], outside of transactions, and the answer as text without the last NUL.
+/// Like [`ask`], outside of transactions, with the answer as text without the last NUL.
 fn say(store: &mut Store, dom: u16, type_: u32, payload: &str) -> Result<String, String> {
     say_in(store, dom, 0, type_, payload)
 }
@@ -104,7 +104,7 @@ fn error(name: &str) -> Result<String, String> {
     Err(name.to_string())
 }
 
-/// The events that wait, each as path and token.
+/// The pending events, each with path and token.
 fn events(store: &mut Store, dom: u16) -> Vec<(String, String)> {
     let mut events = Vec::new();
     while let Some(message) = store.next_message(DomId(dom)) {
@@ -120,7 +120,7 @@ fn events(store: &mut Store, dom: u16) -> Vec<(String, String)> {
     events
 }
 
-/// A store with guests, each with a home to read and `data` in it to write.
+/// A store with guests. Each has a home that it may read, with a node `data` that it may write.
 fn store_with(doms: &[u16]) -> Store {
     let mut store = Store::default();
     for &dom in doms {
@@ -135,7 +135,7 @@ fn store_with(doms: &[u16]) -> Store {
     store
 }
 
-/// Counts everything again.
+/// Recounts everything that the ledger records.
 fn check(store: &Store) {
     store.ledger.of_guests();
     let mut owned: BTreeMap<DomId, usize> = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! Random histories of three guests: what is kept is whole, transactions are as if each ran alone at its end, and
-//! whoever watches is told.
+//! Random histories of three guests. The store stays consistent, transactions behave as if each ran alone at its end,
+//! and watches fire.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -11,7 +11,7 @@ use super::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// A request, in the guest's transaction if it has one open.
+    /// A request, inside the guest's transaction if it has one open.
     Ask(u16, u32, Vec<u8>),
     Begin(u16),
     End(u16, &'static str),
@@ -57,7 +57,7 @@ fn steps() -> impl Strategy<Value = Step> {
 
 type Answered = (u32, Vec<u8>, Result<Vec<u8>, String>);
 
-/// What is there, without generations.
+/// The contents of the store, without generations.
 fn content(store: &Store) -> BTreeMap<String, (Vec<u8>, Perms)> {
     let nodes = store.tree.nodes.iter();
     nodes
@@ -65,7 +65,7 @@ fn content(store: &Store) -> BTreeMap<String, (Vec<u8>, Perms)> {
         .collect()
 }
 
-/// The store under test; one that knows no transactions; what open transactions have asked.
+/// The store under test, a store that knows no transactions, and the requests in open transactions.
 struct Histories {
     store: Store,
     plain: Store,
@@ -137,8 +137,8 @@ proptest! {
         }
     }
 
-    /// A watch has an event when its node comes, changes or goes, if its guest could read it before or can now; and
-    /// no event is about anything above the watch.
+    /// A watch fires when its node appears, changes or disappears, if its guest could read the node before or can
+    /// now. No event is about a node above the watch.
     #[test]
     fn watchers_are_told(steps in prop::collection::vec(steps(), 1..60), watched in paths(), by in 1..4_u16) {
         let mut store = store_with(&[1, 2, 3]);
@@ -161,7 +161,7 @@ proptest! {
                 prop_assert!(path::is_below(path, &watched), "{} for {}", path, watched);
             }
             let after = (readable(&store), exists(&store));
-            // Known before or known now, and something else than before.
+            // The guest knew the node before or knows it now, and it has changed.
             if before != after && (before.0.is_some() || after.0.is_some()) {
                 prop_assert!(!told.is_empty(), "{:?} {:?}: not told", kind, before);
             }

@@ -1,4 +1,4 @@
-//! Nodes, permissions and limits.
+//! Tests of nodes, permissions and limits.
 
 use alloc::format;
 use alloc::vec;
@@ -73,7 +73,7 @@ fn a_node_comes_with_its_permissions_in_one_step() {
         say(&mut store, 1, xs::XS_GET_PERMS, "vif/0/mac\0"),
         Ok("n0\0r1".to_string())
     );
-    // Those above are as the home is, which the guest may read.
+    // The nodes above inherit the home's permissions, so the guest may read them.
     assert_eq!(
         say(&mut store, 1, xs::XS_DIRECTORY, "vif\0"),
         Ok("0".to_string())
@@ -81,7 +81,7 @@ fn a_node_comes_with_its_permissions_in_one_step() {
     let told = [(path.to_string(), "token".to_string())];
     assert_eq!(events(&mut store, 1), told);
     assert_eq!(events(&mut store, 2), []);
-    // In the place of one that is there: it keeps what is below.
+    // A node that replaces another keeps the nodes below it.
     store
         .put("/local/domain/1/vif/0", "b", Perms::private(DomId(1)))
         .unwrap();
@@ -165,7 +165,7 @@ fn permissions_are_the_owner_s_to_set() {
     );
     let many = "data/x\0n1\0r2\0r3\0r4\0r5\0r6\0";
     assert_eq!(say(&mut store, 1, xs::XS_SET_PERMS, many), error("ENOSPC"));
-    // What 2 makes there is 2's, and goes with it.
+    // Nodes that domain 2 makes there belong to it, and are removed with it.
     say(
         &mut store,
         2,
@@ -222,7 +222,7 @@ fn a_guest_has_limits_and_others_don_t_feel_them() {
     }
     assert_eq!(result, error("ENOMEM"));
     assert!(store.usage(DomId(1)).bytes <= limits::MEMORY);
-    // A path of many nodes is made whole or not at all.
+    // A path of many nodes is made completely or not at all.
     let deep = format!("data/{}\0", "a/".repeat(900).trim_end_matches('/'));
     assert_eq!(say(&mut store, 1, xs::XS_MKDIR, &deep), error("ENOSPC"));
     assert_eq!(say(&mut store, 1, xs::XS_READ, "data/a\0"), error("ENOENT"));
@@ -248,7 +248,7 @@ fn many_greedy_guests_leave_the_control_domain_its_memory() {
     assert!(store.ledger.of_guests() > limits::ALL_MEMORY);
     assert!(store.ledger.of_guests() < limits::ALL_MEMORY + 60 * limits::LITTLE);
     check(&store);
-    // Whoever goes leaves room.
+    // A domain that is released makes room for others.
     for dom in 1..40 {
         store.release(DomId(dom));
     }

@@ -1,4 +1,4 @@
-//! Rings: friendly guests that cut their messages anywhere, and guests that write anything.
+//! Rings: with well-behaved guests that split their messages anywhere, and with guests that write anything.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -38,7 +38,7 @@ impl Guest {
         Guest { end, link }
     }
 
-    /// Asks and waits for the answer; `None` if none comes.
+    /// Sends a request and waits for the answer; `None` if none arrives.
     fn ask(&mut self, store: &mut Store, request: &[u8]) -> Option<(SockMsg, Vec<u8>)> {
         assert_eq!(self.put(request), request.len());
         self.link.serve(store);
@@ -100,7 +100,7 @@ fn a_turn_has_an_end() {
     while guest.link.serve(&mut store) == Turn::More {
         guest.take(1024);
     }
-    // Who doesn't take answers gets no more of them.
+    // A guest that doesn't take its answers gets no more of them.
     let mut guest = Guest::new(1);
     for _ in 0..100 {
         guest.put(&flood);
@@ -159,7 +159,7 @@ impl Guest {
             Poke::Request(kind, tx, payload) => {
                 let mut message = request(*kind, 1, payload);
                 message[8..12].copy_from_slice(&tx.to_le_bytes());
-                // Its own view of the indices may be nonsense.
+                // The guest's own copy of the indices may be nonsense.
                 if self
                     .shared
                     .load(REQ_PROD)
@@ -175,8 +175,8 @@ impl Guest {
 }
 
 proptest! {
-    /// Whatever one guest writes into its page: the store is whole, its neighbour gets its answer, and only what is
-    /// the store's to write has changed in the page.
+    /// Whatever one guest writes into its page: the store stays consistent, its neighbour is answered, and in the
+    /// page only the store's own fields have changed.
     #[test]
     fn a_hostile_guest_harms_itself_alone(pokes in prop::collection::vec(pokes(), 1..120)) {
         let mut store = store_with(&[1, 2]);
@@ -199,7 +199,8 @@ proptest! {
         prop_assert_eq!(answer.map(|(_, payload)| payload), Some(b"/local/domain/1\0".to_vec()));
     }
 
-    /// Messages cut anywhere, in both directions, arrive whole and in order, wherever in the ring they lie.
+    /// Messages that are split anywhere, in both directions, arrive complete and in order, wherever in the ring they
+    /// start.
     #[test]
     fn messages_of_any_size_pass(
         start in any::<u32>(),

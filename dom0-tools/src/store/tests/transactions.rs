@@ -1,4 +1,4 @@
-//! Transactions: nothing before the end, all at the end, or EAGAIN.
+//! Transactions take effect at their end, completely, or fail with EAGAIN.
 
 use alloc::format;
 
@@ -102,7 +102,7 @@ fn what_changed_meanwhile_is_a_conflict_and_only_that() {
         ok()
     );
     store.write("/local/domain/1/data/a", "new").unwrap();
-    // What was read once stays.
+    // A value that was read once doesn't change within the transaction.
     assert_eq!(
         say_in(&mut store, 1, id, xs::XS_READ, "data/a\0"),
         Ok("old".to_string())
@@ -113,7 +113,7 @@ fn what_changed_meanwhile_is_a_conflict_and_only_that() {
     );
     assert_eq!(store.read("/local/domain/1/data/b"), Some(&b"new"[..]));
 
-    // A missing node that comes is a change too, and one that goes and comes back.
+    // A missing node that appears is a change, and so is a node that is removed and made again.
     for (path, undo) in [("data/missing", false), ("data/a", true)] {
         let id = begin(&mut store, 1);
         let _ = say_in(&mut store, 1, id, xs::XS_READ, &format!("{path}\0"));
@@ -156,7 +156,7 @@ fn transactions_have_limits() {
     check(&store);
     say(&mut store, 1, xs::XS_RESET_WATCHES, "\0").unwrap();
     check(&store);
-    // More nodes than a guest may own, each small.
+    // More nodes than a guest may own, each of them small.
     let id = begin(&mut store, 1);
     let (mut made, mut result) = (0, ok());
     while result.is_ok() {

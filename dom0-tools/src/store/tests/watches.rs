@@ -1,4 +1,4 @@
-//! Watches and their events.
+//! Tests of watches and their events.
 
 use alloc::format;
 
@@ -31,7 +31,7 @@ fn a_watch_is_told_at_once_and_of_each_change() {
         event("/local/domain/1/data/x/y", "other"),
     ];
     assert_eq!(events(&mut store, 1), both);
-    // Told twice before it looks: one event.
+    // Two changes before the guest looks cause one event.
     store.write("/local/domain/1/data/x/y", "2").unwrap();
     store.write("/local/domain/1/data/x/y", "3").unwrap();
     assert_eq!(events(&mut store, 1), both);
@@ -116,7 +116,7 @@ fn watches_are_counted() {
         };
     }
     check(&store);
-    // An event too long for a message is none, and nothing worse.
+    // An event that is too long for a message is dropped, with no other effect.
     store.write("/local/domain/1/data/0/a", "").unwrap();
     let long = format!("/local/domain/1/data/0/{}", "b".repeat(200));
     store.write(&long, "").unwrap();
