@@ -13,9 +13,9 @@ use crate::hyper::{DomId, domain};
 use crate::ops::{self, Wish};
 use crate::verbs::{self, Front, Op, Read, Request, VERBS};
 
-/// Size in bytes above which reading a file is announced.
+/// Size in bytes from which reading a file is announced.
 const LARGE_FILE: u64 = 1 << 20;
-/// Number of pages above which allocating a domain's memory is announced.
+/// Number of pages from which allocating a domain's memory is announced.
 const LARGE_MEMORY: u64 = 512 << 8;
 const SECOND_NS: u64 = 1_000_000_000;
 

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-/// The nearest of `known`, if at most a third of its letters are wrong.
+/// The nearest of `known`, if at most a third of its letters are wrong, or one letter of a short name.
 pub fn of<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // No command is longer, and the time grows with the product of both lengths.
     if word.len() > 32 {
