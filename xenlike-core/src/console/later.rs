@@ -1,17 +1,17 @@
-//! What handlers have to say that may have hit this CPU while it held any lock, the console's too: it is noted, and told
-//! where no lock is held.
+//! Messages of handlers that may hit a CPU while it holds any lock, the console's included. They are counted, and
+//! logged where no lock is held.
 
 use crate::kit::atomic::{AtomicU32, Ordering};
 
-/// NMIs that nobody asked for and nobody was told of.
+/// The number of NMIs of unknown cause that have not been logged yet.
 static UNKNOWN_NMIS: AtomicU32 = AtomicU32::new(0);
 
-/// Notes an NMI that nobody asked for.
+/// Counts an NMI of unknown cause.
 pub fn unknown_nmi() {
     UNKNOWN_NMIS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Tells what was noted.
+/// Logs what was counted. The caller holds no lock.
 pub fn tell() {
     if UNKNOWN_NMIS.load(Ordering::Relaxed) == 0 {
         return;

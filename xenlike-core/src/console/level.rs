@@ -1,33 +1,34 @@
-//! Which messages are shown: `loglvl=` and `guest_loglvl=`.
+//! Which messages are shown, by `loglvl=` and `guest_loglvl=`.
 
 use log::{Level, LevelFilter};
 
 use crate::kit::GUEST_LOG;
 use crate::kit::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-/// The least urgent messages of one kind that are shown: all of them, and as long as there are few.
+/// The least urgent levels of one kind of messages that are shown: without a limit, and at a limited rate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Levels {
-    /// So urgent ones always.
+    /// Messages down to this level are always shown.
     pub always: LevelFilter,
-    /// Less urgent ones down to these at a limited rate.
+    /// Less urgent messages down to this level are shown at a limited rate.
     pub limited: LevelFilter,
 }
 
 impl Levels {
-    /// The core's own messages without `loglvl=`.
+    /// The default for the core's own messages (`loglvl=`).
     pub const OWN: Self = Self {
         always: LevelFilter::Info,
         limited: LevelFilter::Info,
     };
-    /// Those about guests without `guest_loglvl=`: a guest may cause as many as it likes.
+    /// The default for messages about guests (`guest_loglvl=`). A guest can cause any number of them, so all are
+    /// limited.
     pub const GUEST: Self = Self {
         always: LevelFilter::Off,
         limited: LevelFilter::Warn,
     };
 
-    /// Levels as Xen spells them: one, or that of what is always shown and behind a slash that of what is shown at
-    /// a limited rate.
+    /// Parses levels in Xen's spelling: one level, or the level that is always shown, a slash, and the level that is
+    /// shown at a limited rate.
     pub fn parse(text: &str) -> Option<Self> {
         let (always, limited) = text.split_once('/').unwrap_or((text, text));
         let (always, limited) = (level(always)?, level(limited)?);
@@ -48,8 +49,8 @@ fn level(name: &str) -> Option<LevelFilter> {
     })
 }
 
-/// The levels of one kind in force. They are looked at without the console's lock, so that a guest doesn't
-/// reach that by what is not shown.
+/// The levels in force for one kind of messages. They are read without the console's lock, so that a guest can't
+/// contend for it by messages that are not shown.
 struct Kind {
     always: AtomicUsize,
     limited: AtomicUsize,
@@ -80,35 +81,35 @@ fn kind(target: &str) -> &'static Kind {
     }
 }
 
-/// Sets which of the core's own messages are shown, and which of those about guests.
+/// Sets the levels of the core's own messages, and of those about guests.
 pub fn set(own: Levels, guest: Levels) {
     OWN.set(own);
     ABOUT_GUESTS.set(guest);
 }
 
-/// Whether a message is shown as long as there are few.
+/// Whether a message may be shown: always, or at a limited rate.
 pub fn may_be_shown(target: &str, level: Level) -> bool {
     level as usize <= kind(target).limited.load(Ordering::Relaxed)
 }
 
-/// Whether a message is shown now: it is urgent, or it may be shown and there were few lately.
+/// Whether a message is shown now: it is always shown, or may be shown and there were few lately. Counts it if limited.
 pub fn is_shown(target: &str, level: Level, now_ns: u64) -> bool {
     level as usize <= kind(target).always.load(Ordering::Relaxed)
         || may_be_shown(target, level) && RATE.admits(now_ns)
 }
 
-/// How many messages were left out since the last call.
+/// The number of messages that were dropped since the last call.
 pub fn take_left_out() -> u32 {
     RATE.left_out.swap(0, Ordering::Relaxed)
 }
 
-/// So many messages in so long a time, as Xen has it.
+/// The limit: this many messages in each period of this length (ns), as on Xen.
 const MOST: u64 = 10;
 const PERIOD_NS: u64 = 5_000_000_000;
 
-/// Counts the messages of a period.
+/// The count of messages in the current period.
 struct Rate {
-    /// The period's number above, how many there were in it in the low byte.
+    /// The number of the period, above the low byte; in the low byte, the number of messages that were admitted in it.
     word: AtomicU64,
     left_out: AtomicU32,
 }
@@ -123,10 +124,10 @@ impl Rate {
         }
     }
 
-    /// Whether one more may be shown. Where CPUs collide, one of them may be refused too early: no harm.
+    /// Whether one more message may be shown. If CPUs collide, one of them may be refused too early, which is harmless.
     fn admits(&self, now_ns: u64) -> bool {
         let word = self.word.load(Ordering::Relaxed);
-        // A CPU whose clock is behind doesn't begin an earlier period anew.
+        // A CPU whose clock is behind must not restart an earlier period.
         let period = (now_ns / PERIOD_NS).max(word >> 8);
         let count = if word >> 8 == period { word & 0xff } else { 0 };
         let next = period << 8 | count.saturating_add(1);
@@ -158,7 +159,7 @@ mod tests {
             Levels::parse("error/debug"),
             levels(LevelFilter::Error, LevelFilter::Debug)
         );
-        // What is always shown is shown.
+        // The limited level includes what is always shown.
         assert_eq!(
             Levels::parse("info/error"),
             levels(LevelFilter::Info, LevelFilter::Info)
@@ -187,7 +188,7 @@ mod tests {
         assert_eq!(rate.left_out.load(Ordering::Relaxed), 90);
         assert_eq!(pass(4_000_000_000), 0);
         assert_eq!(pass(PERIOD_NS), MOST);
-        // A CPU whose clock is behind begins nothing anew.
+        // A CPU whose clock is behind restarts no period.
         assert_eq!(pass(0), 0);
         assert_eq!(pass(PERIOD_NS), 0);
         assert_eq!(pass(1 << 62), MOST);

@@ -1,11 +1,11 @@
 //! The console: the serial port, the screen, the log ring, and what guests write and read.
 //!
-//! Everything printed goes through one lock into the log ring, a send queue and the screen. Nothing
-//! waits for the serial port: the queue is emptied as the port takes it, at each write, at its
-//! interrupt and at [`poll`]. Only in the first moments and in a panic is the port waited for.
+//! Everything that is printed goes, under one lock, into the log ring, a send queue and the screen. Nothing waits for
+//! the serial port: the queue is emptied as fast as the port accepts bytes, at each write, at the port's interrupt, and
+//! in [`poll`]. The port is waited for only in the first moments and in a panic.
 //!
-//! The core's own messages come by the `log` crate. Those with target `"guest"` are about what a
-//! guest did, and obey `guest_loglvl`.
+//! The core's own messages come through the `log` crate. Those with target `"guest"` are about what a guest did, and
+//! obey `guest_loglvl`.
 
 pub mod later;
 pub mod level;
@@ -26,54 +26,55 @@ use screen::Screen;
 use serial::{Registers, Serial, Setting, Waiting};
 use switch::{Reader, Switch, Typed};
 
-/// What the core's lines start with.
+/// The prefix of the core's lines.
 const PREFIX: &str = "(xenlike) ";
-/// Bytes of log that `dmesg` can show.
+/// The size in bytes of the log that `dmesg` can show.
 pub const LOG_BYTES: usize = 32 << 10;
 const SEND_BYTES: usize = 64 << 10;
 const INPUT_BYTES: usize = 1024;
 const KEY_BYTES: usize = 16;
-/// Bytes taken from the serial port in one go: more than its FIFO holds.
+/// The number of bytes that are taken from the serial port at once; more than its FIFO holds.
 const MAX_RECEIVED: usize = 64;
 
 struct Console {
     serial: Option<Serial>,
-    /// What the serial port interrupts for; nothing while it is waited for.
+    /// The interrupts that are enabled at the serial port; `None` while the port is waited for, and when they must be
+    /// set.
     waiting: Option<Waiting>,
     screen: Option<Screen>,
-    /// Whether domain 0 draws on the screen.
+    /// Whether the screen was handed to domain 0.
     screen_left: bool,
     log: LogRing<LOG_BYTES>,
     send: Queue<SEND_BYTES>,
     input: Queue<INPUT_BYTES>,
-    /// Whom input is for.
+    /// Decides who gets the input.
     switch: Switch,
-    /// Debug keys that were typed.
+    /// Debug keys that were typed and not handled yet.
     keys: Queue<KEY_BYTES>,
-    /// The domain whose line is being printed, unfinished.
+    /// The domain whose unfinished line was printed last.
     line_of: Option<DomId>,
     /// Whether the last byte printed ended a line.
     at_line_start: bool,
 }
 
 static CONSOLE: Lock<Console> = Lock::new(Rank::Console, Console::new());
-/// Whether the serial port is waited for: at the very start, and in a panic.
+/// Whether to wait for the devices: in the first moments, and in a panic.
 static PATIENT: AtomicBool = AtomicBool::new(true);
 /// Whether the screen may not show everything yet.
 static BEHIND: AtomicBool = AtomicBool::new(false);
-/// So many characters are drawn in one go: one takes some 600 stores on the largest screens.
+/// The number of characters that are drawn at once. A character takes about 600 stores on the largest screens.
 const PIECE: usize = 32;
-/// Whether the core goes on using the screen when there is a domain 0.
+/// Whether the core keeps the screen when domain 0 starts.
 static KEEP_SCREEN: AtomicBool = AtomicBool::new(false);
-/// What is called when somebody types.
+/// The functions that are called for input.
 static HOOKS: Once<Hooks> = Once::new();
 
-/// What is called when somebody types.
+/// The functions that are called for input.
 #[derive(Clone, Copy, Debug)]
 pub struct Hooks {
-    /// Input for domain 0 arrived (it raises `VIRQ_CONSOLE`).
+    /// Called when input for domain 0 has arrived; raises `VIRQ_CONSOLE`.
     pub input: fn(),
-    /// A debug key was pressed.
+    /// Called with each debug key.
     pub key: fn(u8),
 }
 
@@ -93,15 +94,15 @@ impl Console {
             at_line_start: true,
         }
     }
-    /// To the log, the screen and the serial port; domain 0's console, at which people type, not to
-    /// the log.
+    /// Writes to the log, the screen and the serial port. Output of domain 0's console, which people type at, stays out
+    /// of the log.
     fn write(&mut self, bytes: &[u8]) {
         if self.line_of != Some(DomId::DOM0) {
             self.log.write(bytes);
         }
         self.show(bytes);
     }
-    /// To the screen and the serial port.
+    /// Writes to the screen and the serial port.
     fn show(&mut self, bytes: &[u8]) {
         self.write_screen(bytes);
         for byte in bytes {
@@ -121,7 +122,7 @@ impl Console {
             self.draw();
         }
     }
-    /// Draws some of what is not on the screen yet; all of it as long as the core waits for its devices.
+    /// Draws a piece of what is not on the screen yet; everything, while the core waits for its devices.
     fn draw(&mut self) {
         let screen = self.screen.as_mut().filter(|_| !self.screen_left);
         let is_behind = screen.is_some_and(|screen| {
@@ -129,14 +130,14 @@ impl Console {
                 if !PATIENT.load(Ordering::Relaxed) {
                     return true;
                 }
-                // Others must not wait for this with a flush.
+                // Another CPU may be waiting for this one to flush.
                 wait_step();
             }
             false
         });
         BEHIND.store(is_behind, Ordering::Relaxed);
     }
-    /// Of what domain 0 has drawn nothing stays.
+    /// Takes the screen back from domain 0, and clears it.
     fn take_screen_back(&mut self) {
         if let Some(screen) = self.screen.as_mut().filter(|_| self.screen_left) {
             screen.clear();
@@ -155,7 +156,7 @@ impl Console {
             None => {}
         }
     }
-    /// Gives the port what it takes at once, and has it interrupt for the rest.
+    /// Sends what the port accepts at once, and enables its interrupt for the rest.
     fn pump(&mut self) {
         let Self {
             serial: Some(serial),
@@ -186,7 +187,7 @@ impl Console {
             let _ = write!(self, "\n[{lost} bytes of output lost]\n");
         }
     }
-    /// What a domain wrote.
+    /// Prints what a domain wrote.
     fn write_of(&mut self, domain: DomId, bytes: &[u8]) {
         self.start_line(Some(domain));
         if domain == DomId::DOM0 || domain == DomId::BOOT {
@@ -200,7 +201,7 @@ impl Console {
             self.write(line);
         }
     }
-    /// A byte came in; whether domain 0 has something to read.
+    /// Handles a byte of input; returns whether domain 0 has something to read.
     fn typed(&mut self, byte: u8) -> bool {
         match self.switch.take(byte) {
             Typed::Held => false,
@@ -224,7 +225,7 @@ impl Console {
             }
         }
     }
-    /// Makes sure that a line of somebody else's starts at the left.
+    /// Ends the line of another writer, so that the next output starts on a line of its own.
     fn start_line(&mut self, of: Option<DomId>) {
         if self.line_of != of {
             if !self.at_line_start {
@@ -249,7 +250,7 @@ impl Console {
     }
 }
 
-/// The core's messages.
+/// The sink of the `log` crate.
 struct Logger;
 
 impl log::Log for Logger {
@@ -274,8 +275,8 @@ impl log::Log for Logger {
     fn flush(&self) {}
 }
 
-/// Notes in the log alone what a guest says of itself, if that is to be shown: on the serial port it would come
-/// between the guest's own last lines.
+/// Records what a guest says about itself in the log only, if such messages are shown. On the serial port it would
+/// appear among the guest's own last lines.
 pub fn note_of_guest(args: fmt::Arguments<'_>) {
     struct Log<'a>(&'a mut LogRing<LOG_BYTES>);
     impl Write for Log<'_> {
@@ -291,13 +292,13 @@ pub fn note_of_guest(args: fmt::Arguments<'_>) {
 
 /// Starts logging, to the log ring alone until a device is added.
 pub fn init() {
-    // The logger can be set once; that is now.
+    // The logger can only be set once, which is here.
     if log::set_logger(&Logger).is_ok() {
         log::set_max_level(log::LevelFilter::Trace);
     }
 }
 
-/// Sets up the serial port; what was logged so far goes out on it. Tells whether a port is there.
+/// Opens the serial port and sends it the log so far. Returns whether the port exists.
 pub fn add_serial(registers: Registers, setting: Setting) -> bool {
     let Some(serial) = Serial::open(registers, setting) else {
         return false;
@@ -315,14 +316,14 @@ pub fn add_serial(registers: Registers, setting: Setting) -> bool {
     true
 }
 
-/// Uses a screen; what was logged so far appears on it.
+/// Uses a screen, and shows the log so far on it.
 pub fn add_screen(screen: Screen) {
     let mut console = CONSOLE.lock();
     console.screen = Some(screen);
     replay(&mut console, Console::write_screen);
 }
 
-/// Gives what was logged to `show`, a piece at a time.
+/// Passes the log so far to `show`, piece by piece.
 fn replay(console: &mut Console, show: impl Fn(&mut Console, &[u8])) {
     let (mut at, mut piece) = (0, [0; 256]);
     loop {
@@ -335,31 +336,32 @@ fn replay(console: &mut Console, show: impl Fn(&mut Console, &[u8])) {
     }
 }
 
-/// The screen is mapped elsewhere from now on. Tells whether there is one in use.
+/// Uses the screen's memory at another mapping. Returns false if no screen is in use.
 pub fn move_screen(window: crate::arch::mmio::Window) -> bool {
     let mut console = CONSOLE.lock();
     let screen = console.screen.as_mut();
     screen.map(|screen| screen.move_to(window)).is_some()
 }
 
-/// The serial port's registers are mapped at `window` now; false if there is no port yet.
+/// Uses the serial port's registers at another mapping. Returns false if no port is in use.
 pub fn move_serial(window: crate::arch::mmio::Window) -> bool {
     let mut console = CONSOLE.lock();
     let serial = console.serial.as_mut();
     serial.map(|serial| serial.move_to(window)).is_some()
 }
 
-/// There is no serial port any more.
+/// Stops using the serial port.
 pub fn release_serial() {
     CONSOLE.lock().serial = None;
 }
 
-/// There is no screen any more.
+/// Stops using the screen.
 pub fn release_screen() {
     CONSOLE.lock().screen = None;
 }
 
-/// Goes on drawing, a piece. Whether there is more; who has the console at the moment draws as well.
+/// Draws another piece; returns whether there is more. A CPU that holds the console's lock draws too, so this one need
+/// not wait for it.
 pub fn draw_some() -> bool {
     BEHIND.load(Ordering::Relaxed) && {
         if let Some(mut console) = CONSOLE.try_lock() {
@@ -369,12 +371,12 @@ pub fn draw_some() -> bool {
     }
 }
 
-/// The screen stays the core's when domain 0 starts (`vga=keep`).
+/// Makes the core keep the screen when domain 0 starts (`vga=keep`).
 pub fn keep_screen() {
     KEEP_SCREEN.store(true, Ordering::Relaxed);
 }
 
-/// Leaves the screen to domain 0, which draws on it from now on; of the core only a panic is seen there.
+/// Hands the screen to domain 0. From now on, the core only uses it for a panic.
 pub fn leave_screen() {
     if KEEP_SCREEN.load(Ordering::Relaxed) {
         return;
@@ -392,13 +394,13 @@ pub fn leave_screen() {
     }
 }
 
-/// From now on nothing waits for the serial port; it is emptied by its interrupt and by [`poll`].
+/// Ends the waiting for the serial port. Its interrupt and [`poll`] empty the queue from now on.
 pub fn stop_waiting() {
     PATIENT.store(false, Ordering::Relaxed);
     CONSOLE.lock().pump();
 }
 
-/// Sends everything that waits, and from now on waits for the serial port: the machine ends.
+/// Sends everything that is queued, and waits for the serial port from now on, because the machine is ending.
 pub fn drain() {
     PATIENT.store(true, Ordering::Relaxed);
     let mut console = CONSOLE.lock();
@@ -409,18 +411,18 @@ pub fn drain() {
     }
 }
 
-/// The serial port's I/O ports, which no domain may touch.
+/// The I/O ports of the serial port, which no domain may access.
 pub fn serial_ports() -> Option<core::ops::Range<u16>> {
     CONSOLE.lock().serial.and_then(Serial::ports)
 }
 
-/// What a guest wrote by `CONSOLEIO_write`: the boot domain's and domain 0's as it is, another's
-/// with its number before each line.
+/// Prints what a guest wrote by `CONSOLEIO_write`: the text of the boot domain and domain 0 unchanged, that of another
+/// domain with its number at the start of each line.
 pub fn write_guest(domain: DomId, bytes: &[u8]) {
     CONSOLE.lock().write_of(domain, bytes);
 }
 
-/// Takes what was typed; gives how many bytes.
+/// Takes typed bytes; returns how many.
 pub fn read(out: &mut [u8]) -> usize {
     let mut console = CONSOLE.lock();
     let mut count = 0;
@@ -434,27 +436,27 @@ pub fn read(out: &mut [u8]) -> usize {
     count
 }
 
-/// Whether something typed waits to be read.
+/// Whether there are typed bytes to read.
 pub fn has_input() -> bool {
     !CONSOLE.lock().input.is_empty()
 }
 
-/// Sets what is called when somebody types.
+/// Sets the functions that are called for input. Called once, at boot.
 pub fn set_hooks(hooks: Hooks) {
     HOOKS.call_once(|| hooks);
 }
 
-/// Takes what arrived at the serial port and sends what waits: from its interrupt, and now and then.
+/// Takes the input of the serial port, and sends queued output. Called from the port's interrupt and periodically.
 pub fn poll() {
     let mut console = CONSOLE.lock();
     let mut arrived = false;
     if let Some(serial) = console.serial {
-        // A port that is broken or not there may have data always; what is left interrupts again.
+        // A port that is broken or absent may always report data. What is left causes another interrupt.
         for byte in core::iter::from_fn(|| serial.receive()).take(MAX_RECEIVED) {
             arrived |= console.typed(byte);
         }
-        // The interrupt is an edge: with a byte that came in meanwhile the line would stay up and no
-        // edge would ever follow. Off and on again (in `pump`) makes one, if there is a cause.
+        // The interrupt is an edge. If a byte came in meanwhile, the line would stay up, and no edge would ever follow.
+        // Disabling and enabling it again (in `pump`) makes an edge if there is a cause.
         serial.stop_interrupts();
         console.waiting = None;
     }
@@ -466,7 +468,7 @@ pub fn poll() {
         (hooks.input)();
     }
     loop {
-        // Not with the console locked: a key's answer is printed.
+        // The console isn't locked during the call, because handling a key prints.
         let Some(key) = CONSOLE.lock().keys.pop() else {
             return;
         };
@@ -474,14 +476,14 @@ pub fn poll() {
     }
 }
 
-/// Copies the log from position `from` on (XEN_SYSCTL_readconsole, `dmesg`): the position of the
-/// first byte copied, and how many there were.
+/// Copies the log from position `from` on (XEN_SYSCTL_readconsole, `dmesg`). Returns the position of the first byte
+/// copied, and the number of bytes.
 pub fn ring_read(from: u64, out: &mut [u8]) -> (u64, usize) {
     CONSOLE.lock().log.read(from, out)
 }
 
-/// Shows a piece of the log again, without noting it in the log once more, as soon as all before has been sent; tells
-/// whether it has.
+/// Prints a piece of the log again, without recording it again, as soon as everything before has been sent. Returns
+/// whether it was printed.
 pub fn show_again(bytes: &[u8]) -> bool {
     let mut console = CONSOLE.lock();
     console.pump();
@@ -492,12 +494,12 @@ pub fn show_again(bytes: &[u8]) -> bool {
     is_free
 }
 
-/// The position behind the log's newest byte.
+/// The position behind the newest byte of the log.
 pub fn ring_end() -> u64 {
     CONSOLE.lock().log.end()
 }
 
-/// Prints in a panic: waits for the port, and does without the lock if its holder does not let go.
+/// Prints in a panic: waits for the port, and does without the lock if its holder doesn't release it.
 pub fn panic_print(args: fmt::Arguments<'_>) {
     static PATIENCE: AtomicU32 = AtomicU32::new(10_000_000);
     PATIENT.store(true, Ordering::Relaxed);
@@ -507,10 +509,10 @@ pub fn panic_print(args: fmt::Arguments<'_>) {
         }
         core::hint::spin_loop();
     }
-    // It won't for the next line either.
+    // If the holder hasn't released it by now, it won't for the next line either.
     PATIENCE.store(0, Ordering::Relaxed);
     #[expect(unsafe_code, reason = "the holder is stopped or is this very CPU")]
-    // SAFETY: the machine is ending; a mixed-up screen is better than silence.
+    // SAFETY: the machine is ending, and garbled output is better than none.
     unsafe {
         (*CONSOLE.as_mut_ptr()).print_last(args);
     }

@@ -1,31 +1,31 @@
-//! Finding a serial port on a PCI card (PCI 3.0 §6.1, §6.2.5; class 07, subclass 00), for `com1=...,pci`.
+//! Finds a serial port on a PCI card (PCI 3.0 §6.1, §6.2.5; class 07, subclass 00), for `com1=...,pci`.
 
-/// Which card is meant.
+/// Which card is used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wish {
-    /// The first one, but not the one of Intel's management engine (`pci`).
+    /// The first one, except Intel's management engine (`pci`).
     Card,
-    /// The one of Intel's management engine: serial over LAN (`amt`).
+    /// That of Intel's management engine: serial over LAN (`amt`).
     Amt,
-    /// The function with this number: bus, then device and function.
+    /// The function with this number: the bus in the upper byte, device and function in the lower.
     At(u16),
 }
 
-/// Where a port's registers are.
+/// The location of a port's registers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
-    /// The first of eight I/O ports.
+    /// Eight I/O ports, from this one on.
     Ports(u16),
-    /// The machine address of eight bytes.
+    /// Eight bytes of memory, from this machine address on.
     Memory(u64),
 }
 
-/// A card that was found.
+/// A serial port that was found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Found {
-    /// The function's number.
+    /// The number of the function.
     pub function: u16,
-    /// Its first port's registers.
+    /// The location of its registers.
     pub place: Place,
 }
 
@@ -38,7 +38,7 @@ const SERIAL: u32 = 0x0700;
 const INTEL: u32 = 0x8086;
 const MULTIFUNCTION: u32 = 1 << 23;
 
-/// Looks through all functions by `read` (function, register); at most once through the 65 536 there can be.
+/// Searches all functions by `read` (function, register): each of the 65 536 possible ones at most once.
 pub fn find(wish: Wish, read: impl Fn(u16, u8) -> u32) -> Option<Found> {
     if let Wish::At(function) = wish {
         return at(function, &read);
@@ -55,7 +55,7 @@ pub fn find(wish: Wish, read: impl Fn(u16, u8) -> u32) -> Option<Found> {
     })
 }
 
-/// The first port of the function, if it is a serial port that the firmware has given an address.
+/// The serial port of the function, if it is one, and the firmware has assigned it an address.
 fn at(function: u16, read: &impl Fn(u16, u8) -> u32) -> Option<Found> {
     if read(function, CLASS) >> 16 != SERIAL {
         return None;
@@ -73,11 +73,11 @@ fn at(function: u16, read: &impl Fn(u16, u8) -> u32) -> Option<Found> {
 }
 
 impl Place {
-    /// The place, if it can be one of eight registers.
+    /// The location, if eight registers can be there.
     pub fn valid(self) -> Option<Self> {
         let ok = match self {
             Self::Ports(first) => first != 0 && first <= u16::MAX - 7,
-            // Machine addresses have 52 bits at most (APM vol. 2 §5.3).
+            // Machine addresses have at most 52 bits (APM vol. 2 §5.3).
             Self::Memory(at) => at != 0 && at < (1 << 52) - 8,
         };
         ok.then_some(self)
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    /// Functions by number: id, class, header, BARs.
+    /// Functions by number, with the registers id, class, header, BAR 0 and BAR 1.
     fn machine(functions: &[(u16, [u32; 5])]) -> impl Fn(u16, u8) -> u32 + use<> {
         let map: BTreeMap<u16, [u32; 5]> = functions.iter().copied().collect();
         move |function, register| {

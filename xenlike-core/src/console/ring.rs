@@ -1,30 +1,30 @@
-//! Byte rings: the log that `dmesg` reads, what waits to be sent, what was typed.
+//! Byte rings: the log that `dmesg` reads, output that waits to be sent, input that was typed.
 
-/// A ring of bytes of which the newest are kept.
+/// A ring that keeps the newest `N` bytes.
 #[derive(Debug)]
 pub struct LogRing<const N: usize> {
     bytes: [u8; N],
-    /// How many bytes were ever written.
+    /// The number of bytes that were ever written; the position of the next byte.
     written: u64,
 }
 
 impl<const N: usize> LogRing<N> {
-    /// An empty one.
+    /// Makes an empty ring.
     pub const fn new() -> Self {
         Self {
             bytes: [0; N],
             written: 0,
         }
     }
-    /// Appends, over the oldest if need be.
+    /// Appends bytes; the oldest are overwritten if necessary.
     pub fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.bytes[(self.written % N as u64) as usize] = *byte;
             self.written += 1;
         }
     }
-    /// Copies from position `from` (or the oldest byte kept) into `out`; gives the position of the
-    /// first byte copied, and how many there were.
+    /// Copies from position `from`, or from the oldest byte that is kept, into `out`. Returns the position of the first
+    /// byte copied, and the number of bytes.
     pub fn read(&self, from: u64, out: &mut [u8]) -> (u64, usize) {
         let oldest = self.written.saturating_sub(N as u64);
         let start = from.clamp(oldest, self.written);
@@ -47,7 +47,7 @@ impl<const N: usize> Default for LogRing<N> {
     }
 }
 
-/// A first-in, first-out queue that loses what does not fit, and says how much.
+/// A first-in first-out queue of `N` bytes that drops what doesn't fit, and counts it.
 #[derive(Debug)]
 pub struct Queue<const N: usize> {
     bytes: [u8; N],
@@ -57,7 +57,7 @@ pub struct Queue<const N: usize> {
 }
 
 impl<const N: usize> Queue<N> {
-    /// An empty one.
+    /// Makes an empty queue.
     pub const fn new() -> Self {
         Self {
             bytes: [0; N],
@@ -75,7 +75,7 @@ impl<const N: usize> Queue<N> {
             self.len += 1;
         }
     }
-    /// Takes the oldest byte.
+    /// Removes the oldest byte.
     pub fn pop(&mut self) -> Option<u8> {
         (self.len > 0).then(|| {
             let byte = self.bytes[self.head];
@@ -84,11 +84,11 @@ impl<const N: usize> Queue<N> {
             byte
         })
     }
-    /// Whether nothing is in it.
+    /// Whether the queue contains no byte.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
-    /// How many bytes were lost since this was last asked.
+    /// The number of bytes that were lost since the last call.
     pub fn take_lost(&mut self) -> u64 {
         core::mem::take(&mut self.lost)
     }

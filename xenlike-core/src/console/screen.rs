@@ -1,8 +1,8 @@
-//! The screen: VGA text, or a linear frame buffer with an 8×16 font. Characters are kept in a copy,
-//! because reading a frame buffer is slow; a full screen goes up by half at once, because drawing is.
+//! The screen: VGA text, or a linear frame buffer with an 8×16 font. A copy of the characters is kept, because reading
+//! a frame buffer is slow. A full screen scrolls by half its rows, because drawing is slow too.
 //!
-//! Writing changes the copy alone. Drawing follows in pieces, as many characters at a time as the caller has
-//! time for: a frame buffer takes long, and the console's lock is held meanwhile.
+//! Writing only changes the copy. Drawing follows in pieces of as many characters as the caller has time for: a frame
+//! buffer takes long, and the console's lock is held meanwhile.
 
 use font8x8::legacy::BASIC_LEGACY;
 
@@ -12,34 +12,34 @@ const MAX_COLUMNS: usize = 160;
 const MAX_ROWS: usize = 75;
 const GLYPH_WIDTH: usize = 8;
 const GLYPH_HEIGHT: usize = 16;
-/// Enough for 8K.
+/// The largest scale of the font; enough for 8K screens.
 const MAX_SCALE: usize = 6;
-/// Light grey on black.
+/// The text attribute for light grey on black.
 const VGA_COLOURS: u16 = 0x0700;
 const GREY: u32 = 0xb0;
 
 /// How to draw on a screen.
 #[derive(Clone, Copy, Debug)]
 pub enum Surface {
-    /// Two bytes a character.
+    /// A text screen, with two bytes for each character.
     Text,
-    /// Pixels.
+    /// A frame buffer.
     Pixels(PixelFormat),
 }
 
 /// The layout of a frame buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct PixelFormat {
-    /// Bytes of a row of pixels.
+    /// The size of a row of pixels in bytes.
     pub pitch: usize,
-    /// Bytes of a pixel: 2, 3 or 4.
+    /// The size of a pixel in bytes: 2, 3 or 4.
     pub bytes: usize,
-    /// Bit position and width of red, green, blue.
+    /// The bit position and width of red, green and blue.
     pub channels: [(u8, u8); 3],
 }
 
 impl PixelFormat {
-    /// The pixel that is light grey.
+    /// The value of a light grey pixel.
     fn foreground(&self) -> u32 {
         let channel = |(at, bits): (u8, u8)| {
             let value = GREY >> 8_u32.saturating_sub(u32::from(bits)).min(31);
@@ -58,24 +58,24 @@ pub struct Screen {
     surface: Surface,
     columns: usize,
     rows: usize,
-    /// Pixels of the screen for each of the font, across and down.
+    /// The number of screen pixels for each pixel of the font, in both directions.
     scale: usize,
     column: usize,
     row: usize,
-    /// The characters, with [`NOT_DRAWN`].
+    /// The characters, some with [`NOT_DRAWN`] added.
     text: [[u8; MAX_COLUMNS]; MAX_ROWS],
-    /// The rows, by number, in which characters may not be drawn yet.
+    /// The rows in which characters may not be drawn yet: a bit for each.
     behind: u128,
 }
 
-/// The screen may show something else at that place.
+/// A flag of a character: the screen may show another one at its place.
 const NOT_DRAWN: u8 = 1 << 7;
 const _: () = assert!(MAX_ROWS <= u128::BITS as usize);
 
 impl Screen {
-    /// A screen of `width` × `height`, in characters for text and in pixels otherwise. Clears it.
+    /// Makes a screen of `width` × `height`, in characters for text and in pixels otherwise, and clears it.
     pub fn new(window: Window, surface: Surface, width: usize, height: usize) -> Self {
-        // On a large screen the font grows: it stays readable, and there are no more characters to draw.
+        // On a large screen the font is scaled up, so that it stays readable and there aren't more characters to draw.
         let scale = (width / (GLYPH_WIDTH * MAX_COLUMNS)).clamp(1, MAX_SCALE);
         let (columns, rows) = match surface {
             Surface::Text => (width, height),
@@ -98,12 +98,12 @@ impl Screen {
         screen.clear();
         screen
     }
-    /// Makes it empty, whoever has drawn on it.
+    /// Clears the screen, whatever was drawn on it.
     pub fn clear(&mut self) {
         (self.row, self.column, self.behind) = (0, 0, 0);
         self.text = [[b' '; MAX_COLUMNS]; MAX_ROWS];
         match self.surface {
-            // Blanks need the colour, or the cursor is invisible.
+            // Blanks need the attribute, or the cursor would be invisible.
             Surface::Text => {
                 for at in 0..self.columns * self.rows {
                     self.window.write16(at * 2, VGA_COLOURS | u16::from(b' '));
@@ -112,12 +112,12 @@ impl Screen {
             Surface::Pixels(_) => self.window.clear(),
         }
     }
-    /// The same screen, mapped elsewhere.
+    /// Uses another mapping of the same screen.
     pub fn move_to(&mut self, window: Window) {
         self.window = window;
     }
-    /// Writes text; control characters but newline, return and tab are left out, and so are
-    /// terminals' escape sequences' effects.
+    /// Writes text. Control characters other than newline, return and tab are skipped; escape sequences of terminals
+    /// have no effect.
     pub fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             match byte {
@@ -163,7 +163,7 @@ impl Screen {
             self.behind |= 1 << row;
         }
     }
-    /// Draws so many characters of those that are not drawn yet. Whether there may be more.
+    /// Draws up to `most` characters that are not drawn yet; returns whether there may be more.
     pub fn draw(&mut self, most: usize) -> bool {
         let mut left = most;
         while self.behind != 0 {
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn text_wraps_and_goes_up_by_half() {
         let mut memory = vec![0_u16; 4 * 4];
-        // SAFETY: the buffer outlives the screen and is not touched meanwhile.
+        // SAFETY: the buffer outlives the screen and isn't accessed otherwise meanwhile.
         let window = unsafe { Window::new(Vaddr(memory.as_mut_ptr() as u64), 32) };
         let mut screen = Screen::new(window, Surface::Text, 4, 4);
         screen.write(b"abcdef\r\nx\r\ny\r\nz");
@@ -261,15 +261,15 @@ mod tests {
     }
 
     proptest! {
-        /// However writing and drawing take turns, a piece changes no more characters than it may, and in the end
-        /// the screen shows what it would if each were drawn at once.
+        /// However writing and drawing alternate, a piece changes at most as many characters as it may, and finally the
+        /// screen shows what it would show if each character had been drawn at once.
         #[test]
         fn drawing_in_pieces_comes_to_the_same(
             steps in prop::collection::vec(("[a-c \n]{0,12}", 0_usize..8), 1..40),
         ) {
             let mut memories = [[0_u16; 6 * 4]; 2];
             let [at_once, in_pieces] = memories.each_mut().map(|memory| {
-                // SAFETY: the buffer outlives the screen, which is read by `shown` alone meanwhile.
+                // SAFETY: the buffer outlives the screen, and is only read by `shown` meanwhile.
                 let window = unsafe { Window::new(Vaddr(memory.as_mut_ptr() as u64), 48) };
                 (Screen::new(window, Surface::Text, 6, 4), window)
             });
@@ -297,7 +297,7 @@ mod tests {
     fn the_font_grows_with_the_screen() {
         const WIDTH: usize = 2 * GLYPH_WIDTH * MAX_COLUMNS;
         let mut memory = vec![0_u64; WIDTH / 2 * 4 * GLYPH_HEIGHT];
-        // SAFETY: the buffer outlives the screen and is not touched meanwhile.
+        // SAFETY: the buffer outlives the screen and isn't accessed otherwise meanwhile.
         let window = unsafe { Window::new(Vaddr(memory.as_mut_ptr() as u64), 8 * memory.len()) };
         let format = PixelFormat {
             pitch: 4 * WIDTH,
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!((screen.columns, screen.rows), (MAX_COLUMNS, 2));
         screen.write(b"\r\n H");
         assert!(!screen.draw(2));
-        // Two pixels of each line are one of the font, and its lines are four of the screen.
+        // Each pixel of the font takes two screen pixels across; each line of the 8×8 glyph takes four lines.
         let row = |line: usize| {
             let first = ((2 * GLYPH_HEIGHT + line) * WIDTH + 2 * GLYPH_WIDTH) / 2;
             let words = &memory[first..first + GLYPH_WIDTH];

@@ -1,11 +1,11 @@
-//! A 16550 serial port, by I/O ports or in memory, driven by polling and by its interrupt. Nothing here waits but
-//! [`Serial::drain`].
+//! A 16550 serial port, at I/O ports or in memory, driven by polling and by its interrupt. Only [`Serial::drain`]
+//! waits.
 
 use super::pci_uart::{Place, Wish};
 use crate::arch::mmio::Window;
 use crate::arch::port::{inb, outb};
 
-/// Register offsets.
+/// The offsets of the registers.
 const DATA: u16 = 0;
 const INTERRUPT_ENABLE: u16 = 1;
 const FIFO_CONTROL: u16 = 2;
@@ -17,32 +17,32 @@ const SCRATCH: u16 = 7;
 const DIVISOR_LATCH: u8 = 0x80;
 const STATUS_DATA_READY: u8 = 1;
 const STATUS_SEND_EMPTY: u8 = 0x20;
-/// Bytes the transmitter takes when it says that it is empty.
+/// The number of bytes that the transmitter accepts when it reports that it is empty.
 const FIFO_BYTES: usize = 16;
-/// Looks at a busy transmitter before it is taken for broken: longer than a byte at 1200 baud.
+/// The number of checks of a busy transmitter before it counts as broken; longer than a byte takes at 1200 baud.
 const PATIENCE: u32 = 1_000_000;
 
-/// Which port is meant.
+/// Where the port is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Base {
-    /// The one there.
+    /// The port is at this location.
     At(Place),
-    /// One on a PCI card.
+    /// The port is on a PCI card.
     Pci(Wish),
 }
 
-/// How a port is set, as in Xen's `com1=`.
+/// The parameters of a port, as in Xen's `com1=`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Setting {
-    /// Where it is.
+    /// The location of the port.
     pub base: Base,
-    /// Bits a second; 0 leaves the line as the firmware set it.
+    /// The rate in bits per second; 0 keeps what the firmware has set.
     pub baud: u32,
-    /// Bits a second with a divisor of 1.
+    /// The rate with a divisor of 1, in bits per second.
     pub base_baud: u32,
-    /// The line control register: bits, parity, stop bits.
+    /// The value of the line control register: data bits, parity, stop bits.
     pub line: u8,
-    /// Its interrupt; 0: polled only.
+    /// The number of its ISA interrupt; 0 if the port is only polled.
     pub irq: u8,
 }
 
@@ -64,11 +64,11 @@ impl Setting {
         irq: 3,
     };
 
-    /// Changes this setting as `text` says: `baud[/base-baud][,DPS[,io-base|pci|amt[,irq|msi[,port-bdf]]]]`;
-    /// `auto` and empty parts change nothing. A port that isn't a PC's own is polled unless `irq` is given.
+    /// Applies `text` to this setting: `baud[/base-baud][,DPS[,io-base|pci|amt[,irq|msi[,port-bdf]]]]`. The word `auto`
+    /// and empty parts change nothing. A port that isn't one of a PC's own is polled unless `irq` is given.
     ///
     /// # Errors
-    /// The part that is not understood.
+    /// The part of the text that is malformed.
     pub fn parse(mut self, text: &str) -> Result<Self, &str> {
         let given = |part: &str| !part.is_empty() && part != "auto";
         let mut irq = None;
@@ -77,7 +77,7 @@ impl Setting {
                 0 => self.set_baud(part).ok_or(part)?,
                 1 => self.line = line_control(part).ok_or(part)?,
                 2 => self.base = base(part).ok_or(part)?,
-                // The core takes no MSI for a console.
+                // The core uses no MSI for a console.
                 3 if part == "msi" => irq = Some(0),
                 3 => irq = Some(part.parse().map_err(|_| part)?),
                 4 => self.base = Base::Pci(Wish::At(function(part).ok_or(part)?)),
@@ -101,7 +101,7 @@ impl Setting {
     }
 }
 
-/// An address, or a word for a PCI card. What is no I/O port is an address in memory.
+/// Parses an address, or a word for a PCI card. A number that can't be an I/O port is an address in memory.
 fn base(text: &str) -> Option<Base> {
     match text {
         "pci" => return Some(Base::Pci(Wish::Card)),
@@ -116,7 +116,7 @@ fn base(text: &str) -> Option<Base> {
     place.valid().map(Base::At)
 }
 
-/// `bus:device.function`, in hexadecimal digits.
+/// Parses `bus:device.function`, in hexadecimal digits.
 fn function(text: &str) -> Option<u16> {
     let (bus, rest) = text.split_once(':')?;
     let (device, function) = rest.split_once('.')?;
@@ -124,7 +124,7 @@ fn function(text: &str) -> Option<u16> {
     Some(part(bus, 0xff)? << 8 | part(device, 0x1f)? << 3 | part(function, 7)?)
 }
 
-/// `8n1` and its like.
+/// Parses data bits, parity and stop bits, such as `8n1`, into the line control register's value.
 fn line_control(text: &str) -> Option<u8> {
     let [data, parity, stop] = *text.as_bytes() else {
         return None;
@@ -142,33 +142,33 @@ fn line_control(text: &str) -> Option<u8> {
     Some(data | stop << 2 | parity << 3)
 }
 
-/// What a port interrupts for: the interrupt enable register's values.
+/// The interrupts of a port that are enabled: values of the interrupt enable register.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Waiting {
-    /// A byte that arrives.
+    /// An interrupt when a byte arrives; there is nothing to send.
     Nothing = 1,
-    /// And room to send: there are bytes in the queue.
+    /// Also an interrupt when the port can send, because there are bytes in the queue.
     ToSend = 3,
 }
 
-/// How a port's registers are reached.
+/// How the registers of a port are accessed.
 #[derive(Clone, Copy, Debug)]
 pub enum Registers {
-    /// From this I/O port on.
+    /// At I/O ports, from this one on.
     Ports(u16),
-    /// One byte each.
+    /// In memory, one byte each.
     Memory(Window),
 }
 
-/// A serial port that is there.
+/// A serial port that exists.
 #[derive(Clone, Copy, Debug)]
 pub struct Serial {
     registers: Registers,
 }
 
 impl Serial {
-    /// Sets the port up; nothing if no port answers.
+    /// Sets up the port; `None` if no port responds.
     pub fn open(registers: Registers, setting: Setting) -> Option<Self> {
         let port = Self { registers };
         for probe in [0x5a, 0xa5] {
@@ -189,18 +189,18 @@ impl Serial {
         port.write(MODEM_CONTROL, 0xb);
         Some(port)
     }
-    /// Lets the port interrupt when a byte arrived, and if something waits to be sent, when it can send again.
+    /// Enables the port's interrupt for bytes that arrive, and if there are bytes to send, for room to send them.
     pub fn set_interrupts(self, waiting: Waiting) {
         self.write(INTERRUPT_ENABLE, waiting as u8);
     }
-    /// Takes the port's interrupt line down, whatever it was up for.
+    /// Disables the port's interrupts, which lowers its interrupt line.
     pub fn stop_interrupts(self) {
         self.write(INTERRUPT_ENABLE, 0);
     }
     fn status(self) -> u8 {
         self.read(LINE_STATUS)
     }
-    /// Sends bytes as long as the transmitter takes them at once, as `next` gives them.
+    /// Sends the bytes that `next` returns, for as long as the transmitter accepts them at once.
     pub fn pump(self, mut next: impl FnMut() -> Option<u8>) {
         while self.status() & STATUS_SEND_EMPTY != 0 {
             for _ in 0..FIFO_BYTES {
@@ -211,7 +211,7 @@ impl Serial {
             }
         }
     }
-    /// Sends one byte, waiting for the transmitter. For a panic and the first moments.
+    /// Sends a byte and waits for the transmitter. For a panic and the first moments.
     pub fn drain(self, byte: u8) {
         for _ in 0..PATIENCE {
             if self.status() & STATUS_SEND_EMPTY != 0 {
@@ -221,20 +221,20 @@ impl Serial {
         }
         self.write(DATA, byte);
     }
-    /// A byte that arrived.
+    /// Takes a byte that has arrived, if there is one.
     pub fn receive(self) -> Option<u8> {
         let status = self.status();
         // An absent port reads as all ones.
         (status != 0xff && status & STATUS_DATA_READY != 0).then(|| self.read(DATA))
     }
-    /// The I/O ports it has.
+    /// The I/O ports that it occupies, if it isn't in memory.
     pub fn ports(self) -> Option<core::ops::Range<u16>> {
         match self.registers {
             Registers::Ports(first) => Some(first..first.saturating_add(8)),
             Registers::Memory(_) => None,
         }
     }
-    /// The same port's registers, mapped elsewhere.
+    /// Uses another mapping of the registers.
     pub fn move_to(&mut self, window: Window) {
         self.registers = Registers::Memory(window);
     }
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn a_port_in_memory() {
         let mut registers = [0_u8; 8];
-        // SAFETY: the buffer outlives the port and is not touched meanwhile.
+        // SAFETY: the buffer outlives the port and isn't accessed otherwise meanwhile.
         let window = unsafe { Window::new(Vaddr(registers.as_mut_ptr() as u64), 8) };
         let registers_in_memory = Registers::Memory(window);
         let port = Serial::open(registers_in_memory, Setting::COM1).expect("a scratch register");
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(port.receive(), Some(b'x'));
         assert_eq!(port.ports(), None);
         assert_eq!((registers[3], registers[4]), (3, 0xb));
-        // SAFETY: a window of no bytes.
+        // SAFETY: a window of size 0 is never accessed.
         let nothing = Registers::Memory(unsafe { Window::new(Vaddr(0), 0) });
         assert!(Serial::open(nothing, Setting::COM1).is_none());
     }

@@ -1,31 +1,31 @@
-//! Whom serial input is for: domain 0, or the core's own debug keys. `Ctrl-A` three times changes it.
+//! Who gets serial input: domain 0, or the core's own debug keys. `Ctrl-A`, typed three times, changes that.
 
-/// `Ctrl-A`.
+/// The byte of `Ctrl-A`.
 const SWITCH: u8 = 1;
-/// How often it has to be typed.
+/// How often it must be typed.
 const TIMES: u8 = 3;
 
 /// Who reads what is typed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reader {
-    /// Domain 0.
+    /// Domain 0, as console input.
     Domain,
-    /// The core.
+    /// The core, as debug keys.
     Core,
 }
 
-/// What a typed byte comes to.
+/// The effect of a typed byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Typed {
-    /// Nothing yet: it may be the start of a switch.
+    /// None yet, because it may be the start of a switch.
     Held,
-    /// The reader gets so many of the switch's bytes that were held, and then this one.
+    /// The reader gets this number of `Ctrl-A` bytes that were held back, and then this byte.
     For(Reader, u8, u8),
-    /// From now on this one reads.
+    /// The reader has changed to this one.
     Switched(Reader),
 }
 
-/// Follows what is typed.
+/// The state of the input: its reader, and the number of `Ctrl-A` bytes that are held back.
 #[derive(Debug)]
 pub struct Switch {
     reader: Reader,
@@ -33,7 +33,7 @@ pub struct Switch {
 }
 
 impl Switch {
-    /// Domain 0 reads.
+    /// Initially domain 0 reads.
     pub const fn new() -> Self {
         Self {
             reader: Reader::Domain,
@@ -41,7 +41,7 @@ impl Switch {
         }
     }
 
-    /// `byte` was typed.
+    /// Handles a typed byte.
     pub fn take(&mut self, byte: u8) -> Typed {
         if byte != SWITCH {
             return Typed::For(self.reader, core::mem::take(&mut self.held), byte);
@@ -58,7 +58,7 @@ impl Switch {
         Typed::Switched(self.reader)
     }
 
-    /// The byte that is held.
+    /// The byte that is held back.
     pub const HELD: u8 = SWITCH;
 }
 
