@@ -1,4 +1,4 @@
-//! From what the CPU says to what guests may see.
+//! Derives the policies for guests from what the CPU itself reports.
 
 use guest_pv_abi::cpufeatureset::*;
 
@@ -8,28 +8,28 @@ use super::{
     LAST_FEATURE_LEAF, Leaf, Policy, Vendor,
 };
 
-/// x87 and SSE state: always there.
+/// The x87 and SSE state, which always exist.
 const FP_SSE: u64 = 3;
 const AVX: u64 = 1 << 2;
 const AVX512: u64 = 7 << 5;
-/// Leaf 0xd: sub-leaf ECX bit 1, "aligned to 64 in the compact format".
+/// Leaf 0xd, ECX bit 1 of a state: aligned to 64 bytes in the compact format.
 const ALIGN64: u32 = 1 << 1;
 
-/// The machine's policies.
+/// The policies of this machine.
 #[derive(Debug, Clone)]
 pub struct Policies {
-    /// What the CPU says.
+    /// What the CPU reports.
     pub raw: Policy,
-    /// What the core can offer.
+    /// What the core can offer at all.
     pub host: Policy,
     /// The most that a PV guest may be given.
     pub pv_max: Policy,
-    /// What a PV guest is given.
+    /// What a PV guest is given unless the toolstack chooses otherwise.
     pub pv_default: Policy,
 }
 
 impl Policies {
-    /// All policies from the raw one. `hidden`: features that the core uses but offers to nobody.
+    /// Derives all policies from the raw one. `hidden` are features that are offered to no domain.
     pub fn new(raw: Policy, hidden: &[u32]) -> Self {
         let host = host(&raw, hidden);
         let pv_max = pv_max(&raw, &host);
@@ -42,14 +42,14 @@ impl Policies {
         }
     }
 
-    /// The hardware domain's: it never moves to another machine, so it may know that the TSC is invariant.
+    /// The policy of the hardware domain. It never moves to another machine, so it may know that the TSC is invariant.
     pub fn hardware_domain(&self) -> Policy {
         let mut policy = self.pv_default.clone();
         policy.ext[7].d |= self.host.ext[7].d & 1 << (XEN_X86_FEATURE_ITSC % 32);
         policy
     }
 
-    /// Clamps a policy that the toolstack chose for a PV guest to what the guest may have.
+    /// Reduces a policy that the toolstack chose for a PV guest to what the guest may have.
     pub fn clamp(&self, policy: &mut Policy) {
         let max = &self.pv_max;
         policy.basic[0].a = policy.max_basic().min(max.max_basic());
@@ -67,7 +67,7 @@ impl Policies {
         features::drop_orphans(&mut set);
         fold_fpu_quirks(&mut set, &self.host);
         policy.set_featureset(&set);
-        // The cache line's size is the machine's.
+        // The size of a cache line is that of the machine.
         policy.basic[1].b = policy.basic[1].b & !0xff00 | max.basic[1].b & 0xff00;
         let bits = policy.physical_bits().min(max.physical_bits()).max(36);
         policy.ext[8].a = policy.ext[8].a & 0xff00 | bits;
@@ -87,7 +87,7 @@ fn host(raw: &Policy, hidden: &[u32]) -> Policy {
     policy.ext[0].a = 0x8000_0000 | raw.max_ext();
     let mut set = raw.featureset();
     if raw.vendor() == Vendor::Amd {
-        // SYSENTER does not exist in long mode there (APM vol. 3, SYSENTER).
+        // On AMD, SYSENTER doesn't exist in long mode (APM vol. 3, SYSENTER).
         features::remove(&mut set, XEN_X86_FEATURE_SEP);
     }
     for feature in hidden {
@@ -95,7 +95,7 @@ fn host(raw: &Policy, hidden: &[u32]) -> Policy {
     }
     features::drop_orphans(&mut set);
     if raw.vendor() == Vendor::Intel && !returns_are_safe(raw) {
-        // Old microcode doesn't say so.
+        // Old microcode doesn't report this.
         features::add(&mut set, alternate_predictor(raw));
     }
     policy.set_featureset(&set);
@@ -105,8 +105,8 @@ fn host(raw: &Policy, hidden: &[u32]) -> Policy {
     policy
 }
 
-/// Whether returns are never predicted by anything but the return stack, which retpolines rely on: family 6 up to
-/// Haswell, and its small cores (Intel, "Retpoline: a branch target injection mitigation", 5.3).
+/// Whether returns are predicted by nothing but the return stack buffer, on which retpolines rely. That holds for
+/// family 6 up to Haswell, and for its small cores (Intel, "Retpoline: a branch target injection mitigation", 5.3).
 fn returns_are_safe(raw: &Policy) -> bool {
     let signature = super::signature(raw.basic(1).a);
     signature.family == 6
@@ -115,7 +115,7 @@ fn returns_are_safe(raw: &Policy) -> bool {
             | 0x5f | 0x75 | 0x7a | 0x85)
 }
 
-/// How such a CPU says that something else predicts returns: always, or where IBRS doesn't keep it from that.
+/// The feature by which such a CPU reports other predictors for returns: always, or where IBRS doesn't prevent it.
 fn alternate_predictor(raw: &Policy) -> u32 {
     if raw.has(XEN_X86_FEATURE_EIBRS) {
         XEN_X86_FEATURE_RRSBA
@@ -132,7 +132,7 @@ fn pv_max(raw: &Policy, host: &Policy) -> Policy {
     let mut set = host.featureset();
     features::keep(&mut set, &PV_MAX);
     offer(&mut set, host);
-    // What only says how to read other leaves is the toolstack's choice.
+    // The toolstack chooses the features that only say how to interpret other leaves.
     for feature in [
         XEN_X86_FEATURE_HTT,
         XEN_X86_FEATURE_CMP_LEGACY,
@@ -174,13 +174,13 @@ fn pv_default(raw: &Policy, host: &Policy, max: &Policy) -> Policy {
     policy
 }
 
-/// What guests get or don't get whatever the masks say.
+/// Adds and removes the features that don't depend on the masks.
 fn offer(set: &mut Featureset, host: &Policy) {
     features::add(set, XEN_X86_FEATURE_HYPERVISOR);
     NOT_OFFERED
         .iter()
         .for_each(|&feature| features::remove(set, feature));
-    // The barrier alone can be had without the rest of SPEC_CTRL.
+    // The barrier alone can be offered without the rest of SPEC_CTRL.
     if host.has(XEN_X86_FEATURE_IBRSB) {
         features::add(set, XEN_X86_FEATURE_IBPB);
     }
@@ -197,7 +197,7 @@ fn offer(set: &mut Featureset, host: &Policy) {
     }
 }
 
-/// How the machine's FPU reports data pointers can't be hidden.
+/// Sets the two features about how the FPU reports data pointers as on the machine, because they can't be hidden.
 fn fold_fpu_quirks(set: &mut Featureset, host: &Policy) {
     for feature in [XEN_X86_FEATURE_FDP_EXCP_ONLY, XEN_X86_FEATURE_NO_FPU_SEL] {
         if host.has(feature) {
@@ -208,7 +208,7 @@ fn fold_fpu_quirks(set: &mut Featureset, host: &Policy) {
     }
 }
 
-/// Leaf 0xd follows from the features, but for what a state's size and place are.
+/// Derives leaf 0xd from the features; the size and offset of each state come from the machine.
 fn derive_xstate(policy: &mut Policy, raw: &Policy) {
     let instructions = policy.xstate[1].a;
     policy.xstate = [Leaf::ZERO; super::XSTATE_LEAVES];
@@ -253,11 +253,11 @@ fn derive_xstate(policy: &mut Policy, raw: &Policy) {
     };
 }
 
-/// Leaves that guests don't get, reserved bits, and bits that repeat others.
+/// Clears leaves that guests don't get, reserved bits, and bits that repeat others.
 fn derive_misc(policy: &mut Policy) {
     policy.basic[1].a &= 0x0fff_0fff;
     policy.basic[1].b &= 0x00ff_ffff;
-    // MONITOR, thermal and power management, and what is reserved.
+    // MONITOR, thermal and power management, and reserved leaves.
     for leaf in [5, 6, 8, 0xc] {
         if let Some(leaf) = policy.basic.get_mut(leaf) {
             *leaf = Leaf::ZERO;
@@ -270,7 +270,7 @@ fn derive_misc(policy: &mut Policy) {
         ..Leaf::ZERO
     };
     policy.ext[8].d = 0;
-    // Four levels of page tables: 48 bits of linear address, whatever the machine could.
+    // Four levels of page tables: linear addresses of 48 bits, whatever the machine supports.
     policy.ext[8].a = policy.ext[8].a & 0xff | 48 << 8;
     match policy.vendor() {
         Vendor::Intel => derive_misc_intel(policy),
@@ -283,7 +283,7 @@ fn derive_misc_intel(policy: &mut Policy) {
     for leaf in policy.ext.iter_mut().skip(EXTENDED_LEAVES_INTEL as usize) {
         *leaf = Leaf::ZERO;
     }
-    // One query of leaf 2; serial number and direct cache access hidden.
+    // Leaf 2 is complete after one query; the serial number and direct cache access are hidden.
     policy.basic[2].a = policy.basic[2].a & !0xff | 1;
     policy.basic[3] = Leaf::ZERO;
     policy.basic[9] = Leaf::ZERO;
@@ -316,7 +316,7 @@ fn derive_misc_amd(policy: &mut Policy) {
     policy.ext[1].d |= policy.basic[1].d & COMMON_1D;
     policy.ext[8].c &= 0x0003_f0ff;
     policy.ext[9] = Leaf::ZERO;
-    // Nothing there; then instruction based sampling to quality of service, all hidden.
+    // Unused leaves; then those from instruction based sampling to quality of service, all hidden.
     for leaf in (0xb..=0x18).chain(0x1b..=0x20) {
         if let Some(leaf) = policy.ext.get_mut(leaf) {
             *leaf = Leaf::ZERO;

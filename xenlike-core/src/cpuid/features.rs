@@ -1,14 +1,14 @@
-//! Features as bits: the words of a featureset (`arch-x86/cpufeatureset.h`), which of them PV guests may
-//! have, and which need which others.
+//! Features as bits: the words of a featureset (`arch-x86/cpufeatureset.h`), the features that PV guests may have, and
+//! the dependencies between features.
 
 use guest_pv_abi::cpufeatureset::*;
 
 use super::Policy;
 
-/// A policy's feature words in the public order.
+/// The feature words of a policy, in the order of the public header.
 pub type Featureset = [u32; FEATURESET_WORDS];
 
-/// What the header marks for all guests (`A`, `a`): the most a PV guest may have.
+/// The features that the header marks for all guests (`A`, `a`): the most that a PV guest may have.
 pub const PV_MAX: Featureset = [
     0x1fc9_cbf5,
     0xf6d8_3203,
@@ -31,7 +31,7 @@ pub const PV_MAX: Featureset = [
     0x6,
 ];
 
-/// What it marks for all guests by default (`A`).
+/// The features that the header marks for all guests by default (`A`).
 pub const PV_DEFAULT: Featureset = [
     0x1fc9_cbf5,
     0xf6d8_3203,
@@ -54,7 +54,7 @@ pub const PV_DEFAULT: Featureset = [
     0x6,
 ];
 
-/// What PV guests can't use though the header marks it: the core does not give them MSR_SPEC_CTRL.
+/// Features that the header marks but that PV guests can't use, because the core doesn't give them MSR_SPEC_CTRL.
 pub const NOT_OFFERED: [u32; 8] = [
     XEN_X86_FEATURE_IBRSB,
     XEN_X86_FEATURE_STIBP,
@@ -66,10 +66,10 @@ pub const NOT_OFFERED: [u32; 8] = [
     XEN_X86_FEATURE_DBEXT,
 ];
 
-/// Leaf 1 EDX bits that AMD repeats in leaf 0x80000001 EDX (APM vol. 3 §E.4.2).
+/// The bits of leaf 1 EDX that AMD repeats in leaf 0x80000001 EDX (APM vol. 3 §E.4.2).
 pub const COMMON_1D: u32 = 0x0183_f3ff;
 
-/// Features that mean nothing without the first of their line.
+/// Features, each with those that are meaningless without it.
 const DEPENDENTS: [(u32, &[u32]); 14] = [
     (XEN_X86_FEATURE_FPU, &[XEN_X86_FEATURE_MMX]),
     (
@@ -166,36 +166,36 @@ const DEPENDENTS: [(u32, &[u32]); 14] = [
     ),
 ];
 
-/// Whether the set has the feature.
+/// Whether the set contains the feature.
 pub fn has(set: &Featureset, feature: u32) -> bool {
     set.get(feature as usize / 32)
         .is_some_and(|word| word >> (feature % 32) & 1 != 0)
 }
 
-/// Adds a feature.
+/// Adds a feature to the set.
 pub fn add(set: &mut Featureset, feature: u32) {
     if let Some(word) = set.get_mut(feature as usize / 32) {
         *word |= 1 << (feature % 32);
     }
 }
 
-/// Takes a feature out.
+/// Removes a feature from the set.
 pub fn remove(set: &mut Featureset, feature: u32) {
     if let Some(word) = set.get_mut(feature as usize / 32) {
         *word &= !(1 << (feature % 32));
     }
 }
 
-/// Keeps only what is in `mask` too.
+/// Removes the features that are not in `mask`.
 pub fn keep(set: &mut Featureset, mask: &Featureset) {
     for (word, mask) in set.iter_mut().zip(mask) {
         *word &= mask;
     }
 }
 
-/// Takes out what lacks what it needs.
+/// Removes the features that lack one on which they depend.
 pub fn drop_orphans(set: &mut Featureset) {
-    // The table names a feature before those that need it, so once through is enough.
+    // The table lists a feature before those that depend on it, so a single pass suffices.
     for (feature, dependents) in DEPENDENTS {
         if !has(set, feature) {
             dependents
@@ -206,7 +206,7 @@ pub fn drop_orphans(set: &mut Featureset) {
 }
 
 impl Policy {
-    /// The feature words.
+    /// Collects the feature words of the policy.
     pub fn featureset(&self) -> Featureset {
         let [f0, f1, f2] = self.feat;
         let (one, e1, e21) = (self.basic(1), self.ext(1), self.ext(0x21));
@@ -233,7 +233,7 @@ impl Policy {
         ]
     }
 
-    /// Replaces the feature words.
+    /// Replaces the feature words of the policy.
     pub fn set_featureset(&mut self, set: &Featureset) {
         let [
             one_d,
@@ -272,12 +272,12 @@ impl Policy {
         self.arch_caps = [al, ah];
     }
 
-    /// Whether the policy has the feature (a number of the public header).
+    /// Whether the policy has the feature, a number of the public header.
     pub fn has(&self, feature: u32) -> bool {
         self.word(feature / 32) >> (feature % 32) & 1 != 0
     }
 
-    /// One feature word: [`Policy::featureset`] without making the others.
+    /// One word of [`Policy::featureset`], without collecting the others.
     fn word(&self, index: u32) -> u32 {
         match index {
             0 => self.basic[1].d,

@@ -1,91 +1,91 @@
-//! What a vCPU sees: its domain's policy and what follows from the vCPU's registers.
+//! CPUID as a vCPU sees it: its domain's policy, and what depends on the vCPU's registers.
 
 use guest_pv_abi::cpufeatureset::*;
 use guest_pv_abi::cpuid::*;
 
 use super::{LAST_FEATURE_LEAF, Leaf, Policies, Policy};
 
-/// The XSAVE area's legacy region and header in bytes (SDM vol. 1 §13.4).
+/// The size in bytes of the legacy region and the header of an XSAVE area (SDM vol. 1 §13.4).
 const XSAVE_MIN: u32 = 576;
 const CR4_OSXSAVE: u64 = 1 << 18;
 const CR4_PKE: u64 = 1 << 22;
 
-/// How the guest came to ask.
+/// How the guest executed CPUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
-    /// Its kernel, by the forced-emulation prefix.
+    /// Its kernel, with the forced-emulation prefix.
     ByForce,
-    /// Its kernel, by the bare instruction where CPUID faults.
+    /// Its kernel, by the bare instruction, which faults.
     KernelFault,
-    /// Its user mode, where CPUID faults.
+    /// Its user mode, by the bare instruction, which faults.
     User,
 }
 
-/// Who the domain is to the machine.
+/// The role of a domain on the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// A plain guest.
+    /// An ordinary guest.
     Guest,
-    /// The hardware domain, whose kernel reads from CPUID what to tell the core about the machine.
+    /// The hardware domain, whose kernel learns from CPUID what it reports to the core about the machine.
     Hardware,
 }
 
-/// The clock as leaf 0x40000003 tells it.
+/// The clock, as leaf 0x40000003 describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Time {
-    /// XEN_CPUID_TSC_* and whether RDTSCP may be used: sub-leaf 0, EAX.
+    /// Sub-leaf 0, EAX: XEN_CPUID_TSC_* and whether RDTSCP may be used.
     pub flags: u32,
-    /// XEN_CPUID_TSC_MODE_*.
+    /// Sub-leaf 0, EBX: XEN_CPUID_TSC_MODE_*.
     pub mode: u32,
-    /// The guest's TSC frequency in kHz.
+    /// The frequency of the guest's TSC in kHz.
     pub guest_khz: u32,
-    /// How often the domain has moved.
+    /// How often the domain has moved to another machine.
     pub incarnation: u32,
-    /// What to add to the machine's TSC.
+    /// The offset that is added to the machine's TSC.
     pub offset: u64,
-    /// Ticks to nanoseconds: multiplier, a 32-bit fraction.
+    /// The conversion of ticks to nanoseconds: the multiplier, a 32-bit fraction.
     pub to_ns_mul: u32,
-    /// Ticks to nanoseconds: shift.
+    /// The conversion of ticks to nanoseconds: the shift before the multiplication.
     pub to_ns_shift: i8,
-    /// The machine's TSC frequency in kHz.
+    /// The frequency of the machine's TSC in kHz.
     pub host_khz: u32,
 }
 
-/// What the hypervisor's own leaves tell of the machine.
+/// What the hypervisor's own leaves report about the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Host {
-    /// The clock.
+    /// The clock of the domain.
     pub time: Time,
-    /// Bits that an address of the machine's memory may need.
+    /// The number of bits that a machine address may need.
     pub address_bits: u32,
 }
 
-/// A vCPU as CPUID needs it.
+/// The properties of a vCPU on which CPUID depends.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
-    /// Its domain's policy.
+    /// The policy of its domain.
     pub policy: &'a Policy,
-    /// The machine's.
+    /// The policies of the machine.
     pub machine: &'a Policies,
-    /// How it asked.
+    /// How it executed CPUID.
     pub asked: Asked,
-    /// Its domain's role.
+    /// The role of its domain.
     pub role: Role,
-    /// Its CR4 as it sees it.
+    /// CR4 as the vCPU sees it.
     pub cr4: u64,
-    /// Its XCR0.
+    /// Its XCR0; 0 until it has set one.
     pub xcr0: u64,
-    /// Asked for by few leaves.
+    /// Reports about the machine. A function, because few leaves need it.
     pub host: fn() -> Host,
 }
 
 impl View<'_> {
-    /// The answer to CPUID with `leaf` in EAX and `subleaf` in ECX.
-    #[inline(always)] // a view need not be put in memory for leaf 1
+    /// The result of CPUID with `leaf` in EAX and `subleaf` in ECX.
+    #[inline(always)] // so that for leaf 1 a view need not be built in memory
     pub fn leaf(&self, leaf: u32, subleaf: u32) -> Leaf {
         match leaf {
             1 => self.features(),
-            // Domain 0's TSC is the machine's, as on Xen: there is no scale of its own to tell.
+            // Domain 0's TSC is the machine's, as on Xen, so it has no scale of its own.
             0x4000_0003 if self.role == Role::Hardware => match subleaf {
                 1 => Leaf::ZERO,
                 _ => Leaf {
@@ -102,7 +102,7 @@ impl View<'_> {
         self.asked != Asked::User
     }
 
-    #[inline(never)] // leaf 1 is what guests ask for most
+    #[inline(never)] // keeps leaf 1, which guests ask for most, small
     fn adjusted(self, leaf: u32, subleaf: u32) -> Leaf {
         let policy = self.policy;
         let mut answer = policy.static_leaf(leaf, subleaf);
@@ -126,11 +126,11 @@ impl View<'_> {
         answer
     }
 
-    #[inline(always)] // as `leaf`
+    #[inline(always)] // as for `leaf`
     fn features(&self) -> Leaf {
         let mut answer = self.policy.static_leaf(1, 0);
         answer.b &= 0x00ff_ffff;
-        // A kernel that asks by force sees OSXSAVE whenever XSAVE can be had: PV kernels rely on it.
+        // A kernel that uses the prefix sees OSXSAVE whenever it may use XSAVE, because PV kernels rely on it.
         let has_xsave = self.policy.has(XEN_X86_FEATURE_XSAVE);
         if self.cr4 & CR4_OSXSAVE != 0 || (has_xsave && self.asked == Asked::ByForce) {
             answer.c |= bit(XEN_X86_FEATURE_OSXSAVE);
@@ -147,7 +147,8 @@ impl View<'_> {
         answer
     }
 
-    /// The hardware domain's kernel learns from the bare instruction whether there are deep C-states.
+    /// Whether MONITOR is shown: the hardware domain's kernel learns from the bare instruction whether there are deep
+    /// C-states.
     fn sees_monitor(&self) -> bool {
         let monitor = self.machine.raw.has(XEN_X86_FEATURE_MONITOR);
         self.role == Role::Hardware && self.asked == Asked::KernelFault && monitor
@@ -157,7 +158,7 @@ impl View<'_> {
         self.role == Role::Hardware && self.kernel() && self.machine.raw.has(XEN_X86_FEATURE_MTRR)
     }
 
-    #[inline(never)] // as `adjusted`
+    #[inline(never)] // as for `adjusted`
     fn hypervisor_leaf(self, leaf: u32, subleaf: u32) -> Leaf {
         let Host { time, address_bits } = (self.host)();
         let limit = match self.policy.hypervisor_limit & 0xff {
@@ -210,24 +211,24 @@ impl View<'_> {
     }
 }
 
-/// Leaf 0x40000001: 4.20, as xen_version tells.
+/// Leaf 0x40000001: version 4.20, as in xen_version.
 const XEN_VERSION: u32 = 4 << 16 | 20;
-/// Leaf 0x40000002: where Xen's MSRs begin.
+/// Leaf 0x40000002: the number of the first of Xen's MSRs.
 pub const XEN_MSR_BASE: u32 = 0x4000_0000;
 
-/// The feature's bit in its word.
+/// The bit of a feature in its word.
 const fn bit(feature: u32) -> u32 {
     1 << (feature % 32)
 }
 
-/// What a PV guest sees of the machine's CR4: PAE, MCE, PGE, OSFXSR, OSXMMEXCPT.
+/// The bits of the machine's CR4 that a PV guest sees: PAE, MCE, PGE, OSFXSR, OSXMMEXCPT.
 const CR4_VISIBLE: u64 = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 9 | 1 << 10;
 const CR4_TSD: u64 = 1 << 2;
 const CR4_DE: u64 = 1 << 3;
 const CR4_FSGSBASE: u64 = 1 << 16;
 
 impl Policy {
-    /// CR4 as a PV guest sees it after it, or the toolstack for it, asked for `wanted`.
+    /// CR4 as a PV guest sees it, after it or the toolstack has asked for the value `wanted`.
     pub fn guest_cr4(&self, machine: u64, wanted: u64) -> u64 {
         let mut allowed = 0;
         for (bit, feature) in [
@@ -243,7 +244,7 @@ impl Policy {
         machine & CR4_VISIBLE | wanted & allowed
     }
 
-    /// A leaf as the policy holds it, without what depends on registers.
+    /// A leaf as the policy contains it, without what depends on registers.
     #[inline]
     pub fn static_leaf(&self, leaf: u32, subleaf: u32) -> Leaf {
         let from =
@@ -264,7 +265,7 @@ impl Policy {
         }
     }
 
-    /// Bytes of an XSAVE area in the standard format that holds the states of `xcr0`; 0 before that was set.
+    /// The size in bytes of an XSAVE area in the standard format for the states in `xcr0`; 0 before XCR0 was set.
     pub fn xstate_bytes(&self, xcr0: u64) -> u32 {
         if xcr0 == 0 {
             return 0;
@@ -279,7 +280,7 @@ impl Policy {
         ends.fold(XSAVE_MIN, u32::max)
     }
 
-    /// Bytes of an XSAVE area in the compact format that holds the states; 0 for none.
+    /// The size in bytes of an XSAVE area in the compact format for these states; 0 for no states.
     pub fn xstate_bytes_compact(&self, states: u64) -> u32 {
         if states == 0 {
             return 0;

@@ -1,13 +1,12 @@
-//! What CPUID says: one [`Policy`] a domain feeds emulated CPUID and the toolstack's view of it.
+//! CPUID: a [`Policy`] for each domain determines the results of emulated CPUID, and what the toolstack sees.
 //!
-//! [`Policies::new`] makes, from what the CPU itself says (*raw*): the *host* policy (what the core can
-//! offer at all), *pv_max* (what a PV guest could be given) and *pv_default* (what it is given unless the
-//! toolstack chooses). A guest sees its policy through [`guest`], which adds what depends on the vCPU's
-//! registers. Rules as Xen's, so that a guest and `xl` see what they see there; the feature lists
-//! are those that the public header `arch-x86/cpufeatureset.h` marks.
+//! [`Policies::new`] derives, from what the CPU itself reports (*raw*), the policies *host* (what the core can offer at
+//! all), *pv_max* (what a PV guest could be given) and *pv_default* (what it is given unless the toolstack chooses
+//! otherwise). A guest sees its policy through [`guest`], which adds what depends on the vCPU's registers. The rules
+//! are Xen's, so that guests and `xl` see what they would see there; the lists of features are those that the public
+//! header `arch-x86/cpufeatureset.h` marks.
 //!
-//! Neighbours: `domain` holds a `Policy`, `emul` answers from it, domctl and sysctl carry it in and out
-//! ([`serial`]).
+//! Neighbours: `domain` owns a `Policy`, `emul` answers from it, domctl and sysctl pass it in and out ([`serial`]).
 #![cfg_attr(
     not(test),
     warn(
@@ -38,7 +37,7 @@ pub use crate::arch::cpu::signature;
 use crate::arch::{cpu, msr, speculation, time};
 use crate::kit::Once;
 
-/// This machine's policies.
+/// The policies of this machine, derived at the first call.
 pub fn machine() -> &'static Policies {
     static MACHINE: Once<Policies> = Once::new();
     MACHINE.call_once(|| {
@@ -63,33 +62,33 @@ pub fn machine() -> &'static Policies {
     })
 }
 
-/// MSR_PLATFORM_INFO: CPUID can be made to fault outside ring 0.
+/// MSR_PLATFORM_INFO, bit 31: CPUID outside ring 0 can be made to fault.
 const PLATFORM_INFO_CPUID_FAULTING: u64 = 1 << 31;
 
-/// MSRs that belong to a vCPU and that the emulator alone writes.
+/// The MSRs of a vCPU that only the emulator writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct VcpuMsrs {
-    /// TSC_AUX (0xc0000103): to be loaded whenever the vCPU runs.
+    /// TSC_AUX (0xc0000103), which is loaded whenever the vCPU runs.
     pub tsc_aux: u32,
-    /// MISC_FEATURES_ENABLES (0x140): bit 0 makes CPUID fault in user mode.
+    /// MISC_FEATURES_ENABLES (0x140); bit 0 makes CPUID fault in user mode.
     pub misc_features: u64,
 }
 
-/// One leaf's four registers.
+/// The four registers of one leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Leaf {
-    /// EAX
+    /// The register EAX.
     pub a: u32,
-    /// EBX
+    /// The register EBX.
     pub b: u32,
-    /// ECX
+    /// The register ECX.
     pub c: u32,
-    /// EDX
+    /// The register EDX.
     pub d: u32,
 }
 
 impl Leaf {
-    /// All registers zero: what a leaf says that is not there.
+    /// All registers zero, as for a leaf that doesn't exist.
     pub const ZERO: Self = Self {
         a: 0,
         b: 0,
@@ -97,73 +96,73 @@ impl Leaf {
         d: 0,
     };
 
-    /// From the order EAX, EBX, ECX, EDX.
+    /// A leaf from its registers in the order EAX, EBX, ECX, EDX.
     pub const fn new([a, b, c, d]: [u32; 4]) -> Self {
         Self { a, b, c, d }
     }
 }
 
-/// Basic leaves that a policy holds: 0 to 0xd.
+/// The number of basic leaves in a policy: 0 to 0xd.
 pub const BASIC_LEAVES: usize = 0xe;
-/// Sub-leaves of leaf 4.
+/// The number of sub-leaves of leaf 4 in a policy.
 pub const CACHE_LEAVES: usize = 6;
-/// Sub-leaves of leaf 7.
+/// The number of sub-leaves of leaf 7 in a policy.
 pub const FEATURE_LEAVES: usize = 3;
-/// Sub-leaves of leaf 0xb.
+/// The number of sub-leaves of leaf 0xb in a policy.
 pub const TOPOLOGY_LEAVES: usize = 2;
-/// Sub-leaves of leaf 0xd.
+/// The number of sub-leaves of leaf 0xd in a policy.
 pub const XSTATE_LEAVES: usize = 63;
-/// Extended leaves: 0x80000000 to 0x80000021.
+/// The number of extended leaves in a policy: 0x80000000 to 0x80000021.
 pub const EXTENDED_LEAVES: usize = 0x22;
-/// Extended leaves that make sense on Intel: to 0x80000008.
+/// The number of extended leaves that are meaningful on Intel: up to 0x80000008.
 pub const EXTENDED_LEAVES_INTEL: u32 = 9;
 /// The last basic leaf of a policy.
 const LAST_BASIC_LEAF: u32 = BASIC_LEAVES as u32 - 1;
 /// The last sub-leaf of leaf 7.
 const LAST_FEATURE_LEAF: u32 = FEATURE_LEAVES as u32 - 1;
-/// The last extended leaf, as a number from 0.
+/// The last extended leaf, relative to 0x80000000.
 const LAST_EXTENDED_LEAF: u32 = EXTENDED_LEAVES as u32 - 1;
-/// The same for an Intel CPU.
+/// The last extended leaf of an Intel CPU, relative to 0x80000000.
 const LAST_EXTENDED_LEAF_INTEL: u32 = EXTENDED_LEAVES_INTEL - 1;
 
-/// Who made the CPU, as far as CPUID's rules differ.
+/// The vendor of a CPU, as far as CPUID's rules differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Vendor {
-    /// Intel.
+    /// "GenuineIntel".
     Intel,
-    /// AMD and Hygon.
+    /// "AuthenticAMD" and "HygonGenuine".
     Amd,
-    /// Anybody else.
+    /// Any other vendor.
     Other,
 }
 
-/// A CPU as its CPUID leaves (and two MSRs that belong to them) describe it.
+/// A CPU as described by its CPUID leaves, and two MSRs that belong to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// Leaves 0 to 0xd; 4, 7, 0xb and 0xd are below.
+    /// Leaves 0 to 0xd. Leaves 4, 7, 0xb and 0xd are in the fields below.
     pub basic: [Leaf; BASIC_LEAVES],
-    /// Leaf 4.
+    /// Leaf 4, by sub-leaf: caches.
     pub cache: [Leaf; CACHE_LEAVES],
-    /// Leaf 7.
+    /// Leaf 7, by sub-leaf: features.
     pub feat: [Leaf; FEATURE_LEAVES],
-    /// Leaf 0xb.
+    /// Leaf 0xb, by sub-leaf: topology.
     pub topo: [Leaf; TOPOLOGY_LEAVES],
-    /// Leaf 0xd.
+    /// Leaf 0xd, by sub-leaf: extended states.
     pub xstate: [Leaf; XSTATE_LEAVES],
     /// Leaves 0x80000000 and up.
     pub ext: [Leaf; EXTENDED_LEAVES],
-    /// How many hypervisor leaves the toolstack wants shown at 0x40000000; 0: all.
+    /// The number of hypervisor leaves at 0x40000000 that the toolstack wants to be visible; 0 for all.
     pub hypervisor_limit: u32,
-    /// The same at 0x40000100, which PV guests don't have.
+    /// The same for leaves at 0x40000100, which PV guests don't have.
     pub hypervisor_limit_2: u32,
-    /// MSR_ARCH_CAPABILITIES (0x10a), low and high half.
+    /// MSR_ARCH_CAPABILITIES (0x10a): lower and upper half.
     pub arch_caps: [u32; 2],
-    /// MSR_PLATFORM_INFO (0xce): bit 31 tells that CPUID faulting can be had.
+    /// MSR_PLATFORM_INFO (0xce); bit 31 reports CPUID faulting.
     pub platform_info: u64,
 }
 
 impl Policy {
-    /// Nothing at all.
+    /// A policy with all leaves zero.
     pub const EMPTY: Self = Self {
         basic: [Leaf::ZERO; BASIC_LEAVES],
         cache: [Leaf::ZERO; CACHE_LEAVES],
@@ -177,7 +176,7 @@ impl Policy {
         platform_info: 0,
     };
 
-    /// What the CPU says; `cpuid` executes the instruction for a leaf and sub-leaf.
+    /// Reads the policy of the CPU; `cpuid` executes the instruction for a leaf and sub-leaf.
     pub fn read(cpuid: impl Fn(u32, u32) -> Leaf) -> Self {
         let mut policy = Self::EMPTY;
         let top = cpuid(0, 0).a;
@@ -220,7 +219,7 @@ impl Policy {
             return;
         }
         let [zero, one, rest @ ..] = &mut self.xstate;
-        // The sizes for the XCR0 of the moment say nothing here.
+        // The sizes for the current XCR0 are meaningless in a policy.
         *zero = Leaf {
             b: 0,
             ..basic(0xd, 0)
@@ -242,7 +241,7 @@ impl Policy {
         self.basic.get(leaf as usize).copied().unwrap_or(Leaf::ZERO)
     }
 
-    /// An extended leaf by its number from 0x80000000.
+    /// An extended leaf, by its number relative to 0x80000000.
     pub fn ext(&self, leaf: u32) -> Leaf {
         self.ext
             .get((leaf & 0xffff) as usize)
@@ -250,7 +249,7 @@ impl Policy {
             .unwrap_or(Leaf::ZERO)
     }
 
-    /// Who made the CPU (leaf 0).
+    /// The vendor of the CPU (leaf 0).
     pub fn vendor(&self) -> Vendor {
         match (self.basic[0].b, self.basic[0].d, self.basic[0].c) {
             (0x756e_6547, 0x4965_6e69, 0x6c65_746e) => Vendor::Intel,
@@ -261,15 +260,15 @@ impl Policy {
         }
     }
 
-    /// Highest basic leaf.
+    /// The highest basic leaf.
     pub fn max_basic(&self) -> u32 {
         self.basic[0].a.min(LAST_BASIC_LEAF)
     }
-    /// Highest sub-leaf of leaf 7.
+    /// The highest sub-leaf of leaf 7.
     pub fn max_feature_subleaf(&self) -> u32 {
         self.feat[0].a.min(LAST_FEATURE_LEAF)
     }
-    /// Highest extended leaf, as a number from 0.
+    /// The highest extended leaf, relative to 0x80000000.
     pub fn max_ext(&self) -> u32 {
         (self.ext[0].a & 0xffff).min(LAST_EXTENDED_LEAF)
     }
@@ -278,20 +277,20 @@ impl Policy {
     pub fn misc_features_allowed(&self) -> u64 {
         self.platform_info >> 31 & 1
     }
-    /// Whether the guest has TSC_AUX.
+    /// Whether the guest has the MSR TSC_AUX.
     pub fn has_tsc_aux(&self) -> bool {
         self.has(XEN_X86_FEATURE_RDTSCP) || self.has(XEN_X86_FEATURE_RDPID)
     }
-    /// The XCR0 bits that the guest may set.
+    /// The bits of XCR0 that the guest may set.
     pub fn xcr0_mask(&self) -> u64 {
         u64::from(self.xstate[0].a) | u64::from(self.xstate[0].d) << 32
     }
-    /// Every extended state that the policy describes: XCR0's and XSS's.
+    /// All extended states that the policy describes: those of XCR0 and of XSS.
     pub fn xstates(&self) -> u64 {
         xstates(self.xstate[0], self.xstate[1])
     }
 
-    /// Width of a physical address in bits (leaf 0x80000008).
+    /// The width of a physical address in bits (leaf 0x80000008).
     pub fn physical_bits(&self) -> u32 {
         self.ext(8).a & 0xff
     }

@@ -1,4 +1,4 @@
-//! A policy as the toolstack's list of leaves and MSRs (XEN_SYSCTL_get_cpu_policy and its domctls).
+//! A policy as the toolstack's list of leaves and MSRs (XEN_SYSCTL_get_cpu_policy and the domctls for policies).
 
 use guest_pv_abi::arch_x86::{CpuidLeaf, MsrEntry};
 
@@ -7,10 +7,10 @@ use super::{
     XSTATE_LEAVES,
 };
 
-/// XEN_CPUID_NO_SUBLEAF: the leaf has none.
+/// The sub-leaf of a leaf that has none (XEN_CPUID_NO_SUBLEAF).
 pub const NO_SUBLEAF: u32 = 0xffff_ffff;
-/// The most leaves that a policy can be written as: what a caller who asks is told. Four basic leaves are
-/// written as their sub-leaves; two hypervisor leaves come on top.
+/// The most leaves that a policy can be written as, which a caller can query. Four basic leaves are written as their
+/// sub-leaves, and two hypervisor leaves are added.
 pub const MAX_LEAVES: u32 = (BASIC_LEAVES - 4
     + CACHE_LEAVES
     + FEATURE_LEAVES
@@ -18,38 +18,38 @@ pub const MAX_LEAVES: u32 = (BASIC_LEAVES - 4
     + XSTATE_LEAVES
     + EXTENDED_LEAVES
     + 2) as u32;
-/// The most MSRs.
+/// The number of MSRs that a policy is written as.
 pub const MAX_MSRS: u32 = 2;
 
 const PLATFORM_INFO: u32 = 0xce;
 const ARCH_CAPABILITIES: u32 = 0x10a;
 const CPUID_FAULTING: u64 = 1 << 31;
 
-/// What is wrong with a policy that the toolstack sent.
+/// Why a policy that the toolstack sent is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// No such leaf, or one that may not be set (-ERANGE).
+    /// The leaf doesn't exist or may not be set (ERANGE).
     UnknownLeaf {
-        /// EAX
+        /// The number of the leaf (EAX).
         leaf: u32,
-        /// ECX
+        /// The number of the sub-leaf (ECX).
         subleaf: u32,
     },
-    /// The leaf asks for more than the guest may have (-EINVAL).
+    /// The leaf asks for more than the guest may have (EINVAL).
     BadLeaf {
-        /// EAX
+        /// The number of the leaf (EAX).
         leaf: u32,
-        /// ECX
+        /// The number of the sub-leaf (ECX).
         subleaf: u32,
     },
-    /// No such MSR (-ERANGE).
+    /// The policy has no such MSR (ERANGE).
     UnknownMsr(u32),
-    /// The MSR's value can't be (-EINVAL, or -EOVERFLOW when it has more bits than the policy).
+    /// The MSR can't have this value (EINVAL, or EOVERFLOW if it has more bits than the policy).
     BadMsr(u32),
 }
 
 impl Policy {
-    /// Hands every leaf to `out`, in the order and with the sub-leaves that Xen uses; stops at its error.
+    /// Passes every leaf to `out`, in Xen's order and with Xen's sub-leaves; stops at the first error.
     pub fn write_leaves<E>(
         &self,
         mut out: impl FnMut(CpuidLeaf) -> Result<(), E>,
@@ -123,7 +123,7 @@ impl Policy {
         ]
     }
 
-    /// Takes one leaf over from the toolstack.
+    /// Sets a leaf to the toolstack's values.
     pub fn set_leaf(&mut self, entry: &CpuidLeaf) -> Result<(), Refusal> {
         let CpuidLeaf {
             leaf,
@@ -159,7 +159,7 @@ impl Policy {
         Ok(())
     }
 
-    /// Takes one MSR over from the toolstack.
+    /// Sets an MSR to the toolstack's value.
     pub fn set_msr(&mut self, entry: &MsrEntry) -> Result<(), Refusal> {
         if entry.flags != 0 {
             return Err(Refusal::BadMsr(entry.idx));
@@ -178,7 +178,7 @@ impl Policy {
         }
     }
 
-    /// Whether a guest with this policy can run on a machine whose most is `max`.
+    /// Checks that a guest with this policy can run on a machine that allows at most `max`.
     pub fn check_against(&self, max: &Self) -> Result<(), Refusal> {
         let bad = |leaf, subleaf| Err(Refusal::BadLeaf { leaf, subleaf });
         if self.basic[0].a > max.basic[0].a {
@@ -205,7 +205,7 @@ impl Policy {
     }
 }
 
-/// Sub-leaves up to and with the first that says it is empty.
+/// Passes sub-leaves to `put` up to and including the first that is empty.
 fn put_until_empty<E>(
     put: &mut impl FnMut(u32, u32, Leaf) -> Result<(), E>,
     leaf: u32,

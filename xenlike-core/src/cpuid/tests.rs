@@ -1,4 +1,4 @@
-//! With CPUID dumps of three kinds of machine: QEMU's `-cpu max`, an AMD EPYC, an Intel server.
+//! Tests with CPUID dumps of three kinds of machines: QEMU's `-cpu max`, an AMD EPYC, an Intel server.
 
 use guest_pv_abi::cpufeatureset::*;
 use proptest::prelude::*;
