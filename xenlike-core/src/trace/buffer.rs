@@ -1,7 +1,7 @@
-//! The ring of one CPU's records. The layout is `trace.h`'s: a head of two words, then the records. A record never
-//! crosses the end: one that would is preceded by a filler up to there.
+//! The ring of one CPU's trace records. The layout is that of `trace.h`: a head of two words, followed by the records.
+//! A record never crosses the end; a filler up to the end precedes a record that would.
 //!
-//! The producer's place is kept here. What the buffer says of it is for the tool alone.
+//! The producer keeps its position outside of the buffer. The position in the buffer is only for the tool to read.
 
 use arrayvec::ArrayVec;
 use guest_pv_abi::trace::{
@@ -10,26 +10,26 @@ use guest_pv_abi::trace::{
 
 use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// The words of `struct t_buf`: `cons`, the tool's, and `prod`.
+/// The words of `struct t_buf`: `cons`, which the tool writes, and `prod`.
 const CONS: u32 = 0;
 const PROD: u32 = 1;
 const HEAD_WORDS: u32 = 2;
-/// Words of a record without data: header and time.
+/// The number of words of a record without data: header and time.
 const BARE_WORDS: u32 = 3;
 const MAX_WORDS: usize = (BARE_WORDS + TRACE_EXTRA_MAX) as usize;
 
-/// The memory of a buffer, which the tool writes at any moment.
+/// The memory of a buffer. The tool may write to it at any moment.
 pub trait Words {
-    /// How many words it has, at least a page's.
+    /// The number of words; at least those of a page.
     fn count(&self) -> u32;
-    /// One of them.
+    /// The word at this index; `None` beyond the end.
     fn word(&self, index: u32) -> Option<&AtomicU32>;
 }
 
 /// A record: header, time, data.
 pub type Record = ArrayVec<u32, MAX_WORDS>;
 
-/// A record of `event` at `tsc` with up to [`TRACE_EXTRA_MAX`] words of data.
+/// Makes a record of `event` at `tsc`, with up to [`TRACE_EXTRA_MAX`] words of data.
 pub fn record(event: u32, tsc: u64, data: &[u32]) -> Record {
     let event = event & ((1 << TRACE_EXTRA_SHIFT) - 1);
     let extra = (data.len() as u32).min(TRACE_EXTRA_MAX) << TRACE_EXTRA_SHIFT;
@@ -44,10 +44,10 @@ pub fn record(event: u32, tsc: u64, data: &[u32]) -> Record {
         .collect()
 }
 
-/// A record of so many words that says nothing.
+/// Makes a record of `words` words that the tool skips.
 fn filler(words: u32, tsc: u64) -> Record {
     const NOTHING: [u32; TRACE_EXTRA_MAX as usize] = [0; _];
-    // A header alone tells of no more than the most data: what is longer has a time, too.
+    // A header without a time can't describe more than the most data, so a longer filler has a time too.
     if words - 1 > TRACE_EXTRA_MAX {
         let data = NOTHING.get(..(words - BARE_WORDS) as usize);
         return record(TRC_TRACE_WRAP_BUFFER, tsc, data.unwrap_or_default());
@@ -60,19 +60,20 @@ fn filler(words: u32, tsc: u64) -> Record {
         .collect()
 }
 
-/// A CPU's buffer. All methods but [`Self::forget_lost`] are for that CPU alone.
+/// The buffer of a CPU. Only that CPU calls its methods, except [`Self::forget_lost`].
 pub struct Buffer<W> {
     memory: W,
-    /// Where the next record begins, in words modulo twice the size.
+    /// The position of the next record, in words modulo twice the size, so that a full buffer differs from an empty
+    /// one.
     prod: AtomicU32,
-    /// Records lost since the last that fitted.
+    /// The number of records that were lost since the last one that fitted.
     lost: AtomicU32,
-    /// When the first of them was.
+    /// The TSC value at which the first of them was lost.
     lost_since: AtomicU64,
 }
 
 impl<W: Words> Buffer<W> {
-    /// Over memory that is zero.
+    /// Makes a buffer in memory that is zero.
     pub const fn new(memory: W) -> Self {
         Self {
             memory,
@@ -82,13 +83,13 @@ impl<W: Words> Buffer<W> {
         }
     }
 
-    /// Words of records that fit.
+    /// The number of words for records.
     fn size(&self) -> u32 {
         self.memory.count() - HEAD_WORDS
     }
 
-    /// Words that the tool has not read yet. A `cons` that can't be counts as a full buffer, until the tool writes one
-    /// that can.
+    /// The number of words that the tool has not read yet. An impossible `cons` counts as a full buffer, until the tool
+    /// writes a possible one.
     fn unread(&self, prod: u32) -> u32 {
         let size = self.size();
         let cons = self
@@ -102,13 +103,14 @@ impl<W: Words> Buffer<W> {
         }
     }
 
-    /// What was lost so far is not for the next session to tell. A record that is lost meanwhile may still be counted.
+    /// Forgets the lost records, so that the next session doesn't report them. A record that is lost meanwhile may
+    /// still be counted.
     pub fn forget_lost(&self) {
         self.lost.store(0, Ordering::Relaxed);
     }
 
-    /// Adds a record of `tsc`, and before it how many were lost, if there were; or counts it as lost. `runs` is the
-    /// vCPU on this CPU. True if that has made the buffer half full.
+    /// Adds a record, preceded by a report of lost records if there were any; or counts it as lost if it doesn't fit.
+    /// `runs` is the vCPU on this CPU. Returns true if that has made the buffer half full.
     pub fn add(&self, record: &Record, tsc: u64, runs: u32) -> bool {
         let (start, lost) = (
             self.prod.load(Ordering::Relaxed),
@@ -119,7 +121,7 @@ impl<W: Words> Buffer<W> {
             0 => tsc,
             _ => self.lost_since.load(Ordering::Relaxed),
         };
-        // Domain and vCPU are the other way round here.
+        // In this record, domain and vCPU are in the opposite order.
         let data = [
             lost,
             runs.rotate_left(16),
@@ -147,13 +149,13 @@ impl<W: Words> Buffer<W> {
         self.lost.store(0, Ordering::Relaxed);
         self.prod.store(end % (2 * size), Ordering::Relaxed);
         if let Some(word) = self.memory.word(PROD) {
-            // The tool that sees this sees the records.
+            // Release: a tool that sees this position also sees the records.
             word.store(end % (2 * size) * 4, Ordering::Release);
         }
         before < size / 2 && after >= size / 2
     }
 
-    /// The words from `at` to the end, if the record doesn't fit there.
+    /// The number of words from `at` to the end, if the record doesn't fit there.
     fn gap(&self, at: u32, record: &Record) -> u32 {
         match self.size() - at % self.size() {
             left if left < record.len() as u32 => left,
@@ -161,7 +163,7 @@ impl<W: Words> Buffer<W> {
         }
     }
 
-    /// Writes a record; gives where it ends.
+    /// Writes a record; returns the position behind it.
     fn put(&self, at: u32, record: &Record) -> u32 {
         for (index, value) in (HEAD_WORDS + at % self.size()..).zip(record) {
             if let Some(word) = self.memory.word(index) {
@@ -174,13 +176,13 @@ impl<W: Words> Buffer<W> {
 
 #[cfg(test)]
 mod tool {
-    //! The tool's side, as xentrace reads a buffer.
+    //! The tool's side: reads a buffer as xentrace does.
 
     use super::*;
     use std::sync::Arc;
     use std::vec::Vec;
 
-    /// Memory of a buffer.
+    /// The memory of a buffer.
     #[derive(Clone)]
     pub struct Memory(pub Arc<Vec<AtomicU32>>);
 
@@ -199,10 +201,10 @@ mod tool {
         }
     }
 
-    /// A record that was read: its event, and its data.
+    /// A record that was read: its event and its data.
     pub type Read = (u32, Vec<u32>);
 
-    /// Reads all that is there, without the fillers, and says so.
+    /// Reads all records except fillers, and updates `cons`.
     pub fn read(memory: &Memory) -> Vec<Read> {
         let word = |index: u32| memory.0[index as usize].load(Ordering::Relaxed);
         let size = memory.0.len() as u32 - HEAD_WORDS;
@@ -241,7 +243,7 @@ mod tests {
     enum Step {
         Add(usize),
         Read,
-        /// The tool writes nonsense.
+        /// The tool writes an arbitrary `cons`.
         Scribble(u32),
     }
 
@@ -256,14 +258,14 @@ mod tests {
         prop::collection::vec(step, 1..200)
     }
 
-    /// Adds record number `number`, whose data all have the number.
+    /// Adds record number `number`, all of whose data words contain that number.
     fn add(buffer: &Buffer<Memory>, number: u32, words: usize) -> bool {
         let (event, tsc) = (0x21000 | number & 0xfff, u64::from(number));
         buffer.add(&record(event, tsc, &[number; 9][..words]), tsc, 0x0005_0001)
     }
 
     proptest! {
-        /// The tool reads all records in order, but those that it's told are lost.
+        /// The tool reads all records in order, except those that are reported as lost.
         #[test]
         fn each_record_is_read_or_counted(size in 40..90_usize, steps in steps(false)) {
             let memory = Memory::new(size + 2);
@@ -289,7 +291,7 @@ mod tests {
             prop_assert!(next - expected <= 1, "{expected} of {next}");
         }
 
-        /// Whatever the tool writes, the producer stays inside; with a `cons` that can be, it goes on.
+        /// Whatever the tool writes, the producer stays within the buffer; once `cons` is possible again, it continues.
         #[test]
         fn nonsense_in_the_head(size in 40..90_usize, steps in steps(true)) {
             let memory = Memory::new(size + 2);
@@ -338,11 +340,12 @@ mod models {
     use loom::thread;
     use std::sync::Arc;
 
-    /// A CPU records while the tool reads and a third CPU ends the session: no record is read in part, and none twice.
+    /// A CPU records while the tool reads and a third CPU ends the session: no record is read partially, and none
+    /// twice.
     #[test]
     fn the_tool_reads_whole_records() {
         explore(3, || {
-            // Two records fit.
+            // The memory has room for two records.
             let memory = Memory::new(10);
             for word in memory.0.iter() {
                 word.load(Ordering::Relaxed);

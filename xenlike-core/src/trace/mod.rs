@@ -1,14 +1,14 @@
-//! Trace buffers, as xentrace reads them: what happened on each CPU, with its time.
+//! Trace buffers, as xentrace reads them: what happened on each CPU, and when.
 //!
-//! Each CPU writes to a [`Buffer`] of its own, with interrupts off, so that it has one producer and needs no lock.
-//! The control domain maps the buffers writable, since the tool says in them how far it has read. So the
-//! hypervisor reads nothing from a buffer but that one word, and believes it only within bounds.
+//! Each CPU writes to a [`Buffer`] of its own with interrupts off, so that a buffer has a single producer and needs no
+//! lock. The control domain maps the buffers writable, because the tool stores in them how far it has read. The
+//! hypervisor therefore reads only that one word from a buffer, and accepts it only within bounds.
 //!
-//! A site that may record tests [`on`] first, which is one load of a word that is hardly ever written. Hypercalls and
-//! traps don't even test that: while tracing is on, `entry` takes them through other tables of handlers.
+//! A place that may record tests [`on`] first, which is a load of a word that is rarely written. Hypercalls and traps
+//! don't even test it: while tracing is on, `entry` dispatches them through other tables of handlers.
 //!
-//! Buffers are made once (by `life::trace_buffers`) and never freed, as in Xen. Switching tracing off may race with a
-//! CPU that has seen it on: that CPU's last record still arrives.
+//! Buffers are allocated once (by `life::trace_buffers`) and never freed, as in Xen. Switching tracing off may race
+//! with a CPU that has just seen it on: the last record of that CPU still arrives.
 
 #![cfg_attr(
     not(test),
@@ -35,15 +35,15 @@ use crate::kit::{CpuId, CpuSet, DomId, MAX_CPUS, Once, PAGE_SIZE, VcpuId};
 use crate::mm::SharedPage;
 
 static ON: AtomicBool = AtomicBool::new(false);
-/// Which events are recorded (`XEN_SYSCTL_TBUFOP_set_evt_mask`).
+/// The mask of the events that are recorded (`XEN_SYSCTL_TBUFOP_set_evt_mask`).
 pub static EVENTS: AtomicU32 = AtomicU32::new(TRC_ALL);
-/// On which CPUs, as a [`CpuSet`] (`XEN_SYSCTL_TBUFOP_set_cpu_mask`).
+/// The CPUs that record, as a [`CpuSet`] (`XEN_SYSCTL_TBUFOP_set_cpu_mask`).
 pub static CPUS: AtomicU64 = AtomicU64::new(CpuSet::ALL.0);
 
-/// Each CPU's buffer.
+/// The buffer of each CPU, once it is allocated.
 static BUFFERS: PerCpu<Once<Buffer<Vec<SharedPage>>>> =
     PerCpu::new([const { Once::new() }; MAX_CPUS]);
-/// The vCPU that runs on each CPU, as far as records have told; see [`word_of`].
+/// The vCPU that runs on each CPU according to the last record, as [`word_of`] encodes it.
 static RUNS: PerCpu<AtomicU32> =
     PerCpu::new([const { AtomicU32::new((DomId::IDLE.0 as u32) << 16) }; MAX_CPUS]);
 
@@ -57,13 +57,13 @@ impl Words for Vec<SharedPage> {
     }
 }
 
-/// Whether records are taken.
+/// Whether tracing is on.
 #[inline(always)]
 pub fn on() -> bool {
     ON.load(Ordering::Relaxed)
 }
 
-/// Does `act` if records are taken.
+/// Calls `act` if tracing is on.
 #[inline(always)]
 pub fn if_on(act: impl FnOnce()) {
     if on() {
@@ -71,7 +71,7 @@ pub fn if_on(act: impl FnOnce()) {
     }
 }
 
-/// Switches tracing on or off. The CPU's way out of ring 0 takes the doors of hypercalls and traps along.
+/// Switches tracing on or off. The exit path of this CPU then replaces the tables of hypercalls and traps.
 pub fn switch(on: bool) {
     ON.store(on, Ordering::Release);
     if !on {
@@ -81,17 +81,17 @@ pub fn switch(on: bool) {
     work::raise_here(work::TRACE_DOORS);
 }
 
-/// Gives `cpu` its buffer, once.
+/// Sets the buffer of `cpu`. Only the first call has an effect.
 pub fn install(cpu: CpuId, pages: Vec<SharedPage>) {
     BUFFERS.of(cpu).call_once(|| Buffer::new(pages));
 }
 
-/// A vCPU in one word, as records of its runstate have it.
+/// Encodes a vCPU in a word, as runstate records do.
 pub fn word_of(dom: DomId, vcpu: VcpuId) -> u32 {
     u32::from(dom.0) << 16 | vcpu.0 & 0xffff
 }
 
-/// Notes that `vcpu` runs on this CPU, and tells what ran there.
+/// Records that `vcpu` runs on this CPU; returns the vCPU that ran before.
 pub fn runs(vcpu: u32) -> u32 {
     let runs = RUNS.of(percpu::this_cpu());
     let before = runs.load(Ordering::Relaxed);
@@ -99,7 +99,7 @@ pub fn runs(vcpu: u32) -> u32 {
     before
 }
 
-/// Records `event`, if it is wanted, with up to seven words of data.
+/// Records `event` with up to seven words of data, if it is wanted on this CPU.
 #[cold]
 #[inline(never)]
 pub fn record(event: u32, data: &[u32]) {
@@ -114,7 +114,7 @@ pub fn record(event: u32, data: &[u32]) {
     }
 }
 
-/// Whether `mask` has the class of `event`, and its subclass.
+/// Whether `mask` contains the class of `event` and its subclass.
 fn is_wanted(mask: u32, event: u32) -> bool {
     let both = mask & event;
     both >> TRC_CLS_SHIFT != 0 && both >> TRC_SUBCLS_SHIFT & 0xf != 0
@@ -132,7 +132,7 @@ mod tests {
             assert!(!is_wanted(0, event));
         }
         assert!(is_wanted(0x0002_8000, TRC_SCHED_WAKE));
-        // A class alone, and another subclass.
+        // The class without a subclass, and with another subclass.
         assert!(!is_wanted(0x0002_0000, TRC_SCHED_WAKE));
         assert!(!is_wanted(0x0002_1000, TRC_SCHED_WAKE));
     }
