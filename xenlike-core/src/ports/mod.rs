@@ -1,6 +1,6 @@
-//! The PC's own ports as a PV guest finds them, without touching the machine: PIT channel 2 with the
-//! speaker port, the CMOS index, the PCI configuration address. A domain holds one [`Ports`] under a lock;
-//! `emul` decides who may use what.
+//! A PC's own I/O ports as a PV guest sees them, emulated without accessing the machine: PIT channel 2 with the speaker
+//! port, the CMOS index, the PCI configuration address. A domain has one [`Ports`], under a lock; `emul` decides which
+//! domain may use which port.
 #![cfg_attr(
     not(test),
     warn(
@@ -16,13 +16,13 @@ pub mod pit;
 
 use pit::Pit;
 
-/// A domain's ports.
+/// The emulated ports of a domain.
 #[derive(Debug, Clone, Default)]
 pub struct Ports {
-    /// Interval timer channel 2: ports 0x42, 0x43, 0x61.
+    /// Channel 2 of the interval timer: ports 0x42, 0x43 and 0x61.
     pub pit: Pit,
-    /// What was last written to port 0x70.
+    /// The byte that was last written to port 0x70.
     pub cmos_index: u8,
-    /// What was last written to port 0xcf8 as four bytes.
+    /// The word that was last written to port 0xcf8 with four bytes.
     pub pci_address: u32,
 }

@@ -1,19 +1,19 @@
-//! Channel 2 of the 8254 interval timer and port 0x61 (Intel 8254 data sheet; IBM AT technical
-//! reference): enough for a kernel to time its TSC against.
+//! Channel 2 of the 8254 interval timer and port 0x61 (Intel 8254 data sheet; IBM AT technical reference), as far as a
+//! kernel needs them to measure its TSC.
 
-/// The counter's clock in Hz.
+/// The frequency of the counter's clock in Hz.
 const HZ: u128 = 1_193_182;
-/// Port 0x61: channel 2 counts.
+/// Port 0x61: enables the counting of channel 2.
 const GATE: u8 = 1 << 0;
-/// Port 0x61: the bits that a program may set.
+/// Port 0x61: the bits that software may set.
 const SETTABLE: u8 = 0x0f;
-/// Port 0x61: toggles with each memory refresh, every 15 us.
+/// Port 0x61: toggles with each memory refresh, every 15 µs.
 const REFRESH: u8 = 1 << 4;
-/// Port 0x61: channel 2's output.
+/// Port 0x61: the output of channel 2.
 const OUT: u8 = 1 << 5;
 const REFRESH_NS: u64 = 15_085;
 
-/// Which bytes of the counter a port access means.
+/// Which bytes of the counter an access to its port refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
     Low,
@@ -21,20 +21,20 @@ enum Access {
     LowThenHigh,
 }
 
-/// The channel's state.
+/// The state of the channel.
 #[derive(Debug, Clone)]
 pub struct Pit {
     access: Access,
     mode: u8,
-    /// Counts of one period, 1 to 65536.
+    /// The length of a period in counts, 1 to 65536.
     period: u32,
     started_ns: u64,
     gate_bits: u8,
     latched: Option<u16>,
     status: Option<u8>,
-    /// The low byte written first.
+    /// The low byte, if only that has been written so far.
     half_written: Option<u8>,
-    /// The next read gives the high byte.
+    /// Whether the next read returns the high byte.
     half_read: bool,
 }
 
@@ -55,7 +55,7 @@ impl Default for Pit {
 }
 
 impl Pit {
-    /// Reads port 0x42, 0x43 or 0x61.
+    /// Reads port 0x42, 0x43 or 0x61 at system time `now_ns`.
     pub fn read(&mut self, port: u16, now_ns: u64) -> u8 {
         match port {
             0x42 => self.read_counter(now_ns),
@@ -72,7 +72,7 @@ impl Pit {
         }
     }
 
-    /// Writes port 0x42, 0x43 or 0x61.
+    /// Writes port 0x42, 0x43 or 0x61 at system time `now_ns`.
     pub fn write(&mut self, port: u16, value: u8, now_ns: u64) {
         match port {
             0x42 => self.write_counter(value, now_ns),
@@ -90,7 +90,7 @@ impl Pit {
 
     fn control(&mut self, value: u8, now_ns: u64) {
         match value >> 6 {
-            // Read back: bit 3 chooses channel 2, bits 5 and 4 when clear the count and the status.
+            // Read-back command: bit 3 selects channel 2; bits 5 and 4, if clear, latch the count and the status.
             3 if value & 0x08 != 0 => {
                 if value & 0x20 == 0 {
                     self.latch(now_ns);
@@ -179,7 +179,7 @@ impl Pit {
         }
     }
 
-    /// Clock ticks since the count was loaded or the gate opened.
+    /// The clock ticks since the count was loaded or the gate was opened.
     fn ticks(&self, now_ns: u64) -> u64 {
         if self.gate_bits & GATE == 0 {
             return 0;
@@ -190,10 +190,10 @@ impl Pit {
     fn count(&self, now_ns: u64) -> u16 {
         let (ticks, period) = (self.ticks(now_ns), u64::from(self.period));
         let left = match self.mode {
-            // Rate and square wave reload; a square wave counts by twos.
+            // Rate generator and square wave reload the count; a square wave counts by twos.
             2 | 6 => period.wrapping_sub(into(ticks, period)),
             3 | 7 => period.wrapping_sub(into(ticks.wrapping_mul(2), period)),
-            // The others count on through zero.
+            // The other modes count on through zero.
             _ => period.wrapping_sub(ticks),
         };
         left as u16
@@ -210,7 +210,7 @@ impl Pit {
     }
 }
 
-/// How far into its period a count is.
+/// The position within the period.
 fn into(ticks: u64, period: u64) -> u64 {
     ticks.checked_rem(period).unwrap_or(0)
 }
