@@ -1,4 +1,4 @@
-//! Who holds references of frames beside page tables, lists and the frames' own flags.
+//! Holders of frame references other than page tables, page lists and the frames' own flags.
 
 use alloc::format;
 use alloc::string::String;
@@ -14,7 +14,7 @@ use crate::mm::SharedPage;
 use crate::pagetype::audit::Tally;
 use crate::pagetype::{PageType, Pte, machine};
 
-/// What grant handles hold.
+/// Counts the references that grant handles hold.
 pub(super) fn count_uses(tally: &mut Tally, uses: &[Use<HeldPage>]) -> Result<(), String> {
     for u in uses {
         match u.access {
@@ -28,7 +28,7 @@ pub(super) fn count_uses(tally: &mut Tally, uses: &[Use<HeldPage>]) -> Result<()
     Ok(())
 }
 
-/// What a domain's own parts hold.
+/// Counts the references that a domain's other parts hold.
 pub(super) fn count(tally: &mut Tally, dom: &Domain, stopped: &Stopped) -> Result<(), String> {
     let id = dom.id().0;
     if dom.life() != Life::Dead {
@@ -51,7 +51,7 @@ pub(super) fn count(tally: &mut Tally, dom: &Domain, stopped: &Stopped) -> Resul
     Ok(())
 }
 
-/// Roots and descriptor tables.
+/// Counts the references of a vCPU: its roots and its descriptor tables.
 fn count_vcpu(tally: &mut Tally, dom: &Domain, vcpu: &Vcpu, st: &VcpuState) -> Result<(), String> {
     let who = format!("vCPU {} of domain {}", vcpu.id.0, dom.id().0);
     for root in [st.kernel_root, st.user_root].into_iter().flatten() {

@@ -1,13 +1,13 @@
-//! The audit, in test builds alone: all CPUs stand still, and one of them recounts from every root what
-//! the services have noted. The first disagreement is named in a sentence on the console.
+//! The audit of test builds: all CPUs stand still, and one of them recounts from every root what the services have
+//! recorded. A message on the console describes the first disagreement.
 //!
-//! A test asks for it by the debug key `a`, a guest by its call ([`ask`]); either only raises work, and
-//! the recount happens on the way out of ring 0 ([`stand`]), where nothing is half-done: a table that is
-//! *partial*, a domain that is half destroyed and a vCPU's [`crate::pagetype::Work`] are states as any.
+//! A test requests it by the debug key `a`, a guest by a hypercall ([`ask`]). Either only raises work; the recount
+//! takes place on the way out of ring 0 ([`stand`]), where nothing is half-done. A *partial* table, a half destroyed
+//! domain and the [`crate::pagetype::Work`] of a vCPU are valid states there.
 //!
-//! Each service knows how to look at its own: `pagetype::audit`, `grant::audit`, the `check` of `event`,
-//! `timer` and `mm::alloc`. Here is who holds what across them ([`holders`]), who maps what by which right
-//! ([`rights`]), and what else must agree between two services ([`services`]).
+//! Each service can check itself: `pagetype::audit`, `grant::audit`, and the `check` of `event`, `timer` and
+//! `mm::alloc`. This room contains what spans services: which holder has which references ([`holders`]), which domain
+//! maps which frame by which right ([`rights`]), and what else must agree between two services ([`services`]).
 
 mod holders;
 mod rights;
@@ -31,12 +31,12 @@ use crate::pagetype::audit::Tally;
 use crate::pagetype::{PageType, machine, registered};
 use stopped::Stopped;
 
-/// A row for each frame, made at boot: the audit must not depend on what guests leave of the memory.
+/// A row for each frame, allocated at boot, because the audit must not depend on how much memory guests leave.
 static TALLY: Once<Lock<Tally>> = Once::new();
-/// How many audits have found something.
+/// The number of audits that have found a disagreement.
 static FAILED: AtomicU32 = AtomicU32::new(0);
 
-/// Makes room for the counts; at boot, when all RAM is known.
+/// Allocates the memory for the counts. Called at boot, when all RAM is known.
 pub fn init() {
     let end = frames_alloc::end_of_ram();
     stale::init(end);
@@ -46,25 +46,25 @@ pub fn init() {
     log::info!("this is a test build: it can audit itself (debug key 'a')");
 }
 
-/// Asks for an audit; gives its number.
+/// Requests an audit and returns its number.
 pub fn ask() -> u32 {
     standstill::request()
 }
 
-/// How an audit ended.
+/// The result of an audit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// It is still to come.
+    /// It has not taken place yet.
     Open,
-    /// Neither it nor one before it has found anything.
+    /// Neither this audit nor an earlier one has found a disagreement.
     Agreed,
-    /// It or one before it has found something.
+    /// This audit or an earlier one has found a disagreement.
     Failed,
-    /// Nobody has asked for it.
+    /// It was never requested.
     Unknown,
 }
 
-/// How the audit with this number ended.
+/// The result of the audit with this number.
 pub fn verdict(number: u32) -> Verdict {
     match standstill::stage(number) {
         Stage::Past if FAILED.load(Ordering::Relaxed) == 0 => Verdict::Agreed,
@@ -74,7 +74,7 @@ pub fn verdict(number: u32) -> Verdict {
     }
 }
 
-/// Makes the audit that `due` asks for, on the way out of ring 0. What the scheduler is to do comes first.
+/// Performs the audit if `due` asks for one, on the way out of ring 0. Pending work of the scheduler comes first.
 pub fn stand(due: u32) {
     if due & work::AUDIT == 0 {
         return;
@@ -95,7 +95,7 @@ pub fn stand(due: u32) {
     });
 }
 
-/// How much was looked at.
+/// How much was checked.
 #[derive(Default)]
 struct Sums {
     frames: u64,
@@ -147,7 +147,7 @@ fn recount(stopped: &Stopped) -> Result<Sums, String> {
         services::check_domain(dom, stopped)?;
     }
     services::check_machine(&domains)?;
-    // From here on no memory comes or goes, but for a sentence.
+    // From here on no memory is allocated or freed, except for an error message.
     for dom in &domains {
         sums.frames += machine().count_lists(&dom.pages, &mut tally)?;
     }
@@ -160,7 +160,7 @@ fn all_frames() -> impl Iterator<Item = Mfn> {
     (1..frames_alloc::end_of_ram().0).map(Mfn)
 }
 
-/// Counts what tables and flags hold; gives the entries that map another domain's frames by a grant.
+/// Counts what tables and flags hold; returns the entries that map another domain's frames by a grant.
 fn count_tables(tally: &mut Tally) -> Result<Vec<rights::Borrowed>, String> {
     let mut borrowed = Vec::new();
     let mut note = |entry| rights::note(&mut borrowed, entry);
@@ -178,7 +178,7 @@ fn compare(tally: &mut Tally) -> Result<(), String> {
     Ok(())
 }
 
-/// No CPU holds a translation of the frame that its present use forbids.
+/// Checks that no CPU may have cached a translation of the frame that its present use forbids.
 fn check_stale(mfn: Mfn) -> Result<(), String> {
     let Some(frame) = frames()
         .get(mfn)

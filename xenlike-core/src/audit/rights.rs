@@ -1,5 +1,5 @@
-//! Who maps another domain's frame by which right: the control domain by its own, everybody else by a
-//! grant that is in use. An entry that outlives its handle is the mapper's for ever.
+//! By which right a domain maps another domain's frames: the control domain by its own, any other domain by a grant
+//! that is in use. If an entry outlived its handle, the mapper would have access for ever.
 
 use alloc::format;
 use alloc::string::String;
@@ -11,7 +11,7 @@ use crate::grant::Access;
 use crate::grant::audit::Use;
 pub(super) use crate::pagetype::audit::Borrowed;
 
-/// Notes an entry that needs a grant.
+/// Records an entry that requires a grant. The control domain's entries require none.
 pub(super) fn note(all: &mut Vec<Borrowed>, entry: Borrowed) -> Result<(), String> {
     if registry::lookup(entry.mapper).is_some_and(|dom| dom.is_control()) {
         return Ok(());
@@ -22,8 +22,8 @@ pub(super) fn note(all: &mut Vec<Borrowed>, entry: Borrowed) -> Result<(), Strin
     Ok(())
 }
 
-/// For each frame and right there are no more entries than handles. There may be fewer: a guest may
-/// overwrite an entry, whose handle then can't be ended.
+/// Checks that for each frame and kind of access there are no more entries than handles. There may be fewer, because a
+/// guest may overwrite an entry, whose handle then can't be ended.
 pub(super) fn check(borrowed: &[Borrowed], uses: &[Use<HeldPage>]) -> Result<(), String> {
     let entries = sorted(borrowed.iter().copied())?;
     let of_handle = |u: &Use<HeldPage>| Borrowed {

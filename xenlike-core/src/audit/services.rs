@@ -1,4 +1,4 @@
-//! What must agree between two services.
+//! Checks of what must agree between two services.
 
 use alloc::format;
 use alloc::string::String;
@@ -14,7 +14,7 @@ use crate::kit::atomic::Ordering;
 use crate::pagetype::claims;
 use crate::timer::{Key, Timer, What};
 
-/// A domain's vCPUs against its events and the deadlines.
+/// Checks the vCPUs of a domain against its events and the deadlines.
 pub(super) fn check_domain(dom: &Domain, stopped: &Stopped) -> Result<(), String> {
     if dom.life() != Life::Alive {
         return Ok(());
@@ -28,7 +28,7 @@ pub(super) fn check_domain(dom: &Domain, stopped: &Stopped) -> Result<(), String
                 who()
             ));
         }
-        // Periodic timers rest while their vCPU has no CPU.
+        // Periodic timers don't run while their vCPU has no CPU.
         let runs = vcpu.cpu().is_some();
         for (what, goes, value, timer) in [
             (
@@ -54,7 +54,7 @@ pub(super) fn check_domain(dom: &Domain, stopped: &Stopped) -> Result<(), String
     Ok(())
 }
 
-/// Deadlines, interrupts and claims against the domains they are of.
+/// Checks deadlines, interrupts and claims against the domains that own them.
 pub(super) fn check_machine(domains: &[Arc<Domain>]) -> Result<(), String> {
     for cpu in super::cpus() {
         TIMERS.check(cpu, &on_timer)?;
@@ -71,7 +71,7 @@ pub(super) fn check_machine(domains: &[Arc<Domain>]) -> Result<(), String> {
     }
 }
 
-/// What `then` says of the timer of this key, if there is such a one.
+/// Calls `then` with the timer of this key and returns its result; false if there is no such timer.
 fn on_timer(key: Key, then: &dyn Fn(&Timer) -> bool) -> bool {
     if key.what == What::Upkeep {
         return UPKEEP.all().iter().any(then);
@@ -90,7 +90,7 @@ fn on_timer(key: Key, then: &dyn Fn(&Timer) -> bool) -> bool {
     }
 }
 
-/// Whoever handles an interrupt has a port for it.
+/// Checks that each holder of an interrupt has a port for it.
 fn check_interrupts() -> Result<(), String> {
     let Some(book) = book() else { return Ok(()) };
     let holders = book.lines().iter().flat_map(|line| &line.holders);
