@@ -14,6 +14,7 @@ pub mod cr3;
 pub mod debugreg;
 pub mod desc;
 pub mod errata;
+pub mod exception;
 pub mod extable;
 pub mod fpu;
 pub mod frame;

@@ -1,5 +1,6 @@
 //! Debug registers of a guest: what it may set them to, so that it never debugs the core.
 
+use super::VcpuState;
 use crate::arch::cr::cr4::DE as CR4_DE;
 use crate::arch::debugreg::{self, DebugRegisters, IO_BREAKPOINT};
 use crate::kit::Vaddr;
@@ -61,6 +62,43 @@ pub const fn index(number: u64, cr4: u64) -> Option<usize> {
         5 | 7 => Some(5),
         _ => None,
     }
+}
+
+/// Why a debug register was not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotSet {
+    /// There is none of that number.
+    NoRegister,
+    /// The value has bits that no register has.
+    Invalid,
+    /// It is a breakpoint that a guest may not have.
+    NotAllowed,
+}
+
+impl From<NotAllowed> for NotSet {
+    fn from(_: NotAllowed) -> Self {
+        Self::NotAllowed
+    }
+}
+
+/// Sets debug register `number` of the vCPU that runs here.
+///
+/// # Errors
+/// See [`NotSet`]; nothing has changed then.
+pub fn set(st: &mut VcpuState, number: u64, value: u64) -> Result<(), NotSet> {
+    let index = index(number, st.cr4).ok_or(NotSet::NoRegister)?;
+    let value = match index {
+        0..=3 => address(value)?,
+        // The upper halves must be zero (APM vol. 2 §13.1.1.3).
+        _ if value >> 32 != 0 => return Err(NotSet::Invalid),
+        4 => dr6(value),
+        _ => dr7(value, st.cr4)?,
+    };
+    if let Some(slot) = st.debug.get_mut(index) {
+        *slot = value;
+    }
+    debugreg::load(&st.debug);
+    Ok(())
 }
 
 /// Bits of DR6 for the I/O breakpoints that an access of so many bytes at `port` matches.

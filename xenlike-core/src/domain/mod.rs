@@ -15,6 +15,7 @@
 )]
 
 pub mod area;
+mod ctx;
 pub mod debug;
 pub mod gate;
 pub mod gdt;
@@ -29,7 +30,6 @@ pub mod registry;
 pub mod runstate;
 pub mod shutdown;
 pub mod time;
-pub mod trap;
 pub mod vcpu;
 pub mod watchdog;
 pub mod window;
@@ -38,6 +38,7 @@ use crate::kit::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsiz
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
+pub use ctx::Ctx;
 pub use registry::lookup;
 pub use vcpu::{Vcpu, VcpuState};
 

@@ -10,16 +10,16 @@ use zerocopy::FromZeros;
 use super::Domain;
 use super::gate::Gate;
 use super::info::VcpuInfo;
-use super::ldt;
 use super::runstate::Runstate;
 use super::window::Window;
+use super::{gdt, ldt};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{debugreg, fpu, time};
 use crate::cpuid::VcpuMsrs;
 use crate::kit::cell::Visit;
 use crate::kit::{CpuId, CpuSet, DomId, Lock, Mfn, Rank, VcpuId};
 use crate::mm::space::Root;
-use crate::pagetype;
+use crate::pagetype::{self, machine};
 use crate::sched::UnitId;
 use crate::timer::{Key, Timer, What};
 
@@ -364,5 +364,18 @@ impl Vcpu {
     /// Its state, if it is on no CPU. While the visit lasts, no CPU can start to run it.
     pub fn descheduled(&self) -> Option<Visit<'_, VcpuState>> {
         self.gate.visit()
+    }
+
+    /// Gives back the references that its state holds.
+    pub fn let_go(&self, st: &mut VcpuState, work: &mut pagetype::Work) {
+        let _ = self.ldt_pages.drop_all();
+        st.ldt = GuestLdt::default();
+        gdt::clear(st);
+        for root in [st.kernel_root.take(), st.user_root.take()]
+            .into_iter()
+            .flatten()
+        {
+            let _ = machine().put_root(root.mfn(), work);
+        }
     }
 }

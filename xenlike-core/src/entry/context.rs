@@ -9,11 +9,11 @@ use crate::arch::paging::DATA;
 use crate::arch::seg::Bases;
 use crate::arch::tlb::Reach;
 use crate::arch::{cpuid_fault, cr, debugreg, fpu, guest_choice, percpu, seg};
-use crate::domain::{VcpuState, ldt, time, window};
-use crate::hypercall::Ctx;
+use crate::domain::{Ctx, VcpuState, ldt, time, window};
 use crate::kit::Vaddr;
 use crate::mm::space::Root;
 use crate::mm::{layout, space};
+use crate::pv::failsafe;
 
 /// The page table that a vCPU runs on in its present mode.
 fn root(st: &VcpuState) -> Option<Root> {
@@ -84,7 +84,7 @@ pub fn load(ctx: &mut Ctx<'_>) {
         ldt::bring_in(ctx.dom, ctx.vcpu, ctx.st, selector);
     }
     if !load_segments(ctx.st) {
-        super::failsafe::enter(ctx);
+        failsafe::enter(ctx);
     }
 }
 

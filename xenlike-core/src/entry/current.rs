@@ -12,8 +12,7 @@ use core::cell::UnsafeCell;
 use crate::arch::frame::TrapFrame;
 use crate::arch::percpu;
 use crate::domain::info::VcpuInfo;
-use crate::domain::{Domain, Vcpu};
-use crate::hypercall::Ctx;
+use crate::domain::{Ctx, Domain, Vcpu};
 use crate::kit::MAX_CPUS;
 use crate::kit::cell::PerCpu;
 

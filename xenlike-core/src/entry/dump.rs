@@ -2,21 +2,7 @@
 
 use crate::arch::frame::TrapFrame;
 use crate::arch::{cr, machine_check, percpu, time};
-use crate::hypercall::Ctx;
 use crate::kit::CpuId;
-
-/// Logs the registers of the vCPU that runs here.
-pub fn guest(ctx: &Ctx<'_>) {
-    let r = &*ctx.regs;
-    let mode = if ctx.st.in_kernel { "kernel" } else { "user" };
-    log::warn!(
-        "{:?}{:?} in {mode} mode, last fault address {:#x}",
-        ctx.dom.id(),
-        ctx.vcpu.id,
-        ctx.st.cr2
-    );
-    log::warn!("{r}");
-}
 
 /// An exception in ring 0 that nothing expected: the hypervisor's own bug.
 pub fn fatal(frame: &TrapFrame, what: &str) -> ! {

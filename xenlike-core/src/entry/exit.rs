@@ -1,14 +1,13 @@
 //! The one way out of ring 0: what is owed is done first, softirq by softirq, then events.
 
 use crate::arch::frame::TrapFrame;
-use crate::arch::work;
+use crate::arch::{exception, work};
+use crate::domain::Ctx;
 use crate::domain::time;
-use crate::domain::trap::Bounce;
-use crate::hypercall::Ctx;
+use crate::pv::bounce::{Bounce, bounce};
 
 use super::current::with_current;
-use super::traps::vector;
-use super::{dump, switch, syscall, timers, tracing};
+use super::{switch, timers, tracing};
 
 /// Called by the exit stub while work is pending on this CPU. The stub looks again afterwards.
 pub extern "C" fn exit_work(frame: &mut TrapFrame) {
@@ -42,7 +41,7 @@ fn other_work(frame: &mut TrapFrame, due: u32) {
         crate::life::endings::act();
     }
     if due & work::DUMP != 0 {
-        with_current(frame, |ctx| dump::guest(ctx));
+        with_current(frame, |ctx| ctx.log_registers());
     }
     #[cfg(feature = "audit")]
     crate::audit::stand(due);
@@ -60,7 +59,7 @@ pub extern "C" fn enter_upcall(frame: &mut TrapFrame) {
             masks_events: true,
             ..Bounce::to(ctx.st.callbacks.event.entry)
         };
-        syscall::bounce(ctx, callback);
+        bounce(ctx, callback);
     });
 }
 
@@ -69,9 +68,9 @@ pub extern "C" fn enter_upcall(frame: &mut TrapFrame) {
 #[cold]
 fn nmi(mut ctx: Ctx<'_>) {
     let ctx = &mut ctx;
-    let bounce = Bounce::exception(ctx.st, vector::NMI, None);
-    if ctx.vcpu.take_nmi() && bounce.entry != 0 {
+    let handler = Bounce::exception(ctx.st, exception::NMI, None);
+    if ctx.vcpu.take_nmi() && handler.entry != 0 {
         ctx.st.nmi_masked = true;
-        syscall::bounce(ctx, bounce);
+        bounce(ctx, handler);
     }
 }

@@ -7,11 +7,11 @@ use super::stubs::{
     SYSCALL_SCRATCH, SYSCALL_STUB_BYTES, VECTOR_STUB_BYTES, syscall_stubs, syscall32_stubs,
     sysenter_stubs, vector_stubs,
 };
-use super::traps::vector;
+use super::traps::SYSCALL_GATE;
 use crate::arch::cpu::{Vendor, features};
 use crate::arch::desc::{self, FLAT_RING3_CS32, Gate, HYPERVISOR_CS, Idt};
 use crate::arch::percpu::Ist;
-use crate::arch::{msr, percpu, rflags};
+use crate::arch::{exception, msr, percpu, rflags};
 use crate::kit::{CpuId, Once};
 
 static IDT: Once<Idt> = Once::new();
@@ -34,10 +34,10 @@ fn idt() -> &'static Idt {
 /// The stack of its own that a vector needs.
 fn stack(number: u8) -> u8 {
     match number {
-        vector::DB => Ist::Debug as u8,
-        vector::NMI => Ist::Nmi as u8,
-        vector::DF => Ist::DoubleFault as u8,
-        vector::MC => Ist::MachineCheck as u8,
+        exception::DB => Ist::Debug as u8,
+        exception::NMI => Ist::Nmi as u8,
+        exception::DF => Ist::DoubleFault as u8,
+        exception::MC => Ist::MachineCheck as u8,
         _ => 0,
     }
 }
@@ -45,7 +45,7 @@ fn stack(number: u8) -> u8 {
 /// The ring from which `int n` may use a gate: int3, into, and the system call gate.
 fn privilege(number: u8) -> u8 {
     match number {
-        3 | 4 | vector::SYSCALL_GATE => 3,
+        3 | 4 | SYSCALL_GATE => 3,
         _ => 0,
     }
 }

@@ -7,15 +7,12 @@ pub mod current;
 
 mod context;
 mod dump;
-mod emulate;
 mod exit;
-mod failsafe;
 pub mod harden;
 mod idle;
 mod idt;
 mod interrupts;
-mod iret_fault;
-mod page_fault;
+mod ring0;
 mod stubs;
 mod switch;
 mod syscall;

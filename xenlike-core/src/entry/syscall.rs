@@ -6,10 +6,10 @@ use guest_pv_abi::hypercall as nr;
 use super::current::{Running, running, with_current};
 use crate::arch::frame::TrapFrame;
 use crate::arch::rflags;
-use crate::domain::shutdown::crash;
-use crate::domain::trap::{Bounce, Mode, Stuck, deliver, deliver_from};
-use crate::hypercall::{self, Args, Ctx, Outcome};
+use crate::domain::Ctx;
+use crate::hypercall::{self, Args, Outcome};
 use crate::kit::AtomicRef;
+use crate::pv::bounce::{Bounce, Mode, Stuck, bounce, deliver, deliver_from, end};
 
 /// Flags that SYSENTER left as user mode had them and that user mode gets back.
 pub const SYSENTER_KEEP: u64 = rflags::GUEST_SETTABLE & !(rflags::TF | rflags::NT | rflags::RF);
@@ -146,30 +146,8 @@ fn invalid_opcode(ctx: &mut Ctx<'_>) {
     bounce(ctx, Bounce::exception(ctx.st, 6, None));
 }
 
-/// Enters the guest kernel, or ends a domain that can't be entered.
-#[inline(always)] // see `deliver`
-pub fn bounce(ctx: &mut Ctx<'_>, bounce: Bounce) {
-    if let Err(stuck) = deliver(ctx.dom, ctx.vcpu, ctx.st, ctx.regs, bounce) {
-        stop(ctx.reborrow(), stuck);
-    }
-}
-
 /// Ends the domain whose vCPU runs here and is stuck.
 #[cold]
 fn give_up(frame: &mut TrapFrame, stuck: Stuck) {
     with_current(frame, |ctx| end(ctx, stuck.why()));
-}
-
-/// The same by its context.
-#[cold]
-#[inline(never)]
-pub fn stop(mut ctx: Ctx<'_>, stuck: Stuck) {
-    end(&mut ctx, stuck.why());
-}
-
-/// Ends a domain that can't go on.
-#[cold]
-fn end(ctx: &mut Ctx<'_>, why: &'static str) {
-    super::dump::guest(ctx);
-    crash(ctx.dom, why);
 }

@@ -8,11 +8,11 @@ use guest_pv_abi::xen::VIRQ_TBUF;
 
 use super::current::{Running, running};
 use super::syscall::{self, Door, HYPERCALLS};
-use super::traps::{self, TRAP_HANDLERS, TrapHandler, vector};
+use super::traps::{self, TRAP_HANDLERS, TrapHandler};
+use crate::arch::exception::{self, has_error_code};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{cr, percpu, work};
 use crate::domain::runstate::{self, Activity};
-use crate::domain::trap::has_error_code;
 use crate::domain::{Domain, Vcpu, notify};
 use crate::hypercall;
 use crate::kit::{DomId, VcpuId};
@@ -26,12 +26,12 @@ static TRACED_HYPERCALLS: [Door; hypercall::PLACES] = [traced_hypercall; hyperca
 /// Exceptions that the guest caused. Those that may hit ring 0 anywhere, on stacks of their own, go by as they are.
 static TRACED_TRAPS: [TrapHandler; 256] = {
     let mut table = TRAP_HANDLERS;
-    let mut exception = 0;
-    while exception < EXCEPTIONS {
-        if !matches!(exception as u8, vector::NMI | vector::DF | vector::MC) {
-            table[exception] = traced_trap;
+    let mut n = 0;
+    while n < EXCEPTIONS {
+        if !matches!(n as u8, exception::NMI | exception::DF | exception::MC) {
+            table[n] = traced_trap;
         }
-        exception += 1;
+        n += 1;
     }
     table
 };
@@ -87,7 +87,7 @@ extern "C" fn traced_trap(frame: &mut TrapFrame) {
 fn record_trap(frame: &TrapFrame) {
     let (number, error) = (frame.vector as u8, frame.error);
     let [low, high] = halves(frame.rip);
-    if number == vector::PF {
+    if number == exception::PF {
         let [address, above] = halves(cr::cr2());
         let data = [low, high, address, above, error];
         return record(TRC_PV_PAGE_FAULT | TRC_64_FLAG, &data);

@@ -1,29 +1,20 @@
 //! Who handles which trap.
 
 use super::current::{Running, running, with_current};
-use super::emulate::{self, Invalid};
-use super::{dump, interrupts, iret_fault, page_fault, syscall};
+use super::{dump, interrupts, ring0, syscall};
+use crate::arch::exception::{self, has_error_code};
 use crate::arch::frame::TrapFrame;
 use crate::arch::ipi::Vector;
-use crate::arch::{cr, debugreg, extable, lapic, rflags};
+use crate::arch::{cr, debugreg, lapic, rflags};
+use crate::domain::Ctx;
 use crate::domain::debug::merged_dr6;
-use crate::domain::trap::{Bounce, has_error_code};
-use crate::hypercall::Ctx;
 use crate::kit::AtomicRef;
+use crate::pv::bounce::{Bounce, inject};
+use crate::pv::emulate::{self, Invalid};
+use crate::pv::page_fault;
 
-/// Exception vectors by their manual names (APM vol. 2 §8.2).
-pub mod vector {
-    pub const DB: u8 = 1;
-    pub const NMI: u8 = 2;
-    pub const UD: u8 = 6;
-    pub const NM: u8 = 7;
-    pub const DF: u8 = 8;
-    pub const GP: u8 = 13;
-    pub const PF: u8 = 14;
-    pub const MC: u8 = 18;
-    /// The system call gate of 32-bit Linux: open to ring 3.
-    pub const SYSCALL_GATE: u8 = 0x80;
-}
+/// The system call gate of 32-bit Linux: open to ring 3.
+pub const SYSCALL_GATE: u8 = 0x80;
 
 /// Who handles a trap.
 pub type TrapHandler = extern "C" fn(&mut TrapFrame);
@@ -31,30 +22,30 @@ pub type TrapHandler = extern "C" fn(&mut TrapFrame);
 /// Every trap and interrupt by vector: a table, so that each pays for its own stack frame and no other's.
 pub static TRAP_HANDLERS: [TrapHandler; 256] = {
     let mut table: [TrapHandler; 256] = [interrupt; 256];
-    let mut exception = 0;
-    while exception < 32 {
-        table[exception] = if has_error_code(exception as u8) {
+    let mut n = 0;
+    while n < 32 {
+        table[n] = if has_error_code(n as u8) {
             with_error
         } else {
             without_error
         };
-        exception += 1;
+        n += 1;
     }
-    table[vector::DB as usize] = debug;
-    table[vector::NMI as usize] = interrupts::nmi;
-    table[vector::DF as usize] = double_fault;
-    table[vector::MC as usize] = machine_check;
-    table[vector::UD as usize] = invalid_opcode;
-    table[vector::NM as usize] = device_not_available;
-    table[vector::GP as usize] = general_protection;
-    table[vector::PF as usize] = page_fault;
-    table[vector::SYSCALL_GATE as usize] = system_call_gate;
-    let mut exception = FIRST_SHARED;
-    while exception < 32 {
-        if exception != vector::MC as usize {
-            table[exception] = exception_or_interrupt;
+    table[exception::DB as usize] = debug;
+    table[exception::NMI as usize] = interrupts::nmi;
+    table[exception::DF as usize] = double_fault;
+    table[exception::MC as usize] = machine_check;
+    table[exception::UD as usize] = invalid_opcode;
+    table[exception::NM as usize] = device_not_available;
+    table[exception::GP as usize] = general_protection;
+    table[exception::PF as usize] = page_fault;
+    table[SYSCALL_GATE as usize] = system_call_gate;
+    let mut n = FIRST_SHARED;
+    while n < 32 {
+        if n != exception::MC as usize {
+            table[n] = exception_or_interrupt;
         }
-        exception += 1;
+        n += 1;
     }
     table[Vector::Timer as usize] = interrupts::timer;
     table[Vector::Kick as usize] = interrupts::kick;
@@ -87,7 +78,7 @@ fn from_guest(frame: &mut TrapFrame, act: impl FnOnce(&mut Ctx<'_>)) {
     if frame.from_guest() {
         with_current(frame, act);
     } else {
-        in_ring0(frame);
+        ring0::trapped(frame);
     }
 }
 
@@ -97,21 +88,21 @@ extern "C" fn interrupt(frame: &mut TrapFrame) {
 
 extern "C" fn page_fault(frame: &mut TrapFrame) {
     if !frame.from_guest() {
-        return in_ring0(frame);
+        return ring0::trapped(frame);
     }
     let Some(running) = running() else {
         return;
     };
     let (code, address) = (frame.error, cr::cr2());
     if page_fault::may_be_ours(code) {
-        return mend(running, frame, address);
+        return handle(running, frame, address);
     }
     syscall::enter_kernel(frame, running, |ctx| page_fault::tell(ctx, address, code));
 }
 
 #[inline(never)] // its frame is not for the guest's own faults to carry
-fn mend(running: &'static Running, frame: &mut TrapFrame, address: u64) {
-    running.with(frame, |ctx| page_fault::mend(ctx, address));
+fn handle(running: &'static Running, frame: &mut TrapFrame, address: u64) {
+    running.with(frame, |ctx| page_fault::handle(ctx, address));
 }
 
 extern "C" fn general_protection(frame: &mut TrapFrame) {
@@ -120,7 +111,7 @@ extern "C" fn general_protection(frame: &mut TrapFrame) {
 
 extern "C" fn invalid_opcode(frame: &mut TrapFrame) {
     if !frame.from_guest() {
-        return in_ring0(frame);
+        return ring0::trapped(frame);
     }
     let Some(running) = running() else {
         return;
@@ -135,7 +126,7 @@ extern "C" fn invalid_opcode(frame: &mut TrapFrame) {
 #[inline(never)] // its frame is not for every #UD to carry
 fn undefined(running: &'static Running, frame: &mut TrapFrame) {
     syscall::enter_kernel(frame, running, |ctx| {
-        Bounce::exception(ctx.st, vector::UD, None)
+        Bounce::exception(ctx.st, exception::UD, None)
     });
 }
 
@@ -151,7 +142,7 @@ fn perhaps(running: &'static Running, frame: &mut TrapFrame) {
 
 extern "C" fn system_call_gate(frame: &mut TrapFrame) {
     from_guest(frame, |ctx| {
-        emulate::software_interrupt(ctx, vector::SYSCALL_GATE, 0);
+        emulate::software_interrupt(ctx, SYSCALL_GATE, 0);
     });
 }
 
@@ -161,7 +152,7 @@ extern "C" fn device_not_available(frame: &mut TrapFrame) {
         cr::clts();
         if ctx.st.cr0 & cr::cr0::TS != 0 {
             ctx.st.cr0 &= !cr::cr0::TS;
-            inject(ctx, vector::NM);
+            inject(ctx, exception::NM);
         }
     });
 }
@@ -173,7 +164,7 @@ extern "C" fn debug(frame: &mut TrapFrame) {
     }
     with_current(frame, |ctx| {
         ctx.st.debug[4] = merged_dr6(ctx.st.debug[4], debugreg::take_dr6());
-        inject(ctx, vector::DB);
+        inject(ctx, exception::DB);
     });
 }
 
@@ -203,36 +194,10 @@ extern "C" fn with_error(frame: &mut TrapFrame) {
 #[inline(always)] // see `deliver`
 fn given_as_it_is(frame: &mut TrapFrame, to: impl FnOnce(&mut Ctx<'_>) -> Bounce) {
     if !frame.from_guest() {
-        in_ring0(frame);
+        ring0::trapped(frame);
     } else if let Some(running) = running() {
         syscall::enter_kernel(frame, running, to);
     }
-}
-
-/// Gives exception `number` to the guest with the error code the machine gave.
-#[inline]
-pub fn inject(ctx: &mut Ctx<'_>, number: u8) {
-    let error = has_error_code(number).then_some(ctx.regs.error);
-    syscall::bounce(ctx, Bounce::exception(ctx.st, number, error));
-}
-
-/// A trap in ring 0: expected at the instructions of the exception table, else the core's own bug.
-#[cold]
-fn in_ring0(frame: &mut TrapFrame) {
-    let number = frame.vector as u8;
-    if let Some(landing) = extable::lookup(frame.rip) {
-        let again = number == vector::PF && {
-            let address = cr::cr2();
-            page_fault::is_stale(frame.error, address)
-                || page_fault::mended_for_return(frame, address)
-        };
-        if !again {
-            iret_fault::keep(frame, cr::cr2());
-            frame.rip = landing;
-        }
-        return;
-    }
-    dump::fatal(frame, "exception in the hypervisor");
 }
 
 /// The last exception of all: what the CPU wanted to raise could not be delivered.
@@ -243,7 +208,7 @@ extern "C" fn double_fault(frame: &mut TrapFrame) {
 extern "C" fn machine_check(frame: &mut TrapFrame) {
     // An interrupt at this vector is nobody's. It arrives on the small stack of the exception, which has no room to
     // say so.
-    if lapic::is_in_service(vector::MC) {
+    if lapic::is_in_service(exception::MC) {
         return lapic::eoi();
     }
     dump::machine_check(frame);

@@ -4,9 +4,9 @@ use guest_pv_abi::callback::{self as abi, CallbackRegister, CallbackUnregister};
 use guest_pv_abi::errno::{self, Errno};
 
 use super::{Args, Ctx, get};
-use crate::domain::trap::set_nmi_handler;
 use crate::domain::vcpu::Callback;
 use crate::kit::Vaddr;
+use crate::pv::bounce::set_nmi_handler;
 
 /// `callback_op(cmd, arg)`.
 pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {

@@ -4,25 +4,16 @@
 use guest_pv_abi::errno::{self, Errno};
 
 use super::{Args, Ctx};
-use crate::arch::debugreg;
 use crate::domain::debug;
 
 /// `set_debugreg(register, value)`.
 pub fn set(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
     let [register, value, ..] = args.0;
-    let index = debug::index(register, ctx.st.cr4).ok_or(errno::ENODEV)?;
-    let value = match index {
-        0..=3 => debug::address(value).map_err(|_| errno::EPERM)?,
-        // The upper halves must be zero (APM vol. 2 §13.1.1.3).
-        _ if value >> 32 != 0 => return Err(errno::EINVAL),
-        4 => debug::dr6(value),
-        _ => debug::dr7(value, ctx.st.cr4).map_err(|_| errno::EPERM)?,
-    };
-    if let Some(slot) = ctx.st.debug.get_mut(index) {
-        *slot = value;
-    }
-    debugreg::load(&ctx.st.debug);
-    Ok(())
+    debug::set(ctx.st, register, value).map_err(|refused| match refused {
+        debug::NotSet::NoRegister => errno::ENODEV,
+        debug::NotSet::Invalid => errno::EINVAL,
+        debug::NotSet::NotAllowed => errno::EPERM,
+    })
 }
 
 /// `get_debugreg(register)`.

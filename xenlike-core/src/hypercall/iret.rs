@@ -7,10 +7,10 @@ use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
 
 use crate::arch::frame::TrapFrame;
 use crate::arch::rflags;
-use crate::domain::trap::Stuck;
 use crate::domain::{Domain, Vcpu, VcpuState, mode, notify};
 use crate::kit::Vaddr;
 use crate::mm::guest_stack;
+use crate::pv::bounce::Stuck;
 
 /// `iret()`: the frame is on the guest's stack (`struct iret_context`), and in place of a result there are the
 /// registers that it names.

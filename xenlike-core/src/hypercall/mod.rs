@@ -64,41 +64,14 @@ pub use iret::call as iret;
 pub use outcome::{Args, Outcome};
 
 use crate::arch::frame::TrapFrame;
+pub use crate::domain::Ctx;
 use crate::domain::{self, Domain, Vcpu, VcpuState};
 use crate::kit::heap::NoMemory;
 use crate::kit::{AtomicRef, DomId, Vaddr};
 use crate::life::pausing;
 use crate::mm::guest_copy;
 
-/// Who calls: valid from the trap to the way out.
-pub struct Ctx<'a> {
-    /// The calling vCPU.
-    pub vcpu: &'a Arc<Vcpu>,
-    /// Its domain.
-    pub dom: &'a Arc<Domain>,
-    /// What only this CPU may touch while the vCPU runs here.
-    pub st: &'a mut VcpuState,
-    /// Its registers.
-    pub regs: &'a mut TrapFrame,
-}
-
 impl Ctx<'_> {
-    /// The same for a function that is seldom called: who does not call it puts no context together.
-    #[inline(always)] // nothing but words from here to there
-    pub fn reborrow(&mut self) -> Ctx<'_> {
-        Ctx {
-            vcpu: self.vcpu,
-            dom: self.dom,
-            st: self.st,
-            regs: self.regs,
-        }
-    }
-
-    /// Whether the CPU has something else to do: a long call stops and continues later.
-    pub fn preempted(&self) -> bool {
-        crate::arch::work::preempts() || self.vcpu.info.wants_upcall()
-    }
-
     /// Control rights, or EPERM.
     pub fn require_control(&self) -> Result<(), Errno> {
         if self.dom.is_control() {
@@ -277,11 +250,6 @@ fn carry_out(number: u64, ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
         nr::CALLBACK_OP => callback::call(ctx, *args).into(),
         _ => refused::call(ctx, number, *args).into(),
     }
-}
-
-/// Sets a debug register of the caller as set_debugreg does: for `mov` to it.
-pub fn set_debug_register(ctx: &mut Ctx<'_>, number: u8, value: u64) -> Result<(), Errno> {
-    debugreg::set(ctx, Args([u64::from(number), value, 0, 0]))
 }
 
 /// Reads a structure at a guest address.

@@ -7,9 +7,9 @@ use guest_pv_abi::errno::{self, Errno};
 use super::{Args, Ctx};
 use crate::arch::cr::{self, cr0::TS};
 use crate::arch::seg::{self, Base};
-use crate::domain::trap::fix_stack_selector;
 use crate::domain::{Domain, Vcpu, VcpuState, ldt};
 use crate::kit::Vaddr;
+use crate::pv::bounce::fix_stack_selector;
 
 /// `stack_switch(ss, esp)`: the stack that a trap out of guest user mode starts on.
 pub fn stack_switch(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {

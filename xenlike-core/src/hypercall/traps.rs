@@ -5,8 +5,8 @@ use guest_pv_abi::errno::{self, Errno};
 use zerocopy::FromZeros;
 
 use super::{Args, Ctx, Outcome, get};
-use crate::domain::trap::fix_code_selector;
 use crate::kit::Vaddr;
+use crate::pv::bounce::fix_code_selector;
 
 /// Entries between two looks whether the CPU has something else to do.
 const AT_ONCE: u32 = 256;

@@ -12,8 +12,8 @@ use crate::arch::percpu;
 use crate::domain::vcpu::pause;
 use crate::domain::{self, Domain, Vcpu, VcpuState, notify, time};
 use crate::kit::{Mfn, Vaddr, VcpuId};
-use crate::life::vcpu_context;
 use crate::mm::layout;
+use crate::pv::vcpu_context;
 
 /// The shortest period of a periodic timer, in ns (Xen's too: 1 ms).
 const SHORTEST_PERIOD_NS: u64 = 1_000_000;

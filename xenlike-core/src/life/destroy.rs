@@ -13,7 +13,7 @@ use alloc::sync::Arc;
 
 use guest_pv_abi::trace::{TRC_DOM0_DOM_REM, TRC_SCHED_DOM_REM};
 
-use super::{pausing, vcpu_context};
+use super::pausing;
 use crate::arch::work;
 use crate::domain::grant_machine::Mapper;
 use crate::domain::notify::SCHED;
@@ -127,7 +127,7 @@ fn give_back_references(dom: &Arc<Domain>) -> Progress {
         let Some(mut state) = vcpu.descheduled() else {
             return Progress::Again;
         };
-        vcpu_context::let_go(vcpu, &mut state, &mut work);
+        vcpu.let_go(&mut state, &mut work);
         if machine().finish(&mut work) == pagetype::Progress::Again {
             return Progress::Again;
         }

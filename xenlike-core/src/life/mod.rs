@@ -1,7 +1,7 @@
 //! The life of a domain across all services: made, given vCPUs and registers, paused, ended.
 //!
 //! [`create`] puts a domain together from each service's part and lists it; [`vcpus`] makes its
-//! vCPUs; [`vcpu_context`] gives them registers; [`destroy`] takes everything apart again, in steps
+//! vCPUs; `pv::vcpu_context` gives them registers; [`destroy`] takes everything apart again, in steps
 //! that stop when something else is urgent, until every frame is back. `domain` holds what is made
 //! here; `hypercall::domctl` decides who may ask.
 #![cfg_attr(
@@ -26,7 +26,6 @@ pub mod machine_check;
 pub mod pausing;
 pub mod pools;
 pub mod trace_buffers;
-pub mod vcpu_context;
 pub mod vcpus;
 
 use crate::domain;

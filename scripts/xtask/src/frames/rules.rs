@@ -60,7 +60,7 @@ pub const PANICS: [&str; 4] = [
 ];
 
 /// A trap in ring 0 comes to this only at the IRET to the guest, where nothing else is on the stack.
-pub const AT_THE_RETURN: &str = "entry::page_fault::mended_for_return";
+pub const AT_THE_RETURN: &str = "entry::ring0::is_mended_for_return";
 
 /// Code in assembly whose address is only told to the CPU, or that starts a stack anew.
 pub const STUBS: [&str; 6] = [
@@ -77,7 +77,7 @@ pub const ENTRIES: [&str; 6] = [
     "xenlike_core::entry::syscall::handle_syscall",
     "xenlike_core::entry::syscall::handle_syscall32",
     "xenlike_core::entry::syscall::handle_sysenter",
-    "xenlike_core::entry::iret_fault::handle",
+    "xenlike_core::entry::ring0::handle_iret_fault",
     "xenlike_core::entry::exit::exit_work",
     "xenlike_core::entry::exit::enter_upcall",
 ];

@@ -11,7 +11,7 @@ use crate::domain::vcpu::Callback;
 use crate::domain::{Domain, Vcpu};
 use crate::hypercall::{Ctx, get_boxed, put, with_stopped};
 use crate::kit::{Vaddr, VcpuId};
-use crate::life::vcpu_context;
+use crate::pv::vcpu_context;
 
 /// XEN_DOMCTL_setvcpucontext; a null pointer resets the vCPU.
 pub fn set(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {

@@ -10,10 +10,11 @@ use guest_pv_abi::arch_x86::{
 };
 use zerocopy::FromZeros;
 
+use super::bounce::{fix_code_selector, fix_stack_selector};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{cpu, cr, rflags};
 use crate::domain::vcpu::{Callback, GDT_GUEST_FRAMES, GuestLdt, pause};
-use crate::domain::{Domain, Life, Vcpu, VcpuState, debug, gdt, mode, notify, time, trap};
+use crate::domain::{Domain, Life, Vcpu, VcpuState, debug, gdt, mode, notify, time};
 use crate::kit::{Maddr, Vaddr};
 use crate::mm::space::Root;
 use crate::pagetype::{self, Work, machine};
@@ -208,10 +209,10 @@ fn set_registers(st: &mut VcpuState, context: &VcpuGuestContext) {
         // Not as after a SYSCALL: left by IRET, which restores everything.
         vector: 0,
         rip: r.rip,
-        cs: u64::from(trap::fix_code_selector(r.cs)),
+        cs: u64::from(fix_code_selector(r.cs)),
         rflags: r.rflags & rflags::GUEST_SETTABLE | rflags::ALWAYS_ON | rflags::IF,
         rsp: r.rsp,
-        ss: u64::from(trap::fix_stack_selector(r.ss)),
+        ss: u64::from(fix_stack_selector(r.ss)),
     };
     st.iopl = (r.rflags >> 12 & 3) as u8;
     st.in_kernel = context.flags & VGCF_IN_KERNEL != 0;
@@ -226,7 +227,7 @@ fn set_registers(st: &mut VcpuState, context: &VcpuGuestContext) {
 fn set_tables(vcpu: &Vcpu, st: &mut VcpuState, context: &VcpuGuestContext) {
     for (slot, trap) in st.traps.iter_mut().zip(&context.trap_ctxt) {
         *slot = *trap;
-        slot.cs = trap::fix_code_selector(trap.cs);
+        slot.cs = fix_code_selector(trap.cs);
     }
     let masks = |flag: u64| u8::from(context.flags & flag != 0);
     st.callbacks.event = Callback {
@@ -241,7 +242,7 @@ fn set_tables(vcpu: &Vcpu, st: &mut VcpuState, context: &VcpuGuestContext) {
         entry: context.syscall_callback_eip,
         masks_events: masks(VGCF_SYSCALL_DISABLES_EVENTS),
     };
-    st.kernel_ss = trap::fix_stack_selector(context.kernel_ss as u16);
+    st.kernel_ss = fix_stack_selector(context.kernel_ss as u16);
     st.kernel_sp = context.kernel_sp;
     // The vCPU is on no CPU: nothing has these translations cached when it is loaded next.
     let _ = vcpu.ldt_pages.drop_all();
@@ -255,24 +256,11 @@ fn set_tables(vcpu: &Vcpu, st: &mut VcpuState, context: &VcpuGuestContext) {
 pub fn reset(dom: &Domain, vcpu: &Vcpu, st: &mut VcpuState) {
     notify::hold(vcpu, pause::DOWN);
     let mut work = dom.teardown.lock();
-    let_go(vcpu, st, &mut work);
+    vcpu.let_go(st, &mut work);
     st.initialised = false;
     st.callbacks = crate::domain::vcpu::Callbacks::default();
     st.nmi_masked = false;
     st.fpu.reset();
-}
-
-/// Gives back the references that a vCPU's state holds.
-pub fn let_go(vcpu: &Vcpu, st: &mut VcpuState, work: &mut Work) {
-    let _ = vcpu.ldt_pages.drop_all();
-    st.ldt = GuestLdt::default();
-    gdt::clear(st);
-    for root in [st.kernel_root.take(), st.user_root.take()]
-        .into_iter()
-        .flatten()
-    {
-        let _ = machine().put_root(root.mfn(), work);
-    }
 }
 
 /// Why there is no context to show.

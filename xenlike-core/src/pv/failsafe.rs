@@ -1,9 +1,8 @@
 //! The failsafe callback: the guest's segment registers can't be loaded.
 
-use super::syscall::stop;
+use super::bounce::{deliver_failsafe, stop};
 use crate::arch::seg;
-use crate::domain::trap::deliver_failsafe;
-use crate::hypercall::Ctx;
+use crate::domain::Ctx;
 
 /// Enters the failsafe callback with the selectors as they are: null where one could not be loaded.
 pub fn enter(ctx: &mut Ctx<'_>) {

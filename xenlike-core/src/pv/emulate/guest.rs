@@ -8,11 +8,10 @@ use crate::arch::frame::TrapFrame;
 use crate::arch::{cpu, cr, fpu, guest_choice, msr, pci, port, seg, time, tlb};
 use crate::cpuid::guest::{Asked, Host, Role, Time, View};
 use crate::cpuid::{self, Leaf, Policy, VcpuMsrs};
-use crate::domain::{Rights, debug};
+use crate::domain::{Ctx, Rights, debug};
 use crate::emul::{
     Access, Base, Denied, Guest, Mode, PageFault, Segment, SegmentName, TaskSwitched, Width,
 };
-use crate::hypercall::{Ctx, set_debug_register};
 use crate::kit::lock::LockGuard;
 use crate::kit::{Lock, PAGE_SHIFT, Rank, Vaddr};
 use crate::mm::{alloc, guest_copy};
@@ -79,7 +78,9 @@ fn clock() -> Time {
 /// Width of the machine addresses of RAM: what a domain's tables have to hold.
 fn address_bits() -> u32 {
     let last = alloc::end_of_ram().0.saturating_sub(1);
-    (u64::BITS - last.leading_zeros()).saturating_add(PAGE_SHIFT)
+    u64::BITS
+        .saturating_sub(last.leading_zeros())
+        .saturating_add(PAGE_SHIFT)
 }
 
 fn input(port: u16, width: Width) -> u32 {
@@ -162,7 +163,7 @@ impl Guest for Emulated<'_, '_> {
     }
     fn bitmap_allows(&mut self, port: u16, width: Width) -> bool {
         let (bitmap, ports) = self.ctx.st.iobmp;
-        let end = u32::from(port) + u32::from(width.bytes());
+        let end = u32::from(port).saturating_add(u32::from(width.bytes()));
         // Bytes that can't be read count as ones: no access.
         let closed = |port: u32| {
             let byte = Vaddr(bitmap.wrapping_add(u64::from(port / 8)));
@@ -172,7 +173,9 @@ impl Guest for Emulated<'_, '_> {
     }
     fn holds_ports(&self, port: u16, width: Width) -> bool {
         let first = u64::from(port);
-        let last = first + u64::from(width.bytes()) - 1;
+        let last = first
+            .saturating_add(u64::from(width.bytes()))
+            .saturating_sub(1);
         self.ctx.dom.settings.lock().ports.contains(first..=last)
     }
     fn port_in(&mut self, port: u16, width: Width) -> u32 {
@@ -259,7 +262,7 @@ impl Guest for Emulated<'_, '_> {
         self.ctx.st.debug.get(index).copied()
     }
     fn set_debug_register(&mut self, number: u8, value: u64) -> Result<(), Denied> {
-        set_debug_register(self.ctx, number, value).map_err(|_| Denied::Refused)
+        debug::set(self.ctx.st, number.into(), value).map_err(|_| Denied::Refused)
     }
     fn io_breakpoints(&self, port: u16, width: Width) -> u64 {
         debug::io_hits(&self.ctx.st.debug, port, width.bytes())

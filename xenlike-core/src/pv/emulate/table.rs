@@ -3,9 +3,8 @@
 use crate::kit::atomic::Ordering;
 
 use super::guest::Emulated;
-use crate::domain::VcpuState;
+use crate::domain::{Ctx, VcpuState};
 use crate::emul::ptwr::{Entries, EntryError};
-use crate::hypercall::Ctx;
 use crate::kit::{Mfn, PAGE_SHIFT, Vaddr};
 use crate::life::is_only_read;
 use crate::mm::directmap::SharedPage;

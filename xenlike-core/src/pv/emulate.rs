@@ -7,21 +7,19 @@ mod table;
 use guest_pv_abi::arch_x86::FLAT_RING3_CS64;
 use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
 
-use super::traps::{inject, vector};
-use super::{page_fault, syscall};
+use super::bounce::{Bounce, bounce, inject};
+use super::page_fault;
+use crate::arch::exception;
 use crate::arch::frame::TrapFrame;
+use crate::domain::Ctx;
 use crate::domain::debug::merged_dr6;
-use crate::domain::trap::Bounce;
 use crate::domain::vcpu::pause;
 use crate::emul::{self, Exception, Outcome};
-use crate::hypercall::Ctx;
 use crate::kit::Vaddr;
 use crate::kit::atomic::Ordering;
 use crate::mm::guest_copy;
 use guest::Emulated;
 
-/// #SS.
-const STACK: u8 = 12;
 /// Error code of #GP: the selector field is an IDT vector (APM vol. 2 §8.4.1).
 const ERROR_IDT: u32 = 2;
 /// Page fault error code: a write.
@@ -37,10 +35,10 @@ pub fn general_protection(ctx: &mut Ctx<'_>) {
         return software_interrupt(ctx, (code >> 3) as u8, INT_N_BYTES);
     }
     if code != 0 {
-        return inject(ctx, vector::GP);
+        return inject(ctx, exception::GP);
     }
     let outcome = emul::general_protection(&mut Emulated::new(ctx));
-    apply(ctx, outcome, vector::GP);
+    apply(ctx, outcome, exception::GP);
 }
 
 /// What a guest's #UD is about.
@@ -74,14 +72,14 @@ pub fn look_at(regs: &TrapFrame) -> Invalid {
 pub fn forced_cpuid(ctx: &mut Ctx<'_>) {
     let outcome = emul::forced_cpuid(&mut Emulated::new(ctx), emul::Bits::SixtyFour);
     if outcome != Outcome::Done {
-        apply(ctx, outcome, vector::UD);
+        apply(ctx, outcome, exception::UD);
     }
 }
 
 /// A guest's #UD that may be CPUID behind the prefix.
 pub fn invalid_opcode(ctx: &mut Ctx<'_>) {
     let outcome = emul::invalid_opcode(&mut Emulated::new(ctx));
-    apply(ctx, outcome, vector::UD);
+    apply(ctx, outcome, exception::UD);
 }
 
 /// `int n` by a guest, with RIP `bytes` before the end of the instruction: its handler if the mode that
@@ -100,7 +98,7 @@ pub fn software_interrupt(ctx: &mut Ctx<'_>, number: u8, bytes: u64) {
     let gate = Bounce::exception(ctx.st, number, None);
     if gate.entry != 0 && flags.is_some_and(|flags| flags & 3 >= privilege) {
         ctx.regs.rip = ctx.regs.rip.wrapping_add(bytes);
-        return syscall::bounce(ctx, gate);
+        return bounce(ctx, gate);
     }
     closed_gate(ctx.reborrow(), number, bytes);
 }
@@ -111,7 +109,7 @@ fn closed_gate(mut ctx: Ctx<'_>, number: u8, bytes: u64) {
     let ctx = &mut ctx;
     ctx.regs.rip = ctx.regs.rip.wrapping_sub(INT_N_BYTES.wrapping_sub(bytes));
     ctx.regs.error = u32::from(number) << 3 | ERROR_IDT;
-    inject(ctx, vector::GP);
+    inject(ctx, exception::GP);
 }
 
 /// A guest kernel's write fault at `address`, in a page that is there: true if it was a store into one of
@@ -128,21 +126,21 @@ pub fn page_table_write(ctx: &mut Ctx<'_>, address: u64) -> bool {
     if outcome == Outcome::NotOurs {
         return false;
     }
-    apply(ctx, outcome, vector::PF);
+    apply(ctx, outcome, exception::PF);
     true
 }
 
 /// Domain 0's write fault at `address`, in a page that is there: true if it was a plain store into a device's page that
 /// it may only read (an MSI-X table in use, the HPET), which has no effect, as on Xen.
 pub fn store_to_only_read_device(ctx: &mut Ctx<'_>, address: u64) -> bool {
-    if ctx.require_control().is_err() || !table::is_only_read_device(ctx, Vaddr(address)) {
+    if !ctx.dom.is_control() || !table::is_only_read_device(ctx, Vaddr(address)) {
         return false;
     }
     let outcome = emul::ptwr::discarded_store(&mut Emulated::new(ctx), Vaddr(address));
     if outcome == Outcome::NotOurs {
         return false;
     }
-    apply(ctx, outcome, vector::PF);
+    apply(ctx, outcome, exception::PF);
     true
 }
 
@@ -153,7 +151,7 @@ fn apply(ctx: &mut Ctx<'_>, outcome: Outcome, trapped: u8) {
         Outcome::Done | Outcome::Again => {}
         Outcome::Debug(cause) => {
             ctx.st.debug[4] = merged_dr6(ctx.st.debug[4], cause);
-            inject(ctx, vector::DB);
+            inject(ctx, exception::DB);
         }
         Outcome::Block => block(ctx),
         Outcome::Fault(Exception::Page(fault)) => {
@@ -164,9 +162,9 @@ fn apply(ctx: &mut Ctx<'_>, outcome: Outcome, trapped: u8) {
             };
             page_fault::give(ctx, fault.at.0, write);
         }
-        Outcome::Fault(Exception::GeneralProtection) => fault(ctx, vector::GP),
-        Outcome::Fault(Exception::InvalidOpcode) => fault(ctx, vector::UD),
-        Outcome::Fault(Exception::Stack) => fault(ctx, STACK),
+        Outcome::Fault(Exception::GeneralProtection) => fault(ctx, exception::GP),
+        Outcome::Fault(Exception::InvalidOpcode) => fault(ctx, exception::UD),
+        Outcome::Fault(Exception::Stack) => fault(ctx, exception::SS),
         Outcome::NotOurs => inject(ctx, trapped),
     }
 }

@@ -1,24 +1,15 @@
 //! #PF from a guest: a page table that it writes as it pleases, an MSI-X table, an LDT page not mapped yet, a GDT page
 //! that it has not, or its own affair.
 
-use crate::kit::atomic::Ordering;
-
-use super::current::with_current;
+use super::bounce::{Bounce, bounce, inject};
 use super::emulate;
-use super::stubs::iret_to_guest;
-use super::syscall;
-use super::traps::{inject, vector};
-use crate::arch::frame::TrapFrame;
-use crate::arch::{cr3, percpu};
-use crate::domain::trap::Bounce;
-use crate::domain::{ldt, window};
-use crate::hypercall::Ctx;
+use crate::arch::exception;
+use crate::domain::{Ctx, ldt, window};
 use crate::kit::Vaddr;
 use crate::mm::layout;
-use crate::pagetype::machine;
 
 /// Bits of the error code (APM vol. 2 §8.2.15).
-mod error {
+pub mod error {
     /// The page is there: a protection, not a hole.
     pub const PRESENT: u32 = 1;
     /// A write.
@@ -26,9 +17,6 @@ mod error {
     /// From user mode, as the guest knows it.
     pub const USER: u32 = 4;
 }
-
-/// The word of [`percpu::CpuInfo::words`] that holds the address of the last fault tried again.
-const LAST_RETRIED: usize = 0;
 
 /// Whether a fault with this error code may be the core's own affair: a descriptor of the LDT that ring 0
 /// wanted, or a write to a page that is there.
@@ -39,7 +27,7 @@ pub const fn may_be_ours(code: u32) -> bool {
 }
 
 /// A guest's page fault at `address` that [may be ours](may_be_ours).
-pub fn mend(ctx: &mut Ctx<'_>, address: u64) {
+pub fn handle(ctx: &mut Ctx<'_>, address: u64) {
     let code = ctx.regs.error;
     if let Some(offset) = ldt_offset(ctx, address, code) {
         return ldt_fault(ctx, offset);
@@ -62,8 +50,8 @@ pub fn mend(ctx: &mut Ctx<'_>, address: u64) {
 /// guest sees its own modes.
 #[inline(always)] // with `deliver`
 pub fn give(ctx: &mut Ctx<'_>, address: u64, code: u32) {
-    let bounce = tell(ctx, address, code);
-    syscall::bounce(ctx, bounce);
+    let to = tell(ctx, address, code);
+    bounce(ctx, to);
 }
 
 /// The same, with the entry into the kernel left to do.
@@ -73,7 +61,7 @@ pub fn tell(ctx: &mut Ctx<'_>, address: u64, code: u32) -> Bounce {
     ctx.regs.error = code & !error::USER | user;
     ctx.st.cr2 = address;
     ctx.vcpu.info.set_cr2(address);
-    Bounce::exception(ctx.st, vector::PF, Some(ctx.regs.error))
+    Bounce::exception(ctx.st, exception::PF, Some(ctx.regs.error))
 }
 
 /// The offset into the vCPU's LDT, if the machine wanted a descriptor in a page of its LDT window that is not there.
@@ -102,7 +90,16 @@ fn window_offset(start: u64, pages: usize, address: u64, code: u32) -> Option<u6
 /// #GP with the selector (SDM vol. 3 §6.15), as on Xen.
 fn beyond_gdt(ctx: &mut Ctx<'_>, offset: u64) {
     ctx.regs.error = offset as u32 & !7;
-    inject(ctx, vector::GP);
+    inject(ctx, exception::GP);
+}
+
+/// Maps the page of the LDT in which the CPU wanted a descriptor when it faulted at `address` in ring 0; false if that
+/// was no such fault, or the guest has no such page.
+pub fn fill_ldt(ctx: &Ctx<'_>, address: u64, code: u32) -> bool {
+    match ldt_offset(ctx, address, code) {
+        Some(offset) if ctx.st.ldt.entries != 0 => ldt::fill(ctx.dom, ctx.vcpu, ctx.st, offset),
+        _ => false,
+    }
 }
 
 /// The machine wanted a descriptor of the LDT. If the guest's page can't be taken for one, that is
@@ -113,40 +110,4 @@ fn ldt_fault(ctx: &mut Ctx<'_>, offset: u64) {
     }
     let address = Vaddr(ctx.st.ldt.base.wrapping_add(offset));
     give(ctx, address.0, ctx.regs.error);
-}
-
-/// The IRET to the guest wanted a descriptor of its LDT (`frame` is the fault's, in ring 0): true if it is
-/// at hand now, so that the IRET is to be tried again.
-#[cold]
-#[inline(never)] // it needs much of the stack, and other faults of ring 0 hit with little left
-pub fn mended_for_return(frame: &mut TrapFrame, address: u64) -> bool {
-    // Anywhere else the vCPU's state may be in use.
-    if frame.rip != &raw const iret_to_guest as u64 {
-        return false;
-    }
-    let code = frame.error;
-    let fill = |ctx: &mut Ctx<'_>| match ldt_offset(ctx, address, code) {
-        Some(offset) if ctx.st.ldt.entries != 0 => ldt::fill(ctx.dom, ctx.vcpu, ctx.st, offset),
-        _ => false,
-    };
-    with_current(frame, fill).unwrap_or(false)
-}
-
-/// Whether a fault of a guest copy came from a translation that the guest has since made more
-/// permissive: it need not flush for that, so the copy is tried once more. The fault itself has
-/// dropped the translation (SDM vol. 3 §5.10.2). Only once in a row at an address: what else forbids
-/// the access (a table above the entry) does not change by trying.
-pub fn is_stale(code: u32, address: u64) -> bool {
-    let last = &percpu::info().words[LAST_RETRIED];
-    if last.swap(0, Ordering::Relaxed) == address {
-        return false;
-    }
-    let entry = machine().lookup(cr3::current(), Vaddr(address));
-    let permits = entry.is_some_and(|entry| {
-        entry.is_present() && (code & error::WRITE == 0 || entry.is_writable())
-    });
-    if permits {
-        last.store(address, Ordering::Relaxed);
-    }
-    permits
 }

@@ -4,9 +4,8 @@ use guest_pv_abi::arch_x86::{FLAT_RING3_CS32, FLAT_RING3_CS64, FLAT_RING3_DS32};
 
 use super::table;
 use crate::arch::seg;
-use crate::domain::VcpuState;
+use crate::domain::{Ctx, VcpuState};
 use crate::emul::{Bits, Permission, Segment, SegmentName};
-use crate::hypercall::Ctx;
 use crate::kit::Vaddr;
 use crate::mm::directmap::SharedPage;
 

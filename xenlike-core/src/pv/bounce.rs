@@ -10,10 +10,12 @@ use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
 
 use zerocopy::FromZeros;
 
-use super::vcpu::Callback;
-use super::{Domain, Vcpu, VcpuState, mode};
+use crate::arch::exception::has_error_code;
 use crate::arch::frame::TrapFrame;
 use crate::arch::rflags;
+use crate::domain::shutdown::crash;
+use crate::domain::vcpu::Callback;
+use crate::domain::{Ctx, Domain, Vcpu, VcpuState, mode};
 use crate::kit::Vaddr;
 use crate::mm::guest_copy;
 use crate::mm::guest_stack::{self, Told};
@@ -71,11 +73,6 @@ impl From<Callback> for Bounce {
             ..Self::to(callback.entry)
         }
     }
-}
-
-/// Exceptions that push an error code (APM vol. 2 §8.2): #DF #TS #NP #SS #GP #PF #AC.
-pub const fn has_error_code(vector: u8) -> bool {
-    matches!(vector, 8 | 10..=14 | 17 | 21)
 }
 
 impl Bounce {
@@ -279,13 +276,31 @@ pub const fn fix_stack_selector(selector: u16) -> u16 {
     selector | 3
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn error_codes_by_vector() {
-        let with: std::vec::Vec<u8> = (0..32).filter(|&v| has_error_code(v)).collect();
-        assert_eq!(with, [8, 10, 11, 12, 13, 14, 17, 21]);
+/// Enters the guest kernel, or ends a domain that can't be entered.
+#[inline(always)] // see `deliver`
+pub fn bounce(ctx: &mut Ctx<'_>, bounce: Bounce) {
+    if let Err(stuck) = deliver(ctx.dom, ctx.vcpu, ctx.st, ctx.regs, bounce) {
+        stop(ctx.reborrow(), stuck);
     }
+}
+
+/// Gives exception `number` to the guest with the error code the machine gave.
+#[inline]
+pub fn inject(ctx: &mut Ctx<'_>, number: u8) {
+    let error = has_error_code(number).then_some(ctx.regs.error);
+    bounce(ctx, Bounce::exception(ctx.st, number, error));
+}
+
+/// Ends the domain of a vCPU that is stuck.
+#[cold]
+#[inline(never)]
+pub fn stop(mut ctx: Ctx<'_>, stuck: Stuck) {
+    end(&mut ctx, stuck.why());
+}
+
+/// Ends a domain that can't go on.
+#[cold]
+pub fn end(ctx: &mut Ctx<'_>, why: &'static str) {
+    ctx.log_registers();
+    crash(ctx.dom, why);
 }

@@ -1,0 +1,49 @@
+//! The vCPU that runs on this CPU, as everything that acts for it is given it.
+
+use alloc::sync::Arc;
+
+use super::{Domain, Vcpu, VcpuState};
+use crate::arch::frame::TrapFrame;
+use crate::arch::work;
+
+/// The vCPU that entered ring 0 here; valid until the CPU leaves ring 0 or switches away.
+pub struct Ctx<'a> {
+    /// The vCPU.
+    pub vcpu: &'a Arc<Vcpu>,
+    /// Its domain.
+    pub dom: &'a Arc<Domain>,
+    /// What only this CPU may touch while the vCPU runs here.
+    pub st: &'a mut VcpuState,
+    /// Its registers.
+    pub regs: &'a mut TrapFrame,
+}
+
+impl Ctx<'_> {
+    /// Reborrows for a cold callee, so that the hot path never builds a `Ctx` in memory.
+    #[inline(always)] // nothing but words from here to there
+    pub fn reborrow(&mut self) -> Ctx<'_> {
+        Ctx {
+            vcpu: self.vcpu,
+            dom: self.dom,
+            st: self.st,
+            regs: self.regs,
+        }
+    }
+
+    /// Whether the CPU has something else to do: a long call stops and continues later.
+    pub fn preempted(&self) -> bool {
+        work::preempts() || self.vcpu.info.wants_upcall()
+    }
+
+    /// Logs the registers.
+    pub fn log_registers(&self) {
+        let mode = if self.st.in_kernel { "kernel" } else { "user" };
+        log::warn!(
+            "{:?}{:?} in {mode} mode, last fault address {:#x}",
+            self.dom.id(),
+            self.vcpu.id,
+            self.st.cr2
+        );
+        log::warn!("{}", &*self.regs);
+    }
+}

@@ -1,0 +1,99 @@
+//! Exceptions in ring 0: those that the exception table expects, of which the IRET to the guest is one. All others are
+//! the hypervisor's own bugs.
+
+use crate::kit::atomic::Ordering;
+
+use super::current::with_current;
+use super::dump;
+use super::stubs::iret_to_guest;
+use crate::arch::frame::TrapFrame;
+use crate::arch::{cr, cr3, exception, extable, percpu};
+use crate::kit::Vaddr;
+use crate::pagetype::machine;
+use crate::pv::bounce::inject;
+use crate::pv::page_fault::{self, error};
+
+/// Words of [`percpu::CpuInfo::words`]: the address of the last fault that was tried again.
+const LAST_RETRIED: usize = 0;
+/// What IRET raised: the vector above the error code, and CR2.
+const EXCEPTION: usize = 1;
+const ADDRESS: usize = 2;
+
+/// An exception in ring 0: at an instruction of the exception table execution goes on at its landing.
+#[cold]
+pub fn trapped(frame: &mut TrapFrame) {
+    let number = frame.vector as u8;
+    if let Some(landing) = extable::lookup(frame.rip) {
+        let again = number == exception::PF && {
+            let address = cr::cr2();
+            is_stale(frame.error, address) || is_mended_for_return(frame, address)
+        };
+        if !again {
+            keep(frame, cr::cr2());
+            frame.rip = landing;
+        }
+        return;
+    }
+    dump::fatal(frame, "exception in the hypervisor");
+}
+
+/// Whether a fault of a guest copy came from a translation that the guest has since made more
+/// permissive: it need not flush for that, so the copy is tried once more. The fault itself has
+/// dropped the translation (SDM vol. 3 §5.10.2). Only once in a row at an address: what else forbids
+/// the access (a table above the entry) does not change by trying.
+fn is_stale(code: u32, address: u64) -> bool {
+    let last = &percpu::info().words[LAST_RETRIED];
+    if last.swap(0, Ordering::Relaxed) == address {
+        return false;
+    }
+    let entry = machine().lookup(cr3::current(), Vaddr(address));
+    let permits = entry.is_some_and(|entry| {
+        entry.is_present() && (code & error::WRITE == 0 || entry.is_writable())
+    });
+    if permits {
+        last.store(address, Ordering::Relaxed);
+    }
+    permits
+}
+
+/// Whether the IRET to the guest faulted for a descriptor of the guest's LDT that is mapped now, so that the IRET is to
+/// be tried again.
+#[cold]
+#[inline(never)] // it needs much of the stack, and other faults of ring 0 hit with little left
+fn is_mended_for_return(frame: &mut TrapFrame, address: u64) -> bool {
+    // Anywhere else the vCPU's state may be in use.
+    if !is_at_return(frame) {
+        return false;
+    }
+    let code = frame.error;
+    with_current(frame, |ctx| page_fault::fill_ldt(ctx, address, code)).unwrap_or(false)
+}
+
+fn is_at_return(frame: &TrapFrame) -> bool {
+    frame.rip == &raw const iret_to_guest as u64
+}
+
+/// IRET could not load the frame that the guest asked for. What the CPU raised in ring 0 is the guest's own exception,
+/// at that frame's address, as on Xen: it is kept until the registers are back.
+fn keep(frame: &TrapFrame, address: u64) {
+    if !is_at_return(frame) {
+        return;
+    }
+    let words = &percpu::info().words;
+    let exception = u64::from(frame.vector) << 32 | u64::from(frame.error);
+    words[EXCEPTION].store(exception, Ordering::Relaxed);
+    words[ADDRESS].store(address, Ordering::Relaxed);
+}
+
+/// Gives the guest, whose registers `frame` holds again, the exception that its IRET raised.
+pub extern "C" fn handle_iret_fault(frame: &mut TrapFrame) {
+    let words = &percpu::info().words;
+    let exception = words[EXCEPTION].load(Ordering::Relaxed);
+    let address = words[ADDRESS].load(Ordering::Relaxed);
+    let (number, error) = ((exception >> 32) as u8, exception as u32);
+    (frame.vector, frame.error) = (u32::from(number), error);
+    with_current(frame, |ctx| match number {
+        exception::PF => page_fault::handle(ctx, address),
+        _ => inject(ctx, number),
+    });
+}

@@ -1,0 +1,26 @@
+//! What only paravirtual vCPUs have: how they enter their kernel, what ring 3 can't do for them, and their registers
+//! and tables as the toolstack sees them.
+//!
+//! - [`bounce`]: makes a vCPU enter its kernel for an exception, a system call or an event;
+//! - [`emulate`]: the other side of [`crate::emul`], for instructions that ring 3 may not execute;
+//! - [`page_fault`]: which page faults are the hypervisor's affair;
+//! - [`failsafe`]: segment registers that can't be loaded;
+//! - [`vcpu_context`]: all registers and tables as one structure.
+//!
+//! `entry` decides from a trap which of these handles it, `hypercall` calls them for a guest that asks.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+pub mod bounce;
+pub mod emulate;
+pub mod failsafe;
+pub mod page_fault;
+pub mod vcpu_context;
