@@ -108,7 +108,7 @@ fn check_image(path: &Path) -> Result<()> {
 /// What a trap in ring 0 may come to: an interrupt of the idle loop, a fault of a guest copy or of the IRET.
 fn nested_handlers(image: &Image) -> Result<Vec<u64>> {
     let names = [
-        "traps::in_ring0",
+        "ring0::trapped",
         "traps::interrupt",
         "interrupts::timer",
         "interrupts::flush",
