@@ -96,8 +96,8 @@ pub fn set_deadline_ns(deadline_ns: Option<u64>, (tsc, now_ns): time::Stamp) -> 
     }
 }
 
-/// Whether this CPU's deadline has passed. Code that runs with interrupts off must ask, because the timer's interrupt
-/// can't tell it.
+/// Whether this CPU's deadline has passed. Code that runs with interrupts off must ask, because the
+/// timer's interrupt can't tell it.
 #[inline]
 pub fn is_due(tsc: u64) -> bool {
     tsc >= DUE.of(percpu::this_cpu()).load(Ordering::Relaxed)

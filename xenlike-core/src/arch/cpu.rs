@@ -6,11 +6,11 @@ use crate::kit::atomic::{AtomicBool, Ordering};
 /// The vendor of a CPU, by the string of CPUID leaf 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Vendor {
-    /// "GenuineIntel".
+    /// Intel, whose string is "GenuineIntel".
     Intel,
-    /// "AuthenticAMD", and "HygonGenuine", whose CPUs are AMD's design.
+    /// AMD, "AuthenticAMD"; and Hygon, "HygonGenuine", whose CPUs are of AMD's design.
     Amd,
-    /// Any other vendor.
+    /// Any vendor with another string.
     #[default]
     Other,
 }
@@ -192,9 +192,9 @@ pub fn family_model() -> (u32, u32) {
     (family, model)
 }
 
-/// The feature words in which CPUs are compared with the boot CPU: name, and a mask of the bits that don't matter,
-/// because firmware or software sets them, or because neither the core nor a guest uses the feature (SDM vol. 2,
-/// CPUID).
+/// The feature words in which CPUs are compared with the boot CPU: name, and a mask of the bits that don't
+/// matter, because firmware or software sets them, or because neither the core nor a guest uses the
+/// feature (SDM vol. 2, CPUID).
 const COMPARED: [(&str, u32); 7] = [
     // DTES64, MONITOR, DS-CPL, EIST, TM2, CNXT-ID, SDBG, xTPR, PDCM, DCA, OSXSAVE
     ("1.ECX", 0x0804_cd9c),
@@ -226,8 +226,8 @@ fn feature_words() -> [u32; 7] {
 /// The boot CPU's feature words, in the order of [`COMPARED`].
 static BOOT_WORDS: Once<[u32; 7]> = Once::new();
 
-/// The first word in which this CPU lacks features of the boot CPU, encoded for [`lack_from`]; `None` if it lacks
-/// nothing.
+/// The first word in which this CPU lacks features of the boot CPU, encoded for [`lack_from`];
+/// `None` if it lacks nothing.
 pub fn lack() -> Option<u64> {
     if LIMITED.load(Ordering::Relaxed) {
         lift_limit();
@@ -250,8 +250,8 @@ pub fn lack_from(lack: u64) -> (&'static str, u32) {
     (word.map_or("?", |(name, _)| name), lack as u32)
 }
 
-/// Sets EFER, the control registers and the PAT of this CPU as the core and the guests' ABI need them, and enables its
-/// machine checks.
+/// Sets EFER, the control registers and the PAT of this CPU as the core and the guests' ABI need them,
+/// and enables its machine checks.
 pub fn init_this_cpu() {
     let f = features();
     let efer =

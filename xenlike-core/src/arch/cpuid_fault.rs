@@ -1,6 +1,6 @@
-//! CPUID faulting: outside ring 0 the instruction raises #GP, so that a guest sees its CPUID policy and not the machine
-//! (Intel: MISC_FEATURES_ENABLES bit 0, enumerated by PLATFORM_INFO bit 31; AMD: HWCR bit 35, enumerated by
-//! CpuidUserDis).
+//! CPUID faulting: outside ring 0 the instruction raises #GP, so that a guest sees its CPUID policy and
+//! not the machine (Intel: MISC_FEATURES_ENABLES bit 0, enumerated by PLATFORM_INFO bit 31; AMD: HWCR
+//! bit 35, enumerated by CpuidUserDis).
 
 use crate::kit::atomic::{AtomicU8, Ordering};
 

@@ -37,8 +37,8 @@ pub const fn is_io(dr7: u64, n: u32) -> bool {
     kind(dr7, n) == IO_BREAKPOINT && dr7.wrapping_shr(n * 2) & 3 != 0
 }
 
-/// The part of a guest's DR7 that goes to the hardware. Port accesses are emulated, and port breakpoints with them, so
-/// they stay out.
+/// The part of a guest's DR7 that goes to the hardware. Port accesses are emulated, and port breakpoints with
+/// them, so they stay out.
 #[cold]
 pub fn without_io(dr7: u64) -> u64 {
     let io = (0..4).filter(|&n| is_io(dr7, n));

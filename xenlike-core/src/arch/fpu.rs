@@ -190,9 +190,9 @@ impl State {
         let area = self.bytes_mut().as_mut_ptr();
         with_all_components(components, || state::save(area, components));
     }
-    /// Loads the state into this CPU's registers. CR0.TS must be clear. Images are checked before they get here. If the
-    /// machine refuses one nevertheless, the vCPU gets the state after a reset, so that it can't see another vCPU's
-    /// registers.
+    /// Loads the state into this CPU's registers. CR0.TS must be clear. Images are checked before they get
+    /// here. If the machine refuses one nevertheless, the vCPU gets the state after a reset, so that it
+    /// can't see another vCPU's registers.
     pub fn restore(&mut self) {
         let components = host_xcr0();
         let load = |state: &Self| {

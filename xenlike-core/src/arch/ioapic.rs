@@ -21,9 +21,9 @@ const LOW_ACTIVE: u64 = 1 << 13;
 /// The condition on which a line requests an interrupt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Trigger {
-    /// A rising edge.
+    /// A rising edge, which requests once.
     EdgeHigh,
-    /// A falling edge.
+    /// A falling edge, which requests once.
     EdgeLow,
     /// A high level, for as long as it lasts.
     LevelHigh,
@@ -200,8 +200,8 @@ pub fn lines() -> u32 {
         .unwrap_or(0)
 }
 
-/// The line whose redirection entry contains register `register` of the I/O APIC at `at`, and whether the register is
-/// its lower half.
+/// The line whose redirection entry contains register `register` of the I/O APIC at `at`, and whether the
+/// register is its lower half.
 ///
 /// # Errors
 /// [`NoSuch`] says whether the I/O APIC or the register does not exist.

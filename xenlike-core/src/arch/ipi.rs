@@ -27,8 +27,8 @@ pub fn send(cpu: CpuId, vector: Vector) {
     lapic::send_fixed(cpu, vector as u8);
 }
 
-/// Makes `cpu` pass through the exit path soon. This CPU needs no interrupt for that: it is in ring 0 and will leave
-/// it.
+/// Makes `cpu` pass through the exit path soon. This CPU needs no interrupt for that: it is in ring
+/// 0 and will leave it.
 #[inline]
 pub fn kick(cpu: CpuId) {
     if cpu != super::percpu::this_cpu() {

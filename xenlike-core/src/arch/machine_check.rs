@@ -1,5 +1,5 @@
-//! The machine-check banks of this CPU, in which the hardware reports its own errors (SDM vol. 3 chapter 17, APM vol. 2
-//! chapter 9).
+//! The machine-check banks of this CPU, in which the hardware reports its own errors (SDM vol. 3, Machine-Check
+//! Architecture; APM vol. 2 chapter 9).
 //!
 //! An uncorrected error raises #MC, and [`crate::entry`] ends the machine. A corrected error raises no exception:
 //! [`crate::life::machine_check`] polls for it.
@@ -27,7 +27,7 @@ const MAX_BANKS: u32 = 32;
 pub struct Bank {
     /// The number of the bank.
     pub number: u32,
-    /// Its MCi_STATUS register.
+    /// Its MCi_STATUS register, which contains the error code.
     pub status: u64,
     /// Its MCi_ADDR register, or 0 if the status doesn't say that it is valid.
     pub address: u64,
@@ -35,7 +35,7 @@ pub struct Bank {
     pub misc: u64,
 }
 
-/// Bits of MCi_STATUS (SDM vol. 3 §17.3.2.2).
+/// Bits of MCi_STATUS (SDM vol. 3, IA32_MCi_STATUS MSRs).
 mod status {
     pub const VALID: u64 = 1 << 63;
     pub const UNCORRECTED: u64 = 1 << 61;
@@ -63,9 +63,9 @@ impl Bank {
     pub const fn is_uncorrected(&self) -> bool {
         self.status & status::UNCORRECTED != 0
     }
-    /// Whether this error raises #MC, in which case polling for corrected errors must leave it alone. On a CPU with
-    /// error recovery, an uncorrected error that is not signalled waits to be polled like a corrected one (SDM vol. 3
-    /// §17.6.3).
+    /// Whether this error raises #MC, in which case polling for corrected errors must leave it alone. On a CPU
+    /// with error recovery, an uncorrected error that is not signalled waits to be polled like a corrected one
+    /// (SDM vol. 3, UCR Error Classification).
     const fn raises_exception(&self, cap: u64) -> bool {
         let bit = match cap & CAP_RECOVERY {
             0 => status::UNCORRECTED,
@@ -137,7 +137,7 @@ pub fn enable() {
 fn control(vendor: cpu::Vendor, (family, model): (u32, u32), bank: u32) -> Option<u64> {
     const GART_WALK: u64 = 1 << 10;
     match (vendor, bank) {
-        // Before Nehalem, bank 0's control register is for the firmware alone (SDM vol. 3 §17.3.2.1).
+        // Before Nehalem, bank 0's control register is for the firmware alone (SDM vol. 3, IA32_MCi_CTL MSRs).
         (cpu::Vendor::Intel, 0) if family == 6 && model < 0x1a => None,
         // The north bridge reports GART walks of speculative accesses as errors (BKDG of families 0Fh and 10h,
         // MC4_CTL).

@@ -30,7 +30,7 @@ pub mod nr {
     pub const HWCR: u32 = 0xc001_0015;
 }
 
-/// Bits of APIC_BASE.
+/// Bits of the register APIC_BASE.
 pub mod apic_base {
     /// The APIC is in x2APIC mode.
     pub const X2APIC: u64 = 1 << 10;
@@ -38,7 +38,7 @@ pub mod apic_base {
     pub const ENABLED: u64 = 1 << 11;
 }
 
-/// Bits of EFER.
+/// Bits of the register EFER.
 pub mod efer {
     /// SYSCALL and SYSRET are enabled.
     pub const SCE: u64 = 1;
@@ -100,7 +100,7 @@ mod real {
     /// Writes a register that may refuse the value; returns whether it accepted it.
     ///
     /// # Safety
-    /// As for [`write`].
+    /// The value must keep the promise of [`write`].
     pub unsafe fn write_safe(msr: u32, value: u64) -> bool {
         let ok: u32;
         // SAFETY: by the caller's promise; the fault lands behind the instruction with `ok` still 0.
@@ -121,7 +121,7 @@ mod real {
     /// Writes a register that may refuse the value, in which case it keeps the old one.
     ///
     /// # Safety
-    /// As for [`write`].
+    /// The value must keep the promise of [`write`].
     #[inline]
     pub unsafe fn write_or_ignore(msr: u32, value: u64) {
         // SAFETY: by the caller's promise; a fault lands behind the instruction.

@@ -20,8 +20,8 @@ const POSSIBLE_HZ: core::ops::RangeInclusive<u128> = 1_000_000..=100_000_000_000
 struct Ticks(AtomicU64);
 
 impl Ticks {
-    /// The ticks up to now, and the other value that `read` returns with the count. Some CPU must call it at least once
-    /// per wrap.
+    /// The ticks up to now, and the other value that `read` returns with the count. Some CPU must call it
+    /// at least once per wrap.
     fn look<T>(&self, mask: u32, read: impl FnOnce() -> (u32, T)) -> (u64, T) {
         // The count is read after the ticks with which it is compared, so it is never behind them. Another CPU may have
         // stored a later value by then: `fetch_max` keeps the later one.
@@ -92,8 +92,8 @@ pub fn correct() -> bool {
     line.is_some()
 }
 
-/// The next line of a clock that shows `shown`, after two readings of the TSC and the right time; `None` if the
-/// readings are implausible.
+/// The next line of a clock that shows `shown`, after two readings of the TSC and the right time; `None`
+/// if the readings are implausible.
 fn corrected(shown: u64, (last_tsc, last_ns): Stamp, (tsc, ns): Stamp) -> Option<Line> {
     let elapsed_ns = u128::from(ns.saturating_sub(last_ns)).max(1);
     let ticks = u128::from(tsc.wrapping_sub(last_tsc));

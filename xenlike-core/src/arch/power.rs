@@ -1,5 +1,5 @@
-//! Halting, restarting and switching off the machine. The boot CPU does it on behalf of the CPU that asks
-//! ([`super::stop`]).
+//! Halting, restarting and switching off the machine. The boot CPU does it on behalf of
+//! the CPU that asks ([`super::stop`]).
 
 use super::mmio::Window;
 use super::port::{inb, inw, outb, outl, outw};
@@ -66,7 +66,7 @@ pub struct SoftOff<R = Register> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Method {
-    /// ACPI's reset register.
+    /// ACPI's reset register, which [`set_reset`] sets.
     Acpi,
     /// The reset line of the keyboard controller.
     Keyboard,
@@ -207,8 +207,8 @@ impl Register {
     }
 }
 
-/// All ways to restart: first the requested one, then in Xen's order ACPI and the keyboard controller, twice each, and
-/// the remaining ones.
+/// All ways to restart: first the requested one, then in Xen's order ACPI and the keyboard controller, twice
+/// each, and the remaining ones.
 fn all_ways() -> impl Iterator<Item = u8> {
     use Method::{Acpi, Keyboard, Pci, TripleFault};
     let others = [Acpi, Keyboard, Acpi, Keyboard, Pci, TripleFault].map(|way| way as u8);
@@ -226,8 +226,8 @@ fn perform(end: u8) {
     }
 }
 
-/// The loop of the boot CPU once it is stopped: waits for the CPU that ends the machine, and performs what that
-/// requests.
+/// The loop of the boot CPU once it is stopped: waits for the CPU that ends the machine,
+/// and performs what that requests.
 pub(super) fn act_when_told() -> ! {
     loop {
         match END.load(Ordering::SeqCst) {
@@ -240,8 +240,8 @@ pub(super) fn act_when_told() -> ! {
     }
 }
 
-/// Lets the boot CPU end the machine, or does so here if this is the boot CPU or that doesn't answer. Returns if the
-/// machine keeps running.
+/// Lets the boot CPU end the machine, or does so here if this is the boot CPU or that doesn't answer. Returns
+/// if the machine keeps running.
 fn end(end: End) {
     END.store(end as u8, Ordering::SeqCst);
     if stop::boot_cpu_waits() && end != End::Halt {
@@ -293,11 +293,11 @@ mod real {
 
 #[cfg(not(target_os = "none"))]
 mod real {
-    /// Ends the test.
+    /// Panics, which ends the test.
     pub fn halt_cpu() -> ! {
         panic!("halt")
     }
-    /// Ends the test.
+    /// Panics, which ends the test.
     pub fn triple_fault() -> ! {
         panic!("restart")
     }

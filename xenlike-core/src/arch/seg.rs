@@ -96,8 +96,8 @@ mod real {
     loader!(load_fs, "mov fs, {sel:x}");
     loader!(load_gs, "mov gs, {sel:x}");
 
-    /// Loads all selectors and then the bases, which a selector load would overwrite. Returns false if a selector could
-    /// not be loaded.
+    /// Loads all selectors and then the bases, which a selector load would overwrite. Returns false if a
+    /// selector could not be loaded.
     pub fn load(selectors: Selectors, bases: &Bases) -> bool {
         let [ds, es, fs, gs] = selectors;
         // All four are loaded, whether or not the others fault.

@@ -1,10 +1,10 @@
 //! Stopping all other CPUs for good, before the machine ends.
 //!
-//! An NMI reaches a CPU whatever it is doing. INIT would restart the boot CPU in its firmware while this CPU is still
-//! printing (SDM vol. 3 §9.4.1), so it is only sent to application processors that don't answer the NMI. The first CPU
-//! that calls [`stop_others`] ends the machine; the others stay where the NMI hit them. The boot CPU can still do one
-//! thing: firmware expects resets and sleep states from it alone, so it performs them for the CPU that ends the machine
-//! ([`super::power`]).
+//! An NMI reaches a CPU whatever it is doing. INIT would restart the boot CPU in its firmware while this CPU is
+//! still printing (SDM vol. 3 §9.4.1), so it is only sent to application processors that don't answer the NMI. The
+//! first CPU that calls [`stop_others`] ends the machine; the others stay where the NMI hit them. The boot CPU can
+//! still do one thing: firmware expects resets and sleep states from it alone, so it performs them for the CPU
+//! that ends the machine ([`super::power`]).
 
 use super::cpuset::AtomicCpuSet;
 use super::{lapic, percpu, power, time};

@@ -1,8 +1,8 @@
 //! System time: nanoseconds since the boot, from the TSC. Where the TSC can't be trusted, [`super::platform_clock`]
 //! corrects each CPU's scale.
 //!
-//! Guests are given the scale that the core itself uses, so that a guest computes from its `vcpu_info` the same time as
-//! the core.
+//! Guests are given the scale that the core itself uses, so that a guest computes from its `vcpu_info` the
+//! same time as the core.
 
 use crate::kit::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -12,8 +12,8 @@ use crate::kit::{CpuId, Lock, MAX_CPUS, Rank};
 
 pub(super) const SECOND_NS: u64 = 1_000_000_000;
 
-/// The conversion from TSC ticks to nanoseconds: `((ticks << shift) * mul) >> 32`, where a negative shift goes right
-/// (xen.h, `struct vcpu_time_info`).
+/// The conversion from TSC ticks to nanoseconds: `((ticks << shift) * mul) >> 32`, where a negative shift
+/// goes right (xen.h, `struct vcpu_time_info`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TscScale {
     /// The factor, `tsc_to_system_mul`, in units of 2^-32.
@@ -226,8 +226,8 @@ pub fn put_forward(cpu: CpuId, ticks: i64) {
         .fetch_sub(ticks.cast_unsigned(), Ordering::Relaxed);
 }
 
-/// Gives this CPU the boot CPU's TSC_ADJUST. Firmware that wrote to the TSC left different values (SDM vol. 3
-/// §18.17.3).
+/// Gives this CPU the boot CPU's TSC_ADJUST. Firmware that wrote to the TSC left different
+/// values (SDM vol. 3 §18.17.3).
 #[expect(unsafe_code, reason = "writes TSC_ADJUST")]
 pub fn equalise() {
     let wanted = ADJUST.load(Ordering::Relaxed);
@@ -255,7 +255,7 @@ const fn ticks_at(rate: u64, ns: u64) -> u64 {
     }
 }
 
-/// Spins for `ns`.
+/// Spins for at least `ns` nanoseconds.
 pub fn wait_ns(ns: u64) {
     let start = tsc();
     let ticks = ticks_of_ns(ns);

@@ -101,8 +101,8 @@ pub fn set_tenant(tenant: Tenant) {
 
 #[inline]
 fn set_tenant_of(cpu: CpuId, tenant: Tenant) {
-    // A CR3 load lies between this store and the walks of the new tables. It serialises (SDM vol. 3 §9.3), so a CPU
-    // that changes an entry that this CPU has already read sees the tenant.
+    // A CR3 load lies between this store and the walks of the new tables. It serialises (SDM vol. 3, Serializing
+    // Instructions), so a CPU that changes an entry that this CPU has already read sees the tenant.
     FLUSHES.of(cpu).tenant.store(tenant.0, Ordering::Release);
 }
 
@@ -145,8 +145,8 @@ pub fn flush_begins() -> Tick {
     next_tick(clock)
 }
 
-/// Advances the clock beyond the tick of `clock`, which was given out as a stamp. The first CPU that flushes after a
-/// stamp does this.
+/// Advances the clock beyond the tick of `clock`, which was given out as a stamp. The first CPU that flushes
+/// after a stamp does this.
 #[cold]
 fn next_tick(mut clock: u64) -> Tick {
     while clock & 1 != 0 {

@@ -54,8 +54,8 @@ impl Questions {
         self.answered.store(question(cpu, UNFIT), Ordering::SeqCst);
     }
 
-    /// Answers all questions to this CPU, `cpu`, until `is_over` returns true. Calls `wait` whenever there is no
-    /// question.
+    /// Answers all questions to this CPU, `cpu`, until `is_over` returns true. Calls `wait`
+    /// whenever there is no question.
     pub fn serve(
         &self,
         cpu: CpuId,
@@ -123,8 +123,8 @@ impl Ahead {
         most: i64::MAX,
     };
 
-    /// Narrows the bounds: the other clock showed `there` between `before` and `after`. Any of the clocks may have
-    /// wrapped.
+    /// Narrows the bounds: the other clock showed `there` between `before` and `after`. Any of
+    /// the clocks may have wrapped.
     pub fn look(&mut self, [before, there, after]: [u64; 3]) {
         self.least = self.least.max(there.wrapping_sub(after).cast_signed());
         self.most = self.most.min(there.wrapping_sub(before).cast_signed());
@@ -160,8 +160,8 @@ mod tests {
     }
 
     proptest! {
-        /// A correction leaves at most half of the tightest reading as error, and a clock that may be right is left
-        /// alone.
+        /// A correction leaves at most half of the tightest reading as error, and a clock that may
+        /// be right is left alone.
         #[test]
         fn clocks_meet(
             skew in -1_000_000_000_000_i64..1_000_000_000_000,

@@ -1,5 +1,5 @@
-//! What a CPU must do before it leaves ring 0: bits in its `CpuInfo::work` that any CPU may raise, and the bounds for
-//! long work.
+//! What a CPU must do before it leaves ring 0: bits in its `CpuInfo::work` that any CPU may raise, and
+//! the bounds for long work.
 
 use crate::kit::atomic::{AtomicU32, Ordering};
 
@@ -44,9 +44,9 @@ pub fn raise(cpu: CpuId, bits: u32) {
     }
 }
 
-/// Adds bits to a CPU's word. Returns true if there were none before, so that the CPU must be interrupted. If there
-/// were, the CPU is in ring 0 and will look, or the CPU that raised the first of them interrupts it, and all are taken
-/// at once.
+/// Adds bits to a CPU's word. Returns true if there were none before, so that the CPU must be interrupted. If
+/// there were, the CPU is in ring 0 and will look, or the CPU that raised the first of them interrupts it, and
+/// all are taken at once.
 #[inline]
 fn add(word: &AtomicU32, bits: u32) -> bool {
     word.fetch_or(bits, Ordering::AcqRel) == 0
@@ -68,8 +68,8 @@ pub fn take() -> u32 {
     take_all(&percpu::info().work)
 }
 
-/// Whether there is work for this CPU. Interrupts are off in ring 0, so a deadline that has passed meanwhile is raised
-/// here.
+/// Whether there is work for this CPU. Interrupts are off in ring 0, so a deadline that has
+/// passed meanwhile is raised here.
 #[inline]
 pub fn pending() -> bool {
     is_raised() || is_due(time::tsc())

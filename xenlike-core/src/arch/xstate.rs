@@ -146,8 +146,8 @@ impl Shape {
         if all & AVX != 0 { all | SSE } else { all }
     }
 
-    /// Checks an area from outside for a guest that may use `allowed`, has `xcr0` set now, and has had `ever` enabled
-    /// at some time.
+    /// Checks an area from outside for a guest that may use `allowed`, has `xcr0` set now, and has had
+    /// `ever` enabled at some time.
     pub fn check(&self, area: &[u8], xcr0: u64, ever: u64, allowed: u64) -> Result<(), BadArea> {
         let Some(header) = area.get(LEGACY_BYTES..LEAST_BYTES) else {
             return Err(BadArea::Invalid);

@@ -1,5 +1,5 @@
-//! What the boot loader tells: the information of multiboot2, or of [version 1](super::multiboot1), in a form that
-//! outlives it.
+//! What the boot loader tells: the information of multiboot2, or of [version 1](super::multiboot1), in
+//! a form that outlives it.
 #![expect(unsafe_code, reason = "refers to memory that the loader filled")]
 
 use alloc::vec::Vec;
@@ -88,7 +88,7 @@ pub struct ScreenInfo {
 /// The symbol table of the image.
 #[derive(Clone, Copy, Debug)]
 pub struct Symbols {
-    /// The entries, `Elf64_Sym`.
+    /// The bytes of its entries, `Elf64_Sym`.
     pub table: &'static [u8],
     /// The string table with the symbols' names.
     pub names: &'static [u8],
@@ -488,8 +488,8 @@ mod tests {
         Region { range, kind }
     }
 
-    /// ACPI tables in memory that the firmware reports as free get their own kind, except those that the loader has
-    /// overwritten.
+    /// ACPI tables in memory that the firmware reports as free get their own kind, except those
+    /// that the loader has overwritten.
     #[test]
     fn tables_are_no_free_memory() {
         let mut memory = vec![0; 0x4000];

@@ -1,5 +1,5 @@
-//! The parts of the machine that the core keeps for itself and doesn't give to domain 0, and what domain 0 may know of
-//! the machine.
+//! The parts of the machine that the core keeps for itself and doesn't give to domain 0, and what domain 0
+//! may know of the machine.
 
 use alloc::string::String;
 

@@ -1,5 +1,5 @@
-//! Turns the firmware's memory map into one that can be relied on: sorted, without overlaps, and without neighbours of
-//! the same kind.
+//! Turns the firmware's memory map into one that can be relied on: sorted, without overlaps, and without
+//! neighbours of the same kind.
 //!
 //! Firmware reports overlapping regions, and UEFI describes memory in hundreds of pieces. Memory that two regions claim
 //! gets the more restrictive kind, so that no memory of the firmware is taken for free.

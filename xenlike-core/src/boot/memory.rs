@@ -288,8 +288,8 @@ fn map_large(
     Ok(memory)
 }
 
-/// Maps the frame table up to the last frame of RAM. All chunks that describe no RAM share a single 2 MiB page of
-/// zeros, mapped read-only.
+/// Maps the frame table up to the last frame of RAM. All chunks that describe no RAM share a single 2 MiB
+/// page of zeros, mapped read-only.
 fn map_frame_table(early: &mut Early, l4: Maddr, ram: &Ranges) -> Result<(), MapError> {
     let (mut end, mut nothing) = (0, None);
     for chunk in pieces(ram, CHUNK_FRAMES) {
@@ -380,8 +380,8 @@ pub fn map_own(at: Vaddr, to: Maddr, bytes: u64, flags: u64) -> Option<()> {
     paging::map(&mut Late, l4, at, to, bytes, flags, PageSizes::Small).ok()
 }
 
-/// Allocates 2^`order` contiguous, zeroed frames that are never freed; returns the first frame, and its address in the
-/// direct map.
+/// Allocates 2^`order` contiguous, zeroed frames that are never freed; returns the first frame, and its
+/// address in the direct map.
 pub fn own_frames(order: u32) -> Option<(Mfn, *mut u8)> {
     let first = alloc_order(order, Where::ANY)?;
     Some((first, directmap::ptr(first)))

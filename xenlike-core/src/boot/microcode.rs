@@ -1,5 +1,5 @@
-//! The CPUs' microcode from one of GRUB's modules, loaded as early as possible; the CPU's features are detected again
-//! afterwards.
+//! The CPUs' microcode from one of GRUB's modules, loaded as early as possible; the CPU's
+//! features are detected again afterwards.
 //!
 //! `ucode=scan` examines the start of each module for the beginning of Linux' initrds: an uncompressed cpio archive in
 //! which the vendor's file has a fixed name (Linux: x86/microcode). `ucode=N` names the module that is the file itself.

@@ -1,5 +1,5 @@
-//! Patches the code for this machine, once, before there are guests: the steps against speculation, and SMAP's
-//! instructions.
+//! Patches the code for this machine, once, before there are guests: the steps
+//! against speculation, and SMAP's instructions.
 #![expect(unsafe_code, reason = "writes instructions over others")]
 
 use alloc::format;
@@ -67,8 +67,8 @@ unsafe fn write_code<const BYTES: usize>(at: Vaddr, bytes: [u8; BYTES]) {
     unsafe { (at as *mut [u8; BYTES]).write(bytes) };
 }
 
-/// Executes a serialising instruction, so that instructions fetched before are discarded (SDM vol. 3, Handling Self-
-/// and Cross-Modifying Code).
+/// Executes a serialising instruction, so that instructions fetched before are discarded (SDM vol. 3,
+/// Handling Self- and Cross-Modifying Code).
 fn forget_fetched() {
     let _ = cpu::cpuid(0, 0);
 }
@@ -82,8 +82,8 @@ fn warn_of_meltdown(xpti: PerDomain) {
     }
 }
 
-/// Sets the rule against L1 terminal fault. By default it applies on a CPU with that bug, to all domains but domain 0,
-/// as on Xen.
+/// Sets the rule against L1 terminal fault. By default it applies on a CPU with that bug, to all domains but
+/// domain 0, as on Xen.
 fn hide_absent_entries(cpu: &Facts, bugs: Bugs, info: &BootInfo, wish: PerDomain) {
     let policy = Policy {
         dom0: wish.dom0.unwrap_or(false),

@@ -126,8 +126,8 @@ fn screen(fields: &[u8], flags: u32) -> Option<ScreenInfo> {
     })
 }
 
-/// Finds the root pointer where a BIOS puts it (ACPI 6.5 §5.2.5.1): in the first KiB of its extended data area, or
-/// below 1 MiB.
+/// Finds the root pointer where a BIOS puts it (ACPI 6.5 §5.2.5.1): in the first KiB of its extended data
+/// area, or below 1 MiB.
 fn acpi_roots(memory: &impl Memory) -> Option<Roots> {
     const BYTES: u32 = 36;
     let extended =

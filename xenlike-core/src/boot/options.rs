@@ -125,7 +125,7 @@ pub enum Complaint<'a> {
 pub struct Parsed<'a> {
     /// The choices, with defaults for what was not given.
     pub options: Options,
-    /// The first complaints.
+    /// The first complaints, in the order of the words.
     pub complaints: ArrayVec<Complaint<'a>, MAX_COMPLAINTS>,
 }
 

@@ -41,8 +41,8 @@ static QUESTIONS: Questions = Questions::none();
 enum Failure {
     /// It lacks these bits of a CPUID word that the boot CPU has. It is parked.
     Lacks(&'static str, u32),
-    /// Any other reason. A CPU that is merely late could start with the values meant for the next one, so no more CPUs
-    /// are started.
+    /// Any other reason. A CPU that is merely late could start with the values meant for the next one, so
+    /// no more CPUs are started.
     Other(&'static str),
 }
 

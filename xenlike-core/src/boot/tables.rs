@@ -14,8 +14,8 @@ use crate::arch::paging::pte;
 use crate::kit::{PAGE_SHIFT, Vaddr};
 use crate::mm::layout::{DIRECT_MAP, IMAGE};
 
-/// The number of words, from the start, that may refer to the image or to tables, and are corrected if the image was
-/// moved.
+/// The number of words, from the start, that may refer to the image or to tables, and are corrected
+/// if the image was moved.
 pub const LINK_WORDS: usize = offset_of!(BootTables, low_l2) / size_of::<u64>();
 /// The machine address of the tables unless the image is moved: one page behind the header, by the linker script.
 pub const TABLES_ADDRESS: u64 = LOAD_ADDRESS + 4096;

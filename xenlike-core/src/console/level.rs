@@ -20,8 +20,8 @@ impl Levels {
         always: LevelFilter::Info,
         limited: LevelFilter::Info,
     };
-    /// The default for messages about guests (`guest_loglvl=`). A guest can cause any number of them, so all are
-    /// limited.
+    /// The default for messages about guests (`guest_loglvl=`). A guest can cause any number of
+    /// them, so all are limited.
     pub const GUEST: Self = Self {
         always: LevelFilter::Off,
         limited: LevelFilter::Warn,

@@ -4,8 +4,8 @@
 //! the serial port: the queue is emptied as fast as the port accepts bytes, at each write, at the port's interrupt, and
 //! in [`poll`]. The port is waited for only in the first moments and in a panic.
 //!
-//! The core's own messages come through the `log` crate. Those with target `"guest"` are about what a guest did, and
-//! obey `guest_loglvl`.
+//! The core's own messages come through the `log` crate. Those with target `"guest"` are about what a
+//! guest did, and obey `guest_loglvl`.
 
 pub mod later;
 pub mod level;
@@ -38,8 +38,8 @@ const MAX_RECEIVED: usize = 64;
 
 struct Console {
     serial: Option<Serial>,
-    /// The interrupts that are enabled at the serial port; `None` while the port is waited for, and when they must be
-    /// set.
+    /// The interrupts that are enabled at the serial port; `None` while the port is waited for, and
+    /// when they must be set.
     waiting: Option<Waiting>,
     screen: Option<Screen>,
     /// Whether the screen was handed to domain 0.
@@ -94,8 +94,8 @@ impl Console {
             at_line_start: true,
         }
     }
-    /// Writes to the log, the screen and the serial port. Output of domain 0's console, which people type at, stays out
-    /// of the log.
+    /// Writes to the log, the screen and the serial port. Output of domain 0's console, which people type at,
+    /// stays out of the log.
     fn write(&mut self, bytes: &[u8]) {
         if self.line_of != Some(DomId::DOM0) {
             self.log.write(bytes);

@@ -23,7 +23,7 @@ const GREY: u32 = 0xb0;
 pub enum Surface {
     /// A text screen, with two bytes for each character.
     Text,
-    /// A frame buffer.
+    /// A frame buffer of this layout.
     Pixels(PixelFormat),
 }
 
@@ -116,8 +116,8 @@ impl Screen {
     pub fn move_to(&mut self, window: Window) {
         self.window = window;
     }
-    /// Writes text. Control characters other than newline, return and tab are skipped; escape sequences of terminals
-    /// have no effect.
+    /// Writes text. Control characters other than newline, return and tab are skipped; escape sequences
+    /// of terminals have no effect.
     pub fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             match byte {

@@ -1,5 +1,5 @@
-//! A 16550 serial port, at I/O ports or in memory, driven by polling and by its interrupt. Only [`Serial::drain`]
-//! waits.
+//! A 16550 serial port, at I/O ports or in memory, driven by polling and by
+//! its interrupt. Only [`Serial::drain`] waits.
 
 use super::pci_uart::{Place, Wish};
 use crate::arch::mmio::Window;

@@ -24,7 +24,7 @@ pub enum Asked {
 /// The role of a domain on the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// An ordinary guest.
+    /// An ordinary guest, which sees only its policy.
     Guest,
     /// The hardware domain, whose kernel learns from CPUID what it reports to the core about the machine.
     Hardware,
@@ -147,8 +147,8 @@ impl View<'_> {
         answer
     }
 
-    /// Whether MONITOR is shown: the hardware domain's kernel learns from the bare instruction whether there are deep
-    /// C-states.
+    /// Whether MONITOR is shown: the hardware domain's kernel learns from the bare instruction
+    /// whether there are deep C-states.
     fn sees_monitor(&self) -> bool {
         let monitor = self.machine.raw.has(XEN_X86_FEATURE_MONITOR);
         self.role == Role::Hardware && self.asked == Asked::KernelFault && monitor

@@ -1,10 +1,10 @@
 //! CPUID: a [`Policy`] for each domain determines the results of emulated CPUID, and what the toolstack sees.
 //!
-//! [`Policies::new`] derives, from what the CPU itself reports (*raw*), the policies *host* (what the core can offer at
-//! all), *pv_max* (what a PV guest could be given) and *pv_default* (what it is given unless the toolstack chooses
-//! otherwise). A guest sees its policy through [`guest`], which adds what depends on the vCPU's registers. The rules
-//! are Xen's, so that guests and `xl` see what they would see there; the lists of features are those that the public
-//! header `arch-x86/cpufeatureset.h` marks.
+//! [`Policies::new`] derives, from what the CPU itself reports (*raw*), the policies *host* (what the core can offer
+//! at all), *pv_max* (what a PV guest could be given) and *pv_default* (what it is given unless the toolstack
+//! chooses otherwise). A guest sees its policy through [`guest`], which adds what depends on the vCPU's registers.
+//! The rules are Xen's, so that guests and `xl` see what they would see there; the lists of features are those that
+//! the public header `arch-x86/cpufeatureset.h` marks.
 //!
 //! Neighbours: `domain` owns a `Policy`, `emul` answers from it, domctl and sysctl pass it in and out ([`serial`]).
 #![cfg_attr(
@@ -77,13 +77,13 @@ pub struct VcpuMsrs {
 /// The four registers of one leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Leaf {
-    /// The register EAX.
+    /// The value of EAX.
     pub a: u32,
-    /// The register EBX.
+    /// The value of EBX.
     pub b: u32,
-    /// The register ECX.
+    /// The value of ECX.
     pub c: u32,
-    /// The register EDX.
+    /// The value of EDX.
     pub d: u32,
 }
 
@@ -128,11 +128,11 @@ const LAST_EXTENDED_LEAF_INTEL: u32 = EXTENDED_LEAVES_INTEL - 1;
 /// The vendor of a CPU, as far as CPUID's rules differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Vendor {
-    /// "GenuineIntel".
+    /// Intel, whose string is "GenuineIntel".
     Intel,
-    /// "AuthenticAMD" and "HygonGenuine".
+    /// AMD, "AuthenticAMD"; and Hygon, "HygonGenuine".
     Amd,
-    /// Any other vendor.
+    /// Any vendor with another string.
     Other,
 }
 

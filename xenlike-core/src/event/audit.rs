@@ -10,8 +10,8 @@ use super::{SharedWords, StatusKind, Table, is_per_vcpu};
 use crate::kit::{Port, VcpuId};
 
 impl<P: SharedWords> Table<P> {
-    /// Compares the state of each port with that of its peer, and with the table's own records. Returns the number of
-    /// open ports.
+    /// Compares the state of each port with that of its peer, and with the table's own records. Returns
+    /// the number of open ports.
     ///
     /// # Errors
     /// A description of the first inconsistency.

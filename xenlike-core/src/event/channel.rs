@@ -15,7 +15,7 @@ pub(super) const BUCKET_PORTS: u32 = 64;
 
 /// The kind and connection of a port.
 pub(super) enum State<P> {
-    /// Not in use.
+    /// Not in use; may be allocated.
     Free,
     /// Port 0, which is never allocated.
     Reserved,

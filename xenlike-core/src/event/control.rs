@@ -1,5 +1,5 @@
-//! What the guest sets up for delivery: FIFO control blocks and event arrays, priorities, the location of its
-//! vcpu_info.
+//! What the guest sets up for delivery: FIFO control blocks and event arrays, priorities,
+//! the location of its vcpu_info.
 
 use super::channel::State;
 use super::delivery::INFO_BYTES;
@@ -48,8 +48,8 @@ impl<P: SharedWords> Table<P> {
     /// linked now, and `notify` is called for each.
     ///
     /// # Errors
-    /// [`EventError::TwoLevel`] before the switch to FIFO, [`EventError::NoSpace`] if the array is complete,
-    /// [`EventError::NoMemory`], or [`EventError::Dying`].
+    /// [`EventError::TwoLevel`] before the switch to FIFO, [`EventError::NoSpace`] if the array
+    /// is complete, [`EventError::NoMemory`], or [`EventError::Dying`].
     pub fn expand_array(&self, page: P, notify: &mut dyn FnMut(Notice)) -> Result<(), EventError> {
         let first = {
             let book = self.book.lock();

@@ -274,8 +274,8 @@ impl<P: SharedWords> Delivery<P> {
         control.tails.get_mut(queue.priority as usize)
     }
 
-    /// Makes `port` the head of the empty `queue`; raises the upcall flag if the vCPU doesn't know that the queue is
-    /// ready.
+    /// Makes `port` the head of the empty `queue`; raises the upcall flag if the vCPU doesn't know
+    /// that the queue is ready.
     fn set_head(&self, queue: QueueId, port: Port) -> Option<VcpuId> {
         let control = self.vcpus.get(queue.vcpu.0 as usize)?.control.as_ref()?;
         let head = CONTROL_HEADS.wrapping_add(queue.priority.wrapping_mul(4) as usize);

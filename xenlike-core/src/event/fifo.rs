@@ -1,5 +1,5 @@
-//! The FIFO ABI: an event word for each port, and sixteen queues for each vCPU that link the ports of pending events
-//! (event_channel.h, "FIFO ABI").
+//! The FIFO ABI: an event word for each port, and sixteen queues for each vCPU that link the ports of
+//! pending events (event_channel.h, "FIFO ABI").
 //!
 //! The guest takes events off the head of a queue; the hypervisor appends. To append a port, it writes the port into
 //! the link field of the queue's last event word, provided that that word is still LINKED. If the guest has taken it

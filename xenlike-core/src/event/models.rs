@@ -1,10 +1,10 @@
 //! Models of sending, masking, polling and closing: every interleaving of the steps of a few CPUs.
 //!
-//! They check that no wake-up is lost. A guest follows the public headers as Linux does: it clears the upcall flag
-//! before it looks for pending events, clears mask bits itself, and goes to sleep by `SCHEDOP_block` and
-//! `SCHEDOP_poll`. When all CPUs are done, an event that is pending and not masked either has been handled, or the
-//! guest is bound to find it: its upcall flag is set, its queue contains the port. A vCPU that sleeps has no event to
-//! find.
+//! They check that no wake-up is lost. A guest follows the public headers as Linux does: it clears the upcall
+//! flag before it looks for pending events, clears mask bits itself, and goes to sleep by `SCHEDOP_block` and
+//! `SCHEDOP_poll`. When all CPUs are done, an event that is pending and not masked either has been handled,
+//! or the guest is bound to find it: its upcall flag is set, its queue contains the port. A vCPU that sleeps
+//! has no event to find.
 
 use std::sync::Arc;
 use std::vec::Vec;

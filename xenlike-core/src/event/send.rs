@@ -48,7 +48,7 @@ impl<P: SharedWords> Table<P> {
         is(&state).then(|| self.raise_on(port, channel))
     }
 
-    /// Makes `port` pending.
+    /// Makes `port` of this table pending.
     #[inline(always)] // part of `send`
     pub(super) fn raise(&self, port: Port) -> Notice {
         self.channel(port)

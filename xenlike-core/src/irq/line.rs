@@ -132,8 +132,8 @@ impl Line {
         }
     }
 
-    /// Clears the count of stray messages, for a new holder. If the function's messages were disabled, enables them
-    /// again.
+    /// Clears the count of stray messages, for a new holder. If the function's messages
+    /// were disabled, enables them again.
     pub(super) fn forgive(&mut self, machine: &mut impl Machine) {
         self.strays = 0;
         if let (Source::Msi(msi, _), true) = (self.source, self.silenced) {
@@ -142,8 +142,8 @@ impl Line {
         self.silenced = false;
     }
 
-    /// Handles an arrival without holders: masks the source, and after too many arrivals disables the function's
-    /// messages.
+    /// Handles an arrival without holders: masks the source, and after too many
+    /// arrivals disables the function's messages.
     fn stray(&mut self, machine: &mut impl Machine) {
         self.strays = self.strays.saturating_add(1);
         self.set_gate(machine);

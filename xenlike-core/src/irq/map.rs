@@ -173,8 +173,8 @@ impl<M: Machine> Book<M> {
         Ok(())
     }
 
-    /// Maps `count` messages of a function with MSI to consecutive numbers, from `pirq` on or free ones. Returns the
-    /// first.
+    /// Maps `count` messages of a function with MSI to consecutive numbers, from `pirq` on or
+    /// free ones. Returns the first.
     ///
     /// # Errors
     /// [`IrqError::NoDevice`] if the function was not announced or has no MSI, [`IrqError::BadNumber`] for a count that

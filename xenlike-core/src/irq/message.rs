@@ -160,8 +160,8 @@ impl Layout {
     /// Finds the table of `function`.
     ///
     /// # Errors
-    /// [`IrqError::NoDevice`] if the function has no MSI-X, [`IrqError::NoMemoryAccess`] while its memory decoding is
-    /// off.
+    /// [`IrqError::NoDevice`] if the function has no MSI-X, [`IrqError::NoMemoryAccess`] while
+    /// its memory decoding is off.
     pub fn find(machine: &mut impl Machine, function: Function) -> Result<Self, IrqError> {
         let at = capability(machine, function, MSIX)
             .filter(|at| *at <= 0xf4)

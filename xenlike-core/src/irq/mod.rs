@@ -6,8 +6,8 @@
 //! passes vectors on; `domain::pirq` turns arrivals into events; `hypercall::physdev` decodes the calls.
 //!
 //! Invariants:
-//! - The core chooses vectors, and a vector means the same interrupt on all CPUs (docs/adr/0008). No guest learns or
-//!   sets one.
+//! - The core chooses vectors, and a vector means the same interrupt on all CPUs (docs/adr/0008). No
+//!   guest learns or sets one.
 //! - An interrupt without holders is masked. A level-triggered one is also masked from its arrival until every holder
 //!   to which it was sent has said that it is done, so it can't storm a CPU.
 //! - A holder has a map to its line. A line is removed with its last map.
@@ -56,7 +56,7 @@ pub struct Function {
 /// The width of an access to configuration space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
-    /// One byte.
+    /// One byte, at any offset.
     Byte,
     /// Two bytes, at an even offset.
     Word,

@@ -53,7 +53,7 @@ impl<M: Machine> Book<M> {
         self.add_table(function, &layout, Use::Readied)
     }
 
-    /// Undoes [`Book::ready_table`].
+    /// Undoes [`Book::ready_table`] for `function`.
     ///
     /// # Errors
     /// [`IrqError::NoDevice`] as for that, [`IrqError::Busy`] if the table was not readied or has mapped messages.

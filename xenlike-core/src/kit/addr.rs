@@ -1,6 +1,6 @@
-//! Addresses and frame numbers. Each has a type of its own, so that a machine address can't be used as a virtual one.
-//! Names follow Xen: an *MFN* numbers a machine frame, a *PFN* is a frame number in a guest's own, pseudo-physical
-//! numbering.
+//! Addresses and frame numbers. Each has a type of its own, so that a machine address can't be used
+//! as a virtual one. Names follow Xen: an *MFN* numbers a machine frame, a *PFN* is a frame number in
+//! a guest's own, pseudo-physical numbering.
 
 use core::fmt;
 

@@ -167,8 +167,8 @@ mod models {
         pair.1 += 1;
     }
 
-    /// One CPU owns the cell for a while as another visits it: neither sees the value half-changed, and no change is
-    /// lost.
+    /// One CPU owns the cell for a while as another visits it: neither sees the value half-changed,
+    /// and no change is lost.
     #[test]
     fn an_owner_and_a_visitor_exclude_each_other() {
         explore(4, || {

@@ -1,6 +1,6 @@
-//! An indexed binary min-heap of small ids. The ids' owner keeps the position of each id in the heap ([`Places`]), so
-//! any id can be removed or moved in O(log n). Only [`IndexedHeap::reserve`] allocates. The run queues and timer queues
-//! are such heaps.
+//! An indexed binary min-heap of small ids. The ids' owner keeps the position of each id in the heap ([`Places`]),
+//! so any id can be removed or moved in O(log n). Only [`IndexedHeap::reserve`] allocates. The run queues and
+//! timer queues are such heaps.
 
 use alloc::vec::Vec;
 

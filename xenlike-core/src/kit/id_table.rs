@@ -282,8 +282,8 @@ mod models {
         Arc::new(table)
     }
 
-    /// Two CPUs look up a domain as a third one destroys it: a domain that is found is alive, and at the end it is
-    /// gone.
+    /// Two CPUs look up a domain as a third one destroys it: a domain that is found is alive, and at
+    /// the end it is gone.
     #[test]
     fn lookup_against_destruction() {
         explore(3, || {
@@ -303,8 +303,8 @@ mod models {
         });
     }
 
-    /// A domain is destroyed and the next one gets its id and perhaps its address, while another CPU looks up the id
-    /// twice.
+    /// A domain is destroyed and the next one gets its id and perhaps its address, while another CPU
+    /// looks up the id twice.
     #[test]
     fn lookup_against_destruction_and_reuse_of_the_id() {
         explore(3, || {

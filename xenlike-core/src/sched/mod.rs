@@ -1,10 +1,10 @@
 //! Decides which virtual CPU runs where and for how long. Policy only, over ids and clock values; uses `kit` alone.
 //!
-//! Each physical CPU has a [`queue::RunQueue`] under a lock of its own. A schedulable *unit* (one vCPU) has a home
-//! queue, whose lock guards its state. Units run in the order of their *virtual time*: CPU time divided by weight. The
-//! weight belongs to the domain ([`share::Share`]) and is split among its active units. Virtual time is comparable
-//! across queues, so a CPU that finds the next unit of another queue far behind its own takes that unit over: weights
-//! hold machine-wide.
+//! Each physical CPU has a [`queue::RunQueue`] under a lock of its own. A schedulable *unit* (one vCPU) has a
+//! home queue, whose lock guards its state. Units run in the order of their *virtual time*: CPU time divided by
+//! weight. The weight belongs to the domain ([`share::Share`]) and is split among its active units. Virtual time
+//! is comparable across queues, so a CPU that finds the next unit of another queue far behind its own takes that
+//! unit over: weights hold machine-wide.
 //!
 //! * A unit that wakes is placed at most [`queue::WAKE_BONUS`] behind its queue: it goes ahead of CPU hogs, but can't
 //!   save up more than that.

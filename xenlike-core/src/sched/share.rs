@@ -40,9 +40,9 @@ pub struct Share {
     weight: AtomicU16,
     /// The cap in percent of a physical CPU; 0 for none.
     cap_percent: AtomicU16,
-    /// The number of active (runnable) units, in the lower [`COUNT_BITS`] bits. Above them, the sum of the times (ns)
-    /// at which units became active minus the sum of the times at which they stopped. Both are in one word, so that
-    /// they change together.
+    /// The number of active (runnable) units, in the lower [`COUNT_BITS`] bits. Above them, the sum of the times
+    /// (ns) at which units became active minus the sum of the times at which they stopped. Both are in one word,
+    /// so that they change together.
     activity: AtomicU64,
     budget: Lock<Budget>,
     /// The number of the domain's pool.

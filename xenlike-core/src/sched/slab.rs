@@ -14,8 +14,8 @@ use crate::kit::{CpuId, CpuSet, Lock, Once, Rank};
 const CHUNK: usize = 64;
 const CHUNKS: usize = 256;
 
-/// The id of a unit: its slot, and how often the slot had been used before. So the id of a unit that was removed refers
-/// to nothing.
+/// The id of a unit: its slot, and how often the slot had been used before. So the id of a unit that
+/// was removed refers to nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UnitId {
     pub(super) slot: u32,

@@ -8,8 +8,8 @@ use super::slab::{State, Unit};
 use super::{Ask, Scheduler, UnitId};
 use crate::kit::CpuId;
 
-/// How often a busy CPU compares its queue with the others, and how long a unit without competitors runs before it is
-/// accounted; in ns.
+/// How often a busy CPU compares its queue with the others, and how long a unit without competitors runs before
+/// it is accounted; in ns.
 const LOOK_AROUND_NS: u64 = 30_000_000;
 /// A unit of another queue is taken over if it is this far behind this CPU's units (virtual time).
 const STEAL_LEAD: u64 = default_virtual_time(20_000_000);
@@ -19,7 +19,7 @@ const SHORTEST_TURN_NS: u64 = 200_000;
 /// What a CPU must do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn<T> {
-    /// Which unit runs.
+    /// Which unit runs from now on.
     pub choice: Choice<T>,
     /// The time (ns) by which the CPU must ask again; `None` for an idle CPU that needs no timer.
     pub until_ns: Option<u64>,
@@ -34,7 +34,7 @@ pub enum Choice<T> {
     Stay,
     /// This unit runs. Once the registers of the previous unit are in memory, call [`Scheduler::saved`].
     Switch(UnitId, T),
-    /// No unit runs.
+    /// No unit runs, and the CPU idles.
     Idle(Held),
 }
 

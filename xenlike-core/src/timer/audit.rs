@@ -7,8 +7,8 @@ use alloc::string::String;
 use super::{Key, Places, Timer, Timers};
 use crate::kit::CpuId;
 
-/// Finds the timer of a key, calls the function with it, and returns that function's result; false if there is no such
-/// timer.
+/// Finds the timer of a key, calls the function with it, and returns that function's result; false if
+/// there is no such timer.
 pub type OnTimer<'a> = dyn Fn(Key, &dyn Fn(&Timer) -> bool) -> bool + 'a;
 
 impl Timers {

@@ -63,8 +63,8 @@ fn filler(words: u32, tsc: u64) -> Record {
 /// The buffer of a CPU. Only that CPU calls its methods, except [`Self::forget_lost`].
 pub struct Buffer<W> {
     memory: W,
-    /// The position of the next record, in words modulo twice the size, so that a full buffer differs from an empty
-    /// one.
+    /// The position of the next record, in words modulo twice the size, so that a full buffer
+    /// differs from an empty one.
     prod: AtomicU32,
     /// The number of records that were lost since the last one that fitted.
     lost: AtomicU32,
@@ -103,8 +103,8 @@ impl<W: Words> Buffer<W> {
         }
     }
 
-    /// Forgets the lost records, so that the next session doesn't report them. A record that is lost meanwhile may
-    /// still be counted.
+    /// Forgets the lost records, so that the next session doesn't report them. A record that is lost
+    /// meanwhile may still be counted.
     pub fn forget_lost(&self) {
         self.lost.store(0, Ordering::Relaxed);
     }
@@ -340,8 +340,8 @@ mod models {
     use loom::thread;
     use std::sync::Arc;
 
-    /// A CPU records while the tool reads and a third CPU ends the session: no record is read partially, and none
-    /// twice.
+    /// A CPU records while the tool reads and a third CPU ends the session: no record is
+    /// read partially, and none twice.
     #[test]
     fn the_tool_reads_whole_records() {
         explore(3, || {

@@ -64,8 +64,8 @@ fn kind_of(table: &[u8], signature: u32) -> Option<u32> {
     Some(word(own, 12)? & 0xffff)
 }
 
-/// Whether an update is for CPUs with equivalence id `kind`, not tied to a chipset, and no longer than the CPU's family
-/// accepts.
+/// Whether an update is for CPUs with equivalence id `kind`, not tied to a chipset, and no longer
+/// than the CPU's family accepts.
 fn fits(patch: &[u8], kind: u32, cpu: &Identity) -> bool {
     let chipsets = [word(patch, 16), word(patch, 20)];
     let is_for = word(patch, 24).is_some_and(|word| word & 0xffff == kind);

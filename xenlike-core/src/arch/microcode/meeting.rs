@@ -1,9 +1,9 @@
 //! A meeting of all CPUs for a microcode update while guests run: CPUs that share a core must not execute other code
 //! while the update is loaded.
 //!
-//! The leader calls the others by NMI, which also blocks further NMIs on them. They may hold locks, so the leader takes
-//! none until the meeting is over. The leader loads first. Then each CPU has its turn, while the others do nothing but
-//! wait.
+//! The leader calls the others by NMI, which also blocks further NMIs on them. They may hold locks, so the
+//! leader takes none until the meeting is over. The leader loads first. Then each CPU has its turn, while the
+//! others do nothing but wait.
 
 use crate::arch::cpuset::{AtomicCpuSet, CpuSet};
 use crate::kit::CpuId;
@@ -99,8 +99,8 @@ impl Meeting {
         End::Held(self.failed.get().and(others))
     }
 
-    /// Takes part if there is a meeting that another CPU leads; returns whether there was. Called by the handler of
-    /// NMIs.
+    /// Takes part if there is a meeting that another CPU leads; returns whether there was. Called
+    /// by the handler of NMIs.
     pub fn attend(&self, me: CpuId, load: impl FnOnce() -> bool, pause: impl Fn()) -> bool {
         if self.turn.load(Ordering::SeqCst) == NOBODY || self.leader.load(Ordering::SeqCst) == me.0
         {

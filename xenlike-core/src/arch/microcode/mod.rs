@@ -166,8 +166,8 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes))
 }
 
-/// An update in the memory from which CPUs load it, aligned as Intel's require (SDM vol. 3 §10.11.6), and what it is
-/// for.
+/// An update in the memory from which CPUs load it, aligned as Intel's require (SDM vol. 3 §10.11.6),
+/// and what it is for.
 #[derive(Debug)]
 pub struct Order {
     /// The CPU that it was chosen for, as it was before the update.
@@ -249,8 +249,8 @@ pub fn withdraw() {
 pub trait Registers {
     /// The identity of this CPU as it is now.
     fn identity(&self) -> Identity;
-    /// Loads the update at a linear address; returns false if that faulted. The CPU may have ignored the update even if
-    /// not.
+    /// Loads the update at a linear address; returns false if that faulted. The CPU may have ignored
+    /// the update even if not.
     fn load(&self, address: u64) -> bool;
 }
 

@@ -29,8 +29,8 @@ pub struct Bugs {
 
 /// In-order cores, which don't speculate that far: Bonnell and Saltwell.
 const IN_ORDER: [u32; 5] = [0x1c, 0x26, 0x27, 0x35, 0x36];
-/// Atoms from Silvermont to Goldmont Plus, and the Knights built of them: partly open to Meltdown, but not to L1
-/// terminal fault.
+/// Atoms from Silvermont to Goldmont Plus, and the Knights built of them: partly open to Meltdown, but
+/// not to L1 terminal fault.
 const ATOMS: [u32; 10] = [0x37, 0x4a, 0x4c, 0x4d, 0x5a, 0x5c, 0x5f, 0x7a, 0x57, 0x85];
 /// Cores from Nehalem to Westmere, whose first-level cache looks at 44 address bits.
 const NEHALEM: [u32; 7] = [0x1a, 0x1e, 0x1f, 0x25, 0x2c, 0x2e, 0x2f];

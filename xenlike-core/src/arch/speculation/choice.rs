@@ -1,5 +1,5 @@
-//! The mitigations for this machine, chosen from its facts, its bugs and the wishes. No path does work that its CPU
-//! doesn't need.
+//! The mitigations for this machine, chosen from its facts, its bugs and the wishes. No path does work
+//! that its CPU doesn't need.
 
 use core::fmt;
 

@@ -35,21 +35,21 @@ pub mod leaf7d {
     pub const MD_CLEAR: u32 = 1 << 10;
     /// SPEC_CTRL has IBRS, and PRED_CMD has IBPB.
     pub const IBRSB: u32 = 1 << 26;
-    /// SPEC_CTRL has STIBP.
+    /// SPEC_CTRL has STIBP: no predictions from the sibling thread.
     pub const STIBP: u32 = 1 << 27;
     /// The CPU has IA32_ARCH_CAPABILITIES.
     pub const ARCH_CAPS: u32 = 1 << 29;
-    /// SPEC_CTRL has SSBD.
+    /// SPEC_CTRL has SSBD: no speculative store bypass.
     pub const SSBD: u32 = 1 << 31;
 }
 
 /// Bits of CPUID leaf 0x80000008, EBX (APM vol. 3).
 pub mod ext8b {
-    /// PRED_CMD has IBPB.
+    /// PRED_CMD has IBPB: a barrier for indirect branches.
     pub const IBPB: u32 = 1 << 12;
-    /// SPEC_CTRL has IBRS.
+    /// SPEC_CTRL has IBRS: restricted indirect branches.
     pub const IBRS: u32 = 1 << 14;
-    /// SPEC_CTRL has STIBP.
+    /// SPEC_CTRL has STIBP: no predictions from the sibling thread.
     pub const STIBP: u32 = 1 << 15;
     /// IBRS may be left enabled for good.
     pub const IBRS_ALWAYS: u32 = 1 << 16;
@@ -57,7 +57,7 @@ pub mod ext8b {
     pub const STIBP_ALWAYS: u32 = 1 << 17;
     /// SSBD is a bit of SPEC_CTRL.
     pub const SSBD: u32 = 1 << 24;
-    /// SPEC_CTRL has PSFD.
+    /// SPEC_CTRL has PSFD: no predictive store forwarding.
     pub const PSFD: u32 = 1 << 28;
     /// The CPU never takes a branch for one of another type (Retbleed).
     pub const BTC_NO: u32 = 1 << 29;
@@ -116,7 +116,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Asks this CPU.
+    /// Asks the CPU on which it is called.
     pub fn ask() -> Self {
         let features = cpu::features();
         let [signature, ..] = cpu::cpuid(1, 0);

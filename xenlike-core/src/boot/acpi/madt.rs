@@ -75,8 +75,8 @@ pub struct Madt {
     pub overrides: ArrayVec<Override, 16>,
 }
 
-/// The entries of the table: type and bytes. An entry with an impossible length ends the list, with that length as an
-/// error.
+/// The entries of the table: type and bytes. An entry with an impossible length ends the list, with
+/// that length as an error.
 fn entries(table: Table<'_>) -> impl Iterator<Item = (u8, Result<&[u8], usize>)> {
     let mut rest = table.bytes.get(ENTRIES..).unwrap_or_default();
     core::iter::from_fn(move || {
@@ -88,7 +88,7 @@ fn entries(table: Table<'_>) -> impl Iterator<Item = (u8, Result<&[u8], usize>)>
 }
 
 impl Madt {
-    /// Parses the table.
+    /// Parses the table, and warns of what is left out.
     pub fn read(table: Table<'_>) -> Self {
         let mut madt = Self {
             lapic: table.field::<u32>(36).map(|at| Maddr(at.into())),
@@ -203,8 +203,8 @@ impl Madt {
     }
 }
 
-/// The trigger that the flags of a wire state (ACPI 6.5 table 5.26). Flags of 0 mean the bus' default, which for ISA is
-/// a rising edge.
+/// The trigger that the flags of a wire state (ACPI 6.5 table 5.26). Flags of 0 mean the bus' default, which for
+/// ISA is a rising edge.
 fn trigger(flags: u16) -> Trigger {
     Trigger::from_wire(flags >> 2 & 3 == 3, flags & 3 == 3)
 }

@@ -164,8 +164,8 @@ pub fn places(firmware: &impl Firmware, roots: Roots) -> Vec<Range> {
 pub struct Tables<'a>(Vec<Table<'a>>);
 
 impl<'a> Tables<'a> {
-    /// Reads the tables that the XSDT lists. If the MADT or the FADT isn't among them, adds those that only the RSDT
-    /// lists.
+    /// Reads the tables that the XSDT lists. If the MADT or the FADT isn't among them, adds those
+    /// that only the RSDT lists.
     pub fn read(firmware: &'a impl Firmware, roots: Roots) -> Self {
         let named_by = |root: Option<u64>, signature| {
             let tables = root.and_then(|at| Self::named_by(firmware, at, signature));

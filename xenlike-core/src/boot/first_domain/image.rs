@@ -20,7 +20,7 @@ pub struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    /// Parses the header.
+    /// Parses the header, and checks it.
     ///
     /// # Errors
     /// A sentence that says what is wrong.

@@ -1,6 +1,6 @@
-//! The layout of the boot domain's memory, in the order of the PV ABI (xen.h, "start of day"): image, modules, P2M,
-//! start_info, page tables, stack. Numbers are PFNs unless stated otherwise; PFN n is at virtual address `virt_base`
-//! plus n pages.
+//! The layout of the boot domain's memory, in the order of the PV ABI (xen.h, "start of day"): image,
+//! modules, P2M, start_info, page tables, stack. Numbers are PFNs unless stated otherwise; PFN n is at
+//! virtual address `virt_base` plus n pages.
 
 use alloc::vec::Vec;
 

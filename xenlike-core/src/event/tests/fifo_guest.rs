@@ -290,8 +290,8 @@ fn handle(guest: &mut Guest, vcpu: usize, ports: &[(Port, Port)], sent: &mut [bo
     }
 }
 
-/// A guest that says of all free ports that they are on a queue gets none. The search gives up after some, because it
-/// holds locks.
+/// A guest that says of all free ports that they are on a queue gets none. The search gives up after
+/// some, because it holds locks.
 #[test]
 fn ports_said_to_be_busy_are_looked_at_so_long() {
     let guest = Guest::new(1, 3);

@@ -2,10 +2,10 @@
 //! execution of a model to the next. So each of these builds its loom atomic at the first access in an execution, from
 //! the value that it was made with.
 //!
-//! On x86 a locked instruction is a full barrier (Intel SDM vol. 3 §10.2.2, AMD APM vol. 2 §7.1.1), and the core relies
-//! on it: no access before a read-modify-write is observed after an access behind it. The language's memory model
-//! promises less, so a read-modify-write with `AcqRel` or `SeqCst`, and a `SeqCst` store, have fences around them here.
-//! Weaker orderings are as weak as the language says.
+//! On x86 a locked instruction is a full barrier (Intel SDM vol. 3, Memory Ordering in P6 and More Recent Processor
+//! Families; AMD APM vol. 2 §7.1.1), and the core relies on it: no access before a read-modify-write is observed after
+//! an access behind it. The language's memory model promises less, so a read-modify-write with `AcqRel` or `SeqCst` is
+//! between two fences here, and a `SeqCst` store is followed by one. Weaker orderings are as weak as the language says.
 //!
 //! Loom treats the building of an atomic as an unordered write. So a model touches each atomic that its threads share,
 //! by any access, before it spawns the first thread. If it forgets one, loom reports "Causality violation: Concurrent

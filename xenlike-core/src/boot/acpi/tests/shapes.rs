@@ -9,8 +9,8 @@ pub(super) fn cpu(number: u8, id: u8, enabled: u8) -> [u8; 8] {
 const IO_APIC: [u8; 12] = [1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0];
 const TIMER: [u8; 10] = [2, 10, 0, 0, 2, 0, 0, 0, 0, 0];
 
-/// AMI's firmware on a board for AMD CPUs: ids with a gap between two halves, then two dozen disabled entries that all
-/// have id 0.
+/// AMI's firmware on a board for AMD CPUs: ids with a gap between two halves, then two dozen disabled entries
+/// that all have id 0.
 fn ami() -> (Vec<u8>, Vec<u32>) {
     let ids = [0, 1, 2, 3, 8, 9, 10, 11];
     let there = (1..).zip(ids).map(|(number, id)| cpu(number, id, 1));

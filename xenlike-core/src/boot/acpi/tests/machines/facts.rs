@@ -176,8 +176,8 @@ fn dell_r820() -> Machine {
     }
 }
 
-/// 64 cores of four Opterons. The I/O APICs have the low ids, and one of them lies far below the others. One CPU has
-/// two NMI entries.
+/// 64 cores of four Opterons. The I/O APICs have the low ids, and one of them lies far below the others. One
+/// CPU has two NMI entries.
 fn supermicro_h8qg6() -> Machine {
     let ids = || {
         [0x20, 0x40, 0x60, 0x80]
@@ -468,8 +468,8 @@ fn toshiba_l655() -> Machine {
     }
 }
 
-/// Only an RSDT, a FADT that ends behind the reset value, and a vendor's own table with a wrong checksum, which the
-/// core doesn't read.
+/// Only an RSDT, a FADT that ends behind the reset value, and a vendor's own table with a wrong checksum,
+/// which the core doesn't read.
 fn asus_a3l() -> Machine {
     let entries = [
         enabled([(1, 0)]),
