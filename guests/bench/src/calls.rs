@@ -1,4 +1,4 @@
-//! Hypercalls that concern neither page tables nor other domains.
+//! Hypercalls that involve neither page tables nor other domains.
 
 #![expect(unsafe_code, reason = "makes hypercalls")]
 
@@ -11,17 +11,17 @@ use xenlike_rt::hyper;
 
 use crate::meter;
 
-/// An hour from the hypervisor's start: armed and never reached.
+/// A deadline an hour after the hypervisor's start: a timer is armed but never expires.
 const FAR_NS: u64 = 3600 * xenlike_rt::time::SECOND_NS;
 
 /// A hypercall whose arguments have no effect on memory that Rust knows of.
 pub fn call(number: u64, arguments: [u64; 5]) {
-    // SAFETY: the callers pass flags, selectors and addresses of entries that map pages of their own alone.
+    // SAFETY: callers pass flags, selectors, and addresses of entries that map only their own pages.
     let answer = unsafe { hyper::raw(number, arguments) };
     assert!(answer >= 0, "hypercall {number}: {answer}");
 }
 
-/// Measures them.
+/// Measures all rows of this module.
 pub fn measure() {
     let version = u64::from(XENVER_VERSION);
     meter::measure("xen_version", || {
@@ -62,7 +62,7 @@ fn multicall(version: u64) {
     });
 }
 
-/// The runtime's stack for entries from user mode: where this function runs will do.
+/// A stack for entries from user mode; the running function's own stack will do.
 fn stack_top() -> u64 {
     let stack_pointer: u64;
     // SAFETY: reads a register.

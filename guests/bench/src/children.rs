@@ -1,4 +1,4 @@
-//! Domains that this one makes, as a toolstack does.
+//! Creates other domains, as a toolstack does.
 
 use alloc::format;
 use alloc::string::String;
@@ -23,32 +23,33 @@ use crate::meter::tsc;
 
 /// KiB that a domain may have beyond its memory.
 const EXTRA_KIB: u64 = 1024;
-/// Channels that it may have.
+/// Highest event channel port that it may have.
 const CHANNELS: u32 = 1023;
 
-/// A child.
+/// A domain that this one has created.
 #[derive(Clone, Copy)]
 pub struct Child {
-    /// Its id.
+    /// The child's id.
     pub id: DomId,
-    /// Its end of a channel to this domain.
+    /// The child's port of a channel to this domain.
     pub port: Port,
-    /// The frame of its console ring.
+    /// Machine frame of its console ring.
     console: hyper::Mfn,
-    /// The frame where a busy one counts its turns: its Xenstore ring, which nobody serves.
+    /// Machine frame in which a busy child counts its turns: the page of its Xenstore ring, which is otherwise
+    /// unused.
     count: hyper::Mfn,
 }
 
-/// Makes children of one image.
+/// Creates children from one image.
 pub struct Nursery<'a> {
     door: Door,
     image: Image<'a>,
-    /// Pages of a child's memory.
+    /// Number of pages of a child's memory.
     pages: u64,
 }
 
 impl<'a> Nursery<'a> {
-    /// With this program as the image, for children of so many pages.
+    /// Uses this program as the image, for children of `pages` pages.
     pub fn new(image: &'a [u8], pages: u64) -> Self {
         Self {
             door: Door::new().expect("memory for arguments"),
@@ -57,7 +58,7 @@ impl<'a> Nursery<'a> {
         }
     }
 
-    /// A domain without memory.
+    /// Creates a domain without memory.
     pub fn create(&mut self) -> DomId {
         let new = NewDomain {
             handle: ops::random_uuid(tsc()),
@@ -75,7 +76,7 @@ impl<'a> Nursery<'a> {
         id
     }
 
-    /// Gives it memory, the program and its registers.
+    /// Gives the domain memory, the program and initial registers.
     pub fn build(&mut self, id: DomId, role: &str) -> Child {
         let console = event::alloc_unbound(&mut self.door, id, DomId::ZERO).expect("a port");
         let port = event::alloc_unbound(&mut self.door, id, DomId::ZERO).expect("a port");
@@ -101,17 +102,17 @@ impl<'a> Nursery<'a> {
         }
     }
 
-    /// Lets it run.
+    /// Lets the child run.
     pub fn start(&mut self, child: Child) {
         domain::unpause(&mut self.door, child.id).expect("started");
     }
 
-    /// Keeps it from running, until it is started again.
+    /// Pauses the child until it is started again.
     pub fn stop(&mut self, child: Child) {
         domain::pause(&mut self.door, child.id).expect("stopped");
     }
 
-    /// Creates, builds and starts one.
+    /// Creates, builds and starts a child.
     pub fn raise(&mut self, role: &str) -> Child {
         let id = self.create();
         let child = self.build(id, role);
@@ -119,18 +120,18 @@ impl<'a> Nursery<'a> {
         child
     }
 
-    /// Ends it.
+    /// Destroys the child.
     pub fn destroy(&mut self, child: Child) {
         self.discard(child.id);
     }
 
-    /// Ends a domain that has nothing yet.
+    /// Destroys a domain that has not been built yet.
     pub fn discard(&mut self, id: DomId) {
         domain::destroy(&mut self.door, id).expect("destroyed");
     }
 }
 
-/// The child's time-stamp counter is the machine's, so that both domains' figures can be compared.
+/// Gives the child the machine's time-stamp counter, so that figures of both domains can be compared.
 fn share_counter(id: DomId) {
     let info = TscInfo {
         tsc_mode: XEN_CPUID_TSC_MODE_NEVER_EMULATE,
@@ -147,13 +148,13 @@ fn share_counter(id: DomId) {
 }
 
 impl Child {
-    /// How many turns a busy one had.
+    /// Number of turns that a busy child has had.
     pub fn turns(self) -> u64 {
         let page = SharedPage::map(self.id.0, self.count.0).expect("its count");
         u64::from(page.word(0).load(Ordering::Relaxed))
     }
 
-    /// What it wrote to its console so far, up to the ring's size.
+    /// The child's console output so far, up to the ring's size.
     pub fn said(self) -> String {
         let page = SharedPage::map(self.id.0, self.console.0).expect("its console");
         let produced = page

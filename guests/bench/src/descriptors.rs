@@ -1,4 +1,4 @@
-//! The guest's own descriptor table.
+//! Rows about the guest's own GDT.
 
 #![expect(
     unsafe_code,
@@ -11,16 +11,16 @@ use xenlike_rt::{memory, paging};
 use crate::calls::call;
 use crate::meter;
 
-/// Descriptors in one frame.
+/// Number of descriptors in a frame.
 const ENTRIES: u64 = 512;
 /// Flat data, DPL 3, present, writable, accessed (AMD APM vol. 2 §4.8).
 const DATA: u64 = 0x00cf_f300_0000_ffff;
 
-/// Measures them.
+/// Measures all rows of this module.
 pub fn measure() {
     let page = memory::allocate_page().expect("a page");
     let address = page.expose_provenance() as u64;
-    // SAFETY: nobody writes to it any more.
+    // SAFETY: the page is no longer written.
     unsafe { paging::make_read_only(address) }.expect("a read-only page");
     let frame = memory::mfn_of(memory::pfn_of(address)).expect("its frame");
     let frames = [frame];

@@ -1,4 +1,4 @@
-//! Event channels, within one domain.
+//! Rows about event channels within one domain.
 
 use xenlike_rt::abi::event_channel::{EVTCHNOP_SEND, EVTCHNOP_UNMASK, EvtchnSend, EvtchnUnmask};
 use xenlike_rt::abi::xen::DOMID_SELF;
@@ -9,7 +9,7 @@ use crate::meter;
 
 fn nothing(_: Port) {}
 
-/// Measures them.
+/// Measures all rows of this module.
 pub fn measure() {
     let target = events::alloc_unbound(DOMID_SELF).expect("a port");
     let port = events::bind_interdomain(DOMID_SELF, target).expect("its other end");

@@ -1,4 +1,4 @@
-//! Getting frames from the hypervisor and giving them back.
+//! Rows about allocating frames from the hypervisor and returning them.
 
 use alloc::vec;
 use core::cell::RefCell;
@@ -12,13 +12,13 @@ use xenlike_rt::{hyper, start_info};
 
 use crate::meter;
 
-/// Measures them.
+/// Measures all rows of this module.
 pub fn measure() {
     change(["populate_1", "decrease_1"], 1, 200);
     change(["populate_512", "decrease_512"], 512, 10);
 }
 
-/// The best time for one frame, which is given back.
+/// The best time for allocating one frame, which is then returned.
 pub fn populate_one() -> u64 {
     let mut frames = [0];
     let once = |_| {
@@ -32,7 +32,7 @@ pub fn populate_one() -> u64 {
     (0..20).map(once).min().unwrap_or_default()
 }
 
-/// A call about frames.
+/// A memory_op call on a list of frames.
 fn reserve(cmd: u32, frames: &mut [u64]) {
     let mut request = MemoryReservation {
         nr_extents: frames.len() as u64,
@@ -63,7 +63,7 @@ fn change(names: [&'static str; 2], count: usize, loops: u64) {
     );
 }
 
-/// Numbers in this domain that no frame of its has.
+/// Numbers the frames above all frames of this domain.
 fn number(frames: &mut [u64]) {
     for (n, frame) in frames.iter_mut().enumerate() {
         *frame = start_info().nr_pages + n as u64;

@@ -1,4 +1,5 @@
-//! Grants. The domain grants to itself: what the hypervisor does is the same as between two.
+//! Rows about grants. The domain grants to itself, for which the hypervisor does the same work as between two
+//! domains.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -13,7 +14,7 @@ use xenlike_rt::{events, grants, hyper, memory};
 
 use crate::meter;
 
-/// Measures them.
+/// Measures all rows of this module.
 pub fn measure() {
     let own = events::own_domain().expect("the own id");
     let page = memory::allocate_page().expect("a page");

@@ -1,4 +1,4 @@
-//! Privileged instructions that the hypervisor emulates.
+//! Rows about privileged instructions that the hypervisor emulates.
 
 #![expect(unsafe_code, reason = "runs instructions that the hypervisor emulates")]
 
@@ -10,7 +10,7 @@ use crate::meter;
 const EFER: u32 = 0xc000_0080;
 const FS_BASE: u32 = 0xc000_0100;
 
-/// Measures them.
+/// Measures all rows of this module.
 pub fn measure() {
     meter::measure("cpuid_forced", || {
         // SAFETY: the forced-emulation prefix (arch-x86/xen.h, XEN_CPUID) and cpuid, leaf 1.

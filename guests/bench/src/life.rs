@@ -1,4 +1,4 @@
-//! A small domain's life: created, built, started, destroyed.
+//! The life of a small domain: created, built, started, destroyed.
 
 use crate::children::{Child, Nursery};
 use crate::meter::{self, Best, tsc};
@@ -12,7 +12,7 @@ const ROWS: [&str; 4] = [
 ];
 const LIVES: usize = 5;
 
-/// Measures it.
+/// Measures all rows of this module.
 pub fn measure(nursery: &mut Nursery) {
     if !ROWS.iter().any(|row| meter::wanted(row)) {
         return;
@@ -32,14 +32,14 @@ pub fn measure(nursery: &mut Nursery) {
     destroy.print();
 }
 
-/// The child's counter at its first instruction, which it prints.
+/// The child's time-stamp counter at its first instruction, which it prints.
 fn first_instruction(child: Child) -> u64 {
     loop {
         hyper::yield_now();
         let said = child.said();
         let mut lines = said.lines();
         let number = lines.find_map(|line| line.strip_prefix("bench entry_tsc "));
-        // The line is there as a whole once the next one is, or its end.
+        // The line is complete once the next one has begun, or it has a newline.
         if let Some(number) = number.filter(|_| said.ends_with('\n')) {
             return number.trim().parse().expect("a number");
         }

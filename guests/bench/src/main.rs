@@ -1,10 +1,11 @@
-//! Measures the hypervisor under it: each operation's cost in TSC ticks, which are executed instructions under
-//! QEMU's `-icount shift=0`, with the guest's own stub and handler in it. One line `bench NAME TICKS` each.
+//! Measures the cost of the hypervisor's operations in TSC ticks, which are executed instructions under QEMU's
+//! `-icount shift=0`. The guest's own stub and handler are included. Prints a line `bench NAME TICKS` for each
+//! operation.
 //!
-//! The same binary runs under xenlike and under real Xen, as Dom0 or as a domain. As a Dom0 that has itself as initrd,
-//! it measures what takes a second domain, which it builds of that. On the command line: `only=NAME` measures that
-//! operation alone, which is what a profile is made of; `role=NAME` makes it the second domain; `scaling=domains` or `scaling=vcpus` measures
-//! a few operations with many of them.
+//! The same binary runs under xenlike and under real Xen, as Dom0 or as a domain. As a Dom0 with itself as initrd, it
+//! also measures operations that need a second domain, which it builds from that initrd. Words on the command line:
+//! `only=NAME` measures that operation alone, for a profile; `role=NAME` makes this the second domain;
+//! `scaling=domains` or `scaling=vcpus` measures a few operations with many domains or vCPUs.
 
 #![no_std]
 #![no_main]
@@ -35,7 +36,7 @@ use xenlike_rt::{args, entry_tsc, modules, println};
 
 xenlike_rt::entry!(main);
 
-/// A child's memory: 4 MiB, or 2 where there are many.
+/// Pages of a child's memory: 4 MiB, or 2 MiB where there are many children.
 const PAGES: u64 = 1024;
 const MANY_PAGES: u64 = 512;
 
@@ -55,7 +56,7 @@ fn main() {
     println!("PASS bench");
 }
 
-/// What one domain can measure by itself.
+/// Operations that one domain can measure alone.
 fn alone() {
     calls::measure();
     events::measure();
@@ -71,7 +72,7 @@ fn alone() {
     frames::measure();
 }
 
-/// What takes a second domain, made of `image`.
+/// Operations that need a second domain, made from `image`.
 fn with_children(image: &[u8]) {
     let mut nursery = Nursery::new(image, PAGES);
     pair::measure(&mut nursery);

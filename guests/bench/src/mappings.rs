@@ -1,4 +1,4 @@
-//! Changing page-table entries, one page's among them, by each of the ways that there are.
+//! Changes page-table entries, including those of one page, in each of the ways that the ABI has.
 
 #![expect(unsafe_code, reason = "changes page tables")]
 
@@ -21,7 +21,7 @@ struct Page([AtomicU8; 4096]);
 
 static PAGE: Page = Page([const { AtomicU8::new(0) }; 4096]);
 
-/// The page's entry and the two values that it takes turns with.
+/// The page's entry, and the two values between which it alternates.
 #[derive(Clone, Copy)]
 pub struct Target {
     address: u64,
@@ -32,7 +32,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// The page above.
+    /// Finds the entry of `PAGE`.
     pub fn find() -> Self {
         let address = core::ptr::from_ref(&PAGE).expose_provenance() as u64;
         let frame = memory::mfn_of(memory::pfn_of(address)).expect("the page's frame") << 12;
@@ -44,7 +44,7 @@ impl Target {
         }
     }
 
-    /// An entry that maps the page writable.
+    /// The value that maps the page writable.
     pub fn writable(self) -> u64 {
         self.writable
     }
@@ -65,7 +65,7 @@ impl Target {
     }
 }
 
-/// Measures them.
+/// Measures all rows of this module.
 pub fn measure() {
     let target = Target::find();
     by_address(target);
@@ -89,7 +89,7 @@ fn by_address(target: Target) {
     });
 }
 
-/// Lists of entries, each the opposite of the one before.
+/// Lists of updates in which each entry is the opposite of the one before.
 fn by_list(target: Target) {
     let mut writable = true;
     meter::measure("mmu_update_1", || {
@@ -98,7 +98,7 @@ fn by_list(target: Target) {
             ptr: target.slot,
             val: target.value(writable),
         };
-        // SAFETY: the entry maps `PAGE` to its own frame, whatever its flags; nobody writes to it.
+        // SAFETY: the entry maps `PAGE` to its own frame with either value, and the page is not written.
         let _ = unsafe { hyper::mmu_update(&[update], DOMID_SELF) };
     });
     for (name, count, loops) in [("mmu_update_32", 32, 1000), ("mmu_update_512", 512, 50)] {
@@ -115,19 +115,19 @@ fn by_list(target: Target) {
     }
 }
 
-/// Stores to the page's entry itself, which the hypervisor traps and carries out.
+/// Stores to the page's entry itself, which the hypervisor traps and emulates.
 fn by_store(target: Target) {
     let table = memory::direct(memory::pfn_of_mfn(target.slot >> 12)) + (target.slot & 0xfff);
     let entry = core::ptr::with_exposed_provenance_mut::<u64>(table as usize);
     let mut writable = true;
     meter::measure("trapped_pte_write", || {
         writable = !writable;
-        // SAFETY: the entry maps `PAGE` to its own frame, whatever its flags.
+        // SAFETY: the entry maps `PAGE` to its own frame with either value.
         unsafe { entry.write_volatile(target.value(writable)) };
     });
 }
 
-/// Flushes the page's entry, or all.
+/// Flushes the page's address, or the whole TLB.
 pub fn flush(cmd: u32) {
     let request = MmuextOp {
         cmd,
@@ -149,7 +149,7 @@ fn flushes(address: u64) {
             ..MmuextOp::default()
         };
         meter::measure(name, || {
-            // SAFETY: a flush.
+            // SAFETY: a flush changes no mapping.
             let _ = unsafe { hyper::mmuext_op(&[request]) };
         });
     }

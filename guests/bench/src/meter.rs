@@ -1,4 +1,4 @@
-//! The stop-watch: repeats an operation, takes the best round, prints one line.
+//! The stop-watch: repeats an operation, takes the best round, and prints a line.
 
 #![expect(
     unsafe_code,
@@ -12,13 +12,13 @@ use xenlike_rt::{args, hyper, println};
 
 /// Repetitions of a cheap operation in one round.
 const LOOPS: u64 = 1000;
-/// Rounds; the best one counts.
+/// Number of rounds, of which the best counts.
 const ROUNDS: u64 = 5;
 
-/// Operations done between the marks.
+/// Operations performed between the marks.
 static OPERATIONS: AtomicU64 = AtomicU64::new(0);
 
-// A profiler counts the instructions that run between these two (see xtask's `bench profile`).
+// The profiler counts the instructions that run between these two functions (see xtask's `bench profile`).
 global_asm!(
     r#"
     .pushsection .text.marks, "ax", @progbits
@@ -32,28 +32,29 @@ global_asm!(
     "#
 );
 
-/// The time-stamp counter.
+/// Reads the time-stamp counter.
 pub fn tsc() -> u64 {
     // SAFETY: reading the counter has no effect.
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// Lets the hypervisor finish what the boot left it: giving back what the boot domain had, new domains' beginnings.
+/// Gives the hypervisor time to finish work that the boot left: freeing the boot domain's resources, starting new
+/// domains.
 pub fn settle() {
     for _ in 0..1000 {
         hyper::yield_now();
     }
 }
 
-/// Is this row asked for?
+/// Whether the command line asks for this row.
 pub fn wanted(name: &str) -> bool {
     args::value("only").is_none_or(|only| only.split(',').any(|it| it == name))
 }
 
-/// How long `action`, which does `operations` operations, takes.
+/// Measures the ticks of `action`, which performs `operations` operations.
 fn span(operations: u64, action: impl FnOnce()) -> u64 {
     OPERATIONS.fetch_add(operations, Ordering::Relaxed);
-    // SAFETY: the function only returns, with all registers as they were.
+    // SAFETY: the function only returns, with all registers unchanged.
     unsafe { asm!("call bench_measured_from") };
     let start = tsc();
     action();
@@ -63,7 +64,7 @@ fn span(operations: u64, action: impl FnOnce()) -> u64 {
     end.wrapping_sub(start)
 }
 
-/// Prints a figure.
+/// Prints a row's figure.
 fn print(name: &str, ticks: u64) {
     println!("bench {name} {ticks}");
 }
@@ -73,7 +74,7 @@ pub fn measure(name: &str, action: impl FnMut()) {
     repeat(name, LOOPS, action);
 }
 
-/// Measures an operation by rounds of `loops`.
+/// Measures an operation in rounds of `loops` repetitions.
 pub fn repeat(name: &str, loops: u64, mut action: impl FnMut()) {
     batch(name, loops, || {
         for _ in 0..loops {
@@ -82,7 +83,7 @@ pub fn repeat(name: &str, loops: u64, mut action: impl FnMut()) {
     });
 }
 
-/// Measures an `action` that does `operations` operations by itself.
+/// Measures an `action` that performs `operations` operations itself.
 pub fn batch(name: &str, operations: u64, mut action: impl FnMut()) {
     if !wanted(name) {
         return;
@@ -91,7 +92,7 @@ pub fn batch(name: &str, operations: u64, mut action: impl FnMut()) {
     print(name, rounds.min().unwrap_or_default() / operations);
 }
 
-/// One row's best time so far.
+/// The best time of a row so far.
 pub struct Best {
     name: &'static str,
     wanted: bool,
@@ -99,7 +100,7 @@ pub struct Best {
 }
 
 impl Best {
-    /// A row that has no time yet.
+    /// A row without a time yet.
     pub fn of(name: &'static str) -> Self {
         Self {
             name,
@@ -108,7 +109,7 @@ impl Best {
         }
     }
 
-    /// Does `action`, and measures it if the row is asked for.
+    /// Performs `action`, and measures it if the row is wanted.
     pub fn time<R>(&mut self, action: impl FnOnce() -> R) -> R {
         if !self.wanted {
             return action();
@@ -118,12 +119,12 @@ impl Best {
         result.expect("done")
     }
 
-    /// Takes a time that was found out otherwise.
+    /// Records a time that was measured elsewhere.
     pub fn note(&mut self, ticks: u64) {
         self.ticks = self.ticks.min(ticks);
     }
 
-    /// Prints the row.
+    /// Prints the row, if it is wanted.
     pub fn print(self) {
         if self.wanted {
             print(self.name, self.ticks);
@@ -131,7 +132,7 @@ impl Best {
     }
 }
 
-/// Measures two operations that undo each other, each by its best single run of `loops`.
+/// Measures two operations that undo each other. Each row is the best of `loops` single runs.
 pub fn in_turn(
     [first, second]: [&'static str; 2],
     loops: u64,
@@ -150,7 +151,7 @@ pub fn in_turn(
     second.print();
 }
 
-/// Takes the best of figures that `action` finds out by itself.
+/// Takes the best of the figures that `action` returns.
 pub fn best_of(name: &'static str, loops: u64, mut action: impl FnMut() -> u64) {
     if !wanted(name) {
         return;
@@ -164,7 +165,7 @@ pub fn best_of(name: &'static str, loops: u64, mut action: impl FnMut() -> u64) 
     best.print();
 }
 
-/// Says how many operations a profile divides by.
+/// Prints the number of operations by which a profile is divided.
 pub fn report() {
     println!("bench operations {}", OPERATIONS.load(Ordering::Relaxed));
 }

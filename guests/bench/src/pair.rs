@@ -1,4 +1,4 @@
-//! Two domains on one CPU: an event there and back, and what a switch costs.
+//! Two domains on one CPU: the cost of an event to the other domain and back, and of a switch.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,17 +8,17 @@ use xenlike_rt::hyper;
 use crate::children::{Child, Nursery};
 use crate::meter;
 
-/// Round trips of one round.
+/// Round trips in one round.
 const LOOPS: u64 = 200;
 
 static ANSWERED: AtomicBool = AtomicBool::new(false);
 
-/// The answer's handler.
+/// The handler of the answer's event.
 pub fn note(_: Port) {
     ANSWERED.store(true, Ordering::Relaxed);
 }
 
-/// Measures them.
+/// Measures all rows of this module.
 pub fn measure(nursery: &mut Nursery) {
     with_child(nursery, "handler", |port| {
         events::on(port, note);
@@ -26,7 +26,7 @@ pub fn measure(nursery: &mut Nursery) {
     });
     with_child(nursery, "poll", |port| {
         events::mask_port(port);
-        // There and back are two switches.
+        // A round trip consists of two switches.
         meter::batch("domain_switch", 2 * LOOPS, || {
             for _ in 0..LOOPS {
                 polled(port);
@@ -35,7 +35,7 @@ pub fn measure(nursery: &mut Nursery) {
     });
 }
 
-/// Runs `action` with a port to a child that plays `role`.
+/// Runs `action` with a port that is connected to a child in the role `role`.
 pub fn with_child(nursery: &mut Nursery, role: &str, action: impl FnOnce(Port)) {
     let child = nursery.raise(role);
     let port = connect(child);
@@ -44,23 +44,23 @@ pub fn with_child(nursery: &mut Nursery, role: &str, action: impl FnOnce(Port)) 
     nursery.destroy(child);
 }
 
-/// This domain's end of the child's channel, once the child listens.
+/// Connects to the child's channel once the child is listening.
 pub fn connect(child: Child) -> Port {
     let port = events::bind_interdomain(child.id.0, child.port.0).expect("bound");
-    // It comes to its first wait by itself.
+    // The child reaches its first wait without help.
     while !child.said().contains("entry_tsc") {
         hyper::yield_now();
     }
     for _ in 0..100 {
         hyper::yield_now();
     }
-    // A new connection signals this end once, so that nothing sent before is missed.
+    // A new connection signals this end once, so that no earlier event is lost.
     events::take(port);
     port
 }
 
-/// Sends, and sleeps until the answer's upcall. Upcalls are closed but while asleep: the answer can't come
-/// between the look and the sleep.
+/// Sends an event, and sleeps until the answer's upcall. Upcalls are masked except while asleep, so the answer can't
+/// arrive between the check and the sleep.
 pub fn there_and_back(port: Port) {
     events::close_upcalls();
     ANSWERED.store(false, Ordering::Relaxed);
@@ -71,7 +71,7 @@ pub fn there_and_back(port: Port) {
     }
 }
 
-/// Sends, and polls for the answer.
+/// Sends an event, and polls for the answer.
 fn polled(port: Port) {
     events::send(port).expect("sent");
     while !events::take(port) {

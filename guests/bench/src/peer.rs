@@ -1,4 +1,4 @@
-//! The second domain: what it does with its channel to the first.
+//! The second domain: reacts to events of the first.
 
 #![expect(unsafe_code, reason = "counts in a page that the first domain reads")]
 
@@ -9,18 +9,18 @@ use xenlike_rt::{hyper, memory, start_info};
 
 /// Answers every event with an event.
 fn answer(port: Port) {
-    // The other side may be gone, and this domain with it soon.
+    // The other side may be gone, and then this domain is about to be destroyed.
     let _ = events::send(port);
 }
 
-/// Where a busy domain counts its turns: the page of its Xenstore ring.
+/// The word in which a busy domain counts its turns: on the page of its Xenstore ring.
 fn turns() -> &'static AtomicU32 {
     let page = memory::direct(memory::pfn_of_mfn(start_info().store_mfn));
-    // SAFETY: the builder mapped the page for good, and nothing else uses it: no Xenstore serves this domain.
+    // SAFETY: the builder mapped the page permanently, and it has no other use, since no Xenstore serves this domain.
     unsafe { &*core::ptr::with_exposed_provenance(page as usize) }
 }
 
-/// Does as its role says, for ever.
+/// Plays the role for ever.
 pub fn play(role: &str) -> ! {
     let port = start_info().store_evtchn;
     match role {

@@ -1,4 +1,4 @@
-//! I/O ports, for a domain that has them.
+//! Rows about I/O ports, for a domain that has them.
 
 #![expect(unsafe_code, reason = "reads and writes an I/O port")]
 
@@ -10,17 +10,17 @@ use xenlike_rt::{hyper, start_info};
 
 use crate::meter;
 
-/// The port of the power-on self-test's codes: a latch that nobody reads.
+/// The port of power-on self-test codes: a latch without effect.
 const POST: u16 = 0x80;
 
-/// Measures them.
+/// Measures all rows of this module.
 pub fn measure() {
     if start_info().flags & SIF_PRIVILEGED == 0 {
         return;
     }
     let mut level = PhysdevSetIopl { iopl: 1 };
     hyper::physdev_op(PHYSDEVOP_SET_IOPL, &mut level).expect("an I/O privilege level");
-    // SAFETY: the latch has no effect on anything.
+    // SAFETY: accesses to the latch have no effect.
     unsafe {
         meter::measure("port_in", || {
             asm!("in al, dx", in("dx") POST, out("al") _, options(nomem, nostack));

@@ -1,4 +1,4 @@
-//! What the number of domains, or of vCPUs, does to the cost of an operation. Lines are `bench NAME@NUMBER TICKS`.
+//! The effect of the number of domains or vCPUs on the cost of an operation. Lines are `bench NAME@NUMBER TICKS`.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -10,16 +10,16 @@ use crate::children::{Child, Nursery};
 use crate::meter::{self, tsc};
 use crate::{frames, mappings, pair};
 
-/// Other domains, besides the one that takes part.
+/// Numbers of further domains, besides the one that takes part.
 const DOMAINS: [usize; 4] = [1, 10, 100, 400];
 const LOOPS: u64 = 20;
 
-/// How many domains there are to be at most.
+/// The largest number of domains to create.
 fn limit() -> usize {
     args::number("most", 400) as usize
 }
 
-/// Idle domains first, then ones that want to run all the time.
+/// Measures with idle domains first, then with domains that want to run all the time.
 pub fn domains(nursery: &mut Nursery) {
     let mut others = Vec::new();
     for count in DOMAINS.into_iter().filter(|count| *count <= limit()) {
@@ -35,7 +35,7 @@ pub fn domains(nursery: &mut Nursery) {
         nursery.destroy(child);
     }
     for count in DOMAINS.into_iter().filter(|count| *count <= limit()) {
-        // None of them runs while others are made.
+        // None of the domains runs while others are created.
         while others.len() < count {
             let id = nursery.create();
             others.push(nursery.build(id, "busy"));
@@ -53,7 +53,7 @@ fn print(name: &str, count: usize, ticks: u64) {
     println!("bench {name}@{count} {ticks}");
 }
 
-/// An event to another domain and back.
+/// Measures an event to another domain and back.
 fn event(nursery: &mut Nursery) -> u64 {
     let mut best = u64::MAX;
     pair::with_child(nursery, "handler", |port| {
@@ -67,7 +67,7 @@ fn event(nursery: &mut Nursery) -> u64 {
     best
 }
 
-/// A domain created, without memory; it is destroyed again.
+/// Measures creating a domain without memory, which is then destroyed.
 fn create(nursery: &mut Nursery) -> u64 {
     let once = |_| {
         let start = tsc();
@@ -79,9 +79,9 @@ fn create(nursery: &mut Nursery) -> u64 {
     (0..LOOPS).map(once).min().unwrap_or_default()
 }
 
-/// Time for each yield of anybody, while all want to run. The busy ones count theirs.
+/// Measures the time of each yield by any domain, while all want to run. The busy domains count their own yields.
 fn schedule(others: &[Child]) -> u64 {
-    // All of them have begun.
+    // Waits until all of them have begun.
     while others.iter().any(|child| child.turns() < 2) {
         hyper::yield_now();
     }
@@ -96,7 +96,7 @@ fn schedule(others: &[Child]) -> u64 {
 
 static READY: AtomicU32 = AtomicU32::new(0);
 
-/// Another vCPU: it runs all the time, so that its TLB is concerned.
+/// The main function of further vCPUs. They run all the time, so that flushes concern their TLBs.
 fn spin(_: u32) {
     READY.fetch_add(1, Ordering::Relaxed);
     loop {
@@ -104,7 +104,7 @@ fn spin(_: u32) {
     }
 }
 
-/// Flushes of all vCPUs' TLBs.
+/// Measures flushes of the TLBs of all vCPUs.
 pub fn vcpus() {
     let count = smp::vcpus();
     for vcpu in 1..count {

@@ -1,4 +1,4 @@
-//! Whole page tables: pinning, unpinning, another base pointer.
+//! Rows about whole page tables: pinning, unpinning, changing the base pointer.
 
 #![expect(unsafe_code, reason = "makes page tables")]
 
@@ -11,12 +11,12 @@ use xenlike_rt::{hyper, memory, start_info};
 use crate::mappings::Target;
 use crate::meter;
 
-/// Entries of a table.
+/// Number of entries in a table.
 const ENTRIES: usize = 512;
-/// L4 slots that are the hypervisor's (public header arch-x86/xen-x86_64.h).
+/// L4 slots that are reserved for the hypervisor (public header arch-x86/xen-x86_64.h).
 const RESERVED: core::ops::Range<usize> = 256..272;
 
-/// Measures them.
+/// Measures all rows of this module.
 pub fn measure() {
     let leaf = table(|_| Target::find().writable());
     meter::in_turn(
@@ -35,7 +35,7 @@ pub fn measure() {
     base_pointer();
 }
 
-/// An entry that points to the table in frame `below`, at index 0.
+/// A table with one entry, at index 0, that names the table in frame `below`.
 fn first(index: usize, below: u64) -> u64 {
     if index == 0 {
         (below << 12) | TABLE_FLAGS
@@ -44,7 +44,7 @@ fn first(index: usize, below: u64) -> u64 {
     }
 }
 
-/// Two address spaces that map the same.
+/// Switches between two address spaces with the same mappings.
 fn base_pointer() {
     let current = memory::mfn_of(memory::pfn_of(start_info().pt_base)).expect("the root's frame");
     let root = core::ptr::with_exposed_provenance::<u64>(start_info().pt_base as usize);
@@ -63,15 +63,15 @@ fn base_pointer() {
     extended(MMUEXT_UNPIN_TABLE, other);
 }
 
-/// The frame of a page that is ready to become a table.
+/// Makes a page ready to become a table; returns its frame.
 fn table(entry: impl Fn(usize) -> u64) -> u64 {
     let page = memory::allocate_page().expect("a page");
     for index in 0..ENTRIES {
-        // SAFETY: the page is ours and not a table yet.
+        // SAFETY: the page belongs to this function and isn't a table yet.
         unsafe { page.cast::<u64>().add(index).write(entry(index)) };
     }
     let address = page.expose_provenance() as u64;
-    // SAFETY: nobody writes to it any more.
+    // SAFETY: the page is no longer written.
     unsafe { paging::make_read_only(address) }.expect("a read-only page");
     memory::mfn_of(memory::pfn_of(address)).expect("its frame")
 }
@@ -82,6 +82,6 @@ fn extended(cmd: u32, frame: u64) {
         arg1: frame,
         ..MmuextOp::default()
     };
-    // SAFETY: the tables above map pages of ours, and both roots map the kernel alike.
+    // SAFETY: the tables above map pages of this guest, and both roots map the kernel alike.
     unsafe { hyper::mmuext_op(&[request]) }.expect("done");
 }

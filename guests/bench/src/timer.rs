@@ -1,4 +1,4 @@
-//! From a timer's expiry to the guest's handler.
+//! The time from a timer's expiry to the guest's handler.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,17 +8,17 @@ use xenlike_rt::{hyper, time};
 
 use crate::meter::{self, tsc};
 
-/// How far ahead the timer is set: long enough to be waiting when it comes.
+/// How far ahead the timer is set. This leaves enough time to be waiting when it expires.
 const AHEAD_NS: u64 = 50_000;
 
-/// When the handler was entered; 0: not yet.
+/// When the handler was entered; 0 before that.
 static ENTERED: AtomicU64 = AtomicU64::new(0);
 
 fn note(_: Port) {
     ENTERED.store(tsc(), Ordering::Relaxed);
 }
 
-/// Measures it.
+/// Measures the row of this module.
 pub fn measure() {
     let port = events::bind_virq(VIRQ_TIMER, 0).expect("the timer's port");
     events::on(port, note);
@@ -26,7 +26,7 @@ pub fn measure() {
     meter::best_of("timer_interrupt", 50, || {
         ENTERED.store(0, Ordering::Relaxed);
         hyper::set_timer(time::now_ns() + AHEAD_NS).expect("a timer");
-        // The last look at the clock before the interrupt is its beginning.
+        // The measurement starts at the last read of the clock before the interrupt.
         let mut last = tsc();
         loop {
             let now = tsc();

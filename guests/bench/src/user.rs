@@ -15,7 +15,7 @@ const LOOPS: u64 = 1000;
 const CODE: u64 = 0x40_0000;
 const STACK_TOP: u64 = 0x80_0000;
 
-// Each does its thing LOOPS times and ends with the system call rax = 2.
+// Each process repeats its operation LOOPS times, and ends with the system call rax = 2.
 global_asm!(
     r#"
     .pushsection .text.process, "ax", @progbits
@@ -59,7 +59,7 @@ fn system_call(frame: &mut TrapFrame) {
     }
 }
 
-/// Measures them.
+/// Measures all rows of this module.
 pub fn measure() {
     traps::on_syscall(system_call);
     traps::on(traps::PAGE_FAULT, skip_two);

@@ -1,4 +1,4 @@
-//! Building Domain-0 from the boot modules.
+//! Builds Domain-0 from the boot modules.
 
 use alloc::string::String;
 
@@ -13,10 +13,11 @@ use xenlike_rt::{hyper, println};
 use crate::words;
 use xenlike_door::Door;
 
-/// Pages for what is small while Domain-0 is built; the large blocks come from outside of the domain.
+/// Pages that this domain keeps for small allocations while it builds Domain-0. Large blocks come from outside of its
+/// memory.
 const OWN_PAGES: u64 = 16 << 8;
 
-/// Says what is being done.
+/// Prints a line about each long step.
 struct Lines;
 
 impl Progress for Lines {
@@ -31,7 +32,7 @@ impl Progress for Lines {
     }
 }
 
-/// Builds it and lets it run. When that fails the machine has nothing to do: the cause stays on the screen.
+/// Builds Domain-0 and lets it run. If that fails, the machine has nothing else to do: the cause stays on the screen.
 pub fn start(
     door: &mut Door,
     options: &Dom0Options,
@@ -39,7 +40,7 @@ pub fn start(
     kernel: &[u8],
     initrd: Option<&[u8]>,
 ) {
-    // Domain-0 has more use for the rest.
+    // The other pages are more useful for Domain-0.
     xenlike_rt::memory::give_back(OWN_PAGES);
     if let Err(cause) = build(door, options, line, kernel, initrd) {
         println!("error: Domain-0 can't be started: {cause}");
@@ -67,7 +68,7 @@ fn build(
     domain::unpause(door, id).map_err(words)
 }
 
-/// The screen that Domain-0 inherits, as the hypervisor describes it.
+/// The screen that Domain-0 inherits, as described by the hypervisor.
 fn screen() -> ([u8; 40], u32) {
     let mut op = PlatformOp {
         cmd: XENPF_GET_DOM0_CONSOLE,

@@ -1,4 +1,4 @@
-//! The shell's files: boot modules with a name, or the members of an initrd archive.
+//! The shell's files: boot modules that have a name, or the members of an initrd archive.
 
 use alloc::borrow::Cow;
 use alloc::format;
@@ -10,11 +10,11 @@ use dom0_tools::ops::Files;
 use dom0_tools::shell::FileList;
 use xenlike_rt::modules::Module;
 
-/// Files with names.
+/// The files, with their names.
 pub struct Modules(Vec<(String, &'static [u8])>);
 
 impl Modules {
-    /// Collects them; of two with one name the first counts.
+    /// Collects the files. Of two files with the same name, the first is used.
     pub fn new(modules: &[Module], purposes: &[Purpose], initrd: Option<&'static [u8]>) -> Modules {
         let named = modules
             .iter()
@@ -42,7 +42,7 @@ impl Modules {
 
 impl Files for Modules {
     fn read(&self, name: &str) -> Result<Cow<'_, [u8]>, String> {
-        // A path as on a disk names the module of its last part.
+        // A path, as for a file on a disk, names the module that has its last component as name.
         let last = name.rsplit('/').next().unwrap_or(name);
         let find = |wanted: &str| self.0.iter().find(|(known, _)| known == wanted);
         match find(name).or_else(|| find(last)) {

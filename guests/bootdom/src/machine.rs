@@ -1,4 +1,4 @@
-//! What the shell stands on: the hypervisor, the console, the modules.
+//! The platform of the shell: the hypervisor, the console, the modules.
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -15,7 +15,7 @@ use crate::ring::ConsoleRing;
 use crate::store::StorePage;
 use xenlike_door::Door;
 
-/// The hypervisor's console.
+/// The hypervisor's console, as the user's screen.
 pub struct Screen;
 
 impl Terminal for Screen {
@@ -24,14 +24,14 @@ impl Terminal for Screen {
     }
 }
 
-/// The machine.
+/// The platform of the shell.
 pub struct Machine {
     door: Door,
     files: Rc<Modules>,
 }
 
 impl Machine {
-    /// The machine with these files.
+    /// Creates the platform, with these files.
     pub fn new(door: Door, files: Rc<Modules>) -> Machine {
         Machine { door, files }
     }

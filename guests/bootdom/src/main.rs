@@ -1,8 +1,9 @@
-//! The boot domain: the first and only domain that the hypervisor starts by itself.
+//! The boot domain: the first domain, and the only one that the hypervisor starts by itself.
 //!
-//! With a kernel among the boot modules it builds Domain-0 of it, lets it run, and ends. Without one it becomes Domain-0
-//! and stays as the embedded control domain: it starts the domains of a manifest, runs a script if there is one, and
-//! gives a shell. All of that is in the toolstack library; here is what ties it to the machine.
+//! With a kernel among the boot modules, it builds Domain-0 from that kernel, lets it run, and ends. Otherwise it
+//! becomes Domain-0 and stays as the embedded control domain: it starts the domains of a manifest, runs a script if
+//! there is one, and provides a shell. The toolstack library contains the logic; this crate connects it to the
+//! machine.
 
 #![no_std]
 #![no_main]
@@ -74,7 +75,7 @@ fn main() {
     }
 }
 
-/// Becomes Domain-0 and serves the person at the console for ever.
+/// Becomes Domain-0 and serves the user at the console for ever.
 fn stay<E: core::fmt::Display>(
     mut door: Door,
     files: Modules,
@@ -99,7 +100,7 @@ fn stay<E: core::fmt::Display>(
     serve(&mut shell);
 }
 
-/// Another hypervisor makes its first domain Domain-0 from the start.
+/// Other hypervisors make their first domain Domain-0 from the start.
 fn become_dom0(door: &mut Door) -> Result<(), hyper::CallError> {
     let (_, _, extra) = hyper::machine::version(door)?;
     if extra.contains("xenlike") {
@@ -108,13 +109,13 @@ fn become_dom0(door: &mut Door) -> Result<(), hyper::CallError> {
     Ok(())
 }
 
-/// Asks for news of keys and of domains that end.
+/// Binds the events for keys and for domains that end.
 fn bind() -> Result<(), Errno> {
     events::bind_virq(VIRQ_CONSOLE, events::News::Keys)?;
     events::bind_virq(VIRQ_DOM_EXC, events::News::Ends)
 }
 
-/// Does what events and alarms ask for.
+/// Handles events and alarms until the shell leaves the machine.
 fn serve(shell: &mut Shell<Machine>) {
     let mut keys = [0; 256];
     while !shell.left() {
@@ -139,7 +140,7 @@ fn serve(shell: &mut Shell<Machine>) {
     }
 }
 
-/// Words for what can't be shown otherwise.
+/// Formats an error that has no better message.
 fn words(text: impl core::fmt::Display) -> String {
     alloc::format!("{text}")
 }

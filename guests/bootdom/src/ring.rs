@@ -16,7 +16,7 @@ use crate::events::bind_domain;
 const IN_BYTES: u32 = 1024;
 const OUT_BYTES: u32 = 2048;
 
-/// A mapped ring with its channel.
+/// A mapped console ring and its event channel.
 pub struct ConsoleRing {
     page: SharedPage,
     port: events::Port,
@@ -36,18 +36,20 @@ impl ConsoleRing {
 
     fn store(&self, offset: usize, value: u32) {
         self.page.word(offset).store(value, Ordering::Release);
-        // The domain may be gone; then nobody need be told.
+        // The domain may be gone, and then doesn't need the signal.
         let _ = events::send(self.port);
     }
 }
 
 impl Ring for ConsoleRing {
     fn take(&mut self, output: &mut Vec<u8>) {
-        // The domain refills the ring as it is emptied: a bounded number of rounds, the next event continues.
+        // The domain refills the ring while it is emptied, so the number of rounds is bounded; the next event
+        // continues.
         for _ in 0..8 {
             let consumed = self.load(offset_of!(ConsInterface, out_cons));
             let produced = self.load(offset_of!(ConsInterface, out_prod));
-            // Indices run freely; a domain that writes nonsense gets nonsense printed, never more than the ring.
+            // Indices wrap at 32 bits. If the domain writes bad indices, its output is garbage, but never longer than
+            // the ring.
             let waiting = produced.wrapping_sub(consumed).min(OUT_BYTES);
             if waiting == 0 {
                 return;
@@ -94,7 +96,7 @@ impl Ring for ConsoleRing {
 
 impl Drop for ConsoleRing {
     fn drop(&mut self) {
-        // A port that can't be closed is closed already.
+        // If the port can't be closed, it is closed already.
         let _ = events::close(self.port);
     }
 }

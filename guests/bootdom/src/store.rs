@@ -1,4 +1,4 @@
-//! The page of a domain's Xenstore ring, and the channel beside it.
+//! The page of a domain's Xenstore ring, and its event channel.
 
 use core::sync::atomic::Ordering;
 
@@ -10,7 +10,7 @@ use xenlike_rt::foreign::SharedPage;
 
 use crate::events::bind_domain;
 
-/// A mapped page with its channel.
+/// A mapped page and its event channel.
 pub struct StorePage {
     page: SharedPage,
     port: events::Port,
@@ -50,14 +50,14 @@ impl Page for StorePage {
     }
 
     fn notify(&mut self) {
-        // The domain may be gone; then nobody need be told.
+        // The domain may be gone, and then doesn't need the signal.
         let _ = events::send(self.port);
     }
 }
 
 impl Drop for StorePage {
     fn drop(&mut self) {
-        // A port that can't be closed is closed already.
+        // If the port can't be closed, it is closed already.
         let _ = events::close(self.port);
     }
 }

@@ -1,5 +1,5 @@
-//! The toolstack's hypercalls by the instruction itself, for control domains over the runtime: the boot domain and the
-//! benchmark guest.
+//! The toolstack's hypercalls by the instruction itself, for control domains over the runtime: the boot domain and
+//! the benchmark guest.
 
 #![no_std]
 #![expect(
@@ -19,7 +19,7 @@ use xenlike_rt::abi::{Errno, GuestHandle};
 use xenlike_rt::foreign::Place;
 use xenlike_rt::hyper;
 
-/// Bytes for arguments.
+/// Size of the memory for arguments, in bytes.
 const ARENA_BYTES: usize = 64 << 10;
 
 /// Makes hypercalls and maps other domains' frames.
@@ -29,10 +29,10 @@ pub struct Door {
 }
 
 impl Door {
-    /// Gets memory for arguments and addresses for mappings.
+    /// Allocates memory for arguments and addresses for mappings.
     ///
     /// # Errors
-    /// ENOMEM when the addresses are used up.
+    /// ENOMEM when the address space is used up.
     pub fn new() -> Result<Door, Errno> {
         Ok(Door {
             arena: vec![0; ARENA_BYTES].into(),
@@ -50,8 +50,8 @@ impl Hypercalls for Door {
     }
 
     fn call(&mut self, number: u64, args: [u64; 5]) -> Result<u64, Errno> {
-        // SAFETY: the toolstack's pointers are into the arena, which is borrowed mutably here, and none of its calls
-        // changes this domain's own page tables or registers.
+        // SAFETY: the toolstack's pointers point into the arena, which is mutably borrowed here, and none of its
+        // calls changes this domain's own page tables or registers.
         let result = Errno::check(unsafe { hyper::raw(number, args) });
         core::hint::black_box(&mut self.arena);
         result

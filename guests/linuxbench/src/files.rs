@@ -1,4 +1,4 @@
-//! Files in memory, and a load like a compiler's.
+//! Rows about files in memory, and a load like a compiler's.
 
 use crate::window::timed;
 use std::env;
@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A folder for files; gone when dropped.
+/// A folder for files. Dropping it removes the folder.
 pub struct Folder(PathBuf);
 
 static FOLDERS: AtomicU32 = AtomicU32::new(0);
 
 impl Folder {
-    /// An empty one.
+    /// Creates an empty folder.
     pub fn new() -> io::Result<Self> {
         let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
         let path = env::temp_dir().join(format!("linuxbench-{}-{number}", process::id()));
@@ -22,7 +22,7 @@ impl Folder {
         Ok(Self(path))
     }
 
-    /// A place in it.
+    /// The path of a file in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
@@ -30,12 +30,12 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // Where it stays, it takes memory until the machine is off.
+        // If it remains, it takes memory until the machine is off.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// An empty file, made and deleted.
+/// Creates and deletes an empty file.
 pub fn create_and_delete(operations: u32) -> io::Result<u64> {
     let folder = Folder::new()?;
     let path = folder.path("file");
@@ -48,7 +48,7 @@ pub fn create_and_delete(operations: u32) -> io::Result<u64> {
     })
 }
 
-/// Sources are written, each goes through a pipeline of programs to its own result, and all results into one archive.
+/// Writes sources, runs each through a pipeline of programs into its own result, and all results into one archive.
 const COMPILE: &str = r#"
 set -e
 for n in 1 2 3 4 5 6 7 8; do
@@ -67,7 +67,7 @@ tar cf all.a *.o
 md5sum all.a > sum
 "#;
 
-/// The script, by busybox's shell and programs where those are in the path.
+/// Runs the script, with busybox's shell and programs where those are in the path.
 pub fn compile(operations: u32) -> io::Result<u64> {
     let mut ticks = 0;
     for _ in 0..operations {

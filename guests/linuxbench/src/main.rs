@@ -1,7 +1,7 @@
-//! Measures what a Linux process meets: system calls, faults, switches, signals, pipes, files.
+//! Measures the performance of a Linux process: system calls, faults, switches, signals, pipes, files.
 //!
-//! Alone in an initramfs it is the init process (`rdinit=/bin/linuxbench -- only=ROW`): it prints a line
-//! `bench ROW NUMBER` for each row, ticks of the time-stamp counter for one operation, and powers off.
+//! Alone in an initramfs, it is the init process (`rdinit=/bin/linuxbench -- only=ROW`). It prints a line `bench ROW
+//! NUMBER` for each row, with the TSC ticks of one operation, and powers off.
 
 mod files;
 mod memory;
@@ -18,10 +18,10 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-/// Runs so many operations; gives the ticks that they took.
+/// Performs this many operations; returns the ticks that they took.
 type Run = fn(u32) -> io::Result<u64>;
 
-/// Name, operations in a batch, what runs them.
+/// Name, number of operations in a batch, function that runs them.
 const ROWS: [(&str, u32, Run); 18] = [
     ("linux_syscall", 10_000, process::null_system_call),
     ("linux_fork_exit", 50, process::fork_exit),
@@ -43,7 +43,7 @@ const ROWS: [(&str, u32, Run); 18] = [
     ("linux_compile", 1, files::compile),
 ];
 
-/// Batches of a row: the least is told, which the timer disturbed least.
+/// Batches of a row. The least time is printed, since the timer disturbed that batch least.
 const BATCHES: u32 = 3;
 
 fn main() -> ExitCode {
@@ -72,9 +72,9 @@ fn measure(only: Option<&str>) -> io::Result<()> {
         if only.is_some_and(|wanted| wanted != name) {
             continue;
         }
-        // Another domain may still print the row before.
+        // Another domain may still print the previous row.
         thread::sleep(Duration::from_millis(500));
-        // What is touched for the first time costs more.
+        // The first run is not counted, since touching memory for the first time costs more.
         run(operations)?;
         let mut least = u64::MAX;
         for _ in 0..BATCHES {
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn rows_run_and_take_time() {
-        // These two start programs: this one, which isn't it here, and busybox's.
+        // These two start programs: this one, which isn't the test binary, and busybox's.
         let others = ["linux_fork_exec", "linux_compile"];
         for (name, _, run) in ROWS.iter().filter(|row| !others.contains(&row.0)) {
             let ticks = run(BATCHES).unwrap_or_else(|error| panic!("{name}: {error}"));

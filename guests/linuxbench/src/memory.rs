@@ -1,4 +1,4 @@
-//! Page faults and mappings.
+//! Rows about page faults and mappings.
 
 use crate::files::Folder;
 use crate::system::{self, Mapping, PAGE, Writable, child};
@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 
-/// Pages of a small mapping, and of a larger one.
+/// Pages of a small mapping, and of a large one.
 const SMALL: usize = 16;
 const LARGE: usize = 256;
 
@@ -15,7 +15,7 @@ fn pages(operations: u32) -> usize {
     usize::try_from(operations).unwrap_or(usize::MAX)
 }
 
-/// A first write to a page of anonymous memory.
+/// The first write to a page of anonymous memory.
 pub fn anonymous_faults(operations: u32) -> io::Result<u64> {
     let mapping = Mapping::anonymous(pages(operations))?;
     timed(|| {
@@ -24,7 +24,7 @@ pub fn anonymous_faults(operations: u32) -> io::Result<u64> {
     })
 }
 
-/// A first write to a page of a file that is in memory.
+/// The first write to a page of a file that is in memory.
 pub fn shared_faults(operations: u32) -> io::Result<u64> {
     let folder = Folder::new()?;
     let mut file = File::create_new(folder.path("pages"))?;
@@ -41,7 +41,7 @@ pub fn shared_faults(operations: u32) -> io::Result<u64> {
     })
 }
 
-/// A first write to a page after a fork, which copies it.
+/// The first write to a page after a fork, which copies it.
 pub fn copying_faults(operations: u32) -> io::Result<u64> {
     let mapping = Mapping::anonymous(pages(operations))?;
     mapping.touch();
@@ -60,7 +60,7 @@ pub fn copying_faults(operations: u32) -> io::Result<u64> {
     ticks
 }
 
-/// A write to a page that may not be written, whose signal handler lets it; and forbidding it again.
+/// A write to a read-only page, which the signal handler makes writable, and making it read-only again.
 pub fn faults_to_a_handler(operations: u32) -> io::Result<u64> {
     system::on_fault()?;
     let mapping = Mapping::anonymous(1)?;
@@ -74,7 +74,7 @@ pub fn faults_to_a_handler(operations: u32) -> io::Result<u64> {
     })
 }
 
-/// 16 pages mapped and unmapped, none touched.
+/// Maps and unmaps 16 pages without touching them.
 pub fn map_and_unmap(operations: u32) -> io::Result<u64> {
     timed(|| {
         for _ in 0..operations {
@@ -84,7 +84,7 @@ pub fn map_and_unmap(operations: u32) -> io::Result<u64> {
     })
 }
 
-/// 256 pages mapped, each written, unmapped.
+/// Maps 256 pages, writes to each, and unmaps them.
 pub fn map_touch_and_unmap(operations: u32) -> io::Result<u64> {
     timed(|| {
         for _ in 0..operations {
@@ -94,7 +94,7 @@ pub fn map_touch_and_unmap(operations: u32) -> io::Result<u64> {
     })
 }
 
-/// 16 pages made read-only and writable again.
+/// Makes 16 pages read-only and writable again.
 pub fn protect(operations: u32) -> io::Result<u64> {
     let mapping = Mapping::anonymous(SMALL)?;
     mapping.touch();

@@ -1,14 +1,14 @@
-//! Pipes: how long a byte takes, and how long a mebibyte.
+//! Rows about pipes: the time for a byte, and for a mebibyte.
 
 use crate::system::child;
 use crate::window::timed;
 use std::io::{self, Read, Write};
 
-/// What is written at a time.
+/// Number of bytes written at a time.
 const CHUNK: usize = 64 << 10;
 const CHUNKS_OF_A_MEBIBYTE: u32 = 16;
 
-/// A byte into a pipe and out of it, by one process.
+/// One process writes a byte into a pipe and reads it.
 pub fn alone(operations: u32) -> io::Result<u64> {
     let (mut input, mut output) = io::pipe()?;
     timed(|| {
@@ -20,7 +20,7 @@ pub fn alone(operations: u32) -> io::Result<u64> {
     })
 }
 
-/// A byte to another process and one back.
+/// A byte to another process, and one back.
 pub fn there_and_back(operations: u32) -> io::Result<u64> {
     let (mut input, mut reply) = io::pipe()?;
     let (mut request, output) = io::pipe()?;

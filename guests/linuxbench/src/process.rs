@@ -1,4 +1,4 @@
-//! System calls, processes, signals.
+//! Rows about system calls, processes and signals.
 
 use crate::system::{self, child};
 use crate::window::timed;
@@ -7,10 +7,10 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// The argument with which this program ends at once.
+/// With this argument, the program ends at once.
 pub const NOTHING: &str = "--nothing";
 
-/// `getppid`.
+/// A null system call, `getppid`.
 pub fn null_system_call(operations: u32) -> io::Result<u64> {
     timed(|| {
         for _ in 0..operations {
@@ -20,7 +20,7 @@ pub fn null_system_call(operations: u32) -> io::Result<u64> {
     })
 }
 
-/// A process that ends at once, and its end waited for.
+/// Forks a process that ends at once, and waits for its end.
 pub fn fork_exit(operations: u32) -> io::Result<u64> {
     timed(|| {
         for _ in 0..operations {
@@ -30,7 +30,7 @@ pub fn fork_exit(operations: u32) -> io::Result<u64> {
     })
 }
 
-/// A process that starts this static program again, which ends at once.
+/// Forks a process that executes this static program, which ends at once.
 pub fn fork_exec(operations: u32) -> io::Result<u64> {
     let mut command = Command::new("/proc/self/exe");
     command.arg(NOTHING);
@@ -42,7 +42,7 @@ pub fn fork_exec(operations: u32) -> io::Result<u64> {
     })
 }
 
-/// A signal to itself, and its handler.
+/// A signal to the process itself, with its handler.
 pub fn signal(operations: u32) -> io::Result<u64> {
     system::on_signal()?;
     timed(|| {

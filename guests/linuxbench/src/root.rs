@@ -1,4 +1,4 @@
-//! The init process's part: file systems and programs before, the machine off behind.
+//! The duties of the init process: file systems and programs before the measurement, powering off after it.
 
 use crate::system;
 use std::fs;
@@ -11,7 +11,7 @@ fn is_init() -> bool {
     process::id() == 1
 }
 
-/// Mounts what the rows need and names busybox's programs, where nobody has.
+/// Mounts what the rows need and links busybox's programs, unless this isn't init.
 pub fn prepare() -> io::Result<()> {
     if !is_init() {
         return Ok(());
@@ -31,7 +31,7 @@ pub fn prepare() -> io::Result<()> {
     Ok(())
 }
 
-/// Linux goes on with its start (keys, tests of ciphers) while init runs: waits until it has nothing else to do.
+/// Waits until Linux is idle: it continues its start (keys, tests of ciphers) while init runs.
 pub fn calm() -> io::Result<()> {
     if !is_init() {
         return Ok(());
@@ -46,12 +46,12 @@ pub fn calm() -> io::Result<()> {
     Err(io::Error::other("Linux is always busy with something"))
 }
 
-/// Longest time until Linux must be idle.
+/// Maximum time until Linux must be idle.
 const LONGEST: Duration = Duration::from_secs(60);
-/// Of a second.
+/// Fraction of a second that counts as idle.
 const NEARLY_ALL: f64 = 0.95;
 
-/// Seconds that the CPUs were idle until now.
+/// Seconds that the CPUs have been idle since the start.
 fn idle() -> io::Result<f64> {
     let times = fs::read_to_string("/proc/uptime")?;
     idle_in(&times).ok_or_else(|| io::Error::other("/proc/uptime says something else"))
@@ -61,7 +61,7 @@ fn idle_in(times: &str) -> Option<f64> {
     times.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Turns the machine off, as init.
+/// Powers the machine off, if this is init.
 pub fn leave() {
     if is_init() {
         system::power_off();

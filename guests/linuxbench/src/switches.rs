@@ -1,15 +1,15 @@
-//! Context switches: a byte goes round a ring of processes, by pipes.
+//! Context switches: a byte goes round a ring of processes, through pipes.
 
 use crate::system::{Child, child};
 use crate::window::timed;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 
-/// One hop between 2 processes.
+/// One hop in a ring of 2 processes.
 pub fn between_2(operations: u32) -> io::Result<u64> {
     hops(2, operations)
 }
 
-/// One hop between 16.
+/// One hop in a ring of 16 processes.
 pub fn between_16(operations: u32) -> io::Result<u64> {
     hops(16, operations)
 }
@@ -22,10 +22,10 @@ fn hops(processes: u32, operations: u32) -> io::Result<u64> {
     Ok(ticks)
 }
 
-/// This process and those that it made, in a ring.
+/// This process and its children, connected in a ring.
 struct Ring {
     input: PipeReader,
-    /// There until the end.
+    /// Dropping it ends the ring; present until then.
     output: Option<PipeWriter>,
     others: Vec<Child>,
 }
@@ -44,11 +44,11 @@ impl Ring {
         Ok(ring)
     }
 
-    /// Puts a process between the last one and this.
+    /// Inserts a process between the last one and this.
     fn add(&mut self) -> io::Result<()> {
         let (next, mut onward) = io::pipe()?;
         let process = child(|| {
-            // The last writer's end is the end of the ring.
+            // The ring ends when its last writer is closed, so the child must not hold one.
             self.output = None;
             pass_on(&mut self.input, &mut onward)
         })?;
@@ -69,7 +69,7 @@ impl Ring {
     }
 }
 
-/// Until the writer before has ended.
+/// Passes bytes on until the writer before it has closed.
 fn pass_on(input: &mut PipeReader, output: &mut PipeWriter) -> io::Result<()> {
     let mut byte = [0];
     while input.read(&mut byte)? == 1 {

@@ -1,4 +1,4 @@
-//! System calls that the standard library doesn't have, behind safe functions. The program has one thread.
+//! System calls that the standard library lacks, as safe functions. The program has one thread.
 
 #![expect(unsafe_code, reason = "calls the C library")]
 
@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-/// The size of a page.
+/// Size of a page in bytes.
 pub const PAGE: usize = 4096;
 
 fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -18,18 +18,18 @@ fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
     Ok(result)
 }
 
-/// A system call that does next to nothing.
+/// A system call that does almost nothing.
 pub fn parent() -> libc::c_long {
-    // SAFETY: takes no arguments, always succeeds.
+    // SAFETY: takes no arguments and always succeeds.
     unsafe { libc::syscall(libc::SYS_getppid) }
 }
 
-/// A child process.
+/// A child process, by its id.
 pub struct Child(libc::pid_t);
 
-/// Makes a process that runs this and ends.
+/// Forks a process that calls `run` and ends.
 pub fn child(run: impl FnOnce() -> io::Result<()>) -> io::Result<Child> {
-    // SAFETY: there is one thread, so the child finds no lock held by another.
+    // SAFETY: there is one thread, so no other thread can hold a lock in the child.
     match checked(unsafe { libc::fork() })? {
         0 => {
             let code = i32::from(run().is_err());
@@ -41,10 +41,10 @@ pub fn child(run: impl FnOnce() -> io::Result<()>) -> io::Result<Child> {
 }
 
 impl Child {
-    /// Waits for its end; an error when it failed.
+    /// Waits for the child's end. Fails if the child failed.
     pub fn wait(self) -> io::Result<()> {
         let mut status = 0;
-        // SAFETY: the status is this function's own.
+        // SAFETY: the status is a local variable.
         checked(unsafe { libc::waitpid(self.0, &raw mut status, 0) })?;
         if status != 0 {
             return Err(io::Error::other("a child failed"));
@@ -53,26 +53,26 @@ impl Child {
     }
 }
 
-/// Pages mapped for this process alone; gone when dropped.
+/// Pages mapped for this process. Dropping it unmaps them.
 pub struct Mapping {
     start: NonNull<u8>,
     pages: usize,
 }
 
 impl Mapping {
-    /// Zeroes, not there before they are touched.
+    /// Maps anonymous pages, which are allocated when touched.
     pub fn anonymous(pages: usize) -> io::Result<Self> {
         Self::new(pages, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)
     }
 
-    /// A file's pages, shared with it.
+    /// Maps pages of a file, shared with it.
     pub fn shared(pages: usize, file: BorrowedFd<'_>) -> io::Result<Self> {
         Self::new(pages, libc::MAP_SHARED, file.as_raw_fd())
     }
 
     fn new(pages: usize, flags: libc::c_int, file: libc::c_int) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: the kernel chooses a place where nothing is.
+        // SAFETY: the kernel chooses an unused address.
         let start =
             unsafe { libc::mmap(ptr::null_mut(), pages * PAGE, protection, flags, file, 0) };
         if start == libc::MAP_FAILED {
@@ -91,19 +91,19 @@ impl Mapping {
 
     fn write(&self, page: usize) {
         assert!(page < self.pages, "beyond the mapping");
-        // SAFETY: within the mapping, whose bytes are atomics to all.
+        // SAFETY: the byte is within the mapping, and all accesses to it are atomic.
         let byte = unsafe { &*self.start.add(page * PAGE).as_ptr().cast::<AtomicU8>() };
         byte.store(1, Ordering::Relaxed);
     }
 
-    /// Lets it be written, or not.
+    /// Makes it writable or read-only.
     pub fn protect(&self, writable: Writable) -> io::Result<()> {
         let (start, length) = (self.start.as_ptr().cast(), self.pages * PAGE);
-        // SAFETY: the mapping is this one's own; a write to it where it may not be written is a signal.
+        // SAFETY: the mapping belongs to `self`; writing to it while it is read-only raises a signal.
         checked(unsafe { libc::mprotect(start, length, writable.bits()) }).map(drop)
     }
 
-    /// Writes to the first page, which may not be written: the handler of [`on_fault`] lets it.
+    /// Writes to the first page while it is read-only. The handler of [`on_fault`] makes it writable.
     pub fn write_into_handler(&self) {
         FAULTING.store(self.start.as_ptr() as usize, Ordering::Relaxed);
         self.write(0);
@@ -112,17 +112,17 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: nothing refers to it any more. It can't fail: the arguments are those of the mapping.
+        // SAFETY: no reference into it remains. It can't fail, as the arguments are those of the mapping.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.pages * PAGE) };
     }
 }
 
-/// Whether a mapping may be written.
+/// Whether a mapping is writable.
 #[derive(Clone, Copy)]
 pub enum Writable {
-    /// Read only.
+    /// The mapping can only be read.
     No,
-    /// Read and write.
+    /// The mapping can be read and written.
     Yes,
 }
 
@@ -135,7 +135,7 @@ impl Writable {
     }
 }
 
-/// The page that is written to by purpose.
+/// Address of the page that is written on purpose.
 static FAULTING: AtomicUsize = AtomicUsize::new(0);
 
 extern "C" fn ignored(_: libc::c_int) {}
@@ -143,46 +143,46 @@ extern "C" fn ignored(_: libc::c_int) {}
 extern "C" fn make_writable(_: libc::c_int) {
     let page = FAULTING.swap(0, Ordering::Relaxed);
     let bits = Writable::Yes.bits();
-    // SAFETY: a page of a mapping of this program's; a system call that signal handlers may make.
+    // SAFETY: a page of a mapping of this program; signal handlers may make this system call.
     let done = unsafe { libc::mprotect(page as *mut libc::c_void, PAGE, bits) };
     if page == 0 || done != 0 {
-        // SAFETY: ends the process. A fault that nobody expected would come again and again.
+        // SAFETY: ends the process, since an unexpected fault would repeat without end.
         unsafe { libc::_exit(1) }
     }
 }
 
 fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) -> io::Result<()> {
-    // SAFETY: all zeroes is a valid value.
+    // SAFETY: all zeros is a valid value.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handler as *const () as usize;
-    // SAFETY: both handlers are functions of the type that is called.
+    // SAFETY: both handlers have the type with which they are called.
     checked(unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) }).map(drop)
 }
 
-/// Faults of [`Mapping::write_into_handler`] are handled.
+/// Installs the handler for the faults of [`Mapping::write_into_handler`].
 pub fn on_fault() -> io::Result<()> {
     handle(libc::SIGSEGV, make_writable)
 }
 
-/// Signals of [`signal`] are handled, by nothing.
+/// Installs an empty handler for the signals of [`signal`].
 pub fn on_signal() -> io::Result<()> {
     handle(libc::SIGUSR1, ignored)
 }
 
-/// A signal to this process.
+/// Sends a signal to this process.
 pub fn signal() -> io::Result<()> {
-    // SAFETY: has a handler, or ends this process.
+    // SAFETY: the signal has a handler, or ends this process.
     checked(unsafe { libc::kill(libc::getpid(), libc::SIGUSR1) }).map(drop)
 }
 
 /// Mounts a file system that needs no device.
 pub fn mount(kind: &CStr, place: &CStr) -> io::Result<()> {
     let kind = kind.as_ptr();
-    // SAFETY: strings with their zeroes, and no data.
+    // SAFETY: the strings are NUL-terminated, and there is no data.
     checked(unsafe { libc::mount(kind, place.as_ptr(), kind, 0, ptr::null()) }).map(drop)
 }
 
-/// Turns the machine off.
+/// Powers the machine off.
 pub fn power_off() {
     // SAFETY: no memory is passed.
     unsafe { libc::reboot(libc::RB_POWER_OFF) };

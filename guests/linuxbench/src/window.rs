@@ -1,4 +1,4 @@
-//! The stretch that is measured: QEMU's counting plug-in knows it by the two functions here.
+//! Marks the measured section: QEMU's counting plug-in recognises it by the two functions here.
 
 #![expect(
     unsafe_code,
@@ -7,7 +7,7 @@
 
 use std::io;
 
-/// Runs it and gives the ticks that it took.
+/// Calls `run` and returns the ticks that it took.
 pub fn timed(run: impl FnOnce() -> io::Result<()>) -> io::Result<u64> {
     let from = bench_measured_from();
     run()?;
@@ -15,7 +15,7 @@ pub fn timed(run: impl FnOnce() -> io::Result<()>) -> io::Result<u64> {
 }
 
 fn ticks() -> u64 {
-    // SAFETY: all processors of this architecture have it, and Linux lets processes use it.
+    // SAFETY: all processors of this architecture have it, and Linux allows processes to use it.
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 

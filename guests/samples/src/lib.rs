@@ -1,4 +1,4 @@
-//! What the hostile guests share: reports of what was tried, and a verdict.
+//! Shared code of the hostile guests: reports of attempts, and the verdict.
 
 #![no_std]
 
@@ -8,7 +8,7 @@ use xenlike_rt::abi::Errno;
 use xenlike_rt::hyper::{self, Audit};
 use xenlike_rt::println;
 
-/// A guest that tries things which must fail, and says what came of each.
+/// A guest that attempts what must fail, and reports the result of each attempt.
 #[derive(Debug)]
 pub struct Attack {
     name: &'static str,
@@ -16,7 +16,7 @@ pub struct Attack {
 }
 
 impl Attack {
-    /// Begins: prints the guest's name and what it is after.
+    /// Starts: prints the guest's name and its aim.
     #[must_use]
     pub fn new(name: &'static str, aim: &str) -> Self {
         println!("{name}: tries to {aim}");
@@ -26,7 +26,7 @@ impl Attack {
         }
     }
 
-    /// Something that must be refused.
+    /// Reports an attempt that must be refused.
     pub fn refused<T: fmt::Debug, E: fmt::Display>(&mut self, what: &str, outcome: Result<T, E>) {
         match outcome {
             Err(error) => println!("  {what}: {error}"),
@@ -34,7 +34,7 @@ impl Attack {
         }
     }
 
-    /// Something that must be refused with one of these.
+    /// Reports an attempt that must be refused with one of these errors.
     pub fn refused_with<T: fmt::Debug>(
         &mut self,
         what: &str,
@@ -47,7 +47,7 @@ impl Attack {
         }
     }
 
-    /// Something that must be so.
+    /// Reports a condition that must hold.
     pub fn holds(&mut self, what: &str, so: bool) {
         if so {
             println!("  {what}: yes");
@@ -56,7 +56,7 @@ impl Attack {
         }
     }
 
-    /// Something that may be answered in any way, as long as all live on.
+    /// Reports an attempt with any result: it only must not crash anything.
     pub fn any<T: fmt::Debug, E: fmt::Debug>(&mut self, what: &str, outcome: Result<T, E>) {
         println!("  {what}: {outcome:?}");
     }
@@ -66,7 +66,7 @@ impl Attack {
         println!("FAIL {}: {what}: {how}", self.name);
     }
 
-    /// Says that the next step ends the domain; whoever survives it calls [`Attack::survived`].
+    /// Announces that the next step must end the domain. If it doesn't, the guest calls [`Attack::survived`].
     pub fn expects_death(&mut self, of: &str) {
         if self.let_through == 0 {
             println!("PASS {} so far", self.name);
@@ -74,13 +74,13 @@ impl Attack {
         println!("{}: expects to be killed: {of}", self.name);
     }
 
-    /// The step that should have ended the domain didn't.
+    /// Reports that the step which should have ended the domain didn't.
     pub fn survived(&mut self, what: &str) {
         self.fault(what, format_args!("survived"));
     }
 
-    /// The verdict. In a test build of the hypervisor an audit is a part of it, with all that this guest has
-    /// brought about still there.
+    /// Prints the verdict. In a test build of the hypervisor this includes an audit, while everything that the guest
+    /// has set up still exists.
     pub fn finish(mut self) {
         if hyper::audit() == Audit::Differs {
             self.fault(
@@ -99,18 +99,18 @@ impl Attack {
     }
 }
 
-/// A small generator (xorshift64*), repeatable by its seed.
+/// A small pseudo-random generator (xorshift64*), repeatable by its seed.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// From a seed; 0 counts as 1.
+    /// Starts from a seed; 0 counts as 1.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(if seed == 0 { 1 } else { seed })
     }
 
-    /// The next 64 bits.
+    /// The next 64 random bits.
     pub const fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -118,13 +118,13 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// A number below `bound`, which is not 0.
+    /// A random number below `bound`, which must not be 0.
     pub const fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 }
 
-/// Addresses that no guest may pass on: the hypervisor's range, the canonical hole, its edges, the end.
+/// Addresses that no guest may pass: the hypervisor's range, the canonical hole, its edges, the end.
 pub const BAD_ADDRESSES: [u64; 10] = [
     0xffff_8000_0000_0000,
     0xffff_8000_0000_1000,

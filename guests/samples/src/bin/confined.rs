@@ -1,6 +1,6 @@
-//! Claim: what a guest does to its own mappings interrupts its own CPUs alone. One vCPU maps and
-//! unmaps a grant, then turns a page into a page table and back, both `rounds=N` times a cycle; the
-//! other one keeps its CPU. The test counts the TLB flushes that each CPU was asked for.
+//! Claim: changes of a guest's own mappings interrupt only its own CPUs. One vCPU maps and unmaps a grant, then turns
+//! a page into a page table and back, each `rounds=N` times in a cycle; the other vCPU keeps its CPU busy. The test
+//! counts the TLB flushes that each CPU was asked for.
 
 #![no_std]
 #![no_main]
@@ -30,13 +30,13 @@ fn pin(cmd: u32, mfn: u64) -> Result<u64, Errno> {
         arg1: mfn,
         ..MmuextOp::default()
     };
-    // SAFETY: the caller's page is empty, and nothing else uses it.
+    // SAFETY: the caller's page is empty and has no other user.
     unsafe { hyper::mmuext_op(&[request]) }
 }
 
-/// The page becomes a page table and a page again.
+/// Turns the page into a page table and back.
 fn change_type(address: u64, mfn: u64) -> Result<(), Errno> {
-    // SAFETY: nobody has a reference to the page.
+    // SAFETY: no reference to the page exists.
     unsafe { paging::make_read_only(address) }?;
     pin(MMUEXT_PIN_L1_TABLE, mfn)?;
     pin(MMUEXT_UNPIN_TABLE, mfn)?;
@@ -55,12 +55,12 @@ fn main() {
         let reference = grants::give(own, lent, Access::ReadWrite).expect("a reference");
         for _ in 0..rounds {
             let mapping = Mapping::new(own, reference, Access::ReadWrite).expect("a mapping");
-            // SAFETY: it is there as long as it lives.
+            // SAFETY: the page is mapped as long as `mapping` lives.
             unsafe { mapping.as_ptr().write_volatile(1) };
         }
         grants::take_back(reference).expect("the reference back");
         for _ in 0..rounds {
-            // SAFETY: the page is the guest's, and a page again.
+            // SAFETY: the page belongs to this guest, and isn't a table any more.
             unsafe { core::ptr::with_exposed_provenance_mut::<u64>(table as usize).write(0) };
             change_type(table, mfn).expect("a change of type");
         }

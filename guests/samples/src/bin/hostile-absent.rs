@@ -1,6 +1,6 @@
-//! Attack: leave entries in page tables that are not present and name frames, by hypercall, by a store,
-//! in a page that becomes a table. On a CPU open to L1 terminal fault such an entry reads what the
-//! frame's owner has in the cache; the option `pv-l1tf` has the hypervisor take any CPU for one.
+//! Attack: store entries that are not present but name frames in page tables, by hypercall, by a store, and in a page
+//! that becomes a table. On a CPU with L1 terminal fault, such an entry lets the guest read the frame owner's data
+//! from the cache. The option `pv-l1tf` makes the hypervisor treat any CPU as vulnerable.
 
 #![no_std]
 #![no_main]
@@ -17,10 +17,10 @@ use xenlike_rt::{hyper, traps};
 
 xenlike_rt::entry!(main);
 
-/// The address bits of a frame of somebody's, and what a careful kernel makes of them.
+/// The address bits of some other frame, and the inverted form that a careful kernel stores.
 const SECRET: u64 = 0x12_3000;
 const INVERTED: u64 = !SECRET & FRAME_MASK;
-/// A software bit, so that the entry is not empty.
+/// A software bit, so that the entry isn't empty.
 const MARK: u64 = 1 << 9;
 
 fn by_hypercall(attack: &mut Attack, slot: u64) {
@@ -47,7 +47,7 @@ fn by_store(attack: &mut Attack, window: &Window) {
         .as_ptr()
         .wrapping_add((l1 & 0xfff) as usize)
         .cast::<u64>();
-    // SAFETY: must fault; nothing is mapped by that entry.
+    // SAFETY: must fault; the entry maps nothing.
     let leaks = traps::attempt(|| unsafe { slot.write_volatile(SECRET | MARK) });
     attack.holds("a store of one that names a frame faults", leaks.is_err());
     // SAFETY: as above.

@@ -1,4 +1,4 @@
-//! Attack: overflow counts: mappings of one frame, pins, ports, grants, pages.
+//! Attack: overflow counters: mappings of one frame, pins, ports, grants, pages.
 
 #![no_std]
 #![no_main]
@@ -17,7 +17,7 @@ use xenlike_rt::{args, events, grants, hyper, println};
 xenlike_rt::entry!(main);
 
 fn request(cmd: u32, mfn: u64) -> Result<u64, xenlike_rt::abi::Errno> {
-    // SAFETY: the page is used for nothing else.
+    // SAFETY: the page has no other use.
     unsafe {
         hyper::mmuext_op(&[MmuextOp {
             cmd,
@@ -27,7 +27,7 @@ fn request(cmd: u32, mfn: u64) -> Result<u64, xenlike_rt::abi::Errno> {
     }
 }
 
-/// One frame mapped writable very often: it can't become a table before the last mapping is gone.
+/// Maps one frame writable very often. It can't become a table before the last mapping is gone.
 fn mappings(attack: &mut Attack) {
     let page = allocate_page().expect("a page");
     let address = page.expose_provenance() as u64;

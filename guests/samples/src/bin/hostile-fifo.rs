@@ -1,6 +1,6 @@
-//! Attack: scribble on the words that FIFO event channels share with the hypervisor, from a second
-//! vCPU, while the first one sends, unmasks, moves, closes and opens: links into nowhere and in
-//! circles, heads of its own making, bits in every state. Only this domain's events may suffer.
+//! Attack: corrupt the words that FIFO event channels share with the hypervisor, from a second vCPU, while the first
+//! one sends, unmasks, moves, closes and opens ports: links to invalid ports and in circles, forged heads, bits in
+//! every state. Only this domain's events may suffer.
 
 #![no_std]
 #![no_main]
@@ -20,12 +20,12 @@ use xenlike_rt::{args, events, hyper, paging, println, smp, start_info, time};
 
 xenlike_rt::entry!(main);
 
-/// Words of a page.
+/// Number of words in a page.
 const WORDS: u64 = 1024;
-/// Pairs of ports that events go along.
+/// Pairs of ports that exchange events.
 const PAIRS: usize = 16;
 
-/// Addresses of the pages: two control blocks, the event words.
+/// Addresses of the pages: two control blocks, and the event words.
 static PAGES: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 static STOP: AtomicBool = AtomicBool::new(false);
 static SCRIBBLED: AtomicU64 = AtomicU64::new(0);
@@ -40,7 +40,7 @@ fn frame(page: u64) -> u64 {
 
 fn word(page: u64, n: u64) -> &'static AtomicU32 {
     let at = core::ptr::with_exposed_provenance_mut((page + n % WORDS * 4) as usize);
-    // SAFETY: a page that is never freed, shared with the hypervisor, which uses atomics too.
+    // SAFETY: the page is never freed; the hypervisor, which shares it, also uses atomics.
     unsafe { AtomicU32::from_ptr(at) }
 }
 
@@ -62,7 +62,7 @@ fn expand(frame: u64) -> Result<u64, Errno> {
 fn scribble(random: &mut Random) {
     let pages = [0, 1, 2].map(|n: usize| PAGES[n].load(Ordering::Relaxed));
     let (value, at) = (random.next() as u32, random.next());
-    // Mostly the words of the ports in use, and the words of the blocks.
+    // Mostly the words of the ports in use, and those of the control blocks.
     match random.below(8) {
         0 => word(pages[0], at % 18).store(value, Ordering::Relaxed),
         1 => word(pages[1], at % 18).store(value % 64, Ordering::Relaxed),
@@ -107,7 +107,7 @@ fn refusals(attack: &mut Attack, page: u64) {
     }
 }
 
-/// Something with a pair of ports; what comes of it is the guest's own affair.
+/// A random operation on a pair of ports. Its result doesn't matter.
 fn step(random: &mut Random, own: u16, pair: &mut (u32, u32)) {
     let (here, there) = *pair;
     let port = if random.below(2) == 0 { here } else { there };
@@ -160,7 +160,7 @@ fn main() {
     attack.refused("a second block", init_control(0, frame(pages[1]), 0));
     attack.holds("event words", expand(frame(pages[2])).is_ok());
     attack.refused("the words made read-only under it", {
-        // SAFETY: must be refused: the hypervisor writes there.
+        // SAFETY: must be refused, since the hypervisor writes to the page.
         unsafe { pin(pages[2]) }
     });
 
@@ -183,10 +183,10 @@ fn main() {
     attack.finish();
 }
 
-/// Makes a page a page table.
+/// Tries to make a page a page table.
 ///
 /// # Safety
-/// Nobody uses it.
+/// The page has no other user.
 unsafe fn pin(page: u64) -> Result<u64, Errno> {
     use xenlike_rt::abi::xen::{MMUEXT_PIN_L1_TABLE, MmuextOp};
     let request = MmuextOp {

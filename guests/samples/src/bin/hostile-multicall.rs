@@ -1,4 +1,4 @@
-//! Attack: multicalls in multicalls, over each other's entries, over pages that they unmap themselves.
+//! Attack: multicalls within multicalls, over each other's entries, and over pages that they unmap themselves.
 
 #![no_std]
 #![no_main]
@@ -35,7 +35,7 @@ fn results(calls: &[MulticallEntry]) -> (u64, u64) {
 fn main() {
     let mut attack = Attack::new("hostile-multicall", "confuse multicalls");
 
-    // In itself: must not recurse for ever.
+    // A multicall of itself must not recurse for ever.
     let mut calls = [MulticallEntry::default(); 2];
     let pointer = GuestHandle::of_mut(&mut calls).0;
     calls = [entry(hypercall::MULTICALL, &[pointer, 2]), version()];
@@ -47,7 +47,7 @@ fn main() {
     );
     attack.holds("the inner one is refused", (calls[0].result as i64) < 0);
 
-    // A chain of 64, each calling the next.
+    // A chain of 64 multicalls, each calling the next.
     let mut chain = [MulticallEntry::default(); 64];
     let start = GuestHandle::of_mut(&mut chain).0;
     for (n, link) in (1u64..).zip(chain.iter_mut()) {
@@ -58,12 +58,12 @@ fn main() {
     let outcome = unsafe { hyper::multicall(&mut chain[..1]) };
     attack.any("a chain of multicalls", outcome);
 
-    // Calls that have no place in a list, or write into it.
+    // Calls that aren't allowed in a list, or that write to it.
     let mut calls = [MulticallEntry::default(); 5];
     let pointer = GuestHandle::of_mut(&mut calls).0;
     calls[0] = entry(u64::MAX, &[1, 2, 3]);
     calls[1] = entry(1000, &[]);
-    // The version's text goes over the next entry's number and arguments.
+    // The version's text overwrites the next entry's number and arguments.
     calls[2] = entry(hypercall::XEN_VERSION, &[1, pointer + 3 * 64]);
     calls[3] = version();
     calls[4] = version();
@@ -79,13 +79,13 @@ fn main() {
         calls[0].result == unknown && calls[1].result == unknown,
     );
 
-    // The list's own page becomes read-only, then vanishes, in the middle.
+    // The page of the list becomes read-only, then is unmapped, in the middle of the list.
     let page = allocate_page().expect("a page");
     let address = page.expose_provenance() as u64;
     let mfn = mfn_of(pfn_of(address)).expect("the domain's");
     for (what, pte) in [("read-only", (mfn << 12) | (RAM_FLAGS & !2)), ("gone", 0)] {
         let list = page.cast::<MulticallEntry>();
-        // SAFETY: the page is ours, holds 64 entries, and is mapped again below.
+        // SAFETY: the page belongs to this guest, holds 64 entries, and is mapped again below.
         let outcome = unsafe {
             list.write(version());
             let flags = UVMF_INVLPG;
@@ -100,9 +100,9 @@ fn main() {
         attack.holds("that is an error", outcome < 0);
     }
 
-    // Half of the list is not there.
+    // Half of the list is beyond the end of memory.
     let outcome =
-        // SAFETY: only the entries at the page's end are the guest's.
+        // SAFETY: only the entries before the end of memory are read.
         unsafe { hyper::raw(hypercall::MULTICALL, [0xffff_ffff_ffff_ffc0, 64, 0, 0, 0]) };
     attack.holds("a list over the end of memory is an error", outcome < 0);
     attack.finish();

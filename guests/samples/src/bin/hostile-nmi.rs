@@ -1,6 +1,6 @@
-//! Attack: one vCPU runs on a code segment of its own table while another makes that descriptor absent again
-//! and again. Whatever interrupts the first meanwhile, an NMI of the machine's above all, can't return to it:
-//! the fault of that return is the guest's, not the hypervisor's. The test injects NMIs.
+//! Attack: one vCPU runs on a code segment of its own table while another repeatedly makes that descriptor absent. An
+//! interrupt of the first vCPU, above all an NMI of the machine, then can't return to it: the fault of that return
+//! must become the guest's, not the hypervisor's. The test injects NMIs.
 
 #![no_std]
 #![no_main]
@@ -18,28 +18,28 @@ use xenlike_rt::{args, hyper, paging, println, smp, time, traps};
 
 xenlike_rt::entry!(main);
 
-/// Flat code of 64 bits, ring 3, and its bit that says it is there.
+/// A flat 64-bit code descriptor of ring 3, and its present bit.
 const CODE: u64 = 0x00af_fb00_0000_ffff;
 const PRESENT: u64 = 1 << 47;
-/// Its place in the table.
+/// Index of the descriptor in the table.
 const INDEX: u64 = 3;
 const SELECTOR: u64 = INDEX << 3 | 3;
-/// Entries in one page.
+/// Number of entries in a page.
 const ENTRIES: u64 = 512;
 const NOT_PRESENT: u8 = 11;
 const PATIENCE_NS: u64 = 30 * time::SECOND_NS;
 
-/// The machine frame of the table.
+/// Machine frame of the table.
 static TABLE: AtomicU64 = AtomicU64::new(0);
 /// Counts while the other vCPU runs on its own code segment.
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 static STOP: AtomicBool = AtomicBool::new(false);
-/// Returns to the segment that faulted.
+/// Number of returns to the segment that faulted.
 static FAULTS: AtomicU64 = AtomicU64::new(0);
-/// Whether the other vCPU has its table.
+/// Whether the other vCPU has loaded its table.
 static READY: AtomicBool = AtomicBool::new(false);
 
-/// A return found the descriptor absent. Returning from here tries it again.
+/// Handles a return that found the descriptor absent. Returning from here tries it again.
 fn not_present(_frame: &mut traps::TrapFrame) {
     FAULTS.fetch_add(1, Ordering::Relaxed);
 }
@@ -48,12 +48,12 @@ fn not_present(_frame: &mut traps::TrapFrame) {
 fn runner(_number: u32) {
     let frames = [TABLE.load(Ordering::Acquire)];
     let handle = GuestHandle::of(&frames).0;
-    // SAFETY: nothing uses the guest's part of the table so far.
+    // SAFETY: the guest's part of the table has not been used so far.
     if Errno::check(unsafe { hyper::raw(SET_GDT, [handle, ENTRIES, 0, 0, 0]) }).is_err() {
         return;
     }
     READY.store(true, Ordering::Release);
-    // SAFETY: flat code at both selectors; the counter and the flag are what they seem.
+    // SAFETY: both selectors are flat code, and the operands are the addresses of the counter and the flag.
     unsafe {
         asm!(
             "push {own}",
@@ -77,11 +77,11 @@ fn runner(_number: u32) {
     }
 }
 
-/// Makes a page with the descriptor a table that the hypervisor takes. Its machine address.
+/// Makes a page with the descriptor that the hypervisor accepts as a table. Returns its machine address.
 fn make_table() -> Result<u64, &'static str> {
     let page = allocate_page().ok_or("no page")?;
     let address = page.expose_provenance() as u64;
-    // SAFETY: the page is ours and nobody writes to it any more after that.
+    // SAFETY: the page belongs to this function, and is not written afterwards.
     unsafe {
         page.cast::<u64>().add(INDEX as usize).write(CODE);
         paging::make_read_only(address).map_err(|_| "the table can't be made read-only")?;
@@ -91,7 +91,7 @@ fn make_table() -> Result<u64, &'static str> {
 
 fn toggle(table: u64, seconds: u64) -> Result<u64, &'static str> {
     let set = |descriptor: u64| {
-        // SAFETY: code at the same place, or a fault that is expected.
+        // SAFETY: either the same descriptor, or one whose faults are expected.
         let outcome = unsafe {
             hyper::raw(
                 UPDATE_DESCRIPTOR,

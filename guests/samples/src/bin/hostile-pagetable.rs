@@ -1,5 +1,5 @@
-//! Attack: get a writable mapping of a page table, by hypercall, by a store, through a page that is
-//! mapped writable when it becomes a table.
+//! Attack: get a writable mapping of a page table, by hypercall, by a store, or through a page that is mapped
+//! writable when it becomes a table.
 
 #![no_std]
 #![no_main]
@@ -15,13 +15,13 @@ use xenlike_rt::{hyper, start_info, traps};
 
 xenlike_rt::entry!(main);
 
-/// The tables on the way to an address of the image, L4 first, in the direct mapping.
+/// The tables of an address of the image, L4 first, by their addresses in the direct mapping.
 fn tables() -> [u64; 4] {
     let mut tables = [start_info().pt_base; 4];
     for level in (1..4).rev() {
         let index = (direct(0) >> (12 + 9 * level)) & 511;
         let slot = (tables[3 - level as usize] + index * 8) as usize;
-        // SAFETY: the builder's tables are mapped, read-only.
+        // SAFETY: the builder's tables are mapped read-only.
         let entry = unsafe { core::ptr::with_exposed_provenance::<u64>(slot).read_volatile() };
         tables[4 - level as usize] = direct(pfn_of_mfn((entry & FRAME_MASK) >> 12));
     }
@@ -44,7 +44,7 @@ fn by_hypercall(attack: &mut Attack) {
 }
 
 fn by_store(attack: &mut Attack) {
-    // The L1 table of the image: entry 0 maps frame 0. Ask for the table itself there, writable.
+    // Entry 0 of the image's L1 table maps frame 0. Tries to make it map the table itself, writable.
     let table = tables()[3];
     let slot = core::ptr::with_exposed_provenance_mut::<u64>(table as usize);
     let mfn = mfn_of(pfn_of(table)).expect("the domain's");
@@ -68,7 +68,7 @@ fn by_writable_page(attack: &mut Attack) {
         arg1: mfn,
         ..MmuextOp::default()
     };
-    // SAFETY: must be refused: the page is mapped writable.
+    // SAFETY: must be refused, since the page is mapped writable.
     let outcome = unsafe { hyper::mmuext_op(&[pin(MMUEXT_PIN_L1_TABLE)]) };
     attack.refused("a writable page pinned as a table", outcome);
 
@@ -82,8 +82,8 @@ fn by_writable_page(attack: &mut Attack) {
     let outcome = unsafe { paging::set_entries(&[update], DOMID_SELF) };
     attack.refused("a writable page linked as a table", outcome);
 
-    // Once it is a table, it can't be mapped writable, until it is none any more.
-    // SAFETY: the page is ours and only used here.
+    // A table can't be mapped writable until it is no longer a table. SAFETY: the page belongs to this guest and is
+    // only used here.
     let pinned = unsafe {
         paging::make_read_only(address).and_then(|()| hyper::mmuext_op(&[pin(MMUEXT_PIN_L1_TABLE)]))
     };

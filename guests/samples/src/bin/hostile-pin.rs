@@ -1,5 +1,4 @@
-//! Attack: have garbage taken for page tables: random pages, entries with forbidden bits, frames that
-//! don't exist.
+//! Attack: have garbage accepted as page tables: random pages, entries with forbidden bits, frames that don't exist.
 
 #![no_std]
 #![no_main]
@@ -25,7 +24,7 @@ const PINS: [u32; 4] = [
 ];
 
 fn request(cmd: u32, mfn: u64) -> Result<u64, xenlike_rt::abi::Errno> {
-    // SAFETY: must be refused, or concerns a page that nothing else uses.
+    // SAFETY: must be refused, or concerns a page without other users.
     unsafe {
         hyper::mmuext_op(&[MmuextOp {
             cmd,
@@ -35,12 +34,12 @@ fn request(cmd: u32, mfn: u64) -> Result<u64, xenlike_rt::abi::Errno> {
     }
 }
 
-/// Fills a page, read-only while it is tried, and says what each kind of pin answers.
+/// Fills a page, makes it read-only, and prints the answer of each kind of pin.
 fn pin_page(attack: &mut Attack, what: &str, pins: &[u32], fill: &mut dyn FnMut(usize) -> u64) {
     let page = allocate_page().expect("a page");
     let address = page.expose_provenance() as u64;
     for index in 0..512 {
-        // SAFETY: the page is ours and writable.
+        // SAFETY: the page belongs to this guest and is writable.
         unsafe { page.cast::<u64>().add(index).write(fill(index)) };
     }
     // SAFETY: the page is only used here.
@@ -50,7 +49,7 @@ fn pin_page(attack: &mut Attack, what: &str, pins: &[u32], fill: &mut dyn FnMut(
         attack.refused(what, request(*pin, mfn));
     }
     paging::make_writable(address).expect("writable");
-    // SAFETY: nobody uses it.
+    // SAFETY: the page has no other user.
     unsafe { xenlike_rt::memory::free_page(page) };
 }
 
@@ -63,7 +62,7 @@ fn main() {
         });
     }
     let own = mfn_of(0).expect("the domain's") << 12;
-    // The last entry is wrong, the rest fine: what was validated must be undone.
+    // Only the last entry is invalid, so the entries that were validated must be undone.
     let late = |bits: u64| move |index| if index == 511 { own | bits } else { 0 };
     let reserved = (1 << 51) | PRESENT | USER;
     pin_page(
@@ -122,9 +121,9 @@ fn main() {
     }
     for flags in [RAM_FLAGS | LARGE, RAM_FLAGS | (1 << 51)] {
         let page = allocate_page().expect("a page").expose_provenance() as u64;
-        // SAFETY: must be refused, and would only hurt this page.
+        // SAFETY: must be refused, and could only affect this page.
         let outcome = unsafe { hyper::update_va_mapping(page, own | flags, UVMF_INVLPG) };
-        // Bit 7 is the PAT bit in an L1 entry: any answer will do there.
+        // In an L1 entry, bit 7 is the PAT bit: any answer is acceptable.
         if flags & LARGE == 0 {
             attack.refused("an entry with a bad address", outcome);
         }

@@ -1,5 +1,5 @@
-//! Attack: hand every hypercall pointers into the hypervisor's range, the canonical hole and over the
-//! edges of both. None may be read or written through.
+//! Attack: pass pointers into the hypervisor's range, into the canonical hole and over the edges of both to every
+//! hypercall. None may be read or written through.
 
 #![no_std]
 #![no_main]
@@ -19,7 +19,7 @@ use xenlike_rt::hyper;
 
 xenlike_rt::entry!(main);
 
-/// Name, number, arguments; `P` is where the pointer goes. Each reads or writes through it.
+/// Name, number and arguments of a call that reads or writes through the pointer `P`.
 type Call = (&'static str, u64, [u64; 5]);
 const P: u64 = 0x7fff_0000_dead_beef;
 const SELF: u64 = DOMID_SELF as u64;
@@ -161,11 +161,11 @@ fn main() {
     for (name, number, arguments) in CALLS {
         for address in BAD_ADDRESSES {
             let arguments = arguments.map(|word| if word == P { address } else { word });
-            // SAFETY: the pointer is nowhere in this guest's memory.
+            // SAFETY: the pointer is outside of this guest's memory.
             let outcome = Errno::check(unsafe { hyper::raw(number, arguments) });
             match outcome {
                 Err(errno::EFAULT) => {}
-                // These answer the number of extents done.
+                // These return the number of extents done.
                 Ok(0) if name == "populate" || name == "decrease" => {}
                 outcome => attack.refused(name, outcome),
             }

@@ -33,12 +33,12 @@ fn pin(cmd: u32, mfn: u64) -> Result<u64, xenlike_rt::abi::Errno> {
     }
 }
 
-/// A page whose entry 0 is `entry(its own frame)`, read-only.
+/// Makes a read-only page whose entry 0 is `entry(its own frame)`; returns its frame.
 fn page_with(entry: impl Fn(u64) -> u64) -> u64 {
     let page = allocate_page().expect("a page");
     let address = page.expose_provenance() as u64;
     let mfn = mfn_of(pfn_of(address)).expect("the domain's");
-    // SAFETY: the page is ours.
+    // SAFETY: the page belongs to this function.
     unsafe {
         page.cast::<u64>().write(entry(mfn));
         paging::make_read_only(address).expect("read-only");
@@ -53,8 +53,8 @@ fn main() {
         println_level(level);
         attack.refused("a table with itself in it, writable", pin(cmd, mfn));
 
-        // Read-only, a table in itself is a linear page table, which may be supported: then it must
-        // also go away again.
+        // A table that names itself read-only is a linear page table, which may be supported. Then it must also be
+        // possible to remove it.
         let mfn = page_with(|mfn| (mfn << 12) | PRESENT | USER | ACCESSED);
         match pin(cmd, mfn) {
             Ok(_) => {
@@ -64,7 +64,7 @@ fn main() {
             error => attack.refused("a table with itself in it, read-only", error),
         }
 
-        // Two tables of one level in a ring; what an L1 table points to is data.
+        // Two tables of one level in a ring. An L1 table is left out, since its entries name data.
         if level == 1 {
             continue;
         }
@@ -80,7 +80,7 @@ fn main() {
         attack.refused("the ring as a table", pin(cmd, second));
     }
 
-    // The running root: a writable window onto itself.
+    // The running root: tries to get a writable mapping of itself.
     let root = mfn_of(pfn_of(start_info().pt_base)).expect("the domain's");
     for slot in [1, 255, 256, 260, 271, 300] {
         let link = MmuUpdate {

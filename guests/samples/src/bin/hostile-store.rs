@@ -1,6 +1,6 @@
-//! Attack: everything that a guest can do to a Xenstore: other domains' nodes, floods of nodes, watches, transactions and
-//! requests, messages of any kind and length, any bytes and indices in the shared page. `forever=1` floods until it is
-//! destroyed.
+//! Attack: everything that a guest can do to a Xenstore: access to other domains' nodes, floods of nodes, watches,
+//! transactions and requests, messages of any kind and length, any bytes and indices in the shared page. `forever=1`
+//! floods until the domain is destroyed.
 
 #![no_std]
 #![no_main]
@@ -20,7 +20,7 @@ use zerocopy::IntoBytes;
 
 xenlike_rt::entry!(main);
 
-/// The words of the page beside its rings.
+/// The words of the page outside of its rings.
 const WORDS: [usize; 7] = [
     offset_of!(DomainInterface, req_cons),
     offset_of!(DomainInterface, req_prod),
@@ -65,7 +65,7 @@ fn is_served(store: &mut Store) -> bool {
         .is_ok_and(|name| name == b"hostile-store")
 }
 
-/// What is not this domain's.
+/// Tries to access nodes that don't belong to this domain.
 fn others(attack: &mut Attack, store: &mut Store) {
     attack.refused("writing its own name", store.write("name", b"idle"));
     attack.refused("the root", store.write("/", b""));
@@ -97,7 +97,7 @@ fn others(attack: &mut Attack, store: &mut Store) {
     }
 }
 
-/// As much of everything as it gets.
+/// Creates as much of everything as the store allows.
 fn limits(attack: &mut Attack, store: &mut Store) {
     let large = [b'x'; 1500];
     until_refused(attack, store, "large nodes", &mut |store, n| {
@@ -117,7 +117,7 @@ fn limits(attack: &mut Attack, store: &mut Store) {
     store.reconnect();
 }
 
-/// Does something again and again until it is refused, which it must be.
+/// Repeats an operation until it is refused, which must happen.
 fn until_refused(
     attack: &mut Attack,
     store: &mut Store,
@@ -131,7 +131,7 @@ fn until_refused(
     }
 }
 
-/// Removes all that it made.
+/// Removes everything that it has created.
 fn empties(store: &mut Store) -> bool {
     let Ok(names) = store.ask(xs::XS_DIRECTORY, 0, b"data\0") else {
         return false;
@@ -145,7 +145,7 @@ fn empties(store: &mut Store) -> bool {
     })
 }
 
-/// A request of any kind with any payload; was there an answer, of whatever kind?
+/// Sends a request of any kind with any payload; returns whether there was an answer of any kind.
 fn garbage(store: &mut Store, random: &mut Random) -> bool {
     let texts: [&[u8]; 8] = [
         b"",
@@ -165,13 +165,13 @@ fn garbage(store: &mut Store, random: &mut Random) -> bool {
     for _ in 0..random.below(3) {
         payload.push(random.next() as u8);
     }
-    // Watches on everything make events of everything.
+    // Watches on everything cause events about everything.
     let answer = store.ask(kind, random.below(3) as u32, &payload);
     while let Ok(Some(_)) = store.event() {}
     !matches!(answer, Err(Fault::Broken(_)))
 }
 
-/// Messages that say they are longer than messages may be.
+/// Sends messages that claim to be longer than allowed.
 fn lengths(attack: &mut Attack, store: &mut Store) {
     for len in [4097, 1 << 16, 1 << 31, u32::MAX] {
         let header = SockMsg {
@@ -189,7 +189,7 @@ fn lengths(attack: &mut Attack, store: &mut Store) {
     }
 }
 
-/// Requests whose answers nobody takes, and signals without anything.
+/// Sends requests without taking the answers, and signals without requests.
 fn flood(store: &mut Store, count: u32) {
     let header = SockMsg {
         type_: xs::XS_GET_DOMAIN_PATH,
@@ -205,7 +205,7 @@ fn flood(store: &mut Store, count: u32) {
             }
             prod.store(produced.wrapping_add(16), Ordering::Release);
         }
-        // Answers are thrown away unread, now and then.
+        // Discards answers unread from time to time.
         if produced % 4096 == 0 {
             page.word(WORDS[2]).store(
                 page.word(WORDS[3]).load(Ordering::Acquire),
@@ -216,7 +216,7 @@ fn flood(store: &mut Store, count: u32) {
     }
 }
 
-/// Any bytes anywhere in the page, and time for the store to look at them.
+/// Writes random bytes anywhere into the page, and gives the store time to read them.
 fn scribble(store: &mut Store, random: &mut Random, rounds: u32) {
     let page = store.page();
     for _ in 0..rounds {

@@ -1,5 +1,5 @@
-//! Claim: a domain that waits for nothing costs nothing but its memory. It sleeps until it is told to
-//! go: it takes a line `quit` on its console, is asked to power off as `xl shutdown` does, or is destroyed.
+//! Claim: an idle domain costs only its memory. It sleeps until it is told to go: by a line `quit` on its console, by
+//! a request to power off as from `xl shutdown`, or by being destroyed.
 
 #![no_std]
 #![no_main]
@@ -13,7 +13,7 @@ use xenlike_rt::{console, events, println, start_info};
 
 xenlike_rt::entry!(main);
 
-/// Where a toolstack writes what it wishes; whoever takes the wish up empties the node.
+/// The node in which a toolstack writes a request. The kernel empties it when it accepts the request.
 const WISH: &str = "control/shutdown";
 
 fn main() {
@@ -29,7 +29,7 @@ fn main() {
     let ports: alloc::vec::Vec<events::Port> = [console].into_iter().chain(store_port).collect();
     let mut line = String::new();
     loop {
-        // What comes after this look ends the sleep.
+        // An event after this check ends the sleep.
         for &port in &ports {
             events::take(port);
         }
@@ -44,7 +44,7 @@ fn main() {
     }
 }
 
-/// Looks at the store's news; takes up a wish to power off.
+/// Takes the store's events; accepts a request to power off.
 fn has_wish(store: &mut Store) -> Result<bool, Fault> {
     while store.event()?.is_some() {
         if store.read(WISH)? == b"poweroff" {
@@ -55,7 +55,7 @@ fn has_wish(store: &mut Store) -> Result<bool, Fault> {
     Ok(false)
 }
 
-/// Takes all that was typed; was there a line `quit`?
+/// Reads typed bytes; returns whether there was a line `quit`.
 fn says_quit(line: &mut String) -> bool {
     let mut bytes = [0; 64];
     loop {

@@ -1,5 +1,5 @@
-//! Claim: when a page of a local descriptor table is mapped elsewhere by one vCPU, another one that has used
-//! the table sees the new descriptors, and goes back and forth with it.
+//! Claim: when one vCPU maps another page as a page of the local descriptor table, another vCPU that has used the
+//! table sees the new descriptors, each time the mapping changes.
 
 #![no_std]
 #![no_main]
@@ -16,22 +16,22 @@ xenlike_rt::entry!(main);
 
 const PATIENCE_NS: u64 = 30 * time::SECOND_NS;
 const ROUNDS: u32 = 100;
-/// Data segments of ring 3 that are told apart by their limits.
+/// Data segments of ring 3, distinguished by their limits.
 const LIMITS: [u64; 2] = [0x1111, 0x2222];
 const DATA: u64 = 0x0040_f300_0000_0000;
-/// The second descriptor of the table, ring 3.
+/// Selector of the second descriptor of the table, ring 3.
 const SELECTOR: u64 = 1 << 3 | 7;
 
 static TABLE: AtomicU64 = AtomicU64::new(0);
-/// How often the mapping has changed, and how often the other vCPU has looked since its start.
+/// How often the mapping has changed, and how often the other vCPU has checked since its start.
 static CHANGES: AtomicU32 = AtomicU32::new(0);
 static LOOKS: AtomicU32 = AtomicU32::new(0);
 static SEEN: AtomicU64 = AtomicU64::new(0);
 
-/// The limit of the segment that the table names.
+/// The limit of the segment in the table.
 fn limit() -> u64 {
     let (limit, found): (u64, u8);
-    // SAFETY: looks a descriptor up.
+    // SAFETY: only looks a descriptor up.
     unsafe {
         asm!("lsl {limit}, {selector}", "setz {found}",
             limit = inout(reg) u64::MAX => limit, selector = in(reg) SELECTOR, found = out(reg_byte) found);
@@ -39,7 +39,7 @@ fn limit() -> u64 {
     if found == 0 { 0 } else { limit }
 }
 
-/// Sets its own LDT and looks at it after each change.
+/// Sets its own LDT and checks it after each change.
 fn other(_number: u32) {
     let op = MmuextOp {
         cmd: MMUEXT_SET_LDT,
@@ -47,7 +47,7 @@ fn other(_number: u32) {
         arg2: 2,
         ..MmuextOp::default()
     };
-    // SAFETY: this vCPU had none.
+    // SAFETY: this vCPU had none before.
     if unsafe { hyper::mmuext_op(&[op]) }.is_err() {
         return;
     }
@@ -66,7 +66,7 @@ fn run() -> Result<(), &'static str> {
     for (entry, limit) in entries.iter_mut().zip(LIMITS) {
         let page = allocate_page().ok_or("no page")?;
         let address = page.expose_provenance() as u64;
-        // SAFETY: the page is ours; nobody writes to it any more after that.
+        // SAFETY: the page belongs to this function, and is not written afterwards.
         unsafe {
             page.cast::<[u64; 2]>().write([0, DATA | limit]);
             paging::make_read_only(address).map_err(|_| "a page can't be made read-only")?;
@@ -75,7 +75,7 @@ fn run() -> Result<(), &'static str> {
     }
     let map = |which: u32| {
         let entry = entries[which as usize % 2];
-        // SAFETY: nobody uses the page for anything but descriptors.
+        // SAFETY: the page is used only for descriptors.
         unsafe { hyper::update_va_mapping(table, entry, UVMF_TLB_FLUSH | UVMF_ALL) }
     };
     map(0).map_err(|_| "the table can't be mapped")?;

@@ -1,5 +1,5 @@
-//! Looks other domains up as fast as it can, on all its vCPUs, until it is destroyed: each binding of
-//! an event channel to a port that isn't there names a domain, the first `victims=N` in turn.
+//! Makes the hypervisor look up other domains as fast as possible, on all vCPUs, until this domain is destroyed. Each
+//! attempt to bind to a port that doesn't exist names a domain, the first `victims=N` in turn.
 
 #![no_std]
 #![no_main]

@@ -1,9 +1,9 @@
-//! Claim: two domains exchange messages through a granted page and an event channel, every answer is
-//! right, and both give back what they took. Prints round trips and messages per second.
+//! Claim: two domains exchange messages through a granted page and an event channel, every answer is correct, and
+//! both release their resources. Prints round trips and messages per second.
 //!
-//! Command line: `role=server` (the first to be created) or `role=client`; `peer=ID`, where the
-//! server's default is its own id plus one and the client's its own minus one; `count=N` messages. The
-//! server grants its first reference, 8, whose page says the port.
+//! Command line: `role=server` (create this domain first) or `role=client`; `peer=ID`, by default the server's own id
+//! plus one, or the client's own id minus one; `count=N` messages. The server grants its first reference, 8; the page
+//! contains the port.
 
 #![no_std]
 #![no_main]
@@ -27,7 +27,7 @@ const PATIENCE_NS: u64 = 60 * SECOND_NS;
 /// The request that ends the server.
 const END: u64 = u64::MAX;
 
-/// The shared page: both sides use atomics alone.
+/// The shared page. Both sides only use atomics.
 #[repr(C)]
 struct Shared {
     magic: AtomicU64,
@@ -40,9 +40,9 @@ struct Shared {
 }
 
 impl Shared {
-    /// The page as the shared structure.
+    /// Views a page as the shared structure.
     fn at(page: *mut u8) -> &'static Self {
-        // SAFETY: a mapped page that stays mapped until the exchange is over; atomics allow any sharing.
+        // SAFETY: the page stays mapped until the exchange is over, and atomics allow any sharing.
         unsafe { &*page.cast() }
     }
 
@@ -133,7 +133,7 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
-    /// Sends requests `values` and checks all answers; at most as many on the way as the ring has room.
+    /// Sends the requests `values` and checks all answers, with at most `window` requests outstanding.
     fn exchange(&mut self, values: core::ops::Range<u64>, window: u32) -> Result<(), &'static str> {
         let (mut next, mut expected) = (values.start, values.start);
         while expected < values.end {
@@ -175,7 +175,7 @@ impl Client<'_> {
     }
 }
 
-/// Maps the server's page, waiting for the server to come up.
+/// Maps the server's page, once the server has granted it.
 fn connect(peer: u16) -> Result<Mapping, &'static str> {
     let reference = args::number("ref", FIRST_REF) as u32;
     let end = time::now_ns() + PATIENCE_NS;

@@ -1,6 +1,6 @@
-//! Attack: random hypercalls with random arguments, from every vCPU at once. Each is an errno, or does
-//! something to this domain alone. `seed=N` and `calls=N` on the command line; both are printed, so
-//! that a run can be repeated. A test build of the hypervisor audits itself each `audit=N` calls of a vCPU.
+//! Attack: random hypercalls with random arguments, from every vCPU at once. Each must return an errno or affect only
+//! this domain. `seed=N` and `calls=N` on the command line are printed, so that a run can be repeated. In a test
+//! build of the hypervisor, an audit runs after each `audit=N` calls of a vCPU.
 
 #![no_std]
 #![no_main]
@@ -25,17 +25,17 @@ xenlike_rt::entry!(main);
 
 const VICTIM_PAGES: u64 = 64;
 
-/// First of the frames that the calls may do anything to.
+/// First of the frames that the calls may use for anything.
 static VICTIMS: AtomicU64 = AtomicU64::new(0);
 static SEED: AtomicU64 = AtomicU64::new(0);
 static CALLS: AtomicU64 = AtomicU64::new(0);
 static AUDIT: AtomicU64 = AtomicU64::new(0);
 static DONE: AtomicU32 = AtomicU32::new(0);
 static SUCCEEDED: AtomicU64 = AtomicU64::new(0);
-/// An audit has found something.
+/// Whether an audit has found a disagreement.
 static DIFFERS: AtomicBool = AtomicBool::new(false);
 
-/// Calls by which a domain ends, stops or breaks itself: nothing of interest happens after them.
+/// Whether a call would end, stop or break this domain; nothing of interest could follow.
 fn ends_itself(number: u64, arguments: &[u64; 5]) -> bool {
     let cmd = arguments[0] as u32;
     match number {
@@ -49,13 +49,13 @@ fn ends_itself(number: u64, arguments: &[u64; 5]) -> bool {
         ]
         .contains(&cmd),
         VCPU_OP => [VCPUOP_DOWN, VCPUOP_INITIALISE].contains(&cmd),
-        // With the runtime's own addresses in them.
+        // These would change the runtime's own mappings.
         UPDATE_VA_MAPPING | UPDATE_VA_MAPPING_OTHERDOMAIN => arguments[0] >= memory::VIRT_BASE,
         _ => false,
     }
 }
 
-/// An argument: small, a domain, a pointer good or bad, anything.
+/// A random argument: small, a domain, a valid or invalid pointer, or anything.
 fn argument(random: &mut Random, buffer: u64) -> u64 {
     match random.below(10) {
         0..=3 => random.below(40),
@@ -67,7 +67,7 @@ fn argument(random: &mut Random, buffer: u64) -> u64 {
     }
 }
 
-/// Words as structures have them.
+/// Fills the buffer with words as they occur in structures.
 fn fill(random: &mut Random, buffer: u64) {
     for index in 0..48 {
         let word = match random.below(7) {
@@ -85,8 +85,8 @@ fn fill(random: &mut Random, buffer: u64) {
     }
 }
 
-/// A frame of the guest's that nothing of the runtime lives in: what becomes of it hurts nobody. Calls
-/// that hit the runtime's own pages only end the run early.
+/// A frame of this guest that the runtime doesn't use, so that any use of it is harmless. Calls that hit the
+/// runtime's own pages only end the run early.
 fn victim(random: &mut Random) -> u64 {
     let first = VICTIMS.load(Ordering::Relaxed);
     memory::mfn_of(first + random.below(VICTIM_PAGES)).unwrap_or(0)
@@ -117,11 +117,11 @@ fn run(number: u32) {
         for word in &mut arguments {
             *word = argument(&mut random, buffer);
         }
-        // A list of calls would make the calls that are left out here.
+        // A multicall would make the calls that are left out here.
         if call == MULTICALL || ends_itself(call, &arguments) {
             continue;
         }
-        // SAFETY: it may hurt this guest, which has nothing to lose.
+        // SAFETY: it may harm this guest, which is acceptable.
         let answer = unsafe { hyper::raw(call, arguments) };
         SUCCEEDED.fetch_add(u64::from(answer >= 0), Ordering::Relaxed);
     }
@@ -136,7 +136,7 @@ fn main() {
     let victims = memory::allocate_pages(VICTIM_PAGES as usize).expect("pages");
     let address = victims.expose_provenance() as u64;
     VICTIMS.store(memory::pfn_of(address), Ordering::Relaxed);
-    // Breakpoints that the calls set, and the FPU that they take away.
+    // Exceptions by breakpoints that the calls set, and by the FPU that they disable.
     for vector in [1, 7] {
         traps::on(vector, |_| ());
     }
@@ -156,7 +156,7 @@ fn main() {
     }
 }
 
-/// Until all have made their calls. One that a call has stopped for good is not waited for.
+/// Waits until all vCPUs have made their calls. Doesn't wait for a vCPU that a call has stopped for good.
 fn wait_for_all(vcpus: u32) {
     let mut before = 0;
     while DONE.load(Ordering::Acquire) < vcpus {

@@ -1,6 +1,5 @@
-//! Claim: every vCPU starts, runs on its own stack at the same time as the others, is reached by
-//! interrupts from another, and goes down again. `vcpus=N` on the command line says how many must be
-//! there.
+//! Claim: every vCPU starts, runs on its own stack at the same time as the others, receives interrupts from another
+//! vCPU, and goes down again. `vcpus=N` on the command line says how many there must be.
 
 #![no_std]
 #![no_main]
@@ -31,7 +30,7 @@ fn secondary(number: u32) {
     events::on(port, woken);
     PORTS[number as usize].store(port, Ordering::Relaxed);
     RUNNING.fetch_add(1, Ordering::Release);
-    // Nobody goes on before all are here: only vCPUs that run at once get past this.
+    // Waits until all have arrived here, which takes vCPUs that really run at the same time.
     while RUNNING.load(Ordering::Acquire) < ALL.load(Ordering::Relaxed) {
         hyper::yield_now();
     }

@@ -1,6 +1,5 @@
-//! Claim: timers fire, and never early: ten one-shot timers of 20 ms, by set_timer_op and by vcpu_op in
-//! turn, and a clock that only goes forward. The vCPU sleeps
-//! in between.
+//! Claim: timers fire, and never early: ten one-shot timers of 20 ms, by set_timer_op and vcpu_op in turn, and a
+//! clock that never goes backwards. The vCPU sleeps in between.
 
 #![no_std]
 #![no_main]
@@ -24,7 +23,7 @@ fn tick(_port: events::Port) {
     COUNT.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Sleeps until `ticks` ticks have come.
+/// Sleeps until `ticks` ticks have occurred.
 fn sleep_for(ticks: u64) {
     loop {
         events::close_upcalls();
@@ -32,7 +31,7 @@ fn sleep_for(ticks: u64) {
             events::open();
             return;
         }
-        // Opens upcalls and sleeps in one step: no tick is lost in between.
+        // Unmasks upcalls and sleeps in one step, so that no tick is lost in between.
         hyper::block();
     }
 }
@@ -40,7 +39,7 @@ fn sleep_for(ticks: u64) {
 fn main() {
     let (seconds, _) = time::wall_clock();
     println!("wall clock: {seconds} s since 1970");
-    // A vCPU starts with a periodic timer on Xen.
+    // On Xen, a vCPU starts with a periodic timer.
     hyper::vcpu_op(VCPUOP_STOP_PERIODIC_TIMER, 0, &mut 0u64).expect("no periodic timer");
     let port = events::bind_virq(VIRQ_TIMER, 0).expect("a timer");
     events::on(port, tick);

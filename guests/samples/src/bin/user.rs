@@ -1,5 +1,5 @@
-//! Claim: a ring-3 process runs in its own address space, makes system calls, takes page faults that
-//! its kernel handles, and can read nothing of the kernel.
+//! Claim: a ring-3 process runs in its own address space, makes system calls, takes page faults that its kernel
+//! handles, and can't read the kernel's memory.
 
 #![no_std]
 #![no_main]
@@ -26,8 +26,8 @@ const EXIT: u64 = 3;
 const ID: u64 = 7;
 const CALLS: u64 = 10_000;
 
-// System calls: number in rax, arguments in rdi and rsi, answer in rax. r15 is where to go on after a
-// fault on memory that is not the process's.
+// System calls: number in rax, arguments in rdi and rsi, result in rax. r15 is where to continue after a fault on
+// memory that isn't the process's.
 global_asm!(
     r#"
     .pushsection .text.process, "ax", @progbits
@@ -88,12 +88,12 @@ static CALLS_NS: AtomicU64 = AtomicU64::new(0);
 fn system_call(frame: &mut TrapFrame) {
     match frame.rax {
         WRITE => {
-            // The process's code page is mapped in the kernel too: copy from there.
+            // The process's code page is mapped in the kernel too, and is copied from there.
             let offset = frame.rdi.wrapping_sub(CODE);
             let length = frame.rsi;
             if offset.checked_add(length).is_some_and(|end| end <= PAGE) {
                 for n in offset..offset + length {
-                    // SAFETY: inside the code page, which is mapped for good.
+                    // SAFETY: inside the code page, which stays mapped.
                     let byte = unsafe { (&raw const process_start).add(n as usize).read() };
                     print!("{}", char::from(byte));
                 }
@@ -120,7 +120,7 @@ fn page_fault(frame: &mut TrapFrame) {
         );
         let page = memory::allocate_page().expect("a page");
         let pointer = SPACE.load(Ordering::Relaxed) as usize;
-        // SAFETY: `main` waits in `run` with its address space alive.
+        // SAFETY: `main` waits in `run` while its address space is alive.
         let space = unsafe { &*core::ptr::with_exposed_provenance::<AddressSpace>(pointer) };
         space
             .map(MISSING, page, Use::Data(Access::ReadWrite))

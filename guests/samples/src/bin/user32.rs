@@ -1,5 +1,5 @@
-//! Claim: a 32-bit process runs under a 64-bit kernel and makes system calls by each way that its CPU
-//! has: `int 0x80` everywhere, `sysenter` on Intel's, `syscall` on AMD's.
+//! Claim: a 32-bit process runs under a 64-bit kernel and makes system calls in each way that its CPU supports: `int
+//! 0x80` on all CPUs, `sysenter` on Intel's, `syscall` on AMD's.
 
 #![no_std]
 #![no_main]
@@ -25,12 +25,12 @@ const EXIT: u32 = 3;
 const ID: u64 = 7;
 const CALLS: u32 = 1000;
 
-/// Bits of the word on top of the process's stack: what to use.
+/// Bits of the word on top of the process's stack: the instructions to use.
 const HAS_SYSENTER: u32 = 1;
 const HAS_SYSCALL: u32 = 2;
 
-// System calls: number in eax, argument in edi, answer in eax. `sysenter` keeps neither eip nor esp:
-// they go in esi and ebp; `syscall` keeps eip in ecx.
+// System calls: number in eax, argument in edi, result in eax. `sysenter` saves neither eip nor esp, so they are
+// passed in esi and ebp; `syscall` saves eip in ecx.
 global_asm!(
     r#"
     .pushsection .text.process, "ax", @progbits
@@ -108,8 +108,8 @@ fn system_call(frame: &mut TrapFrame) {
     }
 }
 
-/// What the CPU has besides `int 0x80`, for 32-bit code in long mode (APM vol. 3, SYSENTER; SDM vol. 2,
-/// SYSCALL).
+/// The instructions that the CPU has for 32-bit code in long mode besides `int 0x80` (APM vol. 3, SYSENTER; SDM vol.
+/// 2, SYSCALL).
 fn ways() -> u32 {
     match &__cpuid(0).ebx.to_le_bytes() {
         b"Genu" => HAS_SYSENTER,
@@ -130,7 +130,7 @@ fn main() {
         .map(bottom, stack, Use::Data(Access::ReadWrite))
         .expect("a stack");
     let (top, ways) = (STACK_TOP - 16, ways());
-    // SAFETY: inside the stack's page, which is the kernel's own, too.
+    // SAFETY: inside the page of the stack, which the kernel also owns.
     unsafe { stack.add(PAGE as usize - 16).cast::<u32>().write(ways) };
 
     let sum = space.run32(CODE, top).expect("user mode");

@@ -1,5 +1,5 @@
 //! Makes the calls that keep a CPU in ring 0 longest, for `scripts/bench longest`, which measures from outside.
-//! `only=NAME` makes one kind of them alone.
+//! `only=NAME` makes only one kind of them.
 
 #![no_std]
 #![no_main]
@@ -35,18 +35,18 @@ use xenlike_rt::{args, events, hyper, println, start_info, time};
 
 xenlike_rt::entry!(main);
 
-/// Entries of a table.
+/// Number of entries in a table.
 const ENTRIES: usize = 512;
 
-/// The frame of a page that is ready to become a table.
+/// Makes a page ready to become a table; returns its frame.
 fn table(entry: impl Fn(usize) -> u64) -> u64 {
     let page = allocate_page().expect("a page");
     for index in 0..ENTRIES {
-        // SAFETY: the page is ours and not a table yet.
+        // SAFETY: the page belongs to this function and isn't a table yet.
         unsafe { page.cast::<u64>().add(index).write(entry(index)) };
     }
     let address = page.expose_provenance() as u64;
-    // SAFETY: nobody writes to it any more.
+    // SAFETY: the page is no longer written.
     unsafe { paging::make_read_only(address) }.expect("a read-only page");
     mfn_of(pfn_of(address)).expect("its frame")
 }
@@ -57,11 +57,11 @@ fn extended(cmd: u32, frame: u64) {
         arg1: frame,
         ..MmuextOp::default()
     };
-    // SAFETY: the tables map nothing that anybody uses.
+    // SAFETY: the tables map nothing that is in use.
     unsafe { hyper::mmuext_op(&[request]) }.expect("done");
 }
 
-/// A call about extents of 2^`order` frames: how many were done.
+/// A memory_op call on extents of 2^`order` frames; returns the number done.
 fn reserve(cmd: u32, frames: &mut [u64], order: u32) -> u64 {
     let mut request = MemoryReservation {
         nr_extents: frames.len() as u64,
@@ -80,7 +80,7 @@ fn fresh(count: usize, order: u32) -> Vec<u64> {
     (0..count as u64).map(|n| first + (n << order)).collect()
 }
 
-/// Frames alone and in blocks of 2 MiB, which go and come again dirty.
+/// Single frames and 2 MiB extents, which are returned and allocated again while dirty.
 fn frames() {
     for order in [0, 9] {
         let mut extents = fresh(if order == 0 { 4096 } else { 8 }, order);
@@ -94,7 +94,7 @@ fn frames() {
     }
 }
 
-/// A page table whose frames all leave with it, alone and 512 of them below one table.
+/// A page table whose frames are all freed with it: one alone, and 512 below one table.
 fn leaving() {
     let mut extents = fresh(ENTRIES, 0);
     let got = reserve(XENMEM_POPULATE_PHYSMAP, &mut extents, 0);
@@ -116,7 +116,7 @@ fn leaving() {
     extended(MMUEXT_UNPIN_TABLE, upper);
 }
 
-/// A long list of updates of one table, and one of calls.
+/// A long list of updates of one table, and a long multicall.
 fn lists() {
     let page = allocate_page().expect("a page").expose_provenance() as u64;
     let entry = mfn_of(pfn_of(page)).expect("its frame") << 12 | RAM_FLAGS;
@@ -131,7 +131,7 @@ fn lists() {
         },
     };
     let updates: Vec<MmuUpdate> = (0..8192).map(update).collect();
-    // SAFETY: nobody uses what the table maps.
+    // SAFETY: the mappings of the table are not in use.
     unsafe { hyper::mmu_update(&updates, DOMID_SELF) }.expect("updates");
 
     let call = MulticallEntry {
@@ -139,7 +139,7 @@ fn lists() {
         ..MulticallEntry::default()
     };
     let mut calls = vec![call; 4096];
-    // SAFETY: reads of a version.
+    // SAFETY: the calls only read the version.
     unsafe { hyper::multicall(&mut calls) }.expect("calls");
     // SAFETY: a multicall in a multicall is refused.
     let _ = unsafe { hyper::raw(MULTICALL, [0, 0, 0, 0, 0]) };
@@ -164,7 +164,7 @@ fn grants() {
     let _ = hyper::grant_table_op(GNTTABOP_COPY, &mut copies);
 }
 
-/// All ports that there may be, with a queue's pages, and all closed in one call.
+/// All possible ports, with the pages of a queue, closed in one call.
 fn ports() {
     let open = || {
         (0..4095)
@@ -194,7 +194,7 @@ fn ports() {
     println!("reset: {outcome:?}");
 }
 
-/// Timers of all vCPUs that are due at the same moment, and one that is set again and again.
+/// Timers of all vCPUs that are due at the same moment, and one that is set repeatedly.
 fn timers() {
     let mut period = VcpuSetPeriodicTimer {
         period_ns: 10_000_000,

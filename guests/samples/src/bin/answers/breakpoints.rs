@@ -12,10 +12,10 @@ use crate::{call, check, raised, set_cr4};
 
 const DE: u64 = 1 << 3;
 const FIXED: u64 = 0x400;
-/// Breakpoint 0, local, of a type without DE; breakpoint 1, local, I/O, two bytes.
+/// Breakpoint 0: local, of a type that is invalid without DE; breakpoint 1: local, I/O, two bytes.
 const IO: u64 = 1 << 2 | 2 << 20 | 1 << 22;
 const DEBUG: u8 = 1;
-/// Delays; nothing listens.
+/// A delay port, without any device.
 const PORT: u16 = 0x80;
 
 static STATUS: AtomicU64 = AtomicU64::new(0);
@@ -36,16 +36,17 @@ fn debug(frame: &mut traps::TrapFrame) {
 
 fn move_to_dr7(value: u64) -> u64 {
     raised(traps::attempt(|| {
-        // SAFETY: a breakpoint on a port that nothing else here touches, or a trap.
+        // SAFETY: a breakpoint on a port that no other code here accesses, or a trap.
         unsafe { asm!("mov dr7, {}", in(reg) value) };
     }))
 }
 
-/// Reads a port; DR6 as the handler saw it, 0 if there was no trap, and whether it was behind the instruction.
+/// Reads a port. Returns DR6 as the handler saw it (0 without a trap), and whether the trap came after the
+/// instruction.
 fn read_port(port: u16) -> (u64, bool) {
     STATUS.store(0, Ordering::Relaxed);
     let behind: u64;
-    // SAFETY: the port does nothing.
+    // SAFETY: the port has no effect.
     unsafe {
         asm!("in al, dx", "2: lea {}, [rip + 2b]", out(reg) behind, in("dx") port, out("al") _);
     }

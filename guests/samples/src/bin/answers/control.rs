@@ -1,4 +1,4 @@
-//! What the toolstack asks of domain 0's hypervisor.
+//! Calls that the toolstack makes to domain 0's hypervisor.
 
 use xenlike_rt::abi::domctl::{self, Domctl, GetDomainInfo};
 use xenlike_rt::abi::errno::{self, Errno};
@@ -10,10 +10,10 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use crate::check;
 
-/// Leaves and MSRs that a policy of Xen 4.20 may have at most.
+/// Maximum number of leaves and MSRs of a policy in Xen 4.20.
 const MAX_LEAVES: u32 = 120;
 const MAX_MSRS: u32 = 2;
-/// Words of a featureset.
+/// Number of words in a featureset.
 const FEATURE_WORDS: u32 = 19;
 const TSC: u64 = 0x10;
 const CMT_EVTSEL: u64 = 0xc8d;
@@ -55,8 +55,8 @@ fn read_log(clear: u8, incremental: u8, index: u32) -> (u32, u32) {
     (body.count, body.index)
 }
 
-/// What three readers find in the log when it has been emptied. It is emptied again if the hypervisor logs something
-/// meanwhile, as it may.
+/// What three readers find in the log after it was emptied. It is emptied again if the hypervisor logs something
+/// meanwhile.
 fn emptied(index: u32) -> [u32; 3] {
     let mut found = [0; 3];
     for _ in 0..10 {

@@ -7,13 +7,13 @@ use xenlike_rt::traps;
 use crate::{check, set_cr4};
 
 const OSXSAVE: u64 = 1 << 18;
-/// Bytes of x87 and SSE state with the header.
+/// Size of the x87 and SSE state with the header, in bytes.
 const LEGACY_BYTES: u32 = 576;
 
-/// EAX, EBX, ECX, EDX by the forced-emulation prefix.
+/// CPUID by the forced-emulation prefix: EAX, EBX, ECX, EDX.
 fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
     let (a, b, c, d);
-    // SAFETY: CPUID changes these four alone.
+    // SAFETY: CPUID changes only these four registers.
     unsafe {
         asm!("push rbx", "ud2", ".ascii \"xen\"", "cpuid", "mov {b:e}, ebx", "pop rbx", b = out(reg) b,
             inout("eax") leaf => a, inout("ecx") subleaf => c, out("edx") d);
@@ -21,7 +21,7 @@ fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
     [a, b, c, d]
 }
 
-/// An MSR, if there is one.
+/// Reads an MSR; `None` if that faults.
 fn rdmsr(number: u32) -> Option<u64> {
     let mut value = 0;
     let read = traps::attempt(|| {
@@ -37,7 +37,7 @@ fn xsave() {
     check("no size before XCR0 is set", cpuid(0xd, 0)[1] == 0);
     set_cr4(|cr4| cr4 | OSXSAVE);
     let set = traps::attempt(|| {
-        // SAFETY: x87 and SSE, which are on anyway.
+        // SAFETY: x87 and SSE, which are enabled anyway.
         unsafe { asm!("xsetbv", in("ecx") 0, in("eax") 3, in("edx") 0) };
     });
     check("XCR0 can be set", set.is_ok());

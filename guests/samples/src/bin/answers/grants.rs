@@ -1,4 +1,4 @@
-//! Grant references before anybody has set up a table: those of the first frame are there.
+//! Grant references before any table is set up: those of the first frame are valid.
 
 use xenlike_rt::abi::grant_table::{
     GNTMAP_HOST_MAP, GNTST_BAD_GNTREF, GNTST_GENERAL_ERROR, GNTTABOP_MAP_GRANT_REF,
@@ -10,9 +10,9 @@ use zerocopy::FromZeros;
 
 use crate::check;
 
-/// References of one frame.
+/// Number of references in a frame.
 const FRAME: u32 = 512;
-/// No entry of the tables.
+/// A reference beyond all tables.
 const NOWHERE: u64 = 8;
 
 fn map(reference: u32) -> i16 {

@@ -1,4 +1,4 @@
-//! Grant tables of version 2: this domain grants to itself.
+//! Grant tables of version 2. This domain grants to itself.
 
 use core::sync::atomic::{AtomicU16, Ordering, fence};
 
@@ -13,9 +13,9 @@ use zerocopy::FromZeros;
 
 use crate::check;
 
-/// Entries of version 2 in a frame.
+/// Number of version 2 entries in a frame.
 const PER_FRAME: u32 = 256;
-/// The first entry that a toolstack doesn't use.
+/// The first entry that isn't reserved for the toolstack.
 const R: u32 = GNTTAB_NR_RESERVED_ENTRIES;
 
 fn set_version(version: u32) -> (Result<u64, Errno>, u32) {
@@ -34,7 +34,7 @@ fn version() -> u32 {
     core::hint::black_box(op[0]).version
 }
 
-/// The first frame of entries.
+/// Machine frame of the first entries.
 fn entries() -> u64 {
     let mut frame = 0u64;
     let mut op = [GnttabSetupTable {
@@ -48,7 +48,7 @@ fn entries() -> u64 {
     core::hint::black_box(frame)
 }
 
-/// The answer to a question for so many frames of status words, and the first of them.
+/// The status of a request for `nr_frames` frames of status words, and the first of the frames.
 fn status_frames(nr_frames: u32) -> (i16, u64) {
     let mut frames = [0u64; 2];
     let mut op = [GnttabGetStatusFrames {
@@ -90,7 +90,7 @@ impl Table {
 }
 
 fn own_id() -> u16 {
-    // Domain-0, as others' test kernels are.
+    // This is made for Domain-0, as are the test kernels that it stands for.
     assert!(start_info().flags & 1 != 0, "made for Domain-0");
     0
 }
@@ -143,7 +143,7 @@ fn copy(reference: u32, offset: u16, len: u16, to: u64) -> i16 {
     core::hint::black_box(op[0]).status
 }
 
-/// A page of this guest's, and its frame.
+/// Allocates a page; returns it and its frame.
 fn page() -> (*mut u8, u64) {
     let page = memory::allocate_page().expect("a page");
     let frame = mfn_of(pfn_of(page.addr() as u64)).expect("a frame");
@@ -188,7 +188,7 @@ pub fn run() {
     drop(entries);
 }
 
-/// Entries of whole pages.
+/// Tests entries for whole pages.
 fn uses(table: &Table) {
     let (_, frame) = page();
     let at = Window::reserve(1).expect("a place");
@@ -228,7 +228,7 @@ fn uses(table: &Table) {
     table.write(R, grant(0));
 }
 
-/// Entries of parts of pages, and transitive ones.
+/// Tests entries for parts of pages, and transitive ones.
 fn parts(table: &Table) {
     let (words, frame) = page();
     let (_, to) = page();

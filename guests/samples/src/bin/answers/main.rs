@@ -1,5 +1,5 @@
-//! Claim: small kernels of others' making, which test a hypervisor as domain 0, get real Xen's answers. Has
-//! what such a kernel has: a hypercall page by its note, no wish where its frame list lies.
+//! Claim: small kernels of other projects, which test a hypervisor as domain 0, get the same answers as from real
+//! Xen. This guest resembles such a kernel: its note asks for a hypercall page, and not for a place of its P2M list.
 
 #![no_std]
 #![no_main]
@@ -39,7 +39,7 @@ const CODE: u64 = 0x40_0000;
 const STACK_TOP: u64 = 0x80_0000;
 const FSGSBASE: u64 = 1 << 16;
 const HOLE: u64 = 0x0000_8000_0000_0000;
-/// Bytes of each entry of the hypercall page.
+/// Size of an entry of the hypercall page, in bytes.
 const ENTRY_BYTES: u64 = 32;
 
 global_asm!(
@@ -81,7 +81,7 @@ fn check(what: &str, so: bool) {
 }
 
 fn call(number: u64, arguments: [u64; 5]) -> Result<u64, Errno> {
-    // SAFETY: each caller passes addresses of its own variables, or none that lead anywhere.
+    // SAFETY: each caller passes addresses of its own variables, or addresses that lead nowhere.
     Errno::check(unsafe { hyper::raw(number, arguments) })
 }
 
@@ -97,7 +97,7 @@ fn answers(what: &str, number: u64, arguments: [u64; 3], wanted: Result<u64, Err
 fn through_the_page() -> u64 {
     let page = core::ptr::from_ref(&hypercall_page).addr() as u64;
     let answer: u64;
-    // SAFETY: xen_version without a buffer, by the entry that the builder made for it.
+    // SAFETY: xen_version without a buffer, through the entry that the builder made for it.
     unsafe {
         asm!("call {entry}", entry = in(reg) page + nr::XEN_VERSION * ENTRY_BYTES,
             in("rdi") 0, in("rsi") 0, lateout("rax") answer, out("rcx") _, out("r11") _);
@@ -105,14 +105,14 @@ fn through_the_page() -> u64 {
     answer
 }
 
-/// The vector of what it raised, 0 if nothing.
+/// The vector of the exception that was raised; 0 if there was none.
 fn raised(outcome: Result<(), Caught>) -> u64 {
     outcome.map_or_else(|caught| caught.vector, |()| 0)
 }
 
 fn set_cr4(change: impl Fn(u64) -> u64) -> u64 {
     let value: u64;
-    // SAFETY: emulated; the bits that are changed here concern segment bases alone.
+    // SAFETY: emulated; the changed bits concern only segment bases.
     unsafe {
         asm!("mov {}, cr4", out(reg) value);
         asm!("mov cr4, {}", in(reg) change(value));
@@ -129,7 +129,7 @@ fn read_fs() -> u64 {
 
 fn write_fs(base: u64) -> u64 {
     raised(traps::attempt(|| {
-        // SAFETY: fs is not used here; or it traps.
+        // SAFETY: fs is not used here, or the instruction traps.
         unsafe { asm!("wrfsbase {}", in(reg) base) };
     }))
 }
@@ -166,7 +166,7 @@ fn poll(port: u32, count: u32) -> Result<u64, Errno> {
     hyper::sched_op(SCHEDOP_POLL, &mut op)
 }
 
-/// Xen 4.20 extends this answer of 32 bits by zeros.
+/// Xen 4.20 zero-extends this 32-bit answer.
 fn no_third_watchdog() -> bool {
     let request = SchedWatchdog {
         id: 0,
@@ -298,7 +298,7 @@ fn returns(rip: u64, cs: u64, ss: u64) -> Result<(), Caught> {
     let stack = (core::ptr::from_ref(&here).addr() as u64 & !63) - 8192;
     let frame = [0, 0, 0, 0, rip, cs, 2, stack, ss];
     traps::attempt(|| {
-        // SAFETY: leads to an exception, which comes back through `attempt`.
+        // SAFETY: leads to an exception, which returns through `attempt`.
         unsafe {
             asm!("mov rsp, {frame}", "syscall", "ud2", frame = in(reg) frame.as_ptr(),
                 in("rax") nr::IRET, options(noreturn));
@@ -307,7 +307,7 @@ fn returns(rip: u64, cs: u64, ss: u64) -> Result<(), Caught> {
 }
 
 extern "C" fn landing() {
-    // SAFETY: traps, for `attempt` to catch.
+    // SAFETY: traps, and `attempt` catches it.
     unsafe { asm!("ud2") };
 }
 

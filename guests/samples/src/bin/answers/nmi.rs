@@ -1,4 +1,5 @@
-//! NMIs of a vCPU: by the trap table's entry 2, or by what nmi_op and callback_op make of it; lost without one.
+//! NMIs of a vCPU: delivered by entry 2 of the trap table, or as nmi_op and callback_op set it; lost without a
+//! handler.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,7 +18,7 @@ use crate::{call, check};
 const VECTOR: u8 = 2;
 const PATIENCE_NS: u64 = 5 * time::SECOND_NS;
 
-/// Entries into the handler, those under way, and the most of them at once.
+/// Number of entries into the handler, its present nesting, and its deepest nesting.
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 static DEPTH: AtomicU64 = AtomicU64::new(0);
 static DEEPEST: AtomicU64 = AtomicU64::new(0);
@@ -27,7 +28,7 @@ fn send(vcpu: u32) {
     assert!(sent.is_ok(), "send_nmi: {sent:?}");
 }
 
-/// The first NMI sends two more, which arrive as one, behind its iret.
+/// The first NMI sends two more, which arrive as one, after its iret.
 fn handler(_frame: &mut traps::TrapFrame) {
     let depth = DEPTH.fetch_add(1, Ordering::SeqCst) + 1;
     DEEPEST.fetch_max(depth, Ordering::SeqCst);
@@ -43,7 +44,7 @@ fn taken() -> u64 {
     TAKEN.load(Ordering::SeqCst)
 }
 
-/// Without a handler an NMI is lost: the vCPU can sleep.
+/// Without a handler an NMI is lost, and the vCPU can sleep.
 fn lost_one_does_not_spin() -> bool {
     let port = events::bind_virq(VIRQ_TIMER, 0).expect("the timer");
     events::on(port, |_| {});

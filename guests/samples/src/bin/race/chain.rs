@@ -1,7 +1,8 @@
-//! Chains of page tables that are half validated, each naming the next: a table of level 2, 3 or 4 whose first entry is a
-//! fresh table below, whose second names the next link read-only, and whose last is impossible. One vCPU pins a link;
-//! another puts a harmless request in place of that and sends an event, so that validation stops between the first two
-//! entries and never goes on. Ending such a chain must not take the hypervisor's stack, however long it is.
+//! Chains of half-validated page tables, each naming the next. A link is a table of level 2, 3 or 4: its first entry
+//! names a fresh lower table, its second names the next link read-only, and its last is invalid. One vCPU pins a
+//! link; another replaces that request by a harmless one and sends an event, so that validation stops between the
+//! first two entries and never continues. Removing such a chain must not overflow the hypervisor's stack, however
+//! long it is.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -17,14 +18,14 @@ use crate::page::{PINS, Page, arena};
 use crate::place::WRITABLE;
 use crate::round::{self, Actor, Scenario, Settings};
 
-/// Links of the longest chain.
+/// Maximum number of links in a chain.
 const MAX_LINKS: usize = 240;
-/// How often a link is tried.
+/// How often pinning a link is tried.
 const TRIES: u32 = 40;
-/// An entry that no table may have: a frame that doesn't exist.
+/// An entry that is invalid in any table: its frame doesn't exist.
 const IMPOSSIBLE: u64 = 0x000f_ffff_ffff_f000 | PRESENT;
 
-/// Builds a chain and ends it.
+/// Builds a chain and removes it.
 pub const PARTIAL: Scenario = Scenario {
     name: "partial-chain",
     least: 2,
@@ -37,9 +38,9 @@ pub const PARTIAL: Scenario = Scenario {
 struct Chain {
     links: Vec<Page>,
     below: Vec<Page>,
-    /// Their level.
+    /// Level of the link tables.
     level: usize,
-    /// How many are used.
+    /// Number of links in use.
     length: usize,
 }
 
@@ -52,7 +53,7 @@ static CHAIN: Lock<Chain> = Lock::new(Chain {
 
 /// The request that one vCPU makes and the other changes.
 struct Request(core::cell::UnsafeCell<MmuextOp>);
-// SAFETY: reached through the atomics below, or by the hypervisor.
+// SAFETY: accessed through the atomics below, or by the hypervisor.
 unsafe impl Sync for Request {}
 static REQUEST: Request = Request(core::cell::UnsafeCell::new(MmuextOp {
     cmd: 0,
@@ -61,7 +62,7 @@ static REQUEST: Request = Request(core::cell::UnsafeCell::new(MmuextOp {
     arg2: 0,
 }));
 
-/// Counts requests; odd while one may be under way.
+/// Counts requests; odd while one may be in progress.
 static ARMED: AtomicU32 = AtomicU32::new(0);
 static OVER: AtomicBool = AtomicBool::new(false);
 static PORT: AtomicU32 = AtomicU32::new(0);
@@ -99,7 +100,7 @@ fn setup(random: &mut Random) -> bool {
     write(&chain)
 }
 
-/// Writes what the links say.
+/// Writes the entries of all links.
 fn write(chain: &Chain) -> bool {
     let links = chain.links.iter().zip(&chain.below).take(chain.length);
     links.enumerate().all(|(n, (link, below))| {
@@ -110,21 +111,21 @@ fn write(chain: &Chain) -> bool {
     })
 }
 
-/// Pins a link, by the request that may be another when it is read again.
+/// Pins a link, with a request that may have changed when the hypervisor reads it again.
 fn pin_interrupted(link: &Page, level: usize) {
     let request = REQUEST.0.get();
-    // SAFETY: the other vCPU touches the command alone, and waits for `ARMED`.
+    // SAFETY: the other vCPU only changes the command, and waits for `ARMED`.
     unsafe { (&raw mut (*request).arg1).write_volatile(link.mfn) };
     command().store(PINS[level - 1], Ordering::Relaxed);
     ARMED.fetch_add(1, Ordering::Release);
     let pointer = GuestHandle(request.expose_provenance() as u64);
     let arguments = [pointer.0, 1, 0, u64::from(DOMID_SELF), 0];
-    // SAFETY: the frame is the chain's.
+    // SAFETY: the frame belongs to the chain.
     unsafe { hyper::raw(hypercall::MMUEXT_OP, arguments) };
     ARMED.fetch_add(1, Ordering::Release);
 }
 
-/// Whether a frame is a table now, whole or half.
+/// Whether a frame is a table, validated completely or partly.
 fn is_table(link: &Page, actor: &mut Actor) -> bool {
     let place = &arena().places[0][1];
     let writable = place.set((link.mfn << 12) | WRITABLE, &mut actor.random);
@@ -132,11 +133,11 @@ fn is_table(link: &Page, actor: &mut Actor) -> bool {
     !writable
 }
 
-/// Makes as many links partial as it can.
+/// Makes as many links partial as possible.
 fn build(actor: &mut Actor) {
     let chain = CHAIN.lock();
     let mut half_done = 0;
-    // The lock masks upcalls, which the events of the other vCPU are to cause.
+    // The lock masks upcalls, but the other vCPU's events must cause them.
     events::open();
     for link in chain.links.iter().take(chain.length) {
         for _ in 0..TRIES {
@@ -150,7 +151,7 @@ fn build(actor: &mut Actor) {
     HALF_DONE.store(half_done, Ordering::Relaxed);
 }
 
-/// Builds a chain, then asks for its links again, from the first on or from anywhere.
+/// Builds a chain, then pins its links again, from the first on or from a random one.
 fn builds_and_ends(actor: &mut Actor) {
     build(actor);
     OVER.store(true, Ordering::Release);
@@ -170,7 +171,7 @@ fn builds_and_ends(actor: &mut Actor) {
     }
 }
 
-/// Changes requests under way and sends events.
+/// Changes requests in progress and sends events.
 fn interrupts(actor: &mut Actor) {
     let mut seen = ARMED.load(Ordering::Acquire);
     let mut most = 400;
@@ -188,7 +189,7 @@ fn interrupts(actor: &mut Actor) {
     }
 }
 
-/// All of it can be used again.
+/// All pages can be used again.
 fn check() {
     let chain = CHAIN.lock();
     for page in chain.links.iter().take(chain.length) {
@@ -199,7 +200,7 @@ fn check() {
     }
 }
 
-/// Builds the longest chain and leaves it behind, for the end of the domain.
+/// Builds the longest chain and leaves it behind, for the destruction of the domain.
 pub fn leave(settings: &Settings) {
     static LEAVING: [Scenario; 1] = [Scenario {
         name: "leave-chain",

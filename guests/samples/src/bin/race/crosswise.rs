@@ -1,5 +1,5 @@
-//! One grant mapped many times, in pairs: each vCPU has a handle of each pair and ends it by the mapping at one of the
-//! pair's two places, at the same time as the other. Each mapping can end one handle.
+//! One grant, mapped many times, in pairs. Each vCPU has one handle of each pair, and unmaps it at one of the pair's
+//! two places, at the same time as the other vCPU. Each mapping can be removed through one handle only.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -18,7 +18,7 @@ use crate::page::arena;
 use crate::place::{self, Place, READ_ONLY, WRITABLE};
 use crate::round::{Actor, Scenario, fail};
 
-/// See the module.
+/// The scenario of this module.
 pub const CROSSWISE: Scenario = Scenario {
     name: "grant-crosswise",
     least: 2,
@@ -33,14 +33,14 @@ pub const CROSSWISE: Scenario = Scenario {
 };
 
 const PAIRS: usize = 32;
-/// No handle.
+/// Stands for no handle.
 const NONE: u32 = u32::MAX;
 
-/// Where the pairs are mapped.
+/// The places at which the pairs are mapped.
 static PLACES: Lock<&'static [[Place; 2]]> = Lock::new(&[]);
-/// The handles that are left.
+/// The remaining handles.
 static HANDLES: [[AtomicU32; 2]; PAIRS] = [const { [const { AtomicU32::new(NONE) }; 2] }; PAIRS];
-/// An actor has put other entries in place of grant mappings.
+/// Whether an actor has overwritten grant mappings with other entries.
 static OVERWRITTEN: AtomicBool = AtomicBool::new(false);
 
 fn places() -> &'static [[Place; 2]] {
@@ -68,7 +68,7 @@ fn setup(random: &mut Random) -> bool {
     true
 }
 
-/// Ends its handle of each pair, all by one call.
+/// Unmaps its handle of each pair, all in one call.
 fn unmaps_all(actor: &mut Actor) {
     let mine = actor.slot as usize;
     let handle = |pair: usize| &HANDLES[pair][mine];
@@ -86,7 +86,7 @@ fn unmaps_all(actor: &mut Actor) {
     }
 }
 
-/// Ends its handle of some pairs, with another entry in place of the mapping.
+/// Unmaps its handle of some pairs, replacing the mapping with another entry.
 fn replaces_some(actor: &mut Actor) {
     let spare = &arena().places[actor.slot as usize][1];
     for (pair, places) in places().iter().enumerate().step_by(4) {
@@ -106,7 +106,7 @@ fn replaces_some(actor: &mut Actor) {
     spare.clear(&mut actor.random);
 }
 
-/// Puts other entries where the grant is mapped.
+/// Overwrites the entries of grant mappings.
 fn overwrites_some(actor: &mut Actor) {
     OVERWRITTEN.store(true, Ordering::Relaxed);
     for places in places() {
@@ -122,7 +122,7 @@ fn is_mapped(at: &&Place) -> bool {
     at.mapped() == Some(frame())
 }
 
-/// There are as many mappings as handles. When the handles are ended, a store goes nowhere.
+/// Checks that there are as many mappings as handles, and that no mapping remains when all handles are gone.
 fn check() {
     let overwritten = OVERWRITTEN.load(Ordering::Relaxed);
     for (handles, places) in HANDLES.iter().zip(places()) {
@@ -139,14 +139,14 @@ fn check() {
     grant::check_all();
 }
 
-/// Ends the handles of a pair.
+/// Unmaps the handles of a pair.
 fn end(handles: &[AtomicU32; 2], places: &[Place; 2]) {
     for handle in handles {
         let handle = handle.swap(NONE, Ordering::Relaxed);
         if handle == NONE || places.iter().any(|at| grant::unmap(handle, at)) {
             continue;
         }
-        // Its mapping was overwritten: by one that looks the same.
+        // Its mapping was overwritten; a similar entry replaces it.
         place::set_entry(places[0].entry(), (frame() << 12) | WRITABLE);
         if !grant::unmap(handle, &places[0]) {
             fail(format_args!("a handle can't be ended"));

@@ -1,5 +1,5 @@
-//! Ports that are bound, signalled, moved, polled and closed at the same time, and the arrays of FIFO event channels as
-//! they grow.
+//! Ports that are bound, signalled, moved, polled and closed at the same time, and the arrays of FIFO event channels
+//! while they grow.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -14,7 +14,7 @@ use xenlike_rt::{events, hyper, time};
 use crate::page::arena;
 use crate::round::{Actor, Operation, Scenario, fail};
 
-/// Ports in the 2-level layout.
+/// Ports with the 2-level ABI.
 pub const PORTS: Scenario = Scenario {
     name: "ports",
     least: 2,
@@ -24,15 +24,15 @@ pub const PORTS: Scenario = Scenario {
     check,
 };
 
-/// The same with FIFO event channels, whose control blocks and arrays the actors register. The runtime's own events
-/// don't arrive any more after that.
+/// Ports with FIFO event channels, whose control blocks and arrays the actors register. Afterwards, the runtime's own
+/// events don't arrive any more.
 pub const FIFO: Scenario = Scenario {
     name: "fifo",
     least: 2,
     bouts: 1,
     setup: |_| true,
     operations: &[GROWING, GROWING, GROWING, GROWING],
-    // Nothing takes events off the queues, so that the ports are used up one day.
+    // Nothing takes events off the queues, so the ports are used up eventually.
     check: close_all,
 };
 
@@ -48,7 +48,7 @@ fn slot(actor: &mut Actor) -> &'static AtomicU32 {
     &OPEN[actor.random.below(OPEN.len() as u64) as usize]
 }
 
-/// Opens a pair of ports to itself, or closes one.
+/// Opens a pair of connected ports, or closes one.
 fn binds_and_closes(actor: &mut Actor) {
     while actor.goes_on() {
         let place = slot(actor);
@@ -106,7 +106,7 @@ fn polls(actor: &mut Actor) {
     }
 }
 
-/// Registers a control block of any vCPU, or one more page of event words.
+/// Registers a control block of any vCPU, or a further page of event words.
 fn grows(actor: &mut Actor) {
     for _ in 0..20 {
         let Some(frame) = page(actor.random.below(24) as usize) else {
@@ -136,7 +136,7 @@ fn page(index: usize) -> Option<u64> {
     Some(frame)
 }
 
-/// A port can be had and used.
+/// Checks that a port can be allocated and used.
 fn check() {
     close_all();
     let works = || {

@@ -1,5 +1,5 @@
-//! One frame that is mapped, written, pinned, loaded as a GDT, copied to and updated, all at the same time. While it is a
-//! page table or holds descriptors, its contents must not change by a guest's store.
+//! One frame that is mapped, written, pinned, loaded as a GDT, copied to and updated, all at the same time. While it
+//! is a page table or holds descriptors, a guest's store must not change its contents.
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -18,8 +18,8 @@ use crate::page::{Page, STORES, WATCHED, arena};
 use crate::place::{self, Place, READ_ONLY, WRITABLE};
 use crate::round::{Actor, Operation, Scenario, spin, timestamp};
 
-/// An unmapping that ends the last writable reference, against others that flush, map the frame, store through that and
-/// unmap it: one vCPU does all of it, or two share it.
+/// An unmapping that puts the last writable reference races with flushing, mapping the frame, storing and unmapping;
+/// one vCPU does all of that, or two share it.
 pub const LAST_WRITABLE: Scenario = Scenario {
     name: "last-writable",
     least: 2,
@@ -60,9 +60,9 @@ const ANY: &[Operation] = &[
     clears,
 ];
 
-/// A grant of the frame to this domain itself, for copies; 0: none.
+/// Reference of a grant of the frame to this domain itself, for copies; 0: none.
 static GRANT: AtomicU32 = AtomicU32::new(0);
-/// Marks stores: no two store the same.
+/// Makes every stored value unique.
 static MARK: AtomicU64 = AtomicU64::new(0);
 
 fn frame() -> &'static Page {
@@ -89,11 +89,11 @@ fn check() {
     }
     let page = frame();
     page.must_be_free("after its uses");
-    // What the table's entries named.
+    // The frame that the table's entries named.
     arena().pages[1].must_be_free("after the entries that named it are gone");
 }
 
-/// A word that is neither a present entry nor a present descriptor.
+/// A unique word that is neither a present entry nor a present descriptor.
 fn mark() -> u64 {
     (MARK.fetch_add(1, Ordering::Relaxed) << 4) & 0xff_ffff_ffff
 }
@@ -102,7 +102,7 @@ fn own_place(actor: &Actor) -> &'static Place {
     &arena().places[actor.slot as usize][0]
 }
 
-/// Maps the frame writable, writes or not, unmaps it without a flush.
+/// Maps the frame writable, sometimes writes, and unmaps it without a flush.
 fn maps_and_unmaps(actor: &mut Actor) {
     let place = own_place(actor);
     while actor.goes_on() {
@@ -118,14 +118,15 @@ fn maps_and_unmaps(actor: &mut Actor) {
             place.set((frame().mfn << 12) | READ_ONLY, &mut actor.random);
         }
         place.clear(&mut actor.random);
-        // Mostly not there, as others want to have it as something else.
+        // Leaves it unmapped most of the time, so that others can use it differently.
         for _ in 0..actor.random.below(4) {
             actor.pause();
         }
     }
 }
 
-/// Flushes, maps the frame, stores, unmaps it, and keeps the translation for a while, storing again now and then.
+/// Flushes, maps the frame, stores, unmaps it, and keeps the translation for a while, storing again from time to
+/// time.
 fn keeps_translation(actor: &mut Actor) {
     let place = own_place(actor);
     while actor.goes_on() {
@@ -146,7 +147,7 @@ fn keeps_translation(actor: &mut Actor) {
     }
 }
 
-/// Flushes, then stores through another's place, mapped or not, once or many times: a translation that it gets meanwhile
+/// Flushes, then stores through another actor's place, mapped or not, any number of times. A translation that it gets
 /// stays until the next flush.
 pub fn writes_when_it_can(actor: &mut Actor) {
     while actor.goes_on() {
@@ -166,8 +167,8 @@ pub fn writes_when_it_can(actor: &mut Actor) {
     }
 }
 
-/// Maps and unmaps the frame; where that took long, other vCPUs may have come between, and it tries to have the frame as
-/// a table.
+/// Maps and unmaps the frame. If that took long, other vCPUs may have intervened, and it tries to make the frame a
+/// table.
 fn unmaps_then_pins(actor: &mut Actor) {
     let place = own_place(actor);
     let entry = |val| MmuUpdate {
@@ -178,7 +179,7 @@ fn unmaps_then_pins(actor: &mut Actor) {
     let mut quickest = u64::MAX;
     while actor.goes_on() {
         let start = timestamp();
-        // SAFETY: the place is this vCPU's, and nothing but the races uses the frame.
+        // SAFETY: the place belongs to this vCPU, and only the races use the frame.
         if unsafe { hyper::mmu_update(&both, DOMID_SELF) }.is_err() {
             actor.pause();
             continue;
@@ -217,7 +218,7 @@ fn loads_gdt(actor: &mut Actor) {
     let frames = [frame().mfn];
     let list = core::ptr::from_ref(&frames).expose_provenance() as u64;
     while actor.goes_on() {
-        // SAFETY: the runtime uses the hypervisor's flat selectors alone.
+        // SAFETY: the runtime uses only the hypervisor's flat selectors.
         if unsafe { hyper::raw(SET_GDT, [list, 512, 0, 0, 0]) } == 0 {
             frame().watch(actor, "a descriptor table");
             // SAFETY: as above.
@@ -227,8 +228,8 @@ fn loads_gdt(actor: &mut Actor) {
     }
 }
 
-/// Has the frame as this vCPU's LDT, and looks a descriptor up, which takes the page for descriptors. That ends with the
-/// LDT, and with any mapping of a page of descriptors that goes: so there is nothing to watch.
+/// Loads the frame as this vCPU's LDT and looks a descriptor up, which gives the page the descriptor type. The type
+/// ends with the LDT, and whenever a mapping of a descriptor page is removed, so there is nothing to watch.
 fn loads_ldt(actor: &mut Actor) {
     let place = &arena().places[actor.slot as usize][1];
     while actor.goes_on() {
@@ -253,20 +254,20 @@ fn set_ldt(address: u64, entries: u64) {
         arg2: entries,
         ..MmuextOp::default()
     };
-    // SAFETY: the runtime has no selector of an LDT.
+    // SAFETY: the runtime uses no selector of an LDT.
     let _ = unsafe { hyper::mmuext_op(&[request]) };
 }
 
-/// Lets the CPU look at a descriptor of the LDT; without the page, a fault ends that.
+/// Makes the CPU look up a descriptor of the LDT; without the page, a fault ends that.
 fn look_up(index: u64) {
     let selector = index << 3 | 7;
-    // SAFETY: loads nothing.
+    // SAFETY: loads no register with the descriptor.
     let _ = traps::attempt(|| unsafe {
         asm!("lsl {limit}, {selector}", limit = out(reg) _, selector = in(reg) selector, options(nostack));
     });
 }
 
-/// What is asked for as an entry: nothing, no present one, or a mapping of the other frame.
+/// An entry to write: empty, not present, or a mapping of the other frame.
 fn entry(random: &mut Random) -> u64 {
     let other = arena().pages[1].mfn << 12;
     match random.below(4) {
@@ -281,7 +282,7 @@ fn index(random: &mut Random) -> usize {
     WATCHED + 8 + random.below(16) as usize
 }
 
-/// Changes entries by the hypercall.
+/// Changes entries by hypercall.
 fn updates(actor: &mut Actor) {
     while actor.goes_on() {
         let at = frame().machine(index(&mut actor.random));
@@ -301,17 +302,17 @@ fn stores(actor: &mut Actor) {
     }
 }
 
-/// Changes descriptors by the hypercall.
+/// Changes descriptors by hypercall.
 fn changes_descriptors(actor: &mut Actor) {
     while actor.goes_on() {
         let at = frame().machine(index(&mut actor.random));
-        // SAFETY: the frame is the races' alone.
+        // SAFETY: only the races use the frame.
         unsafe { hyper::raw(UPDATE_DESCRIPTOR, [at, mark(), 0, 0, 0]) };
         actor.pause();
     }
 }
 
-/// Lets the hypervisor copy into the frame.
+/// Makes the hypervisor copy into the frame.
 fn copies(actor: &mut Actor) {
     while actor.goes_on() {
         let mut request = [GnttabCopy {
@@ -334,7 +335,7 @@ fn copies(actor: &mut Actor) {
     }
 }
 
-/// Flushes all vCPUs, or one address on all.
+/// Flushes the TLBs of all vCPUs, completely or for one address.
 fn flushes(actor: &mut Actor) {
     while actor.goes_on() {
         if actor.random.below(2) == 0 {
@@ -346,7 +347,7 @@ fn flushes(actor: &mut Actor) {
     }
 }
 
-/// Lets the hypervisor clear the frame, which it must not while that is a table.
+/// Makes the hypervisor clear the frame, which must fail while it is a table.
 fn clears(actor: &mut Actor) {
     while actor.goes_on() {
         place::extended(MMUEXT_CLEAR_PAGE, frame().mfn);

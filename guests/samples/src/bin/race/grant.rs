@@ -1,4 +1,5 @@
-//! A grant that is mapped, written, unmapped by any vCPU at any place, copied to and revoked, all at the same time. A mapping must not outlive its handle, nor a handle's right its grant.
+//! A grant that is mapped, written, unmapped by any vCPU at any place, copied to and revoked, all at the same time. A
+//! mapping must not outlive its handle, and a handle's rights must not outlive the grant.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -16,12 +17,12 @@ use crate::pair;
 use crate::place::{self, Place};
 use crate::round::{Actor, Operation, Scenario, fail};
 
-/// Handles that can exist at a time in any scenario, and so all their numbers.
+/// Maximum number of handles at a time in any scenario, and so a bound for their numbers.
 const HANDLES: u32 = 128;
-/// No handle.
+/// Stands for no handle.
 const NONE: u32 = u32::MAX;
 
-/// Any uses of a grant that is given and revoked all the time.
+/// Any uses of a grant that is repeatedly granted and revoked.
 pub const MANY_USES: Scenario = Scenario {
     name: "grant-many-uses",
     least: 2,
@@ -36,20 +37,20 @@ pub const MANY_USES: Scenario = Scenario {
     check: check_all,
 };
 
-/// What the mapping domain of a pair does.
+/// The operations of a pair's mapping domain.
 pub const MAPPERS: &[Operation] = &[maps, maps, unmaps_any, copies];
 
-/// The domain that grants, as the mapper names it, and its reference.
+/// The granting domain as the mapper names it, and its reference.
 static GRANTER: AtomicU32 = AtomicU32::new(NONE);
 static REFERENCE: AtomicU32 = AtomicU32::new(0);
-/// The last handle of each vCPU that maps: what others may end.
+/// The last handle of each vCPU that maps, which others may unmap.
 static LAST: [AtomicU32; 4] = [const { AtomicU32::new(NONE) }; 4];
 
 fn frame() -> &'static Page {
     &arena().pages[0]
 }
 
-/// Whose grants are mapped: this domain's own, unless there is another.
+/// The domain whose grants are mapped: this domain, unless another was set.
 fn granter() -> u16 {
     match GRANTER.load(Ordering::Relaxed) {
         NONE => arena().own,
@@ -57,7 +58,7 @@ fn granter() -> u16 {
     }
 }
 
-/// Grants come from another domain from now on.
+/// Uses the grants of another domain from now on.
 pub fn map_of(domain: u16) {
     GRANTER.store(u32::from(domain), Ordering::Relaxed);
 }
@@ -66,7 +67,7 @@ fn reference() -> u32 {
     pair::reference().unwrap_or_else(|| REFERENCE.load(Ordering::Acquire))
 }
 
-/// Maps the grant at a place: the handle, and the address that devices would use.
+/// Maps the grant at a place; returns the handle and the address for devices.
 pub fn map(at: &Place, access: Access) -> Option<(u32, u64)> {
     let mut flags = GNTMAP_HOST_MAP;
     if access == Access::ReadOnly {
@@ -84,7 +85,7 @@ pub fn map(at: &Place, access: Access) -> Option<(u32, u64)> {
     (answer.status == GNTST_OKAY).then_some((answer.handle, answer.dev_bus_addr))
 }
 
-/// Ends a handle by the mapping at a place; whether it was that.
+/// Unmaps a handle with the mapping at a place; returns whether that succeeded.
 pub fn unmap(handle: u32, at: &Place) -> bool {
     unmap_status(handle, at) == Some(GNTST_OKAY)
 }
@@ -100,7 +101,7 @@ fn unmap_status(handle: u32, at: &Place) -> Option<i16> {
     Some(core::hint::black_box(request[0]).status)
 }
 
-/// Gives this domain a grant of its own frame.
+/// Grants this domain access to its own frame.
 pub fn give(_random: &mut Random) -> bool {
     if !frame().fill(&[]) {
         fail(format_args!("the frame can't be written between rounds"));
@@ -114,17 +115,18 @@ pub fn give(_random: &mut Random) -> bool {
     given.is_ok()
 }
 
-/// Whether a grant is mapped there. Another domain's frames are none that this one knows.
+/// Whether a grant is mapped there. The M2P doesn't tell another domain's frames, so with another granter any mapping
+/// counts.
 fn mapped(at: &Place) -> bool {
     let is_ours = |mfn| GRANTER.load(Ordering::Relaxed) != NONE || mfn == frame().mfn;
     at.mapped().is_some_and(is_ours)
 }
 
-/// Ends all handles that are left. Then no place maps the frame any more, and the grant can be taken back.
+/// Unmaps all remaining handles. Then no place maps the frame any more, and the grant can be revoked.
 pub fn check_ended() {
     let all = || arena().places.iter().flatten();
     for handle in 0..HANDLES {
-        // Any of the mappings is one of this handle, if they are of one kind.
+        // Any mapping of the right kind will do for this handle.
         let _ = all().any(|at| mapped(at) && unmap(handle, at));
         let is_over = || unmap_status(handle, &arena().places[0][0]) == Some(GNTST_BAD_HANDLE);
         if GRANTER.load(Ordering::Relaxed) == NONE && !is_over() {
@@ -149,14 +151,14 @@ pub fn check_ended() {
     }
 }
 
-/// The same, and the frames can be anything again.
+/// Like [`check_ended`]; also checks that the frames can be used for anything again.
 pub fn check_all() {
     check_ended();
     frame().must_be_free("after its grants");
     arena().pages[1].must_be_free("after replacing grant mappings");
 }
 
-/// Maps the grant, stores through it, unmaps it again, with a pause at each step.
+/// Maps the grant, stores through it, and unmaps it again, with a pause at each step.
 fn maps(actor: &mut Actor) {
     let at = &arena().places[actor.slot as usize][0];
     let last = &LAST[actor.slot as usize];
@@ -181,7 +183,7 @@ fn maps(actor: &mut Actor) {
         while !ends(handle, at) {
             actor.pause();
         }
-        // Through a translation that should be gone.
+        // Stores through a translation that should be gone.
         if actor.random.below(2) == 0 {
             at.write(
                 actor.random.below(WATCHED as u64) as usize,
@@ -191,9 +193,10 @@ fn maps(actor: &mut Actor) {
     }
 }
 
-/// Tries to end a handle and the mapping at a place; whether both are gone. Another vCPU may have ended the handle, and
-/// that by a third's mapping, which is then left for this one. The place must not be mapped anew before: the mapping there
-/// is another handle's, which could never be ended without it.
+/// Tries to unmap a handle at a place; returns whether both the handle and the mapping are gone. Another vCPU may
+/// have unmapped the handle with a third vCPU's mapping, which is then left for this one. Until then the place must
+/// not be used for another mapping: the present one belongs to another handle, which could never be unmapped without
+/// it.
 fn ends(handle: u32, at: &Place) -> bool {
     if unmap_status(handle, at) == Some(GNTST_BAD_HANDLE) {
         return !mapped(at);
@@ -213,7 +216,7 @@ fn unmaps_any(actor: &mut Actor) {
     }
 }
 
-/// Lets the hypervisor copy inside the granted frame.
+/// Makes the hypervisor copy within the granted frame.
 fn copies(actor: &mut Actor) {
     while actor.goes_on() {
         let side = |offset| GnttabCopyPtr {
@@ -234,7 +237,7 @@ fn copies(actor: &mut Actor) {
     }
 }
 
-/// Takes the grant back as soon as it can, looks whether the frame stays as it is, and gives it again.
+/// Revokes the grant as soon as possible, checks that the frame doesn't change, and grants it again.
 fn revokes(actor: &mut Actor) {
     while actor.goes_on() {
         let reference = REFERENCE.load(Ordering::Acquire);

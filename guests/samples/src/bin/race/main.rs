@@ -1,14 +1,15 @@
-//! Attack: two to four vCPUs work on one shared object at the same time, with random delays, and the guest looks at what
-//! came of it with its own eyes: could it write what it may not? A page table through a translation or a mapping that
-//! should be gone, a frame after its grant ended, a frame after it was given back.
+//! Attack: two to four vCPUs work on one shared object at the same time, with random delays. The guest then checks,
+//! from inside, whether it could write where it may not: to a page table through a stale translation or mapping, to a
+//! frame after its grant ended, to a frame after it was returned.
 //!
-//! Each scenario ([`SCENARIOS`]) names its object, the operations that its actors pick from, and its check. A round picks
-//! a scenario, the operations and the delays by the seed and the round's number, and repeats them a few times.
-//! A violation prints `FAIL race …` with both numbers.
+//! Each scenario ([`SCENARIOS`]) names its object, the operations from which its actors choose, and its check. The
+//! seed and the number of a round determine its scenario, operations and delays; a round repeats them a few times. A
+//! violation prints `FAIL race …` with both numbers.
 //!
-//! Command line: `seed=N`, `seconds=N` (how long), `first=N` (number of the first round), `rounds=N` (at most),
-//! `only=NAME` (one scenario), `same=1` (repeats the first round), `leave=chain` (leaves a chain of half-validated tables
-//! behind and waits to be destroyed), `role=granter` and `role=mapper` (two domains, see [`pair`]).
+//! Command line: `seed=N`, `seconds=N` (duration), `first=N` (number of the first round), `rounds=N` (maximum number
+//! of rounds), `only=NAME` (one scenario), `same=1` (repeats the first round), `leave=chain` (leaves a chain of
+//! half-validated tables behind and waits to be destroyed), `role=granter` and `role=mapper` (two domains, see
+//! [`pair`]).
 
 #![no_std]
 #![no_main]
@@ -34,10 +35,10 @@ use round::{Scenario, Settings};
 
 xenlike_rt::entry!(main);
 
-/// Scenarios after which the guest is good for nothing else: by `only=` alone.
+/// Scenarios that leave the guest unusable; they run only by `only=`.
 static ALONE: [Scenario; 1] = [events::FIFO];
 
-/// Everything else that is raced.
+/// All other scenarios.
 static SCENARIOS: [Scenario; 8] = [
     frame::LAST_WRITABLE,
     frame::MANY_USES,

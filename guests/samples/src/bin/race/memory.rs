@@ -1,6 +1,6 @@
-//! A frame that is given back to the hypervisor, exchanged, or transferred by a grant, while other vCPUs map it, pin it and store through what
-//! they had of it. A frame that comes from the hypervisor has zeroes in it or what this domain once stored, never another
-//! domain's words; and when all vCPUs have flushed, nothing changes it.
+//! A frame that is returned to the hypervisor, exchanged, or transferred by a grant, while other vCPUs map it, pin it
+//! and store through old translations. A frame from the hypervisor contains zeros or data that this domain stored
+//! earlier, never another domain's data; and once all vCPUs have flushed, its contents don't change.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,7 +18,7 @@ use crate::page::{PINS, WATCHED, arena};
 use crate::place::{self, Place, READ_ONLY, WRITABLE};
 use crate::round::{Actor, MAX_ACTORS, Scenario, fail};
 
-/// See the module.
+/// The scenario of this module.
 pub const GIVEN_BACK: Scenario = Scenario {
     name: "given-back",
     least: 2,
@@ -33,9 +33,10 @@ pub const GIVEN_BACK: Scenario = Scenario {
     check,
 };
 
-/// The frame that anybody may map; 0: none.
+/// The frame that all actors may map; 0: none.
 static CURRENT: AtomicU64 = AtomicU64::new(0);
-/// Counts times when no frame was there, and the last of them that each actor has seen with nothing in its hands.
+/// Counts the times at which no frame was available, and for each actor the last such time that it saw while using no
+/// frame.
 static EPOCH: AtomicU64 = AtomicU64::new(0);
 static SEEN: [AtomicU64; MAX_ACTORS as usize] = [const { AtomicU64::new(u64::MAX) }; 4];
 
@@ -46,13 +47,13 @@ fn setup(_random: &mut Random) -> bool {
     let Some(page) = memory::allocate_page() else {
         return false;
     };
-    // SAFETY: a page of this guest's that nobody else has.
+    // SAFETY: a page of this guest without other users.
     unsafe { page.write_bytes(0, 4096) };
     let view = page.expose_provenance() as u64;
     let Some(mfn) = memory::mfn_of(memory::pfn_of(view)) else {
         return false;
     };
-    // SAFETY: nothing uses the page by its address.
+    // SAFETY: the page is not used by its address.
     let unmapped = unsafe { hyper::update_va_mapping(view, 0, UVMF_INVLPG) };
     CURRENT.store(mfn, Ordering::Relaxed);
     unmapped.is_ok()
@@ -62,7 +63,7 @@ fn check() {
     for place in arena().places.iter().flatten() {
         place::set_entry(place.entry(), 0);
     }
-    // Other scenarios store through these places, and would leave their words in the frame.
+    // Other scenarios store through these places, and their words would end up in the frame.
     place::extended(MMUEXT_TLB_FLUSH_ALL, 0);
 }
 
@@ -75,17 +76,17 @@ fn list(frame: &mut u64) -> MemoryReservation {
     }
 }
 
-/// Gives a frame back; whether the hypervisor took it.
+/// Returns a frame to the hypervisor; returns whether that succeeded.
 pub fn decrease(mut frame: u64) -> bool {
     hyper::memory_op(XENMEM_DECREASE_RESERVATION, &mut list(&mut frame)) == Ok(1)
 }
 
-/// The number that fresh frames have in this domain, where nothing else is.
+/// An unused pseudo-physical number for new frames.
 fn number() -> u64 {
     start_info().nr_pages + 0x1000
 }
 
-/// Gets a frame.
+/// Allocates a frame.
 pub fn populate() -> Option<u64> {
     let mut frame = number();
     let given = hyper::memory_op(XENMEM_POPULATE_PHYSMAP, &mut list(&mut frame));
@@ -103,7 +104,7 @@ fn exchange(mut old: u64) -> Option<u64> {
     (done.is_ok() && request.nr_exchanged == 1).then(|| core::hint::black_box(new))
 }
 
-/// Gives a frame away for good, to this domain itself.
+/// Transfers a frame from this domain to itself.
 fn transfer(frame: u64) -> Option<u64> {
     let own = arena().own;
     let reference = grants::accept_frame(own, number() as u32).ok()?;
@@ -121,7 +122,7 @@ fn transfer(frame: u64) -> Option<u64> {
     (called.is_ok() && status == GNTST_OKAY).then_some(frame)
 }
 
-/// Waits until no other actor can map what was current.
+/// Waits until no other actor can still map the previous frame.
 fn settle(slot: u32) {
     let epoch = EPOCH.fetch_add(1, Ordering::AcqRel) + 1;
     for (n, seen) in SEEN.iter().enumerate() {
@@ -131,7 +132,7 @@ fn settle(slot: u32) {
     }
 }
 
-/// Gives the frame back and gets another.
+/// Returns the frame and allocates another.
 fn gives_back(actor: &mut Actor) {
     let place = &arena().places[actor.slot as usize][1];
     while actor.goes_on() {
@@ -150,7 +151,7 @@ fn gives_back(actor: &mut Actor) {
             _ => None,
         };
         let Some(new) = new else {
-            // Refused while somebody had it pinned, or no memory.
+            // Refused because an actor had it pinned, or for lack of memory.
             CURRENT.store(old, Ordering::Release);
             actor.pause();
             continue;
@@ -169,12 +170,12 @@ fn gives_back(actor: &mut Actor) {
     }
 }
 
-/// What this domain stores.
+/// The word that this domain stores.
 fn mark() -> u64 {
     0x7261_6365_0000_0000 | u64::from(arena().own)
 }
 
-/// A fresh frame has nothing of another domain's, and stays as it is.
+/// Checks that a new frame contains no other domain's data, and that it doesn't change.
 fn look(place: &Place, actor: &mut Actor) {
     let words = || core::array::from_fn::<_, WATCHED, _>(|index| place.read(index));
     let first = words();
@@ -195,7 +196,7 @@ fn look(place: &Place, actor: &mut Actor) {
     }
 }
 
-/// Notes at the top of a loop that nothing of the frame is in the actor's hands.
+/// Records at the top of a loop that the actor uses no frame.
 fn empty_handed(actor: &Actor) {
     let epoch = EPOCH.load(Ordering::Acquire);
     SEEN[actor.slot as usize].store(epoch, Ordering::Release);
@@ -205,7 +206,7 @@ fn leave(actor: &Actor) {
     SEEN[actor.slot as usize].store(u64::MAX, Ordering::Release);
 }
 
-/// Maps the frame, stores, unmaps it without a flush, stores again.
+/// Maps the frame, stores, unmaps it without a flush, and stores again.
 fn maps_and_unmaps(actor: &mut Actor) {
     let place = &arena().places[actor.slot as usize][0];
     while actor.goes_on() {
@@ -225,7 +226,7 @@ fn maps_and_unmaps(actor: &mut Actor) {
     leave(actor);
 }
 
-/// Stores through the places of others.
+/// Stores through other actors' places.
 fn stores_when_it_can(actor: &mut Actor) {
     while actor.goes_on() {
         if actor.random.below(4) != 0 {
@@ -238,7 +239,7 @@ fn stores_when_it_can(actor: &mut Actor) {
     }
 }
 
-/// Pins and unpins it.
+/// Pins and unpins the frame as a table.
 fn pins(actor: &mut Actor) {
     while actor.goes_on() {
         empty_handed(actor);

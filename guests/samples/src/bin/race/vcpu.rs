@@ -1,4 +1,4 @@
-//! A vCPU that is initialised, brought up, taken down, asked about and given areas by several others at the same time.
+//! A vCPU that several others initialise, bring up, take down, query and give areas at the same time.
 
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -14,7 +14,8 @@ use xenlike_rt::{hyper, memory, smp, time};
 
 use crate::round::{Actor, MAX_ACTORS, Operation, Scenario, fail};
 
-/// See the module. Each vCPU can be initialised once, so that there are only so many first times.
+/// The scenario of this module. A vCPU can be initialised only once, so the number of first initialisations is
+/// limited.
 pub const LIFE: Scenario = Scenario {
     name: "vcpu-life",
     least: 2,
@@ -32,14 +33,14 @@ pub const LIFE: Scenario = Scenario {
 const ANY: &[Operation] = &[comes_up, goes_down, registers, is_asked];
 const PATIENCE_NS: u64 = 20 * time::SECOND_NS;
 
-/// The vCPU that a bout is about.
+/// The vCPU that a bout works on.
 static OBJECT: AtomicU32 = AtomicU32::new(MAX_ACTORS);
-/// vCPUs below this one have been initialised.
+/// All vCPUs below this number have been initialised.
 static FRESH: AtomicU32 = AtomicU32::new(MAX_ACTORS);
-/// The address of the context of the newest vCPU.
+/// Address of the context of the newest vCPU.
 static CONTEXT: AtomicU64 = AtomicU64::new(0);
 static RUNS: AtomicU32 = AtomicU32::new(0);
-/// A page for runstates.
+/// A page for runstate areas.
 static AREA: AtomicU64 = AtomicU64::new(0);
 
 fn object() -> u32 {
@@ -81,7 +82,7 @@ fn initialises(_actor: &mut Actor) {
     let context = core::ptr::with_exposed_provenance::<VcpuGuestContext>(
         CONTEXT.load(Ordering::Relaxed) as usize,
     );
-    // SAFETY: `setup` has leaked it there, and nothing changes it.
+    // SAFETY: `setup` leaked the context, and it is not changed afterwards.
     let mut context = unsafe { *context };
     let _ = hyper::vcpu_op(VCPUOP_INITIALISE, object(), &mut context);
 }
@@ -119,7 +120,7 @@ fn is_asked(actor: &mut Actor) {
     }
 }
 
-/// It still runs when it is brought up, and goes down by itself.
+/// Checks that the vCPU runs when it is brought up, and goes down by itself.
 fn check() {
     initialises(&mut Actor::alone(1, 1));
     if let Err(error) = hyper::vcpu_op(VCPUOP_UP, object(), &mut 0u64) {
