@@ -77,7 +77,8 @@ pub enum Distance {
 }
 
 /// Sets this CPU's deadline in system time; `None` cancels it. A deadline in the past interrupts soon. The interrupt
-/// may come early, and then the deadline must be set again. It may be late by as much as `stamp` is old.
+/// may come early, and then the deadline must be set again. It may be late by as much as the clock's stamp, the second
+/// argument, is old.
 #[inline]
 pub fn set_deadline_ns(deadline_ns: Option<u64>, (tsc, now_ns): time::Stamp) -> Distance {
     let from_now = deadline_ns.map(|at| at.saturating_sub(now_ns));

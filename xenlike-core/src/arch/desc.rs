@@ -176,7 +176,7 @@ pub fn set_cpu_tables(cpu: CpuId, gdt: &'static GdtPage, gdt_frame: Mfn, tss: &'
     tables.tss.store(&raw mut *tss as u64, Ordering::Release);
 }
 
-/// Marks the TSS of `cpu`, which is out of service, as available, so that a CPU that takes over its number can load it.
+/// Marks the TSS of `cpu` as available again, so that another CPU that takes over the number can load it.
 pub fn release_tss(cpu: CpuId) {
     let tss = Vaddr(TABLES.of(cpu).tss.load(Ordering::Acquire));
     if let Some(page) = gdt(cpu) {

@@ -136,6 +136,9 @@ mod state {
             // SAFETY: the area is aligned, and large enough for the components; if the machine refuses the image, the
             // fault lands behind the instruction with `taken` still 0.
             unsafe {
+                // On these CPUs FXRSTOR and XRSTOR only load the last instruction's addresses if an exception is
+                // pending in the image. A load from memory replaces those of the previous guest; without pending
+                // exceptions and with a free register it can't fault.
                 if LEAKS_POINTERS.load(Ordering::Relaxed) {
                     let zero = 0_u32;
                     asm!("fnclex", "ffree st(7)", "fild dword ptr [{}]", in(reg) &raw const zero, options(nostack, preserves_flags));
@@ -235,7 +238,8 @@ impl State {
     }
 }
 
-/// Runs `work` with all components of the machine enabled, whatever the guest's XCR0 is.
+/// Runs `work` with all components of the machine enabled, because XSAVE and XRSTOR skip those that are disabled in
+/// XCR0, even if they contain a guest's data.
 #[inline]
 fn with_all_components(components: u64, work: impl FnOnce()) {
     let now = XCR0.of(super::percpu::this_cpu()).load(Ordering::Relaxed);
@@ -248,8 +252,8 @@ fn with_all_components(components: u64, work: impl FnOnce()) {
     }
 }
 
-/// Sets this CPU's XCR0 to a guest's, which is valid ([`Shape::is_valid_xcr0`]), or 0 for a guest without XSAVE. Does
-/// nothing on a machine without XSAVE.
+/// Sets this CPU's XCR0 to a guest's, which is valid ([`Shape::is_valid_xcr0`]), or 0, which stands for x87 and SSE.
+/// Does nothing on a machine without XSAVE.
 #[inline]
 pub fn set_xcr0(value: u64) {
     let value = match value {
@@ -276,6 +280,7 @@ pub fn detect() {
     }
     let [low, _, _, high] = super::cpu::cpuid(0xd, 0);
     let mut all = (u64::from(high) << 32 | u64::from(low)) & xcr0::OFFERED;
+    // The components of AVX-512 can only be enabled together (SDM vol. 1 §13.3).
     if all & xcr0::AVX512 != xcr0::AVX512 {
         all &= !xcr0::AVX512;
     }

@@ -1,5 +1,5 @@
-//! The few machine registers whose value a guest may choose because they don't matter to the core, and the barriers
-//! that a guest may execute through a hypercall or an emulated MSR write.
+//! The few machine registers whose value a guest may choose because they don't matter to the core; and barriers, which
+//! guests execute by emulated instructions and the core executes between guests.
 
 use super::cr::cr4;
 

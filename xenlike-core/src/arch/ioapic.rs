@@ -243,6 +243,8 @@ pub enum NoSuch {
 /// exceptions: spurious interrupts can't be masked.
 pub fn silence_pics() {
     for (command, data, vector, wiring) in [(0x20, 0x21, 0x20, 4), (0xa0, 0xa1, 0x28, 2)] {
+        // ICW1 (edge-triggered, cascaded, ICW4 follows), ICW2 (vectors), ICW3 (how the two are cascaded), ICW4 (8086
+        // mode); then the mask of all inputs (8259A data sheet).
         outb(command, 0x11);
         outb(data, vector);
         outb(data, wiring);

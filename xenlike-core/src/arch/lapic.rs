@@ -160,6 +160,7 @@ mod access {
                 while read(reg::ICR_LOW) & ICR_PENDING != 0 {
                     core::hint::spin_loop();
                 }
+                // The write to the low half sends the command, so the high half goes first.
                 write(reg::ICR_HIGH, to << 24);
                 write(reg::ICR_LOW, low);
             }

@@ -178,10 +178,12 @@ fn try_restart(method: u8) {
             None => return,
         },
         KEYBOARD => {
+            // The controller accepts a command once its input buffer is empty; this one pulses the reset line.
             stop::wait_until(|| inb(0x64) & 2 == 0);
             outb(0x64, 0xfe);
         }
         PCI | POWER_CYCLE => {
+            // Bit 1 selects a hard reset, bit 3 a power cycle, and the rising edge of bit 2 performs it.
             let kind = if method == PCI { 0x02 } else { 0x0a };
             let kept = inb(0xcf9) & !0x0e;
             outb(0xcf9, kept | kind);

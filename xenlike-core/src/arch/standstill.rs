@@ -57,6 +57,7 @@ pub fn stand(act: impl FnOnce()) {
     STANDING.fetch_add(1, Ordering::SeqCst);
     while ROUND.load(Ordering::SeqCst) == round {
         let count = STANDING.load(Ordering::SeqCst);
+        // Fails if another CPU acts, or if one has left to schedule.
         if count == percpu::online().count() && swap(count, count | ALONE) {
             act();
             WANTED.store(false, Ordering::SeqCst);
@@ -65,6 +66,7 @@ pub fn stand(act: impl FnOnce()) {
             return;
         }
         let must_go = percpu::info().work.load(Ordering::Acquire) & work::SCHEDULE != 0;
+        // Not once a CPU acts: then every CPU must stay.
         if must_go && count & ALONE == 0 && swap(count, count.wrapping_sub(1)) {
             return work::raise_here(work::AUDIT);
         }

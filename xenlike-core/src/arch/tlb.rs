@@ -128,6 +128,7 @@ pub fn times_asked(cpu: CpuId) -> u64 {
 /// atomic read-modify-write (on the frame's count) since.
 #[inline]
 pub fn now() -> Stamp {
+    // Read before it is written, because the line is shared and usually has the bit already.
     let mut clock = CLOCK.load(Ordering::SeqCst);
     if clock & 1 == 0 {
         clock = CLOCK.fetch_or(1, Ordering::SeqCst);
@@ -138,6 +139,7 @@ pub fn now() -> Stamp {
 /// Call before a full flush of this CPU; pass the result to [`flush_done`].
 #[inline]
 pub fn flush_begins() -> Tick {
+    // Read before the flush: a stamp that is given out during the flush must not count as flushed.
     let clock = CLOCK.load(Ordering::SeqCst);
     if clock & 1 == 0 {
         return Tick(clock);
@@ -248,6 +250,8 @@ pub fn flush_cpus(cpus: CpuSet) {
 fn flush_others(cpus: CpuSet) {
     let me = percpu::this_cpu();
     let others = cpus.and(percpu::online()).without(me);
+    // All CPUs are asked before any is waited for, so that they flush at the same time. A later request includes an
+    // earlier one.
     let mut until = [0_u64; MAX_CPUS];
     for (cpu, slot) in others.iter().map(|cpu| (cpu, cpu.index())) {
         until[slot % MAX_CPUS] = FLUSHES.of(cpu).asked.fetch_add(1, Ordering::SeqCst) + 1;
@@ -278,6 +282,7 @@ pub fn invlpg_cpus(cpus: CpuSet, at: Vaddr) {
 /// Does the flushes that other CPUs have requested of this one. Called from their interrupt, and in every waiting step.
 pub fn answer() {
     let mine = FLUSHES.of(percpu::this_cpu());
+    // Read before the flush: a request that arrives during it needs another one.
     let asked = mine.asked.load(Ordering::SeqCst);
     if mine.done.load(Ordering::Relaxed) != asked {
         flush_local();

@@ -39,6 +39,7 @@ impl<P: SharedWords> Table<P> {
         }
         let mut books = self.lock_books(remote);
         let port = self.free_port(&mut books.own)?;
+        // Another bind may have taken the remote port before its table's book was locked.
         if !waits() {
             return Err(EventError::BadPort);
         }

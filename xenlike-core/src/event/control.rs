@@ -27,6 +27,7 @@ impl<P: SharedWords> Table<P> {
         let mut delivery = self.delivery.lock();
         delivery.set_control(vcpu, page, offset)?;
         if !delivery.is_fifo() {
+            // The delivery lock is held, so no event is sent between the check of a port and the switch.
             let mut next = book.next_used(1);
             while let Some(port) = next.filter(|p| p.0 < TWO_LEVEL_PORTS) {
                 if let Some(channel) = self.channel(port) {

@@ -105,6 +105,8 @@ impl<P: SharedWords> Delivery<P> {
         let Some((word, bit)) = two_level::pending(&self.shared, port) else {
             return Raised::OLD;
         };
+        // Pending is set before the mask is read. A guest, or `unmask`, clears the mask before it reads pending. Both
+        // are sequentially consistent, so at least one of the two sees the other's write, and no event is lost.
         if test_and_set(word, bit) {
             return Raised::OLD;
         }
@@ -124,6 +126,8 @@ impl<P: SharedWords> Delivery<P> {
             let news = !channel.early.swap(true, SeqCst);
             return Raised { news, upcall: None };
         };
+        // One instruction sets the bit and reads the others: the guest takes LINKED off and then looks at PENDING, so
+        // either this append or the guest's look finds the event.
         let before = word.fetch_or(PENDING, SeqCst);
         let upcall = if before & (MASKED | LINKED) == 0 {
             self.link(port, channel)
@@ -236,6 +240,7 @@ impl<P: SharedWords> Delivery<P> {
         if self.word(port)?.fetch_or(LINKED, SeqCst) & LINKED != 0 {
             return None;
         }
+        // The priority or the vCPU may have changed since the port was linked last.
         let before = channel.swap_last_queue(queue);
         if before != queue {
             self.forget_tail(before, port);
@@ -283,6 +288,7 @@ impl<P: SharedWords> Delivery<P> {
         let head = control.page.u32(control.offset.wrapping_add(head))?;
         head.swap(port.0, SeqCst);
         let ready = 1u32.wrapping_shl(queue.priority);
+        // The head is written before the ready bit, because a guest that sees the bit reads the head.
         let before = control.page.u32(control.offset)?.fetch_or(ready, SeqCst);
         if before & ready != 0 {
             None

@@ -58,6 +58,8 @@ impl<P: SharedWords> Table<P> {
     #[inline(always)] // part of every send
     fn raise_on(&self, port: Port, channel: &Channel<P>) -> Notice {
         let Raised { news, upcall } = self.delivery.lock().set_pending(port, channel);
+        // The port was made pending before the pollers are read; a poller is counted before it looks at its ports. One
+        // of the two sees the other (both are sequentially consistent).
         let polled = (news && self.pollers.load(Ordering::SeqCst) != 0).then_some(port);
         Notice {
             dom: self.dom(),

@@ -6,7 +6,7 @@ use core::fmt;
 
 /// The base-2 logarithm of [`PAGE_SIZE`].
 pub const PAGE_SHIFT: u32 = 12;
-/// The size of a page in bytes; guests map 4 KiB pages and, with L2 entries, 2 MiB ones.
+/// The size of a page in bytes: 4 KiB.
 pub const PAGE_SIZE: usize = 1 << PAGE_SHIFT;
 
 /// The address bits that a page-table entry can hold: 52 (AMD APM vol. 2 §5.1).

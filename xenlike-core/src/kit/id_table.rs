@@ -46,9 +46,13 @@ impl<T> Slot<T> {
         }
     }
 
+    /// A new reference to the value, if there is one.
     #[inline]
     fn get(&self) -> Option<Arc<T>> {
+        // An empty slot gets no pin, so that lookups can't prolong the wait of a removal.
         value_in::<T>(self.word.load(Ordering::Relaxed))?;
+        // One instruction pins and reads the address, so the value read is the one that is pinned. Acquire pairs with
+        // the release in `put`: what was stored before the insertion is visible.
         let pinned = self.word.fetch_add(1, Ordering::Acquire);
         #[cfg(loom)] // loom doesn't know the count in an `Arc`: lets it switch CPUs here
         self.word.load(Ordering::Relaxed);
@@ -59,6 +63,7 @@ impl<T> Slot<T> {
                 Arc::from_raw(value)
             }
         });
+        // Release pairs with the acquire in `take`: the new reference is counted before the pin is gone.
         self.word.fetch_sub(1, Ordering::Release);
         found
     }
@@ -73,6 +78,7 @@ impl<T> Slot<T> {
             return Err(value);
         }
         let address = Arc::into_raw(value).expose_provenance() as u64;
+        // An OR and not a store, because a lookup that found the slot occupied a moment ago may still hold a pin.
         self.word.fetch_or(address << PIN_BITS, Ordering::Release);
         Ok(())
     }
@@ -122,7 +128,7 @@ impl<T> IdTable<T> {
         self.slot(id)?.get()
     }
 
-    /// Iterates over all values by ascending id. A value that is inserted or removed meanwhile may be missing or not.
+    /// Iterates over all values by ascending id. A value that is inserted or removed meanwhile may be included or not.
     pub fn iter(&self) -> impl Iterator<Item = Arc<T>> {
         let blocks = self.blocks.iter().filter_map(Once::get);
         blocks.flat_map(|block| block.iter()).filter_map(Slot::get)

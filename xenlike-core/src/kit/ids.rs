@@ -12,7 +12,7 @@ pub struct DomId(pub u16);
 impl DomId {
     /// Domain 0, the control domain and hardware domain.
     pub const DOM0: Self = Self(0);
-    /// The boot domain (`guests/bootdom`). No guest call can name this id.
+    /// The boot domain (`guests/bootdom`). Guests can't name this id.
     pub const BOOT: Self = Self(0x7fe0);
     /// First reserved id (DOMID_FIRST_RESERVED in xen.h).
     pub const FIRST_RESERVED: Self = Self(0x7ff0);

@@ -91,6 +91,7 @@ impl<T: Clone> Scheduler<T> {
         let home = queue.cpu;
         let target = self.choose(home, places);
         if target != home {
+            // Two queues are locked in the order of their CPUs' numbers, so the first one must be unlocked before.
             drop(queue);
             let (old, new) = self.lock_two(home, target);
             // Another CPU may have woken, moved or stopped the unit while no lock was held; then there is nothing left
@@ -110,6 +111,7 @@ impl<T: Clone> Scheduler<T> {
 
     /// Inserts a woken unit into its home's queue. Returns whether and how soon the CPU must look again.
     fn enqueue_woken(&self, queue: &mut QueueGuard<'_>, id: UnitId, now_ns: u64) -> Option<Ask> {
+        // The clock of a queue without units has stood still; it catches up with the other queues.
         if queue.current.is_none() && queue.ready.is_empty() {
             queue.min_vtime = queue.min_vtime.max(self.clock());
         }
@@ -195,12 +197,15 @@ impl<T: Clone> Scheduler<T> {
             return now;
         };
         let until_ns = self.stays_until(queue, theirs, ours, now_ns);
+        // The present turn ends early enough.
         if until_ns >= queue.turn_ends_ns {
             return None;
         }
+        // The running unit is behind, so it may use its slice; no interrupt is worth ending that sooner.
         if theirs <= ours {
             return Some(Ask::Later(queue.cpu, until_ns));
         }
+        // Other units waited already when the turn's end was set. A small lead is no reason to change it.
         if queue.ready.len() > 1 && ours.saturating_add(PREEMPT_LEAD) >= theirs {
             return None;
         }
@@ -248,6 +253,7 @@ impl<T: Clone> Scheduler<T> {
     }
 
     /// Moves a ready unit from another queue to that of `cpu`, if there is one with a virtual time below `behind`.
+    /// Tries the queues in the order of their first unit's published virtual time, each at most once.
     pub(super) fn steal(&self, cpu: CpuId, behind: u64, now_ns: u64) {
         let others = self.online().without(CpuSet::one(cpu));
         let mut victims = others;
@@ -278,6 +284,7 @@ impl<T: Clone> Scheduler<T> {
                 self.slab.with_slot(item.1, |unit| {
                     let parked = matches!(unit.share.charge(0, now_ns), Allowance::ParkUntil(_));
                     let may = self.may_run(unit.places(), thief) && !parked;
+                    // Prefers units that prefer this CPU, then the smallest virtual time.
                     may.then_some((!unit.soft.contains(thief), item.0, unit.id))
                 })?
             })
@@ -287,6 +294,7 @@ impl<T: Clone> Scheduler<T> {
         };
         from.ready.remove(id.slot, &self.slab);
         self.slab.set_home(id.slot, thief);
+        // As for a woken unit: the clock of a queue without units catches up.
         if to.current.is_none() && to.ready.is_empty() {
             to.min_vtime = to.min_vtime.max(self.clock());
         }

@@ -142,6 +142,8 @@ impl Share {
     pub(super) fn active_time(&self, now_ns: u64) -> ActiveTime {
         let activity = self.activity.load(Ordering::Relaxed);
         let count = activity & ((1 << COUNT_BITS) - 1);
+        // A unit that is active now has contributed its start and no end yet: adding the present for each completes the
+        // sum.
         ActiveTime(
             count
                 .wrapping_mul(now_ns)
@@ -152,6 +154,7 @@ impl Share {
     /// The virtual time that a unit pays for `ran_ns` of CPU time, if the domain's active time went from `start` to
     /// `end` meanwhile. All units that were active share the weight, so the more of them, the higher the price.
     pub(super) fn virtual_time(&self, ran_ns: u64, start: ActiveTime, end: ActiveTime) -> u64 {
+        // The unit itself was active for all of `ran_ns`, and no more units than CPUs ran beside it.
         end.since(start)
             .clamp(ran_ns, ran_ns.saturating_mul(MOST_CHARGED))
             .saturating_mul(VTIME_SCALE)
@@ -175,6 +178,7 @@ impl Share {
         match u64::try_from(budget.left_ns) {
             Ok(left @ 1..) => Allowance::For(left),
             _ => {
+                // Not as soon as there is any budget: turns that are too short would cost more than they give.
                 let resume = (CAP_RESUME_NS * cap as i64 / 100).min(full).max(1);
                 let missing = resume.saturating_sub(budget.left_ns).unsigned_abs();
                 Allowance::ParkUntil(now_ns.saturating_add((missing * 100).div_ceil(cap)))

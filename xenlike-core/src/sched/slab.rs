@@ -180,6 +180,7 @@ impl<T> Slab<T> {
             slot: slot_number,
             use_number: slot.use_number.load(Ordering::Relaxed),
         };
+        // Before the unit: its home must be valid once the unit can be found.
         slot.home.store(home.0, Ordering::Release);
         let unit = make(id);
         *slot.unit.lock() = Some(unit);
@@ -195,6 +196,7 @@ impl<T> Slab<T> {
             return None;
         }
         let unit = place.take();
+        // From now on the id refers to nothing, and `home` returns `None` for it.
         slot.use_number.fetch_add(1, Ordering::AcqRel);
         drop(place);
         self.free.lock().push(id.slot);

@@ -90,6 +90,7 @@ impl<T: Clone> Scheduler<T> {
         self.unpark(&mut queue, now_ns);
         let mut first = self.first_with_budget(&mut queue, now_ns);
         if let Some(behind) = self.looks_around(&mut queue, holder, first, now_ns) {
+            // Stealing locks two queues in order, so this one is unlocked before, and accounted again afterwards.
             drop(queue);
             self.steal(cpu, behind, now_ns);
             queue = self.lock(cpu);
@@ -189,6 +190,7 @@ impl<T: Clone> Scheduler<T> {
         Some(best.saturating_sub(STEAL_LEAD))
     }
 
+    /// Decides between the unit whose registers the CPU holds and the first ready one.
     fn decide(
         &self,
         queue: &mut QueueGuard<'_>,
@@ -205,12 +207,14 @@ impl<T: Clone> Scheduler<T> {
             self.stays_until(queue, holder.vtime, first.vtime, now_ns)
         };
         let until_ns = stays.zip(first).map_or(now_ns, until_ns);
+        // The holder continues while it may; a ready unit, or none, decides for how long.
         match (stays, first) {
             (Some(holder), Some(_)) if !yielded && until_ns > now_ns => {
                 self.stay(queue, holder, until_ns, now_ns)
             }
             (Some(holder), None) => self.stay(queue, holder, now_ns + LOOK_AROUND_NS, now_ns),
             (_, Some(first)) => {
+                // After a yield the holder must not be the first again, even if it is behind.
                 if let (true, Some(holder)) = (yielded, stays) {
                     let after = first.vtime.saturating_add(1);
                     self.slab

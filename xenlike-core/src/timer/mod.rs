@@ -226,7 +226,8 @@ impl Timers {
     }
 
     /// Sets `timer` to expire on `cpu` at `deadline_ns`, in place of its previous deadline. The caller makes the
-    /// hardware timer of that CPU interrupt by then.
+    /// hardware timer of that CPU interrupt by then. If memory is short, a previous deadline on another CPU is
+    /// cancelled nevertheless.
     pub fn set(&self, timer: &Timer, cpu: CpuId, deadline_ns: u64) -> Result<(), NoMemory> {
         self.set_if(timer, cpu, deadline_ns, |_| true).map(drop)
     }
@@ -241,6 +242,7 @@ impl Timers {
         deadline_ns: u64,
         wanted: impl FnOnce(&dyn Fn() -> bool) -> bool,
     ) -> Result<bool, NoMemory> {
+        // Locked throughout, and before any queue (ranks `TimerPlace`, `Timers`).
         let mut place = timer.place.lock();
         let is_set = |place: &Place| self.heaps.of(place.cpu).heap.lock().is_set(place);
         if !wanted(&|| place.as_ref().is_some_and(is_set)) {
@@ -251,6 +253,7 @@ impl Timers {
         if let Some(old) = elsewhere {
             self.withdraw(old);
         }
+        // A place whose deadline has expired is stale: `change` finds another use number, and a new slot is taken.
         let mut heap = timers.heap.lock();
         if let Some(old) = &*place
             && heap.change(old, deadline_ns)
