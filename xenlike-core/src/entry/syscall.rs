@@ -1,13 +1,12 @@
 //! SYSCALL and SYSENTER: a hypercall from guest kernel mode, a system call from guest user mode.
 
 use guest_pv_abi::arch_x86::FLAT_RING3_CS32;
-use guest_pv_abi::hypercall as nr;
 
 use super::current::{Running, running, with_current};
 use crate::arch::frame::TrapFrame;
 use crate::arch::rflags;
 use crate::domain::Ctx;
-use crate::hypercall::{self, Args, Outcome};
+use crate::hypercall::{self, InRegisters, Outcome};
 use crate::kit::AtomicRef;
 use crate::pv::bounce::{Bounce, Mode, Stuck, bounce, deliver, deliver_from, end};
 
@@ -40,41 +39,21 @@ pub static DOORS: AtomicRef<[Door; hypercall::PLACES]> = AtomicRef::new(&HYPERCA
 pub static HYPERCALLS: [Door; hypercall::PLACES] = hypercall::by_number!(hypercall_at);
 
 fn hypercall_at<const PLACE: u64>(frame: &mut TrapFrame, running: &'static Running) {
-    if PLACE == nr::IRET {
-        return iret(frame, running);
-    }
-    let (number, mut args) = (frame.rax, hypercall::arguments(frame));
-    match running.with(frame, |ctx| {
-        hypercall::at_place::<PLACE>(ctx, number, &mut args)
-    }) {
+    match running.with(frame, |ctx| hypercall::at_place::<PLACE>(ctx, InRegisters)) {
         Outcome::Done(result) => frame.rax = result as u64,
         Outcome::Replaced => {}
-        other => apply(frame, other, args),
+        other => apply(frame, other),
     }
 }
 
-/// Gives a hypercall's outcome to its caller: what is seldom.
+/// Applies an outcome that is not a result: rare.
 #[cold]
-fn apply(frame: &mut TrapFrame, outcome: Outcome, args: Args) {
+fn apply(frame: &mut TrapFrame, outcome: Outcome) {
     with_current(frame, |ctx| match outcome {
         Outcome::Done(_) | Outcome::Replaced => {}
-        Outcome::Again => {
-            hypercall::set_arguments(ctx.regs, &args);
-            ctx.regs.rip = ctx.regs.rip.wrapping_sub(SYSCALL_BYTES);
-        }
+        Outcome::Again => ctx.regs.rip = ctx.regs.rip.wrapping_sub(SYSCALL_BYTES),
         Outcome::Crash(why) => end(ctx, why),
     });
-}
-
-/// The hypercall that ends every trap, system call and event: it has no result to store.
-#[inline(always)] // one of `HYPERCALLS`
-fn iret(frame: &mut TrapFrame, running: &'static Running) {
-    let left = running.with(frame, |ctx| {
-        hypercall::iret(ctx.vcpu, ctx.dom, ctx.st, ctx.regs)
-    });
-    if let Err(stuck) = left {
-        give_up(frame, stuck);
-    }
 }
 
 /// A system call of a user process.

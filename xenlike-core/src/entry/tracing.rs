@@ -14,7 +14,7 @@ use crate::arch::frame::TrapFrame;
 use crate::arch::{cr, percpu, work};
 use crate::domain::runstate::{self, Activity};
 use crate::domain::{Domain, Vcpu, notify};
-use crate::hypercall;
+use crate::hypercall::{self, Passed};
 use crate::kit::{DomId, VcpuId};
 use crate::trace::{record, runs, word_of};
 
@@ -67,7 +67,7 @@ fn note(running: &Running) {
 
 fn traced_hypercall(frame: &mut TrapFrame, running: &'static Running) {
     note(running);
-    let args = hypercall::arguments(frame);
+    let args = hypercall::InRegisters.load(frame);
     hypercall::trace_call(TRC_PV_HYPERCALL_V2, frame.rax, &args);
     if let Some(hypercall) = HYPERCALLS.get(hypercall::place(frame.rax)) {
         hypercall(frame, running);

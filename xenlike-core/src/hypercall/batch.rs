@@ -8,7 +8,8 @@
 use guest_pv_abi::errno::{self, Errno};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Args, Ctx, Outcome, get, put};
+use super::arguments::Requests;
+use super::{Ctx, Outcome, get, put};
 use crate::kit::Vaddr;
 use crate::mm::guest_copy;
 use crate::pagetype::{Progress, Refused, machine};
@@ -58,9 +59,13 @@ pub struct Batch {
 
 impl Batch {
     /// Decodes a call. Not a batch: it is over already, or not yet begun.
-    pub fn begin(ctx: &mut Ctx<'_>, args: &Args) -> Result<Self, Outcome> {
-        let [requests, count, done_at, foreign] = args.0;
-        let (count, foreign) = (count as u32, foreign as u32);
+    pub fn begin(ctx: &mut Ctx<'_>, args: &Requests) -> Result<Self, Outcome> {
+        let Requests {
+            requests,
+            count,
+            done_at,
+            foreign,
+        } = *args;
         if machine().finish(&mut ctx.st.work) == Progress::Again {
             return Err(Outcome::Again);
         }
@@ -85,7 +90,7 @@ impl Batch {
     pub fn run<T: FromBytes + IntoBytes>(
         self,
         ctx: &mut Ctx<'_>,
-        args: &mut Args,
+        args: &mut Requests,
         stride: Stride,
         mut one: impl FnMut(&mut Ctx<'_>, T) -> Result<(), Stop>,
     ) -> Outcome {
@@ -116,7 +121,8 @@ impl Batch {
         let result = match stopped {
             Some(Stop::Again) => {
                 let left = self.count.wrapping_sub(done) | PREEMPTED;
-                return args.again([at, left.into(), self.done_at, self.foreign.into()]);
+                (args.requests, args.count) = (at, left);
+                return Outcome::Again;
             }
             Some(Stop::Errno(errno)) => errno.to_ret(),
             None => 0,
@@ -124,8 +130,13 @@ impl Batch {
         if ctx.st.work.is_empty() {
             Outcome::Done(result)
         } else {
-            let result = u64::from(result as i32 as u32);
-            args.again([0, PREEMPTED.into(), 0, result])
+            *args = Requests {
+                requests: 0,
+                count: PREEMPTED,
+                done_at: 0,
+                foreign: result as i32 as u32,
+            };
+            Outcome::Again
         }
     }
 }

@@ -3,17 +3,17 @@
 use guest_pv_abi::callback::{self as abi, CallbackRegister, CallbackUnregister};
 use guest_pv_abi::errno::{self, Errno};
 
-use super::{Args, Ctx, get};
+use super::arguments::{Command, SetCallbacks};
+use super::{Ctx, get};
 use crate::domain::vcpu::Callback;
 use crate::kit::Vaddr;
 use crate::pv::bounce::set_nmi_handler;
 
 /// `callback_op(cmd, arg)`.
-pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
-    let [cmd, arg, ..] = args.0;
-    match cmd as u32 {
-        abi::CALLBACKOP_REGISTER => register(ctx, &get::<CallbackRegister>(arg)?),
-        abi::CALLBACKOP_UNREGISTER => unregister(ctx, &get::<CallbackUnregister>(arg)?),
+pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Result<(), Errno> {
+    match args.cmd {
+        abi::CALLBACKOP_REGISTER => register(ctx, &get::<CallbackRegister>(args.arg)?),
+        abi::CALLBACKOP_UNREGISTER => unregister(ctx, &get::<CallbackUnregister>(args.arg)?),
         _ => Err(errno::ENOSYS),
     }
 }
@@ -67,8 +67,12 @@ pub fn set_nmi(ctx: &mut Ctx<'_>, address: u64) -> Result<(), Errno> {
 }
 
 /// `set_callbacks(event, failsafe, syscall)`: the old way to register three of them.
-pub fn set_callbacks(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
-    let [event, failsafe, syscall, ..] = args.0;
+pub fn set_callbacks(ctx: &mut Ctx<'_>, args: &SetCallbacks) -> Result<(), Errno> {
+    let SetCallbacks {
+        event,
+        failsafe,
+        syscall,
+    } = *args;
     if ![event, failsafe, syscall]
         .iter()
         .all(|&entry| Vaddr(entry).is_canonical())

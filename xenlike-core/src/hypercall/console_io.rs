@@ -3,7 +3,8 @@
 use guest_pv_abi::errno;
 use guest_pv_abi::xen::{CONSOLEIO_READ, CONSOLEIO_WRITE};
 
-use super::{Args, Ctx, Outcome};
+use super::arguments::ConsoleIo;
+use super::{Ctx, Outcome};
 use crate::console;
 use crate::kit::Vaddr;
 use crate::mm::guest_copy;
@@ -12,40 +13,36 @@ use crate::mm::guest_copy;
 const CHUNK: usize = 128;
 
 /// `console_io(cmd, count, buffer)`.
-#[inline(never)] // one body for both tables
-pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
-    let [cmd, count, buffer, ..] = args.0;
+pub fn call(ctx: &mut Ctx<'_>, args: &mut ConsoleIo) -> Outcome {
     if !ctx.dom.is_control() {
         return errno::EPERM.into();
     }
-    // The count is an unsigned int in the ABI.
-    let count = count as u32;
-    match cmd as u32 {
-        CONSOLEIO_WRITE => write(ctx, args, count, buffer),
+    match args.cmd {
+        CONSOLEIO_WRITE => write(ctx, args),
         // What was read is the answer, which must not look like an error.
-        CONSOLEIO_READ if count > i32::MAX as u32 => errno::E2BIG.into(),
-        CONSOLEIO_READ => read(count, buffer),
+        CONSOLEIO_READ if args.count > i32::MAX as u32 => errno::E2BIG.into(),
+        CONSOLEIO_READ => read(args.count, args.buffer),
         _ => errno::ENOSYS.into(),
     }
 }
 
-fn write(ctx: &Ctx<'_>, args: &mut Args, count: u32, buffer: u64) -> Outcome {
-    let (mut left, mut at) = (count, buffer);
+fn write(ctx: &Ctx<'_>, args: &mut ConsoleIo) -> Outcome {
+    let first = args.count;
     let mut chunk = [0; CHUNK];
-    while left > 0 {
-        if left != count && ctx.preempted() {
-            return args.again([CONSOLEIO_WRITE.into(), left.into(), at, 0]);
+    while args.count > 0 {
+        if args.count != first && ctx.preempted() {
+            return Outcome::Again;
         }
-        let n = left.min(CHUNK as u32);
+        let n = args.count.min(CHUNK as u32);
         let Some(bytes) = chunk.get_mut(..n as usize) else {
             break;
         };
-        if guest_copy::copy_from_guest(bytes, Vaddr(at)).is_err() {
+        if guest_copy::copy_from_guest(bytes, Vaddr(args.buffer)).is_err() {
             return errno::EFAULT.into();
         }
         console::write_guest(ctx.dom.id(), bytes);
-        left = left.saturating_sub(n);
-        at = at.wrapping_add(n.into());
+        args.count = args.count.saturating_sub(n);
+        args.buffer = args.buffer.wrapping_add(n.into());
     }
     Outcome::Done(0)
 }

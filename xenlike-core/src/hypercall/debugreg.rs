@@ -3,13 +3,13 @@
 
 use guest_pv_abi::errno::{self, Errno};
 
-use super::{Args, Ctx};
+use super::Ctx;
+use super::arguments::{GetDebugreg, SetDebugreg};
 use crate::domain::debug;
 
 /// `set_debugreg(register, value)`.
-pub fn set(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
-    let [register, value, ..] = args.0;
-    debug::set(ctx.st, register, value).map_err(|refused| match refused {
+pub fn set(ctx: &mut Ctx<'_>, args: &SetDebugreg) -> Result<(), Errno> {
+    debug::set(ctx.st, args.register, args.value).map_err(|refused| match refused {
         debug::NotSet::NoRegister => errno::ENODEV,
         debug::NotSet::Invalid => errno::EINVAL,
         debug::NotSet::NotAllowed => errno::EPERM,
@@ -17,8 +17,8 @@ pub fn set(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
 }
 
 /// `get_debugreg(register)`.
-pub fn get(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
-    let index = debug::index(args.0[0], ctx.st.cr4);
+pub fn get(ctx: &mut Ctx<'_>, args: &GetDebugreg) -> Result<i64, Errno> {
+    let index = debug::index(args.register, ctx.st.cr4);
     let value = index.and_then(|index| ctx.st.debug.get(index));
     value.map(|&value| value as i64).ok_or(errno::ENODEV)
 }

@@ -6,7 +6,8 @@ use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::event_channel as abi;
 use zerocopy::{Immutable, IntoBytes};
 
-use super::{Args, Ctx, Outcome, get, put};
+use super::arguments::{Command, Structure};
+use super::{Ctx, Outcome, get, put};
 use crate::domain::page::HeldPage;
 use crate::domain::{Domain, notify, pirq};
 use crate::event::{Closed, EventError, FIFO_LINK_BITS, StatusKind, Sweep};
@@ -19,19 +20,19 @@ const RESET_CONT: u32 = 14;
 
 /// `event_channel_op(cmd, arg)`.
 #[inline(always)] // an event is sent without a context
-pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
-    let [cmd, arg, ..] = args.0;
-    match cmd as u32 {
+pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Outcome {
+    let arg = args.arg;
+    match args.cmd {
         abi::EVTCHNOP_SEND => send(ctx.dom, arg),
         abi::EVTCHNOP_UNMASK => unmask(ctx.dom, arg),
-        cmd => seldom(ctx.reborrow(), cmd, args),
+        cmd => seldom(ctx.reborrow(), cmd, arg),
     }
 }
 
 /// What is not done all the time.
 #[inline(never)] // its frame is not for every event to carry
-fn seldom(mut ctx: Ctx<'_>, cmd: u32, args: &mut Args) -> Outcome {
-    let (ctx, [_, arg, ..]) = (&mut ctx, args.0);
+fn seldom(mut ctx: Ctx<'_>, cmd: u32, arg: u64) -> Outcome {
+    let ctx = &mut ctx;
     match cmd {
         abi::EVTCHNOP_ALLOC_UNBOUND => alloc_unbound(ctx, arg).into(),
         abi::EVTCHNOP_BIND_INTERDOMAIN => bind_interdomain(ctx, arg).into(),
@@ -51,15 +52,16 @@ fn seldom(mut ctx: Ctx<'_>, cmd: u32, args: &mut Args) -> Outcome {
 }
 
 /// `event_channel_op_compat(op)`: the command and its structure in one; only the oldest commands.
-pub fn compat(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
-    let [op, ..] = args.0;
+pub fn compat(ctx: &mut Ctx<'_>, args: &Structure) -> Outcome {
+    let op = args.at;
     let cmd = match get::<u32>(op) {
         Ok(cmd) if cmd <= abi::EVTCHNOP_UNMASK => cmd,
         Ok(_) => return errno::ENOSYS.into(),
         Err(error) => return error.into(),
     };
     let at = core::mem::offset_of!(abi::EvtchnOp, u) as u64;
-    call(ctx, &mut Args([cmd.into(), op.wrapping_add(at), 0, 0]))
+    let arg = op.wrapping_add(at);
+    call(ctx, &Command { cmd, arg })
 }
 
 #[inline(never)] // one body for both tables

@@ -14,7 +14,8 @@ use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::grant_table as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{Args, Ctx, Outcome, get, put};
+use super::arguments::GrantTableOp as List;
+use super::{Ctx, Outcome, get, put};
 use crate::domain::Domain;
 use crate::domain::grant_machine::Mapper;
 use crate::grant::{self, GrantError, Refused, Version};
@@ -24,22 +25,14 @@ use crate::mm::{alloc as frames, guest_copy};
 use crate::pagetype::{Progress, machine};
 
 /// `grant_table_op(cmd, array, count)`.
-pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
-    let [cmd, at, count, ..] = args.0;
-    let count = count as u32;
-    if count > i32::MAX as u32 {
+pub fn call(ctx: &mut Ctx<'_>, list: &mut List) -> Outcome {
+    if list.count > i32::MAX as u32 {
         return errno::EINVAL.into();
     }
     if machine().finish(&mut ctx.st.work) == Progress::Again {
         return Outcome::Again;
     }
-    let list = List {
-        args,
-        cmd,
-        at,
-        count,
-    };
-    match cmd as u32 {
+    match list.cmd {
         abi::GNTTABOP_MAP_GRANT_REF => list.each_at::<abi::GnttabMapGrantRef>(ctx, mappings::map),
         abi::GNTTABOP_UNMAP_GRANT_REF => mappings::unmap::<mappings::Plain>(ctx, list),
         abi::GNTTABOP_UNMAP_AND_REPLACE => mappings::unmap::<mappings::Replacing>(ctx, list),
@@ -54,25 +47,17 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
             .single()
             .and_then(|at| get_status_frames(ctx, at))
             .into(),
-        abi::GNTTABOP_GET_VERSION => get_version(ctx, at).into(),
+        abi::GNTTABOP_GET_VERSION => get_version(ctx, list.array).into(),
         abi::GNTTABOP_CACHE_FLUSH => list.each(ctx, cache_flush),
         _ => errno::ENOSYS.into(),
     }
 }
 
-/// An array of a guest's.
-struct List<'a> {
-    args: &'a mut Args,
-    cmd: u64,
-    at: u64,
-    count: u32,
-}
-
-impl List<'_> {
+impl List {
     /// The address, if there is exactly one element.
-    fn single(self) -> Result<u64, Errno> {
+    fn single(&self) -> Result<u64, Errno> {
         if self.count == 1 {
-            Ok(self.at)
+            Ok(self.array)
         } else {
             Err(errno::EINVAL)
         }
@@ -80,20 +65,20 @@ impl List<'_> {
 
     /// Where element `n` of `T` is.
     fn element<T>(&self, n: u32) -> u64 {
-        self.at
+        self.array
             .wrapping_add(u64::from(n).wrapping_mul(size_of::<T>() as u64))
     }
 
-    /// What is left after `done` elements of `T`.
-    fn after<T>(self, done: u32) -> Outcome {
-        let at = self.element::<T>(done);
-        let left = self.count.saturating_sub(done);
-        self.args.again([self.cmd, at, left.into(), 0])
+    /// The call goes on later, with what is left after `done` elements of `T`.
+    fn after<T>(&mut self, done: u32) -> Outcome {
+        self.array = self.element::<T>(done);
+        self.count = self.count.saturating_sub(done);
+        Outcome::Again
     }
 
     /// Does `op` to each element, which it changes, and writes it back.
     fn each<T: FromBytes + IntoBytes + Immutable>(
-        self,
+        &mut self,
         ctx: &mut Ctx<'_>,
         op: impl Fn(&mut Ctx<'_>, &mut T) -> Result<(), Errno>,
     ) -> Outcome {
@@ -106,11 +91,11 @@ impl List<'_> {
 
     /// Does `op` to the address of each element.
     fn each_at<T>(
-        self,
+        &mut self,
         ctx: &mut Ctx<'_>,
         op: impl Fn(&mut Ctx<'_>, u64) -> Result<(), Errno>,
     ) -> Outcome {
-        let mut at = self.at;
+        let mut at = self.array;
         for n in 0..self.count {
             if n != 0 && ctx.preempted() {
                 return self.after::<T>(n);

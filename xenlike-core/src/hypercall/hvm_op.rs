@@ -4,14 +4,14 @@
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::hvm_params as abi;
 
-use super::{Args, Ctx, get, put};
+use super::arguments::Command;
+use super::{Ctx, get, put};
 use crate::arch::time;
 
 /// `hvm_op(cmd, arg)`
-#[inline(never)] // its frame is not for every call to carry
-pub fn call(ctx: &Ctx<'_>, args: Args) -> Result<i64, Errno> {
-    let [op, arg, ..] = args.0;
-    match op as u32 {
+pub fn call(ctx: &Ctx<'_>, args: &Command) -> Result<i64, Errno> {
+    let arg = args.arg;
+    match args.cmd {
         abi::HVMOP_SET_PARAM | abi::HVMOP_GET_PARAM => {
             let asked = get::<abi::HvmParam>(arg)?;
             if asked.index >= abi::HVM_NR_PARAMS {

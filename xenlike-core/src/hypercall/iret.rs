@@ -5,6 +5,8 @@ use crate::kit::atomic::Ordering;
 use guest_pv_abi::arch_x86::{FLAT_RING3_CS64, VGCF_IN_SYSCALL};
 use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
 
+use super::arguments::Nothing;
+use super::{Ctx, Outcome};
 use crate::arch::frame::TrapFrame;
 use crate::arch::rflags;
 use crate::domain::{Domain, Vcpu, VcpuState, mode, notify};
@@ -14,11 +16,16 @@ use crate::pv::bounce::Stuck;
 
 /// `iret()`: the frame is on the guest's stack (`struct iret_context`), and in place of a result there are the
 /// registers that it names.
-///
-/// # Errors
-/// Why the domain can't go on.
 #[inline(always)] // the way back from every trap pays for no other's frame
-pub fn call(
+pub fn call(ctx: &mut Ctx<'_>, _: &Nothing) -> Outcome {
+    match go_back(ctx.vcpu, ctx.dom, ctx.st, ctx.regs) {
+        Ok(()) => Outcome::Replaced,
+        Err(stuck) => Outcome::Crash(stuck.why()),
+    }
+}
+
+#[inline(always)] // as above
+fn go_back(
     vcpu: &Vcpu,
     dom: &Domain,
     st: &mut VcpuState,

@@ -5,7 +5,7 @@ use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::mca as abi;
 use zerocopy::IntoBytes;
 
-use super::{Args, Ctx, get, put};
+use super::{Ctx, get, put};
 use crate::arch::lapic;
 use crate::cpuid;
 use crate::domain::notify::SCHED;
@@ -13,11 +13,9 @@ use crate::kit::{CpuId, DomId, Vaddr};
 use crate::life::machine_check::{self, Record};
 use crate::mm::guest_copy::{self, write_at};
 
-/// `mca(op)`: EPERM without control rights, EFAULT, EINVAL for another version, in this order.
-#[inline(never)] // one body for both tables
-pub fn call(ctx: &Ctx<'_>, args: Args) -> Result<i64, Errno> {
+/// `mca(at)`: EPERM without control rights, EFAULT, EINVAL for another version, in this order.
+pub fn call(ctx: &Ctx<'_>, at: u64) -> Result<i64, Errno> {
     ctx.require_control()?;
-    let [at, ..] = args.0;
     let mut op = get::<abi::McHead>(at)?;
     if op.interface_version != abi::XEN_MCA_INTERFACE_VERSION {
         return Err(errno::EINVAL);

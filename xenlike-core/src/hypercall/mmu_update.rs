@@ -6,8 +6,9 @@ use guest_pv_abi::xen::{
     MMU_PT_UPDATE_PRESERVE_AD, MmuUpdate,
 };
 
+use super::arguments::Requests;
 use super::batch::{Batch, Stop, Stride};
-use super::{Args, Ctx, Outcome, owner};
+use super::{Ctx, Outcome, owner};
 use crate::kit::{DomId, Maddr, Pfn};
 use crate::mm::m2p;
 use crate::pagetype::{HeldTable, Keep, Pte, Update, machine};
@@ -23,8 +24,7 @@ struct Owners {
 
 /// `mmu_update(requests, count, done, foreign)`; `foreign` has in its low half whose frames are
 /// named, in its high half, one up, whose tables are meant, or 0 for the caller's.
-#[inline(never)] // one body for both tables
-pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
+pub fn call(ctx: &mut Ctx<'_>, args: &mut Requests) -> Outcome {
     let batch = match Batch::begin(ctx, args) {
         Ok(batch) => batch,
         Err(outcome) => return outcome,

@@ -9,9 +9,10 @@ use guest_pv_abi::xen::{
     MMUEXT_UNMARK_SUPER, MMUEXT_UNPIN_TABLE, MmuextOp,
 };
 
+use super::arguments::Requests;
 use super::batch::{Batch, Stop};
 use super::flush::What;
-use super::{Args, Ctx, Outcome, owner};
+use super::{Ctx, Outcome, owner};
 use crate::domain::mode;
 use crate::domain::vcpu::GuestLdt;
 use crate::kit::{DomId, Mfn, Vaddr};
@@ -23,8 +24,7 @@ use crate::pagetype::machine;
 const LDT_ENTRIES: u32 = 8192;
 
 /// `mmuext_op(requests, count, done, foreign)`.
-#[inline(never)] // one body for both tables
-pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
+pub fn call(ctx: &mut Ctx<'_>, args: &mut Requests) -> Outcome {
     let batch = match Batch::begin(ctx, args) {
         Ok(batch) => batch,
         Err(outcome) => return outcome,

@@ -1,8 +1,9 @@
-//! Hypercalls: one match over the numbers ([`carry_out`]), then one file a call.
+//! Hypercalls: one table over the numbers (`hypercalls!` below), one file for each call.
 //!
-//! Each file decodes the guest's words into named values (which may fail), calls a service, and maps
-//! the service's error to the errno Xen uses. Nothing of a guest's register reaches further than its
-//! decoder. What comes of a call is an [`Outcome`], applied in one place.
+//! The table's line for a call decodes the guest's words into named values ([`arguments`]); no handler sees a
+//! register. The call's file reads and checks the structures that they point to (which may fail), calls a service,
+//! and maps the service's error to the errno that Xen uses. A call ends in an [`Outcome`], applied in one place.
+//! A new hypercall is one line of the table and one file.
 #![cfg_attr(
     not(test),
     warn(
@@ -14,8 +15,7 @@
     )
 )]
 
-pub mod outcome;
-
+mod arguments;
 mod batch;
 mod callback;
 mod console_io;
@@ -34,6 +34,7 @@ mod mmu_update;
 mod mmuext;
 mod multicall;
 mod nmi_op;
+mod outcome;
 mod owner;
 mod physdev;
 mod platform;
@@ -41,6 +42,7 @@ mod refused;
 mod sched_op;
 mod segment;
 mod sysctl;
+mod table;
 #[cfg(test)]
 mod tests;
 mod timer_op;
@@ -54,22 +56,65 @@ mod xenlike;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use arrayvec::ArrayVec;
 use guest_pv_abi::errno::{self, Errno};
-use guest_pv_abi::hypercall as nr;
-use guest_pv_abi::trace::{TRC_PV_HYPERCALL_SUBCALL, hypercall_argument};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
-pub use iret::call as iret;
-pub use outcome::{Args, Outcome};
+pub use arguments::{InRegisters, Passed, Words};
+pub use outcome::Outcome;
+pub(crate) use table::by_number;
+pub use table::{PLACES, at_place, call, place, trace_call, trace_subcalls};
 
-use crate::arch::frame::TrapFrame;
 pub use crate::domain::Ctx;
 use crate::domain::{self, Domain, Vcpu, VcpuState};
 use crate::kit::heap::NoMemory;
-use crate::kit::{AtomicRef, DomId, Vaddr};
+use crate::kit::{DomId, Vaddr};
 use crate::life::pausing;
 use crate::mm::guest_copy;
+
+table::hypercalls! {
+    // number                      class arguments            traced  handler
+    SET_TRAP_TABLE                 plain SetTrapTable         []      => traps::set_trap_table;
+    MMU_UPDATE                     plain Requests             [1]     => mmu_update::call;
+    SET_GDT                        plain SetGdt               []      => descriptor::set_gdt;
+    STACK_SWITCH                   hot   StackSwitch          []      => segment::stack_switch;
+    SET_CALLBACKS                  plain SetCallbacks         []      => callback::set_callbacks;
+    FPU_TASKSWITCH                 hot   FpuTaskswitch        []      => segment::fpu_taskswitch;
+    SCHED_OP_COMPAT                plain Command              []      => sched_op::compat;
+    PLATFORM_OP                    plain Structure            []      => platform::call;
+    SET_DEBUGREG                   plain SetDebugreg          []      => debugreg::set;
+    GET_DEBUGREG                   plain GetDebugreg          []      => debugreg::get;
+    UPDATE_DESCRIPTOR              hot   UpdateDescriptor     []      => descriptor::update;
+    MEMORY_OP                      plain MemoryOp             []      => memory::call;
+    MULTICALL                      plain Multicall            [1]     => multicall::call;
+    UPDATE_VA_MAPPING              hot   UpdateVaMapping      []      => update_va::call;
+    SET_TIMER_OP                   hot   SetTimerOp           []      => timer_op::set;
+    EVENT_CHANNEL_OP_COMPAT        plain Structure            []      => event_channel::compat;
+    XEN_VERSION                    hot   Command              []      => version::call;
+    CONSOLE_IO                     plain ConsoleIo            []      => console_io::call;
+    PHYSDEV_OP_COMPAT              plain Structure            []      => physdev::compat;
+    GRANT_TABLE_OP                 plain GrantTableOp         [0, 2]  => grant_table::call;
+    VM_ASSIST                      plain VmAssist             []      => vm_assist::call;
+    UPDATE_VA_MAPPING_OTHERDOMAIN  plain UpdateVaMappingOther []      => update_va::other_domain;
+    IRET                           hot   Nothing              []      => iret::call;
+    VCPU_OP                        plain VcpuOp               [0, 1]  => vcpu_op::call;
+    SET_SEGMENT_BASE               hot   SetSegmentBase       []      => segment::set_base;
+    MMUEXT_OP                      plain Requests             [1]     => mmuext::call;
+    NMI_OP                         plain Command              []      => nmi_op::call;
+    SCHED_OP                       hot   Command              [0]     => sched_op::call;
+    CALLBACK_OP                    plain Command              []      => callback::call;
+    EVENT_CHANNEL_OP               hot   Command              [0]     => event_channel::call;
+    PHYSDEV_OP                     plain Command              []      => physdev::call;
+    HVM_OP                         plain Command              []      => hvm_op::call;
+    SYSCTL                         plain Structure            []      => sysctl::call;
+    DOMCTL                         plain Structure            []      => domctl::call;
+    KEXEC_OP                       plain Nothing              []      => refused::of_control;
+    XENPMU_OP                      plain Nothing              []      => refused::xenpmu_op;
+    DM_OP                          plain DmOp                 []      => refused::dm_op;
+    HYPFS_OP                       plain Nothing              []      => refused::of_control;
+    ARCH_0                         plain XenlikeOp            []      => xenlike::call;
+    // xsm_op: Xen without XSM; libxl takes another way for any other answer than ENOSYS. argo, xenoprof and tmem:
+    // Xen built without them.
+}
 
 impl Ctx<'_> {
     /// Control rights, or EPERM.
@@ -99,156 +144,6 @@ impl Ctx<'_> {
             self.require_control()?;
         }
         Ok(target)
-    }
-}
-
-/// The arguments of a hypercall by `syscall` from guest kernel mode: in rdi, rsi, rdx and r10 (no call
-/// has more); its number is in rax, and there goes its result (xen-x86_64.h).
-#[inline]
-pub const fn arguments(regs: &TrapFrame) -> Args {
-    Args([regs.rdi, regs.rsi, regs.rdx, regs.r10])
-}
-
-/// Puts a continued call's progress into the registers of its own arguments. The others belong to
-/// the guest, whose compiler counts on them to stay.
-pub fn set_arguments(regs: &mut TrapFrame, args: &Args) {
-    let count = match regs.rax {
-        nr::DOMCTL | nr::SYSCTL | nr::PLATFORM_OP => 1,
-        nr::MEMORY_OP | nr::MULTICALL | nr::EVENT_CHANNEL_OP => 2,
-        nr::CONSOLE_IO | nr::GRANT_TABLE_OP | nr::VCPU_OP | nr::UPDATE_VA_MAPPING => 3,
-        _ => 4,
-    };
-    let TrapFrame {
-        rdi, rsi, rdx, r10, ..
-    } = regs;
-    for (register, value) in [rdi, rsi, rdx, r10].into_iter().zip(args.0).take(count) {
-        *register = value;
-    }
-}
-
-/// The places of a table of hypercalls: one for each number, and the last for all others.
-pub const PLACES: usize = 64;
-/// The last place.
-pub const OTHERS: u64 = PLACES as u64 - 1;
-
-/// The place of hypercall `number`, bounded without a branch that speculation could pass.
-#[inline(always)]
-pub fn place(number: u64) -> usize {
-    number.min(OTHERS) as usize
-}
-
-/// A table by number of a function's instances: each call pays for its own stack frame and no other's.
-macro_rules! by_number {
-    ($one:ident) => {
-        $crate::hypercall::by_number!($one:
-            0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31
-            32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60
-            61 62 63)
-    };
-    ($one:ident: $($number:literal)*) => { [$($one::<$number>),*] };
-}
-pub(crate) use by_number;
-
-/// A hypercall from within another.
-type Handler = fn(&mut Ctx<'_>, u64, &mut Args) -> Outcome;
-static HANDLERS: [Handler; PLACES] = by_number!(at_place);
-/// The table that calls go by: another one while they are traced, so that nothing is tested while they are not.
-static SUBCALLS: AtomicRef<[Handler; PLACES]> = AtomicRef::new(&HANDLERS);
-
-/// Calls hypercall `number` from within another.
-pub fn call(ctx: &mut Ctx<'_>, number: u64, args: &mut Args) -> Outcome {
-    by_table(SUBCALLS.get(), ctx, number, args)
-}
-
-#[inline(always)] // one body each
-fn by_table(table: &[Handler; PLACES], ctx: &mut Ctx<'_>, number: u64, args: &mut Args) -> Outcome {
-    match table.get(place(number)) {
-        Some(handler) => handler(ctx, number, args),
-        None => Outcome::from(errno::ENOSYS),
-    }
-}
-
-/// Has calls from within others traced, or not.
-pub fn trace_subcalls(whether: bool) {
-    static TRACED: [Handler; PLACES] = [traced; PLACES];
-    SUBCALLS.set(if whether { &TRACED } else { &HANDLERS });
-}
-
-fn traced(ctx: &mut Ctx<'_>, number: u64, args: &mut Args) -> Outcome {
-    trace_call(TRC_PV_HYPERCALL_SUBCALL, number, args);
-    by_table(&HANDLERS, ctx, number, args)
-}
-
-/// Records a hypercall with those of its arguments that Xen records.
-pub fn trace_call(event: u32, number: u64, args: &Args) {
-    let kept: &[u32] = match number {
-        nr::MMU_UPDATE | nr::MULTICALL | nr::MMUEXT_OP => &[1],
-        nr::GRANT_TABLE_OP => &[0, 2],
-        nr::VCPU_OP => &[0, 1],
-        nr::SCHED_OP | nr::EVENT_CHANNEL_OP => &[0],
-        _ => &[],
-    };
-    let mut record = ArrayVec::<u32, 3>::new();
-    let bits = kept.iter().fold(0, |bits, &n| bits | hypercall_argument(n));
-    record.push(number.min(0xf_ffff) as u32 | bits);
-    let words = kept.iter().filter_map(|&n| args.0.get(n as usize));
-    record.extend(words.map(|word| *word as u32));
-    crate::trace::record(event, &record);
-}
-
-/// Carries out hypercall `number`, whose place is `PLACE`.
-#[inline(always)] // what the call does not look at need not be put in memory for it
-pub fn at_place<const PLACE: u64>(ctx: &mut Ctx<'_>, number: u64, args: &mut Args) -> Outcome {
-    carry_out(if PLACE == OTHERS { number } else { PLACE }, ctx, args)
-}
-
-/// Carries out hypercall `number`. A new hypercall is one line here and one file.
-#[inline(always)] // of a number that is known, nothing but its line is left
-fn carry_out(number: u64, ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
-    match number {
-        nr::SET_TRAP_TABLE => traps::set_trap_table(ctx, args),
-        nr::MMU_UPDATE => mmu_update::call(ctx, args),
-        nr::SET_GDT => descriptor::set_gdt(ctx, *args).into(),
-        nr::STACK_SWITCH => segment::stack_switch(ctx, *args).into(),
-        nr::SET_CALLBACKS => callback::set_callbacks(ctx, *args).into(),
-        nr::FPU_TASKSWITCH => segment::fpu_taskswitch(ctx, *args).into(),
-        nr::SCHED_OP_COMPAT => sched_op::compat(ctx, args),
-        nr::SET_DEBUGREG => debugreg::set(ctx, *args).into(),
-        nr::GET_DEBUGREG => debugreg::get(ctx, *args).into(),
-        nr::UPDATE_DESCRIPTOR => descriptor::update(ctx, *args).into(),
-        nr::MEMORY_OP => memory::call(ctx, args),
-        nr::MULTICALL => multicall::call(ctx, args),
-        nr::UPDATE_VA_MAPPING => update_va::call(ctx, args),
-        nr::UPDATE_VA_MAPPING_OTHERDOMAIN => update_va::other_domain(ctx, args),
-        nr::SET_TIMER_OP => timer_op::set(ctx, *args).into(),
-        nr::XEN_VERSION => version::call(ctx, *args).into(),
-        nr::CONSOLE_IO => console_io::call(ctx, args),
-        nr::VM_ASSIST => vm_assist::call(ctx, *args).into(),
-        nr::IRET => match iret::call(ctx.vcpu, ctx.dom, ctx.st, ctx.regs) {
-            Ok(()) => Outcome::Replaced,
-            Err(stuck) => Outcome::Crash(stuck.why()),
-        },
-        nr::VCPU_OP => vcpu_op::call(ctx, args),
-        nr::SET_SEGMENT_BASE => segment::set_base(ctx, *args).into(),
-        nr::MMUEXT_OP => mmuext::call(ctx, args),
-        nr::SCHED_OP => sched_op::call(ctx, args),
-        nr::EVENT_CHANNEL_OP => event_channel::call(ctx, args),
-        nr::EVENT_CHANNEL_OP_COMPAT => event_channel::compat(ctx, args),
-        nr::GRANT_TABLE_OP => grant_table::call(ctx, args),
-        nr::SYSCTL => sysctl::call(ctx, *args),
-        nr::DOMCTL => domctl::call(ctx, args),
-        #[cfg(feature = "audit")]
-        nr::ARCH_0 if args.0[0] as u32 == guest_pv_abi::xenlike::XENLIKE_AUDIT => {
-            xenlike::audit(args)
-        }
-        nr::ARCH_0 => xenlike::call(ctx, *args).into(),
-        nr::NMI_OP => nmi_op::call(ctx, *args).into(),
-        nr::PHYSDEV_OP => physdev::call(ctx, *args).into(),
-        nr::PHYSDEV_OP_COMPAT => physdev::compat(ctx, *args).into(),
-        nr::HVM_OP => hvm_op::call(ctx, *args).into(),
-        nr::PLATFORM_OP => platform::call(ctx, *args).into(),
-        nr::CALLBACK_OP => callback::call(ctx, *args).into(),
-        _ => refused::call(ctx, number, *args).into(),
     }
 }
 
@@ -282,23 +177,4 @@ fn with_stopped<R>(
 /// The errno for a lack of the core's own memory.
 fn no_memory(_: NoMemory) -> Errno {
     errno::ENOMEM
-}
-
-#[cfg(test)]
-mod continuation_tests {
-    use super::*;
-
-    #[test]
-    fn a_continuation_leaves_the_guests_own_registers_alone() {
-        let mut regs = TrapFrame {
-            rax: nr::MEMORY_OP,
-            rdx: 7,
-            r10: 8,
-            r8: 9,
-            ..TrapFrame::default()
-        };
-        set_arguments(&mut regs, &Args([1, 2, 0, 0]));
-        assert_eq!((regs.rdi, regs.rsi), (1, 2));
-        assert_eq!((regs.rdx, regs.r10, regs.r8), (7, 8, 9));
-    }
 }

@@ -6,7 +6,8 @@ use guest_pv_abi::errno;
 use guest_pv_abi::hypercall::MULTICALL;
 use guest_pv_abi::xen::MulticallEntry;
 
-use super::{Args, Ctx, Outcome};
+use super::arguments::Multicall;
+use super::{Ctx, Outcome, Words};
 use crate::kit::Vaddr;
 use crate::mm::guest_copy;
 
@@ -15,18 +16,23 @@ const ENTRY: u64 = size_of::<MulticallEntry>() as u64;
 
 /// `multicall(calls, count)`: each entry gets its result; a call that could not finish is continued
 /// with the arguments that hold its progress.
-#[inline(never)] // one body for both tables
-pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
-    let [mut at, count, ..] = args.0;
-    let count = count as u32;
+pub fn call(ctx: &mut Ctx<'_>, args: &mut Multicall) -> Outcome {
+    let Multicall {
+        calls: mut at,
+        count,
+    } = *args;
     for left in (1..=count).rev() {
         if left != count && ctx.preempted() {
-            return args.again([at, left.into(), 0, 0]);
+            *args = Multicall {
+                calls: at,
+                count: left,
+            };
+            return Outcome::Again;
         }
         let Ok((number, words)) = guest_copy::read_call(Vaddr(at)) else {
             return errno::EFAULT.into();
         };
-        let mut progress = Args(words);
+        let mut progress: Words = words;
         let outcome = match number {
             // A multicall in a multicall is refused: what one call may take stays bounded.
             MULTICALL => errno::EINVAL.into(),
@@ -41,10 +47,14 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
             }
             Outcome::Again => {
                 let place = at.wrapping_add(offset_of!(MulticallEntry, args) as u64);
-                return match guest_copy::write_words(Vaddr(place), &progress.0) {
-                    Ok(()) => args.again([at, left.into(), 0, 0]),
-                    Err(_) => errno::EFAULT.into(),
+                if guest_copy::write_words(Vaddr(place), &progress).is_err() {
+                    return errno::EFAULT.into();
+                }
+                *args = Multicall {
+                    calls: at,
+                    count: left,
                 };
+                return Outcome::Again;
             }
             // The registers are no longer this call's: what comes after never ran.
             Outcome::Replaced => return Outcome::Replaced,

@@ -1,25 +1,13 @@
 //! What comes of a hypercall, as a value.
 
-use guest_pv_abi::errno::Errno;
-
-/// A call's arguments as the guest passed them: each decoder names them at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Args(pub [u64; 4]);
-
-impl Args {
-    /// The call stops, to be made again with `progress` for its arguments.
-    pub fn again(&mut self, progress: [u64; 4]) -> Outcome {
-        self.0 = progress;
-        Outcome::Again
-    }
-}
+use guest_pv_abi::errno::{ERESTART, Errno};
 
 /// How a call ended. Two words, so that it comes back in registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// With this result: 0 or more, or a negated errno.
     Done(i64),
-    /// Not yet: it is to be called again with the arguments as it left them, which hold its progress.
+    /// Not yet: the call is to be made again with the arguments as the handler left them, which hold its progress.
     Again,
     /// It replaced the caller's registers: there is no result to store.
     Replaced,
@@ -27,20 +15,31 @@ pub enum Outcome {
     Crash(&'static &'static str),
 }
 
+/// ERESTART, which no guest sees, asks for a continuation with the arguments as they are.
 impl From<Result<i64, Errno>> for Outcome {
+    #[inline(always)] // mostly the errno is known
     fn from(result: Result<i64, Errno>) -> Self {
-        Self::Done(result.unwrap_or_else(Errno::to_ret))
+        match result {
+            Ok(value) => Self::Done(value),
+            Err(errno) => errno.into(),
+        }
     }
 }
 
 impl From<Result<(), Errno>> for Outcome {
+    #[inline(always)] // as above
     fn from(result: Result<(), Errno>) -> Self {
         result.map(|()| 0).into()
     }
 }
 
 impl From<Errno> for Outcome {
+    #[inline(always)] // as above
     fn from(errno: Errno) -> Self {
-        Self::Done(errno.to_ret())
+        if errno == ERESTART {
+            Self::Again
+        } else {
+            Self::Done(errno.to_ret())
+        }
     }
 }

@@ -7,7 +7,8 @@ use guest_pv_abi::sched::{
     self as abi, SchedPinOverride, SchedPoll, SchedRemoteShutdown, SchedShutdown, SchedWatchdog,
 };
 
-use super::{Args, Ctx, Outcome, get, no_memory};
+use super::arguments::Command;
+use super::{Ctx, Outcome, get, no_memory};
 use crate::arch::{percpu, work};
 use crate::console;
 use crate::domain::notify::SCHED;
@@ -17,9 +18,9 @@ use crate::kit::{CpuId, CpuSet, DomId, Port, Vaddr};
 use crate::mm::guest_copy;
 
 /// `sched_op(cmd, arg)`.
-pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
-    let [cmd, arg, ..] = args.0;
-    match cmd as u32 {
+pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Outcome {
+    let arg = args.arg;
+    match args.cmd {
         abi::SCHEDOP_YIELD => yield_now(),
         abi::SCHEDOP_BLOCK => block(ctx),
         abi::SCHEDOP_SHUTDOWN => match get::<SchedShutdown>(arg) {
@@ -36,9 +37,9 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
 }
 
 /// `sched_op_compat(cmd, arg)`: the reason of a shutdown is the argument itself.
-pub fn compat(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
-    let [cmd, arg, ..] = args.0;
-    match cmd as u32 {
+pub fn compat(ctx: &mut Ctx<'_>, args: &Command) -> Outcome {
+    let arg = args.arg;
+    match args.cmd {
         abi::SCHEDOP_YIELD => yield_now(),
         abi::SCHEDOP_BLOCK => block(ctx),
         abi::SCHEDOP_SHUTDOWN => shut_down(ctx, arg as u32),

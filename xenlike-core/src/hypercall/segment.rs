@@ -4,7 +4,8 @@
 use guest_pv_abi::arch_x86::{SEGBASE_FS, SEGBASE_GS_KERNEL, SEGBASE_GS_USER, SEGBASE_GS_USER_SEL};
 use guest_pv_abi::errno::{self, Errno};
 
-use super::{Args, Ctx};
+use super::Ctx;
+use super::arguments::{FpuTaskswitch, SetSegmentBase, StackSwitch};
 use crate::arch::cr::{self, cr0::TS};
 use crate::arch::seg::{self, Base};
 use crate::domain::{Domain, Vcpu, VcpuState, ldt};
@@ -12,16 +13,16 @@ use crate::kit::Vaddr;
 use crate::pv::bounce::fix_stack_selector;
 
 /// `stack_switch(ss, esp)`: the stack that a trap out of guest user mode starts on.
-pub fn stack_switch(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
-    ctx.st.kernel_ss = fix_stack_selector(args.0[0] as u16);
-    ctx.st.kernel_sp = args.0[1];
+pub fn stack_switch(ctx: &mut Ctx<'_>, args: &StackSwitch) -> Result<(), Errno> {
+    ctx.st.kernel_ss = fix_stack_selector(args.ss);
+    ctx.st.kernel_sp = args.sp;
     Ok(())
 }
 
 /// `fpu_taskswitch(set)`: sets or clears CR0.TS as the guest sees it; the hardware's follows, so
 /// that the next FPU instruction raises #NM in the guest.
-pub fn fpu_taskswitch(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
-    if args.0[0] != 0 {
+pub fn fpu_taskswitch(ctx: &mut Ctx<'_>, args: &FpuTaskswitch) -> Result<(), Errno> {
+    if args.set != 0 {
         ctx.st.cr0 |= TS;
         cr::set_ts();
     } else {
@@ -32,10 +33,9 @@ pub fn fpu_taskswitch(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
 }
 
 /// `set_segment_base(which, base)`.
-#[inline] // every switch of a kernel's makes it
-pub fn set_base(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
-    let [which, base, ..] = args.0;
-    let register = match which as u32 {
+pub fn set_base(ctx: &mut Ctx<'_>, args: &SetSegmentBase) -> Result<(), Errno> {
+    let base = args.base;
+    let register = match args.which {
         SEGBASE_FS => Base::Fs,
         SEGBASE_GS_USER => Base::ShadowGs,
         SEGBASE_GS_KERNEL => Base::Gs,

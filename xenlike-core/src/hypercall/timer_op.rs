@@ -4,12 +4,13 @@ use crate::kit::atomic::Ordering;
 
 use guest_pv_abi::errno::Errno;
 
-use super::{Args, Ctx, no_memory};
+use super::arguments::SetTimerOp;
+use super::{Ctx, no_memory};
 use crate::domain::time;
 
 /// `set_timer_op(deadline)`: ns of system time; 0 stops it. A deadline in the past is due at once.
-pub fn set(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
-    let deadline_ns = args.0[0];
+pub fn set(ctx: &mut Ctx<'_>, args: &SetTimerOp) -> Result<(), Errno> {
+    let deadline_ns = args.deadline_ns;
     let vcpu = ctx.vcpu;
     if deadline_ns == 0 {
         vcpu.singleshot_ns.store(0, Ordering::Release);

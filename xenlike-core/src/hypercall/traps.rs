@@ -4,7 +4,8 @@ use guest_pv_abi::arch_x86::TrapInfo;
 use guest_pv_abi::errno::{self, Errno};
 use zerocopy::FromZeros;
 
-use super::{Args, Ctx, Outcome, get};
+use super::arguments::SetTrapTable;
+use super::{Ctx, Outcome, get};
 use crate::kit::Vaddr;
 use crate::pv::bounce::fix_code_selector;
 
@@ -13,18 +14,16 @@ const AT_ONCE: u32 = 256;
 
 /// `set_trap_table(traps)`: an array that ends with address 0. NULL clears all. A long one is a call that goes
 /// on behind what it has done.
-#[inline(never)] // one body for both tables
-pub fn set_trap_table(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
-    let [at, rest @ ..] = args.0;
-    if at == 0 {
+pub fn set_trap_table(ctx: &mut Ctx<'_>, args: &mut SetTrapTable) -> Outcome {
+    if args.traps == 0 {
         ctx.st.traps.fill(TrapInfo::new_zeroed());
         return Outcome::Done(0);
     }
-    match set_some(ctx, at) {
+    match set_some(ctx, args.traps) {
         Ok(None) => Outcome::Done(0),
         Ok(Some(next)) => {
-            let [b, c, d] = rest;
-            args.again([next, b, c, d])
+            args.traps = next;
+            Outcome::Again
         }
         Err(errno) => errno.into(),
     }

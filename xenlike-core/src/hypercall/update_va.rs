@@ -5,36 +5,35 @@ use guest_pv_abi::xen::{
     UVMF_ALL, UVMF_FLUSHTYPE_MASK, UVMF_INVLPG, UVMF_LOCAL, UVMF_NONE, UVMF_TLB_FLUSH,
 };
 
+use super::arguments::{UpdateVaMapping, UpdateVaMappingOther};
 use super::flush::What;
-use super::{Args, Ctx, Outcome, owner};
+use super::{Ctx, Outcome, owner};
 use crate::kit::{DomId, Vaddr};
 use crate::pagetype::{Keep, Progress, Pte, Refused, Update, machine};
 
 /// `update_va_mapping(address, entry, flags)`.
-pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
-    let [va, entry, flags, ..] = args.0;
+pub fn call(ctx: &mut Ctx<'_>, args: &UpdateVaMapping) -> Outcome {
     let frames = ctx.dom.id();
     update(
         ctx,
         Request {
-            va: Vaddr(va),
-            entry: Pte(entry),
-            flags,
+            va: Vaddr(args.va),
+            entry: Pte(args.entry),
+            flags: args.flags,
             frames,
         },
     )
 }
 
 /// `update_va_mapping_otherdomain(address, entry, flags, domain)`.
-pub fn other_domain(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
-    let [va, entry, flags, domid] = args.0;
-    match owner::of_frames(ctx, domid as u16) {
+pub fn other_domain(ctx: &mut Ctx<'_>, args: &UpdateVaMappingOther) -> Outcome {
+    match owner::of_frames(ctx, args.domid) {
         Ok(frames) => update(
             ctx,
             Request {
-                va: Vaddr(va),
-                entry: Pte(entry),
-                flags,
+                va: Vaddr(args.va),
+                entry: Pte(args.entry),
+                flags: args.flags,
                 frames,
             },
         ),

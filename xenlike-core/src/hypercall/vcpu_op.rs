@@ -7,7 +7,8 @@ use guest_pv_abi::arch_x86::VcpuGuestContext;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::vcpu as abi;
 
-use super::{Args, Ctx, Outcome, get, no_memory, put, with_stopped};
+use super::arguments::VcpuOp;
+use super::{Ctx, get, no_memory, put, with_stopped};
 use crate::arch::percpu;
 use crate::domain::vcpu::pause;
 use crate::domain::{self, Domain, Vcpu, VcpuState, notify, time};
@@ -21,23 +22,10 @@ const SHORTEST_PERIOD_NS: u64 = 1_000_000;
 const LONGEST_PERIOD_NS: u64 = i64::MAX as u64 / 2;
 
 /// `vcpu_op(cmd, vcpu, arg)`.
-#[inline(never)] // one body for both tables
-pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
-    match dispatch(ctx, *args) {
-        // Checking page tables took too long, or another vCPU waits for this one.
-        Err(errno::ERESTART) => Outcome::Again,
-        result => result.into(),
-    }
-}
-
-fn dispatch(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
-    let [cmd, vcpu, arg, ..] = args.0;
-    let target = ctx
-        .dom
-        .vcpu(VcpuId(vcpu as u32))
-        .cloned()
-        .ok_or(errno::ENOENT)?;
-    match cmd as u32 {
+pub fn call(ctx: &mut Ctx<'_>, args: &VcpuOp) -> Result<i64, Errno> {
+    let VcpuOp { cmd, vcpu, arg } = *args;
+    let target = ctx.dom.vcpu(VcpuId(vcpu)).cloned().ok_or(errno::ENOENT)?;
+    match cmd {
         abi::VCPUOP_INITIALISE => initialise(ctx, &target, arg),
         abi::VCPUOP_UP => up(ctx, &target),
         abi::VCPUOP_DOWN => down(&target),

@@ -4,7 +4,8 @@ use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::version::{self as abi, CompileInfo, FeatureInfo, PlatformParameters};
 use guest_pv_abi::{arch_x86, features, xen};
 
-use super::{Args, Ctx, get, put};
+use super::arguments::Command;
+use super::{Ctx, get, put};
 use crate::kit::{self, Vaddr};
 use crate::mm::guest_copy;
 
@@ -19,12 +20,10 @@ const CHANGESET: &str = concat!("xenlike ", env!("CARGO_PKG_VERSION"));
 const DENIED: &str = "<denied>";
 
 /// `xen_version(cmd, buffer)`.
-#[inline]
-pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
-    let [cmd, arg, ..] = args.0;
-    match cmd as u32 {
+pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Result<i64, Errno> {
+    match args.cmd {
         abi::XENVER_VERSION => Ok(VERSION),
-        cmd => with_buffer(ctx, cmd, arg),
+        cmd => with_buffer(ctx, cmd, args.arg),
     }
 }
 

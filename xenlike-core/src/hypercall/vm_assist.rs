@@ -9,7 +9,8 @@ use guest_pv_abi::xen::{
     VMASST_TYPE_RUNSTATE_UPDATE_FLAG, VMASST_TYPE_WRITABLE_PAGETABLES,
 };
 
-use super::{Args, Ctx};
+use super::Ctx;
+use super::arguments::VmAssist;
 
 /// The assists of a 64-bit PV guest. The two on segments and the one on page tables have no effect
 /// on 64 bits, where Xen accepts them too. `m2p_strict` is not among them: a kernel that asks for it
@@ -22,13 +23,12 @@ pub const VALID: u64 = 1 << VMASST_TYPE_4GB_SEGMENTS
     | 1 << VMASST_TYPE_RUNSTATE_UPDATE_FLAG;
 
 /// `vm_assist(cmd, type)`.
-pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<(), Errno> {
-    let [cmd, assist, ..] = args.0;
+pub fn call(ctx: &mut Ctx<'_>, args: &VmAssist) -> Result<(), Errno> {
     let bit = 1_u64
-        .checked_shl(assist as u32)
+        .checked_shl(args.assist)
         .filter(|bit| bit & VALID != 0);
     let bit = bit.ok_or(errno::EINVAL)?;
-    match cmd as u32 {
+    match args.cmd {
         VMASST_CMD_ENABLE => ctx.dom.assist.fetch_or(bit, Ordering::Relaxed),
         VMASST_CMD_DISABLE => ctx.dom.assist.fetch_and(!bit, Ordering::Relaxed),
         _ => return Err(errno::ENOSYS),

@@ -5,39 +5,41 @@ use guest_pv_abi::domctl::CreateDomain;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::xenlike::{XENLIKE_BECOME_DOM0, XENLIKE_CREATE_DOM0};
 
-use super::{Args, Ctx, domctl, get};
+use super::arguments::XenlikeOp;
+use super::{Ctx, Outcome, domctl, get};
 use crate::domain::Rights;
 use crate::kit::DomId;
 use crate::life::{create, hardware};
 
 /// `xenlike_op(op, argument)`.
-#[inline(never)] // one body for both tables
-pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
+pub fn call(ctx: &mut Ctx<'_>, args: &mut XenlikeOp) -> Outcome {
+    let op = args.op as u32;
+    #[cfg(feature = "audit")]
+    if op == guest_pv_abi::xenlike::XENLIKE_AUDIT {
+        return audit(args);
+    }
     if ctx.dom.rights() != Rights::Boot {
-        return super::mca::call(ctx, args);
+        return super::mca::call(ctx, args.op).into();
     }
-    let [op, argument, ..] = args.0;
-    match op as u32 {
-        XENLIKE_BECOME_DOM0 => become_dom0(ctx)?,
-        XENLIKE_CREATE_DOM0 => create_dom0(argument)?,
-        _ => return Err(errno::ENOSYS),
+    match op {
+        XENLIKE_BECOME_DOM0 => become_dom0(ctx).into(),
+        XENLIKE_CREATE_DOM0 => create_dom0(args.arg).into(),
+        _ => errno::ENOSYS.into(),
     }
-    Ok(0)
 }
 
 /// `xenlike_op(XENLIKE_AUDIT, 0)`, from any domain: an audit of the whole machine. The call is made again
 /// until that has been.
 #[cfg(feature = "audit")]
-pub fn audit(args: &mut Args) -> super::Outcome {
+fn audit(args: &mut XenlikeOp) -> Outcome {
     use crate::audit::{Verdict, verdict};
-    // The last two are the caller's own, for all it knows.
-    let [op, number, third, fourth] = args.0;
-    if number == 0 {
-        return args.again([op, u64::from(crate::audit::ask()), third, fourth]);
+    if args.arg == 0 {
+        args.arg = crate::audit::ask().into();
+        return Outcome::Again;
     }
-    match verdict(number as u32) {
-        Verdict::Open => args.again([op, number, third, fourth]),
-        Verdict::Agreed => super::Outcome::Done(0),
+    match verdict(args.arg as u32) {
+        Verdict::Open => Outcome::Again,
+        Verdict::Agreed => Outcome::Done(0),
         Verdict::Failed => errno::EIO.into(),
         Verdict::Unknown => errno::EINVAL.into(),
     }

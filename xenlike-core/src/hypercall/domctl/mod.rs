@@ -31,7 +31,8 @@ pub use context::set_errno as context_errno;
 pub use info::info_of;
 pub use policy::write_policy;
 
-use super::{Args, Ctx, Outcome, get, put};
+use super::arguments::Structure;
+use super::{Ctx, Outcome, get, put};
 use crate::domain::{self, Domain, Life, Rights};
 use crate::kit::{DomId, Lock, Rank};
 
@@ -55,9 +56,8 @@ const VERSION_OF_4_17: u32 = 0x15;
 pub(super) static ONE_AT_A_TIME: Lock<()> = Lock::new(Rank::Control, ());
 
 /// `domctl(op)`.
-#[inline(never)] // one body for both tables
-pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
-    let [at, ..] = args.0;
+pub fn call(ctx: &mut Ctx<'_>, args: &Structure) -> Outcome {
+    let at = args.at;
     let mut op = match get::<Domctl>(at) {
         Ok(op) => op,
         Err(error) => return error.into(),
@@ -65,7 +65,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
     match answer(ctx, &mut op) {
         Ok(Answer::Write) => put(at, &op).into(),
         Ok(Answer::Done) => Outcome::Done(0),
-        Ok(Answer::Again) | Err(errno::ERESTART) => Outcome::Again,
+        Ok(Answer::Again) => Outcome::Again,
         Err(error) => error.into(),
     }
 }

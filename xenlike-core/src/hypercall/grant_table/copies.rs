@@ -18,7 +18,7 @@ use crate::mm::{SharedPage, guest_copy};
 const STRIDE: u32 = 8;
 
 /// Copies the pieces of a list.
-pub fn copy(ctx: &mut Ctx<'_>, list: List<'_>) -> Outcome {
+pub fn copy(ctx: &mut Ctx<'_>, list: &mut List) -> Outcome {
     let mut sides = Sides::default();
     let outcome = copy_with(ctx, list, &mut sides);
     for (_, held) in [&sides.source, &sides.dest].into_iter().flatten() {
@@ -27,9 +27,13 @@ pub fn copy(ctx: &mut Ctx<'_>, list: List<'_>) -> Outcome {
     outcome
 }
 
-fn copy_with(ctx: &mut Ctx<'_>, list: List<'_>, sides: &mut Sides) -> Outcome {
-    let mut at = list.at;
-    for n in 0..list.count {
+fn copy_with(ctx: &mut Ctx<'_>, list: &mut List, sides: &mut Sides) -> Outcome {
+    let List {
+        array: mut at,
+        count,
+        ..
+    } = *list;
+    for n in 0..count {
         if n != 0 && n.is_multiple_of(STRIDE) && ctx.preempted() {
             return list.after::<abi::GnttabCopy>(n);
         }

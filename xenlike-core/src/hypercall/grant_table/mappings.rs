@@ -120,14 +120,14 @@ impl Form for Replacing {
 }
 
 /// Unmaps grants, a batch of them for each flush.
-pub fn unmap<F: Form>(ctx: &mut Ctx<'_>, list: List<'_>) -> Outcome {
+pub fn unmap<F: Form>(ctx: &mut Ctx<'_>, list: &mut List) -> Outcome {
     let mut done = 0;
     while done < list.count {
         if done != 0 && ctx.preempted() {
             return list.after::<F::Op>(done);
         }
         let size = list.count.saturating_sub(done).min(BATCH as u32);
-        if let Err(error) = batch::<F>(ctx, &list, done, size) {
+        if let Err(error) = batch::<F>(ctx, list, done, size) {
             return error.into();
         }
         done = done.saturating_add(size);
@@ -136,7 +136,7 @@ pub fn unmap<F: Form>(ctx: &mut Ctx<'_>, list: List<'_>) -> Outcome {
 }
 
 /// One batch. Whatever happens on the way, what was begun is finished.
-fn batch<F: Form>(ctx: &mut Ctx<'_>, list: &List<'_>, first: u32, size: u32) -> Result<(), Errno> {
+fn batch<F: Form>(ctx: &mut Ctx<'_>, list: &List, first: u32, size: u32) -> Result<(), Errno> {
     let grants = &ctx.dom.grants;
     let mut begun: ArrayVec<_, BATCH> = ArrayVec::new();
     let mut result = Ok(());

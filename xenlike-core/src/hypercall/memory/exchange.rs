@@ -5,10 +5,10 @@ use ::alloc::sync::Arc;
 use ::alloc::vec::Vec;
 
 use guest_pv_abi::errno::{self, Errno};
-use guest_pv_abi::memory::{MemoryExchange, XENMEM_EXCHANGE};
+use guest_pv_abi::memory::MemoryExchange;
 
 use super::reservation::place;
-use super::{Args, Ctx, MAX_ORDER, Outcome, again, get};
+use super::{Ctx, MAX_ORDER, MemoryOp, Outcome, get};
 use crate::domain::Domain;
 use crate::kit::{Mfn, Pfn, Vaddr};
 use crate::mm::alloc::{self, Past, Where};
@@ -45,8 +45,8 @@ impl Side {
     }
 }
 
-pub(super) fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
-    let [_, at, ..] = args.0;
+pub(super) fn call(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
+    let at = args.at;
     let asked: MemoryExchange = match get(at) {
         Ok(asked) => asked,
         Err(errno) => return errno.into(),
@@ -62,7 +62,7 @@ pub(super) fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
             break Outcome::Done(0);
         }
         if done != first && ctx.preempted() {
-            break again(args, XENMEM_EXCHANGE, 0);
+            break args.again(0);
         }
         match one_chunk(&exchange, done.checked_div(exchange.chunk).unwrap_or(0)) {
             Ok(()) => done = done.saturating_add(exchange.chunk),
@@ -114,7 +114,6 @@ fn decode(ctx: &Ctx<'_>, asked: &MemoryExchange) -> Result<Exchange, Errno> {
 }
 
 /// Exchanges one chunk: all of it, or, refused, nothing.
-#[inline(never)] // one body for both tables
 fn one_chunk(exchange: &Exchange, chunk: u64) -> Result<(), Errno> {
     let mut stolen = frames()?;
     let taken = steal(exchange, chunk, &mut stolen)

@@ -23,7 +23,8 @@ use guest_pv_abi::memory::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Args, Ctx, Outcome, get};
+use super::arguments::MemoryOp;
+use super::{Ctx, Outcome, get};
 
 /// Bits of the command that name the sub-call (MEMOP_CMD_MASK).
 const SUB_CALL: u64 = 0x3f;
@@ -33,14 +34,12 @@ const EXTENT_SHIFT: u32 = 6;
 const MAX_ORDER: u32 = 9;
 
 /// `memory_op(command, argument)`.
-#[inline(never)] // one body for both tables
-pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
-    let [command, at, ..] = args.0;
-    let start = command >> EXTENT_SHIFT;
-    match (command & SUB_CALL) as u32 {
-        XENMEM_INCREASE_RESERVATION => reservation::increase(ctx, args, start),
-        XENMEM_DECREASE_RESERVATION => reservation::decrease(ctx, args, start),
-        XENMEM_POPULATE_PHYSMAP => reservation::populate(ctx, args, start),
+pub fn call(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
+    let at = args.at;
+    match (args.command & SUB_CALL) as u32 {
+        XENMEM_INCREASE_RESERVATION => reservation::increase(ctx, args),
+        XENMEM_DECREASE_RESERVATION => reservation::decrease(ctx, args),
+        XENMEM_POPULATE_PHYSMAP => reservation::populate(ctx, args),
         XENMEM_EXCHANGE => exchange::call(ctx, args),
         XENMEM_CLAIM_PAGES => reservation::claim(ctx, at).into(),
         XENMEM_MAXIMUM_RAM_PAGE => Outcome::Done(facts::maximum_ram_page()),
@@ -53,7 +52,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Args) -> Outcome {
         XENMEM_SET_MEMORY_MAP => map::set(ctx, at).into(),
         XENMEM_MACHINE_MEMORY_MAP => map::get_machine(ctx, at).into(),
         XENMEM_RESERVED_DEVICE_MEMORY_MAP => map::reserved_for_devices(at).into(),
-        XENMEM_ACQUIRE_RESOURCE => resource::acquire(ctx, args, start),
+        XENMEM_ACQUIRE_RESOURCE => resource::acquire(ctx, args),
         // No sharing: nothing was freed by it, nothing is shared.
         XENMEM_GET_SHARING_FREED_PAGES | XENMEM_GET_SHARING_SHARED_PAGES => Outcome::Done(0),
         other => refuse(ctx, other, at).into(),
@@ -104,8 +103,15 @@ fn about<T: FromBytes + IntoBytes + zerocopy::Immutable>(
     Err(errno)
 }
 
-/// The call goes on later, with `done` extents done.
-fn again(args: &mut Args, sub_call: u32, done: u64) -> Outcome {
-    let [_, at, ..] = args.0;
-    args.again([u64::from(sub_call) | done << EXTENT_SHIFT, at, 0, 0])
+impl MemoryOp {
+    /// How many extents were done before.
+    const fn done(&self) -> u64 {
+        self.command >> EXTENT_SHIFT
+    }
+
+    /// The call goes on later, with `done` extents done.
+    const fn again(&mut self, done: u64) -> Outcome {
+        self.command = self.command & SUB_CALL | done << EXTENT_SHIFT;
+        Outcome::Again
+    }
 }

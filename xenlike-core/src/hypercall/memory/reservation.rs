@@ -5,12 +5,9 @@
 use ::alloc::sync::Arc;
 
 use guest_pv_abi::errno::{self, Errno};
-use guest_pv_abi::memory::{
-    MemoryReservation, XENMEM_DECREASE_RESERVATION, XENMEM_INCREASE_RESERVATION,
-    XENMEM_POPULATE_PHYSMAP, XENMEMF_POPULATE_ON_DEMAND, xenmemf_address_bits,
-};
+use guest_pv_abi::memory::{MemoryReservation, XENMEMF_POPULATE_ON_DEMAND, xenmemf_address_bits};
 
-use super::{Args, Ctx, EXTENT_SHIFT, MAX_ORDER, Outcome, again, get};
+use super::{Ctx, EXTENT_SHIFT, MAX_ORDER, MemoryOp, Outcome, get};
 use crate::domain::Domain;
 use crate::kit::{Mfn, Pfn, Vaddr};
 use crate::mm::alloc::{self, Where};
@@ -36,9 +33,10 @@ struct Extents {
 impl Extents {
     /// Decodes the call, or tells what it comes to already.
     #[inline]
-    fn decode(ctx: &Ctx<'_>, at: u64, start: u64) -> Result<Self, Outcome> {
+    fn decode(ctx: &Ctx<'_>, args: &MemoryOp) -> Result<Self, Outcome> {
+        let start = args.done();
         let nothing_more = Outcome::Done(start as i64);
-        let Ok(asked) = get::<MemoryReservation>(at) else {
+        let Ok(asked) = get::<MemoryReservation>(args.at) else {
             return Err(nothing_more);
         };
         let count = asked.nr_extents;
@@ -81,17 +79,16 @@ impl Extents {
     fn each(
         &self,
         ctx: &mut Ctx<'_>,
-        args: &mut Args,
-        sub_call: u32,
-        start: u64,
+        args: &mut MemoryOp,
         mut one: impl FnMut(&mut Ctx<'_>, u64) -> Option<()>,
     ) -> Outcome {
+        let start = args.done();
         // Frames one by one are small work; to zero a large block takes as long as a call may.
         let stride = if self.order == 0 { STRIDE } else { 1 };
         let is_large = self.order >= LARGE_ORDER;
         for n in start..self.count {
             if n != start && n.is_multiple_of(stride) && (is_large || ctx.preempted()) {
-                return again(args, sub_call, n);
+                return args.again(n);
             }
             if one(ctx, n).is_none() {
                 return Outcome::Done(n as i64);
@@ -111,13 +108,12 @@ pub(super) fn place(mem_flags: u32) -> Result<Where, Errno> {
     }
 }
 
-pub(super) fn increase(ctx: &mut Ctx<'_>, args: &mut Args, start: u64) -> Outcome {
-    let [_, at, ..] = args.0;
-    let extents = match Extents::decode(ctx, at, start) {
+pub(super) fn increase(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
+    let extents = match Extents::decode(ctx, args) {
         Ok(extents) => extents,
         Err(outcome) => return outcome,
     };
-    extents.each(ctx, args, XENMEM_INCREASE_RESERVATION, start, |_, n| {
+    extents.each(ctx, args, |_, n| {
         let pages = &extents.dom.pages;
         let first = machine()
             .allocate(pages, extents.order, extents.place, Charge::Counted)
@@ -130,17 +126,16 @@ pub(super) fn increase(ctx: &mut Ctx<'_>, args: &mut Args, start: u64) -> Outcom
     })
 }
 
-pub(super) fn populate(ctx: &mut Ctx<'_>, args: &mut Args, start: u64) -> Outcome {
-    let [_, at, ..] = args.0;
-    let extents = match Extents::decode(ctx, at, start) {
+pub(super) fn populate(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
+    let extents = match Extents::decode(ctx, args) {
         Ok(extents) => extents,
         Err(outcome) => return outcome,
     };
     if extents.flags & XENMEMF_POPULATE_ON_DEMAND != 0 {
-        return Outcome::Done(start as i64);
+        return Outcome::Done(args.done() as i64);
     }
     let mut stock = Stock::default();
-    let outcome = extents.each(ctx, args, XENMEM_POPULATE_PHYSMAP, start, |_, n| {
+    let outcome = extents.each(ctx, args, |_, n| {
         let pfn = extents.read(n)?;
         let first = stock.take(&extents, n)?;
         for k in 0..extents.frames() {
@@ -194,14 +189,13 @@ impl Stock {
     }
 }
 
-pub(super) fn decrease(ctx: &mut Ctx<'_>, args: &mut Args, start: u64) -> Outcome {
-    let [_, at, ..] = args.0;
-    let extents = match Extents::decode(ctx, at, start) {
+pub(super) fn decrease(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
+    let extents = match Extents::decode(ctx, args) {
         Ok(extents) => extents,
         Err(outcome) => return outcome,
     };
     let mut leaving = machine().leaving(&extents.dom.pages);
-    extents.each(ctx, args, XENMEM_DECREASE_RESERVATION, start, |ctx, n| {
+    extents.each(ctx, args, |ctx, n| {
         let first = Mfn(extents.read(n)?);
         for k in 0..extents.frames() {
             let mfn = first.add(k);

@@ -3,11 +3,11 @@
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::memory::{
-    MemAcquireResource, XENMEM_ACQUIRE_RESOURCE, XENMEM_RESOURCE_GRANT_TABLE,
-    XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED, XENMEM_RESOURCE_GRANT_TABLE_ID_STATUS,
+    MemAcquireResource, XENMEM_RESOURCE_GRANT_TABLE, XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED,
+    XENMEM_RESOURCE_GRANT_TABLE_ID_STATUS,
 };
 
-use super::{Args, Ctx, Outcome, again, get};
+use super::{Ctx, MemoryOp, Outcome, get};
 use crate::domain::Domain;
 use crate::domain::page::HeldPage;
 use crate::grant::Version;
@@ -16,10 +16,9 @@ use crate::kit::{DomId, Mfn, Vaddr};
 use crate::mm::guest_copy;
 use crate::pagetype::Progress;
 
-pub(super) fn acquire(ctx: &mut Ctx<'_>, args: &mut Args, start: u64) -> Outcome {
-    let [_, at, ..] = args.0;
-    match try_acquire(ctx, at, start) {
-        Ok(Some(done)) => again(args, XENMEM_ACQUIRE_RESOURCE, done),
+pub(super) fn acquire(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
+    match try_acquire(ctx, args.at, args.done()) {
+        Ok(Some(done)) => args.again(done),
         Ok(None) => Outcome::Done(0),
         Err(errno) => errno.into(),
     }

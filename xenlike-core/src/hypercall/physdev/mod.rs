@@ -9,7 +9,8 @@ mod pci;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::physdev as abi;
 
-use super::{Args, Ctx, get};
+use super::arguments::{Command, Structure};
+use super::{Ctx, get};
 use crate::irq::machine::{Hardware, book};
 use crate::irq::{Book, IrqError};
 use crate::kit::Vaddr;
@@ -22,9 +23,9 @@ const MOST_IOPL: u32 = 3;
 const PORTS: u32 = 0x1_0000;
 
 /// `physdev_op(cmd, arg)`.
-pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
-    let [cmd, arg, ..] = args.0;
-    match cmd as u32 {
+pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Result<i64, Errno> {
+    let arg = args.arg;
+    match args.cmd {
         abi::PHYSDEVOP_SET_IOPL => set_iopl(ctx, arg),
         abi::PHYSDEVOP_SET_IOBITMAP => set_iobitmap(ctx, arg),
         abi::PHYSDEVOP_EOI => eoi::end(ctx, arg),
@@ -78,11 +79,10 @@ pub(super) fn to_errno(error: IrqError) -> Errno {
 }
 
 /// The old form: the sub-operation and its structure in one.
-pub fn compat(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
-    let [arg, ..] = args.0;
-    let op = get::<abi::PhysdevOp>(arg)?;
+pub fn compat(ctx: &mut Ctx<'_>, args: &Structure) -> Result<i64, Errno> {
+    let op = get::<abi::PhysdevOp>(args.at)?;
     let body = core::mem::offset_of!(abi::PhysdevOp, u) as u64;
-    let at = arg.checked_add(body).ok_or(errno::EFAULT)?;
+    let arg = args.at.checked_add(body).ok_or(errno::EFAULT)?;
     match op.cmd {
         abi::PHYSDEVOP_IRQ_UNMASK_NOTIFY => Ok(0),
         abi::PHYSDEVOP_IRQ_STATUS_QUERY
@@ -90,7 +90,7 @@ pub fn compat(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
         | abi::PHYSDEVOP_SET_IOBITMAP
         | abi::PHYSDEVOP_APIC_READ
         | abi::PHYSDEVOP_APIC_WRITE
-        | abi::PHYSDEVOP_ALLOC_IRQ_VECTOR => call(ctx, Args([u64::from(op.cmd), at, 0, 0])),
+        | abi::PHYSDEVOP_ALLOC_IRQ_VECTOR => call(ctx, &Command { cmd: op.cmd, arg }),
         _ => Err(errno::ENOSYS),
     }
 }

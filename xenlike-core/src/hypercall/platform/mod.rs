@@ -7,7 +7,8 @@ mod registers;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::platform::{self as abi, PlatformOp};
 
-use super::{Args, Ctx, get, put};
+use super::arguments::Structure;
+use super::{Ctx, get, put};
 use crate::arch::{lapic, time};
 use crate::cpuid;
 use crate::domain::notify::SCHED;
@@ -24,8 +25,8 @@ const SECOND: u128 = 1_000_000_000;
 const S5: u32 = 5;
 
 /// `platform_op(op)`.
-pub fn call(ctx: &mut Ctx<'_>, args: Args) -> Result<i64, Errno> {
-    let [at, ..] = args.0;
+pub fn call(ctx: &mut Ctx<'_>, args: &Structure) -> Result<i64, Errno> {
+    let at = args.at;
     let mut op = get::<PlatformOp>(at)?;
     if op.interface_version != abi::XENPF_INTERFACE_VERSION {
         return Err(errno::EACCES);

@@ -14,7 +14,8 @@ mod tracing;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::sysctl::{self as abi, Sysctl};
 
-use super::{Args, Ctx, Outcome, get, put};
+use super::arguments::Structure;
+use super::{Ctx, get, put};
 pub(super) use pool::scheduler as scheduler_id;
 
 /// Whether the caller's structure is to be written back.
@@ -30,25 +31,16 @@ enum Back {
 }
 
 /// `sysctl(op)`.
-#[inline(never)] // one body for both tables
-pub fn call(ctx: &Ctx<'_>, args: Args) -> Outcome {
-    match act(ctx, args) {
-        Err(errno::ERESTART) => Outcome::Again,
-        done => done.into(),
-    }
-}
-
-fn act(ctx: &Ctx<'_>, args: Args) -> Result<i64, Errno> {
-    let [at, ..] = args.0;
-    let mut op = get::<Sysctl>(at)?;
+pub fn call(ctx: &mut Ctx<'_>, args: &Structure) -> Result<(), Errno> {
+    let mut op = get::<Sysctl>(args.at)?;
     if op.interface_version != abi::XEN_SYSCTL_INTERFACE_VERSION {
         return Err(errno::EACCES);
     }
     ctx.require_control()?;
     if dispatch(&mut op)? == Back::Write {
-        put(at, &op)?;
+        put(args.at, &op)?;
     }
-    Ok(0)
+    Ok(())
 }
 
 fn dispatch(op: &mut Sysctl) -> Answer {

@@ -11,7 +11,7 @@ use crate::arch::frame::TrapFrame;
 use crate::arch::percpu;
 use crate::domain::notify::SCHED;
 use crate::domain::{Domain, Rights};
-use crate::hypercall::{self, Args, Ctx, Outcome};
+use crate::hypercall::{self, Ctx, Outcome};
 use crate::kit::{Mfn, Vaddr};
 use crate::life::{create, destroy, vcpus};
 use crate::mm::alloc::Where;
@@ -63,7 +63,7 @@ impl Guest {
     pub fn call(&self, number: u64, args: &[u64]) -> Result<i64, Errno> {
         let mut words = [0; 4];
         words[..args.len()].copy_from_slice(args);
-        let mut args = Args(words);
+        let mut args = words;
         let vcpu = &self.dom.vcpus()[0];
         let mut regs = TrapFrame::default();
         loop {
@@ -85,7 +85,7 @@ impl Guest {
     /// Calls, up to some continuations, whatever comes of it.
     pub fn try_call(&self, number: u64, args: [u64; 4]) {
         let vcpu = &self.dom.vcpus()[0];
-        let (mut args, mut regs) = (Args(args), TrapFrame::default());
+        let (mut args, mut regs) = (args, TrapFrame::default());
         for _ in 0..100 {
             let mut st = vcpu.descheduled().expect("nobody else runs it");
             let mut ctx = Ctx {

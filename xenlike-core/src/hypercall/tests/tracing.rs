@@ -72,7 +72,7 @@ fn buffers_are_made_once_and_filled() {
     let buffer = SharedPage::new(frame(list)).unwrap();
     let word = |at: usize| buffer.u32(4 * at).unwrap().load(Relaxed);
     let start = 2 + word(1) as usize / 4;
-    let args = hypercall::Args([0x1234_5678, 7, 9, 0]);
+    let args = [0x1234_5678, 7, 9, 0];
     hypercall::trace_call(TRC_PV_HYPERCALL_V2, nr::GRANT_TABLE_OP, &args);
     // Header with three words of data, time, the call with its arguments 0 and 2.
     assert_eq!(word(start), 0x8000_0000 | 3 << 28 | TRC_PV_HYPERCALL_V2);

@@ -1,0 +1,156 @@
+//! What a hypercall's words mean: decoded once, into named values of the width that the ABI gives them.
+//!
+//! The width of the guest's registers is known here and nowhere else. A 32-bit guest will get a second
+//! `decode`, for the few calls whose 64-bit values it passes as two words.
+
+use crate::arch::frame::TrapFrame;
+
+/// A call's argument words as the guest passed them; no call has more than four.
+pub type Words = [u64; 4];
+
+/// Where a call's argument words are, and its progress goes when it is to be continued.
+pub trait Passed {
+    /// The words.
+    fn load(&self, regs: &TrapFrame) -> Words;
+    /// They, to be changed.
+    fn places<'a>(&'a mut self, regs: &'a mut TrapFrame) -> [&'a mut u64; 4];
+}
+
+/// In registers of the guest kernel's, which called by `syscall` (xen-x86_64.h).
+pub struct InRegisters;
+
+impl Passed for InRegisters {
+    #[inline(always)] // words that the call doesn't look at are not loaded
+    fn load(&self, regs: &TrapFrame) -> Words {
+        [regs.rdi, regs.rsi, regs.rdx, regs.r10]
+    }
+
+    fn places<'a>(&'a mut self, regs: &'a mut TrapFrame) -> [&'a mut u64; 4] {
+        [&mut regs.rdi, &mut regs.rsi, &mut regs.rdx, &mut regs.r10]
+    }
+}
+
+/// In memory: the call is an entry of a multicall.
+impl Passed for &mut Words {
+    #[inline(always)] // as above
+    fn load(&self, _: &TrapFrame) -> Words {
+        **self
+    }
+
+    fn places<'a>(&'a mut self, _: &'a mut TrapFrame) -> [&'a mut u64; 4] {
+        self.each_mut()
+    }
+}
+
+/// A value made of one word.
+trait Word: Into<u64> {
+    fn of(word: u64) -> Self;
+}
+
+impl Word for u64 {
+    #[inline(always)] // a move
+    fn of(word: u64) -> Self {
+        word
+    }
+}
+
+/// The upper half of the register is not looked at, as in Xen.
+impl Word for u32 {
+    #[inline(always)] // a move
+    fn of(word: u64) -> Self {
+        word as Self
+    }
+}
+
+impl Word for u16 {
+    #[inline(always)] // a move
+    fn of(word: u64) -> Self {
+        word as Self
+    }
+}
+
+/// The decoded arguments of a call.
+pub(super) trait Arguments: Sized {
+    /// Names the words.
+    fn decode(words: Words) -> Self;
+    /// Puts a continued call's progress into the places of its own words. The others belong to the guest, whose
+    /// compiler counts on them to stay.
+    fn encode(self, places: [&mut u64; 4]);
+}
+
+macro_rules! arguments {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),* })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct $name { $(pub $field: $type),* }
+
+        impl Arguments for $name {
+            #[inline(always)] // as above
+            fn decode(words: Words) -> Self {
+                let [$($field,)* ..] = words;
+                Self { $($field: Word::of($field)),* }
+            }
+
+            fn encode(self, places: [&mut u64; 4]) {
+                let [$($field,)* ..] = places;
+                $(*$field = self.$field.into();)*
+            }
+        }
+    )*};
+}
+
+arguments! {
+    /// No arguments.
+    Nothing {}
+    /// A command and what it is about: mostly the address of a structure.
+    Command { cmd: u32, arg: u64 }
+    /// The address of a structure that holds the command, too.
+    Structure { at: u64 }
+    /// A list of requests, where to write how many were done, and whose tables and frames are meant.
+    Requests { requests: u64, count: u32, done_at: u64, foreign: u32 }
+
+    ConsoleIo { cmd: u32, count: u32, buffer: u64 }
+    DmOp { domid: u16, count: u32, buffers: u64 }
+    FpuTaskswitch { set: u64 }
+    GetDebugreg { register: u64 }
+    /// The command's array and how many elements it has.
+    GrantTableOp { cmd: u32, array: u64, count: u32 }
+    /// The sub-call in the command's low bits; above them, in a continuation, how many extents were done.
+    MemoryOp { command: u64, at: u64 }
+    Multicall { calls: u64, count: u32 }
+    SetCallbacks { event: u64, failsafe: u64, syscall: u64 }
+    SetDebugreg { register: u64, value: u64 }
+    SetGdt { frames: u64, entries: u32 }
+    SetSegmentBase { which: u32, base: u64 }
+    SetTimerOp { deadline_ns: u64 }
+    SetTrapTable { traps: u64 }
+    StackSwitch { ss: u16, sp: u64 }
+    UpdateDescriptor { address: u64, descriptor: u64 }
+    UpdateVaMapping { va: u64, entry: u64, flags: u64 }
+    UpdateVaMappingOther { va: u64, entry: u64, flags: u64, domid: u16 }
+    VcpuOp { cmd: u32, vcpu: u32, arg: u64 }
+    VmAssist { cmd: u32, assist: u32 }
+    /// `op` is an address where the call means mca.
+    XenlikeOp { op: u64, arg: u64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_continuation_leaves_the_guests_own_registers_alone() {
+        let mut regs = TrapFrame {
+            rdi: 3,
+            rdx: 7,
+            r10: 8,
+            r8: 9,
+            ..TrapFrame::default()
+        };
+        let mut args = MemoryOp::decode(InRegisters.load(&regs));
+        (args.command, args.at) = (args.command + 1, 2);
+        args.encode(InRegisters.places(&mut regs));
+        assert_eq!((regs.rdi, regs.rsi), (4, 2));
+        assert_eq!((regs.rdx, regs.r10, regs.r8), (7, 8, 9));
+    }
+}

@@ -1,0 +1,156 @@
+//! How the table of hypercalls becomes code: the one for `syscall`, the one for calls within multicalls, and
+//! what is known of each call.
+
+use arrayvec::ArrayVec;
+use guest_pv_abi::trace::{TRC_PV_HYPERCALL_SUBCALL, hypercall_argument};
+
+use super::arguments::{Passed, Words};
+use super::{Ctx, Outcome, carry_out, traced};
+use crate::kit::AtomicRef;
+
+/// Each line: number, cost class, arguments, those that a trace keeps, handler.
+///
+/// A handler is `fn(&mut Ctx, &mut Arguments) -> impl Into<Outcome>`. The cost classes:
+/// - `plain`: one body for both tables. A call that returns [`Outcome::Again`] has put its progress into its
+///   arguments.
+/// - `hot`: compiled into both tables, so that nothing is put in memory that the call doesn't look at. It gets its
+///   arguments as `&Arguments`: it may be made again, but always as the guest made it.
+macro_rules! hypercalls {
+    ($($number:ident $class:ident $arguments:ident $traced:tt => $handler:path;)*) => {
+        /// Carries out hypercall `number`.
+        #[inline(always)] // of a number that is known, nothing but its line is left
+        fn carry_out(number: u64, ctx: &mut Ctx<'_>, passed: impl arguments::Passed) -> Outcome {
+            match number {
+                $(guest_pv_abi::hypercall::$number => {
+                    table::carry_out_as!($class, $handler, arguments::$arguments, ctx, passed)
+                })*
+                _ => guest_pv_abi::errno::ENOSYS.into(),
+            }
+        }
+
+        /// Which of hypercall `number`'s arguments a trace keeps.
+        const fn traced(number: u64) -> &'static [u8] {
+            match number {
+                $(guest_pv_abi::hypercall::$number => &$traced,)*
+                _ => &[],
+            }
+        }
+    };
+}
+pub(super) use hypercalls;
+
+/// Calls a handler as its cost class says.
+macro_rules! carry_out_as {
+    (hot, $handler:path, $arguments:ty, $ctx:ident, $passed:ident) => {{
+        let args = <$arguments as arguments::Arguments>::decode($passed.load($ctx.regs));
+        $handler($ctx, &args).into()
+    }};
+    (plain, $handler:path, $arguments:ty, $ctx:ident, $passed:ident) => {{
+        #[inline(never)] // see `hypercalls`
+        fn body(ctx: &mut Ctx<'_>, args: &mut $arguments) -> Outcome {
+            $handler(ctx, args).into()
+        }
+        let mut args = <$arguments as arguments::Arguments>::decode($passed.load($ctx.regs));
+        let outcome = body($ctx, &mut args);
+        if outcome == Outcome::Again {
+            let mut passed = $passed;
+            arguments::Arguments::encode(args, passed.places($ctx.regs));
+        }
+        outcome
+    }};
+}
+pub(super) use carry_out_as;
+
+/// The places of a table of hypercalls: one for each number, and the last for all others.
+pub const PLACES: usize = 64;
+/// The last place.
+const OTHERS: u64 = PLACES as u64 - 1;
+
+/// The place of hypercall `number`, bounded without a branch that speculation could pass.
+#[inline(always)]
+pub fn place(number: u64) -> usize {
+    number.min(OTHERS) as usize
+}
+
+/// A table by number of a function's instances: each call pays for its own stack frame and no other's.
+macro_rules! by_number {
+    ($one:ident) => {
+        $crate::hypercall::by_number!($one:
+            0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31
+            32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60
+            61 62 63)
+    };
+    ($one:ident: $($number:literal)*) => { [$($one::<$number>),*] };
+}
+pub(crate) use by_number;
+
+/// Carries out the hypercall whose place is `PLACE`.
+#[inline(always)] // see `hypercalls`
+pub fn at_place<const PLACE: u64>(ctx: &mut Ctx<'_>, passed: impl Passed) -> Outcome {
+    carry_out(PLACE, ctx, passed)
+}
+
+/// A hypercall from within another.
+type Handler = fn(&mut Ctx<'_>, u64, &mut Words) -> Outcome;
+static HANDLERS: [Handler; PLACES] = by_number!(subcall_at);
+/// The table that calls go by: another one while they are traced, so that nothing is tested while they are not.
+static SUBCALLS: AtomicRef<[Handler; PLACES]> = AtomicRef::new(&HANDLERS);
+
+fn subcall_at<const PLACE: u64>(ctx: &mut Ctx<'_>, _number: u64, words: &mut Words) -> Outcome {
+    at_place::<PLACE>(ctx, words)
+}
+
+/// Calls hypercall `number` from within another.
+pub fn call(ctx: &mut Ctx<'_>, number: u64, words: &mut Words) -> Outcome {
+    by_table(SUBCALLS.get(), ctx, number, words)
+}
+
+#[inline(always)] // one body each
+fn by_table(
+    table: &[Handler; PLACES],
+    ctx: &mut Ctx<'_>,
+    number: u64,
+    words: &mut Words,
+) -> Outcome {
+    match table.get(place(number)) {
+        Some(handler) => handler(ctx, number, words),
+        None => Outcome::from(guest_pv_abi::errno::ENOSYS),
+    }
+}
+
+/// Has calls from within others traced, or not.
+pub fn trace_subcalls(whether: bool) {
+    static TRACED: [Handler; PLACES] = [traced_subcall; PLACES];
+    SUBCALLS.set(if whether { &TRACED } else { &HANDLERS });
+}
+
+fn traced_subcall(ctx: &mut Ctx<'_>, number: u64, words: &mut Words) -> Outcome {
+    trace_call(TRC_PV_HYPERCALL_SUBCALL, number, words);
+    by_table(&HANDLERS, ctx, number, words)
+}
+
+/// Records a hypercall with those of its arguments that Xen records.
+pub fn trace_call(event: u32, number: u64, words: &Words) {
+    let traced = traced(number);
+    let bits = traced
+        .iter()
+        .fold(0, |bits, &n| bits | hypercall_argument(n.into()));
+    let mut record = ArrayVec::<u32, 3>::new();
+    record.push(number.min(0xf_ffff) as u32 | bits);
+    let kept = traced.iter().filter_map(|&n| words.get(usize::from(n)));
+    record.extend(kept.map(|word| *word as u32));
+    crate::trace::record(event, &record);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use guest_pv_abi::hypercall as nr;
+
+    #[test]
+    fn every_number_has_a_place_below_the_last() {
+        let numbers = [nr::HYPFS_OP, nr::ARCH_0, nr::ARCH_7];
+        assert!(numbers.iter().all(|&number| number < OTHERS));
+        assert_eq!(place(u64::MAX), PLACES - 1);
+    }
+}
