@@ -28,21 +28,24 @@ pub fn copy(ctx: &mut Ctx<'_>, list: &mut List) -> Outcome {
 }
 
 fn copy_with(ctx: &mut Ctx<'_>, list: &mut List, sides: &mut Sides) -> Outcome {
-    let List {
-        array: mut at,
-        count,
-        ..
-    } = *list;
-    for n in 0..count {
-        if n != 0 && n.is_multiple_of(STRIDE) && ctx.preempted() {
-            return list.after::<abi::GnttabCopy>(n);
+    let mut at = list.array;
+    loop {
+        let pieces = list.count.min(STRIDE);
+        for _ in 0..pieces {
+            if let Err(error) = one(ctx, Vaddr(at), sides) {
+                return error.into();
+            }
+            at = at.wrapping_add(size_of::<abi::GnttabCopy>() as u64);
         }
-        if let Err(error) = one(ctx, Vaddr(at), sides) {
-            return error.into();
+        list.count = list.count.saturating_sub(STRIDE);
+        if list.count == 0 {
+            return Outcome::Done(0);
         }
-        at = at.wrapping_add(size_of::<abi::GnttabCopy>() as u64);
+        if ctx.preempted() {
+            list.array = at;
+            return Outcome::Again;
+        }
     }
-    Outcome::Done(0)
 }
 
 /// A side that is held.
