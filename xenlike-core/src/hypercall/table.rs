@@ -22,7 +22,7 @@ macro_rules! hypercalls {
         fn carry_out(number: u64, ctx: &mut Ctx<'_>, passed: impl arguments::Passed) -> Outcome {
             match number {
                 $(guest_pv_abi::hypercall::$number => {
-                    table::carry_out_as!($class, $handler, arguments::$arguments, ctx, passed)
+                    table::carry_out_as!($class $number, $handler, arguments::$arguments, ctx, passed)
                 })*
                 _ => guest_pv_abi::errno::ENOSYS.into(),
             }
@@ -41,17 +41,18 @@ pub(super) use hypercalls;
 
 /// Calls a handler as its cost class says.
 macro_rules! carry_out_as {
-    (hot, $handler:path, $arguments:ty, $ctx:ident, $passed:ident) => {{
+    (hot $number:ident, $handler:path, $arguments:ty, $ctx:ident, $passed:ident) => {{
         let args = <$arguments as arguments::Arguments>::decode($passed.load($ctx.regs));
         $handler($ctx, &args).into()
     }};
-    (plain, $handler:path, $arguments:ty, $ctx:ident, $passed:ident) => {{
+    (plain $number:ident, $handler:path, $arguments:ty, $ctx:ident, $passed:ident) => {{
         #[inline(never)] // see `hypercalls`
-        fn body(ctx: &mut Ctx<'_>, args: &mut $arguments) -> Outcome {
+        #[expect(non_snake_case, reason = "the call's name in backtraces and profiles")]
+        fn $number(ctx: &mut Ctx<'_>, args: &mut $arguments) -> Outcome {
             $handler(ctx, args).into()
         }
         let mut args = <$arguments as arguments::Arguments>::decode($passed.load($ctx.regs));
-        let outcome = body($ctx, &mut args);
+        let outcome = $number($ctx, &mut args);
         if outcome == Outcome::Again {
             let mut passed = $passed;
             arguments::Arguments::encode(args, passed.places($ctx.regs));

@@ -18,10 +18,10 @@ pub const SET_AT_BOOT: [(&str, &[&str]); 6] = [
         ],
     ),
     (
-        "xenlike_core::hypercall::SUBCALLS",
+        "xenlike_core::hypercall::table::SUBCALLS",
         &[
-            "xenlike_core::hypercall::at_place",
-            "xenlike_core::hypercall::traced",
+            "xenlike_core::hypercall::table::subcall_at",
+            "xenlike_core::hypercall::table::traced_subcall",
         ],
     ),
     (
@@ -100,7 +100,7 @@ pub const RECURSIONS: [Recursion; 2] = [
     },
     // A multicall in a multicall is refused before it calls anything.
     Recursion {
-        function: "xenlike_core::hypercall::multicall::call",
+        function: "xenlike_core::hypercall::carry_out::MULTICALL",
         levels: 2,
     },
 ];
