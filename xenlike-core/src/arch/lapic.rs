@@ -235,8 +235,8 @@ pub fn init(cpu: CpuId, nmi_pins: impl Fn(u32) -> [Option<Wire>; 2]) {
     enable(mode());
     write(reg::TPR, 0);
     local_vectors().for_each(|register| write(register, read(register) | LVT_MASKED));
-    // While SVR has the APIC software-disabled, all LVT entries stay masked, even against writes (SDM vol. 3
-    // §11.4.7.2): mask them again.
+    // While SVR disables the APIC, its LVT entries read as masked, and can't be changed from that (SDM vol. 3
+    // §11.4.7.2). So they are masked again once it is enabled.
     write(reg::SVR, 0x100 | super::ipi::Vector::Spurious as u32);
     local_vectors().for_each(|register| write(register, LVT_MASKED));
     for (pin, wire) in [reg::LVT_LINT0, reg::LVT_LINT1]

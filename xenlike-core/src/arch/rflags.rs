@@ -16,7 +16,7 @@ pub const NT: u64 = 1 << 14;
 pub const RF: u64 = 1 << 16;
 /// Virtual-8086 mode, which long mode doesn't have.
 pub const VM: u64 = 1 << 17;
-/// Alignment check in ring 3; with SMAP, access to user pages in ring 0.
+/// Alignment check in ring 3; in ring 0 with SMAP, permission to access user pages.
 pub const AC: u64 = 1 << 18;
 
 /// The flags that a PV guest may load: CF PF AF ZF SF TF DF OF NT RF AC ID. IF stays set, IOPL is 0, and VM is clear.

@@ -1,5 +1,5 @@
-//! How long ring 0 has run without letting interrupts in. The work word tells of deadlines and of other CPUs' requests,
-//! but a device's interrupt sets no bit in it; so long work checks the clock too.
+//! How long ring 0 has run without letting interrupts in (docs/latency.md). The work word tells of deadlines and of
+//! other CPUs' requests, but a device's interrupt sets no bit in it; so long work checks the clock too.
 
 #[cfg(target_os = "none")]
 use {

@@ -2,7 +2,7 @@
 //!
 //! *The flush clock.* A frame that loses its last mapping gets a [`Stamp`]. Before the frame is put to a new use, each
 //! CPU must have flushed after that stamp. Each CPU records the clock whenever it flushes everything, so most stamps
-//! are old by the time anybody checks, and no interrupts have to be sent. The clock only advances at a flush that
+//! are old by the time they are checked, and no interrupts have to be sent. The clock only advances at a flush that
 //! follows a stamp: its lowest bit says that the current tick was given out as a stamp. So neither stamping a frame nor
 //! switching address spaces normally writes a shared cache line.
 //!
@@ -204,7 +204,7 @@ pub fn invlpg_local(_at: Vaddr) {}
 pub fn flush_stale(stamp: Stamp, owner: impl FnOnce() -> u32) {
     let stale = stale_cpus(stamp);
     if stale == CpuSet::one(percpu::this_cpu()) {
-        // Cheaper than finding out whether this CPU must flush at all.
+        // Cheaper than a call of `owner` and a look at the tenant.
         flush_local();
     } else if !stale.is_empty() {
         flush_stale_others(stale, owner());

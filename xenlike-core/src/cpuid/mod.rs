@@ -6,7 +6,8 @@
 //! The rules are Xen's, so that guests and `xl` see what they would see there; the lists of features are those that
 //! the public header `arch-x86/cpufeatureset.h` marks.
 //!
-//! Neighbours: `domain` owns a `Policy`, `emul` answers from it, domctl and sysctl pass it in and out ([`serial`]).
+//! Neighbours: `domain` owns a `Policy` (docs/adr/0004), `emul` answers from it, domctl and sysctl pass it in and out
+//! ([`serial`]).
 #![cfg_attr(
     not(test),
     warn(

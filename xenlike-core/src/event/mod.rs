@@ -1,9 +1,9 @@
 //! Event channels: one-bit notifications between domains, from the machine, or among the vCPUs of a domain.
 //!
-//! A [`Table`] contains the channels of one domain. Key types: [`channel::Channel`] (the state of one port),
-//! [`delivery::Delivery`] (how the guest sees events: 2-level bits or FIFO queues), [`Notice`] (which vCPUs the caller
-//! must wake). Neighbours: `domain` owns a table behind an `Arc` and acts on notices; `hypercall::event_channel`
-//! decodes calls; `life` closes all ports at the end.
+//! A [`Table`] contains the channels of one domain, and knows no domain (docs/adr/0004). Key types:
+//! [`channel::Channel`] (the state of one port), [`delivery::Delivery`] (how the guest sees events: 2-level bits or
+//! FIFO queues), [`Notice`] (which vCPUs the caller must wake). Neighbours: `domain` owns a table behind an `Arc` and
+//! acts on notices; `hypercall::event_channel` decodes calls; `life` closes all ports at the end.
 //!
 //! Invariants:
 //! - If port p of A is interdomain with port q of B, then port q of B is interdomain with p of A.

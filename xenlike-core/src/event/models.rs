@@ -168,7 +168,7 @@ fn race<T: Send + Sync + 'static>(shared: &Arc<T>, acts: &[fn(&T)]) {
     }
 }
 
-/// Up to 2 preemptions.
+/// Explored with up to 2 preemptions.
 #[test]
 fn a_vcpu_that_blocks_is_woken() {
     explore(2, || {
@@ -184,7 +184,7 @@ fn a_vcpu_that_blocks_is_woken() {
     });
 }
 
-/// Up to 2 preemptions.
+/// Explored with up to 2 preemptions.
 #[test]
 fn an_event_is_seen_when_its_mask_goes() {
     fn unmask_and_block(node: &Node, unmask: fn(&Node)) {
@@ -208,8 +208,9 @@ fn an_event_is_seen_when_its_mask_goes() {
     }
 }
 
-/// Up to 3 preemptions. The port is masked, as ports that are polled for are. The vCPU polls again after it has taken
-/// an event, when the sender of that event may not have finished waking it; the next event must wake it nevertheless.
+/// Explored with up to 3 preemptions. The port is masked, as ports that are polled for are. The vCPU polls again after
+/// it has taken an event, when the sender of that event may not have finished waking it; the next event must wake it
+/// nevertheless.
 #[test]
 fn a_vcpu_that_polls_is_woken() {
     explore(3, || {
@@ -275,7 +276,8 @@ impl Pair {
     }
 }
 
-/// Up to 3 preemptions. A sender that has found the peer's port delivers before that port gets another use.
+/// Explored with up to 3 preemptions. A sender that has found the peer's port delivers before that port gets another
+/// use.
 #[test]
 fn an_event_does_not_reach_the_next_use_of_a_port() {
     explore(3, || {
@@ -299,7 +301,7 @@ fn an_event_does_not_reach_the_next_use_of_a_port() {
     });
 }
 
-/// Up to 1 preemption.
+/// Explored with up to 1 preemption.
 #[test]
 fn both_ends_close() {
     explore(1, || {
@@ -325,7 +327,7 @@ fn both_ends_close() {
     });
 }
 
-/// Up to 3 preemptions. One end closes while the other is connected again: no port has two peers.
+/// Explored with up to 3 preemptions. One end closes while the other is connected again: no port has two peers.
 #[test]
 fn a_port_has_one_peer() {
     explore(3, || {
@@ -402,7 +404,7 @@ impl Fifo {
     }
 }
 
-/// Up to 2 preemptions.
+/// Explored with up to 2 preemptions.
 #[test]
 fn a_queue_loses_nothing() {
     explore(2, || {
@@ -424,7 +426,7 @@ fn a_queue_loses_nothing() {
     });
 }
 
-/// Up to 2 preemptions.
+/// Explored with up to 2 preemptions.
 #[test]
 fn a_queue_gets_the_event_when_its_mask_goes() {
     explore(2, || {
@@ -445,7 +447,7 @@ fn a_queue_gets_the_event_when_its_mask_goes() {
     });
 }
 
-/// Up to 2 preemptions. The guest takes an event off while its port is closed and bound again.
+/// Explored with up to 2 preemptions. The guest takes an event off while its port is closed and bound again.
 #[test]
 fn a_queue_survives_the_closing_of_its_ports() {
     explore(2, || {
@@ -469,7 +471,7 @@ fn a_queue_survives_the_closing_of_its_ports() {
     });
 }
 
-/// Up to 1 preemption. An event arrives while the domain switches to the FIFO ABI.
+/// Explored with up to 1 preemption. An event arrives while the domain switches to the FIFO ABI.
 #[test]
 fn the_switch_to_queues_loses_nothing() {
     explore(1, || {

@@ -64,7 +64,7 @@ impl Machine for Hardware {
         ioapic::lines()
     }
     fn route(&mut self, gsi: u32, vector: u8, cpu: CpuId, trigger: Trigger, gate: Gate) {
-        // The book only routes lines that exist, and not those of the firmware.
+        // The line exists. If it is the firmware's, nothing happens: it stays as it is.
         let _ = ioapic::route(gsi, vector, cpu, trigger, gate);
     }
     fn set_gate(&mut self, gsi: u32, gate: Gate) {

@@ -14,17 +14,17 @@ impl DomId {
     pub const DOM0: Self = Self(0);
     /// The boot domain (`guests/bootdom`). Guests can't name this id.
     pub const BOOT: Self = Self(0x7fe0);
-    /// First reserved id (DOMID_FIRST_RESERVED in xen.h).
+    /// The first reserved id (DOMID_FIRST_RESERVED in xen.h).
     pub const FIRST_RESERVED: Self = Self(0x7ff0);
-    /// The caller itself (DOMID_SELF in xen.h).
+    /// The id by which a caller names itself (DOMID_SELF in xen.h).
     pub const SELF: Self = Self(0x7ff0);
-    /// Owner of I/O memory (DOMID_IO in xen.h).
+    /// The owner of I/O memory (DOMID_IO in xen.h).
     pub const IO: Self = Self(0x7ff1);
-    /// Owner of what the hypervisor shares (DOMID_XEN in xen.h).
+    /// The owner of pages that the hypervisor shares (DOMID_XEN in xen.h).
     pub const XEN: Self = Self(0x7ff2);
-    /// No domain (DOMID_INVALID in xen.h).
+    /// The id that no domain has (DOMID_INVALID in xen.h).
     pub const INVALID: Self = Self(0x7ff4);
-    /// The idle vCPUs' domain (DOMID_IDLE in xen.h).
+    /// The domain of the idle vCPUs (DOMID_IDLE in xen.h).
     pub const IDLE: Self = Self(0x7fff);
 }
 

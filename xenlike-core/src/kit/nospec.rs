@@ -1,4 +1,4 @@
-//! Bounds that hold under speculation too.
+//! Bounds that hold under speculation too (docs/speculation.md).
 //!
 //! A CPU runs past a bounds check before it knows the outcome (Spectre v1, bounds check bypass). A guest that chose the
 //! index can thus make it load a word of its choice, and learn the word from the state of the cache. So an index that a

@@ -34,7 +34,7 @@ pub(super) struct QueueState {
     pub leaving: Option<u32>,
     /// The time up to which `current` has been accounted (ns).
     pub charged_at_ns: u64,
-    /// The time since which `current` has run without interruption (ns).
+    /// The time at which `current` began to run, without interruption since (ns).
     pub turn_started_ns: u64,
     /// The time at which `current` must give way at the latest, as this CPU was told (ns).
     pub turn_ends_ns: u64,

@@ -1,9 +1,10 @@
 //! Deadlines: a queue for each CPU, and a [`Timer`] handle in each object that has a deadline.
 //!
 //! A timer waits in the queue of the CPU on which it was set. That CPU calls [`Timers::pop_expired`] from its timer
-//! interrupt and acts on the keys that it gets. [`Timers::set`] and [`Timers::cancel`] may be called on any CPU. A
-//! timer that is set again just as it expires may be reported once too early, so code that acts on a key checks whether
-//! its time has come. Uses `kit`, and asks `mm::heap` whether the heap may grow.
+//! interrupt and acts on the keys that it gets: keys, because the queues know no domain (docs/adr/0004).
+//! [`Timers::set`] and [`Timers::cancel`] may be called on any CPU. A timer that is set again just as it expires may be
+//! reported once too early, so code that acts on a key checks whether its time has come. Uses `kit`, and asks
+//! `mm::heap` whether the heap may grow.
 #![cfg_attr(
     not(test),
     warn(
