@@ -1,6 +1,6 @@
-//! What QEMU's command line asks for.
+//! The plug-in's arguments on QEMU's command line.
 
-/// A place that is noted when it is reached.
+/// An address that is recorded when it is executed.
 pub struct Mark {
     /// Its name in the output.
     pub name: String,
@@ -8,39 +8,39 @@ pub struct Mark {
     pub address: u64,
 }
 
-/// Addresses whose instructions are counted together.
+/// A range of addresses whose instructions are counted together.
 pub struct Share {
     /// Its name in the output.
     pub name: String,
-    /// The first address.
+    /// The first address of the range.
     pub from: u64,
-    /// The last one.
+    /// The last address of the range.
     pub to: u64,
 }
 
-/// All of it.
+/// All arguments of the plug-in.
 #[derive(Default)]
 pub struct Arguments {
-    /// The output file.
+    /// Path of the output file.
     pub out: String,
-    /// Counting begins behind this address …
+    /// Counting begins after this address is executed …
     pub from: Option<u64>,
-    /// … and ends at this one.
+    /// … and ends when this one is executed.
     pub to: Option<u64>,
-    /// Places to note.
+    /// Addresses to record.
     pub marks: Vec<Mark>,
-    /// Shares to tell at each of them.
+    /// Shares whose counts are written at each mark.
     pub shares: Vec<Share>,
-    /// Where runs of instructions are measured, beginning with the first mark.
+    /// The addresses at which runs are measured, from the first execution of `from` on.
     pub runs: Option<Share>,
-    /// Runs shorter than this are not told.
+    /// Minimum length of a run to be written.
     pub least: u64,
     /// Addresses whose execution ends a run.
     pub ends: Vec<u64>,
 }
 
 impl Arguments {
-    /// Reads words `NAME=VALUE`.
+    /// Parses words of the form `NAME=VALUE`.
     pub fn parse(words: &[String]) -> Result<Self, String> {
         let mut arguments = Self::default();
         for word in words {

@@ -1,4 +1,4 @@
-//! QEMU's plug-in interface, as much of it as is used, behind safe functions.
+//! The parts of QEMU's plug-in interface that are used here, as safe functions.
 
 #![expect(unsafe_code, reason = "calls QEMU and is called by it")]
 
@@ -6,10 +6,10 @@ use crate::{runs, tally};
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::OnceLock;
 
-/// Names this plug-in.
+/// Id by which QEMU knows this plug-in.
 pub type Id = u64;
 
-/// What QEMU says about itself; not looked at.
+/// QEMU's information about itself, which isn't used.
 #[repr(C)]
 pub struct Info {
     _opaque: [u8; 0],
@@ -30,7 +30,7 @@ struct Scoreboard {
     _opaque: [u8; 0],
 }
 
-/// A counter of each CPU's.
+/// A counter with a value for each CPU.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct PerCpu {
@@ -38,7 +38,7 @@ struct PerCpu {
     offset: usize,
 }
 
-// SAFETY: QEMU lets any thread use it.
+// SAFETY: QEMU allows any thread to use it.
 unsafe impl Send for PerCpu {}
 // SAFETY: as above.
 unsafe impl Sync for PerCpu {}
@@ -82,10 +82,10 @@ unsafe extern "C" {
     fn qemu_plugin_u64_sum(entry: PerCpu) -> u64;
 }
 
-/// The strings of a C array.
+/// Converts a C array of strings.
 ///
 /// # Safety
-/// `argv` has `argc` strings.
+/// `argv` holds `argc` strings.
 pub unsafe fn strings(argc: c_int, argv: *const *const c_char) -> Vec<String> {
     let count = usize::try_from(argc).unwrap_or(0);
     let string = |index| {
@@ -96,12 +96,12 @@ pub unsafe fn strings(argc: c_int, argv: *const *const c_char) -> Vec<String> {
     (0..count).map(string).collect()
 }
 
-/// All instructions since power-on, and behind them those of each share.
+/// All instructions since power-on, followed by those of each share.
 static EXECUTED: OnceLock<PerCpu> = OnceLock::new();
 
-/// Asks QEMU to call back.
+/// Registers the plug-in's callbacks.
 pub fn install(id: Id) {
-    // SAFETY: within `qemu_plugin_install`, with functions of the types that QEMU calls.
+    // SAFETY: called within `qemu_plugin_install`, with functions of the types that QEMU calls.
     unsafe {
         let score = qemu_plugin_scoreboard_new(size_of::<u64>() * (1 + tally::shares()));
         EXECUTED.get_or_init(|| PerCpu { score, offset: 0 });
@@ -110,17 +110,17 @@ pub fn install(id: Id) {
     }
 }
 
-/// How many instructions were executed since power-on.
+/// Number of instructions executed since power-on.
 pub fn executed() -> u64 {
-    // SAFETY: the counter that `install` made.
+    // SAFETY: `install` made the counter.
     EXECUTED
         .get()
         .map_or(0, |entry| unsafe { qemu_plugin_u64_sum(*entry) })
 }
 
-/// How many of them belong to a share.
+/// Number of executed instructions that belong to a share.
 pub fn executed_of(share: usize) -> u64 {
-    // SAFETY: the counters that `install` made.
+    // SAFETY: `install` made the counters.
     counter(share).map_or(0, |entry| unsafe { qemu_plugin_u64_sum(entry) })
 }
 
@@ -132,9 +132,9 @@ fn counter(share: usize) -> Option<PerCpu> {
     })
 }
 
-/// QEMU translates a block: what is wanted of its instructions is tied to them.
+/// Callback when QEMU translates a block: attaches the counters and callbacks that its instructions need.
 extern "C" fn translated(_: Id, block: *mut Block) {
-    // SAFETY: QEMU's own block and its instructions, valid during this call.
+    // SAFETY: the block and its instructions are QEMU's own and valid during this call.
     unsafe {
         let count = qemu_plugin_tb_n_insns(block);
         let first = qemu_plugin_insn_vaddr(qemu_plugin_tb_get_insn(block, 0));
@@ -160,14 +160,14 @@ extern "C" fn translated(_: Id, block: *mut Block) {
     }
 }
 
-/// An instruction is about to be executed.
+/// Callback before an instruction is executed.
 extern "C" fn reached(_: c_uint, data: *mut c_void) {
     // SAFETY: `translated` passes places, which live for ever.
     let place = unsafe { &*data.cast::<tally::Place>() };
     place.reached();
 }
 
-/// A block is about to be executed.
+/// Callback before a block is executed.
 extern "C" fn executed_block(cpu: c_uint, data: *mut c_void) {
     // SAFETY: `translated` passes pieces, which live for ever.
     let piece = unsafe { &*data.cast::<runs::Piece>() };

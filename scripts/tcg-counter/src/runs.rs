@@ -1,21 +1,21 @@
-//! How long a CPU stays at some addresses: in ring 0, with interrupts off.
+//! Measures how long a CPU stays at some addresses: in ring 0, with interrupts off.
 
 use crate::tally::TALLY;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// CPUs that are told apart.
+/// Maximum number of CPUs.
 const CPUS: usize = 64;
-/// A sample is taken after so many instructions.
+/// Instructions between two samples.
 const SAMPLE: u64 = 1000;
-/// Samples that are told, spread over the run.
+/// Maximum number of samples that are written, spread over the run.
 const TOLD: usize = 40;
 
 /// A translated block.
 pub struct Piece {
     address: u64,
     instructions: u64,
-    /// Whether it is at the addresses that are measured.
+    /// Whether it is at the measured addresses.
     inside: bool,
     ends_run: bool,
     begins: bool,
@@ -34,7 +34,7 @@ static RUNS: [Mutex<Run>; CPUS] = [const {
 }; CPUS];
 static BEGUN: AtomicBool = AtomicBool::new(false);
 
-/// What is known of a block, if runs are measured.
+/// The properties of a block, if runs are measured.
 pub fn piece(address: u64, instructions: u64) -> Option<&'static Piece> {
     let arguments = &TALLY.get()?.arguments;
     let measured = arguments.runs.as_ref()?;
@@ -48,7 +48,7 @@ pub fn piece(address: u64, instructions: u64) -> Option<&'static Piece> {
     })))
 }
 
-/// A CPU executes a block.
+/// Records that a CPU executes a block.
 pub fn executed(cpu: usize, piece: &Piece) {
     if piece.begins {
         BEGUN.store(true, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The counts, and where they go.
+//! The counts, and writing them to the output file.
 
 use crate::arguments::Arguments;
 use crate::plugin;
@@ -10,17 +10,17 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// What happens when an address is executed.
 enum Purpose {
-    /// The window opens.
+    /// Counting begins.
     From,
-    /// The window closes.
+    /// Counting ends.
     To,
-    /// It is noted.
+    /// A mark is written.
     Mark(String),
-    /// It is counted, while the window is open.
+    /// The instruction is counted, while counting is on.
     Count(AtomicU64),
 }
 
-/// An address and its purpose.
+/// An address with its purpose.
 pub struct Place {
     address: u64,
     purpose: Purpose,
@@ -31,13 +31,13 @@ pub struct Tally {
     file: Mutex<File>,
     open: AtomicBool,
     places: Mutex<HashMap<u64, &'static Place>>,
-    /// Shares of which an instruction was met.
+    /// Shares of which an instruction has been executed.
     met: Mutex<Vec<usize>>,
 }
 
 pub static TALLY: OnceLock<Tally> = OnceLock::new();
 
-/// Makes the output file.
+/// Creates the output file.
 pub fn start(arguments: Arguments) -> Result<(), String> {
     let file = File::create(&arguments.out).map_err(|error| error.to_string())?;
     TALLY.get_or_init(|| Tally {
@@ -50,19 +50,19 @@ pub fn start(arguments: Arguments) -> Result<(), String> {
     Ok(())
 }
 
-/// Are all instructions counted since power-on? Only marks need it.
+/// Whether all instructions since power-on are counted, which only marks need.
 pub fn counts_all() -> bool {
     TALLY.get().is_some_and(|tally| {
         !tally.arguments.marks.is_empty() || !tally.arguments.shares.is_empty()
     })
 }
 
-/// How many shares there are.
+/// Number of shares.
 pub fn shares() -> usize {
     TALLY.get().map_or(0, |tally| tally.arguments.shares.len())
 }
 
-/// The share that an instruction belongs to, which is about to be executed for the first time.
+/// The share of an instruction that is about to be executed for the first time.
 pub fn share(address: u64) -> Option<usize> {
     let tally = TALLY.get()?;
     let mut shares = tally.arguments.shares.iter();
@@ -75,7 +75,7 @@ pub fn share(address: u64) -> Option<usize> {
     Some(index)
 }
 
-/// The place at an address, if anything happens there.
+/// The place at an address, if it has a purpose.
 pub fn place(address: u64) -> Option<&'static Place> {
     let tally = TALLY.get()?;
     let purpose = tally.purpose(address)?;
@@ -105,7 +105,7 @@ impl Tally {
             .then(|| Purpose::Count(AtomicU64::new(0)))
     }
 
-    /// Notes that `name` is reached, and what was executed until now.
+    /// Writes that `name` was reached, and how many instructions were executed before.
     fn mark(&self, name: &str) {
         let mut lines = format!("mark {name} {}\n", plugin::executed());
         for (index, share) in self.arguments.shares.iter().enumerate() {
@@ -117,13 +117,13 @@ impl Tally {
 
     pub fn write(&self, line: &str) {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nobody is there to be told that the disk is full; the reader misses the line.
+        // An error can't be reported here; the reader will miss the line.
         let _ = file.write_all(line.as_bytes());
     }
 }
 
 impl Place {
-    /// It is being executed.
+    /// Handles the execution of this address.
     pub fn reached(&self) {
         let Some(tally) = TALLY.get() else {
             return;
@@ -141,7 +141,7 @@ impl Place {
     }
 }
 
-/// QEMU ends: the counts are written.
+/// Writes the counts when QEMU ends.
 pub fn end() {
     let Some(tally) = TALLY.get() else {
         return;

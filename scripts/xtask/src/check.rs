@@ -1,4 +1,4 @@
-//! What tests and reports share: the ring-0 source files, without their tests.
+//! Code that checks and reports share: reads the source files of ring 0, without their tests.
 
 use anyhow::{Context, Result};
 use std::fs;
@@ -9,12 +9,13 @@ use xenlike_tests::paths::root;
 pub struct Source {
     /// Path below the folder that was read.
     pub path: PathBuf,
-    /// Its text.
+    /// Contents of the file.
     pub text: String,
 }
 
 impl Source {
-    /// The text before the file's test module. One in a file of its own, which a line at the top names, ends nothing.
+    /// The text before the file's test module. A test module in a file of its own, which a line at the top declares,
+    /// doesn't count.
     pub fn without_tests(&self) -> &str {
         let before = |marker: &str| {
             let mut found = self.text.match_indices(marker).map(|(at, _)| at);
@@ -31,9 +32,9 @@ impl Source {
         self.text.get(..end).unwrap_or_default()
     }
 
-    /// Whether the file is a test as a whole (`tests.rs`, `…/tests/…`), or part of a model that only
-    /// the model checker builds (`models.rs`, `…/models/…`, loom's atomics). The audit is neither: its
-    /// rooms and lints are held like any other's.
+    /// Whether the whole file is a test (`tests.rs`, `…/tests/…`), or part of a model that is built only for the
+    /// model checker (`models.rs`, `…/models/…`, loom's atomics). The audit counts as neither: the rules for rooms
+    /// and lints apply to it.
     pub fn is_test(&self) -> bool {
         self.path.components().any(|part| {
             let name = part.as_os_str().to_string_lossy();
@@ -44,7 +45,7 @@ impl Source {
 }
 
 impl Source {
-    /// Whether the file is in test builds alone: the audit, and what services have for it.
+    /// Whether the file is only in test builds: the audit, and the parts of services that it needs.
     pub fn is_audit(&self) -> bool {
         self.path.components().any(|part| {
             let name = part.as_os_str().to_string_lossy();
@@ -58,10 +59,10 @@ pub fn core_folder() -> PathBuf {
     root().join("xenlike-core/src")
 }
 
-/// All `.rs` files below `folder`, sorted.
+/// All `.rs` files below `folder`, sorted by path.
 ///
 /// # Errors
-/// When the folder can't be read.
+/// If the folder can't be read.
 pub fn sources(folder: &Path) -> Result<Vec<Source>> {
     let mut found = Vec::new();
     gather(folder, folder, &mut found)?;

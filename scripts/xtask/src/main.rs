@@ -1,4 +1,4 @@
-//! The logic behind `scripts/*`: one subcommand each, and a few for developers.
+//! The logic behind `scripts/*`: a subcommand for each, and a few for developers.
 
 mod bench;
 mod build;

@@ -1,21 +1,21 @@
-//! `scripts/test miri`: the host tests of the hypervisor's rooms that hold unsafe code, under Miri.
+//! `scripts/test miri`: runs the host tests of the hypervisor's rooms that contain unsafe code under Miri.
 //!
-//! Miri comes with the nightly toolchain alone, which this part installs when it is asked for by name; `scripts/test`
-//! without a part runs it where it is. It runs some hundred times slower than the machine: the rooms whose
-//! tests are about gigabytes of memory and hold no unsafe code stay out, and properties are tried a few times each. So
-//! it takes about three minutes.
+//! Miri is only in the nightly toolchain, which is installed if this part is asked for by name; `scripts/test`
+//! without a part runs it only where it exists. Miri is some hundred times slower than the machine. So rooms whose
+//! tests need gigabytes of memory and that contain no unsafe code are left out, and each property is tried only a few
+//! times. It then takes about three minutes.
 
 use crate::process;
 use anyhow::Result;
 use std::process::{Command, Stdio};
 
-/// Which tests, by the beginnings of their names.
+/// The tests to run, by the beginnings of their names.
 const ROOMS: [&str; 3] = ["kit::", "arch::", "mm::"];
-/// Tests of these rooms that are not run.
+/// Rooms among them whose tests are not run.
 const LEFT_OUT: [&str; 1] = ["mm::alloc::"];
 const TOOLCHAIN: &str = "nightly";
 
-/// Whether the toolchain is here, and Miri with it.
+/// Whether the toolchain and Miri are installed.
 pub fn is_here() -> bool {
     let mut version = Command::new("rustup");
     version.args(["run", TOOLCHAIN, "cargo", "miri", "--version"]);
@@ -23,10 +23,10 @@ pub fn is_here() -> bool {
     asked.is_ok_and(|status| status.success())
 }
 
-/// Runs them; installs Miri where it is missing.
+/// Runs the tests; installs Miri if it is missing.
 ///
 /// # Errors
-/// When it can't be had, or a test fails.
+/// If Miri can't be installed, or a test fails.
 pub fn test() -> Result<()> {
     if !is_here() {
         process::run(
@@ -43,7 +43,7 @@ pub fn test() -> Result<()> {
     for left_out in LEFT_OUT {
         cargo.args(["--skip", left_out]);
     }
-    // Properties look for their file of past failures, and for the time.
+    // proptest reads the file of past failures, and the clock.
     cargo.env("MIRIFLAGS", "-Zmiri-disable-isolation");
     cargo.env("PROPTEST_CASES", "4");
     cargo.env("CARGO_TARGET_DIR", xenlike_tests::paths::build("miri"));

@@ -1,8 +1,8 @@
-//! The guest's addresses in the built hypervisor: each place where guest memory opens stands behind the
+//! Checks guests' addresses in the built hypervisor: each place that opens guest memory must come after the
 //! arithmetic that bounds the address (`mm::layout::guest_or_nowhere`), in the same function.
 //!
-//! The compiler is not told to keep it so, hence a look at what it made. The places are those that
-//! `arch/smap.rs` lists for boot: `stac` comes there.
+//! The compiler isn't obliged to keep this order, so its output is checked. The places are those that `arch/smap.rs`
+//! lists for boot, where `stac` is written.
 
 use crate::bench::Symbols;
 use crate::process;
@@ -14,15 +14,15 @@ use std::fs;
 use std::process::Command;
 use xenlike_tests::paths::build;
 
-/// `stac`, as the list has it.
+/// The encoding of `stac` in the list.
 const OPENS: u32 = 0x00cb_010f;
-/// The instruction that bounds an address; its other uses are rare enough not to hide a fault.
+/// The instruction that bounds an address. Its other uses are too rare to hide a fault.
 const BOUNDS: &str = "cmovae ";
 
-/// Looks at `build/xenlike`.
+/// Checks `build/xenlike`.
 ///
 /// # Errors
-/// When a function opens guest memory before it has bounded an address, or none opens it.
+/// If a function opens guest memory before it has bounded an address, or no function opens it.
 pub fn check() -> Result<()> {
     let opens = opens()?;
     if opens.is_empty() {

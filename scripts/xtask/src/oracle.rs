@@ -1,4 +1,4 @@
-//! Boots a kernel as Dom0 under Debian's real Xen 4.20: what does the peer do?
+//! Boots a kernel as Dom0 under Debian's real Xen 4.20, for comparison.
 
 use crate::debian::{self, Part, dom0, toolstack};
 use crate::process;
@@ -53,10 +53,10 @@ pub struct Options {
     qemu: Vec<String>,
 }
 
-/// Boots it on this terminal; `Ctrl-A x` ends.
+/// Boots the kernel on this terminal; `Ctrl-A x` quits.
 ///
 /// # Errors
-/// When a part is missing or QEMU fails.
+/// If a part is missing or QEMU fails.
 pub fn boot(options: &Options) -> Result<()> {
     let scratch = Scratch::new("oracle")?;
     let mut parts = vec![Part::Xen];
@@ -109,10 +109,10 @@ pub fn boot(options: &Options) -> Result<()> {
     process::become_command(qemu.arg("-no-reboot"))
 }
 
-/// Debian's toolstack with the guest's configuration, as `guest.cfg`, the files that it names, and a script to run.
+/// Debian's toolstack with the guest's configuration as `guest.cfg`, the files that it names, and a script to run.
 ///
 /// # Errors
-/// When a file is missing.
+/// If a file is missing.
 pub fn toolstack_with(guest: &Path, script: &str, scratch: &Scratch) -> Result<PathBuf> {
     let text = fs::read_to_string(guest).with_context(|| guest.display().to_string())?;
     let folder = guest.parent().unwrap_or(Path::new("."));

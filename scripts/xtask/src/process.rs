@@ -1,13 +1,13 @@
-//! Running other programs, with errors that name them.
+//! Runs other programs, with errors that name them.
 
 use anyhow::{Context, Result, bail};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-/// Runs `command` with our terminal.
+/// Runs `command` on this terminal.
 ///
 /// # Errors
-/// When it doesn't start or fails.
+/// If it doesn't start or fails.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| line(command))?;
     if !status.success() {
@@ -16,18 +16,18 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Becomes `command`: signals and the terminal are its own from then on.
+/// Replaces this process by `command`, which then gets the signals and the terminal.
 ///
 /// # Errors
-/// When it doesn't start; otherwise this doesn't return.
+/// If it doesn't start; otherwise this doesn't return.
 pub fn become_command(command: &mut Command) -> Result<()> {
     Err(command.exec()).with_context(|| line(command))
 }
 
-/// Runs `command` and gives its standard output; its standard error is shown when it fails.
+/// Runs `command` and returns its standard output. Its standard error is shown if it fails.
 ///
 /// # Errors
-/// When it doesn't start or fails.
+/// If it doesn't start or fails.
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
@@ -40,10 +40,10 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// A command that runs as root, by sudo where this isn't; packages' scripts ask it nothing.
+/// A command that runs as root, by sudo if needed. Packages' scripts ask no questions.
 ///
 /// # Errors
-/// When there is no sudo.
+/// If there is no sudo.
 pub fn as_root(program: &str) -> Result<Command> {
     let id = output(Command::new("id").arg("-u"))?;
     let mut command = if id.trim() == "0" {

@@ -1,11 +1,11 @@
-//! Lines and unsafe blocks of the ring-0 code, room by room.
+//! Counts lines and unsafe blocks of the ring-0 code, room by room.
 
 use crate::check::{self, Source};
 use anyhow::{Result, bail};
 use regex::Regex;
 use std::collections::BTreeMap;
 
-/// No file may be longer (lines, all of them).
+/// Maximum number of lines in a file, comments included.
 const MAX_FILE_LINES: usize = 600;
 
 #[derive(Default, Clone, Copy)]
@@ -32,7 +32,7 @@ impl Count {
 /// Prints the table.
 ///
 /// # Errors
-/// When a file is too long.
+/// If a file is too long.
 pub fn print() -> Result<()> {
     let sources = check::sources(&check::core_folder())?;
     let mut rooms: BTreeMap<String, Count> = BTreeMap::new();
@@ -90,7 +90,7 @@ fn count(source: &Source) -> Count {
     }
 }
 
-/// The lines of a file without what test builds alone have: an item or a statement behind its attribute.
+/// Removes code that is only in test builds: an item or a statement after its attribute.
 fn without_audit<'a>(code: &[&'a str]) -> Vec<&'a str> {
     let mut rest = code.iter();
     let mut kept = Vec::new();

@@ -1,7 +1,7 @@
-//! Holds the paths `crate::ROOM` in xenlike-core against the order of its rooms.
+//! Checks the paths `crate::ROOM` in xenlike-core against the order of its rooms.
 //!
-//! The order stands in one place, the header of `xenlike-core/src/lib.rs`, as
-//! `a → {b, c} → d`: a room uses only rooms further right.
+//! The order is written in one place, the header of `xenlike-core/src/lib.rs`, as `a → {b, c} → d`: a room uses only
+//! rooms further to the right.
 
 use crate::check::{self, Source};
 use anyhow::{Context, Result, bail};
@@ -14,7 +14,7 @@ type Ranks = BTreeMap<String, usize>;
 /// Checks the whole tree.
 ///
 /// # Errors
-/// With every use that goes against the order.
+/// Every use that violates the order.
 pub fn check() -> Result<()> {
     let sources = check::sources(&check::core_folder())?;
     let header = sources
@@ -33,7 +33,7 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-/// Reads the order from the `//!` lines that hold arrows.
+/// Reads the order from the `//!` lines that contain arrows.
 fn parse_order(header: &str) -> Result<Ranks> {
     let text: String = header
         .lines()
@@ -81,7 +81,7 @@ fn room_of(path: &Path) -> String {
     name.trim_end_matches(".rs").to_owned()
 }
 
-/// Every name behind `crate::`, also inside `use crate::{a, b::{c, d}}`.
+/// Every name after `crate::`, also inside `use crate::{a, b::{c, d}}`.
 fn used_rooms(text: &str) -> Vec<String> {
     let code: String = text
         .lines()

@@ -86,7 +86,7 @@ enum Dom0 {
 }
 
 impl Dom0 {
-    /// Linux's command line.
+    /// The command line for Linux.
     fn words(self) -> &'static str {
         match self {
             Self::Debian => "console=hvc0",
@@ -101,10 +101,10 @@ enum MachineType {
     Q35,
 }
 
-/// Boots.
+/// Boots the machine.
 ///
 /// # Errors
-/// When the build or QEMU fails, or with `--exec` a command did.
+/// If the build or QEMU fails, or with `--exec` a command fails.
 pub fn run(options: &Options) -> Result<()> {
     if !options.no_build {
         build::build(&build::Options::default())?;
@@ -148,7 +148,7 @@ impl Options {
 }
 
 impl Options {
-    /// The disk with Debian's root.
+    /// QEMU's arguments for the disk with Debian's root.
     fn disk(&self) -> Vec<String> {
         if self.dom0 != Some(Dom0::DebianRoot) {
             return Vec::new();
@@ -173,7 +173,7 @@ fn interactive_iso(options: &Options, scratch: &Scratch) -> Result<PathBuf> {
     }
     let own_files = options.cfg.is_some() || !options.file.is_empty();
     let media = match options.dom0 {
-        // What is there may be newer than the image.
+        // With `--no-build`, the artefacts may be newer than the image.
         None if !own_files && !options.no_build && options.append.is_empty() => {
             return Ok(artefact("xenlike.iso"));
         }
@@ -193,7 +193,7 @@ impl Dom0 {
 }
 
 impl Options {
-    /// The embedded shell with its usual files, and those named on the command line, which come before.
+    /// A medium with the embedded shell and its usual files; those named on the command line take precedence.
     fn shell_media(&self) -> Result<Media> {
         let mut own = Vec::new();
         for path in self.cfg.iter().chain(&self.file) {
@@ -213,7 +213,7 @@ impl Options {
     }
 }
 
-/// A file as who called `scripts/run` named it, which works from the repository's root.
+/// A path relative to the caller's folder: `scripts/run` itself works in the repository's root.
 fn from_caller(file: &Path) -> PathBuf {
     match env::var_os("XENLIKE_CALLED_FROM") {
         Some(folder) => Path::new(&folder).join(file),

@@ -1,4 +1,4 @@
-//! `scripts/test`: the host's tests and checks, then those in QEMU.
+//! `scripts/test`: runs the tests and checks on the host, then those in QEMU.
 
 use crate::build;
 use crate::debian;
@@ -36,10 +36,10 @@ enum TestPart {
     Faults,
 }
 
-/// Runs them all and says how many steps failed.
+/// Runs the selected parts, and prints how many steps failed.
 ///
 /// # Errors
-/// When one failed.
+/// If a step failed.
 pub fn test(options: &Options) -> Result<()> {
     if options.part == Some(TestPart::Miri) {
         return miri::test();
@@ -131,16 +131,16 @@ fn host(tally: &mut Tally) {
     tally.step("host tests", || cargo(&["test", "--quiet"]));
 }
 
-/// The tests in QEMU are the ignored ones of the tests crate, two at a time.
+/// The tests in QEMU are the ignored tests of the tests crate; they run two at a time.
 fn qemu(options: &Options, tally: &mut Tally) {
     if !options.no_build && !tally.step("build", || build::build(&build::Options::default())) {
         return;
     }
-    // No artefact, so nobody else builds it.
+    // Not one of the artefacts, so `build` doesn't make it.
     if !tally.step("test build", build::test_core) {
         return;
     }
-    // Only a test needs it.
+    // Needed only by a test.
     let older = || debian::ensure(&[debian::Part::OlderToolstack]);
     if !tally.step("Debian 12's tools", older) {
         return;
@@ -155,7 +155,7 @@ fn qemu(options: &Options, tally: &mut Tally) {
 
 fn cargo(arguments: &[&str]) -> Result<()> {
     let mut cargo = Command::new("cargo");
-    // A failing test says what it saw; where in the test runner that was helps nobody.
+    // A failing test prints what it saw; a backtrace of the test runner would not help.
     cargo.env("RUST_LIB_BACKTRACE", "0");
     process::run(cargo.args(arguments).current_dir(root()))
 }

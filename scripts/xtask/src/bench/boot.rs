@@ -1,6 +1,6 @@
-//! What booting costs: from GRUB's jump to first instructions and to the prompt; and creating a domain there.
+//! The cost of booting, from GRUB's jump to the first instructions and to the prompt, and of creating a domain there.
 //!
-//! QEMU's plug-in notes how many instructions were executed when these places are reached.
+//! QEMU's plug-in records the number of executed instructions at these places.
 
 use super::counted::Counts;
 use super::machine::{self, Figures, MEMORY_MIB};
@@ -16,10 +16,11 @@ use xenlike_tests::media::Media;
 use xenlike_tests::paths::{Scratch, build as artefact, root};
 use xenlike_tests::scenario::{BOOT, artefact_with, boot_to_prompt, power_off};
 
-/// The row of a domain that the shell creates.
+/// The row for a domain that the shell creates.
 pub const CREATE: &str = "create_hello";
 
-/// From GRUB's jump to `kernel` to the first instruction of the benchmark guest as Dom0, which `media` boots.
+/// Measures from GRUB's jump to `kernel` to the first instruction of the benchmark guest as Dom0, which `media`
+/// boots.
 pub fn to_dom0(kernel: &Path, media: &Media) -> Result<Figures> {
     let scratch = Scratch::new("boot")?;
     let output = scratch.path().join("marks");
@@ -29,13 +30,13 @@ pub fn to_dom0(kernel: &Path, media: &Media) -> Result<Figures> {
     machine::marked(media, &build::counter()?, &output, &places)?;
     let text = fs::read_to_string(&output).context("the plug-in's output")?;
     let jump = reached(&text, "jump", 0)?;
-    // The guest runs where the boot domain ran before, if there was one.
+    // If there was a boot domain before the guest, it has the same address.
     let starts = counted::marks(&text, "start");
     let start = starts.last().context("the guest did not start")?;
     Ok([("boot_to_dom0".to_owned(), start - jump)].into())
 }
 
-/// The embedded control domain: its first instruction, its prompt, a domain created there.
+/// Measures the embedded control domain: its first instruction, its prompt, a domain created there.
 pub fn to_prompt() -> Result<Figures> {
     let scratch = Scratch::new("boot")?;
     let output = scratch.path().join("marks");
@@ -44,7 +45,7 @@ pub fn to_prompt() -> Result<Figures> {
     let text = fs::read_to_string(&output).context("the plug-in's output")?;
     let at = |name: &str, index: usize| reached(&text, name, index);
     let jump = at("jump", 0)?;
-    // Both guests begin at the same address: the boot domain first.
+    // Both guests begin at the same address; the boot domain comes first.
     let figures = [
         ("boot_to_boot_domain", at("start", 0)? - jump),
         ("boot_to_prompt", at("prompt", 0)? - jump),
@@ -53,12 +54,12 @@ pub fn to_prompt() -> Result<Figures> {
     Ok(figures.map(|(name, value)| (name.to_owned(), value)).into())
 }
 
-/// The counts of the row `create_hello`, by address.
+/// The counts of the row `create_hello` by address.
 pub fn create_counts() -> Result<Counts> {
     let scratch = Scratch::new("profile")?;
     let output = scratch.path().join("counts");
     let media = artefact_with(&["hello", "hello.cfg"])?;
-    // The boot domain's own start ends no window: none has begun.
+    // The start of the boot domain ends no window, since none has begun.
     let [start, _, command] = shell_marks()?;
     let window = format!("from={:#x},to={:#x}", command.1, start.1);
     machine::shell(&media, &build::counter()?, &output, &window)?;
@@ -66,7 +67,7 @@ pub fn create_counts() -> Result<Counts> {
     Ok(counted::counts(&text))
 }
 
-/// How long `create hello.cfg --wait` takes on this machine, emulated, with whatever else runs on it.
+/// Measures the wall-clock time of `create hello.cfg --wait` in the emulated machine. It depends on the host's load.
 pub fn milliseconds() -> Result<u128> {
     let media = artefact_with(&["hello", "hello.cfg"])?;
     let mut session = boot_to_prompt("bench-time", &media, &Machine::default())?;
@@ -83,7 +84,7 @@ fn reached(text: &str, name: &str, index: usize) -> Result<u64> {
     found.with_context(|| format!("{name} was not reached"))
 }
 
-/// The control domain's program, with its symbols.
+/// The control domain's program, with symbols.
 pub fn shell_program() -> PathBuf {
     root().join("target/x86_64-unknown-none/release/bootdom")
 }
@@ -107,7 +108,7 @@ fn shell_marks() -> Result<[(&'static str, u64); 3]> {
     ])
 }
 
-/// The kernel's entry and other places, as the plug-in wants them.
+/// The kernel's entry and other places, as arguments of the plug-in.
 fn places(kernel: &Path, others: &[(&str, u64)]) -> Result<String> {
     let bytes = fs::read(kernel).with_context(|| kernel.display().to_string())?;
     let entries = entry::candidates(&bytes, u64::from(MEMORY_MIB) << 20)?;
@@ -117,7 +118,7 @@ fn places(kernel: &Path, others: &[(&str, u64)]) -> Result<String> {
     Ok(marks.join(","))
 }
 
-/// One place, as the plug-in wants it.
+/// One place, as an argument of the plug-in.
 pub fn mark(name: &str, address: u64) -> String {
     format!("mark={name}@{address:#x}")
 }

@@ -1,4 +1,4 @@
-//! `scripts/bench --compare REVISION`: what changed since then.
+//! `scripts/bench --compare REVISION`: compares with an earlier revision.
 
 use super::machine::Figures;
 use super::rows::ROWS;
@@ -11,7 +11,7 @@ use std::process::Command;
 use xenlike_tests::media::Media;
 use xenlike_tests::paths::{build as artefact, root};
 
-/// A revision's files, in a folder of their own below `build/`. What was compiled there stays, for the next time.
+/// A worktree of a revision, in a folder below `build/`. Its build results are kept for the next comparison.
 struct Worktree {
     path: PathBuf,
 }
@@ -33,7 +33,7 @@ impl Worktree {
         Ok(Self { path })
     }
 
-    /// Builds the revision, with its own build logic.
+    /// Builds the revision with its own build logic.
     fn build(&self) -> Result<()> {
         let status = Command::new("cargo")
             .args(["run", "--quiet", "--package", "xtask", "--", "build"])
@@ -47,7 +47,7 @@ impl Worktree {
         Ok(())
     }
 
-    /// Its hypervisor's figures, by today's guest.
+    /// Measures the revision's hypervisor with the present guest.
     fn figures(&self) -> Result<Figures> {
         self.build()?;
         runs::of(&Media::xenlike().with_kernel(self.path.join("build/xenlike")))
@@ -57,7 +57,7 @@ impl Worktree {
 /// Measures `revision` and prints it beside `now`.
 ///
 /// # Errors
-/// When there is no such revision, or it can't be built.
+/// If the revision doesn't exist or can't be built.
 pub fn compare(revision: &str, now: &Figures) -> Result<()> {
     let commit = resolve(revision, root())?;
     let before = Worktree::at(&commit)?.figures()?;
@@ -77,7 +77,7 @@ fn resolve(revision: &str, folder: &Path) -> Result<String> {
     Ok(commit.trim().to_owned())
 }
 
-/// Rows that changed, and how many did not.
+/// The rows that changed, and the number of rows that didn't.
 fn text(revision: &str, before: &Figures, now: &Figures) -> String {
     let mut lines = format!("{:<26} {revision:>13} {:>13} {:>6}\n", "", "now", "ratio");
     let mut same = 0;

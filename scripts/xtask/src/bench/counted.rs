@@ -1,11 +1,11 @@
-//! What QEMU's counting plug-in writes.
+//! Parses the output of QEMU's counting plug-in.
 
 use std::collections::BTreeMap;
 
-/// Counts by address.
+/// Counts of instructions by address.
 pub type Counts = BTreeMap<u64, u64>;
 
-/// Lines `count ADDRESS NUMBER`.
+/// Parses lines `count ADDRESS NUMBER`.
 pub fn counts(text: &str) -> Counts {
     let lines = text.lines().filter_map(|line| {
         let (address, count) = line.strip_prefix("count 0x")?.split_once(' ')?;
@@ -23,24 +23,24 @@ pub fn marks(text: &str, name: &str) -> Vec<u64> {
     lines.collect()
 }
 
-/// A mark with the counts of the shares at that time.
+/// A mark, with the counts of the shares at that time.
 #[derive(Debug, Default, PartialEq)]
 pub struct Event {
-    /// The mark's name.
+    /// Name of the mark.
     pub name: String,
-    /// All instructions.
+    /// Number of all instructions.
     pub total: u64,
     shares: BTreeMap<String, u64>,
 }
 
 impl Event {
-    /// Those of a share.
+    /// Number of instructions of a share.
     pub fn share(&self, name: &str) -> u64 {
         self.shares.get(name).copied().unwrap_or_default()
     }
 }
 
-/// Lines `mark NAME NUMBER`, each with the lines `share MARK NAME NUMBER` behind it, in order.
+/// Parses lines `mark NAME NUMBER`, each followed by lines `share MARK NAME NUMBER`, in order.
 pub fn events(text: &str) -> Vec<Event> {
     let mut events: Vec<Event> = Vec::new();
     for line in text.lines() {

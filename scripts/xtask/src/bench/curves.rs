@@ -1,11 +1,11 @@
-//! docs/scaling.svg: one small plot for each series.
+//! docs/scaling.svg: a small plot for each series.
 
 use super::scaling::Series;
 use super::table::grouped;
 
 const WIDTH: f64 = 300.0;
 const HEIGHT: f64 = 170.0;
-/// Where a plot's axes are.
+/// Position of a plot's axes.
 const LEFT: f64 = 64.0;
 const TOP: f64 = 34.0;
 const RIGHT: f64 = WIDTH - 16.0;
@@ -20,7 +20,7 @@ polyline { fill: none; stroke-width: 2 }
 </style>
 ";
 
-/// The picture.
+/// Draws the picture.
 pub fn svg(all: &[Series]) -> String {
     let rows = all.len().div_ceil(COLUMNS);
     let (width, height) = (WIDTH * number(COLUMNS), HEIGHT * number(rows) + 20.0);
@@ -48,7 +48,7 @@ fn number(value: usize) -> f64 {
     value as f64
 }
 
-/// One series: instructions from 0 upwards over the logarithm of the number.
+/// Plots a series: instructions from 0 upwards, over the logarithm of the number.
 fn plot(series: &Series) -> String {
     let all = || series.ours.iter().chain(&series.theirs);
     let highest = all().map(|(_, figure)| *figure).max().unwrap_or(1).max(1);

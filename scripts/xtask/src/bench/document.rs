@@ -1,4 +1,4 @@
-//! docs/BENCHMARKS.md: the committed figures, written and read back.
+//! docs/BENCHMARKS.md: writes and reads back the committed figures.
 
 use super::machine::Figures;
 use super::rows::{Goal, find};
@@ -25,7 +25,7 @@ than Xen, and doesn't any more makes `scripts/bench` fail. [PROFILES.md](PROFILE
 above their target.
 ";
 
-/// The document.
+/// Formats the document.
 pub fn write(table: &Table) -> String {
     let mut text = String::from(HEAD);
     text.push_str(PLOT);
@@ -50,7 +50,7 @@ fn write_line(text: &mut String, line: &Line) {
         (Goal::Bytes(count), _) => (format!("{count} bytes"), String::new()),
         (Goal::Told, _) => (ratio, String::new()),
     };
-    // Writing to a String does not fail.
+    // Writing to a String can't fail.
     let _ = writeln!(
         text,
         "| {} | `{}` | {} | {} | {ratio} | {target} |",
@@ -61,7 +61,7 @@ fn write_line(text: &mut String, line: &Line) {
     );
 }
 
-/// The table of a document.
+/// Reads the table of a document.
 pub fn read(text: &str) -> Table {
     let (mut ours, mut theirs) = (Figures::new(), Figures::new());
     for line in text.lines() {

@@ -1,4 +1,4 @@
-//! Where a multiboot2 kernel is entered.
+//! Finds the entry point of a multiboot2 kernel.
 
 use anyhow::{Context, Result};
 use elf::ElfBytes;
@@ -6,17 +6,17 @@ use elf::abi::PT_LOAD;
 use elf::endian::AnyEndian;
 
 const HEADER_MAGIC: u32 = 0xe852_50d6;
-/// Where a multiboot2 header may lie (specification 3.1).
+/// Part of the file in which a multiboot2 header must lie (specification 3.1).
 const HEADER_REACH: usize = 32768;
-/// Header tags: entry address; may be loaded elsewhere.
+/// Header tags: entry address; relocatable image.
 const TAG_ENTRY: u32 = 3;
 const TAG_RELOCATABLE: u32 = 10;
 
-/// The physical addresses below `memory` at which GRUB may enter the kernel: more than one if it may be loaded elsewhere
-/// than where it is linked.
+/// The physical addresses below `memory` at which GRUB may enter the kernel: several if it can be loaded at another
+/// address than it is linked for.
 ///
 /// # Errors
-/// When `kernel` is no multiboot2 ELF.
+/// If `kernel` isn't a multiboot2 ELF.
 pub fn candidates(kernel: &[u8], memory: u64) -> Result<Vec<u64>> {
     let header = header(kernel).context("no multiboot2 header")?;
     let entry = match tag(header, TAG_ENTRY) {
@@ -48,7 +48,7 @@ fn header(kernel: &[u8]) -> Option<&[u8]> {
     kernel.get(start..start.checked_add(length)?)
 }
 
-/// The body of a header tag.
+/// The contents of a header tag.
 fn tag(header: &[u8], wanted: u32) -> Option<&[u8]> {
     let mut at = 16;
     while let (Some(kind), Some(size)) = (word(header, at), word(header, at + 4)) {
@@ -61,7 +61,7 @@ fn tag(header: &[u8], wanted: u32) -> Option<&[u8]> {
     None
 }
 
-/// The ELF's entry as GRUB takes it: where its segment is loaded.
+/// The entry address as GRUB uses it: relative to the load address of its segment.
 fn physical_entry(kernel: &[u8]) -> Result<u64> {
     let file = ElfBytes::<AnyEndian>::minimal_parse(kernel)?;
     let entry = file.ehdr.e_entry;
@@ -78,7 +78,7 @@ fn physical_entry(kernel: &[u8]) -> Result<u64> {
 mod tests {
     use super::candidates;
 
-    /// A header with an entry tag and, if asked for, the tag of a kernel that may be loaded at multiples of 2 MiB.
+    /// A header with an entry tag and, if requested, the tag of a kernel that can be loaded at any multiple of 2 MiB.
     fn kernel(relocatable: bool) -> Vec<u8> {
         let mut tags = vec![3, 12, 0x20_0040, 0];
         if relocatable {

@@ -1,4 +1,4 @@
-//! Source functions and lines of addresses, inlined ones told apart, by binutils' addr2line.
+//! Maps addresses to source functions and lines, including inlined functions, by binutils' addr2line.
 
 use super::counted::Counts;
 use anyhow::{Context, Result};
@@ -7,19 +7,19 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What of the source counts are told by.
+/// The part of the source by which counts are grouped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// Its functions, also those that the compiler inlined.
+    /// By function, also those that the compiler inlined.
     Function,
-    /// Its lines.
+    /// By source line.
     Line,
 }
 
-/// Counts by source, of whichever program knows the address.
+/// Groups counts by source; each address is looked up in the program that has it.
 ///
 /// # Errors
-/// When a program lies not there or addr2line fails.
+/// If a program is missing or addr2line fails.
 pub fn by_source(counts: &Counts, programs: &[PathBuf], by: By) -> Result<BTreeMap<String, u64>> {
     let mut by_name = BTreeMap::new();
     let mut left = counts.clone();
@@ -47,7 +47,7 @@ struct Place {
     line: String,
 }
 
-/// What addr2line says, of the addresses that it knows.
+/// What addr2line prints for the addresses that it knows.
 fn places(program: &Path, addresses: impl Iterator<Item = u64>) -> Result<Vec<Place>> {
     anyhow::ensure!(
         program.exists(),
@@ -69,7 +69,7 @@ fn places(program: &Path, addresses: impl Iterator<Item = u64>) -> Result<Vec<Pl
     Ok(parse(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// Three lines each: address, function, file and line.
+/// Parses groups of three lines: address, function, file and line.
 fn parse(printed: &str) -> Vec<Place> {
     let lines: Vec<&str> = printed.lines().collect();
     let known = lines.chunks_exact(3).filter_map(|lines| {
@@ -84,7 +84,7 @@ fn parse(printed: &str) -> Vec<Place> {
     known.collect()
 }
 
-/// A source file's path from its crate on.
+/// The path of a source file, starting at its crate.
 fn short(line: &str) -> String {
     let line = line.split(" (discriminator").next().unwrap_or(line);
     let root = xenlike_tests::paths::root().display().to_string();

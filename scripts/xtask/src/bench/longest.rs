@@ -1,5 +1,5 @@
-//! `scripts/bench longest`: how long a CPU stays in ring 0, with interrupts off, at the worst: in executed
-//! instructions, counted by QEMU's plug-in while a guest makes the longest calls and the shell its own.
+//! `scripts/bench longest`: measures the longest time that a CPU stays in ring 0 with interrupts off, in executed
+//! instructions. QEMU's plug-in counts them while a guest makes the longest calls and the shell makes its own.
 
 use super::machine;
 use super::symbols::Symbols;
@@ -28,25 +28,25 @@ pub struct Options {
     shown: usize,
 }
 
-/// Instructions that are 0.2 ms at 3 GHz, if each takes a cycle.
+/// The number of instructions that take 0.2 ms at 3 GHz, with a cycle for each.
 const LIMIT: u64 = 600_000;
-/// Shorter runs are not looked at.
+/// Minimum length of a run to be reported by the plug-in.
 const LEAST: u64 = 20_000;
-/// Longest time for a command: counting is slow.
+/// Time limit for a command: counting is slow.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// Functions named for a run.
+/// Number of functions that are named for a run.
 const NAMED: usize = 4;
 
 struct Run {
     instructions: u64,
-    /// Functions and how many samples lie in each, most first.
+    /// Functions with their numbers of samples, in descending order.
     functions: Vec<(String, usize)>,
 }
 
-/// Counts and prints. The programs are built already.
+/// Measures and prints. The programs must have been built.
 ///
 /// # Errors
-/// When a run is too long, or the boot fails.
+/// If a run is too long, or the boot fails.
 pub fn longest(options: &Options) -> Result<()> {
     let mut symbols = Symbols::default();
     symbols.add(&artefact("xenlike"))?;
@@ -63,7 +63,7 @@ pub fn longest(options: &Options) -> Result<()> {
     println!("the longest times in ring 0, in instructions");
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for run in &runs {
-        // Of runs alike, the longest tells enough.
+        // Of several runs of one kind, only the longest is shown.
         let kind = run
             .functions
             .first()
@@ -85,7 +85,8 @@ pub fn longest(options: &Options) -> Result<()> {
     }
 }
 
-/// From the first way out on, ring 0 is the hypervisor's text; an idle CPU lets interrupts in behind each `sti`.
+/// Ring 0 is the hypervisor's text, from its first exit on. An idle CPU enables interrupts after each `sti`, which
+/// ends a run.
 fn arguments(symbols: &Symbols) -> Result<String> {
     let mut objdump = Command::new("objdump");
     objdump
@@ -113,7 +114,7 @@ fn arguments(symbols: &Symbols) -> Result<String> {
     ))
 }
 
-/// Boots, lets the guest make its calls, and the shell some that look at it and end it.
+/// Boots, lets the guest make its calls, and makes the shell show and destroy it.
 fn work(machine: &Machine, only: Option<&str>) -> Result<()> {
     let files = ["worst", "worst.cfg", "idle", "idle.cfg"];
     let media: Media = artefact_with(&files)?.and("console=com1");

@@ -1,4 +1,4 @@
-//! The counting machine, and what the benchmark guest says on it.
+//! The counting machine, and the output of the benchmark guest on it.
 
 use anyhow::Result;
 use std::collections::BTreeMap;
@@ -10,17 +10,18 @@ use xenlike_tests::monitor::Monitor;
 use xenlike_tests::scenario::{SHORT, power_off};
 use xenlike_tests::session::Session;
 
-/// Name of a figure and its value, in executed instructions.
+/// Figures by name, in executed instructions.
 pub type Figures = BTreeMap<String, u64>;
 
-/// The machine's memory.
+/// Memory of the machine in MiB.
 pub const MEMORY_MIB: u32 = 512;
 
-/// Longest time for a boot with all measurements: counting is slow.
+/// Time limit for a boot with all measurements: counting is slow.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// A machine whose time-stamp counter counts executed instructions, and whose other clocks follow it: a hypervisor that
-/// waits for one waits equally long each time. With x2APIC, QEMU 10 stops with "Bad icount read".
+/// A machine whose time-stamp counter counts executed instructions, and whose other clocks follow it, so that a
+/// hypervisor that waits for a clock always waits for the same number. With x2APIC, QEMU 10 stops with "Bad icount
+/// read".
 pub fn counting_machine() -> Machine {
     Machine {
         chipset: Chipset::Pc,
@@ -42,25 +43,25 @@ pub fn dom0(name: &str, media: &Media) -> Result<Figures> {
     dom0_on(name, media, &counting_machine())
 }
 
-/// The same on another machine.
+/// Like [`dom0`], on another machine.
 pub fn dom0_on(name: &str, media: &Media, machine: &Machine) -> Result<Figures> {
     let mut session = Session::boot(name, media, machine)?;
     let printed = session.read_until("^(PASS|FAIL) bench", LIMIT)?;
     Ok(parse(&printed))
 }
 
-/// The counting machine with QEMU's counting plug-in, which writes `output`.
+/// The counting machine with QEMU's counting plug-in, which writes to `output`.
 pub fn with_plugin(plugin: &Path, output: &Path, arguments: &str) -> Machine {
     let argument = format!("{},out={},{arguments}", plugin.display(), output.display());
     counting_machine().with("-plugin").with(&argument)
 }
 
-/// Boots the benchmark guest as Dom0 under the plug-in, whose counts are there when the machine has ended.
+/// Boots the benchmark guest as Dom0 under the plug-in. The counts are written when the machine has ended.
 pub fn counted(media: &Media, plugin: &Path, output: &Path, window: &str) -> Result<Figures> {
     counted_on(media, &with_plugin(plugin, output, window))
 }
 
-/// The same on another machine with the plug-in. It is told to end: Xen only halts it.
+/// Like [`counted`], on another machine with the plug-in. QEMU is told to quit, since Xen only halts the machine.
 pub fn counted_on(media: &Media, machine: &Machine) -> Result<Figures> {
     let monitor = Monitor::new()?;
     let machine = monitor.on(machine.clone());
@@ -71,13 +72,14 @@ pub fn counted_on(media: &Media, machine: &Machine) -> Result<Figures> {
     Ok(parse(&printed))
 }
 
-/// Boots the benchmark guest as Dom0 under the plug-in, whose marks are there at once: Xen only halts the machine.
+/// Boots the benchmark guest as Dom0 under the plug-in. Marks are written at once, so the machine needn't end: Xen
+/// only halts it.
 pub fn marked(media: &Media, plugin: &Path, output: &Path, marks: &str) -> Result<()> {
     let machine = with_plugin(plugin, output, marks);
     until(media, &machine, "^(PASS|FAIL) bench", LIMIT)
 }
 
-/// Boots until the console says something.
+/// Boots until the console prints a line that matches.
 pub fn until(media: &Media, machine: &Machine, pattern: &str, limit: Duration) -> Result<()> {
     let mut session = Session::boot("bench-marked", media, machine)?;
     session.expect(pattern, limit).map(drop)
@@ -92,7 +94,7 @@ pub fn shell(media: &Media, plugin: &Path, output: &Path, marks: &str) -> Result
     power_off(session)
 }
 
-/// Lines `bench NAME NUMBER`, whatever a console puts before them.
+/// Parses lines `bench NAME NUMBER`, with any prefix that a console adds.
 pub fn parse(printed: &str) -> Figures {
     let figures = printed.lines().filter_map(|line| {
         let (_, rest) = line.split_once("bench ")?;

@@ -1,7 +1,7 @@
-//! `scripts/bench`: figures in executed instructions, beside those of Debian's Xen.
+//! `scripts/bench`: measures in executed instructions, beside Debian's Xen.
 //!
-//! QEMU counts (`-icount shift=0`): the time-stamp counter tells executed instructions, the same in
-//! every run. The guest `bench` measures; it runs as Dom0 under both.
+//! Under QEMU's `-icount shift=0`, the time-stamp counter counts executed instructions, and the count is the same in
+//! every run. The guest `bench` measures; it runs as Dom0 under both hypervisors.
 
 mod boot;
 mod compare;
@@ -71,7 +71,7 @@ enum Task {
 /// Measures, and prints one table.
 ///
 /// # Errors
-/// When a boot fails, or a row has fallen back.
+/// If a boot fails, or a row has become worse.
 pub fn bench(options: &Options) -> Result<()> {
     if !options.no_build {
         build::bootable()?;
@@ -94,20 +94,20 @@ pub fn bench(options: &Options) -> Result<()> {
 
 fn ours_alone(options: &Options) -> Result<()> {
     let figures = runs::ours(options.only.as_deref())?;
-    // Xen's column is what the document says: the guest is hardly ever changed.
+    // Xen's column is taken from the document, as the guest rarely changes.
     let before = committed();
     let table = Table::new(&figures, &before.figures_of_xen()).of_ours();
     print!("{}", table.text(&before));
     Ok(())
 }
 
-/// The document's table; empty where there is none yet.
+/// The document's table; empty if there is no document yet.
 fn committed() -> Table {
     let text = fs::read_to_string(root().join("docs/BENCHMARKS.md"));
     document::read(&text.unwrap_or_default())
 }
 
-/// Both, the document, the plot, and whether a row has fallen back.
+/// Measures both, writes the document and the plot, and checks whether a row has become worse.
 fn side_by_side(options: &Options) -> Result<()> {
     let before = committed();
     let mut theirs = runs::theirs()?;
@@ -135,7 +135,7 @@ fn side_by_side(options: &Options) -> Result<()> {
     write(&table)
 }
 
-/// The document, the plot, README's short table.
+/// Writes the document, the plot and README's short table.
 fn write(table: &Table) -> Result<()> {
     let docs = root().join("docs");
     let path = docs.join("BENCHMARKS.md");

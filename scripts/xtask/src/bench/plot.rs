@@ -1,4 +1,4 @@
-//! docs/benchmarks.svg: the ratios as bars.
+//! docs/benchmarks.svg: draws the ratios as bars.
 
 use super::rows::Goal;
 use super::table::{Line, Table};
@@ -7,14 +7,14 @@ use std::fmt::Write as _;
 const BAR: u32 = 14;
 const STEP: u32 = 18;
 const LEFT: f64 = 190.0;
-/// Width of a ratio of 1.
+/// Width of a ratio of 1 in pixels.
 const UNIT: f64 = 400.0;
-/// Ratios beyond are cut off.
+/// Larger ratios are cut off here.
 const MOST: f64 = 1.5;
 const TOP: u32 = 40;
 const WIDTH: f64 = LEFT + UNIT * MOST + 60.0;
 
-/// A style that can be read on light and dark pages.
+/// A style that is readable on light and dark pages.
 const STYLE: &str = "\
 <style>
 text { font: 11px sans-serif; fill: #57606a }
@@ -23,7 +23,7 @@ text { font: 11px sans-serif; fill: #57606a }
 </style>
 ";
 
-/// The picture.
+/// Draws the picture.
 pub fn svg(table: &Table) -> String {
     let bars: Vec<(&Line, f64, f64)> = table
         .lines
@@ -41,7 +41,7 @@ pub fn svg(table: &Table) -> String {
          target)</text>\n"
     );
     let one = LEFT + UNIT;
-    // Writing to a String does not fail.
+    // Writing to a String can't fail.
     let _ = writeln!(
         text,
         "<line class=\"one\" x1=\"{one}\" x2=\"{one}\" y1=\"{}\" y2=\"{height}\"/>\
@@ -58,7 +58,7 @@ pub fn svg(table: &Table) -> String {
     text
 }
 
-/// One row's bar, its target and its number.
+/// Draws a row's bar, its target and its number.
 fn bar(name: &str, ratio: f64, target: f64, y: u32) -> String {
     let class = if ratio <= target {
         "reached"

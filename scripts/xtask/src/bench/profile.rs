@@ -1,4 +1,4 @@
-//! `scripts/bench profile ROW`: where the instructions of one operation go.
+//! `scripts/bench profile ROW`: shows where the instructions of one operation go.
 
 use super::counted::{self, Counts};
 use super::inlined::By;
@@ -29,10 +29,10 @@ pub struct Options {
     addresses: bool,
 }
 
-/// Counts and prints. The programs are built already.
+/// Counts and prints. The programs must have been built.
 ///
 /// # Errors
-/// When there is no such row, or the boot fails.
+/// If there is no such row, or the boot fails.
 pub fn profile(options: &Options) -> Result<()> {
     let mut symbols = Symbols::default();
     symbols.add(&artefact("xenlike"))?;
@@ -68,7 +68,7 @@ pub fn profile(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Runs the row alone, under QEMU's plug-in; gives counts by address, and how many operations they are.
+/// Runs only this row under QEMU's plug-in; returns the counts by address, and the number of operations.
 fn count(row: &str, symbols: &Symbols) -> Result<(Counts, u64)> {
     let scratch = Scratch::new("profile")?;
     let output = scratch.path().join("counts");
@@ -102,7 +102,7 @@ fn print_addresses(counts: &Counts, symbols: &Symbols, operations: u64) {
     }
 }
 
-/// The largest first; what is less than half an instruction is left out.
+/// Prints the largest counts first; those below half an instruction are left out.
 pub(super) fn print(row: &str, by_name: BTreeMap<String, u64>, operations: u64) {
     let total: u64 = by_name.values().sum();
     let each = |count: u64| table::quotient(count, operations);

@@ -1,24 +1,24 @@
-//! The rows: what each is, and what it is to reach.
+//! The rows of the benchmark, and their targets.
 
-/// How a row counts.
+/// How a row is judged.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Goal {
-    /// The ratio to Xen that it is to reach; it is part of the mean.
+    /// The target ratio to Xen. The row is part of the mean.
     Ratio(f64),
-    /// Ruled by repeated string instructions, each of whose iterations counts as one: so many bytes.
+    /// Dominated by repeated string instructions, each of whose iterations counts as an instruction: this many bytes.
     Bytes(u64),
-    /// Told, and no more.
+    /// Shown without a target.
     Told,
 }
 
-/// A row.
+/// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Row {
-    /// As the guest prints it.
+    /// Its name in the guest's output.
     pub name: &'static str,
-    /// What is done, for people.
+    /// The operation, for readers.
     pub what: &'static str,
-    /// What it is to reach.
+    /// Its target.
     pub goal: Goal,
 }
 
@@ -46,8 +46,7 @@ const fn told(name: &'static str, what: &'static str) -> Row {
     }
 }
 
-/// All of them, in the order of the table. Where the project's aims name no ratio, it is a half; no row may be
-/// above 1.
+/// All rows, in the order of the table. Where the project's aims name no ratio, it is a half; no row may be above 1.
 pub const ROWS: &[Row] = &[
     row("xen_version", 0.35, "null hypercall"),
     row("multicall_8_xen_version", 0.35, "8 of them in a multicall"),
@@ -191,7 +190,7 @@ pub const ROWS: &[Row] = &[
     ),
 ];
 
-/// The row of a name.
+/// Finds the row with this name.
 pub fn find(name: &str) -> Option<&'static Row> {
     ROWS.iter().find(|row| row.name == name)
 }

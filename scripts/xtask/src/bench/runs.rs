@@ -1,4 +1,4 @@
-//! The benchmark guest's runs: on xenlike, and on Debian's Xen, whose figures are kept.
+//! Runs the benchmark guest on xenlike, and on Debian's Xen, whose figures are cached.
 
 use super::boot;
 use super::machine::{self, Figures};
@@ -12,20 +12,20 @@ use xenlike_tests::media::{Media, Module};
 use xenlike_tests::paths::build as artefact;
 use xenlike_tests::scenario::find_file;
 
-/// How many domains a part of the rows takes.
+/// The number of domains that a part of the rows needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Domains {
-    /// The guest as Dom0, and nothing else.
+    /// The guest as Dom0, alone.
     One,
-    /// As Dom0 it makes others, of its initrd: itself once more.
+    /// As Dom0, the guest creates other domains from its initrd, which is the guest again.
     Two,
 }
 
-/// Both parts.
+/// Both parts of the rows.
 pub const PARTS: [Domains; 2] = [Domains::One, Domains::Two];
 
 impl Domains {
-    /// What boots it.
+    /// The medium that boots this part.
     pub fn media(self, hypervisor: Media, arguments: &str) -> Result<Media> {
         let image = find_file("bench")?;
         let media = hypervisor.module(Module::with_arguments(image.clone(), arguments));
@@ -38,13 +38,13 @@ impl Domains {
     }
 }
 
-/// xenlike's figures: all rows, or the one called `only`.
+/// Measures xenlike: all rows, or the one called `only`.
 pub fn ours(only: Option<&str>) -> Result<Figures> {
     let arguments = only.map_or(String::new(), |name| format!("only={name}"));
     run("bench-xenlike", &Media::xenlike(), &arguments)
 }
 
-/// All rows of another build of xenlike.
+/// Measures all rows of another build of xenlike.
 pub fn of(hypervisor: &Media) -> Result<Figures> {
     run("bench-other", hypervisor, "")
 }
@@ -65,14 +65,14 @@ pub fn theirs() -> Result<Figures> {
     Ok(figures)
 }
 
-/// What xenlike's boots take.
+/// Measures xenlike's boots.
 pub fn boots() -> Result<Figures> {
     let mut figures = to_dom0(&artefact("xenlike"), &Media::xenlike())?;
     figures.extend(boot::to_prompt()?);
     Ok(figures)
 }
 
-/// From GRUB's jump to the first instruction of the guest as Dom0.
+/// Measures from GRUB's jump to the first instruction of the guest as Dom0.
 fn to_dom0(kernel: &Path, hypervisor: &Media) -> Result<Figures> {
     boot::to_dom0(
         kernel,
@@ -92,14 +92,14 @@ fn run(name: &str, hypervisor: &Media, arguments: &str) -> Result<Figures> {
     Ok(figures)
 }
 
-/// Debian's Xen on a medium.
+/// A medium with Debian's Xen.
 pub fn xen() -> Result<Media> {
     debian::ensure(&[Part::Xen])?;
     let media = Media::new(xen_elf()?);
     Ok(media.command_line("console=com1 com1=115200,8n1 noreboot"))
 }
 
-/// Debian's Xen, unpacked: a copy with other code in it costs GRUB the same.
+/// Debian's Xen, unpacked. GRUB's work is the same for a copy with other code.
 fn xen_elf() -> Result<PathBuf> {
     let path = artefact("bench/xen.elf");
     if !path.exists() {
@@ -118,7 +118,7 @@ fn xen_elf() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Where the figures for this guest under this Xen are kept.
+/// Path of the cached figures for this guest under this Xen.
 fn kept_path() -> Result<PathBuf> {
     let mut hasher = DefaultHasher::new();
     for path in [find_file("bench")?, Part::Xen.path()] {

@@ -1,4 +1,4 @@
-//! `scripts/bench scaling`: what many domains, a large guest or many vCPUs do to the cost of an operation.
+//! `scripts/bench scaling`: measures how many domains, a large guest or many vCPUs change the cost of an operation.
 
 use super::counted;
 use super::machine::{self, Figures, counting_machine};
@@ -25,15 +25,15 @@ pub struct Options {
     ours: bool,
 }
 
-/// What grows, by its unit: the operation, and where the figures come from.
+/// An operation's cost by the number of something.
 pub struct Series {
-    /// The operation.
+    /// The operation, for readers.
     pub name: &'static str,
-    /// What is counted on the other axis.
+    /// What is counted on the horizontal axis.
     pub unit: &'static str,
-    /// xenlike's: number and instructions.
+    /// xenlike's figures: number and instructions.
     pub ours: Vec<(u64, u64)>,
-    /// Xen's.
+    /// Xen's figures: number and instructions.
     pub theirs: Vec<(u64, u64)>,
 }
 
@@ -44,7 +44,7 @@ struct Both {
 }
 
 impl Both {
-    /// What `measure` finds under xenlike, and under Xen if it is there.
+    /// Runs `measure` under xenlike, and under Xen if it is given.
     fn of(xen: Option<&Media>, measure: impl Fn(&Media) -> Result<Figures>) -> Result<Self> {
         Ok(Self {
             ours: measure(&Media::xenlike())?,
@@ -52,7 +52,7 @@ impl Both {
         })
     }
 
-    /// One for each name, with the words for it.
+    /// A series for each name, with its description.
     fn series(&self, unit: &'static str, names: &[(&str, &'static str)]) -> Vec<Series> {
         let series = |&(name, what): &(&str, &'static str)| Series {
             name: what,
@@ -64,16 +64,16 @@ impl Both {
     }
 }
 
-/// Memory of a machine for so many domains of 2 MiB, the hypervisor and Dom0.
+/// Memory of a machine for this many domains of 2 MiB, the hypervisor and Dom0, in MiB.
 const MANY_MIB: u32 = 1536;
-/// Sizes of a guest.
+/// Memory sizes of a guest in MiB.
 const GUESTS_MIB: [u32; 2] = [64, 8192];
 const VCPUS: [u32; 4] = [1, 2, 4, 8];
 
-/// Measures, prints, writes docs/SCALING.md and docs/scaling.svg.
+/// Measures, prints, and writes docs/SCALING.md and docs/scaling.svg.
 ///
 /// # Errors
-/// When a boot fails.
+/// If a boot fails.
 pub fn scaling(options: &Options) -> Result<()> {
     let xen = if options.ours {
         None
@@ -132,7 +132,7 @@ fn domains(hypervisor: &Media, most: u32) -> Result<Figures> {
     machine::dom0_on("bench-scaling", &media, &machine)
 }
 
-/// What page-table updates there are in guests of different sizes.
+/// Page-table updates that are measured in guests of different sizes.
 const BY_SIZE: [(&str, &str); 2] = [
     ("update_va_mapping_toggle", "update_va_mapping, toggled"),
     ("mmu_update_32", "mmu_update, 32 entries"),
@@ -157,7 +157,7 @@ fn sizes(hypervisor: &Media) -> Result<Figures> {
     Ok(found)
 }
 
-/// TLB flushes on all vCPUs of a guest, counted in ring 0 alone: the others run all the time.
+/// TLB flushes on all vCPUs of a guest. They are counted in ring 0 alone, since the other vCPUs run all the time.
 const BY_VCPUS: [(&str, &str); 2] = [
     ("tlb_flush_all", "TLB flush on all vCPUs"),
     ("invlpg_all", "invlpg on all vCPUs"),
@@ -193,10 +193,10 @@ fn shoot_down(hypervisor: &Media, row: &str, vcpus: u32) -> Result<u64> {
     Ok(in_ring_0 / operations.max(1))
 }
 
-/// Where a hypervisor's code is (L4 slots 256 to 271).
+/// The address range of a hypervisor (L4 slots 256 to 271).
 const RING_0: std::ops::Range<u64> = 0xffff_8000_0000_0000..0xffff_8800_0000_0000;
 
-/// A series for the terminal.
+/// Formats a series for the terminal.
 fn text(series: &Series) -> String {
     let mut text = format!("{} ({})\n", series.name, series.unit);
     for (number, figure) in &series.ours {

@@ -1,11 +1,11 @@
-//! The short table in README.md, between two marks.
+//! The short table in README.md between two marks.
 
 use super::table::{Table, shown};
 
 const BEGIN: &str = "<!-- benchmarks: written by scripts/bench -->\n";
 const END: &str = "<!-- /benchmarks -->";
 
-/// Rows that tell most.
+/// The most informative rows.
 const ROWS: [&str; 9] = [
     "xen_version",
     "user_syscall",
@@ -18,7 +18,7 @@ const ROWS: [&str; 9] = [
     "domain_create",
 ];
 
-/// The text with the table put in; unchanged where it has no marks.
+/// The text with the table inserted; unchanged if it has no marks.
 pub fn replace(text: &str, table: &Table) -> String {
     let parts = text.split_once(BEGIN).and_then(|(before, rest)| {
         let (_, after) = rest.split_once(END)?;

@@ -1,4 +1,4 @@
-//! Figures side by side: ratios, their mean, what falls back.
+//! Figures side by side: ratios, their mean, and rows that became worse.
 
 use super::machine::Figures;
 use super::rows::{Goal, ROWS, Row};
@@ -7,16 +7,16 @@ use std::fmt::Write as _;
 /// A row with its figures, in executed instructions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
-    /// What it is.
+    /// The row's name and target.
     pub row: &'static Row,
-    /// xenlike's.
+    /// xenlike's figure, if measured.
     pub ours: Option<u64>,
-    /// Xen's.
+    /// Xen's figure, if measured.
     pub theirs: Option<u64>,
 }
 
 impl Line {
-    /// Ours by theirs, where it says something.
+    /// xenlike's figure divided by Xen's, where that is meaningful.
     pub fn ratio(&self) -> Option<f64> {
         match self.row.goal {
             Goal::Ratio(_) => Some(quotient(self.ours?, self.theirs?)),
@@ -24,12 +24,12 @@ impl Line {
         }
     }
 
-    /// Whether it takes no more than Xen.
+    /// Whether xenlike takes no more than Xen.
     pub fn within_xen(&self) -> Option<bool> {
         Some(self.ratio()? <= 1.0)
     }
 
-    /// Whether the ratio is what it is to be; `None` where there is nothing to reach, or no ratio.
+    /// Whether the ratio meets its target; `None` without a target or a ratio.
     pub fn reached(&self) -> Option<bool> {
         match self.row.goal {
             Goal::Ratio(target) => Some(self.ratio()? <= target),
@@ -41,12 +41,12 @@ impl Line {
 /// All lines that have a figure.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Table {
-    /// In the order of the rows.
+    /// The lines in the order of the rows.
     pub lines: Vec<Line>,
 }
 
 impl Table {
-    /// Puts figures side by side.
+    /// Puts the figures of both side by side.
     pub fn new(ours: &Figures, theirs: &Figures) -> Self {
         let lines = ROWS.iter().map(|row| Line {
             row,
@@ -66,14 +66,14 @@ impl Table {
         known.collect()
     }
 
-    /// The lines that have a figure of ours.
+    /// Keeps only the lines with a figure of xenlike's.
     #[must_use]
     pub fn of_ours(mut self) -> Self {
         self.lines.retain(|line| line.ours.is_some());
         self
     }
 
-    /// The geometric mean of the ratios that count; `None` when there is none.
+    /// The geometric mean of the ratios that count; `None` if there are none.
     pub fn mean(&self) -> Option<f64> {
         let ratios = self.lines.iter().filter_map(Line::ratio);
         let logarithms: Vec<f64> = ratios.map(f64::ln).collect();
@@ -86,7 +86,7 @@ impl Table {
         self.lines.iter().find(|line| line.row.name == name)
     }
 
-    /// Rows that had reached their target in `before`, or needed no more than Xen, and don't now.
+    /// Rows that met their target in `before`, or needed no more than Xen, and no longer do.
     pub fn fallen(&self, before: &Self) -> Vec<&Line> {
         let fell = |line: &&Line| {
             before.line(line.row.name).is_some_and(|old| {
@@ -97,11 +97,11 @@ impl Table {
         self.lines.iter().filter(fell).collect()
     }
 
-    /// The table for a terminal; what changed since `before`, too.
+    /// Formats the table for a terminal, with changes since `before`.
     pub fn text(&self, before: &Self) -> String {
         let mut text = String::from("executed instructions; ratio below 1: xenlike needs fewer\n");
         let (ours, theirs) = ("xenlike", "Xen 4.20");
-        // Writing to a String does not fail.
+        // Writing to a String can't fail.
         let _ = writeln!(
             text,
             "{:<26} {theirs:>13} {ours:>13} {:>6} {:>6}  since the document",
@@ -130,7 +130,7 @@ impl Table {
     }
 }
 
-/// Instructions more or less than before; nothing where there is no difference.
+/// The difference in instructions since `before`; empty if there is none.
 fn change(before: Option<&Line>, now: &Line) -> String {
     match (before.and_then(|line| line.ours), now.ours) {
         (Some(old), Some(new)) if new > old => format!("+{}", grouped(new - old)),
@@ -139,18 +139,18 @@ fn change(before: Option<&Line>, now: &Line) -> String {
     }
 }
 
-/// A quotient to show.
+/// A quotient for display.
 #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
 pub fn quotient(dividend: u64, divisor: u64) -> f64 {
     dividend as f64 / divisor.max(1) as f64
 }
 
-/// A figure, if there is one.
+/// A figure for display; empty if there is none.
 pub fn shown(figure: Option<u64>) -> String {
     figure.map_or(String::new(), grouped)
 }
 
-/// Digits in groups of three.
+/// Formats a number with groups of three digits.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! Creating the smallest guest on Xen as its users do: by Debian's xl, in a Linux Dom0.
+//! Creating the smallest guest on Xen in the usual way: by Debian's xl, in a Linux Dom0.
 
 use super::boot::mark;
 use super::machine::{self, Figures};
@@ -15,17 +15,17 @@ use xenlike_tests::media::Module;
 use xenlike_tests::paths::{Scratch, build as artefact};
 use xenlike_tests::scenario::find_file;
 
-/// The row that it is.
+/// The row of this measurement.
 pub const ROW: &str = "create_hello";
-/// Linux is long in booting where every instruction is counted.
+/// Linux boots slowly while every instruction is counted.
 const LIMIT: Duration = Duration::from_secs(1800);
-/// What the Dom0 says when all is done.
+/// The output of Dom0 when all is done.
 const DONE: &str = "^BENCH-DONE";
-/// From the first instruction of one to that of the next is a whole `xl create`.
+/// A whole `xl create` lasts from the first instruction of one guest to that of the next.
 const SCRIPT: &str =
     "for name in a b c; do xl create -q -e guest.cfg name=\\\"$name\\\"; done; echo BENCH-DONE";
 
-/// Boots Xen and Linux, creates the guest again and again; minutes.
+/// Boots Xen and Linux, and creates the guest repeatedly. Takes minutes.
 pub fn create() -> Result<Figures> {
     debian::ensure(&debian::ALL)?;
     let scratch = Scratch::new("xl")?;

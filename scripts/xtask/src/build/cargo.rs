@@ -1,4 +1,4 @@
-//! Calls of cargo that give the executables they made.
+//! Runs cargo and collects the executables that it builds.
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -9,10 +9,10 @@ use xenlike_tests::paths::root;
 
 const BARE_METAL: &str = "x86_64-unknown-none";
 
-/// Builds packages for bare metal in release mode, with some of their features.
+/// Builds packages for bare metal in release mode, with the given features.
 ///
 /// # Errors
-/// When they don't build.
+/// If the build fails.
 pub fn bare_metal(
     packages: &[&str],
     features: &[&str],
@@ -26,14 +26,14 @@ pub fn bare_metal(
     executables(cargo)
 }
 
-/// No libraries beside the program, and its own place: what counts instructions knows its addresses.
+/// Flags for a static program at a fixed address, which is needed to count instructions by address.
 const STATIC: &str = "-C target-feature=+crt-static -C relocation-model=static";
 
-/// Builds a package for this machine's Linux, statically linked: with musl where that target is
-/// installed, otherwise with the static glibc.
+/// Builds a package for this machine's Linux as a static program: with musl where that target is installed, otherwise
+/// with the static glibc.
 ///
 /// # Errors
-/// When it doesn't build.
+/// If the build fails.
 pub fn static_host(package: &str) -> Result<Vec<PathBuf>> {
     let musl = "x86_64-unknown-linux-musl";
     let target = if has_target(musl)? {
@@ -63,10 +63,10 @@ fn has_target(target: &str) -> Result<bool> {
     Ok(library.join("lib").is_dir())
 }
 
-/// Builds this machine's shared library of a package.
+/// Builds a package's shared library for this machine.
 ///
 /// # Errors
-/// When it doesn't build.
+/// If the build fails.
 pub fn shared_library(package: &str) -> Result<PathBuf> {
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--release", "--lib", "-p", package]);
@@ -83,7 +83,7 @@ pub fn shared_library(package: &str) -> Result<PathBuf> {
         .into())
 }
 
-/// Runs a build and gathers the executables that cargo reports.
+/// Runs a build and collects the executables that cargo reports.
 fn executables(mut cargo: Command) -> Result<Vec<PathBuf>> {
     cargo.arg("--bins");
     let messages = messages(cargo)?;
@@ -93,7 +93,7 @@ fn executables(mut cargo: Command) -> Result<Vec<PathBuf>> {
     Ok(found.collect())
 }
 
-/// Runs a build and gives what cargo reports.
+/// Runs a build and returns cargo's messages.
 fn messages(mut cargo: Command) -> Result<Vec<Value>> {
     let output = cargo
         .args(["--quiet", "--message-format=json-render-diagnostics"])

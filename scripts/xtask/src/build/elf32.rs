@@ -1,5 +1,5 @@
-//! The hypervisor as a 32-bit ELF, which is all that `qemu -kernel` takes: the same bytes at the same machine addresses,
-//! entered there. Without symbols: a backtrace then has addresses alone.
+//! Converts the hypervisor to a 32-bit ELF, the only kind that `qemu -kernel` accepts: the same bytes at the same
+//! machine addresses, with the entry point there. It has no symbols, so a backtrace has only addresses.
 
 use anyhow::{Context, Result};
 use elf::ElfBytes;
@@ -8,16 +8,16 @@ use elf::endian::LittleEndian;
 use std::fs;
 use std::path::Path;
 
-/// Bytes of the file's header and of a program header.
+/// Sizes of the file's header and of a program header in bytes.
 const HEADER: usize = 52;
 const PROGRAM_HEADER: usize = 32;
-/// Where a segment's bytes begin in the file: at a multiple of this.
+/// Alignment of a segment's bytes in the file.
 const PAGE: usize = 4096;
 
 /// Writes the 64-bit ELF at `from` as a 32-bit one to `to`.
 ///
 /// # Errors
-/// When it is none, or has no place below 4 GiB.
+/// If it isn't an ELF, or has no addresses below 4 GiB.
 pub fn write(from: &Path, to: &Path) -> Result<()> {
     let bytes = fs::read(from).with_context(|| from.display().to_string())?;
     let image = convert(&bytes).with_context(|| from.display().to_string())?;

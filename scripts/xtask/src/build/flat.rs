@@ -1,8 +1,8 @@
-//! The boot domain as a flat image: the build fixes its layout, so that ring 0 reads no ELF.
+//! The boot domain as a flat image. The build fixes its layout, so that ring 0 doesn't parse ELF files.
 //!
-//! A 64-byte header of little-endian words (magic, virtual base, entry, pages including bss, address of
-//! the hypercall page or 0, three reserved), then the bytes from the virtual base on. What the image's
-//! pages hold beyond the bytes is zero.
+//! The image is a 64-byte header of little-endian words (magic, virtual base, entry, pages including bss, address of
+//! the hypercall page or 0, three reserved), then the bytes from the virtual base on. The rest of the image's pages
+//! is zero.
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 8] = *b"XLBOOTDM";
 const PAGE: u64 = 4096;
-/// The largest image that makes sense; a bad ELF shall not fill the disk.
+/// Maximum size of an image in bytes, so that a bad ELF can't fill the disk.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// Xen's ELF note types (public/elfnote.h).
@@ -31,10 +31,10 @@ pub struct Options {
     pub image: PathBuf,
 }
 
-/// Turns the ELF at `from` into a flat image at `to`; leaves an equal one untouched.
+/// Converts the ELF at `from` to a flat image at `to`. An identical image is left untouched.
 ///
 /// # Errors
-/// When the ELF is none, or can't be laid out flat.
+/// If the file isn't an ELF, or can't be laid out flat.
 pub fn flatten(from: &Path, to: &Path) -> Result<()> {
     let bytes = fs::read(from).with_context(|| from.display().to_string())?;
     let image = flat_image(&bytes).with_context(|| from.display().to_string())?;

@@ -1,4 +1,4 @@
-//! `build/xenlike.iso`: the hypervisor, and the files that its shell shows.
+//! `build/xenlike.iso`: the hypervisor, and the files for its shell.
 
 use crate::debian::Part;
 use anyhow::Result;
@@ -10,18 +10,18 @@ use xenlike_tests::paths::{build, root};
 /// Writes the standard image.
 ///
 /// # Errors
-/// When a part is missing or GRUB's tools fail.
+/// If a part is missing or GRUB's tools fail.
 pub fn xenlike_iso() -> Result<()> {
     Media::xenlike()
         .modules(shell_files()?)
         .write(&build("xenlike.iso"))
 }
 
-/// What the embedded control domain's shell finds as its files: the sample guests, the example
-/// configurations, and those of Debian's kernels that were fetched.
+/// The files for the shell of the embedded control domain: the sample guests, the example configurations, and those
+/// of Debian's kernels that were fetched.
 ///
 /// # Errors
-/// When a folder can't be read.
+/// If a folder can't be read.
 pub fn shell_files() -> Result<Vec<Module>> {
     let mut files = Vec::new();
     for folder in [build("guests"), root().join("guests/configs")] {

@@ -1,4 +1,4 @@
-//! `scripts/build`: the artefacts below `build/`, nothing else.
+//! `scripts/build`: builds the artefacts below `build/`.
 
 mod cargo;
 mod elf32;
@@ -25,7 +25,7 @@ pub struct Options {
 /// Builds everything.
 ///
 /// # Errors
-/// When a part doesn't build.
+/// If a part doesn't build.
 pub fn build(options: &Options) -> Result<()> {
     bootable()?;
     fs::create_dir_all(artefact("bin"))?;
@@ -45,34 +45,34 @@ pub fn build(options: &Options) -> Result<()> {
     image::xenlike_iso()
 }
 
-/// Builds what boots: the hypervisor and the guests, to `build/xenlike` and `build/guests/`.
+/// Builds what boots, the hypervisor and the guests, to `build/xenlike` and `build/guests/`.
 ///
 /// # Errors
-/// When a part doesn't build.
+/// If a part doesn't build.
 pub fn bootable() -> Result<()> {
     fs::create_dir_all(artefact("guests"))?;
     guests()?;
     core()
 }
 
-/// Builds the plug-in by which QEMU counts instructions.
+/// Builds the plug-in that counts instructions in QEMU.
 ///
 /// # Errors
-/// When it doesn't build.
+/// If it doesn't build.
 pub fn counter() -> Result<PathBuf> {
     cargo::shared_library("tcg-counter")
 }
 
-/// Builds the program that measures Linux's processes; gives it with its symbols.
+/// Builds the program that measures Linux's processes; returns its path. The program has symbols.
 ///
 /// # Errors
-/// When it doesn't build.
+/// If it doesn't build.
 pub fn linuxbench() -> Result<PathBuf> {
     let built = cargo::static_host("linuxbench")?;
     built.into_iter().next().context("no linuxbench was made")
 }
 
-/// The sample guests, to `build/guests/`, and the boot domain's flat image.
+/// Builds the sample guests, to `build/guests/`, and the boot domain's flat image.
 fn guests() -> Result<()> {
     for executable in cargo::bare_metal(&["bootdom", "samples", "bench"], &[], &[])? {
         let name = executable.file_name().context("an executable's name")?;
@@ -89,17 +89,17 @@ fn bootdom_image() -> PathBuf {
     artefact("bootdom.img")
 }
 
-/// The hypervisor with the boot domain in it, to `build/xenlike`, and for `qemu -kernel` to `build/xenlike32`.
+/// Builds the hypervisor with the boot domain in it, to `build/xenlike`, and for `qemu -kernel` to `build/xenlike32`.
 fn core() -> Result<()> {
     core_with(&[], &artefact("xenlike"))?;
     elf32::write(&artefact("xenlike"), &artefact("xenlike32"))
 }
 
-/// The hypervisor that most tests boot, to `build/test/xenlike`: it can audit itself. The guests have
+/// Builds the hypervisor that most tests boot, which can audit itself, to `build/test/xenlike`. The guests must have
 /// been built.
 ///
 /// # Errors
-/// When it doesn't build.
+/// If it doesn't build.
 pub fn test_core() -> Result<()> {
     fs::create_dir_all(artefact("test"))?;
     core_with(&["xenlike-core/audit"], &artefact("test/xenlike"))
@@ -114,7 +114,7 @@ fn core_with(features: &[&str], to: &PathBuf) -> Result<()> {
     Ok(())
 }
 
-/// The CLI as one static binary, to `build/bin/xenlike`.
+/// Builds the CLI as one static binary, to `build/bin/xenlike`.
 fn cli() -> Result<()> {
     for executable in cargo::static_host("dom0-tools")? {
         fs::copy(&executable, artefact("bin/xenlike"))?;
@@ -122,7 +122,7 @@ fn cli() -> Result<()> {
     Ok(())
 }
 
-/// Copies an ELF without debug information; the symbol table stays, for readable backtraces.
+/// Copies an ELF without debug information. The symbol table is kept for readable backtraces.
 fn strip(from: &PathBuf, to: &PathBuf) -> Result<()> {
     let mut objcopy = Command::new("objcopy");
     objcopy

@@ -1,4 +1,4 @@
-//! A private view of Debian's archive: own lists and cache below `build/`, apt's own signature checks.
+//! A private view of Debian's archive, with lists and cache below `build/` and apt's own signature checks.
 
 use super::sources;
 use crate::process;
@@ -17,10 +17,10 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Opens it and reads the newest lists.
+    /// Opens the archive and reads the newest lists.
     ///
     /// # Errors
-    /// When there is no apt, no mirror, or a signature doesn't fit.
+    /// If there is no apt or no mirror, or a signature is wrong.
     pub fn open() -> Result<Self> {
         if !process::exists("apt-get") || !process::exists("dpkg-deb") {
             bail!("fetching Debian packages needs apt-get and dpkg-deb");
@@ -38,10 +38,10 @@ impl Archive {
         Ok(archive)
     }
 
-    /// The package's newest version.
+    /// The newest version of a package.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is no such package.
     pub fn version(&self, package: &str) -> Result<String> {
         let listed = process::output(self.apt("apt-cache").args(["madison", package]))?;
         let version = listed
@@ -52,10 +52,10 @@ impl Archive {
         Ok(version.trim().to_owned())
     }
 
-    /// The package that the empty `package` depends on and that begins with `prefix`.
+    /// The package on which the empty `package` depends and whose name begins with `prefix`.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is no such package.
     pub fn dependency(&self, package: &str, prefix: &str) -> Result<String> {
         let listed = process::output(self.apt("apt-cache").args(["depends", package]))?;
         let names = listed
@@ -70,10 +70,10 @@ impl Archive {
         Ok(name.to_owned())
     }
 
-    /// The library packages (by their names) that `packages` need, and what those need.
+    /// The library packages (recognised by their names) that `packages` need, directly or indirectly.
     ///
     /// # Errors
-    /// When apt can't say.
+    /// If apt can't tell.
     pub fn libraries(&self, packages: &[&str]) -> Result<Vec<String>> {
         let mut depends = self.apt("apt-cache");
         depends
@@ -92,10 +92,10 @@ impl Archive {
         Ok(names.map(str::to_owned).collect())
     }
 
-    /// Fetches a package and unpacks it; gives the tree.
+    /// Fetches a package and unpacks it; returns the folder.
     ///
     /// # Errors
-    /// When fetching, checking or unpacking fails.
+    /// If fetching, checking or unpacking fails.
     pub fn unpack(&self, package: &str) -> Result<PathBuf> {
         let version = self.version(package)?;
         let name = format!("{package}_{}", version.replace([':', '/'], "_"));
@@ -121,14 +121,15 @@ impl Archive {
         Ok(tree)
     }
 
-    /// Fetches all essential packages, `packages`, and what those need; gives the folder that has them, and no others.
+    /// Fetches all essential packages, `packages`, and their dependencies; returns the folder that contains exactly
+    /// these.
     ///
     /// # Errors
-    /// When fetching or checking fails.
+    /// If fetching or checking fails.
     pub fn with_essential(&self, packages: &[&str]) -> Result<PathBuf> {
         let folder = self.folder.join("sets").join(packages.join("-"));
         fs::create_dir_all(folder.join("partial"))?;
-        // Nothing is installed yet where they go.
+        // The target system has nothing installed yet.
         let status = self.folder.join("nothing-installed");
         fs::write(&status, "")?;
         let mut install = self.apt("apt-get");
@@ -153,7 +154,7 @@ impl Archive {
             option("Dir::Etc::PreferencesParts", nothing),
             option("Dir::State::Lists", &self.folder.join("lists")),
             option("Dir::Cache", &self.folder),
-            // Only this user's own files are written: no other user to switch to.
+            // apt writes only this user's own files, so it needn't switch to another user.
             "APT::Sandbox::User=".to_owned(),
             "Acquire::Languages=none".to_owned(),
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),

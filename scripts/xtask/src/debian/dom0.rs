@@ -1,5 +1,5 @@
-//! What a Linux Dom0's root file system has besides that of a guest: kernel modules for the machine's devices
-//! and for the toolstack, which Debian's kernel has outside; then the toolstack itself and a guest for it.
+//! The root file system of a Linux Dom0. Compared with a guest's, it also has kernel modules for the machine's
+//! devices and for the toolstack, which Debian's kernel doesn't contain, the toolstack itself, and a guest for it.
 
 use super::Part;
 use super::modules::Modules;
@@ -31,10 +31,10 @@ pub const MODULES: [&str; 18] = [
     "evdev",
 ];
 
-/// An archive of them, to append to the guest's.
+/// An archive of the modules, to append to the guest's.
 ///
 /// # Errors
-/// When the kernel package lacks one.
+/// If the kernel package lacks a module.
 pub fn modules(linux: &Path) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     archive.add("modules", &Entry::Directory);
@@ -46,10 +46,10 @@ pub fn modules(linux: &Path) -> Result<Vec<u8>> {
     Ok(archive.finish())
 }
 
-/// The root that every Dom0 here begins with: the guest's, the modules, Debian's tools.
+/// The root file system with which every Dom0 here begins: the guest's, the modules, and Debian's tools.
 ///
 /// # Errors
-/// When a part is missing.
+/// If a part is missing.
 pub fn base() -> Result<Vec<u8>> {
     let mut image = Vec::new();
     for part in [Part::Initramfs, Part::Dom0Modules, Part::Toolstack] {
@@ -59,10 +59,10 @@ pub fn base() -> Result<Vec<u8>> {
     Ok(image)
 }
 
-/// Writes `build/dom0.img`, the whole initrd: that root, `xenlike`, and in `/root` guests.
+/// Writes `build/dom0.img`, the whole initrd: that root file system, `xenlike`, and guests in `/root`.
 ///
 /// # Errors
-/// When a part is missing.
+/// If a part is missing.
 pub fn write_initrd() -> Result<()> {
     let mut archive = Archive::default();
     let program = fs::read(build("bin/xenlike")).context("build/bin/xenlike")?;
@@ -83,7 +83,7 @@ pub fn write_initrd() -> Result<()> {
     Ok(fs::write(initrd(), image)?)
 }
 
-/// Where [`write_initrd`] puts it.
+/// The path of the initrd that [`write_initrd`] writes.
 pub fn initrd() -> std::path::PathBuf {
     build("dom0.img")
 }

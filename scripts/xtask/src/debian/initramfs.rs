@@ -2,7 +2,7 @@
 
 use xenlike_tests::cpio::{Archive, Entry};
 
-/// The init script. Its first line on the console is a marker that tests wait for.
+/// The init script. Tests wait for its first line on the console.
 pub const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp /root /etc
 /bin/busybox --install -s /bin
@@ -76,7 +76,7 @@ sync
 poweroff -f
 "#;
 
-/// The archive with `busybox` as every program.
+/// The archive, in which `busybox` provides every program.
 pub fn image(busybox: &[u8]) -> Vec<u8> {
     let mut archive = Archive::default();
     base(&mut archive, busybox);
@@ -84,7 +84,7 @@ pub fn image(busybox: &[u8]) -> Vec<u8> {
     archive.finish()
 }
 
-/// The folders, nodes and programs that every root file system here begins with.
+/// Adds the folders, nodes and programs with which every root file system here begins.
 pub fn base(archive: &mut Archive, busybox: &[u8]) {
     for folder in ["bin", "dev", "proc", "sys", "tmp", "root", "etc"] {
         archive.add(folder, &Entry::Directory);

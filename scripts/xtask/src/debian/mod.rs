@@ -1,6 +1,6 @@
-//! Kernels and programs from Debian's packages, for guests and for comparison. Never committed.
+//! Kernels and programs from Debian's packages, for guests and for comparison. They are never committed.
 //!
-//! They end up in `build/debian/`: `vmlinuz`, `initrd.img`, `dom0-modules.img`, `toolstack.img`, `gnumach`,
+//! They are placed in `build/debian/`: `vmlinuz`, `initrd.img`, `dom0-modules.img`, `toolstack.img`, `gnumach`,
 //! `pvgrub`, `xen`.
 
 mod archive;
@@ -17,28 +17,28 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use xenlike_tests::paths::build;
 
-/// What is taken from Debian.
+/// A part that is taken from Debian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Linux 6.12, amd64.
+    /// Linux 6.12 for amd64.
     Linux,
-    /// A small root file system for it: busybox and a script.
+    /// A small root file system for Linux: busybox and a script.
     Initramfs,
-    /// Kernel modules for a Dom0, as an archive to append to that.
+    /// Kernel modules for a Dom0, as an archive to append to `Initramfs`.
     Dom0Modules,
     /// GNU Mach, the amd64 PV build.
     GnuMach,
     /// GRUB, the amd64 PV build.
     PvGrub,
-    /// Real Xen 4.20, the peer.
+    /// Xen 4.20, for comparison.
     Xen,
     /// Debian's own xl and its daemons, as an archive to append to a Dom0's root.
     Toolstack,
-    /// The same of Debian 12, to append to that.
+    /// Debian 12's xl and daemons, to append to `Toolstack`.
     OlderToolstack,
 }
 
-/// Everything that is taken from Debian.
+/// All parts that are taken from Debian.
 pub const ALL: [Part; 8] = [
     Part::Linux,
     Part::Initramfs,
@@ -51,7 +51,7 @@ pub const ALL: [Part; 8] = [
 ];
 
 impl Part {
-    /// Where it lies.
+    /// The path of the part.
     pub fn path(self) -> PathBuf {
         build("debian").join(match self {
             Self::Linux => "vmlinuz",
@@ -71,7 +71,7 @@ impl Part {
         self.path().exists() && self.script().is_none_or(made_by)
     }
 
-    /// The init script of a root file system, or the list of what is in it: when it changes, the image is made again.
+    /// The init script of a root file system, or the list of its contents. If it changes, the image is made again.
     fn script(self) -> Option<String> {
         match self {
             Self::Initramfs => Some(initramfs::INIT.to_owned()),
@@ -134,10 +134,10 @@ fn stamp(part: Part) -> PathBuf {
     part.path().with_extension("made-by")
 }
 
-/// Makes sure that `parts` are there; fetches what is not.
+/// Makes sure that `parts` exist, and fetches those that are missing.
 ///
 /// # Errors
-/// When something can't be fetched.
+/// If a part can't be fetched.
 pub fn ensure(parts: &[Part]) -> Result<()> {
     let missing: Vec<Part> = parts
         .iter()
@@ -156,7 +156,7 @@ pub fn ensure(parts: &[Part]) -> Result<()> {
     Ok(())
 }
 
-/// Copies the one file in `tree/folder` whose name begins with `prefix`.
+/// Copies the only file in `tree/folder` whose name begins with `prefix`.
 fn take(tree: &Path, folder: &str, prefix: &str, target: &Path) -> Result<()> {
     let folder = tree.join(folder);
     let entries = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;

@@ -1,4 +1,4 @@
-//! Kernel modules of a Debian kernel package: found by name, unpacked, with what they depend on.
+//! Kernel modules of a Debian kernel package: finds them by name, unpacks them, and resolves dependencies.
 
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::process::Command;
 
 /// The modules of one kernel.
 pub struct Modules {
-    /// By name, with `_` for `-` as the kernel has it.
+    /// Paths by name, with `_` in place of `-`, as in the kernel.
     files: BTreeMap<String, PathBuf>,
 }
 
@@ -17,20 +17,20 @@ fn plain(name: &str) -> String {
 }
 
 impl Modules {
-    /// Those in a package that is unpacked at `tree`.
+    /// Finds the modules in a package that is unpacked at `tree`.
     ///
     /// # Errors
-    /// When it can't be read.
+    /// If the package can't be read.
     pub fn below(tree: &Path) -> Result<Self> {
         let mut files = BTreeMap::new();
         collect(tree, &mut files)?;
         Ok(Self { files })
     }
 
-    /// The module's bytes, unpacked.
+    /// The contents of a module, unpacked.
     ///
     /// # Errors
-    /// When there is none of that name, or it can't be unpacked.
+    /// If there is no such module, or it can't be unpacked.
     pub fn content(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.files.get(&plain(name));
         let path = path.with_context(|| format!("the kernel package has no {name}.ko"))?;
@@ -48,7 +48,7 @@ impl Modules {
     /// These modules and all that they depend on, in an order in which they can be loaded.
     ///
     /// # Errors
-    /// When one is missing.
+    /// If a module is missing.
     pub fn with_dependencies(&self, names: &[&str]) -> Result<Vec<String>> {
         let mut ordered = Vec::new();
         for name in names {

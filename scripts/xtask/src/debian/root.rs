@@ -1,7 +1,7 @@
-//! A Debian 13 root file system on a disk image, of Debian's packages: systemd up to a login.
+//! A Debian 13 root file system on a disk image, made of Debian's packages, with systemd up to a login.
 //!
-//! The image is kept until the script that makes it or the list of packages changes. Making it takes root (or sudo):
-//! the packages' own scripts run in it.
+//! The image is kept until the script that makes it or the list of packages changes. Making it needs root (or sudo),
+//! since the packages' own scripts run in it.
 
 use super::archive::Archive;
 use crate::process;
@@ -10,7 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 use xenlike_tests::paths::build;
 
-/// Beside the essential packages and what they all need.
+/// Packages in addition to the essential ones and all dependencies.
 const PACKAGES: [&str; 13] = [
     "systemd-sysv",
     "libpam-systemd",
@@ -29,7 +29,7 @@ const PACKAGES: [&str; 13] = [
 
 const SCRIPT: &str = include_str!("root.sh");
 
-/// The image.
+/// The path of the image.
 pub fn path() -> PathBuf {
     build("debian/root.img")
 }
@@ -38,10 +38,10 @@ fn made_by() -> String {
     format!("{SCRIPT}\n{}\n", PACKAGES.join(" "))
 }
 
-/// Makes the image, if it isn't there.
+/// Makes the image, unless it exists.
 ///
 /// # Errors
-/// When a package can't be had, or installing fails.
+/// If a package is missing, or installing fails.
 pub fn ensure() -> Result<()> {
     let stamp = path().with_extension("made-by");
     if path().exists() && fs::read_to_string(&stamp).is_ok_and(|text| text == made_by()) {

@@ -5,24 +5,24 @@ use anyhow::{Result, bail};
 use std::path::Path;
 use std::process::Command;
 
-/// One package index that apt is configured to use.
+/// A package index that apt is configured to use.
 pub struct Target {
-    /// The repository's address.
+    /// Address of the repository.
     pub uri: String,
-    /// Suite or code name, as in `bookworm-backports`.
+    /// Suite or code name, such as `bookworm-backports`.
     pub codename: String,
     origin: String,
 }
 
 const FORMAT: &str = "$(REPO_URI)|$(CODENAME)|$(ORIGIN)";
 
-/// Debian's archive keys (package debian-archive-keyring), which apt checks signatures with.
+/// Debian's archive keys (package debian-archive-keyring), with which apt checks signatures.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// What this machine's apt uses.
+/// The package indices that this machine's apt uses.
 ///
 /// # Errors
-/// When apt can't say.
+/// If apt can't tell.
 pub fn configured() -> Result<Vec<Target>> {
     let listed = process::output(Command::new("apt-get").args([
         "indextargets",
@@ -45,7 +45,7 @@ fn parse(line: &str) -> Option<Target> {
 /// The mirror of Debian's main archive: the configured one, or `XENLIKE_DEBIAN_MIRROR`.
 ///
 /// # Errors
-/// When there is neither (Ubuntu, or apt was never updated).
+/// If there is neither (Ubuntu, or apt was never updated).
 pub fn debian_mirror(targets: &[Target]) -> Result<String> {
     if let Ok(mirror) = std::env::var("XENLIKE_DEBIAN_MIRROR") {
         return Ok(mirror);

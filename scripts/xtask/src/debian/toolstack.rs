@@ -1,4 +1,5 @@
-//! Debian's own Xen tools (xl, xenstored, xenconsoled), to append to a Dom0's root file system, whose init starts them.
+//! Debian's own Xen tools (xl, xenstored, xenconsoled), to append to a Dom0's root file system, whose init starts
+//! them.
 
 use super::archive::Archive;
 use anyhow::{Context, Result};
@@ -6,21 +7,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use xenlike_tests::cpio::{self, Entry};
 
-/// Of Debian 13.
+/// The Xen release in Debian 13.
 pub const RELEASE: &str = "4.20";
-/// Of Debian 12.
+/// The Xen release in Debian 12.
 pub const OLDER_RELEASE: &str = "4.17";
 
-/// Libraries beyond the C library that the tools are linked with, directly or not, besides those of their release.
+/// Libraries other than the C library with which the tools are linked, directly or indirectly, besides those of their
+/// release.
 const LINKED: [&str; 4] = ["libxenstore4", "libxenhypfs1", "libyajl2", "libncurses6"];
 
 /// The package with `xenstore-ls`.
 const XENSTORE_UTILS: &str = "xenstore-utils";
 
-/// The package with the descriptions of terminals.
+/// The package with terminal descriptions.
 const NCURSES_BASE: &str = "ncurses-base";
 
-/// What is in the archive of a release, to tell whether it is made anew.
+/// A description of a release's archive; if it changes, the archive is made again.
 pub fn made_of(release: &str) -> String {
     format!(
         "{release} {} {XENSTORE_UTILS} {NCURSES_BASE}",
@@ -28,10 +30,10 @@ pub fn made_of(release: &str) -> String {
     )
 }
 
-/// The archive of a release.
+/// Makes the archive of a release.
 ///
 /// # Errors
-/// When a package can't be had.
+/// If a package is missing.
 pub fn image(archive: &Archive, release: &str) -> Result<Vec<u8>> {
     let mut image = cpio::Archive::default();
     for folder in ["usr", "usr/lib", "usr/lib/x86_64-linux-gnu", "var", "run"] {
@@ -53,14 +55,14 @@ pub fn image(archive: &Archive, release: &str) -> Result<Vec<u8>> {
         image.add(folder, &Entry::Directory);
     }
     add_files(&mut image, &tools.join(programs), programs, &|_| true)?;
-    // What shows the Xenstore: xenstore-ls and its like.
+    // Tools that show the Xenstore: xenstore-ls and similar ones.
     let shows = archive.unpack(XENSTORE_UTILS)?;
     add_files(&mut image, &shows.join("usr/bin"), programs, &|_| true)?;
     add_terminals(&mut image, &archive.unpack(NCURSES_BASE)?)?;
     Ok(image.finish())
 }
 
-/// What xentop must know of terminals.
+/// Adds the terminal descriptions that xentop needs.
 fn add_terminals(image: &mut cpio::Archive, package: &Path) -> Result<()> {
     let terminals = "usr/share/terminfo";
     for folder in ["usr/share", terminals] {
@@ -75,10 +77,10 @@ fn add_terminals(image: &mut cpio::Archive, package: &Path) -> Result<()> {
     Ok(())
 }
 
-/// An archive to append: files for `/root`.
+/// An archive to append, with files for `/root`.
 ///
 /// # Errors
-/// When a file can't be read.
+/// If a file can't be read.
 pub fn files_for_root(files: &[(String, PathBuf)], script: &str) -> Result<Vec<u8>> {
     let mut image = cpio::Archive::default();
     for (name, path) in files {
@@ -89,7 +91,7 @@ pub fn files_for_root(files: &[(String, PathBuf)], script: &str) -> Result<Vec<u
     Ok(image.finish())
 }
 
-/// Adds the files and links of one folder, if there is one, that `wanted` picks by name.
+/// Adds those files and links of a folder, if it exists, that `wanted` selects by name.
 fn add_files(
     image: &mut cpio::Archive,
     folder: &Path,

@@ -1,4 +1,4 @@
-//! One check that must fail with a fault.
+//! A check that must fail when a fault is present.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::fmt;
@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use xenlike_tests::paths::build;
 
-/// A check that takes longer has seen the fault: nothing of what it runs takes half as long.
+/// A check that takes longer has noticed the fault: none of the tests normally takes half as long.
 const LIMIT_SECONDS: &str = "600";
-/// Set: checks in QEMU run, too.
+/// If this variable is set, checks in QEMU run too.
 const QEMU: &str = "XENLIKE_FAULTS_QEMU";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -18,19 +18,19 @@ enum Kind {
     Qemu,
 }
 
-/// Tests by a part of their names.
+/// A set of tests, selected by a part of their names.
 pub struct Check {
     kind: Kind,
     filter: String,
 }
 
-/// What came of a check.
+/// The result of a check.
 pub enum Verdict {
-    /// It failed, as it must: this test.
+    /// The check failed, as it must; this test noticed the fault.
     Failed(String),
-    /// It didn't end.
+    /// The check didn't end.
     Hung,
-    /// It passed. What it said.
+    /// The check passed, with this output.
     Passed(String),
 }
 
@@ -56,10 +56,10 @@ impl fmt::Display for Verdict {
 }
 
 impl Check {
-    /// From `KIND FILTER`.
+    /// Parses `KIND FILTER`.
     ///
     /// # Errors
-    /// When it isn't that.
+    /// If the line has another form.
     pub fn parse(line: &str) -> Result<Self> {
         let (kind, filter) = line
             .trim()
@@ -75,15 +75,15 @@ impl Check {
         Ok(Self { kind, filter })
     }
 
-    /// Whether it runs by default, or was asked for.
+    /// Whether it runs by default or was asked for.
     pub fn is_asked_for(&self) -> bool {
         self.kind != Kind::Qemu || std::env::var_os(QEMU).is_some()
     }
 
-    /// Runs it in a copy of the tree.
+    /// Runs the check in a copy of the tree.
     ///
     /// # Errors
-    /// When the copy doesn't build: a fault must not be one that the compiler sees.
+    /// If the copy doesn't build: a fault must not be visible to the compiler.
     pub fn run(&self, tree: &Path) -> Result<Verdict> {
         if self.kind == Kind::Qemu {
             prepare_boot(tree)?;
@@ -114,7 +114,7 @@ impl Check {
         })
     }
 
-    /// `cargo test` for it, in the copy; `cargo` is the program.
+    /// `cargo test` for the check, in the copy; `cargo` is the program.
     fn cargo<'a>(&self, tree: &Path, cargo: &'a mut Command) -> &'a mut Command {
         cargo.args(["test", "--quiet", "--package"]);
         match self.kind {
@@ -128,7 +128,7 @@ impl Check {
             Kind::Models => "faults/models",
             Kind::Host | Kind::Qemu => "faults/host",
         };
-        // A fault that was found earlier in a random test would be tried first, and left behind.
+        // Otherwise a failing case that a random test found earlier would be tried first, and stored.
         cargo.env("PROPTEST_FAILURE_PERSISTENCE", "off");
         cargo.env("CARGO_TARGET_DIR", build(target));
         cargo.current_dir(tree)
@@ -140,7 +140,7 @@ fn output(command: &mut Command) -> Result<Output> {
     command.output().context("cargo")
 }
 
-/// Builds what boots, of the copy, with Debian's parts from the original.
+/// Builds what boots from the copy, with Debian's parts from the original.
 fn prepare_boot(tree: &Path) -> Result<()> {
     let parts = tree.join("build/debian");
     if !parts.exists() {

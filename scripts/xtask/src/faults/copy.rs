@@ -1,5 +1,5 @@
-//! The copy of the tree that faults are put into. It stays between runs with what was built of it; what didn't change is
-//! left alone, so that little is built anew.
+//! The copy of the tree that faults are put into. It is kept between runs with its build results. Unchanged files are
+//! left alone, so that little is rebuilt.
 
 use crate::process;
 use anyhow::{Context, Result};
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use xenlike_tests::paths::{build, root};
 
-/// Makes the copy equal to the tree, without what earlier patches did.
+/// Makes the copy equal to the tree, without the changes of earlier patches.
 ///
 /// # Errors
-/// When git doesn't tell the files, or one can't be copied.
+/// If git can't list the files, or one can't be copied.
 pub fn refresh() -> Result<PathBuf> {
     let tree = build("faults/tree");
     let listed = process::output(
@@ -31,7 +31,7 @@ pub fn refresh() -> Result<PathBuf> {
         copy(&root().join(file), &tree.join(file)).with_context(|| (*file).to_owned())?;
     }
     let marker = tree.with_file_name("files");
-    // What the tree has lost since, or a patch has added.
+    // Removes files that have been deleted from the tree since, or that a patch has added.
     for old in fs::read_to_string(&marker).unwrap_or_default().lines() {
         if !files.contains(old) {
             let _ = fs::remove_file(tree.join(old));
@@ -41,7 +41,7 @@ pub fn refresh() -> Result<PathBuf> {
     Ok(tree)
 }
 
-/// Copies a file if it differs. One that is listed and gone is none.
+/// Copies a file if it differs. A listed file that is gone is skipped.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     if !from.is_file() {
         let _ = fs::remove_file(to);
@@ -58,12 +58,12 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Applies a patch to the copy. Lines may have moved since it was made.
+/// Applies a patch to the copy. Lines may have moved since the patch was made.
 ///
 /// # Errors
-/// When it doesn't apply.
+/// If it doesn't apply.
 pub fn apply(tree: &Path, patch: &Path) -> Result<()> {
-    // The copy lies in another repository's tree, of which git would take it for a folder.
+    // The copy is inside another repository's tree, for a part of which git would otherwise take it.
     let ceiling = tree.parent().unwrap_or(tree);
     let done = process::output(
         Command::new("git")

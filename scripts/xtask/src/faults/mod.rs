@@ -1,6 +1,6 @@
-//! `scripts/test faults`: seeded faults. Each patch in `tests/faults/` puts a fault back that the source once had, or one
-//! of its kind, into a copy of the tree; a model or test that the patch names must then fail. A check that catches
-//! nothing is worth nothing.
+//! `scripts/test faults`: seeded faults. Each patch in `tests/faults/` puts a fault that the source once had, or a
+//! similar one, into a copy of the tree; a model or test that the patch names must then fail. This shows that the
+//! checks work.
 //!
 //! A patch begins with some lines of prose and one or more lines of this form, each of which must hold by itself:
 //!
@@ -10,7 +10,7 @@
 //! Fails: qemu race_of_one_domain
 //! ```
 //!
-//! The word behind is what the names of the tests have in them. Checks in QEMU run with `XENLIKE_FAULTS_QEMU=1` alone.
+//! The second word is a part of the names of the tests. Checks in QEMU run only with `XENLIKE_FAULTS_QEMU=1`.
 
 mod check;
 mod copy;
@@ -23,17 +23,17 @@ use xenlike_tests::paths::root;
 
 use check::{Check, Verdict};
 
-/// One patch.
+/// A patch with its checks.
 struct Fault {
     name: String,
     path: PathBuf,
     checks: Vec<Check>,
 }
 
-/// Applies each patch whose name has `filter` in it, alone, and requires that its checks fail.
+/// Applies each patch whose name contains `filter`, alone, and requires that its checks fail.
 ///
 /// # Errors
-/// When a patch doesn't apply or build any more, or a fault goes unseen.
+/// If a patch doesn't apply or build any more, or a fault isn't noticed.
 pub fn test(filter: Option<&str>) -> Result<()> {
     let faults = faults(filter)?;
     ensure!(!faults.is_empty(), "no such patch in tests/faults");

@@ -1,27 +1,27 @@
-//! Functions as objdump lists them: how deep the stack is at each instruction, and where calls lead.
+//! Functions in a listing of objdump: the stack depth at each instruction, and the targets of calls.
 
 use super::image::Image;
 use std::collections::BTreeMap;
 
-/// A way from a function to another.
+/// A call or jump from a function to another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Edge {
-    /// Bytes of the stack in use when the other function starts, its return address among them.
+    /// Bytes of stack in use when the other function starts, including its return address.
     pub depth: u64,
-    /// Where the other function starts.
+    /// Address of the other function.
     pub to: u64,
 }
 
-/// What a function does with the stack.
+/// A function's use of the stack.
 #[derive(Default, Debug)]
 pub struct Function {
-    /// The most bytes that it takes for itself.
+    /// Maximum number of bytes that it uses itself.
     pub frame: u64,
-    /// Calls and jumps to others, and others whose address it takes: those count as called.
+    /// Calls and jumps to other functions, and functions whose address it takes, which count as called.
     pub edges: Vec<Edge>,
-    /// Calls through a register or memory.
+    /// Number of calls through a register or memory.
     pub indirect: usize,
-    /// Functions whose address it takes.
+    /// Number of functions whose address it takes.
     pub pointers: usize,
 }
 
@@ -65,7 +65,7 @@ fn hex(digits: &str) -> Option<u64> {
     u64::from_str_radix(digits.trim_start_matches("0x"), 16).ok()
 }
 
-/// A constant or an offset, which may be negative.
+/// Parses a constant or an offset, which may be negative.
 fn signed(text: &str) -> Option<i64> {
     let text = text.trim_start_matches('$');
     match text.strip_prefix('-') {
@@ -105,13 +105,13 @@ impl Instruction<'_> {
     }
 }
 
-/// The stack as far as a function's own instructions tell.
+/// The stack, as far as a function's own instructions determine it.
 #[derive(Clone, Copy, Default)]
 struct Stack {
     depth: i64,
-    /// The depth where rbp points, in a function that keeps it as its frame pointer.
+    /// The depth to which rbp points, in a function that uses it as frame pointer.
     rbp: i64,
-    /// The depth that r11 points to, where a loop takes and touches page by page.
+    /// The depth to which r11 points, in a loop that allocates and touches page by page.
     r11: Option<i64>,
 }
 
@@ -125,7 +125,7 @@ impl Stack {
             ("leave", _) => self.depth = self.rbp - 8,
             ("sub", "%rsp") => self.take(signed(first).unwrap_or(0)),
             ("add", "%rsp") => self.depth -= signed(first).unwrap_or(0),
-            // An alignment: what it takes at the most.
+            // An alignment: counts as the most that it can take.
             ("and", "%rsp") => self.depth -= signed(first).unwrap_or(0) + 8,
             ("sub", "%r11") => self.r11 = self.r11.and_then(|r11| Some(r11 + signed(first)?)),
             ("mov", "%rbp") if first == "%rsp" => self.rbp = self.depth,
@@ -137,7 +137,7 @@ impl Stack {
         }
     }
 
-    /// The depth of an address that rsp or rbp gives.
+    /// The depth of an address relative to rsp or rbp.
     fn address(&self, operand: &str) -> Option<i64> {
         let (offset, base) = operand.split_once('(')?;
         let base = match base {
@@ -156,7 +156,7 @@ impl Stack {
     }
 }
 
-/// A function's instructions with the depth before each.
+/// The instructions of a function, with the depth before each.
 struct Walk<'a> {
     body: &'a [Instruction<'a>],
     before: Vec<Option<Stack>>,
@@ -171,7 +171,7 @@ impl<'a> Walk<'a> {
             most: 0,
         };
         walk.from(0, Stack::default());
-        // What a jump table or the exception table leads to: at the depth of the whole frame.
+        // Code that a jump table or the exception table leads to: it counts with the depth of the whole frame.
         for index in 0..body.len() {
             if walk.before[index].is_none() {
                 let at_most = Stack {
@@ -259,7 +259,7 @@ impl<'a> Walk<'a> {
         function
     }
 
-    /// Whether the jump through a register takes its target from a table of offsets (`match`).
+    /// Whether a jump through a register takes its target from a table of offsets (`match`).
     fn is_jump_table(&self, index: usize) -> bool {
         let before = self
             .body

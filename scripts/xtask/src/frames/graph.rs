@@ -1,4 +1,4 @@
-//! The deepest way through the calls.
+//! The deepest path through the calls.
 
 use super::code::{Edge, Function};
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Default)]
 pub struct Depths {
     depth: BTreeMap<u64, u64>,
-    /// The edge on the deepest way.
+    /// The edge on the deepest path.
     next: BTreeMap<u64, u64>,
-    /// Functions that call themselves, over others or not, and for which no bound was given.
+    /// Functions that call themselves, directly or indirectly, and for which no bound was given.
     pub cycles: Vec<Vec<u64>>,
 }
 
-/// How often each of a group of functions that call each other is on the stack at the most.
+/// How often each of a group of mutually recursive functions is on the stack at most.
 pub type Levels<'a> = dyn Fn(&[u64]) -> Option<u64> + 'a;
 
 struct Search<'a> {
@@ -27,7 +27,7 @@ struct Search<'a> {
     depths: Depths,
 }
 
-/// Finds the depths below `roots`.
+/// Computes the depths below `roots`.
 pub fn depths(
     functions: &BTreeMap<u64, Function>,
     given: &BTreeMap<u64, u64>,
@@ -55,7 +55,7 @@ impl Search<'_> {
         function.map_or(&[], |function| &function.edges)
     }
 
-    /// Tarjan's strongly connected components: a function's depth is known after those it calls.
+    /// Tarjan's strongly connected components: the depth of a function is computed after those that it calls.
     fn visit(&mut self, at: u64) -> usize {
         if self.depths.depth.contains_key(&at) {
             return usize::MAX;
@@ -114,7 +114,7 @@ impl Search<'_> {
             self.depths.next.extend(next.map(|next| (*at, next)));
         }
         if recursive {
-            // Whichever comes last may be the one with the deepest way on.
+            // Any function of the group may be the last, so the one with the deepest path on counts.
             let most = group.iter().max_by_key(|at| self.depths.depth[at]).copied();
             let Some(most) = most else { return };
             let depth = self.depths.depth[&most] + above;
@@ -140,12 +140,12 @@ impl Depths {
         self.depth.get(&at).copied().unwrap_or(0)
     }
 
-    /// Whether a root leads there.
+    /// Whether a root leads to this function.
     pub fn reaches(&self, at: u64) -> bool {
         self.depth.contains_key(&at)
     }
 
-    /// The functions on the deepest way.
+    /// The functions on the deepest path.
     pub fn way(&self, at: u64) -> Vec<u64> {
         std::iter::successors(Some(at), |at| self.next.get(at).copied())
             .take(64)
@@ -159,7 +159,7 @@ mod tests {
     use super::depths;
     use std::collections::BTreeMap;
 
-    /// Functions of 8 bytes each, by the functions that they call.
+    /// Functions of 8 bytes each, given by the functions that they call.
     fn graph(calls: &[(u64, &[u64])]) -> BTreeMap<u64, Function> {
         let function = |to: &[u64]| Function {
             frame: 8,
@@ -183,7 +183,7 @@ mod tests {
         let found = depths(&functions, &BTreeMap::new(), &|_| None, &[1]);
         assert_eq!(found.cycles.len(), 1);
         let found = depths(&functions, &BTreeMap::new(), &|_| Some(3), &[1]);
-        // Three times both, then the way on.
+        // Both three times, then the path on.
         assert_eq!(found.of(1), 16 + 3 * 32 + 16 + 8);
     }
 }

@@ -16,21 +16,21 @@ struct Data {
     size: u64,
 }
 
-/// The hypervisor's file.
+/// The contents of the hypervisor's file.
 #[derive(Default)]
 pub struct Image {
     sections: Vec<Section>,
     functions: BTreeMap<u64, String>,
     data: BTreeMap<u64, Data>,
-    /// Functions that a variable holds once boot has set it, by the variable's name.
+    /// Functions to which a variable points once boot has set it, by the variable's name.
     pub set_at_boot: Vec<(&'static str, Vec<u64>)>,
 }
 
 impl Image {
-    /// Reads an ELF file.
+    /// Parses an ELF file.
     ///
     /// # Errors
-    /// When it is none.
+    /// If it isn't an ELF.
     pub fn parse(file: &[u8]) -> Result<Self> {
         let elf = ElfBytes::<LittleEndian>::minimal_parse(file)?;
         let mut sections = Vec::new();
@@ -70,7 +70,7 @@ impl Image {
         named.map(|(at, _)| *at).collect()
     }
 
-    /// The functions that the variable `name` points to.
+    /// The functions to which the variable `name` points.
     pub fn table(&self, name: &str) -> Vec<u64> {
         let found = self.data.iter().find(|(_, data)| data.name == name);
         found.map_or_else(Vec::new, |(at, data)| self.words(*at, data.size / 8))
@@ -97,7 +97,8 @@ impl Image {
             .collect()
     }
 
-    /// What a variable that is read may hold: a function, or what [`Self::set_at_boot`] says.
+    /// The functions to which a variable that is read may point: its value in the file, or those in
+    /// [`Self::set_at_boot`].
     pub fn pointer_in(&self, at: u64) -> Vec<u64> {
         let mut found = self.variable(at);
         found.extend(self.function_in(at));
@@ -116,7 +117,7 @@ impl Image {
             .collect()
     }
 
-    /// The functions that an address leads to: itself one, or a variable, an array or a table of methods.
+    /// The functions to which an address leads: a function itself, or a variable, an array or a method table.
     pub fn pointers_at(&self, at: u64) -> Vec<u64> {
         if self.functions.contains_key(&at) {
             return vec![at];
@@ -129,7 +130,7 @@ impl Image {
         found
     }
 
-    /// A table of methods begins with a destructor or nothing, a size and an alignment.
+    /// The methods of a method table, which begins with a destructor or null, a size and an alignment.
     fn methods(&self, at: u64) -> Vec<u64> {
         let word = |index: u64| self.word(at + 8 * index).unwrap_or(u64::MAX);
         let is_table = (word(0) == 0 || self.function_in(at).is_some())

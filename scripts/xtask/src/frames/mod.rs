@@ -1,9 +1,9 @@
-//! The stacks of the built hypervisor: the deepest way through the calls from each entry into ring 0 must
-//! fit its stack. Ring 0 has one small stack a CPU, and inlining can pile the buffers of many functions up
-//! in one frame.
+//! The stacks of the built hypervisor: the deepest path through the calls from each entry into ring 0 must fit its
+//! stack. Ring 0 has one small stack for each CPU, and inlining can combine the buffers of many functions in one
+//! frame.
 //!
-//! The call graph is made of direct calls and jumps, and of functions whose address is taken, which count as
-//! called by whoever takes it. What that can't tell is in [`rules`].
+//! The call graph consists of direct calls and jumps, and of functions whose address is taken, which count as called
+//! by the function that takes it. [`rules`] adds what that can't tell.
 
 mod code;
 mod graph;
@@ -24,24 +24,24 @@ use std::path::Path;
 use std::process::Command;
 use xenlike_tests::paths::build;
 
-/// Bytes of the main stack: its pages in `arch/percpu.rs`, without `CpuInfo` at the top.
+/// Size of the main stack: its pages in `arch/percpu.rs`, without `CpuInfo` at the top.
 const MAIN_STACK: u64 = 7 * 4096 - 256;
-/// Bytes of an exception's own stack.
+/// Size of an exception's own stack in bytes.
 const IST_STACK: u64 = 4096;
-/// Bytes of the stack on which a panic is reported: its pages in `boot/stack.rs`.
+/// Size of the stack on which a panic is reported: its pages in `boot/stack.rs`.
 const PANIC_STACK: u64 = 5 * 4096;
-/// What a stub puts on a stack before it calls: a trap frame, the alignments of the CPU and of the stub.
+/// Bytes that a stub pushes before it calls: a trap frame, and the alignments of the CPU and of the stub.
 const TRAP_FRAME: u64 = 21 * 8 + 8 + 8;
-/// A return address.
+/// Size of a return address in bytes.
 const RETURN: u64 = 8;
-/// Functions of the deepest way that are shown.
+/// Number of functions of the deepest path that are shown.
 const SHOWN: usize = 12;
 
 /// Prints how deep the stacks of `build/xenlike` get.
 ///
 /// # Errors
-/// When one may overflow, a recursion or a call through a pointer is not in [`rules`], or there is no
-/// hypervisor to look at.
+/// If a stack may overflow, a recursion or a call through a pointer is not in [`rules`], or the hypervisor hasn't
+/// been built.
 pub fn check() -> Result<()> {
     check_image(&build("xenlike"))
 }
@@ -68,7 +68,7 @@ fn check_image(path: &Path) -> Result<()> {
     println!("{main:>8} of {MAIN_STACK}, main stack, {nested} of them for a trap in ring 0");
     stacks.show(&depths, &[worst]);
     let handlers = own_stack_handlers(&stacks.image)?;
-    // Those that end the machine do so on another stack.
+    // Functions that end the machine do so on another stack.
     let until_panic = [&ENDS[..2], &PANICS].concat();
     let own_depths = stacks.depths(formatting, &until_panic, &handlers);
     let own = TRAP_FRAME + RETURN + stacks.deepest(&own_depths, &handlers);
@@ -105,7 +105,7 @@ fn check_image(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What a trap in ring 0 may come to: an interrupt of the idle loop, a fault of a guest copy or of the IRET.
+/// The handlers of a trap in ring 0: an interrupt of the idle loop, a fault of a guest copy or of the IRET.
 fn nested_handlers(image: &Image) -> Result<Vec<u64>> {
     let names = [
         "ring0::trapped",
@@ -119,7 +119,7 @@ fn nested_handlers(image: &Image) -> Result<Vec<u64>> {
         .collect()
 }
 
-/// What happens on the stacks of NMI, #MC, #DF and #DB.
+/// The handlers that run on the stacks of NMI, #MC, #DF and #DB.
 fn own_stack_handlers(image: &Image) -> Result<Vec<u64>> {
     let names = [
         "traps::debug_in_ring0",
@@ -164,7 +164,7 @@ impl Stacks {
         Ok(found)
     }
 
-    /// Notes that the functions that end in `function` call any of those that end in one of `ends`.
+    /// Records that functions whose names end in `function` call any of those whose names end in one of `ends`.
     fn hand(&mut self, function: &str, ends: &[&str]) -> Result<()> {
         let pointers = self
             .image
@@ -185,7 +185,7 @@ impl Stacks {
         self.functions.get(&at).map_or(0, |function| function.frame)
     }
 
-    /// Prints the deepest way from one of `roots`.
+    /// Prints the deepest path from one of `roots`.
     fn show(&self, depths: &Depths, roots: &[u64]) {
         for at in depths.way(depths.worst(roots)).iter().take(SHOWN) {
             println!("{:>16} {}", self.frame(*at), self.image.name(*at));
@@ -214,8 +214,8 @@ impl Stacks {
         of.iter().map(|at| depths.of(*at)).max().unwrap_or(0)
     }
 
-    /// The depths below `roots`, where showing values in a message takes `formatting` bytes, and functions with
-    /// a part of `cut` in their name none.
+    /// The depths below `roots`. Formatting values in a message takes `formatting` bytes, and functions with a part
+    /// of `cut` in their name take none.
     fn depths(&self, formatting: u64, cut: &[&str], roots: &[u64]) -> Depths {
         let given = self.functions.keys().filter_map(|at| {
             let name = self.image.name(*at);
@@ -240,8 +240,7 @@ impl Stacks {
         RECURSIONS.iter().find(known).map(|one| one.levels)
     }
 
-    /// The bytes that a message needs: formatting recurses over the values that it shows, and at last
-    /// writes.
+    /// The bytes that a message needs: formatting recurses over the values that it shows, and finally writes.
     fn formatting(&self) -> u64 {
         let own = |at: &&u64| self.is_formatting(**at);
         let frames = |wanted: fn(&str) -> bool| {
@@ -252,7 +251,8 @@ impl Stacks {
                 .filter(|at| wanted(self.image.name(**at)));
             all.map(|at| self.frame(*at) + RETURN).max().unwrap_or(0)
         };
-        // A value's own function, the builder that it uses, and the adapter that this writes through.
+        // A level consists of a value's own function, the builder that it uses, and the adapter through which this
+        // writes.
         let level = frames(|name| name.ends_with("::fmt") && !name.contains("rustc_demangle"))
             + 2 * frames(|name| name.contains("core::fmt::builders") || name.contains("Formatter"))
             + frames(|name| name == "core::fmt::write");
@@ -267,7 +267,7 @@ impl Stacks {
         FORMAT_LEVELS * level + self.deepest(&self.depths(0, &ENDS, &outside), &outside)
     }
 
-    /// Recursions without a known bound, and calls through pointers that nobody knows.
+    /// Refuses recursions without a known bound, and calls through unknown pointers.
     fn refuse_unknown(&self, depths: &Depths) -> Result<()> {
         let mut unknown = Vec::new();
         for group in &depths.cycles {

@@ -1,8 +1,8 @@
-//! What the image itself does not tell: where ring 0 begins, what pointers it holds once it runs, how deep
-//! its recursions go.
+//! Facts that the image itself does not tell: where ring 0 begins, the pointers that it holds at run time, and how
+//! deep its recursions go.
 
-/// A variable with function pointers that boot sets, or with the table of them that is in use, and the functions: by
-/// the ends of their names.
+/// Variables with function pointers that boot sets, or with a pointer to the table in use, and those functions. Both
+/// are given by the ends of their names.
 pub const SET_AT_BOOT: [(&str, &[&str]); 6] = [
     ("log::LOGGER", &["as log::Log>::log"]),
     ("xenlike_core::kit::lock::WAIT_STEP", &["arch::tlb::answer"]),
@@ -34,13 +34,14 @@ pub const SET_AT_BOOT: [(&str, &[&str]); 6] = [
     ),
 ];
 
-/// Functions that call through a pointer that they are handed, and what it may be: by the ends of their names.
+/// Functions that call through a pointer that they are passed, and the functions that it may point to. Both are given
+/// by the ends of their names.
 pub const HANDED: [(&str, &[&str]); 1] = [(
     "irq::Machine>::write_table",
     &["boot::interrupts::map_table"],
 )];
 
-/// Nobody returns from these: the hypervisor's end, which is looked at on its own.
+/// Functions that never return, since they end the hypervisor. They are examined separately.
 pub const ENDS: [&str; 6] = [
     "core::panicking::",
     "rust_begin_unwind",
@@ -50,8 +51,8 @@ pub const ENDS: [&str; 6] = [
     "alloc::raw_vec::handle_error",
 ];
 
-/// Where a panic leaves the stack that it hit on. The values of its message are shown on the stack for panics; those
-/// of a message that is logged are shown by `core::fmt::write`, and count there.
+/// Functions at which a panic leaves the stack on which it occurred. The values of its message are formatted on the
+/// stack for panics; those of a log message are formatted by `core::fmt::write`, and count there.
 pub const PANICS: [&str; 4] = [
     "xenlike_core::boot::panic::",
     "as core::fmt::Display>",
@@ -59,10 +60,10 @@ pub const PANICS: [&str; 4] = [
     "as core::fmt::LowerHex>",
 ];
 
-/// A trap in ring 0 comes to this only at the IRET to the guest, where nothing else is on the stack.
+/// A trap in ring 0 leads here only from the IRET to the guest, where nothing else is on the stack.
 pub const AT_THE_RETURN: &str = "entry::ring0::is_mended_for_return";
 
-/// Code in assembly whose address is only told to the CPU, or that starts a stack anew.
+/// Assembly code whose address only the CPU is told, or that starts on a new stack.
 pub const STUBS: [&str; 6] = [
     "boot_trap_stubs",
     "vector_stubs",
@@ -72,7 +73,7 @@ pub const STUBS: [&str; 6] = [
     "leave_to_guest",
 ];
 
-/// The functions that a stub calls on the main stack, besides those of the table of traps.
+/// The functions that a stub calls on the main stack, besides those in the table of traps.
 pub const ENTRIES: [&str; 6] = [
     "xenlike_core::entry::syscall::handle_syscall",
     "xenlike_core::entry::syscall::handle_syscall32",
@@ -82,7 +83,7 @@ pub const ENTRIES: [&str; 6] = [
     "xenlike_core::entry::exit::enter_upcall",
 ];
 
-/// A group of functions that call each other, by one of them.
+/// A group of mutually recursive functions, named by one of them.
 pub struct Recursion {
     /// A part of its name.
     pub function: &'static str,
@@ -92,18 +93,18 @@ pub struct Recursion {
 
 /// All recursions of ring 0, each with the reason why it ends.
 pub const RECURSIONS: [Recursion; 2] = [
-    // A table's reference to a table goes to a strictly lower level: four levels and their last frame. With a
-    // domain's last frame the domain goes, and with that the pages that it shares, once.
+    // A table's reference to a table leads to a strictly lower level: four levels and their last frame. With a
+    // domain's last frame the domain is freed, and with it, once, the pages that it shares.
     Recursion {
         function: "xenlike_core::pagetype::",
         levels: 5,
     },
-    // A multicall in a multicall is refused before it calls anything.
+    // A multicall within a multicall is refused before it calls anything.
     Recursion {
         function: "xenlike_core::hypercall::carry_out::MULTICALL",
         levels: 2,
     },
 ];
 
-/// Values within values that one message shows: a structure's field, its `Option`, its elements.
+/// Nesting of values in one message: a structure's field, its `Option`, its elements.
 pub const FORMAT_LEVELS: u64 = 4;

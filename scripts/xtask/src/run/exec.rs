@@ -1,4 +1,4 @@
-//! `scripts/run --exec`: a few commands instead of a terminal.
+//! `scripts/run --exec`: runs a few commands instead of a terminal.
 
 use super::{Dom0, Options};
 use anyhow::{Context, Result, bail};
@@ -8,7 +8,7 @@ use xenlike_tests::media::Module;
 use xenlike_tests::paths::Scratch;
 use xenlike_tests::session::Session;
 
-/// The shell runs a file named `autoexec`, reports each command's status, and powers off.
+/// Runs commands in the shell: it runs a file named `autoexec`, reports each command's status, and powers off.
 pub(super) fn in_shell(options: &Options, commands: &str, scratch: &Scratch) -> Result<()> {
     let lines: Vec<&str> = commands
         .split([';', '\n'])
@@ -41,7 +41,7 @@ pub(super) fn in_shell(options: &Options, commands: &str, scratch: &Scratch) -> 
             failed += 1;
         }
     }
-    // Most machines power off; where that is not possible the session's end takes QEMU down.
+    // Most machines power off; otherwise the end of the session ends QEMU.
     let _ = session.expect_end(Duration::from_secs(5));
     session.kill().context("QEMU")?;
     match failed {
@@ -50,7 +50,7 @@ pub(super) fn in_shell(options: &Options, commands: &str, scratch: &Scratch) -> 
     }
 }
 
-/// A line for Dom0's shell, as root; what it prints, and its status.
+/// Runs a line in Dom0's shell as root; prints its output and returns its status.
 pub(super) fn in_dom0(options: &Options, dom0: Dom0, line: &str) -> Result<()> {
     let media = dom0.media().and(&options.append);
     let mut session = Session::boot("run", &media, &options.machine())?;
@@ -64,8 +64,8 @@ pub(super) fn in_dom0(options: &Options, dom0: Dom0, line: &str) -> Result<()> {
     if options.verbose {
         print!("{boot}");
     }
-    // The line comes when the terminal doesn't echo, and by no shell's line editor. The quotes tell the answer from the
-    // echo of the question.
+    // The line is sent after echo was disabled, and read without a line editor. The quotes distinguish the answer
+    // from the echo of the request.
     session.send_line(
         "stty -echo; echo \"[exec]\" ready; read -r line; sh -c \"$(printf %b \"$line\")\"; printf '\\n[exec] %s\\n' $?",
     )?;
@@ -87,7 +87,7 @@ pub(super) fn in_dom0(options: &Options, dom0: Dom0, line: &str) -> Result<()> {
     }
 }
 
-/// What it may mean that a command has not ended.
+/// Why a command may not have ended, for the error message.
 fn too_long(line: &str, options: &Options) -> String {
     format!(
         "`{line}` has not ended (--limit is {} s; a console is left when its domain ends)",
@@ -95,7 +95,7 @@ fn too_long(line: &str, options: &Options) -> String {
     )
 }
 
-/// A text on one line, from which `printf %b` makes it again.
+/// Encodes a text on one line, which `printf %b` decodes.
 fn one_line(text: &str) -> String {
     text.replace('\\', "\\\\").replace('\n', "\\n")
 }

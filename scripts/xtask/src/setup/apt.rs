@@ -1,4 +1,4 @@
-//! Installing Debian packages, on Debian 12 with QEMU from its backports.
+//! Installs Debian packages; on Debian 12, QEMU comes from backports.
 
 use crate::debian::sources;
 use crate::process;
@@ -9,7 +9,7 @@ use std::process::Command;
 
 const BACKPORTS_LIST: &str = "/etc/apt/sources.list.d/xenlike-backports.list";
 
-/// Whether this machine installs by apt.
+/// Whether this machine installs packages by apt.
 pub fn is_here() -> bool {
     process::exists("apt-get") && Path::new("/etc/debian_version").exists()
 }
@@ -17,7 +17,7 @@ pub fn is_here() -> bool {
 /// Installs `packages`, as root or by sudo.
 ///
 /// # Errors
-/// When that fails.
+/// If the installation fails.
 pub fn install(packages: &[&str]) -> Result<()> {
     let backports = backports_suite()?;
     if let Some(suite) = &backports {
@@ -52,7 +52,7 @@ fn backports_suite() -> Result<Option<String>> {
     Ok(old.then(|| "bookworm-backports".to_owned()))
 }
 
-/// Adds `suite` beside the suites that this machine takes from its Debian mirror.
+/// Adds `suite` to the suites that this machine takes from its Debian mirror.
 fn add_suite(suite: &str) -> Result<()> {
     let targets = sources::configured()?;
     if targets.iter().any(|target| target.codename == suite) {

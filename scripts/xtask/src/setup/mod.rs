@@ -1,4 +1,4 @@
-//! `scripts/setup`: checks what is missing, installs it where apt is, says what to install elsewhere.
+//! `scripts/setup`: checks what is missing, installs it where apt exists, and otherwise says what to install.
 
 mod apt;
 mod requirement;
@@ -6,10 +6,10 @@ mod requirement;
 use anyhow::{Result, bail};
 use requirement::{REQUIREMENTS, Requirement};
 
-/// Does nothing, fast, when all is there.
+/// Installs what is missing. Returns quickly if nothing is.
 ///
 /// # Errors
-/// When something is missing and can't be installed.
+/// If something is missing and can't be installed.
 pub fn setup() -> Result<()> {
     let missing: Vec<&Requirement> = REQUIREMENTS.iter().filter(|it| !it.is_met()).collect();
     if missing.is_empty() {

@@ -1,14 +1,14 @@
-//! What building and booting need, and how to see that it is there.
+//! The programs that building and booting need, and how to detect them.
 
 use crate::process;
 use std::path::Path;
 use std::process::Command;
 
-/// One thing that has to be on the machine.
+/// A program or file that the machine must have.
 pub struct Requirement {
-    /// Its name for a person.
+    /// Its name for the user.
     pub what: &'static str,
-    /// The Debian package that has it.
+    /// The Debian package that contains it.
     pub package: &'static str,
     /// Why it is needed.
     pub purpose: &'static str,
@@ -21,7 +21,7 @@ enum Check {
     Qemu,
 }
 
-/// All of them.
+/// All requirements.
 pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         what: "QEMU 9.1 or newer",
@@ -104,7 +104,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
 ];
 
 impl Requirement {
-    /// Whether it is there.
+    /// Whether the machine has it.
     pub fn is_met(&self) -> bool {
         match self.check {
             Check::Program(name) => process::exists(name),
@@ -114,7 +114,7 @@ impl Requirement {
     }
 }
 
-/// The version of `qemu-system-x86_64`, if there is one.
+/// The version of `qemu-system-x86_64`, if it is installed.
 fn qemu_version() -> Option<(u32, u32)> {
     if !process::exists("qemu-system-x86_64") {
         return None;
@@ -123,7 +123,7 @@ fn qemu_version() -> Option<(u32, u32)> {
     parse_version(&said)
 }
 
-/// From `QEMU emulator version 10.0.2 (Debian …)`.
+/// Parses the version in `QEMU emulator version 10.0.2 (Debian …)`.
 fn parse_version(said: &str) -> Option<(u32, u32)> {
     let (_, rest) = said.split_once("version ")?;
     let mut numbers = rest.split(|c: char| !c.is_ascii_digit());

@@ -1,4 +1,5 @@
-//! The frames under test, each vCPU's places, and what may be asked of a frame: pin it, watch it, have it back.
+//! The frames under test, each vCPU's places, and operations on a frame: pinning it, watching it, checking that it is
+//! free.
 
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,12 +14,12 @@ use xenlike_rt::{events, paging, time};
 use crate::place::{self, Place};
 use crate::round::{Actor, MAX_ACTORS, fail, spin};
 
-/// Words at a frame's start that guests' own stores go to; while it is a table or holds descriptors, nothing may change
-/// them. What the hypervisor is asked to store goes to the words behind.
+/// Words at a frame's start to which the guests' own stores go. While the frame is a table or holds descriptors,
+/// these words must not change. The hypervisor's stores go to the words after them.
 pub const WATCHED: usize = 8;
-/// Counts stores that are tried at places that may not be mapped.
+/// Counts stores that were attempted at places that may not be mapped.
 pub static STORES: AtomicU64 = AtomicU64::new(0);
-/// Pins by level.
+/// Pin commands by level.
 pub const PINS: [u32; 4] = [
     MMUEXT_PIN_L1_TABLE,
     MMUEXT_PIN_L2_TABLE,
@@ -26,7 +27,7 @@ pub const PINS: [u32; 4] = [
     MMUEXT_PIN_L4_TABLE,
 ];
 
-/// A frame of the guest's that it sees read-only at its place in the direct mapping.
+/// A frame of this guest, which its place in the direct mapping maps read-only.
 #[derive(Clone, Copy)]
 pub struct Page {
     view: u64,
@@ -34,11 +35,11 @@ pub struct Page {
 }
 
 impl Page {
-    /// A fresh one, zeroed.
+    /// Makes a new, zeroed page.
     pub fn new() -> Option<Self> {
         let view = memory::allocate_page()?.expose_provenance() as u64;
         let mfn = mfn_of(pfn_of(view))?;
-        // SAFETY: nothing has a reference to it.
+        // SAFETY: no reference to the page exists.
         unsafe { paging::make_read_only(view) }.ok()?;
         Some(Self { view, mfn })
     }
@@ -49,9 +50,9 @@ impl Page {
         first.wrapping_add(index % 512)
     }
 
-    /// Word `index`.
+    /// Reads word `index`.
     pub fn read(&self, index: usize) -> u64 {
-        // SAFETY: mapped for good.
+        // SAFETY: the page stays mapped.
         unsafe { self.word(index).read_volatile() }
     }
 
@@ -60,13 +61,14 @@ impl Page {
         (self.mfn << 12) | (index as u64 % 512 * 8)
     }
 
-    /// Fills it, from a table or anything else, with zeroes but for some words; false if it can't be written now.
+    /// Fills the page, whatever it was before, with zeros and the given words. Returns false if it can't be written
+    /// now.
     pub fn fill(&self, words: &[(usize, u64)]) -> bool {
         if paging::make_writable(self.view).is_err() {
             return false;
         }
         for index in 0..512 {
-            // SAFETY: writable, and no reference to it exists.
+            // SAFETY: the page is writable, and no reference to it exists.
             unsafe { self.word(index).write_volatile(0) };
         }
         for &(index, value) in words {
@@ -82,13 +84,13 @@ impl Page {
         place::extended(PINS[(level - 1) % 4], self.mfn)
     }
 
-    /// Unpins it.
+    /// Unpins it as a table.
     pub fn unpin(&self) {
         place::extended(MMUEXT_UNPIN_TABLE, self.mfn);
     }
 
-    /// Looks whether the watched words change, as they must not while the frame is `what`: for a while, and until others
-    /// that store where they can have done so.
+    /// Checks that the watched words don't change, which they must not while the frame is `what`. Watches for a
+    /// while, and until the actors that store where they can have had a chance.
     pub fn watch(&self, actor: &mut Actor, what: &str) {
         let look = || core::array::from_fn::<u64, WATCHED, _>(|index| self.read(index));
         let before = look();
@@ -111,7 +113,7 @@ impl Page {
         }
     }
 
-    /// Nothing has a reference of it any more: it can be anything, and is zeroes afterwards.
+    /// Checks that no reference to the frame is left, so that it can be anything; it is zeroed afterwards.
     pub fn must_be_free(&self, why: &str) {
         let writable = self.fill(&[]);
         let table = self.pin(1);
@@ -127,12 +129,12 @@ impl Page {
     }
 }
 
-/// What scenarios share.
+/// Objects that the scenarios share.
 pub struct Arena {
     /// Two places for each vCPU.
     pub places: [[Place; 2]; MAX_ACTORS as usize],
     pub pages: [Page; 2],
-    /// This domain's id.
+    /// Id of this domain.
     pub own: u16,
 }
 
@@ -142,7 +144,7 @@ static ARENA: AtomicUsize = AtomicUsize::new(0);
 pub fn arena() -> &'static Arena {
     let address = ARENA.load(Ordering::Acquire);
     assert!(address != 0, "no arena yet");
-    // SAFETY: `prepare` has leaked it there.
+    // SAFETY: `prepare` leaked it at this address.
     unsafe { &*core::ptr::with_exposed_provenance(address) }
 }
 

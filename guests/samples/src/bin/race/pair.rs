@@ -1,9 +1,9 @@
-//! Two domains. The granter gives a frame, revokes it as soon as it can, and looks whether it then stays as it is, as
-//! ordinary memory and as a page table. The mapper maps it on several vCPUs,
-//! stores and ends its handles crosswise.
+//! Two domains. The granter grants a frame, revokes the grant as soon as possible, and checks that the frame then
+//! doesn't change, as ordinary memory and as a page table. The mapper maps it on several vCPUs, stores, and unmaps
+//! its handles crosswise.
 //!
-//! The granter's first reference, 8, is of a page that says the present reference and when it is over. The granter is
-//! created first; each takes the next id for the other's, but for `peer=ID`.
+//! The granter's first reference, 8, grants a page that contains the present reference and the end flag. Create the
+//! granter first; each domain takes the next id for the other's, unless `peer=ID` is given.
 
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
@@ -20,12 +20,12 @@ const FIRST_REFERENCE: u32 = 8;
 const PATIENCE_NS: u64 = 60 * time::SECOND_NS;
 const READY: u32 = 0x7261_6365;
 
-/// Words of the shared page.
+/// Indices of words in the shared page.
 const STATE: usize = 0;
 const REFERENCE: usize = 1;
 const OVER: usize = 2;
 
-/// Where the mapper has the shared page.
+/// Address at which the mapper has mapped the shared page.
 static SHARED: AtomicUsize = AtomicUsize::new(0);
 
 static MAPPING: [Scenario; 1] = [Scenario {
@@ -39,7 +39,7 @@ static MAPPING: [Scenario; 1] = [Scenario {
 
 fn word(page: usize, index: usize) -> &'static AtomicU32 {
     let at = core::ptr::with_exposed_provenance_mut::<u32>(page).wrapping_add(index);
-    // SAFETY: a page that stays mapped, shared by atomics alone.
+    // SAFETY: the page stays mapped, and both sides only use atomics.
     unsafe { AtomicU32::from_ptr(at) }
 }
 
@@ -55,7 +55,7 @@ fn peer(default: u16) -> u16 {
     args::number("peer", u64::from(default)) as u16
 }
 
-/// Maps what the other domain grants until the time is over.
+/// Maps the other domain's grants until the time is over.
 pub fn mapper(settings: &Settings) -> Result<u64, &'static str> {
     let own = events::own_domain().map_err(|_| "no id")?;
     let granter = peer(own.wrapping_sub(1));
@@ -80,7 +80,7 @@ pub fn mapper(settings: &Settings) -> Result<u64, &'static str> {
     done
 }
 
-/// Grants and revokes until the other is done.
+/// Grants and revokes until the other domain is done.
 pub fn granter() {
     match grant_all() {
         Ok(rounds) if round::failures() == 0 => println!("PASS race granter rounds={rounds}"),
@@ -120,7 +120,7 @@ fn grant_all() -> Result<u64, &'static str> {
     Ok(rounds)
 }
 
-/// Nothing but this domain changes the frame now.
+/// Checks that only this domain can change the frame now.
 fn look(frame: &Page, actor: &mut Actor) {
     frame.watch(actor, "a frame whose grant has ended");
     if frame.pin(1) {

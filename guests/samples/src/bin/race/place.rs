@@ -1,4 +1,5 @@
-//! Places of the address space where frames are mapped and unmapped by the entry, and the accesses that may fault.
+//! Places of the address space at which frames are mapped and unmapped by setting the entry, and accesses that may
+//! fault.
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -17,15 +18,15 @@ pub const WRITABLE: u64 = RAM_FLAGS | NO_EXECUTE;
 /// Entry bits of a read-only mapping.
 pub const READ_ONLY: u64 = READ_ONLY_FLAGS | NO_EXECUTE;
 
-/// A page of address space.
+/// A page of address space for mapping frames.
 pub struct Place {
     window: Window,
-    /// The machine address of its L1 entry.
+    /// Machine address of its L1 entry.
     entry: u64,
 }
 
 impl Place {
-    /// A place with nothing mapped.
+    /// Makes a place with nothing mapped.
     pub fn new() -> Option<Self> {
         let window = Window::reserve(1).ok()?;
         window.prepare().ok()?;
@@ -33,12 +34,12 @@ impl Place {
         Some(Self { window, entry })
     }
 
-    /// Its address.
+    /// Virtual address of the place.
     pub fn address(&self) -> u64 {
         self.window.address()
     }
 
-    /// The machine address of its entry.
+    /// Machine address of its L1 entry.
     pub fn entry(&self) -> u64 {
         self.entry
     }
@@ -49,17 +50,17 @@ impl Place {
         (entry & PRESENT != 0).then_some((entry & paging::FRAME_MASK) >> 12)
     }
 
-    /// Its entry, where the guest reads its table. A store there traps and is emulated.
+    /// Its entry, through the guest's read-only view of the table. A store there traps and is emulated.
     fn slot(&self) -> &AtomicU64 {
         let at = direct(pfn_of_mfn(self.entry >> 12)) + (self.entry & 0xfff);
-        // SAFETY: an aligned word of a page table that stays one.
+        // SAFETY: an aligned word of a page table that stays a table.
         unsafe { AtomicU64::from_ptr(core::ptr::with_exposed_provenance_mut(at as usize)) }
     }
 
-    /// Sets its entry in one of the ways there are, without a flush; whether it was let.
+    /// Sets its entry in one of the ways that the ABI has, without a flush; returns whether that was allowed.
     pub fn set(&self, entry: u64, random: &mut Random) -> bool {
         match random.below(4) {
-            // SAFETY: nothing but this guest's races uses what is mapped here.
+            // SAFETY: only this guest's races use what is mapped here.
             0 | 1 => unsafe { hyper::update_va_mapping(self.address(), entry, UVMF_NONE) }.is_ok(),
             2 => set_entry(self.entry, entry),
             3 => traps::attempt(|| self.slot().store(entry, Ordering::Release)).is_ok(),
@@ -74,12 +75,13 @@ impl Place {
         }
     }
 
-    /// Stores into word `index` and its neighbour of what is mapped here, or was; whether it went through. By an
-    /// instruction that is not emulated where the frame is a page table by now and mapped read-only: such a store may
-    /// change the table.
+    /// Stores to word `index` and its neighbour, through the present mapping or a stale translation; returns whether
+    /// the store succeeded. The instruction is one that the hypervisor does not emulate, in case the frame is a page
+    /// table by now and mapped read-only: an emulated store could change the table.
     pub fn write(&self, index: usize, value: u64) -> bool {
         let pair = self.window.as_ptr().wrapping_add(index / 2 % 256 * 16);
-        // SAFETY: inside the place, and a multiple of 16; a fault ends the attempt. No code of the guest's uses xmm0.
+        // SAFETY: inside the place and aligned to 16; a fault ends the attempt. The guest's other code doesn't use
+        // xmm0.
         traps::attempt(|| unsafe {
             asm!(
                 "movq xmm0, {value}",
@@ -93,7 +95,7 @@ impl Place {
         .is_ok()
     }
 
-    /// Reads word `index` of what is mapped here, or was.
+    /// Reads word `index`, through the present mapping or a stale translation.
     pub fn read(&self, index: usize) -> Option<u64> {
         let word = self.window.as_ptr().cast::<u64>().wrapping_add(index % 512);
         let mut value = 0;
@@ -103,7 +105,7 @@ impl Place {
     }
 }
 
-/// Sets an entry by its machine address; whether it was let.
+/// Sets an entry by its machine address; returns whether that was allowed.
 pub fn set_entry(at: u64, value: u64) -> bool {
     let update = MmuUpdate {
         ptr: at | MMU_NORMAL_PT_UPDATE,
@@ -115,18 +117,18 @@ pub fn set_entry(at: u64, value: u64) -> bool {
     outcome.is_ok()
 }
 
-/// One request of mmuext_op about a frame; whether it was done.
+/// Makes one request of mmuext_op about a frame; returns whether it succeeded.
 pub fn extended(cmd: u32, mfn: u64) -> bool {
     let request = MmuextOp {
         cmd,
         arg1: mfn,
         ..MmuextOp::default()
     };
-    // SAFETY: the frames are this guest's to pin and to clear.
+    // SAFETY: this guest may pin and clear its own frames.
     unsafe { hyper::mmuext_op(&[request]) }.is_ok()
 }
 
-/// Forgets this vCPU's translations.
+/// Flushes this vCPU's translations.
 pub fn flush() {
     extended(MMUEXT_TLB_FLUSH_LOCAL, 0);
 }

@@ -1,4 +1,4 @@
-//! Rounds: who does what, all of them starting together, and what is said of violations.
+//! Rounds: the choice of operations, starting all actors at the same time, and reports of violations.
 
 use core::fmt;
 use core::hint::spin_loop;
@@ -9,23 +9,23 @@ use xenlike_rt::abi::vcpu::{VCPUOP_GET_RUNSTATE_INFO, VcpuRunstateInfo};
 use xenlike_rt::sync::Lock;
 use xenlike_rt::{cpu, events, hyper, println, smp, time};
 
-/// Most vCPUs that act in a round.
+/// Maximum number of vCPUs that act in a round.
 pub const MAX_ACTORS: u32 = 4;
-/// How long a looping operation goes on.
+/// Duration of a looping operation.
 const BURST_NS: u64 = 100_000_000;
-/// No operation takes so long.
+/// More time than any operation takes.
 const PATIENCE_NS: u64 = 60 * time::SECOND_NS;
-/// A step of waiting that is longer than this is told.
+/// Steps of the clock above this are reported while waiting.
 const LEAP_NS: u64 = 10 * time::SECOND_NS;
-/// Longest random pauses, in turns of an empty loop: each round picks one.
+/// Longest random pauses, in iterations of an empty loop. Each round picks one.
 const PAUSES: [u64; 6] = [1, 16, 64, 256, 2048, 16384];
-/// Turns of waiting before a vCPU sleeps, and for how long it does.
+/// Iterations of waiting before a vCPU sleeps, and the length of a sleep.
 const SPINS: u32 = 2000;
 const NAP_NS: u64 = 100_000;
-/// Violations that are printed; one fault can make thousands.
+/// Maximum number of violations that are printed, since one fault can cause thousands.
 const MAX_PRINTED: u32 = 20;
 
-/// What the command line says.
+/// The settings from the command line.
 pub struct Settings {
     pub seed: u64,
     pub seconds: u64,
@@ -38,33 +38,33 @@ pub struct Settings {
 /// What one vCPU does in a round.
 pub type Operation = fn(&mut Actor);
 
-/// A shared object, what is done to it at the same time, and what must hold afterwards.
+/// A shared object, the operations that race on it, and the condition that must hold afterwards.
 pub struct Scenario {
     pub name: &'static str,
-    /// The fewest actors that make sense.
+    /// Minimum number of actors that makes sense.
     pub least: u32,
-    /// How often a round repeats it: many times where operations are single calls.
+    /// How often a round repeats the scenario; often where operations are single calls.
     pub bouts: u32,
-    /// Prepares the object, before anybody acts; false where the scenario has run out of objects.
+    /// Prepares the object before the actors start. Returns false if the scenario has run out of objects.
     pub setup: fn(&mut Random) -> bool,
     /// Actor n picks an operation of row n. Actors beyond the last row don't take part.
     pub operations: &'static [&'static [Operation]],
-    /// Looks at the object when all have acted, and puts it in order again.
+    /// Checks the object when all actors are done, and restores it.
     pub check: fn(),
 }
 
-/// One vCPU in one bout.
+/// A vCPU in a bout.
 pub struct Actor {
-    /// Its number, from 0.
+    /// Number of the actor, from 0.
     pub slot: u32,
     pub random: Random,
     longest_pause: u64,
-    /// The time-stamp counter's value at which loops end.
+    /// Value of the time-stamp counter at which loops end.
     until: u64,
 }
 
 impl Actor {
-    /// One that acts outside of rounds.
+    /// An actor outside of rounds.
     pub fn alone(seed: u64, longest_pause: u64) -> Self {
         Self {
             slot: 0,
@@ -74,31 +74,31 @@ impl Actor {
         }
     }
 
-    /// Waits for a random while.
+    /// Waits for a random time.
     pub fn pause(&mut self) {
         spin(self.random.below(self.longest_pause));
     }
 
-    /// Whether a looping operation goes on.
+    /// Whether a looping operation continues.
     pub fn goes_on(&self) -> bool {
         timestamp() < self.until
     }
 }
 
-/// An empty loop. Without the `pause` instruction, with which emulators give the CPU up.
+/// An empty loop. It has no `pause` instruction, at which emulators switch to another CPU.
 pub fn spin(turns: u64) {
     for turn in 0..turns {
         core::hint::black_box(turn);
     }
 }
 
-/// The time-stamp counter.
+/// Reads the time-stamp counter.
 pub fn timestamp() -> u64 {
     // SAFETY: always allowed.
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// What a round does, which follows from the seed and its number.
+/// The choices of a round, determined by the seed and the round's number.
 #[derive(Clone)]
 struct Plan {
     scenario: usize,
@@ -108,33 +108,33 @@ struct Plan {
 
 static SCENARIOS: Lock<&'static [Scenario]> = Lock::new(&[]);
 static SEED: AtomicU64 = AtomicU64::new(0);
-/// The scenario that every round has, one up; 0: each its own.
+/// The index of the scenario for every round, plus one; 0 if each round chooses its own.
 static ONLY: AtomicU64 = AtomicU64::new(0);
 static VCPUS: AtomicU32 = AtomicU32::new(1);
-/// The bout under way: the round's number from bit 16 on, the bout's in it below. Bit 15 tells a round from the one
-/// before, which may have the same number.
+/// The current bout: the round's number from bit 16 on, the bout's number in the low bits. Bit 15 alternates, to tell
+/// a round from the one before, which may have the same number.
 static TICKET: AtomicU64 = AtomicU64::new(0);
-/// The last bout that has begun: its actors wait for that, so that they start together.
+/// The last bout that was started. Its actors wait for this, so that they start together.
 static GO: AtomicU64 = AtomicU64::new(0);
-/// Actors that wait for it, and those that have done their part, without the first.
+/// Numbers of actors that wait for the start and that are done, without the first actor.
 static READY: AtomicU32 = AtomicU32::new(0);
 static DONE: AtomicU32 = AtomicU32::new(0);
-/// What each vCPU shows of itself to whoever waits for it: the last bout that it took up, the number of looks at the
-/// ticket, and its clock at the last of them.
+/// The state that each vCPU publishes for reports: the last bout that it began, how often it has read the ticket, and
+/// its clock at the last read.
 static SHOWN: [[AtomicU64; 3]; MAX_ACTORS as usize] =
     [const { [const { AtomicU64::new(0) }; 3] }; MAX_ACTORS as usize];
-/// [`BURST_NS`] by the time-stamp counter.
+/// [`BURST_NS`] in ticks of the time-stamp counter.
 static BURST_TICKS: AtomicU64 = AtomicU64::new(0);
 static STOP: AtomicBool = AtomicBool::new(false);
 static FAILURES: AtomicU32 = AtomicU32::new(0);
 static START_NS: AtomicU64 = AtomicU64::new(0);
 
-/// Violations so far.
+/// Number of violations so far.
 pub fn failures() -> u32 {
     FAILURES.load(Ordering::Relaxed)
 }
 
-/// Reports a violation of the round that is under way.
+/// Reports a violation of the current round.
 pub fn fail(what: fmt::Arguments<'_>) {
     if FAILURES.fetch_add(1, Ordering::Relaxed) >= MAX_PRINTED {
         return;
@@ -157,7 +157,7 @@ fn name_of(plan: &Plan) -> &'static str {
     scenarios()[plan.scenario].name
 }
 
-/// Spreads a seed, a round's number and a part's over all bits (splitmix64).
+/// Spreads a seed, a round's number and a part's number over all bits (splitmix64).
 fn mix(seed: u64, round: u64, part: u64) -> Random {
     let mut x = seed
         .wrapping_add(round.wrapping_mul(0x9e37_79b9_7f4a_7c15))
@@ -186,14 +186,14 @@ fn plan(round: u64) -> Plan {
     }
 }
 
-/// Does the part of actor `slot` in a bout.
+/// Performs the part of actor `slot` in a bout.
 fn act(slot: u32, plan: &Plan, ticket: u64) {
     let scenarios = scenarios();
     let seed = SEED.load(Ordering::Relaxed);
     let mut choice = mix(seed, ticket >> 16, 1 + u64::from(slot));
     let row = scenarios[plan.scenario].operations[slot as usize];
     let operation = row[choice.below(row.len() as u64) as usize];
-    // Single calls need shorter pauses than loops: they are to meet.
+    // Single calls need shorter pauses than loops, so that they coincide.
     let pauses = if scenarios[plan.scenario].bouts > 1 {
         &PAUSES[..4]
     } else {
@@ -210,7 +210,7 @@ fn act(slot: u32, plan: &Plan, ticket: u64) {
     operation(&mut actor);
 }
 
-/// What vCPUs beside the first do.
+/// The main function of all vCPUs but the first.
 fn helper(vcpu: u32) {
     let (mut seen, mut turns) = (0, 0);
     let [last_bout, looks, clock_ns] = &SHOWN[vcpu as usize];
@@ -226,7 +226,7 @@ fn helper(vcpu: u32) {
         last_bout.store(seen, Ordering::Relaxed);
         let plan = plan(ticket >> 16);
         if vcpu >= plan.actors {
-            // Leaves the machine to those who act.
+            // Leaves the CPUs to the actors.
             turns = SPINS;
             continue;
         }
@@ -243,8 +243,8 @@ fn helper(vcpu: u32) {
     }
 }
 
-/// A step of waiting that may be long: spins at first, then sleeps a little at a time, because the machine may have fewer
-/// CPUs than there are vCPUs.
+/// A step of a possibly long wait: spins at first, then sleeps briefly, because the machine may have fewer CPUs than
+/// there are vCPUs.
 fn wait_step(turns: &mut u32) {
     if *turns < SPINS {
         *turns += 1;
@@ -254,7 +254,7 @@ fn wait_step(turns: &mut u32) {
     }
 }
 
-/// Says what each of a bout's vCPUs does: one that is blocked has not been woken, one that runs doesn't end its loop.
+/// Prints what each vCPU of a bout is doing. A blocked one has not been woken; a running one doesn't end its loop.
 fn where_they_are(plan: &Plan) {
     let (ready, done) = (READY.load(Ordering::Acquire), DONE.load(Ordering::Acquire));
     println!(
@@ -278,8 +278,8 @@ fn where_they_are(plan: &Plan) {
     }
 }
 
-/// How long somebody has waited. A machine whose clock goes on while it stands still (one that is paused, say) doesn't make
-/// it long: between two looks no more than a second counts.
+/// How long a wait has taken. Each step of the clock counts as a second at most, since the clock of a paused machine,
+/// for instance, may keep running.
 struct Waited {
     last_ns: u64,
     sum_ns: u64,
@@ -291,7 +291,7 @@ impl Waited {
         Self { last_ns, sum_ns: 0 }
     }
 
-    /// Whether it has been too long by now.
+    /// Whether the wait has taken too long.
     fn too_long(&mut self) -> bool {
         let now_ns = time::now_ns();
         let step_ns = now_ns.saturating_sub(self.last_ns);
@@ -304,7 +304,7 @@ impl Waited {
     }
 }
 
-/// Waits until the others of a bout have come to a point.
+/// Waits until the other actors of a bout have reached a point.
 fn wait_for_others(count: &AtomicU32, plan: &Plan) -> Result<(), &'static str> {
     let (mut turns, mut waited) = (0, Waited::new());
     while count.load(Ordering::Acquire) + 1 < plan.actors {
@@ -317,7 +317,7 @@ fn wait_for_others(count: &AtomicU32, plan: &Plan) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// One bout: prepares, lets all act at the same time, checks.
+/// Runs a bout: prepares the object, lets all act at the same time, checks the object.
 fn bout(scenario: &Scenario, plan: &mut Plan, ticket: u64) -> Result<bool, &'static str> {
     if !(scenario.setup)(&mut plan.random) {
         return Ok(false);
@@ -333,7 +333,7 @@ fn bout(scenario: &Scenario, plan: &mut Plan, ticket: u64) -> Result<bool, &'sta
     Ok(true)
 }
 
-/// Starts the other vCPUs and runs rounds until the time is over; gives their number.
+/// Starts the other vCPUs and runs rounds until the time is over; returns the number of rounds.
 pub fn run(scenarios: &'static [Scenario], settings: &Settings) -> Result<u64, &'static str> {
     *SCENARIOS.lock() = scenarios;
     SEED.store(settings.seed, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! From power-on to the init process of a Dom0 with a busybox root.
+//! Boots a Dom0 with a busybox root, from power-on to the init process.
 
 use super::super::boot::mark;
 use super::super::{counted, machine};
@@ -15,40 +15,41 @@ use xenlike_tests::media::{Media, Module};
 use xenlike_tests::paths::Scratch;
 use xenlike_tests::session::Session;
 
-/// The machine's memory, and Dom0's: the same under both, whose defaults are not.
+/// The memory of the machine and of Dom0. Both are set, since the hypervisors' defaults differ.
 pub const MEMORY_MIB: u32 = 1024;
 pub const DOM0_MEMORY: &str = "dom0_mem=512M";
 
-/// Linux is long in booting where every instruction is counted.
+/// Linux boots slowly while every instruction is counted.
 pub const LIMIT: Duration = Duration::from_secs(1800);
 
-/// What init says first.
+/// The first output of init.
 const INIT: &str = "^init: Linux";
 
-/// Runs on 2 CPUs.
+/// Number of runs on 2 CPUs.
 const RUNS: usize = 5;
 
-/// L4 slots 256 to 271, the hypervisor's; where the boot domain is linked; where Linux is, behind it.
+/// L4 slots 256 to 271, which are the hypervisor's; the addresses for which the boot domain is linked; those of
+/// Linux, after it.
 const SHARES: &str = "share=hypervisor@0xffff800000000000-0xffff87ffffffffff,\
                       share=domain@0xffffffff80000000-0xffffffff80ffffff,\
                       share=linux@0xffffffff81000000-0xffffffffffffffff";
 
-/// What a boot takes.
+/// The cost of a boot.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Boot {
-    /// Instructions from power-on to init's first, on 1 CPU.
+    /// Instructions from power-on to the first of init, on 1 CPU.
     pub total: u64,
-    /// Those of the hypervisor.
+    /// Instructions of the hypervisor.
     pub hypervisor: u64,
-    /// Those of the boot domain.
+    /// Instructions of the boot domain.
     pub boot_domain: u64,
-    /// Those before the hypervisor's first at its own addresses: firmware, GRUB, the hypervisor's entry.
+    /// Instructions before the hypervisor's first at its own addresses: firmware, GRUB, the hypervisor's entry.
     pub before: u64,
     /// Seconds on 2 CPUs, in the order of the runs.
     pub seconds: Vec<f64>,
 }
 
-/// xenlike's boot and Xen's.
+/// Measures xenlike's boot and Xen's.
 pub fn measure() -> Result<[Boot; 2]> {
     let hypervisors = [Hypervisor::Xenlike, Hypervisor::Xen];
     let mut boots = [count(hypervisors[0])?, count(hypervisors[1])?];
@@ -60,7 +61,7 @@ pub fn measure() -> Result<[Boot; 2]> {
     Ok(boots)
 }
 
-/// What boots it, with words for the init script.
+/// The medium to boot, with words for the init script.
 pub fn media(hypervisor: Hypervisor, words: &str) -> Result<Media> {
     let media = hypervisor.media()?.and(DOM0_MEMORY);
     let words = format!("console=hvc0 {words}");
@@ -85,7 +86,7 @@ fn read(text: &str) -> Result<Boot> {
     let events = counted::events(text);
     let linux = events.iter().position(|event| event.name == "linux");
     let linux = linux.context("Linux was not reached")?;
-    // Other programs before may have had code at the same addresses.
+    // Earlier programs may have had code at the same addresses.
     let mut behind = events[linux..].iter();
     let init = behind.find(|event| event.name == "init");
     let init = init.context("init was not reached")?;
@@ -99,7 +100,7 @@ fn read(text: &str) -> Result<Boot> {
     })
 }
 
-/// Where busybox's first instruction is: it is linked to its place.
+/// The address of busybox's first instruction, which is fixed when it is linked.
 fn busybox_entry() -> Result<u64> {
     let archive = fs::read(Part::Initramfs.path())?;
     let start = archive.windows(4).position(|bytes| bytes == b"\x7fELF");

@@ -14,20 +14,20 @@ use xenlike_tests::media::{Media, Module};
 use xenlike_tests::paths::Scratch;
 use xenlike_tests::session::Session;
 
-/// Where Linux runs.
+/// The domain in which Linux runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// As the hardware domain.
+    /// In the hardware domain.
     Dom0,
-    /// Beside it.
+    /// In an ordinary guest.
     DomU,
 }
 
-/// The kernel's words.
+/// Linux's command line.
 const LINUX: &str = "console=hvc0 quiet rdinit=/bin/linuxbench";
 const PASS: &str = "(PASS|FAIL) linuxbench.*";
 
-/// All rows.
+/// Measures all rows.
 pub fn run(hypervisor: Hypervisor, place: Place, program: &Path) -> Result<Figures> {
     let scratch = Scratch::new("linuxbench")?;
     let initrd = initrd(program, &scratch)?;
@@ -53,7 +53,7 @@ pub fn run(hypervisor: Hypervisor, place: Place, program: &Path) -> Result<Figur
     finish(&mut session)
 }
 
-/// As Dom0, with words for the program, on a machine.
+/// Boots Linux as Dom0 on a machine, with words for the program.
 fn start(hypervisor: Hypervisor, initrd: &Path, words: &str, machine: &Machine) -> Result<Session> {
     let media = hypervisor
         .media()?
@@ -67,7 +67,7 @@ fn start(hypervisor: Hypervisor, initrd: &Path, words: &str, machine: &Machine) 
     Session::boot(&name, &media, machine)
 }
 
-/// The same, and the machine's end: the plug-in's counts are there.
+/// Like `start`, then waits until the machine ends, so that the plug-in's counts are written.
 pub fn dom0_to_end(
     hypervisor: Hypervisor,
     initrd: &Path,
@@ -90,7 +90,7 @@ fn with_toolstack(tools: &Path) -> Result<Media> {
         .module(Module::with_arguments(tools, "")))
 }
 
-/// The counting machine with room for Linux twice.
+/// The counting machine, with memory for two Linux domains.
 fn counting() -> Machine {
     Machine {
         memory_mib: MEMORY_MIB,
@@ -108,7 +108,7 @@ fn finish(session: &mut Session) -> Result<Figures> {
     Ok(figures)
 }
 
-/// busybox's root with the program in it.
+/// busybox's root file system with the program added.
 pub fn initrd(program: &Path, scratch: &Scratch) -> Result<PathBuf> {
     let mut archive = cpio::Archive::default();
     let content = fs::read(program)?;
@@ -120,7 +120,7 @@ pub fn initrd(program: &Path, scratch: &Scratch) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The configuration, beside the initrd that it names. The time-stamp counter as it is, as Dom0 sees it.
+/// The configuration, beside the initrd that it names. The time-stamp counter is native, as in Dom0.
 fn config(initrd: &Path, scratch: &Scratch) -> Result<PathBuf> {
     let text = format!(
         "name = \"guest\"\nkernel = \"vmlinuz\"\nramdisk = \"{}\"\nmemory = 256\nvcpus = 1\n\

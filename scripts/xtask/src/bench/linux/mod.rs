@@ -1,5 +1,5 @@
-//! `scripts/bench dom0`: Debian's Linux on xenlike and on Xen. How it comes up as Dom0, and what its processes meet there
-//! and in a DomU.
+//! `scripts/bench dom0`: measures Debian's Linux on xenlike and on Xen: its boot as Dom0, and its processes there and
+//! in a DomU.
 
 mod boot;
 mod guests;
@@ -41,12 +41,12 @@ enum Only {
     Domu,
 }
 
-/// Both hypervisors, as they are compared.
+/// The two hypervisors that are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hypervisor {
     /// Debian's Xen 4.20.
     Xen,
-    /// This one.
+    /// The hypervisor of this repository.
     Xenlike,
 }
 
@@ -59,10 +59,10 @@ impl Hypervisor {
     }
 }
 
-/// Measures, prints, writes the section of docs/BENCHMARKS.md.
+/// Measures, prints, and writes the section of docs/BENCHMARKS.md.
 ///
 /// # Errors
-/// When a part can't be had, or a boot fails.
+/// If a part is missing, or a boot fails.
 pub fn dom0(options: &Options) -> Result<()> {
     debian::ensure(&debian::ALL)?;
     let program = build::linuxbench()?;

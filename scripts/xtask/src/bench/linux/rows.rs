@@ -1,17 +1,17 @@
-//! What the rows of `guests/linuxbench` are, and what is to be reached.
+//! The rows of `guests/linuxbench`, and their targets.
 
-/// One row.
+/// A row of the table.
 #[derive(Debug)]
 pub struct Row {
-    /// As the program names it.
+    /// Its name in the program's output.
     pub name: &'static str,
-    /// What it is.
+    /// What the row measures.
     pub what: &'static str,
-    /// Ours by Xen's, at most.
+    /// Maximum ratio of xenlike's figure to Xen's.
     pub target: f64,
 }
 
-/// System calls and faults are to be a quarter faster, nothing slower.
+/// The target for system calls and faults is a quarter less than Xen; no row may need more than Xen.
 const FASTER: f64 = 0.75;
 const AS_FAST: f64 = 1.0;
 
@@ -19,7 +19,7 @@ const fn row(name: &'static str, what: &'static str, target: f64) -> Row {
     Row { name, what, target }
 }
 
-/// In the order of the table.
+/// All rows, in the order of the table.
 pub const ROWS: [Row; 18] = [
     row("linux_syscall", "null system call (getppid)", FASTER),
     row(

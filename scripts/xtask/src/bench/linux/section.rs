@@ -1,4 +1,4 @@
-//! The section of docs/BENCHMARKS.md, between two marks.
+//! The section of docs/BENCHMARKS.md between two marks.
 
 use super::boot::Boot;
 use super::guests::Place;
@@ -17,7 +17,7 @@ Written by `scripts/bench dom0`: Debian's kernel 6.12 under both hypervisors, on
 MiB of it Dom0's. Bold ratios miss their target.
 ";
 
-/// The section in a document, for a new one; empty where there is none.
+/// The section of a document, to be kept in a new one; empty if there is none.
 pub fn kept(text: &str) -> &str {
     let found = text.find(BEGIN).zip(text.find(END));
     found
@@ -25,7 +25,7 @@ pub fn kept(text: &str) -> &str {
         .unwrap_or_default()
 }
 
-/// The document with these parts of the section, and those that it had besides.
+/// The document with these parts in its section; its other parts are kept.
 pub fn replace(text: &str, parts: &str) -> String {
     let old = kept(text);
     let section = merged(old.strip_suffix(END).unwrap_or_default(), parts);
@@ -37,10 +37,10 @@ pub fn replace(text: &str, parts: &str) -> String {
     format!("{before}{BEGIN}{HEAD}{section}{END}")
 }
 
-/// What a part begins with.
+/// The beginning of a part.
 const PART: &str = "\n### ";
 
-/// The parts of both, the newer of each title.
+/// Merges the parts of both; of those with the same title, the newer is used.
 fn merged(old: &str, new: &str) -> String {
     let by_title = |text: &str| -> Vec<(String, String)> {
         let parts = text.split(PART).skip(1);
@@ -60,7 +60,7 @@ fn merged(old: &str, new: &str) -> String {
     all.into_iter().map(|(_, part)| part).collect()
 }
 
-/// The table of boots: xenlike's and Xen's.
+/// The table of boots, with xenlike's and Xen's figures.
 pub fn boots([ours, theirs]: &[Boot; 2]) -> String {
     let mut text = String::from(
         "\n### From power-on to init\n\nThe boot domain's instructions count with the hypervisor's own, which are those at \
@@ -92,7 +92,7 @@ pub fn boots([ours, theirs]: &[Boot; 2]) -> String {
         write_line(&mut text, what, Some(theirs), Some(ours), target);
     }
     let (xen, xenlike) = (median(&theirs.seconds), median(&ours.seconds));
-    // Writing to a String does not fail.
+    // Writing to a String can't fail.
     let _ = writeln!(
         text,
         "| seconds, 2 CPUs, median of {} runs in turn | {xen:.2} | {xenlike:.2} | {:.2} | |",
@@ -108,7 +108,7 @@ fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// The table of what processes meet.
+/// The table of the processes' rows.
 pub fn rows(place: Place, ours: &Figures, theirs: &Figures) -> String {
     let title = match place {
         Place::Dom0 => "Processes in Dom0",
@@ -147,7 +147,7 @@ fn write_line(
     };
     let target = target.map_or(String::new(), |target| format!("{target:.2}"));
     let (theirs, ours) = (shown(theirs), shown(ours));
-    // Writing to a String does not fail.
+    // Writing to a String can't fail.
     let _ = writeln!(text, "| {what} | {theirs} | {ours} | {told} | {target} |");
 }
 

@@ -1,5 +1,5 @@
-//! `scripts/bench dom0 --profile ROW`: where a row's instructions go, the hypervisor's by function. The row `boot` is
-//! Dom0's way up.
+//! `scripts/bench dom0 --profile ROW`: shows where a row's instructions go, the hypervisor's by function. The row
+//! `boot` is the boot of Dom0.
 
 use super::super::boot::shell_program;
 use super::super::counted::{self, Counts};
@@ -17,14 +17,14 @@ use xenlike_tests::machine::Machine;
 use xenlike_tests::paths::{Scratch, build as artefact};
 use xenlike_tests::session::Session;
 
-/// The row that isn't a process's.
+/// The row that isn't measured in a process.
 const BOOT: &str = "boot";
 
-/// L4 slots 256 to 271, and behind them the boot domain before Linux.
+/// L4 slots 256 to 271, and after them the boot domain, which runs before Linux.
 const HYPERVISOR: RangeInclusive<u64> = 0xffff_8000_0000_0000..=0xffff_87ff_ffff_ffff;
 const BOOT_DOMAIN: RangeInclusive<u64> = 0xffff_ffff_8000_0000..=0xffff_ffff_80ff_ffff;
 
-/// Runs the row in Dom0 under both, counts by address, prints.
+/// Runs the row in Dom0 under both hypervisors, counts by address, and prints the result.
 pub fn profile(row: &str, program: &Path) -> Result<()> {
     let symbols = symbols()?;
     if row == BOOT {
@@ -63,7 +63,7 @@ fn shares(counts: Counts, hypervisor: Hypervisor, symbols: &Symbols) -> BTreeMap
     by_name
 }
 
-/// From the boot domain's first instruction on: Linux comes up as Dom0 and goes off.
+/// Counts from the boot domain's first instruction on, while Linux boots as Dom0 and powers off.
 fn boot() -> Result<Counts> {
     let scratch = Scratch::new("boot-profile")?;
     let output = scratch.path().join("counts");
