@@ -1,5 +1,4 @@
-//! Machines whose firmware has its ACPI tables wrong: GRUB's `acpi` command and QEMU's `-acpitable` put the
-//! wrong ones there.
+//! Machines with faulty ACPI tables, which GRUB's `acpi` command and QEMU's `-acpitable` put there.
 
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -9,11 +8,11 @@ use xenlike_tests::paths::Scratch;
 use xenlike_tests::scenario::{BOOT, SHORT, artefact_with, media_with, number_after, power_off};
 use xenlike_tests::session::Session;
 
-/// A table: signature and body behind a header that is right.
+/// An ACPI table: signature and body, with a valid header.
 fn table(signature: &str, body: &[u8]) -> Vec<u8> {
     let mut bytes = signature.as_bytes().to_vec();
     bytes.extend((36 + body.len() as u32).to_le_bytes());
-    // Revision, checksum; the names of the firmware's maker; three words of versions.
+    // Revision and checksum; the names of the firmware's vendor; three version words.
     bytes.extend([3, 0]);
     bytes.extend(b"XENLIKETABLES.");
     bytes.extend([0; 12]);
@@ -23,7 +22,7 @@ fn table(signature: &str, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The MADT of QEMU's q35 with two CPUs, without its local APIC NMI entry, which the core has no need of.
+/// The MADT of QEMU's q35 with two CPUs, without its local APIC NMI entry, which the core doesn't need.
 fn madt(further: &[u8]) -> Vec<u8> {
     let mut body = [0xfee0_0000_u32, 1].map(u32::to_le_bytes).concat();
     for id in 0..2 {
@@ -35,7 +34,7 @@ fn madt(further: &[u8]) -> Vec<u8> {
     table("APIC", &body)
 }
 
-/// Boots to the shell on two CPUs, whatever the tables; gives what was printed on the way.
+/// Boots to the shell on two CPUs, with any tables; returns the boot's output.
 fn boots(name: &str, media: &Media, machine: &Machine, cpus: u64) -> Result<String> {
     let mut session = Session::boot(name, media, machine)?;
     let boot = session.read_until("^xenlike> ", BOOT)?;
@@ -78,11 +77,11 @@ fn an_entry_that_overruns_its_table_is_ignored() -> Result<()> {
 #[test]
 #[ignore = "boots QEMU"]
 fn a_wrong_checksum_bad_names_and_hostile_addresses_cost_no_cpu() -> Result<()> {
-    // An I/O APIC in RAM, and local APICs beyond what the CPU can address.
+    // An I/O APIC in RAM, and local APICs at addresses beyond what the CPU supports.
     let mut further = vec![1, 12, 1, 0, 0, 0, 0x10, 0, 64, 0, 0, 0];
     further.extend([5, 12, 0, 0, 0, 0xf0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
     let mut madt = madt(&further);
-    // The names are no text, and the checksum is wrong.
+    // The names aren't text, and the checksum is wrong.
     madt[10..24].fill(0xff);
     let boot = boots_with_madt("acpi-madt-checksum", madt)?;
     warns(&boot, "ACPI: the bytes of table APIC add up to")?;
@@ -90,7 +89,7 @@ fn a_wrong_checksum_bad_names_and_hostile_addresses_cost_no_cpu() -> Result<()> 
     warns(&boot, "ACPI: there can be no local APIC at 0xffff")
 }
 
-/// Its table can say that it is reached by I/O ports.
+/// An HPET's table may say that the HPET is in I/O ports.
 #[test]
 #[ignore = "boots QEMU"]
 fn an_hpet_that_is_not_in_memory_is_ignored() -> Result<()> {
@@ -109,8 +108,8 @@ fn an_hpet_that_is_not_in_memory_is_ignored() -> Result<()> {
     warns(&boot, "ACPI: there can be no HPET at 0xfed00000")
 }
 
-/// The test build takes the memory where the tables are for RAM, as if the firmware had said so: the tables are kept, and Linux as
-/// domain 0 reads them.
+/// The test build treats the memory with the tables as RAM, as if the firmware had said so: the tables are kept, and
+/// Linux as domain 0 reads them.
 #[test]
 #[ignore = "boots QEMU"]
 fn tables_in_free_memory_are_kept() -> Result<()> {

@@ -1,5 +1,5 @@
-//! A kernel of the shape that others' test kernels have, as Domain-0: it checks what real Xen answers, and
-//! passes there too (`cargo run -p xtask -- oracle --kernel build/guests/answers`).
+//! A kernel that resembles the test kernels of other projects, as Domain-0. It checks for real Xen's answers, and
+//! also passes on Xen (`cargo run -p xtask -- oracle --kernel build/guests/answers`).
 
 use anyhow::{Result, ensure};
 use xenlike_tests::machine::Machine;
@@ -7,7 +7,7 @@ use xenlike_tests::media::{Media, Module};
 use xenlike_tests::scenario::{GUEST, find_file};
 use xenlike_tests::session::Session;
 
-/// Fewer than it makes: it did not come to all of them.
+/// Minimum number of checks, slightly below what the guest makes, to notice a run that ended early.
 const CHECKS: usize = 120;
 
 fn passes(name: &str, cpus: u32, cpu: &str) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The benchmark guest does all that it measures, whatever the figures are.
+//! The benchmark guest performs all its measurements; the figures don't matter.
 
 use anyhow::{Result, ensure};
 use xenlike_tests::machine::Machine;
@@ -6,7 +6,7 @@ use xenlike_tests::media::{Media, Module};
 use xenlike_tests::scenario::{GUEST, find_file, power_off, shell_with};
 use xenlike_tests::session::Session;
 
-/// Boots it as Dom0 of `media`; the line of `last` is the last one that it prints.
+/// Boots it as Dom0 of `media`, and waits for the line of `last`, which it prints last.
 fn passes(name: &str, media: &Media, last: &str) -> Result<()> {
     let mut session = Session::boot(name, media, &Machine::default())?;
     let printed = session.read_until("^(PASS|FAIL) bench", GUEST)?;

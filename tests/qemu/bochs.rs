@@ -1,5 +1,5 @@
-//! The second machine: Bochs, with a CPU of each maker. What holds in both emulators is less likely to be a fault of
-//! theirs that we took for the rule.
+//! Tests on a second emulator, Bochs, with a CPU of each vendor. Behaviour that both emulators share is less likely
+//! to be an emulator's fault.
 
 use anyhow::{Context, Result, ensure};
 use xenlike_tests::bochs::Bochs;
@@ -15,14 +15,14 @@ fn boot(name: &str, model: &'static str, cpus: u32, files: &[&str]) -> Result<Se
         cpus,
         memory_mib: 1024,
     };
-    // No screen: its emulated memory is slow.
+    // Without a screen, since emulating its memory is slow.
     let media = media_with(files)?.and("console=com1");
     let mut session = Session::boot_on_bochs(name, &media, &machine)?;
     session.expect_prompt(BOOT)?;
     Ok(session)
 }
 
-/// Guests that look at what CPUs differ in: faults and IRET, descriptor tables, timers, several vCPUs.
+/// Guests that test where CPUs differ: faults and IRET, descriptor tables, timers, several vCPUs.
 fn guests(name: &str, model: &'static str, cpus: u32, maker: &str) -> Result<()> {
     const GUESTS: [&str; 5] = ["hello", "user", "ldt", "ticks", "smp"];
     let configs = GUESTS.map(|guest| format!("{guest}.cfg"));
@@ -69,7 +69,7 @@ fn amd_2_cpus() -> Result<()> {
     guests("bochs-amd-2", AMD, 2, "AuthenticAMD")
 }
 
-/// Debian's kernel as a guest, to its shell and off.
+/// Boots Debian's kernel as a guest up to its shell, and powers it off.
 fn debian(name: &str, model: &'static str) -> Result<()> {
     let mut session = boot(name, model, 1, &["vmlinuz", "initrd.img", "debian.cfg"])?;
     session.send_line("create debian.cfg -c")?;

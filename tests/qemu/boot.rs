@@ -1,4 +1,4 @@
-//! Power-on to the prompt, on every kind of machine.
+//! From power-on to the prompt, on every kind of machine.
 
 use anyhow::{Result, ensure};
 use xenlike_tests::machine::{Chipset, Firmware, Machine};
@@ -8,7 +8,7 @@ use xenlike_tests::scenario::{
 };
 use xenlike_tests::session::Session;
 
-/// Boots, looks at what `info` says about the machine, powers off.
+/// Boots, checks the output of `info` about the machine, and powers off.
 fn boots(name: &str, machine: &Machine) -> Result<()> {
     let mut session = boot_to_prompt(name, &artefact_with(&["hello.cfg"])?, machine)?;
     let info = session.succeed("info", SHORT)?;
@@ -76,7 +76,7 @@ fn q35_uefi_20_gib() -> Result<()> {
     boots("boot-20-gib", &machine)
 }
 
-/// Far more memory than this computer has: only what the hypervisor touches exists.
+/// Far more memory than the host has: only pages that the hypervisor touches are allocated.
 #[test]
 #[ignore = "boots QEMU"]
 fn sparse_64_gib() -> Result<()> {
@@ -101,7 +101,7 @@ fn without_x2apic() -> Result<()> {
     boots("boot-xapic", &machine)
 }
 
-/// As on metal without interrupt remapping: x2APIC mode only on request.
+/// As on hardware without interrupt remapping, x2APIC mode is used only on request.
 #[test]
 #[ignore = "boots QEMU"]
 fn x2apic_mode_needs_a_reason() -> Result<()> {
@@ -122,7 +122,7 @@ fn x2apic_mode_needs_a_reason() -> Result<()> {
     Ok(())
 }
 
-/// QEMU counts instructions here and runs one CPU at a time: the others come up late.
+/// QEMU counts instructions here and runs one CPU at a time, so the other CPUs come up late.
 #[test]
 #[ignore = "boots QEMU"]
 fn dom0_has_a_vcpu_for_each_cpu_that_comes_up_late() -> Result<()> {

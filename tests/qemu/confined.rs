@@ -1,5 +1,5 @@
-//! What a guest does concerns those alone with whom it shares something: its TLB flushes interrupt no
-//! other domain's CPU, and its look-ups of domains keep no domain from being created or destroyed.
+//! A guest affects only domains with which it shares something: its TLB flushes interrupt no other domain's CPU, and
+//! its lookups of domains don't keep other domains from being created or destroyed.
 
 use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ fn with_cpus(name: &str, cpus: u32, files: &[&str]) -> Result<Session> {
     boot_to_prompt(name, &media_with(files)?, &machine)
 }
 
-/// How often each CPU was asked for a flush; the keyboard is the hypervisor's.
+/// How often each CPU was asked for a flush. The keyboard must be the hypervisor's.
 fn asked(session: &mut Session) -> Result<[u64; CPUS]> {
     session.send("f")?;
     let mut counts = [0; CPUS];
@@ -32,7 +32,7 @@ fn asked(session: &mut Session) -> Result<[u64; CPUS]> {
     Ok(counts)
 }
 
-/// A guest on CPUs 1 and 2 unmaps grants and changes frames' types; its neighbour keeps CPU 3.
+/// A guest on CPUs 1 and 2 unmaps grants and changes frames' types, while its neighbour runs on CPU 3.
 #[test]
 #[ignore = "boots QEMU"]
 fn flushes_interrupt_no_neighbour() -> Result<()> {
@@ -58,7 +58,7 @@ fn flushes_interrupt_no_neighbour() -> Result<()> {
     power_off(session)
 }
 
-/// Eight vCPUs look domains up without a break while others are created and destroyed.
+/// Eight vCPUs look up domains continuously while others are created and destroyed.
 #[test]
 #[ignore = "boots QEMU"]
 fn lookups_delay_no_destruction() -> Result<()> {
@@ -76,7 +76,7 @@ fn lookups_delay_no_destruction() -> Result<()> {
     power_off(session)
 }
 
-/// Mean and longest time until a domain is destroyed.
+/// Mean and longest time to destroy a domain.
 fn destroy(session: &mut Session, rounds: u32) -> Result<(Duration, Duration)> {
     let (mut all, mut longest) = (Duration::ZERO, Duration::ZERO);
     for _ in 0..rounds {

@@ -1,4 +1,4 @@
-//! What stands between a person and a real machine: the stick it boots from, and serial ports on cards.
+//! Booting from a USB stick, and serial ports on PCI cards.
 
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -32,7 +32,7 @@ fn usb_stick_by_uefi() -> Result<()> {
     boots_from_a_stick("stick-uefi", Firmware::Uefi)
 }
 
-/// `com1=...,pci`: the log and the shell are on the card, and nothing of them on the PC's own port.
+/// `com1=...,pci`: the log and the shell are on the card's port, and not on the PC's own.
 #[test]
 #[ignore = "boots QEMU"]
 fn serial_port_on_a_pci_card() -> Result<()> {

@@ -1,4 +1,4 @@
-//! Debian's Linux kernel, unmodified, as Dom0 with a busybox root.
+//! Debian's unmodified Linux kernel as Dom0, with a busybox root.
 
 use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
@@ -9,20 +9,21 @@ use xenlike_tests::paths::{Scratch, build};
 use xenlike_tests::scenario::{BOOT, LINUX, SHORT, find_file};
 use xenlike_tests::session::Session;
 
-/// Its shell's prompt.
+/// The prompt of Dom0's shell.
 pub const PROMPT: &str = "^# ";
 
-/// The machine, up to the shell of its Dom0.
+/// Boots a machine up to the shell of its Dom0.
 pub fn boot(name: &str, machine: &Machine, linux: &str) -> Result<Session> {
     boot_with(name, machine, linux, "")
 }
 
-/// The same with words for the hypervisor.
+/// Like [`boot`], with options for the hypervisor.
 pub fn boot_with(name: &str, machine: &Machine, linux: &str, options: &str) -> Result<Session> {
     boot_image(name, machine, linux, options, build("dom0.img"))
 }
 
-/// The same with another initrd. Neither a Xenstore nor Debian's other daemons run: `xl.rs` has tests with them.
+/// Like [`boot_with`], with another initrd. Neither a Xenstore nor Debian's other daemons run; the tests in `xl.rs`
+/// have them.
 pub fn boot_image(
     name: &str,
     machine: &Machine,
@@ -41,25 +42,25 @@ pub fn boot_image(
     Ok(session)
 }
 
-/// Runs a command in the shell; gives what it printed.
+/// Runs a command in the shell; returns its output.
 pub fn run(session: &mut Session, line: &str) -> Result<String> {
     session.send_line(line)?;
     session.expect(r"\n", SHORT)?;
     session.read_until(PROMPT, LINUX)
 }
 
-/// A machine with a monitor, up to its Dom0's shell.
+/// Boots a machine with a monitor up to its Dom0's shell.
 pub fn boot_watched(name: &str, machine: Machine) -> Result<(Session, Monitor)> {
     let monitor = Monitor::new()?;
     let session = boot(name, &monitor.on(machine), "")?;
     Ok((session, monitor))
 }
 
-/// What the hypervisor prints for one of its debug keys.
+/// Presses one of the hypervisor's debug keys; returns the output.
 pub fn asks_core(session: &mut Session, key: &str) -> Result<String> {
     session.send("\x01\x01\x01")?;
     session.expect("serial input goes to the hypervisor", SHORT)?;
-    // Keys are answered in turn, and later than the switch that the next ones stand for.
+    // Keys are handled in order, but after the keyboard has been switched back, so the next key marks the end.
     session.send(&format!("{key}?"))?;
     let said = session.read_until("key '.' has no meaning.*", SHORT)?;
     session.send("\x01\x01\x01")?;
@@ -69,7 +70,7 @@ pub fn asks_core(session: &mut Session, key: &str) -> Result<String> {
     Ok(said)
 }
 
-/// Nothing in the kernel's log speaks of trouble.
+/// Checks that the kernel's log contains no warnings.
 fn is_calm(session: &Session) -> Result<()> {
     let transcript = session.transcript();
     let trouble = [
@@ -86,7 +87,7 @@ fn is_calm(session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Off by ACPI, after a calm life and an audit.
+/// Powers off by ACPI, after an audit and a check of the log.
 pub fn power_off(mut session: Session) -> Result<()> {
     session.audit()?;
     session.send_line("poweroff -f")?;
@@ -94,7 +95,7 @@ pub fn power_off(mut session: Session) -> Result<()> {
     is_calm(&session)
 }
 
-/// To the shell with all CPUs and the keyboard's interrupts, and off by ACPI.
+/// Boots to the shell with all CPUs and keyboard interrupts, and powers off by ACPI.
 fn works(name: &str, machine: &Machine) -> Result<()> {
     let mut session = boot(name, machine, "")?;
     let cpus = run(&mut session, "grep -c ^processor /proc/cpuinfo")?;
@@ -109,8 +110,8 @@ fn works(name: &str, machine: &Machine) -> Result<()> {
         "awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo",
     )?;
     let free: u32 = free.trim().parse()?;
-    // What the hypervisor keeps, what Linux does not count, its page structures, and in the test build
-    // the audit's own table of all frames.
+    // Memory that the hypervisor keeps, that Linux doesn't count or uses for its page structures, and in the test
+    // build the audit's table of all frames.
     let lost = 400 + machine.memory_mib / 32 + machine.memory_mib / 64;
     ensure!(
         free + lost > machine.memory_mib,
@@ -151,7 +152,7 @@ matrix! {
     pc_uefi_1_cpu: Pc, Uefi, 1, 2048;
 }
 
-/// CPUs go and come from inside, and the machine starts again by `reboot`.
+/// Linux takes CPUs offline and online again, and restarts the machine by `reboot`.
 #[test]
 #[ignore = "boots QEMU"]
 fn unplugs_a_cpu_and_reboots() -> Result<()> {
@@ -165,7 +166,7 @@ fn unplugs_a_cpu_and_reboots() -> Result<()> {
     }
     is_calm(&session)?;
     session.send_line("reboot -f")?;
-    // QEMU ends at a reset.
+    // QEMU ends when the machine resets.
     session.expect_end(LINUX).map(drop)
 }
 
@@ -181,7 +182,7 @@ fn one_vcpu_on_two_cpus_and_less_memory() -> Result<()> {
     power_off(session)
 }
 
-/// Dom0 panics: the hypervisor says so, and restarts the machine or not as it was told.
+/// Makes Dom0 panic: the hypervisor reports it, and restarts the machine or not as configured.
 fn panics(name: &str, options: &str, sentence: &str) -> Result<Session> {
     let mut session = boot_with(name, &Machine::default(), "", options)?;
     session.send_line("echo c > /proc/sysrq-trigger")?;
@@ -212,7 +213,7 @@ fn its_panic_stays_on_the_screen_with_noreboot() -> Result<()> {
     .map(drop)
 }
 
-/// What is no kernel for a Dom0 is named in a sentence, and the machine stops or restarts as after a crash.
+/// A file that isn't a kernel for Dom0 is reported in a sentence, and the machine stops or restarts as after a crash.
 fn refuses(name: &str, kernel: &[u8], options: &str, sentence: &str) -> Result<()> {
     let scratch = Scratch::new(name)?;
     let path = scratch.path().join("kernel");
@@ -264,11 +265,11 @@ fn bad_kernels_are_named() -> Result<()> {
     )
 }
 
-/// The toolstack in Dom0: what it tells, and a Linux guest that it makes, with its console.
+/// The toolstack in Dom0: its reports, and a Linux guest that it creates, with its console.
 #[test]
 #[ignore = "boots QEMU"]
 fn makes_linux_guests() -> Result<()> {
-    // Room for a guest that has ended and stays, and for its successor.
+    // Leaves memory for a guest that has ended and is kept, and for its successor.
     let options = "dom0_mem=512M";
     let mut session = boot_with("dom0-toolstack", &Machine::default(), "", options)?;
     let list = run(&mut session, "xenlike list")?;
@@ -307,7 +308,7 @@ fn makes_linux_guests() -> Result<()> {
     session.expect(PROMPT, SHORT)?;
     let list = run(&mut session, "hostname; xenlike list")?;
     ensure!(list.contains("dom0") && list.contains("debian"), "{list}");
-    // Attached late, it still shows what was said; and follows when the guest starts again.
+    // A console that is attached late shows earlier output, and follows when the guest restarts.
     session.send_line("xenlike console debian")?;
     session.expect(r"^init: Linux 6\.12.*, xen$", SHORT)?;
     session.send_line("")?;
@@ -329,7 +330,7 @@ fn makes_linux_guests() -> Result<()> {
     power_off(session)
 }
 
-/// `Ctrl-A` three times brings the keyboard to the hypervisor and back; its keys tell of the machine.
+/// `Ctrl-A` three times switches the keyboard to the hypervisor and back; its debug keys report about the machine.
 #[test]
 #[ignore = "boots QEMU"]
 fn debug_keys() -> Result<()> {

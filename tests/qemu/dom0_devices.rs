@@ -1,4 +1,4 @@
-//! Dom0's devices: disks and network cards by messages and by lines, and those plugged in while it runs.
+//! Dom0's devices: disks and network cards, with message-signalled and line interrupts, and hot-plugged ones.
 
 use super::dom0::{asks_core, boot, boot_watched, power_off, run};
 use anyhow::{Context, Result, bail, ensure};
@@ -13,7 +13,7 @@ use xenlike_tests::monitor::Monitor;
 use xenlike_tests::paths::Scratch;
 use xenlike_tests::session::Session;
 
-/// A file system on `device`: written, synced, unmounted, and read again from the disk itself.
+/// Makes a file system on `device`, writes to it, unmounts it, and reads the data again from the disk itself.
 fn keeps_files(session: &mut Session, device: &str) -> Result<()> {
     let write = format!(
         "mke2fs -F /dev/{device} >/dev/null 2>&1 && mount -t ext4 /dev/{device} /mnt && \
@@ -36,7 +36,7 @@ fn keeps_files(session: &mut Session, device: &str) -> Result<()> {
     Ok(())
 }
 
-/// Disks behind MSI (AHCI) and MSI-X (virtio, NVMe with a queue for each CPU), and on the old IDE controller's line.
+/// Disks with MSI (AHCI) and MSI-X (virtio, NVMe with a queue for each CPU), and on the old IDE controller's line.
 fn disks(name: &str, chipset: Chipset, extra: &str, devices: &[&str]) -> Result<()> {
     let scratch = Scratch::new(name)?;
     let mut machine = Machine {
@@ -87,7 +87,7 @@ fn disks_with_lines() -> Result<()> {
     )
 }
 
-/// Fetches 8 MiB from a server on this machine over QEMU's user network, and sends them back.
+/// Fetches 8 MiB from a server on the host over QEMU's user network, and sends them back.
 fn transfers(name: &str, card: &str) -> Result<()> {
     let content: Vec<u8> = (0..8_u32 << 20)
         .map(|n| (n.wrapping_mul(0x9e37_79b1) >> 24) as u8)
@@ -139,7 +139,7 @@ fn virtio_net_transfers() -> Result<()> {
     transfers("dom0-virtio-net", "virtio-net-pci")
 }
 
-/// Plugs disk `id` into the port, once that is empty: its device goes when Dom0 has switched the power off.
+/// Plugs disk `id` into the port once it is empty, since a device stays until Dom0 has switched its power off.
 fn plug(monitor: &Monitor, id: &str) -> Result<()> {
     let line = format!("device_add virtio-blk-pci,id=d-{id},drive={id},bus=root1");
     let mut said = String::new();
@@ -153,8 +153,8 @@ fn plug(monitor: &Monitor, id: &str) -> Result<()> {
     bail!("{said}")
 }
 
-/// A disk plugged into a port of the running machine, which tells by a message: it is found, works by MSI-X, and can
-/// go and come again.
+/// Plugs a disk into a port of the running machine, which signals this by a message. The disk is found, works with
+/// MSI-X, and can be removed and plugged in again.
 #[test]
 #[ignore = "boots QEMU"]
 fn a_disk_is_plugged_in() -> Result<()> {

@@ -1,4 +1,4 @@
-//! Dom0 and its machine: how much memory it gets, a great initrd, keys, an idle CPU, the clock.
+//! Dom0 and its machine: its memory, a large initrd, keys, idle CPUs, the clock.
 
 use super::dom0::{asks_core, boot, boot_image, boot_watched, boot_with, power_off, run};
 use anyhow::{Context, Result, ensure};
@@ -12,7 +12,7 @@ use xenlike_tests::machine::{Chipset, Machine};
 use xenlike_tests::paths::{Scratch, build};
 use xenlike_tests::session::Session;
 
-/// Domain 0's memory, MiB, as the toolstack tells.
+/// Domain 0's memory in MiB, as the toolstack reports it.
 fn memory(session: &mut Session) -> Result<u32> {
     let list = run(session, "xenlike list")?;
     let row = list.lines().find(|line| line.starts_with("Domain-0"));
@@ -26,7 +26,7 @@ fn memory_as_the_options_say() -> Result<()> {
     let forms = [
         ("dom0_mem=max:600M", 600..=600),
         ("dom0_mem=25%,min:700M", 700..=700),
-        // Of the 2 GiB less what firmware and hypervisor keep.
+        // A part of the 2 GiB that firmware and hypervisor leave.
         ("dom0_mem=30%", 500..=614),
     ];
     for (number, (option, expected)) in forms.into_iter().enumerate() {
@@ -64,7 +64,7 @@ fn an_initrd_of_110_mib() -> Result<()> {
     power_off(session)
 }
 
-/// Reads `device` with all of Dom0's vCPUs on `cpu`, then looks whether the disk's interrupts go there.
+/// Reads `device` with all of Dom0's vCPUs on `cpu`, then checks that the disk's interrupts go to that CPU.
 fn interrupts_go_to(session: &mut Session, cpu: u32, device: &str) -> Result<()> {
     let reads = format!("for i in 1 2 3 4; do dd if={device} of=/dev/null bs=64k count=16; done");
     let drop = "echo 3 > /proc/sys/vm/drop_caches";
@@ -82,7 +82,7 @@ fn interrupts_go_to(session: &mut Session, cpu: u32, device: &str) -> Result<()>
     Ok(())
 }
 
-/// A vCPU that moves to another CPU takes its interrupts along.
+/// When a vCPU moves to another CPU, its interrupts follow.
 #[test]
 #[ignore = "boots QEMU"]
 fn interrupts_follow_their_vcpu() -> Result<()> {
@@ -106,7 +106,7 @@ fn interrupts_follow_their_vcpu() -> Result<()> {
     power_off(session)
 }
 
-/// Keys pressed at a keyboard become events of the input device whose name contains `keyboard`.
+/// Keys pressed on a keyboard become events of the input device whose name contains `keyboard`.
 fn types(name: &str, machine: Machine, keyboard: &str) -> Result<()> {
     let (mut session, monitor) = boot_watched(name, machine)?;
     let find = format!(
@@ -124,7 +124,7 @@ fn types(name: &str, machine: Machine, keyboard: &str) -> Result<()> {
         monitor.command(&format!("sendkey {key}"))?;
         sleep(Duration::from_secs(1));
     }
-    // An event has 24 bytes: type, code and value are the last 8. EV_KEY of x, e, n, pressed.
+    // An event is 24 bytes long; type, code and value are the last 8. EV_KEY of x, e, n, pressed.
     let seen = run(
         &mut session,
         "sleep 1; hexdump -v -e '24/1 \"%02x\" \"\\n\"' /tmp/keys",
@@ -159,8 +159,8 @@ fn usb_keys() -> Result<()> {
     types("dom0-usb", machine, "QEMU USB Keyboard")
 }
 
-/// A BIOS leaves the chipset in its legacy mode, where ACPI's events go to the firmware. Linux sees that in PM1 control
-/// (bit 0, SCI_EN) and has ACPI handed over. QEMU's Q35 has the register at port 0x604.
+/// A BIOS leaves the chipset in legacy mode, in which ACPI events go to the firmware. Linux sees that in PM1 control
+/// (bit 0, SCI_EN) and takes ACPI over. On QEMU's Q35 the register is at port 0x604.
 #[test]
 #[ignore = "boots QEMU"]
 fn linux_takes_acpi_over() -> Result<()> {
@@ -173,7 +173,7 @@ fn linux_takes_acpi_over() -> Result<()> {
     power_off(session)
 }
 
-/// With nothing to do all CPUs are in HLT, nearly always.
+/// On an idle machine, all CPUs are in HLT nearly always.
 #[test]
 #[ignore = "boots QEMU"]
 fn idle_cpus_halt() -> Result<()> {
@@ -191,7 +191,7 @@ fn idle_cpus_halt() -> Result<()> {
         Ok(count)
     };
     let idle = halted(10)?;
-    // The measure tells busy from idle: with a loop on each CPU none is.
+    // The measurement distinguishes busy from idle: with a loop on each CPU, none is in HLT.
     session.send_line("for n in 1 2; do (while :; do :; done) & done")?;
     let busy = halted(3)?;
     let all = LOOKS * cpus;
@@ -201,8 +201,8 @@ fn idle_cpus_halt() -> Result<()> {
     power_off(session)
 }
 
-/// How far Dom0's clock is before the RTC, in seconds: looked at when the RTC's second changes. What
-/// delays the look only adds, so the least of some counts.
+/// How far Dom0's clock is ahead of the RTC, in seconds, measured when the RTC's second changes. Delays only increase
+/// the result, so the least of several is used.
 fn ahead(session: &mut Session) -> Result<f64> {
     let line = "T=/sys/class/rtc/rtc0/time; for n in 1 2 3 4 5 6 7 8 9 10; do read a < $T; b=$a; \
         while [ $a = $b ]; do read b < $T; done; echo =$b $EPOCHREALTIME; done";
@@ -217,7 +217,7 @@ fn ahead(session: &mut Session) -> Result<f64> {
     least.context(said)
 }
 
-/// On demand, with XENLIKE_DRIFT=SECONDS: Dom0's clock against the RTC over that time, within 50 ms.
+/// On demand, with XENLIKE_DRIFT=SECONDS: Dom0's clock stays within 50 ms of the RTC over that time.
 #[test]
 #[ignore = "boots QEMU"]
 fn its_clock_keeps_up_with_the_rtc() -> Result<()> {

@@ -1,4 +1,4 @@
-//! GRUB's PV build, which kernels of disks are booted by: a PV64 kernel linked at 0, with its console and store.
+//! GRUB's PV build, which boots kernels from disks: a PV64 kernel that is linked at 0, with console and store.
 
 use anyhow::{Result, ensure};
 use xenlike_tests::scenario::{GUEST, SHORT, power_off, shell_with};

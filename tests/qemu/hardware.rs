@@ -1,4 +1,5 @@
-//! What real machines do and emulators don't by themselves: hardware errors, here injected by QEMU's monitor.
+//! Events of real machines that emulators don't produce by themselves: hardware errors, injected through QEMU's
+//! monitor, and others.
 
 use crate::dom0::{asks_core, boot, power_off, run};
 use anyhow::{Context, Result, ensure};
@@ -8,17 +9,17 @@ use xenlike_tests::monitor::Monitor;
 use xenlike_tests::scenario::{BOOT, SHORT, artefact_with, media_with};
 use xenlike_tests::session::Session;
 
-/// Each CPU looks at its banks every 15 s.
+/// Each CPU checks its machine-check banks every 15 s.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// A corrected error of memory, on either CPU: the hypervisor says it, and Linux's daemon gets it.
+/// A corrected memory error, on either CPU, is reported by the hypervisor and delivered to Linux's daemon.
 #[test]
 #[ignore = "boots QEMU"]
 fn corrected_errors_reach_dom0() -> Result<()> {
     let monitor = Monitor::new()?;
     let machine = monitor.on(Machine::default());
     let mut session = boot("hardware-corrected", &machine, "")?;
-    // Linux gives all records by one large read, or none.
+    // Linux returns all records in one large read, or none.
     let read = "dd if=/dev/mcelog of=/tmp/records bs=64k count=1; dmesg | grep -i mce; hexdump -C /tmp/records";
     for cpu in 0..2 {
         let status = "0x8c00000000000151";
@@ -34,7 +35,8 @@ fn corrected_errors_reach_dom0() -> Result<()> {
     power_off(session)
 }
 
-/// An uncorrected error that comes to all CPUs while only one has it in a bank: one panic, which names that CPU.
+/// An uncorrected error that is signalled to all CPUs, while only one has it in a bank, causes one panic, which names
+/// that CPU.
 #[test]
 #[ignore = "boots QEMU"]
 fn an_error_told_to_all_cpus_is_one_panic() -> Result<()> {
@@ -61,7 +63,7 @@ fn an_error_told_to_all_cpus_is_one_panic() -> Result<()> {
     Ok(())
 }
 
-/// A device may send a vector that means an exception. The CPU pushes no error code then.
+/// A device may send a vector that is also an exception's. The CPU then pushes no error code.
 #[test]
 #[ignore = "boots QEMU"]
 fn interrupts_at_vectors_of_exceptions_are_strays() -> Result<()> {
@@ -69,14 +71,14 @@ fn interrupts_at_vectors_of_exceptions_are_strays() -> Result<()> {
     let said = asks_core(&mut session, "x")?;
     for vector in 16..32 {
         let stray = format!("interrupt {vector:#x} has no handler");
-        // The machine check's small stack has no room to say so: it goes on without a word.
+        // The machine check's small stack has no room for a message, so this one is silent.
         let is_said = vector != 18;
         ensure!(said.contains(&stray) == is_said, "'{stray}' in:\n{said}");
     }
     power_off(session)
 }
 
-/// Boots 4 CPUs with the words of a test build on the command line, up to the prompt.
+/// Boots 4 CPUs up to the prompt, with words for the test build on the command line.
 fn boot_4_cpus(name: &str, words: &str) -> Result<Session> {
     let machine = Machine {
         cpus: 4,
@@ -89,7 +91,7 @@ fn boot_4_cpus(name: &str, words: &str) -> Result<Session> {
     Ok(session)
 }
 
-/// With a fault that the test build pretends, a sentence names the CPU, and so many others run.
+/// With a fault that the test build simulates, a message names the CPU, and the remaining number of CPUs run.
 fn stays_off(name: &str, fault: &str, sentence: &str, left: &str) -> Result<()> {
     let mut session = boot_4_cpus(name, fault)?;
     let said = session.transcript();
@@ -99,7 +101,7 @@ fn stays_off(name: &str, fault: &str, sentence: &str, left: &str) -> Result<()> 
     session.audit()
 }
 
-/// A CPU that lacks features of the first one stays off, with a sentence, and the others run.
+/// A CPU that lacks features of the first one stays off, with a message, and the others run.
 #[test]
 #[ignore = "boots QEMU"]
 fn a_cpu_that_differs_stays_off() -> Result<()> {
@@ -107,7 +109,7 @@ fn a_cpu_that_differs_stays_off() -> Result<()> {
     stays_off("hardware-unlike", "unlike-cpu=1", sentence, "3")
 }
 
-/// A CPU that comes and then dies doesn't hold up the boot.
+/// A CPU that starts and then stops answering doesn't hold up the boot.
 #[test]
 #[ignore = "boots QEMU"]
 fn a_cpu_that_falls_silent_stays_off() -> Result<()> {
@@ -115,7 +117,7 @@ fn a_cpu_that_falls_silent_stays_off() -> Result<()> {
     stays_off("hardware-silent", "silent-cpu=2", sentence, "2")
 }
 
-/// CPUs whose TSCs are before or behind the first one's get clocks that are right, and guests know of it.
+/// CPUs whose TSCs are ahead of or behind the first CPU's get correct clocks, and guests are told.
 #[test]
 #[ignore = "boots QEMU"]
 fn clocks_that_differ_are_corrected() -> Result<()> {
@@ -128,7 +130,8 @@ fn clocks_that_differ_are_corrected() -> Result<()> {
             rest.split(' ').next()?.parse().ok()
         };
         let corrections: Vec<_> = said.lines().filter_map(behind).collect();
-        // What is left is what one look takes, when the emulator's threads wait for each other.
+        // The remaining difference is the time of one comparison, in which the emulator's threads wait for each
+        // other.
         let near = |ticks: &i64| (ticks + skew).abs() < 500_000_000;
         ensure!(
             corrections.len() == 3 && corrections.iter().all(near),
@@ -141,7 +144,7 @@ fn clocks_that_differ_are_corrected() -> Result<()> {
     Ok(())
 }
 
-/// The system time, in s, as the core tells it now.
+/// The core's system time in seconds.
 fn system_time(session: &mut Session) -> Result<(f64, Instant)> {
     session.send("\x01\x01\x01")?;
     session.expect("serial input goes to the hypervisor", SHORT)?;
@@ -157,8 +160,8 @@ fn system_time(session: &mut Session) -> Result<(f64, Instant)> {
     Ok((ns / 1e9, seen))
 }
 
-/// TSCs whose rate was measured all wrong: the platform's clock puts time right on each CPU, and guests' timers work.
-/// Without it, time goes as wrong as that.
+/// The TSCs' rate was measured far wrong: the platform clock corrects time on each CPU, and guests' timers work.
+/// Without it, time is as wrong as the rate.
 #[test]
 #[ignore = "boots QEMU"]
 fn the_platform_clock_corrects_tscs() -> Result<()> {
@@ -191,7 +194,7 @@ fn the_platform_clock_corrects_tscs() -> Result<()> {
     Ok(())
 }
 
-/// A CPU whose APIC id has 9 bits runs vCPUs, in x2APIC mode, for which there is no other reason.
+/// A CPU with a 9-bit APIC id runs vCPUs, in x2APIC mode, which has no other reason here.
 #[test]
 #[ignore = "boots QEMU"]
 fn an_apic_id_above_254() -> Result<()> {
@@ -201,7 +204,7 @@ fn an_apic_id_above_254() -> Result<()> {
         memory_mib: 512,
         ..Machine::default()
     };
-    // The second socket's first core has id 256.
+    // The first core of the second socket has id 256.
     let machine = machine
         .with("-smp")
         .with("maxcpus=258,sockets=2,cores=129,threads=1")
@@ -218,7 +221,7 @@ fn an_apic_id_above_254() -> Result<()> {
     session.audit()
 }
 
-/// Linux as domain 0 takes a CPU out of service and has it back; the first one stays.
+/// Linux as domain 0 takes a CPU offline and online again; the first CPU stays online.
 #[test]
 #[ignore = "boots QEMU"]
 fn cpus_go_and_come_back_by_sysfs() -> Result<()> {
@@ -235,7 +238,7 @@ fn cpus_go_and_come_back_by_sysfs() -> Result<()> {
     power_off(session)
 }
 
-/// A debug key tells what a report of a fault needs, whether a domain lives or not.
+/// A debug key prints what a fault report needs, with or without a running domain.
 #[test]
 #[ignore = "boots QEMU"]
 fn a_debug_key_reports_the_machine() -> Result<()> {
@@ -253,7 +256,7 @@ fn a_debug_key_reports_the_machine() -> Result<()> {
     ] {
         ensure!(said.contains(line), "no '{line}' in:\n{said}");
     }
-    // The log again and again, which doesn't add to the log.
+    // Prints the log twice; printing doesn't add to the log.
     for _ in 0..2 {
         let said = asks_core(&mut session, "w")?;
         let starts = said.matches("started by GRUB").count();

@@ -1,5 +1,5 @@
-//! Hostile guests: each tries to break out, is refused or dies. Afterwards the hypervisor is alive, a
-//! neighbour unharmed, and all memory of the dead is back.
+//! Hostile guests: each tries to break out, and is refused or dies. Afterwards the hypervisor works, a neighbour is
+//! unharmed, and all memory of the dead guests is free again.
 
 use anyhow::{Result, ensure};
 use xenlike_tests::machine::Machine;
@@ -9,12 +9,12 @@ use xenlike_tests::scenario::{
 };
 use xenlike_tests::session::Session;
 
-/// Boots with a hostile guest's kernel and a neighbour that runs.
+/// Boots with a hostile guest's kernel and a running neighbour.
 fn neighbourhood(name: &str, kernel: &str, cpus: u32) -> Result<Session> {
     neighbourhood_with(name, kernel, cpus, "")
 }
 
-/// The same with something on the hypervisor's command line.
+/// Like [`neighbourhood`], with options for the hypervisor.
 fn neighbourhood_with(name: &str, kernel: &str, cpus: u32, options: &str) -> Result<Session> {
     let files = [
         "hostile.cfg",
@@ -34,7 +34,7 @@ fn neighbourhood_with(name: &str, kernel: &str, cpus: u32, options: &str) -> Res
     Ok(session)
 }
 
-/// What must hold after every attack: the neighbour is there and answers, a guest starts, memory is back.
+/// Checks after an attack: the neighbour exists and answers, a guest can start, no memory is lost.
 fn unharmed(mut session: Session, before: u64) -> Result<()> {
     session.send_line("create hello.cfg -c")?;
     session.expect("^PASS hello$", GUEST)?;
@@ -47,7 +47,7 @@ fn unharmed(mut session: Session, before: u64) -> Result<()> {
     power_off(session)
 }
 
-/// Runs a hostile guest to its own end, which may be its crash.
+/// Runs a hostile guest until it ends, possibly by its crash.
 fn attack(name: &str, kernel: &str, settings: &str, cpus: u32) -> Result<()> {
     let session = neighbourhood(name, kernel, cpus)?;
     attack_in(session, kernel, settings)
@@ -60,7 +60,7 @@ fn attack_in(mut session: Session, kernel: &str, settings: &str) -> Result<()> {
     ))?;
     let printed = session.read_until("^xenlike> ", GUEST)?;
     let passed = printed.contains(&format!("PASS {kernel}"));
-    // Random calls may well end their own domain.
+    // Random calls may end their own domain.
     let ended = kernel == "randcall" && printed.contains("[randcall ");
     ensure!(
         (passed || ended) && !printed.contains("FAIL"),
@@ -106,7 +106,7 @@ attacks! {
     random_calls: "randcall", "", 2;
 }
 
-/// The shell says that `dmesg` may tell why a guest crashed, so it tells at least who did.
+/// When a guest crashes, the shell refers to `dmesg`, so the log at least names the guest.
 #[test]
 #[ignore = "boots QEMU"]
 fn a_guest_that_says_it_crashed_is_in_the_log() -> Result<()> {
@@ -120,7 +120,7 @@ fn a_guest_that_says_it_crashed_is_in_the_log() -> Result<()> {
     power_off(session)
 }
 
-/// Any CPU is taken for one that is open to L1 terminal fault.
+/// The option treats any CPU as vulnerable to L1 terminal fault.
 #[test]
 #[ignore = "boots QEMU"]
 fn absent_entries() -> Result<()> {
@@ -128,7 +128,7 @@ fn absent_entries() -> Result<()> {
     attack_in(session, "hostile-absent", "")
 }
 
-/// It never gives the CPU back; the shell on the same CPU still ends it.
+/// A guest never yields its CPU; the shell on the same CPU can still destroy it.
 #[test]
 #[ignore = "boots QEMU"]
 fn a_hog_is_destroyed() -> Result<()> {
@@ -141,7 +141,7 @@ fn a_hog_is_destroyed() -> Result<()> {
     unharmed(session, before)
 }
 
-/// It keeps the store busy for ever: the shell and a neighbour still have their turns, on one CPU.
+/// A guest keeps the store busy for ever; the shell and a neighbour on the same CPU still get their turns.
 #[test]
 #[ignore = "boots QEMU"]
 fn a_flood_of_the_store_leaves_others_their_turns() -> Result<()> {
@@ -165,8 +165,8 @@ fn inject_nmis(monitor: &Monitor) -> Result<()> {
     Ok(())
 }
 
-/// NMIs hit a vCPU that runs on a code segment which is absent from its table by then, and a process that
-/// makes system calls. The machine lives on, and so do both guests.
+/// NMIs hit a vCPU whose code segment has become absent from its table, and a process that makes system calls. The
+/// machine and both guests survive.
 fn nmis(name: &str, machine: Machine, options: &str) -> Result<()> {
     let monitor = Monitor::new()?;
     let files = ["hostile.cfg", "hostile-nmi", "user", "user.cfg"];

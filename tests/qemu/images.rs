@@ -1,4 +1,4 @@
-//! Broken files: one clear sentence that names the file and the fault, and the shell goes on.
+//! Broken files cause one clear message that names the file and the fault, and the shell continues.
 
 use anyhow::{Result, ensure};
 use std::fs;
@@ -10,7 +10,7 @@ use xenlike_tests::scenario::{
     GUEST, SHORT, boot_to_prompt, find_file, free_frames, no_frame_is_lost, power_off,
 };
 
-/// Broken kernels and configurations, each with what makes it broken.
+/// Broken kernels and configurations, each named after its fault.
 fn broken_files(scratch: &Scratch) -> Result<Vec<(String, PathBuf)>> {
     let kernel = fs::read(find_file("vmlinuz")?)?;
     let hello = fs::read(find_file("hello")?)?;

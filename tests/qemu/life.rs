@@ -1,4 +1,4 @@
-//! Creating and destroying, again and again: not one frame may be lost.
+//! Creating and destroying domains repeatedly loses no frame.
 
 use anyhow::{Result, ensure};
 use xenlike_tests::machine::Machine;
@@ -7,7 +7,7 @@ use xenlike_tests::scenario::{
 };
 use xenlike_tests::session::Session;
 
-/// Rounds of create and destroy; `XENLIKE_ROUNDS=1000` for more.
+/// Number of rounds of create and destroy; `XENLIKE_ROUNDS=1000` for more.
 fn rounds() -> u32 {
     let asked = std::env::var("XENLIKE_ROUNDS").ok();
     asked.and_then(|text| text.parse().ok()).unwrap_or(20)
@@ -64,9 +64,9 @@ fn many_domains_at_once() -> Result<()> {
     };
     let media = media_with(&["idle", "idle.cfg"])?;
     let mut session = boot_to_prompt("life-many", &media, &machine)?;
-    // What the first round leaves in use is one block of the hypervisor's heap, 64 frames. In it is a bucket
-    // of domain 0's event channels (two for each guest at a time): found without a lock, so it stays as long
-    // as its domain does, and serves the second round.
+    // The first round leaves one block of the hypervisor's heap in use, 64 frames. It contains a bucket of domain 0's
+    // event channels (two for each guest at a time). The bucket is read without a lock, so it stays until its domain
+    // ends, and the second round reuses it.
     let before = a_hundred_lives(&mut session)?;
     let after = a_hundred_lives(&mut session)?;
     ensure!(
@@ -76,7 +76,7 @@ fn many_domains_at_once() -> Result<()> {
     power_off(session)
 }
 
-/// A hundred domains at once, created and destroyed; gives the frames that are free then.
+/// Creates a hundred domains at the same time and destroys them; returns the number of free frames afterwards.
 fn a_hundred_lives(session: &mut Session) -> Result<u64> {
     for number in 0..100 {
         session.succeed(&format!("create idle.cfg name=\"idle{number}\""), GUEST)?;

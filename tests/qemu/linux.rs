@@ -1,4 +1,4 @@
-//! Debian's Linux kernel, unmodified, as a PV guest with a busybox root.
+//! Debian's unmodified Linux kernel as a PV guest, with a busybox root.
 
 use anyhow::{Result, ensure};
 use xenlike_tests::machine::Machine;
@@ -7,7 +7,7 @@ use xenlike_tests::session::Session;
 
 const GUEST_PROMPT: &str = "^# ";
 
-/// The machine, the shell, the guest up to its shell.
+/// Boots a machine, the shell, and the guest up to its shell.
 fn linux(name: &str, config: &str, cpus: u32) -> Result<Session> {
     let machine = Machine {
         cpus,
@@ -37,7 +37,7 @@ fn works(name: &str, config: &str, cpus: u32, vcpus: u64) -> Result<()> {
     lives(session, vcpus)
 }
 
-/// What a guest's shell is good for, and its end.
+/// Runs commands in a guest's shell, then ends the guest.
 fn lives(mut session: Session, vcpus: u64) -> Result<()> {
     let count = guest(&mut session, "grep -c ^processor /proc/cpuinfo")?;
     ensure!(
@@ -61,8 +61,8 @@ fn lives(mut session: Session, vcpus: u64) -> Result<()> {
     power_off(session)
 }
 
-/// An Intel CPU open to L1 terminal fault: Linux inverts what it leaves in entries that are not present
-/// (PROT_NONE, swap), and does not notice that the hypervisor looks.
+/// An Intel CPU with L1 terminal fault: Linux inverts the addresses in entries that are not present (PROT_NONE,
+/// swap), so the hypervisor's check doesn't affect it.
 #[test]
 #[ignore = "boots QEMU"]
 fn on_a_cpu_open_to_l1tf() -> Result<()> {
@@ -86,7 +86,7 @@ fn four_vcpus_to_shell_and_power_off() -> Result<()> {
     works("linux-4", "debian-smp.cfg", 4, 4)
 }
 
-/// Four vCPUs on one CPU: only scheduling keeps it alive.
+/// Four vCPUs on one CPU, which works only if they are scheduled in turn.
 #[test]
 #[ignore = "boots QEMU"]
 fn four_vcpus_on_one_cpu() -> Result<()> {

@@ -1,5 +1,5 @@
-//! The tests in QEMU. `scripts/test qemu [filter]` builds everything and runs them, two at a time;
-//! each boots a machine of its own and can run alone.
+//! The tests in QEMU. `scripts/test qemu [filter]` builds everything and runs them, two at a time. Each boots a
+//! machine of its own and can run alone.
 
 mod acpi;
 mod answers;

@@ -1,4 +1,4 @@
-//! A manifest among the modules: its domains start by themselves; modules without use are named.
+//! A manifest among the modules: its domains start by themselves, and unused modules are reported.
 
 use anyhow::{Context, Result, ensure};
 use std::process::Command;

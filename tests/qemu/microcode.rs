@@ -1,4 +1,4 @@
-//! Updates of microcode, by files that the tests build. QEMU's CPUs take none, but say which revision they have.
+//! Microcode updates, with files that the tests build. QEMU's CPUs ignore updates, but report a revision.
 
 use crate::xl;
 use anyhow::{Context, Result, ensure};
@@ -12,7 +12,7 @@ use xenlike_tests::scenario::{LINUX, SHORT, boot_to_prompt, find_file, media_wit
 const INTEL: &str = "Skylake-Client-v1,vendor=GenuineIntel";
 const INTEL_SIGNATURE: u32 = 0x506e3;
 
-/// Intel's smallest update, with a right sum.
+/// A minimal Intel update with a correct checksum.
 fn intel(signature: u32, revision: u32) -> Vec<u8> {
     let mut words = [0_u32; 256];
     words[..9].copy_from_slice(&[1, revision, 0x0214_2024, signature, 0, 1, 0xff, 976, 1024]);
@@ -45,7 +45,7 @@ fn archive(vendor: &str, file: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What the log says of microcode, when `module` is GRUB's second of three.
+/// The log's messages about microcode, when `module` is the second of GRUB's three modules.
 fn said(cpu: &str, option: &str, module: &[u8]) -> Result<String> {
     let scratch = Scratch::new("microcode")?;
     let path = scratch.path().join("module");
@@ -76,7 +76,7 @@ fn says(cpu: &str, option: &str, module: &[u8], sentence: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whatever the module, the machine boots, and the log says what happened.
+/// With any module, the machine boots, and the log says what happened.
 #[test]
 #[ignore = "boots QEMU"]
 fn early_updates_of_intels() -> Result<()> {
@@ -135,7 +135,7 @@ fn early_updates_of_amds() -> Result<()> {
     says("max", "ucode=scan", &zen, "this CPU takes no updates")
 }
 
-/// Domain 0's tool gives Xen's error numbers, and by force all CPUs meet and load what they have.
+/// Domain 0's tool reports Xen's error numbers, and with force all CPUs meet and load the revision that they have.
 #[test]
 #[ignore = "boots QEMU"]
 fn late_updates() -> Result<()> {
@@ -171,7 +171,7 @@ fn late_updates() -> Result<()> {
         .matches("all CPUs have been updated to revision 0x1")
         .count();
     ensure!(held == 5 && !log.contains("NMI"), "{log}");
-    // Not `dom0::power_off`: Linux warns of this CPU's faults.
+    // `dom0::power_off` would fail, since Linux warns of this CPU's vulnerabilities.
     session.audit()?;
     session.send_line("poweroff -f")?;
     session.expect_end(LINUX).map(drop)

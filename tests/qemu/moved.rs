@@ -1,4 +1,4 @@
-//! The image boots wherever the loader puts it: firmware may hold memory at the place it is linked for.
+//! The image boots wherever the loader puts it, since the firmware may use the memory for which it is linked.
 
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -11,7 +11,7 @@ const HEADER: u32 = 0xe852_50d6;
 const RELOCATABLE: u16 = 10;
 const MIB: u32 = 1 << 20;
 
-/// `kernel` with another lowest address in its header's tag for relocation: a loader takes the lowest free one from
+/// Changes the lowest address in the relocation tag of `kernel`'s header. A loader takes the lowest free address from
 /// there on.
 fn from(lowest: u32, mut kernel: Vec<u8>) -> Result<Vec<u8>> {
     let word = |kernel: &[u8], at: usize| -> Result<u32> {
@@ -49,7 +49,7 @@ fn boots_at(name: &str, firmware: Firmware, lowest: u32) -> Result<()> {
         ..Machine::default()
     };
     let mut session = start(name, &machine, lowest)?;
-    // With its end: a part of the number would match as well.
+    // Includes the character after the number, since a part of the number would match as well.
     let line = session.expect("image at 0x[0-9a-f]+[^0-9a-f]", BOOT)?;
     let digits = line.rsplit("0x").next().unwrap_or_default();
     let digits = digits.trim_end_matches(|c: char| !c.is_ascii_hexdigit());
@@ -84,7 +84,7 @@ places! {
     uefi_1_gib: Uefi, 1024;
 }
 
-/// The first instructions have sentences too, and a way to the text screen through real mode.
+/// The first instructions have messages too, and reach the text screen through real mode.
 #[test]
 #[ignore = "boots QEMU"]
 fn a_moved_image_tells_why_it_cannot_run() -> Result<()> {

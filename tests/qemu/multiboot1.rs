@@ -1,4 +1,4 @@
-//! Loaded by version 1 of multiboot.
+//! Loading by version 1 of multiboot.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use xenlike_tests::scenario::{
 };
 use xenlike_tests::session::Session;
 
-/// GRUB's older entries: `multiboot` and `module`.
+/// Through GRUB's older commands `multiboot` and `module`.
 #[test]
 #[ignore = "boots QEMU"]
 fn by_grub() -> Result<()> {
@@ -19,14 +19,14 @@ fn by_grub() -> Result<()> {
     session.send_line("create hello.cfg -c")?;
     session.expect("^PASS hello$", GUEST)?;
     session.expect_prompt(GUEST)?;
-    // Found where a BIOS has it, as this version tells nothing of it.
+    // The ACPI tables are found where a BIOS puts them, as this version doesn't pass their address.
     let log = session.succeed("dmesg", SHORT)?;
     ensure!(log.contains("started by GRUB"), "{log}");
     ensure!(!log.contains("there is no list of CPUs"), "{log}");
     power_off(session)
 }
 
-/// QEMU's own loader, with modules and their words.
+/// Through QEMU's own loader, with modules and their command lines.
 #[test]
 #[ignore = "boots QEMU"]
 fn by_qemu() -> Result<()> {

@@ -1,4 +1,4 @@
-//! The hypervisor's command line, and machines that it can't run on.
+//! The hypervisor's command line, and machines on which it can't run.
 
 use anyhow::{Result, anyhow, ensure};
 use xenlike_tests::machine::Machine;
@@ -46,8 +46,8 @@ fn nosmp_leaves_one_cpu() -> Result<()> {
     power_off(session)
 }
 
-/// Each of the machine's clocks can measure the TSC, and all find the same rate. The log names the one that time comes
-/// from: not the PIT, which wraps too soon.
+/// Each of the machine's clocks can measure the TSC, and all find the same rate. The log names the clock from which
+/// time comes, which is never the PIT, as it wraps too soon.
 #[test]
 #[ignore = "boots QEMU"]
 fn clocksource_chooses_the_clock() -> Result<()> {
@@ -79,7 +79,7 @@ fn clocksource_chooses_the_clock() -> Result<()> {
     Ok(())
 }
 
-/// Firmware may cut CPUID's leaves off: what they describe isn't used, and guests run.
+/// Firmware may limit CPUID's leaves: features of the missing leaves aren't used, and guests run.
 #[test]
 #[ignore = "boots QEMU"]
 fn cpuid_may_have_few_leaves() -> Result<()> {
@@ -101,7 +101,7 @@ fn cpuid_may_have_few_leaves() -> Result<()> {
     Ok(())
 }
 
-/// CPUs beyond those that are supported stay as the firmware left them, with a sentence.
+/// CPUs beyond the supported number stay as the firmware left them, with a message.
 #[test]
 #[ignore = "boots QEMU"]
 fn more_cpus_than_supported() -> Result<()> {
@@ -121,7 +121,7 @@ fn more_cpus_than_supported() -> Result<()> {
     power_off(session)
 }
 
-/// A CPU that can't run it gets a sentence.
+/// A CPU that can't run the hypervisor causes a message.
 fn refuses(name: &str, cpu: &str, sentence: &str) -> Result<()> {
     let machine = Machine {
         cpu: cpu.to_owned(),
@@ -165,8 +165,8 @@ fn a_cpu_without_syscall_gets_a_sentence() -> Result<()> {
     )
 }
 
-/// On a CPU that is open to them, all the steps against speculation are taken on the ways in and out,
-/// here by the command line's order; guests live on them as well.
+/// The command line enables all mitigations on the ways in and out of ring 0, as on a vulnerable CPU; guests still
+/// run.
 #[test]
 #[ignore = "boots QEMU"]
 fn guests_live_on_hardened_paths() -> Result<()> {

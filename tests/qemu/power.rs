@@ -1,4 +1,4 @@
-//! The end of the machine: restart, power off, stop, on whichever CPU it begins.
+//! The end of the machine: restart, power off, stop, starting on any CPU.
 
 use crate::dom0::{self, boot_with, run};
 use anyhow::{Result, ensure};
@@ -9,7 +9,7 @@ use xenlike_tests::monitor::Monitor;
 use xenlike_tests::scenario::{BOOT, LINUX, SHORT, artefact_with, power_off};
 use xenlike_tests::session::Session;
 
-/// An uncorrected one, on a CPU that is not the boot CPU.
+/// An uncorrected machine check, on a CPU other than the boot CPU.
 const MACHINE_CHECK_ON_1: &str = "mce 1 1 0xb200000000000000 0 0 0";
 
 fn panics_on_cpu_1(name: &str, options: &str) -> Result<(Session, Monitor)> {
@@ -34,7 +34,7 @@ fn a_panic_on_an_ap_stops_the_boot_cpu() -> Result<()> {
         ensure!(Instant::now() < end, "a CPU still runs");
         sleep(Duration::from_millis(200));
     }
-    // Long enough for a firmware and GRUB.
+    // Long enough for the firmware and GRUB.
     sleep(Duration::from_secs(8));
     let boots = session.transcript().matches("started by").count();
     ensure!(boots == 1 && monitor.halted()? == 2, "{boots} boots");
@@ -49,7 +49,8 @@ fn a_panic_on_an_ap_restarts_the_machine() -> Result<()> {
     session.expect_end(SHORT).map(drop)
 }
 
-/// Each way to restart, or the next one, on a chipset with ACPI's reset register and one without.
+/// Restarts by debug key `R`, in the way that the command line names, or else in the next one. Only some chipsets
+/// have ACPI's reset register.
 fn restarts(chipset: Chipset, way: &str) -> Result<()> {
     let machine = Machine {
         chipset,
@@ -81,7 +82,7 @@ fn every_way_to_restart() -> Result<()> {
     Ok(())
 }
 
-/// A machine without PM1 registers has others for power-off and reset, and they are in memory.
+/// A machine without PM1 registers has other registers for power-off and reset, in memory.
 #[test]
 #[ignore = "boots QEMU"]
 fn a_hardware_reduced_machine_ends() -> Result<()> {
@@ -99,7 +100,7 @@ fn a_hardware_reduced_machine_ends() -> Result<()> {
     power_off(session)
 }
 
-/// A Debian Dom0 whose vCPUs are all on the second CPU.
+/// Boots a Debian Dom0 whose vCPUs are all on the second CPU.
 fn dom0_on_cpu_1(name: &str, options: &str) -> Result<Session> {
     let mut session = boot_with(name, &Machine::default(), "", options)?;
     run(&mut session, "xenlike vcpu-pin Domain-0 all 1")?;
@@ -120,12 +121,12 @@ fn dom0_switches_off_on_an_ap() -> Result<()> {
 fn dom0_reboots_on_an_ap() -> Result<()> {
     let mut session = dom0_on_cpu_1("power-dom0-reboot", "noreboot")?;
     session.send_line("reboot -f")?;
-    // `noreboot` is for crashes, as on Xen.
+    // As on Xen, `noreboot` is only for crashes.
     session.expect("domain 0 has shut down: restarting", LINUX)?;
     session.expect_end(SHORT).map(drop)
 }
 
-/// Sleep that is not off is refused with a sentence, and Dom0 lives on.
+/// Sleep states other than off are refused with a message, and Dom0 continues.
 #[test]
 #[ignore = "boots QEMU"]
 fn suspend_to_ram_is_refused() -> Result<()> {

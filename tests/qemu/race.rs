@@ -1,9 +1,10 @@
-//! Race guests: vCPUs that work on one object at the same time and look whether they could do what they may not. See
-//! `guests/samples/src/bin/race/main.rs` for the scenarios.
+//! Race guests: vCPUs work on one object at the same time and check whether they managed to do something forbidden.
+//! See `guests/samples/src/bin/race/main.rs` for the scenarios.
 //!
-//! `XENLIKE_RACE_SECONDS=3600` for each test's length, `XENLIKE_RACE_SEED=N` to repeat one, `XENLIKE_RACE_CPU=EPYC` for
-//! another CPU model, `XENLIKE_RACE_ONLY=NAME` for one scenario, `XENLIKE_RACE_CPUS=N`, `XENLIKE_RACE_VCPUS=N`,
-//! `XENLIKE_RACE_KERNEL=FILE` for another build of the hypervisor.
+//! `XENLIKE_RACE_SECONDS=3600` sets each test's duration, `XENLIKE_RACE_SEED=N` repeats a run,
+//! `XENLIKE_RACE_CPU=EPYC` selects another CPU model, `XENLIKE_RACE_ONLY=NAME` one scenario, `XENLIKE_RACE_CPUS=N`
+//! and `XENLIKE_RACE_VCPUS=N` the numbers of CPUs and vCPUs, `XENLIKE_RACE_KERNEL=FILE` another build of the
+//! hypervisor.
 
 use anyhow::{Result, ensure};
 use std::time::{Duration, SystemTime};
@@ -21,12 +22,12 @@ fn number(name: &str) -> Option<u64> {
     asked(name).and_then(|text| text.parse().ok())
 }
 
-/// How long guests race.
+/// Duration of the races.
 fn seconds(usual: u64) -> u64 {
     number("SECONDS").unwrap_or(usual)
 }
 
-/// A new seed each time, so that many runs see more than one.
+/// A new seed each time, so that repeated runs differ.
 fn seed() -> u64 {
     let now = SystemTime::UNIX_EPOCH.elapsed();
     number("SEED").unwrap_or(now.map_or(1, |time| time.as_secs()))
@@ -47,7 +48,7 @@ fn boot(name: &str, cpus: u32) -> Result<Session> {
         media = media.with_kernel(kernel);
     }
     let mut session = boot_to_prompt(name, &media, &machine(cpus))?;
-    // What the first guest leaves in use is the hypervisor's heap.
+    // The first guest only leaves memory of the hypervisor's heap in use.
     hello(&mut session)?;
     Ok(session)
 }
@@ -58,7 +59,7 @@ fn hello(session: &mut Session) -> Result<()> {
     session.expect_prompt(GUEST)
 }
 
-/// Creates a race guest, with its console if `console` is `-c`.
+/// Creates a race guest, with its console attached if `console` is `-c`.
 fn create(session: &mut Session, settings: &str, extra: &str, console: &str) -> Result<()> {
     let line = format!("create race.cfg {settings} \"extra={extra}\" {console}");
     if console.is_empty() {
@@ -67,7 +68,7 @@ fn create(session: &mut Session, settings: &str, extra: &str, console: &str) -> 
     session.send_line(&line)
 }
 
-/// Waits for a race guest's verdict, at its console.
+/// Waits for a race guest's verdict on its console.
 fn passes(session: &mut Session, seconds: u64) -> Result<()> {
     let limit = GUEST + Duration::from_secs(2 * seconds);
     let printed = session.read_until("^xenlike> ", limit)?;
@@ -79,7 +80,7 @@ fn passes(session: &mut Session, seconds: u64) -> Result<()> {
     Ok(())
 }
 
-/// One guest races against itself.
+/// Runs a guest that races against itself.
 fn race(name: &str, cpus: u32, vcpus: u32, extra: &str, usual_seconds: u64) -> Result<()> {
     let cpus = number("CPUS").map_or(cpus, |cpus| cpus as u32);
     let vcpus = number("VCPUS").map_or(vcpus, |vcpus| vcpus as u32);
@@ -93,7 +94,7 @@ fn race(name: &str, cpus: u32, vcpus: u32, extra: &str, usual_seconds: u64) -> R
     ends_well(session, before)
 }
 
-/// The hypervisor is well and has all of its memory back.
+/// Checks that the hypervisor works and that all of its memory is free again.
 fn ends_well(mut session: Session, before: u64) -> Result<()> {
     hello(&mut session)?;
     no_frame_is_lost(&mut session, before)?;
@@ -118,7 +119,7 @@ fn race_of_event_arrays() -> Result<()> {
     race("race-fifo", 2, 4, "only=fifo rounds=100", 3)
 }
 
-/// One domain grants and revokes, the other holds on.
+/// One domain grants and revokes, the other keeps using the grants.
 #[test]
 #[ignore = "boots QEMU"]
 fn race_of_two_domains() -> Result<()> {
@@ -135,7 +136,7 @@ fn race_of_two_domains() -> Result<()> {
     ends_well(session, before)
 }
 
-/// Guests are paused, unpaused and destroyed at any moment of their races.
+/// Guests are paused, unpaused and destroyed at random moments of their races.
 #[test]
 #[ignore = "boots QEMU"]
 fn race_with_pause_and_destroy() -> Result<()> {
@@ -156,7 +157,7 @@ fn race_with_pause_and_destroy() -> Result<()> {
                 session.succeed(&format!("{verb} {name}"), SHORT)?;
             }
         }
-        // Which of the two goes first matters to what is granted.
+        // The order of creation affects what is granted.
         let order = match round % 2 {
             0 => ["granter", "mapper", "alone"],
             _ => ["alone", "mapper", "granter"],

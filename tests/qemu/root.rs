@@ -9,7 +9,7 @@ use xenlike_tests::paths::build;
 use xenlike_tests::scenario::find_file;
 use xenlike_tests::session::Session;
 
-/// Longest time for systemd to get somewhere.
+/// Time limit for each step of systemd.
 const SYSTEMD: Duration = Duration::from_secs(900);
 const PROMPT: &str = "root@dom0:~# ";
 
@@ -19,10 +19,10 @@ fn run(session: &mut Session, line: &str) -> Result<String> {
     session.read_until(PROMPT, SYSTEMD)
 }
 
-/// A login on the hypervisor's console, with all units well and the toolstack at hand; off by systemd.
+/// Logs in on the hypervisor's console. All units are well and the toolstack works; systemd powers off.
 ///
-/// On demand, as the disk takes root to make: `XENLIKE_ROOT=1 scripts/test qemu debian_root`, behind
-/// `scripts/run --dom0 debian-root`, which makes it.
+/// On demand, since making the disk needs root: `XENLIKE_ROOT=1 scripts/test qemu debian_root`, after `scripts/run
+/// --dom0 debian-root`, which makes it.
 #[test]
 #[ignore = "boots QEMU"]
 fn debian_root_runs_systemd() -> Result<()> {

@@ -1,4 +1,4 @@
-//! `scripts/run` as a person or a script calls it.
+//! `scripts/run` as users and scripts call it.
 
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
 use xenlike_tests::paths::{Scratch, build, root};
 
-/// `scripts/run` with what is built.
+/// `scripts/run` with the present build.
 fn command(arguments: &[&str]) -> Command {
     let mut run = Command::new("cargo");
     run.args([
@@ -30,7 +30,7 @@ fn run(arguments: &[&str]) -> Result<(Output, String)> {
     Ok((output, text))
 }
 
-/// A configuration and a kernel of a person's own, from any folder; a console is left at the guest's end.
+/// A user's own configuration and kernel, in any folder; the console is left when the guest ends.
 #[test]
 #[ignore = "boots QEMU"]
 fn boots_a_person_s_own_kernel() -> Result<()> {
@@ -57,7 +57,7 @@ fn boots_a_person_s_own_kernel() -> Result<()> {
     Ok(())
 }
 
-/// A console whose guest doesn't end is told of when the time is over.
+/// When the time is over, the console of a guest that doesn't end is reported.
 #[test]
 #[ignore = "boots QEMU"]
 fn a_console_that_does_not_end_is_named() -> Result<()> {
@@ -68,7 +68,8 @@ fn a_console_that_does_not_end_is_named() -> Result<()> {
     Ok(())
 }
 
-/// A line for Dom0's shell: what it prints and nothing else, and its status. Debian's xl is there, and can create a domain.
+/// A line for Dom0's shell: only its output is printed, and its status is returned. Debian's xl is installed and can
+/// create a domain.
 #[test]
 #[ignore = "boots QEMU"]
 fn a_line_for_dom0_s_shell() -> Result<()> {
@@ -88,7 +89,7 @@ fn a_line_for_dom0_s_shell() -> Result<()> {
     Ok(())
 }
 
-/// The same with Debian's root; on demand, as `debian_root_runs_systemd`.
+/// Like `a_line_for_dom0_s_shell`, with Debian's root; on demand, as `debian_root_runs_systemd`.
 #[test]
 #[ignore = "boots QEMU"]
 fn a_line_for_debian_root() -> Result<()> {
@@ -108,7 +109,7 @@ fn a_line_for_debian_root() -> Result<()> {
     Ok(())
 }
 
-/// With `--no-build` the shell has the guests that are there, not those of the image's time.
+/// With `--no-build`, the shell has the present guests, not those from when the image was made.
 #[test]
 #[ignore = "boots QEMU"]
 fn the_shell_has_what_is_there() -> Result<()> {

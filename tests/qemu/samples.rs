@@ -1,4 +1,4 @@
-//! The friendly sample guests: each ends by saying that its claim held.
+//! The friendly sample guests: each ends with a line that says that its claim held.
 
 use anyhow::{Context, Result, ensure};
 use xenlike_tests::machine::Machine;
@@ -15,7 +15,7 @@ fn passes(session: &mut Session, guest: &str) -> Result<()> {
     session.expect_prompt(GUEST)
 }
 
-/// One guest on its own machine; all of its memory comes back.
+/// Runs one guest on a machine of its own, and checks that all of its memory is free again.
 fn sample(guest: &str, cpus: u32) -> Result<()> {
     let config = format!("{guest}.cfg");
     let machine = Machine {
@@ -54,7 +54,7 @@ samples! {
     user_2_cpus: "user", 2;
 }
 
-/// 32-bit processes on a CPU of each maker: their system calls differ.
+/// 32-bit processes on a CPU of each vendor, as their system calls differ.
 fn user32(name: &str, cpu: &str, ways: &str) -> Result<()> {
     let machine = Machine {
         cpu: cpu.to_owned(),
@@ -83,7 +83,7 @@ fn user32_on_amd() -> Result<()> {
     user32("sample-user32-amd", "max,vendor=AuthenticAMD", ways)
 }
 
-/// What a domain printed before anybody looked, or before it died, is kept.
+/// Output that a domain printed before its console was attached, or before it died, is kept.
 #[test]
 #[ignore = "boots QEMU"]
 fn output_is_kept_for_a_late_reader() -> Result<()> {
@@ -95,7 +95,7 @@ fn output_is_kept_for_a_late_reader() -> Result<()> {
     power_off(session)
 }
 
-/// Two domains, a granted page, an event channel.
+/// Two domains with a granted page and an event channel.
 #[test]
 #[ignore = "boots QEMU"]
 fn pingpong() -> Result<()> {
@@ -115,7 +115,7 @@ fn pingpong() -> Result<()> {
     power_off(session)
 }
 
-/// The shell prints a trace as JSON: who ran, and that it was domain 0 when it slept and woke.
+/// The shell prints a trace as JSON, with domain 0's running times and hypercalls.
 #[test]
 #[ignore = "boots QEMU"]
 fn the_shell_prints_a_trace() -> Result<()> {
@@ -132,13 +132,13 @@ fn the_shell_prints_a_trace() -> Result<()> {
             .any(|event| event["name"] == name && event["ph"] == kind)
     };
     ensure!(has("d0v0", "X") && has("sched_op", "i"), "{text}");
-    // It starts and stops as often as one likes.
+    // Tracing can be started and stopped repeatedly.
     session.succeed("trace 0", GUEST)?;
     session.audit()?;
     power_off(session)
 }
 
-/// Buffers that the command line asks for are there for the shell, too, and have traced the boot.
+/// Buffers that the command line requests are used by the shell too, and have traced the boot.
 #[test]
 #[ignore = "boots QEMU"]
 fn traces_from_boot() -> Result<()> {
@@ -155,7 +155,7 @@ fn traces_from_boot() -> Result<()> {
     power_off(session)
 }
 
-/// What the CPU has for other kinds of guests is told as it is, though a PV domain's CPUID hides it.
+/// `info` reports the CPU's support for other kinds of guests, although a PV domain's CPUID hides it.
 #[test]
 #[ignore = "boots QEMU"]
 fn info_tells_of_hardware_virtualisation() -> Result<()> {

@@ -1,19 +1,19 @@
-//! Weights, caps and affinity are seen in the CPU time that guests get which never give it back.
+//! Weights, caps and affinity determine the CPU time of guests that never yield.
 //!
-//! `XENLIKE_SCHED_SECONDS=60` watches for a minute, in which weights and caps must hold within 2 %.
+//! `XENLIKE_SCHED_SECONDS=60` measures for a minute, in which weights and caps must hold within 2 %.
 
 use anyhow::{Context, Result, ensure};
 use xenlike_tests::machine::Machine;
 use xenlike_tests::scenario::{GUEST, SHORT, artefact_with, boot_to_prompt, power_off};
 use xenlike_tests::session::Session;
 
-/// How long guests are watched, in the machine's seconds.
+/// Duration of the measurement, in the machine's seconds.
 fn watched() -> f64 {
     let asked = std::env::var("XENLIKE_SCHED_SECONDS").ok();
     asked.and_then(|text| text.parse().ok()).unwrap_or(8.0)
 }
 
-/// A share as it should be: within 2 % if guests are watched for a minute, roughly in less time on a busy machine.
+/// Whether a share is as wanted: within 2 % if measured for a minute, roughly if for less, on a busy host.
 fn is_close(share: f64, wanted: f64) -> bool {
     let tolerance = if watched() < 60.0 { 0.4 } else { 0.02 };
     (share / wanted - 1.0).abs() < tolerance
@@ -28,14 +28,14 @@ fn with_cpus(name: &str, cpus: u32) -> Result<Session> {
     boot_to_prompt(name, &media, &machine)
 }
 
-/// A guest that always wants its CPU.
+/// Creates a guest that always wants its CPU.
 fn hog(session: &mut Session, name: &str, settings: &str) -> Result<()> {
     let hog = "hostile.cfg kernel=hostile-loop extra=forever=1 vcpus=1";
     let line = format!("create {hog} name={name} {settings}");
     session.succeed(&line, GUEST).map(drop)
 }
 
-/// The CPU seconds that a domain has had, as `list` shows them.
+/// The CPU seconds of a domain, as `list` shows them.
 fn seconds(session: &mut Session, name: &str) -> Result<f64> {
     let list = session.succeed(&format!("list {name}"), SHORT)?;
     let line = list.lines().find(|line| line.starts_with(name));
@@ -45,7 +45,7 @@ fn seconds(session: &mut Session, name: &str) -> Result<f64> {
         .parse()?)
 }
 
-/// What each of these domains gets while it is [`watched`].
+/// The shares of these domains during [`watched`] seconds.
 fn shares<const N: usize>(session: &mut Session, names: [&str; N]) -> Result<[f64; N]> {
     let mut got = [0.0; N];
     session.succeed("sleep 1", SHORT)?;

@@ -1,4 +1,4 @@
-//! The screen: a PC without a serial port tells there what it does, and why it stopped.
+//! The screen: on a PC without a serial port, it shows the hypervisor's messages and the reason of a stop.
 
 use crate::dom0;
 use anyhow::{Result, bail, ensure};
@@ -11,7 +11,7 @@ use xenlike_tests::scenario::{BOOT, SHORT, artefact_with};
 use xenlike_tests::screen::Kind;
 use xenlike_tests::session::Session;
 
-/// An uncorrected one, on CPU 0.
+/// An uncorrected machine check, on CPU 0.
 const MACHINE_CHECK: &str = "mce 0 1 0xb200000000000000 0 0 0";
 
 fn small() -> Machine {
@@ -60,7 +60,8 @@ fn vga_text() -> Result<()> {
     prompt_appears("screen-text", media, Kind::Text, small())
 }
 
-/// A machine check while all CPUs are in the idle loop: a guest has no stack of the core's behind it.
+/// Injects a machine check while all CPUs are in the idle loop, since in a guest there is no stack of the core's to
+/// show.
 fn check_in_idle(monitor: &Monitor, cpus: usize) -> Result<()> {
     for _ in 0..300 {
         monitor.command("stop")?;
@@ -77,7 +78,7 @@ fn check_in_idle(monitor: &Monitor, cpus: usize) -> Result<()> {
     bail!("the CPUs are never idle together")
 }
 
-/// A machine check is the end: registers, where the core was, and what it does now.
+/// A machine check stops the machine: the screen shows the registers, where the core was, and what happens next.
 #[test]
 #[ignore = "boots QEMU"]
 fn a_panic_stays_on_the_screen() -> Result<()> {
@@ -101,14 +102,14 @@ fn a_panic_stays_on_the_screen() -> Result<()> {
         ensure!(shown.contains(text), "no '{text}' on:\n{shown}");
         ensure!(said.contains(text), "no '{text}' in:\n{said}");
     }
-    // Behind the exception's own stack comes the one that it interrupted.
+    // The stack of the exception is followed by the one that it interrupted.
     let interrupted = said.split_once(" trap_ist+").map_or("", |(_, rest)| rest);
     let places = interrupted.lines().filter(|line| line.contains('+'));
     ensure!(places.count() >= 2, "no interrupted stack in:\n{said}");
     Ok(())
 }
 
-/// A Linux as Dom0 has the screen for itself; when the core stops, it says why there.
+/// A Linux Dom0 owns the screen; when the core stops, it writes the reason there.
 #[test]
 #[ignore = "boots QEMU"]
 fn dom0_has_the_screen_until_a_panic() -> Result<()> {
@@ -130,19 +131,19 @@ fn dom0_has_the_screen_until_a_panic() -> Result<()> {
     Ok(())
 }
 
-/// `vga=keep`: what Dom0 writes to its console stays on the screen.
+/// `vga=keep`: Dom0's console output appears on the screen.
 #[test]
 #[ignore = "boots QEMU"]
 fn the_screen_can_be_kept() -> Result<()> {
     let monitor = Monitor::new()?;
     let machine = monitor.on(Machine::default());
-    // A Linux that has the frame buffer too would draw its own console over the hypervisor's.
+    // A Linux that also has the frame buffer would draw its own console over the hypervisor's.
     let linux = "initcall_blacklist=sysfb_init";
     let _session = dom0::boot_with("screen-kept", &machine, linux, "vga=keep")?;
     monitor.expect(Kind::Pixels, "init: Linux", SHORT).map(drop)
 }
 
-/// Without `noreboot` the machine starts again.
+/// Without `noreboot` the machine restarts.
 #[test]
 #[ignore = "boots QEMU"]
 fn a_panic_restarts_the_machine() -> Result<()> {
@@ -155,7 +156,7 @@ fn a_panic_restarts_the_machine() -> Result<()> {
     session.expect_end(SHORT).map(drop)
 }
 
-/// A machine that can't run it says so where there is no serial port.
+/// On a machine that can't run the hypervisor, the screen says so if there is no serial port.
 fn refuses(name: &str, kind: Kind, machine: Machine, sentence: &str) -> Result<()> {
     let monitor = Monitor::new()?;
     let mut media = Media::xenlike().command_line("console=vga");

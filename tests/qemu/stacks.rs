@@ -1,4 +1,4 @@
-//! Ring 0's stacks: one that is used up ends in a readable panic, and so does an exception on a stack of its own.
+//! Ring 0's stacks: a stack overflow ends in a readable panic, and so does an exception on a stack of its own.
 
 use anyhow::{Result, ensure};
 use xenlike_tests::machine::Machine;
@@ -6,7 +6,7 @@ use xenlike_tests::media::Media;
 use xenlike_tests::scenario::{BOOT, power_off};
 use xenlike_tests::session::Session;
 
-/// Boots a test build that comes to the end called `end`, and returns what it says from `headline` on.
+/// Boots a test build that ends in the way called `end`; returns its output from `headline` on.
 fn end(name: &str, end: &str, headline: &str) -> Result<String> {
     let media = Media::test_build().and(&format!("noreboot test-end={end}"));
     let mut session = Session::boot(name, &media, &Machine::default())?;

@@ -1,4 +1,4 @@
-//! The Xenstore of the embedded control domain: guests that nobody here wrote are asked to end, and do.
+//! The Xenstore of the embedded control domain: unmodified guests are asked to end, and do.
 
 use anyhow::{Result, ensure};
 use xenlike_tests::machine::Machine;
@@ -7,7 +7,7 @@ use xenlike_tests::scenario::{
 };
 use xenlike_tests::session::Session;
 
-/// The machine and its shell, with Linux's files.
+/// Boots the shell, with Linux's files.
 fn shell(name: &str, config: &str) -> Result<Session> {
     let machine = Machine {
         cpus: 2,
@@ -17,7 +17,7 @@ fn shell(name: &str, config: &str) -> Result<Session> {
     boot_to_prompt(name, &media, &machine)
 }
 
-/// Starts Linux and lets it come up to its own shell.
+/// Starts Linux and waits for its shell.
 fn start(session: &mut Session, config: &str, name: &str) -> Result<()> {
     session.succeed(&format!("create {config}"), LINUX)?;
     is_up(session, name)
@@ -28,7 +28,7 @@ fn is_up(session: &mut Session, name: &str) -> Result<()> {
     session.succeed(&wait, LINUX).map(drop)
 }
 
-/// Linux shuts down when it is told, as often as one likes, and no frame is lost.
+/// Linux shuts down on request, repeatedly, and no frame is lost.
 #[test]
 #[ignore = "boots QEMU"]
 fn linux_shuts_down_when_it_is_told() -> Result<()> {
@@ -45,7 +45,7 @@ fn linux_shuts_down_when_it_is_told() -> Result<()> {
     power_off(session)
 }
 
-/// Four vCPUs, asked from the console's own prompt: it comes back, and can be asked again.
+/// With four vCPUs, requested while its console is attached: Linux reboots, and can be asked again.
 #[test]
 #[ignore = "boots QEMU"]
 fn linux_reboots_when_it_is_told() -> Result<()> {
@@ -54,7 +54,7 @@ fn linux_reboots_when_it_is_told() -> Result<()> {
     start(&mut session, "debian-smp.cfg", "debian-smp")?;
     let told = session.succeed("reboot -w debian-smp", LINUX)?;
     ensure!(told.contains("[debian-smp reboots]"), "{told}");
-    // The console still shows the first life; what comes after its last words is the second's.
+    // The console still shows the first run; output after its last line is from the second.
     session.send_line("console debian-smp")?;
     session.expect("reboot: Restarting system", LINUX)?;
     session.expect(r"^init: Linux 6\.12.*4 CPU\(s\).*, xen$", LINUX)?;
@@ -68,7 +68,7 @@ fn linux_reboots_when_it_is_told() -> Result<()> {
     power_off(session)
 }
 
-/// Linux takes down the vCPUs that the store calls offline.
+/// Linux doesn't use vCPUs that the store marks as offline.
 #[test]
 #[ignore = "boots QEMU"]
 fn linux_runs_on_the_vcpus_that_are_online() -> Result<()> {

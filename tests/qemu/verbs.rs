@@ -1,5 +1,4 @@
-//! The commands that the shell of the bare Dom0 has from the toolstack's table, with Linux as the guest that they are
-//! about.
+//! The shell's commands from the toolstack's table, with Linux as the guest.
 
 use anyhow::{Result, ensure};
 use xenlike_tests::machine::Machine;
@@ -19,7 +18,7 @@ fn list_shows(session: &mut Session, words: &str) -> Result<()> {
     anyhow::bail!("no {words:?} in\n{list}")
 }
 
-/// Linux gives memory back, takes it again, brings a CPU up and down, and hears a SysRq key.
+/// Linux returns memory, takes it again, brings a CPU up and down, and handles a SysRq key.
 #[test]
 #[ignore = "boots QEMU"]
 fn linux_does_what_the_shell_asks() -> Result<()> {
@@ -44,7 +43,7 @@ fn linux_does_what_the_shell_asks() -> Result<()> {
     list_shows(&mut session, " 128      2 ")?;
     session.succeed("vcpu-set debian 1", SHORT)?;
     list_shows(&mut session, " 128      1 ")?;
-    // Linux leaves it to its user space to bring a CPU up that has come.
+    // Linux leaves it to user space to bring up a CPU that was added.
     session.succeed("vcpu-set debian 2", SHORT)?;
     session.send_line("console debian")?;
     session.expect("^# ", LINUX)?;

@@ -1,4 +1,4 @@
-//! Debian's own Xen tools (xl, xenstored, xenconsoled), unmodified, in Linux as Dom0, and our toolstack beside them.
+//! Debian's own unmodified Xen tools (xl, xenstored, xenconsoled), in Linux as Dom0, and our toolstack beside them.
 
 use super::dom0::power_off;
 use anyhow::{Context, Result, bail, ensure};
@@ -12,7 +12,7 @@ use xenlike_tests::scenario::{LINUX, SHORT, find_file};
 use xenlike_tests::session::Session;
 
 const PROMPT: &str = "^dom0# ";
-/// Waits until the init of the guest `debian` has run so often; says how often it has.
+/// Waits until the init of the guest `debian` has started this often; prints how often it has.
 const STARTS: &str = r"#!/bin/sh
 log=/var/log/xen/console/guest-debian.log
 for i in $(seq 300); do
@@ -22,13 +22,14 @@ done
 grep -c '^init: Linux' $log
 ";
 
-/// Waits until each of Dom0's two CPUs has told where it is: Linux asks the other one by an NMI, as when one stalls.
+/// Waits until each of Dom0's two CPUs has printed a backtrace. Linux requests the other CPU's by an NMI, as when a
+/// CPU stalls.
 const BACKTRACES: &str = r"echo l > /proc/sysrq-trigger; for i in $(seq 60); do [ $(dmesg | grep -c 'NMI backtrace for cpu') = 2 ] && break; sleep 1; done; dmesg | grep -c 'NMI backtrace for cpu' | grep -x 2";
 
-/// Waits until the guest `debian` says that it got an NMI.
+/// Waits until the guest `debian` reports an NMI.
 const NMI: &str = r"log=/var/log/xen/console/guest-debian.log; for i in $(seq 60); do grep -q 'NMI received' $log && break; sleep 1; done; grep -q 'NMI received' $log";
 
-/// The process of xl that starts a domain again does not stay in `/root`.
+/// The paths are absolute, since the xl process that restarts a domain doesn't stay in `/root`.
 const CREATE: &str =
     r#"xl create -q debian.cfg 'kernel="/root/vmlinuz"' 'ramdisk="/root/initrd.img"'"#;
 
@@ -38,20 +39,20 @@ pub fn run(session: &mut Session, line: &str) -> Result<String> {
     session.read_until(PROMPT, LINUX)
 }
 
-/// A command that succeeds; gives what it printed. The command line itself, which may be echoed in two pieces, doesn't have the
-/// words that tell so.
+/// Runs a command that must succeed; returns its output. The command line may be echoed in two pieces, so it doesn't
+/// contain the words that report success.
 pub fn succeed(session: &mut Session, line: &str) -> Result<String> {
     let printed = run(session, &format!("{line} && echo 'it is' done"))?;
     ensure!(printed.contains("it is done"), "{line}:\n{printed}");
     Ok(printed)
 }
 
-/// The machine up to the shell of a Dom0 with Debian's tools.
+/// Boots up to the shell of a Dom0 with Debian's tools.
 fn boot(name: &str, scratch: &Scratch) -> Result<Session> {
     boot_with(name, scratch, &Machine::default(), &[])
 }
 
-/// The same on another machine, with further files.
+/// Like [`boot`], on another machine, with further files.
 pub fn boot_with(
     name: &str,
     scratch: &Scratch,
@@ -61,7 +62,7 @@ pub fn boot_with(
     boot_appended(name, scratch, machine, files, Vec::new())
 }
 
-/// The same with another archive behind that of Dom0's root.
+/// Like [`boot_with`], with another archive appended to Dom0's root.
 fn boot_appended(
     name: &str,
     scratch: &Scratch,
@@ -92,7 +93,7 @@ fn boot_appended(
     Ok(session)
 }
 
-/// One domain's row of `xl list`: its number, MiB, vCPUs, state.
+/// A domain's row of `xl list`: number, MiB, vCPUs, state.
 fn row(session: &mut Session, name: &str) -> Result<Vec<String>> {
     let list = succeed(session, "xl list")?;
     let row = list.lines().find(|line| line.starts_with(name));
@@ -100,16 +101,16 @@ fn row(session: &mut Session, name: &str) -> Result<Vec<String>> {
     Ok(row.split_ascii_whitespace().map(str::to_owned).collect())
 }
 
-/// Waits until the console of `debian` says that its init has run so often.
+/// Waits until the console of `debian` shows that its init has started this often.
 fn debian_is_up(session: &mut Session, times: usize) -> Result<()> {
     let seen = run(session, &format!("./starts {times}"))?;
-    // The kernel's log may come between.
+    // The kernel's log may be interleaved.
     let told = seen.lines().any(|line| line.trim() == times.to_string());
     ensure!(told, "{times} starts expected: {seen}");
     Ok(())
 }
 
-/// Looks at the machine and at Domain-0.
+/// Checks the tools' output about the machine and Domain-0.
 fn views(session: &mut Session) -> Result<()> {
     let dom0 = row(session, "Domain-0")?;
     ensure!(
@@ -136,7 +137,7 @@ fn views(session: &mut Session) -> Result<()> {
     shares(session)
 }
 
-/// Looks at the scheduler, and gives Domain-0 another share.
+/// Checks the scheduler, and changes Domain-0's share.
 fn shares(session: &mut Session) -> Result<()> {
     succeed(session, "xl sched-credit2 -d Domain-0 -w 512 -c 150")?;
     let table = succeed(session, "xl sched-credit2")?;
@@ -156,8 +157,8 @@ fn shares(session: &mut Session) -> Result<()> {
     succeed(session, "xl sched-credit2 -s -r 1000").map(drop)
 }
 
-/// `xl` makes domains (Linux with grant tables of version 2), sends them an NMI, holds them, sets their memory, starts them again,
-/// ends them kindly and at once.
+/// `xl` creates domains (Linux with grant tables of version 2), sends them an NMI, pauses them, sets their memory,
+/// restarts them, shuts them down and destroys them.
 #[test]
 #[ignore = "boots QEMU"]
 fn debian_xl_runs_domains() -> Result<()> {
@@ -197,7 +198,7 @@ fn debian_xl_runs_domains() -> Result<()> {
     power_off(session)
 }
 
-/// The machine's second CPU goes out of service and comes back: Domain-0's two vCPUs run on the one, then on both.
+/// The machine's second CPU goes offline and online again: Domain-0's two vCPUs run on the first, then on both.
 fn cpu_goes_and_comes_back(session: &mut Session) -> Result<()> {
     let has_cpus = |session: &mut Session, count: u32| -> Result<()> {
         let info = succeed(session, "xl info")?;
@@ -216,18 +217,18 @@ fn cpu_goes_and_comes_back(session: &mut Session) -> Result<()> {
         table.lines().any(|line| cpu(line) == Some(true))
     };
     ensure!(!on_second(&vcpus), "on a CPU that is offline:\n{vcpus}");
-    // Both of them still run: each gets a process of its own.
+    // Both vCPUs still run: each gets a process of its own.
     succeed(session, "for n in 1 2; do taskset $n sleep 0.1; done")?;
     succeed(session, "xen-hptool cpu-online 1")?;
     has_cpus(session, 2)?;
-    // With both busy, one of them is there.
+    // With both vCPUs busy, one of them runs on the second CPU.
     let busy = "for n in 1 2; do taskset $n timeout 2 sh -c 'while :; do :; done' & done; sleep 1; xl vcpu-list 0; wait";
     let vcpus = run(session, busy)?;
     ensure!(on_second(&vcpus), "not on the CPU that is back:\n{vcpus}");
     Ok(())
 }
 
-/// What looks at the machine, of Debian's tools: the log can be emptied, policies shown, registers read.
+/// Debian's tools that inspect the machine: the log can be cleared, policies shown, registers read.
 #[test]
 #[ignore = "boots QEMU"]
 fn debian_tools_look_at_the_machine() -> Result<()> {
@@ -241,7 +242,7 @@ fn debian_tools_look_at_the_machine() -> Result<()> {
     ensure!(policies.contains("PV Default policy"), "{policies}");
     let patches = succeed(&mut session, "xen-livepatch list")?;
     ensure!(!patches.contains("Error"), "{patches}");
-    // As on Xen without VT-x or SVM: all is as it should, up to the HVM guest that can't be.
+    // As on Xen without VT-x or SVM, everything passes up to the HVM guest, which can't be created.
     let tsx = run(&mut session, "test-tsx")?;
     let lines: Vec<&str> = tsx.lines().map(str::trim).collect();
     let fails = |pair: &[&str]| {
@@ -273,8 +274,8 @@ fn debian_tools_look_at_the_machine() -> Result<()> {
     power_off(session)
 }
 
-/// Saves and restores `debian` once. It is alive afterwards: the next save needs its help, and so does
-/// the shutdown after the last.
+/// Saves and restores `debian` once. It must be alive afterwards, since the next save needs its cooperation, and so
+/// does the shutdown after the last one.
 fn save_and_restore(session: &mut Session, round: u32) -> Result<()> {
     let line = "xl save debian saved && xl restore saved && rm saved";
     let printed = run(session, &format!("{line} && echo 'it is' done"))?;
@@ -287,9 +288,9 @@ fn save_and_restore(session: &mut Session, round: u32) -> Result<()> {
     Ok(())
 }
 
-/// A Linux guest with two vCPUs goes through `xl save` and `xl restore` several times. When it comes
-/// back, its first vCPU registers the second's areas while that one may still be on its way off a CPU.
-/// `XENLIKE_SAVES=50 scripts/test qemu two_vcpus_survive` for more rounds.
+/// A Linux guest with two vCPUs goes through `xl save` and `xl restore` several times. When it resumes, its first
+/// vCPU registers the second's areas while that one may still be leaving a CPU. `XENLIKE_SAVES=50 scripts/test qemu
+/// two_vcpus_survive` for more rounds.
 #[test]
 #[ignore = "boots QEMU"]
 fn two_vcpus_survive_save_and_restore() -> Result<()> {
@@ -306,7 +307,7 @@ fn two_vcpus_survive_save_and_restore() -> Result<()> {
     power_off(session)
 }
 
-/// Debian 12's tools, whose domctl is an older one: they look, create, save, restore and destroy.
+/// Debian 12's tools use an older domctl: they query, create, save, restore and destroy domains.
 #[test]
 #[ignore = "boots QEMU"]
 fn debian_12s_xl_runs_domains() -> Result<()> {
@@ -336,7 +337,7 @@ fn debian_12s_xl_runs_domains() -> Result<()> {
     power_off(session)
 }
 
-/// xl takes a CPU out of the first pool, and makes a pool of it for a domain, which then moves.
+/// xl takes a CPU out of the first pool, and makes a pool of it for a domain, which then moves there.
 #[test]
 #[ignore = "boots QEMU"]
 fn pools_have_cpus_and_domains() -> Result<()> {
@@ -376,7 +377,7 @@ fn pools_have_cpus_and_domains() -> Result<()> {
     power_off(session)
 }
 
-/// As many guests as a busy host has, all created at the same time, run; and all end at the same time.
+/// As many guests as a busy host has are created at the same time, run, and end at the same time.
 #[test]
 #[ignore = "boots QEMU"]
 fn many_guests_at_once() -> Result<()> {
@@ -387,7 +388,7 @@ fn many_guests_at_once() -> Result<()> {
         files.push((name, fs::read(find_file(name)?)?));
     }
     let mut session = boot_with("xl-many", &scratch, &Machine::default(), &files)?;
-    // In a shell of their own, which doesn't tell of its jobs.
+    // Runs in a subshell, which doesn't report its jobs.
     let each = |verb: &str| format!("(for n in $(seq {GUESTS}); do {verb} & done; wait)");
     let free = "xl info | grep free_memory";
     let before = succeed(&mut session, free)?;
@@ -407,7 +408,7 @@ fn many_guests_at_once() -> Result<()> {
     power_off(session)
 }
 
-/// Waits until no toolstack knows of `debian`.
+/// Waits until no toolstack knows `debian` any more.
 fn debian_is_gone(session: &mut Session) -> Result<()> {
     let waits = "for i in $(seq 60); do xl list debian 2>&1 | grep -q 'invalid domain' && break; sleep 1; done";
     run(session, waits)?;
@@ -416,8 +417,8 @@ fn debian_is_gone(session: &mut Session) -> Result<()> {
     Ok(())
 }
 
-/// With xenstored and xenconsoled at work, `xenlike` gives its domain's console, starts it again when it reboots, and
-/// takes it away when it has powered off.
+/// With xenstored and xenconsoled running, `xenlike` attaches its domain's console, restarts the domain when it
+/// reboots, and removes it when it has powered off.
 #[test]
 #[ignore = "boots QEMU"]
 fn xenlike_beside_xenstored() -> Result<()> {
@@ -441,7 +442,7 @@ fn xenlike_beside_xenstored() -> Result<()> {
     power_off(session)
 }
 
-/// Debian's xentrace writes what happens on each CPU; ours does too, and makes JSON of both.
+/// Debian's xentrace records the events of each CPU. Our tool does too, and converts both traces to JSON.
 #[test]
 #[ignore = "boots QEMU"]
 fn debian_xentrace_writes_a_trace() -> Result<()> {
@@ -449,7 +450,7 @@ fn debian_xentrace_writes_a_trace() -> Result<()> {
     let mut session = boot("trace", &scratch)?;
     succeed(&mut session, "xentrace -D -T 2 all")?;
     succeed(&mut session, "[ $(wc -c < all) -gt 20000 ]")?;
-    // Once made, the buffers keep their size; a mask leaves the rest out.
+    // The buffers keep their size once they exist; a mask excludes other events.
     let again = run(&mut session, "xentrace_setsize 7; echo status $?")?;
     ensure!(!again.contains("status 0"), "{again}");
     succeed(&mut session, "xentrace -D -e 0x21000 -T 1 some")?;
@@ -477,16 +478,16 @@ fn debian_xentrace_writes_a_trace() -> Result<()> {
     power_off(session)
 }
 
-/// What of this program's a domain leaves behind.
+/// Lists what domains of this program leave behind.
 const LEFT: &str = "ls /run/xenlike /var/lib/xen; xenstore-ls /libxl; xenstore-ls /vm";
 
-/// `xl` shows, changes, saves, restores and ends a domain that `xenlike` has made, as if it were its own.
+/// `xl` shows, changes, saves, restores and ends a domain that `xenlike` has created, like one of its own.
 #[test]
 #[ignore = "boots QEMU"]
 fn xl_handles_domains_of_xenlike() -> Result<()> {
     let scratch = Scratch::new("ours")?;
     let mut session = boot("ours", &scratch)?;
-    // The folders stay, once they are there.
+    // The folders stay once they exist.
     let first = "mkdir -p /run/xenlike; xl create -q -p hello.cfg; xl destroy hello";
     run(&mut session, first)?;
     let before = succeed(&mut session, LEFT)?;
@@ -519,7 +520,7 @@ fn xl_handles_domains_of_xenlike() -> Result<()> {
         &mut session,
         "xl rename debian house && xenlike reboot house",
     )?;
-    // Its new life has a new name for xenconsoled too.
+    // After the restart, xenconsoled uses the domain's new name, too.
     let log = "/var/log/xen/console/guest-house.log";
     shows(&mut session, &format!("grep -c '^init: Linux' {log}"), "1")?;
     shows(&mut session, "xenlike list", "house")?;
@@ -539,7 +540,7 @@ fn xl_handles_domains_of_xenlike() -> Result<()> {
     power_off(session)
 }
 
-/// The commands of `xenlike` that go by Xenstore, and those that wait.
+/// The commands of `xenlike` that use Xenstore, and those that wait.
 #[test]
 #[ignore = "boots QEMU"]
 fn xenlike_has_the_shell_s_commands() -> Result<()> {
@@ -619,7 +620,7 @@ fn named(heading: &str) -> Result<BTreeSet<String>> {
     Ok(names.map(str::to_owned).collect())
 }
 
-/// docs/xl.md names each command of xl and each tool of its package, and no others.
+/// Checks that docs/xl.md names each command of xl and each tool of its package, and no others.
 fn documented(session: &mut Session) -> Result<()> {
     let usage = run(session, "xl 2>&1 | grep '^ [a-z]'")?;
     let commands: BTreeSet<String> = usage

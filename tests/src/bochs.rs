@@ -1,5 +1,5 @@
-//! Bochs as the machine: another emulator than QEMU, written by other people from the same manuals. It has CPU models
-//! with VT-x and with AMD-V, an i440FX board and its own BIOS.
+//! Bochs as the machine: an emulator that is independent of QEMU. It has CPU models with VT-x and with AMD-V, an
+//! i440FX board and its own BIOS.
 
 use anyhow::{Context, Result, bail};
 use std::fs;
@@ -9,38 +9,39 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A machine that Bochs shows.
+/// A machine that Bochs emulates.
 #[derive(Clone, Copy, Debug)]
 pub struct Bochs {
-    /// CPU model, as `bochs --help cpu` lists them.
+    /// CPU model, as listed by `bochs --help cpu`.
     pub model: &'static str,
     /// Number of CPUs.
     pub cpus: u32,
-    /// Memory, MiB.
+    /// Size of memory in MiB.
     pub memory_mib: u32,
 }
 
-/// Bochs writes what went wrong here, in the folder that it runs in.
+/// The file to which Bochs writes errors, in its working folder.
 const LOG: &str = "bochs.log";
-/// Longest time until its serial port connects.
+/// Time limit for connecting its serial port.
 const STARTS: Duration = Duration::from_secs(30);
 
 impl Bochs {
-    /// The command that boots `iso`, with the first serial port connected to TCP port `serial`. It is to run in
+    /// The command that boots `iso`, with the first serial port connected to TCP port `serial`. It must run in
     /// `scratch`.
     ///
     /// # Errors
-    /// When a file can't be written.
+    /// If a file can't be written.
     pub fn command(&self, iso: &Path, serial: u16, scratch: &Path) -> Result<Command> {
         fs::write(scratch.join("bochsrc"), self.settings(iso, serial))?;
-        // Debian's Bochs has the debugger in, which waits for a command to begin.
+        // Debian's Bochs includes the debugger, which waits for a command to start.
         fs::write(scratch.join("commands"), "c\nq\n")?;
         let mut bochs = Command::new("bochs");
         bochs.args(["-q", "-f", "bochsrc", "-rc", "commands"]);
         Ok(bochs)
     }
 
-    /// `clock: sync=none` makes time a count of instructions: `ips` a second, on the TSC too.
+    /// `clock: sync=none` derives time from the instruction count, including the TSC: `ips` instructions are a
+    /// second.
     fn settings(&self, iso: &Path, serial: u16) -> String {
         let Self {
             model,
@@ -74,10 +75,10 @@ debug: action=ignore
     }
 }
 
-/// Waits until the port that `bochs` was told of is connected.
+/// Waits until `bochs` has connected to the port that it was given.
 ///
 /// # Errors
-/// When Bochs ends, with its own reason, or takes too long.
+/// If Bochs ends (with its own message) or takes too long.
 pub fn connected(port: &TcpListener, bochs: &mut Child, scratch: &Path) -> Result<TcpStream> {
     port.set_nonblocking(true)?;
     let deadline = Instant::now() + STARTS;

@@ -1,14 +1,14 @@
-//! Writes cpio archives in the "newc" format (Linux: early-userspace/buffer-format), so that device
-//! nodes need no root.
+//! Writes cpio archives in the "newc" format (Linux: early-userspace/buffer-format), so that device nodes need no
+//! root.
 
-/// An archive in the making.
+/// An archive under construction.
 #[derive(Default)]
 pub struct Archive {
     bytes: Vec<u8>,
     entries: u32,
 }
 
-/// What an entry is: mode bits as in `stat`, and its content.
+/// The kind of an entry, which implies its mode bits as in `stat`, and its content.
 pub enum Entry<'a> {
     /// A file, mode 0644.
     File(&'a [u8]),
@@ -18,12 +18,12 @@ pub enum Entry<'a> {
     Program(&'a [u8]),
     /// A symbolic link to a path.
     Link(&'a str),
-    /// A character device, mode 0600: major and minor.
+    /// A character device, mode 0600: major and minor numbers.
     CharDevice(u32, u32),
 }
 
 impl Archive {
-    /// Adds an entry at `path` (no leading slash).
+    /// Adds an entry at `path` (without a leading slash).
     pub fn add(&mut self, path: &str, entry: &Entry<'_>) {
         let (mode, device, content) = match entry {
             Entry::Directory => (0o040_755, (0, 0), &[][..]),
@@ -35,7 +35,7 @@ impl Archive {
         self.write(path, mode, device, content);
     }
 
-    /// The finished archive.
+    /// Finishes the archive; returns its bytes.
     pub fn finish(mut self) -> Vec<u8> {
         self.write("TRAILER!!!", 0, (0, 0), &[]);
         self.bytes
@@ -88,7 +88,7 @@ mod tests {
         let bytes = archive.finish();
         assert_eq!(bytes.len() % 4, 0);
         assert!(bytes.starts_with(b"070701"));
-        // 110 header bytes and "init\0" end at 115: the content begins at 116.
+        // 110 header bytes and "init\0" end at 115, so the content begins at 116.
         assert_eq!(bytes.get(116..126), Some(&b"#!/bin/sh\n"[..]));
         assert!(bytes.windows(11).any(|window| window == b"TRAILER!!!\0"));
     }

@@ -1,10 +1,10 @@
 //! Boots xenlike (or any multiboot2 kernel) in QEMU or Bochs and talks to it over its serial console.
 //!
-//! Key types: [`media::Media`] makes a bootable GRUB image, [`machine::Machine`] says on what
-//! machine it boots ([`bochs::Bochs`] is another one), [`session::Session`] is the running machine with its console. The integration
-//! tests in `tests/` and `xtask run` both stand on these.
+//! Key types: [`media::Media`] makes a bootable GRUB image, [`machine::Machine`] describes the machine to boot on
+//! ([`bochs::Bochs`] is another one), and [`session::Session`] is the running machine with its console. The
+//! integration tests in `tests/` and `xtask run` use these.
 //!
-//! Everything that waits has a limit, and a failure carries what the console said.
+//! Every wait has a time limit, and a failure includes the console's output.
 
 pub mod bochs;
 pub mod cpio;

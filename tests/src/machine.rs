@@ -1,4 +1,4 @@
-//! The machine that QEMU shows: chipset, firmware, CPUs, memory.
+//! The machine that QEMU emulates: chipset, firmware, CPUs, memory.
 
 use anyhow::{Context, Result};
 use std::fs;
@@ -8,48 +8,48 @@ use std::process::Command;
 /// The chipset and machine type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chipset {
-    /// i440FX, PIIX: QEMU's `pc`.
+    /// i440FX and PIIX, QEMU's `pc`.
     Pc,
-    /// ICH9 with PCI Express: QEMU's `q35`.
+    /// ICH9 with PCI Express, QEMU's `q35`.
     Q35,
-    /// Hardware-reduced ACPI, with neither HPET nor PM timer; the medium is a disk: QEMU's `microvm`.
+    /// Hardware-reduced ACPI, with neither HPET nor PM timer; the medium is a disk. QEMU's `microvm`.
     Reduced,
 }
 
-/// What starts GRUB.
+/// The firmware that starts GRUB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Firmware {
-    /// SeaBIOS.
+    /// SeaBIOS, as QEMU brings it.
     Bios,
-    /// OVMF (Debian's package `ovmf`).
+    /// OVMF, from Debian's package `ovmf`.
     Uefi,
 }
 
-/// Where the first serial port goes.
+/// Where the first serial port is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Serial {
-    /// QEMU's standard input and output carry the port's bytes and nothing else.
+    /// QEMU's standard input and output carry only the port's bytes.
     Pipe,
-    /// A person's terminal, with QEMU's monitor behind `Ctrl-A c` and the way out at `Ctrl-A x`.
+    /// The user's terminal, with QEMU's monitor at `Ctrl-A c` and quitting at `Ctrl-A x`.
     Terminal,
 }
 
-/// A machine to boot a medium on.
+/// A machine on which to boot a medium.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    /// Chipset.
+    /// Chipset of the machine.
     pub chipset: Chipset,
-    /// Firmware.
+    /// Firmware of the machine.
     pub firmware: Firmware,
     /// Number of CPUs.
     pub cpus: u32,
-    /// Memory, MiB.
+    /// Size of memory in MiB.
     pub memory_mib: u32,
-    /// QEMU's `-cpu` value.
+    /// Value of QEMU's `-cpu`.
     pub cpu: String,
     /// Whether the image is a USB stick instead of a CD.
     pub usb_stick: bool,
-    /// Further QEMU arguments.
+    /// Further arguments for QEMU.
     pub extra: Vec<String>,
 }
 
@@ -68,10 +68,10 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// The QEMU command that boots `iso` on this machine. `scratch` takes what QEMU writes.
+    /// The QEMU command that boots `iso` on this machine. QEMU writes files into `scratch`.
     ///
     /// # Errors
-    /// When the UEFI firmware's files are missing.
+    /// If the UEFI firmware's files are missing.
     pub fn command(&self, iso: &Path, serial: Serial, scratch: &Path) -> Result<Command> {
         let mut qemu = Command::new("qemu-system-x86_64");
         let chipset = match self.chipset {
@@ -110,7 +110,7 @@ impl Machine {
         Ok(qemu)
     }
 
-    /// Adds a QEMU argument.
+    /// Adds an argument for QEMU.
     #[must_use]
     pub fn with(mut self, argument: &str) -> Self {
         self.extra.push(argument.to_owned());

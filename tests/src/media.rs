@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// One multiboot2 module: a file, and the words that follow it on GRUB's `module2` line.
+/// A multiboot2 module: a file, and the words after it on GRUB's `module2` line.
 #[derive(Clone, Debug)]
 pub struct Module {
     source: PathBuf,
@@ -15,7 +15,7 @@ pub struct Module {
 }
 
 impl Module {
-    /// A file of the embedded shell, under `name` (the boot domain's `file=NAME` rule).
+    /// A file for the embedded shell, called `name` (the boot domain's `file=NAME` rule).
     pub fn file(name: &str, source: impl Into<PathBuf>) -> Self {
         Self::with_arguments(source, format!("file={name}"))
     }
@@ -28,13 +28,13 @@ impl Module {
         }
     }
 
-    /// Its words.
+    /// The words of its command line.
     pub fn arguments(&self) -> &str {
         &self.arguments
     }
 }
 
-/// What a medium boots.
+/// The contents of a medium.
 #[derive(Clone, Debug)]
 pub struct Media {
     kernel: PathBuf,
@@ -63,7 +63,7 @@ impl Media {
         Self::new(build("xenlike")).command_line("console=com1,vga com1=115200,8n1")
     }
 
-    /// The same with the test build, which can audit itself ([`crate::session::Session::audit`]).
+    /// Like [`Self::xenlike`], with the test build, which can audit itself ([`crate::session::Session::audit`]).
     pub fn test_build() -> Self {
         Self::xenlike().with_kernel(build("test/xenlike"))
     }
@@ -80,7 +80,7 @@ impl Media {
         self.kernel == build("test/xenlike")
     }
 
-    /// Replaces the kernel's command line (GRUB's quoting rules hold).
+    /// Replaces the kernel's command line (GRUB's quoting rules apply).
     #[must_use]
     pub fn command_line(mut self, text: &str) -> Self {
         self.command_line = text.to_owned();
@@ -97,28 +97,28 @@ impl Media {
         self
     }
 
-    /// Adds a module behind those already there.
+    /// Adds a module after the present ones.
     #[must_use]
     pub fn module(mut self, module: Module) -> Self {
         self.modules.push(module);
         self
     }
 
-    /// Has GRUB leave the screen in VGA text mode (BIOS).
+    /// Makes GRUB leave the screen in VGA text mode (BIOS).
     #[must_use]
     pub fn on_text_screen(mut self) -> Self {
         self.text_screen = true;
         self
     }
 
-    /// Has GRUB load it by version 1 of multiboot.
+    /// Makes GRUB load the kernel by version 1 of multiboot.
     #[must_use]
     pub fn by_version_1(mut self) -> Self {
         self.version_1 = true;
         self
     }
 
-    /// Has GRUB put `table` in the place of the firmware's ACPI tables with that signature.
+    /// Makes GRUB replace the firmware's ACPI tables with that signature by `table`.
     #[must_use]
     pub fn with_acpi_table(mut self, signature: &str, table: Vec<u8>) -> Self {
         self.acpi_tables.push((signature.to_owned(), table));
@@ -132,7 +132,7 @@ impl Media {
         self
     }
 
-    /// Adds Domain-0's kernel with its command line and, behind it, its initrd: the order that Xen has, too.
+    /// Adds Domain-0's kernel with its command line and, after it, its initrd, in the same order as for Xen.
     #[must_use]
     pub fn dom0(
         self,
@@ -147,7 +147,7 @@ impl Media {
     /// Writes the image to `iso`.
     ///
     /// # Errors
-    /// When a file is missing or `grub-mkrescue` fails; the text says which and why.
+    /// If a file is missing or `grub-mkrescue` fails, with the reason.
     pub fn write(&self, iso: &Path) -> Result<()> {
         let scratch = Scratch::new("iso")?;
         let boot = scratch.path().join("boot");
@@ -168,7 +168,7 @@ impl Media {
         if !self.acpi_tables.is_empty() {
             text.push_str(&acpi_command(&self.acpi_tables));
         }
-        // Writing to a String does not fail.
+        // Writing to a String can't fail.
         let version = if self.version_1 { "" } else { "2" };
         let _ = writeln!(
             text,
@@ -184,7 +184,7 @@ impl Media {
             );
         }
         if self.text_screen {
-            // Behind `multiboot2`, which sets it by the kernel's header.
+            // Must follow `multiboot2`, which sets it by the kernel's header.
             text.push_str("set gfxpayload=text\n");
         }
         text.push_str("boot\n");
@@ -192,7 +192,7 @@ impl Media {
     }
 }
 
-/// The console on serial and screen; a machine without a serial port keeps its screen.
+/// Puts GRUB's console on serial port and screen; a machine without a serial port keeps its screen.
 const PREAMBLE: &str = "\
 set timeout=0
 if serial --unit=0 --speed=115200; then
@@ -202,20 +202,20 @@ fi
 insmod all_video
 ";
 
-/// The line that replaces ACPI tables.
+/// The command that replaces ACPI tables.
 fn acpi_command(tables: &[(String, Vec<u8>)]) -> String {
     let names: Vec<&str> = tables.iter().map(|(name, _)| name.as_str()).collect();
     let files: Vec<String> = names.iter().map(|n| format!("/boot/{n}.dat")).collect();
     format!("acpi --exclude={} {}\n", names.join(","), files.join(" "))
 }
 
-/// A unique name that still tells a person what the file is.
+/// A unique name that is still recognisable to a reader.
 fn module_name(index: usize, module: &Module) -> String {
     let base = module.source.file_name().unwrap_or_default();
     format!("{index:02}-{}", base.to_string_lossy().replace(' ', "_"))
 }
 
-/// Puts `source` at `target`: a hard link where the file system can, a copy otherwise.
+/// Puts `source` at `target`: as a hard link if the file system allows, else as a copy.
 fn place(source: &Path, target: &Path) -> Result<()> {
     let real = fs::canonicalize(source).with_context(|| format!("{}", source.display()))?;
     if fs::hard_link(&real, target).is_err() {

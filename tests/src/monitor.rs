@@ -1,5 +1,5 @@
-//! QEMU's monitor (QMP over a socket), by which a test presses keys, plugs devices, and looks at CPUs and at the screen from
-//! outside.
+//! QEMU's monitor (QMP over a socket), through which a test presses keys, plugs devices, and inspects CPUs and the
+//! screen.
 
 use crate::machine::Machine;
 use crate::paths::Scratch;
@@ -11,9 +11,9 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Longest time until QEMU has its monitor.
+/// Time limit until QEMU's monitor is ready.
 const START: Duration = Duration::from_secs(20);
-/// Longest time for an answer. QEMU is slow while a busy machine has other work.
+/// Time limit for an answer. QEMU is slow while the host is busy.
 const ANSWER: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(200);
 
@@ -23,16 +23,16 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// A monitor for a machine that is yet to start.
+    /// Prepares a monitor for a machine that has not started yet.
     ///
     /// # Errors
-    /// When there is no place for its socket.
+    /// If the socket's folder can't be made.
     pub fn new() -> Result<Self> {
         let scratch = Scratch::new("monitor")?;
         Ok(Self { scratch })
     }
 
-    /// A file of its own.
+    /// Path of a file in the monitor's folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.scratch.path().join(name)
     }
@@ -46,32 +46,32 @@ impl Monitor {
             .with(&format!("unix:{socket},server,nowait"))
     }
 
-    /// What QEMU's human monitor says to a command, such as `mce` or `nmi`.
+    /// Runs a command of QEMU's human monitor, such as `mce` or `nmi`; returns its output.
     ///
     /// # Errors
-    /// When QEMU is gone or does not answer.
+    /// If QEMU is gone or doesn't answer.
     pub fn command(&self, line: &str) -> Result<String> {
         let said = self.execute("human-monitor-command", &json!({ "command-line": line }))?;
         Ok(said.as_str().unwrap_or_default().to_owned())
     }
 
-    /// Of so many CPUs, how many are in HLT now.
+    /// Number of CPUs that are in HLT now.
     ///
     /// # Errors
-    /// As [`Self::command`].
+    /// As for [`Self::command`].
     pub fn halted(&self) -> Result<usize> {
         let registers = self.command("info registers -a")?;
         Ok(registers.matches("HLT=1").count())
     }
 
-    /// Tells QEMU to end, which may have ended already: then it has no monitor any more.
+    /// Tells QEMU to quit. It may have ended already, and then has no monitor any more.
     pub fn quit(&self) {
         if let Ok(stream) = UnixStream::connect(self.path("socket")) {
             let _ = ask(stream, "quit", &json!({}));
         }
     }
 
-    /// QEMU makes the socket a moment after it starts.
+    /// QEMU creates the socket shortly after it starts.
     fn connect(&self) -> Result<UnixStream> {
         let deadline = Instant::now() + START;
         loop {
@@ -82,7 +82,7 @@ impl Monitor {
         }
     }
 
-    /// What QEMU gives back for a command of QMP.
+    /// Runs a QMP command; returns its result.
     pub(crate) fn execute(&self, command: &str, arguments: &Value) -> Result<Value> {
         ask(self.connect()?, command, arguments)
     }
@@ -100,7 +100,7 @@ fn ask(mut stream: UnixStream, command: &str, arguments: &Value) -> Result<Value
             let line = lines.next().context("the monitor closed")??;
             let mut said: Value = serde_json::from_str(&line)?;
             ensure!(said.get("error").is_none(), "QEMU: {line}");
-            // Events come in between.
+            // Events may arrive before the result.
             if let Some(given) = said.get_mut("return") {
                 break given.take();
             }

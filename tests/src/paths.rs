@@ -1,12 +1,12 @@
-//! Where things lie in the working tree.
+//! Paths in the working tree.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs, io, process};
 
-/// The root of the working tree. A checkout may be moved or copied with what was built in it, so it is looked for when
-/// the program runs: above the package that cargo runs, or above the current folder.
+/// The root of the working tree. A checkout may be moved or copied with its build results, so the root is searched
+/// for at run time: above the package that cargo runs, or above the current folder.
 pub fn root() -> &'static Path {
     static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
         let package = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
@@ -18,7 +18,7 @@ pub fn root() -> &'static Path {
     &ROOT
 }
 
-/// The nearest folder that has all of the working tree below it.
+/// The nearest enclosing folder that is a root of the working tree.
 fn root_above(place: &Path) -> Option<PathBuf> {
     let is_root = |folder: &&Path| folder.join("xenlike-core/Cargo.toml").is_file();
     place.ancestors().find(is_root).map(Path::to_owned)
@@ -29,17 +29,17 @@ pub fn build(relative: &str) -> PathBuf {
     root().join("build").join(relative)
 }
 
-/// A directory of its own for one use, removed when dropped.
+/// A temporary directory, removed when dropped.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
 }
 
 impl Scratch {
-    /// Makes a fresh directory below `build/tmp`.
+    /// Makes a new directory below `build/tmp`.
     ///
     /// # Errors
-    /// When the directory can't be made.
+    /// If the directory can't be made.
     pub fn new(label: &str) -> io::Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -52,7 +52,7 @@ impl Scratch {
         Ok(Self { path })
     }
 
-    /// Its path.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -60,12 +60,12 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // A leftover directory below build/ harms nobody.
+        // A leftover directory below build/ does no harm.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
 
-/// Removes what processes that were killed left behind.
+/// Removes directories that killed processes left behind.
 fn remove_leftovers(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -95,14 +95,14 @@ mod tests {
         Ok(())
     }
 
-    /// A program that does nothing.
+    /// Makes a fake program from a script.
     fn pretend(folder: &Path, name: &str, script: &str) -> io::Result<()> {
         let path = folder.join(name);
         fs::write(&path, format!("#!/bin/sh\n{script}\n"))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
     }
 
-    /// `scripts/setup` throws away what was built elsewhere, and only that.
+    /// `scripts/setup` discards build results from another place, and nothing else.
     #[test]
     fn a_moved_checkout_is_built_again() -> io::Result<()> {
         let scratch = Scratch::new("moved")?;

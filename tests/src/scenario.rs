@@ -1,4 +1,4 @@
-//! What most tests begin with: a medium with some files, a machine, the shell's prompt.
+//! The common beginning of most tests: a medium with some files, a machine, the shell's prompt.
 
 use crate::machine::Machine;
 use crate::media::{Media, Module};
@@ -8,19 +8,19 @@ use anyhow::{Result, bail, ensure};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Longest time from power-on to the shell's prompt. Emulated, on a busy machine.
+/// Time limit from power-on to the shell's prompt, emulated on a busy host.
 pub const BOOT: Duration = Duration::from_secs(120);
-/// Longest time for a command that only prints.
+/// Time limit for a command that only prints.
 pub const SHORT: Duration = Duration::from_secs(30);
-/// Longest time for a small guest's whole life.
+/// Time limit for the whole life of a small guest.
 pub const GUEST: Duration = Duration::from_secs(120);
-/// Longest time for a Linux guest to get somewhere.
+/// Time limit for each step of a Linux guest.
 pub const LINUX: Duration = Duration::from_secs(300);
 
-/// Finds a file that the standard image has too: a sample guest, a configuration, one of Debian's.
+/// Finds a file that is also in the standard image: a sample guest, a configuration, one of Debian's kernels.
 ///
 /// # Errors
-/// When `scripts/build` did not make it.
+/// If `scripts/build` hasn't made it.
 pub fn find_file(name: &str) -> Result<PathBuf> {
     let folders = [
         build("guests"),
@@ -37,15 +37,15 @@ pub fn find_file(name: &str) -> Result<PathBuf> {
 /// A medium of the test build whose shell has these files.
 ///
 /// # Errors
-/// As [`find_file`].
+/// As for [`find_file`].
 pub fn media_with(files: &[&str]) -> Result<Media> {
     with_files(Media::test_build(), files)
 }
 
-/// The same of `build/xenlike` itself: for tests of what a user gets, or of how fast that is.
+/// Like [`media_with`], for `build/xenlike` itself: for tests of the released program or of its speed.
 ///
 /// # Errors
-/// As [`find_file`].
+/// As for [`find_file`].
 pub fn artefact_with(files: &[&str]) -> Result<Media> {
     with_files(Media::xenlike(), files)
 }
@@ -60,25 +60,25 @@ fn with_files(mut media: Media, files: &[&str]) -> Result<Media> {
 /// Boots `media` on `machine` up to the shell's prompt.
 ///
 /// # Errors
-/// When the prompt doesn't come.
+/// If the prompt doesn't appear.
 pub fn boot_to_prompt(name: &str, media: &Media, machine: &Machine) -> Result<Session> {
     let mut session = Session::boot(name, media, machine)?;
     session.expect_prompt(BOOT)?;
     Ok(session)
 }
 
-/// Boots the usual machine with these files up to the prompt.
+/// Boots the default machine with these files up to the prompt.
 ///
 /// # Errors
-/// When a file is missing or the prompt doesn't come.
+/// If a file is missing or the prompt doesn't appear.
 pub fn shell_with(name: &str, files: &[&str]) -> Result<Session> {
     boot_to_prompt(name, &media_with(files)?, &Machine::default())
 }
 
-/// The number behind `name` and a colon in what a command printed, as `info` does.
+/// The number after `name` and a colon in a command's output, such as that of `info`.
 ///
 /// # Errors
-/// When there is no such line.
+/// If there is no such line.
 pub fn number_after(name: &str, printed: &str) -> Result<u64> {
     for line in printed.lines() {
         if let Some((key, value)) = line.split_once(':')
@@ -95,28 +95,28 @@ pub fn number_after(name: &str, printed: &str) -> Result<u64> {
     bail!("no `{name}: NUMBER` in:\n{printed}")
 }
 
-/// Powers the machine off at the prompt and waits for its end. The test build audits itself before.
+/// Powers the machine off at the prompt and waits for its end. The test build audits itself first.
 ///
 /// # Errors
-/// When it stays on, or the audit finds something.
+/// If the machine stays on, or the audit finds something.
 pub fn power_off(mut session: Session) -> Result<()> {
     session.audit()?;
     session.send_line("poweroff")?;
     session.expect_end(SHORT).map(drop)
 }
 
-/// Frames that nobody has, as the shell's `info` tells.
+/// Number of free frames, as shown by the shell's `info`.
 ///
 /// # Errors
-/// When the shell does not tell.
+/// If the shell doesn't show it.
 pub fn free_frames(session: &mut Session) -> Result<u64> {
     number_after("free_frames", &session.succeed("info", SHORT)?)
 }
 
-/// As many frames are free as `before`.
+/// Checks that as many frames are free as `before`.
 ///
 /// # Errors
-/// When they are not, or the shell does not tell.
+/// If they are not, or the shell doesn't show it.
 pub fn no_frame_is_lost(session: &mut Session, before: u64) -> Result<()> {
     let after = free_frames(session)?;
     ensure!(

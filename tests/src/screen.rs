@@ -8,12 +8,12 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What GRUB made of the screen.
+/// The mode in which GRUB left the screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A linear frame buffer, on which the core draws with its own font.
     Pixels,
-    /// VGA text.
+    /// VGA text mode.
     Text,
 }
 
@@ -25,10 +25,10 @@ const TEXT_COLUMNS: usize = 80;
 const TEXT_ROWS: usize = 25;
 
 impl Monitor {
-    /// What the screen shows now, a line for each row.
+    /// The present contents of the screen, with a line for each row.
     ///
     /// # Errors
-    /// When QEMU does not tell.
+    /// If QEMU doesn't return it.
     pub fn screen(&self, kind: Kind) -> Result<String> {
         let file = self.path("screen");
         let name = file.display().to_string();
@@ -52,7 +52,7 @@ impl Monitor {
     /// Waits until the screen shows `text`.
     ///
     /// # Errors
-    /// At the limit: with what it shows instead.
+    /// If the time limit passes; the error has the screen's contents.
     pub fn expect(&self, kind: Kind, text: &str, limit: Duration) -> Result<String> {
         let deadline = Instant::now() + limit;
         loop {
@@ -82,7 +82,7 @@ fn read_text(bytes: &[u8]) -> String {
         .join("\n")
 }
 
-/// Finds the core's glyphs in a picture (PPM, binary).
+/// Recognises the core's glyphs in a picture (PPM, binary).
 fn read_pixels(ppm: &[u8]) -> Result<String> {
     let mut parts = ppm.splitn(4, |byte| *byte == b'\n');
     let mut line = || parts.next().context("not a PPM picture");
@@ -113,7 +113,7 @@ fn read_pixels(ppm: &[u8]) -> Result<String> {
     Ok(rows.collect::<Vec<_>>().join("\n"))
 }
 
-/// The character whose glyph, each line twice, this is; `?` for none.
+/// The character with this glyph, each of whose lines is drawn twice; `?` if there is none.
 fn glyph_of(lines: &[u8; GLYPH_HEIGHT]) -> char {
     (0x20..=0x7e_u8)
         .find(|byte| {

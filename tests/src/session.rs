@@ -1,4 +1,4 @@
-//! A running machine and its serial console: send a line, wait for a text with a limit.
+//! A running machine and its serial console: sends lines, and waits for text with a time limit.
 
 use crate::bochs::{self, Bochs};
 use crate::machine::{Machine, Serial};
@@ -18,14 +18,14 @@ use std::{fs, thread};
 /// The shell's prompt in the embedded control domain.
 pub const PROMPT: &str = "xenlike> ";
 
-/// What the console said so far.
+/// The console's output so far.
 #[derive(Default)]
 struct Log {
     text: String,
     ended: bool,
 }
 
-/// What ends every wait: a panic, or an audit that found something.
+/// Text that ends every wait: a panic, or an audit that found something.
 const FATAL: &str = r"(?m)^.*(xenlike: panic on |\(xenlike\) audit: [a-z]).*\n";
 
 type SharedLog = Arc<(Mutex<Log>, Condvar)>;
@@ -36,20 +36,20 @@ pub struct Session {
     emulator: Child,
     input: Box<dyn Write + Send>,
     log: SharedLog,
-    /// Byte offset behind the last text that was waited for.
+    /// Offset in bytes after the last text that was waited for.
     cursor: usize,
     /// Text that ends every wait at once.
     fatal: Option<Regex>,
-    /// The hypervisor can audit itself.
+    /// Whether the hypervisor can audit itself.
     audits: bool,
     _scratch: Scratch,
 }
 
 impl Session {
-    /// Writes `media` and boots it on `machine`. `name` names the transcript.
+    /// Writes `media` and boots it on `machine`. `name` is the transcript's name.
     ///
     /// # Errors
-    /// When the medium can't be made or QEMU doesn't start.
+    /// If the medium can't be made or QEMU doesn't start.
     pub fn boot(name: &str, media: &Media, machine: &Machine) -> Result<Self> {
         let scratch = Scratch::new(name)?;
         let iso = scratch.path().join("boot.iso");
@@ -59,18 +59,18 @@ impl Session {
         Ok(session)
     }
 
-    /// Boots an image that is there already.
+    /// Boots an existing image.
     ///
     /// # Errors
-    /// When QEMU doesn't start.
+    /// If QEMU doesn't start.
     pub fn boot_iso(name: &str, iso: &Path, machine: &Machine) -> Result<Self> {
         Self::start(name, iso, machine, Scratch::new(name)?)
     }
 
-    /// As [`Session::boot`], in Bochs.
+    /// Like [`Session::boot`], in Bochs.
     ///
     /// # Errors
-    /// When the medium can't be made or Bochs doesn't start.
+    /// If the medium can't be made or Bochs doesn't start.
     pub fn boot_on_bochs(name: &str, media: &Media, machine: &Bochs) -> Result<Self> {
         let scratch = Scratch::new(name)?;
         let iso = scratch.path().join("boot.iso");
@@ -104,7 +104,7 @@ impl Session {
         Self::attach(name, qemu, (Box::new(input), output), scratch)
     }
 
-    /// Listens to a machine whose serial port takes and gives bytes at these two ends.
+    /// Attaches to a machine whose serial port is connected to these two ends.
     fn attach(
         name: &str,
         emulator: Child,
@@ -126,15 +126,15 @@ impl Session {
         })
     }
 
-    /// For a test that expects a hypervisor panic: waits don't end at one.
+    /// For a test that expects a hypervisor panic: waits don't end when one occurs.
     pub fn allow_panic(&mut self) {
         self.fatal = None;
     }
 
-    /// Sends `text` as typed.
+    /// Sends `text` as if typed.
     ///
     /// # Errors
-    /// When QEMU is gone.
+    /// If QEMU is gone.
     pub fn send(&mut self, text: &str) -> Result<()> {
         let sent = self
             .input
@@ -146,26 +146,26 @@ impl Session {
     /// Sends a line and the return key.
     ///
     /// # Errors
-    /// When QEMU is gone.
+    /// If QEMU is gone.
     pub fn send_line(&mut self, line: &str) -> Result<()> {
         self.send(&format!("{line}\r"))
     }
 
-    /// Waits until the console says something that `pattern` (a regular expression; `^` and `$`
-    /// match at lines) matches, behind what was waited for before. Gives the matched text.
+    /// Waits until the console's output, after the last text that was waited for, matches `pattern` (a regular
+    /// expression, in which `^` and `$` match at lines). Returns the matched text.
     ///
     /// # Errors
-    /// At the limit, when QEMU ends, or when the hypervisor panics: with the transcript's end.
+    /// If the time limit passes, QEMU ends, or the hypervisor panics; the error has the transcript's end.
     pub fn expect(&mut self, pattern: &str, limit: Duration) -> Result<String> {
         let regex = Regex::new(&format!("(?m){pattern}"))?;
         let (_, matched) = self.wait(&regex, limit)?;
         Ok(matched)
     }
 
-    /// Waits for `pattern` and gives all that the console said before it.
+    /// Waits for `pattern` and returns all output before it.
     ///
     /// # Errors
-    /// As [`Session::expect`].
+    /// As for [`Session::expect`].
     pub fn read_until(&mut self, pattern: &str, limit: Duration) -> Result<String> {
         let regex = Regex::new(&format!("(?m){pattern}"))?;
         let (before, _) = self.wait(&regex, limit)?;
@@ -175,25 +175,25 @@ impl Session {
     /// Waits for the embedded shell's prompt.
     ///
     /// # Errors
-    /// As [`Session::expect`].
+    /// As for [`Session::expect`].
     pub fn expect_prompt(&mut self, limit: Duration) -> Result<()> {
         self.expect(&format!("^{PROMPT}"), limit).map(drop)
     }
 
-    /// Gives the embedded shell a command, at its prompt, and returns what it printed.
+    /// Runs a command in the embedded shell, at its prompt; returns its output.
     ///
     /// # Errors
-    /// As [`Session::expect`].
+    /// As for [`Session::expect`].
     pub fn command(&mut self, line: &str, limit: Duration) -> Result<String> {
         self.send_line(line)?;
         self.expect(r"\n", limit)?;
         self.read_until(&format!("^{PROMPT}"), limit)
     }
 
-    /// As [`Session::command`], and an error when the command printed one.
+    /// Like [`Session::command`], but fails if the command printed an error.
     ///
     /// # Errors
-    /// As [`Session::expect`], and when a line begins with `error: `.
+    /// As for [`Session::expect`], or if a line begins with `error: `.
     pub fn succeed(&mut self, line: &str, limit: Duration) -> Result<String> {
         let printed = self.command(line, limit)?;
         if printed.lines().any(|line| line.starts_with("error: ")) {
@@ -202,11 +202,11 @@ impl Session {
         Ok(printed)
     }
 
-    /// Has the hypervisor audit itself by its debug key, if it is the test build: every reference, type
-    /// and binding is counted anew. An audit that finds something ends any wait, whoever asked for it.
+    /// Makes the hypervisor audit itself by its debug key, if it is the test build: every reference, type and binding
+    /// is recounted. An audit that finds something, whatever requested it, ends any wait.
     ///
     /// # Errors
-    /// When it finds something.
+    /// If the audit finds something.
     pub fn audit(&mut self) -> Result<()> {
         const LIMIT: Duration = Duration::from_secs(60);
         if !self.audits {
@@ -225,7 +225,7 @@ impl Session {
     /// Waits until QEMU ends by itself (power off, or a reset).
     ///
     /// # Errors
-    /// At the limit.
+    /// If the time limit passes.
     pub fn expect_end(&mut self, limit: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + limit;
         loop {
@@ -239,7 +239,7 @@ impl Session {
         }
     }
 
-    /// All that the console said.
+    /// All output of the console.
     pub fn transcript(&self) -> String {
         let guard = self.log.0.lock().unwrap_or_else(PoisonError::into_inner);
         guard.text.clone()
@@ -271,7 +271,7 @@ impl Session {
             if let Some(problem) = problem {
                 drop(guard);
                 if fatal_report_follows(&problem) {
-                    // Let the panic's registers and backtrace arrive.
+                    // Lets the panic's registers and backtrace arrive.
                     thread::sleep(Duration::from_secs(2));
                 }
                 return Err(self.failure(&problem));
@@ -281,7 +281,7 @@ impl Session {
         }
     }
 
-    /// An error with the transcript: its end in the text, all of it in a file.
+    /// An error with the end of the transcript; the whole transcript is written to a file.
     fn failure(&self, problem: &str) -> anyhow::Error {
         let text = self.transcript();
         let lines: Vec<&str> = text.lines().collect();
@@ -300,10 +300,10 @@ impl Session {
         Ok(path.display().to_string())
     }
 
-    /// Ends QEMU without asking the machine.
+    /// Ends QEMU without involving the machine.
     ///
     /// # Errors
-    /// When QEMU can't be ended.
+    /// If QEMU can't be ended.
     pub fn kill(mut self) -> Result<()> {
         if self.emulator.try_wait()?.is_none() {
             self.emulator.kill()?;
@@ -315,7 +315,7 @@ impl Session {
     }
 }
 
-/// The command, run so that it dies with this thread even when that is killed (util-linux's setpriv).
+/// The command, wrapped so that it dies with this thread even if that is killed (by util-linux's setpriv).
 fn ends_with_us(command: Command) -> Command {
     let setpriv = Path::new("/usr/bin/setpriv");
     if !setpriv.exists() {
@@ -335,7 +335,7 @@ fn fatal_report_follows(problem: &str) -> bool {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // Already ended is fine; nothing else can be done about a failure here.
+        // It may have ended already, and another failure can't be handled here.
         let _ = self.emulator.kill();
         let _ = self.emulator.wait();
     }

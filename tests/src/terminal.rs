@@ -1,7 +1,7 @@
-//! Turns a serial port's bytes into plain text lines.
+//! Converts a serial port's bytes to plain text lines.
 
-/// Drops carriage returns and terminal escape sequences (ECMA-48: CSI, OSC, two-byte ones) from a
-/// byte stream, whatever the boundaries at which it arrives.
+/// Removes carriage returns and terminal escape sequences (ECMA-48: CSI, OSC, two-byte ones) from a byte stream,
+/// which may be split anywhere.
 #[derive(Debug, Default)]
 pub struct PlainText {
     state: State,
@@ -17,7 +17,7 @@ enum State {
 }
 
 impl PlainText {
-    /// Appends to `text` what remains of `bytes`.
+    /// Appends the remaining text of `bytes` to `text`.
     pub fn feed(&mut self, bytes: &[u8], text: &mut String) {
         let mut kept = Vec::with_capacity(bytes.len());
         for &byte in bytes {
@@ -30,7 +30,7 @@ impl PlainText {
                 (State::Text, _) => State::Text,
                 (State::Escape, b'[') => State::Csi,
                 (State::Escape, b']') => State::Osc,
-                // A charset selection has one more byte, which the CSI end rule also takes.
+                // A charset selection has one more byte, which the rule for the end of a CSI also covers.
                 (State::Escape, b'(' | b')') => State::Csi,
                 (State::Escape, _) => State::Text,
                 (State::Csi, 0x40..=0x7e) => State::Text,
