@@ -1,8 +1,8 @@
 //! The hypercall instruction: `syscall` with the number in rax and the arguments in rdi, rsi, rdx, r10, r8.
 //!
-//! A 64-bit PV domain's hypercall page contains the same instructions, so no page is needed. The instruction clobbers
-//! rcx and r11, and a hypercall that continues itself changes its argument registers (Xen's public header
-//! `arch-x86/xen-x86_64.h`).
+//! A 64-bit PV domain's hypercall page contains the same instructions, so no page is needed. The
+//! instruction clobbers rcx and r11, and a hypercall that continues itself changes its argument registers
+//! (Xen's public header `arch-x86/xen-x86_64.h`).
 
 #![expect(unsafe_code, reason = "the hypercall instruction")]
 

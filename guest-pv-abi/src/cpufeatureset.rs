@@ -1,5 +1,5 @@
-//! Bits of a featureset. A constant is the index of its word times 32 plus its bit; the words are in the header's
-//! order.
+//! Bits of a featureset. A constant is the index of its word times 32 plus its bit; the words are
+//! in the header's order.
 //!
 //! Source: Xen's public header `arch-x86/cpufeatureset.h`.
 

@@ -100,8 +100,8 @@ pub struct GrantEntryV2 {
     pub flags: u16,
     /// The domain that may use the grant.
     pub domid: u16,
-    /// With `GTF_SUB_PAGE`: offset of the first byte; with `GTF_TRANSITIVE`: the domain that granted the page to this
-    /// one.
+    /// With `GTF_SUB_PAGE`: offset of the first byte; with `GTF_TRANSITIVE`: the domain that granted the
+    /// page to this one.
     pub first: u16,
     /// With `GTF_SUB_PAGE`: number of bytes.
     pub length: u16,

@@ -32,8 +32,8 @@ numbers! { NUMBERS_U32, "trace.h", u32;
     TRC_64_FLAG = 0x100, "TRC_64_FLAG";
 }
 
-/// The header of a CPU's buffer, before the records. Both words count bytes, modulo twice the size of the record
-/// area.
+/// The header of a CPU's buffer, before the records. Both words count bytes, modulo twice the size
+/// of the record area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct TBuf {

@@ -47,8 +47,8 @@ pub struct VcpuRunstateInfo {
     pub state: i32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
-    /// System time at which the state was entered. Bit 63 (`XEN_RUNSTATE_UPDATE`) is set while the structure is being
-    /// written.
+    /// System time at which the state was entered. Bit 63 (`XEN_RUNSTATE_UPDATE`) is set while the
+    /// structure is being written.
     pub state_entry_time: u64,
     /// Nanoseconds spent in each state.
     pub time: [u64; 4],

@@ -1,5 +1,5 @@
-//! The core of the guest ABI: hypercall numbers, virtual IRQs, page-table updates, the shared info and start info
-//! pages.
+//! The core of the guest ABI: hypercall numbers, virtual IRQs, page-table updates, the shared info
+//! and start info pages.
 //!
 //! Source: Xen's public header `xen.h`.
 

@@ -1,8 +1,8 @@
 //! xenlike's own additions: the boot domain's image, its start, and the private hypercall.
 //!
-//! None of this is part of Xen's ABI, and guests never see it. The hypercall has the number of `__HYPERVISOR_arch_0`
-//! and returns `ENOSYS` to every domain but the boot domain, except that in test builds any domain may request an
-//! audit.
+//! None of this is part of Xen's ABI, and guests never see it. The hypercall has the number of
+//! `__HYPERVISOR_arch_0` and returns `ENOSYS` to every domain but the boot domain, except that in test builds any
+//! domain may request an audit.
 
 use crate::layout::layout;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -27,8 +27,8 @@ pub const DOMID_BOOT: u16 = 0x7fe0;
 /// `BootImage::magic`: "XLBOOTDM" in memory order.
 pub const BOOT_IMAGE_MAGIC: u64 = u64::from_le_bytes(*b"XLBOOTDM");
 
-/// Header of the boot domain's flat image, as the build links it into the hypervisor. The bytes from `virt_base` on
-/// follow the header.
+/// Header of the boot domain's flat image, as the build links it into the hypervisor. The bytes from `virt_base`
+/// on follow the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct BootImage {

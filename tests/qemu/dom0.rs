@@ -22,8 +22,8 @@ pub fn boot_with(name: &str, machine: &Machine, linux: &str, options: &str) -> R
     boot_image(name, machine, linux, options, build("dom0.img"))
 }
 
-/// Like [`boot_with`], with another initrd. Neither a Xenstore nor Debian's other daemons run; the tests in `xl.rs`
-/// have them.
+/// Like [`boot_with`], with another initrd. Neither a Xenstore nor Debian's other daemons run; the tests
+/// in `xl.rs` have them.
 pub fn boot_image(
     name: &str,
     machine: &Machine,

@@ -1,5 +1,5 @@
-//! Events of real machines that emulators don't produce by themselves: hardware errors, injected through QEMU's
-//! monitor, and others.
+//! Events of real machines that emulators don't produce by themselves: hardware errors, injected through
+//! QEMU's monitor, and others.
 
 use crate::dom0::{asks_core, boot, power_off, run};
 use anyhow::{Context, Result, ensure};
@@ -35,8 +35,8 @@ fn corrected_errors_reach_dom0() -> Result<()> {
     power_off(session)
 }
 
-/// An uncorrected error that is signalled to all CPUs, while only one has it in a bank, causes one panic, which names
-/// that CPU.
+/// An uncorrected error that is signalled to all CPUs, while only one has it in a bank, causes one panic,
+/// which names that CPU.
 #[test]
 #[ignore = "boots QEMU"]
 fn an_error_told_to_all_cpus_is_one_panic() -> Result<()> {

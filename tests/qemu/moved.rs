@@ -11,8 +11,8 @@ const HEADER: u32 = 0xe852_50d6;
 const RELOCATABLE: u16 = 10;
 const MIB: u32 = 1 << 20;
 
-/// Changes the lowest address in the relocation tag of `kernel`'s header. A loader takes the lowest free address from
-/// there on.
+/// Changes the lowest address in the relocation tag of `kernel`'s header. A loader takes the lowest free
+/// address from there on.
 fn from(lowest: u32, mut kernel: Vec<u8>) -> Result<Vec<u8>> {
     let word = |kernel: &[u8], at: usize| -> Result<u32> {
         let bytes = kernel.get(at..at + 4).context("the header has no end")?;

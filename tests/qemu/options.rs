@@ -165,8 +165,8 @@ fn a_cpu_without_syscall_gets_a_sentence() -> Result<()> {
     )
 }
 
-/// The command line enables all mitigations on the ways in and out of ring 0, as on a vulnerable CPU; guests still
-/// run.
+/// The command line enables all mitigations on the ways in and out of ring 0, as on a vulnerable
+/// CPU; guests still run.
 #[test]
 #[ignore = "boots QEMU"]
 fn guests_live_on_hardened_paths() -> Result<()> {

@@ -2,9 +2,9 @@
 //! See `guests/samples/src/bin/race/main.rs` for the scenarios.
 //!
 //! `XENLIKE_RACE_SECONDS=3600` sets each test's duration, `XENLIKE_RACE_SEED=N` repeats a run,
-//! `XENLIKE_RACE_CPU=EPYC` selects another CPU model, `XENLIKE_RACE_ONLY=NAME` one scenario, `XENLIKE_RACE_CPUS=N`
-//! and `XENLIKE_RACE_VCPUS=N` the numbers of CPUs and vCPUs, `XENLIKE_RACE_KERNEL=FILE` another build of the
-//! hypervisor.
+//! `XENLIKE_RACE_CPU=EPYC` selects another CPU model, `XENLIKE_RACE_ONLY=NAME` one scenario,
+//! `XENLIKE_RACE_CPUS=N` and `XENLIKE_RACE_VCPUS=N` the numbers of CPUs and vCPUs, `XENLIKE_RACE_KERNEL=FILE`
+//! another build of the hypervisor.
 
 use anyhow::{Result, ensure};
 use std::time::{Duration, SystemTime};

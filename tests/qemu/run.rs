@@ -68,8 +68,8 @@ fn a_console_that_does_not_end_is_named() -> Result<()> {
     Ok(())
 }
 
-/// A line for Dom0's shell: only its output is printed, and its status is returned. Debian's xl is installed and can
-/// create a domain.
+/// A line for Dom0's shell: only its output is printed, and its status is returned. Debian's xl is installed and
+/// can create a domain.
 #[test]
 #[ignore = "boots QEMU"]
 fn a_line_for_dom0_s_shell() -> Result<()> {

@@ -60,8 +60,8 @@ fn vga_text() -> Result<()> {
     prompt_appears("screen-text", media, Kind::Text, small())
 }
 
-/// Injects a machine check while all CPUs are in the idle loop, since in a guest there is no stack of the core's to
-/// show.
+/// Injects a machine check while all CPUs are in the idle loop, since in a guest there is no stack of
+/// the core's to show.
 fn check_in_idle(monitor: &Monitor, cpus: usize) -> Result<()> {
     for _ in 0..300 {
         monitor.command("stop")?;

@@ -22,8 +22,8 @@ done
 grep -c '^init: Linux' $log
 ";
 
-/// Waits until each of Dom0's two CPUs has printed a backtrace. Linux requests the other CPU's by an NMI, as when a
-/// CPU stalls.
+/// Waits until each of Dom0's two CPUs has printed a backtrace. Linux requests the other CPU's by an NMI, as
+/// when a CPU stalls.
 const BACKTRACES: &str = r"echo l > /proc/sysrq-trigger; for i in $(seq 60); do [ $(dmesg | grep -c 'NMI backtrace for cpu') = 2 ] && break; sleep 1; done; dmesg | grep -c 'NMI backtrace for cpu' | grep -x 2";
 
 /// Waits until the guest `debian` reports an NMI.

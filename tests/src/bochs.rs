@@ -26,8 +26,8 @@ const LOG: &str = "bochs.log";
 const STARTS: Duration = Duration::from_secs(30);
 
 impl Bochs {
-    /// The command that boots `iso`, with the first serial port connected to TCP port `serial`. It must run in
-    /// `scratch`.
+    /// The command that boots `iso`, with the first serial port connected to TCP port `serial`. It
+    /// must run in `scratch`.
     ///
     /// # Errors
     /// If a file can't be written.
@@ -40,8 +40,8 @@ impl Bochs {
         Ok(bochs)
     }
 
-    /// `clock: sync=none` derives time from the instruction count, including the TSC: `ips` instructions are a
-    /// second.
+    /// `clock: sync=none` derives time from the instruction count, including the TSC: `ips`
+    /// instructions are a second.
     fn settings(&self, iso: &Path, serial: u16) -> String {
         let Self {
             model,

@@ -1,5 +1,5 @@
-//! Writes cpio archives in the "newc" format (Linux: early-userspace/buffer-format), so that device nodes need no
-//! root.
+//! Writes cpio archives in the "newc" format (Linux: early-userspace/buffer-format), so that device
+//! nodes need no root.
 
 /// An archive under construction.
 #[derive(Default)]

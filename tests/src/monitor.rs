@@ -1,5 +1,5 @@
-//! QEMU's monitor (QMP over a socket), through which a test presses keys, plugs devices, and inspects CPUs and the
-//! screen.
+//! QEMU's monitor (QMP over a socket), through which a test presses keys, plugs devices, and inspects
+//! CPUs and the screen.
 
 use crate::machine::Machine;
 use crate::paths::Scratch;

@@ -1,5 +1,5 @@
-//! What the boot domain finds: modules, identified by their command lines, and the options about domain 0 on the
-//! hypervisor's command line.
+//! What the boot domain finds: modules, identified by their command lines, and the options about domain 0 on
+//! the hypervisor's command line.
 
 pub mod archive;
 
@@ -45,8 +45,8 @@ pub fn purposes<'a>(command_lines: &[&'a str]) -> Vec<Purpose<'a>> {
     command_lines.iter().map(purpose).collect()
 }
 
-/// Messages about modules that won't be used, with the reason, so that no module from a boot menu is ignored
-/// silently.
+/// Messages about modules that won't be used, with the reason, so that no module from a boot
+/// menu is ignored silently.
 #[must_use]
 pub fn unused_modules(purposes: &[Purpose]) -> Vec<String> {
     let first_with = |purpose: &Purpose| purposes.iter().position(|other| other == purpose);
@@ -177,8 +177,8 @@ impl Dom0Options {
         (options, faults)
     }
 
-    /// Applies the readable parts of a `dom0_mem=` value and returns the others. A later option overrides only what
-    /// it names.
+    /// Applies the readable parts of a `dom0_mem=` value and returns the others. A later option overrides
+    /// only what it names.
     fn memory<'a>(&mut self, value: &'a str) -> Vec<&'a str> {
         let mut bad = Vec::new();
         for part in value.split(',') {

@@ -126,8 +126,8 @@ pub(super) enum Head {
     Keep,
 }
 
-/// Writes the part of `bytes` that falls into `window`. In the span, `window` begins at `place` and `bytes` at
-/// `offset`.
+/// Writes the part of `bytes` that falls into `window`. In the span, `window` begins at `place`
+/// and `bytes` at `offset`.
 fn fill(window: &mut [u8], place: usize, offset: usize, head: Head, bytes: &[u8]) {
     let zeros_before = offset.saturating_sub(place).min(window.len());
     let (before, rest) = window.split_at_mut(zeros_before);

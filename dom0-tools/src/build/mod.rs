@@ -1,8 +1,8 @@
 //! The domain builder for 64-bit PV kernels: turns an [`Image`] into a paused domain that is ready to run.
 //!
-//! `layout` plans the address space, `memory` allocates and writes the frames, `tables` makes the page tables, and
-//! `start` the start info page and the first vCPU's registers. Domain-0 and all other domains are built by the same
-//! code.
+//! `layout` plans the address space, `memory` allocates and writes the frames, `tables` makes the page
+//! tables, and `start` the start info page and the first vCPU's registers. Domain-0 and all other domains are
+//! built by the same code.
 
 mod layout;
 mod memory;
@@ -163,8 +163,8 @@ pub fn plan(contents: &Contents) -> Result<(PvKernel, Layout), BuildError> {
     Ok((kernel, layout))
 }
 
-/// Builds the contents of the domain `dom`, which has its vCPUs and its memory limit but no memory, and leaves it
-/// paused.
+/// Builds the contents of the domain `dom`, which has its vCPUs and its memory limit but no memory,
+/// and leaves it paused.
 ///
 /// # Errors
 /// A message about the cause. Destroying the domain frees what was done so far.

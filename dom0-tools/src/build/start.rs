@@ -1,5 +1,5 @@
-//! The initial state of a new domain's first vCPU: start info, shared info, registers, and grants for its console and
-//! store.
+//! The initial state of a new domain's first vCPU: start info, shared info, registers, and grants for
+//! its console and store.
 
 use guest_pv_abi::arch_x86::{
     CpuUserRegs, FLAT_KERNEL_CS, FLAT_KERNEL_DS, FLAT_KERNEL_SS, VGCF_IN_KERNEL, VGCF_ONLINE,

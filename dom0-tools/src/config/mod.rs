@@ -1,8 +1,8 @@
 //! Domain configurations in xl's `.cfg` syntax.
 //!
-//! [`parse`] turns a file into a [`DomainConfig`] and warnings; every error is one sentence with file and line.
-//! `keys` has the meaning of the file, `known` the keys that xl has, `syntax` the grammar, and `cpus` the lists of
-//! CPUs.
+//! [`parse`] turns a file into a [`DomainConfig`] and warnings; every error is one sentence with file and
+//! line. `keys` has the meaning of the file, `known` the keys that xl has, `syntax` the grammar, and `cpus`
+//! the lists of CPUs.
 
 mod cpus;
 mod keys;

@@ -13,8 +13,8 @@ use core::fmt;
 /// A value as it is written in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// A number or a quoted string, without its quotes. As in xl, the same bytes can be used as a text or read as a
-    /// number.
+    /// A number or a quoted string, without its quotes. As in xl, the same bytes can be used as a text or
+    /// read as a number.
     Atom(Vec<u8>),
     /// A list, whose elements are values.
     List(Vec<Value>),
@@ -30,8 +30,8 @@ impl Value {
         }
     }
 
-    /// Reads a number as C's strtol does with base 0: decimal, 0x… or 0…, after optional blanks and a sign. No other
-    /// text may follow.
+    /// Reads a number as C's strtol does with base 0: decimal, 0x… or 0…, after optional blanks and a sign. No
+    /// other text may follow.
     #[must_use]
     pub fn number(&self) -> Option<i64> {
         let Value::Atom(bytes) = self else {

@@ -174,8 +174,8 @@ fn take<H: Hypercalls + ?Sized>(h: &mut H, frames: &[Mfn]) -> Result<Vec<u8>, Ca
     Ok(records)
 }
 
-/// The byte ranges between two indices of a ring of `size` bytes; indices count modulo twice the size. Empty if the
-/// indices are invalid.
+/// The byte ranges between two indices of a ring of `size` bytes; indices count modulo twice the size. Empty if
+/// the indices are invalid.
 fn range(cons: usize, prod: usize, size: usize) -> [core::ops::Range<usize>; 2] {
     const NOTHING: core::ops::Range<usize> = 0..0;
     if size == 0 || cons >= 2 * size || prod >= 2 * size {

@@ -1,5 +1,5 @@
-//! Linux bzImages. The setup header tells where the compressed kernel is (Documentation/arch/x86/boot.rst, protocol
-//! 2.08 and later).
+//! Linux bzImages. The setup header tells where the compressed kernel is (Documentation/arch/x86/boot.rst,
+//! protocol 2.08 and later).
 
 use alloc::format;
 use alloc::string::String;

@@ -1,5 +1,5 @@
-//! 64-bit little-endian ELF files: the program headers, sections and notes that a kernel image needs (gABI chapters
-//! 4, 5).
+//! 64-bit little-endian ELF files: the program headers, sections and notes that a kernel image needs
+//! (gABI chapters 4, 5).
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -187,8 +187,8 @@ pub(super) struct Section<'a> {
     pub(super) bytes: &'a [u8],
 }
 
-/// The sections whose contents are inside the file. A damaged section table counts as empty, because loading doesn't
-/// need it.
+/// The sections whose contents are inside the file. A damaged section table counts as empty, because
+/// loading doesn't need it.
 fn sections<'a>(bytes: &'a [u8], header: &[u8]) -> Vec<Section<'a>> {
     let at = u64_at(header, 40).unwrap_or(0);
     let [entry, count, names] = [58, 60, 62].map(|at| u16_at(header, at).unwrap_or(0));

@@ -56,8 +56,8 @@ pub struct Features {
     pub supported: u64,
     /// Features that the kernel can't work without.
     pub required: u64,
-    /// Whether the kernel gave the set as a number. Only then does a missing bit mean that the feature isn't
-    /// supported.
+    /// Whether the kernel gave the set as a number. Only then does a missing bit mean that
+    /// the feature isn't supported.
     pub complete: bool,
 }
 

@@ -1,5 +1,5 @@
-//! A kernel's claims about itself for Xen: ELF notes (elfnote.h), or the string in the section `__xen_guest` of old
-//! kernels.
+//! A kernel's claims about itself for Xen: ELF notes (elfnote.h), or the string in the section
+//! `__xen_guest` of old kernels.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -68,8 +68,8 @@ fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value).trim().to_string()
 }
 
-/// Collects the claims of an ELF file: from the note segments, else the note sections, else `__xen_guest`. `None` if
-/// there are none.
+/// Collects the claims of an ELF file: from the note segments, else the note sections, else `__xen_guest`. `None`
+/// if there are none.
 ///
 /// # Errors
 /// A message about a claim that can't be read.

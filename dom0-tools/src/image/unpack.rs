@@ -69,8 +69,8 @@ fn unsupported(payload: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Why a file that is compressed as a whole is refused, if it is. Only gzip files state their unpacked size where it
-/// is expected here.
+/// Why a file that is compressed as a whole is refused, if it is. Only gzip files state their unpacked size where
+/// it is expected here.
 pub(super) fn packed_as_a_whole(file: &[u8]) -> Option<String> {
     let supported = Format::of(file).ok().map(Format::name);
     let name = supported.or_else(|| unsupported(file))?;

@@ -1,7 +1,7 @@
 //! The manifest: the domains that start at boot, encoded with postcard by `xenlike manifest` on a host.
 //!
-//! It contains the parsed configurations, and the names of the files that they need. The files themselves are
-//! separate boot modules.
+//! It contains the parsed configurations, and the names of the files that they need. The files themselves
+//! are separate boot modules.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;

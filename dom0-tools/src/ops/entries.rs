@@ -1,5 +1,5 @@
-//! The Xenstore entries of a domain, as guests, xenconsoled and xl expect them (docs/misc/xenstore-paths), with
-//! libxl's permissions.
+//! The Xenstore entries of a domain, as guests, xenconsoled and xl expect them
+//! (docs/misc/xenstore-paths), with libxl's permissions.
 
 use alloc::format;
 use alloc::string::{String, ToString};

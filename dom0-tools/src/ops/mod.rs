@@ -1,5 +1,5 @@
-//! The implementation of the verbs, for the shell and the CLI alike: creating domains, and showing domains and the
-//! machine.
+//! The implementation of the verbs, for the shell and the CLI alike: creating domains, and showing
+//! domains and the machine.
 
 mod control;
 mod create;

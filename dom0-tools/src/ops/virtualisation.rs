@@ -11,8 +11,8 @@ use crate::hyper::{CallError, Hypercalls, machine};
 const FEATURE_CONTROL: u32 = 0x3a;
 const LOCKED: u64 = 1;
 const VMXON: u64 = 1 << 2;
-/// IA32_VMX_PROCBASED_CTLS and IA32_VMX_PROCBASED_CTLS2. Their upper halves tell which controls may be set (vol. 3,
-/// A.3.2 and A.3.3).
+/// IA32_VMX_PROCBASED_CTLS and IA32_VMX_PROCBASED_CTLS2. Their upper halves tell which controls may be set (vol.
+/// 3, A.3.2 and A.3.3).
 const CONTROLS: u32 = 0x482;
 const SECOND_CONTROLS: u32 = 0x48b;
 const HAS_SECOND: u64 = 1 << 63;

@@ -1,5 +1,5 @@
-//! The line editor: takes keys and produces the echo, with history and completion. It understands VT100 key
-//! sequences.
+//! The line editor: takes keys and produces the echo, with history and completion. It
+//! understands VT100 key sequences.
 
 use alloc::format;
 use alloc::string::String;

@@ -1,5 +1,5 @@
-//! The shell of the embedded control domain. It is a state machine over a [`Platform`], so that tests can run it on a
-//! host.
+//! The shell of the embedded control domain. It is a state machine over a [`Platform`], so that tests can run
+//! it on a host.
 //!
 //! The platform calls [`Shell::input`] with typed keys, [`Shell::poll`] after an event or at the time of
 //! [`Shell::alarm`], and [`Shell::look_for_ends`] when the hypervisor reports that a domain ended. Every wait is a
@@ -170,8 +170,8 @@ impl<P: Platform> Shell<P> {
         self.mode == Mode::Left
     }
 
-    /// Starts the shell: runs a script if there is one (`exec=` or a file called `autoexec`), otherwise shows the
-    /// prompt.
+    /// Starts the shell: runs a script if there is one (`exec=` or a file called `autoexec`),
+    /// otherwise shows the prompt.
     pub fn start(&mut self, script: Option<&str>) {
         if let Some(script) = script {
             let lines = script

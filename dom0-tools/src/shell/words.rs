@@ -3,8 +3,8 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-/// Splits a line. Quotes are removed, except around the values of `key=value` words, which are parsed as
-/// configuration lines later.
+/// Splits a line. Quotes are removed, except around the values of `key=value` words, which are parsed
+/// as configuration lines later.
 ///
 /// # Errors
 /// A message about an unclosed quote.

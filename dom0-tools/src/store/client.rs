@@ -213,9 +213,9 @@ impl Client {
     }
 }
 
-/// Queues an event unless it is pending already. When too many are pending, one with the watch's own path replaces
-/// all of this watch's events: a guest that doesn't take its events misses no change, but doesn't learn which nodes
-/// changed.
+/// Queues an event unless it is pending already. When too many are pending, one with the watch's own path
+/// replaces all of this watch's events: a guest that doesn't take its events misses no change, but doesn't
+/// learn which nodes changed.
 fn queue(events: &mut VecDeque<Event>, watch: &Watch, path: &str) {
     let waits = |path: &str| {
         let is = |event: &Event| event.watch == watch.number && event.path == path;

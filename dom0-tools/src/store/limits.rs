@@ -20,8 +20,8 @@ pub const MEMORY: usize = 256 << 10;
 pub const ALL_MEMORY: usize = 1 << 20;
 /// The usage up to which a guest may always grow. A well-behaved guest without devices needs a few KiB.
 pub const LITTLE: usize = 32 << 10;
-/// Maximum bytes of watch events that wait for room in a guest's ring. Beyond them, one event of a watch stands for
-/// all its paths.
+/// Maximum bytes of watch events that wait for room in a guest's ring. Beyond them, one event of a watch stands
+/// for all its paths.
 pub const EVENT_BYTES: usize = 16 << 10;
 /// Number of requests of one guest that are answered in a turn.
 pub const REQUESTS_PER_TURN: usize = 16;

@@ -1,5 +1,5 @@
-//! The commands of the toolstack. The shell of the bare Dom0 and the CLI of a Linux Dom0 take names, options and help
-//! from one table.
+//! The commands of the toolstack. The shell of the bare Dom0 and the CLI of a Linux Dom0 take names, options and
+//! help from one table.
 //!
 //! [`Request::read`] parses a command line into a [`Request`] by the table's rules. Each front end then has one
 //! exhaustive `match` over [`Op`]. Names and options are xl's wherever xl has the command. `table` holds the entries,
@@ -58,8 +58,8 @@ pub struct Verb {
     pub name: &'static str,
     /// Alternative names of the command.
     pub aliases: &'static [&'static str],
-    /// The words that it takes besides options, as in its usage: a word in brackets is optional, and a word with dots
-    /// may be repeated.
+    /// The words that it takes besides options, as in its usage: a word in brackets is optional, and a word with
+    /// dots may be repeated.
     pub words: &'static str,
     /// The options that it takes.
     pub options: &'static [Opt],

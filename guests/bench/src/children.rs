@@ -35,8 +35,8 @@ pub struct Child {
     pub port: Port,
     /// Machine frame of its console ring.
     console: hyper::Mfn,
-    /// Machine frame in which a busy child counts its turns: the page of its Xenstore ring, which is otherwise
-    /// unused.
+    /// Machine frame in which a busy child counts its turns: the page of its Xenstore ring,
+    /// which is otherwise unused.
     count: hyper::Mfn,
 }
 

@@ -1,5 +1,5 @@
-//! Rows about grants. The domain grants to itself, for which the hypervisor does the same work as between two
-//! domains.
+//! Rows about grants. The domain grants to itself, for which the hypervisor does the same work
+//! as between two domains.
 
 use alloc::vec;
 use alloc::vec::Vec;

@@ -1,6 +1,6 @@
-//! Measures the cost of the hypervisor's operations in TSC ticks, which are executed instructions under QEMU's
-//! `-icount shift=0`. The guest's own stub and handler are included. Prints a line `bench NAME TICKS` for each
-//! operation.
+//! Measures the cost of the hypervisor's operations in TSC ticks, which are executed instructions under
+//! QEMU's `-icount shift=0`. The guest's own stub and handler are included. Prints a line `bench NAME
+//! TICKS` for each operation.
 //!
 //! The same binary runs under xenlike and under real Xen, as Dom0 or as a domain. As a Dom0 with itself as initrd, it
 //! also measures operations that need a second domain, which it builds from that initrd. Words on the command line:

@@ -38,8 +38,8 @@ pub fn tsc() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// Gives the hypervisor time to finish work that the boot left: freeing the boot domain's resources, starting new
-/// domains.
+/// Gives the hypervisor time to finish work that the boot left: freeing the boot domain's
+/// resources, starting new domains.
 pub fn settle() {
     for _ in 0..1000 {
         hyper::yield_now();

@@ -13,8 +13,8 @@ use xenlike_rt::{hyper, println};
 use crate::words;
 use xenlike_door::Door;
 
-/// Pages that this domain keeps for small allocations while it builds Domain-0. Large blocks come from outside of its
-/// memory.
+/// Pages that this domain keeps for small allocations while it builds Domain-0. Large blocks come from
+/// outside of its memory.
 const OWN_PAGES: u64 = 16 << 8;
 
 /// Prints a line about each long step.

@@ -1,9 +1,9 @@
 //! The boot domain: the first domain, and the only one that the hypervisor starts by itself.
 //!
-//! With a kernel among the boot modules, it builds Domain-0 from that kernel, lets it run, and ends. Otherwise it
-//! becomes Domain-0 and stays as the embedded control domain: it starts the domains of a manifest, runs a script if
-//! there is one, and provides a shell. The toolstack library contains the logic; this crate connects it to the
-//! machine.
+//! With a kernel among the boot modules, it builds Domain-0 from that kernel, lets it run, and ends. Otherwise
+//! it becomes Domain-0 and stays as the embedded control domain: it starts the domains of a manifest, runs a
+//! script if there is one, and provides a shell. The toolstack library contains the logic; this crate connects
+//! it to the machine.
 
 #![no_std]
 #![no_main]

@@ -1,5 +1,5 @@
-//! The toolstack's hypercalls by the instruction itself, for control domains over the runtime: the boot domain and
-//! the benchmark guest.
+//! The toolstack's hypercalls by the instruction itself, for control domains over the runtime: the boot domain
+//! and the benchmark guest.
 
 #![no_std]
 #![expect(

@@ -145,8 +145,8 @@ pub fn take(port: Port) -> bool {
     word.fetch_and(!bit, Ordering::AcqRel) & bit != 0
 }
 
-/// Sleeps until one of at most 128 ports is pending, masked or not, or until system time `until_ns` (0: no
-/// timeout).
+/// Sleeps until one of at most 128 ports is pending, masked or not, or until system time
+/// `until_ns` (0: no timeout).
 ///
 /// # Errors
 /// The errno that the hypervisor returned.

@@ -25,8 +25,8 @@
 //! }
 //! ```
 //!
-//! built with `cargo build --release --target x86_64-unknown-none`. `main` may return: the domain then
-//! powers off.
+//! built with `cargo build --release --target x86_64-unknown-none`. `main` may return: the
+//! domain then powers off.
 //!
 //! The stack pointer tells which vCPU runs (see [`cpu`]), so guests stay on the stacks they get.
 

@@ -319,8 +319,8 @@ impl Window {
         unsafe { set_range(root, self.address, count, owner, &entry, &mut new_table) }
     }
 
-    /// Makes the page tables of the window's addresses, for a hypercall that writes the L1 entries itself (a
-    /// grant mapping).
+    /// Makes the page tables of the window's addresses, for a hypercall that writes the L1 entries
+    /// itself (a grant mapping).
     ///
     /// # Errors
     /// ENOMEM, or the errno that the hypervisor returned.

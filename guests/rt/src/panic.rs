@@ -1,5 +1,5 @@
-//! The panic handler: prints location and reason on the hypervisor's console and the domain's, then ends the
-//! domain with SHUTDOWN_crash.
+//! The panic handler: prints location and reason on the hypervisor's console and the domain's, then ends
+//! the domain with SHUTDOWN_crash.
 
 use core::fmt::Write as _;
 use core::panic::PanicInfo;

@@ -320,8 +320,8 @@ fn register(kind: u32, address: u64) -> Result<(), Errno> {
     hyper::callback_op(CALLBACKOP_REGISTER, &mut request).map(|_| ())
 }
 
-/// Also handles `syscall` and `sysenter` from 32-bit processes on the running vCPU; `int 0x80` is always
-/// handled.
+/// Also handles `syscall` and `sysenter` from 32-bit processes on the running vCPU; `int
+/// 0x80` is always handled.
 ///
 /// # Errors
 /// The errno that the hypervisor returned.

@@ -1,5 +1,5 @@
-//! User mode: a separate address space in ring 3, entered by the iret hypercall and left by system
-//! calls and exceptions.
+//! User mode: a separate address space in ring 3, entered by the iret hypercall and left by
+//! system calls and exceptions.
 //!
 //! A 64-bit PV kernel and its user mode share ring 3. The hypervisor separates them by two base tables
 //! and switches tables at each entry and exit. The user table maps nothing of the kernel.

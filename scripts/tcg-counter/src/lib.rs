@@ -3,9 +3,9 @@
 //! `from=ADDRESS,to=ADDRESS` counts by address while the first has been executed and the second has not. When QEMU
 //! ends, a line `count ADDRESS NUMBER` is written for each address. `mark=NAME@ADDRESS` writes a line `mark NAME
 //! NUMBER` when the address is executed, with the number of all instructions since power-on. `share=NAME@FROM-TO`
-//! counts the instructions at these addresses, and writes that count at each mark (`share MARK NAME NUMBER`); also, a
-//! mark NAME is written just before the first of them is executed. Addresses are virtual and hexadecimal. These are
-//! for one CPU.
+//! counts the instructions at these addresses, and writes that count at each mark (`share MARK NAME NUMBER`); also,
+//! a mark NAME is written just before the first of them is executed. Addresses are virtual and hexadecimal. These
+//! are for one CPU.
 //!
 //! `runs=NAME@FROM-TO,from=ADDRESS,end=ADDRESS,least=NUMBER` measures, after `from` was executed, how many
 //! instructions a CPU executes at these addresses without leaving them. A run also ends where `end` is executed;

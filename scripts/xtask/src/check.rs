@@ -14,8 +14,8 @@ pub struct Source {
 }
 
 impl Source {
-    /// The text before the file's test module. A test module in a file of its own, which a line at the top declares,
-    /// doesn't count.
+    /// The text before the file's test module. A test module in a file of its own, which a line at the
+    /// top declares, doesn't count.
     pub fn without_tests(&self) -> &str {
         let before = |marker: &str| {
             let mut found = self.text.match_indices(marker).map(|(at, _)| at);

@@ -58,8 +58,8 @@ fn hypervisor() -> Result<String> {
     Ok(view::host_text(&commands::host()?))
 }
 
-/// The machine's model according to SMBIOS. Serial numbers and asset tags are left out, since they identify the
-/// owner.
+/// The machine's model according to SMBIOS. Serial numbers and asset tags are left out, since
+/// they identify the owner.
 fn board() -> Result<String> {
     const FIELDS: [&str; 9] = [
         "sys_vendor",

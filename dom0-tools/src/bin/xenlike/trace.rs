@@ -28,8 +28,8 @@ const MAX_BYTES: usize = 512 << 20;
 /// Default duration in seconds.
 const SECONDS: u64 = 5;
 
-/// Set when the user presses Ctrl-C, which ends the recording normally. Tracing must not stay enabled without a
-/// reader.
+/// Set when the user presses Ctrl-C, which ends the recording normally. Tracing must not stay
+/// enabled without a reader.
 static ENOUGH: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn enough(_: libc::c_int) {

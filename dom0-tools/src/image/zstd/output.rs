@@ -1,7 +1,7 @@
 //! Where a block's bytes go: the buffer of the whole kernel, all of it up to here being the window.
 //!
-//! Most copies are of a few bytes. While there is room behind, a whole word is copied, as what follows overwrites what
-//! was too much.
+//! Most copies are of a few bytes. While there is room behind, a whole word is copied, as what follows overwrites
+//! what was too much.
 
 use super::Fault;
 use super::sequences::Sequence;

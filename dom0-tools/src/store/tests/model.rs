@@ -1,5 +1,5 @@
-//! Random histories of three guests. The store stays consistent, transactions behave as if each ran alone at its end,
-//! and watches fire.
+//! Random histories of three guests. The store stays consistent, transactions behave as if each ran alone at its
+//! end, and watches fire.
 
 use alloc::collections::BTreeMap;
 use alloc::format;

@@ -199,8 +199,8 @@ proptest! {
         prop_assert_eq!(answer.map(|(_, payload)| payload), Some(b"/local/domain/1\0".to_vec()));
     }
 
-    /// Messages that are split anywhere, in both directions, arrive complete and in order, wherever in the ring they
-    /// start.
+    /// Messages that are split anywhere, in both directions, arrive complete and in order, wherever in
+    /// the ring they start.
     #[test]
     fn messages_of_any_size_pass(
         start in any::<u32>(),

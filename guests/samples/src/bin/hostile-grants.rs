@@ -1,5 +1,5 @@
-//! Attack: grant, map, copy and revoke the same grants from two vCPUs at once. Afterwards, no reference may be left
-//! over or missing.
+//! Attack: grant, map, copy and revoke the same grants from two vCPUs at once. Afterwards, no reference may be
+//! left over or missing.
 
 #![no_std]
 #![no_main]

@@ -1,9 +1,9 @@
 //! Claim: two domains exchange messages through a granted page and an event channel, every answer is correct, and
 //! both release their resources. Prints round trips and messages per second.
 //!
-//! Command line: `role=server` (create this domain first) or `role=client`; `peer=ID`, by default the server's own id
-//! plus one, or the client's own id minus one; `count=N` messages. The server grants its first reference, 8; the page
-//! contains the port.
+//! Command line: `role=server` (create this domain first) or `role=client`; `peer=ID`, by default the server's own
+//! id plus one, or the client's own id minus one; `count=N` messages. The server grants its first reference, 8; the
+//! page contains the port.
 
 #![no_std]
 #![no_main]

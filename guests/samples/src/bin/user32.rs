@@ -108,8 +108,8 @@ fn system_call(frame: &mut TrapFrame) {
     }
 }
 
-/// The instructions that the CPU has for 32-bit code in long mode besides `int 0x80` (APM vol. 3, SYSENTER; SDM vol.
-/// 2, SYSCALL).
+/// The instructions that the CPU has for 32-bit code in long mode besides `int 0x80` (APM vol. 3, SYSENTER;
+/// SDM vol. 2, SYSCALL).
 fn ways() -> u32 {
     match &__cpuid(0).ebx.to_le_bytes() {
         b"Genu" => HAS_SYSENTER,

@@ -19,8 +19,8 @@ use xenlike_tests::scenario::{BOOT, artefact_with, boot_to_prompt, power_off};
 /// The row for a domain that the shell creates.
 pub const CREATE: &str = "create_hello";
 
-/// Measures from GRUB's jump to `kernel` to the first instruction of the benchmark guest as Dom0, which `media`
-/// boots.
+/// Measures from GRUB's jump to `kernel` to the first instruction of the benchmark guest as
+/// Dom0, which `media` boots.
 pub fn to_dom0(kernel: &Path, media: &Media) -> Result<Figures> {
     let scratch = Scratch::new("boot")?;
     let output = scratch.path().join("marks");

@@ -85,8 +85,8 @@ pub fn longest(options: &Options) -> Result<()> {
     }
 }
 
-/// Ring 0 is the hypervisor's text, from its first exit on. An idle CPU enables interrupts after each `sti`, which
-/// ends a run.
+/// Ring 0 is the hypervisor's text, from its first exit on. An idle CPU enables interrupts after each `sti`,
+/// which ends a run.
 fn arguments(symbols: &Symbols) -> Result<String> {
     let mut objdump = Command::new("objdump");
     objdump

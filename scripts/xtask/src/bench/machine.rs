@@ -19,9 +19,9 @@ pub const MEMORY_MIB: u32 = 512;
 /// Time limit for a boot with all measurements: counting is slow.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// A machine whose time-stamp counter counts executed instructions, and whose other clocks follow it, so that a
-/// hypervisor that waits for a clock always waits for the same number. With x2APIC, QEMU 10 stops with "Bad icount
-/// read".
+/// A machine whose time-stamp counter counts executed instructions, and whose other clocks follow it, so
+/// that a hypervisor that waits for a clock always waits for the same number. With x2APIC, QEMU 10 stops
+/// with "Bad icount read".
 pub fn counting_machine() -> Machine {
     Machine {
         chipset: Chipset::Pc,
@@ -72,8 +72,8 @@ pub fn counted_on(media: &Media, machine: &Machine) -> Result<Figures> {
     Ok(parse(&printed))
 }
 
-/// Boots the benchmark guest as Dom0 under the plug-in. Marks are written at once, so the machine needn't end: Xen
-/// only halts it.
+/// Boots the benchmark guest as Dom0 under the plug-in. Marks are written at once, so the machine needn't end:
+/// Xen only halts it.
 pub fn marked(media: &Media, plugin: &Path, output: &Path, marks: &str) -> Result<()> {
     let machine = with_plugin(plugin, output, marks);
     until(media, &machine, "^(PASS|FAIL) bench", LIMIT)

@@ -1,8 +1,8 @@
 //! The boot domain as a flat image. The build fixes its layout, so that ring 0 doesn't parse ELF files.
 //!
-//! The image is a 64-byte header of little-endian words (magic, virtual base, entry, pages including bss, address of
-//! the hypercall page or 0, three reserved), then the bytes from the virtual base on. The rest of the image's pages
-//! is zero.
+//! The image is a 64-byte header of little-endian words (magic, virtual base, entry, pages including bss,
+//! address of the hypercall page or 0, three reserved), then the bytes from the virtual base on. The rest of the
+//! image's pages is zero.
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;

@@ -95,8 +95,8 @@ fn core() -> Result<()> {
     elf32::write(&artefact("xenlike"), &artefact("xenlike32"))
 }
 
-/// Builds the hypervisor that most tests boot, which can audit itself, to `build/test/xenlike`. The guests must have
-/// been built.
+/// Builds the hypervisor that most tests boot, which can audit itself, to `build/test/xenlike`. The guests
+/// must have been built.
 ///
 /// # Errors
 /// If it doesn't build.

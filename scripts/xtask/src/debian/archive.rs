@@ -121,8 +121,8 @@ impl Archive {
         Ok(tree)
     }
 
-    /// Fetches all essential packages, `packages`, and their dependencies; returns the folder that contains exactly
-    /// these.
+    /// Fetches all essential packages, `packages`, and their dependencies; returns the folder
+    /// that contains exactly these.
     ///
     /// # Errors
     /// If fetching or checking fails.

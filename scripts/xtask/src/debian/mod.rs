@@ -1,7 +1,7 @@
 //! Kernels and programs from Debian's packages, for guests and for comparison. They are never committed.
 //!
-//! They are placed in `build/debian/`: `vmlinuz`, `initrd.img`, `dom0-modules.img`, `toolstack.img`, `gnumach`,
-//! `pvgrub`, `xen`.
+//! They are placed in `build/debian/`: `vmlinuz`, `initrd.img`, `dom0-modules.img`,
+//! `toolstack.img`, `gnumach`, `pvgrub`, `xen`.
 
 mod archive;
 pub mod dom0;

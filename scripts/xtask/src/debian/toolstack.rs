@@ -1,5 +1,5 @@
-//! Debian's own Xen tools (xl, xenstored, xenconsoled), to append to a Dom0's root file system, whose init starts
-//! them.
+//! Debian's own Xen tools (xl, xenstored, xenconsoled), to append to a Dom0's root file system,
+//! whose init starts them.
 
 use super::archive::Archive;
 use anyhow::{Context, Result};
@@ -12,8 +12,8 @@ pub const RELEASE: &str = "4.20";
 /// The Xen release in Debian 12.
 pub const OLDER_RELEASE: &str = "4.17";
 
-/// Libraries other than the C library with which the tools are linked, directly or indirectly, besides those of their
-/// release.
+/// Libraries other than the C library with which the tools are linked, directly or indirectly, besides
+/// those of their release.
 const LINKED: [&str; 4] = ["libxenstore4", "libxenhypfs1", "libyajl2", "libncurses6"];
 
 /// The package with `xenstore-ls`.

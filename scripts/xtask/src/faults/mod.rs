@@ -1,6 +1,6 @@
-//! `scripts/test faults`: seeded faults. Each patch in `tests/faults/` puts a fault that the source once had, or a
-//! similar one, into a copy of the tree; a model or test that the patch names must then fail. This shows that the
-//! checks work.
+//! `scripts/test faults`: seeded faults. Each patch in `tests/faults/` puts a fault that the source once had,
+//! or a similar one, into a copy of the tree; a model or test that the patch names must then fail. This shows
+//! that the checks work.
 //!
 //! A patch begins with some lines of prose and one or more lines of this form, each of which must hold by itself:
 //!

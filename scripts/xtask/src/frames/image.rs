@@ -97,8 +97,8 @@ impl Image {
             .collect()
     }
 
-    /// The functions to which a variable that is read may point: its value in the file, or those in
-    /// [`Self::set_at_boot`].
+    /// The functions to which a variable that is read may point: its value in the file,
+    /// or those in [`Self::set_at_boot`].
     pub fn pointer_in(&self, at: u64) -> Vec<u64> {
         let mut found = self.variable(at);
         found.extend(self.function_in(at));

@@ -1,6 +1,6 @@
-//! The stacks of the built hypervisor: the deepest path through the calls from each entry into ring 0 must fit its
-//! stack. Ring 0 has one small stack for each CPU, and inlining can combine the buffers of many functions in one
-//! frame.
+//! The stacks of the built hypervisor: the deepest path through the calls from each entry into ring 0 must
+//! fit its stack. Ring 0 has one small stack for each CPU, and inlining can combine the buffers of many
+//! functions in one frame.
 //!
 //! The call graph consists of direct calls and jumps, and of functions whose address is taken, which count as called
 //! by the function that takes it. [`rules`] adds what that can't tell.
@@ -40,8 +40,8 @@ const SHOWN: usize = 12;
 /// Prints how deep the stacks of `build/xenlike` get.
 ///
 /// # Errors
-/// If a stack may overflow, a recursion or a call through a pointer is not in [`rules`], or the hypervisor hasn't
-/// been built.
+/// If a stack may overflow, a recursion or a call through a pointer is not in [`rules`], or the
+/// hypervisor hasn't been built.
 pub fn check() -> Result<()> {
     check_image(&build("xenlike"))
 }

@@ -41,8 +41,8 @@ fn move_to_dr7(value: u64) -> u64 {
     }))
 }
 
-/// Reads a port. Returns DR6 as the handler saw it (0 without a trap), and whether the trap came after the
-/// instruction.
+/// Reads a port. Returns DR6 as the handler saw it (0 without a trap), and whether the trap
+/// came after the instruction.
 fn read_port(port: u16) -> (u64, bool) {
     STATUS.store(0, Ordering::Relaxed);
     let behind: u64;

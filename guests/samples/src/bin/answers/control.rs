@@ -55,8 +55,8 @@ fn read_log(clear: u8, incremental: u8, index: u32) -> (u32, u32) {
     (body.count, body.index)
 }
 
-/// What three readers find in the log after it was emptied. It is emptied again if the hypervisor logs something
-/// meanwhile.
+/// What three readers find in the log after it was emptied. It is emptied again if the
+/// hypervisor logs something meanwhile.
 fn emptied(index: u32) -> [u32; 3] {
     let mut found = [0; 3];
     for _ in 0..10 {

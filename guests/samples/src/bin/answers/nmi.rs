@@ -1,5 +1,5 @@
-//! NMIs of a vCPU: delivered by entry 2 of the trap table, or as nmi_op and callback_op set it; lost without a
-//! handler.
+//! NMIs of a vCPU: delivered by entry 2 of the trap table, or as nmi_op and callback_op set it;
+//! lost without a handler.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,8 +1,8 @@
-//! Chains of half-validated page tables, each naming the next. A link is a table of level 2, 3 or 4: its first entry
-//! names a fresh lower table, its second names the next link read-only, and its last is invalid. One vCPU pins a
-//! link; another replaces that request by a harmless one and sends an event, so that validation stops between the
-//! first two entries and never continues. Removing such a chain must not overflow the hypervisor's stack, however
-//! long it is.
+//! Chains of half-validated page tables, each naming the next. A link is a table of level 2, 3 or 4: its first
+//! entry names a fresh lower table, its second names the next link read-only, and its last is invalid. One vCPU
+//! pins a link; another replaces that request by a harmless one and sends an event, so that validation stops
+//! between the first two entries and never continues. Removing such a chain must not overflow the hypervisor's
+//! stack, however long it is.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
-//! Ports that are bound, signalled, moved, polled and closed at the same time, and the arrays of FIFO event channels
-//! while they grow.
+//! Ports that are bound, signalled, moved, polled and closed at the same time, and the arrays of FIFO event
+//! channels while they grow.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 

@@ -125,8 +125,8 @@ fn maps_and_unmaps(actor: &mut Actor) {
     }
 }
 
-/// Flushes, maps the frame, stores, unmaps it, and keeps the translation for a while, storing again from time to
-/// time.
+/// Flushes, maps the frame, stores, unmaps it, and keeps the translation for a while, storing again
+/// from time to time.
 fn keeps_translation(actor: &mut Actor) {
     let place = own_place(actor);
     while actor.goes_on() {
@@ -167,8 +167,8 @@ pub fn writes_when_it_can(actor: &mut Actor) {
     }
 }
 
-/// Maps and unmaps the frame. If that took long, other vCPUs may have intervened, and it tries to make the frame a
-/// table.
+/// Maps and unmaps the frame. If that took long, other vCPUs may have intervened, and it tries to make
+/// the frame a table.
 fn unmaps_then_pins(actor: &mut Actor) {
     let place = own_place(actor);
     let entry = |val| MmuUpdate {

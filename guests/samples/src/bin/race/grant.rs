@@ -115,8 +115,8 @@ pub fn give(_random: &mut Random) -> bool {
     given.is_ok()
 }
 
-/// Whether a grant is mapped there. The M2P doesn't tell another domain's frames, so with another granter any mapping
-/// counts.
+/// Whether a grant is mapped there. The M2P doesn't tell another domain's frames, so with another
+/// granter any mapping counts.
 fn mapped(at: &Place) -> bool {
     let is_ours = |mfn| GRANTER.load(Ordering::Relaxed) != NONE || mfn == frame().mfn;
     at.mapped().is_some_and(is_ours)
@@ -193,10 +193,10 @@ fn maps(actor: &mut Actor) {
     }
 }
 
-/// Tries to unmap a handle at a place; returns whether both the handle and the mapping are gone. Another vCPU may
-/// have unmapped the handle with a third vCPU's mapping, which is then left for this one. Until then the place must
-/// not be used for another mapping: the present one belongs to another handle, which could never be unmapped without
-/// it.
+/// Tries to unmap a handle at a place; returns whether both the handle and the mapping are gone. Another vCPU
+/// may have unmapped the handle with a third vCPU's mapping, which is then left for this one. Until then the
+/// place must not be used for another mapping: the present one belongs to another handle, which could never
+/// be unmapped without it.
 fn ends(handle: u32, at: &Place) -> bool {
     if unmap_status(handle, at) == Some(GNTST_BAD_HANDLE) {
         return !mapped(at);

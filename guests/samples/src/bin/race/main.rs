@@ -6,10 +6,10 @@
 //! seed and the number of a round determine its scenario, operations and delays; a round repeats them a few times. A
 //! violation prints `FAIL race …` with both numbers.
 //!
-//! Command line: `seed=N`, `seconds=N` (duration), `first=N` (number of the first round), `rounds=N` (maximum number
-//! of rounds), `only=NAME` (one scenario), `same=1` (repeats the first round), `leave=chain` (leaves a chain of
-//! half-validated tables behind and waits to be destroyed), `role=granter` and `role=mapper` (two domains, see
-//! [`pair`]).
+//! Command line: `seed=N`, `seconds=N` (duration), `first=N` (number of the first round), `rounds=N`
+//! (maximum number of rounds), `only=NAME` (one scenario), `same=1` (repeats the first round), `leave=chain`
+//! (leaves a chain of half-validated tables behind and waits to be destroyed), `role=granter` and
+//! `role=mapper` (two domains, see [`pair`]).
 
 #![no_std]
 #![no_main]

@@ -35,8 +35,8 @@ pub const GIVEN_BACK: Scenario = Scenario {
 
 /// The frame that all actors may map; 0: none.
 static CURRENT: AtomicU64 = AtomicU64::new(0);
-/// Counts the times at which no frame was available, and for each actor the last such time that it saw while using no
-/// frame.
+/// Counts the times at which no frame was available, and for each actor the last such time that it saw
+/// while using no frame.
 static EPOCH: AtomicU64 = AtomicU64::new(0);
 static SEEN: [AtomicU64; MAX_ACTORS as usize] = [const { AtomicU64::new(u64::MAX) }; 4];
 

@@ -1,5 +1,5 @@
-//! The frames under test, each vCPU's places, and operations on a frame: pinning it, watching it, checking that it is
-//! free.
+//! The frames under test, each vCPU's places, and operations on a frame: pinning it, watching it, checking
+//! that it is free.
 
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -61,8 +61,8 @@ impl Page {
         (self.mfn << 12) | (index as u64 % 512 * 8)
     }
 
-    /// Fills the page, whatever it was before, with zeros and the given words. Returns false if it can't be written
-    /// now.
+    /// Fills the page, whatever it was before, with zeros and the given words. Returns false if it
+    /// can't be written now.
     pub fn fill(&self, words: &[(usize, u64)]) -> bool {
         if paging::make_writable(self.view).is_err() {
             return false;

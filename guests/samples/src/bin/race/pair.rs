@@ -1,6 +1,6 @@
 //! Two domains. The granter grants a frame, revokes the grant as soon as possible, and checks that the frame then
-//! doesn't change, as ordinary memory and as a page table. The mapper maps it on several vCPUs, stores, and unmaps
-//! its handles crosswise.
+//! doesn't change, as ordinary memory and as a page table. The mapper maps it on several vCPUs, stores, and
+//! unmaps its handles crosswise.
 //!
 //! The granter's first reference, 8, grants a page that contains the present reference and the end flag. Create the
 //! granter first; each domain takes the next id for the other's, unless `peer=ID` is given.

@@ -1,5 +1,5 @@
-//! Places of the address space at which frames are mapped and unmapped by setting the entry, and accesses that may
-//! fault.
+//! Places of the address space at which frames are mapped and unmapped by setting the entry, and
+//! accesses that may fault.
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};

@@ -243,8 +243,8 @@ fn helper(vcpu: u32) {
     }
 }
 
-/// A step of a possibly long wait: spins at first, then sleeps briefly, because the machine may have fewer CPUs than
-/// there are vCPUs.
+/// A step of a possibly long wait: spins at first, then sleeps briefly, because the machine may have fewer CPUs
+/// than there are vCPUs.
 fn wait_step(turns: &mut u32) {
     if *turns < SPINS {
         *turns += 1;

@@ -14,8 +14,8 @@ use xenlike_rt::{hyper, memory, smp, time};
 
 use crate::round::{Actor, MAX_ACTORS, Operation, Scenario, fail};
 
-/// The scenario of this module. A vCPU can be initialised only once, so the number of first initialisations is
-/// limited.
+/// The scenario of this module. A vCPU can be initialised only once, so the number of
+/// first initialisations is limited.
 pub const LIFE: Scenario = Scenario {
     name: "vcpu-life",
     least: 2,

@@ -28,8 +28,8 @@ const INIT: &str = "^init: Linux";
 /// Number of runs on 2 CPUs.
 const RUNS: usize = 5;
 
-/// L4 slots 256 to 271, which are the hypervisor's; the addresses for which the boot domain is linked; those of
-/// Linux, after it.
+/// L4 slots 256 to 271, which are the hypervisor's; the addresses for which the boot domain is linked; those
+/// of Linux, after it.
 const SHARES: &str = "share=hypervisor@0xffff800000000000-0xffff87ffffffffff,\
                       share=domain@0xffffffff80000000-0xffffffff80ffffff,\
                       share=linux@0xffffffff81000000-0xffffffffffffffff";

@@ -1,5 +1,5 @@
-//! `scripts/bench dom0`: measures Debian's Linux on xenlike and on Xen: its boot as Dom0, and its processes there and
-//! in a DomU.
+//! `scripts/bench dom0`: measures Debian's Linux on xenlike and on Xen: its boot as Dom0, and its processes there
+//! and in a DomU.
 
 mod boot;
 mod guests;
