@@ -38,6 +38,7 @@ pub const fn ring_entries(ring_bytes: usize, entry_bytes: usize) -> usize {
 /// Whether a producer that moved its index from `old` to `new` must notify a consumer whose event index is `event`.
 #[must_use]
 pub const fn must_notify(old: u32, new: u32, event: u32) -> bool {
+    // The event index is in (old, new], with wrap-around: the producer has just passed it.
     new.wrapping_sub(event) < new.wrapping_sub(old)
 }
 

@@ -135,6 +135,8 @@ fn mib(pages: u64) -> u64 {
 /// Number of page tables and end of the initial mapping, if its other contents end before page `used`.
 fn size_tables(virt_base: u64, used: u64, limit: u64) -> (u64, u64) {
     let mut tables = 1;
+    // The tables are inside the mapping that they map, so more tables may need still more tables. The
+    // number only grows, and the loop ends when it suffices.
     loop {
         // The stack's page follows the page tables.
         let end = virt_base.wrapping_add((used + tables + 1) * PAGE_BYTES);

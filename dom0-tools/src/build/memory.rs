@@ -41,6 +41,7 @@ impl<'h, H: Hypercalls + ?Sized> DomainMemory<'h, H> {
             dom,
             frames,
         };
+        // Large extents come first. When the hypervisor has none left, the rest is single pages.
         let mut large = true;
         while (memory.frames.len() as u64) < pages {
             progress.memory(memory.frames.len() as u64, pages);

@@ -226,6 +226,7 @@ fn queue(events: &mut VecDeque<Event>, watch: &Watch, path: &str) {
     }
     let waiting: usize = events.iter().map(|event| event.path.len() + ENTRY).sum();
     let full = waiting + path.len() + ENTRY > limits::EVENT_BYTES;
+    // The one event that remains has the watch's own path, whose length was booked with the watch.
     if full {
         events.retain(|event| event.watch != watch.number);
     }

@@ -69,6 +69,7 @@ impl Lane {
     /// Reads both indices; returns them and the number of bytes between them.
     fn used(&self, page: &dyn Page) -> Result<(u32, u32, u32), Fault> {
         let (consumer, producer) = (page.load(self.consumer), page.load(self.producer));
+        // The guest can write both indices, so only the checked difference is used, never a second read.
         match producer.wrapping_sub(consumer) {
             used @ 0..=SIZE => Ok((consumer, producer, used)),
             _ => Err(XENSTORE_ERROR_RINGIDX),

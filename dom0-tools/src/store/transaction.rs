@@ -49,6 +49,7 @@ impl Transaction {
         ledger: &mut Ledger,
         dom: DomId,
     ) -> Result<Vec<Change>, Errno> {
+        // The transaction's copies are dropped in any case; the nodes that it writes are booked by `apply`.
         ledger.give(dom, self.taken);
         let is_same = |(path, touched): (&String, &Touched)| tree.generation(path) == touched.seen;
         if !self.touched.iter().all(is_same) {

@@ -67,6 +67,7 @@ fn put(ring: *mut ConsInterface, bytes: &[u8]) -> usize {
                 .write_volatile(*byte);
             produced = produced.wrapping_add(1);
         }
+        // The reader must not see the new index before the bytes.
         fence(Ordering::Release);
         (&raw mut (*ring).out_prod).write_volatile(produced);
         room
@@ -125,6 +126,7 @@ pub fn read(buffer: &mut [u8]) -> usize {
             *byte = input.add(consumed as usize & (size - 1)).read_volatile();
             consumed = consumed.wrapping_add(1);
         }
+        // The bytes are read before the writer may overwrite them.
         fence(Ordering::Release);
         (&raw mut (*ring).in_cons).write_volatile(consumed);
         taken

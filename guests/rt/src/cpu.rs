@@ -116,6 +116,10 @@ pub(crate) fn unmask_events() {
     if info.is_null() {
         return;
     }
+    // The hypervisor makes no upcall for an event that arrived while upcalls were masked until this vCPU
+    // enters it again. So the pending flag is read after the mask is cleared, and the compiler must keep
+    // that order.
+    //
     // SAFETY: as in `mask_events`.
     let pending = unsafe {
         (&raw mut (*info).evtchn_upcall_mask).write_volatile(0);

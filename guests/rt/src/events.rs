@@ -60,6 +60,8 @@ pub(crate) fn upcall() {
             AtomicU64::from_ptr(&raw mut (*info).evtchn_pending_sel),
         )
     };
+    // The flag is cleared before the selector is taken: an event that arrives after that sets the flag again,
+    // and so causes another upcall.
     loop {
         // SAFETY: as above.
         unsafe { pending_flag.write_volatile(0) };
@@ -87,12 +89,14 @@ fn handle_word(index: u32) {
         let bit = ready.trailing_zeros();
         let port = first + bit;
         if VCPUS[port as usize].load(Ordering::Relaxed) != cpu::number() as u8 {
+            // The bit stays set for the vCPU that the port signals.
             seen |= 1 << bit;
             continue;
         }
         match HANDLERS[port as usize].load(Ordering::Acquire) {
             0 => mask_port(port),
             address => {
+                // Cleared before the handler runs, so that a signal during the handler isn't lost.
                 take(port);
                 // SAFETY: `on` stores only handlers.
                 let handler = unsafe { core::mem::transmute::<usize, Handler>(address) };

@@ -39,6 +39,8 @@ unsafe impl lock_api::RawMutex for RawLock {
     type GuardMarker = GuardNoSend;
 
     fn lock(&self) {
+        // Masked before the lock is acquired: an event handler on this vCPU that wants the lock would
+        // otherwise wait for ever.
         let open = cpu::mask_events();
         while !self.acquire() {
             hyper::yield_now();
@@ -59,6 +61,7 @@ unsafe impl lock_api::RawMutex for RawLock {
     }
 
     unsafe fn unlock(&self) {
+        // Read before the release, after which the next holder may overwrite it.
         let open = self.reopen.load(Ordering::Relaxed);
         self.taken.store(false, Ordering::Release);
         if open {

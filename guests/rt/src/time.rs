@@ -28,6 +28,8 @@ pub fn now_ns() -> u64 {
     // tells whether the copy is consistent.
     unsafe {
         let shared = &raw const (*info).time;
+        // The hypervisor makes the version odd while it writes. If the version is odd or has changed, the
+        // copy may mix old and new fields, and is read again.
         loop {
             let before = (&raw const (*shared).version).read_volatile();
             fence(Ordering::Acquire);

@@ -124,6 +124,8 @@ fn transfer(frame: u64) -> Option<u64> {
 
 /// Waits until no other actor can still map the previous frame.
 fn settle(slot: u32) {
+    // An actor that has seen this epoch with nothing in use took `CURRENT` as 0 since, so it can't hold the
+    // previous frame.
     let epoch = EPOCH.fetch_add(1, Ordering::AcqRel) + 1;
     for (n, seen) in SEEN.iter().enumerate() {
         while n != slot as usize && seen.load(Ordering::Acquire) < epoch {
