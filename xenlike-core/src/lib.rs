@@ -3,7 +3,7 @@
 //! The rooms, in order of who may use whom (a room uses only rooms further right; rooms inside
 //! braces don't use each other):
 //!
-//! `boot → entry → hypercall → pv → {emul, life, audit} → console → domain →
+//! `boot → entry → hypercall → pv → {emul, life, audit} → console → domain → pv::state →
 //! {event, grant, pagetype, cpuid, timer, ports, irq} → trace → sched → mm → arch → kit`
 //!
 //! Rooms that see values of a guest's carry lints against what could panic on one: indexing, unwrapping,

@@ -1,7 +1,7 @@
 //! Checks the paths `crate::ROOM` in xenlike-core against the order of its rooms.
 //!
 //! The order is written in one place, the header of `xenlike-core/src/lib.rs`, as `a → {b, c} → d`: a room uses only
-//! rooms further to the right.
+//! rooms further to the right. `a::e` in the order is a room inside room `a` that has its own place.
 
 use crate::check::{self, Source};
 use anyhow::{Context, Result, bail};
@@ -52,7 +52,7 @@ fn parse_order(header: &str) -> Result<Ranks> {
 }
 
 fn problems_in(source: &Source, ranks: &Ranks) -> Vec<String> {
-    let room = room_of(&source.path);
+    let room = room_of(&source.path, ranks);
     if room == "lib" || room == "main" {
         return Vec::new();
     }
@@ -61,7 +61,8 @@ fn problems_in(source: &Source, ranks: &Ranks) -> Vec<String> {
         return vec![format!("  {shown}: room {room} is not in the order")];
     };
     let mut problems = Vec::new();
-    for used in used_rooms(source.without_tests()) {
+    for path in used_paths(source.without_tests()) {
+        let used = room_in(&path, ranks);
         match ranks.get(&used) {
             _ if used == room => {}
             Some(rank) if rank > own => {}
@@ -74,34 +75,49 @@ fn problems_in(source: &Source, ranks: &Ranks) -> Vec<String> {
     problems
 }
 
-/// The room of a file: its first folder, or its own name.
-fn room_of(path: &Path) -> String {
-    let first = path.components().next().map(|part| part.as_os_str());
-    let name = first.unwrap_or_default().to_string_lossy();
-    name.trim_end_matches(".rs").to_owned()
+/// The room of a file, by its folders or its own name.
+fn room_of(path: &Path, ranks: &Ranks) -> String {
+    let path = path.with_extension("");
+    let names: Vec<_> = path.iter().map(|name| name.to_string_lossy()).collect();
+    room_in(&names.join("::"), ranks)
 }
 
-/// Every name after `crate::`, also inside `use crate::{a, b::{c, d}}`.
-fn used_rooms(text: &str) -> Vec<String> {
+/// The room that a path after `crate::` leads to: its first segment, or its first two if they are in the order.
+fn room_in(path: &str, ranks: &Ranks) -> String {
+    let mut segments = path.splitn(3, "::");
+    let (first, second) = (
+        segments.next().unwrap_or_default(),
+        segments.next().unwrap_or_default(),
+    );
+    let inner = format!("{first}::{second}");
+    if ranks.contains_key(&inner) {
+        inner
+    } else {
+        first.to_owned()
+    }
+}
+
+/// Every path after `crate::`, also inside `use crate::{a, b::{c, d}}`; at least its first two segments.
+fn used_paths(text: &str) -> Vec<String> {
     let code: String = text
         .lines()
         .map(|line| line.split("//").next().unwrap_or_default())
         .collect::<Vec<_>>()
         .join("\n");
-    let single =
-        Regex::new(r"(?:\$?\bcrate)::([a-z_][a-z0-9_]*)\s*(::|;|,)").expect("a fixed pattern");
-    let mut rooms: Vec<String> = single
+    let single = Regex::new(r"(?:\$?\bcrate)::([a-z_][a-z0-9_]*)(::\w+|::|\s*[;,])")
+        .expect("a fixed pattern");
+    let mut paths: Vec<String> = single
         .captures_iter(&code)
-        .map(|found| found[1].to_owned())
+        .map(|found| found[1].to_owned() + found[2].trim_end_matches([';', ',', ' ', '\n']))
         .collect();
     for (start, opening) in code.match_indices("crate::{") {
-        rooms.extend(top_names(&code[start + opening.len()..]));
+        paths.extend(top_paths(&code[start + opening.len()..]));
     }
-    rooms
+    paths
 }
 
-/// The first path segment of each item of a brace group, up to its closing brace.
-fn top_names(group: &str) -> Vec<String> {
+/// The path of each item of a brace group, up to its closing brace.
+fn top_paths(group: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut depth = 0_u32;
     let mut item = String::new();
@@ -116,21 +132,19 @@ fn top_names(group: &str) -> Vec<String> {
         }
     }
     names.push(item);
-    let firsts = names
-        .iter()
-        .filter_map(|name| name.trim().split("::").next());
-    firsts
-        .filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
+    let paths = names.iter().map(|name| name.trim());
+    paths
+        .filter(|path| path.starts_with(|c: char| c.is_ascii_lowercase()))
         .map(str::to_owned)
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{parse_order, problems_in, used_rooms};
+    use super::{parse_order, problems_in, room_in, used_paths};
     use crate::check::Source;
 
-    const HEADER: &str = "//! Order:\n//! `top → {left, right}\n//! → low`\n";
+    const HEADER: &str = "//! Order:\n//! `top → {left, right}\n//! → top::base → low`\n";
 
     fn problems(path: &str, text: &str) -> Vec<String> {
         let ranks = parse_order(HEADER).expect("an order");
@@ -158,7 +172,18 @@ mod tests {
 
     #[test]
     fn groups_are_read_at_their_top_level() {
-        let used = used_rooms("use crate::{low::{a, b}, right, left::c};");
-        assert_eq!(used, ["low", "right", "left"]);
+        let ranks = parse_order(HEADER).expect("an order");
+        let paths = used_paths("use crate::{low::{a, b}, right, top::base::c, left::c};");
+        let used: Vec<_> = paths.iter().map(|path| room_in(path, &ranks)).collect();
+        assert_eq!(used, ["low", "right", "top::base", "left"]);
+    }
+
+    #[test]
+    fn a_room_within_a_room_has_its_own_place() {
+        assert!(problems("left.rs", "use crate::top::base::B;").is_empty());
+        assert!(problems("top/base/mod.rs", "use crate::low::A;").is_empty());
+        assert_eq!(problems("top/base/x.rs", "use crate::left::B;").len(), 1);
+        assert_eq!(problems("top/base.rs", "use crate::top::T;").len(), 1);
+        assert_eq!(problems("low.rs", "crate::top::base::f()").len(), 1);
     }
 }

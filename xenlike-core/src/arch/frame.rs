@@ -1,5 +1,7 @@
 //! The trap frame: a guest's registers, or the core's own, as the entry stubs save them.
 
+use core::fmt;
+
 /// The general registers and the exception frame of the machine, lowest address first.
 ///
 /// It is pushed from the top: the CPU writes `ss` to `rip` and, for some vectors, the error code (APM vol. 2 §8.9.3),
@@ -51,6 +53,24 @@ pub struct TrapFrame {
     pub rsp: u64,
     /// SS, in the low 16 bits.
     pub ss: u64,
+}
+
+/// The two parts of a guest. Of a 64-bit PV guest both run in ring 3, so the frame alone doesn't tell which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The guest's kernel.
+    Kernel,
+    /// Its user code.
+    User,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kernel => "kernel",
+            Self::User => "user",
+        })
+    }
 }
 
 impl TrapFrame {

@@ -5,7 +5,6 @@ use alloc::string::String;
 
 use super::stopped::Stopped;
 use crate::domain::page::HeldPage;
-use crate::domain::window::{GDT_OWN_PAGE, LDT_FIRST_PAGE, LDT_PAGES};
 use crate::domain::{Domain, Life, Vcpu, VcpuState};
 use crate::grant::Access;
 use crate::grant::audit::Use;
@@ -13,6 +12,7 @@ use crate::kit::atomic::Ordering;
 use crate::mm::SharedPage;
 use crate::pagetype::audit::Tally;
 use crate::pagetype::{PageType, Pte, machine};
+use crate::pv::state::window::{GDT_OWN_PAGE, LDT_FIRST_PAGE, LDT_PAGES};
 
 /// Counts the references that grant handles hold.
 pub(super) fn count_uses(tally: &mut Tally, uses: &[Use<HeldPage>]) -> Result<(), String> {
@@ -54,7 +54,8 @@ pub(super) fn count(tally: &mut Tally, dom: &Domain, stopped: &Stopped) -> Resul
 /// Counts the references of a vCPU: its roots and its descriptor tables.
 fn count_vcpu(tally: &mut Tally, dom: &Domain, vcpu: &Vcpu, st: &VcpuState) -> Result<(), String> {
     let who = format!("vCPU {} of domain {}", vcpu.id.0, dom.id().0);
-    for root in [st.kernel_root, st.user_root].into_iter().flatten() {
+    let pv = st.pv();
+    for root in [pv.kernel_root, pv.user_root].into_iter().flatten() {
         machine().count_held(
             tally,
             root.mfn(),
@@ -62,15 +63,15 @@ fn count_vcpu(tally: &mut Tally, dom: &Domain, vcpu: &Vcpu, st: &VcpuState) -> R
             format_args!("{who}, as its root"),
         )?;
     }
-    let window = SharedPage::new(st.window.l1).ok_or("a window without a table")?;
+    let window = SharedPage::new(pv.window.l1).ok_or("a window without a table")?;
     let entry = |page: usize| {
-        let at = st.window.first.saturating_add(page).saturating_mul(8);
+        let at = pv.window.first.saturating_add(page).saturating_mul(8);
         let word = window
             .u64(at)
             .map_or(0, |word| word.load(Ordering::Relaxed));
         Some(Pte(word)).filter(|pte| pte.is_present()).map(Pte::mfn)
     };
-    for (page, frame) in st.gdt.frames.iter().enumerate() {
+    for (page, frame) in pv.gdt.frames.iter().enumerate() {
         if entry(page) != *frame {
             return Err(format!(
                 "{who}: page {page} of its GDT is {frame:?}, mapped is {:?}",

@@ -47,7 +47,7 @@ pub(super) fn check_domain(dom: &Domain, stopped: &Stopped) -> Result<(), String
             }
         }
         let st = stopped.state(vcpu);
-        if vcpu.cpu().is_some() && st.kernel_root.is_none() {
+        if vcpu.cpu().is_some() && st.pv().kernel_root.is_none() {
             return Err(format!("{}: on a CPU without page tables", who()));
         }
     }

@@ -37,12 +37,12 @@ impl Ctx<'_> {
 
     /// Logs the registers.
     pub fn log_registers(&self) {
-        let mode = if self.st.in_kernel { "kernel" } else { "user" };
+        let mode = self.st.kind.mode();
         log::warn!(
             "{:?}{:?} in {mode} mode, last fault address {:#x}",
             self.dom.id(),
             self.vcpu.id,
-            self.st.cr2
+            self.st.kind.cr2()
         );
         log::warn!("{}", &*self.regs);
     }

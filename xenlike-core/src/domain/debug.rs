@@ -86,13 +86,13 @@ impl From<NotAllowed> for NotSet {
 /// # Errors
 /// See [`NotSet`]; nothing has changed then.
 pub fn set(st: &mut VcpuState, number: u64, value: u64) -> Result<(), NotSet> {
-    let index = index(number, st.cr4).ok_or(NotSet::NoRegister)?;
+    let index = index(number, st.kind.cr4()).ok_or(NotSet::NoRegister)?;
     let value = match index {
         0..=3 => address(value)?,
         // The upper halves must be zero (APM vol. 2 §13.1.1.3).
         _ if value >> 32 != 0 => return Err(NotSet::Invalid),
         4 => dr6(value),
-        _ => dr7(value, st.cr4)?,
+        _ => dr7(value, st.kind.cr4())?,
     };
     if let Some(slot) = st.debug.get_mut(index) {
         *slot = value;

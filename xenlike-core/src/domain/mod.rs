@@ -14,15 +14,12 @@
     )
 )]
 
-pub mod area;
 mod ctx;
 pub mod debug;
 pub mod gate;
-pub mod gdt;
 pub mod grant_machine;
 pub mod info;
-pub mod ldt;
-pub mod mode;
+mod kind;
 pub mod notify;
 pub mod page;
 pub mod pirq;
@@ -32,16 +29,18 @@ pub mod shutdown;
 pub mod time;
 pub mod vcpu;
 pub mod watchdog;
-pub mod window;
 
 use crate::kit::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 pub use ctx::Ctx;
+pub use kind::Kind;
 pub use registry::lookup;
 pub use vcpu::{Vcpu, VcpuState};
 
+use crate::arch::cpuset::CpuSet;
+use crate::arch::tlb;
 use crate::cpuid::Policy;
 use crate::event;
 use crate::grant;
@@ -50,8 +49,8 @@ use crate::kit::{Bounded, DomId, Lock, Mfn, Once, Rank, VcpuId};
 use crate::mm::directmap::SharedPage;
 use crate::pagetype::{DomainPages, Work};
 use crate::ports::Ports;
+use crate::pv::state::area::Area;
 use crate::sched::share::Share;
-use area::Area;
 use page::HeldPage;
 use shutdown::Shutdown;
 use watchdog::Watchdogs;
@@ -252,6 +251,17 @@ impl Domain {
     /// All vCPUs; none before the toolstack made them.
     pub fn vcpus(&self) -> &[Arc<Vcpu>] {
         self.vcpus.get().map_or(&[], |v| v)
+    }
+
+    /// Lets go of the LDT pages of all vCPUs: the mapping of some page of descriptors is gone.
+    pub fn drop_ldt_pages(&self) {
+        let stale = self.vcpus().iter().filter(|vcpu| vcpu.ldt_pages.drop_all());
+        let cpus = stale
+            .filter_map(|vcpu| vcpu.cpu())
+            .fold(CpuSet::EMPTY, CpuSet::with);
+        if !cpus.is_empty() {
+            tlb::flush_cpus(cpus);
+        }
     }
 
     /// What it may do.

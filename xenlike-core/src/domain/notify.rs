@@ -97,7 +97,7 @@ fn look_here(vcpu: &Vcpu) {
 #[cold]
 #[inline(never)] // not for every iret to carry
 pub fn unmask_nmi(vcpu: &Vcpu, st: &mut VcpuState) {
-    st.nmi_masked = false;
+    st.kind.unmask_nmi();
     look_here(vcpu);
 }
 

@@ -25,7 +25,7 @@ pub mod ptwr;
 #[cfg(test)]
 mod tests;
 
-use crate::arch::frame::TrapFrame;
+use crate::arch::frame::{Mode, TrapFrame};
 use crate::cpuid::guest::{Asked, Role};
 use crate::cpuid::{Leaf, Policy, VcpuMsrs};
 use crate::kit::Vaddr;
@@ -80,15 +80,6 @@ pub enum Access {
     Read,
     /// To memory.
     Write,
-}
-
-/// Who runs in the vCPU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// The guest's kernel.
-    Kernel,
-    /// The guest's user mode.
-    User,
 }
 
 /// The segment registers.

@@ -57,7 +57,7 @@ pub extern "C" fn enter_upcall(frame: &mut TrapFrame) {
     with_current(frame, |ctx| {
         let callback = Bounce {
             masks_events: true,
-            ..Bounce::to(ctx.st.callbacks.event.entry)
+            ..Bounce::to(ctx.st.pv().callbacks.event.entry)
         };
         bounce(ctx, callback);
     });
@@ -70,7 +70,7 @@ fn nmi(mut ctx: Ctx<'_>) {
     let ctx = &mut ctx;
     let handler = Bounce::exception(ctx.st, exception::NMI, None);
     if ctx.vcpu.take_nmi() && handler.entry != 0 {
-        ctx.st.nmi_masked = true;
+        ctx.st.pv_mut().nmi_masked = true;
         bounce(ctx, handler);
     }
 }

@@ -3,12 +3,12 @@
 use guest_pv_abi::arch_x86::FLAT_RING3_CS32;
 
 use super::current::{Running, running, with_current};
-use crate::arch::frame::TrapFrame;
+use crate::arch::frame::{Mode, TrapFrame};
 use crate::arch::rflags;
 use crate::domain::Ctx;
 use crate::hypercall::{self, InRegisters, Outcome};
 use crate::kit::AtomicRef;
-use crate::pv::bounce::{Bounce, Mode, Stuck, bounce, deliver, deliver_from, end};
+use crate::pv::bounce::{Bounce, Stuck, bounce, deliver, deliver_from, end};
 
 /// Flags that SYSENTER left as user mode had them and that user mode gets back.
 pub const SYSENTER_KEEP: u64 = rflags::GUEST_SETTABLE & !(rflags::TF | rflags::NT | rflags::RF);
@@ -21,7 +21,7 @@ pub extern "C" fn handle_syscall(frame: &mut TrapFrame) {
     let Some(running) = running() else {
         return;
     };
-    if !running.with(frame, |ctx| ctx.st.in_kernel) {
+    if running.with(frame, |ctx| ctx.st.kind.mode()) == Mode::User {
         return from_user(frame, running);
     }
     if let Some(hypercall) = DOORS.get().get(hypercall::place(frame.rax)) {
@@ -60,7 +60,7 @@ fn apply(frame: &mut TrapFrame, outcome: Outcome) {
 #[inline(never)] // its frame is not for every hypercall to carry
 fn from_user(frame: &mut TrapFrame, running: &'static Running) {
     let entered = running.with(frame, |ctx| {
-        let callback = ctx.st.callbacks.syscall.into();
+        let callback = ctx.st.pv().callbacks.syscall.into();
         deliver_from(Mode::User, ctx.dom, ctx.vcpu, ctx.st, ctx.regs, callback)
     });
     match entered {
@@ -95,8 +95,8 @@ pub fn enter_kernel(
 /// `syscall` in compatibility mode (AMD).
 pub extern "C" fn handle_syscall32(frame: &mut TrapFrame) {
     with_current(frame, |ctx| {
-        let callback = ctx.st.callbacks.syscall32;
-        if ctx.st.in_kernel || callback.entry == 0 {
+        let callback = ctx.st.pv().callbacks.syscall32;
+        if ctx.st.kind.mode() == Mode::Kernel || callback.entry == 0 {
             invalid_opcode(ctx);
         } else {
             bounce(ctx, callback.into());
@@ -107,8 +107,8 @@ pub extern "C" fn handle_syscall32(frame: &mut TrapFrame) {
 /// `sysenter`, which says neither where it came from nor with which stack.
 pub extern "C" fn handle_sysenter(frame: &mut TrapFrame) {
     with_current(frame, |ctx| {
-        let callback = ctx.st.callbacks.sysenter;
-        if ctx.st.in_kernel || callback.entry == 0 {
+        let callback = ctx.st.pv().callbacks.sysenter;
+        if ctx.st.kind.mode() == Mode::Kernel || callback.entry == 0 {
             bounce(ctx, Bounce::exception(ctx.st, 13, Some(0)));
         } else {
             ctx.regs.cs = u64::from(FLAT_RING3_CS32);

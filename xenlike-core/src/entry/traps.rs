@@ -150,8 +150,8 @@ extern "C" fn system_call_gate(frame: &mut TrapFrame) {
 extern "C" fn device_not_available(frame: &mut TrapFrame) {
     from_guest(frame, |ctx| {
         cr::clts();
-        if ctx.st.cr0 & cr::cr0::TS != 0 {
-            ctx.st.cr0 &= !cr::cr0::TS;
+        if ctx.st.pv().task_switched {
+            ctx.st.pv_mut().task_switched = false;
             inject(ctx, exception::NM);
         }
     });

@@ -5,9 +5,8 @@ use guest_pv_abi::errno::{self, Errno};
 
 use super::arguments::{Command, SetCallbacks};
 use super::{Ctx, get};
-use crate::domain::vcpu::Callback;
 use crate::kit::Vaddr;
-use crate::pv::bounce::set_nmi_handler;
+use crate::pv::state::Callback;
 
 /// `callback_op(cmd, arg)`.
 pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Result<(), Errno> {
@@ -27,7 +26,7 @@ fn register(ctx: &mut Ctx<'_>, request: &CallbackRegister) -> Result<(), Errno> 
         entry: request.address,
         masks_events: masks_events.into(),
     };
-    let callbacks = &mut ctx.st.callbacks;
+    let callbacks = &mut ctx.st.pv_mut().callbacks;
     match u32::from(request.type_) {
         // The flag has no meaning for these two: an event always masks events, SYSENTER on 64 bits
         // keeps it.
@@ -62,7 +61,7 @@ pub fn set_nmi(ctx: &mut Ctx<'_>, address: u64) -> Result<(), Errno> {
     if !Vaddr(address).is_canonical() {
         return Err(errno::EINVAL);
     }
-    set_nmi_handler(ctx.st, address);
+    ctx.st.pv_mut().set_nmi_handler(address);
     Ok(())
 }
 
@@ -79,7 +78,7 @@ pub fn set_callbacks(ctx: &mut Ctx<'_>, args: &SetCallbacks) -> Result<(), Errno
     {
         return Err(errno::EINVAL);
     }
-    let callbacks = &mut ctx.st.callbacks;
+    let callbacks = &mut ctx.st.pv_mut().callbacks;
     callbacks.event.entry = event;
     callbacks.failsafe.entry = failsafe;
     callbacks.syscall.entry = syscall;

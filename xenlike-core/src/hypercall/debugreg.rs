@@ -18,7 +18,7 @@ pub fn set(ctx: &mut Ctx<'_>, args: &SetDebugreg) -> Result<(), Errno> {
 
 /// `get_debugreg(register)`.
 pub fn get(ctx: &mut Ctx<'_>, args: &GetDebugreg) -> Result<i64, Errno> {
-    let index = debug::index(args.register, ctx.st.cr4);
+    let index = debug::index(args.register, ctx.st.kind.cr4());
     let value = index.and_then(|index| ctx.st.debug.get(index));
     value.map(|&value| value as i64).ok_or(errno::ENODEV)
 }

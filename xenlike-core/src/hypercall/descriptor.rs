@@ -6,12 +6,11 @@ use zerocopy::IntoBytes;
 
 use super::Ctx;
 use super::arguments::{SetGdt, UpdateDescriptor};
-use crate::domain::gdt;
-use crate::domain::vcpu::{GDT_ENTRIES_PER_FRAME, GDT_GUEST_FRAMES};
 use crate::kit::{Maddr, PAGE_SIZE, Vaddr};
 use crate::mm::directmap::SharedPage;
 use crate::mm::guest_copy;
 use crate::pagetype::{check_descriptor, machine};
+use crate::pv::state::gdt::{self, GDT_ENTRIES_PER_FRAME, GDT_GUEST_FRAMES};
 
 /// Entries that a guest may have (FIRST_RESERVED_GDT_ENTRY).
 const MAX_ENTRIES: u32 = GDT_GUEST_FRAMES as u32 * GDT_ENTRIES_PER_FRAME;
@@ -27,7 +26,7 @@ pub fn set_gdt(ctx: &mut Ctx<'_>, args: &SetGdt) -> Result<(), Errno> {
     let frames = frames.get_mut(..count).ok_or(errno::EINVAL)?;
     guest_copy::copy_from_guest(frames.as_mut_bytes(), Vaddr(args.frames))
         .map_err(|_| errno::EFAULT)?;
-    gdt::replace(ctx.dom, ctx.st, frames, entries).map_err(|_| errno::EINVAL)?;
+    gdt::replace(ctx.dom.id(), ctx.st.pv_mut(), frames, entries).map_err(|_| errno::EINVAL)?;
     crate::arch::tlb::flush_local();
     Ok(())
 }

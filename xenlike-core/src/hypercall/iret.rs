@@ -9,10 +9,11 @@ use super::arguments::Nothing;
 use super::{Ctx, Outcome};
 use crate::arch::frame::TrapFrame;
 use crate::arch::rflags;
-use crate::domain::{Domain, Vcpu, VcpuState, mode, notify};
+use crate::domain::{Domain, Vcpu, VcpuState, notify};
 use crate::kit::Vaddr;
 use crate::mm::guest_stack;
 use crate::pv::bounce::Stuck;
+use crate::pv::state::mode;
 
 /// `iret()`: the frame is on the guest's stack (`struct iret_context`), and in place of a result there are the
 /// registers that it names.
@@ -34,7 +35,7 @@ fn go_back(
     let frame = guest_stack::iret_frame(Vaddr(regs.rsp)).map_err(|_| Stuck::BadFrame)?;
     // The selectors get ring 3 whatever the guest wrote: it never names a ring below its own.
     if frame.cs & 3 == 3 {
-        mode::enter_user(st).map_err(|_| Stuck::NoUserTable)?;
+        mode::enter_user(st.pv_mut()).map_err(|_| Stuck::NoUserTable)?;
     }
     if frame.flags & VGCF_IN_SYSCALL == 0 || frame.cs as u16 | 3 != FLAT_RING3_CS64 {
         // SYSRET leaves neither rcx nor r11 alone, and leads to flat 64-bit code only.
@@ -43,7 +44,7 @@ fn go_back(
         regs.r11 = frame.r11;
     }
     if dom.assists(VMASST_TYPE_ARCHITECTURAL_IOPL) {
-        st.iopl = (frame.rflags >> 12 & 3) as u8;
+        st.pv_mut().iopl = (frame.rflags >> 12 & 3) as u8;
     }
     regs.rip = frame.rip;
     regs.cs = frame.cs & 0xffff | 3;
@@ -51,7 +52,7 @@ fn go_back(
     regs.rsp = frame.rsp;
     regs.ss = frame.ss & 0xffff | 3;
     regs.rax = frame.rax;
-    if st.nmi_masked {
+    if st.kind.nmi_masked() {
         notify::unmask_nmi(vcpu, st);
     }
     let masked = frame.rflags & rflags::IF == 0;

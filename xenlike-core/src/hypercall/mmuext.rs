@@ -13,15 +13,12 @@ use super::arguments::Requests;
 use super::batch::{Batch, Stop};
 use super::flush::What;
 use super::{Ctx, Outcome, owner};
-use crate::domain::mode;
-use crate::domain::vcpu::GuestLdt;
 use crate::kit::{DomId, Mfn, Vaddr};
 use crate::mm::space::{self, Root};
 use crate::mm::{SharedPage, layout};
 use crate::pagetype::machine;
-
-/// The most descriptors of an LDT.
-const LDT_ENTRIES: u32 = 8192;
+use crate::pv::state::ldt::{self, GuestLdt, MAX_LDT_ENTRIES};
+use crate::pv::state::mode;
 
 /// `mmuext_op(requests, count, done, foreign)`.
 pub fn call(ctx: &mut Ctx<'_>, args: &mut Requests) -> Outcome {
@@ -84,14 +81,14 @@ fn own(ctx: &mut Ctx<'_>, op: &MmuextOp) -> Result<(), Stop> {
 }
 
 fn new_kernel_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
-    if ctx.st.kernel_l4() == Some(new) {
+    if ctx.st.pv().kernel_l4() == Some(new) {
         What::All.local();
         return Ok(());
     }
     let root = mode::take_root(new, ctx.dom.id(), &mut ctx.st.work)?;
     // The LDT is at an address, and that leads elsewhere now.
     let _ = ctx.vcpu.ldt_pages.drop_all();
-    let old = ctx.st.kernel_root.replace(root);
+    let old = ctx.st.pv_mut().kernel_root.replace(root);
     // A hypercall comes from guest kernel mode: the new tables are the ones to run on.
     space::load(root);
     if let Some(old) = old {
@@ -102,14 +99,14 @@ fn new_kernel_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
 
 fn new_user_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
     let new = (new.0 != 0).then_some(new);
-    if ctx.st.user_root.map(Root::mfn) == new {
+    if ctx.st.pv().user_root.map(Root::mfn) == new {
         return Ok(());
     }
     let root = match new {
         Some(l4) => Some(mode::take_root(l4, ctx.dom.id(), &mut ctx.st.work)?),
         None => None,
     };
-    let old = core::mem::replace(&mut ctx.st.user_root, root);
+    let old = core::mem::replace(&mut ctx.st.pv_mut().user_root, root);
     if let Some(old) = old {
         let _ = machine().put_root(old.mfn(), &mut ctx.st.work);
     }
@@ -130,15 +127,15 @@ fn set_ldt(ctx: &mut Ctx<'_>, base: u64, entries: u32) -> Result<(), Stop> {
     let base = if entries == 0 { 0 } else { base };
     let bytes = u64::from(entries).wrapping_mul(8);
     let fits =
-        base & 0xfff == 0 && entries <= LDT_ENTRIES && layout::guest_range(Vaddr(base), bytes);
+        base & 0xfff == 0 && entries <= MAX_LDT_ENTRIES && layout::guest_range(Vaddr(base), bytes);
     if !fits {
         return Err(errno::EINVAL.into());
     }
     if ctx.vcpu.ldt_pages.drop_all() {
         What::All.local();
     }
-    ctx.st.ldt = GuestLdt { base, entries };
-    space::load_ldt(ctx.vcpu.id.0, entries);
+    ctx.st.pv_mut().ldt = GuestLdt { base, entries };
+    ldt::load_register(ctx.vcpu.id, entries);
     Ok(())
 }
 

@@ -6,27 +6,28 @@ use guest_pv_abi::errno::{self, Errno};
 
 use super::Ctx;
 use super::arguments::{FpuTaskswitch, SetSegmentBase, StackSwitch};
-use crate::arch::cr::{self, cr0::TS};
+use crate::arch::cr;
 use crate::arch::seg::{self, Base};
-use crate::domain::{Domain, Vcpu, VcpuState, ldt};
+use crate::domain::{Domain, Vcpu, VcpuState};
 use crate::kit::Vaddr;
-use crate::pv::bounce::fix_stack_selector;
+use crate::pv::state::{in_ring3, ldt};
 
 /// `stack_switch(ss, esp)`: the stack that a trap out of guest user mode starts on.
 pub fn stack_switch(ctx: &mut Ctx<'_>, args: &StackSwitch) -> Result<(), Errno> {
-    ctx.st.kernel_ss = fix_stack_selector(args.ss);
-    ctx.st.kernel_sp = args.sp;
+    let pv = ctx.st.pv_mut();
+    pv.kernel_ss = in_ring3(args.ss);
+    pv.kernel_sp = args.sp;
     Ok(())
 }
 
 /// `fpu_taskswitch(set)`: sets or clears CR0.TS as the guest sees it; the hardware's follows, so
 /// that the next FPU instruction raises #NM in the guest.
 pub fn fpu_taskswitch(ctx: &mut Ctx<'_>, args: &FpuTaskswitch) -> Result<(), Errno> {
-    if args.set != 0 {
-        ctx.st.cr0 |= TS;
+    let ts = args.set != 0;
+    ctx.st.pv_mut().task_switched = ts;
+    if ts {
         cr::set_ts();
     } else {
-        ctx.st.cr0 &= !TS;
         cr::clts();
     }
     Ok(())
@@ -56,6 +57,6 @@ pub fn set_base(ctx: &mut Ctx<'_>, args: &SetSegmentBase) -> Result<(), Errno> {
 /// As on Xen, what can't be loaded leaves the null selector, and nobody is told.
 #[inline(never)] // seldom; in parts, so that no other call puts a `Ctx` together
 fn load_user_gs(vcpu: &Vcpu, dom: &Domain, st: &mut VcpuState, selector: u16) {
-    ldt::bring_in(dom, vcpu, st, selector);
+    ldt::bring_in(dom.id(), &vcpu.ldt_pages, st.pv(), selector);
     let _ = seg::load_user_gs(selector);
 }

@@ -7,7 +7,7 @@ use zerocopy::FromZeros;
 use super::arguments::SetTrapTable;
 use super::{Ctx, Outcome, get};
 use crate::kit::Vaddr;
-use crate::pv::bounce::fix_code_selector;
+use crate::pv::state::in_ring3;
 
 /// Entries between two looks whether the CPU has something else to do.
 const AT_ONCE: u32 = 256;
@@ -16,7 +16,7 @@ const AT_ONCE: u32 = 256;
 /// on behind what it has done.
 pub fn set_trap_table(ctx: &mut Ctx<'_>, args: &mut SetTrapTable) -> Outcome {
     if args.traps == 0 {
-        ctx.st.traps.fill(TrapInfo::new_zeroed());
+        ctx.st.pv_mut().traps.fill(TrapInfo::new_zeroed());
         return Outcome::Done(0);
     }
     match set_some(ctx, args.traps) {
@@ -39,8 +39,8 @@ fn set_some(ctx: &mut Ctx<'_>, mut at: u64) -> Result<Option<u64>, Errno> {
         if !Vaddr(trap.address).is_canonical() {
             return Err(errno::EINVAL);
         }
-        trap.cs = fix_code_selector(trap.cs);
-        if let Some(slot) = ctx.st.traps.get_mut(usize::from(trap.vector)) {
+        trap.cs = in_ring3(trap.cs);
+        if let Some(slot) = ctx.st.pv_mut().traps.get_mut(usize::from(trap.vector)) {
             *slot = trap;
         }
         at = at

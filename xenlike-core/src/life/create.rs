@@ -7,7 +7,6 @@ use guest_pv_abi::domctl::{CreateDomain, XEN_DOMCTL_CDF_XS_DOMAIN, XEN_DOMCTL_GR
 use guest_pv_abi::trace::{TRC_DOM0_DOM_ADD, TRC_SCHED_DOM_ADD};
 
 use crate::cpuid;
-use crate::domain::area::Area;
 use crate::domain::page::HeldPage;
 use crate::domain::{Domain, Parts, Rights, Settings, registry, time};
 use crate::grant::Version;
@@ -16,6 +15,7 @@ use crate::life::pools;
 use crate::mm::alloc::{Where, alloc_frame};
 use crate::mm::{SharedPage, heap};
 use crate::pagetype::{self, DomainPages, l1tf, machine};
+use crate::pv::state::area::Area;
 use crate::{event, grant, trace};
 
 /// vCPUs a domain may be given.

@@ -44,7 +44,7 @@ pub fn init() {
 
 fn segdesc_unmapped(owner: DomId) {
     if let Some(dom) = domain::lookup(owner) {
-        domain::ldt::drop_everywhere(&dom);
+        dom.drop_ldt_pages();
     }
 }
 

@@ -7,10 +7,11 @@ use crate::arch::time::now_ns;
 use crate::arch::{halt, work};
 use crate::domain::info::{Place, VCPU_INFO_BYTES, VcpuInfo};
 use crate::domain::notify::SCHED;
-use crate::domain::{Domain, Life, Vcpu, VcpuState};
+use crate::domain::{Domain, Kind, Life, Vcpu, VcpuState};
 use crate::kit::atomic::Ordering;
 use crate::kit::{CpuSet, VcpuId};
 use crate::mm::{SharedPage, heap};
+use crate::pv::state::State as Pv;
 use crate::sched::Spec;
 
 /// Heap bytes that making a vCPU may take.
@@ -77,8 +78,8 @@ fn make(dom: &Arc<Domain>, id: VcpuId) -> Option<Arc<Vcpu>> {
     if !heap::can_grow(HEAP_BYTES) {
         return None;
     }
-    let window = dom.area.window(id)?;
-    let state = VcpuState::new(window).ok()?;
+    let pv = Pv::new(dom.area.window(id)?)?;
+    let state = VcpuState::new(Kind::Pv(pv))?;
     let place = first_place(dom, id)?;
     let spec = Spec {
         share: Arc::clone(&dom.share),

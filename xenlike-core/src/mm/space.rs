@@ -1,6 +1,6 @@
 //! Switching address spaces: to a guest's tables, which the frame table says are fit for it, or to
 //! the core's own.
-#![expect(unsafe_code, reason = "loads CR3 and the LDT register")]
+#![expect(unsafe_code, reason = "loads CR3")]
 
 use core::num::NonZeroU64;
 
@@ -56,21 +56,3 @@ pub fn load_master() {
         tlb::set_tenant(Tenant::NONE);
     }
 }
-
-/// Makes the LDT window of vCPU number `vcpu`, whose address space is loaded, this CPU's LDT with
-/// `entries` descriptors; 0 for none.
-#[cfg(target_os = "none")]
-pub fn load_ldt(vcpu: u32, entries: u32) {
-    use crate::arch::{desc, percpu};
-    let Some(gdt) = desc::gdt(percpu::this_cpu()) else {
-        return;
-    };
-    desc::set_ldt(gdt, layout::ldt_window(vcpu), entries);
-    let selector = if entries == 0 { 0 } else { desc::LDT_SELECTOR };
-    // SAFETY: the null selector, or the descriptor just written: an LDT in the vCPU's own window.
-    unsafe { desc::load_ldt(selector) };
-}
-
-/// No CPU of the host has an LDT of ours.
-#[cfg(not(target_os = "none"))]
-pub fn load_ldt(_vcpu: u32, _entries: u32) {}

@@ -5,23 +5,18 @@
 
 use crate::kit::atomic::Ordering;
 
-use guest_pv_abi::arch_x86::{FLAT_KERNEL_CS, FLAT_KERNEL_SS, TrapInfo};
+use guest_pv_abi::arch_x86::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
 use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
 
-use zerocopy::FromZeros;
-
+use super::state::{Callback, masks_events, mode};
 use crate::arch::exception::has_error_code;
-use crate::arch::frame::TrapFrame;
+use crate::arch::frame::{Mode, TrapFrame};
 use crate::arch::rflags;
 use crate::domain::shutdown::crash;
-use crate::domain::vcpu::Callback;
-use crate::domain::{Ctx, Domain, Vcpu, VcpuState, mode};
+use crate::domain::{Ctx, Domain, Vcpu, VcpuState};
 use crate::kit::Vaddr;
 use crate::mm::guest_copy;
 use crate::mm::guest_stack::{self, Told};
-
-/// TI flag in `struct trap_info`: entering masks event delivery.
-const TI_MASKS_EVENTS: u8 = 4;
 
 /// Why a vCPU can neither enter its kernel nor leave it: its domain can't go on then, as on Xen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,32 +84,11 @@ impl Bounce {
     /// Exception `vector` by the guest's trap table, with an error code if it [has one](has_error_code).
     #[inline]
     pub fn exception(st: &VcpuState, vector: u8, error: Option<u32>) -> Self {
-        let trap = st.traps.get(usize::from(vector));
+        let trap = st.pv().traps.get(usize::from(vector));
         Self {
             entry: trap.map_or(0, |t| t.address),
             error,
-            masks_events: trap.is_some_and(|t| t.flags & TI_MASKS_EVENTS != 0),
-        }
-    }
-}
-
-/// The mode that a trap came out of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// The guest's kernel.
-    Kernel,
-    /// Its user mode.
-    User,
-}
-
-impl Mode {
-    /// Of the vCPU.
-    #[inline]
-    const fn of(st: &VcpuState) -> Self {
-        if st.in_kernel {
-            Self::Kernel
-        } else {
-            Self::User
+            masks_events: trap.is_some_and(masks_events),
         }
     }
 }
@@ -131,7 +105,7 @@ pub fn deliver(
     regs: &mut TrapFrame,
     bounce: Bounce,
 ) -> Result<(), Stuck> {
-    let from = Mode::of(st);
+    let from = st.pv().mode;
     deliver_from(from, dom, vcpu, st, regs, bounce)
 }
 
@@ -171,11 +145,11 @@ pub fn deliver_failsafe(
     regs: &mut TrapFrame,
     [ds, es, fs, gs]: [u16; 4],
 ) -> Result<(), Stuck> {
-    let bounce = Bounce::from(st.callbacks.failsafe);
+    let bounce = Bounce::from(st.pv().callbacks.failsafe);
     if bounce.entry == 0 {
         return Err(Stuck::NoFailsafe);
     }
-    let (top, told) = interrupt(Mode::of(st), dom, vcpu, st, regs)?;
+    let (top, told) = interrupt(st.pv().mode, dom, vcpu, st, regs)?;
     let words = [
         regs.rcx,
         regs.r11,
@@ -209,8 +183,8 @@ fn interrupt(
         // Ring 0 in the saved selector tells the guest that it was its kernel.
         Mode::Kernel => (regs.rsp, regs.cs & 0xfffc),
         Mode::User => {
-            mode::enter_kernel(st).map_err(|_| Stuck::NoKernelTable)?;
-            (st.kernel_sp, regs.cs & 0xffff)
+            mode::enter_kernel(st.pv_mut()).map_err(|_| Stuck::NoKernelTable)?;
+            (st.pv().kernel_sp, regs.cs & 0xffff)
         }
     };
     let masked = vcpu.info.upcall_mask().load(Ordering::Relaxed);
@@ -219,7 +193,7 @@ fn interrupt(
         flags |= rflags::IF;
     }
     if dom.assists(VMASST_TYPE_ARCHITECTURAL_IOPL) {
-        flags = with_iopl(flags, st.iopl);
+        flags = with_iopl(flags, st.pv().iopl);
     }
     let told = Told {
         cs: cs | u64::from(masked) << 32,
@@ -247,33 +221,6 @@ fn begin(vcpu: &Vcpu, regs: &mut TrapFrame, bounce: Bounce, sp: u64) {
     regs.cs = u64::from(FLAT_KERNEL_CS);
     regs.rip = bounce.entry;
     regs.rflags &= !(rflags::TF | rflags::NT | rflags::RF | rflags::VM | rflags::AC);
-}
-
-/// Makes `address` the handler of NMIs (vector 2), which masks events; 0 takes it away.
-pub fn set_nmi_handler(st: &mut VcpuState, address: u64) {
-    const NMI: u8 = 2;
-    if let Some(slot) = st.traps.get_mut(usize::from(NMI)) {
-        *slot = match address {
-            0 => TrapInfo::new_zeroed(),
-            _ => TrapInfo {
-                vector: NMI,
-                flags: TI_MASKS_EVENTS,
-                cs: FLAT_KERNEL_CS,
-                address,
-                ..TrapInfo::new_zeroed()
-            },
-        };
-    }
-}
-
-/// A code selector that a guest names gets ring 3: it can't name the core's.
-pub const fn fix_code_selector(selector: u16) -> u16 {
-    selector | 3
-}
-
-/// A stack selector likewise.
-pub const fn fix_stack_selector(selector: u16) -> u16 {
-    selector | 3
 }
 
 /// Enters the guest kernel, or ends a domain that can't be entered.

@@ -10,7 +10,7 @@ use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
 use super::bounce::{Bounce, bounce, inject};
 use super::page_fault;
 use crate::arch::exception;
-use crate::arch::frame::TrapFrame;
+use crate::arch::frame::{Mode, TrapFrame};
 use crate::domain::Ctx;
 use crate::domain::debug::merged_dr6;
 use crate::domain::vcpu::pause;
@@ -87,14 +87,19 @@ pub fn invalid_opcode(ctx: &mut Ctx<'_>) {
 #[inline(always)] // a gate that is open needs no more than its bounce
 pub fn software_interrupt(ctx: &mut Ctx<'_>, number: u8, bytes: u64) {
     let privilege = match (
-        ctx.st.in_kernel,
+        ctx.st.pv().mode,
         ctx.dom.assists(VMASST_TYPE_ARCHITECTURAL_IOPL),
     ) {
-        (false, _) => 3,
-        (true, false) => 1,
-        (true, true) => 0,
+        (Mode::User, _) => 3,
+        (Mode::Kernel, false) => 1,
+        (Mode::Kernel, true) => 0,
     };
-    let flags = ctx.st.traps.get(usize::from(number)).map(|trap| trap.flags);
+    let flags = ctx
+        .st
+        .pv()
+        .traps
+        .get(usize::from(number))
+        .map(|trap| trap.flags);
     let gate = Bounce::exception(ctx.st, number, None);
     if gate.entry != 0 && flags.is_some_and(|flags| flags & 3 >= privilege) {
         ctx.regs.rip = ctx.regs.rip.wrapping_add(bytes);

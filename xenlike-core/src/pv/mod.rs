@@ -5,8 +5,10 @@
 //! - [`emulate`]: the other side of [`crate::emul`], for instructions that ring 3 may not execute;
 //! - [`page_fault`]: which page faults are the hypervisor's affair;
 //! - [`failsafe`]: segment registers that can't be loaded;
+//! - [`context`]: a vCPU gets a CPU and loses it;
 //! - [`vcpu_context`]: all registers and tables as one structure.
 //!
+//! Below all of these, and below `domain`, is [`state`]: what a PV vCPU holds, and the rules that keep it sound.
 //! `entry` decides from a trap which of these handles it, `hypercall` calls them for a guest that asks.
 #![cfg_attr(
     not(test),
@@ -20,7 +22,10 @@
 )]
 
 pub mod bounce;
+#[cfg(target_os = "none")]
+pub mod context;
 pub mod emulate;
 pub mod failsafe;
 pub mod page_fault;
+pub mod state;
 pub mod vcpu_context;

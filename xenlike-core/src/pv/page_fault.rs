@@ -3,8 +3,10 @@
 
 use super::bounce::{Bounce, bounce, inject};
 use super::emulate;
+use super::state::{ldt, window};
 use crate::arch::exception;
-use crate::domain::{Ctx, ldt, window};
+use crate::arch::frame::Mode;
+use crate::domain::Ctx;
 use crate::kit::Vaddr;
 use crate::mm::layout;
 
@@ -36,7 +38,7 @@ pub fn handle(ctx: &mut Ctx<'_>, address: u64) {
         return beyond_gdt(ctx, offset);
     }
     let writes_ro_page = code & (error::PRESENT | error::WRITE) == error::PRESENT | error::WRITE;
-    if ctx.st.in_kernel
+    if ctx.st.pv().mode == Mode::Kernel
         && writes_ro_page
         && (emulate::page_table_write(ctx, address)
             || emulate::store_to_only_read_device(ctx, address))
@@ -57,9 +59,12 @@ pub fn give(ctx: &mut Ctx<'_>, address: u64, code: u32) {
 /// The same, with the entry into the kernel left to do.
 #[inline]
 pub fn tell(ctx: &mut Ctx<'_>, address: u64, code: u32) -> Bounce {
-    let user = if ctx.st.in_kernel { 0 } else { error::USER };
+    let user = match ctx.st.pv().mode {
+        Mode::Kernel => 0,
+        Mode::User => error::USER,
+    };
     ctx.regs.error = code & !error::USER | user;
-    ctx.st.cr2 = address;
+    ctx.st.pv_mut().cr2 = address;
     ctx.vcpu.info.set_cr2(address);
     Bounce::exception(ctx.st, exception::PF, Some(ctx.regs.error))
 }
@@ -96,18 +101,20 @@ fn beyond_gdt(ctx: &mut Ctx<'_>, offset: u64) {
 /// Maps the page of the LDT in which the CPU wanted a descriptor when it faulted at `address` in ring 0; false if that
 /// was no such fault, or the guest has no such page.
 pub fn fill_ldt(ctx: &Ctx<'_>, address: u64, code: u32) -> bool {
-    match ldt_offset(ctx, address, code) {
-        Some(offset) if ctx.st.ldt.entries != 0 => ldt::fill(ctx.dom, ctx.vcpu, ctx.st, offset),
-        _ => false,
-    }
+    ldt_offset(ctx, address, code).is_some_and(|offset| fill(ctx, offset))
+}
+
+fn fill(ctx: &Ctx<'_>, offset: u64) -> bool {
+    let pv = ctx.st.pv();
+    pv.ldt.entries != 0 && ldt::fill(ctx.dom.id(), &ctx.vcpu.ldt_pages, pv, offset)
 }
 
 /// The machine wanted a descriptor of the LDT. If the guest's page can't be taken for one, that is
 /// the guest's page fault at its own address.
 fn ldt_fault(ctx: &mut Ctx<'_>, offset: u64) {
-    if ctx.st.ldt.entries != 0 && ldt::fill(ctx.dom, ctx.vcpu, ctx.st, offset) {
+    if fill(ctx, offset) {
         return;
     }
-    let address = Vaddr(ctx.st.ldt.base.wrapping_add(offset));
+    let address = Vaddr(ctx.st.pv().ldt.base.wrapping_add(offset));
     give(ctx, address.0, ctx.regs.error);
 }

@@ -10,17 +10,17 @@ use guest_pv_abi::arch_x86::{
 };
 use zerocopy::FromZeros;
 
-use super::bounce::{fix_code_selector, fix_stack_selector};
-use crate::arch::frame::TrapFrame;
+use super::state::gdt::{self, GDT_ENTRIES_PER_FRAME, GDT_GUEST_FRAMES};
+use super::state::ldt::{GuestLdt, MAX_LDT_ENTRIES};
+use super::state::{Callback, Callbacks, State, in_ring3, mode};
+use crate::arch::frame::{Mode, TrapFrame};
 use crate::arch::{cpu, cr, rflags};
-use crate::domain::vcpu::{Callback, GDT_GUEST_FRAMES, GuestLdt, pause};
-use crate::domain::{Domain, Life, Vcpu, VcpuState, debug, gdt, mode, notify, time};
+use crate::domain::vcpu::pause;
+use crate::domain::{Domain, Life, Vcpu, VcpuState, debug, notify, time};
 use crate::kit::{Maddr, Vaddr};
 use crate::mm::space::Root;
 use crate::pagetype::{self, Work, machine};
 
-/// Descriptors that an LDT may have.
-const MOST_LDT_ENTRIES: u64 = 8192;
 /// vm_assist bits that a PV64 domain may have: those the core knows, and the older ones that say nothing.
 const ASSISTS: u64 = 1 << 32 | 0x3f;
 
@@ -62,21 +62,20 @@ pub fn set(
     check_plain(context)?;
     let frames = gdt_frames(context)?;
     let roots = Roots::take(dom, context)?;
-    if gdt::replace(dom, st, frames, context.gdt_ents as u32).is_err() {
+    if gdt::replace(dom.id(), st.pv_mut(), frames, context.gdt_ents as u32).is_err() {
         roots.put();
         return Err(Refused::Invalid);
     }
-    let old = roots.install(st);
+    let old = roots.install(st.pv_mut());
     old.put();
-    set_registers(st, context);
-    set_tables(vcpu, st, context);
-    st.cr0 = context.ctrlreg[0] & CR0_TS | CR0_FIXED;
-    st.cr4 = dom
+    let cr4 = dom
         .cpuid
         .lock()
         .guest_cr4(cr::base_cr4(&cpu::features()), context.ctrlreg[4]);
+    set_registers(st, context, cr4);
+    set_tables(vcpu, st.pv_mut(), context);
     let [a, b, c, d, _, _, six, seven] = context.debugreg;
-    st.debug = debug::restored([a, b, c, d], six, seven, st.cr4);
+    st.debug = debug::restored([a, b, c, d], six, seven, cr4);
     st.fpu.reset();
     if context.flags & VGCF_I387_VALID != 0 {
         st.fpu.set_legacy(&context.fpu_ctxt);
@@ -95,10 +94,6 @@ pub fn set(
     Ok(())
 }
 
-/// CR0.TS, and what a PV guest reads of the rest: PE, MP, ET, NE, WP, AM, PG.
-const CR0_TS: u64 = 1 << 3;
-const CR0_FIXED: u64 = 0x8005_0033;
-
 /// What can be checked without looking anything up.
 fn check_plain(context: &VcpuGuestContext) -> Result<(), Refused> {
     let addresses = [
@@ -112,7 +107,7 @@ fn check_plain(context: &VcpuGuestContext) -> Result<(), Refused> {
         context.gs_base_kernel,
         context.gs_base_user,
     ];
-    let ldt_ok = context.ldt_ents <= MOST_LDT_ENTRIES
+    let ldt_ok = context.ldt_ents <= u64::from(MAX_LDT_ENTRIES)
         && context
             .ldt_base
             .is_multiple_of(crate::kit::PAGE_SIZE as u64)
@@ -126,7 +121,7 @@ fn check_plain(context: &VcpuGuestContext) -> Result<(), Refused> {
 
 /// The frames of the GDT, as many as its entries need.
 fn gdt_frames(context: &VcpuGuestContext) -> Result<&[u64], Refused> {
-    let count = context.gdt_ents.div_ceil(512);
+    let count = context.gdt_ents.div_ceil(u64::from(GDT_ENTRIES_PER_FRAME));
     if count > GDT_GUEST_FRAMES as u64 {
         return Err(Refused::Invalid);
     }
@@ -171,7 +166,7 @@ impl Roots {
     }
 
     /// Puts them in place of those that the vCPU had.
-    fn install(self, st: &mut VcpuState) -> Self {
+    fn install(self, st: &mut State) -> Self {
         Self {
             kernel: core::mem::replace(&mut st.kernel_root, self.kernel),
             user: core::mem::replace(&mut st.user_root, self.user),
@@ -187,7 +182,7 @@ impl Roots {
     }
 }
 
-fn set_registers(st: &mut VcpuState, context: &VcpuGuestContext) {
+fn set_registers(st: &mut VcpuState, context: &VcpuGuestContext, cr4: u64) {
     let r = &context.user_regs;
     st.regs = TrapFrame {
         r15: r.r15,
@@ -209,14 +204,21 @@ fn set_registers(st: &mut VcpuState, context: &VcpuGuestContext) {
         // Not as after a SYSCALL: left by IRET, which restores everything.
         vector: 0,
         rip: r.rip,
-        cs: u64::from(fix_code_selector(r.cs)),
+        cs: u64::from(in_ring3(r.cs)),
         rflags: r.rflags & rflags::GUEST_SETTABLE | rflags::ALWAYS_ON | rflags::IF,
         rsp: r.rsp,
-        ss: u64::from(fix_stack_selector(r.ss)),
+        ss: u64::from(in_ring3(r.ss)),
     };
-    st.iopl = (r.rflags >> 12 & 3) as u8;
-    st.in_kernel = context.flags & VGCF_IN_KERNEL != 0;
-    let s = &mut st.segments;
+    let pv = st.pv_mut();
+    pv.task_switched = context.ctrlreg[0] & cr::cr0::TS != 0;
+    pv.cr4 = cr4;
+    pv.iopl = (r.rflags >> 12 & 3) as u8;
+    pv.mode = if context.flags & VGCF_IN_KERNEL != 0 {
+        Mode::Kernel
+    } else {
+        Mode::User
+    };
+    let s = &mut pv.segments;
     (s.ds, s.es, s.fs, s.gs) = (r.ds, r.es, r.fs, r.gs);
     s.fs_base = context.fs_base;
     s.gs_base_kernel = context.gs_base_kernel;
@@ -224,10 +226,10 @@ fn set_registers(st: &mut VcpuState, context: &VcpuGuestContext) {
 }
 
 /// Trap table, callbacks, kernel stack, LDT.
-fn set_tables(vcpu: &Vcpu, st: &mut VcpuState, context: &VcpuGuestContext) {
+fn set_tables(vcpu: &Vcpu, st: &mut State, context: &VcpuGuestContext) {
     for (slot, trap) in st.traps.iter_mut().zip(&context.trap_ctxt) {
         *slot = *trap;
-        slot.cs = fix_code_selector(trap.cs);
+        slot.cs = in_ring3(trap.cs);
     }
     let masks = |flag: u64| u8::from(context.flags & flag != 0);
     st.callbacks.event = Callback {
@@ -242,7 +244,7 @@ fn set_tables(vcpu: &Vcpu, st: &mut VcpuState, context: &VcpuGuestContext) {
         entry: context.syscall_callback_eip,
         masks_events: masks(VGCF_SYSCALL_DISABLES_EVENTS),
     };
-    st.kernel_ss = fix_stack_selector(context.kernel_ss as u16);
+    st.kernel_ss = in_ring3(context.kernel_ss as u16);
     st.kernel_sp = context.kernel_sp;
     // The vCPU is on no CPU: nothing has these translations cached when it is loaded next.
     let _ = vcpu.ldt_pages.drop_all();
@@ -258,8 +260,8 @@ pub fn reset(dom: &Domain, vcpu: &Vcpu, st: &mut VcpuState) {
     let mut work = dom.teardown.lock();
     vcpu.let_go(st, &mut work);
     st.initialised = false;
-    st.callbacks = crate::domain::vcpu::Callbacks::default();
-    st.nmi_masked = false;
+    st.pv_mut().callbacks = Callbacks::default();
+    st.kind.unmask_nmi();
     st.fpu.reset();
 }
 
@@ -280,36 +282,37 @@ pub fn get(dom: &Domain, vcpu: &Vcpu, st: &VcpuState) -> Result<Box<VcpuGuestCon
     if !st.initialised {
         return Err(NotShown::NoRegisters);
     }
+    let pv = st.pv();
     let mut context = VcpuGuestContext::new_box_zeroed().map_err(|_| NotShown::NoMemory)?;
     let flag = |condition: bool, flag: u64| if condition { flag } else { 0 };
     context.flags = VGCF_I387_VALID
-        | flag(st.in_kernel, VGCF_IN_KERNEL)
+        | flag(pv.mode == Mode::Kernel, VGCF_IN_KERNEL)
         | flag(vcpu.is_up(), VGCF_ONLINE)
         | flag(
-            st.callbacks.failsafe.masks_events != 0,
+            pv.callbacks.failsafe.masks_events != 0,
             VGCF_FAILSAFE_DISABLES_EVENTS,
         )
         | flag(
-            st.callbacks.syscall.masks_events != 0,
+            pv.callbacks.syscall.masks_events != 0,
             VGCF_SYSCALL_DISABLES_EVENTS,
         );
     context.fpu_ctxt = st.fpu.legacy();
     get_registers(vcpu, st, &mut context);
-    context.trap_ctxt = *st.traps;
-    (context.ldt_base, context.ldt_ents) = (st.ldt.base, st.ldt.entries.into());
-    for (to, from) in context.gdt_frames.iter_mut().zip(&st.gdt.frames) {
+    context.trap_ctxt = *pv.traps;
+    (context.ldt_base, context.ldt_ents) = (pv.ldt.base, pv.ldt.entries.into());
+    for (to, from) in context.gdt_frames.iter_mut().zip(&pv.gdt.frames) {
         *to = from.map_or(0, |mfn| mfn.0);
     }
-    context.gdt_ents = st.gdt.entries.into();
-    (context.kernel_ss, context.kernel_sp) = (st.kernel_ss.into(), st.kernel_sp);
+    context.gdt_ents = pv.gdt.entries.into();
+    (context.kernel_ss, context.kernel_sp) = (pv.kernel_ss.into(), pv.kernel_sp);
     let root = |root: Option<Root>| root.map_or(0, |root| root.mfn().maddr().0);
-    let (kernel, user) = (root(st.kernel_root), root(st.user_root));
-    context.ctrlreg = [st.cr0, user, 0, kernel, st.cr4, 0, 0, 0];
+    let (kernel, user) = (root(pv.kernel_root), root(pv.user_root));
+    context.ctrlreg = [pv.cr0(), user, 0, kernel, pv.cr4, 0, 0, 0];
     let [a, b, c, d, six, seven] = st.debug;
     context.debugreg = [a, b, c, d, 0, 0, six, seven];
-    context.event_callback_eip = st.callbacks.event.entry;
-    context.failsafe_callback_eip = st.callbacks.failsafe.entry;
-    context.syscall_callback_eip = st.callbacks.syscall.entry;
+    context.event_callback_eip = pv.callbacks.event.entry;
+    context.failsafe_callback_eip = pv.callbacks.failsafe.entry;
+    context.syscall_callback_eip = pv.callbacks.syscall.entry;
     if vcpu.id.0 == 0 {
         context.vm_assist = dom.assist.load(Ordering::Relaxed);
     }
@@ -317,6 +320,7 @@ pub fn get(dom: &Domain, vcpu: &Vcpu, st: &VcpuState) -> Result<Box<VcpuGuestCon
 }
 
 fn get_registers(vcpu: &Vcpu, st: &VcpuState, context: &mut VcpuGuestContext) {
+    let pv = st.pv();
     let (f, r) = (&st.regs, &mut context.user_regs);
     (r.r15, r.r14, r.r13, r.r12) = (f.r15, f.r14, f.r13, f.r12);
     (r.rbp, r.rbx, r.r11, r.r10, r.r9, r.r8) = (f.rbp, f.rbx, f.r11, f.r10, f.r9, f.r8);
@@ -325,11 +329,11 @@ fn get_registers(vcpu: &Vcpu, st: &VcpuState, context: &mut VcpuGuestContext) {
     (r.cs, r.ss) = (f.cs as u16, f.ss as u16);
     let masked = !vcpu.has_info() || vcpu.info.upcall_mask().load(Ordering::Relaxed) != 0;
     r.saved_upcall_mask = u8::from(masked);
-    r.rflags = f.rflags & !(rflags::IF | rflags::IOPL) | u64::from(st.iopl) << 12;
+    r.rflags = f.rflags & !(rflags::IF | rflags::IOPL) | u64::from(pv.iopl) << 12;
     if !masked {
         r.rflags |= rflags::IF;
     }
-    let s = &st.segments;
+    let s = &pv.segments;
     (r.ds, r.es, r.fs, r.gs) = (s.ds, s.es, s.fs, s.gs);
     context.fs_base = s.fs_base;
     context.gs_base_kernel = s.gs_base_kernel;

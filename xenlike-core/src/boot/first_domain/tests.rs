@@ -67,7 +67,7 @@ fn what_the_boot_domain_finds() {
     let dom = build(&image(&[7; 5000]), &modules, &[], "console=com1").unwrap();
     let vcpu = dom.vcpu(VcpuId(0)).unwrap();
     let state = vcpu.descheduled().unwrap();
-    let l4 = state.kernel_l4().unwrap();
+    let l4 = state.pv().kernel_l4().unwrap();
     assert_eq!(see(l4, BASE + 0x10, 8), [7; 8]);
     // The hypercall page replaces the image's second page.
     assert_eq!(see(l4, BASE + 0x1000, 4), [0x51, 0x41, 0x53, 0xb8]);

@@ -7,10 +7,10 @@ use guest_pv_abi::domctl::{Domctl, ExtVcpuContext, VcpuContext};
 use guest_pv_abi::errno::{self, Errno};
 
 use super::{Answer, Answered, not_itself};
-use crate::domain::vcpu::Callback;
 use crate::domain::{Domain, Vcpu};
 use crate::hypercall::{Ctx, get_boxed, put, with_stopped};
 use crate::kit::{Vaddr, VcpuId};
+use crate::pv::state::Callback;
 use crate::pv::vcpu_context;
 
 /// XEN_DOMCTL_setvcpucontext; a null pointer resets the vCPU.
@@ -71,7 +71,7 @@ const SMALLEST: u32 = core::mem::offset_of!(ExtVcpuContext, vmce_caps) as u32;
 pub fn get_extended(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Answered {
     let mut body = op.u.get::<ExtVcpuContext>();
     let vcpu = other(ctx, dom, body.vcpu).map_err(|_| errno::ESRCH)?;
-    let callbacks = with_stopped(ctx, vcpu, |st| st.callbacks)?;
+    let callbacks = with_stopped(ctx, vcpu, |st| st.pv().callbacks)?;
     body.size = size_of::<ExtVcpuContext>() as u32;
     body.sysenter_callback_eip = callbacks.sysenter.entry;
     body.sysenter_disables_events = callbacks.sysenter.masks_events;
@@ -99,11 +99,11 @@ pub fn set_extended(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
         return Err(errno::EINVAL);
     }
     with_stopped(ctx, vcpu, |st| {
-        st.callbacks.sysenter = Callback {
+        st.pv_mut().callbacks.sysenter = Callback {
             entry: body.sysenter_callback_eip,
             masks_events: u8::from(body.sysenter_disables_events != 0),
         };
-        st.callbacks.syscall32 = Callback {
+        st.pv_mut().callbacks.syscall32 = Callback {
             entry: body.syscall32_callback_eip,
             masks_events: u8::from(body.syscall32_disables_events != 0),
         };

@@ -100,7 +100,7 @@ fn set_iopl(ctx: &mut Ctx<'_>, arg: u64) -> Result<i64, Errno> {
     if iopl > MOST_IOPL {
         return Err(errno::EINVAL);
     }
-    ctx.st.iopl = iopl as u8;
+    ctx.st.pv_mut().iopl = iopl as u8;
     Ok(0)
 }
 
@@ -111,6 +111,6 @@ fn set_iobitmap(ctx: &mut Ctx<'_>, arg: u64) -> Result<i64, Errno> {
     if request.nr_ports > PORTS || !layout::guest_range(Vaddr(request.bitmap.0), bytes) {
         return Err(errno::EINVAL);
     }
-    ctx.st.iobmp = (request.bitmap.0, request.nr_ports);
+    ctx.st.pv_mut().iobmp = (request.bitmap.0, request.nr_ports);
     Ok(0)
 }

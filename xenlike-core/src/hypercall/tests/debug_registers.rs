@@ -19,7 +19,7 @@ fn they_answer_as_on_xen() {
     assert_eq!(set(7, 2 << 16 | 1), Err(errno::EPERM));
     assert_eq!(set(5, 1), Ok(0));
     let vcpu = &guest.dom.vcpus()[0];
-    vcpu.descheduled().unwrap().cr4 |= 8;
+    vcpu.descheduled().unwrap().pv_mut().cr4 |= 8;
     assert_eq!(set(7, 2 << 16 | 1), Ok(0));
     assert_eq!(guest.call(GET_DEBUGREG, &[7]), Ok(2 << 16 | 0x401));
     assert_eq!(

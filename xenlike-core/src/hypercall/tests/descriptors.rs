@@ -9,11 +9,11 @@ use guest_pv_abi::grant_table::*;
 use zerocopy::FromZeros;
 
 use super::guest::Guest;
-use crate::domain::ldt;
 use crate::kit::{Mfn, Vaddr};
 use crate::mm::SharedPage;
 use crate::mm::space::Root;
 use crate::pagetype::{Pte, Work, Write, machine};
+use crate::pv::state::ldt::{self, GuestLdt};
 
 /// A kernel's flat code segment, and a user's.
 const KERNEL_CODE: u64 = 0x00af_9b00_0000_ffff;
@@ -73,9 +73,12 @@ impl WithLdt {
         machine().pin(tables[4], 4, id, &mut Work::new()).unwrap();
         let vcpu = &guest.dom.vcpus()[0];
         let mut state = vcpu.descheduled().unwrap();
-        state.kernel_root = Root::of(tables[4]);
-        (state.ldt.base, state.ldt.entries) = (LDT, 512);
-        assert!(ldt::fill(&guest.dom, vcpu, &state, 0));
+        state.pv_mut().kernel_root = Root::of(tables[4]);
+        state.pv_mut().ldt = GuestLdt {
+            base: LDT,
+            entries: 512,
+        };
+        assert!(ldt::fill(id, &vcpu.ldt_pages, state.pv(), 0));
         drop(state);
         let l1 = tables[1];
         Self { guest, l1 }
@@ -90,7 +93,7 @@ impl WithLdt {
 impl Drop for WithLdt {
     fn drop(&mut self) {
         let mut state = self.guest.dom.vcpus()[0].descheduled().unwrap();
-        state.kernel_root = None;
+        state.pv_mut().kernel_root = None;
     }
 }
 

@@ -179,8 +179,8 @@ pub(super) fn dom0() {
         if let Some(cpu) = vcpu.cpu() {
             work::raise(cpu, work::DUMP);
         } else if let Some(state) = vcpu.descheduled() {
-            let mode = if state.in_kernel { "kernel" } else { "user" };
-            info!("in {mode} mode, last fault address {:#x}", state.cr2);
+            let (mode, address) = (state.kind.mode(), state.kind.cr2());
+            info!("in {mode} mode, last fault address {address:#x}");
             info!("{}", state.regs);
         }
     }

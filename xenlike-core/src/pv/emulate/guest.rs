@@ -4,13 +4,13 @@ use guest_pv_abi::cpuid::{XEN_CPUID_HOST_TSC_RELIABLE, XEN_CPUID_RDTSCP_INSTR_AV
 use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
 
 use super::{segment, table};
-use crate::arch::frame::TrapFrame;
+use crate::arch::frame::{Mode, TrapFrame};
 use crate::arch::{cpu, cr, fpu, guest_choice, msr, pci, port, seg, time, tlb};
 use crate::cpuid::guest::{Asked, Host, Role, Time, View};
 use crate::cpuid::{self, Leaf, Policy, VcpuMsrs};
 use crate::domain::{Ctx, Rights, debug};
 use crate::emul::{
-    Access, Base, Denied, Guest, Mode, PageFault, Segment, SegmentName, TaskSwitched, Width,
+    Access, Base, Denied, Guest, PageFault, Segment, SegmentName, TaskSwitched, Width,
 };
 use crate::kit::lock::LockGuard;
 use crate::kit::{Lock, PAGE_SHIFT, Rank, Vaddr};
@@ -104,11 +104,7 @@ impl Guest for Emulated<'_, '_> {
         self.ctx.regs
     }
     fn mode(&self) -> Mode {
-        if self.ctx.st.in_kernel {
-            Mode::Kernel
-        } else {
-            Mode::User
-        }
+        self.ctx.st.pv().mode
     }
     fn segment(&mut self, name: SegmentName) -> Option<Segment> {
         segment::of(self.ctx, name)
@@ -146,7 +142,7 @@ impl Guest for Emulated<'_, '_> {
             machine: cpuid::machine(),
             asked,
             role: self.role(),
-            cr4: self.ctx.st.cr4,
+            cr4: self.ctx.st.pv().cr4,
             xcr0: self.ctx.st.xcr0,
             host,
         };
@@ -159,15 +155,16 @@ impl Guest for Emulated<'_, '_> {
             Mode::Kernel if self.ctx.dom.assists(VMASST_TYPE_ARCHITECTURAL_IOPL) => 0,
             Mode::Kernel => 1,
         };
-        privilege <= self.ctx.st.iopl
+        privilege <= self.ctx.st.pv().iopl
     }
     fn bitmap_allows(&mut self, port: u16, width: Width) -> bool {
-        let (bitmap, ports) = self.ctx.st.iobmp;
+        let (bitmap, ports) = self.ctx.st.pv().iobmp;
         let end = u32::from(port).saturating_add(u32::from(width.bytes()));
         // Bytes that can't be read count as ones: no access.
         let closed = |port: u32| {
             let byte = Vaddr(bitmap.wrapping_add(u64::from(port / 8)));
-            table::kernel_byte(self.ctx.st, byte).is_none_or(|byte| byte >> (port % 8) & 1 != 0)
+            table::kernel_byte(self.ctx.st.pv(), byte)
+                .is_none_or(|byte| byte >> (port % 8) & 1 != 0)
         };
         end < ports && !(u32::from(port)..end).any(closed)
     }
@@ -215,29 +212,29 @@ impl Guest for Emulated<'_, '_> {
     }
 
     fn cr0(&self) -> u64 {
-        cr::CR0 | self.ctx.st.cr0 & cr::cr0::TS
+        self.ctx.st.pv().cr0()
     }
     fn set_task_switched(&mut self, ts: TaskSwitched) {
         match ts {
             TaskSwitched::Set => {
-                self.ctx.st.cr0 |= cr::cr0::TS;
+                self.ctx.st.pv_mut().task_switched = true;
                 cr::set_ts();
             }
             TaskSwitched::Clear => {
-                self.ctx.st.cr0 &= !cr::cr0::TS;
+                self.ctx.st.pv_mut().task_switched = false;
                 cr::clts();
             }
         }
     }
     fn cr2(&self) -> u64 {
-        self.ctx.st.cr2
+        self.ctx.st.pv().cr2
     }
     fn set_cr2(&mut self, value: u64) {
-        self.ctx.st.cr2 = value;
+        self.ctx.st.pv_mut().cr2 = value;
         self.ctx.vcpu.info.set_cr2(value);
     }
     fn cr3(&self) -> u64 {
-        self.ctx.st.kernel_l4().map_or(0, |l4| l4.maddr().0)
+        self.ctx.st.pv().kernel_l4().map_or(0, |l4| l4.maddr().0)
     }
     fn set_cr3(&mut self, value: u64) -> Result<(), Denied> {
         // The same table again is the way to flush; another one is MMUEXT_NEW_BASEPTR's affair.
@@ -248,17 +245,17 @@ impl Guest for Emulated<'_, '_> {
         Ok(())
     }
     fn cr4(&self) -> u64 {
-        self.ctx.st.cr4
+        self.ctx.st.pv().cr4
     }
     fn machine_cr4(&self) -> u64 {
         cr::base_cr4(&cpu::features())
     }
     fn set_cr4(&mut self, value: u64) {
-        self.ctx.st.cr4 = value;
+        self.ctx.st.pv_mut().cr4 = value;
         guest_choice::set_cr4(value);
     }
     fn debug_register(&self, number: u8) -> Option<u64> {
-        let index = debug::index(number.into(), self.ctx.st.cr4)?;
+        let index = debug::index(number.into(), self.ctx.st.pv().cr4)?;
         self.ctx.st.debug.get(index).copied()
     }
     fn set_debug_register(&mut self, number: u8, value: u64) -> Result<(), Denied> {

@@ -2,9 +2,10 @@
 
 use guest_pv_abi::arch_x86::{FLAT_RING3_CS32, FLAT_RING3_CS64, FLAT_RING3_DS32};
 
+use super::super::state::State;
 use super::table;
 use crate::arch::seg;
-use crate::domain::{Ctx, VcpuState};
+use crate::domain::Ctx;
 use crate::emul::{Bits, Permission, Segment, SegmentName};
 use crate::kit::Vaddr;
 use crate::mm::directmap::SharedPage;
@@ -20,15 +21,15 @@ const LOCAL: u16 = 4;
 #[inline]
 pub fn of(ctx: &Ctx<'_>, name: SegmentName) -> Option<Segment> {
     match name {
-        SegmentName::Cs => named(ctx.st, ctx.regs.cs as u16),
-        SegmentName::Ss => named(ctx.st, ctx.regs.ss as u16),
-        data => of_data(ctx.st, data),
+        SegmentName::Cs => named(ctx.st.pv(), ctx.regs.cs as u16),
+        SegmentName::Ss => named(ctx.st.pv(), ctx.regs.ss as u16),
+        data => of_data(ctx.st.pv(), data),
     }
 }
 
 /// A segment that the trap frame does not hold.
 #[inline(never)] // reads registers that the usual ones need not pay for
-fn of_data(st: &VcpuState, name: SegmentName) -> Option<Segment> {
+fn of_data(st: &State, name: SegmentName) -> Option<Segment> {
     let [ds, es, fs, gs] = seg::selectors();
     let selector = match name {
         SegmentName::Cs | SegmentName::Ss => return None,
@@ -41,7 +42,7 @@ fn of_data(st: &VcpuState, name: SegmentName) -> Option<Segment> {
 }
 
 #[inline]
-fn named(st: &VcpuState, selector: u16) -> Option<Segment> {
+fn named(st: &State, selector: u16) -> Option<Segment> {
     match selector {
         FLAT_RING3_CS64 => FLAT_CODE64,
         FLAT_RING3_CS32 => FLAT_CODE32,
@@ -52,7 +53,7 @@ fn named(st: &VcpuState, selector: u16) -> Option<Segment> {
 
 /// A descriptor of the guest's own.
 #[inline(never)] // flat segments need none
-fn descriptor(st: &VcpuState, selector: u16) -> Option<u64> {
+fn descriptor(st: &State, selector: u16) -> Option<u64> {
     let index = u32::from(selector >> 3);
     let offset = u64::from(index) * 8;
     if selector & LOCAL != 0 {

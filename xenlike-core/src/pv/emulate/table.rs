@@ -2,8 +2,9 @@
 
 use crate::kit::atomic::Ordering;
 
+use super::super::state::State;
 use super::guest::Emulated;
-use crate::domain::{Ctx, VcpuState};
+use crate::domain::Ctx;
 use crate::emul::ptwr::{Entries, EntryError};
 use crate::kit::{Mfn, PAGE_SHIFT, Vaddr};
 use crate::life::is_only_read;
@@ -24,7 +25,7 @@ pub struct Seen {
 
 /// The L1 table of the guest that its kernel sees at the address, and may read but not write.
 pub fn at(ctx: &Ctx<'_>, at: Vaddr) -> Option<Seen> {
-    let entry = machine().lookup(ctx.st.kernel_l4()?, at)?;
+    let entry = machine().lookup(ctx.st.pv().kernel_l4()?, at)?;
     if !entry.is_present() || entry.is_writable() {
         return None;
     }
@@ -38,7 +39,11 @@ pub fn at(ctx: &Ctx<'_>, at: Vaddr) -> Option<Seen> {
 
 /// Whether the guest's kernel sees a device's page at the address that it may read but not write.
 pub fn is_only_read_device(ctx: &Ctx<'_>, at: Vaddr) -> bool {
-    let entry = ctx.st.kernel_l4().and_then(|l4| machine().lookup(l4, at));
+    let entry = ctx
+        .st
+        .pv()
+        .kernel_l4()
+        .and_then(|l4| machine().lookup(l4, at));
     entry.is_some_and(|entry| {
         let to_read = entry.is_present() && !entry.is_writable();
         to_read && frames().get(entry.mfn()).is_none() && is_only_read(entry.mfn())
@@ -48,7 +53,7 @@ pub fn is_only_read_device(ctx: &Ctx<'_>, at: Vaddr) -> bool {
 /// What `read` finds in the frame at an address of its kernel's. The frame can't become another
 /// domain's meanwhile: it is held, and then looked up again.
 fn in_kernel_page<R>(
-    st: &VcpuState,
+    st: &State,
     at: Vaddr,
     read: impl FnOnce(SharedPage) -> Option<R>,
 ) -> Option<R> {
@@ -63,14 +68,14 @@ fn in_kernel_page<R>(
 }
 
 /// A byte of the kernel's memory, in whichever mode the guest is.
-pub fn kernel_byte(st: &VcpuState, at: Vaddr) -> Option<u8> {
+pub fn kernel_byte(st: &State, at: Vaddr) -> Option<u8> {
     in_kernel_page(st, at, |page| {
         Some(page.u8(at.offset())?.load(Ordering::Relaxed))
     })
 }
 
 /// An aligned word of the kernel's memory, in whichever mode the guest is.
-pub fn kernel_word(st: &VcpuState, at: Vaddr) -> Option<u64> {
+pub fn kernel_word(st: &State, at: Vaddr) -> Option<u64> {
     in_kernel_page(st, at, |page| {
         Some(page.u64(at.offset())?.load(Ordering::Relaxed))
     })

@@ -2,20 +2,39 @@
 //! first looks at them, and dropped when the guest sets another LDT or when mappings of descriptor pages change, by
 //! whichever vCPU.
 
+#![cfg_attr(
+    target_os = "none",
+    expect(unsafe_code, reason = "loads the LDT register")
+)]
+
 use crate::kit::atomic::{AtomicU16, Ordering};
 
+use super::State;
 use super::window::{self, Window};
-use super::{Domain, Vcpu, VcpuState};
-use crate::arch::cpuset::CpuSet;
 use crate::arch::paging::{DATA, pte};
-use crate::arch::tlb;
-use crate::kit::{Mfn, Vaddr};
+use crate::kit::{DomId, Mfn, Vaddr, VcpuId};
 use crate::pagetype::{Pte, machine};
+#[cfg(target_os = "none")]
+use crate::{
+    arch::{desc, percpu},
+    mm::layout,
+};
 
+/// Descriptors that an LDT may have.
+pub const MAX_LDT_ENTRIES: u32 = 8192;
 /// In a selector: of the LDT.
 const LOCAL: u16 = 4;
 /// How often a page is taken that another vCPU maps elsewhere meanwhile.
 const TRIES: u32 = 4;
+
+/// The LDT as the guest set it: a linear range.
+#[derive(Clone, Copy, Default)]
+pub struct GuestLdt {
+    /// Linear address of the first descriptor.
+    pub base: u64,
+    /// Number of descriptors, up to [`MAX_LDT_ENTRIES`].
+    pub entries: u32,
+}
 
 /// The pages of a vCPU's LDT that its window maps, each with a segment-descriptor type reference. Any CPU may
 /// empty it: who takes an entry out of the window gives the reference back.
@@ -71,19 +90,8 @@ impl Pages {
     }
 }
 
-/// Lets go of the LDT pages of all vCPUs: the mapping of some page of descriptors is gone.
-pub fn drop_everywhere(dom: &Domain) {
-    let stale = dom.vcpus().iter().filter(|vcpu| vcpu.ldt_pages.drop_all());
-    let cpus = stale
-        .filter_map(|vcpu| vcpu.cpu())
-        .fold(CpuSet::EMPTY, CpuSet::with);
-    if !cpus.is_empty() {
-        tlb::flush_cpus(cpus);
-    }
-}
-
 /// Maps the page of the LDT that holds byte `offset`; false if the guest has none there.
-pub fn fill(dom: &Domain, vcpu: &Vcpu, st: &VcpuState, offset: u64) -> bool {
+pub fn fill(owner: DomId, pages: &Pages, st: &State, offset: u64) -> bool {
     let page = (offset >> 12) as usize;
     let address = Vaddr(st.ldt.base.wrapping_add(offset) & !0xfff);
     let present = || {
@@ -91,27 +99,47 @@ pub fn fill(dom: &Domain, vcpu: &Vcpu, st: &VcpuState, offset: u64) -> bool {
         entry.is_present().then_some(entry.mfn())
     };
     for _ in 0..TRIES {
-        let Some(taken) = present().and_then(|frame| machine().get_segdesc(frame, dom.id())) else {
+        let Some(taken) = present().and_then(|frame| machine().get_segdesc(frame, owner)) else {
             return false;
         };
         let frame = taken.keep();
-        vcpu.ldt_pages.put(page, frame);
+        pages.put(page, frame);
         // Who changed the mapping before this look emptied the window before the page got into it, perhaps.
         if present() == Some(frame) {
             return true;
         }
-        vcpu.ldt_pages.exchange(page, 0);
+        pages.exchange(page, 0);
     }
     false
 }
 
 /// Maps the page of the LDT that holds the descriptor of `selector`, if that is one of the LDT and the
 /// guest has it: for a load of the selector by ring 0, whose fault would lose it.
-pub fn bring_in(dom: &Domain, vcpu: &Vcpu, st: &VcpuState, selector: u16) {
+pub fn bring_in(owner: DomId, pages: &Pages, st: &State, selector: u16) {
     let (offset, page) = (u64::from(selector & !7), selector >> 12);
     let is_local = selector & LOCAL != 0 && u32::from(selector >> 3) < st.ldt.entries;
-    if is_local && !vcpu.ldt_pages.has(page) {
+    if is_local && !pages.has(page) {
         // What the guest doesn't have there faults in the load, as it should.
-        let _ = fill(dom, vcpu, st, offset);
+        let _ = fill(owner, pages, st, offset);
     }
 }
+
+/// Makes the LDT window of `vcpu`, whose address space is loaded, this CPU's LDT with `entries` descriptors; 0 for none.
+#[cfg(target_os = "none")]
+pub fn load_register(vcpu: VcpuId, entries: u32) {
+    let Some(gdt) = desc::gdt(percpu::this_cpu()) else {
+        return;
+    };
+    let selector = if entries == 0 {
+        0
+    } else {
+        desc::set_ldt(gdt, layout::ldt_window(vcpu.0), entries);
+        desc::LDT_SELECTOR
+    };
+    // SAFETY: the null selector, or the descriptor just written: an LDT in the vCPU's own window.
+    unsafe { desc::load_ldt(selector) };
+}
+
+/// No CPU of the host has an LDT of ours.
+#[cfg(not(target_os = "none"))]
+pub const fn load_register(_vcpu: VcpuId, _entries: u32) {}

@@ -1,11 +1,31 @@
 //! A vCPU's GDT: frames of its domain, each held as a page of segment descriptors and mapped in the
 //! vCPU's window. The core's own page behind them stays.
 
-use super::vcpu::GuestGdt;
-use super::{Domain, VcpuState, window};
+use super::{State, window};
 use crate::arch::paging::pte;
-use crate::kit::Mfn;
+use crate::kit::{DomId, Mfn};
 use crate::pagetype::machine;
+
+/// Descriptors in a frame.
+pub const GDT_ENTRIES_PER_FRAME: u32 = 512;
+/// Frames of a guest's GDT: entries up to 7167 (FIRST_RESERVED_GDT_ENTRY).
+pub const GDT_GUEST_FRAMES: usize = 14;
+
+/// A descriptor table as the guest registered it.
+#[derive(Clone, Copy, Default)]
+pub struct GuestGdt {
+    /// Frames, each with a segment-descriptor type reference.
+    pub frames: [Option<Mfn>; GDT_GUEST_FRAMES],
+    /// Entries, up to 512 a frame.
+    pub entries: u32,
+}
+
+impl GuestGdt {
+    /// How many frames its entries take.
+    pub const fn frame_count(&self) -> usize {
+        self.entries.div_ceil(GDT_ENTRIES_PER_FRAME) as usize
+    }
+}
 
 /// A frame that is not the domain's, or holds what a guest's GDT may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,12 +36,7 @@ pub struct BadFrame;
 ///
 /// # Errors
 /// [`BadFrame`]; the old one stays.
-pub fn replace(
-    dom: &Domain,
-    st: &mut VcpuState,
-    frames: &[u64],
-    entries: u32,
-) -> Result<(), BadFrame> {
+pub fn replace(owner: DomId, st: &mut State, frames: &[u64], entries: u32) -> Result<(), BadFrame> {
     if is_of(&st.gdt, frames) {
         // Held, typed and mapped already.
         st.gdt.entries = entries;
@@ -32,7 +47,7 @@ pub fn replace(
         ..GuestGdt::default()
     };
     for (slot, &frame) in gdt.frames.iter_mut().zip(frames) {
-        let Some(taken) = machine().get_segdesc(Mfn(frame), dom.id()) else {
+        let Some(taken) = machine().get_segdesc(Mfn(frame), owner) else {
             put_frames(&gdt);
             return Err(BadFrame);
         };
@@ -53,11 +68,11 @@ fn is_of(gdt: &GuestGdt, frames: &[u64]) -> bool {
 }
 
 /// Takes the GDT away.
-pub fn clear(st: &mut VcpuState) {
+pub fn clear(st: &mut State) {
     install(st, GuestGdt::default());
 }
 
-fn install(st: &mut VcpuState, gdt: GuestGdt) {
+fn install(st: &mut State, gdt: GuestGdt) {
     let old = core::mem::replace(&mut st.gdt, gdt);
     for (page, (frame, before)) in st.gdt.frames.iter().zip(&old.frames).enumerate() {
         if frame.is_none() && before.is_none() {

@@ -1,7 +1,8 @@
 //! Guest kernel mode and guest user mode: both are ring 3, so the mode decides which page table and
 //! which GS base hold. User mode never runs on the kernel's L4.
 
-use super::VcpuState;
+use super::State;
+use crate::arch::frame::Mode;
 use crate::arch::seg;
 use crate::kit::{DomId, Mfn};
 use crate::mm::space::{self, Root};
@@ -13,12 +14,12 @@ pub struct NoPageTable;
 
 /// Guest kernel → guest user, for the vCPU that runs on this CPU.
 #[inline]
-pub fn enter_user(st: &mut VcpuState) -> Result<(), NoPageTable> {
-    if !st.in_kernel {
+pub fn enter_user(st: &mut State) -> Result<(), NoPageTable> {
+    if st.mode == Mode::User {
         return Ok(());
     }
     let root = st.user_root.ok_or(NoPageTable)?;
-    st.in_kernel = false;
+    st.mode = Mode::User;
     seg::swap_gs();
     space::load(root);
     Ok(())
@@ -26,10 +27,10 @@ pub fn enter_user(st: &mut VcpuState) -> Result<(), NoPageTable> {
 
 /// Guest user → guest kernel, for the vCPU that runs on this CPU, in user mode.
 #[inline]
-pub fn enter_kernel(st: &mut VcpuState) -> Result<(), NoPageTable> {
-    debug_assert!(!st.in_kernel);
+pub fn enter_kernel(st: &mut State) -> Result<(), NoPageTable> {
+    debug_assert!(st.mode == Mode::User);
     let root = st.kernel_root.ok_or(NoPageTable)?;
-    st.in_kernel = true;
+    st.mode = Mode::Kernel;
     seg::swap_gs();
     space::load(root);
     Ok(())

@@ -1,0 +1,126 @@
+//! A PV vCPU gets a CPU and loses it: its address space, descriptor tables and segment registers.
+#![expect(
+    unsafe_code,
+    reason = "loads descriptor tables that the vCPU's window holds"
+)]
+
+use super::failsafe;
+use super::state::{State, ldt, window};
+use crate::arch::desc::{self, RESERVED_GDT_BYTES};
+use crate::arch::frame::Mode;
+use crate::arch::paging::DATA;
+use crate::arch::seg::Bases;
+use crate::arch::tlb::Reach;
+use crate::arch::{cpuid_fault, cr, guest_choice, percpu, seg};
+use crate::domain::Ctx;
+use crate::kit::{Vaddr, VcpuId};
+use crate::mm::space::Root;
+use crate::mm::{layout, space};
+
+/// The page table that a vCPU runs on in its present mode.
+const fn root(st: &State) -> Option<Root> {
+    match st.mode {
+        Mode::Kernel => st.kernel_root,
+        Mode::User => st.user_root,
+    }
+}
+
+/// Saves what this CPU holds of the vCPU; false if [`enter`] failed, so that it holds nothing.
+pub fn save(st: &mut State, vcpu: VcpuId) -> bool {
+    if root(st).is_none() {
+        return false;
+    }
+    save_segments(st);
+    if st.ldt.entries != 0 {
+        ldt::load_register(vcpu, 0);
+    }
+    load_own_gdt();
+    true
+}
+
+fn save_segments(st: &mut State) {
+    let [ds, es, fs, gs] = seg::selectors();
+    let bases = seg::bases();
+    let (kernel, user) = match st.mode {
+        Mode::Kernel => (bases.gs, bases.shadow_gs),
+        Mode::User => (bases.shadow_gs, bases.gs),
+    };
+    let s = &mut st.segments;
+    (s.ds, s.es, s.fs, s.gs) = (ds, es, fs, gs);
+    (s.fs_base, s.gs_base_kernel, s.gs_base_user) = (bases.fs, kernel, user);
+}
+
+/// Enters the vCPU's address space, with its descriptor tables; false if it has none.
+pub fn enter(ctx: &Ctx<'_>, st: &State) -> bool {
+    move_window(st);
+    let Some(root) = root(st) else {
+        return false;
+    };
+    let reach = if ctx.dom.is_control() {
+        Reach::All
+    } else {
+        Reach::Own
+    };
+    space::enter(root, ctx.dom.pages.past(), reach);
+    load_tables(ctx.vcpu.id, st);
+    true
+}
+
+/// Puts this CPU's own page, with its TSS and its LDT entry, into the vCPU's GDT window. The
+/// vCPU's address space is loaded afterwards, so nothing stale of an earlier stay is left.
+fn move_window(st: &State) {
+    let own_page = desc::gdt_frame(percpu::this_cpu()).maddr().0 | DATA;
+    window::set(st.window, window::GDT_OWN_PAGE, own_page);
+}
+
+/// The GDT and LDT of the vCPU whose address space has been loaded.
+fn load_tables(vcpu: VcpuId, st: &State) {
+    // SAFETY: the window of a vCPU in the address space just loaded has the hypervisor's page where every GDT has it.
+    unsafe { desc::load_gdt(layout::gdt_window(vcpu.0)) };
+    if st.ldt.entries != 0 {
+        ldt::load_register(vcpu, st.ldt.entries);
+    }
+}
+
+/// This CPU's GDT where the hypervisor itself has it mapped: a vCPU's window goes with its address space.
+fn load_own_gdt() {
+    if let Some(gdt) = desc::gdt(percpu::this_cpu()) {
+        let base = Vaddr((gdt.as_ptr() as u64).wrapping_sub(RESERVED_GDT_BYTES));
+        // SAFETY: the page is the CPU's own, mapped for ever; the hypervisor's selectors count from `base`.
+        unsafe { desc::load_gdt(base) };
+    }
+}
+
+/// Loads the registers that ring 0 doesn't need, at last the segment registers: if one can't be loaded, the guest's
+/// failsafe callback is entered.
+pub fn load(ctx: &mut Ctx<'_>) {
+    let st = ctx.st.pv();
+    cpuid_fault::before(ctx.dom.is_control());
+    guest_choice::set_cr4(st.cr4);
+    if st.task_switched {
+        cr::set_ts();
+    }
+    let s = &st.segments;
+    for selector in [s.ds, s.es, s.fs, s.gs] {
+        ldt::bring_in(ctx.dom.id(), &ctx.vcpu.ldt_pages, st, selector);
+    }
+    if !load_segments(st) {
+        failsafe::enter(ctx);
+    }
+}
+
+fn load_segments(st: &State) -> bool {
+    let s = &st.segments;
+    let (gs, shadow_gs) = match st.mode {
+        Mode::Kernel => (s.gs_base_kernel, s.gs_base_user),
+        Mode::User => (s.gs_base_user, s.gs_base_kernel),
+    };
+    seg::load(
+        [s.ds, s.es, s.fs, s.gs],
+        &Bases {
+            fs: s.fs_base,
+            gs,
+            shadow_gs,
+        },
+    )
+}
