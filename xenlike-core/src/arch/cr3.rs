@@ -4,15 +4,27 @@
 use super::{cr, tlb};
 use crate::kit::{Maddr, Mfn};
 
-/// Switches this CPU to the page tables under the L4 at `l4`. Counts as a full flush of its TLB.
-///
-/// # Safety
-/// `l4` is a validated L4, or the master L4, so that the core stays mapped. It stays valid for as long as it is loaded.
+/// Tables that a CPU may run on: what goes into CR3. It need not be the table that a guest names as its root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunRoot(Maddr);
+
+impl RunRoot {
+    /// The tables under the L4 at `l4`.
+    ///
+    /// # Safety
+    /// They map the hypervisor, and do so for as long as a CPU has them loaded.
+    #[inline]
+    pub const unsafe fn new(l4: Maddr) -> Self {
+        Self(l4)
+    }
+}
+
+/// Switches this CPU to the tables under `root`. Counts as a full flush of its TLB.
 #[inline]
-pub unsafe fn load(l4: Maddr) {
+pub fn load(root: RunRoot) {
     let tick = tlb::flush_begins();
-    // SAFETY: by the caller's promise.
-    unsafe { cr::write_cr3(l4.0) };
+    // SAFETY: a `RunRoot` maps the hypervisor.
+    unsafe { cr::write_cr3(root.0.0) };
     tlb::flush_done(tick);
 }
 

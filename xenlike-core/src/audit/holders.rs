@@ -55,7 +55,7 @@ pub(super) fn count(tally: &mut Tally, dom: &Domain, stopped: &Stopped) -> Resul
 fn count_vcpu(tally: &mut Tally, dom: &Domain, vcpu: &Vcpu, st: &VcpuState) -> Result<(), String> {
     let who = format!("vCPU {} of domain {}", vcpu.id.0, dom.id().0);
     let pv = st.pv();
-    for root in [pv.kernel_root, pv.user_root].into_iter().flatten() {
+    for root in [&pv.kernel_root, &pv.user_root].into_iter().flatten() {
         machine().count_held(
             tally,
             root.mfn(),

@@ -8,8 +8,9 @@ use super::early_memory::Ranges;
 use super::info::{BootInfo, LOW_MEMORY, Range, ScreenInfo};
 use super::start::machine_of;
 use super::{screen, serial, stack};
+use crate::arch::cpu;
+use crate::arch::cr3::{self, RunRoot};
 use crate::arch::paging::{self, MapError, PageSizes, Table, TableMemory};
-use crate::arch::{cpu, cr3};
 use crate::kit::{Lock, Maddr, Mfn, Once, PAGE_SIZE, Rank, Vaddr};
 use crate::mm::alloc::{Where, add_free, add_used, alloc_frame, alloc_order};
 use crate::mm::frame::{CHUNK_FRAMES, chunk_address, frames};
@@ -193,7 +194,7 @@ pub fn init(info: &BootInfo, screen: Option<&ScreenInfo>) -> Result<(), &'static
     let port =
         serial::in_memory().map(|at| map_device_by(&mut early, at, serial::BYTES, paging::DEVICE));
     // SAFETY: the image, with this code and its stack, and all RAM are mapped where they were.
-    unsafe { cr3::load(l4) };
+    cr3::load(unsafe { RunRoot::new(l4) });
     if let Some(at) = port {
         serial::moved(at);
     }

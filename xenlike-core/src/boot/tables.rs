@@ -9,7 +9,7 @@ use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
 use super::start::{LOAD_ADDRESS, machine_of};
-use crate::arch::cr3;
+use crate::arch::cr3::{self, RunRoot};
 use crate::arch::paging::pte;
 use crate::kit::{PAGE_SHIFT, Vaddr};
 use crate::mm::layout::{DIRECT_MAP, IMAGE};
@@ -101,5 +101,5 @@ pub fn unmap<const N: usize>(pages: [Vaddr; N]) {
     }
     l2[index] = machine_of(BOOT_TABLES.image_l1.get() as u64).0 | LINK;
     // SAFETY: the same tables, without the guard pages, which contain nothing.
-    unsafe { cr3::load(machine_of(&raw const BOOT_TABLES as u64)) };
+    cr3::load(unsafe { RunRoot::new(machine_of(&raw const BOOT_TABLES as u64)) });
 }

@@ -3,9 +3,8 @@
 use crate::grant::{Access, GrantError, HostAddr, Machine, PteBits};
 use crate::kit::{DomId, Mfn, Vaddr};
 use crate::mm::alloc::Past;
-use crate::mm::space::Root;
 use crate::mm::{SharedPage, stale};
-use crate::pagetype::{EntryAt, Lent, Pte, Work, machine};
+use crate::pagetype::{EntryAt, GuestRoot, Lent, Pte, Work, machine};
 
 /// Where the three bits of an entry that a guest may use as it likes start.
 const AVAIL_SHIFT: u32 = 9;
@@ -17,7 +16,7 @@ pub struct Mapper<'a> {
     /// The owner again, by its number: what CPUs note of whose tables they are on.
     pub past: Past,
     /// The root of the tables in which virtual addresses are meant; none: there is no such address.
-    pub root: Option<Root>,
+    pub root: Option<&'a GuestRoot>,
     /// What changing page tables leaves to do.
     pub work: &'a mut Work,
 }
@@ -213,7 +212,9 @@ mod tests {
             Mapper {
                 owner: self.pages.id(),
                 past: self.pages.past(),
-                root: root.and_then(Root::of),
+                root: root.map(|l4| {
+                    &*std::boxed::Box::leak(std::boxed::Box::new(GuestRoot::of_pinned(l4)))
+                }),
                 work: &mut self.work,
             }
         }

@@ -11,6 +11,13 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// See [`VcpuState::pv`].
+    #[inline(always)]
+    pub const fn pv(&self) -> &Pv {
+        let Self::Pv(pv) = self;
+        pv
+    }
+
     /// Whether the guest's kernel runs or its user code.
     #[inline]
     pub const fn mode(&self) -> Mode {
@@ -53,8 +60,7 @@ impl VcpuState {
     /// What only a PV vCPU has, for code that only PV vCPUs reach.
     #[inline(always)]
     pub const fn pv(&self) -> &Pv {
-        let Kind::Pv(pv) = &self.kind;
-        pv
+        self.kind.pv()
     }
 
     /// The same, to change it.

@@ -116,7 +116,7 @@ fn mapper<'a>(ctx: &'a mut Ctx<'_>) -> Mapper<'a> {
     Mapper {
         owner: ctx.dom.id(),
         past: ctx.dom.pages.past(),
-        root: ctx.st.pv().kernel_root,
+        root: ctx.st.kind.pv().kernel_root.as_ref(),
         work: &mut ctx.st.work,
     }
 }

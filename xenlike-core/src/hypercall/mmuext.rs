@@ -13,12 +13,12 @@ use super::arguments::Requests;
 use super::batch::{Batch, Stop};
 use super::flush::What;
 use super::{Ctx, Outcome, owner};
+use crate::arch::cr3;
 use crate::kit::{DomId, Mfn, Vaddr};
-use crate::mm::space::{self, Root};
 use crate::mm::{SharedPage, layout};
-use crate::pagetype::machine;
+use crate::pagetype::{GuestRoot, machine};
 use crate::pv::state::ldt::{self, GuestLdt, MAX_LDT_ENTRIES};
-use crate::pv::state::mode;
+use crate::pv::state::mode::run_root;
 
 /// `mmuext_op(requests, count, done, foreign)`.
 pub fn call(ctx: &mut Ctx<'_>, args: &mut Requests) -> Outcome {
@@ -85,30 +85,30 @@ fn new_kernel_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
         What::All.local();
         return Ok(());
     }
-    let root = mode::take_root(new, ctx.dom.id(), &mut ctx.st.work)?;
+    let root = machine().get_root(new, ctx.dom.id(), &mut ctx.st.work)?;
     // The LDT is at an address, and that leads elsewhere now.
     let _ = ctx.vcpu.ldt_pages.drop_all();
-    let old = ctx.st.pv_mut().kernel_root.replace(root);
     // A hypercall comes from guest kernel mode: the new tables are the ones to run on.
-    space::load(root);
+    cr3::load(run_root(&root));
+    let old = ctx.st.pv_mut().kernel_root.replace(root);
     if let Some(old) = old {
-        let _ = machine().put_root(old.mfn(), &mut ctx.st.work);
+        let _ = machine().put_root(old, &mut ctx.st.work);
     }
     Ok(())
 }
 
 fn new_user_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
     let new = (new.0 != 0).then_some(new);
-    if ctx.st.pv().user_root.map(Root::mfn) == new {
+    if ctx.st.pv().user_root.as_ref().map(GuestRoot::mfn) == new {
         return Ok(());
     }
     let root = match new {
-        Some(l4) => Some(mode::take_root(l4, ctx.dom.id(), &mut ctx.st.work)?),
+        Some(l4) => Some(machine().get_root(l4, ctx.dom.id(), &mut ctx.st.work)?),
         None => None,
     };
     let old = core::mem::replace(&mut ctx.st.pv_mut().user_root, root);
     if let Some(old) = old {
-        let _ = machine().put_root(old.mfn(), &mut ctx.st.work);
+        let _ = machine().put_root(old, &mut ctx.st.work);
     }
     Ok(())
 }

@@ -72,7 +72,7 @@ fn refused(why: Refused) -> Outcome {
 }
 
 fn change(ctx: &mut Ctx<'_>, request: &Request) -> Result<(), Refused> {
-    let root = ctx.st.pv().kernel_root.ok_or(Refused::Invalid)?;
+    let root = ctx.st.pv().kernel_root.as_ref().ok_or(Refused::Invalid)?;
     let place = machine().l1_of_root(root, request.va);
     let (table, index) = place.ok_or(Refused::Invalid)?;
     let update = Update {

@@ -9,7 +9,6 @@ use crate::kit::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 use core::arch::asm;
 
 use super::frame::{Kind, State, frames};
-use super::space::Root;
 use crate::kit::{DomId, Mfn, PAGE_SIZE};
 
 /// Where the first byte of `mfn` is mapped.
@@ -73,12 +72,6 @@ impl SharedPage {
     pub fn new(mfn: Mfn) -> Option<Self> {
         let frame = frames().entry(mfn)?;
         (frame.load().kind() == Kind::Used && frame.owner() != DomId::IDLE).then_some(Self(mfn))
-    }
-
-    /// The words of an L4 that is held as one: RAM, and nobody's Rust memory.
-    #[inline]
-    pub const fn of_root(root: Root) -> Self {
-        Self(root.mfn())
     }
 
     /// As [`Self::new`], for who has seen the frame's state just now; nothing if it has no type. A

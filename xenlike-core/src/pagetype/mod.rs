@@ -55,6 +55,7 @@ mod pin;
 mod pte;
 mod refs;
 mod registry;
+mod root;
 mod segdesc;
 mod teardown;
 #[cfg(test)]
@@ -74,6 +75,7 @@ pub use memory::{IoAccess, Memory};
 pub use pte::Pte;
 pub use refs::PageRef;
 pub use registry::{forget, register, registered};
+pub use root::GuestRoot;
 pub use segdesc::check_descriptor;
 pub use typed::TypedRef;
 pub use work::Work;

@@ -1,6 +1,6 @@
 //! Pins, and the roots of address spaces: the references that are not entries of tables.
 
-use super::{Memory, PageType, Progress, Refused, Types, Work};
+use super::{Memory, PageType, Refused, Types, Work};
 use crate::kit::{DomId, Mfn};
 use crate::mm::frame::State;
 
@@ -41,17 +41,5 @@ impl<M: Memory> Types<M> {
         }
         let _ = self.put_page_and_type(mfn, work);
         Ok(())
-    }
-
-    /// References of a frame of `owner` as the root of an address space: while a vCPU has it in CR3,
-    /// or noted for it (MMUEXT_NEW_BASEPTR, MMUEXT_NEW_USER_BASEPTR).
-    pub fn get_root(&self, mfn: Mfn, owner: DomId, work: &mut Work) -> Result<(), Refused> {
-        self.get_page_and_type(mfn, owner, PageType::L4, work)
-    }
-
-    /// Gives back what [`Self::get_root`] took, after no CPU has it in CR3 any more. It is given
-    /// back in any case; [`Progress::Again`] says that some work is left.
-    pub fn put_root(&self, mfn: Mfn, work: &mut Work) -> Progress {
-        self.put_page_and_type(mfn, work)
     }
 }

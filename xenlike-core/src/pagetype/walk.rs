@@ -3,10 +3,9 @@
 
 use crate::kit::atomic::{AtomicU64, Ordering};
 
-use super::{Machine, Memory, Pte, Types};
+use super::{GuestRoot, Machine, Memory, Pte, Types};
 use crate::kit::{Mfn, Vaddr};
-use crate::mm::space::Root;
-use crate::mm::{SharedPage, layout};
+use crate::mm::layout;
 
 impl<M: Memory> Types<M> {
     /// The L1 table and the index in it that map the guest address `va` under the root `root`.
@@ -51,7 +50,7 @@ impl<M: Memory> Types<M> {
 impl Types<Machine> {
     /// As [`Types::l1_of`], under the tables of a vCPU.
     #[inline]
-    pub fn l1_of_root(&self, root: Root, va: Vaddr) -> Option<(Mfn, usize)> {
-        self.l1_under(SharedPage::of_root(root).words(), va)
+    pub fn l1_of_root(&self, root: &GuestRoot, va: Vaddr) -> Option<(Mfn, usize)> {
+        self.l1_under(root.page()?.words(), va)
     }
 }

@@ -5,6 +5,7 @@
 )]
 
 use super::failsafe;
+use super::state::mode::run_root;
 use super::state::{State, ldt, window};
 use crate::arch::desc::{self, RESERVED_GDT_BYTES};
 use crate::arch::frame::Mode;
@@ -14,14 +15,14 @@ use crate::arch::tlb::Reach;
 use crate::arch::{cpuid_fault, cr, guest_choice, percpu, seg};
 use crate::domain::Ctx;
 use crate::kit::{Vaddr, VcpuId};
-use crate::mm::space::Root;
 use crate::mm::{layout, space};
+use crate::pagetype::GuestRoot;
 
-/// The page table that a vCPU runs on in its present mode.
-const fn root(st: &State) -> Option<Root> {
+/// The root of the vCPU's present mode.
+const fn root(st: &State) -> Option<&GuestRoot> {
     match st.mode {
-        Mode::Kernel => st.kernel_root,
-        Mode::User => st.user_root,
+        Mode::Kernel => st.kernel_root.as_ref(),
+        Mode::User => st.user_root.as_ref(),
     }
 }
 
@@ -61,7 +62,7 @@ pub fn enter(ctx: &Ctx<'_>, st: &State) -> bool {
     } else {
         Reach::Own
     };
-    space::enter(root, ctx.dom.pages.past(), reach);
+    space::enter(run_root(root), ctx.dom.pages.past(), reach);
     load_tables(ctx.vcpu.id, st);
     true
 }

@@ -12,14 +12,13 @@ use zerocopy::FromZeros;
 
 use super::state::gdt::{self, GDT_ENTRIES_PER_FRAME, GDT_GUEST_FRAMES};
 use super::state::ldt::{GuestLdt, MAX_LDT_ENTRIES};
-use super::state::{Callback, Callbacks, State, in_ring3, mode};
+use super::state::{Callback, Callbacks, State, in_ring3};
 use crate::arch::frame::{Mode, TrapFrame};
 use crate::arch::{cpu, cr, rflags};
 use crate::domain::vcpu::pause;
 use crate::domain::{Domain, Life, Vcpu, VcpuState, debug, notify, time};
 use crate::kit::{Maddr, Vaddr};
-use crate::mm::space::Root;
-use crate::pagetype::{self, Work, machine};
+use crate::pagetype::{self, GuestRoot, Work, machine};
 
 /// vm_assist bits that a PV64 domain may have: those the core knows, and the older ones that say nothing.
 const ASSISTS: u64 = 1 << 32 | 0x3f;
@@ -134,8 +133,8 @@ fn gdt_frames(context: &VcpuGuestContext) -> Result<&[u64], Refused> {
 /// References on the roots of a vCPU's address spaces.
 #[derive(Default)]
 struct Roots {
-    kernel: Option<Root>,
-    user: Option<Root>,
+    kernel: Option<GuestRoot>,
+    user: Option<GuestRoot>,
 }
 
 impl Roots {
@@ -157,10 +156,10 @@ impl Roots {
     fn fill(&mut self, dom: &Domain, kernel: u64, user: u64) -> Result<(), Refused> {
         let mut work = Work::new();
         let root = Maddr(kernel).mfn();
-        self.kernel = Some(mode::take_root(root, dom.id(), &mut work)?);
+        self.kernel = Some(machine().get_root(root, dom.id(), &mut work)?);
         if user != 0 {
             let root = Maddr(user).mfn();
-            self.user = Some(mode::take_root(root, dom.id(), &mut work)?);
+            self.user = Some(machine().get_root(root, dom.id(), &mut work)?);
         }
         Ok(())
     }
@@ -177,7 +176,7 @@ impl Roots {
     fn put(self) {
         let mut work = Work::new();
         for root in [self.kernel, self.user].into_iter().flatten() {
-            let _ = machine().put_root(root.mfn(), &mut work);
+            let _ = machine().put_root(root, &mut work);
         }
     }
 }
@@ -305,8 +304,8 @@ pub fn get(dom: &Domain, vcpu: &Vcpu, st: &VcpuState) -> Result<Box<VcpuGuestCon
     }
     context.gdt_ents = pv.gdt.entries.into();
     (context.kernel_ss, context.kernel_sp) = (pv.kernel_ss.into(), pv.kernel_sp);
-    let root = |root: Option<Root>| root.map_or(0, |root| root.mfn().maddr().0);
-    let (kernel, user) = (root(pv.kernel_root), root(pv.user_root));
+    let root = |root: &Option<GuestRoot>| root.as_ref().map_or(0, |root| root.mfn().maddr().0);
+    let (kernel, user) = (root(&pv.kernel_root), root(&pv.user_root));
     context.ctrlreg = [pv.cr0(), user, 0, kernel, pv.cr4, 0, 0, 0];
     let [a, b, c, d, six, seven] = st.debug;
     context.debugreg = [a, b, c, d, 0, 0, six, seven];

@@ -11,8 +11,7 @@ use zerocopy::FromZeros;
 use super::guest::Guest;
 use crate::kit::{Mfn, Vaddr};
 use crate::mm::SharedPage;
-use crate::mm::space::Root;
-use crate::pagetype::{Pte, Work, Write, machine};
+use crate::pagetype::{GuestRoot, Pte, Work, Write, machine};
 use crate::pv::state::ldt::{self, GuestLdt};
 
 /// A kernel's flat code segment, and a user's.
@@ -73,7 +72,7 @@ impl WithLdt {
         machine().pin(tables[4], 4, id, &mut Work::new()).unwrap();
         let vcpu = &guest.dom.vcpus()[0];
         let mut state = vcpu.descheduled().unwrap();
-        state.pv_mut().kernel_root = Root::of(tables[4]);
+        state.pv_mut().kernel_root = Some(GuestRoot::of_pinned(tables[4]));
         state.pv_mut().ldt = GuestLdt {
             base: LDT,
             entries: 512,

@@ -73,13 +73,16 @@ pub(super) fn step(types: &Types<Fake>, id: u16, dom: &mut Dom) {
         }
         7..=9 => update(types, me, mfn, index, &mut dom.work),
         10 => {
-            if types.get_root(mfn, me, &mut dom.work).is_ok() {
+            if types
+                .get_page_and_type(mfn, me, PageType::L4, &mut dom.work)
+                .is_ok()
+            {
                 dom.held.push(mfn);
             }
         }
         11 => {
             if let Some(mfn) = dom.held.pop() {
-                let _ = types.put_root(mfn, &mut dom.work);
+                let _ = types.put_page_and_type(mfn, &mut dom.work);
             }
         }
         12 => {
@@ -173,7 +176,7 @@ fn others(types: &Types<Fake>, me: DomId, dom: &mut Dom, mfn: Mfn, index: usize)
 pub(super) fn destroy(types: &Types<Fake>, dom: &mut Dom) {
     dom.pages.set_dying();
     while let Some(mfn) = dom.held.pop() {
-        let _ = types.put_root(mfn, &mut dom.work);
+        let _ = types.put_page_and_type(mfn, &mut dom.work);
         while types.finish(&mut dom.work) == Progress::Again {}
     }
     while types.relinquish(&dom.pages, &mut dom.work) == Progress::Again {}

@@ -10,10 +10,7 @@ use crate::kit::{Mfn, PAGE_SHIFT, Vaddr};
 use crate::life::is_only_read;
 use crate::mm::directmap::SharedPage;
 use crate::mm::frame::frames;
-use crate::pagetype::{Refused, Write, machine};
-
-/// The type number of an L1 in the frame table.
-const L1: u64 = 1;
+use crate::pagetype::{PageType, Refused, Write, machine};
 
 /// A page table of the guest's, and where it sees it.
 #[derive(Clone, Copy)]
@@ -30,7 +27,7 @@ pub fn at(ctx: &Ctx<'_>, at: Vaddr) -> Option<Seen> {
         return None;
     }
     let frame = frames().get(entry.mfn())?;
-    let is_table = frame.load().type_bits() == L1 && frame.owner() == ctx.dom.id();
+    let is_table = frame.load().type_bits() == PageType::L1 as u64 && frame.owner() == ctx.dom.id();
     is_table.then_some(Seen {
         page: at.0 >> PAGE_SHIFT,
         frame: entry.mfn(),

@@ -19,8 +19,7 @@ use crate::arch::cr::{self, cr0, cr4};
 use crate::arch::exception;
 use crate::arch::frame::Mode;
 use crate::kit::Mfn;
-use crate::mm::space::Root;
-use crate::pagetype::{Work, machine};
+use crate::pagetype::{GuestRoot, Work, machine};
 use gdt::GuestGdt;
 use ldt::GuestLdt;
 use window::Window;
@@ -42,10 +41,10 @@ pub struct State {
     pub kernel_sp: u64,
     /// Its selector.
     pub kernel_ss: u16,
-    /// The kernel's L4; has the reference of what was loaded.
-    pub kernel_root: Option<Root>,
-    /// The user mode's L4.
-    pub user_root: Option<Root>,
+    /// The root of the kernel's address space.
+    pub kernel_root: Option<GuestRoot>,
+    /// The root of the address space of user code, if there is one.
+    pub user_root: Option<GuestRoot>,
     /// GDT.
     pub gdt: GuestGdt,
     /// LDT.
@@ -142,7 +141,7 @@ impl State {
 
     /// The frame of the kernel's L4.
     pub fn kernel_l4(&self) -> Option<Mfn> {
-        self.kernel_root.map(Root::mfn)
+        self.kernel_root.as_ref().map(GuestRoot::mfn)
     }
 
     /// Makes `address` the handler of NMIs (vector 2), which masks events; 0 takes it away.
@@ -170,7 +169,7 @@ impl State {
             .into_iter()
             .flatten()
         {
-            let _ = machine().put_root(root.mfn(), work);
+            let _ = machine().put_root(root, work);
         }
     }
 }

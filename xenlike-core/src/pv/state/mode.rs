@@ -1,12 +1,13 @@
 //! Guest kernel mode and guest user mode: both are ring 3, so the mode decides which page table and
 //! which GS base hold. User mode never runs on the kernel's L4.
 
+#![expect(unsafe_code, reason = "vouches for the tables under a guest's root")]
+
 use super::State;
+use crate::arch::cr3::{self, RunRoot};
 use crate::arch::frame::Mode;
 use crate::arch::seg;
-use crate::kit::{DomId, Mfn};
-use crate::mm::space::{self, Root};
-use crate::pagetype::{Refused, Work, machine};
+use crate::pagetype::GuestRoot;
 
 /// The guest never gave a page table for the mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +19,10 @@ pub fn enter_user(st: &mut State) -> Result<(), NoPageTable> {
     if st.mode == Mode::User {
         return Ok(());
     }
-    let root = st.user_root.ok_or(NoPageTable)?;
+    let root = run_root(st.user_root.as_ref().ok_or(NoPageTable)?);
     st.mode = Mode::User;
     seg::swap_gs();
-    space::load(root);
+    cr3::load(root);
     Ok(())
 }
 
@@ -29,23 +30,17 @@ pub fn enter_user(st: &mut State) -> Result<(), NoPageTable> {
 #[inline]
 pub fn enter_kernel(st: &mut State) -> Result<(), NoPageTable> {
     debug_assert!(st.mode == Mode::User);
-    let root = st.kernel_root.ok_or(NoPageTable)?;
+    let root = run_root(st.kernel_root.as_ref().ok_or(NoPageTable)?);
     st.mode = Mode::Kernel;
     seg::swap_gs();
-    space::load(root);
+    cr3::load(root);
     Ok(())
 }
 
-/// Takes the references of a frame of `owner` as the root of an address space, to be given back by
-/// `put_root`.
-///
-/// # Errors
-/// As `get_root`.
-pub fn take_root(l4: Mfn, owner: DomId, work: &mut Work) -> Result<Root, Refused> {
-    machine().get_root(l4, owner, work)?;
-    let root = Root::of(l4);
-    if root.is_none() {
-        let _ = machine().put_root(l4, work);
-    }
-    root.ok_or(Refused::Invalid)
+/// What a CPU runs on when a vCPU is in the address space under `root`: the guest's own table.
+#[inline]
+pub const fn run_root(root: &GuestRoot) -> RunRoot {
+    // SAFETY: a validated L4 has the hypervisor's slots, and the root's references keep it one. They are given back
+    // only after every CPU has left the table.
+    unsafe { RunRoot::new(root.mfn().maddr()) }
 }
