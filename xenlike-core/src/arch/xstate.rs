@@ -29,6 +29,15 @@ const MXCSR_RESET: u32 = 0x1f80;
 /// The valid MXCSR bits of a CPU that states no mask (SDM vol. 1 §11.6.6).
 const MXCSR_MASK_DEFAULT: u32 = 0xffbf;
 
+/// Whether XCR0 can have this value where these components exist (SDM vol. 1 §13.3).
+pub const fn is_valid_xcr0(value: u64, components: u64) -> bool {
+    let avx512 = value & AVX512;
+    value & !components == 0
+        && value & X87 != 0
+        && (value & AVX == 0 || value & SSE != 0)
+        && (avx512 == 0 || (avx512 == AVX512 && value & AVX != 0))
+}
+
 /// The place of one component in an area.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Place {
@@ -125,13 +134,9 @@ impl Shape {
             .filter(|place| place.bytes != 0)
     }
 
-    /// Whether XCR0 can have the value `value` (SDM vol. 1 §13.3).
+    /// Whether the machine's XCR0 can have this value.
     pub const fn is_valid_xcr0(&self, value: u64) -> bool {
-        let avx512 = value & AVX512;
-        value & !self.components == 0
-            && value & X87 != 0
-            && (value & AVX == 0 || value & SSE != 0)
-            && (avx512 == 0 || (avx512 == AVX512 && value & AVX != 0))
+        is_valid_xcr0(value, self.components)
     }
 
     /// The smallest set of components that a guest must have enabled at some time if it has `xcr0` now and the

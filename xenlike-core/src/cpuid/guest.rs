@@ -4,11 +4,10 @@ use guest_pv_abi::cpufeatureset::*;
 use guest_pv_abi::cpuid::*;
 
 use super::{LAST_FEATURE_LEAF, Leaf, Policies, Policy};
+use crate::arch::cr::cr4;
 
 /// The size in bytes of the legacy region and the header of an XSAVE area (SDM vol. 1 §13.4).
 const XSAVE_MIN: u32 = 576;
-const CR4_OSXSAVE: u64 = 1 << 18;
-const CR4_PKE: u64 = 1 << 22;
 
 /// How the guest executed CPUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +107,7 @@ impl View<'_> {
         let mut answer = policy.static_leaf(leaf, subleaf);
         match (leaf, subleaf) {
             (5, _) if self.sees_monitor() => return self.machine.raw.basic(5),
-            (7, 0) if self.cr4 & CR4_PKE != 0 => answer.c |= bit(XEN_X86_FEATURE_OSPKE),
+            (7, 0) if self.cr4 & cr4::PKE != 0 => answer.c |= bit(XEN_X86_FEATURE_OSPKE),
             (0xb, _) if policy.has(XEN_X86_FEATURE_X2APIC) => {
                 answer.c = answer.c & !0xff | subleaf & 0xff
             }
@@ -132,7 +131,7 @@ impl View<'_> {
         answer.b &= 0x00ff_ffff;
         // A kernel that uses the prefix sees OSXSAVE whenever it may use XSAVE, because PV kernels rely on it.
         let has_xsave = self.policy.has(XEN_X86_FEATURE_XSAVE);
-        if self.cr4 & CR4_OSXSAVE != 0 || (has_xsave && self.asked == Asked::ByForce) {
+        if self.cr4 & cr4::OSXSAVE != 0 || (has_xsave && self.asked == Asked::ByForce) {
             answer.c |= bit(XEN_X86_FEATURE_OSXSAVE);
         }
         if self.sees_monitor() {
@@ -221,21 +220,18 @@ const fn bit(feature: u32) -> u32 {
     1 << (feature % 32)
 }
 
-/// The bits of the machine's CR4 that a PV guest sees: PAE, MCE, PGE, OSFXSR, OSXMMEXCPT.
-const CR4_VISIBLE: u64 = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 9 | 1 << 10;
-const CR4_TSD: u64 = 1 << 2;
-const CR4_DE: u64 = 1 << 3;
-const CR4_FSGSBASE: u64 = 1 << 16;
+/// The bits of the machine's CR4 that a PV guest sees.
+const CR4_VISIBLE: u64 = cr4::PAE | cr4::MCE | cr4::PGE | cr4::OSFXSR | cr4::OSXMMEXCPT;
 
 impl Policy {
     /// CR4 as a PV guest sees it, after it or the toolstack has asked for the value `wanted`.
     pub fn guest_cr4(&self, machine: u64, wanted: u64) -> u64 {
         let mut allowed = 0;
         for (bit, feature) in [
-            (CR4_TSD, XEN_X86_FEATURE_TSC),
-            (CR4_DE, XEN_X86_FEATURE_DE),
-            (CR4_FSGSBASE, XEN_X86_FEATURE_FSGSBASE),
-            (CR4_OSXSAVE, XEN_X86_FEATURE_XSAVE),
+            (cr4::TSD, XEN_X86_FEATURE_TSC),
+            (cr4::DE, XEN_X86_FEATURE_DE),
+            (cr4::FSGSBASE, XEN_X86_FEATURE_FSGSBASE),
+            (cr4::OSXSAVE, XEN_X86_FEATURE_XSAVE),
         ] {
             if self.has(feature) {
                 allowed |= bit;

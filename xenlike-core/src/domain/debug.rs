@@ -1,7 +1,7 @@
 //! Debug registers of a guest: what it may set them to, so that it never debugs the core.
 
 use super::VcpuState;
-use crate::arch::cr::cr4::DE as CR4_DE;
+use crate::arch::cr::cr4;
 use crate::arch::debugreg::{self, DebugRegisters, IO_BREAKPOINT};
 use crate::kit::Vaddr;
 use crate::mm::layout;
@@ -44,7 +44,7 @@ pub const fn merged_dr6(old: u64, new: u64) -> u64 {
 /// DR7 as a guest with this CR4 may have it. With a breakpoint enabled, I/O breakpoints need CR4.DE, whichever is
 /// enabled, as on Xen.
 pub fn dr7(value: u64, cr4: u64) -> Result<u64, NotAllowed> {
-    let io_without_de = cr4 & CR4_DE == 0
+    let io_without_de = cr4 & cr4::DE == 0
         && value & debugreg::ENABLES != 0
         && (0..4).any(|n| debugreg::kind(value, n) == IO_BREAKPOINT);
     if value >> 32 != 0 || value & DR7_GENERAL_DETECT != 0 || io_without_de {
@@ -57,7 +57,7 @@ pub fn dr7(value: u64, cr4: u64) -> Result<u64, NotAllowed> {
 pub const fn index(number: u64, cr4: u64) -> Option<usize> {
     match number {
         0..=3 => Some(number as usize),
-        4 | 5 if cr4 & CR4_DE != 0 => None,
+        4 | 5 if cr4 & cr4::DE != 0 => None,
         4 | 6 => Some(4),
         5 | 7 => Some(5),
         _ => None,
@@ -148,13 +148,13 @@ mod tests {
 
     #[test]
     fn io_breakpoints_need_debugging_extensions() {
-        assert_eq!(dr7(1 << 13, CR4_DE), Err(NotAllowed));
-        assert_eq!(dr7(1 << 32, CR4_DE), Err(NotAllowed));
+        assert_eq!(dr7(1 << 13, cr4::DE), Err(NotAllowed));
+        assert_eq!(dr7(1 << 32, cr4::DE), Err(NotAllowed));
         assert_eq!(dr7(0, 0), Ok(0x400));
         // Enabled is another than the one of this type.
         assert_eq!(dr7(2 << 20 | 1, 0), Err(NotAllowed));
         assert_eq!(dr7(2 << 20, 0), Ok(2 << 20 | 0x400));
-        assert_eq!(dr7(2 << 20 | 4, CR4_DE), Ok(2 << 20 | 4 | 0x400));
+        assert_eq!(dr7(2 << 20 | 4, cr4::DE), Ok(2 << 20 | 4 | 0x400));
     }
 
     #[test]

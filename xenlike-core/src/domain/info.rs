@@ -2,19 +2,22 @@
 
 use crate::kit::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use guest_pv_abi::xen as abi;
+
 use crate::kit::{AtomicRef, Once};
 use crate::mm::directmap::SharedPage;
 
-/// Byte offsets in `struct vcpu_info` (xen.h, arch-x86).
+/// Byte offsets in `struct vcpu_info`.
 mod offset {
-    pub const PENDING: usize = 0;
-    pub const MASK: usize = 1;
-    pub const CR2: usize = 16;
-    pub const TIME: usize = 32;
-}
+    use core::mem::offset_of;
 
-/// Bytes of `struct vcpu_info` on x86-64.
-pub const VCPU_INFO_BYTES: usize = 64;
+    use guest_pv_abi::xen::VcpuInfo;
+
+    pub const PENDING: usize = offset_of!(VcpuInfo, evtchn_upcall_pending);
+    pub const MASK: usize = offset_of!(VcpuInfo, evtchn_upcall_mask);
+    pub const CR2: usize = offset_of!(VcpuInfo, arch.cr2);
+    pub const TIME: usize = offset_of!(VcpuInfo, time);
+}
 
 /// One place where a vcpu_info can be, its words looked up once.
 #[derive(Clone, Copy)]
@@ -30,7 +33,7 @@ impl Place {
     /// At byte `at` of `page`, which somebody keeps allocated for as long as the vCPU lives; nothing
     /// if it would leave the page.
     pub fn new(page: SharedPage, at: usize) -> Option<Self> {
-        page.u64(at.checked_add(VCPU_INFO_BYTES - 8)?)?;
+        page.u64(at.checked_add(size_of::<abi::VcpuInfo>() - size_of::<u64>())?)?;
         Some(Self {
             pending: page.u8(at.checked_add(offset::PENDING)?)?,
             mask: page.u8(at.checked_add(offset::MASK)?)?,

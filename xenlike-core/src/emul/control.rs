@@ -2,54 +2,70 @@
 
 use super::decode::Insn;
 use super::privileged::{Step, whole_register};
-use super::{Denied, Guest, Outcome, TaskSwitched};
+use super::{Denied, Guest, Outcome, Owner};
+use crate::arch::cr::{cr0, cr4};
+use crate::arch::xstate::is_valid_xcr0;
 
 /// CR0.TS.
-pub const CR0_TS: u64 = 1 << 3;
-/// CR4.TSD: RDTSC for the kernel alone.
-pub const CR4_TSD: u64 = 1 << 2;
-/// CR4.DE: debugging extensions.
-pub const CR4_DE: u64 = 1 << 3;
-/// CR4.FSGSBASE.
-pub const CR4_FSGSBASE: u64 = 1 << 16;
-/// CR4.OSXSAVE.
-pub const CR4_OSXSAVE: u64 = 1 << 18;
-
-/// Whether XCR0 may have this value (SDM vol. 1 §13.3): `allowed` are the states of the policy.
-pub fn xcr0_is_valid(value: u64, allowed: u64) -> bool {
-    const X87: u64 = 1;
-    const SSE: u64 = 1 << 1;
-    const AVX: u64 = 1 << 2;
-    const BOUNDS: u64 = 3 << 3;
-    const AVX512: u64 = 7 << 5;
-    value & !allowed == 0
-        && value & X87 != 0
-        && (value & AVX == 0 || value & SSE != 0)
-        && (value & AVX512 == 0 || (value & AVX512 == AVX512 && value & AVX != 0))
-        && (value & BOUNDS == 0 || value & BOUNDS == BOUNDS)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskSwitched {
+    /// FPU instructions trap.
+    Set,
+    /// They don't.
+    Clear,
 }
 
-pub(super) fn clts(guest: &mut impl Guest) -> Step {
+/// Control and debug registers of a vCPU, and its caches.
+pub trait Control: Guest + Owner {
+    /// CR0 of the machine without TS, and the guest's TS.
+    fn cr0(&self) -> u64;
+    /// Sets the guest's CR0.TS.
+    fn set_task_switched(&mut self, ts: TaskSwitched);
+    /// The guest's CR2 (in its vcpu_info).
+    fn cr2(&self) -> u64;
+    /// Sets it.
+    fn set_cr2(&mut self, value: u64);
+    /// The base of its page tables as its kernel set it.
+    fn cr3(&self) -> u64;
+    /// Flushes the TLB if the value is the present one. Another one is for MMUEXT_NEW_BASEPTR to set.
+    fn set_cr3(&mut self, value: u64) -> Result<(), Denied>;
+    /// CR4 as the guest sees it.
+    fn cr4(&self) -> u64;
+    /// The machine's CR4.
+    fn machine_cr4(&self) -> u64;
+    /// Sets the guest's CR4, which [`crate::cpuid::Policy::guest_cr4`] has cleaned.
+    fn set_cr4(&mut self, value: u64);
+    /// Sets its XCR0; the value has been checked.
+    fn set_xcr0(&mut self, value: u64);
+    /// A debug register as get_debugreg gives it.
+    fn debug_register(&self, number: u8) -> Option<u64>;
+    /// Sets one as set_debugreg does.
+    fn set_debug_register(&mut self, number: u8, value: u64) -> Result<(), Denied>;
+    /// Writes back and empties the caches, if its domain has I/O memory or a device; does nothing for others.
+    fn flush_caches(&mut self);
+}
+
+pub(super) fn clts(guest: &mut impl Control) -> Step {
     guest.set_task_switched(TaskSwitched::Clear);
     Step::Retire
 }
 
-pub(super) fn xsetbv(guest: &mut impl Guest) -> Step {
+pub(super) fn xsetbv(guest: &mut impl Control) -> Step {
     let allowed = guest.policy().xcr0_mask();
-    let enabled = guest.cr4() & CR4_OSXSAVE != 0;
+    let enabled = guest.cr4() & cr4::OSXSAVE != 0;
     let frame = guest.frame();
     let value = frame.rdx << 32 | frame.rax & 0xffff_ffff;
     if !enabled {
         return Step::Ends(Outcome::Fault(super::Exception::InvalidOpcode));
     }
-    if frame.rcx as u32 != 0 || !xcr0_is_valid(value, allowed) {
+    if frame.rcx as u32 != 0 || !is_valid_xcr0(value, allowed) {
         return Step::GENERAL_PROTECTION;
     }
     guest.set_xcr0(value);
     Step::Retire
 }
 
-pub(super) fn read_cr(guest: &mut impl Guest, insn: &Insn) -> Step {
+pub(super) fn read_cr(guest: &mut impl Control, insn: &Insn) -> Step {
     let value = match insn.reg {
         0 => guest.cr0(),
         2 => guest.cr2(),
@@ -66,16 +82,16 @@ pub(super) fn read_cr(guest: &mut impl Guest, insn: &Insn) -> Step {
     }
 }
 
-pub(super) fn write_cr(guest: &mut impl Guest, insn: &Insn) -> Step {
+pub(super) fn write_cr(guest: &mut impl Control, insn: &Insn) -> Step {
     let Some(&mut value) = whole_register(guest, insn) else {
         return Step::NOT_OURS;
     };
     match insn.reg {
         0 => {
-            if (value ^ guest.cr0()) & !CR0_TS != 0 {
+            if (value ^ guest.cr0()) & !cr0::TS != 0 {
                 return Step::NOT_OURS;
             }
-            let ts = if value & CR0_TS != 0 {
+            let ts = if value & cr0::TS != 0 {
                 TaskSwitched::Set
             } else {
                 TaskSwitched::Clear
@@ -97,7 +113,7 @@ pub(super) fn write_cr(guest: &mut impl Guest, insn: &Insn) -> Step {
     }
 }
 
-pub(super) fn read_dr(guest: &mut impl Guest, insn: &Insn) -> Step {
+pub(super) fn read_dr(guest: &mut impl Control, insn: &Insn) -> Step {
     let Some(value) = guest.debug_register(insn.reg) else {
         return Step::NOT_OURS;
     };
@@ -110,7 +126,7 @@ pub(super) fn read_dr(guest: &mut impl Guest, insn: &Insn) -> Step {
     }
 }
 
-pub(super) fn write_dr(guest: &mut impl Guest, insn: &Insn) -> Step {
+pub(super) fn write_dr(guest: &mut impl Control, insn: &Insn) -> Step {
     let Some(&mut value) = whole_register(guest, insn) else {
         return Step::NOT_OURS;
     };
@@ -120,7 +136,6 @@ pub(super) fn write_dr(guest: &mut impl Guest, insn: &Insn) -> Step {
 fn done(result: Result<(), Denied>) -> Step {
     match result {
         Ok(()) => Step::Retire,
-        Err(Denied::Again) => Step::Ends(Outcome::Again),
-        Err(Denied::Refused) => Step::NOT_OURS,
+        Err(Denied) => Step::NOT_OURS,
     }
 }

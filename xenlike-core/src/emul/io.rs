@@ -4,9 +4,12 @@
 use super::decode::{Insn, Repeat};
 use super::operand::{DF, mask, read_register, write_register};
 use super::privileged::{Step, retire_with_hits};
-use super::{Base, Bits, Exception, Guest, Outcome, Permission, Segment, SegmentName, Width};
+use super::{
+    Base, Bits, Exception, Guest, Outcome, Owner, Permission, Segment, SegmentName, Width,
+};
 use crate::cpuid::guest::Role;
 use crate::kit::Vaddr;
+use crate::ports::Ports;
 
 /// Elements of a repeated instruction done before the guest has to ask again.
 const BURST: u32 = 256;
@@ -15,7 +18,45 @@ const CMOS_DATA: u16 = 0x71;
 const PCI_ADDRESS: u16 = 0xcf8;
 const PCI_DATA: u16 = 0xcfc;
 
-fn allowed(guest: &mut impl Guest, port: u16, width: Width) -> bool {
+/// Which ports a vCPU may use.
+pub trait PortRights {
+    /// Whether its virtual IOPL lets the mode that runs use all ports (architectural_iopl considered).
+    fn iopl_suffices(&self) -> bool;
+    /// Whether the I/O bitmap that its kernel set lets user mode use the ports.
+    fn bitmap_allows(&mut self, port: u16, width: Width) -> bool;
+    /// Whether its domain was given all these ports of the machine.
+    fn holds_ports(&self, port: u16, width: Width) -> bool;
+    /// Bits of DR6 for its I/O breakpoints that the access matches.
+    fn io_breakpoints(&self, port: u16, width: Width) -> u64;
+}
+
+/// What is behind the ports: the machine's, and those that are emulated.
+pub trait Devices {
+    /// Reads a port of the machine.
+    fn port_in(&mut self, port: u16, width: Width) -> u32;
+    /// Writes a port of the machine.
+    fn port_out(&mut self, port: u16, width: Width, value: u32);
+    /// Its domain's emulated ports.
+    fn with_ports<R>(&mut self, act: impl FnOnce(&mut Ports) -> R) -> R;
+    /// Reads PCI configuration space for the hardware domain: address as written to 0xcf8, then bytes at
+    /// `offset` (0 to 3) of it.
+    fn pci_read(&mut self, address: u32, offset: u16, width: Width) -> u32;
+    /// Writes PCI configuration space likewise.
+    fn pci_write(&mut self, address: u32, offset: u16, width: Width, value: u32);
+    /// Reads a CMOS register for a domain that holds ports 0x70 and 0x71.
+    fn cmos_read(&mut self, index: u8) -> u8;
+    /// Writes a CMOS register likewise.
+    fn cmos_write(&mut self, index: u8, value: u8);
+    /// System time (ns), for the emulated timer.
+    fn now_ns(&self) -> u64;
+}
+
+/// All that an access to a port needs.
+pub trait Io: Guest + Owner + PortRights + Devices {}
+
+impl<G: Guest + Owner + PortRights + Devices> Io for G {}
+
+fn allowed(guest: &mut impl Io, port: u16, width: Width) -> bool {
     guest.iopl_suffices() || guest.bitmap_allows(port, width)
 }
 
@@ -29,14 +70,14 @@ fn width(insn: &Insn) -> Width {
 
 /// Whether the access goes to the machine. The PCI address register, the data that it selects, and the CMOS
 /// are shared with the core and always emulated: the machine's register holds the address of whoever came last.
-fn direct(guest: &impl Guest, port: u16, width: Width) -> bool {
+fn direct(guest: &impl Io, port: u16, width: Width) -> bool {
     let shared = port == PCI_ADDRESS && width == Width::Dword
         || port & !3 == PCI_DATA
         || port & !1 == CMOS_INDEX;
     !shared && guest.holds_ports(port, width)
 }
 
-pub(super) fn single(guest: &mut impl Guest, insn: &Insn) -> Step {
+pub(super) fn single(guest: &mut impl Io, insn: &Insn) -> Step {
     let port = match insn.opcode {
         0xe4..=0xe7 => u16::from(insn.immediate as u8),
         _ => guest.frame().rdx as u16,
@@ -58,7 +99,7 @@ pub(super) fn single(guest: &mut impl Guest, insn: &Insn) -> Step {
 }
 
 /// Reads ports for a guest whose kernel allows it.
-pub fn read_port(guest: &mut impl Guest, port: u16, width: Width) -> u32 {
+pub fn read_port(guest: &mut impl Io, port: u16, width: Width) -> u32 {
     if direct(guest, port, width) {
         return guest.port_in(port, width) & width.mask();
     }
@@ -80,7 +121,7 @@ pub fn read_port(guest: &mut impl Guest, port: u16, width: Width) -> u32 {
 }
 
 /// Writes ports for a guest whose kernel allows it.
-pub fn write_port(guest: &mut impl Guest, port: u16, width: Width, value: u32) {
+pub fn write_port(guest: &mut impl Io, port: u16, width: Width, value: u32) {
     if direct(guest, port, width) {
         return guest.port_out(port, width, value & width.mask());
     }
@@ -122,18 +163,18 @@ fn pci_part(port: u16, left: u16) -> Option<(u16, Width)> {
     Some((offset, width))
 }
 
-fn read_pci(guest: &mut impl Guest, offset: u16, width: Width) -> u32 {
+fn read_pci(guest: &mut impl Io, offset: u16, width: Width) -> u32 {
     let value = match guest.role() {
         Role::Hardware => {
             let address = guest.with_ports(|ports| ports.pci_address);
             guest.pci_read(address, offset, width)
         }
-        Role::Guest => None,
+        Role::Guest => u32::MAX,
     };
-    value.unwrap_or(u32::MAX) & width.mask()
+    value & width.mask()
 }
 
-fn read_byte(guest: &mut impl Guest, port: u16) -> u8 {
+fn read_byte(guest: &mut impl Io, port: u16) -> u8 {
     let now_ns = guest.now_ns();
     match port {
         0x42 | 0x43 | 0x61 => guest.with_ports(|ports| ports.pit.read(port, now_ns)),
@@ -146,7 +187,7 @@ fn read_byte(guest: &mut impl Guest, port: u16) -> u8 {
     }
 }
 
-fn write_byte(guest: &mut impl Guest, port: u16, value: u8) {
+fn write_byte(guest: &mut impl Io, port: u16, value: u8) {
     let now_ns = guest.now_ns();
     match port {
         0x42 | 0x43 | 0x61 => guest.with_ports(|ports| ports.pit.write(port, value, now_ns)),
@@ -160,7 +201,7 @@ fn write_byte(guest: &mut impl Guest, port: u16, value: u8) {
 }
 
 /// INS and OUTS, repeated or not.
-pub(super) fn string(guest: &mut impl Guest, insn: &Insn) -> Step {
+pub(super) fn string(guest: &mut impl Io, insn: &Insn) -> Step {
     let (port, width) = (guest.frame().rdx as u16, width(insn));
     if !allowed(guest, port, width) {
         return Step::NOT_OURS;
@@ -216,7 +257,7 @@ pub(super) fn string(guest: &mut impl Guest, insn: &Insn) -> Step {
 }
 
 #[inline]
-fn retire_or_hit(guest: &mut impl Guest, insn: &Insn, hits: u64) -> Step {
+fn retire_or_hit(guest: &mut impl Io, insn: &Insn, hits: u64) -> Step {
     match hits {
         0 => Step::Retire,
         _ => retire_with_hits(guest, insn, hits),
@@ -224,7 +265,7 @@ fn retire_or_hit(guest: &mut impl Guest, insn: &Insn, hits: u64) -> Step {
 }
 
 /// The segment of a string operand; in 64-bit code a flat one, with FS's and GS's bases.
-fn data_segment(guest: &mut impl Guest, insn: &Insn, name: SegmentName) -> Option<Segment> {
+fn data_segment(guest: &mut impl Io, insn: &Insn, name: SegmentName) -> Option<Segment> {
     let code = guest.segment(SegmentName::Cs)?;
     if code.bits != Bits::SixtyFour {
         return guest.segment(name);
@@ -253,7 +294,7 @@ struct Element {
 
 impl Element {
     /// Moves one element between port and memory and steps RSI or RDI.
-    fn transfer(&self, guest: &mut impl Guest, insn: &Insn) -> Result<(), Exception> {
+    fn transfer(&self, guest: &mut impl Io, insn: &Insn) -> Result<(), Exception> {
         let frame = guest.frame();
         let offset = if self.input { frame.rdi } else { frame.rsi } & mask(insn.address_bytes);
         let at = self.linear(offset)?;

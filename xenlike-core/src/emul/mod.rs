@@ -1,9 +1,10 @@
 //! What a PV guest does that ring 3 can't: privileged instructions, CPUID, MSRs, ports, and stores into
-//! page tables. Pure rules over the [`Guest`] trait, so that everything runs and is fuzzed on the host.
+//! page tables. Pure rules over [`Guest`] and a trait for what each file needs besides, so that everything runs and is
+//! fuzzed on the host.
 //!
-//! Entry calls [`general_protection`] for a guest's #GP, [`invalid_opcode`] for its #UD and
+//! `pv` calls [`general_protection`] for a guest's #GP, [`invalid_opcode`] for its #UD and
 //! [`ptwr::page_table_write`] for a kernel's write fault on a page of type L1, and acts on the [`Outcome`].
-//! Nothing here touches the machine: that is the trait's other side.
+//! Nothing here touches the machine: that is the traits' other side, `pv::emulate`.
 #![cfg_attr(
     not(test),
     warn(
@@ -17,6 +18,7 @@
 
 pub mod control;
 pub mod decode;
+mod instruction;
 pub mod io;
 pub mod msr;
 pub mod operand;
@@ -26,10 +28,9 @@ pub mod ptwr;
 mod tests;
 
 use crate::arch::frame::{Mode, TrapFrame};
-use crate::cpuid::guest::{Asked, Role};
-use crate::cpuid::{Leaf, Policy, VcpuMsrs};
+use crate::cpuid::Policy;
+use crate::cpuid::guest::Role;
 use crate::kit::Vaddr;
-use crate::ports::Ports;
 pub use privileged::{
     asks_to_be_emulated, forced_cpuid, general_protection, invalid_opcode, is_forced_cpuid,
 };
@@ -166,117 +167,32 @@ pub enum Base {
     OtherGs,
 }
 
-/// The guest could not have what it asked for.
+/// The guest can't have what it asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Denied {
-    /// It never can.
-    Refused,
-    /// It has to ask again: work was interrupted.
-    Again,
-}
+pub struct Denied;
 
-/// The vCPU that trapped and all that its instruction may reach.
+/// The vCPU that trapped, as every instruction needs it. What only some need is in traits of their files.
 pub trait Guest {
     /// Its registers.
     fn frame(&mut self) -> &mut TrapFrame;
-    /// Who runs.
+    /// Whether its kernel runs or its user code.
     fn mode(&self) -> Mode;
     /// The segment that the register holds; nothing if null, absent or not a code or data segment.
     fn segment(&mut self, name: SegmentName) -> Option<Segment>;
+    /// A segment base.
+    fn base(&self, which: Base) -> u64;
     /// Copies from its memory in its present address space.
     fn read(&mut self, at: Vaddr, into: &mut [u8]) -> Result<(), PageFault>;
     /// Copies to its memory.
     fn write(&mut self, at: Vaddr, from: &[u8]) -> Result<(), PageFault>;
-    /// Whether the core has something more urgent to do.
+    /// Whether the CPU has something more urgent to do, so that a long instruction stops.
     fn preempted(&self) -> bool;
-
-    /// What its domain is to the machine.
-    fn role(&self) -> Role;
-    /// Its domain's CPUID policy.
-    fn policy(&self) -> &Policy;
-    /// CPUID as it sees it.
-    fn cpuid(&mut self, leaf: u32, subleaf: u32, asked: Asked) -> Leaf;
-
-    /// Whether its virtual IOPL lets the mode that runs use all ports (architectural_iopl considered).
-    fn iopl_suffices(&self) -> bool;
-    /// Whether the I/O bitmap that its kernel set lets user mode use the ports.
-    fn bitmap_allows(&mut self, port: u16, width: Width) -> bool;
-    /// Whether its domain was given all these ports of the machine.
-    fn holds_ports(&self, port: u16, width: Width) -> bool;
-    /// Reads a port of the machine.
-    fn port_in(&mut self, port: u16, width: Width) -> u32;
-    /// Writes a port of the machine.
-    fn port_out(&mut self, port: u16, width: Width, value: u32);
-    /// Its domain's emulated ports.
-    fn with_ports<R>(&mut self, act: impl FnOnce(&mut Ports) -> R) -> R;
-    /// Reads PCI configuration space for the hardware domain: address as written to 0xcf8, then bytes at
-    /// `offset` (0 to 3) of it. Nothing if the core keeps it from the domain.
-    fn pci_read(&mut self, address: u32, offset: u16, width: Width) -> Option<u32>;
-    /// Writes PCI configuration space likewise.
-    fn pci_write(&mut self, address: u32, offset: u16, width: Width, value: u32);
-    /// Reads a CMOS register for a domain that holds ports 0x70 and 0x71.
-    fn cmos_read(&mut self, index: u8) -> u8;
-    /// Writes a CMOS register likewise.
-    fn cmos_write(&mut self, index: u8, value: u8);
-
-    /// CR0 of the machine without TS, and the guest's TS.
-    fn cr0(&self) -> u64;
-    /// Sets the guest's CR0.TS.
-    fn set_task_switched(&mut self, ts: TaskSwitched);
-    /// The guest's CR2 (in its vcpu_info).
-    fn cr2(&self) -> u64;
-    /// Sets it.
-    fn set_cr2(&mut self, value: u64);
-    /// The base of its page tables as its kernel set it.
-    fn cr3(&self) -> u64;
-    /// Changes it, as MMUEXT_NEW_BASEPTR does.
-    fn set_cr3(&mut self, value: u64) -> Result<(), Denied>;
-    /// CR4 as the guest sees it.
-    fn cr4(&self) -> u64;
-    /// The machine's CR4.
-    fn machine_cr4(&self) -> u64;
-    /// Sets the guest's CR4, which [`Policy::guest_cr4`] has cleaned.
-    fn set_cr4(&mut self, value: u64);
-    /// A debug register as get_debugreg gives it.
-    fn debug_register(&self, number: u8) -> Option<u64>;
-    /// Sets one as set_debugreg does.
-    fn set_debug_register(&mut self, number: u8, value: u64) -> Result<(), Denied>;
-    /// Bits of DR6 for its I/O breakpoints that the access matches.
-    fn io_breakpoints(&self, port: u16, width: Width) -> u64;
-    /// Sets its XCR0; the value has been checked.
-    fn set_xcr0(&mut self, value: u64);
-    /// Writes back and empties the caches.
-    fn flush_caches(&mut self);
-    /// Whether its domain may flush caches: it has I/O memory or a device.
-    fn may_flush_caches(&self) -> bool;
-
-    /// A segment base.
-    fn base(&self, which: Base) -> u64;
-    /// Sets a segment base to a canonical address.
-    fn set_base(&mut self, which: Base, value: u64);
-    /// The vCPU's MSRs.
-    fn msrs(&mut self) -> &mut VcpuMsrs;
-    /// Loads TSC_AUX into the machine.
-    fn load_tsc_aux(&mut self, value: u32);
-    /// An MSR of the machine; nothing if it has none of that number.
-    fn machine_msr(&mut self, number: u32) -> Option<u64>;
-    /// An indirect branch prediction barrier (PRED_CMD).
-    fn prediction_barrier(&mut self);
-    /// Whether the vCPU is the domain's first.
-    fn is_first_vcpu(&self) -> bool;
-    /// The guest's TSC.
-    fn tsc(&self) -> u64;
-    /// System time (ns).
-    fn now_ns(&self) -> u64;
-    /// Writes the hypercall page into the guest frame (MSR 0x40000000).
-    fn write_hypercall_page(&mut self, frame: u64) -> Result<(), Denied>;
 }
 
-/// CR0.TS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TaskSwitched {
-    /// FPU instructions trap.
-    Set,
-    /// They don't.
-    Clear,
+/// The domain of the vCPU.
+pub trait Owner {
+    /// What it is to the machine.
+    fn role(&self) -> Role;
+    /// Its CPUID policy.
+    fn policy(&self) -> &Policy;
 }

@@ -4,9 +4,9 @@ use guest_pv_abi::cpufeatureset::*;
 
 use super::operand::mask;
 use super::privileged::Step;
-use super::{Base, Denied, Guest, Outcome};
-use crate::cpuid::Vendor;
+use super::{Base, Denied, Guest, Owner};
 use crate::cpuid::guest::{Role, XEN_MSR_BASE};
+use crate::cpuid::{VcpuMsrs, Vendor};
 use crate::kit::Vaddr;
 
 /// PAT as Xen's public ABI has it: WB, WT, UC-, UC, WC, WP, UC, UC.
@@ -29,12 +29,30 @@ const IBPB: u64 = 1;
 /// DE_CFG: LFENCE is dispatch serialising.
 const LFENCE_SERIALISES: u64 = 1 << 1;
 
+/// The MSRs of a vCPU, and what of the machine's they need.
+pub trait Msrs: Guest + Owner {
+    /// The vCPU's MSRs.
+    fn msrs(&mut self) -> &mut VcpuMsrs;
+    /// Sets a segment base to a canonical address.
+    fn set_base(&mut self, which: Base, value: u64);
+    /// Loads TSC_AUX into the machine.
+    fn load_tsc_aux(&mut self, value: u32);
+    /// An MSR of the machine; nothing if it has none of that number.
+    fn machine_msr(&mut self, number: u32) -> Option<u64>;
+    /// An indirect branch prediction barrier (PRED_CMD).
+    fn prediction_barrier(&mut self);
+    /// Whether the vCPU is the domain's first.
+    fn is_first_vcpu(&self) -> bool;
+    /// The guest's TSC.
+    fn tsc(&self) -> u64;
+}
+
 /// How the machine's vendor groups MSRs.
-fn vendor(guest: &impl Guest) -> Vendor {
+fn vendor(guest: &impl Msrs) -> Vendor {
     guest.policy().vendor()
 }
 
-pub(super) fn rdmsr(guest: &mut impl Guest) -> Step {
+pub(super) fn rdmsr(guest: &mut impl Msrs) -> Step {
     let number = guest.frame().rcx as u32;
     match read(guest, number) {
         Some(value) => {
@@ -46,18 +64,17 @@ pub(super) fn rdmsr(guest: &mut impl Guest) -> Step {
     }
 }
 
-pub(super) fn wrmsr(guest: &mut impl Guest) -> Step {
+pub(super) fn wrmsr(guest: &mut impl Msrs) -> Step {
     let frame = guest.frame();
     let (number, value) = (frame.rcx as u32, frame.rdx << 32 | frame.rax & mask(4));
     match write(guest, number, value) {
         Ok(()) => Step::Retire,
-        Err(Denied::Refused) => Step::GENERAL_PROTECTION,
-        Err(Denied::Again) => Step::Ends(Outcome::Again),
+        Err(Denied) => Step::GENERAL_PROTECTION,
     }
 }
 
 /// The MSR as the guest sees it; nothing if it has none of that number.
-pub fn read(guest: &mut impl Guest, number: u32) -> Option<u64> {
+pub fn read(guest: &mut impl Msrs, number: u32) -> Option<u64> {
     match number {
         0x10 => Some(guest.tsc()),
         0x1b => {
@@ -100,7 +117,7 @@ pub fn read(guest: &mut impl Guest, number: u32) -> Option<u64> {
 }
 
 /// Two banks that never report anything.
-fn machine_check(guest: &impl Guest, number: u32) -> u64 {
+fn machine_check(guest: &impl Msrs, number: u32) -> u64 {
     match number {
         0x179 if vendor(guest) == Vendor::Intel => MCG_INTEL | MCE_BANKS,
         0x179 => MCE_BANKS,
@@ -110,7 +127,7 @@ fn machine_check(guest: &impl Guest, number: u32) -> u64 {
     }
 }
 
-fn read_intel(guest: &mut impl Guest, number: u32) -> Option<u64> {
+fn read_intel(guest: &mut impl Msrs, number: u32) -> Option<u64> {
     match number {
         // Platform id.
         0x17 => guest.machine_msr(number),
@@ -124,7 +141,7 @@ fn read_intel(guest: &mut impl Guest, number: u32) -> Option<u64> {
     }
 }
 
-fn read_amd(guest: &mut impl Guest, number: u32) -> Option<u64> {
+fn read_amd(guest: &mut impl Msrs, number: u32) -> Option<u64> {
     match number {
         // Performance counters, P-states, HWCR: nothing there.
         0xc001_0000..=0xc001_0007 | 0xc001_0200..=0xc001_020b => Some(0),
@@ -147,12 +164,12 @@ fn read_amd(guest: &mut impl Guest, number: u32) -> Option<u64> {
 }
 
 /// Writes an MSR for the guest.
-pub fn write(guest: &mut impl Guest, number: u32, value: u64) -> Result<(), Denied> {
+pub fn write(guest: &mut impl Msrs, number: u32, value: u64) -> Result<(), Denied> {
     let unchanged = |now: Option<u64>| {
         if now == Some(value) {
             Ok(())
         } else {
-            Err(Denied::Refused)
+            Err(Denied)
         }
     };
     match number {
@@ -160,7 +177,7 @@ pub fn write(guest: &mut impl Guest, number: u32, value: u64) -> Result<(), Deni
         0xc000_0101 => set_base(guest, Base::Gs, value),
         0xc000_0102 => set_base(guest, Base::OtherGs, value),
         0xc000_0103 if guest.policy().has_tsc_aux() => {
-            let value = u32::try_from(value).map_err(|_| Denied::Refused)?;
+            let value = u32::try_from(value).map_err(|_| Denied)?;
             guest.msrs().tsc_aux = value;
             guest.load_tsc_aux(value);
             Ok(())
@@ -175,7 +192,7 @@ pub fn write(guest: &mut impl Guest, number: u32, value: u64) -> Result<(), Deni
         0x8b if value == 0 && vendor(guest) == Vendor::Intel => Ok(()),
         0x140 => {
             if value & !guest.policy().misc_features_allowed() != 0 {
-                return Err(Denied::Refused);
+                return Err(Denied);
             }
             guest.msrs().misc_features = value;
             Ok(())
@@ -187,16 +204,10 @@ pub fn write(guest: &mut impl Guest, number: u32, value: u64) -> Result<(), Deni
             let now = read(guest, number);
             unchanged(now)
         }
-        XEN_MSR_BASE => {
-            if value & 0xfff != 0 {
-                return Err(Denied::Refused);
-            }
-            guest.write_hypercall_page(value >> 12)
-        }
         // APERF, MPERF.
         0xe7 | 0xe8 => Ok(()),
         _ if is_ignored(vendor(guest), number) => Ok(()),
-        _ => Err(Denied::Refused),
+        _ => Err(Denied),
     }
 }
 
@@ -222,9 +233,9 @@ fn is_ignored(vendor: Vendor, number: u32) -> bool {
     }
 }
 
-fn set_base(guest: &mut impl Guest, which: Base, value: u64) -> Result<(), Denied> {
+fn set_base(guest: &mut impl Msrs, which: Base, value: u64) -> Result<(), Denied> {
     if !Vaddr(value).is_canonical() {
-        return Err(Denied::Refused);
+        return Err(Denied);
     }
     guest.set_base(which, value);
     Ok(())

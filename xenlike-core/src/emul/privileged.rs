@@ -1,12 +1,14 @@
 //! Privileged instructions: what trapped with #GP, and CPUID behind the forced-emulation prefix.
 
-use super::control;
+use super::control::{self, Control};
 use super::decode::{self, Insn, Rm, decode};
-use super::io;
-use super::msr;
-use super::operand::{self, DR6_STEP, RF, TF, mask};
-use super::ptwr::fetch;
+use super::instruction::{fetch, retire};
+use super::io::{self, Io};
+use super::msr::{self, Msrs};
+use super::operand::{self, mask};
 use super::{Bits, Exception, Guest, Mode, Outcome, Segment, SegmentName};
+use crate::arch::cr::cr4;
+use crate::cpuid::Leaf;
 use crate::cpuid::guest::Asked;
 use crate::kit::Vaddr;
 
@@ -17,6 +19,17 @@ const FORCED_CPUID: [u8; 7] = [0x0f, 0x0b, b'x', b'e', b'n', 0x0f, 0xa2];
 const CPUID: u16 = 0x0fa2;
 /// MISC_FEATURES_ENABLES: CPUID faults in user mode.
 const CPUID_FAULTING: u64 = 1 << 0;
+
+/// CPUID for a vCPU.
+pub trait Cpuid {
+    /// CPUID as it sees it.
+    fn cpuid(&mut self, leaf: u32, subleaf: u32, asked: Asked) -> Leaf;
+}
+
+/// All that the instructions of a guest may need.
+pub trait Instructions: Control + Msrs + Io + Cpuid {}
+
+impl<G: Control + Msrs + Io + Cpuid> Instructions for G {}
 
 /// How an instruction's own part ended; what is common follows.
 pub(super) enum Step {
@@ -33,7 +46,7 @@ impl Step {
 }
 
 /// A guest's #GP with error code 0 at its RIP.
-pub fn general_protection(guest: &mut impl Guest) -> Outcome {
+pub fn general_protection(guest: &mut impl Instructions) -> Outcome {
     let Some(code) = guest.segment(SegmentName::Cs) else {
         return Outcome::NotOurs;
     };
@@ -44,7 +57,7 @@ pub fn general_protection(guest: &mut impl Guest) -> Outcome {
         return Outcome::NotOurs;
     }
     match step(guest, &insn) {
-        Step::Retire => retire(guest, insn.length, code.bits),
+        Step::Retire => retire(guest.frame(), insn.length, code.bits),
         Step::Ends(outcome) => outcome,
     }
 }
@@ -64,7 +77,7 @@ pub const fn is_forced_cpuid(bytes: u32) -> bool {
 }
 
 /// A guest's #UD at its RIP.
-pub fn invalid_opcode(guest: &mut impl Guest) -> Outcome {
+pub fn invalid_opcode(guest: &mut (impl Msrs + Cpuid)) -> Outcome {
     let Some(code) = guest.segment(SegmentName::Cs) else {
         return Outcome::NotOurs;
     };
@@ -79,13 +92,13 @@ pub fn invalid_opcode(guest: &mut impl Guest) -> Outcome {
 
 /// CPUID behind the prefix, at RIP in code of this width.
 #[inline(always)] // of a path of its own
-pub fn forced_cpuid(guest: &mut impl Guest, code: Bits) -> Outcome {
+pub fn forced_cpuid(guest: &mut (impl Msrs + Cpuid), code: Bits) -> Outcome {
     let asked = match guest.mode() {
         Mode::Kernel => Asked::ByForce,
         Mode::User => Asked::User,
     };
     match cpuid(guest, asked) {
-        Step::Retire => retire(guest, FORCED_CPUID.len() as u8, code),
+        Step::Retire => retire(guest.frame(), FORCED_CPUID.len() as u8, code),
         Step::Ends(outcome) => outcome,
     }
 }
@@ -100,23 +113,6 @@ fn fetch_insn(guest: &mut impl Guest, code: &Segment) -> Option<Insn> {
     decode(bytes, code.bits).ok()
 }
 
-#[inline]
-fn retire(guest: &mut impl Guest, length: u8, code: Bits) -> Outcome {
-    let frame = guest.frame();
-    let next = frame.rip.wrapping_add(u64::from(length));
-    frame.rip = if code == Bits::SixtyFour {
-        next
-    } else {
-        next & mask(4)
-    };
-    frame.rflags &= !RF;
-    if frame.rflags & TF != 0 {
-        Outcome::Debug(DR6_STEP)
-    } else {
-        Outcome::Done
-    }
-}
-
 /// An instruction is done, and hit these I/O breakpoints: bits of DR6.
 #[cold]
 #[inline(never)] // not for every access to carry
@@ -124,13 +120,13 @@ pub(super) fn retire_with_hits(guest: &mut impl Guest, insn: &Insn, hits: u64) -
     let Some(code) = guest.segment(SegmentName::Cs) else {
         return Step::NOT_OURS;
     };
-    Step::Ends(match retire(guest, insn.length, code.bits) {
+    Step::Ends(match retire(guest.frame(), insn.length, code.bits) {
         Outcome::Debug(step) => Outcome::Debug(hits | step),
         _ => Outcome::Debug(hits),
     })
 }
 
-fn step(guest: &mut impl Guest, insn: &Insn) -> Step {
+fn step(guest: &mut impl Instructions, insn: &Insn) -> Step {
     match (insn.opcode, guest.mode()) {
         (0x6c..=0x6f, _) => io::string(guest, insn),
         (0xe4..=0xe7 | 0xec..=0xef, _) => io::single(guest, insn),
@@ -144,15 +140,13 @@ fn step(guest: &mut impl Guest, insn: &Insn) -> Step {
     }
 }
 
-fn kernel_step(guest: &mut impl Guest, insn: &Insn, opcode: u16) -> Step {
+fn kernel_step(guest: &mut impl Instructions, insn: &Insn, opcode: u16) -> Step {
     match opcode {
         0xf4 => halt(guest, insn),
         0x0f01 if is_0f01(insn, 2) => control::xsetbv(guest),
         0x0f06 => control::clts(guest),
         0x0f09 => {
-            if guest.may_flush_caches() {
-                guest.flush_caches();
-            }
+            guest.flush_caches();
             Step::Retire
         }
         0x0f20 => control::read_cr(guest, insn),
@@ -183,8 +177,8 @@ fn set_pair(guest: &mut impl Guest, value: u64) {
 }
 
 /// RDTSC traps if the guest's CR4.TSD is set: then for user mode it stays a fault.
-fn rdtsc(guest: &mut impl Guest) -> Step {
-    if guest.mode() == Mode::User && guest.cr4() & control::CR4_TSD != 0 {
+fn rdtsc(guest: &mut (impl Control + Msrs)) -> Step {
+    if guest.mode() == Mode::User && guest.cr4() & cr4::TSD != 0 {
         return Step::GENERAL_PROTECTION;
     }
     let tsc = guest.tsc();
@@ -192,7 +186,7 @@ fn rdtsc(guest: &mut impl Guest) -> Step {
     Step::Retire
 }
 
-fn rdtscp(guest: &mut impl Guest) -> Step {
+fn rdtscp(guest: &mut (impl Control + Msrs)) -> Step {
     match rdtsc(guest) {
         Step::Retire => {
             guest.frame().rcx = u64::from(guest.msrs().tsc_aux);
@@ -204,7 +198,7 @@ fn rdtscp(guest: &mut impl Guest) -> Step {
 
 /// CPUID that the machine made fault.
 #[inline(never)] // its frame is not for every instruction to carry
-fn faulted_cpuid(guest: &mut impl Guest, mode: Mode) -> Step {
+fn faulted_cpuid(guest: &mut (impl Msrs + Cpuid), mode: Mode) -> Step {
     let asked = match mode {
         Mode::Kernel => Asked::KernelFault,
         Mode::User => Asked::User,
@@ -213,7 +207,7 @@ fn faulted_cpuid(guest: &mut impl Guest, mode: Mode) -> Step {
 }
 
 #[inline(always)] // the forced one has a path of its own
-fn cpuid(guest: &mut impl Guest, asked: Asked) -> Step {
+fn cpuid(guest: &mut (impl Msrs + Cpuid), asked: Asked) -> Step {
     if asked == Asked::User && guest.msrs().misc_features & CPUID_FAULTING != 0 {
         return Step::GENERAL_PROTECTION;
     }

@@ -2,11 +2,10 @@
 //! page-table update (writable page tables, XENVMASST_TYPE_writable_pagetables).
 
 use super::decode::{self, Insn, Repeat, Rm, decode};
-use super::operand::{
-    self, ARITHMETIC, CF, DF, DR6_STEP, RF, TF, ZF, linear, mask, read_register, write_register,
-};
+use super::instruction::{self, fetch};
+use super::operand::{self, ARITHMETIC, CF, DF, ZF, linear, mask, read_register, write_register};
 use super::{Bits, Exception, Guest, Outcome, PageFault};
-use crate::kit::{PAGE_SIZE, Vaddr};
+use crate::kit::Vaddr;
 
 /// How often a read-modify-write is tried against other CPUs before the guest retries it itself.
 const TRIES: u32 = 16;
@@ -113,21 +112,6 @@ fn faulted(guest: &mut impl Guest, fault: Vaddr) -> Result<(Insn, Store), Outcom
         return Err(Outcome::NotOurs);
     }
     Ok((insn, store))
-}
-
-/// Copies the code at `at`: up to the longest instruction, or to the end of what can be read.
-pub(super) fn fetch<'a>(
-    guest: &mut impl Guest,
-    at: Vaddr,
-    into: &'a mut [u8; decode::LONGEST],
-) -> Option<&'a [u8]> {
-    if guest.read(at, into).is_ok() {
-        return Some(into);
-    }
-    let left = PAGE_SIZE.wrapping_sub(at.offset());
-    let into = into.get_mut(..left)?;
-    guest.read(at, into).ok()?;
-    Some(into)
 }
 
 /// The store that the instruction makes; nothing if it is none that is known.
@@ -334,11 +318,5 @@ fn retire(guest: &mut impl Guest, insn: &Insn) -> Outcome {
     if insn.repeat != Repeat::None && is_string(insn) && frame.rcx != 0 {
         return Outcome::Again;
     }
-    frame.rip = frame.rip.wrapping_add(u64::from(insn.length));
-    frame.rflags &= !RF;
-    if frame.rflags & TF != 0 {
-        Outcome::Debug(DR6_STEP)
-    } else {
-        Outcome::Done
-    }
+    instruction::retire(frame, insn.length, Bits::SixtyFour)
 }

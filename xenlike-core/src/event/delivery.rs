@@ -16,8 +16,6 @@ use super::two_level::{self, test_and_set};
 use super::{EventError, SharedWords};
 use crate::kit::{Port, VcpuId};
 
-/// The number of vCPUs whose vcpu_info has a place in the shared info page (`XEN_LEGACY_MAX_VCPUS`).
-const LEGACY_VCPUS: u32 = XEN_LEGACY_MAX_VCPUS as u32;
 /// The size of `struct vcpu_info` in bytes.
 pub(super) const INFO_BYTES: usize = size_of::<VcpuInfo>();
 const UPCALL_PENDING: usize = offset_of!(VcpuInfo, evtchn_upcall_pending);
@@ -69,6 +67,12 @@ impl Raised {
     };
 }
 
+/// The offset of a vCPU's vcpu_info in the shared info page, which has places for the first vCPUs alone.
+pub fn in_shared_info(vcpu: VcpuId) -> Option<usize> {
+    let number = vcpu.0 as usize;
+    (number < XEN_LEGACY_MAX_VCPUS).then(|| number.wrapping_mul(INFO_BYTES))
+}
+
 /// Sets the upcall flag in the vcpu_info at this place; returns true if it was clear.
 fn raise_flag<P: SharedWords>((page, offset): (&P, usize)) -> bool {
     page.u8(offset.wrapping_add(UPCALL_PENDING))
@@ -78,11 +82,7 @@ fn raise_flag<P: SharedWords>((page, offset): (&P, usize)) -> bool {
 impl<P: SharedWords> Delivery<P> {
     pub fn new(shared: P, vcpus: u32) -> Result<Self, EventError> {
         let vcpus = collect(vcpus, |v| VcpuDelivery {
-            info: if v < LEGACY_VCPUS {
-                Info::Shared((v as usize).wrapping_mul(INFO_BYTES))
-            } else {
-                Info::None
-            },
+            info: in_shared_info(VcpuId(v)).map_or(Info::None, Info::Shared),
             control: None,
         })?;
         Ok(Self {

@@ -46,6 +46,7 @@ use guest_pv_abi::xen;
 use crate::kit::{DomId, Port, SharedWords, VcpuId};
 
 pub use close::{Closed, Sweep};
+pub use delivery::in_shared_info;
 pub use status::{Status, StatusKind};
 pub use table::{Limits, Table};
 

@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 
 use crate::arch::time::now_ns;
 use crate::arch::{halt, work};
-use crate::domain::info::{Place, VCPU_INFO_BYTES, VcpuInfo};
+use crate::domain::info::{Place, VcpuInfo};
 use crate::domain::notify::SCHED;
 use crate::domain::{Domain, Kind, Life, Vcpu, VcpuState};
+use crate::event;
 use crate::kit::atomic::Ordering;
 use crate::kit::{CpuSet, VcpuId};
 use crate::mm::{SharedPage, heap};
@@ -16,8 +17,6 @@ use crate::sched::Spec;
 
 /// Heap bytes that making a vCPU may take.
 const HEAP_BYTES: u64 = 24 * 1024;
-/// vCPUs whose first vcpu_info is in shared_info (XEN_LEGACY_MAX_VCPUS).
-const IN_SHARED_INFO: u32 = 32;
 
 /// Why a domain gets no vCPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,8 +99,8 @@ fn make(dom: &Arc<Domain>, id: VcpuId) -> Option<Arc<Vcpu>> {
 /// Where its vcpu_info is until the guest registers a place: in shared_info, if it is one of the
 /// first 32, else where the guest sees it nowhere.
 fn first_place(dom: &Domain, id: VcpuId) -> Option<Place> {
-    if id.0 < IN_SHARED_INFO {
-        return Place::new(dom.shared, (id.0 as usize).wrapping_mul(VCPU_INFO_BYTES));
+    if let Some(at) = event::in_shared_info(id) {
+        return Place::new(dom.shared, at);
     }
     Place::unseen(SharedPage::new(dom.area.spare())?)
 }

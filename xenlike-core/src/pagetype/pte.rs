@@ -1,6 +1,7 @@
 //! Page table entries as guests write them (AMD APM vol. 2 §5.3, Intel SDM vol. 3 §4.5), and what
 //! of them the public PV ABI allows at each level.
 
+use crate::arch::paging::pte;
 use crate::kit::Mfn;
 
 /// A page table entry.
@@ -9,29 +10,29 @@ pub struct Pte(pub u64);
 
 impl Pte {
     /// The entry is used.
-    pub const PRESENT: u64 = 1;
+    pub const PRESENT: u64 = pte::P;
     /// Writes are allowed.
-    pub const WRITABLE: u64 = 1 << 1;
+    pub const WRITABLE: u64 = pte::RW;
     /// Ring 3 is allowed.
-    pub const USER: u64 = 1 << 2;
+    pub const USER: u64 = pte::US;
     /// Write-through; with the next two, an index into the PAT.
-    pub const PWT: u64 = 1 << 3;
+    pub const PWT: u64 = pte::PWT;
     /// Cache disabled.
-    pub const PCD: u64 = 1 << 4;
+    pub const PCD: u64 = pte::PCD;
     /// The machine has used the entry.
-    pub const ACCESSED: u64 = 1 << 5;
+    pub const ACCESSED: u64 = pte::A;
     /// The machine has written through the entry.
-    pub const DIRTY: u64 = 1 << 6;
+    pub const DIRTY: u64 = pte::D;
     /// At level 1 the third bit of the index into the PAT; above, a large page.
-    pub const PAT_OR_LARGE: u64 = 1 << 7;
+    pub const PAT_OR_LARGE: u64 = pte::PAT;
     /// Survives a change of address space.
-    pub const GLOBAL: u64 = 1 << 8;
+    pub const GLOBAL: u64 = pte::G;
     /// No execution.
-    pub const NX: u64 = 1 << 63;
+    pub const NX: u64 = pte::NX;
 
-    const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+    const ADDRESS: u64 = pte::ADDR;
     /// Bits that mean nothing to the machine: 9–11 and 52–62.
-    const SOFTWARE: u64 = 0x7ff0_0000_0000_0e00;
+    const SOFTWARE: u64 = pte::AVAIL | 0x7ff << 52;
     const CACHE: u64 = Self::PWT | Self::PCD | Self::PAT_OR_LARGE;
     const PLAIN: u64 = Self::PRESENT
         | Self::WRITABLE

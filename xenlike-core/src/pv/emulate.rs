@@ -1,6 +1,8 @@
 //! Traps that may be an instruction to emulate: the emulator decides, and what it says is done here.
 
 mod guest;
+mod ports;
+mod registers;
 mod segment;
 mod table;
 

@@ -8,11 +8,12 @@ use guest_pv_abi::arch_x86::{
     VGCF_FAILSAFE_DISABLES_EVENTS, VGCF_I387_VALID, VGCF_IN_KERNEL, VGCF_ONLINE,
     VGCF_SYSCALL_DISABLES_EVENTS, VcpuGuestContext,
 };
+use guest_pv_abi::xen::VMASST_TYPE_M2P_STRICT;
 use zerocopy::FromZeros;
 
 use super::state::gdt::{self, GDT_ENTRIES_PER_FRAME, GDT_GUEST_FRAMES};
 use super::state::ldt::{GuestLdt, MAX_LDT_ENTRIES};
-use super::state::{Callback, Callbacks, State, in_ring3};
+use super::state::{ASSISTS, Callback, Callbacks, State, in_ring3};
 use crate::arch::frame::{Mode, TrapFrame};
 use crate::arch::{cpu, cr, rflags};
 use crate::domain::vcpu::pause;
@@ -20,16 +21,14 @@ use crate::domain::{Domain, Life, Vcpu, VcpuState, debug, notify, time};
 use crate::kit::{Maddr, Vaddr};
 use crate::pagetype::{self, GuestRoot, Work, machine};
 
-/// vm_assist bits that a PV64 domain may have: those the core knows, and the older ones that say nothing.
-const ASSISTS: u64 = 1 << 32 | 0x3f;
+/// vm_assist bits that a context may have: `m2p_strict`, too, has no effect.
+const CONTEXT_ASSISTS: u64 = ASSISTS | 1 << VMASST_TYPE_M2P_STRICT;
 
 /// Why a context was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// A selector, an address, a frame or a count that the vCPU may not have.
     Invalid,
-    /// Something that this hypervisor does not do.
-    NotSupported,
     /// Not refused: checking its page tables took too long; the same again goes on.
     Again,
 }
@@ -114,7 +113,9 @@ fn check_plain(context: &VcpuGuestContext) -> Result<(), Refused> {
     // A handler in the hole would raise #GP at each way out to it, without end.
     let handlers = context.trap_ctxt.iter().map(|trap| trap.address);
     let mut all = addresses.into_iter().chain(handlers);
-    let ok = all.all(|at| Vaddr(at).is_canonical()) && ldt_ok && context.vm_assist & !ASSISTS == 0;
+    let ok = all.all(|at| Vaddr(at).is_canonical())
+        && ldt_ok
+        && context.vm_assist & !CONTEXT_ASSISTS == 0;
     if ok { Ok(()) } else { Err(Refused::Invalid) }
 }
 

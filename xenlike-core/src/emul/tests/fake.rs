@@ -5,12 +5,18 @@ use std::sync::LazyLock;
 use std::vec;
 use std::vec::Vec;
 
-use crate::arch::frame::TrapFrame;
+use crate::arch::cr::cr0;
+use crate::arch::frame::{Mode, TrapFrame};
 use crate::cpuid::guest::{Asked, Host, Role, View};
 use crate::cpuid::{Leaf, Policies, Policy, VcpuMsrs};
 use crate::domain::debug;
+use crate::emul::control::{Control, TaskSwitched};
+use crate::emul::io::{Devices, PortRights};
+use crate::emul::msr::Msrs;
+use crate::emul::privileged::Cpuid;
 use crate::emul::ptwr::{Entries, EntryError};
 use crate::emul::*;
+use crate::ports::Ports;
 
 /// Where the code is.
 pub const CODE: u64 = 0x1000;
@@ -146,6 +152,9 @@ impl Guest for Fake {
             writable,
         })
     }
+    fn base(&self, which: Base) -> u64 {
+        self.bases[which as usize]
+    }
     fn read(&mut self, at: Vaddr, into: &mut [u8]) -> Result<(), PageFault> {
         let range = self.range(at, into.len(), Access::Read)?;
         into.copy_from_slice(&self.memory[range]);
@@ -159,12 +168,18 @@ impl Guest for Fake {
     fn preempted(&self) -> bool {
         false
     }
+}
+
+impl Owner for Fake {
     fn role(&self) -> Role {
         self.role
     }
     fn policy(&self) -> &Policy {
         &self.policy
     }
+}
+
+impl Cpuid for Fake {
     fn cpuid(&mut self, leaf: u32, subleaf: u32, asked: Asked) -> Leaf {
         let view = View {
             policy: &self.policy,
@@ -177,6 +192,9 @@ impl Guest for Fake {
         };
         view.leaf(leaf, subleaf)
     }
+}
+
+impl PortRights for Fake {
     fn iopl_suffices(&self) -> bool {
         self.iopl
     }
@@ -189,6 +207,13 @@ impl Guest for Fake {
             .iter()
             .any(|range| range.0 <= port && last <= u32::from(range.1))
     }
+    fn io_breakpoints(&self, port: u16, width: Width) -> u64 {
+        let [a, b, c, d, _, _, six, seven] = self.dr;
+        debug::io_hits(&[a, b, c, d, six, seven], port, width.bytes())
+    }
+}
+
+impl Devices for Fake {
     fn port_in(&mut self, port: u16, _width: Width) -> u32 {
         0x1234_0000 | u32::from(port)
     }
@@ -198,9 +223,9 @@ impl Guest for Fake {
     fn with_ports<R>(&mut self, act: impl FnOnce(&mut Ports) -> R) -> R {
         act(&mut self.ports)
     }
-    fn pci_read(&mut self, address: u32, offset: u16, width: Width) -> Option<u32> {
+    fn pci_read(&mut self, address: u32, offset: u16, width: Width) -> u32 {
         self.pci.push((address, offset, width, None));
-        Some(0x8086_1237)
+        0x8086_1237
     }
     fn pci_write(&mut self, address: u32, offset: u16, width: Width, value: u32) {
         self.pci.push((address, offset, width, Some(value)));
@@ -212,8 +237,14 @@ impl Guest for Fake {
         self.outs
             .push((u16::from(index), Width::Byte, u32::from(value)));
     }
+    fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+}
+
+impl Control for Fake {
     fn cr0(&self) -> u64 {
-        self.cr[0] | if self.ts { control::CR0_TS } else { 0 }
+        self.cr[0] | if self.ts { cr0::TS } else { 0 }
     }
     fn set_task_switched(&mut self, ts: TaskSwitched) {
         self.ts = ts == TaskSwitched::Set;
@@ -229,7 +260,7 @@ impl Guest for Fake {
     }
     fn set_cr3(&mut self, value: u64) -> Result<(), Denied> {
         if value >> 40 != 0 {
-            return Err(Denied::Refused);
+            return Err(Denied);
         }
         self.cr[3] = value;
         Ok(())
@@ -243,37 +274,27 @@ impl Guest for Fake {
     fn set_cr4(&mut self, value: u64) {
         self.cr[4] = value;
     }
-    fn debug_register(&self, number: u8) -> Option<u64> {
-        self.dr.get(usize::from(number)).copied()
-    }
-    fn io_breakpoints(&self, port: u16, width: Width) -> u64 {
-        let [a, b, c, d, _, _, six, seven] = self.dr;
-        debug::io_hits(&[a, b, c, d, six, seven], port, width.bytes())
-    }
-    fn set_debug_register(&mut self, number: u8, value: u64) -> Result<(), Denied> {
-        *self
-            .dr
-            .get_mut(usize::from(number))
-            .ok_or(Denied::Refused)? = value;
-        Ok(())
-    }
     fn set_xcr0(&mut self, value: u64) {
         self.xcr0 = value;
     }
+    fn debug_register(&self, number: u8) -> Option<u64> {
+        self.dr.get(usize::from(number)).copied()
+    }
+    fn set_debug_register(&mut self, number: u8, value: u64) -> Result<(), Denied> {
+        *self.dr.get_mut(usize::from(number)).ok_or(Denied)? = value;
+        Ok(())
+    }
     fn flush_caches(&mut self) {
-        self.flushes += 1;
+        self.flushes += u32::from(self.role == Role::Hardware);
     }
-    fn may_flush_caches(&self) -> bool {
-        self.role == Role::Hardware
-    }
-    fn base(&self, which: Base) -> u64 {
-        self.bases[which as usize]
+}
+
+impl Msrs for Fake {
+    fn msrs(&mut self) -> &mut VcpuMsrs {
+        &mut self.msrs
     }
     fn set_base(&mut self, which: Base, value: u64) {
         self.bases[which as usize] = value;
-    }
-    fn msrs(&mut self) -> &mut VcpuMsrs {
-        &mut self.msrs
     }
     fn load_tsc_aux(&mut self, value: u32) {
         self.machine_msrs.insert(0xc000_0103, u64::from(value));
@@ -287,16 +308,6 @@ impl Guest for Fake {
     }
     fn tsc(&self) -> u64 {
         0x1_2345_6789
-    }
-    fn now_ns(&self) -> u64 {
-        self.now_ns
-    }
-    fn write_hypercall_page(&mut self, frame: u64) -> Result<(), Denied> {
-        if frame < 8 {
-            Ok(())
-        } else {
-            Err(Denied::Refused)
-        }
     }
 }
 

@@ -3,13 +3,13 @@
 
 use super::{State, window};
 use crate::arch::paging::pte;
-use crate::kit::{DomId, Mfn};
+use crate::kit::{DomId, Mfn, PAGE_SIZE};
 use crate::pagetype::machine;
 
 /// Descriptors in a frame.
-pub const GDT_ENTRIES_PER_FRAME: u32 = 512;
+pub const GDT_ENTRIES_PER_FRAME: u32 = (PAGE_SIZE / 8) as u32;
 /// Frames of a guest's GDT: entries up to 7167 (FIRST_RESERVED_GDT_ENTRY).
-pub const GDT_GUEST_FRAMES: usize = 14;
+pub const GDT_GUEST_FRAMES: usize = window::GDT_OWN_PAGE;
 
 /// A descriptor table as the guest registered it.
 #[derive(Clone, Copy, Default)]

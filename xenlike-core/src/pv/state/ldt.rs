@@ -12,7 +12,7 @@ use crate::kit::atomic::{AtomicU16, Ordering};
 use super::State;
 use super::window::{self, Window};
 use crate::arch::paging::{DATA, pte};
-use crate::kit::{DomId, Mfn, Vaddr, VcpuId};
+use crate::kit::{DomId, Mfn, PAGE_SIZE, Vaddr, VcpuId};
 use crate::pagetype::{Pte, machine};
 #[cfg(target_os = "none")]
 use crate::{
@@ -20,8 +20,8 @@ use crate::{
     mm::layout,
 };
 
-/// Descriptors that an LDT may have.
-pub const MAX_LDT_ENTRIES: u32 = 8192;
+/// Descriptors that an LDT may have: 8192.
+pub const MAX_LDT_ENTRIES: u32 = (window::LDT_PAGES * PAGE_SIZE / 8) as u32;
 /// In a selector: of the LDT.
 const LOCAL: u16 = 4;
 /// How often a page is taken that another vCPU maps elsewhere meanwhile.

@@ -13,6 +13,11 @@ pub mod window;
 use alloc::boxed::Box;
 
 use guest_pv_abi::arch_x86::{FLAT_KERNEL_CS, TrapInfo};
+use guest_pv_abi::xen::{
+    VMASST_TYPE_4GB_SEGMENTS, VMASST_TYPE_4GB_SEGMENTS_NOTIFY, VMASST_TYPE_ARCHITECTURAL_IOPL,
+    VMASST_TYPE_PAE_EXTENDED_CR3, VMASST_TYPE_RUNSTATE_UPDATE_FLAG,
+    VMASST_TYPE_WRITABLE_PAGETABLES,
+};
 use zerocopy::FromZeros;
 
 use crate::arch::cr::{self, cr0, cr4};
@@ -28,6 +33,16 @@ use window::Window;
 const TI_MASKS_EVENTS: u8 = 4;
 /// CR4 as a PV guest first sees it: PAE, OSFXSR and OSXMMEXCPT, which it can't clear.
 const FIRST_CR4: u64 = cr4::PAE | cr4::OSFXSR | cr4::OSXMMEXCPT;
+
+/// The assists of a 64-bit PV guest. The two on segments and the one on page tables have no effect
+/// on 64 bits, where Xen accepts them too. `m2p_strict` is not among them: a kernel that asks for it
+/// wants the machine-to-physical table out of its user mode's reach, and is told that it isn't.
+pub const ASSISTS: u64 = 1 << VMASST_TYPE_4GB_SEGMENTS
+    | 1 << VMASST_TYPE_4GB_SEGMENTS_NOTIFY
+    | 1 << VMASST_TYPE_WRITABLE_PAGETABLES
+    | 1 << VMASST_TYPE_PAE_EXTENDED_CR3
+    | 1 << VMASST_TYPE_ARCHITECTURAL_IOPL
+    | 1 << VMASST_TYPE_RUNSTATE_UPDATE_FLAG;
 
 /// What only the CPU that runs the vCPU touches, or whoever holds it descheduled.
 pub struct State {

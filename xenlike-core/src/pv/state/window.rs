@@ -3,17 +3,19 @@
 
 use crate::kit::atomic::Ordering;
 
-use crate::kit::Mfn;
+use crate::arch::desc::RESERVED_GDT_BYTES;
+use crate::kit::{Mfn, PAGE_SHIFT};
 use crate::mm::directmap::SharedPage;
+use crate::mm::layout;
 
-/// The core's own page in the GDT: entries 7168 on (FIRST_RESERVED_GDT_PAGE in arch-x86/xen.h).
-pub const GDT_OWN_PAGE: usize = 14;
-/// The first LDT page.
-pub const LDT_FIRST_PAGE: usize = 16;
-/// Pages of an LDT.
-pub const LDT_PAGES: usize = 16;
 /// Pages of a window.
-pub const WINDOW_PAGES: usize = 32;
+pub const WINDOW_PAGES: usize = (layout::WINDOW_BYTES >> PAGE_SHIFT) as usize;
+/// The hypervisor's own page in the GDT: entries 7168 on (FIRST_RESERVED_GDT_PAGE in arch-x86/xen.h).
+pub const GDT_OWN_PAGE: usize = (RESERVED_GDT_BYTES >> PAGE_SHIFT) as usize;
+/// The first LDT page.
+pub const LDT_FIRST_PAGE: usize = (layout::LDT_OFFSET >> PAGE_SHIFT) as usize;
+/// Pages of an LDT.
+pub const LDT_PAGES: usize = WINDOW_PAGES - LDT_FIRST_PAGE;
 /// Windows whose entries share one L1 page.
 pub const WINDOWS_PER_L1: u32 = 512 / WINDOW_PAGES as u32;
 

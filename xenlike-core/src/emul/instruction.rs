@@ -1,0 +1,37 @@
+//! What the emulation of every instruction begins and ends with.
+
+use super::operand::{DR6_STEP, RF, TF, mask};
+use super::{Bits, Guest, Outcome, decode};
+use crate::arch::frame::TrapFrame;
+use crate::kit::{PAGE_SIZE, Vaddr};
+
+/// Copies the code at `at`: up to the longest instruction, or to the end of what can be read.
+pub(super) fn fetch<'a>(
+    guest: &mut impl Guest,
+    at: Vaddr,
+    into: &'a mut [u8; decode::LONGEST],
+) -> Option<&'a [u8]> {
+    if guest.read(at, into).is_ok() {
+        return Some(into);
+    }
+    let left = PAGE_SIZE.wrapping_sub(at.offset());
+    let into = into.get_mut(..left)?;
+    guest.read(at, into).ok()?;
+    Some(into)
+}
+
+/// Goes on behind an instruction of this length in code of this width.
+#[inline]
+pub(super) const fn retire(frame: &mut TrapFrame, length: u8, code: Bits) -> Outcome {
+    let next = frame.rip.wrapping_add(length as u64);
+    frame.rip = match code {
+        Bits::SixtyFour => next,
+        Bits::Sixteen | Bits::ThirtyTwo => next & mask(4),
+    };
+    frame.rflags &= !RF;
+    if frame.rflags & TF != 0 {
+        Outcome::Debug(DR6_STEP)
+    } else {
+        Outcome::Done
+    }
+}

@@ -1,0 +1,102 @@
+//! Control, debug and model-specific registers for the emulator.
+
+use super::guest::Emulated;
+use crate::arch::{cpu, cr, fpu, guest_choice, msr, seg, time, tlb};
+use crate::cpuid::VcpuMsrs;
+use crate::cpuid::guest::Role;
+use crate::domain::debug;
+use crate::emul::control::{Control, TaskSwitched};
+use crate::emul::msr::Msrs;
+use crate::emul::{Base, Denied, Owner};
+
+impl Control for Emulated<'_, '_> {
+    fn cr0(&self) -> u64 {
+        self.ctx.st.pv().cr0()
+    }
+    fn set_task_switched(&mut self, ts: TaskSwitched) {
+        match ts {
+            TaskSwitched::Set => {
+                self.ctx.st.pv_mut().task_switched = true;
+                cr::set_ts();
+            }
+            TaskSwitched::Clear => {
+                self.ctx.st.pv_mut().task_switched = false;
+                cr::clts();
+            }
+        }
+    }
+    fn cr2(&self) -> u64 {
+        self.ctx.st.pv().cr2
+    }
+    fn set_cr2(&mut self, value: u64) {
+        self.ctx.st.pv_mut().cr2 = value;
+        self.ctx.vcpu.info.set_cr2(value);
+    }
+    fn cr3(&self) -> u64 {
+        self.ctx.st.pv().kernel_l4().map_or(0, |l4| l4.maddr().0)
+    }
+    fn set_cr3(&mut self, value: u64) -> Result<(), Denied> {
+        // The same table again is the way to flush; another one is MMUEXT_NEW_BASEPTR's affair.
+        if value & !0xfff != self.cr3() {
+            return Err(Denied);
+        }
+        tlb::flush_local();
+        Ok(())
+    }
+    fn cr4(&self) -> u64 {
+        self.ctx.st.pv().cr4
+    }
+    fn machine_cr4(&self) -> u64 {
+        cr::base_cr4(&cpu::features())
+    }
+    fn set_cr4(&mut self, value: u64) {
+        self.ctx.st.pv_mut().cr4 = value;
+        guest_choice::set_cr4(value);
+    }
+    fn set_xcr0(&mut self, value: u64) {
+        self.ctx.st.xcr0 = value;
+        fpu::set_xcr0(value);
+    }
+    fn debug_register(&self, number: u8) -> Option<u64> {
+        let index = debug::index(number.into(), self.ctx.st.pv().cr4)?;
+        self.ctx.st.debug.get(index).copied()
+    }
+    fn set_debug_register(&mut self, number: u8, value: u64) -> Result<(), Denied> {
+        debug::set(self.ctx.st, number.into(), value).map_err(|_| Denied)
+    }
+    fn flush_caches(&mut self) {
+        let may = self.role() == Role::Hardware || !self.ctx.dom.settings.lock().iomem.is_empty();
+        if may {
+            guest_choice::flush_caches();
+        }
+    }
+}
+
+impl Msrs for Emulated<'_, '_> {
+    fn msrs(&mut self) -> &mut VcpuMsrs {
+        &mut self.ctx.st.msrs
+    }
+    fn set_base(&mut self, which: Base, value: u64) {
+        let register = match which {
+            Base::Fs => seg::Base::Fs,
+            Base::Gs => seg::Base::Gs,
+            Base::OtherGs => seg::Base::ShadowGs,
+        };
+        seg::set_base(register, value);
+    }
+    fn load_tsc_aux(&mut self, value: u32) {
+        guest_choice::set_tsc_aux(value);
+    }
+    fn machine_msr(&mut self, number: u32) -> Option<u64> {
+        msr::read_safe(number)
+    }
+    fn prediction_barrier(&mut self) {
+        guest_choice::prediction_barrier();
+    }
+    fn is_first_vcpu(&self) -> bool {
+        self.ctx.vcpu.id.0 == 0
+    }
+    fn tsc(&self) -> u64 {
+        time::stamp().0
+    }
+}
