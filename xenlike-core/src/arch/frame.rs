@@ -140,3 +140,53 @@ impl core::fmt::Display for TrapFrame {
         write!(f, "r14 {:016x} r15 {:016x}", r.r14, r.r15)
     }
 }
+
+/// Assembly that completes a [`TrapFrame`] whose upper part, from `rip` and the error code on, is on the stack.
+#[cfg(target_os = "none")]
+macro_rules! save_registers {
+    () => {
+        r#"
+    push rdi
+    push rsi
+    push rdx
+    push rcx
+    push rax
+    push r8
+    push r9
+    push r10
+    push r11
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+"#
+    };
+}
+
+/// Assembly that loads the registers that SYSRET leaves alone, all but rcx and r11, from a [`TrapFrame`] one word above
+/// rsp.
+#[cfg(target_os = "none")]
+macro_rules! load_registers {
+    () => {
+        r#"
+    mov r15, [rsp + 8]
+    mov r14, [rsp + 16]
+    mov r13, [rsp + 24]
+    mov r12, [rsp + 32]
+    mov rbp, [rsp + 40]
+    mov rbx, [rsp + 48]
+    mov r10, [rsp + 64]
+    mov r9, [rsp + 72]
+    mov r8, [rsp + 80]
+    mov rax, [rsp + 88]
+    mov rdx, [rsp + 104]
+    mov rsi, [rsp + 112]
+    mov rdi, [rsp + 120]
+"#
+    };
+}
+
+#[cfg(target_os = "none")]
+pub(crate) use {load_registers, save_registers};

@@ -71,8 +71,6 @@ pub struct CpuInfo {
     pub current: AtomicU64,
     /// The tick of the flush clock at which the CPU last flushed everything; set by [`super::tlb`].
     pub flushed: AtomicU64,
-    /// Words for `entry`'s own use.
-    pub words: [AtomicU64; 5],
 }
 
 #[cfg(not(loom))]
@@ -93,7 +91,6 @@ impl CpuInfo {
             vcpu_info: AtomicU64::new(0),
             current: AtomicU64::new(0),
             flushed: AtomicU64::new(0),
-            words: [const { AtomicU64::new(0) }; 5],
         }
     }
 }

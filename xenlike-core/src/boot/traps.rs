@@ -3,9 +3,10 @@
 #![expect(unsafe_code, reason = "trap stubs")]
 
 use core::arch::global_asm;
+use core::mem::offset_of;
 
 use crate::arch::desc::{self, Gate, Idt};
-use crate::arch::frame::TrapFrame;
+use crate::arch::frame::{TrapFrame, load_registers, save_registers};
 use crate::arch::percpu::Ist;
 use crate::arch::{cr, extable, stop};
 use crate::console::later;
@@ -36,46 +37,26 @@ boot_trap_stubs:
     .set v, v + 1
 .endr
 boot_trap:
-    push rdi
-    push rsi
-    push rdx
-    push rcx
-    push rax
-    push r8
-    push r9
-    push r10
-    push r11
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
+"#,
+    save_registers!(),
+    r#"
     cld
     mov rdi, rsp
     sub rsp, 8
     call {handle}
-    add rsp, 8
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbp
-    pop rbx
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rax
-    pop rcx
-    pop rdx
-    pop rsi
-    pop rdi
-    add rsp, 8
+"#,
+    load_registers!(),
+    r#"
+    mov r11, [rsp + 8 + {r11}]
+    mov rcx, [rsp + 8 + {rcx}]
+    add rsp, 8 + {rip}
     iretq
 "#,
     vectors = const VECTORS,
     handle = sym handle,
+    r11 = const offset_of!(TrapFrame, r11),
+    rcx = const offset_of!(TrapFrame, rcx),
+    rip = const offset_of!(TrapFrame, rip),
 );
 
 static IDT: Once<Idt> = Once::new();

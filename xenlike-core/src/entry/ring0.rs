@@ -1,23 +1,38 @@
 //! Exceptions in ring 0: those that the exception table expects, of which the IRET to the guest is one. All others are
 //! the hypervisor's own bugs.
 
-use crate::kit::atomic::Ordering;
+use crate::kit::atomic::{AtomicU64, Ordering};
 
 use super::current::with_current;
 use super::dump;
 use super::stubs::iret_to_guest;
 use crate::arch::frame::TrapFrame;
 use crate::arch::{cr, cr3, exception, extable, percpu};
-use crate::kit::Vaddr;
+use crate::kit::cell::PerCpu;
+use crate::kit::{MAX_CPUS, Vaddr};
 use crate::pagetype::machine;
 use crate::pv::bounce::inject;
 use crate::pv::page_fault::{self, error};
 
-/// Words of [`percpu::CpuInfo::words`]: the address of the last fault that was tried again.
-const LAST_RETRIED: usize = 0;
-/// What IRET raised: the vector above the error code, and CR2.
-const EXCEPTION: usize = 1;
-const ADDRESS: usize = 2;
+/// What a CPU notes from one exception in ring 0 to the next.
+struct Notes {
+    /// The address of the last fault that was tried again.
+    retried: AtomicU64,
+    /// What the IRET to the guest raised: the vector above the error code.
+    raised: AtomicU64,
+    /// CR2 of that.
+    address: AtomicU64,
+}
+
+static NOTES: PerCpu<Notes> = PerCpu::new(
+    [const {
+        Notes {
+            retried: AtomicU64::new(0),
+            raised: AtomicU64::new(0),
+            address: AtomicU64::new(0),
+        }
+    }; MAX_CPUS],
+);
 
 /// An exception in ring 0: at an instruction of the exception table execution goes on at its landing.
 #[cold]
@@ -42,7 +57,7 @@ pub fn trapped(frame: &mut TrapFrame) {
 /// dropped the translation (SDM vol. 3 §5.10.2). Only once in a row at an address: what else forbids
 /// the access (a table above the entry) does not change by trying.
 fn is_stale(code: u32, address: u64) -> bool {
-    let last = &percpu::info().words[LAST_RETRIED];
+    let last = &NOTES.of(percpu::this_cpu()).retried;
     if last.swap(0, Ordering::Relaxed) == address {
         return false;
     }
@@ -79,18 +94,18 @@ fn keep(frame: &TrapFrame, address: u64) {
     if !is_at_return(frame) {
         return;
     }
-    let words = &percpu::info().words;
-    let exception = u64::from(frame.vector) << 32 | u64::from(frame.error);
-    words[EXCEPTION].store(exception, Ordering::Relaxed);
-    words[ADDRESS].store(address, Ordering::Relaxed);
+    let notes = NOTES.of(percpu::this_cpu());
+    let raised = u64::from(frame.vector) << 32 | u64::from(frame.error);
+    notes.raised.store(raised, Ordering::Relaxed);
+    notes.address.store(address, Ordering::Relaxed);
 }
 
 /// Gives the guest, whose registers `frame` holds again, the exception that its IRET raised.
 pub extern "C" fn handle_iret_fault(frame: &mut TrapFrame) {
-    let words = &percpu::info().words;
-    let exception = words[EXCEPTION].load(Ordering::Relaxed);
-    let address = words[ADDRESS].load(Ordering::Relaxed);
-    let (number, error) = ((exception >> 32) as u8, exception as u32);
+    let notes = NOTES.of(percpu::this_cpu());
+    let raised = notes.raised.load(Ordering::Relaxed);
+    let address = notes.address.load(Ordering::Relaxed);
+    let (number, error) = ((raised >> 32) as u8, raised as u32);
     (frame.vector, frame.error) = (u32::from(number), error);
     with_current(frame, |ctx| match number {
         exception::PF => page_fault::handle(ctx, address),

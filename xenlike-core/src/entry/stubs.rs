@@ -15,7 +15,7 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 
 use super::harden::{self, Steps};
-use crate::arch::frame::TrapFrame;
+use crate::arch::frame::{TrapFrame, load_registers, save_registers};
 use crate::arch::percpu::{BLOCK_BYTES, CpuInfo, FRAME_FROM_TOP};
 use crate::arch::speculation::choice::path;
 use crate::kit::MAX_CPUS;
@@ -68,21 +68,9 @@ global_asm!(
     ".endm",
     r#"
 .macro SAVE_REGISTERS
-    push rdi
-    push rsi
-    push rdx
-    push rcx
-    push rax
-    push r8
-    push r9
-    push r10
-    push r11
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
+"#,
+    save_registers!(),
+    r#"
 .endm
 
 // What a guest left in the registers must not steer speculation in ring 0.
@@ -124,19 +112,9 @@ global_asm!(
 
 // The registers that SYSRET leaves alone, from the frame above the word.
 .macro LOAD_REGISTERS
-    mov r15, [rsp + 8]
-    mov r14, [rsp + 16]
-    mov r13, [rsp + 24]
-    mov r12, [rsp + 32]
-    mov rbp, [rsp + 40]
-    mov rbx, [rsp + 48]
-    mov r10, [rsp + 64]
-    mov r9, [rsp + 72]
-    mov r8, [rsp + 80]
-    mov rax, [rsp + 88]
-    mov rdx, [rsp + 104]
-    mov rsi, [rsp + 112]
-    mov rdi, [rsp + 120]
+"#,
+    load_registers!(),
+    r#"
 .endm
 
 // All registers, and rsp to where IRET takes the rest from.
