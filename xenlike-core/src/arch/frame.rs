@@ -58,10 +58,10 @@ pub struct TrapFrame {
 /// The two parts of a guest. Of a 64-bit PV guest both run in ring 3, so the frame alone doesn't tell which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// The guest's kernel.
-    Kernel,
-    /// Its user code.
+    /// The guest's user code.
     User,
+    /// Its kernel.
+    Kernel,
 }
 
 impl fmt::Display for Mode {

@@ -132,6 +132,7 @@ pub struct VcpuState {
 
 impl VcpuState {
     /// Of a vCPU that has no registers yet; nothing if there is no memory.
+    #[inline(always)] // made in place
     pub fn new(kind: Kind) -> Option<Self> {
         Some(Self {
             regs: TrapFrame::ZERO,

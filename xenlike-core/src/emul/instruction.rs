@@ -21,7 +21,7 @@ pub(super) fn fetch<'a>(
 }
 
 /// Goes on behind an instruction of this length in code of this width.
-#[inline]
+#[inline(always)] // a few instructions, at the end of every emulation
 pub(super) const fn retire(frame: &mut TrapFrame, length: u8, code: Bits) -> Outcome {
     let next = frame.rip.wrapping_add(length as u64);
     frame.rip = match code {

@@ -26,7 +26,7 @@ pub fn set_gdt(ctx: &mut Ctx<'_>, args: &SetGdt) -> Result<(), Errno> {
     let frames = frames.get_mut(..count).ok_or(errno::EINVAL)?;
     guest_copy::copy_from_guest(frames.as_mut_bytes(), Vaddr(args.frames))
         .map_err(|_| errno::EFAULT)?;
-    gdt::replace(ctx.dom.id(), ctx.st.pv_mut(), frames, entries).map_err(|_| errno::EINVAL)?;
+    gdt::replace(&ctx.dom.pages, ctx.st.pv_mut(), frames, entries).map_err(|_| errno::EINVAL)?;
     crate::arch::tlb::flush_local();
     Ok(())
 }

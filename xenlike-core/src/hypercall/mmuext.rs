@@ -80,6 +80,7 @@ fn own(ctx: &mut Ctx<'_>, op: &MmuextOp) -> Result<(), Stop> {
     Ok(())
 }
 
+#[inline(never)] // flushes pay for no frame of its own
 fn new_kernel_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
     if ctx.st.pv().kernel_l4() == Some(new) {
         What::All.local();
@@ -97,6 +98,7 @@ fn new_kernel_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
     Ok(())
 }
 
+#[inline(never)] // likewise
 fn new_user_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
     let new = (new.0 != 0).then_some(new);
     if ctx.st.pv().user_root.as_ref().map(GuestRoot::mfn) == new {

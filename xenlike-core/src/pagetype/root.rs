@@ -14,9 +14,14 @@ use crate::mm::frame::State;
 pub struct GuestRoot(NonZeroU64);
 
 impl GuestRoot {
-    /// The frame.
+    /// The address of the table.
+    pub const fn maddr(&self) -> Maddr {
+        Maddr(self.0.get())
+    }
+
+    /// The frame of the table.
     pub const fn mfn(&self) -> Mfn {
-        Maddr(self.0.get()).mfn()
+        self.maddr().mfn()
     }
 
     /// The table. As the references keep its type, its state need not be looked up; it is always there.

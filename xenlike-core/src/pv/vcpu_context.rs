@@ -60,7 +60,7 @@ pub fn set(
     check_plain(context)?;
     let frames = gdt_frames(context)?;
     let roots = Roots::take(dom, context)?;
-    if gdt::replace(dom.id(), st.pv_mut(), frames, context.gdt_ents as u32).is_err() {
+    if gdt::replace(&dom.pages, st.pv_mut(), frames, context.gdt_ents as u32).is_err() {
         roots.put();
         return Err(Refused::Invalid);
     }

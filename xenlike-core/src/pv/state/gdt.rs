@@ -3,8 +3,8 @@
 
 use super::{State, window};
 use crate::arch::paging::pte;
-use crate::kit::{DomId, Mfn, PAGE_SIZE};
-use crate::pagetype::machine;
+use crate::kit::{Mfn, PAGE_SIZE};
+use crate::pagetype::{DomainPages, machine};
 
 /// Descriptors in a frame.
 pub const GDT_ENTRIES_PER_FRAME: u32 = (PAGE_SIZE / 8) as u32;
@@ -31,12 +31,17 @@ impl GuestGdt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadFrame;
 
-/// Gives a vCPU another GDT: all of its frames are taken before any of the old ones is let go. The
+/// Gives a vCPU another GDT of `owner`'s frames: all of them are taken before any of the old ones is let go. The
 /// caller flushes the TLB of the CPU that runs the vCPU.
 ///
 /// # Errors
 /// [`BadFrame`]; the old one stays.
-pub fn replace(owner: DomId, st: &mut State, frames: &[u64], entries: u32) -> Result<(), BadFrame> {
+pub fn replace(
+    owner: &DomainPages,
+    st: &mut State,
+    frames: &[u64],
+    entries: u32,
+) -> Result<(), BadFrame> {
     if is_of(&st.gdt, frames) {
         // Held, typed and mapped already.
         st.gdt.entries = entries;
@@ -47,7 +52,7 @@ pub fn replace(owner: DomId, st: &mut State, frames: &[u64], entries: u32) -> Re
         ..GuestGdt::default()
     };
     for (slot, &frame) in gdt.frames.iter_mut().zip(frames) {
-        let Some(taken) = machine().get_segdesc(Mfn(frame), owner) else {
+        let Some(taken) = machine().get_segdesc(Mfn(frame), owner.id()) else {
             put_frames(&gdt);
             return Err(BadFrame);
         };

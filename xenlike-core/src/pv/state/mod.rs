@@ -127,6 +127,7 @@ pub struct Segments {
 
 impl State {
     /// Of a vCPU in kernel mode that has no registers yet; nothing if there is no memory.
+    #[inline(always)] // made in place
     pub fn new(window: Window) -> Option<Self> {
         Some(Self {
             mode: Mode::Kernel,

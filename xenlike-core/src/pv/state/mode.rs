@@ -42,5 +42,5 @@ pub fn enter_kernel(st: &mut State) -> Result<(), NoPageTable> {
 pub const fn run_root(root: &GuestRoot) -> RunRoot {
     // SAFETY: a validated L4 has the hypervisor's slots, and the root's references keep it one. They are given back
     // only after every CPU has left the table.
-    unsafe { RunRoot::new(root.mfn().maddr()) }
+    unsafe { RunRoot::new(root.maddr()) }
 }
