@@ -2,8 +2,6 @@
 
 use crate::kit::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use guest_pv_abi::xen as abi;
-
 use crate::kit::{AtomicRef, Once};
 use crate::mm::directmap::SharedPage;
 
@@ -17,6 +15,7 @@ mod offset {
     pub const MASK: usize = offset_of!(VcpuInfo, evtchn_upcall_mask);
     pub const CR2: usize = offset_of!(VcpuInfo, arch.cr2);
     pub const TIME: usize = offset_of!(VcpuInfo, time);
+    pub const LAST_WORD: usize = size_of::<VcpuInfo>() - size_of::<u64>();
 }
 
 /// One place where a vcpu_info can be, its words looked up once.
@@ -33,7 +32,7 @@ impl Place {
     /// At byte `at` of `page`, which somebody keeps allocated for as long as the vCPU lives; nothing
     /// if it would leave the page.
     pub fn new(page: SharedPage, at: usize) -> Option<Self> {
-        page.u64(at.checked_add(size_of::<abi::VcpuInfo>() - size_of::<u64>())?)?;
+        page.u64(at.checked_add(offset::LAST_WORD)?)?;
         Some(Self {
             pending: page.u8(at.checked_add(offset::PENDING)?)?,
             mask: page.u8(at.checked_add(offset::MASK)?)?,
