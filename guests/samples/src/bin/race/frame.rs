@@ -16,7 +16,7 @@ use xenlike_rt::{grants, hyper, traps};
 
 use crate::page::{Page, STORES, WATCHED, arena};
 use crate::place::{self, Place, READ_ONLY, WRITABLE};
-use crate::round::{Actor, Operation, Scenario, spin, timestamp};
+use crate::round::{Actor, Operation, Scenario, fail, spin, timestamp};
 
 /// An unmapping that puts the last writable reference races with flushing, mapping the frame, storing and unmapping;
 /// one vCPU does all of that, or two share it.
@@ -71,12 +71,16 @@ fn frame() -> &'static Page {
 
 fn setup(_random: &mut Random) -> bool {
     let page = frame();
-    if GRANT.load(Ordering::Relaxed) == 0 {
-        let other = &arena().pages[1];
-        match grants::give_frame(arena().own, other.mfn as u32, Access::ReadOnly) {
-            Ok(reference) => GRANT.store(reference, Ordering::Relaxed),
-            Err(_) => return false,
-        }
+    // Another scenario may have emptied the grant table since.
+    let old = GRANT.swap(0, Ordering::Relaxed);
+    if old != 0 && grants::take_back(old).is_err() {
+        fail(format_args!("nobody copies, but the source is in use"));
+        return false;
+    }
+    let other = &arena().pages[1];
+    match grants::give_frame(arena().own, other.mfn as u32, Access::ReadOnly) {
+        Ok(reference) => GRANT.store(reference, Ordering::Relaxed),
+        Err(_) => return false,
     }
     page.fill(&[])
 }

@@ -10,7 +10,7 @@ use xenlike_rt::abi::grant_table::{
     GnttabMapGrantRef, GnttabUnmapGrantRef,
 };
 use xenlike_rt::paging::Access;
-use xenlike_rt::{grants, hyper};
+use xenlike_rt::{args, grants, hyper};
 
 use crate::page::{Page, WATCHED, arena};
 use crate::pair;
@@ -29,7 +29,7 @@ pub const MANY_USES: Scenario = Scenario {
     bouts: 1,
     setup: give,
     operations: &[
-        &[revokes, maps, unmaps_any],
+        &[revokes, switches_version, maps, unmaps_any],
         MAPPERS,
         MAPPERS,
         &[maps, unmaps_any, copies, crate::frame::writes_when_it_can],
@@ -45,6 +45,14 @@ static GRANTER: AtomicU32 = AtomicU32::new(NONE);
 static REFERENCE: AtomicU32 = AtomicU32::new(0);
 /// The last handle of each vCPU that maps, which others may unmap.
 static LAST: [AtomicU32; 4] = [const { AtomicU32::new(NONE) }; 4];
+
+/// Copies inside the granted frame that the hypervisor has made.
+static COPIES: AtomicU32 = AtomicU32::new(0);
+
+/// How many copies inside the granted frame the hypervisor has made.
+pub fn copied() -> u32 {
+    COPIES.load(Ordering::Relaxed)
+}
 
 fn frame() -> &'static Page {
     &arena().pages[0]
@@ -216,12 +224,13 @@ fn unmaps_any(actor: &mut Actor) {
     }
 }
 
-/// Makes the hypervisor copy within the granted frame.
+/// Makes the hypervisor copy within the granted frame, by the grant itself or by one that passes it on.
 fn copies(actor: &mut Actor) {
     while actor.goes_on() {
+        let (domid, reference) = pair::passed_on().unwrap_or_else(|| (granter(), reference()));
         let side = |offset| GnttabCopyPtr {
-            u: u64::from(reference()),
-            domid: granter(),
+            u: u64::from(reference),
+            domid,
             offset,
             ..GnttabCopyPtr::default()
         };
@@ -232,7 +241,10 @@ fn copies(actor: &mut Actor) {
             flags: GNTCOPY_SOURCE_GREF | GNTCOPY_DEST_GREF,
             ..GnttabCopy::default()
         }];
-        let _ = grants::copy(&mut request);
+        let called = grants::copy(&mut request);
+        if called.is_ok() && core::hint::black_box(request[0]).status == GNTST_OKAY {
+            COPIES.fetch_add(1, Ordering::Relaxed);
+        }
         actor.pause();
     }
 }
@@ -246,17 +258,48 @@ fn revokes(actor: &mut Actor) {
             continue;
         }
         REFERENCE.store(0, Ordering::Release);
-        frame().watch(actor, "a frame whose grant has ended");
-        if frame().pin(1) {
-            frame().watch(actor, "a page table whose grant has ended");
-            frame().unpin();
+        must_stay(actor, "a frame whose grant has ended");
+        give_again();
+    }
+}
+
+/// Empties the grant table by a change of its version and back, which is refused while a grant is in use.
+fn switches_version(actor: &mut Actor) {
+    if args::number("grants", 1) == 2 {
+        // Its status words stay mapped, so that no other version can be set.
+        return revokes(actor);
+    }
+    while actor.goes_on() {
+        if grants::set_version(2).is_err() {
+            actor.pause();
+            continue;
         }
-        loop {
-            let given = grants::give_frame(arena().own, frame().mfn as u32, Access::ReadWrite);
-            if let Ok(reference) = given {
-                REFERENCE.store(reference, Ordering::Release);
-                break;
-            }
+        must_stay(actor, "a frame whose grant table has been emptied");
+        if let Err(error) = grants::set_version(1) {
+            return fail(format_args!("an empty table stays version 2: {error}"));
+        }
+        let reference = REFERENCE.swap(0, Ordering::AcqRel);
+        if let Err(error) = grants::take_back(reference) {
+            return fail(format_args!("an entry of an emptied table: {error}"));
+        }
+        give_again();
+    }
+}
+
+/// Reports it if another vCPU can change the granted frame, as ordinary memory or as a page table.
+fn must_stay(actor: &mut Actor, what: &str) {
+    frame().watch(actor, what);
+    if frame().pin(1) {
+        frame().watch(actor, "a page table whose grant has ended");
+        frame().unpin();
+    }
+}
+
+fn give_again() {
+    loop {
+        let given = grants::give_frame(arena().own, frame().mfn as u32, Access::ReadWrite);
+        if let Ok(reference) = given {
+            return REFERENCE.store(reference, Ordering::Release);
         }
     }
 }

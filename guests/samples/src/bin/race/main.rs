@@ -6,10 +6,10 @@
 //! seed and the number of a round determine its scenario, operations and delays; a round repeats them a few times. A
 //! violation prints `FAIL race …` with both numbers.
 //!
-//! Command line: `seed=N`, `seconds=N` (duration), `first=N` (number of the first round), `rounds=N`
-//! (maximum number of rounds), `only=NAME` (one scenario), `same=1` (repeats the first round), `leave=chain`
-//! (leaves a chain of half-validated tables behind and waits to be destroyed), `role=granter` and
-//! `role=mapper` (two domains, see [`pair`]).
+//! Command line: `seed=N`, `seconds=N` (duration), `first=N` (number of the first round), `rounds=N` (maximum),
+//! `only=NAME` (one scenario), `same=1` (repeats the first round), `leave=chain` (leaves a chain of half-validated tables
+//! behind and waits to be destroyed), `grants=2` (its grant table has version 2), `role=granter`, `role=passer` and
+//! `role=mapper` (two or three domains, see [`pair`]).
 
 #![no_std]
 #![no_main]
@@ -29,7 +29,7 @@ mod place;
 mod round;
 mod vcpu;
 
-use xenlike_rt::{args, println, time};
+use xenlike_rt::{args, grants, println, time};
 
 use round::{Scenario, Settings};
 
@@ -60,8 +60,14 @@ fn main() {
         same: args::number("same", 0) != 0,
     };
     println!("race: seed={} seconds={}", settings.seed, settings.seconds);
+    if args::number("grants", 1) == 2
+        && let Err(error) = grants::use_version_2()
+    {
+        return println!("FAIL race: no grant table of version 2: {error}");
+    }
     let done = match args::value("role") {
         Some("granter") => return pair::granter(),
+        Some("passer") => return pair::passer(),
         Some("mapper") => pair::mapper(&settings),
         _ if args::value("leave") == Some("chain") => return chain::leave(&settings),
         _ if settings.only == Some(ALONE[0].name) => round::run(&ALONE, &settings),
