@@ -18,7 +18,8 @@ const FEATURE_WORDS: u32 = 19;
 const TSC: u64 = 0x10;
 const CMT_EVTSEL: u64 = 0xc8d;
 
-fn ask<T: FromBytes + IntoBytes + Immutable>(cmd: u32, body: &mut T) -> Result<u64, Errno> {
+/// Carries out sysctl `cmd`, which may change `body`.
+pub fn ask<T: FromBytes + IntoBytes + Immutable>(cmd: u32, body: &mut T) -> Result<u64, Errno> {
     let mut op = Sysctl::new_zeroed();
     (op.cmd, op.interface_version) = (cmd, sysctl::XEN_SYSCTL_INTERFACE_VERSION);
     op.u.set(body);

@@ -11,6 +11,7 @@ mod cpu;
 mod grants;
 mod grants2;
 mod nmi;
+mod tracing;
 
 use core::arch::{asm, global_asm};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -377,6 +378,7 @@ fn main() {
     bad_returns();
     system_calls();
     nmi::run();
+    tracing::run();
     breakpoints::run();
     match FAILED.load(Ordering::Relaxed) {
         0 => println!("PASS answers"),
