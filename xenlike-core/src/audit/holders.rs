@@ -44,7 +44,7 @@ pub(super) fn count(tally: &mut Tally, dom: &Domain, stopped: &Stopped) -> Resul
     };
     dom.grants.for_each_page(&mut page)?;
     dom.events.for_each_page(&mut page)?;
-    dom.settings.lock().eoi_page.as_ref().map_or(Ok(()), page)?;
+    dom.eoi.lock().page.as_ref().map_or(Ok(()), page)?;
     for vcpu in dom.vcpus() {
         count_vcpu(tally, dom, vcpu, stopped.state(vcpu))?;
     }

@@ -33,6 +33,9 @@ pub mod watchdog;
 use crate::kit::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use guest_pv_abi::memory::E820Entry;
 
 pub use ctx::Ctx;
 pub use kind::Kind;
@@ -52,6 +55,7 @@ use crate::ports::Ports;
 use crate::pv::state::area::Area;
 use crate::sched::share::Share;
 use page::HeldPage;
+use pirq::EoiPage;
 use shutdown::Shutdown;
 use watchdog::Watchdogs;
 
@@ -78,35 +82,15 @@ pub enum Life {
     Dead = 2,
 }
 
-/// What only control calls change: permissions and settings.
+/// What a domain may touch of the machine's hardware.
 #[derive(Default)]
-pub struct Settings {
-    /// xen_domain_handle_t: the toolstack's UUID.
-    pub handle: [u8; 16],
-    /// I/O ports it may use.
+pub struct IoRights {
+    /// I/O ports that it may access.
     pub ports: RangeSet,
-    /// Ports of the PC that the core emulates for it.
-    pub pc: Ports,
     /// Machine frames outside RAM that it may map.
     pub iomem: RangeSet,
-    /// Physical interrupts it may bind.
+    /// Physical interrupts that it may bind.
     pub irqs: RangeSet,
-    /// XENMEM_set_memory_map: the e820 it is shown.
-    pub memory_map: alloc::vec::Vec<guest_pv_abi::memory::E820Entry>,
-    /// PHYSDEVOP_pirq_eoi_gmfn: where the guest looks which interrupts need an end.
-    pub eoi_page: Option<HeldPage>,
-    /// The first form of that call: an end also takes the mask off the interrupt's port.
-    pub end_unmasks: bool,
-    /// XEN_DOMCTL_setdebugging.
-    pub debugged: bool,
-    /// The port that tells when it has suspended; 0: none (XEN_DOMCTL_subscribe).
-    pub suspend_port: u32,
-    /// XEN_DOMCTL_CDF_xs_domain: Xenstore's domain.
-    pub xenstore: bool,
-    /// arch.misc_flags of createdomain.
-    pub misc_flags: u32,
-    /// XEN_CPUID_TSC_MODE_*
-    pub tsc_mode: u32,
 }
 
 /// A domain.
@@ -137,8 +121,24 @@ pub struct Domain {
     pub share: Arc<Share>,
     /// CPUID and MSR policy.
     pub cpuid: Lock<Policy>,
-    /// Permissions and settings.
-    pub settings: Lock<Settings>,
+    /// The hardware that it may touch.
+    pub io_rights: Lock<IoRights>,
+    /// The ports of the PC that the core emulates for it.
+    pub pc_ports: Lock<Ports>,
+    /// How it learns which interrupts it has to end.
+    pub eoi: Lock<EoiPage>,
+    /// The memory map (E820) that it is shown, as XENMEM_set_memory_map left it.
+    pub memory_map: Lock<Vec<E820Entry>>,
+    /// The UUID that the toolstack gave it (xen_domain_handle_t).
+    pub handle: Lock<[u8; 16]>,
+    /// XEN_DOMCTL_setdebugging's last word; only getdomaininfo reports it.
+    pub is_debugged: AtomicBool,
+    /// Created with XEN_DOMCTL_CDF_xs_domain: it serves Xenstore.
+    pub is_xenstore: bool,
+    /// `arch.misc_flags` of its creation.
+    pub misc_flags: u32,
+    /// XEN_CPUID_TSC_MODE_* as the toolstack set it.
+    pub tsc_mode: AtomicU32,
     /// Whether it was ever given a number for a physical interrupt.
     pub has_interrupts: AtomicBool,
     /// vm_assist bits.
@@ -177,8 +177,12 @@ pub struct Parts {
     pub area: Area,
     /// Its CPUID policy.
     pub cpuid: Policy,
-    /// Permissions and settings.
-    pub settings: Settings,
+    /// The UUID that the toolstack gave it.
+    pub handle: [u8; 16],
+    /// Whether it serves Xenstore.
+    pub is_xenstore: bool,
+    /// `arch.misc_flags` of createdomain.
+    pub misc_flags: u32,
 }
 
 impl Domain {
@@ -200,7 +204,15 @@ impl Domain {
             area: parts.area,
             share: Arc::new(Share::new()),
             cpuid: Lock::new(Rank::Policy, parts.cpuid),
-            settings: Lock::new(Rank::Settings, parts.settings),
+            io_rights: Lock::new(Rank::Settings, IoRights::default()),
+            pc_ports: Lock::new(Rank::Settings, Ports::default()),
+            eoi: Lock::new(Rank::Settings, EoiPage::default()),
+            memory_map: Lock::new(Rank::Settings, Vec::new()),
+            handle: Lock::new(Rank::Settings, parts.handle),
+            is_debugged: AtomicBool::new(false),
+            is_xenstore: parts.is_xenstore,
+            misc_flags: parts.misc_flags,
+            tsc_mode: AtomicU32::new(0),
             has_interrupts: AtomicBool::new(false),
             assist: AtomicU64::new(0),
             shutdown: Lock::new(Rank::Shutdown, Shutdown::default()),

@@ -4,7 +4,8 @@
 use crate::kit::atomic::Ordering;
 
 use super::notify::{self, SCHED};
-use super::{Domain, Settings, registry};
+use super::page::HeldPage;
+use super::{Domain, registry};
 use crate::arch::percpu;
 use crate::event::StatusKind;
 use crate::irq::hold::End;
@@ -56,10 +57,19 @@ fn keep_near(dom: &Domain, holder: &Holder) {
     }
 }
 
-/// Sets or clears the bit of `pirq` in the page that `settings` hold, if there is one.
-fn mark(settings: &Settings, pirq: u32, end: End) {
+/// How a domain learns which of its interrupts it has to end (PHYSDEVOP_pirq_eoi_gmfn).
+#[derive(Default)]
+pub struct EoiPage {
+    /// The page in which a bit says so for each interrupt, once the domain has named one.
+    pub page: Option<HeldPage>,
+    /// It was named by the call's first form: ending an interrupt also unmasks its port.
+    pub end_unmasks: bool,
+}
+
+/// Sets or clears the bit of `pirq` in the domain's page, if there is one.
+fn mark(eoi: &EoiPage, pirq: u32, end: End) {
     let word = usize::try_from(pirq / 64).unwrap_or(usize::MAX);
-    let page = settings.eoi_page.as_ref().map(|page| page.page());
+    let page = eoi.page.as_ref().map(|page| page.page());
     let Some(page) = page else { return };
     let Some(word) = page.u64(word.saturating_mul(8)) else {
         return;
@@ -72,7 +82,7 @@ fn mark(settings: &Settings, pirq: u32, end: End) {
 }
 
 /// Marks all interrupts of `dom` that it has to end, in the page that it just gave.
-pub fn mark_all(dom: &Domain, settings: &Settings) {
+pub fn mark_all(dom: &Domain, eoi: &EoiPage) {
     let Some(mut book) = book_of(dom) else { return };
     let numbers: alloc::vec::Vec<u32> = book
         .maps()
@@ -82,7 +92,7 @@ pub fn mark_all(dom: &Domain, settings: &Settings) {
         .collect();
     for pirq in numbers {
         if let Ok((end, _)) = book.duties(dom.id(), pirq) {
-            mark(settings, pirq, end);
+            mark(eoi, pirq, end);
         }
     }
 }
@@ -103,7 +113,7 @@ pub fn bind(dom: &Domain, pirq: u32, port: Port, shares: bool) -> Result<(), Irq
     let mut book = book_of(dom).ok_or(IrqError::BadNumber)?;
     let end = book.hold(holder, cpu)?;
     drop(book);
-    mark(&dom.settings.lock(), pirq, end);
+    mark(&dom.eoi.lock(), pirq, end);
     Ok(())
 }
 

@@ -15,18 +15,21 @@ pub struct Shutdown {
     pub reason: Option<u32>,
     /// What SCHEDOP_shutdown_code left: it is reported instead of the reason.
     pub code: Option<u8>,
+    /// The domain's port that is signalled once it has suspended (XEN_DOMCTL_subscribe); 0 for none.
+    pub suspend_port: u32,
 }
 
 /// Shuts `dom` down for `reason`: its vCPUs stop and the toolstack hears of it (VIRQ_DOM_EXC).
 /// A second call changes nothing.
 pub fn shutdown(dom: &Arc<Domain>, reason: u32) {
-    {
+    let port = {
         let mut state = dom.shutdown.lock();
         if state.reason.is_some() {
             return;
         }
         state.reason = Some(reason);
-    }
+        state.suspend_port
+    };
     for vcpu in dom.vcpus() {
         notify::hold(vcpu, vcpu::pause::SHUT_DOWN);
     }
@@ -35,7 +38,6 @@ pub fn shutdown(dom: &Arc<Domain>, reason: u32) {
         work::raise_here(work::LIFE);
     }
     notify::domain_exception();
-    let port = dom.settings.lock().suspend_port;
     if reason == SHUTDOWN_SUSPEND
         && port != 0
         && let Ok(notice) = dom.events.send(Port(port))

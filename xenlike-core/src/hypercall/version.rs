@@ -43,7 +43,7 @@ fn with_buffer(ctx: &mut Ctx<'_>, cmd: u32, arg: u64) -> Result<i64, Errno> {
         abi::XENVER_PAGESIZE if arg == 0 => Ok(guest_pv_abi::PAGE_SIZE as i64),
         abi::XENVER_PAGESIZE => Err(errno::EINVAL),
         abi::XENVER_GUEST_HANDLE => {
-            let handle = ctx.dom.settings.lock().handle;
+            let handle = *ctx.dom.handle.lock();
             put(arg, &handle).map(|()| 0)
         }
         abi::XENVER_COMMANDLINE => {

@@ -8,7 +8,7 @@ use guest_pv_abi::trace::{TRC_DOM0_DOM_ADD, TRC_SCHED_DOM_ADD};
 
 use crate::cpuid;
 use crate::domain::page::HeldPage;
-use crate::domain::{Domain, Parts, Rights, Settings, registry, time};
+use crate::domain::{Domain, Parts, Rights, registry, time};
 use crate::grant::Version;
 use crate::kit::{CpuSet, DomId, Lock, Rank};
 use crate::life::pools;
@@ -185,12 +185,6 @@ fn assemble(
             max_port: config.max_evtchn_port,
         };
         let events = event::Table::new(id, limits, HeldPage::of_core(shared)).ok()?;
-        let settings = Settings {
-            handle: config.handle,
-            xenstore: config.flags & XEN_DOMCTL_CDF_XS_DOMAIN != 0,
-            misc_flags: config.arch.misc_flags,
-            ..Settings::default()
-        };
         Some(Arc::new(Domain::new(Parts {
             id,
             rights,
@@ -201,7 +195,9 @@ fn assemble(
             shared,
             area,
             cpuid: cpuid::machine().pv_default.clone(),
-            settings,
+            handle: config.handle,
+            is_xenstore: config.flags & XEN_DOMCTL_CDF_XS_DOMAIN != 0,
+            misc_flags: config.arch.misc_flags,
         })))
     };
     let Some(dom) = finish() else {

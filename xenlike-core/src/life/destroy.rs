@@ -95,7 +95,7 @@ fn end_services(dom: &Arc<Domain>) -> Progress {
     }
     watchdog::stop_all(dom);
     notify::give_virqs_back(dom.id());
-    dom.settings.lock().eoi_page = None;
+    dom.eoi.lock().page = None;
     let urgent: &mut dyn FnMut() -> bool = &mut work::preempts;
     if dom
         .events

@@ -175,23 +175,23 @@ pub fn give(dom: &Domain) {
     dom.set_rights(Rights::Control);
     pagetype::set_rights(dom.id(), pagetype::Rights::Device);
     *dom.cpuid.lock() = cpuid::machine().hardware_domain();
-    let mut settings = dom.settings.lock();
-    settings.ports.insert(0..=0xffff);
-    settings.iomem.insert(0..=last_frame());
-    settings.irqs.insert(FIRST_IRQ..=LAST_IRQ);
+    let mut rights = dom.io_rights.lock();
+    rights.ports.insert(0..=0xffff);
+    rights.iomem.insert(0..=last_frame());
+    rights.irqs.insert(FIRST_IRQ..=LAST_IRQ);
     for range in CORE_PORTS {
-        settings.ports.remove(range);
+        rights.ports.remove(range);
     }
     let Some(kept) = KEPT.get() else { return };
     for range in &kept.ports {
-        settings.ports.remove(range.clone());
+        rights.ports.remove(range.clone());
     }
     for page in &kept.pages {
         let frame = page >> PAGE_SHIFT;
-        settings.iomem.remove(frame..=frame);
+        rights.iomem.remove(frame..=frame);
     }
     for &irq in &kept.irqs {
-        settings.irqs.remove(irq..=irq);
+        rights.irqs.remove(irq..=irq);
     }
 }
 

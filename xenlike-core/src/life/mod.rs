@@ -49,7 +49,7 @@ fn segdesc_unmapped(owner: DomId) {
 }
 
 fn io_access(dom: DomId, mfn: Mfn) -> IoAccess {
-    let may = |dom: &domain::Domain| dom.settings.lock().iomem.contains(mfn.0..=mfn.0);
+    let may = |dom: &domain::Domain| dom.io_rights.lock().iomem.contains(mfn.0..=mfn.0);
     if !domain::lookup(dom).is_some_and(|dom| may(&dom)) {
         IoAccess::Nothing
     } else if is_only_read(mfn) {

@@ -12,6 +12,7 @@ use crate::domain::vcpu::pause;
 use crate::domain::{Domain, Life, Rights, registry};
 use crate::kit::DomId;
 use crate::kit::VcpuId;
+use crate::kit::atomic::Ordering;
 use crate::life::pausing;
 
 /// The id of the first domain from this one on, itself if there is none.
@@ -46,15 +47,17 @@ pub fn info_of(dom: &Domain) -> GetDomainInfo {
             running = running.saturating_add(1);
         }
     }
-    let settings = dom.settings.lock();
     GetDomainInfo {
         domain: dom.id().0,
         pad1: 0,
         flags: lifecycle_flags(dom)
             | when(blocked == online, abi::XEN_DOMINF_BLOCKED)
             | when(running > 0, abi::XEN_DOMINF_RUNNING)
-            | when(settings.debugged, abi::XEN_DOMINF_DEBUGGED)
-            | when(settings.xenstore, abi::XEN_DOMINF_XS_DOMAIN),
+            | when(
+                dom.is_debugged.load(Ordering::Relaxed),
+                abi::XEN_DOMINF_DEBUGGED,
+            )
+            | when(dom.is_xenstore, abi::XEN_DOMINF_XS_DOMAIN),
         tot_pages: dom.pages.total(),
         max_pages: dom.pages.max(),
         outstanding_pages: dom.pages.claim_left(),
@@ -68,13 +71,13 @@ pub fn info_of(dom: &Domain) -> GetDomainInfo {
             None => abi::XEN_INVALID_MAX_VCPU_ID,
         },
         ssidref: 0,
-        handle: settings.handle,
+        handle: *dom.handle.lock(),
         cpupool: dom.share.pool(),
         gpaddr_bits: cpuid::machine().host.physical_bits() as u8,
         pad2: [0; 7],
         arch_config: ArchDomainConfig {
             emulation_flags: when(dom.rights() == Rights::Control, XEN_X86_EMU_PIT),
-            misc_flags: settings.misc_flags,
+            misc_flags: dom.misc_flags,
         },
     }
 }

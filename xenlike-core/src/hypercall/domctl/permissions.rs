@@ -10,7 +10,7 @@ use guest_pv_abi::domctl::{
 use guest_pv_abi::errno::{self, Errno};
 
 use super::{Answer, Answered};
-use crate::domain::{Domain, Settings};
+use crate::domain::{Domain, IoRights};
 use crate::hypercall::Ctx;
 use crate::kit::rangeset::RangeSet;
 
@@ -32,11 +32,11 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(self, settings: &mut Settings) -> &mut RangeSet {
+    fn of(self, rights: &mut IoRights) -> &mut RangeSet {
         match self {
-            Self::Ports => &mut settings.ports,
-            Self::Iomem => &mut settings.iomem,
-            Self::Irqs => &mut settings.irqs,
+            Self::Ports => &mut rights.ports,
+            Self::Iomem => &mut rights.iomem,
+            Self::Irqs => &mut rights.irqs,
         }
     }
 }
@@ -49,13 +49,13 @@ fn change(
     allow: u8,
 ) -> Answered {
     if !kind
-        .of(&mut ctx.dom.settings.lock())
+        .of(&mut ctx.dom.io_rights.lock())
         .contains(range.clone())
     {
         return Err(errno::EPERM);
     }
-    let mut settings = dom.settings.lock();
-    let set = kind.of(&mut settings);
+    let mut rights = dom.io_rights.lock();
+    let set = kind.of(&mut rights);
     if set.len() >= MOST_RANGES {
         return Err(errno::ENOMEM);
     }
@@ -129,7 +129,7 @@ pub fn memory_mapping(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered
     let body = op.u.get::<MemoryMapping>();
     let frames = range(body.first_mfn, body.nr_mfns, FRAMES)?;
     range(body.first_gfn, body.nr_mfns, FRAMES)?;
-    let allowed = |dom: &Domain| dom.settings.lock().iomem.contains(frames.clone());
+    let allowed = |dom: &Domain| dom.io_rights.lock().iomem.contains(frames.clone());
     if !allowed(ctx.dom) || !allowed(dom) {
         return Err(errno::EPERM);
     }

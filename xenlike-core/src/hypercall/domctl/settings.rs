@@ -15,14 +15,15 @@ use crate::hypercall::Ctx;
 
 /// XEN_DOMCTL_setdomainhandle
 pub fn handle(dom: &Domain, op: &Domctl) -> Answered {
-    dom.settings.lock().handle = op.u.get::<SetDomainHandle>().handle;
+    *dom.handle.lock() = op.u.get::<SetDomainHandle>().handle;
     Ok(Answer::Done)
 }
 
 /// XEN_DOMCTL_setdebugging: only noted, for getdomaininfo.
 pub fn debugging(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     not_itself(ctx, dom)?;
-    dom.settings.lock().debugged = op.u.get::<SetDebugging>().enable != 0;
+    let enable = op.u.get::<SetDebugging>().enable != 0;
+    dom.is_debugged.store(enable, Ordering::Relaxed);
     Ok(Answer::Done)
 }
 
@@ -36,7 +37,7 @@ pub fn time_offset(dom: &Domain, op: &Domctl) -> Answered {
 
 /// XEN_DOMCTL_subscribe: an event by this port of the domain's tells when it has suspended.
 pub fn subscribe(dom: &Domain, op: &Domctl) -> Answered {
-    dom.settings.lock().suspend_port = op.u.get::<Subscribe>().port;
+    dom.shutdown.lock().suspend_port = op.u.get::<Subscribe>().port;
     Ok(Answer::Done)
 }
 

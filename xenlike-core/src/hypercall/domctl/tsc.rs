@@ -10,6 +10,7 @@ use super::{Answer, Answered, not_itself};
 use crate::arch::time;
 use crate::domain::Domain;
 use crate::hypercall::Ctx;
+use crate::kit::atomic::Ordering;
 
 /// XEN_DOMCTL_settscinfo: modes that ask for nothing but the native TSC are taken.
 pub fn set(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
@@ -20,7 +21,7 @@ pub fn set(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
         mode @ (abi::XEN_CPUID_TSC_MODE_DEFAULT
         | abi::XEN_CPUID_TSC_MODE_NEVER_EMULATE
         | abi::XEN_CPUID_TSC_MODE_ALWAYS_EMULATE) => {
-            dom.settings.lock().tsc_mode = mode;
+            dom.tsc_mode.store(mode, Ordering::Relaxed);
             Ok(Answer::Done)
         }
         _ => Err(errno::EINVAL),
@@ -31,7 +32,7 @@ pub fn set(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
 pub fn get(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Answered {
     not_itself(ctx, dom)?;
     op.u.set(&TscInfo {
-        tsc_mode: dom.settings.lock().tsc_mode,
+        tsc_mode: dom.tsc_mode.load(Ordering::Relaxed),
         gtsc_khz: time::tsc_scale().khz as u32,
         incarnation: 0,
         pad: 0,

@@ -19,15 +19,15 @@ const MAX_ENTRIES: u32 = 128;
 /// XENMEM_memory_map: what the toolstack has told the domain of its memory.
 pub(super) fn get_own(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
     let mut asked: MemoryMap = get(at)?;
-    let settings = ctx.dom.settings.lock();
-    if settings.memory_map.is_empty() {
+    let map = ctx.dom.memory_map.lock();
+    if map.is_empty() {
         return Err(errno::ENOSYS);
     }
-    let fits = settings.memory_map.len().min(asked.nr_entries as usize);
-    for (n, entry) in settings.memory_map.iter().take(fits).enumerate() {
+    let fits = map.len().min(asked.nr_entries as usize);
+    for (n, entry) in map.iter().take(fits).enumerate() {
         write_entry(asked.buffer.0, n, entry)?;
     }
-    drop(settings);
+    drop(map);
     asked.nr_entries = fits as u32;
     put(at, &asked)
 }
@@ -47,7 +47,7 @@ pub(super) fn set(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
         let entry = guest_copy::read_at(Vaddr(asked.map.buffer.0), n.into());
         entries.push(entry.map_err(|_| errno::EFAULT)?);
     }
-    dom.settings.lock().memory_map = entries;
+    *dom.memory_map.lock() = entries;
     Ok(())
 }
 

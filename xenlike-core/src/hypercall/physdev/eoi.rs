@@ -24,7 +24,7 @@ pub enum Form {
 /// PHYSDEVOP_eoi
 pub fn end(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
     let irq = get::<abi::PhysdevEoi>(arg)?.irq;
-    let unmasks = ctx.dom.settings.lock().end_unmasks;
+    let unmasks = ctx.dom.eoi.lock().end_unmasks;
     if unmasks && let Some(port) = ctx.dom.events.pirq_port(irq) {
         // The port may be closed meanwhile: then there is no mask to take off.
         if let Ok(notice) = ctx.dom.events.unmask(port) {
@@ -55,13 +55,13 @@ pub fn status(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
 pub fn page(ctx: &Ctx<'_>, arg: u64, form: Form) -> Result<i64, Errno> {
     let frame = Mfn(get::<abi::PhysdevPirqEoiGmfn>(arg)?.gmfn);
     let page = HeldPage::of_guest(frame, ctx.dom.id()).ok_or(errno::EINVAL)?;
-    let mut settings = ctx.dom.settings.lock();
-    if settings.eoi_page.is_some() {
+    let mut eoi = ctx.dom.eoi.lock();
+    if eoi.page.is_some() {
         return Err(errno::EBUSY);
     }
     page.page().zero();
-    settings.eoi_page = Some(page);
-    settings.end_unmasks = form == Form::First;
-    pirq::mark_all(ctx.dom, &settings);
+    eoi.page = Some(page);
+    eoi.end_unmasks = form == Form::First;
+    pirq::mark_all(ctx.dom, &eoi);
     Ok(0)
 }

@@ -28,7 +28,7 @@ fn wire(ctx: &Ctx<'_>, gsi: u32, trigger: Trigger) -> Result<i64, Errno> {
         return Err(errno::EEXIST);
     }
     let line = u64::from(gsi);
-    if !ctx.dom.settings.lock().irqs.contains(line..=line) {
+    if !ctx.dom.io_rights.lock().irqs.contains(line..=line) {
         return Err(errno::EPERM);
     }
     interrupts()?.wire(gsi, trigger).map_err(to_errno)?;

@@ -91,7 +91,7 @@ fn map_line(ctx: &Ctx<'_>, dom: &Domain, index: i32, pirq: Option<u32>) -> Resul
     // The caller names it by its own number, if it has one for it. The book is not held while settings
     // are looked at: a domain that gives its page for ends holds them the other way round.
     let gsi = interrupts()?.gsi_of(ctx.dom.id(), index).unwrap_or(index);
-    let allowed = |dom: &Domain| dom.settings.lock().irqs.contains(gsi.into()..=gsi.into());
+    let allowed = |dom: &Domain| dom.io_rights.lock().irqs.contains(gsi.into()..=gsi.into());
     if hardware::keeps_line(gsi) && dom.id() == ctx.dom.id() {
         // The core's own has a number that nothing can be bound to.
         return interrupts()?

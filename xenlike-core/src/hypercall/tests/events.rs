@@ -181,7 +181,7 @@ fn physical_interrupts_are_for_who_has_a_number_for_them() {
     };
     let mut bind = || guest.with(EVENT_CHANNEL_OP, EVTCHNOP_BIND_PIRQ, &mut op);
     assert_eq!(bind(), Err(errno::EPERM));
-    guest.dom.settings.lock().irqs.insert(9..=9);
+    guest.dom.io_rights.lock().irqs.insert(9..=9);
     assert_eq!(bind(), Err(errno::EPERM));
     let mut map = PhysdevMapPirq {
         domid: DomId::SELF.0,
@@ -197,7 +197,7 @@ fn physical_interrupts_are_for_who_has_a_number_for_them() {
     let control = Guest::with_rights(Rights::Control);
     let call = |map: &mut _| control.with(PHYSDEV_OP, PHYSDEVOP_MAP_PIRQ, map);
     // On the host there is no I/O APIC, and no PCI function but those that are told of.
-    control.dom.settings.lock().irqs.insert(0..=1023);
+    control.dom.io_rights.lock().irqs.insert(0..=1023);
     assert_eq!(call(&mut map), Err(errno::EINVAL));
     (map.type_, map.index) = (MAP_PIRQ_TYPE_MSI_SEG as i32, -1);
     assert_eq!(call(&mut map), Err(errno::ENODEV));

@@ -59,7 +59,7 @@ impl PortRights for Emulated<'_, '_> {
         let last = first
             .saturating_add(u64::from(width.bytes()))
             .saturating_sub(1);
-        self.ctx.dom.settings.lock().ports.contains(first..=last)
+        self.ctx.dom.io_rights.lock().ports.contains(first..=last)
     }
     fn io_breakpoints(&self, port: u16, width: Width) -> u64 {
         debug::io_hits(&self.ctx.st.debug, port, width.bytes())
@@ -74,7 +74,7 @@ impl Devices for Emulated<'_, '_> {
         output(port, width, value);
     }
     fn with_ports<R>(&mut self, act: impl FnOnce(&mut Ports) -> R) -> R {
-        act(&mut self.ctx.dom.settings.lock().pc)
+        act(&mut self.ctx.dom.pc_ports.lock())
     }
     fn pci_read(&mut self, address: u32, offset: u16, width: Width) -> u32 {
         let offset = offset as u8;
