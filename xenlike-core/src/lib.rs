@@ -3,7 +3,7 @@
 //! The rooms, in order of who may use whom (a room uses only rooms further right; rooms inside
 //! braces don't use each other):
 //!
-//! `boot → entry → hypercall → pv → {emul, life, audit} → console → domain → pv::state →
+//! `boot → entry → hypercall → {pv, keys} → {emul, life, audit} → console → domain → pv::state →
 //! {event, grant, pagetype, cpuid, timer, ports, irq} → trace → sched → mm → arch → kit`
 //!
 //! Rooms that see values of a guest's carry lints against what could panic on one: indexing, unwrapping,
@@ -31,6 +31,7 @@ pub mod event;
 pub mod grant;
 pub mod hypercall;
 pub mod irq;
+pub mod keys;
 pub mod kit;
 pub mod life;
 pub mod mm;

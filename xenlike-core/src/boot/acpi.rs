@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use log::warn;
 
 use crate::arch::power::{SleepRegisters, SoftOff};
-use crate::life::hardware::AcpiTable;
+use crate::life::hardware_domain::AcpiTable;
 use fadt::{Address, Fadt, MEMORY};
 use madt::Madt;
 use rsdp::Roots;

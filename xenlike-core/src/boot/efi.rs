@@ -9,7 +9,7 @@ use super::memory::map_device;
 use crate::arch::mmio::Window;
 use crate::arch::paging;
 use crate::kit::Maddr;
-use crate::life::hardware::{Efi, EfiRegion};
+use crate::life::hardware_domain::{Efi, EfiRegion};
 
 /// The signature of the system table: "IBI SYST" in little-endian order.
 const SIGNATURE: u64 = 0x5453_5953_2049_4249;

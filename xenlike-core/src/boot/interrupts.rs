@@ -21,7 +21,7 @@ use crate::arch::{
 use crate::console;
 use crate::irq;
 use crate::kit::{CpuId, MAX_CPUS, Maddr, Mfn, Once, PAGE_SIZE, Vaddr};
-use crate::life::hardware::Kept;
+use crate::life::hardware_domain::Kept;
 
 static PROCESSORS: Once<ArrayVec<Processor, MAX_CPUS>> = Once::new();
 

@@ -13,7 +13,7 @@ use super::options::Options;
 use crate::console;
 use crate::console::screen::Surface;
 use crate::kit::Maddr;
-use crate::life::hardware::Kept;
+use crate::life::hardware_domain::Kept;
 
 /// Collects the core's serial port and its interrupt, the interrupt controllers' pages, and the reports for domain 0.
 pub fn kept(machine: &Machine, options: &Options, info: &BootInfo, speculation: String) -> Kept {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::arch::cpu::Features;
 use crate::kit::{CpuId, Maddr};
-use crate::{arch, console, domain, entry, kit, life, trace};
+use crate::{arch, console, domain, entry, keys, kit, life, trace};
 
 const BOOT_CPU: CpuId = CpuId(0);
 
@@ -97,11 +97,11 @@ extern "sysv64" fn on_own_stack() -> ! {
     trace_from_boot(&options);
     console::set_hooks(console::Hooks {
         input: domain::notify::console_input,
-        key: life::keys::press,
+        key: keys::press,
     });
     let kept = kept::kept(&machine, &options, info, speculation);
     interrupts::open_book(&machine, &kept);
-    life::hardware::keep(kept);
+    life::hardware_domain::keep(kept);
     or_refuse(first_domain::start(info, &options.microcode));
     interrupts::choose_clock(&machine, &options);
     smp::release();

@@ -16,7 +16,7 @@ use super::{Domain, Life, Vcpu, VcpuState, notify};
 use crate::arch::apic_timer::{self, Distance};
 use crate::arch::{percpu, time, work};
 use crate::kit::cell::PerCpu;
-use crate::kit::heap::NoMemory;
+use crate::kit::indexed_heap::NoMemory;
 use crate::kit::{CpuId, GUEST_LOG, Lock, MAX_CPUS, Rank, Vaddr};
 use crate::mm::directmap::SharedPage;
 use crate::mm::guest_copy;

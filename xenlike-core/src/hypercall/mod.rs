@@ -66,7 +66,7 @@ pub use table::{PLACES, at_place, call, place, trace_call, trace_subcalls};
 
 pub use crate::domain::Ctx;
 use crate::domain::{self, Domain, Vcpu, VcpuState};
-use crate::kit::heap::NoMemory;
+use crate::kit::indexed_heap::NoMemory;
 use crate::kit::{DomId, Vaddr};
 use crate::life::pausing;
 use crate::mm::guest_copy;

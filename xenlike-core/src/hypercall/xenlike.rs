@@ -9,7 +9,7 @@ use super::arguments::XenlikeOp;
 use super::{Ctx, Outcome, domctl, get};
 use crate::domain::Rights;
 use crate::kit::DomId;
-use crate::life::{create, hardware};
+use crate::life::{create, hardware_domain};
 
 /// `xenlike_op(op, argument)`.
 pub fn call(ctx: &mut Ctx<'_>, args: &mut XenlikeOp) -> Outcome {
@@ -47,9 +47,9 @@ fn audit(args: &mut XenlikeOp) -> Outcome {
 
 /// The caller goes on as domain 0.
 fn become_dom0(ctx: &mut Ctx<'_>) -> Result<(), Errno> {
-    hardware::become_dom0(ctx.dom).map_err(|refused| match refused {
-        hardware::Refused::Exists => errno::EEXIST,
-        hardware::Refused::InUse => errno::EBUSY,
+    hardware_domain::become_dom0(ctx.dom).map_err(|refused| match refused {
+        hardware_domain::Refused::Exists => errno::EEXIST,
+        hardware_domain::Refused::InUse => errno::EBUSY,
     })?;
     log::info!("the boot domain is domain 0 now");
     Ok(())
@@ -60,6 +60,6 @@ fn create_dom0(argument: u64) -> Result<(), Errno> {
     let config = get::<CreateDomain>(argument)?;
     let dom = create::create(Some(DomId::DOM0), Rights::Control, &config)
         .map_err(domctl::create_errno)?;
-    hardware::give(&dom);
+    hardware_domain::give(&dom);
     Ok(())
 }

@@ -18,10 +18,9 @@
 pub mod create;
 pub mod destroy;
 pub mod endings;
-pub mod hardware;
+pub mod hardware_domain;
 pub mod hotplug;
 pub mod hypercall_page;
-pub mod keys;
 pub mod machine_check;
 pub mod pausing;
 pub mod pools;
@@ -62,5 +61,5 @@ fn io_access(dom: DomId, mfn: Mfn) -> IoAccess {
 /// Whether domain 0 may only read `mfn`, and what it stores there is dropped: an MSI-X table in use, or the HPET, which
 /// the core may have for its clock.
 pub fn is_only_read(mfn: Mfn) -> bool {
-    irq::machine::book().is_some_and(|book| book.has_table_at(mfn)) || hardware::is_hpet(mfn)
+    irq::machine::book().is_some_and(|book| book.has_table_at(mfn)) || hardware_domain::is_hpet(mfn)
 }

@@ -29,7 +29,7 @@ use crate::kit::atomic::{AtomicU64, Ordering};
 use alloc::sync::Arc;
 
 use crate::kit::cell::PerCpu;
-use crate::kit::heap::NoMemory;
+use crate::kit::indexed_heap::NoMemory;
 use crate::kit::{AtomicCpuSet, CpuId, CpuSet, Lock, MAX_CPUS, Rank};
 use queue::RunQueue;
 use share::Share;

@@ -4,7 +4,7 @@ use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::ops::{Deref, DerefMut};
 
 use super::share::default_virtual_time;
-use crate::kit::heap::{IndexedHeap, NoMemory};
+use crate::kit::indexed_heap::{IndexedHeap, NoMemory};
 use crate::kit::lock::LockGuard;
 use crate::kit::{CpuId, Lock, Rank};
 

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::Spec;
 use super::share::{ActiveTime, Share};
-use crate::kit::heap::{self, NoMemory};
+use crate::kit::indexed_heap::{self, NoMemory};
 use crate::kit::{CpuId, CpuSet, Lock, Once, Rank};
 
 const CHUNK: usize = 64;
@@ -232,7 +232,7 @@ impl<T> Slab<T> {
     }
 }
 
-impl<T> heap::Places for Slab<T> {
+impl<T> indexed_heap::Places for Slab<T> {
     fn set(&self, id: u32, place: u32) {
         if let Some(slot) = self.slot(id) {
             slot.place.store(place, Ordering::Relaxed);

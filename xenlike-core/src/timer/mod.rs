@@ -25,7 +25,7 @@ use crate::kit::atomic::{AtomicU64, Ordering};
 use alloc::vec::Vec;
 
 use crate::kit::cell::PerCpu;
-use crate::kit::heap::{IndexedHeap, NoMemory, Places};
+use crate::kit::indexed_heap::{IndexedHeap, NoMemory, Places};
 use crate::kit::{CpuId, DomId, Lock, MAX_CPUS, Rank, VcpuId};
 use crate::mm::heap;
 

@@ -18,7 +18,7 @@ use crate::arch::power::{self, Register, SleepRegisters, SoftOff};
 use crate::arch::{cpu, paging};
 use crate::boot::memory::map_device;
 use crate::kit::{MAX_CPUS, Maddr};
-use crate::life::hardware::AcpiTable;
+use crate::life::hardware_domain::AcpiTable;
 use crate::mm::frame::frames;
 
 /// What the core uses of the machine, by its tables.

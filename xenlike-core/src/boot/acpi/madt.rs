@@ -16,7 +16,7 @@ const X2APIC_ALL: u32 = u32::MAX;
 const LOCAL_NMI: u8 = 4;
 const X2APIC_NMI: u8 = 10;
 
-/// Lines have numbers below this one: domain 0 could not have a higher one (`life::hardware`), and the numbers of
+/// Lines have numbers below this one: domain 0 could not have a higher one (`life::hardware_domain`), and the numbers of
 /// messages begin behind the last line.
 const MAX_GSI: u32 = 1024;
 

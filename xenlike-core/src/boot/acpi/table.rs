@@ -7,7 +7,7 @@ use log::{info, warn};
 use super::fadt::Fadt;
 use super::rsdp::Roots;
 use crate::boot::info::Range;
-use crate::life::hardware::AcpiTable;
+use crate::life::hardware_domain::AcpiTable;
 
 /// The size in bytes of the header that every table has (ACPI 6.5 §5.2.6).
 pub const HEADER_BYTES: usize = 36;

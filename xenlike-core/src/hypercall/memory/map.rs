@@ -10,7 +10,7 @@ use guest_pv_abi::memory::{
 use super::{Ctx, get};
 use crate::hypercall::put;
 use crate::kit::Vaddr;
-use crate::life::hardware;
+use crate::life::hardware_domain;
 use crate::mm::guest_copy;
 
 /// The most entries of a map (E820MAX).
@@ -55,7 +55,7 @@ pub(super) fn set(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
 pub(super) fn get_machine(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
     ctx.require_control()?;
     let mut asked: MemoryMap = get(at)?;
-    let map = hardware::memory_map();
+    let map = hardware_domain::memory_map();
     // Without a buffer the caller asks how large it has to be.
     let shown = if asked.buffer.is_null() { 0 } else { map.len() };
     if shown > asked.nr_entries as usize {

@@ -7,7 +7,7 @@ use super::super::{Ctx, get, put};
 use super::{interrupts, to_errno};
 use crate::arch::ioapic::{self, NoSuch, Trigger};
 use crate::kit::Maddr;
-use crate::life::hardware;
+use crate::life::hardware_domain;
 
 /// PHYSDEVOP_setup_gsi
 pub fn setup(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
@@ -23,7 +23,7 @@ pub fn setup(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
 
 /// A line of the caller's: not one that the core uses itself.
 fn wire(ctx: &Ctx<'_>, gsi: u32, trigger: Trigger) -> Result<i64, Errno> {
-    if hardware::keeps_line(gsi) {
+    if hardware_domain::keeps_line(gsi) {
         // It is wired and in use.
         return Err(errno::EEXIST);
     }

@@ -13,7 +13,7 @@ use crate::domain::{Domain, Life};
 use crate::irq::machine::Hardware;
 use crate::irq::{Book, Function, IrqError, PIRQS};
 use crate::kit::lock::LockGuard;
-use crate::life::hardware;
+use crate::life::hardware_domain;
 
 /// The index of a message whose vector the core shall choose.
 const ANY_VECTOR: i32 = -1;
@@ -92,7 +92,7 @@ fn map_line(ctx: &Ctx<'_>, dom: &Domain, index: i32, pirq: Option<u32>) -> Resul
     // are looked at: a domain that gives its page for ends holds them the other way round.
     let gsi = interrupts()?.gsi_of(ctx.dom.id(), index).unwrap_or(index);
     let allowed = |dom: &Domain| dom.io_rights.lock().irqs.contains(gsi.into()..=gsi.into());
-    if hardware::keeps_line(gsi) && dom.id() == ctx.dom.id() {
+    if hardware_domain::keeps_line(gsi) && dom.id() == ctx.dom.id() {
         // The core's own has a number that nothing can be bound to.
         return interrupts()?
             .reserve_as(dom.id(), pirq.unwrap_or(gsi))

@@ -5,7 +5,7 @@ use guest_pv_abi::platform::{self as abi, PlatformOp};
 
 use crate::arch::msr;
 use crate::kit::{Maddr, Vaddr};
-use crate::life::hardware::{self, Efi};
+use crate::life::hardware_domain::{self, Efi};
 use crate::mm::guest_copy::{read_at, write_at};
 
 /// Of a PC's BIOS nothing is kept of its disks and monitor; the shift keys were up.
@@ -15,7 +15,7 @@ pub fn info(op: &mut PlatformOp) -> Result<i64, Errno> {
         abi::XEN_FW_DISK_INFO | abi::XEN_FW_DISK_MBR_SIGNATURE => Err(errno::ENOENT),
         abi::XEN_FW_VBEDDC_INFO => Err(errno::ESRCH),
         abi::XEN_FW_EFI_INFO => {
-            let efi = hardware::efi().ok_or(errno::ENOSYS)?;
+            let efi = hardware_domain::efi().ok_or(errno::ENOSYS)?;
             efi_info(efi, &mut body)?;
             op.u.set(&body);
             Ok(0)

@@ -16,7 +16,7 @@ use crate::domain::time::{idle_ns, publish_wall_clock};
 use crate::domain::{self, registry};
 use crate::kit::{CpuId, DomId, Vaddr};
 use crate::life::hotplug::{self, Refused};
-use crate::life::{endings, hardware};
+use crate::life::{endings, hardware_domain};
 use crate::mm::guest_copy::write_at;
 
 /// Nanoseconds in a second.
@@ -193,7 +193,7 @@ fn cpu_version(op: &mut PlatformOp) -> Result<i64, Errno> {
 
 /// The screen as the loader left it.
 fn screen(op: &mut PlatformOp) -> Result<i64, Errno> {
-    let screen = hardware::screen().ok_or(errno::ENODEV)?;
+    let screen = hardware_domain::screen().ok_or(errno::ENODEV)?;
     op.u.set(&screen);
     Ok(size_of_val(&screen) as i64)
 }

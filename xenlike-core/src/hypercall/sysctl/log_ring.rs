@@ -8,8 +8,8 @@ use guest_pv_abi::sysctl::{DebugKeys, ReadConsole, Sysctl};
 use super::{Answer, Back};
 use crate::console::{LOG_BYTES, ring_read};
 use crate::hypercall::get;
+use crate::keys;
 use crate::kit::Vaddr;
-use crate::life::keys;
 use crate::mm::guest_copy::copy_to_guest;
 
 /// Bytes that go to the caller at a time.

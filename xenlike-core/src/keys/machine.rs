@@ -12,7 +12,7 @@ use crate::domain::notify::SCHED;
 use crate::irq::line::{Line, Source};
 use crate::irq::machine::book;
 use crate::kit;
-use crate::life::hardware;
+use crate::life::hardware_domain;
 use crate::mm::{alloc, memory_map};
 
 /// Each CPU tells what it runs, when it comes to it.
@@ -88,7 +88,9 @@ pub(super) fn report() {
         );
         breathe();
     }
-    let Some(kept) = hardware::kept() else { return };
+    let Some(kept) = hardware_domain::kept() else {
+        return;
+    };
     for table in &kept.tables {
         let name = table.signature.escape_ascii();
         info!("ACPI: {name} {} bytes, sum {:#04x}", table.bytes, table.sum);
