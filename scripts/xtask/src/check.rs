@@ -32,6 +32,12 @@ impl Source {
         self.text.get(..end).unwrap_or_default()
     }
 
+    /// What [`Self::without_tests`] leaves out.
+    pub fn tests(&self) -> &str {
+        let code = self.without_tests().len();
+        self.text.get(code..).unwrap_or_default()
+    }
+
     /// Whether the whole file is a test (`tests.rs`, `…/tests/…`), or part of a model that is built only for the
     /// model checker (`models.rs`, `…/models/…`, loom's atomics). The audit counts as neither: the rules for rooms
     /// and lints apply to it.

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 /// Maximum number of lines in a file, comments included.
 const MAX_FILE_LINES: usize = 600;
+/// Nor a test module at the end of a file; a longer one is a file of its own (ARCHITECTURE.md, "Tests").
+const MAX_INLINE_TEST_LINES: usize = 120;
 
 #[derive(Default, Clone, Copy)]
 struct Count {
@@ -58,7 +60,8 @@ pub fn print() -> Result<()> {
         print_row(room, *count);
     }
     print_row("all", total);
-    refuse_long_files(&sources)
+    refuse_long_files(&sources)?;
+    refuse_long_test_modules(&sources)
 }
 
 fn print_row(name: &str, count: Count) {
@@ -126,9 +129,41 @@ fn refuse_long_files(sources: &[Source]) -> Result<()> {
     Ok(())
 }
 
+fn refuse_long_test_modules(sources: &[Source]) -> Result<()> {
+    let long: Vec<String> = sources
+        .iter()
+        .filter(|source| !source.is_test())
+        .map(|source| (source, longest_module(source.tests())))
+        .filter(|(_, lines)| *lines > MAX_INLINE_TEST_LINES)
+        .map(|(source, lines)| format!("  {}: {lines} lines", source.path.display()))
+        .collect();
+    if !long.is_empty() {
+        bail!(
+            "test modules over {MAX_INLINE_TEST_LINES} lines, which belong in files of their own:\n{}",
+            long.join("\n")
+        );
+    }
+    Ok(())
+}
+
+/// Lines of the longest of these modules, which begin and end at the margin.
+fn longest_module(text: &str) -> usize {
+    text.split("\n}")
+        .map(|module| module.trim_start().lines().count())
+        .max()
+        .unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::without_audit;
+    use super::{longest_module, without_audit};
+
+    #[test]
+    fn modules_are_measured_one_by_one() {
+        let two = "mod tests {\n    a\n    b\n    c\n}\n\n#[cfg(x)]\nmod models {\n    a\n}\n";
+        assert_eq!(longest_module(two), 4);
+        assert_eq!(longest_module(""), 0);
+    }
 
     #[test]
     fn what_test_builds_have_is_left_out() {
