@@ -10,7 +10,6 @@ mod features;
 mod notes;
 pub(crate) mod symbols;
 mod unpack;
-mod zstd;
 
 use alloc::borrow::Cow;
 use alloc::format;
@@ -288,3 +287,5 @@ impl<'a> Image<'a> {
 
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod zstd_tests;

@@ -6,10 +6,11 @@ use alloc::vec::Vec;
 
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
+use structured_zstd::decoding::errors::FrameDecoderError;
+use structured_zstd::decoding::{ContentChecksum, FrameDecoder};
 use xz4rust::{XzDecoder, XzNextBlockResult};
 
 use super::bytes::{u16_at, u32_at};
-use super::zstd;
 
 /// Maximum size of an unpacked kernel. It bounds the memory that a crafted file can request.
 const MAX_UNPACKED: u32 = 1 << 30;
@@ -104,7 +105,7 @@ pub(super) fn unpack(payload: &[u8]) -> Result<Vec<u8>, String> {
     let done = match format {
         Format::Gzip => gunzip(payload, &mut out),
         Format::Xz => unxz(body, &mut out),
-        Format::Zstd => zstd::decode(body, &mut out).map_err(str::to_string),
+        Format::Zstd => unzstd(body, &mut out),
         Format::Lz4 => unlz4(body, &mut out),
     };
     match done {
@@ -177,6 +178,18 @@ fn unxz(mut data: &[u8], out: &mut [u8]) -> Result<usize, String> {
             XzNextBlockResult::EndOfStream(_, written) => return Ok(len + written),
         }
     }
+}
+
+/// Unpacks zstd frames (RFC 8878) and verifies their checksums.
+pub(super) fn unzstd(data: &[u8], out: &mut [u8]) -> Result<usize, String> {
+    let mut decoder = FrameDecoder::new();
+    decoder.set_content_checksum(ContentChecksum::Verify);
+    decoder.decode_all(data, out).map_err(|error| match error {
+        FrameDecoderError::TargetTooSmall => {
+            "there is more of it than the image states".to_string()
+        }
+        other => other.to_string(),
+    })
 }
 
 /// Unpacks legacy frames: blocks of at most 8 MiB, each after its packed size (lz4_Frame_format.md, "Legacy frame").
