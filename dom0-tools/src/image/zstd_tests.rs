@@ -1,5 +1,5 @@
-//! What the reference implementation of zstd packs is unpacked. Damage ends in a message, or in what the reference
-//! implementation makes of it.
+//! Data that the reference implementation of zstd packs is unpacked. Damaged data ends in an error message, or in the
+//! same output as from the reference implementation.
 
 use super::unpack::unzstd;
 use alloc::string::String;
@@ -19,7 +19,7 @@ fn unpacked(packed: &[u8], size: usize) -> Result<Vec<u8>, String> {
     Ok(out)
 }
 
-/// Words in an order that has little to repeat, with numbers: this makes all kinds of tables, which later blocks reuse.
+/// Words in an order with few repetitions, and numbers: this needs all kinds of tables, which later blocks reuse.
 fn text(lines: u32) -> Vec<u8> {
     let mut state = 1_u32;
     let mut text = Vec::new();
@@ -95,7 +95,7 @@ proptest! {
         for (at, byte) in changes {
             *at.get_mut(&mut whole) = byte;
         }
-        // Where both accept it, both make the same of it.
+        // Data that both accept unpacks to the same output.
         if let (Ok(ours), Ok(theirs)) = (unpacked(&whole, text.len()), zstd::bulk::decompress(&whole, text.len())) {
             prop_assert!(ours == theirs);
         }
