@@ -9,7 +9,7 @@ use crate::arch::xstate::is_valid_xcr0;
 /// CR0.TS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskSwitched {
-    /// FPU instructions trap.
+    /// FPU instructions raise #NM.
     Set,
     /// They don't.
     Clear,
@@ -23,23 +23,23 @@ pub trait Control: Guest + Owner {
     fn set_task_switched(&mut self, ts: TaskSwitched);
     /// The guest's CR2 (in its vcpu_info).
     fn cr2(&self) -> u64;
-    /// Sets it.
+    /// Sets the guest's CR2.
     fn set_cr2(&mut self, value: u64);
-    /// The base of its page tables as its kernel set it.
+    /// CR3 as the guest sees it: the root of its kernel.
     fn cr3(&self) -> u64;
-    /// Flushes the TLB if the value is the present one. Another one is for MMUEXT_NEW_BASEPTR to set.
+    /// Flushes the TLB if the value is the present one. Another value is denied, as MMUEXT_NEW_BASEPTR sets it.
     fn set_cr3(&mut self, value: u64) -> Result<(), Denied>;
     /// CR4 as the guest sees it.
     fn cr4(&self) -> u64;
     /// The machine's CR4.
     fn machine_cr4(&self) -> u64;
-    /// Sets the guest's CR4, which [`crate::cpuid::Policy::guest_cr4`] has cleaned.
+    /// Sets the guest's CR4, after [`crate::cpuid::Policy::guest_cr4`] has removed bits that it may not set.
     fn set_cr4(&mut self, value: u64);
     /// Sets its XCR0; the value has been checked.
     fn set_xcr0(&mut self, value: u64);
-    /// A debug register as get_debugreg gives it.
+    /// A debug register, as get_debugreg reads it.
     fn debug_register(&self, number: u8) -> Option<u64>;
-    /// Sets one as set_debugreg does.
+    /// Sets a debug register, as set_debugreg does.
     fn set_debug_register(&mut self, number: u8, value: u64) -> Result<(), Denied>;
     /// Writes back and empties the caches, if its domain has I/O memory or a device; does nothing for others.
     fn flush_caches(&mut self);

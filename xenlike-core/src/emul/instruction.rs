@@ -1,11 +1,12 @@
-//! What the emulation of every instruction begins and ends with.
+//! How the emulation of every instruction begins and ends.
 
-use super::operand::{DR6_STEP, RF, TF, mask};
+use super::operand::{DR6_STEP, mask};
 use super::{Bits, Guest, Outcome, decode};
 use crate::arch::frame::TrapFrame;
+use crate::arch::rflags::{RF, TF};
 use crate::kit::{PAGE_SIZE, Vaddr};
 
-/// Copies the code at `at`: up to the longest instruction, or to the end of what can be read.
+/// Copies code from `at`: as much as the longest instruction, or up to the end of the page if the next one can't be read.
 pub(super) fn fetch<'a>(
     guest: &mut impl Guest,
     at: Vaddr,
@@ -20,7 +21,7 @@ pub(super) fn fetch<'a>(
     Some(into)
 }
 
-/// Goes on behind an instruction of this length in code of this width.
+/// Moves RIP behind an instruction of this length, in code of this width.
 #[inline(always)] // a few instructions, at the end of every emulation
 pub(super) const fn retire(frame: &mut TrapFrame, length: u8, code: Bits) -> Outcome {
     let next = frame.rip.wrapping_add(length as u64);

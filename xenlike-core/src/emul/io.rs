@@ -1,17 +1,19 @@
-//! IN, OUT, INS, OUTS. Two questions: does the guest's own kernel allow it (virtual IOPL, I/O bitmap), or
-//! it is the guest's fault; and does the domain hold the ports, or they are emulated or read as ones.
+//! IN, OUT, INS and OUTS. First the guest's own kernel has to allow the access (virtual IOPL, I/O bitmap), else the
+//! exception goes to the guest. Then, if the domain was given the ports, the access goes to the machine; other ports are
+//! emulated, or read as ones.
 
 use super::decode::{Insn, Repeat};
-use super::operand::{DF, mask, read_register, write_register};
+use super::operand::{mask, read_register, write_register};
 use super::privileged::{Step, retire_with_hits};
 use super::{
     Base, Bits, Exception, Guest, Outcome, Owner, Permission, Segment, SegmentName, Width,
 };
+use crate::arch::rflags::DF;
 use crate::cpuid::guest::Role;
 use crate::kit::Vaddr;
 use crate::ports::Ports;
 
-/// Elements of a repeated instruction done before the guest has to ask again.
+/// The most elements of a repeated instruction that are transferred before the guest executes it again.
 const BURST: u32 = 256;
 const CMOS_INDEX: u16 = 0x70;
 const CMOS_DATA: u16 = 0x71;
@@ -68,8 +70,8 @@ fn width(insn: &Insn) -> Width {
     }
 }
 
-/// Whether the access goes to the machine. The PCI address register, the data that it selects, and the CMOS
-/// are shared with the core and always emulated: the machine's register holds the address of whoever came last.
+/// Whether the access goes to the machine. The PCI address register, the data that it selects, and the CMOS are shared with
+/// the hypervisor and always emulated, because the machine's index register holds the index of its last user.
 fn direct(guest: &impl Io, port: u16, width: Width) -> bool {
     let shared = port == PCI_ADDRESS && width == Width::Dword
         || port & !3 == PCI_DATA
@@ -98,7 +100,7 @@ pub(super) fn single(guest: &mut impl Io, insn: &Insn) -> Step {
     retire_or_hit(guest, insn, hits)
 }
 
-/// Reads ports for a guest whose kernel allows it.
+/// Reads ports. The guest's kernel has allowed it.
 pub fn read_port(guest: &mut impl Io, port: u16, width: Width) -> u32 {
     if direct(guest, port, width) {
         return guest.port_in(port, width) & width.mask();
@@ -106,7 +108,7 @@ pub fn read_port(guest: &mut impl Io, port: u16, width: Width) -> u32 {
     if (port, width) == (PCI_ADDRESS, Width::Dword) {
         return guest.with_ports(|ports| ports.pci_address);
     }
-    // Wider accesses are the bytes of consecutive ports, but where PCI data takes more at once.
+    // A wide access is one to each of its ports, except for PCI data, where it is done at once.
     let (mut value, mut done) = (0, 0);
     while done < width.bytes() {
         let (port, left) = (port.wrapping_add(done), width.bytes().wrapping_sub(done));
@@ -120,7 +122,7 @@ pub fn read_port(guest: &mut impl Io, port: u16, width: Width) -> u32 {
     value & width.mask()
 }
 
-/// Writes ports for a guest whose kernel allows it.
+/// Writes ports. The guest's kernel has allowed it.
 pub fn write_port(guest: &mut impl Io, port: u16, width: Width, value: u32) {
     if direct(guest, port, width) {
         return guest.port_out(port, width, value & width.mask());
@@ -149,7 +151,7 @@ pub fn write_port(guest: &mut impl Io, port: u16, width: Width, value: u32) {
     }
 }
 
-/// The part of an access of `left` bytes at `port` that PCI data takes at once.
+/// The part of an access of `left` bytes at `port` that is done at once in PCI data.
 fn pci_part(port: u16, left: u16) -> Option<(u16, Width)> {
     if port & !3 != PCI_DATA {
         return None;
@@ -243,7 +245,7 @@ pub(super) fn string(guest: &mut impl Io, insn: &Insn) -> Step {
             return retire_or_hit(guest, insn, hits);
         }
         set_address_register(&mut guest.frame().rcx, insn, count.wrapping_sub(1));
-        // A breakpoint is due after each element.
+        // A breakpoint is raised after each element.
         if hits != 0 || guest.preempted() {
             break;
         }

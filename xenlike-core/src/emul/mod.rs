@@ -1,10 +1,10 @@
-//! What a PV guest does that ring 3 can't: privileged instructions, CPUID, MSRs, ports, and stores into
-//! page tables. Pure rules over [`Guest`] and a trait for what each file needs besides, so that everything runs and is
+//! Emulates what a guest can't do in ring 3: privileged instructions, CPUID, MSRs, ports, and stores into page tables.
+//! These are pure rules over [`Guest`] and one trait for what each file needs besides, so that everything runs and is
 //! fuzzed on the host.
 //!
-//! `pv` calls [`general_protection`] for a guest's #GP, [`invalid_opcode`] for its #UD and
-//! [`ptwr::page_table_write`] for a kernel's write fault on a page of type L1, and acts on the [`Outcome`].
-//! Nothing here touches the machine: that is the traits' other side, `pv::emulate`.
+//! `pv::emulate` implements the traits by the machine. It calls [`general_protection`] for a guest's #GP,
+//! [`invalid_opcode`] for its #UD and [`ptwr::page_table_write`] for a write fault of its kernel on a page of type L1, and
+//! applies the [`Outcome`].
 #![cfg_attr(
     not(test),
     warn(
@@ -35,24 +35,25 @@ pub use privileged::{
     asks_to_be_emulated, forced_cpuid, general_protection, invalid_opcode, is_forced_cpuid,
 };
 
-/// What became of a trapped instruction.
+/// The outcome of a trapped instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Done; the registers are those after the instruction.
     Done,
-    /// Done so far, and the guest gets #DB with these bits of DR6: it single-stepped, or hit an I/O breakpoint.
+    /// Done, and the guest gets #DB with these bits of DR6, for a single step or an I/O breakpoint.
     Debug(u64),
-    /// Part is done, the registers tell how much: run the instruction again (after what is pending).
+    /// A part is done, and the registers are those after it. The guest executes the instruction again, after the work that
+    /// interrupted it.
     Again,
     /// Done; the vCPU sleeps until an event (HLT).
     Block,
-    /// The guest gets this exception in place of the one that trapped.
+    /// The guest gets this exception instead of the one that trapped.
     Fault(Exception),
-    /// Not for us: the guest gets the exception that trapped.
+    /// Not an instruction to emulate: the guest gets the exception that trapped.
     NotOurs,
 }
 
-/// An exception for the guest.
+/// An exception that the instruction raises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exception {
     /// #GP with error code 0.
@@ -65,21 +66,21 @@ pub enum Exception {
     Page(PageFault),
 }
 
-/// The guest's memory can't be accessed there.
+/// An address of the guest could not be accessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageFault {
     /// The first byte that could not be accessed.
     pub at: Vaddr,
-    /// What was tried.
+    /// The kind of access.
     pub access: Access,
 }
 
 /// A direction of access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// From memory.
+    /// A read.
     Read,
-    /// To memory.
+    /// A write.
     Write,
 }
 
@@ -104,18 +105,18 @@ pub enum Bits {
     SixtyFour,
 }
 
-/// A segment as its descriptor has it. In 64-bit code all but FS and GS have base 0, and no limit counts.
+/// A segment as its descriptor defines it. 64-bit code ignores limits, and bases other than those of FS and GS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
-    /// Linear address of its first byte.
+    /// The linear address of its first byte.
     pub base: u64,
-    /// Offset of its last byte.
+    /// The offset of its last byte.
     pub limit: u32,
-    /// For code.
+    /// The width of its code.
     pub bits: Bits,
-    /// It can be read: data, or readable code.
+    /// Whether it can be read: data, or readable code.
     pub readable: Permission,
-    /// It can be written: writable data.
+    /// Whether it can be written: writable data.
     pub writable: Permission,
 }
 
@@ -138,7 +139,7 @@ pub enum Width {
 }
 
 impl Width {
-    /// In bytes.
+    /// The size in bytes.
     pub const fn bytes(self) -> u16 {
         match self {
             Self::Byte => 1,
@@ -156,28 +157,28 @@ impl Width {
     }
 }
 
-/// A vCPU's base registers, as MSRs 0xc0000100 to 0xc0000102 mean them.
+/// The base registers of a vCPU, those of MSRs 0xc0000100 to 0xc0000102.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Base {
     Fs,
-    /// Of the mode that runs.
+    /// The base of the mode that runs.
     Gs,
-    /// Of the other mode: what SWAPGS would bring.
+    /// The base of the other mode, which SWAPGS would load.
     OtherGs,
 }
 
-/// The guest can't have what it asked for.
+/// The guest may not do that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Denied;
 
-/// The vCPU that trapped, as every instruction needs it. What only some need is in traits of their files.
+/// The vCPU that trapped: what every instruction needs of it. What only some need is in traits in their files.
 pub trait Guest {
     /// Its registers.
     fn frame(&mut self) -> &mut TrapFrame;
     /// Whether its kernel runs or its user code.
     fn mode(&self) -> Mode;
-    /// The segment that the register holds; nothing if null, absent or not a code or data segment.
+    /// The segment in a register; nothing if it is null, not present, or not a code or data segment.
     fn segment(&mut self, name: SegmentName) -> Option<Segment>;
     /// A segment base.
     fn base(&self, which: Base) -> u64;
@@ -191,7 +192,7 @@ pub trait Guest {
 
 /// The domain of the vCPU.
 pub trait Owner {
-    /// What it is to the machine.
+    /// Its role.
     fn role(&self) -> Role;
     /// Its CPUID policy.
     fn policy(&self) -> &Policy;

@@ -1,4 +1,4 @@
-//! RDMSR and WRMSR: a list of what PV guests may have. What is not on it is #GP, as on Xen.
+//! RDMSR and WRMSR: the MSRs that PV guests may use. Any other raises #GP, as on Xen.
 
 use guest_pv_abi::cpufeatureset::*;
 
@@ -9,19 +9,19 @@ use crate::cpuid::guest::{Role, XEN_MSR_BASE};
 use crate::cpuid::{VcpuMsrs, Vendor};
 use crate::kit::Vaddr;
 
-/// PAT as Xen's public ABI has it: WB, WT, UC-, UC, WC, WP, UC, UC.
+/// The PAT of Xen's public ABI: WB, WT, UC-, UC, WC, WP, UC, UC.
 pub const PAT: u64 = 0x0000_0501_0007_0406;
 const APIC_BASE_ENABLED: u64 = 0xfee0_0000 | 1 << 11;
 const APIC_BASE_FIRST: u64 = 1 << 8;
-/// EFER: SCE, LME, LMA, NXE.
+/// The bits of EFER that a guest sees: SCE, LME, LMA, NXE.
 const EFER_VISIBLE: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11;
-/// Banks that the virtual machine check architecture has.
+/// The number of banks of the virtual machine check architecture.
 const MCE_BANKS: u64 = 2;
 /// MCG_CAP: interrupts for corrected errors, threshold based error status, software error recovery.
 const MCG_INTEL: u64 = 1 << 10 | 1 << 11 | 1 << 24;
-/// MISC_ENABLE: performance monitoring, MONITOR.
+/// Bits of MISC_ENABLE that read as 0: performance monitoring, MONITOR.
 const MISC_HIDDEN: u64 = 1 << 7 | 1 << 18;
-/// MISC_ENABLE: no branch trace store, no PEBS, no xTPR messages.
+/// Bits of MISC_ENABLE that read as 1: no branch trace store, no PEBS, no xTPR messages.
 const MISC_SHOWN: u64 = 1 << 11 | 1 << 12 | 1 << 23;
 const PLATFORM_INFO_CPUID_FAULTING: u64 = 1 << 31;
 /// PRED_CMD: indirect branch prediction barrier.
@@ -29,7 +29,7 @@ const IBPB: u64 = 1;
 /// DE_CFG: LFENCE is dispatch serialising.
 const LFENCE_SERIALISES: u64 = 1 << 1;
 
-/// The MSRs of a vCPU, and what of the machine's they need.
+/// The MSRs of a vCPU, and what they need of the machine.
 pub trait Msrs: Guest + Owner {
     /// The vCPU's MSRs.
     fn msrs(&mut self) -> &mut VcpuMsrs;
@@ -47,7 +47,7 @@ pub trait Msrs: Guest + Owner {
     fn tsc(&self) -> u64;
 }
 
-/// How the machine's vendor groups MSRs.
+/// The vendor of the CPU that the guest sees, by which some MSRs exist.
 fn vendor(guest: &impl Msrs) -> Vendor {
     guest.policy().vendor()
 }
@@ -73,7 +73,7 @@ pub(super) fn wrmsr(guest: &mut impl Msrs) -> Step {
     }
 }
 
-/// The MSR as the guest sees it; nothing if it has none of that number.
+/// Reads an MSR as the guest sees it; nothing if it has none of that number.
 pub fn read(guest: &mut impl Msrs, number: u32) -> Option<u64> {
     match number {
         0x10 => Some(guest.tsc()),
@@ -93,7 +93,7 @@ pub fn read(guest: &mut impl Msrs, number: u32) -> Option<u64> {
             Some(u64::from(low) | u64::from(high) << 32)
         }
         0x140 => Some(guest.msrs().misc_features),
-        // The first two are the Pentium's.
+        // The first two are machine check registers of the Pentium.
         0 | 1 | 0x179..=0x17b | 0x280..=0x29f | 0x400..=0x47f => Some(machine_check(guest, number)),
         0x1a0 => {
             let value = guest.machine_msr(number)?;
@@ -188,7 +188,7 @@ pub fn write(guest: &mut impl Msrs, number: u32, value: u64) -> Result<(), Denie
             }
             Ok(())
         }
-        // To read the microcode revision Intel wants a zero written first.
+        // On Intel a zero is written before the microcode revision is read.
         0x8b if value == 0 && vendor(guest) == Vendor::Intel => Ok(()),
         0x140 => {
             if value & !guest.policy().misc_features_allowed() != 0 {
@@ -199,7 +199,7 @@ pub fn write(guest: &mut impl Msrs, number: u32, value: u64) -> Result<(), Denie
         }
         // Machine check: enabling and clearing what never reports.
         0 | 1 | 0x17a | 0x17b | 0x280..=0x29f | 0x400..=0x47f => Ok(()),
-        // What reads as it does may be written as it is.
+        // These may be written with the value that they have.
         0x1b | 0x1a0 | 0x277 | 0xc000_0080 => {
             let now = read(guest, number);
             unchanged(now)

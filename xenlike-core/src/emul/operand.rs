@@ -3,32 +3,15 @@
 use super::decode::{BaseRegister, Insn, Memory};
 use super::{Base, Guest, SegmentName};
 use crate::arch::frame::TrapFrame;
+use crate::arch::rflags::{AF, CF, OF, PF, SF, ZF};
 use crate::kit::Vaddr;
 
-/// RFLAGS: carry.
-pub const CF: u64 = 1 << 0;
-/// RFLAGS: parity.
-pub const PF: u64 = 1 << 2;
-/// RFLAGS: auxiliary carry.
-pub const AF: u64 = 1 << 4;
-/// RFLAGS: zero.
-pub const ZF: u64 = 1 << 6;
-/// RFLAGS: sign.
-pub const SF: u64 = 1 << 7;
-/// RFLAGS: single step.
-pub const TF: u64 = 1 << 8;
 /// DR6.BS: single step.
 pub const DR6_STEP: u64 = 1 << 14;
-/// RFLAGS: string instructions go down.
-pub const DF: u64 = 1 << 10;
-/// RFLAGS: overflow.
-pub const OF: u64 = 1 << 11;
-/// RFLAGS: the next instruction breakpoint is ignored.
-pub const RF: u64 = 1 << 16;
-/// RFLAGS: what arithmetic sets.
+/// The flags that arithmetic instructions set.
 pub const ARITHMETIC: u64 = CF | PF | AF | ZF | SF | OF;
 
-/// The general register of that number; numbers have four bits.
+/// The general register with this number, of which four bits count.
 pub fn register(frame: &mut TrapFrame, number: u8) -> &mut u64 {
     match number & 15 {
         0 => &mut frame.rax,
@@ -60,7 +43,7 @@ pub const fn mask(bytes: u8) -> u64 {
     }
 }
 
-/// Whether the number means AH to BH: byte registers 4 to 7 without REX.
+/// Whether the number names one of AH to BH: byte registers 4 to 7 without REX.
 fn is_high_byte(insn: &Insn, number: u8, bytes: u8) -> bool {
     bytes == 1 && !insn.rex && (4..8).contains(&number)
 }
@@ -109,7 +92,7 @@ pub fn linear(guest: &mut impl Guest, insn: &Insn, memory: &Memory) -> Vaddr {
     Vaddr(offset.wrapping_add(segment_base(guest, insn.segment)))
 }
 
-/// The base that an override adds in 64-bit code.
+/// The base that a segment override adds in 64-bit code.
 pub fn segment_base(guest: &mut impl Guest, segment: Option<SegmentName>) -> u64 {
     match segment {
         Some(SegmentName::Fs) => guest.base(Base::Fs),
@@ -118,7 +101,7 @@ pub fn segment_base(guest: &mut impl Guest, segment: Option<SegmentName>) -> u64
     }
 }
 
-/// Flags of a result: zero, sign, parity.
+/// The zero, sign and parity flags of a result.
 fn result_flags(result: u64, bytes: u8) -> u64 {
     let result = result & mask(bytes);
     let mut flags = 0;
@@ -154,7 +137,7 @@ fn carries(a: u64, b: u64, result: u64, carry: u64, overflow: u64, bytes: u8) ->
     flags
 }
 
-/// Sum and flags.
+/// Adds; returns the sum and the flags.
 pub fn add(a: u64, b: u64, bytes: u8) -> (u64, u64) {
     let result = a.wrapping_add(b);
     let carry = a & b | (a | b) & !result;
@@ -165,7 +148,7 @@ pub fn add(a: u64, b: u64, bytes: u8) -> (u64, u64) {
     )
 }
 
-/// Difference and flags.
+/// Subtracts; returns the difference and the flags.
 pub fn sub(a: u64, b: u64, bytes: u8) -> (u64, u64) {
     let result = a.wrapping_sub(b);
     let borrow = !a & b | (!a | b) & result;
@@ -176,7 +159,7 @@ pub fn sub(a: u64, b: u64, bytes: u8) -> (u64, u64) {
     )
 }
 
-/// Flags of a bitwise operation's result.
+/// Returns the result of a bitwise operation and its flags.
 pub fn logic(result: u64, bytes: u8) -> (u64, u64) {
     (result & mask(bytes), result_flags(result, bytes))
 }

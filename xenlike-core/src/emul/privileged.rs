@@ -1,4 +1,4 @@
-//! Privileged instructions: what trapped with #GP, and CPUID behind the forced-emulation prefix.
+//! Privileged instructions, which trap with #GP, and CPUID after the forced-emulation prefix.
 
 use super::control::{self, Control};
 use super::decode::{self, Insn, Rm, decode};
@@ -12,12 +12,12 @@ use crate::cpuid::Leaf;
 use crate::cpuid::guest::Asked;
 use crate::kit::Vaddr;
 
-/// UD2 and the bytes "xen", which stand before an instruction that asks to be emulated (XEN_CPUID in
-/// `arch-x86/xen.h`), and the one instruction that may stand there.
+/// The forced-emulation prefix, which is UD2 and the bytes "xen", and the one instruction that may follow it (XEN_CPUID in
+/// `arch-x86/xen.h`).
 const FORCED_CPUID: [u8; 7] = [0x0f, 0x0b, b'x', b'e', b'n', 0x0f, 0xa2];
 /// CPUID's opcode.
 const CPUID: u16 = 0x0fa2;
-/// MISC_FEATURES_ENABLES: CPUID faults in user mode.
+/// A bit of MISC_FEATURES_ENABLES: CPUID faults in user mode.
 const CPUID_FAULTING: u64 = 1 << 0;
 
 /// CPUID for a vCPU.
@@ -31,11 +31,11 @@ pub trait Instructions: Control + Msrs + Io + Cpuid {}
 
 impl<G: Control + Msrs + Io + Cpuid> Instructions for G {}
 
-/// How an instruction's own part ended; what is common follows.
+/// The outcome of the part that is specific to an instruction.
 pub(super) enum Step {
-    /// It is done: go on behind it.
+    /// It is done: RIP moves behind it.
     Retire,
-    /// As the outcome says; nothing follows.
+    /// The outcome is final; RIP stays.
     Ends(Outcome),
 }
 
@@ -45,7 +45,7 @@ impl Step {
     pub(super) const NOT_OURS: Self = Self::Ends(Outcome::NotOurs);
 }
 
-/// A guest's #GP with error code 0 at its RIP.
+/// Emulates the instruction at a guest's RIP, which raised #GP with error code 0.
 pub fn general_protection(guest: &mut impl Instructions) -> Outcome {
     let Some(code) = guest.segment(SegmentName::Cs) else {
         return Outcome::NotOurs;
@@ -62,21 +62,21 @@ pub fn general_protection(guest: &mut impl Instructions) -> Outcome {
     }
 }
 
-/// Whether an instruction whose first four bytes are these may ask to be emulated.
+/// Whether an instruction with these first four bytes may begin with the forced-emulation prefix.
 #[inline]
 pub const fn asks_to_be_emulated(bytes: u32) -> bool {
     let [a, b, c, d, ..] = FORCED_CPUID;
     bytes == u32::from_le_bytes([a, b, c, d])
 }
 
-/// Whether it does: the four bytes from its fourth on.
+/// Whether it is CPUID after the prefix, by the four bytes from its fourth one on.
 #[inline]
 pub const fn is_forced_cpuid(bytes: u32) -> bool {
     let [.., d, e, f, g] = FORCED_CPUID;
     bytes == u32::from_le_bytes([d, e, f, g])
 }
 
-/// A guest's #UD at its RIP.
+/// Emulates the instruction at a guest's RIP, which raised #UD.
 pub fn invalid_opcode(guest: &mut (impl Msrs + Cpuid)) -> Outcome {
     let Some(code) = guest.segment(SegmentName::Cs) else {
         return Outcome::NotOurs;
@@ -90,8 +90,8 @@ pub fn invalid_opcode(guest: &mut (impl Msrs + Cpuid)) -> Outcome {
     forced_cpuid(guest, code.bits)
 }
 
-/// CPUID behind the prefix, at RIP in code of this width.
-#[inline(always)] // of a path of its own
+/// Emulates CPUID after the prefix, at RIP in code of this width.
+#[inline(always)] // its only hot caller has no other work
 pub fn forced_cpuid(guest: &mut (impl Msrs + Cpuid), code: Bits) -> Outcome {
     let asked = match guest.mode() {
         Mode::Kernel => Asked::ByForce,
@@ -113,9 +113,9 @@ fn fetch_insn(guest: &mut impl Guest, code: &Segment) -> Option<Insn> {
     decode(bytes, code.bits).ok()
 }
 
-/// An instruction is done, and hit these I/O breakpoints: bits of DR6.
+/// Ends an instruction that hit I/O breakpoints, given as bits of DR6.
 #[cold]
-#[inline(never)] // not for every access to carry
+#[inline(never)] // off the path of accesses without breakpoints
 pub(super) fn retire_with_hits(guest: &mut impl Guest, insn: &Insn, hits: u64) -> Step {
     let Some(code) = guest.segment(SegmentName::Cs) else {
         return Step::NOT_OURS;
@@ -176,7 +176,7 @@ fn set_pair(guest: &mut impl Guest, value: u64) {
     (frame.rax, frame.rdx) = (value & mask(4), value >> 32);
 }
 
-/// RDTSC traps if the guest's CR4.TSD is set: then for user mode it stays a fault.
+/// Emulates RDTSC, which traps if the guest's CR4.TSD is set: it faults in user mode.
 fn rdtsc(guest: &mut (impl Control + Msrs)) -> Step {
     if guest.mode() == Mode::User && guest.cr4() & cr4::TSD != 0 {
         return Step::GENERAL_PROTECTION;
@@ -196,8 +196,8 @@ fn rdtscp(guest: &mut (impl Control + Msrs)) -> Step {
     }
 }
 
-/// CPUID that the machine made fault.
-#[inline(never)] // its frame is not for every instruction to carry
+/// Emulates CPUID where the CPU makes it fault.
+#[inline(never)] // keeps its stack frame off the path of other instructions
 fn faulted_cpuid(guest: &mut (impl Msrs + Cpuid), mode: Mode) -> Step {
     let asked = match mode {
         Mode::Kernel => Asked::KernelFault,
@@ -206,7 +206,7 @@ fn faulted_cpuid(guest: &mut (impl Msrs + Cpuid), mode: Mode) -> Step {
     cpuid(guest, asked)
 }
 
-#[inline(always)] // the forced one has a path of its own
+#[inline(always)] // into its two paths
 fn cpuid(guest: &mut (impl Msrs + Cpuid), asked: Asked) -> Step {
     if asked == Asked::User && guest.msrs().misc_features & CPUID_FAULTING != 0 {
         return Step::GENERAL_PROTECTION;

@@ -1,43 +1,44 @@
-//! A kernel stores into one of its L1 tables, which it may only read: the store becomes a checked
-//! page-table update (writable page tables, XENVMASST_TYPE_writable_pagetables).
+//! Writable page tables (VMASST_TYPE_writable_pagetables): a kernel stores into one of its L1 tables, which is mapped
+//! read-only, and the store becomes a checked update of the entry.
 
 use super::decode::{self, Insn, Repeat, Rm, decode};
 use super::instruction::{self, fetch};
-use super::operand::{self, ARITHMETIC, CF, DF, ZF, linear, mask, read_register, write_register};
+use super::operand::{self, ARITHMETIC, linear, mask, read_register, write_register};
 use super::{Bits, Exception, Guest, Outcome, PageFault};
+use crate::arch::rflags::{CF, DF, ZF};
 use crate::kit::Vaddr;
 
-/// How often a read-modify-write is tried against other CPUs before the guest retries it itself.
+/// How often a read-modify-write is tried while other CPUs change the entry. After that the guest executes it again.
 const TRIES: u32 = 16;
 
 /// Why an entry could not be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryError {
-    /// The entry was not what was expected; this is what it is.
+    /// The entry was not the expected one, but this.
     Changed(u64),
-    /// The address is not in an L1 table of the guest: the fault is the guest's own.
+    /// The address is not in an L1 table of the guest, so the fault is injected.
     NotATable,
-    /// The new entry may not be.
+    /// The new entry is not allowed.
     Refused,
     /// Work was interrupted: try the instruction again.
     Again,
 }
 
-/// Page-table entries by the address that the guest uses.
+/// Access to page-table entries by the addresses at which the guest sees them.
 pub trait Entries {
-    /// The entry at an address that is a multiple of 8.
+    /// Reads the entry at an address that is a multiple of 8.
     fn read_entry(&mut self, at: Vaddr) -> Result<u64, EntryError>;
     /// Stores an entry if it still is `old`.
     fn exchange_entry(&mut self, at: Vaddr, old: u64, new: u64) -> Result<(), EntryError>;
 }
 
-/// What an instruction does to the bytes that it writes.
+/// The change that an instruction makes to the bytes that it writes.
 enum Change {
-    /// They become this.
+    /// The bytes are replaced.
     Set(u64),
-    /// A function of what they were gives the new bytes and the flags.
+    /// The new bytes and the flags are a function of the old bytes.
     Update(Operation, u64),
-    /// If they are the first, they become the second.
+    /// If the bytes equal the first value, they are replaced by the second.
     Exchange(u64, u64),
 }
 
@@ -72,7 +73,7 @@ pub fn page_table_write<G: Guest + Entries>(guest: &mut G, fault: Vaddr) -> Outc
     }
 }
 
-/// Passes over the plain store at the guest's RIP that faulted at `fault`: nothing is written.
+/// Skips the plain store at the guest's RIP that faulted at `fault`, without writing anything.
 pub fn discarded_store(guest: &mut impl Guest, fault: Vaddr) -> Outcome {
     match faulted(guest, fault) {
         Ok((insn, store)) if matches!(store.change, Change::Set(_)) && !is_exchange(&insn) => {
@@ -81,23 +82,23 @@ pub fn discarded_store(guest: &mut impl Guest, fault: Vaddr) -> Outcome {
             }
             retire(guest, &insn)
         }
-        // What was read would be told too: not for memory whose reading may mean something.
+        // The instruction also reads, and reading a device's memory may have effects.
         Ok(_) => Outcome::NotOurs,
         Err(outcome) => outcome,
     }
 }
 
-/// XCHG, which gives the old bytes back.
+/// Whether the instruction is XCHG, which also reads the old bytes.
 const fn is_exchange(insn: &Insn) -> bool {
     matches!(insn.opcode, 0x86 | 0x87)
 }
 
-/// MOVS and STOS.
+/// Whether the instruction is MOVS or STOS.
 const fn is_string(insn: &Insn) -> bool {
     matches!(insn.opcode, 0xa4 | 0xa5 | 0xaa | 0xab)
 }
 
-/// The instruction at the guest's RIP and the aligned store that it makes, to the page of `fault`.
+/// Decodes the instruction at the guest's RIP and the aligned store that it makes to the page of `fault`.
 fn faulted(guest: &mut impl Guest, fault: Vaddr) -> Result<(Insn, Store), Outcome> {
     let mut code = [0; decode::LONGEST];
     let rip = guest.frame().rip;
@@ -114,7 +115,7 @@ fn faulted(guest: &mut impl Guest, fault: Vaddr) -> Result<(Insn, Store), Outcom
     Ok((insn, store))
 }
 
-/// The store that the instruction makes; nothing if it is none that is known.
+/// The store that the instruction makes; nothing if it isn't one that is emulated.
 fn store(guest: &mut impl Guest, insn: &Insn) -> Result<Option<Store>, PageFault> {
     if is_string(insn) {
         if insn.repeat != Repeat::None && guest.frame().rcx & mask(insn.address_bytes) == 0 {
@@ -158,7 +159,7 @@ fn change(guest: &mut impl Guest, insn: &Insn, bytes: u8) -> Option<Change> {
             let pair = |high: u64, low: u64| high << 32 | low & mask(4);
             Change::Exchange(pair(frame.rdx, frame.rax), pair(frame.rcx, frame.rbx))
         }
-        // With a bit number in a register the bit may lie outside the operand: not emulated then.
+        // A bit number in a register may select a bit outside the operand, which isn't emulated.
         0x0fab | 0x0fb3 | 0x0fbb if source >= u64::from(bytes) * 8 => return None,
         0x0fab => Change::Update(Operation::SetBit, source),
         0x0fb3 => Change::Update(Operation::ClearBit, source),
@@ -202,7 +203,7 @@ fn string_store(guest: &mut impl Guest, insn: &Insn) -> Result<Store, PageFault>
     })
 }
 
-/// Makes the change as one compare-and-exchange of the whole entry.
+/// Makes the change, as one compare-and-exchange of the whole entry.
 fn apply<G: Guest + Entries>(guest: &mut G, insn: &Insn, store: &Store) -> Result<(), EntryError> {
     let at = Vaddr(store.at.0 & !7);
     let shift = ((store.at.0 & 7) as u32).wrapping_mul(8);
@@ -213,7 +214,8 @@ fn apply<G: Guest + Entries>(guest: &mut G, insn: &Insn, store: &Store) -> Resul
         let (new, flags) = result(&store.change, old, store.bytes);
         let new = match new {
             Some(new) => entry & !field | (new << shift) & field,
-            // Nothing is stored, but what was read is told: it has to be the guest's table still.
+            // Nothing is stored, but the guest learns what was read. The exchange checks that the table still is the
+            // guest's.
             None => entry,
         };
         let outcome = guest.exchange_entry(at, entry, new);
@@ -229,7 +231,7 @@ fn apply<G: Guest + Entries>(guest: &mut G, insn: &Insn, store: &Store) -> Resul
     Err(EntryError::Again)
 }
 
-/// The new bytes, if they change, and the flags that the instruction sets: which and to what.
+/// The new bytes, if they change, and the flags that the instruction sets: a mask and their values.
 fn result(change: &Change, old: u64, bytes: u8) -> (Option<u64>, (u64, u64)) {
     match *change {
         Change::Set(value) => (Some(value), (0, 0)),
@@ -259,7 +261,7 @@ fn with(which: u64, (value, flags): (u64, u64)) -> (u64, u64, u64) {
     (value, which, flags)
 }
 
-/// Registers and flags after the store.
+/// Sets registers and flags after the store.
 fn write_back(
     guest: &mut impl Guest,
     insn: &Insn,
@@ -269,7 +271,7 @@ fn write_back(
 ) {
     let frame = guest.frame();
     let flags = match insn.opcode {
-        // CMPXCHG8B sets ZF alone.
+        // CMPXCHG8B sets only ZF.
         0x0fc7 => {
             frame.rflags &= !ZF;
             flags & ZF
@@ -281,7 +283,7 @@ fn write_back(
     };
     frame.rflags |= flags;
     match (insn.opcode, &store.change) {
-        // XCHG and XADD give the old bytes back.
+        // XCHG and XADD return the old bytes.
         (0x86 | 0x87 | 0x0fc0 | 0x0fc1, _) => {
             write_register(frame, insn, insn.reg, store.bytes, old)
         }
@@ -312,7 +314,7 @@ fn advance_string(frame: &mut crate::arch::frame::TrapFrame, insn: &Insn, bytes:
     }
 }
 
-/// Goes on to the next instruction, or stays for the rest of a repeated one.
+/// Moves RIP to the next instruction, or stays for the rest of a repeated one.
 fn retire(guest: &mut impl Guest, insn: &Insn) -> Outcome {
     let frame = guest.frame();
     if insn.repeat != Repeat::None && is_string(insn) && frame.rcx != 0 {

@@ -1,10 +1,10 @@
-//! A vCPU's registers beyond the trap frame: loaded when it gets a CPU, saved when it loses it.
+//! A switch of registers beyond the trap frame: what every kind of vCPU has here, the rest by kind.
 
 use crate::arch::{cr, debugreg, fpu, guest_choice};
 use crate::domain::{Ctx, Kind, shutdown, time};
 use crate::pv;
 
-/// Saves all of the vCPU that runs here.
+/// Saves the vCPU that runs on this CPU.
 pub fn save(ctx: &mut Ctx<'_>) {
     let st = &mut *ctx.st;
     st.regs = *ctx.regs;
@@ -12,7 +12,7 @@ pub fn save(ctx: &mut Ctx<'_>) {
         Kind::Pv(state) => pv::context::save(state, ctx.vcpu.id),
     };
     if !was_loaded {
-        // `load` stopped there: the other registers are still another vCPU's.
+        // `load` gave up at the same point: the other registers are not this vCPU's.
         return;
     }
     debugreg::unload(&st.debug);
@@ -20,7 +20,7 @@ pub fn save(ctx: &mut Ctx<'_>) {
     st.fpu.save();
 }
 
-/// Loads all of the vCPU that is to run here into this CPU and the top frame.
+/// Loads the vCPU that is to run on this CPU, into the CPU's registers and its top frame.
 pub fn load(ctx: &mut Ctx<'_>) {
     *ctx.regs = ctx.st.regs;
     let has_root = match &ctx.st.kind {

@@ -1,5 +1,5 @@
-//! The vCPU that this CPU runs. Its registers are in the top frame, and [`VcpuState`] is this CPU's
-//! from the switch to it until the switch away: the one place that hands both out.
+//! The vCPU that runs on this CPU. From the switch to it until the switch away its registers are in the CPU's top frame, and
+//! its `VcpuState` belongs to the CPU. Only this file makes references to the two.
 #![expect(
     unsafe_code,
     reason = "turns the CPU's exclusive hold on its vCPU into references"
@@ -16,7 +16,7 @@ use crate::domain::{Ctx, Domain, Vcpu};
 use crate::kit::MAX_CPUS;
 use crate::kit::cell::PerCpu;
 
-/// What keeps a running vCPU and its domain alive.
+/// The vCPU that runs on a CPU, and its domain; keeps both alive.
 pub struct Running {
     /// The vCPU.
     pub vcpu: Arc<Vcpu>,
@@ -24,15 +24,14 @@ pub struct Running {
     pub dom: Arc<Domain>,
 }
 
-/// Calls `act` with the vCPU that runs on this CPU and the frame it was left in. Without one (the
-/// frame is not a guest's) nothing is called.
+/// Calls `act` with the vCPU that runs on this CPU and the frame with its registers; does nothing if no vCPU runs here.
 #[inline]
 pub fn with_current<R>(frame: &mut TrapFrame, act: impl FnOnce(&mut Ctx<'_>) -> R) -> Option<R> {
     Some(running()?.with(frame, act))
 }
 
 impl Running {
-    /// Calls `act` with this vCPU and the frame it was left in.
+    /// Calls `act` with this vCPU and the frame with its registers.
     #[inline]
     pub(super) fn with<R>(
         &'static self,
@@ -52,7 +51,7 @@ impl Running {
     }
 }
 
-/// Who runs on a CPU; touched by that CPU alone.
+/// The place of a CPU's [`Running`], which only that CPU touches.
 struct Slot(UnsafeCell<Option<Running>>);
 
 // SAFETY: each CPU touches only its own slot, with interrupts off; handlers that can hit anywhere
@@ -61,7 +60,7 @@ unsafe impl Sync for Slot {}
 
 static RUNNING: PerCpu<Slot> = PerCpu::new([const { Slot(UnsafeCell::new(None)) }; MAX_CPUS]);
 
-/// Who runs on this CPU.
+/// The vCPU that runs on this CPU.
 #[inline]
 pub fn running() -> Option<&'static Running> {
     let at = percpu::info().current.load(Ordering::Relaxed);
@@ -70,19 +69,19 @@ pub fn running() -> Option<&'static Running> {
     (at != 0).then(|| unsafe { &*(at as *const Running) })
 }
 
-/// Makes `next` the one that runs on this CPU.
+/// Makes `next` the vCPU that runs on this CPU.
 ///
 /// # Safety
 /// Its state is this CPU's: it has been entered.
 pub(super) unsafe fn set_running(next: Running) {
     let slot = RUNNING.of(percpu::this_cpu());
-    // SAFETY: this CPU's slot, and nobody holds a reference: nothing runs here just now.
+    // SAFETY: this CPU's slot, to which there is no reference, because no vCPU runs here now.
     let running = unsafe { (*slot.0.get()).insert(next) };
     let at = core::ptr::from_ref(running) as u64;
     percpu::info().current.store(at, Ordering::Relaxed);
 }
 
-/// Lets go of the one that runs on this CPU; its registers have been saved.
+/// Releases the vCPU that runs on this CPU, after its registers have been saved.
 pub(super) fn clear_running() -> Option<Running> {
     percpu::info().current.store(0, Ordering::Relaxed);
     let slot = RUNNING.of(percpu::this_cpu());
@@ -93,7 +92,7 @@ pub(super) fn clear_running() -> Option<Running> {
     Some(running)
 }
 
-/// Points the exit stub at the vcpu_info whose flags it looks at; none while no vCPU runs.
+/// Sets the vcpu_info whose flags the exit stub tests; `None` while no vCPU runs.
 pub(super) fn set_vcpu_info(info: Option<&VcpuInfo>) {
     static NOBODY: AtomicU64 = AtomicU64::new(0);
     let at = info.map_or(&raw const NOBODY as u64, VcpuInfo::address);

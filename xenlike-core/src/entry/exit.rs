@@ -1,4 +1,4 @@
-//! The one way out of ring 0: what is owed is done first, softirq by softirq, then events.
+//! The one way out of ring 0: pending work is done first, then NMIs and events are delivered.
 
 use crate::arch::frame::TrapFrame;
 use crate::arch::{exception, work};
@@ -9,7 +9,7 @@ use crate::pv::bounce::{Bounce, bounce};
 use super::current::with_current;
 use super::{switch, timers, tracing};
 
-/// Called by the exit stub while work is pending on this CPU. The stub looks again afterwards.
+/// Called by the exit stub while work is pending on this CPU. The stub tests for work again afterwards.
 pub extern "C" fn exit_work(frame: &mut TrapFrame) {
     let due = work::take();
     if due & work::TIMER != 0 {
@@ -25,8 +25,8 @@ pub extern "C" fn exit_work(frame: &mut TrapFrame) {
     });
 }
 
-/// What comes up less often than deadlines.
-#[inline(never)] // its frame is not for every deadline to carry
+/// Does all work but deadlines, which are the most frequent.
+#[inline(never)] // keeps its stack frame off the timer path
 fn other_work(frame: &mut TrapFrame, due: u32) {
     crate::console::later::tell();
     if due & work::CLOCK != 0 && timers::correct_clock() {
@@ -37,7 +37,7 @@ fn other_work(frame: &mut TrapFrame, due: u32) {
     }
     crate::console::draw_some();
     if due & work::LIFE != 0 {
-        // Before the scheduler, which may idle for long: what can't be done yet is raised again.
+        // Before the scheduler, which may idle for long. Work that can't be done yet is raised again.
         crate::life::endings::act();
     }
     if due & work::DUMP != 0 {
@@ -51,8 +51,8 @@ fn other_work(frame: &mut TrapFrame, due: u32) {
     }
 }
 
-/// Called by the exit stub when an upcall is due for the vCPU: enters its event callback, and events stay
-/// masked until that one's iret.
+/// Called by the exit stub when an upcall is due for the vCPU: enters its event callback. Events stay masked until the
+/// callback returns by iret.
 pub extern "C" fn enter_upcall(frame: &mut TrapFrame) {
     with_current(frame, |ctx| {
         let callback = Bounce {
@@ -63,8 +63,7 @@ pub extern "C" fn enter_upcall(frame: &mut TrapFrame) {
     });
 }
 
-/// Enters the guest's NMI handler, which masks further NMIs until its iret. Without a handler the NMI is lost, as
-/// on Xen.
+/// Enters the guest's NMI handler and masks NMIs until its iret. Without a handler the NMI is lost, as on Xen.
 #[cold]
 fn nmi(mut ctx: Ctx<'_>) {
     let ctx = &mut ctx;

@@ -1,8 +1,8 @@
-//! What a CPU needs against speculation on the ways into ring 0 and out of it, in place of the plain
-//! ways. The stubs are plain as built; where a step is chosen, boot writes jumps over the instructions
-//! that [`sites`] names, before there are guests. So a CPU that needs nothing executes nothing.
+//! Mitigations against speculation on the ways into ring 0 and out of it. The stubs are built without them. If boot chooses
+//! one, it patches jumps to the hardened code over the instructions that [`sites`] names, before any guest runs. So a CPU
+//! that needs none executes nothing for them.
 //!
-//! The steps stand in the stubs' macros, in `.text.harden`; what they look at is [`STEPS`].
+//! The hardened code is in the stubs' macros, in section `.text.harden`; it reads [`STEPS`].
 #![expect(
     unsafe_code,
     reason = "refers to the stubs' table; sets SPEC_CTRL and EFER"
@@ -17,12 +17,12 @@ use crate::arch::{guest_choice, msr, percpu, section};
 use crate::kit::cell::PerCpu;
 use crate::kit::{MAX_CPUS, Once, Vaddr};
 
-/// What the steps look at.
+/// The settings that the hardened code reads.
 #[repr(C)]
 pub struct Steps {
     /// Bits of [`path`].
     pub path: AtomicU8,
-    /// A selector for VERW, which wants one in memory.
+    /// A selector in memory, the operand of VERW.
     pub selector: AtomicU16,
     /// SPEC_CTRL in ring 0.
     pub ring0: AtomicU32,
@@ -30,7 +30,7 @@ pub struct Steps {
     pub guest: AtomicU32,
 }
 
-/// Set once, at boot.
+/// The settings, set once at boot.
 pub static STEPS: Steps = Steps {
     path: AtomicU8::new(0),
     selector: AtomicU16::new(FLAT_RING3_SS),
@@ -40,22 +40,22 @@ pub static STEPS: Steps = Steps {
 
 static CHOICE: Once<Choice> = Once::new();
 
-/// A place where a jump or a call comes: its five bytes.
+/// An instruction to patch, by a jump or a call of five bytes.
 pub struct Site {
-    /// Where.
+    /// Its address.
     pub at: Vaddr,
-    /// What.
+    /// The jump or call.
     pub bytes: [u8; 5],
 }
 
-/// As the stubs note it, in bytes from the table's start.
+/// A site as the stubs note it, with addresses relative to the table's start.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Noted {
     at: i32,
     to: i32,
     opcode: u32,
-    /// Bytes of the instruction that is there.
+    /// The length of the instruction that is there.
     room: u32,
 }
 
@@ -64,7 +64,7 @@ unsafe extern "C" {
     static harden_sites_end: Noted;
 }
 
-/// Notes the choice, and tells which instructions it replaces: none, if it needs none.
+/// Records the choice of mitigations, and returns the instructions to patch for it.
 pub fn sites(choice: &Choice) -> impl Iterator<Item = Site> {
     let (ring0, guest) = choice.spec_ctrl.unwrap_or_default();
     STEPS.ring0.store(ring0, Ordering::Relaxed);
@@ -89,10 +89,10 @@ pub fn sites(choice: &Choice) -> impl Iterator<Item = Site> {
     })
 }
 
-/// EFER: automatic IBRS (APM vol. 2 §3.1.7).
+/// EFER.AIBRSE: automatic IBRS (APM vol. 2 §3.1.7).
 const EFER_AUTO_IBRS: u64 = 1 << 21;
 
-/// Sets this CPU's registers as chosen. What the firmware left in SPEC_CTRL goes.
+/// Sets this CPU's registers as chosen, whatever the firmware left in SPEC_CTRL.
 pub(super) fn init_cpu() {
     let Some(choice) = CHOICE.get() else {
         return;
@@ -109,8 +109,8 @@ pub(super) fn init_cpu() {
     }
 }
 
-/// A vCPU of the domain with the serial number `next` is about to run here: nothing that another domain
-/// taught the branch predictor may steer it.
+/// Called before a vCPU of the domain with serial number `next` runs here: issues a prediction barrier if another domain ran
+/// before, so that its training of the branch predictor can't steer this one.
 pub(super) fn between_domains(next: u64) {
     static LAST: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(0) }; MAX_CPUS]);
     if !CHOICE.get().is_some_and(|choice| choice.ibpb) {
@@ -122,14 +122,14 @@ pub(super) fn between_domains(next: u64) {
     }
 }
 
-/// This CPU is about to sleep: its sibling must not find in the buffers what was done here.
+/// Called before this CPU sleeps: clears its buffers, which its sibling could otherwise sample.
 pub(super) fn before_sleep() {
     if STEPS.path.load(Ordering::Relaxed) & path::VERW != 0 {
         guest_choice::clear_buffers(&STEPS.selector);
     }
 }
 
-/// The macros that the stubs are written with; `CALL_RUST` and `LEAVE_RING0` note their places.
+/// The macros of the stubs. `CALL_RUST` and `LEAVE_RING0` note the sites that boot may patch.
 macro_rules! macros {
     () => {
         r#"
@@ -139,7 +139,7 @@ macro_rules! macros {
 harden_sites:
 .popsection
 
-// A call of Rust on the way in. Hardened, the call goes by the steps of the way in.
+// Calls Rust on the way in. Patched, the call goes through the mitigations of the way in.
 .macro CALL_RUST target
 .Lsite\@:
     call \target
@@ -153,8 +153,8 @@ harden_sites:
 .popsection
 .endm
 
-// The instruction behind this one, which ends at `behind`, is where the way out begins. Hardened, a
-// jump over it leads to `hardened`, which does it there.
+// Notes the instruction that follows, which ends at `behind`, as the start of the way out. Patched, it is a jump to
+// `hardened`, which executes the mitigations and then the instruction.
 .macro LEAVE_RING0 hardened behind
 .Lsite\@:
 .pushsection .rodata.harden, "a"
@@ -162,9 +162,9 @@ harden_sites:
 .popsection
 .endm
 
-// Keeps rdi and rsi. The barrier comes first. The guest's rets must not steer ours: 32 calls fill the
-// return stack buffer with places where speculation stops. Nor must the history of its branches: five
-// times five taken branches push it out (Intel: Branch History Injection), after SPEC_CTRL is set.
+// Preserves rdi and rsi. The prediction barrier comes first. Then 32 calls fill the return stack buffer with addresses
+// at which speculation stops, so that the guest's returns can't steer ours. After SPEC_CTRL is set, five times five taken
+// branches push the guest's branches out of the history (Intel, "Branch History Injection").
 .macro HARDEN_ENTRY
     test byte ptr [rip + {steps}], {step_ibpb}
     jz 1f
@@ -215,7 +215,7 @@ harden_sites:
     xor edx, edx
 .endm
 
-// Uses rax, rcx, rdx, which are loaded after it.
+// Clobbers rax, rcx and rdx, which the exit loads afterwards.
 .macro HARDEN_EXIT
     test byte ptr [rip + {steps}], {step_spec_ctrl}
     jz 2f

@@ -1,4 +1,4 @@
-//! A CPU without a vCPU: the one place where an interrupt arrives in ring 0.
+//! A CPU without a vCPU. Only here do interrupts arrive in ring 0.
 
 use crate::arch::{halt, percpu, work};
 use crate::console;
@@ -7,14 +7,14 @@ use crate::mm::alloc;
 
 use super::{harden, timers, tracing};
 
-/// Waits until this CPU has a reason to ask the scheduler again.
+/// Waits until this CPU has a reason to schedule again.
 pub fn wait() {
     time::idle_begins();
     until_scheduled();
     time::idle_ends();
 }
 
-/// Does what comes up meanwhile. Frames that wait for scrubbing are scrubbed.
+/// Does the work that comes up, and scrubs freed frames in between.
 fn until_scheduled() {
     loop {
         console::later::tell();

@@ -1,4 +1,4 @@
-//! The ways in, told to each CPU: its IDT and the entry points of SYSCALL and SYSENTER.
+//! Sets up the ways into ring 0 on each CPU: the IDT and the entry points of SYSCALL and SYSENTER.
 #![expect(unsafe_code, reason = "loads the IDT and the entry MSRs")]
 
 use crate::kit::atomic::Ordering;
@@ -31,7 +31,7 @@ fn idt() -> &'static Idt {
     })
 }
 
-/// The stack of its own that a vector needs.
+/// The IST stack of a vector; 0 for the main stack.
 fn stack(number: u8) -> u8 {
     match number {
         exception::DB => Ist::Debug as u8,
@@ -50,7 +50,7 @@ fn privilege(number: u8) -> u8 {
     }
 }
 
-/// Tells this CPU, whose block is in use, its ways in.
+/// Sets up the ways in on this CPU, which uses its per-CPU block already.
 pub fn init_cpu(cpu: CpuId) {
     super::harden::init_cpu();
     let index = cpu.index();

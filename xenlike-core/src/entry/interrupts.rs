@@ -1,4 +1,4 @@
-//! Interrupts: each acknowledges and raises work; what it means is done on the way out.
+//! Interrupts. A handler acknowledges the interrupt and raises work, which is done on the way out.
 
 use crate::kit::atomic::{AtomicU32, Ordering};
 
@@ -13,24 +13,24 @@ use crate::console::later;
 use crate::domain::pirq;
 use crate::trace;
 
-/// The timer's.
+/// The local APIC's timer.
 pub extern "C" fn timer(_frame: &mut TrapFrame) {
     work::raise_here(work::TIMER);
     lapic::eoi();
 }
 
-/// Another CPU's, which has raised work here.
+/// An IPI of a CPU that has raised work here.
 pub extern "C" fn kick(_frame: &mut TrapFrame) {
     lapic::eoi();
 }
 
-/// Another CPU's, which waits for this one to flush.
+/// An IPI of a CPU that waits until this one has flushed its TLB.
 pub extern "C" fn flush(_frame: &mut TrapFrame) {
     tlb::answer();
     lapic::eoi();
 }
 
-/// Any other interrupt, by its vector.
+/// Any other interrupt.
 pub fn handle(vector: u8) {
     const SERIAL: u8 = Vector::Serial as u8;
     const SPURIOUS: u8 = Vector::Spurious as u8;
@@ -45,8 +45,8 @@ pub fn handle(vector: u8) {
     lapic::eoi();
 }
 
-/// A device's, for a domain: a level-triggered one is masked before it is acknowledged, and every one
-/// acknowledged before the domain hears of it.
+/// A device's interrupt, for a domain. A level-triggered one is masked before it is acknowledged, and it is acknowledged
+/// before the domain gets its event.
 fn from_device(vector: u8) {
     let told = pirq::arrived(vector);
     lapic::eoi();
@@ -61,18 +61,18 @@ fn from_device(vector: u8) {
     }
 }
 
-/// A vector that means nothing: a spurious one of the old controllers, or a message that domain 0 let
-/// a device send. Said a few times only, because it may come often.
+/// An interrupt without a handler: a spurious one of the old controllers, or a message that domain 0 let a device send.
+/// Logged a few times only, because there may be many.
 fn stray(vector: u8) {
-    static SAID: AtomicU32 = AtomicU32::new(0);
-    const MOST: u32 = 16;
-    if SAID.fetch_add(1, Ordering::Relaxed) < MOST {
+    static LOGGED: AtomicU32 = AtomicU32::new(0);
+    const MAX_LOGGED: u32 = 16;
+    if LOGGED.fetch_add(1, Ordering::Relaxed) < MAX_LOGGED {
         log::warn!("interrupt {vector:#x} has no handler");
     }
 }
 
-/// An NMI: the end of the machine, an update of its microcode, or of unknown cause. It may have hit this CPU while it
-/// held the console's lock.
+/// An NMI: a CPU stops the machine or updates its microcode, or the cause is unknown. It may have interrupted this CPU while
+/// it held the console's lock, so nothing is logged here.
 pub extern "C" fn nmi(frame: &mut TrapFrame) {
     stop::stop_if_told();
     let pause = || {

@@ -1,7 +1,9 @@
-//! In and out of ring 0: stubs, who handles which trap, and the one way out: work, schedule, switch,
-//! events, return to the guest.
+//! The ways into ring 0 and the one way out. Stubs save the registers, a table dispatches each trap to its handler, and
+//! before the CPU returns to a guest the exit does the pending work, schedules, switches and delivers events.
 //!
-//! Holes that no emulator shows, and what guards each: docs/entry.md.
+//! What a trap means to a guest is not decided here, but by the room for the vCPU's kind (`pv`).
+//!
+//! docs/entry.md lists the known holes of such entries that no emulator shows, and the line that guards each.
 
 pub mod current;
 

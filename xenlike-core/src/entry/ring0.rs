@@ -41,7 +41,7 @@ pub fn trapped(frame: &mut TrapFrame) {
     if let Some(landing) = extable::lookup(frame.rip) {
         let again = number == exception::PF && {
             let address = cr::cr2();
-            is_stale(frame.error, address) || is_mended_for_return(frame, address)
+            is_stale(frame.error, address) || ldt_is_mapped_for_return(frame, address)
         };
         if !again {
             keep(frame, cr::cr2());
@@ -52,10 +52,10 @@ pub fn trapped(frame: &mut TrapFrame) {
     dump::fatal(frame, "exception in the hypervisor");
 }
 
-/// Whether a fault of a guest copy came from a translation that the guest has since made more
-/// permissive: it need not flush for that, so the copy is tried once more. The fault itself has
-/// dropped the translation (SDM vol. 3 §5.10.2). Only once in a row at an address: what else forbids
-/// the access (a table above the entry) does not change by trying.
+/// Whether a fault of a guest copy came from a stale translation: the guest has made the entry more permissive since, for
+/// which it need not flush. Then the copy is tried again; the fault has dropped the translation (SDM vol. 3, "Invalidation of
+/// TLBs and Paging-Structure Caches"). It is tried only once in a row at an address, as the access may be forbidden by an
+/// upper table, which trying again doesn't change.
 fn is_stale(code: u32, address: u64) -> bool {
     let last = &NOTES.of(percpu::this_cpu()).retried;
     if last.swap(0, Ordering::Relaxed) == address {
@@ -74,9 +74,9 @@ fn is_stale(code: u32, address: u64) -> bool {
 /// Whether the IRET to the guest faulted for a descriptor of the guest's LDT that is mapped now, so that the IRET is to
 /// be tried again.
 #[cold]
-#[inline(never)] // it needs much of the stack, and other faults of ring 0 hit with little left
-fn is_mended_for_return(frame: &mut TrapFrame, address: u64) -> bool {
-    // Anywhere else the vCPU's state may be in use.
+#[inline(never)] // needs much stack, of which other faults of ring 0 have little left
+fn ldt_is_mapped_for_return(frame: &mut TrapFrame, address: u64) -> bool {
+    // Elsewhere in ring 0 the vCPU's state may be in use.
     if !is_at_return(frame) {
         return false;
     }

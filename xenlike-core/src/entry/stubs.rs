@@ -1,14 +1,14 @@
 //! The ways into ring 0 and the one way out: the only assembly on a guest's path.
 //!
-//! Each stub brings the machine into the same state: all registers in a [`TrapFrame`], those that a
-//! guest could have steered cleared, direction and alignment flags clear. What happens next is
-//! Rust: one of [`super::traps::HANDLERS`] or [`super::syscall::handle_syscall`].
+//! Each stub establishes the same state: all registers are in a [`TrapFrame`], the registers are cleared so that a guest's
+//! values can't steer speculation, and the direction and alignment flags are clear. Then it calls Rust: one of
+//! [`super::traps::HANDLERS`], or [`super::syscall::handle_syscall`].
 //!
-//! Where the stacks are: a trap from a guest arrives on the frame at the top of the CPU's block
-//! (TSS.RSP0); a trap from ring 0 (the idle loop, a guest copy that faults) nests below; #DB, NMI,
-//! #DF and #MC arrive on stacks of their own inside the same block, because they can hit before a
-//! stub has switched the stack (`mov ss` then `syscall`; an NMI at the first instruction). If they came from a
-//! guest, all but #DF then move to the top frame: only the ordinary way out may return to a guest.
+//! Stacks: a trap from a guest pushes its frame at the top of the CPU's block (TSS.RSP0). A trap from ring 0 (in the idle
+//! loop, or a guest copy that faults) nests below. #DB, NMI, #DF and #MC have their own stacks inside the same block,
+//! because they can be raised before a stub has switched stacks (`mov ss` before `syscall`; an NMI at the first
+//! instruction). If they interrupted a guest, all but #DF move to the top frame, as only the ordinary exit may return to a
+//! guest.
 #![expect(unsafe_code, reason = "the stubs themselves")]
 
 use core::arch::global_asm;
@@ -20,8 +20,8 @@ use crate::arch::percpu::{BLOCK_BYTES, CpuInfo, FRAME_FROM_TOP};
 use crate::arch::speculation::choice::path;
 use crate::kit::MAX_CPUS;
 
-/// Where the CPU's syscall stub keeps the guest's rsp for the two instructions until it is pushed,
-/// and the stack it switches to. One line a CPU, so that no GS base is needed to find it.
+/// Where the CPU's syscall stub keeps the guest's rsp for two instructions, until it is pushed, and the stack to which it
+/// switches. Each CPU has stubs of its own that address it relative to rip, so that GS stays the guest's.
 #[repr(C, align(16))]
 pub struct SyscallScratch {
     /// The guest's rsp.
@@ -38,12 +38,12 @@ const EMPTY: SyscallScratch = SyscallScratch {
     guest_rsp: crate::kit::atomic::AtomicU64::new(0),
     stack: crate::kit::atomic::AtomicU64::new(0),
 };
-/// One a CPU; written by [`super::init_cpu`], read by the stubs.
+/// One for each CPU. [`super::init_cpu`] writes it, the stubs read it.
 pub static SYSCALL_SCRATCH: [SyscallScratch; MAX_CPUS] = [EMPTY; MAX_CPUS];
 
-/// Bytes between two CPUs' syscall stubs.
+/// The distance between the syscall stubs of two CPUs, in bytes.
 pub const SYSCALL_STUB_BYTES: usize = 64;
-/// Bytes between two vectors' stubs.
+/// The distance between the stubs of two vectors, in bytes.
 pub const VECTOR_STUB_BYTES: usize = 16;
 
 unsafe extern "C" {
@@ -51,9 +51,9 @@ unsafe extern "C" {
     pub static vector_stubs: u8;
     /// `MAX_CPUS` stubs for LSTAR, [`SYSCALL_STUB_BYTES`] apart.
     pub static syscall_stubs: u8;
-    /// The same for CSTAR.
+    /// The stubs for CSTAR, likewise.
     pub static syscall32_stubs: u8;
-    /// The same for IA32_SYSENTER_EIP.
+    /// The stubs for IA32_SYSENTER_EIP, likewise.
     pub static sysenter_stubs: u8;
     /// The IRET that leaves ring 0.
     pub static iret_to_guest: u8;
@@ -73,7 +73,7 @@ global_asm!(
     r#"
 .endm
 
-// What a guest left in the registers must not steer speculation in ring 0.
+// Clears the registers, so that a guest's values don't steer speculation in ring 0.
 .macro CLEAR_REGISTERS
     xor eax, eax
     xor ecx, ecx
@@ -91,33 +91,32 @@ global_asm!(
     xor r15d, r15d
 .endm
 
-// An interrupt gate leaves DF and AC as the guest had them (APM vol. 2 8.9.1).
+// An interrupt gate doesn't clear DF and AC (APM vol. 2 8.9.1).
 .macro CLEAN_FLAGS
     cld
     CLOSE_GUEST_MEMORY
 .endm
 
-// Where a change of address space on entry would go (a page-table isolated CPU): both ways into
-// ring 0 and the way out name the place.
+// Page-table isolation would change the address space here: all ways into ring 0 and the way out have the place.
 .macro ENTER_ADDRESS_SPACE
 .endm
 .macro LEAVE_ADDRESS_SPACE
 .endm
 
-// Rust wants its stack at a multiple of 16 when it is called: a word below the frame, which stays there
-// until the way out. Frames are loaded from above it.
+// Rust is called with rsp at a multiple of 16, for which this word is below the frame. It stays there until the exit, so
+// frames are loaded from above it.
 .macro ALIGN_STACK
     sub rsp, 8
 .endm
 
-// The registers that SYSRET leaves alone, from the frame above the word.
+// Loads the registers that SYSRET doesn't, from the frame above the word.
 .macro LOAD_REGISTERS
 "#,
     load_registers!(),
     r#"
 .endm
 
-// All registers, and rsp to where IRET takes the rest from.
+// Loads all registers, and leaves rsp where IRET takes the rest from.
 .macro LOAD_FOR_IRET
     LOAD_REGISTERS
     mov r11, [rsp + 56]
@@ -154,8 +153,8 @@ vector_stubs:
     .set v, v + 1
 .endr
 
-// Exceptions with an error code whose vectors devices can send, too: no interrupt pushes one. The CPU's five words
-// begin at a multiple of 16 (APM vol. 2 §8.9.3), so without a sixth rsp is at an odd multiple of 8.
+// Exceptions with an error code whose vectors devices can use, too; an interrupt pushes no error code. The CPU pushes its
+// five words below a multiple of 16 (APM vol. 2 §8.9.3), so without an error code rsp is at an odd multiple of 8.
 .irp number, 17, 21, 29, 30
 .balign 16
 error_stub_\number:
@@ -185,8 +184,8 @@ trap_common:
     jnz exit_to_guest
     jmp .Lrestore_and_iret
 
-// #DB, NMI, #MC, on stacks of their own. From a guest they move to the top frame: the return there may fault,
-// and owes the guest all that the ordinary way out does. From ring 0 they stay: the main stack may not be in use yet.
+// #DB, NMI and #MC, which have their own stacks. From a guest they move to the top frame, because a return to a guest may
+// fault, and must do the work of the ordinary exit. From ring 0 they stay, as the main stack may not be in use yet.
 trap_ist:
     ENTER_ADDRESS_SPACE
     SAVE_REGISTERS
@@ -204,8 +203,8 @@ trap_ist:
     mov rsp, rdx
     cmp byte ptr [rsp + {vector}], {nmi}
     jne 2f
-    // The CPU holds NMIs back until it executes an IRET (APM vol. 2 §8.2.3), but this one may leave by
-    // another vCPU's SYSRET or go to sleep: an IRET to the next instruction ends that here.
+    // The CPU blocks NMIs until it executes an IRET (APM vol. 2 §8.2.3). This CPU may leave by the SYSRET of another vCPU,
+    // or go to sleep, so an IRET to the next instruction ends the blocking here.
     mov rax, rsp
     push 0
     push rax
@@ -220,7 +219,7 @@ trap_ist:
     test byte ptr [rsp + 8 + {cs}], 3
     jnz exit_to_guest
 
-// Back to ring 0, to exactly where the trap hit.
+// Returns to ring 0, to exactly where the trap was raised.
 .Lrestore_and_iret:
     LEAVE_RING0 return_hardened, return_tested
     mov rax, [rsp + 8 + {rip}]
@@ -228,7 +227,7 @@ return_tested:
     LOAD_FOR_IRET
     iretq
 
-// The trap may have hit the way out, behind the steps that its own way in undid: they are taken again.
+// The trap may have interrupted the exit after its mitigations, which the way in has undone: they are executed again.
 .pushsection .text.harden, "ax"
 return_hardened:
     mov rax, [rsp + 8 + {rip}]
@@ -250,7 +249,7 @@ leave_to_guest:
     ALIGN_STACK
     jmp exit_to_guest
 
-// No error code, and the vector word that says so.
+// The frame's error code and vector of a system call.
 .balign 8
 syscall_vector:
     .long 0, {syscall_vector}
@@ -267,22 +266,23 @@ syscall_common:
     CLEAR_REGISTERS
     ALIGN_STACK
     CALL_RUST {handle_syscall}
-// The word above rsp begins the top frame. Nothing may be owed to the guest or to this CPU when it leaves.
+// The top frame begins above the word at rsp. The CPU leaves only if there is neither work for it nor an event for the
+// guest.
 exit_to_guest:
     cmp dword ptr [rsp + 8 + {work}], 0
     jne exit_slow
     mov rax, [rsp + 8 + {vcpu_info}]
     cmp byte ptr [rax], 0
     jne exit_event
-// From here to `iret_to_guest` the CPU only leaves: `return_hardened` knows this range.
+// `return_hardened` relies on it that from here to `iret_to_guest` the CPU only leaves.
 exit_clean:
     LEAVE_ADDRESS_SPACE
     LEAVE_RING0 exit_hardened, exit_clean_tested
     test byte ptr [rsp + 8 + {vector} + 1], 1
 exit_clean_tested:
     jz exit_iret
-    // SYSRET loads a non-canonical RIP in ring 0 on Intel: leave by IRET then (SDM vol. 2, SYSRET). Of RIP's
-    // upper half, bits 15 to 31 must be alike: adding to bit 15 then leaves bits 16 to 31 clear.
+    // On Intel, SYSRET faults in ring 0 if RIP isn't canonical (SDM vol. 2, SYSRET), so such a frame leaves by IRET. RIP is
+    // canonical if bits 15 to 31 of its upper half are equal: adding 1 to bit 15 then leaves bits 16 to 31 clear.
     mov eax, [rsp + 8 + {rip} + 4]
     add eax, 1 << 15
     shr eax, 16
@@ -320,8 +320,8 @@ exit_slow:
     call {exit_work}
     jmp exit_to_guest
 
-// The guest's frame could not be loaded. The handler of that fault came back here with the guest's
-// registers as they were and rsp at its frame: make it a trap frame again.
+// IRET could not load the guest's frame. The handler of that fault returns here, with the guest's registers loaded and
+// rsp at what IRET takes, so that a trap frame is pushed again.
 iret_failed:
     push 0
     SAVE_REGISTERS
@@ -344,7 +344,7 @@ syscall32_common:
     CALL_RUST {handle_syscall32}
     jmp exit_to_guest
 
-// SYSENTER keeps neither rip nor rsp and clears none of TF, NT, AC, DF (SDM vol. 2, SYSENTER).
+// SYSENTER saves neither rip nor rsp, and clears none of TF, NT, AC and DF (SDM vol. 2, SYSENTER).
 sysenter_common:
     push {ss3}
     push 0

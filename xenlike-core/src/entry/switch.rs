@@ -1,7 +1,7 @@
-//! Which vCPU this CPU runs, and moving registers between the top frame and vCPUs.
+//! Chooses the vCPU that this CPU runs, and switches to it.
 //!
-//! One stack a CPU: a switch saves the top frame and the rest of the registers into the old vCPU,
-//! loads the new one's, and returns to the exit stub, which leaves with whatever is in the top frame.
+//! There is one stack for each CPU: a switch saves the top frame and the other registers to the old vCPU, loads those of
+//! the new one, and returns to the exit stub, which leaves with whatever is in the top frame.
 #![expect(unsafe_code, reason = "a CPU's first step out of ring 0")]
 
 use crate::kit::atomic::Ordering;
@@ -20,7 +20,7 @@ use crate::mm::space;
 use crate::sched::Choice;
 use crate::trace;
 
-/// Decides who runs on this CPU and makes it so. Without anybody, the CPU idles in here.
+/// Lets the scheduler choose, and switches. While there is no vCPU to run, the CPU idles in here.
 pub fn schedule(frame: &mut TrapFrame) {
     let cpu = percpu::this_cpu();
     loop {
@@ -48,7 +48,7 @@ pub fn schedule(frame: &mut TrapFrame) {
     }
 }
 
-/// Tells the scheduler alone about this CPU's own vCPU: the CPU asks it right afterwards.
+/// Reports changes of this CPU's own vCPU to the scheduler. Nothing else is to be done: the CPU schedules right afterwards.
 struct Here<'a>(&'a Vcpu, u64);
 
 impl Schedule for Here<'_> {
@@ -60,17 +60,17 @@ impl Schedule for Here<'_> {
     }
 }
 
-/// A running vCPU that blocked or was held goes to sleep for the scheduler.
+/// Reports to the scheduler that the running vCPU sleeps, if it has blocked or is held.
 fn settle_sleep(now_ns: u64) {
     if let Some(running) = current::running() {
         running.vcpu.gate.settle(&Here(&running.vcpu, now_ns));
     }
 }
 
-/// Saves the vCPU that runs here, if one does.
+/// Saves the vCPU that runs here, if there is one.
 fn switch_away(frame: &mut TrapFrame, now_ns: u64) {
     if current::with_current(frame, context::save).is_none() {
-        // Nobody's registers are here: whoever the scheduler believes here never came (see below).
+        // No vCPU's registers are here: `switch_to` has not let in the one that the scheduler chose.
         return unbind(now_ns);
     }
     space::load_master();
@@ -90,14 +90,14 @@ fn switch_away(frame: &mut TrapFrame, now_ns: u64) {
     drop(dom);
 }
 
-/// Tells the scheduler that the unit which ran here last may run elsewhere.
+/// Tells the scheduler that the unit that ran here last may run on another CPU now.
 fn unbind(now_ns: u64) {
     if let Some(cpu) = SCHED.saved(percpu::this_cpu(), now_ns) {
         work::raise(cpu, work::SCHEDULE);
     }
 }
 
-/// Loads `vcpu`; false if it may not run, or not any more, which the scheduler then knows too.
+/// Switches to `vcpu`. Returns false if it may not run any more; the scheduler has been told so then.
 fn switch_to(vcpu: Arc<Vcpu>, frame: &mut TrapFrame, now_ns: u64) -> bool {
     let Some(dom) = vcpu.domain() else {
         vcpu.gate.hold(pause::DYING, &Here(&vcpu, now_ns));
@@ -120,7 +120,7 @@ fn switch_to(vcpu: Arc<Vcpu>, frame: &mut TrapFrame, now_ns: u64) -> bool {
     true
 }
 
-/// What a CPU does from the end of its boot on: it waits for a vCPU, and leaves ring 0 with it.
+/// Enters the scheduler for the first time, at the end of a CPU's boot. It leaves ring 0 with a vCPU.
 pub fn run() -> ! {
     work::raise_here(work::SCHEDULE);
     if let Err(error) = SCHED.bring_online(percpu::this_cpu()) {
@@ -129,7 +129,7 @@ pub fn run() -> ! {
             percpu::this_cpu()
         );
     }
-    // SAFETY: the stub takes the stack's top frame, which the exit work below it fills before the
-    // frame is used: there is work, and the scheduler returns only with a vCPU in the frame.
+    // SAFETY: the stub leaves with the top frame. As work is pending, `exit_work` fills it before: the scheduler returns
+    // only with a vCPU in the frame.
     unsafe { super::stubs::leave_to_guest() }
 }

@@ -10,13 +10,13 @@ use crate::hypercall::{self, InRegisters, Outcome};
 use crate::kit::AtomicRef;
 use crate::pv::bounce::{Bounce, Stuck, bounce, deliver, deliver_from, end};
 
-/// Flags that SYSENTER left as user mode had them and that user mode gets back.
+/// The flags of user mode that SYSENTER doesn't change and that are restored.
 pub const SYSENTER_KEEP: u64 = rflags::GUEST_SETTABLE & !(rflags::TF | rflags::NT | rflags::RF);
 
-/// A hypercall's number of bytes: `syscall` is 0f 05, to be executed again for a continuation.
+/// The length of `syscall` (0f 05), which is executed again for a continuation.
 const SYSCALL_BYTES: u64 = 2;
 
-/// `syscall` in 64-bit code.
+/// Handles `syscall` in 64-bit code.
 pub extern "C" fn handle_syscall(frame: &mut TrapFrame) {
     let Some(running) = running() else {
         return;
@@ -56,8 +56,8 @@ fn apply(frame: &mut TrapFrame, outcome: Outcome) {
     });
 }
 
-/// A system call of a user process.
-#[inline(never)] // its frame is not for every hypercall to carry
+/// Handles a system call of a user process.
+#[inline(never)] // keeps its stack frame off the hypercall path
 fn from_user(frame: &mut TrapFrame, running: &'static Running) {
     let entered = running.with(frame, |ctx| {
         let callback = ctx.st.pv().callbacks.syscall.into();
@@ -65,7 +65,7 @@ fn from_user(frame: &mut TrapFrame, running: &'static Running) {
     });
     match entered {
         Ok(()) => {}
-        // The kernel has no entry for system calls.
+        // The kernel has registered no entry point for system calls.
         Err(Stuck::NoHandler) => no_entry(frame),
         Err(stuck) => give_up(frame, stuck),
     }
@@ -76,7 +76,7 @@ fn no_entry(frame: &mut TrapFrame) {
     with_current(frame, invalid_opcode);
 }
 
-/// Enters the guest kernel as `to` says, or ends a domain that can't be entered: for who does nothing else.
+/// Enters the guest's kernel as `to` says, or ends a domain that can't be entered. For handlers that do nothing else.
 #[inline(always)] // see `deliver`
 pub fn enter_kernel(
     frame: &mut TrapFrame,
@@ -92,7 +92,7 @@ pub fn enter_kernel(
     }
 }
 
-/// `syscall` in compatibility mode (AMD).
+/// Handles `syscall` in compatibility mode, which only AMD's CPUs have.
 pub extern "C" fn handle_syscall32(frame: &mut TrapFrame) {
     with_current(frame, |ctx| {
         let callback = ctx.st.pv().callbacks.syscall32;
@@ -104,7 +104,7 @@ pub extern "C" fn handle_syscall32(frame: &mut TrapFrame) {
     });
 }
 
-/// `sysenter`, which says neither where it came from nor with which stack.
+/// Handles `sysenter`, which saves neither rip nor rsp.
 pub extern "C" fn handle_sysenter(frame: &mut TrapFrame) {
     with_current(frame, |ctx| {
         let callback = ctx.st.pv().callbacks.sysenter;
@@ -117,15 +117,15 @@ pub extern "C" fn handle_sysenter(frame: &mut TrapFrame) {
     });
 }
 
-/// #UD at the `syscall` itself, which is two bytes back.
+/// Injects #UD at the `syscall` instruction itself.
 #[cold]
-#[inline(never)] // not for every system call to carry
+#[inline(never)] // off the path of system calls
 fn invalid_opcode(ctx: &mut Ctx<'_>) {
     ctx.regs.rip = ctx.regs.rip.wrapping_sub(SYSCALL_BYTES);
     bounce(ctx, Bounce::exception(ctx.st, 6, None));
 }
 
-/// Ends the domain whose vCPU runs here and is stuck.
+/// Ends the domain of the vCPU that runs here and is stuck.
 #[cold]
 fn give_up(frame: &mut TrapFrame, stuck: Stuck) {
     with_current(frame, |ctx| end(ctx, stuck.why()));

@@ -1,4 +1,4 @@
-//! Deadlines: what to do when one passes.
+//! Acts on deadlines that have passed.
 
 use crate::kit::atomic::Ordering;
 use alloc::sync::Arc;
@@ -12,11 +12,11 @@ use crate::domain::{self, Domain, notify};
 use crate::life::machine_check;
 use crate::timer::{Key, What};
 
-/// Deadlines that are acted on in one go. A domain may set as many to one moment as it has vCPUs.
+/// The most deadlines that are handled at once. A domain can set as many to the same time as it has vCPUs.
 const MAX_EXPIRED: usize = 64;
 
-/// Acts on the deadlines of this CPU that have passed. Those that are left over have the timer's interrupt come
-/// at once, which other interrupts may precede.
+/// Handles the deadlines of this CPU that have passed. If some are left, the timer is set to fire at once, so that other
+/// interrupts can come in between.
 pub fn expire() {
     let cpu = percpu::this_cpu();
     let now = time::stamp();
@@ -31,7 +31,7 @@ pub fn expire() {
     program(now);
 }
 
-/// Acts on one, which is mostly of who runs here.
+/// Handles a deadline. Most are of the domain that runs here, which needs no lookup.
 fn act(key: Key, now_ns: u64) {
     let here = running().filter(|running| running.dom.id() == key.dom);
     if let Some(running) = here {
@@ -43,7 +43,7 @@ fn act(key: Key, now_ns: u64) {
     }
 }
 
-/// What each CPU does for itself from time to time.
+/// Does the periodic work of each CPU: it looks for machine checks and corrects its clock.
 pub fn upkeep() {
     let mut again_ns = machine_check::look();
     if let Some(period_ns) = platform_clock::period_ns() {
@@ -53,8 +53,8 @@ pub fn upkeep() {
     set_upkeep_in(again_ns);
 }
 
-/// Corrects this CPU's clock; true if it changed. Deadlines are set by it anew.
-#[inline(never)] // not for others' work to carry
+/// Corrects this CPU's clock, and has the timer set again if that changed it. Returns whether it did.
+#[inline(never)] // keeps its stack frame off the path of other work
 pub fn correct_clock() -> bool {
     let is_corrected = platform_clock::correct();
     if is_corrected {
@@ -70,7 +70,7 @@ fn act_for(dom: &Arc<Domain>, key: Key, now_ns: u64) {
     match key.what {
         What::Singleshot => {
             let due_ns = vcpu.singleshot_ns.load(Ordering::Acquire);
-            // It may be set anew meanwhile.
+            // Another CPU may set a new deadline meanwhile, which must not be lost.
             let take = || {
                 let (acquire, relaxed) = (Ordering::AcqRel, Ordering::Relaxed);
                 vcpu.singleshot_ns

@@ -1,5 +1,5 @@
-//! What `entry` records while tracing is on: hypercalls and traps, by tables of their own that take the place of the
-//! plain ones; who runs.
+//! Trace records of `entry`: hypercalls and traps, through tables that replace the plain ones while tracing is on, and
+//! which vCPU runs.
 
 use guest_pv_abi::trace::{
     TRC_64_FLAG, TRC_PV_HYPERCALL_V2, TRC_PV_PAGE_FAULT, TRC_PV_TRAP, TRC_SCHED_SWITCH,
@@ -18,12 +18,12 @@ use crate::hypercall::{self, Passed};
 use crate::kit::{DomId, VcpuId};
 use crate::trace::{record, runs, word_of};
 
-/// The first vector that is no exception.
+/// The first vector that isn't an exception's.
 const EXCEPTIONS: usize = 32;
 
 static TRACED_HYPERCALLS: [Door; hypercall::PLACES] = [traced_hypercall; hypercall::PLACES];
 
-/// Exceptions that the guest caused. Those that may hit ring 0 anywhere, on stacks of their own, go by as they are.
+/// Exceptions are recorded, except those that may be raised anywhere in ring 0 and have their own stacks.
 static TRACED_TRAPS: [TrapHandler; 256] = {
     let mut table = TRAP_HANDLERS;
     let mut n = 0;
@@ -36,7 +36,7 @@ static TRACED_TRAPS: [TrapHandler; 256] = {
     table
 };
 
-/// Does what has come up about tracing.
+/// Does pending work of tracing.
 pub fn act(due: u32) {
     if due & work::TRACE_DOORS != 0 {
         choose_doors();
@@ -46,8 +46,8 @@ pub fn act(due: u32) {
     }
 }
 
-/// Takes the tables that fit. Several CPUs may be here when tracing is switched on and off in a row: whichever sets them
-/// last looks again afterwards.
+/// Sets the tables for the present state of tracing. Several CPUs may be here if tracing is switched on and off quickly, so
+/// a CPU looks again after it has set them: the last one to do so sets the right ones.
 fn choose_doors() {
     loop {
         let on = crate::trace::on();
@@ -60,7 +60,7 @@ fn choose_doors() {
     }
 }
 
-/// Notes who runs, which a CPU doesn't know that had no switch since tracing is on.
+/// Notes which vCPU runs, for a CPU that has not switched since tracing is on.
 fn note(running: &Running) {
     runs(word_of(running.dom.id(), running.vcpu.id));
 }
@@ -101,7 +101,7 @@ fn halves(word: u64) -> [u32; 2] {
     [word as u32, (word >> 32) as u32]
 }
 
-/// `vcpu` doesn't run here any more.
+/// Records that `vcpu` stops running here.
 #[cold]
 pub fn leaves(dom: &Domain, vcpu: &Vcpu, activity: Activity) {
     let vcpu = word_of(dom.id(), vcpu.id);
@@ -109,13 +109,13 @@ pub fn leaves(dom: &Domain, vcpu: &Vcpu, activity: Activity) {
     runstate::trace(vcpu, Activity::Running, activity);
 }
 
-/// `vcpu` runs here from now on.
+/// Records that `vcpu` starts to run here.
 #[cold]
 pub fn enters(dom: &Domain, vcpu: &Vcpu) {
     switch(word_of(dom.id(), vcpu.id));
 }
 
-/// Nothing runs here.
+/// Records that this CPU idles.
 #[cold]
 pub fn idles() {
     switch(word_of(DomId::IDLE, VcpuId(percpu::this_cpu().0)));

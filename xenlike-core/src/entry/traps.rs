@@ -1,4 +1,4 @@
-//! Who handles which trap.
+//! Dispatches traps to their handlers.
 
 use super::current::{Running, running, with_current};
 use super::{dump, interrupts, ring0, syscall};
@@ -13,13 +13,13 @@ use crate::pv::bounce::{Bounce, inject};
 use crate::pv::emulate::{self, Invalid};
 use crate::pv::page_fault;
 
-/// The system call gate of 32-bit Linux: open to ring 3.
+/// The system call gate of 32-bit Linux, which ring 3 may use.
 pub const SYSCALL_GATE: u8 = 0x80;
 
-/// Who handles a trap.
+/// A handler of a trap.
 pub type TrapHandler = extern "C" fn(&mut TrapFrame);
 
-/// Every trap and interrupt by vector: a table, so that each pays for its own stack frame and no other's.
+/// The handlers of all traps and interrupts, by vector. Through a table each pays only for its own stack frame (ADR 12).
 pub static TRAP_HANDLERS: [TrapHandler; 256] = {
     let mut table: [TrapHandler; 256] = [interrupt; 256];
     let mut n = 0;
@@ -53,14 +53,14 @@ pub static TRAP_HANDLERS: [TrapHandler; 256] = {
     table
 };
 
-/// The table that the stubs go by: another one while traps are traced.
+/// The table that the stubs use: another one while traps are traced.
 pub static HANDLERS: AtomicRef<[TrapHandler; 256]> = AtomicRef::new(&TRAP_HANDLERS);
 
-/// The first vector that an APIC takes for an interrupt too (SDM vol. 3 §11.5.2).
+/// The first vector that an APIC accepts for an interrupt (SDM vol. 3, "Valid Interrupt Vectors").
 const FIRST_SHARED: usize = 16;
 
-/// A vector at which devices can send interrupts as well: one in service is no guest's exception. Both an
-/// interrupt and an exception of the same vector at once are taken for one interrupt.
+/// A vector that is an exception's and that devices can use for interrupts, too: an interrupt is in service in the local
+/// APIC. An interrupt and an exception of the same vector at the same time are treated as one interrupt.
 extern "C" fn exception_or_interrupt(frame: &mut TrapFrame) {
     let vector = frame.vector as u8;
     if lapic::is_in_service(vector) {
@@ -72,7 +72,7 @@ extern "C" fn exception_or_interrupt(frame: &mut TrapFrame) {
     }
 }
 
-/// What a guest caused is `act`'s; the rest is the core's own.
+/// Calls `act` for a guest's trap; a trap in ring 0 is the hypervisor's own.
 #[inline]
 fn from_guest(frame: &mut TrapFrame, act: impl FnOnce(&mut Ctx<'_>)) {
     if frame.from_guest() {
@@ -94,13 +94,15 @@ extern "C" fn page_fault(frame: &mut TrapFrame) {
         return;
     };
     let (code, address) = (frame.error, cr::cr2());
-    if page_fault::may_be_ours(code) {
+    if page_fault::may_be_handled(code) {
         return handle(running, frame, address);
     }
-    syscall::enter_kernel(frame, running, |ctx| page_fault::tell(ctx, address, code));
+    syscall::enter_kernel(frame, running, |ctx| {
+        page_fault::prepare_fault(ctx, address, code)
+    });
 }
 
-#[inline(never)] // its frame is not for the guest's own faults to carry
+#[inline(never)] // keeps its stack frame off the path of faults that are injected
 fn handle(running: &'static Running, frame: &mut TrapFrame, address: u64) {
     running.with(frame, |ctx| page_fault::handle(ctx, address));
 }
@@ -116,14 +118,14 @@ extern "C" fn invalid_opcode(frame: &mut TrapFrame) {
     let Some(running) = running() else {
         return;
     };
-    match emulate::look_at(frame) {
+    match emulate::classify_ud(frame) {
         Invalid::Instruction => undefined(running, frame),
         Invalid::ForcedCpuid => forced_cpuid(running, frame),
-        Invalid::Perhaps => perhaps(running, frame),
+        Invalid::Unknown => maybe_prefixed(running, frame),
     }
 }
 
-#[inline(never)] // its frame is not for every #UD to carry
+#[inline(never)] // keeps its stack frame off the other paths
 fn undefined(running: &'static Running, frame: &mut TrapFrame) {
     syscall::enter_kernel(frame, running, |ctx| {
         Bounce::exception(ctx.st, exception::UD, None)
@@ -136,7 +138,7 @@ fn forced_cpuid(running: &'static Running, frame: &mut TrapFrame) {
 }
 
 #[inline(never)] // likewise
-fn perhaps(running: &'static Running, frame: &mut TrapFrame) {
+fn maybe_prefixed(running: &'static Running, frame: &mut TrapFrame) {
     running.with(frame, emulate::invalid_opcode);
 }
 
@@ -146,7 +148,7 @@ extern "C" fn system_call_gate(frame: &mut TrapFrame) {
     });
 }
 
-/// #NM: the guest has CR0.TS set and used the FPU. As on Xen, TS is clear when its handler runs.
+/// #NM: the guest used the FPU with CR0.TS set. As on Xen, TS is clear when its handler runs.
 extern "C" fn device_not_available(frame: &mut TrapFrame) {
     from_guest(frame, |ctx| {
         cr::clts();
@@ -157,7 +159,7 @@ extern "C" fn device_not_available(frame: &mut TrapFrame) {
     });
 }
 
-/// #DB: the guest finds the cause in the DR6 that it reads.
+/// #DB: its cause is added to the guest's DR6.
 extern "C" fn debug(frame: &mut TrapFrame) {
     if !frame.from_guest() {
         return debug_in_ring0(frame);
@@ -168,8 +170,8 @@ extern "C" fn debug(frame: &mut TrapFrame) {
     });
 }
 
-/// SYSENTER with TF, a breakpoint on a stack that `mov ss` delayed, or one on what is copied from or to the
-/// guest: not ours to act on, and the copy goes on. It runs on #DB's own small stack.
+/// #DB in ring 0, which a guest can cause: by SYSENTER with TF set, by a data breakpoint that `mov ss` delays, or by one on
+/// memory that is copied from or to it. It is dropped, and a copy continues. This runs on the small stack of #DB.
 #[cold]
 #[inline(never)]
 fn debug_in_ring0(frame: &mut TrapFrame) {
@@ -177,22 +179,22 @@ fn debug_in_ring0(frame: &mut TrapFrame) {
     debugreg::take_dr6();
 }
 
-/// Exceptions that are the guest's own affair.
+/// Exceptions that are injected as they are.
 extern "C" fn without_error(frame: &mut TrapFrame) {
-    given_as_it_is(frame, |ctx| {
+    inject_unchanged(frame, |ctx| {
         Bounce::exception(ctx.st, ctx.regs.vector as u8, None)
     });
 }
 
-/// Those with an error code.
+/// Exceptions with an error code that are injected as they are.
 extern "C" fn with_error(frame: &mut TrapFrame) {
-    given_as_it_is(frame, |ctx| {
+    inject_unchanged(frame, |ctx| {
         Bounce::exception(ctx.st, ctx.regs.vector as u8, Some(ctx.regs.error))
     });
 }
 
 #[inline(always)] // see `deliver`
-fn given_as_it_is(frame: &mut TrapFrame, to: impl FnOnce(&mut Ctx<'_>) -> Bounce) {
+fn inject_unchanged(frame: &mut TrapFrame, to: impl FnOnce(&mut Ctx<'_>) -> Bounce) {
     if !frame.from_guest() {
         ring0::trapped(frame);
     } else if let Some(running) = running() {
@@ -200,14 +202,14 @@ fn given_as_it_is(frame: &mut TrapFrame, to: impl FnOnce(&mut Ctx<'_>) -> Bounce
     }
 }
 
-/// The last exception of all: what the CPU wanted to raise could not be delivered.
+/// #DF: the CPU could not deliver an exception.
 extern "C" fn double_fault(frame: &mut TrapFrame) {
     dump::fatal(frame, "double fault");
 }
 
 extern "C" fn machine_check(frame: &mut TrapFrame) {
-    // An interrupt at this vector is nobody's. It arrives on the small stack of the exception, which has no room to
-    // say so.
+    // An interrupt at this vector has no handler. It arrives on the small stack of the exception, which has no room for
+    // logging.
     if lapic::is_in_service(exception::MC) {
         return lapic::eoi();
     }

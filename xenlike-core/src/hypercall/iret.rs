@@ -13,7 +13,7 @@ use crate::domain::{Domain, Vcpu, VcpuState, notify};
 use crate::kit::Vaddr;
 use crate::mm::guest_stack;
 use crate::pv::bounce::Stuck;
-use crate::pv::state::mode;
+use crate::pv::state::{in_ring3, mode};
 
 /// `iret()`: the frame is on the guest's stack (`struct iret_context`), and in place of a result there are the
 /// registers that it names.
@@ -37,7 +37,7 @@ fn go_back(
     if frame.cs & 3 == 3 {
         mode::enter_user(st.pv_mut()).map_err(|_| Stuck::NoUserTable)?;
     }
-    if frame.flags & VGCF_IN_SYSCALL == 0 || frame.cs as u16 | 3 != FLAT_RING3_CS64 {
+    if frame.flags & VGCF_IN_SYSCALL == 0 || in_ring3(frame.cs as u16) != FLAT_RING3_CS64 {
         // SYSRET leaves neither rcx nor r11 alone, and leads to flat 64-bit code only.
         regs.vector &= !TrapFrame::SYSCALL;
         regs.rcx = frame.rcx;
@@ -47,10 +47,10 @@ fn go_back(
         st.pv_mut().iopl = (frame.rflags >> 12 & 3) as u8;
     }
     regs.rip = frame.rip;
-    regs.cs = frame.cs & 0xffff | 3;
+    regs.cs = u64::from(in_ring3(frame.cs as u16));
     regs.rflags = frame.rflags & rflags::GUEST_SETTABLE | rflags::ALWAYS_ON | rflags::IF;
     regs.rsp = frame.rsp;
-    regs.ss = frame.ss & 0xffff | 3;
+    regs.ss = u64::from(in_ring3(frame.ss as u16));
     regs.rax = frame.rax;
     if st.kind.nmi_masked() {
         notify::unmask_nmi(vcpu, st);

@@ -1,7 +1,11 @@
-//! Bounce frames: how an exception, a system call or an event enters the guest kernel.
+//! Bounces: how an exception, a system call or an event enters the guest's kernel.
 //!
-//! The frame is what the PV ABI says (xen-x86_64.h): from the stack pointer up rcx, r11, [error code,]
-//! rip, cs with the saved upcall mask in bits 32–39, rflags, rsp, ss.
+//! The hypervisor pushes a frame onto the kernel's stack and continues the vCPU at the kernel's handler. The frame is
+//! that of the PV ABI (xen-x86_64.h): from the stack pointer upwards rcx, r11, the error code of exceptions that have
+//! one, rip, cs with the saved upcall mask in bits 32–39, rflags, rsp and ss.
+//!
+//! Every system call of a guest comes through here, so the functions are inlined where the [`Bounce`] is made, and what
+//! is known of it there is not tested again (ADR 12).
 
 use crate::kit::atomic::Ordering;
 
@@ -14,18 +18,16 @@ use crate::arch::frame::{Mode, TrapFrame};
 use crate::arch::rflags;
 use crate::domain::shutdown::crash;
 use crate::domain::{Ctx, Domain, Vcpu, VcpuState};
-use crate::kit::Vaddr;
-use crate::mm::guest_copy;
 use crate::mm::guest_stack::{self, Told};
 
-/// Why a vCPU can neither enter its kernel nor leave it: its domain can't go on then, as on Xen.
+/// Why a vCPU can neither enter its kernel nor leave it. The domain is ended then, as by Xen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stuck {
     /// An exception or event has no handler.
     NoHandler,
     /// Segments can't be loaded, and there is no failsafe callback.
     NoFailsafe,
-    /// A trap from user mode finds no page table of the kernel's.
+    /// A trap came from user mode, and the kernel has no page table.
     NoKernelTable,
     /// The kernel's stack can't be written.
     BadStack,
@@ -49,14 +51,14 @@ impl Stuck {
     }
 }
 
-/// Where and how to enter the guest kernel.
+/// Where and how the guest's kernel is entered.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounce {
-    /// Handler.
+    /// The address of the handler; 0 if the guest has registered none.
     pub entry: u64,
-    /// Error code, for exceptions that have one.
+    /// The error code, for exceptions that have one.
     pub error: Option<u32>,
-    /// Event delivery is masked on entry.
+    /// Whether the entry masks event delivery.
     pub masks_events: bool,
 }
 
@@ -71,7 +73,7 @@ impl From<Callback> for Bounce {
 }
 
 impl Bounce {
-    /// To `entry`, with nothing special.
+    /// To the handler at `entry`, without an error code.
     #[inline]
     pub const fn to(entry: u64) -> Self {
         Self {
@@ -81,7 +83,8 @@ impl Bounce {
         }
     }
 
-    /// Exception `vector` by the guest's trap table, with an error code if it [has one](has_error_code).
+    /// To the handler of exception `vector` in the guest's trap table. `error` is there if the exception
+    /// [has an error code](has_error_code).
     #[inline]
     pub fn exception(st: &VcpuState, vector: u8, error: Option<u32>) -> Self {
         let trap = st.pv().traps.get(usize::from(vector));
@@ -93,11 +96,11 @@ impl Bounce {
     }
 }
 
-/// Makes the vCPU that runs on this CPU enter its kernel as `bounce` says.
+/// Makes the vCPU that runs on this CPU enter its kernel.
 ///
 /// # Errors
 /// See [`Stuck`].
-#[inline(always)] // what is known of `bounce` where it comes from need not be looked at
+#[inline(always)] // see the module's header
 pub fn deliver(
     dom: &Domain,
     vcpu: &Vcpu,
@@ -109,7 +112,7 @@ pub fn deliver(
     deliver_from(from, dom, vcpu, st, regs, bounce)
 }
 
-/// Likewise from a mode that is known.
+/// The same for a caller that knows the vCPU's mode.
 ///
 /// # Errors
 /// See [`Stuck`].
@@ -132,47 +135,10 @@ pub fn deliver_from(
     Ok(())
 }
 
-/// Likewise to the failsafe callback, whose frame has the selectors that could not be loaded, too, between
-/// r11 and rip.
-///
-/// # Errors
-/// As [`deliver`].
-#[cold]
-pub fn deliver_failsafe(
-    dom: &Domain,
-    vcpu: &Vcpu,
-    st: &mut VcpuState,
-    regs: &mut TrapFrame,
-    [ds, es, fs, gs]: [u16; 4],
-) -> Result<(), Stuck> {
-    let bounce = Bounce::from(st.pv().callbacks.failsafe);
-    if bounce.entry == 0 {
-        return Err(Stuck::NoFailsafe);
-    }
-    let (top, told) = interrupt(st.pv().mode, dom, vcpu, st, regs)?;
-    let words = [
-        regs.rcx,
-        regs.r11,
-        ds.into(),
-        es.into(),
-        fs.into(),
-        gs.into(),
-        regs.rip,
-        told.cs,
-        told.rflags,
-        regs.rsp,
-        regs.ss & 0xffff,
-    ];
-    let sp = top.wrapping_sub(size_of_val(&words) as u64);
-    guest_copy::write_words(Vaddr(sp), &words).map_err(|_| Stuck::BadStack)?;
-    begin(vcpu, regs, bounce, sp);
-    Ok(())
-}
-
-/// Brings the vCPU into its kernel's mode: where the frame of what was interrupted goes below, and what it
-/// says of it.
+/// Switches the vCPU to its kernel's mode. Returns the end of the stack onto which the frame is pushed, and what the
+/// frame says of the interrupted code.
 #[inline(always)] // a part of `deliver`
-fn interrupt(
+pub(super) fn interrupt(
     from: Mode,
     dom: &Domain,
     vcpu: &Vcpu,
@@ -180,7 +146,7 @@ fn interrupt(
     regs: &TrapFrame,
 ) -> Result<(u64, Told), Stuck> {
     let (sp, cs) = match from {
-        // Ring 0 in the saved selector tells the guest that it was its kernel.
+        // By ring 0 in the saved selector the guest sees that its kernel was interrupted.
         Mode::Kernel => (regs.rsp, regs.cs & 0xfffc),
         Mode::User => {
             mode::enter_kernel(st.pv_mut()).map_err(|_| Stuck::NoKernelTable)?;
@@ -203,15 +169,15 @@ fn interrupt(
     Ok((sp & !15, told))
 }
 
-/// Flags with the privilege level that the guest believes to have, if it asked to be told (few do).
+/// Adds the virtual I/O privilege level to the flags, for the few guests that enabled architectural_iopl.
 #[cold]
 const fn with_iopl(flags: u64, iopl: u8) -> u64 {
     flags | (iopl as u64) << 12
 }
 
-/// Makes the kernel's handler go on, with its frame at `sp`.
+/// Lets the vCPU continue at the kernel's handler, with the frame at `sp`.
 #[inline(always)] // a part of `deliver`
-fn begin(vcpu: &Vcpu, regs: &mut TrapFrame, bounce: Bounce, sp: u64) {
+pub(super) fn begin(vcpu: &Vcpu, regs: &mut TrapFrame, bounce: Bounce, sp: u64) {
     if bounce.masks_events {
         vcpu.info.upcall_mask().store(1, Ordering::Relaxed);
     }
@@ -223,7 +189,7 @@ fn begin(vcpu: &Vcpu, regs: &mut TrapFrame, bounce: Bounce, sp: u64) {
     regs.rflags &= !(rflags::TF | rflags::NT | rflags::RF | rflags::VM | rflags::AC);
 }
 
-/// Enters the guest kernel, or ends a domain that can't be entered.
+/// Enters the guest's kernel, or ends a domain that can't be entered.
 #[inline(always)] // see `deliver`
 pub fn bounce(ctx: &mut Ctx<'_>, bounce: Bounce) {
     if let Err(stuck) = deliver(ctx.dom, ctx.vcpu, ctx.st, ctx.regs, bounce) {
@@ -231,21 +197,21 @@ pub fn bounce(ctx: &mut Ctx<'_>, bounce: Bounce) {
     }
 }
 
-/// Gives exception `number` to the guest with the error code the machine gave.
+/// Injects exception `number` with the error code that is in the trap frame.
 #[inline]
 pub fn inject(ctx: &mut Ctx<'_>, number: u8) {
     let error = has_error_code(number).then_some(ctx.regs.error);
     bounce(ctx, Bounce::exception(ctx.st, number, error));
 }
 
-/// Ends the domain of a vCPU that is stuck.
+/// Ends the domain of a vCPU that can neither enter its kernel nor leave it.
 #[cold]
 #[inline(never)]
 pub fn stop(mut ctx: Ctx<'_>, stuck: Stuck) {
     end(&mut ctx, stuck.why());
 }
 
-/// Ends a domain that can't go on.
+/// Logs the registers of the vCPU and ends its domain.
 #[cold]
 pub fn end(ctx: &mut Ctx<'_>, why: &'static str) {
     ctx.log_registers();

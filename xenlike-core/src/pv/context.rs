@@ -1,4 +1,4 @@
-//! A PV vCPU gets a CPU and loses it: its address space, descriptor tables and segment registers.
+//! The PV part of a switch: a vCPU's address space, descriptor tables and segment registers are loaded and saved.
 #![expect(
     unsafe_code,
     reason = "loads descriptor tables that the vCPU's window holds"
@@ -26,7 +26,7 @@ const fn root(st: &State) -> Option<&GuestRoot> {
     }
 }
 
-/// Saves what this CPU holds of the vCPU; false if [`enter`] failed, so that it holds nothing.
+/// Saves what this CPU has loaded of the vCPU. Returns false if [`enter`] failed, so that it has loaded nothing.
 pub fn save(st: &mut State, vcpu: VcpuId) -> bool {
     if root(st).is_none() {
         return false;
@@ -51,7 +51,7 @@ fn save_segments(st: &mut State) {
     (s.fs_base, s.gs_base_kernel, s.gs_base_user) = (bases.fs, kernel, user);
 }
 
-/// Enters the vCPU's address space, with its descriptor tables; false if it has none.
+/// Loads the vCPU's address space and descriptor tables. Returns false if it has no root for its mode.
 pub fn enter(ctx: &Ctx<'_>, st: &State) -> bool {
     move_window(st);
     let Some(root) = root(st) else {
@@ -67,14 +67,14 @@ pub fn enter(ctx: &Ctx<'_>, st: &State) -> bool {
     true
 }
 
-/// Puts this CPU's own page, with its TSS and its LDT entry, into the vCPU's GDT window. The
-/// vCPU's address space is loaded afterwards, so nothing stale of an earlier stay is left.
+/// Maps this CPU's own page, which has the descriptors of its TSS and LDT, in the vCPU's GDT window. The load of CR3 that
+/// follows drops a translation from another CPU on which the vCPU ran.
 fn move_window(st: &State) {
     let own_page = desc::gdt_frame(percpu::this_cpu()).maddr().0 | DATA;
     window::set(st.window, window::GDT_OWN_PAGE, own_page);
 }
 
-/// The GDT and LDT of the vCPU whose address space has been loaded.
+/// Loads the GDT and the LDT of the vCPU, whose address space has been loaded.
 fn load_tables(vcpu: VcpuId, st: &State) {
     // SAFETY: the window of a vCPU in the address space just loaded has the hypervisor's page where every GDT has it.
     unsafe { desc::load_gdt(layout::gdt_window(vcpu.0)) };
@@ -83,7 +83,7 @@ fn load_tables(vcpu: VcpuId, st: &State) {
     }
 }
 
-/// This CPU's GDT where the hypervisor itself has it mapped: a vCPU's window goes with its address space.
+/// Loads this CPU's GDT at the hypervisor's own address, because the vCPU's window goes with its address space.
 fn load_own_gdt() {
     if let Some(gdt) = desc::gdt(percpu::this_cpu()) {
         let base = Vaddr((gdt.as_ptr() as u64).wrapping_sub(RESERVED_GDT_BYTES));
@@ -92,8 +92,8 @@ fn load_own_gdt() {
     }
 }
 
-/// Loads the registers that ring 0 doesn't need, at last the segment registers: if one can't be loaded, the guest's
-/// failsafe callback is entered.
+/// Loads the registers that ring 0 doesn't use. The segment registers come last: if one can't be loaded, the vCPU enters
+/// its failsafe callback.
 pub fn load(ctx: &mut Ctx<'_>) {
     let st = ctx.st.pv();
     cpuid_fault::before(ctx.dom.is_control());

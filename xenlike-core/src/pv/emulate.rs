@@ -1,4 +1,4 @@
-//! Traps that may be an instruction to emulate: the emulator decides, and what it says is done here.
+//! Traps that may be about an instruction to emulate: the emulator decides, and its outcome is applied here.
 
 mod guest;
 mod ports;
@@ -22,15 +22,13 @@ use crate::kit::atomic::Ordering;
 use crate::mm::guest_copy;
 use guest::Emulated;
 
-/// Error code of #GP: the selector field is an IDT vector (APM vol. 2 §8.4.1).
+/// In the error code of #GP: the selector field is a vector of the IDT (APM vol. 2 §8.4.1).
 const ERROR_IDT: u32 = 2;
-/// Page fault error code: a write.
-const ERROR_WRITE: u32 = 2;
-/// `int n` in bytes.
+/// The length of `int n`.
 const INT_N_BYTES: u64 = 2;
 
-/// A guest's #GP: `int n` through a gate that is not open to ring 3, an instruction to emulate, or its
-/// own affair.
+/// Handles a guest's #GP: `int n` through a gate that ring 3 may not use, an instruction to emulate, or an exception for
+/// the guest.
 pub fn general_protection(ctx: &mut Ctx<'_>) {
     let code = ctx.regs.error;
     if code & 7 == ERROR_IDT {
@@ -43,34 +41,35 @@ pub fn general_protection(ctx: &mut Ctx<'_>) {
     apply(ctx, outcome, exception::GP);
 }
 
-/// What a guest's #UD is about.
+/// The cause of a guest's #UD.
 pub enum Invalid {
-    /// An instruction that is the guest's own affair.
+    /// An invalid instruction: the exception is the guest's.
     Instruction,
     /// CPUID behind the forced-emulation prefix, in flat code.
     ForcedCpuid,
-    /// The emulator has to look.
-    Perhaps,
+    /// Not known without the emulator.
+    Unknown,
 }
 
-/// What a guest's #UD is about: in flat code that is seen at once.
+/// Finds the cause of a guest's #UD. In flat code the first bytes tell, without the emulator, whose frame on the stack
+/// only the slow path should pay for (ADR 12).
 #[inline]
-pub fn look_at(regs: &TrapFrame) -> Invalid {
+pub fn classify_ud(regs: &TrapFrame) -> Invalid {
     if regs.cs as u16 != FLAT_RING3_CS64 {
-        return Invalid::Perhaps;
+        return Invalid::Unknown;
     }
     match guest_copy::read_u32(Vaddr(regs.rip)) {
         Ok(bytes) if !emul::asks_to_be_emulated(bytes) => return Invalid::Instruction,
-        Err(_) => return Invalid::Perhaps,
+        Err(_) => return Invalid::Unknown,
         Ok(_) => {}
     }
     match guest_copy::read_u32(Vaddr(regs.rip.wrapping_add(3))) {
         Ok(bytes) if emul::is_forced_cpuid(bytes) => Invalid::ForcedCpuid,
-        _ => Invalid::Perhaps,
+        _ => Invalid::Unknown,
     }
 }
 
-/// CPUID behind the prefix, in flat code.
+/// Emulates CPUID behind the forced-emulation prefix, in flat code.
 pub fn forced_cpuid(ctx: &mut Ctx<'_>) {
     let outcome = emul::forced_cpuid(&mut Emulated::new(ctx), emul::Bits::SixtyFour);
     if outcome != Outcome::Done {
@@ -78,40 +77,39 @@ pub fn forced_cpuid(ctx: &mut Ctx<'_>) {
     }
 }
 
-/// A guest's #UD that may be CPUID behind the prefix.
+/// Handles a guest's #UD that may be CPUID behind the prefix.
 pub fn invalid_opcode(ctx: &mut Ctx<'_>) {
     let outcome = emul::invalid_opcode(&mut Emulated::new(ctx));
     apply(ctx, outcome, exception::UD);
 }
 
-/// `int n` by a guest, with RIP `bytes` before the end of the instruction: its handler if the mode that
-/// runs may call it (TI_GET_DPL in arch-x86/xen.h), else #GP as the machine would give it.
+/// The ring in which the code that runs believes to be, for comparisons with the privilege of a gate and with the virtual
+/// IOPL. Without architectural_iopl a guest's kernel counts as ring 1.
+pub(super) fn virtual_ring(ctx: &Ctx<'_>) -> u8 {
+    match ctx.st.pv().mode {
+        Mode::User => 3,
+        Mode::Kernel if ctx.dom.assists(VMASST_TYPE_ARCHITECTURAL_IOPL) => 0,
+        Mode::Kernel => 1,
+    }
+}
+
+/// Handles `int n` of a guest, whose RIP is `bytes` before the end of the instruction: enters its handler if the code that
+/// runs may call it (TI_GET_DPL in arch-x86/xen.h), else injects the #GP that the CPU would raise.
 #[inline(always)] // a gate that is open needs no more than its bounce
 pub fn software_interrupt(ctx: &mut Ctx<'_>, number: u8, bytes: u64) {
-    let privilege = match (
-        ctx.st.pv().mode,
-        ctx.dom.assists(VMASST_TYPE_ARCHITECTURAL_IOPL),
-    ) {
-        (Mode::User, _) => 3,
-        (Mode::Kernel, false) => 1,
-        (Mode::Kernel, true) => 0,
-    };
-    let flags = ctx
-        .st
-        .pv()
-        .traps
-        .get(usize::from(number))
-        .map(|trap| trap.flags);
+    let ring = virtual_ring(ctx);
+    let traps = &ctx.st.pv().traps;
+    let flags = traps.get(usize::from(number)).map(|trap| trap.flags);
     let gate = Bounce::exception(ctx.st, number, None);
-    if gate.entry != 0 && flags.is_some_and(|flags| flags & 3 >= privilege) {
+    if gate.entry != 0 && flags.is_some_and(|flags| flags & 3 >= ring) {
         ctx.regs.rip = ctx.regs.rip.wrapping_add(bytes);
         return bounce(ctx, gate);
     }
     closed_gate(ctx.reborrow(), number, bytes);
 }
 
-/// The machine's #GP for `int n`.
-#[inline(never)] // its frame is not for every system call to carry
+/// Injects the #GP of an `int n` that may not be called.
+#[inline(never)] // keeps its stack frame off the path of system calls
 fn closed_gate(mut ctx: Ctx<'_>, number: u8, bytes: u64) {
     let ctx = &mut ctx;
     ctx.regs.rip = ctx.regs.rip.wrapping_sub(INT_N_BYTES.wrapping_sub(bytes));
@@ -119,8 +117,8 @@ fn closed_gate(mut ctx: Ctx<'_>, number: u8, bytes: u64) {
     inject(ctx, exception::GP);
 }
 
-/// A guest kernel's write fault at `address`, in a page that is there: true if it was a store into one of
-/// the guest's L1 tables and is dealt with.
+/// Handles a write fault of a guest's kernel at `address`, in a page that is present. Returns true if it was a store into
+/// one of the guest's L1 tables, which has been emulated.
 pub fn page_table_write(ctx: &mut Ctx<'_>, address: u64) -> bool {
     let Some(table) = table::at(ctx, Vaddr(address)) else {
         return false;
@@ -137,8 +135,8 @@ pub fn page_table_write(ctx: &mut Ctx<'_>, address: u64) -> bool {
     true
 }
 
-/// Domain 0's write fault at `address`, in a page that is there: true if it was a plain store into a device's page that
-/// it may only read (an MSI-X table in use, the HPET), which has no effect, as on Xen.
+/// Handles a write fault of domain 0 at `address`, in a page that is present. Returns true if it was a plain store into a
+/// page of a device that domain 0 may only read (an MSI-X table in use, the HPET). The store has no effect, as on Xen.
 pub fn store_to_only_read_device(ctx: &mut Ctx<'_>, address: u64) -> bool {
     if !ctx.dom.is_control() || !table::is_only_read_device(ctx, Vaddr(address)) {
         return false;
@@ -151,8 +149,8 @@ pub fn store_to_only_read_device(ctx: &mut Ctx<'_>, address: u64) -> bool {
     true
 }
 
-/// Does what the emulator says; `trapped` is the exception that the guest gets if it is not the
-/// emulator's.
+/// Applies the emulator's outcome. `trapped` is the exception that is injected if the instruction is none that the
+/// emulator handles.
 fn apply(ctx: &mut Ctx<'_>, outcome: Outcome, trapped: u8) {
     match outcome {
         Outcome::Done | Outcome::Again => {}
@@ -162,12 +160,11 @@ fn apply(ctx: &mut Ctx<'_>, outcome: Outcome, trapped: u8) {
         }
         Outcome::Block => block(ctx),
         Outcome::Fault(Exception::Page(fault)) => {
-            let write = if fault.access == emul::Access::Write {
-                ERROR_WRITE
-            } else {
-                0
+            let code = match fault.access {
+                emul::Access::Read => 0,
+                emul::Access::Write => page_fault::error::WRITE,
             };
-            page_fault::give(ctx, fault.at.0, write);
+            page_fault::inject_fault(ctx, fault.at.0, code);
         }
         Outcome::Fault(Exception::GeneralProtection) => fault(ctx, exception::GP),
         Outcome::Fault(Exception::InvalidOpcode) => fault(ctx, exception::UD),
@@ -176,12 +173,14 @@ fn apply(ctx: &mut Ctx<'_>, outcome: Outcome, trapped: u8) {
     }
 }
 
+/// Injects an exception with error code 0.
 fn fault(ctx: &mut Ctx<'_>, number: u8) {
     ctx.regs.error = 0;
     inject(ctx, number);
 }
 
-/// HLT: as SCHEDOP_block, but event delivery stays as the guest has it.
+/// HLT: blocks the vCPU as SCHEDOP_block does, but leaves the event mask as it is. An event that arrives before the hold
+/// is set doesn't wake the vCPU, so the hold is set first and the pending flag looked at afterwards.
 fn block(ctx: &mut Ctx<'_>) {
     let vcpu = ctx.vcpu;
     vcpu.gate.set(pause::BLOCKED);

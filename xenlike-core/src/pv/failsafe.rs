@@ -1,13 +1,45 @@
-//! The failsafe callback: the guest's segment registers can't be loaded.
+//! The failsafe callback: how a guest's kernel learns that one of its segment registers can't be loaded.
 
-use super::bounce::{deliver_failsafe, stop};
+use super::bounce::{Bounce, Stuck, begin, interrupt, stop};
 use crate::arch::seg;
 use crate::domain::Ctx;
+use crate::kit::Vaddr;
+use crate::mm::guest_copy;
 
-/// Enters the failsafe callback with the selectors as they are: null where one could not be loaded.
+/// Enters the failsafe callback, or ends a domain that can't be entered.
 pub fn enter(ctx: &mut Ctx<'_>) {
-    let selectors = seg::selectors();
-    if let Err(stuck) = deliver_failsafe(ctx.dom, ctx.vcpu, ctx.st, ctx.regs, selectors) {
+    if let Err(stuck) = deliver(ctx) {
         stop(ctx.reborrow(), stuck);
     }
+}
+
+/// Enters the failsafe callback. Its frame also has the selectors, between r11 and rip, as the registers have them now:
+/// null where one could not be loaded.
+#[cold]
+fn deliver(ctx: &mut Ctx<'_>) -> Result<(), Stuck> {
+    let bounce = Bounce::from(ctx.st.pv().callbacks.failsafe);
+    if bounce.entry == 0 {
+        return Err(Stuck::NoFailsafe);
+    }
+    let [ds, es, fs, gs] = seg::selectors();
+    let from = ctx.st.pv().mode;
+    let regs = &mut *ctx.regs;
+    let (top, told) = interrupt(from, ctx.dom, ctx.vcpu, ctx.st, regs)?;
+    let words = [
+        regs.rcx,
+        regs.r11,
+        ds.into(),
+        es.into(),
+        fs.into(),
+        gs.into(),
+        regs.rip,
+        told.cs,
+        told.rflags,
+        regs.rsp,
+        regs.ss & 0xffff,
+    ];
+    let sp = top.wrapping_sub(size_of_val(&words) as u64);
+    guest_copy::write_words(Vaddr(sp), &words).map_err(|_| Stuck::BadStack)?;
+    begin(ctx.vcpu, regs, bounce, sp);
+    Ok(())
 }

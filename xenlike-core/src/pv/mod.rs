@@ -1,11 +1,11 @@
-//! What only paravirtual vCPUs have: how they enter their kernel, what ring 3 can't do for them, and their registers
-//! and tables as the toolstack sees them.
+//! What only paravirtual vCPUs have. Their kernels run in ring 3, so the hypervisor executes for them what ring 3 can't,
+//! and enters them in place of the CPU.
 //!
 //! - [`bounce`]: makes a vCPU enter its kernel for an exception, a system call or an event;
-//! - [`emulate`]: the other side of [`crate::emul`], for instructions that ring 3 may not execute;
-//! - [`page_fault`]: which page faults are the hypervisor's affair;
-//! - [`failsafe`]: segment registers that can't be loaded;
-//! - [`context`]: a vCPU gets a CPU and loses it;
+//! - [`emulate`]: the machine behind [`crate::emul`], for instructions that ring 3 may not execute;
+//! - [`page_fault`]: the page faults that the hypervisor handles itself;
+//! - [`failsafe`]: the callback for segment registers that can't be loaded;
+//! - `context`: the PV part of a switch between vCPUs;
 //! - [`vcpu_context`]: all registers and tables as one structure.
 //!
 //! Below all of these, and below `domain`, is [`state`]: what a PV vCPU holds, and the rules that keep it sound.

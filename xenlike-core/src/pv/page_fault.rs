@@ -1,5 +1,6 @@
-//! #PF from a guest: a page table that it writes as it pleases, an MSI-X table, an LDT page not mapped yet, a GDT page
-//! that it has not, or its own affair.
+//! Page faults of a guest. The hypervisor handles four kinds itself: a store into a page table, which becomes a checked
+//! update; a store into a device's page that the guest may only read; a descriptor in a page of the LDT that isn't
+//! mapped in the vCPU's window yet; a descriptor beyond the guest's GDT. All others are injected into the guest.
 
 use super::bounce::{Bounce, bounce, inject};
 use super::emulate;
@@ -12,23 +13,23 @@ use crate::mm::layout;
 
 /// Bits of the error code (APM vol. 2 §8.2.15).
 pub mod error {
-    /// The page is there: a protection, not a hole.
+    /// The page is present: its protection forbids the access.
     pub const PRESENT: u32 = 1;
-    /// A write.
+    /// The access is a write.
     pub const WRITE: u32 = 2;
-    /// From user mode, as the guest knows it.
+    /// The access comes from ring 3; in a guest's error code, from its user mode.
     pub const USER: u32 = 4;
 }
 
-/// Whether a fault with this error code may be the core's own affair: a descriptor of the LDT that ring 0
-/// wanted, or a write to a page that is there.
+/// Whether a fault with this error code may be one that the hypervisor handles: the CPU itself looked for a descriptor,
+/// or the guest wrote to a page that is present.
 #[inline]
-pub const fn may_be_ours(code: u32) -> bool {
+pub const fn may_be_handled(code: u32) -> bool {
     code & (error::PRESENT | error::USER) == 0
         || code & (error::PRESENT | error::WRITE) == error::PRESENT | error::WRITE
 }
 
-/// A guest's page fault at `address` that [may be ours](may_be_ours).
+/// Handles a page fault at `address` that [may be one of the hypervisor's](may_be_handled).
 pub fn handle(ctx: &mut Ctx<'_>, address: u64) {
     let code = ctx.regs.error;
     if let Some(offset) = ldt_offset(ctx, address, code) {
@@ -45,20 +46,20 @@ pub fn handle(ctx: &mut Ctx<'_>, address: u64) {
     {
         return;
     }
-    give(ctx, address, code);
+    inject_fault(ctx, address, code);
 }
 
-/// Gives the fault to the guest: CR2 in its vcpu_info, and in the error code the user bit as the
-/// guest sees its own modes.
+/// Injects a page fault into the guest.
 #[inline(always)] // with `deliver`
-pub fn give(ctx: &mut Ctx<'_>, address: u64, code: u32) {
-    let to = tell(ctx, address, code);
+pub fn inject_fault(ctx: &mut Ctx<'_>, address: u64, code: u32) {
+    let to = prepare_fault(ctx, address, code);
     bounce(ctx, to);
 }
 
-/// The same, with the entry into the kernel left to do.
+/// Prepares a page fault for the guest, whose kernel the caller then enters: CR2 goes to its vcpu_info, and the user bit
+/// of the error code says which of the guest's modes faulted, as both run in ring 3.
 #[inline]
-pub fn tell(ctx: &mut Ctx<'_>, address: u64, code: u32) -> Bounce {
+pub fn prepare_fault(ctx: &mut Ctx<'_>, address: u64, code: u32) -> Bounce {
     let user = match ctx.st.pv().mode {
         Mode::Kernel => 0,
         Mode::User => error::USER,
@@ -69,20 +70,20 @@ pub fn tell(ctx: &mut Ctx<'_>, address: u64, code: u32) -> Bounce {
     Bounce::exception(ctx.st, exception::PF, Some(ctx.regs.error))
 }
 
-/// The offset into the vCPU's LDT, if the machine wanted a descriptor in a page of its LDT window that is not there.
+/// The offset into the vCPU's LDT, if the CPU looked for a descriptor in a page of the LDT window that isn't mapped.
 fn ldt_offset(ctx: &Ctx<'_>, address: u64, code: u32) -> Option<u64> {
     let start = layout::ldt_window(ctx.vcpu.id.0).0;
     window_offset(start, window::LDT_PAGES, address, code)
 }
 
-/// The offset into the vCPU's GDT, if the machine wanted a descriptor in a page that the guest gave none for.
+/// The offset into the vCPU's GDT, if the CPU looked for a descriptor in a page of the GDT window that isn't mapped.
 fn gdt_offset(ctx: &Ctx<'_>, address: u64, code: u32) -> Option<u64> {
     let start = layout::gdt_window(ctx.vcpu.id.0).0;
     window_offset(start, window::LDT_FIRST_PAGE, address, code)
 }
 
-/// The offset of `address` in the window of so many pages at `start`, if the machine looked there. That is not a
-/// user's access, which a guest's own is: it may not touch the window.
+/// The offset of `address` in the window of `pages` pages at `start`, if the CPU looked there for a descriptor. Such an
+/// access has supervisor privilege; a guest's own access to the window comes from ring 3 and stays a fault.
 fn window_offset(start: u64, pages: usize, address: u64, code: u32) -> Option<u64> {
     if code & (error::PRESENT | error::USER) != 0 {
         return None;
@@ -91,15 +92,15 @@ fn window_offset(start: u64, pages: usize, address: u64, code: u32) -> Option<u6
     address.checked_sub(start).filter(|&offset| offset < bytes)
 }
 
-/// The window has the largest GDT's limit; a selector beyond the guest's own pages is beyond its table:
-/// #GP with the selector (SDM vol. 3 §6.15), as on Xen.
+/// Injects what the CPU would raise for a selector beyond the guest's GDT: #GP with the selector (SDM vol. 3,
+/// "General Protection Exception"). It raised #PF because the GDT is loaded with the limit of the largest one.
 fn beyond_gdt(ctx: &mut Ctx<'_>, offset: u64) {
     ctx.regs.error = offset as u32 & !7;
     inject(ctx, exception::GP);
 }
 
-/// Maps the page of the LDT in which the CPU wanted a descriptor when it faulted at `address` in ring 0; false if that
-/// was no such fault, or the guest has no such page.
+/// Maps the page of the LDT in which the CPU looked for a descriptor when it faulted at `address` in ring 0. Returns false
+/// if that was not the reason of the fault, or if the guest has no such page.
 pub fn fill_ldt(ctx: &Ctx<'_>, address: u64, code: u32) -> bool {
     ldt_offset(ctx, address, code).is_some_and(|offset| fill(ctx, offset))
 }
@@ -109,12 +110,12 @@ fn fill(ctx: &Ctx<'_>, offset: u64) -> bool {
     pv.ldt.entries != 0 && ldt::fill(ctx.dom.id(), &ctx.vcpu.ldt_pages, pv, offset)
 }
 
-/// The machine wanted a descriptor of the LDT. If the guest's page can't be taken for one, that is
-/// the guest's page fault at its own address.
+/// Maps the page of the LDT at `offset`. If the guest's page can't be used for descriptors, the guest gets a page fault
+/// at the address at which it has its LDT.
 fn ldt_fault(ctx: &mut Ctx<'_>, offset: u64) {
     if fill(ctx, offset) {
         return;
     }
     let address = Vaddr(ctx.st.pv().ldt.base.wrapping_add(offset));
-    give(ctx, address.0, ctx.regs.error);
+    inject_fault(ctx, address.0, ctx.regs.error);
 }

@@ -1,5 +1,5 @@
-//! A vCPU's registers and tables as one structure (`struct vcpu_guest_context`): given by
-//! VCPUOP_initialise or the toolstack, and shown to the toolstack.
+//! A vCPU's registers and tables as one structure (`struct vcpu_guest_context`): set by VCPUOP_initialise or by the
+//! toolstack, and read by the toolstack.
 
 use crate::kit::atomic::Ordering;
 use alloc::boxed::Box;
@@ -21,15 +21,15 @@ use crate::domain::{Domain, Life, Vcpu, VcpuState, debug, notify, time};
 use crate::kit::{Maddr, Vaddr};
 use crate::pagetype::{self, GuestRoot, Work, machine};
 
-/// vm_assist bits that a context may have: `m2p_strict`, too, has no effect.
+/// The vm_assist bits that a context may have. `m2p_strict` is accepted here, as Xen does, and has no effect.
 const CONTEXT_ASSISTS: u64 = ASSISTS | 1 << VMASST_TYPE_M2P_STRICT;
 
-/// Why a context was not taken.
+/// Why a context was not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// A selector, an address, a frame or a count that the vCPU may not have.
+    /// It has a selector, an address, a frame or a count that the vCPU may not have.
     Invalid,
-    /// Not refused: checking its page tables took too long; the same again goes on.
+    /// Nothing is wrong, but checking its page tables takes long: the same call continues the check.
     Again,
 }
 
@@ -42,7 +42,7 @@ impl From<pagetype::Refused> for Refused {
     }
 }
 
-/// Gives a vCPU that is off its CPU its registers. All is checked before anything changes.
+/// Sets the registers and tables of a vCPU that is off its CPU. Everything is checked before anything changes.
 ///
 /// # Errors
 /// See [`Refused`]; the vCPU is as it was.
@@ -52,8 +52,8 @@ pub fn set(
     st: &mut VcpuState,
     context: &VcpuGuestContext,
 ) -> Result<(), Refused> {
-    // Whoever ends the domain waits for this vCPU's state: what is taken now is given back then, or not
-    // taken.
+    // Destruction waits for this vCPU's state. So it either drops the references that are taken here, or it has begun
+    // before this check, and none are taken.
     if dom.life() != Life::Alive {
         return Err(Refused::Invalid);
     }
@@ -80,7 +80,7 @@ pub fn set(
     }
     if vcpu.id.0 == 0 {
         dom.assist.store(context.vm_assist, Ordering::Relaxed);
-        // Whoever built the domain has cleared its shared_info.
+        // The builder has cleared shared_info, and with it the wall clock.
         time::publish_wall_clock(dom);
     }
     st.initialised = true;
@@ -92,7 +92,7 @@ pub fn set(
     Ok(())
 }
 
-/// What can be checked without looking anything up.
+/// Checks what needs no lookup.
 fn check_plain(context: &VcpuGuestContext) -> Result<(), Refused> {
     let addresses = [
         context.user_regs.rip,
@@ -110,7 +110,7 @@ fn check_plain(context: &VcpuGuestContext) -> Result<(), Refused> {
             .ldt_base
             .is_multiple_of(crate::kit::PAGE_SIZE as u64)
         && Vaddr(context.ldt_base).is_canonical();
-    // A handler in the hole would raise #GP at each way out to it, without end.
+    // IRET to a handler in the non-canonical hole would raise #GP, whose handler may be there as well, without end.
     let handlers = context.trap_ctxt.iter().map(|trap| trap.address);
     let mut all = addresses.into_iter().chain(handlers);
     let ok = all.all(|at| Vaddr(at).is_canonical())
@@ -119,7 +119,7 @@ fn check_plain(context: &VcpuGuestContext) -> Result<(), Refused> {
     if ok { Ok(()) } else { Err(Refused::Invalid) }
 }
 
-/// The frames of the GDT, as many as its entries need.
+/// The frames that the entries of the GDT need.
 fn gdt_frames(context: &VcpuGuestContext) -> Result<&[u64], Refused> {
     let count = context.gdt_ents.div_ceil(u64::from(GDT_ENTRIES_PER_FRAME));
     if count > GDT_GUEST_FRAMES as u64 {
@@ -131,7 +131,7 @@ fn gdt_frames(context: &VcpuGuestContext) -> Result<&[u64], Refused> {
         .ok_or(Refused::Invalid)
 }
 
-/// References on the roots of a vCPU's address spaces.
+/// The roots of a vCPU's address spaces, with their references.
 #[derive(Default)]
 struct Roots {
     kernel: Option<GuestRoot>,
@@ -165,7 +165,7 @@ impl Roots {
         Ok(())
     }
 
-    /// Puts them in place of those that the vCPU had.
+    /// Makes them the roots of the vCPU; returns the roots that it had.
     fn install(self, st: &mut State) -> Self {
         Self {
             kernel: core::mem::replace(&mut st.kernel_root, self.kernel),
@@ -173,7 +173,7 @@ impl Roots {
         }
     }
 
-    /// Gives them back. A table that is left half apart is found when its domain ends.
+    /// Drops them. A table that is left half taken apart is finished when the domain is destroyed.
     fn put(self) {
         let mut work = Work::new();
         for root in [self.kernel, self.user].into_iter().flatten() {
@@ -201,7 +201,7 @@ fn set_registers(st: &mut VcpuState, context: &VcpuGuestContext, cr4: u64) {
         rsi: r.rsi,
         rdi: r.rdi,
         error: 0,
-        // Not as after a SYSCALL: left by IRET, which restores everything.
+        // Not `SYSCALL`: the vCPU is entered by IRET, which loads every register.
         vector: 0,
         rip: r.rip,
         cs: u64::from(in_ring3(r.cs)),
@@ -225,7 +225,7 @@ fn set_registers(st: &mut VcpuState, context: &VcpuGuestContext, cr4: u64) {
     s.gs_base_user = context.gs_base_user;
 }
 
-/// Trap table, callbacks, kernel stack, LDT.
+/// Sets the trap table, the callbacks, the kernel's stack and the LDT.
 fn set_tables(vcpu: &Vcpu, st: &mut State, context: &VcpuGuestContext) {
     for (slot, trap) in st.traps.iter_mut().zip(&context.trap_ctxt) {
         *slot = *trap;
@@ -246,7 +246,7 @@ fn set_tables(vcpu: &Vcpu, st: &mut State, context: &VcpuGuestContext) {
     };
     st.kernel_ss = in_ring3(context.kernel_ss as u16);
     st.kernel_sp = context.kernel_sp;
-    // The vCPU is on no CPU: nothing has these translations cached when it is loaded next.
+    // No flush is needed: the vCPU is off its CPU, and loading CR3 will drop the translations.
     let _ = vcpu.ldt_pages.drop_all();
     st.ldt = GuestLdt {
         base: context.ldt_base,
@@ -254,7 +254,7 @@ fn set_tables(vcpu: &Vcpu, st: &mut State, context: &VcpuGuestContext) {
     };
 }
 
-/// Takes registers and tables away again: the vCPU is down, as when it was new.
+/// Takes the vCPU down and drops its registers and tables, so that it is as new.
 pub fn reset(dom: &Domain, vcpu: &Vcpu, st: &mut VcpuState) {
     notify::hold(vcpu, pause::DOWN);
     let mut work = dom.teardown.lock();
@@ -265,16 +265,16 @@ pub fn reset(dom: &Domain, vcpu: &Vcpu, st: &mut VcpuState) {
     st.fpu.reset();
 }
 
-/// Why there is no context to show.
+/// Why a context could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotShown {
-    /// The vCPU never got any registers.
+    /// The vCPU has never been given registers.
     NoRegisters,
-    /// There is no memory for the structure.
+    /// The structure could not be allocated.
     NoMemory,
 }
 
-/// The vCPU's registers and tables.
+/// Reads the vCPU's registers and tables.
 ///
 /// # Errors
 /// See [`NotShown`].

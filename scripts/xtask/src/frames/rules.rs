@@ -61,7 +61,7 @@ pub const PANICS: [&str; 4] = [
 ];
 
 /// A trap in ring 0 leads here only from the IRET to the guest, where nothing else is on the stack.
-pub const AT_THE_RETURN: &str = "entry::ring0::is_mended_for_return";
+pub const AT_THE_RETURN: &str = "entry::ring0::ldt_is_mapped_for_return";
 
 /// Assembly code whose address only the CPU is told, or that starts on a new stack.
 pub const STUBS: [&str; 6] = [

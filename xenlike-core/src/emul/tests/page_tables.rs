@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::fake::{CODE, Fake, TABLE};
-use crate::emul::operand::{CF, SF, ZF};
+use crate::arch::rflags::{CF, SF, ZF};
 use crate::emul::ptwr::{discarded_store, page_table_write};
 use crate::emul::*;
 

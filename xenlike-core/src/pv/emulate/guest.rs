@@ -1,4 +1,4 @@
-//! The vCPU that trapped, as the emulator sees it.
+//! The vCPU that trapped, as the emulator sees it: its registers, memory, segments and CPUID.
 
 use guest_pv_abi::cpuid::{XEN_CPUID_HOST_TSC_RELIABLE, XEN_CPUID_RDTSCP_INSTR_AVAIL};
 
@@ -14,16 +14,16 @@ use crate::kit::lock::LockGuard;
 use crate::kit::{PAGE_SHIFT, Vaddr};
 use crate::mm::{alloc, guest_copy};
 
-/// The vCPU that trapped.
+/// The vCPU that trapped, with its domain's policy locked while the instruction is emulated.
 pub struct Emulated<'a, 'b> {
     pub(super) ctx: &'a mut Ctx<'b>,
-    /// The page table that the trapped store is to, and the page where the guest sees it.
+    /// For a trapped store into a page table: the table, and the page at which the guest sees it.
     pub(super) table: Option<table::Seen>,
     policy: LockGuard<'a, Policy>,
 }
 
 impl<'a, 'b: 'a> Emulated<'a, 'b> {
-    /// That of `ctx`.
+    /// The vCPU of `ctx`.
     pub fn new(ctx: &'a mut Ctx<'b>) -> Self {
         let dom: &'b crate::domain::Domain = ctx.dom;
         Self {
@@ -34,7 +34,7 @@ impl<'a, 'b: 'a> Emulated<'a, 'b> {
     }
 }
 
-/// What the hypervisor's CPUID leaves tell of this machine.
+/// What the hypervisor's CPUID leaves tell about this machine. Only few leaves need it, so it is computed on demand.
 fn host() -> Host {
     Host {
         time: clock(),
@@ -66,7 +66,7 @@ fn clock() -> Time {
     }
 }
 
-/// Width of the machine addresses of RAM: what a domain's tables have to hold.
+/// The width of RAM's machine addresses, for which a domain has to have room in its tables.
 fn address_bits() -> u32 {
     let last = alloc::end_of_ram().0.saturating_sub(1);
     u64::BITS
@@ -123,7 +123,7 @@ impl Owner for Emulated<'_, '_> {
 }
 
 impl Cpuid for Emulated<'_, '_> {
-    #[inline(always)] // so that nothing of it need be put in memory
+    #[inline(always)] // so that the view stays in registers
     fn cpuid(&mut self, leaf: u32, subleaf: u32, asked: Asked) -> Leaf {
         let view = View {
             policy: &self.policy,
@@ -138,6 +138,7 @@ impl Cpuid for Emulated<'_, '_> {
     }
 }
 
+/// The fault of a copy of `bytes` bytes of which `left` were not copied.
 fn fault(at: Vaddr, bytes: usize, left: usize, access: Access) -> PageFault {
     let done = bytes.saturating_sub(left) as u64;
     PageFault {

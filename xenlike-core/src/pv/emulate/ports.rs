@@ -1,21 +1,18 @@
 //! I/O ports for the emulator: which ones a vCPU may use, and what is behind them.
 
-use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
-
 use super::guest::Emulated;
-use super::table;
-use crate::arch::frame::Mode;
+use super::{table, virtual_ring};
 use crate::arch::{pci, port, time};
 use crate::domain::debug;
+use crate::emul::Width;
 use crate::emul::io::{Devices, PortRights};
-use crate::emul::{Guest, Width};
 use crate::kit::{Lock, Rank, Vaddr};
 use crate::ports::Ports;
 
 const CMOS_INDEX: u16 = 0x70;
 const CMOS_DATA: u16 = 0x71;
 
-/// An index register and the data behind it are two accesses: one user at a time.
+/// Held from the write of an index register to the access to its data register.
 static INDEXED_PORTS: Lock<()> = Lock::new(Rank::Cmos, ());
 
 fn input(port: u16, width: Width) -> u32 {
@@ -36,17 +33,12 @@ fn output(port: u16, width: Width, value: u32) {
 
 impl PortRights for Emulated<'_, '_> {
     fn iopl_suffices(&self) -> bool {
-        let privilege = match self.mode() {
-            Mode::User => 3,
-            Mode::Kernel if self.ctx.dom.assists(VMASST_TYPE_ARCHITECTURAL_IOPL) => 0,
-            Mode::Kernel => 1,
-        };
-        privilege <= self.ctx.st.pv().iopl
+        virtual_ring(self.ctx) <= self.ctx.st.pv().iopl
     }
     fn bitmap_allows(&mut self, port: u16, width: Width) -> bool {
         let (bitmap, ports) = self.ctx.st.pv().iobmp;
         let end = u32::from(port).saturating_add(u32::from(width.bytes()));
-        // Bytes that can't be read count as ones: no access.
+        // Bytes that can't be read count as ones, which forbid the access.
         let closed = |port: u32| {
             let byte = Vaddr(bitmap.wrapping_add(u64::from(port / 8)));
             table::kernel_byte(self.ctx.st.pv(), byte)

@@ -36,7 +36,7 @@ impl Control for Emulated<'_, '_> {
         self.ctx.st.pv().kernel_l4().map_or(0, |l4| l4.maddr().0)
     }
     fn set_cr3(&mut self, value: u64) -> Result<(), Denied> {
-        // The same table again is the way to flush; another one is MMUEXT_NEW_BASEPTR's affair.
+        // A kernel that loads the same table again wants to flush. Another table needs MMUEXT_NEW_BASEPTR.
         if value & !0xfff != self.cr3() {
             return Err(Denied);
         }

@@ -1,4 +1,4 @@
-//! The segments that a vCPU's registers name, from its own descriptor tables.
+//! The segments that are loaded in a vCPU's segment registers, looked up in its descriptor tables.
 
 use guest_pv_abi::arch_x86::{FLAT_RING3_CS32, FLAT_RING3_CS64, FLAT_RING3_DS32};
 
@@ -10,14 +10,14 @@ use crate::emul::{Bits, Permission, Segment, SegmentName};
 use crate::kit::Vaddr;
 use crate::mm::directmap::SharedPage;
 
-/// Flat ring-3 segments, as the core's own GDT page has them: 32-bit code, data, 64-bit code.
+/// The flat ring-3 segments in the hypervisor's page of every GDT: 32-bit code, data, 64-bit code.
 const FLAT_CODE32: Option<Segment> = decode(0x00cf_fb00_0000_ffff);
 const FLAT_DATA: Option<Segment> = decode(0x00cf_f300_0000_ffff);
 const FLAT_CODE64: Option<Segment> = decode(0x00af_fb00_0000_ffff);
-/// Selector: the table indicator.
+/// The table indicator of a selector: it names an entry of the LDT.
 const LOCAL: u16 = 4;
 
-/// The segment that the register holds.
+/// The segment that is loaded in a register; nothing if it is null, not present, or not a code or data segment.
 #[inline]
 pub fn of(ctx: &Ctx<'_>, name: SegmentName) -> Option<Segment> {
     match name {
@@ -27,8 +27,8 @@ pub fn of(ctx: &Ctx<'_>, name: SegmentName) -> Option<Segment> {
     }
 }
 
-/// A segment that the trap frame does not hold.
-#[inline(never)] // reads registers that the usual ones need not pay for
+/// The segment in a register that isn't in the trap frame.
+#[inline(never)] // keeps reads of registers off the path of cs and ss
 fn of_data(st: &State, name: SegmentName) -> Option<Segment> {
     let [ds, es, fs, gs] = seg::selectors();
     let selector = match name {
@@ -41,6 +41,7 @@ fn of_data(st: &State, name: SegmentName) -> Option<Segment> {
     named(st, selector)
 }
 
+/// The segment of a selector.
 #[inline]
 fn named(st: &State, selector: u16) -> Option<Segment> {
     match selector {
@@ -51,8 +52,8 @@ fn named(st: &State, selector: u16) -> Option<Segment> {
     }
 }
 
-/// A descriptor of the guest's own.
-#[inline(never)] // flat segments need none
+/// A descriptor in the guest's own part of its tables.
+#[inline(never)] // off the path of flat segments
 fn descriptor(st: &State, selector: u16) -> Option<u64> {
     let index = u32::from(selector >> 3);
     let offset = u64::from(index) * 8;
@@ -68,7 +69,7 @@ fn descriptor(st: &State, selector: u16) -> Option<u64> {
     Some(word.load(crate::kit::atomic::Ordering::Relaxed))
 }
 
-/// A code or data descriptor (APM vol. 2 §4.7) that is there.
+/// Decodes a code or data descriptor that is present (APM vol. 2 §4.7).
 const fn decode(descriptor: u64) -> Option<Segment> {
     let (present, code_or_data) = (bit(descriptor, 47), bit(descriptor, 44));
     if !present || !code_or_data {
@@ -132,7 +133,7 @@ mod tests {
 
     #[test]
     fn fields_and_absence() {
-        // Base 0x12345678, limit 0x9abcd bytes, 32-bit data, not present when bit 47 goes.
+        // 32-bit data with base 0x12345678 and limit 0x9abcd; without bit 47 it is not present.
         let data = 0x1249_f234_5678_abcd;
         let segment = decode(data).unwrap();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The guest's page tables: its stores into them, and its kernel's memory seen from either mode.
+//! The guest's page tables: its stores into them, and its kernel's memory as seen from either mode.
 
 use crate::kit::atomic::Ordering;
 
@@ -12,15 +12,15 @@ use crate::mm::directmap::SharedPage;
 use crate::mm::frame::frames;
 use crate::pagetype::{PageType, Refused, Write, machine};
 
-/// A page table of the guest's, and where it sees it.
+/// A page table of the guest, and where the guest sees it.
 #[derive(Clone, Copy)]
 pub struct Seen {
-    /// The page, by its number.
+    /// The number of the page at which it sees the table.
     page: u64,
     frame: Mfn,
 }
 
-/// The L1 table of the guest that its kernel sees at the address, and may read but not write.
+/// The L1 table of the guest that its kernel sees at the address, mapped read-only.
 pub fn at(ctx: &Ctx<'_>, at: Vaddr) -> Option<Seen> {
     let entry = machine().lookup(ctx.st.pv().kernel_l4()?, at)?;
     if !entry.is_present() || entry.is_writable() {
@@ -34,7 +34,7 @@ pub fn at(ctx: &Ctx<'_>, at: Vaddr) -> Option<Seen> {
     })
 }
 
-/// Whether the guest's kernel sees a device's page at the address that it may read but not write.
+/// Whether the guest's kernel sees a page of a device at the address, mapped read-only because it may only read it.
 pub fn is_only_read_device(ctx: &Ctx<'_>, at: Vaddr) -> bool {
     let entry = ctx
         .st
@@ -47,8 +47,8 @@ pub fn is_only_read_device(ctx: &Ctx<'_>, at: Vaddr) -> bool {
     })
 }
 
-/// What `read` finds in the frame at an address of its kernel's. The frame can't become another
-/// domain's meanwhile: it is held, and then looked up again.
+/// Calls `read` with the frame that the guest's kernel has mapped at the address. Other vCPUs may change the mapping at any
+/// time, and the frame may then go to another domain. So a reference is taken first, and the mapping is looked up again.
 fn in_kernel_page<R>(
     st: &State,
     at: Vaddr,
@@ -64,14 +64,14 @@ fn in_kernel_page<R>(
     read(SharedPage::new(held.mfn())?)
 }
 
-/// A byte of the kernel's memory, in whichever mode the guest is.
+/// Reads a byte of the kernel's memory, whichever mode the guest is in.
 pub fn kernel_byte(st: &State, at: Vaddr) -> Option<u8> {
     in_kernel_page(st, at, |page| {
         Some(page.u8(at.offset())?.load(Ordering::Relaxed))
     })
 }
 
-/// An aligned word of the kernel's memory, in whichever mode the guest is.
+/// Reads an aligned word of the kernel's memory, whichever mode the guest is in.
 pub fn kernel_word(st: &State, at: Vaddr) -> Option<u64> {
     in_kernel_page(st, at, |page| {
         Some(page.u64(at.offset())?.load(Ordering::Relaxed))
@@ -79,8 +79,8 @@ pub fn kernel_word(st: &State, at: Vaddr) -> Option<u64> {
 }
 
 impl Emulated<'_, '_> {
-    /// The table that the trap was about, if the address is in it. Whether it still is the guest's and a
-    /// table is for the update to check.
+    /// The table of the trapped store, if the address is in it. The update checks whether it still is a table and the
+    /// guest's.
     fn table_at(&self, at: Vaddr) -> Result<Mfn, EntryError> {
         let seen = self.table.filter(|seen| seen.page == at.0 >> PAGE_SHIFT);
         seen.map(|seen| seen.frame).ok_or(EntryError::NotATable)

@@ -1,5 +1,5 @@
-//! The per-domain area (L4 slot 260): the core's own tables for the GDT and LDT windows of a
-//! domain's vCPUs. One L3 and one L2, and an L1 for every sixteen vCPUs.
+//! The per-domain area (L4 slot 260): the hypervisor's page tables for the GDT and LDT windows of a domain's vCPUs. It has
+//! one L3, one L2, and an L1 for every sixteen vCPUs.
 
 use crate::kit::atomic::Ordering;
 use alloc::vec::Vec;
@@ -10,32 +10,32 @@ use crate::kit::{Mfn, VcpuId};
 use crate::mm::SharedPage;
 use crate::mm::alloc::{Where, alloc_frame, free};
 
-/// vCPUs that one L2 has room for.
-pub const MOST_VCPUS: u32 = 512 * WINDOWS_PER_L1;
+/// The number of vCPUs for whose windows one L2 has room.
+pub const MAX_VCPUS: u32 = 512 * WINDOWS_PER_L1;
 
-/// A table entry that leads to another table: the core's, out of ring 3's reach.
+/// The flags of an entry that links a lower table of the hypervisor, which ring 3 can't use.
 const LINK: u64 = pte::P | pte::RW | pte::A | pte::D;
 
-/// No memory for a table.
+/// A table could not be allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoMemory;
 
-/// The tables of one domain's area. They go with this value, which outlives every L4 that names them.
+/// The tables of a domain's area. Dropping it frees them, so it outlives every L4 that links them.
 #[derive(Debug)]
 pub struct Area {
-    /// L3, L2, then the L1s.
+    /// The L3, the L2, then the L1s.
     tables: Vec<Mfn>,
-    /// A page for what the core keeps of vCPUs for which shared_info has no room.
+    /// A page for the vcpu_infos of vCPUs beyond the 32 for which shared_info has room.
     spare: Mfn,
 }
 
 impl Area {
-    /// Tables for `vcpus` windows, all empty.
+    /// Allocates the tables of `vcpus` empty windows.
     ///
     /// # Errors
-    /// If there are no frames for them, or more vCPUs than an area has room for.
+    /// If there are no frames for them, or if there are more than [`MAX_VCPUS`].
     pub fn new(vcpus: u32) -> Result<Self, NoMemory> {
-        if vcpus > MOST_VCPUS {
+        if vcpus > MAX_VCPUS {
             return Err(NoMemory);
         }
         let l1s = vcpus.div_ceil(WINDOWS_PER_L1) as usize;
@@ -66,12 +66,12 @@ impl Area {
         self.tables.first().map_or(0, |l3| l3.maddr().0 | LINK)
     }
 
-    /// The page that holds the vcpu_infos which no guest sees.
+    /// The page of the vcpu_infos that no guest sees.
     pub const fn spare(&self) -> Mfn {
         self.spare
     }
 
-    /// Where the window of a vCPU is.
+    /// The window of a vCPU; nothing if the area has none for it.
     pub fn window(&self, vcpu: VcpuId) -> Option<Window> {
         let l1 = self
             .tables
@@ -108,13 +108,13 @@ mod tests {
         let window = area.window(VcpuId(17)).unwrap();
         assert_eq!((window.l1, window.first), (area.tables[3], 32));
         assert!(area.window(VcpuId(32)).is_none());
-        // vCPU 17's first page is entry 32 of the second L1: 2 MiB plus 128 KiB into the slot.
+        // The first page of vCPU 17 is entry 32 of the second L1, at 2 MiB plus 128 KiB in the slot.
         let va = crate::mm::layout::gdt_window(17);
         assert_eq!((va.index(3), va.index(2), va.index(1)), (0, 1, 32));
     }
 
     #[test]
     fn too_many_vcpus_are_refused() {
-        assert!(Area::new(MOST_VCPUS + 1).is_err());
+        assert!(Area::new(MAX_VCPUS + 1).is_err());
     }
 }

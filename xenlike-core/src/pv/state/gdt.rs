@@ -1,41 +1,41 @@
-//! A vCPU's GDT: frames of its domain, each held as a page of segment descriptors and mapped in the
-//! vCPU's window. The core's own page behind them stays.
+//! A vCPU's GDT: frames of its domain, each held with a segment-descriptor type reference and mapped in the vCPU's window.
+//! Behind them in the window is the hypervisor's own page, which no guest can replace.
 
 use super::{State, window};
-use crate::arch::paging::pte;
+use crate::arch::paging::DATA;
 use crate::kit::{Mfn, PAGE_SIZE};
 use crate::pagetype::{DomainPages, machine};
 
-/// Descriptors in a frame.
+/// The number of descriptors in a frame.
 pub const GDT_ENTRIES_PER_FRAME: u32 = (PAGE_SIZE / 8) as u32;
-/// Frames of a guest's GDT: entries up to 7167 (FIRST_RESERVED_GDT_ENTRY).
+/// The most frames of a guest's GDT, for entries up to 7167 (FIRST_RESERVED_GDT_ENTRY).
 pub const GDT_GUEST_FRAMES: usize = window::GDT_OWN_PAGE;
 
-/// A descriptor table as the guest registered it.
+/// A GDT as the guest registered it.
 #[derive(Clone, Copy, Default)]
 pub struct GuestGdt {
-    /// Frames, each with a segment-descriptor type reference.
+    /// The frames, each with a segment-descriptor type reference.
     pub frames: [Option<Mfn>; GDT_GUEST_FRAMES],
-    /// Entries, up to 512 a frame.
+    /// The number of entries, up to 512 for each frame.
     pub entries: u32,
 }
 
 impl GuestGdt {
-    /// How many frames its entries take.
+    /// The number of frames that its entries take.
     pub const fn frame_count(&self) -> usize {
         self.entries.div_ceil(GDT_ENTRIES_PER_FRAME) as usize
     }
 }
 
-/// A frame that is not the domain's, or holds what a guest's GDT may not.
+/// A frame isn't the domain's, or it contains a descriptor that a guest may not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadFrame;
 
-/// Gives a vCPU another GDT of `owner`'s frames: all of them are taken before any of the old ones is let go. The
-/// caller flushes the TLB of the CPU that runs the vCPU.
+/// Replaces a vCPU's GDT by one of `owner`'s frames. References to all of them are taken before any of the old ones is
+/// dropped. The caller then flushes the TLB of the CPU that runs the vCPU.
 ///
 /// # Errors
-/// [`BadFrame`]; the old one stays.
+/// [`BadFrame`]; the old GDT stays.
 pub fn replace(
     owner: &DomainPages,
     st: &mut State,
@@ -43,7 +43,7 @@ pub fn replace(
     entries: u32,
 ) -> Result<(), BadFrame> {
     if is_of(&st.gdt, frames) {
-        // Held, typed and mapped already.
+        // The frames are held, typed and mapped already.
         st.gdt.entries = entries;
         return Ok(());
     }
@@ -62,7 +62,7 @@ pub fn replace(
     Ok(())
 }
 
-/// Whether a GDT is made of just these frames.
+/// Whether a GDT consists of exactly these frames.
 fn is_of(gdt: &GuestGdt, frames: &[u64]) -> bool {
     gdt.frame_count() == frames.len()
         && gdt
@@ -72,7 +72,7 @@ fn is_of(gdt: &GuestGdt, frames: &[u64]) -> bool {
             .all(|(held, &frame)| *held == Some(Mfn(frame)))
 }
 
-/// Takes the GDT away.
+/// Removes the GDT.
 pub fn clear(st: &mut State) {
     install(st, GuestGdt::default());
 }
@@ -83,16 +83,14 @@ fn install(st: &mut State, gdt: GuestGdt) {
         if frame.is_none() && before.is_none() {
             continue;
         }
-        // Ring 3 reads its GDT through no address of its own: the window is the core's.
-        let entry = frame.map_or(0, |mfn| {
-            mfn.maddr().0 | pte::P | pte::RW | pte::A | pte::D | pte::NX
-        });
+        // The entry has no user bit: only the CPU itself reads descriptors there.
+        let entry = frame.map_or(0, |mfn| mfn.maddr().0 | DATA);
         window::set(st.window, page, entry);
     }
     put_frames(&old);
 }
 
-/// The window no longer maps these frames, or never did.
+/// Drops the references to frames that the window doesn't map.
 fn put_frames(gdt: &GuestGdt) {
     for mfn in gdt.frames.iter().flatten() {
         machine().put_simple(*mfn);

@@ -1,6 +1,6 @@
-//! The LDT: a linear range of the guest's, whose pages are taken for descriptors when the machine
-//! first looks at them, and dropped when the guest sets another LDT or when mappings of descriptor pages change, by
-//! whichever vCPU.
+//! A vCPU's LDT: a linear range of the guest. A page of it is mapped in the vCPU's window, with a segment-descriptor type
+//! reference, when the CPU first looks for a descriptor there. Pages leave the window when the guest sets another LDT, and
+//! when any vCPU of the domain changes a mapping of a page of descriptors.
 
 #![cfg_attr(
     target_os = "none",
@@ -20,32 +20,32 @@ use crate::{
     mm::layout,
 };
 
-/// Descriptors that an LDT may have: 8192.
+/// The most descriptors of an LDT: 8192.
 pub const MAX_LDT_ENTRIES: u32 = (window::LDT_PAGES * PAGE_SIZE / 8) as u32;
-/// In a selector: of the LDT.
+/// The table indicator of a selector: it names an entry of the LDT.
 const LOCAL: u16 = 4;
-/// How often a page is taken that another vCPU maps elsewhere meanwhile.
+/// How often a page is mapped again because another vCPU changed the guest's mapping meanwhile.
 const TRIES: u32 = 4;
 
-/// The LDT as the guest set it: a linear range.
+/// An LDT as the guest set it.
 #[derive(Clone, Copy, Default)]
 pub struct GuestLdt {
-    /// Linear address of the first descriptor.
+    /// The linear address of the first descriptor.
     pub base: u64,
-    /// Number of descriptors, up to [`MAX_LDT_ENTRIES`].
+    /// The number of descriptors, up to [`MAX_LDT_ENTRIES`].
     pub entries: u32,
 }
 
-/// The pages of a vCPU's LDT that its window maps, each with a segment-descriptor type reference. Any CPU may
-/// empty it: who takes an entry out of the window gives the reference back.
+/// The pages of a vCPU's LDT that its window maps, each with a segment-descriptor type reference. Any CPU may remove them:
+/// an entry leaves the window by an exchange, and whoever gets the old entry from it drops the reference.
 pub struct Pages {
     window: Window,
-    /// Bit n: page n may be mapped.
+    /// Bit n is set if page n may be mapped.
     mapped: AtomicU16,
 }
 
 impl Pages {
-    /// None yet.
+    /// Makes the set for `window`, with no page mapped.
     pub const fn new(window: Window) -> Self {
         Self {
             window,
@@ -57,7 +57,7 @@ impl Pages {
         self.mapped.load(Ordering::Acquire) >> page & 1 != 0
     }
 
-    /// Maps a frame of which the caller gives a type reference.
+    /// Maps a frame. The caller's type reference goes to the window.
     fn put(&self, page: usize, frame: Mfn) {
         self.exchange(page, frame.maddr().0 | DATA);
         self.mapped
@@ -75,8 +75,7 @@ impl Pages {
         }
     }
 
-    /// Lets go of all of them. When this returns true, the caller flushes the TLB of the CPU that runs the
-    /// vCPU.
+    /// Unmaps all pages. If this returns true, the caller flushes the TLB of the CPU that runs the vCPU.
     #[must_use]
     pub fn drop_all(&self) -> bool {
         if self.mapped.load(Ordering::Acquire) == 0 {
@@ -90,7 +89,8 @@ impl Pages {
     }
 }
 
-/// Maps the page of the LDT that holds byte `offset`; false if the guest has none there.
+/// Maps the page of the LDT that contains byte `offset`. Returns false if the guest has no page there, or none that can
+/// contain descriptors.
 pub fn fill(owner: DomId, pages: &Pages, st: &State, offset: u64) -> bool {
     let page = (offset >> 12) as usize;
     let address = Vaddr(st.ldt.base.wrapping_add(offset) & !0xfff);
@@ -104,7 +104,8 @@ pub fn fill(owner: DomId, pages: &Pages, st: &State, offset: u64) -> bool {
         };
         let frame = taken.keep();
         pages.put(page, frame);
-        // Who changed the mapping before this look emptied the window before the page got into it, perhaps.
+        // Another vCPU may have changed the mapping, and emptied the window, before the page was put there. This look
+        // comes after that, so either it sees the change, or the vCPU that makes it will find the page in the window.
         if present() == Some(frame) {
             return true;
         }
@@ -113,18 +114,19 @@ pub fn fill(owner: DomId, pages: &Pages, st: &State, offset: u64) -> bool {
     false
 }
 
-/// Maps the page of the LDT that holds the descriptor of `selector`, if that is one of the LDT and the
-/// guest has it: for a load of the selector by ring 0, whose fault would lose it.
+/// Maps the page of the LDT that contains the descriptor of `selector`, if the selector names an entry of the LDT. Called
+/// before ring 0 loads the selector for the guest: a fault in that load would leave the null selector.
 pub fn bring_in(owner: DomId, pages: &Pages, st: &State, selector: u16) {
     let (offset, page) = (u64::from(selector & !7), selector >> 12);
     let is_local = selector & LOCAL != 0 && u32::from(selector >> 3) < st.ldt.entries;
     if is_local && !pages.has(page) {
-        // What the guest doesn't have there faults in the load, as it should.
+        // If the guest has no such page, the load faults, as it should.
         let _ = fill(owner, pages, st, offset);
     }
 }
 
-/// Makes the LDT window of `vcpu`, whose address space is loaded, this CPU's LDT with `entries` descriptors; 0 for none.
+/// Loads the LDT register of this CPU, which has the address space of `vcpu` loaded: with its LDT window of `entries`
+/// descriptors, or with the null selector if there are none.
 #[cfg(target_os = "none")]
 pub fn load_register(vcpu: VcpuId, entries: u32) {
     let Some(gdt) = desc::gdt(percpu::this_cpu()) else {
@@ -140,6 +142,6 @@ pub fn load_register(vcpu: VcpuId, entries: u32) {
     unsafe { desc::load_ldt(selector) };
 }
 
-/// No CPU of the host has an LDT of ours.
+/// Does nothing on the host.
 #[cfg(not(target_os = "none"))]
 pub const fn load_register(_vcpu: VcpuId, _entries: u32) {}

@@ -29,14 +29,14 @@ use gdt::GuestGdt;
 use ldt::GuestLdt;
 use window::Window;
 
-/// TI flag in `struct trap_info`: entering masks event delivery.
+/// A flag of `struct trap_info`: the entry masks event delivery.
 const TI_MASKS_EVENTS: u8 = 4;
 /// CR4 as a PV guest first sees it: PAE, OSFXSR and OSXMMEXCPT, which it can't clear.
 const FIRST_CR4: u64 = cr4::PAE | cr4::OSFXSR | cr4::OSXMMEXCPT;
 
-/// The assists of a 64-bit PV guest. The two on segments and the one on page tables have no effect
-/// on 64 bits, where Xen accepts them too. `m2p_strict` is not among them: a kernel that asks for it
-/// wants the machine-to-physical table out of its user mode's reach, and is told that it isn't.
+/// The assists that a 64-bit PV guest may enable. The two for segments and the one for page tables have no effect on 64
+/// bits, where Xen accepts them too. `m2p_strict` is not among them: a kernel that enables it wants the
+/// machine-to-physical table hidden from its user mode, and learns by the error that it isn't.
 pub const ASSISTS: u64 = 1 << VMASST_TYPE_4GB_SEGMENTS
     | 1 << VMASST_TYPE_4GB_SEGMENTS_NOTIFY
     | 1 << VMASST_TYPE_WRITABLE_PAGETABLES
@@ -44,54 +44,54 @@ pub const ASSISTS: u64 = 1 << VMASST_TYPE_4GB_SEGMENTS
     | 1 << VMASST_TYPE_ARCHITECTURAL_IOPL
     | 1 << VMASST_TYPE_RUNSTATE_UPDATE_FLAG;
 
-/// What only the CPU that runs the vCPU touches, or whoever holds it descheduled.
+/// The part of a PV vCPU's state that only the CPU that runs it touches, or the CPU that holds it descheduled.
 pub struct State {
     /// Whether its kernel or its user code runs. Both are in ring 3.
     pub mode: Mode,
-    /// Handlers of exceptions and of `int n`, each with the privilege that an `int n` needs.
+    /// The trap table: handlers of exceptions and of `int n`, each with the privilege that `int n` needs.
     pub traps: Box<[TrapInfo; 256]>,
-    /// Callbacks.
+    /// The entry points for events, system calls and failed returns.
     pub callbacks: Callbacks,
-    /// Stack of the guest kernel, loaded when a trap leaves user mode.
+    /// The stack of the guest's kernel, loaded when a trap leaves user mode.
     pub kernel_sp: u64,
-    /// Its selector.
+    /// The selector of that stack.
     pub kernel_ss: u16,
     /// The root of the kernel's address space.
     pub kernel_root: Option<GuestRoot>,
     /// The root of the address space of user code, if there is one.
     pub user_root: Option<GuestRoot>,
-    /// GDT.
+    /// The GDT as the guest registered it.
     pub gdt: GuestGdt,
-    /// LDT.
+    /// The LDT as the guest set it.
     pub ldt: GuestLdt,
     /// Its window in the per-domain area.
     pub window: Window,
     /// CR0.TS as the guest sees it; the other bits of its CR0 are those of [`crate::arch::cr::CR0`].
     pub task_switched: bool,
-    /// CR2 of the last page fault that it was given.
+    /// CR2 as the guest sees it: the address of the last page fault that was injected.
     pub cr2: u64,
     /// CR4 as the guest sees it.
     pub cr4: u64,
-    /// It is in its NMI handler: no other NMI is delivered until its next iret.
+    /// Whether the vCPU is in its NMI handler: the next NMI waits until its iret.
     pub nmi_masked: bool,
-    /// Virtual I/O privilege level, 0 to 3.
+    /// The virtual I/O privilege level, 0 to 3.
     pub iopl: u8,
-    /// PHYSDEVOP_set_iobitmap: guest address of the bitmap, and ports it covers.
+    /// The I/O bitmap of PHYSDEVOP_set_iobitmap: its guest address, and the number of ports that it covers.
     pub iobmp: (u64, u32),
     /// Segment registers while the vCPU doesn't run.
     pub segments: Segments,
 }
 
-/// An entry point that a guest registered, with what it wants done to event delivery.
+/// An entry point that a guest registered.
 #[derive(Clone, Copy, Default)]
 pub struct Callback {
-    /// Virtual address; 0 when not registered.
+    /// Its virtual address; 0 if it isn't registered.
     pub entry: u64,
-    /// CALLBACKF_mask_events: entering masks event delivery.
+    /// Non-zero if the entry masks event delivery (CALLBACKF_mask_events).
     pub masks_events: u8,
 }
 
-/// Entry points by `callback_op` type.
+/// The entry points that `callback_op` registers, by type.
 #[derive(Clone, Copy, Default)]
 pub struct Callbacks {
     /// CALLBACKTYPE_event
@@ -106,28 +106,24 @@ pub struct Callbacks {
     pub sysenter: Callback,
 }
 
-/// Segment selectors and bases, saved while the vCPU does not run.
+/// Segment selectors and bases, saved while the vCPU doesn't run.
 #[derive(Clone, Copy, Default)]
+#[expect(missing_docs, reason = "the registers' names")]
 pub struct Segments {
-    /// ds
     pub ds: u16,
-    /// es
     pub es: u16,
-    /// fs
     pub fs: u16,
-    /// gs
     pub gs: u16,
-    /// The base of fs.
     pub fs_base: u64,
-    /// The base of gs while the guest is in kernel mode.
+    /// The base of gs in kernel mode.
     pub gs_base_kernel: u64,
-    /// The base of gs while the guest is in user mode.
+    /// The base of gs in user mode.
     pub gs_base_user: u64,
 }
 
 impl State {
-    /// Of a vCPU in kernel mode that has no registers yet; nothing if there is no memory.
-    #[inline(always)] // made in place
+    /// Makes the state of a vCPU that has no registers yet; nothing if there is no memory.
+    #[inline(always)] // built in place, not copied
     pub fn new(window: Window) -> Option<Self> {
         Some(Self {
             mode: Mode::Kernel,
@@ -160,7 +156,7 @@ impl State {
         self.kernel_root.as_ref().map(GuestRoot::mfn)
     }
 
-    /// Makes `address` the handler of NMIs (vector 2), which masks events; 0 takes it away.
+    /// Sets the handler of NMIs, which masks events; 0 removes it.
     pub fn set_nmi_handler(&mut self, address: u64) {
         if let Some(slot) = self.traps.get_mut(usize::from(exception::NMI)) {
             *slot = match address {
@@ -176,7 +172,7 @@ impl State {
         }
     }
 
-    /// Gives back the references that it holds. Frames of page tables that are left half taken apart are in `work`.
+    /// Drops all references that the state holds. A table that is left half taken apart is in `work` afterwards.
     pub fn release(&mut self, ldt_pages: &ldt::Pages, work: &mut Work) {
         let _ = ldt_pages.drop_all();
         self.ldt = GuestLdt::default();
@@ -190,12 +186,12 @@ impl State {
     }
 }
 
-/// Whether entering the handler masks event delivery.
+/// Whether the entry into a handler masks event delivery.
 pub const fn masks_events(trap: &TrapInfo) -> bool {
     trap.flags & TI_MASKS_EVENTS != 0
 }
 
-/// A selector that a guest names, with ring 3 in place of whatever ring it names: never one of the hypervisor's.
+/// The selector with privilege level 3. Selectors from a guest pass through here, so that none names a segment of ring 0.
 pub const fn in_ring3(selector: u16) -> u16 {
     selector | 3
 }

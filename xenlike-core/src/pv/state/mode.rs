@@ -1,5 +1,5 @@
-//! Guest kernel mode and guest user mode: both are ring 3, so the mode decides which page table and
-//! which GS base hold. User mode never runs on the kernel's L4.
+//! Kernel mode and user mode of a guest. Both run in ring 3, so the mode is the hypervisor's notion: it decides which
+//! address space and which base of gs are loaded. User mode never runs on the kernel's L4.
 
 #![expect(unsafe_code, reason = "vouches for the tables under a guest's root")]
 
@@ -9,11 +9,11 @@ use crate::arch::frame::Mode;
 use crate::arch::seg;
 use crate::pagetype::GuestRoot;
 
-/// The guest never gave a page table for the mode.
+/// The guest has set no root for the mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoPageTable;
 
-/// Guest kernel → guest user, for the vCPU that runs on this CPU.
+/// Switches the vCPU that runs on this CPU to user mode, if it isn't there yet.
 #[inline]
 pub fn enter_user(st: &mut State) -> Result<(), NoPageTable> {
     if st.mode == Mode::User {
@@ -26,7 +26,7 @@ pub fn enter_user(st: &mut State) -> Result<(), NoPageTable> {
     Ok(())
 }
 
-/// Guest user → guest kernel, for the vCPU that runs on this CPU, in user mode.
+/// Switches the vCPU that runs on this CPU, in user mode, to kernel mode.
 #[inline]
 pub fn enter_kernel(st: &mut State) -> Result<(), NoPageTable> {
     debug_assert!(st.mode == Mode::User);
@@ -37,7 +37,7 @@ pub fn enter_kernel(st: &mut State) -> Result<(), NoPageTable> {
     Ok(())
 }
 
-/// What a CPU runs on when a vCPU is in the address space under `root`: the guest's own table.
+/// The tables on which a CPU runs while a vCPU is in the address space under `root`: for now the guest's own.
 #[inline]
 pub const fn run_root(root: &GuestRoot) -> RunRoot {
     // SAFETY: a validated L4 has the hypervisor's slots, and the root's references keep it one. They are given back

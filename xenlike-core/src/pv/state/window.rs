@@ -1,5 +1,5 @@
-//! A vCPU's window in the per-domain area: 16 GDT pages, then 16 LDT pages, as entries of one L1
-//! that the core owns. What is mapped here has a segment-descriptor type reference.
+//! A vCPU's window in the per-domain area: 16 pages for its GDT, then 16 pages for its LDT, as entries of an L1 of the
+//! hypervisor. Each frame of the guest that is mapped there has a segment-descriptor type reference.
 
 use crate::kit::atomic::Ordering;
 
@@ -8,27 +8,27 @@ use crate::kit::{Mfn, PAGE_SHIFT};
 use crate::mm::directmap::SharedPage;
 use crate::mm::layout;
 
-/// Pages of a window.
+/// The number of pages of a window.
 pub const WINDOW_PAGES: usize = (layout::WINDOW_BYTES >> PAGE_SHIFT) as usize;
-/// The hypervisor's own page in the GDT: entries 7168 on (FIRST_RESERVED_GDT_PAGE in arch-x86/xen.h).
+/// The hypervisor's own page in every GDT: the entries from 7168 on (FIRST_RESERVED_GDT_PAGE in arch-x86/xen.h).
 pub const GDT_OWN_PAGE: usize = (RESERVED_GDT_BYTES >> PAGE_SHIFT) as usize;
-/// The first LDT page.
+/// The first page of the LDT in a window.
 pub const LDT_FIRST_PAGE: usize = (layout::LDT_OFFSET >> PAGE_SHIFT) as usize;
-/// Pages of an LDT.
+/// The number of pages of an LDT.
 pub const LDT_PAGES: usize = WINDOW_PAGES - LDT_FIRST_PAGE;
-/// Windows whose entries share one L1 page.
+/// The number of windows whose entries are in one L1.
 pub const WINDOWS_PER_L1: u32 = 512 / WINDOW_PAGES as u32;
 
-/// Where a vCPU's 32 entries are.
+/// The place of a window's entries.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
-    /// The L1 page.
+    /// The L1.
     pub l1: Mfn,
-    /// Index of the window's first entry.
+    /// The index of the window's first entry.
     pub first: usize,
 }
 
-/// Sets entry `page` of a window; returns what it was.
+/// Sets entry `page` of a window, and returns the old entry.
 pub fn set(window: Window, page: usize, entry: u64) -> u64 {
     if page >= WINDOW_PAGES {
         return entry;
