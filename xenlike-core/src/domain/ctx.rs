@@ -1,4 +1,4 @@
-//! The vCPU that runs on this CPU, as everything that acts for it is given it.
+//! The context that a handler gets of the vCPU that runs on this CPU.
 
 use alloc::sync::Arc;
 
@@ -6,13 +6,13 @@ use super::{Domain, Vcpu, VcpuState};
 use crate::arch::frame::TrapFrame;
 use crate::arch::work;
 
-/// The vCPU that entered ring 0 here; valid until the CPU leaves ring 0 or switches away.
+/// The vCPU from which this CPU entered ring 0. Valid until the CPU leaves ring 0 or switches to another vCPU.
 pub struct Ctx<'a> {
     /// The vCPU.
     pub vcpu: &'a Arc<Vcpu>,
     /// Its domain.
     pub dom: &'a Arc<Domain>,
-    /// What only this CPU may touch while the vCPU runs here.
+    /// Its state, which belongs to this CPU while the vCPU runs here.
     pub st: &'a mut VcpuState,
     /// Its registers.
     pub regs: &'a mut TrapFrame,
@@ -20,7 +20,7 @@ pub struct Ctx<'a> {
 
 impl Ctx<'_> {
     /// Reborrows for a cold callee, so that the hot path never builds a `Ctx` in memory.
-    #[inline(always)] // nothing but words from here to there
+    #[inline(always)] // only moves words
     pub fn reborrow(&mut self) -> Ctx<'_> {
         Ctx {
             vcpu: self.vcpu,
@@ -30,7 +30,7 @@ impl Ctx<'_> {
         }
     }
 
-    /// Whether the CPU has something else to do: a long call stops and continues later.
+    /// Whether the CPU has other work, for which a long call stops and continues later.
     pub fn preempted(&self) -> bool {
         work::preempts() || self.vcpu.info.wants_upcall()
     }

@@ -1,4 +1,4 @@
-//! Debug registers of a guest: what it may set them to, so that it never debugs the core.
+//! The debug registers of a guest, and the values that it may set: none breaks into the hypervisor.
 
 use super::VcpuState;
 use crate::arch::cr::cr4;
@@ -8,11 +8,11 @@ use crate::mm::layout;
 
 /// DR6 bits that are always 1 (APM vol. 2 §13.1.1.3).
 const DR6_FIXED: u64 = 0xffff_0ff0;
-/// DR6 bits that a guest may set: B0–B3, BD, BS.
+/// The DR6 bits that a guest may set: B0–B3, BD, BS.
 const DR6_SETTABLE: u64 = 0xe00f;
-/// B0–B3.
+/// The DR6 bits of the four breakpoints, B0–B3.
 const DR6_BREAKPOINTS: u64 = 0xf;
-/// DR7 bits that are 1, and those that may be (§13.1.1.4).
+/// The DR7 bits that are always 1, and those that a guest may set (APM vol. 2 §13.1.1.4).
 const DR7_FIXED: u64 = 0x400;
 const DR7_SETTABLE: u64 = 0xffff_0fff & !(1 << 11);
 const DR7_GENERAL_DETECT: u64 = 1 << 13;
@@ -21,7 +21,7 @@ const DR7_GENERAL_DETECT: u64 = 1 << 13;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAllowed;
 
-/// A breakpoint's address: a guest's.
+/// Checks the address of a breakpoint, which has to be the guest's.
 pub const fn address(value: u64) -> Result<u64, NotAllowed> {
     if layout::guest_range(Vaddr(value), 1) {
         Ok(value)
@@ -30,19 +30,19 @@ pub const fn address(value: u64) -> Result<u64, NotAllowed> {
     }
 }
 
-/// DR6 as a guest may have it.
+/// The value of DR6 when a guest sets it to `value`.
 pub const fn dr6(value: u64) -> u64 {
     value & DR6_SETTABLE | DR6_FIXED
 }
 
-/// DR6 after a #DB of which hardware says `new`: breakpoints are the latest ones, all else adds up (SDM vol. 3
-/// §18.2.3).
+/// DR6 after a #DB for which the hardware reports `new`: breakpoints are replaced, other bits accumulate (SDM vol. 3, "Debug
+/// Status Register (DR6)").
 pub const fn merged_dr6(old: u64, new: u64) -> u64 {
     old & !DR6_BREAKPOINTS | new
 }
 
-/// DR7 as a guest with this CR4 may have it. With a breakpoint enabled, I/O breakpoints need CR4.DE, whichever is
-/// enabled, as on Xen.
+/// The value of DR7 when a guest with this CR4 sets it to `value`. If any breakpoint is enabled, I/O breakpoints need CR4.DE,
+/// also those that aren't enabled, as on Xen.
 pub fn dr7(value: u64, cr4: u64) -> Result<u64, NotAllowed> {
     let io_without_de = cr4 & cr4::DE == 0
         && value & debugreg::ENABLES != 0
@@ -53,7 +53,8 @@ pub fn dr7(value: u64, cr4: u64) -> Result<u64, NotAllowed> {
     Ok(value & DR7_SETTABLE | DR7_FIXED)
 }
 
-/// The debug register that a number names: 4 and 5 are 6 and 7 while CR4.DE is clear (SDM vol. 3 §18.2.2).
+/// The index of the debug register with this number: 4 and 5 are 6 and 7 while CR4.DE is clear (SDM vol. 3, "Debug
+/// Registers DR4 and DR5").
 pub const fn index(number: u64, cr4: u64) -> Option<usize> {
     match number {
         0..=3 => Some(number as usize),
@@ -67,11 +68,11 @@ pub const fn index(number: u64, cr4: u64) -> Option<usize> {
 /// Why a debug register was not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotSet {
-    /// There is none of that number.
+    /// There is no register with that number.
     NoRegister,
-    /// The value has bits that no register has.
+    /// The value has bits that are reserved.
     Invalid,
-    /// It is a breakpoint that a guest may not have.
+    /// A guest may not set that breakpoint.
     NotAllowed,
 }
 
@@ -101,7 +102,7 @@ pub fn set(st: &mut VcpuState, number: u64, value: u64) -> Result<(), NotSet> {
     Ok(())
 }
 
-/// Bits of DR6 for the I/O breakpoints that an access of so many bytes at `port` matches.
+/// The bits of DR6 for the I/O breakpoints that an access of `bytes` bytes at `port` hits.
 #[inline]
 pub fn io_hits(registers: &DebugRegisters, port: u16, bytes: u16) -> u64 {
     let [.., seven] = registers;
@@ -125,7 +126,7 @@ fn enabled_io_hits(registers: &DebugRegisters, port: u16, bytes: u16) -> u64 {
     })
 }
 
-/// All of a saved vCPU. What a guest may not have is left out, as on Xen.
+/// All registers of a saved vCPU. Values that a guest may not set are dropped, as on Xen.
 pub fn restored(addresses: [u64; 4], six: u64, seven: u64, cr4: u64) -> DebugRegisters {
     let [a, b, c, d] = addresses.map(|at| address(at).unwrap_or(0));
     let seven = dr7(seven, cr4).unwrap_or(debugreg::DR7_IDLE);

@@ -1,37 +1,36 @@
-//! Whether a vCPU may run, and who has its state: the protocol of waking, holding and switching.
+//! Whether a vCPU may run, and which CPU owns its state: the protocol of waking, holding and switching.
 //!
-//! A vCPU may run while it has no *holds* ([`super::vcpu::pause`]). Any CPU sets and removes holds, and tells
-//! the scheduler after each change; so what the scheduler believes is sometimes out of date:
+//! A vCPU may run while it has no *holds* ([`super::vcpu::pause`]). Any CPU may set and remove holds, and reports each change
+//! to the scheduler afterwards. So the scheduler's view is sometimes out of date:
 //!
-//! * A wake that was on its way when a hold was set leaves the vCPU queued. Therefore a CPU that
-//!   switches to a vCPU looks at the holds *after* it has acquired the state ([`Gate::enter`]).
-//! * Putting a vCPU to sleep may come after the wake of whoever removed the last hold. Therefore the
-//!   holds are looked at again after each sleep ([`Gate::settle`]).
+//! * A wake that is in flight when a hold is set leaves the vCPU queued. Therefore a CPU that switches to a vCPU reads the
+//!   holds *after* it has acquired the state ([`Gate::enter`]).
+//! * A sleep may be reported after the wake by the CPU that removed the last hold. Therefore the holds are read again after
+//!   each sleep ([`Gate::settle`]).
 //!
-//! The rule that follows: after a hold was set, a successful [`Gate::visit`] proves that the vCPU is on
-//! no CPU, and it stays off until that hold goes. A CPU that acquires the state later does so after the
-//! visit's release, and sees the hold.
+//! It follows that, after a hold was set, a successful [`Gate::visit`] proves that the vCPU is on no CPU, and that it stays
+//! off until the hold is removed: a CPU that acquires the state later does so after the visit's release, and sees the hold.
 
 use crate::kit::atomic::{AtomicU32, Ordering};
 use crate::kit::cell::{OwnerCell, Visit};
 use crate::kit::lock::wait_step;
 
-/// What the scheduler is told about one vCPU.
+/// How changes of one vCPU are reported to the scheduler.
 pub trait Schedule {
-    /// It wants to run.
+    /// The vCPU wants to run.
     fn wake(&self);
-    /// It doesn't; a CPU that runs it is made to ask the scheduler.
+    /// The vCPU doesn't want to run; a CPU that runs it has to schedule.
     fn sleep(&self);
 }
 
-/// A vCPU's holds, and its state, which belongs to the CPU that runs it.
+/// The holds of a vCPU, and its state, which belongs to the CPU that runs it.
 pub struct Gate<S> {
     holds: AtomicU32,
     state: OwnerCell<S>,
 }
 
 impl<S> Gate<S> {
-    /// With these holds, on no CPU.
+    /// Makes the gate of a vCPU that has these holds and is on no CPU.
     pub const fn new(holds: u32, state: S) -> Self {
         Self {
             holds: AtomicU32::new(holds),
@@ -39,20 +38,20 @@ impl<S> Gate<S> {
         }
     }
 
-    /// The reasons for which it doesn't run.
+    /// The reasons why it doesn't run.
     #[inline]
     pub fn holds(&self) -> u32 {
-        // Ordered after the setting of an event's bit, see `notify::upcall`.
+        // Ordered after the store of an event's bit; see `notify::upcall`.
         self.holds.load(Ordering::SeqCst)
     }
 
-    /// Sets `why` without telling the scheduler: the vCPU that runs here is about to.
+    /// Sets the hold `why` without a report to the scheduler, for the vCPU that runs here: its CPU schedules next.
     #[inline]
     pub fn set(&self, why: u32) {
         self.holds.fetch_or(why, Ordering::SeqCst);
     }
 
-    /// Removes `why` without telling the scheduler; returns which of it there was.
+    /// Removes `why` without a report to the scheduler; returns the bits of it that were set.
     #[inline]
     pub fn remove(&self, why: u32) -> u32 {
         self.holds.fetch_and(!why, Ordering::AcqRel) & why
@@ -90,20 +89,20 @@ impl<S> Gate<S> {
         }
     }
 
-    /// Adds `count` to the holds: for a hold that is counted.
+    /// Adds `count` to the holds, for a hold that is counted.
     pub fn add(&self, count: u32, scheduler: &impl Schedule) {
         self.holds.fetch_add(count, Ordering::SeqCst);
         self.sleep(scheduler);
     }
 
-    /// Takes what was added off again.
+    /// Subtracts a count that was added.
     pub fn subtract(&self, count: u32, scheduler: &impl Schedule) {
         self.holds.fetch_sub(count, Ordering::AcqRel);
         self.wake(scheduler);
     }
 
-    /// This CPU switches to the vCPU: true if it may run. Then its state is this CPU's until that releases
-    /// it.
+    /// Acquires the state for this CPU, which switches to the vCPU. Returns true if the vCPU may run; then the state belongs
+    /// to this CPU until it releases it.
     pub fn enter(&self) -> bool {
         let visit = self.state.wait_visit();
         let open = self.holds() == 0;
@@ -113,21 +112,21 @@ impl<S> Gate<S> {
         open
     }
 
-    /// Its state, for the CPU that entered it.
+    /// The state, for the CPU that has entered the vCPU.
     pub const fn state(&self) -> &OwnerCell<S> {
         &self.state
     }
 
-    /// Its state, if it is on no CPU. While the visit lasts, no CPU can enter it.
+    /// The state, if the vCPU is on no CPU. No CPU can enter it until the visit ends.
     pub fn visit(&self) -> Option<Visit<'_, S>> {
         self.state.visit()
     }
 
-    /// Waits until the vCPU, which the caller holds, is on no CPU. `caller` is the vCPU that asks.
+    /// Waits until the vCPU, on which the caller has set a hold, is on no CPU. `caller` is the vCPU that calls.
     ///
-    /// The CPU that runs it comes out of ring 0 soon, unless it waits likewise. Callers that wait for
-    /// each other in a circle are all held; one of them waits for a vCPU with a higher address than
-    /// its own, and gives up: nothing is returned, and the caller has to leave ring 0 and try again.
+    /// The CPU that runs the vCPU leaves ring 0 soon, unless it waits in the same way. Callers that wait for each other in a
+    /// circle all have holds, and one of them waits for a vCPU with a higher address than its own. That one gets nothing,
+    /// and has to leave ring 0 and try again.
     pub fn visit_held(&self, caller: Option<&Self>) -> Option<Visit<'_, S>> {
         loop {
             if let Some(visit) = self.visit() {

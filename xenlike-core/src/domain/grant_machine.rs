@@ -1,4 +1,4 @@
-//! The real machine under the rules of grants: frames, and a domain's page tables.
+//! The machine behind the rules of grants: frames, and the page tables of the domain that maps.
 
 use crate::grant::{Access, GrantError, HostAddr, Machine, PteBits};
 use crate::kit::{DomId, Mfn, Vaddr};
@@ -6,23 +6,23 @@ use crate::mm::alloc::Past;
 use crate::mm::{SharedPage, stale};
 use crate::pagetype::{EntryAt, GuestRoot, Lent, Pte, Work, machine};
 
-/// Where the three bits of an entry that a guest may use as it likes start.
+/// The lowest of the three bits of an entry that are free for the guest's use.
 const AVAIL_SHIFT: u32 = 9;
 
-/// The machine as a domain sees it that maps grants.
+/// The machine, for a domain that maps grants.
 pub struct Mapper<'a> {
-    /// Whose page tables.
+    /// The domain whose page tables are changed.
     pub owner: DomId,
-    /// The owner again, by its number: what CPUs note of whose tables they are on.
+    /// The number of the owner that CPUs note while they run on its tables.
     pub past: Past,
-    /// The root of the tables in which virtual addresses are meant; none: there is no such address.
+    /// The root under which virtual addresses are looked up; without one there are none.
     pub root: Option<&'a GuestRoot>,
-    /// What changing page tables leaves to do.
+    /// Work that a change of page tables leaves.
     pub work: &'a mut Work,
 }
 
 impl Mapper<'_> {
-    #[inline(always)] // its answer is more than two registers hold
+    #[inline(always)] // its result doesn't fit in two registers
     fn place(&self, at: HostAddr) -> Result<EntryAt, GrantError> {
         let place = match at {
             HostAddr::Pte(maddr) => EntryAt::machine(maddr),
@@ -37,7 +37,7 @@ impl Mapper<'_> {
         Some(EntryAt { table, index })
     }
 
-    /// Takes a frame's references for two uses.
+    /// Takes the references of a frame twice.
     #[inline]
     fn get_two(&mut self, mfn: Mfn, owner: DomId, access: Access) -> Result<(), GrantError> {
         if access == Access::Write && machine().take_writable_twice(mfn, owner) {
@@ -87,7 +87,7 @@ impl Machine for Mapper<'_> {
                 page.keep();
                 Ok(())
             }
-            // The owner's, but in a use that forbids it.
+            // It is the owner's, but has a type that forbids it.
             Access::Write => Err(GrantError::General),
         }
     }

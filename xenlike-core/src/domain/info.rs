@@ -1,4 +1,4 @@
-//! vcpu_info: the few words that a guest and the core share for each vCPU (xen.h).
+//! vcpu_info: the words that a guest and the hypervisor share for each vCPU (xen.h).
 
 use crate::kit::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -18,7 +18,7 @@ mod offset {
     pub const LAST_WORD: usize = size_of::<VcpuInfo>() - size_of::<u64>();
 }
 
-/// One place where a vcpu_info can be, its words looked up once.
+/// A place of a vcpu_info, with its words looked up once.
 #[derive(Clone, Copy)]
 pub struct Place {
     pending: &'static AtomicU8,
@@ -29,8 +29,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// At byte `at` of `page`, which somebody keeps allocated for as long as the vCPU lives; nothing
-    /// if it would leave the page.
+    /// Byte `at` of `page`, which has to stay allocated for as long as the vCPU exists; nothing if the vcpu_info would cross
+    /// the page's end.
     pub fn new(page: SharedPage, at: usize) -> Option<Self> {
         page.u64(at.checked_add(offset::LAST_WORD)?)?;
         Some(Self {
@@ -44,26 +44,26 @@ impl Place {
 }
 
 impl Place {
-    /// A place on `page`, which is the domain's but shown to no guest, for vCPUs beyond the 32nd until they
-    /// register one. Events don't reach them there; they are masked until the guest says otherwise.
+    /// A place on `page`, which no guest sees, for vCPUs beyond the 32nd until they register one. Until then their events are
+    /// masked and don't reach them.
     pub fn unseen(page: SharedPage) -> Option<Self> {
         page.u8(offset::MASK)?.store(1, Ordering::Relaxed);
         Self::new(page, 0)
     }
 }
 
-/// Where a vCPU's vcpu_info is now. It moves once, when the guest registers a place of its own.
+/// A vCPU's vcpu_info. It moves once, when the guest registers a place.
 pub struct VcpuInfo {
     first: Place,
     registered: Once<Place>,
-    /// The present place's words that every entry into the guest looks at.
+    /// The words of the present place that every entry into the guest reads.
     pending: AtomicRef<AtomicU8>,
     mask: AtomicRef<AtomicU8>,
     cr2: AtomicRef<AtomicU64>,
 }
 
 impl VcpuInfo {
-    /// At `first` until the guest registers another.
+    /// A vcpu_info at `first`, until the guest registers another place.
     pub const fn new(first: Place) -> Self {
         Self {
             pending: AtomicRef::new(first.pending),
@@ -74,7 +74,7 @@ impl VcpuInfo {
         }
     }
 
-    /// Moves it; a second time changes nothing.
+    /// Moves it to `place`. A second move has no effect.
     pub fn relocate(&self, place: Place) {
         let now = self.registered.call_once(|| place);
         self.pending.set(now.pending);
@@ -86,7 +86,7 @@ impl VcpuInfo {
         self.registered.get().unwrap_or(&self.first)
     }
 
-    /// Address of its first byte in the direct map: the exit stub looks there.
+    /// The address of its first byte in the direct map, for the exit stub.
     pub fn address(&self) -> u64 {
         core::ptr::from_ref(self.upcall_pending()) as u64
     }
@@ -109,7 +109,7 @@ impl VcpuInfo {
             && self.upcall_mask().load(Ordering::Relaxed) == 0
     }
 
-    /// Stores arch.cr2, the faulting address of a page fault given to the guest.
+    /// Stores arch.cr2, the address of a page fault that is injected.
     #[inline]
     pub fn set_cr2(&self, cr2: u64) {
         self.cr2.get().store(cr2, Ordering::Relaxed);

@@ -1,12 +1,12 @@
-//! The kinds of vCPUs, and the questions that code for all kinds asks about one: each is a `match` here.
+//! The kinds of vCPUs. Code for all kinds asks its questions about one here, where each is one `match`.
 
 use super::VcpuState;
 use crate::arch::frame::Mode;
 use crate::pv::state::State as Pv;
 
-/// What only one kind of vCPU has.
+/// The state that only one kind of vCPU has.
 pub enum Kind {
-    /// Paravirtual: the guest's kernel runs in ring 3 and knows it.
+    /// A paravirtual vCPU, whose kernel runs in ring 3 and knows it.
     Pv(Pv),
 }
 
@@ -18,7 +18,7 @@ impl Kind {
         pv
     }
 
-    /// Whether the guest's kernel runs or its user code.
+    /// The mode that runs: the guest's kernel or its user code.
     #[inline]
     pub const fn mode(&self) -> Mode {
         match self {
@@ -26,7 +26,7 @@ impl Kind {
         }
     }
 
-    /// Whether no NMI may be delivered now.
+    /// Whether NMIs are masked.
     #[inline]
     pub const fn nmi_masked(&self) -> bool {
         match self {
@@ -34,7 +34,7 @@ impl Kind {
         }
     }
 
-    /// Lets NMIs reach it again.
+    /// Unmasks NMIs.
     pub const fn unmask_nmi(&mut self) {
         match self {
             Self::Pv(pv) => pv.nmi_masked = false,
@@ -57,13 +57,13 @@ impl Kind {
 }
 
 impl VcpuState {
-    /// What only a PV vCPU has, for code that only PV vCPUs reach.
+    /// The state that only a PV vCPU has, for code that only PV vCPUs reach.
     #[inline(always)]
     pub const fn pv(&self) -> &Pv {
         self.kind.pv()
     }
 
-    /// The same, to change it.
+    /// The same for changes.
     #[inline(always)]
     pub const fn pv_mut(&mut self) -> &mut Pv {
         let Kind::Pv(pv) = &mut self.kind;

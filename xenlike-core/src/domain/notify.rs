@@ -1,4 +1,4 @@
-//! Waking, kicking and holding vCPUs.
+//! Wakes, kicks and holds vCPUs, and delivers notices of events and virtual IRQs to them.
 
 use crate::kit::atomic::{AtomicU16, Ordering};
 use alloc::sync::Arc;
@@ -17,10 +17,10 @@ use crate::kit::{CpuId, DomId, Lock, Port, Rank, VcpuId};
 use crate::sched::{Ask, Scheduler};
 use crate::trace;
 
-/// All vCPUs' scheduler.
+/// The scheduler of all vCPUs.
 pub static SCHED: Scheduler<Arc<Vcpu>> = Scheduler::new();
 
-/// Tells the scheduler, and the CPU that has to act on it.
+/// Reports to the scheduler, and has the CPU schedule that is affected.
 impl Schedule for Vcpu {
     fn wake(&self) {
         trace::if_on(|| trace_wake(self));
@@ -54,16 +54,17 @@ fn trace_wake(vcpu: &Vcpu) {
     }
 }
 
-/// Makes a CPU ask the scheduler.
+/// Makes a CPU schedule.
 fn schedule(cpu: Option<CpuId>) {
     if let Some(cpu) = cpu {
         work::raise(cpu, work::SCHEDULE);
     }
 }
 
-/// An upcall became due for `vcpu`: end its sleep, or make it come through the way out.
+/// Handles that an upcall became due for `vcpu`: ends its sleep, or makes its CPU go through the exit, which delivers it.
 pub fn upcall(dom: &Domain, vcpu: &Vcpu) {
-    // Who goes to sleep says so before it looks at its events, which have been set by now.
+    // A vCPU that goes to sleep sets its hold before it reads its pending flag, which has been set by now. So either it
+    // sees the flag, or this sees the hold.
     let why = vcpu.gate.holds() & pause::SLEEPS;
     if why == 0 {
         return kick(vcpu);
@@ -80,28 +81,28 @@ pub fn upcall(dom: &Domain, vcpu: &Vcpu) {
 
 /// Sends `vcpu` an NMI.
 pub fn nmi(dom: &Domain, vcpu: &Vcpu) {
-    // Seen by others before it is looked whether the vCPU sleeps: see `upcall`.
+    // Stored before the holds are read; see `upcall`.
     vcpu.nmi_pending.store(1, Ordering::SeqCst);
     upcall(dom, vcpu);
     look_here(vcpu);
 }
 
-/// Makes this CPU look at what is due for `vcpu`, if it runs here.
+/// Makes this CPU check for pending NMIs and events of `vcpu`, if that runs here.
 fn look_here(vcpu: &Vcpu) {
     if vcpu.cpu() == Some(percpu::this_cpu()) {
         work::raise_here(work::LOOK);
     }
 }
 
-/// Lets NMIs reach `vcpu` again, which runs here: it leaves its NMI handler.
+/// Unmasks the NMIs of `vcpu`, which runs here and leaves its NMI handler.
 #[cold]
-#[inline(never)] // not for every iret to carry
+#[inline(never)] // off the path of other irets
 pub fn unmask_nmi(vcpu: &Vcpu, st: &mut VcpuState) {
     st.kind.unmask_nmi();
     look_here(vcpu);
 }
 
-/// Makes the CPU that runs `vcpu` look at what is due for it.
+/// Makes the CPU that runs `vcpu` check for its pending events.
 pub fn kick(vcpu: &Vcpu) {
     if let Some(cpu) = vcpu.cpu()
         && cpu != percpu::this_cpu()
@@ -110,16 +111,16 @@ pub fn kick(vcpu: &Vcpu) {
     }
 }
 
-/// Acts on an event table's notice: wakes whom the event is for.
-#[inline(never)] // its frame is not for every event to carry
+/// Acts on a notice of an event table: wakes the vCPU that it names.
+#[inline(never)] // keeps its stack frame off the path of events that need no notice
 pub fn act(notice: Notice) {
     if let Some(dom) = registry::lookup(notice.dom) {
         act_in(&dom, notice);
     }
 }
 
-/// The same for a notice of `dom`'s own table.
-#[inline] // a notice need not be put in memory
+/// Acts on a notice of `dom`'s own table.
+#[inline] // so that the notice stays in registers
 pub fn act_in(dom: &Domain, notice: Notice) {
     if let Some(vcpu) = notice.upcall.and_then(|id| dom.vcpu(id)) {
         upcall(dom, vcpu);
@@ -130,42 +131,42 @@ pub fn act_in(dom: &Domain, notice: Notice) {
 }
 
 /// Ends the polls for `port`.
-#[inline(never)] // its frame is not for every event to carry
+#[inline(never)] // keeps its stack frame off the path of events without polls
 fn end_polls(dom: &Domain, port: Port) {
     for vcpu in dom.events.pollers_of(port).filter_map(|id| dom.vcpu(id)) {
         end_poll(dom, vcpu);
     }
 }
 
-/// Ends a poll: its timeout passed or one of its ports got an event.
+/// Ends a poll, whose timeout has passed or one of whose ports has an event.
 pub fn end_poll(dom: &Domain, vcpu: &Vcpu) {
     dom.events.end_poll(vcpu.id);
     release(vcpu, pause::POLLING);
 }
 
-/// Takes `why` off the reasons for which `vcpu` doesn't run.
+/// Removes the hold `why` of `vcpu`.
 pub fn release(vcpu: &Vcpu, why: u32) {
     vcpu.gate.release(why, vcpu);
 }
 
-/// Keeps `vcpu` from running for `why`; it may still be on its CPU when this returns.
+/// Sets the hold `why` of `vcpu`, which may still be on its CPU when this returns.
 pub fn hold(vcpu: &Vcpu, why: u32) {
     vcpu.gate.hold(why, vcpu);
 }
 
-/// Tells the control domain that some domain's state changed (VIRQ_DOM_EXC).
+/// Notifies the control domain that the state of a domain has changed (VIRQ_DOM_EXC).
 pub fn domain_exception() {
     global_virq(VIRQ_DOM_EXC);
 }
 
-/// Who takes each global VIRQ, if not domain 0.
+/// The domain that handles each global VIRQ.
 static HANDLERS: [AtomicU16; NR_VIRQS] = [const { AtomicU16::new(DomId::DOM0.0) }; NR_VIRQS];
 
-/// One change of them at a time.
+/// Held while the handlers are changed.
 static HANDING_OVER: Lock<()> = Lock::new(Rank::VirqHandlers, ());
 
-/// Makes `dom` take the global VIRQ `virq` over (XEN_DOMCTL_set_virq_handler); not if it is ending,
-/// since [`give_virqs_back`] may have been there already.
+/// Makes `dom` the handler of the global VIRQ `virq` (XEN_DOMCTL_set_virq_handler), unless it is being destroyed: then
+/// [`give_virqs_back`] may have been called already.
 pub fn set_virq_handler(virq: u32, dom: &Domain) {
     let _one = HANDING_OVER.lock();
     if let Some(handler) = HANDLERS.get(virq as usize)
@@ -175,7 +176,7 @@ pub fn set_virq_handler(virq: u32, dom: &Domain) {
     }
 }
 
-/// What `dom`, which is ending, took over goes back to domain 0: its id may be anybody's next.
+/// Gives the global VIRQs of `dom`, which is being destroyed, back to domain 0, as another domain may get its id.
 pub fn give_virqs_back(dom: DomId) {
     let _one = HANDING_OVER.lock();
     for handler in &HANDLERS {
@@ -184,19 +185,19 @@ pub fn give_virqs_back(dom: DomId) {
     }
 }
 
-/// Who takes the global VIRQ `virq`, if listed.
+/// The domain that handles the global VIRQ `virq`.
 #[cfg(test)]
 pub fn virq_taker(virq: u32) -> DomId {
     DomId(HANDLERS[virq as usize].load(Ordering::Relaxed))
 }
 
-/// Tells the control domain that something was typed on the machine's console (VIRQ_CONSOLE).
+/// Notifies the control domain of input on the machine's console (VIRQ_CONSOLE).
 pub fn console_input() {
     global_virq(VIRQ_CONSOLE);
 }
 
-/// Raises a global VIRQ in the domain that takes it: the one that asked for it, else domain 0, or
-/// the boot domain before there is one.
+/// Raises a global VIRQ in the domain that handles it. If that doesn't exist, it is domain 0, or the boot domain before
+/// there is a domain 0.
 pub fn global_virq(virq: u32) {
     let handler = HANDLERS
         .get(virq as usize)

@@ -1,4 +1,4 @@
-//! A page that a domain shares with the core: kept allocated for as long as the handle lives.
+//! A page that a domain shares with the hypervisor: it stays allocated for as long as the handle exists.
 
 use crate::kit::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
@@ -7,15 +7,15 @@ use crate::mm::directmap::SharedPage;
 use crate::mm::{alloc, heap};
 use crate::pagetype::{DomainPages, machine};
 
-/// A frame of a guest that the core writes on the guest's word, or one of the core's own.
+/// A frame of a guest to which the hypervisor writes at the guest's request, or a frame of the hypervisor.
 pub struct HeldPage {
     page: SharedPage,
-    /// The handle owns a writable reference.
+    /// Whether the handle owns a writable reference.
     guests: bool,
 }
 
 impl HeldPage {
-    /// A frame of domain `owner`, held writable.
+    /// Takes a writable reference of a frame of domain `owner`.
     pub fn of_guest(mfn: Mfn, owner: DomId) -> Option<Self> {
         let held = machine().get_writable(mfn, owner)?;
         let page = SharedPage::new(held.mfn())?;
@@ -23,7 +23,7 @@ impl HeldPage {
         Some(Self { page, guests: true })
     }
 
-    /// A page that somebody else keeps for longer than this handle lives.
+    /// A page of the hypervisor that exists for longer than this handle.
     pub const fn of_core(page: SharedPage) -> Self {
         Self {
             page,
@@ -31,8 +31,8 @@ impl HeldPage {
         }
     }
 
-    /// A new page, all zeros, that the domain of `pages` may map; freed when this handle and the last
-    /// mapping are gone.
+    /// Allocates a page of zeros that the domain of `pages` may map. It is freed when this handle and the last mapping are
+    /// gone.
     pub fn new_shared(pages: &DomainPages) -> Option<Self> {
         if !heap::can_grow(PAGE_SIZE as u64) {
             return None;
@@ -44,7 +44,7 @@ impl HeldPage {
         Some(Self { page, guests: true })
     }
 
-    /// Whether anybody else has a reference of the frame, as its mapping is.
+    /// Whether the frame has other references, such as mappings.
     pub fn is_used_elsewhere(&self) -> bool {
         machine().has_more_references(self.page.mfn())
     }

@@ -1,5 +1,5 @@
-//! Physical interrupts as a domain has them: event channels, and the page where it looks which of
-//! them it has to end.
+//! Physical interrupts of a domain: the events that they become, and the page in which the domain reads which of them need
+//! an EOI.
 
 use crate::kit::atomic::Ordering;
 
@@ -15,19 +15,19 @@ use crate::irq::{Book, IrqError};
 use crate::kit::lock::LockGuard;
 use crate::kit::{CpuId, Port, VcpuId};
 
-/// The book of the machine's interrupts, on behalf of `dom`. A domain that was never given one has
-/// no entry there, and doesn't reach its lock, which all others share.
+/// The book of the machine's interrupts, for a call by `dom`. A domain that was never given an interrupt has no entry in it
+/// and doesn't take its lock, which all domains share.
 pub fn book_of(dom: &Domain) -> Option<LockGuard<'static, Book<Hardware>>> {
     let concerned = dom.is_control() || dom.has_interrupts.load(Ordering::Acquire);
     concerned.then(book)?
 }
 
-/// An interrupt arrived by `vector`; whom to tell once it is acknowledged. None if it means nothing.
+/// Handles an interrupt with `vector`. Returns the domains to notify once it is acknowledged; none if it has no handler.
 pub fn arrived(vector: u8) -> Option<Told> {
     book()?.arrived(vector)
 }
 
-/// Tells the domains that handle it; if only one does, the next one arrives where its vCPU runs.
+/// Notifies the domains that handle an interrupt. If it is only one, the next interrupt goes to the CPU of its vCPU.
 pub fn tell(told: &Told) {
     for holder in told {
         if let Some(dom) = registry::lookup(holder.dom) {
@@ -39,12 +39,12 @@ pub fn tell(told: &Told) {
     }
 }
 
-/// Where the scheduler keeps `vcpu`, asleep or not.
+/// The CPU on which the scheduler has `vcpu`, asleep or not.
 fn home(dom: &Domain, vcpu: VcpuId) -> Option<CpuId> {
     SCHED.home(dom.vcpu(vcpu)?.unit)
 }
 
-/// An interrupt of `holder` arrived here: if its vCPU has moved to another CPU, the interrupt follows.
+/// Moves an interrupt of `holder`, which arrived here, to the CPU of its vCPU if that is another one.
 fn keep_near(dom: &Domain, holder: &Holder) {
     let Ok(status) = dom.events.status(holder.port) else {
         return;
@@ -97,7 +97,7 @@ pub fn mark_all(dom: &Domain, eoi: &EoiPage) {
     }
 }
 
-/// `dom` handles `pirq` from now on, told by `port`.
+/// Makes `dom` handle `pirq`, with events on `port`.
 ///
 /// # Errors
 /// See [`crate::irq::Book::hold`].
@@ -117,23 +117,23 @@ pub fn bind(dom: &Domain, pirq: u32, port: Port, shares: bool) -> Result<(), Irq
     Ok(())
 }
 
-/// The port by which `dom` was told of `pirq` is closed.
+/// Handles that the port of `dom` for `pirq` is closed.
 pub fn unbound(dom: &Domain, pirq: u32) {
     if let Some(mut book) = book() {
-        // It may have lost the number before.
+        // It may have lost the interrupt before.
         let _ = book.let_go(dom.id(), pirq);
     }
 }
 
-/// `dom` is done with `pirq`.
+/// Handles the EOI of `dom` for `pirq`.
 ///
 /// # Errors
-/// The number stands for nothing.
+/// The domain has no interrupt of that number.
 pub fn end(dom: &Domain, pirq: u32) -> Result<(), IrqError> {
     book_of(dom).ok_or(IrqError::BadNumber)?.end(dom.id(), pirq)
 }
 
-/// `port` tells another vCPU now: if it is that of an interrupt, the interrupt follows.
+/// Handles that `port` is bound to another vCPU now: if it is an interrupt's, the interrupt is moved to its CPU.
 pub fn follow(dom: &Domain, port: Port, vcpu: VcpuId) {
     let Ok(status) = dom.events.status(port) else {
         return;

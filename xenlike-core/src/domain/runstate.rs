@@ -1,42 +1,42 @@
-//! How a vCPU's time was spent (vcpu.h, `struct vcpu_runstate_info`).
+//! Accounting of a vCPU's time (vcpu.h, `struct vcpu_runstate_info`).
 
 use guest_pv_abi::trace::TRC_SCHED_RUNSTATE_CHANGE;
 
 use crate::trace;
 
-/// What a vCPU is doing; the public numbers of vcpu.h.
+/// The state of a vCPU, by the public numbers of vcpu.h.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Activity {
     /// RUNSTATE_running
     Running = 0,
-    /// RUNSTATE_runnable: wants a CPU and has none.
+    /// RUNSTATE_runnable: it waits for a CPU.
     Runnable = 1,
     /// RUNSTATE_blocked
     Blocked = 2,
-    /// RUNSTATE_offline: paused or down.
+    /// RUNSTATE_offline: it is paused or down.
     Offline = 3,
 }
 
-/// The state, since when, and the sums.
+/// The state of a vCPU, since when it has it, and the time in each state.
 #[derive(Clone, Copy, Debug)]
 pub struct Runstate {
-    /// Now.
+    /// The present state.
     pub activity: Activity,
-    /// System time in ns when it was entered.
+    /// The system time in ns when it was entered.
     pub since_ns: u64,
-    /// ns in each state, not counting the present stay.
+    /// The time in each state in ns, without the present one.
     pub time_ns: [u64; 4],
 }
 
 impl Runstate {
-    /// How long it has run, in ns.
+    /// The time that it has run, in ns.
     pub fn ran_ns(&self) -> u64 {
         let [running, ..] = self.time_ns;
         running
     }
 
-    /// A new vCPU's: offline since `now_ns`.
+    /// The accounting of a new vCPU, which is offline since `now_ns`.
     pub const fn new(now_ns: u64) -> Self {
         Self {
             activity: Activity::Offline,
@@ -51,7 +51,7 @@ impl Runstate {
         self.activity = next;
     }
 
-    /// The same with the present stay counted up to `now_ns`.
+    /// The same, with the time in the present state up to `now_ns` added.
     pub fn settled(&self, now_ns: u64) -> Self {
         let mut settled = *self;
         let stay = now_ns.saturating_sub(self.since_ns);
@@ -63,7 +63,7 @@ impl Runstate {
     }
 }
 
-/// Records that `vcpu` (see [`trace::word_of`]) goes from `old` to `new`: both are bits of the event.
+/// Records that `vcpu` (see [`trace::word_of`]) goes from `old` to `new`, which are both in the number of the event.
 pub fn trace(vcpu: u32, old: Activity, new: Activity) {
     let event = TRC_SCHED_RUNSTATE_CHANGE | (old as u32) << 8 | (new as u32) << 4;
     trace::record(event, &[vcpu]);

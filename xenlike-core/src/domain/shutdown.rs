@@ -1,4 +1,4 @@
-//! How a domain ends: by its own word (SCHEDOP_shutdown), by a crash, by the toolstack.
+//! Shutdown of a domain: by itself (SCHEDOP_shutdown), by a crash, or by the toolstack.
 
 use alloc::sync::Arc;
 
@@ -13,14 +13,13 @@ use crate::kit::{DomId, GUEST_LOG, Port};
 pub struct Shutdown {
     /// The reason (sched.h SHUTDOWN_*), once it has.
     pub reason: Option<u32>,
-    /// What SCHEDOP_shutdown_code left: it is reported instead of the reason.
+    /// The code of SCHEDOP_shutdown_code, which is reported instead of the reason.
     pub code: Option<u8>,
     /// The domain's port that is signalled once it has suspended (XEN_DOMCTL_subscribe); 0 for none.
     pub suspend_port: u32,
 }
 
-/// Shuts `dom` down for `reason`: its vCPUs stop and the toolstack hears of it (VIRQ_DOM_EXC).
-/// A second call changes nothing.
+/// Shuts `dom` down for `reason`: its vCPUs stop, and the toolstack is notified (VIRQ_DOM_EXC). A second call has no effect.
 pub fn shutdown(dom: &Arc<Domain>, reason: u32) {
     let port = {
         let mut state = dom.shutdown.lock();
@@ -46,7 +45,7 @@ pub fn shutdown(dom: &Arc<Domain>, reason: u32) {
     }
 }
 
-/// Ends `dom` because it can't go on; `why` is for a person who reads the log.
+/// Shuts `dom` down because it can't continue; `why` is logged.
 #[cfg_attr(
     not(test),
     expect(
@@ -63,7 +62,7 @@ pub fn crash(dom: &Arc<Domain>, why: &str) {
     shutdown(dom, SHUTDOWN_CRASH);
 }
 
-/// Lets a shut-down domain go on (XEN_DOMCTL_resumedomain).
+/// Lets a domain that has shut down continue (XEN_DOMCTL_resumedomain).
 pub fn resume(dom: &Domain) {
     dom.shutdown.lock().reason = None;
     for vcpu in dom.vcpus() {

@@ -1,5 +1,5 @@
-//! Time as guests see it: the pvclock words of vcpu_info, the wall clock of shared_info, runstate
-//! areas, and the vCPUs' deadlines.
+//! Time as guests see it: the clock in vcpu_info, the wall clock in shared_info, runstate areas, and the deadlines of
+//! vCPUs.
 
 use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
@@ -25,10 +25,10 @@ use crate::timer::{Key, Timer, Timers};
 /// The deadlines of all vCPUs.
 pub static TIMERS: Timers = Timers::new();
 
-/// When each CPU looks after itself.
+/// The deadline of each CPU's periodic work of its own.
 pub static UPKEEP: PerCpu<Timer> = PerCpu::new([const { Timer::new(Key::UPKEEP) }; MAX_CPUS]);
 
-/// This CPU looks after itself in `ns`. Without memory for the deadline it does so no more.
+/// Sets the periodic work of this CPU to be done in `ns`. Without memory for the deadline it is not done again.
 pub fn set_upkeep_in(ns: u64) {
     let timer = UPKEEP.of(percpu::this_cpu());
     if set_timer(timer, time::now_ns().saturating_add(ns)).is_err() {
@@ -36,11 +36,11 @@ pub fn set_upkeep_in(ns: u64) {
     }
 }
 
-/// How long a CPU had nothing to run, in ns.
+/// The idle time of a CPU, in ns.
 struct Idle {
-    /// Without the present stay.
+    /// The sum, without the present idle time.
     sum_ns: AtomicU64,
-    /// When the present stay began; `u64::MAX` while there is a vCPU.
+    /// When the present idle time began; `u64::MAX` while a vCPU runs.
     since_ns: AtomicU64,
 }
 
@@ -53,7 +53,7 @@ static IDLE: PerCpu<Idle> = PerCpu::new(
     }; MAX_CPUS],
 );
 
-/// How long `cpu` had nothing to run up to now, in ns.
+/// How long `cpu` has been idle up to now, in ns.
 pub fn idle_ns(cpu: CpuId) -> u64 {
     let idle = IDLE.of(cpu);
     let since_ns = idle.since_ns.load(Ordering::Relaxed);
@@ -61,13 +61,13 @@ pub fn idle_ns(cpu: CpuId) -> u64 {
     idle.sum_ns.load(Ordering::Relaxed).saturating_add(stay_ns)
 }
 
-/// From now on this CPU has nothing to run.
+/// Notes that this CPU starts to idle.
 pub fn idle_begins() {
     let idle = IDLE.of(percpu::this_cpu());
     idle.since_ns.store(time::now_ns(), Ordering::Relaxed);
 }
 
-/// This CPU looks for a vCPU again.
+/// Notes that this CPU stops to idle.
 pub fn idle_ends() {
     let idle = IDLE.of(percpu::this_cpu());
     let since_ns = idle.since_ns.swap(u64::MAX, Ordering::Relaxed);
@@ -75,7 +75,7 @@ pub fn idle_ends() {
     idle.sum_ns.fetch_add(stay_ns, Ordering::Relaxed);
 }
 
-/// When each CPU asks the scheduler again at the latest, in ns; `u64::MAX` without a limit.
+/// The end of each CPU's present turn in ns, when it schedules again; `u64::MAX` without a limit.
 static SLICE_END: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(u64::MAX) }; MAX_CPUS]);
 
 /// Sets the end of this CPU's present turn.
@@ -97,7 +97,7 @@ pub fn end_slice_by(by_ns: u64) {
     }
 }
 
-/// Whether this CPU's present turn has ended by now; told once.
+/// Whether this CPU's present turn has ended by now; true only once.
 pub fn take_slice_end(now_ns: u64) -> bool {
     let end = SLICE_END.of(percpu::this_cpu());
     let over = end.load(Ordering::Relaxed) <= now_ns;
@@ -107,18 +107,18 @@ pub fn take_slice_end(now_ns: u64) -> bool {
     over
 }
 
-/// When each CPU's hardware timer comes, in ns; `u64::MAX` if it does not.
+/// The time in ns for which each CPU's hardware timer is set; `u64::MAX` if it isn't.
 static ARMED: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(u64::MAX) }; MAX_CPUS]);
 
-/// This CPU's first deadline, in ns; `u64::MAX` without one.
+/// The first deadline of this CPU in ns; `u64::MAX` without one.
 fn first_deadline_ns() -> u64 {
     let cpu = percpu::this_cpu();
     let slice = SLICE_END.of(cpu).load(Ordering::Relaxed);
     TIMERS.next_deadline_ns(cpu).unwrap_or(u64::MAX).min(slice)
 }
 
-/// Sees to it that this CPU's hardware timer comes at `deadline_ns` at the latest. It may come for an earlier
-/// deadline that is no more, and is set anew then: that is less work than to set it for each that moves.
+/// Makes this CPU's hardware timer fire at `deadline_ns` at the latest. It may be set for an earlier deadline that has been
+/// removed; then it fires and is set again, which is less work than to set it for every deadline that moves (ADR 12).
 fn come_by(deadline_ns: u64) {
     let armed = ARMED.of(percpu::this_cpu());
     if deadline_ns < armed.load(Ordering::Relaxed) {
@@ -129,8 +129,7 @@ fn come_by(deadline_ns: u64) {
     }
 }
 
-/// Sets this CPU's hardware timer, which has come, to the first deadline that there is; `now` is what the
-/// clock showed just now.
+/// Sets this CPU's hardware timer, which has fired, to the first deadline. `now` is the time that the caller has read.
 pub fn program(now: time::Stamp) {
     let first_ns = first_deadline_ns();
     ARMED
@@ -139,7 +138,7 @@ pub fn program(now: time::Stamp) {
     apic_timer::set_deadline_ns((first_ns != u64::MAX).then_some(first_ns), now);
 }
 
-/// Sets `timer` on this CPU; a deadline that has passed is acted on at the way out.
+/// Sets `timer` on this CPU. A deadline that has passed is handled on the way out of ring 0.
 pub fn set_timer(timer: &Timer, deadline_ns: u64) -> Result<(), NoMemory> {
     set_timer_if(timer, deadline_ns, |_| true).map(drop)
 }
@@ -157,8 +156,8 @@ fn set_timer_if(
     Ok(is_set)
 }
 
-/// The periodic timer of `vcpu` has come: one tick, and the next in a period. A vCPU that is down or held, and
-/// off its CPU, has none until it gets one again (as on Xen).
+/// Handles the periodic timer of `vcpu`: raises a tick, and sets the next one. A vCPU that is down or held, and off its CPU,
+/// has no ticks until it gets a CPU again, as on Xen.
 pub fn tick(dom: &Domain, vcpu: &Vcpu, now_ns: u64) {
     let period_ns = || vcpu.periodic_ns.load(Ordering::Acquire);
     let rests = || vcpu.cpu().is_none() && vcpu.gate.holds() & !pause::SLEEPS != 0;
@@ -177,12 +176,12 @@ pub fn tick(dom: &Domain, vcpu: &Vcpu, now_ns: u64) {
     notify::virq_to(dom, vcpu.id, VIRQ_TIMER);
 }
 
-/// The vCPU gets this CPU: if its periodic timer stopped while it was held, that goes on with a tick now.
+/// Called when the vCPU gets this CPU: if its periodic timer stopped while it was held, a tick is raised now.
 pub fn resume_ticks(vcpu: &Vcpu, now_ns: u64) {
     let period_ns = || vcpu.periodic_ns.load(Ordering::Acquire);
     if period_ns() != 0 {
         let stopped = |is_set: &dyn Fn() -> bool| period_ns() != 0 && !is_set();
-        // Without memory for it, the vCPU's next turn tries again.
+        // If there is no memory for the deadline, the vCPU's next turn tries again.
         let _ = set_timer_if(&vcpu.timers.periodic, now_ns, stopped);
     }
 }
@@ -193,7 +192,7 @@ pub fn stop_ticks(vcpu: &Vcpu) {
     TIMERS.cancel(&vcpu.timers.periodic);
 }
 
-/// Tells the vCPU that runs here the present time and the TSC's rate.
+/// Writes the present time and the TSC's rate for the vCPU that runs here.
 pub fn publish(vcpu: &Vcpu, st: &mut VcpuState) {
     let scale = time::tsc_scale();
     let (tsc, now_ns) = time::stamp();
@@ -219,10 +218,10 @@ pub fn publish(vcpu: &Vcpu, st: &mut VcpuState) {
     }
 }
 
-/// Words of `struct vcpu_time_info`.
+/// The words of `struct vcpu_time_info`.
 const TIME_WORDS: usize = size_of::<VcpuTimeInfo>() / 8;
 
-/// Writes all but the version under an odd version, as xen.h asks.
+/// Writes the other words while the version is odd, as xen.h demands.
 fn write_time(page: &SharedPage, at: usize, info: &VcpuTimeInfo, version: &mut u32) {
     let Some(word) = page.u32(at) else { return };
     *version = version.wrapping_add(1) | 1;
@@ -230,7 +229,7 @@ fn write_time(page: &SharedPage, at: usize, info: &VcpuTimeInfo, version: &mut u
     fence(Ordering::SeqCst);
     let [_, words @ ..]: [u64; TIME_WORDS] = zerocopy::transmute!(*info);
     for (number, value) in (1_usize..).zip(words) {
-        // A vcpu_info lies inside its page, so it is there.
+        // A vcpu_info is inside its page.
         if let Some(word) = page.u64(at.wrapping_add(number.wrapping_mul(8))) {
             word.store(value, Ordering::Relaxed);
         }
@@ -240,7 +239,7 @@ fn write_time(page: &SharedPage, at: usize, info: &VcpuTimeInfo, version: &mut u
     word.store(*version, Ordering::Release);
 }
 
-/// The second copy, at an address of the guest's choice. One that is not there is not written.
+/// Writes the second copy, at an address that the guest registered. It is skipped if it can't be written.
 fn publish_copy(st: &VcpuState, info: &VcpuTimeInfo) {
     let area = Vaddr(st.time_area);
     let mut copy = *info;
@@ -254,16 +253,16 @@ fn publish_copy(st: &VcpuState, info: &VcpuTimeInfo) {
     }
 }
 
-/// Held by whoever writes a wall clock.
+/// Held while a wall clock is written.
 static WALL_CLOCK: Lock<()> = Lock::new(Rank::WallClock, ());
 
-/// Comes back when nobody writes a wall clock for a domain that was alive before. Its shared_info goes
-/// after that.
+/// Waits until no wall clock is being written for a domain that was alive before this call, so that its shared_info can be
+/// freed.
 pub fn end_wall_clock() {
     drop(WALL_CLOCK.lock());
 }
 
-/// Writes the wall clock at system time 0 into the domain's shared_info, while that is there.
+/// Writes the wall clock at system time 0 to the domain's shared_info, if that still exists.
 pub fn publish_wall_clock(dom: &Domain) {
     const WC: usize = core::mem::offset_of!(SharedInfo, wc_version);
     let _one_writer = WALL_CLOCK.lock();
@@ -292,7 +291,7 @@ pub fn publish_wall_clock(dom: &Domain) {
     version.store(odd.wrapping_add(1), Ordering::Release);
 }
 
-/// A vCPU's runstate now, as VCPUOP_get_runstate_info gives it.
+/// The present runstate of a vCPU, for VCPUOP_get_runstate_info.
 pub fn runstate_of(vcpu: &Vcpu) -> Result<VcpuRunstateInfo, Errno> {
     let settled = vcpu.runstate.lock().settled(time::now_ns());
     let mut info = VcpuRunstateInfo::new_zeroed();
@@ -302,7 +301,7 @@ pub fn runstate_of(vcpu: &Vcpu) -> Result<VcpuRunstateInfo, Errno> {
     Ok(info)
 }
 
-/// Writes the runstate of the vCPU that runs here to the area it registered, if it did.
+/// Writes the runstate of the vCPU that runs here to the area that it registered, if any.
 pub fn publish_runstate(dom: &Domain, vcpu: &Vcpu, st: &VcpuState) {
     if st.runstate_area == 0 {
         return;

@@ -1,4 +1,4 @@
-//! Virtual CPUs: what others may look at, and what only the CPU that runs one touches.
+//! Virtual CPUs: the part that any CPU may read, and the part that belongs to the CPU that runs one.
 
 use crate::kit::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use alloc::sync::{Arc, Weak};
@@ -18,68 +18,68 @@ use crate::pv::state::ldt;
 use crate::sched::UnitId;
 use crate::timer::{Key, Timer, What};
 
-/// A virtual CPU. Everything here may be read by any CPU; [`VcpuState`] belongs to one at a time.
+/// A virtual CPU. Any CPU may read what is here; the [`VcpuState`] inside [`Gate`] belongs to one CPU at a time.
 pub struct Vcpu {
     /// Its number in its domain.
     pub id: VcpuId,
     /// Its domain.
     pub dom: Weak<Domain>,
-    /// What the scheduler calls it.
+    /// Its id for the scheduler.
     pub unit: UnitId,
-    /// Where its vcpu_info is: in shared_info, or where the guest registered it.
+    /// Its vcpu_info, in shared_info or where the guest registered it.
     pub info: VcpuInfo,
-    /// Whether it may run ([`pause`] says why not), and its registers and tables.
+    /// The reasons why it may not run (see [`pause`]), and its state.
     pub gate: Gate<VcpuState>,
-    /// The CPU whose registers hold it, plus one; 0 when it is nowhere.
+    /// The CPU that has its registers loaded, plus one; 0 if none has.
     pub running_on: AtomicU32,
     /// Its deadlines.
     pub timers: VcpuTimers,
-    /// How its time was spent.
+    /// How long it has run, waited and slept.
     pub runstate: Lock<Runstate>,
-    /// Deadline of its one-shot timer in ns of system time; 0 when none.
+    /// The deadline of its one-shot timer in ns of system time; 0 if it isn't set.
     pub singleshot_ns: AtomicU64,
-    /// Period of its periodic timer in ns; 0 when stopped.
+    /// The period of its periodic timer in ns; 0 if that is stopped.
     pub periodic_ns: AtomicU64,
-    /// An NMI waits for it.
+    /// Non-zero if an NMI is pending.
     pub nmi_pending: AtomicU8,
-    /// Where else it may run, while SCHEDOP_pin_override keeps it on one CPU.
+    /// Its affinity as it was before SCHEDOP_pin_override, while that keeps it on one CPU.
     pub pinned: Lock<Option<CpuSet>>,
-    /// The pages of its LDT that are at hand.
+    /// The pages of its LDT that are mapped.
     pub ldt_pages: ldt::Pages,
 }
 
-/// Why a vCPU doesn't run: bits of [`Gate::holds`].
+/// The reasons why a vCPU doesn't run: bits of [`Gate::holds`].
 pub mod pause {
-    /// Not initialised, or down: VCPUOP_up clears it.
+    /// It isn't initialised, or it is down; VCPUOP_up clears this.
     pub const DOWN: u32 = 1;
-    /// SCHEDOP_block: an event wakes it.
+    /// It has blocked until an event (SCHEDOP_block).
     pub const BLOCKED: u32 = 2;
-    /// SCHEDOP_poll: one of its ports or its timeout wakes it.
+    /// It polls until one of its ports has an event, or a timeout (SCHEDOP_poll).
     pub const POLLING: u32 = 4;
     /// Its domain has shut down.
     pub const SHUT_DOWN: u32 = 8;
     /// Its domain is being destroyed.
     pub const DYING: u32 = 16;
-    /// One pause by the toolstack, or one call that needs the state.
+    /// Adds one pause, by the toolstack or by a call that needs the state.
     pub const HELD_ONCE: u32 = 1 << 8;
-    /// Held so, at least once: a count.
+    /// The count of these pauses.
     pub const HELD: u32 = !0 << 8;
-    /// What the vCPU waits for by its own wish.
+    /// The reasons for which the vCPU sleeps by its own request.
     pub const SLEEPS: u32 = BLOCKED | POLLING;
 }
 
 /// A vCPU's deadlines.
 pub struct VcpuTimers {
-    /// set_timer_op and VCPUOP_set_singleshot_timer.
+    /// The one-shot timer (set_timer_op, VCPUOP_set_singleshot_timer).
     pub singleshot: Timer,
-    /// VCPUOP_set_periodic_timer.
+    /// The periodic timer (VCPUOP_set_periodic_timer).
     pub periodic: Timer,
-    /// SCHEDOP_poll's time limit.
+    /// The timeout of SCHEDOP_poll.
     pub poll: Timer,
 }
 
 impl VcpuTimers {
-    /// None set, for vCPU `vcpu` of domain `dom`.
+    /// Makes the timers of vCPU `vcpu` of domain `dom`; none is set.
     pub const fn new(dom: DomId, vcpu: VcpuId) -> Self {
         Self {
             singleshot: Timer::new(Key {
@@ -101,38 +101,38 @@ impl VcpuTimers {
     }
 }
 
-/// The most ports that one SCHEDOP_poll may name (Xen's limit too).
+/// The most ports that one SCHEDOP_poll may name, as on Xen.
 pub const MAX_POLL_PORTS: usize = 128;
 
-/// What only the CPU that runs the vCPU touches, or whoever holds it descheduled.
+/// The part of a vCPU that only the CPU that runs it touches, or the CPU that holds it descheduled.
 pub struct VcpuState {
-    /// Registers while it does not run; while it runs they are in the CPU's top frame.
+    /// The general registers while it doesn't run; while it runs, they are in the CPU's top frame.
     pub regs: TrapFrame,
-    /// VCPUOP_initialise or a control call gave it registers.
+    /// Whether VCPUOP_initialise or a control call has set its registers.
     pub initialised: bool,
-    /// What only its kind of guest has.
+    /// The state that only its kind of vCPU has.
     pub kind: Kind,
-    /// MSRs of its own.
+    /// Its MSRs.
     pub msrs: VcpuMsrs,
     /// DR0–DR3, DR6, DR7.
     pub debug: [u64; 6],
-    /// XSAVE area.
+    /// The XSAVE area.
     pub fpu: fpu::State,
-    /// XCR0 as the guest set it; 0 until then, and the CPU has x87 and SSE.
+    /// XCR0 as the guest set it; until then 0, and x87 and SSE are enabled.
     pub xcr0: u64,
     /// A page table that its last call left half taken apart.
     pub work: pagetype::Work,
-    /// Version of its time info.
+    /// The version of its time info.
     pub time_version: u32,
-    /// Guest address of its runstate area; 0 when none.
+    /// The guest address of its runstate area; 0 if it has none.
     pub runstate_area: u64,
-    /// Guest address of its secondary time info; 0 when none.
+    /// The guest address of its secondary time info; 0 if it has none.
     pub time_area: u64,
 }
 
 impl VcpuState {
-    /// Of a vCPU that has no registers yet; nothing if there is no memory.
-    #[inline(always)] // made in place
+    /// Makes the state of a vCPU that has no registers yet; nothing if there is no memory.
+    #[inline(always)] // built in place, not copied
     pub fn new(kind: Kind) -> Option<Self> {
         Some(Self {
             regs: TrapFrame::ZERO,
@@ -151,7 +151,7 @@ impl VcpuState {
 }
 
 impl Vcpu {
-    /// vCPU `id` of `dom`: down, and held as often as the toolstack has paused its domain.
+    /// Makes vCPU `id` of `dom`. It is down, and paused as often as the toolstack has paused its domain.
     pub fn new(
         id: VcpuId,
         dom: &Arc<Domain>,
@@ -178,7 +178,7 @@ impl Vcpu {
         }
     }
 
-    /// Whether nothing keeps it from running.
+    /// Whether it may run.
     pub fn runnable(&self) -> bool {
         self.gate.holds() == 0
     }
@@ -188,28 +188,28 @@ impl Vcpu {
         self.gate.holds() & pause::DOWN == 0
     }
 
-    /// Whether its vcpu_info is there for others to look at: not when its domain is being taken apart.
-    /// As with [`Domain::shared_info`], what is there when this is asked stays until this CPU flushes.
+    /// Whether other vCPUs may read its vcpu_info, which goes when its domain is destroyed. As with
+    /// [`Domain::shared_info`], the page stays until this CPU flushes its TLB.
     pub fn has_info(&self) -> bool {
         self.gate.holds() & pause::DYING == 0
     }
 
-    /// Its domain, unless that is gone.
+    /// Its domain, if that still exists.
     pub fn domain(&self) -> Option<Arc<Domain>> {
         self.dom.upgrade()
     }
 
-    /// Whether an NMI waits for it that it can take.
+    /// Whether an NMI is pending and not masked.
     pub fn nmi_due(&self, st: &VcpuState) -> bool {
         !st.kind.nmi_masked() && self.nmi_pending.load(Ordering::Acquire) != 0
     }
 
-    /// Takes the NMI that waits for it.
+    /// Takes the pending NMI; returns false if there was none.
     pub fn take_nmi(&self) -> bool {
         self.nmi_pending.swap(0, Ordering::AcqRel) != 0
     }
 
-    /// The CPU whose registers hold it.
+    /// The CPU that has its registers loaded.
     pub fn cpu(&self) -> Option<CpuId> {
         self.running_on
             .load(Ordering::Acquire)
@@ -217,12 +217,12 @@ impl Vcpu {
             .map(CpuId)
     }
 
-    /// Its state, if it is on no CPU. While the visit lasts, no CPU can start to run it.
+    /// Its state, if it is on no CPU. No CPU can run it until the visit ends.
     pub fn descheduled(&self) -> Option<Visit<'_, VcpuState>> {
         self.gate.visit()
     }
 
-    /// Gives back the references that its state holds.
+    /// Drops the references that its state holds.
     pub fn let_go(&self, st: &mut VcpuState, work: &mut pagetype::Work) {
         match &mut st.kind {
             Kind::Pv(pv) => pv.release(&self.ldt_pages, work),

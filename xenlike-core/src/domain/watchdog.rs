@@ -8,29 +8,29 @@ use super::{Domain, shutdown, time};
 use crate::kit::{DomId, GUEST_LOG, Lock, Rank, VcpuId};
 use crate::timer::{Key, Timer, What};
 
-/// Watchdogs a domain may have.
+/// The number of watchdogs of a domain.
 pub const WATCHDOGS: usize = 2;
 
 /// A domain's watchdogs.
 pub struct Watchdogs {
     timers: [Timer; WATCHDOGS],
-    /// When each barks, in ns of system time; 0: not in use.
+    /// The deadline of each in ns of system time; 0 if it isn't in use.
     deadlines_ns: Lock<[u64; WATCHDOGS]>,
 }
 
 /// Why a watchdog could not be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// No watchdog in use has that number.
+    /// No watchdog with that number is in use.
     NoSuch,
-    /// All are in use.
+    /// All watchdogs are in use.
     AllTaken,
-    /// No memory for its deadline.
+    /// There is no memory for its deadline.
     NoMemory,
 }
 
 impl Watchdogs {
-    /// None in use, for domain `dom`.
+    /// Makes the watchdogs of domain `dom`; none is in use.
     pub const fn new(dom: DomId) -> Self {
         Self {
             timers: [
@@ -58,8 +58,8 @@ impl Watchdogs {
     }
 }
 
-/// Takes a new watchdog (`id` 0), renews one, or stops it (`timeout_s` 0). Returns its number. A new one
-/// without time barks at once, as on Xen.
+/// Starts a new watchdog (`id` 0), renews one, or stops one (`timeout_s` 0). Returns its number. A new one with timeout 0
+/// expires at once, as on Xen.
 pub fn set(dom: &Domain, id: u32, timeout_s: u32) -> Result<u32, Refused> {
     let dogs = &dom.watchdogs;
     let mut deadlines = dogs.deadlines_ns.lock();
@@ -90,7 +90,7 @@ pub fn set(dom: &Domain, id: u32, timeout_s: u32) -> Result<u32, Refused> {
     })
 }
 
-/// Stops all of them, for good: the domain ends.
+/// Stops all watchdogs for ever, because the domain is being destroyed.
 pub fn stop_all(dom: &Domain) {
     let mut deadlines = dom.watchdogs.deadlines_ns.lock();
     for (timer, deadline) in dom.watchdogs.timers.iter().zip(deadlines.iter_mut()) {
