@@ -80,23 +80,12 @@ pub struct VcpuTimers {
 
 impl VcpuTimers {
     /// Makes the timers of vCPU `vcpu` of domain `dom`; none is set.
-    pub const fn new(dom: DomId, vcpu: VcpuId) -> Self {
+    pub fn new(dom: DomId, vcpu: VcpuId) -> Self {
+        let timer = |what| Timer::new(Key { dom, vcpu, what });
         Self {
-            singleshot: Timer::new(Key {
-                dom,
-                vcpu,
-                what: What::Singleshot,
-            }),
-            periodic: Timer::new(Key {
-                dom,
-                vcpu,
-                what: What::Periodic,
-            }),
-            poll: Timer::new(Key {
-                dom,
-                vcpu,
-                what: What::Poll,
-            }),
+            singleshot: timer(What::Singleshot),
+            periodic: timer(What::Periodic),
+            poll: timer(What::Poll),
         }
     }
 }

@@ -6,21 +6,12 @@ use super::{Denied, Guest, Outcome, Owner};
 use crate::arch::cr::{cr0, cr4};
 use crate::arch::xstate::is_valid_xcr0;
 
-/// CR0.TS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TaskSwitched {
-    /// FPU instructions raise #NM.
-    Set,
-    /// They don't.
-    Clear,
-}
-
 /// Control and debug registers of a vCPU, and its caches.
 pub trait Control: Guest + Owner {
     /// CR0 of the machine without TS, and the guest's TS.
     fn cr0(&self) -> u64;
-    /// Sets the guest's CR0.TS.
-    fn set_task_switched(&mut self, ts: TaskSwitched);
+    /// Sets CR0, of which only TS may differ from the present value.
+    fn set_cr0(&mut self, value: u64);
     /// The guest's CR2 (in its vcpu_info).
     fn cr2(&self) -> u64;
     /// Sets the guest's CR2.
@@ -46,7 +37,7 @@ pub trait Control: Guest + Owner {
 }
 
 pub(super) fn clts(guest: &mut impl Control) -> Step {
-    guest.set_task_switched(TaskSwitched::Clear);
+    guest.set_cr0(guest.cr0() & !cr0::TS);
     Step::Retire
 }
 
@@ -91,12 +82,7 @@ pub(super) fn write_cr(guest: &mut impl Control, insn: &Insn) -> Step {
             if (value ^ guest.cr0()) & !cr0::TS != 0 {
                 return Step::NOT_OURS;
             }
-            let ts = if value & cr0::TS != 0 {
-                TaskSwitched::Set
-            } else {
-                TaskSwitched::Clear
-            };
-            guest.set_task_switched(ts);
+            guest.set_cr0(value);
             Step::Retire
         }
         2 => {

@@ -5,9 +5,7 @@
 use super::decode::{Insn, Repeat};
 use super::operand::{mask, read_register, write_register};
 use super::privileged::{Step, retire_with_hits};
-use super::{
-    Base, Bits, Exception, Guest, Outcome, Owner, Permission, Segment, SegmentName, Width,
-};
+use super::{Base, Bits, Exception, Guest, Outcome, Owner, Segment, SegmentName, Width};
 use crate::arch::rflags::DF;
 use crate::cpuid::guest::Role;
 use crate::kit::Vaddr;
@@ -217,12 +215,12 @@ pub(super) fn string(guest: &mut impl Io, insn: &Insn) -> Step {
     let Some(segment) = data_segment(guest, insn, name) else {
         return Step::GENERAL_PROTECTION;
     };
-    let permission = if input {
+    let allowed = if input {
         segment.writable
     } else {
         segment.readable
     };
-    if permission == Permission::Refused {
+    if !allowed {
         return Step::GENERAL_PROTECTION;
     }
     let repeated = insn.repeat != Repeat::None;
@@ -277,13 +275,12 @@ fn data_segment(guest: &mut impl Io, insn: &Insn, name: SegmentName) -> Option<S
         SegmentName::Gs if insn.segment.is_some() => guest.base(Base::Gs),
         _ => 0,
     };
-    let (readable, writable) = (Permission::Granted, Permission::Granted);
     Some(Segment {
         base,
         limit: u32::MAX,
         bits: Bits::SixtyFour,
-        readable,
-        writable,
+        readable: true,
+        writable: true,
     })
 }
 

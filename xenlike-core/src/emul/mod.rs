@@ -115,18 +115,9 @@ pub struct Segment {
     /// The width of its code.
     pub bits: Bits,
     /// Whether it can be read: data, or readable code.
-    pub readable: Permission,
+    pub readable: bool,
     /// Whether it can be written: writable data.
-    pub writable: Permission,
-}
-
-/// Whether something is allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Permission {
-    /// It is.
-    Granted,
-    /// It is not.
-    Refused,
+    pub writable: bool,
 }
 
 /// The size of a port access.

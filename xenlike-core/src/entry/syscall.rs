@@ -4,7 +4,7 @@ use guest_pv_abi::arch_x86::FLAT_RING3_CS32;
 
 use super::current::{Running, running, with_current};
 use crate::arch::frame::{Mode, TrapFrame};
-use crate::arch::rflags;
+use crate::arch::{exception, rflags};
 use crate::domain::Ctx;
 use crate::hypercall::{self, InRegisters, Outcome};
 use crate::kit::AtomicRef;
@@ -61,7 +61,7 @@ fn apply(frame: &mut TrapFrame, outcome: Outcome) {
 fn from_user(frame: &mut TrapFrame, running: &'static Running) {
     let entered = running.with(frame, |ctx| {
         let callback = ctx.st.pv().callbacks.syscall.into();
-        deliver_from(Mode::User, ctx.dom, ctx.vcpu, ctx.st, ctx.regs, callback)
+        deliver_from(Mode::User, ctx, callback)
     });
     match entered {
         Ok(()) => {}
@@ -85,7 +85,7 @@ pub fn enter_kernel(
 ) {
     let entered = running.with(frame, |ctx| {
         let bounce = to(ctx);
-        deliver(ctx.dom, ctx.vcpu, ctx.st, ctx.regs, bounce)
+        deliver(ctx, bounce)
     });
     if let Err(stuck) = entered {
         give_up(frame, stuck);
@@ -109,7 +109,7 @@ pub extern "C" fn handle_sysenter(frame: &mut TrapFrame) {
     with_current(frame, |ctx| {
         let callback = ctx.st.pv().callbacks.sysenter;
         if ctx.st.kind.mode() == Mode::Kernel || callback.entry == 0 {
-            bounce(ctx, Bounce::exception(ctx.st, 13, Some(0)));
+            bounce(ctx, Bounce::exception(ctx.st, exception::GP, Some(0)));
         } else {
             ctx.regs.cs = u64::from(FLAT_RING3_CS32);
             bounce(ctx, callback.into());
@@ -122,7 +122,7 @@ pub extern "C" fn handle_sysenter(frame: &mut TrapFrame) {
 #[inline(never)] // off the path of system calls
 fn invalid_opcode(ctx: &mut Ctx<'_>) {
     ctx.regs.rip = ctx.regs.rip.wrapping_sub(SYSCALL_BYTES);
-    bounce(ctx, Bounce::exception(ctx.st, 6, None));
+    bounce(ctx, Bounce::exception(ctx.st, exception::UD, None));
 }
 
 /// Ends the domain of the vCPU that runs here and is stuck.

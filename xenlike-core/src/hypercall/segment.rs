@@ -6,7 +6,7 @@ use guest_pv_abi::errno::{self, Errno};
 
 use super::Ctx;
 use super::arguments::{FpuTaskswitch, SetSegmentBase, StackSwitch};
-use crate::arch::cr;
+use crate::arch::cr::cr0;
 use crate::arch::seg::{self, Base};
 use crate::domain::{Domain, Vcpu, VcpuState};
 use crate::kit::Vaddr;
@@ -23,13 +23,9 @@ pub fn stack_switch(ctx: &mut Ctx<'_>, args: &StackSwitch) -> Result<(), Errno> 
 /// `fpu_taskswitch(set)`: sets or clears CR0.TS as the guest sees it; the hardware's follows, so
 /// that the next FPU instruction raises #NM in the guest.
 pub fn fpu_taskswitch(ctx: &mut Ctx<'_>, args: &FpuTaskswitch) -> Result<(), Errno> {
-    let ts = args.set != 0;
-    ctx.st.pv_mut().task_switched = ts;
-    if ts {
-        cr::set_ts();
-    } else {
-        cr::clts();
-    }
+    ctx.st
+        .pv_mut()
+        .set_cr0(if args.set != 0 { cr0::TS } else { 0 });
     Ok(())
 }
 

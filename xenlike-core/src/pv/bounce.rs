@@ -17,7 +17,7 @@ use crate::arch::exception::has_error_code;
 use crate::arch::frame::{Mode, TrapFrame};
 use crate::arch::rflags;
 use crate::domain::shutdown::crash;
-use crate::domain::{Ctx, Domain, Vcpu, VcpuState};
+use crate::domain::{Ctx, VcpuState};
 use crate::mm::guest_stack::{self, Told};
 
 /// Why a vCPU can neither enter its kernel nor leave it. The domain is ended then, as by Xen.
@@ -101,15 +101,8 @@ impl Bounce {
 /// # Errors
 /// See [`Stuck`].
 #[inline(always)] // see the module's header
-pub fn deliver(
-    dom: &Domain,
-    vcpu: &Vcpu,
-    st: &mut VcpuState,
-    regs: &mut TrapFrame,
-    bounce: Bounce,
-) -> Result<(), Stuck> {
-    let from = st.pv().mode;
-    deliver_from(from, dom, vcpu, st, regs, bounce)
+pub fn deliver(ctx: &mut Ctx<'_>, bounce: Bounce) -> Result<(), Stuck> {
+    deliver_from(ctx.st.pv().mode, ctx, bounce)
 }
 
 /// The same for a caller that knows the vCPU's mode.
@@ -117,49 +110,37 @@ pub fn deliver(
 /// # Errors
 /// See [`Stuck`].
 #[inline(always)] // as `deliver`
-pub fn deliver_from(
-    from: Mode,
-    dom: &Domain,
-    vcpu: &Vcpu,
-    st: &mut VcpuState,
-    regs: &mut TrapFrame,
-    bounce: Bounce,
-) -> Result<(), Stuck> {
+pub fn deliver_from(from: Mode, ctx: &mut Ctx<'_>, bounce: Bounce) -> Result<(), Stuck> {
     if bounce.entry == 0 {
         return Err(Stuck::NoHandler);
     }
-    let (top, told) = interrupt(from, dom, vcpu, st, regs)?;
+    let (top, told) = interrupt(from, ctx)?;
     let error = bounce.error;
-    let sp = guest_stack::push(top, regs, Told { error, ..told }).map_err(|_| Stuck::BadStack)?;
-    begin(vcpu, regs, bounce, sp);
+    let told = Told { error, ..told };
+    let sp = guest_stack::push(top, ctx.regs, told).map_err(|_| Stuck::BadStack)?;
+    begin(ctx, bounce, sp);
     Ok(())
 }
 
 /// Switches the vCPU to its kernel's mode. Returns the end of the stack onto which the frame is pushed, and what the
 /// frame says of the interrupted code.
 #[inline(always)] // a part of `deliver`
-pub(super) fn interrupt(
-    from: Mode,
-    dom: &Domain,
-    vcpu: &Vcpu,
-    st: &mut VcpuState,
-    regs: &TrapFrame,
-) -> Result<(u64, Told), Stuck> {
+pub(super) fn interrupt(from: Mode, ctx: &mut Ctx<'_>) -> Result<(u64, Told), Stuck> {
     let (sp, cs) = match from {
         // By ring 0 in the saved selector the guest sees that its kernel was interrupted.
-        Mode::Kernel => (regs.rsp, regs.cs & 0xfffc),
+        Mode::Kernel => (ctx.regs.rsp, ctx.regs.cs & 0xfffc),
         Mode::User => {
-            mode::enter_kernel(st.pv_mut()).map_err(|_| Stuck::NoKernelTable)?;
-            (st.pv().kernel_sp, regs.cs & 0xffff)
+            mode::enter_kernel(ctx.st.pv_mut()).map_err(|_| Stuck::NoKernelTable)?;
+            (ctx.st.pv().kernel_sp, ctx.regs.cs & 0xffff)
         }
     };
-    let masked = vcpu.info.upcall_mask().load(Ordering::Relaxed);
-    let mut flags = regs.rflags & !(rflags::IF | rflags::IOPL);
+    let masked = ctx.vcpu.info.upcall_mask().load(Ordering::Relaxed);
+    let mut flags = ctx.regs.rflags & !(rflags::IF | rflags::IOPL);
     if masked == 0 {
         flags |= rflags::IF;
     }
-    if dom.assists(VMASST_TYPE_ARCHITECTURAL_IOPL) {
-        flags = with_iopl(flags, st.pv().iopl);
+    if ctx.dom.assists(VMASST_TYPE_ARCHITECTURAL_IOPL) {
+        flags = with_iopl(flags, ctx.st.pv().iopl);
     }
     let told = Told {
         cs: cs | u64::from(masked) << 32,
@@ -177,9 +158,10 @@ const fn with_iopl(flags: u64, iopl: u8) -> u64 {
 
 /// Lets the vCPU continue at the kernel's handler, with the frame at `sp`.
 #[inline(always)] // a part of `deliver`
-pub(super) fn begin(vcpu: &Vcpu, regs: &mut TrapFrame, bounce: Bounce, sp: u64) {
+pub(super) fn begin(ctx: &mut Ctx<'_>, bounce: Bounce, sp: u64) {
+    let regs = &mut *ctx.regs;
     if bounce.masks_events {
-        vcpu.info.upcall_mask().store(1, Ordering::Relaxed);
+        ctx.vcpu.info.upcall_mask().store(1, Ordering::Relaxed);
     }
     regs.vector |= TrapFrame::SYSCALL;
     regs.rsp = sp;
@@ -192,7 +174,7 @@ pub(super) fn begin(vcpu: &Vcpu, regs: &mut TrapFrame, bounce: Bounce, sp: u64) 
 /// Enters the guest's kernel, or ends a domain that can't be entered.
 #[inline(always)] // see `deliver`
 pub fn bounce(ctx: &mut Ctx<'_>, bounce: Bounce) {
-    if let Err(stuck) = deliver(ctx.dom, ctx.vcpu, ctx.st, ctx.regs, bounce) {
+    if let Err(stuck) = deliver(ctx, bounce) {
         stop(ctx.reborrow(), stuck);
     }
 }

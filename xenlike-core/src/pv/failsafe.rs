@@ -22,9 +22,8 @@ fn deliver(ctx: &mut Ctx<'_>) -> Result<(), Stuck> {
         return Err(Stuck::NoFailsafe);
     }
     let [ds, es, fs, gs] = seg::selectors();
-    let from = ctx.st.pv().mode;
-    let regs = &mut *ctx.regs;
-    let (top, told) = interrupt(from, ctx.dom, ctx.vcpu, ctx.st, regs)?;
+    let (top, told) = interrupt(ctx.st.pv().mode, ctx)?;
+    let regs = &*ctx.regs;
     let words = [
         regs.rcx,
         regs.r11,
@@ -40,6 +39,6 @@ fn deliver(ctx: &mut Ctx<'_>) -> Result<(), Stuck> {
     ];
     let sp = top.wrapping_sub(size_of_val(&words) as u64);
     guest_copy::write_words(Vaddr(sp), &words).map_err(|_| Stuck::BadStack)?;
-    begin(ctx.vcpu, regs, bounce, sp);
+    begin(ctx, bounce, sp);
     Ok(())
 }

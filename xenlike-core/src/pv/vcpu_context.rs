@@ -59,13 +59,17 @@ pub fn set(
     }
     check_plain(context)?;
     let frames = gdt_frames(context)?;
-    let roots = Roots::take(dom, context)?;
-    if gdt::replace(&dom.pages, st.pv_mut(), frames, context.gdt_ents as u32).is_err() {
-        roots.put();
-        return Err(Refused::Invalid);
+    let mut roots = Roots::default();
+    let set = roots.take(dom, context).and_then(|()| {
+        gdt::replace(&dom.pages, st.pv_mut(), frames, context.gdt_ents as u32)
+            .map_err(|_| Refused::Invalid)
+    });
+    if set.is_ok() {
+        roots.swap(st.pv_mut());
     }
-    let old = roots.install(st.pv_mut());
-    old.put();
+    // These are the old roots, or those that were taken for nothing.
+    roots.put();
+    set?;
     let cr4 = dom
         .cpuid
         .lock()
@@ -139,38 +143,23 @@ struct Roots {
 }
 
 impl Roots {
-    fn take(dom: &Domain, context: &VcpuGuestContext) -> Result<Self, Refused> {
+    fn take(&mut self, dom: &Domain, context: &VcpuGuestContext) -> Result<(), Refused> {
         let [_, user, _, kernel, ..] = context.ctrlreg;
-        let mut roots = Self::default();
-        let taken = roots.fill(dom, kernel, user);
-        if taken.is_err() {
-            roots.put();
-            return Err(taken.err().unwrap_or(Refused::Invalid));
-        }
-        if context.flags & VGCF_IN_KERNEL == 0 && roots.user.is_none() {
-            roots.put();
-            return Err(Refused::Invalid);
-        }
-        Ok(roots)
-    }
-
-    fn fill(&mut self, dom: &Domain, kernel: u64, user: u64) -> Result<(), Refused> {
         let mut work = Work::new();
-        let root = Maddr(kernel).mfn();
-        self.kernel = Some(machine().get_root(root, dom.id(), &mut work)?);
+        let mut take = |root| machine().get_root(Maddr(root).mfn(), dom.id(), &mut work);
+        self.kernel = Some(take(kernel)?);
         if user != 0 {
-            let root = Maddr(user).mfn();
-            self.user = Some(machine().get_root(root, dom.id(), &mut work)?);
+            self.user = Some(take(user)?);
+        } else if context.flags & VGCF_IN_KERNEL == 0 {
+            return Err(Refused::Invalid);
         }
         Ok(())
     }
 
-    /// Makes them the roots of the vCPU; returns the roots that it had.
-    fn install(self, st: &mut State) -> Self {
-        Self {
-            kernel: core::mem::replace(&mut st.kernel_root, self.kernel),
-            user: core::mem::replace(&mut st.user_root, self.user),
-        }
+    /// Exchanges them for the roots of the vCPU.
+    const fn swap(&mut self, st: &mut State) {
+        core::mem::swap(&mut self.kernel, &mut st.kernel_root);
+        core::mem::swap(&mut self.user, &mut st.user_root);
     }
 
     /// Drops them. A table that is left half taken apart is finished when the domain is destroyed.

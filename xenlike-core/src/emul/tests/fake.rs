@@ -10,7 +10,7 @@ use crate::arch::frame::{Mode, TrapFrame};
 use crate::cpuid::guest::{Asked, Host, Role, View};
 use crate::cpuid::{Leaf, Policies, Policy, VcpuMsrs};
 use crate::domain::debug;
-use crate::emul::control::{Control, TaskSwitched};
+use crate::emul::control::Control;
 use crate::emul::io::{Devices, PortRights};
 use crate::emul::msr::Msrs;
 use crate::emul::privileged::Cpuid;
@@ -143,13 +143,12 @@ impl Guest for Fake {
         self.mode
     }
     fn segment(&mut self, _name: SegmentName) -> Option<Segment> {
-        let (readable, writable) = (Permission::Granted, Permission::Granted);
         Some(Segment {
             base: 0,
             limit: 0xffff_ffff,
             bits: self.bits,
-            readable,
-            writable,
+            readable: true,
+            writable: true,
         })
     }
     fn base(&self, which: Base) -> u64 {
@@ -246,8 +245,8 @@ impl Control for Fake {
     fn cr0(&self) -> u64 {
         self.cr[0] | if self.ts { cr0::TS } else { 0 }
     }
-    fn set_task_switched(&mut self, ts: TaskSwitched) {
-        self.ts = ts == TaskSwitched::Set;
+    fn set_cr0(&mut self, value: u64) {
+        self.ts = value & cr0::TS != 0;
     }
     fn cr2(&self) -> u64 {
         self.cr[2]

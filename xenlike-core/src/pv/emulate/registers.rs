@@ -5,7 +5,7 @@ use crate::arch::{cpu, cr, fpu, guest_choice, msr, seg, time, tlb};
 use crate::cpuid::VcpuMsrs;
 use crate::cpuid::guest::Role;
 use crate::domain::debug;
-use crate::emul::control::{Control, TaskSwitched};
+use crate::emul::control::Control;
 use crate::emul::msr::Msrs;
 use crate::emul::{Base, Denied, Owner};
 
@@ -13,17 +13,8 @@ impl Control for Emulated<'_, '_> {
     fn cr0(&self) -> u64 {
         self.ctx.st.pv().cr0()
     }
-    fn set_task_switched(&mut self, ts: TaskSwitched) {
-        match ts {
-            TaskSwitched::Set => {
-                self.ctx.st.pv_mut().task_switched = true;
-                cr::set_ts();
-            }
-            TaskSwitched::Clear => {
-                self.ctx.st.pv_mut().task_switched = false;
-                cr::clts();
-            }
-        }
+    fn set_cr0(&mut self, value: u64) {
+        self.ctx.st.pv_mut().set_cr0(value);
     }
     fn cr2(&self) -> u64 {
         self.ctx.st.pv().cr2

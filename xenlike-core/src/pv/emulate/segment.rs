@@ -6,7 +6,7 @@ use super::super::state::State;
 use super::table;
 use crate::arch::seg;
 use crate::domain::Ctx;
-use crate::emul::{Bits, Permission, Segment, SegmentName};
+use crate::emul::{Bits, Segment, SegmentName};
 use crate::kit::Vaddr;
 use crate::mm::directmap::SharedPage;
 
@@ -95,21 +95,13 @@ const fn decode(descriptor: u64) -> Option<Segment> {
             limit
         },
         bits,
-        readable: permission(!code || readable_or_writable),
-        writable: permission(!code && readable_or_writable),
+        readable: !code || readable_or_writable,
+        writable: !code && readable_or_writable,
     })
 }
 
 const fn bit(word: u64, n: u32) -> bool {
     word >> n & 1 != 0
-}
-
-const fn permission(granted: bool) -> Permission {
-    if granted {
-        Permission::Granted
-    } else {
-        Permission::Refused
-    }
 }
 
 #[cfg(test)]
@@ -123,12 +115,9 @@ mod tests {
             (code.bits, code.base, code.limit),
             (Bits::SixtyFour, 0, u32::MAX)
         );
-        assert_eq!(
-            (code.readable, code.writable),
-            (Permission::Granted, Permission::Refused)
-        );
+        assert_eq!((code.readable, code.writable), (true, false));
         assert_eq!(FLAT_CODE32.unwrap().bits, Bits::ThirtyTwo);
-        assert_eq!(FLAT_DATA.unwrap().writable, Permission::Granted);
+        assert!(FLAT_DATA.unwrap().writable);
     }
 
     #[test]

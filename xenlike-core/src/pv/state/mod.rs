@@ -151,6 +151,17 @@ impl State {
         cr::CR0 | if self.task_switched { cr0::TS } else { 0 }
     }
 
+    /// Sets the guest's CR0, of which TS counts, and loads TS into the CPU that runs it.
+    #[inline]
+    pub fn set_cr0(&mut self, value: u64) {
+        self.task_switched = value & cr0::TS != 0;
+        if self.task_switched {
+            cr::set_ts();
+        } else {
+            cr::clts();
+        }
+    }
+
     /// The frame of the kernel's L4.
     pub fn kernel_l4(&self) -> Option<Mfn> {
         self.kernel_root.as_ref().map(GuestRoot::mfn)
