@@ -12,12 +12,12 @@ use crate::kit::atomic::Ordering;
 use guest_pv_abi::arch_x86::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
 use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
 
-use super::state::{Callback, masks_events, mode};
+use super::state::{Callback, State, masks_events, mode};
 use crate::arch::exception::has_error_code;
 use crate::arch::frame::{Mode, TrapFrame};
 use crate::arch::rflags;
 use crate::domain::shutdown::crash;
-use crate::domain::{Ctx, VcpuState};
+use crate::domain::{Ctx, Domain, Vcpu, VcpuState};
 use crate::mm::guest_stack::{self, Told};
 
 /// Why a vCPU can neither enter its kernel nor leave it. The domain is ended then, as by Xen.
@@ -114,33 +114,41 @@ pub fn deliver_from(from: Mode, ctx: &mut Ctx<'_>, bounce: Bounce) -> Result<(),
     if bounce.entry == 0 {
         return Err(Stuck::NoHandler);
     }
-    let (top, told) = interrupt(from, ctx)?;
+    // Looked at once: memory of the guest is written in between.
+    let (dom, vcpu): (&Domain, &Vcpu) = (ctx.dom, ctx.vcpu);
+    let (top, told) = interrupt(from, dom, vcpu, ctx.st.pv_mut(), ctx.regs)?;
     let error = bounce.error;
     let told = Told { error, ..told };
     let sp = guest_stack::push(top, ctx.regs, told).map_err(|_| Stuck::BadStack)?;
-    begin(ctx, bounce, sp);
+    begin(vcpu, ctx.regs, bounce, sp);
     Ok(())
 }
 
 /// Switches the vCPU to its kernel's mode. Returns the end of the stack onto which the frame is pushed, and what the
 /// frame says of the interrupted code.
 #[inline(always)] // a part of `deliver`
-pub(super) fn interrupt(from: Mode, ctx: &mut Ctx<'_>) -> Result<(u64, Told), Stuck> {
+pub(super) fn interrupt(
+    from: Mode,
+    dom: &Domain,
+    vcpu: &Vcpu,
+    pv: &mut State,
+    regs: &TrapFrame,
+) -> Result<(u64, Told), Stuck> {
     let (sp, cs) = match from {
         // By ring 0 in the saved selector the guest sees that its kernel was interrupted.
-        Mode::Kernel => (ctx.regs.rsp, ctx.regs.cs & 0xfffc),
+        Mode::Kernel => (regs.rsp, regs.cs & 0xfffc),
         Mode::User => {
-            mode::enter_kernel(ctx.st.pv_mut()).map_err(|_| Stuck::NoKernelTable)?;
-            (ctx.st.pv().kernel_sp, ctx.regs.cs & 0xffff)
+            mode::enter_kernel(pv).map_err(|_| Stuck::NoKernelTable)?;
+            (pv.kernel_sp, regs.cs & 0xffff)
         }
     };
-    let masked = ctx.vcpu.info.upcall_mask().load(Ordering::Relaxed);
-    let mut flags = ctx.regs.rflags & !(rflags::IF | rflags::IOPL);
+    let masked = vcpu.info.upcall_mask().load(Ordering::Relaxed);
+    let mut flags = regs.rflags & !(rflags::IF | rflags::IOPL);
     if masked == 0 {
         flags |= rflags::IF;
     }
-    if ctx.dom.assists(VMASST_TYPE_ARCHITECTURAL_IOPL) {
-        flags = with_iopl(flags, ctx.st.pv().iopl);
+    if dom.assists(VMASST_TYPE_ARCHITECTURAL_IOPL) {
+        flags = with_iopl(flags, pv.iopl);
     }
     let told = Told {
         cs: cs | u64::from(masked) << 32,
@@ -158,10 +166,9 @@ const fn with_iopl(flags: u64, iopl: u8) -> u64 {
 
 /// Lets the vCPU continue at the kernel's handler, with the frame at `sp`.
 #[inline(always)] // a part of `deliver`
-pub(super) fn begin(ctx: &mut Ctx<'_>, bounce: Bounce, sp: u64) {
-    let regs = &mut *ctx.regs;
+pub(super) fn begin(vcpu: &Vcpu, regs: &mut TrapFrame, bounce: Bounce, sp: u64) {
     if bounce.masks_events {
-        ctx.vcpu.info.upcall_mask().store(1, Ordering::Relaxed);
+        vcpu.info.upcall_mask().store(1, Ordering::Relaxed);
     }
     regs.vector |= TrapFrame::SYSCALL;
     regs.rsp = sp;

@@ -22,7 +22,8 @@ fn deliver(ctx: &mut Ctx<'_>) -> Result<(), Stuck> {
         return Err(Stuck::NoFailsafe);
     }
     let [ds, es, fs, gs] = seg::selectors();
-    let (top, told) = interrupt(ctx.st.pv().mode, ctx)?;
+    let pv = ctx.st.pv_mut();
+    let (top, told) = interrupt(pv.mode, ctx.dom, ctx.vcpu, pv, ctx.regs)?;
     let regs = &*ctx.regs;
     let words = [
         regs.rcx,
@@ -39,6 +40,6 @@ fn deliver(ctx: &mut Ctx<'_>) -> Result<(), Stuck> {
     ];
     let sp = top.wrapping_sub(size_of_val(&words) as u64);
     guest_copy::write_words(Vaddr(sp), &words).map_err(|_| Stuck::BadStack)?;
-    begin(ctx, bounce, sp);
+    begin(ctx.vcpu, ctx.regs, bounce, sp);
     Ok(())
 }
