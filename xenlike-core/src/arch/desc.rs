@@ -89,14 +89,7 @@ pub fn set_ldt(page: &GdtPage, base: Vaddr, entries: u32) {
     put(page, LDT_ENTRY + 1, high);
 }
 
-/// The size of the I/O permission map in bytes: a bit for each port. A byte of ones follows it (SDM vol. 1 §19.5.2).
-pub const IO_MAP_BYTES: usize = 8192;
-/// The `Tss::io_map_base` value that opens the ports whose bit in the map is clear.
-pub const IO_MAP_ON: u16 = 104;
-/// The `Tss::io_map_base` value that opens no port, because it lies beyond the TSS limit.
-pub const IO_MAP_OFF: u16 = 0xffff;
-
-/// The 64-bit task state segment with an I/O permission map (APM vol. 2 §12.2.5).
+/// The 64-bit task state segment (APM vol. 2 §12.2.5). It has no I/O permission map, so ring 3 may use no port.
 #[repr(C, packed(4))]
 pub struct Tss {
     reserved0: u32,
@@ -106,14 +99,10 @@ pub struct Tss {
     reserved2: u64,
     reserved3: u16,
     io_map_base: u16,
-    io_map: [u8; IO_MAP_BYTES],
-    io_map_end: [u8; 4],
 }
 
-const _: () = assert!(core::mem::offset_of!(Tss, io_map) == IO_MAP_ON as usize);
-
 impl Tss {
-    /// Makes a TSS with all ports closed and no stacks.
+    /// Makes a TSS without stacks.
     pub const fn new() -> Self {
         Self {
             reserved0: 0,
@@ -122,9 +111,8 @@ impl Tss {
             ist: [0; 7],
             reserved2: 0,
             reserved3: 0,
-            io_map_base: IO_MAP_OFF,
-            io_map: [0xff; IO_MAP_BYTES],
-            io_map_end: [0xff; 4],
+            // Beyond the limit of the TSS: no map.
+            io_map_base: 0xffff,
         }
     }
     /// Sets the stack of traps that come from outer rings.
@@ -135,14 +123,6 @@ impl Tss {
     pub fn set_ist(&mut self, tops: [Vaddr; 4]) {
         let [a, b, c, d] = tops;
         self.ist = [a.0, b.0, c.0, d.0, 0, 0, 0];
-    }
-    /// Opens the ports that the map allows ([`IO_MAP_ON`]) or none ([`IO_MAP_OFF`]).
-    pub fn set_io_map_base(&mut self, base: u16) {
-        self.io_map_base = base;
-    }
-    /// The I/O permission map: a clear bit opens its port.
-    pub fn io_map(&mut self) -> &mut [u8; IO_MAP_BYTES] {
-        &mut self.io_map
     }
 }
 
@@ -198,22 +178,6 @@ pub fn gdt(cpu: CpuId) -> Option<&'static GdtPage> {
 /// The machine frame of the page that [`gdt`] returns.
 pub fn gdt_frame(cpu: CpuId) -> Mfn {
     Mfn(TABLES.of(cpu).gdt_frame.load(Ordering::Acquire))
-}
-
-/// Calls `change` with the TSS of this CPU.
-#[expect(
-    unsafe_code,
-    reason = "turns the stored address back into the reference it was"
-)]
-#[inline]
-pub fn with_tss<R>(change: impl FnOnce(&mut Tss) -> R) -> Option<R> {
-    let at = TABLES
-        .of(super::percpu::this_cpu())
-        .tss
-        .load(Ordering::Relaxed);
-    // SAFETY: 0, or the address of the TSS passed to `set_cpu_tables` for this CPU. There is no other reference: a CPU
-    // works only on its own TSS, interrupts are off, and no handler of an NMI or a fault comes here.
-    (at != 0).then(|| change(unsafe { &mut *(at as *mut Tss) }))
 }
 
 /// An interrupt gate, a descriptor of the IDT (APM vol. 2 §4.8.4).

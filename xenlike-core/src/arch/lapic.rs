@@ -15,7 +15,6 @@ mod reg {
     pub const EOI: u32 = 0xb0;
     pub const SVR: u32 = 0xf0;
     pub const ISR: u32 = 0x100;
-    pub const IRR: u32 = 0x200;
     pub const ESR: u32 = 0x280;
     #[cfg(target_os = "none")]
     pub const ICR_LOW: u32 = 0x300;
@@ -309,11 +308,6 @@ pub fn send_init(to: u32) {
 /// Sends a start-up IPI: the CPU starts in real mode at page `page`.
 pub fn send_startup(to: u32, page: u8) {
     icr(to, ICR_ASSERT | 6 << 8 | u32::from(page));
-}
-
-/// Whether `vector` is pending for this CPU (IRR).
-pub fn is_requested(vector: u8) -> bool {
-    read(reg::IRR + u32::from(vector / 32) * 16) >> (vector % 32) & 1 != 0
 }
 
 /// Whether `vector` is in service on this CPU: delivered and not acknowledged (ISR).

@@ -1,7 +1,7 @@
 //! What each CPU needs before it can take a trap: its block with the stacks, its GDT page, its TSS.
 #![expect(unsafe_code, reason = "lays out stacks and loads descriptor tables")]
 
-use super::memory::{map_own, own_frames};
+use super::memory::{map_own, own_frame};
 use crate::arch::desc::{self, GdtPage, RESERVED_GDT_BYTES, Tss};
 use crate::arch::percpu::{self, BLOCK_BYTES, CpuInfo, Ist, MAPPED_PAGES};
 use crate::arch::{paging, tlb};
@@ -23,7 +23,7 @@ pub fn stack_top(cpu: CpuId) -> Option<Vaddr> {
 pub fn prepare(cpu: CpuId) -> Option<()> {
     let base = block(cpu);
     for page in MAPPED_PAGES {
-        let (frame, words) = own_frames(0)?;
+        let (frame, words) = own_frame()?;
         // SAFETY: a fresh frame to which there is no other reference, used as an array of words.
         let words = unsafe { &mut *words.cast::<[u64; PAGE_SIZE / 8]>() };
         words.fill(percpu::UNUSED);
@@ -36,13 +36,8 @@ pub fn prepare(cpu: CpuId) -> Option<()> {
         (info as *mut CpuInfo).write(CpuInfo::new(cpu));
         percpu::set_block(cpu, base);
     }
-    let (gdt_frame, gdt) = own_frames(0)?;
-    let (_, tss) = own_frames(
-        size_of::<Tss>()
-            .div_ceil(PAGE_SIZE)
-            .next_power_of_two()
-            .trailing_zeros(),
-    )?;
+    let (gdt_frame, gdt) = own_frame()?;
+    let (_, tss) = own_frame()?;
     // SAFETY: fresh, zeroed frames that are never freed, large enough and aligned; there is no other reference.
     let (gdt, tss) = unsafe {
         tss.cast::<Tss>().write(Tss::new());

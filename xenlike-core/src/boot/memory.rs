@@ -12,7 +12,7 @@ use crate::arch::cpu;
 use crate::arch::cr3::{self, RunRoot};
 use crate::arch::paging::{self, MapError, PageSizes, Table, TableMemory};
 use crate::kit::{Lock, Maddr, Mfn, Once, PAGE_SIZE, Rank, Vaddr};
-use crate::mm::alloc::{Where, add_free, add_used, alloc_frame, alloc_order};
+use crate::mm::alloc::{Where, add_free, add_used, alloc_frame};
 use crate::mm::frame::{CHUNK_FRAMES, chunk_address, frames};
 use crate::mm::layout::DIRECT_MAP;
 use crate::mm::{directmap, layout, m2p, memory_map};
@@ -381,9 +381,8 @@ pub fn map_own(at: Vaddr, to: Maddr, bytes: u64, flags: u64) -> Option<()> {
     paging::map(&mut Late, l4, at, to, bytes, flags, PageSizes::Small).ok()
 }
 
-/// Allocates 2^`order` contiguous, zeroed frames that are never freed; returns the first frame, and its
-/// address in the direct map.
-pub fn own_frames(order: u32) -> Option<(Mfn, *mut u8)> {
-    let first = alloc_order(order, Where::ANY)?;
-    Some((first, directmap::ptr(first)))
+/// Allocates a zeroed frame that is never freed; returns it and its address in the direct map.
+pub fn own_frame() -> Option<(Mfn, *mut u8)> {
+    let frame = alloc_frame(Where::ANY)?;
+    Some((frame, directmap::ptr(frame)))
 }

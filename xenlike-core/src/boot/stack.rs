@@ -46,6 +46,8 @@ pub fn guards() -> [Vaddr; 3] {
     GUARD_PAGES.map(|page| Vaddr(base().0 + (page * PAGE_SIZE) as u64))
 }
 
+/// Aligned so that no page boundary is inside it.
+#[repr(align(128))]
 struct BootTss(UnsafeCell<Tss>);
 // SAFETY: only the boot CPU writes it, before it loads it.
 unsafe impl Sync for BootTss {}

@@ -436,11 +436,6 @@ pub fn read(out: &mut [u8]) -> usize {
     count
 }
 
-/// Whether there are typed bytes to read.
-pub fn has_input() -> bool {
-    !CONSOLE.lock().input.is_empty()
-}
-
 /// Sets the functions that are called for input. Called once, at boot.
 pub fn set_hooks(hooks: Hooks) {
     HOOKS.call_once(|| hooks);
