@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::arguments::Requests;
 use super::{Ctx, Outcome, get, put};
 use crate::kit::Vaddr;
-use crate::mm::guest_copy;
+use crate::mm::guest;
 use crate::pagetype::{Progress, Refused, machine};
 
 /// Bit of the count: the call is a continuation.
@@ -105,7 +105,7 @@ impl Batch {
             {
                 break Some(Stop::Again);
             }
-            let Ok(request) = guest_copy::read_words::<T>(Vaddr(at)) else {
+            let Ok(request) = guest::read_words::<T>(Vaddr(at)) else {
                 break Some(Stop::Errno(errno::EFAULT));
             };
             if let Err(stop) = one(ctx, request) {

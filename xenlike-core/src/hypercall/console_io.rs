@@ -7,7 +7,7 @@ use super::arguments::ConsoleIo;
 use super::{Ctx, Outcome};
 use crate::console;
 use crate::kit::Vaddr;
-use crate::mm::guest_copy;
+use crate::mm::guest;
 
 /// Bytes copied between two looks at whether the CPU is wanted elsewhere.
 const CHUNK: usize = 128;
@@ -37,7 +37,7 @@ fn write(ctx: &Ctx<'_>, args: &mut ConsoleIo) -> Outcome {
         let Some(bytes) = chunk.get_mut(..n as usize) else {
             break;
         };
-        if guest_copy::copy_from_guest(bytes, Vaddr(args.buffer)).is_err() {
+        if guest::copy_from_guest(bytes, Vaddr(args.buffer)).is_err() {
             return errno::EFAULT.into();
         }
         console::write_guest(ctx.dom.id(), bytes);
@@ -60,7 +60,7 @@ fn read(count: u32, buffer: u64) -> Outcome {
         let Some(typed) = bytes.get(..n).filter(|typed| !typed.is_empty()) else {
             break;
         };
-        if guest_copy::copy_to_guest(Vaddr(buffer.wrapping_add(total.into())), typed).is_err() {
+        if guest::copy_to_guest(Vaddr(buffer.wrapping_add(total.into())), typed).is_err() {
             return errno::EFAULT.into();
         }
         total = total.saturating_add(n as u32);

@@ -4,7 +4,7 @@ use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::xen::CtlBitmap;
 
 use crate::kit::{CpuSet, Vaddr};
-use crate::mm::guest_copy::{copy_from_guest, copy_to_guest};
+use crate::mm::guest::{copy_from_guest, copy_to_guest};
 
 /// Bytes of the bits that the core can ever have set.
 const OWN_BYTES: usize = size_of::<CpuSet>();
@@ -43,7 +43,7 @@ pub fn write(map: &CtlBitmap, set: CpuSet) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mm::guest_copy::map_fake;
+    use crate::mm::guest::map_fake;
     use guest_pv_abi::GuestHandle;
 
     const VA: u64 = 0x5100_0000;

@@ -8,7 +8,7 @@ use super::Ctx;
 use super::arguments::{SetGdt, UpdateDescriptor};
 use crate::kit::{Maddr, PAGE_SIZE, Vaddr};
 use crate::mm::directmap::SharedPage;
-use crate::mm::guest_copy;
+use crate::mm::guest;
 use crate::pagetype::{check_descriptor, machine};
 use crate::pv::state::gdt::{self, GDT_ENTRIES_PER_FRAME, GDT_GUEST_FRAMES};
 
@@ -24,7 +24,7 @@ pub fn set_gdt(ctx: &mut Ctx<'_>, args: &SetGdt) -> Result<(), Errno> {
     let mut frames = [0_u64; GDT_GUEST_FRAMES];
     let count = entries.div_ceil(GDT_ENTRIES_PER_FRAME) as usize;
     let frames = frames.get_mut(..count).ok_or(errno::EINVAL)?;
-    guest_copy::copy_from_guest(frames.as_mut_bytes(), Vaddr(args.frames))
+    guest::copy_from_guest(frames.as_mut_bytes(), Vaddr(args.frames))
         .map_err(|_| errno::EFAULT)?;
     gdt::replace(&ctx.dom.pages, ctx.st.pv_mut(), frames, entries).map_err(|_| errno::EINVAL)?;
     crate::arch::tlb::flush_local();

@@ -13,7 +13,7 @@ use crate::domain::{Domain, notify, pirq};
 use crate::event::{Closed, EventError, FIFO_LINK_BITS, StatusKind, Sweep};
 use crate::irq::Book;
 use crate::kit::{DomId, Mfn, Port, Vaddr, VcpuId};
-use crate::mm::guest_copy;
+use crate::mm::guest;
 
 /// EVTCHNOP_reset_cont, which the public header has for Xen alone.
 const RESET_CONT: u32 = 14;
@@ -90,7 +90,7 @@ fn unmask(dom: &Domain, arg: u64) -> Outcome {
 /// The structures of send and unmask are a port and nothing else.
 #[inline]
 fn port_at(arg: u64) -> Result<Port, Errno> {
-    let port = guest_copy::read_u32(Vaddr(arg)).map_err(|_| errno::EFAULT)?;
+    let port = guest::read_u32(Vaddr(arg)).map_err(|_| errno::EFAULT)?;
     Ok(Port(port))
 }
 

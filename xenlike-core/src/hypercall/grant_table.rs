@@ -21,7 +21,7 @@ use crate::domain::grant_machine::Mapper;
 use crate::grant::{self, GrantError, Refused, Version};
 use crate::kit::DomId;
 use crate::kit::Vaddr;
-use crate::mm::{alloc as frames, guest_copy};
+use crate::mm::{alloc as frames, guest};
 use crate::pagetype::{Progress, machine};
 
 /// `grant_table_op(cmd, array, count)`.
@@ -171,8 +171,7 @@ fn setup_table(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
         for n in 0..op.nr_frames {
             let mfn = dom.grants.with_frame(n, |page| page.page().mfn());
             let mfn = mfn.ok_or(errno::EINVAL)?.0;
-            guest_copy::write_at(Vaddr(op.frame_list.0), n.into(), &mfn)
-                .map_err(|_| errno::EFAULT)?;
+            guest::write_at(Vaddr(op.frame_list.0), n.into(), &mfn).map_err(|_| errno::EFAULT)?;
         }
     }
     put(at, &op)
@@ -228,7 +227,7 @@ fn tell_status_frames(dom: &Domain, op: &abi::GnttabGetStatusFrames) -> Result<(
     for n in 0..op.nr_frames {
         let mfn = dom.grants.with_status(n, |page| page.page().mfn());
         let mfn = mfn.ok_or(GrantError::General)?.0;
-        guest_copy::write_at(Vaddr(op.frame_list.0), n.into(), &mfn)
+        guest::write_at(Vaddr(op.frame_list.0), n.into(), &mfn)
             .map_err(|_| GrantError::BadVirtAddr)?;
     }
     Ok(())

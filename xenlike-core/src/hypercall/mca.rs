@@ -11,7 +11,7 @@ use crate::cpuid;
 use crate::domain::notify::SCHED;
 use crate::kit::{CpuId, DomId, Vaddr};
 use crate::life::machine_check::{self, Record};
-use crate::mm::guest_copy::{self, write_at};
+use crate::mm::guest::{self, write_at};
 
 /// `mca(at)`: EPERM without control rights, EFAULT, EINVAL for another version, in this order.
 pub fn call(ctx: &Ctx<'_>, at: u64) -> Result<i64, Errno> {
@@ -50,7 +50,7 @@ fn fetch(op: &mut abi::McHead) -> Result<(), Errno> {
         return Err(errno::EINVAL);
     } else if let Some((id, record)) = (!is_urgent).then(machine_check::fetch).flatten() {
         (body.flags, body.fetch_id) = (abi::XEN_MC_OK, id);
-        if guest_copy::write(Vaddr(body.data.0), &telemetry(&record)).is_err() {
+        if guest::write(Vaddr(body.data.0), &telemetry(&record)).is_err() {
             body.flags = abi::XEN_MC_FETCHFAILED;
         }
     } else {

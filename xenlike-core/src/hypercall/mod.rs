@@ -69,7 +69,7 @@ use crate::domain::{self, Domain, Vcpu, VcpuState};
 use crate::kit::indexed_heap::NoMemory;
 use crate::kit::{DomId, Vaddr};
 use crate::life::pausing;
-use crate::mm::guest_copy;
+use crate::mm::guest;
 
 table::hypercalls! {
     // number                      class arguments            traced  handler
@@ -149,19 +149,19 @@ impl Ctx<'_> {
 
 /// Reads a structure at a guest address.
 fn get<T: FromBytes + IntoBytes>(at: u64) -> Result<T, Errno> {
-    guest_copy::read(Vaddr(at)).map_err(|_| errno::EFAULT)
+    guest::read(Vaddr(at)).map_err(|_| errno::EFAULT)
 }
 
 /// Reads a structure too large for the stack.
 fn get_boxed<T: FromBytes + IntoBytes + FromZeros>(at: u64) -> Result<Box<T>, Errno> {
     let mut value = T::new_box_zeroed().map_err(|_| errno::ENOMEM)?;
-    guest_copy::copy_from_guest(value.as_mut_bytes(), Vaddr(at)).map_err(|_| errno::EFAULT)?;
+    guest::copy_from_guest(value.as_mut_bytes(), Vaddr(at)).map_err(|_| errno::EFAULT)?;
     Ok(value)
 }
 
 /// Writes a structure to a guest address.
 fn put<T: IntoBytes + Immutable>(at: u64, value: &T) -> Result<(), Errno> {
-    guest_copy::write(Vaddr(at), value).map_err(|_| errno::EFAULT)
+    guest::write(Vaddr(at), value).map_err(|_| errno::EFAULT)
 }
 
 /// Calls `act` with the state of a vCPU, not the caller, that is stopped for so long. ERESTART asks for a

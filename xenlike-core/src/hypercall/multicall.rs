@@ -9,7 +9,7 @@ use guest_pv_abi::xen::MulticallEntry;
 use super::arguments::Multicall;
 use super::{Ctx, Outcome, Words};
 use crate::kit::Vaddr;
-use crate::mm::guest_copy;
+use crate::mm::guest;
 
 /// Bytes of an entry: number, result and arguments.
 const ENTRY: u64 = size_of::<MulticallEntry>() as u64;
@@ -29,7 +29,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Multicall) -> Outcome {
             };
             return Outcome::Again;
         }
-        let Ok((number, words)) = guest_copy::read_call(Vaddr(at)) else {
+        let Ok((number, words)) = guest::read_call(Vaddr(at)) else {
             return errno::EFAULT.into();
         };
         let mut progress: Words = words;
@@ -41,13 +41,13 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Multicall) -> Outcome {
         match outcome {
             Outcome::Done(result) => {
                 let place = at.wrapping_add(offset_of!(MulticallEntry, result) as u64);
-                if guest_copy::write_words(Vaddr(place), &[result as u64]).is_err() {
+                if guest::write_words(Vaddr(place), &[result as u64]).is_err() {
                     return errno::EFAULT.into();
                 }
             }
             Outcome::Again => {
                 let place = at.wrapping_add(offset_of!(MulticallEntry, args) as u64);
-                if guest_copy::write_words(Vaddr(place), &progress).is_err() {
+                if guest::write_words(Vaddr(place), &progress).is_err() {
                     return errno::EFAULT.into();
                 }
                 *args = Multicall {

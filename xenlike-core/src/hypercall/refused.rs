@@ -5,7 +5,7 @@ use guest_pv_abi::errno::{self, Errno};
 use super::Ctx;
 use super::arguments::{DmOp, Nothing};
 use crate::kit::Vaddr;
-use crate::mm::guest_copy;
+use crate::mm::guest;
 
 /// kexec_op, hypfs_op: Xen built without them.
 pub fn of_control(ctx: &mut Ctx<'_>, _: &Nothing) -> Errno {
@@ -41,7 +41,7 @@ pub fn dm_op(ctx: &mut Ctx<'_>, args: &DmOp) -> Errno {
     let bytes = BUFFER.saturating_mul(count as usize);
     let read = described
         .get_mut(..bytes)
-        .map(|into| guest_copy::copy_from_guest(into, Vaddr(buffers)));
+        .map(|into| guest::copy_from_guest(into, Vaddr(buffers)));
     if !matches!(read, Some(Ok(()))) {
         return errno::EFAULT;
     }

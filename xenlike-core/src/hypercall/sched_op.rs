@@ -15,7 +15,7 @@ use crate::domain::notify::SCHED;
 use crate::domain::vcpu::{MAX_POLL_PORTS, pause};
 use crate::domain::{self, Rights, notify, shutdown, time, watchdog};
 use crate::kit::{CpuId, CpuSet, DomId, Port, Vaddr};
-use crate::mm::guest_copy;
+use crate::mm::guest;
 
 /// `sched_op(cmd, arg)`.
 pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Outcome {
@@ -102,7 +102,7 @@ fn poll(ctx: &mut Ctx<'_>, arg: u64) -> Result<(), Errno> {
     let mut ports = arrayvec::ArrayVec::<_, MAX_POLL_PORTS>::new();
     for n in 0..u64::from(request.nr_ports) {
         let at = Vaddr(request.ports.0.wrapping_add(n.wrapping_mul(4)));
-        let port = guest_copy::read_u32(at).map_err(|_| errno::EFAULT)?;
+        let port = guest::read_u32(at).map_err(|_| errno::EFAULT)?;
         let _ = ports.try_push(Port(port));
     }
     let vcpu = ctx.vcpu;

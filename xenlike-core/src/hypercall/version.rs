@@ -7,7 +7,7 @@ use guest_pv_abi::{arch_x86, features, xen};
 use super::arguments::Command;
 use super::{Ctx, get, put};
 use crate::kit::{self, Vaddr};
-use crate::mm::guest_copy;
+use crate::mm::guest;
 
 /// Major version in the upper 16 bits, minor in the lower.
 const VERSION: i64 = 4 << 16 | 20;
@@ -82,7 +82,7 @@ fn text(at: u64, text: &str, room: usize) -> Result<i64, Errno> {
         *to = from;
     }
     let bytes = buffer.get(..room.min(1024)).unwrap_or(&buffer);
-    guest_copy::copy_to_guest(Vaddr(at), bytes).map_err(|_| errno::EFAULT)?;
+    guest::copy_to_guest(Vaddr(at), bytes).map_err(|_| errno::EFAULT)?;
     Ok(0)
 }
 
@@ -99,7 +99,7 @@ fn varbuf(at: u64, text: &str) -> Result<i64, Errno> {
     let buffer = at
         .checked_add(size_of::<abi::Varbuf>() as u64)
         .ok_or(errno::EFAULT)?;
-    guest_copy::copy_to_guest(Vaddr(buffer), text.as_bytes()).map_err(|_| errno::EFAULT)?;
+    guest::copy_to_guest(Vaddr(buffer), text.as_bytes()).map_err(|_| errno::EFAULT)?;
     Ok(needs)
 }
 

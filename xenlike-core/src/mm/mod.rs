@@ -5,9 +5,7 @@
 //! - [`frame`]: the frame table, one [`Frame`] for each frame of RAM;
 //! - [`alloc`]: the buddy allocator, with scrubbing;
 //! - [`directmap`]: a frame's bytes, as atomics, for what a guest may write meanwhile;
-//! - [`guest_copy`]: copies from and to guest addresses, a bad pointer being an error;
-//! - `guest_words`: the small ones among them, through registers;
-//! - [`guest_stack`]: frames that traps leave on a guest kernel's stack, and iret's;
+//! - [`guest`]: guest memory by the guest's addresses, a bad pointer being an error;
 //! - [`m2p`]: the machine-to-physical table that guests read;
 //! - [`heap`]: the global allocator;
 //! - [`memory_map`]: the machine's memory as its firmware told it;
@@ -20,9 +18,7 @@
 pub mod alloc;
 pub mod directmap;
 pub mod frame;
-pub mod guest_copy;
-pub mod guest_stack;
-mod guest_words;
+pub mod guest;
 pub mod heap;
 #[cfg(not(target_os = "none"))]
 mod host;

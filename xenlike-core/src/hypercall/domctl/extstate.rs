@@ -13,7 +13,7 @@ use crate::arch::xstate::{BadArea, Shape};
 use crate::domain::{Domain, Vcpu};
 use crate::hypercall::{Ctx, get, put, with_stopped};
 use crate::kit::{Vaddr, VcpuId};
-use crate::mm::guest_copy::{copy_from_guest, copy_to_guest};
+use crate::mm::guest::{copy_from_guest, copy_to_guest};
 
 /// Bytes of the two words in front.
 const HEADER: u64 = 16;

@@ -7,7 +7,7 @@ use super::{Answer, Answered};
 use crate::domain::Domain;
 use crate::kit::{Mfn, Vaddr};
 use crate::mm::frame::State;
-use crate::mm::guest_copy::{read_at, write_at};
+use crate::mm::guest::{read_at, write_at};
 use crate::pagetype::{PageType, machine};
 
 /// The most frames of one call (Xen's limit too).

@@ -12,7 +12,7 @@ use crate::cpuid::Policy;
 use crate::domain::{Domain, VcpuState};
 use crate::hypercall::{Ctx, with_stopped};
 use crate::kit::Vaddr;
-use crate::mm::guest_copy::{read_at, write_at};
+use crate::mm::guest::{read_at, write_at};
 
 /// Those that are carried.
 const CARRIED: [u32; 2] = [nr::MISC_FEATURES_ENABLES, nr::TSC_AUX];

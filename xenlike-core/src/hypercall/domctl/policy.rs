@@ -15,7 +15,7 @@ use crate::cpuid::serial::{MAX_LEAVES, MAX_MSRS, Refusal};
 use crate::domain::Domain;
 use crate::hypercall::Ctx;
 use crate::kit::Vaddr;
-use crate::mm::guest_copy::{read_at, write_at};
+use crate::mm::guest::{read_at, write_at};
 
 /// A caller's array and how many elements fit.
 type Array = (GuestHandle, u32);

@@ -12,7 +12,7 @@ use crate::domain::page::HeldPage;
 use crate::domain::registry;
 use crate::grant::{self, Access, CopySide, GrantError, HeldSide, Piece};
 use crate::kit::{DomId, Mfn, Vaddr};
-use crate::mm::{SharedPage, guest_copy};
+use crate::mm::{SharedPage, guest};
 
 /// How many pieces are copied between two looks at what else the CPU has to do.
 const STRIDE: u32 = 8;
@@ -82,14 +82,14 @@ impl Named {
 
 /// Copies the piece told at `at`, and writes its status.
 fn one(ctx: &mut Ctx<'_>, at: Vaddr, sides: &mut Sides) -> Result<(), Errno> {
-    let op = guest_copy::read_words::<abi::GnttabCopy>(at).map_err(|_| errno::EFAULT)?;
+    let op = guest::read_words::<abi::GnttabCopy>(at).map_err(|_| errno::EFAULT)?;
     let mut copied = piece(ctx, &op, sides);
     if copied == Err(GrantError::NotWhole) {
         copied = copy_other(ctx, at);
     }
     let status = status(copied);
     let place = Vaddr(at.0.wrapping_add(core::mem::offset_of!(abi::GnttabCopy, status) as u64));
-    guest_copy::write_u16(place, status as u16).map_err(|_| errno::EFAULT)
+    guest::write_u16(place, status as u16).map_err(|_| errno::EFAULT)
 }
 
 const fn place_of(op: &abi::GnttabCopy) -> Piece {
@@ -120,7 +120,7 @@ fn piece(ctx: &mut Ctx<'_>, op: &abi::GnttabCopy, sides: &mut Sides) -> Result<(
 #[cold]
 #[inline(never)]
 fn copy_other(ctx: &mut Ctx<'_>, at: Vaddr) -> Result<(), GrantError> {
-    let op = guest_copy::read_words::<abi::GnttabCopy>(at).map_err(|_| GrantError::General)?;
+    let op = guest::read_words::<abi::GnttabCopy>(at).map_err(|_| GrantError::General)?;
     let (piece, (from, to)) = (place_of(&op), sides_of(&op));
     let (caller, granters) = (ctx.dom, [granter(ctx, from)?, granter(ctx, to)?]);
     let from = side(from, granters[0].as_ref())?;

@@ -12,7 +12,7 @@ use super::{Ctx, MAX_ORDER, MemoryOp, Outcome, get};
 use crate::domain::Domain;
 use crate::kit::{Mfn, Pfn, Vaddr};
 use crate::mm::alloc::{self, Past, Where};
-use crate::mm::{guest_copy, heap, layout, m2p};
+use crate::mm::{guest, heap, layout, m2p};
 use crate::pagetype::{Charge, machine};
 
 /// Frames of one chunk: the smallest number that is whole extents on both sides.
@@ -69,7 +69,7 @@ pub(super) fn call(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
             Err(errno) => break errno.into(),
         }
     };
-    match guest_copy::write(Vaddr(at.wrapping_add(NR_EXCHANGED)), &done) {
+    match guest::write(Vaddr(at.wrapping_add(NR_EXCHANGED)), &done) {
         Ok(()) => outcome,
         Err(_) => errno::EFAULT.into(),
     }
@@ -147,7 +147,7 @@ fn steal(exchange: &Exchange, chunk: u64, stolen: &mut Frames) -> Result<(), Err
     let given = &exchange.given;
     for n in 0..exchange.chunk {
         let index = chunk.wrapping_mul(exchange.chunk).wrapping_add(n);
-        let first: u64 = guest_copy::read_at(given.list, index).map_err(|_| errno::EFAULT)?;
+        let first: u64 = guest::read_at(given.list, index).map_err(|_| errno::EFAULT)?;
         for k in 0..1 << given.order {
             let mfn = Mfn(first).add(k);
             machine()
@@ -200,11 +200,11 @@ fn hand_over(exchange: &Exchange, chunk: u64, blocks: &[Mfn]) -> Result<(), Errn
 }
 
 fn tell(wanted: &Side, index: u64, block: Mfn) -> Result<(), Errno> {
-    let pfn: u64 = guest_copy::read_at(wanted.list, index).map_err(|_| errno::EFAULT)?;
+    let pfn: u64 = guest::read_at(wanted.list, index).map_err(|_| errno::EFAULT)?;
     for k in 0..1 << wanted.order {
         m2p::set(block.add(k), Pfn(pfn.wrapping_add(k)));
     }
-    guest_copy::write_at(wanted.list, index, &block.0).map_err(|_| errno::EFAULT)
+    guest::write_at(wanted.list, index, &block.0).map_err(|_| errno::EFAULT)
 }
 
 fn give_back(dom: &Domain, stolen: Frames) {

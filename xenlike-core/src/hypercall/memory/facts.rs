@@ -9,7 +9,7 @@ use super::{Ctx, get};
 use crate::domain::{Domain, Rights};
 use crate::hypercall::put;
 use crate::kit::Vaddr;
-use crate::mm::{alloc, guest_copy, m2p};
+use crate::mm::{alloc, guest, m2p};
 
 /// XENMEM_maximum_ram_page: one past the machine's highest frame of RAM.
 pub(super) fn maximum_ram_page() -> i64 {
@@ -50,7 +50,7 @@ pub(super) fn machphys_mfn_list(at: u64) -> Result<(), Errno> {
     let extents = m2p::extents();
     let fits = extents.len().min(list.max_extents as usize);
     for (n, extent) in extents.iter().take(fits).enumerate() {
-        guest_copy::write_at(Vaddr(list.extent_start.0), n as u64, &extent.0)
+        guest::write_at(Vaddr(list.extent_start.0), n as u64, &extent.0)
             .map_err(|_| errno::EFAULT)?;
     }
     list.nr_extents = fits as u32;

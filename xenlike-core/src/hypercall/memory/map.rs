@@ -11,7 +11,7 @@ use super::{Ctx, get};
 use crate::hypercall::put;
 use crate::kit::Vaddr;
 use crate::life::hardware_domain;
-use crate::mm::guest_copy;
+use crate::mm::guest;
 
 /// The most entries of a map (E820MAX).
 const MAX_ENTRIES: u32 = 128;
@@ -44,7 +44,7 @@ pub(super) fn set(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
         .try_reserve_exact(asked.map.nr_entries as usize)
         .map_err(|_| errno::ENOMEM)?;
     for n in 0..asked.map.nr_entries {
-        let entry = guest_copy::read_at(Vaddr(asked.map.buffer.0), n.into());
+        let entry = guest::read_at(Vaddr(asked.map.buffer.0), n.into());
         entries.push(entry.map_err(|_| errno::EFAULT)?);
     }
     *dom.memory_map.lock() = entries;
@@ -84,5 +84,5 @@ pub(super) fn reserved_for_devices(at: u64) -> Result<(), Errno> {
 }
 
 fn write_entry(buffer: u64, n: usize, entry: &E820Entry) -> Result<(), Errno> {
-    guest_copy::write_at(Vaddr(buffer), n as u64, entry).map_err(|_| errno::EFAULT)
+    guest::write_at(Vaddr(buffer), n as u64, entry).map_err(|_| errno::EFAULT)
 }

@@ -11,7 +11,7 @@ use super::{Ctx, EXTENT_SHIFT, MAX_ORDER, MemoryOp, Outcome, get};
 use crate::domain::Domain;
 use crate::kit::{Mfn, Pfn, Vaddr};
 use crate::mm::alloc::{self, Where};
-use crate::mm::{guest_copy, heap, m2p};
+use crate::mm::{guest, heap, m2p};
 use crate::pagetype::claims::ClaimError;
 use crate::pagetype::{Charge, Progress, machine};
 
@@ -62,13 +62,13 @@ impl Extents {
     }
 
     fn read(&self, n: u64) -> Option<u64> {
-        let at = guest_copy::element::<u64>(self.list, n).ok()?;
-        guest_copy::read_words(at).ok()
+        let at = guest::element::<u64>(self.list, n).ok()?;
+        guest::read_words(at).ok()
     }
 
     fn write(&self, n: u64, frame: Mfn) -> Option<()> {
-        let at = guest_copy::element::<u64>(self.list, n).ok()?;
-        guest_copy::write_words(at, &[frame.0]).ok()
+        let at = guest::element::<u64>(self.list, n).ok()?;
+        guest::write_words(at, &[frame.0]).ok()
     }
 
     fn frames(&self) -> u64 {

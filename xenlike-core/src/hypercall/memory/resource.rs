@@ -13,7 +13,7 @@ use crate::domain::page::HeldPage;
 use crate::grant::Version;
 use crate::hypercall::{grant_table, put};
 use crate::kit::{DomId, Mfn, Vaddr};
-use crate::mm::guest_copy;
+use crate::mm::guest;
 use crate::pagetype::Progress;
 
 pub(super) fn acquire(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
@@ -58,7 +58,7 @@ fn try_acquire(ctx: &Ctx<'_>, at: u64, start: u64) -> Result<Option<u64>, Errno>
             Err(errno::ERESTART) => return Ok(Some(n)),
             other => other?,
         };
-        guest_copy::write_at(Vaddr(asked.frame_list.0), n, &mfn.0).map_err(|_| errno::EFAULT)?;
+        guest::write_at(Vaddr(asked.frame_list.0), n, &mfn.0).map_err(|_| errno::EFAULT)?;
     }
     Ok(None)
 }

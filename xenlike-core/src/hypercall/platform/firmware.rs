@@ -6,7 +6,7 @@ use guest_pv_abi::platform::{self as abi, PlatformOp};
 use crate::arch::msr;
 use crate::kit::{Maddr, Vaddr};
 use crate::life::hardware_domain::{self, Efi};
-use crate::mm::guest_copy::{read_at, write_at};
+use crate::mm::guest::{read_at, write_at};
 
 /// Of a PC's BIOS nothing is kept of its disks and monitor; the shift keys were up.
 pub fn info(op: &mut PlatformOp) -> Result<i64, Errno> {

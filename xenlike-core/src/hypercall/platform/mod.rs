@@ -17,7 +17,7 @@ use crate::domain::{self, registry};
 use crate::kit::{CpuId, DomId, Vaddr};
 use crate::life::hotplug::{self, Refused};
 use crate::life::{endings, hardware_domain};
-use crate::mm::guest_copy::write_at;
+use crate::mm::guest::write_at;
 
 /// Nanoseconds in a second.
 const SECOND: u128 = 1_000_000_000;

@@ -9,7 +9,7 @@ use crate::arch::microcode::{Hardware, Registers};
 use crate::arch::{msr, time};
 use crate::cpuid;
 use crate::kit::Vaddr;
-use crate::mm::guest_copy::{read_at, write_at};
+use crate::mm::guest::{read_at, write_at};
 
 /// Entries of one call, as on Xen.
 const MAX_ENTRIES: u32 = 3;

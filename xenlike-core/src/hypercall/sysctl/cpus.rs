@@ -11,7 +11,7 @@ use crate::domain::notify::SCHED;
 use crate::domain::time::idle_ns;
 use crate::kit::{CpuId, Vaddr};
 use crate::life::hotplug::{self, Refused};
-use crate::mm::guest_copy::write_at;
+use crate::mm::guest::write_at;
 
 /// XEN_SYSCTL_getcpuinfo: how long each CPU had nothing to run.
 pub fn getcpuinfo(op: &mut Sysctl) -> Answer {

@@ -7,7 +7,7 @@ use super::{Answer, Back};
 use crate::domain::registry;
 use crate::hypercall::domctl::info_of;
 use crate::kit::{DomId, Vaddr};
-use crate::mm::guest_copy::write_at;
+use crate::mm::guest::write_at;
 
 /// XEN_SYSCTL_getdomaininfolist
 pub fn getdomaininfolist(op: &mut Sysctl) -> Answer {

@@ -10,7 +10,7 @@ use crate::console::{LOG_BYTES, ring_read};
 use crate::hypercall::get;
 use crate::keys;
 use crate::kit::Vaddr;
-use crate::mm::guest_copy::copy_to_guest;
+use crate::mm::guest::copy_to_guest;
 
 /// Bytes that go to the caller at a time.
 const PIECE: usize = 512;

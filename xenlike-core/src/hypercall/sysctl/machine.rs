@@ -14,7 +14,7 @@ use crate::hypercall::put;
 use crate::irq::{Function, machine::book};
 use crate::kit::{PAGE_SIZE, Vaddr};
 use crate::mm::alloc;
-use crate::mm::guest_copy::{read_at, write_at};
+use crate::mm::guest::{read_at, write_at};
 
 /// The one node's number.
 const NODE: u32 = 0;

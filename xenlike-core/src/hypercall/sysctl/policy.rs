@@ -8,7 +8,7 @@ use super::{Answer, Back};
 use crate::cpuid::Policy;
 use crate::cpuid::machine;
 use crate::kit::Vaddr;
-use crate::mm::guest_copy::write_at;
+use crate::mm::guest::write_at;
 
 /// What HVM domains can have, of which there are none: as on a Xen whose CPU can't virtualise.
 static NO_HVM: Policy = Policy::EMPTY;

@@ -12,7 +12,7 @@ use crate::emul::privileged::Cpuid;
 use crate::emul::{Access, Base, Guest, Owner, PageFault, Segment, SegmentName};
 use crate::kit::lock::LockGuard;
 use crate::kit::{PAGE_SHIFT, Vaddr};
-use crate::mm::{alloc, guest_copy};
+use crate::mm::{alloc, guest};
 
 /// The vCPU that trapped, with its domain's policy locked while the instruction is emulated.
 pub struct Emulated<'a, 'b> {
@@ -93,13 +93,13 @@ impl Guest for Emulated<'_, '_> {
         }
     }
     fn read(&mut self, at: Vaddr, into: &mut [u8]) -> Result<(), PageFault> {
-        match guest_copy::copy_from_guest_partly(into, at) {
+        match guest::copy_from_guest_partly(into, at) {
             0 => Ok(()),
             left => Err(fault(at, into.len(), left, Access::Read)),
         }
     }
     fn write(&mut self, at: Vaddr, from: &[u8]) -> Result<(), PageFault> {
-        match guest_copy::copy_to_guest_partly(at, from) {
+        match guest::copy_to_guest_partly(at, from) {
             0 => Ok(()),
             left => Err(fault(at, from.len(), left, Access::Write)),
         }

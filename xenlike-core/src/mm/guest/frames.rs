@@ -11,10 +11,10 @@
 
 use guest_pv_abi::arch_x86::IretContext;
 
-use super::guest_copy::Fault;
-use super::layout::guest_or_nowhere;
+use super::Fault;
 use crate::arch::frame::TrapFrame;
 use crate::kit::Vaddr;
+use crate::mm::layout::guest_or_nowhere;
 
 /// What an entry into the guest kernel tells it in other words than the machine's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,7 +183,7 @@ mod raw {
 mod raw {
     use super::{Fault, IretContext, Told, TrapFrame};
     use crate::kit::Vaddr;
-    use crate::mm::guest_copy;
+    use crate::mm::guest;
 
     pub(super) fn push(top: u64, regs: &TrapFrame, told: Told) -> Result<(), Fault> {
         let interrupted = [regs.rip, told.cs, told.rflags, regs.rsp, regs.ss & 0xffff];
@@ -193,18 +193,18 @@ mod raw {
             .chain(interrupted);
         let words: alloc::vec::Vec<u64> = words.collect();
         let at = top.wrapping_sub(words.len() as u64 * 8);
-        guest_copy::write_words(Vaddr(at), &words)
+        guest::write_words(Vaddr(at), &words)
     }
 
     pub(super) fn iret_frame(at: u64) -> Option<IretContext> {
-        guest_copy::read(Vaddr(at)).ok()
+        guest::read(Vaddr(at)).ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mm::guest_copy::{map_fake, read, write};
+    use crate::mm::guest::{map_fake, read, write};
     use crate::mm::layout;
 
     const PAGE: Vaddr = Vaddr(0x5100_0000);

@@ -13,10 +13,13 @@
     )
 )]
 
+mod bare;
+pub mod frames;
+
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{guest_words, layout};
 use crate::kit::Vaddr;
+use crate::mm::layout;
 
 /// A guest pointer that leads nowhere: not a guest address, not mapped, or not writable. -EFAULT.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,7 +76,7 @@ pub fn read_call(va: Vaddr) -> Result<(u64, [u64; 4]), Fault> {
 pub fn read_words<T: FromBytes + IntoBytes>(va: Vaddr) -> Result<T, Fault> {
     const { assert!(size_of::<T>().is_multiple_of(8)) }
     if are_few_words::<T>() {
-        return guest_words::load(va);
+        return bare::load(va);
     }
     let mut value = T::new_zeroed();
     match raw::words_from_guest(va, value.as_mut_bytes()) {
@@ -85,8 +88,8 @@ pub fn read_words<T: FromBytes + IntoBytes>(va: Vaddr) -> Result<T, Fault> {
 /// Writes some 64-bit words.
 #[inline]
 pub fn write_words(va: Vaddr, words: &[u64]) -> Result<(), Fault> {
-    if words.len() <= guest_words::MOST {
-        return guest_words::store(va, words);
+    if words.len() <= bare::MOST {
+        return bare::store(va, words);
     }
     match raw::words_to_guest(va, words.as_bytes()) {
         0 => Ok(()),
@@ -97,13 +100,13 @@ pub fn write_words(va: Vaddr, words: &[u64]) -> Result<(), Fault> {
 /// Writes a 16-bit word: a status, mostly.
 #[inline]
 pub fn write_u16(va: Vaddr, value: u16) -> Result<(), Fault> {
-    guest_words::store_u16(va, value)
+    bare::store_u16(va, value)
 }
 
 /// Reads a structure of the ABI.
 pub fn read<T: FromBytes + IntoBytes>(va: Vaddr) -> Result<T, Fault> {
     if are_few_words::<T>() {
-        return guest_words::load(va);
+        return bare::load(va);
     }
     let mut value = T::new_zeroed();
     let out = value.as_mut_bytes();
@@ -120,7 +123,7 @@ pub fn read<T: FromBytes + IntoBytes>(va: Vaddr) -> Result<T, Fault> {
 pub fn write<T: IntoBytes + zerocopy::Immutable>(va: Vaddr, value: &T) -> Result<(), Fault> {
     let bytes = value.as_bytes();
     if are_few_words::<T>() {
-        return guest_words::store_value(va, value);
+        return bare::store_value(va, value);
     }
     check(va, bytes.len())?;
     let left = if size_of::<T>().is_multiple_of(8) {
@@ -145,10 +148,10 @@ pub fn write_at<T: IntoBytes + zerocopy::Immutable>(
     write(element::<T>(array, index)?, value)
 }
 
-/// Whether `T` is what [`guest_words`] are for.
+/// Whether `T` is what [`bare`] are for.
 const fn are_few_words<T>() -> bool {
     let bytes = size_of::<T>();
-    bytes != 0 && bytes.is_multiple_of(8) && bytes <= guest_words::MOST * 8
+    bytes != 0 && bytes.is_multiple_of(8) && bytes <= bare::MOST * 8
 }
 
 /// The address of element `index` of an array of `T`.
@@ -398,7 +401,7 @@ mod raw {
 /// Maps zeroed pages of fake guest memory, for tests; each test takes addresses of its own.
 #[cfg(not(target_os = "none"))]
 pub fn map_fake(va: Vaddr, pages: u64) {
-    super::host::map_guest(va, pages);
+    crate::mm::host::map_guest(va, pages);
 }
 
 #[cfg(test)]

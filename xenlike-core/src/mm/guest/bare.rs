@@ -10,7 +10,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::guest_copy::Fault;
+use super::Fault;
 use crate::kit::Vaddr;
 
 /// Structures of so many words at most are read and written here.
@@ -177,22 +177,22 @@ mod raw {
 
     use super::Fault;
     use crate::kit::Vaddr;
-    use crate::mm::guest_copy;
+    use crate::mm::guest;
 
     macro_rules! by_words {
         ($($count:literal $load:ident $store:ident $($word:ident)+;)+) => {$(
             pub(super) fn $load(at: u64) -> Result<[u64; $count], Fault> {
                 let mut words = [0; $count];
-                guest_copy::copy_from_guest(words.as_mut_bytes(), Vaddr(at)).map(|()| words)
+                guest::copy_from_guest(words.as_mut_bytes(), Vaddr(at)).map(|()| words)
             }
             pub(super) fn $store(at: u64, $($word: u64),+) -> Result<(), Fault> {
-                guest_copy::copy_to_guest(Vaddr(at), [$($word),+].as_bytes())
+                guest::copy_to_guest(Vaddr(at), [$($word),+].as_bytes())
             }
         )+};
     }
 
     pub(super) fn store_u16(at: u64, value: u16) -> Result<(), Fault> {
-        guest_copy::copy_to_guest(Vaddr(at), &value.to_le_bytes())
+        guest::copy_to_guest(Vaddr(at), &value.to_le_bytes())
     }
 
     by_words! {
