@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use super::{Domain, Vcpu, VcpuState};
 use crate::arch::frame::TrapFrame;
 use crate::arch::work;
+use crate::mm::guest::Guest;
 
 /// The vCPU from which this CPU entered ring 0. Valid until the CPU leaves ring 0 or switches to another vCPU.
 pub struct Ctx<'a> {
@@ -28,6 +29,11 @@ impl Ctx<'_> {
             st: self.st,
             regs: self.regs,
         }
+    }
+
+    /// The vCPU's memory, by its own addresses.
+    pub const fn guest(&self) -> Guest<'_> {
+        Guest::loaded()
     }
 
     /// Whether the CPU has other work, for which a long call stops and continues later.

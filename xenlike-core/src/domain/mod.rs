@@ -48,7 +48,7 @@ use crate::cpuid::Policy;
 use crate::event;
 use crate::grant;
 use crate::kit::rangeset::RangeSet;
-use crate::kit::{Bounded, DomId, Lock, Mfn, Once, Rank, VcpuId};
+use crate::kit::{Bounded, DomId, Gfn, Lock, Mfn, Once, Rank, VcpuId};
 use crate::mm::directmap::SharedPage;
 use crate::pagetype::{DomainPages, Work};
 use crate::ports::Ports;
@@ -229,6 +229,12 @@ impl Domain {
         DomId(self.id.load(Ordering::Acquire))
     }
 
+    /// The machine frame that the guest calls `gfn`. A PV guest knows its frames by the machine's numbers; whether
+    /// this one is its own, is for whoever takes a reference to find out.
+    pub const fn resolve(&self, gfn: Gfn) -> Option<Mfn> {
+        Some(Mfn(gfn.0))
+    }
+
     /// For [`registry::rename`] alone.
     fn set_id(&self, id: DomId) {
         self.id.store(id.0, Ordering::Release);
@@ -337,8 +343,8 @@ pub enum RegisterError {
 
 /// Moves a vCPU's vcpu_info to byte `at` of the domain's frame `mfn` (VCPUOP_register_vcpu_info).
 /// What the old place says is carried over, and all is marked pending: nothing is missed.
-pub fn register_info(dom: &Domain, vcpu: &Vcpu, mfn: Mfn, at: usize) -> Result<(), RegisterError> {
-    let page = HeldPage::of_guest(mfn, dom.id()).ok_or(RegisterError::BadFrame)?;
+pub fn register_info(dom: &Domain, vcpu: &Vcpu, gfn: Gfn, at: usize) -> Result<(), RegisterError> {
+    let page = HeldPage::of_guest(dom, gfn).ok_or(RegisterError::BadFrame)?;
     let place = info::Place::new(page.page(), at).ok_or(RegisterError::BadOffset)?;
     let notice = dom
         .events

@@ -2,7 +2,8 @@
 
 use crate::kit::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
-use crate::kit::{DomId, Mfn, PAGE_SIZE, SharedWords};
+use super::Domain;
+use crate::kit::{Gfn, PAGE_SIZE, SharedWords};
 use crate::mm::directmap::SharedPage;
 use crate::mm::{alloc, heap};
 use crate::pagetype::{DomainPages, machine};
@@ -15,9 +16,9 @@ pub struct HeldPage {
 }
 
 impl HeldPage {
-    /// Takes a writable reference of a frame of domain `owner`.
-    pub fn of_guest(mfn: Mfn, owner: DomId) -> Option<Self> {
-        let held = machine().get_writable(mfn, owner)?;
+    /// Takes a writable reference of a frame of `dom`.
+    pub fn of_guest(dom: &Domain, gfn: Gfn) -> Option<Self> {
+        let held = machine().get_writable(dom.resolve(gfn)?, dom.id())?;
         let page = SharedPage::new(held.mfn())?;
         held.keep();
         Some(Self { page, guests: true })

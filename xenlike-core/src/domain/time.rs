@@ -19,7 +19,7 @@ use crate::kit::cell::PerCpu;
 use crate::kit::indexed_heap::NoMemory;
 use crate::kit::{CpuId, GUEST_LOG, Lock, MAX_CPUS, Rank, Vaddr};
 use crate::mm::directmap::SharedPage;
-use crate::mm::guest;
+use crate::mm::guest::Guest;
 use crate::timer::{Key, Timer, Timers};
 
 /// The deadlines of all vCPUs.
@@ -244,11 +244,11 @@ fn publish_copy(st: &VcpuState, info: &VcpuTimeInfo) {
     let area = Vaddr(st.time_area);
     let mut copy = *info;
     copy.version = st.time_version | 1;
-    if guest::write(area, &copy).is_err() {
+    if Guest::loaded().write(area, &copy).is_err() {
         return;
     }
     fence(Ordering::SeqCst);
-    if guest::write(area, &st.time_version).is_err() {
+    if Guest::loaded().write(area, &st.time_version).is_err() {
         log::debug!(target: GUEST_LOG, "a time area vanished between two writes");
     }
 }
@@ -314,14 +314,17 @@ pub fn publish_runstate(dom: &Domain, vcpu: &Vcpu, st: &VcpuState) {
     let settled = info.state_entry_time;
     if dom.assists(VMASST_TYPE_RUNSTATE_UPDATE_FLAG) {
         info.state_entry_time |= XEN_RUNSTATE_UPDATE;
-        if guest::write(entry_time, &info.state_entry_time).is_err() {
+        if Guest::loaded()
+            .write(entry_time, &info.state_entry_time)
+            .is_err()
+        {
             return;
         }
         fence(Ordering::SeqCst);
     }
-    if guest::write(area, &info).is_ok() && settled != info.state_entry_time {
+    if Guest::loaded().write(area, &info).is_ok() && settled != info.state_entry_time {
         fence(Ordering::SeqCst);
-        if guest::write(entry_time, &settled).is_err() {
+        if Guest::loaded().write(entry_time, &settled).is_err() {
             log::debug!(target: GUEST_LOG, "a runstate area vanished between two writes");
         }
     }

@@ -4,6 +4,7 @@
 //! `decode`, for the few calls whose 64-bit values it passes as two words.
 
 use crate::arch::frame::TrapFrame;
+use crate::kit::{Maddr, Vaddr};
 
 /// A call's argument words as the guest passed them; no call has more than four.
 pub type Words = [u64; 4];
@@ -43,30 +44,33 @@ impl Passed for &mut Words {
 }
 
 /// A value made of one word.
-trait Word: Into<u64> {
+trait Word {
     fn of(word: u64) -> Self;
+    fn word(self) -> u64;
 }
 
-impl Word for u64 {
-    #[inline(always)] // a move
-    fn of(word: u64) -> Self {
-        word
-    }
+/// Of the narrower ones the upper part of the register is not looked at, as in Xen.
+macro_rules! words {
+    ($($type:ty: |$word:ident| $of:expr, |$value:ident| $back:expr;)*) => {$(
+        impl Word for $type {
+            #[inline(always)] // a move
+            fn of($word: u64) -> Self {
+                $of
+            }
+            fn word(self) -> u64 {
+                let $value = self;
+                $back
+            }
+        }
+    )*};
 }
 
-/// The upper half of the register is not looked at, as in Xen.
-impl Word for u32 {
-    #[inline(always)] // a move
-    fn of(word: u64) -> Self {
-        word as Self
-    }
-}
-
-impl Word for u16 {
-    #[inline(always)] // a move
-    fn of(word: u64) -> Self {
-        word as Self
-    }
+words! {
+    u64: |word| word, |value| value;
+    u32: |word| word as Self, |value| value.into();
+    u16: |word| word as Self, |value| value.into();
+    Vaddr: |word| Self(word), |value| value.0;
+    Maddr: |word| Self(word), |value| value.0;
 }
 
 /// The decoded arguments of a call.
@@ -93,7 +97,7 @@ macro_rules! arguments {
 
             fn encode(self, places: [&mut u64; 4]) {
                 let [$($field,)* ..] = places;
-                $(*$field = self.$field.into();)*
+                $(*$field = self.$field.word();)*
             }
         }
     )*};
@@ -103,35 +107,35 @@ arguments! {
     /// No arguments.
     Nothing {}
     /// A command and what it is about: mostly the address of a structure.
-    Command { cmd: u32, arg: u64 }
+    Command { cmd: u32, arg: Vaddr }
     /// The address of a structure that holds the command, too.
-    Structure { at: u64 }
+    Structure { at: Vaddr }
     /// A list of requests, where to write how many were done, and whose tables and frames are meant.
-    Requests { requests: u64, count: u32, done_at: u64, foreign: u32 }
+    Requests { requests: Vaddr, count: u32, done_at: Vaddr, foreign: u32 }
 
-    ConsoleIo { cmd: u32, count: u32, buffer: u64 }
-    DmOp { domid: u16, count: u32, buffers: u64 }
+    ConsoleIo { cmd: u32, count: u32, buffer: Vaddr }
+    DmOp { domid: u16, count: u32, buffers: Vaddr }
     FpuTaskswitch { set: u64 }
     GetDebugreg { register: u64 }
     /// The command's array and how many elements it has.
-    GrantTableOp { cmd: u32, array: u64, count: u32 }
+    GrantTableOp { cmd: u32, array: Vaddr, count: u32 }
     /// The sub-call in the command's low bits; above them, in a continuation, how many extents were done.
-    MemoryOp { command: u64, at: u64 }
-    Multicall { calls: u64, count: u32 }
-    SetCallbacks { event: u64, failsafe: u64, syscall: u64 }
+    MemoryOp { command: u64, at: Vaddr }
+    Multicall { calls: Vaddr, count: u32 }
+    SetCallbacks { event: Vaddr, failsafe: Vaddr, syscall: Vaddr }
     SetDebugreg { register: u64, value: u64 }
-    SetGdt { frames: u64, entries: u32 }
-    SetSegmentBase { which: u32, base: u64 }
+    SetGdt { frames: Vaddr, entries: u32 }
+    SetSegmentBase { which: u32, base: Vaddr }
     SetTimerOp { deadline_ns: u64 }
-    SetTrapTable { traps: u64 }
+    SetTrapTable { traps: Vaddr }
     StackSwitch { ss: u16, sp: u64 }
-    UpdateDescriptor { address: u64, descriptor: u64 }
-    UpdateVaMapping { va: u64, entry: u64, flags: u64 }
-    UpdateVaMappingOther { va: u64, entry: u64, flags: u64, domid: u16 }
-    VcpuOp { cmd: u32, vcpu: u32, arg: u64 }
+    UpdateDescriptor { address: Maddr, descriptor: u64 }
+    UpdateVaMapping { va: Vaddr, entry: u64, flags: u64 }
+    UpdateVaMappingOther { va: Vaddr, entry: u64, flags: u64, domid: u16 }
+    VcpuOp { cmd: u32, vcpu: u32, arg: Vaddr }
     VmAssist { cmd: u32, assist: u32 }
     /// `op` is an address where the call means mca.
-    XenlikeOp { op: u64, arg: u64 }
+    XenlikeOp { op: u64, arg: Vaddr }
 }
 
 #[cfg(test)]
@@ -148,7 +152,7 @@ mod tests {
             ..TrapFrame::default()
         };
         let mut args = MemoryOp::decode(InRegisters.load(&regs));
-        (args.command, args.at) = (args.command + 1, 2);
+        (args.command, args.at) = (args.command + 1, Vaddr(2));
         args.encode(InRegisters.places(&mut regs));
         assert_eq!((regs.rdi, regs.rsi), (4, 2));
         assert_eq!((regs.rdx, regs.r10, regs.r8), (7, 8, 9));

@@ -9,9 +9,8 @@ use guest_pv_abi::errno::{self, Errno};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::arguments::Requests;
-use super::{Ctx, Outcome, get, put};
+use super::{Ctx, Outcome};
 use crate::kit::Vaddr;
-use crate::mm::guest;
 use crate::pagetype::{Progress, Refused, machine};
 
 /// Bit of the count: the call is a continuation.
@@ -47,10 +46,10 @@ impl From<Refused> for Stop {
 
 /// A batch, decoded.
 pub struct Batch {
-    requests: u64,
+    requests: Vaddr,
     count: u32,
     /// Where to tell how many were done; 0 for nowhere.
-    done_at: u64,
+    done_at: Vaddr,
     /// Whose tables and frames are meant.
     pub foreign: u32,
     /// How many were done before the call stopped.
@@ -69,11 +68,11 @@ impl Batch {
         if machine().finish(&mut ctx.st.work) == Progress::Again {
             return Err(Outcome::Again);
         }
-        if count == PREEMPTED && requests == 0 {
+        if count == PREEMPTED && requests.is_null() {
             return Err(Outcome::Done(i64::from(foreign as i32)));
         }
-        let before = if count & PREEMPTED != 0 && done_at != 0 {
-            get::<u32>(done_at).unwrap_or(0)
+        let before = if count & PREEMPTED != 0 && !done_at.is_null() {
+            ctx.guest().read::<u32>(done_at).unwrap_or(0)
         } else {
             0
         };
@@ -105,7 +104,7 @@ impl Batch {
             {
                 break Some(Stop::Again);
             }
-            let Ok(request) = guest::read_words::<T>(Vaddr(at)) else {
+            let Ok(request) = ctx.guest().read::<T>(at) else {
                 break Some(Stop::Errno(errno::EFAULT));
             };
             if let Err(stop) = one(ctx, request) {
@@ -114,9 +113,11 @@ impl Batch {
             done = done.wrapping_add(1);
             at = at.wrapping_add(size_of::<T>() as u64);
         };
-        if self.done_at != 0 {
+        if !self.done_at.is_null() {
             // As in Xen, nobody hears of a bad pointer here.
-            let _ = put(self.done_at, &self.before.wrapping_add(done));
+            let _ = ctx
+                .guest()
+                .write(self.done_at, &self.before.wrapping_add(done));
         }
         let result = match stopped {
             Some(Stop::Again) => {
@@ -131,9 +132,9 @@ impl Batch {
             Outcome::Done(result)
         } else {
             *args = Requests {
-                requests: 0,
+                requests: Vaddr(0),
                 count: PREEMPTED,
-                done_at: 0,
+                done_at: Vaddr(0),
                 foreign: result as i32 as u32,
             };
             Outcome::Again

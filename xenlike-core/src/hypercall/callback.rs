@@ -3,16 +3,18 @@
 use guest_pv_abi::callback::{self as abi, CallbackRegister, CallbackUnregister};
 use guest_pv_abi::errno::{self, Errno};
 
+use super::Ctx;
 use super::arguments::{Command, SetCallbacks};
-use super::{Ctx, get};
 use crate::kit::Vaddr;
 use crate::pv::state::Callback;
 
 /// `callback_op(cmd, arg)`.
 pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Result<(), Errno> {
     match args.cmd {
-        abi::CALLBACKOP_REGISTER => register(ctx, &get::<CallbackRegister>(args.arg)?),
-        abi::CALLBACKOP_UNREGISTER => unregister(ctx, &get::<CallbackUnregister>(args.arg)?),
+        abi::CALLBACKOP_REGISTER => register(ctx, &ctx.guest().read::<CallbackRegister>(args.arg)?),
+        abi::CALLBACKOP_UNREGISTER => {
+            unregister(ctx, &ctx.guest().read::<CallbackUnregister>(args.arg)?)
+        }
         _ => Err(errno::ENOSYS),
     }
 }
@@ -74,13 +76,13 @@ pub fn set_callbacks(ctx: &mut Ctx<'_>, args: &SetCallbacks) -> Result<(), Errno
     } = *args;
     if ![event, failsafe, syscall]
         .iter()
-        .all(|&entry| Vaddr(entry).is_canonical())
+        .all(|entry| entry.is_canonical())
     {
         return Err(errno::EINVAL);
     }
     let callbacks = &mut ctx.st.pv_mut().callbacks;
-    callbacks.event.entry = event;
-    callbacks.failsafe.entry = failsafe;
-    callbacks.syscall.entry = syscall;
+    callbacks.event.entry = event.0;
+    callbacks.failsafe.entry = failsafe.0;
+    callbacks.syscall.entry = syscall.0;
     Ok(())
 }

@@ -6,8 +6,6 @@ use guest_pv_abi::xen::{CONSOLEIO_READ, CONSOLEIO_WRITE};
 use super::arguments::ConsoleIo;
 use super::{Ctx, Outcome};
 use crate::console;
-use crate::kit::Vaddr;
-use crate::mm::guest;
 
 /// Bytes copied between two looks at whether the CPU is wanted elsewhere.
 const CHUNK: usize = 128;
@@ -21,7 +19,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut ConsoleIo) -> Outcome {
         CONSOLEIO_WRITE => write(ctx, args),
         // What was read is the answer, which must not look like an error.
         CONSOLEIO_READ if args.count > i32::MAX as u32 => errno::E2BIG.into(),
-        CONSOLEIO_READ => read(args.count, args.buffer),
+        CONSOLEIO_READ => read(ctx, args),
         _ => errno::ENOSYS.into(),
     }
 }
@@ -37,7 +35,7 @@ fn write(ctx: &Ctx<'_>, args: &mut ConsoleIo) -> Outcome {
         let Some(bytes) = chunk.get_mut(..n as usize) else {
             break;
         };
-        if guest::copy_from_guest(bytes, Vaddr(args.buffer)).is_err() {
+        if ctx.guest().read_bytes(bytes, args.buffer).is_err() {
             return errno::EFAULT.into();
         }
         console::write_guest(ctx.dom.id(), bytes);
@@ -47,12 +45,12 @@ fn write(ctx: &Ctx<'_>, args: &mut ConsoleIo) -> Outcome {
     Outcome::Done(0)
 }
 
-/// Gives what has been typed, up to `count` bytes; returns how much that was.
-fn read(count: u32, buffer: u64) -> Outcome {
+/// Gives what has been typed, as much as fits; returns how much that was.
+fn read(ctx: &Ctx<'_>, args: &ConsoleIo) -> Outcome {
     let mut total = 0_u32;
     let mut chunk = [0; CHUNK];
-    while total < count {
-        let room = count.saturating_sub(total).min(CHUNK as u32);
+    while total < args.count {
+        let room = args.count.saturating_sub(total).min(CHUNK as u32);
         let Some(bytes) = chunk.get_mut(..room as usize) else {
             break;
         };
@@ -60,7 +58,11 @@ fn read(count: u32, buffer: u64) -> Outcome {
         let Some(typed) = bytes.get(..n).filter(|typed| !typed.is_empty()) else {
             break;
         };
-        if guest::copy_to_guest(Vaddr(buffer.wrapping_add(total.into())), typed).is_err() {
+        if ctx
+            .guest()
+            .write_bytes(args.buffer.wrapping_add(total.into()), typed)
+            .is_err()
+        {
             return errno::EFAULT.into();
         }
         total = total.saturating_add(n as u32);

@@ -4,7 +4,7 @@ use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::xen::CtlBitmap;
 
 use crate::kit::{CpuSet, Vaddr};
-use crate::mm::guest::{copy_from_guest, copy_to_guest};
+use crate::mm::guest::Guest;
 
 /// Bytes of the bits that the core can ever have set.
 const OWN_BYTES: usize = size_of::<CpuSet>();
@@ -17,7 +17,7 @@ pub fn read(map: &CtlBitmap) -> Result<CpuSet, Errno> {
     let mut bytes = [0; OWN_BYTES];
     let wanted = bits.div_ceil(8) as usize;
     if let Some(start) = bytes.get_mut(..wanted) {
-        copy_from_guest(start, Vaddr(map.bitmap.0)).map_err(|_| errno::EFAULT)?;
+        Guest::loaded().read_bytes(start, Vaddr(map.bitmap.0))?;
     }
     let set = CpuSet(u64::from_le_bytes(bytes));
     Ok(set.and(CpuSet::first_n(bits)))
@@ -29,12 +29,12 @@ pub fn write(map: &CtlBitmap, set: CpuSet) -> Result<(), Errno> {
     let room = (map.nr_bits.div_ceil(8) as usize).min(MOST_BYTES);
     let bytes = set.and(CpuSet::first_n(map.nr_bits)).0.to_le_bytes();
     let own = bytes.get(..room).unwrap_or(&bytes);
-    copy_to_guest(Vaddr(map.bitmap.0), own).map_err(|_| errno::EFAULT)?;
+    Guest::loaded().write_bytes(Vaddr(map.bitmap.0), own)?;
     let mut done = own.len();
     while done < room {
         let piece = NONE.get(..room.saturating_sub(done)).unwrap_or(&NONE);
         let at = map.bitmap.offset(done as u64).ok_or(errno::EFAULT)?;
-        copy_to_guest(Vaddr(at.0), piece).map_err(|_| errno::EFAULT)?;
+        Guest::loaded().write_bytes(Vaddr(at.0), piece)?;
         done = done.saturating_add(piece.len());
     }
     Ok(())
@@ -46,7 +46,8 @@ mod tests {
     use crate::mm::guest::map_fake;
     use guest_pv_abi::GuestHandle;
 
-    const VA: u64 = 0x5100_0000;
+    const VA: u64 = 0x5200_0000;
+    const GUEST: Guest<'static> = Guest::loaded();
 
     fn map(nr_bits: u32) -> CtlBitmap {
         CtlBitmap {
@@ -59,16 +60,16 @@ mod tests {
     #[test]
     fn bits_beyond_the_callers_are_cut() {
         map_fake(Vaddr(VA), 1);
-        copy_to_guest(Vaddr(VA), &[0xff; 16]).unwrap();
+        GUEST.write_bytes(Vaddr(VA), &[0xff; 16]).unwrap();
         assert_eq!(read(&map(10)), Ok(CpuSet(0x3ff)));
         assert_eq!(read(&map(1000)), Ok(CpuSet::ALL));
         assert_eq!(read(&map(0)), Ok(CpuSet::EMPTY));
         write(&map(4), CpuSet(0xf5)).unwrap();
         let mut seen = [0; 16];
-        copy_from_guest(&mut seen, Vaddr(VA)).unwrap();
+        GUEST.read_bytes(&mut seen, Vaddr(VA)).unwrap();
         assert_eq!(seen[..2], [5, 0xff]);
         write(&map(100), CpuSet(0x102)).unwrap();
-        copy_from_guest(&mut seen, Vaddr(VA)).unwrap();
+        GUEST.read_bytes(&mut seen, Vaddr(VA)).unwrap();
         assert_eq!(seen[..14], [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff]);
         assert_eq!(write(&map(u32::MAX), CpuSet::EMPTY), Ok(()));
         let nowhere = CtlBitmap {

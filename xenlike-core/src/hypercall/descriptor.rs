@@ -6,9 +6,8 @@ use zerocopy::IntoBytes;
 
 use super::Ctx;
 use super::arguments::{SetGdt, UpdateDescriptor};
-use crate::kit::{Maddr, PAGE_SIZE, Vaddr};
+use crate::kit::PAGE_SIZE;
 use crate::mm::directmap::SharedPage;
-use crate::mm::guest;
 use crate::pagetype::{check_descriptor, machine};
 use crate::pv::state::gdt::{self, GDT_ENTRIES_PER_FRAME, GDT_GUEST_FRAMES};
 
@@ -24,8 +23,7 @@ pub fn set_gdt(ctx: &mut Ctx<'_>, args: &SetGdt) -> Result<(), Errno> {
     let mut frames = [0_u64; GDT_GUEST_FRAMES];
     let count = entries.div_ceil(GDT_ENTRIES_PER_FRAME) as usize;
     let frames = frames.get_mut(..count).ok_or(errno::EINVAL)?;
-    guest::copy_from_guest(frames.as_mut_bytes(), Vaddr(args.frames))
-        .map_err(|_| errno::EFAULT)?;
+    ctx.guest().read_bytes(frames.as_mut_bytes(), args.frames)?;
     gdt::replace(&ctx.dom.pages, ctx.st.pv_mut(), frames, entries).map_err(|_| errno::EINVAL)?;
     crate::arch::tlb::flush_local();
     Ok(())
@@ -33,7 +31,7 @@ pub fn set_gdt(ctx: &mut Ctx<'_>, args: &SetGdt) -> Result<(), Errno> {
 
 /// `update_descriptor(address, descriptor)`: one descriptor, by its machine address.
 pub fn update(ctx: &mut Ctx<'_>, args: &UpdateDescriptor) -> Result<(), Errno> {
-    let address = Maddr(args.address);
+    let address = args.address;
     if !address.0.is_multiple_of(8) {
         return Err(errno::EINVAL);
     }

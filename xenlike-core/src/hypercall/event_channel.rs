@@ -7,13 +7,13 @@ use guest_pv_abi::event_channel as abi;
 use zerocopy::{Immutable, IntoBytes};
 
 use super::arguments::{Command, Structure};
-use super::{Ctx, Outcome, get, put};
+use super::{Ctx, Outcome};
 use crate::domain::page::HeldPage;
 use crate::domain::{Domain, notify, pirq};
 use crate::event::{Closed, EventError, FIFO_LINK_BITS, StatusKind, Sweep};
 use crate::irq::Book;
-use crate::kit::{DomId, Mfn, Port, Vaddr, VcpuId};
-use crate::mm::guest;
+use crate::kit::{DomId, Gfn, Port, Vaddr, VcpuId};
+use crate::mm::guest::Guest;
 
 /// EVTCHNOP_reset_cont, which the public header has for Xen alone.
 const RESET_CONT: u32 = 14;
@@ -23,15 +23,15 @@ const RESET_CONT: u32 = 14;
 pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Outcome {
     let arg = args.arg;
     match args.cmd {
-        abi::EVTCHNOP_SEND => send(ctx.dom, arg),
-        abi::EVTCHNOP_UNMASK => unmask(ctx.dom, arg),
+        abi::EVTCHNOP_SEND => send(ctx.guest(), ctx.dom, arg),
+        abi::EVTCHNOP_UNMASK => unmask(ctx.guest(), ctx.dom, arg),
         cmd => seldom(ctx.reborrow(), cmd, arg),
     }
 }
 
 /// What is not done all the time.
 #[inline(never)] // its frame is not for every event to carry
-fn seldom(mut ctx: Ctx<'_>, cmd: u32, arg: u64) -> Outcome {
+fn seldom(mut ctx: Ctx<'_>, cmd: u32, arg: Vaddr) -> Outcome {
     let ctx = &mut ctx;
     match cmd {
         abi::EVTCHNOP_ALLOC_UNBOUND => alloc_unbound(ctx, arg).into(),
@@ -54,7 +54,7 @@ fn seldom(mut ctx: Ctx<'_>, cmd: u32, arg: u64) -> Outcome {
 /// `event_channel_op_compat(op)`: the command and its structure in one; only the oldest commands.
 pub fn compat(ctx: &mut Ctx<'_>, args: &Structure) -> Outcome {
     let op = args.at;
-    let cmd = match get::<u32>(op) {
+    let cmd = match ctx.guest().read::<u32>(op) {
         Ok(cmd) if cmd <= abi::EVTCHNOP_UNMASK => cmd,
         Ok(_) => return errno::ENOSYS.into(),
         Err(error) => return error.into(),
@@ -65,8 +65,8 @@ pub fn compat(ctx: &mut Ctx<'_>, args: &Structure) -> Outcome {
 }
 
 #[inline(never)] // one body for both tables
-fn send(dom: &Domain, arg: u64) -> Outcome {
-    let sent = port_at(arg).and_then(|port| dom.events.send(port).map_err(to_errno));
+fn send(guest: Guest<'_>, dom: &Domain, arg: Vaddr) -> Outcome {
+    let sent = port_at(guest, arg).and_then(|port| dom.events.send(port).map_err(to_errno));
     match sent {
         // Masked, or pending before: as it mostly is.
         Ok(notice) if notice.is_nobody() => {}
@@ -78,8 +78,8 @@ fn send(dom: &Domain, arg: u64) -> Outcome {
 }
 
 #[inline(never)] // one body for both tables
-fn unmask(dom: &Domain, arg: u64) -> Outcome {
-    let unmasked = port_at(arg).and_then(|port| dom.events.unmask(port).map_err(to_errno));
+fn unmask(guest: Guest<'_>, dom: &Domain, arg: Vaddr) -> Outcome {
+    let unmasked = port_at(guest, arg).and_then(|port| dom.events.unmask(port).map_err(to_errno));
     match unmasked {
         Ok(notice) => notify::act_in(dom, notice),
         Err(error) => return error.into(),
@@ -89,13 +89,13 @@ fn unmask(dom: &Domain, arg: u64) -> Outcome {
 
 /// The structures of send and unmask are a port and nothing else.
 #[inline]
-fn port_at(arg: u64) -> Result<Port, Errno> {
-    let port = guest::read_u32(Vaddr(arg)).map_err(|_| errno::EFAULT)?;
+fn port_at(guest: Guest<'_>, arg: Vaddr) -> Result<Port, Errno> {
+    let port = guest.read::<u32>(arg)?;
     Ok(Port(port))
 }
 
-fn alloc_unbound(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
-    let mut op = get::<abi::EvtchnAllocUnbound>(arg)?;
+fn alloc_unbound(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
+    let mut op = ctx.guest().read::<abi::EvtchnAllocUnbound>(arg)?;
     let dom = ctx.target(op.dom)?;
     let remote = if op.remote_dom == DomId::SELF.0 {
         ctx.dom.id()
@@ -104,11 +104,11 @@ fn alloc_unbound(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
     };
     let port = dom.events.alloc_unbound(remote).map_err(to_errno)?;
     op.port = port.0;
-    tell_port(&dom, port, arg, &op)
+    tell_port((ctx, &dom), port, arg, &op)
 }
 
-fn bind_interdomain(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
-    let mut op = get::<abi::EvtchnBindInterdomain>(arg)?;
+fn bind_interdomain(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
+    let mut op = ctx.guest().read::<abi::EvtchnBindInterdomain>(arg)?;
     let remote = ctx.named(op.remote_dom).ok_or(errno::ESRCH)?;
     let bound = ctx
         .dom
@@ -117,30 +117,30 @@ fn bind_interdomain(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
     let (port, notice) = bound.map_err(to_errno)?;
     notify::act_in(ctx.dom, notice);
     op.local_port = port.0;
-    tell_port(ctx.dom, port, arg, &op)
+    tell_port((ctx, ctx.dom), port, arg, &op)
 }
 
-fn bind_virq(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
-    let mut op = get::<abi::EvtchnBindVirq>(arg)?;
+fn bind_virq(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
+    let mut op = ctx.guest().read::<abi::EvtchnBindVirq>(arg)?;
     let port = ctx
         .dom
         .events
         .bind_virq(op.virq, VcpuId(op.vcpu))
         .map_err(to_errno)?;
     op.port = port.0;
-    tell_port(ctx.dom, port, arg, &op)
+    tell_port((ctx, ctx.dom), port, arg, &op)
 }
 
-fn bind_ipi(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
-    let mut op = get::<abi::EvtchnBindIpi>(arg)?;
+fn bind_ipi(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
+    let mut op = ctx.guest().read::<abi::EvtchnBindIpi>(arg)?;
     let port = ctx.dom.events.bind_ipi(VcpuId(op.vcpu)).map_err(to_errno)?;
     op.port = port.0;
-    tell_port(ctx.dom, port, arg, &op)
+    tell_port((ctx, ctx.dom), port, arg, &op)
 }
 
 /// A physical IRQ, for a domain that has a number for it.
-fn bind_pirq(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
-    let mut op = get::<abi::EvtchnBindPirq>(arg)?;
+fn bind_pirq(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
+    let mut op = ctx.guest().read::<abi::EvtchnBindPirq>(arg)?;
     let mapped = |book: &Book<_>| book.is_mapped(ctx.dom.id(), op.pirq);
     if !pirq::book_of(ctx.dom).is_some_and(|book| mapped(&book)) {
         return Err(errno::EPERM);
@@ -152,19 +152,19 @@ fn bind_pirq(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
         return Err(super::physdev::to_errno(error));
     }
     op.port = port.0;
-    tell_port(ctx.dom, port, arg, &op)
+    tell_port((ctx, ctx.dom), port, arg, &op)
 }
 
-fn bind_vcpu(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
-    let op = get::<abi::EvtchnBindVcpu>(arg)?;
+fn bind_vcpu(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
+    let op = ctx.guest().read::<abi::EvtchnBindVcpu>(arg)?;
     let (port, vcpu) = (Port(op.port), VcpuId(op.vcpu));
     ctx.dom.events.bind_vcpu(port, vcpu).map_err(to_errno)?;
     pirq::follow(ctx.dom, port, vcpu);
     Ok(())
 }
 
-fn close(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
-    close_port(ctx.dom, Port(get::<u32>(arg)?)).map_err(to_errno)
+fn close(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
+    close_port(ctx.dom, Port(ctx.guest().read::<u32>(arg)?)).map_err(to_errno)
 }
 
 fn close_port(dom: &Domain, port: Port) -> Result<(), EventError> {
@@ -174,8 +174,8 @@ fn close_port(dom: &Domain, port: Port) -> Result<(), EventError> {
     Ok(())
 }
 
-fn status(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
-    let mut op = get::<abi::EvtchnStatus>(arg)?;
+fn status(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
+    let mut op = ctx.guest().read::<abi::EvtchnStatus>(arg)?;
     let dom = ctx.target(op.dom)?;
     let status = dom.events.status(Port(op.port)).map_err(to_errno)?;
     op.vcpu = status.vcpu.0;
@@ -189,12 +189,17 @@ fn status(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
         StatusKind::Virq(virq) => (abi::EVTCHNSTAT_VIRQ, [virq, 0]),
         StatusKind::Ipi => (abi::EVTCHNSTAT_IPI, [0, 0]),
     };
-    put(arg, &op)
+    Ok(ctx.guest().write(arg, &op)?)
 }
 
 /// Closes all ports; another domain's only while a control call holds it paused.
-fn reset(ctx: &Ctx<'_>, arg: u64) -> Outcome {
-    let dom = match get::<u16>(arg).and_then(|dom| ctx.target(dom)) {
+fn reset(ctx: &Ctx<'_>, arg: Vaddr) -> Outcome {
+    let dom = match ctx
+        .guest()
+        .read::<u16>(arg)
+        .map_err(Errno::from)
+        .and_then(|dom| ctx.target(dom))
+    {
         Ok(dom) => dom,
         Err(error) => return error.into(),
     };
@@ -215,8 +220,8 @@ fn may_reset(ctx: &Ctx<'_>, dom: &Domain) -> bool {
 }
 
 /// Xen's own way to go on with a reset, which guests can call too: here none ever waits for it.
-fn reset_continued(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
-    let dom = ctx.target(get::<u16>(arg)?)?;
+fn reset_continued(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
+    let dom = ctx.target(ctx.guest().read::<u16>(arg)?)?;
     Err(if may_reset(ctx, &dom) {
         errno::EBUSY
     } else {
@@ -224,24 +229,24 @@ fn reset_continued(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
     })
 }
 
-fn init_control(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
-    let mut op = get::<abi::EvtchnInitControl>(arg)?;
+fn init_control(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
+    let mut op = ctx.guest().read::<abi::EvtchnInitControl>(arg)?;
     let vcpu = ctx.dom.vcpu(VcpuId(op.vcpu)).ok_or(errno::ENOENT)?;
-    let page = own_page(ctx, op.control_gfn)?;
+    let page = own_page(ctx, Gfn(op.control_gfn))?;
     ctx.dom
         .events
         .init_control(vcpu.id, page, op.offset)
         .map_err(to_errno)?;
     op.link_bits = FIFO_LINK_BITS;
-    put(arg, &op)
+    Ok(ctx.guest().write(arg, &op)?)
 }
 
-fn expand_array(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
-    let op = get::<abi::EvtchnExpandArray>(arg)?;
+fn expand_array(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
+    let op = ctx.guest().read::<abi::EvtchnExpandArray>(arg)?;
     if !ctx.dom.events.is_fifo() {
         return Err(errno::EOPNOTSUPP);
     }
-    let page = own_page(ctx, op.array_gfn)?;
+    let page = own_page(ctx, Gfn(op.array_gfn))?;
     let added = ctx
         .dom
         .events
@@ -252,8 +257,8 @@ fn expand_array(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
     })
 }
 
-fn set_priority(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
-    let op = get::<abi::EvtchnSetPriority>(arg)?;
+fn set_priority(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
+    let op = ctx.guest().read::<abi::EvtchnSetPriority>(arg)?;
     ctx.dom
         .events
         .set_priority(Port(op.port), op.priority)
@@ -262,20 +267,20 @@ fn set_priority(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
 
 /// Writes the answer of a binding; a caller that can't be told of its port does not get it.
 fn tell_port<T: IntoBytes + Immutable>(
-    dom: &Domain,
+    (ctx, dom): (&Ctx<'_>, &Domain),
     port: Port,
-    at: u64,
+    at: Vaddr,
     answer: &T,
 ) -> Result<(), Errno> {
-    put(at, answer).inspect_err(|_| {
+    Ok(ctx.guest().write(at, answer).inspect_err(|_| {
         // The guest may have closed it meanwhile: then there is nothing to undo.
         let _ = close_port(dom, port);
-    })
+    })?)
 }
 
 /// A frame of the caller's own, to be shared with it.
-fn own_page(ctx: &Ctx<'_>, gfn: u64) -> Result<HeldPage, Errno> {
-    HeldPage::of_guest(Mfn(gfn), ctx.dom.id()).ok_or(errno::EINVAL)
+fn own_page(ctx: &Ctx<'_>, gfn: Gfn) -> Result<HeldPage, Errno> {
+    HeldPage::of_guest(ctx.dom, gfn).ok_or(errno::EINVAL)
 }
 
 fn to_errno(error: EventError) -> Errno {

@@ -1,8 +1,8 @@
 //! TLB flushes that a guest asks for.
 
-use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::errno::Errno;
 
-use super::get;
+use super::Ctx;
 use crate::arch::cpuset::CpuSet;
 use crate::arch::tlb;
 use crate::domain::Domain;
@@ -33,19 +33,18 @@ impl What {
 
     /// Forgets it wherever those vCPUs of `dom` are loaded whose bits are set in the guest's bitmap
     /// at `mask`.
-    pub fn where_set(self, dom: &Domain, mask: u64) -> Result<(), Errno> {
+    pub fn where_set(self, ctx: &Ctx<'_>, mask: Vaddr) -> Result<(), Errno> {
         let mut words = [0u64; 128];
-        let needed = dom.vcpus().len().div_ceil(64);
+        let needed = ctx.dom.vcpus().len().div_ceil(64);
         for (n, word) in words.iter_mut().take(needed).enumerate() {
-            *word = get::<u64>(mask.wrapping_add((n as u64).wrapping_mul(8)))
-                .map_err(|_| errno::EFAULT)?;
+            *word = ctx.guest().read_at(mask, n as u64)?;
         }
         let is_set = |vcpu: u32| {
             words
                 .get(vcpu as usize / 64)
                 .is_some_and(|w| w >> (vcpu % 64) & 1 != 0)
         };
-        self.on(cpus(dom, is_set));
+        self.on(cpus(ctx.dom, is_set));
         Ok(())
     }
 

@@ -15,13 +15,13 @@ use guest_pv_abi::grant_table as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::arguments::GrantTableOp as List;
-use super::{Ctx, Outcome, get, put};
+use super::{Ctx, Outcome};
 use crate::domain::Domain;
 use crate::domain::grant_machine::Mapper;
 use crate::grant::{self, GrantError, Refused, Version};
 use crate::kit::DomId;
 use crate::kit::Vaddr;
-use crate::mm::{alloc as frames, guest};
+use crate::mm::alloc as frames;
 use crate::pagetype::{Progress, machine};
 
 /// `grant_table_op(cmd, array, count)`.
@@ -55,7 +55,7 @@ pub fn call(ctx: &mut Ctx<'_>, list: &mut List) -> Outcome {
 
 impl List {
     /// The address, if there is exactly one element.
-    fn single(&self) -> Result<u64, Errno> {
+    fn single(&self) -> Result<Vaddr, Errno> {
         if self.count == 1 {
             Ok(self.array)
         } else {
@@ -64,7 +64,7 @@ impl List {
     }
 
     /// Where element `n` of `T` is.
-    fn element<T>(&self, n: u32) -> u64 {
+    fn element<T>(&self, n: u32) -> Vaddr {
         self.array
             .wrapping_add(u64::from(n).wrapping_mul(size_of::<T>() as u64))
     }
@@ -83,9 +83,9 @@ impl List {
         op: impl Fn(&mut Ctx<'_>, &mut T) -> Result<(), Errno>,
     ) -> Outcome {
         self.each_at::<T>(ctx, |ctx, at| {
-            let mut element = get::<T>(at)?;
+            let mut element = ctx.guest().read::<T>(at)?;
             op(ctx, &mut element)?;
-            put(at, &element)
+            Ok(ctx.guest().write(at, &element)?)
         })
     }
 
@@ -93,7 +93,7 @@ impl List {
     fn each_at<T>(
         &mut self,
         ctx: &mut Ctx<'_>,
-        op: impl Fn(&mut Ctx<'_>, u64) -> Result<(), Errno>,
+        op: impl Fn(&mut Ctx<'_>, Vaddr) -> Result<(), Errno>,
     ) -> Outcome {
         let mut at = self.array;
         for n in 0..self.count {
@@ -154,8 +154,8 @@ pub fn grow(dom: &Domain, frames: u32) -> Result<Progress, GrantError> {
 }
 
 /// Grows the table, and tells the frames. [`errno::ERESTART`] if it is to grow further.
-fn setup_table(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
-    let mut op = get::<abi::GnttabSetupTable>(at)?;
+fn setup_table(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
+    let mut op = ctx.guest().read::<abi::GnttabSetupTable>(at)?;
     let grown = whose(ctx, op.dom).and_then(|dom| {
         let progress = grow(&dom, op.nr_frames)?;
         Ok((dom, progress))
@@ -171,26 +171,27 @@ fn setup_table(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
         for n in 0..op.nr_frames {
             let mfn = dom.grants.with_frame(n, |page| page.page().mfn());
             let mfn = mfn.ok_or(errno::EINVAL)?.0;
-            guest::write_at(Vaddr(op.frame_list.0), n.into(), &mfn).map_err(|_| errno::EFAULT)?;
+            ctx.guest()
+                .write_at(Vaddr(op.frame_list.0), n.into(), &mfn)?;
         }
     }
-    put(at, &op)
+    Ok(ctx.guest().write(at, &op)?)
 }
 
-fn query_size(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
-    let mut op = get::<abi::GnttabQuerySize>(at)?;
+fn query_size(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
+    let mut op = ctx.guest().read::<abi::GnttabQuerySize>(at)?;
     let dom = whose(ctx, op.dom);
     if let Ok(dom) = &dom {
         (op.nr_frames, op.max_nr_frames) = dom.grants.size();
     }
     op.status = status(dom.map(|_| ()));
-    put(at, &op)
+    Ok(ctx.guest().write(at, &op)?)
 }
 
 /// Gives the caller's table another version, and tells which it has.
 #[inline(never)] // rare: the calls around it keep their registers
-fn set_version(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
-    let mut op = get::<abi::GnttabSetVersion>(at)?;
+fn set_version(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
+    let mut op = ctx.guest().read::<abi::GnttabSetVersion>(at)?;
     let wanted = Version::of_number(op.version).ok_or(errno::EINVAL);
     let result = wanted.and_then(|version| {
         let set = ctx.dom.set_grant_version(version);
@@ -202,32 +203,38 @@ fn set_version(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
         })
     });
     op.version = ctx.dom.grants.version().number();
-    put(at, &op).and(result)
+    ctx.guest().write(at, &op)?;
+    result
 }
 
-fn get_version(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
-    let mut op = get::<abi::GnttabGetVersion>(at)?;
+fn get_version(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
+    let mut op = ctx.guest().read::<abi::GnttabGetVersion>(at)?;
     op.version = ctx.target(op.dom)?.grants.version().number();
-    put(at, &op)
+    Ok(ctx.guest().write(at, &op)?)
 }
 
 /// Tells the frames of the status words.
 #[inline(never)] // as above
-fn get_status_frames(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
-    let mut op = get::<abi::GnttabGetStatusFrames>(at)?;
-    let told = whose(ctx, op.dom).and_then(|dom| tell_status_frames(&dom, &op));
+fn get_status_frames(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
+    let mut op = ctx.guest().read::<abi::GnttabGetStatusFrames>(at)?;
+    let told = whose(ctx, op.dom).and_then(|dom| tell_status_frames(ctx, &dom, &op));
     op.status = status(told);
-    put(at, &op)
+    Ok(ctx.guest().write(at, &op)?)
 }
 
-fn tell_status_frames(dom: &Domain, op: &abi::GnttabGetStatusFrames) -> Result<(), GrantError> {
+fn tell_status_frames(
+    ctx: &Ctx<'_>,
+    dom: &Domain,
+    op: &abi::GnttabGetStatusFrames,
+) -> Result<(), GrantError> {
     if op.nr_frames > dom.grants.status_size().0 {
         return Err(GrantError::General);
     }
     for n in 0..op.nr_frames {
         let mfn = dom.grants.with_status(n, |page| page.page().mfn());
         let mfn = mfn.ok_or(GrantError::General)?.0;
-        guest::write_at(Vaddr(op.frame_list.0), n.into(), &mfn)
+        ctx.guest()
+            .write_at(Vaddr(op.frame_list.0), n.into(), &mfn)
             .map_err(|_| GrantError::BadVirtAddr)?;
     }
     Ok(())

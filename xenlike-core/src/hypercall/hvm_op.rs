@@ -4,16 +4,17 @@
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::hvm_params as abi;
 
+use super::Ctx;
 use super::arguments::Command;
-use super::{Ctx, get, put};
 use crate::arch::time;
+use crate::kit::Vaddr;
 
 /// `hvm_op(cmd, arg)`
 pub fn call(ctx: &Ctx<'_>, args: &Command) -> Result<i64, Errno> {
     let arg = args.arg;
     match args.cmd {
         abi::HVMOP_SET_PARAM | abi::HVMOP_GET_PARAM => {
-            let asked = get::<abi::HvmParam>(arg)?;
+            let asked = ctx.guest().read::<abi::HvmParam>(arg)?;
             if asked.index >= abi::HVM_NR_PARAMS {
                 return Err(errno::EINVAL);
             }
@@ -21,17 +22,17 @@ pub fn call(ctx: &Ctx<'_>, args: &Command) -> Result<i64, Errno> {
         }
         // Both begin with the domain's id.
         abi::HVMOP_PAGETABLE_DYING | abi::HVMOP_GET_MEM_TYPE => {
-            let domid = get::<u16>(arg)?;
+            let domid = ctx.guest().read::<u16>(arg)?;
             of_no_hvm_domain(ctx, domid)
         }
         abi::HVMOP_GET_TIME => {
-            let now = time::now_ns();
-            put(arg, &now).map(|()| 0)
+            ctx.guest().write(arg, &time::now_ns())?;
+            Ok(0)
         }
-        abi::HVMOP_XENTRACE => trace(arg),
+        abi::HVMOP_XENTRACE => trace(ctx, arg),
         abi::HVMOP_FLUSH_TLBS | abi::HVMOP_SET_EVTCHN_UPCALL_VECTOR => Err(errno::EINVAL),
         // Nobody monitors the caller, so that nobody is told.
-        abi::HVMOP_GUEST_REQUEST_VM_EVENT if arg == 0 => Ok(0),
+        abi::HVMOP_GUEST_REQUEST_VM_EVENT if arg.is_null() => Ok(0),
         abi::HVMOP_GUEST_REQUEST_VM_EVENT => Err(errno::EINVAL),
         abi::HVMOP_ALTP2M => Err(errno::EOPNOTSUPP),
         _ => Err(errno::ENOSYS),
@@ -46,9 +47,9 @@ fn of_no_hvm_domain(ctx: &Ctx<'_>, id: u16) -> Result<i64, Errno> {
 }
 
 /// A guest's own trace record: checked, and kept by nobody, as while Xen's tracing is off.
-fn trace(arg: u64) -> Result<i64, Errno> {
+fn trace(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     const EVENTS: u16 = 1 << 12;
-    let record = get::<abi::HvmXentrace>(arg)?;
+    let record = ctx.guest().read::<abi::HvmXentrace>(arg)?;
     if usize::from(record.extra_bytes) > record.extra.len() || record.event >= EVENTS {
         return Err(errno::EINVAL);
     }

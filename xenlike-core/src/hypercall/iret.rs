@@ -2,7 +2,7 @@
 
 use crate::kit::atomic::Ordering;
 
-use guest_pv_abi::arch_x86::{FLAT_RING3_CS64, VGCF_IN_SYSCALL};
+use guest_pv_abi::arch_x86::{FLAT_RING3_CS64, IretContext, VGCF_IN_SYSCALL};
 use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
 
 use super::arguments::Nothing;
@@ -11,7 +11,7 @@ use crate::arch::frame::TrapFrame;
 use crate::arch::rflags;
 use crate::domain::{Domain, Vcpu, VcpuState, notify};
 use crate::kit::Vaddr;
-use crate::mm::guest::frames;
+use crate::mm::guest::Guest;
 use crate::pv::bounce::Stuck;
 use crate::pv::state::{in_ring3, mode};
 
@@ -32,7 +32,9 @@ fn go_back(
     st: &mut VcpuState,
     regs: &mut TrapFrame,
 ) -> Result<(), Stuck> {
-    let frame = frames::iret_frame(Vaddr(regs.rsp)).map_err(|_| Stuck::BadFrame)?;
+    let frame = Guest::loaded()
+        .read::<IretContext>(Vaddr(regs.rsp))
+        .map_err(|_| Stuck::BadFrame)?;
     // The selectors get ring 3 whatever the guest wrote: it never names a ring below its own.
     if frame.cs & 3 == 3 {
         mode::enter_user(st.pv_mut()).map_err(|_| Stuck::NoUserTable)?;

@@ -5,36 +5,35 @@ use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::mca as abi;
 use zerocopy::IntoBytes;
 
-use super::{Ctx, get, put};
+use super::Ctx;
 use crate::arch::lapic;
 use crate::cpuid;
 use crate::domain::notify::SCHED;
 use crate::kit::{CpuId, DomId, Vaddr};
 use crate::life::machine_check::{self, Record};
-use crate::mm::guest::{self, write_at};
 
 /// `mca(at)`: EPERM without control rights, EFAULT, EINVAL for another version, in this order.
-pub fn call(ctx: &Ctx<'_>, at: u64) -> Result<i64, Errno> {
+pub fn call(ctx: &Ctx<'_>, at: Vaddr) -> Result<i64, Errno> {
     ctx.require_control()?;
-    let mut op = get::<abi::McHead>(at)?;
+    let mut op = ctx.guest().read::<abi::McHead>(at)?;
     if op.interface_version != abi::XEN_MCA_INTERFACE_VERSION {
         return Err(errno::EINVAL);
     }
     match op.cmd {
-        abi::XEN_MC_FETCH => fetch(&mut op)?,
-        abi::XEN_MC_PHYSCPUINFO => cpus(&mut op)?,
+        abi::XEN_MC_FETCH => fetch(ctx, &mut op)?,
+        abi::XEN_MC_PHYSCPUINFO => cpus(ctx, &mut op)?,
         // Errors can't be injected.
         abi::XEN_MC_MSRINJECT | abi::XEN_MC_MCEINJECT | abi::XEN_MC_INJECT_V2 => {
             return Err(errno::EOPNOTSUPP);
         }
         _ => return Err(errno::EINVAL),
     }
-    put(at, &op)?;
+    ctx.guest().write(at, &op)?;
     Ok(0)
 }
 
 /// Gives the oldest error that waits, or takes the acknowledgement of one.
-fn fetch(op: &mut abi::McHead) -> Result<(), Errno> {
+fn fetch(ctx: &Ctx<'_>, op: &mut abi::McHead) -> Result<(), Errno> {
     let mut body = op.u.get::<abi::McFetch>();
     let wanted = body.flags & !abi::XEN_MC_ACK;
     if !matches!(wanted, abi::XEN_MC_NONURGENT | abi::XEN_MC_URGENT) {
@@ -50,7 +49,11 @@ fn fetch(op: &mut abi::McHead) -> Result<(), Errno> {
         return Err(errno::EINVAL);
     } else if let Some((id, record)) = (!is_urgent).then(machine_check::fetch).flatten() {
         (body.flags, body.fetch_id) = (abi::XEN_MC_OK, id);
-        if guest::write(Vaddr(body.data.0), &telemetry(&record)).is_err() {
+        if ctx
+            .guest()
+            .write(Vaddr(body.data.0), &telemetry(&record))
+            .is_err()
+        {
             body.flags = abi::XEN_MC_FETCHFAILED;
         }
     } else {
@@ -103,7 +106,7 @@ fn telemetry(record: &Record) -> abi::McInfo {
 }
 
 /// How many CPUs there are, and, as far as there is room, of each what it is.
-fn cpus(op: &mut abi::McHead) -> Result<(), Errno> {
+fn cpus(ctx: &Ctx<'_>, op: &mut abi::McHead) -> Result<(), Errno> {
     let mut body = op.u.get::<abi::McPhyscpuinfo>();
     let online = SCHED.online().count();
     if body.info.0 == 0 {
@@ -115,7 +118,8 @@ fn cpus(op: &mut abi::McHead) -> Result<(), Errno> {
         body.ncpus = body.ncpus.min(online);
         for cpu in 0..body.ncpus {
             let told = about(CpuId(cpu), online);
-            write_at(Vaddr(body.info.0), u64::from(cpu), &told).map_err(|_| errno::EFAULT)?;
+            ctx.guest()
+                .write_at(Vaddr(body.info.0), u64::from(cpu), &told)?;
         }
     }
     op.u.set(&body);

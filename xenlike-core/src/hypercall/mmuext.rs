@@ -65,11 +65,11 @@ fn own(ctx: &mut Ctx<'_>, op: &MmuextOp) -> Result<(), Stop> {
         MMUEXT_INVLPG_LOCAL => page.local(),
         MMUEXT_TLB_FLUSH_MULTI => {
             What::All
-                .where_set(ctx.dom, op.arg2)
+                .where_set(ctx, Vaddr(op.arg2))
                 .map_err(|_| errno::EINVAL)?;
         }
         MMUEXT_INVLPG_MULTI => page
-            .where_set(ctx.dom, op.arg2)
+            .where_set(ctx, Vaddr(op.arg2))
             .map_err(|_| errno::EINVAL)?,
         MMUEXT_TLB_FLUSH_ALL => What::All.everywhere(ctx.dom),
         MMUEXT_INVLPG_ALL => page.everywhere(ctx.dom),

@@ -57,9 +57,9 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use guest_pv_abi::errno::{self, Errno};
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-pub use arguments::{InRegisters, Passed, Words};
+pub use arguments::{InRegisters, Passed};
 pub use outcome::Outcome;
 pub(crate) use table::by_number;
 pub use table::{PLACES, at_place, call, place, trace_call, trace_subcalls};
@@ -69,7 +69,7 @@ use crate::domain::{self, Domain, Vcpu, VcpuState};
 use crate::kit::indexed_heap::NoMemory;
 use crate::kit::{DomId, Vaddr};
 use crate::life::pausing;
-use crate::mm::guest;
+use crate::mm::guest::Guest;
 
 table::hypercalls! {
     // number                      class arguments            traced  handler
@@ -147,21 +147,14 @@ impl Ctx<'_> {
     }
 }
 
-/// Reads a structure at a guest address.
-fn get<T: FromBytes + IntoBytes>(at: u64) -> Result<T, Errno> {
-    guest::read(Vaddr(at)).map_err(|_| errno::EFAULT)
-}
-
 /// Reads a structure too large for the stack.
-fn get_boxed<T: FromBytes + IntoBytes + FromZeros>(at: u64) -> Result<Box<T>, Errno> {
+fn get_boxed<T: FromBytes + IntoBytes + FromZeros>(
+    guest: Guest<'_>,
+    at: Vaddr,
+) -> Result<Box<T>, Errno> {
     let mut value = T::new_box_zeroed().map_err(|_| errno::ENOMEM)?;
-    guest::copy_from_guest(value.as_mut_bytes(), Vaddr(at)).map_err(|_| errno::EFAULT)?;
+    guest.read_bytes(value.as_mut_bytes(), at)?;
     Ok(value)
-}
-
-/// Writes a structure to a guest address.
-fn put<T: IntoBytes + Immutable>(at: u64, value: &T) -> Result<(), Errno> {
-    guest::write(Vaddr(at), value).map_err(|_| errno::EFAULT)
 }
 
 /// Calls `act` with the state of a vCPU, not the caller, that is stopped for so long. ERESTART asks for a

@@ -7,9 +7,7 @@ use guest_pv_abi::hypercall::MULTICALL;
 use guest_pv_abi::xen::MulticallEntry;
 
 use super::arguments::Multicall;
-use super::{Ctx, Outcome, Words};
-use crate::kit::Vaddr;
-use crate::mm::guest;
+use super::{Ctx, Outcome};
 
 /// Bytes of an entry: number, result and arguments.
 const ENTRY: u64 = size_of::<MulticallEntry>() as u64;
@@ -29,25 +27,26 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Multicall) -> Outcome {
             };
             return Outcome::Again;
         }
-        let Ok((number, words)) = guest::read_call(Vaddr(at)) else {
+        // The number, a place for the result, and four arguments: no call has more.
+        let entry = ctx.guest().read::<[u64; 6]>(at);
+        let Ok([number, _, mut words @ ..]) = entry else {
             return errno::EFAULT.into();
         };
-        let mut progress: Words = words;
         let outcome = match number {
             // A multicall in a multicall is refused: what one call may take stays bounded.
             MULTICALL => errno::EINVAL.into(),
-            number => super::call(ctx, number, &mut progress),
+            number => super::call(ctx, number, &mut words),
         };
         match outcome {
             Outcome::Done(result) => {
                 let place = at.wrapping_add(offset_of!(MulticallEntry, result) as u64);
-                if guest::write_words(Vaddr(place), &[result as u64]).is_err() {
+                if ctx.guest().write(place, &(result as u64)).is_err() {
                     return errno::EFAULT.into();
                 }
             }
             Outcome::Again => {
                 let place = at.wrapping_add(offset_of!(MulticallEntry, args) as u64);
-                if guest::write_words(Vaddr(place), &progress).is_err() {
+                if ctx.guest().write(place, &words).is_err() {
                     return errno::EFAULT.into();
                 }
                 *args = Multicall {

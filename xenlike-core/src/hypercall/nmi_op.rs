@@ -3,14 +3,17 @@
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::nmi::{NmiCallback, XENNMI_REGISTER_CALLBACK, XENNMI_UNREGISTER_CALLBACK};
 
+use super::Ctx;
 use super::arguments::Command;
 use super::callback::set_nmi;
-use super::{Ctx, get};
 
 /// `nmi_op(cmd, arg)`.
 pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Result<(), Errno> {
     match args.cmd {
-        XENNMI_REGISTER_CALLBACK => set_nmi(ctx, get::<NmiCallback>(args.arg)?.handler_address),
+        XENNMI_REGISTER_CALLBACK => set_nmi(
+            ctx,
+            ctx.guest().read::<NmiCallback>(args.arg)?.handler_address,
+        ),
         XENNMI_UNREGISTER_CALLBACK => set_nmi(ctx, 0),
         _ => Err(errno::ENOSYS),
     }

@@ -1,6 +1,8 @@
 //! What comes of a hypercall, as a value.
 
-use guest_pv_abi::errno::{ERESTART, Errno};
+use guest_pv_abi::errno::{EFAULT, ERESTART, Errno};
+
+use crate::mm::guest::Fault;
 
 /// How a call ended. Two words, so that it comes back in registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,5 +43,17 @@ impl From<Errno> for Outcome {
         } else {
             Self::Done(errno.to_ret())
         }
+    }
+}
+
+impl From<Fault> for Errno {
+    fn from(Fault: Fault) -> Self {
+        EFAULT
+    }
+}
+
+impl From<Fault> for Outcome {
+    fn from(fault: Fault) -> Self {
+        Errno::from(fault).into()
     }
 }

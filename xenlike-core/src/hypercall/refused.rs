@@ -4,8 +4,6 @@ use guest_pv_abi::errno::{self, Errno};
 
 use super::Ctx;
 use super::arguments::{DmOp, Nothing};
-use crate::kit::Vaddr;
-use crate::mm::guest;
 
 /// kexec_op, hypfs_op: Xen built without them.
 pub fn of_control(ctx: &mut Ctx<'_>, _: &Nothing) -> Errno {
@@ -41,7 +39,7 @@ pub fn dm_op(ctx: &mut Ctx<'_>, args: &DmOp) -> Errno {
     let bytes = BUFFER.saturating_mul(count as usize);
     let read = described
         .get_mut(..bytes)
-        .map(|into| guest::copy_from_guest(into, Vaddr(buffers)));
+        .map(|into| ctx.guest().read_bytes(into, buffers));
     if !matches!(read, Some(Ok(()))) {
         return errno::EFAULT;
     }

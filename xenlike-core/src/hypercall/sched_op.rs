@@ -8,14 +8,13 @@ use guest_pv_abi::sched::{
 };
 
 use super::arguments::Command;
-use super::{Ctx, Outcome, get, no_memory};
+use super::{Ctx, Outcome, no_memory};
 use crate::arch::{percpu, work};
 use crate::console;
 use crate::domain::notify::SCHED;
 use crate::domain::vcpu::{MAX_POLL_PORTS, pause};
 use crate::domain::{self, Rights, notify, shutdown, time, watchdog};
 use crate::kit::{CpuId, CpuSet, DomId, Port, Vaddr};
-use crate::mm::guest;
 
 /// `sched_op(cmd, arg)`.
 pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Outcome {
@@ -23,7 +22,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Outcome {
     match args.cmd {
         abi::SCHEDOP_YIELD => yield_now(),
         abi::SCHEDOP_BLOCK => block(ctx),
-        abi::SCHEDOP_SHUTDOWN => match get::<SchedShutdown>(arg) {
+        abi::SCHEDOP_SHUTDOWN => match ctx.guest().read::<SchedShutdown>(arg) {
             Ok(request) => shut_down(ctx, request.reason),
             Err(error) => error.into(),
         },
@@ -42,7 +41,7 @@ pub fn compat(ctx: &mut Ctx<'_>, args: &Command) -> Outcome {
     match args.cmd {
         abi::SCHEDOP_YIELD => yield_now(),
         abi::SCHEDOP_BLOCK => block(ctx),
-        abi::SCHEDOP_SHUTDOWN => shut_down(ctx, arg as u32),
+        abi::SCHEDOP_SHUTDOWN => shut_down(ctx, arg.0 as u32),
         _ => errno::ENOSYS.into(),
     }
 }
@@ -87,22 +86,22 @@ fn known_part(reason: u32) -> u32 {
 }
 
 /// Notes the reason that the toolstack will find, without shutting down.
-fn shutdown_code(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
-    let reason = get::<SchedShutdown>(arg)?.reason;
+fn shutdown_code(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
+    let reason = ctx.guest().read::<SchedShutdown>(arg)?.reason;
     ctx.dom.shutdown.lock().code = Some(reason as u8);
     Ok(())
 }
 
 /// Waits for one of some ports or a time limit.
-fn poll(ctx: &mut Ctx<'_>, arg: u64) -> Result<(), Errno> {
-    let request = get::<SchedPoll>(arg)?;
+fn poll(ctx: &mut Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
+    let request = ctx.guest().read::<SchedPoll>(arg)?;
     if request.nr_ports as usize > MAX_POLL_PORTS {
         return Err(errno::EINVAL);
     }
     let mut ports = arrayvec::ArrayVec::<_, MAX_POLL_PORTS>::new();
     for n in 0..u64::from(request.nr_ports) {
         let at = Vaddr(request.ports.0.wrapping_add(n.wrapping_mul(4)));
-        let port = guest::read_u32(at).map_err(|_| errno::EFAULT)?;
+        let port = ctx.guest().read::<u32>(at)?;
         let _ = ports.try_push(Port(port));
     }
     let vcpu = ctx.vcpu;
@@ -133,8 +132,8 @@ fn poll(ctx: &mut Ctx<'_>, arg: u64) -> Result<(), Errno> {
 }
 
 /// Shuts a domain down, for the control domain (SHUTDOWN_suspend and the like), which may name itself.
-fn remote_shutdown(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
-    let request = get::<SchedRemoteShutdown>(arg)?;
+fn remote_shutdown(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
+    let request = ctx.guest().read::<SchedRemoteShutdown>(arg)?;
     let target = domain::lookup(DomId(request.domain_id)).ok_or(errno::ESRCH)?;
     ctx.require_control()?;
     shutdown::shutdown(&target, known_part(request.reason));
@@ -143,11 +142,11 @@ fn remote_shutdown(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
 
 /// The hardware domain's firmware calls want a certain CPU for a while: pins the caller to it, or undoes
 /// that (negative).
-fn pin_override(ctx: &Ctx<'_>, arg: u64) -> Result<(), Errno> {
+fn pin_override(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
     if ctx.dom.rights() != Rights::Control {
         return Err(errno::EPERM);
     }
-    let wanted = get::<SchedPinOverride>(arg)?.pcpu;
+    let wanted = ctx.guest().read::<SchedPinOverride>(arg)?.pcpu;
     let vcpu = ctx.vcpu;
     let mut before = vcpu.pinned.lock();
     let (hard, soft) = SCHED.affinity(vcpu.unit).ok_or(errno::ESRCH)?;
@@ -175,8 +174,8 @@ fn is_online(cpu: u32) -> bool {
 }
 
 /// Sets, renews or removes one of the domain's watchdogs; a new one's number is the result.
-fn watchdog_op(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
-    let request = get::<SchedWatchdog>(arg)?;
+fn watchdog_op(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
+    let request = ctx.guest().read::<SchedWatchdog>(arg)?;
     watchdog::set(ctx.dom, request.id, request.timeout)
         .map(i64::from)
         .map_err(|e| match e {

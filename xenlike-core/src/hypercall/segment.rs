@@ -9,7 +9,6 @@ use super::arguments::{FpuTaskswitch, SetSegmentBase, StackSwitch};
 use crate::arch::cr::cr0;
 use crate::arch::seg::{self, Base};
 use crate::domain::{Domain, Vcpu, VcpuState};
-use crate::kit::Vaddr;
 use crate::pv::state::{in_ring3, ldt};
 
 /// `stack_switch(ss, esp)`: the stack that a trap out of guest user mode starts on.
@@ -37,16 +36,16 @@ pub fn set_base(ctx: &mut Ctx<'_>, args: &SetSegmentBase) -> Result<(), Errno> {
         SEGBASE_GS_USER => Base::ShadowGs,
         SEGBASE_GS_KERNEL => Base::Gs,
         SEGBASE_GS_USER_SEL => {
-            load_user_gs(ctx.vcpu, ctx.dom, ctx.st, base as u16);
+            load_user_gs(ctx.vcpu, ctx.dom, ctx.st, base.0 as u16);
             return Ok(());
         }
         _ => return Err(errno::EINVAL),
     };
     // A base outside the canonical ranges would fault at the next switch (APM vol. 2 §4.5.3).
-    if !Vaddr(base).is_canonical() {
+    if !base.is_canonical() {
         return Err(errno::EINVAL);
     }
-    seg::set_base(register, base);
+    seg::set_base(register, base.0);
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use guest_pv_abi::errno::{self, Errno};
 use zerocopy::FromZeros;
 
 use super::arguments::SetTrapTable;
-use super::{Ctx, Outcome, get};
+use super::{Ctx, Outcome};
 use crate::kit::Vaddr;
 use crate::pv::state::in_ring3;
 
@@ -15,7 +15,7 @@ const AT_ONCE: u32 = 256;
 /// `set_trap_table(traps)`: an array that ends with address 0. NULL clears all. A long one is a call that goes
 /// on behind what it has done.
 pub fn set_trap_table(ctx: &mut Ctx<'_>, args: &mut SetTrapTable) -> Outcome {
-    if args.traps == 0 {
+    if args.traps.is_null() {
         ctx.st.pv_mut().traps.fill(TrapInfo::new_zeroed());
         return Outcome::Done(0);
     }
@@ -30,9 +30,9 @@ pub fn set_trap_table(ctx: &mut Ctx<'_>, args: &mut SetTrapTable) -> Outcome {
 }
 
 /// Tells where the table goes on.
-fn set_some(ctx: &mut Ctx<'_>, mut at: u64) -> Result<Option<u64>, Errno> {
+fn set_some(ctx: &mut Ctx<'_>, mut at: Vaddr) -> Result<Option<Vaddr>, Errno> {
     for _ in 0..AT_ONCE {
-        let mut trap: TrapInfo = get(at)?;
+        let mut trap: TrapInfo = ctx.guest().read(at)?;
         if trap.address == 0 {
             return Ok(None);
         }

@@ -17,7 +17,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &UpdateVaMapping) -> Outcome {
     update(
         ctx,
         Request {
-            va: Vaddr(args.va),
+            va: args.va,
             entry: Pte(args.entry),
             flags: args.flags,
             frames,
@@ -31,7 +31,7 @@ pub fn other_domain(ctx: &mut Ctx<'_>, args: &UpdateVaMappingOther) -> Outcome {
         Ok(frames) => update(
             ctx,
             Request {
-                va: Vaddr(args.va),
+                va: args.va,
                 entry: Pte(args.entry),
                 flags: args.flags,
                 frames,
@@ -100,6 +100,6 @@ fn flush(ctx: &Ctx<'_>, request: &Request) -> Result<(), Errno> {
         what.everywhere(ctx.dom);
         Ok(())
     } else {
-        what.where_set(ctx.dom, target)
+        what.where_set(ctx, Vaddr(target))
     }
 }

@@ -8,11 +8,11 @@ use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::vcpu as abi;
 
 use super::arguments::VcpuOp;
-use super::{Ctx, get, no_memory, put, with_stopped};
+use super::{Ctx, no_memory, with_stopped};
 use crate::arch::percpu;
 use crate::domain::vcpu::pause;
 use crate::domain::{self, Domain, Vcpu, VcpuState, notify, time};
-use crate::kit::{Mfn, Vaddr, VcpuId};
+use crate::kit::{Gfn, Vaddr, VcpuId};
 use crate::mm::layout;
 use crate::pv::vcpu_context;
 
@@ -31,10 +31,11 @@ pub fn call(ctx: &mut Ctx<'_>, args: &VcpuOp) -> Result<i64, Errno> {
         abi::VCPUOP_DOWN => down(&target),
         abi::VCPUOP_IS_UP => return Ok(i64::from(target.is_up())),
         abi::VCPUOP_GET_RUNSTATE_INFO => {
-            time::runstate_of(&target).and_then(|info| put(arg, &info))
+            ctx.guest().write(arg, &time::runstate_of(&target)?)?;
+            Ok(())
         }
         abi::VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA => register_runstate(ctx, &target, arg),
-        abi::VCPUOP_SET_PERIODIC_TIMER => set_periodic(&target, arg),
+        abi::VCPUOP_SET_PERIODIC_TIMER => set_periodic(ctx, &target, arg),
         abi::VCPUOP_STOP_PERIODIC_TIMER => {
             time::stop_ticks(&target);
             Ok(())
@@ -42,7 +43,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &VcpuOp) -> Result<i64, Errno> {
         abi::VCPUOP_SET_SINGLESHOT_TIMER => set_singleshot(ctx, &target, arg),
         abi::VCPUOP_STOP_SINGLESHOT_TIMER => stop_singleshot(ctx, &target),
         abi::VCPUOP_REGISTER_VCPU_INFO => register_info(ctx, &target, arg),
-        abi::VCPUOP_SEND_NMI if arg != 0 => Err(errno::EINVAL),
+        abi::VCPUOP_SEND_NMI if !arg.is_null() => Err(errno::EINVAL),
         abi::VCPUOP_SEND_NMI => {
             notify::nmi(ctx.dom, &target);
             Ok(())
@@ -55,8 +56,8 @@ pub fn call(ctx: &mut Ctx<'_>, args: &VcpuOp) -> Result<i64, Errno> {
 }
 
 /// Gives a vCPU that was never up its registers.
-fn initialise(ctx: &Ctx<'_>, target: &Arc<Vcpu>, arg: u64) -> Result<(), Errno> {
-    let context: alloc::boxed::Box<VcpuGuestContext> = super::get_boxed(arg)?;
+fn initialise(ctx: &Ctx<'_>, target: &Arc<Vcpu>, arg: Vaddr) -> Result<(), Errno> {
+    let context: alloc::boxed::Box<VcpuGuestContext> = super::get_boxed(ctx.guest(), arg)?;
     if target.id == ctx.vcpu.id || target.is_up() {
         return Err(errno::EEXIST);
     }
@@ -87,8 +88,11 @@ fn down(target: &Arc<Vcpu>) -> Result<(), Errno> {
     Ok(())
 }
 
-fn register_runstate(ctx: &mut Ctx<'_>, target: &Arc<Vcpu>, arg: u64) -> Result<(), Errno> {
-    let at = get::<abi::VcpuRegisterRunstateMemoryArea>(arg)?.addr;
+fn register_runstate(ctx: &mut Ctx<'_>, target: &Arc<Vcpu>, arg: Vaddr) -> Result<(), Errno> {
+    let at = ctx
+        .guest()
+        .read::<abi::VcpuRegisterRunstateMemoryArea>(arg)?
+        .addr;
     if !layout::guest_range(Vaddr(at), size_of::<abi::VcpuRunstateInfo>() as u64) {
         return Err(errno::EFAULT);
     }
@@ -99,8 +103,11 @@ fn register_runstate(ctx: &mut Ctx<'_>, target: &Arc<Vcpu>, arg: u64) -> Result<
     Ok(())
 }
 
-fn register_time(ctx: &mut Ctx<'_>, target: &Arc<Vcpu>, arg: u64) -> Result<(), Errno> {
-    let at = get::<abi::VcpuRegisterTimeMemoryArea>(arg)?.addr;
+fn register_time(ctx: &mut Ctx<'_>, target: &Arc<Vcpu>, arg: Vaddr) -> Result<(), Errno> {
+    let at = ctx
+        .guest()
+        .read::<abi::VcpuRegisterTimeMemoryArea>(arg)?
+        .addr;
     if !layout::guest_range(Vaddr(at), 32) {
         return Err(errno::EFAULT);
     }
@@ -125,8 +132,11 @@ fn with_state<R>(
     with_stopped(ctx, target, |st| change(dom, st))
 }
 
-fn set_periodic(target: &Arc<Vcpu>, arg: u64) -> Result<(), Errno> {
-    let period_ns = get::<abi::VcpuSetPeriodicTimer>(arg)?.period_ns;
+fn set_periodic(ctx: &Ctx<'_>, target: &Arc<Vcpu>, arg: Vaddr) -> Result<(), Errno> {
+    let period_ns = ctx
+        .guest()
+        .read::<abi::VcpuSetPeriodicTimer>(arg)?
+        .period_ns;
     if !(SHORTEST_PERIOD_NS..=LONGEST_PERIOD_NS).contains(&period_ns) {
         return Err(errno::EINVAL);
     }
@@ -135,11 +145,11 @@ fn set_periodic(target: &Arc<Vcpu>, arg: u64) -> Result<(), Errno> {
     time::set_timer(&target.timers.periodic, first_ns).map_err(no_memory)
 }
 
-fn set_singleshot(ctx: &Ctx<'_>, target: &Arc<Vcpu>, arg: u64) -> Result<(), Errno> {
+fn set_singleshot(ctx: &Ctx<'_>, target: &Arc<Vcpu>, arg: Vaddr) -> Result<(), Errno> {
     if target.id != ctx.vcpu.id {
         return Err(errno::EINVAL);
     }
-    let request = get::<abi::VcpuSetSingleshotTimer>(arg)?;
+    let request = ctx.guest().read::<abi::VcpuSetSingleshotTimer>(arg)?;
     let passed = request.timeout_abs_ns < crate::arch::time::now_ns();
     if request.flags & abi::VCPU_SSHOTTMR_FUTURE != 0 && passed {
         return Err(errno::ETIME);
@@ -159,15 +169,15 @@ fn stop_singleshot(ctx: &Ctx<'_>, target: &Arc<Vcpu>) -> Result<(), Errno> {
     Ok(())
 }
 
-fn register_info(ctx: &mut Ctx<'_>, target: &Arc<Vcpu>, arg: u64) -> Result<(), Errno> {
-    let request = get::<abi::VcpuRegisterVcpuInfo>(arg)?;
+fn register_info(ctx: &mut Ctx<'_>, target: &Arc<Vcpu>, arg: Vaddr) -> Result<(), Errno> {
+    let request = ctx.guest().read::<abi::VcpuRegisterVcpuInfo>(arg)?;
     if target.id != ctx.vcpu.id && target.is_up() {
         return Err(errno::EBUSY);
     }
-    let (mfn, offset) = (Mfn(request.mfn), request.offset as usize);
+    let (gfn, offset) = (Gfn(request.mfn), request.offset as usize);
     // A CPU that runs the vCPU would go on looking at the old place.
     with_state(ctx, target, |dom, _| {
-        domain::register_info(dom, target, mfn, offset)
+        domain::register_info(dom, target, gfn, offset)
     })?
     .map_err(|e| match e {
         domain::RegisterError::BadFrame => errno::EINVAL,

@@ -4,10 +4,9 @@ use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::version::{self as abi, CompileInfo, FeatureInfo, PlatformParameters};
 use guest_pv_abi::{arch_x86, features, xen};
 
+use super::Ctx;
 use super::arguments::Command;
-use super::{Ctx, get, put};
 use crate::kit::{self, Vaddr};
-use crate::mm::guest;
 
 /// Major version in the upper 16 bits, minor in the lower.
 const VERSION: i64 = 4 << 16 | 20;
@@ -29,22 +28,24 @@ pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Result<i64, Errno> {
 
 /// The commands that answer in a buffer, or not at all.
 #[inline(never)] // Linux makes the call without one some hundred times a second, to take its events
-fn with_buffer(ctx: &mut Ctx<'_>, cmd: u32, arg: u64) -> Result<i64, Errno> {
+fn with_buffer(ctx: &mut Ctx<'_>, cmd: u32, arg: Vaddr) -> Result<i64, Errno> {
     match cmd {
-        abi::XENVER_EXTRAVERSION => text(arg, EXTRAVERSION, abi::XEN_EXTRAVERSION_LEN),
-        abi::XENVER_COMPILE_INFO => compile_info(arg),
-        abi::XENVER_CAPABILITIES => text(arg, CAPABILITIES, abi::XEN_CAPABILITIES_INFO_LEN),
-        abi::XENVER_CHANGESET => text(arg, CHANGESET, abi::XEN_CHANGESET_INFO_LEN),
+        abi::XENVER_EXTRAVERSION => text(ctx, arg, EXTRAVERSION, abi::XEN_EXTRAVERSION_LEN),
+        abi::XENVER_COMPILE_INFO => compile_info(ctx, arg),
+        abi::XENVER_CAPABILITIES => text(ctx, arg, CAPABILITIES, abi::XEN_CAPABILITIES_INFO_LEN),
+        abi::XENVER_CHANGESET => text(ctx, arg, CHANGESET, abi::XEN_CHANGESET_INFO_LEN),
         abi::XENVER_PLATFORM_PARAMETERS => {
             let virt_start = arch_x86::HYPERVISOR_VIRT_START;
-            put(arg, &PlatformParameters { virt_start }).map(|()| 0)
+            ctx.guest().write(arg, &PlatformParameters { virt_start })?;
+            Ok(0)
         }
         abi::XENVER_GET_FEATURES => get_features(ctx, arg),
-        abi::XENVER_PAGESIZE if arg == 0 => Ok(guest_pv_abi::PAGE_SIZE as i64),
+        abi::XENVER_PAGESIZE if arg.is_null() => Ok(guest_pv_abi::PAGE_SIZE as i64),
         abi::XENVER_PAGESIZE => Err(errno::EINVAL),
         abi::XENVER_GUEST_HANDLE => {
             let handle = *ctx.dom.handle.lock();
-            put(arg, &handle).map(|()| 0)
+            ctx.guest().write(arg, &handle)?;
+            Ok(0)
         }
         abi::XENVER_COMMANDLINE => {
             let line = if ctx.dom.is_control() {
@@ -52,27 +53,27 @@ fn with_buffer(ctx: &mut Ctx<'_>, cmd: u32, arg: u64) -> Result<i64, Errno> {
             } else {
                 DENIED
             };
-            text(arg, line, xen::MAX_GUEST_CMDLINE)
+            text(ctx, arg, line, xen::MAX_GUEST_CMDLINE)
         }
         // No build id is linked in: the answer is Xen's for such a build.
         abi::XENVER_BUILD_ID => Err(errno::ENODATA),
-        abi::XENVER_EXTRAVERSION2 => varbuf(arg, EXTRAVERSION),
-        abi::XENVER_CAPABILITIES2 => varbuf(arg, CAPABILITIES),
-        abi::XENVER_CHANGESET2 => varbuf(arg, CHANGESET),
+        abi::XENVER_EXTRAVERSION2 => varbuf(ctx, arg, EXTRAVERSION),
+        abi::XENVER_CAPABILITIES2 => varbuf(ctx, arg, CAPABILITIES),
+        abi::XENVER_CHANGESET2 => varbuf(ctx, arg, CHANGESET),
         abi::XENVER_COMMANDLINE2 => {
             let line = if ctx.dom.is_control() {
                 kit::command_line()
             } else {
                 DENIED
             };
-            varbuf(arg, line)
+            varbuf(ctx, arg, line)
         }
         _ => Err(errno::ENOSYS),
     }
 }
 
 /// Writes `text` and zeros up to `room` bytes; too long a text is cut and still ends in NUL.
-fn text(at: u64, text: &str, room: usize) -> Result<i64, Errno> {
+fn text(ctx: &Ctx<'_>, at: Vaddr, text: &str, room: usize) -> Result<i64, Errno> {
     let mut buffer = [0_u8; 1024];
     let shown = text
         .len()
@@ -82,35 +83,36 @@ fn text(at: u64, text: &str, room: usize) -> Result<i64, Errno> {
         *to = from;
     }
     let bytes = buffer.get(..room.min(1024)).unwrap_or(&buffer);
-    guest::copy_to_guest(Vaddr(at), bytes).map_err(|_| errno::EFAULT)?;
+    ctx.guest().write_bytes(at, bytes)?;
     Ok(0)
 }
 
 /// The newer form: the guest says how much room it has; the result is how much the text needs.
-fn varbuf(at: u64, text: &str) -> Result<i64, Errno> {
+fn varbuf(ctx: &Ctx<'_>, at: Vaddr, text: &str) -> Result<i64, Errno> {
     let needs = text.len() as i64;
-    if at == 0 {
+    if at.is_null() {
         return Ok(needs);
     }
-    let header = get::<abi::Varbuf>(at)?;
+    let header = ctx.guest().read::<abi::Varbuf>(at)?;
     if (header.len as usize) < text.len() {
         return Err(errno::ENOBUFS);
     }
     let buffer = at
         .checked_add(size_of::<abi::Varbuf>() as u64)
         .ok_or(errno::EFAULT)?;
-    guest::copy_to_guest(Vaddr(buffer), text.as_bytes()).map_err(|_| errno::EFAULT)?;
+    ctx.guest().write_bytes(buffer, text.as_bytes())?;
     Ok(needs)
 }
 
-fn compile_info(at: u64) -> Result<i64, Errno> {
+fn compile_info(ctx: &Ctx<'_>, at: Vaddr) -> Result<i64, Errno> {
     let info = CompileInfo {
         compiler: fixed("rustc"),
         compile_by: fixed("xenlike"),
         compile_domain: fixed(""),
         compile_date: fixed(""),
     };
-    put(at, &info).map(|()| 0)
+    ctx.guest().write(at, &info)?;
+    Ok(0)
 }
 
 fn fixed<const N: usize>(text: &str) -> [u8; N] {
@@ -121,8 +123,8 @@ fn fixed<const N: usize>(text: &str) -> [u8; N] {
     bytes
 }
 
-fn get_features(ctx: &Ctx<'_>, at: u64) -> Result<i64, Errno> {
-    let mut info = get::<FeatureInfo>(at)?;
+fn get_features(ctx: &Ctx<'_>, at: Vaddr) -> Result<i64, Errno> {
+    let mut info = ctx.guest().read::<FeatureInfo>(at)?;
     if info.submap_idx != 0 {
         return Err(errno::EINVAL);
     }
@@ -139,5 +141,6 @@ fn get_features(ctx: &Ctx<'_>, at: u64) -> Result<i64, Errno> {
     if ctx.dom.id() == kit::DomId::DOM0 {
         info.submap |= bit(features::XENFEAT_DOM0);
     }
-    put(at, &info).map(|()| 0)
+    ctx.guest().write(at, &info)?;
+    Ok(0)
 }

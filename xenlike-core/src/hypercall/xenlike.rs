@@ -6,9 +6,10 @@ use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::xenlike::{XENLIKE_BECOME_DOM0, XENLIKE_CREATE_DOM0};
 
 use super::arguments::XenlikeOp;
-use super::{Ctx, Outcome, domctl, get};
+use super::{Ctx, Outcome, domctl};
 use crate::domain::Rights;
 use crate::kit::DomId;
+use crate::kit::Vaddr;
 use crate::life::{create, hardware_domain};
 
 /// `xenlike_op(op, argument)`.
@@ -19,11 +20,11 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut XenlikeOp) -> Outcome {
         return audit(args);
     }
     if ctx.dom.rights() != Rights::Boot {
-        return super::mca::call(ctx, args.op).into();
+        return super::mca::call(ctx, Vaddr(args.op)).into();
     }
     match op {
         XENLIKE_BECOME_DOM0 => become_dom0(ctx).into(),
-        XENLIKE_CREATE_DOM0 => create_dom0(args.arg).into(),
+        XENLIKE_CREATE_DOM0 => create_dom0(ctx, args.arg).into(),
         _ => errno::ENOSYS.into(),
     }
 }
@@ -33,11 +34,11 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut XenlikeOp) -> Outcome {
 #[cfg(feature = "audit")]
 fn audit(args: &mut XenlikeOp) -> Outcome {
     use crate::audit::{Verdict, verdict};
-    if args.arg == 0 {
-        args.arg = crate::audit::ask().into();
+    if args.arg.is_null() {
+        args.arg = Vaddr(crate::audit::ask().into());
         return Outcome::Again;
     }
-    match verdict(args.arg as u32) {
+    match verdict(args.arg.0 as u32) {
         Verdict::Open => Outcome::Again,
         Verdict::Agreed => Outcome::Done(0),
         Verdict::Failed => errno::EIO.into(),
@@ -56,8 +57,8 @@ fn become_dom0(ctx: &mut Ctx<'_>) -> Result<(), Errno> {
 }
 
 /// Domain 0 is made, empty and paused, for the caller to fill.
-fn create_dom0(argument: u64) -> Result<(), Errno> {
-    let config = get::<CreateDomain>(argument)?;
+fn create_dom0(ctx: &Ctx<'_>, argument: Vaddr) -> Result<(), Errno> {
+    let config = ctx.guest().read::<CreateDomain>(argument)?;
     let dom = create::create(Some(DomId::DOM0), Rights::Control, &config)
         .map_err(domctl::create_errno)?;
     hardware_domain::give(&dom);

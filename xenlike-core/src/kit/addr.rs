@@ -20,6 +20,10 @@ pub struct Maddr(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Mfn(pub u64);
 
+/// A frame number in a guest's words, wherever the ABI says *gfn*: what the guest's domain resolves to an [`Mfn`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Gfn(pub u64);
+
 /// A guest's pseudo-physical frame number, which means nothing to the hardware.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Pfn(pub u64);
@@ -59,12 +63,20 @@ impl Vaddr {
         let top = (self.0 as i64) >> 47;
         top == 0 || top == -1
     }
+    /// Whether it is the null pointer, by which a guest passes nothing.
+    pub const fn is_null(self) -> bool {
+        self.0 == 0
+    }
     /// The address plus `bytes`, or `None` if the sum would wrap around.
     pub const fn checked_add(self, bytes: u64) -> Option<Self> {
         match self.0.checked_add(bytes) {
             Some(v) => Some(Self(v)),
             None => None,
         }
+    }
+    /// The address plus `bytes`. A sum that wraps around is no better than any address that a guest makes up.
+    pub const fn wrapping_add(self, bytes: u64) -> Self {
+        Self(self.0.wrapping_add(bytes))
     }
     /// The byte offset within the page.
     pub const fn offset(self) -> usize {
@@ -90,7 +102,7 @@ macro_rules! hex_debug {
         }
     )*};
 }
-hex_debug!(Maddr Mfn Pfn Vaddr);
+hex_debug!(Gfn Maddr Mfn Pfn Vaddr);
 
 #[cfg(test)]
 mod tests {

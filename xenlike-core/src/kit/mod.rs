@@ -13,7 +13,7 @@ pub mod nospec;
 pub mod rangeset;
 pub mod words;
 
-pub use addr::{Maddr, Mfn, PAGE_SHIFT, PAGE_SIZE, Pfn, Vaddr};
+pub use addr::{Gfn, Maddr, Mfn, PAGE_SHIFT, PAGE_SIZE, Pfn, Vaddr};
 pub use atomic_ref::AtomicRef;
 pub use cpuset::{AtomicCpuSet, CpuSet};
 pub use id_table::IdTable;

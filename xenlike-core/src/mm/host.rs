@@ -1,17 +1,14 @@
-//! What stands in for a machine's memory when the core is tested on the host: an arena of frames,
-//! and a map of fake guest addresses.
+//! What stands in for a machine's memory when the core is tested on the host: an arena of frames.
 #![expect(
     unsafe_code,
     reason = "an arena of bytes that tests see as machine memory"
 )]
 
 use alloc::alloc::{Layout, alloc_zeroed};
-use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::frame::{CHUNK_FRAMES, Frame, frames};
-use crate::kit::{Lock, Mfn, Once, PAGE_SIZE, Rank, Vaddr};
+use crate::kit::{Mfn, Once, PAGE_SIZE};
 
 /// Frames of the arena; the first is never given out. Few for Miri, whose time grows with their square.
 const FRAMES: usize = if cfg!(miri) { 512 } else { 16384 };
@@ -77,28 +74,5 @@ impl Arena {
     }
     pub(super) fn m2p(&self, mfn: Mfn) -> Option<&crate::kit::atomic::AtomicU64> {
         self.m2p.get(mfn.0 as usize)
-    }
-}
-
-/// Fake guest memory: what tests map is there, all else faults.
-static GUEST: Lock<BTreeMap<u64, Box<[u8; PAGE_SIZE]>>> =
-    Lock::new(Rank::HostMemory, BTreeMap::new());
-
-/// Maps fake guest pages, zeroed.
-pub(super) fn map_guest(va: Vaddr, pages: u64) {
-    let mut guest = GUEST.lock();
-    for page in 0..pages {
-        guest.insert((va.0 >> 12) + page, Box::new([0; PAGE_SIZE]));
-    }
-}
-
-/// One piece of a copy, inside one page; tells whether the page is there.
-pub(super) fn with_guest_byte(va: Vaddr, f: impl FnOnce(&mut u8)) -> bool {
-    match GUEST.lock().get_mut(&(va.0 >> 12)) {
-        Some(page) => {
-            f(&mut page[va.offset()]);
-            true
-        }
-        None => false,
     }
 }

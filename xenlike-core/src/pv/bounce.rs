@@ -18,7 +18,8 @@ use crate::arch::frame::{Mode, TrapFrame};
 use crate::arch::rflags;
 use crate::domain::shutdown::crash;
 use crate::domain::{Ctx, Domain, Vcpu, VcpuState};
-use crate::mm::guest::frames::{self, Told};
+use crate::mm::guest::Guest;
+use crate::mm::guest::frames::Told;
 
 /// Why a vCPU can neither enter its kernel nor leave it. The domain is ended then, as by Xen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +120,8 @@ pub fn deliver_from(from: Mode, ctx: &mut Ctx<'_>, bounce: Bounce) -> Result<(),
     let (top, told) = interrupt(from, dom, vcpu, ctx.st.pv_mut(), ctx.regs)?;
     let error = bounce.error;
     let told = Told { error, ..told };
-    let sp = frames::push(top, ctx.regs, told).map_err(|_| Stuck::BadStack)?;
+    let pushed = Guest::loaded().push_frame(top, ctx.regs, told);
+    let sp = pushed.map_err(|_| Stuck::BadStack)?;
     begin(vcpu, ctx.regs, bounce, sp);
     Ok(())
 }

@@ -19,6 +19,7 @@ use crate::domain::vcpu::pause;
 use crate::emul::{self, Exception, Outcome};
 use crate::kit::Vaddr;
 use crate::kit::atomic::Ordering;
+use crate::mm::guest::Guest;
 
 use guest::Emulated;
 
@@ -58,12 +59,12 @@ pub fn classify_ud(regs: &TrapFrame) -> Invalid {
     if regs.cs as u16 != FLAT_RING3_CS64 {
         return Invalid::Unknown;
     }
-    match crate::mm::guest::read_u32(Vaddr(regs.rip)) {
+    match Guest::loaded().read::<u32>(Vaddr(regs.rip)) {
         Ok(bytes) if !emul::asks_to_be_emulated(bytes) => return Invalid::Instruction,
         Err(_) => return Invalid::Unknown,
         Ok(_) => {}
     }
-    match crate::mm::guest::read_u32(Vaddr(regs.rip.wrapping_add(3))) {
+    match Guest::loaded().read::<u32>(Vaddr(regs.rip.wrapping_add(3))) {
         Ok(bytes) if emul::is_forced_cpuid(bytes) => Invalid::ForcedCpuid,
         _ => Invalid::Unknown,
     }

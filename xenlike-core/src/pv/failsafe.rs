@@ -4,7 +4,7 @@ use super::bounce::{Bounce, Stuck, begin, interrupt, stop};
 use crate::arch::seg;
 use crate::domain::Ctx;
 use crate::kit::Vaddr;
-use crate::mm::guest;
+use crate::mm::guest::Guest;
 
 /// Enters the failsafe callback, or ends a domain that can't be entered.
 pub fn enter(ctx: &mut Ctx<'_>) {
@@ -39,7 +39,8 @@ fn deliver(ctx: &mut Ctx<'_>) -> Result<(), Stuck> {
         regs.ss & 0xffff,
     ];
     let sp = top.wrapping_sub(size_of_val(&words) as u64);
-    guest::write_words(Vaddr(sp), &words).map_err(|_| Stuck::BadStack)?;
+    let pushed = Guest::loaded().write(Vaddr(sp), &words);
+    pushed.map_err(|_| Stuck::BadStack)?;
     begin(ctx.vcpu, ctx.regs, bounce, sp);
     Ok(())
 }

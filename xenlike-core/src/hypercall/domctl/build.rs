@@ -9,7 +9,7 @@ use guest_pv_abi::errno::{self, Errno};
 use super::{Answer, Answered, not_itself};
 use crate::domain::{Domain, Rights};
 use crate::hypercall::Ctx;
-use crate::kit::{DomId, Mfn, PAGE_SIZE};
+use crate::kit::{DomId, Gfn, PAGE_SIZE};
 use crate::life::create::CreateError;
 use crate::life::destroy::Progress;
 use crate::life::vcpus::{self, NotMade};
@@ -90,7 +90,8 @@ pub fn max_mem(dom: &Domain, op: &Domctl) -> Answered {
 
 /// XEN_DOMCTL_hypercall_init
 pub fn hypercall_init(dom: &Domain, op: &Domctl) -> Answered {
-    let frame = Mfn(op.u.get::<HypercallInit>().gmfn);
+    let gfn = Gfn(op.u.get::<HypercallInit>().gmfn);
+    let frame = dom.resolve(gfn).ok_or(errno::EINVAL)?;
     hypercall_page::fill_guest_frame(dom, frame).map_err(|_| errno::EINVAL)?;
     Ok(Answer::Done)
 }

@@ -8,7 +8,7 @@ use guest_pv_abi::errno::{self, Errno};
 
 use super::{Answer, Answered, not_itself};
 use crate::domain::{Domain, Vcpu};
-use crate::hypercall::{Ctx, get_boxed, put, with_stopped};
+use crate::hypercall::{Ctx, get_boxed, with_stopped};
 use crate::kit::{Vaddr, VcpuId};
 use crate::pv::state::Callback;
 use crate::pv::vcpu_context;
@@ -22,7 +22,7 @@ pub fn set(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
         with_stopped(ctx, vcpu, |st| vcpu_context::reset(dom, vcpu, st))?;
         return Ok(Answer::Done);
     }
-    let context = get_boxed::<VcpuGuestContext>(body.ctxt.0)?;
+    let context = get_boxed::<VcpuGuestContext>(ctx.guest(), Vaddr(body.ctxt.0))?;
     with_stopped(ctx, vcpu, |st| vcpu_context::set(dom, vcpu, st, &context))?.map_err(set_errno)?;
     Ok(Answer::Done)
 }
@@ -59,7 +59,7 @@ pub fn get(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
                 vcpu_context::NotShown::NoMemory => errno::ENOMEM,
             }
         })?;
-    put(body.ctxt.0, &*context)?;
+    ctx.guest().write(Vaddr(body.ctxt.0), &*context)?;
     Ok(Answer::Write)
 }
 

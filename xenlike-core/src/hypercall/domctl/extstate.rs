@@ -11,9 +11,8 @@ use super::{Answer, Answered, not_itself};
 use crate::arch::fpu;
 use crate::arch::xstate::{BadArea, Shape};
 use crate::domain::{Domain, Vcpu};
-use crate::hypercall::{Ctx, get, put, with_stopped};
+use crate::hypercall::{Ctx, with_stopped};
 use crate::kit::{Vaddr, VcpuId};
-use crate::mm::guest::{copy_from_guest, copy_to_guest};
 
 /// Bytes of the two words in front.
 const HEADER: u64 = 16;
@@ -70,9 +69,9 @@ pub(super) fn get_state(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> An
     if body.size < needs {
         return Err(errno::EINVAL);
     }
-    put(body.buffer.0, &[xcr0, ever])?;
+    ctx.guest().write(Vaddr(body.buffer.0), &[xcr0, ever])?;
     let at = body.buffer.offset(HEADER).ok_or(errno::EFAULT)?;
-    copy_to_guest(Vaddr(at.0), &area).map_err(|_| errno::EFAULT)?;
+    ctx.guest().write_bytes(Vaddr(at.0), &area)?;
     body.size = needs;
     op.u.set(&body);
     Ok(Answer::Write)
@@ -87,10 +86,10 @@ pub(super) fn set_state(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answer
     if body.size < HEADER || body.size > with_header(shape.bytes(shape.components)) {
         return Err(errno::EINVAL);
     }
-    let [xcr0, ever] = get::<[u64; 2]>(body.buffer.0)?;
+    let [xcr0, ever] = ctx.guest().read::<[u64; 2]>(Vaddr(body.buffer.0))?;
     let mut area = zeroed(body.size.saturating_sub(HEADER) as usize)?;
     let at = body.buffer.offset(HEADER).ok_or(errno::EFAULT)?;
-    copy_from_guest(&mut area, Vaddr(at.0)).map_err(|_| errno::EFAULT)?;
+    ctx.guest().read_bytes(&mut area, Vaddr(at.0))?;
     if area.is_empty() && (xcr0, ever) == (0, 0) {
         return Ok(Answer::Done);
     }

@@ -5,9 +5,9 @@ use guest_pv_abi::errno;
 
 use super::{Answer, Answered};
 use crate::domain::Domain;
-use crate::kit::{Mfn, Vaddr};
+use crate::kit::{Gfn, Vaddr};
 use crate::mm::frame::State;
-use crate::mm::guest::{read_at, write_at};
+use crate::mm::guest::Guest;
 use crate::pagetype::{PageType, machine};
 
 /// The most frames of one call (Xen's limit too).
@@ -21,16 +21,19 @@ pub fn getpageframeinfo3(dom: &Domain, op: &Domctl) -> Answered {
     }
     let array = Vaddr(body.array.0);
     for n in 0..body.num {
-        let frame = read_at::<u64>(array, n).map_err(|_| errno::EFAULT)?;
-        let kind = u64::from(kind_of(dom, Mfn(frame)));
-        write_at(array, n, &kind).map_err(|_| errno::EFAULT)?;
+        let frame = Guest::loaded().read_at::<u64>(array, n)?;
+        let kind = u64::from(kind_of(dom, Gfn(frame)));
+        Guest::loaded().write_at(array, n, &kind)?;
     }
     Ok(Answer::Done)
 }
 
 /// XEN_DOMCTL_PFINFO_* of a frame.
-fn kind_of(dom: &Domain, mfn: Mfn) -> u32 {
-    let Some(page) = machine().get_page(mfn, dom.id()) else {
+fn kind_of(dom: &Domain, gfn: Gfn) -> u32 {
+    let held = dom
+        .resolve(gfn)
+        .and_then(|mfn| machine().get_page(mfn, dom.id()));
+    let Some(page) = held else {
         return abi::XEN_DOMCTL_PFINFO_XTAB;
     };
     let state = page.frame().load();

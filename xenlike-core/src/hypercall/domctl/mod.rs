@@ -32,7 +32,7 @@ pub use info::info_of;
 pub use policy::write_policy;
 
 use super::arguments::Structure;
-use super::{Ctx, Outcome, get, put};
+use super::{Ctx, Outcome};
 use crate::domain::{self, Domain, Life, Rights};
 use crate::kit::{DomId, Lock, Rank};
 
@@ -58,12 +58,12 @@ pub(super) static ONE_AT_A_TIME: Lock<()> = Lock::new(Rank::Control, ());
 /// `domctl(op)`.
 pub fn call(ctx: &mut Ctx<'_>, args: &Structure) -> Outcome {
     let at = args.at;
-    let mut op = match get::<Domctl>(at) {
+    let mut op = match ctx.guest().read::<Domctl>(at) {
         Ok(op) => op,
         Err(error) => return error.into(),
     };
     match answer(ctx, &mut op) {
-        Ok(Answer::Write) => put(at, &op).into(),
+        Ok(Answer::Write) => ctx.guest().write(at, &op).map_err(Errno::from).into(),
         Ok(Answer::Done) => Outcome::Done(0),
         Ok(Answer::Again) => Outcome::Again,
         Err(error) => error.into(),

@@ -12,7 +12,6 @@ use crate::cpuid::Policy;
 use crate::domain::{Domain, VcpuState};
 use crate::hypercall::{Ctx, with_stopped};
 use crate::kit::Vaddr;
-use crate::mm::guest::{read_at, write_at};
 
 /// Those that are carried.
 const CARRIED: [u32; 2] = [nr::MISC_FEATURES_ENABLES, nr::TSC_AUX];
@@ -57,7 +56,8 @@ pub(super) fn get_msrs(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Ans
                 reserved: 0,
                 value,
             };
-            write_at(Vaddr(body.msrs.0), count.into(), &msr).map_err(|_| errno::EFAULT)?;
+            ctx.guest()
+                .write_at(Vaddr(body.msrs.0), count.into(), &msr)?;
         }
         count = count.saturating_add(1);
     }
@@ -78,7 +78,7 @@ pub(super) fn set_msrs(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answere
     }
     let policy = dom.cpuid.lock().clone();
     for n in 0..body.msr_count {
-        let msr: VcpuMsr = read_at(Vaddr(body.msrs.0), n.into()).map_err(|_| errno::EFAULT)?;
+        let msr: VcpuMsr = ctx.guest().read_at(Vaddr(body.msrs.0), n.into())?;
         let done = msr.reserved == 0 && with_stopped(ctx, vcpu, |st| set(st, &policy, &msr))?;
         if !done {
             return Err(errno::EINVAL);

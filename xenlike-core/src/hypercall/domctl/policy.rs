@@ -15,7 +15,7 @@ use crate::cpuid::serial::{MAX_LEAVES, MAX_MSRS, Refusal};
 use crate::domain::Domain;
 use crate::hypercall::Ctx;
 use crate::kit::Vaddr;
-use crate::mm::guest::{read_at, write_at};
+use crate::mm::guest::Guest;
 
 /// A caller's array and how many elements fit.
 type Array = (GuestHandle, u32);
@@ -45,7 +45,7 @@ fn write_element<T: IntoBytes + Immutable>(
     if *index >= room {
         return Err(errno::ENOBUFS);
     }
-    write_at(Vaddr(array.0), u64::from(*index), item).map_err(|_| errno::EFAULT)?;
+    Guest::loaded().write_at(Vaddr(array.0), u64::from(*index), item)?;
     *index = index.saturating_add(1);
     Ok(())
 }
@@ -77,11 +77,11 @@ pub fn set(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     }
     let mut policy = dom.cpuid.lock().clone();
     for n in 0..body.nr_leaves {
-        let leaf: CpuidLeaf = read_at(Vaddr(body.leaves.0), n.into()).map_err(|_| errno::EFAULT)?;
+        let leaf: CpuidLeaf = ctx.guest().read_at(Vaddr(body.leaves.0), n.into())?;
         policy.set_leaf(&leaf).map_err(refusal)?;
     }
     for n in 0..body.nr_msrs {
-        let msr: MsrEntry = read_at(Vaddr(body.msrs.0), n.into()).map_err(|_| errno::EFAULT)?;
+        let msr: MsrEntry = ctx.guest().read_at(Vaddr(body.msrs.0), n.into())?;
         policy.set_msr(&msr).map_err(refusal)?;
     }
     policy.check_against(&machine().pv_max).map_err(refusal)?;

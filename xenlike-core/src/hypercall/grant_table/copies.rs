@@ -11,8 +11,8 @@ use crate::domain::Domain;
 use crate::domain::page::HeldPage;
 use crate::domain::registry;
 use crate::grant::{self, Access, CopySide, GrantError, HeldSide, Piece};
-use crate::kit::{DomId, Mfn, Vaddr};
-use crate::mm::{SharedPage, guest};
+use crate::kit::{DomId, Gfn, Vaddr};
+use crate::mm::SharedPage;
 
 /// How many pieces are copied between two looks at what else the CPU has to do.
 const STRIDE: u32 = 8;
@@ -32,7 +32,7 @@ fn copy_with(ctx: &mut Ctx<'_>, list: &mut List, sides: &mut Sides) -> Outcome {
     loop {
         let pieces = list.count.min(STRIDE);
         for _ in 0..pieces {
-            if let Err(error) = one(ctx, Vaddr(at), sides) {
+            if let Err(error) = one(ctx, at, sides) {
                 return error.into();
             }
             at = at.wrapping_add(size_of::<abi::GnttabCopy>() as u64);
@@ -82,14 +82,16 @@ impl Named {
 
 /// Copies the piece told at `at`, and writes its status.
 fn one(ctx: &mut Ctx<'_>, at: Vaddr, sides: &mut Sides) -> Result<(), Errno> {
-    let op = guest::read_words::<abi::GnttabCopy>(at).map_err(|_| errno::EFAULT)?;
+    let op = ctx.guest().read::<abi::GnttabCopy>(at)?;
     let mut copied = piece(ctx, &op, sides);
     if copied == Err(GrantError::NotWhole) {
         copied = copy_other(ctx, at);
     }
     let status = status(copied);
     let place = Vaddr(at.0.wrapping_add(core::mem::offset_of!(abi::GnttabCopy, status) as u64));
-    guest::write_u16(place, status as u16).map_err(|_| errno::EFAULT)
+    ctx.guest()
+        .write(place, &(status as u16))
+        .map_err(|_| errno::EFAULT)
 }
 
 const fn place_of(op: &abi::GnttabCopy) -> Piece {
@@ -120,11 +122,14 @@ fn piece(ctx: &mut Ctx<'_>, op: &abi::GnttabCopy, sides: &mut Sides) -> Result<(
 #[cold]
 #[inline(never)]
 fn copy_other(ctx: &mut Ctx<'_>, at: Vaddr) -> Result<(), GrantError> {
-    let op = guest::read_words::<abi::GnttabCopy>(at).map_err(|_| GrantError::General)?;
+    let op = ctx
+        .guest()
+        .read::<abi::GnttabCopy>(at)
+        .map_err(|_| GrantError::General)?;
     let (piece, (from, to)) = (place_of(&op), sides_of(&op));
     let (caller, granters) = (ctx.dom, [granter(ctx, from)?, granter(ctx, to)?]);
-    let from = side(from, granters[0].as_ref())?;
-    let to = side(to, granters[1].as_ref())?;
+    let from = side(caller, from, granters[0].as_ref())?;
+    let to = side(caller, to, granters[1].as_ref())?;
     let find = |id| {
         let dom = registry::lookup(id).filter(|_| id != DomId::BOOT);
         dom.map(|dom| dom.grants.clone())
@@ -167,7 +172,7 @@ fn exchange(
 /// Takes a side.
 fn take(ctx: &mut Ctx<'_>, named: Named, access: Access) -> Result<Held, GrantError> {
     let (caller, granter) = (ctx.dom, granter(ctx, named)?);
-    let side = side(named, granter.as_ref())?;
+    let side = side(caller, named, granter.as_ref())?;
     grant::hold(&caller.grants, &side, access, &mut mapper(ctx))
 }
 
@@ -183,10 +188,17 @@ fn granter(ctx: &Ctx<'_>, named: Named) -> Result<Option<Arc<Domain>>, GrantErro
 
 /// A side: a grant, or a frame, which must be the caller's own.
 #[inline(always)] // as above
-fn side(named: Named, granter: Option<&Arc<Domain>>) -> Result<CopySide<'_, HeldPage>, GrantError> {
+fn side<'a>(
+    caller: &Domain,
+    named: Named,
+    granter: Option<&'a Arc<Domain>>,
+) -> Result<CopySide<'a, HeldPage>, GrantError> {
     match granter {
         Some(granter) => Ok(CopySide::Grant(&granter.grants, named.u as u32)),
-        None if named.domid() == DomId::SELF.0 => Ok(CopySide::Frame(Mfn(named.u))),
+        None if named.domid() == DomId::SELF.0 => {
+            let mfn = caller.resolve(Gfn(named.u)).ok_or(GrantError::BadPage)?;
+            Ok(CopySide::Frame(mfn))
+        }
         None => Err(GrantError::PermissionDenied),
     }
 }

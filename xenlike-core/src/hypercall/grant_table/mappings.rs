@@ -10,7 +10,6 @@ use crate::grant::{
     Access, Device, GrantError, HostAddr, Machine, MapRequest, Mapped, PteBits, UnmapRequest,
 };
 use crate::kit::{Maddr, Vaddr};
-use crate::mm::guest;
 
 /// Unmappings that share one flush.
 const BATCH: usize = 32;
@@ -20,11 +19,11 @@ const BATCH: usize = 32;
 const ANSWER: u64 = core::mem::offset_of!(abi::GnttabMapGrantRef, dom) as u64;
 
 /// Maps the grant told at `at`.
-pub fn map(ctx: &mut Ctx<'_>, at: u64) -> Result<(), Errno> {
-    let mut op = guest::read_words(Vaddr(at)).map_err(|_| errno::EFAULT)?;
+pub fn map(ctx: &mut Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
+    let mut op = ctx.guest().read(at)?;
     map_one(ctx, &mut op);
     let [_, _, answer @ ..]: [u64; 4] = zerocopy::transmute!(op);
-    guest::write_words(Vaddr(at.wrapping_add(ANSWER)), &answer).map_err(|_| errno::EFAULT)
+    Ok(ctx.guest().write(at.wrapping_add(ANSWER), &answer)?)
 }
 
 fn map_one(ctx: &mut Ctx<'_>, op: &mut abi::GnttabMapGrantRef) {
@@ -142,14 +141,14 @@ fn batch<F: Form>(ctx: &mut Ctx<'_>, list: &List, first: u32, size: u32) -> Resu
     let mut result = Ok(());
     let mut at = list.element::<F::Op>(first);
     for _ in 0..size {
-        let Ok(op) = guest::read_words::<F::Op>(Vaddr(at)) else {
+        let Ok(op) = ctx.guest().read::<F::Op>(at) else {
             result = Err(errno::EFAULT);
             break;
         };
         let unmapped = grants.begin_unmap(&F::request(&op), &mut mapper(ctx));
         let status = status(unmapped.map(|unmapping| begun.push(unmapping)));
-        let answer = Vaddr(at.wrapping_add(F::STATUS as u64));
-        if guest::write_u16(answer, status as u16).is_err() {
+        let answer = at.wrapping_add(F::STATUS as u64);
+        if ctx.guest().write(answer, &(status as u16)).is_err() {
             result = Err(errno::EFAULT);
             break;
         }

@@ -5,21 +5,21 @@ use guest_pv_abi::grant_table as abi;
 
 use super::{Ctx, granter, status};
 use crate::grant::GrantError;
-use crate::kit::Mfn;
+use crate::kit::{Gfn, Mfn};
 use crate::mm::{alloc as frames, m2p};
 use crate::pagetype::{Charge, machine};
 
 /// Transfers one frame. Once it is taken from the caller it is gone, whatever becomes of it
 /// (grant_table.h, `GNTTABOP_transfer`).
 pub fn transfer(ctx: &mut Ctx<'_>, op: &mut abi::GnttabTransfer) -> Result<(), Errno> {
-    let mfn = Mfn(op.mfn);
-    if machine()
-        .steal(&ctx.dom.pages, mfn, Charge::Counted)
-        .is_err()
-    {
+    let stolen = ctx.dom.resolve(Gfn(op.mfn)).filter(|&mfn| {
+        let steal = machine().steal(&ctx.dom.pages, mfn, Charge::Counted);
+        steal.is_ok()
+    });
+    let Some(mfn) = stolen else {
         op.status = abi::GNTST_BAD_PAGE;
         return Ok(());
-    }
+    };
     m2p::clear(mfn);
     let given = give(ctx, op, mfn);
     if given.is_err() {

@@ -8,11 +8,12 @@ use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::memory::MemoryExchange;
 
 use super::reservation::place;
-use super::{Ctx, MAX_ORDER, MemoryOp, Outcome, get};
+use super::{Ctx, MAX_ORDER, MemoryOp, Outcome};
 use crate::domain::Domain;
-use crate::kit::{Mfn, Pfn, Vaddr};
+use crate::kit::{Gfn, Mfn, Pfn, Vaddr};
 use crate::mm::alloc::{self, Past, Where};
-use crate::mm::{guest, heap, layout, m2p};
+use crate::mm::guest::Guest;
+use crate::mm::{heap, layout, m2p};
 use crate::pagetype::{Charge, machine};
 
 /// Frames of one chunk: the smallest number that is whole extents on both sides.
@@ -47,7 +48,7 @@ impl Side {
 
 pub(super) fn call(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
     let at = args.at;
-    let asked: MemoryExchange = match get(at) {
+    let asked: MemoryExchange = match ctx.guest().read(at) {
         Ok(asked) => asked,
         Err(errno) => return errno.into(),
     };
@@ -64,12 +65,16 @@ pub(super) fn call(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
         if done != first && ctx.preempted() {
             break args.again(0);
         }
-        match one_chunk(&exchange, done.checked_div(exchange.chunk).unwrap_or(0)) {
+        match one_chunk(
+            ctx.guest(),
+            &exchange,
+            done.checked_div(exchange.chunk).unwrap_or(0),
+        ) {
             Ok(()) => done = done.saturating_add(exchange.chunk),
             Err(errno) => break errno.into(),
         }
     };
-    match guest::write(Vaddr(at.wrapping_add(NR_EXCHANGED)), &done) {
+    match ctx.guest().write(at.wrapping_add(NR_EXCHANGED), &done) {
         Ok(()) => outcome,
         Err(_) => errno::EFAULT.into(),
     }
@@ -114,9 +119,9 @@ fn decode(ctx: &Ctx<'_>, asked: &MemoryExchange) -> Result<Exchange, Errno> {
 }
 
 /// Exchanges one chunk: all of it, or, refused, nothing.
-fn one_chunk(exchange: &Exchange, chunk: u64) -> Result<(), Errno> {
+fn one_chunk(guest: Guest<'_>, exchange: &Exchange, chunk: u64) -> Result<(), Errno> {
     let mut stolen = frames()?;
-    let taken = steal(exchange, chunk, &mut stolen)
+    let taken = steal(guest, exchange, chunk, &mut stolen)
         .and_then(|()| allocate(exchange).map(|blocks| (blocks, chunk)));
     match taken {
         Ok((blocks, chunk)) => {
@@ -124,7 +129,7 @@ fn one_chunk(exchange: &Exchange, chunk: u64) -> Result<(), Errno> {
                 m2p::clear(mfn);
                 alloc::free(mfn, 0);
             }
-            hand_over(exchange, chunk, &blocks)
+            hand_over(guest, exchange, chunk, &blocks)
         }
         Err(errno) => {
             give_back(&exchange.dom, stolen);
@@ -143,13 +148,19 @@ fn frames() -> Result<Frames, Errno> {
     Ok(frames)
 }
 
-fn steal(exchange: &Exchange, chunk: u64, stolen: &mut Frames) -> Result<(), Errno> {
+fn steal(
+    guest: Guest<'_>,
+    exchange: &Exchange,
+    chunk: u64,
+    stolen: &mut Frames,
+) -> Result<(), Errno> {
     let given = &exchange.given;
     for n in 0..exchange.chunk {
         let index = chunk.wrapping_mul(exchange.chunk).wrapping_add(n);
-        let first: u64 = guest::read_at(given.list, index).map_err(|_| errno::EFAULT)?;
+        let first: u64 = guest.read_at(given.list, index)?;
         for k in 0..1 << given.order {
-            let mfn = Mfn(first).add(k);
+            let gfn = Gfn(first.saturating_add(k));
+            let mfn = exchange.dom.resolve(gfn).ok_or(errno::EINVAL)?;
             machine()
                 .steal(&exchange.dom.pages, mfn, Charge::Exchanged)
                 .map_err(|_| errno::EINVAL)?;
@@ -179,7 +190,12 @@ fn allocate(exchange: &Exchange) -> Result<Frames, Errno> {
 }
 
 /// Gives the new blocks to the domain and tells it which they are.
-fn hand_over(exchange: &Exchange, chunk: u64, blocks: &[Mfn]) -> Result<(), Errno> {
+fn hand_over(
+    guest: Guest<'_>,
+    exchange: &Exchange,
+    chunk: u64,
+    blocks: &[Mfn],
+) -> Result<(), Errno> {
     let (wanted, pages) = (&exchange.wanted, &exchange.dom.pages);
     let per_chunk = wanted.extents(exchange.given.order);
     let mut told = Ok(());
@@ -194,17 +210,19 @@ fn hand_over(exchange: &Exchange, chunk: u64, blocks: &[Mfn]) -> Result<(), Errn
             continue;
         }
         let index = chunk.wrapping_mul(per_chunk).wrapping_add(n as u64);
-        told = told.and(tell(wanted, index, *block));
+        told = told.and(tell(guest, wanted, index, *block));
     }
     told
 }
 
-fn tell(wanted: &Side, index: u64, block: Mfn) -> Result<(), Errno> {
-    let pfn: u64 = guest::read_at(wanted.list, index).map_err(|_| errno::EFAULT)?;
+fn tell(guest: Guest<'_>, wanted: &Side, index: u64, block: Mfn) -> Result<(), Errno> {
+    let pfn: u64 = guest.read_at(wanted.list, index)?;
     for k in 0..1 << wanted.order {
         m2p::set(block.add(k), Pfn(pfn.wrapping_add(k)));
     }
-    guest::write_at(wanted.list, index, &block.0).map_err(|_| errno::EFAULT)
+    guest
+        .write_at(wanted.list, index, &block.0)
+        .map_err(|_| errno::EFAULT)
 }
 
 fn give_back(dom: &Domain, stolen: Frames) {

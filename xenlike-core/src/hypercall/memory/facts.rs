@@ -5,35 +5,38 @@ use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::memory::{MachphysMapping, MachphysMfnList};
 use guest_pv_abi::xen::SharedInfo;
 
-use super::{Ctx, get};
+use super::Ctx;
 use crate::domain::{Domain, Rights};
-use crate::hypercall::put;
 use crate::kit::Vaddr;
-use crate::mm::{alloc, guest, m2p};
+use crate::mm::{alloc, m2p};
 
 /// XENMEM_maximum_ram_page: one past the machine's highest frame of RAM.
 pub(super) fn maximum_ram_page() -> i64 {
     alloc::end_of_ram().0 as i64
 }
 
-fn about(ctx: &Ctx<'_>, at: u64, fact: impl FnOnce(&Domain) -> Option<u64>) -> Result<i64, Errno> {
-    let dom = ctx.target(get::<u16>(at)?)?;
+fn about(
+    ctx: &Ctx<'_>,
+    at: Vaddr,
+    fact: impl FnOnce(&Domain) -> Option<u64>,
+) -> Result<i64, Errno> {
+    let dom = ctx.target(ctx.guest().read::<u16>(at)?)?;
     fact(&dom).map(|n| n as i64).ok_or(errno::EINVAL)
 }
 
 /// XENMEM_current_reservation: frames that a domain has.
-pub(super) fn current_reservation(ctx: &Ctx<'_>, at: u64) -> Result<i64, Errno> {
+pub(super) fn current_reservation(ctx: &Ctx<'_>, at: Vaddr) -> Result<i64, Errno> {
     about(ctx, at, |dom| Some(dom.pages.total()))
 }
 
 /// XENMEM_maximum_reservation: frames that a domain may have.
-pub(super) fn maximum_reservation(ctx: &Ctx<'_>, at: u64) -> Result<i64, Errno> {
+pub(super) fn maximum_reservation(ctx: &Ctx<'_>, at: Vaddr) -> Result<i64, Errno> {
     about(ctx, at, |dom| Some(dom.pages.max()))
 }
 
 /// XENMEM_maximum_gpfn: a domain's highest frame by its own count, as it has said itself, in a page
 /// that is gone when it is dead.
-pub(super) fn maximum_gpfn(ctx: &Ctx<'_>, at: u64) -> Result<i64, Errno> {
+pub(super) fn maximum_gpfn(ctx: &Ctx<'_>, at: Vaddr) -> Result<i64, Errno> {
     const MAX_PFN: usize = core::mem::offset_of!(SharedInfo, arch);
     about(ctx, at, |dom| {
         let word = dom
@@ -45,21 +48,21 @@ pub(super) fn maximum_gpfn(ctx: &Ctx<'_>, at: u64) -> Result<i64, Errno> {
 }
 
 /// XENMEM_machphys_mfn_list: the frames that hold the machine-to-physical table, 2 MiB apart.
-pub(super) fn machphys_mfn_list(at: u64) -> Result<(), Errno> {
-    let mut list: MachphysMfnList = get(at)?;
+pub(super) fn machphys_mfn_list(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
+    let mut list: MachphysMfnList = ctx.guest().read(at)?;
     let extents = m2p::extents();
     let fits = extents.len().min(list.max_extents as usize);
     for (n, extent) in extents.iter().take(fits).enumerate() {
-        guest::write_at(Vaddr(list.extent_start.0), n as u64, &extent.0)
-            .map_err(|_| errno::EFAULT)?;
+        ctx.guest()
+            .write_at(Vaddr(list.extent_start.0), n as u64, &extent.0)?;
     }
     list.nr_extents = fits as u32;
-    put(at, &list)
+    Ok(ctx.guest().write(at, &list)?)
 }
 
 /// XENMEM_machphys_mapping: where every guest finds the table. Only domain 0, which stays on its machine,
 /// learns where it ends there.
-pub(super) fn machphys_mapping(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
+pub(super) fn machphys_mapping(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
     let entries = match ctx.dom.rights() {
         Rights::None => MACH2PHYS_NR_ENTRIES,
         Rights::Control | Rights::Boot => alloc::end_of_ram().0,
@@ -69,5 +72,5 @@ pub(super) fn machphys_mapping(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
         v_end: MACH2PHYS_VIRT_END,
         max_mfn: entries.saturating_sub(1),
     };
-    put(at, &mapping)
+    Ok(ctx.guest().write(at, &mapping)?)
 }

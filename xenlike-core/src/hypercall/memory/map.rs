@@ -7,34 +7,32 @@ use guest_pv_abi::memory::{
     E820Entry, ForeignMemoryMap, MemoryMap, ReservedDeviceMemoryMap, XENMEM_RDM_ALL,
 };
 
-use super::{Ctx, get};
-use crate::hypercall::put;
+use super::Ctx;
 use crate::kit::Vaddr;
 use crate::life::hardware_domain;
-use crate::mm::guest;
 
 /// The most entries of a map (E820MAX).
 const MAX_ENTRIES: u32 = 128;
 
 /// XENMEM_memory_map: what the toolstack has told the domain of its memory.
-pub(super) fn get_own(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
-    let mut asked: MemoryMap = get(at)?;
+pub(super) fn get_own(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
+    let mut asked: MemoryMap = ctx.guest().read(at)?;
     let map = ctx.dom.memory_map.lock();
     if map.is_empty() {
         return Err(errno::ENOSYS);
     }
     let fits = map.len().min(asked.nr_entries as usize);
     for (n, entry) in map.iter().take(fits).enumerate() {
-        write_entry(asked.buffer.0, n, entry)?;
+        write_entry(ctx, asked.buffer.0, n, entry)?;
     }
     drop(map);
     asked.nr_entries = fits as u32;
-    put(at, &asked)
+    Ok(ctx.guest().write(at, &asked)?)
 }
 
 /// XENMEM_set_memory_map: what a domain shall be told.
-pub(super) fn set(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
-    let asked: ForeignMemoryMap = get(at)?;
+pub(super) fn set(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
+    let asked: ForeignMemoryMap = ctx.guest().read(at)?;
     if asked.map.nr_entries > MAX_ENTRIES {
         return Err(errno::EINVAL);
     }
@@ -44,17 +42,17 @@ pub(super) fn set(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
         .try_reserve_exact(asked.map.nr_entries as usize)
         .map_err(|_| errno::ENOMEM)?;
     for n in 0..asked.map.nr_entries {
-        let entry = guest::read_at(Vaddr(asked.map.buffer.0), n.into());
-        entries.push(entry.map_err(|_| errno::EFAULT)?);
+        let entry = ctx.guest().read_at(Vaddr(asked.map.buffer.0), n.into());
+        entries.push(entry?);
     }
     *dom.memory_map.lock() = entries;
     Ok(())
 }
 
 /// XENMEM_machine_memory_map: the firmware's map and the interrupt controllers, for whoever drives the hardware.
-pub(super) fn get_machine(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
+pub(super) fn get_machine(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
     ctx.require_control()?;
-    let mut asked: MemoryMap = get(at)?;
+    let mut asked: MemoryMap = ctx.guest().read(at)?;
     let map = hardware_domain::memory_map();
     // Without a buffer the caller asks how large it has to be.
     let shown = if asked.buffer.is_null() { 0 } else { map.len() };
@@ -67,22 +65,22 @@ pub(super) fn get_machine(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
             size: region.bytes,
             type_: region.kind,
         };
-        write_entry(asked.buffer.0, n, &entry)?;
+        write_entry(ctx, asked.buffer.0, n, &entry)?;
     }
     asked.nr_entries = map.len() as u32;
-    put(at, &asked)
+    Ok(ctx.guest().write(at, &asked)?)
 }
 
 /// XENMEM_reserved_device_memory_map: without an IOMMU there is none.
-pub(super) fn reserved_for_devices(at: u64) -> Result<(), Errno> {
-    let mut asked: ReservedDeviceMemoryMap = get(at)?;
+pub(super) fn reserved_for_devices(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
+    let mut asked: ReservedDeviceMemoryMap = ctx.guest().read(at)?;
     if asked.flags & !XENMEM_RDM_ALL != 0 {
         return Err(errno::EINVAL);
     }
     asked.nr_entries = 0;
-    put(at, &asked)
+    Ok(ctx.guest().write(at, &asked)?)
 }
 
-fn write_entry(buffer: u64, n: usize, entry: &E820Entry) -> Result<(), Errno> {
-    guest::write_at(Vaddr(buffer), n as u64, entry).map_err(|_| errno::EFAULT)
+fn write_entry(ctx: &Ctx<'_>, buffer: u64, n: usize, entry: &E820Entry) -> Result<(), Errno> {
+    Ok(ctx.guest().write_at(Vaddr(buffer), n as u64, entry)?)
 }

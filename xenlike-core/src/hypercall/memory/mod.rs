@@ -24,7 +24,8 @@ use guest_pv_abi::memory::{
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::arguments::MemoryOp;
-use super::{Ctx, Outcome, get};
+use super::{Ctx, Outcome};
+use crate::kit::Vaddr;
 
 /// Bits of the command that name the sub-call (MEMOP_CMD_MASK).
 const SUB_CALL: u64 = 0x3f;
@@ -46,12 +47,12 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
         XENMEM_CURRENT_RESERVATION => facts::current_reservation(ctx, at).into(),
         XENMEM_MAXIMUM_RESERVATION => facts::maximum_reservation(ctx, at).into(),
         XENMEM_MAXIMUM_GPFN => facts::maximum_gpfn(ctx, at).into(),
-        XENMEM_MACHPHYS_MFN_LIST => facts::machphys_mfn_list(at).into(),
+        XENMEM_MACHPHYS_MFN_LIST => facts::machphys_mfn_list(ctx, at).into(),
         XENMEM_MACHPHYS_MAPPING => facts::machphys_mapping(ctx, at).into(),
         XENMEM_MEMORY_MAP => map::get_own(ctx, at).into(),
         XENMEM_SET_MEMORY_MAP => map::set(ctx, at).into(),
         XENMEM_MACHINE_MEMORY_MAP => map::get_machine(ctx, at).into(),
-        XENMEM_RESERVED_DEVICE_MEMORY_MAP => map::reserved_for_devices(at).into(),
+        XENMEM_RESERVED_DEVICE_MEMORY_MAP => map::reserved_for_devices(ctx, at).into(),
         XENMEM_ACQUIRE_RESOURCE => resource::acquire(ctx, args),
         // No sharing: nothing was freed by it, nothing is shared.
         XENMEM_GET_SHARING_FREED_PAGES | XENMEM_GET_SHARING_SHARED_PAGES => Outcome::Done(0),
@@ -60,7 +61,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
 }
 
 /// The sub-calls that a PV domain never gets anything from.
-fn refuse(ctx: &Ctx<'_>, sub_call: u32, at: u64) -> Result<(), Errno> {
+fn refuse(ctx: &Ctx<'_>, sub_call: u32, at: Vaddr) -> Result<(), Errno> {
     match sub_call {
         // Only domains with a translated address space have a map to add to.
         XENMEM_ADD_TO_PHYSMAP => about::<AddToPhysmap>(ctx, at, errno::EACCES),
@@ -69,13 +70,13 @@ fn refuse(ctx: &Ctx<'_>, sub_call: u32, at: u64) -> Result<(), Errno> {
         // No virtual NUMA.
         XENMEM_GET_VNUMAINFO => about::<u16>(ctx, at, errno::EOPNOTSUPP),
         XENMEM_SET_POD_TARGET | XENMEM_GET_POD_TARGET => {
-            let target: guest_pv_abi::memory::PodTarget = get(at)?;
+            let target: guest_pv_abi::memory::PodTarget = ctx.guest().read(at)?;
             ctx.target(target.domid)?;
             Err(errno::EINVAL)
         }
         // An access list is an HVM domain's, and nobody changes his own.
         XENMEM_ACCESS_OP => {
-            let named: MemAccessOp = get(at)?;
+            let named: MemAccessOp = ctx.guest().read(at)?;
             let dom = ctx.named(named.domid).ok_or(errno::ESRCH)?;
             Err(if dom.id() == ctx.dom.id() {
                 errno::EPERM
@@ -92,10 +93,10 @@ fn refuse(ctx: &Ctx<'_>, sub_call: u32, at: u64) -> Result<(), Errno> {
 /// Reads a structure that begins with a domain's id, looks that domain up, and refuses.
 fn about<T: FromBytes + IntoBytes + zerocopy::Immutable>(
     ctx: &Ctx<'_>,
-    at: u64,
+    at: Vaddr,
     errno: Errno,
 ) -> Result<(), Errno> {
-    let body: T = get(at)?;
+    let body: T = ctx.guest().read(at)?;
     let domid = u16::read_from_prefix(body.as_bytes())
         .map_err(|_| errno::EFAULT)?
         .0;

@@ -7,11 +7,11 @@ use ::alloc::sync::Arc;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::memory::{MemoryReservation, XENMEMF_POPULATE_ON_DEMAND, xenmemf_address_bits};
 
-use super::{Ctx, EXTENT_SHIFT, MAX_ORDER, MemoryOp, Outcome, get};
+use super::{Ctx, EXTENT_SHIFT, MAX_ORDER, MemoryOp, Outcome};
 use crate::domain::Domain;
-use crate::kit::{Mfn, Pfn, Vaddr};
+use crate::kit::{Gfn, Mfn, Pfn, Vaddr};
 use crate::mm::alloc::{self, Where};
-use crate::mm::{guest, heap, m2p};
+use crate::mm::{heap, m2p};
 use crate::pagetype::claims::ClaimError;
 use crate::pagetype::{Charge, Progress, machine};
 
@@ -36,7 +36,7 @@ impl Extents {
     fn decode(ctx: &Ctx<'_>, args: &MemoryOp) -> Result<Self, Outcome> {
         let start = args.done();
         let nothing_more = Outcome::Done(start as i64);
-        let Ok(asked) = get::<MemoryReservation>(args.at) else {
+        let Ok(asked) = ctx.guest().read::<MemoryReservation>(args.at) else {
             return Err(nothing_more);
         };
         let count = asked.nr_extents;
@@ -61,14 +61,12 @@ impl Extents {
         })
     }
 
-    fn read(&self, n: u64) -> Option<u64> {
-        let at = guest::element::<u64>(self.list, n).ok()?;
-        guest::read_words(at).ok()
+    fn read(&self, ctx: &Ctx<'_>, n: u64) -> Option<u64> {
+        ctx.guest().read_at(self.list, n).ok()
     }
 
-    fn write(&self, n: u64, frame: Mfn) -> Option<()> {
-        let at = guest::element::<u64>(self.list, n).ok()?;
-        guest::write_words(at, &[frame.0]).ok()
+    fn write(&self, ctx: &Ctx<'_>, n: u64, frame: Mfn) -> Option<()> {
+        ctx.guest().write_at(self.list, n, &frame.0).ok()
     }
 
     fn frames(&self) -> u64 {
@@ -113,7 +111,7 @@ pub(super) fn increase(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
         Ok(extents) => extents,
         Err(outcome) => return outcome,
     };
-    extents.each(ctx, args, |_, n| {
+    extents.each(ctx, args, |ctx, n| {
         let pages = &extents.dom.pages;
         let first = machine()
             .allocate(pages, extents.order, extents.place, Charge::Counted)
@@ -121,7 +119,7 @@ pub(super) fn increase(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
         if extents.list.0 == 0 {
             Some(())
         } else {
-            extents.write(n, first)
+            extents.write(ctx, n, first)
         }
     })
 }
@@ -135,13 +133,13 @@ pub(super) fn populate(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
         return Outcome::Done(args.done() as i64);
     }
     let mut stock = Stock::default();
-    let outcome = extents.each(ctx, args, |_, n| {
-        let pfn = extents.read(n)?;
+    let outcome = extents.each(ctx, args, |ctx, n| {
+        let pfn = extents.read(ctx, n)?;
         let first = stock.take(&extents, n)?;
         for k in 0..extents.frames() {
             m2p::set(first.add(k), Pfn(pfn.wrapping_add(k)));
         }
-        extents.write(n, first)
+        extents.write(ctx, n, first)
     });
     stock.give_back(&extents);
     outcome
@@ -196,7 +194,7 @@ pub(super) fn decrease(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
     };
     let mut leaving = machine().leaving(&extents.dom.pages);
     extents.each(ctx, args, |ctx, n| {
-        let first = Mfn(extents.read(n)?);
+        let first = extents.dom.resolve(Gfn(extents.read(ctx, n)?))?;
         for k in 0..extents.frames() {
             let mfn = first.add(k);
             machine()
@@ -209,8 +207,8 @@ pub(super) fn decrease(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
 }
 
 /// XENMEM_claim_pages: memory is set aside for a domain that is being built.
-pub(super) fn claim(ctx: &Ctx<'_>, at: u64) -> Result<(), Errno> {
-    let asked: MemoryReservation = get(at)?;
+pub(super) fn claim(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
+    let asked: MemoryReservation = ctx.guest().read(at)?;
     if asked.extent_start.0 != 0 || asked.extent_order != 0 || asked.mem_flags != 0 {
         return Err(errno::EINVAL);
     }

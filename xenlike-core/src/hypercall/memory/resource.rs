@@ -7,13 +7,12 @@ use guest_pv_abi::memory::{
     XENMEM_RESOURCE_GRANT_TABLE_ID_STATUS,
 };
 
-use super::{Ctx, MemoryOp, Outcome, get};
+use super::{Ctx, MemoryOp, Outcome};
 use crate::domain::Domain;
 use crate::domain::page::HeldPage;
 use crate::grant::Version;
-use crate::hypercall::{grant_table, put};
+use crate::hypercall::grant_table;
 use crate::kit::{DomId, Mfn, Vaddr};
-use crate::mm::guest;
 use crate::pagetype::Progress;
 
 pub(super) fn acquire(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
@@ -25,8 +24,8 @@ pub(super) fn acquire(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
 }
 
 /// Tells how many frames were done, if some are left.
-fn try_acquire(ctx: &Ctx<'_>, at: u64, start: u64) -> Result<Option<u64>, Errno> {
-    let mut asked: MemAcquireResource = get(at)?;
+fn try_acquire(ctx: &Ctx<'_>, at: Vaddr, start: u64) -> Result<Option<u64>, Errno> {
+    let mut asked: MemAcquireResource = ctx.guest().read(at)?;
     if asked.pad != 0 {
         return Err(errno::EINVAL);
     }
@@ -41,7 +40,8 @@ fn try_acquire(ctx: &Ctx<'_>, at: u64, start: u64) -> Result<Option<u64>, Errno>
             return Err(errno::EINVAL);
         }
         asked.nr_frames = most;
-        return put(at, &asked).map(|()| None);
+        ctx.guest().write(at, &asked)?;
+        return Ok(None);
     }
     let last = asked
         .frame
@@ -58,7 +58,7 @@ fn try_acquire(ctx: &Ctx<'_>, at: u64, start: u64) -> Result<Option<u64>, Errno>
             Err(errno::ERESTART) => return Ok(Some(n)),
             other => other?,
         };
-        guest::write_at(Vaddr(asked.frame_list.0), n, &mfn.0).map_err(|_| errno::EFAULT)?;
+        ctx.guest().write_at(Vaddr(asked.frame_list.0), n, &mfn.0)?;
     }
     Ok(None)
 }

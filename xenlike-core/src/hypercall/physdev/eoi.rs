@@ -3,14 +3,14 @@
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::physdev as abi;
 
-use super::super::{Ctx, get, put};
+use super::super::Ctx;
 use super::to_errno;
 use crate::domain::page::HeldPage;
 use crate::domain::{notify, pirq};
 use crate::irq::hold::Sharing;
 use crate::irq::{Book, PIRQS};
-use crate::kit::Mfn;
 use crate::kit::lock::LockGuard;
+use crate::kit::{Gfn, Vaddr};
 
 /// The two forms of PHYSDEVOP_pirq_eoi_gmfn.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,8 +22,8 @@ pub enum Form {
 }
 
 /// PHYSDEVOP_eoi
-pub fn end(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
-    let irq = get::<abi::PhysdevEoi>(arg)?.irq;
+pub fn end(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
+    let irq = ctx.guest().read::<abi::PhysdevEoi>(arg)?.irq;
     let unmasks = ctx.dom.eoi.lock().end_unmasks;
     if unmasks && let Some(port) = ctx.dom.events.pirq_port(irq) {
         // The port may be closed meanwhile: then there is no mask to take off.
@@ -37,8 +37,8 @@ pub fn end(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
 
 /// PHYSDEVOP_irq_status_query. Who does not look into the shared page has to end every interrupt, as
 /// on Xen.
-pub fn status(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
-    let mut query = get::<abi::PhysdevIrqStatusQuery>(arg)?;
+pub fn status(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
+    let mut query = ctx.guest().read::<abi::PhysdevIrqStatusQuery>(arg)?;
     if query.irq >= PIRQS {
         return Err(errno::EINVAL);
     }
@@ -47,14 +47,14 @@ pub fn status(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
     if let Some((_, Sharing::Shared)) = pirq::book_of(ctx.dom).and_then(duties) {
         query.flags |= abi::XENIRQSTAT_SHARED;
     }
-    put(arg, &query)?;
+    ctx.guest().write(arg, &query)?;
     Ok(0)
 }
 
 /// A page of the guest's where the core tells which interrupts need an end: once for each domain.
-pub fn page(ctx: &Ctx<'_>, arg: u64, form: Form) -> Result<i64, Errno> {
-    let frame = Mfn(get::<abi::PhysdevPirqEoiGmfn>(arg)?.gmfn);
-    let page = HeldPage::of_guest(frame, ctx.dom.id()).ok_or(errno::EINVAL)?;
+pub fn page(ctx: &Ctx<'_>, arg: Vaddr, form: Form) -> Result<i64, Errno> {
+    let frame = Gfn(ctx.guest().read::<abi::PhysdevPirqEoiGmfn>(arg)?.gmfn);
+    let page = HeldPage::of_guest(ctx.dom, frame).ok_or(errno::EINVAL)?;
     let mut eoi = ctx.dom.eoi.lock();
     if eoi.page.is_some() {
         return Err(errno::EBUSY);

@@ -3,16 +3,17 @@
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::physdev as abi;
 
-use super::super::{Ctx, get, put};
+use super::super::Ctx;
 use super::{interrupts, to_errno};
 use crate::arch::ioapic::{self, NoSuch, Trigger};
 use crate::kit::Maddr;
+use crate::kit::Vaddr;
 use crate::life::hardware_domain;
 
 /// PHYSDEVOP_setup_gsi
-pub fn setup(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
+pub fn setup(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     ctx.require_control()?;
-    let op = get::<abi::PhysdevSetupGsi>(arg)?;
+    let op = ctx.guest().read::<abi::PhysdevSetupGsi>(arg)?;
     let gsi = u32::try_from(op.gsi).map_err(|_| errno::EINVAL)?;
     wire(
         ctx,
@@ -36,14 +37,14 @@ fn wire(ctx: &Ctx<'_>, gsi: u32, trigger: Trigger) -> Result<i64, Errno> {
 }
 
 /// PHYSDEVOP_alloc_irq_vector: vectors are the core's, so any number will do, as on Xen.
-pub fn alloc_vector(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
+pub fn alloc_vector(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     ctx.require_control()?;
-    let mut op = get::<abi::PhysdevIrq>(arg)?;
+    let mut op = ctx.guest().read::<abi::PhysdevIrq>(arg)?;
     if op.irq >= ioapic::lines() {
         return Err(errno::EINVAL);
     }
     op.vector = op.irq;
-    put(arg, &op)?;
+    ctx.guest().write(arg, &op)?;
     Ok(0)
 }
 
@@ -52,19 +53,19 @@ fn no_such(_: NoSuch) -> Errno {
 }
 
 /// PHYSDEVOP_apic_read
-pub fn read(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
+pub fn read(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     ctx.require_control()?;
-    let mut op = get::<abi::PhysdevApic>(arg)?;
+    let mut op = ctx.guest().read::<abi::PhysdevApic>(arg)?;
     op.value = ioapic::register(Maddr(op.apic_physbase), op.reg).map_err(no_such)?;
-    put(arg, &op)?;
+    ctx.guest().write(arg, &op)?;
     Ok(0)
 }
 
 /// PHYSDEVOP_apic_write: of a redirection entry the wiring counts; vector, destination and mask are the
 /// core's affair.
-pub fn write(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
+pub fn write(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     ctx.require_control()?;
-    let op = get::<abi::PhysdevApic>(arg)?;
+    let op = ctx.guest().read::<abi::PhysdevApic>(arg)?;
     let (gsi, lower) =
         ioapic::line_of_register(Maddr(op.apic_physbase), op.reg).map_err(no_such)?;
     if !lower {

@@ -7,11 +7,12 @@ use alloc::sync::Arc;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::physdev as abi;
 
-use super::super::{Ctx, get, put};
+use super::super::Ctx;
 use super::{interrupts, pci, to_errno};
 use crate::domain::{Domain, Life};
 use crate::irq::machine::Hardware;
 use crate::irq::{Book, Function, IrqError, PIRQS};
+use crate::kit::Vaddr;
 use crate::kit::lock::LockGuard;
 use crate::life::hardware_domain;
 
@@ -49,8 +50,8 @@ fn book_for(dom: &Domain) -> Result<LockGuard<'static, Book<Hardware>>, Errno> {
 }
 
 /// PHYSDEVOP_map_pirq
-pub fn map(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
-    let mut op = get::<abi::PhysdevMapPirq>(arg)?;
+pub fn map(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
+    let mut op = ctx.guest().read::<abi::PhysdevMapPirq>(arg)?;
     let dom = target(ctx, op.domid)?;
     let pirq = wanted(op.pirq)?;
     dom.has_interrupts.store(true, Ordering::Release);
@@ -67,7 +68,7 @@ pub fn map(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
         _ => return Err(errno::EINVAL),
     };
     op.pirq = given as i32;
-    put(arg, &op).inspect_err(|_| {
+    ctx.guest().write(arg, &op).inspect_err(|_| {
         if let Ok(mut book) = interrupts() {
             let _ = book.unmap(dom.id(), given);
         }
@@ -136,8 +137,8 @@ fn message_error(error: IrqError) -> Errno {
 }
 
 /// PHYSDEVOP_unmap_pirq
-pub fn unmap(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
-    let op = get::<abi::PhysdevUnmapPirq>(arg)?;
+pub fn unmap(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
+    let op = ctx.guest().read::<abi::PhysdevUnmapPirq>(arg)?;
     let dom = ctx.named(op.domid).ok_or(errno::ESRCH)?;
     ctx.require_control()?;
     let pirq = u32::try_from(op.pirq).map_err(|_| errno::EINVAL)?;
@@ -146,10 +147,10 @@ pub fn unmap(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
 }
 
 /// PHYSDEVOP_get_free_pirq
-pub fn free_number(ctx: &Ctx<'_>, arg: u64) -> Result<i64, Errno> {
+pub fn free_number(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     ctx.require_control()?;
-    let mut op = get::<abi::PhysdevGetFreePirq>(arg)?;
+    let mut op = ctx.guest().read::<abi::PhysdevGetFreePirq>(arg)?;
     op.pirq = interrupts()?.reserve(ctx.dom.id()).map_err(to_errno)?;
-    put(arg, &op)?;
+    ctx.guest().write(arg, &op)?;
     Ok(0)
 }

@@ -9,8 +9,8 @@ mod pci;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::physdev as abi;
 
+use super::Ctx;
 use super::arguments::{Command, Structure};
-use super::{Ctx, get};
 use crate::irq::machine::{Hardware, book};
 use crate::irq::{Book, IrqError};
 use crate::kit::Vaddr;
@@ -53,7 +53,8 @@ pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Result<i64, Errno> {
         abi::PHYSDEVOP_DBGP_OP => {
             ctx.require_control()?;
             // No USB debug port is in use: there is nothing to prepare.
-            get::<abi::PhysdevDbgpOp>(arg).map(|_| 0)
+            ctx.guest().read::<abi::PhysdevDbgpOp>(arg)?;
+            Ok(0)
         }
         // What the oldest kernels say after an interrupt.
         abi::PHYSDEVOP_IRQ_UNMASK_NOTIFY => Ok(0),
@@ -80,7 +81,7 @@ pub(super) fn to_errno(error: IrqError) -> Errno {
 
 /// The old form: the sub-operation and its structure in one.
 pub fn compat(ctx: &mut Ctx<'_>, args: &Structure) -> Result<i64, Errno> {
-    let op = get::<abi::PhysdevOp>(args.at)?;
+    let op = ctx.guest().read::<abi::PhysdevOp>(args.at)?;
     let body = core::mem::offset_of!(abi::PhysdevOp, u) as u64;
     let arg = args.at.checked_add(body).ok_or(errno::EFAULT)?;
     match op.cmd {
@@ -95,8 +96,8 @@ pub fn compat(ctx: &mut Ctx<'_>, args: &Structure) -> Result<i64, Errno> {
     }
 }
 
-fn set_iopl(ctx: &mut Ctx<'_>, arg: u64) -> Result<i64, Errno> {
-    let iopl = get::<abi::PhysdevSetIopl>(arg)?.iopl;
+fn set_iopl(ctx: &mut Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
+    let iopl = ctx.guest().read::<abi::PhysdevSetIopl>(arg)?.iopl;
     if iopl > MOST_IOPL {
         return Err(errno::EINVAL);
     }
@@ -105,8 +106,8 @@ fn set_iopl(ctx: &mut Ctx<'_>, arg: u64) -> Result<i64, Errno> {
 }
 
 /// The bitmap stays in the guest's memory, and is read at each access.
-fn set_iobitmap(ctx: &mut Ctx<'_>, arg: u64) -> Result<i64, Errno> {
-    let request = get::<abi::PhysdevSetIobitmap>(arg)?;
+fn set_iobitmap(ctx: &mut Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
+    let request = ctx.guest().read::<abi::PhysdevSetIobitmap>(arg)?;
     let bytes = u64::from(request.nr_ports.div_ceil(8));
     if request.nr_ports > PORTS || !layout::guest_range(Vaddr(request.bitmap.0), bytes) {
         return Err(errno::EINVAL);

@@ -6,7 +6,7 @@ use guest_pv_abi::platform::{self as abi, PlatformOp};
 use crate::arch::msr;
 use crate::kit::{Maddr, Vaddr};
 use crate::life::hardware_domain::{self, Efi};
-use crate::mm::guest::{read_at, write_at};
+use crate::mm::guest::Guest;
 
 /// Of a PC's BIOS nothing is kept of its disks and monitor; the shift keys were up.
 pub fn info(op: &mut PlatformOp) -> Result<i64, Errno> {
@@ -40,7 +40,7 @@ fn efi_info(efi: &Efi, body: &mut abi::FirmwareInfo) -> Result<(), Errno> {
             vendor.revision = efi.vendor_revision;
             let room = vendor.bufsz / 2;
             for (n, unit) in (0..room).zip(efi.vendor.iter().chain(&[0])) {
-                write_at(Vaddr(vendor.name.0), u64::from(n), unit).map_err(|_| errno::EFAULT)?;
+                Guest::loaded().write_at(Vaddr(vendor.name.0), u64::from(n), unit)?;
             }
             body.u.set(&vendor);
         }
@@ -68,7 +68,11 @@ pub fn processor_power(op: &PlatformOp) -> Result<i64, Errno> {
     if body.type_ != abi::XEN_PM_PDC {
         return Err(errno::ENOSYS);
     }
-    let word = |n| read_at::<u32>(Vaddr(body.pdc.0), n).map_err(|_| errno::EFAULT);
+    let word = |n| {
+        Guest::loaded()
+            .read_at::<u32>(Vaddr(body.pdc.0), n)
+            .map_err(|_| errno::EFAULT)
+    };
     if word(0)? != REVISION || word(1)? == 0 {
         return Err(errno::EINVAL);
     }

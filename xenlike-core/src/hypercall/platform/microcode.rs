@@ -11,7 +11,8 @@ use crate::arch::microcode::{
 };
 use crate::arch::{lapic, percpu, time};
 use crate::kit::Vaddr;
-use crate::mm::{guest, heap};
+use crate::mm::guest::Guest;
+use crate::mm::heap;
 
 /// The largest file: larger than the vendors' with the updates for all their CPUs.
 const MAX_BYTES: u32 = 32 << 20;
@@ -44,7 +45,7 @@ fn load(at: Vaddr, length: u32, version: Version) -> Result<i64, Errno> {
         return Err(errno::ENOMEM);
     }
     file.resize(length as usize, 0);
-    guest::copy_from_guest(&mut file, at).map_err(|_| errno::EFAULT)?;
+    Guest::loaded().read_bytes(&mut file, at)?;
     match on_all_cpus(&file, version) {
         Ok(revision) => {
             log::info!("microcode: all CPUs have been updated to revision {revision:#x}");

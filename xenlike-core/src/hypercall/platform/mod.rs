@@ -7,8 +7,8 @@ mod registers;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::platform::{self as abi, PlatformOp};
 
+use super::Ctx;
 use super::arguments::Structure;
-use super::{Ctx, get, put};
 use crate::arch::{lapic, time};
 use crate::cpuid;
 use crate::domain::notify::SCHED;
@@ -17,7 +17,7 @@ use crate::domain::{self, registry};
 use crate::kit::{CpuId, DomId, Vaddr};
 use crate::life::hotplug::{self, Refused};
 use crate::life::{endings, hardware_domain};
-use crate::mm::guest::write_at;
+use crate::mm::guest::Guest;
 
 /// Nanoseconds in a second.
 const SECOND: u128 = 1_000_000_000;
@@ -27,7 +27,7 @@ const S5: u32 = 5;
 /// `platform_op(op)`.
 pub fn call(ctx: &mut Ctx<'_>, args: &Structure) -> Result<i64, Errno> {
     let at = args.at;
-    let mut op = get::<PlatformOp>(at)?;
+    let mut op = ctx.guest().read::<PlatformOp>(at)?;
     if op.interface_version != abi::XENPF_INTERFACE_VERSION {
         return Err(errno::EACCES);
     }
@@ -56,7 +56,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &Structure) -> Result<i64, Errno> {
         // Memory types, frequencies, EFI calls: not in this hypervisor.
         _ => return Err(errno::ENOSYS),
     };
-    put(at, &op)?;
+    ctx.guest().write(at, &op)?;
     Ok(result)
 }
 
@@ -122,8 +122,7 @@ fn idle_times(op: &mut PlatformOp) -> Result<i64, Errno> {
     };
     let online = super::ctl_bitmap::read(&map)?.and(SCHED.online());
     for cpu in online.iter() {
-        write_at(Vaddr(body.idletime.0), u64::from(cpu.0), &idle_ns(cpu))
-            .map_err(|_| errno::EFAULT)?;
+        Guest::loaded().write_at(Vaddr(body.idletime.0), u64::from(cpu.0), &idle_ns(cpu))?;
     }
     super::ctl_bitmap::write(&map, online)?;
     body.now = time::now_ns();

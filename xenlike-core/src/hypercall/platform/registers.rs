@@ -9,7 +9,7 @@ use crate::arch::microcode::{Hardware, Registers};
 use crate::arch::{msr, time};
 use crate::cpuid;
 use crate::kit::Vaddr;
-use crate::mm::guest::{read_at, write_at};
+use crate::mm::guest::Guest;
 
 /// Entries of one call, as on Xen.
 const MAX_ENTRIES: u32 = 3;
@@ -35,13 +35,13 @@ pub fn resource_op(op: &PlatformOp) -> Result<i64, Errno> {
     }
     for n in 0..u64::from(body.nr_entries) {
         let at = Vaddr(body.entries.0);
-        let mut entry: ResourceEntry = read_at(at, n).map_err(|_| errno::EFAULT)?;
+        let mut entry: ResourceEntry = Guest::loaded().read_at(at, n)?;
         let value = resource(&entry);
         match value {
             Ok(value) => entry.val = value,
             Err(error) => entry.cmd = error.to_ret() as u32,
         }
-        write_at(at, n, &entry).map_err(|_| errno::EFAULT)?;
+        Guest::loaded().write_at(at, n, &entry)?;
         if value.is_err() {
             return Ok(n as i64);
         }

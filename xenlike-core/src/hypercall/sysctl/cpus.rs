@@ -11,7 +11,7 @@ use crate::domain::notify::SCHED;
 use crate::domain::time::idle_ns;
 use crate::kit::{CpuId, Vaddr};
 use crate::life::hotplug::{self, Refused};
-use crate::mm::guest::write_at;
+use crate::mm::guest::Guest;
 
 /// XEN_SYSCTL_getcpuinfo: how long each CPU had nothing to run.
 pub fn getcpuinfo(op: &mut Sysctl) -> Answer {
@@ -21,7 +21,7 @@ pub fn getcpuinfo(op: &mut Sysctl) -> Answer {
         let info = abi::CpuInfo {
             idletime: idle_ns(CpuId(cpu)),
         };
-        write_at(Vaddr(body.info.0), u64::from(cpu), &info).map_err(|_| errno::EFAULT)?;
+        Guest::loaded().write_at(Vaddr(body.info.0), u64::from(cpu), &info)?;
     }
     body.nr_cpus = count;
     op.u.set(&body);
@@ -44,7 +44,7 @@ pub fn cputopoinfo(op: &mut Sysctl) -> Answer {
                 socket: 0,
                 node: 0,
             };
-            write_at(Vaddr(body.cputopo.0), u64::from(cpu), &place).map_err(|_| errno::EFAULT)?;
+            Guest::loaded().write_at(Vaddr(body.cputopo.0), u64::from(cpu), &place)?;
         }
     }
     body.num_cpus = count;

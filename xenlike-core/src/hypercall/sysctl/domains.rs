@@ -1,13 +1,12 @@
 //! getdomaininfolist: all domains, from an id on.
 
-use guest_pv_abi::errno;
 use guest_pv_abi::sysctl::{GetDomainInfoList, Sysctl};
 
 use super::{Answer, Back};
 use crate::domain::registry;
 use crate::hypercall::domctl::info_of;
 use crate::kit::{DomId, Vaddr};
-use crate::mm::guest::write_at;
+use crate::mm::guest::Guest;
 
 /// XEN_SYSCTL_getdomaininfolist
 pub fn getdomaininfolist(op: &mut Sysctl) -> Answer {
@@ -17,8 +16,7 @@ pub fn getdomaininfolist(op: &mut Sysctl) -> Answer {
         if count == body.max_domains {
             break;
         }
-        write_at(Vaddr(body.buffer.0), u64::from(count), &info_of(&dom))
-            .map_err(|_| errno::EFAULT)?;
+        Guest::loaded().write_at(Vaddr(body.buffer.0), u64::from(count), &info_of(&dom))?;
         count = count.saturating_add(1);
     }
     body.num_domains = count;

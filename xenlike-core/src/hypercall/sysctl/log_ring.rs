@@ -7,10 +7,9 @@ use guest_pv_abi::sysctl::{DebugKeys, ReadConsole, Sysctl};
 
 use super::{Answer, Back};
 use crate::console::{LOG_BYTES, ring_read};
-use crate::hypercall::get;
 use crate::keys;
 use crate::kit::Vaddr;
-use crate::mm::guest::copy_to_guest;
+use crate::mm::guest::Guest;
 
 /// Bytes that go to the caller at a time.
 const PIECE: usize = 512;
@@ -39,7 +38,7 @@ pub fn read(op: &mut Sysctl) -> Answer {
         let Some(bytes) = room.get(..count).filter(|bytes| !bytes.is_empty()) else {
             break;
         };
-        copy_to_guest(Vaddr(at), bytes).map_err(|_| errno::EFAULT)?;
+        Guest::loaded().write_bytes(Vaddr(at), bytes)?;
         at = at.saturating_add(count as u64);
         from = start.saturating_add(count as u64);
         left = left.saturating_sub(count);
@@ -64,7 +63,7 @@ pub fn debug_keys(op: &mut Sysctl) -> Answer {
     let body = op.u.get::<DebugKeys>();
     for n in 0..body.nr_keys.min(MOST_KEYS) {
         let at = body.keys.offset(n.into()).ok_or(errno::EFAULT)?;
-        let key = get::<u8>(at.0)?;
+        let key = Guest::loaded().read::<u8>(Vaddr(at.0))?;
         keys::press(key);
     }
     Ok(Back::Keep)

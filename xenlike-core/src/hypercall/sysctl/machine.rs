@@ -10,11 +10,10 @@ use super::{Answer, Back};
 use crate::arch::time;
 use crate::domain::notify::SCHED;
 use crate::grant::{self, Version};
-use crate::hypercall::put;
 use crate::irq::{Function, machine::book};
 use crate::kit::{PAGE_SIZE, Vaddr};
 use crate::mm::alloc;
-use crate::mm::guest::{read_at, write_at};
+use crate::mm::guest::Guest;
 
 /// The one node's number.
 const NODE: u32 = 0;
@@ -95,10 +94,10 @@ fn fill_node(body: &NumaInfo) -> Result<(), Errno> {
             memsize: bytes(alloc::total_frames()),
             memfree: bytes(alloc::free_frames()),
         };
-        put(body.meminfo.0, &info).map_err(|_| errno::EFAULT)?;
+        Guest::loaded().write(Vaddr(body.meminfo.0), &info)?;
     }
     if !body.distance.is_null() {
-        put(body.distance.0, &LOCAL_DISTANCE)?;
+        Guest::loaded().write(Vaddr(body.distance.0), &LOCAL_DISTANCE)?;
     }
     Ok(())
 }
@@ -112,13 +111,13 @@ pub fn pcitopoinfo(op: &mut Sysctl) -> Answer {
     // More than a page of names is for another call.
     body.num_devs = body.num_devs.min(MOST_AT_ONCE);
     for n in 0..u64::from(body.num_devs) {
-        let asked: PhysdevPciDevice = read_at(Vaddr(body.devs.0), n).map_err(|_| errno::EFAULT)?;
+        let asked: PhysdevPciDevice = Guest::loaded().read_at(Vaddr(body.devs.0), n)?;
         let node = if is_known(&asked) {
             NODE
         } else {
             XEN_INVALID_DEV
         };
-        write_at(Vaddr(body.nodes.0), n, &node).map_err(|_| errno::EFAULT)?;
+        Guest::loaded().write_at(Vaddr(body.nodes.0), n, &node)?;
     }
     op.u.set(&body);
     Ok(Back::Write)

@@ -14,8 +14,8 @@ mod tracing;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::sysctl::{self as abi, Sysctl};
 
+use super::Ctx;
 use super::arguments::Structure;
-use super::{Ctx, get, put};
 pub(super) use pool::scheduler as scheduler_id;
 
 /// Whether the caller's structure is to be written back.
@@ -32,13 +32,13 @@ enum Back {
 
 /// `sysctl(op)`.
 pub fn call(ctx: &mut Ctx<'_>, args: &Structure) -> Result<(), Errno> {
-    let mut op = get::<Sysctl>(args.at)?;
+    let mut op = ctx.guest().read::<Sysctl>(args.at)?;
     if op.interface_version != abi::XEN_SYSCTL_INTERFACE_VERSION {
         return Err(errno::EACCES);
     }
     ctx.require_control()?;
     if dispatch(&mut op)? == Back::Write {
-        put(args.at, &op)?;
+        ctx.guest().write(args.at, &op)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::{Answer, Back};
 use crate::cpuid::Policy;
 use crate::cpuid::machine;
 use crate::kit::Vaddr;
-use crate::mm::guest::write_at;
+use crate::mm::guest::Guest;
 
 /// What HVM domains can have, of which there are none: as on a Xen whose CPU can't virtualise.
 static NO_HVM: Policy = Policy::EMPTY;
@@ -38,7 +38,7 @@ pub fn featureset(op: &mut Sysctl) -> Answer {
         };
         let words = policy.featureset();
         for (n, word) in words.iter().take(body.nr_features as usize).enumerate() {
-            write_at(Vaddr(body.features.0), n as u64, word).map_err(|_| errno::EFAULT)?;
+            Guest::loaded().write_at(Vaddr(body.features.0), n as u64, word)?;
         }
         if (body.nr_features as usize) < words.len() {
             return Err(errno::ENOBUFS);

@@ -15,7 +15,7 @@ use crate::hypercall::{self, Ctx, Outcome};
 use crate::kit::{Mfn, Vaddr};
 use crate::life::{create, destroy, vcpus};
 use crate::mm::alloc::Where;
-use crate::mm::guest;
+use crate::mm::guest::{self as memory, map_fake};
 use crate::pagetype::{Charge, machine};
 
 /// Pages of argument memory.
@@ -48,7 +48,7 @@ impl Guest {
         vcpus::make_all(&dom).expect("vCPUs");
         dom.pages.set_max(32);
         let at = NEXT.fetch_add((PAGES + 1) << 12, Ordering::Relaxed);
-        guest::map_fake(Vaddr(at), PAGES);
+        map_fake(Vaddr(at), PAGES);
         Self { dom, at }
     }
 
@@ -115,11 +115,15 @@ impl Guest {
     }
 
     pub fn write<T: IntoBytes + Immutable>(&self, at: u64, value: &T) {
-        guest::write(Vaddr(at), value).expect("the guest's own memory");
+        memory::Guest::loaded()
+            .write(Vaddr(at), value)
+            .expect("the guest's own memory");
     }
 
     pub fn read<T: FromBytes + IntoBytes>(&self, at: u64) -> T {
-        guest::read(Vaddr(at)).expect("the guest's own memory")
+        memory::Guest::loaded()
+            .read(Vaddr(at))
+            .expect("the guest's own memory")
     }
 
     /// An address that leads nowhere.

@@ -1,205 +1,240 @@
-//! A few words of a guest's, by one instruction each and through registers: most structures that a call
-//! reads or writes are so small. A word that can't be reached lands by the exception table.
-#![cfg_attr(
-    target_os = "none",
-    expect(
-        unsafe_code,
-        reason = "loads and stores that may fault, with landings in .extable"
-    )
+//! The instructions that touch guest memory.
+//!
+//! A structure of a few words goes through registers, one instruction a word: most structures that a call reads or
+//! writes are so small, and a string instruction takes longer to begin than to run. The rest goes by `rep movs`.
+#![expect(
+    unsafe_code,
+    reason = "loads, stores and copies that may fault, with landings in .extable"
 )]
+
+use core::arch::asm;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::Fault;
 use crate::kit::Vaddr;
+use crate::mm::layout::guest_or_nowhere;
 
-/// Structures of so many words at most are read and written here.
-pub(super) const MOST: usize = 5;
+/// What a load's address becomes at a fault: no word begins there.
+const FAULTED: i64 = -1;
 
-/// Reads a structure of 1 to [`MOST`] words.
+/// Structures of so many words at most are stored through registers.
+const MAX_STORED: usize = 6;
+
+/// Opens guest memory to ring 0, where SMAP keeps it shut.
+#[inline(always)] // one instruction
+fn open() {
+    // SAFETY: takes nothing from anybody.
+    unsafe {
+        asm!(
+            crate::open_guest_memory!(),
+            options(nostack, preserves_flags)
+        )
+    };
+}
+
+/// Closes it.
+#[inline(always)] // one instruction
+fn close() {
+    // SAFETY: as before `open`.
+    unsafe {
+        asm!(
+            crate::close_guest_memory!(),
+            options(nostack, preserves_flags)
+        )
+    };
+}
+
+/// Whether [`store`] takes a `T`.
+pub(super) const fn is_stored<T>() -> bool {
+    let bytes = size_of::<T>();
+    matches!(bytes, 2 | 4) || bytes != 0 && bytes.is_multiple_of(8) && bytes <= MAX_STORED * 8
+}
+
+/// Whether [`load`] takes a `T`: what [`store`] does, and the frame of iret.
+pub(super) const fn is_loaded<T>() -> bool {
+    is_stored::<T>() || size_of::<T>() == 72
+}
+
+/// Reads a structure of a size that [`is_loaded`].
 #[inline(always)] // so that its words stay in registers
 pub(super) fn load<T: FromBytes>(at: Vaddr) -> Result<T, Fault> {
-    let value = match size_of::<T>() / 8 {
-        1 => value_of(&raw::load_1(at.0)?),
-        2 => value_of(&raw::load_2(at.0)?),
-        3 => value_of(&raw::load_3(at.0)?),
-        4 => value_of(&raw::load_4(at.0)?),
-        MOST => value_of(&raw::load_5(at.0)?),
+    let at = guest_or_nowhere(at).0;
+    let value = match size_of::<T>() {
+        2 => value_of(&load_u16(at)?),
+        4 => value_of(&load_u32(at)?),
+        8 => value_of(&load_1(at)?),
+        16 => value_of(&load_2(at)?),
+        24 => value_of(&load_3(at)?),
+        32 => value_of(&load_4(at)?),
+        40 => value_of(&load_5(at)?),
+        48 => value_of(&load_6(at)?),
+        72 => value_of(&load_9(at)?),
         _ => None,
     };
     value.ok_or(Fault)
 }
 
 #[inline(always)] // the size is known where it is called
-fn value_of<T: FromBytes, const WORDS: usize>(words: &[u64; WORDS]) -> Option<T> {
+fn value_of<T: FromBytes>(words: &(impl IntoBytes + Immutable)) -> Option<T> {
     T::read_from_bytes(words.as_bytes()).ok()
 }
 
-/// Writes a structure of 1 to [`MOST`] words to guest memory.
-#[inline(always)] // so that its words come from registers
-pub(super) fn store_value<T: IntoBytes + Immutable>(at: Vaddr, value: &T) -> Result<(), Fault> {
-    let mut words = [0; MOST];
-    let (used, _) = words.split_at_mut(size_of::<T>() / 8);
-    used.as_mut_bytes().copy_from_slice(value.as_bytes());
-    store(at, used)
+/// Functions that run one instruction for each word, and then tell whether none has faulted.
+macro_rules! loads {
+    ($($load:ident: $type:ty, $size:literal, $($word:ident $offset:literal $here:literal $back:literal),+;)+) => {$(
+        #[inline(always)] // so that the words stay in registers
+        fn $load(at: u64) -> Result<[$type; [$($offset),+].len()], Fault> {
+            let end: u64;
+            $(let $word: $type;)+
+            // SAFETY: the words begin in guest memory or nowhere, and no run of a few words from there
+            // reaches the hypervisor's; a fault lands where the address tells of it.
+            unsafe {
+                asm!(
+                    crate::open_guest_memory!(),
+                    $(concat!($here, ": mov {", stringify!($word), $size, "}, [{at} + ", $offset, "]"),)+
+                    "39:",
+                    crate::close_guest_memory!(),
+                    ".pushsection .text.guest_copy_fixup, \"ax\"",
+                    "40: mov {at}, {faulted}",
+                    "jmp 39b",
+                    ".popsection",
+                    $(crate::extable!($back, "40b"),)+
+                    at = inout(reg) at => end,
+                    faulted = const FAULTED,
+                    $($word = out(reg) $word,)+
+                    options(nostack, preserves_flags, readonly),
+                );
+            }
+            if end == FAULTED as u64 { Err(Fault) } else { Ok([$($word),+]) }
+        }
+    )+};
 }
 
-/// Writes 1 to [`MOST`] words to guest memory. On a fault, what was written before it stays.
-#[inline(always)] // so that the words come from registers
-pub(super) fn store(at: Vaddr, words: &[u64]) -> Result<(), Fault> {
-    match *words {
-        [a] => raw::store_1(at.0, a),
-        [a, b] => raw::store_2(at.0, a, b),
-        [a, b, c] => raw::store_3(at.0, a, b, c),
-        [a, b, c, d] => raw::store_4(at.0, a, b, c, d),
-        [a, b, c, d, e] => raw::store_5(at.0, a, b, c, d, e),
+loads! {
+    load_u16: u16, ":x", a 0 "20" "20b";
+    load_u32: u32, ":e", a 0 "20" "20b";
+    load_1: u64, "", a 0 "20" "20b";
+    load_2: u64, "", a 0 "20" "20b", b 8 "21" "21b";
+    load_3: u64, "", a 0 "20" "20b", b 8 "21" "21b", c 16 "22" "22b";
+    load_4: u64, "", a 0 "20" "20b", b 8 "21" "21b", c 16 "22" "22b", d 24 "23" "23b";
+    load_5: u64, "", a 0 "20" "20b", b 8 "21" "21b", c 16 "22" "22b", d 24 "23" "23b", e 32 "24" "24b";
+    load_6: u64, "", a 0 "20" "20b", b 8 "21" "21b", c 16 "22" "22b", d 24 "23" "23b", e 32 "24" "24b",
+        f 40 "25" "25b";
+    load_9: u64, "", a 0 "20" "20b", b 8 "21" "21b", c 16 "22" "22b", d 24 "23" "23b", e 32 "24" "24b",
+        f 40 "25" "25b", g 48 "26" "26b", h 56 "27" "27b", i 64 "28" "28b";
+}
+
+/// Stores words at offsets from an address, with guest memory open; leaves by `return` at a fault.
+macro_rules! store {
+    ($at:expr, $($offset:literal: $word:expr),*) => {
+        store!($at, "qword", "", $($offset: $word),*)
+    };
+    ($at:expr, $width:literal, $size:literal, $($offset:literal: $word:expr),*) => {{
+        open();
+        $(
+            // SAFETY: the words are in guest memory or nowhere, as the callers say; a fault lands at the label.
+            unsafe {
+                asm!(
+                    concat!("2: mov ", $width, " ptr [{at} + {offset}], {word", $size, "}"),
+                    crate::extable!("2b", "{fault}"),
+                    at = in(reg) $at,
+                    offset = const $offset,
+                    word = in(reg) $word,
+                    fault = label {
+                        close();
+                        return Err(Fault);
+                    },
+                    options(nostack, preserves_flags),
+                );
+            }
+        )*
+        close();
+        Ok(())
+    }};
+}
+
+/// Writes a structure of a size that [`is_stored`]. On a fault, what was written before it stays.
+#[inline(always)] // so that its words come from registers
+pub(super) fn store<T: IntoBytes + Immutable>(at: Vaddr, value: &T) -> Result<(), Fault> {
+    // No run of a few words from there reaches the hypervisor's.
+    let (at, bytes) = (guest_or_nowhere(at).0, value.as_bytes());
+    if let Ok(half) = bytes.try_into() {
+        return store!(at, "word", ":x", 0: u16::from_le_bytes(half));
+    }
+    if let Ok(word) = bytes.try_into() {
+        return store!(at, "dword", ":e", 0: u32::from_le_bytes(word));
+    }
+    let mut words = [0_u64; MAX_STORED];
+    let (used, _) = words.split_at_mut(size_of::<T>() / 8);
+    used.as_mut_bytes().copy_from_slice(bytes);
+    match *used {
+        [a] => store!(at, 0: a),
+        [a, b] => store!(at, 0: a, 8: b),
+        [a, b, c] => store!(at, 0: a, 8: b, 16: c),
+        [a, b, c, d] => store!(at, 0: a, 8: b, 16: c, 24: d),
+        [a, b, c, d, e] => store!(at, 0: a, 8: b, 16: c, 24: d, 32: e),
+        [a, b, c, d, e, f] => store!(at, 0: a, 8: b, 16: c, 24: d, 32: e, 40: f),
         _ => Err(Fault),
     }
 }
 
-/// Writes a 16-bit word to guest memory.
-#[inline(always)] // so that it comes from a register
-pub(super) fn store_u16(at: Vaddr, value: u16) -> Result<(), Fault> {
-    raw::store_u16(at.0, value)
-}
-
-#[cfg(target_os = "none")]
-mod raw {
-    use core::arch::asm;
-
-    use super::Fault;
-    use crate::kit::Vaddr;
-    use crate::mm::layout::guest_or_nowhere;
-
-    /// What the address becomes at a fault: nowhere can a whole word be read.
-    const NOWHERE: i64 = -1;
-
-    /// What a store that faulted has left to do.
-    #[inline(always)] // one instruction
-    fn close() {
-        // SAFETY: closes guest memory to ring 0.
-        unsafe {
-            asm!(
-                crate::close_guest_memory!(),
-                options(nostack, preserves_flags)
-            )
-        };
-    }
-
-    /// Functions that run one instruction for each word, and then tell whether none has faulted.
-    macro_rules! by_words {
-        ($($load:ident, $store:ident: $($word:ident $place:literal $here:literal $back:literal),+;)+) => {$(
-            #[inline(always)] // so that the words stay in registers
-            pub(super) fn $load(at: u64) -> Result<[u64; [$($place),+].len()], Fault> {
-                let at = guest_or_nowhere(Vaddr(at)).0;
-                let end: u64;
-                $(let $word: u64;)+
-                // SAFETY: the words begin in guest memory or nowhere, and no run of a few words from there
-                // reaches the hypervisor's; a fault lands where the address tells of it.
-                unsafe {
-                    asm!(
-                        crate::open_guest_memory!(),
-                        $(concat!($here, ": mov {", stringify!($word), "}, [{at} + ", $place, "]"),)+
-                        "39:",
-                        crate::close_guest_memory!(),
-                        ".pushsection .text.guest_copy_fixup, \"ax\"",
-                        "40: mov {at}, {nowhere}",
-                        "jmp 39b",
-                        ".popsection",
-                        $(crate::extable!($back, "40b"),)+
-                        at = inout(reg) at => end,
-                        nowhere = const NOWHERE,
-                        $($word = out(reg) $word,)+
-                        options(nostack, preserves_flags, readonly),
-                    );
-                }
-                if end == NOWHERE as u64 { Err(Fault) } else { Ok([$($word),+]) }
-            }
-
-            #[inline(always)] // so that the words come from registers
-            pub(super) fn $store(at: u64, $($word: u64),+) -> Result<(), Fault> {
-                let at = guest_or_nowhere(Vaddr(at)).0;
-                // SAFETY: as for loads: no word of the hypervisor's is written.
-                unsafe {
-                    asm!(
-                        crate::open_guest_memory!(),
-                        $(concat!($here, ": mov [{at} + ", $place, "], {", stringify!($word), "}"),)+
-                        crate::close_guest_memory!(),
-                        $(crate::extable!($back, "{fault}"),)+
-                        at = in(reg) at,
-                        $($word = in(reg) $word,)+
-                        fault = label {
-                            close();
-                            return Err(Fault);
-                        },
-                        options(nostack, preserves_flags),
-                    );
-                }
-                Ok(())
-            }
-        )+};
-    }
-
-    #[inline(always)] // one instruction, and those that open and close
-    pub(super) fn store_u16(at: u64, value: u16) -> Result<(), Fault> {
-        let at = guest_or_nowhere(Vaddr(at)).0;
-        // SAFETY: as for words.
-        unsafe {
-            asm!(
-                crate::open_guest_memory!(),
-                "2: mov word ptr [{at}], {value:x}",
-                crate::close_guest_memory!(),
-                crate::extable!("2b", "{fault}"),
-                at = in(reg) at,
-                value = in(reg) value,
-                fault = label {
-                    close();
-                    return Err(Fault);
-                },
-                options(nostack, preserves_flags),
-            );
+/// Writes 7 or 8 words that end at `top`, which is behind a guest address.
+#[inline(always)] // so that the words come from registers
+pub(super) fn store_below(top: u64, words: &[u64]) -> Result<(), Fault> {
+    match *words {
+        [a, b, c, d, e, f, g] => {
+            store!(top, -56: a, -48: b, -40: c, -32: d, -24: e, -16: f, -8: g)
         }
-        Ok(())
-    }
-
-    by_words! {
-        load_1, store_1: a 0 "20" "20b";
-        load_2, store_2: a 0 "20" "20b", b 8 "21" "21b";
-        load_3, store_3: a 0 "20" "20b", b 8 "21" "21b", c 16 "22" "22b";
-        load_4, store_4: a 0 "20" "20b", b 8 "21" "21b", c 16 "22" "22b", d 24 "23" "23b";
-        load_5, store_5: a 0 "20" "20b", b 8 "21" "21b", c 16 "22" "22b", d 24 "23" "23b", e 32 "24" "24b";
+        [a, b, c, d, e, f, g, h] => {
+            store!(top, -64: a, -56: b, -48: c, -40: d, -32: e, -24: f, -16: g, -8: h)
+        }
+        _ => Err(Fault),
     }
 }
 
-#[cfg(not(target_os = "none"))]
-mod raw {
-    use zerocopy::IntoBytes;
+/// Fills `out` from `at`, whose range the caller has checked; returns how many bytes were left at a fault.
+pub(super) fn copy_from(at: Vaddr, out: &mut [u8]) -> usize {
+    // SAFETY: `out` is writable for its length.
+    unsafe { copy(guest_or_nowhere(at).0, out.as_mut_ptr() as u64, out.len()) }
+}
 
-    use super::Fault;
-    use crate::kit::Vaddr;
-    use crate::mm::guest;
+/// Writes `bytes` to `at`, as [`copy_from`].
+pub(super) fn copy_to(at: Vaddr, bytes: &[u8]) -> usize {
+    // SAFETY: `bytes` is readable for its length, and the other side is no memory of the hypervisor's.
+    unsafe { copy(bytes.as_ptr() as u64, guest_or_nowhere(at).0, bytes.len()) }
+}
 
-    macro_rules! by_words {
-        ($($count:literal $load:ident $store:ident $($word:ident)+;)+) => {$(
-            pub(super) fn $load(at: u64) -> Result<[u64; $count], Fault> {
-                let mut words = [0; $count];
-                guest::copy_from_guest(words.as_mut_bytes(), Vaddr(at)).map(|()| words)
-            }
-            pub(super) fn $store(at: u64, $($word: u64),+) -> Result<(), Fault> {
-                guest::copy_to_guest(Vaddr(at), [$($word),+].as_bytes())
-            }
-        )+};
+/// Copies `bytes` from `from` to `to`; returns how many were left at a fault.
+///
+/// # Safety
+/// The hypervisor's side of the copy is `bytes` long and its own; the other is a guest range.
+#[inline(always)] // so that the guest's address is bounded in the function that uses it
+unsafe fn copy(from: u64, to: u64, bytes: usize) -> usize {
+    let left: usize;
+    open();
+    // Whole words first: a fault there leaves rcx words; then the odd bytes.
+    // SAFETY: the caller's promise; a fault on the guest's side lands at the label given in the
+    // exception table. The direction flag is clear by the ABI.
+    unsafe {
+        asm!(
+            "2: rep movsq",
+            "mov ecx, {odd:e}",
+            "3: rep movsb",
+            "4:",
+            ".pushsection .text.guest_copy_fixup, \"ax\"",
+            "5: lea rcx, [{odd} + rcx * 8]",
+            "jmp 4b",
+            ".popsection",
+            crate::extable!("2b", "5b"),
+            crate::extable!("3b", "4b"),
+            odd = in(reg) bytes & 7,
+            inout("rcx") bytes >> 3 => left,
+            inout("rsi") from => _,
+            inout("rdi") to => _,
+            options(nostack),
+        );
     }
-
-    pub(super) fn store_u16(at: u64, value: u16) -> Result<(), Fault> {
-        guest::copy_to_guest(Vaddr(at), &value.to_le_bytes())
-    }
-
-    by_words! {
-        1 load_1 store_1 a;
-        2 load_2 store_2 a b;
-        3 load_3 store_3 a b c;
-        4 load_4 store_4 a b c d;
-        5 load_5 store_5 a b c d e;
-    }
+    close();
+    left
 }

@@ -12,7 +12,7 @@ use crate::emul::privileged::Cpuid;
 use crate::emul::{Access, Base, Guest, Owner, PageFault, Segment, SegmentName};
 use crate::kit::lock::LockGuard;
 use crate::kit::{PAGE_SHIFT, Vaddr};
-use crate::mm::{alloc, guest};
+use crate::mm::alloc;
 
 /// The vCPU that trapped, with its domain's policy locked while the instruction is emulated.
 pub struct Emulated<'a, 'b> {
@@ -93,13 +93,13 @@ impl Guest for Emulated<'_, '_> {
         }
     }
     fn read(&mut self, at: Vaddr, into: &mut [u8]) -> Result<(), PageFault> {
-        match guest::copy_from_guest_partly(into, at) {
+        match self.ctx.guest().read_partly(into, at) {
             0 => Ok(()),
             left => Err(fault(at, into.len(), left, Access::Read)),
         }
     }
     fn write(&mut self, at: Vaddr, from: &[u8]) -> Result<(), PageFault> {
-        match guest::copy_to_guest_partly(at, from) {
+        match self.ctx.guest().write_partly(at, from) {
             0 => Ok(()),
             left => Err(fault(at, from.len(), left, Access::Write)),
         }
