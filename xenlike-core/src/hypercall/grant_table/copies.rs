@@ -37,10 +37,10 @@ fn copy_with(ctx: &mut Ctx<'_>, list: &mut List, sides: &mut Sides) -> Outcome {
             }
             at = at.wrapping_add(size_of::<abi::GnttabCopy>() as u64);
         }
-        list.count = list.count.saturating_sub(STRIDE);
-        if list.count == 0 {
+        if list.count <= STRIDE {
             return Outcome::Done(0);
         }
+        list.count = list.count.saturating_sub(STRIDE);
         if ctx.preempted() {
             list.array = at;
             return Outcome::Again;

@@ -61,12 +61,11 @@ impl Extents {
         })
     }
 
-    fn read(&self, ctx: &Ctx<'_>, n: u64) -> Option<u64> {
-        ctx.guest().read_at(self.list, n).ok()
-    }
-
-    fn write(&self, ctx: &Ctx<'_>, n: u64, frame: Mfn) -> Option<()> {
-        ctx.guest().write_at(self.list, n, &frame.0).ok()
+    /// Where the number of extent `n`'s first frame is in the caller's list.
+    fn at(&self, n: u64) -> Option<Vaddr> {
+        // There are at most 2^26 extents: the product does not overflow.
+        self.list
+            .checked_add(n.wrapping_mul(size_of::<u64>() as u64))
     }
 
     fn frames(&self) -> u64 {
@@ -119,7 +118,7 @@ pub(super) fn increase(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
         if extents.list.0 == 0 {
             Some(())
         } else {
-            extents.write(ctx, n, first)
+            ctx.guest().write(extents.at(n)?, &first.0).ok()
         }
     })
 }
@@ -134,12 +133,13 @@ pub(super) fn populate(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
     }
     let mut stock = Stock::default();
     let outcome = extents.each(ctx, args, |ctx, n| {
-        let pfn = extents.read(ctx, n)?;
+        let at = extents.at(n)?;
+        let pfn = ctx.guest().read::<u64>(at).ok()?;
         let first = stock.take(&extents, n)?;
         for k in 0..extents.frames() {
             m2p::set(first.add(k), Pfn(pfn.wrapping_add(k)));
         }
-        extents.write(ctx, n, first)
+        ctx.guest().write(at, &first.0).ok()
     });
     stock.give_back(&extents);
     outcome
@@ -194,7 +194,9 @@ pub(super) fn decrease(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
     };
     let mut leaving = machine().leaving(&extents.dom.pages);
     extents.each(ctx, args, |ctx, n| {
-        let first = extents.dom.resolve(Gfn(extents.read(ctx, n)?))?;
+        let first = extents
+            .dom
+            .resolve(Gfn(ctx.guest().read(extents.at(n)?).ok()?))?;
         for k in 0..extents.frames() {
             let mfn = first.add(k);
             machine()

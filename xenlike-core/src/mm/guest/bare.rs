@@ -12,6 +12,8 @@ use core::arch::asm;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::Fault;
+use super::frames::Told;
+use crate::arch::frame::TrapFrame;
 use crate::kit::Vaddr;
 use crate::mm::layout::guest_or_nowhere;
 
@@ -113,7 +115,6 @@ macro_rules! loads {
 
 loads! {
     load_u16: u16, ":x", a 0 "20" "20b";
-    load_u32: u32, ":e", a 0 "20" "20b";
     load_1: u64, "", a 0 "20" "20b";
     load_2: u64, "", a 0 "20" "20b", b 8 "21" "21b";
     load_3: u64, "", a 0 "20" "20b", b 8 "21" "21b", c 16 "22" "22b";
@@ -123,6 +124,35 @@ loads! {
         f 40 "25" "25b";
     load_9: u64, "", a 0 "20" "20b", b 8 "21" "21b", c 16 "22" "22b", d 24 "23" "23b", e 32 "24" "24b",
         f 40 "25" "25b", g 48 "26" "26b", h 56 "27" "27b", i 64 "28" "28b";
+}
+
+/// Likewise for half a word, which is told from a fault by its upper half: no second register is needed.
+#[inline(always)] // so that it stays in a register
+fn load_u32(at: u64) -> Result<u32, Fault> {
+    let value: u64;
+    // SAFETY: as above.
+    unsafe {
+        asm!(
+            crate::open_guest_memory!(),
+            "20: mov {value:e}, [{at}]",
+            "39:",
+            crate::close_guest_memory!(),
+            ".pushsection .text.guest_copy_fixup, \"ax\"",
+            "40: mov {value}, {faulted}",
+            "jmp 39b",
+            ".popsection",
+            crate::extable!("20b", "40b"),
+            at = in(reg) at,
+            faulted = const FAULTED,
+            value = lateout(reg) value,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    if value == FAULTED as u64 {
+        Err(Fault)
+    } else {
+        Ok(value as u32)
+    }
 }
 
 /// Stores words at offsets from an address, with guest memory open; leaves by `return` at a fault.
@@ -179,17 +209,16 @@ pub(super) fn store<T: IntoBytes + Immutable>(at: Vaddr, value: &T) -> Result<()
     }
 }
 
-/// Writes 7 or 8 words that end at `top`, which is behind a guest address.
-#[inline(always)] // so that the words come from registers
-pub(super) fn store_below(top: u64, words: &[u64]) -> Result<(), Fault> {
-    match *words {
-        [a, b, c, d, e, f, g] => {
-            store!(top, -56: a, -48: b, -40: c, -32: d, -24: e, -16: f, -8: g)
+/// Writes the frame of [`Guest::push_frame`](super::Guest::push_frame), which ends at `top`, behind a guest address.
+#[inline(always)] // so that registers go from frame to frame
+pub(super) fn push_frame(top: u64, regs: &TrapFrame, told: Told) -> Result<(), Fault> {
+    match told.error {
+        Some(error) => {
+            store!(top, -8: regs.ss & 0xffff, -16: regs.rsp, -24: told.rflags, -32: told.cs,
+            -40: regs.rip, -48: u64::from(error), -56: regs.r11, -64: regs.rcx)
         }
-        [a, b, c, d, e, f, g, h] => {
-            store!(top, -64: a, -56: b, -48: c, -40: d, -32: e, -24: f, -16: g, -8: h)
-        }
-        _ => Err(Fault),
+        None => store!(top, -8: regs.ss & 0xffff, -16: regs.rsp, -24: told.rflags, -32: told.cs,
+            -40: regs.rip, -48: regs.r11, -56: regs.rcx),
     }
 }
 

@@ -25,20 +25,10 @@ impl Guest<'_> {
     /// The stack is not the guest's, not there or not writable. Some words may have been written.
     #[inline(always)] // so that registers go from frame to frame
     pub fn push_frame(self, top: u64, regs: &TrapFrame, told: Told) -> Result<u64, Fault> {
-        let TrapFrame {
-            rcx, r11, rip, rsp, ..
-        } = *regs;
-        let (Told { cs, rflags, error }, ss) = (told, regs.ss & 0xffff);
-        let bytes = if error.is_some() { 64 } else { 56 };
+        let bytes = if told.error.is_some() { 64 } else { 56 };
         // The whole frame is the guest's if its first word is: see `guest_or_nowhere`.
         let at = guest_or_nowhere(Vaddr(top.wrapping_sub(bytes))).0;
-        let top = at.wrapping_add(bytes);
-        match error {
-            Some(error) => {
-                raw::store_below(top, &[rcx, r11, error.into(), rip, cs, rflags, rsp, ss])?;
-            }
-            None => raw::store_below(top, &[rcx, r11, rip, cs, rflags, rsp, ss])?,
-        }
+        raw::push_frame(at.wrapping_add(bytes), regs, told)?;
         Ok(at)
     }
 }

@@ -2,10 +2,13 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::Fault;
+use super::frames::Told;
+use crate::arch::frame::TrapFrame;
 use crate::kit::{Lock, PAGE_SIZE, Rank, Vaddr};
 use crate::mm::layout::guest_or_nowhere;
 
@@ -64,7 +67,13 @@ pub(super) fn store<T: IntoBytes + Immutable>(at: Vaddr, value: &T) -> Result<()
     }
 }
 
-pub(super) fn store_below(top: u64, words: &[u64]) -> Result<(), Fault> {
+pub(super) fn push_frame(top: u64, regs: &TrapFrame, told: Told) -> Result<(), Fault> {
+    let interrupted = [regs.rip, told.cs, told.rflags, regs.rsp, regs.ss & 0xffff];
+    let words: Vec<u64> = [regs.rcx, regs.r11]
+        .into_iter()
+        .chain(told.error.map(u64::from))
+        .chain(interrupted)
+        .collect();
     let at = top.wrapping_sub(words.len() as u64 * 8);
     match copy_to(Vaddr(at), words.as_bytes()) {
         0 => Ok(()),

@@ -51,11 +51,6 @@ impl Guest<'_> {
         if raw::is_loaded::<T>() {
             return raw::load(at);
         }
-        self.read_large(at)
-    }
-
-    #[inline(never)] // there is nothing to gain by a body for each caller
-    fn read_large<T: FromBytes + IntoBytes>(self, at: Vaddr) -> Result<T, Fault> {
         let mut value = T::new_zeroed();
         self.read_bytes(value.as_mut_bytes(), at)?;
         Ok(value)
@@ -72,13 +67,13 @@ impl Guest<'_> {
     }
 
     /// Reads element `index` of an array of the ABI.
-    #[inline]
+    #[inline(always)] // as `read`
     pub fn read_at<T: FromBytes + IntoBytes>(self, array: Vaddr, index: u64) -> Result<T, Fault> {
         self.read(element::<T>(array, index)?)
     }
 
     /// Writes element `index` of an array of the ABI.
-    #[inline]
+    #[inline(always)] // as `write`
     pub fn write_at<T: IntoBytes + Immutable>(
         self,
         array: Vaddr,
@@ -90,16 +85,18 @@ impl Guest<'_> {
 
     /// Fills `out`. On a fault, what was read before it stays.
     pub fn read_bytes(self, out: &mut [u8], at: Vaddr) -> Result<(), Fault> {
-        match self.read_partly(out, at) {
-            0 => check(at, out.len()),
+        check(at, out.len())?;
+        match raw::copy_from(at, out) {
+            0 => Ok(()),
             _ => Err(Fault),
         }
     }
 
     /// Writes `bytes`. On a fault, what was written before it stays.
     pub fn write_bytes(self, at: Vaddr, bytes: &[u8]) -> Result<(), Fault> {
-        match self.write_partly(at, bytes) {
-            0 => check(at, bytes.len()),
+        check(at, bytes.len())?;
+        match raw::copy_to(at, bytes) {
+            0 => Ok(()),
             _ => Err(Fault),
         }
     }
