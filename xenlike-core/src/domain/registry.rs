@@ -1,29 +1,24 @@
 //! All domains, by id. A domain stays listed until the last of its frames is back. Looking one up
 //! takes no lock.
 
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Domain;
-use crate::kit::{DomId, IdTable, Once};
+use crate::kit::{DomId, IdTable};
 
 static DOMAINS: IdTable<Domain> = IdTable::new();
-
-/// Who was listed under another id before: deadlines that were set then still name that.
-static RENAMED: Once<(DomId, Weak<Domain>)> = Once::new();
 
 /// The domain `id`, counted: it can't go while the caller holds it.
 pub fn lookup(id: DomId) -> Option<Arc<Domain>> {
     DOMAINS.get(id)
 }
 
-/// As [`lookup`], for the core's own notes: the boot domain that became domain 0 is found by the id
-/// it had.
+/// As [`lookup`], for keys of timers, which keep the id that a domain was created with: when the boot domain is
+/// gone, it may have become domain 0. If that is another domain, it gets a deadline that is not its own, and finds
+/// that nothing of its own is due.
 pub fn lookup_noted(id: DomId) -> Option<Arc<Domain>> {
-    lookup(id).or_else(|| {
-        let (old, domain) = RENAMED.get()?;
-        if *old == id { domain.upgrade() } else { None }
-    })
+    lookup(id).or_else(|| lookup(DomId::DOM0).filter(|_| id == DomId::BOOT))
 }
 
 /// Lists a new domain. Refused (the domain comes back) if the id is taken.
@@ -45,7 +40,6 @@ pub fn rename(old: DomId, new: DomId) -> bool {
     if DOMAINS.insert(new, Arc::clone(&domain)).is_err() {
         return false;
     }
-    RENAMED.call_once(|| (old, Arc::downgrade(&domain)));
     domain.set_id(new);
     DOMAINS.remove(old, &domain)
 }

@@ -222,8 +222,6 @@ pub fn become_dom0(dom: &Arc<Domain>) -> Result<(), Refused> {
     machine().rename(&dom.pages, DomId::DOM0);
     pagetype::register(Arc::clone(&dom.pages)).map_err(|_| Refused::Exists)?;
     pagetype::forget(old, &dom.pages);
-    dom.events.rename(DomId::DOM0);
-    dom.grants.rename(DomId::DOM0);
     give(dom);
     Ok(())
 }
