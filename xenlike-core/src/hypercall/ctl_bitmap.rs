@@ -12,29 +12,29 @@ const OWN_BYTES: usize = size_of::<CpuSet>();
 const MOST_BYTES: usize = 4096;
 
 /// The CPUs of the caller's bitmap; bits beyond those that it says it has are clear.
-pub fn read(map: &CtlBitmap) -> Result<CpuSet, Errno> {
+pub fn read(guest: Guest<'_>, map: &CtlBitmap) -> Result<CpuSet, Errno> {
     let bits = map.nr_bits.min(u64::BITS);
     let mut bytes = [0; OWN_BYTES];
     let wanted = bits.div_ceil(8) as usize;
     if let Some(start) = bytes.get_mut(..wanted) {
-        Guest::loaded().read_bytes(start, Vaddr(map.bitmap.0))?;
+        guest.read_bytes(start, Vaddr(map.bitmap.0))?;
     }
     let set = CpuSet(u64::from_le_bytes(bytes));
     Ok(set.and(CpuSet::first_n(bits)))
 }
 
 /// Writes a set to the caller's bitmap, all of whose bytes are defined afterwards.
-pub fn write(map: &CtlBitmap, set: CpuSet) -> Result<(), Errno> {
+pub fn write(guest: Guest<'_>, map: &CtlBitmap, set: CpuSet) -> Result<(), Errno> {
     const NONE: [u8; 64] = [0; 64];
     let room = (map.nr_bits.div_ceil(8) as usize).min(MOST_BYTES);
     let bytes = set.and(CpuSet::first_n(map.nr_bits)).0.to_le_bytes();
     let own = bytes.get(..room).unwrap_or(&bytes);
-    Guest::loaded().write_bytes(Vaddr(map.bitmap.0), own)?;
+    guest.write_bytes(Vaddr(map.bitmap.0), own)?;
     let mut done = own.len();
     while done < room {
         let piece = NONE.get(..room.saturating_sub(done)).unwrap_or(&NONE);
         let at = map.bitmap.offset(done as u64).ok_or(errno::EFAULT)?;
-        Guest::loaded().write_bytes(Vaddr(at.0), piece)?;
+        guest.write_bytes(Vaddr(at.0), piece)?;
         done = done.saturating_add(piece.len());
     }
     Ok(())
@@ -61,21 +61,21 @@ mod tests {
     fn bits_beyond_the_callers_are_cut() {
         map_fake(Vaddr(VA), 1);
         GUEST.write_bytes(Vaddr(VA), &[0xff; 16]).unwrap();
-        assert_eq!(read(&map(10)), Ok(CpuSet(0x3ff)));
-        assert_eq!(read(&map(1000)), Ok(CpuSet::ALL));
-        assert_eq!(read(&map(0)), Ok(CpuSet::EMPTY));
-        write(&map(4), CpuSet(0xf5)).unwrap();
+        assert_eq!(read(GUEST, &map(10)), Ok(CpuSet(0x3ff)));
+        assert_eq!(read(GUEST, &map(1000)), Ok(CpuSet::ALL));
+        assert_eq!(read(GUEST, &map(0)), Ok(CpuSet::EMPTY));
+        write(GUEST, &map(4), CpuSet(0xf5)).unwrap();
         let mut seen = [0; 16];
         GUEST.read_bytes(&mut seen, Vaddr(VA)).unwrap();
         assert_eq!(seen[..2], [5, 0xff]);
-        write(&map(100), CpuSet(0x102)).unwrap();
+        write(GUEST, &map(100), CpuSet(0x102)).unwrap();
         GUEST.read_bytes(&mut seen, Vaddr(VA)).unwrap();
         assert_eq!(seen[..14], [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff]);
-        assert_eq!(write(&map(u32::MAX), CpuSet::EMPTY), Ok(()));
+        assert_eq!(write(GUEST, &map(u32::MAX), CpuSet::EMPTY), Ok(()));
         let nowhere = CtlBitmap {
             bitmap: GuestHandle(0x7777_0000),
             ..map(8)
         };
-        assert_eq!(read(&nowhere), Err(errno::EFAULT));
+        assert_eq!(read(GUEST, &nowhere), Err(errno::EFAULT));
     }
 }

@@ -9,9 +9,8 @@ use super::arguments::Nothing;
 use super::{Ctx, Outcome};
 use crate::arch::frame::TrapFrame;
 use crate::arch::rflags;
-use crate::domain::{Domain, Vcpu, VcpuState, notify};
+use crate::domain::notify;
 use crate::kit::Vaddr;
-use crate::mm::guest::Guest;
 use crate::pv::bounce::Stuck;
 use crate::pv::state::{in_ring3, mode};
 
@@ -19,22 +18,17 @@ use crate::pv::state::{in_ring3, mode};
 /// registers that it names.
 #[inline(always)] // the way back from every trap pays for no other's frame
 pub fn call(ctx: &mut Ctx<'_>, _: &Nothing) -> Outcome {
-    match go_back(ctx.vcpu, ctx.dom, ctx.st, ctx.regs) {
+    match go_back(ctx) {
         Ok(()) => Outcome::Replaced,
         Err(stuck) => Outcome::Crash(stuck.why()),
     }
 }
 
 #[inline(always)] // as above
-fn go_back(
-    vcpu: &Vcpu,
-    dom: &Domain,
-    st: &mut VcpuState,
-    regs: &mut TrapFrame,
-) -> Result<(), Stuck> {
-    let frame = Guest::loaded()
-        .read::<IretContext>(Vaddr(regs.rsp))
-        .map_err(|_| Stuck::BadFrame)?;
+fn go_back(ctx: &mut Ctx<'_>) -> Result<(), Stuck> {
+    let frame = ctx.guest().read::<IretContext>(Vaddr(ctx.regs.rsp));
+    let frame = frame.map_err(|_| Stuck::BadFrame)?;
+    let (vcpu, st, regs) = (ctx.vcpu, &mut *ctx.st, &mut *ctx.regs);
     // The selectors get ring 3 whatever the guest wrote: it never names a ring below its own.
     if frame.cs & 3 == 3 {
         mode::enter_user(st.pv_mut()).map_err(|_| Stuck::NoUserTable)?;
@@ -45,7 +39,7 @@ fn go_back(
         regs.rcx = frame.rcx;
         regs.r11 = frame.r11;
     }
-    if dom.assists(VMASST_TYPE_ARCHITECTURAL_IOPL) {
+    if ctx.dom.assists(VMASST_TYPE_ARCHITECTURAL_IOPL) {
         st.pv_mut().iopl = (frame.rflags >> 12 & 3) as u8;
     }
     regs.rip = frame.rip;

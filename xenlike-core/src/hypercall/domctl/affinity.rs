@@ -11,6 +11,7 @@ use crate::domain::notify::SCHED;
 use crate::domain::{Domain, Vcpu};
 use crate::hypercall::ctl_bitmap;
 use crate::kit::{CpuSet, VcpuId};
+use crate::mm::guest::Guest;
 
 /// The flags that mean something.
 const KNOWN: u32 =
@@ -27,20 +28,20 @@ fn subject<'a>(dom: &'a Domain, body: &VcpuAffinity) -> Result<&'a Arc<Vcpu>, Er
 }
 
 /// XEN_DOMCTL_setvcpuaffinity
-pub fn set(dom: &Domain, op: &mut Domctl) -> Answered {
+pub fn set(guest: Guest<'_>, dom: &Domain, op: &mut Domctl) -> Answered {
     let body = op.u.get::<VcpuAffinity>();
     let vcpu = subject(dom, &body)?;
     let online = SCHED.online().and(dom.share.cpus());
     let (mut new_hard, mut new_soft) = (None, None);
     if body.flags & abi::XEN_VCPUAFFINITY_HARD != 0 {
-        let hard = ctl_bitmap::read(&body.cpumap_hard)?;
+        let hard = ctl_bitmap::read(guest, &body.cpumap_hard)?;
         if hard.and(online).is_empty() {
             return Err(errno::EINVAL);
         }
         new_hard = Some(hard);
     }
     if body.flags & abi::XEN_VCPUAFFINITY_SOFT != 0 {
-        let soft = ctl_bitmap::read(&body.cpumap_soft)?;
+        let soft = ctl_bitmap::read(guest, &body.cpumap_soft)?;
         if soft.is_empty() {
             return Err(errno::EINVAL);
         }
@@ -61,32 +62,32 @@ pub fn set(dom: &Domain, op: &mut Domctl) -> Answered {
     }
     drop(pinned);
     // What holds in effect goes back to the caller.
-    tell(&body, hard.and(online), soft.and(online).and(hard))?;
+    tell(guest, &body, hard.and(online), soft.and(online).and(hard))?;
     Ok(Answer::Write)
 }
 
 /// XEN_DOMCTL_getvcpuaffinity
-pub fn get(dom: &Domain, op: &mut Domctl) -> Answered {
+pub fn get(guest: Guest<'_>, dom: &Domain, op: &mut Domctl) -> Answered {
     let body = op.u.get::<VcpuAffinity>();
     let vcpu = subject(dom, &body)?;
     let (hard, soft) = SCHED.affinity(vcpu.unit).ok_or(errno::ESRCH)?;
-    tell(&body, hard, soft)?;
+    tell(guest, &body, hard, soft)?;
     Ok(Answer::Write)
 }
 
-fn tell(body: &VcpuAffinity, hard: CpuSet, soft: CpuSet) -> Result<(), Errno> {
+fn tell(guest: Guest<'_>, body: &VcpuAffinity, hard: CpuSet, soft: CpuSet) -> Result<(), Errno> {
     if body.flags & abi::XEN_VCPUAFFINITY_HARD != 0 {
-        ctl_bitmap::write(&body.cpumap_hard, hard)?;
+        ctl_bitmap::write(guest, &body.cpumap_hard, hard)?;
     }
     if body.flags & abi::XEN_VCPUAFFINITY_SOFT != 0 {
-        ctl_bitmap::write(&body.cpumap_soft, soft)?;
+        ctl_bitmap::write(guest, &body.cpumap_soft, soft)?;
     }
     Ok(())
 }
 
 /// XEN_DOMCTL_setnodeaffinity: there is one node, and every domain is on it.
-pub fn set_nodes(op: &Domctl) -> Answered {
-    let nodes = ctl_bitmap::read(&op.u.get::<NodeAffinity>().nodemap)?;
+pub fn set_nodes(guest: Guest<'_>, op: &Domctl) -> Answered {
+    let nodes = ctl_bitmap::read(guest, &op.u.get::<NodeAffinity>().nodemap)?;
     if nodes.and(NODES).is_empty() {
         return Err(errno::EINVAL);
     }
@@ -94,7 +95,7 @@ pub fn set_nodes(op: &Domctl) -> Answered {
 }
 
 /// XEN_DOMCTL_getnodeaffinity
-pub fn get_nodes(op: &Domctl) -> Answered {
-    ctl_bitmap::write(&op.u.get::<NodeAffinity>().nodemap, NODES)?;
+pub fn get_nodes(guest: Guest<'_>, op: &Domctl) -> Answered {
+    ctl_bitmap::write(guest, &op.u.get::<NodeAffinity>().nodemap, NODES)?;
     Ok(Answer::Write)
 }

@@ -14,16 +14,16 @@ use crate::pagetype::{PageType, machine};
 const MOST_FRAMES: u64 = 1024;
 
 /// XEN_DOMCTL_getpageframeinfo3
-pub fn getpageframeinfo3(dom: &Domain, op: &Domctl) -> Answered {
+pub fn getpageframeinfo3(guest: Guest<'_>, dom: &Domain, op: &Domctl) -> Answered {
     let body = op.u.get::<GetPageFrameInfo3>();
     if body.num > MOST_FRAMES {
         return Err(errno::E2BIG);
     }
     let array = Vaddr(body.array.0);
     for n in 0..body.num {
-        let frame = Guest::loaded().read_at::<u64>(array, n)?;
+        let frame = guest.read_at::<u64>(array, n)?;
         let kind = u64::from(kind_of(dom, Gfn(frame)));
-        Guest::loaded().write_at(array, n, &kind)?;
+        guest.write_at(array, n, &kind)?;
     }
     Ok(Answer::Done)
 }

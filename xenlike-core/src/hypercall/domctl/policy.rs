@@ -21,23 +21,29 @@ use crate::mm::guest::Guest;
 type Array = (GuestHandle, u32);
 
 /// Writes a policy out; tells how many leaves and MSRs it has. For a null array it tells the most of any policy.
-pub fn write_policy(policy: &Policy, leaves: Array, msrs: Array) -> Result<(u32, u32), Errno> {
+pub fn write_policy(
+    guest: Guest<'_>,
+    policy: &Policy,
+    leaves: Array,
+    msrs: Array,
+) -> Result<(u32, u32), Errno> {
     let (mut leaf_count, mut msr_count) = (0, 0);
     if leaves.0.is_null() {
         leaf_count = MAX_LEAVES;
     } else {
-        policy.write_leaves(|leaf| write_element(leaves, &mut leaf_count, &leaf))?;
+        policy.write_leaves(|leaf| write_element(guest, leaves, &mut leaf_count, &leaf))?;
     }
     if msrs.0.is_null() {
         return Ok((leaf_count, MAX_MSRS));
     }
     for msr in policy.msrs() {
-        write_element(msrs, &mut msr_count, &msr)?;
+        write_element(guest, msrs, &mut msr_count, &msr)?;
     }
     Ok((leaf_count, msr_count))
 }
 
 fn write_element<T: IntoBytes + Immutable>(
+    guest: Guest<'_>,
     (array, room): Array,
     index: &mut u32,
     item: &T,
@@ -45,16 +51,17 @@ fn write_element<T: IntoBytes + Immutable>(
     if *index >= room {
         return Err(errno::ENOBUFS);
     }
-    Guest::loaded().write_at(Vaddr(array.0), u64::from(*index), item)?;
+    guest.write_at(Vaddr(array.0), u64::from(*index), item)?;
     *index = index.saturating_add(1);
     Ok(())
 }
 
 /// XEN_DOMCTL_get_cpu_policy
-pub fn get(dom: &Domain, op: &mut Domctl) -> Answered {
+pub fn get(guest: Guest<'_>, dom: &Domain, op: &mut Domctl) -> Answered {
     let mut body = op.u.get::<CpuPolicy>();
     let policy = dom.cpuid.lock().clone();
     let (leaves, msrs) = write_policy(
+        guest,
         &policy,
         (body.leaves, body.nr_leaves),
         (body.msrs, body.nr_msrs),

@@ -9,14 +9,14 @@ use crate::life::hardware_domain::{self, Efi};
 use crate::mm::guest::Guest;
 
 /// Of a PC's BIOS nothing is kept of its disks and monitor; the shift keys were up.
-pub fn info(op: &mut PlatformOp) -> Result<i64, Errno> {
+pub fn info(guest: Guest<'_>, op: &mut PlatformOp) -> Result<i64, Errno> {
     let mut body = op.u.get::<abi::FirmwareInfo>();
     match body.type_ {
         abi::XEN_FW_DISK_INFO | abi::XEN_FW_DISK_MBR_SIGNATURE => Err(errno::ENOENT),
         abi::XEN_FW_VBEDDC_INFO => Err(errno::ESRCH),
         abi::XEN_FW_EFI_INFO => {
             let efi = hardware_domain::efi().ok_or(errno::ENOSYS)?;
-            efi_info(efi, &mut body)?;
+            efi_info(guest, efi, &mut body)?;
             op.u.set(&body);
             Ok(0)
         }
@@ -26,7 +26,7 @@ pub fn info(op: &mut PlatformOp) -> Result<i64, Errno> {
     }
 }
 
-fn efi_info(efi: &Efi, body: &mut abi::FirmwareInfo) -> Result<(), Errno> {
+fn efi_info(guest: Guest<'_>, efi: &Efi, body: &mut abi::FirmwareInfo) -> Result<(), Errno> {
     match body.index {
         abi::XEN_FW_EFI_VERSION => body.u.set(&efi.revision),
         abi::XEN_FW_EFI_RT_VERSION => body.u.set(&efi.runtime_revision),
@@ -40,7 +40,7 @@ fn efi_info(efi: &Efi, body: &mut abi::FirmwareInfo) -> Result<(), Errno> {
             vendor.revision = efi.vendor_revision;
             let room = vendor.bufsz / 2;
             for (n, unit) in (0..room).zip(efi.vendor.iter().chain(&[0])) {
-                Guest::loaded().write_at(Vaddr(vendor.name.0), u64::from(n), unit)?;
+                guest.write_at(Vaddr(vendor.name.0), u64::from(n), unit)?;
             }
             body.u.set(&vendor);
         }
@@ -61,7 +61,7 @@ fn efi_info(efi: &Efi, body: &mut abi::FirmwareInfo) -> Result<(), Errno> {
 
 /// XENPF_set_processor_pminfo. The core controls neither power nor performance states: what domain 0 wants to tell
 /// the firmware by _PDC it may, and nothing else is taken.
-pub fn processor_power(op: &PlatformOp) -> Result<i64, Errno> {
+pub fn processor_power(guest: Guest<'_>, op: &PlatformOp) -> Result<i64, Errno> {
     /// `_PDC` (ACPI 3.0 §8.4.1): revision, count, capabilities.
     const REVISION: u32 = 1;
     let body = op.u.get::<abi::SetProcessorPminfo>();
@@ -69,7 +69,7 @@ pub fn processor_power(op: &PlatformOp) -> Result<i64, Errno> {
         return Err(errno::ENOSYS);
     }
     let word = |n| {
-        Guest::loaded()
+        guest
             .read_at::<u32>(Vaddr(body.pdc.0), n)
             .map_err(|_| errno::EFAULT)
     };

@@ -18,23 +18,23 @@ use crate::mm::heap;
 const MAX_BYTES: u32 = 32 << 20;
 
 /// XENPF_microcode_update.
-pub fn update(op: &PlatformOp) -> Result<i64, Errno> {
+pub fn update(guest: Guest<'_>, op: &PlatformOp) -> Result<i64, Errno> {
     let body = op.u.get::<MicrocodeUpdate>();
-    load(Vaddr(body.data.0), body.length, Version::Newer)
+    load(guest, Vaddr(body.data.0), body.length, Version::Newer)
 }
 
 /// XENPF_microcode_update2, which can ask for any revision.
-pub fn update2(op: &PlatformOp) -> Result<i64, Errno> {
+pub fn update2(guest: Guest<'_>, op: &PlatformOp) -> Result<i64, Errno> {
     let body = op.u.get::<MicrocodeUpdate2>();
     let version = match body.flags {
         0 => Version::Newer,
         abi::XENPF_UCODE_FORCE => Version::Any,
         _ => return Err(errno::EINVAL),
     };
-    load(Vaddr(body.data.0), body.length, version)
+    load(guest, Vaddr(body.data.0), body.length, version)
 }
 
-fn load(at: Vaddr, length: u32, version: Version) -> Result<i64, Errno> {
+fn load(guest: Guest<'_>, at: Vaddr, length: u32, version: Version) -> Result<i64, Errno> {
     if length > MAX_BYTES {
         return Err(errno::E2BIG);
     }
@@ -45,7 +45,7 @@ fn load(at: Vaddr, length: u32, version: Version) -> Result<i64, Errno> {
         return Err(errno::ENOMEM);
     }
     file.resize(length as usize, 0);
-    Guest::loaded().read_bytes(&mut file, at)?;
+    guest.read_bytes(&mut file, at)?;
     match on_all_cpus(&file, version) {
         Ok(revision) => {
             log::info!("microcode: all CPUs have been updated to revision {revision:#x}");

@@ -36,14 +36,14 @@ pub fn call(ctx: &mut Ctx<'_>, args: &Structure) -> Result<i64, Errno> {
         abi::XENPF_SETTIME32 => return set_time32(&op),
         abi::XENPF_SETTIME64 => return set_time64(&op),
         abi::XENPF_ENTER_ACPI_SLEEP => return enter_sleep(&op),
-        abi::XENPF_SET_PROCESSOR_PMINFO => return firmware::processor_power(&op),
+        abi::XENPF_SET_PROCESSOR_PMINFO => return firmware::processor_power(ctx.guest(), &op),
         abi::XENPF_READ_MEMTYPE => firmware::memory_type(&mut op)?,
-        abi::XENPF_FIRMWARE_INFO => firmware::info(&mut op)?,
-        abi::XENPF_GETIDLETIME => idle_times(&mut op)?,
+        abi::XENPF_FIRMWARE_INFO => firmware::info(ctx.guest(), &mut op)?,
+        abi::XENPF_GETIDLETIME => idle_times(ctx.guest(), &mut op)?,
         abi::XENPF_GET_CPUINFO => cpu_info(&mut op)?,
         abi::XENPF_GET_CPU_VERSION => cpu_version(&mut op)?,
         abi::XENPF_GET_DOM0_CONSOLE => screen(&mut op)?,
-        abi::XENPF_RESOURCE_OP => return registers::resource_op(&op),
+        abi::XENPF_RESOURCE_OP => return registers::resource_op(ctx.guest(), &op),
         abi::XENPF_GET_UCODE_REVISION => registers::ucode_revision(&mut op)?,
         abi::XENPF_CPU_ONLINE => return hotplug(&op, hotplug::online),
         abi::XENPF_CPU_OFFLINE => return hotplug(&op, hotplug::offline),
@@ -51,8 +51,8 @@ pub fn call(ctx: &mut Ctx<'_>, args: &Structure) -> Result<i64, Errno> {
             log::warn!("domain 0 wants to add a CPU: xenlike keeps those of the boot");
             return Err(errno::ENOSYS);
         }
-        abi::XENPF_MICROCODE_UPDATE => return microcode::update(&op),
-        abi::XENPF_MICROCODE_UPDATE2 => return microcode::update2(&op),
+        abi::XENPF_MICROCODE_UPDATE => return microcode::update(ctx.guest(), &op),
+        abi::XENPF_MICROCODE_UPDATE2 => return microcode::update2(ctx.guest(), &op),
         // Memory types, frequencies, EFI calls: not in this hypervisor.
         _ => return Err(errno::ENOSYS),
     };
@@ -113,18 +113,18 @@ fn enter_sleep(op: &PlatformOp) -> Result<i64, Errno> {
 }
 
 /// How long each CPU of the caller's map had nothing to run.
-fn idle_times(op: &mut PlatformOp) -> Result<i64, Errno> {
+fn idle_times(guest: Guest<'_>, op: &mut PlatformOp) -> Result<i64, Errno> {
     let mut body = op.u.get::<abi::Getidletime>();
     let map = guest_pv_abi::xen::CtlBitmap {
         bitmap: body.cpumap_bitmap,
         nr_bits: body.cpumap_nr_cpus,
         _gap0: [0; 4],
     };
-    let online = super::ctl_bitmap::read(&map)?.and(SCHED.online());
+    let online = super::ctl_bitmap::read(guest, &map)?.and(SCHED.online());
     for cpu in online.iter() {
-        Guest::loaded().write_at(Vaddr(body.idletime.0), u64::from(cpu.0), &idle_ns(cpu))?;
+        guest.write_at(Vaddr(body.idletime.0), u64::from(cpu.0), &idle_ns(cpu))?;
     }
-    super::ctl_bitmap::write(&map, online)?;
+    super::ctl_bitmap::write(guest, &map, online)?;
     body.now = time::now_ns();
     op.u.set(&body);
     Ok(0)

@@ -25,7 +25,7 @@ const VM_CR: u64 = 0xc001_0114;
 
 /// XENPF_resource_op: entries up to the first that can't be had, which holds its error then. The result is how many
 /// could.
-pub fn resource_op(op: &PlatformOp) -> Result<i64, Errno> {
+pub fn resource_op(guest: Guest<'_>, op: &PlatformOp) -> Result<i64, Errno> {
     let body = op.u.get::<ResourceOp>();
     if body.nr_entries > MAX_ENTRIES {
         return Err(errno::EINVAL);
@@ -35,13 +35,13 @@ pub fn resource_op(op: &PlatformOp) -> Result<i64, Errno> {
     }
     for n in 0..u64::from(body.nr_entries) {
         let at = Vaddr(body.entries.0);
-        let mut entry: ResourceEntry = Guest::loaded().read_at(at, n)?;
+        let mut entry: ResourceEntry = guest.read_at(at, n)?;
         let value = resource(&entry);
         match value {
             Ok(value) => entry.val = value,
             Err(error) => entry.cmd = error.to_ret() as u32,
         }
-        Guest::loaded().write_at(at, n, &entry)?;
+        guest.write_at(at, n, &entry)?;
         if value.is_err() {
             return Ok(n as i64);
         }

@@ -14,14 +14,14 @@ use crate::life::hotplug::{self, Refused};
 use crate::mm::guest::Guest;
 
 /// XEN_SYSCTL_getcpuinfo: how long each CPU had nothing to run.
-pub fn getcpuinfo(op: &mut Sysctl) -> Answer {
+pub fn getcpuinfo(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<GetCpuInfo>();
     let count = cpu_count().min(body.max_cpus);
     for cpu in 0..count {
         let info = abi::CpuInfo {
             idletime: idle_ns(CpuId(cpu)),
         };
-        Guest::loaded().write_at(Vaddr(body.info.0), u64::from(cpu), &info)?;
+        guest.write_at(Vaddr(body.info.0), u64::from(cpu), &info)?;
     }
     body.nr_cpus = count;
     op.u.set(&body);
@@ -29,7 +29,7 @@ pub fn getcpuinfo(op: &mut Sysctl) -> Answer {
 }
 
 /// XEN_SYSCTL_cputopoinfo: every CPU is a core of one socket.
-pub fn cputopoinfo(op: &mut Sysctl) -> Answer {
+pub fn cputopoinfo(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<CpuTopoInfo>();
     let count = cpu_count();
     if !body.cputopo.is_null() {
@@ -44,7 +44,7 @@ pub fn cputopoinfo(op: &mut Sysctl) -> Answer {
                 socket: 0,
                 node: 0,
             };
-            Guest::loaded().write_at(Vaddr(body.cputopo.0), u64::from(cpu), &place)?;
+            guest.write_at(Vaddr(body.cputopo.0), u64::from(cpu), &place)?;
         }
     }
     body.num_cpus = count;

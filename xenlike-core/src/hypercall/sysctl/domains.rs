@@ -9,14 +9,14 @@ use crate::kit::{DomId, Vaddr};
 use crate::mm::guest::Guest;
 
 /// XEN_SYSCTL_getdomaininfolist
-pub fn getdomaininfolist(op: &mut Sysctl) -> Answer {
+pub fn getdomaininfolist(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<GetDomainInfoList>();
     let mut count = 0;
     for dom in registry::from(DomId(body.first_domain)) {
         if count == body.max_domains {
             break;
         }
-        Guest::loaded().write_at(Vaddr(body.buffer.0), u64::from(count), &info_of(&dom))?;
+        guest.write_at(Vaddr(body.buffer.0), u64::from(count), &info_of(&dom))?;
         count = count.saturating_add(1);
     }
     body.num_domains = count;

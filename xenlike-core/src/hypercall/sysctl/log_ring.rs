@@ -21,7 +21,7 @@ static CLEARED: AtomicU64 = AtomicU64::new(0);
 
 /// XEN_SYSCTL_readconsole: from the start of what was not cleared, or from where the caller's last
 /// read ended, if that is later.
-pub fn read(op: &mut Sysctl) -> Answer {
+pub fn read(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<ReadConsole>();
     let cleared = CLEARED.load(Ordering::Relaxed);
     let mut from = match body.incremental {
@@ -38,7 +38,7 @@ pub fn read(op: &mut Sysctl) -> Answer {
         let Some(bytes) = room.get(..count).filter(|bytes| !bytes.is_empty()) else {
             break;
         };
-        Guest::loaded().write_bytes(Vaddr(at), bytes)?;
+        guest.write_bytes(Vaddr(at), bytes)?;
         at = at.saturating_add(count as u64);
         from = start.saturating_add(count as u64);
         left = left.saturating_sub(count);
@@ -59,11 +59,11 @@ fn position(cleared: u64, index: u32) -> u64 {
 }
 
 /// XEN_SYSCTL_debug_keys: as if they were typed at the console.
-pub fn debug_keys(op: &mut Sysctl) -> Answer {
+pub fn debug_keys(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let body = op.u.get::<DebugKeys>();
     for n in 0..body.nr_keys.min(MOST_KEYS) {
         let at = body.keys.offset(n.into()).ok_or(errno::EFAULT)?;
-        let key = Guest::loaded().read::<u8>(Vaddr(at.0))?;
+        let key = guest.read::<u8>(Vaddr(at.0))?;
         keys::press(key);
     }
     Ok(Back::Keep)

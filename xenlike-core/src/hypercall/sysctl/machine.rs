@@ -76,34 +76,34 @@ pub fn availheap(op: &mut Sysctl) -> Answer {
 }
 
 /// XEN_SYSCTL_numainfo
-pub fn numainfo(op: &mut Sysctl) -> Answer {
+pub fn numainfo(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<NumaInfo>();
     let asks_for_count = body.meminfo.is_null() && body.distance.is_null();
     if !asks_for_count && body.num_nodes > 0 {
-        fill_node(&body)?;
+        fill_node(guest, &body)?;
     }
     body.num_nodes = 1;
     op.u.set(&body);
     Ok(Back::Write)
 }
 
-fn fill_node(body: &NumaInfo) -> Result<(), Errno> {
+fn fill_node(guest: Guest<'_>, body: &NumaInfo) -> Result<(), Errno> {
     let bytes = |frames: u64| frames.saturating_mul(PAGE_SIZE as u64);
     if !body.meminfo.is_null() {
         let info = MemInfo {
             memsize: bytes(alloc::total_frames()),
             memfree: bytes(alloc::free_frames()),
         };
-        Guest::loaded().write(Vaddr(body.meminfo.0), &info)?;
+        guest.write(Vaddr(body.meminfo.0), &info)?;
     }
     if !body.distance.is_null() {
-        Guest::loaded().write(Vaddr(body.distance.0), &LOCAL_DISTANCE)?;
+        guest.write(Vaddr(body.distance.0), &LOCAL_DISTANCE)?;
     }
     Ok(())
 }
 
 /// XEN_SYSCTL_pcitopoinfo: functions that domain 0 has told of are on the one node.
-pub fn pcitopoinfo(op: &mut Sysctl) -> Answer {
+pub fn pcitopoinfo(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<PciTopoInfo>();
     if body.devs.is_null() || body.nodes.is_null() {
         return Err(errno::EINVAL);
@@ -111,13 +111,13 @@ pub fn pcitopoinfo(op: &mut Sysctl) -> Answer {
     // More than a page of names is for another call.
     body.num_devs = body.num_devs.min(MOST_AT_ONCE);
     for n in 0..u64::from(body.num_devs) {
-        let asked: PhysdevPciDevice = Guest::loaded().read_at(Vaddr(body.devs.0), n)?;
+        let asked: PhysdevPciDevice = guest.read_at(Vaddr(body.devs.0), n)?;
         let node = if is_known(&asked) {
             NODE
         } else {
             XEN_INVALID_DEV
         };
-        Guest::loaded().write_at(Vaddr(body.nodes.0), n, &node)?;
+        guest.write_at(Vaddr(body.nodes.0), n, &node)?;
     }
     op.u.set(&body);
     Ok(Back::Write)

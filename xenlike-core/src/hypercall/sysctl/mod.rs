@@ -16,6 +16,7 @@ use guest_pv_abi::sysctl::{self as abi, Sysctl};
 
 use super::Ctx;
 use super::arguments::Structure;
+use crate::mm::guest::Guest;
 pub(super) use pool::scheduler as scheduler_id;
 
 /// Whether the caller's structure is to be written back.
@@ -37,34 +38,34 @@ pub fn call(ctx: &mut Ctx<'_>, args: &Structure) -> Result<(), Errno> {
         return Err(errno::EACCES);
     }
     ctx.require_control()?;
-    if dispatch(&mut op)? == Back::Write {
+    if dispatch(ctx.guest(), &mut op)? == Back::Write {
         ctx.guest().write(args.at, &op)?;
     }
     Ok(())
 }
 
-fn dispatch(op: &mut Sysctl) -> Answer {
+fn dispatch(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     match op.cmd {
-        abi::XEN_SYSCTL_READCONSOLE => log_ring::read(op),
-        abi::XEN_SYSCTL_DEBUG_KEYS => log_ring::debug_keys(op),
-        abi::XEN_SYSCTL_TBUF_OP => tracing::tbuf_op(op),
+        abi::XEN_SYSCTL_READCONSOLE => log_ring::read(guest, op),
+        abi::XEN_SYSCTL_DEBUG_KEYS => log_ring::debug_keys(guest, op),
+        abi::XEN_SYSCTL_TBUF_OP => tracing::tbuf_op(guest, op),
         abi::XEN_SYSCTL_PHYSINFO => machine::physinfo(op),
         abi::XEN_SYSCTL_AVAILHEAP => machine::availheap(op),
-        abi::XEN_SYSCTL_NUMAINFO => machine::numainfo(op),
-        abi::XEN_SYSCTL_GETCPUINFO => cpus::getcpuinfo(op),
-        abi::XEN_SYSCTL_CPUTOPOINFO => cpus::cputopoinfo(op),
+        abi::XEN_SYSCTL_NUMAINFO => machine::numainfo(guest, op),
+        abi::XEN_SYSCTL_GETCPUINFO => cpus::getcpuinfo(guest, op),
+        abi::XEN_SYSCTL_CPUTOPOINFO => cpus::cputopoinfo(guest, op),
         abi::XEN_SYSCTL_SCHED_ID => pool::sched_id(op),
-        abi::XEN_SYSCTL_CPUPOOL_OP => pool::cpupool_op(op),
+        abi::XEN_SYSCTL_CPUPOOL_OP => pool::cpupool_op(guest, op),
         abi::XEN_SYSCTL_SCHEDULER_OP => pool::scheduler_op(op),
-        abi::XEN_SYSCTL_GETDOMAININFOLIST => domains::getdomaininfolist(op),
+        abi::XEN_SYSCTL_GETDOMAININFOLIST => domains::getdomaininfolist(guest, op),
         abi::XEN_SYSCTL_GET_CPU_LEVELLING_CAPS => policy::levelling_caps(op),
-        abi::XEN_SYSCTL_GET_CPU_FEATURESET => policy::featureset(op),
-        abi::XEN_SYSCTL_GET_CPU_POLICY => policy::cpu_policy(op),
+        abi::XEN_SYSCTL_GET_CPU_FEATURESET => policy::featureset(guest, op),
+        abi::XEN_SYSCTL_GET_CPU_POLICY => policy::cpu_policy(guest, op),
         // No cache or memory-bandwidth monitoring and allocation.
         abi::XEN_SYSCTL_PSR_CMT_OP | abi::XEN_SYSCTL_PSR_ALLOC => Err(errno::ENODEV),
         abi::XEN_SYSCTL_CPU_HOTPLUG => cpus::hotplug(op),
         abi::XEN_SYSCTL_GET_PMSTAT => cpus::power(op),
-        abi::XEN_SYSCTL_PCITOPOINFO => machine::pcitopoinfo(op),
+        abi::XEN_SYSCTL_PCITOPOINFO => machine::pcitopoinfo(guest, op),
         abi::XEN_SYSCTL_COVERAGE_OP => Err(errno::EOPNOTSUPP),
         abi::XEN_SYSCTL_LIVEPATCH_OP => livepatch(op),
         // Counters, page offlining: not in this hypervisor.

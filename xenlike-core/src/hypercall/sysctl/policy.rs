@@ -25,7 +25,7 @@ pub fn levelling_caps(op: &mut Sysctl) -> Answer {
 }
 
 /// XEN_SYSCTL_get_cpu_featureset: without an array, the size of all of them.
-pub fn featureset(op: &mut Sysctl) -> Answer {
+pub fn featureset(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<CpuFeatureset>();
     if !body.features.is_null() {
         let policy = match body.index {
@@ -38,7 +38,7 @@ pub fn featureset(op: &mut Sysctl) -> Answer {
         };
         let words = policy.featureset();
         for (n, word) in words.iter().take(body.nr_features as usize).enumerate() {
-            Guest::loaded().write_at(Vaddr(body.features.0), n as u64, word)?;
+            guest.write_at(Vaddr(body.features.0), n as u64, word)?;
         }
         if (body.nr_features as usize) < words.len() {
             return Err(errno::ENOBUFS);
@@ -50,7 +50,7 @@ pub fn featureset(op: &mut Sysctl) -> Answer {
 }
 
 /// XEN_SYSCTL_get_cpu_policy
-pub fn cpu_policy(op: &mut Sysctl) -> Answer {
+pub fn cpu_policy(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<CpuPolicy>();
     let policy: &Policy = match body.index {
         abi::XEN_SYSCTL_CPU_POLICY_RAW => &machine().raw,
@@ -61,6 +61,7 @@ pub fn cpu_policy(op: &mut Sysctl) -> Answer {
         _ => return Err(errno::EINVAL),
     };
     let (leaves, msrs) = crate::hypercall::domctl::write_policy(
+        guest,
         policy,
         (body.leaves, body.nr_leaves),
         (body.msrs, body.nr_msrs),

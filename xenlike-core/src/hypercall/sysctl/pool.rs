@@ -12,6 +12,7 @@ use crate::domain::registry;
 use crate::hypercall::{ctl_bitmap, domctl};
 use crate::kit::DomId;
 use crate::life::pools::{self, Refused};
+use crate::mm::guest::Guest;
 use crate::sched::DEFAULT_SLICE_NS;
 use crate::sched::name::{Name, name};
 
@@ -36,7 +37,7 @@ pub fn sched_id(op: &mut Sysctl) -> Answer {
 }
 
 /// XEN_SYSCTL_cpupool_op
-pub fn cpupool_op(op: &mut Sysctl) -> Answer {
+pub fn cpupool_op(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     // Domains are made and ended under that lock.
     let Some(_alone) = domctl::ONE_AT_A_TIME.try_lock() else {
         return Err(errno::ERESTART);
@@ -53,12 +54,12 @@ pub fn cpupool_op(op: &mut Sysctl) -> Answer {
             body.cpupool_id = pools::create(any(pool)).map_err(pool_errno)?;
         }
         abi::XEN_SYSCTL_CPUPOOL_OP_DESTROY => pools::destroy(pool).map_err(pool_errno)?,
-        abi::XEN_SYSCTL_CPUPOOL_OP_INFO => tell(&mut body)?,
+        abi::XEN_SYSCTL_CPUPOOL_OP_INFO => tell(guest, &mut body)?,
         abi::XEN_SYSCTL_CPUPOOL_OP_ADDCPU => pools::add_cpu(pool, cpu).map_err(pool_errno)?,
         abi::XEN_SYSCTL_CPUPOOL_OP_RMCPU => pools::remove_cpu(pool, cpu).map_err(pool_errno)?,
         abi::XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN => move_domain(body.domid, pool)?,
         abi::XEN_SYSCTL_CPUPOOL_OP_FREEINFO => {
-            ctl_bitmap::write(&body.cpumap, pools::free_cpus())?;
+            ctl_bitmap::write(guest, &body.cpumap, pools::free_cpus())?;
         }
         _ => return Err(errno::ENOSYS),
     }
@@ -78,13 +79,13 @@ fn pool_errno(refused: Refused) -> Errno {
 }
 
 /// Tells of the next pool from this number on.
-fn tell(body: &mut CpupoolOp) -> Result<(), Errno> {
+fn tell(guest: Guest<'_>, body: &mut CpupoolOp) -> Result<(), Errno> {
     let pool = pools::next(body.cpupool_id).ok_or(errno::ENOENT)?;
     let cpus = pools::cpus(pool).ok_or(errno::ENOENT)?;
     body.cpupool_id = pool;
     body.sched_id = scheduler();
     body.n_dom = pools::domains(pool).len() as u32;
-    ctl_bitmap::write(&body.cpumap, cpus.and(SCHED.online()))
+    ctl_bitmap::write(guest, &body.cpumap, cpus.and(SCHED.online()))
 }
 
 /// Moves a domain to a pool. Domain 0 stays where it is.

@@ -8,10 +8,11 @@ use crate::arch::work;
 use crate::hypercall::ctl_bitmap;
 use crate::kit::atomic::Ordering::Relaxed;
 use crate::life::trace_buffers::{self, Progress, Refused};
+use crate::mm::guest::Guest;
 use crate::trace;
 
 /// XEN_SYSCTL_tbuf_op
-pub fn tbuf_op(op: &mut Sysctl) -> Answer {
+pub fn tbuf_op(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<TbufOp>();
     match body.cmd {
         abi::XEN_SYSCTL_TBUFOP_GET_INFO => {
@@ -21,7 +22,7 @@ pub fn tbuf_op(op: &mut Sysctl) -> Answer {
             op.u.set(&body);
         }
         abi::XEN_SYSCTL_TBUFOP_SET_CPU_MASK => {
-            trace::CPUS.store(ctl_bitmap::read(&body.cpu_mask)?.0, Relaxed)
+            trace::CPUS.store(ctl_bitmap::read(guest, &body.cpu_mask)?.0, Relaxed)
         }
         abi::XEN_SYSCTL_TBUFOP_SET_EVT_MASK => trace::EVENTS.store(body.evt_mask, Relaxed),
         abi::XEN_SYSCTL_TBUFOP_SET_SIZE => match trace_buffers::make(body.size, work::preempts) {
