@@ -18,7 +18,7 @@ pub enum Vendor {
 /// The CPU features that the core cares about.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "a set of named bits")]
-#[expect(missing_docs, reason = "the manuals' names")]
+#[cfg_attr(clippy, expect(missing_docs, reason = "the manuals' names"))]
 pub struct Features {
     pub vendor: Vendor,
     /// The highest basic CPUID leaf, and below it the highest extended one.

@@ -4,10 +4,9 @@ use super::cpu::Features;
 
 /// CR0 bits (APM vol. 2 §3.1.1).
 pub mod cr0 {
-    #![expect(missing_docs, reason = "the manuals' names")]
+    #![cfg_attr(clippy, expect(missing_docs, reason = "the manuals' names"))]
     pub const PE: u64 = 1;
     pub const MP: u64 = 1 << 1;
-    pub const EM: u64 = 1 << 2;
     pub const TS: u64 = 1 << 3;
     pub const ET: u64 = 1 << 4;
     pub const NE: u64 = 1 << 5;
@@ -18,20 +17,16 @@ pub mod cr0 {
 
 /// CR4 bits (APM vol. 2 §3.1.3).
 pub mod cr4 {
-    #![expect(missing_docs, reason = "the manuals' names")]
-    pub const VME: u64 = 1;
-    pub const PVI: u64 = 1 << 1;
+    #![cfg_attr(clippy, expect(missing_docs, reason = "the manuals' names"))]
     pub const TSD: u64 = 1 << 2;
     pub const DE: u64 = 1 << 3;
     pub const PSE: u64 = 1 << 4;
     pub const PAE: u64 = 1 << 5;
     pub const MCE: u64 = 1 << 6;
     pub const PGE: u64 = 1 << 7;
-    pub const PCE: u64 = 1 << 8;
     pub const OSFXSR: u64 = 1 << 9;
     pub const OSXMMEXCPT: u64 = 1 << 10;
     pub const FSGSBASE: u64 = 1 << 16;
-    pub const PCIDE: u64 = 1 << 17;
     pub const OSXSAVE: u64 = 1 << 18;
     pub const SMEP: u64 = 1 << 20;
     pub const SMAP: u64 = 1 << 21;

@@ -23,8 +23,6 @@ pub const FLAT_RING3_CS64: u16 = 0xe033;
 pub const TSS_SELECTOR: u16 = 0xe040;
 /// The selector of the current vCPU's LDT.
 pub const LDT_SELECTOR: u16 = 0xe050;
-/// The selector of a segment whose limit is the CPU's number, as on Xen: a guest reads it by LSL.
-pub const CPU_NUMBER_SELECTOR: u16 = 0xe063;
 
 /// A page of descriptors. Atomic words, because the CPU may read one while software writes another.
 pub type GdtPage = [AtomicU64; 512];
@@ -100,6 +98,8 @@ pub struct Tss {
     reserved3: u16,
     io_map_base: u16,
 }
+
+const _: () = assert!(size_of::<Tss>() == 104);
 
 impl Tss {
     /// Makes a TSS without stacks.

@@ -1,12 +1,11 @@
 //! Exception vectors, named as in the manuals (APM vol. 2 §8.2).
-#![expect(missing_docs, reason = "the manuals' names")]
+#![cfg_attr(clippy, expect(missing_docs, reason = "the manuals' names"))]
 
 pub const DB: u8 = 1;
 pub const NMI: u8 = 2;
 pub const UD: u8 = 6;
 pub const NM: u8 = 7;
 pub const DF: u8 = 8;
-pub const SS: u8 = 12;
 pub const GP: u8 = 13;
 pub const PF: u8 = 14;
 pub const MC: u8 = 18;

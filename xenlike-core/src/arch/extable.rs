@@ -8,7 +8,7 @@
 )]
 
 /// The assembly of one entry: a fault at `$fault` continues at `$landing` (labels of the same `asm!`).
-#[macro_export]
+#[cfg(target_os = "none")]
 macro_rules! extable {
     ($fault:literal, $landing:literal) => {
         concat!(
@@ -20,6 +20,8 @@ macro_rules! extable {
         )
     };
 }
+#[cfg(target_os = "none")]
+pub(crate) use extable;
 
 /// One entry: the instruction and the landing, each relative to the field that holds it.
 #[repr(C)]

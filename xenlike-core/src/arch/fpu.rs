@@ -11,7 +11,7 @@ use crate::kit::{MAX_CPUS, Once};
 
 /// XCR0 bits: the state components (SDM vol. 1 §13.1).
 pub mod xcr0 {
-    #![expect(missing_docs, reason = "the manual's names")]
+    #![cfg_attr(clippy, expect(missing_docs, reason = "the manual's names"))]
     pub const X87: u64 = 1;
     pub const SSE: u64 = 2;
     pub const AVX: u64 = 4;

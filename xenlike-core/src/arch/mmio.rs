@@ -63,10 +63,6 @@ impl Window {
         // a frame buffer.
         unsafe { core::ptr::write_bytes(self.base as *mut u8, 0, self.bytes) };
     }
-    /// The size of the window in bytes.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
     access!(read8, write8, u8);
     access!(read16, write16, u16);
     access!(read32, write32, u32);

@@ -2,7 +2,7 @@
 
 /// Register numbers (APM vol. 2 appendix A, SDM vol. 4).
 pub mod nr {
-    #![expect(missing_docs, reason = "the manuals' names")]
+    #![cfg_attr(clippy, expect(missing_docs, reason = "the manuals' names"))]
     pub const TSC: u32 = 0x10;
     pub const APIC_BASE: u32 = 0x1b;
     pub const SPEC_CTRL: u32 = 0x48;
@@ -17,7 +17,6 @@ pub mod nr {
     pub const PAT: u32 = 0x277;
     pub const TSC_DEADLINE: u32 = 0x6e0;
     pub const X2APIC_BASE: u32 = 0x800;
-    pub const XSS: u32 = 0xda0;
     pub const EFER: u32 = 0xc000_0080;
     pub const STAR: u32 = 0xc000_0081;
     pub const LSTAR: u32 = 0xc000_0082;
@@ -42,8 +41,6 @@ pub mod apic_base {
 pub mod efer {
     /// SYSCALL and SYSRET are enabled.
     pub const SCE: u64 = 1;
-    /// Long mode is enabled.
-    pub const LME: u64 = 1 << 8;
     /// The no-execute bit of page tables is enabled.
     pub const NXE: u64 = 1 << 11;
 }

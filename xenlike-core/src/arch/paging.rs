@@ -6,7 +6,7 @@ use crate::kit::{Maddr, PAGE_SIZE, Vaddr};
 
 /// Bits of page-table entries (APM vol. 2 §5.4).
 pub mod pte {
-    #![expect(missing_docs, reason = "the manual's names")]
+    #![cfg_attr(clippy, expect(missing_docs, reason = "the manual's names"))]
     pub const P: u64 = 1;
     pub const RW: u64 = 1 << 1;
     pub const US: u64 = 1 << 2;

@@ -250,21 +250,3 @@ fn stack_word(at: u64) -> u64 {
     unsafe { (at as *const u64).read_volatile() }
 }
 
-/// The page that a CPU owns in its GDT.
-#[derive(Clone, Copy)]
-pub struct OwnGdt {
-    /// The descriptors of the page.
-    pub page: &'static super::desc::GdtPage,
-    /// The machine address of the page.
-    pub maddr: crate::kit::Maddr,
-}
-
-/// This CPU's page of the GDT, once it is set up.
-pub fn gdt() -> Option<OwnGdt> {
-    let cpu = this_cpu();
-    let page = super::desc::gdt(cpu)?;
-    Some(OwnGdt {
-        page,
-        maddr: super::desc::gdt_frame(cpu).maddr(),
-    })
-}

@@ -137,9 +137,9 @@ pub use fake::*;
 
 #[cfg(not(target_os = "none"))]
 mod fake {
-    #![expect(
-        missing_docs,
-        reason = "stand-ins for the functions of the same names above"
+    #![cfg_attr(
+        clippy,
+        expect(missing_docs, reason = "stand-ins for the functions of the same names above")
     )]
     use super::{Base, Bases, Selectors};
 

@@ -10,24 +10,28 @@
 use crate::kit::Vaddr;
 
 /// The assembly that opens guest memory: `stac` where SMAP is enabled.
-#[macro_export]
+#[cfg(target_os = "none")]
 macro_rules! open_guest_memory {
     () => {
-        $crate::smap_place!("0xcb010f")
+        $crate::arch::smap::smap_place!("0xcb010f")
     };
 }
+#[cfg(target_os = "none")]
+pub(crate) use open_guest_memory;
 
 /// The assembly that closes guest memory: `clac` where SMAP is enabled.
-#[macro_export]
+#[cfg(target_os = "none")]
 macro_rules! close_guest_memory {
     () => {
-        $crate::smap_place!("0xca010f")
+        $crate::arch::smap::smap_place!("0xca010f")
     };
 }
+#[cfg(target_os = "none")]
+pub(crate) use close_guest_memory;
 
 /// A no-operation, with an entry in section `.smap` that holds the bytes to replace it.
 #[doc(hidden)]
-#[macro_export]
+#[cfg(target_os = "none")]
 macro_rules! smap_place {
     ($bytes:literal) => {
         concat!(
@@ -37,6 +41,8 @@ macro_rules! smap_place {
         )
     };
 }
+#[cfg(target_os = "none")]
+pub(crate) use smap_place;
 
 /// A place in the image and the instruction that belongs there under SMAP.
 pub struct Place {

@@ -47,5 +47,3 @@ mod tables;
 #[cfg(target_os = "none")]
 mod traps;
 
-#[cfg(target_os = "none")]
-pub use memory::{map_device, map_own};

@@ -168,6 +168,7 @@ impl Vcpu {
     }
 
     /// Whether it may run.
+    #[cfg(test)]
     pub fn runnable(&self) -> bool {
         self.gate.holds() == 0
     }

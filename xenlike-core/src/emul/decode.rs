@@ -16,7 +16,7 @@ pub enum Undecoded {
 
 /// A repeat prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
+#[cfg_attr(clippy, expect(missing_docs, reason = "the names say it"))]
 pub enum Repeat {
     None,
     F2,

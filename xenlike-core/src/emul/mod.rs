@@ -60,8 +60,6 @@ pub enum Exception {
     GeneralProtection,
     /// #UD.
     InvalidOpcode,
-    /// #SS with error code 0.
-    Stack,
     /// #PF at the address.
     Page(PageFault),
 }
@@ -86,7 +84,7 @@ pub enum Access {
 
 /// The segment registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the manuals' names")]
+#[cfg_attr(clippy, expect(missing_docs, reason = "the manuals' names"))]
 pub enum SegmentName {
     Es,
     Cs,
@@ -98,7 +96,7 @@ pub enum SegmentName {
 
 /// The width of code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
+#[cfg_attr(clippy, expect(missing_docs, reason = "the names say it"))]
 pub enum Bits {
     Sixteen,
     ThirtyTwo,
@@ -122,7 +120,7 @@ pub struct Segment {
 
 /// The size of a port access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
+#[cfg_attr(clippy, expect(missing_docs, reason = "the names say it"))]
 pub enum Width {
     Byte,
     Word,
@@ -150,7 +148,7 @@ impl Width {
 
 /// The base registers of a vCPU, those of MSRs 0xc0000100 to 0xc0000102.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
+#[cfg_attr(clippy, expect(missing_docs, reason = "the names say it"))]
 pub enum Base {
     Fs,
     /// The base of the mode that runs.

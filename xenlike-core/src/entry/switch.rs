@@ -39,7 +39,7 @@ pub fn schedule(frame: &mut TrapFrame) {
                     return;
                 }
             }
-            Choice::Idle(_) => {
+            Choice::Idle => {
                 switch_away(frame, now_ns);
                 trace::if_on(tracing::idles);
                 super::idle::wait();

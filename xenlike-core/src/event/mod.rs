@@ -47,7 +47,7 @@ use crate::kit::{DomId, Port, SharedWords, VcpuId};
 
 pub use close::{Closed, Sweep};
 pub use delivery::in_shared_info;
-pub use status::{Status, StatusKind};
+pub use status::StatusKind;
 pub use table::{Limits, Table};
 
 /// The number of virtual IRQs (`NR_VIRQS` in xen.h).

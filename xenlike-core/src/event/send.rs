@@ -83,13 +83,4 @@ impl<P: SharedWords> Table<P> {
         })
     }
 
-    /// Sets the upcall flag of `vcpu` without any event, as after the registration of its vcpu_info.
-    pub fn upcall(&self, vcpu: VcpuId) -> Notice {
-        let upcall = self.delivery.lock().upcall(vcpu);
-        Notice {
-            dom: self.dom(),
-            upcall,
-            polled: None,
-        }
-    }
 }

@@ -51,7 +51,7 @@ pub use map::{Device, MapRequest, Mapped};
 pub use offer::{Offer, offer, set_offer};
 pub use release::Sweep;
 pub use table::{Limits, Table};
-pub use unmap::{UnmapRequest, Unmapping};
+pub use unmap::UnmapRequest;
 pub use version::{Refused, Version};
 
 /// Handles that the hypervisor allocates together; what Xen calls a maptrack frame.

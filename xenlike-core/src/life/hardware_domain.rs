@@ -173,7 +173,7 @@ fn last_frame() -> u64 {
 /// Makes `dom` the control and hardware domain.
 pub fn give(dom: &Domain) {
     dom.set_rights(Rights::Control);
-    pagetype::set_rights(dom.id(), pagetype::Rights::Device);
+    pagetype::give_device_rights(dom.id());
     *dom.cpuid.lock() = cpuid::machine().hardware_domain();
     let mut rights = dom.io_rights.lock();
     rights.ports.insert(0..=0xffff);

@@ -33,6 +33,7 @@ pub struct Where {
 impl Where {
     /// Anywhere.
     pub const ANY: Self = Self { bits: 64 };
+    #[cfg(test)]
     /// Below 4 GiB.
     pub const LOW: Self = Self { bits: 32 };
     /// Where `bits` address bits reach; 0 means anywhere, as in XENMEMF_address_bits.

@@ -4,14 +4,14 @@
 use crate::kit::atomic::Ordering;
 
 use crate::kit::{Mfn, Pfn};
-use crate::mm::frame::frames;
 
 /// The entry of a frame that has no number (INVALID_M2P_ENTRY).
 pub const INVALID: u64 = u64::MAX;
 
+#[cfg(test)]
 /// The number by which the owner of `mfn` knows it; nothing if it has none.
 pub fn get(mfn: Mfn) -> Option<Pfn> {
-    frames().get(mfn)?;
+    crate::mm::frame::frames().get(mfn)?;
     let entry = slot(mfn)?.load(Ordering::Relaxed);
     (entry != INVALID).then_some(Pfn(entry))
 }

@@ -289,16 +289,4 @@ impl<M: Memory> Types<M> {
     pub fn unshare(&self, mfn: Mfn) {
         self.put_simple(mfn);
     }
-
-    /// The frames on a domain's page list, for tests and dumps: slow, and under the list's lock.
-    pub fn for_each_page(&self, pages: &DomainPages, mut f: impl FnMut(Mfn)) {
-        let lists = pages.lists.lock();
-        for head in [lists.pages, lists.pinned, lists.leaving] {
-            let mut at = head;
-            while let Some(frame) = linked(&self.0, at) {
-                f(Mfn(u64::from(at)));
-                at = frame.next.load(Ordering::Relaxed);
-            }
-        }
-    }
 }

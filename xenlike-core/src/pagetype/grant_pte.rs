@@ -8,8 +8,7 @@ use crate::kit::atomic::Ordering;
 
 use super::entry::{MAX_TRIES, exchange};
 use super::{Keep, Memory, Pte, Refused, Types, Update, Work};
-use crate::kit::{DomId, Maddr, Mfn, Vaddr};
-use crate::mm::layout;
+use crate::kit::{DomId, Maddr, Mfn};
 
 /// Where an entry of an L1 is: a claim, until the table is held.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -205,14 +204,4 @@ impl<M: Memory> Types<M> {
         Err(Refused::Busy)
     }
 
-    /// Empties an entry of an L1 that the hypervisor itself has at hand, giving back what it held.
-    /// For windows of the per-domain area that name guest frames.
-    pub fn clear_slot(&self, slot: &crate::kit::atomic::AtomicU64) {
-        self.put_l1(exchange(slot, Pte(0), Keep::Nothing));
-    }
-
-    /// Whether a guest address is one that a write to a page table can come from.
-    pub fn is_guest_address(&self, va: Vaddr) -> bool {
-        layout::guest_range(va, 1)
-    }
 }

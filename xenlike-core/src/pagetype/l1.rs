@@ -2,9 +2,8 @@
 
 use super::pte::CacheChoice;
 use super::{IoAccess, Memory, PageType, Pte, Refused, Types};
-use crate::kit::{DomId, Mfn};
+use crate::kit::DomId;
 use crate::mm::Frame;
-use crate::mm::frame::State;
 
 impl<M: Memory> Types<M> {
     /// Takes what an L1 entry of `table_owner` that names a frame of `page_owner` holds. Gives the
@@ -91,13 +90,5 @@ impl<M: Memory> Types<M> {
             IoAccess::Read => Ok(pte.read_only().stored()),
             IoAccess::All => Ok(pte.stored()),
         }
-    }
-
-    /// Whether the frame is mapped writable, or lent out as such, now.
-    pub fn is_writable_now(&self, mfn: Mfn) -> bool {
-        self.0.frame(mfn).is_some_and(|f| {
-            let state: State = f.load();
-            state.type_bits() == PageType::Writable as u64 && state.type_refs() > 0
-        })
     }
 }

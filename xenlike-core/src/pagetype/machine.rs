@@ -30,20 +30,9 @@ pub fn set_hooks(hooks: Hooks) {
     HOOKS.call_once(|| hooks);
 }
 
-/// What a domain may do with its mappings.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Rights {
-    /// Map memory, cached.
-    Guest,
-    /// Also choose how devices' memory is cached.
-    Device,
-}
-
-/// Gives a registered domain rights.
-pub fn set_rights(id: DomId, rights: Rights) {
-    if rights == Rights::Device
-        && let Some(pages) = registered(id)
-    {
+/// Lets a registered domain choose how its mappings of devices' memory are cached.
+pub fn give_device_rights(id: DomId) {
+    if let Some(pages) = registered(id) {
         pages.give_device_rights();
     }
 }

@@ -69,15 +69,13 @@ mod work;
 pub use domain_pages::{Charge, DomainPages, NoRoom};
 pub use entry::{HeldTable, Keep, Update};
 pub use grant_pte::{EntryAt, Lent, Write};
-pub use leaving::Leaving;
-pub use machine::{Hooks, Machine, Rights, machine, set_hooks, set_rights};
+pub use machine::{Hooks, Machine, give_device_rights, machine, set_hooks};
 pub use memory::{IoAccess, Memory};
 pub use pte::Pte;
 pub use refs::PageRef;
 pub use registry::{forget, register, registered};
 pub use root::GuestRoot;
 pub use segdesc::check_descriptor;
-pub use typed::TypedRef;
 pub use work::Work;
 
 /// What a frame is used as. A page table's number is its level.

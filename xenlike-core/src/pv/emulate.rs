@@ -169,7 +169,6 @@ fn apply(ctx: &mut Ctx<'_>, outcome: Outcome, trapped: u8) {
         }
         Outcome::Fault(Exception::GeneralProtection) => fault(ctx, exception::GP),
         Outcome::Fault(Exception::InvalidOpcode) => fault(ctx, exception::UD),
-        Outcome::Fault(Exception::Stack) => fault(ctx, exception::SS),
         Outcome::NotOurs => inject(ctx, trapped),
     }
 }

@@ -35,7 +35,7 @@ use queue::RunQueue;
 use share::Share;
 pub use slab::UnitId;
 use slab::{Slab, State, Unit};
-pub use turn::{Choice, Held, Turn};
+pub use turn::Choice;
 
 /// The default of the longest time that a unit runs while others wait (`tslice_ms` in XEN_SYSCTL_scheduler_op), in ns.
 pub const DEFAULT_SLICE_NS: u64 = 10_000_000;

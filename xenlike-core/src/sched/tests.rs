@@ -128,14 +128,10 @@ impl Machine {
                 let kick = self.sched.saved(CpuId(cpu as u32), self.now_ns);
                 self.kick(kick);
             }
-            Choice::Idle(keep) => {
-                self.held[cpu] = held.map(|unit| (unit, false));
-                // Even CPUs save their last unit at once; odd ones keep it loaded.
-                if cpu.is_multiple_of(2) || keep == Held::MustGo {
-                    self.held[cpu] = None;
-                    let kick = self.sched.saved(CpuId(cpu as u32), self.now_ns);
-                    self.kick(kick);
-                }
+            Choice::Idle => {
+                self.held[cpu] = None;
+                let kick = self.sched.saved(CpuId(cpu as u32), self.now_ns);
+                self.kick(kick);
             }
         }
         self.kick(turn.kick);
@@ -526,7 +522,7 @@ fn cpus_at_once() {
                     !busy[unit].swap(true, Ordering::SeqCst),
                     "unit {unit} on two CPUs"
                 );
-            } else if let (Choice::Idle(_), Some(old)) = (choice, held) {
+            } else if let (Choice::Idle, Some(old)) = (choice, held) {
                 busy[old].store(false, Ordering::SeqCst);
                 held = None;
                 sched.saved(CpuId(number), now());

@@ -34,17 +34,9 @@ pub enum Choice<T> {
     Stay,
     /// This unit runs. Once the registers of the previous unit are in memory, call [`Scheduler::saved`].
     Switch(UnitId, T),
-    /// No unit runs, and the CPU idles.
-    Idle(Held),
-}
-
-/// What an idle CPU does with the registers of the unit that ran last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
-    /// They may stay loaded until the CPU asks again or [`Scheduler::saved`] is called.
-    MayStay,
-    /// The unit must run elsewhere: save its registers, then call [`Scheduler::saved`].
-    MustGo,
+    /// No unit runs, and the CPU idles. Once the registers of the previous unit are in memory, call
+    /// [`Scheduler::saved`].
+    Idle,
 }
 
 /// The unit whose registers the CPU holds.
@@ -54,8 +46,6 @@ struct Holder {
     vtime: u64,
     /// Whether it is runnable, may run here, and has budget.
     eligible: bool,
-    /// Whether it is runnable but may not run here.
-    stuck: bool,
     /// What its domain's cap allows.
     allowance: Allowance,
 }
@@ -148,7 +138,6 @@ impl<T: Clone> Scheduler<T> {
                 slot,
                 vtime: unit.vtime,
                 eligible: unit.wanted() && here && !parked,
-                stuck: unit.wanted() && !here,
                 allowance,
             }
         })?;
@@ -315,7 +304,7 @@ impl<T: Clone> Scheduler<T> {
             Choice::Switch(unit.id, unit.owner.clone())
         });
         Turn {
-            choice: choice.unwrap_or(Choice::Idle(Held::MayStay)),
+            choice: choice.unwrap_or(Choice::Idle),
             until_ns: Some(until_ns),
             kick: self.helper(queue),
         }
@@ -328,11 +317,9 @@ impl<T: Clone> Scheduler<T> {
             Allowance::ParkUntil(time) => Some(time),
             _ => None,
         });
-        let stuck = holder.is_some_and(|holder| holder.stuck);
-        let held = if stuck { Held::MustGo } else { Held::MayStay };
         let parked_ns = queue.parked.first().map(|item| item.0);
         Turn {
-            choice: Choice::Idle(held),
+            choice: Choice::Idle,
             until_ns: parked_ns.into_iter().chain(holder_ns).min(),
             kick: None,
         }

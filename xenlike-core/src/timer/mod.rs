@@ -87,6 +87,7 @@ impl Timer {
             place: Lock::new(Rank::TimerPlace, None),
         }
     }
+    #[cfg(test)]
     /// The owner and the purpose of the timer.
     pub const fn key(&self) -> Key {
         self.key
@@ -226,6 +227,7 @@ impl Timers {
         }
     }
 
+    #[cfg(test)]
     /// Sets `timer` to expire on `cpu` at `deadline_ns`, in place of its previous deadline. The caller makes the
     /// hardware timer of that CPU interrupt by then. If memory is short, a previous deadline on another CPU is
     /// cancelled nevertheless.

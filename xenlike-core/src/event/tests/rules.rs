@@ -1,7 +1,8 @@
 //! The rules of event channels, one claim in each test.
 
 use super::fake::{Dom, Page};
-use crate::event::{EventError, Notice, SharedWords, Status, StatusKind, Sweep};
+use crate::event::status::Status;
+use crate::event::{EventError, Notice, SharedWords, StatusKind, Sweep};
 use crate::kit::atomic::Ordering::SeqCst;
 use crate::kit::{DomId, Port, VcpuId};
 use crate::mm::heap::short;

@@ -79,6 +79,7 @@ pub enum Rank {
     /// The allocator of virtual addresses for device registers.
     DeviceAddresses,
     /// The guest memory of the host tests.
+    #[cfg(not(target_os = "none"))]
     HostMemory,
     /// The allocator of machine frames.
     Frames,
