@@ -8,7 +8,6 @@ pub mod calibrate;
 pub mod cmos;
 pub mod cpu;
 pub mod cpuid_fault;
-pub mod cpuset;
 pub mod cr;
 pub mod cr3;
 pub mod debugreg;

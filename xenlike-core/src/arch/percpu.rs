@@ -12,9 +12,8 @@
 use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::cell::UnsafeCell;
 
-use super::cpuset::{AtomicCpuSet, CpuSet};
+use crate::kit::{AtomicCpuSet, CpuId, CpuSet, MAX_CPUS, PAGE_SIZE, Vaddr};
 use super::frame::TrapFrame;
-use crate::kit::{CpuId, MAX_CPUS, PAGE_SIZE, Vaddr};
 
 /// The size and alignment of a block, in bytes.
 pub const BLOCK_BYTES: usize = 64 * 1024;
@@ -97,7 +96,7 @@ impl CpuInfo {
 
 /// The address of each CPU's [`CpuInfo`]; 0 until its block is set up.
 static INFOS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
-static ONLINE: AtomicCpuSet = AtomicCpuSet::new();
+static ONLINE: AtomicCpuSet = AtomicCpuSet::new(CpuSet::EMPTY);
 
 /// The data of the CPU that this code runs on.
 #[cfg(target_os = "none")]

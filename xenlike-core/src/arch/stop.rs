@@ -6,9 +6,8 @@
 //! still do one thing: firmware expects resets and sleep states from it alone, so it performs them for the CPU
 //! that ends the machine ([`super::power`]).
 
-use super::cpuset::AtomicCpuSet;
+use crate::kit::{AtomicCpuSet, CpuId, CpuSet};
 use super::{lapic, percpu, power, time};
-use crate::kit::CpuId;
 use crate::kit::atomic::{AtomicU32, Ordering};
 
 const BOOT_CPU: CpuId = CpuId(0);
@@ -19,7 +18,7 @@ const PATIENCE: u64 = 1 << 30;
 /// The CPU that ends the machine.
 static STOPPER: AtomicU32 = AtomicU32::new(NO_CPU);
 /// The CPUs that have stopped.
-static STOPPED: AtomicCpuSet = AtomicCpuSet::new();
+static STOPPED: AtomicCpuSet = AtomicCpuSet::new(CpuSet::EMPTY);
 
 /// Makes this CPU the one that ends the machine, and stops all others. Doesn't return if another CPU was first.
 pub fn stop_others() {
@@ -29,7 +28,7 @@ pub fn stop_others() {
         Err(first) if first == me.0 => return,
         Err(_) => stay(),
     }
-    let others = percpu::online().without(me);
+    let others = percpu::online().without(CpuSet::one(me));
     for cpu in others.iter() {
         lapic::send_nmi(cpu);
     }

@@ -19,10 +19,9 @@
 
 use crate::kit::atomic::{AtomicU64, Ordering};
 
-use super::cpuset::CpuSet;
+use crate::kit::{CpuId, CpuSet, MAX_CPUS, Vaddr, lock};
 use super::{cr, percpu};
 use crate::kit::cell::PerCpu;
-use crate::kit::{CpuId, MAX_CPUS, Vaddr, lock};
 
 /// A moment of the flush clock: the low half of a tick number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -249,7 +248,7 @@ pub fn flush_cpus(cpus: CpuSet) {
 #[inline(never)] // keeps its stack frame off the path for one CPU
 fn flush_others(cpus: CpuSet) {
     let me = percpu::this_cpu();
-    let others = cpus.and(percpu::online()).without(me);
+    let others = cpus.and(percpu::online()).without(CpuSet::one(me));
     // All CPUs are asked before any is waited for, so that they flush at the same time. A later request includes an
     // earlier one.
     let mut until = [0_u64; MAX_CPUS];
@@ -273,7 +272,7 @@ pub fn invlpg_cpus(cpus: CpuSet, at: Vaddr) {
     if cpus.contains(me) {
         invlpg_local(at);
     }
-    let others = cpus.without(me);
+    let others = cpus.without(CpuSet::one(me));
     if !others.is_empty() {
         flush_cpus(others);
     }
@@ -341,8 +340,7 @@ mod models {
     use loom::thread;
 
     use super::{FLUSHES, Reach, Tenant, set_tenant_of, tenants};
-    use crate::arch::cpuset::CpuSet;
-    use crate::kit::CpuId;
+    use crate::kit::{CpuId, CpuSet};
     use crate::kit::atomic::model::explore;
     use crate::kit::atomic::{AtomicU32, Ordering, fence};
 

@@ -42,13 +42,12 @@ pub use kind::Kind;
 pub use registry::lookup;
 pub use vcpu::{Vcpu, VcpuState};
 
-use crate::arch::cpuset::CpuSet;
+use crate::kit::{Bounded, CpuSet, DomId, Gfn, Lock, Mfn, Once, Rank, VcpuId};
 use crate::arch::tlb;
 use crate::cpuid::Policy;
 use crate::event;
 use crate::grant;
 use crate::kit::rangeset::RangeSet;
-use crate::kit::{Bounded, DomId, Gfn, Lock, Mfn, Once, Rank, VcpuId};
 use crate::mm::directmap::SharedPage;
 use crate::pagetype::{DomainPages, Work};
 use crate::ports::Ports;

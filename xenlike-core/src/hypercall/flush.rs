@@ -3,10 +3,9 @@
 use guest_pv_abi::errno::Errno;
 
 use super::Ctx;
-use crate::arch::cpuset::CpuSet;
 use crate::arch::tlb;
 use crate::domain::Domain;
-use crate::kit::Vaddr;
+use crate::kit::{CpuSet, Vaddr};
 
 /// What to forget.
 #[derive(Clone, Copy)]

@@ -5,8 +5,7 @@
 //! leader takes none until the meeting is over. The leader loads first. Then each CPU has its turn, while the
 //! others do nothing but wait.
 
-use crate::arch::cpuset::{AtomicCpuSet, CpuSet};
-use crate::kit::CpuId;
+use crate::kit::{AtomicCpuSet, CpuId, CpuSet};
 use crate::kit::atomic::{AtomicU32, Ordering};
 
 /// Special values of the leader and turn words: no CPU; all CPUs are to come.
@@ -43,9 +42,9 @@ impl Meeting {
         Self {
             leader: AtomicU32::new(NOBODY),
             turn: AtomicU32::new(NOBODY),
-            here: AtomicCpuSet::new(),
-            done: AtomicCpuSet::new(),
-            failed: AtomicCpuSet::new(),
+            here: AtomicCpuSet::new(CpuSet::EMPTY),
+            done: AtomicCpuSet::new(CpuSet::EMPTY),
+            failed: AtomicCpuSet::new(CpuSet::EMPTY),
         }
     }
 

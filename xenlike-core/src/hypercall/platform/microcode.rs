@@ -5,12 +5,12 @@ use alloc::vec::Vec;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::platform::{self as abi, MicrocodeUpdate, MicrocodeUpdate2, PlatformOp};
 
+use crate::kit::{CpuSet, Vaddr};
 use crate::arch::microcode::meeting::{self, End, MEETING};
 use crate::arch::microcode::{
     self, Hardware, Order, Refusal, Registers, Version, lead, newest, offered,
 };
 use crate::arch::{lapic, percpu, time};
-use crate::kit::Vaddr;
 use crate::mm::guest::Guest;
 use crate::mm::heap;
 
@@ -93,7 +93,7 @@ fn on_all_cpus(file: &[u8], version: Version) -> Result<u32, Refusal> {
     let me = percpu::this_cpu();
     let end = MEETING.lead(
         me,
-        percpu::online().without(me),
+        percpu::online().without(CpuSet::one(me)),
         lapic::send_nmi,
         || {
             lead(&Hardware, &order)?;
