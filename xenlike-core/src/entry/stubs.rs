@@ -73,6 +73,12 @@ global_asm!(
     r#"
 .endm
 
+// The steps against speculation are in a section of their own. The name at its start keeps them apart from the code
+// that the linker puts before them, for `xtask frames` and for disassemblers.
+.pushsection .text.harden, "ax"
+hardened_ways:
+.popsection
+
 // Clears the registers, so that a guest's values don't steer speculation in ring 0.
 .macro CLEAR_REGISTERS
     xor eax, eax

@@ -108,7 +108,7 @@ pub struct Callbacks {
 
 /// Segment selectors and bases, saved while the vCPU doesn't run.
 #[derive(Clone, Copy, Default)]
-#[expect(missing_docs, reason = "the registers' names")]
+#[cfg_attr(clippy, expect(missing_docs, reason = "the registers' names"))]
 pub struct Segments {
     pub ds: u16,
     pub es: u16,
