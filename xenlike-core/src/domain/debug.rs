@@ -17,7 +17,7 @@ const DR7_FIXED: u64 = 0x400;
 const DR7_SETTABLE: u64 = 0xffff_0fff & !(1 << 11);
 const DR7_GENERAL_DETECT: u64 = 1 << 13;
 
-/// A breakpoint that a guest may not set.
+/// The value would set a breakpoint that a guest may not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAllowed;
 
@@ -82,10 +82,10 @@ impl From<NotAllowed> for NotSet {
     }
 }
 
-/// Sets debug register `number` of the vCPU that runs here.
+/// Sets debug register `number` of the vCPU that runs on this CPU.
 ///
 /// # Errors
-/// See [`NotSet`]; nothing has changed then.
+/// See [`NotSet`]; the register is unchanged then.
 pub fn set(st: &mut VcpuState, number: u64, value: u64) -> Result<(), NotSet> {
     let index = index(number, st.kind.cr4()).ok_or(NotSet::NoRegister)?;
     let value = match index {
@@ -126,7 +126,8 @@ fn enabled_io_hits(registers: &DebugRegisters, port: u16, bytes: u16) -> u64 {
     })
 }
 
-/// All registers of a saved vCPU. Values that a guest may not set are dropped, as on Xen.
+/// Returns the debug registers of a restored vCPU. Values that a guest may not have are replaced by idle ones,
+/// as on Xen.
 pub fn restored(addresses: [u64; 4], six: u64, seven: u64, cr4: u64) -> DebugRegisters {
     let [a, b, c, d] = addresses.map(|at| address(at).unwrap_or(0));
     let seven = dr7(seven, cr4).unwrap_or(debugreg::DR7_IDLE);
@@ -152,7 +153,7 @@ mod tests {
         assert_eq!(dr7(1 << 13, cr4::DE), Err(NotAllowed));
         assert_eq!(dr7(1 << 32, cr4::DE), Err(NotAllowed));
         assert_eq!(dr7(0, 0), Ok(0x400));
-        // Enabled is another than the one of this type.
+        // The enabled breakpoint is not the one of the I/O type.
         assert_eq!(dr7(2 << 20 | 1, 0), Err(NotAllowed));
         assert_eq!(dr7(2 << 20, 0), Ok(2 << 20 | 0x400));
         assert_eq!(dr7(2 << 20 | 4, cr4::DE), Ok(2 << 20 | 4 | 0x400));
@@ -167,7 +168,7 @@ mod tests {
 
     #[test]
     fn io_breakpoints_match_what_they_overlap() {
-        // 0: two bytes from 0x61; 1: a write to memory there; 2: one byte of port 0x64, disabled.
+        // Breakpoint 0: two bytes at port 0x61. 1: a write to memory there. 2: one byte at port 0x64, disabled.
         let seven = 2 << 16 | 1 << 18 | 1 << 20 | 2 << 24 | 1 | 4;
         let hits = |port, bytes| io_hits(&[0x61, 0x61, 0x64, 0, 0, seven], port, bytes);
         assert_eq!(hits(0x5f, 2), 0);

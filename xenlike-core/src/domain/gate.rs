@@ -41,7 +41,7 @@ impl<S> Gate<S> {
     /// The reasons why it doesn't run.
     #[inline]
     pub fn holds(&self) -> u32 {
-        // Ordered after the store of an event's bit; see `notify::upcall`.
+        // Sequentially consistent: ordered after the store that sets an event's bit, see `notify::upcall`.
         self.holds.load(Ordering::SeqCst)
     }
 
@@ -57,14 +57,14 @@ impl<S> Gate<S> {
         self.holds.fetch_and(!why, Ordering::AcqRel) & why
     }
 
-    /// Wakes the vCPU if it has no holds.
+    /// Tells the scheduler that the vCPU is ready, if it has no holds.
     pub fn wake(&self, scheduler: &impl Schedule) {
         if self.holds() == 0 {
             scheduler.wake();
         }
     }
 
-    /// Puts a vCPU that has holds to sleep.
+    /// Puts the vCPU to sleep, if it has holds.
     pub fn settle(&self, scheduler: &impl Schedule) {
         if self.holds() != 0 {
             self.sleep(scheduler);
@@ -76,20 +76,20 @@ impl<S> Gate<S> {
         self.wake(scheduler);
     }
 
-    /// Holds the vCPU for `why`. It may still be on its CPU when this returns.
+    /// Sets the holds `why`. The vCPU may still be on its CPU when this returns.
     pub fn hold(&self, why: u32, scheduler: &impl Schedule) {
         self.set(why);
         self.sleep(scheduler);
     }
 
-    /// Removes the hold `why`.
+    /// Removes the holds `why`, and wakes the vCPU if that was the last one.
     pub fn release(&self, why: u32, scheduler: &impl Schedule) {
         if self.remove(why) != 0 {
             self.wake(scheduler);
         }
     }
 
-    /// Adds `count` to the holds, for a hold that is counted.
+    /// Adds `count` to the holds. For holds that are counted ([`super::vcpu::pause::HELD`]).
     pub fn add(&self, count: u32, scheduler: &impl Schedule) {
         self.holds.fetch_add(count, Ordering::SeqCst);
         self.sleep(scheduler);

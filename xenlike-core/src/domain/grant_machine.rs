@@ -37,7 +37,7 @@ impl Mapper<'_> {
         Some(EntryAt { table, index })
     }
 
-    /// Takes the references of a frame twice.
+    /// Takes the references for two uses of a frame: the handle and the entry that maps it.
     #[inline]
     fn get_two(&mut self, mfn: Mfn, owner: DomId, access: Access) -> Result<(), GrantError> {
         if access == Access::Write && machine().take_writable_twice(mfn, owner) {

@@ -44,15 +44,15 @@ impl Place {
 }
 
 impl Place {
-    /// A place on `page`, which no guest sees, for vCPUs beyond the 32nd until they register one. Until then their events are
-    /// masked and don't reach them.
+    /// A vcpu_info on `page`, which belongs to the domain but which no guest sees. For vCPUs from number 32 on,
+    /// until they register one of their own. Upcalls stay masked there, so no event is delivered before that.
     pub fn unseen(page: SharedPage) -> Option<Self> {
         page.u8(offset::MASK)?.store(1, Ordering::Relaxed);
         Self::new(page, 0)
     }
 }
 
-/// A vCPU's vcpu_info. It moves once, when the guest registers a place.
+/// The present location of a vCPU's vcpu_info. It changes once, when the guest registers one of its own.
 pub struct VcpuInfo {
     first: Place,
     registered: Once<Place>,
@@ -86,24 +86,24 @@ impl VcpuInfo {
         self.registered.get().unwrap_or(&self.first)
     }
 
-    /// The address of its first byte in the direct map, for the exit stub.
+    /// Returns the direct-map address of `evtchn_upcall_pending`, its first byte, which the exit stub reads.
     pub fn address(&self) -> u64 {
         core::ptr::from_ref(self.upcall_pending()) as u64
     }
 
-    /// evtchn_upcall_pending
+    /// `evtchn_upcall_pending`: the core sets it to 1 when an event is pending.
     #[inline]
     pub fn upcall_pending(&self) -> &'static AtomicU8 {
         self.pending.get()
     }
 
-    /// evtchn_upcall_mask
+    /// `evtchn_upcall_mask`: while it isn't 0, no upcall is delivered.
     #[inline]
     pub fn upcall_mask(&self) -> &'static AtomicU8 {
         self.mask.get()
     }
 
-    /// Whether an upcall is due.
+    /// Whether an upcall is due: an event is pending and upcalls are not masked.
     pub fn wants_upcall(&self) -> bool {
         self.upcall_pending().load(Ordering::SeqCst) != 0
             && self.upcall_mask().load(Ordering::Relaxed) == 0
@@ -115,7 +115,7 @@ impl VcpuInfo {
         self.cr2.get().store(cr2, Ordering::Relaxed);
     }
 
-    /// The page and offset of `struct vcpu_time_info`.
+    /// Returns the page and the byte offset of `struct vcpu_time_info`.
     pub fn time(&self) -> (SharedPage, usize) {
         let place = self.place();
         (place.page, place.at.wrapping_add(offset::TIME))

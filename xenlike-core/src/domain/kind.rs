@@ -41,14 +41,14 @@ impl Kind {
         }
     }
 
-    /// CR2 as the guest sees it.
+    /// Returns CR2 as the guest sees it.
     pub const fn cr2(&self) -> u64 {
         match self {
             Self::Pv(pv) => pv.cr2,
         }
     }
 
-    /// CR4 as the guest sees it.
+    /// Returns CR4 as the guest sees it.
     pub const fn cr4(&self) -> u64 {
         match self {
             Self::Pv(pv) => pv.cr4,

@@ -63,8 +63,9 @@ fn schedule(cpu: Option<CpuId>) {
 
 /// Handles that an upcall became due for `vcpu`: ends its sleep, or makes its CPU go through the exit, which delivers it.
 pub fn upcall(dom: &Domain, vcpu: &Vcpu) {
-    // A vCPU that goes to sleep sets its hold before it reads its pending flag, which has been set by now. So either it
-    // sees the flag, or this sees the hold.
+    // A vCPU that goes to sleep sets its hold first and then checks for events, and the sender has set the
+    // event's bit before this load. All are sequentially consistent, so either the hold is seen here or the
+    // vCPU sees the event.
     let why = vcpu.gate.holds() & pause::SLEEPS;
     if why == 0 {
         return kick(vcpu);
@@ -79,7 +80,7 @@ pub fn upcall(dom: &Domain, vcpu: &Vcpu) {
     }
 }
 
-/// Sends `vcpu` an NMI.
+/// Sends an NMI to `vcpu`.
 pub fn nmi(dom: &Domain, vcpu: &Vcpu) {
     // Stored before the holds are read; see `upcall`.
     vcpu.nmi_pending.store(1, Ordering::SeqCst);
@@ -102,7 +103,7 @@ pub fn unmask_nmi(vcpu: &Vcpu, st: &mut VcpuState) {
     look_here(vcpu);
 }
 
-/// Makes the CPU that runs `vcpu` check for its pending events.
+/// Makes the CPU that runs `vcpu`, if it is another one, check for work that is due for it.
 pub fn kick(vcpu: &Vcpu) {
     if let Some(cpu) = vcpu.cpu()
         && cpu != percpu::this_cpu()
@@ -130,7 +131,7 @@ pub fn act_in(dom: &Domain, notice: Notice) {
     }
 }
 
-/// Ends the polls for `port`.
+/// Ends the SCHEDOP_poll of each vCPU that polls `port`.
 #[inline(never)] // keeps its stack frame off the path of events without polls
 fn end_polls(dom: &Domain, port: Port) {
     for vcpu in dom.events.pollers_of(port).filter_map(|id| dom.vcpu(id)) {
@@ -144,7 +145,7 @@ pub fn end_poll(dom: &Domain, vcpu: &Vcpu) {
     release(vcpu, pause::POLLING);
 }
 
-/// Removes the hold `why` of `vcpu`.
+/// Removes the holds `why` of `vcpu`, and wakes it if that was the last one.
 pub fn release(vcpu: &Vcpu, why: u32) {
     vcpu.gate.release(why, vcpu);
 }
@@ -162,7 +163,8 @@ pub fn domain_exception() {
 /// The domain that handles each global VIRQ.
 static HANDLERS: [AtomicU16; NR_VIRQS] = [const { AtomicU16::new(DomId::DOM0.0) }; NR_VIRQS];
 
-/// Held while the handlers are changed.
+/// Serialises changes of [`HANDLERS`]: without it, a domain could register between the check of its life and
+/// the store, after [`give_virqs_back`].
 static HANDING_OVER: Lock<()> = Lock::new(Rank::VirqHandlers, ());
 
 /// Makes `dom` the handler of the global VIRQ `virq` (XEN_DOMCTL_set_virq_handler), unless it is being destroyed: then
@@ -185,7 +187,7 @@ pub fn give_virqs_back(dom: DomId) {
     }
 }
 
-/// The domain that handles the global VIRQ `virq`.
+/// Returns the domain that is registered for the global VIRQ `virq`, whether it exists or not.
 #[cfg(test)]
 pub fn virq_taker(virq: u32) -> DomId {
     DomId(HANDLERS[virq as usize].load(Ordering::Relaxed))
@@ -208,7 +210,7 @@ pub fn global_virq(virq: u32) {
     }
 }
 
-/// Raises `virq` on vCPU `vcpu` of `dom`, if it is bound there.
+/// Raises `virq` on vCPU `vcpu` of `dom`, if the VIRQ is bound there.
 pub fn virq_to(dom: &Domain, vcpu: VcpuId, virq: u32) {
     act_in(dom, dom.events.send_virq(vcpu, virq));
 }

@@ -22,7 +22,8 @@ pub fn book_of(dom: &Domain) -> Option<LockGuard<'static, Book<Hardware>>> {
     concerned.then(book)?
 }
 
-/// Handles an interrupt with `vector`. Returns the domains to notify once it is acknowledged; none if it has no handler.
+/// Handles the arrival of an interrupt by `vector`. Returns the holders to notify once the interrupt is
+/// acknowledged, or `None` if the vector is not in use.
 pub fn arrived(vector: u8) -> Option<Told> {
     book()?.arrived(vector)
 }
@@ -39,7 +40,7 @@ pub fn tell(told: &Told) {
     }
 }
 
-/// The CPU on which the scheduler has `vcpu`, asleep or not.
+/// Returns the CPU to which the scheduler assigns `vcpu`, whether it is asleep or not.
 fn home(dom: &Domain, vcpu: VcpuId) -> Option<CpuId> {
     SCHED.home(dom.vcpu(vcpu)?.unit)
 }
@@ -57,16 +58,17 @@ fn keep_near(dom: &Domain, holder: &Holder) {
     }
 }
 
-/// How a domain learns which of its interrupts it has to end (PHYSDEVOP_pirq_eoi_gmfn).
+/// How a domain learns which of its interrupts need an EOI (PHYSDEVOP_pirq_eoi_gmfn).
 #[derive(Default)]
 pub struct EoiPage {
-    /// The page in which a bit says so for each interrupt, once the domain has named one.
+    /// The page with a bit for each interrupt, which is set if the interrupt needs an EOI. `None` until the
+    /// domain registers it.
     pub page: Option<HeldPage>,
-    /// It was named by the call's first form: ending an interrupt also unmasks its port.
+    /// PHYSDEVOP_pirq_eoi_gmfn_v1 was used: PHYSDEVOP_eoi also unmasks the interrupt's event channel.
     pub end_unmasks: bool,
 }
 
-/// Sets or clears the bit of `pirq` in the domain's page, if there is one.
+/// Sets or clears the bit of `pirq` in the EOI page, if the domain has one.
 fn mark(eoi: &EoiPage, pirq: u32, end: End) {
     let word = usize::try_from(pirq / 64).unwrap_or(usize::MAX);
     let page = eoi.page.as_ref().map(|page| page.page());
@@ -81,7 +83,7 @@ fn mark(eoi: &EoiPage, pirq: u32, end: End) {
     };
 }
 
-/// Marks all interrupts of `dom` that it has to end, in the page that it just gave.
+/// Marks each interrupt of `dom` that needs an EOI in the EOI page, which the domain has just registered.
 pub fn mark_all(dom: &Domain, eoi: &EoiPage) {
     let Some(mut book) = book_of(dom) else { return };
     let numbers: alloc::vec::Vec<u32> = book
@@ -120,7 +122,7 @@ pub fn bind(dom: &Domain, pirq: u32, port: Port, shares: bool) -> Result<(), Irq
 /// Handles that the port of `dom` for `pirq` is closed.
 pub fn unbound(dom: &Domain, pirq: u32) {
     if let Some(mut book) = book() {
-        // It may have lost the interrupt before.
+        // Fails if the domain's number was unmapped before; there is nothing left to release then.
         let _ = book.let_go(dom.id(), pirq);
     }
 }

@@ -8,11 +8,11 @@ use crate::trace;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Activity {
-    /// RUNSTATE_running
+    /// RUNSTATE_running: on a CPU.
     Running = 0,
     /// RUNSTATE_runnable: it waits for a CPU.
     Runnable = 1,
-    /// RUNSTATE_blocked
+    /// RUNSTATE_blocked: waiting for an event.
     Blocked = 2,
     /// RUNSTATE_offline: it is paused or down.
     Offline = 3,
@@ -45,7 +45,7 @@ impl Runstate {
         }
     }
 
-    /// Enters `next` at `now_ns`.
+    /// Enters the state `next` at time `now_ns`.
     pub fn change(&mut self, next: Activity, now_ns: u64) {
         *self = self.settled(now_ns);
         self.activity = next;

@@ -11,7 +11,7 @@ use crate::kit::{DomId, GUEST_LOG, Port};
 /// Whether and why a domain has shut down.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shutdown {
-    /// The reason (sched.h SHUTDOWN_*), once it has.
+    /// The reason (sched.h, `SHUTDOWN_*`), once the domain has shut down.
     pub reason: Option<u32>,
     /// The code of SCHEDOP_shutdown_code, which is reported instead of the reason.
     pub code: Option<u8>,
@@ -33,7 +33,7 @@ pub fn shutdown(dom: &Arc<Domain>, reason: u32) {
         notify::hold(vcpu, vcpu::pause::SHUT_DOWN);
     }
     if matches!(dom.id(), DomId::DOM0 | DomId::BOOT) {
-        // No toolstack deals with these two.
+        // No toolstack handles these two domains; the core does.
         work::raise_here(work::LIFE);
     }
     notify::domain_exception();

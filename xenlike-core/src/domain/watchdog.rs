@@ -1,4 +1,4 @@
-//! Watchdogs (SCHEDOP_watchdog): a guest that doesn't renew one in time is shut down.
+//! Watchdogs (SCHEDOP_watchdog): a domain that doesn't renew its watchdog in time is shut down.
 
 use alloc::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::timer::{Key, Timer, What};
 /// The number of watchdogs of a domain.
 pub const WATCHDOGS: usize = 2;
 
-/// A domain's watchdogs.
+/// The watchdogs of a domain.
 pub struct Watchdogs {
     timers: [Timer; WATCHDOGS],
     /// The deadline of each in ns of system time; 0 if it isn't in use.
@@ -52,14 +52,14 @@ impl Watchdogs {
 
 #[cfg(feature = "audit")]
 impl Watchdogs {
-    /// The timer of watchdog `number`.
+    /// Returns the timer of watchdog `number`, counted from 0.
     pub fn timer(&self, number: u8) -> Option<&Timer> {
         self.timers.get(usize::from(number))
     }
 }
 
-/// Starts a new watchdog (`id` 0), renews one, or stops one (`timeout_s` 0). Returns its number. A new one with timeout 0
-/// expires at once, as on Xen.
+/// Starts a watchdog (`id` 0), renews one, or stops it (`timeout_s` 0). Returns the number of a new watchdog,
+/// counted from 1, and otherwise 0. A new watchdog with a timeout of 0 expires at once, as on Xen.
 pub fn set(dom: &Domain, id: u32, timeout_s: u32) -> Result<u32, Refused> {
     let dogs = &dom.watchdogs;
     let mut deadlines = dogs.deadlines_ns.lock();
@@ -99,7 +99,8 @@ pub fn stop_all(dom: &Domain) {
     }
 }
 
-/// Watchdog `number` of `dom` may have passed its deadline.
+/// Shuts `dom` down if watchdog `number`, counted from 0, has passed its deadline. The watchdog may have been
+/// renewed since its timer fired.
 pub fn bark(dom: &Arc<Domain>, number: u8) {
     let due_ns = dom
         .watchdogs

@@ -11,12 +11,12 @@ const DOWN: u32 = 1;
 const BLOCKED: u32 = 2;
 const HELD_ONCE: u32 = 1 << 8;
 
-/// A vCPU and what the scheduler and its CPU know of it.
+/// A vCPU, with what the scheduler and its CPU know of it.
 struct Vcpu {
     gate: Gate<()>,
-    /// The scheduler believes that it wants to run.
+    /// The scheduler believes that the vCPU is ready.
     wanted: AtomicBool,
-    /// It is between `enter` and the release of its state.
+    /// The vCPU is between `enter` and the release of its state.
     runs: AtomicBool,
 }
 
@@ -27,7 +27,7 @@ impl Vcpu {
             wanted: AtomicBool::new(wanted),
             runs: AtomicBool::new(false),
         };
-        // Touches the atomics.
+        // Touches each atomic once before the first thread starts.
         drop(vcpu.gate.visit());
         (
             vcpu.gate.holds(),
@@ -37,7 +37,7 @@ impl Vcpu {
         vcpu
     }
 
-    /// What a CPU does that was asked to schedule, as in `entry::switch`.
+    /// Does what a CPU does when it is asked to schedule, as in `entry::switch`.
     fn schedule(&self) {
         if !self.wanted.load(SeqCst) {
             return;
@@ -58,7 +58,7 @@ impl Vcpu {
         }
     }
 
-    /// Holds the vCPU, and checks that it is off and stays off until it is released.
+    /// Holds the vCPU, and checks that it is off its CPU and stays off until it is released.
     fn stop(&self) {
         self.gate.add(HELD_ONCE, self);
         let visit = self.gate.visit_held(None);
@@ -78,8 +78,8 @@ impl Schedule for Vcpu {
     }
 }
 
-/// A CPU that schedules a vCPU, an event that wakes it, and a call that stops it: while it is stopped
-/// it doesn't run, and in the end it isn't forgotten.
+/// One CPU schedules a vCPU, an event wakes it, and a call stops it. The vCPU never runs while it is
+/// stopped, and the scheduler knows in the end that it is ready.
 #[test]
 fn a_held_vcpu_is_off_and_a_woken_one_is_wanted() {
     explore(4, || {
@@ -98,7 +98,8 @@ fn a_held_vcpu_is_off_and_a_woken_one_is_wanted() {
     });
 }
 
-/// One CPU takes a vCPU down while another brings it up: whoever was last wins, for the scheduler too.
+/// One CPU takes a vCPU down while another brings it up. The scheduler ends up with the same result
+/// as the holds.
 #[test]
 fn down_and_up_agree_with_the_scheduler() {
     explore(3, || {
@@ -112,14 +113,14 @@ fn down_and_up_agree_with_the_scheduler() {
         for thread in threads {
             thread.join().unwrap();
         }
-        // The next schedule settles what a late wake left.
+        // The next scheduling corrects what a late wake left.
         vcpu.schedule();
         let open = vcpu.gate.holds() == 0;
         assert_eq!(vcpu.wanted.load(SeqCst), open);
     });
 }
 
-/// Two vCPUs that run and stop each other: one gives way, and both calls are made in the end.
+/// Two running vCPUs stop each other. One gives way, and in the end both calls succeed.
 #[test]
 fn two_that_stop_each_other_both_go_on() {
     explore(2, || {
@@ -132,7 +133,7 @@ fn two_that_stop_each_other_both_go_on() {
                 let (own, other) = (&pair[own], &pair[1 - own]);
                 let mut called = false;
                 while !called {
-                    // Off its CPU for as long as somebody holds it.
+                    // Stays off its CPU while another vCPU holds it.
                     while !own.gate.enter() {
                         wait_step();
                     }

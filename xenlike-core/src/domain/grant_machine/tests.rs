@@ -16,7 +16,7 @@ use guest_pv_abi::grant_table as abi;
 
 const FLAGS: u64 = Pte::PRESENT | Pte::WRITABLE | Pte::USER;
 
-/// A domain with real frames, and a grant table.
+/// A domain with real frames and a grant table.
 struct Dom {
     pages: Arc<DomainPages>,
     grants: Arc<Table<FakePage>>,
@@ -66,7 +66,8 @@ impl Dom {
             work: &mut self.work,
         }
     }
-    /// An address space that maps nothing yet at address 0: its L4 (pinned) and its L1.
+    /// Makes an address space in which address 0 is not mapped yet. Returns its L4, which is pinned,
+    /// and its L1.
     fn tables(&mut self) -> (Mfn, Mfn) {
         let tables = [self.frame(), self.frame(), self.frame(), self.frame()];
         for pair in tables.windows(2) {
@@ -80,7 +81,7 @@ impl Dom {
             .unwrap();
         (tables[3], tables[0])
     }
-    /// Writes an entry as mmu_update does.
+    /// Writes an entry, as mmu_update does.
     fn write(&mut self, l1: Mfn, index: usize, new: Pte) -> Result<(), ()> {
         let page_owner = self.pages.id();
         let update = Update {
@@ -94,7 +95,7 @@ impl Dom {
             .update_l1_entry(self.pages.id(), &update, &mut self.work)
             .map_err(|_| ())
     }
-    /// Ends the domain: all its frames are free after.
+    /// Destroys the domain and checks that all its frames are freed.
     fn end(mut self) {
         self.grants.retire();
         let grants = Arc::clone(&self.grants);
@@ -161,7 +162,7 @@ fn a_frame_lent_writable_can_be_no_page_table() {
     unmap(&mut u, root, handle, 0x5000).unwrap();
     assert!(!machine().read_entry(l1, 5).unwrap().is_present());
     machine().pin(lent, 1, id, &mut g.work).unwrap();
-    // Now that it is a table, it can be lent for reading only.
+    // Now that the frame is a page table, it can be mapped read-only, but not writable.
     g.grant(4, &u, lent, 0);
     let mut at = request(4, HostAddr::Pte(Maddr(l1.maddr().0 + 8)), Access::Write);
     assert_eq!(map(&mut u, &g, root, &at), Err(GrantError::General));
@@ -187,7 +188,7 @@ fn a_mapper_can_neither_copy_nor_upgrade_what_it_was_lent() {
     let pte = machine().read_entry(l1, 1).unwrap();
     assert!(u.write(l1, 1, Pte(pte.0 | Pte::WRITABLE)).is_err());
     assert!(u.write(l1, 2, pte).is_err());
-    // Overwriting it harms nobody; the handle is then stuck till the end.
+    // Overwriting the entry is harmless; the handle then can't be unmapped until the domain ends.
     u.write(l1, 1, Pte(0)).unwrap();
     assert_eq!(unmap(&mut u, root, 0, 0x1000), Err(GrantError::General));
     u.end();
@@ -205,7 +206,7 @@ fn an_unmapping_takes_away_the_sort_of_mapping_that_the_handle_is() {
     let write = request(1, HostAddr::Pte(Maddr(l1.maddr().0 + 16)), Access::Write);
     let reads = map(&mut u, &g, root, &read).unwrap();
     let writes = map(&mut u, &g, root, &write).unwrap();
-    // Else the granter would believe that nobody can write the frame any more.
+    // Otherwise the granter would believe that the frame can no longer be written.
     let refused = Err(GrantError::General);
     assert_eq!(unmap(&mut u, root, reads, 0x2000), refused);
     let read_only = l1.maddr().0 + 8;
@@ -283,7 +284,7 @@ fn copies_reach_what_the_caller_may_reach() {
         .unwrap()
         .load(SeqCst);
     assert_eq!(copied, 0x1234_5678);
-    // Not into the hypervisor's frames, nor another domain's, nor what is no RAM.
+    // Copies must not reach the hypervisor's frames, another domain's frames, or addresses outside RAM.
     let core = crate::mm::alloc::alloc_frame(Where::ANY).unwrap();
     for forbidden in [core, lent, Mfn(0), Mfn::INVALID, Mfn(u64::MAX >> 12)] {
         let (from, to) = (CopySide::Frame(own), CopySide::Frame(forbidden));
