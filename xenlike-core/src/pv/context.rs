@@ -18,7 +18,7 @@ use crate::kit::{Vaddr, VcpuId};
 use crate::mm::{layout, space};
 use crate::pagetype::GuestRoot;
 
-/// The root of the vCPU's present mode.
+/// Returns the root of the vCPU's present mode.
 const fn root(st: &State) -> Option<&GuestRoot> {
     match st.mode {
         Mode::Kernel => st.kernel_root.as_ref(),
@@ -83,7 +83,8 @@ fn load_tables(vcpu: VcpuId, st: &State) {
     }
 }
 
-/// Loads this CPU's GDT at the hypervisor's own address, because the vCPU's window goes with its address space.
+/// Loads this CPU's GDT at the address where the hypervisor itself maps it, because a vCPU's window is mapped
+/// only in that vCPU's address space.
 fn load_own_gdt() {
     if let Some(gdt) = desc::gdt(percpu::this_cpu()) {
         let base = Vaddr((gdt.as_ptr() as u64).wrapping_sub(RESERVED_GDT_BYTES));

@@ -52,8 +52,8 @@ pub fn set(
     st: &mut VcpuState,
     context: &VcpuGuestContext,
 ) -> Result<(), Refused> {
-    // Destruction waits for this vCPU's state. So it either drops the references that are taken here, or it has begun
-    // before this check, and none are taken.
+    // Destruction marks the domain as dying before it visits this vCPU's state, which the caller holds. So
+    // either the mark is seen here, or destruction releases the references that are taken below.
     if dom.life() != Life::Alive {
         return Err(Refused::Invalid);
     }
@@ -190,7 +190,7 @@ fn set_registers(st: &mut VcpuState, context: &VcpuGuestContext, cr4: u64) {
         rsi: r.rsi,
         rdi: r.rdi,
         error: 0,
-        // Not `SYSCALL`: the vCPU is entered by IRET, which loads every register.
+        // Not the value for frames of SYSCALL: the vCPU must be entered by IRET, which restores all registers.
         vector: 0,
         rip: r.rip,
         cs: u64::from(in_ring3(r.cs)),

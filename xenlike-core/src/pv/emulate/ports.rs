@@ -1,4 +1,4 @@
-//! I/O ports for the emulator: which ones a vCPU may use, and what is behind them.
+//! I/O ports for the emulator: which of them a vCPU may access, and the devices behind them.
 
 use super::guest::Emulated;
 use super::{table, virtual_ring};

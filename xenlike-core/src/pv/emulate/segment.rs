@@ -69,7 +69,7 @@ fn descriptor(st: &State, selector: u16) -> Option<u64> {
     Some(word.load(crate::kit::atomic::Ordering::Relaxed))
 }
 
-/// Decodes a code or data descriptor that is present (APM vol. 2 §4.7).
+/// Decodes a code or data descriptor (APM vol. 2 §4.7); `None` if it is of another kind or not present.
 const fn decode(descriptor: u64) -> Option<Segment> {
     let (present, code_or_data) = (bit(descriptor, 47), bit(descriptor, 44));
     if !present || !code_or_data {

@@ -20,7 +20,8 @@ const LINK: u64 = pte::P | pte::RW | pte::A | pte::D;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoMemory;
 
-/// The tables of a domain's area. Dropping it frees them, so it outlives every L4 that links them.
+/// The tables of one domain's area. They are freed when this value is dropped, which must outlive every L4 that
+/// refers to them.
 #[derive(Debug)]
 pub struct Area {
     /// The L3, the L2, then the L1s.
@@ -61,7 +62,7 @@ impl Area {
         Ok(table)
     }
 
-    /// The entry for the area's slot in the domain's L4s.
+    /// Returns the entry for the area's slot in the domain's L4s.
     pub fn l4_entry(&self) -> u64 {
         self.tables.first().map_or(0, |l3| l3.maddr().0 | LINK)
     }

@@ -14,7 +14,7 @@ pub const GDT_GUEST_FRAMES: usize = window::GDT_OWN_PAGE;
 /// A GDT as the guest registered it.
 #[derive(Clone, Copy, Default)]
 pub struct GuestGdt {
-    /// The frames, each with a segment-descriptor type reference.
+    /// The frames, each with a reference and a type reference as a segment-descriptor page.
     pub frames: [Option<Mfn>; GDT_GUEST_FRAMES],
     /// The number of entries, up to 512 for each frame.
     pub entries: u32,

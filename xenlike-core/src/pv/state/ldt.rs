@@ -40,7 +40,7 @@ pub struct GuestLdt {
 /// an entry leaves the window by an exchange, and whoever gets the old entry from it drops the reference.
 pub struct Pages {
     window: Window,
-    /// Bit n is set if page n may be mapped.
+    /// Bit n is set if page n may be mapped. Set after the entry is written.
     mapped: AtomicU16,
 }
 

@@ -1,8 +1,8 @@
-//! The state that only a paravirtual vCPU has, and the rules that keep it sound: descriptor tables and the window that
-//! maps them, the two modes of its kernel and user code, and the roots of their address spaces.
+//! The state that only a PV vCPU has, and the rules that keep it sound: descriptor tables and the window that
+//! maps them, the two modes for kernel and user code, and the roots of their address spaces.
 //!
-//! No domain is in sight here: functions take the [`State`] and the owner's id. `domain` holds a [`State`] for each vCPU;
-//! the rest of [`crate::pv`] is above `domain` and acts on whole vCPUs.
+//! Nothing here knows a domain: functions take the [`State`] and the owner's id. `domain` holds a [`State`] for
+//! each vCPU; the rest of [`crate::pv`] is above `domain` and acts on whole vCPUs.
 
 pub mod area;
 pub mod gdt;
@@ -31,7 +31,7 @@ use window::Window;
 
 /// A flag of `struct trap_info`: the entry masks event delivery.
 const TI_MASKS_EVENTS: u8 = 4;
-/// CR4 as a PV guest first sees it: PAE, OSFXSR and OSXMMEXCPT, which it can't clear.
+/// The initial CR4 of a PV guest: PAE, OSFXSR and OSXMMEXCPT, which the guest can't clear.
 const FIRST_CR4: u64 = cr4::PAE | cr4::OSFXSR | cr4::OSXMMEXCPT;
 
 /// The assists that a 64-bit PV guest may enable. The two for segments and the one for page tables have no effect on 64
@@ -46,7 +46,7 @@ pub const ASSISTS: u64 = 1 << VMASST_TYPE_4GB_SEGMENTS
 
 /// The part of a PV vCPU's state that only the CPU that runs it touches, or the CPU that holds it descheduled.
 pub struct State {
-    /// Whether its kernel or its user code runs. Both are in ring 3.
+    /// Whether the guest's kernel or its user code runs. Both run in ring 3.
     pub mode: Mode,
     /// The trap table: handlers of exceptions and of `int n`, each with the privilege that `int n` needs.
     pub traps: Box<[TrapInfo; 256]>,
@@ -56,7 +56,7 @@ pub struct State {
     pub kernel_sp: u64,
     /// The selector of that stack.
     pub kernel_ss: u16,
-    /// The root of the kernel's address space.
+    /// The root of the kernel's address space; `None` until the vCPU is initialised.
     pub kernel_root: Option<GuestRoot>,
     /// The root of the address space of user code, if there is one.
     pub user_root: Option<GuestRoot>,
@@ -64,9 +64,9 @@ pub struct State {
     pub gdt: GuestGdt,
     /// The LDT as the guest set it.
     pub ldt: GuestLdt,
-    /// Its window in the per-domain area.
+    /// The vCPU's window in the per-domain area.
     pub window: Window,
-    /// CR0.TS as the guest sees it; the other bits of its CR0 are those of [`crate::arch::cr::CR0`].
+    /// CR0.TS as the guest sees it; its other bits of CR0 are those of [`crate::arch::cr::CR0`].
     pub task_switched: bool,
     /// CR2 as the guest sees it: the address of the last page fault that was injected.
     pub cr2: u64,
@@ -78,7 +78,7 @@ pub struct State {
     pub iopl: u8,
     /// The I/O bitmap of PHYSDEVOP_set_iobitmap: its guest address, and the number of ports that it covers.
     pub iobmp: (u64, u32),
-    /// Segment registers while the vCPU doesn't run.
+    /// The segment registers while the vCPU doesn't run.
     pub segments: Segments,
 }
 
@@ -94,15 +94,15 @@ pub struct Callback {
 /// The entry points that `callback_op` registers, by type.
 #[derive(Clone, Copy, Default)]
 pub struct Callbacks {
-    /// CALLBACKTYPE_event
+    /// CALLBACKTYPE_event: an event is pending.
     pub event: Callback,
-    /// CALLBACKTYPE_failsafe
+    /// CALLBACKTYPE_failsafe: a segment register could not be loaded.
     pub failsafe: Callback,
-    /// CALLBACKTYPE_syscall
+    /// CALLBACKTYPE_syscall: SYSCALL from 64-bit user code.
     pub syscall: Callback,
-    /// CALLBACKTYPE_syscall32
+    /// CALLBACKTYPE_syscall32: SYSCALL from 32-bit user code.
     pub syscall32: Callback,
-    /// CALLBACKTYPE_sysenter
+    /// CALLBACKTYPE_sysenter: SYSENTER from user code.
     pub sysenter: Callback,
 }
 
@@ -162,12 +162,12 @@ impl State {
         }
     }
 
-    /// The frame of the kernel's L4.
+    /// Returns the frame of the kernel's L4.
     pub fn kernel_l4(&self) -> Option<Mfn> {
         self.kernel_root.as_ref().map(GuestRoot::mfn)
     }
 
-    /// Sets the handler of NMIs, which masks events; 0 removes it.
+    /// Makes `address` the handler of NMIs (vector 2), which masks events. Address 0 removes the handler.
     pub fn set_nmi_handler(&mut self, address: u64) {
         if let Some(slot) = self.traps.get_mut(usize::from(exception::NMI)) {
             *slot = match address {

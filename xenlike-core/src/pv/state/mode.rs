@@ -40,7 +40,7 @@ pub fn enter_kernel(st: &mut State) -> Result<(), NoPageTable> {
 /// The tables on which a CPU runs while a vCPU is in the address space under `root`: for now the guest's own.
 #[inline]
 pub const fn run_root(root: &GuestRoot) -> RunRoot {
-    // SAFETY: a validated L4 has the hypervisor's slots, and the root's references keep it one. They are given back
-    // only after every CPU has left the table.
+    // SAFETY: a validated L4 has the hypervisor's slots, and the references of `root` keep it validated. They
+    // are dropped only after every CPU has left the table.
     unsafe { RunRoot::new(root.maddr()) }
 }
