@@ -1,4 +1,4 @@
-//! Control, debug and extended control registers.
+//! Emulates accesses to control, debug and extended control registers.
 
 use super::decode::Insn;
 use super::privileged::{Step, whole_register};
@@ -6,33 +6,34 @@ use super::{Denied, Guest, Outcome, Owner};
 use crate::arch::cr::{cr0, cr4};
 use crate::arch::xstate::is_valid_xcr0;
 
-/// Control and debug registers of a vCPU, and its caches.
+/// The control and debug registers of a vCPU, and the caches.
 pub trait Control: Guest + Owner {
-    /// CR0 of the machine without TS, and the guest's TS.
+    /// Returns CR0 as the guest sees it: the bits that all PV guests see, and the guest's own TS.
     fn cr0(&self) -> u64;
     /// Sets CR0, of which only TS may differ from the present value.
     fn set_cr0(&mut self, value: u64);
-    /// The guest's CR2 (in its vcpu_info).
+    /// Returns CR2 as the guest sees it.
     fn cr2(&self) -> u64;
-    /// Sets the guest's CR2.
+    /// Sets CR2 as the guest sees it, also in its vcpu_info.
     fn set_cr2(&mut self, value: u64);
     /// CR3 as the guest sees it: the root of its kernel.
     fn cr3(&self) -> u64;
     /// Flushes the TLB if the value is the present one. Another value is denied, as MMUEXT_NEW_BASEPTR sets it.
     fn set_cr3(&mut self, value: u64) -> Result<(), Denied>;
-    /// CR4 as the guest sees it.
+    /// Returns CR4 as the guest sees it.
     fn cr4(&self) -> u64;
-    /// The machine's CR4.
+    /// Returns the CR4 that the core itself uses.
     fn machine_cr4(&self) -> u64;
     /// Sets the guest's CR4, after [`crate::cpuid::Policy::guest_cr4`] has removed bits that it may not set.
     fn set_cr4(&mut self, value: u64);
-    /// Sets its XCR0; the value has been checked.
+    /// Sets XCR0 to a value that has been validated.
     fn set_xcr0(&mut self, value: u64);
     /// A debug register, as get_debugreg reads it.
     fn debug_register(&self, number: u8) -> Option<u64>;
     /// Sets a debug register, as set_debugreg does.
     fn set_debug_register(&mut self, number: u8, value: u64) -> Result<(), Denied>;
-    /// Writes back and empties the caches, if its domain has I/O memory or a device; does nothing for others.
+    /// Writes back and invalidates the caches if the domain has I/O memory or is the hardware domain.
+    /// Otherwise does nothing.
     fn flush_caches(&mut self);
 }
 

@@ -1,4 +1,4 @@
-//! How the emulation of every instruction begins and ends.
+//! The first and the last step of every emulation: fetching the instruction and advancing RIP.
 
 use super::operand::{DR6_STEP, mask};
 use super::{Bits, Guest, Outcome, decode};

@@ -18,40 +18,41 @@ const CMOS_DATA: u16 = 0x71;
 const PCI_ADDRESS: u16 = 0xcf8;
 const PCI_DATA: u16 = 0xcfc;
 
-/// Which ports a vCPU may use.
+/// The rules about which ports a vCPU may access.
 pub trait PortRights {
-    /// Whether its virtual IOPL lets the mode that runs use all ports (architectural_iopl considered).
+    /// Whether the virtual IOPL permits the present mode to access all ports, with
+    /// regard to architectural_iopl.
     fn iopl_suffices(&self) -> bool;
-    /// Whether the I/O bitmap that its kernel set lets user mode use the ports.
+    /// Whether the I/O bitmap that the guest's kernel has set permits user mode to access the ports.
     fn bitmap_allows(&mut self, port: u16, width: Width) -> bool;
-    /// Whether its domain was given all these ports of the machine.
+    /// Whether the domain has been given all of these ports of the machine.
     fn holds_ports(&self, port: u16, width: Width) -> bool;
-    /// Bits of DR6 for its I/O breakpoints that the access matches.
+    /// Returns the bits of DR6 for the guest's I/O breakpoints that the access matches.
     fn io_breakpoints(&self, port: u16, width: Width) -> u64;
 }
 
-/// What is behind the ports: the machine's, and those that are emulated.
+/// The devices behind the ports: the machine's, and the emulated ones.
 pub trait Devices {
     /// Reads a port of the machine.
     fn port_in(&mut self, port: u16, width: Width) -> u32;
     /// Writes a port of the machine.
     fn port_out(&mut self, port: u16, width: Width, value: u32);
-    /// Its domain's emulated ports.
+    /// Calls `act` with the domain's emulated ports.
     fn with_ports<R>(&mut self, act: impl FnOnce(&mut Ports) -> R) -> R;
-    /// Reads PCI configuration space for the hardware domain: address as written to 0xcf8, then bytes at
-    /// `offset` (0 to 3) of it.
+    /// Reads PCI configuration space for the hardware domain. `address` is in the format of port 0xcf8, and
+    /// `offset` (0 to 3) is that of the first byte in its dword.
     fn pci_read(&mut self, address: u32, offset: u16, width: Width) -> u32;
-    /// Writes PCI configuration space likewise.
+    /// Writes PCI configuration space for the hardware domain, with parameters as in [`Devices::pci_read`].
     fn pci_write(&mut self, address: u32, offset: u16, width: Width, value: u32);
-    /// Reads a CMOS register for a domain that holds ports 0x70 and 0x71.
+    /// Reads a CMOS register, for a domain that has ports 0x70 and 0x71.
     fn cmos_read(&mut self, index: u8) -> u8;
-    /// Writes a CMOS register likewise.
+    /// Writes a CMOS register, for a domain that has ports 0x70 and 0x71.
     fn cmos_write(&mut self, index: u8, value: u8);
-    /// System time (ns), for the emulated timer.
+    /// Returns the system time in ns, for the emulated timer.
     fn now_ns(&self) -> u64;
 }
 
-/// All that an access to a port needs.
+/// All traits that an access to a port needs.
 pub trait Io: Guest + Owner + PortRights + Devices {}
 
 impl<G: Guest + Owner + PortRights + Devices> Io for G {}
@@ -106,7 +107,8 @@ pub fn read_port(guest: &mut impl Io, port: u16, width: Width) -> u32 {
     if (port, width) == (PCI_ADDRESS, Width::Dword) {
         return guest.with_ports(|ports| ports.pci_address);
     }
-    // A wide access is one to each of its ports, except for PCI data, where it is done at once.
+    // A wider access is done byte by byte on consecutive ports, except that the PCI data register takes more
+    // bytes at once.
     let (mut value, mut done) = (0, 0);
     while done < width.bytes() {
         let (port, left) = (port.wrapping_add(done), width.bytes().wrapping_sub(done));
@@ -149,7 +151,8 @@ pub fn write_port(guest: &mut impl Io, port: u16, width: Width, value: u32) {
     }
 }
 
-/// The part of an access of `left` bytes at `port` that is done at once in PCI data.
+/// Returns the offset and the width of the part of an access that the PCI data register takes at once. `left`
+/// is the number of bytes that remain of the access at `port`.
 fn pci_part(port: u16, left: u16) -> Option<(u16, Width)> {
     if port & !3 != PCI_DATA {
         return None;
@@ -200,7 +203,7 @@ fn write_byte(guest: &mut impl Io, port: u16, value: u8) {
     }
 }
 
-/// INS and OUTS, repeated or not.
+/// Emulates INS and OUTS, with or without a repeat prefix.
 pub(super) fn string(guest: &mut impl Io, insn: &Insn) -> Step {
     let (port, width) = (guest.frame().rdx as u16, width(insn));
     if !allowed(guest, port, width) {
@@ -264,7 +267,8 @@ fn retire_or_hit(guest: &mut impl Io, insn: &Insn, hits: u64) -> Step {
     }
 }
 
-/// The segment of a string operand; in 64-bit code a flat one, with FS's and GS's bases.
+/// Returns the segment of a string operand. In 64-bit code it is flat, with the base of FS or GS if
+/// that is overridden.
 fn data_segment(guest: &mut impl Io, insn: &Insn, name: SegmentName) -> Option<Segment> {
     let code = guest.segment(SegmentName::Cs)?;
     if code.bits != Bits::SixtyFour {
@@ -292,7 +296,7 @@ struct Element {
 }
 
 impl Element {
-    /// Moves one element between port and memory and steps RSI or RDI.
+    /// Transfers one element between port and memory, and advances RSI or RDI.
     fn transfer(&self, guest: &mut impl Io, insn: &Insn) -> Result<(), Exception> {
         let frame = guest.frame();
         let offset = if self.input { frame.rdi } else { frame.rsi } & mask(insn.address_bytes);
@@ -337,7 +341,7 @@ impl Element {
     }
 }
 
-/// Writes RCX, RSI or RDI at the instruction's address size: 4 bytes clear the upper half.
+/// Writes RCX, RSI or RDI at the instruction's address size. A write of 4 bytes clears the upper half.
 fn set_address_register(register: &mut u64, insn: &Insn, value: u64) {
     let field = mask(insn.address_bytes);
     *register = match insn.address_bytes {

@@ -17,33 +17,33 @@ const APIC_BASE_FIRST: u64 = 1 << 8;
 const EFER_VISIBLE: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11;
 /// The number of banks of the virtual machine check architecture.
 const MCE_BANKS: u64 = 2;
-/// MCG_CAP: interrupts for corrected errors, threshold based error status, software error recovery.
+/// MCG_CAP: interrupts for corrected errors, threshold-based error status, software error recovery.
 const MCG_INTEL: u64 = 1 << 10 | 1 << 11 | 1 << 24;
 /// Bits of MISC_ENABLE that read as 0: performance monitoring, MONITOR.
 const MISC_HIDDEN: u64 = 1 << 7 | 1 << 18;
 /// Bits of MISC_ENABLE that read as 1: no branch trace store, no PEBS, no xTPR messages.
 const MISC_SHOWN: u64 = 1 << 11 | 1 << 12 | 1 << 23;
 const PLATFORM_INFO_CPUID_FAULTING: u64 = 1 << 31;
-/// PRED_CMD: indirect branch prediction barrier.
+/// PRED_CMD: issue an indirect branch prediction barrier.
 const IBPB: u64 = 1;
-/// DE_CFG: LFENCE is dispatch serialising.
+/// DE_CFG: LFENCE serialises dispatch.
 const LFENCE_SERIALISES: u64 = 1 << 1;
 
 /// The MSRs of a vCPU, and what they need of the machine.
 pub trait Msrs: Guest + Owner {
-    /// The vCPU's MSRs.
+    /// Returns the vCPU's own MSRs.
     fn msrs(&mut self) -> &mut VcpuMsrs;
-    /// Sets a segment base to a canonical address.
+    /// Sets the base of FS or GS to a canonical address.
     fn set_base(&mut self, which: Base, value: u64);
-    /// Loads TSC_AUX into the machine.
+    /// Loads TSC_AUX into this CPU.
     fn load_tsc_aux(&mut self, value: u32);
-    /// An MSR of the machine; nothing if it has none of that number.
+    /// Reads an MSR of the machine. `None` if the CPU doesn't have it.
     fn machine_msr(&mut self, number: u32) -> Option<u64>;
-    /// An indirect branch prediction barrier (PRED_CMD).
+    /// Issues an indirect branch prediction barrier (PRED_CMD).
     fn prediction_barrier(&mut self);
-    /// Whether the vCPU is the domain's first.
+    /// Whether the vCPU is the domain's first one.
     fn is_first_vcpu(&self) -> bool;
-    /// The guest's TSC.
+    /// Returns the TSC that the guest sees.
     fn tsc(&self) -> u64;
 }
 
@@ -85,7 +85,7 @@ pub fn read(guest: &mut impl Msrs, number: u32) -> Option<u64> {
             };
             Some(APIC_BASE_ENABLED | first)
         }
-        // Microcode revision.
+        // The microcode revision
         0x8b => guest.machine_msr(number),
         0xce => Some(guest.policy().platform_info & PLATFORM_INFO_CPUID_FAULTING),
         0x10a if guest.policy().has(XEN_X86_FEATURE_ARCH_CAPS) => {
@@ -100,7 +100,7 @@ pub fn read(guest: &mut impl Msrs, number: u32) -> Option<u64> {
             Some(value & !MISC_HIDDEN | MISC_SHOWN)
         }
         0x277 => Some(PAT),
-        // Performance capabilities: none.
+        // IA32_PERF_CAPABILITIES: none
         0x345 => Some(0),
         XEN_MSR_BASE => Some(0),
         0xc000_0080 => guest.machine_msr(number).map(|value| value & EFER_VISIBLE),
@@ -116,12 +116,12 @@ pub fn read(guest: &mut impl Msrs, number: u32) -> Option<u64> {
     }
 }
 
-/// Two banks that never report anything.
+/// Reads a register of the machine check architecture. The guest sees two banks that never report an error.
 fn machine_check(guest: &impl Msrs, number: u32) -> u64 {
     match number {
         0x179 if vendor(guest) == Vendor::Intel => MCG_INTEL | MCE_BANKS,
         0x179 => MCE_BANKS,
-        // The control register of each bank: everything enabled.
+        // The control registers of the two banks: everything is enabled.
         0x400 | 0x404 => u64::MAX,
         _ => 0,
     }
@@ -129,11 +129,11 @@ fn machine_check(guest: &impl Msrs, number: u32) -> u64 {
 
 fn read_intel(guest: &mut impl Msrs, number: u32) -> Option<u64> {
     match number {
-        // Platform id.
+        // IA32_PLATFORM_ID
         0x17 => guest.machine_msr(number),
-        // Feature control: locked, nothing on.
+        // IA32_FEATURE_CONTROL: locked, with nothing enabled
         0x3a => Some(1),
-        // Performance counters and events, frequency and temperature: nothing there.
+        // Performance counters and event selectors, frequency and temperature: all read as 0.
         0xc1..=0xc8 | 0x186..=0x18d | 0x309..=0x30b | 0x38d..=0x390 | 0x198 | 0x199 | 0x19c => {
             Some(0)
         }
@@ -143,11 +143,11 @@ fn read_intel(guest: &mut impl Msrs, number: u32) -> Option<u64> {
 
 fn read_amd(guest: &mut impl Msrs, number: u32) -> Option<u64> {
     match number {
-        // Performance counters, P-states, HWCR: nothing there.
+        // Performance counters, P-states, HWCR: all read as 0.
         0xc001_0000..=0xc001_0007 | 0xc001_0200..=0xc001_020b => Some(0),
         0xc001_0015 | 0xc001_0041 | 0xc001_0042 | 0xc001_0061..=0xc001_006b => Some(0),
         0xc001_1029 => Some(LFENCE_SERIALISES),
-        // Memory layout and the PCI window, for the hardware domain.
+        // The memory layout and the PCI configuration window, for the hardware domain only
         0xc001_0010
         | 0xc001_0016..=0xc001_001a
         | 0xc001_001d
@@ -197,21 +197,21 @@ pub fn write(guest: &mut impl Msrs, number: u32, value: u64) -> Result<(), Denie
             guest.msrs().misc_features = value;
             Ok(())
         }
-        // Machine check: enabling and clearing what never reports.
+        // Machine check: enabling and clearing registers that never report anything
         0 | 1 | 0x17a | 0x17b | 0x280..=0x29f | 0x400..=0x47f => Ok(()),
         // These may be written with the value that they have.
         0x1b | 0x1a0 | 0x277 | 0xc000_0080 => {
             let now = read(guest, number);
             unchanged(now)
         }
-        // APERF, MPERF.
+        // MPERF and APERF: writes are ignored.
         0xe7 | 0xe8 => Ok(()),
         _ if is_ignored(vendor(guest), number) => Ok(()),
         _ => Err(Denied),
     }
 }
 
-/// Power and performance controls: writes do nothing.
+/// Whether writes are ignored: performance counters, and controls of power and performance.
 fn is_ignored(vendor: Vendor, number: u32) -> bool {
     match vendor {
         Vendor::Intel => {

@@ -1,4 +1,4 @@
-//! Registers by number, effective addresses, and the flags of arithmetic.
+//! Registers by number, effective addresses, and the flags of arithmetic instructions.
 
 use super::decode::{BaseRegister, Insn, Memory};
 use super::{Base, Guest, SegmentName};
@@ -6,7 +6,7 @@ use crate::arch::frame::TrapFrame;
 use crate::arch::rflags::{AF, CF, OF, PF, SF, ZF};
 use crate::kit::Vaddr;
 
-/// DR6.BS: single step.
+/// DR6.BS, set if a #DB is due to RFLAGS.TF.
 pub const DR6_STEP: u64 = 1 << 14;
 /// The flags that arithmetic instructions set.
 pub const ARITHMETIC: u64 = CF | PF | AF | ZF | SF | OF;
@@ -33,7 +33,7 @@ pub fn register(frame: &mut TrapFrame, number: u8) -> &mut u64 {
     }
 }
 
-/// The value's low `bytes` bytes.
+/// The mask of the low `bytes` bytes of a word.
 pub const fn mask(bytes: u8) -> u64 {
     match bytes {
         1 => 0xff,
@@ -56,7 +56,8 @@ pub fn read_register(frame: &mut TrapFrame, insn: &Insn, number: u8, bytes: u8) 
     *register(frame, number) & mask(bytes)
 }
 
-/// Writes a register operand: 4 bytes clear the upper half, fewer leave the rest.
+/// Writes a register operand of `bytes` bytes. 4 bytes clear the upper half of the register; fewer leave
+/// the rest unchanged.
 pub fn write_register(frame: &mut TrapFrame, insn: &Insn, number: u8, bytes: u8, value: u64) {
     if is_high_byte(insn, number, bytes) {
         let place = register(frame, number & 3);
@@ -70,7 +71,7 @@ pub fn write_register(frame: &mut TrapFrame, insn: &Insn, number: u8, bytes: u8,
     };
 }
 
-/// The linear address of a memory operand of 64-bit code.
+/// Returns the linear address of a memory operand in 64-bit code.
 pub fn linear(guest: &mut impl Guest, insn: &Insn, memory: &Memory) -> Vaddr {
     let frame = guest.frame();
     let base = match memory.base {
@@ -117,7 +118,7 @@ fn result_flags(result: u64, bytes: u8) -> u64 {
     flags
 }
 
-/// The number of the sign bit of an operand.
+/// Returns the number of an operand's sign bit.
 fn top_bit(bytes: u8) -> u32 {
     u32::from(bytes).wrapping_mul(8).wrapping_sub(1)
 }
@@ -159,7 +160,7 @@ pub fn sub(a: u64, b: u64, bytes: u8) -> (u64, u64) {
     )
 }
 
-/// Returns the result of a bitwise operation and its flags.
+/// Returns the result of a bitwise operation, truncated, and its flags. CF and OF are clear.
 pub fn logic(result: u64, bytes: u8) -> (u64, u64) {
     (result & mask(bytes), result_flags(result, bytes))
 }

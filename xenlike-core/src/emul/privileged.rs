@@ -15,27 +15,27 @@ use crate::kit::Vaddr;
 /// The forced-emulation prefix, which is UD2 and the bytes "xen", and the one instruction that may follow it (XEN_CPUID in
 /// `arch-x86/xen.h`).
 const FORCED_CPUID: [u8; 7] = [0x0f, 0x0b, b'x', b'e', b'n', 0x0f, 0xa2];
-/// CPUID's opcode.
+/// The opcode of CPUID.
 const CPUID: u16 = 0x0fa2;
 /// A bit of MISC_FEATURES_ENABLES: CPUID faults in user mode.
 const CPUID_FAULTING: u64 = 1 << 0;
 
-/// CPUID for a vCPU.
+/// CPUID, as a vCPU sees it.
 pub trait Cpuid {
-    /// CPUID as it sees it.
+    /// Returns the leaf as the vCPU sees it.
     fn cpuid(&mut self, leaf: u32, subleaf: u32, asked: Asked) -> Leaf;
 }
 
-/// All that the instructions of a guest may need.
+/// All traits that the emulation of an instruction may need.
 pub trait Instructions: Control + Msrs + Io + Cpuid {}
 
 impl<G: Control + Msrs + Io + Cpuid> Instructions for G {}
 
 /// The outcome of the part that is specific to an instruction.
 pub(super) enum Step {
-    /// It is done: RIP moves behind it.
+    /// The instruction is complete; the common part advances RIP.
     Retire,
-    /// The outcome is final; RIP stays.
+    /// The emulation ends with this outcome, without a common part.
     Ends(Outcome),
 }
 
@@ -130,7 +130,7 @@ fn step(guest: &mut impl Instructions, insn: &Insn) -> Step {
     match (insn.opcode, guest.mode()) {
         (0x6c..=0x6f, _) => io::string(guest, insn),
         (0xe4..=0xe7 | 0xec..=0xef, _) => io::single(guest, insn),
-        // Where IOPL allows them, CLI and STI do nothing: the event mask is in shared memory.
+        // If the virtual IOPL permits them, CLI and STI do nothing: the event mask is in shared memory.
         (0xfa | 0xfb, _) if guest.iopl_suffices() => Step::Retire,
         (0x0f31, _) => rdtsc(guest),
         (0x0f01, _) if is_0f01(insn, 7) => rdtscp(guest),
@@ -159,8 +159,8 @@ fn kernel_step(guest: &mut impl Instructions, insn: &Insn, opcode: u16) -> Step 
     }
 }
 
-/// Whether the instruction is 0F 01 with a register operand of number 1 and the extension `reg`: XSETBV
-/// (2) or RDTSCP (7).
+/// Whether the instruction is 0F 01 with register operand 1 and opcode extension `reg`: XSETBV (2)
+/// or RDTSCP (7).
 fn is_0f01(insn: &Insn, reg: u8) -> bool {
     insn.rm == Rm::Register(1) && insn.reg == reg
 }
@@ -222,7 +222,7 @@ fn cpuid(guest: &mut (impl Msrs + Cpuid), asked: Asked) -> Step {
     Step::Retire
 }
 
-/// The register operand of an instruction that moves to or from a control or debug register.
+/// Returns the general register of an instruction that moves to or from a control or debug register.
 pub(super) fn whole_register<'a>(guest: &'a mut impl Guest, insn: &Insn) -> Option<&'a mut u64> {
     match insn.rm {
         Rm::Register(number) => Some(operand::register(guest.frame(), number)),

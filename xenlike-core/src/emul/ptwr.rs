@@ -11,7 +11,7 @@ use crate::kit::Vaddr;
 /// How often a read-modify-write is tried while other CPUs change the entry. After that the guest executes it again.
 const TRIES: u32 = 16;
 
-/// Why an entry could not be changed.
+/// Why an entry was not changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryError {
     /// The entry was not the expected one, but this.
@@ -20,7 +20,7 @@ pub enum EntryError {
     NotATable,
     /// The new entry is not allowed.
     Refused,
-    /// Work was interrupted: try the instruction again.
+    /// The update was interrupted: execute the instruction again.
     Again,
 }
 
@@ -28,7 +28,7 @@ pub enum EntryError {
 pub trait Entries {
     /// Reads the entry at an address that is a multiple of 8.
     fn read_entry(&mut self, at: Vaddr) -> Result<u64, EntryError>;
-    /// Stores an entry if it still is `old`.
+    /// Replaces the entry by `new`, if it still is `old`.
     fn exchange_entry(&mut self, at: Vaddr, old: u64, new: u64) -> Result<(), EntryError>;
 }
 
@@ -60,7 +60,7 @@ struct Store {
     change: Change,
 }
 
-/// Emulates the store at the guest's RIP that faulted at `fault`. The guest's kernel runs 64-bit code.
+/// Emulates the store at the guest's RIP, which faulted at `fault`. The guest's kernel runs 64-bit code.
 pub fn page_table_write<G: Guest + Entries>(guest: &mut G, fault: Vaddr) -> Outcome {
     let (insn, store) = match faulted(guest, fault) {
         Ok(found) => found,
@@ -82,7 +82,8 @@ pub fn discarded_store(guest: &mut impl Guest, fault: Vaddr) -> Outcome {
             }
             retire(guest, &insn)
         }
-        // The instruction also reads, and reading a device's memory may have effects.
+        // An instruction that also reads memory would have to return what it read. A read of a device may
+        // have side effects.
         Ok(_) => Outcome::NotOurs,
         Err(outcome) => outcome,
     }
@@ -98,7 +99,8 @@ const fn is_string(insn: &Insn) -> bool {
     matches!(insn.opcode, 0xa4 | 0xa5 | 0xaa | 0xab)
 }
 
-/// Decodes the instruction at the guest's RIP and the aligned store that it makes to the page of `fault`.
+/// Decodes the instruction at the guest's RIP. Returns it with the store that it makes, which must be aligned
+/// and in the page of `fault`.
 fn faulted(guest: &mut impl Guest, fault: Vaddr) -> Result<(Insn, Store), Outcome> {
     let mut code = [0; decode::LONGEST];
     let rip = guest.frame().rip;

@@ -1,4 +1,4 @@
-//! The decoder against iced-x86's.
+//! Compares the decoder with that of iced-x86.
 
 use iced_x86::{Code, Decoder, DecoderOptions, OpKind, Register};
 use proptest::prelude::*;
@@ -27,7 +27,8 @@ fn compare(code: &[u8], bits: Bits) -> Result<(), TestCaseError> {
     let mut decoder = Decoder::with_ip(theirs_bits, code, 0, DecoderOptions::NONE);
     let theirs = decoder.decode();
     if theirs.code() == Code::INVALID {
-        // A LOCK that may not be, or an encoding that the machine refuses with #UD before we see it.
+        // A LOCK prefix that the instruction may not have, or an encoding for which the CPU raises #UD
+        // instead of #GP.
         return Ok(());
     }
     prop_assert_eq!(

@@ -1,4 +1,4 @@
-//! The guest.
+//! The simulated guest.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -18,11 +18,11 @@ use crate::emul::ptwr::{Entries, EntryError};
 use crate::emul::*;
 use crate::ports::Ports;
 
-/// Where the code is.
+/// The address of the code.
 pub const CODE: u64 = 0x1000;
-/// An L1 table.
+/// The address of an L1 table.
 pub const TABLE: u64 = 0x5000;
-/// The end of memory.
+/// The end of the guest's memory.
 pub const END: u64 = 0x8000;
 
 pub struct Fake {
@@ -36,7 +36,7 @@ pub struct Fake {
     pub iopl: bool,
     pub held: Vec<(u16, u16)>,
     pub bitmap: Vec<u16>,
-    /// Port writes that reached the machine.
+    /// Writes to ports that reached the machine.
     pub outs: Vec<(u16, Width, u32)>,
     pub pci: Vec<(u32, u16, Width, Option<u32>)>,
     pub ports: Ports,
@@ -49,9 +49,9 @@ pub struct Fake {
     pub msrs: VcpuMsrs,
     pub machine_msrs: BTreeMap<u32, u64>,
     pub now_ns: u64,
-    /// Another CPU changes the entry this often before an exchange succeeds.
+    /// How often an exchange fails because another CPU has changed the entry.
     pub races: u32,
-    /// Entries with this bit are refused.
+    /// The guest may not have entries with this bit.
     pub refused_bit: u64,
 }
 

@@ -1,5 +1,5 @@
-//! A guest in a small memory, with a machine that records what reaches it; and the decoder against
-//! another one.
+//! Tests with a guest in a small memory, on a machine that records what reaches it, and a comparison of the
+//! decoder with another one.
 
 mod decoder;
 mod fake;

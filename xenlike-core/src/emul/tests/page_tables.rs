@@ -7,7 +7,7 @@ use crate::emul::*;
 
 const OLD: u64 = 0x0000_0001_2345_6067;
 
-/// The code with rdi = an entry that holds `OLD`.
+/// A guest that executes `code`, with rdi at an entry that holds `OLD`.
 fn guest(code: &[u8]) -> Fake {
     let mut guest = Fake::new(code);
     guest.frame.rdi = TABLE + 0x20;
@@ -30,7 +30,7 @@ fn stores_that_linux_makes() {
     let mut it = guest(&[0x48, 0x89, 0x37]);
     it.frame.rsi = 0x7777;
     assert_eq!(run(&mut it), (Outcome::Done, 0x7777));
-    // lock and byte [rdi], 0xfd: write-protect
+    // lock and byte [rdi], 0xfd: clears the writable bit
     let mut it = guest(&[0xf0, 0x80, 0x27, 0xfd]);
     assert_eq!(run(&mut it), (Outcome::Done, OLD & !2));
     // lock btr qword [rdi], 1
@@ -40,7 +40,7 @@ fn stores_that_linux_makes() {
     // mov qword [rdi], 0
     let mut it = guest(&[0x48, 0xc7, 0x07, 0, 0, 0, 0]);
     assert_eq!(run(&mut it), (Outcome::Done, 0));
-    // mov dword [rdi + 4], eax through rdi - 0x10 + 8 * 2 + 4
+    // mov dword [rdi + rcx * 8 + 4], eax
     let mut it = guest(&[0x89, 0x44, 0xcf, 0x04]);
     (it.frame.rdi, it.frame.rcx, it.frame.rax) = (TABLE + 0x10, 2, 0x9abc);
     assert_eq!(run(&mut it), (Outcome::Done, 0x0000_9abc_2345_6067));
@@ -48,7 +48,7 @@ fn stores_that_linux_makes() {
 
 #[test]
 fn compare_and_exchange() {
-    // lock cmpxchg [rdi], rsi with a prefix that means nothing
+    // lock cmpxchg [rdi], rsi, with a segment override that has no effect
     let code = [0x3e, 0xf0, 0x48, 0x0f, 0xb1, 0x37];
     let mut it = guest(&code);
     (it.frame.rax, it.frame.rsi) = (OLD, 0x4444);
@@ -82,7 +82,7 @@ fn strings_one_element_at_a_time() {
     );
     assert_eq!(run(&mut it).0, Outcome::Done);
     assert_eq!((it.entry(TABLE + 0x28), it.frame.rip), (0x1111, CODE + 3));
-    // movsq from memory that is not there: the fault is for the source.
+    // movsq from memory that is not present: the fault is at the source.
     let mut it = guest(&[0x48, 0xa5]);
     it.frame.rsi = 0x10_0000;
     let fault = PageFault {
@@ -94,7 +94,7 @@ fn strings_one_element_at_a_time() {
 
 #[test]
 fn flags_of_arithmetic() {
-    // xadd [rdi], rax; sub qword [rdi], 1 ...
+    // xadd [rdi], rax; then sub qword [rdi], 1
     let mut it = guest(&[0x48, 0x0f, 0xc1, 0x07]);
     it.frame.rax = OLD.wrapping_neg();
     assert_eq!(run(&mut it), (Outcome::Done, 0));
@@ -119,8 +119,8 @@ fn another_cpu_changes_the_entry_too() {
 
 #[test]
 fn what_is_refused_leaves_no_trace() {
-    // A refused entry; a store across two entries; one to another page than the fault's; 16 bytes; a
-    // register operand; an unknown instruction (movups).
+    // A refused entry. A store across two entries. A store to a page other than the fault's. 16 bytes. A
+    // register operand. An instruction that is not emulated (movups).
     let cases: [(&[u8], u64); 6] = [
         (&[0x48, 0x89, 0x37], TABLE + 0x20),
         (&[0x48, 0x89, 0x37], TABLE + 0x24),
@@ -140,7 +140,8 @@ fn what_is_refused_leaves_no_trace() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(5_000))]
-    /// Whatever the code: no panic, nothing outside the table changes, and no refused entry gets in.
+    /// Whatever the code is, the emulator doesn't panic, nothing outside the table changes, and no refused
+    /// entry is stored.
     #[test]
     fn any_bytes(
         code in proptest::collection::vec(any::<u8>(), 0..16),
@@ -169,7 +170,8 @@ proptest! {
     }
 }
 
-/// Nothing is told of a frame that is the guest's table no more, though nothing would be stored.
+/// If the frame is no longer the guest's table, the guest must not learn its contents, even if nothing
+/// would be stored.
 #[test]
 fn a_failed_exchange_is_checked_like_one_that_stores() {
     let mut it = guest(&[0xf0, 0x48, 0x0f, 0xb1, 0x37]);
@@ -191,7 +193,7 @@ fn stores_without_effect() {
     assert_eq!(pass(&mut it), Outcome::Again);
     assert_eq!(pass(&mut it), Outcome::Done);
     assert_eq!((it.frame.rcx, it.frame.rdi), (0, TABLE + 0x28));
-    // What also reads, and what stores elsewhere, is not passed over: xchg, or, and mov [rdi + 0x1000].
+    // Instructions that also read, or that store elsewhere, are not skipped: xchg, or, and mov [rdi + 0x1000].
     for code in [
         &[0x87, 0x37][..],
         &[0x09, 0x37],

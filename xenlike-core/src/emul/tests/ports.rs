@@ -8,7 +8,7 @@ fn guest(code: &[u8], port: u16) -> Fake {
     guest
 }
 
-/// `in` of a width from a port by a domain that holds none.
+/// The value that `in` returns for a port that the domain has not been given.
 fn input(port: u16, code: &[u8]) -> u64 {
     let mut guest = guest(code, port);
     assert_eq!(general_protection(&mut guest), Outcome::Done);
@@ -34,7 +34,7 @@ fn ports_that_nobody_gave_read_as_ones() {
 
 #[test]
 fn widths_and_registers() {
-    // in al, 0x80 leaves the rest of rax; in eax clears the upper half.
+    // in al, 0x80 leaves the rest of rax unchanged; in eax clears the upper half.
     let mut guest = Fake::new(&[0xe4, 0x80]);
     guest.held = [(0x80, 0x83)].to_vec();
     guest.frame.rax = u64::MAX;
@@ -47,7 +47,7 @@ fn widths_and_registers() {
         (general_protection(&mut guest), guest.frame.rax),
         (Outcome::Done, 0x1234_0080)
     );
-    // One port too far is emulated: ones.
+    // The access includes a port that the domain doesn't have, so it is emulated and reads as ones.
     guest.held = [(0x80, 0x82)].to_vec();
     guest.frame.rip = CODE;
     assert_eq!(
@@ -92,8 +92,8 @@ fn pci_configuration() {
         (0x8000_0810, 2, Width::Word, Some(0x5678)),
     ];
     assert_eq!(guest.pci, expected);
-    // Holding every port, as domain 0 does, changes nothing: the machine's own address register may say
-    // anything by now.
+    // The same happens if the domain has been given every port, as domain 0 has: the machine's own address
+    // register may have been changed by now.
     guest.held = [(0, 0xffff)].to_vec();
     (guest.frame.rip, guest.frame.rdx) = (CODE + 1, 0xcfc);
     assert_eq!(general_protection(&mut guest), Outcome::Done);
@@ -157,13 +157,14 @@ fn strings_move_in_bursts() {
         (guest.outs.len(), guest.outs[299].2, guest.frame.rsi),
         (300, 43, 0x2000 + 300)
     );
-    // insw downwards
+    // insw, with the direction flag set
     let mut guest = super::ports::guest(&[0x66, 0x6d], 0x80);
     guest.held = [(0x80, 0x81)].to_vec();
     (guest.frame.rdi, guest.frame.rflags) = (0x2000, 0x602);
     assert_eq!(general_protection(&mut guest), Outcome::Done);
     assert_eq!((guest.frame.rdi, guest.memory[0x2000]), (0x1ffe, 0x80));
-    // Into nowhere: the fault names the address; what was done stays done.
+    // A store to memory that is not present: the fault reports the address, and the elements before
+    // it stay done.
     let mut guest = super::ports::guest(&[0xf3, 0x6d], 0x80);
     (guest.frame.rdi, guest.frame.rcx) = (super::fake::END - 4, 3);
     let fault = PageFault {
@@ -177,7 +178,8 @@ fn strings_move_in_bursts() {
     assert_eq!((guest.frame.rcx, guest.frame.rdi), (2, super::fake::END));
 }
 
-/// The trap is behind the instruction; a repeated one traps after each element, at itself until the last.
+/// The trap is reported after the instruction. A repeated instruction reports it after each element, with RIP
+/// at the instruction until the last one.
 #[test]
 fn io_breakpoints() {
     let mut guest = guest(&[0xec], 0x80);

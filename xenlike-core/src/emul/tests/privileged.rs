@@ -44,7 +44,7 @@ fn cpuid_by_force_and_by_fault() {
         (outcome, guest.frame.rip, guest.frame.rax),
         (Outcome::Done, CODE + 2, 0xd)
     );
-    // Any other instruction behind the prefix, or another prefix, stays #UD.
+    // Another instruction after the prefix, or another prefix, remains #UD.
     for code in [b"\x0f\x0bxen\x0f\x32".as_slice(), b"\x0f\x0bxem\x0f\xa2"] {
         let mut guest = Fake::new(code);
         assert_eq!(invalid_opcode(&mut guest), Outcome::NotOurs);
@@ -103,14 +103,14 @@ fn control_registers() {
         (outcome, guest.frame.r8, guest.frame.rip),
         (Outcome::Done, 0x7000, CODE + 4)
     );
-    // mov cr0, rax: TS alone may change.
+    // mov cr0, rax: only TS may change.
     let mut guest = Fake::new(&[0x0f, 0x22, 0xc0]);
     guest.frame.rax = 0x8005_003b;
     assert_eq!(general_protection(&mut guest), Outcome::Done);
     assert!(guest.ts);
     (guest.frame.rip, guest.frame.rax) = (CODE, 0x0005_0033);
     assert_eq!(general_protection(&mut guest), Outcome::NotOurs);
-    // mov cr4, rax: what the guest can't have is left out.
+    // mov cr4, rax: bits that the guest may not have are ignored.
     let mut guest = Fake::new(&[0x0f, 0x22, 0xe0]);
     guest.frame.rax = u64::MAX;
     assert_eq!(general_protection(&mut guest), Outcome::Done);
@@ -249,14 +249,14 @@ fn small_ones() {
         (general_protection(&mut guest), guest.flushes),
         (Outcome::Done, 1)
     );
-    // Single-stepping, and a breakpoint that was ignored once.
+    // A single step, with RF set, which the instruction clears.
     let mut guest = Fake::new(&[0xfa]);
     guest.frame.rflags |= 0x1_0100;
     assert_eq!(
         (general_protection(&mut guest), guest.frame.rflags),
         (Outcome::Debug(1 << 14), 0x302)
     );
-    // mov rdi, dr7; mov dr7, rdi
+    // mov dr7, rdi; mov rsi, dr7
     let mut guest = Fake::new(&[0x0f, 0x23, 0xff, 0x0f, 0x21, 0xfe]);
     guest.frame.rdi = 0x400;
     assert_eq!(general_protection(&mut guest), Outcome::Done);
@@ -266,7 +266,8 @@ fn small_ones() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(5_000))]
-    /// Whatever bytes and registers: no panic, and what is not ours leaves no trace.
+    /// Whatever the bytes and registers are, the emulator doesn't panic, and an instruction that it doesn't
+    /// handle has no effect.
     #[test]
     fn any_bytes(
         code in proptest::collection::vec(any::<u8>(), 0..20),
