@@ -18,9 +18,9 @@ use crate::kit::cell::PerCpu;
 
 /// The vCPU that runs on a CPU, and its domain; keeps both alive.
 pub struct Running {
-    /// The vCPU.
+    /// The vCPU that runs.
     pub vcpu: Arc<Vcpu>,
-    /// Its domain.
+    /// The domain of the vCPU.
     pub dom: Arc<Domain>,
 }
 
@@ -38,9 +38,9 @@ impl Running {
         frame: &mut TrapFrame,
         act: impl FnOnce(&mut Ctx<'_>) -> R,
     ) -> R {
-        // SAFETY: a `Running` for ever comes from `running` alone: `current` was set, so this CPU owns
-        // the vCPU's state until it switches away, which only `super::switch` does and never below a
-        // call of this function; traps in ring 0 don't come here, so no other reference is alive.
+        // SAFETY: a `&'static Running` comes only from `running`: `current` was set, so this CPU owns the
+        // vCPU's state until it switches away. Only `super::switch` does that, and never below a call of this
+        // function. Traps in ring 0 don't come here, so there is no other reference.
         let st = unsafe { self.vcpu.gate.state().get() };
         act(&mut Ctx {
             vcpu: &self.vcpu,
@@ -54,7 +54,7 @@ impl Running {
 /// The place of a CPU's [`Running`], which only that CPU touches.
 struct Slot(UnsafeCell<Option<Running>>);
 
-// SAFETY: each CPU touches only its own slot, with interrupts off; handlers that can hit anywhere
+// SAFETY: each CPU touches only its own slot, with interrupts off. Handlers that can interrupt ring 0 anywhere
 // (NMI, #MC) don't come here.
 unsafe impl Sync for Slot {}
 
@@ -64,8 +64,8 @@ static RUNNING: PerCpu<Slot> = PerCpu::new([const { Slot(UnsafeCell::new(None)) 
 #[inline]
 pub fn running() -> Option<&'static Running> {
     let at = percpu::info().current.load(Ordering::Relaxed);
-    // SAFETY: `set_running` stored the address of what is in this CPU's slot, which stays there
-    // until this CPU itself switches away; references are not kept across that.
+    // SAFETY: `set_running` has stored the address of the contents of this CPU's slot, which stay there until
+    // this CPU itself switches away. No reference is kept across that.
     (at != 0).then(|| unsafe { &*(at as *const Running) })
 }
 
@@ -81,13 +81,14 @@ pub(super) unsafe fn set_running(next: Running) {
     percpu::info().current.store(at, Ordering::Relaxed);
 }
 
-/// Releases the vCPU that runs on this CPU, after its registers have been saved.
+/// Clears the record of the vCPU that runs on this CPU, and releases the vCPU's state. Its registers
+/// have been saved.
 pub(super) fn clear_running() -> Option<Running> {
     percpu::info().current.store(0, Ordering::Relaxed);
     let slot = RUNNING.of(percpu::this_cpu());
-    // SAFETY: this CPU's slot; `with_current` keeps no reference.
+    // SAFETY: the slot is this CPU's, and `with_current` keeps no reference.
     let running = unsafe { (*slot.0.get()).take() }?;
-    // SAFETY: this CPU owned the state since `set_running`, and no reference to it is left.
+    // SAFETY: this CPU has owned the state since `set_running`, and no reference to it is left.
     unsafe { running.vcpu.gate.state().release() };
     Some(running)
 }

@@ -20,13 +20,13 @@ use crate::kit::{MAX_CPUS, Once, Vaddr};
 /// The settings that the hardened code reads.
 #[repr(C)]
 pub struct Steps {
-    /// Bits of [`path`].
+    /// The measures to take: bits of [`path`].
     pub path: AtomicU8,
     /// A selector in memory, the operand of VERW.
     pub selector: AtomicU16,
-    /// SPEC_CTRL in ring 0.
+    /// The value of SPEC_CTRL in ring 0.
     pub ring0: AtomicU32,
-    /// SPEC_CTRL while guests run.
+    /// The value of SPEC_CTRL while guests run.
     pub guest: AtomicU32,
 }
 
@@ -64,7 +64,8 @@ unsafe extern "C" {
     static harden_sites_end: Noted;
 }
 
-/// Records the choice of mitigations, and returns the instructions to patch for it.
+/// Records the choice, and returns the instructions to patch. There are none if the choice needs no measure
+/// in the stubs.
 pub fn sites(choice: &Choice) -> impl Iterator<Item = Site> {
     let (ring0, guest) = choice.spec_ctrl.unwrap_or_default();
     STEPS.ring0.store(ring0, Ordering::Relaxed);
@@ -72,7 +73,7 @@ pub fn sites(choice: &Choice) -> impl Iterator<Item = Site> {
     STEPS.path.store(choice.path, Ordering::Release);
     CHOICE.call_once(|| *choice);
     let (first, end) = (&raw const harden_sites, &raw const harden_sites_end);
-    // SAFETY: the stubs' table, between its two labels.
+    // SAFETY: the table that the stubs define between these two labels.
     let noted = unsafe { section::entries(first, end) };
     assert!(
         noted.iter().all(|site| site.room >= 5),
@@ -97,7 +98,7 @@ pub(super) fn init_cpu() {
     let Some(choice) = CHOICE.get() else {
         return;
     };
-    // SAFETY: bits that the CPU says it has, and that steer nothing but speculation.
+    // SAFETY: the CPU has these bits, and they affect nothing but speculation.
     unsafe {
         if let Some((ring0, _)) = choice.spec_ctrl {
             msr::write_safe(msr::nr::SPEC_CTRL, u64::from(ring0));

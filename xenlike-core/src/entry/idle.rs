@@ -1,4 +1,5 @@
-//! A CPU without a vCPU. Only here do interrupts arrive in ring 0.
+//! A CPU without a vCPU waits here. Ring 0 takes most of its interrupts here; long work elsewhere takes
+//! them by [`halt::let_interrupts_in`].
 
 use crate::arch::{halt, percpu, work};
 use crate::console;

@@ -16,7 +16,7 @@ use crate::kit::{CpuId, Once};
 
 static IDT: Once<Idt> = Once::new();
 
-/// STAR: SYSCALL loads CS from bits 32–47, SYSRET from bits 48–63 (APM vol. 2 §6.1.1).
+/// STAR: SYSCALL loads CS from bits 32 to 47, SYSRET from bits 48 to 63 (APM vol. 2 §6.1.1).
 const STAR: u64 = (FLAT_RING3_CS32 as u64) << 48 | (HYPERVISOR_CS as u64) << 32;
 
 fn idt() -> &'static Idt {
@@ -31,7 +31,8 @@ fn idt() -> &'static Idt {
     })
 }
 
-/// The IST stack of a vector; 0 for the main stack.
+/// Returns the IST index of a vector that needs a stack of its own, and otherwise 0. See docs/entry.md
+/// for the reasons.
 fn stack(number: u8) -> u8 {
     match number {
         exception::DB => Ist::Debug as u8,
@@ -42,7 +43,7 @@ fn stack(number: u8) -> u8 {
     }
 }
 
-/// The ring from which `int n` may use a gate: int3, into, and the system call gate.
+/// Returns the ring from which `int n` may use a gate: 3 for int3, into and the system call gate.
 fn privilege(number: u8) -> u8 {
     match number {
         3 | 4 | SYSCALL_GATE => 3,
@@ -58,7 +59,7 @@ pub fn init_cpu(cpu: CpuId) {
         scratch.stack.store(end.0, Ordering::Release);
     }
     let stub = |first: *const u8| first as u64 + (index * SYSCALL_STUB_BYTES) as u64;
-    // SAFETY: the gates and entry points are the stubs, made for this.
+    // SAFETY: the gates and the entry points are stubs that were written for this purpose.
     unsafe {
         desc::load_idt(idt());
         msr::write(msr::nr::STAR, STAR);
@@ -70,7 +71,7 @@ pub fn init_cpu(cpu: CpuId) {
             msr::write(msr::nr::SYSENTER_ESP, 0);
             msr::write(msr::nr::SYSENTER_EIP, stub(&raw const sysenter_stubs));
         } else {
-            // AMD has no SYSENTER in long mode; a null CS makes it #GP everywhere.
+            // AMD's CPUs have no SYSENTER in long mode. A null CS makes it raise #GP in all modes.
             msr::write(msr::nr::SYSENTER_CS, 0);
         }
     }

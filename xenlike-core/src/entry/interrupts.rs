@@ -19,7 +19,7 @@ pub extern "C" fn timer(_frame: &mut TrapFrame) {
     lapic::eoi();
 }
 
-/// An IPI of a CPU that has raised work here.
+/// Handles the interrupt of a CPU that has raised work for this one; the exit path does the rest.
 pub extern "C" fn kick(_frame: &mut TrapFrame) {
     lapic::eoi();
 }
@@ -37,7 +37,7 @@ pub fn handle(vector: u8) {
     const ERROR: u8 = Vector::Error as u8;
     match vector {
         SERIAL => work::raise_here(work::CONSOLE),
-        // No acknowledgement: the APIC has none in service (APM vol. 2 §16.4.7).
+        // A spurious interrupt needs no EOI, because it isn't in service (APM vol. 2 §16.4.7).
         SPURIOUS => return,
         ERROR => log::warn!("APIC error {:#x}", lapic::take_errors()),
         device => return from_device(device),
@@ -45,8 +45,8 @@ pub fn handle(vector: u8) {
     lapic::eoi();
 }
 
-/// A device's interrupt, for a domain. A level-triggered one is masked before it is acknowledged, and it is acknowledged
-/// before the domain gets its event.
+/// Handles a device's interrupt for domains. A level-triggered interrupt is masked before the EOI, because the
+/// line stays asserted until the domain has served the device. The domains are notified after the EOI.
 fn from_device(vector: u8) {
     let told = pirq::arrived(vector);
     lapic::eoi();

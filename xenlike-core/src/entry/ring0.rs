@@ -1,5 +1,5 @@
-//! Exceptions in ring 0: those that the exception table expects, of which the IRET to the guest is one. All others are
-//! the hypervisor's own bugs.
+//! Exceptions in ring 0. The exception table lists the instructions that may raise one, such as the IRET to the
+//! guest. Any other exception is a bug of the hypervisor.
 
 use crate::kit::atomic::{AtomicU64, Ordering};
 
@@ -14,13 +14,13 @@ use crate::pagetype::machine;
 use crate::pv::bounce::inject;
 use crate::pv::page_fault::{self, error};
 
-/// What a CPU notes from one exception in ring 0 to the next.
+/// What a CPU records about its last exceptions in ring 0.
 struct Notes {
-    /// The address of the last fault that was tried again.
+    /// The address of the last fault that was retried.
     retried: AtomicU64,
-    /// What the IRET to the guest raised: the vector above the error code.
+    /// What the IRET to the guest raised: the vector in the upper half, the error code in the lower half.
     raised: AtomicU64,
-    /// CR2 of that.
+    /// CR2 of that exception.
     address: AtomicU64,
 }
 
@@ -34,7 +34,8 @@ static NOTES: PerCpu<Notes> = PerCpu::new(
     }; MAX_CPUS],
 );
 
-/// An exception in ring 0: at an instruction of the exception table execution goes on at its landing.
+/// Handles an exception in ring 0. At an instruction of the exception table, execution continues at
+/// the landing address.
 #[cold]
 pub fn trapped(frame: &mut TrapFrame) {
     let number = frame.vector as u8;
@@ -71,8 +72,8 @@ fn is_stale(code: u32, address: u64) -> bool {
     permits
 }
 
-/// Whether the IRET to the guest faulted for a descriptor of the guest's LDT that is mapped now, so that the IRET is to
-/// be tried again.
+/// Whether the IRET to the guest faulted because it needed a page of the guest's LDT that was not mapped, and
+/// that is mapped now. The IRET is then retried.
 #[cold]
 #[inline(never)] // needs much stack, of which other faults of ring 0 have little left
 fn ldt_is_mapped_for_return(frame: &mut TrapFrame, address: u64) -> bool {
@@ -88,8 +89,9 @@ fn is_at_return(frame: &TrapFrame) -> bool {
     frame.rip == &raw const iret_to_guest as u64
 }
 
-/// IRET could not load the frame that the guest asked for. What the CPU raised in ring 0 is the guest's own exception,
-/// at that frame's address, as on Xen: it is kept until the registers are back.
+/// Records what the IRET to the guest raised, because it could not load the frame that the guest asked
+/// for. As on Xen, the guest gets this exception at the address in that frame, once its registers are in
+/// a trap frame again.
 fn keep(frame: &TrapFrame, address: u64) {
     if !is_at_return(frame) {
         return;
@@ -100,7 +102,8 @@ fn keep(frame: &TrapFrame, address: u64) {
     notes.address.store(address, Ordering::Relaxed);
 }
 
-/// Gives the guest, whose registers `frame` holds again, the exception that its IRET raised.
+/// Injects the exception that the IRET to the guest raised. `frame` holds the guest's registers again. Called
+/// by the stub.
 pub extern "C" fn handle_iret_fault(frame: &mut TrapFrame) {
     let notes = NOTES.of(percpu::this_cpu());
     let raised = notes.raised.load(Ordering::Relaxed);

@@ -24,9 +24,9 @@ use crate::kit::MAX_CPUS;
 /// switches. Each CPU has stubs of its own that address it relative to rip, so that GS stays the guest's.
 #[repr(C, align(16))]
 pub struct SyscallScratch {
-    /// The guest's rsp.
+    /// The guest's rsp, for two instructions.
     pub guest_rsp: crate::kit::atomic::AtomicU64,
-    /// The end of the CPU's top frame.
+    /// The end of the CPU's top frame, where the stack begins.
     pub stack: crate::kit::atomic::AtomicU64,
 }
 
@@ -47,15 +47,15 @@ pub const SYSCALL_STUB_BYTES: usize = 64;
 pub const VECTOR_STUB_BYTES: usize = 16;
 
 unsafe extern "C" {
-    /// 256 stubs, [`VECTOR_STUB_BYTES`] apart.
+    /// 256 stubs, at a distance of [`VECTOR_STUB_BYTES`].
     pub static vector_stubs: u8;
-    /// `MAX_CPUS` stubs for LSTAR, [`SYSCALL_STUB_BYTES`] apart.
+    /// `MAX_CPUS` stubs for LSTAR, at a distance of [`SYSCALL_STUB_BYTES`].
     pub static syscall_stubs: u8;
     /// The stubs for CSTAR, likewise.
     pub static syscall32_stubs: u8;
     /// The stubs for IA32_SYSENTER_EIP, likewise.
     pub static sysenter_stubs: u8;
-    /// The IRET that leaves ring 0.
+    /// The IRET that leaves ring 0 to a guest. It may fault.
     pub static iret_to_guest: u8;
     /// Leaves ring 0 with the frame at the top of the CPU's block.
     pub fn leave_to_guest() -> !;

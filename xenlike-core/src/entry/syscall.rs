@@ -1,4 +1,4 @@
-//! SYSCALL and SYSENTER: a hypercall from guest kernel mode, a system call from guest user mode.
+//! SYSCALL and SYSENTER: hypercalls from guest kernel mode, system calls from guest user mode.
 
 use guest_pv_abi::arch_x86::FLAT_RING3_CS32;
 
@@ -29,13 +29,12 @@ pub extern "C" fn handle_syscall(frame: &mut TrapFrame) {
     }
 }
 
-/// A hypercall from the instruction itself.
+/// A hypercall that the guest made by the instruction itself, rather than by a multicall.
 pub type Door = fn(&mut TrapFrame, &'static Running);
-/// The table that they go by: [`HYPERCALLS`], or another one while they are traced.
+/// The table in use: [`HYPERCALLS`], or another one while hypercalls are traced.
 pub static DOORS: AtomicRef<[Door; hypercall::PLACES]> = AtomicRef::new(&HYPERCALLS);
 
-/// Hypercalls from the instruction itself, by place: the arguments are where the stub saved them, and a
-/// call takes from there those that it looks at.
+/// The hypercalls by place. The arguments are in the trap frame, from which a call takes the ones that it uses.
 pub static HYPERCALLS: [Door; hypercall::PLACES] = hypercall::by_number!(hypercall_at);
 
 fn hypercall_at<const PLACE: u64>(frame: &mut TrapFrame, running: &'static Running) {
@@ -46,7 +45,7 @@ fn hypercall_at<const PLACE: u64>(frame: &mut TrapFrame, running: &'static Runni
     }
 }
 
-/// Applies an outcome that is not a result: rare.
+/// Applies an outcome other than a result. Cold.
 #[cold]
 fn apply(frame: &mut TrapFrame, outcome: Outcome) {
     with_current(frame, |ctx| match outcome {
@@ -104,7 +103,7 @@ pub extern "C" fn handle_syscall32(frame: &mut TrapFrame) {
     });
 }
 
-/// Handles `sysenter`, which saves neither rip nor rsp.
+/// Handles `sysenter`, which saves neither the address nor the stack pointer of its caller.
 pub extern "C" fn handle_sysenter(frame: &mut TrapFrame) {
     with_current(frame, |ctx| {
         let callback = ctx.st.pv().callbacks.sysenter;

@@ -31,7 +31,7 @@ pub fn expire() {
     program(now);
 }
 
-/// Handles a deadline. Most are of the domain that runs here, which needs no lookup.
+/// Handles one deadline. Mostly it concerns the vCPU that runs on this CPU, whose domain need not be looked up.
 fn act(key: Key, now_ns: u64) {
     let here = running().filter(|running| running.dom.id() == key.dom);
     if let Some(running) = here {
@@ -53,7 +53,8 @@ pub fn upkeep() {
     set_upkeep_in(again_ns);
 }
 
-/// Corrects this CPU's clock, and has the timer set again if that changed it. Returns whether it did.
+/// Corrects this CPU's clock. True if the clock changed; the timer is then set again, because deadlines are in
+/// the clock's time.
 #[inline(never)] // keeps its stack frame off the path of other work
 pub fn correct_clock() -> bool {
     let is_corrected = platform_clock::correct();

@@ -16,7 +16,7 @@ use crate::pv::page_fault;
 /// The system call gate of 32-bit Linux, which ring 3 may use.
 pub const SYSCALL_GATE: u8 = 0x80;
 
-/// A handler of a trap.
+/// The handler of a trap; it gets the frame at the top of the stack.
 pub type TrapHandler = extern "C" fn(&mut TrapFrame);
 
 /// The handlers of all traps and interrupts, by vector. Through a table each pays only for its own stack frame (ADR 12).
@@ -132,12 +132,12 @@ fn undefined(running: &'static Running, frame: &mut TrapFrame) {
     });
 }
 
-#[inline(never)] // likewise
+#[inline(never)] // keeps its stack frame off the path of other #UDs
 fn forced_cpuid(running: &'static Running, frame: &mut TrapFrame) {
     running.with(frame, emulate::forced_cpuid);
 }
 
-#[inline(never)] // likewise
+#[inline(never)] // keeps its stack frame off the path of other #UDs
 fn maybe_prefixed(running: &'static Running, frame: &mut TrapFrame) {
     running.with(frame, emulate::invalid_opcode);
 }
@@ -179,7 +179,7 @@ fn debug_in_ring0(frame: &mut TrapFrame) {
     debugreg::take_dr6();
 }
 
-/// Exceptions that are injected as they are.
+/// Handles exceptions without an error code that the guest itself has to handle.
 extern "C" fn without_error(frame: &mut TrapFrame) {
     inject_unchanged(frame, |ctx| {
         Bounce::exception(ctx.st, ctx.regs.vector as u8, None)
