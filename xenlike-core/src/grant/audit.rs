@@ -1,5 +1,5 @@
-//! Handles against entries, for the audit of test builds: each use of an entry is a handle's, and no
-//! mapping under way holds anything.
+//! Compares handles with entries, for the audit of test builds. Each use of an entry must belong to a handle,
+//! and no mapping may be under way.
 
 use alloc::format;
 use alloc::string::String;
@@ -11,31 +11,31 @@ use super::table::Active;
 use super::{Access, Table};
 use crate::kit::{DomId, Mfn, SharedWords};
 
-/// A handle's use of another domain's entry.
+/// The use of another domain's entry by a handle.
 pub struct Use<P> {
-    /// Whose handle.
+    /// The domain that has the handle.
     pub mapper: DomId,
-    /// Whose entry.
+    /// The table that has the entry.
     pub granter: Arc<Table<P>>,
-    /// Its number.
+    /// The number of the entry.
     pub r: u32,
-    /// The frame.
+    /// The frame that the handle refers to.
     pub mfn: Mfn,
-    /// What may be done with it.
+    /// Whether the handle may write the frame.
     pub access: Access,
-    /// Whether it is mapped for CPUs.
+    /// Whether the handle is mapped for CPUs.
     pub is_mapped: bool,
 }
 
 impl<P> Use<P> {
-    /// In this order the uses of one entry are in a row.
+    /// The sort key: all uses of one entry follow each other.
     fn key(&self) -> (usize, u32) {
         (Arc::as_ptr(&self.granter).addr(), self.r)
     }
 }
 
 impl<P: SharedWords> Table<P> {
-    /// Calls `each` with the pages of entries that the table holds.
+    /// Calls `each` with the pages that the table shares with the guest: entries and status words.
     pub fn for_each_page(
         &self,
         each: &mut dyn FnMut(&P) -> Result<(), String>,
@@ -46,10 +46,10 @@ impl<P: SharedWords> Table<P> {
         pages.chain(&entries.status).try_for_each(each)
     }
 
-    /// Adds the uses by this table's handles to `uses`, and looks at the list of free ones.
+    /// Adds the uses by this table's handles to `uses`, and checks the list of free handles.
     ///
     /// # Errors
-    /// The list is broken, a handle stands for nothing, or there is no memory.
+    /// If the list is broken, if a handle is reserved or partly unmapped, or if there is no memory.
     pub fn collect_uses(&self, uses: &mut Vec<Use<P>>) -> Result<(), String> {
         let mapper = self.dom();
         let handles = self.handles.lock();
@@ -106,7 +106,7 @@ impl<P: SharedWords> Table<P> {
         }
     }
 
-    /// Calls `each` with every entry in use.
+    /// Calls `each` with every entry that is in use, and checks how many they are.
     fn for_each_active(
         &self,
         each: &mut dyn FnMut(u32, &Active) -> Result<(), String>,
@@ -118,7 +118,7 @@ impl<P: SharedWords> Table<P> {
             let first = n.saturating_mul(per_frame);
             for (place, active) in (0..).zip(&frame.active) {
                 if !active.is_unused() {
-                    // None is past the frame's last entry: no reference names that.
+                    // `active` may be longer than the frame has entries; no reference leads to the rest.
                     each(first.saturating_add(place), active)?;
                     used = used.saturating_add(1);
                 }
@@ -135,11 +135,11 @@ impl<P: SharedWords> Table<P> {
     }
 }
 
-/// Compares all uses by handles, which it sorts, with what the entries of `granters` and of those that
-/// only handles know say.
+/// Compares all uses by handles, which it sorts, with the counts in the entries: those of `granters`, and those
+/// of granters that only handles refer to.
 ///
 /// # Errors
-/// They differ.
+/// If the counts differ from the handles.
 pub fn compare<P: SharedWords>(
     uses: &mut [Use<P>],
     granters: &mut dyn Iterator<Item = Arc<Table<P>>>,
@@ -171,7 +171,7 @@ pub fn compare<P: SharedWords>(
     Ok(())
 }
 
-/// Compares what an entry says of its uses with the handles that use it.
+/// Compares the counts in an entry with the handles that use it.
 fn compare_entry<P: SharedWords>(
     granter: &Table<P>,
     r: u32,

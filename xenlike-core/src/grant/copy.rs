@@ -1,4 +1,4 @@
-//! Copying by the hypervisor (`GNTTABOP_copy`): one bounded piece inside two pages.
+//! Copies by the hypervisor (`GNTTABOP_copy`): one piece within two pages.
 
 use alloc::sync::Arc;
 
@@ -6,15 +6,15 @@ use super::entry::{Grant, Use, Window};
 use super::{Access, GrantError, Machine, Table};
 use crate::kit::{DomId, Mfn, SharedWords};
 
-/// One side of a copy.
+/// The source or the destination of a copy.
 pub enum CopySide<'a, P> {
-    /// A frame of the caller's own.
+    /// A frame that the caller owns.
     Frame(Mfn),
-    /// A grant to the caller.
+    /// An entry of another domain's table that grants to the caller.
     Grant(&'a Arc<Table<P>>, u32),
 }
 
-/// A side with its references taken, which is a whole page: for one copy or for several in a row.
+/// A source or destination that is a whole page, with its references. It can be used for several copies.
 #[must_use = "it is given back by let_go"]
 pub struct HeldSide<P, B> {
     mfn: Mfn,
@@ -23,31 +23,32 @@ pub struct HeldSide<P, B> {
     grant: Option<(Arc<Table<P>>, u32)>,
 }
 
-/// A side of any kind with its references taken, for one copy.
+/// A source or destination of any kind, with its references, for one copy.
 pub(super) struct AnySide<P, B> {
     side: HeldSide<P, B>,
-    /// The bytes that are lent.
+    /// The bytes that may be accessed.
     window: Window,
-    /// The grant that a transitive one leads to.
+    /// The entry to which a transitive grant leads.
     beyond: Option<(Arc<Table<P>>, u32)>,
 }
 
-/// Where a piece lies in its two pages.
+/// The position of a piece in its two pages.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece {
-    /// The first byte in the page that it comes from.
+    /// The first byte in the source page.
     pub from: u16,
-    /// The first byte in the page that it goes to.
+    /// The first byte in the destination page.
     pub to: u16,
-    /// How many bytes.
+    /// The number of bytes.
     pub bytes: u16,
 }
 
 impl Piece {
-    /// Whether it lies inside both windows.
+    /// Checks that the piece is within both windows.
     ///
     /// # Errors
-    /// [`GrantError::BadCopyArg`] outside a page, [`GrantError::General`] outside what is lent of it.
+    /// [`GrantError::BadCopyArg`] if it crosses the end of a page, [`GrantError::General`] if it is outside
+    /// the granted bytes.
     fn check(self, from: Window, to: Window) -> Result<(), GrantError> {
         let fits = |from: Window, to: Window| {
             from.has(self.from, self.bytes) && to.has(self.to, self.bytes)
@@ -62,10 +63,11 @@ impl Piece {
     }
 }
 
-/// Copies a piece for the domain of `caller`, from and to sides of any kind; `find` gives the table of a domain.
+/// Copies a piece on behalf of the domain of `caller`, between sides of any kind. `find` returns the table
+/// of a domain.
 ///
 /// # Errors
-/// As grant_table.h says for each status; nothing has been copied then.
+/// As grant_table.h describes for each status. Nothing has been copied then.
 pub fn copy<P: SharedWords, M: Machine>(
     caller: &Table<P>,
     (from, to): (&CopySide<'_, P>, &CopySide<'_, P>),
@@ -84,10 +86,10 @@ pub fn copy<P: SharedWords, M: Machine>(
     copied
 }
 
-/// Copies a piece.
+/// Copies a piece between two held sides.
 ///
 /// # Errors
-/// [`GrantError::BadCopyArg`] if it leaves a page.
+/// [`GrantError::BadCopyArg`] if it crosses the end of a page.
 #[inline]
 pub fn copy_held<P, M: Machine>(
     from: &HeldSide<P, M::Bytes>,
@@ -99,10 +101,10 @@ pub fn copy_held<P, M: Machine>(
     copied.ok_or(GrantError::BadCopyArg)
 }
 
-/// Takes the references of a side.
+/// Takes the references of a side that is a whole page.
 ///
 /// # Errors
-/// As [`copy`]; [`GrantError::NotWhole`] for a side that only [`copy`] can use.
+/// As for [`copy`], and [`GrantError::NotWhole`] for a side that only [`copy`] can handle.
 #[inline]
 pub fn hold<P: SharedWords, M: Machine>(
     caller: &Table<P>,
@@ -144,7 +146,7 @@ impl<P: SharedWords, B: Copy> AnySide<P, B> {
         }
     }
 
-    /// As [`hold`], of a side of any kind.
+    /// Like [`hold`], for a side of any kind.
     pub(super) fn hold<M: Machine<Bytes = B>>(
         caller: &Table<P>,
         side: &CopySide<'_, P>,
@@ -160,8 +162,8 @@ impl<P: SharedWords, B: Copy> AnySide<P, B> {
         held.inspect_err(|_| granter.unpin(r, access))
     }
 
-    /// Takes what entry `r` of `granter` grants, which is in use. A transitive grant leads to another domain's entry,
-    /// and one that is transitive itself no further.
+    /// Takes references to what entry `r` of `granter`, which is in use, grants. A transitive grant leads to an
+    /// entry of another domain. That one must not be transitive itself, so the walk ends there.
     fn of_grant<M: Machine<Bytes = B>>(
         granter: &Arc<Table<P>>,
         r: u32,
@@ -204,7 +206,7 @@ impl<P: SharedWords, B: Copy> AnySide<P, B> {
         })
     }
 
-    /// Gives back what [`Self::hold`] took.
+    /// Drops what [`Self::hold`] has taken.
     pub(super) fn let_go<M: Machine<Bytes = B>>(self, machine: &mut M) {
         let_go(&self.side, machine);
         if let Some((table, r)) = self.beyond {
@@ -213,7 +215,7 @@ impl<P: SharedWords, B: Copy> AnySide<P, B> {
     }
 }
 
-/// Takes a frame's references, and the way to its bytes.
+/// Takes the references of a frame, and returns access to its bytes.
 #[inline]
 fn take<M: Machine>(
     mfn: Mfn,
@@ -229,7 +231,7 @@ fn take<M: Machine>(
     })
 }
 
-/// Gives back what [`hold`] took.
+/// Drops what [`hold`] has taken.
 #[inline]
 pub fn let_go<P: SharedWords, M: Machine>(held: &HeldSide<P, M::Bytes>, machine: &mut M) {
     machine.put(held.mfn, held.access);

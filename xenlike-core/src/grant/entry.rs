@@ -1,10 +1,11 @@
-//! The words of an entry, as the granter shares them, in both versions of the table. The granter may change
-//! them at any moment.
+//! The words of an entry, which the granter shares, in both versions of the table. The granter may change them
+//! at any moment.
 //!
-//! Version 1 shows uses in the flags themselves, so an entry is claimed by compare-exchange, with a bounded
-//! number of tries. Version 2 shows them in a status word of its own: the hypervisor writes that one first and then
-//! reads the flags again; the granter takes the grant from the flags and then reads the status. Whoever comes second sees
-//! the other (both orders are sequentially consistent), so no use begins that the granter doesn't see.
+//! In version 1, uses are shown in the flags themselves, so an entry is claimed by compare-exchange, with a
+//! bounded number of tries. In version 2, uses are shown in a separate status word. The hypervisor first sets
+//! the status and then reads the flags again; the granter first clears the flags and then reads the status. All
+//! of these accesses are sequentially consistent, so at least one side sees what the other has written, and no
+//! use begins that the granter doesn't see.
 
 use crate::kit::atomic::{AtomicU16, AtomicU32, Ordering::SeqCst};
 
@@ -13,45 +14,45 @@ use guest_pv_abi::grant_table as abi;
 use super::{Access, GrantError};
 use crate::kit::{DomId, Mfn, PAGE_SIZE};
 
-/// How often a word that the granter keeps changing is tried.
+/// How often an update of a word is tried while the granter keeps changing the word.
 const TRIES: u32 = 5;
 
-/// What an entry is wanted for.
+/// What an entry is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
-    /// A mapping.
+    /// A mapping, which needs a whole page.
     Map,
     /// A copy by the hypervisor.
     Copy,
 }
 
-/// The bytes of a frame that a grant is about: a sub-page grant lends only some.
+/// The bytes of a frame that are granted. A sub-page grant covers only some of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// The first byte.
+    /// The offset of the first byte.
     pub first: u16,
-    /// The one behind the last; inside the page.
+    /// The byte after the last one, at most the size of a page.
     pub end: u16,
 }
 
 impl Window {
-    /// The whole page.
+    /// All bytes of the page.
     pub const PAGE: Self = Self {
         first: 0,
         end: PAGE_SIZE as u16,
     };
 
-    /// No bytes: a transitive grant has none of its own.
+    /// No bytes, which stands for a transitive grant: it has no bytes of its own.
     pub const NONE: Self = Self { first: 1, end: 0 };
 
-    /// As a sub-page grant tells it.
+    /// Makes the window of a sub-page grant, truncated to the page.
     fn new(first: u16, bytes: u16) -> Self {
         let first = first.min(Self::PAGE.end);
         let end = first.saturating_add(bytes).min(Self::PAGE.end);
         Self { first, end }
     }
 
-    /// Whether it has all of the `bytes` bytes from `first`.
+    /// Whether the window covers all of the `bytes` bytes from `first` on.
     #[inline]
     pub fn has(self, first: u16, bytes: u16) -> bool {
         let end = u32::from(first).saturating_add(bytes.into());
@@ -62,31 +63,31 @@ impl Window {
 /// What an entry grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Grant {
-    /// Bytes of a frame.
+    /// Bytes of a frame of the granter.
     Frame(Mfn, Window),
-    /// What entry `.1` of another domain's table grants to the granter.
+    /// What entry `.1` of domain `.0` grants to the granter (a transitive grant).
     Through(DomId, u32),
 }
 
-/// One entry's words.
+/// The words of one entry.
 pub(super) struct Words<'a> {
-    /// Flags below, the grantee above.
+    /// The flags in the lower half, the grantee's id in the upper half.
     pub header: &'a AtomicU32,
     pub body: Body<'a>,
 }
 
-/// What the versions have behind the header.
+/// The words after the header, which depend on the version.
 pub(super) enum Body<'a> {
     V1 {
         frame: &'a AtomicU32,
     },
     V2 {
-        /// Of a sub-page grant the first byte and the number of bytes; of a transitive one the domain.
+        /// The first byte and the number of bytes of a sub-page grant, or the domain of a transitive grant.
         detail: &'a AtomicU32,
-        /// The frame, its lower half first; of a transitive grant the reference. Read at two moments, which
-        /// harms only a granter that changes it after it has granted.
+        /// The frame, lower half first, or the reference of a transitive grant. The halves are read separately;
+        /// a granter that changes them after it has granted harms only itself.
         frame: [&'a AtomicU32; 2],
-        /// GTF_reading and GTF_writing.
+        /// The status word: GTF_reading and GTF_writing.
         status: &'a AtomicU16,
     },
 }
@@ -103,8 +104,9 @@ const fn mark(access: Access) -> u16 {
 }
 
 impl Words<'_> {
-    /// Shows the granter that `who` uses the entry from now on; the flags that allowed it.
-    #[inline(always)] // the version is known where it counts
+    /// Claims the entry for a use by `who`, and shows the use to the granter. Returns the flags
+    /// that allowed it.
+    #[inline(always)] // the version is a constant in the hot callers
     pub fn claim(&self, who: DomId, access: Access, use_: Use) -> Result<u16, GrantError> {
         match self.body {
             Body::V1 { .. } => {
@@ -143,14 +145,14 @@ impl Words<'_> {
         allowed().ok_or(GrantError::General)?;
         let was = status.fetch_or(mark(access), SeqCst);
         allowed().ok_or_else(|| {
-            // What was shown before is of other uses.
+            // Marks that were set before belong to other uses.
             status.fetch_and(!(mark(access) & !was), SeqCst);
             GrantError::General
         })
     }
 
-    /// What the entry grants, once it has been claimed with `flags`.
-    #[inline(always)] // the version is known where it counts
+    /// Returns what the entry grants, after it has been claimed with `flags`.
+    #[inline(always)] // the version is a constant in the hot callers
     pub fn grant(&self, flags: u16) -> Grant {
         match self.body {
             Body::V1 { frame } => Grant::Frame(Mfn(frame.load(SeqCst).into()), Window::PAGE),
@@ -169,8 +171,8 @@ impl Words<'_> {
         }
     }
 
-    /// Shows which uses remain.
-    #[inline(always)] // the version is known where it counts
+    /// Updates the marks of the entry after a use has ended, by the numbers of uses that remain.
+    #[inline(always)] // the version is a constant in the hot callers
     pub fn unclaim(&self, readers: u32, writers: u32) {
         let mut gone = 0;
         if writers == 0 {
@@ -188,7 +190,7 @@ impl Words<'_> {
         }
     }
 
-    /// Commits the entry, which must accept a frame from `from`, to a transfer.
+    /// Commits the entry to a transfer, if it accepts a frame from `from`.
     pub fn commit_transfer(&self, from: DomId) -> Result<(), GrantError> {
         change(self.header, |flags, dom| {
             let accepts = flags == abi::GTF_ACCEPT_TRANSFER && dom == from.0;
@@ -197,14 +199,14 @@ impl Words<'_> {
         .map(drop)
     }
 
-    /// A committed transfer is complete: `mfn` has arrived.
+    /// Completes a committed transfer: stores `mfn`, and then sets the flag by which the granter notices.
     pub fn complete_transfer(&self, mfn: Mfn) {
         self.set_frame(mfn.0);
         self.header
             .fetch_or(abi::GTF_TRANSFER_COMPLETED.into(), SeqCst);
     }
 
-    /// The frame's word.
+    /// Reads the frame number.
     pub fn frame(&self) -> u64 {
         match self.body {
             Body::V1 { frame } => frame.load(SeqCst).into(),
@@ -226,7 +228,7 @@ impl Words<'_> {
         }
     }
 
-    /// What the words say, without uses.
+    /// Reads the words of the entry, without the status.
     pub fn read(&self) -> Content {
         let detail = match self.body {
             Body::V1 { .. } => 0,
@@ -239,7 +241,7 @@ impl Words<'_> {
         }
     }
 
-    /// Has the words say `content`.
+    /// Writes the words of the entry, the header last.
     pub fn write(&self, content: Content) {
         self.set_frame(content.frame);
         if let Body::V2 { detail, .. } = self.body {
@@ -248,7 +250,7 @@ impl Words<'_> {
         self.header.store(content.header, SeqCst);
     }
 
-    /// Shows `readers` and `writers` in a table that has just got another version.
+    /// Marks the entry as used, after its table has changed its version.
     pub fn show(&self, readers: u32, writers: u32) {
         let access = match (readers, writers) {
             (0, 0) => return,
@@ -262,7 +264,7 @@ impl Words<'_> {
     }
 }
 
-/// The words of an entry, copied.
+/// A copy of an entry's words.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Content {
     header: u32,
@@ -271,8 +273,8 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// As the same entry is kept when the table gets another version: an ordinary grant, or nothing. None if
-    /// it is neither.
+    /// Returns the entry as it is kept when the table changes its version: an ordinary grant without marks, or
+    /// an empty entry. `None` if it is of another type.
     pub fn kept(self) -> Option<Self> {
         let (flags, dom) = halves(self.header);
         match flags & abi::GTF_TYPE_MASK {
@@ -289,13 +291,13 @@ impl Content {
     }
 }
 
-/// Whether an entry's flags and grantee allow `who` this access.
+/// Whether the flags and the grantee of an entry permit `who` this access.
 const fn grants(flags: u16, dom: u16, who: DomId, access: Access) -> bool {
     dom == who.0 && !(matches!(access, Access::Write) && flags & abi::GTF_READONLY != 0)
 }
 
-/// Changes the flags as `to` says; the flags before.
-#[inline(always)] // each map and copy does it, and most of `to` is known where it is called
+/// Changes the flags as `to` says, by compare-exchange. Returns the previous flags.
+#[inline(always)] // on the path of each mapping and copy, where most of `to` is constant
 fn change(word: &AtomicU32, to: impl Fn(u16, u16) -> Option<u16>) -> Result<u16, GrantError> {
     let mut old = word.load(SeqCst);
     for _ in 0..TRIES {

@@ -1,4 +1,4 @@
-//! The mapper's half: a handle for each grant it uses, numbered, with a list of free ones.
+//! The mapper's half: a numbered handle for each grant that it uses, with a list of free handles.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -7,25 +7,25 @@ use super::{Access, GrantError, HANDLES_PER_FRAME, Table};
 use crate::kit::{Bounded, Mfn};
 use crate::mm::heap;
 
-/// The handles of one domain.
+/// All handles of one domain.
 pub(super) struct Handles<P> {
     blocks: Vec<Vec<Slot<P>>>,
     max_blocks: u32,
     free: Option<u32>,
-    /// Where letting go of everything has got to.
+    /// How far releasing all handles has got, see `release`.
     pub cursor: u32,
     pub dying: bool,
 }
 
 pub(super) enum Slot<P> {
-    /// Free; the next free one.
+    /// A free handle, with the number of the next free one.
     Free(Option<u32>),
-    /// Taken by a mapping under way.
+    /// Reserved by a mapping that is under way.
     Reserved,
     Taken(Handle<P>),
 }
 
-/// A grant in use.
+/// The grant that a handle stands for.
 pub(super) struct Handle<P> {
     pub granter: Arc<Table<P>>,
     pub r: u32,
@@ -33,18 +33,18 @@ pub(super) struct Handle<P> {
     pub access: Access,
     pub host: Part,
     pub device: Part,
-    /// The mapping was made by the address of its page-table entry.
+    /// The request named the page-table entry by its machine address.
     pub by_pte: bool,
 }
 
-/// One of the two sorts of mapping that a handle can stand for.
+/// The state of one of the two kinds of mapping that a handle can stand for: for CPUs, and for devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// Not mapped so.
+    /// There is no such mapping.
     No,
-    /// Mapped so.
+    /// The mapping exists, and may be unmapped.
     Mapped,
-    /// Being unmapped by some vCPU.
+    /// Another vCPU is unmapping it.
     Leaving,
 }
 
@@ -59,7 +59,7 @@ impl<P> Handles<P> {
         }
     }
 
-    /// Takes a free handle.
+    /// Reserves a free handle, and allocates a block of them if necessary.
     pub fn reserve(&mut self) -> Result<u32, GrantError> {
         if self.dying {
             return Err(GrantError::General);
@@ -76,14 +76,14 @@ impl<P> Handles<P> {
         Ok(n)
     }
 
-    /// A reserved handle becomes a grant in use.
+    /// Makes a reserved handle stand for a grant.
     pub fn set(&mut self, n: u32, handle: Handle<P>) {
         if let Some(slot @ Slot::Reserved) = self.slot(n) {
             *slot = Slot::Taken(handle);
         }
     }
 
-    /// Makes handle `n` free; returns what it was.
+    /// Frees handle `n`. Returns the grant for which it stood, if any.
     pub fn free(&mut self, n: u32) -> Option<Handle<P>> {
         let next = self.free;
         let slot = self.slot(n)?;
@@ -96,7 +96,7 @@ impl<P> Handles<P> {
         }
     }
 
-    /// The grant in use under handle `n`.
+    /// Returns the grant for which handle `n` stands.
     pub fn get(&mut self, n: u32) -> Option<&mut Handle<P>> {
         match self.slot(n)? {
             Slot::Taken(handle) => Some(handle),
@@ -104,25 +104,25 @@ impl<P> Handles<P> {
         }
     }
 
-    /// Number of handles that exist, free or not.
+    /// Returns the number of handles, free or not.
     pub fn len(&self) -> u32 {
         (self.blocks.len() as u32).saturating_mul(HANDLES_PER_FRAME)
     }
 
-    /// All slots, for the audit.
+    /// Returns all slots. For the audit.
     #[cfg(feature = "audit")]
     pub fn slots(&self) -> impl Iterator<Item = &Slot<P>> {
         self.blocks.iter().flatten()
     }
 
-    /// The slot of handle `n`.
+    /// Returns the slot of handle `n`. For the audit.
     #[cfg(feature = "audit")]
     pub fn peek(&self, n: u32) -> Option<&Slot<P>> {
         let block = self.blocks.get((n / HANDLES_PER_FRAME) as usize)?;
         block.get((n % HANDLES_PER_FRAME) as usize)
     }
 
-    /// Where the list of free ones begins.
+    /// Returns the head of the list of free handles. For the audit.
     #[cfg(feature = "audit")]
     pub const fn first_free(&self) -> Option<u32> {
         self.free

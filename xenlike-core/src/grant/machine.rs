@@ -1,4 +1,4 @@
-//! What the grant rules need of frames and page tables.
+//! The frames and page tables that the grant rules need, as a trait.
 
 use super::GrantError;
 use crate::kit::{DomId, Maddr, Mfn, Vaddr};
@@ -6,53 +6,55 @@ use crate::kit::{DomId, Maddr, Mfn, Vaddr};
 /// What a user of a frame may do with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Read.
+    /// Read the frame only.
     Read,
-    /// Read and write.
+    /// Read and write the frame.
     Write,
 }
 
-/// Which page-table entry of the caller a mapping uses.
+/// The page-table entry of the caller that a mapping uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostAddr {
     /// The level-1 entry at this machine address.
     Pte(Maddr),
-    /// The level-1 entry for this address in the caller's current tables.
+    /// The level-1 entry for this virtual address in the caller's present page tables.
     Va(Vaddr),
 }
 
-/// What goes into the page-table entry besides the frame.
+/// The contents of the page-table entry besides the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PteBits {
-    /// Read-only or writable.
+    /// Whether the entry is writable.
     pub access: Access,
-    /// The three bits that a guest may use as it likes (`GNTMAP_guest_avail0`).
+    /// The three bits that are free for the guest (`GNTMAP_guest_avail0`).
     pub avail: u8,
 }
 
-/// Frames and the caller's page tables.
+/// Frames, and the caller's page tables.
 pub trait Machine {
-    /// A way to a frame's bytes, while references keep it.
+    /// Access to the bytes of a frame, valid as long as the caller has references of it.
     type Bytes: Copy;
 
-    /// The bytes of a frame on which the caller has a reference.
+    /// Returns access to the bytes of a frame of which the caller has a reference.
     fn bytes(&self, mfn: Mfn) -> Option<Self::Bytes>;
 
-    /// Takes a reference on `mfn`, which must belong to `owner`; for [`Access::Write`] one that keeps
-    /// it an ordinary writable page, too.
+    /// Takes a reference of `mfn`, which must belong to `owner`. For [`Access::Write`], takes a type reference
+    /// too, which keeps the frame an ordinary writable page.
     ///
     /// # Errors
-    /// [`GrantError::BadPage`] if it is not the owner's, [`GrantError::General`] if its type forbids it.
+    /// [`GrantError::BadPage`] if the frame isn't the owner's, [`GrantError::General`] if its type
+    /// forbids the access.
     fn get(&mut self, mfn: Mfn, owner: DomId, access: Access) -> Result<(), GrantError>;
 
-    /// Gives back what [`Machine::get`] took.
+    /// Drops what [`Machine::get`] has taken.
     fn put(&mut self, mfn: Mfn, access: Access);
 
-    /// Takes what [`Machine::get`] takes, and makes the entry at `at` map `mfn` of `owner`; the entry
-    /// holds references of its own.
+    /// Takes what [`Machine::get`] takes, and makes the entry at `at` map frame `mfn` of `owner`. The entry has
+    /// references of its own.
     ///
     /// # Errors
-    /// Nothing is taken then. As [`Machine::get`]; [`GrantError::BadVirtAddr`] or [`GrantError::General`] for a bad entry.
+    /// As for [`Machine::get`], and [`GrantError::BadVirtAddr`] or [`GrantError::General`] if the entry can't
+    /// be used. Nothing has been taken then.
     fn map(
         &mut self,
         at: HostAddr,
@@ -61,16 +63,16 @@ pub trait Machine {
         bits: PteBits,
     ) -> Result<(), GrantError>;
 
-    /// Clears the entry at `at`, which must map `mfn`, with the references it holds.
+    /// Clears the entry at `at`, which must map `mfn`, and drops the references of the entry.
     ///
     /// # Errors
-    /// [`GrantError::General`] if it is not such an entry.
+    /// [`GrantError::General`] if the entry doesn't map `mfn` with this access.
     fn unmap(&mut self, at: HostAddr, mfn: Mfn, access: Access) -> Result<(), GrantError>;
 
-    /// Like [`Machine::unmap`], but moves the entry for `new` to the place, and clears that one.
+    /// Like [`Machine::unmap`], but moves the entry of address `new` to `at`, and clears the entry of `new`.
     ///
     /// # Errors
-    /// As [`Machine::unmap`]; [`GrantError::General`] if `new` has no entry.
+    /// As for [`Machine::unmap`], and [`GrantError::General`] if `new` has no entry.
     fn replace(
         &mut self,
         at: Vaddr,
@@ -79,10 +81,10 @@ pub trait Machine {
         access: Access,
     ) -> Result<(), GrantError>;
 
-    /// Makes sure that no CPU uses a translation that an unmapping has taken away.
+    /// Ensures that no CPU uses a translation that an unmapping has removed.
     fn flush(&mut self);
 
-    /// Copies bytes between frames on which the caller has references; nothing, and nothing copied, if a range leaves
-    /// its frame.
+    /// Copies bytes between frames of which the caller has references. `None`, with nothing copied, if a range
+    /// crosses the end of its frame.
     fn copy(&mut self, from: (Self::Bytes, u16), to: (Self::Bytes, u16), bytes: u16) -> Option<()>;
 }

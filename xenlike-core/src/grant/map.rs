@@ -1,4 +1,4 @@
-//! Mapping a grant (`GNTTABOP_map_grant_ref`).
+//! Maps a grant (`GNTTABOP_map_grant_ref`).
 
 use alloc::sync::Arc;
 
@@ -7,34 +7,34 @@ use super::handles::{Handle, Part};
 use super::{GrantError, HostAddr, Machine, PteBits, Table};
 use crate::kit::{Mfn, SharedWords};
 
-/// What the mapper asks for.
+/// A request to map a grant.
 #[derive(Clone, Copy, Debug)]
 pub struct MapRequest {
-    /// The entry in the granter's table.
+    /// The number of the entry in the granter's table.
     pub r: u32,
     /// Where to map it for CPUs, if at all.
     pub host: Option<HostAddr>,
-    /// Whether a device is to use it.
+    /// Whether to map it for devices.
     pub device: Device,
-    /// Read-only or writable, and the guest's own bits.
+    /// Whether the mapping is writable, and the guest's own bits of the page-table entry.
     pub bits: PteBits,
 }
 
-/// Whether a device is to use a grant.
+/// Whether devices are to use a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Device {
-    /// It is.
+    /// Devices are to use it.
     Used,
-    /// It is not.
+    /// Devices are not to use it.
     Unused,
 }
 
-/// What the mapper got.
+/// The result of mapping a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapped {
-    /// The handle to unmap it by.
+    /// The handle by which the grant is unmapped.
     pub handle: u32,
-    /// The frame; a device reaches it under this number.
+    /// The granted frame; its machine address is the address for devices.
     pub mfn: Mfn,
 }
 
@@ -42,7 +42,7 @@ impl<P: SharedWords> Table<P> {
     /// Maps a grant of `granter` for this table's domain.
     ///
     /// # Errors
-    /// As grant_table.h says for each status; nothing has changed then.
+    /// As grant_table.h describes for each status. Nothing has changed then.
     pub fn map<M: Machine>(
         &self,
         granter: &Arc<Self>,
@@ -87,7 +87,7 @@ impl<P: SharedWords> Table<P> {
     }
 }
 
-/// Takes the handle's reference and writes the page-table entry; all or nothing.
+/// Takes the references of the handle, and writes the page-table entry. Either both happen or nothing.
 fn make<P: SharedWords, M: Machine>(
     granter: &Table<P>,
     request: &MapRequest,

@@ -1,13 +1,13 @@
-//! Entries, handles and their end, with every interleaving of a few CPUs' steps.
+//! Models of entries, handles and their end, which explore the interleavings of a few CPUs.
 //!
-//! Two domains: a granter with one entry, and a mapper with two vCPUs, whose page tables have two
-//! places. A place is changed by compare-exchange, as `pagetype` does it. The models ask:
+//! There are two domains: a granter with one entry, and a mapper with two vCPUs, whose page tables have two
+//! places. A place is changed by compare-exchange, as in `pagetype`. The models check that:
 //!
-//! - While a place maps the frame, the entry has a use and the frame a reference (a right does not
+//! - While a place maps the frame, the entry has a use and the frame has a reference (access doesn't
 //!   outlive its handle).
-//! - When the granter has taken the grant back (by compare-exchange; in version 2 by a store and a look at the status
-//!   word), no place maps the frame, nobody has a reference of it, and nobody gets one.
-//! - In the end there are as many uses as handles, and no reference too many or too few.
+//! - After the granter has revoked the grant (by compare-exchange; in version 2, by clearing the flags and then
+//!   reading the status word), no place maps the frame, there is no reference to it, and no new one is taken.
+//! - In the end there are as many uses as handles, and exactly the references that belong to them.
 
 use std::sync::Arc;
 use std::vec::Vec;
@@ -25,15 +25,15 @@ const MAPPER: DomId = DomId(2);
 const FRAME: Mfn = Mfn(100);
 const WRITABLE: u64 = 1 << 62;
 
-/// The granted frame's references, and the places that may map it.
+/// The references to the granted frame, and the places that may map it.
 struct Mmu {
     refs: AtomicU32,
-    /// Whether the granter has taken the grant back: then nobody gets another reference.
+    /// Nonzero once the granter has revoked the grant; then no reference may be taken any more.
     taken_back: AtomicU32,
     places: [AtomicU64; 2],
 }
 
-/// The machine as one CPU sees it.
+/// The machine, as one CPU sees it.
 #[derive(Clone)]
 struct Cpu(Arc<Mmu>);
 
@@ -106,7 +106,7 @@ impl Machine for Cpu {
     }
 }
 
-/// The two domains.
+/// The two domains and the machine.
 #[derive(Clone)]
 struct World {
     granter: Arc<Table<FakePage>>,
@@ -118,7 +118,7 @@ struct World {
 }
 
 impl World {
-    /// As [`World::new`], with a table of version 2.
+    /// Like [`World::new`], with a table of version 2.
     fn of_version_2() -> Self {
         let mut world = Self::new();
         let status = world.status.clone();
@@ -127,7 +127,7 @@ impl World {
             .set_version(Version::V2, || Some(status.clone()), |_| false);
         changed.unwrap();
         world.version = Version::V2;
-        // The first entry has been kept.
+        // The first entry has kept its grant. Touches the atomics of version 2.
         for place in [1, 2] {
             let handle = world.map(place, Access::Write).unwrap();
             world.unmap(handle, place).unwrap();
@@ -135,7 +135,7 @@ impl World {
         world
     }
 
-    /// With entry 0 granted to the mapper. Touches all atomics.
+    /// Entry 0 is granted to the mapper. Touches each atomic once before the first thread starts.
     fn new() -> Self {
         let limits = Limits {
             grant_frames: 1,
@@ -167,7 +167,7 @@ impl World {
         world
     }
 
-    /// The uses that the granter sees: a load and no lock, as a guest looks.
+    /// Returns the marks of uses, by a load without a lock, as a guest reads them.
     fn shown(&self) -> u16 {
         let word = match self.version {
             Version::V1 => self.flags().load(SeqCst) as u16,
@@ -176,7 +176,8 @@ impl World {
         word & (abi::GTF_READING | abi::GTF_WRITING)
     }
 
-    /// As [`World::end_access`] in a table of version 2: the grant goes first, and is ended if no use is seen then.
+    /// Like [`World::end_access`], for a table of version 2: clears the grant first, which has ended if no use
+    /// is shown after that.
     fn revoke(&self) {
         self.flags().store(0, SeqCst);
         if self.shown() == 0 {
@@ -185,7 +186,7 @@ impl World {
         }
     }
 
-    /// The entry's flags and grantee.
+    /// Returns the word with the entry's flags and grantee.
     fn flags(&self) -> &AtomicU32 {
         self.page.u32(0).unwrap()
     }
@@ -217,14 +218,14 @@ impl World {
         Ok(())
     }
 
-    /// Unmaps, or is refused.
+    /// Unmaps, which may be refused.
     fn try_unmap(&self, handle: u32, place: u64) {
         if let Err(error) = self.unmap(handle, place) {
             assert!(matches!(error, GrantError::BadHandle | GrantError::General));
         }
     }
 
-    /// Maps at `place`, looks whether the entry says so, and unmaps.
+    /// Maps at `place`, checks that the entry shows the use, and unmaps.
     fn map_for_a_while(&self, place: u64, access: Access) {
         if let Ok(handle) = self.map(place, access) {
             let mark = match access {
@@ -236,7 +237,7 @@ impl World {
         }
     }
 
-    /// Copies out of the grant.
+    /// Copies out of the granted frame.
     fn copy(&self) {
         let (from, mut cpu) = (CopySide::Grant(&self.granter, 0), self.cpu.clone());
         let piece = Piece {
@@ -250,7 +251,7 @@ impl World {
         }
     }
 
-    /// Takes the grant back if nobody uses it, as the public header tells a granter to.
+    /// Revokes the grant if it is unused, in the way that the public header prescribes.
     fn end_access(&self) {
         let ended = self.flags().compare_exchange(GRANTED, 0, SeqCst, SeqCst);
         if ended.is_ok() {
@@ -269,7 +270,7 @@ impl World {
         assert_eq!(self.cpu.0.refs.load(SeqCst), 0);
     }
 
-    /// What must hold when no call is under way.
+    /// Checks what must hold when no call is under way.
     fn assert_counts(&self) {
         let handles = self.mapper.in_use(|_| ()).len();
         let uses = self.granter.uses(0).unwrap();
@@ -283,19 +284,19 @@ impl World {
     }
 }
 
-/// Granted to the mapper, and not in use.
+/// The header of the entry: granted to the mapper, and not in use.
 const GRANTED: u32 = abi::GTF_PERMIT_ACCESS as u32 | (MAPPER.0 as u32) << 16;
 
-/// What one CPU does.
+/// The actions of one CPU. It gets the handles that [`race`] has made.
 type Act = fn(&World, &[u32]);
 
-/// Explores the interleavings of `acts`, each on a CPU of its own, after the grant has been mapped at
-/// the `first` places; the acts are told the handles.
+/// Maps the grant at the places in `first`, and then explores the interleavings of `acts`, each on a CPU
+/// of its own.
 fn race(preemptions: usize, first: &'static [u64], acts: &'static [Act]) {
     race_in(World::new, preemptions, first, acts);
 }
 
-/// As [`race`], in a world that `new` makes.
+/// Like [`race`], in a world that `new` makes.
 fn race_in(new: fn() -> World, preemptions: usize, first: &'static [u64], acts: &'static [Act]) {
     explore(preemptions, move || {
         let world = new();
@@ -358,8 +359,8 @@ fn a_handle_ends_once() {
     );
 }
 
-/// Up to 2 preemptions. The second use of the grant ends the first one's mapping, and the other way round:
-/// both may succeed, and then nothing is mapped.
+/// Up to 2 preemptions. Each unmapping names the place of the other handle's mapping. Both may succeed, and
+/// then nothing is mapped.
 #[test]
 fn two_handles_are_unmapped_crosswise() {
     race(
@@ -382,7 +383,7 @@ fn two_handles_are_unmapped_crosswise() {
     );
 }
 
-/// Up to 2 preemptions. A granter that scribbles on its entry harms itself alone.
+/// Up to 2 preemptions. A granter that overwrites its entry harms only itself.
 #[test]
 fn a_granter_changes_its_entry_meanwhile() {
     race(
@@ -405,7 +406,7 @@ fn a_granter_changes_its_entry_meanwhile() {
     );
 }
 
-/// Up to 2 preemptions. The granter dies while its grant comes into use and goes out of use.
+/// Up to 2 preemptions. The granter is destroyed while uses of its grant begin and end.
 #[test]
 fn a_granter_dies_meanwhile() {
     race(
@@ -438,7 +439,7 @@ fn a_grant_of_version_2_is_not_taken_back_while_it_is_mapped() {
     );
 }
 
-/// Up to 3 preemptions, of two CPUs: with a third one there are too many.
+/// Up to 3 preemptions of two CPUs. With a third CPU there are too many interleavings.
 #[test]
 fn a_grant_of_version_2_is_not_taken_back_while_it_is_copied() {
     race_in(
@@ -449,7 +450,7 @@ fn a_grant_of_version_2_is_not_taken_back_while_it_is_copied() {
     );
 }
 
-/// Up to 3 preemptions, of two CPUs. The use that ends and the one that begins share a status word.
+/// Up to 3 preemptions of two CPUs. The use that ends and the use that begins share a status word.
 #[test]
 fn a_grant_of_version_2_shows_the_use_that_remains() {
     race_in(
@@ -466,7 +467,7 @@ fn a_grant_of_version_2_shows_the_use_that_remains() {
     );
 }
 
-/// Up to 2 preemptions. The version changes back and forth under an entry that comes into use and goes.
+/// Up to 2 preemptions. The version changes back and forth while uses of an entry begin and end.
 #[test]
 fn a_version_changes_meanwhile() {
     race_in(

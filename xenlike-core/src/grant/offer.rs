@@ -1,22 +1,22 @@
-//! What grant tables are good for on this machine: `gnttab=` of the command line.
+//! The features of grant tables that this machine offers (`gnttab=` of the command line).
 
 use spin::Once;
 
 use super::Version;
 
-/// What domains may do with grant tables.
+/// The features of grant tables that domains may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// The newest version.
+    /// The newest version of the table.
     pub version: Version,
-    /// Transitive grants.
+    /// Whether transitive grants are available.
     pub transitive: bool,
-    /// Giving frames away (`GNTTABOP_transfer`).
+    /// Whether frames may be given away (`GNTTABOP_transfer`).
     pub transfer: bool,
 }
 
 impl Offer {
-    /// As without `gnttab=`, and as on Xen: all there is.
+    /// All features: the default without `gnttab=`, as on Xen.
     pub const ALL: Self = Self {
         version: Version::V2,
         transitive: true,
@@ -26,12 +26,12 @@ impl Offer {
 
 static OFFER: Once<Offer> = Once::new();
 
-/// What is offered.
+/// Returns the features that are offered.
 pub fn offer() -> Offer {
     OFFER.get().copied().unwrap_or(Offer::ALL)
 }
 
-/// Settles what is offered, before the first domain is made.
+/// Sets the features that are offered. Called once, before the first domain is created.
 pub fn set_offer(offer: Offer) {
     OFFER.call_once(|| offer);
 }

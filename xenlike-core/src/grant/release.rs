@@ -1,24 +1,24 @@
-//! A mapper's end: all its handles go, preemptibly.
+//! The end of a mapper: releases all of its handles, in steps that can be interrupted.
 
 use super::{Machine, Table};
 use crate::kit::SharedWords;
 
-/// How far letting go got.
+/// The progress of releasing a mapper's handles.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sweep {
     /// No handle is left.
     Done,
-    /// Interrupted: call again.
+    /// Interrupted by other work: call again.
     Again,
 }
 
-/// Handles looked at between two looks at whether something else is urgent.
+/// The number of handles that are checked before looking for urgent work again.
 const SWEEP_STEP: u32 = 64;
 
 impl<P: SharedWords> Table<P> {
-    /// Ends all uses that this domain, which does not run any more, has of others' grants. The
-    /// references that its page-table entries hold go with its page tables.
+    /// Ends all uses of other domains' grants by this domain, whose vCPUs no longer run. The references of its
+    /// page-table entries are dropped with its page tables.
     pub fn release_handles<M: Machine>(
         &self,
         urgent: &mut dyn FnMut() -> bool,

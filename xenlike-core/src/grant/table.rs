@@ -1,4 +1,4 @@
-//! The granter's half: shared frames of entries, and who uses which entry.
+//! The granter's half: the shared frames of entries, and the uses of each entry.
 
 use crate::kit::atomic::AtomicU16;
 use crate::kit::atomic::Ordering::Relaxed;
@@ -13,20 +13,21 @@ use super::{Access, GrantError};
 use crate::kit::{Bounded, DomId, Lock, Mfn, Rank, SharedWords};
 use crate::mm::heap;
 
-/// The sizes of a table, fixed when its domain is created.
+/// The maximum sizes of a table, fixed when its domain is created.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Largest number of shared frames.
+    /// The maximum number of shared frames.
     pub grant_frames: u32,
-    /// Largest number of blocks of handles ([`super::HANDLES_PER_FRAME`] each).
+    /// The maximum number of blocks of handles, with [`super::HANDLES_PER_FRAME`] handles each.
     pub maptrack_frames: u32,
     /// The newest version that the domain may choose.
     pub version: Version,
-    /// Whether its transitive grants are good for anything.
+    /// Whether the domain's transitive grants can be used.
     pub transitive: bool,
 }
 
-/// One domain's grants: given, and taken. `P` is the handle on a page shared with the guest.
+/// One domain's table: the grants that it gives, and those that it uses. `P` is the handle of a page that is
+/// shared with the guest.
 pub struct Table<P> {
     dom: AtomicU16,
     pub(super) limits: Limits,
@@ -34,29 +35,30 @@ pub struct Table<P> {
     pub(super) handles: Lock<Handles<P>>,
 }
 
-/// The entries that a domain gives.
+/// The entries of a granter.
 pub(super) struct Entries<P> {
     pub version: Version,
     pub frames: Vec<EntryFrame<P>>,
-    /// Status words; of version 2 alone.
+    /// The pages of status words. Empty in version 1.
     pub status: Vec<P>,
-    /// How many entries are in use.
+    /// The number of entries in use.
     pub used: u32,
     dying: bool,
 }
 
-/// A shared frame; the page goes when the domain dies, the uses only when the last handle goes.
+/// A shared frame of entries. The page is released when the domain is destroyed, but the uses remain until the
+/// last handle is gone.
 pub(super) struct EntryFrame<P> {
     pub page: Option<P>,
-    /// As many as a frame has entries of version 1; of version 2 there are fewer.
+    /// The uses of each entry. Has room for the entries of version 1; with version 2, a frame has half as many.
     pub active: Box<[Active]>,
 }
 
-/// One entry: its words, while the page is there, and its uses.
+/// One entry: its uses, and its words as long as the page exists.
 struct Entry<'a> {
     words: Option<Words<'a>>,
     active: &'a mut Active,
-    /// How many entries of the table are in use.
+    /// The number of entries of the table that are in use.
     used: &'a mut u32,
 }
 
@@ -65,15 +67,15 @@ struct Entry<'a> {
 pub(super) struct Active {
     /// The granted frame, read when the first use began; the reference, if the grant is transitive.
     frame: u64,
-    /// The granted bytes; none, if the grant is transitive.
+    /// The granted bytes; [`Window::NONE`] if the grant is transitive.
     window: Window,
-    /// Whose reference it is, if the grant is transitive.
+    /// The domain to which a transitive grant leads.
     through: DomId,
-    /// Who uses it.
+    /// The domain that uses the entry.
     pub user: DomId,
-    /// Number of read-only uses.
+    /// The number of read-only uses.
     pub readers: u32,
-    /// Number of writable uses.
+    /// The number of writable uses.
     pub writers: u32,
 }
 
@@ -101,7 +103,7 @@ impl Active {
         }
     }
 
-    /// What is used.
+    /// Returns what the entry grants.
     pub fn grant(&self) -> Grant {
         if self.window == Window::NONE {
             Grant::Through(self.through, self.frame as u32)
@@ -110,7 +112,7 @@ impl Active {
         }
     }
 
-    /// The frame, if the grant is one for mapping: not of a part of a page, nor transitive.
+    /// Returns the granted frame, if it can be mapped: not if the grant is of a part of a page or transitive.
     pub fn whole(&self) -> Option<Mfn> {
         (self.window == Window::PAGE).then_some(Mfn(self.frame))
     }
@@ -127,7 +129,7 @@ impl Active {
 }
 
 impl<P: SharedWords> Table<P> {
-    /// An empty table for domain `dom`.
+    /// Makes an empty table for domain `dom`.
     ///
     /// # Errors
     /// [`GrantError::NoSpace`] if the hypervisor has no memory.
@@ -149,26 +151,27 @@ impl<P: SharedWords> Table<P> {
         }))
     }
 
-    /// The domain whose table this is.
+    /// Returns the domain that owns the table.
     pub fn dom(&self) -> DomId {
         DomId(self.dom.load(Relaxed))
     }
 
-    /// The domain's id changes: once, when the boot domain becomes domain 0, before it has more than the first frame.
+    /// Changes the domain's id. Done once, when the boot domain becomes domain 0, before its table has more
+    /// than the first frame.
     pub fn rename(&self, dom: DomId) {
         self.dom.store(dom.0, Relaxed);
     }
 
-    /// Number of shared frames now, and at most (`GNTTABOP_query_size`).
+    /// Returns the present and the maximum number of shared frames (`GNTTABOP_query_size`).
     pub fn size(&self) -> (u32, u32) {
         let most = self.limits.grant_frames;
         (self.entries.lock().frames.len() as u32, most)
     }
 
-    /// Grows the table to at least `frames` shared frames, each made by `new_page`.
+    /// Grows the table to at least `frames` shared frames. `new_page` makes each of them.
     ///
     /// # Errors
-    /// [`GrantError::General`] if that is more than the limit, or there is no memory.
+    /// [`GrantError::General`] if `frames` exceeds the limit, or if there is no memory.
     pub fn grow(
         &self,
         frames: u32,
@@ -187,7 +190,7 @@ impl<P: SharedWords> Table<P> {
         Ok(())
     }
 
-    /// What `with` makes of the shared frame number `n`, if there is one.
+    /// Calls `with` with shared frame `n`, if it exists.
     pub fn with_frame<R>(&self, n: u32, with: impl FnOnce(&P) -> R) -> Option<R> {
         self.entries
             .lock()
@@ -198,10 +201,10 @@ impl<P: SharedWords> Table<P> {
             .map(with)
     }
 
-    /// Exchanges what two entries say (`GNTTABOP_swap_grant_ref`).
+    /// Exchanges the words of two entries (`GNTTABOP_swap_grant_ref`).
     ///
     /// # Errors
-    /// [`GrantError::BadRef`]; [`GrantError::Busy`] if one is in use.
+    /// [`GrantError::BadRef`] if there is no such entry, [`GrantError::Busy`] if one of them is in use.
     pub fn swap(&self, a: u32, b: u32) -> Result<(), GrantError> {
         let entries = self.entries.lock();
         if !entries.peek(a)?.is_unused() || !entries.peek(b)?.is_unused() {
@@ -214,7 +217,7 @@ impl<P: SharedWords> Table<P> {
         Ok(())
     }
 
-    /// Stops being a granter: the shared pages go. Uses that others have remain theirs to end.
+    /// Ends the granter's half: releases the shared pages. Uses by other domains continue until those end them.
     pub fn retire(&self) {
         let mut entries = self.entries.lock();
         entries.dying = true;
@@ -224,8 +227,9 @@ impl<P: SharedWords> Table<P> {
         entries.status.clear();
     }
 
-    /// Begins a use of entry `r` by `user`; returns the granted frame. A copy may get [`Mfn::INVALID`], for what is
-    /// no whole frame: [`Self::granted`] tells what it is. (In one word, the answer comes back in registers.)
+    /// Begins a use of entry `r` by `user`. Returns the granted frame. A copy may get [`Mfn::INVALID`], if
+    /// the grant is not of a whole frame; [`Self::granted`] has the details then. (A plain `Mfn` is
+    /// returned in registers.)
     pub(super) fn pin(
         &self,
         r: u32,
@@ -241,7 +245,7 @@ impl<P: SharedWords> Table<P> {
         Ok(used.whole().unwrap_or(Mfn::INVALID))
     }
 
-    /// What entry `r`, which is in use, grants.
+    /// Returns what entry `r`, which must be in use, grants.
     pub(super) fn granted(&self, r: u32) -> Result<Grant, GrantError> {
         self.entries.lock().peek(r).map(|active| active.grant())
     }
@@ -255,13 +259,13 @@ impl<P: SharedWords> Table<P> {
         }
     }
 
-    /// Commits entry `r` to taking a frame from `from` (`GNTTABOP_transfer`).
+    /// Commits entry `r` to accepting a frame from `from` (`GNTTABOP_transfer`).
     pub(super) fn commit(&self, r: u32, from: DomId) -> Result<(), GrantError> {
         let entries = self.entries.lock();
         entries.words(r)?.commit_transfer(from)
     }
 
-    /// The pseudo-physical frame number that the granter wrote into entry `r`.
+    /// Returns the pseudo-physical frame number that the granter has written into entry `r`.
     pub(super) fn frame_word(&self, r: u32) -> Option<u64> {
         Some(self.entries.lock().words(r).ok()?.frame())
     }
@@ -281,7 +285,7 @@ impl<P: SharedWords> Table<P> {
 }
 
 impl<P: SharedWords> Entries<P> {
-    /// Another shared frame of entries.
+    /// Adds a shared frame of entries.
     fn add_frame(&mut self, new_page: &mut impl FnMut() -> Option<P>) -> Result<(), GrantError> {
         const ACTIVES: usize = Version::V1.entries_per_frame() as usize;
         if self.dying
@@ -302,7 +306,7 @@ impl<P: SharedWords> Entries<P> {
         Ok(())
     }
 
-    /// Status words for `frames` frames of entries.
+    /// Adds pages of status words, as many as `frames` frames of entries need.
     pub fn add_status(
         &mut self,
         frames: u32,
@@ -317,8 +321,8 @@ impl<P: SharedWords> Entries<P> {
         Ok(())
     }
 
-    /// Counts a use of entry `r`, which shows it from the first on.
-    #[inline(always)] // for a known version, of which most guests' tables are, half of it goes
+    /// Counts a use of entry `r`, and claims the entry if its marks don't show such a use yet.
+    #[inline(always)] // most tables are of version 1; with a constant version, half of this code disappears
     fn begin_use(
         &mut self,
         version: Version,
@@ -337,7 +341,7 @@ impl<P: SharedWords> Entries<P> {
         if !unused && (active.user != user || use_ == Use::Map && active.whole().is_none()) {
             return Err(GrantError::General);
         }
-        // The word shows a writer already when there is one; to claim again would only fail more often.
+        // If there is a writer already, its marks cover this use too. To claim again could only fail.
         if unused || access == Access::Write && active.writers == 0 {
             let flags = words.claim(user, access, use_)?;
             if unused {
@@ -361,8 +365,8 @@ impl<P: SharedWords> Entries<P> {
         self.begin_use(Version::V2, r, user, access, use_)
     }
 
-    /// Takes a use of entry `r` off the count; the last one isn't shown any more.
-    #[inline(always)] // as above
+    /// Uncounts a use of entry `r`, and clears the marks that no remaining use needs.
+    #[inline(always)] // for the reason given at `begin_use`
     fn end_use(&mut self, version: Version, r: u32, access: Access) {
         let Ok(Entry {
             words,
@@ -393,20 +397,20 @@ impl<P: SharedWords> Entries<P> {
         frame.ok_or(GrantError::BadRef)
     }
 
-    /// The words of entry `r`.
+    /// Returns the words of entry `r`.
     pub fn words(&self, r: u32) -> Result<Words<'_>, GrantError> {
         let page = self.frame(r)?.page.as_ref();
         let words = page.and_then(|page| words(self.version, page, &self.status, r));
         words.ok_or(GrantError::BadRef)
     }
 
-    /// The uses of entry `r`.
+    /// Returns the uses of entry `r`.
     pub fn peek(&self, r: u32) -> Result<Active, GrantError> {
         let found = self.frame(r)?.active.get(self.version.place_of(r));
         found.copied().ok_or(GrantError::BadRef)
     }
 
-    #[inline(always)] // as above
+    #[inline(always)] // for the reason given at `begin_use`
     fn entry(&mut self, version: Version, r: u32) -> Result<Entry<'_>, GrantError> {
         let frame = self.frames.bounded_mut(version.frame_of(r));
         let EntryFrame { page, active } = frame.ok_or(GrantError::BadRef)?;
@@ -424,8 +428,8 @@ impl<P: SharedWords> Entries<P> {
     }
 }
 
-/// The words of entry `r`, which is in `page`.
-#[inline(always)] // the version is looked at once
+/// Returns the words of entry `r`, which is in `page`.
+#[inline(always)] // so that the version is tested only once
 fn words<'a, P: SharedWords>(
     version: Version,
     page: &'a P,

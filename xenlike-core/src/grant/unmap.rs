@@ -1,24 +1,26 @@
-//! Unmapping (`GNTTABOP_unmap_grant_ref`, `GNTTABOP_unmap_and_replace`), in two steps: first the
-//! page-table entry goes; then, when every CPU has flushed it, the references and the entry's flags.
+//! Unmaps a grant (`GNTTABOP_unmap_grant_ref`, `GNTTABOP_unmap_and_replace`), in two steps. First the
+//! page-table entry is cleared. Then, after every CPU has flushed the translation, the references are dropped
+//! and the marks of the grant entry are cleared.
 
 use super::handles::Part;
 use super::{Access, GrantError, HostAddr, Machine, Table};
 use crate::kit::{Maddr, Mfn, SharedWords, Vaddr};
 
-/// What the mapper asks for.
+/// A request to unmap a grant.
 #[derive(Clone, Copy, Debug)]
 pub struct UnmapRequest {
-    /// Its handle.
+    /// The handle of the mapping.
     pub handle: u32,
-    /// The address under which it was mapped for CPUs; 0: leave that mapping.
+    /// The address at which the grant is mapped for CPUs; 0 to keep that mapping.
     pub host_addr: u64,
-    /// The address under which devices use it; 0: leave that mapping.
+    /// The address by which devices use the grant; 0 to keep that mapping.
     pub dev_bus_addr: u64,
-    /// The address whose page-table entry takes the place; none: the place becomes empty.
+    /// The address whose page-table entry replaces the mapping; `None` to leave the entry empty.
     pub replace_by: Option<Vaddr>,
 }
 
-/// An unmapping whose translations may still be cached: flush, then [`Table::finish_unmap`].
+/// An unmapping whose translations may still be cached. The caller must flush, and then
+/// call [`Table::finish_unmap`].
 #[must_use = "the references go only when it is finished"]
 #[derive(Debug)]
 pub struct Unmapping {
@@ -27,7 +29,7 @@ pub struct Unmapping {
     device: bool,
 }
 
-/// What a handle says that unmapping needs.
+/// The facts about a handle that unmapping needs.
 struct Taken {
     mfn: Mfn,
     access: Access,
@@ -37,11 +39,11 @@ struct Taken {
 }
 
 impl<P: SharedWords> Table<P> {
-    /// Takes the mapping away, the first step.
+    /// The first step: removes the mapping.
     ///
     /// # Errors
-    /// [`GrantError::BadHandle`]; [`GrantError::General`] if the addresses are not the handle's, and
-    /// while another vCPU unmaps the same, which may yet fail.
+    /// [`GrantError::BadHandle`] if there is no such mapping. [`GrantError::General`] if the addresses are not
+    /// those of the handle, or if another vCPU is unmapping the grant, which may still fail.
     pub fn begin_unmap<M: Machine>(
         &self,
         request: &UnmapRequest,
@@ -69,7 +71,7 @@ impl<P: SharedWords> Table<P> {
         })
     }
 
-    /// The last step, after the flush: lets go of the frame, and of the handle if nothing is left.
+    /// The second step, after the flush: releases the handle and its references, if neither mapping is left.
     pub fn finish_unmap<M: Machine>(&self, unmapping: Unmapping, machine: &mut M) {
         let mut handles = self.handles.lock();
         let Some(handle) = handles.get(unmapping.handle) else {
@@ -93,7 +95,7 @@ impl<P: SharedWords> Table<P> {
         }
     }
 
-    /// Marks what the request unmaps as leaving, so that no other vCPU unmaps it too.
+    /// Marks the mappings of the request as leaving, so that no other vCPU unmaps them at the same time.
     fn take_parts(&self, request: &UnmapRequest) -> Result<Taken, GrantError> {
         let mut handles = self.handles.lock();
         let handle = handles.get(request.handle).ok_or(GrantError::BadHandle)?;

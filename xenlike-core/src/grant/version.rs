@@ -1,36 +1,38 @@
-//! The two versions of a table's layout, and the change from one to the other (`GNTTABOP_set_version`).
+//! The two layouts of a table, and the change from one to the other (`GNTTABOP_set_version`).
 
 use guest_pv_abi::grant_table as abi;
 
 use super::table::Table;
 use crate::kit::SharedWords;
 
-/// A layout.
+/// The version of a table: its layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
-    /// Entries of 8 bytes, which show their uses themselves.
+    /// Entries of 8 bytes, whose flags show their uses.
     V1,
-    /// Entries of 16 bytes, which can be of a part of a page or transitive, and status words beside them.
+    /// Entries of 16 bytes, which may grant a part of a page or be transitive. Separate status words
+    /// show their uses.
     V2,
 }
 
-/// Status words of 2 bytes in a frame.
+/// The number of status words, of 2 bytes each, in a frame.
 const STATUS_PER_FRAME: u32 = 2048;
 
-/// Entries at the table's start that keep what they say: a toolstack writes and maps them before the guest runs.
+/// The number of entries that keep their contents when the version changes. A toolstack writes and maps these
+/// before the guest runs.
 const KEPT: u32 = abi::GNTTAB_NR_RESERVED_ENTRIES;
 
-/// Frames of entries that a table may have when its version changes: all of them are cleared in one go.
+/// The maximum number of frames of entries for a change of version, because all of them are cleared at once.
 const MOST_FRAMES: usize = 1024;
 
 /// Why a table keeps its version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The domain may not choose that version.
+    /// The domain may not choose this version.
     Unsupported,
-    /// Entries are in use, a status frame is mapped, or the table is very large.
+    /// Entries are in use, a frame of status words is mapped, or the table is very large.
     Busy,
-    /// No memory for status words.
+    /// There is no memory for status words.
     NoMemory,
     /// One of the first entries is neither a grant nor empty.
     BadEntry,
@@ -44,7 +46,7 @@ impl Version {
         }
     }
 
-    /// The version as guests know it.
+    /// Returns the version's number in the ABI.
     pub const fn number(self) -> u32 {
         match self {
             Self::V1 => 1,
@@ -52,7 +54,7 @@ impl Version {
         }
     }
 
-    /// The version that guests know by this number.
+    /// Returns the version with this number in the ABI.
     pub const fn of_number(number: u32) -> Option<Self> {
         match number {
             1 => Some(Self::V1),
@@ -61,32 +63,32 @@ impl Version {
         }
     }
 
-    /// How many entries a shared frame has.
+    /// Returns the number of entries in a shared frame.
     pub const fn entries_per_frame(self) -> u32 {
         1 << self.shift()
     }
 
-    /// How many frames of status words belong to `frames` frames of entries.
+    /// Returns the number of frames of status words that `frames` frames of entries need.
     pub const fn status_frames(frames: u32) -> u32 {
         frames.div_ceil(Self::frames_per_status())
     }
 
-    /// How many frames of entries one frame of status words is for.
+    /// Returns the number of frames of entries that one frame of status words covers.
     pub const fn frames_per_status() -> u32 {
         STATUS_PER_FRAME >> Self::V2.shift()
     }
 
-    /// Number of the frame in which entry `r` is.
+    /// Returns the number of the frame that contains entry `r`.
     pub const fn frame_of(self, r: u32) -> usize {
         (r >> self.shift()) as usize
     }
 
-    /// Where in that frame's list of uses entry `r` is.
+    /// Returns the index of entry `r` in the uses of its frame.
     pub const fn place_of(self, r: u32) -> usize {
         r as usize & (self.entries_per_frame() as usize).wrapping_sub(1)
     }
 
-    /// At which byte of its frame entry `r` begins.
+    /// Returns the offset of entry `r` in its frame, in bytes.
     pub const fn offset_of(self, r: u32) -> usize {
         let entry_bytes = match self {
             Self::V1 => size_of::<abi::GrantEntryV1>(),
@@ -95,7 +97,7 @@ impl Version {
         self.place_of(r).wrapping_mul(entry_bytes)
     }
 
-    /// Frame and byte of the status word of entry `r`.
+    /// Returns the frame of the status word of entry `r`, and its offset in bytes.
     pub const fn status_of(r: u32) -> (usize, usize) {
         let (frame, word) = (r / STATUS_PER_FRAME, r % STATUS_PER_FRAME);
         (frame as usize, (word as usize).wrapping_mul(2))
@@ -103,29 +105,29 @@ impl Version {
 }
 
 impl<P: SharedWords> Table<P> {
-    /// The table's version.
+    /// Returns the present version of the table.
     pub fn version(&self) -> Version {
         self.entries.lock().version
     }
 
-    /// Number of frames of status words now, and at most.
+    /// Returns the present and the maximum number of frames of status words.
     pub fn status_size(&self) -> (u32, u32) {
         let most = Version::status_frames(self.limits.grant_frames);
         (self.entries.lock().status.len() as u32, most)
     }
 
-    /// What `with` makes of frame `n` of status words, if there is one.
+    /// Calls `with` with frame `n` of status words, if it exists.
     pub fn with_status<R>(&self, n: u32, with: impl FnOnce(&P) -> R) -> Option<R> {
         let entries = self.entries.lock();
         entries.status.get(n as usize).map(with)
     }
 
-    /// Gives the table another version. The first entries keep their grants, and may be in use; all others
-    /// must not be, and are empty then. `new_page` makes a frame of status words, `is_mapped` tells whether
-    /// somebody else still has one.
+    /// Changes the version of the table. The first entries keep their grants, and may be in use. All others
+    /// must be unused, and are cleared. `new_page` makes a frame of status words. `is_mapped` tells whether the
+    /// guest still maps one.
     ///
     /// # Errors
-    /// See [`Refused`]; nothing has changed then.
+    /// See [`Refused`]. Nothing has changed then.
     pub fn set_version(
         &self,
         version: Version,
@@ -142,7 +144,7 @@ impl<P: SharedWords> Table<P> {
         let mut kept = [(Default::default(), 0, 0); KEPT as usize];
         let mut used = entries.used;
         for (r, kept) in (0..).zip(&mut kept) {
-            // A table without frames has nothing to keep.
+            // The table has no frame yet, so there is nothing to keep.
             let (Ok(active), Ok(words)) = (entries.peek(r), entries.words(r)) else {
                 break;
             };

@@ -1,4 +1,5 @@
-//! Frames that know their owners, page-table entries by address, domains with tables.
+//! A simulated machine with the owners of frames and with page-table entries by address, and
+//! domains with tables.
 
 use crate::kit::atomic::{AtomicU16, AtomicU32, Ordering::SeqCst};
 use alloc::collections::BTreeMap;
@@ -10,17 +11,17 @@ use crate::kit::words::fake::FakePage;
 use crate::kit::{DomId, Maddr, Mfn, SharedWords, Vaddr};
 use guest_pv_abi::grant_table as abi;
 
-/// From, to, bytes.
+/// The source, the destination and the number of bytes of a copy.
 type Copied = ((Mfn, u16), (Mfn, u16), u16);
 
-/// References on a frame.
+/// The references of a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Refs {
     pub all: u32,
     pub writers: u32,
 }
 
-/// One domain's view of the machine: its page-table entries, and all frames.
+/// The machine, as one domain sees it: its own page-table entries, and all frames.
 #[derive(Default)]
 pub(super) struct FakeMachine {
     pub owners: BTreeMap<u64, DomId>,
@@ -107,7 +108,7 @@ impl Machine for FakeMachine {
     }
 }
 
-/// A domain with one shared frame of entries, and one of status words if its table is of version 2.
+/// A domain with one shared frame of entries, and with one of status words if its table is of version 2.
 pub(super) struct Dom {
     pub table: Arc<Table<FakePage>>,
     pub page: FakePage,
@@ -131,7 +132,7 @@ impl Dom {
             status,
         }
     }
-    /// As `GNTTABOP_set_version`. The guest maps the status words if there is another handle than the test's
+    /// As `GNTTABOP_set_version`. The guest maps the status words if there are handles other than the test's
     /// and the table's.
     pub fn set_version(&self, version: Version) -> Result<(), Refused> {
         let new_page = || {
@@ -145,7 +146,7 @@ impl Dom {
         let at = self.table.version().offset_of(r);
         self.page.u32(at).unwrap()
     }
-    /// Writes an entry of the table's version; `detail` is of version 2 alone.
+    /// Writes an entry in the layout of the table's version; `detail` is used in version 2 only.
     pub fn write_all(&self, r: u32, header: (u16, u16), detail: (u16, u16), frame: u64) {
         let at = self.table.version().offset_of(r);
         let word = |(low, high): (u16, u16)| u32::from(low) | u32::from(high) << 16;
@@ -168,11 +169,11 @@ impl Dom {
     pub fn flags(&self, r: u32) -> u16 {
         self.header(r).load(SeqCst) as u16
     }
-    /// The status word of an entry of version 2.
+    /// The status word of an entry in version 2.
     pub fn status(&self, r: u32) -> &AtomicU16 {
         self.status.u16(2 * r as usize).unwrap()
     }
-    /// GTF_reading and GTF_writing as the granter sees them.
+    /// GTF_reading and GTF_writing, as the granter sees them.
     pub fn shown(&self, r: u32) -> u16 {
         let word = match self.table.version() {
             Version::V1 => self.flags(r),
@@ -182,7 +183,7 @@ impl Dom {
     }
 }
 
-/// A host mapping at virtual address `va`.
+/// A request to map entry `r` at virtual address `va`.
 pub(super) fn at(r: u32, va: u64, access: Access) -> MapRequest {
     MapRequest {
         r,
@@ -192,7 +193,7 @@ pub(super) fn at(r: u32, va: u64, access: Access) -> MapRequest {
     }
 }
 
-/// Copies `bytes` bytes at `offset` of a granted frame to the same place of a frame of the user's own, or back.
+/// Copies `bytes` bytes at `offset` of a granted frame to the same offset of the user's own frame, or back.
 pub(super) fn copy_at(
     user: &Dom,
     (grant, own): (&CopySide<'_, FakePage>, &CopySide<'_, FakePage>),
@@ -213,7 +214,7 @@ pub(super) fn copy_at(
     copy(&user.table, sides, piece, find, m)
 }
 
-/// Unmapping what [`at`] made.
+/// The request to unmap what [`at`] has mapped.
 pub(super) fn off(handle: u32, va: u64) -> UnmapRequest {
     UnmapRequest {
         handle,
@@ -223,7 +224,7 @@ pub(super) fn off(handle: u32, va: u64) -> UnmapRequest {
     }
 }
 
-/// Both steps of an unmapping, and the flush between.
+/// Both steps of an unmapping, with the flush between them.
 pub(super) fn unmap(
     dom: &Dom,
     m: &mut FakeMachine,

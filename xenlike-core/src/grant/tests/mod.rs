@@ -1,4 +1,4 @@
-//! Tests of the grant rules against a machine that the tests can see.
+//! Tests of the grant rules on a simulated machine.
 #![expect(
     clippy::indexing_slicing,
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Random operations of three domains; after each, everything is counted from scratch.
+//! Random operations of three domains. After each of them, everything is counted from scratch.
 
 use alloc::collections::BTreeMap;
 use alloc::vec;
@@ -70,7 +70,7 @@ enum Op {
     },
 }
 
-/// What is granted; in a table of version 1 always a page.
+/// What is granted. In a table of version 1, this is always a page.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Page,
@@ -115,11 +115,11 @@ fn op() -> impl Strategy<Value = Op> {
 struct World {
     doms: Vec<Dom>,
     machine: FakeMachine,
-    /// What the granter has spoilt itself.
+    /// The entries that the granter itself has overwritten.
     scribbled: Vec<BTreeMap<u32, bool>>,
 }
 
-/// Each domain's entries have addresses of their own, as with separate page tables.
+/// Gives each domain addresses of its own, like separate page tables.
 fn place(dom: usize, va: u64) -> u64 {
     dom as u64 * 0x10_0000 + va * 0x1000
 }
@@ -239,7 +239,7 @@ impl World {
         self.scribbled[dom].insert(r, false);
     }
 
-    /// The granter's entry is copied to or from a frame of `dom`.
+    /// Copies to or from the granter's entry, from or to a frame of `dom`.
     fn copy(&mut self, dom: usize, entry: (usize, u32), own: u64, offset: u16, access: Access) {
         let (doms, m) = (&self.doms, &mut self.machine);
         let grant = CopySide::Grant(&doms[entry.0].table, entry.1);
@@ -260,7 +260,7 @@ impl World {
             assert!(set.is_err());
         }
         if version != old && set.is_ok() {
-            // What is shown is written anew.
+            // The change of version has rewritten the marks.
             self.scribbled[dom] = REFS.map(|r| (r, false)).into();
         }
     }

@@ -1,4 +1,4 @@
-//! One claim a test.
+//! Tests of the rules, each with one claim.
 
 use super::fake::*;
 use crate::grant::*;
@@ -29,7 +29,7 @@ fn a_grant_is_mapped_shown_and_let_go() {
         g.flags(8),
         abi::GTF_PERMIT_ACCESS | abi::GTF_READING | abi::GTF_WRITING
     );
-    // The handle's reference and the entry's.
+    // One reference is the handle's, the other the page-table entry's.
     assert_eq!(m.refs[&100], Refs { all: 2, writers: 2 });
     // The granter can't change what is mapped already.
     g.grant(8, 2, 101);
@@ -85,7 +85,7 @@ fn what_was_not_granted_is_refused() {
     assert_eq!(map(1, Access::Read), Err(GrantError::General));
     g.write(1, abi::GTF_ACCEPT_TRANSFER, 2, 100);
     assert_eq!(map(1, Access::Read), Err(GrantError::General));
-    // A frame that is not the granter's own.
+    // The frame is not one of the granter's own.
     g.grant(1, 2, 200);
     assert_eq!(map(1, Access::Read), Err(GrantError::BadPage));
     assert_eq!(g.flags(1), abi::GTF_PERMIT_ACCESS);
@@ -153,7 +153,7 @@ fn nobody_unmaps_twice() {
         .unwrap()
         .handle;
     let first = u.table.begin_unmap(&off(handle, 0x1000), &mut m).unwrap();
-    // Between the two steps another vCPU tries the same: it isn't told that the mapping has gone.
+    // Another vCPU unmaps the grant between the two steps: it must not be told that the mapping is gone.
     let second = u.table.begin_unmap(&off(handle, 0x1000), &mut m);
     assert!(matches!(second, Err(GrantError::General)));
     assert_eq!(g.flags(0), abi::GTF_PERMIT_ACCESS | abi::GTF_READING);
@@ -222,7 +222,7 @@ fn copies_take_grants_and_own_frames() {
     let bad = Some(GrantError::BadCopyArg);
     assert_eq!(refused(grant(), own(), (9, 0, 4088)), bad);
     assert_eq!(refused(own(), own(), (0, 0xffff, 0xffff)), bad);
-    // The sides are looked at first, as on Xen.
+    // The sides are checked before the piece, as on Xen.
     let nothing = CopySide::Grant(&g.table, 9999);
     assert_eq!(
         refused(nothing, own(), (9, 0, 4088)),
@@ -326,7 +326,7 @@ fn a_dead_mapper_lets_go_of_everything() {
     }
     assert_eq!(stops, 8);
     assert_eq!(g.flags(0), abi::GTF_PERMIT_ACCESS);
-    // What is left are the references of page-table entries, which go with the page tables.
+    // The references of page-table entries are left. They are dropped with the page tables.
     assert_eq!(
         m.refs[&100],
         Refs {
@@ -341,7 +341,7 @@ fn a_dead_mapper_lets_go_of_everything() {
     assert_eq!(late, Err(GrantError::General));
 }
 
-/// The hypervisor's last memory is not for a guest to fill with handles and entries.
+/// Guests can't use up the hypervisor's last memory with handles and entries.
 #[test]
 fn tables_do_not_grow_into_the_reserve() {
     let (g, u, mut m) = (Dom::new(1), Dom::new(2), machine());

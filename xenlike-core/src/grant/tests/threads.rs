@@ -1,4 +1,4 @@
-//! Real races on the host's CPUs: a granter that grants and revokes while another domain maps.
+//! Races on the host's CPUs: a granter grants and revokes while another domain maps.
 
 use crate::kit::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
@@ -26,7 +26,7 @@ fn granting_and_revoking_in_a_race() {
                     };
                     let va = 0x1000 * (worker + 1);
                     if let Ok(mapped) = u.table.map(&g.table, &at(0, va, access), &mut m) {
-                        // While it is mapped, the entry says so.
+                        // The entry shows the use as long as the grant is mapped.
                         assert_ne!(g.flags(0) & abi::GTF_READING, 0);
                         unmap(u, &mut m, &off(mapped.handle, va)).unwrap();
                     }
@@ -35,7 +35,7 @@ fn granting_and_revoking_in_a_race() {
                 done.store(true, SeqCst);
             });
         }
-        // As the public header asks of a granter: revoke by compare-exchange, only what is unused.
+        // Revokes an unused grant by compare-exchange, as the public header asks a granter to do.
         let word = g.page.u16(0).unwrap();
         while !done.load(SeqCst) {
             if word.load(SeqCst) == 0 {

@@ -1,4 +1,4 @@
-//! What is different in tables of version 2, and the change from one version to the other.
+//! Tests of what is different in tables of version 2, and of the change of version.
 
 use super::fake::*;
 use crate::grant::copy::AnySide;
@@ -35,7 +35,7 @@ fn map(g: &Dom, u: &Dom, r: u32, access: Access, m: &mut FakeMachine) -> Result<
     mapped.map(|mapped| mapped.handle)
 }
 
-/// Domain 2 copies bytes (the first, and how many) out of entry `r` of domain 1, or into it.
+/// Domain 2 copies out of entry `r` of domain 1, or into it. `place` is the first byte and the number of bytes.
 fn copy_2(
     doms: &[Dom; 3],
     r: u32,
@@ -94,7 +94,7 @@ fn a_part_of_a_page_is_copied_and_no_more() {
     }
     assert_eq!(copies(4000, 97), Err(GrantError::BadCopyArg));
     assert_eq!(m.copies.len(), 4);
-    // However much the granter says: no more than the page.
+    // A grant never reaches beyond its page, whatever the granter writes.
     doms[0].write_all(9, (part, 2), (4000, 0xffff), 100);
     assert_eq!(copy_2(&doms, 9, Access::Read, (4000, 96), &mut m), Ok(()));
     doms[0].write_all(9, (part, 2), (0xffff, 0xffff), 100);
@@ -109,7 +109,7 @@ fn a_transitive_grant_leads_one_step_further() {
     let through = |dom, r| doms[0].write_all(9, (abi::GTF_TRANSITIVE, 2), (dom, 0), r);
     let copy_it = |m: &mut FakeMachine| copy_2(&doms, 9, Access::Read, (8, 8), m);
     through(3, 20);
-    // Domain 3 must have granted it to domain 1, which passes it on.
+    // Domain 3 must have granted the frame to domain 1, which passes it on.
     assert_eq!(copy_it(&mut m), Err(GrantError::General));
     doms[2].grant(20, 2, 300);
     assert_eq!(copy_it(&mut m), Err(GrantError::General));
@@ -118,10 +118,11 @@ fn a_transitive_grant_leads_one_step_further() {
     assert_eq!(m.copies, [((Mfn(300), 8), (Mfn(200), 8), 8)]);
     let write = copy_2(&doms, 9, Access::Write, (8, 8), &mut m);
     assert_eq!(write, Err(GrantError::General));
-    // Not a frame of domain 1's, or of nobody's.
+    // The frame must be domain 3's, not domain 1's.
     doms[2].grant(20, 1, 100);
     assert_eq!(copy_it(&mut m), Err(GrantError::BadPage));
-    // Not through itself, through a second transitive grant, an absent entry, or an absent domain.
+    // A transitive grant must not lead to its own table, to another transitive grant, to an entry that doesn't
+    // exist, or to a domain that doesn't exist.
     doms[2].write_all(20, (abi::GTF_TRANSITIVE, 1), (2, 0), 0);
     assert_eq!(copy_it(&mut m), Err(GrantError::General));
     for (dom, r, error) in [
@@ -148,7 +149,7 @@ fn both_entries_of_a_transitive_grant_are_in_use() {
     };
     let read = hold(Access::Read, &mut m);
     assert_eq!((doms[0].shown(9), doms[2].shown(20)), (READS, READS));
-    // What it leads to is settled by the first use.
+    // The first use determines what the grant leads to.
     doms[0].write_all(9, (PERMIT, 2), (0, 0), 100);
     let write = hold(Access::Write, &mut m);
     assert_eq!((doms[0].shown(9), doms[2].shown(20)), (WRITES, WRITES));
@@ -165,7 +166,7 @@ fn both_entries_of_a_transitive_grant_are_in_use() {
 #[test]
 fn a_granter_may_scribble_on_its_status_words() {
     let ([g, u, _], mut m) = (domains(), machine());
-    // A use that there isn't is shown until the last one ends.
+    // A mark that the granter sets itself remains until the last use ends.
     g.grant(9, 2, 100);
     g.status(9).store(abi::GTF_WRITING, SeqCst);
     let handle = map(&g, &u, 9, Access::Read, &mut m).unwrap();
@@ -235,7 +236,7 @@ fn a_version_needs_memory_for_its_status_words() {
         (Err(Refused::NoMemory), Version::V1)
     );
     assert_eq!(g.set_version(Version::V2), Ok(()));
-    // One frame of status words is for eight of entries.
+    // One frame of status words covers eight frames of entries.
     assert_eq!(g.table.status_size(), (1, 1));
     assert!(g.table.with_status(0, |_| ()).is_some());
     assert!(g.table.with_status(1, |_| ()).is_none());
