@@ -1,4 +1,4 @@
-//! Making a domain: every service's part of it, then the list.
+//! Creates a domain: first every service's part of it, then its entry in the list of domains.
 
 use alloc::sync::Arc;
 
@@ -18,16 +18,17 @@ use crate::pagetype::{self, DomainPages, l1tf, machine};
 use crate::pv::state::area::Area;
 use crate::{event, grant, trace};
 
-/// vCPUs a domain may be given.
+/// The maximum number of vCPUs of a domain.
 pub const MOST_VCPUS: u32 = 512;
-/// Grant frames a domain gets if nobody says otherwise (Xen's default too).
+/// The default number of grant frames, as on Xen.
 const GRANT_FRAMES: u32 = 64;
-/// Blocks of grant handles that a guest gets: 8192 handles, in 192 KiB of the hypervisor's own memory.
-/// Few guests map anything; one that serves others as a back end is given more in its configuration.
+/// The default number of blocks of grant handles of a guest: 8192 handles, which take 192 KiB of the
+/// hypervisor's own memory. Few guests map anything. For one that serves others as a backend, the configuration
+/// asks for more.
 const MAPTRACK_FRAMES: u32 = 32;
-/// And a control domain, which serves all of them (Xen's default for all domains).
+/// The default for a control domain, which serves all guests (Xen's default for all domains).
 const CONTROL_MAPTRACK_FRAMES: u32 = 1024;
-/// Bounds of both.
+/// The maximum of each of the two.
 const MOST_GRANT_FRAMES: u32 = 4096;
 const MOST_MAPTRACK_FRAMES: u32 = 8192;
 /// Heap bytes that a domain may take before it has vCPUs.
@@ -35,32 +36,33 @@ const HEAP_BYTES: u64 = 256 * 1024;
 /// Heap bytes that a vCPU may take.
 const HEAP_BYTES_PER_VCPU: u64 = 24 * 1024;
 
-/// Why a domain was not made.
+/// Why a domain was not created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CreateError {
-    /// Something that a PV domain of this hypervisor can't have.
+    /// The configuration asks for something that a PV domain of this hypervisor can't have.
     BadConfig,
-    /// No such CPU pool.
+    /// There is no such CPU pool.
     NoSuchPool,
-    /// The id asked for is not free.
+    /// The requested id is not free.
     IdTaken,
-    /// No memory, or no id left.
+    /// There is no memory, or no free id.
     NoMemory,
 }
 
-/// The sizes that a configuration asks for, checked.
+/// The checked sizes of a configuration.
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
     vcpus: u32,
-    /// Of its pool.
+    /// The CPUs of the domain's pool.
     cpus: CpuSet,
     grants: grant::Limits,
 }
 
-/// Makes a domain under the id `wanted`, or any, with one toolstack pause and no vCPUs.
+/// Creates a domain with the id `wanted`, or with any free id. It is paused once by the toolstack and
+/// has no vCPUs.
 ///
 /// # Errors
-/// See [`CreateError`]; nothing is left behind.
+/// See [`CreateError`]. Nothing is left behind then.
 pub fn create(
     wanted: Option<DomId>,
     rights: Rights,
@@ -76,7 +78,7 @@ pub fn create(
     pagetype::register(Arc::clone(&pages)).map_err(|_| CreateError::IdTaken)?;
     let made = assemble(id, rights, config, sizes, Arc::clone(&pages)).and_then(|dom| {
         dom.share.set_pool(config.cpupool_id, sizes.cpus);
-        // As on Xen, references of the first frame are there from the start.
+        // As on Xen, the first frame of the grant table exists from the start.
         let first = dom.grow_grants(1);
         let listed = first
             .map_err(|_| CreateError::NoMemory)
@@ -100,7 +102,7 @@ pub fn create(
     made
 }
 
-/// Refuses what is not possible (the checks and their answers are those of Xen 4.20).
+/// Validates a configuration. The checks and their errors are those of Xen 4.20.
 fn check(config: &CreateDomain, rights: Rights) -> Result<Sizes, CreateError> {
     let offer = grant::offer();
     let version = Version::of_number(config.grant_opts & XEN_DOMCTL_GRANT_VERSION_MASK)
@@ -137,17 +139,18 @@ fn check(config: &CreateDomain, rights: Rights) -> Result<Sizes, CreateError> {
     })
 }
 
-/// A count from a configuration: negative is the default.
+/// Returns a count of the configuration, of which a negative one means the default. `None` if it
+/// is above `most`.
 fn limit(asked: i32, default: u32, most: u32) -> Option<u32> {
     let count = u32::try_from(asked).unwrap_or(default);
     (count <= most).then_some(count)
 }
 
-/// The id asked for, or the next free one after the last that was given.
+/// Returns the requested id if it is free, or else the next free id after the last one that was chosen here.
 fn pick_id(wanted: Option<DomId>, rights: Rights) -> Result<DomId, CreateError> {
     static LAST: Lock<u16> = Lock::new(Rank::NewId, 0);
     if let Some(id) = wanted {
-        // Ids from the boot domain's up are nobody else's.
+        // Ids from the boot domain's up are not available to other domains.
         let usable = id < DomId::BOOT || id == DomId::BOOT && rights == Rights::Boot;
         let free = usable && registry::lookup(id).is_none() && pagetype::registered(id).is_none();
         return if free {

@@ -1,13 +1,13 @@
-//! Ending a domain, in steps that stop when something else is urgent. A step that stopped is called again and finds
-//! what it did already; two CPUs may be in the same one. What a step ended can't begin again in a dying domain, so a
-//! step that is done isn't repeated.
+//! Destroys a domain, in steps that can be interrupted. An interrupted step is called again and continues from
+//! what it finds. Two CPUs may be in the same step. What a step has ended can't begin again in a dying domain,
+//! so a completed step is not repeated.
 //!
-//! 1. It is marked dying and its vCPUs are held; nothing new can be bound, mapped or given to it.
+//! 1. The domain is marked as dying and its vCPUs are held. Nothing new can be bound, mapped or given to it.
 //! 2. Every vCPU is off its CPU.
-//! 3. Event channels are closed, grants of others are let go.
-//! 4. The vCPUs' references (page tables, descriptors) are given back, then every frame.
-//! 5. vCPUs leave the scheduler; the domain is *dead*, and listed as dying while others still map
-//!    frames of its; with the last of them ([`emptied`]) it is forgotten.
+//! 3. Event channels are closed, and the uses of other domains' grants end.
+//! 4. The vCPUs' references (page tables, descriptors) are dropped, and then those of every frame.
+//! 5. The vCPUs leave the scheduler, and the domain is *dead*. It stays listed as dying while other domains
+//!    still map frames of it. When the last of these is freed ([`emptied`]), it is removed from the list.
 
 use alloc::sync::Arc;
 
@@ -27,24 +27,24 @@ use crate::kit::atomic::Ordering;
 use crate::pagetype::{self, machine};
 use crate::trace;
 
-/// How far it got.
+/// The progress of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Progress {
-    /// All done.
+    /// The step, or the destruction, is complete.
     Done,
-    /// Something else is urgent, or a vCPU is still on a CPU: call again.
+    /// There is other work, or a vCPU is still on a CPU: call again.
     Again,
 }
 
-/// Ends `dom`, which must not be the caller's own. Ending a dead domain again changes nothing.
+/// Destroys `dom`, which must not be the caller's own domain. Has no effect on a dead domain.
 pub fn destroy(dom: &Arc<Domain>) -> Progress {
     if dom.life() == Life::Dead {
         return Progress::Done;
     }
     if dom.advance_life(Life::Alive, Life::Dying) {
         dom.pages.set_dying();
-        // Others that share a line with it need not wait till it would have ended its interrupts.
+        // Other holders of a shared interrupt line need not wait for this domain's EOI.
         if let Some(mut book) = irq::machine::book() {
             book.forget(dom.id());
         }
@@ -62,7 +62,7 @@ pub fn destroy(dom: &Arc<Domain>) -> Progress {
             return Progress::Again;
         }
         dom.teardown_steps.fetch_max(n, Ordering::AcqRel);
-        // A step may have gone through all vCPUs.
+        // A step may have gone through all vCPUs, which takes long.
         if work::preempts() {
             return Progress::Again;
         }
@@ -72,7 +72,9 @@ pub fn destroy(dom: &Arc<Domain>) -> Progress {
 }
 
 fn vcpus_off(dom: &Arc<Domain>) -> Progress {
-    // Whoever makes them saw the domain alive, or will see it dying and make none.
+    // A CPU that creates vCPUs sets this flag and then reads the stage of the domain's life. Here the stage was
+    // set first and then the flag is read. All of it is sequentially consistent, so either the flag is seen
+    // here, or that CPU sees that the domain is dying.
     if dom.are_vcpus_in_making.load(Ordering::SeqCst) {
         return Progress::Again;
     }
@@ -152,7 +154,7 @@ fn retire_vcpus(dom: &Arc<Domain>) -> Progress {
     Progress::Done
 }
 
-/// The last step, made once.
+/// The last step, which only one CPU executes.
 fn bury(dom: &Arc<Domain>) {
     if !dom.advance_life(Life::Dying, Life::Dead) {
         return;
@@ -165,10 +167,12 @@ fn bury(dom: &Arc<Domain>) {
     notify::domain_exception();
 }
 
-/// The last frame of a dying domain may have gone: if so, nothing is left of it, and its id is free.
+/// Called when the last frame of a dying domain may have been freed. If nothing is left of it, removes it from
+/// the list, which frees its id.
 pub fn emptied(id: DomId) {
     let gone = registry::lookup(id).filter(|dom| dom.life() == Life::Dead && dom.pages.is_empty());
-    // Two CPUs may come here for the same domain, and its id be taken again between them.
+    // Two CPUs may get here for the same domain, and its id may be reused between them. So both removals
+    // compare the domain itself.
     if let Some(dom) = gone {
         pagetype::forget(id, &dom.pages);
         registry::remove(&dom);

@@ -1,5 +1,5 @@
-//! The two domains that no toolstack ends: with domain 0 the machine ends, and when the boot domain
-//! has made another the domain 0, all that it had goes back.
+//! The end of the two domains that no toolstack destroys. With domain 0, the machine ends. The boot domain ends
+//! when it has started another domain as domain 0, and everything that it had is freed.
 
 use core::fmt::{self, Arguments};
 
@@ -13,11 +13,11 @@ use guest_pv_abi::sched::{
     SHUTDOWN_WATCHDOG,
 };
 
-/// How long the last lines can be read before the machine restarts after a crash, in seconds (as on Xen).
+/// How long the last messages stay readable before the machine restarts after a crash, in seconds (as on Xen).
 const READABLE_S: u64 = 5;
 
-/// Acts on the end of domain 0 or the boot domain; on the way out of ring 0. While the vCPU that asked
-/// for it is still on its CPU, this is put off.
+/// Handles the shutdown of domain 0 or the boot domain, on the exit path from ring 0. Called again later while
+/// the vCPU that asked for it is still on its CPU.
 pub fn act() {
     if let Some(reason) = domain::lookup(DomId::DOM0).and_then(|dom| reason_of(&dom)) {
         return end_machine("domain 0", reason);
@@ -29,13 +29,13 @@ pub fn act() {
         return;
     };
     if reason != SHUTDOWN_POWEROFF || domain::lookup(DomId::DOM0).is_none() {
-        // What it printed says why it could not start domain 0.
+        // The boot domain's messages on the console say why it could not start domain 0.
         end_machine("the boot domain", reason);
         return;
     }
     console::leave_screen();
     if destroy(&boot) == Progress::Again {
-        // The way out comes back here at once, without a guest's instruction in between.
+        // The exit path returns to here at once, without executing any instruction of a guest in between.
         halt::let_interrupts_in();
         work::raise_here(work::LIFE);
     }
@@ -45,7 +45,8 @@ fn reason_of(dom: &Domain) -> Option<u32> {
     dom.shutdown.lock().reason
 }
 
-/// What the end of `who`, without which there is nothing to run, means for the machine (as on Xen).
+/// Ends the machine, because `who` has ended, without which there is nothing to run. The reasons have the same
+/// effects as on Xen.
 fn end_machine(who: &str, reason: u32) {
     let stays = COMMAND_LINE
         .get()
@@ -74,7 +75,7 @@ fn end_machine(who: &str, reason: u32) {
     }
 }
 
-/// What has happened to who ends for a reason that is none to go by.
+/// A reason for which a domain was not expected to end.
 struct Unplanned(u32);
 
 impl fmt::Display for Unplanned {
@@ -88,7 +89,7 @@ impl fmt::Display for Unplanned {
     }
 }
 
-/// Restarts when a person has had time to read why.
+/// Restarts the machine after a person has had time to read the messages.
 fn restart_later() -> ! {
     let end_ns = time::now_ns().saturating_add(READABLE_S * 1_000_000_000);
     while time::now_ns() < end_ns {
@@ -97,8 +98,8 @@ fn restart_later() -> ! {
     power::restart()
 }
 
-/// Switches the machine off on domain 0's word (XENPF_enter_acpi_sleep), which also says what it would write
-/// to PM1a and PM1b control, if there were any. Comes back if no such register is known.
+/// Switches the machine off on domain 0's request (XENPF_enter_acpi_sleep). `words` are what domain 0 would
+/// write to the control registers PM1a and PM1b. Returns if the FADT names no such register.
 pub fn switch_off(words: [u16; 2]) {
     if !power::take_sleep_types(words) {
         log::warn!(
@@ -111,7 +112,7 @@ pub fn switch_off(words: [u16; 2]) {
 
 fn off() -> ! {
     power::off();
-    // The others have stopped, perhaps with the console's lock.
+    // The other CPUs have been stopped, and one of them may hold the console's lock.
     console::panic_print(format_args!(
         "The machine did not switch off. Switch it off by hand.\n"
     ));

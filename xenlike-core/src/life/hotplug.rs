@@ -1,6 +1,7 @@
-//! CPUs that go out of service and come back, as the control domain says.
+//! Takes CPUs offline and brings them back, as the control domain asks.
 //!
-//! One that is offline runs no vCPU and has nothing else taken from it: it sleeps in ring 0, takes part in flushes and meetings,
+//! An offline CPU runs no vCPU, but keeps everything else: it sleeps in ring 0, takes part in TLB flushes and
+//! rendezvous, and handles its own interrupts and deadlines. Therefore a guest has nothing to race with.
 //! and serves interrupts and deadlines that were its own. So there is nothing that a guest could race with.
 
 use guest_pv_abi::xen::VIRQ_PCPU_STATE;
@@ -9,16 +10,16 @@ use crate::arch::work;
 use crate::domain::notify::{SCHED, global_virq};
 use crate::kit::CpuId;
 
-/// Why a CPU stays as it is.
+/// Why the state of a CPU was not changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
     /// There is no such CPU.
     Absent,
-    /// The first CPU stays online.
+    /// The first CPU must stay online.
     First,
-    /// It is as asked for.
+    /// The CPU is in the requested state already.
     Already,
-    /// No memory for its queue.
+    /// There is no memory for the CPU's queue.
     NoMemory,
 }
 
@@ -26,7 +27,7 @@ fn present(cpu: u32) -> Result<CpuId, Refused> {
     SCHED.present().find(cpu).ok_or(Refused::Absent)
 }
 
-/// Has vCPUs run on a CPU again.
+/// Lets vCPUs run on a CPU again.
 ///
 /// # Errors
 /// See [`Refused`].
@@ -40,7 +41,7 @@ pub fn online(cpu: u32) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Has no vCPU run on a CPU. Those that may run there alone run anywhere until it is back.
+/// Stops running vCPUs on a CPU. A vCPU that may run only there runs anywhere until the CPU is back.
 ///
 /// # Errors
 /// See [`Refused`].

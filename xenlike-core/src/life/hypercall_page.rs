@@ -1,4 +1,4 @@
-//! The hypercall page: one stub of 32 bytes for each hypercall number (xen.h, x86-64 PV).
+//! The hypercall page: a stub of 32 bytes for each hypercall number (xen.h, x86-64 PV).
 
 use crate::domain::Domain;
 use crate::kit::{Mfn, PAGE_SIZE};
@@ -6,12 +6,12 @@ use crate::mm::SharedPage;
 use crate::pagetype::machine;
 use guest_pv_abi::xen::hypercall::IRET;
 
-/// Bytes of one stub.
+/// The size of a stub in bytes.
 const STUB_BYTES: usize = 32;
-/// Stubs on the page.
+/// The number of stubs on the page.
 const STUBS: usize = PAGE_SIZE / STUB_BYTES;
 
-/// The frame is not the domain's, or is no ordinary page.
+/// The frame is not the domain's, or it can't be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadFrame;
 
@@ -25,14 +25,14 @@ pub fn fill_guest_frame(dom: &Domain, frame: Mfn) -> Result<(), BadFrame> {
     fill(&page).ok_or(BadFrame)
 }
 
-/// Writes the stubs; a page has room for them.
+/// Writes the stubs to a page. `None` can't happen, because a page has room for them.
 pub fn fill(page: &SharedPage) -> Option<()> {
     (0..STUBS)
         .try_for_each(|number| page.write(number.wrapping_mul(STUB_BYTES), &stub(number as u32)))
 }
 
-/// `syscall` saves rip in rcx and rflags in r11, which a caller of the page keeps for itself; iret
-/// doesn't return, and its frame starts with rcx, r11 and rax.
+/// The code of one stub. `syscall` overwrites rcx and r11 with rip and rflags, so the stub saves both on the
+/// stack. The stub of iret doesn't return; its frame begins with rcx, r11 and rax.
 fn stub(number: u32) -> [u8; STUB_BYTES] {
     const INT3: u8 = 0xcc;
     let [a, b, c, d] = number.to_le_bytes();

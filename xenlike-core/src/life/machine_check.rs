@@ -1,6 +1,6 @@
-//! Errors that the hardware has corrected, or that wait from before the boot: found by looking, kept for domain 0's
-//! daemon to fetch (VIRQ_MCA), and said on the console. Those that the hardware can't correct end the machine in
-//! `entry`, without any lock.
+//! Hardware errors that were corrected, or that date from before the boot. Each CPU polls its banks for them.
+//! They are logged on the console and kept for domain 0's daemon to fetch (VIRQ_MCA). Errors that can't be
+//! corrected end the machine in `entry`, without taking a lock.
 
 use arrayvec::ArrayVec;
 use guest_pv_abi::mca::VIRQ_MCA;
@@ -13,35 +13,35 @@ use crate::kit::atomic::{AtomicBool, Ordering};
 use crate::kit::cell::PerCpu;
 use crate::kit::{CpuId, Lock, MAX_CPUS, Rank};
 
-/// How often a CPU looks at its banks, in ns, and how soon again after it has found something.
+/// How often a CPU polls its banks, in ns, and how soon again after it has found an error.
 const PERIOD_NS: u64 = 15_000_000_000;
 const SOON_NS: u64 = 1_000_000_000;
-/// Errors that wait for domain 0. Further ones are only said.
+/// The maximum number of errors that wait for domain 0. Further errors are only logged.
 const MAX_WAITING: usize = 32;
 
 /// An error, and where and when it was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The CPU.
+    /// The CPU that found it.
     pub cpu: CpuId,
-    /// Its MCG_STATUS.
+    /// MCG_STATUS of that CPU.
     pub global_status: u64,
-    /// Its TSC.
+    /// The TSC of that CPU.
     pub tsc: u64,
-    /// Whether it was there when the CPU started: an earlier system's.
+    /// Whether the error was there when the CPU started, so that it dates from before the boot.
     pub is_old: bool,
-    /// What the bank held.
+    /// The contents of the bank.
     pub bank: Bank,
 }
 
 struct Waiting {
     id: u64,
     record: Record,
-    /// Domain 0 has it and will acknowledge it.
+    /// Domain 0 has fetched it, and has yet to acknowledge it.
     is_fetched: bool,
 }
 
-/// What domain 0 has not acknowledged, the oldest first.
+/// The errors that domain 0 has not acknowledged, the oldest first.
 struct Log {
     waiting: ArrayVec<Waiting, MAX_WAITING>,
     last_id: u64,
@@ -63,7 +63,7 @@ impl Log {
             record,
             is_fetched: false,
         };
-        // A full log keeps its oldest errors: the first of many tells most.
+        // A full log keeps its oldest errors, because the first of many errors is the most informative.
         let _ = self.waiting.try_push(waiting);
     }
     fn fetch(&mut self) -> Option<(u64, Record)> {
@@ -80,17 +80,17 @@ impl Log {
     }
 }
 
-/// Takes the oldest error that waits, with the number by which it is to be acknowledged.
+/// Fetches the oldest error that was not fetched yet, with the number by which to acknowledge it.
 pub fn fetch() -> Option<(u64, Record)> {
     LOG.lock().fetch()
 }
 
-/// Forgets an error that was fetched.
+/// Removes an error that was fetched.
 pub fn acknowledge(id: u64) {
     LOG.lock().acknowledge(id);
 }
 
-/// Looks at this CPU's banks; gives how long to wait until the next time, in ns.
+/// Polls this CPU's banks. Returns the time until the next poll, in ns.
 pub fn look() -> u64 {
     static HAS_LOOKED: PerCpu<AtomicBool> =
         PerCpu::new([const { AtomicBool::new(false) }; MAX_CPUS]);
@@ -133,7 +133,7 @@ fn take(cpu: CpuId, is_old: bool, banks: impl Iterator<Item = Bank>) -> usize {
     found
 }
 
-/// Finds an error on CPU 0.
+/// Simulates an error on CPU 0.
 #[cfg(test)]
 pub fn pretend(bank: Bank) {
     take(CpuId(0), false, core::iter::once(bank));
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(log.waiting.len(), MAX_WAITING);
         log.acknowledge(second);
         log.acknowledge(second);
-        // What was not fetched can't be acknowledged.
+        // An error that was not fetched can't be acknowledged.
         log.acknowledge(first + 2);
         assert_eq!(log.waiting.len(), MAX_WAITING - 1);
         log.add(record(101));

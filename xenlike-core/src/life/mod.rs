@@ -1,8 +1,9 @@
-//! The life of a domain across all services: made, given vCPUs and registers, paused, ended.
+//! The life of a domain across all services: it is created, given vCPUs and registers, paused, and destroyed.
 //!
-//! [`create`] puts a domain together from each service's part and lists it; [`vcpus`] makes its
-//! vCPUs; `pv::vcpu_context` gives them registers; [`destroy`] takes everything apart again, in steps
-//! that stop when something else is urgent, until every frame is back. `domain` holds what is made
+//! [`create`] assembles a domain from each service's part and lists it; [`vcpus`] creates its vCPUs;
+//! `pv::vcpu_context` sets their registers. [`destroy`] takes everything apart again, in steps that can be
+//! interrupted, until every frame is freed. `domain` holds what is made here; `hypercall::domctl` decides who
+//! may ask for it.
 //! here; `hypercall::domctl` decides who may ask.
 #![cfg_attr(
     not(test),
@@ -32,7 +33,8 @@ use crate::irq;
 use crate::kit::{DomId, Mfn};
 use crate::pagetype::{self, IoAccess};
 
-/// Answers what `pagetype` asks about domains. Once, at boot, before the first domain is made.
+/// Sets the functions that `pagetype` calls about domains. Called once, at boot, before the first
+/// domain is created.
 pub fn init() {
     pagetype::set_hooks(pagetype::Hooks {
         io_access,
@@ -58,8 +60,8 @@ fn io_access(dom: DomId, mfn: Mfn) -> IoAccess {
     }
 }
 
-/// Whether domain 0 may only read `mfn`, and what it stores there is dropped: an MSI-X table in use, or the HPET, which
-/// the core may have for its clock.
+/// Whether domain 0 may only read `mfn`, so that its stores there are discarded: an MSI-X table in use, or the
+/// HPET, which the core may use as its clock.
 pub fn is_only_read(mfn: Mfn) -> bool {
     irq::machine::book().is_some_and(|book| book.has_table_at(mfn)) || hardware_domain::is_hpet(mfn)
 }

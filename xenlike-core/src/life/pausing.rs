@@ -1,44 +1,45 @@
-//! Pauses are counted, at the vCPU: it runs only while nobody holds it.
+//! Pauses are counted at each vCPU, which runs only while the count is 0.
 //!
-//! What is paused here is off its CPU before the caller goes on. Who has to wait for that too long
-//! ([`Gate::visit_held`](crate::domain::gate::Gate::visit_held)) undoes the pause and makes its call again.
+//! A paused vCPU is off its CPU before the caller continues. A caller that can't wait for that
+//! ([`Gate::visit_held`](crate::domain::gate::Gate::visit_held)) undoes the pause and repeats its call.
 
 use crate::kit::atomic::Ordering;
 
 use crate::domain::vcpu::pause::HELD_ONCE;
 use crate::domain::{Domain, Vcpu, VcpuState};
 
-/// The toolstack's pauses of one domain at a time (Xen's limit too).
+/// The maximum number of the toolstack's pauses of one domain, as on Xen.
 const MOST_TOOLSTACK_PAUSES: u32 = 255;
 
 /// Why a domain was not paused or unpaused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// Not paused, or too often.
+    /// The domain is not paused, or is paused too often.
     BadCount,
-    /// Not refused: the calling vCPU has to leave its CPU first, then make its call again.
+    /// Not an error: the calling vCPU must leave its CPU first, and then repeat the call.
     Again,
 }
 
-/// The calling vCPU has to leave its CPU first, then make its call again.
+/// The calling vCPU must leave its CPU first, and then repeat the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Again;
 
-/// Holds a vCPU once more. It may still be on its CPU when this returns.
+/// Adds one pause to a vCPU. It may still be on its CPU when this returns.
 fn pause(vcpu: &Vcpu) {
     vcpu.gate.add(HELD_ONCE, vcpu);
 }
 
-/// Takes one hold off a vCPU.
+/// Removes one pause from a vCPU.
 fn unpause(vcpu: &Vcpu) {
     vcpu.gate.subtract(HELD_ONCE, vcpu);
 }
 
-/// One pause more by the toolstack, of which `caller` is a vCPU; no vCPU of the domain is on a CPU when
-/// this returns. Not for the caller's own domain: it would wait for itself.
+/// Adds one pause by the toolstack to all vCPUs of `dom`. None of them is on a CPU when this returns.
+/// `caller` is the toolstack's vCPU that makes the call; its own domain can't be paused, because the call
+/// would wait for itself.
 ///
 /// # Errors
-/// See [`Refused`]; the domain is not paused then.
+/// See [`Refused`]. The domain is not paused by this call then.
 pub fn toolstack_pause(caller: &Vcpu, dom: &Domain) -> Result<(), Refused> {
     let more = |count| (count < MOST_TOOLSTACK_PAUSES).then_some(u32::saturating_add(count, 1));
     let count = &dom.toolstack_pauses;
@@ -54,10 +55,10 @@ pub fn toolstack_pause(caller: &Vcpu, dom: &Domain) -> Result<(), Refused> {
     toolstack_unpause(dom).and(Err(Refused::Again))
 }
 
-/// Takes one of the toolstack's pauses off.
+/// Removes one of the toolstack's pauses.
 ///
 /// # Errors
-/// [`Refused::BadCount`] if it is not paused.
+/// [`Refused::BadCount`] if the domain is not paused.
 pub fn toolstack_unpause(dom: &Domain) -> Result<(), Refused> {
     let less = |count: u32| count.checked_sub(1);
     let count = &dom.toolstack_pauses;
@@ -73,17 +74,17 @@ pub fn is_toolstack_paused(dom: &Domain) -> bool {
     dom.toolstack_pauses.load(Ordering::Acquire) != 0
 }
 
-/// Whether no CPU holds the vCPU's registers; it stays so for as long as the vCPU is held, if it was
-/// before.
+/// Whether no CPU holds the vCPU's registers. If the vCPU was held before this call, the answer remains true
+/// for as long as it is held.
 pub fn is_off(vcpu: &Vcpu) -> bool {
     vcpu.gate.visit().is_some()
 }
 
-/// Calls `act` with the state of a vCPU that is stopped for so long, for `caller`, which is another one
-/// (none while the machine boots).
+/// Stops a vCPU and calls `act` with its state. `caller` is the vCPU that makes the call, which must be another
+/// one; `None` while the machine boots.
 ///
 /// # Errors
-/// [`Again`]; then nothing was called.
+/// [`Again`]. Nothing was called then.
 pub fn with_stopped<R>(
     caller: Option<&Vcpu>,
     vcpu: &Vcpu,

@@ -1,7 +1,7 @@
-//! CPU pools: each domain is in one, and runs on its CPUs alone. Pool 0 is always there, and has all CPUs at first. A CPU in
-//! no pool runs nobody.
+//! CPU pools. Each domain is in one pool and runs only on the pool's CPUs. Pool 0 always exists and has all
+//! CPUs at first. A CPU that is in no pool runs no vCPU.
 //!
-//! Whoever changes a pool has domctls kept out, so that no domain is made or moved meanwhile.
+//! Pools change only in control calls, one at a time, so no domain is created or moved meanwhile.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -11,10 +11,10 @@ use crate::domain::notify::SCHED;
 use crate::domain::{Domain, registry};
 use crate::kit::{CpuId, CpuSet, DomId, Lock, MAX_CPUS, Rank};
 
-/// The pool that is always there.
+/// The number of the pool that always exists.
 pub const FIRST: u32 = 0;
 
-/// The CPUs of each pool, by its number.
+/// The CPUs of each pool, by the pool's number.
 static POOLS: Lock<[Option<CpuSet>; MAX_CPUS]> = Lock::new(Rank::Pools, {
     let mut pools = [None; MAX_CPUS];
     let [first, ..] = &mut pools;
@@ -22,42 +22,42 @@ static POOLS: Lock<[Option<CpuSet>; MAX_CPUS]> = Lock::new(Rank::Pools, {
     pools
 });
 
-/// Why a pool stays as it is.
+/// Why a pool was not changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
     /// There is no such pool.
     NoSuchPool,
-    /// There is a pool of that number.
+    /// There already is a pool with this number.
     Exists,
-    /// No number is free.
+    /// There is no free number.
     TooMany,
     /// There is no such CPU.
     NoSuchCpu,
     /// The CPU is in another pool, or in none.
     NotThere,
-    /// There are domains that would have no CPU, or no pool.
+    /// A domain would be left without a CPU or without a pool.
     Used,
 }
 
-/// The CPUs of a pool, if there is one of that number; those that are online count.
+/// Returns the CPUs of a pool, if the pool exists. Only those that are online run vCPUs.
 pub fn cpus(pool: u32) -> Option<CpuSet> {
     let pools = POOLS.lock();
     pools.get(pool as usize).copied().flatten()
 }
 
-/// The first pool from this number on.
+/// Returns the first pool whose number is at least `from`.
 pub fn next(from: u32) -> Option<u32> {
     (from..MAX_CPUS as u32).find(|&pool| cpus(pool).is_some())
 }
 
-/// The CPUs that are in no pool.
+/// Returns the CPUs that are in no pool.
 pub fn free_cpus() -> CpuSet {
     let pools = POOLS.lock();
     let taken = pools.iter().flatten();
     taken.fold(SCHED.present(), |free, &cpus| free.without(cpus))
 }
 
-/// The domains in a pool.
+/// Returns the domains in a pool.
 pub fn domains(pool: u32) -> Vec<Arc<Domain>> {
     let mut domains = registry::from(DomId(0));
     domains.retain(|dom| dom.share.pool() == pool);
@@ -70,7 +70,7 @@ fn store(pool: u32, cpus: Option<CpuSet>) {
     }
 }
 
-/// Gives a pool other CPUs, and has them all ask who runs.
+/// Sets the CPUs of a pool, and makes all CPUs call the scheduler.
 fn set_cpus(pool: u32, cpus: CpuSet) {
     store(pool, Some(cpus));
     for dom in domains(pool) {
@@ -85,7 +85,7 @@ fn ask_all() {
     }
 }
 
-/// Makes a pool without CPUs, of this number or of the first that is free; its number.
+/// Creates a pool without CPUs, with the number `wanted` or the first free one. Returns its number.
 ///
 /// # Errors
 /// See [`Refused`].
@@ -101,7 +101,7 @@ pub fn create(wanted: Option<u32>) -> Result<u32, Refused> {
     Ok(pool)
 }
 
-/// Ends a pool that has neither domains nor CPUs.
+/// Destroys a pool that has neither domains nor CPUs.
 ///
 /// # Errors
 /// See [`Refused`].
@@ -114,7 +114,7 @@ pub fn destroy(pool: u32) -> Result<(), Refused> {
     Ok(())
 }
 
-/// The CPU of the number that is wanted, or `any`.
+/// Returns the CPU with the number `wanted`, or else `any`.
 fn one_of(wanted: Option<u32>, any: Option<CpuId>) -> Result<CpuId, Refused> {
     let cpu = match wanted {
         Some(number) => SCHED.present().find(number),
@@ -123,7 +123,7 @@ fn one_of(wanted: Option<u32>, any: Option<CpuId>) -> Result<CpuId, Refused> {
     cpu.ok_or(Refused::NoSuchCpu)
 }
 
-/// Puts a CPU that is in no pool into this one: that one, or any.
+/// Adds a CPU that is in no pool to this one: the CPU `wanted`, or any.
 ///
 /// # Errors
 /// See [`Refused`].
@@ -138,7 +138,7 @@ pub fn add_cpu(pool: u32, wanted: Option<u32>) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Takes a CPU out of a pool: that one, or any. A pool with domains keeps one that is online.
+/// Removes a CPU from a pool: the CPU `wanted`, or any. A pool with domains must keep a CPU that is online.
 ///
 /// # Errors
 /// See [`Refused`].
@@ -157,7 +157,7 @@ pub fn remove_cpu(pool: u32, wanted: Option<u32>) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Moves a domain to a pool that has a CPU.
+/// Moves a domain to a pool that has an online CPU.
 ///
 /// # Errors
 /// See [`Refused`].

@@ -1,5 +1,5 @@
-//! The trace buffers: made once, at boot (`tbuf_size=`) or when a tool asks for them, and never freed, since the
-//! control domain may have them mapped.
+//! The trace buffers. They are made once, at boot (`tbuf_size=`) or when a tool asks for them. They are never
+//! freed, because the control domain may map them.
 
 use alloc::vec::Vec;
 use core::mem;
@@ -11,24 +11,26 @@ use crate::mm::alloc::{Where, alloc_frame, alloc_order, free};
 use crate::pagetype::machine;
 use crate::trace;
 
-/// Frames of all buffers together.
+/// The maximum number of frames of all buffers together.
 const MAX_FRAMES: u32 = 1 << 12;
-/// Frames of `struct t_info`, as a power of two: with the lists of so many, they don't fit in four.
+/// The number of frames of `struct t_info`, as a power of two. The lists of [`MAX_FRAMES`] frames need
+/// more than four.
 const INFO_ORDER: u32 = 3;
-/// Its bytes, as the tool maps it.
+/// The size of `struct t_info` in bytes, as the tool maps it.
 pub const INFO_BYTES: u32 = (PAGE_SIZE as u32) << INFO_ORDER;
-/// Where the lists of frames begin in it, in words: behind the size, and an offset for each CPU, in halves.
+/// The position of the first list of frames in `struct t_info`, in words. Before it are the buffer size and an
+/// offset for each CPU, of half a word each.
 const FIRST_LIST: u32 = (MAX_CPUS as u32 + 1).div_ceil(2);
-/// Bits of an address whose frame's number fits in a word of these lists.
+/// Restricts the frames to addresses below 2^44, so that a frame number fits in a word of the lists.
 const PLACE: Where = Where::bits(44);
 
-/// The buffers.
+/// The buffers, while they are made and afterwards.
 struct Buffers {
-    /// Pages of each CPU's; none: they are not there, nor being made.
+    /// The number of pages of each CPU's buffer; 0 if the buffers are neither made nor being made.
     pages: u32,
-    /// The frames of those that are being made.
+    /// The frames that have been allocated so far.
     frames: Vec<SharedPage>,
-    /// The first frame of `struct t_info`, once they are there.
+    /// The first frame of `struct t_info`, once the buffers are made.
     info: Option<Mfn>,
 }
 
@@ -41,33 +43,33 @@ static BUFFERS: Lock<Buffers> = Lock::new(
     },
 );
 
-/// Why there are no buffers of that size.
+/// Why no buffers were made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// None, or not the size of those that there are.
+    /// The size is 0, or differs from that of the buffers that are being made.
     BadSize,
-    /// They are there already.
+    /// The buffers exist already.
     Exist,
     /// There is no memory.
     NoMemory,
 }
 
-/// What became of a call.
+/// The progress of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// The buffers are there, and tracing is on.
+    /// The buffers exist, and tracing is on.
     Done,
-    /// Something else is urgent: call again.
+    /// There is other work: call again.
     Again,
 }
 
-/// The first frame of `struct t_info`, if the buffers are there.
+/// Returns the first frame of `struct t_info`, if the buffers exist.
 pub fn info() -> Option<Mfn> {
     BUFFERS.lock().info
 }
 
-/// Makes buffers of `pages` pages for each CPU, or of as many as there may be, and switches tracing on. Stops when
-/// something else is urgent.
+/// Makes buffers of `pages` pages for each CPU, or as many as are allowed, and switches tracing on. Stops when
+/// `urgent` returns true.
 ///
 /// # Errors
 /// See [`Refused`].
@@ -86,7 +88,7 @@ pub fn make(pages: u32, urgent: impl Fn() -> bool) -> Result<Progress, Refused> 
         Some(Progress::Done) => {}
         Some(Progress::Again) => return Ok(Progress::Again),
         None => {
-            // Nobody could map them yet.
+            // No domain can have mapped them yet.
             buffers.pages = 0;
             let frames = mem::take(&mut buffers.frames);
             frames.iter().for_each(|page| free(page.mfn(), 0));
@@ -100,7 +102,7 @@ pub fn make(pages: u32, urgent: impl Fn() -> bool) -> Result<Progress, Refused> 
 }
 
 impl Buffers {
-    /// Takes frames until there are enough, and makes buffers of them; nothing without memory.
+    /// Allocates the missing frames and makes buffers of them. `None` if there is no memory.
     fn fill(&mut self, wanted: usize, urgent: impl Fn() -> bool) -> Option<Progress> {
         let missing = wanted.saturating_sub(self.frames.len());
         self.frames.try_reserve_exact(missing).ok()?;
@@ -124,7 +126,7 @@ impl Buffers {
         Some(Progress::Done)
     }
 
-    /// Writes `struct t_info`.
+    /// Writes the description of the buffers, `struct t_info`.
     fn describe(&self, info: Mfn) {
         let put = |at: u32, value: u32, bytes: usize| {
             let at = (at as usize).saturating_mul(bytes);

@@ -1,4 +1,4 @@
-//! Making a domain's vCPUs.
+//! Creates a domain's vCPUs.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -15,25 +15,25 @@ use crate::mm::{SharedPage, heap};
 use crate::pv::state::State as Pv;
 use crate::sched::Spec;
 
-/// Heap bytes that making a vCPU may take.
+/// Heap bytes that the creation of a vCPU may take.
 const HEAP_BYTES: u64 = 24 * 1024;
 
-/// Why a domain gets no vCPUs.
+/// Why no vCPUs were created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotMade {
-    /// There is no memory for one.
+    /// There is no memory for a vCPU.
     NoMemory,
-    /// Another CPU makes them just now: ask again.
+    /// Another CPU is creating them: ask again.
     InMaking,
-    /// The domain is ending.
+    /// The domain is being destroyed.
     Dying,
 }
 
-/// Makes all vCPUs of `dom`, down, without registers, and held as often as the domain is. A second
-/// call finds them made.
+/// Creates all vCPUs of `dom`. They are down, have no registers, and are paused as often as the domain is. A
+/// second call has no effect.
 ///
 /// # Errors
-/// See [`NotMade`]; then the domain has none.
+/// See [`NotMade`]. This call has created none then.
 pub fn make_all(dom: &Arc<Domain>) -> Result<(), NotMade> {
     if dom.are_vcpus_in_making.swap(true, Ordering::SeqCst) {
         return Err(NotMade::InMaking);
@@ -47,7 +47,7 @@ pub fn make_all(dom: &Arc<Domain>) -> Result<(), NotMade> {
     made
 }
 
-/// The caller is the only one that makes them.
+/// Creates the vCPUs unless they exist. No other CPU does so at the same time.
 fn make_if_none(dom: &Arc<Domain>) -> Result<(), NotMade> {
     if dom.vcpus.get().is_some() {
         return Ok(());
@@ -56,12 +56,13 @@ fn make_if_none(dom: &Arc<Domain>) -> Result<(), NotMade> {
     made.try_reserve_exact(dom.max_vcpus as usize)
         .map_err(|_| NotMade::NoMemory)?;
     for id in 0..dom.max_vcpus {
-        // They are found once all are made: the call can't continue later. No lock is held here.
+        // The vCPUs become visible only when all are created, so the call can't be continued later. Pending
+        // interrupts are taken here instead; no lock is held.
         if id != 0 && work::preempts() {
             halt::let_interrupts_in();
         }
         let Some(vcpu) = make(dom, VcpuId(id)) else {
-            // None has run: nothing keeps them.
+            // None of them has run, so nothing else refers to them.
             for vcpu in &made {
                 let _ = SCHED.remove(vcpu.unit, now_ns());
             }
@@ -96,8 +97,8 @@ fn make(dom: &Arc<Domain>, id: VcpuId) -> Option<Arc<Vcpu>> {
     made
 }
 
-/// Where its vcpu_info is until the guest registers a place: in shared_info, if it is one of the
-/// first 32, else where the guest sees it nowhere.
+/// Returns the place of a vCPU's vcpu_info until the guest registers another: in shared_info for the first 32
+/// vCPUs, and otherwise on a page that the guest doesn't see.
 fn first_place(dom: &Domain, id: VcpuId) -> Option<Place> {
     if let Some(at) = event::in_shared_info(id) {
         return Place::new(dom.shared, at);
