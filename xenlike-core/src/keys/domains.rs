@@ -1,4 +1,4 @@
-//! What the debug keys show of domains.
+//! Debug keys that print the state of domains.
 
 use crate::kit::atomic::Ordering;
 use alloc::sync::Arc;
@@ -13,10 +13,10 @@ use crate::domain::{self, Domain, Vcpu, registry};
 use crate::event::StatusKind;
 use crate::kit::{DomId, Port};
 
-/// As many lines of a domain's are shown of what it can have many of.
+/// The maximum number of lines for a domain, of a list that may be long.
 const MOST: usize = 64;
 
-/// Every domain with its vCPUs.
+/// Prints every domain with its vCPUs.
 pub(super) fn all() {
     for dom in registry::from(DomId(0)) {
         about(&dom);
@@ -27,7 +27,7 @@ pub(super) fn all() {
     }
 }
 
-/// The vCPUs that an NMI waits for.
+/// Prints the vCPUs that have a pending NMI.
 pub(super) fn nmis() {
     for dom in registry::from(DomId(0)) {
         let waits = |vcpu: &&Arc<Vcpu>| vcpu.nmi_pending.load(Ordering::Relaxed) != 0;
@@ -53,7 +53,7 @@ fn about(dom: &Domain) {
     );
 }
 
-/// What a vCPU does.
+/// Formats what a vCPU does.
 struct Doing<'a>(&'a Vcpu);
 
 impl core::fmt::Display for Doing<'_> {
@@ -80,7 +80,7 @@ impl core::fmt::Display for Doing<'_> {
     }
 }
 
-/// Who ran how long, and where it belongs.
+/// Prints how long each vCPU has run, and its CPUs.
 pub(super) fn scheduling() {
     info!(
         "CPUs {:?}, idle {:?}",
@@ -107,7 +107,7 @@ pub(super) fn scheduling() {
     }
 }
 
-/// A set of CPUs by their numbers.
+/// Formats a set of CPUs by their numbers.
 struct Cpus(crate::kit::cpuset::CpuSet);
 
 impl core::fmt::Debug for Cpus {
@@ -118,7 +118,7 @@ impl core::fmt::Debug for Cpus {
     }
 }
 
-/// Open ports, with what they are connected to.
+/// Prints the open ports, and what they are connected to.
 pub(super) fn events() {
     for dom in registry::from(DomId(0)) {
         info!("{:?}:", dom.id());
@@ -158,7 +158,7 @@ impl core::fmt::Display for Connected {
     }
 }
 
-/// Sizes of grant tables.
+/// Prints the sizes of grant tables.
 pub(super) fn grants() {
     for dom in registry::from(DomId(0)) {
         let (frames, most) = dom.grants.size();
@@ -167,7 +167,8 @@ pub(super) fn grants() {
     }
 }
 
-/// Domain 0's vCPUs: those that run say so themselves, of the others it is known.
+/// Prints domain 0's vCPUs. A CPU that runs one of them prints its registers itself; those of the others are
+/// in their states.
 pub(super) fn dom0() {
     let Some(dom) = domain::lookup(DomId::DOM0) else {
         return info!("there is no domain 0");

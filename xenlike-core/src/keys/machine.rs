@@ -1,4 +1,4 @@
-//! What the debug keys show of the machine.
+//! Debug keys that print the state of the machine.
 
 use log::info;
 
@@ -15,27 +15,27 @@ use crate::kit;
 use crate::life::hardware_domain;
 use crate::mm::{alloc, memory_map};
 
-/// Each CPU tells what it runs, when it comes to it.
+/// Makes each CPU print the registers of what it runs, when it next handles its work.
 pub(super) fn registers() {
     for cpu in SCHED.online().iter() {
         work::raise(cpu, work::DUMP);
     }
 }
 
-/// Asks for an audit, which comes on the way out.
+/// Requests an audit, which takes place on the exit path.
 #[cfg(feature = "audit")]
 pub(super) fn audit() {
     crate::arch::standstill::request();
 }
 
-/// How often each CPU was asked to flush its TLB.
+/// Prints how often each CPU was asked to flush its TLB.
 pub(super) fn flushes() {
     for cpu in SCHED.online().iter() {
         info!("{cpu:?}: asked {} times", tlb::times_asked(cpu));
     }
 }
 
-/// What system time comes from.
+/// Prints the source of system time.
 pub(super) fn clocks() {
     let scale = time::tsc_scale();
     let sort = if scale.stable {
@@ -51,7 +51,7 @@ pub(super) fn clocks() {
     );
 }
 
-/// Free and dirty frames.
+/// Prints the numbers of free frames and of frames to be scrubbed.
 pub(super) fn memory() {
     let mib = |frames: u64| frames >> 8;
     info!(
@@ -62,7 +62,8 @@ pub(super) fn memory() {
     );
 }
 
-/// The machine as the core found it: CPUs, clock, memory map, tables, what was decided about speculation.
+/// Prints what the core has found in the machine: CPUs, clock, memory map, ACPI's tables, and the
+/// decision about speculation.
 pub(super) fn report() {
     info!("command line: {}", kit::command_line());
     let own = Hardware.identity();
@@ -99,7 +100,8 @@ pub(super) fn report() {
     info!("speculation: {}", kept.speculation);
 }
 
-/// The log up to now, as far as the port sends it: each piece has a second.
+/// Sends the log to the serial port again, up to its present end. Gives up if the port takes longer than a
+/// second for one piece.
 pub(super) fn log() {
     const PATIENCE_NS: u64 = 1_000_000_000;
     let (mut at, end) = (0, console::ring_end());
@@ -121,7 +123,7 @@ pub(super) fn log() {
     }
 }
 
-/// How much of its main stack each CPU has used so far.
+/// Prints how much of its main stack each CPU has used so far.
 pub(super) fn stacks() {
     for cpu in percpu::online().iter() {
         if let Some(used) = percpu::stack_used(cpu) {
@@ -130,7 +132,7 @@ pub(super) fn stacks() {
     }
 }
 
-/// Interrupts that domains have to do with.
+/// Prints the interrupts that domains use.
 pub(super) fn interrupts() {
     for index in 0.. {
         if !interrupt(index) {
@@ -140,7 +142,7 @@ pub(super) fn interrupts() {
     }
 }
 
-/// One of them, if there are so many. The book is locked meanwhile.
+/// Prints interrupt number `index` of the book. False if there are fewer. The book is locked meanwhile.
 fn interrupt(index: usize) -> bool {
     let Some(book) = book() else { return false };
     let Some(line) = book.lines().get(index) else {
@@ -188,7 +190,7 @@ impl core::fmt::Display for Shown<'_> {
     }
 }
 
-/// Interrupts this CPU at each vector that exceptions have, too, and that an APIC takes.
+/// Sends this CPU an interrupt at each vector that is an exception's and that an APIC accepts.
 #[cfg(feature = "audit")]
 pub(super) fn odd_vectors() {
     for vector in 16..32 {

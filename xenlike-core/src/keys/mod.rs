@@ -1,5 +1,5 @@
-//! Debug keys: what a person at the serial console can ask the core, with or without a living domain 0.
-//! `Ctrl-A` three times brings them there; XEN_SYSCTL_debug_keys presses them too.
+//! Debug keys: requests to the core from a person at the serial console, whether domain 0 is alive or not.
+//! `Ctrl-A` three times switches the console to them; XEN_SYSCTL_debug_keys has the same effects.
 
 mod domains;
 mod machine;
@@ -7,7 +7,7 @@ mod machine;
 use crate::arch::{halt, power, stop, work};
 use crate::console;
 
-/// A key, and what it shows or does.
+/// A key, its description, and the function that it calls.
 struct Key {
     key: u8,
     what: &'static str,
@@ -54,7 +54,7 @@ const fn key(key: u8, what: &'static str, act: fn()) -> Key {
     Key { key, what, act }
 }
 
-/// `key` was pressed.
+/// Handles a press of `key`.
 pub fn press(key: u8) {
     match KEYS.iter().find(|known| known.key == key) {
         Some(known) => {
@@ -71,8 +71,8 @@ pub fn press(key: u8) {
     }
 }
 
-/// Called between two lines of a long answer: lets interrupts in from time to time. Keys are pressed where no lock
-/// is held, and nothing that an answer reads is locked over a line.
+/// Called between two lines of a long answer: takes pending interrupts from time to time. Keys are handled
+/// where no lock is held, and an answer holds no lock from one line to the next.
 fn breathe() {
     if work::preempts() {
         halt::let_interrupts_in();
@@ -85,7 +85,7 @@ fn help() {
     }
 }
 
-/// The key's line says it all.
+/// The description of the key is the whole answer.
 fn nothing() {}
 
 fn restart() {
@@ -103,7 +103,7 @@ mod tests {
     fn each_key_means_one_thing() {
         let keys: BTreeSet<u8> = KEYS.iter().map(|known| known.key).collect();
         assert_eq!(keys.len(), KEYS.len());
-        // None of these needs a machine, a domain, or any state in particular.
+        // None of these needs a machine, a domain, or any particular state.
         for key in *b"hdqrmuiMcvIsbwtfng0e?\n" {
             press(key);
         }
