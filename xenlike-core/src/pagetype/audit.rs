@@ -1,10 +1,10 @@
-//! The recount of frames, for test builds: what every holder holds is counted anew and compared with
-//! the frame words. No operation is under way meanwhile: the audit's caller has stopped all CPUs, the
-//! host's tests run one step at a time.
+//! The recount of frames, for test builds: counts all references anew and compares them with the words of the
+//! frames. No operation may be under way: the audit's caller has stopped all CPUs, and the host's tests make
+//! one step at a time.
 //!
-//! A [`Tally`] has a row for each frame. Holders outside this room add theirs ([`Types::count_held`]),
-//! the tables and flags are counted here ([`Types::count_frame`]), and so are the domains' lists; then
-//! [`Types::compare_frame`] says whether a frame's word agrees.
+//! A [`Tally`] has a row for each frame. Other rooms add the references that they hold ([`Types::count_held`]).
+//! Tables, flags ([`Types::count_frame`]) and the domains' lists are counted here. In the end,
+//! [`Types::compare_frame`] checks whether the word of a frame agrees.
 
 use crate::kit::atomic::Ordering;
 use alloc::format;
@@ -19,23 +19,23 @@ use crate::mm::Frame;
 use crate::mm::frame::{Kind, State};
 use crate::mm::layout::{FIRST_SLOT, LAST_SLOT};
 
-/// What has been counted of one frame.
+/// The counts of one frame.
 #[derive(Clone, Copy, Default, Debug)]
 struct Row {
     refs: u32,
     type_refs: u32,
-    /// On how many lists it is: of a domain, or of free blocks.
+    /// The number of lists that contain the frame, of a domain or of free blocks.
     lists: u32,
-    /// What its `linear` word has to be.
+    /// The expected value of the frame's `linear` word.
     linear: i32,
 }
 
-/// What has been counted of all frames.
+/// The counts of all frames.
 #[derive(Debug)]
 pub struct Tally(Vec<Row>);
 
 impl Tally {
-    /// For frames below `end`; nothing without memory for it.
+    /// A tally of the frames below `end`. `None` if there is no memory for it.
     pub fn new(end: Mfn) -> Option<Self> {
         let mut rows = Vec::new();
         rows.try_reserve_exact(end.0 as usize).ok()?;
@@ -43,17 +43,17 @@ impl Tally {
         Some(Self(rows))
     }
 
-    /// Begins anew.
+    /// Resets all counts to zero.
     pub fn clear(&mut self) {
         self.0.fill(Row::default());
     }
 
-    /// A reference.
+    /// Counts a reference to a frame.
     pub fn count_ref(&mut self, mfn: Mfn) {
         self.add(mfn, 1, 0);
     }
 
-    /// A list has it.
+    /// Counts a list that contains the frame.
     pub fn count_listed(&mut self, mfn: Mfn) {
         if let Some(row) = self.row(mfn) {
             row.lists = row.lists.saturating_add(1);
@@ -78,24 +78,24 @@ impl Tally {
     }
 }
 
-/// An L1 entry that maps a frame of another domain than its table's.
+/// An L1 entry that maps a frame of a domain other than the table's.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Borrowed {
-    /// Whose table.
+    /// The domain that owns the table.
     pub mapper: DomId,
-    /// The frame.
+    /// The frame that is mapped.
     pub mfn: Mfn,
-    /// Whether it may be written there.
+    /// Whether the mapping is writable.
     pub writable: bool,
 }
 
-/// Bits of a word that say nothing of who uses the frame.
+/// Bits of a frame's word that say nothing about its uses.
 const UNCOUNTED: u64 = State::FREE | State::USED | State::DIRTY | State::HEAD;
 
-/// What is done about each [`Borrowed`].
+/// The check that is made of each [`Borrowed`].
 pub type OnBorrowed<'a> = dyn FnMut(Borrowed) -> Result<(), String> + 'a;
 
-/// Who is who in a sentence.
+/// Names a frame and its owner in a message.
 fn frame_of(mfn: Mfn, frame: &Frame) -> String {
     match frame.owner() {
         DomId::INVALID | DomId::IDLE => format!("frame {:#x} of the hypervisor", mfn.0),
@@ -107,7 +107,7 @@ impl<M: Memory> Types<M> {
     /// Counts a reference and a type reference of `ty` that `holder` has.
     ///
     /// # Errors
-    /// The frame is not in use as that.
+    /// If the frame doesn't have this type, or is not in use.
     pub fn count_held(
         &self,
         tally: &mut Tally,
@@ -132,10 +132,10 @@ impl<M: Memory> Types<M> {
         Ok(())
     }
 
-    /// Counts what the frame's own flags hold, and the entries of the table that it is.
+    /// Counts the references that the frame's own flags stand for, and, if it is a table, those of its entries.
     ///
     /// # Errors
-    /// Its word, or an entry, is one that can't be.
+    /// If the frame's word or one of its entries is inconsistent.
     pub fn count_frame(
         &self,
         mfn: Mfn,
@@ -147,7 +147,7 @@ impl<M: Memory> Types<M> {
         };
         let state = frame.load();
         if state.0 & !UNCOUNTED == 0 {
-            return Ok(()); // as nearly all that are not a domain's
+            return Ok(()); // as for nearly all frames that are not a domain's
         }
         check_word(state).map_err(|what| format!("{}: {what}: {state:?}", frame_of(mfn, frame)))?;
         if state.has(State::ALLOCATED) {
@@ -159,7 +159,7 @@ impl<M: Memory> Types<M> {
             }
         }
         if state.has(State::SHARED | State::USED) && frame.owner() == DomId::XEN {
-            // Lent for ever, by the core itself.
+            // Shared forever by the core itself.
             tally.add(mfn, 1, 1);
         }
         let level = PageType::from_bits(state.type_bits()).level();
@@ -281,7 +281,7 @@ impl<M: Memory> Types<M> {
         }
     }
 
-    /// The hypervisor's slots of a validated L4 are as it wrote them.
+    /// Checks that the hypervisor's slots of a validated L4 are as the hypervisor has written them.
     fn check_own_slots(&self, mfn: Mfn, frame: &Frame) -> Result<(), String> {
         let words = self.0.words(mfn).ok_or("an L4 without contents")?;
         let own = words.iter().enumerate().take(LAST_SLOT + 1);
@@ -300,11 +300,11 @@ impl<M: Memory> Types<M> {
         Ok(())
     }
 
-    /// Walks a domain's lists, and compares their lengths with what it is charged. Gives the number of
+    /// Walks a domain's lists, and compares their lengths with the domain's charge. Returns the number of
     /// frames on them.
     ///
     /// # Errors
-    /// A list is broken, or has what it shouldn't.
+    /// If a list is broken, or contains a frame that doesn't belong there.
     pub fn count_lists(&self, pages: &DomainPages, tally: &mut Tally) -> Result<u64, String> {
         let lists = pages.lists.lock();
         let mut own = 0;
@@ -327,7 +327,8 @@ impl<M: Memory> Types<M> {
         Ok(own.saturating_add(shared))
     }
 
-    /// The frames on the list that begins with `head`, all with the state's SHARED bit as in `flag`.
+    /// Counts the frames on the list that begins at `head`. In all of them, the SHARED bit must be
+    /// as in `flag`.
     fn count_list(
         &self,
         pages: &DomainPages,
@@ -358,11 +359,11 @@ impl<M: Memory> Types<M> {
         Ok(count)
     }
 
-    /// Compares a frame's word with what has been counted. Frames in use are on a list if they are a
-    /// domain's, and free ones are.
+    /// Compares a frame's word with the counts. A frame in use must be on a list if a domain owns it, and a
+    /// free frame must be on one.
     ///
     /// # Errors
-    /// They differ.
+    /// If the word differs from the counts.
     pub fn compare_frame(&self, mfn: Mfn, tally: &mut Tally) -> Result<(), String> {
         let (Some(frame), Some(row)) = (self.0.entry(mfn), tally.row(mfn)) else {
             return Ok(());
@@ -402,7 +403,7 @@ impl<M: Memory> Types<M> {
     }
 }
 
-/// Whether a state word is one that stays while nothing is under way.
+/// Checks that a state word is consistent while no operation is under way.
 fn check_word(state: State) -> Result<(), &'static str> {
     if state.kind() != Kind::Used {
         let of_a_user = State::ALLOCATED | State::PINNED | State::PARTIAL | State::VALIDATED;

@@ -1,11 +1,12 @@
-//! Both references of a frame in one step: what nearly every change of an L1 entry takes and gives
-//! back. Where there is more to it than counting, these do nothing and say so; then the steps of
-//! [`super::refs`] and [`super::typed`] are taken one by one.
+//! Both references of a frame in one step, as nearly every change of an L1 entry needs them. If more than
+//! counting is required, these functions do nothing and say so. The caller then takes the separate steps of
+//! [`super::refs`] and [`super::typed`].
 //!
-//! A frame that the caller has seen in use, and then as `owner`'s, stays so until these have counted: it gets
-//! another owner only after each CPU has flushed since it went out of use ([`crate::mm::stale`]), and this one
-//! doesn't in between. So no other domain's frame is ever held, not even for a moment. The order matters:
-//! who frees a frame takes the time when it is out of use, and only then its owner's name off.
+//! If the caller has first seen a frame in use, and then as `owner`'s, then the frame stays `owner`'s until
+//! these functions have counted. The reason is that a frame gets another owner only after each CPU has flushed
+//! its TLB since the frame went out of use ([`crate::mm::stale`]), and this CPU doesn't flush in between. So
+//! another domain's frame is never referenced, not even for a moment. The order matters: a CPU that frees a
+//! frame takes the time when the frame is out of use, and only then removes the owner's name.
 
 use crate::kit::atomic::Ordering;
 
@@ -18,17 +19,17 @@ const BOTH: u64 = State::REF + State::TYPE_REF;
 const WRITABLE: u64 = PageType::Writable as u64;
 
 impl<M: Memory> Types<M> {
-    /// Takes what an L1 entry holds that maps a frame of `owner`, if it is as nearly all are: present,
-    /// of RAM, without a choice of caching. Gives the frame. All else, and what is to be refused, is
-    /// for [`Types::get_l1`].
+    /// Takes the references of an L1 entry that maps a frame of `owner`, if the entry is of the usual kind:
+    /// present, of RAM, without a choice of caching. Returns the frame. Other entries, and those to be refused,
+    /// are for [`Types::get_l1`].
     #[inline(always)] // on the path of every entry
     pub(super) fn take_usual(&self, pte: Pte, owner: DomId) -> Option<&Frame> {
         let frame = self.0.entry(pte.mfn()).filter(|_| pte.is_usual())?;
         self.take_mapping(pte, frame, owner).then_some(frame)
     }
 
-    /// Takes what a mapping of a frame of `owner` holds, where that is all there is to it; tells
-    /// whether it did.
+    /// Takes the references of a mapping of a frame of `owner`, if only counting is required. False if
+    /// it is not.
     #[inline(always)] // on the path of every entry
     pub(super) fn take_mapping(&self, pte: Pte, frame: &Frame, owner: DomId) -> bool {
         if pte.is_writable() {
@@ -43,15 +44,15 @@ impl<M: Memory> Types<M> {
         }
     }
 
-    /// Takes both for a writable mapping of a frame of `owner` that is in use as such, or as
-    /// nothing; tells whether it did.
+    /// Takes both references for a writable mapping of a frame of `owner`, if the frame is in use as writable,
+    /// or has no type reference. False if it is not.
     #[inline(always)] // on the path of every entry
     pub(super) fn take_writable(&self, mfn: Mfn, frame: &Frame, owner: DomId) -> bool {
         self.take_writable_times::<1>(mfn, frame, owner)
     }
 
-    /// The same for two uses: a grant's handle and the entry that maps it. Each is given back by
-    /// itself.
+    /// Like [`Self::take_writable`], for two uses: a grant's handle, and the entry that maps it. Each of them
+    /// drops its references separately.
     #[inline]
     pub fn take_writable_twice(&self, mfn: Mfn, owner: DomId) -> bool {
         let frame = self.0.entry(mfn);
@@ -68,7 +69,7 @@ impl<M: Memory> Types<M> {
             let Some(base) = writable_base(state) else {
                 return false;
             };
-            // There is room: who asks gets none of the upper half of what can be counted.
+            // There is room: a request never gets the upper half of the range of a count.
             match frame.change(state, base.plus(const { BOTH * TIMES })) {
                 Ok(()) => break,
                 Err(now) => state = now,
@@ -81,7 +82,7 @@ impl<M: Memory> Types<M> {
         still
     }
 
-    /// Gives back both of a writable mapping.
+    /// Drops both references of a writable mapping.
     #[inline(always)] // on the path of every entry
     pub(super) fn put_writable(&self, mfn: Mfn, frame: &Frame) {
         let mut state = frame.load();
@@ -94,15 +95,15 @@ impl<M: Memory> Types<M> {
         self.put_last_writable(mfn, frame, state);
     }
 
-    /// As [`Self::put_writable`], where the frame was seen as `state`: mapped writable for the last
-    /// time, or no RAM.
+    /// Like [`Self::put_writable`], for a frame that was seen as `state`: with its last writable mapping,
+    /// or not RAM.
     ///
-    /// The type goes in three steps: busy, stamp, release. With the stamp taken first and the word
-    /// changed by one compare-exchange, the word could come back in between: another CPU maps the
-    /// frame once more, a third one writes through that mapping after a flush that the stamp asks
-    /// for, and the mapping goes again. The stamp would then miss the third CPU's translation.
-    /// While the frame is busy no entry maps it writable, so no translation is younger than a stamp
-    /// taken now.
+    /// The type ends in three steps: busy, stamp, release. Suppose instead that the stamp was taken first, and
+    /// the word then changed by one compare-exchange. In between, the word could come back to the same value:
+    /// another CPU maps the frame once more, a third CPU writes through that mapping after the flush that the
+    /// stamp stands for, and the mapping goes again. The stamp would then be older than the third CPU's
+    /// translation. While the frame is busy, no entry maps it writable, so no translation is younger than a
+    /// stamp taken now.
     #[inline(always)] // on the path of most entries
     fn put_last_writable(&self, mfn: Mfn, frame: &Frame, mut state: State) {
         loop {
@@ -125,7 +126,7 @@ impl<M: Memory> Types<M> {
         }
     }
 
-    /// Takes both of a validated page table of `owner`; tells what its state was.
+    /// Takes both references to a validated page table of `owner`. Returns the table's state.
     #[inline]
     pub(super) fn take_table(&self, mfn: Mfn, frame: &Frame, owner: DomId) -> Option<State> {
         let mut state = frame.load();
@@ -149,7 +150,7 @@ impl<M: Memory> Types<M> {
         None
     }
 
-    /// Gives back both of a page table. `work` notes it if it has lost its last.
+    /// Drops both references to a page table. `work` records the table if these were its last.
     #[inline]
     pub(super) fn put_table(&self, mfn: Mfn, frame: &Frame, work: &mut Work) {
         let mut state = frame.load();
@@ -166,7 +167,7 @@ impl<M: Memory> Types<M> {
     }
 }
 
-/// The state to which a writable mapping adds its two references; nothing if it takes more.
+/// Returns the state to which a writable mapping adds its references. `None` if more than counting is required.
 #[inline(always)] // on the path of every entry
 fn writable_base(state: State) -> Option<State> {
     if state.type_bits() == WRITABLE && state.can_share() {
@@ -176,7 +177,7 @@ fn writable_base(state: State) -> Option<State> {
     }
 }
 
-/// The same for the first such mapping.
+/// Like [`writable_base`], for the first writable mapping of a frame.
 #[inline]
 fn first_writable_base(state: State) -> Option<State> {
     let unused = state.type_refs() == 0 && matches!(state.type_bits(), 0 | WRITABLE);

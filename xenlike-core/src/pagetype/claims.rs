@@ -1,41 +1,41 @@
-//! Claims: memory set aside for a domain that is being built, so that a build which has begun does not
-//! fail for another's sake (XENMEM_claim_pages).
+//! Claims: memory set aside for a domain that is being built, so that its build can't fail because another
+//! domain takes the memory (XENMEM_claim_pages).
 
 use crate::kit::atomic::{AtomicU64, Ordering};
 
 use super::DomainPages;
 use crate::kit::{Lock, Rank};
 
-/// Frames claimed by all domains together, not yet allocated.
+/// The number of frames that all domains together have claimed and not yet allocated.
 static ALL: AtomicU64 = AtomicU64::new(0);
-/// One claim is made at a time.
+/// Serialises the making of claims.
 static CLAIMING: Lock<()> = Lock::new(Rank::Claims, ());
 
 /// Why a claim was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ClaimError {
-    /// There is one, or it makes no sense with what the domain has or may have. -EINVAL.
+    /// The domain has a claim already, or the claim contradicts the domain's present or maximum size (EINVAL).
     Invalid,
-    /// So much is not free. -ENOMEM.
+    /// There are not enough free frames (ENOMEM).
     NoMemory,
 }
 
-/// Frames claimed by all domains, not yet allocated.
+/// Returns the number of frames that all domains together have claimed and not yet allocated.
 pub fn claimed() -> u64 {
     ALL.load(Ordering::Relaxed)
 }
 
 impl DomainPages {
-    /// Frames that are still set aside for it.
+    /// Returns the number of frames that are still set aside for the domain.
     pub fn claim_left(&self) -> u64 {
         self.claimed.load(Ordering::Relaxed)
     }
 
-    /// Sets memory aside so that the domain can have `total` frames in all; 0 ends the claim.
-    /// `free` is what the machine has free.
+    /// Sets memory aside so that the domain can have `total` frames altogether; 0 ends the claim. `free` is the
+    /// number of free frames of the machine.
     pub fn claim(&self, total: u64, free: u64) -> Result<(), ClaimError> {
         let _one = CLAIMING.lock();
-        // A domain that begins to end gives its claim back under this lock.
+        // A domain that begins to die gives up its claim under this lock.
         let _lists = self.lists.lock();
         if total == 0 {
             self.use_claim(u64::MAX);
@@ -54,7 +54,7 @@ impl DomainPages {
         Ok(())
     }
 
-    /// Up to `count` frames of the claim are used, or not needed any more.
+    /// Reduces the claim by up to `count` frames, which are allocated, or no longer needed.
     pub(super) fn use_claim(&self, count: u64) {
         let take = |left: u64| (left > 0).then(|| left.saturating_sub(count));
         if let Ok(left) = self
@@ -65,7 +65,8 @@ impl DomainPages {
         }
     }
 
-    /// Frames that other domains have claimed: no allocation for this one may touch them.
+    /// Returns the number of frames that other domains have claimed. Allocations for this domain must
+    /// leave them free.
     pub fn claimed_by_others(&self) -> u64 {
         claimed().saturating_sub(self.claim_left())
     }

@@ -1,8 +1,8 @@
-//! Changing one entry of a table: what mmu_update and update_va_mapping do.
+//! Changes of a single entry of a table, as by mmu_update and update_va_mapping.
 //!
-//! No lock: the new entry's references are taken first, then the words are exchanged, and whoever
-//! got an old word out gives back what it held. The table's type reference keeps it validated for
-//! that while.
+//! They take no lock. The references of the new entry are taken first. Then the words are exchanged,
+//! and the CPU that got an old word drops the references of that word. A type reference to the table
+//! keeps it validated meanwhile.
 
 use crate::kit::atomic::{AtomicU64, Ordering};
 
@@ -11,13 +11,13 @@ use super::{Memory, Pte, Refused, Types, Work};
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
 
-/// How often an entry is looked at again that others keep changing.
+/// How often an update is tried while other CPUs keep changing the entry.
 pub(super) const MAX_TRIES: usize = 16;
 
-/// Which bits of the old entry stay.
+/// Which bits of the old entry are preserved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Keep {
-    /// None.
+    /// No bits of the old entry.
     Nothing,
     /// The accessed and dirty bits (MMU_PT_UPDATE_PRESERVE_AD).
     AccessedDirty,
@@ -26,20 +26,20 @@ pub enum Keep {
 /// A change of one entry.
 #[derive(Clone, Copy, Debug)]
 pub struct Update {
-    /// The table.
+    /// The frame of the table.
     pub table: Mfn,
-    /// The entry's number in it, below 512.
+    /// The index of the entry in the table, below 512.
     pub index: usize,
-    /// What the guest wants there.
+    /// The entry that the guest wants.
     pub new: Pte,
-    /// What stays of the old entry.
+    /// Which bits of the old entry are preserved.
     pub keep: Keep,
-    /// Whose frames L1 entries name: the table's owner, another domain, [`DomId::IO`] or
-    /// [`DomId::XEN`].
+    /// The owner of the frames that an L1 entry may name: the table's owner, another domain,
+    /// [`DomId::IO`] or [`DomId::XEN`].
     pub page_owner: DomId,
 }
 
-/// A validated page table, held as that: for one change, or for several in a row.
+/// A validated page table with its references, for one change or for several.
 #[derive(Debug)]
 #[must_use = "it is given back by Types::put_held"]
 pub struct HeldTable<'a> {
@@ -51,13 +51,13 @@ pub struct HeldTable<'a> {
 }
 
 impl HeldTable<'_> {
-    /// Whether it is the table `mfn` of `owner`.
+    /// Whether this is table `mfn` of `owner`.
     #[inline]
     pub fn is(&self, mfn: Mfn, owner: DomId) -> bool {
         self.mfn == mfn && self.owner == owner
     }
 
-    /// An entry of it, if it is an L1.
+    /// Returns an entry of the table, if the table is an L1.
     #[inline]
     pub(super) fn l1_slot(&self, index: usize) -> Option<&AtomicU64> {
         self.words.get(index).filter(|_| self.level == 1)
@@ -82,8 +82,9 @@ impl<M: Memory> Types<M> {
         done
     }
 
-    /// As [`Self::update_l1_entry`], if what stands there is `expected`; else it is refused as invalid.
-    /// What was expected is what goes: another CPU that asks for the same is refused.
+    /// Like [`Self::update_l1_entry`], but only if the present entry is `expected`; otherwise fails as
+    /// invalid. The entry that was checked is the one that is replaced, so of two CPUs that request the same
+    /// change one fails.
     #[inline(always)] // on the path of every grant that is unmapped
     pub(super) fn update_l1_entry_if(
         &self,
@@ -125,7 +126,7 @@ impl<M: Memory> Types<M> {
         }
     }
 
-    /// Holds `mfn` if it is a validated page table of `owner`.
+    /// Takes references to `mfn`, if it is a validated page table of `owner`.
     #[inline(always)] // on the path of every entry
     pub fn hold(&self, mfn: Mfn, owner: DomId) -> Option<HeldTable<'_>> {
         let frame = self.0.entry(mfn)?;
@@ -143,13 +144,13 @@ impl<M: Memory> Types<M> {
         })
     }
 
-    /// Lets a table go. The guest may have unpinned it meanwhile on another vCPU: what that leaves to
-    /// do is noted in `work`.
+    /// Drops the references to a table. The guest may have unpinned it meanwhile on another vCPU. `work`
+    /// records what is left to do then.
     pub fn put_held(&self, table: HeldTable<'_>, work: &mut Work) {
         self.put_table(table.mfn, table.frame, work);
     }
 
-    /// Writes an entry into a frame of `owner` that is no table.
+    /// Writes an entry into a frame of `owner` that is not a page table.
     #[inline(never)]
     pub fn write_plainly(&self, owner: DomId, update: &Update) -> Result<(), Refused> {
         let _writable = self
@@ -202,8 +203,8 @@ impl<M: Memory> Types<M> {
         Ok(())
     }
 
-    /// As [`Self::update_l1`], for I/O memory, choices of caching, entries that are not present, and
-    /// what is to be refused.
+    /// Like [`Self::update_l1`], for I/O memory, choices of caching, entries that are not present, and entries
+    /// to be refused.
     #[inline(never)]
     fn update_l1_thoroughly(
         &self,
@@ -216,7 +217,7 @@ impl<M: Memory> Types<M> {
         Ok(())
     }
 
-    #[inline(never)] // rare beside L1 entries
+    #[inline(never)] // rare compared to L1 entries
     fn update_upper(
         &self,
         level: u32,
@@ -237,13 +238,14 @@ impl<M: Memory> Types<M> {
             self.check_absent(level, owner, update.new)?;
         }
         let old = exchange(slot, update.new.stored(), update.keep);
-        // What is left to do, if anything, is in `work`; this entry is done.
+        // Work that is left, if any, is in `work`. The change of this entry is complete.
         let _ = self.put_upper(level, update.table, old, work);
         Ok(())
     }
 }
 
-/// Changes an entry if that changes nothing that is counted; tells whether it did.
+/// Changes an entry if none of its references change. False if they do, or if another CPU has
+/// changed the entry.
 fn update_lightly(slot: &AtomicU64, update: &Update) -> bool {
     let old = Pte(slot.load(Ordering::Relaxed));
     if !(old.is_present() && update.new.is_present() && old.differs_lightly(update.new)) {
@@ -266,7 +268,7 @@ fn kept(old: Pte, keep: Keep) -> u64 {
     }
 }
 
-/// Puts an entry in place and gives the old one.
+/// Stores an entry, and returns the old one.
 pub(super) fn exchange(slot: &AtomicU64, new: Pte, keep: Keep) -> Pte {
     if keep == Keep::Nothing {
         return Pte(slot.swap(new.0, Ordering::AcqRel));
@@ -281,8 +283,8 @@ pub(super) fn exchange(slot: &AtomicU64, new: Pte, keep: Keep) -> Pte {
     }
 }
 
-/// As [`exchange`], as long as what stands there is `expected`. The machine and the guest may set
-/// other bits of the entry at the same time; a guest that does nothing else is refused as busy.
+/// Like [`exchange`], as long as the present entry is `expected`. The CPU and the guest may set other bits of
+/// the entry at the same time. A guest that does so all the time gets [`Refused::Busy`].
 fn exchange_if(slot: &AtomicU64, new: Pte, expected: impl Fn(Pte) -> bool) -> Result<Pte, Refused> {
     let mut old = Pte(slot.load(Ordering::Relaxed));
     for _ in 0..MAX_TRIES {

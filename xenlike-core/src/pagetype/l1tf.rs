@@ -1,25 +1,25 @@
-//! L1 terminal fault: on a CPU open to it, an entry that is *not* present still steers speculation
-//! to the address it holds, and gives away what the first-level cache has of it, whoever's it is
-//! (Intel's paper INTEL-SA-00161; CVE-2018-3620). Guests write their own tables, so what such an
-//! entry may hold is a rule like any other: nothing, or an address behind all memory. Kernels that
-//! know of it invert the address bits of what they leave there, and pass.
+//! L1 terminal fault: on a vulnerable CPU, an entry that is *not* present still directs speculation to the
+//! address in it, and reveals what the L1 data cache holds of that address, whichever domain owns it (Intel's
+//! INTEL-SA-00161; CVE-2018-3620). Guests write their own tables, so there is a rule for these entries as well:
+//! they may hold no address, or an address beyond all memory. Kernels that know the problem invert the address
+//! bits of such entries, and so comply.
 
 use crate::kit::{DomId, Once};
 
 use super::{Memory, Pte, Refused, Types};
 
-/// Addresses that an entry which is not present may hold.
+/// The addresses that an entry which is not present may hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SafeAddresses {
-    /// From here on there is no memory.
+    /// There is no memory at or above this address.
     pub from: u64,
-    /// The bits of an address that the first-level cache looks at.
+    /// The bits of an address that the L1 data cache compares.
     pub looked_at: u64,
 }
 
 impl SafeAddresses {
-    /// Whether an entry of a table of `level` that is not present gives nothing away. The machine
-    /// would take it for a large page if it has that bit, and look at other bits.
+    /// Whether an entry that is not present, in a table of `level`, reveals nothing. With the large-page bit
+    /// set, the CPU would speculate on other address bits, so such entries are never safe.
     pub const fn allow(self, level: u32, pte: Pte) -> bool {
         let address = pte.mfn().maddr().0 & self.looked_at;
         let large = level > 1 && pte.has(Pte::PAT_OR_LARGE);
@@ -27,28 +27,29 @@ impl SafeAddresses {
     }
 }
 
-/// Which domains are held to the rule.
+/// The domains whose tables must follow the rule.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Policy {
-    /// The boot domain and domain 0.
+    /// Whether the rule holds for the boot domain and domain 0.
     pub dom0: bool,
-    /// All others.
+    /// Whether the rule holds for all other domains.
     pub domus: bool,
 }
 
 static SAFE: Once<(SafeAddresses, Policy)> = Once::new();
 
-/// Sets the rule and who is held to it; once, at boot, before the first domain.
+/// Sets the rule, and the domains that must follow it. Called once, at boot, before the first
+/// domain is created.
 pub fn set(safe: SafeAddresses, policy: Policy) {
     SAFE.call_once(|| (safe, policy));
 }
 
-/// The rule, where there is one.
+/// Returns the rule, if this machine has one.
 pub(super) fn safe_addresses() -> Option<SafeAddresses> {
     SAFE.get().map(|(safe, _)| *safe)
 }
 
-/// Who is held to the rule; nobody where there is none.
+/// Returns the domains that must follow the rule. None if there is no rule.
 pub fn policy() -> Policy {
     let nobody = Policy {
         dom0: false,
@@ -58,7 +59,7 @@ pub fn policy() -> Policy {
 }
 
 impl<M: Memory> Types<M> {
-    /// Whether an entry that is not present may stand in a table of `owner`.
+    /// Checks an entry that is not present for a table of `owner`.
     #[inline]
     pub(super) fn check_absent(&self, level: u32, owner: DomId, pte: Pte) -> Result<(), Refused> {
         if pte.0 == 0 {
@@ -85,7 +86,7 @@ mod tests {
     fn what_is_allowed() {
         let at = |address: u64| Pte(address);
         assert!(SAFE.allow(1, Pte(0)));
-        // Software bits, and bits that the cache does not look at.
+        // Software bits, and bits that the cache doesn't compare.
         assert!(SAFE.allow(1, Pte(0x7ff0_0000_0000_0ffe)));
         assert!(SAFE.allow(1, at(1 << 46)));
         assert!(!SAFE.allow(1, at(0x1000)));

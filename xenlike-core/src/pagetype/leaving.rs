@@ -1,4 +1,4 @@
-//! How frames leave their domain, and go back to the allocator.
+//! How frames leave their domain and go back to the allocator.
 
 use crate::kit::atomic::Ordering;
 
@@ -9,22 +9,22 @@ use crate::mm::Frame;
 use crate::mm::alloc::Past;
 use crate::mm::frame::State;
 
-/// Frames that have left their domain, and go back to the allocator when this ends. Neighbours go
-/// together: the allocator then has one block to join with others, not one for each frame.
+/// Frames that have left their domain. They go back to the allocator when this value is dropped, neighbours as
+/// one run, so that the allocator merges one block instead of one for each frame.
 #[derive(Debug)]
 pub struct Leaving<'a, M: Memory> {
     types: &'a Types<M>,
-    /// Whose contents they have.
+    /// The domain whose data the frames contain.
     past: Past,
     first: Mfn,
     count: u64,
 }
 
 impl<M: Memory> Leaving<'_, M> {
-    /// So many go together at most.
+    /// The maximum number of frames in a run.
     const MOST: u64 = 512;
 
-    /// One more.
+    /// Adds a frame to the run, or begins another run.
     #[inline]
     fn push(&mut self, mfn: Mfn) {
         let fits = self.count < Self::MOST;
@@ -45,7 +45,7 @@ impl<M: Memory> Leaving<'_, M> {
         }
     }
 
-    #[inline(never)] // there mostly is nothing
+    #[inline(never)] // cold: mostly there is nothing to free
     fn free(&mut self) {
         self.types.0.free(self.first, self.count, self.past);
         self.count = 0;
@@ -59,16 +59,16 @@ impl<M: Memory> Drop for Leaving<'_, M> {
     }
 }
 
-/// What destruction meets next.
+/// The next frame that destruction has to handle.
 pub(super) enum Next<'a, M: Memory> {
-    /// A frame that nobody else had: it has left.
+    /// A frame without other references, which has left the domain.
     Gone,
-    /// One that somebody has, with a reference for the caller.
+    /// A frame with other references, and a reference for the caller.
     Held(PageRef<'a, M>),
 }
 
 impl<M: Memory> Types<M> {
-    /// For frames that are about to leave `pages`.
+    /// Collects frames that are about to leave `pages`.
     pub fn leaving(&self, pages: &DomainPages) -> Leaving<'_, M> {
         Leaving {
             types: self,
@@ -78,8 +78,8 @@ impl<M: Memory> Types<M> {
         }
     }
 
-    /// Gives up the reference that the page list of `pages` holds of a frame: it goes when the last
-    /// other user does. Invalid if it had been given up before.
+    /// Drops the reference that the page list of `pages` holds to a frame, which leaves the domain when its
+    /// last reference is dropped. Fails as invalid if the list's reference was dropped before.
     pub fn disown(
         &self,
         pages: &DomainPages,
@@ -87,13 +87,14 @@ impl<M: Memory> Types<M> {
         leaving: &mut Leaving<'_, M>,
     ) -> Result<(), Refused> {
         let frame = self.0.entry(mfn).ok_or(Refused::Invalid)?;
-        // In this order it stays so until this has counted, as in [`super::both`].
+        // This order makes sure that the frame stays the domain's until the count has changed,
+        // as in [`super::both`].
         let mut state = frame.load();
         if frame.owner() != pages.id() {
             return Err(Refused::Invalid);
         }
         let left = loop {
-            // With the flag, the list's reference is there.
+            // As long as the flag is set, the list's reference exists.
             if !state.has(State::ALLOCATED) {
                 return Err(Refused::Invalid);
             }
@@ -111,7 +112,7 @@ impl<M: Memory> Types<M> {
         Ok(())
     }
 
-    /// The last reference has gone: the frame leaves its domain and is free.
+    /// The last reference is gone: removes the frame from its domain, and frees it.
     pub(super) fn release(&self, mfn: Mfn, frame: &Frame) {
         let Some(pages) = self.0.domain(frame.owner()) else {
             return self.0.free(mfn, 1, Past::NOBODY);
@@ -121,7 +122,7 @@ impl<M: Memory> Types<M> {
         self.tell_if_empty(&pages);
     }
 
-    /// Takes a frame without references off its domain's lists and charge.
+    /// Removes a frame without references from its domain's lists and charge.
     fn unlist(&self, pages: &DomainPages, mfn: Mfn, frame: &Frame) {
         let mut lists = pages.lists.lock();
         lists.unlink(&self.0, mfn, frame);
@@ -138,8 +139,8 @@ impl<M: Memory> Types<M> {
         }
     }
 
-    /// Takes the first frame off the page list, or off that of pinned tables, which come first: when
-    /// they are taken apart, nobody has most of the others any more. For destruction.
+    /// Removes the first frame from the domain's lists, for destruction. Pinned tables come first, because most
+    /// other frames have no references left once these are taken apart.
     pub(super) fn next_to_leave<'a>(
         &'a self,
         pages: &DomainPages,
@@ -158,20 +159,20 @@ impl<M: Memory> Types<M> {
                 return Some(Next::Gone);
             }
             Lists::push(&self.0, &mut lists.leaving, mfn, frame);
-            // Without a reference it is being released just now, and leaves the list by that.
+            // A frame without references is being released by another CPU, which also removes it from the list.
             if let Some(page) = self.get_page_to_end(mfn) {
                 return Some(Next::Held(page));
             }
         }
     }
 
-    /// Puts a frame that is leaving back on a list, to be looked at again.
+    /// Puts a frame back on a list, so that destruction handles it again.
     pub(super) fn stay(&self, pages: &DomainPages, page: &PageRef<'_, M>) {
         self.list_as_pinned(&mut pages.lists.lock(), page.mfn(), page.frame());
     }
 
-    /// Notes that a frame of a domain is to be pinned, so that its destruction takes it apart first.
-    /// The caller holds a reference, by which the frame is on one of the lists.
+    /// Moves a frame that is about to be pinned to the list of pinned tables, so that destruction takes it
+    /// apart first. The caller's reference guarantees that the frame is on one of the lists.
     pub(super) fn note_pinned(&self, pages: &DomainPages, mfn: Mfn, frame: &Frame) {
         let mut lists = pages.lists.lock();
         if !pages.is_dying() && !frame.load().has(State::SHARED) {
@@ -184,7 +185,8 @@ impl<M: Memory> Types<M> {
         Lists::push(&self.0, &mut lists.pinned, mfn, frame);
     }
 
-    /// Frees the page-table and pin references that a frame of a dying domain still has.
+    /// Drops the references of pins and of partial tables that a frame of a dying domain still has, and that of
+    /// the page list.
     pub(super) fn let_go(&self, mfn: Mfn, frame: &Frame, work: &mut Work) -> Progress {
         if self.clear_flag(frame, State::PINNED)
             && self.put_page_and_type(mfn, work) == Progress::Again

@@ -1,7 +1,7 @@
-//! Linear page tables: an entry that names a table of its own level, read-only. Kernels use it to
-//! see their page tables as one array. A table that names itself holds nothing by that. One that
-//! names another holds references as usual; then neither may the other name a third, nor may the
-//! first be named so: chains and circles would keep each other's types for ever.
+//! Linear page tables: an entry names, read-only, a table of its own level. Kernels use such entries to see
+//! their page tables as one array. A table that names itself holds no reference by that. A table that names
+//! another one holds references as usual. But then the other table may not name a third one, and the first may
+//! not be named by another: in chains and circles, tables would keep each other's types forever.
 
 use crate::kit::atomic::{AtomicU32, Ordering};
 
@@ -9,8 +9,8 @@ use super::{Memory, Pte, Refused, Types};
 use crate::kit::{DomId, Mfn};
 use crate::mm::frame::State;
 
-/// The two roles, as counted in a frame's `linear` word: a table that names others counts up, one
-/// that is named counts down (in two's complement).
+/// The two roles of a table, which are counted in the frame's `linear` word. A table that names others counts
+/// up; a table that is named counts down, in two's complement.
 #[derive(Clone, Copy)]
 enum Role {
     Names,
@@ -35,7 +35,7 @@ fn leave(word: &AtomicU32, role: Role) {
 }
 
 impl<M: Memory> Types<M> {
-    /// Takes what a linear entry holds.
+    /// Takes the references of a linear entry.
     pub(super) fn get_linear(
         &self,
         level: u32,
@@ -77,7 +77,8 @@ impl<M: Memory> Types<M> {
         Err(Refused::Invalid)
     }
 
-    /// Forgets that `table` names `other`; the references are dropped after that.
+    /// Undoes the counting of a linear entry of `table` that names `other`. The caller drops
+    /// the references afterwards.
     pub(super) fn unlink_linear(&self, table: Mfn, other: Mfn) {
         if let Some(frame) = self.0.frame(table) {
             leave(&frame.linear, Role::Names);

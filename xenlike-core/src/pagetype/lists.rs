@@ -1,4 +1,4 @@
-//! Lists of frames, linked through their entries in the frame table by number; 0 ends one.
+//! Lists of frames, linked by frame number through the frame table. 0 ends a list.
 
 use crate::kit::atomic::Ordering;
 
@@ -6,15 +6,15 @@ use super::Memory;
 use crate::kit::Mfn;
 use crate::mm::Frame;
 
-/// A domain's lists.
+/// The lists of one domain.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     pub pages: u32,
-    /// Those of its frames that have been pinned.
+    /// The domain's frames that have been pinned.
     pub pinned: u32,
-    /// Frames that destruction has gone over, and that somebody else still holds.
+    /// Frames that destruction has handled, but that still have references.
     pub leaving: u32,
-    /// Frames of the hypervisor's own, shared with the domain.
+    /// The hypervisor's own frames that are shared with the domain.
     pub shared: u32,
 }
 
@@ -28,7 +28,7 @@ impl Lists {
         *head = mfn.0 as u32;
     }
 
-    /// The frame that destruction goes over next.
+    /// Returns the frame that destruction handles next.
     pub fn first(&self) -> Option<u32> {
         [self.pinned, self.pages]
             .into_iter()
@@ -55,7 +55,7 @@ impl Lists {
     }
 }
 
-/// The frame that a link names.
+/// Returns the frame of a link.
 pub(super) fn linked<M: Memory>(memory: &M, mfn: u32) -> Option<&Frame> {
     if mfn == 0 {
         None

@@ -1,4 +1,4 @@
-//! What the rules need of the machine.
+//! What the rules need of the machine, as a trait.
 
 use crate::kit::atomic::AtomicU64;
 use alloc::sync::Arc;
@@ -10,56 +10,61 @@ use crate::mm::Frame;
 use crate::mm::alloc::Past;
 use crate::mm::frame::State;
 
-/// How a domain may map a frame that is not RAM. The more, the greater.
+/// How a domain may map a frame that is not RAM. Greater values permit more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum IoAccess {
-    /// Not at all.
+    /// It may not map the frame.
     Nothing,
-    /// To read; an entry that would allow writes is stored without.
+    /// It may read the frame. A writable entry is stored as read-only.
     Read,
-    /// As it likes.
+    /// It may map the frame in any way.
     All,
 }
 
-/// Frames, their contents, and the few things that the rules ask of the rest of the core.
+/// Frames, their contents, and the few functions that the rules need of the rest of the core.
 pub trait Memory {
-    /// What is known of a frame; nothing if it is not RAM.
+    /// Returns the entry of a frame in the frame table. `None` if the frame is not RAM.
     fn frame(&self, mfn: Mfn) -> Option<&Frame>;
-    /// The entry of a frame, if there is one, RAM or not: one that is not has no references.
+    /// Returns the entry of a frame, whether the frame is RAM or not. The entry of one that is not RAM
+    /// has no references.
     fn entry(&self, mfn: Mfn) -> Option<&Frame>;
-    /// The contents of a frame of RAM in use, as page table entries.
+    /// Returns the contents of a frame of RAM that is in use, as page-table entries.
     fn words(&self, mfn: Mfn) -> Option<&[AtomicU64; 512]>;
-    /// As [`Self::words`], for who has seen the frame's state just now; nothing if it has no type. Only
-    /// a domain's frames have one, and those that lose it get no other use before this CPU flushes.
+    /// Like [`Self::words`], for callers that have just read the frame's state. `None` if the frame has
+    /// no type. Only frames of domains have one, and a frame that loses it gets no other use before
+    /// this CPU flushes.
     fn words_of(&self, mfn: Mfn, seen: State) -> Option<&[AtomicU64; 512]>;
-    /// Gives back frames in a row that nothing refers to any more, with the contents of `past`.
+    /// Frees a run of frames without references, which contain data of `past`.
     fn free(&self, first: Mfn, count: u64, past: Past);
-    /// What a domain has, by its id; until the last of its frames is gone.
+    /// Returns the frames of a domain by its id, until the last of them is gone.
     fn domain(&self, id: DomId) -> Option<Arc<DomainPages>>;
-    /// The last frame of a dying domain has gone. May come twice.
+    /// Called when the last frame of a dying domain is gone. May be called twice.
     fn emptied(&self, id: DomId);
-    /// A read-only mapping of one of `owner`'s pages of descriptors has gone. Perhaps an LDT is mapped there:
-    /// when this returns, no window onto one has a page that is no longer in its place. Told here, where
-    /// every such mapping goes, whoever takes it away: a call, a store, a grant, a table's end.
+    /// Called when a read-only mapping of one of `owner`'s pages of descriptors is gone. An LDT may lie there.
+    /// When this returns, no window maps a page of an LDT that is no longer in its place. All such mappings end
+    /// at the one caller of this function, whichever operation removes them: a hypercall, a store, a grant, or
+    /// the end of a table.
     fn segdesc_unmapped(&self, owner: DomId);
-    /// The hypervisor's entry for a slot of its own in an L4 that `owner` makes.
+    /// Returns the hypervisor's entry for one of its own slots in an L4 of `owner`.
     fn own_slot(&self, owner: DomId, slot: usize) -> u64;
-    /// How `domain` may map the frame `mfn`, which is not RAM.
+    /// Returns how `domain` may map frame `mfn`, which is not RAM.
     fn io_access(&self, domain: DomId, mfn: Mfn) -> IoAccess;
     /// Whether `domain` has device rights, so that its mappings may choose how they are cached.
     fn has_device_rights(&self, domain: DomId) -> bool;
-    /// What entries of `domain`'s tables that are not present may name, where that matters.
+    /// Returns the addresses that entries of `domain`'s tables may hold while they are not present, if there is
+    /// such a rule.
     fn safe_addresses(&self, domain: DomId) -> Option<SafeAddresses>;
-    /// The stamp for a frame whose last mapping goes now.
+    /// Returns the stamp for a frame whose last mapping goes now.
     fn stamp(&self) -> u32;
-    /// An entry that named the frame has gone, its reference has not yet: the audit notes when.
+    /// Records for the audit that an entry which named the frame is gone, before its reference is dropped.
     #[cfg(feature = "audit")]
     fn note_unmapped(&self, _mfn: Mfn, _frame: &Frame, _sort: crate::mm::stale::audit::Sort) {}
-    /// Comes back when no CPU holds a translation from `stamp` or earlier of a frame of `owner`'s, other
-    /// than by a grant: those are flushed before their references go. [`DomId::INVALID`] is any owner.
+    /// Returns when no CPU holds a translation of a frame of `owner` that dates from `stamp` or earlier.
+    /// Translations of grant mappings are excepted: these are flushed before their references are dropped.
+    /// [`DomId::INVALID`] stands for any owner.
     fn flush_stale(&self, owner: DomId, stamp: u32);
-    /// Whether something more urgent waits for this CPU.
+    /// Whether this CPU has more urgent work.
     fn preempt(&self) -> bool;
-    /// One step of waiting for another CPU.
+    /// Waits for another CPU, one step.
     fn wait(&self);
 }

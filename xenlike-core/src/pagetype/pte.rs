@@ -1,5 +1,5 @@
-//! Page table entries as guests write them (AMD APM vol. 2 §5.3, Intel SDM vol. 3 §4.5), and what
-//! of them the public PV ABI allows at each level.
+//! Page-table entries as guests write them (AMD APM vol. 2 §5.3, Intel SDM vol. 3 §4.5), and the flags that the
+//! public PV ABI allows at each level.
 
 use crate::arch::paging::pte;
 use crate::kit::Mfn;
@@ -9,29 +9,29 @@ use crate::kit::Mfn;
 pub struct Pte(pub u64);
 
 impl Pte {
-    /// The entry is used.
+    /// The entry is used for translation.
     pub const PRESENT: u64 = pte::P;
-    /// Writes are allowed.
+    /// Writes through the entry are allowed.
     pub const WRITABLE: u64 = pte::RW;
-    /// Ring 3 is allowed.
+    /// Accesses from ring 3 are allowed.
     pub const USER: u64 = pte::US;
-    /// Write-through; with the next two, an index into the PAT.
+    /// Write-through. With the next two, this forms an index into the PAT.
     pub const PWT: u64 = pte::PWT;
-    /// Cache disabled.
+    /// Cache disable: the second bit of the index into the PAT.
     pub const PCD: u64 = pte::PCD;
-    /// The machine has used the entry.
+    /// Set by the CPU when it uses the entry.
     pub const ACCESSED: u64 = pte::A;
-    /// The machine has written through the entry.
+    /// Set by the CPU when it writes through the entry.
     pub const DIRTY: u64 = pte::D;
-    /// At level 1 the third bit of the index into the PAT; above, a large page.
+    /// At level 1, the third bit of the index into the PAT. Above level 1, the entry maps a large page.
     pub const PAT_OR_LARGE: u64 = pte::PAT;
-    /// Survives a change of address space.
+    /// The translation stays in the TLB when the address space changes.
     pub const GLOBAL: u64 = pte::G;
-    /// No execution.
+    /// Instruction fetches are not allowed.
     pub const NX: u64 = pte::NX;
 
     const ADDRESS: u64 = pte::ADDR;
-    /// Bits that mean nothing to the machine: 9–11 and 52–62.
+    /// Bits that the CPU ignores: 9 to 11 and 52 to 62.
     const SOFTWARE: u64 = pte::AVAIL | 0x7ff << 52;
     const CACHE: u64 = Self::PWT | Self::PCD | Self::PAT_OR_LARGE;
     const PLAIN: u64 = Self::PRESENT
@@ -41,13 +41,13 @@ impl Pte {
         | Self::DIRTY
         | Self::NX
         | Self::SOFTWARE;
-    /// Bits whose change alone needs no counting.
+    /// Bits that may change without a change of references.
     const LIGHT: u64 =
         Self::USER | Self::ACCESSED | Self::DIRTY | Self::GLOBAL | Self::NX | Self::SOFTWARE;
-    /// The bits that the machine itself sets.
+    /// The bits that the CPU sets itself.
     pub const MACHINE_SET: u64 = Self::ACCESSED | Self::DIRTY;
 
-    /// An entry for `mfn` with these flags.
+    /// Makes an entry for `mfn` with these flags.
     pub const fn new(mfn: Mfn, flags: u64) -> Self {
         Self(mfn.maddr().0 & Self::ADDRESS | flags)
     }
@@ -55,7 +55,7 @@ impl Pte {
     pub const fn has(self, flags: u64) -> bool {
         self.0 & flags == flags
     }
-    /// Whether the machine uses the entry.
+    /// Whether the CPU uses the entry.
     pub const fn is_present(self) -> bool {
         self.has(Self::PRESENT)
     }
@@ -63,12 +63,12 @@ impl Pte {
     pub const fn is_writable(self) -> bool {
         self.has(Self::WRITABLE)
     }
-    /// The frame it names.
+    /// Returns the frame that the entry names.
     pub const fn mfn(self) -> Mfn {
         Mfn((self.0 & Self::ADDRESS) >> 12)
     }
-    /// Whether the flags are among those that an L1 entry may have. `cached_as_it_likes`: those that
-    /// choose how the page is cached are.
+    /// Whether the flags are allowed in an L1 entry, including those that choose the caching if the
+    /// argument says so.
     pub(super) const fn l1_flags_ok(self, cached_as_it_likes: CacheChoice) -> bool {
         let cache = match cached_as_it_likes {
             CacheChoice::Free => Self::CACHE,
@@ -76,21 +76,21 @@ impl Pte {
         };
         self.0 & !Self::ADDRESS & !(Self::PLAIN | Self::GLOBAL | cache) == 0
     }
-    /// Whether it is present, with flags that any L1 entry may have.
+    /// Whether the entry is present, with flags that any domain's L1 entry may have.
     pub(super) const fn is_usual(self) -> bool {
         let others = !Self::ADDRESS & !(Self::PLAIN | Self::GLOBAL);
         self.0 & (others | Self::PRESENT) == Self::PRESENT
     }
-    /// Whether the flags are among those that an entry of a level above 1 may have.
+    /// Whether the flags are allowed in an entry above level 1.
     pub(super) const fn upper_flags_ok(self) -> bool {
         self.0 & !Self::ADDRESS & !Self::PLAIN == 0
     }
-    /// Whether going from `self` to `new`, both present, changes no reference.
+    /// Whether the change from `self` to `new`, which are both present, changes no reference.
     pub(super) const fn differs_lightly(self, new: Self) -> bool {
         (self.0 ^ new.0) & !Self::LIGHT == 0
     }
-    /// What the core stores for what the guest asked: PV64 kernels run in ring 3, so every page is a
-    /// user page; nothing of a guest's survives a change of address space.
+    /// Returns the entry that the core stores for a guest's. All pages are user pages, because 64-bit PV
+    /// kernels run in ring 3. No translation of a guest's stays in the TLB when the address space changes.
     pub(super) const fn stored(self) -> Self {
         if self.is_present() {
             Self(self.0 & !Self::GLOBAL | Self::USER)
@@ -98,23 +98,23 @@ impl Pte {
             self
         }
     }
-    /// The same without the right to write.
+    /// Returns the entry without the right to write.
     pub(super) const fn read_only(self) -> Self {
         Self(self.0 & !Self::WRITABLE)
     }
-    /// The same without a choice of caching: RAM is always mapped write-back, since the direct map
-    /// holds it so.
+    /// Returns the entry without a choice of caching. RAM is always mapped write-back, as it is in the direct
+    /// map (ADR 7).
     pub(super) const fn cached(self) -> Self {
         Self(self.0 & !Self::CACHE)
     }
 }
 
-/// Whether a domain may choose how its mappings are cached.
+/// Whether the domain's mappings may choose how they are cached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum CacheChoice {
-    /// It has device rights.
+    /// The domain may choose, because it has device rights.
     Free,
-    /// No.
+    /// The domain's mappings are always write-back.
     WriteBack,
 }
 

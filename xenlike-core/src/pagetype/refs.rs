@@ -1,11 +1,11 @@
-//! References: what keeps a frame its owner's.
+//! References, which make a frame stay its owner's.
 
 use super::{Memory, Types};
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
 use crate::mm::frame::{Kind, State};
 
-/// A reference of a frame, held until this goes.
+/// A reference to a frame, held until this value is dropped.
 #[derive(Debug)]
 pub struct PageRef<'a, M: Memory> {
     types: &'a Types<M>,
@@ -14,16 +14,16 @@ pub struct PageRef<'a, M: Memory> {
 }
 
 impl<'a, M: Memory> PageRef<'a, M> {
-    /// The frame's number.
+    /// Returns the frame's number.
     pub const fn mfn(&self) -> Mfn {
         self.mfn
     }
-    /// The frame.
+    /// Returns the frame's entry in the frame table.
     pub const fn frame(&self) -> &'a Frame {
         self.frame
     }
-    /// Goes on without this value: the reference is now held by something else, an entry or a
-    /// record, that gives it back by [`Types::put_page`].
+    /// Drops this value, but keeps the reference: something else, such as a page-table entry, holds it now and
+    /// drops it by [`Types::put_page`].
     pub fn keep(self) -> Mfn {
         let mfn = self.mfn;
         core::mem::forget(self);
@@ -37,19 +37,19 @@ impl<M: Memory> Drop for PageRef<'_, M> {
     }
 }
 
-/// Whether a frame is in use and may have one reference more.
+/// Whether a frame is in use and may have another reference.
 fn usable(state: State) -> bool {
     state.refs() != 0 && state.can_ref()
 }
 
 impl<M: Memory> Types<M> {
-    /// A reference of `mfn` if it is a frame of `owner`.
+    /// Takes a reference to `mfn`, if it is a frame of `owner`.
     #[inline]
     pub fn get_page(&self, mfn: Mfn, owner: DomId) -> Option<PageRef<'_, M>> {
         self.get_page_of(mfn, self.0.frame(mfn)?, owner)
     }
 
-    /// As [`Self::get_page`], for who has the frame's entry, `frame`, at hand.
+    /// Like [`Self::get_page`], for callers that have the frame's entry already.
     #[inline(always)] // on the path of every entry
     pub(super) fn get_page_of<'a>(
         &'a self,
@@ -57,8 +57,8 @@ impl<M: Memory> Types<M> {
         frame: &'a Frame,
         owner: DomId,
     ) -> Option<PageRef<'a, M>> {
-        // In this order what is held is the owner's, as in [`super::both`]: another domain that names
-        // the frame in vain must not make it look in use.
+        // This order makes sure that only a frame of `owner` is referenced, as in [`super::both`]. A reference
+        // that another domain takes, even for a moment, would make the frame look in use.
         let state = frame.load();
         if frame.owner() != owner {
             return None;
@@ -67,15 +67,14 @@ impl<M: Memory> Types<M> {
         (frame.owner() == owner).then_some(page)
     }
 
-    /// A reference of `mfn`, whoever's it is, if it is anybody's.
+    /// Takes a reference to `mfn`, whichever domain owns it. `None` if it has no owner.
     pub fn get_any_page(&self, mfn: Mfn) -> Option<PageRef<'_, M>> {
         let frame = self.0.frame(mfn)?;
         self.get_page_if(mfn, frame, frame.load(), usable)
     }
 
-    /// As [`Self::get_any_page`], even if the frame has all the references that anybody may ask for: what
-    /// ends a frame's use must not pass it by because a guest has made so many. A CPU holds a few of
-    /// these at most.
+    /// Like [`Self::get_any_page`], but even if the frame has the maximum number of references. What ends a
+    /// frame's use must not skip it because a guest has made so many. A CPU holds at most a few of these.
     pub(super) fn get_page_to_end(&self, mfn: Mfn) -> Option<PageRef<'_, M>> {
         let frame = self.0.frame(mfn)?;
         self.get_page_if(mfn, frame, frame.load(), |state| state.refs() != 0)
@@ -106,25 +105,25 @@ impl<M: Memory> Types<M> {
         }
     }
 
-    /// Whether a frame has references beside the caller's one.
+    /// Whether a frame has references besides the caller's.
     pub fn has_more_references(&self, mfn: Mfn) -> bool {
         let frame = self.0.frame(mfn);
         frame.is_some_and(|frame| frame.load().refs() > 1)
     }
 
-    /// Gives a reference back that was kept ([`PageRef::keep`]).
+    /// Drops a reference that was kept ([`PageRef::keep`]).
     pub fn put_page(&self, mfn: Mfn) {
         if let Some(frame) = self.0.frame(mfn) {
             self.put_frame(mfn, frame);
         }
     }
 
-    /// Drops one reference; with the last one the frame goes back to the allocator.
+    /// Drops a reference. With the last one, the frame goes back to the allocator.
     #[inline(always)] // on the path of every entry
     pub(super) fn put_frame(&self, mfn: Mfn, frame: &Frame) {
         let mut state = frame.load();
         loop {
-            // Mappings of devices hold nothing.
+            // Mappings of device memory hold no references.
             let counted = state.refs() > 0 || state.kind() == Kind::NotRam;
             debug_assert!(counted, "{mfn:?} {state:?}: a reference too few");
             let Some(less) = state.refs().checked_sub(1) else {
@@ -138,7 +137,7 @@ impl<M: Memory> Types<M> {
         }
     }
 
-    /// Clears a flag that holds one reference; tells whether it was set.
+    /// Clears a flag that stands for a reference. Returns whether it was set.
     pub(super) fn clear_flag(&self, frame: &Frame, flag: u64) -> bool {
         let old = frame
             .state

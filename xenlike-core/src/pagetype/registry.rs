@@ -1,5 +1,4 @@
-//! The domains' frames, by id: for who has a frame and needs its domain. Looking them up takes no
-//! lock.
+//! The domains' frames by domain id, for code that has a frame and needs its domain. A lookup takes no lock.
 
 use alloc::sync::Arc;
 
@@ -8,20 +7,20 @@ use crate::kit::{DomId, IdTable};
 
 static REGISTRY: IdTable<DomainPages> = IdTable::new();
 
-/// Makes a domain's frames findable by its id.
+/// Registers a domain's frames under its id.
 ///
 /// # Errors
-/// They come back if others are registered under that id.
+/// If another domain is registered under that id, the frames are returned.
 pub fn register(pages: Arc<DomainPages>) -> Result<(), Arc<DomainPages>> {
     REGISTRY.insert(pages.id(), pages)
 }
 
-/// Forgets what is registered under `id`, if that is `pages`: the id may be somebody else's by now.
+/// Removes the entry of `id`, if it is `pages`. The id may have been reused by now.
 pub fn forget(id: DomId, pages: &Arc<DomainPages>) {
     REGISTRY.remove(id, pages);
 }
 
-/// The frames of the domain with this id.
+/// Returns the frames of the domain with this id.
 #[inline(never)] // off the loops over a table's entries
 pub fn registered(id: DomId) -> Option<Arc<DomainPages>> {
     REGISTRY.get(id)

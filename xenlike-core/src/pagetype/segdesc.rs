@@ -1,22 +1,22 @@
-//! Segment descriptors that a guest may have (AMD APM vol. 2 §4.7–4.8).
+//! The segment descriptors that a guest may have (AMD APM vol. 2 §4.7 and §4.8).
 
 const PRESENT: u64 = 1 << 47;
-/// Code or data, not a system segment or a gate.
+/// Code or data, rather than a system segment or a gate.
 const CODE_OR_DATA: u64 = 1 << 44;
 const TYPE: u64 = 0xf << 40;
 const DPL: u64 = 3 << 45;
 
-/// The descriptor as the core stores it, or nothing if a guest may not have it: gates, task and LDT
-/// descriptors are refused, and every code or data segment is ring 3's.
+/// Returns the descriptor as the core stores it, or `None` if a guest may not have it. Gates and descriptors of
+/// tasks and LDTs are refused. Code and data segments get privilege level 3.
 pub const fn check_descriptor(descriptor: u64) -> Option<u64> {
     if descriptor & PRESENT == 0 {
-        // It always faults.
+        // A descriptor that is not present always faults, so it is harmless.
         return Some(descriptor);
     }
     if descriptor & CODE_OR_DATA != 0 {
         return Some(descriptor | DPL);
     }
-    // Type 0 is invalid to the machine, so harmless.
+    // Type 0 is invalid for the CPU, so it is harmless.
     if descriptor & TYPE == 0 {
         Some(descriptor)
     } else {

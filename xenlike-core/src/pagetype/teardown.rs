@@ -1,15 +1,15 @@
-//! Taking apart what a dying domain has.
+//! Takes apart the frames of a dying domain.
 
 use super::leaving::Next;
 use super::{DomainPages, Memory, Progress, Types, Work};
 
 impl<M: Memory> Types<M> {
-    /// Takes the frames of a dying domain from it, one by one: pins, half-done tables, and the page
-    /// list's own references. Before this, the domain's vCPUs have given up their roots, descriptor
-    /// pages and registered areas. When it is done, what the domain still has is mapped by others,
-    /// and goes when they let go.
+    /// Takes the frames of a dying domain from it, one by one: drops pins, partial tables, and the references
+    /// of the page list. Before this, the domain's vCPUs have dropped their roots, descriptor pages and
+    /// registered areas. When this is complete, the frames that are left are mapped by other domains, and are
+    /// freed when these unmap them.
     ///
-    /// [`Progress::Again`]: call it again, with the same `work`.
+    /// On [`Progress::Again`], call this again with the same `work`.
     pub fn relinquish(&self, pages: &DomainPages, work: &mut Work) -> Progress {
         debug_assert!(pages.is_dying());
         if self.finish(work) == Progress::Again {
@@ -30,7 +30,7 @@ impl<M: Memory> Types<M> {
                 return Progress::Again;
             }
         }
-        // Tables that were left aside may have been passed by above, while others still named them.
+        // Tables that were put aside may have been passed over above, because other tables still named them.
         self.finish(work)
     }
 }

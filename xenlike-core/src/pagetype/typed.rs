@@ -1,4 +1,4 @@
-//! Type references: what keeps a frame's type.
+//! Type references, which make a frame keep its type.
 
 use crate::kit::atomic::Ordering;
 
@@ -7,7 +7,7 @@ use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
 use crate::mm::frame::State;
 
-/// A reference and a type reference of a frame, held until this goes. Only of types that are given
+/// A reference and a type reference to a frame, held until this value is dropped. Only for types that are given
 /// up at once: [`PageType::Writable`] and [`PageType::SegDesc`].
 #[derive(Debug)]
 pub struct TypedRef<'a, M: Memory> {
@@ -16,12 +16,12 @@ pub struct TypedRef<'a, M: Memory> {
 }
 
 impl<M: Memory> TypedRef<'_, M> {
-    /// The frame's number.
+    /// Returns the frame's number.
     pub const fn mfn(&self) -> Mfn {
         self.mfn
     }
-    /// Goes on without this value: something else now holds both references, and gives them back
-    /// by [`Types::put_simple`].
+    /// Drops this value, but keeps the references: something else holds them now, and drops
+    /// them by [`Types::put_simple`].
     pub fn keep(self) -> Mfn {
         let mfn = self.mfn;
         core::mem::forget(self);
@@ -35,18 +35,18 @@ impl<M: Memory> Drop for TypedRef<'_, M> {
     }
 }
 
-/// What a look at the state word says to somebody who wants a type.
+/// The result of claiming a type by the state word.
 enum Claim {
-    /// There; the count went up.
+    /// The frame has the type, and the count was increased.
     Shared,
-    /// Nobody had it: this CPU has made the frame busy and sees to the contents.
+    /// There was no type reference. This CPU has made the frame busy and must check its contents.
     Mine { was: PageType },
-    /// Half-way; this CPU has made the frame busy and goes on.
+    /// The frame was partial. This CPU has made it busy and must continue the validation.
     Resumed,
 }
 
 impl<M: Memory> Types<M> {
-    /// A writable reference of a frame of `owner`.
+    /// Takes a writable reference to a frame of `owner`.
     #[inline]
     pub fn get_writable(&self, mfn: Mfn, owner: DomId) -> Option<TypedRef<'_, M>> {
         if self.take_writable(mfn, self.0.entry(mfn)?, owner) {
@@ -55,12 +55,12 @@ impl<M: Memory> Types<M> {
         self.get_simple(mfn, owner, PageType::Writable)
     }
 
-    /// A reference of a frame of `owner` as a page of segment descriptors.
+    /// Takes a reference to a frame of `owner` as a page of segment descriptors.
     pub fn get_segdesc(&self, mfn: Mfn, owner: DomId) -> Option<TypedRef<'_, M>> {
         self.get_simple(mfn, owner, PageType::SegDesc)
     }
 
-    /// As [`Self::get_segdesc`], but only if it is in use as that now; with its state.
+    /// Like [`Self::get_segdesc`], but only if the frame has that type already. Returns also its state.
     pub fn get_segdesc_in_use(&self, mfn: Mfn, owner: DomId) -> Option<(TypedRef<'_, M>, State)> {
         let page = self.get_page(mfn, owner)?;
         let frame = page.frame();
@@ -96,13 +96,13 @@ impl<M: Memory> Types<M> {
         })
     }
 
-    /// Gives back both references of a kept [`TypedRef`].
+    /// Drops both references of a [`TypedRef`] that was kept.
     pub fn put_simple(&self, mfn: Mfn) {
         if let Some(frame) = self.0.frame(mfn) {
             if frame.load().type_bits() == PageType::Writable as u64 {
                 return self.put_writable(mfn, frame);
             }
-            // Such a type has nothing to take apart.
+            // Types other than page tables have nothing to take apart.
             let Progress::Done = self.put_type(mfn, frame, &mut Work::new()) else {
                 return;
             };
@@ -110,7 +110,7 @@ impl<M: Memory> Types<M> {
         }
     }
 
-    /// A reference and a type reference of a frame of `owner`. Refused, it holds nothing.
+    /// Takes a reference and a type reference to a frame of `owner`. On failure, neither is held.
     pub(super) fn get_page_and_type(
         &self,
         mfn: Mfn,
@@ -124,8 +124,8 @@ impl<M: Memory> Types<M> {
         Ok(())
     }
 
-    /// Gives back a reference and a type reference. They are gone in any case; [`Progress::Again`]
-    /// says that the table which has lost its last is not yet taken apart.
+    /// Drops a reference and a type reference. They are dropped in any case; [`Progress::Again`] means that the
+    /// table has lost its last type reference, and is not yet taken apart.
     pub(super) fn put_page_and_type(&self, mfn: Mfn, work: &mut Work) -> Progress {
         let Some(frame) = self.0.frame(mfn) else {
             return Progress::Done;
@@ -135,7 +135,7 @@ impl<M: Memory> Types<M> {
         progress
     }
 
-    /// A type reference. The caller holds a reference, and still does when this is refused.
+    /// Takes a type reference. The caller holds a reference, and keeps it if this fails.
     pub(super) fn get_type(
         &self,
         mfn: Mfn,
@@ -165,30 +165,30 @@ impl<M: Memory> Types<M> {
             Err(Refused::Again) => {
                 self.stop_half_way(frame);
                 if self.0.domain(frame.owner()).is_none_or(|d| d.is_dying()) {
-                    // Its destruction may have gone past this frame.
+                    // The destruction of the domain may have passed this frame.
                     work.note(mfn);
                 }
                 Err(Refused::Again)
             }
             Err(why) => {
-                // What was validated before the fault has to be taken apart again.
+                // The entries that were validated before the failure must be taken apart again.
                 let _ = self.take_apart(mfn, frame, ty, work);
                 Err(why)
             }
         }
     }
 
-    /// Waits until the frame can be had as `ty`, and has it.
+    /// Waits until the frame can have type `ty`, and claims it.
     fn claim(&self, frame: &Frame, ty: PageType) -> Result<Claim, Refused> {
         let mut state = frame.load();
         loop {
             let was = PageType::from_bits(state.type_bits());
             let (new, claim) = if state.type_refs() == 0 {
                 let base = state.0 & !(State::TYPE_MASK | State::VALIDATED);
-                // The count is zero: or is plus.
+                // The count is zero, so a bitwise or adds to it.
                 let new = base | (ty as u64) << State::TYPE_SHIFT | State::TYPE_REF;
-                // A writable frame has no contents to check and, if it was nothing that another
-                // CPU may still use, nothing to wait for.
+                // A writable frame has no contents to check. Unless it had a type through which another CPU may
+                // still use it, there is no flush to wait for either.
                 if ty == PageType::Writable && (was == ty || was == PageType::None) {
                     (new | State::VALIDATED, Claim::Shared)
                 } else {
@@ -214,7 +214,7 @@ impl<M: Memory> Types<M> {
         }
     }
 
-    /// Another CPU works on the frame: a short while, except for the larger tables.
+    /// Another CPU works on the frame. That is short, except for tables above L1.
     fn wait_for(&self, ty: PageType) -> Result<(), Refused> {
         if ty.level().is_some_and(|level| level > 1) && self.0.preempt() {
             return Err(Refused::Again);
@@ -223,7 +223,7 @@ impl<M: Memory> Types<M> {
         Ok(())
     }
 
-    /// Drops a type reference; the caller holds a reference, and still does after.
+    /// Drops a type reference. The caller holds a reference, and keeps it.
     pub(super) fn put_type(&self, mfn: Mfn, frame: &Frame, work: &mut Work) -> Progress {
         let mut state = frame.load();
         loop {
@@ -249,9 +249,9 @@ impl<M: Memory> Types<M> {
         self.take_apart(mfn, frame, PageType::from_bits(state.type_bits()), work)
     }
 
-    /// Ends the type of a busy frame: takes the contents apart, then gives the type up or, half-way,
-    /// leaves the frame partial. So it also leaves a table that may not be taken apart now
-    /// ([`Work::may_descend_to`]): that one is in `work`, and done with for the caller.
+    /// Ends the type of a busy frame: takes the contents apart and then gives up the type, or leaves the frame
+    /// partial if it stops halfway. A table that may not be taken apart now ([`Work::may_descend_to`]) is left
+    /// partial too; it is recorded in `work`, and complete as far as the caller is concerned.
     pub(super) fn take_apart(
         &self,
         mfn: Mfn,
@@ -270,7 +270,8 @@ impl<M: Memory> Types<M> {
         };
         match progress {
             Progress::Done => {
-                // The stamp goes before the count: who finds the count at zero must find it.
+                // The stamp is stored before the count is released, so that a CPU which sees the count at zero
+                // also sees the stamp.
                 frame.stamp.store(self.0.stamp(), Ordering::Relaxed);
                 frame.state.fetch_sub(State::TYPE_REF, Ordering::AcqRel);
             }
@@ -282,14 +283,14 @@ impl<M: Memory> Types<M> {
         progress
     }
 
-    /// A busy frame becomes partial, with a reference of its own.
+    /// Makes a busy frame partial, with references of its own.
     fn stop_half_way(&self, frame: &Frame) {
         frame
             .state
             .fetch_add(State::PARTIAL + State::REF, Ordering::AcqRel);
     }
 
-    /// Goes on taking a partial frame apart; nothing to do if it is not partial any more.
+    /// Continues to take a partial frame apart. Does nothing if the frame is no longer partial.
     pub(super) fn undo_partial(&self, mfn: Mfn, work: &mut Work) -> Progress {
         let Some(page) = self.get_page_to_end(mfn) else {
             return Progress::Done;
@@ -308,7 +309,7 @@ impl<M: Memory> Types<M> {
         self.take_apart(mfn, frame, PageType::from_bits(state.type_bits()), work)
     }
 
-    /// Checks a page of segment descriptors, and stores them as the core wants them.
+    /// Checks a page of segment descriptors, and stores each as the core requires it.
     fn check_descriptors(&self, mfn: Mfn) -> Result<(), Refused> {
         let words = self.0.words(mfn).ok_or(Refused::Invalid)?;
         for word in words {

@@ -1,12 +1,12 @@
-//! What an entry of an L2, L3 or L4 holds: a reference and a type reference of the next table. Or,
-//! a *linear* entry: it names a table of its own level, so that the guest reads its page tables
-//! through one window (see [`super::linear`]).
+//! The references of an entry of an L2, L3 or L4: a reference and a type reference to the next table. An entry
+//! may also be *linear*: it names a table of its own level, so that the guest can read its page tables through
+//! one window (see [`super::linear`]).
 
 use super::{Memory, PageType, Progress, Pte, Refused, Types, Work};
 use crate::kit::{DomId, Mfn};
 
 impl<M: Memory> Types<M> {
-    /// Takes what an entry of the table `table` of `level` holds.
+    /// Takes the references of an entry of `table`, which is of level `level`.
     pub(super) fn get_upper(
         &self,
         level: u32,
@@ -30,7 +30,7 @@ impl<M: Memory> Types<M> {
         }
     }
 
-    /// Gives back what a stored entry of the table `table` of `level` holds.
+    /// Drops the references of a stored entry of `table`, which is of level `level`.
     pub(super) fn put_upper(&self, level: u32, table: Mfn, pte: Pte, work: &mut Work) -> Progress {
         if !pte.is_present() || pte.mfn() == table {
             return Progress::Done;
@@ -46,8 +46,8 @@ impl<M: Memory> Types<M> {
         self.put_page_and_type(pte.mfn(), work)
     }
 
-    /// Whether a frame is, or was last, a table of `level`. Whoever holds a type reference of it has
-    /// a lasting answer.
+    /// Whether a frame is, or was last, a table of `level`. The answer is stable only for a caller that holds
+    /// a type reference.
     pub(super) fn is_table(&self, mfn: Mfn, level: u32) -> bool {
         self.0
             .frame(mfn)

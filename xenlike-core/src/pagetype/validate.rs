@@ -1,5 +1,5 @@
-//! Validation of whole tables, and its reverse. Both work on a busy frame and can stop between two
-//! entries; `progress` of the frame says how many of its first entries are validated.
+//! Validation of whole tables, and its reverse. Both work on a busy frame and can stop between two entries. The
+//! frame's `progress` is the number of its first entries that are validated.
 
 use crate::kit::atomic::{AtomicU64, Ordering};
 
@@ -8,17 +8,17 @@ use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
 use crate::mm::layout::{FIRST_SLOT, LAST_SLOT, is_hypervisor_slot};
 
-/// Entries of a table.
+/// The number of entries of a table.
 const ENTRIES: u32 = 512;
 
-/// Whether a guest's entry counts at this place.
+/// Whether the entry at this place is the guest's.
 pub(super) const fn is_guest_entry(level: u32, index: usize) -> bool {
     level != 4 || !is_hypervisor_slot(index)
 }
 
 impl<M: Memory> Types<M> {
-    /// Validates the contents of a busy frame as a table of `level`, from where it stopped. On a
-    /// refusal, the entries before the bad one stay validated: the caller takes them apart.
+    /// Validates the contents of a busy frame as a table of `level`, from where it stopped. On failure, the
+    /// entries before the bad one stay validated, and the caller takes them apart.
     pub(super) fn validate(
         &self,
         mfn: Mfn,
@@ -57,7 +57,7 @@ impl<M: Memory> Types<M> {
         Ok(())
     }
 
-    /// The same for an L1, which is not left half-way.
+    /// Like [`Self::validate`], for an L1, which never stops halfway.
     fn validate_l1(
         &self,
         frame: &Frame,
@@ -85,7 +85,7 @@ impl<M: Memory> Types<M> {
         Ok(())
     }
 
-    /// [`Self::get_l1`] out of the row.
+    /// Like [`Self::get_l1`], out of line.
     #[inline(never)]
     fn get_l1_thoroughly(&self, pte: Pte, owner: DomId) -> Result<Pte, Refused> {
         self.get_l1(pte, owner, owner)
@@ -112,7 +112,7 @@ impl<M: Memory> Types<M> {
         };
         let mut left = frame.progress.load(Ordering::Relaxed);
         if left < ENTRIES && is_guest_entry(level, left as usize) {
-            // The table that stopped half-way when this one did.
+            // A lower table that stopped halfway when this one did.
             if self.undo_child(mfn, level, at(left), work) == Progress::Again {
                 return Progress::Again;
             }
@@ -140,7 +140,7 @@ impl<M: Memory> Types<M> {
         Progress::Done
     }
 
-    /// The same for an L1, which is not left half-way.
+    /// Like [`Self::devalidate`], for an L1, which never stops halfway.
     fn devalidate_l1(&self, frame: &Frame, table: &[AtomicU64; 512]) {
         let validated = frame.progress.swap(0, Ordering::Relaxed) as usize;
         for slot in table.iter().take(validated) {
@@ -148,9 +148,9 @@ impl<M: Memory> Types<M> {
         }
     }
 
-    /// If the table of the next lower level that `pte` names is partial, takes it apart too. Only of
-    /// the next level: the depth is bounded by that. A table of this level which a linear entry names
-    /// never stops half-way together with this one.
+    /// If `pte` names a table of the next lower level that is partial, takes that apart too. Only the next
+    /// level counts, which bounds the depth. A table of the same level, named by a linear entry, never stops
+    /// halfway together with this one.
     fn undo_child(&self, mfn: Mfn, level: u32, pte: Pte, work: &mut Work) -> Progress {
         let child = pte.mfn();
         let Some(frame) = self.0.frame(child).filter(|_| pte.is_present()) else {
@@ -183,9 +183,9 @@ impl<M: Memory> Types<M> {
     }
 }
 
-/// Stores what the core made of an entry. Nobody else can write it: the frame is busy as a table, so
-/// no writable mapping of it exists; but the machine may set bits in a table that is in use through
-/// another one, hence the exchange.
+/// Stores an entry as the core requires it. No guest can write it: the frame is busy as a table, so there is
+/// no writable mapping of it. But the CPU may set bits in a table that is also in use through another table,
+/// hence the exchange.
 #[inline]
 fn store(slot: &AtomicU64, old: Pte, new: Pte) {
     let mut seen = old;

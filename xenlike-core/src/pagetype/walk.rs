@@ -1,5 +1,5 @@
-//! From an address to the entry that maps it, as the machine walks. The tables may change meanwhile:
-//! what comes out is a claim that the caller checks by taking references.
+//! Walks page tables from an address to its entry, like the CPU. The tables may change meanwhile, so the result
+//! is unchecked until the caller takes references.
 
 use crate::kit::atomic::{AtomicU64, Ordering};
 
@@ -8,13 +8,13 @@ use crate::kit::{Mfn, Vaddr};
 use crate::mm::layout;
 
 impl<M: Memory> Types<M> {
-    /// The L1 table and the index in it that map the guest address `va` under the root `root`.
+    /// Returns the L1 table, and the index in it, that map the guest address `va` under the root `root`.
     pub fn l1_of(&self, root: Mfn, va: Vaddr) -> Option<(Mfn, usize)> {
         let seen = self.0.entry(root)?.load();
         self.l1_under(self.0.words_of(root, seen)?, va)
     }
 
-    /// The same under the L4 whose words are `root`.
+    /// Like [`Self::l1_of`], under the L4 whose entries are `root`.
     #[inline]
     fn l1_under(&self, root: &[AtomicU64; 512], va: Vaddr) -> Option<(Mfn, usize)> {
         if !layout::guest_range(va, 1) {
@@ -32,13 +32,13 @@ impl<M: Memory> Types<M> {
         Some((table, va.index(1)))
     }
 
-    /// The L1 entry that maps the guest address `va` under the root `root`, present or not.
+    /// Returns the L1 entry for the guest address `va` under the root `root`, whether it is present or not.
     pub fn lookup(&self, root: Mfn, va: Vaddr) -> Option<Pte> {
         let (table, index) = self.l1_of(root, va)?;
         self.read_entry(table, index)
     }
 
-    /// One entry of a frame that is a table now, or is used by its domain otherwise.
+    /// Reads an entry of a frame that is a table now, or that its domain uses otherwise.
     #[inline]
     pub fn read_entry(&self, table: Mfn, index: usize) -> Option<Pte> {
         let seen = self.0.entry(table)?.load();
@@ -48,7 +48,7 @@ impl<M: Memory> Types<M> {
 }
 
 impl Types<Machine> {
-    /// As [`Types::l1_of`], under the tables of a vCPU.
+    /// Like [`Types::l1_of`], under the root of a vCPU.
     #[inline]
     pub fn l1_of_root(&self, root: &GuestRoot, va: Vaddr) -> Option<(Mfn, usize)> {
         self.l1_under(root.page()?.words(), va)

@@ -1,29 +1,28 @@
-//! What an operation on page tables leaves to do, and how deep taking tables apart may go.
+//! The work that an operation on page tables leaves, and the limit of how deeply tables are taken apart.
 
 use arrayvec::ArrayVec;
 
 use super::{Memory, Progress, Types};
 use crate::kit::Mfn;
 
-/// Tables that an operation left half taken apart. Each vCPU has one; each call that changes page
-/// tables finishes it first ([`Types::finish`]). Losing one loses nothing: the frames are found again
-/// when their domain ends.
+/// Tables that an operation has left partial. Each vCPU has one of these; each call that changes page tables
+/// first completes it ([`Types::finish`]). Nothing is lost if one is dropped, because the frames are found when
+/// their domain is destroyed.
 ///
-/// It also bounds the stack: while a table of one level is taken apart, those of lower levels that
-/// lose their last reference by it are taken apart at once, three deep at most. A table of the same
-/// level (a linear entry named it) is only noted here, since such a table may name another one, and
-/// so on for as long as a guest likes.
+/// It also bounds the stack. While a table of one level is taken apart, tables of lower levels that lose their
+/// last reference are taken apart at once, at most three deep. A table of the same level, named by a linear
+/// entry, is only recorded here. Such a table may name another one, and so on, for as long as a guest likes.
 #[derive(Debug)]
 pub struct Work {
-    /// The topmost table of a tree that is half taken apart: what it names is found through it.
+    /// The topmost table of a tree that is partly taken apart. The tables that it names are found through it.
     top: Option<Mfn>,
-    /// Tables that are on no such path.
+    /// Tables that are in no such tree.
     aside: ArrayVec<Mfn, 4>,
-    /// The level of the table that is being taken apart now; above all levels if none is.
+    /// The level of the table that is being taken apart now; above all levels if there is none.
     level: u32,
 }
 
-/// Above the level of every table.
+/// A number above the level of every table.
 const NO_LEVEL: u32 = 5;
 
 impl Default for Work {
@@ -33,7 +32,7 @@ impl Default for Work {
 }
 
 impl Work {
-    /// Nothing left to do.
+    /// No work is left.
     pub const fn new() -> Self {
         Self {
             top: None,
@@ -42,27 +41,27 @@ impl Work {
         }
     }
 
-    /// Whether nothing is left.
+    /// Whether no work is left.
     pub fn is_empty(&self) -> bool {
         self.top.is_none() & self.aside.is_empty()
     }
 
-    /// Whether a table of `level` may be taken apart now, inside of another one.
+    /// Whether a table of `level` may be taken apart now, within another one.
     pub(super) const fn may_descend_to(&self, level: u32) -> bool {
         level < self.level
     }
 
-    /// Whether another table can be noted that may not be taken apart now.
+    /// Whether there is room for another table that may not be taken apart now.
     pub(super) fn has_room(&self) -> bool {
         !self.aside.is_full()
     }
 
-    /// Notes the topmost table that is half taken apart, in the place of those below it.
+    /// Records the topmost table that is partial, in place of those below it.
     pub(super) fn note(&mut self, mfn: Mfn) {
         self.top = Some(mfn);
     }
 
-    /// Notes a table beside that one. Without room it is left to the end of its domain.
+    /// Records another table. If there is no room, the table is left to the destruction of its domain.
     pub(super) fn note_aside(&mut self, mfn: Mfn) {
         let _ = self.aside.try_push(mfn);
     }
@@ -75,7 +74,7 @@ impl Work {
         result
     }
 
-    /// Takes over what another operation left, beside what this one did.
+    /// Adds the work that another operation has left.
     pub(super) fn and(&mut self, other: Self) {
         for mfn in other.top.into_iter().chain(other.aside) {
             if self.top.is_none() {
@@ -92,8 +91,8 @@ impl Work {
 }
 
 impl<M: Memory> Types<M> {
-    /// Finishes what an earlier operation left. To be called before each operation that may leave
-    /// something.
+    /// Completes the work that an earlier operation has left. Call this before each operation that
+    /// may leave some.
     #[inline]
     pub fn finish(&self, work: &mut Work) -> Progress {
         if work.is_empty() {

@@ -1,4 +1,4 @@
-//! Two CPUs on one entry of a table.
+//! Models of two CPUs that change one entry of a table.
 
 use loom::thread;
 
@@ -6,8 +6,8 @@ use super::machine::{DATA, ME, MORE, RW, TABLE, machine};
 use crate::kit::atomic::model::explore;
 use crate::pagetype::{EntryAt, Keep, Lent, Pte, Update, Work};
 
-/// Two CPUs unmap the same grant mapping from the same place, for two handles: one succeeds. The
-/// other must be refused, or it would end a handle whose own mapping stays.
+/// Two CPUs unmap the same grant mapping at the same place, for two handles. One succeeds. The other must fail,
+/// or it would end a handle whose own mapping stays.
 #[test]
 fn one_unmapping_of_a_grant_wins() {
     explore(3, || {

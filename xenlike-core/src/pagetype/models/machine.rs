@@ -1,4 +1,4 @@
-//! A machine of a few frames and CPUs. Each CPU's TLB holds at most one translation.
+//! A simulated machine of a few frames and CPUs. Each CPU's TLB holds at most one translation.
 
 use std::boxed::Box;
 use std::sync::Arc;
@@ -14,25 +14,25 @@ use crate::pagetype::l1tf::SafeAddresses;
 use crate::pagetype::{DomainPages, IoAccess, Memory, PageType, Pte, Types, Work};
 
 pub(super) const ME: DomId = DomId(1);
-/// A mapping that allows reads, and one that allows writes too.
+/// Flags of a mapping that allows reads, and of one that also allows writes.
 pub(super) const RO: u64 = Pte::PRESENT | Pte::USER;
 pub(super) const RW: u64 = RO | Pte::WRITABLE;
-/// An L1 table of [`ME`] that is pinned.
+/// An L1 table of [`ME`], which is pinned.
 pub(super) const TABLE: Mfn = Mfn(1);
-/// Frames of [`ME`] that nothing maps at first.
+/// Frames of [`ME`] that are not mapped at first.
 pub(super) const DATA: Mfn = Mfn(2);
 pub(super) const MORE: Mfn = Mfn(3);
-/// An L2 table of [`ME`] that is not validated; its first two entries name [`DATA`] and [`MORE`].
+/// An L2 table of [`ME`] that is not validated. Its first two entries name [`DATA`] and [`MORE`].
 pub(super) const UPPER: Mfn = Mfn(4);
 
 const FRAMES: usize = 5;
 const CPUS: usize = 4;
 
-/// What a CPU has cached, and when it last forgot it.
+/// The contents of a CPU's TLB, and when it was last flushed.
 #[derive(Default)]
 struct Cpu {
     flushed: AtomicU64,
-    /// The frame that its TLB lets it write to; 0 for none.
+    /// The frame to which the CPU's cached translation allows writes; 0 if there is none.
     writes_to: AtomicU64,
 }
 
@@ -41,11 +41,11 @@ pub(super) struct Model {
     words: Vec<Box<[AtomicU64; 512]>>,
     pages: Arc<DomainPages>,
     cpus: [Cpu; CPUS],
-    /// How many more questions whether to stop are answered by "yes".
+    /// The number of further calls of `preempt` that return true.
     pub(super) stops: AtomicU32,
 }
 
-/// The machine, with every atomic touched that its CPUs share.
+/// The machine. Touches each shared atomic once before the first thread starts.
 pub(super) fn machine() -> Arc<Types<Model>> {
     let types = Types(Model {
         frames: (0..FRAMES).map(|_| Frame::not_ram()).collect(),
@@ -82,7 +82,7 @@ pub(super) fn machine() -> Arc<Types<Model>> {
 }
 
 impl Types<Model> {
-    /// An entry of a table, as the machine and the hypervisor see it.
+    /// Returns an entry of a table, as the CPUs and the hypervisor see it.
     pub(super) fn slot(&self, table: Mfn, index: usize) -> &AtomicU64 {
         &self.0.words[table.0 as usize][index]
     }
@@ -91,7 +91,7 @@ impl Types<Model> {
         self.0.frames[mfn.0 as usize].load()
     }
 
-    /// A CPU writes through an entry of [`TABLE`], and keeps the translation.
+    /// Lets a CPU write through an entry of [`TABLE`] and cache the translation.
     pub(super) fn write_through(&self, cpu: usize, index: usize) {
         let pte = Pte(self.slot(TABLE, index).load(SeqCst));
         if pte.has(RW) {
@@ -99,7 +99,7 @@ impl Types<Model> {
         }
     }
 
-    /// A CPU flushes its TLB of its own accord.
+    /// Lets a CPU flush its TLB without being asked.
     pub(super) fn flush(&self, cpu: usize) {
         let tick = tlb::flush_begins();
         self.0.cpus[cpu].writes_to.store(0, SeqCst);
@@ -149,7 +149,7 @@ impl Memory for Model {
     fn stamp(&self) -> u32 {
         tlb::now().0
     }
-    /// Flushes for the CPUs that have to. Only for when these stand still.
+    /// Flushes on behalf of the CPUs that have to. They must stand still meanwhile.
     fn flush_stale(&self, _owner: DomId, stamp: u32) {
         let tick = tlb::tick_of(Stamp(stamp));
         for cpu in &self.cpus {

@@ -1,5 +1,5 @@
-//! The frame word, the flush clock and the entries of tables in every interleaving of a few CPUs.
-//! `scripts/test models` runs these; each says what it explores and how far.
+//! Models of the frame word, the flush clock and the entries of tables, which explore the interleavings of a
+//! few CPUs. `scripts/test models` runs them. Each says what it explores.
 
 mod entries;
 mod machine;

@@ -1,4 +1,4 @@
-//! Validation that stops half-way and is taken over by another CPU.
+//! Models of a validation that stops halfway and that another CPU continues.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::kit::atomic::model::explore;
 use crate::mm::frame::State;
 use crate::pagetype::{PageType, Progress, Refused, Types, Work};
 
-/// Takes a reference of the L2 as that, as often as it is told to ask again.
+/// Takes references to the L2 as a table, repeating the call as often as asked.
 fn get(types: &Types<Model>, work: &mut Work) -> Result<(), Refused> {
     loop {
         match types.get_page_and_type(UPPER, ME, PageType::L2, work) {
@@ -25,8 +25,8 @@ fn put(types: &Types<Model>, work: &mut Work) {
     while types.finish(work) == Progress::Again {}
 }
 
-/// Two CPUs take and give back a reference of the same L2; `stops` of the questions whether to stop
-/// are answered by "yes". In the end nothing is held.
+/// Two CPUs take and drop references to the same L2. The first `stops` calls of `preempt` return true. In the
+/// end, no references are held.
 fn take_and_give_back(stops: u32, preemptions: usize) {
     explore(preemptions, move || {
         let types = machine();

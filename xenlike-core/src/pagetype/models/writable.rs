@@ -1,4 +1,4 @@
-//! Writable mappings that come and go, beside a frame's change into a page table.
+//! Models of writable mappings that come and go while a frame becomes a page table.
 
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ fn entry(index: usize, new: Pte) -> Update {
     }
 }
 
-/// A frame is mapped writable once. CPU 0 unmaps it; CPU 1 maps it elsewhere and unmaps that; CPU 2
-/// flushes and writes through whichever entry it finds. Then the frame becomes a page table: no CPU
-/// may be left with a translation to write to it.
+/// A frame is mapped writable once. CPU 0 unmaps it. CPU 1 maps it at another place and unmaps it again. CPU 2
+/// flushes, and writes through whichever entry it finds. Then the frame becomes a page table, and no CPU may
+/// have a translation left by which it can write to it.
 ///
-/// The last reference must not go in one step with a stamp that was taken before: CPU 1 can bring
-/// the frame's word back to what CPU 0 saw.
+/// The last reference must not be dropped in one step with a stamp that was taken before, because CPU 1 can
+/// bring the frame's word back to the value that CPU 0 has seen.
 #[test]
 fn a_page_table_has_no_stale_writable_translation() {
     explore(3, || {
@@ -67,7 +67,7 @@ fn a_page_table_has_no_stale_writable_translation() {
     }
 }
 
-/// One CPU maps a frame writable while another makes it a page table: one of them is refused.
+/// One CPU maps a frame writable while another makes it a page table. One of them must fail.
 #[test]
 fn a_frame_is_writable_or_a_page_table() {
     explore(3, || {

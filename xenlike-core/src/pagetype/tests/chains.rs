@@ -1,4 +1,5 @@
-//! Chains of tables that stopped half-way, each naming the next: how deep taking them apart goes.
+//! Chains of tables that stopped halfway, each of which names the next: tests how much stack it takes to
+//! take them apart.
 
 use std::sync::Arc;
 use std::vec::Vec;
@@ -17,8 +18,8 @@ struct Chain {
 }
 
 impl Chain {
-    /// `length` tables of `level` that are all partial with one entry validated; the entry behind it
-    /// names the next link.
+    /// Makes `length` tables of `level`, all of them partial with one entry validated. The entry after it names
+    /// the next table.
     fn of(level: u32, length: usize) -> Self {
         let types = Fake::new(5);
         let pages = types.0.add_domain(ME.0, 100);
@@ -33,7 +34,7 @@ impl Chain {
             } else {
                 types.set(*link, 1, Pte::new(lower, RW));
             }
-            // A pin that stops half-way, and is never asked for again.
+            // The pin stops halfway, and is never continued.
             let mut work = Work::new();
             assert_eq!(types.pin(*link, level, ME, &mut work), Err(Refused::Again));
             assert!(types.0.state(*link).has(State::PARTIAL));
@@ -46,7 +47,7 @@ impl Chain {
         }
     }
 
-    /// Makes the first link impossible, and pins it: it is taken apart.
+    /// Makes an entry of the first table invalid and pins the table, so that it is taken apart.
     fn pin_first(&self) {
         self.types
             .set(self.links[0], 511, Pte::new(Mfn(0xdead), RW));
@@ -66,7 +67,7 @@ impl Chain {
     }
 }
 
-/// The stack that `act` takes of a chain.
+/// Returns how much stack `act` uses on a chain.
 fn depth(level: u32, length: usize, act: fn(&Chain)) -> usize {
     let chain = Chain::of(level, length);
     chain.types.0.deepest.store(usize::MAX, Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! A guest may make so many references of a frame of its own that nobody else gets one. The frame goes with its
-//! domain all the same.
+//! A guest may take so many references to one of its own frames that no other domain can get one. The frame
+//! must be freed with its domain nevertheless.
 
 use crate::kit::atomic::Ordering;
 
@@ -10,7 +10,7 @@ use crate::pagetype::{Memory, Progress, Pte, Refused, Types, Work};
 
 const ME: DomId = DomId(1);
 
-/// Read-only mappings of a frame, all that there can be, by tables that go after it.
+/// A frame with the maximum number of read-only mappings, whose tables are freed after it.
 struct Crowd(Mfn, u64);
 
 impl Crowd {

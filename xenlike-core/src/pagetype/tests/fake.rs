@@ -1,4 +1,4 @@
-//! A fake machine: frames, their words, domains, and a count of every reference from scratch.
+//! A simulated machine: frames and their contents, domains, and a recount of every reference.
 
 use std::boxed::Box;
 use std::collections::BTreeMap;
@@ -20,11 +20,11 @@ use crate::pagetype::{
     Charge, DomainPages, IoAccess, Memory, NoRoom, PageType, Pte, Refused, Types, Update, Work,
 };
 
-/// Frames of the fake machine. Frame 0 and those from [`FRAMES`] on are not RAM.
+/// The number of frames. Frame 0 and those from this number on are not RAM.
 pub(super) const FRAMES: u64 = 48;
-/// I/O memory that domain 0 may map.
+/// A frame of I/O memory that domain 0 may map.
 pub(super) const IO: Mfn = Mfn(0x1000);
-/// One that it may only read.
+/// A frame of I/O memory that domain 0 may only read.
 pub(super) const IO_TABLE: Mfn = Mfn(0x2000);
 
 pub(super) struct Fake {
@@ -33,15 +33,15 @@ pub(super) struct Fake {
     free: Mutex<Vec<u64>>,
     domains: Mutex<BTreeMap<u16, Arc<DomainPages>>>,
     dice: AtomicU64,
-    /// Out of 256 questions, so many are answered by "stop".
+    /// Of 256 calls of `preempt`, this many return true.
     pub(super) preempt_rate: AtomicU64,
-    /// The lowest address of the stack from which a frame's words were looked at.
+    /// The lowest stack address from which the contents of a frame were accessed.
     pub(super) deepest: AtomicUsize,
     pub(super) clock: AtomicU32,
     pub(super) flushed: AtomicU32,
-    /// How often a mapping of a page of descriptors went.
+    /// How often a mapping of a page of descriptors was removed.
     pub(super) ldt_notices: AtomicU32,
-    /// Set where the fake machine is open to L1 terminal fault; domain 0 is trusted.
+    /// Set if the simulated machine is vulnerable to L1 terminal fault. Domain 0 is trusted.
     pub(super) safe: Mutex<Option<SafeAddresses>>,
 }
 
@@ -99,7 +99,7 @@ impl Fake {
         self.frames[mfn.0 as usize].load()
     }
 
-    /// Takes a free frame, as the allocator does.
+    /// Takes a free frame, like the allocator.
     pub(super) fn take(&self) -> Option<Mfn> {
         let mut free = self.free.lock().unwrap();
         if free.is_empty() {
@@ -163,7 +163,7 @@ impl Memory for Fake {
         self.ldt_notices.fetch_add(1, Ordering::Relaxed);
     }
     fn own_slot(&self, _owner: DomId, slot: usize) -> u64 {
-        // A domain that gets another id keeps its tables.
+        // A domain whose id changes keeps its tables.
         1 << 32 | (slot as u64) << 12
     }
     fn io_access(&self, domain: DomId, mfn: Mfn) -> IoAccess {
@@ -204,7 +204,7 @@ impl Types<Fake> {
         Ok(mfn)
     }
 
-    /// Changes one entry as mmu_update does: of a table that it holds, or of a frame that is none.
+    /// Changes one entry, as mmu_update does: of a table that it holds, or of a frame that is not a table.
     pub(super) fn change(
         &self,
         owner: DomId,
@@ -227,8 +227,8 @@ impl Types<Fake> {
         Pte(self.0.words[mfn.0 as usize][index].load(Ordering::Relaxed))
     }
 
-    /// Counts all references anew and compares; `held` are references of each sort that a test
-    /// holds beside entries, pins and lists. No operation may be under way.
+    /// Counts all references anew and compares. `held` are frames of which the test holds a reference and a
+    /// type reference, besides those of entries, pins and lists. No operation may be under way.
     pub(super) fn audit(&self, held: &[Mfn]) -> Result<(), String> {
         let mut tally = Tally::new(Mfn(FRAMES)).unwrap();
         for mfn in held {
@@ -247,7 +247,7 @@ impl Types<Fake> {
         (1..FRAMES).try_for_each(|n| self.compare_frame(Mfn(n), &mut tally))
     }
 
-    /// Domain 0 maps others' frames by right, others domain 0's by grants.
+    /// Domain 0 may map the frames of others; others may map domain 0's, by grants.
     fn check_lent(&self, entry: Borrowed) -> Result<(), String> {
         let owner = self.0.frames[entry.mfn.0 as usize].owner();
         if [entry.mapper, owner].contains(&DomId(0)) {

@@ -1,10 +1,10 @@
-//! What entries that are not present may hold on a machine that is open to L1 terminal fault.
+//! Tests of entries that are not present, on a machine that is vulnerable to L1 terminal fault.
 
 use super::tree::{ME, Tree, tree};
 use crate::pagetype::l1tf::SafeAddresses;
 use crate::pagetype::{Pte, Refused, Write};
 
-/// An entry that is not present and names a frame, and one with that frame's bits inverted.
+/// An entry that is not present and names a frame, and one with that frame's address bits inverted.
 fn absent() -> (Pte, Pte) {
     (Pte(0x5000 | 1 << 9), Pte(!0x5000 & 0x000f_ffff_ffff_f000))
 }

@@ -1,4 +1,4 @@
-//! Tests of the rules, over a fake memory.
+//! Tests of the rules on a simulated memory.
 
 mod chains;
 mod crowded;

@@ -1,4 +1,4 @@
-//! Whose a frame is: taken away, shared, counted, renamed.
+//! Tests of ownership: frames that are stolen, shared, charged, or whose owner gets another id.
 
 use crate::kit::atomic::Ordering;
 
@@ -61,7 +61,7 @@ fn a_shared_page_stays_until_both_let_go() {
     assert_eq!(t.pages.shared(), 0);
 }
 
-/// An entry for a frame that is shared with all.
+/// An update that maps a frame which is shared with all domains.
 fn of_xen(table: Mfn, frame: Mfn, flags: u64) -> Update {
     Update {
         table,

@@ -1,5 +1,5 @@
-//! Random sequences of everything that a few domains can do, with preemption injected; after each
-//! step every reference is counted from scratch.
+//! Random sequences of all operations of a few domains, with preemption injected. After each step, every
+//! reference is recounted.
 
 use std::sync::Arc;
 use std::vec::Vec;
@@ -13,7 +13,7 @@ use crate::pagetype::{
     DomainPages, EntryAt, Keep, PageType, Progress, Pte, Refused, Types, Update, Work, Write,
 };
 
-/// A domain in a test: what its vCPU and the hypervisor's other rooms would hold for it.
+/// A domain in a test, with the references that its vCPU and other rooms of the hypervisor would hold.
 pub(super) struct Dom {
     pub(super) pages: Arc<DomainPages>,
     pub(super) work: Work,
@@ -51,7 +51,7 @@ fn any_pte(types: &Types<Fake>) -> Pte {
     Pte::new(mfn, flags)
 }
 
-/// One random step of the domain with this id.
+/// Makes one random step of the domain with this id.
 pub(super) fn step(types: &Types<Fake>, id: u16, dom: &mut Dom) {
     let me = DomId(id);
     if types.0.roll(4) != 0 && types.finish(&mut dom.work) == Progress::Again {
@@ -96,7 +96,8 @@ pub(super) fn step(types: &Types<Fake>, id: u16, dom: &mut Dom) {
     }
 }
 
-/// What a guest does to memory that it may write: a whole life of a writable mapping.
+/// A guest's access to memory that it may write: takes a writable reference, writes an entry, and
+/// drops the reference.
 fn write_memory(types: &Types<Fake>, me: DomId, mfn: Mfn, index: usize) {
     if let Some(_writable) = types.get_writable(mfn, me) {
         let mut pte = any_pte(types);
@@ -113,8 +114,8 @@ fn update(types: &Types<Fake>, me: DomId, table: Mfn, index: usize, work: &mut W
     } else {
         Keep::AccessedDirty
     };
-    // Domain 0 maps other domains' frames; the others don't get that far (it is the hypercall's
-    // matter), so they name themselves.
+    // Domain 0 maps frames of other domains. The hypercall prevents other domains from naming a foreign owner,
+    // so they name themselves.
     let page_owner = match types.0.roll(4) {
         0 if me == DomId(0) => DomId(1),
         1 if me == DomId(0) => DomId::IO,
@@ -163,7 +164,7 @@ fn others(types: &Types<Fake>, me: DomId, dom: &mut Dom, mfn: Mfn, index: usize)
         _ => {
             let charge = crate::pagetype::Charge::Counted;
             if types.steal(&dom.pages, mfn, charge).is_ok() {
-                // Its contents go with it to a new owner.
+                // The contents go with the frame to its new owner.
                 if types.assign(&dom.pages, mfn, 0, charge).is_err() {
                     crate::pagetype::Memory::free(&types.0, mfn, 1, Past::NOBODY);
                 }
@@ -172,7 +173,7 @@ fn others(types: &Types<Fake>, me: DomId, dom: &mut Dom, mfn: Mfn, index: usize)
     }
 }
 
-/// Ends a domain, as the hypervisor does.
+/// Destroys a domain in the same order as the hypervisor.
 pub(super) fn destroy(types: &Types<Fake>, dom: &mut Dom) {
     dom.pages.set_dying();
     while let Some(mfn) = dom.held.pop() {
@@ -241,7 +242,7 @@ proptest! {
 
 #[test]
 fn the_dice_do_build_tables() {
-    // The sequences above are worth something only if they get through to whole trees.
+    // The sequences above are meaningful only if some of them succeed in building whole trees.
     let types = Fake::new(7);
     let mut dom = start(&types, 0);
     let mut seen = [0u32; 5];

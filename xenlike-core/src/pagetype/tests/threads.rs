@@ -1,4 +1,4 @@
-//! Several CPUs at once on the same frames, then every reference counted.
+//! Several CPUs work on the same frames at once. Then every reference is recounted.
 
 use std::sync::Mutex;
 use std::vec::Vec;

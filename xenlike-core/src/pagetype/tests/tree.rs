@@ -1,4 +1,4 @@
-//! What the rules are tried on.
+//! The domain on which the rules are tested.
 
 use std::sync::Arc;
 use std::vec::Vec;
@@ -12,11 +12,11 @@ pub(super) const RO: u64 = Pte::PRESENT | Pte::USER;
 pub(super) const RW: u64 = RO | Pte::WRITABLE;
 pub(super) const DATA_VA: Vaddr = Vaddr(0x3000);
 
-/// A domain with a tree of one table a level, and a few pages of data.
+/// A domain with a tree of one table at each level, and a few pages of data.
 pub(super) struct Tree {
     pub(super) types: Types<Fake>,
     pub(super) pages: Arc<DomainPages>,
-    /// By level; 0 is data, mapped read-only at [`DATA_VA`].
+    /// The tables by level. 0 is a page of data, which is mapped read-only at [`DATA_VA`].
     pub(super) table: [Mfn; 5],
     pub(super) spare: Vec<Mfn>,
     pub(super) work: Work,
