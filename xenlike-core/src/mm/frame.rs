@@ -1,8 +1,8 @@
-//! The frame table: what the hypervisor knows of each frame of RAM.
+//! The frame table: what the hypervisor knows about each frame of RAM.
 //!
-//! The state of a frame is one atomic word ([`State`]), so that its kind, type, validity and both of
-//! its counts change together. What the bits mean for domains is `pagetype`'s; here are the layout
-//! and the access.
+//! The state of a frame is one atomic word ([`State`]), so that its kind, type, validity and both counts
+//! change together. `pagetype` defines what the bits mean for domains; this file has their layout and the
+//! access to them.
 #![expect(
     unsafe_code,
     reason = "the frame table is memory that boot maps at a fixed address"
@@ -13,31 +13,31 @@ use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::layout;
 use crate::kit::{DomId, Mfn};
 
-/// Bytes of one entry of the frame table.
+/// The size of an entry of the frame table in bytes.
 pub const FRAME_BYTES: usize = 32;
-/// Frames whose entries fill one 2 MiB piece of the frame table (256 MiB of memory).
+/// The number of frames whose entries fill 2 MiB of the frame table (256 MiB of memory).
 pub const CHUNK_FRAMES: u64 = (2 << 20) / FRAME_BYTES as u64;
 
-/// What one frame is to the hypervisor. 32 bytes; all fields atomic.
+/// The entry of a frame: 32 bytes, and all fields are atomic.
 ///
-/// An all-zero entry is a frame that is not RAM.
+/// An entry of zeros stands for a frame that is not RAM.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Frame {
-    /// Kind, flags, type and counts: see [`State`].
+    /// Kind, flags, type and counts, see [`State`].
     pub state: AtomicU64,
-    /// The owner's id in the low half; the high half is the allocator's (order of a free block).
+    /// The owner's id in the lower half. The upper half is the allocator's: the order of a free block.
     owner: AtomicU32,
-    /// Progress of a page table's validation: entries below this are validated. Of a free frame, whose
-    /// contents it has: see [`super::alloc::Past`].
+    /// For a page table, the number of its first entries that are validated. For a free frame, the user whose
+    /// data it contains, see [`super::alloc::Past`].
     pub progress: AtomicU32,
-    /// Next frame of the list this frame is on; 0 ends it.
+    /// The next frame of the list that contains this frame; 0 at the end.
     pub next: AtomicU32,
-    /// Previous frame of the list this frame is on; 0 at its head.
+    /// The previous frame of the list that contains this frame; 0 at the head.
     pub prev: AtomicU32,
-    /// Time on the flush clock when the frame's last mapping went.
+    /// The time on the flush clock when the frame lost its last mapping.
     pub stamp: AtomicU32,
-    /// Links between page tables of the same level: see `pagetype`.
+    /// Counts of links between page tables of the same level, see `pagetype`.
     pub linear: AtomicU32,
 }
 
@@ -52,99 +52,100 @@ const _: () = assert!(size_of::<Frame>() == FRAME_BYTES);
 /// | 27–52 | type references: while there is one, the frame keeps its type |
 /// | 53–55 | type |
 /// | 56 | validated: what the type promises of the contents has been checked; only with a type reference |
-/// | 57 | partial: validation stopped half-way, and owns one reference of each sort |
-/// | 58 | pinned: the owner holds one reference of each sort by its own wish |
+/// | 57 | partial: validation stopped halfway, and owns one reference of each kind |
+/// | 58 | pinned: the pin, which the owner requested, holds one reference of each kind |
 /// | 59 | allocated: the owner's page list holds one reference |
 /// | 60–61 | kind: not RAM, free, used |
 /// | 62 | dirty: a free frame's old contents are still in it |
-/// | 63 | head: first frame of a free block; of a used one: lent by the hypervisor |
+/// | 63 | head: first frame of a free block; for a frame in use: the hypervisor's, shared with the owner |
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct State(pub u64);
 
-/// Whether a frame is RAM, and in use.
+/// Whether a frame is RAM, and whether it is in use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// Not RAM: device memory, a hole, or firmware's.
+    /// Not RAM: device memory, a hole, or the firmware's.
     NotRam,
-    /// In the allocator's lists.
+    /// On the allocator's lists.
     Free,
     /// In use by the hypervisor or by a domain.
     Used,
 }
 
 impl State {
-    /// One reference.
+    /// One reference, to add to the word or to subtract.
     pub const REF: u64 = 1;
     const REF_MASK: u64 = (1 << 27) - 1;
-    /// One type reference.
+    /// One type reference, to add to the word or to subtract.
     pub const TYPE_REF: u64 = 1 << 27;
     const TYPE_REF_MASK: u64 = ((1 << 26) - 1) << 27;
-    /// Where the type's three bits start.
+    /// The position of the type's three bits.
     pub const TYPE_SHIFT: u32 = 53;
-    /// The type's bits.
+    /// The mask of the type's bits.
     pub const TYPE_MASK: u64 = 7 << 53;
-    /// The type's promise has been checked.
+    /// The contents have been validated for the type.
     pub const VALIDATED: u64 = 1 << 56;
-    /// Validation stopped half-way.
+    /// Validation has stopped halfway.
     pub const PARTIAL: u64 = 1 << 57;
-    /// Pinned by its owner.
+    /// The owner has pinned the frame.
     pub const PINNED: u64 = 1 << 58;
-    /// On its owner's page list.
+    /// The frame is on its owner's page list, which holds a reference.
     pub const ALLOCATED: u64 = 1 << 59;
-    /// Kind: free.
+    /// The kind of a free frame.
     pub const FREE: u64 = 1 << 60;
-    /// Kind: used.
+    /// The kind of a frame in use.
     pub const USED: u64 = 2 << 60;
     const KIND_MASK: u64 = 3 << 60;
-    /// Old contents still in it.
+    /// The free frame still contains old data.
     pub const DIRTY: u64 = 1 << 62;
-    /// First of a free block.
+    /// The free frame is the first of a block.
     pub const HEAD: u64 = 1 << 63;
-    /// Of a frame in use: the hypervisor's own, lent to its owner.
+    /// For a frame in use: it is the hypervisor's, and shared with its owner.
     pub const SHARED: u64 = 1 << 63;
 
-    /// References.
+    /// Returns the number of references.
     pub const fn refs(self) -> u64 {
         self.0 & Self::REF_MASK
     }
-    /// Type references.
+    /// Returns the number of type references.
     pub const fn type_refs(self) -> u64 {
         (self.0 & Self::TYPE_REF_MASK) / Self::TYPE_REF
     }
-    /// The word with counts added, or a flag that is not set: the caller has seen that there is room.
+    /// Returns the word with references added, or with a flag that was clear. The caller has checked that
+    /// there is room.
     pub const fn plus(self, parts: u64) -> u64 {
         self.0.wrapping_add(parts)
     }
-    /// The word with counts taken off that are in it, or a flag that is set.
+    /// Returns the word with references subtracted that it has, or without a flag that was set.
     pub const fn minus(self, parts: u64) -> u64 {
         self.0.wrapping_sub(parts)
     }
-    /// Whether the owner's page list has it, and nobody else.
+    /// Whether the owner's page list holds the only reference.
     pub const fn is_alone(self) -> bool {
         let looked_at =
             Self::REF_MASK | Self::TYPE_REF_MASK | Self::KIND_MASK | Self::ALLOCATED | Self::SHARED;
         self.0 & looked_at == Self::REF | Self::USED | Self::ALLOCATED
     }
-    /// The highest bit of each count. Who asks gets no more when it is set: the other half is for
-    /// references that must not fail.
+    /// The highest bit of each count. Requests fail once it is set; the upper half is for references that
+    /// must not fail.
     const REFS_FULL: u64 = 1 << 26;
     const TYPE_REFS_FULL: u64 = 1 << 52;
 
-    /// Whether another reference fits.
+    /// Whether there is room for another reference.
     pub const fn can_ref(self) -> bool {
         self.0 & Self::REFS_FULL == 0
     }
-    /// Whether another type reference fits.
+    /// Whether there is room for another type reference.
     pub const fn can_type_ref(self) -> bool {
         self.0 & Self::TYPE_REFS_FULL == 0
     }
-    /// Whether it is validated as what its type says, and another reference of each sort fits. Then
-    /// it has some of each: no frame is validated without.
+    /// Whether the frame is validated for its type, and there is room for another reference of each kind. It
+    /// has some of each kind already then, because otherwise it would not be validated.
     pub const fn can_share(self) -> bool {
         let full = Self::REFS_FULL | Self::TYPE_REFS_FULL;
         self.0 & (Self::VALIDATED | full) == Self::VALIDATED
     }
-    /// The type's number.
+    /// Returns the number of the type.
     pub const fn type_bits(self) -> u64 {
         (self.0 & Self::TYPE_MASK) >> Self::TYPE_SHIFT
     }
@@ -152,7 +153,7 @@ impl State {
     pub const fn has(self, flags: u64) -> bool {
         self.0 & flags == flags
     }
-    /// Whether the frame is RAM, and in use.
+    /// Returns the kind of the frame.
     pub const fn kind(self) -> Kind {
         match self.0 & Self::KIND_MASK {
             Self::FREE => Kind::Free,
@@ -187,7 +188,7 @@ impl Default for Frame {
 }
 
 impl Frame {
-    /// The entry of a frame that is not RAM.
+    /// Makes the entry of a frame that is not RAM.
     pub const fn not_ram() -> Self {
         Self {
             state: AtomicU64::new(0),
@@ -200,12 +201,13 @@ impl Frame {
         }
     }
 
-    /// The state word now.
+    /// Returns the present state.
     pub fn load(&self) -> State {
         State(self.state.load(Ordering::Acquire))
     }
 
-    /// Changes the state word from `old` to `new`, or tells what it is instead.
+    /// Changes the state from `old` to `new`, or returns the present state as the error. May fail
+    /// without a cause.
     pub fn change(&self, old: State, new: u64) -> Result<(), State> {
         self.state
             .compare_exchange_weak(old.0, new, Ordering::AcqRel, Ordering::Acquire)
@@ -213,38 +215,39 @@ impl Frame {
             .map_err(State)
     }
 
-    /// The owner. [`DomId::INVALID`]: the hypervisor's own use.
+    /// Returns the owner. [`DomId::INVALID`] stands for the hypervisor itself.
     pub fn owner(&self) -> DomId {
         DomId(self.owner.load(Ordering::Acquire) as u16)
     }
 
-    /// Sets the owner; for whoever holds the frame alone.
+    /// Sets the owner. Only the sole holder of the frame may call this.
     pub fn set_owner(&self, owner: DomId) {
         self.owner.store(u32::from(owner.0), Ordering::Release);
     }
 
-    /// The order of the free block that this frame heads.
+    /// Returns the order of the free block whose first frame this is.
     pub(super) fn order(&self) -> u32 {
         self.owner.load(Ordering::Relaxed) >> 16
     }
 
-    /// Notes the order of the free block that this frame heads.
+    /// Sets the order of the free block whose first frame this is.
     pub(super) fn set_order(&self, order: u32) {
         let free = order << 16 | u32::from(DomId::INVALID.0);
         self.owner.store(free, Ordering::Relaxed);
     }
 }
 
-/// The table of all frames.
+/// Returns the table of all frames.
 #[derive(Debug)]
 pub struct FrameTable {
-    /// One past the last frame that has an entry; all before it have one, RAM or not.
+    /// The number after the last frame with an entry. All frames below it have one, whether they are
+    /// RAM or not.
     end: AtomicU64,
 }
 
 static TABLE: FrameTable = FrameTable::new();
 
-/// The table of all frames.
+/// Returns the table of all frames.
 pub fn frames() -> &'static FrameTable {
     &TABLE
 }
@@ -256,38 +259,37 @@ impl FrameTable {
         }
     }
 
-    /// What is known of `mfn`; nothing if it is not RAM.
+    /// Returns the entry of `mfn`. `None` if it is not RAM.
     #[inline]
     pub fn get(&self, mfn: Mfn) -> Option<&'static Frame> {
         self.raw(mfn).filter(|f| f.load().kind() != Kind::NotRam)
     }
 
-    /// The entry of `mfn`, RAM or not, if the table has one. An entry of what is not RAM never has
-    /// references.
+    /// Returns the entry of `mfn`, RAM or not, if the table has one. The entry of a frame that is not RAM
+    /// never has references.
     #[inline]
     pub fn entry(&self, mfn: Mfn) -> Option<&'static Frame> {
         self.raw(mfn)
     }
 
-    /// The entry of `mfn`, RAM or not, if the table has one.
+    /// Like [`Self::entry`], within `mm`.
     #[inline]
     pub(super) fn raw(&self, mfn: Mfn) -> Option<&'static Frame> {
         (mfn.0 < self.end.load(Ordering::Relaxed)).then(|| entry(mfn))
     }
 
-    /// Notes that the table is mapped, and zeroed, for the frames below `end`. Where none of a chunk's
-    /// frames is RAM, nothing is ever written: the chunk may be mapped read-only. For boot, while one
-    /// CPU runs.
+    /// Records that the table is mapped and zeroed for the frames below `end`. A chunk without any RAM is never
+    /// written, so it may be mapped read-only. For boot, while only one CPU runs.
     ///
     /// # Safety
-    /// It is, and stays so.
+    /// The table is mapped and zeroed as described, and stays so.
     pub unsafe fn set_end(&self, end: Mfn) {
         self.end
             .store(end.0.min(layout::MAX_FRAMES), Ordering::Release);
     }
 }
 
-/// Where the piece of the frame table for the frames `chunk` × [`CHUNK_FRAMES`] and on lives.
+/// Returns the address of the part of the frame table for the frames from `chunk` × [`CHUNK_FRAMES`] on.
 pub const fn chunk_address(chunk: u64) -> u64 {
     layout::FRAME_TABLE + chunk * CHUNK_FRAMES * FRAME_BYTES as u64
 }
@@ -295,14 +297,14 @@ pub const fn chunk_address(chunk: u64) -> u64 {
 #[cfg(target_os = "none")]
 #[inline]
 fn entry(mfn: Mfn) -> &'static Frame {
-    // Cut to 32 bits, the number names no address behind the table's part of the address space, even
-    // where the CPU speculates that it is in range.
+    // Truncated to 32 bits, the number can't reach beyond the table's part of the address space, even if the
+    // CPU speculates that it is in range.
     let number = crate::kit::nospec::cut_to_32(mfn.0);
     let at = (layout::FRAME_TABLE + number * FRAME_BYTES as u64) as *const Frame;
-    // SAFETY: the caller has seen that the table reaches so far; it is not at 0.
+    // SAFETY: the caller has checked that the table reaches this far; it doesn't start at address 0.
     unsafe { core::hint::assert_unchecked(!at.is_null()) };
-    // SAFETY: the caller has seen that the table reaches so far, set after it was mapped and zeroed; all
-    // fields are atomics for which any bytes are valid, and nothing else refers to that memory.
+    // SAFETY: the caller has checked that the table reaches this far, which was set after it was mapped and
+    // zeroed. All fields are atomics for which any bytes are valid, and nothing else refers to this memory.
     unsafe { &*at }
 }
 

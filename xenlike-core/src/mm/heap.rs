@@ -1,8 +1,9 @@
-//! The global allocator: talc over one block from boot, which it keeps, and smaller blocks that
-//! it takes from the frame allocator as it grows and gives back when nothing is left in them.
+//! The global allocator: talc, over one block from boot, which it keeps, and smaller blocks, which it takes
+//! from the frame allocator as it grows and returns when they are empty.
 //!
-//! When an allocation that can't fail does, the core panics. So whoever allocates on a guest's word
-//! asks [`can_grow`] first and can fail, and what a domain may have is bounded (docs/SECURITY.md lists
+//! If an allocation that can't report failure fails, the core panics. Therefore code that allocates on behalf
+//! of a guest asks [`can_grow`] first and can fail; what a domain may allocate is bounded (docs/SECURITY.md
+//! lists the bounds); and memory for domains is given out only above [`frames_to_leave`].
 //! the bounds); and memory for domains is given out only above [`frames_to_leave`].
 #![cfg_attr(
     target_os = "none",
@@ -11,15 +12,15 @@
 
 use super::alloc;
 
-/// Bytes that the heap can surely still grow by.
+/// Returns the number of bytes by which the heap can still grow.
 pub fn headroom() -> u64 {
     alloc::free_frames().saturating_mul(4096)
 }
 
-/// What must be left for the hypervisor after any allocation that a guest asks for, in bytes.
+/// The bytes that must remain for the hypervisor after any allocation on behalf of a guest.
 pub const RESERVE: u64 = 4 << 20;
 
-/// Whether `bytes` more may be allocated on a guest's word.
+/// Whether `bytes` more may be allocated on behalf of a guest.
 pub fn can_grow(bytes: u64) -> bool {
     if cfg!(loom) {
         return true; // a model has no machine memory
@@ -35,7 +36,7 @@ pub fn can_grow(bytes: u64) -> bool {
     bytes.checked_add(RESERVE).is_some_and(|b| b <= headroom())
 }
 
-/// How many frames an allocation for a domain leaves free: [`RESERVE`].
+/// Returns the number of frames that an allocation for a domain must leave free: [`RESERVE`].
 pub fn frames_to_leave() -> u64 {
     #[cfg(test)]
     if short::is_pretended() {
@@ -44,8 +45,8 @@ pub fn frames_to_leave() -> u64 {
     RESERVE / 4096
 }
 
-/// Blocks for the heap when the allocator has none large enough, because guests hold its frames in
-/// pieces. They serve the few allocations that can't fail: one on a guest's word is refused while a
+/// Standby blocks, for when the allocator has no block that is large enough, because guests hold its frames in
+/// pieces. They serve the few allocations that can't fail. Allocations on behalf of a guest are refused while a
 /// block is missing.
 #[cfg(any(target_os = "none", test))]
 mod standby {
@@ -53,13 +54,13 @@ mod standby {
     use crate::kit::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Relaxed};
     use crate::mm::alloc::{Past, Where, alloc_order_for, free};
 
-    /// Order of a block: all that is allocated without a check between two checks fits in one.
+    /// The order of a block. Everything that is allocated without a check between two checks fits into one.
     pub const ORDER: u32 = 6;
 
-    /// The first frame of each block; 0: it was used.
+    /// The first frame of each block; 0 if the block was used.
     static KEPT: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-    /// Whether no block is missing, after those that were used have been replaced.
+    /// Replaces the blocks that were used. Returns whether all blocks are there.
     pub fn is_complete() -> bool {
         let there = |kept: &AtomicU64| kept.load(Relaxed) != 0;
         KEPT.iter().all(|kept| there(kept) || replace(kept))
@@ -76,7 +77,7 @@ mod standby {
         true
     }
 
-    /// A block, if one is left.
+    /// Takes a block, if one is left.
     pub fn take() -> Option<Mfn> {
         let taken = KEPT.iter().map(|kept| kept.swap(0, AcqRel));
         taken.map(Mfn).find(|block| block.0 != 0)
@@ -94,7 +95,7 @@ mod standby {
     }
 }
 
-/// For tests: a machine whose memory has run out, as far as the calling thread sees.
+/// For tests: makes the calling thread believe that memory is short.
 #[cfg(test)]
 pub mod short {
     use core::cell::Cell;
@@ -107,7 +108,7 @@ pub mod short {
         PRETENDED.get()
     }
 
-    /// What `act` comes to on such a machine.
+    /// Calls `act` while memory is short for this thread.
     pub fn of_memory<R>(act: impl FnOnce() -> R) -> R {
         PRETENDED.set(true);
         let result = act();
@@ -134,32 +135,32 @@ mod global {
     use crate::mm::alloc::{Past, Where, alloc_order_for, free_run};
     use crate::mm::{directmap, frames};
 
-    /// Order of the blocks that the heap grows by: small, because the last use may end at any time, and the
-    /// next one begin.
+    /// The order of the blocks by which the heap grows. They are small, because the last allocation in a block
+    /// may be freed at any time, and the next one made soon after.
     const GROW_ORDER: u32 = 6;
 
-    /// The heap's lock, fair and waited for as all locks of the core are. It comes before
+    /// The heap's lock, which is fair like all of the core's locks and waits like them. It comes before
     /// [`crate::kit::Rank::Frames`] and may be taken under any other lock.
     type Tickets = spin::mutex::TicketMutex<(), WaitStep>;
 
     #[global_allocator]
     static HEAP: TalcLock<Tickets, Frames> = TalcLock::new(Frames);
 
-    /// Gives the heap the memory that it begins with, and has for ever.
+    /// Gives the heap its first memory, which it keeps.
     ///
     /// # Safety
-    /// The `bytes` at `first` lie in the direct map, and nothing else ever uses them.
+    /// The `bytes` at `first` are in the direct map, and nothing else ever uses them.
     pub unsafe fn start(first: *mut u8, bytes: usize) {
-        // SAFETY: the caller's promise.
+        // SAFETY: by the caller's promise.
         let _ = unsafe { HEAP.lock().claim(first, bytes) };
     }
 
-    /// Memory for the heap: from the frame allocator.
+    /// The frame allocator as the heap's source of memory.
     #[derive(Debug)]
     struct Frames;
 
-    // SAFETY: both allocate from and free to the frame allocator, which does not use the heap; only a
-    // block in which nothing is allocated any more is given back.
+    // SAFETY: both functions use the frame allocator, which doesn't use the heap. Only a block without
+    // allocations is returned.
     unsafe impl Source for Frames {
         const TRACK_HEAP_END: bool = true;
 
@@ -172,16 +173,16 @@ mod global {
             let (first, order) = block(needed).ok_or(())?;
             for n in 0..1u64 << order {
                 if let Some(frame) = frames().get(first.add(n)) {
-                    // From now on nobody may see these bytes as a shared page.
+                    // From now on, the bytes can't be accessed as a shared page.
                     frame.set_owner(DomId::IDLE);
                 }
             }
-            // SAFETY: the block is the hypervisor's own and has no other use until `resize` frees it.
+            // SAFETY: the block is the hypervisor's own, and has no other use until `resize` frees it.
             let claimed = unsafe { talc.claim(directmap::ptr(first), 4096usize << order) };
             claimed.map(|_| ()).ok_or(())
         }
 
-        /// The heap's end becomes free down to `chunk_base`: a block that is empty goes back.
+        /// Called when the heap's end is free from `chunk_base` on: returns a block that has become empty.
         unsafe fn resize(
             &mut self,
             chunk_base: *mut u8,
@@ -201,7 +202,8 @@ mod global {
 
     fn block(needed: u32) -> Option<(Mfn, u32)> {
         let large = needed.max(GROW_ORDER);
-        // A block that goes back and forth, as its last use ends and the next begins, is not scrubbed each time.
+        // The data in such a block is the heap's own, so a block that is freed and allocated again repeatedly
+        // is not scrubbed each time.
         let get = |order| Some((alloc_order_for(order, Where::ANY, Past::HEAP)?, order));
         let found = get(large).or_else(|| get(needed));
         if found.is_none() && needed <= standby::ORDER {

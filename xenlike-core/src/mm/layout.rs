@@ -1,10 +1,10 @@
-//! The hypervisor's address map: L4 slots 256 to 271, the same in every address space except slot
-//! 260, which is the running domain's own. The public ABI fixes the outer bounds (arch-x86_64 xen.h:
-//! HYPERVISOR_VIRT_START, HYPERVISOR_VIRT_END).
+//! The hypervisor's address map: L4 slots 256 to 271. They are the same in every address space, except
+//! slot 260, which belongs to the running domain. The public ABI fixes the outer bounds (arch-x86_64
+//! xen.h: HYPERVISOR_VIRT_START, HYPERVISOR_VIRT_END).
 
 use crate::kit::{Mfn, Once, Vaddr};
 
-/// Bytes that one L4 slot spans.
+/// The number of bytes that an L4 slot spans.
 pub const SLOT_BYTES: u64 = 1 << 39;
 
 /// The first L4 slot that is the hypervisor's.
@@ -12,67 +12,67 @@ pub const FIRST_SLOT: usize = 256;
 /// The last L4 slot that is the hypervisor's.
 pub const LAST_SLOT: usize = 271;
 
-/// First address of an L4 slot of the upper half.
+/// Returns the first address of an L4 slot in the upper half.
 const fn slot(n: usize) -> u64 {
     0xffff_0000_0000_0000 | (n as u64 * SLOT_BYTES)
 }
 
-/// First address that is the hypervisor's (HYPERVISOR_VIRT_START).
+/// The first address of the hypervisor (HYPERVISOR_VIRT_START).
 pub const HYPERVISOR_START: u64 = slot(FIRST_SLOT);
-/// First address above it that is a guest's again (HYPERVISOR_VIRT_END).
+/// The first address above the hypervisor, which is a guest's again (HYPERVISOR_VIRT_END).
 pub const HYPERVISOR_END: u64 = slot(LAST_SLOT + 1);
 
-/// The machine-to-physical table, 8 bytes a frame, readable by guests (MACH2PHYS_VIRT_START).
+/// The machine-to-physical table, 8 bytes for each frame, which guests can read (MACH2PHYS_VIRT_START).
 pub const M2P: u64 = slot(256);
-/// Its end as guests are told it (MACH2PHYS_VIRT_END).
+/// The end of the table, as guests know it (MACH2PHYS_VIRT_END).
 pub const M2P_END: u64 = M2P + (256 << 30);
 
-/// Device mappings and the per-CPU stack blocks.
+/// The mappings of device registers, and the per-CPU stack blocks.
 pub const DEVICES: u64 = slot(257);
 
-/// L4 slot of the area that belongs to the running domain.
+/// The L4 slot of the running domain's area.
 pub const PERDOMAIN_SLOT: usize = 260;
-/// First address of the running domain's area: GDT and LDT windows.
+/// The first address of the running domain's area: GDT and LDT windows.
 pub const PERDOMAIN: u64 = slot(PERDOMAIN_SLOT);
-/// Bytes of the window of one vCPU: 16 pages of GDT, then 16 pages of LDT.
+/// The size of a vCPU's window: 16 pages of GDT, then 16 pages of LDT.
 pub const WINDOW_BYTES: u64 = 32 << 12;
-/// Offset of the LDT in a vCPU's window.
+/// The offset of the LDT in a vCPU's window.
 pub const LDT_OFFSET: u64 = 16 << 12;
 
-/// The hypervisor's image.
+/// The address of the hypervisor's image.
 pub const IMAGE: u64 = 0xffff_82d0_4000_0000;
-/// The frame table, [`super::frame::FRAME_BYTES`] a frame.
+/// The frame table, [`super::frame::FRAME_BYTES`] bytes for each frame.
 pub const FRAME_TABLE: u64 = 0xffff_82e0_0000_0000;
-/// Its end.
+/// The end of the frame table.
 pub const FRAME_TABLE_END: u64 = slot(262);
 
 /// The direct map of all RAM.
 pub const DIRECT_MAP: u64 = slot(262);
-/// Its end: 5 TiB of addresses can be named.
+/// The end of the direct map, which has room for 5 TiB of RAM.
 pub const DIRECT_MAP_END: u64 = HYPERVISOR_END;
 
-/// The most frames the core can manage.
+/// The maximum number of frames that the core can manage.
 pub const MAX_FRAMES: u64 = (DIRECT_MAP_END - DIRECT_MAP) >> 12;
 
-/// The master L4: its slots 256 to 271 go into every L4 that a guest makes.
+/// The master L4. Its slots 256 to 271 are copied into every L4 that a guest makes.
 pub static MASTER: Once<Mfn> = Once::new();
 
-/// First address of the GDT window of vCPU number `vcpu`.
+/// Returns the first address of the GDT window of vCPU `vcpu`.
 pub const fn gdt_window(vcpu: u32) -> Vaddr {
     Vaddr(PERDOMAIN + vcpu as u64 * WINDOW_BYTES)
 }
 
-/// First address of the LDT window of vCPU number `vcpu`.
+/// Returns the first address of the LDT window of vCPU `vcpu`.
 pub const fn ldt_window(vcpu: u32) -> Vaddr {
     Vaddr(PERDOMAIN + vcpu as u64 * WINDOW_BYTES + LDT_OFFSET)
 }
 
-/// Whether an L4 slot is the hypervisor's.
+/// Whether an L4 slot belongs to the hypervisor.
 pub const fn is_hypervisor_slot(index: usize) -> bool {
     index >= FIRST_SLOT && index <= LAST_SLOT
 }
 
-/// Whether `bytes` at `va` are all a guest's: canonical, and outside the hypervisor's slots.
+/// Whether all of the `bytes` bytes at `va` are a guest's: canonical, and outside the hypervisor's slots.
 #[inline]
 pub const fn guest_range(va: Vaddr, bytes: u64) -> bool {
     let Some(end) = va.0.checked_add(bytes) else {
@@ -81,16 +81,17 @@ pub const fn guest_range(va: Vaddr, bytes: u64) -> bool {
     end <= 1 << 47 || va.0 >= HYPERVISOR_END
 }
 
-/// Where nothing is mapped, ever: the first address of the hole between the halves of the address
-/// space. A CPU that ignores the upper bits while it speculates finds the start of the M2P there,
-/// which guests may read anyway (AMD: transient execution of non-canonical accesses).
+/// An address at which nothing is ever mapped: the first one of the hole between the two halves of the address
+/// space. A CPU that ignores the upper bits while it speculates accesses the start of the M2P instead, which
+/// guests may read anyway (AMD: transient execution of non-canonical accesses).
 pub const NOWHERE: Vaddr = Vaddr(1 << 47);
 
-/// `va` if what begins there is a guest's, else [`NOWHERE`]: for a run of a few words. Behind the lower
-/// half is a hole that faults, and behind the last address comes the first one, so such a run can't
-/// reach the hypervisor's slots. Whoever uses the address lands by the exception table if it was none.
+/// Returns `va` if it is a guest's address, and otherwise [`NOWHERE`]. For an access to a few words from there
+/// on. Such an access can't reach the hypervisor's slots: after the lower half comes the hole, where it faults,
+/// and after the last address comes the first one. The caller's access must have an entry in the exception
+/// table, for addresses that were not a guest's.
 ///
-/// There is no branch in it, so no speculation passes it by (Spectre v1).
+/// There is no branch here that speculation could bypass (Spectre v1).
 #[inline(always)] // six instructions
 #[cfg_attr(
     target_os = "none",
@@ -100,7 +101,7 @@ pub const NOWHERE: Vaddr = Vaddr(1 << 47);
     )
 )]
 pub fn guest_or_nowhere(va: Vaddr) -> Vaddr {
-    // As signed numbers, guests' addresses are one range around 0; in these units its borders are small.
+    // As signed numbers, the addresses of guests are one range around 0. In this unit, the bounds are small.
     const UNIT: u32 = 43;
     const BEFORE: i64 = -(HYPERVISOR_END as i64 >> UNIT);
     const UNITS: i64 = BEFORE + (1 << (47 - UNIT));
@@ -146,7 +147,7 @@ const _: () = {
     assert!(DIRECT_MAP == 0xffff_8300_0000_0000);
     assert!(M2P + MAX_FRAMES * 8 <= M2P_END);
     assert!(IMAGE >= slot(261) && FRAME_TABLE > IMAGE);
-    // What a frame's number, cut to 32 bits, can reach of the frame table.
+    // The part of the frame table that a frame number of 32 bits can reach.
     assert!(FRAME_TABLE + (super::frame::FRAME_BYTES as u64) * (1 << 32) <= FRAME_TABLE_END);
     assert!(MAX_FRAMES <= 1 << 32);
     assert!(FRAME_TABLE + MAX_FRAMES * super::frame::FRAME_BYTES as u64 <= FRAME_TABLE_END);

@@ -1,4 +1,4 @@
-//! The free lists, walked anew: for the audit of test builds.
+//! Walks the free lists, for the audit of test builds.
 
 use alloc::format;
 use alloc::string::String;
@@ -7,20 +7,22 @@ use super::{BUDDIES, Buddies, DIRTY, FREE, MAX_ORDER, ORDERS, Ordering, ZONES, l
 use crate::kit::Mfn;
 use crate::mm::frame::{Kind, State};
 
-/// What was found at a frame. Told after the lock is let go: the sentence takes memory itself.
+/// A fault and the frame where it was found. Formatted only after the lock is released, because
+/// formatting allocates memory.
 type Fault = (&'static str, Mfn);
 
-/// Frames met on the lists.
+/// The frames that were found on the lists.
 #[derive(Default)]
 struct Met {
     free: u64,
     dirty: u64,
 }
 
-/// Walks all lists; each free frame is told to `met`, once for each block it is in. Gives their number.
+/// Walks all lists. Calls `met` with each free frame, once for each block that contains it. Returns the
+/// number of frames.
 ///
 /// # Errors
-/// A list is broken, or the counts are wrong.
+/// If a list is broken, or if the counts are wrong.
 pub fn check(met: &mut dyn FnMut(Mfn)) -> Result<u64, String> {
     let walked = BUDDIES.lock().walk(met);
     let found = walked
@@ -87,7 +89,7 @@ fn walk_list(
     Ok(())
 }
 
-/// All frames of a block are free, and none but its first the head of one.
+/// Checks that all frames of a block are free, and that only the first one is the head of a block.
 fn block(
     first: Mfn,
     order: u32,

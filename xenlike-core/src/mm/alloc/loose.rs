@@ -1,6 +1,6 @@
-//! Loose frames: a few that were freed one by one are not joined with their buddies, and are the
-//! first to be given out again. So who takes and gives single frames in turn has no block parted and
-//! joined each time, whatever the state of the lists.
+//! Loose frames: a few frames that were freed one by one. They are not joined with their buddies, and are the
+//! first to be given out again. So alternating allocations and frees of single frames don't split and join a
+//! block each time, whatever the state of the lists.
 
 use crate::kit::atomic::Ordering;
 
@@ -8,10 +8,10 @@ use super::{linked, zone_of};
 use crate::kit::Mfn;
 use crate::mm::frame::Frame;
 
-/// So many at most.
+/// The maximum number of loose frames.
 const MOST: u32 = 64;
 
-/// A list of free frames that are no blocks. It links them by [`Frame::next`] alone.
+/// A list of free frames that are not blocks, linked by [`Frame::next`] only.
 pub(super) struct Loose {
     head: u32,
     count: u32,
@@ -22,13 +22,13 @@ impl Loose {
         Self { head: 0, count: 0 }
     }
 
-    /// The frame that is given out next.
+    /// Returns the head of the list. For the audit.
     #[cfg(feature = "audit")]
     pub const fn head(&self) -> u32 {
         self.head
     }
 
-    /// Takes in a free frame, if there is room.
+    /// Adds a free frame, if there is room.
     pub fn keep(&mut self, mfn: Mfn, frame: &Frame) -> bool {
         if self.count >= MOST {
             return false;
@@ -38,7 +38,7 @@ impl Loose {
         true
     }
 
-    /// Gives out the last one taken in, if its zone is not above `top_zone`.
+    /// Removes the frame that was added last, if its zone is not above `top_zone`.
     pub fn take(&mut self, top_zone: usize) -> Option<(Mfn, &'static Frame)> {
         let mfn = Mfn(u64::from(self.head));
         let frame = linked(self.head).filter(|_| zone_of(mfn) <= top_zone)?;

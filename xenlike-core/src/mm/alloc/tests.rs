@@ -1,5 +1,5 @@
-//! The allocator over the fake machine's memory. Other tests of this process allocate meanwhile, so
-//! these look only at blocks of their own.
+//! Tests of the allocator on the simulated machine's memory. Other tests in this process allocate at the same
+//! time, so these check only blocks of their own.
 
 use std::vec::Vec;
 
@@ -29,7 +29,7 @@ fn blocks_are_aligned_zeroed_and_not_shared() {
     }
 }
 
-/// What is in a frame that had `past`'s word in it when it was freed, for who gets it next.
+/// Returns what user `next` finds in a frame that contained data of user `past` when it was freed.
 fn left_for(next: Past, past: Past) -> u64 {
     // Another test may get the frame first.
     for _ in 0..10_000 {
@@ -82,14 +82,14 @@ fn a_whole_block_comes_back() {
         let block = Mfn(first.0 >> order << order);
         order >= 4 && BUDDIES.lock().is_free_block(block, order)
     });
-    // Unless another test has taken a part of it meanwhile, it is one block again.
+    // It is one block again, unless another test has taken a part of it meanwhile.
     let taken = (0..16).any(|n| frames().raw(first.add(n)).unwrap().load().kind() == Kind::Used);
     assert!(head || taken);
 }
 
 #[test]
 fn a_frame_freed_last_is_given_out_first_and_joins_its_block_when_that_is_needed() {
-    // A private set of lists over a block that is this test's own; its neighbour is in use.
+    // Separate lists for a block that belongs to this test. The block's buddy is in use.
     let first = alloc_order(5, Where::ANY).unwrap();
     let mut buddies = Buddies::new();
     for n in 0..16 {
@@ -102,7 +102,7 @@ fn a_frame_freed_last_is_given_out_first_and_joins_its_block_when_that_is_needed
     assert_eq!(buddies.take_any(0, Where::bits(13)), None);
     assert_eq!(buddies.take_any(3, Where::ANY), Some(first));
     assert_eq!(buddies.take_any(3, Where::ANY), None);
-    // What is left of the other half: 4, 2, 1.
+    // The rest of the other half: orders 4, 2, 1.
     assert_eq!(buddies.filled[zone_of(first)], 0b111);
     for _ in 0..7 {
         assert!(buddies.take_any(0, Where::ANY).is_some());
@@ -154,13 +154,13 @@ fn idle_scrubbing_scrubs() {
     BUDDIES.lock().scrub_at = mfn.0;
     scrub_some();
     let frame = frames().get(mfn).unwrap();
-    // Another test may have taken the frame: then it was scrubbed too.
+    // Another test may have taken the frame; then the frame was scrubbed too.
     assert!(!frame.load().has(State::DIRTY) || frame.load().kind() == Kind::Used);
 }
 
 #[test]
 fn an_isolated_frame_comes_back_to_a_whole_block() {
-    // A private set of lists over a block that is this test's own; its neighbour is in use.
+    // Separate lists for a block that belongs to this test. The block's buddy is in use.
     let first = alloc_order(7, Where::ANY).unwrap();
     let mut buddies = Buddies::new();
     for n in 0..64 {
@@ -179,10 +179,10 @@ fn an_isolated_frame_comes_back_to_a_whole_block() {
     free(first, 7);
 }
 
-/// Order of the block that the property test works in; its buddy is in use.
+/// The order of the block that the property test uses. Its buddy is in use.
 const FIELD: u32 = 8;
 
-/// Every block on the lists, from the lists themselves; their links and bits must agree.
+/// Returns every block on the lists, by walking them. Their links and bits must be consistent.
 fn listed(buddies: &Buddies) -> Vec<(Mfn, u32)> {
     let mut found = Vec::new();
     for zone in 0..ZONES {
@@ -202,8 +202,8 @@ fn listed(buddies: &Buddies) -> Vec<(Mfn, u32)> {
     found
 }
 
-/// What is on the lists and what is held fill the field and overlap nowhere; no two free halves of
-/// one block lie apart.
+/// Checks that the blocks on the lists and the blocks in `held` cover the field without overlapping, and that
+/// two free halves of a block are never separate.
 fn audit(buddies: &Buddies, held: &[(Mfn, u32)], field: Mfn) {
     let free = listed(buddies);
     let mut owners = [0; 1 << FIELD];

@@ -1,6 +1,6 @@
-//! When each frame last lost a mapping of each sort, and whose it was then: noted by test builds beside
-//! the stamps of the frame table, and at each mapping that goes, not only the last. So the audit can tell
-//! whether some CPU may still hold a translation that the frame's present use forbids.
+//! When each frame last lost a mapping of each kind, and to which domain it belonged then. Test builds record
+//! this at every mapping that goes, not only the last one, besides the stamps in the frame table. So the audit
+//! can check whether a CPU may still hold a translation that the frame's present use forbids.
 
 use crate::kit::atomic::{AtomicU64, Ordering};
 use alloc::boxed::Box;
@@ -11,28 +11,29 @@ use crate::kit::{CpuId, DomId, Mfn, Once};
 use crate::mm::Frame;
 use crate::mm::alloc::Past;
 
-/// What an entry that went had been.
+/// The kind of an entry that has gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sort {
     /// An L1 entry that allowed writes.
     Writable = 0,
-    /// Another L1 entry.
+    /// An L1 entry that did not allow writes.
     ReadOnly = 1,
-    /// An entry that led to the frame as a page table.
+    /// An entry that named the frame as a page table.
     Table = 2,
 }
 
 impl Sort {
-    /// All of them.
+    /// All kinds of entries.
     pub const ALL: [Self; 3] = [Self::Writable, Self::ReadOnly, Self::Table];
 }
 
-/// Of each frame and sort: a stamp below, the owner plus one above; 0 until a mapping goes.
+/// For each frame and kind: the stamp in the lower half, the owner's id plus one in the upper half; 0 until
+/// a mapping goes.
 type Notes = Box<[[AtomicU64; 3]]>;
 
 static NOTES: Once<Option<Notes>> = Once::new();
 
-/// Makes room for the notes of frames below `end`, once; without memory none is taken.
+/// Allocates room for the frames below `end`. Called once. Without memory, nothing is recorded.
 pub fn init(end: Mfn) {
     NOTES.call_once(|| {
         let mut notes = Vec::new();
@@ -47,25 +48,25 @@ fn note_of(mfn: Mfn, sort: Sort) -> Option<&'static AtomicU64> {
     notes.get(usize::try_from(mfn.0).ok()?)?.get(sort as usize)
 }
 
-/// An entry of this sort has gone; its reference of the frame has not yet. So whoever finds the frame
-/// without references finds this.
+/// Records that an entry of this kind has gone, before its reference to the frame is dropped. So a CPU that
+/// finds the frame without references finds this record.
 pub fn note(mfn: Mfn, frame: &Frame, sort: Sort) {
     let Some(note) = note_of(mfn, sort) else {
         return;
     };
-    // The boot domain's frames may become domain 0's in its stead.
+    // The boot domain's frames may become domain 0's, so both have the same number here.
     let owner = match frame.owner() {
         DomId::BOOT => DomId::DOM0,
         owner => owner,
     };
     let new = (u64::from(owner.0) + 1) << 32 | u64::from(tlb::now().0);
-    // Another CPU may have noted a later moment already.
+    // Another CPU may have recorded a later time already.
     let newer = |old: u64| (old >> 32 != new >> 32 || old < new).then_some(new);
     let _ = note.fetch_update(Ordering::SeqCst, Ordering::SeqCst, newer);
 }
 
-/// Whose the frame was when its last mapping of this sort went, and a CPU that may still use that.
-/// `past` tells by which number CPUs know a domain.
+/// Returns the domain that owned the frame when its last mapping of this kind went, and a CPU that may still
+/// use that mapping. `past` returns the number by which CPUs know a domain.
 pub fn stale_on(mfn: Mfn, sort: Sort, past: impl Fn(DomId) -> Past) -> Option<(DomId, CpuId)> {
     let note = note_of(mfn, sort)?.load(Ordering::SeqCst);
     let owner = (note >> 32).checked_sub(1)?;
