@@ -36,7 +36,7 @@ pub fn calm() -> io::Result<()> {
     if !is_init() {
         return Ok(());
     }
-    for _ in 0..LONGEST.as_secs() {
+    for _ in 0..MAX_WAIT.as_secs() {
         let before = idle()?;
         thread::sleep(Duration::from_secs(1));
         if idle()? - before > NEARLY_ALL {
@@ -47,7 +47,7 @@ pub fn calm() -> io::Result<()> {
 }
 
 /// Maximum time until Linux must be idle.
-const LONGEST: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 /// Fraction of a second that counts as idle.
 const NEARLY_ALL: f64 = 0.95;
 

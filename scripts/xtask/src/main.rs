@@ -36,7 +36,7 @@ enum Task {
     Build(build::Options),
     /// Build, then boot in QEMU with the embedded control domain's shell on this terminal
     Run(run::Options),
-    /// Run the tests: `host`, `qemu [FILTER]`, or all
+    /// Run all tests, or a part of them
     Test(test::Options),
     /// Measure, side by side with Debian's Xen
     Bench(bench::Options),

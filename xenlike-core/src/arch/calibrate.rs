@@ -85,9 +85,9 @@ impl Reference {
     }
     /// Whether it can be the source of system time: it wraps no more often than every 4 s, and it moves.
     pub fn can_run(&self) -> bool {
-        const LEAST_S: u64 = 4;
+        const MIN_S: u64 = 4;
         const LOOKS: u32 = 100_000;
-        if u64::from(self.mask()) / self.hz() < LEAST_S {
+        if u64::from(self.mask()) / self.hz() < MIN_S {
             return false;
         }
         self.start();

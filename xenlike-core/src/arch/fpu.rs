@@ -26,12 +26,12 @@ pub use super::xstate::LEGACY_BYTES;
 #[cfg(not(test))]
 const AT_FIRST: Shape = Shape::LEGACY;
 #[cfg(not(test))]
-const AREA_AT_FIRST: u32 = xstate::LEAST_BYTES as u32;
+const AREA_AT_FIRST: u32 = xstate::MIN_BYTES as u32;
 /// Host tests pretend that the machine has AVX.
 #[cfg(test)]
 const AT_FIRST: Shape = Shape::PRETENDED;
 #[cfg(test)]
-const AREA_AT_FIRST: u32 = xstate::LEAST_BYTES as u32 + 256;
+const AREA_AT_FIRST: u32 = xstate::MIN_BYTES as u32 + 256;
 
 /// All components that the machine has and that guests may use; 0 without XSAVE.
 static HOST_XCR0: AtomicU64 = AtomicU64::new(AT_FIRST.components);

@@ -11,7 +11,7 @@ use {
 /// The time that ring 0 runs between two moments with interrupts enabled: half of the intended bound, because the work
 /// between two checks is added to it.
 #[cfg(target_os = "none")]
-const LONGEST_NS: u64 = 100_000;
+const MAX_STEP_NS: u64 = 100_000;
 
 #[cfg(target_os = "none")]
 #[inline]
@@ -19,7 +19,7 @@ pub(super) fn is_time_up(now: u64) -> bool {
     static SINCE: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(0) }; MAX_CPUS]);
     let clock = SINCE.of(percpu::this_cpu());
     let since = clock.load(Ordering::Relaxed);
-    let longest = time::ticks_of_ns(LONGEST_NS);
+    let longest = time::ticks_of_ns(MAX_STEP_NS);
     if now.wrapping_sub(since) < longest {
         return false;
     }

@@ -6,7 +6,7 @@ pub const LEGACY_BYTES: usize = 512;
 /// The size in bytes of the XSAVE header behind it.
 const HEADER_BYTES: usize = 64;
 /// The size in bytes of the smallest area.
-pub const LEAST_BYTES: usize = LEGACY_BYTES + HEADER_BYTES;
+pub const MIN_BYTES: usize = LEGACY_BYTES + HEADER_BYTES;
 /// The components in the FXSAVE image: x87 and SSE.
 pub const LEGACY: u64 = 3;
 /// Components, as bits of XCR0.
@@ -84,7 +84,7 @@ impl Shape {
         let mut shape = Self::LEGACY;
         shape.components = LEGACY | AVX;
         shape.places[2] = Place {
-            offset: LEAST_BYTES,
+            offset: MIN_BYTES,
             bytes: 256,
         };
         shape
@@ -122,7 +122,7 @@ impl Shape {
             return 0;
         }
         let ends = self.placed(components).map(|p| p.offset + p.bytes);
-        ends.fold(LEAST_BYTES, usize::max)
+        ends.fold(MIN_BYTES, usize::max)
     }
 
     /// The places behind the header of those components that are in `components`.
@@ -154,7 +154,7 @@ impl Shape {
     /// Checks an area from outside for a guest that may use `allowed`, has `xcr0` set now, and has had
     /// `ever` enabled at some time.
     pub fn check(&self, area: &[u8], xcr0: u64, ever: u64, allowed: u64) -> Result<(), BadArea> {
-        let Some(header) = area.get(LEGACY_BYTES..LEAST_BYTES) else {
+        let Some(header) = area.get(LEGACY_BYTES..MIN_BYTES) else {
             return Err(BadArea::Invalid);
         };
         let possible = self.is_valid_xcr0(xcr0) && self.is_valid_xcr0(ever);
@@ -278,7 +278,7 @@ mod tests {
 
     fn area(has: u64) -> Vec<u8> {
         let mut area = vec![0x5a; 832];
-        area[LEGACY_BYTES..LEAST_BYTES].fill(0);
+        area[LEGACY_BYTES..MIN_BYTES].fill(0);
         set(&mut area, LEGACY_BYTES, &has.to_le_bytes());
         area
     }
@@ -323,7 +323,7 @@ mod tests {
             assert_eq!(check(&area(7 | 1 << bit), 7, 7), invalid, "bit {bit}");
         }
         assert_eq!(check(&area(4)[..576], 3, 3), invalid);
-        for at in LEGACY_BYTES + 8..LEAST_BYTES {
+        for at in LEGACY_BYTES + 8..MIN_BYTES {
             let mut odd = good.clone();
             odd[at] = 0x80;
             assert_eq!(check(&odd, 7, 7), Err(BadArea::Format), "byte {at}");

@@ -24,8 +24,8 @@ mod offset {
 }
 const SYSTEM_TABLE_BYTES: u64 = 120;
 /// More tables than any firmware has; a larger count is taken for garbage.
-const MOST_TABLES: u64 = 1024;
-const MOST_VENDOR: usize = 100;
+const MAX_TABLES: u64 = 1024;
+const MAX_VENDOR: usize = 100;
 /// The size of a page in an `EFI_MEMORY_DESCRIPTOR`.
 const EFI_PAGE: u64 = 4096;
 
@@ -41,7 +41,7 @@ fn window(at: Maddr, bytes: u64) -> Option<Window> {
 pub fn read(info: &BootInfo) -> Option<Efi> {
     let table = window(info.efi_system_table?, SYSTEM_TABLE_BYTES)?;
     let count = table.read64(offset::CONFIG_COUNT);
-    if table.read64(0) != SIGNATURE || count > MOST_TABLES {
+    if table.read64(0) != SIGNATURE || count > MAX_TABLES {
         return None;
     }
     let runtime = window(Maddr(table.read64(offset::RUNTIME)), 16);
@@ -58,10 +58,10 @@ pub fn read(info: &BootInfo) -> Option<Efi> {
 
 /// The vendor's name in UTF-16, up to its NUL.
 fn vendor(at: Maddr) -> Vec<u16> {
-    let Some(name) = window(at, 2 * MOST_VENDOR as u64) else {
+    let Some(name) = window(at, 2 * MAX_VENDOR as u64) else {
         return Vec::new();
     };
-    let units = (0..MOST_VENDOR).map(|n| name.read16(2 * n));
+    let units = (0..MAX_VENDOR).map(|n| name.read16(2 * n));
     units.take_while(|unit| *unit != 0).collect()
 }
 

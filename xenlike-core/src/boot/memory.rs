@@ -22,7 +22,7 @@ const LARGE: u64 = 2 << 20;
 /// The end of the machine memory that the boot tables map.
 pub const BOOT_LIMIT: u64 = 1 << 32;
 /// The least RAM with which the hypervisor starts, in bytes.
-const LEAST_MEMORY: u64 = 48 << 20;
+const MIN_MEMORY: u64 = 48 << 20;
 
 /// The end of the RAM that real mode reaches.
 const REAL_MODE_LIMIT: u64 = 0xa_0000;
@@ -142,7 +142,7 @@ pub fn start_heap() {
 /// A sentence that says what this machine lacks.
 pub fn init(info: &BootInfo, screen: Option<&ScreenInfo>) -> Result<(), &'static str> {
     let ram = Ranges::ram(&info.map);
-    if ram.bytes() < LEAST_MEMORY {
+    if ram.bytes() < MIN_MEMORY {
         return Err("this machine has too little memory: at least 48 MiB are needed");
     }
     let mut free = ram.clone();

@@ -104,7 +104,7 @@ pub fn take_left_out() -> u32 {
 }
 
 /// The limit: this many messages in each period of this length (ns), as on Xen.
-const MOST: u64 = 10;
+const MAX_MESSAGES: u64 = 10;
 const PERIOD_NS: u64 = 5_000_000_000;
 
 /// The count of messages in the current period.
@@ -131,7 +131,7 @@ impl Rate {
         let period = (now_ns / PERIOD_NS).max(word >> 8);
         let count = if word >> 8 == period { word & 0xff } else { 0 };
         let next = period << 8 | count.saturating_add(1);
-        let admitted = count < MOST && {
+        let admitted = count < MAX_MESSAGES && {
             let changed =
                 self.word
                     .compare_exchange(word, next, Ordering::Relaxed, Ordering::Relaxed);
@@ -184,13 +184,13 @@ mod tests {
             let times = (0..100).map(|n| from + n * 1_000_000);
             times.filter(|&now| rate.admits(now)).count() as u64
         };
-        assert_eq!(pass(0), MOST);
+        assert_eq!(pass(0), MAX_MESSAGES);
         assert_eq!(rate.left_out.load(Ordering::Relaxed), 90);
         assert_eq!(pass(4_000_000_000), 0);
-        assert_eq!(pass(PERIOD_NS), MOST);
+        assert_eq!(pass(PERIOD_NS), MAX_MESSAGES);
         // A CPU whose clock is behind restarts no period.
         assert_eq!(pass(0), 0);
         assert_eq!(pass(PERIOD_NS), 0);
-        assert_eq!(pass(1 << 62), MOST);
+        assert_eq!(pass(1 << 62), MAX_MESSAGES);
     }
 }

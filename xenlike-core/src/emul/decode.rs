@@ -3,7 +3,7 @@
 use super::{Bits, SegmentName};
 
 /// The longest that an instruction may be.
-pub const LONGEST: usize = 15;
+pub const MAX_BYTES: usize = 15;
 
 /// Why bytes were not decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +147,7 @@ struct Bytes<'a> {
 
 impl Bytes<'_> {
     fn next(&mut self) -> Result<u8, Undecoded> {
-        if self.at >= LONGEST {
+        if self.at >= MAX_BYTES {
             return Err(Undecoded::Unknown);
         }
         let byte = *self.all.get(self.at).ok_or(Undecoded::TooShort)?;

@@ -10,7 +10,7 @@ use crate::kit::{PAGE_SIZE, Vaddr};
 pub(super) fn fetch<'a>(
     guest: &mut impl Guest,
     at: Vaddr,
-    into: &'a mut [u8; decode::LONGEST],
+    into: &'a mut [u8; decode::MAX_BYTES],
 ) -> Option<&'a [u8]> {
     if guest.read(at, into).is_ok() {
         return Some(into);

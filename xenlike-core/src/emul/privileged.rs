@@ -108,7 +108,7 @@ fn fetch_insn(guest: &mut impl Guest, code: &Segment) -> Option<Insn> {
     if code.bits != Bits::SixtyFour && rip > u64::from(code.limit) {
         return None;
     }
-    let mut bytes = [0; decode::LONGEST];
+    let mut bytes = [0; decode::MAX_BYTES];
     let bytes = fetch(guest, Vaddr(code.base.wrapping_add(rip)), &mut bytes)?;
     decode(bytes, code.bits).ok()
 }

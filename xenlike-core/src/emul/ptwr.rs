@@ -102,7 +102,7 @@ const fn is_string(insn: &Insn) -> bool {
 /// Decodes the instruction at the guest's RIP. Returns it with the store that it makes, which must be aligned
 /// and in the page of `fault`.
 fn faulted(guest: &mut impl Guest, fault: Vaddr) -> Result<(Insn, Store), Outcome> {
-    let mut code = [0; decode::LONGEST];
+    let mut code = [0; decode::MAX_BYTES];
     let rip = guest.frame().rip;
     let code = fetch(guest, Vaddr(rip), &mut code).ok_or(Outcome::NotOurs)?;
     let insn = decode(code, Bits::SixtyFour).map_err(|_| Outcome::NotOurs)?;

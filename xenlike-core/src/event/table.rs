@@ -35,7 +35,7 @@ pub struct Table<P> {
 
 /// How many free ports are skipped because the guest's event words say that they are on a queue. A guest that takes its
 /// events off its queues has few such ports.
-const MOST_BUSY: u32 = 1024;
+const MAX_BUSY: u32 = 1024;
 
 /// Ports that are allocated together, when one of them is first needed.
 type Bucket<P> = Once<Box<[Channel<P>]>>;
@@ -130,7 +130,7 @@ impl<P: SharedWords> Table<P> {
         });
         let mut passed = None;
         let mut port = book.hint;
-        for _ in 0..MOST_BUSY {
+        for _ in 0..MAX_BUSY {
             let Some(found) = book.next_unused(port).filter(|p| p.0 < limit) else {
                 break;
             };

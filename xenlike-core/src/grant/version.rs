@@ -23,7 +23,7 @@ const STATUS_PER_FRAME: u32 = 2048;
 const KEPT: u32 = abi::GNTTAB_NR_RESERVED_ENTRIES;
 
 /// The maximum number of frames of entries for a change of version, because all of them are cleared at once.
-const MOST_FRAMES: usize = 1024;
+const MAX_FRAMES: usize = 1024;
 
 /// Why a table keeps its version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +152,7 @@ impl<P: SharedWords> Table<P> {
             let content = words.read().kept().ok_or(Refused::BadEntry)?;
             *kept = (content, active.readers, active.writers);
         }
-        if used != 0 || entries.frames.len() > MOST_FRAMES {
+        if used != 0 || entries.frames.len() > MAX_FRAMES {
             return Err(Refused::Busy);
         }
         match version {

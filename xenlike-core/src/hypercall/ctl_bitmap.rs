@@ -9,7 +9,7 @@ use crate::mm::guest::Guest;
 /// Bytes of the bits that the core can ever have set.
 const OWN_BYTES: usize = size_of::<CpuSet>();
 /// The most bytes of a caller's bitmap that are cleared behind them; a bitmap is never that long.
-const MOST_BYTES: usize = 4096;
+const MAX_BYTES: usize = 4096;
 
 /// The CPUs of the caller's bitmap; bits beyond those that it says it has are clear.
 pub fn read(guest: Guest<'_>, map: &CtlBitmap) -> Result<CpuSet, Errno> {
@@ -26,7 +26,7 @@ pub fn read(guest: Guest<'_>, map: &CtlBitmap) -> Result<CpuSet, Errno> {
 /// Writes a set to the caller's bitmap, all of whose bytes are defined afterwards.
 pub fn write(guest: Guest<'_>, map: &CtlBitmap, set: CpuSet) -> Result<(), Errno> {
     const NONE: [u8; 64] = [0; 64];
-    let room = (map.nr_bits.div_ceil(8) as usize).min(MOST_BYTES);
+    let room = (map.nr_bits.div_ceil(8) as usize).min(MAX_BYTES);
     let bytes = set.and(CpuSet::first_n(map.nr_bits)).0.to_le_bytes();
     let own = bytes.get(..room).unwrap_or(&bytes);
     guest.write_bytes(Vaddr(map.bitmap.0), own)?;

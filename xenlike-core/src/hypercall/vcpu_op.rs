@@ -17,9 +17,9 @@ use crate::mm::layout;
 use crate::pv::vcpu_context;
 
 /// The shortest period of a periodic timer, in ns (Xen's too: 1 ms).
-const SHORTEST_PERIOD_NS: u64 = 1_000_000;
+const MIN_PERIOD_NS: u64 = 1_000_000;
 /// The longest, so that sums of it and a time don't overflow.
-const LONGEST_PERIOD_NS: u64 = i64::MAX as u64 / 2;
+const MAX_PERIOD_NS: u64 = i64::MAX as u64 / 2;
 
 /// `vcpu_op(cmd, vcpu, arg)`.
 pub fn call(ctx: &mut Ctx<'_>, args: &VcpuOp) -> Result<i64, Errno> {
@@ -137,7 +137,7 @@ fn set_periodic(ctx: &Ctx<'_>, target: &Arc<Vcpu>, arg: Vaddr) -> Result<(), Err
         .guest()
         .read::<abi::VcpuSetPeriodicTimer>(arg)?
         .period_ns;
-    if !(SHORTEST_PERIOD_NS..=LONGEST_PERIOD_NS).contains(&period_ns) {
+    if !(MIN_PERIOD_NS..=MAX_PERIOD_NS).contains(&period_ns) {
         return Err(errno::EINVAL);
     }
     target.periodic_ns.store(period_ns, Ordering::Release);

@@ -4,7 +4,7 @@ use super::line::Source;
 use super::{Book, Function, IrqError, Machine};
 
 /// The number of functions that the first PCI segment can have.
-const MOST_FUNCTIONS: usize = 1 << 16;
+const MAX_FUNCTIONS: usize = 1 << 16;
 
 impl<M: Machine> Book<M> {
     /// Adds `function`. Adding a function again changes nothing.
@@ -13,7 +13,7 @@ impl<M: Machine> Book<M> {
     /// [`IrqError::NoMemory`] if the list can't grow.
     pub fn add_function(&mut self, function: Function) -> Result<(), IrqError> {
         if let Err(at) = self.functions.binary_search(&function) {
-            if self.functions.len() >= MOST_FUNCTIONS {
+            if self.functions.len() >= MAX_FUNCTIONS {
                 return Err(IrqError::NoMemory);
             }
             self.functions

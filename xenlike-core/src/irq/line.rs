@@ -8,10 +8,10 @@ use crate::arch::ioapic::{Gate, Trigger};
 use crate::kit::{CpuId, DomId, Port};
 
 /// The number of domains that may share a line.
-pub const MOST_HOLDERS: usize = 8;
+pub const MAX_HOLDERS: usize = 8;
 /// How many messages without a holder are tolerated from a function that can't mask them, before its messages are
 /// disabled. One may be in flight when a driver releases the interrupt.
-const MOST_STRAYS: u32 = 64;
+const MAX_STRAYS: u32 = 64;
 
 /// The source of an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub struct Line {
     /// The CPU to which it is sent.
     pub cpu: CpuId,
     /// The domains that handle it.
-    pub holders: ArrayVec<Holder, MOST_HOLDERS>,
+    pub holders: ArrayVec<Holder, MAX_HOLDERS>,
     /// How often it has arrived.
     pub count: u64,
     /// How often it has arrived in a row without a holder.
@@ -148,7 +148,7 @@ impl Line {
         self.strays = self.strays.saturating_add(1);
         self.set_gate(machine);
         if let Source::Msi(msi, _) = self.source
-            && self.strays >= MOST_STRAYS
+            && self.strays >= MAX_STRAYS
         {
             msi.silence(machine);
             self.silenced = true;
@@ -157,7 +157,7 @@ impl Line {
 }
 
 /// The holders to which an arrival is sent.
-pub type Told = ArrayVec<Holder, MOST_HOLDERS>;
+pub type Told = ArrayVec<Holder, MAX_HOLDERS>;
 
 impl<M: Machine> Book<M> {
     pub(super) fn line(&mut self, vector: u8) -> Option<(&mut Line, &mut M)> {

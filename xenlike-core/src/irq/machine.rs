@@ -11,7 +11,7 @@ use crate::kit::{CpuId, Lock, Mfn, Once, Rank};
 use crate::mm::frame::frames;
 
 /// The number of pages of MSI-X tables that may be mapped. Mappings are never removed, because tables rarely move.
-const MOST_TABLE_PAGES: usize = 256;
+const MAX_TABLE_PAGES: usize = 256;
 
 /// Maps a page of a device for good; `None` if there is no address space or memory left.
 pub type MapPage = fn(Mfn) -> Option<Window>;
@@ -49,7 +49,7 @@ impl Hardware {
         }
         // Domain 0 controls where devices have their registers, so the page must be neither RAM nor the core's own.
         let is_ram = frames().get(page).is_some();
-        if is_ram || self.own.contains(&page) || self.tables.len() >= MOST_TABLE_PAGES {
+        if is_ram || self.own.contains(&page) || self.tables.len() >= MAX_TABLE_PAGES {
             return None;
         }
         self.tables.try_reserve(1).ok()?;

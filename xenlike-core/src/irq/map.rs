@@ -18,7 +18,7 @@ pub struct Map {
 }
 
 /// The most messages that a function with MSI can have (PCI 3.0 §6.8.1.3).
-const MOST_MESSAGES: u8 = 32;
+const MAX_MESSAGES: u8 = 32;
 
 impl<M: Machine> Book<M> {
     fn place(&self, dom: DomId, pirq: u32) -> Result<usize, usize> {
@@ -188,7 +188,7 @@ impl<M: Machine> Book<M> {
     ) -> Result<u32, IrqError> {
         self.require(function)?;
         let msi = Msi::find(&mut self.machine, function)?;
-        if count > msi.most.min(MOST_MESSAGES) || !count.is_power_of_two() {
+        if count > msi.most.min(MAX_MESSAGES) || !count.is_power_of_two() {
             return Err(IrqError::BadNumber);
         }
         let other =

@@ -23,7 +23,7 @@ mod header {
 const MSI: u32 = 0x05;
 const MSIX: u32 = 0x11;
 /// A list of more capabilities than configuration space can hold is circular.
-const MOST_CAPABILITIES: usize = 48;
+const MAX_CAPABILITIES: usize = 48;
 /// Bits of the control words of both capabilities.
 const MSI_ENABLE: u32 = 1;
 const MSI_COUNT: u32 = 7 << 4;
@@ -48,7 +48,7 @@ fn capability(machine: &mut impl Machine, function: Function, wanted: u32) -> Op
         return None;
     }
     let mut at = machine.read(function, header::CAPABILITIES, Width::Byte) as u8 & !3;
-    for _ in 0..MOST_CAPABILITIES {
+    for _ in 0..MAX_CAPABILITIES {
         if at < 0x40 {
             return None;
         }

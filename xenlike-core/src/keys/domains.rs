@@ -14,7 +14,7 @@ use crate::event::StatusKind;
 use crate::kit::{DomId, Port};
 
 /// The maximum number of lines for a domain, of a list that may be long.
-const MOST: usize = 64;
+const MAX_PORTS: usize = 64;
 
 /// Prints every domain with its vCPUs.
 pub(super) fn all() {
@@ -122,7 +122,7 @@ impl core::fmt::Debug for Cpus {
 pub(super) fn events() {
     for dom in registry::from(DomId(0)) {
         info!("{:?}:", dom.id());
-        let (mut from, mut left) = (Port(1), MOST);
+        let (mut from, mut left) = (Port(1), MAX_PORTS);
         while let Some(port) = dom.events.next_open(from) {
             if left == 0 {
                 info!("  and more");

@@ -19,7 +19,7 @@ use crate::pv::state::area::Area;
 use crate::{event, grant, trace};
 
 /// The maximum number of vCPUs of a domain.
-pub const MOST_VCPUS: u32 = 512;
+pub const MAX_VCPUS: u32 = 512;
 /// The default number of grant frames, as on Xen.
 const GRANT_FRAMES: u32 = 64;
 /// The default number of blocks of grant handles of a guest: 8192 handles, which take 192 KiB of the
@@ -29,8 +29,8 @@ const MAPTRACK_FRAMES: u32 = 32;
 /// The default for a control domain, which serves all guests (Xen's default for all domains).
 const CONTROL_MAPTRACK_FRAMES: u32 = 1024;
 /// The maximum of each of the two.
-const MOST_GRANT_FRAMES: u32 = 4096;
-const MOST_MAPTRACK_FRAMES: u32 = 8192;
+const MAX_GRANT_FRAMES: u32 = 4096;
+const MAX_MAPTRACK_FRAMES: u32 = 8192;
 /// Heap bytes that a domain may take before it has vCPUs.
 const HEAP_BYTES: u64 = 256 * 1024;
 /// Heap bytes that a vCPU may take.
@@ -109,19 +109,19 @@ fn check(config: &CreateDomain, rights: Rights) -> Result<Sizes, CreateError> {
         .filter(|&version| version <= offer.version);
     let possible = config.flags & !XEN_DOMCTL_CDF_XS_DOMAIN == 0
         && config.iommu_opts == 0
-        && (1..=MOST_VCPUS).contains(&config.max_vcpus)
+        && (1..=MAX_VCPUS).contains(&config.max_vcpus)
         && config.grant_opts & !XEN_DOMCTL_GRANT_VERSION_MASK == 0
         && config.altp2m_opts == 0
         && config.vmtrace_size == 0
         && config.arch.emulation_flags & !XEN_X86_EMU_PIT == 0
         && config.arch.misc_flags & !XEN_X86_MISC_FLAGS_MAX == 0;
-    let grant_frames = limit(config.max_grant_frames, GRANT_FRAMES, MOST_GRANT_FRAMES);
+    let grant_frames = limit(config.max_grant_frames, GRANT_FRAMES, MAX_GRANT_FRAMES);
     let grant_frames = grant_frames.filter(|&frames| frames > 0);
     let maptrack = match rights {
         Rights::None => MAPTRACK_FRAMES,
         Rights::Control | Rights::Boot => CONTROL_MAPTRACK_FRAMES,
     };
-    let maptrack = limit(config.max_maptrack_frames, maptrack, MOST_MAPTRACK_FRAMES);
+    let maptrack = limit(config.max_maptrack_frames, maptrack, MAX_MAPTRACK_FRAMES);
     let (Some(grant_frames), Some(maptrack_frames), Some(version), true) =
         (grant_frames, maptrack, version, possible)
     else {

@@ -16,7 +16,7 @@ use crate::mm::memory_map::{self, Region};
 use crate::pagetype::{self, machine};
 
 /// The architecture's limit (APM vol. 2 §5.1).
-const MOST_ADDRESS_BITS: u32 = 52;
+const MAX_ADDRESS_BITS: u32 = 52;
 /// E820's kind of what is no RAM.
 const RESERVED: u32 = 2;
 /// Interrupt numbers begin and end here: line 0 is the timer of the PC, which the core has.
@@ -166,7 +166,7 @@ pub fn memory_map() -> Vec<Region> {
 /// The last frame that the machine can address: bits above are reserved in page tables.
 fn last_frame() -> u64 {
     let bits = u32::from(cpu::features().phys_bits);
-    let bits = bits.clamp(PAGE_SHIFT + 1, MOST_ADDRESS_BITS);
+    let bits = bits.clamp(PAGE_SHIFT + 1, MAX_ADDRESS_BITS);
     u64::MAX.unbounded_shr((u64::BITS + PAGE_SHIFT).saturating_sub(bits))
 }
 

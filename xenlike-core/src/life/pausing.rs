@@ -9,7 +9,7 @@ use crate::domain::vcpu::pause::HELD_ONCE;
 use crate::domain::{Domain, Vcpu, VcpuState};
 
 /// The maximum number of the toolstack's pauses of one domain, as on Xen.
-const MOST_TOOLSTACK_PAUSES: u32 = 255;
+const MAX_TOOLSTACK_PAUSES: u32 = 255;
 
 /// Why a domain was not paused or unpaused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ fn unpause(vcpu: &Vcpu) {
 /// # Errors
 /// See [`Refused`]. The domain is not paused by this call then.
 pub fn toolstack_pause(caller: &Vcpu, dom: &Domain) -> Result<(), Refused> {
-    let more = |count| (count < MOST_TOOLSTACK_PAUSES).then_some(u32::saturating_add(count, 1));
+    let more = |count| (count < MAX_TOOLSTACK_PAUSES).then_some(u32::saturating_add(count, 1));
     let count = &dom.toolstack_pauses;
     count
         .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)

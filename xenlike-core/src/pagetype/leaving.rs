@@ -22,12 +22,12 @@ pub struct Leaving<'a, M: Memory> {
 
 impl<M: Memory> Leaving<'_, M> {
     /// The maximum number of frames in a run.
-    const MOST: u64 = 512;
+    const MAX_FRAMES: u64 = 512;
 
     /// Adds a frame to the run, or begins another run.
     #[inline]
     fn push(&mut self, mfn: Mfn) {
-        let fits = self.count < Self::MOST;
+        let fits = self.count < Self::MAX_FRAMES;
         if fits && mfn == self.first.add(self.count) {
             self.count = self.count.wrapping_add(1);
         } else if fits && mfn.add(1) == self.first {

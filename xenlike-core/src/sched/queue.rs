@@ -11,7 +11,7 @@ use crate::kit::{CpuId, Lock, Rank};
 /// How far behind its queue a unit may be placed when it wakes or arrives (virtual time).
 pub(super) const WAKE_BONUS: u64 = default_virtual_time(5_000_000);
 /// How far ahead of its new queue a unit from another queue may be placed (virtual time).
-pub(super) const MOST_AHEAD: u64 = default_virtual_time(60_000_000);
+pub(super) const MAX_AHEAD: u64 = default_virtual_time(60_000_000);
 
 /// A run queue, with the figures that other CPUs read without its lock.
 pub(super) struct RunQueue {
@@ -105,7 +105,7 @@ impl QueueState {
     /// The virtual time in this queue of a unit that arrives with `vtime`.
     pub fn place(&self, vtime: u64) -> u64 {
         let least = self.min_vtime.saturating_sub(WAKE_BONUS);
-        vtime.clamp(least, self.min_vtime.saturating_add(MOST_AHEAD))
+        vtime.clamp(least, self.min_vtime.saturating_add(MAX_AHEAD))
     }
 
     /// Advances the queue's clock to the smallest virtual time of all units that compete here.

@@ -11,7 +11,7 @@ pub const CAP_PERIOD_NS: u64 = 30_000_000;
 /// A parked domain waits until it may run for at least this long, for a cap of 100 %; in ns.
 const CAP_RESUME_NS: i64 = 2_000_000;
 /// At most this many units can run at once, and be charged for.
-const MOST_CHARGED: u64 = crate::kit::MAX_CPUS as u64;
+const MAX_CHARGED: u64 = crate::kit::MAX_CPUS as u64;
 /// Virtual time advances by `VTIME_SCALE / weight` per nanosecond of CPU time; 1/16 at the default weight.
 const VTIME_SCALE: u64 = 16;
 
@@ -156,7 +156,7 @@ impl Share {
     pub(super) fn virtual_time(&self, ran_ns: u64, start: ActiveTime, end: ActiveTime) -> u64 {
         // The unit itself was active for all of `ran_ns`, and no more units than CPUs ran beside it.
         end.since(start)
-            .clamp(ran_ns, ran_ns.saturating_mul(MOST_CHARGED))
+            .clamp(ran_ns, ran_ns.saturating_mul(MAX_CHARGED))
             .saturating_mul(VTIME_SCALE)
             .div_ceil(u64::from(self.weight().max(1)))
     }

@@ -14,7 +14,7 @@ const LOOK_AROUND_NS: u64 = 30_000_000;
 /// A unit of another queue is taken over if it is this far behind this CPU's units (virtual time).
 const STEAL_LEAD: u64 = default_virtual_time(20_000_000);
 /// The shortest turn that is worth a timer interrupt, in ns.
-const SHORTEST_TURN_NS: u64 = 200_000;
+const MIN_TURN_NS: u64 = 200_000;
 
 /// What a CPU must do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl<T> Turn<T> {
     const fn finish_switch(now_ns: u64) -> Self {
         Self {
             choice: Choice::Stay,
-            until_ns: Some(now_ns + SHORTEST_TURN_NS),
+            until_ns: Some(now_ns + MIN_TURN_NS),
             kick: None,
         }
     }
@@ -342,13 +342,13 @@ impl<T: Clone> Scheduler<T> {
         now_ns: u64,
     ) -> u64 {
         let budget_ns = match allowance {
-            Allowance::For(left_ns) => now_ns.saturating_add(left_ns.max(SHORTEST_TURN_NS)),
+            Allowance::For(left_ns) => now_ns.saturating_add(left_ns.max(MIN_TURN_NS)),
             _ => u64::MAX,
         };
         let parked_ns = queue.parked.first().map_or(u64::MAX, |item| item.0);
         queue.turn_ends_ns = until_ns
             .min(budget_ns)
-            .min(parked_ns.max(now_ns + SHORTEST_TURN_NS));
+            .min(parked_ns.max(now_ns + MIN_TURN_NS));
         queue.turn_ends_ns
     }
 

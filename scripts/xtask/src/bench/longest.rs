@@ -31,7 +31,7 @@ pub struct Options {
 /// The number of instructions that take 0.2 ms at 3 GHz, with a cycle for each.
 const LIMIT: u64 = 600_000;
 /// Minimum length of a run to be reported by the plug-in.
-const LEAST: u64 = 20_000;
+const MIN_TICKS: u64 = 20_000;
 /// Time limit for a command: counting is slow.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Number of functions that are named for a run.
@@ -110,7 +110,7 @@ fn arguments(symbols: &Symbols) -> Result<String> {
     }
     let from = symbols.address("exit_to_guest")?;
     Ok(format!(
-        "runs=ring0@{first:#x}-{last:#x},from={from:#x},least={LEAST}{ends}"
+        "runs=ring0@{first:#x}-{last:#x},from={from:#x},least={MIN_TICKS}{ends}"
     ))
 }
 

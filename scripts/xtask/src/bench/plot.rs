@@ -10,9 +10,9 @@ const LEFT: f64 = 190.0;
 /// Width of a ratio of 1 in pixels.
 const UNIT: f64 = 400.0;
 /// Larger ratios are cut off here.
-const MOST: f64 = 1.5;
+const MAX_RATIO: f64 = 1.5;
 const TOP: u32 = 40;
-const WIDTH: f64 = LEFT + UNIT * MOST + 60.0;
+const WIDTH: f64 = LEFT + UNIT * MAX_RATIO + 60.0;
 
 /// A style that is readable on light and dark pages.
 const STYLE: &str = "\
@@ -67,7 +67,7 @@ fn bar(name: &str, ratio: f64, target: f64, y: u32) -> String {
     } else {
         "above"
     };
-    let width = ratio.min(MOST) * UNIT;
+    let width = ratio.min(MAX_RATIO) * UNIT;
     let (mark, base, end) = (LEFT + target * UNIT, y + BAR - 3, LEFT + width + 5.0);
     format!(
         "<text x=\"{}\" y=\"{base}\" text-anchor=\"end\">{name}</text>\

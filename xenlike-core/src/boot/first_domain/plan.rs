@@ -16,7 +16,7 @@ const STACK_PAGES: u64 = 4;
 const SLACK_PAGES: u64 = 128;
 const ROUND: u64 = 1024;
 /// The number of pages that the domain has at least, beyond those of the parts.
-const LEAST_FREE: u64 = 2048;
+const MIN_FREE: u64 = 2048;
 /// The size of a page in bytes.
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -78,7 +78,7 @@ impl Plan {
         at += pages_of(texts as u64);
         let module_pages = modules_end - image.pages;
         // Includes enough for what follows: the P2M and the page tables grow with what they describe.
-        let pages = (affordable + module_pages).max(at + LEAST_FREE + at / 128);
+        let pages = (affordable + module_pages).max(at + MIN_FREE + at / 128);
         let p2m = at;
         let start_info = p2m + pages_of(pages * 8);
         let tables = start_info + 1;

@@ -18,7 +18,7 @@ use crate::life::{create, destroy as end, hypercall_page};
 /// KiB in a page.
 const PAGE_KIB: u64 = PAGE_SIZE as u64 / 1024;
 /// As Xen counts pages, in 32 bits.
-const MOST_PAGES: u64 = u32::MAX as u64;
+const MAX_PAGES: u64 = u32::MAX as u64;
 
 /// The errno of a refused creation.
 pub fn create_errno(error: CreateError) -> Errno {
@@ -84,7 +84,7 @@ pub fn max_vcpus(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
 /// XEN_DOMCTL_max_mem: may be below what the domain has; it then gets no more.
 pub fn max_mem(dom: &Domain, op: &Domctl) -> Answered {
     let kib = op.u.get::<MaxMem>().max_memkb;
-    dom.pages.set_max((kib / PAGE_KIB).min(MOST_PAGES));
+    dom.pages.set_max((kib / PAGE_KIB).min(MAX_PAGES));
     Ok(Answer::Done)
 }
 

@@ -11,12 +11,12 @@ use crate::mm::guest::Guest;
 use crate::pagetype::{PageType, machine};
 
 /// The most frames of one call (Xen's limit too).
-const MOST_FRAMES: u64 = 1024;
+const MAX_FRAMES: u64 = 1024;
 
 /// XEN_DOMCTL_getpageframeinfo3
 pub fn getpageframeinfo3(guest: Guest<'_>, dom: &Domain, op: &Domctl) -> Answered {
     let body = op.u.get::<GetPageFrameInfo3>();
-    if body.num > MOST_FRAMES {
+    if body.num > MAX_FRAMES {
         return Err(errno::E2BIG);
     }
     let array = Vaddr(body.array.0);

@@ -19,9 +19,9 @@ const PORTS: u64 = 0x1_0000;
 /// Frame numbers end here: 52 address bits.
 const FRAMES: u64 = 1 << 40;
 /// The most frames of one memory_mapping.
-const MOST_MAPPED: u64 = 64;
+const MAX_MAPPED: u64 = 64;
 /// The most ranges that one domain's set may be made of.
-const MOST_RANGES: usize = 1024;
+const MAX_RANGES: usize = 1024;
 
 /// Which of the sets.
 #[derive(Clone, Copy)]
@@ -56,7 +56,7 @@ fn change(
     }
     let mut rights = dom.io_rights.lock();
     let set = kind.of(&mut rights);
-    if set.len() >= MOST_RANGES {
+    if set.len() >= MAX_RANGES {
         return Err(errno::ENOMEM);
     }
     if allow != 0 {
@@ -133,7 +133,7 @@ pub fn memory_mapping(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered
     if !allowed(ctx.dom) || !allowed(dom) {
         return Err(errno::EPERM);
     }
-    if body.nr_mfns > MOST_MAPPED {
+    if body.nr_mfns > MAX_MAPPED {
         return Err(errno::E2BIG);
     }
     Ok(Answer::Done)

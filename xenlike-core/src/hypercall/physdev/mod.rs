@@ -18,7 +18,7 @@ use crate::kit::lock::LockGuard;
 use crate::mm::layout;
 
 /// The highest I/O privilege level.
-const MOST_IOPL: u32 = 3;
+const MAX_IOPL: u32 = 3;
 /// I/O ports there are.
 const PORTS: u32 = 0x1_0000;
 
@@ -98,7 +98,7 @@ pub fn compat(ctx: &mut Ctx<'_>, args: &Structure) -> Result<i64, Errno> {
 
 fn set_iopl(ctx: &mut Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     let iopl = ctx.guest().read::<abi::PhysdevSetIopl>(arg)?.iopl;
-    if iopl > MOST_IOPL {
+    if iopl > MAX_IOPL {
         return Err(errno::EINVAL);
     }
     ctx.st.pv_mut().iopl = iopl as u8;

@@ -14,7 +14,7 @@ use crate::mm::guest::Guest;
 /// Bytes that go to the caller at a time.
 const PIECE: usize = 512;
 /// The most keys of one call.
-const MOST_KEYS: u32 = 64;
+const MAX_KEYS: u32 = 64;
 
 /// What came before this position was cleared.
 static CLEARED: AtomicU64 = AtomicU64::new(0);
@@ -61,7 +61,7 @@ fn position(cleared: u64, index: u32) -> u64 {
 /// XEN_SYSCTL_debug_keys: as if they were typed at the console.
 pub fn debug_keys(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let body = op.u.get::<DebugKeys>();
-    for n in 0..body.nr_keys.min(MOST_KEYS) {
+    for n in 0..body.nr_keys.min(MAX_KEYS) {
         let at = body.keys.offset(n.into()).ok_or(errno::EFAULT)?;
         let key = guest.read::<u8>(Vaddr(at.0))?;
         keys::press(key);

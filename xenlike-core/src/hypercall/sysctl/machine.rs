@@ -21,7 +21,7 @@ const NODE: u32 = 0;
 const LOCAL_DISTANCE: u32 = 10;
 
 /// PCI functions of one pcitopoinfo.
-const MOST_AT_ONCE: u32 = 1024;
+const MAX_AT_ONCE: u32 = 1024;
 
 /// How many CPUs there are, online or not.
 pub(super) fn cpu_count() -> u32 {
@@ -109,7 +109,7 @@ pub fn pcitopoinfo(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
         return Err(errno::EINVAL);
     }
     // More than a page of names is for another call.
-    body.num_devs = body.num_devs.min(MOST_AT_ONCE);
+    body.num_devs = body.num_devs.min(MAX_AT_ONCE);
     for n in 0..u64::from(body.num_devs) {
         let asked: PhysdevPciDevice = guest.read_at(Vaddr(body.devs.0), n)?;
         let node = if is_known(&asked) {

@@ -9,7 +9,7 @@ use crate::kit::Mfn;
 use crate::mm::frame::Frame;
 
 /// The maximum number of loose frames.
-const MOST: u32 = 64;
+const MAX_FRAMES: u32 = 64;
 
 /// A list of free frames that are not blocks, linked by [`Frame::next`] only.
 pub(super) struct Loose {
@@ -30,7 +30,7 @@ impl Loose {
 
     /// Adds a free frame, if there is room.
     pub fn keep(&mut self, mfn: Mfn, frame: &Frame) -> bool {
-        if self.count >= MOST {
+        if self.count >= MAX_FRAMES {
             return false;
         }
         frame.next.store(self.head, Ordering::Relaxed);
