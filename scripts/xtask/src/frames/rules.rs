@@ -8,7 +8,7 @@ pub const SET_AT_BOOT: [(&str, &[&str]); 6] = [
     ("xenlike_core::kit::lock::WAIT_STEP", &["arch::tlb::answer"]),
     (
         "xenlike_core::console::HOOKS",
-        &["domain::notify::console_input", "life::keys::press"],
+        &["domain::notify::console_input", "keys::press"],
     ),
     (
         "xenlike_core::entry::syscall::DOORS",
