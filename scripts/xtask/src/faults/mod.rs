@@ -107,3 +107,27 @@ fn seed(fault: &Fault) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::faults;
+    use std::process::Command;
+    use xenlike_tests::paths::root;
+
+    /// The patches run on demand only, so nothing else notices that the source has moved away from under one.
+    #[test]
+    fn every_patch_applies() {
+        let faults = faults(None).expect("tests/faults");
+        assert!(!faults.is_empty());
+        for fault in faults {
+            let done = Command::new("git")
+                .args(["apply", "--check", "--whitespace=nowarn"])
+                .arg(&fault.path)
+                .current_dir(root())
+                .output()
+                .expect("git");
+            let said = String::from_utf8_lossy(&done.stderr);
+            assert!(done.status.success(), "{}: {said}", fault.name);
+        }
+    }
+}
