@@ -18,7 +18,6 @@ use crate::arch::frame::{Mode, TrapFrame};
 use crate::arch::rflags;
 use crate::domain::shutdown::crash;
 use crate::domain::{Ctx, Domain, Vcpu, VcpuState};
-use crate::mm::guest::Guest;
 use crate::mm::guest::frames::Told;
 
 /// Why a vCPU can neither enter its kernel nor leave it. The domain is ended then, as by Xen.
@@ -120,7 +119,7 @@ pub fn deliver_from(from: Mode, ctx: &mut Ctx<'_>, bounce: Bounce) -> Result<(),
     let (top, told) = interrupt(from, dom, vcpu, ctx.st.pv_mut(), ctx.regs)?;
     let error = bounce.error;
     let told = Told { error, ..told };
-    let pushed = Guest::loaded().push_frame(top, ctx.regs, told);
+    let pushed = ctx.guest().push_frame(top, ctx.regs, told);
     let sp = pushed.map_err(|_| Stuck::BadStack)?;
     begin(vcpu, ctx.regs, bounce, sp);
     Ok(())

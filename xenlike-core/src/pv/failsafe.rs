@@ -4,7 +4,6 @@ use super::bounce::{Bounce, Stuck, begin, interrupt, stop};
 use crate::arch::seg;
 use crate::domain::Ctx;
 use crate::kit::Vaddr;
-use crate::mm::guest::Guest;
 
 /// Enters the failsafe callback, or ends a domain that can't be entered.
 pub fn enter(ctx: &mut Ctx<'_>) {
@@ -39,7 +38,7 @@ fn deliver(ctx: &mut Ctx<'_>) -> Result<(), Stuck> {
         regs.ss & 0xffff,
     ];
     let sp = top.wrapping_sub(size_of_val(&words) as u64);
-    let pushed = Guest::loaded().write(Vaddr(sp), &words);
+    let pushed = ctx.guest().write(Vaddr(sp), &words);
     pushed.map_err(|_| Stuck::BadStack)?;
     begin(ctx.vcpu, ctx.regs, bounce, sp);
     Ok(())
