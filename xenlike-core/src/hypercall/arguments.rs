@@ -1,27 +1,27 @@
-//! What a hypercall's words mean: decoded once, into named values of the width that the ABI gives them.
+//! Hypercall arguments, decoded once into named values of the width that the ABI gives them.
 //!
-//! The width of the guest's registers is known here and nowhere else. A 32-bit guest will get a second
-//! `decode`, for the few calls whose 64-bit values it passes as two words.
+//! Only this file knows the width of the guest's registers. A 32-bit guest will need a second `decode`, for the few
+//! calls whose 64-bit values it passes as two words.
 
 use crate::arch::frame::TrapFrame;
 use crate::kit::{Maddr, Vaddr};
 
-/// A call's argument words as the guest passed them; no call has more than four.
+/// A call's argument words as the guest passed them. No call has more than four.
 pub type Words = [u64; 4];
 
-/// Where a call's argument words are, and its progress goes when it is to be continued.
+/// Where a call's argument words are stored, and where a continued call's progress is written back.
 pub trait Passed {
-    /// The words.
+    /// Loads all argument words.
     fn load(&self, regs: &TrapFrame) -> Words;
-    /// They, to be changed.
+    /// The storage of the argument words, for a continuation to update.
     fn places<'a>(&'a mut self, regs: &'a mut TrapFrame) -> [&'a mut u64; 4];
 }
 
-/// In registers of the guest kernel's, which called by `syscall` (xen-x86_64.h).
+/// The guest kernel entered by `syscall`, so the words are in its registers (xen-x86_64.h).
 pub struct InRegisters;
 
 impl Passed for InRegisters {
-    #[inline(always)] // words that the call doesn't look at are not loaded
+    #[inline(always)] // lets the compiler skip words that the call doesn't read
     fn load(&self, regs: &TrapFrame) -> Words {
         [regs.rdi, regs.rsi, regs.rdx, regs.r10]
     }
@@ -31,9 +31,9 @@ impl Passed for InRegisters {
     }
 }
 
-/// In memory: the call is an entry of a multicall.
+/// The words are in memory, because the call is an entry of a multicall.
 impl Passed for &mut Words {
-    #[inline(always)] // as above
+    #[inline(always)] // see above
     fn load(&self, _: &TrapFrame) -> Words {
         **self
     }
@@ -43,17 +43,17 @@ impl Passed for &mut Words {
     }
 }
 
-/// A value made of one word.
+/// A value that is passed in one word.
 trait Word {
     fn of(word: u64) -> Self;
     fn word(self) -> u64;
 }
 
-/// Of the narrower ones the upper part of the register is not looked at, as in Xen.
+/// Narrower values ignore the upper part of the register, as Xen does.
 macro_rules! words {
     ($($type:ty: |$word:ident| $of:expr, |$value:ident| $back:expr;)*) => {$(
         impl Word for $type {
-            #[inline(always)] // a move
+            #[inline(always)] // a single move
             fn of($word: u64) -> Self {
                 $of
             }
@@ -75,10 +75,10 @@ words! {
 
 /// The decoded arguments of a call.
 pub(super) trait Arguments: Sized {
-    /// Names the words.
+    /// Converts the words to named values.
     fn decode(words: Words) -> Self;
-    /// Puts a continued call's progress into the places of its own words. The others belong to the guest, whose
-    /// compiler counts on them to stay.
+    /// Writes a continued call's progress back to the words that the call uses. All other registers belong to the
+    /// guest, whose compiler relies on the hypercall to preserve them.
     fn encode(self, places: [&mut u64; 4]);
 }
 
@@ -89,7 +89,7 @@ macro_rules! arguments {
         pub struct $name { $(pub $field: $type),* }
 
         impl Arguments for $name {
-            #[inline(always)] // as above
+            #[inline(always)] // see above
             fn decode(words: Words) -> Self {
                 let [$($field,)* ..] = words;
                 Self { $($field: Word::of($field)),* }
@@ -106,20 +106,21 @@ macro_rules! arguments {
 arguments! {
     /// No arguments.
     Nothing {}
-    /// A command and what it is about: mostly the address of a structure.
+    /// A command and its operand, mostly the address of a structure.
     Command { cmd: u32, arg: Vaddr }
-    /// The address of a structure that holds the command, too.
+    /// The address of a structure that also holds the command.
     Structure { at: Vaddr }
-    /// A list of requests, where to write how many were done, and whose tables and frames are meant.
+    /// A list of requests, where to write the number of completed ones, and the domains whose tables and frames are
+    /// meant.
     Requests { requests: Vaddr, count: u32, done_at: Vaddr, foreign: u32 }
 
     ConsoleIo { cmd: u32, count: u32, buffer: Vaddr }
     DmOp { domid: u16, count: u32, buffers: Vaddr }
     FpuTaskswitch { set: u64 }
     GetDebugreg { register: u64 }
-    /// The command's array and how many elements it has.
+    /// A command, its array and the number of elements.
     GrantTableOp { cmd: u32, array: Vaddr, count: u32 }
-    /// The sub-call in the command's low bits; above them, in a continuation, how many extents were done.
+    /// The sub-call is in the command's low bits. In a continuation, the bits above hold the number of extents done.
     MemoryOp { command: u64, at: Vaddr }
     Multicall { calls: Vaddr, count: u32 }
     SetCallbacks { event: Vaddr, failsafe: Vaddr, syscall: Vaddr }
@@ -134,7 +135,7 @@ arguments! {
     UpdateVaMappingOther { va: Vaddr, entry: u64, flags: u64, domid: u16 }
     VcpuOp { cmd: u32, vcpu: u32, arg: Vaddr }
     VmAssist { cmd: u32, assist: u32 }
-    /// `op` is an address where the call means mca.
+    /// `op` is an address if the caller means `mca`.
     XenlikeOp { op: u64, arg: Vaddr }
 }
 

@@ -1,9 +1,9 @@
-//! What mmu_update and mmuext_op have in common: a list of requests that is worked off one by one,
-//! can stop between two and inside one, and goes on later.
+//! The common part of mmu_update and mmuext_op: a list of requests, processed in order, that can be preempted between
+//! two requests or inside one and continued later.
 //!
-//! `call(requests, count, done, foreign)`. A call that stopped has MMU_UPDATE_PREEMPTED in its
-//! count. When all requests are done and only an old table is left to take apart, the call goes on
-//! with no requests at all, and its result waits in the last argument.
+//! `call(requests, count, done, foreign)`. A preempted call has MMU_UPDATE_PREEMPTED set in its count. If all
+//! requests are done and only an old table remains to be taken apart, the continuation has no requests, and the
+//! result to return is kept in its last argument.
 
 use guest_pv_abi::errno::{self, Errno};
 use zerocopy::{FromBytes, IntoBytes};
@@ -13,17 +13,17 @@ use super::{Ctx, Outcome};
 use crate::kit::Vaddr;
 use crate::pagetype::{Progress, Refused, machine};
 
-/// Bit of the count: the call is a continuation.
+/// MMU_UPDATE_PREEMPTED, a bit of the count: the call is a continuation.
 const PREEMPTED: u32 = 1 << 31;
 
-/// How many requests are done between two looks at what else the CPU has to do.
+/// Number of requests between two checks for preemption.
 pub type Stride = u32;
 
-/// Why a request was not done.
+/// Why a request did not complete.
 pub enum Stop {
-    /// Refused: the batch ends with this.
+    /// The request was refused. The batch ends with this error.
     Errno(Errno),
-    /// It takes more time: the batch goes on with this request.
+    /// The request was preempted. The batch continues with this request.
     Again,
 }
 
@@ -44,20 +44,21 @@ impl From<Refused> for Stop {
     }
 }
 
-/// A batch, decoded.
+/// A decoded batch.
 pub struct Batch {
     requests: Vaddr,
     count: u32,
-    /// Where to tell how many were done; 0 for nowhere.
+    /// Where to write the number of completed requests; 0 if the caller doesn't want it.
     done_at: Vaddr,
-    /// Whose tables and frames are meant.
+    /// The domains whose tables and frames are meant, as the caller encoded them.
     pub foreign: u32,
-    /// How many were done before the call stopped.
+    /// Number of requests that completed before this continuation.
     before: u32,
 }
 
 impl Batch {
-    /// Decodes a call. Not a batch: it is over already, or not yet begun.
+    /// Decodes a call. Returns an outcome instead if leftover work has to be continued first, or if the call was only
+    /// continued for such work and is now complete.
     pub fn begin(ctx: &mut Ctx<'_>, args: &Requests) -> Result<Self, Outcome> {
         let Requests {
             requests,
@@ -85,7 +86,7 @@ impl Batch {
         })
     }
 
-    /// Works the requests off.
+    /// Processes the requests in order, each with `one`.
     pub fn run<T: FromBytes + IntoBytes>(
         self,
         ctx: &mut Ctx<'_>,
@@ -114,7 +115,7 @@ impl Batch {
             at = at.wrapping_add(size_of::<T>() as u64);
         };
         if !self.done_at.is_null() {
-            // As in Xen, nobody hears of a bad pointer here.
+            // As in Xen, a bad pointer is not reported here.
             let _ = ctx
                 .guest()
                 .write(self.done_at, &self.before.wrapping_add(done));

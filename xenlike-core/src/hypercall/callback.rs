@@ -1,4 +1,4 @@
-//! callback_op and set_callbacks: where events, failed returns and system calls enter the guest.
+//! callback_op and set_callbacks register the guest's entry points for events, failed returns and system calls.
 
 use guest_pv_abi::callback::{self as abi, CallbackRegister, CallbackUnregister};
 use guest_pv_abi::errno::{self, Errno};
@@ -8,7 +8,7 @@ use super::arguments::{Command, SetCallbacks};
 use crate::kit::Vaddr;
 use crate::pv::state::Callback;
 
-/// `callback_op(cmd, arg)`.
+/// `callback_op(cmd, arg)`: registers or unregisters one entry point.
 pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Result<(), Errno> {
     match args.cmd {
         abi::CALLBACKOP_REGISTER => register(ctx, &ctx.guest().read::<CallbackRegister>(args.arg)?),
@@ -30,8 +30,8 @@ fn register(ctx: &mut Ctx<'_>, request: &CallbackRegister) -> Result<(), Errno> 
     };
     let callbacks = &mut ctx.st.pv_mut().callbacks;
     match u32::from(request.type_) {
-        // The flag has no meaning for these two: an event always masks events, SYSENTER on 64 bits
-        // keeps it.
+        // CALLBACKF_MASK_EVENTS has no effect on the event callback, whose delivery always masks events. It is
+        // honoured for SYSENTER, even on 64-bit guests.
         abi::CALLBACKTYPE_EVENT => callbacks.event = callback,
         abi::CALLBACKTYPE_SYSENTER | abi::CALLBACKTYPE_SYSENTER_DEPRECATED => {
             callbacks.sysenter = callback;
@@ -58,7 +58,7 @@ fn unregister(ctx: &mut Ctx<'_>, request: &CallbackUnregister) -> Result<(), Err
     }
 }
 
-/// Sets the calling vCPU's NMI handler, which is entry 2 of its trap table, too; 0 takes it away.
+/// Sets the calling vCPU's NMI handler, which is also entry 2 of its trap table. 0 removes it.
 pub fn set_nmi(ctx: &mut Ctx<'_>, address: u64) -> Result<(), Errno> {
     if !Vaddr(address).is_canonical() {
         return Err(errno::EINVAL);
@@ -67,7 +67,7 @@ pub fn set_nmi(ctx: &mut Ctx<'_>, address: u64) -> Result<(), Errno> {
     Ok(())
 }
 
-/// `set_callbacks(event, failsafe, syscall)`: the old way to register three of them.
+/// `set_callbacks(event, failsafe, syscall)`: the older call, which registers three entry points at once.
 pub fn set_callbacks(ctx: &mut Ctx<'_>, args: &SetCallbacks) -> Result<(), Errno> {
     let SetCallbacks {
         event,

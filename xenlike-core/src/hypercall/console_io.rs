@@ -1,4 +1,4 @@
-//! console_io: the machine's console, for the domain that has it.
+//! console_io: the machine's console, for control domains.
 
 use guest_pv_abi::errno;
 use guest_pv_abi::xen::{CONSOLEIO_READ, CONSOLEIO_WRITE};
@@ -7,17 +7,17 @@ use super::arguments::ConsoleIo;
 use super::{Ctx, Outcome};
 use crate::console;
 
-/// Bytes copied between two looks at whether the CPU is wanted elsewhere.
+/// Bytes copied between two checks for preemption.
 const CHUNK: usize = 128;
 
-/// `console_io(cmd, count, buffer)`.
+/// `console_io(cmd, count, buffer)`: writes to or reads from the console. EPERM for domains without control rights.
 pub fn call(ctx: &mut Ctx<'_>, args: &mut ConsoleIo) -> Outcome {
     if !ctx.dom.is_control() {
         return errno::EPERM.into();
     }
     match args.cmd {
         CONSOLEIO_WRITE => write(ctx, args),
-        // What was read is the answer, which must not look like an error.
+        // The result is the number of bytes read, and must not look like an error.
         CONSOLEIO_READ if args.count > i32::MAX as u32 => errno::E2BIG.into(),
         CONSOLEIO_READ => read(ctx, args),
         _ => errno::ENOSYS.into(),
@@ -45,7 +45,7 @@ fn write(ctx: &Ctx<'_>, args: &mut ConsoleIo) -> Outcome {
     Outcome::Done(0)
 }
 
-/// Gives what has been typed, as much as fits; returns how much that was.
+/// Copies typed bytes to the guest, as many as fit, and returns their number.
 fn read(ctx: &Ctx<'_>, args: &ConsoleIo) -> Outcome {
     let mut total = 0_u32;
     let mut chunk = [0; CHUNK];

@@ -6,12 +6,13 @@ use guest_pv_abi::xen::CtlBitmap;
 use crate::kit::{CpuSet, Vaddr};
 use crate::mm::guest::Guest;
 
-/// Bytes of the bits that the core can ever have set.
+/// Size in bytes of the core's own CPU set.
 const OWN_BYTES: usize = size_of::<CpuSet>();
-/// The most bytes of a caller's bitmap that are cleared behind them; a bitmap is never that long.
+/// Maximum number of bytes of a caller's bitmap that `write` defines. This bounds its work; real bitmaps are
+/// shorter.
 const MAX_BYTES: usize = 4096;
 
-/// The CPUs of the caller's bitmap; bits beyond those that it says it has are clear.
+/// Reads a CPU set from the caller's bitmap. Bits beyond the length that the caller states are clear.
 pub fn read(guest: Guest<'_>, map: &CtlBitmap) -> Result<CpuSet, Errno> {
     let bits = map.nr_bits.min(u64::BITS);
     let mut bytes = [0; OWN_BYTES];
@@ -23,7 +24,7 @@ pub fn read(guest: Guest<'_>, map: &CtlBitmap) -> Result<CpuSet, Errno> {
     Ok(set.and(CpuSet::first_n(bits)))
 }
 
-/// Writes a set to the caller's bitmap, all of whose bytes are defined afterwards.
+/// Writes a set to the caller's bitmap and zeroes its remaining bytes, up to [`MAX_BYTES`].
 pub fn write(guest: Guest<'_>, map: &CtlBitmap, set: CpuSet) -> Result<(), Errno> {
     const NONE: [u8; 64] = [0; 64];
     let room = (map.nr_bits.div_ceil(8) as usize).min(MAX_BYTES);

@@ -1,5 +1,5 @@
-//! set_debugreg and get_debugreg. DR7 is the guest's word on breakpoints; those in the hypervisor's
-//! range are refused, so that it never debugs the core.
+//! set_debugreg and get_debugreg. Breakpoints in the hypervisor's address range are refused, so that a guest can't
+//! trap the core itself.
 
 use guest_pv_abi::errno::{self, Errno};
 
@@ -7,7 +7,7 @@ use super::Ctx;
 use super::arguments::{GetDebugreg, SetDebugreg};
 use crate::domain::debug;
 
-/// `set_debugreg(register, value)`.
+/// `set_debugreg(register, value)`: sets one of the calling vCPU's debug registers.
 pub fn set(ctx: &mut Ctx<'_>, args: &SetDebugreg) -> Result<(), Errno> {
     debug::set(ctx.st, args.register, args.value).map_err(|refused| match refused {
         debug::NotSet::NoRegister => errno::ENODEV,
@@ -16,7 +16,7 @@ pub fn set(ctx: &mut Ctx<'_>, args: &SetDebugreg) -> Result<(), Errno> {
     })
 }
 
-/// `get_debugreg(register)`.
+/// `get_debugreg(register)`: reads one of the calling vCPU's debug registers.
 pub fn get(ctx: &mut Ctx<'_>, args: &GetDebugreg) -> Result<i64, Errno> {
     let index = debug::index(args.register, ctx.st.kind.cr4());
     let value = index.and_then(|index| ctx.st.debug.get(index));

@@ -1,5 +1,5 @@
-//! set_gdt and update_descriptor. Whatever a guest puts into its GDT, the core's own page of every
-//! GDT stays out of its reach, and no descriptor gets it out of ring 3.
+//! set_gdt and update_descriptor. Whatever descriptors a guest installs, the core's own page of each GDT stays out of
+//! its reach, and no descriptor lets the guest leave ring 3.
 
 use guest_pv_abi::errno::{self, Errno};
 use zerocopy::IntoBytes;
@@ -11,10 +11,10 @@ use crate::mm::directmap::SharedPage;
 use crate::pagetype::{check_descriptor, machine};
 use crate::pv::state::gdt::{self, GDT_ENTRIES_PER_FRAME, GDT_GUEST_FRAMES};
 
-/// Entries that a guest may have (FIRST_RESERVED_GDT_ENTRY).
+/// Maximum number of GDT entries of a guest (FIRST_RESERVED_GDT_ENTRY).
 const MAX_ENTRIES: u32 = GDT_GUEST_FRAMES as u32 * GDT_ENTRIES_PER_FRAME;
 
-/// `set_gdt(frames, entries)`.
+/// `set_gdt(frames, entries)`: replaces the calling vCPU's GDT with the listed frames.
 pub fn set_gdt(ctx: &mut Ctx<'_>, args: &SetGdt) -> Result<(), Errno> {
     let entries = args.entries;
     if entries > MAX_ENTRIES {
@@ -29,7 +29,7 @@ pub fn set_gdt(ctx: &mut Ctx<'_>, args: &SetGdt) -> Result<(), Errno> {
     Ok(())
 }
 
-/// `update_descriptor(address, descriptor)`: one descriptor, by its machine address.
+/// `update_descriptor(address, descriptor)`: writes one descriptor, given by its machine address.
 pub fn update(ctx: &mut Ctx<'_>, args: &UpdateDescriptor) -> Result<(), Errno> {
     let address = args.address;
     if !address.0.is_multiple_of(8) {
@@ -37,8 +37,8 @@ pub fn update(ctx: &mut Ctx<'_>, args: &UpdateDescriptor) -> Result<(), Errno> {
     }
     let descriptor = check_descriptor(args.descriptor).ok_or(errno::EINVAL)?;
     let owner = ctx.dom.id();
-    // In use as descriptors it stays that; mapped writable, it is written as data. Either reference is held
-    // until the word is written.
+    // A page in use as a descriptor table keeps that type while the word is written; any other page is written as
+    // data, with a writable reference. `_held` keeps the reference until the store is done.
     let (_held, page) = match machine().get_segdesc_in_use(address.mfn(), owner) {
         Some((held, state)) => (held, SharedPage::of_typed(address.mfn(), state)),
         None => {

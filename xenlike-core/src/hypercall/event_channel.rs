@@ -1,4 +1,4 @@
-//! event_channel_op: events between domains, from virtual interrupts, among vCPUs.
+//! event_channel_op: events between domains, from virtual and physical interrupts, and among vCPUs.
 
 use crate::kit::atomic::Ordering;
 
@@ -15,11 +15,11 @@ use crate::irq::Book;
 use crate::kit::{DomId, Gfn, Port, Vaddr, VcpuId};
 use crate::mm::guest::Guest;
 
-/// EVTCHNOP_reset_cont, which the public header has for Xen alone.
+/// EVTCHNOP_reset_cont, which the public header defines for Xen's own use only.
 const RESET_CONT: u32 = 14;
 
-/// `event_channel_op(cmd, arg)`.
-#[inline(always)] // an event is sent without a context
+/// `event_channel_op(cmd, arg)`: dispatches the command. Send and unmask are the hot ones.
+#[inline(always)] // sending an event never needs a `Ctx`
 pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Outcome {
     let arg = args.arg;
     match args.cmd {
@@ -29,8 +29,8 @@ pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Outcome {
     }
 }
 
-/// What is not done all the time.
-#[inline(never)] // its frame is not for every event to carry
+/// Dispatches the cold commands.
+#[inline(never)] // cold: keeps its stack frame off the send path
 fn seldom(mut ctx: Ctx<'_>, cmd: u32, arg: Vaddr) -> Outcome {
     let ctx = &mut ctx;
     match cmd {
@@ -51,7 +51,8 @@ fn seldom(mut ctx: Ctx<'_>, cmd: u32, arg: Vaddr) -> Outcome {
     }
 }
 
-/// `event_channel_op_compat(op)`: the command and its structure in one; only the oldest commands.
+/// `event_channel_op_compat(op)`: the older call, with the command inside the structure. It knows only the commands
+/// up to EVTCHNOP_unmask.
 pub fn compat(ctx: &mut Ctx<'_>, args: &Structure) -> Outcome {
     let op = args.at;
     let cmd = match ctx.guest().read::<u32>(op) {
@@ -64,11 +65,11 @@ pub fn compat(ctx: &mut Ctx<'_>, args: &Structure) -> Outcome {
     call(ctx, &Command { cmd, arg })
 }
 
-#[inline(never)] // one body for both tables
+#[inline(never)] // a single instance for `syscall` and multicall
 fn send(guest: Guest<'_>, dom: &Domain, arg: Vaddr) -> Outcome {
     let sent = port_at(guest, arg).and_then(|port| dom.events.send(port).map_err(to_errno));
     match sent {
-        // Masked, or pending before: as it mostly is.
+        // The common case: the port was masked or already pending, so there is no vCPU to notify.
         Ok(notice) if notice.is_nobody() => {}
         Ok(notice) if notice.dom == dom.id() => notify::act_in(dom, notice),
         Ok(notice) => notify::act(notice),
@@ -77,7 +78,7 @@ fn send(guest: Guest<'_>, dom: &Domain, arg: Vaddr) -> Outcome {
     Outcome::Done(0)
 }
 
-#[inline(never)] // one body for both tables
+#[inline(never)] // a single instance for `syscall` and multicall
 fn unmask(guest: Guest<'_>, dom: &Domain, arg: Vaddr) -> Outcome {
     let unmasked = port_at(guest, arg).and_then(|port| dom.events.unmask(port).map_err(to_errno));
     match unmasked {
@@ -87,7 +88,7 @@ fn unmask(guest: Guest<'_>, dom: &Domain, arg: Vaddr) -> Outcome {
     Outcome::Done(0)
 }
 
-/// The structures of send and unmask are a port and nothing else.
+/// Reads the structure of send or unmask, which holds only a port.
 #[inline]
 fn port_at(guest: Guest<'_>, arg: Vaddr) -> Result<Port, Errno> {
     let port = guest.read::<u32>(arg)?;
@@ -138,7 +139,7 @@ fn bind_ipi(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
     tell_port((ctx, ctx.dom), port, arg, &op)
 }
 
-/// A physical IRQ, for a domain that has a number for it.
+/// Binds a physical IRQ. EPERM unless the IRQ is mapped to the caller.
 fn bind_pirq(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
     let mut op = ctx.guest().read::<abi::EvtchnBindPirq>(arg)?;
     let mapped = |book: &Book<_>| book.is_mapped(ctx.dom.id(), op.pirq);
@@ -192,7 +193,8 @@ fn status(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
     Ok(ctx.guest().write(arg, &op)?)
 }
 
-/// Closes all ports; another domain's only while a control call holds it paused.
+/// Closes all ports of a domain. Another domain must be paused by the toolstack, so that it can't bind ports
+/// meanwhile.
 fn reset(ctx: &Ctx<'_>, arg: Vaddr) -> Outcome {
     let dom = match ctx
         .guest()
@@ -219,7 +221,8 @@ fn may_reset(ctx: &Ctx<'_>, dom: &Domain) -> bool {
     dom.id() == ctx.dom.id() || dom.toolstack_pauses.load(Ordering::Acquire) != 0
 }
 
-/// Xen's own way to go on with a reset, which guests can call too: here none ever waits for it.
+/// Xen's internal continuation of a reset, which guests can call too. No reset ever waits for it here, so it only
+/// returns the errno that Xen would.
 fn reset_continued(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
     let dom = ctx.target(ctx.guest().read::<u16>(arg)?)?;
     Err(if may_reset(ctx, &dom) {
@@ -265,7 +268,8 @@ fn set_priority(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
         .map_err(to_errno)
 }
 
-/// Writes the answer of a binding; a caller that can't be told of its port does not get it.
+/// Writes the result of a binding. If the write faults, the port is closed again, because the caller can't learn its
+/// number.
 fn tell_port<T: IntoBytes + Immutable>(
     (ctx, dom): (&Ctx<'_>, &Domain),
     port: Port,
@@ -273,12 +277,12 @@ fn tell_port<T: IntoBytes + Immutable>(
     answer: &T,
 ) -> Result<(), Errno> {
     Ok(ctx.guest().write(at, answer).inspect_err(|_| {
-        // The guest may have closed it meanwhile: then there is nothing to undo.
+        // The guest may have closed the port meanwhile; then there is nothing to undo.
         let _ = close_port(dom, port);
     })?)
 }
 
-/// A frame of the caller's own, to be shared with it.
+/// Holds one of the caller's frames, for memory that the core shares with the caller.
 fn own_page(ctx: &Ctx<'_>, gfn: Gfn) -> Result<HeldPage, Errno> {
     HeldPage::of_guest(ctx.dom, gfn).ok_or(errno::EINVAL)
 }

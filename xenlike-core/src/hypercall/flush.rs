@@ -1,4 +1,4 @@
-//! TLB flushes that a guest asks for.
+//! TLB flushes requested by guests.
 
 use guest_pv_abi::errno::Errno;
 
@@ -7,17 +7,17 @@ use crate::arch::tlb;
 use crate::domain::Domain;
 use crate::kit::{CpuSet, Vaddr};
 
-/// What to forget.
+/// The translations to flush.
 #[derive(Clone, Copy)]
 pub enum What {
-    /// Every translation.
+    /// All translations.
     All,
-    /// That of one page.
+    /// The translation of one page.
     Page(Vaddr),
 }
 
 impl What {
-    /// Forgets it on this CPU.
+    /// Flushes on this CPU.
     pub fn local(self) {
         match self {
             Self::All => tlb::flush_local(),
@@ -25,13 +25,13 @@ impl What {
         }
     }
 
-    /// Forgets it wherever a vCPU of `dom` is loaded.
+    /// Flushes on every CPU that has a vCPU of `dom` loaded.
     pub fn everywhere(self, dom: &Domain) {
         self.on(cpus(dom, |_| true));
     }
 
-    /// Forgets it wherever those vCPUs of `dom` are loaded whose bits are set in the guest's bitmap
-    /// at `mask`.
+    /// Flushes on every CPU that has one of the caller's vCPUs loaded whose bit is set in the guest's bitmap at
+    /// `mask`.
     pub fn where_set(self, ctx: &Ctx<'_>, mask: Vaddr) -> Result<(), Errno> {
         let mut words = [0u64; 128];
         let needed = ctx.dom.vcpus().len().div_ceil(64);

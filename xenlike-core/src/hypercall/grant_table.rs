@@ -1,8 +1,7 @@
-//! grant_table_op: lending single frames to other domains, and using what others lend.
+//! grant_table_op: granting single frames to other domains, and using frames that others grant.
 //!
-//! Each call takes an array. Each element gets a status of its own (`GNTST_*`); the call's errno is
-//! for what concerns all of them. Between elements the call can stop; the rest of the array then is
-//! the progress.
+//! Each call takes an array. Each element gets its own status (`GNTST_*`); the call's errno reports errors that
+//! concern the whole call. The call can be preempted between elements; its progress is the rest of the array.
 
 mod copies;
 mod mappings;
@@ -24,7 +23,7 @@ use crate::kit::Vaddr;
 use crate::mm::alloc as frames;
 use crate::pagetype::{Progress, machine};
 
-/// `grant_table_op(cmd, array, count)`.
+/// `grant_table_op(cmd, array, count)`: applies the command to each element of the array.
 pub fn call(ctx: &mut Ctx<'_>, list: &mut List) -> Outcome {
     if list.count > i32::MAX as u32 {
         return errno::EINVAL.into();
@@ -54,7 +53,7 @@ pub fn call(ctx: &mut Ctx<'_>, list: &mut List) -> Outcome {
 }
 
 impl List {
-    /// The address, if there is exactly one element.
+    /// The element's address if there is exactly one element, else EINVAL.
     fn single(&self) -> Result<Vaddr, Errno> {
         if self.count == 1 {
             Ok(self.array)
@@ -63,20 +62,20 @@ impl List {
         }
     }
 
-    /// Where element `n` of `T` is.
+    /// The address of element `n` of an array of `T`.
     fn element<T>(&self, n: u32) -> Vaddr {
         self.array
             .wrapping_add(u64::from(n).wrapping_mul(size_of::<T>() as u64))
     }
 
-    /// The call goes on later, with what is left after `done` elements of `T`.
+    /// Continues the call later with the elements after the first `done`.
     fn after<T>(&mut self, done: u32) -> Outcome {
         self.array = self.element::<T>(done);
         self.count = self.count.saturating_sub(done);
         Outcome::Again
     }
 
-    /// Does `op` to each element, which it changes, and writes it back.
+    /// Reads each element, applies `op` to it and writes it back.
     fn each<T: FromBytes + IntoBytes + Immutable>(
         &mut self,
         ctx: &mut Ctx<'_>,
@@ -89,7 +88,7 @@ impl List {
         })
     }
 
-    /// Does `op` to the address of each element.
+    /// Applies `op` to the address of each element. ERESTART from `op` continues the call at that element.
     fn each_at<T>(
         &mut self,
         ctx: &mut Ctx<'_>,
@@ -111,7 +110,7 @@ impl List {
     }
 }
 
-/// The calling vCPU's page tables, and all frames.
+/// A mapper into the calling vCPU's page tables.
 fn mapper<'a>(ctx: &'a mut Ctx<'_>) -> Mapper<'a> {
     Mapper {
         owner: ctx.dom.id(),
@@ -121,8 +120,8 @@ fn mapper<'a>(ctx: &'a mut Ctx<'_>) -> Mapper<'a> {
     }
 }
 
-/// The domain that the caller names as one whose table it asks about: itself, or any for a control
-/// domain.
+/// Looks up the domain whose table the caller asks about: the caller itself, or any domain if the caller has control
+/// rights.
 fn whose(ctx: &Ctx<'_>, id: u16) -> Result<Arc<Domain>, GrantError> {
     let dom = ctx.named(id).ok_or(GrantError::BadDomain)?;
     if dom.id() == ctx.dom.id() || ctx.dom.is_control() {
@@ -132,15 +131,16 @@ fn whose(ctx: &Ctx<'_>, id: u16) -> Result<Arc<Domain>, GrantError> {
     }
 }
 
-/// The status for what came of an element.
+/// The `GNTST_*` status for an element's result.
 fn status(result: Result<(), GrantError>) -> i16 {
     result.map_or_else(GrantError::status, |()| abi::GNTST_OKAY)
 }
 
-/// Frames that a table grows by in one go: each is made and zeroed.
+/// Maximum number of frames that a table grows by between two checks for preemption, because each is allocated and
+/// zeroed.
 const GROW_STEP: u32 = 32;
 
-/// Grows `dom`'s table to `frames`, or some way there.
+/// Grows `dom`'s table to `frames`, or by one step towards that.
 pub fn grow(dom: &Domain, frames: u32) -> Result<Progress, GrantError> {
     let (now, most) = dom.grants.size();
     let step = now.saturating_add(GROW_STEP);
@@ -153,7 +153,7 @@ pub fn grow(dom: &Domain, frames: u32) -> Result<Progress, GrantError> {
     Ok(progress)
 }
 
-/// Grows the table, and tells the frames. [`errno::ERESTART`] if it is to grow further.
+/// Grows the table and writes the numbers of its frames. [`errno::ERESTART`] if it has to grow further.
 fn setup_table(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
     let mut op = ctx.guest().read::<abi::GnttabSetupTable>(at)?;
     let grown = whose(ctx, op.dom).and_then(|dom| {
@@ -188,8 +188,8 @@ fn query_size(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
     Ok(ctx.guest().write(at, &op)?)
 }
 
-/// Gives the caller's table another version, and tells which it has.
-#[inline(never)] // rare: the calls around it keep their registers
+/// Changes the version of the caller's table, and reports the version in force afterwards.
+#[inline(never)] // cold: keeps its register use out of the other commands
 fn set_version(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
     let mut op = ctx.guest().read::<abi::GnttabSetVersion>(at)?;
     let wanted = Version::of_number(op.version).ok_or(errno::EINVAL);
@@ -213,8 +213,8 @@ fn get_version(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
     Ok(ctx.guest().write(at, &op)?)
 }
 
-/// Tells the frames of the status words.
-#[inline(never)] // as above
+/// Writes the numbers of the frames that hold the status words.
+#[inline(never)] // see above
 fn get_status_frames(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
     let mut op = ctx.guest().read::<abi::GnttabGetStatusFrames>(at)?;
     let told = whose(ctx, op.dom).and_then(|dom| tell_status_frames(ctx, &dom, &op));
@@ -245,7 +245,7 @@ fn swap(ctx: &mut Ctx<'_>, op: &mut abi::GnttabSwapGrantRef) -> Result<(), Errno
     Ok(())
 }
 
-/// Caches of a PC are coherent: what devices need flushed is nothing. Checks the request all the same.
+/// Checks the request and does nothing, because x86 caches are coherent with devices.
 fn cache_flush(ctx: &mut Ctx<'_>, op: &mut abi::GnttabCacheFlush) -> Result<(), Errno> {
     let end = u32::from(op.offset).saturating_add(op.length.into());
     let known = abi::GNTTAB_CACHE_CLEAN | abi::GNTTAB_CACHE_INVAL;
@@ -268,7 +268,7 @@ fn cache_flush(ctx: &mut Ctx<'_>, op: &mut abi::GnttabCacheFlush) -> Result<(), 
         .ok_or(errno::EPERM)
 }
 
-/// The owner of grants that the caller names: never itself by DOMID_SELF, as in Xen.
+/// Looks up the granting domain. As in Xen, the caller can't name itself by DOMID_SELF.
 fn granter(ctx: &Ctx<'_>, id: u16) -> Result<Arc<Domain>, GrantError> {
     if id == DomId::SELF.0 {
         return Err(GrantError::BadDomain);

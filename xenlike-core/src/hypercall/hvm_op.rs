@@ -1,5 +1,5 @@
-//! hvm_op: what HVM domains and their device models ask. A PV domain learns the time, and that it is none
-//! of these.
+//! hvm_op: requests of HVM domains and their device models. A PV domain can read the time; most other commands fail,
+//! because no domain here is HVM.
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::hvm_params as abi;
@@ -9,7 +9,7 @@ use super::arguments::Command;
 use crate::arch::time;
 use crate::kit::Vaddr;
 
-/// `hvm_op(cmd, arg)`
+/// `hvm_op(cmd, arg)`: answers as Xen does when the named domain is PV.
 pub fn call(ctx: &Ctx<'_>, args: &Command) -> Result<i64, Errno> {
     let arg = args.arg;
     match args.cmd {
@@ -20,7 +20,7 @@ pub fn call(ctx: &Ctx<'_>, args: &Command) -> Result<i64, Errno> {
             }
             of_no_hvm_domain(ctx, asked.domid)
         }
-        // Both begin with the domain's id.
+        // Both structures begin with the domain's id.
         abi::HVMOP_PAGETABLE_DYING | abi::HVMOP_GET_MEM_TYPE => {
             let domid = ctx.guest().read::<u16>(arg)?;
             of_no_hvm_domain(ctx, domid)
@@ -31,7 +31,7 @@ pub fn call(ctx: &Ctx<'_>, args: &Command) -> Result<i64, Errno> {
         }
         abi::HVMOP_XENTRACE => trace(ctx, arg),
         abi::HVMOP_FLUSH_TLBS | abi::HVMOP_SET_EVTCHN_UPCALL_VECTOR => Err(errno::EINVAL),
-        // Nobody monitors the caller, so that nobody is told.
+        // No monitor is attached to the caller, so there is none to notify.
         abi::HVMOP_GUEST_REQUEST_VM_EVENT if arg.is_null() => Ok(0),
         abi::HVMOP_GUEST_REQUEST_VM_EVENT => Err(errno::EINVAL),
         abi::HVMOP_ALTP2M => Err(errno::EOPNOTSUPP),
@@ -46,7 +46,7 @@ fn of_no_hvm_domain(ctx: &Ctx<'_>, id: u16) -> Result<i64, Errno> {
     }
 }
 
-/// A guest's own trace record: checked, and kept by nobody, as while Xen's tracing is off.
+/// Checks a guest's trace record and drops it, as Xen does while tracing is off.
 fn trace(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     const EVENTS: u16 = 1 << 12;
     let record = ctx.guest().read::<abi::HvmXentrace>(arg)?;

@@ -1,4 +1,4 @@
-//! iret: the guest kernel's way back from a trap, and its only way into guest user mode.
+//! iret: the guest kernel's return from a trap, and its only way into guest user mode.
 
 use crate::kit::atomic::Ordering;
 
@@ -14,9 +14,9 @@ use crate::kit::Vaddr;
 use crate::pv::bounce::Stuck;
 use crate::pv::state::{in_ring3, mode};
 
-/// `iret()`: the frame is on the guest's stack (`struct iret_context`), and in place of a result there are the
-/// registers that it names.
-#[inline(always)] // the way back from every trap pays for no other's frame
+/// `iret()`: loads the registers from the frame on the guest's stack (`struct iret_context`), so the call has no
+/// result of its own.
+#[inline(always)] // hot: every trap return takes this path
 pub fn call(ctx: &mut Ctx<'_>, _: &Nothing) -> Outcome {
     match go_back(ctx) {
         Ok(()) => Outcome::Replaced,
@@ -24,17 +24,17 @@ pub fn call(ctx: &mut Ctx<'_>, _: &Nothing) -> Outcome {
     }
 }
 
-#[inline(always)] // as above
+#[inline(always)] // see above
 fn go_back(ctx: &mut Ctx<'_>) -> Result<(), Stuck> {
     let frame = ctx.guest().read::<IretContext>(Vaddr(ctx.regs.rsp));
     let frame = frame.map_err(|_| Stuck::BadFrame)?;
     let (vcpu, st, regs) = (ctx.vcpu, &mut *ctx.st, &mut *ctx.regs);
-    // The selectors get ring 3 whatever the guest wrote: it never names a ring below its own.
+    // Selectors are forced to ring 3 whatever RPL the guest wrote, so a guest can't name a more privileged ring.
     if frame.cs & 3 == 3 {
         mode::enter_user(st.pv_mut()).map_err(|_| Stuck::NoUserTable)?;
     }
     if frame.flags & VGCF_IN_SYSCALL == 0 || in_ring3(frame.cs as u16) != FLAT_RING3_CS64 {
-        // SYSRET leaves neither rcx nor r11 alone, and leads to flat 64-bit code only.
+        // SYSRET destroys rcx and r11, and returns only to flat 64-bit code, so the exit must use IRET here.
         regs.vector &= !TrapFrame::SYSCALL;
         regs.rcx = frame.rcx;
         regs.r11 = frame.r11;

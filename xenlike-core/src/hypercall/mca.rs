@@ -1,5 +1,5 @@
-//! mca (arch_0): machine checks. What hardware has corrected waits for domain 0's daemon; what it can't correct ends
-//! the core, with the banks on the screen, so that nothing is ever urgent.
+//! mca (arch_0): machine checks. Errors that the hardware corrected wait here for domain 0's daemon. An uncorrected
+//! error stops the core, which prints the banks, so that no error ever counts as urgent.
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::mca as abi;
@@ -12,7 +12,8 @@ use crate::domain::notify::SCHED;
 use crate::kit::{CpuId, DomId, Vaddr};
 use crate::life::machine_check::{self, Record};
 
-/// `mca(at)`: EPERM without control rights, EFAULT, EINVAL for another version, in this order.
+/// `mca(at)`: reads machine check records or CPU information. EPERM without control rights, then EFAULT, then EINVAL
+/// for another interface version.
 pub fn call(ctx: &Ctx<'_>, at: Vaddr) -> Result<i64, Errno> {
     ctx.require_control()?;
     let mut op = ctx.guest().read::<abi::McHead>(at)?;
@@ -22,7 +23,7 @@ pub fn call(ctx: &Ctx<'_>, at: Vaddr) -> Result<i64, Errno> {
     match op.cmd {
         abi::XEN_MC_FETCH => fetch(ctx, &mut op)?,
         abi::XEN_MC_PHYSCPUINFO => cpus(ctx, &mut op)?,
-        // Errors can't be injected.
+        // Error injection is not supported.
         abi::XEN_MC_MSRINJECT | abi::XEN_MC_MCEINJECT | abi::XEN_MC_INJECT_V2 => {
             return Err(errno::EOPNOTSUPP);
         }
@@ -32,7 +33,7 @@ pub fn call(ctx: &Ctx<'_>, at: Vaddr) -> Result<i64, Errno> {
     Ok(0)
 }
 
-/// Gives the oldest error that waits, or takes the acknowledgement of one.
+/// Returns the oldest waiting record, or takes the acknowledgement of one.
 fn fetch(ctx: &Ctx<'_>, op: &mut abi::McHead) -> Result<(), Errno> {
     let mut body = op.u.get::<abi::McFetch>();
     let wanted = body.flags & !abi::XEN_MC_ACK;
@@ -63,7 +64,7 @@ fn fetch(ctx: &Ctx<'_>, op: &mut abi::McHead) -> Result<(), Errno> {
     Ok(())
 }
 
-/// A record as the public header has it: the CPU, then the bank.
+/// Converts a record to the public header's layout: the CPU's entry, then the bank's.
 fn telemetry(record: &Record) -> abi::McInfo {
     let common = |kind, size: usize| abi::McinfoCommon {
         kind,
@@ -105,7 +106,7 @@ fn telemetry(record: &Record) -> abi::McInfo {
     info
 }
 
-/// How many CPUs there are, and, as far as there is room, of each what it is.
+/// Returns the number of online CPUs, or describes as many as the caller has room for.
 fn cpus(ctx: &Ctx<'_>, op: &mut abi::McHead) -> Result<(), Errno> {
     let mut body = op.u.get::<abi::McPhyscpuinfo>();
     let online = SCHED.online().count();
@@ -151,7 +152,7 @@ fn about(cpu: CpuId, online: u32) -> abi::McLogicalCpu {
     {
         *to = from;
     }
-    // MCG_CAP, alike on all CPUs: Linux looks for it here.
+    // IA32_MCG_CAP, equal on all CPUs. Linux looks for it here.
     told.nmsrvals = 1;
     told.msrvalues[0] = abi::McinfoMsr {
         reg: 0x179,

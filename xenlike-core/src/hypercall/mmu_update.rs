@@ -1,4 +1,4 @@
-//! mmu_update: entries of page tables, and of the machine-to-physical table.
+//! mmu_update: changes entries of page tables and of the machine-to-physical table.
 
 use guest_pv_abi::errno;
 use guest_pv_abi::xen::{
@@ -13,17 +13,17 @@ use crate::kit::{DomId, Maddr, Pfn};
 use crate::mm::m2p;
 use crate::pagetype::{HeldTable, Keep, Pte, Update, machine};
 
-/// Entries are small work, but for the rare one whose table is not validated yet.
+/// Most entries take little time, except the rare one that names a table that is not validated yet.
 const STRIDE: Stride = 8;
 
-/// Whose tables are changed, and whose frames are named.
+/// The owner of the tables to change, and the owner of the frames that the entries name.
 struct Owners {
     tables: DomId,
     frames: DomId,
 }
 
-/// `mmu_update(requests, count, done, foreign)`; `foreign` has in its low half whose frames are
-/// named, in its high half, one up, whose tables are meant, or 0 for the caller's.
+/// `mmu_update(requests, count, done, foreign)`. The low half of `foreign` names the owner of the frames. Its high
+/// half names the owner of the tables, plus one; 0 means the caller.
 pub fn call(ctx: &mut Ctx<'_>, args: &mut Requests) -> Outcome {
     let batch = match Batch::begin(ctx, args) {
         Ok(batch) => batch,
@@ -52,7 +52,7 @@ fn owners(ctx: &Ctx<'_>, foreign: u32) -> Result<Owners, errno::Errno> {
     Ok(Owners { tables, frames })
 }
 
-/// The table of the request before, which most requests are about, too.
+/// The table of the previous request, kept because consecutive requests mostly change the same table.
 type Held = Option<HeldTable<'static>>;
 
 #[inline]

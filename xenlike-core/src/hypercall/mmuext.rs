@@ -1,4 +1,4 @@
-//! mmuext_op: pins, roots of address spaces, flushes, the LDT, whole pages.
+//! mmuext_op: pins page tables, switches address spaces, flushes TLBs, sets the LDT, clears and copies pages.
 
 use guest_pv_abi::errno;
 use guest_pv_abi::xen::{
@@ -20,7 +20,7 @@ use crate::pagetype::{GuestRoot, machine};
 use crate::pv::state::ldt::{self, GuestLdt, MAX_LDT_ENTRIES};
 use crate::pv::state::mode::run_root;
 
-/// `mmuext_op(requests, count, done, foreign)`.
+/// `mmuext_op(requests, count, done, foreign)`: `foreign` names the owner of the frames.
 pub fn call(ctx: &mut Ctx<'_>, args: &mut Requests) -> Outcome {
     let batch = match Batch::begin(ctx, args) {
         Ok(batch) => batch,
@@ -46,7 +46,7 @@ fn one(ctx: &mut Ctx<'_>, frames: DomId, op: &MmuextOp) -> Result<(), Stop> {
         MMUEXT_COPY_PAGE => copy_page(frames, mfn, Mfn(op.arg2)),
         MMUEXT_MARK_SUPER | MMUEXT_UNMARK_SUPER => Err(errno::EOPNOTSUPP.into()),
         _ if !is_known(op.cmd) => Err(errno::ENOSYS.into()),
-        // The rest is about the caller itself.
+        // The remaining commands act on the caller itself.
         _ if frames != ctx.dom.id() => Err(errno::EPERM.into()),
         _ => own(ctx, op),
     }
@@ -80,16 +80,17 @@ fn own(ctx: &mut Ctx<'_>, op: &MmuextOp) -> Result<(), Stop> {
     Ok(())
 }
 
-#[inline(never)] // flushes pay for no frame of its own
+#[inline(never)] // cold: keeps its stack frame off the flush paths
 fn new_kernel_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
     if ctx.st.pv().kernel_l4() == Some(new) {
         What::All.local();
         return Ok(());
     }
     let root = machine().get_root(new, ctx.dom.id(), &mut ctx.st.work)?;
-    // The LDT is at an address, and that leads elsewhere now.
+    // The LDT is given by a virtual address, which the new tables may map to other frames.
     let _ = ctx.vcpu.ldt_pages.drop_all();
-    // A hypercall comes from guest kernel mode: the new tables are the ones to run on.
+    // A hypercall comes from guest kernel mode, so the CPU has to run on the new kernel tables. It must do so before
+    // the old root's reference is put.
     cr3::load(run_root(&root));
     let old = ctx.st.pv_mut().kernel_root.replace(root);
     if let Some(old) = old {
@@ -98,7 +99,7 @@ fn new_kernel_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
     Ok(())
 }
 
-#[inline(never)] // likewise
+#[inline(never)] // cold, see above
 fn new_user_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
     let new = (new.0 != 0).then_some(new);
     if ctx.st.pv().user_root.as_ref().map(GuestRoot::mfn) == new {
@@ -119,12 +120,12 @@ fn flush_cache(ctx: &Ctx<'_>) -> Result<(), Stop> {
     if !ctx.dom.pages.has_device_rights() {
         return Err(errno::EACCES.into());
     }
-    // Every mapping of RAM is write-back, and x86 keeps those coherent with devices: there is
-    // nothing to write back for.
+    // Every mapping of RAM is write-back, and x86 keeps such memory coherent with devices, so there is nothing to
+    // write back (ADR 7).
     Ok(())
 }
 
-#[inline(never)] // rare
+#[inline(never)] // cold
 fn set_ldt(ctx: &mut Ctx<'_>, base: u64, entries: u32) -> Result<(), Stop> {
     let base = if entries == 0 { 0 } else { base };
     let bytes = u64::from(entries).wrapping_mul(8);
@@ -141,14 +142,14 @@ fn set_ldt(ctx: &mut Ctx<'_>, base: u64, entries: u32) -> Result<(), Stop> {
     Ok(())
 }
 
-#[inline(never)] // rare
+#[inline(never)] // cold
 fn clear_page(frames: DomId, mfn: Mfn) -> Result<(), Stop> {
     let held = machine().get_writable(mfn, frames).ok_or(errno::EINVAL)?;
     SharedPage::new(held.mfn()).ok_or(errno::EINVAL)?.zero();
     Ok(())
 }
 
-#[inline(never)] // rare
+#[inline(never)] // cold
 fn copy_page(frames: DomId, to: Mfn, from: Mfn) -> Result<(), Stop> {
     let source = machine().get_page(from, frames).ok_or(errno::EINVAL)?;
     let target = machine().get_writable(to, frames).ok_or(errno::EINVAL)?;

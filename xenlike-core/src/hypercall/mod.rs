@@ -1,9 +1,9 @@
-//! Hypercalls: one table over the numbers (`hypercalls!` below), one file for each call.
+//! Hypercalls: one table indexed by number (`hypercalls!` below), and one file for each call.
 //!
-//! The table's line for a call decodes the guest's words into named values ([`arguments`]); no handler sees a
-//! register. The call's file reads and checks the structures that they point to (which may fail), calls a service,
-//! and maps the service's error to the errno that Xen uses. A call ends in an [`Outcome`], applied in one place.
-//! A new hypercall is one line of the table and one file.
+//! The call's line in the table decodes the guest's words into named values ([`arguments`]), so handlers never see
+//! registers. The call's file reads and checks the structures that they point to (which may fail), calls a service,
+//! and maps the service's error to the errno that Xen uses. Each call ends in an [`Outcome`], which is applied in one
+//! place. A new hypercall is one line of the table and one file.
 #![cfg_attr(
     not(test),
     warn(
@@ -112,12 +112,12 @@ table::hypercalls! {
     DM_OP                          plain DmOp                 []      => refused::dm_op;
     HYPFS_OP                       plain Nothing              []      => refused::of_control;
     ARCH_0                         plain XenlikeOp            []      => xenlike::call;
-    // xsm_op: Xen without XSM; libxl takes another way for any other answer than ENOSYS. argo, xenoprof and tmem:
-    // Xen built without them.
+    // xsm_op is absent, as in a Xen built without XSM: libxl changes its behaviour on any other answer than ENOSYS.
+    // argo, xenoprof and tmem are absent as in a Xen built without them.
 }
 
 impl Ctx<'_> {
-    /// Control rights, or EPERM.
+    /// EPERM unless the caller has control rights.
     pub fn require_control(&self) -> Result<(), Errno> {
         if self.dom.is_control() {
             Ok(())
@@ -126,8 +126,8 @@ impl Ctx<'_> {
         }
     }
 
-    /// The domain that the caller calls `id`: itself by its own id or DOMID_SELF. Nobody else can
-    /// name the boot domain.
+    /// Looks up the domain `id` for the caller, which can name itself by its own id or DOMID_SELF. Only the boot
+    /// domain itself can name the boot domain.
     pub fn named(&self, id: u16) -> Option<Arc<Domain>> {
         let id = DomId(id);
         if id == DomId::SELF || id == self.dom.id() {
@@ -137,7 +137,7 @@ impl Ctx<'_> {
         }
     }
 
-    /// The domain that the caller calls `id`, for something that a control domain may do to others.
+    /// Looks up the domain `id` for a command that only a control domain may apply to other domains.
     pub fn target(&self, id: u16) -> Result<Arc<Domain>, Errno> {
         let target = self.named(id).ok_or(errno::ESRCH)?;
         if target.id() != self.dom.id() {
@@ -147,7 +147,7 @@ impl Ctx<'_> {
     }
 }
 
-/// Reads a structure too large for the stack.
+/// Reads a structure that is too large for the stack.
 fn get_boxed<T: FromBytes + IntoBytes + FromZeros>(
     guest: Guest<'_>,
     at: Vaddr,
@@ -157,8 +157,8 @@ fn get_boxed<T: FromBytes + IntoBytes + FromZeros>(
     Ok(value)
 }
 
-/// Calls `act` with the state of a vCPU, not the caller, that is stopped for so long. ERESTART asks for a
-/// continuation: the caller has to leave its CPU first.
+/// Stops `vcpu`, which is not the caller, and calls `act` with its state (ADR 5). ERESTART asks for a continuation,
+/// because the caller must leave its CPU first.
 fn with_stopped<R>(
     ctx: &Ctx<'_>,
     vcpu: &Vcpu,
@@ -167,7 +167,7 @@ fn with_stopped<R>(
     pausing::with_stopped(Some(ctx.vcpu), vcpu, act).map_err(|pausing::Again| errno::ERESTART)
 }
 
-/// The errno for a lack of the core's own memory.
+/// The errno to return if the core's own memory runs out.
 fn no_memory(_: NoMemory) -> Errno {
     errno::ENOMEM
 }

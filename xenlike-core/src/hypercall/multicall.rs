@@ -1,4 +1,4 @@
-//! multicall: several calls in one.
+//! multicall: several hypercalls in one.
 
 use core::mem::offset_of;
 
@@ -9,11 +9,11 @@ use guest_pv_abi::xen::MulticallEntry;
 use super::arguments::Multicall;
 use super::{Ctx, Outcome};
 
-/// Bytes of an entry: number, result and arguments.
+/// Size of an entry in bytes: number, result and arguments.
 const ENTRY: u64 = size_of::<MulticallEntry>() as u64;
 
-/// `multicall(calls, count)`: each entry gets its result; a call that could not finish is continued
-/// with the arguments that hold its progress.
+/// `multicall(calls, count)`: performs each entry's call and stores its result. If a call is preempted, its progress
+/// is stored in its entry's arguments and the multicall continues with that entry.
 pub fn call(ctx: &mut Ctx<'_>, args: &mut Multicall) -> Outcome {
     let Multicall {
         calls: mut at,
@@ -27,13 +27,13 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Multicall) -> Outcome {
             };
             return Outcome::Again;
         }
-        // The number, a place for the result, and four arguments: no call has more.
+        // The number, the result and four arguments. No call has more.
         let entry = ctx.guest().read::<[u64; 6]>(at);
         let Ok([number, _, mut words @ ..]) = entry else {
             return errno::EFAULT.into();
         };
         let outcome = match number {
-            // A multicall in a multicall is refused: what one call may take stays bounded.
+            // Nested multicalls are refused, so that the work of one call stays bounded.
             MULTICALL => errno::EINVAL.into(),
             number => super::call(ctx, number, &mut words),
         };
@@ -55,7 +55,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Multicall) -> Outcome {
                 };
                 return Outcome::Again;
             }
-            // The registers are no longer this call's: what comes after never ran.
+            // The call replaced the guest's registers, so the entries after it never run.
             Outcome::Replaced => return Outcome::Replaced,
             crash @ Outcome::Crash(_) => return crash,
         }

@@ -1,25 +1,26 @@
-//! What comes of a hypercall, as a value.
+//! The outcome of a hypercall, as a value.
 
 use guest_pv_abi::errno::{EFAULT, ERESTART, Errno};
 
 use crate::mm::guest::Fault;
 
-/// How a call ended. Two words, so that it comes back in registers.
+/// How a call ended. It fits in two words, so that it is returned in registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// With this result: 0 or more, or a negated errno.
+    /// The call is complete with this result: 0 or more, or a negated errno.
     Done(i64),
-    /// Not yet: the call is to be made again with the arguments as the handler left them, which hold its progress.
+    /// The call was preempted. It is to be repeated with the arguments as the handler left them, which hold its
+    /// progress.
     Again,
-    /// It replaced the caller's registers: there is no result to store.
+    /// The call replaced the caller's registers, so there is no result to store.
     Replaced,
-    /// The domain can't go on; the reason is for the log.
+    /// The domain can't continue and is crashed. The string is the reason for the log.
     Crash(&'static &'static str),
 }
 
-/// ERESTART, which no guest sees, asks for a continuation with the arguments as they are.
+/// ERESTART never reaches a guest. It asks for a continuation with the arguments as they are.
 impl From<Result<i64, Errno>> for Outcome {
-    #[inline(always)] // mostly the errno is known
+    #[inline(always)] // the errno is mostly a constant, so the test for ERESTART folds away
     fn from(result: Result<i64, Errno>) -> Self {
         match result {
             Ok(value) => Self::Done(value),
@@ -29,14 +30,14 @@ impl From<Result<i64, Errno>> for Outcome {
 }
 
 impl From<Result<(), Errno>> for Outcome {
-    #[inline(always)] // as above
+    #[inline(always)] // see above
     fn from(result: Result<(), Errno>) -> Self {
         result.map(|()| 0).into()
     }
 }
 
 impl From<Errno> for Outcome {
-    #[inline(always)] // as above
+    #[inline(always)] // see above
     fn from(errno: Errno) -> Self {
         if errno == ERESTART {
             Self::Again

@@ -1,12 +1,12 @@
-//! Whose frames a page-table call names, and whether the caller may name them.
+//! Finds the owner of the frames that a page-table call names, and checks that the caller may name them.
 
 use guest_pv_abi::errno::{self, Errno};
 
 use super::Ctx;
 use crate::kit::DomId;
 
-/// Whose frames a page-table call names: DOMID_SELF, DOMID_IO, DOMID_XEN or another domain, but not
-/// the caller by its own id.
+/// The owner of the frames that a page-table call names: DOMID_SELF, DOMID_IO, DOMID_XEN or another domain. As in
+/// Xen, the caller can't name itself by its own id.
 #[inline]
 pub fn of_frames(ctx: &Ctx<'_>, domid: u16) -> Result<DomId, Errno> {
     if domid == DomId::SELF.0 {
@@ -16,7 +16,7 @@ pub fn of_frames(ctx: &Ctx<'_>, domid: u16) -> Result<DomId, Errno> {
     }
 }
 
-#[inline(never)] // nearly all name their own
+#[inline(never)] // cold: nearly all calls name the caller's own frames
 fn of_others(ctx: &Ctx<'_>, domid: u16) -> Result<DomId, Errno> {
     let id = DomId(domid);
     match id {

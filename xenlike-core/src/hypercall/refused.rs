@@ -5,7 +5,7 @@ use guest_pv_abi::errno::{self, Errno};
 use super::Ctx;
 use super::arguments::{DmOp, Nothing};
 
-/// kexec_op, hypfs_op: Xen built without them.
+/// Refuses kexec_op and hypfs_op as a Xen built without them does.
 pub fn of_control(ctx: &mut Ctx<'_>, _: &Nothing) -> Errno {
     match ctx.require_control() {
         Ok(()) => errno::ENOSYS,
@@ -13,17 +13,18 @@ pub fn of_control(ctx: &mut Ctx<'_>, _: &Nothing) -> Errno {
     }
 }
 
-/// Without a virtual PMU no operation is looked at.
+/// Refuses every operation, because there is no virtual PMU.
 pub fn xenpmu_op(_: &mut Ctx<'_>, _: &Nothing) -> Errno {
     errno::EOPNOTSUPP
 }
 
-/// The most buffers of a dm_op.
+/// Maximum number of buffers of a dm_op.
 const MAX_BUFFERS: u32 = 2;
-/// Bytes of the description of each (struct xen_dm_op_buf).
+/// Size in bytes of each buffer's description (`struct xen_dm_op_buf`).
 const BUFFER: usize = 16;
 
-/// Device models belong to HVM domains.
+/// Refuses every dm_op, because device models exist only for HVM domains. The checks come in Xen's order, so that
+/// each bad argument gets Xen's errno.
 pub fn dm_op(ctx: &mut Ctx<'_>, args: &DmOp) -> Errno {
     let DmOp {
         domid,

@@ -1,4 +1,4 @@
-//! sched_op: giving up the CPU, waiting, shutting down.
+//! sched_op: yielding the CPU, blocking, shutting down.
 
 use crate::kit::atomic::Ordering;
 
@@ -16,7 +16,7 @@ use crate::domain::vcpu::{MAX_POLL_PORTS, pause};
 use crate::domain::{self, Rights, notify, shutdown, time, watchdog};
 use crate::kit::{CpuId, CpuSet, DomId, Port, Vaddr};
 
-/// `sched_op(cmd, arg)`.
+/// `sched_op(cmd, arg)`: dispatches the command.
 pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Outcome {
     let arg = args.arg;
     match args.cmd {
@@ -35,7 +35,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Outcome {
     }
 }
 
-/// `sched_op_compat(cmd, arg)`: the reason of a shutdown is the argument itself.
+/// `sched_op_compat(cmd, arg)`: the older call, where the argument of a shutdown is the reason itself.
 pub fn compat(ctx: &mut Ctx<'_>, args: &Command) -> Outcome {
     let arg = args.arg;
     match args.cmd {
@@ -53,8 +53,8 @@ fn yield_now() -> Outcome {
     Outcome::Done(0)
 }
 
-/// Waits for an event with delivery unmasked. The flag goes up before the look at the events, so
-/// that one which comes in between takes it down again.
+/// Unmasks event delivery and blocks until an event is pending. BLOCKED is set before the check for pending events:
+/// an event that is sent after the check sees the flag and clears it, so no wakeup is lost.
 fn block(ctx: &mut Ctx<'_>) -> Outcome {
     let vcpu = ctx.vcpu;
     vcpu.info.upcall_mask().store(0, Ordering::SeqCst);
@@ -79,20 +79,21 @@ fn shut_down(ctx: &Ctx<'_>, reason: u32) -> Outcome {
     Outcome::Done(0)
 }
 
-/// As on Xen, a reason is its lowest byte, whether anybody knows it or not: kernels hand a pointer to
-/// the old call, and mean to end.
+/// The part of a shutdown reason that counts. As in Xen this is the low byte, even of an unknown reason, because
+/// kernels pass a pointer to the old call and expect to shut down.
 fn known_part(reason: u32) -> u32 {
     u32::from(reason as u8)
 }
 
-/// Notes the reason that the toolstack will find, without shutting down.
+/// Records the reason that the toolstack will read, without shutting down.
 fn shutdown_code(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
     let reason = ctx.guest().read::<SchedShutdown>(arg)?.reason;
     ctx.dom.shutdown.lock().code = Some(reason as u8);
     Ok(())
 }
 
-/// Waits for one of some ports or a time limit.
+/// Blocks until one of the given ports is pending or the timeout expires. POLLING is set before the ports are
+/// checked, so that an event sent after the check ends the poll.
 fn poll(ctx: &mut Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
     let request = ctx.guest().read::<SchedPoll>(arg)?;
     if request.nr_ports as usize > MAX_POLL_PORTS {
@@ -131,7 +132,7 @@ fn poll(ctx: &mut Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
     sleeps.map(drop)
 }
 
-/// Shuts a domain down, for the control domain (SHUTDOWN_suspend and the like), which may name itself.
+/// Shuts down the named domain. Only for control domains, which may name themselves.
 fn remote_shutdown(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
     let request = ctx.guest().read::<SchedRemoteShutdown>(arg)?;
     let target = domain::lookup(DomId(request.domain_id)).ok_or(errno::ESRCH)?;
@@ -140,8 +141,8 @@ fn remote_shutdown(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
     Ok(())
 }
 
-/// The hardware domain's firmware calls want a certain CPU for a while: pins the caller to it, or undoes
-/// that (negative).
+/// Pins the caller to one CPU, or undoes that if the CPU is negative. The hardware domain needs this for firmware
+/// calls that must run on a certain CPU.
 fn pin_override(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
     if ctx.dom.rights() != Rights::Control {
         return Err(errno::EPERM);
@@ -173,7 +174,7 @@ fn is_online(cpu: u32) -> bool {
     SCHED.online().find(cpu).is_some()
 }
 
-/// Sets, renews or removes one of the domain's watchdogs; a new one's number is the result.
+/// Sets, renews or removes one of the domain's watchdogs. The result is the number of a new one.
 fn watchdog_op(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     let request = ctx.guest().read::<SchedWatchdog>(arg)?;
     watchdog::set(ctx.dom, request.id, request.timeout)

@@ -1,5 +1,4 @@
-//! stack_switch, fpu_taskswitch and set_segment_base: the small ones that every context switch of a
-//! PV Linux makes.
+//! stack_switch, fpu_taskswitch and set_segment_base: the short calls that a PV Linux makes on context switches.
 
 use guest_pv_abi::arch_x86::{SEGBASE_FS, SEGBASE_GS_KERNEL, SEGBASE_GS_USER, SEGBASE_GS_USER_SEL};
 use guest_pv_abi::errno::{self, Errno};
@@ -11,7 +10,7 @@ use crate::arch::seg::{self, Base};
 use crate::domain::{Domain, Vcpu, VcpuState};
 use crate::pv::state::{in_ring3, ldt};
 
-/// `stack_switch(ss, esp)`: the stack that a trap out of guest user mode starts on.
+/// `stack_switch(ss, esp)`: sets the stack on which traps from guest user mode enter the guest kernel.
 pub fn stack_switch(ctx: &mut Ctx<'_>, args: &StackSwitch) -> Result<(), Errno> {
     let pv = ctx.st.pv_mut();
     pv.kernel_ss = in_ring3(args.ss);
@@ -19,8 +18,8 @@ pub fn stack_switch(ctx: &mut Ctx<'_>, args: &StackSwitch) -> Result<(), Errno> 
     Ok(())
 }
 
-/// `fpu_taskswitch(set)`: sets or clears CR0.TS as the guest sees it; the hardware's follows, so
-/// that the next FPU instruction raises #NM in the guest.
+/// `fpu_taskswitch(set)`: sets or clears CR0.TS in the guest's view and in hardware, so that the next FPU instruction
+/// after setting it raises #NM in the guest.
 pub fn fpu_taskswitch(ctx: &mut Ctx<'_>, args: &FpuTaskswitch) -> Result<(), Errno> {
     ctx.st
         .pv_mut()
@@ -28,7 +27,7 @@ pub fn fpu_taskswitch(ctx: &mut Ctx<'_>, args: &FpuTaskswitch) -> Result<(), Err
     Ok(())
 }
 
-/// `set_segment_base(which, base)`.
+/// `set_segment_base(which, base)`: sets the base of FS or GS, or loads the user GS selector.
 pub fn set_base(ctx: &mut Ctx<'_>, args: &SetSegmentBase) -> Result<(), Errno> {
     let base = args.base;
     let register = match args.which {
@@ -41,7 +40,7 @@ pub fn set_base(ctx: &mut Ctx<'_>, args: &SetSegmentBase) -> Result<(), Errno> {
         }
         _ => return Err(errno::EINVAL),
     };
-    // A base outside the canonical ranges would fault at the next switch (APM vol. 2 §4.5.3).
+    // Loading a non-canonical base would fault at the next switch (APM vol. 2 §4.5.3).
     if !base.is_canonical() {
         return Err(errno::EINVAL);
     }
@@ -49,8 +48,8 @@ pub fn set_base(ctx: &mut Ctx<'_>, args: &SetSegmentBase) -> Result<(), Errno> {
     Ok(())
 }
 
-/// As on Xen, what can't be loaded leaves the null selector, and nobody is told.
-#[inline(never)] // seldom; in parts, so that no other call puts a `Ctx` together
+/// Loads the user GS selector. As in Xen, a selector that can't be loaded leaves the null selector without an error.
+#[inline(never)] // cold; takes parts of `Ctx`, so that the hot callers never build one
 fn load_user_gs(vcpu: &Vcpu, dom: &Domain, st: &mut VcpuState, selector: u16) {
     ldt::bring_in(dom.id(), &vcpu.ldt_pages, st.pv(), selector);
     let _ = seg::load_user_gs(selector);

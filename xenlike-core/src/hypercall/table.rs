@@ -1,5 +1,5 @@
-//! How the table of hypercalls becomes code: the one for `syscall`, the one for calls within multicalls, and
-//! what is known of each call.
+//! Expands the table of hypercalls to code: one dispatch table for `syscall`, one for calls within multicalls, and
+//! the list of arguments that a trace records for each call.
 
 use arrayvec::ArrayVec;
 use guest_pv_abi::trace::{TRC_PV_HYPERCALL_SUBCALL, hypercall_argument};
@@ -8,17 +8,17 @@ use super::arguments::{Passed, Words};
 use super::{Ctx, Outcome, carry_out, traced};
 use crate::kit::AtomicRef;
 
-/// Each line: number, cost class, arguments, those that a trace keeps, handler.
+/// Each line has the number, cost class, arguments, indexes of traced arguments, and handler.
 ///
-/// A handler is `fn(&mut Ctx, &mut Arguments) -> impl Into<Outcome>`. The cost classes:
-/// - `plain`: one body for both tables. A call that returns [`Outcome::Again`] has put its progress into its
-///   arguments.
-/// - `hot`: compiled into both tables, so that nothing is put in memory that the call doesn't look at. It gets its
-///   arguments as `&Arguments`: it may be made again, but always as the guest made it.
+/// A handler is `fn(&mut Ctx, &mut Arguments) -> impl Into<Outcome>`. The cost classes are:
+/// - `plain`: one instance, shared by both tables. A call that returns [`Outcome::Again`] has written its progress to
+///   its arguments.
+/// - `hot`: inlined into both tables, so that arguments that the call doesn't read never go through memory. The
+///   handler gets `&Arguments`, so its continuation always has the arguments that the guest passed.
 macro_rules! hypercalls {
     ($($number:ident $class:ident $arguments:ident $traced:tt => $handler:path;)*) => {
-        /// Carries out hypercall `number`.
-        #[inline(always)] // of a number that is known, nothing but its line is left
+        /// Performs hypercall `number`.
+        #[inline(always)] // a constant number leaves only its line
         fn carry_out(number: u64, ctx: &mut Ctx<'_>, passed: impl arguments::Passed) -> Outcome {
             match number {
                 $(guest_pv_abi::hypercall::$number => {
@@ -28,7 +28,7 @@ macro_rules! hypercalls {
             }
         }
 
-        /// Which of hypercall `number`'s arguments a trace keeps.
+        /// The indexes of hypercall `number`'s arguments that a trace records.
         const fn traced(number: u64) -> &'static [u8] {
             match number {
                 $(guest_pv_abi::hypercall::$number => &$traced,)*
@@ -39,7 +39,7 @@ macro_rules! hypercalls {
 }
 pub(super) use hypercalls;
 
-/// Calls a handler as its cost class says.
+/// Calls a handler according to its cost class.
 macro_rules! carry_out_as {
     (hot $number:ident, $handler:path, $arguments:ty, $ctx:ident, $passed:ident) => {{
         let args = <$arguments as arguments::Arguments>::decode($passed.load($ctx.regs));
@@ -62,18 +62,19 @@ macro_rules! carry_out_as {
 }
 pub(super) use carry_out_as;
 
-/// The places of a table of hypercalls: one for each number, and the last for all others.
+/// Length of a table of hypercalls: a slot for each number, and the last slot for all unknown numbers.
 pub const PLACES: usize = 64;
-/// The last place.
+/// The slot of all unknown numbers.
 const OTHERS: u64 = PLACES as u64 - 1;
 
-/// The place of hypercall `number`, bounded without a branch that speculation could pass.
+/// The slot of hypercall `number`. `min` compiles to a conditional move, so there is no branch for speculation to
+/// bypass (Spectre v1).
 #[inline(always)]
 pub fn place(number: u64) -> usize {
     number.min(OTHERS) as usize
 }
 
-/// A table by number of a function's instances: each call pays for its own stack frame and no other's.
+/// Builds a table of one function's instances, one per number, so that each call has only its own stack frame.
 macro_rules! by_number {
     ($one:ident) => {
         $crate::hypercall::by_number!($one:
@@ -85,28 +86,28 @@ macro_rules! by_number {
 }
 pub(crate) use by_number;
 
-/// Carries out the hypercall whose place is `PLACE`.
+/// Performs the hypercall whose slot is `PLACE`.
 #[inline(always)] // see `hypercalls`
 pub fn at_place<const PLACE: u64>(ctx: &mut Ctx<'_>, passed: impl Passed) -> Outcome {
     carry_out(PLACE, ctx, passed)
 }
 
-/// A hypercall from within another.
+/// A table entry for hypercalls made from within another.
 type Handler = fn(&mut Ctx<'_>, u64, &mut Words) -> Outcome;
 static HANDLERS: [Handler; PLACES] = by_number!(subcall_at);
-/// The table that calls go by: another one while they are traced, so that nothing is tested while they are not.
+/// The table in use. Tracing swaps the whole table, so that calls test no flag while tracing is off.
 static SUBCALLS: AtomicRef<[Handler; PLACES]> = AtomicRef::new(&HANDLERS);
 
 fn subcall_at<const PLACE: u64>(ctx: &mut Ctx<'_>, _number: u64, words: &mut Words) -> Outcome {
     at_place::<PLACE>(ctx, words)
 }
 
-/// Calls hypercall `number` from within another.
+/// Performs hypercall `number` from within another.
 pub fn call(ctx: &mut Ctx<'_>, number: u64, words: &mut Words) -> Outcome {
     by_table(SUBCALLS.get(), ctx, number, words)
 }
 
-#[inline(always)] // one body each
+#[inline(always)] // one instance per table
 fn by_table(
     table: &[Handler; PLACES],
     ctx: &mut Ctx<'_>,
@@ -119,7 +120,7 @@ fn by_table(
     }
 }
 
-/// Has calls from within others traced, or not.
+/// Turns tracing of calls from within others on or off.
 pub fn trace_subcalls(whether: bool) {
     static TRACED: [Handler; PLACES] = [traced_subcall; PLACES];
     SUBCALLS.set(if whether { &TRACED } else { &HANDLERS });
@@ -130,7 +131,7 @@ fn traced_subcall(ctx: &mut Ctx<'_>, number: u64, words: &mut Words) -> Outcome 
     by_table(&HANDLERS, ctx, number, words)
 }
 
-/// Records a hypercall with those of its arguments that Xen records.
+/// Records a hypercall with the arguments that Xen records.
 pub fn trace_call(event: u32, number: u64, words: &Words) {
     let traced = traced(number);
     let bits = traced

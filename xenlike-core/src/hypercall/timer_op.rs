@@ -8,7 +8,8 @@ use super::arguments::SetTimerOp;
 use super::{Ctx, no_memory};
 use crate::domain::time;
 
-/// `set_timer_op(deadline)`: ns of system time; 0 stops it. A deadline in the past is due at once.
+/// `set_timer_op(deadline)`: arms the timer for a deadline in ns of system time. A deadline in the past fires at
+/// once; 0 stops the timer.
 pub fn set(ctx: &mut Ctx<'_>, args: &SetTimerOp) -> Result<(), Errno> {
     let deadline_ns = args.deadline_ns;
     let vcpu = ctx.vcpu;

@@ -1,4 +1,4 @@
-//! set_trap_table: the guest's exception handlers (arch-x86/xen.h, `struct trap_info`).
+//! set_trap_table: registers the guest's exception handlers (arch-x86/xen.h, `struct trap_info`).
 
 use guest_pv_abi::arch_x86::TrapInfo;
 use guest_pv_abi::errno::{self, Errno};
@@ -9,11 +9,11 @@ use super::{Ctx, Outcome};
 use crate::kit::Vaddr;
 use crate::pv::state::in_ring3;
 
-/// Entries between two looks whether the CPU has something else to do.
+/// Number of entries between two checks for preemption.
 const AT_ONCE: u32 = 256;
 
-/// `set_trap_table(traps)`: an array that ends with address 0. NULL clears all. A long one is a call that goes
-/// on behind what it has done.
+/// `set_trap_table(traps)`: sets the entries of an array that ends with address 0. A null `traps` clears all entries.
+/// A long array is processed in steps, and the call is continued after each.
 pub fn set_trap_table(ctx: &mut Ctx<'_>, args: &mut SetTrapTable) -> Outcome {
     if args.traps.is_null() {
         ctx.st.pv_mut().traps.fill(TrapInfo::new_zeroed());
@@ -29,7 +29,7 @@ pub fn set_trap_table(ctx: &mut Ctx<'_>, args: &mut SetTrapTable) -> Outcome {
     }
 }
 
-/// Tells where the table goes on.
+/// Sets up to [`AT_ONCE`] entries. Returns where to continue, or `None` at the end of the array.
 fn set_some(ctx: &mut Ctx<'_>, mut at: Vaddr) -> Result<Option<Vaddr>, Errno> {
     for _ in 0..AT_ONCE {
         let mut trap: TrapInfo = ctx.guest().read(at)?;

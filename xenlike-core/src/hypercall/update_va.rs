@@ -1,4 +1,4 @@
-//! update_va_mapping: the L1 entry for one address, and what to flush then.
+//! update_va_mapping: sets the L1 entry that maps one address, and flushes afterwards.
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::xen::{
@@ -11,7 +11,7 @@ use super::{Ctx, Outcome, owner};
 use crate::kit::{DomId, Vaddr};
 use crate::pagetype::{Keep, Progress, Pte, Refused, Update, machine};
 
-/// `update_va_mapping(address, entry, flags)`.
+/// `update_va_mapping(address, entry, flags)`: sets an entry that maps a frame of the caller.
 pub fn call(ctx: &mut Ctx<'_>, args: &UpdateVaMapping) -> Outcome {
     let frames = ctx.dom.id();
     update(
@@ -25,7 +25,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &UpdateVaMapping) -> Outcome {
     )
 }
 
-/// `update_va_mapping_otherdomain(address, entry, flags, domain)`.
+/// `update_va_mapping_otherdomain(address, entry, flags, domain)`: sets an entry that maps a frame of `domain`.
 pub fn other_domain(ctx: &mut Ctx<'_>, args: &UpdateVaMappingOther) -> Outcome {
     match owner::of_frames(ctx, args.domid) {
         Ok(frames) => update(
@@ -45,7 +45,7 @@ struct Request {
     va: Vaddr,
     entry: Pte,
     flags: u64,
-    /// Whose frame the entry names.
+    /// The owner of the frame that the entry names.
     frames: DomId,
 }
 
@@ -63,7 +63,7 @@ fn update(ctx: &mut Ctx<'_>, request: Request) -> Outcome {
 #[cold]
 fn refused(why: Refused) -> Outcome {
     match why {
-        // An L1 is never left half-way.
+        // Validation of an L1 never stops halfway, so only leftover work can ask for a continuation.
         Refused::Again => Outcome::Again,
         Refused::Invalid => errno::EINVAL.into(),
         Refused::Busy => errno::EBUSY.into(),

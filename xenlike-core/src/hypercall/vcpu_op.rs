@@ -1,4 +1,4 @@
-//! vcpu_op: bringing vCPUs up and down, their shared areas and timers (vcpu.h).
+//! vcpu_op: brings vCPUs up and down, and registers their shared areas and timers (vcpu.h).
 
 use crate::kit::atomic::Ordering;
 use alloc::sync::Arc;
@@ -16,12 +16,12 @@ use crate::kit::{Gfn, Vaddr, VcpuId};
 use crate::mm::layout;
 use crate::pv::vcpu_context;
 
-/// The shortest period of a periodic timer, in ns (Xen's too: 1 ms).
+/// Minimum period of a periodic timer: 1 ms, as in Xen.
 const MIN_PERIOD_NS: u64 = 1_000_000;
-/// The longest, so that sums of it and a time don't overflow.
+/// Maximum period, so that the sum of a period and a time can't overflow.
 const MAX_PERIOD_NS: u64 = i64::MAX as u64 / 2;
 
-/// `vcpu_op(cmd, vcpu, arg)`.
+/// `vcpu_op(cmd, vcpu, arg)`: applies the command to one of the caller's vCPUs. ENOENT if there is no such vCPU.
 pub fn call(ctx: &mut Ctx<'_>, args: &VcpuOp) -> Result<i64, Errno> {
     let VcpuOp { cmd, vcpu, arg } = *args;
     let target = ctx.dom.vcpu(VcpuId(vcpu)).cloned().ok_or(errno::ENOENT)?;
@@ -55,7 +55,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &VcpuOp) -> Result<i64, Errno> {
     .map(|()| 0)
 }
 
-/// Gives a vCPU that was never up its registers.
+/// Sets the initial registers of a vCPU that was never up.
 fn initialise(ctx: &Ctx<'_>, target: &Arc<Vcpu>, arg: Vaddr) -> Result<(), Errno> {
     let context: alloc::boxed::Box<VcpuGuestContext> = super::get_boxed(ctx.guest(), arg)?;
     if target.id == ctx.vcpu.id || target.is_up() {
@@ -69,7 +69,8 @@ fn initialise(ctx: &Ctx<'_>, target: &Arc<Vcpu>, arg: Vaddr) -> Result<(), Errno
     })?
 }
 
-/// A vCPU is initialised and brought up by whoever has its state, so that none is up without registers.
+/// Brings an initialised vCPU up. Both steps need exclusive access to the vCPU's state, so that it can't start
+/// without registers.
 fn up(ctx: &mut Ctx<'_>, target: &Arc<Vcpu>) -> Result<(), Errno> {
     if target.is_up() {
         return Ok(());
@@ -118,8 +119,7 @@ fn register_time(ctx: &mut Ctx<'_>, target: &Arc<Vcpu>, arg: Vaddr) -> Result<()
     Ok(())
 }
 
-/// Calls `change` with the domain and the state of the caller, or of another vCPU, which is stopped for
-/// so long.
+/// Calls `change` with the domain and the state of the caller, or of another vCPU, which is stopped meanwhile.
 fn with_state<R>(
     ctx: &mut Ctx<'_>,
     target: &Arc<Vcpu>,
@@ -154,7 +154,7 @@ fn set_singleshot(ctx: &Ctx<'_>, target: &Arc<Vcpu>, arg: Vaddr) -> Result<(), E
     if request.flags & abi::VCPU_SSHOTTMR_FUTURE != 0 && passed {
         return Err(errno::ETIME);
     }
-    // 0 means "stopped" to us; a deadline of 0 is as long past as one of 1.
+    // A stored 0 means that the timer is stopped. A deadline of 0 is as far in the past as one of 1.
     let deadline_ns = request.timeout_abs_ns.max(1);
     target.singleshot_ns.store(deadline_ns, Ordering::Release);
     time::set_timer(&target.timers.singleshot, deadline_ns).map_err(no_memory)
@@ -175,7 +175,7 @@ fn register_info(ctx: &mut Ctx<'_>, target: &Arc<Vcpu>, arg: Vaddr) -> Result<()
         return Err(errno::EBUSY);
     }
     let (gfn, offset) = (Gfn(request.mfn), request.offset as usize);
-    // A CPU that runs the vCPU would go on looking at the old place.
+    // The vCPU is stopped, because a CPU that runs it caches the address of its `vcpu_info`.
     with_state(ctx, target, |dom, _| {
         domain::register_info(dom, target, gfn, offset)
     })?

@@ -1,4 +1,4 @@
-//! xen_version: what this hypervisor is. It says 4.20, the control ABI's version, and its own name.
+//! xen_version: identifies the hypervisor. It reports 4.20, the version of the control ABI, with its own name.
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::version::{self as abi, CompileInfo, FeatureInfo, PlatformParameters};
@@ -8,17 +8,17 @@ use super::Ctx;
 use super::arguments::Command;
 use crate::kit::{self, Vaddr};
 
-/// Major version in the upper 16 bits, minor in the lower.
+/// The major version in bits 16 and above, the minor version below.
 const VERSION: i64 = 4 << 16 | 20;
-/// At most 15 bytes and a NUL.
+/// At most 15 bytes, and a NUL that ends it.
 const EXTRAVERSION: &str = ".0-xenlike";
-/// Which guests can run: the names that toolstacks look for.
+/// The guest types that can run, by the names that toolstacks look for.
 const CAPABILITIES: &str = "xen-3.0-x86_64 ";
 const CHANGESET: &str = concat!("xenlike ", env!("CARGO_PKG_VERSION"));
-/// What an unprivileged domain reads in place of what is not its business, as on Xen.
+/// The text that an unprivileged domain gets instead of privileged information, as in Xen.
 const DENIED: &str = "<denied>";
 
-/// `xen_version(cmd, buffer)`.
+/// `xen_version(cmd, buffer)`: returns the version, or writes the requested information to the buffer.
 pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Result<i64, Errno> {
     match args.cmd {
         abi::XENVER_VERSION => Ok(VERSION),
@@ -26,8 +26,8 @@ pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Result<i64, Errno> {
     }
 }
 
-/// The commands that answer in a buffer, or not at all.
-#[inline(never)] // Linux makes the call without one some hundred times a second, to take its events
+/// Handles the commands that write to a buffer, and unknown commands.
+#[inline(never)] // cold: Linux calls XENVER_version some hundred times a second to have pending events delivered
 fn with_buffer(ctx: &mut Ctx<'_>, cmd: u32, arg: Vaddr) -> Result<i64, Errno> {
     match cmd {
         abi::XENVER_EXTRAVERSION => text(ctx, arg, EXTRAVERSION, abi::XEN_EXTRAVERSION_LEN),
@@ -55,7 +55,7 @@ fn with_buffer(ctx: &mut Ctx<'_>, cmd: u32, arg: Vaddr) -> Result<i64, Errno> {
             };
             text(ctx, arg, line, xen::MAX_GUEST_CMDLINE)
         }
-        // No build id is linked in: the answer is Xen's for such a build.
+        // No build id is linked in. Xen returns this errno for such a build, too.
         abi::XENVER_BUILD_ID => Err(errno::ENODATA),
         abi::XENVER_EXTRAVERSION2 => varbuf(ctx, arg, EXTRAVERSION),
         abi::XENVER_CAPABILITIES2 => varbuf(ctx, arg, CAPABILITIES),
@@ -72,7 +72,7 @@ fn with_buffer(ctx: &mut Ctx<'_>, cmd: u32, arg: Vaddr) -> Result<i64, Errno> {
     }
 }
 
-/// Writes `text` and zeros up to `room` bytes; too long a text is cut and still ends in NUL.
+/// Writes `text`, padded with zeros to `room` bytes. A longer text is cut so that it still ends in a NUL.
 fn text(ctx: &Ctx<'_>, at: Vaddr, text: &str, room: usize) -> Result<i64, Errno> {
     let mut buffer = [0_u8; 1024];
     let shown = text
@@ -87,7 +87,7 @@ fn text(ctx: &Ctx<'_>, at: Vaddr, text: &str, room: usize) -> Result<i64, Errno>
     Ok(0)
 }
 
-/// The newer form: the guest says how much room it has; the result is how much the text needs.
+/// The newer form, where the guest states the size of its buffer. Returns the length of the text.
 fn varbuf(ctx: &Ctx<'_>, at: Vaddr, text: &str) -> Result<i64, Errno> {
     let needs = text.len() as i64;
     if at.is_null() {
@@ -133,7 +133,7 @@ fn get_features(ctx: &Ctx<'_>, at: Vaddr) -> Result<i64, Errno> {
         | bit(features::XENFEAT_HIGHMEM_ASSIST)
         | bit(features::XENFEAT_GNTTAB_MAP_AVAIL_BITS)
         | bit(features::XENFEAT_MEMORY_OP_VNODE_SUPPORTED)
-        // Frame numbers of a PV domain are the machine's.
+        // A PV domain's frame numbers are machine frame numbers.
         | bit(features::XENFEAT_DIRECT_MAPPED);
     if ctx.dom.assists(xen::VMASST_TYPE_PAE_EXTENDED_CR3) {
         info.submap |= bit(features::XENFEAT_PAE_PGDIR_ABOVE_4GB);

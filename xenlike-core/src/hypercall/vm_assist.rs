@@ -1,4 +1,4 @@
-//! vm_assist: switches of the domain's own making.
+//! vm_assist: optional behaviours that a domain turns on or off for itself.
 
 use crate::kit::atomic::Ordering;
 
@@ -9,7 +9,7 @@ use super::Ctx;
 use super::arguments::VmAssist;
 use crate::pv::state::ASSISTS;
 
-/// `vm_assist(cmd, type)`.
+/// `vm_assist(cmd, type)`: enables or disables one of them. EINVAL for an unknown type.
 pub fn call(ctx: &mut Ctx<'_>, args: &VmAssist) -> Result<(), Errno> {
     let bit = 1_u64
         .checked_shl(args.assist)

@@ -1,5 +1,5 @@
-//! The boot domain's private hypercall: domain 0 comes into being, once, in one of two ways. To
-//! everybody else the number means mca.
+//! The boot domain's private hypercall, which creates domain 0, once, in one of two ways. For all other domains, the
+//! number means mca.
 
 use guest_pv_abi::domctl::CreateDomain;
 use guest_pv_abi::errno::{self, Errno};
@@ -12,7 +12,7 @@ use crate::kit::DomId;
 use crate::kit::Vaddr;
 use crate::life::{create, hardware_domain};
 
-/// `xenlike_op(op, argument)`.
+/// `xenlike_op(op, argument)`: dispatches the command, or calls mca if the caller is not the boot domain.
 pub fn call(ctx: &mut Ctx<'_>, args: &mut XenlikeOp) -> Outcome {
     let op = args.op as u32;
     #[cfg(feature = "audit")]
@@ -29,8 +29,8 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut XenlikeOp) -> Outcome {
     }
 }
 
-/// `xenlike_op(XENLIKE_AUDIT, 0)`, from any domain: an audit of the whole machine. The call is made again
-/// until that has been.
+/// `xenlike_op(XENLIKE_AUDIT, 0)`, from any domain: audits the whole machine. The call is repeated until the audit
+/// has finished.
 #[cfg(feature = "audit")]
 fn audit(args: &mut XenlikeOp) -> Outcome {
     use crate::audit::{Verdict, verdict};
@@ -46,7 +46,7 @@ fn audit(args: &mut XenlikeOp) -> Outcome {
     }
 }
 
-/// The caller goes on as domain 0.
+/// Turns the calling boot domain into domain 0.
 fn become_dom0(ctx: &mut Ctx<'_>) -> Result<(), Errno> {
     hardware_domain::become_dom0(ctx.dom).map_err(|refused| match refused {
         hardware_domain::Refused::Exists => errno::EEXIST,
@@ -56,7 +56,7 @@ fn become_dom0(ctx: &mut Ctx<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Domain 0 is made, empty and paused, for the caller to fill.
+/// Creates domain 0, empty and paused, for the boot domain to fill.
 fn create_dom0(ctx: &Ctx<'_>, argument: Vaddr) -> Result<(), Errno> {
     let config = ctx.guest().read::<CreateDomain>(argument)?;
     let dom = create::create(Some(DomId::DOM0), Rights::Control, &config)
