@@ -1,4 +1,4 @@
-//! Where vCPUs may run and like to run.
+//! The CPUs and nodes that vCPUs may run on (hard affinity) and prefer (soft affinity).
 
 use alloc::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::hypercall::ctl_bitmap;
 use crate::kit::{CpuSet, VcpuId};
 use crate::mm::guest::Guest;
 
-/// The flags that mean something.
+/// All known flags.
 const KNOWN: u32 =
     abi::XEN_VCPUAFFINITY_HARD | abi::XEN_VCPUAFFINITY_SOFT | abi::XEN_VCPUAFFINITY_FORCE;
-/// The one node.
+/// The set of NUMA nodes, of which there is one.
 const NODES: CpuSet = CpuSet(1);
 
 fn subject<'a>(dom: &'a Domain, body: &VcpuAffinity) -> Result<&'a Arc<Vcpu>, Errno> {
@@ -27,7 +27,8 @@ fn subject<'a>(dom: &'a Domain, body: &VcpuAffinity) -> Result<&'a Arc<Vcpu>, Er
     dom.vcpu(VcpuId(body.vcpu)).ok_or(errno::ESRCH)
 }
 
-/// XEN_DOMCTL_setvcpuaffinity
+/// XEN_DOMCTL_setvcpuaffinity: sets a vCPU's hard or soft affinity, or both, and returns the effective sets. EINVAL
+/// if a set has no usable CPU.
 pub fn set(guest: Guest<'_>, dom: &Domain, op: &mut Domctl) -> Answered {
     let body = op.u.get::<VcpuAffinity>();
     let vcpu = subject(dom, &body)?;
@@ -50,7 +51,7 @@ pub fn set(guest: Guest<'_>, dom: &Domain, op: &mut Domctl) -> Answered {
     let mut pinned = vcpu.pinned.lock();
     let (mut hard, soft) = SCHED.affinity(vcpu.unit).ok_or(errno::ESRCH)?;
     if let Some(before) = *pinned {
-        // What SCHEDOP_pin_override did holds until it is undone, or by force.
+        // A pin by SCHEDOP_pin_override lasts until the guest undoes it or the toolstack forces a new affinity.
         if body.flags & abi::XEN_VCPUAFFINITY_FORCE == 0 {
             return Err(errno::EBUSY);
         }
@@ -61,12 +62,12 @@ pub fn set(guest: Guest<'_>, dom: &Domain, op: &mut Domctl) -> Answered {
         work::raise(cpu, work::SCHEDULE);
     }
     drop(pinned);
-    // What holds in effect goes back to the caller.
+    // Returns the effective sets to the caller.
     tell(guest, &body, hard.and(online), soft.and(online).and(hard))?;
     Ok(Answer::Write)
 }
 
-/// XEN_DOMCTL_getvcpuaffinity
+/// XEN_DOMCTL_getvcpuaffinity: returns a vCPU's hard or soft affinity, or both.
 pub fn get(guest: Guest<'_>, dom: &Domain, op: &mut Domctl) -> Answered {
     let body = op.u.get::<VcpuAffinity>();
     let vcpu = subject(dom, &body)?;
@@ -85,7 +86,7 @@ fn tell(guest: Guest<'_>, body: &VcpuAffinity, hard: CpuSet, soft: CpuSet) -> Re
     Ok(())
 }
 
-/// XEN_DOMCTL_setnodeaffinity: there is one node, and every domain is on it.
+/// XEN_DOMCTL_setnodeaffinity: accepts every set that contains the only node, and changes nothing.
 pub fn set_nodes(guest: Guest<'_>, op: &Domctl) -> Answered {
     let nodes = ctl_bitmap::read(guest, &op.u.get::<NodeAffinity>().nodemap)?;
     if nodes.and(NODES).is_empty() {
@@ -94,7 +95,7 @@ pub fn set_nodes(guest: Guest<'_>, op: &Domctl) -> Answered {
     Ok(Answer::Done)
 }
 
-/// XEN_DOMCTL_getnodeaffinity
+/// XEN_DOMCTL_getnodeaffinity: returns the only node.
 pub fn get_nodes(guest: Guest<'_>, op: &Domctl) -> Answered {
     ctl_bitmap::write(guest, &op.u.get::<NodeAffinity>().nodemap, NODES)?;
     Ok(Answer::Write)

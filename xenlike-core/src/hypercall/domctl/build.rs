@@ -1,4 +1,5 @@
-//! What a builder needs: a domain, its vCPUs, its memory limit, its hypercall page; and the end.
+//! The calls of a domain builder: create a domain, its vCPUs and its hypercall page, set its memory limit, and
+//! destroy it.
 
 use alloc::sync::Arc;
 
@@ -15,12 +16,12 @@ use crate::life::destroy::Progress;
 use crate::life::vcpus::{self, NotMade};
 use crate::life::{create, destroy as end, hypercall_page};
 
-/// KiB in a page.
+/// Size of a page in KiB.
 const PAGE_KIB: u64 = PAGE_SIZE as u64 / 1024;
-/// As Xen counts pages, in 32 bits.
+/// Maximum number of pages of a domain, because Xen counts them in 32 bits.
 const MAX_PAGES: u64 = u32::MAX as u64;
 
-/// The errno of a refused creation.
+/// Maps the reason of a refused creation to an errno.
 pub fn create_errno(error: CreateError) -> Errno {
     match error {
         CreateError::BadConfig => errno::EINVAL,
@@ -30,7 +31,8 @@ pub fn create_errno(error: CreateError) -> Errno {
     }
 }
 
-/// What a toolstack of Xen 4.17 asks for: it doesn't know `altp2m_opts`, so all behind that stands a word further up.
+/// Converts the structure of Xen 4.17's toolstack. It lacks `altp2m_opts`, so all fields after that are one word
+/// further up.
 const fn of_4_17(config: CreateDomain) -> CreateDomain {
     CreateDomain {
         altp2m_opts: 0,
@@ -44,7 +46,7 @@ const fn of_4_17(config: CreateDomain) -> CreateDomain {
     }
 }
 
-/// XEN_DOMCTL_createdomain: under the id asked for, or under any if that is 0 or reserved.
+/// XEN_DOMCTL_createdomain: creates a domain under the requested id, or under a free one if that is 0 or reserved.
 pub fn create(op: &mut Domctl, is_of_4_17: bool) -> Answered {
     let mut config = op.u.get::<CreateDomain>();
     if is_of_4_17 {
@@ -58,7 +60,7 @@ pub fn create(op: &mut Domctl, is_of_4_17: bool) -> Answered {
     Ok(Answer::Write)
 }
 
-/// XEN_DOMCTL_destroydomain
+/// XEN_DOMCTL_destroydomain: destroys a domain, in as many continuations as that takes.
 pub fn destroy(ctx: &Ctx<'_>, dom: &Arc<Domain>) -> Answered {
     not_itself(ctx, dom)?;
     match end::destroy(dom) {
@@ -67,7 +69,7 @@ pub fn destroy(ctx: &Ctx<'_>, dom: &Arc<Domain>) -> Answered {
     }
 }
 
-/// XEN_DOMCTL_max_vcpus: makes the vCPUs; the number is the one that createdomain was told.
+/// XEN_DOMCTL_max_vcpus: creates the vCPUs. EINVAL unless the number equals the one given to createdomain.
 pub fn max_vcpus(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     not_itself(ctx, dom)?;
     if op.u.get::<MaxVcpus>().max != dom.max_vcpus {
@@ -81,14 +83,14 @@ pub fn max_vcpus(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     }
 }
 
-/// XEN_DOMCTL_max_mem: may be below what the domain has; it then gets no more.
+/// XEN_DOMCTL_max_mem: sets the memory limit. If the domain has more already, it keeps that and gets no more.
 pub fn max_mem(dom: &Domain, op: &Domctl) -> Answered {
     let kib = op.u.get::<MaxMem>().max_memkb;
     dom.pages.set_max((kib / PAGE_KIB).min(MAX_PAGES));
     Ok(Answer::Done)
 }
 
-/// XEN_DOMCTL_hypercall_init
+/// XEN_DOMCTL_hypercall_init: fills a frame of the domain with the hypercall page.
 pub fn hypercall_init(dom: &Domain, op: &Domctl) -> Answered {
     let gfn = Gfn(op.u.get::<HypercallInit>().gmfn);
     let frame = dom.resolve(gfn).ok_or(errno::EINVAL)?;
@@ -96,7 +98,7 @@ pub fn hypercall_init(dom: &Domain, op: &Domctl) -> Answered {
     Ok(Answer::Done)
 }
 
-/// XEN_DOMCTL_set_address_size: every domain is a 64-bit one.
+/// XEN_DOMCTL_set_address_size: accepts only 64 bits, the size of every domain.
 pub fn set_address_size(op: &Domctl) -> Answered {
     match op.u.get::<AddressSize>().size {
         64 => Ok(Answer::Done),
@@ -105,7 +107,7 @@ pub fn set_address_size(op: &Domctl) -> Answered {
     }
 }
 
-/// XEN_DOMCTL_get_address_size
+/// XEN_DOMCTL_get_address_size: always returns 64 bits.
 pub fn get_address_size(op: &mut Domctl) -> Answered {
     op.u.set(&AddressSize { size: 64 });
     Ok(Answer::Write)

@@ -1,4 +1,4 @@
-//! A vCPU's registers and tables, in and out, for builders and for save and restore.
+//! Reads and writes a vCPU's registers and tables, for builders and for save and restore.
 
 use alloc::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::kit::{Vaddr, VcpuId};
 use crate::pv::state::Callback;
 use crate::pv::vcpu_context;
 
-/// XEN_DOMCTL_setvcpucontext; a null pointer resets the vCPU.
+/// XEN_DOMCTL_setvcpucontext: sets a vCPU's context. A null pointer resets the vCPU.
 pub fn set(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     not_itself(ctx, dom)?;
     let body = op.u.get::<VcpuContext>();
@@ -27,7 +27,7 @@ pub fn set(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     Ok(Answer::Done)
 }
 
-/// The errno of a context that was refused.
+/// Maps the reason of a refused context to an errno.
 pub fn set_errno(refused: vcpu_context::Refused) -> Errno {
     match refused {
         vcpu_context::Refused::Invalid => errno::EINVAL,
@@ -35,7 +35,7 @@ pub fn set_errno(refused: vcpu_context::Refused) -> Errno {
     }
 }
 
-/// The vCPU that a call is about; the caller can't stop itself.
+/// Looks up the target vCPU. EINVAL for the caller, which can't stop itself.
 fn other<'a>(ctx: &Ctx<'_>, dom: &'a Domain, id: u32) -> Result<&'a Arc<Vcpu>, Errno> {
     let vcpu = dom.vcpu(VcpuId(id)).ok_or(errno::EINVAL)?;
     if Arc::ptr_eq(vcpu, ctx.vcpu) {
@@ -45,7 +45,7 @@ fn other<'a>(ctx: &Ctx<'_>, dom: &'a Domain, id: u32) -> Result<&'a Arc<Vcpu>, E
     }
 }
 
-/// XEN_DOMCTL_getvcpucontext
+/// XEN_DOMCTL_getvcpucontext: returns a vCPU's context. ENODATA if it has no registers yet.
 pub fn get(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     let body = op.u.get::<VcpuContext>();
     if body.ctxt.is_null() {
@@ -63,10 +63,10 @@ pub fn get(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     Ok(Answer::Write)
 }
 
-/// Bytes of the part of the structure before the machine-check words.
+/// Size in bytes of the structure's part before the machine-check words, which older toolstacks omit.
 const SMALLEST: u32 = core::mem::offset_of!(ExtVcpuContext, vmce_caps) as u32;
 
-/// XEN_DOMCTL_get_ext_vcpucontext
+/// XEN_DOMCTL_get_ext_vcpucontext: returns a vCPU's SYSENTER and 32-bit SYSCALL callbacks; all other fields are 0.
 pub fn get_extended(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Answered {
     let mut body = op.u.get::<ExtVcpuContext>();
     let vcpu = other(ctx, dom, body.vcpu).map_err(|_| errno::ESRCH)?;
@@ -87,7 +87,7 @@ pub fn get_extended(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Answer
     Ok(Answer::Write)
 }
 
-/// XEN_DOMCTL_set_ext_vcpucontext
+/// XEN_DOMCTL_set_ext_vcpucontext: sets a vCPU's SYSENTER and 32-bit SYSCALL callbacks.
 pub fn set_extended(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     not_itself(ctx, dom).map_err(|_| errno::ESRCH)?;
     let body = op.u.get::<ExtVcpuContext>();

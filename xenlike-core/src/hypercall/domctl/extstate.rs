@@ -1,5 +1,5 @@
-//! A vCPU's FPU state, for save and restore: two words, XCR0 and every component that was ever on,
-//! and behind them an XSAVE area in the standard format with those components (domctl.h).
+//! A vCPU's FPU state, for save and restore. The buffer starts with two words, XCR0 and the mask of components that
+//! were ever enabled, followed by an XSAVE area in the standard format with those components (domctl.h).
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -14,10 +14,10 @@ use crate::domain::{Domain, Vcpu};
 use crate::hypercall::{Ctx, with_stopped};
 use crate::kit::{Vaddr, VcpuId};
 
-/// Bytes of the two words in front.
+/// Size in bytes of the two leading words.
 const HEADER: u64 = 16;
 
-/// Another vCPU than the caller.
+/// Looks up the target vCPU. EINVAL for the caller, which can't stop itself.
 pub(super) fn other<'a>(ctx: &Ctx<'_>, dom: &'a Domain, id: u32) -> Result<&'a Arc<Vcpu>, Errno> {
     let vcpu = dom.vcpu(VcpuId(id)).ok_or(errno::ESRCH)?;
     if Arc::ptr_eq(vcpu, ctx.vcpu) {
@@ -27,7 +27,7 @@ pub(super) fn other<'a>(ctx: &Ctx<'_>, dom: &'a Domain, id: u32) -> Result<&'a A
     }
 }
 
-/// Bytes with the two words in front.
+/// The size of a buffer whose XSAVE area has `bytes` bytes.
 fn with_header(bytes: usize) -> u64 {
     HEADER.saturating_add(bytes as u64)
 }
@@ -39,7 +39,7 @@ fn zeroed(bytes: usize) -> Result<Vec<u8>, Errno> {
     Ok(area)
 }
 
-/// XEN_DOMCTL_getvcpuextstate: without a buffer, the most that it can be.
+/// XEN_DOMCTL_getvcpuextstate: returns the state. Without a buffer, returns its maximum size.
 pub(super) fn get_state(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Answered {
     let mut body = op.u.get::<VcpuExtState>();
     let vcpu = other(ctx, dom, body.vcpu)?;
@@ -56,7 +56,7 @@ pub(super) fn get_state(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> An
     }
     let mut area = zeroed(most)?;
     let (xcr0, ever) = with_stopped(ctx, vcpu, |st| {
-        // What a guest without an XCR0 has is in its context.
+        // The state of a guest that has not enabled XCR0 is in its vCPU context.
         let ever = match st.xcr0 {
             0 => 0,
             xcr0 => Shape::ever(xcr0, st.fpu.told()) & shape.components,
@@ -77,7 +77,7 @@ pub(super) fn get_state(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> An
     Ok(Answer::Write)
 }
 
-/// XEN_DOMCTL_setvcpuextstate
+/// XEN_DOMCTL_setvcpuextstate: sets the state. EINVAL for components that the domain's CPUID policy doesn't allow.
 pub(super) fn set_state(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     not_itself(ctx, dom)?;
     let body = op.u.get::<VcpuExtState>();

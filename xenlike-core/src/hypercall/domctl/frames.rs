@@ -1,4 +1,4 @@
-//! getpageframeinfo3: what each of some frames is used as, for a toolstack that saves a domain.
+//! getpageframeinfo3: returns the type of each given frame, for a toolstack that saves a domain.
 
 use guest_pv_abi::domctl::{self as abi, Domctl, GetPageFrameInfo3};
 use guest_pv_abi::errno;
@@ -10,10 +10,10 @@ use crate::mm::frame::State;
 use crate::mm::guest::Guest;
 use crate::pagetype::{PageType, machine};
 
-/// The most frames of one call (Xen's limit too).
+/// Maximum number of frames of one call, as in Xen.
 const MAX_FRAMES: u64 = 1024;
 
-/// XEN_DOMCTL_getpageframeinfo3
+/// XEN_DOMCTL_getpageframeinfo3: replaces each frame number in the caller's array by the frame's type.
 pub fn getpageframeinfo3(guest: Guest<'_>, dom: &Domain, op: &Domctl) -> Answered {
     let body = op.u.get::<GetPageFrameInfo3>();
     if body.num > MAX_FRAMES {
@@ -28,7 +28,7 @@ pub fn getpageframeinfo3(guest: Guest<'_>, dom: &Domain, op: &Domctl) -> Answere
     Ok(Answer::Done)
 }
 
-/// XEN_DOMCTL_PFINFO_* of a frame.
+/// The XEN_DOMCTL_PFINFO_* value of a frame.
 fn kind_of(dom: &Domain, gfn: Gfn) -> u32 {
     let held = dom
         .resolve(gfn)

@@ -1,4 +1,4 @@
-//! What a domain and its vCPUs are doing.
+//! Information on a domain and its vCPUs.
 
 use guest_pv_abi::arch_x86::{ArchDomainConfig, XEN_X86_EMU_PIT};
 use guest_pv_abi::domctl::{self as abi, Domctl, GetDomainInfo, GetVcpuInfo};
@@ -15,13 +15,13 @@ use crate::kit::VcpuId;
 use crate::kit::atomic::Ordering;
 use crate::life::pausing;
 
-/// The id of the first domain from this one on, itself if there is none.
+/// The lowest domain id that is `id` or above; `id` itself if there is none.
 pub fn next_from(id: u16) -> u16 {
     let ids = registry::from(DomId(id)).into_iter().map(|dom| dom.id().0);
     ids.min().unwrap_or(id)
 }
 
-/// XEN_DOMCTL_getdomaininfo
+/// XEN_DOMCTL_getdomaininfo: returns one domain's state, memory and CPU time.
 pub fn getdomaininfo(dom: &Domain, op: &mut Domctl) -> Answered {
     let info = info_of(dom);
     op.u.set(&info);
@@ -29,7 +29,7 @@ pub fn getdomaininfo(dom: &Domain, op: &mut Domctl) -> Answered {
     Ok(Answer::Write)
 }
 
-/// A domain as getdomaininfo and getdomaininfolist show it.
+/// The structure of a domain that getdomaininfo and getdomaininfolist return.
 pub fn info_of(dom: &Domain) -> GetDomainInfo {
     let mut cpu_time = 0_u64;
     let (mut online, mut running, mut blocked) = (0_u32, 0_u32, 0_u32);
@@ -86,7 +86,8 @@ fn when(condition: bool, flag: u32) -> u32 {
     if condition { flag } else { 0 }
 }
 
-/// Dying, shut down and why, paused. Without a reason its field and all above it are ones, as on Xen.
+/// The flags for dying, shut down and paused, and the shutdown reason. Without a reason, the reason's field and all
+/// bits above it are ones, as in Xen.
 fn lifecycle_flags(dom: &Domain) -> u32 {
     let shutdown = *dom.shutdown.lock();
     let why = shutdown.code.map(u32::from).or(shutdown.reason);
@@ -96,7 +97,7 @@ fn lifecycle_flags(dom: &Domain) -> u32 {
         | why.unwrap_or(u32::MAX) << abi::XEN_DOMINF_SHUTDOWNSHIFT
 }
 
-/// XEN_DOMCTL_getvcpuinfo
+/// XEN_DOMCTL_getvcpuinfo: returns a vCPU's state, CPU and CPU time.
 pub fn getvcpuinfo(dom: &Domain, op: &mut Domctl) -> Answered {
     let mut body = op.u.get::<GetVcpuInfo>();
     if body.vcpu >= dom.max_vcpus {

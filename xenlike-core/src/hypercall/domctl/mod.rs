@@ -1,10 +1,10 @@
-//! domctl: what the toolstack does to one domain (interface version 0x17; in 0x15, of Xen 4.17, createdomain has another layout,
-//! and getdomaininfo tells of the next domain there is).
+//! domctl: the toolstack's operations on one domain (interface version 0x17). Version 0x15, of Xen 4.17, is accepted
+//! too: it has another layout of createdomain, and its getdomaininfo returns the next existing domain.
 //!
-//! One match over the sub-operations; each gets the target and the caller's structure and changes
-//! the part that the header marks as output, which is then written back. Calls exclude each other:
-//! a CPU that finds another in a domctl comes again, so that no CPU waits here while its own vCPU is
-//! what the other waits for.
+//! One match over the sub-operations. Each gets the target and a copy of the caller's structure and changes the
+//! fields that the header marks as output; the copy is then written back. Domctls exclude each other. A CPU that
+//! finds the lock taken returns for a continuation instead of waiting: the lock's holder may be waiting for this
+//! CPU's vCPU to stop.
 
 mod affinity;
 mod build;
@@ -36,26 +36,26 @@ use super::{Ctx, Outcome};
 use crate::domain::{self, Domain, Life, Rights};
 use crate::kit::{DomId, Lock, Rank};
 
-/// What a sub-operation came to.
+/// The outcome of a sub-operation.
 pub(super) enum Answer {
-    /// Done; the caller's structure is written back.
+    /// Done. The caller's structure is written back.
     Write,
-    /// Done; nothing to write back.
+    /// Done, with nothing to write back.
     Done,
-    /// Not finished: the whole call is made again.
+    /// Not finished. The whole call is repeated.
     Again,
 }
 
-/// How a sub-operation ends.
+/// The result of a sub-operation.
 pub(super) type Answered = Result<Answer, Errno>;
 
 /// The interface version of Xen 4.17's toolstack.
 const VERSION_OF_4_17: u32 = 0x15;
 
-/// Held by the CPU that is in a domctl.
+/// Held by the CPU that performs a domctl.
 pub(super) static ONE_AT_A_TIME: Lock<()> = Lock::new(Rank::Control, ());
 
-/// `domctl(op)`.
+/// `domctl(op)`: performs one operation on one domain. EACCES for an unknown interface version.
 pub fn call(ctx: &mut Ctx<'_>, args: &Structure) -> Outcome {
     let at = args.at;
     let mut op = match ctx.guest().read::<Domctl>(at) {
@@ -98,7 +98,8 @@ fn answer(ctx: &mut Ctx<'_>, op: &mut Domctl) -> Answered {
     dispatch(ctx, &target, op)
 }
 
-/// What gives a domain something that its destruction would have to find again.
+/// Whether the command gives the domain resources that destruction has to release. Such commands are refused once the
+/// domain is dying, because destruction may already have passed.
 const fn takes_references(cmd: u32) -> bool {
     matches!(
         cmd,
@@ -111,7 +112,7 @@ const fn takes_references(cmd: u32) -> bool {
     )
 }
 
-/// The domain `id`. Only the boot domain knows itself.
+/// Looks up the domain `id`. Only the boot domain itself can name the boot domain.
 fn target(ctx: &Ctx<'_>, id: DomId) -> Result<Arc<Domain>, Errno> {
     if id == DomId::BOOT && ctx.dom.rights() != Rights::Boot {
         return Err(errno::ESRCH);
@@ -119,7 +120,7 @@ fn target(ctx: &Ctx<'_>, id: DomId) -> Result<Arc<Domain>, Errno> {
     domain::lookup(id).ok_or(errno::ESRCH)
 }
 
-/// Refuses what a domain may not do to itself: it would wait for its own vCPU.
+/// EINVAL if the caller names itself in an operation that would wait for its own vCPU.
 pub(super) fn not_itself(ctx: &Ctx<'_>, dom: &Arc<Domain>) -> Result<(), Errno> {
     if Arc::ptr_eq(ctx.dom, dom) {
         Err(errno::EINVAL)

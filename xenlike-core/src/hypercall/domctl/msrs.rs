@@ -1,4 +1,4 @@
-//! A vCPU's MSRs, for save and restore: those that are neither in its registers nor the same for all.
+//! A vCPU's MSRs, for save and restore: those that are neither part of its context nor common to all vCPUs.
 
 use alloc::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::domain::{Domain, VcpuState};
 use crate::hypercall::{Ctx, with_stopped};
 use crate::kit::Vaddr;
 
-/// Those that are carried.
+/// The MSRs that are saved and restored.
 const CARRIED: [u32; 2] = [nr::MISC_FEATURES_ENABLES, nr::TSC_AUX];
 
 fn value(st: &VcpuState, index: u32) -> u64 {
@@ -24,7 +24,7 @@ fn value(st: &VcpuState, index: u32) -> u64 {
     }
 }
 
-/// Sets one as the guest could have; false if it could not.
+/// Sets an MSR if the guest itself could set that value; returns false otherwise.
 fn set(st: &mut VcpuState, policy: &Policy, msr: &VcpuMsr) -> bool {
     match (msr.index, u32::try_from(msr.value)) {
         (nr::MISC_FEATURES_ENABLES, _) if msr.value & !policy.misc_features_allowed() == 0 => {
@@ -36,7 +36,7 @@ fn set(st: &mut VcpuState, policy: &Policy, msr: &VcpuMsr) -> bool {
     true
 }
 
-/// XEN_DOMCTL_get_vcpu_msrs: without a buffer, the most there can be; those that are 0 are left out.
+/// XEN_DOMCTL_get_vcpu_msrs: returns the MSRs that are not 0. Without a buffer, returns their maximum number.
 pub(super) fn get_msrs(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Answered {
     let mut body = op.u.get::<VcpuMsrs>();
     let vcpu = other(ctx, dom, body.vcpu)?;
@@ -69,7 +69,7 @@ pub(super) fn get_msrs(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Ans
     Ok(Answer::Write)
 }
 
-/// XEN_DOMCTL_set_vcpu_msrs
+/// XEN_DOMCTL_set_vcpu_msrs: sets a vCPU's MSRs. EINVAL for a value that the guest itself could not set.
 pub(super) fn set_msrs(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     let body = op.u.get::<VcpuMsrs>();
     let vcpu = other(ctx, dom, body.vcpu)?;

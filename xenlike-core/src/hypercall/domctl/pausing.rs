@@ -1,4 +1,4 @@
-//! Pausing, resuming and poking a domain.
+//! Pauses and resumes a domain, and sends it NMIs.
 
 use alloc::sync::Arc;
 use guest_pv_abi::domctl::{self as abi, Domctl, SendTrigger};
@@ -10,14 +10,14 @@ use crate::hypercall::Ctx;
 use crate::kit::VcpuId;
 use crate::life::pausing;
 
-/// XEN_DOMCTL_pausedomain: counted, and none of its vCPUs runs when it returns.
+/// XEN_DOMCTL_pausedomain: increments the pause count. None of the domain's vCPUs runs when the call returns.
 pub fn pause(ctx: &Ctx<'_>, dom: &Arc<Domain>) -> Answered {
     not_itself(ctx, dom)?;
     pausing::toolstack_pause(ctx.vcpu, dom).map_err(refused)?;
     Ok(Answer::Done)
 }
 
-/// XEN_DOMCTL_unpausedomain
+/// XEN_DOMCTL_unpausedomain: decrements the pause count. EINVAL if the domain is not paused.
 pub fn unpause(dom: &Arc<Domain>) -> Answered {
     pausing::toolstack_unpause(dom).map_err(refused)?;
     Ok(Answer::Done)
@@ -30,14 +30,15 @@ fn refused(why: pausing::Refused) -> Errno {
     }
 }
 
-/// XEN_DOMCTL_resumedomain: a domain that shut down goes on.
+/// XEN_DOMCTL_resumedomain: resumes a domain that has shut down.
 pub fn resume(ctx: &Ctx<'_>, dom: &Arc<Domain>) -> Answered {
     not_itself(ctx, dom)?;
     shutdown::resume(dom);
     Ok(Answer::Done)
 }
 
-/// XEN_DOMCTL_sendtrigger: an NMI; the rest is for firmware that a PV domain has not.
+/// XEN_DOMCTL_sendtrigger: sends an NMI. All other triggers are refused, because they need firmware that a PV domain
+/// doesn't have.
 pub fn send_trigger(dom: &Arc<Domain>, op: &Domctl) -> Answered {
     let body = op.u.get::<SendTrigger>();
     let vcpu = dom.vcpu(VcpuId(body.vcpu)).ok_or(errno::ESRCH)?;

@@ -1,4 +1,5 @@
-//! What a domain may touch of the machine. A toolstack gives away only what its own domain has.
+//! A domain's rights to ports, memory and interrupts of the machine. A toolstack can pass on only rights that its own
+//! domain has.
 
 use alloc::sync::Arc;
 use core::ops::RangeInclusive;
@@ -14,16 +15,16 @@ use crate::domain::{Domain, IoRights};
 use crate::hypercall::Ctx;
 use crate::kit::rangeset::RangeSet;
 
-/// I/O ports there are.
+/// Number of I/O ports.
 const PORTS: u64 = 0x1_0000;
-/// Frame numbers end here: 52 address bits.
+/// One past the highest frame number, for 52 address bits.
 const FRAMES: u64 = 1 << 40;
-/// The most frames of one memory_mapping.
+/// Maximum number of frames of one memory_mapping call.
 const MAX_MAPPED: u64 = 64;
-/// The most ranges that one domain's set may be made of.
+/// Maximum number of ranges in each of a domain's sets.
 const MAX_RANGES: usize = 1024;
 
-/// Which of the sets.
+/// Selects one of a domain's sets.
 #[derive(Clone, Copy)]
 enum Kind {
     Ports,
@@ -67,7 +68,7 @@ fn change(
     Ok(Answer::Done)
 }
 
-/// `count` numbers from `first` on, all below `end`.
+/// The range of `count` numbers from `first` on. EINVAL if it is empty or not below `end`.
 fn range(first: u64, count: u64, end: u64) -> Result<RangeInclusive<u64>, Errno> {
     let last = count
         .checked_sub(1)
@@ -80,17 +81,17 @@ fn range(first: u64, count: u64, end: u64) -> Result<RangeInclusive<u64>, Errno>
     }
 }
 
-/// XEN_DOMCTL_ioport_permission
+/// XEN_DOMCTL_ioport_permission: grants or revokes a range of I/O ports.
 pub fn ioport(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     let body = op.u.get::<IoportPermission>();
     let ports = range(body.first_port.into(), body.nr_ports.into(), PORTS)?;
     change(ctx, dom, Kind::Ports, ports, body.allow_access)
 }
 
-/// XEN_DOMCTL_iomem_permission
+/// XEN_DOMCTL_iomem_permission: grants or revokes a range of frames of I/O memory.
 pub fn iomem(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     let body = op.u.get::<IomemPermission>();
-    // Nothing at 0 is all that there is, as Xen counts: nobody has that.
+    // As in Xen, 0 frames at 0 means the whole address space, which no domain has.
     if body.first_mfn == 0 && body.nr_mfns == 0 {
         return Err(errno::EPERM);
     }
@@ -98,7 +99,7 @@ pub fn iomem(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     change(ctx, dom, Kind::Iomem, frames, body.allow_access)
 }
 
-/// XEN_DOMCTL_irq_permission
+/// XEN_DOMCTL_irq_permission: grants or revokes an interrupt.
 pub fn irq(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     let body = op.u.get::<IrqPermission>();
     if body.pad != [0; 3] {
@@ -108,14 +109,14 @@ pub fn irq(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     change(ctx, dom, Kind::Irqs, irq..=irq, body.allow_access)
 }
 
-/// XEN_DOMCTL_gsi_permission
+/// XEN_DOMCTL_gsi_permission: grants or revokes an interrupt line, by its GSI.
 pub fn gsi(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     let body = op.u.get::<GsiPermission>();
     if body.flags & !XEN_DOMCTL_GSI_ACTION_MASK != 0 {
         return Err(errno::EINVAL);
     }
     let irq = u64::from(body.gsi);
-    // The timer of the PC is nobody's to give.
+    // Line 0 is the PC's timer, which can't be given to a domain.
     if irq == 0 {
         return Err(errno::EINVAL);
     }
@@ -123,8 +124,7 @@ pub fn gsi(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     change(ctx, dom, Kind::Irqs, irq..=irq, allow)
 }
 
-/// XEN_DOMCTL_memory_mapping: PV domains map frames themselves, as far as they may, so that there is nothing
-/// to do but to check.
+/// XEN_DOMCTL_memory_mapping: only checks rights and limits, because PV domains map frames themselves.
 pub fn memory_mapping(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     let body = op.u.get::<MemoryMapping>();
     let frames = range(body.first_mfn, body.nr_mfns, FRAMES)?;

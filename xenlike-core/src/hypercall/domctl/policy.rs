@@ -1,4 +1,4 @@
-//! A domain's CPUID policy, in and out.
+//! Reads and writes a domain's CPUID policy.
 
 use alloc::sync::Arc;
 
@@ -17,10 +17,11 @@ use crate::hypercall::Ctx;
 use crate::kit::Vaddr;
 use crate::mm::guest::Guest;
 
-/// A caller's array and how many elements fit.
+/// A caller's array and the number of its elements.
 type Array = (GuestHandle, u32);
 
-/// Writes a policy out; tells how many leaves and MSRs it has. For a null array it tells the most of any policy.
+/// Writes a policy to the caller's arrays, and returns its numbers of leaves and MSRs. For a null array, returns the
+/// maximum of any policy.
 pub fn write_policy(
     guest: Guest<'_>,
     policy: &Policy,
@@ -56,7 +57,7 @@ fn write_element<T: IntoBytes + Immutable>(
     Ok(())
 }
 
-/// XEN_DOMCTL_get_cpu_policy
+/// XEN_DOMCTL_get_cpu_policy: returns a domain's policy. ENOBUFS if an array is too small.
 pub fn get(guest: Guest<'_>, dom: &Domain, op: &mut Domctl) -> Answered {
     let mut body = op.u.get::<CpuPolicy>();
     let policy = dom.cpuid.lock().clone();
@@ -71,8 +72,8 @@ pub fn get(guest: Guest<'_>, dom: &Domain, op: &mut Domctl) -> Answered {
     Ok(Answer::Write)
 }
 
-/// XEN_DOMCTL_set_cpu_policy: leaves that are not given stay. What the machine or a PV domain can't
-/// have is refused with its place, or taken out, as Xen does it.
+/// XEN_DOMCTL_set_cpu_policy: changes the given leaves and MSRs of a domain's policy. As in Xen, values that the
+/// machine or a PV domain can't have are refused or removed. EEXIST once a vCPU is up.
 pub fn set(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     not_itself(ctx, dom)?;
     let body = op.u.get::<CpuPolicy>();

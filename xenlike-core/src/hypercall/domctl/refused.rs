@@ -1,5 +1,5 @@
-//! Control calls that a PV hypervisor without shadow modes, device assignment, sharing and tracing has
-//! nothing for: what Xen 4.20 answers about a PV domain.
+//! Control calls for features that don't exist here: shadow modes, device assignment, memory sharing, tracing. Each
+//! gets the errno that Xen 4.20 returns for a PV domain.
 
 use alloc::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::domain::{self, Domain};
 use crate::hypercall::Ctx;
 use crate::kit::DomId;
 
-/// XEN_DOMCTL_soft_reset_cont, which the public header has for Xen alone.
+/// XEN_DOMCTL_soft_reset_cont, which the public header defines for Xen's own use only.
 const SOFT_RESET_CONT: u32 = 23;
 
 /// The errno for `op` about `dom`.
@@ -22,7 +22,7 @@ pub fn errno(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Errno {
             _ => errno::EOPNOTSUPP,
         },
         abi::XEN_DOMCTL_SET_TARGET => set_target(dom, op),
-        // No domain's view of memory can be watched, its own least of all.
+        // No domain's memory can be monitored. Monitoring oneself is refused with an errno of its own, as in Xen.
         abi::XEN_DOMCTL_SET_ACCESS_REQUIRED | abi::XEN_DOMCTL_MONITOR_OP if itself => errno::EPERM,
         abi::XEN_DOMCTL_VM_EVENT_OP if itself => errno::EINVAL,
         abi::XEN_DOMCTL_SETVNUMAINFO if op.u.get::<Vnuma>().nr_vnodes == 0 => errno::EINVAL,
@@ -45,7 +45,7 @@ pub fn errno(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Errno {
         | abi::XEN_DOMCTL_SET_LLC_COLORS
         | abi::XEN_DOMCTL_MONITOR_OP => errno::EOPNOTSUPP,
         abi::XEN_DOMCTL_PSR_CMT_OP | abi::XEN_DOMCTL_PSR_ALLOC => errno::ENODEV,
-        // Without an IOMMU there is nothing to assign to.
+        // Devices can't be assigned, because the core uses no IOMMU.
         abi::XEN_DOMCTL_ASSIGN_DEVICE
         | abi::XEN_DOMCTL_TEST_ASSIGN_DEVICE
         | abi::XEN_DOMCTL_DEASSIGN_DEVICE
@@ -54,7 +54,7 @@ pub fn errno(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Errno {
     }
 }
 
-/// Rights over one other domain alone are for device models, which PV domains have none of.
+/// set_target gives a domain rights over one other domain, for device models, which PV domains don't have.
 fn set_target(dom: &Domain, op: &Domctl) -> Errno {
     match domain::lookup(DomId(op.u.get::<SetTarget>().target)) {
         None => errno::ESRCH,

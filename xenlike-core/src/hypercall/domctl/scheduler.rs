@@ -1,4 +1,4 @@
-//! scheduler_op: a domain's weight and cap, in the numbers of credit and credit2, which have one structure for them.
+//! scheduler_op: a domain's weight and cap, in the units of credit and credit2, which share one structure.
 
 use guest_pv_abi::domctl::{self as abi, Domctl, SchedCredit, SchedulerOp};
 use guest_pv_abi::errno;
@@ -8,10 +8,10 @@ use crate::domain::Domain;
 use crate::hypercall::sysctl::scheduler_id;
 use crate::sched::name::{Name, name};
 
-/// "Leave the cap as it is", for credit.
+/// The cap that means "unchanged" to credit.
 const SAME_CAP: u16 = u16::MAX;
 
-/// XEN_DOMCTL_scheduler_op
+/// XEN_DOMCTL_scheduler_op: sets or returns a domain's weight and cap. EINVAL if the scheduler's id is wrong.
 pub fn call(dom: &Domain, op: &mut Domctl) -> Answered {
     let mut body = op.u.get::<SchedulerOp>();
     if body.sched_id != scheduler_id() {
@@ -20,7 +20,7 @@ pub fn call(dom: &Domain, op: &mut Domctl) -> Answered {
     match body.cmd {
         abi::XEN_DOMCTL_SCHEDOP_PUTINFO => {
             let wanted = body.u.get::<SchedCredit>();
-            // A weight of 0 leaves it as it is.
+            // A weight of 0 means "unchanged".
             if wanted.weight != 0 {
                 dom.share
                     .set_weight(wanted.weight)
@@ -41,7 +41,7 @@ pub fn call(dom: &Domain, op: &mut Domctl) -> Answered {
     }
 }
 
-/// Sets the cap, in percent of a CPU. credit2 takes none that the domain's vCPUs can't reach.
+/// Sets the cap, in percent of a CPU. As in credit2, a cap that the domain's vCPUs can't reach is refused.
 fn set_cap(dom: &Domain, percent: u16) -> Result<(), errno::Errno> {
     let most = dom.vcpus().len().saturating_mul(100);
     match name() {

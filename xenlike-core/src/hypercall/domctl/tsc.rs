@@ -1,4 +1,4 @@
-//! settscinfo, gettscinfo: the TSC is native, at the machine's rate.
+//! settscinfo and gettscinfo. Domains always use the native TSC at the machine's rate.
 
 use alloc::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::domain::Domain;
 use crate::hypercall::Ctx;
 use crate::kit::atomic::Ordering;
 
-/// XEN_DOMCTL_settscinfo: modes that ask for nothing but the native TSC are taken.
+/// XEN_DOMCTL_settscinfo: records the mode. EINVAL for an unknown mode.
 pub fn set(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     not_itself(ctx, dom)?;
-    // libxc of Xen 4.17 leaves the padding as it was on its stack.
+    // The padding is not checked, because libxc of Xen 4.17 leaves it uninitialised.
     match op.u.get::<TscInfo>().tsc_mode {
         // The default is native where the TSC is invariant, or where nothing better is to be had.
         mode @ (abi::XEN_CPUID_TSC_MODE_DEFAULT
@@ -28,7 +28,7 @@ pub fn set(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     }
 }
 
-/// XEN_DOMCTL_gettscinfo
+/// XEN_DOMCTL_gettscinfo: returns the mode, the TSC's rate in kHz and the time in ns.
 pub fn get(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Answered {
     not_itself(ctx, dom)?;
     op.u.set(&TscInfo {

@@ -1,4 +1,4 @@
-//! XENPF_firmware_info, and what else domain 0 asks of firmware and of its settings.
+//! XENPF_firmware_info, and domain 0's other requests for firmware data and settings.
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::platform::{self as abi, PlatformOp};
@@ -8,7 +8,8 @@ use crate::kit::{Maddr, Vaddr};
 use crate::life::hardware_domain::{self, Efi};
 use crate::mm::guest::Guest;
 
-/// Of a PC's BIOS nothing is kept of its disks and monitor; the shift keys were up.
+/// XENPF_firmware_info: returns data of the EFI firmware. No BIOS data of disks or monitor is kept, and no shift key
+/// counts as pressed.
 pub fn info(guest: Guest<'_>, op: &mut PlatformOp) -> Result<i64, Errno> {
     let mut body = op.u.get::<abi::FirmwareInfo>();
     match body.type_ {
@@ -59,8 +60,8 @@ fn efi_info(guest: Guest<'_>, efi: &Efi, body: &mut abi::FirmwareInfo) -> Result
     Ok(())
 }
 
-/// XENPF_set_processor_pminfo. The core controls neither power nor performance states: what domain 0 wants to tell
-/// the firmware by _PDC it may, and nothing else is taken.
+/// XENPF_set_processor_pminfo: the core controls neither power nor performance states. It accepts the capabilities
+/// that domain 0 reports to the firmware by _PDC, and refuses everything else.
 pub fn processor_power(guest: Guest<'_>, op: &PlatformOp) -> Result<i64, Errno> {
     /// `_PDC` (ACPI 3.0 §8.4.1): revision, count, capabilities.
     const REVISION: u32 = 1;
@@ -96,7 +97,7 @@ pub fn memory_type(op: &mut PlatformOp) -> Result<i64, Errno> {
     (body.mfn, body.nr_mfns, body.type_) = if mask & VALID == 0 {
         (0, 0, 0)
     } else {
-        // The range is as long as the mask's lowest bit says.
+        // The lowest set bit of the mask is the range's length.
         let frames = mask >> 12;
         let length = frames & frames.wrapping_neg();
         (base >> 12, length, (base & 0xff) as u32)

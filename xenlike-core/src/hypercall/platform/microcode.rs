@@ -1,4 +1,5 @@
-//! microcode_update: domain 0 has newer microcode for the CPUs. All of them stop for it, longer than for any other call.
+//! microcode_update: loads newer microcode from domain 0 on all CPUs. All of them stop meanwhile, longer than for any
+//! other call.
 
 use alloc::vec::Vec;
 
@@ -14,16 +15,16 @@ use crate::arch::{lapic, percpu, time};
 use crate::mm::guest::Guest;
 use crate::mm::heap;
 
-/// The largest file: larger than the vendors' with the updates for all their CPUs.
+/// Maximum size of a file: more than a vendor's updates for all its CPUs together.
 const MAX_BYTES: u32 = 32 << 20;
 
-/// XENPF_microcode_update.
+/// XENPF_microcode_update: loads an update if it is newer.
 pub fn update(guest: Guest<'_>, op: &PlatformOp) -> Result<i64, Errno> {
     let body = op.u.get::<MicrocodeUpdate>();
     load(guest, Vaddr(body.data.0), body.length, Version::Newer)
 }
 
-/// XENPF_microcode_update2, which can ask for any revision.
+/// XENPF_microcode_update2: as XENPF_microcode_update, but can force any revision.
 pub fn update2(guest: Guest<'_>, op: &PlatformOp) -> Result<i64, Errno> {
     let body = op.u.get::<MicrocodeUpdate2>();
     let version = match body.flags {
@@ -71,7 +72,7 @@ const fn number(why: Refusal) -> Errno {
     }
 }
 
-/// A waiting step, which tells whether there is time left of what a CPU may take to come or to load: a second.
+/// Returns a waiting step that returns false once a CPU has had a second to arrive or to load.
 fn patience() -> impl Fn() -> bool {
     const NS: u64 = 1_000_000_000;
     let end = time::now_ns().saturating_add(NS);
@@ -81,7 +82,7 @@ fn patience() -> impl Fn() -> bool {
     }
 }
 
-/// Has all CPUs load what fits of a file; gives its revision.
+/// Loads the newest fitting update of the file on all CPUs and returns its revision.
 fn on_all_cpus(file: &[u8], version: Version) -> Result<u32, Refusal> {
     let own = Hardware.identity();
     offered(&own, microcode::trust())?;

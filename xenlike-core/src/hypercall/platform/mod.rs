@@ -21,10 +21,10 @@ use crate::mm::guest::Guest;
 
 /// Nanoseconds in a second.
 const SECOND: u128 = 1_000_000_000;
-/// ACPI's soft-off state.
+/// The number of ACPI's soft-off state.
 const S5: u32 = 5;
 
-/// `platform_op(op)`.
+/// `platform_op(op)`: performs one operation. EACCES for another interface version, EPERM without control rights.
 pub fn call(ctx: &mut Ctx<'_>, args: &Structure) -> Result<i64, Errno> {
     let at = args.at;
     let mut op = ctx.guest().read::<PlatformOp>(at)?;
@@ -53,7 +53,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &Structure) -> Result<i64, Errno> {
         }
         abi::XENPF_MICROCODE_UPDATE => return microcode::update(ctx.guest(), &op),
         abi::XENPF_MICROCODE_UPDATE2 => return microcode::update2(ctx.guest(), &op),
-        // Memory types, frequencies, EFI calls: not in this hypervisor.
+        // Changing memory types and frequencies is not supported, nor are EFI runtime calls (ADR 11).
         _ => return Err(errno::ENOSYS),
     };
     ctx.guest().write(at, &op)?;
@@ -73,7 +73,7 @@ fn set_time64(op: &PlatformOp) -> Result<i64, Errno> {
     set_time(body.secs, body.nsecs, body.system_time)
 }
 
-/// The wall clock shows `secs` and `nsecs` at `system_time`; every domain is told.
+/// Sets the wall clock to `secs` and `nsecs` at `system_time` and publishes it to every domain.
 fn set_time(secs: u64, nsecs: u32, system_time: u64) -> Result<i64, Errno> {
     let then = u128::from(secs)
         .saturating_mul(SECOND)
@@ -91,12 +91,12 @@ fn set_time(secs: u64, nsecs: u32, system_time: u64) -> Result<i64, Errno> {
     Ok(0)
 }
 
-/// Only soft-off. Comes back only if that can't be.
+/// Switches the machine off. Returns, with an error, only if that fails or another sleep state was requested.
 fn enter_sleep(op: &PlatformOp) -> Result<i64, Errno> {
     let body = op.u.get::<abi::EnterAcpiSleep>();
     if body.sleep_state == S5 {
         let values = [body.val_a, body.val_b];
-        // On a hardware-reduced machine, which has no PM1, the values are the sleep types themselves.
+        // A hardware-reduced machine has no PM1 registers; the values are then the sleep types themselves.
         let is_extended = body.flags & abi::XENPF_ACPI_SLEEP_EXTENDED != 0;
         endings::switch_off(if is_extended {
             values.map(|kind| kind << 10)
@@ -112,7 +112,7 @@ fn enter_sleep(op: &PlatformOp) -> Result<i64, Errno> {
     Err(errno::EPERM)
 }
 
-/// How long each CPU of the caller's map had nothing to run.
+/// Returns the idle time in ns of each online CPU in the caller's map.
 fn idle_times(guest: Guest<'_>, op: &mut PlatformOp) -> Result<i64, Errno> {
     let mut body = op.u.get::<abi::Getidletime>();
     let map = guest_pv_abi::xen::CtlBitmap {
@@ -130,7 +130,7 @@ fn idle_times(guest: Guest<'_>, op: &mut PlatformOp) -> Result<i64, Errno> {
     Ok(0)
 }
 
-/// Takes a CPU out of service, or has it back.
+/// Takes a CPU online or offline.
 fn hotplug(op: &PlatformOp, change: fn(u32) -> Result<(), Refused>) -> Result<i64, Errno> {
     match change(op.u.get::<abi::CpuOl>().cpuid) {
         Ok(()) | Err(Refused::Already) => Ok(0),
@@ -190,7 +190,7 @@ fn cpu_version(op: &mut PlatformOp) -> Result<i64, Errno> {
     Ok(0)
 }
 
-/// The screen as the loader left it.
+/// XENPF_get_dom0_console: describes the screen as the boot loader left it.
 fn screen(op: &mut PlatformOp) -> Result<i64, Errno> {
     let screen = hardware_domain::screen().ok_or(errno::ENODEV)?;
     op.u.set(&screen);

@@ -1,4 +1,4 @@
-//! resource_op and get_ucode_revision: registers that the toolstack may know.
+//! resource_op and get_ucode_revision: registers that the toolstack may read.
 
 use guest_pv_abi::cpufeatureset as feature;
 use guest_pv_abi::errno::{self, Errno};
@@ -11,20 +11,22 @@ use crate::cpuid;
 use crate::kit::Vaddr;
 use crate::mm::guest::Guest;
 
-/// Entries of one call, as on Xen.
+/// Maximum number of entries of one call, as in Xen.
 const MAX_ENTRIES: u32 = 3;
-/// Controls of transactional memory and of microcode, which the core leaves as they are, alike on all CPUs.
+/// Control registers of transactional memory and of microcode mitigations. The core leaves them unchanged, and they
+/// are equal on all CPUs.
 const TSX_FORCE_ABORT: u64 = 0x10f;
 const TSX_CTRL: u64 = 0x122;
 const MCU_OPT_CTRL: u64 = 0x123;
-/// Whether the firmware locked VT-x or SVM off, and what VT-x can do: constant, and for the control domain to show.
+/// Constants that the control domain may show: whether the firmware disabled VT-x or SVM, and the capabilities of
+/// VT-x.
 const FEATURE_CONTROL: u64 = 0x3a;
 const VMX_CONTROLS: u64 = 0x482;
 const VMX_SECOND_CONTROLS: u64 = 0x48b;
 const VM_CR: u64 = 0xc001_0114;
 
-/// XENPF_resource_op: entries up to the first that can't be had, which holds its error then. The result is how many
-/// could.
+/// XENPF_resource_op: performs entries up to the first that fails, in which it stores the error. The result is the
+/// number that succeeded.
 pub fn resource_op(guest: Guest<'_>, op: &PlatformOp) -> Result<i64, Errno> {
     let body = op.u.get::<ResourceOp>();
     if body.nr_entries > MAX_ENTRIES {
@@ -55,7 +57,7 @@ fn resource(entry: &ResourceEntry) -> Result<u64, Errno> {
         _ if entry.rsvd != 0 => return Err(errno::EINVAL),
         _ if entry.cmd > abi::XEN_RESOURCE_OP_MSR_WRITE => return Err(errno::EOPNOTSUPP),
         _ if entry.cmd == abi::XEN_RESOURCE_OP_MSR_WRITE => false,
-        // Stands for system time.
+        // As in Xen, the index of the TSC reads the system time.
         idx if idx == u64::from(msr::nr::TSC) => return Ok(time::now_ns()),
         TSX_FORCE_ABORT => host.has(feature::XEN_X86_FEATURE_TSX_FORCE_ABORT),
         TSX_CTRL => host.has(feature::XEN_X86_FEATURE_TSX_CTRL),
@@ -70,7 +72,7 @@ fn resource(entry: &ResourceEntry) -> Result<u64, Errno> {
     value.ok_or(errno::EPERM)
 }
 
-/// XENPF_get_ucode_revision: of this CPU, as all have the same.
+/// XENPF_get_ucode_revision: returns this CPU's revision, because all CPUs have the same one.
 pub fn ucode_revision(op: &mut PlatformOp) -> Result<i64, Errno> {
     let mut body = op.u.get::<UcodeRevision>();
     if body.cpu > last_cpu() {

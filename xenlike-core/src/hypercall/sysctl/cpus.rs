@@ -1,4 +1,4 @@
-//! What there is to tell of each CPU, and how CPUs come and go.
+//! Information on each CPU, and CPU hotplug.
 
 use guest_pv_abi::errno;
 use guest_pv_abi::sysctl::{
@@ -13,7 +13,7 @@ use crate::kit::{CpuId, Vaddr};
 use crate::life::hotplug::{self, Refused};
 use crate::mm::guest::Guest;
 
-/// XEN_SYSCTL_getcpuinfo: how long each CPU had nothing to run.
+/// XEN_SYSCTL_getcpuinfo: returns each CPU's idle time in ns.
 pub fn getcpuinfo(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<GetCpuInfo>();
     let count = cpu_count().min(body.max_cpus);
@@ -28,7 +28,7 @@ pub fn getcpuinfo(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     Ok(Back::Write)
 }
 
-/// XEN_SYSCTL_cputopoinfo: every CPU is a core of one socket.
+/// XEN_SYSCTL_cputopoinfo: describes every CPU as a core of one socket.
 pub fn cputopoinfo(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<CpuTopoInfo>();
     let count = cpu_count();
@@ -56,7 +56,7 @@ fn is_online(cpu: u32) -> bool {
     SCHED.online().find(cpu).is_some()
 }
 
-/// XEN_SYSCTL_cpu_hotplug
+/// XEN_SYSCTL_cpu_hotplug: takes a CPU online or offline.
 pub fn hotplug(op: &Sysctl) -> Answer {
     let body = op.u.get::<CpuHotplug>();
     let done = match body.op {
@@ -65,7 +65,7 @@ pub fn hotplug(op: &Sysctl) -> Answer {
             Err(Refused::Already) => return Err(errno::EINVAL),
             done => done,
         },
-        // Every CPU is a core of its own.
+        // SMT can't be switched, because every CPU counts as a core of its own.
         _ => return Err(errno::EOPNOTSUPP),
     };
     done.map(|()| Back::Keep).map_err(|refused| match refused {
@@ -75,7 +75,7 @@ pub fn hotplug(op: &Sysctl) -> Answer {
     })
 }
 
-/// XEN_SYSCTL_get_pmstat: no driver of frequencies or idle states has anything to tell.
+/// XEN_SYSCTL_get_pmstat: always fails, because no driver manages frequencies or idle states.
 pub fn power(op: &Sysctl) -> Answer {
     Err(if is_online(op.u.get::<GetPmstat>().cpuid) {
         errno::ENODEV

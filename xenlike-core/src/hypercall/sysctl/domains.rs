@@ -1,4 +1,4 @@
-//! getdomaininfolist: all domains, from an id on.
+//! getdomaininfolist: lists the domains from a given id on.
 
 use guest_pv_abi::sysctl::{GetDomainInfoList, Sysctl};
 
@@ -8,7 +8,7 @@ use crate::hypercall::domctl::info_of;
 use crate::kit::{DomId, Vaddr};
 use crate::mm::guest::Guest;
 
-/// XEN_SYSCTL_getdomaininfolist
+/// XEN_SYSCTL_getdomaininfolist: returns the domains from `first_domain` on, as many as fit.
 pub fn getdomaininfolist(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<GetDomainInfoList>();
     let mut count = 0;

@@ -1,4 +1,4 @@
-//! readconsole and debug_keys: the log as the toolstack reads it (`xl dmesg`).
+//! readconsole (`xl dmesg`) and debug_keys.
 
 use crate::kit::atomic::{AtomicU64, Ordering};
 
@@ -11,16 +11,16 @@ use crate::keys;
 use crate::kit::Vaddr;
 use crate::mm::guest::Guest;
 
-/// Bytes that go to the caller at a time.
+/// Bytes copied to the caller at a time.
 const PIECE: usize = 512;
-/// The most keys of one call.
+/// Maximum number of keys handled by one call.
 const MAX_KEYS: u32 = 64;
 
-/// What came before this position was cleared.
+/// The log's position of the last clear. Bytes before it are not read again.
 static CLEARED: AtomicU64 = AtomicU64::new(0);
 
-/// XEN_SYSCTL_readconsole: from the start of what was not cleared, or from where the caller's last
-/// read ended, if that is later.
+/// XEN_SYSCTL_readconsole: returns the log from the last clear, or from the end of the caller's previous read if that
+/// is later.
 pub fn read(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<ReadConsole>();
     let cleared = CLEARED.load(Ordering::Relaxed);
@@ -52,13 +52,13 @@ pub fn read(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     Ok(Back::Write)
 }
 
-/// The position whose lower half is `index`, if it is behind `cleared`.
+/// The position whose low 32 bits are `index`, or `cleared` if that is later.
 fn position(cleared: u64, index: u32) -> u64 {
     let behind = index.wrapping_sub(cleared as u32) as i32;
     cleared.saturating_add(behind.max(0) as u64)
 }
 
-/// XEN_SYSCTL_debug_keys: as if they were typed at the console.
+/// XEN_SYSCTL_debug_keys: handles keys as if they were typed at the console.
 pub fn debug_keys(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let body = op.u.get::<DebugKeys>();
     for n in 0..body.nr_keys.min(MAX_KEYS) {

@@ -1,4 +1,4 @@
-//! physinfo, availheap, numainfo: memory and CPUs in sum. One node, no NUMA.
+//! physinfo, availheap, numainfo and pcitopoinfo: totals of memory and CPUs. There is one NUMA node.
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::physdev::PhysdevPciDevice;
@@ -15,20 +15,20 @@ use crate::kit::{PAGE_SIZE, Vaddr};
 use crate::mm::alloc;
 use crate::mm::guest::Guest;
 
-/// The one node's number.
+/// The number of the only NUMA node.
 const NODE: u32 = 0;
-/// The distance of a node to itself, as ACPI's SLIT has it.
+/// The distance of a node to itself, as in ACPI's SLIT.
 const LOCAL_DISTANCE: u32 = 10;
 
-/// PCI functions of one pcitopoinfo.
+/// Maximum number of PCI functions of one pcitopoinfo call.
 const MAX_AT_ONCE: u32 = 1024;
 
-/// How many CPUs there are, online or not.
+/// Number of CPUs, online or not.
 pub(super) fn cpu_count() -> u32 {
     SCHED.present().count()
 }
 
-/// XEN_SYSCTL_physinfo
+/// XEN_SYSCTL_physinfo: returns the machine's CPUs, memory in pages, and capabilities.
 pub fn physinfo(op: &mut Sysctl) -> Answer {
     let cpus = cpu_count();
     let mut hw_cap = [0; 8];
@@ -56,7 +56,7 @@ pub fn physinfo(op: &mut Sysctl) -> Answer {
     Ok(Back::Write)
 }
 
-/// The versions of grant tables that domains may have.
+/// The grant table versions that domains may use, as capability bits.
 fn grant_versions() -> u32 {
     let newer = match grant::offer().version {
         Version::V1 => 0,
@@ -65,7 +65,7 @@ fn grant_versions() -> u32 {
     abi::XEN_SYSCTL_PHYSCAP_GNTTAB_V1 | newer
 }
 
-/// XEN_SYSCTL_availheap
+/// XEN_SYSCTL_availheap: returns the number of free bytes on a node.
 pub fn availheap(op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<AvailHeap>();
     let here = body.node < 0 || body.node == NODE as i32;
@@ -75,7 +75,7 @@ pub fn availheap(op: &mut Sysctl) -> Answer {
     Ok(Back::Write)
 }
 
-/// XEN_SYSCTL_numainfo
+/// XEN_SYSCTL_numainfo: returns the memory and the distance of the only node.
 pub fn numainfo(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<NumaInfo>();
     let asks_for_count = body.meminfo.is_null() && body.distance.is_null();
@@ -102,13 +102,13 @@ fn fill_node(guest: Guest<'_>, body: &NumaInfo) -> Result<(), Errno> {
     Ok(())
 }
 
-/// XEN_SYSCTL_pcitopoinfo: functions that domain 0 has told of are on the one node.
+/// XEN_SYSCTL_pcitopoinfo: returns the node of each PCI function that domain 0 has registered.
 pub fn pcitopoinfo(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<PciTopoInfo>();
     if body.devs.is_null() || body.nodes.is_null() {
         return Err(errno::EINVAL);
     }
-    // More than a page of names is for another call.
+    // The caller asks for further functions with another call.
     body.num_devs = body.num_devs.min(MAX_AT_ONCE);
     for n in 0..u64::from(body.num_devs) {
         let asked: PhysdevPciDevice = guest.read_at(Vaddr(body.devs.0), n)?;

@@ -1,7 +1,7 @@
-//! sysctl: the machine as the toolstack sees it (interface version 0x15).
+//! sysctl: the toolstack's operations on the machine (interface version 0x15).
 //!
-//! One match over the sub-operations; each gets the caller's structure and changes the part that
-//! the header marks as output, which is then written back.
+//! One match over the sub-operations. Each gets a copy of the caller's structure and changes the fields that the
+//! header marks as output; the copy is then written back.
 
 mod cpus;
 mod domains;
@@ -19,19 +19,19 @@ use super::arguments::Structure;
 use crate::mm::guest::Guest;
 pub(super) use pool::scheduler as scheduler_id;
 
-/// Whether the caller's structure is to be written back.
+/// The result of a sub-operation.
 type Answer = Result<Back, Errno>;
 
-/// What becomes of the caller's structure.
+/// Whether the caller's structure is written back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Back {
-    /// It is written back: it holds output.
+    /// It holds output and is written back.
     Write,
-    /// It stays as it was.
+    /// It holds no output and stays unchanged.
     Keep,
 }
 
-/// `sysctl(op)`.
+/// `sysctl(op)`: performs one operation. EACCES for another interface version, EPERM without control rights.
 pub fn call(ctx: &mut Ctx<'_>, args: &Structure) -> Result<(), Errno> {
     let mut op = ctx.guest().read::<Sysctl>(args.at)?;
     if op.interface_version != abi::XEN_SYSCTL_INTERFACE_VERSION {
@@ -61,14 +61,14 @@ fn dispatch(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
         abi::XEN_SYSCTL_GET_CPU_LEVELLING_CAPS => policy::levelling_caps(op),
         abi::XEN_SYSCTL_GET_CPU_FEATURESET => policy::featureset(guest, op),
         abi::XEN_SYSCTL_GET_CPU_POLICY => policy::cpu_policy(guest, op),
-        // No cache or memory-bandwidth monitoring and allocation.
+        // Cache and memory-bandwidth monitoring and allocation are not supported.
         abi::XEN_SYSCTL_PSR_CMT_OP | abi::XEN_SYSCTL_PSR_ALLOC => Err(errno::ENODEV),
         abi::XEN_SYSCTL_CPU_HOTPLUG => cpus::hotplug(op),
         abi::XEN_SYSCTL_GET_PMSTAT => cpus::power(op),
         abi::XEN_SYSCTL_PCITOPOINFO => machine::pcitopoinfo(guest, op),
         abi::XEN_SYSCTL_COVERAGE_OP => Err(errno::EOPNOTSUPP),
         abi::XEN_SYSCTL_LIVEPATCH_OP => livepatch(op),
-        // Counters, page offlining: not in this hypervisor.
+        // Performance counters and page offlining are not supported.
         _ => Err(errno::ENOSYS),
     }
 }
@@ -78,7 +78,7 @@ fn livepatch(op: &mut Sysctl) -> Answer {
     let [cmd, pad, _version, index] = op.u.get::<[u32; 4]>();
     match cmd {
         abi::XEN_SYSCTL_LIVEPATCH_LIST => {
-            // The list's version is the first, and it has no entries.
+            // An empty list, with version 1.
             op.u.set(&[cmd, pad, 1, index, 0]);
             Ok(Back::Write)
         }

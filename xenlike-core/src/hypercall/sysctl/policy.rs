@@ -1,4 +1,4 @@
-//! CPUID as policies and featuresets: what the machine has, and what a PV domain can have.
+//! The CPUID policies and featuresets of the machine and of PV domains.
 
 use guest_pv_abi::cpufeatureset::FEATURESET_WORDS;
 use guest_pv_abi::errno;
@@ -10,7 +10,8 @@ use crate::cpuid::machine;
 use crate::kit::Vaddr;
 use crate::mm::guest::Guest;
 
-/// What HVM domains can have, of which there are none: as on a Xen whose CPU can't virtualise.
+/// The policy of HVM domains, which can't exist here. It is empty, as on a Xen whose CPU has no virtualisation
+/// extensions.
 static NO_HVM: Policy = Policy::EMPTY;
 
 /// The first words of the machine's featureset.
@@ -18,13 +19,13 @@ pub(super) fn host_features() -> impl Iterator<Item = u32> {
     machine().host.featureset().into_iter()
 }
 
-/// XEN_SYSCTL_get_cpu_levelling_caps: nothing is masked in hardware.
+/// XEN_SYSCTL_get_cpu_levelling_caps: returns 0, because no feature is masked in hardware.
 pub fn levelling_caps(op: &mut Sysctl) -> Answer {
     op.u.set(&CpuLevellingCaps { caps: 0 });
     Ok(Back::Write)
 }
 
-/// XEN_SYSCTL_get_cpu_featureset: without an array, the size of all of them.
+/// XEN_SYSCTL_get_cpu_featureset: returns a featureset. Without an array, returns the number of its words.
 pub fn featureset(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<CpuFeatureset>();
     if !body.features.is_null() {
@@ -49,7 +50,7 @@ pub fn featureset(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     Ok(Back::Write)
 }
 
-/// XEN_SYSCTL_get_cpu_policy
+/// XEN_SYSCTL_get_cpu_policy: returns a policy as CPUID leaves and MSRs. ENOBUFS if an array is too small.
 pub fn cpu_policy(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<CpuPolicy>();
     let policy: &Policy = match body.index {

@@ -1,4 +1,5 @@
-//! CPU pools and the scheduler's own parameters. All pools have the one scheduler, whose parameters go with its name.
+//! CPU pools, and the scheduler's parameters. All pools share one scheduler, whose name (credit or credit2) selects
+//! the layout of its parameters.
 
 use guest_pv_abi::domctl::{XEN_SCHEDULER_CREDIT, XEN_SCHEDULER_CREDIT2};
 use guest_pv_abi::errno::{self, Errno};
@@ -20,7 +21,7 @@ use crate::sched::name::{Name, name};
 const MS: u64 = 1_000_000;
 const US: u64 = 1_000;
 
-/// XEN_SCHEDULER_*: what the scheduler is called.
+/// The XEN_SCHEDULER_* number of the scheduler's name.
 pub fn scheduler() -> u32 {
     match name() {
         Name::Credit => XEN_SCHEDULER_CREDIT,
@@ -28,7 +29,7 @@ pub fn scheduler() -> u32 {
     }
 }
 
-/// XEN_SYSCTL_sched_id
+/// XEN_SYSCTL_sched_id: returns the scheduler's number.
 pub fn sched_id(op: &mut Sysctl) -> Answer {
     op.u.set(&SchedId {
         sched_id: scheduler(),
@@ -36,9 +37,9 @@ pub fn sched_id(op: &mut Sysctl) -> Answer {
     Ok(Back::Write)
 }
 
-/// XEN_SYSCTL_cpupool_op
+/// XEN_SYSCTL_cpupool_op: creates, destroys, changes and describes CPU pools.
 pub fn cpupool_op(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
-    // Domains are made and ended under that lock.
+    // Domains are created and destroyed under this lock.
     let Some(_alone) = domctl::ONE_AT_A_TIME.try_lock() else {
         return Err(errno::ERESTART);
     };
@@ -46,7 +47,7 @@ pub fn cpupool_op(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let any = |number: u32| (number != abi::XEN_SYSCTL_CPUPOOL_PAR_ANY).then_some(number);
     let (pool, cpu) = (body.cpupool_id, any(body.cpu));
     match body.op {
-        // They all have the one scheduler.
+        // All pools share one scheduler.
         abi::XEN_SYSCTL_CPUPOOL_OP_CREATE if body.sched_id != scheduler() => {
             return Err(errno::ENOENT);
         }
@@ -78,7 +79,7 @@ fn pool_errno(refused: Refused) -> Errno {
     }
 }
 
-/// Tells of the next pool from this number on.
+/// Describes the first pool whose number is the given one or above.
 fn tell(guest: Guest<'_>, body: &mut CpupoolOp) -> Result<(), Errno> {
     let pool = pools::next(body.cpupool_id).ok_or(errno::ENOENT)?;
     let cpus = pools::cpus(pool).ok_or(errno::ENOENT)?;
@@ -88,7 +89,7 @@ fn tell(guest: Guest<'_>, body: &mut CpupoolOp) -> Result<(), Errno> {
     ctl_bitmap::write(guest, &body.cpumap, cpus.and(SCHED.online()))
 }
 
-/// Moves a domain to a pool. Domain 0 stays where it is.
+/// Moves a domain to another pool. EINVAL for domain 0, which can't be moved.
 fn move_domain(id: u32, pool: u32) -> Result<(), Errno> {
     let id = u16::try_from(id).map_err(|_| errno::ESRCH)?;
     if DomId(id) == DomId::DOM0 {
@@ -98,7 +99,7 @@ fn move_domain(id: u32, pool: u32) -> Result<(), Errno> {
     pools::move_domain(&dom, pool).map_err(pool_errno)
 }
 
-/// XEN_SYSCTL_scheduler_op
+/// XEN_SYSCTL_scheduler_op: sets or returns the scheduler's time slice and rate limit.
 pub fn scheduler_op(op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<SchedulerOp>();
     if pools::cpus(body.cpupool_id).is_none() {
@@ -125,7 +126,8 @@ pub fn scheduler_op(op: &mut Sysctl) -> Answer {
     Ok(Back::Write)
 }
 
-/// credit2 has no time slice of its own to set: it is as long as usual, or as the shortest turn.
+/// Sets the parameters. credit2 has no parameter for the time slice: it gets the default, or the rate limit if that
+/// is longer.
 fn set_parameters(body: &SchedulerOp) -> Result<(), Errno> {
     let slices = abi::XEN_SYSCTL_CSCHED_TSLICE_MIN..=abi::XEN_SYSCTL_CSCHED_TSLICE_MAX;
     let limits = abi::XEN_SYSCTL_SCHED_RATELIMIT_MIN..=abi::XEN_SYSCTL_SCHED_RATELIMIT_MAX;

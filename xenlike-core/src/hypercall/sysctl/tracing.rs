@@ -1,4 +1,4 @@
-//! tbuf_op: trace buffers and what goes into them.
+//! tbuf_op: the trace buffers, and the choice of CPUs and events to trace.
 
 use guest_pv_abi::errno;
 use guest_pv_abi::sysctl::{self as abi, Sysctl, TbufOp};
@@ -11,7 +11,7 @@ use crate::life::trace_buffers::{self, Progress, Refused};
 use crate::mm::guest::Guest;
 use crate::trace;
 
-/// XEN_SYSCTL_tbuf_op
+/// XEN_SYSCTL_tbuf_op: sets up, enables, disables and describes the trace buffers.
 pub fn tbuf_op(guest: Guest<'_>, op: &mut Sysctl) -> Answer {
     let mut body = op.u.get::<TbufOp>();
     match body.cmd {
