@@ -1,5 +1,5 @@
-//! Copying between frames by the hypervisor. Pieces in a row mostly have their sides in common (a ring's
-//! page, a packet's buffer): a side is held until a piece comes that has another.
+//! Copying between frames by the hypervisor. Consecutive pieces mostly share a side (a ring's page, a packet's
+//! buffer), so a side stays held until a piece names another one.
 
 use alloc::sync::Arc;
 
@@ -14,10 +14,10 @@ use crate::grant::{self, Access, CopySide, GrantError, HeldSide, Piece};
 use crate::kit::{DomId, Gfn, Vaddr};
 use crate::mm::SharedPage;
 
-/// How many pieces are copied between two looks at what else the CPU has to do.
+/// Number of pieces between two checks for preemption.
 const STRIDE: u32 = 8;
 
-/// Copies the pieces of a list.
+/// Copies all pieces of a list.
 pub fn copy(ctx: &mut Ctx<'_>, list: &mut List) -> Outcome {
     let mut sides = Sides::default();
     let outcome = copy_with(ctx, list, &mut sides);
@@ -48,22 +48,22 @@ fn copy_with(ctx: &mut Ctx<'_>, list: &mut List, sides: &mut Sides) -> Outcome {
     }
 }
 
-/// A side that is held.
+/// A side with its reference held.
 type Held = HeldSide<HeldPage, SharedPage>;
 
-/// The piece before this one's sides.
+/// The sides of the previous piece.
 #[derive(Default)]
 struct Sides {
     source: Option<(Named, Held)>,
     dest: Option<(Named, Held)>,
 }
 
-/// A side by its name in the request. Two words: it is compared for every piece.
+/// A side as the request names it. It has only two words, because it is compared for every piece.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Named {
-    /// Frame number, or grant reference.
+    /// The frame number, or the grant reference.
     u: u64,
-    /// Domain, and above its 16 bits whether it is a grant.
+    /// The domain in the low 16 bits; above, whether the side is a grant.
     whose: u32,
 }
 
@@ -102,7 +102,7 @@ const fn place_of(op: &abi::GnttabCopy) -> Piece {
     }
 }
 
-/// The source and the destination.
+/// The source and the destination of a piece.
 fn sides_of(op: &abi::GnttabCopy) -> (Named, Named) {
     (
         Named::of(&op.source, op.flags & abi::GNTCOPY_SOURCE_GREF != 0),
@@ -117,8 +117,8 @@ fn piece(ctx: &mut Ctx<'_>, op: &abi::GnttabCopy, sides: &mut Sides) -> Result<(
     grant::copy_held(source, dest, place_of(op), &mut mapper(ctx))
 }
 
-/// Copies the piece told at `at`, of which a side is a part of a page, or lent by a transitive grant: such sides aren't
-/// kept. The piece is read again, and all of it checked again, so that the others needn't be kept in memory.
+/// Copies the piece described at `at` if a side covers only a part of a page or comes from a transitive grant. Such
+/// sides are not kept. The piece is read and checked again, so that the common path need not keep it in memory.
 #[cold]
 #[inline(never)]
 fn copy_other(ctx: &mut Ctx<'_>, at: Vaddr) -> Result<(), GrantError> {
@@ -137,7 +137,7 @@ fn copy_other(ctx: &mut Ctx<'_>, at: Vaddr) -> Result<(), GrantError> {
     grant::copy(&caller.grants, (&from, &to), piece, &find, &mut mapper(ctx))
 }
 
-/// The side `named`, held: the one of the piece before, or taken in its place.
+/// Returns the side `named`, held: that of the previous piece if it is the same one, or else a new one in its place.
 #[inline]
 fn held<'a>(
     ctx: &mut Ctx<'_>,
@@ -154,7 +154,7 @@ fn held<'a>(
         .ok_or(GrantError::General)
 }
 
-/// Lets the side held before go, and takes the one `named`.
+/// Releases the previous side and holds the one `named`.
 #[inline(never)]
 fn exchange(
     ctx: &mut Ctx<'_>,
@@ -169,15 +169,15 @@ fn exchange(
     Ok(())
 }
 
-/// Takes a side.
+/// Checks a side and holds it.
 fn take(ctx: &mut Ctx<'_>, named: Named, access: Access) -> Result<Held, GrantError> {
     let (caller, granter) = (ctx.dom, granter(ctx, named)?);
     let side = side(caller, named, granter.as_ref())?;
     grant::hold(&caller.grants, &side, access, &mut mapper(ctx))
 }
 
-/// Whose grant a side is, if it is one.
-#[inline(always)] // two callers, one of them hot
+/// The granting domain of a side, if the side is a grant.
+#[inline(always)] // two callers, one of which is hot
 fn granter(ctx: &Ctx<'_>, named: Named) -> Result<Option<Arc<Domain>>, GrantError> {
     if !named.is_by_grant() {
         return Ok(None);
@@ -186,8 +186,8 @@ fn granter(ctx: &Ctx<'_>, named: Named) -> Result<Option<Arc<Domain>>, GrantErro
     Ok(Some(granter))
 }
 
-/// A side: a grant, or a frame, which must be the caller's own.
-#[inline(always)] // as above
+/// Resolves a side: a grant, or a frame, which must be the caller's own.
+#[inline(always)] // see above
 fn side<'a>(
     caller: &Domain,
     named: Named,

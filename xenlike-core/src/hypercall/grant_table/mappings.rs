@@ -1,4 +1,4 @@
-//! Mapping and unmapping.
+//! Maps and unmaps granted frames.
 
 use arrayvec::ArrayVec;
 use guest_pv_abi::errno::{self, Errno};
@@ -11,14 +11,14 @@ use crate::grant::{
 };
 use crate::kit::{Maddr, Vaddr};
 
-/// Unmappings that share one flush.
+/// Number of unmappings that share one TLB flush.
 const BATCH: usize = 32;
 
-/// Where the answer is in a request for a mapping, behind the grant's domain in the same word: status,
-/// handle, and the address for devices.
+/// Offset of the results in a mapping request: status, handle and device address. They are written back with the
+/// granting domain's id, which is in the status's word.
 const ANSWER: u64 = core::mem::offset_of!(abi::GnttabMapGrantRef, dom) as u64;
 
-/// Maps the grant told at `at`.
+/// Maps the grant described at `at`.
 pub fn map(ctx: &mut Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
     let mut op = ctx.guest().read(at)?;
     map_one(ctx, &mut op);
@@ -27,7 +27,7 @@ pub fn map(ctx: &mut Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
 }
 
 fn map_one(ctx: &mut Ctx<'_>, op: &mut abi::GnttabMapGrantRef) {
-    // Xen looks at the request before it looks for the domain.
+    // As in Xen, the request is checked before the domain is looked up.
     let mapped = request(ctx, op).and_then(|request| {
         let (caller, granter) = (ctx.dom, granter(ctx, op.dom)?);
         let (grants, mut mapper) = (&granter.grants, mapper(ctx));
@@ -43,8 +43,9 @@ fn map_one(ctx: &mut Ctx<'_>, op: &mut abi::GnttabMapGrantRef) {
     };
 }
 
-/// Decodes a request. A domain without devices gets no mapping for one: alone it would only use up
-/// handles. Along with a mapping for CPUs it means no more than that, as Linux's gntdev asks for both.
+/// Decodes a request. A domain without device rights gets no mapping for devices: such a mapping alone is refused,
+/// because it would only use up handles. Together with a mapping for CPUs it is ignored, because Linux's gntdev
+/// always asks for both.
 fn request(ctx: &Ctx<'_>, op: &abi::GnttabMapGrantRef) -> Result<MapRequest, GrantError> {
     let has = |flag| op.flags & flag != 0;
     let may_use_devices = ctx.dom.pages.has_device_rights();
@@ -77,13 +78,13 @@ fn request(ctx: &Ctx<'_>, op: &abi::GnttabMapGrantRef) -> Result<MapRequest, Gra
     })
 }
 
-/// The two forms of unmapping.
+/// The two commands that unmap.
 pub trait Form {
-    /// The structure.
+    /// The command's structure.
     type Op: FromBytes + IntoBytes;
-    /// What it asks for.
+    /// Decodes the structure.
     fn request(op: &Self::Op) -> UnmapRequest;
-    /// Where the answer goes.
+    /// Offset of the status in the structure.
     const STATUS: usize;
 }
 
@@ -118,7 +119,7 @@ impl Form for Replacing {
     const STATUS: usize = core::mem::offset_of!(Self::Op, status);
 }
 
-/// Unmaps grants, a batch of them for each flush.
+/// Unmaps grants, in batches that share one flush each.
 pub fn unmap<F: Form>(ctx: &mut Ctx<'_>, list: &mut List) -> Outcome {
     let mut done = 0;
     while done < list.count {
@@ -134,7 +135,9 @@ pub fn unmap<F: Form>(ctx: &mut Ctx<'_>, list: &mut List) -> Outcome {
     Outcome::Done(0)
 }
 
-/// One batch. Whatever happens on the way, what was begun is finished.
+/// Unmaps one batch. The entries are removed first, then one flush covers them all, and only then are the references
+/// put: no CPU may hold a translation of a frame without a reference. Unmappings that have begun are finished even
+/// after an error.
 fn batch<F: Form>(ctx: &mut Ctx<'_>, list: &List, first: u32, size: u32) -> Result<(), Errno> {
     let grants = &ctx.dom.grants;
     let mut begun: ArrayVec<_, BATCH> = ArrayVec::new();

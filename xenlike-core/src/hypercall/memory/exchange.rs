@@ -1,5 +1,5 @@
-//! XENMEM_exchange: frames against others, larger or smaller blocks or lower ones; Linux makes
-//! buffers for devices so. The domain's charge stays as it is.
+//! XENMEM_exchange: exchanges frames for others, in larger or smaller blocks or at lower addresses. Linux allocates
+//! device buffers with it. The domain's charge doesn't change.
 
 use ::alloc::sync::Arc;
 use ::alloc::vec::Vec;
@@ -16,11 +16,11 @@ use crate::mm::guest::Guest;
 use crate::mm::{heap, layout, m2p};
 use crate::pagetype::{Charge, machine};
 
-/// Frames of one chunk: the smallest number that is whole extents on both sides.
+/// Maximum number of frames of a chunk, the smallest amount that is a whole number of extents on both sides.
 const CHUNK: usize = 1 << MAX_ORDER;
 type Frames = Vec<Mfn>;
 
-/// Byte offset of `nr_exchanged` in the structure.
+/// Offset of `nr_exchanged` in the structure, in bytes.
 const NR_EXCHANGED: u64 = core::mem::offset_of!(MemoryExchange, nr_exchanged) as u64;
 
 /// A decoded call.
@@ -29,7 +29,7 @@ struct Exchange {
     place: Where,
     given: Side,
     wanted: Side,
-    /// Extents of the given side in a chunk.
+    /// Number of the given side's extents in a chunk.
     chunk: u64,
 }
 
@@ -40,7 +40,7 @@ struct Side {
 }
 
 impl Side {
-    /// Extents in a chunk, when the other side's are of `other` order.
+    /// Number of extents in a chunk if the other side's extents are of order `other`.
     const fn extents(&self, other: u32) -> u64 {
         1 << other.saturating_sub(self.order)
     }
@@ -118,7 +118,7 @@ fn decode(ctx: &Ctx<'_>, asked: &MemoryExchange) -> Result<Exchange, Errno> {
     })
 }
 
-/// Exchanges one chunk: all of it, or, refused, nothing.
+/// Exchanges one chunk. If memory for it can't be taken or allocated, the frames taken are returned.
 fn one_chunk(guest: Guest<'_>, exchange: &Exchange, chunk: u64) -> Result<(), Errno> {
     let mut stolen = frames()?;
     let taken = steal(guest, exchange, chunk, &mut stolen)
@@ -138,7 +138,7 @@ fn one_chunk(guest: Guest<'_>, exchange: &Exchange, chunk: u64) -> Result<(), Er
     }
 }
 
-/// Room for the frames of one chunk, on the heap: the CPU's one stack is small.
+/// Allocates room for the frames of one chunk on the heap, because the CPU's only stack is small.
 fn frames() -> Result<Frames, Errno> {
     if !heap::can_grow(size_of::<[Mfn; CHUNK]>() as u64) {
         return Err(errno::ENOMEM);
@@ -173,7 +173,7 @@ fn steal(
 fn allocate(exchange: &Exchange) -> Result<Frames, Errno> {
     let wanted = &exchange.wanted;
     let mut blocks = frames()?;
-    // For a while the domain has both sides: they must not be out of what is kept for others.
+    // The domain has both sides for a while, so the new side must not come out of memory that is reserved for others.
     let others = exchange.dom.pages.claimed_by_others();
     let leave = heap::frames_to_leave().saturating_add(others);
     let allocate = || alloc::alloc_leaving(leave, wanted.order, exchange.place, Past::NOBODY);
@@ -189,7 +189,7 @@ fn allocate(exchange: &Exchange) -> Result<Frames, Errno> {
     Ok(blocks)
 }
 
-/// Gives the new blocks to the domain and tells it which they are.
+/// Assigns the new blocks to the domain and writes their numbers to its list.
 fn hand_over(
     guest: Guest<'_>,
     exchange: &Exchange,

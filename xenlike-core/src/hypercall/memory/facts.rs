@@ -1,4 +1,4 @@
-//! What a domain can ask about memory: how much there is, and where the machine-to-physical table is.
+//! Questions about memory: sizes, limits, and the location of the machine-to-physical table.
 
 use guest_pv_abi::arch_x86::{MACH2PHYS_NR_ENTRIES, MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START};
 use guest_pv_abi::errno::{self, Errno};
@@ -10,7 +10,7 @@ use crate::domain::{Domain, Rights};
 use crate::kit::Vaddr;
 use crate::mm::{alloc, m2p};
 
-/// XENMEM_maximum_ram_page: one past the machine's highest frame of RAM.
+/// XENMEM_maximum_ram_page: returns one past the machine's highest RAM frame.
 pub(super) fn maximum_ram_page() -> i64 {
     alloc::end_of_ram().0 as i64
 }
@@ -24,18 +24,18 @@ fn about(
     fact(&dom).map(|n| n as i64).ok_or(errno::EINVAL)
 }
 
-/// XENMEM_current_reservation: frames that a domain has.
+/// XENMEM_current_reservation: returns the number of frames that a domain has.
 pub(super) fn current_reservation(ctx: &Ctx<'_>, at: Vaddr) -> Result<i64, Errno> {
     about(ctx, at, |dom| Some(dom.pages.total()))
 }
 
-/// XENMEM_maximum_reservation: frames that a domain may have.
+/// XENMEM_maximum_reservation: returns the number of frames that a domain may have.
 pub(super) fn maximum_reservation(ctx: &Ctx<'_>, at: Vaddr) -> Result<i64, Errno> {
     about(ctx, at, |dom| Some(dom.pages.max()))
 }
 
-/// XENMEM_maximum_gpfn: a domain's highest frame by its own count, as it has said itself, in a page
-/// that is gone when it is dead.
+/// XENMEM_maximum_gpfn: returns the domain's highest pseudo-physical frame, which the domain itself wrote to its
+/// shared info page. EINVAL once that page is gone.
 pub(super) fn maximum_gpfn(ctx: &Ctx<'_>, at: Vaddr) -> Result<i64, Errno> {
     const MAX_PFN: usize = core::mem::offset_of!(SharedInfo, arch);
     about(ctx, at, |dom| {
@@ -47,7 +47,7 @@ pub(super) fn maximum_gpfn(ctx: &Ctx<'_>, at: Vaddr) -> Result<i64, Errno> {
     })
 }
 
-/// XENMEM_machphys_mfn_list: the frames that hold the machine-to-physical table, 2 MiB apart.
+/// XENMEM_machphys_mfn_list: returns the first frame of each 2 MiB of the machine-to-physical table.
 pub(super) fn machphys_mfn_list(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
     let mut list: MachphysMfnList = ctx.guest().read(at)?;
     let extents = m2p::extents();
@@ -60,8 +60,8 @@ pub(super) fn machphys_mfn_list(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
     Ok(ctx.guest().write(at, &list)?)
 }
 
-/// XENMEM_machphys_mapping: where every guest finds the table. Only domain 0, which stays on its machine,
-/// learns where it ends there.
+/// XENMEM_machphys_mapping: returns where guests find the table. Only domain 0, which never migrates, learns its
+/// actual end on this machine.
 pub(super) fn machphys_mapping(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
     let entries = match ctx.dom.rights() {
         Rights::None => MACH2PHYS_NR_ENTRIES,

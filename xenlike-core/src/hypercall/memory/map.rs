@@ -1,4 +1,4 @@
-//! Memory maps in E820's form: the one a domain is shown, and the machine's.
+//! Memory maps in the format of E820: the one shown to a domain, and the machine's.
 
 use alloc::vec::Vec;
 
@@ -14,7 +14,7 @@ use crate::life::hardware_domain;
 /// The most entries of a map (E820MAX).
 const MAX_ENTRIES: u32 = 128;
 
-/// XENMEM_memory_map: what the toolstack has told the domain of its memory.
+/// XENMEM_memory_map: returns the memory map that the toolstack set for the domain. ENOSYS if it set none.
 pub(super) fn get_own(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
     let mut asked: MemoryMap = ctx.guest().read(at)?;
     let map = ctx.dom.memory_map.lock();
@@ -30,7 +30,7 @@ pub(super) fn get_own(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
     Ok(ctx.guest().write(at, &asked)?)
 }
 
-/// XENMEM_set_memory_map: what a domain shall be told.
+/// XENMEM_set_memory_map: sets the memory map that a domain is shown.
 pub(super) fn set(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
     let asked: ForeignMemoryMap = ctx.guest().read(at)?;
     if asked.map.nr_entries > MAX_ENTRIES {
@@ -49,12 +49,13 @@ pub(super) fn set(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
     Ok(())
 }
 
-/// XENMEM_machine_memory_map: the firmware's map and the interrupt controllers, for whoever drives the hardware.
+/// XENMEM_machine_memory_map: returns the firmware's map and the interrupt controllers, for the domain that drives
+/// the hardware.
 pub(super) fn get_machine(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
     ctx.require_control()?;
     let mut asked: MemoryMap = ctx.guest().read(at)?;
     let map = hardware_domain::memory_map();
-    // Without a buffer the caller asks how large it has to be.
+    // A null buffer asks for the number of entries.
     let shown = if asked.buffer.is_null() { 0 } else { map.len() };
     if shown > asked.nr_entries as usize {
         return Err(errno::EINVAL);
@@ -71,7 +72,7 @@ pub(super) fn get_machine(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
     Ok(ctx.guest().write(at, &asked)?)
 }
 
-/// XENMEM_reserved_device_memory_map: without an IOMMU there is none.
+/// XENMEM_reserved_device_memory_map: always empty, because there is no IOMMU.
 pub(super) fn reserved_for_devices(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
     let mut asked: ReservedDeviceMemoryMap = ctx.guest().read(at)?;
     if asked.flags & !XENMEM_RDM_ALL != 0 {

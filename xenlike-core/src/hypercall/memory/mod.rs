@@ -1,7 +1,6 @@
-//! memory_op: how much memory a domain has, gets and gives back, and what it can know of memory.
+//! memory_op: gives a domain memory, takes it back, and answers questions about memory.
 //!
-//! The command's low six bits are the sub-call; the bits above say, in a call that goes on, how many
-//! extents were done.
+//! The command's low six bits are the sub-call. In a continuation, the bits above hold the number of extents done.
 
 mod exchange;
 mod facts;
@@ -29,12 +28,12 @@ use crate::kit::Vaddr;
 
 /// Bits of the command that name the sub-call (MEMOP_CMD_MASK).
 const SUB_CALL: u64 = 0x3f;
-/// Where the number of extents done begins in it (MEMOP_EXTENT_SHIFT).
+/// Position of the number of extents done in the command (MEMOP_EXTENT_SHIFT).
 const EXTENT_SHIFT: u32 = 6;
-/// The largest blocks that a domain may ask for: 2 MiB (Xen's limit for a DomU).
+/// Maximum order of an extent: 2 MiB, Xen's limit for a DomU.
 const MAX_ORDER: u32 = 9;
 
-/// `memory_op(command, argument)`.
+/// `memory_op(command, argument)`: dispatches the sub-call.
 pub fn call(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
     let at = args.at;
     match (args.command & SUB_CALL) as u32 {
@@ -54,27 +53,27 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
         XENMEM_MACHINE_MEMORY_MAP => map::get_machine(ctx, at).into(),
         XENMEM_RESERVED_DEVICE_MEMORY_MAP => map::reserved_for_devices(ctx, at).into(),
         XENMEM_ACQUIRE_RESOURCE => resource::acquire(ctx, args),
-        // No sharing: nothing was freed by it, nothing is shared.
+        // Memory sharing is not supported, so no page is shared and none was freed by it.
         XENMEM_GET_SHARING_FREED_PAGES | XENMEM_GET_SHARING_SHARED_PAGES => Outcome::Done(0),
         other => refuse(ctx, other, at).into(),
     }
 }
 
-/// The sub-calls that a PV domain never gets anything from.
+/// Refuses the sub-calls that a PV domain can't use, with the errno that Xen returns for one.
 fn refuse(ctx: &Ctx<'_>, sub_call: u32, at: Vaddr) -> Result<(), Errno> {
     match sub_call {
-        // Only domains with a translated address space have a map to add to.
+        // These need a translated address space, which a PV domain doesn't have.
         XENMEM_ADD_TO_PHYSMAP => about::<AddToPhysmap>(ctx, at, errno::EACCES),
         XENMEM_ADD_TO_PHYSMAP_BATCH => about::<AddToPhysmapBatch>(ctx, at, errno::EACCES),
         XENMEM_REMOVE_FROM_PHYSMAP => about::<RemoveFromPhysmap>(ctx, at, errno::EACCES),
-        // No virtual NUMA.
+        // Virtual NUMA is not supported.
         XENMEM_GET_VNUMAINFO => about::<u16>(ctx, at, errno::EOPNOTSUPP),
         XENMEM_SET_POD_TARGET | XENMEM_GET_POD_TARGET => {
             let target: guest_pv_abi::memory::PodTarget = ctx.guest().read(at)?;
             ctx.target(target.domid)?;
             Err(errno::EINVAL)
         }
-        // An access list is an HVM domain's, and nobody changes his own.
+        // Only HVM domains have access lists, and no domain may change its own.
         XENMEM_ACCESS_OP => {
             let named: MemAccessOp = ctx.guest().read(at)?;
             let dom = ctx.named(named.domid).ok_or(errno::ESRCH)?;
@@ -84,7 +83,7 @@ fn refuse(ctx: &Ctx<'_>, sub_call: u32, at: Vaddr) -> Result<(), Errno> {
                 errno::EINVAL
             })
         }
-        // paging_op, sharing_op: as Xen built without them.
+        // paging_op and sharing_op get ENOSYS, as from a Xen built without them.
         XENMEM_MACHPHYS_COMPAT_MFN_LIST => Err(errno::EOPNOTSUPP),
         _ => Err(errno::ENOSYS),
     }
@@ -105,12 +104,12 @@ fn about<T: FromBytes + IntoBytes + zerocopy::Immutable>(
 }
 
 impl MemoryOp {
-    /// How many extents were done before.
+    /// Number of extents done before this continuation.
     const fn done(&self) -> u64 {
         self.command >> EXTENT_SHIFT
     }
 
-    /// The call goes on later, with `done` extents done.
+    /// Continues the call later, with `done` extents done.
     const fn again(&mut self, done: u64) -> Outcome {
         self.command = self.command & SUB_CALL | done << EXTENT_SHIFT;
         Outcome::Again

@@ -1,6 +1,7 @@
-//! Memory comes and goes: increase_reservation, decrease_reservation, populate_physmap, claims.
+//! increase_reservation, decrease_reservation, populate_physmap and claim_pages: give a domain memory and take it
+//! back.
 //!
-//! These calls return how many extents they did; most errors only end the count.
+//! The first three return the number of extents done; most errors only end the count.
 
 use ::alloc::sync::Arc;
 
@@ -15,12 +16,12 @@ use crate::mm::{heap, m2p};
 use crate::pagetype::claims::ClaimError;
 use crate::pagetype::{Charge, Progress, machine};
 
-/// Single frames done between two looks at what else the CPU has to do.
+/// Number of single frames between two checks for preemption.
 const STRIDE: u64 = 8;
-/// Extents of this order and above are done one a call.
+/// From this order on, each continuation handles one extent.
 const LARGE_ORDER: u32 = 7;
 
-/// A reservation call, decoded.
+/// A decoded reservation call.
 struct Extents {
     dom: Arc<Domain>,
     list: Vaddr,
@@ -31,7 +32,7 @@ struct Extents {
 }
 
 impl Extents {
-    /// Decodes the call, or tells what it comes to already.
+    /// Decodes the call. Returns an outcome instead if there is nothing to do or the request is refused.
     #[inline]
     fn decode(ctx: &Ctx<'_>, args: &MemoryOp) -> Result<Self, Outcome> {
         let start = args.done();
@@ -61,7 +62,7 @@ impl Extents {
         })
     }
 
-    /// Where the number of extent `n`'s first frame is in the caller's list.
+    /// The address of extent `n`'s entry in the caller's list.
     fn at(&self, n: u64) -> Option<Vaddr> {
         // There are at most 2^26 extents: the product does not overflow.
         self.list
@@ -72,7 +73,7 @@ impl Extents {
         1 << self.order
     }
 
-    /// Does one extent after the other, until one fails.
+    /// Calls `one` for each extent, until one fails.
     fn each(
         &self,
         ctx: &mut Ctx<'_>,
@@ -80,7 +81,7 @@ impl Extents {
         mut one: impl FnMut(&mut Ctx<'_>, u64) -> Option<()>,
     ) -> Outcome {
         let start = args.done();
-        // Frames one by one are small work; to zero a large block takes as long as a call may.
+        // Single frames take little time; zeroing a large block takes as long as one call may.
         let stride = if self.order == 0 { STRIDE } else { 1 };
         let is_large = self.order >= LARGE_ORDER;
         for n in start..self.count {
@@ -95,7 +96,7 @@ impl Extents {
     }
 }
 
-/// Where frames may be, by the address bits that the caller wants them to fit in.
+/// The limit on addresses that the caller requests. EINVAL if no frame can satisfy it.
 pub(super) fn place(mem_flags: u32) -> Result<Where, Errno> {
     let bits = xenmemf_address_bits(mem_flags);
     if bits != 0 && bits <= 12 {
@@ -145,8 +146,8 @@ pub(super) fn populate(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
     outcome
 }
 
-/// Single frames are allocated a few at a time. A call is continued only between two such blocks, so
-/// that none of their frames goes back, and a claim that they were taken off has been of use.
+/// A stock of single frames, allocated a few at a time. A call can be preempted only between two such blocks, so no
+/// frame of a block is returned for a continuation, and none is taken off a claim in vain.
 #[derive(Default)]
 struct Stock {
     next: Mfn,
@@ -154,10 +155,10 @@ struct Stock {
 }
 
 impl Stock {
-    /// Order of the block that single frames come from.
+    /// Order of the block that single frames are taken from.
     const ORDER: u32 = STRIDE.ilog2();
 
-    /// The first frame of extent `n`, the domain's.
+    /// Allocates extent `n` for the domain and returns its first frame.
     fn take(&mut self, extents: &Extents, n: u64) -> Option<Mfn> {
         let pages = &extents.dom.pages;
         let allocate = |order| machine().allocate(pages, order, extents.place, Charge::Counted);
@@ -178,7 +179,7 @@ impl Stock {
         Some(first)
     }
 
-    /// What the guest was not told of goes back.
+    /// Frees the frames that the guest was not given.
     fn give_back(self, extents: &Extents) {
         let mut leaving = machine().leaving(&extents.dom.pages);
         for k in 0..self.left {
@@ -203,12 +204,12 @@ pub(super) fn decrease(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
                 .disown(&extents.dom.pages, mfn, &mut leaving)
                 .ok()?;
         }
-        // Nothing is left of a table that only the domain's ownership kept.
+        // Disowning a frame may have put the last reference of a page table; finishes taking it apart.
         (machine().finish(&mut ctx.st.work) == Progress::Done).then_some(())
     })
 }
 
-/// XENMEM_claim_pages: memory is set aside for a domain that is being built.
+/// XENMEM_claim_pages: reserves memory for a domain that is being built.
 pub(super) fn claim(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
     let asked: MemoryReservation = ctx.guest().read(at)?;
     if asked.extent_start.0 != 0 || asked.extent_order != 0 || asked.mem_flags != 0 {

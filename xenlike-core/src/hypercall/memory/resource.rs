@@ -1,5 +1,5 @@
-//! XENMEM_acquire_resource: frames of a domain's own equipment that its toolstack maps. A PV domain
-//! has one such: its grant table, with status words if that is of version 2.
+//! XENMEM_acquire_resource: returns frames of a domain's resources for its toolstack to map. A PV domain has one such
+//! resource: its grant table, with status words in version 2.
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::memory::{
@@ -23,7 +23,7 @@ pub(super) fn acquire(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
     }
 }
 
-/// Tells how many frames were done, if some are left.
+/// Returns the number of frames done if some are left.
 fn try_acquire(ctx: &Ctx<'_>, at: Vaddr, start: u64) -> Result<Option<u64>, Errno> {
     let mut asked: MemAcquireResource = ctx.guest().read(at)?;
     if asked.pad != 0 {
@@ -66,9 +66,9 @@ fn try_acquire(ctx: &Ctx<'_>, at: Vaddr, start: u64) -> Result<Option<u64>, Errn
 /// The parts of a grant table.
 #[derive(Clone, Copy)]
 enum Part {
-    /// The entries.
+    /// The frames of entries.
     Shared,
-    /// The status words, of version 2 alone.
+    /// The frames of status words, which only version 2 has.
     Status,
 }
 
@@ -85,7 +85,7 @@ impl Part {
         }
     }
 
-    /// Number of frames, and at most.
+    /// The number of frames, and its maximum.
     fn size(self, dom: &Domain) -> (u32, u32) {
         match self {
             Self::Shared => dom.grants.size(),
@@ -93,7 +93,8 @@ impl Part {
         }
     }
 
-    /// Frame number `n`. The grant table grows up to it; [`errno::ERESTART`] if only some way.
+    /// Returns frame number `n`, and grows the grant table up to it. [`errno::ERESTART`] if the growth has to be
+    /// continued.
     fn frame(self, dom: &Domain, n: u32) -> Result<Mfn, Errno> {
         if n >= self.size(dom).0 {
             let entries = match self {

@@ -1,4 +1,4 @@
-//! The end of an interrupt, and how a domain knows which of them it has to end.
+//! The end of an interrupt (EOI), and how a domain learns which interrupts need one.
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::physdev as abi;
@@ -15,18 +15,18 @@ use crate::kit::{Gfn, Vaddr};
 /// The two forms of PHYSDEVOP_pirq_eoi_gmfn.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// An end also takes the mask off the interrupt's port.
+    /// An EOI also unmasks the interrupt's port.
     First,
-    /// It does not.
+    /// An EOI leaves the port's mask unchanged.
     Second,
 }
 
-/// PHYSDEVOP_eoi
+/// PHYSDEVOP_eoi: ends an interrupt.
 pub fn end(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     let irq = ctx.guest().read::<abi::PhysdevEoi>(arg)?.irq;
     let unmasks = ctx.dom.eoi.lock().end_unmasks;
     if unmasks && let Some(port) = ctx.dom.events.pirq_port(irq) {
-        // The port may be closed meanwhile: then there is no mask to take off.
+        // Another vCPU may have closed the port meanwhile; then there is nothing to unmask.
         if let Ok(notice) = ctx.dom.events.unmask(port) {
             notify::act_in(ctx.dom, notice);
         }
@@ -35,8 +35,8 @@ pub fn end(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     Ok(0)
 }
 
-/// PHYSDEVOP_irq_status_query. Who does not look into the shared page has to end every interrupt, as
-/// on Xen.
+/// PHYSDEVOP_irq_status_query: returns an interrupt's flags. As in Xen, every interrupt is said to need an EOI; a
+/// domain that reads the shared page knows better.
 pub fn status(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     let mut query = ctx.guest().read::<abi::PhysdevIrqStatusQuery>(arg)?;
     if query.irq >= PIRQS {
@@ -51,7 +51,8 @@ pub fn status(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     Ok(0)
 }
 
-/// A page of the guest's where the core tells which interrupts need an end: once for each domain.
+/// PHYSDEVOP_pirq_eoi_gmfn: registers a page of the guest where the core marks the interrupts that need an EOI. EBUSY
+/// if the domain has one already.
 pub fn page(ctx: &Ctx<'_>, arg: Vaddr, form: Form) -> Result<i64, Errno> {
     let frame = Gfn(ctx.guest().read::<abi::PhysdevPirqEoiGmfn>(arg)?.gmfn);
     let page = HeldPage::of_guest(ctx.dom, frame).ok_or(errno::EINVAL)?;

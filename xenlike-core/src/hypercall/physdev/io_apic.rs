@@ -1,4 +1,4 @@
-//! The I/O APICs, which stay the core's: domain 0 tells how lines are wired and may look.
+//! The I/O APICs belong to the core: domain 0 states how lines are wired and may read the registers.
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::physdev as abi;
@@ -10,7 +10,7 @@ use crate::kit::Maddr;
 use crate::kit::Vaddr;
 use crate::life::hardware_domain;
 
-/// PHYSDEVOP_setup_gsi
+/// PHYSDEVOP_setup_gsi: sets a line's trigger mode and polarity.
 pub fn setup(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     ctx.require_control()?;
     let op = ctx.guest().read::<abi::PhysdevSetupGsi>(arg)?;
@@ -22,10 +22,10 @@ pub fn setup(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     )
 }
 
-/// A line of the caller's: not one that the core uses itself.
+/// Wires a line that the caller has the right to. EEXIST for a line that the core itself uses.
 fn wire(ctx: &Ctx<'_>, gsi: u32, trigger: Trigger) -> Result<i64, Errno> {
     if hardware_domain::keeps_line(gsi) {
-        // It is wired and in use.
+        // The core has wired the line and uses it.
         return Err(errno::EEXIST);
     }
     let line = u64::from(gsi);
@@ -36,7 +36,8 @@ fn wire(ctx: &Ctx<'_>, gsi: u32, trigger: Trigger) -> Result<i64, Errno> {
     Ok(0)
 }
 
-/// PHYSDEVOP_alloc_irq_vector: vectors are the core's, so any number will do, as on Xen.
+/// PHYSDEVOP_alloc_irq_vector: returns the IRQ as its vector. As in Xen the number has no meaning, because the core
+/// chooses vectors itself.
 pub fn alloc_vector(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     ctx.require_control()?;
     let mut op = ctx.guest().read::<abi::PhysdevIrq>(arg)?;
@@ -52,7 +53,7 @@ fn no_such(_: NoSuch) -> Errno {
     errno::EINVAL
 }
 
-/// PHYSDEVOP_apic_read
+/// PHYSDEVOP_apic_read: reads a register of an I/O APIC.
 pub fn read(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     ctx.require_control()?;
     let mut op = ctx.guest().read::<abi::PhysdevApic>(arg)?;
@@ -61,8 +62,8 @@ pub fn read(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     Ok(0)
 }
 
-/// PHYSDEVOP_apic_write: of a redirection entry the wiring counts; vector, destination and mask are the
-/// core's affair.
+/// PHYSDEVOP_apic_write: takes a line's wiring from its redirection entry and ignores the vector, destination and
+/// mask, which the core chooses.
 pub fn write(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     ctx.require_control()?;
     let op = ctx.guest().read::<abi::PhysdevApic>(arg)?;

@@ -1,5 +1,5 @@
-//! A domain's numbers for interrupts: lines of the I/O APICs, messages of PCI functions. The hardware
-//! domain gets them for itself and for domains that it gives devices to.
+//! A domain's numbers (PIRQs) for interrupts: lines of the I/O APICs and messages of PCI functions. The hardware
+//! domain maps them for itself and for domains that it assigns devices to.
 
 use crate::kit::atomic::Ordering;
 use alloc::sync::Arc;
@@ -16,10 +16,10 @@ use crate::kit::Vaddr;
 use crate::kit::lock::LockGuard;
 use crate::life::hardware_domain;
 
-/// The index of a message whose vector the core shall choose.
+/// The index that lets the core choose a message's vector.
 const ANY_VECTOR: i32 = -1;
 
-/// The number that the caller wants: any if negative.
+/// The number that the caller requests; `None` (any) if it is negative.
 fn wanted(pirq: i32) -> Result<Option<u32>, Errno> {
     match u32::try_from(pirq) {
         Ok(pirq) if pirq < PIRQS => Ok(Some(pirq)),
@@ -38,8 +38,8 @@ fn target(ctx: &Ctx<'_>, id: u16) -> Result<Arc<Domain>, Errno> {
     }
 }
 
-/// The book, to give `dom` a number. A domain that is ending gets none: under the book's lock this is
-/// seen, or the number is found when what it has is taken off it.
+/// Locks the book in order to give `dom` a number. A dying domain gets none: either its state is seen here under the
+/// book's lock, or the number is found when the domain's interrupts are taken off it.
 fn book_for(dom: &Domain) -> Result<LockGuard<'static, Book<Hardware>>, Errno> {
     let book = interrupts()?;
     if dom.life() == Life::Alive {
@@ -49,7 +49,7 @@ fn book_for(dom: &Domain) -> Result<LockGuard<'static, Book<Hardware>>, Errno> {
     }
 }
 
-/// PHYSDEVOP_map_pirq
+/// PHYSDEVOP_map_pirq: maps a line or messages to a number of the target domain.
 pub fn map(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     let mut op = ctx.guest().read::<abi::PhysdevMapPirq>(arg)?;
     let dom = target(ctx, op.domid)?;
@@ -60,7 +60,7 @@ pub fn map(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
         abi::MAP_PIRQ_TYPE_MSI | abi::MAP_PIRQ_TYPE_MSI_SEG => map_message(&dom, &op, pirq)?,
         abi::MAP_PIRQ_TYPE_MULTI_MSI => {
             let count = u8::try_from(op.entry_nr).map_err(|_| errno::EINVAL)?;
-            // The device takes a power of two; the caller learns how many it asked for in vain.
+            // The device takes a power of two. On failure the caller learns how many would be available.
             let function = function(&op)?;
             let given = book_for(&dom)?.map_msi(dom.id(), function, count, pirq);
             given.map_err(message_error)?
@@ -77,7 +77,7 @@ pub fn map(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
 }
 
 fn function(op: &abi::PhysdevMapPirq) -> Result<Function, Errno> {
-    // MSI_SEG and MULTI_MSI have the segment above the bus (physdev.h).
+    // MSI_SEG and MULTI_MSI encode the segment above the bus (physdev.h).
     let segment = if op.type_ as u32 == abi::MAP_PIRQ_TYPE_MSI {
         0
     } else {
@@ -86,15 +86,15 @@ fn function(op: &abi::PhysdevMapPirq) -> Result<Function, Errno> {
     pci::function(segment as u16, op.bus as u8, op.devfn as u8)
 }
 
-/// A line that the caller has the right to.
+/// Maps a line that the caller has the right to.
 fn map_line(ctx: &Ctx<'_>, dom: &Domain, index: i32, pirq: Option<u32>) -> Result<u32, Errno> {
     let index = u32::try_from(index).map_err(|_| errno::EINVAL)?;
-    // The caller names it by its own number, if it has one for it. The book is not held while settings
-    // are looked at: a domain that gives its page for ends holds them the other way round.
+    // The caller may name the line by its own number for it. The book is not locked while the rights are checked: a
+    // domain that registers its EOI page takes the two locks in the opposite order.
     let gsi = interrupts()?.gsi_of(ctx.dom.id(), index).unwrap_or(index);
     let allowed = |dom: &Domain| dom.io_rights.lock().irqs.contains(gsi.into()..=gsi.into());
     if hardware_domain::keeps_line(gsi) && dom.id() == ctx.dom.id() {
-        // The core's own has a number that nothing can be bound to.
+        // A line that the core uses gets a number that no port can be bound to.
         return interrupts()?
             .reserve_as(dom.id(), pirq.unwrap_or(gsi))
             .map_err(to_errno);
@@ -110,9 +110,9 @@ fn map_line(ctx: &Ctx<'_>, dom: &Domain, index: i32, pirq: Option<u32>) -> Resul
         .map_err(to_errno)
 }
 
-/// A function's one message, or an entry of its MSI-X table if the caller says where that is.
+/// Maps a function's single message, or an entry of its MSI-X table if the caller gives the table's address.
 fn map_message(dom: &Domain, op: &abi::PhysdevMapPirq, pirq: Option<u32>) -> Result<u32, Errno> {
-    // The index is for who has a vector already, which only the core has.
+    // Any other index names an allocated vector, which only the core has.
     if op.index != ANY_VECTOR {
         return Err(errno::EINVAL);
     }
@@ -127,7 +127,7 @@ fn map_message(dom: &Domain, op: &abi::PhysdevMapPirq, pirq: Option<u32>) -> Res
     given.map_err(message_error)
 }
 
-/// As [`to_errno`]: but a function that has its messages already is in use.
+/// As [`to_errno`], but EEXIST for a function that already has its messages, and ENOSPC if there is no space.
 fn message_error(error: IrqError) -> Errno {
     match error {
         IrqError::Exists => errno::EEXIST,
@@ -136,7 +136,7 @@ fn message_error(error: IrqError) -> Errno {
     }
 }
 
-/// PHYSDEVOP_unmap_pirq
+/// PHYSDEVOP_unmap_pirq: releases a domain's number.
 pub fn unmap(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     let op = ctx.guest().read::<abi::PhysdevUnmapPirq>(arg)?;
     let dom = ctx.named(op.domid).ok_or(errno::ESRCH)?;
@@ -146,7 +146,7 @@ pub fn unmap(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     Ok(0)
 }
 
-/// PHYSDEVOP_get_free_pirq
+/// PHYSDEVOP_get_free_pirq: reserves a free number for the caller.
 pub fn free_number(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     ctx.require_control()?;
     let mut op = ctx.guest().read::<abi::PhysdevGetFreePirq>(arg)?;

@@ -1,5 +1,5 @@
-//! physdev_op: I/O privilege of every domain, and what a domain may ask about physical interrupts.
-//! Routes of interrupts and PCI devices are the hardware domain's.
+//! physdev_op: I/O privileges of every domain, and questions about physical interrupts. Routing of interrupts and PCI
+//! devices is reserved for the hardware domain.
 
 mod eoi;
 mod io_apic;
@@ -19,10 +19,10 @@ use crate::mm::layout;
 
 /// The highest I/O privilege level.
 const MAX_IOPL: u32 = 3;
-/// I/O ports there are.
+/// Number of I/O ports.
 const PORTS: u32 = 0x1_0000;
 
-/// `physdev_op(cmd, arg)`.
+/// `physdev_op(cmd, arg)`: dispatches the command.
 pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Result<i64, Errno> {
     let arg = args.arg;
     match args.cmd {
@@ -52,17 +52,17 @@ pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Result<i64, Errno> {
         abi::PHYSDEVOP_PCI_MMCFG_RESERVED => pci::mmcfg(ctx, arg),
         abi::PHYSDEVOP_DBGP_OP => {
             ctx.require_control()?;
-            // No USB debug port is in use: there is nothing to prepare.
+            // The core uses no USB debug port, so there is nothing to prepare.
             ctx.guest().read::<abi::PhysdevDbgpOp>(arg)?;
             Ok(0)
         }
-        // What the oldest kernels say after an interrupt.
+        // The oldest kernels call this after an interrupt.
         abi::PHYSDEVOP_IRQ_UNMASK_NOTIFY => Ok(0),
         _ => Err(errno::ENOSYS),
     }
 }
 
-/// The book of the machine's interrupts.
+/// Locks the book of the machine's interrupts. ENODEV if there is none.
 fn interrupts() -> Result<LockGuard<'static, Book<Hardware>>, Errno> {
     book().ok_or(errno::ENODEV)
 }
@@ -79,7 +79,7 @@ pub(super) fn to_errno(error: IrqError) -> Errno {
     }
 }
 
-/// The old form: the sub-operation and its structure in one.
+/// `physdev_op_compat(op)`: the older call, with the command inside the structure.
 pub fn compat(ctx: &mut Ctx<'_>, args: &Structure) -> Result<i64, Errno> {
     let op = ctx.guest().read::<abi::PhysdevOp>(args.at)?;
     let body = core::mem::offset_of!(abi::PhysdevOp, u) as u64;
@@ -105,7 +105,7 @@ fn set_iopl(ctx: &mut Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     Ok(0)
 }
 
-/// The bitmap stays in the guest's memory, and is read at each access.
+/// Sets the calling vCPU's I/O bitmap, which stays in guest memory and is read at each access.
 fn set_iobitmap(ctx: &mut Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     let request = ctx.guest().read::<abi::PhysdevSetIobitmap>(arg)?;
     let bytes = u64::from(request.nr_ports.div_ceil(8));

@@ -1,4 +1,4 @@
-//! PCI functions, of which domain 0 tells the core.
+//! The PCI functions that domain 0 registers with the core.
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::physdev as abi;
@@ -8,7 +8,7 @@ use super::{interrupts, to_errno};
 use crate::irq::Function;
 use crate::kit::Vaddr;
 
-/// A function of the first segment: the core reaches no others.
+/// A function of segment 0. ENODEV for other segments, which the core can't access.
 pub fn function(segment: u16, bus: u8, devfn: u8) -> Result<Function, Errno> {
     if segment == 0 {
         Ok(Function { bus, devfn })
@@ -45,8 +45,8 @@ fn restore_function(ctx: &Ctx<'_>, function: Function) -> Result<i64, Errno> {
     Ok(0)
 }
 
-/// PHYSDEVOP_pci_device_add. Functions of other segments are taken note of by nobody: they have no
-/// messages.
+/// PHYSDEVOP_pci_device_add: registers a function. Functions of other segments are accepted and ignored, so they
+/// can't have messages.
 pub fn add(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     ctx.require_control()?;
     let op = ctx.guest().read::<abi::PhysdevPciDeviceAdd>(arg)?;
@@ -61,7 +61,7 @@ pub fn add_old(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     add_function(ctx, named_old(ctx, arg)?)
 }
 
-/// PHYSDEVOP_manage_pci_add_ext
+/// PHYSDEVOP_manage_pci_add_ext: the older form, with flags for extended and virtual functions.
 pub fn add_extended(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     let op = ctx.guest().read::<abi::PhysdevManagePciExt>(arg)?;
     if op.is_extfn > 1 || op.is_virtfn > 1 {
@@ -70,17 +70,17 @@ pub fn add_extended(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     add_function(ctx, function(0, op.bus, op.devfn)?)
 }
 
-/// PHYSDEVOP_pci_device_remove
+/// PHYSDEVOP_pci_device_remove: unregisters a function.
 pub fn remove(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     remove_function(ctx, named(ctx, arg)?)
 }
 
-/// PHYSDEVOP_manage_pci_remove
+/// PHYSDEVOP_manage_pci_remove: the older form, for segment 0.
 pub fn remove_old(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     remove_function(ctx, named_old(ctx, arg)?)
 }
 
-/// PHYSDEVOP_restore_msi_ext
+/// PHYSDEVOP_restore_msi_ext: writes a function's messages to it again, after the device lost power.
 pub fn restore(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     restore_function(ctx, named(ctx, arg)?)
 }
@@ -90,12 +90,12 @@ pub fn restore_old(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     restore_function(ctx, named_old(ctx, arg)?)
 }
 
-/// PHYSDEVOP_pci_device_reset: the function was reset, and the core's messages in it are gone.
+/// PHYSDEVOP_pci_device_reset: writes a function's messages to it again, because a reset has erased them.
 pub fn reset(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     restore_function(ctx, named(ctx, arg)?)
 }
 
-/// PHYSDEVOP_prepare_msix: from now on nobody maps the table writable.
+/// PHYSDEVOP_prepare_msix: prepares a function's MSI-X table. From now on no domain can map it writable.
 pub fn ready_table(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     ctx.require_control()?;
     interrupts()?
@@ -104,7 +104,7 @@ pub fn ready_table(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     Ok(0)
 }
 
-/// PHYSDEVOP_release_msix
+/// PHYSDEVOP_release_msix: undoes PHYSDEVOP_prepare_msix.
 pub fn release_table(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     ctx.require_control()?;
     interrupts()?
@@ -113,8 +113,8 @@ pub fn release_table(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     Ok(0)
 }
 
-/// PHYSDEVOP_pci_mmcfg_reserved: the core uses the ports, and leaves the window to domain 0, which knows
-/// from ACPI where one is.
+/// PHYSDEVOP_pci_mmcfg_reserved: checks the request and does nothing. The core accesses configuration space by ports
+/// and leaves the window to domain 0, which finds it through ACPI.
 pub fn mmcfg(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     ctx.require_control()?;
     let op = ctx.guest().read::<abi::PhysdevPciMmcfgReserved>(arg)?;
