@@ -80,7 +80,7 @@ impl Named {
     }
 }
 
-/// Copies the piece told at `at`, and writes its status.
+/// Copies the piece described at `at`, and writes its status.
 fn one(ctx: &mut Ctx<'_>, at: Vaddr, sides: &mut Sides) -> Result<(), Errno> {
     let op = ctx.guest().read::<abi::GnttabCopy>(at)?;
     let mut copied = piece(ctx, &op, sides);

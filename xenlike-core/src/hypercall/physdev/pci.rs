@@ -56,7 +56,7 @@ pub fn add(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     }
 }
 
-/// PHYSDEVOP_manage_pci_add
+/// PHYSDEVOP_manage_pci_add: the older form, for segment 0.
 pub fn add_old(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     add_function(ctx, named_old(ctx, arg)?)
 }
@@ -85,7 +85,7 @@ pub fn restore(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     restore_function(ctx, named(ctx, arg)?)
 }
 
-/// PHYSDEVOP_restore_msi
+/// PHYSDEVOP_restore_msi: the older form, for segment 0.
 pub fn restore_old(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
     restore_function(ctx, named_old(ctx, arg)?)
 }

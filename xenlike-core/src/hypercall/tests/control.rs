@@ -1,4 +1,4 @@
-//! domctl and sysctl by a pretended toolstack.
+//! domctl and sysctl, called by a pretended toolstack.
 
 use proptest::prelude::*;
 
@@ -25,7 +25,7 @@ use crate::life::machine_check;
 use crate::mm::SharedPage;
 use crate::pagetype::{Work, machine};
 
-/// Where a control call's further memory starts, behind its structure.
+/// Offset of a control call's further memory, after its structure.
 const MORE: u64 = 512;
 
 pub(super) struct Toolstack(pub(super) Guest);
@@ -81,7 +81,7 @@ impl Toolstack {
     }
 }
 
-/// A context with a place to go to that no return can reach is not taken.
+/// A context whose entry point can't be returned to is refused.
 fn nowhere_is_refused(
     tools: &Toolstack,
     id: u16,
@@ -125,7 +125,7 @@ fn a_life_as_the_toolstack_sees_it() {
             &mut abi::MaxMem { max_memkb: 64 },
         )
         .unwrap();
-    // A frame for an empty L4, as a builder would have populated it.
+    // A frame for an empty L4, as a builder allocates it.
     let dom = domain::lookup(DomId(id)).unwrap();
     let l4 = machine()
         .allocate(
@@ -296,7 +296,7 @@ fn machine_checks_are_fetched_and_acknowledged() {
         (bank.mc_addr, bank.mc_status),
         (0x1234_5000, 1 << 63 | 0x17a)
     );
-    // It is given once, and acknowledged by its number.
+    // It is returned once, and acknowledged by its number.
     head.u = Payload::of(&fetch);
     assert_eq!(call(&mut head), Ok(0));
     assert_eq!(head.u.get::<McFetch>().flags, XEN_MC_NODATA);
@@ -340,7 +340,7 @@ fn affinity_is_a_set_with_an_online_cpu() {
     assert_eq!(tools.0.read::<u8>(tools.more().0), 0x81);
 }
 
-/// A pinned table is told as such, a plain frame as plain, another's as none.
+/// A pinned table is reported as pinned, a plain frame as plain, and another domain's frame as invalid.
 #[test]
 fn frames_are_told_by_their_use() {
     let (tools, guest) = (Toolstack::new(), Guest::new());
@@ -376,7 +376,7 @@ proptest! {
         std::env::var("HYPERCALL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(32)
     ))]
 
-    /// A toolstack that is out of its mind, with one domain to play with.
+    /// A toolstack that makes random calls, with one domain to act on.
     #[test]
     fn random_control_calls_end_in_an_answer(
         calls in prop::collection::vec((0u32..92, prop::array::uniform16(word())), 1..40)
@@ -385,14 +385,14 @@ proptest! {
         let id = tools.create();
         for (cmd, words) in calls {
             let body = words.map(|word| word.unwrap_or(tools.more().0));
-            // The machine's clock of all tests is not for this one.
+            // The machine's clock is shared by all tests, so it must not be set here.
             if cmd != abi::XEN_DOMCTL_CREATEDOMAIN {
                 let _ = tools.call(cmd, id, &mut body.clone());
             }
             let mut op = Sysctl::new_zeroed();
             (op.cmd, op.interface_version) = (cmd, sysctl::XEN_SYSCTL_INTERFACE_VERSION);
             op.u.set(&body);
-            // Nor are the machine's trace buffers.
+            // The machine's trace buffers are shared by all tests, too.
             let others = [sysctl::XEN_SYSCTL_SCHEDULER_OP, sysctl::XEN_SYSCTL_TBUF_OP];
             if !others.contains(&cmd) {
                 tools.0.write(tools.0.at, &op);
@@ -404,7 +404,7 @@ proptest! {
     }
 }
 
-/// A word of a structure; none stands for an address in the caller's memory.
+/// A word of a structure. `None` stands for an address in the caller's memory.
 fn word() -> impl Strategy<Value = Option<u64>> {
     let edges = [
         0,
@@ -423,7 +423,7 @@ fn word() -> impl Strategy<Value = Option<u64>> {
     ]
 }
 
-/// A virtual IRQ goes back to domain 0 when its taker ends: its id may be anybody's next.
+/// A virtual IRQ returns to domain 0 when its handler ends, because the handler's id may be reused.
 #[test]
 fn the_taker_of_a_virtual_irq_gives_it_back() {
     use crate::domain::notify::virq_taker;
@@ -438,12 +438,12 @@ fn the_taker_of_a_virtual_irq_gives_it_back() {
         .plain(abi::XEN_DOMCTL_DESTROYDOMAIN, guest.id())
         .unwrap();
     assert_eq!(virq_taker(virq), DomId::DOM0);
-    // As a call does that found the domain alive.
+    // As by a call that has found the domain alive.
     domain::notify::set_virq_handler(virq, &guest.dom);
     assert_eq!(virq_taker(virq), DomId::DOM0);
 }
 
-/// Who is the last to take a frame off the charge of a domain that is ending tells that it is empty.
+/// Whichever call takes the last frame off a dying domain's charge reports that the domain is empty.
 #[test]
 fn a_charge_that_is_given_back_keeps_no_domain() {
     let (tools, guest) = (Toolstack::new(), Guest::new());
@@ -456,7 +456,7 @@ fn a_charge_that_is_given_back_keeps_no_domain() {
     assert!(domain::lookup(guest.dom.id()).is_none());
 }
 
-/// A kernel that wants the machine-to-physical table kept from its programs learns that it isn't.
+/// A kernel that wants to hide the machine-to-physical table from its programs learns that this is not supported.
 #[test]
 fn an_assist_without_effect_is_refused() {
     use guest_pv_abi::xen::{VMASST_CMD_ENABLE, VMASST_TYPE_M2P_STRICT};
@@ -466,7 +466,7 @@ fn an_assist_without_effect_is_refused() {
     assert_eq!(enable(VMASST_TYPE_M2P_STRICT), Err(errno::EINVAL));
 }
 
-/// What was a dead domain's shared_info may be anybody's: nothing is written there any more.
+/// A dead domain's shared_info frame may have a new owner, so it is not written any more.
 #[test]
 fn nothing_is_told_to_the_dead() {
     let (tools, guest) = (Toolstack::new(), Guest::new());
@@ -487,7 +487,7 @@ fn nothing_is_told_to_the_dead() {
     drop(held);
 }
 
-/// As above: nothing of it is read, either. The frames may still hold what the domain left there.
+/// As above, for reads: the frame may still hold what the domain left in it.
 #[test]
 fn nothing_is_read_from_what_was_the_deads() {
     let (tools, guest) = (Toolstack::new(), Guest::new());

@@ -1,4 +1,4 @@
-//! Descriptors by machine address.
+//! update_descriptor, which names descriptors by machine address.
 
 use crate::kit::atomic::Ordering::SeqCst;
 
@@ -14,13 +14,13 @@ use crate::mm::SharedPage;
 use crate::pagetype::{GuestRoot, Pte, Work, Write, machine};
 use crate::pv::state::ldt::{self, GuestLdt};
 
-/// A kernel's flat code segment, and a user's.
+/// The flat code segments of a kernel and of a user process.
 const KERNEL_CODE: u64 = 0x00af_9b00_0000_ffff;
 const USER_CODE: u64 = 0x00af_fb00_0000_ffff;
-/// A call gate that is present.
+/// A present call gate, which guests may not have.
 const GATE: u64 = 0x0000_8c00_0000_0000;
 
-/// A page that is no table of descriptors is data: only the word that was named changes.
+/// A page that is not a descriptor table is data: only the named word changes.
 #[test]
 fn only_the_word_that_is_named_changes() {
     let guest = Guest::new();
@@ -38,7 +38,7 @@ fn only_the_word_that_is_named_changes() {
     assert_eq!(word(3).load(SeqCst), USER_CODE);
     assert_eq!(word(5).load(SeqCst), KERNEL_CODE);
     assert_eq!(update(3, GATE), Err(errno::EINVAL));
-    // In use, all of the page is descriptors.
+    // While it is in use as a descriptor table, every word of the page is checked as a descriptor.
     let table = machine().get_segdesc(frame, guest.dom.id()).unwrap();
     assert_eq!(word(5).load(SeqCst), USER_CODE);
     update(6, KERNEL_CODE).unwrap();
@@ -46,7 +46,7 @@ fn only_the_word_that_is_named_changes() {
     drop(table);
 }
 
-/// The LDT's one page is mapped by entry 5 of an L1, and in the vCPU's window.
+/// The LDT's only page is mapped by entry 5 of an L1, and in the vCPU's LDT window.
 struct WithLdt {
     guest: Guest,
     l1: Mfn,

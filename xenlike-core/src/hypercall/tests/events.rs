@@ -78,7 +78,7 @@ fn others_affairs_need_control_rights() {
     );
     let control = Guest::with_rights(Rights::Control);
     assert!(alloc(&control, b.id(), a.id()).is_ok());
-    // A new domain is paused by its toolstack; once it runs, nobody resets it.
+    // A new domain starts paused by its toolstack. Once it runs, only the domain itself can reset its ports.
     assert_eq!(
         control.with(EVENT_CHANNEL_OP, EVTCHNOP_RESET, &mut reset),
         Ok(0)
@@ -104,12 +104,12 @@ fn what_cannot_be_told_is_not_taken() {
             );
         }
     }
-    // Xen's own continuation of a reset: none waits.
+    // Xen's internal continuation of a reset: no reset waits for it here.
     guest.write(guest.at, &DomId::SELF.0);
     assert_eq!(call(14, guest.at), Err(errno::EBUSY));
     assert_eq!(call(15, guest.at), Err(errno::ENOSYS));
     assert_eq!(call(u32::MAX, guest.at), Err(errno::ENOSYS));
-    // Readable up to its answer only: the port is not given.
+    // The structure's input is readable, but its output is not writable, so the port is closed again.
     let edge = guest.bad() - 4;
     guest.write(edge, &[DomId::SELF.0, 0]);
     assert_eq!(call(EVTCHNOP_ALLOC_UNBOUND, edge), Err(errno::EFAULT));
@@ -160,7 +160,7 @@ fn fifo_takes_frames_of_the_guests_own() {
     assert_eq!(init(one.0, 0, 0), Ok(17));
     assert_eq!(init(one.0, 2048, 1), Ok(17));
     assert_eq!(expand(two.0), Ok(0));
-    // What the core writes can become no page table.
+    // A page that the core writes can't become a page table.
     let mut work = crate::pagetype::Work::new();
     assert!(
         crate::pagetype::machine()
@@ -169,7 +169,8 @@ fn fifo_takes_frames_of_the_guests_own() {
     );
 }
 
-/// The right to an interrupt is not enough: it needs a number, and numbers are the hardware domain's to give.
+/// The right to an interrupt is not enough to bind it: the domain also needs a number for it, which only the hardware
+/// domain can map.
 #[test]
 fn physical_interrupts_are_for_who_has_a_number_for_them() {
     crate::irq::machine::open(&[], Vec::new(), |_| None);
@@ -196,7 +197,7 @@ fn physical_interrupts_are_for_who_has_a_number_for_them() {
     );
     let control = Guest::with_rights(Rights::Control);
     let call = |map: &mut _| control.with(PHYSDEV_OP, PHYSDEVOP_MAP_PIRQ, map);
-    // On the host there is no I/O APIC, and no PCI function but those that are told of.
+    // On the host there is no I/O APIC, and only registered PCI functions exist.
     control.dom.io_rights.lock().irqs.insert(0..=1023);
     assert_eq!(call(&mut map), Err(errno::EINVAL));
     (map.type_, map.index) = (MAP_PIRQ_TYPE_MSI_SEG as i32, -1);

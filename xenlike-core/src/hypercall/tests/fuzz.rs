@@ -1,5 +1,5 @@
-//! Random hypercalls with arguments of the interesting sorts: nothing may panic (arithmetic is
-//! checked in this build), and afterwards every frame comes back.
+//! Random hypercalls with interesting kinds of arguments. None may panic (arithmetic is checked in this build), and
+//! afterwards every frame is freed.
 
 use std::vec::Vec;
 
@@ -11,23 +11,23 @@ use super::guest::Guest;
 use crate::kit::{DomId, Mfn};
 use crate::mm::SharedPage;
 
-/// What a word of an argument, or of memory that an argument points to, can be.
+/// A word of an argument, or of the memory that an argument points to.
 #[derive(Clone, Copy, Debug)]
 enum Word {
     Small(u64),
     Any(u64),
     /// An address in the guest's argument memory.
     Memory(u64),
-    /// A frame of its own, as a number or as an address with low bits.
+    /// One of the guest's own frames, as a number or as an address with low bits set.
     Frame(usize),
     FrameAddress(usize, u64),
-    /// Another domain's frame.
+    /// A frame of another domain.
     Foreign,
     OwnId,
     OtherId,
 }
 
-/// A call.
+/// A random hypercall.
 #[derive(Clone, Debug)]
 struct Call {
     number: u64,
@@ -79,7 +79,7 @@ fn call() -> impl Strategy<Value = Call> {
     })
 }
 
-/// Ends the caller, or tells nothing of the core: a shut-down domain's calls are never made.
+/// Leaves out iret, which ends the caller or tests nothing of the core here.
 fn is_worth_calling(call: &Call) -> bool {
     !matches!(call.number, nr::IRET)
 }
@@ -120,7 +120,7 @@ impl World {
         for (n, word) in (0u64..).zip(&call.memory) {
             self.guest.write(self.guest.at + n * 8, &self.value(*word));
         }
-        // Tables of frames, half of them plausible, for pins and descriptors.
+        // Lists of frames, half of them plausible, for pins and descriptor tables.
         for (n, word) in call.memory.iter().enumerate() {
             let frame = self.frames[n % FRAMES];
             if let Some(page) = SharedPage::new(frame).filter(|_| self.is_plain(frame)) {
@@ -134,7 +134,7 @@ impl World {
         self.guest.try_call(call.number, args);
     }
 
-    /// Whether the guest could write the frame: it is its own, and no table.
+    /// Whether the guest could write the frame: it is the guest's own and not a table.
     fn is_plain(&self, mfn: Mfn) -> bool {
         crate::pagetype::machine()
             .get_writable(mfn, self.guest.dom.id())

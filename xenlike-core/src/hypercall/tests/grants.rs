@@ -14,7 +14,7 @@ use crate::kit::{DomId, Mfn};
 use crate::mm::SharedPage;
 use crate::pagetype::machine;
 
-/// The guest's table, of as many frames.
+/// Sets up the guest's table with this number of frames.
 fn setup(guest: &Guest, dom: u16, frames: u32) -> Result<(i16, Mfn), Errno> {
     let list = guest.at + 0x800;
     let mut op = GnttabSetupTable::new_zeroed();
@@ -97,12 +97,12 @@ fn versions() {
     assert_eq!(set(3), (Err(errno::EINVAL), 1));
     assert_eq!(status_frames(1).0, GNTST_GENERAL_ERROR);
     assert_eq!((set(2), get()), ((Ok(0), 2), 2));
-    // Status words belong to frames of entries, which there may be none of yet.
+    // Status words belong to frames of entries, of which there are none yet.
     setup(&guest, DomId::SELF.0, 1).unwrap();
     let (told, status) = status_frames(1);
     assert_eq!(told, GNTST_OKAY);
     assert_eq!(status_frames(2).0, GNTST_GENERAL_ERROR);
-    // Somebody has the frame, as a mapping does.
+    // The frame has another reference, as a mapping would hold.
     let mapped = machine().get_page(status, guest.dom.id()).unwrap();
     assert_eq!(set(1), (Err(errno::EBUSY), 2));
     drop(mapped);
@@ -118,7 +118,7 @@ fn a_device_mapping_comes_and_goes() {
     grant(table, 9, user.id(), frame);
     let mut op = GnttabMapGrantRef::new_zeroed();
     (op.dom, op.ref_, op.flags) = (granter.id(), 9, GNTMAP_DEVICE_MAP);
-    // A domain without devices would only use up handles with it.
+    // A domain without device rights would only use up handles with such a mapping.
     user.with(GRANT_TABLE_OP, GNTTABOP_MAP_GRANT_REF, &mut op)
         .unwrap();
     assert_eq!(op.status, GNTST_PERMISSION_DENIED);
@@ -184,7 +184,7 @@ fn copies_and_transfers() {
         (had.0 + 1, had.1 - 1)
     );
     assert_eq!(page.u32(12).unwrap().load(Ordering::SeqCst), own.0 as u32);
-    // It is the other's now.
+    // The frame now belongs to the other domain.
     user.with(GRANT_TABLE_OP, GNTTABOP_TRANSFER, &mut give)
         .unwrap();
     assert_eq!(give.status, GNTST_BAD_PAGE);
@@ -220,7 +220,7 @@ fn bad_lists() {
     assert_eq!(call(GNTTABOP_MAP_GRANT_REF, guest.bad(), 0), Ok(0));
     assert_eq!(call(GNTTABOP_DUMP_TABLE, guest.at, 1), Err(errno::ENOSYS));
     assert_eq!(call(99, guest.at, 1), Err(errno::ENOSYS));
-    // A list that ends in the middle of an element: what was there has been done.
+    // A list that ends at an unmapped page: the elements before it have been processed.
     let at = guest.bad() - size_of::<GnttabMapGrantRef>() as u64;
     assert_eq!(
         call(GNTTABOP_MAP_GRANT_REF, at, u64::from(i32::MAX as u32)),

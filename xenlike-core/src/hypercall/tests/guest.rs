@@ -1,4 +1,4 @@
-//! A domain whose vCPU 0 calls, and a page of its memory for arguments.
+//! A domain whose vCPU 0 makes the calls, with memory for their arguments.
 
 use crate::kit::atomic::{AtomicU64, Ordering};
 use alloc::sync::Arc;
@@ -18,13 +18,13 @@ use crate::mm::alloc::Where;
 use crate::mm::guest::{self as memory, map_fake};
 use crate::pagetype::{Charge, machine};
 
-/// Pages of argument memory.
+/// Number of pages of argument memory.
 const PAGES: u64 = 4;
 
-/// A guest.
+/// A guest that makes hypercalls.
 pub(super) struct Guest {
     pub dom: Arc<Domain>,
-    /// Where its argument memory is.
+    /// Address of its argument memory.
     pub at: u64,
 }
 
@@ -52,14 +52,14 @@ impl Guest {
         Self { dom, at }
     }
 
-    /// One more frame of its own.
+    /// Allocates another frame for the guest.
     pub fn frame(&self) -> Mfn {
         machine()
             .allocate(&self.dom.pages, 0, Where::ANY, Charge::Counted)
             .expect("a frame")
     }
 
-    /// Calls as often as it takes.
+    /// Makes a call, with all its continuations.
     pub fn call(&self, number: u64, args: &[u64]) -> Result<i64, Errno> {
         let mut words = [0; 4];
         words[..args.len()].copy_from_slice(args);
@@ -82,7 +82,7 @@ impl Guest {
         }
     }
 
-    /// Calls, up to some continuations, whatever comes of it.
+    /// Makes a call with a limited number of continuations, and ignores the result.
     pub fn try_call(&self, number: u64, args: [u64; 4]) {
         let vcpu = &self.dom.vcpus()[0];
         let (mut args, mut regs) = (args, TrapFrame::default());
@@ -101,7 +101,7 @@ impl Guest {
         }
     }
 
-    /// Calls with a command and a structure, which comes back changed.
+    /// Makes a call with a command and a structure, and reads the structure back.
     pub fn with<T: FromBytes + IntoBytes + Immutable>(
         &self,
         number: u64,
@@ -126,7 +126,7 @@ impl Guest {
             .expect("the guest's own memory")
     }
 
-    /// An address that leads nowhere.
+    /// An address where no memory is mapped.
     pub fn bad(&self) -> u64 {
         self.at + (PAGES << 12)
     }
@@ -137,7 +137,7 @@ impl Guest {
 }
 
 impl Drop for Guest {
-    /// Every frame comes back.
+    /// Destroys the guest, and checks that every frame is freed.
     fn drop(&mut self) {
         while destroy::destroy(&self.dom) == destroy::Progress::Again {}
         assert!(self.dom.pages.is_empty() || std::thread::panicking());

@@ -11,7 +11,7 @@ use crate::kit::{DomId, Mfn};
 use crate::mm::heap::short;
 use crate::mm::m2p;
 
-/// One frame or block of frames, by a list of one element at `list`.
+/// A request for one extent, with a list of one element at `list`.
 fn extent(list: u64, order: u32) -> MemoryReservation {
     let mut extent = MemoryReservation::new_zeroed();
     (extent.extent_start, extent.nr_extents) = (GuestHandle(list), 1);
@@ -36,13 +36,13 @@ fn an_exchange_leaves_the_hypervisor_its_memory() {
     let frame = guest.frame();
     let refused = short::of_memory(|| exchange(&guest, frame));
     assert_eq!(refused, Err(errno::ENOMEM));
-    // The domain has the frame still.
+    // The domain still owns the frame.
     let other = exchange(&guest, frame).unwrap();
     assert_ne!(other, frame);
     assert_eq!(guest.dom.pages.total(), 1);
 }
 
-/// A populate that stops half-way has allocated what it has told the guest, and no more.
+/// A populate_physmap that stops halfway has allocated the frames it returned to the guest, and no others.
 #[test]
 fn a_populate_uses_up_of_a_claim_what_it_gives() {
     let guest = Guest::new();

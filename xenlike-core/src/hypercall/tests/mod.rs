@@ -1,5 +1,5 @@
-//! Hypercalls made by pretended guests: domains as the core makes them, guest memory and machine
-//! frames of the host's stand-ins, no CPU that runs them.
+//! Hypercalls made by pretended guests: the domains are the core's own, guest memory and machine frames are the
+//! host's stand-ins, and no CPU runs the vCPUs.
 
 mod control;
 mod debug_registers;

@@ -1,4 +1,4 @@
-//! The toolstack of Xen 4.17.
+//! Calls of the toolstack of Xen 4.17.
 
 use guest_pv_abi::Payload;
 use guest_pv_abi::arch_x86::XEN_X86_MSR_RELAXED;
@@ -9,7 +9,7 @@ use zerocopy::FromZeros;
 
 use super::control::Toolstack;
 
-/// Words of `struct xen_domctl_createdomain` as the header of 4.17 has it, where the x86 part is at byte 56.
+/// The words of `struct xen_domctl_createdomain` in the header of 4.17, where the x86 part is at byte 56.
 #[test]
 fn a_toolstack_of_4_17_creates_domains() {
     let tools = Toolstack::new();
@@ -32,7 +32,7 @@ fn a_toolstack_of_4_17_creates_domains() {
     let id = create(0x15, (60, XEN_X86_MSR_RELAXED)).unwrap();
     let info = tools.info(id).unwrap();
     assert_eq!(info.arch_config.misc_flags, XEN_X86_MSR_RELAXED);
-    // Buffers of a processor's trace, a pool, devices of an HVM guest.
+    // The fields for processor trace buffers, the CPU pool and emulated devices.
     for (at, value, refused) in [
         (48, 1, errno::EINVAL),
         (52, 1, errno::ENOENT),
@@ -41,7 +41,7 @@ fn a_toolstack_of_4_17_creates_domains() {
         assert_eq!(create(0x15, (at, value)), Err(refused));
     }
     assert_eq!(create(0x16, (60, 0)), Err(errno::EACCES));
-    // Its lists go from one domain to the next that there is.
+    // Its getdomaininfo returns the next existing domain.
     let info = |version, domain| {
         let mut op = Domctl::new_zeroed();
         (op.cmd, op.interface_version) = (abi::XEN_DOMCTL_GETDOMAININFO, version);

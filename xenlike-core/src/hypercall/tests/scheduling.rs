@@ -68,10 +68,10 @@ fn polling_waits_for_its_ports_even_masked() {
     assert_eq!(flags(&guest), pause::POLLING);
     notify::act(events.send(ports[0]).unwrap());
     assert_eq!(flags(&guest), 0);
-    // Pending already: no wait.
+    // The port is already pending, so the call doesn't block.
     assert_eq!(poll(&guest, &[ports[2].0, ports[1].0], 2, 0), Ok(0));
     assert_eq!(flags(&guest), 0);
-    // Ports that lead nowhere: beyond the table, never given out, the one that never is.
+    // Invalid ports: beyond the table, never allocated, and port 0, which never exists.
     for closed in [999, ports[2].0 + 1, 0] {
         assert_eq!(
             poll(&guest, &[ports[2].0, closed], 2, 0),
@@ -94,7 +94,7 @@ fn a_poll_without_memory_for_its_timer_ends() {
     let guest = Guest::new();
     let port = guest.dom.events.bind_ipi(VcpuId(0)).unwrap();
     let result = short::of_memory(|| {
-        // Other tests may have left room for some deadlines.
+        // Uses up the room that other tests may have left for deadlines.
         let timer = |n| VcpuTimers::new(guest.dom.id(), VcpuId(n)).poll;
         let taken: Vec<Timer> = (0..)
             .map(timer)
@@ -109,7 +109,8 @@ fn a_poll_without_memory_for_its_timer_ends() {
     assert!(guest.dom.events.pollers_of(port).eq([]));
 }
 
-/// GNU Mach hands the old call a pointer to the reason: it ends all the same, for the byte that this is.
+/// GNU Mach passes the old call a pointer to the reason. It shuts down all the same, with the pointer's low byte as
+/// the reason.
 #[test]
 fn any_reason_ends_a_domain() {
     let guest = Guest::new();
@@ -175,7 +176,7 @@ fn watchdogs_are_two() {
             &mut SchedWatchdog { id, timeout },
         )
     };
-    // A new one without time is one that barks at once.
+    // A new watchdog with a timeout of 0 expires at once.
     assert_eq!(set(0, 0), Ok(1));
     assert_eq!(set(0, 10), Ok(2));
     assert_eq!(set(0, 10), Err(errno::ENOSPC));

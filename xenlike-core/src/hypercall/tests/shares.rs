@@ -1,4 +1,4 @@
-//! Weights, caps and CPU pools as a toolstack sets them.
+//! Weights, caps and CPU pools, as set by a toolstack.
 
 use guest_pv_abi::Payload;
 use guest_pv_abi::domctl as abi;
@@ -10,7 +10,7 @@ use zerocopy::FromZeros;
 
 use super::control::Toolstack;
 
-/// What a toolstack asks of the scheduler by the name `sched_id`; the answer's words.
+/// Makes a call to the scheduler `sched_id` and returns the words of the answer.
 fn ask_scheduler(
     tools: &Toolstack,
     id: u16,
@@ -39,7 +39,7 @@ fn the_scheduler_answers_as_credit2() {
     let credit2 = |cmd, values| ask((abi::XEN_SCHEDULER_CREDIT2, cmd), values);
     let other = ask((abi::XEN_SCHEDULER_CREDIT, GET), (0, 0));
     assert_eq!(other, Err(errno::EINVAL));
-    // No vCPU could use a cap yet.
+    // The domain has no vCPU yet that could reach a cap.
     assert_eq!(credit2(PUT, (0, 1)), Err(errno::EINVAL));
     let vcpus = tools.call(abi::XEN_DOMCTL_MAX_VCPUS, id, &mut abi::MaxVcpus { max: 2 });
     vcpus.unwrap();
@@ -77,7 +77,7 @@ fn pools_come_and_go() {
         tools.0.write(tools.0.at, &request);
         let answer = loop {
             match tools.0.call(nr::SYSCTL, &[tools.0.at]) {
-                // Another test is in a domctl.
+                // Another test is performing a domctl.
                 Err(errno::ERESTART) => {}
                 answer => break answer,
             }
@@ -98,7 +98,7 @@ fn pools_come_and_go() {
         (told.cpupool_id, told.sched_id, told.n_dom),
         (pool, credit2, 0)
     );
-    // It has no CPU yet.
+    // The pool has no CPU yet.
     let id = tools.create();
     let move_to = |id, pool| ask(XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN, pool, 0, id).err();
     assert_eq!(move_to(id, pool), Some(errno::ENOENT));
@@ -107,7 +107,7 @@ fn pools_come_and_go() {
     assert_eq!(move_to(0, pool), Some(errno::EINVAL));
     assert_eq!(tools.info(id).unwrap().cpupool, 0);
     for op in [XEN_SYSCTL_CPUPOOL_OP_ADDCPU, XEN_SYSCTL_CPUPOOL_OP_RMCPU] {
-        // The second is none of a set's bits, either.
+        // Neither number is a bit of a CPU set.
         for number in [77, 64] {
             cpu.set(number);
             let refused = ask(op, pool, 0, 0).err();

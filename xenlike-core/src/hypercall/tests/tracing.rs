@@ -1,4 +1,4 @@
-//! Trace buffers as xentrace asks for them.
+//! Trace buffers, used as xentrace does.
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::hypercall as nr;
@@ -30,7 +30,7 @@ fn plain(tools: &Toolstack, cmd: u32, size: u32) -> Result<i64, Errno> {
     tbuf_op(tools, &mut body)
 }
 
-/// The buffers are the machine's, and made once: all is in one test.
+/// The buffers are shared by the whole process and created once, so everything is in one test.
 #[test]
 fn buffers_are_made_once_and_filled() {
     percpu::set_online(CpuId(0));
@@ -44,7 +44,7 @@ fn buffers_are_made_once_and_filled() {
     assert_eq!(plain(&tools, set_size, 0), Err(errno::EINVAL));
     assert_eq!(plain(&tools, 6, 0), Err(errno::EINVAL));
     assert!(!trace::on());
-    // Other tests record what isn't of this class.
+    // Other tests record events of other classes.
     trace::EVENTS.store(0x0020_f000, Relaxed);
     assert_eq!(plain(&tools, set_size, 2), Ok(0));
     assert!(trace::on());
@@ -74,7 +74,7 @@ fn buffers_are_made_once_and_filled() {
     let start = 2 + word(1) as usize / 4;
     let args = [0x1234_5678, 7, 9, 0];
     hypercall::trace_call(TRC_PV_HYPERCALL_V2, nr::GRANT_TABLE_OP, &args);
-    // Header with three words of data, time, the call with its arguments 0 and 2.
+    // The header with three words of data, the time, and the call with its arguments 0 and 2.
     assert_eq!(word(start), 0x8000_0000 | 3 << 28 | TRC_PV_HYPERCALL_V2);
     let said = [3, 4, 5].map(|n| word(start + n));
     assert_eq!(

@@ -7,7 +7,7 @@ use guest_pv_abi::errno::{self, Errno};
 use super::control::Toolstack;
 use super::guest::Guest;
 
-/// An area with AVX, behind the two words.
+/// An XSAVE area with AVX, after the two leading words.
 const WITH_AVX: u64 = 16 + 832;
 
 type Image = [[u8; 8]; WITH_AVX as usize / 8];
@@ -53,7 +53,7 @@ fn the_whole_state_comes_back() {
     tools.call(get, guest.id(), &mut query).unwrap();
     assert_eq!((query.size, query.xfeature_mask), (WITH_AVX, 7));
 
-    // A state with AVX in use, though turned off just now.
+    // A state with AVX in use, although AVX is disabled at the moment.
     let image = image(3, 7, 7);
     set(&tools, &guest, &image, WITH_AVX).unwrap();
     tools.0.write(tools.more().0, &[[0u8; 8]; 106]);
@@ -61,7 +61,7 @@ fn the_whole_state_comes_back() {
     tools.call(get, guest.id(), &mut body).unwrap();
     assert_eq!(body.size, WITH_AVX);
     let mut seen: Image = tools.0.read(tools.more().0);
-    // The mask of MXCSR is the machine's: 0xffbf.
+    // The machine's mask of MXCSR is 0xffbf.
     assert_eq!(seen[2 + 3][..4], (0x2121_2121u32 & 0xffbf).to_le_bytes());
     seen[2 + 3] = image[2 + 3];
     assert_eq!(seen, image);
@@ -89,7 +89,7 @@ fn states_that_could_not_be_are_refused() {
     assert_eq!(try_set(&image(0x207, 0x207, 7), WITH_AVX), invalid);
     assert_eq!(try_set(&image(5, 7, 7), WITH_AVX), invalid);
     assert_eq!(try_set(&image(0, 0, 0), WITH_AVX), invalid);
-    // Sizes.
+    // Buffers of a wrong size.
     assert_eq!(try_set(&image(3, 3, 3), 16 + 576), Ok(()));
     assert_eq!(try_set(&image(7, 7, 7), 16 + 576), invalid);
     for size in [0, 15, 17, 16 + 575, WITH_AVX + 1, u64::MAX] {
@@ -97,11 +97,11 @@ fn states_that_could_not_be_are_refused() {
     }
     assert_eq!(try_set(&image(0, 0, 0), 16), Ok(()));
     assert_eq!(try_set(&image(1, 1, 0), 16), invalid);
-    // A compacted one.
+    // An area in the compacted format.
     let mut compacted = image(7, 7, 7);
     compacted[2 + 65] = (1u64 << 63 | 7).to_le_bytes();
     assert_eq!(try_set(&compacted, WITH_AVX), Err(errno::EOPNOTSUPP));
-    // What the policy lacks.
+    // A component that the policy doesn't allow.
     guest.dom.cpuid.lock().xstate[0].a = 3;
     assert_eq!(try_set(&image(7, 7, 7), WITH_AVX), invalid);
 }

@@ -47,11 +47,11 @@ fn vcpus_without_registers_stay_down() {
     );
 }
 
-/// An address that no register may hold.
+/// A non-canonical address.
 const HOLE: u64 = 1 << 47;
 
-/// Who enters its kernel at such an address faults on the way out of ring 0, and what enters the kernel for
-/// that fault must not fault likewise.
+/// A non-canonical entry point would fault on the way out of ring 0, and the delivery of that fault must not fault
+/// again.
 #[test]
 fn no_vcpu_starts_with_addresses_in_the_hole() {
     let guest = Guest::new();
@@ -94,7 +94,7 @@ fn the_info_page_moves_once_and_is_the_guests_own() {
     }
     assert_eq!(register(&guest, 0, frame, 128), Ok(0));
     assert_eq!(register(&guest, 0, frame, 256), Err(errno::EINVAL));
-    // It starts with everything pending, and is where events arrive.
+    // A newly registered area starts with all events pending, and receives events from then on.
     let page = SharedPage::new(frame).unwrap();
     assert_eq!(page.u64(136).unwrap().load(Ordering::SeqCst), u64::MAX);
     assert_eq!(page.u8(128).unwrap().load(Ordering::SeqCst), 1);
@@ -135,8 +135,8 @@ fn timers_want_sense() {
     assert_eq!(op(&guest, VCPUOP_STOP_SINGLESHOT_TIMER, 0, &0u64), Ok(0));
 }
 
-/// Calls while a CPU still has vCPU 1's state, which it lets go of a little later. Says whether vCPU 1 was up
-/// before that, and what came of the call.
+/// Makes a call while a CPU still holds vCPU 1's state, which it releases a little later. Returns whether vCPU 1 was
+/// up before that, and the call's result.
 fn while_on_its_cpu<T: IntoBytes + Immutable + Sync>(
     guest: &Guest,
     command: u32,
@@ -153,7 +153,7 @@ fn while_on_its_cpu<T: IntoBytes + Immutable + Sync>(
     })
 }
 
-/// A vCPU that was taken down may be on its CPU for a moment longer.
+/// A vCPU that was taken down may stay on its CPU for a moment.
 #[test]
 fn calls_for_a_vcpu_that_goes_down_wait_for_it() {
     let guest = Guest::new();
@@ -167,7 +167,7 @@ fn calls_for_a_vcpu_that_goes_down_wait_for_it() {
     assert_eq!(guest.dom.vcpus()[1].gate.holds() / pause::HELD_ONCE, 1);
 }
 
-/// Another vCPU that has the state may be about to give it registers, and fail.
+/// Another vCPU that holds the state may be about to set the registers, and fail.
 #[test]
 fn no_vcpu_comes_up_while_it_is_initialised() {
     let guest = Guest::new();
@@ -194,11 +194,12 @@ fn periodic_timers_rest_while_their_vcpu_is_held() {
     let period_ns = u64::MAX / 8;
     assert_eq!(op(&guest, VCPUOP_SET_PERIODIC_TIMER, 0, &period_ns), Ok(0));
     assert!(is_set());
-    // It comes, while the vCPU is down and paused.
+    // A tick that fires while the vCPU is down and paused doesn't rearm the timer.
     time::TIMERS.cancel(&vcpu.timers.periodic);
     time::tick(&guest.dom, vcpu, 1);
     assert!(!is_set());
-    // The vCPU gets a CPU again; then it comes as long as nothing holds the vCPU.
+    // When the vCPU is scheduled again, the timer is rearmed; from then on each tick rearms it while nothing holds
+    // the vCPU.
     time::resume_ticks(vcpu, u64::MAX / 4);
     assert!(is_set());
     let holds = vcpu.gate.remove(!pause::BLOCKED);
