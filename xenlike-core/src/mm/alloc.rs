@@ -1,8 +1,9 @@
-//! The frame allocator: buddies, in zones by how many address bits a frame needs, so that memory
-//! that old devices can reach is given out last.
+//! The frame allocator: buddy blocks, in zones by the number of address bits that a frame needs, so that memory
+//! within reach of old devices is allocated last.
 //!
-//! A freed frame is dirty; it is scrubbed when it is given out, or before by an idle CPU, unless who gets
-//! it is who had it ([`Past`]). A frame is given out only when no CPU can still hold a translation of it.
+//! A freed frame is dirty. It is scrubbed when it is allocated, or before that by an idle CPU, unless it returns to
+//! the user that left its contents ([`Past`]). A frame is allocated only when no CPU can still hold a translation of
+//! it.
 
 #[cfg(feature = "audit")]
 pub mod audit;
@@ -18,25 +19,25 @@ use crate::kit::{DomId, Lock, Mfn, Rank};
 use loose::Loose;
 pub use past::Past;
 
-/// Orders of blocks go from 0 (one frame) to this (1 GiB).
+/// The largest order of a block (1 GiB). Order 0 is one frame.
 pub const MAX_ORDER: u32 = 18;
 const ORDERS: usize = MAX_ORDER as usize + 1;
-/// A zone holds the frames whose numbers have that many bits.
+/// Number of zones. Zone `n` holds the frames whose numbers have `n` significant bits.
 const ZONES: usize = 41;
 
-/// Where a block may be.
+/// Limits the addresses that an allocated block may have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Where {
     bits: u32,
 }
 
 impl Where {
-    /// Anywhere.
+    /// Any address.
     pub const ANY: Self = Self { bits: 64 };
     #[cfg(test)]
     /// Below 4 GiB.
     pub const LOW: Self = Self { bits: 32 };
-    /// Where `bits` address bits reach; 0 means anywhere, as in XENMEMF_address_bits.
+    /// Addresses below 2^`bits`; 0 means any address, as in XENMEMF_address_bits.
     pub const fn bits(bits: u32) -> Self {
         if bits == 0 || bits > 64 {
             Self::ANY
@@ -44,7 +45,7 @@ impl Where {
             Self { bits }
         }
     }
-    /// The highest zone it allows.
+    /// The highest zone that satisfies the limit.
     const fn top_zone(self) -> usize {
         let zone = self.bits.saturating_sub(12) as usize;
         if zone < ZONES { zone } else { ZONES - 1 }
@@ -59,7 +60,7 @@ struct Buddies {
     /// A bit for each zone with a list that is not empty.
     zones: u64,
     loose: Loose,
-    /// Where the next look for a dirty frame starts.
+    /// The frame at which the next search for a dirty frame starts.
     scrub_at: u64,
 }
 
@@ -67,21 +68,21 @@ static BUDDIES: Lock<Buddies> = Lock::new(Rank::Frames, Buddies::new());
 static FREE: AtomicU64 = AtomicU64::new(0);
 static DIRTY: AtomicU64 = AtomicU64::new(0);
 static TOTAL: AtomicU64 = AtomicU64::new(0);
-/// One past the highest frame of RAM: changes at boot alone.
+/// One past the highest frame of RAM. Only boot changes it.
 static END: AtomicU64 = AtomicU64::new(0);
 
-/// Frames on the free lists.
+/// Number of free frames.
 pub fn free_frames() -> u64 {
     host_init();
     FREE.load(Ordering::Relaxed)
 }
 
-/// Free frames whose old contents are still in them (XEN_SYSCTL_physinfo's scrub_pages).
+/// Number of free frames that still hold their old contents (XEN_SYSCTL_physinfo's scrub_pages).
 pub fn dirty_frames() -> u64 {
     DIRTY.load(Ordering::Relaxed)
 }
 
-/// Frames of RAM that the core manages, free or not.
+/// Number of RAM frames that the core manages, free or not.
 pub fn total_frames() -> u64 {
     host_init();
     TOTAL.load(Ordering::Relaxed)
@@ -93,14 +94,14 @@ pub fn end_of_ram() -> Mfn {
     Mfn(END.load(Ordering::Relaxed))
 }
 
-/// Gives the allocator RAM that nobody uses: `start` to below `end`. For boot.
+/// Adds unused RAM from `start` to below `end` to the allocator. For boot.
 pub fn add_free(start: Mfn, end: Mfn) {
     count(start, end);
     free_range(start, end);
 }
 
-/// Tells of RAM that the hypervisor uses, `start` to below `end`: its image, the frame table, boot
-/// modules. [`free_range`] gives it back when it has served.
+/// Registers RAM from `start` to below `end` that the hypervisor uses: its image, the frame table, boot modules.
+/// [`free_range`] frees it when it is no longer needed.
 pub fn add_used(start: Mfn, end: Mfn) {
     for mfn in start.0.max(FIRST)..end.0 {
         if let Some(frame) = frames().raw(Mfn(mfn)) {
@@ -111,23 +112,23 @@ pub fn add_used(start: Mfn, end: Mfn) {
     count(start, end);
 }
 
-/// The first MiB is no RAM to the core: it holds what firmware left for drivers, and domains with
-/// the right to it map it as they map devices.
+/// The first frame that the allocator manages. The core doesn't treat the first MiB as RAM: it holds what firmware
+/// left for drivers, and domains with the right to it map it like device memory.
 const FIRST: u64 = if cfg!(target_os = "none") { 0x100 } else { 1 };
 
-/// Counts frames that the allocator hears of for the first time.
+/// Counts frames that are new to the allocator.
 fn count(start: Mfn, end: Mfn) {
     let frames = end.0.saturating_sub(start.0.max(FIRST));
     TOTAL.fetch_add(frames, Ordering::Relaxed);
     END.fetch_max(end.0, Ordering::Relaxed);
 }
 
-/// Frees the frames from `start` to below `end`, each in use by the hypervisor alone.
+/// Frees the frames from `start` to below `end`, which only the hypervisor used.
 pub fn free_range(start: Mfn, end: Mfn) {
     free_run(start, end.0.saturating_sub(start.0), Past::NOBODY);
 }
 
-/// Frees `count` frames in a row, which have the contents of `past`.
+/// Frees `count` consecutive frames, which hold the contents of `past`.
 pub fn free_run(first: Mfn, count: u64, past: Past) {
     if count == 1 && first.0 >= FIRST {
         return free_of(first, 0, past);
@@ -141,24 +142,24 @@ pub fn free_run(first: Mfn, count: u64, past: Past) {
     }
 }
 
-/// One frame, zeroed, the hypervisor's own.
+/// Allocates one zeroed frame for the hypervisor.
 pub fn alloc_frame(place: Where) -> Option<Mfn> {
     alloc_order(0, place)
 }
 
-/// A block of 2^`order` frames, aligned to its size and zeroed. The frames are the hypervisor's own
-/// ([`DomId::INVALID`]), in use, with no references.
+/// Allocates a zeroed block of 2^`order` frames, aligned to its size. The frames are in use by the hypervisor
+/// ([`DomId::INVALID`]) and have no references.
 pub fn alloc_order(order: u32, place: Where) -> Option<Mfn> {
     alloc_order_for(order, place, Past::NOBODY)
 }
 
-/// As [`alloc_order`], for `past`, who may see what it left in a frame itself: such frames are not zeroed.
+/// As [`alloc_order`], for the user `past`. Frames that it freed itself are not zeroed.
 pub fn alloc_order_for(order: u32, place: Where, past: Past) -> Option<Mfn> {
     alloc_leaving(0, order, place, past)
 }
 
-/// As [`alloc_order_for`], if at least `leave` frames stay free. However many CPUs ask at once, they
-/// leave that many together: the frames are counted off before they are looked for.
+/// As [`alloc_order_for`], but fails unless at least `leave` frames stay free afterwards. The frames are subtracted
+/// from the free count before the lists are searched, so concurrent allocations together leave at least that many.
 pub fn alloc_leaving(leave: u64, order: u32, place: Where, past: Past) -> Option<Mfn> {
     host_init();
     if order > MAX_ORDER {
@@ -196,7 +197,7 @@ pub fn alloc_leaving(leave: u64, order: u32, place: Where, past: Past) -> Option
     Some(first)
 }
 
-/// Frees a block of the hypervisor's own.
+/// Frees a block that only the hypervisor used.
 pub fn free(first: Mfn, order: u32) {
     free_of(first, order, Past::NOBODY);
 }
@@ -214,11 +215,11 @@ fn free_of(first: Mfn, order: u32, past: Past) {
         buddies.give(first, order);
     }
     drop(buddies);
-    // Counted last: what is counted as free can be found.
+    // Counted last, so that every frame that is counted as free is on a list.
     FREE.fetch_add(1 << order, Ordering::Relaxed);
 }
 
-/// Makes a frame's entry that of a free, dirty frame.
+/// Resets a frame's entry to that of a free, dirty frame.
 fn reset(frame: &Frame, now: u32, past: Past) {
     frame.set_owner(DomId::INVALID);
     past.note_in(frame);
@@ -229,24 +230,25 @@ fn reset(frame: &Frame, now: u32, past: Past) {
         .store(State::FREE | State::DIRTY, Ordering::Release);
 }
 
-/// Makes a free frame's entry that of one in use by the hypervisor.
+/// Sets a free frame's entry to that of a frame in use by the hypervisor.
 fn take_up(frame: &Frame) {
     let dirty = frame.load().0 & State::DIRTY;
     frame.state.store(State::USED | dirty, Ordering::Release);
     frame.set_owner(DomId::INVALID);
 }
 
-/// Scrubs one free frame, for a CPU with nothing else to do. Tells whether there may be more.
+/// Scrubs one free frame, for a CPU that is idle. Returns whether there may be more to scrub.
 pub fn scrub_some() -> bool {
     if DIRTY.load(Ordering::Relaxed) == 0 {
         return false;
     }
-    // The lock is for those who have work: it is neither waited for nor held while the frame is written.
+    // Allocations need the lock more: an idle CPU doesn't wait for it here, and doesn't hold it while it zeroes the
+    // frame.
     let Some(dirty) = BUDDIES.try_lock().map(|mut it| it.take_dirty(64)) else {
         return true;
     };
     if dirty.is_none() {
-        // Perhaps what is left is loose.
+        // The remaining dirty frames may be loose. Put them back on the lists, where the next search finds them.
         BUDDIES.lock().join_loose();
     }
     if let Some((mfn, frame)) = dirty {
@@ -270,7 +272,8 @@ impl Buddies {
         }
     }
 
-    /// A loose frame where that will do, or a block off the lists; loose frames join for it if they must.
+    /// Takes a loose frame if that satisfies the request, or else a block from the lists. If no block is large
+    /// enough, the loose frames are joined with their buddies first.
     fn take_any(&mut self, order: u32, place: Where) -> Option<Mfn> {
         if order == 0
             && let Some((mfn, frame)) = self.loose.take(place.top_zone())
@@ -286,7 +289,8 @@ impl Buddies {
         self.take(order, place)
     }
 
-    /// Keeps a free frame loose if there is room, and it is of the zone that is given out first.
+    /// Keeps a free frame loose if there is room and no higher zone has free blocks. A frame of a lower zone must not
+    /// be allocated before those of a higher one.
     fn keep_loose(&mut self, mfn: Mfn) -> bool {
         let higher_zones = self.zones >> zone_of(mfn) >> 1;
         higher_zones == 0
@@ -301,7 +305,7 @@ impl Buddies {
         }
     }
 
-    /// Takes a block off the lists: the smallest that fits in the highest zone allowed.
+    /// Takes the smallest sufficient block from the highest zone allowed that has one.
     fn take(&mut self, order: u32, place: Where) -> Option<Mfn> {
         let zone = self.zone_for(order, place)?;
         let mut found = order + (self.filled[zone] >> order).trailing_zeros();
@@ -309,7 +313,7 @@ impl Buddies {
         self.unlink(first, found);
         while found > order {
             found -= 1;
-            // The upper half goes back: the block's number stays the lower half's.
+            // The upper half returns to the lists, so the first frame stays the same.
             self.link(first.add(1 << found), found);
         }
         for n in 0..1u64 << order {
@@ -320,7 +324,7 @@ impl Buddies {
         Some(first)
     }
 
-    /// The highest zone allowed that has a block of `order` or more.
+    /// The highest zone allowed that has a block of at least `order`.
     fn zone_for(&self, order: u32, place: Where) -> Option<usize> {
         let mut zones = self.zones & (u64::MAX >> (63 - place.top_zone()));
         while zones != 0 {
@@ -333,7 +337,7 @@ impl Buddies {
         None
     }
 
-    /// Puts a block on the lists, joined with its buddies.
+    /// Puts a block on the lists after joining it with its free buddies.
     fn give(&mut self, first: Mfn, order: u32) {
         let (mut first, mut order) = (first, order);
         while order < MAX_ORDER {
@@ -398,7 +402,7 @@ impl Buddies {
         }
     }
 
-    /// Looks at up to `frames_seen` frames for a free, dirty one, and takes it off the lists.
+    /// Examines up to `frames_seen` frames for one that is free and dirty, and takes it off the lists.
     fn take_dirty(&mut self, frames_seen: u64) -> Option<(Mfn, &'static Frame)> {
         for _ in 0..frames_seen {
             let mfn = Mfn(self.scrub_at);
@@ -418,7 +422,8 @@ impl Buddies {
         None
     }
 
-    /// Takes one frame out of the free block that it lies in; the rest of the block stays on the lists.
+    /// Takes one frame out of the free block that contains it. The rest of the block stays on the lists. Returns
+    /// false if no listed block contains the frame.
     fn isolate(&mut self, mfn: Mfn) -> bool {
         let start = |order: u32| Mfn(mfn.0 >> order << order);
         let Some(order) = (0..=MAX_ORDER).find(|order| self.is_free_block(start(*order), *order))
@@ -427,14 +432,15 @@ impl Buddies {
         };
         self.unlink(start(order), order);
         for half in (0..order).rev() {
-            // The half without the frame.
+            // The half that doesn't contain the frame.
             self.link(Mfn(start(half).0 ^ 1 << half), half);
         }
         true
     }
 }
 
-/// The zone of a block; all its frames have equally long numbers, since it is aligned and not at 0.
+/// The zone of a block. All its frame numbers have the same number of bits, because the block is aligned and doesn't
+/// start at 0.
 const fn zone_of(first: Mfn) -> usize {
     let bits = (u64::BITS - first.0.leading_zeros()) as usize;
     if bits < ZONES { bits } else { ZONES - 1 }
@@ -448,7 +454,7 @@ fn linked(mfn: u32) -> Option<&'static Frame> {
     }
 }
 
-/// On the host the fake machine's memory appears at first use.
+/// On the host, adds the fake machine's memory on first use.
 fn host_init() {
     #[cfg(not(target_os = "none"))]
     {

@@ -4,7 +4,6 @@
 //! If an allocation that can't report failure fails, the core panics. Therefore code that allocates on behalf
 //! of a guest asks [`can_grow`] first and can fail; what a domain may allocate is bounded (docs/SECURITY.md
 //! lists the bounds); and memory for domains is given out only above [`frames_to_leave`].
-//! the bounds); and memory for domains is given out only above [`frames_to_leave`].
 #![cfg_attr(
     target_os = "none",
     expect(unsafe_code, reason = "claims frames as heap memory")

@@ -1,4 +1,4 @@
-//! What stands in for a machine's memory when the core is tested on the host: an arena of frames.
+//! The fake machine's memory for tests on the host: an arena of frames.
 #![expect(
     unsafe_code,
     reason = "an arena of bytes that tests see as machine memory"
@@ -10,7 +10,8 @@ use alloc::vec::Vec;
 use super::frame::{CHUNK_FRAMES, Frame, frames};
 use crate::kit::{Mfn, Once, PAGE_SIZE};
 
-/// Frames of the arena; the first is never given out. Few for Miri, whose time grows with their square.
+/// Number of frames in the arena; the first is never allocated. Few under Miri, whose run time grows with their
+/// square.
 const FRAMES: usize = if cfg!(miri) { 512 } else { 16384 };
 
 /// The fake machine's memory.
@@ -20,8 +21,8 @@ pub(super) struct Arena {
     m2p: Vec<crate::kit::atomic::AtomicU64>,
 }
 
-// SAFETY: the bytes are only reached as real machine memory is: as atomics, or by whoever the
-// allocator gave the frame to.
+// SAFETY: the bytes are accessed only as real machine memory is: as atomics, or by the user that the allocator gave
+// the frame to.
 unsafe impl Send for Arena {}
 // SAFETY: as above.
 unsafe impl Sync for Arena {}
@@ -61,7 +62,7 @@ impl Arena {
             mfn.0 < CHUNK_FRAMES,
             "{mfn:?} is in no chunk of the fake machine"
         );
-        // All above the arena are alike: no RAM.
+        // All frames above the arena share one entry: not RAM.
         &self.frames[(mfn.0 as usize).min(FRAMES)]
     }
     pub(super) fn ptr(&self, mfn: Mfn) -> *mut u8 {

@@ -1,19 +1,19 @@
-//! Memory below the types of pages: which frames there are, who may have them, and how their bytes
-//! are reached.
+//! Memory, below the level of page types: which frames exist, who may allocate them, and how their bytes are
+//! accessed.
 //!
 //! - [`layout`]: where everything lives in the hypervisor's part of the address space;
-//! - [`frame`]: the frame table, one [`Frame`] for each frame of RAM;
+//! - [`frame`]: the frame table, with one [`Frame`] for each frame of RAM;
 //! - [`alloc`]: the buddy allocator, with scrubbing;
-//! - [`directmap`]: a frame's bytes, as atomics, for what a guest may write meanwhile;
-//! - [`guest`]: guest memory by the guest's addresses, a bad pointer being an error;
+//! - [`directmap`]: access to a frame's bytes as atomics, because a guest may write them at any time;
+//! - [`guest`]: guest memory by guest addresses, where a bad pointer is an error;
 //! - [`m2p`]: the machine-to-physical table that guests read;
 //! - [`heap`]: the global allocator;
-//! - [`memory_map`]: the machine's memory as its firmware told it;
+//! - [`memory_map`]: the machine's memory map from its firmware;
 //! - [`space`]: switching address spaces;
-//! - [`stale`]: when a translation that a CPU may still hold is surely gone.
+//! - [`stale`]: flushing translations that a CPU may still hold.
 //!
-//! Invariant: a frame on a free list is reachable by nobody; what its last user left in it is gone
-//! before anybody else can read it; no CPU holds a translation of it from before.
+//! Invariant: a frame on a free list has no users, and no CPU uses an old translation of it once it is allocated; its
+//! old contents are erased before another user can read them.
 
 pub mod alloc;
 pub mod directmap;

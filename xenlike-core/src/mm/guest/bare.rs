@@ -1,7 +1,7 @@
-//! The instructions that touch guest memory.
+//! The instructions that access guest memory.
 //!
-//! A structure of a few words goes through registers, one instruction a word: most structures that a call reads or
-//! writes are so small, and a string instruction takes longer to begin than to run. The rest goes by `rep movs`.
+//! A structure of a few words goes through registers, one instruction per word. Most structures of a call are that
+//! small, and a string instruction takes longer to start than these take to run. Everything else uses `rep movs`.
 #![expect(
     unsafe_code,
     reason = "loads, stores and copies that may fault, with landings in .extable"
@@ -17,16 +17,16 @@ use crate::arch::frame::TrapFrame;
 use crate::kit::Vaddr;
 use crate::mm::layout::guest_or_nowhere;
 
-/// What a load's address becomes at a fault: no word begins there.
+/// The value of a load's address register after a fault. No word starts at this address.
 const FAULTED: i64 = -1;
 
-/// Structures of so many words at most are stored through registers.
+/// Maximum number of words of a structure that is stored through registers.
 const MAX_STORED: usize = 6;
 
-/// Opens guest memory to ring 0, where SMAP keeps it shut.
+/// Lets ring 0 access guest memory, which SMAP otherwise forbids.
 #[inline(always)] // one instruction
 fn open() {
-    // SAFETY: takes nothing from anybody.
+    // SAFETY: it only widens what this CPU may access.
     unsafe {
         asm!(
             crate::open_guest_memory!(),
@@ -35,10 +35,10 @@ fn open() {
     };
 }
 
-/// Closes it.
+/// Forbids ring 0 access to guest memory again.
 #[inline(always)] // one instruction
 fn close() {
-    // SAFETY: as before `open`.
+    // SAFETY: it only restores the state before `open`.
     unsafe {
         asm!(
             crate::close_guest_memory!(),
@@ -53,13 +53,13 @@ pub(super) const fn is_stored<T>() -> bool {
     matches!(bytes, 2 | 4) || bytes != 0 && bytes.is_multiple_of(8) && bytes <= MAX_STORED * 8
 }
 
-/// Whether [`load`] takes a `T`: what [`store`] does, and the frame of iret.
+/// Whether [`load`] takes a `T`: every size that [`store`] takes, and the frame of iret.
 pub(super) const fn is_loaded<T>() -> bool {
     is_stored::<T>() || size_of::<T>() == 72
 }
 
 /// Reads a structure of a size that [`is_loaded`].
-#[inline(always)] // so that its words stay in registers
+#[inline(always)] // keeps its words in registers
 pub(super) fn load<T: FromBytes>(at: Vaddr) -> Result<T, Fault> {
     let at = guest_or_nowhere(at).0;
     let value = match size_of::<T>() {
@@ -77,20 +77,20 @@ pub(super) fn load<T: FromBytes>(at: Vaddr) -> Result<T, Fault> {
     value.ok_or(Fault)
 }
 
-#[inline(always)] // the size is known where it is called
+#[inline(always)] // the size is constant in the caller
 fn value_of<T: FromBytes>(words: &(impl IntoBytes + Immutable)) -> Option<T> {
     T::read_from_bytes(words.as_bytes()).ok()
 }
 
-/// Functions that run one instruction for each word, and then tell whether none has faulted.
+/// Defines functions that run one load per word and report afterwards whether any faulted.
 macro_rules! loads {
     ($($load:ident: $type:ty, $size:literal, $($word:ident $offset:literal $here:literal $back:literal),+;)+) => {$(
-        #[inline(always)] // so that the words stay in registers
+        #[inline(always)] // keeps the words in registers
         fn $load(at: u64) -> Result<[$type; [$($offset),+].len()], Fault> {
             let end: u64;
             $(let $word: $type;)+
-            // SAFETY: the words begin in guest memory or nowhere, and no run of a few words from there
-            // reaches the hypervisor's; a fault lands where the address tells of it.
+            // SAFETY: the words start in guest memory or at NOWHERE, and a run of a few words from there can't reach
+            // the hypervisor's slots. On a fault, the landing code sets the address register to FAULTED.
             unsafe {
                 asm!(
                     crate::open_guest_memory!(),
@@ -126,8 +126,8 @@ loads! {
         f 40 "25" "25b", g 48 "26" "26b", h 56 "27" "27b", i 64 "28" "28b";
 }
 
-/// Likewise for half a word, which is told from a fault by its upper half: no second register is needed.
-#[inline(always)] // so that it stays in a register
+/// Loads 32 bits. A fault is reported in the value's upper half, so no second register is needed.
+#[inline(always)] // keeps it in a register
 fn load_u32(at: u64) -> Result<u32, Fault> {
     let value: u64;
     // SAFETY: as above.
@@ -155,7 +155,8 @@ fn load_u32(at: u64) -> Result<u32, Fault> {
     }
 }
 
-/// Stores words at offsets from an address, with guest memory open; leaves by `return` at a fault.
+/// Stores words at offsets from an address while guest memory is accessible. On a fault, returns from the calling
+/// function.
 macro_rules! store {
     ($at:expr, $($offset:literal: $word:expr),*) => {
         store!($at, "qword", "", $($offset: $word),*)
@@ -163,7 +164,8 @@ macro_rules! store {
     ($at:expr, $width:literal, $size:literal, $($offset:literal: $word:expr),*) => {{
         open();
         $(
-            // SAFETY: the words are in guest memory or nowhere, as the callers say; a fault lands at the label.
+            // SAFETY: the callers ensure that the words are in guest memory or at NOWHERE; a fault lands at the
+            // label.
             unsafe {
                 asm!(
                     concat!("2: mov ", $width, " ptr [{at} + {offset}], {word", $size, "}"),
@@ -184,10 +186,10 @@ macro_rules! store {
     }};
 }
 
-/// Writes a structure of a size that [`is_stored`]. On a fault, what was written before it stays.
-#[inline(always)] // so that its words come from registers
+/// Writes a structure of a size that [`is_stored`]. On a fault, the words written before it stay.
+#[inline(always)] // takes its words from registers
 pub(super) fn store<T: IntoBytes + Immutable>(at: Vaddr, value: &T) -> Result<(), Fault> {
-    // No run of a few words from there reaches the hypervisor's.
+    // A run of a few words from there can't reach the hypervisor's slots.
     let (at, bytes) = (guest_or_nowhere(at).0, value.as_bytes());
     if let Ok(half) = bytes.try_into() {
         return store!(at, "word", ":x", 0: u16::from_le_bytes(half));
@@ -209,8 +211,9 @@ pub(super) fn store<T: IntoBytes + Immutable>(at: Vaddr, value: &T) -> Result<()
     }
 }
 
-/// Writes the frame of [`Guest::push_frame`](super::Guest::push_frame), which ends at `top`, behind a guest address.
-#[inline(always)] // so that registers go from frame to frame
+/// Writes the frame of [`Guest::push_frame`](super::Guest::push_frame) that ends at `top`, behind a checked guest
+/// address.
+#[inline(always)] // copies registers from frame to frame
 pub(super) fn push_frame(top: u64, regs: &TrapFrame, told: Told) -> Result<(), Fault> {
     match told.error {
         Some(error) => {
@@ -222,7 +225,7 @@ pub(super) fn push_frame(top: u64, regs: &TrapFrame, told: Told) -> Result<(), F
     }
 }
 
-/// Fills `out` from `at`, whose range the caller has checked; returns how many bytes were left at a fault.
+/// Fills `out` from `at`, a range that the caller has checked. Returns the number of bytes left at a fault.
 pub(super) fn copy_from(at: Vaddr, out: &mut [u8]) -> usize {
     // SAFETY: `out` is writable for its length.
     unsafe { copy(guest_or_nowhere(at).0, out.as_mut_ptr() as u64, out.len()) }
@@ -230,19 +233,19 @@ pub(super) fn copy_from(at: Vaddr, out: &mut [u8]) -> usize {
 
 /// Writes `bytes` to `at`, as [`copy_from`].
 pub(super) fn copy_to(at: Vaddr, bytes: &[u8]) -> usize {
-    // SAFETY: `bytes` is readable for its length, and the other side is no memory of the hypervisor's.
+    // SAFETY: `bytes` is readable for its length, and the destination is not the hypervisor's memory.
     unsafe { copy(bytes.as_ptr() as u64, guest_or_nowhere(at).0, bytes.len()) }
 }
 
-/// Copies `bytes` from `from` to `to`; returns how many were left at a fault.
+/// Copies `bytes` from `from` to `to`. Returns the number of bytes left at a fault.
 ///
 /// # Safety
-/// The hypervisor's side of the copy is `bytes` long and its own; the other is a guest range.
-#[inline(always)] // so that the guest's address is bounded in the function that uses it
+/// The hypervisor's side is `bytes` long and its own memory; the other side is a guest range.
+#[inline(always)] // bounds the guest's address in the function that uses it
 unsafe fn copy(from: u64, to: u64, bytes: usize) -> usize {
     let left: usize;
     open();
-    // Whole words first: a fault there leaves rcx words; then the odd bytes.
+    // Whole words first: a fault there leaves rcx words to copy. Then the odd bytes.
     // SAFETY: the caller's promise; a fault on the guest's side lands at the label given in the
     // exception table. The direction flag is clear by the ABI.
     unsafe {

@@ -1,32 +1,32 @@
-//! The frame that an entry into a guest kernel leaves on its stack.
+//! The frame that is pushed on a guest kernel's stack when it is entered.
 
 use super::{Fault, Guest, raw};
 use crate::arch::frame::TrapFrame;
 use crate::kit::Vaddr;
 use crate::mm::layout::guest_or_nowhere;
 
-/// What an entry into the guest kernel tells it in other words than the machine's.
+/// The values of a frame that differ from the interrupted registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Told {
-    /// The code selector, and the saved event mask in bits 32 to 39.
+    /// The code selector, with the saved event mask in bits 32 to 39.
     pub cs: u64,
-    /// The flags as the guest knows them.
+    /// The flags as the guest sees them.
     pub rflags: u64,
-    /// The error code of an exception that has one.
+    /// The error code, for exceptions that have one.
     pub error: Option<u32>,
 }
 
 impl Guest<'_> {
-    /// Pushes what an entry into the guest kernel leaves on its stack, which ends at `top`, and returns its
-    /// address: from there up rcx, r11, the error code if there is one, rip, cs, rflags, rsp and ss
-    /// (xen-x86_64.h).
+    /// Pushes the frame of an entry into the guest kernel on its stack, which ends at `top`, and returns the frame's
+    /// address. In ascending order the frame holds rcx, r11, the error code if there is one, rip, cs, rflags, rsp and
+    /// ss (xen-x86_64.h).
     ///
     /// # Errors
-    /// The stack is not the guest's, not there or not writable. Some words may have been written.
+    /// The stack is not in guest memory, not mapped or not writable. Some words may have been written.
     #[inline(always)] // so that registers go from frame to frame
     pub fn push_frame(self, top: u64, regs: &TrapFrame, told: Told) -> Result<u64, Fault> {
         let bytes = if told.error.is_some() { 64 } else { 56 };
-        // The whole frame is the guest's if its first word is: see `guest_or_nowhere`.
+        // If the first word's address is the guest's, so is the whole frame: see `guest_or_nowhere`.
         let at = guest_or_nowhere(Vaddr(top.wrapping_sub(bytes))).0;
         raw::push_frame(at.wrapping_add(bytes), regs, told)?;
         Ok(at)

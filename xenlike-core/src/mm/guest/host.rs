@@ -1,4 +1,4 @@
-//! Stands in for guest memory in tests: what they have mapped is there, all else faults.
+//! Fake guest memory for tests: pages that a test has mapped are accessible, all others fault.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -15,7 +15,7 @@ use crate::mm::layout::guest_or_nowhere;
 static PAGES: Lock<BTreeMap<u64, Box<[u8; PAGE_SIZE]>>> =
     Lock::new(Rank::HostMemory, BTreeMap::new());
 
-/// Maps zeroed pages; each test takes addresses of its own.
+/// Maps zeroed pages. Each test uses addresses of its own.
 pub fn map(va: Vaddr, pages: u64) {
     let mut memory = PAGES.lock();
     for page in 0..pages {
@@ -23,7 +23,7 @@ pub fn map(va: Vaddr, pages: u64) {
     }
 }
 
-/// Calls `touch` with each byte from `at` on, up to one that isn't there; returns how many are left.
+/// Calls `touch` with each byte from `at` on until one is not mapped. Returns the number of bytes left.
 fn each(at: Vaddr, bytes: usize, mut touch: impl FnMut(usize, &mut u8)) -> usize {
     let (at, mut memory) = (guest_or_nowhere(at), PAGES.lock());
     for n in 0..bytes {

@@ -1,13 +1,14 @@
-//! Guest memory, reached by the addresses that the guest uses.
+//! Guest memory, accessed by the addresses that the guest uses.
 //!
-//! [`Guest`] stands for the address space of the vCPU that calls. A guest pointer is a claim: if its page is not
-//! there, or not writable, the access stops at the fault and says so. The faulting instruction is in the exception
-//! table (section `.extable`, pairs of 32-bit offsets from their own places: fault address, landing address).
+//! [`Guest`] stands for the address space of the calling vCPU. A guest pointer is an unchecked claim: if its page is
+//! not mapped, or not writable, the access stops at the fault and returns an error. The faulting instruction is
+//! listed in the exception table (section `.extable`, pairs of 32-bit offsets relative to their own position: fault
+//! address, landing address).
 //!
-//! An address that is not the guest's becomes [`layout::NOWHERE`] by arithmetic, so that speculation
-//! can't pass the check by. A few words need no other check, since the access then faults.
+//! An address that is not the guest's is replaced by [`layout::NOWHERE`] with branch-free arithmetic, so that
+//! speculation can't bypass the check. An access to a few words needs no other check, because it then faults.
 //!
-//! The instructions are in `bare`; `host` stands in for them, and for the guest's memory, in tests.
+//! The instructions are in `bare`; `host` replaces them and the guest's memory in tests.
 
 #[cfg(target_os = "none")]
 mod bare;
@@ -28,24 +29,24 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::layout;
 use crate::kit::Vaddr;
 
-/// A guest pointer that leads nowhere: not a guest address, not mapped, or not writable. -EFAULT.
+/// A bad guest pointer: not a guest address, not mapped, or not writable. Becomes -EFAULT.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fault;
 
 /// A vCPU's memory, by the addresses that its code uses.
 ///
-/// For a PV vCPU these are the addresses of the tables that are loaded, and the handle is nothing but the
-/// permission to use them.
+/// For a PV vCPU these are addresses in the page tables loaded on this CPU, so the handle carries no data: it is only
+/// the permission to use them.
 #[derive(Clone, Copy, Debug)]
 pub struct Guest<'a>(PhantomData<&'a ()>);
 
 impl Guest<'_> {
-    /// The memory of the vCPU that runs on this CPU, for code that acts for it and has no context of it.
+    /// The memory of the vCPU that runs on this CPU, for code that acts on its behalf without its `Ctx`.
     pub const fn loaded() -> Self {
         Self(PhantomData)
     }
 
-    /// Reads a structure of the ABI. One of a few words comes in registers.
+    /// Reads an ABI structure. A structure of a few words is read through registers.
     #[inline(always)] // one instruction for each word
     pub fn read<T: FromBytes + IntoBytes>(self, at: Vaddr) -> Result<T, Fault> {
         if raw::is_loaded::<T>() {
@@ -56,8 +57,8 @@ impl Guest<'_> {
         Ok(value)
     }
 
-    /// Writes a structure of the ABI. One of a few words goes from registers. On a fault, what was written before
-    /// it stays.
+    /// Writes an ABI structure. A structure of a few words is written through registers. On a fault, the bytes
+    /// written before it stay.
     #[inline(always)] // one instruction for each word
     pub fn write<T: IntoBytes + Immutable>(self, at: Vaddr, value: &T) -> Result<(), Fault> {
         if raw::is_stored::<T>() {
@@ -66,13 +67,13 @@ impl Guest<'_> {
         self.write_bytes(at, value.as_bytes())
     }
 
-    /// Reads element `index` of an array of the ABI.
+    /// Reads element `index` of an ABI array.
     #[inline(always)] // as `read`
     pub fn read_at<T: FromBytes + IntoBytes>(self, array: Vaddr, index: u64) -> Result<T, Fault> {
         self.read(element::<T>(array, index)?)
     }
 
-    /// Writes element `index` of an array of the ABI.
+    /// Writes element `index` of an ABI array.
     #[inline(always)] // as `write`
     pub fn write_at<T: IntoBytes + Immutable>(
         self,
@@ -83,7 +84,7 @@ impl Guest<'_> {
         self.write(element::<T>(array, index)?, value)
     }
 
-    /// Fills `out`. On a fault, what was read before it stays.
+    /// Fills `out`. On a fault, the bytes read before it stay in `out`.
     pub fn read_bytes(self, out: &mut [u8], at: Vaddr) -> Result<(), Fault> {
         check(at, out.len())?;
         match raw::copy_from(at, out) {
@@ -92,7 +93,7 @@ impl Guest<'_> {
         }
     }
 
-    /// Writes `bytes`. On a fault, what was written before it stays.
+    /// Writes `bytes`. On a fault, the bytes written before it stay.
     pub fn write_bytes(self, at: Vaddr, bytes: &[u8]) -> Result<(), Fault> {
         check(at, bytes.len())?;
         match raw::copy_to(at, bytes) {
@@ -101,7 +102,7 @@ impl Guest<'_> {
         }
     }
 
-    /// Fills `out` as far as it can, and returns how many bytes are missing.
+    /// Fills `out` until a fault, and returns the number of missing bytes.
     pub fn read_partly(self, out: &mut [u8], at: Vaddr) -> usize {
         match check(at, out.len()) {
             Ok(()) => raw::copy_from(at, out),
@@ -109,7 +110,7 @@ impl Guest<'_> {
         }
     }
 
-    /// Writes `bytes` as far as it can, and returns how many are left.
+    /// Writes `bytes` until a fault, and returns the number of bytes left.
     pub fn write_partly(self, at: Vaddr, bytes: &[u8]) -> usize {
         match check(at, bytes.len()) {
             Ok(()) => raw::copy_to(at, bytes),
