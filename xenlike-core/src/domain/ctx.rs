@@ -9,13 +9,13 @@ use crate::mm::guest::Guest;
 
 /// The vCPU from which this CPU entered ring 0. Valid until the CPU leaves ring 0 or switches to another vCPU.
 pub struct Ctx<'a> {
-    /// The vCPU.
+    /// The part of the vCPU that any CPU may read.
     pub vcpu: &'a Arc<Vcpu>,
-    /// Its domain.
+    /// The domain of the vCPU.
     pub dom: &'a Arc<Domain>,
     /// Its state, which belongs to this CPU while the vCPU runs here.
     pub st: &'a mut VcpuState,
-    /// Its registers.
+    /// The vCPU's general registers, in the frame at the top of the CPU's stack.
     pub regs: &'a mut TrapFrame,
 }
 
@@ -41,7 +41,7 @@ impl Ctx<'_> {
         work::preempts() || self.vcpu.info.wants_upcall()
     }
 
-    /// Logs the registers.
+    /// Logs the vCPU's registers.
     pub fn log_registers(&self) {
         let mode = self.st.kind.mode();
         log::warn!(

@@ -1,8 +1,9 @@
-//! Domains and vCPUs: what they hold, how to find them, how they are woken and given time.
+//! Domains and vCPUs: their state, and how they are looked up, woken and told the time.
 //!
-//! A [`Domain`] owns one of each service's state (`pages`, `events`, `grants`), whose rules live in
-//! those rooms. Any CPU may hold a counted reference to a domain; its memory goes when the last
-//! goes. What only one CPU may touch, a vCPU's registers, is in `VcpuState`.
+//! A [`Domain`] owns its part of each service (`pages`, `events`, `grants`); the rules of these services are in
+//! their own rooms (ADR 4). Any CPU may hold a counted reference to a domain, whose memory is freed when the
+//! last reference is dropped. A vCPU's registers and other state that only one CPU may touch at a time are in
+//! [`VcpuState`] (ADR 5).
 #![cfg_attr(
     not(test),
     warn(
@@ -58,134 +59,135 @@ use pirq::EoiPage;
 use shutdown::Shutdown;
 use watchdog::Watchdogs;
 
-/// What a domain may do beyond its own affairs.
+/// The privileges of a domain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rights {
-    /// A guest.
+    /// None: an ordinary guest.
     None,
-    /// Control calls and devices: domain 0.
+    /// Domain 0: it may make control hypercalls and drive devices.
     Control,
-    /// The boot domain: control calls, and once the private hypercall.
+    /// The boot domain: it may make control hypercalls, and once the private hypercall that makes it domain 0.
     Boot,
 }
 
-/// Where a domain is in its life.
+/// The stages of a domain's life. A domain only moves forward through them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Life {
-    /// Alive, perhaps paused or shut down.
+    /// Alive; it may be paused or shut down.
     Alive = 0,
-    /// Being taken apart.
+    /// Its destruction has begun and continues in steps.
     Dying = 1,
-    /// Nothing left but frames that others still map.
+    /// Destroyed; only frames that other domains still map are left.
     Dead = 2,
 }
 
-/// What a domain may touch of the machine's hardware.
+/// The hardware of the machine that a domain may access.
 #[derive(Default)]
 pub struct IoRights {
-    /// I/O ports that it may access.
+    /// I/O ports that the domain may access.
     pub ports: RangeSet,
-    /// Machine frames outside RAM that it may map.
+    /// Machine frames outside RAM that the domain may map.
     pub iomem: RangeSet,
-    /// Physical interrupts that it may bind.
+    /// Physical interrupts that the domain may bind.
     pub irqs: RangeSet,
 }
 
-/// A domain.
+/// A domain: all that its vCPUs share.
 pub struct Domain {
     id: AtomicU16,
-    /// A number that no other domain ever had: ids are used again.
+    /// A serial number that no other domain ever has, because ids are reused.
     pub serial: u64,
-    /// Rights, as [`Rights`] numbers.
+    /// The privileges, as a number of [`Rights`].
     rights: AtomicU32,
     life: AtomicU32,
-    /// Frames it owns.
+    /// The frames that the domain owns.
     pub pages: Arc<DomainPages>,
-    /// Event channels.
+    /// The event channels and how their events are delivered.
     pub events: Arc<event::Table<HeldPage>>,
-    /// Grant table.
+    /// The frames that the domain grants to others, and what it maps of theirs.
     pub grants: Arc<grant::Table<HeldPage>>,
-    /// vCPUs, once XEN_DOMCTL_max_vcpus has made them.
+    /// The vCPUs. Empty until XEN_DOMCTL_max_vcpus creates them.
     pub vcpus: Once<Box<[Arc<Vcpu>]>>,
-    /// Someone makes them just now: its destruction waits.
+    /// Another CPU is creating the vCPUs; destruction waits until it is done.
     pub are_vcpus_in_making: AtomicBool,
-    /// How many vCPUs it may have.
+    /// The number of vCPUs that the domain may have.
     pub max_vcpus: u32,
-    /// shared_info.
+    /// The page of `struct shared_info`, which the guest maps.
     pub shared: SharedPage,
-    /// Its per-domain area (L4 slot 260).
+    /// The tables of the per-domain area (L4 slot 260).
     pub area: Area,
-    /// Its share of the CPUs.
+    /// The domain's share of CPU time.
     pub share: Arc<Share>,
-    /// CPUID and MSR policy.
+    /// The CPUID and MSR policy that the vCPUs see.
     pub cpuid: Lock<Policy>,
-    /// The hardware that it may touch.
+    /// The hardware that the domain may access.
     pub io_rights: Lock<IoRights>,
-    /// The ports of the PC that the core emulates for it.
+    /// The ports of the PC that the core emulates for the domain.
     pub pc_ports: Lock<Ports>,
-    /// How it learns which interrupts it has to end.
+    /// How the domain learns which interrupts need an EOI.
     pub eoi: Lock<EoiPage>,
-    /// The memory map (E820) that it is shown, as XENMEM_set_memory_map left it.
+    /// The memory map (E820) that the domain sees (XENMEM_set_memory_map).
     pub memory_map: Lock<Vec<E820Entry>>,
-    /// The UUID that the toolstack gave it (xen_domain_handle_t).
+    /// The UUID that the toolstack has assigned (`xen_domain_handle_t`).
     pub handle: Lock<[u8; 16]>,
-    /// XEN_DOMCTL_setdebugging's last word; only getdomaininfo reports it.
+    /// The value of the last XEN_DOMCTL_setdebugging; only XEN_DOMCTL_getdomaininfo reports it.
     pub is_debugged: AtomicBool,
-    /// Created with XEN_DOMCTL_CDF_xs_domain: it serves Xenstore.
+    /// The domain was created with XEN_DOMCTL_CDF_xs_domain: it runs Xenstore.
     pub is_xenstore: bool,
-    /// `arch.misc_flags` of its creation.
+    /// `arch.misc_flags` of XEN_DOMCTL_createdomain.
     pub misc_flags: u32,
-    /// XEN_CPUID_TSC_MODE_* as the toolstack set it.
+    /// XEN_CPUID_TSC_MODE_*, as the toolstack has set it.
     pub tsc_mode: AtomicU32,
-    /// Whether it was ever given a number for a physical interrupt.
+    /// Set once the domain has been given a physical interrupt; until then it never takes the
+    /// lock of [`pirq::book_of`].
     pub has_interrupts: AtomicBool,
-    /// vm_assist bits.
+    /// The enabled vm_assist bits (`VMASST_TYPE_*`).
     pub assist: AtomicU64,
-    /// Shutdown state.
+    /// Whether the domain has shut down, and why.
     pub shutdown: Lock<Shutdown>,
-    /// The toolstack's pauses; each holds every vCPU once.
+    /// The number of pauses by the toolstack. Each adds one hold to every vCPU.
     pub toolstack_pauses: AtomicU32,
-    /// What its destruction keeps between two steps.
+    /// State that the domain's destruction keeps between two steps.
     pub teardown: Lock<Work>,
-    /// How many steps of its destruction are done.
+    /// The number of completed steps of the domain's destruction.
     pub teardown_steps: AtomicUsize,
-    /// Watchdogs.
+    /// The timers of SCHEDOP_watchdog.
     pub watchdogs: Watchdogs,
-    /// Seconds and nanoseconds to add to the machine's wall clock (settimeoffset), in s.
+    /// Seconds to add to the machine's wall clock (XEN_DOMCTL_settimeoffset), in two's complement.
     pub time_offset_s: AtomicU64,
 }
 
-/// What a domain is put together from.
+/// The parts from which [`Domain::new`] makes a domain.
 pub struct Parts {
-    /// Its id.
+    /// The id under which the domain will be listed.
     pub id: DomId,
-    /// What it may do.
+    /// The privileges that the domain begins with.
     pub rights: Rights,
-    /// Its frames.
+    /// The frames of the domain, none at first.
     pub pages: Arc<DomainPages>,
-    /// Its event channels.
+    /// The domain's event channels.
     pub events: Arc<event::Table<HeldPage>>,
-    /// Its grants.
+    /// The domain's grant table.
     pub grants: Arc<grant::Table<HeldPage>>,
-    /// How many vCPUs it may have.
+    /// The number of vCPUs that the domain may have.
     pub max_vcpus: u32,
-    /// shared_info, shared with it by `pagetype`.
+    /// The shared_info page, which the domain may map (`share` in `pagetype`).
     pub shared: SharedPage,
-    /// Its per-domain area.
+    /// The tables of its per-domain area.
     pub area: Area,
-    /// Its CPUID policy.
+    /// Its CPUID and MSR policy.
     pub cpuid: Policy,
-    /// The UUID that the toolstack gave it.
+    /// The UUID that the toolstack has assigned.
     pub handle: [u8; 16],
-    /// Whether it serves Xenstore.
+    /// Whether it runs Xenstore.
     pub is_xenstore: bool,
-    /// `arch.misc_flags` of createdomain.
+    /// `arch.misc_flags` of XEN_DOMCTL_createdomain.
     pub misc_flags: u32,
 }
 
 impl Domain {
-    /// A living domain without vCPUs, paused once by the toolstack.
+    /// Makes a living domain without vCPUs, paused once by the toolstack.
     pub fn new(parts: Parts) -> Self {
         static SERIALS: AtomicU64 = AtomicU64::new(1);
         Self {
@@ -223,7 +225,7 @@ impl Domain {
         }
     }
 
-    /// Its id. The boot domain's changes once, when it becomes domain 0.
+    /// Returns the domain's id, which changes only once, when the boot domain becomes domain 0.
     pub fn id(&self) -> DomId {
         DomId(self.id.load(Ordering::Acquire))
     }
@@ -234,23 +236,23 @@ impl Domain {
         Some(Mfn(gfn.0))
     }
 
-    /// For [`registry::rename`] alone.
+    /// Changes the id. Only [`registry::rename`] may call this.
     fn set_id(&self, id: DomId) {
         self.id.store(id.0, Ordering::Release);
         self.events.rename(id);
         self.grants.rename(id);
     }
 
-    /// Grows its grant table to so many frames.
+    /// Grows the grant table to `frames` frames.
     ///
     /// # Errors
-    /// If that is more than its limit, or there is no memory.
+    /// If `frames` exceeds the table's limit, or if there is no memory.
     pub fn grow_grants(&self, frames: u32) -> Result<(), grant::GrantError> {
         self.grants
             .grow(frames, || HeldPage::new_shared(&self.pages))
     }
 
-    /// Gives its grant table another version.
+    /// Changes the version of the grant table.
     ///
     /// # Errors
     /// See [`grant::Refused`].
@@ -260,17 +262,18 @@ impl Domain {
             .set_version(version, new_page, HeldPage::is_used_elsewhere)
     }
 
-    /// The vCPU `id`, if it exists.
+    /// Returns vCPU `id`, or `None` if it doesn't exist.
     pub fn vcpu(&self, id: VcpuId) -> Option<&Arc<Vcpu>> {
         self.vcpus().bounded(id.0 as usize)
     }
 
-    /// All vCPUs; none before the toolstack made them.
+    /// Returns all vCPUs; an empty slice until the toolstack has created them.
     pub fn vcpus(&self) -> &[Arc<Vcpu>] {
         self.vcpus.get().map_or(&[], |v| v)
     }
 
-    /// Lets go of the LDT pages of all vCPUs: the mapping of some page of descriptors is gone.
+    /// Releases the LDT pages of all vCPUs, because a mapping of a page of descriptors is gone. Flushes the TLB
+    /// of each CPU that may still use such a page.
     pub fn drop_ldt_pages(&self) {
         let stale = self.vcpus().iter().filter(|vcpu| vcpu.ldt_pages.drop_all());
         let cpus = stale
@@ -281,7 +284,7 @@ impl Domain {
         }
     }
 
-    /// What it may do.
+    /// Returns the domain's privileges.
     pub fn rights(&self) -> Rights {
         match self.rights.load(Ordering::Acquire) {
             1 => Rights::Control,
@@ -290,17 +293,17 @@ impl Domain {
         }
     }
 
-    /// Sets what it may do.
+    /// Sets the domain's privileges.
     pub fn set_rights(&self, rights: Rights) {
         self.rights.store(rights as u32, Ordering::Release);
     }
 
-    /// Whether it may make control hypercalls.
+    /// Whether the domain may make control hypercalls.
     pub fn is_control(&self) -> bool {
         self.rights() != Rights::None
     }
 
-    /// Where it is in its life.
+    /// Returns the stage of the domain's life.
     pub fn life(&self) -> Life {
         match self.life.load(Ordering::SeqCst) {
             0 => Life::Alive,
@@ -309,21 +312,24 @@ impl Domain {
         }
     }
 
-    /// Moves it on in its life; true for the one caller that made the step. Of a CPU that moves it on and then looks
-    /// at another word, and one that stores that word and then looks here, one at least sees what the other did.
+    /// Moves the domain from one stage of its life to the next; true for the caller whose compare-exchange won.
+    ///
+    /// Accesses to the stage are sequentially consistent, so that this pattern is safe: one CPU advances the
+    /// stage and then reads a word, and another CPU stores that word and then reads the stage. At least one of
+    /// them sees what the other has done.
     pub fn advance_life(&self, from: Life, to: Life) -> bool {
         self.life
             .compare_exchange(from as u32, to as u32, Ordering::SeqCst, Ordering::SeqCst)
             .is_ok()
     }
 
-    /// Its shared_info, as long as that is there: not when the domain is dead. A frame that is freed
-    /// gets another use only after this CPU has flushed, so what is given stays to be looked at until then.
+    /// Returns the shared_info page, or `None` if the domain is dead. A freed frame is not used for anything
+    /// else before this CPU has flushed its TLB, so the returned page stays valid until then.
     pub fn shared_info(&self) -> Option<SharedPage> {
         (self.life() != Life::Dead).then_some(self.shared)
     }
 
-    /// Whether the assist `bit` of vm_assist is on (xen.h VMASST_TYPE_*).
+    /// Whether bit `bit` of vm_assist is enabled (xen.h, `VMASST_TYPE_*`).
     pub fn assists(&self, bit: u32) -> bool {
         self.assist.load(Ordering::Relaxed) >> bit & 1 != 0
     }
@@ -332,16 +338,16 @@ impl Domain {
 /// Why a vcpu_info could not be registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegisterError {
-    /// Not a frame of the domain that may be written.
+    /// The frame is not the domain's, or it may not be written.
     BadFrame,
-    /// It would leave its page, or is not aligned.
+    /// The structure would cross the end of its page, or it is misaligned.
     BadOffset,
-    /// The vCPU has registered one before.
+    /// The vCPU has registered one already.
     Registered,
 }
 
-/// Moves a vCPU's vcpu_info to byte `at` of the domain's frame `mfn` (VCPUOP_register_vcpu_info).
-/// What the old place says is carried over, and all is marked pending: nothing is missed.
+/// Moves a vCPU's vcpu_info to byte `at` of the domain's frame `mfn` (VCPUOP_register_vcpu_info). The contents
+/// of the old place are copied, and all events are marked as pending, so that none is lost.
 pub fn register_info(dom: &Domain, vcpu: &Vcpu, gfn: Gfn, at: usize) -> Result<(), RegisterError> {
     let page = HeldPage::of_guest(dom, gfn).ok_or(RegisterError::BadFrame)?;
     let place = info::Place::new(page.page(), at).ok_or(RegisterError::BadOffset)?;

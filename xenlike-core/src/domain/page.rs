@@ -45,18 +45,18 @@ impl HeldPage {
         Some(Self { page, guests: true })
     }
 
-    /// Whether the frame has other references, such as mappings.
+    /// Whether the frame has references other than this handle's, such as those of its mappings.
     pub fn is_used_elsewhere(&self) -> bool {
         machine().has_more_references(self.page.mfn())
     }
 
-    /// Whether the handle owns references of the frame, for the audit.
+    /// Whether the handle owns a reference of the frame. For the audit.
     #[cfg(feature = "audit")]
     pub const fn is_counted(&self) -> bool {
         self.guests
     }
 
-    /// Its bytes.
+    /// Returns the page for access to its bytes.
     pub const fn page(&self) -> SharedPage {
         self.page
     }

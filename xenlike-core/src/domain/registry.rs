@@ -1,4 +1,4 @@
-//! All domains, by id. A domain stays listed until the last of its frames is back. Looking one up
+//! The table of all domains, by id. A domain stays listed until its last frame is freed. Looking up a domain
 //! takes no lock.
 
 use alloc::sync::Arc;
@@ -9,7 +9,7 @@ use crate::kit::{DomId, IdTable};
 
 static DOMAINS: IdTable<Domain> = IdTable::new();
 
-/// The domain `id`, counted: it can't go while the caller holds it.
+/// Returns domain `id`, counted: it is not freed while the caller holds the reference.
 pub fn lookup(id: DomId) -> Option<Arc<Domain>> {
     DOMAINS.get(id)
 }
@@ -21,18 +21,18 @@ pub fn lookup_noted(id: DomId) -> Option<Arc<Domain>> {
     lookup(id).or_else(|| lookup(DomId::DOM0).filter(|_| id == DomId::BOOT))
 }
 
-/// Lists a new domain. Refused (the domain comes back) if the id is taken.
+/// Lists a new domain. If the id is taken, returns the domain as the error.
 pub fn insert(domain: Arc<Domain>) -> Result<(), Arc<Domain>> {
     DOMAINS.insert(domain.id(), domain)
 }
 
-/// Unlists a domain. Another one that got its id meanwhile stays.
+/// Unlists a domain. If another domain has got the id meanwhile, that one stays listed.
 pub fn remove(dom: &Arc<Domain>) {
     DOMAINS.remove(dom.id(), dom);
 }
 
-/// Lists the domain `old`, which is the caller's, under `new` instead, which must be free. It is
-/// found by one of the two ids at any time.
+/// Lists the caller's domain `old` under `new` instead, which must be free. The domain can be found by at least
+/// one of the two ids at any time.
 pub fn rename(old: DomId, new: DomId) -> bool {
     let Some(domain) = lookup(old) else {
         return false;
@@ -44,7 +44,7 @@ pub fn rename(old: DomId, new: DomId) -> bool {
     DOMAINS.remove(old, &domain)
 }
 
-/// All domains that guests can name, by ascending id, from `first` on.
+/// Returns all domains that guests can name, by ascending id, beginning with `first`.
 pub fn from(first: DomId) -> Vec<Arc<Domain>> {
     DOMAINS
         .iter()
@@ -52,13 +52,13 @@ pub fn from(first: DomId) -> Vec<Arc<Domain>> {
         .collect()
 }
 
-/// All domains there are, for the audit.
+/// Returns all domains, including the boot domain. For the audit.
 #[cfg(feature = "audit")]
 pub fn all() -> Vec<Arc<Domain>> {
     DOMAINS.iter().collect()
 }
 
-/// The lowest id from 1 on that no domain has, starting the search at `from` and wrapping.
+/// Returns the lowest free id from `from` on (at least 1), wrapping to 1. `None` if all ids are taken.
 pub fn free_id(from: u16) -> Option<DomId> {
     let last = DomId::BOOT.0;
     let ids = (from.max(1)..last).chain(1..from.min(last));

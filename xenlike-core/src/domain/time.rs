@@ -22,7 +22,7 @@ use crate::mm::directmap::SharedPage;
 use crate::mm::guest::Guest;
 use crate::timer::{Key, Timer, Timers};
 
-/// The deadlines of all vCPUs.
+/// The deadlines of all vCPUs, in one queue per CPU.
 pub static TIMERS: Timers = Timers::new();
 
 /// The deadline of each CPU's periodic work of its own.
@@ -53,7 +53,7 @@ static IDLE: PerCpu<Idle> = PerCpu::new(
     }; MAX_CPUS],
 );
 
-/// How long `cpu` has been idle up to now, in ns.
+/// Returns how long `cpu` has had nothing to run, in ns, including the present stay.
 pub fn idle_ns(cpu: CpuId) -> u64 {
     let idle = IDLE.of(cpu);
     let since_ns = idle.since_ns.load(Ordering::Relaxed);
@@ -78,7 +78,7 @@ pub fn idle_ends() {
 /// The end of each CPU's present turn in ns, when it schedules again; `u64::MAX` without a limit.
 static SLICE_END: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(u64::MAX) }; MAX_CPUS]);
 
-/// Sets the end of this CPU's present turn.
+/// Sets the end of this CPU's present turn; `None` means no limit.
 pub fn set_slice(until_ns: Option<u64>) {
     SLICE_END
         .of(percpu::this_cpu())
@@ -88,7 +88,7 @@ pub fn set_slice(until_ns: Option<u64>) {
     }
 }
 
-/// Ends this CPU's present turn at `by_ns` at the latest.
+/// Brings the end of this CPU's present turn forward to `by_ns`, unless it is earlier already.
 pub fn end_slice_by(by_ns: u64) {
     let end = SLICE_END.of(percpu::this_cpu());
     if by_ns < end.load(Ordering::Relaxed) {
@@ -110,15 +110,16 @@ pub fn take_slice_end(now_ns: u64) -> bool {
 /// The time in ns for which each CPU's hardware timer is set; `u64::MAX` if it isn't.
 static ARMED: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(u64::MAX) }; MAX_CPUS]);
 
-/// The first deadline of this CPU in ns; `u64::MAX` without one.
+/// Returns this CPU's earliest deadline or end of turn, in ns; `u64::MAX` if there is none.
 fn first_deadline_ns() -> u64 {
     let cpu = percpu::this_cpu();
     let slice = SLICE_END.of(cpu).load(Ordering::Relaxed);
     TIMERS.next_deadline_ns(cpu).unwrap_or(u64::MAX).min(slice)
 }
 
-/// Makes this CPU's hardware timer fire at `deadline_ns` at the latest. It may be set for an earlier deadline that has been
-/// removed; then it fires and is set again, which is less work than to set it for every deadline that moves (ADR 12).
+/// Makes sure that this CPU's hardware timer interrupts by `deadline_ns`. The timer is only ever moved to an
+/// earlier time. If the earlier deadline has been cancelled since, the interrupt finds nothing to do and
+/// [`program`] sets the timer again: that costs less than to reprogram the timer for each deadline that moves.
 fn come_by(deadline_ns: u64) {
     let armed = ARMED.of(percpu::this_cpu());
     if deadline_ns < armed.load(Ordering::Relaxed) {
@@ -143,7 +144,7 @@ pub fn set_timer(timer: &Timer, deadline_ns: u64) -> Result<(), NoMemory> {
     set_timer_if(timer, deadline_ns, |_| true).map(drop)
 }
 
-/// As [`set_timer`], under the condition of [`Timers::set_if`].
+/// Like [`set_timer`], but only under a condition, see [`Timers::set_if`].
 fn set_timer_if(
     timer: &Timer,
     deadline_ns: u64,
@@ -156,8 +157,9 @@ fn set_timer_if(
     Ok(is_set)
 }
 
-/// Handles the periodic timer of `vcpu`: raises a tick, and sets the next one. A vCPU that is down or held, and off its CPU,
-/// has no ticks until it gets a CPU again, as on Xen.
+/// Handles the periodic timer of `vcpu`: sends one tick and sets the timer for the next. As on Xen, a vCPU that
+/// is on no CPU and is down or paused (rather than blocked) gets no tick and its timer stops, until the vCPU
+/// runs again ([`resume_ticks`]).
 pub fn tick(dom: &Domain, vcpu: &Vcpu, now_ns: u64) {
     let period_ns = || vcpu.periodic_ns.load(Ordering::Acquire);
     let rests = || vcpu.cpu().is_none() && vcpu.gate.holds() & !pause::SLEEPS != 0;
@@ -186,7 +188,8 @@ pub fn resume_ticks(vcpu: &Vcpu, now_ns: u64) {
     }
 }
 
-/// Stops a vCPU's periodic timer.
+/// Stops a vCPU's periodic timer. Clears the period first, so that [`tick`] can't set the timer again after
+/// it is cancelled.
 pub fn stop_ticks(vcpu: &Vcpu) {
     vcpu.periodic_ns.store(0, Ordering::Release);
     TIMERS.cancel(&vcpu.timers.periodic);
@@ -221,7 +224,8 @@ pub fn publish(vcpu: &Vcpu, st: &mut VcpuState) {
 /// The words of `struct vcpu_time_info`.
 const TIME_WORDS: usize = size_of::<VcpuTimeInfo>() / 8;
 
-/// Writes the other words while the version is odd, as xen.h demands.
+/// Writes a time info as xen.h requires: the version is odd during the update, and even again afterwards. The
+/// version is in the first word, together with padding.
 fn write_time(page: &SharedPage, at: usize, info: &VcpuTimeInfo, version: &mut u32) {
     let Some(word) = page.u32(at) else { return };
     *version = version.wrapping_add(1) | 1;
@@ -253,7 +257,7 @@ fn publish_copy(st: &VcpuState, info: &VcpuTimeInfo) {
     }
 }
 
-/// Held while a wall clock is written.
+/// Serialises the writers of wall clocks, so that [`end_wall_clock`] can wait for them.
 static WALL_CLOCK: Lock<()> = Lock::new(Rank::WallClock, ());
 
 /// Waits until no wall clock is being written for a domain that was alive before this call, so that its shared_info can be

@@ -20,9 +20,9 @@ use crate::timer::{Key, Timer, What};
 
 /// A virtual CPU. Any CPU may read what is here; the [`VcpuState`] inside [`Gate`] belongs to one CPU at a time.
 pub struct Vcpu {
-    /// Its number in its domain.
+    /// Its number within the domain.
     pub id: VcpuId,
-    /// Its domain.
+    /// Its domain. Weak, because the domain owns its vCPUs.
     pub dom: Weak<Domain>,
     /// Its id for the scheduler.
     pub unit: UnitId,
@@ -32,7 +32,7 @@ pub struct Vcpu {
     pub gate: Gate<VcpuState>,
     /// The CPU that has its registers loaded, plus one; 0 if none has.
     pub running_on: AtomicU32,
-    /// Its deadlines.
+    /// Its timers, which the queues of [`super::time::TIMERS`] refer to.
     pub timers: VcpuTimers,
     /// How long it has run, waited and slept.
     pub runstate: Lock<Runstate>,
@@ -62,13 +62,13 @@ pub mod pause {
     pub const DYING: u32 = 16;
     /// Adds one pause, by the toolstack or by a call that needs the state.
     pub const HELD_ONCE: u32 = 1 << 8;
-    /// The count of these pauses.
+    /// The bits of that count: nonzero while at least one such pause is in effect.
     pub const HELD: u32 = !0 << 8;
     /// The reasons for which the vCPU sleeps by its own request.
     pub const SLEEPS: u32 = BLOCKED | POLLING;
 }
 
-/// A vCPU's deadlines.
+/// The timers of a vCPU.
 pub struct VcpuTimers {
     /// The one-shot timer (set_timer_op, VCPUOP_set_singleshot_timer).
     pub singleshot: Timer,
@@ -101,17 +101,17 @@ pub struct VcpuState {
     pub initialised: bool,
     /// The state that only its kind of vCPU has.
     pub kind: Kind,
-    /// Its MSRs.
+    /// The MSRs that differ between vCPUs.
     pub msrs: VcpuMsrs,
-    /// DR0–DR3, DR6, DR7.
+    /// DR0 to DR3, DR6 and DR7, in this order.
     pub debug: [u64; 6],
-    /// The XSAVE area.
+    /// The x87, SSE and AVX registers, in an XSAVE area, while the vCPU doesn't run.
     pub fpu: fpu::State,
     /// XCR0 as the guest set it; until then 0, and x87 and SSE are enabled.
     pub xcr0: u64,
-    /// A page table that its last call left half taken apart.
+    /// A page table that its last call left partly invalidated; the next call continues.
     pub work: pagetype::Work,
-    /// The version of its time info.
+    /// The version of its pvclock time info, which is odd during an update.
     pub time_version: u32,
     /// The guest address of its runstate area; 0 if it has none.
     pub runstate_area: u64,
@@ -173,7 +173,7 @@ impl Vcpu {
         self.gate.holds() == 0
     }
 
-    /// Whether it has been brought up (VCPUOP_up) and not down again.
+    /// Whether the vCPU has been brought up (VCPUOP_up) and not taken down since.
     pub fn is_up(&self) -> bool {
         self.gate.holds() & pause::DOWN == 0
     }
