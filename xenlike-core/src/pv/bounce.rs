@@ -23,22 +23,22 @@ use crate::mm::guest::frames::Told;
 /// Why a vCPU can neither enter its kernel nor leave it. The domain is ended then, as by Xen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stuck {
-    /// An exception or event has no handler.
+    /// The guest has no handler for the exception or event.
     NoHandler,
-    /// Segments can't be loaded, and there is no failsafe callback.
+    /// The segment registers can't be loaded, and the guest has no failsafe callback.
     NoFailsafe,
     /// A trap came from user mode, and the kernel has no page table.
     NoKernelTable,
-    /// The kernel's stack can't be written.
+    /// The frame can't be written to the kernel's stack.
     BadStack,
-    /// The frame for iret can't be read.
+    /// The frame for iret can't be read from the stack.
     BadFrame,
-    /// iret leads to user mode, which has no page table.
+    /// iret returns to user mode, but there is no root of a user address space.
     NoUserTable,
 }
 
 impl Stuck {
-    /// A sentence for the log.
+    /// Returns a sentence for the log.
     pub const fn why(self) -> &'static &'static str {
         match self {
             Self::NoHandler => &"an exception or event has no handler registered in the guest",

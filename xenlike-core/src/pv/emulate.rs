@@ -46,7 +46,7 @@ pub fn general_protection(ctx: &mut Ctx<'_>) {
 pub enum Invalid {
     /// An invalid instruction: the exception is the guest's.
     Instruction,
-    /// CPUID behind the forced-emulation prefix, in flat code.
+    /// CPUID with the forced-emulation prefix, in flat 64-bit code.
     ForcedCpuid,
     /// Not known without the emulator.
     Unknown,

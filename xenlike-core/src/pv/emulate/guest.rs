@@ -23,7 +23,7 @@ pub struct Emulated<'a, 'b> {
 }
 
 impl<'a, 'b: 'a> Emulated<'a, 'b> {
-    /// The vCPU of `ctx`.
+    /// Borrows the vCPU of `ctx` and locks its domain's CPUID policy.
     pub fn new(ctx: &'a mut Ctx<'b>) -> Self {
         let dom: &'b crate::domain::Domain = ctx.dom;
         Self {
