@@ -1,20 +1,20 @@
-//! Decoding the few instructions that the emulators know (APM vol. 3 §1.2, SDM vol. 2 §2.1).
+//! Decodes the few instructions that the emulator handles (APM vol. 3 §1.2, SDM vol. 2 §2.1).
 
 use super::{Bits, SegmentName};
 
-/// The longest that an instruction may be.
+/// The maximum length of an instruction in bytes.
 pub const MAX_BYTES: usize = 15;
 
-/// Why bytes were not decoded.
+/// Why an instruction was not decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Undecoded {
-    /// The instruction goes on after the bytes at hand.
+    /// The instruction continues beyond the available bytes.
     TooShort,
-    /// Not an instruction that the emulators know.
+    /// The emulator doesn't handle the instruction.
     Unknown,
 }
 
-/// A repeat prefix.
+/// The repeat prefix of an instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(clippy, expect(missing_docs, reason = "the names say it"))]
 pub enum Repeat {
@@ -23,68 +23,70 @@ pub enum Repeat {
     F3,
 }
 
-/// An operand that ModRM names.
+/// The operand that the rm field of ModRM names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rm {
-    /// A register by its number, REX.B included.
+    /// A register, by its number including REX.B.
     Register(u8),
-    /// Memory.
+    /// An operand in memory.
     Memory(Memory),
 }
 
-/// A memory operand.
+/// The address of a memory operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// Base register.
+    /// The base of the address.
     pub base: BaseRegister,
-    /// Index register and how far to shift it.
+    /// The index register and the number of bits by which it is shifted, 0 to 3.
     pub index: Option<(u8, u8)>,
-    /// Displacement.
+    /// The displacement in bytes, sign-extended.
     pub displacement: i64,
 }
 
-/// What a memory operand starts from.
+/// The base of a memory operand's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BaseRegister {
-    /// Nothing.
+    /// There is no base.
     None,
-    /// A general register.
+    /// A general register, by its number including REX.B.
     General(u8),
-    /// The address of the next instruction.
+    /// The address of the next instruction (RIP-relative).
     NextInstruction,
 }
 
-/// A decoded instruction.
+/// The fields of a decoded instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Insn {
-    /// Bytes in all.
+    /// The length in bytes, with prefixes and immediate.
     pub length: u8,
-    /// 0x00xx, or 0x0fxx for the second map.
+    /// The opcode: 0x00xx for the primary map, 0x0fxx for the secondary map.
     pub opcode: u16,
-    /// REX.W: 64-bit operands.
+    /// REX.W: operands have 64 bits.
     pub wide: bool,
-    /// Any REX: byte registers 4 to 7 are SPL to DIL.
+    /// There is a REX prefix: byte registers 4 to 7 are SPL to DIL.
     pub rex: bool,
-    /// Operand size prefix.
+    /// Operands have 16 bits, unless REX.W is set. The operand-size prefix inverts the default of
+    /// the code segment.
     pub data16: bool,
-    /// Address size in bytes.
+    /// The address size in bytes.
     pub address_bytes: u8,
-    /// F2 or F3.
+    /// The repeat prefix, F2 or F3.
     pub repeat: Repeat,
-    /// F0.
+    /// There is a LOCK prefix (F0).
     pub lock: bool,
-    /// Segment override.
+    /// The segment override, if it has an effect.
     pub segment: Option<SegmentName>,
-    /// ModRM.reg, REX.R included.
+    /// The reg field of ModRM, including REX.R.
     pub reg: u8,
-    /// ModRM.rm; register 0 if the instruction has no ModRM.
+    /// The rm field of ModRM; register 0 if the instruction has no ModRM.
     pub rm: Rm,
-    /// Immediate, sign-extended.
+    /// The immediate, sign-extended; 0 if there is none.
     pub immediate: i64,
 }
 
 impl Insn {
-    /// Operand bytes of an instruction whose opcode's low bit tells bytes from words.
+    /// Returns the operand size in bytes, for opcodes whose lowest bit selects between a byte and
+    /// a full operand.
     pub fn operand_bytes(&self) -> u8 {
         if self.opcode & 1 == 0 {
             1
@@ -92,7 +94,7 @@ impl Insn {
             self.word_bytes()
         }
     }
-    /// Operand bytes of an instruction that has no byte form.
+    /// Returns the operand size in bytes, for opcodes without a byte form.
     pub fn word_bytes(&self) -> u8 {
         match (self.wide, self.data16) {
             (true, _) => 8,
@@ -102,23 +104,23 @@ impl Insn {
     }
 }
 
-/// What follows an opcode.
+/// The bytes that follow an opcode.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tail {
     Nothing,
     ModRm,
-    /// A byte.
+    /// One byte, an immediate.
     Byte,
     ModRmByte,
-    /// As wide as the operand, 4 at most.
+    /// ModRM, and an immediate as wide as the operand, but at most 4 bytes.
     ModRmWord,
 }
 
 fn tail(opcode: u16) -> Option<Tail> {
     Some(match opcode {
-        // ADD, OR, AND, SUB, XOR: r/m, r
+        // ADD, OR, AND, SUB, XOR with operands r/m, r
         0x00 | 0x01 | 0x08 | 0x09 | 0x20 | 0x21 | 0x28 | 0x29 | 0x30 | 0x31 => Tail::ModRm,
-        // Their forms with an immediate
+        // The same operations with an immediate
         0x80 | 0x83 => Tail::ModRmByte,
         0x81 => Tail::ModRmWord,
         // XCHG, MOV
@@ -154,7 +156,7 @@ impl Bytes<'_> {
         self.at = self.at.wrapping_add(1);
         Ok(byte)
     }
-    /// A little-endian signed number of 1, 2 or 4 bytes.
+    /// Reads a little-endian signed number of 1, 2 or 4 bytes.
     fn signed(&mut self, bytes: u8) -> Result<i64, Undecoded> {
         let mut word = [0; 8];
         for place in word.iter_mut().take(usize::from(bytes)) {
@@ -169,7 +171,7 @@ impl Bytes<'_> {
     }
 }
 
-/// Decodes the instruction at the start of `code`.
+/// Decodes the instruction at the start of `code`, for a code segment of this size.
 pub fn decode(code: &[u8], bits: Bits) -> Result<Insn, Undecoded> {
     let mut bytes = Bytes { all: code, at: 0 };
     let mut insn = Insn {
@@ -215,7 +217,7 @@ pub fn decode(code: &[u8], bits: Bits) -> Result<Insn, Undecoded> {
     Ok(insn)
 }
 
-/// Takes legacy prefixes; returns the first byte after them.
+/// Consumes the legacy prefixes. Returns the first byte after them.
 fn prefixes(bytes: &mut Bytes<'_>, insn: &mut Insn, bits: Bits) -> Result<u8, Undecoded> {
     let (data16, address_bytes) = (insn.data16, insn.address_bytes);
     loop {
@@ -234,7 +236,7 @@ fn prefixes(bytes: &mut Bytes<'_>, insn: &mut Insn, bits: Bits) -> Result<u8, Un
                     0x64 => SegmentName::Fs,
                     _ => SegmentName::Gs,
                 };
-                // 64-bit code ignores all but FS and GS (APM vol. 3 §1.2.4).
+                // In 64-bit mode, only overrides of FS and GS have an effect (APM vol. 3 §1.2.4).
                 if bits != Bits::SixtyFour || matches!(name, SegmentName::Fs | SegmentName::Gs) {
                     insn.segment = Some(name);
                 }
@@ -248,13 +250,13 @@ fn modrm(bytes: &mut Bytes<'_>, insn: &mut Insn, rex: u8, bits: Bits) -> Result<
     let byte = bytes.next()?;
     let (mode, rm) = (byte >> 6, byte & 7);
     insn.reg = byte >> 3 & 7 | (rex & 4) << 1;
-    // MOV CR/DR takes a register whatever the mode bits say (APM vol. 3, MOV CRn).
+    // MOV to and from CR and DR takes a register, whatever the mode bits are (APM vol. 3, MOV CRn).
     if mode == 3 || matches!(insn.opcode, 0x0f20..=0x0f23) {
         insn.rm = Rm::Register(rm | (rex & 1) << 3);
         return Ok(());
     }
     if bits != Bits::SixtyFour || insn.address_bytes == 2 {
-        // Memory operands matter for page-table writes alone, which 64-bit kernels make.
+        // Memory operands are needed only for page-table writes, which come from 64-bit kernels.
         return Err(Undecoded::Unknown);
     }
     let (mut base, mut index) = (BaseRegister::General(rm | (rex & 1) << 3), None);

@@ -38,14 +38,16 @@ pub use privileged::{
 /// The outcome of a trapped instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Done; the registers are those after the instruction.
+    /// The instruction is complete, and the registers are updated.
     Done,
-    /// Done, and the guest gets #DB with these bits of DR6, for a single step or an I/O breakpoint.
+    /// The instruction is complete, and the guest gets #DB with these bits of DR6: it was single-stepped or
+    /// hit an I/O breakpoint. A repeated instruction may be complete for one element only; then RIP still
+    /// points to it.
     Debug(u64),
     /// A part is done, and the registers are those after it. The guest executes the instruction again, after the work that
     /// interrupted it.
     Again,
-    /// Done; the vCPU sleeps until an event (HLT).
+    /// The instruction (HLT) is complete, and the vCPU blocks until an event.
     Block,
     /// The guest gets this exception instead of the one that trapped.
     Fault(Exception),
@@ -58,22 +60,22 @@ pub enum Outcome {
 pub enum Exception {
     /// #GP with error code 0.
     GeneralProtection,
-    /// #UD.
+    /// #UD: the instruction is not available.
     InvalidOpcode,
-    /// #PF at the address.
+    /// #PF at the address where the access failed.
     Page(PageFault),
 }
 
 /// An address of the guest could not be accessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageFault {
-    /// The first byte that could not be accessed.
+    /// The first address that could not be accessed.
     pub at: Vaddr,
     /// The kind of access.
     pub access: Access,
 }
 
-/// A direction of access.
+/// The direction of a memory access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// A read.
@@ -82,7 +84,7 @@ pub enum Access {
     Write,
 }
 
-/// The segment registers.
+/// A segment register, by its architectural name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(clippy, expect(missing_docs, reason = "the manuals' names"))]
 pub enum SegmentName {
@@ -94,7 +96,7 @@ pub enum SegmentName {
     Gs,
 }
 
-/// The width of code.
+/// The default operand size of a code segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(clippy, expect(missing_docs, reason = "the names say it"))]
 pub enum Bits {
@@ -118,7 +120,7 @@ pub struct Segment {
     pub writable: bool,
 }
 
-/// The size of a port access.
+/// The width of a port access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(clippy, expect(missing_docs, reason = "the names say it"))]
 pub enum Width {
@@ -136,7 +138,7 @@ impl Width {
             Self::Dword => 4,
         }
     }
-    /// The bits that an access moves.
+    /// Returns the bits of a register that an access of this width transfers.
     pub const fn mask(self) -> u32 {
         match self {
             Self::Byte => 0xff,
@@ -163,26 +165,27 @@ pub struct Denied;
 
 /// The vCPU that trapped: what every instruction needs of it. What only some need is in traits in their files.
 pub trait Guest {
-    /// Its registers.
+    /// Returns the vCPU's registers for reading and writing.
     fn frame(&mut self) -> &mut TrapFrame;
-    /// Whether its kernel runs or its user code.
+    /// Returns whether the guest's kernel or its user code runs.
     fn mode(&self) -> Mode;
-    /// The segment in a register; nothing if it is null, not present, or not a code or data segment.
+    /// Returns the segment that register `name` holds. `None` if the selector is null, or names no code or data
+    /// segment that is present.
     fn segment(&mut self, name: SegmentName) -> Option<Segment>;
-    /// A segment base.
+    /// Returns the base of FS or of GS.
     fn base(&self, which: Base) -> u64;
-    /// Copies from its memory in its present address space.
+    /// Reads the guest's memory at the linear address `at`, in the present address space.
     fn read(&mut self, at: Vaddr, into: &mut [u8]) -> Result<(), PageFault>;
-    /// Copies to its memory.
+    /// Writes the guest's memory at the linear address `at`, in the present address space.
     fn write(&mut self, at: Vaddr, from: &[u8]) -> Result<(), PageFault>;
-    /// Whether the CPU has something more urgent to do, so that a long instruction stops.
+    /// Whether the CPU has more urgent work, so that a long instruction must be interrupted.
     fn preempted(&self) -> bool;
 }
 
-/// The domain of the vCPU.
+/// The domain of the vCPU that trapped.
 pub trait Owner {
-    /// Its role.
+    /// Returns the domain's role on the machine.
     fn role(&self) -> Role;
-    /// Its CPUID policy.
+    /// Returns the domain's CPUID policy.
     fn policy(&self) -> &Policy;
 }
