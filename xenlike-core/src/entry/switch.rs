@@ -114,7 +114,7 @@ fn switch_to(vcpu: Arc<Vcpu>, frame: &mut TrapFrame, now_ns: u64) -> bool {
     harden::between_domains(dom.serial);
     resume_ticks(&vcpu, now_ns);
     current::set_vcpu_info(Some(&vcpu.info));
-    // SAFETY: entered above, and the state is released by `switch_away` alone.
+    // SAFETY: this CPU has entered the gate above, and only `switch_away` releases the state.
     unsafe { current::set_running(Running { vcpu, dom }) };
     current::with_current(frame, context::load);
     true
@@ -129,7 +129,7 @@ pub fn run() -> ! {
             percpu::this_cpu()
         );
     }
-    // SAFETY: the stub leaves with the top frame. As work is pending, `exit_work` fills it before: the scheduler returns
-    // only with a vCPU in the frame.
+    // SAFETY: the stub leaves with the top frame of the stack. Before it uses the frame, it calls the exit
+    // work, since work is pending; and the scheduler returns only with a vCPU in the frame.
     unsafe { super::stubs::leave_to_guest() }
 }
