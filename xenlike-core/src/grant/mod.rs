@@ -1,22 +1,22 @@
-//! Grant tables: a domain lets another one use single frames of its own.
+//! Grant tables: a domain lets another domain use single frames of its own.
 //!
-//! A [`Table`] has two halves. As *granter* a domain shares a table of entries with the hypervisor,
-//! and the hypervisor counts the uses of each entry. As *mapper* it holds handles on the entries of
-//! others that it uses. Key types: [`Table`], [`MapRequest`], [`Unmapping`]; what the rules need of
-//! frames and page tables is the trait [`Machine`]. Neighbours: `domain` owns a table behind an
-//! `Arc`; `hypercall::grant_table` decodes, gives the machine and flushes; `life` ends both halves.
+//! A [`Table`] has two halves. As a *granter*, a domain shares a table of entries with the hypervisor, which
+//! counts the uses of each entry. As a *mapper*, a domain has handles on the entries of other domains that it
+//! uses. Key types: [`Table`], [`MapRequest`], [`Unmapping`]. The trait [`Machine`] is what the rules need of
+//! frames and page tables. Neighbours: `domain` owns a table behind an `Arc`; `hypercall::grant_table` decodes
+//! requests, provides the machine and flushes TLBs; `life` ends both halves.
 //!
 //! Invariants:
-//! - The readers and writers of an active entry are exactly the handles on it, and the copies under way.
-//! - An entry with uses shows GTF_reading, one with writers GTF_writing, as long as the granter does
-//!   not scribble on it; the granter's frame is taken from the entry once, at the first use.
-//! - What an entry in use is for doesn't change: neither the granter's writing nor another version of the table
-//!   turns a part of a page into a page, or a transitive grant into a frame.
-//! - A handle holds references on its frame, and a page-table entry made for it holds others. The
-//!   handle's go only after the CPUs that could use the translation have flushed it.
-//! - A handle keeps the granter's table, so unmapping works when the granter is gone.
+//! - The readers and writers of an entry in use are exactly the handles on it and the copies under way.
+//! - An entry in use has GTF_reading set, and also GTF_writing if it has writers, as long as the granter
+//!   doesn't overwrite it. The granted frame is read from the entry only once, when the first use begins.
+//! - What an entry in use grants doesn't change. Neither a store by the granter nor another version of the
+//!   table turns a part of a page into a page, or a transitive grant into a frame.
+//! - A handle has references of its frame, and a page-table entry that was made for it has others. The handle's
+//!   references are dropped only after all CPUs that could use the translation have flushed it.
+//! - A handle keeps the granter's table alive, so that it can be unmapped after the granter is gone.
 //!
-//! Lock order: a mapper's handles, then a granter's entries; never two of one kind.
+//! Lock order: the mapper's handles, then the granter's entries; never two locks of one kind.
 #![warn(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -54,41 +54,41 @@ pub use table::{Limits, Table};
 pub use unmap::UnmapRequest;
 pub use version::{Refused, Version};
 
-/// Handles that the hypervisor allocates together; what Xen calls a maptrack frame.
+/// The number of handles that are allocated together, which Xen calls a maptrack frame.
 pub const HANDLES_PER_FRAME: u32 = 256;
 
-/// Why an operation on grants failed (`enum grant_status` in grant_table.h). A word wide: a result with a
-/// frame's number then comes back in registers.
+/// Why an operation on grants failed (`enum grant_status` in grant_table.h). 64 bits wide, so that a `Result`
+/// with a frame number is returned in registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum GrantError {
-    /// Undefined error: the entry does not allow this, or changes too fast.
+    /// The entry doesn't allow this operation, or changes too often (undefined error).
     General,
-    /// No such domain.
+    /// There is no such domain.
     BadDomain,
-    /// No such entry, or a request that makes no sense.
+    /// There is no such entry, or the request makes no sense.
     BadRef,
-    /// No such handle.
+    /// There is no such handle.
     BadHandle,
-    /// The address can't be mapped.
+    /// The grant can't be mapped at this address.
     BadVirtAddr,
-    /// The frame is not one that may be used so.
+    /// The frame can't be used in this way.
     BadPage,
-    /// A copy that leaves its page.
+    /// The copy would cross the end of a page.
     BadCopyArg,
     /// The caller may not do this.
     PermissionDenied,
     /// The entry is in use.
     Busy,
-    /// No handle is left.
+    /// There are no free handles.
     NoSpace,
-    /// A part of a page, or a transitive grant, where only a whole page will do. Guests read it as
-    /// [`Self::General`].
+    /// The grant is of a part of a page or transitive, but the operation needs a whole page. Guests get the
+    /// status of [`Self::General`].
     NotWhole,
 }
 
 impl GrantError {
-    /// The status that the guest reads.
+    /// Returns the status that the guest reads.
     pub const fn status(self) -> i16 {
         match self {
             Self::General | Self::NotWhole => abi::GNTST_GENERAL_ERROR,
