@@ -1,5 +1,5 @@
-//! Domain 0: the control and hardware domain. It may touch every port, frame and interrupt of the
-//! machine but what the core uses itself.
+//! Domain 0, the control and hardware domain. It may access every port, frame and interrupt of the machine,
+//! except those that the core uses itself.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -15,15 +15,15 @@ use crate::kit::{DomId, Maddr, Mfn, Once, PAGE_SHIFT, PAGE_SIZE};
 use crate::mm::memory_map::{self, Region};
 use crate::pagetype::{self, machine};
 
-/// The architecture's limit (APM vol. 2 §5.1).
+/// The architecture's limit of physical address bits (APM vol. 2 §5.1).
 const MAX_ADDRESS_BITS: u32 = 52;
-/// E820's kind of what is no RAM.
+/// The E820 type of reserved addresses.
 const RESERVED: u32 = 2;
-/// Interrupt numbers begin and end here: line 0 is the timer of the PC, which the core has.
+/// The first and the last interrupt number of domain 0. Line 0 is the PC's timer, which belongs to the core.
 const FIRST_IRQ: u64 = 1;
 const LAST_IRQ: u64 = 1023;
-/// The interrupt controllers and the timer of the PC: the core has masked the first and may have
-/// measured the TSC by the second. PCI data, behind an address register that it shares.
+/// Ports of the PC's interrupt controllers and timer: the core has masked the controllers, and may have
+/// measured the TSC by the timer. And the PCI data register, whose address register the core shares.
 const CORE_PORTS: [RangeInclusive<u64>; 5] = [
     0x20..=0x21,
     0xa0..=0xa1,
@@ -32,20 +32,20 @@ const CORE_PORTS: [RangeInclusive<u64>; 5] = [
     0xcfc..=0xcff,
 ];
 
-/// What UEFI left for domain 0 to find.
+/// What UEFI has left for domain 0.
 #[derive(Clone, Debug)]
 pub struct Efi {
-    /// Of the system table.
+    /// The revision of the system table.
     pub revision: u32,
-    /// Of the runtime services.
+    /// The revision of the runtime services.
     pub runtime_revision: u32,
-    /// UTF-16, without NUL.
+    /// The vendor's name in UTF-16, without a NUL.
     pub vendor: Vec<u16>,
-    /// The vendor's own count.
+    /// The vendor's own revision number.
     pub vendor_revision: u32,
-    /// Where the configuration tables are.
+    /// The address of the configuration tables.
     pub config_tables: Maddr,
-    /// How many.
+    /// The number of configuration tables.
     pub config_count: u32,
     /// The firmware's memory map.
     pub regions: Vec<EfiRegion>,
@@ -54,85 +54,85 @@ pub struct Efi {
 /// An entry of UEFI's memory map.
 #[derive(Clone, Copy, Debug)]
 pub struct EfiRegion {
-    /// First byte.
+    /// The address of the first byte.
     pub start: u64,
-    /// Behind the last byte.
+    /// The address after the last byte.
     pub end: u64,
-    /// `EFI_MEMORY_TYPE`.
+    /// The type of the memory, `EFI_MEMORY_TYPE`.
     pub kind: u32,
-    /// `EFI_MEMORY_*`.
+    /// The attributes of the memory, `EFI_MEMORY_*`.
     pub attributes: u64,
 }
 
 impl Efi {
-    /// The region that a byte lies in.
+    /// Returns the region that contains the byte at `at`.
     pub fn region_of(&self, at: Maddr) -> Option<EfiRegion> {
         let holds = |region: &&EfiRegion| (region.start..region.end).contains(&at.0);
         self.regions.iter().find(holds).copied()
     }
 }
 
-/// What the core keeps for itself, by what it found of the machine.
+/// The resources of the machine that the core keeps for itself, and facts that boot has found.
 #[derive(Clone, Debug, Default)]
 pub struct Kept {
-    /// I/O ports of its serial port. ACPI's registers are domain 0's: it takes them over from the firmware, and asks
-    /// for sleep states by a hypercall.
+    /// The I/O ports of the core's serial port. ACPI's registers are not among them: domain 0 takes them over
+    /// from the firmware, and asks for sleep states by a hypercall.
     pub ports: Vec<RangeInclusive<u64>>,
-    /// Pages of devices that it drives: local APIC, I/O APICs; machine addresses.
+    /// The machine addresses of pages with registers of devices that the core drives: local APIC, I/O APICs.
     pub pages: Vec<u64>,
-    /// The HPET's, which domain 0 may read.
+    /// The frame of the HPET's registers, which domain 0 may read.
     pub hpet: Option<Mfn>,
-    /// Its interrupts.
+    /// The interrupt lines that the core uses.
     pub irqs: Vec<u64>,
-    /// The screen, which it leaves to domain 0.
+    /// The screen, which the core leaves to domain 0.
     pub screen: Option<VgaConsoleInfo>,
-    /// UEFI's tables, likewise.
+    /// UEFI's tables, which the core leaves to domain 0.
     pub efi: Option<Efi>,
-    /// ACPI's tables.
+    /// ACPI's tables, for reports.
     pub tables: Vec<AcpiTable>,
-    /// What was decided about speculation.
+    /// The decision about speculation, for reports.
     pub speculation: String,
 }
 
-/// What a report tells of a table.
+/// What a report says about an ACPI table.
 #[derive(Clone, Copy, Debug)]
 pub struct AcpiTable {
-    /// Its four letters.
+    /// The table's signature of four letters.
     pub signature: [u8; 4],
-    /// How long it is.
+    /// The length in bytes.
     pub bytes: usize,
-    /// The sum of its bytes: 0 if the firmware made no mistake.
+    /// The sum of the bytes; 0 if the firmware has made no mistake.
     pub sum: u8,
 }
 
 static KEPT: Once<Kept> = Once::new();
 
-/// Tells what the core keeps; once, at boot.
+/// Records what the core keeps. Called once, at boot.
 pub fn keep(kept: Kept) {
     KEPT.call_once(|| kept);
 }
 
-/// What was kept.
+/// Returns what the core keeps, once boot has recorded it.
 pub fn kept() -> Option<&'static Kept> {
     KEPT.get()
 }
 
-/// The screen as the loader left it, if there is one.
+/// Returns the screen as the boot loader has left it, if there is one.
 pub fn screen() -> Option<VgaConsoleInfo> {
     KEPT.get()?.screen
 }
 
-/// What UEFI left; nothing on a PC without.
+/// Returns what UEFI has left, or `None` on a PC without UEFI.
 pub fn efi() -> Option<&'static Efi> {
     KEPT.get()?.efi.as_ref()
 }
 
-/// Whether `mfn` has the registers of the HPET.
+/// Whether `mfn` contains the registers of the HPET.
 pub fn is_hpet(mfn: Mfn) -> bool {
     KEPT.get().is_some_and(|kept| kept.hpet == Some(mfn))
 }
 
-/// Whether interrupt line `gsi` is the core's own.
+/// Whether the core uses interrupt line `gsi` itself.
 pub fn keeps_line(gsi: u32) -> bool {
     u64::from(gsi) < FIRST_IRQ
         || KEPT
@@ -140,8 +140,8 @@ pub fn keeps_line(gsi: u32) -> bool {
             .is_some_and(|kept| kept.irqs.contains(&u64::from(gsi)))
 }
 
-/// The machine's memory for domain 0: the firmware's map, and pages of interrupt controllers, so that it puts
-/// no device there.
+/// Returns the machine's memory map for domain 0: the firmware's map, with the pages of the interrupt
+/// controllers as reserved, so that domain 0 assigns no device to them.
 pub fn memory_map() -> Vec<Region> {
     let mut map = memory_map::get().to_vec();
     let pages = KEPT.get().map(|kept| kept.pages.as_slice());
@@ -163,7 +163,7 @@ pub fn memory_map() -> Vec<Region> {
     map
 }
 
-/// The last frame that the machine can address: bits above are reserved in page tables.
+/// Returns the last frame that the machine can address. In page tables, address bits above it are reserved.
 fn last_frame() -> u64 {
     let bits = u32::from(cpu::features().phys_bits);
     let bits = bits.clamp(PAGE_SHIFT + 1, MAX_ADDRESS_BITS);
@@ -198,13 +198,13 @@ pub fn give(dom: &Domain) {
 /// Why the boot domain could not become domain 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// There is a domain 0.
+    /// There already is a domain 0.
     Exists,
-    /// It has an event channel or a grant, which others know by its old id.
+    /// It has an event channel or a grant, which other domains know by its old id.
     InUse,
 }
 
-/// The boot domain, which runs on this CPU, is domain 0 from now on.
+/// Makes the boot domain, which runs on this CPU, domain 0.
 ///
 /// # Errors
 /// See [`Refused`].
