@@ -1,4 +1,4 @@
-//! What frames a domain has, and how they come; how they go is in [`super::leaving`].
+//! The frames of a domain, and how it gets them. How they leave it is in [`super::leaving`].
 
 use crate::kit::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
@@ -8,49 +8,49 @@ use crate::kit::{DomId, Lock, Mfn, Rank};
 use crate::mm::alloc::Past;
 use crate::mm::frame::State;
 
-/// Whether frames that come or go are charged to the domain's maximum.
+/// Whether frames that a domain gets or loses change its charge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Charge {
-    /// They count.
+    /// The frames are charged.
     Counted,
-    /// They are in exchange for others that stay counted.
+    /// The frames are exchanged for others whose charge remains.
     Exchanged,
 }
 
 /// Why a domain can't have more frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoRoom {
-    /// It is being taken apart. -EINVAL.
+    /// The domain is being destroyed (EINVAL).
     Dying,
-    /// It would have more than its maximum. -E2BIG or -ENOMEM.
+    /// The domain would exceed its maximum (E2BIG or ENOMEM).
     OverMax,
-    /// There is no memory. -ENOMEM.
+    /// There is no memory (ENOMEM).
     NoMemory,
 }
 
-/// A domain's frames.
+/// The frames of a domain.
 #[derive(Debug)]
 pub struct DomainPages {
     id: AtomicU16,
     past: Past,
     pub(super) lists: Lock<Lists>,
-    /// Frames charged, and the most there may be.
+    /// The number of frames that are charged to the domain. The next field is their maximum.
     pub(super) total: AtomicU64,
     max: AtomicU64,
-    /// Frames of the hypervisor's that it can map.
+    /// The number of the hypervisor's frames that the domain may map.
     pub(super) shared: AtomicU64,
     dying: AtomicBool,
-    /// Frames that are set aside for it: see [`super::claims`].
+    /// The number of frames that are set aside for it, see [`super::claims`].
     pub(super) claimed: AtomicU64,
     device_rights: AtomicBool,
-    /// Whether its absent entries are held against [`super::l1tf`].
+    /// Whether entries that are not present must follow the rule of [`super::l1tf`].
     hides_absent: AtomicBool,
-    /// The entry for the per-domain slot of its L4s.
+    /// The entry for the per-domain slot of the domain's L4s.
     own_slot: AtomicU64,
 }
 
 impl DomainPages {
-    /// Of a new domain, which may have up to `max` frames.
+    /// A new domain without frames, which may have up to `max`.
     pub fn new(id: DomId, max: u64) -> Self {
         Self {
             id: AtomicU16::new(id.0),
@@ -66,62 +66,62 @@ impl DomainPages {
             own_slot: AtomicU64::new(0),
         }
     }
-    /// Whose they are.
+    /// Returns the id of the domain.
     pub fn id(&self) -> DomId {
         DomId(self.id.load(Ordering::Acquire))
     }
-    /// By what frames are known that it has given back.
+    /// Returns the number by which the allocator knows the frames that the domain has given back.
     pub const fn past(&self) -> Past {
         self.past
     }
-    /// Whether its mappings may choose how they are cached.
+    /// Whether the domain's mappings may choose how they are cached.
     pub fn has_device_rights(&self) -> bool {
         self.device_rights.load(Ordering::Relaxed)
     }
-    /// Lets its mappings choose how they are cached.
+    /// Permits the domain's mappings to choose how they are cached.
     pub fn give_device_rights(&self) {
         self.device_rights.store(true, Ordering::Relaxed);
     }
-    /// Whether entries of its tables that are not present are held against [`super::l1tf`].
+    /// Whether entries of the domain's tables that are not present must follow the rule of [`super::l1tf`].
     pub fn hides_absent(&self) -> bool {
         self.hides_absent.load(Ordering::Relaxed)
     }
-    /// Says so; before it has any table.
+    /// Sets [`Self::hides_absent`]. Call this before the domain has a page table.
     pub fn set_hides_absent(&self, whether: bool) {
         self.hides_absent.store(whether, Ordering::Relaxed);
     }
-    /// Frames it has (tot_pages).
+    /// Returns the number of frames that the domain has (tot_pages).
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
     }
-    /// The most it may have (max_pages).
+    /// Returns the maximum number of frames (max_pages).
     pub fn max(&self) -> u64 {
         self.max.load(Ordering::Relaxed)
     }
-    /// Sets the most it may have; what it has stays.
+    /// Sets the maximum number of frames. Frames above it stay.
     pub fn set_max(&self, max: u64) {
         self.max.store(max, Ordering::Relaxed);
     }
-    /// Frames of the hypervisor's that are shared with it.
+    /// Returns the number of the hypervisor's frames that are shared with the domain.
     pub fn shared(&self) -> u64 {
         self.shared.load(Ordering::Relaxed)
     }
-    /// Whether nothing of it is left.
+    /// Whether the domain has no frames left.
     pub fn is_empty(&self) -> bool {
         self.total() == 0 && self.shared() == 0
     }
-    /// From now on it gets no frames and no pins.
+    /// Makes the domain dying: it gets no more frames and no more pins.
     pub fn set_dying(&self) {
         let _lists = self.lists.lock();
         self.dying.store(true, Ordering::SeqCst);
         self.use_claim(u64::MAX);
     }
-    /// Whether it is being taken apart.
+    /// Whether the domain is being destroyed.
     pub fn is_dying(&self) -> bool {
         self.dying.load(Ordering::SeqCst)
     }
-    /// Charges it with `count` frames, which it gets as [`Charge::Exchanged`], or by
-    /// [`Types::uncharge`] doesn't get.
+    /// Charges the domain for `count` frames. It either gets them as [`Charge::Exchanged`], or the caller
+    /// undoes the charge by [`Types::uncharge`].
     pub fn charge(&self, count: u64) -> Result<(), NoRoom> {
         self.charge_with(count, &self.lists.lock())
     }
@@ -137,18 +137,18 @@ impl DomainPages {
         self.use_claim(count);
         Ok(())
     }
-    /// Sets the entry for the per-domain slot of the L4s that it will make.
+    /// Sets the entry for the per-domain slot of the L4s that the domain will make.
     pub fn set_own_slot(&self, entry: u64) {
         self.own_slot.store(entry, Ordering::Release);
     }
-    /// The entry for the per-domain slot.
+    /// Returns the entry for the per-domain slot.
     pub fn own_slot(&self) -> u64 {
         self.own_slot.load(Ordering::Acquire)
     }
 }
 
 impl<M: Memory> Types<M> {
-    /// Gives a domain a block of frames that the caller has alone.
+    /// Gives the domain a block of frames to which the caller has the only reference.
     pub fn assign(
         &self,
         pages: &DomainPages,
@@ -158,7 +158,7 @@ impl<M: Memory> Types<M> {
     ) -> Result<(), NoRoom> {
         for n in 0..1u64 << order {
             if let Some(frame) = self.0.entry(first.add(n)) {
-                // Whose it was is not known any more.
+                // The previous owner is not known any more.
                 let stamp = frame.stamp.load(Ordering::Relaxed);
                 self.0.flush_stale(DomId::INVALID, stamp);
             }
@@ -166,8 +166,8 @@ impl<M: Memory> Types<M> {
         self.assign_fresh(pages, first, order, charge)
     }
 
-    /// As [`Self::assign`], for frames that come from the allocator, which has seen to it that no CPU
-    /// has a translation of them.
+    /// Like [`Self::assign`], for frames from the allocator, which has made sure that no CPU has
+    /// translations of them.
     pub(super) fn assign_fresh(
         &self,
         pages: &DomainPages,
@@ -195,8 +195,8 @@ impl<M: Memory> Types<M> {
         Ok(())
     }
 
-    /// Takes a frame that nobody uses away from its domain. The caller then has it alone, with its
-    /// contents, as if just allocated.
+    /// Takes a frame that is not in use away from its domain. The caller then has it alone, with its contents,
+    /// as if it had just been allocated.
     pub fn steal(&self, pages: &DomainPages, mfn: Mfn, charge: Charge) -> Result<(), Refused> {
         let frame = self.0.frame(mfn).ok_or(Refused::Invalid)?;
         let mut lists = pages.lists.lock();
@@ -222,8 +222,8 @@ impl<M: Memory> Types<M> {
         Ok(())
     }
 
-    /// Takes `count` frames off a domain's charge that were charged or stolen as [`Charge::Exchanged`],
-    /// and are not coming. They may be the last that a dying domain waited for.
+    /// Removes `count` frames from the domain's charge. They were charged in advance, or stolen as
+    /// [`Charge::Exchanged`], and will not come. They may be the last that a dying domain waits for.
     pub fn uncharge(&self, pages: &DomainPages, count: u64) {
         let lists = pages.lists.lock();
         let gone = count.min(pages.total());
@@ -232,8 +232,8 @@ impl<M: Memory> Types<M> {
         self.tell_if_empty(pages);
     }
 
-    /// Lets a domain map, writable, a frame that the hypervisor allocated and uses itself, until
-    /// [`Self::unshare`].
+    /// Lets a domain map, also writable, a frame that the hypervisor has allocated and uses
+    /// itself, until [`Self::unshare`].
     pub fn share(&self, pages: &DomainPages, mfn: Mfn) {
         let Some(frame) = self.0.frame(mfn) else {
             return;
@@ -249,12 +249,12 @@ impl<M: Memory> Types<M> {
         );
     }
 
-    /// Lets whoever may map frames of [`DomId::XEN`] map this one, read-only, for ever.
+    /// Lets any domain that may map frames of [`DomId::XEN`] map this one, read-only, forever.
     pub fn share_read_only(&self, mfn: Mfn) {
         self.share_as(PageType::None, mfn);
     }
 
-    /// The same, but writable.
+    /// Lets any domain that may map frames of [`DomId::XEN`] map this one, also writable, forever.
     pub fn share_writable(&self, mfn: Mfn) {
         self.share_as(PageType::Writable, mfn);
     }
@@ -271,8 +271,9 @@ impl<M: Memory> Types<M> {
         );
     }
 
-    /// Gives all that a domain has another owner's id: the boot domain becomes domain 0. The caller
-    /// registers it anew. All at once: not for a guest to ask for.
+    /// Changes the owner's id of all frames of a domain, when the boot domain becomes domain 0. The
+    /// caller registers the frames anew. This takes long without interruption, so a guest must not be
+    /// able to request it.
     pub fn rename(&self, pages: &DomainPages, id: DomId) {
         let lists = pages.lists.lock();
         pages.id.store(id.0, Ordering::Release);
@@ -285,7 +286,7 @@ impl<M: Memory> Types<M> {
         }
     }
 
-    /// Ends [`Self::share`]: the frame is freed when the last that has it mapped lets go.
+    /// Ends [`Self::share`]. The frame is freed when its last mapping is gone.
     pub fn unshare(&self, mfn: Mfn) {
         self.put_simple(mfn);
     }

@@ -1,8 +1,7 @@
-//! Entries that map what another domain has granted, and the emulation of a guest's own write to an
-//! L1 table.
+//! Entries that map grants of another domain, and the emulation of a guest's own store into an L1 table.
 //!
-//! A grant mapping's entry holds references of the page as every entry does; the grant itself holds
-//! its own. So a guest that overwrites such an entry harms only itself.
+//! The entry of a grant mapping holds references to the frame, like every entry; the grant's handle holds its
+//! own. So a guest that overwrites such an entry harms only itself.
 
 use crate::kit::atomic::Ordering;
 
@@ -10,17 +9,18 @@ use super::entry::{MAX_TRIES, exchange};
 use super::{Keep, Memory, Pte, Refused, Types, Update, Work};
 use crate::kit::{DomId, Maddr, Mfn};
 
-/// Where an entry of an L1 is: a claim, until the table is held.
+/// The location of an L1 entry. It is unchecked until references to the table are taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EntryAt {
-    /// The table.
+    /// The frame of the table.
     pub table: Mfn,
-    /// The entry's number in it.
+    /// The index of the entry in the table.
     pub index: usize,
 }
 
 impl EntryAt {
-    /// The entry at a machine address, as guests tell it (GNTMAP_contains_pte).
+    /// The entry at a machine address, as guests name it (GNTMAP_contains_pte). `None` if the
+    /// address is misaligned.
     pub const fn machine(at: Maddr) -> Option<Self> {
         if at.0.is_multiple_of(8) {
             let (table, index) = (at.mfn(), at.offset() / 8);
@@ -30,7 +30,7 @@ impl EntryAt {
         }
     }
 
-    /// A change of it into `new`, which may name a frame of `page_owner`.
+    /// Makes the update that replaces the entry by `new`, which may name a frame of `page_owner`.
     const fn change(self, new: Pte, page_owner: DomId) -> Update {
         Update {
             table: self.table,
@@ -42,18 +42,19 @@ impl EntryAt {
     }
 }
 
-/// A frame of a grant, and what for it is mapped.
+/// A granted frame, and how it is mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lent {
-    /// Read-only.
+    /// The frame is mapped read-only.
     ToRead(Mfn),
-    /// Writable.
+    /// The frame is mapped writable.
     ToWrite(Mfn),
 }
 
 impl Lent {
-    /// Whether the entry is such a mapping. One of the other sort belongs to another grant of the
-    /// same frame: with it gone in this one's stead, the granter would take the other for ended.
+    /// Whether `entry` is such a mapping. A mapping of the other kind belongs to another grant of the
+    /// same frame. If it were removed instead of this one, the granter would believe that the other grant
+    /// is no longer used.
     fn is_mapped_by(self, entry: Pte) -> bool {
         let is = match self {
             Self::ToRead(frame) => (frame, false),
@@ -63,24 +64,24 @@ impl Lent {
     }
 }
 
-/// A write to an L1 table by a guest's instruction.
+/// A store into an L1 table by a guest's instruction.
 #[derive(Clone, Copy, Debug)]
 pub struct Write {
-    /// The table.
+    /// The frame of the table.
     pub table: Mfn,
-    /// Byte offset in it.
+    /// The offset of the store in the table, in bytes.
     pub offset: usize,
-    /// Bytes written: 1, 2, 4 or 8.
+    /// The width of the store in bytes: 1, 2, 4 or 8.
     pub bytes: usize,
-    /// What is written, in the low bytes.
+    /// The new value, in the low bytes.
     pub value: u64,
-    /// What must be there for the write to happen (cmpxchg), in the low bytes.
+    /// The value that must be present for the store to take place (cmpxchg), in the low bytes.
     pub expected: Option<u64>,
 }
 
 impl Write {
-    /// How far up in its word it is, and its bits at the word's bottom; nothing if it is not inside
-    /// one word.
+    /// Returns the shift of the stored bytes in their word, and a mask of their width. `None` if they are not
+    /// within one word.
     fn place(&self) -> Option<(u32, u64)> {
         let ones = match self.bytes {
             1 => 0xff,
@@ -95,8 +96,8 @@ impl Write {
 }
 
 impl<M: Memory> Types<M> {
-    /// Maps a granted frame at an entry of an L1 of `owner`. The caller holds what a mapping by `pte`
-    /// holds ([`Self::take_writable_twice`]), which becomes the entry's. Refused, it holds it still.
+    /// Maps a granted frame at an entry of an L1 of `owner`. The caller holds the references of a mapping by
+    /// `pte` ([`Self::take_writable_twice`]), which pass to the entry. On failure, the caller keeps them.
     pub fn map_grant(
         &self,
         owner: DomId,
@@ -117,8 +118,8 @@ impl<M: Memory> Types<M> {
         done
     }
 
-    /// Takes away, or replaces by `new`, an entry of an L1 of `owner` that maps what was `lent`. Refused
-    /// as invalid if it doesn't. `new`, if present, names a frame of `owner`.
+    /// Removes an entry of an L1 of `owner` that maps what was `lent`, or replaces it by `new`. Fails as
+    /// invalid if the entry is not such a mapping. If `new` is present, it names a frame of `owner`.
     pub fn unmap_grant(
         &self,
         owner: DomId,
@@ -131,8 +132,8 @@ impl<M: Memory> Types<M> {
         self.update_l1_entry_if(owner, &update, work, |old| lent.is_mapped_by(old))
     }
 
-    /// Moves the entry `from` to the place `at`, which maps what was `lent`
-    /// (GNTTABOP_unmap_and_replace): `from` is then unmapped.
+    /// Moves the entry `from` to `at`, which maps what was `lent`, and clears `from`
+    /// (GNTTABOP_unmap_and_replace).
     pub fn replace_grant(
         &self,
         owner: DomId,
@@ -144,16 +145,16 @@ impl<M: Memory> Types<M> {
         let new = self.read_entry(from.table, from.index);
         let new = new.ok_or(Refused::Invalid)?;
         self.unmap_grant(owner, at, lent, new, work)?;
-        // The mapping has gone, so this can't fail any more: where another vCPU has changed the
-        // entry `from` meanwhile, that stays as it made it.
+        // The mapping is gone, so this call can't fail any more. If another vCPU has changed the entry `from`
+        // meanwhile, that entry stays.
         let moved = |old: Pte| !old.is_present() || old.differs_lightly(new);
         let _ = self.update_l1_entry_if(owner, &from.change(Pte(0), owner), work, moved);
         Ok(())
     }
 
-    /// Does a guest's write to an L1 table of its own, as an update of that entry. Gives the old
-    /// bytes; where `expected` differs from them, nothing was written. [`Refused::Invalid`]: the
-    /// fault is the guest's.
+    /// Emulates a guest's store into one of its own L1 tables, as an update of the entry. Returns the old
+    /// bytes; if they differ from `expected`, nothing was stored. [`Refused::Invalid`] means that the guest
+    /// must get the fault.
     pub fn emulate_write(&self, owner: DomId, write: &Write) -> Result<u64, Refused> {
         let (shift, ones) = write.place().ok_or(Refused::Invalid)?;
         let table = self.hold(write.table, owner).ok_or(Refused::Invalid)?;
@@ -166,12 +167,12 @@ impl<M: Memory> Types<M> {
             }),
             None => Err(Refused::Invalid),
         };
-        // Something is left to do only of a higher level: then the destruction of the domain finds it.
+        // Work can be left only by a table of a higher level. The destruction of the domain finds it then.
         self.put_held(table, &mut Work::new());
         result
     }
 
-    /// Changes an entry to what `change` makes of it, if anything. Gives what `change` tells.
+    /// Replaces an entry by what `change` returns, if anything. Returns the first result of `change`.
     fn write_l1_slot(
         &self,
         owner: DomId,

@@ -1,4 +1,5 @@
-//! What an L1 entry holds: a reference of the page it maps, a writable one if it maps it so.
+//! The references of an L1 entry: one to the page that it maps, and a writable type reference if the
+//! mapping is writable.
 
 use super::pte::CacheChoice;
 use super::{IoAccess, Memory, PageType, Pte, Refused, Types};
@@ -6,8 +7,8 @@ use crate::kit::DomId;
 use crate::mm::Frame;
 
 impl<M: Memory> Types<M> {
-    /// Takes what an L1 entry of `table_owner` that names a frame of `page_owner` holds. Gives the
-    /// entry as it is to be stored. `page_owner` [`DomId::IO`]: only I/O memory is meant.
+    /// Takes the references of an L1 entry in a table of `table_owner` that names a frame of `page_owner`.
+    /// Returns the entry as it is to be stored. If `page_owner` is [`DomId::IO`], only I/O memory is allowed.
     #[inline]
     pub(super) fn get_l1(
         &self,
@@ -36,7 +37,7 @@ impl<M: Memory> Types<M> {
         Ok(pte.cached().stored())
     }
 
-    /// Gives back what a stored L1 entry holds.
+    /// Drops the references of a stored L1 entry.
     #[inline(always)] // on the path of every entry
     pub(super) fn put_l1(&self, pte: Pte) {
         if pte.is_present()
@@ -46,7 +47,7 @@ impl<M: Memory> Types<M> {
         }
     }
 
-    /// As [`Self::put_l1`], for a present entry that maps `frame`, RAM or not.
+    /// Like [`Self::put_l1`], for a present entry that maps `frame`, whether it is RAM or not.
     #[inline(always)] // on the path of every entry
     pub(super) fn put_mapping(&self, pte: Pte, frame: &Frame) {
         let mfn = pte.mfn();
@@ -78,7 +79,8 @@ impl<M: Memory> Types<M> {
         self.0.segdesc_unmapped(frame.owner());
     }
 
-    /// As [`Self::get_l1`], for what is not RAM: nothing is held, but both domains need the right.
+    /// Like [`Self::get_l1`], for addresses outside RAM. No references are taken, but both domains need the
+    /// right to the frame.
     #[inline(never)]
     fn get_io(&self, pte: Pte, table_owner: DomId, page_owner: DomId) -> Result<Pte, Refused> {
         let mut access = self.0.io_access(table_owner, pte.mfn());

@@ -1,4 +1,4 @@
-//! The real machine's memory under the rules, and the frames that domains ask for.
+//! The real machine's memory, for which the rules hold, and the allocation of frames for domains.
 
 use crate::kit::atomic::{AtomicU64, Ordering};
 use alloc::sync::Arc;
@@ -12,20 +12,21 @@ use crate::mm::frame::State;
 use crate::mm::layout::{MASTER, PERDOMAIN_SLOT};
 use crate::mm::{Frame, SharedPage, frames, heap, m2p, stale};
 
-/// What the rules ask of the rooms that know domains.
+/// Functions of the rooms that know domains, which the rules call.
 #[derive(Clone, Copy, Debug)]
 pub struct Hooks {
-    /// How a domain may map a frame that is not RAM.
+    /// Returns how a domain may map a frame that is not RAM.
     pub io_access: fn(DomId, Mfn) -> IoAccess,
-    /// The last frame of a dying domain has gone. May come twice.
+    /// Called when the last frame of a dying domain is gone. May be called twice.
     pub emptied: fn(DomId),
-    /// A mapping of one of the domain's pages of descriptors has gone: its LDT windows are to be emptied.
+    /// Called when a mapping of a domain's page of descriptors is gone, so that its LDT windows
+    /// must be emptied.
     pub segdesc_unmapped: fn(DomId),
 }
 
 static HOOKS: Once<Hooks> = Once::new();
 
-/// Gives the answers; once, at boot. Before that nobody may map any I/O memory.
+/// Sets the functions. Called once, at boot. Until then, no domain may map I/O memory.
 pub fn set_hooks(hooks: Hooks) {
     HOOKS.call_once(|| hooks);
 }
@@ -37,13 +38,13 @@ pub fn give_device_rights(id: DomId) {
     }
 }
 
-/// The real machine.
+/// The real machine, as an implementation of [`Memory`].
 #[derive(Debug)]
 pub struct Machine;
 
 static MACHINE: Types<Machine> = Types(Machine);
 
-/// The rules over the real machine's memory.
+/// Returns the rules for the real machine's memory.
 pub fn machine() -> &'static Types<Machine> {
     &MACHINE
 }

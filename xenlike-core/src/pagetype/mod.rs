@@ -1,29 +1,30 @@
-//! What each frame may be used as: the heart of a hypervisor with direct paging. Guests own their
-//! page tables and the machine walks them as they are; so the core looks at every entry before the
-//! machine can, and keeps count.
+//! What each frame may be used as: the heart of a hypervisor with direct paging. Guests own their page tables,
+//! and the CPU walks these tables as they are. Therefore the core validates every entry before the CPU can use
+//! it, and counts what it refers to (ADR 6).
 //!
-//! *Two counts.* A frame has **references**, which keep it its owner's, and **type references**,
-//! which keep its [`PageType`]: as long as one is held, the type stays. Types exclude each other: a
-//! frame that is mapped writable can't become a page table, a page table can't be mapped writable.
-//! Each present entry of a validated table holds a reference of the frame it names, and a type
-//! reference where the entry lends a use: a writable mapping [`PageType::Writable`], an entry of an
-//! L2 [`PageType::L1`] and so on.
+//! *Two counts.* A frame has **references**, as long as which it stays its owner's, and **type references**,
+//! as long as which it keeps its [`PageType`]. Types exclude each other: a frame that is mapped writable
+//! can't become a page table, and a page table can't be mapped writable. Each present entry of a validated
+//! table holds a reference to the frame that it names. It also holds a type reference if it lends a use of
+//! the frame: a writable mapping holds one of [`PageType::Writable`], an entry of an L2 one of
+//! [`PageType::L1`], and so on.
 //!
-//! *Validation.* The first reference of a table type validates the contents, the last one's end
-//! devalidates it. Both are long for big tables, so both can stop half-way: the frame is then
-//! *partial*, it has entries `0..progress` validated, and owns one reference of each sort itself.
-//! Whoever wants the type next goes on from there; whoever was taking it apart notes the frame in a
-//! [`Work`] and goes on in the next call; the destruction of the domain finds it in any case.
+//! *Validation.* The first type reference to a table validates the table's contents; when the last one is
+//! dropped, the contents are invalidated. Both take long for large tables, so both can stop halfway. The
+//! frame is then *partial*: its entries `0..progress` are validated, and it owns one reference of each kind
+//! itself. The next CPU that wants the type continues from there. A CPU that stops while it takes a table
+//! apart records the frame in a [`Work`], and continues in its next call. The destruction of the domain finds
+//! the frame in any case.
 //!
-//! *One word.* Kind, type, flags and both counts change by compare-exchange of one word
-//! ([`crate::mm::frame::State`]). A frame with a type reference, not validated and not partial, is
-//! *busy*: exactly one CPU works on it, and others that want the same type wait. They never wait in
-//! a circle: a table waits for tables of lower levels only.
+//! *One word.* Kind, type, flags and both counts change together, by compare-exchange of one word
+//! ([`crate::mm::frame::State`]). A frame that has a type reference, but is neither validated nor partial, is
+//! *busy*: exactly one CPU works on it, and other CPUs that want the same type wait. They never wait in a
+//! circle, because a table waits only for tables of lower levels.
 //!
-//! *Stale translations.* When a type's last reference goes, the frame is stamped with the flush
-//! clock; before it takes another type, all CPUs have flushed after that stamp.
+//! *Stale translations.* When the last reference of a type is dropped, the frame is stamped with the time on
+//! the flush clock. Before the frame takes another type, all CPUs have flushed their TLBs after that time.
 //!
-//! Everything is generic over [`Memory`]; [`machine`] is the real one.
+//! Everything is generic over [`Memory`]; [`machine`] is the real machine's.
 #![cfg_attr(
     not(test),
     warn(
@@ -78,11 +79,11 @@ pub use root::GuestRoot;
 pub use segdesc::check_descriptor;
 pub use work::Work;
 
-/// What a frame is used as. A page table's number is its level.
+/// The use of a frame. The number of a page table's type is its level.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u64)]
 pub enum PageType {
-    /// Nothing that needs care: only read.
+    /// No particular use: the frame may only be read.
     None = 0,
     /// An L1 page table.
     L1 = 1,
@@ -92,14 +93,14 @@ pub enum PageType {
     L3 = 3,
     /// An L4 page table, the root.
     L4 = 4,
-    /// Segment descriptors: a page of a GDT or an LDT.
+    /// A page of segment descriptors, of a GDT or an LDT.
     SegDesc = 5,
-    /// Mapped writable, or written by the hypervisor on somebody's word.
+    /// Mapped writable, or written by the hypervisor on behalf of a guest.
     Writable = 6,
 }
 
 impl PageType {
-    /// The type with this number.
+    /// Returns the type with this number.
     pub const fn from_bits(bits: u64) -> Self {
         match bits {
             1 => Self::L1,
@@ -111,7 +112,7 @@ impl PageType {
             _ => Self::None,
         }
     }
-    /// The page table type of a level, 1 to 4.
+    /// Returns the type of a page table of this level, 1 to 4.
     pub const fn table(level: u32) -> Option<Self> {
         match level {
             1 => Some(Self::L1),
@@ -121,7 +122,7 @@ impl PageType {
             _ => None,
         }
     }
-    /// The level, if it is a page table.
+    /// Returns the level, if the type is a page table's.
     pub const fn level(self) -> Option<u32> {
         match self {
             Self::L1 => Some(1),
@@ -133,29 +134,29 @@ impl PageType {
     }
 }
 
-/// Why something was not done.
+/// Why an operation was not done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
-    /// It breaks a rule: wrong owner, type, flags, index. -EINVAL.
+    /// It breaks a rule: wrong owner, type, flags or index (EINVAL).
     Invalid,
-    /// The frame is in a use that excludes the one asked for, or is not that owner's. -EBUSY.
+    /// The frame has a use that excludes the requested one, or belongs to another domain (EBUSY).
     Busy,
-    /// I/O memory that the domain has no right to. -EPERM.
+    /// The domain has no right to this I/O memory (EPERM).
     NotPermitted,
-    /// Not refused: it took too long. Ask again with the same words, and it goes on.
+    /// Not an error: the operation takes too long. Repeat it with the same arguments, and it continues.
     Again,
 }
 
-/// Whether something that takes references apart is done.
+/// Whether references have been taken apart completely.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum Progress {
-    /// All done.
+    /// The operation is complete.
     Done,
-    /// Some is left; the frame is partial and noted in the [`Work`].
+    /// Some work is left. The frame is partial and recorded in the [`Work`].
     Again,
 }
 
-/// The rules, over some memory.
+/// The rules, for the frames of some memory.
 #[derive(Debug)]
 pub struct Types<M>(pub M);

@@ -1,4 +1,4 @@
-//! One rule a test.
+//! Tests of the rules, one rule each.
 
 use crate::kit::atomic::Ordering;
 
@@ -130,7 +130,7 @@ fn linear_entries_are_read_only_and_do_not_chain() {
     for mfn in [root, second] {
         t.types.unpin(mfn, ME, &mut t.work).unwrap();
     }
-    // A table that only a linear entry kept is taken apart in the next call.
+    // A table that only a linear entry has kept is taken apart in the next call.
     while t.types.finish(&mut t.work) == Progress::Again {}
     assert!(t.unused(root) && t.unused(second) && t.unused(third));
 }
@@ -156,7 +156,7 @@ fn io_memory_is_for_those_with_the_right() {
         );
     }
     assert!(t.types.get(table, 1).has(Pte::PCD));
-    // What it may only read is mapped so, also when it asks again.
+    // A frame that the domain may only read is mapped read-only, however often the domain asks for more.
     for _ in 0..2 {
         assert_eq!(
             t.types
@@ -169,7 +169,7 @@ fn io_memory_is_for_those_with_the_right() {
     let bad = map(IO.add(1), DomId::IO);
     let refused = Err(Refused::NotPermitted);
     assert_eq!(t.types.change(DomId(0), &bad, &mut t.work), refused);
-    // Memory of another domain only by that domain's name; and always cached.
+    // Memory of another domain can be mapped only by that domain's id, and only write-back.
     let refused = Err(Refused::Busy);
     let foreign = t.spare[0];
     assert_eq!(
@@ -246,7 +246,7 @@ fn an_interrupted_pin_goes_on() {
         turns += 1;
         t.types.audit(&[]).unwrap();
         assert!(t.types.0.state(t.table[4]).has(State::PARTIAL));
-        // Half-way it is no table to write to, and no page to write either.
+        // While it is partial, the frame can be written neither as a table nor as a page.
         assert_eq!(t.update(4, 1, Pte(0)), Err(Refused::Invalid));
         assert!(t.types.get_writable(t.table[2], ME).is_none());
     }
@@ -332,7 +332,7 @@ fn emulated_writes_are_updates() {
     };
     assert_eq!(t.types.emulate_write(ME, &wrong), Ok(other.0));
     assert_eq!(t.types.get(t.table[1], 3), other);
-    // Half an entry, as a 32-bit store: the frame number's low part goes.
+    // A store of 32 bits to half of an entry changes the low part of the frame number.
     let half = Write {
         offset: 24,
         bytes: 4,
