@@ -35,7 +35,7 @@ impl Where {
     /// Any address.
     pub const ANY: Self = Self { bits: 64 };
     #[cfg(test)]
-    /// Below 4 GiB.
+    /// An address below 4 GiB.
     pub const LOW: Self = Self { bits: 32 };
     /// Addresses below 2^`bits`; 0 means any address, as in XENMEMF_address_bits.
     pub const fn bits(bits: u32) -> Self {
@@ -52,10 +52,10 @@ impl Where {
     }
 }
 
-/// The free lists. A list links blocks through their first frames; 0 ends it.
+/// The free lists. A list links blocks by their first frames; 0 ends a list.
 struct Buddies {
     heads: [[u32; ORDERS]; ZONES],
-    /// A bit for each order whose list is not empty.
+    /// For each zone, a bit for each order whose list is not empty.
     filled: [u32; ZONES],
     /// A bit for each zone with a list that is not empty.
     zones: u64,
@@ -88,7 +88,7 @@ pub fn total_frames() -> u64 {
     TOTAL.load(Ordering::Relaxed)
 }
 
-/// One past the highest frame of RAM (XENMEM_maximum_ram_page).
+/// Returns the number after the highest frame of RAM (XENMEM_maximum_ram_page).
 pub fn end_of_ram() -> Mfn {
     host_init();
     Mfn(END.load(Ordering::Relaxed))

@@ -14,7 +14,7 @@ use crate::kit::{Mfn, Once, PAGE_SIZE};
 /// square.
 const FRAMES: usize = if cfg!(miri) { 512 } else { 16384 };
 
-/// The fake machine's memory.
+/// The simulated machine's memory.
 pub(super) struct Arena {
     bytes: *mut u8,
     frames: Vec<Frame>,
@@ -29,7 +29,7 @@ unsafe impl Sync for Arena {}
 
 static ARENA: Once<Arena> = Once::new();
 
-/// The arena, made on first use.
+/// Returns the arena, which is made at the first use.
 pub(super) fn arena() -> &'static Arena {
     ARENA.call_once(|| {
         let layout = Layout::from_size_align(FRAMES * PAGE_SIZE, PAGE_SIZE).expect("a good layout");
@@ -40,7 +40,7 @@ pub(super) fn arena() -> &'static Arena {
         table.resize_with(FRAMES + 1, Frame::not_ram);
         let mut m2p = Vec::new();
         m2p.resize_with(FRAMES, || crate::kit::atomic::AtomicU64::new(u64::MAX));
-        // SAFETY: these are the vector just made.
+        // SAFETY: the entries are in the vector that was just made.
         unsafe { frames().set_end(Mfn(CHUNK_FRAMES)) };
         Arena {
             bytes,
@@ -50,7 +50,7 @@ pub(super) fn arena() -> &'static Arena {
     })
 }
 
-/// The frames that the fake machine starts with.
+/// Returns the frames of the simulated machine's RAM.
 pub(super) fn ram() -> core::ops::Range<Mfn> {
     arena();
     Mfn(1)..Mfn(FRAMES as u64)
@@ -70,7 +70,7 @@ impl Arena {
             (mfn.0 as usize) < FRAMES,
             "{mfn:?} is not in the fake machine"
         );
-        // SAFETY: inside the arena.
+        // SAFETY: within the arena.
         unsafe { self.bytes.add(mfn.0 as usize * PAGE_SIZE) }
     }
     pub(super) fn m2p(&self, mfn: Mfn) -> Option<&crate::kit::atomic::AtomicU64> {

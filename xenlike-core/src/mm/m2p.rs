@@ -5,7 +5,7 @@ use crate::kit::atomic::Ordering;
 
 use crate::kit::{Mfn, Pfn};
 
-/// The entry of a frame that has no number (INVALID_M2P_ENTRY).
+/// The entry of a frame without a number (INVALID_M2P_ENTRY).
 pub const INVALID: u64 = u64::MAX;
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub(super) enum Answer {
 /// The result of a sub-operation.
 pub(super) type Answered = Result<Answer, Errno>;
 
-/// The interface version of Xen 4.17's toolstack.
+/// The interface version of a Xen 4.17 toolstack.
 const VERSION_OF_4_17: u32 = 0x15;
 
 /// Held by the CPU that performs a domctl.

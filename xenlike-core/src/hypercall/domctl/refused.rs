@@ -13,7 +13,7 @@ use crate::kit::DomId;
 /// XEN_DOMCTL_soft_reset_cont, which the public header defines for Xen's own use only.
 const SOFT_RESET_CONT: u32 = 23;
 
-/// The errno for `op` about `dom`.
+/// Returns the errno of `op` for the domain `dom`.
 pub fn errno(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Errno {
     let itself = Arc::ptr_eq(ctx.dom, dom);
     match op.cmd {

@@ -17,7 +17,7 @@ pub fn set(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     not_itself(ctx, dom)?;
     // The padding is not checked, because libxc of Xen 4.17 leaves it uninitialised.
     match op.u.get::<TscInfo>().tsc_mode {
-        // The default is native where the TSC is invariant, or where nothing better is to be had.
+        // The default mode is native if the TSC is invariant, or if there is no better clock.
         mode @ (abi::XEN_CPUID_TSC_MODE_DEFAULT
         | abi::XEN_CPUID_TSC_MODE_NEVER_EMULATE
         | abi::XEN_CPUID_TSC_MODE_ALWAYS_EMULATE) => {

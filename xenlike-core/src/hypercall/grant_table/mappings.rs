@@ -88,9 +88,9 @@ pub trait Form {
     const STATUS: usize;
 }
 
-/// `GNTTABOP_unmap_grant_ref`.
+/// The form of `GNTTABOP_unmap_grant_ref`.
 pub struct Plain;
-/// `GNTTABOP_unmap_and_replace`.
+/// The form of `GNTTABOP_unmap_and_replace`.
 pub struct Replacing;
 
 impl Form for Plain {

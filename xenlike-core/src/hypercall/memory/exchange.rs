@@ -23,7 +23,7 @@ type Frames = Vec<Mfn>;
 /// Offset of `nr_exchanged` in the structure, in bytes.
 const NR_EXCHANGED: u64 = core::mem::offset_of!(MemoryExchange, nr_exchanged) as u64;
 
-/// A decoded call.
+/// The decoded arguments.
 struct Exchange {
     dom: Arc<Domain>,
     place: Where,

@@ -11,7 +11,7 @@ use super::Ctx;
 use crate::kit::Vaddr;
 use crate::life::hardware_domain;
 
-/// The most entries of a map (E820MAX).
+/// The maximum number of entries of a map (E820MAX).
 const MAX_ENTRIES: u32 = 128;
 
 /// XENMEM_memory_map: returns the memory map that the toolstack set for the domain. ENOSYS if it set none.

@@ -26,7 +26,7 @@ use super::arguments::MemoryOp;
 use super::{Ctx, Outcome};
 use crate::kit::Vaddr;
 
-/// Bits of the command that name the sub-call (MEMOP_CMD_MASK).
+/// The bits of the command that are the sub-call (MEMOP_CMD_MASK).
 const SUB_CALL: u64 = 0x3f;
 /// Position of the number of extents done in the command (MEMOP_EXTENT_SHIFT).
 const EXTENT_SHIFT: u32 = 6;
@@ -89,7 +89,7 @@ fn refuse(ctx: &Ctx<'_>, sub_call: u32, at: Vaddr) -> Result<(), Errno> {
     }
 }
 
-/// Reads a structure that begins with a domain's id, looks that domain up, and refuses.
+/// Reads a structure that begins with a domain's id, looks up the domain, and fails with `errno`.
 fn about<T: FromBytes + IntoBytes + zerocopy::Immutable>(
     ctx: &Ctx<'_>,
     at: Vaddr,

@@ -64,7 +64,7 @@ impl Extents {
 
     /// The address of extent `n`'s entry in the caller's list.
     fn at(&self, n: u64) -> Option<Vaddr> {
-        // There are at most 2^26 extents: the product does not overflow.
+        // There are at most 2^26 extents, so the product doesn't overflow.
         self.list
             .checked_add(n.wrapping_mul(size_of::<u64>() as u64))
     }

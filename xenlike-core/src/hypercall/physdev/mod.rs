@@ -17,7 +17,7 @@ use crate::kit::Vaddr;
 use crate::kit::lock::LockGuard;
 use crate::mm::layout;
 
-/// The highest I/O privilege level.
+/// The maximum I/O privilege level.
 const MAX_IOPL: u32 = 3;
 /// Number of I/O ports.
 const PORTS: u32 = 0x1_0000;

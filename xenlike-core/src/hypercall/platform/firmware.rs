@@ -81,7 +81,7 @@ pub fn processor_power(guest: Guest<'_>, op: &PlatformOp) -> Result<i64, Errno> 
     Ok(0)
 }
 
-/// XENPF_read_memtype: a variable-range MTRR (SDM vol. 3 §12.11.2.3).
+/// XENPF_read_memtype: reads a variable-range MTRR (SDM vol. 3 §12.11.2.3).
 pub fn memory_type(op: &mut PlatformOp) -> Result<i64, Errno> {
     const CAP: u32 = 0xfe;
     const FIRST_BASE: u32 = 0x200;

@@ -19,7 +19,7 @@ use crate::life::hotplug::{self, Refused};
 use crate::life::{endings, hardware_domain};
 use crate::mm::guest::Guest;
 
-/// Nanoseconds in a second.
+/// The number of nanoseconds in a second.
 const SECOND: u128 = 1_000_000_000;
 /// The number of ACPI's soft-off state.
 const S5: u32 = 5;
@@ -140,7 +140,7 @@ fn hotplug(op: &PlatformOp, change: fn(u32) -> Result<(), Refused>) -> Result<i6
     }
 }
 
-/// The highest CPU number.
+/// Returns the highest CPU number.
 fn last_cpu() -> u32 {
     SCHED.present().count().saturating_sub(1)
 }

@@ -78,7 +78,7 @@ mod tests {
         let cleared = 0xffff_fff0;
         assert_eq!(position(cleared, 0x100), 0x1_0000_0100);
         assert_eq!(position(cleared, 0xffff_fff8), 0xffff_fff8);
-        // What was read has been cleared since.
+        // The position that was read last has been cleared since.
         assert_eq!(position(cleared, 0xffff_ffe0), cleared);
         assert_eq!(position(0x300, 0), 0x300);
     }

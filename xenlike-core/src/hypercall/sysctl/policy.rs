@@ -14,7 +14,7 @@ use crate::mm::guest::Guest;
 /// extensions.
 static NO_HVM: Policy = Policy::EMPTY;
 
-/// The first words of the machine's featureset.
+/// Returns the first words of the machine's featureset.
 pub(super) fn host_features() -> impl Iterator<Item = u32> {
     machine().host.featureset().into_iter()
 }

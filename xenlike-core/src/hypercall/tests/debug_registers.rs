@@ -1,4 +1,4 @@
-//! set_debugreg and get_debugreg.
+//! Tests of set_debugreg and get_debugreg.
 
 use guest_pv_abi::errno;
 use guest_pv_abi::hypercall::{GET_DEBUGREG, SET_DEBUGREG};

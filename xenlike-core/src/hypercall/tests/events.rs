@@ -1,4 +1,4 @@
-//! event_channel_op.
+//! Tests of event_channel_op.
 
 use crate::kit::atomic::Ordering;
 

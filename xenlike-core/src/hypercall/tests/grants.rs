@@ -1,4 +1,4 @@
-//! grant_table_op.
+//! Tests of grant_table_op.
 
 use crate::kit::atomic::Ordering;
 

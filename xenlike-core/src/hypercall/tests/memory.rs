@@ -1,4 +1,4 @@
-//! memory_op.
+//! Tests of memory_op.
 
 use guest_pv_abi::GuestHandle;
 use guest_pv_abi::errno::{self, Errno};

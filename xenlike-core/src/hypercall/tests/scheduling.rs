@@ -1,4 +1,4 @@
-//! sched_op.
+//! Tests of sched_op.
 
 use crate::kit::atomic::Ordering;
 

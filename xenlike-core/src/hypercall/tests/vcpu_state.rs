@@ -1,4 +1,5 @@
-//! A vCPU's FPU state and MSRs, as save and restore see them, on a pretended machine with AVX.
+//! Tests of a vCPU's FPU state and MSRs, as save and restore read and set them, on a simulated
+//! machine with AVX.
 
 use guest_pv_abi::GuestHandle;
 use guest_pv_abi::domctl::{self as abi, VcpuExtState, VcpuMsr, VcpuMsrs};

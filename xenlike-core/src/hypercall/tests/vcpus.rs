@@ -1,4 +1,4 @@
-//! vcpu_op.
+//! Tests of vcpu_op.
 
 use crate::kit::atomic::Ordering;
 use core::time::Duration;

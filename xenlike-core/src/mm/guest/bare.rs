@@ -47,7 +47,7 @@ fn close() {
     };
 }
 
-/// Whether [`store`] takes a `T`.
+/// Whether [`store`] accepts a `T`.
 pub(super) const fn is_stored<T>() -> bool {
     let bytes = size_of::<T>();
     matches!(bytes, 2 | 4) || bytes != 0 && bytes.is_multiple_of(8) && bytes <= MAX_STORED * 8
@@ -58,7 +58,7 @@ pub(super) const fn is_loaded<T>() -> bool {
     is_stored::<T>() || size_of::<T>() == 72
 }
 
-/// Reads a structure of a size that [`is_loaded`].
+/// Reads a structure, of a size for which [`is_loaded`] holds.
 #[inline(always)] // keeps its words in registers
 pub(super) fn load<T: FromBytes>(at: Vaddr) -> Result<T, Fault> {
     let at = guest_or_nowhere(at).0;
@@ -130,7 +130,7 @@ loads! {
 #[inline(always)] // keeps it in a register
 fn load_u32(at: u64) -> Result<u32, Fault> {
     let value: u64;
-    // SAFETY: as above.
+    // SAFETY: as for `loads`.
     unsafe {
         asm!(
             crate::open_guest_memory!(),
@@ -231,7 +231,7 @@ pub(super) fn copy_from(at: Vaddr, out: &mut [u8]) -> usize {
     unsafe { copy(guest_or_nowhere(at).0, out.as_mut_ptr() as u64, out.len()) }
 }
 
-/// Writes `bytes` to `at`, as [`copy_from`].
+/// Writes `bytes` to `at`, with the conditions and the result of [`copy_from`].
 pub(super) fn copy_to(at: Vaddr, bytes: &[u8]) -> usize {
     // SAFETY: `bytes` is readable for its length, and the destination is not the hypervisor's memory.
     unsafe { copy(bytes.as_ptr() as u64, guest_or_nowhere(at).0, bytes.len()) }

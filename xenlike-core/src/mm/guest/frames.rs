@@ -23,7 +23,7 @@ impl Guest<'_> {
     ///
     /// # Errors
     /// The stack is not in guest memory, not mapped or not writable. Some words may have been written.
-    #[inline(always)] // so that registers go from frame to frame
+    #[inline(always)] // so that registers are copied directly from frame to frame
     pub fn push_frame(self, top: u64, regs: &TrapFrame, told: Told) -> Result<u64, Fault> {
         let bytes = if told.error.is_some() { 64 } else { 56 };
         // If the first word's address is the guest's, so is the whole frame: see `guest_or_nowhere`.

@@ -68,13 +68,13 @@ impl Guest<'_> {
     }
 
     /// Reads element `index` of an ABI array.
-    #[inline(always)] // as `read`
+    #[inline(always)] // for the reason given at `read`
     pub fn read_at<T: FromBytes + IntoBytes>(self, array: Vaddr, index: u64) -> Result<T, Fault> {
         self.read(element::<T>(array, index)?)
     }
 
     /// Writes element `index` of an ABI array.
-    #[inline(always)] // as `write`
+    #[inline(always)] // for the reason given at `write`
     pub fn write_at<T: IntoBytes + Immutable>(
         self,
         array: Vaddr,
@@ -119,7 +119,7 @@ impl Guest<'_> {
     }
 }
 
-/// The address of element `index` of an array of `T`.
+/// Returns the address of element `index` of an array of `T`.
 fn element<T>(array: Vaddr, index: u64) -> Result<Vaddr, Fault> {
     let offset = index.checked_mul(size_of::<T>() as u64).ok_or(Fault)?;
     array.checked_add(offset).ok_or(Fault)
