@@ -1,8 +1,8 @@
 //! xenlike's own additions: the boot domain's image, its start, and the private hypercall.
 //!
 //! None of this is part of Xen's ABI, and guests never see it. The hypercall has the number of
-//! `__HYPERVISOR_arch_0` and returns `ENOSYS` to every domain but the boot domain, except that in test builds any
-//! domain may request an audit.
+//! `__HYPERVISOR_arch_0`, which is mca to every domain but the boot domain; in test builds any domain may also request
+//! an audit by it.
 
 use crate::layout::layout;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};

@@ -11,7 +11,7 @@ use super::{BuildError, Progress};
 /// log2 of the number of pages in a large extent (2 MiB).
 const LARGE_ORDER: u32 = 9;
 const LARGE: u64 = 1 << LARGE_ORDER;
-/// Maximum number of extents in one call: of large ones, and of single pages.
+/// Maximum number of large extents in one call; of single pages it is `MAX_BATCH`.
 const LARGE_BATCH: u64 = 32;
 
 /// The memory of a domain while it is built.

@@ -165,7 +165,7 @@ impl Guests {
         Ok(())
     }
 
-    /// Creates a paused domain and opens its console.
+    /// Creates a paused domain, opens its console and Xenstore rings, and enters it in the store.
     pub(super) fn create<P: Platform>(
         &mut self,
         platform: &mut P,

@@ -25,9 +25,9 @@ pub struct TrapFrame {
     pub r11: u64,
     /// R10; the fourth hypercall argument.
     pub r10: u64,
-    /// R9; the sixth argument register.
+    /// R9, which no hypercall uses.
     pub r9: u64,
-    /// R8; the fifth hypercall argument.
+    /// R8; the ABI's fifth hypercall argument, which no call uses.
     pub r8: u64,
     /// RAX; the hypercall number, and then its result.
     pub rax: u64,

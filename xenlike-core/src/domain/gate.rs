@@ -101,8 +101,8 @@ impl<S> Gate<S> {
         self.wake(scheduler);
     }
 
-    /// Acquires the state for this CPU, which switches to the vCPU. Returns true if the vCPU may run; then the state belongs
-    /// to this CPU until it releases it.
+    /// Called by a CPU that is about to run the vCPU: waits for its state and takes it. Returns true if there are no holds;
+    /// then the state belongs to this CPU until it releases it. Otherwise the state is released at once.
     pub fn enter(&self) -> bool {
         let visit = self.state.wait_visit();
         let open = self.holds() == 0;

@@ -1,4 +1,5 @@
-//! Interrupts. A handler acknowledges the interrupt and raises work, which is done on the way out.
+//! Interrupts. The hypervisor's own interrupts raise work for the exit path. A device's interrupt is sent to its domains
+//! here, after the EOI; a TLB flush is done at once.
 
 use crate::kit::atomic::{AtomicU32, Ordering};
 

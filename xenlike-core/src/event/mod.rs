@@ -10,7 +10,7 @@
 //! - A port that the table records for a virtual IRQ is in that state, and vice versa.
 //! - A port is marked as used exactly when its state is not free.
 //! - A channel's state changes only under its table's book (both books if it has a peer) and the channel's own lock;
-//!   sending takes only the channel's own lock.
+//!   sending takes the channel's own lock and the delivery lock, but no book.
 //!
 //! Lock order: books by address, then a channel, then a delivery. Words that the guest can write are read once, and no
 //! link that the guest wrote is followed.

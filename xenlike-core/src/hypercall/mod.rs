@@ -1,9 +1,11 @@
-//! Hypercalls: one table indexed by number (`hypercalls!` below), and one file for each call.
+//! Hypercalls: one table indexed by number (`hypercalls!` below), and a file or folder for each call or small group of
+//! calls, named without `xen_`.
 //!
 //! The call's line in the table decodes the guest's words into named values ([`arguments`]), so handlers never see
 //! registers. The call's file reads and checks the structures that they point to (which may fail), calls a service,
 //! and maps the service's error to the errno that Xen uses. Each call ends in an [`Outcome`], which is applied in one
-//! place. A new hypercall is one line of the table and one file.
+//! place. A new hypercall is one line of the table and one file; a new shape of arguments is a structure in
+//! [`arguments`].
 #![cfg_attr(
     not(test),
     warn(

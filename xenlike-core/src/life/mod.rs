@@ -4,7 +4,6 @@
 //! `pv::vcpu_context` sets their registers. [`destroy`] takes everything apart again, in steps that can be
 //! interrupted, until every frame is freed. `domain` holds what is made here; `hypercall::domctl` decides who
 //! may ask for it.
-//! here; `hypercall::domctl` decides who may ask.
 #![cfg_attr(
     not(test),
     warn(

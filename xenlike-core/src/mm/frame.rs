@@ -237,7 +237,7 @@ impl Frame {
     }
 }
 
-/// Returns the table of all frames.
+/// The table of all frames.
 #[derive(Debug)]
 pub struct FrameTable {
     /// The number after the last frame with an entry. All frames below it have one, whether they are

@@ -137,9 +137,9 @@ impl PageType {
 /// Why an operation was not done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
-    /// It breaks a rule: wrong owner, type, flags or index (EINVAL).
+    /// The table isn't the domain's, or the entry's type, flags or index break a rule (EINVAL).
     Invalid,
-    /// The frame has a use that excludes the requested one, or belongs to another domain (EBUSY).
+    /// The frame to map has a use that excludes the requested one, or isn't the named domain's (EBUSY).
     Busy,
     /// The domain has no right to this I/O memory (EPERM).
     NotPermitted,

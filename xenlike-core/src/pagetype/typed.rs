@@ -178,7 +178,8 @@ impl<M: Memory> Types<M> {
         }
     }
 
-    /// Waits until the frame can have type `ty`, and claims it.
+    /// Claims type `ty` for the frame. Waits only while another CPU validates the frame as `ty`; any other type fails at
+    /// once.
     fn claim(&self, frame: &Frame, ty: PageType) -> Result<Claim, Refused> {
         let mut state = frame.load();
         loop {
