@@ -100,6 +100,8 @@ impl Batch {
             if done == self.count {
                 break None;
             }
+            // The last request may have left a table half taken apart. That work is finished first, at the start of
+            // the continuation, because the vCPU's `Work` has room for only a few tables.
             if !ctx.st.work.is_empty()
                 || (done > 0 && done.is_multiple_of(stride) && ctx.preempted())
             {
@@ -122,6 +124,8 @@ impl Batch {
         }
         let result = match stopped {
             Some(Stop::Again) => {
+                // The request that stopped is not counted as done. The continuation repeats it, finds its table
+                // partial, and goes on from there.
                 let left = self.count.wrapping_sub(done) | PREEMPTED;
                 (args.requests, args.count) = (at, left);
                 return Outcome::Again;

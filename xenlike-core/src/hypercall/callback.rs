@@ -30,8 +30,8 @@ fn register(ctx: &mut Ctx<'_>, request: &CallbackRegister) -> Result<(), Errno> 
     };
     let callbacks = &mut ctx.st.pv_mut().callbacks;
     match u32::from(request.type_) {
-        // CALLBACKF_MASK_EVENTS has no effect on the event callback, whose delivery always masks events. It is
-        // honoured for SYSENTER, even on 64-bit guests.
+        // CALLBACKF_MASK_EVENTS doesn't matter for the event callback: event delivery always masks events. SYSENTER
+        // stores the flag and uses it.
         abi::CALLBACKTYPE_EVENT => callbacks.event = callback,
         abi::CALLBACKTYPE_SYSENTER | abi::CALLBACKTYPE_SYSENTER_DEPRECATED => {
             callbacks.sysenter = callback;

@@ -86,6 +86,7 @@ fn new_kernel_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
         What::All.local();
         return Ok(());
     }
+    // The new root's references are taken before anything changes, so a refusal leaves the old root in place.
     let root = machine().get_root(new, ctx.dom.id(), &mut ctx.st.work)?;
     // The LDT is given by a virtual address, which the new tables may map to other frames.
     let _ = ctx.vcpu.ldt_pages.drop_all();

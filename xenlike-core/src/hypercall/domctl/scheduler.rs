@@ -41,7 +41,8 @@ pub fn call(dom: &Domain, op: &mut Domctl) -> Answered {
     }
 }
 
-/// Sets the cap, in percent of a CPU. As in credit2, a cap that the domain's vCPUs can't reach is refused.
+/// Sets the cap, in percent of a CPU. Under the name credit2, a cap that the domain's vCPUs can't reach is refused,
+/// as in Xen.
 fn set_cap(dom: &Domain, percent: u16) -> Result<(), errno::Errno> {
     let most = dom.vcpus().len().saturating_mul(100);
     match name() {

@@ -135,9 +135,9 @@ pub fn unmap<F: Form>(ctx: &mut Ctx<'_>, list: &mut List) -> Outcome {
     Outcome::Done(0)
 }
 
-/// Unmaps one batch. The entries are removed first, then one flush covers them all, and only then are the references
-/// put: no CPU may hold a translation of a frame without a reference. Unmappings that have begun are finished even
-/// after an error.
+/// Unmaps one batch. The entries are removed first, then one flush covers them all, and only then do the handles put
+/// their references and end the grants. Otherwise a CPU could still use the translation of a frame that its owner has
+/// reclaimed. Unmappings that have begun are finished even after an error.
 fn batch<F: Form>(ctx: &mut Ctx<'_>, list: &List, first: u32, size: u32) -> Result<(), Errno> {
     let grants = &ctx.dom.grants;
     let mut begun: ArrayVec<_, BATCH> = ArrayVec::new();

@@ -124,6 +124,7 @@ fn one_chunk(guest: Guest<'_>, exchange: &Exchange, chunk: u64) -> Result<(), Er
     let taken = steal(guest, exchange, chunk, &mut stolen)
         .and_then(|()| allocate(exchange).map(|blocks| (blocks, chunk)));
     match taken {
+        // From here on the given frames are gone. An error of `hand_over` no longer brings them back.
         Ok((blocks, chunk)) => {
             for mfn in stolen {
                 m2p::clear(mfn);

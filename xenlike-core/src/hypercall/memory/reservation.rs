@@ -204,7 +204,7 @@ pub(super) fn decrease(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
                 .disown(&extents.dom.pages, mfn, &mut leaving)
                 .ok()?;
         }
-        // Disowning a frame may have put the last reference of a page table; finishes taking it apart.
+        // Finishes what earlier calls left to do on page tables. If that is preempted, the count ends here.
         (machine().finish(&mut ctx.st.work) == Progress::Done).then_some(())
     })
 }

@@ -60,7 +60,7 @@ pub fn map(ctx: &Ctx<'_>, arg: Vaddr) -> Result<i64, Errno> {
         abi::MAP_PIRQ_TYPE_MSI | abi::MAP_PIRQ_TYPE_MSI_SEG => map_message(&dom, &op, pirq)?,
         abi::MAP_PIRQ_TYPE_MULTI_MSI => {
             let count = u8::try_from(op.entry_nr).map_err(|_| errno::EINVAL)?;
-            // The device takes a power of two. On failure the caller learns how many would be available.
+            // Devices take only powers of two, up to their own maximum. Any other number is refused.
             let function = function(&op)?;
             let given = book_for(&dom)?.map_msi(dom.id(), function, count, pirq);
             given.map_err(message_error)?
