@@ -170,6 +170,8 @@ fn debian_xl_runs_domains() -> Result<()> {
     debian_is_up(&mut session, 1)?;
     let layout = "grep 'using version 2 layout' /var/log/xen/console/guest-debian.log";
     succeed(&mut session, layout)?;
+    let key = "xl debug-keys g && xl dmesg | grep 'd[0-9]*: version 2, '";
+    succeed(&mut session, key)?;
     succeed(&mut session, "xl trigger debian nmi")?;
     succeed(&mut session, NMI)?;
     succeed(&mut session, "xl pause debian")?;

@@ -11,6 +11,7 @@ use crate::domain::notify::SCHED;
 use crate::domain::vcpu::pause;
 use crate::domain::{self, Domain, Vcpu, registry};
 use crate::event::StatusKind;
+use crate::grant::Version;
 use crate::kit::{DomId, Port};
 
 /// The maximum number of lines for a domain, of a list that may be long.
@@ -158,11 +159,15 @@ impl core::fmt::Display for Connected {
     }
 }
 
-/// Prints the sizes of grant tables.
+/// Prints the versions and sizes of grant tables.
 pub(super) fn grants() {
     for dom in registry::from(DomId(0)) {
         let (frames, most) = dom.grants.size();
-        info!("{:?}: version 1, {frames} of {most} frames", dom.id());
+        let version = match dom.grants.version() {
+            Version::V1 => 1,
+            Version::V2 => 2,
+        };
+        info!("{:?}: version {version}, {frames} of {most} frames", dom.id());
         breathe();
     }
 }

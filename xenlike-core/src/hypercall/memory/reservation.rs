@@ -193,6 +193,10 @@ pub(super) fn decrease(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
         Ok(extents) => extents,
         Err(outcome) => return outcome,
     };
+    // What an earlier call left to do on page tables, before any frame goes: a page that such a table holds can't.
+    if machine().finish(&mut ctx.st.work) == Progress::Again {
+        return Outcome::Again;
+    }
     let mut leaving = machine().leaving(&extents.dom.pages);
     extents.each(ctx, args, |ctx, n| {
         let first = extents
@@ -204,8 +208,7 @@ pub(super) fn decrease(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
                 .disown(&extents.dom.pages, mfn, &mut leaving)
                 .ok()?;
         }
-        // Finishes what earlier calls left to do on page tables. If that is preempted, the count ends here.
-        (machine().finish(&mut ctx.st.work) == Progress::Done).then_some(())
+        Some(())
     })
 }
 
