@@ -15,6 +15,19 @@ pub enum Vendor {
     Other,
 }
 
+impl Vendor {
+    /// The vendor whose string is in EBX, EDX and ECX of leaf 0, in this order.
+    pub const fn named(b: u32, c: u32, d: u32) -> Self {
+        match (b, d, c) {
+            (0x756e_6547, 0x4965_6e69, 0x6c65_746e) => Self::Intel,
+            (0x6874_7541, 0x6974_6e65, 0x444d_4163) | (0x6f67_7948, 0x6e65_476e, 0x656e_6975) => {
+                Self::Amd
+            }
+            _ => Self::Other,
+        }
+    }
+}
+
 /// The CPU features that the core cares about.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "a set of named bits")]
@@ -100,13 +113,7 @@ pub fn detect_again() {
 
 fn ask() -> Features {
     let [max_leaf, b, c, d] = cpuid(0, 0);
-    let vendor = match (b, d, c) {
-        (0x756e_6547, 0x4965_6e69, 0x6c65_746e) => Vendor::Intel,
-        (0x6874_7541, 0x6974_6e65, 0x444d_4163) | (0x6f67_7948, 0x6e65_476e, 0x656e_6975) => {
-            Vendor::Amd
-        }
-        _ => Vendor::Other,
-    };
+    let vendor = Vendor::named(b, c, d);
     let leaf = |n: u32, sub| if n <= max_leaf { cpuid(n, sub) } else { [0; 4] };
     let max_ext_leaf = cpuid(0x8000_0000, 0)[0];
     let ext = |n: u32| {
@@ -269,6 +276,21 @@ pub fn init_this_cpu() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signatures() {
+        let decoded = |eax| {
+            let Signature {
+                family,
+                model,
+                stepping,
+            } = signature(eax);
+            (family, model, stepping)
+        };
+        assert_eq!(decoded(0x0005_0654), (6, 0x55, 4));
+        assert_eq!(decoded(0x0087_0f10), (0x17, 0x71, 0));
+        assert_eq!(decoded(0x0000_0f29), (0xf, 2, 9));
+    }
 
     #[test]
     fn a_cpu_may_have_more_but_not_less() {

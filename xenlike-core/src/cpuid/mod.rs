@@ -35,6 +35,7 @@ use guest_pv_abi::cpufeatureset::{
 };
 
 pub use crate::arch::cpu::signature;
+pub use crate::arch::cpu::Vendor;
 use crate::arch::{cpu, msr, speculation, time};
 use crate::kit::Once;
 
@@ -125,17 +126,6 @@ const LAST_FEATURE_LEAF: u32 = FEATURE_LEAVES as u32 - 1;
 const LAST_EXTENDED_LEAF: u32 = EXTENDED_LEAVES as u32 - 1;
 /// The last extended leaf of an Intel CPU, relative to 0x80000000.
 const LAST_EXTENDED_LEAF_INTEL: u32 = EXTENDED_LEAVES_INTEL - 1;
-
-/// The vendor of a CPU, as far as CPUID's rules differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Vendor {
-    /// Intel, whose string is "GenuineIntel".
-    Intel,
-    /// AMD, "AuthenticAMD"; and Hygon, "HygonGenuine".
-    Amd,
-    /// Any vendor with another string.
-    Other,
-}
 
 /// A CPU as described by its CPUID leaves, and two MSRs that belong to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -252,13 +242,8 @@ impl Policy {
 
     /// The vendor of the CPU (leaf 0).
     pub fn vendor(&self) -> Vendor {
-        match (self.basic[0].b, self.basic[0].d, self.basic[0].c) {
-            (0x756e_6547, 0x4965_6e69, 0x6c65_746e) => Vendor::Intel,
-            (0x6874_7541, 0x6974_6e65, 0x444d_4163) | (0x6f67_7948, 0x6e65_476e, 0x656e_6975) => {
-                Vendor::Amd
-            }
-            _ => Vendor::Other,
-        }
+        let Leaf { b, c, d, .. } = self.basic[0];
+        Vendor::named(b, c, d)
     }
 
     /// The highest basic leaf.

@@ -1,6 +1,6 @@
 //! What a CPU reports about itself that bears on speculation: CPUID bits and IA32_ARCH_CAPABILITIES.
 
-use crate::arch::cpu::{self, Vendor};
+use crate::arch::cpu::{self, Signature, Vendor};
 use crate::arch::msr;
 
 /// Bits of IA32_ARCH_CAPABILITIES (SDM vol. 4, MSR 0x10a).
@@ -132,7 +132,11 @@ impl Facts {
             max if max >= leaf => cpu::cpuid(leaf, 0),
             _ => [0; 4],
         };
-        let (family, model, stepping) = model_of(signature);
+        let Signature {
+            family,
+            model,
+            stepping,
+        } = cpu::signature(signature);
         Self {
             vendor: features.vendor,
             family,
@@ -154,26 +158,3 @@ impl Facts {
     }
 }
 
-/// The family, model and stepping that EAX of CPUID leaf 1 encodes.
-const fn model_of(signature: u32) -> (u32, u32, u32) {
-    let (family, model) = (signature >> 8 & 0xf, signature >> 4 & 0xf);
-    let extended = model | (signature >> 16 & 0xf) << 4;
-    let stepping = signature & 0xf;
-    match family {
-        0xf => (0xf + (signature >> 20 & 0xff), extended, stepping),
-        6 => (6, extended, stepping),
-        _ => (family, model, stepping),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signatures() {
-        assert_eq!(model_of(0x0005_0654), (6, 0x55, 4));
-        assert_eq!(model_of(0x0087_0f10), (0x17, 0x71, 0));
-        assert_eq!(model_of(0x0000_0f29), (0xf, 2, 9));
-    }
-}
