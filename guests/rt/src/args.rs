@@ -1,6 +1,6 @@
 //! The command line (`extra` in a domain's configuration): its words, some of which are `name=value`.
 
-use crate::start::start_info;
+use crate::info::start_info;
 
 /// The whole command line, up to the first byte that isn't UTF-8.
 #[must_use]

@@ -10,8 +10,8 @@ use guest_pv_abi::event_channel::{EVTCHNOP_SEND, EvtchnSend};
 use guest_pv_abi::io_console::ConsInterface;
 use guest_pv_abi::xen::SIF_INITDOMAIN;
 
+use crate::info::start_info;
 use crate::memory::{direct, pfn_of_mfn};
-use crate::start::start_info;
 use crate::sync::Lock;
 use crate::{hyper, time};
 

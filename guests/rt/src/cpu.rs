@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use guest_pv_abi::xen::VcpuInfo;
 
-use crate::memory;
+use crate::info;
 
 /// Size of a vCPU's stack in bytes, which is also its alignment.
 pub const STACK_BYTES: usize = 64 * 1024;
@@ -76,7 +76,7 @@ pub(crate) fn init_boot() {
 /// Fills the block of the vCPU that owns the stack at `stack`.
 pub(crate) fn init_block(stack: usize, number: u32) {
     let block = block_at(stack);
-    let info = &memory::shared_info().vcpu_info[number as usize];
+    let info = &info::shared_info().vcpu_info[number as usize];
     block.number.store(u64::from(number), Ordering::Relaxed);
     let address = core::ptr::from_ref(info).expose_provenance();
     block.vcpu_info.store(address as u64, Ordering::Relaxed);

@@ -15,7 +15,7 @@ use guest_pv_abi::xen::DOMID_SELF;
 use guest_pv_abi::{Errno, GuestHandle};
 
 use crate::hyper::event_channel_op;
-use crate::{cpu, hyper, memory};
+use crate::{cpu, hyper, info};
 
 /// The number of a port of this domain.
 pub type Port = u32;
@@ -39,12 +39,12 @@ fn word(bitmap: &'static [u64; 64], index: usize) -> &'static AtomicU64 {
 }
 
 fn pending(port: Port) -> (&'static AtomicU64, u64) {
-    let word = word(&memory::shared_info().evtchn_pending, port as usize / 64);
+    let word = word(&info::shared_info().evtchn_pending, port as usize / 64);
     (word, 1 << (port % 64))
 }
 
 fn masked(port: Port) -> (&'static AtomicU64, u64) {
-    let word = word(&memory::shared_info().evtchn_mask, port as usize / 64);
+    let word = word(&info::shared_info().evtchn_mask, port as usize / 64);
     (word, 1 << (port % 64))
 }
 

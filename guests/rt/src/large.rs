@@ -5,26 +5,21 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use guest_pv_abi::memory::{
-    MemoryReservation, XENMEM_DECREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP,
-};
-use guest_pv_abi::xen::DOMID_SELF;
-use guest_pv_abi::{Errno, GuestHandle, errno};
+use guest_pv_abi::memory::XENMEM_POPULATE_PHYSMAP;
+use guest_pv_abi::{Errno, errno};
 
+use crate::frames::{BATCH, PAGE_BYTES, give_back, reservation};
 use crate::hyper;
-use crate::memory::PAGE_BYTES;
+use crate::info::start_info;
 use crate::paging::{self, Access, LARGE_END, LARGE_START};
-use crate::start::start_info;
 use crate::sync::Lock;
+use crate::tables;
 
 /// Blocks of at least this many bytes get frames of their own.
 pub(crate) const THRESHOLD: usize = 1 << 20;
 /// Granularity of the addresses of large blocks, in bytes.
 const UNIT: usize = 1 << 20;
 const UNITS: usize = (LARGE_END - LARGE_START) as usize / UNIT;
-
-/// Frames that one hypercall requests or returns.
-pub(crate) const BATCH: usize = 256;
 
 static ENABLED: AtomicBool = AtomicBool::new(false);
 
@@ -96,15 +91,6 @@ pub(crate) unsafe fn free(block: *mut u8, bytes: usize) {
     give_units(first, bytes.div_ceil(UNIT));
 }
 
-fn reservation(frames: &mut [u64]) -> MemoryReservation {
-    MemoryReservation {
-        nr_extents: frames.len() as u64,
-        extent_start: GuestHandle::of_mut(frames),
-        domid: DOMID_SELF,
-        ..MemoryReservation::default()
-    }
-}
-
 /// Requests frames and maps them from `address` on.
 fn fill(address: u64, pages: usize) -> Result<(), Errno> {
     let mut frames = [0; BATCH];
@@ -126,21 +112,12 @@ fn fill(address: u64, pages: usize) -> Result<(), Errno> {
         }
         // SAFETY: the addresses are free and belong to this block, and the frames are new.
         if let Err(error) = unsafe { paging::map_at(at, frames, Access::ReadWrite) } {
-            paging::clear(at, frames.len() as u64);
+            tables::clear(at, frames.len() as u64);
             give_back(frames);
             return Err(error);
         }
     }
     Ok(())
-}
-
-/// Returns unmapped frames to the hypervisor.
-pub(crate) fn give_back(frames: &mut [u64]) {
-    if !frames.is_empty() {
-        let mut request = reservation(frames);
-        // If this fails, the domain loses the use of the frames, which does no other harm.
-        let _ = hyper::memory_op(XENMEM_DECREASE_RESERVATION, &mut request);
-    }
 }
 
 /// Unmaps the pages of a block that are mapped and returns their frames.
@@ -151,12 +128,12 @@ fn empty(address: u64, pages: usize) {
         let count = BATCH.min(pages - done);
         let mut found = 0;
         for page in 0..count {
-            if let Some(entry) = paging::entry_of(at + (page * PAGE_BYTES) as u64) {
-                frames[found] = (entry & paging::FRAME_MASK) >> 12;
+            if let Some(entry) = tables::entry_of(at + (page * PAGE_BYTES) as u64) {
+                frames[found] = (entry & tables::FRAME_MASK) >> 12;
                 found += 1;
             }
         }
-        paging::clear(at, count as u64);
+        tables::clear(at, count as u64);
         give_back(&mut frames[..found]);
     }
 }

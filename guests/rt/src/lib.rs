@@ -29,6 +29,10 @@
 //! domain then powers off.
 //!
 //! The stack pointer tells which vCPU runs (see [`cpu`]), so guests stay on the stacks they get.
+//!
+//! The files in the order in which they may use each other, lowest first: `hyper`, `info`; `frames`, `cpu`; `sync`;
+//! `tables`; [`memory`]; [`paging`]; [`large`]; the heap, [`foreign`], [`grants`], [`user`]; [`events`]; [`time`],
+//! [`traps`]; [`smp`], [`xenstore`], [`console`], [`args`], [`modules`]; the panic handler; `start`.
 
 #![no_std]
 #![cfg_attr(
@@ -43,9 +47,11 @@ pub mod console;
 pub mod cpu;
 pub mod events;
 pub mod foreign;
+mod frames;
 pub mod grants;
 mod heap;
 pub mod hyper;
+mod info;
 pub mod large;
 pub mod memory;
 pub mod modules;
@@ -54,13 +60,14 @@ mod panic;
 pub mod smp;
 mod start;
 pub mod sync;
+mod tables;
 pub mod time;
 pub mod traps;
 pub mod user;
 pub mod xenstore;
 
 pub use guest_pv_abi as abi;
-pub use start::{entry_tsc, start_info};
+pub use info::{entry_tsc, start_info};
 
 /// Names the guest's main function: `entry!(main);` with `fn main()`.
 #[macro_export]

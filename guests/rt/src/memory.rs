@@ -1,26 +1,21 @@
-//! The domain's own memory: P2M and M2P, the shared info page, free pages.
+//! The domain's free pages.
 //!
-//! Pseudo-physical frame n is mapped at `VIRT_BASE + n * 4096`. The builder maps the kernel, the files
-//! that came with it and some spare pages. The domain's other frames are mapped on demand, up to the
-//! end of the address space (2 GiB minus the last L1 table's reach), which also limits the heap.
+//! Pseudo-physical frame n is mapped at `VIRT_BASE + n * 4096` (`frames`, whose items are public here). The builder
+//! maps the kernel, the files that came with it and some spare pages. The domain's other frames are mapped on demand,
+//! up to the end of the address space (2 GiB minus the last L1 table's reach), which also limits the heap.
 
-#![expect(unsafe_code, reason = "reads the P2M and M2P, hands out pages")]
+#![expect(unsafe_code, reason = "hands out pages")]
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use guest_pv_abi::arch_x86::MACH2PHYS_VIRT_START;
-use guest_pv_abi::xen::{SharedInfo, UVMF_INVLPG};
+use guest_pv_abi::xen::UVMF_INVLPG;
 
-use crate::large;
-use crate::paging::{self, RAM_FLAGS};
-use crate::start::start_info;
+use crate::frames::{self, BATCH};
+use crate::info::{Page, SHARED_INFO, start_info};
 use crate::sync::Lock;
+use crate::tables::{self, RAM_FLAGS, Source};
 
-/// Size of a page in bytes.
-pub const PAGE_BYTES: usize = guest_pv_abi::PAGE_SIZE;
-
-/// Where frame 0 is mapped (`XEN_ELFNOTE_VIRT_BASE`).
-pub const VIRT_BASE: u64 = 0xffff_ffff_8000_0000;
+pub use crate::frames::{PAGE_BYTES, VIRT_BASE, direct, mfn_of, pfn_of, pfn_of_mfn, set_mfn_of};
 
 /// Number of frames between `VIRT_BASE` and the end of the address space, without the last L1 table's reach.
 const WINDOW_FRAMES: u64 = (1 << 19) - 512;
@@ -28,19 +23,8 @@ const WINDOW_FRAMES: u64 = (1 << 19) - 512;
 /// Pages of the image that serve as page tables until other pages are mapped.
 const RESERVE_PAGES: usize = 4;
 
-/// A page inside the image.
-#[repr(C, align(4096))]
-struct Page(core::cell::UnsafeCell<[u8; PAGE_BYTES]>);
-
-// SAFETY: the comment of each static below says how it is used.
-unsafe impl Sync for Page {}
-
-/// The shared info frame is mapped at this address; the page behind it is unused.
-static SHARED_INFO: Page = Page(core::cell::UnsafeCell::new([0; PAGE_BYTES]));
-
 /// `FreePages` hands out each of these once.
-static RESERVE: [Page; RESERVE_PAGES] =
-    [const { Page(core::cell::UnsafeCell::new([0; PAGE_BYTES])) }; RESERVE_PAGES];
+static RESERVE: [Page; RESERVE_PAGES] = [const { Page::new() }; RESERVE_PAGES];
 
 /// The domain's free frames.
 struct FreePages {
@@ -73,7 +57,7 @@ pub(crate) fn init(builder_stack: u64) {
     // SAFETY: the page at SHARED_INFO is the image's own and used for nothing else.
     let mapped = unsafe {
         let entry = info.shared_info | RAM_FLAGS;
-        crate::hyper::update_va_mapping(address_of(&SHARED_INFO), entry, UVMF_INVLPG)
+        crate::hyper::update_va_mapping(SHARED_INFO.address(), entry, UVMF_INVLPG)
     };
     assert!(
         mapped.is_ok(),
@@ -87,63 +71,9 @@ pub(crate) fn init(builder_stack: u64) {
     free.next = (first_free - VIRT_BASE) / page;
     free.mapped_end = free.next;
     free.end = info.nr_pages.min(WINDOW_FRAMES);
-    while free.mapped_end < free.end && paging::entry_of(direct(free.mapped_end)).is_some() {
+    while free.mapped_end < free.end && tables::entry_of(direct(free.mapped_end)).is_some() {
         free.mapped_end += 1;
     }
-}
-
-fn address_of(page: &'static Page) -> u64 {
-    core::ptr::from_ref(page).expose_provenance() as u64
-}
-
-/// The shared info page. The hypervisor may write it at any time: read its fields with volatile or atomic
-/// accesses through raw pointers.
-pub(crate) fn shared_info() -> &'static SharedInfo {
-    // SAFETY: `init` mapped it there for good; every bit pattern of the type is valid.
-    unsafe { &*SHARED_INFO.0.get().cast() }
-}
-
-/// The virtual address of a frame in the direct mapping.
-#[must_use]
-pub const fn direct(pfn: u64) -> u64 {
-    VIRT_BASE + (pfn << guest_pv_abi::PAGE_SHIFT)
-}
-
-/// The pseudo-physical frame at an address in the direct mapping.
-#[must_use]
-pub const fn pfn_of(address: u64) -> u64 {
-    address.wrapping_sub(VIRT_BASE) >> guest_pv_abi::PAGE_SHIFT
-}
-
-/// The machine frame of a pseudo-physical frame, from the builder's P2M list; `None` if the domain lacks it.
-#[must_use]
-pub fn mfn_of(pfn: u64) -> Option<u64> {
-    let info = start_info();
-    if pfn >= info.nr_pages {
-        return None;
-    }
-    let list = core::ptr::with_exposed_provenance::<u64>(info.mfn_list as usize);
-    // SAFETY: the list has `nr_pages` entries.
-    Some(unsafe { list.add(pfn as usize).read_volatile() })
-}
-
-/// Records a new machine frame for a pseudo-physical frame (after an exchange or a transfer). The caller
-/// must update the M2P and mappings.
-pub fn set_mfn_of(pfn: u64, mfn: u64) {
-    let info = start_info();
-    assert!(pfn < info.nr_pages, "frame {pfn:#x} is not the domain's");
-    let list = core::ptr::with_exposed_provenance_mut::<u64>(info.mfn_list as usize);
-    // SAFETY: as in `mfn_of`; the list is the domain's own memory.
-    unsafe { list.add(pfn as usize).write_volatile(mfn) }
-}
-
-/// The pseudo-physical frame of a machine frame, from the hypervisor's M2P table. The result is meaningful only for
-/// this domain's frames; callers check it with [`mfn_of`] where that matters.
-#[must_use]
-pub fn pfn_of_mfn(mfn: u64) -> u64 {
-    let table = core::ptr::with_exposed_provenance::<u64>(MACH2PHYS_VIRT_START as usize);
-    // SAFETY: the hypervisor maps the table read-only; frames of this domain are inside it.
-    unsafe { table.add(mfn as usize).read_volatile() }
 }
 
 /// Number of pages that were never handed out; freed pages are not among them.
@@ -213,11 +143,21 @@ fn take_returned() -> Option<*mut u8> {
 /// The page came from [`allocate_page`] or [`allocate_pages`], is mapped writable in the direct mapping,
 /// and is no longer used.
 pub unsafe fn free_page(page: *mut u8) {
-    let mut free = FREE.lock();
-    // SAFETY: the caller's promise: the page is mapped and unused.
-    unsafe { page.cast::<u64>().write(free.returned) };
-    free.returned = page.expose_provenance() as u64;
-    HANDED_OUT.fetch_sub(1, Ordering::Relaxed);
+    // SAFETY: the caller's promise.
+    unsafe { FREE.lock().put(page) };
+}
+
+impl FreePages {
+    /// Puts a page into the list of freed pages.
+    ///
+    /// # Safety
+    /// As for [`free_page`].
+    unsafe fn put(&mut self, page: *mut u8) {
+        // SAFETY: the caller's promise: the page is mapped and unused.
+        unsafe { page.cast::<u64>().write(self.returned) };
+        self.returned = page.expose_provenance() as u64;
+        HANDED_OUT.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Returns free frames that were never mapped to the hypervisor, except `keep` free frames; returns their number.
@@ -229,17 +169,17 @@ pub fn give_back(keep: u64) -> u64 {
         free.end = first;
         (first, end)
     };
-    for from in (first..end).step_by(large::BATCH) {
-        let mut frames = [0; large::BATCH];
+    for from in (first..end).step_by(BATCH) {
+        let mut batch = [0; BATCH];
         let mut count = 0;
-        for pfn in from..end.min(from + large::BATCH as u64) {
+        for pfn in from..end.min(from + BATCH as u64) {
             if let Some(frame) = mfn_of(pfn) {
-                frames[count] = frame;
+                batch[count] = frame;
                 count += 1;
                 set_mfn_of(pfn, NO_FRAME);
             }
         }
-        large::give_back(&mut frames[..count]);
+        frames::give_back(&mut batch[..count]);
     }
     end - first
 }
@@ -253,25 +193,33 @@ fn map_more(free: &mut FreePages, wanted: u64) -> Option<()> {
     let table_end = (first / 512 + 1) * 512;
     // Maps a whole table at a time when many pages are wanted, but not far beyond, since mapping costs boot time.
     let last = table_end.min(free.end).min((wanted + 31).max(first + 64));
-    paging::map_direct(first, last, || table_page(free))?;
+    tables::map_direct(first, last, free)?;
     free.mapped_end = last;
     Some(())
 }
 
-/// A zeroed page for a page table, from mapped pages only, so that mapping never recurses.
-fn table_page(free: &mut FreePages) -> Option<u64> {
-    let address = if free.next < free.mapped_end {
-        free.next += 1;
-        direct(free.next - 1)
-    } else {
-        let page = RESERVE.get(free.reserve_used)?;
-        free.reserve_used += 1;
-        address_of(page)
-    };
-    HANDED_OUT.fetch_add(1, Ordering::Relaxed);
-    // SAFETY: the page is mapped and was just taken from the free pages.
-    unsafe {
-        core::ptr::with_exposed_provenance_mut::<u8>(address as usize).write_bytes(0, PAGE_BYTES)
-    };
-    Some(address)
+/// Pages for the tables of the direct mapping, from mapped pages only, so that mapping never recurses.
+impl Source for FreePages {
+    fn take(&mut self) -> Option<u64> {
+        let address = if self.next < self.mapped_end {
+            self.next += 1;
+            direct(self.next - 1)
+        } else {
+            let page = RESERVE.get(self.reserve_used)?;
+            self.reserve_used += 1;
+            page.address()
+        };
+        HANDED_OUT.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the page is mapped and was just taken from the free pages.
+        unsafe {
+            core::ptr::with_exposed_provenance_mut::<u8>(address as usize)
+                .write_bytes(0, PAGE_BYTES)
+        };
+        Some(address)
+    }
+
+    fn put_back(&mut self, page: u64) {
+        // SAFETY: `take` took the page, which is mapped, and no table was made of it.
+        unsafe { self.put(core::ptr::with_exposed_provenance_mut(page as usize)) };
+    }
 }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use guest_pv_abi::xen::{SIF_MOD_START_PFN, SIF_MULTIBOOT_MOD};
 use guest_pv_abi::xenlike::BootModule;
 
-use crate::start::start_info;
+use crate::info::start_info;
 
 /// A boot module: its bytes and its command line.
 #[derive(Clone, Copy, Debug)]

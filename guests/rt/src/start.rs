@@ -3,13 +3,11 @@
 #![expect(unsafe_code, reason = "the entry point and the start info page")]
 
 use core::arch::global_asm;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use guest_pv_abi::elfnote;
-use guest_pv_abi::xen::StartInfo;
 
 use crate::cpu::{BOOT_STACK, CPU_BLOCK_BYTES, STACK_BYTES};
-use crate::{console, cpu, memory, traps};
+use crate::{console, cpu, info, memory, traps};
 
 // The notes by which a builder recognises a PV kernel (public header elfnote.h): owner "Xen", 4-byte aligned.
 global_asm!(
@@ -69,33 +67,9 @@ unsafe extern "Rust" {
     fn xenlike_rt_main();
 }
 
-static START_INFO: AtomicU64 = AtomicU64::new(0);
-
-/// The start info page that the builder wrote. The console and the Xenstore ring that it names belong to this
-/// domain; the page tables that it names are in use.
-///
-/// # Panics
-/// If the runtime has not started; guest code always runs later.
-#[must_use]
-pub fn start_info() -> &'static StartInfo {
-    let address = START_INFO.load(Ordering::Relaxed);
-    assert!(address != 0, "the runtime has not started");
-    // SAFETY: the builder mapped a start info page there and the runtime never unmaps or writes it.
-    unsafe { &*core::ptr::with_exposed_provenance(address as usize) }
-}
-
-static ENTRY_TSC: AtomicU64 = AtomicU64::new(0);
-
-/// The time-stamp counter as read by the guest's first instructions.
-#[must_use]
-pub fn entry_tsc() -> u64 {
-    ENTRY_TSC.load(Ordering::Relaxed)
-}
-
 /// The first Rust function. Its arguments are the start info page, the builder's stack pointer and the TSC.
 extern "C" fn start(start_info: u64, builder_stack: u64, tsc: u64) -> ! {
-    START_INFO.store(start_info, Ordering::Relaxed);
-    ENTRY_TSC.store(tsc, Ordering::Relaxed);
+    info::init(start_info, tsc);
     memory::init(builder_stack);
     cpu::init_boot();
     console::init();

@@ -4,7 +4,7 @@
 
 use core::sync::atomic::{Ordering, fence};
 
-use crate::{cpu, hyper, memory};
+use crate::{cpu, hyper, info};
 
 /// Nanoseconds in a second.
 pub const SECOND_NS: u64 = 1_000_000_000;
@@ -71,7 +71,7 @@ pub fn wait_for(nanoseconds: u64, done: impl Fn() -> bool) -> bool {
 /// Wall-clock time: seconds since 1970, and nanoseconds.
 #[must_use]
 pub fn wall_clock() -> (u64, u32) {
-    let shared = core::ptr::from_ref(memory::shared_info());
+    let shared = core::ptr::from_ref(info::shared_info());
     // SAFETY: the shared info page, read with volatile accesses under its version.
     let (seconds, nanoseconds) = unsafe {
         loop {

@@ -15,8 +15,9 @@ use guest_pv_abi::xen::{
 };
 use guest_pv_abi::{Errno, errno, hypercall};
 
-use crate::memory::{allocate_page, mfn_of, pfn_of};
-use crate::paging::{self, Access, NO_EXECUTE, RAM_FLAGS, READ_ONLY_FLAGS};
+use crate::memory::{mfn_of, pfn_of};
+use crate::paging::Free;
+use crate::tables::{self, Access, NO_EXECUTE, RAM_FLAGS, READ_ONLY_FLAGS, Source};
 use crate::{cpu, hyper};
 
 global_asm!(
@@ -119,20 +120,16 @@ pub enum Use {
     Data(Access),
 }
 
-fn table_page() -> Option<u64> {
-    Some(allocate_page()?.expose_provenance() as u64)
-}
-
 impl AddressSpace {
     /// Makes an empty address space with a pinned L4 table.
     ///
     /// # Errors
     /// ENOMEM, or the errno that the hypervisor returned.
     pub fn new() -> Result<Self, Errno> {
-        let root = table_page().ok_or(errno::ENOMEM)?;
+        let root = Free.take().ok_or(errno::ENOMEM)?;
         let space = Self { root };
         // SAFETY: the page is zeroed and has no other user; it is a table from now on.
-        unsafe { paging::make_read_only(root) }?;
+        unsafe { tables::make_read_only(root) }?;
         space.request(MMUEXT_PIN_L4_TABLE)?;
         Ok(space)
     }
@@ -162,7 +159,7 @@ impl AddressSpace {
         };
         let entry = |_| Some((mfn << 12) | flags);
         // SAFETY: no reference of the kernel points to a user address.
-        unsafe { paging::set_range(self.root, address, 1, DOMID_SELF, &entry, &mut table_page) }
+        unsafe { tables::set_range(self.root, address, 1, DOMID_SELF, &entry, &mut Free) }
     }
 
     /// Runs user code at `rip` on the stack `rsp`, with upcalls unmasked, until a handler calls [`leave`];

@@ -15,8 +15,8 @@ use guest_pv_abi::io_xenbus::{
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::events;
+use crate::info::start_info;
 use crate::memory::{PAGE_BYTES, direct, pfn_of_mfn};
-use crate::start::start_info;
 
 /// The ring's page, as bytes and words that the store may change at any time.
 #[derive(Debug, Clone, Copy)]
