@@ -1,5 +1,5 @@
 //! Mappings that come and go: [`Window`]s for other domains' frames and for devices, and the heap's large blocks. The
-//! tables below them are in [`tables`], whose items are public here.
+//! tables below them are in `tables`, whose items are public here.
 
 #![expect(unsafe_code, reason = "maps frames at addresses of its own")]
 

@@ -1,7 +1,7 @@
 //! The exception table: instructions of the core that may fault, and where execution continues if they do.
 //!
 //! An entry is a pair of 32-bit distances in section `.extable`, each relative to its own field: to the instruction
-//! that may fault, and to the landing. [`extable!`](crate::extable) writes one beside the instruction.
+//! that may fault, and to the landing. `extable!` writes one beside the instruction.
 #![cfg_attr(
     target_os = "none",
     expect(unsafe_code, reason = "reads a section of the image")

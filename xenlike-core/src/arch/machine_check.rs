@@ -1,7 +1,7 @@
 //! The machine-check banks of this CPU, in which the hardware reports its own errors (SDM vol. 3, Machine-Check
 //! Architecture; APM vol. 2 chapter 9).
 //!
-//! An uncorrected error raises #MC, and [`crate::entry`] ends the machine. A corrected error raises no exception:
+//! An uncorrected error raises #MC, and `entry` ends the machine. A corrected error raises no exception:
 //! [`crate::life::machine_check`] polls for it.
 
 use core::fmt;

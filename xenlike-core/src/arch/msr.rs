@@ -97,7 +97,7 @@ mod real {
     /// Writes a register that may refuse the value; returns whether it accepted it.
     ///
     /// # Safety
-    /// The value must keep the promise of [`write`].
+    /// The value must keep the promise of [`write()`].
     pub unsafe fn write_safe(msr: u32, value: u64) -> bool {
         let ok: u32;
         // SAFETY: by the caller's promise; the fault lands behind the instruction with `ok` still 0.
@@ -118,7 +118,7 @@ mod real {
     /// Writes a register that may refuse the value, in which case it keeps the old one.
     ///
     /// # Safety
-    /// The value must keep the promise of [`write`].
+    /// The value must keep the promise of [`write()`].
     #[inline]
     pub unsafe fn write_or_ignore(msr: u32, value: u64) {
         // SAFETY: by the caller's promise; a fault lands behind the instruction.

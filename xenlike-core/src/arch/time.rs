@@ -182,8 +182,8 @@ impl Line {
             hz,
         }
     }
-    #[cfg(test)]
     /// The time that it shows at `tsc`, in ns.
+    #[cfg(test)]
     pub const fn ns(&self, tsc: u64) -> u64 {
         self.scale.to_ns(since(tsc, self.start))
     }

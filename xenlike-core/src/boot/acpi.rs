@@ -2,7 +2,7 @@
 //!
 //! Firmware's tables are full of faults. Whatever they contain, reading them ends, accesses nothing outside of them,
 //! and keeps what is plausible; each implausible item gets a warning. [`find`] is the pure part, which the tests feed
-//! with damaged tables; [`machine`] maps the real ones.
+//! with damaged tables; `machine` maps the real ones.
 
 mod fadt;
 #[cfg(target_os = "none")]

@@ -2,7 +2,7 @@
 //!
 //! A [`Table`] has two halves. As a *granter*, a domain shares a table of entries with the hypervisor, which
 //! counts the uses of each entry. As a *mapper*, a domain has handles on the entries of other domains that it
-//! uses. Key types: [`Table`], [`MapRequest`], [`Unmapping`]. The trait [`Machine`] is what the rules need of
+//! uses. Key types: [`Table`], [`MapRequest`], [`unmap::Unmapping`]. The trait [`Machine`] is what the rules need of
 //! frames and page tables. Neighbours: `domain` owns a table behind an `Arc`; `hypercall::grant_table` decodes
 //! requests, provides the machine and flushes TLBs; `life` ends both halves.
 //!

@@ -31,8 +31,8 @@ impl RangeSet {
         self.ranges.is_empty()
     }
 
-    #[cfg(test)]
     /// Iterates over the ranges in ascending order.
+    #[cfg(test)]
     pub fn iter(&self) -> impl Iterator<Item = RangeInclusive<u64>> + '_ {
         self.ranges.iter().map(|&(s, e)| s..=e)
     }

@@ -34,8 +34,8 @@ pub struct Where {
 impl Where {
     /// Any address.
     pub const ANY: Self = Self { bits: 64 };
-    #[cfg(test)]
     /// An address below 4 GiB.
+    #[cfg(test)]
     pub const LOW: Self = Self { bits: 32 };
     /// Addresses below 2^`bits`; 0 means any address, as in XENMEMF_address_bits.
     pub const fn bits(bits: u32) -> Self {

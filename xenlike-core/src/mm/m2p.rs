@@ -8,8 +8,8 @@ use crate::kit::{Mfn, Pfn};
 /// The entry of a frame without a number (INVALID_M2P_ENTRY).
 pub const INVALID: u64 = u64::MAX;
 
-#[cfg(test)]
 /// The owner's number for `mfn`, if it has one.
+#[cfg(test)]
 pub fn get(mfn: Mfn) -> Option<Pfn> {
     crate::mm::frame::frames().get(mfn)?;
     let entry = slot(mfn)?.load(Ordering::Relaxed);

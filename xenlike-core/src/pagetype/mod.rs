@@ -24,7 +24,7 @@
 //! *Stale translations.* When the last reference of a type is dropped, the frame is stamped with the time on
 //! the flush clock. Before the frame takes another type, all CPUs have flushed their TLBs after that time.
 //!
-//! Everything is generic over [`Memory`]; [`machine`] is the real machine's.
+//! Everything is generic over [`Memory`]; [`machine()`] is the real machine's.
 #![cfg_attr(
     not(test),
     warn(

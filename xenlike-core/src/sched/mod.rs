@@ -13,7 +13,7 @@
 //!   memory, so no unit ever runs on two CPUs.
 //! * A sleeping unit is in no queue and costs nothing; an idle CPU has no tick.
 //!
-//! `entry` asks [`Scheduler::pick`] and acts on the [`Turn`]. Code that makes a vCPU runnable calls [`Scheduler::wake`]
+//! `entry` asks [`Scheduler::pick`] and acts on the [`turn::Turn`]. Code that makes a vCPU runnable calls [`Scheduler::wake`]
 //! and acts on the [`Ask`].
 
 pub mod name;
@@ -42,7 +42,7 @@ pub const DEFAULT_SLICE_NS: u64 = 10_000_000;
 /// The default of the shortest time that a unit runs before another may preempt it (`ratelimit_us`), in ns.
 pub const DEFAULT_RATELIMIT_NS: u64 = 1_000_000;
 
-/// The scheduler of all CPUs. `T` is the value that a [`Turn`] returns for a unit (a vCPU reference).
+/// The scheduler of all CPUs. `T` is the value that a [`turn::Turn`] returns for a unit (a vCPU reference).
 pub struct Scheduler<T> {
     queues: PerCpu<RunQueue>,
     slab: Slab<T>,

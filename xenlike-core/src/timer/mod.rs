@@ -2,7 +2,7 @@
 //!
 //! A timer waits in the queue of the CPU on which it was set. That CPU calls [`Timers::pop_expired`] from its timer
 //! interrupt and acts on the keys that it gets: keys, because the queues know no domain (docs/adr/0004).
-//! [`Timers::set`] and [`Timers::cancel`] may be called on any CPU. A timer that is set again just as it expires may be
+//! [`Timers::set_if`] and [`Timers::cancel`] may be called on any CPU. A timer that is set again just as it expires may be
 //! reported once too early, so code that acts on a key checks whether its time has come. Uses `kit`, and asks
 //! `mm::heap` whether the heap may grow.
 #![cfg_attr(
@@ -87,8 +87,8 @@ impl Timer {
             place: Lock::new(Rank::TimerPlace, None),
         }
     }
-    #[cfg(test)]
     /// The owner and the purpose of the timer.
+    #[cfg(test)]
     pub const fn key(&self) -> Key {
         self.key
     }
@@ -227,17 +227,18 @@ impl Timers {
         }
     }
 
+    /// Sets a timer for a test.
     #[cfg(test)]
-    /// Sets `timer` to expire on `cpu` at `deadline_ns`, in place of its previous deadline. The caller makes the
-    /// hardware timer of that CPU interrupt by then. If memory is short, a previous deadline on another CPU is
-    /// cancelled nevertheless.
     pub fn set(&self, timer: &Timer, cpu: CpuId, deadline_ns: u64) -> Result<(), NoMemory> {
         self.set_if(timer, cpu, deadline_ns, |_| true).map(drop)
     }
 
-    /// Like [`Timers::set`], if `wanted` returns true. Its argument tells whether the timer is set already. No other
-    /// CPU sets or cancels the timer during the call. So code that first changes what `wanted` reads, and then cancels
-    /// the timer, knows that it stays cancelled.
+    /// Sets `timer` to expire on `cpu` at `deadline_ns`, in place of its previous deadline, if `wanted` returns true. The
+    /// argument of `wanted` tells whether the timer is set already. The caller makes the hardware timer of that CPU
+    /// interrupt by then. If memory is short, a previous deadline on another CPU is cancelled nevertheless.
+    ///
+    /// No other CPU sets or cancels the timer during the call. So code that first changes what `wanted` reads, and then
+    /// cancels the timer, knows that it stays cancelled.
     pub fn set_if(
         &self,
         timer: &Timer,
