@@ -126,9 +126,46 @@ fn host(tally: &mut Tally) {
         let build = ["--features", "audit", "--target", "x86_64-unknown-none"];
         cargo(&[&package[..], &build[..], &["--", "-D", "warnings"]].concat())
     });
+    tally.step("doc links", doc_links);
     tally.step("rooms", rooms::check);
     tally.step("report", report::print);
     tally.step("host tests", || cargo(&["test", "--quiet"]));
+}
+
+/// Refuses links in comments that lead nowhere, in private items, too.
+fn doc_links() -> Result<()> {
+    let doc = ["doc", "--quiet", "--no-deps", "--document-private-items"];
+    let bare = [
+        "--target",
+        "x86_64-unknown-none",
+        "-p",
+        "xenlike-core",
+        "-p",
+        "xenlike-rt",
+    ];
+    let host = [
+        "-p",
+        "guest-pv-abi",
+        "-p",
+        "dom0-tools",
+        "-p",
+        "xtask",
+        "-p",
+        "xenlike-tests",
+    ];
+    for packages in [&bare[..], &host] {
+        let mut command = Command::new("cargo");
+        command
+            .args(doc)
+            .args(packages)
+            .env(
+                "RUSTDOCFLAGS",
+                "-D rustdoc::broken_intra_doc_links -A rustdoc::private_intra_doc_links",
+            )
+            .current_dir(root());
+        process::run(&mut command)?;
+    }
+    Ok(())
 }
 
 /// The tests in QEMU are the ignored tests of the tests crate; they run two at a time.
