@@ -227,25 +227,30 @@ fn unmaps_any(actor: &mut Actor) {
 /// Makes the hypervisor copy within the granted frame, by the grant itself or by one that passes it on.
 fn copies(actor: &mut Actor) {
     while actor.goes_on() {
-        let (domid, reference) = pair::passed_on().unwrap_or_else(|| (granter(), reference()));
-        let side = |offset| GnttabCopyPtr {
-            u: u64::from(reference),
-            domid,
-            offset,
-            ..GnttabCopyPtr::default()
-        };
-        let mut request = [GnttabCopy {
-            source: side(1024),
-            dest: side(0),
-            len: 64,
-            flags: GNTCOPY_SOURCE_GREF | GNTCOPY_DEST_GREF,
-            ..GnttabCopy::default()
-        }];
-        let called = grants::copy(&mut request);
-        if called.is_ok() && core::hint::black_box(request[0]).status == GNTST_OKAY {
-            COPIES.fetch_add(1, Ordering::Relaxed);
-        }
+        copy_once();
         actor.pause();
+    }
+}
+
+/// One such copy, which fails while the frame isn't granted.
+pub fn copy_once() {
+    let (domid, reference) = pair::passed_on().unwrap_or_else(|| (granter(), reference()));
+    let side = |offset| GnttabCopyPtr {
+        u: u64::from(reference),
+        domid,
+        offset,
+        ..GnttabCopyPtr::default()
+    };
+    let mut request = [GnttabCopy {
+        source: side(1024),
+        dest: side(0),
+        len: 64,
+        flags: GNTCOPY_SOURCE_GREF | GNTCOPY_DEST_GREF,
+        ..GnttabCopy::default()
+    }];
+    let called = grants::copy(&mut request);
+    if called.is_ok() && core::hint::black_box(request[0]).status == GNTST_OKAY {
+        COPIES.fetch_add(1, Ordering::Relaxed);
     }
 }
 
