@@ -4,6 +4,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::arch_x86::narrow::Callback;
+use crate::form::two_widths;
 use crate::layout::{layout, numbers};
 
 numbers! { NUMBERS_U32, "callback.h", u32;
@@ -19,21 +21,21 @@ numbers! { NUMBERS_U32, "callback.h", u32;
     CALLBACKOP_UNREGISTER = 1, "CALLBACKOP_unregister";
 }
 
-/// The argument of `CALLBACKOP_REGISTER`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct CallbackRegister {
-    /// The type, one of `CALLBACKTYPE_*`.
-    pub type_: u16,
-    /// A combination of `CALLBACKF_*` flags.
-    pub flags: u16,
-    #[doc(hidden)]
-    pub _gap0: [u8; 4],
-    /// Address of the entry point.
-    pub address: u64,
+two_widths! {
+    /// The argument of `CALLBACKOP_REGISTER`.
+    pub struct CallbackRegister {
+        /// The type, one of `CALLBACKTYPE_*`.
+        pub type_: u16,
+        /// A combination of `CALLBACKF_*` flags.
+        pub flags: u16,
+        #[doc(hidden)]
+        pub _gap0: [u8; 4] => [u8; 0],
+        /// Address of the entry point.
+        pub address: u64 => Callback,
+    }
 }
 
-layout! { CallbackRegister = "struct callback_register", 16;
+layout! { CallbackRegister = "struct callback_register", 16, narrow 12;
     type_ 0 "type", flags 2, address 8
 }
 

@@ -10,6 +10,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::GuestHandle;
+use crate::form::two_widths;
 use crate::layout::{layout, numbers};
 
 numbers! { NUMBERS_U32, "grant_table.h", u32;
@@ -153,23 +154,23 @@ layout! { GnttabUnmapGrantRef = "struct gnttab_unmap_grant_ref", 24;
     host_addr 0, dev_bus_addr 8, handle 16, status 20
 }
 
-/// The argument of `GNTTABOP_SETUP_TABLE`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct GnttabSetupTable {
-    pub dom: u16,
-    #[doc(hidden)]
-    pub _gap0: [u8; 2],
-    pub nr_frames: u32,
-    /// Out: one of `GNTST_*`.
-    pub status: i16,
-    #[doc(hidden)]
-    pub _gap1: [u8; 6],
-    /// Pointer to an array. Out: the frame numbers of the table.
-    pub frame_list: GuestHandle,
+two_widths! {
+    /// The argument of `GNTTABOP_SETUP_TABLE`.
+    pub struct GnttabSetupTable {
+        pub dom: u16,
+        #[doc(hidden)]
+        pub _gap0: [u8; 2],
+        pub nr_frames: u32,
+        /// Out: one of `GNTST_*`.
+        pub status: i16,
+        #[doc(hidden)]
+        pub _gap1: [u8; 6] => [u8; 2],
+        /// Pointer to an array. Out: the frame numbers of the table.
+        pub frame_list: GuestHandle,
+    }
 }
 
-layout! { GnttabSetupTable = "struct gnttab_setup_table", 24;
+layout! { GnttabSetupTable = "struct gnttab_setup_table", 24, narrow 16;
     dom 0, nr_frames 4, status 8, frame_list 16
 }
 
@@ -186,57 +187,57 @@ layout! { GnttabDumpTable = "struct gnttab_dump_table", 4;
     dom 0, status 2
 }
 
-/// The argument of `GNTTABOP_TRANSFER`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct GnttabTransfer {
-    pub mfn: u64,
-    pub domid: u16,
-    #[doc(hidden)]
-    pub _gap0: [u8; 2],
-    pub ref_: u32,
-    /// Out: one of `GNTST_*`.
-    pub status: i16,
-    #[doc(hidden)]
-    pub _gap1: [u8; 6],
+two_widths! {
+    /// The argument of `GNTTABOP_TRANSFER`.
+    pub struct GnttabTransfer {
+        pub mfn: u64 => u32,
+        pub domid: u16,
+        #[doc(hidden)]
+        pub _gap0: [u8; 2],
+        pub ref_: u32,
+        /// Out: one of `GNTST_*`.
+        pub status: i16,
+        #[doc(hidden)]
+        pub _gap1: [u8; 6] => [u8; 2],
+    }
 }
 
-layout! { GnttabTransfer = "struct gnttab_transfer", 24;
+layout! { GnttabTransfer = "struct gnttab_transfer", 24, narrow 16;
     mfn 0, domid 8, ref_ 12 "ref", status 16
 }
 
-/// The source or the destination of a `GnttabCopy`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct GnttabCopyPtr {
-    /// A grant reference (low half) or a frame number.
-    pub u: u64,
-    pub domid: u16,
-    pub offset: u16,
-    #[doc(hidden)]
-    pub _gap0: [u8; 4],
+two_widths! {
+    /// The source or the destination of a `GnttabCopy`.
+    pub struct GnttabCopyPtr {
+        /// A grant reference (low half) or a frame number.
+        pub u: u64 => u32,
+        pub domid: u16,
+        pub offset: u16,
+        #[doc(hidden)]
+        pub _gap0: [u8; 4] => [u8; 0],
+    }
 }
 
-layout! { GnttabCopyPtr = "struct gnttab_copy_ptr", 16;
+layout! { GnttabCopyPtr = "struct gnttab_copy_ptr", 16, narrow 8;
     u 0 "u.gmfn", domid 8, offset 10
 }
 
-/// The argument of `GNTTABOP_COPY`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct GnttabCopy {
-    pub source: GnttabCopyPtr,
-    pub dest: GnttabCopyPtr,
-    pub len: u16,
-    /// A combination of `GNTCOPY_*` flags.
-    pub flags: u16,
-    /// Out: one of `GNTST_*`.
-    pub status: i16,
-    #[doc(hidden)]
-    pub _gap0: [u8; 2],
+two_widths! {
+    /// The argument of `GNTTABOP_COPY`.
+    pub struct GnttabCopy {
+        pub source: GnttabCopyPtr,
+        pub dest: GnttabCopyPtr,
+        pub len: u16,
+        /// A combination of `GNTCOPY_*` flags.
+        pub flags: u16,
+        /// Out: one of `GNTST_*`.
+        pub status: i16,
+        #[doc(hidden)]
+        pub _gap0: [u8; 2],
+    }
 }
 
-layout! { GnttabCopy = "struct gnttab_copy", 40;
+layout! { GnttabCopy = "struct gnttab_copy", 40, narrow 24;
     source 0, dest 16, len 32, flags 34, status 36
 }
 
@@ -290,18 +291,18 @@ layout! { GnttabSetVersion = "struct gnttab_set_version", 4;
     version 0
 }
 
-/// The argument of `GNTTABOP_GET_STATUS_FRAMES`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct GnttabGetStatusFrames {
-    pub nr_frames: u32,
-    pub dom: u16,
-    /// Out: one of `GNTST_*`.
-    pub status: i16,
-    pub frame_list: GuestHandle,
+two_widths! {
+    /// The argument of `GNTTABOP_GET_STATUS_FRAMES`.
+    pub struct GnttabGetStatusFrames {
+        pub nr_frames: u32,
+        pub dom: u16,
+        /// Out: one of `GNTST_*`.
+        pub status: i16,
+        pub frame_list: GuestHandle,
+    }
 }
 
-layout! { GnttabGetStatusFrames = "struct gnttab_get_status_frames", 16;
+layout! { GnttabGetStatusFrames = "struct gnttab_get_status_frames", 16, narrow 12;
     nr_frames 0, dom 4, status 6, frame_list 8
 }
 

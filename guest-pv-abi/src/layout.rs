@@ -26,28 +26,52 @@ macro_rules! numbers {
 }
 
 /// Asserts a structure's size and offsets, and implements `Default` with zeros.
+///
+/// After the size: nothing where both widths have this layout; `narrow` and the narrow size for a structure that
+/// `two_widths!` declares; `wide` for a structure that implements [`crate::Form`] itself or has no narrow form.
 macro_rules! layout {
     (@c $field:ident) => { stringify!($field) };
     (@c $field:ident $c_field:literal) => { $c_field };
-    ($name:ident = $c_name:literal, $size:literal; $($field:ident $offset:literal $($c_field:literal)?),*) => {
-        const _: () = {
-            assert!(size_of::<$name>() == $size);
-            $(assert!(core::mem::offset_of!($name, $field) == $offset);)*
-        };
+    ($name:ident = $c_name:literal, $size:literal; $($fields:tt)*) => {
+        layout! { $name = $c_name, $size, wide; $($fields)* }
+        $crate::form::same_form!($name);
+    };
+    ($name:ident = $c_name:literal, $size:literal, narrow $narrow:literal;
+        $($field:ident $offset:literal $($c_field:literal)?),*
+    ) => {
+        #[cfg(target_pointer_width = "64")]
+        layout! { $name = $c_name, $size, wide; $($field $offset $($c_field)?),* }
+        #[cfg(target_pointer_width = "32")]
+        layout! { @zeros $name }
+        layout! { @measured <$name as $crate::Form>::Narrow, $c_name, $narrow; $($field $($c_field)?),* }
+    };
+    (@measured $name:ty, $c_name:literal, $size:literal; $($field:ident $($c_field:literal)?),*) => {
+        const _: () = assert!(size_of::<$name>() == $size);
 
         impl $crate::layout::AbiLayout for $name {
             const C_NAME: &'static str = $c_name;
             const SIZE: usize = $size;
             const FIELDS: &'static [(&'static str, usize)] =
-                &[$((layout!(@c $field $($c_field)?), $offset)),*];
+                &[$((layout!(@c $field $($c_field)?), core::mem::offset_of!($name, $field))),*];
         }
-
+    };
+    (@zeros $name:ident) => {
         impl Default for $name {
             /// A value whose bytes are all zero.
             fn default() -> Self {
                 zerocopy::FromZeros::new_zeroed()
             }
         }
+    };
+    ($name:ident = $c_name:literal, $size:literal, wide;
+        $($field:ident $offset:literal $($c_field:literal)?),*
+    ) => {
+        const _: () = {
+            $(assert!(core::mem::offset_of!($name, $field) == $offset);)*
+        };
+
+        layout! { @zeros $name }
+        layout! { @measured $name, $c_name, $size; $($field $($c_field)?),* }
     };
 }
 

@@ -8,6 +8,9 @@
 //! Structures are plain bytes: every bit pattern is a valid value, padding is a field (hidden in the docs;
 //! `..Default::default()` fills it with zeros), unions are [`Payload`]s or words, and pointers are [`GuestHandle`]s.
 //! An assertion under each structure checks its size and offsets, and a test compares all of them with the C headers.
+//!
+//! The structures are those of a 64-bit guest. [`Form`] relates them to those of a 32-bit guest, which are in
+//! [`narrow`]. Compiled for a 32-bit target, the crate has the latter under the former's names.
 //! The feature `call` adds the hypercall instruction; without it the crate has no unsafe code.
 
 #![no_std]
@@ -23,6 +26,7 @@ pub mod elfnote;
 pub mod errno;
 pub mod event_channel;
 pub mod features;
+mod form;
 pub mod grant_table;
 mod handle;
 pub mod hvm_params;
@@ -33,6 +37,8 @@ pub mod io_xenbus;
 pub mod layout;
 pub mod mca;
 pub mod memory;
+#[cfg(target_pointer_width = "64")]
+pub mod narrow;
 pub mod nmi;
 pub mod others;
 mod payload;
@@ -47,7 +53,12 @@ pub mod xen;
 pub mod xenlike;
 
 pub use errno::Errno;
-pub use handle::GuestHandle;
+pub use form::{Form, Width};
+#[cfg(target_pointer_width = "32")]
+pub use handle::GuestHandle32 as GuestHandle;
+#[cfg(target_pointer_width = "64")]
+pub use handle::GuestHandle64 as GuestHandle;
+pub use handle::{GuestHandle32, GuestHandle64};
 pub use payload::Payload;
 pub use xen::hypercall;
 

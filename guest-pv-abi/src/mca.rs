@@ -9,6 +9,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::form::{same_form, two_widths};
 use crate::layout::{layout, numbers};
 use crate::{GuestHandle, Payload};
 
@@ -51,32 +52,34 @@ pub struct McHead {
     pub u: Payload<3>,
 }
 
-/// The argument of `XEN_MC_FETCH`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct McFetch {
-    /// In: which errors to fetch. Out: `XEN_MC_OK` or another `XEN_MC_*` status.
-    pub flags: u32,
-    pub _pad0: u32,
-    pub fetch_id: u64,
-    pub data: GuestHandle,
+same_form!(McHead);
+
+two_widths! {
+    /// The argument of `XEN_MC_FETCH`.
+    pub struct McFetch {
+        /// In: which errors to fetch. Out: `XEN_MC_OK` or another `XEN_MC_*` status.
+        pub flags: u32,
+        pub _pad0: u32,
+        pub fetch_id: u64,
+        pub data: GuestHandle,
+    }
 }
 
-layout! { McFetch = "struct xen_mc_fetch", 24;
+layout! { McFetch = "struct xen_mc_fetch", 24, narrow 20;
     flags 0, fetch_id 8, data 16
 }
 
-/// The argument of `XEN_MC_PHYSCPUINFO`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct McPhyscpuinfo {
-    /// In: number of entries that fit into `info`; out: number of CPUs.
-    pub ncpus: u32,
-    pub _pad0: u32,
-    pub info: GuestHandle,
+two_widths! {
+    /// The argument of `XEN_MC_PHYSCPUINFO`.
+    pub struct McPhyscpuinfo {
+        /// In: number of entries that fit into `info`; out: number of CPUs.
+        pub ncpus: u32,
+        pub _pad0: u32,
+        pub info: GuestHandle,
+    }
 }
 
-layout! { McPhyscpuinfo = "struct xen_mc_physcpuinfo", 16;
+layout! { McPhyscpuinfo = "struct xen_mc_physcpuinfo", 16, narrow 12;
     ncpus 0, info 8
 }
 
@@ -92,36 +95,36 @@ layout! { McinfoMsr = "struct mcinfo_msr", 16;
     reg 0, value 8
 }
 
-/// Description of a CPU in `XEN_MC_PHYSCPUINFO`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct McLogicalCpu {
-    pub cpunr: u32,
-    pub chipid: u32,
-    pub coreid: u16,
-    pub threadid: u16,
-    pub apicid: u32,
-    pub clusterid: u32,
-    pub ncores: u32,
-    pub ncores_active: u32,
-    pub nthreads: u32,
-    pub cpuid_level: i32,
-    pub family: u32,
-    pub vendor: u32,
-    pub model: u32,
-    pub step: u32,
-    pub vendorid: [u8; 16],
-    pub brandid: [u8; 64],
-    pub cpu_caps: [u32; 7],
-    pub cache_size: u32,
-    pub cache_alignment: u32,
-    pub nmsrvals: i32,
-    #[doc(hidden)]
-    pub _gap0: [u8; 4],
-    pub msrvalues: [McinfoMsr; 8],
+two_widths! {
+    /// Description of a CPU in `XEN_MC_PHYSCPUINFO`.
+    pub struct McLogicalCpu {
+        pub cpunr: u32,
+        pub chipid: u32,
+        pub coreid: u16,
+        pub threadid: u16,
+        pub apicid: u32,
+        pub clusterid: u32,
+        pub ncores: u32,
+        pub ncores_active: u32,
+        pub nthreads: u32,
+        pub cpuid_level: i32,
+        pub family: u32,
+        pub vendor: u32,
+        pub model: u32,
+        pub step: u32,
+        pub vendorid: [u8; 16],
+        pub brandid: [u8; 64],
+        pub cpu_caps: [u32; 7],
+        pub cache_size: u32,
+        pub cache_alignment: u32,
+        pub nmsrvals: i32,
+        #[doc(hidden)]
+        pub _gap0: [u8; 4] => [u8; 0],
+        pub msrvalues: [McinfoMsr; 8],
+    }
 }
 
-layout! { McLogicalCpu = "struct mcinfo_logical_cpu", 304;
+layout! { McLogicalCpu = "struct mcinfo_logical_cpu", 304, narrow 300;
     cpunr 0 "mc_cpunr", chipid 4 "mc_chipid", coreid 8 "mc_coreid", threadid 10 "mc_threadid",
     apicid 12 "mc_apicid", ncores 20 "mc_ncores", nthreads 28 "mc_nthreads",
     cpuid_level 32 "mc_cpuid_level", family 36 "mc_family", vendor 40 "mc_vendor",

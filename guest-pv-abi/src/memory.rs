@@ -9,8 +9,9 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::GuestHandle;
+use crate::form::{same_form, two_widths};
 use crate::layout::{layout, numbers};
+use crate::{GuestHandle, GuestHandle64};
 
 numbers! { NUMBERS_U32, "memory.h", u32;
     XENMEM_INCREASE_RESERVATION = 0, "XENMEM_increase_reservation";
@@ -90,223 +91,223 @@ numbers! { NUMBERS_U64, "memory.h", u64;
     XENMEM_SHARING_OP_FIELD_IS_GREF_FLAG = 0x4000_0000_0000_0000, "XENMEM_SHARING_OP_FIELD_IS_GREF_FLAG";
 }
 
-/// The argument of increase_reservation, decrease_reservation and populate_physmap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct MemoryReservation {
-    /// Pointer to frame numbers, in and out.
-    pub extent_start: GuestHandle,
-    pub nr_extents: u64,
-    /// log2 of an extent's size in pages.
-    pub extent_order: u32,
-    /// `XENMEMF_*` flags; the low byte limits the address bits.
-    pub mem_flags: u32,
-    pub domid: u16,
-    #[doc(hidden)]
-    pub _gap0: [u8; 6],
+two_widths! {
+    /// The argument of increase_reservation, decrease_reservation and populate_physmap.
+    pub struct MemoryReservation {
+        /// Pointer to frame numbers, in and out.
+        pub extent_start: GuestHandle,
+        pub nr_extents: u64 => u32,
+        /// log2 of an extent's size in pages.
+        pub extent_order: u32,
+        /// `XENMEMF_*` flags; the low byte limits the address bits.
+        pub mem_flags: u32,
+        pub domid: u16,
+        #[doc(hidden)]
+        pub _gap0: [u8; 6] => [u8; 2],
+    }
 }
 
-layout! { MemoryReservation = "struct xen_memory_reservation", 32;
+layout! { MemoryReservation = "struct xen_memory_reservation", 32, narrow 20;
     extent_start 0, nr_extents 8, extent_order 16, mem_flags 20, domid 24
 }
 
-/// The argument of `XENMEM_EXCHANGE`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct MemoryExchange {
-    pub in_: MemoryReservation,
-    pub out: MemoryReservation,
-    /// In and out: progress, in input extents.
-    pub nr_exchanged: u64,
+two_widths! {
+    /// The argument of `XENMEM_EXCHANGE`.
+    pub struct MemoryExchange {
+        pub in_: MemoryReservation,
+        pub out: MemoryReservation,
+        /// In and out: progress, in input extents.
+        pub nr_exchanged: u64 => u32,
+    }
 }
 
-layout! { MemoryExchange = "struct xen_memory_exchange", 72;
+layout! { MemoryExchange = "struct xen_memory_exchange", 72, narrow 44;
     in_ 0 "in", out 32, nr_exchanged 64
 }
 
-/// `XENMEM_MACHPHYS_MFN_LIST`: lists the frames of the M2P's 2 MiB extents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct MachphysMfnList {
-    /// Number of entries that `extent_start` has room for.
-    pub max_extents: u32,
-    #[doc(hidden)]
-    pub _gap0: [u8; 4],
-    pub extent_start: GuestHandle,
-    /// Out: number of entries written.
-    pub nr_extents: u32,
-    #[doc(hidden)]
-    pub _gap1: [u8; 4],
+two_widths! {
+    /// `XENMEM_MACHPHYS_MFN_LIST`: lists the frames of the M2P's 2 MiB extents.
+    pub struct MachphysMfnList {
+        /// Number of entries that `extent_start` has room for.
+        pub max_extents: u32,
+        #[doc(hidden)]
+        pub _gap0: [u8; 4] => [u8; 0],
+        pub extent_start: GuestHandle,
+        /// Out: number of entries written.
+        pub nr_extents: u32,
+        #[doc(hidden)]
+        pub _gap1: [u8; 4] => [u8; 0],
+    }
 }
 
-layout! { MachphysMfnList = "struct xen_machphys_mfn_list", 24;
+layout! { MachphysMfnList = "struct xen_machphys_mfn_list", 24, narrow 12;
     max_extents 0, extent_start 8, nr_extents 16
 }
 
-/// The argument of `XENMEM_MACHPHYS_MAPPING`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct MachphysMapping {
-    /// First virtual address of the M2P.
-    pub v_start: u64,
-    /// Virtual address after the M2P.
-    pub v_end: u64,
-    pub max_mfn: u64,
+two_widths! {
+    /// The argument of `XENMEM_MACHPHYS_MAPPING`.
+    pub struct MachphysMapping {
+        /// First virtual address of the M2P.
+        pub v_start: u64 => u32,
+        /// Virtual address after the M2P.
+        pub v_end: u64 => u32,
+        pub max_mfn: u64 => u32,
+    }
 }
 
-layout! { MachphysMapping = "struct xen_machphys_mapping", 24;
+layout! { MachphysMapping = "struct xen_machphys_mapping", 24, narrow 12;
     v_start 0, v_end 8, max_mfn 16
 }
 
-/// The argument of `XENMEM_ADD_TO_PHYSMAP`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct AddToPhysmap {
-    pub domid: u16,
-    /// Number of pages, for `XENMAPSPACE_GMFN_RANGE`.
-    pub size: u16,
-    /// The source of the page, one of `XENMAPSPACE_*`.
-    pub space: u32,
-    pub idx: u64,
-    pub gpfn: u64,
+two_widths! {
+    /// The argument of `XENMEM_ADD_TO_PHYSMAP`.
+    pub struct AddToPhysmap {
+        pub domid: u16,
+        /// Number of pages, for `XENMAPSPACE_GMFN_RANGE`.
+        pub size: u16,
+        /// The source of the page, one of `XENMAPSPACE_*`.
+        pub space: u32,
+        pub idx: u64 => u32,
+        pub gpfn: u64 => u32,
+    }
 }
 
-layout! { AddToPhysmap = "struct xen_add_to_physmap", 24;
+layout! { AddToPhysmap = "struct xen_add_to_physmap", 24, narrow 16;
     domid 0, size 2, space 4, idx 8, gpfn 16
 }
 
-/// The argument of `XENMEM_ADD_TO_PHYSMAP_BATCH`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct AddToPhysmapBatch {
-    pub domid: u16,
-    pub space: u16,
-    pub size: u16,
-    pub foreign_domid: u16,
-    pub idxs: GuestHandle,
-    pub gpfns: GuestHandle,
-    pub errs: GuestHandle,
+two_widths! {
+    /// The argument of `XENMEM_ADD_TO_PHYSMAP_BATCH`.
+    pub struct AddToPhysmapBatch {
+        pub domid: u16,
+        pub space: u16,
+        pub size: u16,
+        pub foreign_domid: u16,
+        pub idxs: GuestHandle,
+        pub gpfns: GuestHandle,
+        pub errs: GuestHandle,
+    }
 }
 
-layout! { AddToPhysmapBatch = "struct xen_add_to_physmap_batch", 32;
+layout! { AddToPhysmapBatch = "struct xen_add_to_physmap_batch", 32, narrow 20;
     domid 0, space 2, size 4, foreign_domid 6 "u.foreign_domid", idxs 8, gpfns 16, errs 24
 }
 
-/// The argument of `XENMEM_REMOVE_FROM_PHYSMAP`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct RemoveFromPhysmap {
-    pub domid: u16,
-    #[doc(hidden)]
-    pub _gap0: [u8; 6],
-    pub gpfn: u64,
+two_widths! {
+    /// The argument of `XENMEM_REMOVE_FROM_PHYSMAP`.
+    pub struct RemoveFromPhysmap {
+        pub domid: u16,
+        #[doc(hidden)]
+        pub _gap0: [u8; 6] => [u8; 2],
+        pub gpfn: u64 => u32,
+    }
 }
 
-layout! { RemoveFromPhysmap = "struct xen_remove_from_physmap", 16;
+layout! { RemoveFromPhysmap = "struct xen_remove_from_physmap", 16, narrow 8;
     domid 0, gpfn 8
 }
 
-/// The argument of `XENMEM_MEMORY_MAP` and `XENMEM_MACHINE_MEMORY_MAP`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct MemoryMap {
-    /// In: number of entries that fit; out: number used.
-    pub nr_entries: u32,
-    #[doc(hidden)]
-    pub _gap0: [u8; 4],
-    /// Pointer to an array of `E820Entry`.
-    pub buffer: GuestHandle,
+two_widths! {
+    /// The argument of `XENMEM_MEMORY_MAP` and `XENMEM_MACHINE_MEMORY_MAP`.
+    pub struct MemoryMap {
+        /// In: number of entries that fit; out: number used.
+        pub nr_entries: u32,
+        #[doc(hidden)]
+        pub _gap0: [u8; 4] => [u8; 0],
+        /// Pointer to an array of `E820Entry`.
+        pub buffer: GuestHandle,
+    }
 }
 
-layout! { MemoryMap = "struct xen_memory_map", 16;
+layout! { MemoryMap = "struct xen_memory_map", 16, narrow 8;
     nr_entries 0, buffer 8
 }
 
-/// The argument of `XENMEM_SET_MEMORY_MAP`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct ForeignMemoryMap {
-    pub domid: u16,
-    #[doc(hidden)]
-    pub _gap0: [u8; 6],
-    pub map: MemoryMap,
+two_widths! {
+    /// The argument of `XENMEM_SET_MEMORY_MAP`.
+    pub struct ForeignMemoryMap {
+        pub domid: u16,
+        #[doc(hidden)]
+        pub _gap0: [u8; 6] => [u8; 2],
+        pub map: MemoryMap,
+    }
 }
 
-layout! { ForeignMemoryMap = "struct xen_foreign_memory_map", 24;
+layout! { ForeignMemoryMap = "struct xen_foreign_memory_map", 24, narrow 12;
     domid 0, map 8
 }
 
-/// The argument of `XENMEM_SET_POD_TARGET` and `XENMEM_GET_POD_TARGET`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct PodTarget {
-    pub target_pages: u64,
-    pub tot_pages: u64,
-    pub pod_cache_pages: u64,
-    pub pod_entries: u64,
-    pub domid: u16,
-    #[doc(hidden)]
-    pub _gap0: [u8; 6],
+two_widths! {
+    /// The argument of `XENMEM_SET_POD_TARGET` and `XENMEM_GET_POD_TARGET`.
+    pub struct PodTarget {
+        pub target_pages: u64,
+        pub tot_pages: u64,
+        pub pod_cache_pages: u64,
+        pub pod_entries: u64,
+        pub domid: u16,
+        #[doc(hidden)]
+        pub _gap0: [u8; 6] => [u8; 2],
+    }
 }
 
-layout! { PodTarget = "struct xen_pod_target", 40;
+layout! { PodTarget = "struct xen_pod_target", 40, narrow 36;
     target_pages 0, tot_pages 8, pod_cache_pages 16, pod_entries 24, domid 32
 }
 
-/// The argument of `XENMEM_RESERVED_DEVICE_MEMORY_MAP`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct ReservedDeviceMemoryMap {
-    pub flags: u32,
-    pub nr_entries: u32,
-    pub buffer: GuestHandle,
-    pub dev_seg: u16,
-    pub dev_bus: u8,
-    pub dev_devfn: u8,
-    #[doc(hidden)]
-    pub _gap0: [u8; 4],
+two_widths! {
+    /// The argument of `XENMEM_RESERVED_DEVICE_MEMORY_MAP`.
+    pub struct ReservedDeviceMemoryMap {
+        pub flags: u32,
+        pub nr_entries: u32,
+        pub buffer: GuestHandle,
+        pub dev_seg: u16,
+        pub dev_bus: u8,
+        pub dev_devfn: u8,
+        #[doc(hidden)]
+        pub _gap0: [u8; 4] => [u8; 0],
+    }
 }
 
-layout! { ReservedDeviceMemoryMap = "struct xen_reserved_device_memory_map", 24;
+layout! { ReservedDeviceMemoryMap = "struct xen_reserved_device_memory_map", 24, narrow 16;
     flags 0, nr_entries 4, buffer 8, dev_seg 16 "dev.pci.seg", dev_bus 18 "dev.pci.bus", dev_devfn 19 "dev.pci.devfn"
 }
 
-/// The argument of `XENMEM_ACCESS_OP`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct MemAccessOp {
-    pub op: u8,
-    pub access: u8,
-    pub domid: u16,
-    pub nr: u32,
-    pub pfn: u64,
-    pub pfn_list: GuestHandle,
-    pub access_list: GuestHandle,
+two_widths! {
+    /// The argument of `XENMEM_ACCESS_OP`.
+    pub struct MemAccessOp {
+        pub op: u8,
+        pub access: u8,
+        pub domid: u16,
+        pub nr: u32,
+        pub pfn: u64,
+        pub pfn_list: GuestHandle,
+        pub access_list: GuestHandle,
+    }
 }
 
-layout! { MemAccessOp = "struct xen_mem_access_op", 32;
+layout! { MemAccessOp = "struct xen_mem_access_op", 32, narrow 24;
     op 0, access 1, domid 2, nr 4, pfn 8, pfn_list 16, access_list 24
 }
 
-/// The argument of `XENMEM_ACQUIRE_RESOURCE`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct MemAcquireResource {
-    pub domid: u16,
-    /// The type, one of `XENMEM_RESOURCE_*`.
-    pub type_: u16,
-    pub id: u32,
-    /// In: number of frames wanted; out, with a null list: number available.
-    pub nr_frames: u32,
-    /// Padding; must be zero.
-    pub pad: u32,
-    /// Index of the first frame within the resource.
-    pub frame: u64,
-    /// Pointer to frame numbers, in (HVM) or out (PV).
-    pub frame_list: GuestHandle,
+two_widths! {
+    /// The argument of `XENMEM_ACQUIRE_RESOURCE`.
+    pub struct MemAcquireResource {
+        pub domid: u16,
+        /// The type, one of `XENMEM_RESOURCE_*`.
+        pub type_: u16,
+        pub id: u32,
+        /// In: number of frames wanted; out, with a null list: number available.
+        pub nr_frames: u32,
+        /// Padding; must be zero.
+        pub pad: u32,
+        /// Index of the first frame within the resource.
+        pub frame: u64,
+        /// Pointer to frame numbers, in (HVM) or out (PV).
+        pub frame_list: GuestHandle,
+    }
 }
 
-layout! { MemAcquireResource = "struct xen_mem_acquire_resource", 32;
+layout! { MemAcquireResource = "struct xen_mem_acquire_resource", 32, narrow 28;
     domid 0, type_ 2 "type", id 4, nr_frames 8, pad 12, frame 16, frame_list 24
 }
 
@@ -320,9 +321,9 @@ pub struct VnumaTopologyInfo {
     pub nr_vnodes: u32,
     pub nr_vcpus: u32,
     pub nr_vmemranges: u32,
-    pub vdistance: GuestHandle,
-    pub vcpu_to_vnode: GuestHandle,
-    pub vmemrange: GuestHandle,
+    pub vdistance: GuestHandle64,
+    pub vcpu_to_vnode: GuestHandle64,
+    pub vmemrange: GuestHandle64,
 }
 
 layout! { VnumaTopologyInfo = "struct xen_vnuma_topology_info", 40;
@@ -342,6 +343,8 @@ pub struct E820Entry {
 }
 
 const _: () = assert!(size_of::<E820Entry>() == 20);
+
+same_form!(E820Entry);
 
 /// Usable memory (ACPI 6, table 15.4).
 pub const E820_RAM: u32 = 1;

@@ -7,8 +7,7 @@
     reason = "fields whose name says all have the header's name"
 )]
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
+use crate::form::two_widths;
 use crate::layout::{layout, numbers};
 
 numbers! { NUMBERS_U32, "nmi.h", u32;
@@ -19,14 +18,14 @@ numbers! { NUMBERS_U32, "nmi.h", u32;
     XENNMI_UNREGISTER_CALLBACK = 1, "XENNMI_unregister_callback";
 }
 
-/// The argument of `XENNMI_REGISTER_CALLBACK`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct NmiCallback {
-    pub handler_address: u64,
-    pub pad: u64,
+two_widths! {
+    /// The argument of `XENNMI_REGISTER_CALLBACK`.
+    pub struct NmiCallback {
+        pub handler_address: u64 => u32,
+        pub pad: u64 => u32,
+    }
 }
 
-layout! { NmiCallback = "struct xennmi_callback", 16;
+layout! { NmiCallback = "struct xennmi_callback", 16, narrow 8;
     handler_address 0, pad 8
 }

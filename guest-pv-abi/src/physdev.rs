@@ -10,6 +10,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::GuestHandle;
+use crate::form::two_widths;
 use crate::layout::{layout, numbers};
 
 numbers! { NUMBERS_U32, "physdev.h", u32;
@@ -74,14 +75,14 @@ layout! { PhysdevEoi = "struct physdev_eoi", 4;
     irq 0
 }
 
-/// The argument of `PHYSDEVOP_PIRQ_EOI_GMFN_V1` and `_V2`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct PhysdevPirqEoiGmfn {
-    pub gmfn: u64,
+two_widths! {
+    /// The argument of `PHYSDEVOP_PIRQ_EOI_GMFN_V1` and `_V2`.
+    pub struct PhysdevPirqEoiGmfn {
+        pub gmfn: u64 => u32,
+    }
 }
 
-layout! { PhysdevPirqEoiGmfn = "struct physdev_pirq_eoi_gmfn", 8;
+layout! { PhysdevPirqEoiGmfn = "struct physdev_pirq_eoi_gmfn", 8, narrow 4;
     gmfn 0
 }
 
@@ -109,30 +110,30 @@ layout! { PhysdevSetIopl = "struct physdev_set_iopl", 4;
     iopl 0
 }
 
-/// The argument of `PHYSDEVOP_SET_IOBITMAP`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct PhysdevSetIobitmap {
-    pub bitmap: GuestHandle,
-    pub nr_ports: u32,
-    #[doc(hidden)]
-    pub _gap0: [u8; 4],
+two_widths! {
+    /// The argument of `PHYSDEVOP_SET_IOBITMAP`.
+    pub struct PhysdevSetIobitmap {
+        pub bitmap: GuestHandle,
+        pub nr_ports: u32,
+        #[doc(hidden)]
+        pub _gap0: [u8; 4] => [u8; 0],
+    }
 }
 
-layout! { PhysdevSetIobitmap = "struct physdev_set_iobitmap", 16;
+layout! { PhysdevSetIobitmap = "struct physdev_set_iobitmap", 16, narrow 8;
     bitmap 0, nr_ports 8
 }
 
-/// The argument of `PHYSDEVOP_APIC_READ` and `PHYSDEVOP_APIC_WRITE`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct PhysdevApic {
-    pub apic_physbase: u64,
-    pub reg: u32,
-    pub value: u32,
+two_widths! {
+    /// The argument of `PHYSDEVOP_APIC_READ` and `PHYSDEVOP_APIC_WRITE`.
+    pub struct PhysdevApic {
+        pub apic_physbase: u64 => u32,
+        pub reg: u32,
+        pub value: u32,
+    }
 }
 
-layout! { PhysdevApic = "struct physdev_apic", 16;
+layout! { PhysdevApic = "struct physdev_apic", 16, narrow 12;
     apic_physbase 0, reg 8, value 12
 }
 
@@ -148,27 +149,27 @@ layout! { PhysdevIrq = "struct physdev_irq", 8;
     irq 0, vector 4
 }
 
-/// The argument of `PHYSDEVOP_MAP_PIRQ`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct PhysdevMapPirq {
-    pub domid: u16,
-    #[doc(hidden)]
-    pub _gap0: [u8; 2],
-    /// The type, one of `MAP_PIRQ_TYPE_*`.
-    pub type_: i32,
-    pub index: i32,
-    /// The domain's interrupt number; in (-1: any) and out.
-    pub pirq: i32,
-    pub bus: i32,
-    pub devfn: i32,
-    pub entry_nr: i32,
-    #[doc(hidden)]
-    pub _gap1: [u8; 4],
-    pub table_base: u64,
+two_widths! {
+    /// The argument of `PHYSDEVOP_MAP_PIRQ`.
+    pub struct PhysdevMapPirq {
+        pub domid: u16,
+        #[doc(hidden)]
+        pub _gap0: [u8; 2],
+        /// The type, one of `MAP_PIRQ_TYPE_*`.
+        pub type_: i32,
+        pub index: i32,
+        /// The domain's interrupt number; in (-1: any) and out.
+        pub pirq: i32,
+        pub bus: i32,
+        pub devfn: i32,
+        pub entry_nr: i32,
+        #[doc(hidden)]
+        pub _gap1: [u8; 4] => [u8; 0],
+        pub table_base: u64,
+    }
 }
 
-layout! { PhysdevMapPirq = "struct physdev_map_pirq", 40;
+layout! { PhysdevMapPirq = "struct physdev_map_pirq", 40, narrow 36;
     domid 0, type_ 4 "type", index 8, pirq 12, bus 16, devfn 20, entry_nr 24, table_base 32
 }
 
@@ -308,16 +309,16 @@ layout! { PhysdevDbgpOp = "struct physdev_dbgp_op", 6;
     op 0, bus 1, pci 2 "u.pci"
 }
 
-/// The argument of the old physdev_op_compat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct PhysdevOp {
-    pub cmd: u32,
-    #[doc(hidden)]
-    pub _gap0: [u8; 4],
-    pub u: [u64; 2],
+two_widths! {
+    /// The argument of the old physdev_op_compat.
+    pub struct PhysdevOp {
+        pub cmd: u32,
+        #[doc(hidden)]
+        pub _gap0: [u8; 4] => [u8; 0],
+        pub u: [u64; 2] => [u32; 3],
+    }
 }
 
-layout! { PhysdevOp = "struct physdev_op", 24;
+layout! { PhysdevOp = "struct physdev_op", 24, narrow 16;
     cmd 0, u 8
 }

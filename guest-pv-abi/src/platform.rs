@@ -9,6 +9,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::form::two_widths;
 use crate::layout::{layout, numbers};
 use crate::{GuestHandle, Payload};
 
@@ -120,22 +121,22 @@ layout! { Settime64 = "struct xenpf_settime64", 24;
     secs 0, nsecs 8, mbz 12, system_time 16
 }
 
-/// The argument of `XENPF_ADD_MEMTYPE`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct AddMemtype {
-    pub mfn: u64,
-    pub nr_mfns: u64,
-    pub type_: u32,
-    /// Out: the handle by which to delete it.
-    pub handle: u32,
-    /// Out: number of the register that is used.
-    pub reg: u32,
-    #[doc(hidden)]
-    pub _gap0: [u8; 4],
+two_widths! {
+    /// The argument of `XENPF_ADD_MEMTYPE`.
+    pub struct AddMemtype {
+        pub mfn: u64 => u32,
+        pub nr_mfns: u64,
+        pub type_: u32,
+        /// Out: the handle by which to delete it.
+        pub handle: u32,
+        /// Out: number of the register that is used.
+        pub reg: u32,
+        #[doc(hidden)]
+        pub _gap0: [u8; 4] => [u8; 0],
+    }
 }
 
-layout! { AddMemtype = "struct xenpf_add_memtype", 32;
+layout! { AddMemtype = "struct xenpf_add_memtype", 32, narrow 24;
     mfn 0, nr_mfns 8, type_ 16 "type", handle 20, reg 24
 }
 
@@ -151,88 +152,88 @@ layout! { DelMemtype = "struct xenpf_del_memtype", 8;
     handle 0, reg 4
 }
 
-/// The argument of `XENPF_READ_MEMTYPE`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct ReadMemtype {
-    pub reg: u32,
-    #[doc(hidden)]
-    pub _gap0: [u8; 4],
-    pub mfn: u64,
-    pub nr_mfns: u64,
-    pub type_: u32,
-    #[doc(hidden)]
-    pub _gap1: [u8; 4],
+two_widths! {
+    /// The argument of `XENPF_READ_MEMTYPE`.
+    pub struct ReadMemtype {
+        pub reg: u32,
+        #[doc(hidden)]
+        pub _gap0: [u8; 4] => [u8; 0],
+        pub mfn: u64 => u32,
+        pub nr_mfns: u64,
+        pub type_: u32,
+        #[doc(hidden)]
+        pub _gap1: [u8; 4] => [u8; 0],
+    }
 }
 
-layout! { ReadMemtype = "struct xenpf_read_memtype", 32;
+layout! { ReadMemtype = "struct xenpf_read_memtype", 32, narrow 20;
     reg 0, mfn 8, nr_mfns 16, type_ 24 "type"
 }
 
-/// The argument of `XENPF_FIRMWARE_INFO`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct FirmwareInfo {
-    /// The type, one of `XEN_FW_*`.
-    pub type_: u32,
-    pub index: u32,
-    pub u: Payload<4>,
+two_widths! {
+    /// The argument of `XENPF_FIRMWARE_INFO`.
+    pub struct FirmwareInfo {
+        /// The type, one of `XEN_FW_*`.
+        pub type_: u32,
+        pub index: u32,
+        pub u: Payload<4> => Payload<7, u32>,
+    }
 }
 
-layout! { FirmwareInfo = "struct xenpf_firmware_info", 40;
+layout! { FirmwareInfo = "struct xenpf_firmware_info", 40, narrow 36;
     type_ 0 "type", index 4, u 8
 }
 
-/// `XEN_FW_EFI_CONFIG_TABLE`, a member of `union xenpf_efi_info`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct EfiConfigTable {
-    /// Out: address of an array of `EFI_CONFIGURATION_TABLE`.
-    pub addr: u64,
-    /// Out: number of entries in the array.
-    pub nent: u32,
-    #[doc(hidden)]
-    pub _gap0: [u8; 4],
+two_widths! {
+    /// `XEN_FW_EFI_CONFIG_TABLE`, a member of `union xenpf_efi_info`.
+    pub struct EfiConfigTable {
+        /// Out: address of an array of `EFI_CONFIGURATION_TABLE`.
+        pub addr: u64,
+        /// Out: number of entries in the array.
+        pub nent: u32,
+        #[doc(hidden)]
+        pub _gap0: [u8; 4] => [u8; 0],
+    }
 }
 
-/// The argument of `XEN_FW_EFI_VENDOR`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct EfiVendor {
-    /// Out: revision of the firmware.
-    pub revision: u32,
-    /// In: number of bytes at `name`.
-    pub bufsz: u32,
-    /// Pointer to a buffer for the UTF-16 name.
-    pub name: GuestHandle,
+two_widths! {
+    /// The argument of `XEN_FW_EFI_VENDOR`.
+    pub struct EfiVendor {
+        /// Out: revision of the firmware.
+        pub revision: u32,
+        /// In: number of bytes at `name`.
+        pub bufsz: u32,
+        /// Pointer to a buffer for the UTF-16 name.
+        pub name: GuestHandle,
+    }
 }
 
-/// The argument of `XEN_FW_EFI_MEM_INFO`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct EfiMemory {
-    pub addr: u64,
-    pub size: u64,
-    pub attr: u64,
-    pub type_: u32,
-    #[doc(hidden)]
-    pub _gap0: [u8; 4],
+two_widths! {
+    /// The argument of `XEN_FW_EFI_MEM_INFO`.
+    pub struct EfiMemory {
+        pub addr: u64,
+        pub size: u64,
+        pub attr: u64,
+        pub type_: u32,
+        #[doc(hidden)]
+        pub _gap0: [u8; 4] => [u8; 0],
+    }
 }
 
-/// `XENPF_SET_PROCESSOR_PMINFO`, with the short members of its union.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct SetProcessorPminfo {
-    pub id: u32,
-    /// The type, one of `XEN_PM_*`.
-    pub type_: u32,
-    /// `XEN_PM_PDC`: pointer to the words of `_PDC`.
-    pub pdc: GuestHandle,
-    #[doc(hidden)]
-    pub _gap0: [u64; 9],
+two_widths! {
+    /// `XENPF_SET_PROCESSOR_PMINFO`, with the short members of its union.
+    pub struct SetProcessorPminfo {
+        pub id: u32,
+        /// The type, one of `XEN_PM_*`.
+        pub type_: u32,
+        /// `XEN_PM_PDC`: pointer to the words of `_PDC`.
+        pub pdc: GuestHandle,
+        #[doc(hidden)]
+        pub _gap0: [u8; 96] => [u8; 88],
+    }
 }
 
-layout! { SetProcessorPminfo = "struct xenpf_set_processor_pminfo", 88;
+layout! { SetProcessorPminfo = "struct xenpf_set_processor_pminfo", 112, narrow 100;
     id 0, type_ 4 "type", pdc 8 "u.pdc"
 }
 
@@ -250,20 +251,20 @@ layout! { EnterAcpiSleep = "struct xenpf_enter_acpi_sleep", 12;
     val_a 0, val_b 2, sleep_state 4, flags 8
 }
 
-/// The argument of `XENPF_GETIDLETIME`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Getidletime {
-    pub cpumap_bitmap: GuestHandle,
-    pub cpumap_nr_cpus: u32,
-    #[doc(hidden)]
-    pub _gap0: [u8; 4],
-    pub idletime: GuestHandle,
-    /// Out: system time of the reading in nanoseconds.
-    pub now: u64,
+two_widths! {
+    /// The argument of `XENPF_GETIDLETIME`.
+    pub struct Getidletime {
+        pub cpumap_bitmap: GuestHandle,
+        pub cpumap_nr_cpus: u32,
+        #[doc(hidden)]
+        pub _gap0: [u8; 4] => [u8; 0],
+        pub idletime: GuestHandle,
+        /// Out: system time of the reading in nanoseconds.
+        pub now: u64,
+    }
 }
 
-layout! { Getidletime = "struct xenpf_getidletime", 32;
+layout! { Getidletime = "struct xenpf_getidletime", 32, narrow 20;
     cpumap_bitmap 0, cpumap_nr_cpus 8, idletime 16, now 24
 }
 
@@ -367,33 +368,33 @@ layout! { ResourceEntry = "struct xenpf_resource_entry", 24;
     cmd 0 "u.cmd", rsvd 4, idx 8, val 16
 }
 
-/// The argument of `XENPF_RESOURCE_OP`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct ResourceOp {
-    pub nr_entries: u32,
-    pub cpu: u32,
-    pub entries: GuestHandle,
+two_widths! {
+    /// The argument of `XENPF_RESOURCE_OP`.
+    pub struct ResourceOp {
+        pub nr_entries: u32,
+        pub cpu: u32,
+        pub entries: GuestHandle,
+    }
 }
 
-layout! { ResourceOp = "struct xenpf_resource_op", 16;
+layout! { ResourceOp = "struct xenpf_resource_op", 16, narrow 12;
     nr_entries 0, cpu 4, entries 8
 }
 
-/// The argument of `XENPF_GET_SYMBOL`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Symdata {
-    pub namelen: u32,
-    pub symnum: u32,
-    pub name: GuestHandle,
-    pub address: u64,
-    pub type_: u8,
-    #[doc(hidden)]
-    pub _gap0: [u8; 7],
+two_widths! {
+    /// The argument of `XENPF_GET_SYMBOL`.
+    pub struct Symdata {
+        pub namelen: u32,
+        pub symnum: u32,
+        pub name: GuestHandle,
+        pub address: u64,
+        pub type_: u8,
+        #[doc(hidden)]
+        pub _gap0: [u8; 7] => [u8; 3],
+    }
 }
 
-layout! { Symdata = "struct xenpf_symdata", 32;
+layout! { Symdata = "struct xenpf_symdata", 32, narrow 24;
     namelen 0, symnum 4, name 8, address 16, type_ 24 "type"
 }
 
@@ -411,30 +412,30 @@ layout! { UcodeRevision = "struct xenpf_ucode_revision", 16;
     cpu 0, signature 4, pf 8, revision 12
 }
 
-/// The argument of `XENPF_MICROCODE_UPDATE`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct MicrocodeUpdate {
-    pub data: GuestHandle,
-    pub length: u32,
-    #[doc(hidden)]
-    pub _gap0: [u8; 4],
+two_widths! {
+    /// The argument of `XENPF_MICROCODE_UPDATE`.
+    pub struct MicrocodeUpdate {
+        pub data: GuestHandle,
+        pub length: u32,
+        #[doc(hidden)]
+        pub _gap0: [u8; 4] => [u8; 0],
+    }
 }
 
-layout! { MicrocodeUpdate = "struct xenpf_microcode_update", 16;
+layout! { MicrocodeUpdate = "struct xenpf_microcode_update", 16, narrow 8;
     data 0, length 8
 }
 
-/// The argument of `XENPF_MICROCODE_UPDATE2`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct MicrocodeUpdate2 {
-    /// `XENPF_UCODE_FORCE` or 0.
-    pub flags: u32,
-    pub length: u32,
-    pub data: GuestHandle,
+two_widths! {
+    /// The argument of `XENPF_MICROCODE_UPDATE2`.
+    pub struct MicrocodeUpdate2 {
+        /// `XENPF_UCODE_FORCE` or 0.
+        pub flags: u32,
+        pub length: u32,
+        pub data: GuestHandle,
+    }
 }
 
-layout! { MicrocodeUpdate2 = "struct xenpf_microcode_update2", 16;
+layout! { MicrocodeUpdate2 = "struct xenpf_microcode_update2", 16, narrow 12;
     flags 0, length 4, data 8
 }

@@ -10,6 +10,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::GuestHandle;
+use crate::form::two_widths;
 use crate::layout::{layout, numbers};
 
 numbers! { NUMBERS_U32, "sched.h", u32;
@@ -42,20 +43,20 @@ layout! { SchedShutdown = "struct sched_shutdown", 4;
     reason 0
 }
 
-/// The argument of `SCHEDOP_POLL`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct SchedPoll {
-    /// Pointer to an array of 32-bit port numbers.
-    pub ports: GuestHandle,
-    pub nr_ports: u32,
-    #[doc(hidden)]
-    pub _gap0: [u8; 4],
-    /// Absolute system time in nanoseconds; 0: no timeout.
-    pub timeout: u64,
+two_widths! {
+    /// The argument of `SCHEDOP_POLL`.
+    pub struct SchedPoll {
+        /// Pointer to an array of 32-bit port numbers.
+        pub ports: GuestHandle,
+        pub nr_ports: u32,
+        #[doc(hidden)]
+        pub _gap0: [u8; 4] => [u8; 0],
+        /// Absolute system time in nanoseconds; 0: no timeout.
+        pub timeout: u64,
+    }
 }
 
-layout! { SchedPoll = "struct sched_poll", 24;
+layout! { SchedPoll = "struct sched_poll", 24, narrow 16;
     ports 0, nr_ports 8, timeout 16
 }
 

@@ -9,6 +9,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::form::two_widths;
 use crate::layout::{layout, numbers};
 
 numbers! { NUMBERS_U32, "vcpu.h", u32;
@@ -39,34 +40,34 @@ numbers! { NUMBERS_U64, "vcpu.h", u64;
     XEN_RUNSTATE_UPDATE = 0x8000_0000_0000_0000, "XEN_RUNSTATE_UPDATE";
 }
 
-/// How long a vCPU has been in each state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct VcpuRunstateInfo {
-    /// The present state, one of `RUNSTATE_*`.
-    pub state: i32,
-    #[doc(hidden)]
-    pub _gap0: [u8; 4],
-    /// System time at which the state was entered. Bit 63 (`XEN_RUNSTATE_UPDATE`) is set while the
-    /// structure is being written.
-    pub state_entry_time: u64,
-    /// Nanoseconds spent in each state.
-    pub time: [u64; 4],
+two_widths! {
+    /// How long a vCPU has been in each state.
+    pub struct VcpuRunstateInfo {
+        /// The present state, one of `RUNSTATE_*`.
+        pub state: i32,
+        #[doc(hidden)]
+        pub _gap0: [u8; 4] => [u8; 0],
+        /// System time at which the state was entered. Bit 63 (`XEN_RUNSTATE_UPDATE`) is set while the
+        /// structure is being written.
+        pub state_entry_time: u64,
+        /// Nanoseconds spent in each state.
+        pub time: [u64; 4],
+    }
 }
 
-layout! { VcpuRunstateInfo = "struct vcpu_runstate_info", 48;
+layout! { VcpuRunstateInfo = "struct vcpu_runstate_info", 48, narrow 44;
     state 0, state_entry_time 8, time 16
 }
 
-/// The argument of `VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct VcpuRegisterRunstateMemoryArea {
-    /// Virtual address of the area.
-    pub addr: u64,
+two_widths! {
+    /// The argument of `VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA`.
+    pub struct VcpuRegisterRunstateMemoryArea {
+        /// Virtual address of the area.
+        pub addr: u64 => [u32; 2],
+    }
 }
 
-layout! { VcpuRegisterRunstateMemoryArea = "struct vcpu_register_runstate_memory_area", 8;
+layout! { VcpuRegisterRunstateMemoryArea = "struct vcpu_register_runstate_memory_area", 8, narrow 8;
     addr 0 "addr.p"
 }
 
@@ -81,19 +82,19 @@ layout! { VcpuSetPeriodicTimer = "struct vcpu_set_periodic_timer", 8;
     period_ns 0
 }
 
-/// The argument of `VCPUOP_SET_SINGLESHOT_TIMER`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct VcpuSetSingleshotTimer {
-    /// Absolute system time in nanoseconds.
-    pub timeout_abs_ns: u64,
-    /// `VCPU_SSHOTTMR_FUTURE`: fail with ETIME if the time has passed.
-    pub flags: u32,
-    #[doc(hidden)]
-    pub _gap0: [u8; 4],
+two_widths! {
+    /// The argument of `VCPUOP_SET_SINGLESHOT_TIMER`.
+    pub struct VcpuSetSingleshotTimer {
+        /// Absolute system time in nanoseconds.
+        pub timeout_abs_ns: u64,
+        /// `VCPU_SSHOTTMR_FUTURE`: fail with ETIME if the time has passed.
+        pub flags: u32,
+        #[doc(hidden)]
+        pub _gap0: [u8; 4] => [u8; 0],
+    }
 }
 
-layout! { VcpuSetSingleshotTimer = "struct vcpu_set_singleshot_timer", 16;
+layout! { VcpuSetSingleshotTimer = "struct vcpu_set_singleshot_timer", 16, narrow 12;
     timeout_abs_ns 0, flags 8
 }
 
@@ -121,14 +122,14 @@ layout! { VcpuGetPhysid = "struct vcpu_get_physid", 8;
     phys_id 0
 }
 
-/// The argument of `VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct VcpuRegisterTimeMemoryArea {
-    /// Virtual address of the area.
-    pub addr: u64,
+two_widths! {
+    /// The argument of `VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA`.
+    pub struct VcpuRegisterTimeMemoryArea {
+        /// Virtual address of the area.
+        pub addr: u64 => [u32; 2],
+    }
 }
 
-layout! { VcpuRegisterTimeMemoryArea = "struct vcpu_register_time_memory_area", 8;
+layout! { VcpuRegisterTimeMemoryArea = "struct vcpu_register_time_memory_area", 8, narrow 8;
     addr 0 "addr.p"
 }

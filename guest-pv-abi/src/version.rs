@@ -9,6 +9,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::form::two_widths;
 use crate::layout::{layout, numbers};
 
 numbers! { NUMBERS_U32, "version.h", u32;
@@ -49,15 +50,15 @@ layout! { CompileInfo = "struct xen_compile_info", 144;
     compiler 0, compile_by 64, compile_domain 80, compile_date 112
 }
 
-/// The argument of `XENVER_PLATFORM_PARAMETERS`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct PlatformParameters {
-    /// Start of the hypervisor's address range.
-    pub virt_start: u64,
+two_widths! {
+    /// The argument of `XENVER_PLATFORM_PARAMETERS`.
+    pub struct PlatformParameters {
+        /// Start of the hypervisor's address range.
+        pub virt_start: u64 => u32,
+    }
 }
 
-layout! { PlatformParameters = "struct xen_platform_parameters", 8;
+layout! { PlatformParameters = "struct xen_platform_parameters", 8, narrow 4;
     virt_start 0
 }
 

@@ -5,9 +5,10 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::GuestHandle;
+use crate::GuestHandle64;
 use crate::arch_x86::XEN_LEGACY_MAX_VCPUS;
 use crate::arch_x86::{ArchSharedInfo, ArchVcpuInfo};
+use crate::form::two_widths;
 use crate::layout::{layout, numbers};
 
 /// Hypercall numbers, passed in rax.
@@ -164,21 +165,21 @@ numbers! { NUMBERS_USIZE, "xen.h", usize;
     MAX_GUEST_CMDLINE = 0x400, "MAX_GUEST_CMDLINE";
 }
 
-/// One request of `MMUEXT_*`. `cmd` determines the meaning of the arguments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct MmuextOp {
-    /// The sub-operation, one of `MMUEXT_*`.
-    pub cmd: u32,
-    #[doc(hidden)]
-    pub _gap0: [u8; 4],
-    /// Frame number (pin, unpin, base pointers, clear, copy) or linear address (INVLPG, SET_LDT).
-    pub arg1: u64,
-    /// `nr_ents` (SET_LDT), guest pointer to a vCPU mask (the `_MULTI` forms) or source frame (COPY_PAGE).
-    pub arg2: u64,
+two_widths! {
+    /// One request of `MMUEXT_*`. `cmd` determines the meaning of the arguments.
+    pub struct MmuextOp {
+        /// The sub-operation, one of `MMUEXT_*`.
+        pub cmd: u32,
+        #[doc(hidden)]
+        pub _gap0: [u8; 4] => [u8; 0],
+        /// Frame number (pin, unpin, base pointers, clear, copy) or linear address (INVLPG, SET_LDT).
+        pub arg1: u64 => u32,
+        /// `nr_ents` (SET_LDT), guest pointer to a vCPU mask (the `_MULTI` forms) or source frame (COPY_PAGE).
+        pub arg2: u64 => u32,
+    }
 }
 
-layout! { MmuextOp = "struct mmuext_op", 24;
+layout! { MmuextOp = "struct mmuext_op", 24, narrow 12;
     cmd 0, arg1 8 "arg1.mfn", arg2 16 "arg2.src_mfn"
 }
 
@@ -196,19 +197,19 @@ layout! { MmuUpdate = "struct mmu_update", 16;
     ptr 0, val 8
 }
 
-/// One call of a multicall.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct MulticallEntry {
-    /// Number of the hypercall.
-    pub op: u64,
-    /// Written back: result of the call.
-    pub result: u64,
-    /// The arguments of the call.
-    pub args: [u64; 6],
+two_widths! {
+    /// One call of a multicall.
+    pub struct MulticallEntry {
+        /// Number of the hypercall.
+        pub op: u64 => u32,
+        /// Written back: result of the call.
+        pub result: u64 => u32,
+        /// The arguments of the call.
+        pub args: [u64; 6] => [u32; 6],
+    }
 }
 
-layout! { MulticallEntry = "struct multicall_entry", 64;
+layout! { MulticallEntry = "struct multicall_entry", 64, narrow 32;
     op 0, result 8, args 16
 }
 
@@ -239,99 +240,99 @@ layout! { VcpuTimeInfo = "struct vcpu_time_info", 32;
     version 0, pad0 4, tsc_timestamp 8, system_time 16, tsc_to_system_mul 24, tsc_shift 28, flags 29, pad1 30
 }
 
-/// State of a vCPU that it shares with the hypervisor: event upcall flags, selector, clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct VcpuInfo {
-    /// Non-zero if an event is pending.
-    pub evtchn_upcall_pending: u8,
-    /// Non-zero: upcalls are masked (the virtual interrupt flag, inverted).
-    pub evtchn_upcall_mask: u8,
-    #[doc(hidden)]
-    pub _gap0: [u8; 6],
-    /// 2-level ABI: a bit for each word of `evtchn_pending` that has a new bit.
-    pub evtchn_pending_sel: u64,
-    /// Address of the last page fault.
-    pub arch: ArchVcpuInfo,
-    /// The vCPU's clock.
-    pub time: VcpuTimeInfo,
+two_widths! {
+    /// State of a vCPU that it shares with the hypervisor: event upcall flags, selector, clock.
+    pub struct VcpuInfo {
+        /// Non-zero if an event is pending.
+        pub evtchn_upcall_pending: u8,
+        /// Non-zero: upcalls are masked (the virtual interrupt flag, inverted).
+        pub evtchn_upcall_mask: u8,
+        #[doc(hidden)]
+        pub _gap0: [u8; 6] => [u8; 2],
+        /// 2-level ABI: a bit for each word of `evtchn_pending` that has a new bit.
+        pub evtchn_pending_sel: u64 => u32,
+        /// Address of the last page fault.
+        pub arch: ArchVcpuInfo,
+        /// The vCPU's clock.
+        pub time: VcpuTimeInfo,
+    }
 }
 
-layout! { VcpuInfo = "struct vcpu_info", 64;
+layout! { VcpuInfo = "struct vcpu_info", 64, narrow 64;
     evtchn_upcall_pending 0, evtchn_upcall_mask 1, evtchn_pending_sel 8, arch 16, time 32
 }
 
-/// The page shared between a domain and the hypervisor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct SharedInfo {
-    /// State of the first 32 vCPUs, until `VCPUOP_REGISTER_VCPU_INFO` moves it.
-    pub vcpu_info: [VcpuInfo; XEN_LEGACY_MAX_VCPUS],
-    /// 2-level ABI: pending bit of each port.
-    pub evtchn_pending: [u64; 64],
-    /// 2-level ABI: mask bit of each port.
-    pub evtchn_mask: [u64; 64],
-    /// Odd while the wall clock is written.
-    pub wc_version: u32,
-    /// Seconds since the epoch at system time 0, low half.
-    pub wc_sec: u32,
-    /// Nanoseconds part of the wall clock.
-    pub wc_nsec: u32,
-    /// Seconds since the epoch, high half.
-    pub wc_sec_hi: u32,
-    /// Location of the P2M, for tools.
-    pub arch: ArchSharedInfo,
+two_widths! {
+    /// The page shared between a domain and the hypervisor.
+    pub struct SharedInfo {
+        /// State of the first 32 vCPUs, until `VCPUOP_REGISTER_VCPU_INFO` moves it.
+        pub vcpu_info: [VcpuInfo; XEN_LEGACY_MAX_VCPUS],
+        /// 2-level ABI: pending bit of each port.
+        pub evtchn_pending: [u64; 64] => [u32; 32],
+        /// 2-level ABI: mask bit of each port.
+        pub evtchn_mask: [u64; 64] => [u32; 32],
+        /// Odd while the wall clock is written.
+        pub wc_version: u32,
+        /// Seconds since the epoch at system time 0, low half.
+        pub wc_sec: u32,
+        /// Nanoseconds part of the wall clock.
+        pub wc_nsec: u32,
+        /// Seconds since the epoch, high half (a narrow guest has it in `arch`).
+        pub wc_sec_hi: u32 => [u32; 0],
+        /// Location of the P2M, for tools.
+        pub arch: ArchSharedInfo,
+    }
 }
 
-layout! { SharedInfo = "struct shared_info", 3136;
+layout! { SharedInfo = "struct shared_info", 3136, narrow 2344;
     vcpu_info 0, evtchn_pending 2048, evtchn_mask 2560, wc_version 3072, wc_sec 3076, wc_nsec 3080, wc_sec_hi 3084, arch 3088
 }
 
-/// The start information of a PV kernel, which finds its address in rsi.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct StartInfo {
-    /// "xen-3.0-x86_64" and a NUL.
-    pub magic: [u8; 32],
-    /// Number of pages that the domain has.
-    pub nr_pages: u64,
-    /// Machine address of the shared info page.
-    pub shared_info: u64,
-    /// A combination of `SIF_*` flags.
-    pub flags: u32,
-    #[doc(hidden)]
-    pub _gap0: [u8; 4],
-    /// Machine frame of the Xenstore ring.
-    pub store_mfn: u64,
-    /// Event channel of the Xenstore ring; 0: none.
-    pub store_evtchn: u32,
-    #[doc(hidden)]
-    pub _gap1: [u8; 4],
-    /// Machine frame of the console ring (for domain 0, offset and size of the VGA information instead).
-    pub console_mfn: u64,
-    /// Event channel of the console ring.
-    pub console_evtchn: u32,
-    #[doc(hidden)]
-    pub _gap2: [u8; 4],
-    /// Virtual address of the L4 table.
-    pub pt_base: u64,
-    /// Number of page-table frames at `pt_base`.
-    pub nr_pt_frames: u64,
-    /// Virtual address of the P2M list.
-    pub mfn_list: u64,
-    /// Virtual address (or frame, with `SIF_MOD_START_PFN`) of the module.
-    pub mod_start: u64,
-    /// Size of the module in bytes.
-    pub mod_len: u64,
-    /// The command line, NUL-terminated.
-    pub cmd_line: [u8; MAX_GUEST_CMDLINE],
-    /// First pseudo-physical frame of a P2M list outside the initial mapping.
-    pub first_p2m_pfn: u64,
-    /// Number of frames of that P2M list.
-    pub nr_p2m_frames: u64,
+two_widths! {
+    /// The start information of a PV kernel, which finds its address in rsi or esi.
+    pub struct StartInfo {
+        /// `START_INFO_MAGIC` or `START_INFO_MAGIC_NARROW`, and a NUL.
+        pub magic: [u8; 32],
+        /// Number of pages that the domain has.
+        pub nr_pages: u64 => u32,
+        /// Machine address of the shared info page.
+        pub shared_info: u64 => u32,
+        /// A combination of `SIF_*` flags.
+        pub flags: u32,
+        #[doc(hidden)]
+        pub _gap0: [u8; 4] => [u8; 0],
+        /// Machine frame of the Xenstore ring.
+        pub store_mfn: u64 => u32,
+        /// Event channel of the Xenstore ring; 0: none.
+        pub store_evtchn: u32,
+        #[doc(hidden)]
+        pub _gap1: [u8; 4] => [u8; 0],
+        /// Machine frame of the console ring (for domain 0, offset and size of the VGA information instead).
+        pub console_mfn: u64 => u32,
+        /// Event channel of the console ring.
+        pub console_evtchn: u32,
+        #[doc(hidden)]
+        pub _gap2: [u8; 4] => [u8; 0],
+        /// Virtual address of the root table.
+        pub pt_base: u64 => u32,
+        /// Number of page-table frames at `pt_base`.
+        pub nr_pt_frames: u64 => u32,
+        /// Virtual address of the P2M list.
+        pub mfn_list: u64 => u32,
+        /// Virtual address (or frame, with `SIF_MOD_START_PFN`) of the module.
+        pub mod_start: u64 => u32,
+        /// Size of the module in bytes.
+        pub mod_len: u64 => u32,
+        /// The command line, NUL-terminated.
+        pub cmd_line: [u8; MAX_GUEST_CMDLINE],
+        /// First pseudo-physical frame of a P2M list outside the initial mapping.
+        pub first_p2m_pfn: u64 => u32,
+        /// Number of frames of that P2M list.
+        pub nr_p2m_frames: u64 => u32,
+    }
 }
 
-layout! { StartInfo = "struct start_info", 1168;
+layout! { StartInfo = "struct start_info", 1168, narrow 1112;
     magic 0, nr_pages 32, shared_info 40, flags 48, store_mfn 56, store_evtchn 64, console_mfn 72 "console.domU.mfn", console_evtchn 80 "console.domU.evtchn", pt_base 88, nr_pt_frames 96, mfn_list 104, mod_start 112, mod_len 120, cmd_line 128, first_p2m_pfn 1152, nr_p2m_frames 1160
 }
 
@@ -408,7 +409,7 @@ layout! { VgaConsoleInfo = "struct dom0_vga_console_info", 40;
 #[repr(C)]
 pub struct CtlBitmap {
     /// Pointer to the bitmap's bytes.
-    pub bitmap: GuestHandle,
+    pub bitmap: GuestHandle64,
     /// Number of bits that may be read or written.
     pub nr_bits: u32,
     #[doc(hidden)]
@@ -421,6 +422,8 @@ layout! { CtlBitmap = "struct xenctl_bitmap", 16;
 
 /// `StartInfo::magic` of a 64-bit PV domain, before the NUL padding.
 pub const START_INFO_MAGIC: &[u8] = b"xen-3.0-x86_64";
+/// `StartInfo::magic` of a 32-bit PV domain, before the NUL padding.
+pub const START_INFO_MAGIC_NARROW: &[u8] = b"xen-3.0-x86_32p";
 
 impl StartInfo {
     /// The command line without its NUL.

@@ -1,16 +1,19 @@
-//! Compares every number, size and offset with those that a C compiler finds in Xen's headers.
+//! Compares every number, size and offset with those that a C compiler finds in Xen's headers, for x86_64 and for i386.
 //!
 //! Needs `cc` and the headers (Debian: libxen-dev) in /usr/include or in the folder that `XENLIKE_XEN_INCLUDE` names;
-//! where they are missing, it prints so and passes. The reference is 4.20: with older headers it leaves out the
+//! where they are missing, it prints so and passes. The program is compiled to assembly, with the values in it, and
+//! never run, so that no 32-bit C library is needed. The reference is 4.20: with older headers it leaves out the
 //! control ABI and everything that those headers don't know.
 
 mod tables;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use guest_pv_abi::Width;
 use guest_pv_abi::domctl::XEN_DOMCTL_INTERFACE_VERSION;
 
 /// A C expression and the value that this crate has for it.
@@ -23,6 +26,15 @@ struct Expected {
 
 #[test]
 fn numbers_and_layouts_are_those_of_the_headers() {
+    compare(Width::Wide);
+}
+
+#[test]
+fn narrow_layouts_are_those_of_the_headers_for_i386() {
+    compare(Width::Narrow);
+}
+
+fn compare(width: Width) {
     let include = std::env::var_os("XENLIKE_XEN_INCLUDE")
         .map_or_else(|| "/usr/include".into(), PathBuf::from);
     if !include.join("xen/xen.h").exists() {
@@ -37,8 +49,8 @@ fn numbers_and_layouts_are_those_of_the_headers() {
         value: i64::from(XEN_DOMCTL_INTERFACE_VERSION),
         is_macro: true,
     };
-    let Some(found) = probe(&include, "version", std::slice::from_ref(&version)) else {
-        println!("skipped: no working C compiler `cc`");
+    let Some(found) = probe(&include, width, std::slice::from_ref(&version)) else {
+        println!("skipped: no C compiler `cc`");
         return;
     };
     let reference = found.get(&version.expression) == Some(&version.value);
@@ -46,8 +58,11 @@ fn numbers_and_layouts_are_those_of_the_headers() {
         println!("headers are not 4.20's: control ABI and unknown numbers left out");
     }
 
-    let wanted = expectations(reference);
-    let found = probe(&include, "all", &wanted).expect("the comparison program compiles");
+    let wanted = match width {
+        Width::Wide => expectations(reference),
+        Width::Narrow => narrow_expectations(reference),
+    };
+    let found = probe(&include, width, &wanted).expect("the compiler that was there before");
     let wrong: Vec<String> = wanted
         .iter()
         .filter_map(|e| match found.get(&e.expression) {
@@ -73,14 +88,15 @@ const LATER: &[&str] = &[
     "struct xen_varbuf",
 ];
 
-/// All values to compare.
+/// Fields that the headers don't have for i386.
+const WIDE_ONLY: &[&str] = &["wc_sec_hi"];
+
+/// The modules of the control ABI, whose version must be that of the headers.
+const CONTROL: &[&str] = &["domctl", "sysctl", "cpufeatureset"];
+
+/// The values to compare for x86_64.
 fn expectations(reference: bool) -> Vec<Expected> {
-    let known = |module: &str| {
-        reference
-            || !["domctl", "sysctl", "cpufeatureset"]
-                .iter()
-                .any(|m| module.starts_with(m))
-    };
+    let known = |module: &str| reference || !CONTROL.iter().any(|m| module.starts_with(m));
     let mut wanted = Vec::new();
     for (module, table) in tables::numbers()
         .into_iter()
@@ -107,77 +123,107 @@ fn expectations(reference: bool) -> Vec<Expected> {
             is_macro: false,
         });
     }
-    let there =
-        |s: &tables::Structure| known(s.module) && (reference || !LATER.contains(&s.c_name));
-    for s in tables::structures().into_iter().filter(there) {
-        let layout = |expression, value: usize| Expected {
-            expression,
-            value: i64::try_from(value).expect("a size"),
-            is_macro: false,
-        };
+    layouts(tables::structures(), reference, &mut wanted);
+    wanted
+}
+
+/// The values to compare for i386.
+fn narrow_expectations(reference: bool) -> Vec<Expected> {
+    let number = |(name, value): &(&str, i64)| Expected {
+        expression: (*name).to_owned(),
+        value: *value,
+        is_macro: true,
+    };
+    let mut wanted: Vec<Expected> = tables::narrow_numbers()
+        .into_iter()
+        .flatten()
+        .map(number)
+        .collect();
+    layouts(tables::narrow_structures(), reference, &mut wanted);
+    wanted.retain(|e| !WIDE_ONLY.iter().any(|field| e.expression.contains(field)));
+    wanted
+}
+
+/// Adds sizes and offsets of those structures that the headers have.
+fn layouts(structures: Vec<tables::Structure>, reference: bool, wanted: &mut Vec<Expected>) {
+    let there = |s: &tables::Structure| {
+        let control = CONTROL.iter().any(|m| s.module.starts_with(m));
+        reference || !control && !LATER.contains(&s.c_name)
+    };
+    let layout = |expression, value: usize| Expected {
+        expression,
+        value: i64::try_from(value).expect("a size"),
+        is_macro: false,
+    };
+    for s in structures.into_iter().filter(there) {
         wanted.push(layout(format!("sizeof({})", s.c_name), s.size));
         for (field, offset) in s.fields {
             wanted.push(layout(format!("offsetof({}, {field})", s.c_name), *offset));
         }
     }
-    wanted
 }
 
-/// Compiles and runs a C program that prints the expressions; `None` if that fails.
-fn probe(include: &Path, name: &str, wanted: &[Expected]) -> Option<HashMap<String, i64>> {
-    let dir = std::env::temp_dir().join(format!("guest-pv-abi-{}-{name}", std::process::id()));
-    std::fs::create_dir_all(&dir).ok()?;
-    let (source, binary) = (dir.join("probe.c"), dir.join("probe"));
-    std::fs::write(&source, program(wanted)).ok()?;
-    let mut cc = Command::new("cc");
-    cc.arg("-w")
-        .arg("-I")
+/// Compiles a C program to assembly that contains the values of the expressions; `None` if there is no compiler.
+fn probe(include: &Path, width: Width, wanted: &[Expected]) -> Option<HashMap<String, i64>> {
+    let machine = match width {
+        Width::Wide => "-m64",
+        Width::Narrow => "-m32",
+    };
+    let mut cc = Command::new("cc")
+        .args([
+            machine,
+            "-ffreestanding",
+            "-w",
+            "-S",
+            "-x",
+            "c",
+            "-o",
+            "-",
+            "-I",
+        ])
         .arg(include)
-        .arg(&source)
-        .arg("-o")
-        .arg(&binary);
-    let compiled = cc.output().ok()?;
-    if !compiled.status.success() {
-        println!("{}", String::from_utf8_lossy(&compiled.stderr));
-        return None;
-    }
-    let output = Command::new(&binary).output().ok()?;
-    std::fs::remove_dir_all(&dir).ok()?;
+        .arg("-")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .ok()?;
+    let mut source = cc.stdin.take().expect("a pipe");
+    source
+        .write_all(program(wanted).as_bytes())
+        .expect("the compiler reads its input");
+    drop(source);
+    let compiled = cc.wait_with_output().expect("the compiler's output");
+    assert!(compiled.status.success(), "the comparison program compiles");
     let parse = |line: &str| {
-        let (name, value) = line.split_once('\t')?;
+        let (name, value) = line.trim().strip_prefix('@')?.split_once("=$")?;
         Some((name.to_owned(), value.parse().ok()?))
     };
-    Some(
-        String::from_utf8(output.stdout)
-            .ok()?
-            .lines()
-            .filter_map(parse)
-            .collect(),
-    )
+    let text = String::from_utf8(compiled.stdout).expect("assembly is text");
+    Some(text.lines().filter_map(parse).collect())
 }
 
 /// The source text of the C program.
 fn program(wanted: &[Expected]) -> String {
-    let mut text = String::from(
-        "#define __XEN_TOOLS__ 1\n#include <stddef.h>\n#include <stdint.h>\n#include <stdio.h>\n",
-    );
+    let mut text =
+        String::from("#define __XEN_TOOLS__ 1\n#include <stddef.h>\n#include <stdint.h>\n");
     for header in tables::HEADERS {
         writeln!(text, "#include <{header}>").expect("writing to a string");
     }
-    text.push_str("int main(void) {\n");
+    text.push_str("void values(void) {\n");
     for Expected {
         expression,
         is_macro,
         ..
     } in wanted
     {
-        let print = format!("printf(\"{expression}\\t%lld\\n\", (long long)({expression}));");
+        let value =
+            format!("__asm__ volatile(\"@{expression}=%0\" :: \"i\" ((long long)({expression})));");
         if *is_macro {
-            writeln!(text, "#ifdef {expression}\n{print}\n#endif").expect("writing to a string");
+            writeln!(text, "#ifdef {expression}\n{value}\n#endif").expect("writing to a string");
         } else {
-            writeln!(text, "{print}").expect("writing to a string");
+            writeln!(text, "{value}").expect("writing to a string");
         }
     }
-    text.push_str("return 0; }\n");
+    text.push_str("}\n");
     text
 }

@@ -9,8 +9,9 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::GuestHandle;
+use crate::GuestHandle64;
 use crate::arch_x86::ArchDomainConfig;
+use crate::form::two_widths;
 use crate::layout::layout;
 use crate::xen::CtlBitmap;
 
@@ -103,7 +104,7 @@ pub struct GetPageFrameInfo3 {
     /// Number of entries in `array`.
     pub num: u64,
     /// Pointer to the entries. In: frames; out: `XEN_DOMCTL_PFINFO_*`.
-    pub array: GuestHandle,
+    pub array: GuestHandle64,
 }
 
 layout! { GetPageFrameInfo3 = "struct xen_domctl_getpageframeinfo3", 16;
@@ -135,7 +136,7 @@ pub struct ShadowOp {
     #[doc(hidden)]
     pub _gap0: [u8; 4],
     /// Pointer to the bitmap's bytes.
-    pub dirty_bitmap: GuestHandle,
+    pub dirty_bitmap: GuestHandle64,
     /// Size of the bitmap in bits; written back: number of bits filled.
     pub pages: u64,
     /// Counters, written back by the call.
@@ -273,15 +274,15 @@ layout! { SetAccessRequired = "struct xen_domctl_set_access_required", 1;
     access_required 0
 }
 
-/// The argument of `XEN_DOMCTL_CACHEFLUSH`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct CacheFlush {
-    pub start_pfn: u64,
-    pub nr_pfns: u64,
+two_widths! {
+    /// The argument of `XEN_DOMCTL_CACHEFLUSH`.
+    pub struct CacheFlush {
+        pub start_pfn: u64 => u32,
+        pub nr_pfns: u64 => u32,
+    }
 }
 
-layout! { CacheFlush = "struct xen_domctl_cacheflush", 16;
+layout! { CacheFlush = "struct xen_domctl_cacheflush", 16, narrow 8;
     start_pfn 0, nr_pfns 8
 }
 
@@ -306,10 +307,10 @@ pub struct Vnuma {
     pub nr_vcpus: u32,
     /// Padding; must be zero.
     pub pad: u32,
-    pub vdistance: GuestHandle,
-    pub vcpu_to_vnode: GuestHandle,
-    pub vnode_to_pnode: GuestHandle,
-    pub vmemrange: GuestHandle,
+    pub vdistance: GuestHandle64,
+    pub vcpu_to_vnode: GuestHandle64,
+    pub vnode_to_pnode: GuestHandle64,
+    pub vmemrange: GuestHandle64,
 }
 
 layout! { Vnuma = "struct xen_domctl_vnuma", 48;

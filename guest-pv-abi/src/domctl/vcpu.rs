@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::layout::layout;
 use crate::xen::CtlBitmap;
-use crate::{GuestHandle, Payload};
+use crate::{GuestHandle64, Payload};
 
 /// The argument of `XEN_DOMCTL_SETVCPUCONTEXT` and `XEN_DOMCTL_GETVCPUCONTEXT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -21,7 +21,7 @@ pub struct VcpuContext {
     #[doc(hidden)]
     pub _gap0: [u8; 4],
     /// Pointer to a `VcpuGuestContext`; null resets the vCPU.
-    pub ctxt: GuestHandle,
+    pub ctxt: GuestHandle64,
 }
 
 layout! { VcpuContext = "struct xen_domctl_vcpucontext", 16;
@@ -144,7 +144,7 @@ pub struct HvmContext {
     pub size: u32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
-    pub buffer: GuestHandle,
+    pub buffer: GuestHandle64,
 }
 
 layout! { HvmContext = "struct xen_domctl_hvmcontext", 16;
@@ -185,9 +185,9 @@ pub struct CpuPolicy {
     /// In: number of entries that fit; out: number used.
     pub nr_msrs: u32,
     /// Pointer to an array of `CpuidLeaf`.
-    pub leaves: GuestHandle,
+    pub leaves: GuestHandle64,
     /// Pointer to an array of `MsrEntry`.
-    pub msrs: GuestHandle,
+    pub msrs: GuestHandle64,
     /// Out, if setting fails: the leaf at fault.
     pub err_leaf: u32,
     pub err_subleaf: u32,
@@ -240,7 +240,7 @@ pub struct VcpuExtState {
     /// In: size of the buffer in bytes; out: bytes needed.
     pub size: u64,
     /// Pointer to XCR0, xcr0_accum, then the XSAVE area.
-    pub buffer: GuestHandle,
+    pub buffer: GuestHandle64,
 }
 
 layout! { VcpuExtState = "struct xen_domctl_vcpuextstate", 32;
@@ -269,7 +269,7 @@ pub struct VcpuMsrs {
     /// In: number of entries that fit; out: number used or needed.
     pub msr_count: u32,
     /// Pointer to an array of `VcpuMsr`.
-    pub msrs: GuestHandle,
+    pub msrs: GuestHandle64,
 }
 
 layout! { VcpuMsrs = "struct xen_domctl_vcpu_msrs", 16;

@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::layout::layout;
 use crate::xen::CtlBitmap;
-use crate::{GuestHandle, Payload};
+use crate::{GuestHandle64, Payload};
 
 /// The argument of `XEN_SYSCTL_READCONSOLE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -26,7 +26,7 @@ pub struct ReadConsole {
     /// Position for incremental reads; in and out.
     pub index: u32,
     /// Pointer to the buffer's bytes.
-    pub buffer: GuestHandle,
+    pub buffer: GuestHandle64,
     /// In: size of the buffer in bytes; out: bytes written.
     pub count: u32,
     #[doc(hidden)]
@@ -126,9 +126,9 @@ pub struct PerfcOp {
     #[doc(hidden)]
     pub _gap0: [u8; 4],
     /// Pointer to an array of `PerfcDesc`.
-    pub desc: GuestHandle,
+    pub desc: GuestHandle64,
     /// Pointer to an array of 32-bit values.
-    pub val: GuestHandle,
+    pub val: GuestHandle64,
 }
 
 layout! { PerfcOp = "struct xen_sysctl_perfc_op", 32;
@@ -146,7 +146,7 @@ pub struct GetDomainInfoList {
     /// Number of entries that fit into `buffer`.
     pub max_domains: u32,
     /// Pointer to an array of `GetDomainInfo`.
-    pub buffer: GuestHandle,
+    pub buffer: GuestHandle64,
     /// Out: number of entries written.
     pub num_domains: u32,
     #[doc(hidden)]
@@ -161,7 +161,7 @@ layout! { GetDomainInfoList = "struct xen_sysctl_getdomaininfolist", 24;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct DebugKeys {
-    pub keys: GuestHandle,
+    pub keys: GuestHandle64,
     pub nr_keys: u32,
     #[doc(hidden)]
     pub _gap0: [u8; 4],
@@ -191,7 +191,7 @@ pub struct GetCpuInfo {
     #[doc(hidden)]
     pub _gap0: [u8; 4],
     /// Pointer to an array of `CpuInfo`.
-    pub info: GuestHandle,
+    pub info: GuestHandle64,
     /// Out: number of entries written.
     pub nr_cpus: u32,
     #[doc(hidden)]
@@ -282,7 +282,7 @@ pub struct CpuTopoInfo {
     #[doc(hidden)]
     pub _gap0: [u8; 4],
     /// Pointer to an array of `CpuTopo`; null asks for the count.
-    pub cputopo: GuestHandle,
+    pub cputopo: GuestHandle64,
 }
 
 layout! { CpuTopoInfo = "struct xen_sysctl_cputopoinfo", 16;
@@ -312,9 +312,9 @@ pub struct NumaInfo {
     #[doc(hidden)]
     pub _gap0: [u8; 4],
     /// Pointer to an array of `MemInfo`.
-    pub meminfo: GuestHandle,
+    pub meminfo: GuestHandle64,
     /// Pointer to `num_nodes * num_nodes` words.
-    pub distance: GuestHandle,
+    pub distance: GuestHandle64,
 }
 
 layout! { NumaInfo = "struct xen_sysctl_numainfo", 24;
@@ -389,9 +389,9 @@ pub struct PciTopoInfo {
     #[doc(hidden)]
     pub _gap0: [u8; 4],
     /// Pointer to an array of `PhysdevPciDevice`.
-    pub devs: GuestHandle,
+    pub devs: GuestHandle64,
     /// Pointer to an array of 32-bit node ids.
-    pub nodes: GuestHandle,
+    pub nodes: GuestHandle64,
 }
 
 layout! { PciTopoInfo = "struct xen_sysctl_pcitopoinfo", 24;
@@ -418,7 +418,7 @@ pub struct CpuFeatureset {
     /// In: number of words that fit; out: number used or needed.
     pub nr_features: u32,
     /// Pointer to an array of 32-bit words.
-    pub features: GuestHandle,
+    pub features: GuestHandle64,
 }
 
 layout! { CpuFeatureset = "struct xen_sysctl_cpu_featureset", 16;
@@ -438,9 +438,9 @@ pub struct CpuPolicy {
     #[doc(hidden)]
     pub _rsvd: u32,
     /// Pointer to an array of `CpuidLeaf`.
-    pub leaves: GuestHandle,
+    pub leaves: GuestHandle64,
     /// Pointer to an array of `MsrEntry`.
-    pub msrs: GuestHandle,
+    pub msrs: GuestHandle64,
 }
 
 layout! { CpuPolicy = "struct xen_sysctl_cpu_policy", 32;

@@ -24,14 +24,67 @@ fn structure<T: AbiLayout>(path: &'static str) -> Structure {
     }
 }
 
-macro_rules! structures {
-    ($($module:ident: $($name:ident)*;)*) => {
-        vec![$($(structure::<$module::$name>(stringify!($module))),*),*]
+/// Calls `$list` with the module and the name of each structure that both widths have.
+macro_rules! both_widths {
+    ($list:ident) => {
+        $list! {
+            xen: MmuextOp MmuUpdate MulticallEntry VcpuTimeInfo VcpuInfo SharedInfo StartInfo
+                MultibootModList VgaConsoleInfo CtlBitmap;
+            arch_x86: ArchVcpuInfo ArchSharedInfo TrapInfo CpuUserRegs VcpuGuestContext
+                ArchDomainConfig CpuidLeaf MsrEntry;
+            callback: CallbackRegister CallbackUnregister;
+            domctl: Domctl CreateDomain GetDomainInfo GetPageFrameInfo3 ShadowOpStats ShadowOp
+                MaxMem NodeAffinity SetDomainHandle SetDebugging HypercallInit SetTimeOffset
+                AddressSize SendTrigger SetTarget Subscribe SetAccessRequired CacheFlush PagingMempool Vnuma
+                VcpuContext GetVcpuInfo VcpuAffinity MaxVcpus SchedCredit SchedCredit2 SchedRtds
+                SchedulerOp HvmContext ExtVcpuContext CpuPolicy DebugOp TscInfo VcpuExtState VcpuMsr
+                VcpuMsrs IrqPermission GsiPermission IomemPermission IoportPermission AssignDevice
+                MemoryMapping IoportMapping SetVirqHandler;
+            sysctl: Sysctl ReadConsole PhysInfo SchedId PerfcDesc PerfcOp GetDomainInfoList
+                DebugKeys CpuInfo GetCpuInfo AvailHeap GetPmstat CpuHotplug PmOp CpuTopo CpuTopoInfo
+                MemInfo NumaInfo CpupoolOp CreditSchedule Credit2Schedule SchedulerOp PciTopoInfo
+                CpuLevellingCaps CpuFeatureset CpuPolicy TbufOp;
+            trace: TBuf;
+            event_channel: EvtchnAllocUnbound EvtchnBindInterdomain EvtchnBindVirq EvtchnBindPirq
+                EvtchnBindIpi EvtchnClose EvtchnSend EvtchnStatus EvtchnBindVcpu EvtchnUnmask
+                EvtchnReset EvtchnInitControl EvtchnExpandArray EvtchnSetPriority EvtchnOp
+                EvtchnFifoControlBlock;
+            grant_table: GrantEntryV1 GnttabMapGrantRef GnttabUnmapGrantRef GnttabSetupTable
+                GnttabDumpTable GnttabTransfer GnttabCopyPtr GnttabCopy GnttabQuerySize
+                GnttabUnmapAndReplace GnttabSetVersion GnttabGetStatusFrames GnttabGetVersion
+                GnttabSwapGrantRef GnttabCacheFlush;
+            memory: MemoryReservation MemoryExchange MachphysMfnList MachphysMapping AddToPhysmap
+                AddToPhysmapBatch RemoveFromPhysmap MemoryMap ForeignMemoryMap PodTarget
+                ReservedDeviceMemoryMap MemAccessOp MemAcquireResource VnumaTopologyInfo;
+            physdev: PhysdevEoi PhysdevPirqEoiGmfn PhysdevIrqStatusQuery PhysdevSetIopl
+                PhysdevSetIobitmap PhysdevApic PhysdevIrq PhysdevMapPirq PhysdevUnmapPirq
+                PhysdevManagePci PhysdevManagePciExt PhysdevSetupGsi PhysdevGetFreePirq
+                PhysdevPciMmcfgReserved PhysdevPciDeviceAdd PhysdevPciDevice PhysdevDbgpOp
+                PhysdevOp;
+            platform: PlatformOp Settime32 Settime64 AddMemtype DelMemtype ReadMemtype FirmwareInfo
+                SetProcessorPminfo
+                EnterAcpiSleep Getidletime PcpuInfo PcpuVersion CpuOl CpuHotadd MemHotadd
+                CoreParking ResourceEntry ResourceOp Symdata UcodeRevision
+                MicrocodeUpdate MicrocodeUpdate2;
+            sched: SchedShutdown SchedPoll SchedRemoteShutdown SchedWatchdog SchedPinOverride;
+            vcpu: VcpuRunstateInfo VcpuRegisterRunstateMemoryArea VcpuSetPeriodicTimer
+                VcpuSetSingleshotTimer VcpuRegisterVcpuInfo VcpuGetPhysid
+                VcpuRegisterTimeMemoryArea;
+            version: CompileInfo PlatformParameters FeatureInfo Varbuf;
+            nmi: NmiCallback;
+            mca: McFetch McPhyscpuinfo McinfoMsr McLogicalCpu McinfoCommon McinfoGlobal McinfoBank McInfo;
+            hvm_params: HvmParam HvmXentrace;
+            io_console: ConsInterface;
+            io_xenbus: SockMsg DomainInterface;
+            hvm_start_info: HvmStartInfo HvmModlistEntry HvmMemmapTableEntry;
+        }
     };
 }
 
 /// The headers, as `#include <…>` names them.
 pub const HEADERS: &[&str] = &[
+    // First, since others use its macros without including it.
+    "xen/xen.h",
     "xen/arch-x86/xen-mca.h",
     "xen/arch-x86/cpufeatureset.h",
     "xen/arch-x86/cpuid.h",
@@ -61,7 +114,6 @@ pub const HEADERS: &[&str] = &[
     "xen/trace.h",
     "xen/vcpu.h",
     "xen/version.h",
-    "xen/xen.h",
     "xen/xenoprof.h",
 ];
 
@@ -120,57 +172,31 @@ pub fn numbers() -> Vec<(&'static str, &'static [(&'static str, i64)])> {
     ]
 }
 
-/// All structures of the headers.
+/// The numbers that differ for i386.
+pub fn narrow_numbers() -> Vec<&'static [(&'static str, i64)]> {
+    vec![arch_x86::narrow::NUMBERS_U16, arch_x86::narrow::NUMBERS_U64]
+}
+
+/// The structures of the headers for x86_64.
 pub fn structures() -> Vec<Structure> {
-    structures! {
-        xen: MmuextOp MmuUpdate MulticallEntry VcpuTimeInfo VcpuInfo SharedInfo StartInfo
-            MultibootModList VgaConsoleInfo CtlBitmap;
-        arch_x86: ArchVcpuInfo ArchSharedInfo TrapInfo CpuUserRegs VcpuGuestContext IretContext
-            ArchDomainConfig CpuidLeaf MsrEntry;
-        callback: CallbackRegister CallbackUnregister;
-        domctl: Domctl CreateDomain GetDomainInfo GetPageFrameInfo3 ShadowOpStats ShadowOp
-            MaxMem NodeAffinity SetDomainHandle SetDebugging HypercallInit SetTimeOffset
-            AddressSize SendTrigger SetTarget Subscribe SetAccessRequired CacheFlush PagingMempool Vnuma
-            VcpuContext GetVcpuInfo VcpuAffinity MaxVcpus SchedCredit SchedCredit2 SchedRtds
-            SchedulerOp HvmContext ExtVcpuContext CpuPolicy DebugOp TscInfo VcpuExtState VcpuMsr
-            VcpuMsrs IrqPermission GsiPermission IomemPermission IoportPermission AssignDevice
-            MemoryMapping IoportMapping SetVirqHandler;
-        sysctl: Sysctl ReadConsole PhysInfo SchedId PerfcDesc PerfcOp GetDomainInfoList
-            DebugKeys CpuInfo GetCpuInfo AvailHeap GetPmstat CpuHotplug PmOp CpuTopo CpuTopoInfo
-            MemInfo NumaInfo CpupoolOp CreditSchedule Credit2Schedule SchedulerOp PciTopoInfo
-            CpuLevellingCaps CpuFeatureset CpuPolicy TbufOp;
-        trace: TBuf;
-        event_channel: EvtchnAllocUnbound EvtchnBindInterdomain EvtchnBindVirq EvtchnBindPirq
-            EvtchnBindIpi EvtchnClose EvtchnSend EvtchnStatus EvtchnBindVcpu EvtchnUnmask
-            EvtchnReset EvtchnInitControl EvtchnExpandArray EvtchnSetPriority EvtchnOp
-            EvtchnFifoControlBlock;
-        grant_table: GrantEntryV1 GnttabMapGrantRef GnttabUnmapGrantRef GnttabSetupTable
-            GnttabDumpTable GnttabTransfer GnttabCopyPtr GnttabCopy GnttabQuerySize
-            GnttabUnmapAndReplace GnttabSetVersion GnttabGetStatusFrames GnttabGetVersion
-            GnttabSwapGrantRef GnttabCacheFlush;
-        memory: MemoryReservation MemoryExchange MachphysMfnList MachphysMapping AddToPhysmap
-            AddToPhysmapBatch RemoveFromPhysmap MemoryMap ForeignMemoryMap PodTarget
-            ReservedDeviceMemoryMap MemAccessOp MemAcquireResource VnumaTopologyInfo;
-        physdev: PhysdevEoi PhysdevPirqEoiGmfn PhysdevIrqStatusQuery PhysdevSetIopl
-            PhysdevSetIobitmap PhysdevApic PhysdevIrq PhysdevMapPirq PhysdevUnmapPirq
-            PhysdevManagePci PhysdevManagePciExt PhysdevSetupGsi PhysdevGetFreePirq
-            PhysdevPciMmcfgReserved PhysdevPciDeviceAdd PhysdevPciDevice PhysdevDbgpOp
-            PhysdevOp;
-        platform: PlatformOp Settime32 Settime64 AddMemtype DelMemtype ReadMemtype FirmwareInfo
-            SetProcessorPminfo
-            EnterAcpiSleep Getidletime PcpuInfo PcpuVersion CpuOl CpuHotadd MemHotadd
-            CoreParking ResourceEntry ResourceOp Symdata UcodeRevision
-            MicrocodeUpdate MicrocodeUpdate2;
-        sched: SchedShutdown SchedPoll SchedRemoteShutdown SchedWatchdog SchedPinOverride;
-        vcpu: VcpuRunstateInfo VcpuRegisterRunstateMemoryArea VcpuSetPeriodicTimer
-            VcpuSetSingleshotTimer VcpuRegisterVcpuInfo VcpuGetPhysid
-            VcpuRegisterTimeMemoryArea;
-        version: CompileInfo PlatformParameters FeatureInfo Varbuf;
-        nmi: NmiCallback;
-        mca: McFetch McPhyscpuinfo McinfoMsr McLogicalCpu McinfoCommon McinfoGlobal McinfoBank McInfo;
-        hvm_params: HvmParam HvmXentrace;
-        io_console: ConsInterface;
-        io_xenbus: SockMsg DomainInterface;
-        hvm_start_info: HvmStartInfo HvmModlistEntry HvmMemmapTableEntry;
+    macro_rules! wide {
+        ($($module:ident: $($name:ident)*;)*) => {
+            vec![$($(structure::<$module::$name>(stringify!($module))),*),*]
+        };
     }
+    let mut all = both_widths!(wide);
+    all.push(structure::<arch_x86::IretContext>("arch_x86"));
+    all
+}
+
+/// The structures of the headers for i386.
+pub fn narrow_structures() -> Vec<Structure> {
+    macro_rules! narrow {
+        ($($module:ident: $($name:ident)*;)*) => {
+            vec![$($(structure::<<$module::$name as Form>::Narrow>(stringify!($module))),*),*]
+        };
+    }
+    let mut all = both_widths!(narrow);
+    all.push(structure::<arch_x86::narrow::Callback>("arch_x86"));
+    all
 }
