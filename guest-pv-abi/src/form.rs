@@ -4,6 +4,11 @@
 //! structure that differs is declared once, by `two_widths!`, which makes the wide structure and its narrow form.
 //! [`Form`] converts between the two, so that code decodes a call of either width into the wide structure.
 
+#![cfg_attr(
+    target_pointer_width = "32",
+    expect(dead_code, reason = "a narrow guest has its own form only")
+)]
+
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Width of a guest's kernel, and therefore of the structures that it passes.

@@ -62,6 +62,13 @@ pub use handle::{GuestHandle32, GuestHandle64};
 pub use payload::Payload;
 pub use xen::hypercall;
 
+/// `unsigned long` of the guest for which the crate is compiled.
+#[cfg(target_pointer_width = "64")]
+pub type Long = u64;
+/// `unsigned long` of the guest for which the crate is compiled.
+#[cfg(target_pointer_width = "32")]
+pub type Long = u32;
+
 /// Size of a page in bytes.
 pub const PAGE_SIZE: usize = 4096;
 /// Number of bits in a page offset.

@@ -10,6 +10,7 @@ use guest_pv_abi::event_channel::{EVTCHNOP_SEND, EvtchnSend};
 use guest_pv_abi::io_console::ConsInterface;
 use guest_pv_abi::xen::SIF_INITDOMAIN;
 
+use crate::arch::from_long;
 use crate::info::start_info;
 use crate::memory::{direct, pfn_of_mfn};
 use crate::sync::Lock;
@@ -35,7 +36,10 @@ enum Reader {
 pub(crate) fn init() {
     let info = start_info();
     if info.flags & SIF_INITDOMAIN == 0 && info.console_mfn != 0 {
-        RING.store(direct(pfn_of_mfn(info.console_mfn)), Ordering::Relaxed);
+        RING.store(
+            direct(pfn_of_mfn(from_long(info.console_mfn))),
+            Ordering::Relaxed,
+        );
     }
 }
 

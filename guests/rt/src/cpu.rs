@@ -10,13 +10,12 @@
 
 use alloc::boxed::Box;
 use core::alloc::Layout;
-use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use guest_pv_abi::xen::VcpuInfo;
 
-use crate::info;
+use crate::{arch, info};
 
 /// Size of a vCPU's stack in bytes, which is also its alignment.
 pub const STACK_BYTES: usize = 64 * 1024;
@@ -60,12 +59,7 @@ fn block_at(address: usize) -> &'static CpuBlock {
 }
 
 fn block() -> &'static CpuBlock {
-    let stack_pointer: usize;
-    // SAFETY: reads a register.
-    unsafe {
-        asm!("mov {}, rsp", out(reg) stack_pointer, options(nomem, nostack, preserves_flags));
-    }
-    block_at(stack_pointer)
+    block_at(arch::stack_pointer())
 }
 
 /// Fills the first vCPU's block.

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "shares bitmaps with the hypervisor")]
 
-use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use guest_pv_abi::event_channel::{
     EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_BIND_INTERDOMAIN, EVTCHNOP_BIND_IPI, EVTCHNOP_BIND_VCPU,
@@ -12,7 +12,7 @@ use guest_pv_abi::event_channel::{
 };
 use guest_pv_abi::sched::{SCHEDOP_POLL, SchedPoll};
 use guest_pv_abi::xen::DOMID_SELF;
-use guest_pv_abi::{Errno, GuestHandle};
+use guest_pv_abi::{Errno, GuestHandle, Long};
 
 use crate::hyper::event_channel_op;
 use crate::{cpu, hyper, info};
@@ -24,7 +24,10 @@ pub type Port = u32;
 pub type Handler = fn(Port);
 
 /// Number of ports in the 2-level ABI.
-const PORTS: usize = 4096;
+const PORTS: usize = (WORD_BITS * WORD_BITS) as usize;
+
+/// Bits of a word of the shared bitmaps, an `unsigned long`.
+const WORD_BITS: u32 = usize::BITS;
 
 static HANDLERS: [AtomicUsize; PORTS] = [const { AtomicUsize::new(0) }; PORTS];
 
@@ -32,20 +35,26 @@ static HANDLERS: [AtomicUsize; PORTS] = [const { AtomicUsize::new(0) }; PORTS];
 static VCPUS: [AtomicU8; PORTS] = [const { AtomicU8::new(0) }; PORTS];
 
 /// A word of one of the shared bitmaps.
-fn word(bitmap: &'static [u64; 64], index: usize) -> &'static AtomicU64 {
+fn word(bitmap: &'static [Long], index: usize) -> &'static AtomicUsize {
     // SAFETY: an aligned word of the shared info page, which stays mapped; the hypervisor also changes
     // it with atomic instructions.
-    unsafe { AtomicU64::from_ptr(core::ptr::from_ref(&bitmap[index]).cast_mut()) }
+    unsafe { AtomicUsize::from_ptr(core::ptr::from_ref(&bitmap[index]).cast_mut().cast()) }
 }
 
-fn pending(port: Port) -> (&'static AtomicU64, u64) {
-    let word = word(&info::shared_info().evtchn_pending, port as usize / 64);
-    (word, 1 << (port % 64))
+fn pending(port: Port) -> (&'static AtomicUsize, usize) {
+    let word = word(
+        &info::shared_info().evtchn_pending,
+        (port / WORD_BITS) as usize,
+    );
+    (word, 1 << (port % WORD_BITS))
 }
 
-fn masked(port: Port) -> (&'static AtomicU64, u64) {
-    let word = word(&info::shared_info().evtchn_mask, port as usize / 64);
-    (word, 1 << (port % 64))
+fn masked(port: Port) -> (&'static AtomicUsize, usize) {
+    let word = word(
+        &info::shared_info().evtchn_mask,
+        (port / WORD_BITS) as usize,
+    );
+    (word, 1 << (port % WORD_BITS))
 }
 
 /// The upcall: calls the handler of each pending, unmasked port. A port without a handler is masked
@@ -57,7 +66,7 @@ pub(crate) fn upcall() {
         let flag = &raw mut (*info).evtchn_upcall_pending;
         (
             flag,
-            AtomicU64::from_ptr(&raw mut (*info).evtchn_pending_sel),
+            AtomicUsize::from_ptr((&raw mut (*info).evtchn_pending_sel).cast()),
         )
     };
     // The flag is cleared before the selector is taken: an event that arrives after that sets the flag again,
@@ -77,10 +86,10 @@ pub(crate) fn upcall() {
 }
 
 fn handle_word(index: u32) {
-    let first = index * 64;
+    let first = index * WORD_BITS;
     let mask = masked(first).0;
     let word = pending(first).0;
-    let mut seen = 0u64;
+    let mut seen = 0usize;
     loop {
         let ready = word.load(Ordering::Acquire) & !mask.load(Ordering::Acquire) & !seen;
         if ready == 0 {
@@ -109,7 +118,7 @@ fn handle_word(index: u32) {
 /// Sets a port's handler and unmasks it.
 ///
 /// # Panics
-/// If `port` is above 4095.
+/// If `port` is above the ABI's last one (4095, or 1023 for a 32-bit guest).
 pub fn on(port: Port, handler: Handler) {
     HANDLERS[port as usize].store(handler as usize, Ordering::Release);
     unmask_port(port);

@@ -18,8 +18,9 @@ use guest_pv_abi::grant_table::{
     GnttabUnmapGrantRef, GrantEntryV1, GrantEntryV2,
 };
 use guest_pv_abi::xen::DOMID_SELF;
-use guest_pv_abi::{Errno, GuestHandle, errno};
+use guest_pv_abi::{Errno, GuestHandle, Long, errno};
 
+use crate::arch::from_long;
 use crate::hyper::grant_table_op;
 use crate::memory::{PAGE_BYTES, mfn_of, pfn_of};
 use crate::paging::{Access, Window};
@@ -95,7 +96,7 @@ pub fn set_version(version: u32) -> Result<(), GrantError> {
 
 /// Maps the domain's grant table.
 fn setup(version_2: bool) -> Result<Table, GrantError> {
-    let mut frames = [0u64; 1];
+    let mut frames: [Long; 1] = [0];
     let mut request = [GnttabSetupTable {
         dom: DOMID_SELF,
         nr_frames: 1,
@@ -104,7 +105,7 @@ fn setup(version_2: bool) -> Result<Table, GrantError> {
     }];
     grant_table_op(GNTTABOP_SETUP_TABLE, &mut request)?;
     check(request[0].status)?;
-    let frames = [core::hint::black_box(&frames)[0]];
+    let frames = [from_long(core::hint::black_box(&frames)[0])];
     let entry_bytes = match version_2 {
         false => size_of::<GrantEntryV1>(),
         true => size_of::<GrantEntryV2>(),
@@ -119,7 +120,7 @@ fn setup(version_2: bool) -> Result<Table, GrantError> {
 
 /// Maps the status words of a table of version 2.
 fn map_status() -> Result<Window, GrantError> {
-    let mut frames = [0u64; 1];
+    let mut frames: [Long; 1] = [0];
     let mut request = [GnttabGetStatusFrames {
         dom: DOMID_SELF,
         nr_frames: 1,
@@ -128,7 +129,7 @@ fn map_status() -> Result<Window, GrantError> {
     }];
     grant_table_op(GNTTABOP_GET_STATUS_FRAMES, &mut request)?;
     check(core::hint::black_box(request[0]).status)?;
-    let frames = [core::hint::black_box(&frames)[0]];
+    let frames = [from_long(core::hint::black_box(&frames)[0])];
     Ok(Window::map(&frames, DOMID_SELF, Access::ReadWrite)?)
 }
 

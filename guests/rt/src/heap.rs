@@ -92,6 +92,6 @@ unsafe impl GlobalAlloc for Heap {
     }
 }
 
-#[cfg(target_os = "none")]
+#[cfg(guest)]
 #[global_allocator]
 static HEAP: Heap = Heap(talc::TalcLock::new(FreePages { end: None }));

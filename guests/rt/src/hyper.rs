@@ -5,8 +5,10 @@
 use guest_pv_abi::call::{hypercall1, hypercall2, hypercall3, hypercall4, hypercall5};
 use guest_pv_abi::xen::{CONSOLEIO_READ, CONSOLEIO_WRITE, MmuUpdate, MmuextOp, MulticallEntry};
 use guest_pv_abi::xenlike::XENLIKE_AUDIT;
-use guest_pv_abi::{Errno, GuestHandle, errno, hypercall, sched};
+use guest_pv_abi::{Errno, GuestHandle, Long, errno, hypercall, sched};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::arch;
 
 /// The outcome of a hypercall: its non-negative value or its errno.
 pub type Outcome = Result<u64, Errno>;
@@ -15,20 +17,29 @@ pub type Outcome = Result<u64, Errno>;
 pub trait Argument: FromBytes + IntoBytes + Immutable {}
 impl<T: FromBytes + IntoBytes + Immutable> Argument for T {}
 
-/// Makes any hypercall with five raw arguments.
+/// Makes any hypercall with five raw arguments, of which a 32-bit guest passes the low halves.
 ///
 /// # Safety
 /// The caller must know what the call does to its memory, page tables and registers.
 pub unsafe fn raw(number: u64, a: [u64; 5]) -> i64 {
     // SAFETY: the caller's promise.
-    unsafe { hypercall5(number, a[0], a[1], a[2], a[3], a[4]) }
+    unsafe {
+        hypercall5(
+            number,
+            a[0] as Long,
+            a[1] as Long,
+            a[2] as Long,
+            a[3] as Long,
+            a[4] as Long,
+        )
+    }
 }
 
 /// A call with the arguments (sub-operation, pointer to its structure).
 fn op<T: Argument>(number: u64, cmd: u32, argument: &mut T) -> Outcome {
     let pointer = GuestHandle::of_mut(argument);
     // SAFETY: the hypervisor writes only this structure, and any bytes are a valid value of it.
-    Errno::check(unsafe { hypercall2(number, u64::from(cmd), pointer.0) })
+    Errno::check(unsafe { hypercall2(number, Long::from(cmd), pointer.0) })
 }
 
 macro_rules! ops {
@@ -60,7 +71,7 @@ ops! {
 /// The errno that the hypervisor returned.
 pub fn op_without_argument(number: u64, cmd: u32) -> Outcome {
     // SAFETY: no pointer is passed.
-    Errno::check(unsafe { hypercall2(number, u64::from(cmd), 0) })
+    Errno::check(unsafe { hypercall2(number, Long::from(cmd), 0) })
 }
 
 /// The result of an audit of the hypervisor.
@@ -104,8 +115,8 @@ pub fn vcpu_op<T: Argument>(cmd: u32, vcpu: u32, argument: &mut T) -> Outcome {
     Errno::check(unsafe {
         hypercall3(
             hypercall::VCPU_OP,
-            u64::from(cmd),
-            u64::from(vcpu),
+            Long::from(cmd),
+            Long::from(vcpu),
             pointer.0,
         )
     })
@@ -117,9 +128,11 @@ pub fn vcpu_op<T: Argument>(cmd: u32, vcpu: u32, argument: &mut T) -> Outcome {
 /// The errno of the whole call; besides, each element receives its own status.
 pub fn grant_table_op<T: Argument>(cmd: u32, arguments: &mut [T]) -> Outcome {
     let pointer = GuestHandle::of_mut(arguments);
-    let count = arguments.len() as u64;
+    let count = arguments.len() as Long;
     // SAFETY: as in `op`, over `count` structures.
-    Errno::check(unsafe { hypercall3(hypercall::GRANT_TABLE_OP, u64::from(cmd), pointer.0, count) })
+    Errno::check(unsafe {
+        hypercall3(hypercall::GRANT_TABLE_OP, Long::from(cmd), pointer.0, count)
+    })
 }
 
 /// mmu_update: sets page-table entries and M2P entries. `domain` owns the frames that the entries
@@ -131,7 +144,7 @@ pub fn grant_table_op<T: Argument>(cmd: u32, arguments: &mut [T]) -> Outcome {
 /// # Safety
 /// The caller is responsible for what the page tables map afterwards.
 pub unsafe fn mmu_update(updates: &[MmuUpdate], domain: u16) -> Outcome {
-    let (pointer, count) = (GuestHandle::of(updates), updates.len() as u64);
+    let (pointer, count) = (GuestHandle::of(updates), updates.len() as Long);
     // SAFETY: the caller's promise.
     Errno::check(unsafe {
         hypercall4(
@@ -139,7 +152,7 @@ pub unsafe fn mmu_update(updates: &[MmuUpdate], domain: u16) -> Outcome {
             pointer.0,
             count,
             0,
-            u64::from(domain),
+            Long::from(domain),
         )
     })
 }
@@ -152,8 +165,8 @@ pub unsafe fn mmu_update(updates: &[MmuUpdate], domain: u16) -> Outcome {
 /// # Safety
 /// The caller is responsible for the base pointers and for the use of the frames.
 pub unsafe fn mmuext_op(requests: &[MmuextOp]) -> Outcome {
-    let (pointer, count) = (GuestHandle::of(requests), requests.len() as u64);
-    let domain = u64::from(guest_pv_abi::xen::DOMID_SELF);
+    let (pointer, count) = (GuestHandle::of(requests), requests.len() as Long);
+    let domain = Long::from(guest_pv_abi::xen::DOMID_SELF);
     // SAFETY: the caller's promise.
     Errno::check(unsafe { hypercall4(hypercall::MMUEXT_OP, pointer.0, count, 0, domain) })
 }
@@ -167,7 +180,7 @@ pub unsafe fn mmuext_op(requests: &[MmuextOp]) -> Outcome {
 /// The caller is responsible for what the address maps afterwards.
 pub unsafe fn update_va_mapping(address: u64, entry: u64, flags: u64) -> Outcome {
     // SAFETY: the caller's promise.
-    Errno::check(unsafe { hypercall3(hypercall::UPDATE_VA_MAPPING, address, entry, flags) })
+    unsafe { arch::update_va_mapping(address, entry, flags) }
 }
 
 /// Makes several hypercalls in one; each entry receives its result.
@@ -178,7 +191,7 @@ pub unsafe fn update_va_mapping(address: u64, entry: u64, flags: u64) -> Outcome
 /// # Safety
 /// The conditions of each call apply.
 pub unsafe fn multicall(calls: &mut [MulticallEntry]) -> Outcome {
-    let (pointer, count) = (GuestHandle::of_mut(calls), calls.len() as u64);
+    let (pointer, count) = (GuestHandle::of_mut(calls), calls.len() as Long);
     // SAFETY: the caller's promise.
     Errno::check(unsafe { hypercall2(hypercall::MULTICALL, pointer.0, count) })
 }
@@ -188,12 +201,12 @@ pub unsafe fn multicall(calls: &mut [MulticallEntry]) -> Outcome {
 /// # Errors
 /// EPERM if the domain isn't allowed to.
 pub fn console_write(bytes: &[u8]) -> Outcome {
-    let (pointer, count) = (GuestHandle::of(bytes), bytes.len() as u64);
+    let (pointer, count) = (GuestHandle::of(bytes), bytes.len() as Long);
     // SAFETY: the hypervisor only reads the bytes.
     Errno::check(unsafe {
         hypercall3(
             hypercall::CONSOLE_IO,
-            u64::from(CONSOLEIO_WRITE),
+            Long::from(CONSOLEIO_WRITE),
             count,
             pointer.0,
         )
@@ -205,12 +218,12 @@ pub fn console_write(bytes: &[u8]) -> Outcome {
 /// # Errors
 /// EPERM if the domain isn't allowed to.
 pub fn console_read(bytes: &mut [u8]) -> Outcome {
-    let (pointer, count) = (GuestHandle::of_mut(bytes), bytes.len() as u64);
+    let (pointer, count) = (GuestHandle::of_mut(bytes), bytes.len() as Long);
     // SAFETY: the hypervisor writes at most these bytes.
     Errno::check(unsafe {
         hypercall3(
             hypercall::CONSOLE_IO,
-            u64::from(CONSOLEIO_READ),
+            Long::from(CONSOLEIO_READ),
             count,
             pointer.0,
         )
@@ -222,8 +235,7 @@ pub fn console_read(bytes: &mut [u8]) -> Outcome {
 /// # Errors
 /// The errno that the hypervisor returned.
 pub fn set_timer(system_time_ns: u64) -> Outcome {
-    // SAFETY: no pointer is passed.
-    Errno::check(unsafe { hypercall1(hypercall::SET_TIMER_OP, system_time_ns) })
+    arch::set_timer(system_time_ns)
 }
 
 /// Yields the CPU to any other vCPU that is ready.

@@ -6,12 +6,13 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use guest_pv_abi::memory::XENMEM_POPULATE_PHYSMAP;
-use guest_pv_abi::{Errno, errno};
+use guest_pv_abi::{Errno, Long, errno};
 
+use crate::arch::{LARGE_END, LARGE_START, from_long};
 use crate::frames::{BATCH, PAGE_BYTES, give_back, reservation};
 use crate::hyper;
 use crate::info::start_info;
-use crate::paging::{self, Access, LARGE_END, LARGE_START};
+use crate::paging::{self, Access};
 use crate::sync::Lock;
 use crate::tables;
 
@@ -98,9 +99,9 @@ fn fill(address: u64, pages: usize) -> Result<(), Errno> {
         let frames = &mut frames[..BATCH.min(pages - done)];
         let at = address + (done * PAGE_BYTES) as u64;
         // These pseudo-physical numbers are above all others of the domain; no code looks them up.
-        let number = start_info().nr_pages + (at - LARGE_START) / PAGE_BYTES as u64;
+        let number = from_long(start_info().nr_pages) + (at - LARGE_START) / PAGE_BYTES as u64;
         for (offset, frame) in frames.iter_mut().enumerate() {
-            *frame = number + offset as u64;
+            *frame = (number + offset as u64) as Long;
         }
         let mut request = reservation(frames);
         let given = hyper::memory_op(XENMEM_POPULATE_PHYSMAP, &mut request)? as usize;
@@ -129,7 +130,7 @@ fn empty(address: u64, pages: usize) {
         let mut found = 0;
         for page in 0..count {
             if let Some(entry) = tables::entry_of(at + (page * PAGE_BYTES) as u64) {
-                frames[found] = (entry & tables::FRAME_MASK) >> 12;
+                frames[found] = ((entry & tables::FRAME_MASK) >> 12) as Long;
                 found += 1;
             }
         }

@@ -1,6 +1,6 @@
-//! A small runtime for PV64 guests of Xen and xenlike.
+//! A small runtime for PV guests of Xen and xenlike, 64-bit and 32-bit.
 //!
-//! It brings a Rust program to `main` in ring 3 on a paravirtual machine, with a heap, a console, a
+//! It brings a Rust program to `main` in the kernel mode of a paravirtual machine, with a heap, a console, a
 //! panic that says where, and safe calls for what a PV kernel does: events, timers, grants, page
 //! tables, more vCPUs, user mode. It has no threads and no file system, and uses nothing that a
 //! domain on real Xen doesn't have.
@@ -25,22 +25,29 @@
 //! }
 //! ```
 //!
-//! built with `cargo build --release --target x86_64-unknown-none`. `main` may return: the
-//! domain then powers off.
+//! built with `cargo build --release --target x86_64-unknown-none`, or for 32 bits with the target
+//! `i586-unknown-linux-gnu` and the flags of `scripts/xtask`. `main` may return: the domain then powers off.
+//!
+//! What depends on the width is in `wide` (64-bit: kernel and user mode in ring 3, four levels of page tables) and
+//! `narrow` (32-bit: kernel in ring 1, three levels); the other files see one of them as `arch`.
 //!
 //! The stack pointer tells which vCPU runs (see [`cpu`]), so guests stay on the stacks they get.
 //!
-//! The files in the order in which they may use each other, lowest first: `hyper`, `info`; `frames`, `cpu`; `sync`;
+//! The files in the order in which they may use each other, lowest first: `arch`, `hyper`, `info`; `frames`, `cpu`; `sync`;
 //! `tables`; [`memory`]; [`paging`]; [`large`]; the heap, [`foreign`], [`grants`], [`user`]; [`events`]; [`time`],
 //! [`traps`]; [`smp`], [`xenstore`], [`console`], [`args`], [`modules`]; the panic handler; `start`.
 
 #![no_std]
-#![cfg_attr(
-    not(target_os = "none"),
-    allow(dead_code, reason = "only guests are linked")
-)]
+#![cfg_attr(not(guest), allow(dead_code, reason = "only guests are linked"))]
 
 extern crate alloc;
+
+#[cfg(target_pointer_width = "32")]
+#[path = "narrow/mod.rs"]
+mod arch;
+#[cfg(target_pointer_width = "64")]
+#[path = "wide/mod.rs"]
+mod arch;
 
 pub mod args;
 pub mod console;
@@ -66,6 +73,7 @@ pub mod traps;
 pub mod user;
 pub mod xenstore;
 
+pub use arch::from_long;
 pub use guest_pv_abi as abi;
 pub use info::{entry_tsc, start_info};
 

@@ -2,23 +2,22 @@
 //!
 //! Pseudo-physical frame n is mapped at `VIRT_BASE + n * 4096` (`frames`, whose items are public here). The builder
 //! maps the kernel, the files that came with it and some spare pages. The domain's other frames are mapped on demand,
-//! up to the end of the address space (2 GiB minus the last L1 table's reach), which also limits the heap.
+//! as many as the addresses there reach, which also limits the heap.
 
 #![expect(unsafe_code, reason = "hands out pages")]
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use guest_pv_abi::Long;
 use guest_pv_abi::xen::UVMF_INVLPG;
 
+use crate::arch::{DIRECT_FRAMES, from_long};
 use crate::frames::{self, BATCH};
 use crate::info::{Page, SHARED_INFO, start_info};
 use crate::sync::Lock;
 use crate::tables::{self, RAM_FLAGS, Source};
 
 pub use crate::frames::{PAGE_BYTES, VIRT_BASE, direct, mfn_of, pfn_of, pfn_of_mfn, set_mfn_of};
-
-/// Number of frames between `VIRT_BASE` and the end of the address space, without the last L1 table's reach.
-const WINDOW_FRAMES: u64 = (1 << 19) - 512;
 
 /// Pages of the image that serve as page tables until other pages are mapped.
 const RESERVE_PAGES: usize = 4;
@@ -56,7 +55,7 @@ pub(crate) fn init(builder_stack: u64) {
     let info = start_info();
     // SAFETY: the page at SHARED_INFO is the image's own and used for nothing else.
     let mapped = unsafe {
-        let entry = info.shared_info | RAM_FLAGS;
+        let entry = from_long(info.shared_info) | RAM_FLAGS;
         crate::hyper::update_va_mapping(SHARED_INFO.address(), entry, UVMF_INVLPG)
     };
     assert!(
@@ -65,12 +64,12 @@ pub(crate) fn init(builder_stack: u64) {
     );
 
     let page = PAGE_BYTES as u64;
-    let behind_tables = info.pt_base + info.nr_pt_frames * page;
+    let behind_tables = from_long(info.pt_base) + from_long(info.nr_pt_frames) * page;
     let first_free = builder_stack.next_multiple_of(page).max(behind_tables);
     let mut free = FREE.lock();
     free.next = (first_free - VIRT_BASE) / page;
     free.mapped_end = free.next;
-    free.end = info.nr_pages.min(WINDOW_FRAMES);
+    free.end = from_long(info.nr_pages).min(DIRECT_FRAMES);
     while free.mapped_end < free.end && tables::entry_of(direct(free.mapped_end)).is_some() {
         free.mapped_end += 1;
     }
@@ -174,7 +173,7 @@ pub fn give_back(keep: u64) -> u64 {
         let mut count = 0;
         for pfn in from..end.min(from + BATCH as u64) {
             if let Some(frame) = mfn_of(pfn) {
-                batch[count] = frame;
+                batch[count] = frame as Long;
                 count += 1;
                 set_mfn_of(pfn, NO_FRAME);
             }

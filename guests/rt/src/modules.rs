@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use guest_pv_abi::xen::{SIF_MOD_START_PFN, SIF_MULTIBOOT_MOD};
 use guest_pv_abi::xenlike::BootModule;
 
+use crate::arch::from_long;
 use crate::info::start_info;
 
 /// A boot module: its bytes and its command line.
@@ -63,5 +64,5 @@ pub fn initrd() -> Option<&'static [u8]> {
         return None;
     }
     // SAFETY: without these flags the start info page names a mapped range (public header xen.h).
-    Some(unsafe { given(info.mod_start, info.mod_len) })
+    Some(unsafe { given(from_long(info.mod_start), from_long(info.mod_len)) })
 }

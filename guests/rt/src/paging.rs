@@ -4,26 +4,19 @@
 #![expect(unsafe_code, reason = "maps frames at addresses of its own")]
 
 use guest_pv_abi::xen::DOMID_SELF;
-use guest_pv_abi::{Errno, errno};
+use guest_pv_abi::{Errno, Long, errno};
 
+use crate::arch::{WINDOWS_END, WINDOWS_START, from_long};
 use crate::frames::PAGE_BYTES;
-use crate::info::start_info;
 use crate::memory;
 use crate::sync::Lock;
-use crate::tables::{Source, clear, ensure_table, set_range};
+use crate::tables::{Source, clear, ensure_table, kernel_root, set_range};
 
 pub use crate::tables::{
     ACCESSED, Access, DIRTY, FRAME_MASK, LARGE, NO_EXECUTE, PRESENT, RAM_FLAGS, READ_ONLY_FLAGS,
     TABLE_FLAGS, USER, WRITABLE, entry_machine_address, entry_of, make_read_only, make_writable,
     set_entries,
 };
-
-/// Address range of [`Window`]s: L4 slot 273, which Xen's ABI leaves to the kernel.
-const WINDOWS_START: u64 = 0xffff_8880_0000_0000;
-const WINDOWS_END: u64 = 0xffff_8900_0000_0000;
-/// Address range of the heap's large blocks: the beginning of L4 slot 274.
-pub(crate) const LARGE_START: u64 = 0xffff_8900_0000_0000;
-pub(crate) const LARGE_END: u64 = LARGE_START + (16 << 30);
 
 /// A range of addresses for mapping machine frames. Dropping it unmaps them.
 #[derive(Debug)]
@@ -32,7 +25,7 @@ pub struct Window {
     pages: u64,
 }
 
-/// First window address that was never used. Addresses are not scarce (512 GiB), and single pages are reused.
+/// First window address that was never used. Single pages are reused, larger windows are not.
 static NEXT_WINDOW: Lock<u64> = Lock::new(WINDOWS_START);
 /// Addresses of single-page windows that were dropped.
 static RETURNED: Lock<alloc::vec::Vec<u64>> = Lock::new(alloc::vec::Vec::new());
@@ -80,7 +73,7 @@ impl Window {
             return Err(errno::EINVAL);
         }
         let entry = |n: u64| Some((frames.get(n as usize)? << 12) | access.flags());
-        let root = start_info().pt_base;
+        let root = kernel_root();
         // SAFETY: only this window uses the addresses.
         unsafe { set_range(root, self.address, count, owner, &entry, &mut Free) }
     }
@@ -91,7 +84,7 @@ impl Window {
     /// # Errors
     /// ENOMEM, or the errno that the hypervisor returned.
     pub fn prepare(&self) -> Result<(), Errno> {
-        let root = start_info().pt_base;
+        let root = kernel_root();
         for n in 0..self.pages {
             ensure_table(root, self.address + n * PAGE_BYTES as u64, &mut Free)?;
         }
@@ -137,9 +130,9 @@ impl Drop for Window {
 ///
 /// # Safety
 /// The caller is responsible for what the addresses map afterwards.
-pub(crate) unsafe fn map_at(address: u64, frames: &[u64], access: Access) -> Result<(), Errno> {
-    let entry = |n: u64| Some((frames.get(n as usize)? << 12) | access.flags());
-    let (root, count) = (start_info().pt_base, frames.len() as u64);
+pub(crate) unsafe fn map_at(address: u64, frames: &[Long], access: Access) -> Result<(), Errno> {
+    let entry = |n: u64| Some((from_long(*frames.get(n as usize)?) << 12) | access.flags());
+    let (root, count) = (kernel_root(), frames.len() as u64);
     // SAFETY: the caller's promise.
     unsafe { set_range(root, address, count, DOMID_SELF, &entry, &mut Free) }
 }

@@ -20,7 +20,7 @@ pub(crate) fn panic(info: &PanicInfo<'_>) -> ! {
     crate::shutdown(SHUTDOWN_CRASH)
 }
 
-#[cfg(target_os = "none")]
+#[cfg(guest)]
 #[panic_handler]
 fn handler(info: &PanicInfo<'_>) -> ! {
     panic(info)

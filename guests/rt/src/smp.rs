@@ -3,14 +3,12 @@
 #![expect(unsafe_code, reason = "starts code on a new stack")]
 
 use alloc::boxed::Box;
-use core::arch::global_asm;
 
-use guest_pv_abi::arch_x86::{
-    FLAT_KERNEL_CS64, FLAT_KERNEL_SS64, VGCF_IN_KERNEL, VcpuGuestContext,
-};
+use guest_pv_abi::arch_x86::VcpuGuestContext;
 use guest_pv_abi::vcpu::{VCPUOP_DOWN, VCPUOP_INITIALISE, VCPUOP_IS_UP, VCPUOP_UP};
 use guest_pv_abi::{Errno, errno};
 
+use crate::arch::{from_long, smp as arch};
 use crate::cpu::{self, CPU_BLOCK_BYTES, STACK_BYTES};
 use crate::memory::{mfn_of, pfn_of};
 use crate::{hyper, start_info, traps};
@@ -18,27 +16,10 @@ use crate::{hyper, start_info, traps};
 /// The function that a vCPU runs, with the vCPU's number. When it returns, the vCPU goes down.
 pub type Main = fn(u32);
 
-global_asm!(
-    r#"
-    .pushsection .text.smp, "ax", @progbits
-    .global xenlike_rt_secondary_entry
-    xenlike_rt_secondary_entry:
-        cld
-        xor ebp, ebp
-        call {secondary}
-        ud2
-    .popsection
-    "#,
-    secondary = sym secondary,
-);
-
-unsafe extern "C" {
-    safe static xenlike_rt_secondary_entry: u8;
-}
-
-extern "C" fn secondary(main: u64) -> ! {
-    // SAFETY: `start` puts a `Main` into rdi.
-    let main = unsafe { core::mem::transmute::<usize, Main>(main as usize) };
+/// The first Rust function of a further vCPU.
+pub(crate) extern "C" fn secondary(main: usize) -> ! {
+    // SAFETY: `start` passes a `Main`.
+    let main = unsafe { core::mem::transmute::<usize, Main>(main) };
     cpu::mask_events();
     let number = cpu::number();
     main(number);
@@ -65,22 +46,10 @@ pub fn context(vcpu: u32, main: Main) -> Option<Box<VcpuGuestContext>> {
     let stack = Box::leak(cpu::new_stack()?);
     let stack = core::ptr::from_ref(stack).expose_provenance();
     cpu::init_block(stack, vcpu);
-    let root = mfn_of(pfn_of(start_info().pt_base))?;
+    let root = mfn_of(pfn_of(from_long(start_info().pt_base)))?;
     let top = (stack + STACK_BYTES - CPU_BLOCK_BYTES) as u64;
 
-    context.flags = VGCF_IN_KERNEL;
-    context.user_regs.rip = core::ptr::from_ref(&xenlike_rt_secondary_entry).addr() as u64;
-    context.user_regs.rsp = top;
-    context.user_regs.rdi = main as usize as u64;
-    context.user_regs.cs = FLAT_KERNEL_CS64;
-    context.user_regs.ss = FLAT_KERNEL_SS64;
-    context.kernel_ss = u64::from(FLAT_KERNEL_SS64);
-    context.kernel_sp = top;
-    context.ctrlreg[3] = root << 12;
-    let [event, failsafe, syscall] = traps::callbacks();
-    context.event_callback_eip = event;
-    context.failsafe_callback_eip = failsafe;
-    context.syscall_callback_eip = syscall;
+    arch::fill(&mut context, main as usize, top, root);
     for entry in traps::table().iter().take(traps::VECTORS + 1) {
         context.trap_ctxt[usize::from(entry.vector)] = *entry;
     }

@@ -10,6 +10,8 @@ use guest_pv_abi::xen::{
 };
 use guest_pv_abi::{Errno, errno};
 
+use crate::arch::user::kernel_entry_added;
+use crate::arch::{KERNEL_USER, ROOT_LEVEL, from_long, table_flags};
 use crate::frames::{PAGE_BYTES, direct, mfn_of, pfn_of, pfn_of_mfn};
 use crate::info::start_info;
 use crate::sync::Lock;
@@ -18,7 +20,8 @@ use crate::sync::Lock;
 pub const PRESENT: u64 = 1 << 0;
 /// Entry bit 1: the mapping is writable.
 pub const WRITABLE: u64 = 1 << 1;
-/// Entry bit 2: accessible in ring 3. The hypervisor also sets it in a 64-bit domain's kernel entries.
+/// Entry bit 2: accessible in ring 3. The hypervisor also sets it in a 64-bit domain's kernel entries; in a 32-bit
+/// domain it separates user mode from the kernel.
 pub const USER: u64 = 1 << 2;
 /// Entry bit 5: the CPU has used the entry.
 pub const ACCESSED: u64 = 1 << 5;
@@ -32,9 +35,9 @@ pub const NO_EXECUTE: u64 = 1 << 63;
 pub const FRAME_MASK: u64 = 0x000f_ffff_ffff_f000;
 
 /// Flags of the builder's entries for ordinary memory.
-pub const RAM_FLAGS: u64 = PRESENT | WRITABLE | USER | ACCESSED | DIRTY;
+pub const RAM_FLAGS: u64 = PRESENT | WRITABLE | KERNEL_USER | ACCESSED | DIRTY;
 /// Flags of entries for read-only memory, which includes page tables.
-pub const READ_ONLY_FLAGS: u64 = PRESENT | USER | ACCESSED;
+pub const READ_ONLY_FLAGS: u64 = PRESENT | KERNEL_USER | ACCESSED;
 /// Flags of entries that name a lower table.
 pub const TABLE_FLAGS: u64 = PRESENT | WRITABLE | USER | ACCESSED | DIRTY;
 
@@ -59,27 +62,32 @@ impl Access {
     }
 }
 
-/// Index of the entry for `address` in a table of `level` (1–4).
+/// Index of the entry for `address` in a table of `level` (1 to `ROOT_LEVEL`).
 const fn index(address: u64, level: u32) -> usize {
     (address >> (12 + 9 * (level - 1))) as usize & 511
 }
 
 /// Reads an entry of the table at `table` (an address in the direct mapping).
-fn read(table: u64, index: usize) -> u64 {
+pub(crate) fn read(table: u64, index: usize) -> u64 {
     let table = core::ptr::with_exposed_provenance::<u64>(table as usize);
     // SAFETY: callers pass tables found by walking, which the direct mapping maps.
     unsafe { table.add(index).read_volatile() }
 }
 
 /// The address in the direct mapping of the table that `entry` names.
-fn table_of(entry: u64) -> u64 {
+pub(crate) fn table_of(entry: u64) -> u64 {
     direct(pfn_of_mfn((entry & FRAME_MASK) >> 12))
+}
+
+/// The builder's root table, under which the kernel runs.
+pub(crate) fn kernel_root() -> u64 {
+    from_long(start_info().pt_base)
 }
 
 /// Walks towards `address`. Returns the deepest table that exists and its level; 1 if that is the L1 table.
 fn walk(root: u64, address: u64) -> (u64, u32) {
     let mut table = root;
-    for level in (2..=4).rev() {
+    for level in (2..=ROOT_LEVEL).rev() {
         let entry = read(table, index(address, level));
         if entry & PRESENT == 0 {
             return (table, level);
@@ -92,7 +100,7 @@ fn walk(root: u64, address: u64) -> (u64, u32) {
 /// The L1 entry of an address in the builder's address space, if it is present.
 #[must_use]
 pub fn entry_of(address: u64) -> Option<u64> {
-    let (table, level) = walk(start_info().pt_base, address);
+    let (table, level) = walk(kernel_root(), address);
     let entry = read(table, index(address, 1));
     (level == 1 && entry & PRESENT != 0).then_some(entry)
 }
@@ -100,12 +108,12 @@ pub fn entry_of(address: u64) -> Option<u64> {
 /// The machine address of the L1 entry of `address`, if its L1 table exists.
 #[must_use]
 pub fn entry_machine_address(address: u64) -> Option<u64> {
-    let (table, level) = walk(start_info().pt_base, address);
+    let (table, level) = walk(kernel_root(), address);
     (level == 1).then(|| machine_address(table, index(address, 1)))?
 }
 
 /// The machine address of an entry of the table at `table` (an address in the direct mapping).
-fn machine_address(table: u64, index: usize) -> Option<u64> {
+pub(crate) fn machine_address(table: u64, index: usize) -> Option<u64> {
     Some((mfn_of(pfn_of(table))? << 12) | (index as u64 * 8))
 }
 
@@ -161,7 +169,7 @@ pub(crate) fn ensure_table(root: u64, address: u64, source: &mut dyn Source) -> 
             .ok_or(errno::ENOMEM)?;
         let linking = LINKING.lock();
         if walk(root, address) == (table, level) {
-            link(table, index(address, level), new)?;
+            link(table, level, index(address, level), new)?;
         } else {
             spare = Some(new);
         }
@@ -173,19 +181,21 @@ pub(crate) fn ensure_table(root: u64, address: u64, source: &mut dyn Source) -> 
     Ok(table)
 }
 
-/// Makes the zeroed page `new` a table and entry `index` of `table` name it.
-fn link(table: u64, index: usize, new: u64) -> Result<(), Errno> {
+/// Makes the zeroed page `new` a table and entry `index` of `table`, of that level, name it.
+fn link(table: u64, level: u32, index: usize, new: u64) -> Result<(), Errno> {
     let mfn = mfn_of(pfn_of(new)).ok_or(errno::EINVAL)?;
     let slot = machine_address(table, index).ok_or(errno::EINVAL)?;
     let entry = MmuUpdate {
         ptr: slot,
-        val: (mfn << 12) | TABLE_FLAGS,
+        val: (mfn << 12) | table_flags(level),
     };
     // SAFETY: the page is zeroed, has no other user, and is only read from now on.
     unsafe {
         make_read_only(new)?;
-        set_entries(&[entry], DOMID_SELF)
+        set_entries(&[entry], DOMID_SELF)?;
     }
+    kernel_entry_added(table, index, entry.val);
+    Ok(())
 }
 
 /// Sets entries by machine address. `owner` is the domain that owns the frames that they name.
@@ -238,7 +248,7 @@ pub(crate) unsafe fn set_range(
 /// Maps the domain's frames `first..last` in the direct mapping.
 pub(crate) fn map_direct(first: u64, last: u64, source: &mut dyn Source) -> Option<()> {
     let entry = |n: u64| Some((mfn_of(first + n)? << 12) | RAM_FLAGS);
-    let root = start_info().pt_base;
+    let root = kernel_root();
     // SAFETY: the frames belong to the domain, are free, and are not mapped anywhere.
     unsafe {
         set_range(
@@ -255,7 +265,7 @@ pub(crate) fn map_direct(first: u64, last: u64, source: &mut dyn Source) -> Opti
 
 /// Unmaps those of `count` pages from `address` on that are mapped, and flushes all vCPUs.
 pub(crate) fn clear(address: u64, count: u64) {
-    let root = start_info().pt_base;
+    let root = kernel_root();
     let mut batch = [MmuUpdate::default(); BATCH];
     let (mut filled, mut any) = (0, false);
     for n in 0..count {

@@ -4,6 +4,7 @@
 
 use core::sync::atomic::{Ordering, fence};
 
+use crate::arch::{isa, wc_sec_hi};
 use crate::{cpu, hyper, info};
 
 /// Nanoseconds in a second.
@@ -12,8 +13,8 @@ pub const SECOND_NS: u64 = 1_000_000_000;
 fn tsc() -> u64 {
     // SAFETY: the fence orders the read after the loads before it; both are always allowed.
     unsafe {
-        core::arch::x86_64::_mm_lfence();
-        core::arch::x86_64::_rdtsc()
+        isa::_mm_lfence();
+        isa::_rdtsc()
     }
 }
 
@@ -78,7 +79,7 @@ pub fn wall_clock() -> (u64, u32) {
             let before = (&raw const (*shared).wc_version).read_volatile();
             fence(Ordering::Acquire);
             let low = (&raw const (*shared).wc_sec).read_volatile();
-            let high = (&raw const (*shared).wc_sec_hi).read_volatile();
+            let high = wc_sec_hi(shared).read_volatile();
             let nanoseconds = (&raw const (*shared).wc_nsec).read_volatile();
             fence(Ordering::Acquire);
             let after = (&raw const (*shared).wc_version).read_volatile();

@@ -14,6 +14,7 @@ use guest_pv_abi::io_xenbus::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::arch::from_long;
 use crate::events;
 use crate::info::start_info;
 use crate::memory::{PAGE_BYTES, direct, pfn_of_mfn};
@@ -80,7 +81,7 @@ impl Store {
     #[must_use]
     pub fn open() -> Option<Store> {
         let info = start_info();
-        let page = direct(pfn_of_mfn(info.store_mfn));
+        let page = direct(pfn_of_mfn(from_long(info.store_mfn)));
         (info.store_evtchn != 0).then(|| Store {
             page: Page(core::ptr::with_exposed_provenance_mut(page as usize)),
             port: info.store_evtchn,

@@ -121,6 +121,11 @@ fn host(tally: &mut Tally) {
             "warnings",
         ])
     });
+    tally.step("lints, 32 bits", || {
+        let package = ["clippy", "--quiet", "--package", "xenlike-rt"];
+        let target = ["--target", "i586-unknown-linux-gnu"];
+        cargo(&[&package[..], &target[..], &["--", "-D", "warnings"]].concat())
+    });
     tally.step("lints, test build", || {
         let package = ["clippy", "--quiet", "--package", "xenlike-core"];
         let build = ["--features", "audit", "--target", "x86_64-unknown-none"];

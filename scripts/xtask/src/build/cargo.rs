@@ -26,6 +26,27 @@ pub fn bare_metal(
     executables(cargo)
 }
 
+/// The target of 32-bit guests: it has no SSE, which a guest's kernel doesn't use. It is Linux's, so that the flags
+/// below leave out Linux's linker and libraries.
+const NARROW: &str = "i586-unknown-linux-gnu";
+const NARROW_FLAGS: &str = "-C relocation-model=static -C panic=abort -C linker=rust-lld -C linker-flavor=ld.lld -C link-self-contained=no";
+
+/// Builds executables of a package of guests for 32 bits, in release mode.
+///
+/// # Errors
+/// If the target isn't installed, or the build fails.
+pub fn narrow_guests(package: &str, names: &[&str]) -> Result<Vec<PathBuf>> {
+    if !has_target(NARROW)? {
+        bail!("the Rust target {NARROW} is missing: run scripts/setup");
+    }
+    let mut cargo = release_build(NARROW, &[package]);
+    cargo.env("RUSTFLAGS", NARROW_FLAGS);
+    for name in names {
+        cargo.args(["--bin", name]);
+    }
+    built(cargo)
+}
+
 /// Flags for a static program at a fixed address, which is needed to count instructions by address.
 const STATIC: &str = "-C target-feature=+crt-static -C relocation-model=static";
 
@@ -86,6 +107,11 @@ pub fn shared_library(package: &str) -> Result<PathBuf> {
 /// Runs a build and collects the executables that cargo reports.
 fn executables(mut cargo: Command) -> Result<Vec<PathBuf>> {
     cargo.arg("--bins");
+    built(cargo)
+}
+
+/// Like [`executables`], for a command that names them.
+fn built(cargo: Command) -> Result<Vec<PathBuf>> {
     let messages = messages(cargo)?;
     let found = messages
         .iter()

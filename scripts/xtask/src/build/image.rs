@@ -17,8 +17,8 @@ pub fn xenlike_iso() -> Result<()> {
         .write(&build("xenlike.iso"))
 }
 
-/// The files for the shell of the embedded control domain: the sample guests, the example configurations, and those
-/// of Debian's kernels that were fetched.
+/// The files for the shell of the embedded control domain: the sample guests (32-bit ones as `NAME-32`), the example
+/// configurations, and those of Debian's kernels that were fetched.
 ///
 /// # Errors
 /// If a folder can't be read.
@@ -26,6 +26,10 @@ pub fn shell_files() -> Result<Vec<Module>> {
     let mut files = Vec::new();
     for folder in [build("guests"), root().join("guests/configs")] {
         files.extend(sorted_files(&folder)?.into_iter().map(named));
+    }
+    for path in sorted_files(&build("guests32"))? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        files.push(Module::file(&format!("{name}-32"), path.clone()));
     }
     let debian = [Part::Linux, Part::Initramfs, Part::GnuMach, Part::PvGrub].map(Part::path);
     files.extend(debian.into_iter().filter(|path| path.exists()).map(named));

@@ -45,13 +45,15 @@ pub fn build(options: &Options) -> Result<()> {
     image::xenlike_iso()
 }
 
-/// Builds what boots, the hypervisor and the guests, to `build/xenlike` and `build/guests/`.
+/// Builds what boots, the hypervisor and the guests, to `build/xenlike`, `build/guests/` and `build/guests32/`.
 ///
 /// # Errors
 /// If a part doesn't build.
 pub fn bootable() -> Result<()> {
     fs::create_dir_all(artefact("guests"))?;
+    fs::create_dir_all(artefact("guests32"))?;
     guests()?;
+    narrow_guests()?;
     core()
 }
 
@@ -81,6 +83,18 @@ fn guests() -> Result<()> {
         } else {
             strip(&executable, &artefact("guests").join(name))?;
         }
+    }
+    Ok(())
+}
+
+/// The sample guests that are also built for 32 bits.
+const NARROW: &[&str] = &["hello", "pingpong", "smp", "ticks", "user"];
+
+/// Builds these sample guests for 32 bits, to `build/guests32/`.
+fn narrow_guests() -> Result<()> {
+    for executable in cargo::narrow_guests("samples", NARROW)? {
+        let name = executable.file_name().context("an executable's name")?;
+        strip(&executable, &artefact("guests32").join(name))?;
     }
     Ok(())
 }

@@ -5,13 +5,19 @@
 #![no_main]
 #![expect(unsafe_code, reason = "the process is a piece of assembly")]
 
-use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use xenlike_rt::paging::Access;
 use xenlike_rt::traps::{self, TrapFrame};
 use xenlike_rt::user::{AddressSpace, Use};
 use xenlike_rt::{memory, print, println, time, user};
+
+#[cfg(target_pointer_width = "32")]
+#[path = "narrow.rs"]
+mod process;
+#[cfg(target_pointer_width = "64")]
+#[path = "wide.rs"]
+mod process;
 
 xenlike_rt::entry!(main);
 
@@ -26,56 +32,6 @@ const EXIT: u64 = 3;
 const ID: u64 = 7;
 const CALLS: u64 = 10_000;
 
-// System calls: number in rax, arguments in rdi and rsi, result in rax. r15 is where to continue after a fault on
-// memory that isn't the process's.
-global_asm!(
-    r#"
-    .pushsection .text.process, "ax", @progbits
-    .balign 4096
-    .global process_start
-    process_start:
-        mov eax, {write}
-        lea rdi, [rip + 5f]
-        lea rsi, [rip + 6f]
-        sub rsi, rdi
-        syscall
-
-        xor r12d, r12d
-        mov ebx, {calls}
-    2:  mov eax, {get_id}
-        syscall
-        add r12, rax
-        dec ebx
-        jnz 2b
-
-        // A page that the kernel gives on demand.
-        mov rax, {missing}
-        mov qword ptr [rax], 5
-        add r12, [rax]
-
-        // The kernel's own memory: not there for us.
-        lea r15, [rip + 3f]
-        mov rax, {kernel}
-        mov rax, [rax]
-        mov r12d, 666
-    3:
-        mov rdi, r12
-        mov eax, {exit}
-        syscall
-        ud2
-    5:  .ascii "a process in ring 3 says hello\n"
-    6:
-    .balign 4096
-    .popsection
-    "#,
-    write = const WRITE,
-    get_id = const GET_ID,
-    exit = const EXIT,
-    calls = const CALLS,
-    missing = const MISSING,
-    kernel = const memory::VIRT_BASE,
-);
-
 unsafe extern "C" {
     safe static process_start: u8;
 }
@@ -86,11 +42,12 @@ static STARTED: AtomicU64 = AtomicU64::new(0);
 static CALLS_NS: AtomicU64 = AtomicU64::new(0);
 
 fn system_call(frame: &mut TrapFrame) {
-    match frame.rax {
+    let [number, first, second] = frame.call();
+    match number {
         WRITE => {
             // The process's code page is mapped in the kernel too, and is copied from there.
-            let offset = frame.rdi.wrapping_sub(CODE);
-            let length = frame.rsi;
+            let offset = first.wrapping_sub(CODE);
+            let length = second;
             if offset.checked_add(length).is_some_and(|end| end <= PAGE) {
                 for n in offset..offset + length {
                     // SAFETY: inside the code page, which stays mapped.
@@ -100,8 +57,8 @@ fn system_call(frame: &mut TrapFrame) {
             }
             STARTED.store(time::now_ns(), Ordering::Relaxed);
         }
-        GET_ID => frame.rax = ID,
-        EXIT => user::leave(frame.rdi),
+        GET_ID => frame.set_result(ID),
+        EXIT => user::leave(first),
         number => panic!("system call {number}"),
     }
 }
@@ -111,7 +68,7 @@ fn page_fault(frame: &mut TrapFrame) {
     assert!(
         frame.from_user(),
         "the kernel faults at {:#x}, address {address:#x}",
-        frame.rip
+        frame.instruction()
     );
     if address == MISSING {
         CALLS_NS.store(
@@ -129,9 +86,9 @@ fn page_fault(frame: &mut TrapFrame) {
         KERNEL_READS.fetch_add(1, Ordering::Relaxed);
         println!(
             "the process may not touch {address:#x} (error code {:#x})",
-            frame.error
+            frame.error_code()
         );
-        frame.rip = frame.r15;
+        frame.resume_at(process::landing(frame));
     }
 }
 
