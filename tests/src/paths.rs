@@ -110,8 +110,9 @@ mod tests {
         for folder in [&programs, &copy.join("scripts"), &copy.join("target")] {
             fs::create_dir_all(folder)?;
         }
-        let sysroot = scratch.path().join("lib/rustlib/x86_64-unknown-none");
-        fs::create_dir_all(sysroot)?;
+        for target in ["x86_64-unknown-none", "i586-unknown-linux-gnu"] {
+            fs::create_dir_all(scratch.path().join("lib/rustlib").join(target))?;
+        }
         pretend(&programs, "cargo", "mkdir -p target")?;
         pretend(
             &programs,
