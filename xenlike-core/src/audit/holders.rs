@@ -11,7 +11,8 @@ use crate::grant::audit::Use;
 use crate::kit::atomic::Ordering;
 use crate::mm::SharedPage;
 use crate::pagetype::audit::Tally;
-use crate::pagetype::{PageType, Pte, machine};
+use crate::pagetype::{GuestRoot, PageType, Pte, machine};
+use crate::pv::state::monitor::Monitor;
 use crate::pv::state::window::{GDT_OWN_PAGE, LDT_FIRST_PAGE, LDT_PAGES};
 
 /// Counts the references that grant handles hold.
@@ -59,9 +60,14 @@ fn count_vcpu(tally: &mut Tally, dom: &Domain, vcpu: &Vcpu, st: &VcpuState) -> R
         machine().count_held(
             tally,
             root.mfn(),
-            PageType::L4,
+            root.ty(),
             format_args!("{who}, as its root"),
         )?;
+    }
+    let shown = pv.monitor.as_ref().and_then(Monitor::shown);
+    let root = pv.kernel_root.as_ref().map(GuestRoot::mfn);
+    if vcpu.cpu().is_some() && shown.is_some() && shown != root {
+        return Err(format!("{who}: its root is {root:?}, its monitor has {shown:?}"));
     }
     let window = SharedPage::new(pv.window.l1).ok_or("a window without a table")?;
     let entry = |page: usize| {

@@ -204,7 +204,8 @@ pub fn init(info: &BootInfo, screen: Option<&ScreenInfo>) -> Result<(), &'static
 
     early.limit = u64::MAX;
     map_frame_table(&mut early, l4, &ram).map_err(|_| no_memory)?;
-    let extents = map_m2p(&mut early, l4, &ram).map_err(|_| no_memory)?;
+    map_m2p(&mut early, l4, &ram).map_err(|_| no_memory)?;
+    map_narrow_m2p(&mut early, l4, &ram).map_err(|_| no_memory)?;
     let free = early.free;
     for range in free.missing_from(&ram).iter() {
         add_used(Maddr(range.start).mfn(), Maddr(range.end).mfn());
@@ -212,7 +213,7 @@ pub fn init(info: &BootInfo, screen: Option<&ScreenInfo>) -> Result<(), &'static
     for range in free.iter() {
         add_free(Maddr(range.start).mfn(), Maddr(range.end).mfn());
     }
-    m2p::set_extents(extents.iter().collect());
+    set_m2p_extents(l4);
     tell_others(info);
     info!(
         "memory: {} MiB, {} MiB free",
@@ -222,7 +223,7 @@ pub fn init(info: &BootInfo, screen: Option<&ScreenInfo>) -> Result<(), &'static
     Ok(())
 }
 
-/// Publishes what domains may know of memory: the firmware's map, and the machine-to-physical table, read-only.
+/// Publishes what domains may know of memory: the firmware's map, and the machine-to-physical tables, read-only.
 fn tell_others(info: &BootInfo) {
     let region = |r: &super::info::Region| memory_map::Region {
         start: r.range.start,
@@ -230,7 +231,8 @@ fn tell_others(info: &BootInfo) {
         kind: r.kind,
     };
     memory_map::set(info.map.iter().map(region).collect());
-    for extent in m2p::extents().iter().filter(|extent| extent.0 != 0) {
+    let extents = m2p::extents().iter().chain(m2p::narrow_extents());
+    for extent in extents.filter(|extent| extent.0 != 0) {
         (0..LARGE / PAGE_SIZE as u64).for_each(|n| machine().share_read_only(extent.add(n)));
     }
 }
@@ -311,35 +313,47 @@ fn map_frame_table(early: &mut Early, l4: Maddr, ram: &Ranges) -> Result<(), Map
     Ok(())
 }
 
-/// The extents of the machine-to-physical table, until there is a heap for their list.
-struct Extents {
-    ram: Ranges,
-    master: Maddr,
-}
-
-impl Extents {
-    /// The first frame of each 2 MiB of the table; frame 0 for a gap.
-    fn iter(&self) -> impl Iterator<Item = Mfn> {
-        let count = pieces(&self.ram, m2p::EXTENT_FRAMES)
-            .last()
-            .map_or(0, |last| last + 1);
-        let at = |n| Vaddr(layout::M2P + n * LARGE);
-        (0..count).map(move |n| {
-            paging::translate(&Late, self.master, at(n))
-                .unwrap_or_default()
-                .mfn()
-        })
-    }
-}
-
-fn map_m2p(early: &mut Early, l4: Maddr, ram: &Ranges) -> Result<Extents, MapError> {
+/// Maps the machine-to-physical table of wide guests, for them and for the hypervisor itself.
+fn map_m2p(early: &mut Early, l4: Maddr, ram: &Ranges) -> Result<(), MapError> {
     for extent in pieces(ram, m2p::EXTENT_FRAMES) {
+        let own = Vaddr(layout::M2P_OWN + extent * LARGE);
+        let to = map_large(early, l4, own, 0xff, paging::DATA)?;
         let at = Vaddr(layout::M2P + extent * LARGE);
-        map_large(early, l4, at, 0xff, paging::GUEST_RODATA)?;
+        let flags = paging::GUEST_RODATA;
+        paging::map(early, l4, at, to, LARGE, flags, PageSizes::Large)?;
     }
-    Ok(Extents {
-        ram: ram.clone(),
-        master: l4,
+    Ok(())
+}
+
+/// Maps the machine-to-physical table of narrow guests for the hypervisor itself. Narrow guests get mappings of their own
+/// ([`m2p::narrow_entry`]).
+fn map_narrow_m2p(early: &mut Early, l4: Maddr, ram: &Ranges) -> Result<(), MapError> {
+    let reach = layout::NARROW_M2P_FRAMES / m2p::NARROW_EXTENT_FRAMES;
+    for extent in pieces(ram, m2p::NARROW_EXTENT_FRAMES).take_while(|n| *n < reach) {
+        let own = Vaddr(layout::NARROW_M2P_OWN + extent * LARGE);
+        map_large(early, l4, own, 0xff, paging::DATA)?;
+    }
+    Ok(())
+}
+
+/// Tells `mm` where the two tables are.
+fn set_m2p_extents(l4: Maddr) {
+    let end = crate::mm::alloc::end_of_ram();
+    let narrow_end = end.0.min(layout::NARROW_M2P_FRAMES);
+    let count = end.0.div_ceil(m2p::EXTENT_FRAMES);
+    let narrow_count = narrow_end.div_ceil(m2p::NARROW_EXTENT_FRAMES);
+    m2p::set_extents(
+        extents(l4, layout::M2P_OWN, count).collect(),
+        extents(l4, layout::NARROW_M2P_OWN, narrow_count).collect(),
+        end,
+    );
+}
+
+/// The first frame of each of `count` times 2 MiB that are mapped from `at` on; frame 0 for a gap.
+fn extents(l4: Maddr, at: u64, count: u64) -> impl Iterator<Item = Mfn> {
+    (0..count).map(move |n| {
+        let extent = paging::translate(&Late, l4, Vaddr(at + n * LARGE));
+        extent.unwrap_or_default().mfn()
     })
 }
 

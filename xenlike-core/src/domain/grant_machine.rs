@@ -1,6 +1,6 @@
 //! The machine behind the rules of grants: frames, and the page tables of the domain that maps.
 
-use crate::grant::{Access, GrantError, HostAddr, Machine, PteBits};
+use crate::grant::{Access, GrantError, HostAddr, Machine, PteBits, Space};
 use crate::kit::{DomId, Mfn, Vaddr};
 use crate::mm::alloc::Past;
 use crate::mm::{SharedPage, stale};
@@ -61,8 +61,12 @@ const fn flags(bits: PteBits) -> u64 {
         Access::Read => 0,
         Access::Write => Pte::WRITABLE,
     };
+    let user = match bits.space {
+        Space::Kernel => 0,
+        Space::User => Pte::USER,
+    };
     let avail = (bits.avail as u64 & 7) << AVAIL_SHIFT;
-    Pte::PRESENT | Pte::USER | Pte::MACHINE_SET | writable | avail
+    Pte::PRESENT | Pte::MACHINE_SET | user | writable | avail
 }
 
 impl Machine for Mapper<'_> {

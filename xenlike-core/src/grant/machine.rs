@@ -21,11 +21,22 @@ pub enum HostAddr {
     Va(Vaddr),
 }
 
+/// Whom a mapping is for. It makes a difference only for a narrow guest; the mappings of a wide one are all for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// For the guest's kernel alone.
+    Kernel,
+    /// Also for its user code (`GNTMAP_application_map`).
+    User,
+}
+
 /// The contents of the page-table entry besides the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PteBits {
     /// Whether the entry is writable.
     pub access: Access,
+    /// Whether user code may use the mapping.
+    pub space: Space,
     /// The three bits that are free for the guest (`GNTMAP_guest_avail0`).
     pub avail: u8,
 }

@@ -46,7 +46,7 @@ mod version;
 use guest_pv_abi::grant_table as abi;
 
 pub use copy::{CopySide, HeldSide, Piece, copy, copy_held, hold, let_go};
-pub use machine::{Access, HostAddr, Machine, PteBits};
+pub use machine::{Access, HostAddr, Machine, PteBits, Space};
 pub use map::{Device, MapRequest, Mapped};
 pub use offer::{Offer, offer, set_offer};
 pub use release::Sweep;

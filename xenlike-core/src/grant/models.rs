@@ -196,7 +196,11 @@ impl World {
             r: 0,
             host: Some(HostAddr::Va(Vaddr(place))),
             device: Device::Unused,
-            bits: PteBits { access, avail: 0 },
+            bits: PteBits {
+                access,
+                space: crate::grant::Space::Kernel,
+                avail: 0,
+            },
         };
         let mapped = self
             .mapper

@@ -1,6 +1,6 @@
 //! mmuext_op: pins page tables, switches address spaces, flushes TLBs, sets the LDT, clears and copies pages.
 
-use guest_pv_abi::errno;
+use guest_pv_abi::{Width, errno};
 use guest_pv_abi::xen::{
     MMUEXT_CLEAR_PAGE, MMUEXT_COPY_PAGE, MMUEXT_FLUSH_CACHE, MMUEXT_FLUSH_CACHE_GLOBAL,
     MMUEXT_INVLPG_ALL, MMUEXT_INVLPG_LOCAL, MMUEXT_INVLPG_MULTI, MMUEXT_MARK_SUPER,
@@ -92,8 +92,13 @@ fn new_kernel_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
     let _ = ctx.vcpu.ldt_pages.drop_all();
     // A hypercall comes from guest kernel mode, so the CPU has to run on the new kernel tables. It must do so before
     // the old root's reference is put.
-    cr3::load(run_root(&root));
-    let old = ctx.st.pv_mut().kernel_root.replace(root);
+    let st = ctx.st.pv_mut();
+    let Ok(run) = run_root(Some(&root), st.monitor.as_ref()) else {
+        let _ = machine().put_root(root, &mut ctx.st.work);
+        return Err(errno::EINVAL.into());
+    };
+    cr3::load(run);
+    let old = st.kernel_root.replace(root);
     if let Some(old) = old {
         let _ = machine().put_root(old, &mut ctx.st.work);
     }
@@ -102,6 +107,9 @@ fn new_kernel_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
 
 #[inline(never)] // cold, see above
 fn new_user_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
+    if ctx.dom.pages.width() == Width::Narrow {
+        return Err(errno::EINVAL.into());
+    }
     let new = (new.0 != 0).then_some(new);
     if ctx.st.pv().user_root.as_ref().map(GuestRoot::mfn) == new {
         return Ok(());

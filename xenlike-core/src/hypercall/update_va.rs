@@ -1,5 +1,6 @@
 //! update_va_mapping: sets the L1 entry that maps one address, and flushes afterwards.
 
+use guest_pv_abi::Width;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::xen::{
     UVMF_ALL, UVMF_FLUSHTYPE_MASK, UVMF_INVLPG, UVMF_LOCAL, UVMF_NONE, UVMF_TLB_FLUSH,
@@ -71,7 +72,22 @@ fn refused(why: Refused) -> Outcome {
     }
 }
 
+#[inline]
 fn change(ctx: &mut Ctx<'_>, request: &Request) -> Result<(), Refused> {
+    match &ctx.st.pv().kernel_root {
+        Some(root) if root.width() == Width::Wide => change_in(Width::Wide, ctx, request),
+        Some(_) => change_narrow(ctx, request),
+        None => Err(Refused::Invalid),
+    }
+}
+
+#[inline(never)] // off the path of wide guests
+fn change_narrow(ctx: &mut Ctx<'_>, request: &Request) -> Result<(), Refused> {
+    change_in(Width::Narrow, ctx, request)
+}
+
+#[inline(always)] // the width is a constant for each caller
+fn change_in(width: Width, ctx: &mut Ctx<'_>, request: &Request) -> Result<(), Refused> {
     let root = ctx.st.pv().kernel_root.as_ref().ok_or(Refused::Invalid)?;
     let place = machine().l1_of_root(root, request.va);
     let (table, index) = place.ok_or(Refused::Invalid)?;
@@ -82,7 +98,7 @@ fn change(ctx: &mut Ctx<'_>, request: &Request) -> Result<(), Refused> {
         keep: Keep::Nothing,
         page_owner: request.frames,
     };
-    machine().update_l1_entry(ctx.dom.id(), &update, &mut ctx.st.work)
+    machine().update_l1_entry(width, ctx.dom.id(), &update, &mut ctx.st.work)
 }
 
 fn flush(ctx: &Ctx<'_>, request: &Request) -> Result<(), Errno> {

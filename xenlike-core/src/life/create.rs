@@ -179,7 +179,9 @@ fn assemble(
         Rights::Control | Rights::Boot => l1tf::policy().dom0,
     });
     let grants = grant::Table::new(id, sizes.grants).map_err(|_| CreateError::NoMemory)?;
-    let frame = alloc_frame(Where::ANY).ok_or(CreateError::NoMemory)?;
+    // A narrow guest finds the page by a 32-bit address. Which width the guest has is only known later.
+    let frame = alloc_frame(Where::LOW).or_else(|| alloc_frame(Where::ANY));
+    let frame = frame.ok_or(CreateError::NoMemory)?;
     machine().share(&pages, frame);
     let finish = || {
         let shared = SharedPage::new(frame)?;

@@ -14,8 +14,9 @@ use crate::kit::atomic::{AtomicU64, Ordering};
 
 use super::directmap;
 use super::frame::{Frame, Kind, State, frames};
+use super::layout::NARROW_M2P_FRAMES;
 use super::stale;
-use crate::kit::{DomId, Lock, Mfn, Rank};
+use crate::kit::{DomId, Lock, Mfn, PAGE_SHIFT, Rank};
 use loose::Loose;
 pub use past::Past;
 
@@ -35,7 +36,6 @@ impl Where {
     /// Any address.
     pub const ANY: Self = Self { bits: 64 };
     /// An address below 4 GiB.
-    #[cfg(test)]
     pub const LOW: Self = Self { bits: 32 };
     /// Addresses below 2^`bits`; 0 means any address, as in XENMEMF_address_bits.
     pub const fn bits(bits: u32) -> Self {
@@ -43,6 +43,25 @@ impl Where {
             Self::ANY
         } else {
             Self { bits }
+        }
+    }
+    /// Addresses within this limit and another one.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            bits: self.bits.min(other.bits),
+        }
+    }
+    /// Whether a frame is within the limit.
+    pub const fn allows(self, mfn: Mfn) -> bool {
+        zone_of(mfn) <= self.top_zone()
+    }
+    /// Addresses that the machine-to-physical table of narrow guests describes. As on Xen, their limit is a power of 2.
+    pub fn narrow() -> Self {
+        if end_of_ram().0 <= NARROW_M2P_FRAMES {
+            return Self::ANY;
+        }
+        Self {
+            bits: NARROW_M2P_FRAMES.ilog2() + PAGE_SHIFT,
         }
     }
     /// The highest zone that satisfies the limit.

@@ -56,7 +56,7 @@ const _: () = assert!(size_of::<Frame>() == FRAME_BYTES);
 /// | 58 | pinned: the pin, which the owner requested, holds one reference of each kind |
 /// | 59 | allocated: the owner's page list holds one reference |
 /// | 60–61 | kind: not RAM, free, used |
-/// | 62 | dirty: a free frame's old contents are still in it |
+/// | 62 | dirty: a free frame's old contents are still in it; for a frame in use: its owner is a narrow domain |
 /// | 63 | head: first frame of a free block; for a frame in use: the hypervisor's, shared with the owner |
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct State(pub u64);
@@ -98,6 +98,8 @@ impl State {
     const KIND_MASK: u64 = 3 << 60;
     /// The free frame still contains old data.
     pub const DIRTY: u64 = 1 << 62;
+    /// For a frame in use: its owner is a narrow domain.
+    pub const NARROW: u64 = 1 << 62;
     /// The free frame is the first of a block.
     pub const HEAD: u64 = 1 << 63;
     /// For a frame in use: it is the hypervisor's, and shared with its owner.

@@ -19,6 +19,7 @@ pub(super) struct Arena {
     bytes: *mut u8,
     frames: Vec<Frame>,
     m2p: Vec<crate::kit::atomic::AtomicU64>,
+    narrow_m2p: Vec<crate::kit::atomic::AtomicU32>,
 }
 
 // SAFETY: the bytes are accessed only as real machine memory is: as atomics, or by the user that the allocator gave
@@ -40,12 +41,15 @@ pub(super) fn arena() -> &'static Arena {
         table.resize_with(FRAMES + 1, Frame::not_ram);
         let mut m2p = Vec::new();
         m2p.resize_with(FRAMES, || crate::kit::atomic::AtomicU64::new(u64::MAX));
+        let mut narrow_m2p = Vec::new();
+        narrow_m2p.resize_with(FRAMES, || crate::kit::atomic::AtomicU32::new(u32::MAX));
         // SAFETY: the entries are in the vector that was just made.
         unsafe { frames().set_end(Mfn(CHUNK_FRAMES)) };
         Arena {
             bytes,
             frames: table,
             m2p,
+            narrow_m2p,
         }
     })
 }
@@ -75,5 +79,8 @@ impl Arena {
     }
     pub(super) fn m2p(&self, mfn: Mfn) -> Option<&crate::kit::atomic::AtomicU64> {
         self.m2p.get(mfn.0 as usize)
+    }
+    pub(super) fn narrow_m2p(&self, mfn: Mfn) -> Option<&crate::kit::atomic::AtomicU32> {
+        self.narrow_m2p.get(mfn.0 as usize)
     }
 }

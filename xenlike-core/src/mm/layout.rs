@@ -27,6 +27,12 @@ pub const M2P: u64 = slot(256);
 /// The end of the table, as guests know it (MACH2PHYS_VIRT_END).
 pub const M2P_END: u64 = M2P + (256 << 30);
 
+/// The mappings of the two machine-to-physical tables through which the hypervisor writes them: the one of wide guests,
+/// then the one of narrow guests.
+pub const M2P_OWN: u64 = slot(258);
+/// See [`M2P_OWN`].
+pub const NARROW_M2P_OWN: u64 = M2P_OWN + (256 << 30);
+
 /// The mappings of device registers, and the per-CPU stack blocks.
 pub const DEVICES: u64 = slot(257);
 
@@ -54,6 +60,16 @@ pub const DIRECT_MAP_END: u64 = HYPERVISOR_END;
 /// The maximum number of frames that the core can manage.
 pub const MAX_FRAMES: u64 = (DIRECT_MAP_END - DIRECT_MAP) >> 12;
 
+/// The first address of the hypervisor in the 4 GiB of a narrow guest (HYPERVISOR_VIRT_START), where the guest finds its
+/// machine-to-physical table of 4-byte entries.
+pub const NARROW_START: u64 = 0xf580_0000;
+/// The end of the room for that table, as on a 64-bit Xen. (MACH2PHYS_VIRT_END is the end on a 32-bit one.)
+pub const NARROW_M2P_END: u64 = 0xffe0_0000;
+/// The first entry of the hypervisor in the L2 of a narrow guest's last GiB. It has all entries from there on.
+pub const NARROW_FIRST_SLOT: usize = Vaddr(NARROW_START).index(2);
+/// The number of frames that a narrow guest's machine-to-physical table can describe.
+pub const NARROW_M2P_FRAMES: u64 = (NARROW_M2P_END - NARROW_START) / 4;
+
 /// The master L4. Its slots 256 to 271 are copied into every L4 that a guest makes.
 pub static MASTER: Once<Mfn> = Once::new();
 
@@ -65,11 +81,6 @@ pub const fn gdt_window(vcpu: u32) -> Vaddr {
 /// Returns the first address of the LDT window of vCPU `vcpu`.
 pub const fn ldt_window(vcpu: u32) -> Vaddr {
     Vaddr(PERDOMAIN + vcpu as u64 * WINDOW_BYTES + LDT_OFFSET)
-}
-
-/// Whether an L4 slot belongs to the hypervisor.
-pub const fn is_hypervisor_slot(index: usize) -> bool {
-    index >= FIRST_SLOT && index <= LAST_SLOT
 }
 
 /// Whether all of the `bytes` bytes at `va` are a guest's: canonical, and outside the hypervisor's slots.
@@ -146,6 +157,7 @@ const _: () = {
     assert!(PERDOMAIN == 0xffff_8200_0000_0000);
     assert!(DIRECT_MAP == 0xffff_8300_0000_0000);
     assert!(M2P + MAX_FRAMES * 8 <= M2P_END);
+    assert!(NARROW_FIRST_SLOT == 428);
     assert!(IMAGE >= slot(261) && FRAME_TABLE > IMAGE);
     // The part of the frame table that a frame number of 32 bits can reach.
     assert!(FRAME_TABLE + (super::frame::FRAME_BYTES as u64) * (1 << 32) <= FRAME_TABLE_END);

@@ -12,12 +12,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Arguments;
 
-use super::validate::is_guest_entry;
+use super::shape::Shape;
 use super::{DomainPages, Memory, PageType, Pte, Types};
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
 use crate::mm::frame::{Kind, State};
-use crate::mm::layout::{FIRST_SLOT, LAST_SLOT};
 
 /// The counts of one frame.
 #[derive(Clone, Copy, Default, Debug)]
@@ -164,7 +163,7 @@ impl<M: Memory> Types<M> {
         }
         let level = PageType::from_bits(state.type_bits()).level();
         match level.filter(|_| state.type_refs() > 0) {
-            Some(level) => self.count_table(mfn, frame, level, tally, on_borrowed),
+            Some(_) => self.count_table(mfn, frame, tally, on_borrowed),
             None => Ok(()),
         }
     }
@@ -173,11 +172,11 @@ impl<M: Memory> Types<M> {
         &self,
         mfn: Mfn,
         frame: &Frame,
-        level: u32,
         tally: &mut Tally,
         on_borrowed: &mut OnBorrowed<'_>,
     ) -> Result<(), String> {
         let state = frame.load();
+        let shape = Shape::of(state);
         let words = self.0.words(mfn).ok_or("a table without contents")?;
         let valid = match state.has(State::PARTIAL) {
             true => frame.progress.load(Ordering::Relaxed) as usize,
@@ -185,18 +184,15 @@ impl<M: Memory> Types<M> {
         };
         for (index, word) in words.iter().enumerate().take(valid) {
             let pte = Pte(word.load(Ordering::Relaxed));
-            if is_guest_entry(level, index) {
-                self.count_entry((mfn, frame), level, pte, tally, on_borrowed)
+            if shape.is_guest_entry(index) {
+                self.count_entry((mfn, frame), (shape, index), pte, tally, on_borrowed)
                     .map_err(|what| {
-                        let which = frame_of(mfn, frame);
-                        format!(
-                            "{which}: entry {index} of this L{level}, {:#x}: {what}",
-                            pte.0
-                        )
+                        let (which, ty) = (frame_of(mfn, frame), shape.ty());
+                        format!("{which}: entry {index} of this {ty:?}, {:#x}: {what}", pte.0)
                     })?;
             }
         }
-        if level == 4 && state.has(State::VALIDATED) {
+        if state.has(State::VALIDATED) {
             self.check_own_slots(mfn, frame)?;
         }
         Ok(())
@@ -205,17 +201,17 @@ impl<M: Memory> Types<M> {
     fn count_entry(
         &self,
         table: (Mfn, &Frame),
-        level: u32,
+        (shape, index): (Shape, usize),
         pte: Pte,
         tally: &mut Tally,
         on_borrowed: &mut OnBorrowed<'_>,
     ) -> Result<(), String> {
-        let owner = table.1.owner();
+        let (owner, level) = (table.1.owner(), shape.level());
         if !pte.is_present() {
             let allowed = self.check_absent(level, owner, pte);
             return allowed.map_err(|_| "not present, and gives memory away".into());
         }
-        if !pte.has(Pte::USER) || pte.has(Pte::GLOBAL) {
+        if !pte.has(shape.added_flags()) || pte.has(Pte::GLOBAL) {
             return Err("flags that are never stored".into());
         }
         let Some(there) = self.0.frame(pte.mfn()) else {
@@ -248,20 +244,21 @@ impl<M: Memory> Types<M> {
         if there.owner() != owner {
             return Err(format!("names a frame of domain {}", there.owner().0));
         }
-        self.count_upper(table.0, level, pte, state, tally)
+        self.count_upper(table.0, (shape, index), pte, state, tally)
     }
 
     fn count_upper(
         &self,
         table: Mfn,
-        level: u32,
+        (shape, index): (Shape, usize),
         pte: Pte,
         state: State,
         tally: &mut Tally,
     ) -> Result<(), String> {
         let target = pte.mfn();
-        let linear = state.type_bits() == u64::from(level);
-        if linear && pte.is_writable() {
+        let there = Shape::of(state);
+        let linear = there.level() == shape.level();
+        if linear && (pte.is_writable() || !shape.may_be_linear()) {
             return Err("maps page tables writable".into());
         }
         if target == table {
@@ -270,7 +267,7 @@ impl<M: Memory> Types<M> {
         if linear {
             tally.add_linear(table, 1);
             tally.add_linear(target, -1);
-        } else if state.type_bits() != u64::from(level.saturating_sub(1)) {
+        } else if Some(there.ty()) != shape.lower(index) {
             return Err(format!("names what is {state:?}"));
         }
         tally.add(target, 1, 1);
@@ -281,19 +278,20 @@ impl<M: Memory> Types<M> {
         }
     }
 
-    /// Checks that the hypervisor's slots of a validated L4 are as the hypervisor has written them.
+    /// Checks that the hypervisor's slots of a validated table are as the hypervisor has written them.
     fn check_own_slots(&self, mfn: Mfn, frame: &Frame) -> Result<(), String> {
-        let words = self.0.words(mfn).ok_or("an L4 without contents")?;
-        let own = words.iter().enumerate().take(LAST_SLOT + 1);
-        for (slot, word) in own.skip(FIRST_SLOT) {
+        let words = self.0.words(mfn).ok_or("a table without contents")?;
+        let shape = Shape::of(frame.load());
+        for slot in shape.own_entries() {
             let (is, wanted) = (
-                word.load(Ordering::Relaxed),
-                self.0.own_slot(frame.owner(), slot),
+                words.get(slot).map_or(0, |word| word.load(Ordering::Relaxed)),
+                self.0.own_slot(frame.owner(), shape.ty(), slot),
             );
             if (is ^ wanted) & !Pte::MACHINE_SET != 0 {
                 return Err(format!(
-                    "{}: slot {slot} of this L4 is the hypervisor's, and has {is:#x} for {wanted:#x}",
-                    frame_of(mfn, frame)
+                    "{}: slot {slot} of this {:?} is the hypervisor's, and has {is:#x} for {wanted:#x}",
+                    frame_of(mfn, frame),
+                    shape.ty()
                 ));
             }
         }
@@ -327,8 +325,8 @@ impl<M: Memory> Types<M> {
         Ok(own.saturating_add(shared))
     }
 
-    /// Counts the frames on the list that begins at `head`. In all of them, the SHARED bit must be
-    /// as in `flag`.
+    /// Counts the frames on the list that begins at `head`. In all of them, the SHARED bit must be as in `flag`,
+    /// and the NARROW bit as the domain's width.
     fn count_list(
         &self,
         pages: &DomainPages,
@@ -337,6 +335,7 @@ impl<M: Memory> Types<M> {
         tally: &mut Tally,
     ) -> Result<u64, String> {
         let most = pages.total().saturating_add(pages.shared());
+        let flag = flag | pages.frame_flag();
         let (mut at, mut before, mut count) = (head, 0, 0u64);
         while at != 0 {
             let mfn = Mfn(u64::from(at));
@@ -344,7 +343,7 @@ impl<M: Memory> Types<M> {
             let state = frame.load();
             let fits = frame.owner() == pages.id()
                 && frame.prev.load(Ordering::Relaxed) == before
-                && state.0 & State::SHARED == flag
+                && state.0 & (State::SHARED | State::NARROW) == flag
                 && count < most;
             if !fits {
                 let (which, id) = (frame_of(mfn, frame), pages.id().0);

@@ -2,10 +2,12 @@
 
 use crate::kit::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
+use guest_pv_abi::Width;
+
 use super::lists::{Lists, linked};
 use super::{Memory, PageType, Refused, Types};
 use crate::kit::{DomId, Lock, Mfn, Rank};
-use crate::mm::alloc::Past;
+use crate::mm::alloc::{Past, Where};
 use crate::mm::frame::State;
 
 /// Whether frames that a domain gets or loses change its charge.
@@ -40,6 +42,8 @@ pub struct DomainPages {
     /// The number of the hypervisor's frames that the domain may map.
     pub(super) shared: AtomicU64,
     dying: AtomicBool,
+    /// Whether the guest is narrow. It changes only under the lock of the lists, and only without frames.
+    narrow: AtomicBool,
     /// The number of frames that are set aside for it, see [`super::claims`].
     pub(super) claimed: AtomicU64,
     device_rights: AtomicBool,
@@ -60,6 +64,7 @@ impl DomainPages {
             max: AtomicU64::new(max),
             shared: AtomicU64::new(0),
             dying: AtomicBool::new(false),
+            narrow: AtomicBool::new(false),
             claimed: AtomicU64::new(0),
             device_rights: AtomicBool::new(false),
             hides_absent: AtomicBool::new(false),
@@ -73,6 +78,27 @@ impl DomainPages {
     /// Returns the number by which the allocator knows the frames that the domain has given back.
     pub const fn past(&self) -> Past {
         self.past
+    }
+    /// Returns the width of the guest, which decides the format of its page tables.
+    pub fn width(&self) -> Width {
+        match self.narrow.load(Ordering::Relaxed) {
+            false => Width::Wide,
+            true => Width::Narrow,
+        }
+    }
+    /// Returns the limit on the addresses of the domain's frames.
+    pub fn reach(&self) -> Where {
+        match self.width() {
+            Width::Wide => Where::ANY,
+            Width::Narrow => Where::narrow(),
+        }
+    }
+    /// The flag that the states of the domain's frames have. It is constant while the lists are locked.
+    pub(super) fn frame_flag(&self) -> u64 {
+        match self.width() {
+            Width::Wide => 0,
+            Width::Narrow => State::NARROW,
+        }
     }
     /// Whether the domain's mappings may choose how they are cached.
     pub fn has_device_rights(&self) -> bool {
@@ -182,6 +208,7 @@ impl<M: Memory> Types<M> {
         } else if pages.is_dying() {
             return Err(NoRoom::Dying);
         }
+        let flag = pages.frame_flag();
         for n in 0..count {
             let mfn = first.add(n);
             let Some(frame) = self.0.entry(mfn) else {
@@ -189,7 +216,7 @@ impl<M: Memory> Types<M> {
             };
             frame.set_owner(pages.id());
             Lists::push(&self.0, &mut lists.pages, mfn, frame);
-            let state = State::USED | State::ALLOCATED | State::REF;
+            let state = State::USED | State::ALLOCATED | State::REF | flag;
             frame.state.store(state, Ordering::Release);
         }
         Ok(())
@@ -232,6 +259,30 @@ impl<M: Memory> Types<M> {
         self.tell_if_empty(pages);
     }
 
+    /// Sets the width of a guest that has no frames yet, other than those that the hypervisor shares with it.
+    #[cfg_attr(
+        all(target_os = "none", not(clippy)),
+        expect(dead_code, reason = "XEN_DOMCTL_set_address_size will call it")
+    )]
+    pub fn set_width(&self, pages: &DomainPages, width: Width) -> Result<(), Refused> {
+        let lists = pages.lists.lock();
+        if width == pages.width() {
+            return Ok(());
+        }
+        if pages.total() != 0 || pages.is_dying() {
+            return Err(Refused::Busy);
+        }
+        pages
+            .narrow
+            .store(width == Width::Narrow, Ordering::Relaxed);
+        let mut at = lists.shared;
+        while let Some(frame) = linked(&self.0, at) {
+            frame.state.fetch_xor(State::NARROW, Ordering::AcqRel);
+            at = frame.next.load(Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// Lets a domain map, also writable, a frame that the hypervisor has allocated and uses
     /// itself, until [`Self::unshare`].
     pub fn share(&self, pages: &DomainPages, mfn: Mfn) {
@@ -244,7 +295,7 @@ impl<M: Memory> Types<M> {
         pages.shared.fetch_add(1, Ordering::Relaxed);
         let held = State::REF | State::TYPE_REF | (PageType::Writable as u64) << State::TYPE_SHIFT;
         frame.state.store(
-            State::USED | State::SHARED | State::VALIDATED | held,
+            State::USED | State::SHARED | State::VALIDATED | held | pages.frame_flag(),
             Ordering::Release,
         );
     }

@@ -6,8 +6,10 @@
 
 use crate::kit::atomic::{AtomicU64, Ordering};
 
-use super::validate::is_guest_entry;
-use super::{Memory, Pte, Refused, Types, Work};
+use guest_pv_abi::Width;
+
+use super::shape::Shape;
+use super::{EntryAt, Memory, Pte, Refused, Types, Work};
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
 
@@ -45,7 +47,7 @@ pub struct Update {
 pub struct HeldTable<'a> {
     mfn: Mfn,
     frame: &'a Frame,
-    level: u32,
+    shape: Shape,
     owner: DomId,
     words: &'a [AtomicU64; 512],
 }
@@ -57,26 +59,30 @@ impl HeldTable<'_> {
         self.mfn == mfn && self.owner == owner
     }
 
-    /// Returns an entry of the table, if the table is an L1.
+    /// Returns an entry of the table, if the table is an L1, and the table's shape.
     #[inline]
-    pub(super) fn l1_slot(&self, index: usize) -> Option<&AtomicU64> {
-        self.words.get(index).filter(|_| self.level == 1)
+    pub(super) fn l1_slot(&self, index: usize) -> Option<(&AtomicU64, Shape)> {
+        let slot = self.words.get(index).filter(|_| self.shape.is_l1());
+        slot.map(|slot| (slot, self.shape))
     }
 }
 
 impl<M: Memory> Types<M> {
-    /// Changes an entry of `update.table`, which must be an L1 of `owner`.
-    #[inline]
+    /// Changes an entry of `update.table`, which must be an L1 of `owner`, a domain of this width.
+    #[inline(always)] // the width is a constant for the caller
     pub fn update_l1_entry(
         &self,
+        width: Width,
         owner: DomId,
         update: &Update,
         work: &mut Work,
     ) -> Result<(), Refused> {
         let table = self.hold(update.table, owner).ok_or(Refused::Invalid)?;
-        let done = match table.l1_slot(update.index) {
-            Some(slot) => self.update_l1(slot, owner, update),
-            None => Err(Refused::Invalid),
+        let done = match table.words.get(update.index) {
+            Some(slot) if table.shape == Shape::l1(width) => {
+                self.update_l1(Shape::l1(width), slot, owner, update)
+            }
+            _ => Err(Refused::Invalid),
         };
         self.put_held(table, work);
         done
@@ -95,7 +101,7 @@ impl<M: Memory> Types<M> {
     ) -> Result<(), Refused> {
         let table = self.hold(update.table, owner).ok_or(Refused::Invalid)?;
         let done = match table.l1_slot(update.index) {
-            Some(slot) => self.update_l1_if(slot, owner, update, expected),
+            Some((slot, shape)) => self.update_l1_if(shape, slot, owner, update, expected),
             None => Err(Refused::Invalid),
         };
         self.put_held(table, work);
@@ -105,6 +111,7 @@ impl<M: Memory> Types<M> {
     #[inline(always)] // on the path of every grant that is unmapped
     fn update_l1_if(
         &self,
+        shape: Shape,
         slot: &AtomicU64,
         owner: DomId,
         update: &Update,
@@ -112,7 +119,7 @@ impl<M: Memory> Types<M> {
     ) -> Result<(), Refused> {
         let stored = match update.new.0 {
             0 => update.new,
-            _ => self.get_l1(update.new, owner, update.page_owner)?,
+            _ => self.get_l1(shape, update.new, owner, update.page_owner)?,
         };
         match exchange_if(slot, stored, expected) {
             Ok(old) => {
@@ -138,7 +145,7 @@ impl<M: Memory> Types<M> {
         Some(HeldTable {
             mfn,
             frame,
-            level: seen.type_bits() as u32,
+            shape: Shape::of(seen),
             owner,
             words,
         })
@@ -174,16 +181,35 @@ impl<M: Memory> Types<M> {
         work: &mut Work,
     ) -> Result<(), Refused> {
         let slot = table.words.get(update.index).ok_or(Refused::Invalid)?;
-        if table.level == 1 {
-            self.update_l1(slot, table.owner, update)
+        if table.shape == Shape::WIDE_L1 {
+            self.update_l1(Shape::WIDE_L1, slot, table.owner, update)
+        } else if table.shape.is_l1() {
+            self.update_narrow_l1(slot, table.owner, update)
         } else {
-            self.update_upper(table.level, slot, table.owner, update, work)
+            self.update_upper(table.shape, slot, table.owner, update, work)
         }
     }
 
+    /// Like [`Self::update_l1`], out of line, so that the path of wide domains has constant flags.
+    #[inline(never)]
+    fn update_narrow_l1(
+        &self,
+        slot: &AtomicU64,
+        owner: DomId,
+        update: &Update,
+    ) -> Result<(), Refused> {
+        self.update_l1(Shape::NARROW_L1, slot, owner, update)
+    }
+
     #[inline(always)] // on the path of every entry
-    fn update_l1(&self, slot: &AtomicU64, owner: DomId, update: &Update) -> Result<(), Refused> {
-        if update_lightly(slot, update) {
+    fn update_l1(
+        &self,
+        shape: Shape,
+        slot: &AtomicU64,
+        owner: DomId,
+        update: &Update,
+    ) -> Result<(), Refused> {
+        if update_lightly(shape, slot, update) {
             return Ok(());
         }
         let new = update.new;
@@ -192,9 +218,9 @@ impl<M: Memory> Types<M> {
             return Ok(());
         }
         let Some(frame) = self.take_usual(new, update.page_owner) else {
-            return self.update_l1_thoroughly(slot, owner, update);
+            return self.update_l1_thoroughly(shape, slot, owner, update);
         };
-        let old = exchange(slot, new.stored(), update.keep);
+        let old = exchange(slot, shape.stored(new), update.keep);
         if old.is_present() && old.mfn() == new.mfn() {
             self.put_mapping(old, frame);
         } else {
@@ -208,11 +234,12 @@ impl<M: Memory> Types<M> {
     #[inline(never)]
     fn update_l1_thoroughly(
         &self,
+        shape: Shape,
         slot: &AtomicU64,
         owner: DomId,
         update: &Update,
     ) -> Result<(), Refused> {
-        let stored = self.get_l1(update.new, owner, update.page_owner)?;
+        let stored = self.get_l1(shape, update.new, owner, update.page_owner)?;
         self.put_l1(exchange(slot, stored, update.keep));
         Ok(())
     }
@@ -220,33 +247,38 @@ impl<M: Memory> Types<M> {
     #[inline(never)] // rare compared to L1 entries
     fn update_upper(
         &self,
-        level: u32,
+        shape: Shape,
         slot: &AtomicU64,
         owner: DomId,
         update: &Update,
         work: &mut Work,
     ) -> Result<(), Refused> {
-        if !is_guest_entry(level, update.index) || update.page_owner != owner {
+        if !shape.may_change(update.index) || update.page_owner != owner {
             return Err(Refused::Invalid);
         }
+        let at = EntryAt {
+            table: update.table,
+            index: update.index,
+        };
         if update.new.is_present() {
-            if update.new.upper_flags_ok() && update_lightly(slot, update) {
+            if shape.upper_flags_ok(update.new) && update_lightly(shape, slot, update) {
                 return Ok(());
             }
-            self.get_upper(level, update.table, owner, update.new, work)?;
+            self.get_upper(shape, at, owner, update.new, work)?;
         } else {
-            self.check_absent(level, owner, update.new)?;
+            self.check_absent(shape.level(), owner, update.new)?;
         }
-        let old = exchange(slot, update.new.stored(), update.keep);
+        let old = exchange(slot, shape.stored(update.new), update.keep);
         // Work that is left, if any, is in `work`. The change of this entry is complete.
-        let _ = self.put_upper(level, update.table, old, work);
+        let _ = self.put_upper(shape.level(), update.table, old, work);
         Ok(())
     }
 }
 
 /// Changes an entry if none of its references change. False if they do, or if another CPU has
 /// changed the entry.
-fn update_lightly(slot: &AtomicU64, update: &Update) -> bool {
+#[inline]
+fn update_lightly(shape: Shape, slot: &AtomicU64, update: &Update) -> bool {
     let old = Pte(slot.load(Ordering::Relaxed));
     if !(old.is_present() && update.new.is_present() && old.differs_lightly(update.new)) {
         return false;
@@ -254,7 +286,7 @@ fn update_lightly(slot: &AtomicU64, update: &Update) -> bool {
     let kept = kept(old, update.keep);
     slot.compare_exchange(
         old.0,
-        update.new.stored().0 | kept,
+        shape.stored(update.new).0 | kept,
         Ordering::AcqRel,
         Ordering::Relaxed,
     )

@@ -6,6 +6,7 @@
 use crate::kit::atomic::Ordering;
 
 use super::entry::{MAX_TRIES, exchange};
+use super::shape::Shape;
 use super::{Keep, Memory, Pte, Refused, Types, Update, Work};
 use crate::kit::{DomId, Maddr, Mfn};
 
@@ -108,8 +109,8 @@ impl<M: Memory> Types<M> {
         debug_assert!(pte.is_usual(), "{pte:?}");
         let table = self.hold(at.table, owner).ok_or(Refused::Invalid)?;
         let done = match table.l1_slot(at.index) {
-            Some(slot) => {
-                self.put_l1(exchange(slot, pte.stored(), Keep::Nothing));
+            Some((slot, shape)) => {
+                self.put_l1(exchange(slot, shape.stored(pte), Keep::Nothing));
                 Ok(())
             }
             None => Err(Refused::Invalid),
@@ -159,7 +160,7 @@ impl<M: Memory> Types<M> {
         let (shift, ones) = write.place().ok_or(Refused::Invalid)?;
         let table = self.hold(write.table, owner).ok_or(Refused::Invalid)?;
         let result = match table.l1_slot(write.offset / 8) {
-            Some(slot) => self.write_l1_slot(owner, slot, |old| {
+            Some((slot, shape)) => self.write_l1_slot(shape, owner, slot, |old| {
                 let was = old >> shift & ones;
                 let differs = write.expected.is_some_and(|e| e & ones != was);
                 let new = old & !(ones << shift) | (write.value & ones) << shift;
@@ -175,6 +176,7 @@ impl<M: Memory> Types<M> {
     /// Replaces an entry by what `change` returns, if anything. Returns the first result of `change`.
     fn write_l1_slot(
         &self,
+        shape: Shape,
         owner: DomId,
         slot: &crate::kit::atomic::AtomicU64,
         change: impl Fn(u64) -> (u64, Option<u64>),
@@ -188,9 +190,9 @@ impl<M: Memory> Types<M> {
             let light =
                 old_pte.is_present() && new_pte.is_present() && old_pte.differs_lightly(new_pte);
             let stored = if light || self.take_usual(new_pte, owner).is_some() {
-                new_pte.stored()
+                shape.stored(new_pte)
             } else {
-                self.get_l1(new_pte, owner, owner)?
+                self.get_l1(shape, new_pte, owner, owner)?
             };
             match slot.compare_exchange(old, stored.0, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) if light => return Ok(told),

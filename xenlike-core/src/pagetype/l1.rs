@@ -2,16 +2,18 @@
 //! mapping is writable.
 
 use super::pte::CacheChoice;
+use super::shape::Shape;
 use super::{IoAccess, Memory, PageType, Pte, Refused, Types};
 use crate::kit::DomId;
 use crate::mm::Frame;
 
 impl<M: Memory> Types<M> {
-    /// Takes the references of an L1 entry in a table of `table_owner` that names a frame of `page_owner`.
+    /// Takes the references of an L1 entry in a table of `table_owner` and of this shape that names a frame of `page_owner`.
     /// Returns the entry as it is to be stored. If `page_owner` is [`DomId::IO`], only I/O memory is allowed.
     #[inline]
     pub(super) fn get_l1(
         &self,
+        shape: Shape,
         pte: Pte,
         table_owner: DomId,
         page_owner: DomId,
@@ -25,7 +27,7 @@ impl<M: Memory> Types<M> {
             return Err(Refused::Invalid);
         }
         let Some(frame) = self.0.frame(pte.mfn()) else {
-            return self.get_io(pte, table_owner, page_owner);
+            return self.get_io(shape, pte, table_owner, page_owner);
         };
         if !self.take_mapping(pte, frame, page_owner) {
             if !pte.is_writable() {
@@ -34,7 +36,7 @@ impl<M: Memory> Types<M> {
             let page = self.get_writable(pte.mfn(), page_owner);
             page.ok_or(Refused::Busy)?.keep();
         }
-        Ok(pte.cached().stored())
+        Ok(shape.stored(pte.cached()))
     }
 
     /// Drops the references of a stored L1 entry.
@@ -82,15 +84,21 @@ impl<M: Memory> Types<M> {
     /// Like [`Self::get_l1`], for addresses outside RAM. No references are taken, but both domains need the
     /// right to the frame.
     #[inline(never)]
-    fn get_io(&self, pte: Pte, table_owner: DomId, page_owner: DomId) -> Result<Pte, Refused> {
+    fn get_io(
+        &self,
+        shape: Shape,
+        pte: Pte,
+        table_owner: DomId,
+        page_owner: DomId,
+    ) -> Result<Pte, Refused> {
         let mut access = self.0.io_access(table_owner, pte.mfn());
         if page_owner != DomId::IO && page_owner != table_owner {
             access = access.min(self.0.io_access(page_owner, pte.mfn()));
         }
         match access {
             IoAccess::Nothing => Err(Refused::NotPermitted),
-            IoAccess::Read => Ok(pte.read_only().stored()),
-            IoAccess::All => Ok(pte.stored()),
+            IoAccess::Read => Ok(shape.stored(pte.read_only())),
+            IoAccess::All => Ok(shape.stored(pte)),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::kit::atomic::{AtomicU32, Ordering};
 
+use super::shape::Shape;
 use super::{Memory, Pte, Refused, Types};
 use crate::kit::{DomId, Mfn};
 use crate::mm::frame::State;
@@ -35,15 +36,15 @@ fn leave(word: &AtomicU32, role: Role) {
 }
 
 impl<M: Memory> Types<M> {
-    /// Takes the references of a linear entry.
+    /// Takes the references of a linear entry of `table`, which has this shape.
     pub(super) fn get_linear(
         &self,
-        level: u32,
+        shape: Shape,
         table: Mfn,
         owner: DomId,
         pte: Pte,
     ) -> Result<(), Refused> {
-        if pte.is_writable() {
+        if pte.is_writable() || !shape.may_be_linear() {
             return Err(Refused::Invalid);
         }
         if pte.mfn() == table {
@@ -60,7 +61,7 @@ impl<M: Memory> Types<M> {
         }
         let mut state = page.frame().load();
         while state.has(State::VALIDATED)
-            && state.type_bits() == u64::from(level)
+            && Shape::of(state).level() == shape.level()
             && state.type_refs() > 0
             && state.can_type_ref()
         {

@@ -3,8 +3,10 @@
 use crate::kit::atomic::{AtomicU64, Ordering};
 use alloc::sync::Arc;
 
+use guest_pv_abi::Width;
+
 use super::l1tf::{self, SafeAddresses};
-use super::{Charge, DomainPages, IoAccess, Memory, NoRoom, Types, registered};
+use super::{Charge, DomainPages, IoAccess, Memory, NoRoom, PageType, Types, registered};
 use crate::kit::lock::wait_step;
 use crate::kit::{DomId, Mfn, Once};
 use crate::mm::alloc::{self as frames_alloc, Past, Where};
@@ -85,7 +87,12 @@ impl Memory for Machine {
             (hooks.segdesc_unmapped)(owner);
         }
     }
-    fn own_slot(&self, owner: DomId, slot: usize) -> u64 {
+    fn own_slot(&self, owner: DomId, ty: PageType, slot: usize) -> u64 {
+        match ty {
+            PageType::L4 => {}
+            PageType::L2Last => return m2p::narrow_entry(slot),
+            _ => return 0,
+        }
         if slot == PERDOMAIN_SLOT {
             return registered(owner).map_or(0, |pages| pages.own_slot());
         }
@@ -133,7 +140,7 @@ impl Memory for Machine {
 }
 
 impl Types<Machine> {
-    /// Allocates a block of frames for a domain.
+    /// Allocates a block of frames for a domain, at addresses that its kernel can describe.
     pub fn allocate(
         &self,
         pages: &DomainPages,
@@ -142,6 +149,10 @@ impl Types<Machine> {
         charge: Charge,
     ) -> Result<Mfn, NoRoom> {
         let leave = heap::frames_to_leave().saturating_add(pages.claimed_by_others());
+        let place = match pages.width() {
+            Width::Wide => place,
+            Width::Narrow => place.and(Where::narrow()),
+        };
         let first = frames_alloc::alloc_leaving(leave, order, place, pages.past());
         let first = first.ok_or(NoRoom::NoMemory)?;
         self.assign_fresh(pages, first, order, charge)

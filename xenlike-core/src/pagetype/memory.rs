@@ -3,7 +3,7 @@
 use crate::kit::atomic::AtomicU64;
 use alloc::sync::Arc;
 
-use super::DomainPages;
+use super::{DomainPages, PageType};
 use super::l1tf::SafeAddresses;
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
@@ -45,8 +45,8 @@ pub trait Memory {
     /// at the one caller of this function, whichever operation removes them: a hypercall, a store, a grant, or
     /// the end of a table.
     fn segdesc_unmapped(&self, owner: DomId);
-    /// Returns the hypervisor's entry for one of its own slots in an L4 of `owner`.
-    fn own_slot(&self, owner: DomId, slot: usize) -> u64;
+    /// Returns the hypervisor's entry for one of its own slots in a table of `owner` of type `ty`.
+    fn own_slot(&self, owner: DomId, ty: PageType, slot: usize) -> u64;
     /// Returns how `domain` may map frame `mfn`, which is not RAM.
     fn io_access(&self, domain: DomId, mfn: Mfn) -> IoAccess;
     /// Whether `domain` has device rights, so that its mappings may choose how they are cached.

@@ -58,6 +58,7 @@ mod refs;
 mod registry;
 mod root;
 mod segdesc;
+mod shape;
 mod teardown;
 #[cfg(test)]
 mod tests;
@@ -79,7 +80,7 @@ pub use root::GuestRoot;
 pub use segdesc::check_descriptor;
 pub use work::Work;
 
-/// The use of a frame. The number of a page table's type is its level.
+/// The use of a frame. The number of a page table's type is its level, except for [`Self::L2Last`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u64)]
 pub enum PageType {
@@ -93,10 +94,12 @@ pub enum PageType {
     L3 = 3,
     /// An L4 page table, the root.
     L4 = 4,
+    /// The L2 page table for the last GiB of a narrow guest's 4 GiB, in which the hypervisor has entries.
+    L2Last = 5,
     /// A page of segment descriptors, of a GDT or an LDT.
-    SegDesc = 5,
+    SegDesc = 6,
     /// Mapped writable, or written by the hypervisor on behalf of a guest.
-    Writable = 6,
+    Writable = 7,
 }
 
 impl PageType {
@@ -107,8 +110,9 @@ impl PageType {
             2 => Self::L2,
             3 => Self::L3,
             4 => Self::L4,
-            5 => Self::SegDesc,
-            6 => Self::Writable,
+            5 => Self::L2Last,
+            6 => Self::SegDesc,
+            7 => Self::Writable,
             _ => Self::None,
         }
     }
@@ -126,7 +130,7 @@ impl PageType {
     pub const fn level(self) -> Option<u32> {
         match self {
             Self::L1 => Some(1),
-            Self::L2 => Some(2),
+            Self::L2 | Self::L2Last => Some(2),
             Self::L3 => Some(3),
             Self::L4 => Some(4),
             _ => None,

@@ -89,11 +89,16 @@ impl Pte {
     pub(super) const fn differs_lightly(self, new: Self) -> bool {
         (self.0 ^ new.0) & !Self::LIGHT == 0
     }
-    /// Returns the entry that the core stores for a guest's. All pages are user pages, because 64-bit PV
-    /// kernels run in ring 3. No translation of a guest's stays in the TLB when the address space changes.
-    pub(super) const fn stored(self) -> Self {
+    /// Whether the flags are allowed in an entry of a narrow guest's L3, as far as those of other upper tables
+    /// are. The PAE format has no rights there, so the bits from 52 on are reserved.
+    pub(super) const fn narrow_l3_flags_ok(self) -> bool {
+        self.0 >> 52 == 0
+    }
+    /// Returns the entry that the core stores for a guest's, with the flags that [`super::shape`] adds. No
+    /// translation of a guest's stays in the TLB when the address space changes.
+    pub(super) const fn stored(self, added: u64) -> Self {
         if self.is_present() {
-            Self(self.0 & !Self::GLOBAL | Self::USER)
+            Self(self.0 & !Self::GLOBAL | added)
         } else {
             self
         }
@@ -147,7 +152,8 @@ mod tests {
         let global = Pte(plain.0 | Pte::GLOBAL);
         assert!(plain.is_usual() && global.is_usual() && !Pte(plain.0 & !1).is_usual());
         assert!(global.l1_flags_ok(CacheChoice::WriteBack) && !global.upper_flags_ok());
-        assert_eq!(global.stored(), Pte(plain.0 | Pte::USER));
-        assert_eq!(Pte(Pte::GLOBAL).stored(), Pte(Pte::GLOBAL));
+        assert_eq!(global.stored(Pte::USER), Pte(plain.0 | Pte::USER));
+        assert_eq!(global.stored(0), plain);
+        assert_eq!(Pte(Pte::GLOBAL).stored(Pte::USER), Pte(Pte::GLOBAL));
     }
 }

@@ -153,7 +153,7 @@ impl<M: Memory> Types<M> {
             self.0.flush_stale(frame.owner(), stamp);
         }
         let checked = match ty.level() {
-            Some(level) => self.validate(mfn, frame, level, work),
+            Some(_) => self.validate(mfn, frame, work),
             None if ty == PageType::SegDesc => self.check_descriptors(mfn),
             None => Ok(()),
         };
@@ -266,7 +266,7 @@ impl<M: Memory> Types<M> {
                 self.stop_half_way(frame);
                 return Progress::Done;
             }
-            Some(level) => work.descend(level, |work| self.devalidate(mfn, frame, level, work)),
+            Some(level) => work.descend(level, |work| self.devalidate(mfn, frame, work)),
             None => Progress::Done,
         };
         match progress {

@@ -2,29 +2,30 @@
 //! may also be *linear*: it names a table of its own level, so that the guest can read its page tables through
 //! one window (see [`super::linear`]).
 
-use super::{Memory, PageType, Progress, Pte, Refused, Types, Work};
+use super::shape::Shape;
+use super::{EntryAt, Memory, Progress, Pte, Refused, Types, Work};
 use crate::kit::{DomId, Mfn};
 
 impl<M: Memory> Types<M> {
-    /// Takes the references of an entry of `table`, which is of level `level`.
+    /// Takes the references of the entry `at`, in a table of this shape.
     pub(super) fn get_upper(
         &self,
-        level: u32,
-        table: Mfn,
+        shape: Shape,
+        at: EntryAt,
         owner: DomId,
         pte: Pte,
         work: &mut Work,
     ) -> Result<(), Refused> {
-        if !pte.upper_flags_ok() {
+        if !shape.upper_flags_ok(pte) {
             return Err(Refused::Invalid);
         }
-        if pte.mfn() == table {
-            return self.get_linear(level, table, owner, pte);
+        if pte.mfn() == at.table {
+            return self.get_linear(shape, at.table, owner, pte);
         }
-        let ty = PageType::table(level.wrapping_sub(1)).ok_or(Refused::Invalid)?;
+        let ty = shape.lower(at.index).ok_or(Refused::Invalid)?;
         match self.get_page_and_type(pte.mfn(), owner, ty, work) {
-            Err(Refused::Invalid) if self.is_table(pte.mfn(), level) => {
-                self.get_linear(level, table, owner, pte)
+            Err(Refused::Invalid) if self.is_table(pte.mfn(), shape.level()) => {
+                self.get_linear(shape, at.table, owner, pte)
             }
             other => other,
         }
@@ -51,6 +52,6 @@ impl<M: Memory> Types<M> {
     pub(super) fn is_table(&self, mfn: Mfn, level: u32) -> bool {
         self.0
             .frame(mfn)
-            .is_some_and(|f| f.load().type_bits() == u64::from(level))
+            .is_some_and(|f| Shape::of(f.load()).level() == level)
     }
 }

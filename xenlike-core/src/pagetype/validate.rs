@@ -3,63 +3,65 @@
 
 use crate::kit::atomic::{AtomicU64, Ordering};
 
-use super::{Memory, Progress, Pte, Refused, Types, Work};
+use super::shape::Shape;
+use super::{EntryAt, Memory, Progress, Pte, Refused, Types, Work};
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
-use crate::mm::layout::{FIRST_SLOT, LAST_SLOT, is_hypervisor_slot};
 
 /// The number of entries of a table.
 const ENTRIES: u32 = 512;
 
-/// Whether the entry at this place is the guest's.
-pub(super) const fn is_guest_entry(level: u32, index: usize) -> bool {
-    level != 4 || !is_hypervisor_slot(index)
-}
-
 impl<M: Memory> Types<M> {
-    /// Validates the contents of a busy frame as a table of `level`, from where it stopped. On failure, the
-    /// entries before the bad one stay validated, and the caller takes them apart.
+    /// Validates the contents of a busy frame as a table, from where it stopped. On failure, the entries before
+    /// the bad one stay validated, and the caller takes them apart.
     pub(super) fn validate(
         &self,
         mfn: Mfn,
         frame: &Frame,
-        level: u32,
         work: &mut Work,
     ) -> Result<(), Refused> {
         let table = self.0.words(mfn).ok_or(Refused::Invalid)?;
-        let owner = frame.owner();
-        if level == 1 {
-            return self.validate_l1(frame, table, owner);
+        let (owner, shape) = (frame.owner(), Shape::of(frame.load()));
+        if shape.is_l1() {
+            return self.validate_l1(shape, frame, table, owner);
         }
+        let lacks = |index| !Pte(table.get(index).map_or(0, |it: &AtomicU64| it.load(Ordering::Relaxed))).is_present();
+        if !shape.exists() || shape.required().is_some_and(lacks) {
+            return Err(Refused::Invalid);
+        }
+        let own = shape.own_entries();
         let mut worked = false;
         for index in frame.progress.load(Ordering::Relaxed)..ENTRIES {
             frame.progress.store(index, Ordering::Relaxed);
             let slot = table.get(index as usize).ok_or(Refused::Invalid)?;
             let pte = Pte(slot.load(Ordering::Relaxed));
-            if !is_guest_entry(level, index as usize) {
+            if pte.0 == 0 || own.contains(&(index as usize)) {
                 continue;
             }
             if !pte.is_present() {
-                self.check_absent(level, owner, pte)?;
+                self.check_absent(shape.level(), owner, pte)?;
                 continue;
             }
             if worked && self.0.preempt() {
                 return Err(Refused::Again);
             }
-            self.get_upper(level, mfn, owner, pte, work)?;
-            store(slot, pte, pte.stored());
+            let at = EntryAt {
+                table: mfn,
+                index: index as usize,
+            };
+            self.get_upper(shape, at, owner, pte, work)?;
+            store(slot, pte, shape.stored(pte));
             worked = true;
         }
         frame.progress.store(ENTRIES, Ordering::Relaxed);
-        if level == 4 {
-            self.fill_own_slots(table, owner);
-        }
+        self.fill_own_slots(shape, table, owner);
         Ok(())
     }
 
     /// Like [`Self::validate`], for an L1, which never stops halfway.
     fn validate_l1(
         &self,
+        shape: Shape,
         frame: &Frame,
         table: &[AtomicU64; 512],
         owner: DomId,
@@ -70,8 +72,8 @@ impl<M: Memory> Types<M> {
                 continue;
             }
             let stored = match self.take_usual(pte, owner) {
-                Some(_) => Ok(pte.stored()),
-                None => self.get_l1_thoroughly(pte, owner),
+                Some(_) => Ok(shape.stored(pte)),
+                None => self.get_l1_thoroughly(shape, pte, owner),
             };
             match stored {
                 Ok(stored) => store(slot, pte, stored),
@@ -87,8 +89,8 @@ impl<M: Memory> Types<M> {
 
     /// Like [`Self::get_l1`], out of line.
     #[inline(never)]
-    fn get_l1_thoroughly(&self, pte: Pte, owner: DomId) -> Result<Pte, Refused> {
-        self.get_l1(pte, owner, owner)
+    fn get_l1_thoroughly(&self, shape: Shape, pte: Pte, owner: DomId) -> Result<Pte, Refused> {
+        self.get_l1(shape, pte, owner, owner)
     }
 
     /// Takes the validated entries of a busy frame apart, from the last to the first.
@@ -96,13 +98,14 @@ impl<M: Memory> Types<M> {
         &self,
         mfn: Mfn,
         frame: &Frame,
-        level: u32,
         work: &mut Work,
     ) -> Progress {
         let Some(table) = self.0.words(mfn) else {
             return Progress::Done;
         };
-        if level == 1 {
+        let shape = Shape::of(frame.load());
+        let level = shape.level();
+        if shape.is_l1() {
             self.devalidate_l1(frame, table);
             return Progress::Done;
         }
@@ -111,7 +114,7 @@ impl<M: Memory> Types<M> {
             Pte(slot.map_or(0, |slot| slot.load(Ordering::Relaxed)))
         };
         let mut left = frame.progress.load(Ordering::Relaxed);
-        if left < ENTRIES && is_guest_entry(level, left as usize) {
+        if left < ENTRIES && shape.is_guest_entry(left as usize) {
             // A lower table that stopped halfway when this one did.
             if self.undo_child(mfn, level, at(left), work) == Progress::Again {
                 return Progress::Again;
@@ -120,7 +123,7 @@ impl<M: Memory> Types<M> {
         let mut worked = false;
         while let Some(index) = left.checked_sub(1) {
             let pte = at(index);
-            if !pte.is_present() || !is_guest_entry(level, index as usize) {
+            if !pte.is_present() || !shape.is_guest_entry(index as usize) {
                 left = index;
                 continue;
             }
@@ -157,7 +160,7 @@ impl<M: Memory> Types<M> {
             return Progress::Done;
         };
         let state = frame.load();
-        let is_lower = state.type_bits().checked_add(1) == Some(u64::from(level));
+        let is_lower = Shape::of(state).level().checked_add(1) == Some(level);
         let is_child = is_lower && state.has(crate::mm::frame::State::PARTIAL);
         if is_child && self.owner_of(mfn) == Some(frame.owner()) {
             self.undo_partial(child, work)
@@ -170,15 +173,13 @@ impl<M: Memory> Types<M> {
         self.0.frame(mfn).map(Frame::owner)
     }
 
-    /// Writes the hypervisor's slots of an L4.
-    fn fill_own_slots(&self, table: &[AtomicU64; 512], owner: DomId) {
-        for (slot, word) in table
-            .iter()
-            .enumerate()
-            .take(LAST_SLOT + 1)
-            .skip(FIRST_SLOT)
-        {
-            word.store(self.0.own_slot(owner, slot), Ordering::Relaxed);
+    /// Writes the hypervisor's entries of a table.
+    fn fill_own_slots(&self, shape: Shape, table: &[AtomicU64; 512], owner: DomId) {
+        for slot in shape.own_entries() {
+            if let Some(word) = table.get(slot) {
+                let entry = self.0.own_slot(owner, shape.ty(), slot);
+                word.store(entry, Ordering::Relaxed);
+            }
         }
     }
 }

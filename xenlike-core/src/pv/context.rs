@@ -54,7 +54,7 @@ fn save_segments(st: &mut State) {
 /// Loads the vCPU's address space and descriptor tables. Returns false if it has no root for its mode.
 pub fn enter(ctx: &Ctx<'_>, st: &State) -> bool {
     move_window(st);
-    let Some(root) = root(st) else {
+    let Ok(root) = run_root(root(st), st.monitor.as_ref()) else {
         return false;
     };
     let reach = if ctx.dom.is_control() {
@@ -62,7 +62,7 @@ pub fn enter(ctx: &Ctx<'_>, st: &State) -> bool {
     } else {
         Reach::Own
     };
-    space::enter(run_root(root), ctx.dom.pages.past(), reach);
+    space::enter(root, ctx.dom.pages.past(), reach);
     load_tables(ctx.vcpu.id, st);
     true
 }

@@ -4,6 +4,7 @@
 use crate::kit::atomic::Ordering;
 use alloc::boxed::Box;
 
+use guest_pv_abi::Width;
 use guest_pv_abi::arch_x86::{
     VGCF_FAILSAFE_DISABLES_EVENTS, VGCF_I387_VALID, VGCF_IN_KERNEL, VGCF_ONLINE,
     VGCF_SYSCALL_DISABLES_EVENTS, VcpuGuestContext,
@@ -13,6 +14,7 @@ use zerocopy::FromZeros;
 
 use super::state::gdt::{self, GDT_ENTRIES_PER_FRAME, GDT_GUEST_FRAMES};
 use super::state::ldt::{GuestLdt, MAX_LDT_ENTRIES};
+use super::state::monitor::Monitor;
 use super::state::{ASSISTS, Callback, Callbacks, State, in_ring3};
 use crate::arch::frame::{Mode, TrapFrame};
 use crate::arch::{cpu, cr, rflags};
@@ -29,6 +31,8 @@ const CONTEXT_ASSISTS: u64 = ASSISTS | 1 << VMASST_TYPE_M2P_STRICT;
 pub enum Refused {
     /// It has a selector, an address, a frame or a count that the vCPU may not have.
     Invalid,
+    /// There is no memory for the tables on which a narrow vCPU runs.
+    NoMemory,
     /// Nothing is wrong, but checking its page tables takes long: the same call continues the check.
     Again,
 }
@@ -60,7 +64,8 @@ pub fn set(
     check_plain(context)?;
     let frames = gdt_frames(context)?;
     let mut roots = Roots::default();
-    let set = roots.take(dom, context).and_then(|()| {
+    let taken = roots.take(dom, context, st.pv_mut());
+    let set = taken.and_then(|()| {
         gdt::replace(&dom.pages, st.pv_mut(), frames, context.gdt_ents as u32)
             .map_err(|_| Refused::Invalid)
     });
@@ -143,11 +148,27 @@ struct Roots {
 }
 
 impl Roots {
-    fn take(&mut self, dom: &Domain, context: &VcpuGuestContext) -> Result<(), Refused> {
+    /// Takes the roots of `context`, and makes the vCPU's monitor if they need one.
+    fn take(
+        &mut self,
+        dom: &Domain,
+        context: &VcpuGuestContext,
+        st: &mut State,
+    ) -> Result<(), Refused> {
         let [_, user, _, kernel, ..] = context.ctrlreg;
         let mut work = Work::new();
         let mut take = |root| machine().get_root(Maddr(root).mfn(), dom.id(), &mut work);
-        self.kernel = Some(take(kernel)?);
+        let root = take(kernel)?;
+        let width = root.width();
+        self.kernel = Some(root);
+        if width == Width::Narrow {
+            // Ring 1 and ring 3 use the same tables.
+            if st.monitor.is_none() {
+                st.monitor = Some(Monitor::new(dom.id()).ok_or(Refused::NoMemory)?);
+            }
+            return Ok(());
+        }
+        st.monitor = None;
         if user != 0 {
             self.user = Some(take(user)?);
         } else if context.flags & VGCF_IN_KERNEL == 0 {

@@ -92,7 +92,7 @@ impl Dom {
             page_owner,
         };
         machine()
-            .update_l1_entry(self.pages.id(), &update, &mut self.work)
+            .update_l1_entry(self.pages.width(), self.pages.id(), &update, &mut self.work)
             .map_err(|_| ())
     }
     /// Destroys the domain and checks that all its frames are freed.
@@ -114,7 +114,11 @@ fn request(r: u32, host: HostAddr, access: Access) -> MapRequest {
         r,
         host: Some(host),
         device: Device::Unused,
-        bits: PteBits { access, avail: 5 },
+        bits: PteBits {
+            access,
+            space: crate::grant::Space::Kernel,
+            avail: 5,
+        },
     }
 }
 

@@ -189,7 +189,11 @@ pub(super) fn at(r: u32, va: u64, access: Access) -> MapRequest {
         r,
         host: Some(HostAddr::Va(Vaddr(va))),
         device: Device::Unused,
-        bits: PteBits { access, avail: 0 },
+        bits: PteBits {
+            access,
+            space: crate::grant::Space::Kernel,
+            avail: 0,
+        },
     }
 }
 

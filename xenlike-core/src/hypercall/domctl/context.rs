@@ -31,6 +31,7 @@ pub fn set(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
 pub fn set_errno(refused: vcpu_context::Refused) -> Errno {
     match refused {
         vcpu_context::Refused::Invalid => errno::EINVAL,
+        vcpu_context::Refused::NoMemory => errno::ENOMEM,
         vcpu_context::Refused::Again => errno::ERESTART,
     }
 }

@@ -39,7 +39,7 @@ fn kind_of(dom: &Domain, gfn: Gfn) -> u32 {
     let state = page.frame().load();
     let kind = match PageType::from_bits(state.type_bits()) {
         PageType::L1 => abi::XEN_DOMCTL_PFINFO_L1TAB,
-        PageType::L2 => abi::XEN_DOMCTL_PFINFO_L2TAB,
+        PageType::L2 | PageType::L2Last => abi::XEN_DOMCTL_PFINFO_L2TAB,
         PageType::L3 => abi::XEN_DOMCTL_PFINFO_L3TAB,
         PageType::L4 => abi::XEN_DOMCTL_PFINFO_L4TAB,
         _ => return abi::XEN_DOMCTL_PFINFO_NOTAB,

@@ -7,7 +7,8 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Ctx, List, Outcome, granter, mapper, status};
 use crate::grant::{
-    Access, Device, GrantError, HostAddr, Machine, MapRequest, Mapped, PteBits, UnmapRequest,
+    Access, Device, GrantError, HostAddr, Machine, MapRequest, Mapped, PteBits, Space,
+    UnmapRequest,
 };
 use crate::kit::{Maddr, Vaddr};
 
@@ -72,6 +73,11 @@ fn request(ctx: &Ctx<'_>, op: &abi::GnttabMapGrantRef) -> Result<MapRequest, Gra
                 Access::Read
             } else {
                 Access::Write
+            },
+            space: if has(abi::GNTMAP_APPLICATION_MAP) {
+                Space::User
+            } else {
+                Space::Kernel
             },
             avail: (op.flags >> abi::GNTMAP_GUEST_AVAIL_MASK.trailing_zeros()) as u8,
         },

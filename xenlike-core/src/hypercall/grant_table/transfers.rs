@@ -31,6 +31,9 @@ pub fn transfer(ctx: &mut Ctx<'_>, op: &mut abi::GnttabTransfer) -> Result<(), E
 
 fn give(ctx: &Ctx<'_>, op: &abi::GnttabTransfer, mfn: Mfn) -> Result<(), GrantError> {
     let to = granter(ctx, op.domid)?;
+    if !to.pages.reach().allows(mfn) {
+        return Err(GrantError::General);
+    }
     // Once its entry is committed, the receiver waits for the frame, so everything that can fail is done before.
     to.pages.charge(1).map_err(|_| GrantError::General)?;
     let given = to.grants.begin_transfer(op.ref_, ctx.dom.id());

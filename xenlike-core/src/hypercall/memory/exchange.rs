@@ -177,7 +177,8 @@ fn allocate(exchange: &Exchange) -> Result<Frames, Errno> {
     // The domain has both sides for a while, so the new side must not come out of memory that is reserved for others.
     let others = exchange.dom.pages.claimed_by_others();
     let leave = heap::frames_to_leave().saturating_add(others);
-    let allocate = || alloc::alloc_leaving(leave, wanted.order, exchange.place, Past::NOBODY);
+    let place = exchange.place.and(exchange.dom.pages.reach());
+    let allocate = || alloc::alloc_leaving(leave, wanted.order, place, Past::NOBODY);
     for _ in 0..wanted.extents(exchange.given.order) {
         let Some(block) = allocate() else {
             for block in blocks {

@@ -1,5 +1,6 @@
 //! Questions about memory: sizes, limits, and the location of the machine-to-physical table.
 
+use guest_pv_abi::Width;
 use guest_pv_abi::arch_x86::{MACH2PHYS_NR_ENTRIES, MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START};
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::memory::{MachphysMapping, MachphysMfnList};
@@ -7,7 +8,8 @@ use guest_pv_abi::xen::SharedInfo;
 
 use super::Ctx;
 use crate::domain::{Domain, Rights};
-use crate::kit::Vaddr;
+use crate::kit::{Mfn, Vaddr};
+use crate::mm::layout::{NARROW_M2P_END, NARROW_M2P_FRAMES, NARROW_START};
 use crate::mm::{alloc, m2p};
 
 /// XENMEM_maximum_ram_page: returns one past the machine's highest RAM frame.
@@ -47,10 +49,21 @@ pub(super) fn maximum_gpfn(ctx: &Ctx<'_>, at: Vaddr) -> Result<i64, Errno> {
     })
 }
 
-/// XENMEM_machphys_mfn_list: returns the first frame of each 2 MiB of the machine-to-physical table.
+/// XENMEM_machphys_mfn_list: returns the first frame of each 2 MiB of the caller's machine-to-physical table.
 pub(super) fn machphys_mfn_list(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
+    match ctx.dom.pages.width() {
+        Width::Wide => list_extents(ctx, at, m2p::extents()),
+        Width::Narrow => machphys_compat_mfn_list(ctx, at),
+    }
+}
+
+/// XENMEM_machphys_compat_mfn_list: the same for the table of narrow guests.
+pub(super) fn machphys_compat_mfn_list(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
+    list_extents(ctx, at, m2p::narrow_extents())
+}
+
+fn list_extents(ctx: &Ctx<'_>, at: Vaddr, extents: &[Mfn]) -> Result<(), Errno> {
     let mut list: MachphysMfnList = ctx.guest().read(at)?;
-    let extents = m2p::extents();
     let fits = extents.len().min(list.max_extents as usize);
     for (n, extent) in extents.iter().take(fits).enumerate() {
         ctx.guest()
@@ -60,17 +73,24 @@ pub(super) fn machphys_mfn_list(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
     Ok(ctx.guest().write(at, &list)?)
 }
 
-/// XENMEM_machphys_mapping: returns where guests find the table. Only domain 0, which never migrates, learns its
-/// actual end on this machine.
+/// XENMEM_machphys_mapping: returns where the caller finds its table. Only a wide domain 0, which never migrates, learns
+/// its actual end on this machine.
 pub(super) fn machphys_mapping(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
     let entries = match ctx.dom.rights() {
         Rights::None => MACH2PHYS_NR_ENTRIES,
         Rights::Control | Rights::Boot => alloc::end_of_ram().0,
     };
-    let mapping = MachphysMapping {
-        v_start: MACH2PHYS_VIRT_START,
-        v_end: MACH2PHYS_VIRT_END,
-        max_mfn: entries.saturating_sub(1),
+    let mapping = match ctx.dom.pages.width() {
+        Width::Wide => MachphysMapping {
+            v_start: MACH2PHYS_VIRT_START,
+            v_end: MACH2PHYS_VIRT_END,
+            max_mfn: entries.saturating_sub(1),
+        },
+        Width::Narrow => MachphysMapping {
+            v_start: NARROW_START,
+            v_end: NARROW_M2P_END,
+            max_mfn: NARROW_M2P_FRAMES.saturating_sub(1),
+        },
     };
     Ok(ctx.guest().write(at, &mapping)?)
 }

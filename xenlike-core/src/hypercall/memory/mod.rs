@@ -47,6 +47,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
         XENMEM_MAXIMUM_RESERVATION => facts::maximum_reservation(ctx, at).into(),
         XENMEM_MAXIMUM_GPFN => facts::maximum_gpfn(ctx, at).into(),
         XENMEM_MACHPHYS_MFN_LIST => facts::machphys_mfn_list(ctx, at).into(),
+        XENMEM_MACHPHYS_COMPAT_MFN_LIST => facts::machphys_compat_mfn_list(ctx, at).into(),
         XENMEM_MACHPHYS_MAPPING => facts::machphys_mapping(ctx, at).into(),
         XENMEM_MEMORY_MAP => map::get_own(ctx, at).into(),
         XENMEM_SET_MEMORY_MAP => map::set(ctx, at).into(),
@@ -84,7 +85,6 @@ fn refuse(ctx: &Ctx<'_>, sub_call: u32, at: Vaddr) -> Result<(), Errno> {
             })
         }
         // paging_op and sharing_op get ENOSYS, as from a Xen built without them.
-        XENMEM_MACHPHYS_COMPAT_MFN_LIST => Err(errno::EOPNOTSUPP),
         _ => Err(errno::ENOSYS),
     }
 }

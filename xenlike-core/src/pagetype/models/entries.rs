@@ -1,5 +1,6 @@
 //! Models of two CPUs that change one entry of a table.
 
+use guest_pv_abi::Width;
 use loom::thread;
 
 use super::machine::{DATA, ME, MORE, RW, TABLE, machine};
@@ -20,7 +21,7 @@ fn one_unmapping_of_a_grant_wins() {
             page_owner: ME,
         };
         types
-            .update_l1_entry(ME, &update, &mut Work::new())
+            .update_l1_entry(Width::Wide, ME, &update, &mut Work::new())
             .unwrap();
         let at = EntryAt {
             table: TABLE,

@@ -134,7 +134,7 @@ impl Memory for Model {
     }
     fn emptied(&self, _id: DomId) {}
     fn segdesc_unmapped(&self, _owner: DomId) {}
-    fn own_slot(&self, _owner: DomId, _slot: usize) -> u64 {
+    fn own_slot(&self, _owner: DomId, _ty: PageType, _slot: usize) -> u64 {
         0
     }
     fn io_access(&self, _domain: DomId, _mfn: Mfn) -> IoAccess {

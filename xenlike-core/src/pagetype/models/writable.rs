@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use guest_pv_abi::Width;
 use loom::thread;
 
 use super::machine::{DATA, ME, RW, TABLE, machine};
@@ -31,7 +32,7 @@ fn a_page_table_has_no_stale_writable_translation() {
         let types = machine();
         let mut work = Work::new();
         let map = |types: &Types<_>, index, new| {
-            types.update_l1_entry(ME, &entry(index, new), &mut Work::new())
+            types.update_l1_entry(Width::Wide, ME, &entry(index, new), &mut Work::new())
         };
         map(&types, 0, Pte::new(DATA, RW)).unwrap();
         let spawn = |body: fn(&Types<_>)| {
@@ -59,10 +60,10 @@ fn a_page_table_has_no_stale_writable_translation() {
 
     fn map_and_unmap(types: &Types<super::machine::Model>) {
         let mut work = Work::new();
-        let mapped = types.update_l1_entry(ME, &entry(1, Pte::new(DATA, RW)), &mut work);
+        let mapped = types.update_l1_entry(Width::Wide, ME, &entry(1, Pte::new(DATA, RW)), &mut work);
         assert_eq!(mapped, Ok(()));
         types
-            .update_l1_entry(ME, &entry(1, Pte(0)), &mut work)
+            .update_l1_entry(Width::Wide, ME, &entry(1, Pte(0)), &mut work)
             .unwrap();
     }
 }
@@ -79,7 +80,7 @@ fn a_frame_is_writable_or_a_page_table() {
                 .get_page_and_type(DATA, ME, PageType::L1, &mut work)
                 .is_ok()
         });
-        let mapped = types.update_l1_entry(ME, &entry(0, Pte::new(DATA, RW)), &mut Work::new());
+        let mapped = types.update_l1_entry(Width::Wide, ME, &entry(0, Pte::new(DATA, RW)), &mut Work::new());
         let pinned = pinning.join().unwrap();
         assert!(!(mapped.is_ok() && pinned), "both");
         let state = types.state(DATA);

@@ -162,9 +162,13 @@ impl Memory for Fake {
     fn segdesc_unmapped(&self, _owner: DomId) {
         self.ldt_notices.fetch_add(1, Ordering::Relaxed);
     }
-    fn own_slot(&self, _owner: DomId, slot: usize) -> u64 {
+    fn own_slot(&self, _owner: DomId, ty: PageType, slot: usize) -> u64 {
         // A domain whose id changes keeps its tables.
-        1 << 32 | (slot as u64) << 12
+        match ty {
+            PageType::L4 => 1 << 32 | (slot as u64) << 12,
+            PageType::L2Last => 1 << 33 | (slot as u64) << 21 | Pte::PRESENT | Pte::PAT_OR_LARGE,
+            _ => 0,
+        }
     }
     fn io_access(&self, domain: DomId, mfn: Mfn) -> IoAccess {
         match mfn {
@@ -244,7 +248,8 @@ impl Types<Fake> {
         for mfn in (1..FRAMES).map(Mfn) {
             self.count_frame(mfn, &mut tally, &mut |entry| self.check_lent(entry))?;
         }
-        (1..FRAMES).try_for_each(|n| self.compare_frame(Mfn(n), &mut tally))
+        (1..FRAMES).try_for_each(|n| self.compare_frame(Mfn(n), &mut tally))?;
+        self.check_reach()
     }
 
     /// Domain 0 may map the frames of others; others may map domain 0's, by grants.

@@ -64,7 +64,7 @@ fn the_hypervisors_slots_are_its_own() {
     for slot in 256..272 {
         assert_eq!(
             t.types.get(t.table[4], slot).0,
-            t.types.0.own_slot(ME, slot)
+            t.types.0.own_slot(ME, PageType::L4, slot)
         );
         assert_eq!(t.update(4, slot, Pte(0)), Err(Refused::Invalid));
     }

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::vec::Vec;
 
 use super::fake::{FRAMES, Fake};
-use super::random::{Dom, destroy, start, step};
+use super::random::{Dom, destroy, start, step, width_of};
 use crate::pagetype::Work;
 
 fn race(seed: u64, cpus: usize, steps: u32) {
@@ -13,7 +13,9 @@ fn race(seed: u64, cpus: usize, steps: u32) {
         .0
         .preempt_rate
         .store(seed % 200, crate::kit::atomic::Ordering::Relaxed);
-    let mut domains: Vec<Dom> = (0..2).map(|id| start(&types, id)).collect();
+    let mut domains: Vec<Dom> = (0..2)
+        .map(|id| start(&types, id, width_of(seed, id)))
+        .collect();
     let left = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for cpu in 0..cpus {

@@ -22,7 +22,7 @@ pub struct Seen {
 
 /// The L1 table of the guest that its kernel sees at the address, mapped read-only.
 pub fn at(ctx: &Ctx<'_>, at: Vaddr) -> Option<Seen> {
-    let entry = machine().lookup(ctx.st.pv().kernel_l4()?, at)?;
+    let entry = machine().lookup_under(ctx.st.pv().kernel_root.as_ref()?, at)?;
     if !entry.is_present() || entry.is_writable() {
         return None;
     }
@@ -36,11 +36,8 @@ pub fn at(ctx: &Ctx<'_>, at: Vaddr) -> Option<Seen> {
 
 /// Whether the guest's kernel sees a page of a device at the address, mapped read-only because it may only read it.
 pub fn is_only_read_device(ctx: &Ctx<'_>, at: Vaddr) -> bool {
-    let entry = ctx
-        .st
-        .pv()
-        .kernel_l4()
-        .and_then(|l4| machine().lookup(l4, at));
+    let root = ctx.st.pv().kernel_root.as_ref();
+    let entry = root.and_then(|root| machine().lookup_under(root, at));
     entry.is_some_and(|entry| {
         let to_read = entry.is_present() && !entry.is_writable();
         to_read && frames().get(entry.mfn()).is_none() && is_only_read(entry.mfn())
@@ -54,7 +51,7 @@ fn in_kernel_page<R>(
     at: Vaddr,
     read: impl FnOnce(SharedPage) -> Option<R>,
 ) -> Option<R> {
-    let lookup = || machine().lookup(st.kernel_l4()?, at);
+    let lookup = || machine().lookup_under(st.kernel_root.as_ref()?, at);
     let entry = lookup().filter(|entry| entry.is_present())?;
     let held = machine().get_any_page(entry.mfn())?;
     let still = lookup().is_some_and(|now| now.is_present() && now.mfn() == held.mfn());

@@ -95,7 +95,7 @@ pub fn fill(owner: DomId, pages: &Pages, st: &State, offset: u64) -> bool {
     let page = (offset >> 12) as usize;
     let address = Vaddr(st.ldt.base.wrapping_add(offset) & !0xfff);
     let present = || {
-        let entry = machine().lookup(st.kernel_l4()?, address)?;
+        let entry = machine().lookup_under(st.kernel_root.as_ref()?, address)?;
         entry.is_present().then_some(entry.mfn())
     };
     for _ in 0..TRIES {

@@ -8,6 +8,7 @@ pub mod area;
 pub mod gdt;
 pub mod ldt;
 pub mod mode;
+pub mod monitor;
 pub mod window;
 
 use alloc::boxed::Box;
@@ -27,6 +28,7 @@ use crate::kit::Mfn;
 use crate::pagetype::{GuestRoot, Work, machine};
 use gdt::GuestGdt;
 use ldt::GuestLdt;
+use monitor::Monitor;
 use window::Window;
 
 /// A flag of `struct trap_info`: the entry masks event delivery.
@@ -60,6 +62,8 @@ pub struct State {
     pub kernel_root: Option<GuestRoot>,
     /// The root of the address space of user code, if there is one.
     pub user_root: Option<GuestRoot>,
+    /// The L4 on which a CPU runs a narrow vCPU; `None` for a wide one, which runs on its roots themselves.
+    pub monitor: Option<Monitor>,
     /// The GDT as the guest registered it.
     pub gdt: GuestGdt,
     /// The LDT as the guest set it.
@@ -125,14 +129,16 @@ impl State {
     /// Makes the state of a vCPU that has no registers yet; nothing if there is no memory.
     #[inline(always)] // built in place, not copied
     pub fn new(window: Window) -> Option<Self> {
+        let traps = <[TrapInfo; 256]>::new_box_zeroed().ok()?;
         Some(Self {
             mode: Mode::Kernel,
-            traps: <[TrapInfo; 256]>::new_box_zeroed().ok()?,
+            traps,
             callbacks: Callbacks::default(),
             kernel_sp: 0,
             kernel_ss: 0,
             kernel_root: None,
             user_root: None,
+            monitor: None,
             gdt: GuestGdt::default(),
             ldt: GuestLdt::default(),
             window,
@@ -162,7 +168,7 @@ impl State {
         }
     }
 
-    /// Returns the frame of the kernel's L4.
+    /// Returns the frame of the kernel's root, the L4 of a wide guest or the L3 of a narrow one.
     pub fn kernel_l4(&self) -> Option<Mfn> {
         self.kernel_root.as_ref().map(GuestRoot::mfn)
     }
