@@ -2,6 +2,8 @@
 
 use crate::kit::atomic::{AtomicU64, Ordering};
 
+use guest_pv_abi::Width;
+
 use crate::kit::cell::PerCpu;
 use crate::kit::{CpuId, MAX_CPUS, Mfn, Vaddr};
 
@@ -19,6 +21,14 @@ pub const FLAT_RING3_CS32: u16 = 0xe023;
 pub const FLAT_RING3_SS: u16 = 0xe02b;
 /// The selector of ring-3 64-bit code (FLAT_RING3_CS64).
 pub const FLAT_RING3_CS64: u16 = 0xe033;
+/// The selector of ring-1 32-bit code (FLAT_RING1_CS in arch-x86/xen-x86_32.h), in the page of narrow guests.
+pub const FLAT_RING1_CS: u16 = 0xe019;
+/// The selector of ring-1 data and stack (FLAT_RING1_DS), in the page of narrow guests.
+pub const FLAT_RING1_DS: u16 = 0xe021;
+/// The selector of ring-3 32-bit code (FLAT_RING3_CS), in the page of narrow guests.
+pub const NARROW_RING3_CS: u16 = 0xe02b;
+/// The selector of ring-3 data and stack (FLAT_RING3_DS), in the page of narrow guests.
+pub const NARROW_RING3_DS: u16 = 0xe033;
 /// The selector of the CPU's TSS.
 pub const TSS_SELECTOR: u16 = 0xe040;
 /// The selector of the current vCPU's LDT.
@@ -35,6 +45,16 @@ const FLAT: [(usize, u64); 5] = [
     (4, 0x00cf_fb00_0000_ffff),
     (5, 0x00cf_f300_0000_ffff),
     (6, 0x00af_fb00_0000_ffff),
+];
+/// The same for narrow guests. The only 64-bit code segment is ring 0's own: ring 1 has supervisor privilege in the page
+/// tables, so with 64-bit code it could reach the hypervisor's memory.
+const NARROW_FLAT: [(usize, u64); 6] = [
+    (1, 0x00af_9b00_0000_ffff),
+    (2, 0x00cf_9300_0000_ffff),
+    (3, 0x00cf_bb00_0000_ffff),
+    (4, 0x00cf_b300_0000_ffff),
+    (5, 0x00cf_fb00_0000_ffff),
+    (6, 0x00cf_f300_0000_ffff),
 ];
 const TSS_ENTRY: usize = 8;
 const LDT_ENTRY: usize = 10;
@@ -57,10 +77,14 @@ fn system(base: Vaddr, limit: u32, kind: u64) -> (u64, u64) {
     (low, base >> 32)
 }
 
-/// Fills the GDT page of the CPU with this number and TSS.
-pub fn fill_gdt(page: &GdtPage, cpu: u32, tss: Vaddr) {
-    for (entry, value) in FLAT {
-        put(page, entry, value);
+/// Fills the GDT page of the CPU with this number and TSS, for guests of this width.
+pub fn fill_gdt(page: &GdtPage, width: Width, cpu: u32, tss: Vaddr) {
+    let flat: &[(usize, u64)] = match width {
+        Width::Wide => &FLAT,
+        Width::Narrow => &NARROW_FLAT,
+    };
+    for (entry, value) in flat {
+        put(page, *entry, *value);
     }
     set_tss(page, tss);
     put(
@@ -132,52 +156,83 @@ impl Default for Tss {
     }
 }
 
-/// The addresses of a CPU's GDT page and TSS, and the page's frame. 0 until boot has set them.
+/// A GDT page and its frame; 0 until boot has set them.
+struct GdtSlot {
+    address: AtomicU64,
+    frame: AtomicU64,
+}
+
+impl GdtSlot {
+    const fn new() -> Self {
+        Self {
+            address: AtomicU64::new(0),
+            frame: AtomicU64::new(0),
+        }
+    }
+}
+
+/// A CPU's GDT pages, for wide and narrow guests, and the address of its TSS.
 struct CpuTables {
-    gdt: AtomicU64,
-    gdt_frame: AtomicU64,
+    wide: GdtSlot,
+    narrow: GdtSlot,
     tss: AtomicU64,
 }
+
+impl CpuTables {
+    const fn gdt(&self, width: Width) -> &GdtSlot {
+        match width {
+            Width::Wide => &self.wide,
+            Width::Narrow => &self.narrow,
+        }
+    }
+}
+
 static TABLES: PerCpu<CpuTables> = PerCpu::new(
     [const {
         CpuTables {
-            gdt: AtomicU64::new(0),
-            gdt_frame: AtomicU64::new(0),
+            wide: GdtSlot::new(),
+            narrow: GdtSlot::new(),
             tss: AtomicU64::new(0),
         }
     }; MAX_CPUS],
 );
 
-/// Records the GDT page of `cpu`, its frame, and the TSS of `cpu`.
-pub fn set_cpu_tables(cpu: CpuId, gdt: &'static GdtPage, gdt_frame: Mfn, tss: &'static mut Tss) {
-    let tables = TABLES.of(cpu);
-    tables.gdt.store(gdt.as_ptr() as u64, Ordering::Release);
-    tables.gdt_frame.store(gdt_frame.0, Ordering::Release);
-    tables.tss.store(&raw mut *tss as u64, Ordering::Release);
+/// Records a GDT page of `cpu` and its frame.
+pub fn set_gdt(cpu: CpuId, width: Width, gdt: &'static GdtPage, frame: Mfn) {
+    let slot = TABLES.of(cpu).gdt(width);
+    slot.address.store(gdt.as_ptr() as u64, Ordering::Release);
+    slot.frame.store(frame.0, Ordering::Release);
+}
+
+/// Records the TSS of `cpu`.
+pub fn set_cpu_tss(cpu: CpuId, tss: &'static mut Tss) {
+    let address = &raw mut *tss as u64;
+    TABLES.of(cpu).tss.store(address, Ordering::Release);
 }
 
 /// Marks the TSS of `cpu` as available again, so that another CPU that takes over the number can load it.
 pub fn release_tss(cpu: CpuId) {
     let tss = Vaddr(TABLES.of(cpu).tss.load(Ordering::Acquire));
-    if let Some(page) = gdt(cpu) {
+    if let Some(page) = gdt(cpu, Width::Wide) {
         set_tss(page, tss);
     }
 }
 
-/// The GDT page of `cpu`, which is mapped into the GDT window of the vCPU that it runs.
+/// The GDT page of `cpu` that is mapped into the GDT window of a vCPU of this width while it runs there. While
+/// no vCPU runs, the CPU uses the one for wide guests.
 #[expect(
     unsafe_code,
     reason = "turns the stored address back into the reference it was"
 )]
-pub fn gdt(cpu: CpuId) -> Option<&'static GdtPage> {
-    let at = TABLES.of(cpu).gdt.load(Ordering::Acquire);
-    // SAFETY: 0, or the address of the page passed to `set_cpu_tables`, which lives for ever.
+pub fn gdt(cpu: CpuId, width: Width) -> Option<&'static GdtPage> {
+    let at = TABLES.of(cpu).gdt(width).address.load(Ordering::Acquire);
+    // SAFETY: the address of the `&'static GdtPage` that was recorded by `set_gdt`.
     (at != 0).then(|| unsafe { &*(at as *const GdtPage) })
 }
 
 /// The machine frame of the page that [`gdt`] returns.
-pub fn gdt_frame(cpu: CpuId) -> Mfn {
-    Mfn(TABLES.of(cpu).gdt_frame.load(Ordering::Acquire))
+pub fn gdt_frame(cpu: CpuId, width: Width) -> Mfn {
+    Mfn(TABLES.of(cpu).gdt(width).frame.load(Ordering::Acquire))
 }
 
 /// An interrupt gate, a descriptor of the IDT (APM vol. 2 §4.8.4).

@@ -1,30 +1,41 @@
 //! The few machine registers whose value a guest may choose because they don't matter to the core; and barriers, which
 //! guests execute by emulated instructions and the core executes between guests.
 
+use guest_pv_abi::Width;
+
 use super::cr::cr4;
 
 /// The CR4 bits that follow the guest. The core itself accesses segment bases as MSRs, so it doesn't need FSGSBASE.
 const CHOICE: u64 = cr4::TSD | cr4::DE | cr4::FSGSBASE;
 
-/// The CR4 value for a guest with CR4 `guest`, on a CPU that has `own` loaded.
-pub const fn with_choice(own: u64, guest: u64) -> u64 {
-    own & !CHOICE | guest & CHOICE
+/// The CR4 bits that keep supervisor code from the user's pages. The kernel of a narrow guest is supervisor code and
+/// knows nothing of them, so while such a vCPU is loaded they are off.
+const KEEP_OFF: u64 = cr4::SMEP | cr4::SMAP;
+
+/// The CR4 value for a guest of this width with CR4 `guest`, on a CPU whose own value is `base` and that has `now` loaded.
+pub const fn with_choice(base: u64, now: u64, guest: u64, width: Width) -> u64 {
+    let kept_off = match width {
+        Width::Wide => base & KEEP_OFF,
+        Width::Narrow => 0,
+    };
+    now & !(CHOICE | KEEP_OFF) | guest & CHOICE | kept_off
 }
 
 #[cfg(target_os = "none")]
 mod real {
     #![expect(unsafe_code, reason = "privileged instructions")]
     use super::super::{cpu, cr, msr};
-    use super::with_choice;
+    use super::{Width, with_choice};
     use crate::kit::atomic::AtomicU16;
     use core::arch::asm;
 
-    /// Sets the CR4 bits that guests choose as in `guest`, which contains no bit that the machine lacks.
-    pub fn set_cr4(guest: u64) {
-        let own = cr::read_cr4();
-        let wanted = with_choice(own, guest);
-        if wanted != own {
-            // SAFETY: only TSD, DE and FSGSBASE change.
+    /// Sets the CR4 bits that guests choose as in `guest`, which contains no bit that the machine lacks, and those that
+    /// depend on the guest's width.
+    pub fn set_cr4(guest: u64, width: Width) {
+        let now = cr::read_cr4();
+        let wanted = with_choice(cr::base_cr4(&cpu::features()), now, guest, width);
+        if wanted != now {
+            // SAFETY: only TSD, DE, FSGSBASE, SMEP and SMAP change. The core relies on none of them.
             unsafe { cr::write_cr4(wanted) };
         }
     }
@@ -59,7 +70,7 @@ mod real {
 #[cfg(not(target_os = "none"))]
 mod real {
     /// Does nothing: the host's registers aren't ours.
-    pub fn set_cr4(_guest: u64) {}
+    pub fn set_cr4(_guest: u64, _width: guest_pv_abi::Width) {}
     /// Does nothing: the host's registers aren't ours.
     pub fn set_tsc_aux(_value: u32) {}
     /// Does nothing: the host has no such command.
@@ -78,7 +89,16 @@ mod tests {
 
     #[test]
     fn guests_choose_three_bits() {
-        assert_eq!(with_choice(0x668, u64::MAX), 0x1_066c);
-        assert_eq!(with_choice(0x1_0668, 0), 0x660);
+        let wide = |now, guest| with_choice(0x668, now, guest, Width::Wide);
+        assert_eq!(wide(0x668, u64::MAX), 0x1_066c);
+        assert_eq!(wide(0x1_0668, 0), 0x660);
+    }
+
+    #[test]
+    fn a_narrow_kernel_reaches_user_pages() {
+        let base = 0x668 | KEEP_OFF;
+        let narrow = with_choice(base, base, 0, Width::Narrow);
+        assert_eq!(narrow & KEEP_OFF, 0);
+        assert_eq!(with_choice(base, narrow, 0, Width::Wide) & KEEP_OFF, KEEP_OFF);
     }
 }

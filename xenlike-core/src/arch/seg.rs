@@ -99,13 +99,17 @@ mod real {
     /// Loads all selectors and then the bases, which a selector load would overwrite. Returns false if a
     /// selector could not be loaded.
     pub fn load(selectors: Selectors, bases: &Bases) -> bool {
-        let [ds, es, fs, gs] = selectors;
-        // All four are loaded, whether or not the others fault.
-        let loaded = [load_ds(ds), load_es(es), load_fs(fs), load_gs(gs)];
+        let loaded = load_selectors(selectors);
         set_base(Base::Fs, bases.fs);
         set_base(Base::Gs, bases.gs);
         set_base(Base::ShadowGs, bases.shadow_gs);
-        loaded == [true; 4]
+        loaded
+    }
+
+    /// Loads all selectors, whether or not some fault. Returns false if one did; its register is null then.
+    #[inline]
+    pub fn load_selectors([ds, es, fs, gs]: Selectors) -> bool {
+        [load_ds(ds), load_es(es), load_fs(fs), load_gs(gs)] == [true; 4]
     }
 
     /// Sets a base. A base that is not canonical is ignored.
@@ -147,6 +151,9 @@ mod fake {
         [0; 4]
     }
     pub fn load(_selectors: Selectors, _bases: &Bases) -> bool {
+        true
+    }
+    pub fn load_selectors(_selectors: Selectors) -> bool {
         true
     }
     pub fn set_base(_which: Base, _base: u64) {}

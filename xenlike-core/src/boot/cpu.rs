@@ -1,5 +1,7 @@
-//! What each CPU needs before it can take a trap: its block with the stacks, its GDT page, its TSS.
+//! What each CPU needs before it can take a trap: its block with the stacks, its GDT pages, its TSS.
 #![expect(unsafe_code, reason = "lays out stacks and loads descriptor tables")]
+
+use guest_pv_abi::Width;
 
 use super::memory::{map_own, own_frame};
 use crate::arch::desc::{self, GdtPage, RESERVED_GDT_BYTES, Tss};
@@ -19,7 +21,7 @@ pub fn stack_top(cpu: CpuId) -> Option<Vaddr> {
     Some(Vaddr(info.frame.get() as u64 & !15))
 }
 
-/// Makes the block, GDT page and TSS of `cpu`; `None` if memory is short.
+/// Makes the block, GDT pages and TSS of `cpu`; `None` if memory is short.
 pub fn prepare(cpu: CpuId) -> Option<()> {
     let base = block(cpu);
     for page in MAPPED_PAGES {
@@ -36,23 +38,28 @@ pub fn prepare(cpu: CpuId) -> Option<()> {
         (info as *mut CpuInfo).write(CpuInfo::new(cpu));
         percpu::set_block(cpu, base);
     }
-    let (gdt_frame, gdt) = own_frame()?;
     let (_, tss) = own_frame()?;
-    // SAFETY: fresh, zeroed frames that are never freed, large enough and aligned; there is no other reference.
-    let (gdt, tss) = unsafe {
+    // SAFETY: a fresh frame that is never freed, large enough and aligned; there is no other reference.
+    let tss = unsafe {
         tss.cast::<Tss>().write(Tss::new());
-        (&*gdt.cast::<GdtPage>(), &mut *tss.cast::<Tss>())
+        &mut *tss.cast::<Tss>()
     };
     tss.set_rsp0(percpu::frame_end(cpu)?);
     tss.set_ist(Ist::ALL.map(|ist| Vaddr(base.0 + ist.top() as u64)));
-    desc::fill_gdt(gdt, cpu.0, Vaddr(&raw const *tss as u64));
-    desc::set_cpu_tables(cpu, gdt, gdt_frame, tss);
+    for width in [Width::Wide, Width::Narrow] {
+        let (frame, gdt) = own_frame()?;
+        // SAFETY: a fresh, zeroed frame that is never freed; there is no other reference.
+        let gdt = unsafe { &*gdt.cast::<GdtPage>() };
+        desc::fill_gdt(gdt, width, cpu.0, Vaddr(&raw const *tss as u64));
+        desc::set_gdt(cpu, width, gdt, frame);
+    }
+    desc::set_cpu_tss(cpu, tss);
     Some(())
 }
 
 /// Loads the GDT, segments and TSS of this CPU. The CPU already runs on its own stack.
 pub fn load(cpu: CpuId) {
-    if let Some(gdt) = desc::gdt(cpu) {
+    if let Some(gdt) = desc::gdt(cpu, Width::Wide) {
         let base = Vaddr(gdt.as_ptr() as u64 - RESERVED_GDT_BYTES);
         // SAFETY: `prepare` filled the page, and the core's selectors are relative to `base`.
         unsafe {

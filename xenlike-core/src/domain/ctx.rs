@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use super::{Domain, Vcpu, VcpuState};
-use crate::arch::frame::TrapFrame;
+use crate::arch::frame::{Mode, TrapFrame};
 use crate::arch::work;
 use crate::mm::guest::Guest;
 
@@ -31,9 +31,16 @@ impl Ctx<'_> {
         }
     }
 
+    /// The part of the guest that runs, its kernel or its user code.
+    #[inline(always)]
+    pub const fn mode(&self) -> Mode {
+        self.st.kind.mode()
+    }
+
     /// The vCPU's memory, by its own addresses.
+    #[inline(always)] // most callers need nothing of it
     pub const fn guest(&self) -> Guest<'_> {
-        Guest::loaded()
+        Guest::loaded(self.st.kind.width())
     }
 
     /// Whether the CPU has other work, for which a long call stops and continues later.
@@ -43,7 +50,7 @@ impl Ctx<'_> {
 
     /// Logs the vCPU's registers.
     pub fn log_registers(&self) {
-        let mode = self.st.kind.mode();
+        let mode = self.mode();
         log::warn!(
             "{:?}{:?} in {mode} mode, last fault address {:#x}",
             self.dom.id(),

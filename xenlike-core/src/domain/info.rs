@@ -2,6 +2,8 @@
 
 use crate::kit::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use guest_pv_abi::Width;
+
 use crate::kit::{AtomicRef, Once};
 use crate::mm::directmap::SharedPage;
 
@@ -9,11 +11,14 @@ use crate::mm::directmap::SharedPage;
 mod offset {
     use core::mem::offset_of;
 
+    use guest_pv_abi::narrow;
     use guest_pv_abi::xen::VcpuInfo;
 
     pub const PENDING: usize = offset_of!(VcpuInfo, evtchn_upcall_pending);
     pub const MASK: usize = offset_of!(VcpuInfo, evtchn_upcall_mask);
     pub const CR2: usize = offset_of!(VcpuInfo, arch.cr2);
+    /// A narrow guest's cr2 has 32 bits; the upper half of the word is padding.
+    pub const NARROW_CR2: usize = offset_of!(narrow::VcpuInfo, arch.cr2);
     pub const TIME: usize = offset_of!(VcpuInfo, time);
     pub const LAST_WORD: usize = size_of::<VcpuInfo>() - size_of::<u64>();
 }
@@ -31,12 +36,16 @@ pub struct Place {
 impl Place {
     /// Byte `at` of `page`, which has to stay allocated for as long as the vCPU exists; nothing if the vcpu_info would cross
     /// the page's end.
-    pub fn new(page: SharedPage, at: usize) -> Option<Self> {
+    pub fn new(page: SharedPage, at: usize, width: Width) -> Option<Self> {
+        let cr2 = match width {
+            Width::Wide => offset::CR2,
+            Width::Narrow => offset::NARROW_CR2,
+        };
         page.u64(at.checked_add(offset::LAST_WORD)?)?;
         Some(Self {
             pending: page.u8(at.checked_add(offset::PENDING)?)?,
             mask: page.u8(at.checked_add(offset::MASK)?)?,
-            cr2: page.u64(at.checked_add(offset::CR2)?)?,
+            cr2: page.u64(at.checked_add(cr2)?)?,
             page,
             at,
         })
@@ -48,7 +57,7 @@ impl Place {
     /// until they register one of their own. Upcalls stay masked there, so no event is delivered before that.
     pub fn unseen(page: SharedPage) -> Option<Self> {
         page.u8(offset::MASK)?.store(1, Ordering::Relaxed);
-        Self::new(page, 0)
+        Self::new(page, 0, Width::Wide)
     }
 }
 
@@ -80,6 +89,14 @@ impl VcpuInfo {
         self.pending.set(now.pending);
         self.mask.set(now.mask);
         self.cr2.set(now.cr2);
+    }
+
+    /// Takes note that the guest is narrow, before its first instruction.
+    pub fn set_narrow(&self) {
+        let place = self.place();
+        if let Some(place) = Place::new(place.page, place.at, Width::Narrow) {
+            self.cr2.set(place.cr2);
+        }
     }
 
     fn place(&self) -> &Place {

@@ -1,5 +1,7 @@
 //! The kinds of vCPUs. Code for all kinds asks its questions about one here, where each is one `match`.
 
+use guest_pv_abi::Width;
+
 use super::VcpuState;
 use crate::arch::frame::Mode;
 use crate::pv::state::State as Pv;
@@ -19,10 +21,18 @@ impl Kind {
     }
 
     /// The mode that runs: the guest's kernel or its user code.
-    #[inline]
+    #[inline(always)]
     pub const fn mode(&self) -> Mode {
         match self {
             Self::Pv(pv) => pv.mode,
+        }
+    }
+
+    /// The width of the guest's structures.
+    #[inline(always)]
+    pub const fn width(&self) -> Width {
+        match self {
+            Self::Pv(pv) => pv.width,
         }
     }
 

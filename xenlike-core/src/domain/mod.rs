@@ -36,6 +36,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use guest_pv_abi::Width;
 use guest_pv_abi::memory::E820Entry;
 
 pub use ctx::Ctx;
@@ -43,14 +44,14 @@ pub use kind::Kind;
 pub use registry::lookup;
 pub use vcpu::{Vcpu, VcpuState};
 
-use crate::kit::{Bounded, CpuSet, DomId, Gfn, Lock, Mfn, Once, Rank, VcpuId};
+use crate::kit::{Bounded, CpuSet, DomId, Gfn, Lock, Mfn, Once, PAGE_SHIFT, Rank, VcpuId};
 use crate::arch::tlb;
 use crate::cpuid::Policy;
 use crate::event;
 use crate::grant;
 use crate::kit::rangeset::RangeSet;
 use crate::mm::directmap::SharedPage;
-use crate::pagetype::{DomainPages, Work};
+use crate::pagetype::{DomainPages, Work, machine};
 use crate::ports::Ports;
 use crate::pv::state::area::Area;
 use crate::sched::share::Share;
@@ -236,6 +237,26 @@ impl Domain {
         Some(Mfn(gfn.0))
     }
 
+    /// Sets the width of the domain's kernel.
+    ///
+    /// # Errors
+    /// [`TooLate`] if the domain has memory already, or if its shared_info page is out of a narrow guest's reach.
+    pub fn set_width(&self, width: Width) -> Result<(), TooLate> {
+        if self.pages.width() == width {
+            return Ok(());
+        }
+        let reach = Mfn(1 << (32 - PAGE_SHIFT));
+        let in_reach = width == Width::Wide || self.shared.mfn() < reach;
+        if !in_reach {
+            return Err(TooLate);
+        }
+        machine()
+            .set_width(&self.pages, width)
+            .map_err(|_| TooLate)?;
+        self.events.set_width(width);
+        Ok(())
+    }
+
     /// Changes the id. Only [`registry::rename`] may call this.
     fn set_id(&self, id: DomId) {
         self.id.store(id.0, Ordering::Release);
@@ -335,6 +356,10 @@ impl Domain {
     }
 }
 
+/// The width of a domain's kernel can't be changed any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLate;
+
 /// Why a vcpu_info could not be registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegisterError {
@@ -350,7 +375,7 @@ pub enum RegisterError {
 /// of the old place are copied, and all events are marked as pending, so that none is lost.
 pub fn register_info(dom: &Domain, vcpu: &Vcpu, gfn: Gfn, at: usize) -> Result<(), RegisterError> {
     let page = HeldPage::of_guest(dom, gfn).ok_or(RegisterError::BadFrame)?;
-    let place = info::Place::new(page.page(), at).ok_or(RegisterError::BadOffset)?;
+    let place = info::Place::new(page.page(), at, dom.pages.width()).ok_or(RegisterError::BadOffset)?;
     let notice = dom
         .events
         .register_info(vcpu.id, page, at)

@@ -3,6 +3,9 @@
 
 use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
+use core::mem::offset_of;
+
+use guest_pv_abi::{Width, narrow};
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::vcpu::{VcpuRunstateInfo, XEN_RUNSTATE_UPDATE};
 use guest_pv_abi::xen::{
@@ -248,11 +251,11 @@ fn publish_copy(st: &VcpuState, info: &VcpuTimeInfo) {
     let area = Vaddr(st.time_area);
     let mut copy = *info;
     copy.version = st.time_version | 1;
-    if Guest::loaded().write(area, &copy).is_err() {
+    if Guest::loaded(st.kind.width()).write(area, &copy).is_err() {
         return;
     }
     fence(Ordering::SeqCst);
-    if Guest::loaded().write(area, &st.time_version).is_err() {
+    if Guest::loaded(st.kind.width()).write(area, &st.time_version).is_err() {
         log::debug!(target: GUEST_LOG, "a time area vanished between two writes");
     }
 }
@@ -268,7 +271,14 @@ pub fn end_wall_clock() {
 
 /// Writes the wall clock at system time 0 to the domain's shared_info, if that still exists.
 pub fn publish_wall_clock(dom: &Domain) {
-    const WC: usize = core::mem::offset_of!(SharedInfo, wc_version);
+    const WIDE: [usize; 2] = [
+        offset_of!(SharedInfo, wc_version),
+        offset_of!(SharedInfo, wc_sec_hi),
+    ];
+    const NARROW: [usize; 2] = [
+        offset_of!(narrow::SharedInfo, wc_version),
+        offset_of!(narrow::SharedInfo, arch.wc_sec_hi),
+    ];
     let _one_writer = WALL_CLOCK.lock();
     if dom.life() != Life::Alive {
         return;
@@ -276,13 +286,17 @@ pub fn publish_wall_clock(dom: &Domain) {
     let (seconds, nanoseconds) = time::boot_wall_clock();
     let offset_s = dom.time_offset_s.load(Ordering::Relaxed);
     let seconds = seconds.wrapping_add(offset_s);
+    let [at, above] = match dom.pages.width() {
+        Width::Wide => WIDE,
+        Width::Narrow => NARROW,
+    };
     let words = [
-        (4, seconds as u32),
-        (8, nanoseconds),
-        (12, (seconds >> 32) as u32),
+        (at.wrapping_add(4), seconds as u32),
+        (at.wrapping_add(8), nanoseconds),
+        (above, (seconds >> 32) as u32),
     ];
-    let word = |at: usize| -> Option<&AtomicU32> { dom.shared.u32(WC.wrapping_add(at)) };
-    let Some(version) = word(0) else { return };
+    let word = |at: usize| -> Option<&AtomicU32> { dom.shared.u32(at) };
+    let Some(version) = word(at) else { return };
     let odd = version.load(Ordering::Relaxed) | 1;
     version.store(odd, Ordering::Relaxed);
     fence(Ordering::SeqCst);
@@ -314,11 +328,14 @@ pub fn publish_runstate(dom: &Domain, vcpu: &Vcpu, st: &VcpuState) {
         return;
     };
     let area = Vaddr(st.runstate_area);
-    let entry_time = Vaddr(st.runstate_area.wrapping_add(8));
+    let entry_time = Vaddr(st.runstate_area.wrapping_add(match st.kind.width() {
+        Width::Wide => offset_of!(VcpuRunstateInfo, state_entry_time) as u64,
+        Width::Narrow => offset_of!(narrow::VcpuRunstateInfo, state_entry_time) as u64,
+    }));
     let settled = info.state_entry_time;
     if dom.assists(VMASST_TYPE_RUNSTATE_UPDATE_FLAG) {
         info.state_entry_time |= XEN_RUNSTATE_UPDATE;
-        if Guest::loaded()
+        if Guest::loaded(st.kind.width())
             .write(entry_time, &info.state_entry_time)
             .is_err()
         {
@@ -326,9 +343,9 @@ pub fn publish_runstate(dom: &Domain, vcpu: &Vcpu, st: &VcpuState) {
         }
         fence(Ordering::SeqCst);
     }
-    if Guest::loaded().write(area, &info).is_ok() && settled != info.state_entry_time {
+    if Guest::loaded(st.kind.width()).write(area, &info).is_ok() && settled != info.state_entry_time {
         fence(Ordering::SeqCst);
-        if Guest::loaded().write(entry_time, &settled).is_err() {
+        if Guest::loaded(st.kind.width()).write(entry_time, &settled).is_err() {
             log::debug!(target: GUEST_LOG, "a runstate area vanished between two writes");
         }
     }

@@ -255,8 +255,8 @@ fn modrm(bytes: &mut Bytes<'_>, insn: &mut Insn, rex: u8, bits: Bits) -> Result<
         insn.rm = Rm::Register(rm | (rex & 1) << 3);
         return Ok(());
     }
-    if bits != Bits::SixtyFour || insn.address_bytes == 2 {
-        // Memory operands are needed only for page-table writes, which come from 64-bit kernels.
+    if insn.address_bytes == 2 {
+        // Memory operands are needed only for page-table writes, which come from 64- and 32-bit kernels.
         return Err(Undecoded::Unknown);
     }
     let (mut base, mut index) = (BaseRegister::General(rm | (rex & 1) << 3), None);
@@ -269,7 +269,10 @@ fn modrm(bytes: &mut Bytes<'_>, insn: &mut Insn, rex: u8, bits: Bits) -> Result<
             base = BaseRegister::None;
         }
     } else if rm == 5 && mode == 0 {
-        base = BaseRegister::NextInstruction;
+        base = match bits {
+            Bits::SixtyFour => BaseRegister::NextInstruction,
+            Bits::Sixteen | Bits::ThirtyTwo => BaseRegister::None,
+        };
     }
     let displacement = match mode {
         1 => bytes.signed(1)?,

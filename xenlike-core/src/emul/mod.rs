@@ -172,6 +172,8 @@ pub trait Guest {
     /// Returns the segment that register `name` holds. `None` if the selector is null, or names no code or data
     /// segment that is present.
     fn segment(&mut self, name: SegmentName) -> Option<Segment>;
+    /// Returns the width of the kernel's code that runs. `None` if its code segment is gone.
+    fn code_bits(&mut self) -> Option<Bits>;
     /// Returns the base of FS or of GS.
     fn base(&self, which: Base) -> u64;
     /// Reads the guest's memory at the linear address `at`, in the present address space.

@@ -1,7 +1,7 @@
 //! Registers by number, effective addresses, and the flags of arithmetic instructions.
 
 use super::decode::{BaseRegister, Insn, Memory};
-use super::{Base, Guest, SegmentName};
+use super::{Base, Bits, Guest, SegmentName};
 use crate::arch::frame::TrapFrame;
 use crate::arch::rflags::{AF, CF, OF, PF, SF, ZF};
 use crate::kit::Vaddr;
@@ -71,8 +71,13 @@ pub fn write_register(frame: &mut TrapFrame, insn: &Insn, number: u8, bytes: u8,
     };
 }
 
-/// Returns the linear address of a memory operand in 64-bit code.
-pub fn linear(guest: &mut impl Guest, insn: &Insn, memory: &Memory) -> Vaddr {
+/// Returns the linear address of a memory operand in code of this width. `None` if its segment can't be used.
+pub fn linear(
+    guest: &mut impl Guest,
+    insn: &Insn,
+    memory: &Memory,
+    code: Bits,
+) -> Option<Vaddr> {
     let frame = guest.frame();
     let base = match memory.base {
         BaseRegister::None => 0,
@@ -90,16 +95,30 @@ pub fn linear(guest: &mut impl Guest, insn: &Insn, memory: &Memory) -> Vaddr {
     } else {
         offset
     };
-    Vaddr(offset.wrapping_add(segment_base(guest, insn.segment)))
+    // Addresses relative to ESP and EBP are in the stack segment (APM vol. 2 §4.5.2).
+    let default = match memory.base {
+        BaseRegister::General(4 | 5) => SegmentName::Ss,
+        _ => SegmentName::Ds,
+    };
+    in_segment(guest, insn.segment.unwrap_or(default), offset, code)
 }
 
-/// The base that a segment override adds in 64-bit code.
-pub fn segment_base(guest: &mut impl Guest, segment: Option<SegmentName>) -> u64 {
-    match segment {
-        Some(SegmentName::Fs) => guest.base(Base::Fs),
-        Some(SegmentName::Gs) => guest.base(Base::Gs),
-        _ => 0,
-    }
+/// Returns the linear address of an offset in a segment, for code of this width. In 64-bit code only FS and GS have
+/// bases; in other code, linear addresses have 32 bits. The limit isn't checked, because the access has faulted in
+/// a page, and the CPU checks the limit first.
+#[inline(always)] // nothing for most segments of 64-bit code
+pub fn in_segment(
+    guest: &mut impl Guest,
+    name: SegmentName,
+    offset: u64,
+    code: Bits,
+) -> Option<Vaddr> {
+    Some(Vaddr(match (code, name) {
+        (Bits::SixtyFour, SegmentName::Fs) => offset.wrapping_add(guest.base(Base::Fs)),
+        (Bits::SixtyFour, SegmentName::Gs) => offset.wrapping_add(guest.base(Base::Gs)),
+        (Bits::SixtyFour, _) => offset,
+        _ => offset.wrapping_add(guest.segment(name)?.base) & mask(4),
+    }))
 }
 
 /// The zero, sign and parity flags of a result.

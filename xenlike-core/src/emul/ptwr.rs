@@ -3,8 +3,10 @@
 
 use super::decode::{self, Insn, Repeat, Rm, decode};
 use super::instruction::{self, fetch};
-use super::operand::{self, ARITHMETIC, linear, mask, read_register, write_register};
-use super::{Bits, Exception, Guest, Outcome, PageFault};
+use super::operand::{
+    self, ARITHMETIC, in_segment, linear, mask, read_register, write_register,
+};
+use super::{Bits, Exception, Guest, Outcome, PageFault, SegmentName};
 use crate::arch::rflags::{CF, DF, ZF};
 use crate::kit::Vaddr;
 
@@ -62,12 +64,26 @@ struct Store {
 
 /// Emulates the store at the guest's RIP, which faulted at `fault`. The guest's kernel runs 64-bit code.
 pub fn page_table_write<G: Guest + Entries>(guest: &mut G, fault: Vaddr) -> Outcome {
-    let (insn, store) = match faulted(guest, fault) {
+    match guest.code_bits() {
+        Some(Bits::SixtyFour) => write_in(guest, fault, Bits::SixtyFour),
+        Some(bits) => write_in_32(guest, fault, bits),
+        None => Outcome::NotOurs,
+    }
+}
+
+#[inline(never)] // keeps it apart from the path of 64-bit code
+fn write_in_32<G: Guest + Entries>(guest: &mut G, fault: Vaddr, code: Bits) -> Outcome {
+    write_in(guest, fault, code)
+}
+
+#[inline(always)] // one instance for 64-bit code
+fn write_in<G: Guest + Entries>(guest: &mut G, fault: Vaddr, code: Bits) -> Outcome {
+    let (insn, store) = match faulted(guest, fault, code) {
         Ok(found) => found,
         Err(outcome) => return outcome,
     };
     match apply(guest, &insn, &store) {
-        Ok(()) => retire(guest, &insn),
+        Ok(()) => retire(guest, &insn, code),
         Err(EntryError::Again | EntryError::Changed(_)) => Outcome::Again,
         Err(EntryError::NotATable | EntryError::Refused) => Outcome::NotOurs,
     }
@@ -75,12 +91,15 @@ pub fn page_table_write<G: Guest + Entries>(guest: &mut G, fault: Vaddr) -> Outc
 
 /// Skips the plain store at the guest's RIP that faulted at `fault`, without writing anything.
 pub fn discarded_store(guest: &mut impl Guest, fault: Vaddr) -> Outcome {
-    match faulted(guest, fault) {
+    let Some(code) = guest.code_bits() else {
+        return Outcome::NotOurs;
+    };
+    match faulted(guest, fault, code) {
         Ok((insn, store)) if matches!(store.change, Change::Set(_)) && !is_exchange(&insn) => {
             if is_string(&insn) {
                 advance_string(guest.frame(), &insn, store.bytes);
             }
-            retire(guest, &insn)
+            retire(guest, &insn, code)
         }
         // An instruction that also reads memory would have to return what it read. A read of a device may
         // have side effects.
@@ -101,12 +120,18 @@ const fn is_string(insn: &Insn) -> bool {
 
 /// Decodes the instruction at the guest's RIP. Returns it with the store that it makes, which must be aligned
 /// and in the page of `fault`.
-fn faulted(guest: &mut impl Guest, fault: Vaddr) -> Result<(Insn, Store), Outcome> {
+#[inline(always)] // see `write_in`
+fn faulted(
+    guest: &mut impl Guest,
+    fault: Vaddr,
+    bits: Bits,
+) -> Result<(Insn, Store), Outcome> {
     let mut code = [0; decode::MAX_BYTES];
     let rip = guest.frame().rip;
-    let code = fetch(guest, Vaddr(rip), &mut code).ok_or(Outcome::NotOurs)?;
-    let insn = decode(code, Bits::SixtyFour).map_err(|_| Outcome::NotOurs)?;
-    let store = store(guest, &insn)
+    let at = in_segment(guest, SegmentName::Cs, rip, bits).ok_or(Outcome::NotOurs)?;
+    let code = fetch(guest, at, &mut code).ok_or(Outcome::NotOurs)?;
+    let insn = decode(code, bits).map_err(|_| Outcome::NotOurs)?;
+    let store = store(guest, &insn, bits)
         .map_err(|fault| Outcome::Fault(Exception::Page(fault)))?
         .ok_or(Outcome::NotOurs)?;
     let same_page = (store.at.0 ^ fault.0) >> 12 == 0;
@@ -118,17 +143,20 @@ fn faulted(guest: &mut impl Guest, fault: Vaddr) -> Result<(Insn, Store), Outcom
 }
 
 /// The store that the instruction makes; nothing if it isn't one that is emulated.
-fn store(guest: &mut impl Guest, insn: &Insn) -> Result<Option<Store>, PageFault> {
+#[inline(always)] // see `write_in`
+fn store(guest: &mut impl Guest, insn: &Insn, code: Bits) -> Result<Option<Store>, PageFault> {
     if is_string(insn) {
         if insn.repeat != Repeat::None && guest.frame().rcx & mask(insn.address_bytes) == 0 {
             return Ok(None);
         }
-        return string_store(guest, insn).map(Some);
+        return string_store(guest, insn, code);
     }
     let Rm::Memory(memory) = insn.rm else {
         return Ok(None);
     };
-    let at = linear(guest, insn, &memory);
+    let Some(at) = linear(guest, insn, &memory, code) else {
+        return Ok(None);
+    };
     let bytes = match insn.opcode {
         0x83 | 0x0fab | 0x0fb3 | 0x0fbb | 0x0fba | 0x0fc3 => insn.word_bytes(),
         0x0fc7 if insn.wide => return Ok(None),
@@ -182,7 +210,11 @@ fn change(guest: &mut impl Guest, insn: &Insn, bytes: u8) -> Option<Change> {
     })
 }
 
-fn string_store(guest: &mut impl Guest, insn: &Insn) -> Result<Store, PageFault> {
+fn string_store(
+    guest: &mut impl Guest,
+    insn: &Insn,
+    code: Bits,
+) -> Result<Option<Store>, PageFault> {
     let bytes = insn.operand_bytes();
     let address_mask = mask(insn.address_bytes);
     let (at, from) = (
@@ -191,21 +223,26 @@ fn string_store(guest: &mut impl Guest, insn: &Insn) -> Result<Store, PageFault>
     );
     let value = if insn.opcode <= 0xa5 {
         let mut value = [0; 8];
-        let from = from.wrapping_add(operand::segment_base(guest, insn.segment));
+        let name = insn.segment.unwrap_or(SegmentName::Ds);
+        let Some(from) = in_segment(guest, name, from, code) else {
+            return Ok(None);
+        };
         let (value_bytes, _) = value.split_at_mut(usize::from(bytes.min(8)));
-        guest.read(Vaddr(from), value_bytes)?;
+        guest.read(from, value_bytes)?;
         u64::from_le_bytes(value)
     } else {
         guest.frame().rax & mask(bytes)
     };
-    Ok(Store {
-        at: Vaddr(at),
+    let at = in_segment(guest, SegmentName::Es, at, code);
+    Ok(at.map(|at| Store {
+        at,
         bytes,
         change: Change::Set(value),
-    })
+    }))
 }
 
 /// Makes the change, as one compare-and-exchange of the whole entry.
+#[inline(always)] // see `write_in`
 fn apply<G: Guest + Entries>(guest: &mut G, insn: &Insn, store: &Store) -> Result<(), EntryError> {
     let at = Vaddr(store.at.0 & !7);
     let shift = ((store.at.0 & 7) as u32).wrapping_mul(8);
@@ -317,10 +354,10 @@ fn advance_string(frame: &mut crate::arch::frame::TrapFrame, insn: &Insn, bytes:
 }
 
 /// Moves RIP to the next instruction, or stays for the rest of a repeated one.
-fn retire(guest: &mut impl Guest, insn: &Insn) -> Outcome {
+fn retire(guest: &mut impl Guest, insn: &Insn, code: Bits) -> Outcome {
     let frame = guest.frame();
     if insn.repeat != Repeat::None && is_string(insn) && frame.rcx != 0 {
         return Outcome::Again;
     }
-    instruction::retire(frame, insn.length, Bits::SixtyFour)
+    instruction::retire(frame, insn.length, code)
 }

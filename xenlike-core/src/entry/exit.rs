@@ -4,7 +4,7 @@ use crate::arch::frame::TrapFrame;
 use crate::arch::{exception, work};
 use crate::domain::Ctx;
 use crate::domain::time;
-use crate::pv::bounce::{Bounce, bounce};
+use crate::pv::bounce::{Bounce, Cause, bounce};
 
 use super::current::with_current;
 use super::{switch, timers, tracing};
@@ -57,7 +57,7 @@ pub extern "C" fn enter_upcall(frame: &mut TrapFrame) {
     with_current(frame, |ctx| {
         let callback = Bounce {
             masks_events: true,
-            ..Bounce::to(ctx.st.pv().callbacks.event.entry)
+            ..Bounce::callback(ctx.st.pv().callbacks.event, Cause::Event)
         };
         bounce(ctx, callback);
     });
@@ -68,7 +68,11 @@ pub extern "C" fn enter_upcall(frame: &mut TrapFrame) {
 fn nmi(mut ctx: Ctx<'_>) {
     let ctx = &mut ctx;
     let handler = Bounce::exception(ctx.st, exception::NMI, None);
-    if ctx.vcpu.take_nmi() && handler.entry != 0 {
+    let traps = ctx.st.pv().entries().0;
+    let has_handler = traps
+        .get(usize::from(exception::NMI))
+        .is_some_and(|trap| trap.address != 0);
+    if ctx.vcpu.take_nmi() && has_handler {
         ctx.st.pv_mut().nmi_masked = true;
         bounce(ctx, handler);
     }

@@ -7,7 +7,7 @@ use super::stubs::{
     SYSCALL_SCRATCH, SYSCALL_STUB_BYTES, VECTOR_STUB_BYTES, syscall_stubs, syscall32_stubs,
     sysenter_stubs, vector_stubs,
 };
-use super::traps::SYSCALL_GATE;
+use super::traps::{HYPERCALL_GATE, SYSCALL_GATE};
 use crate::arch::cpu::{Vendor, features};
 use crate::arch::desc::{self, FLAT_RING3_CS32, Gate, HYPERVISOR_CS, Idt};
 use crate::arch::percpu::Ist;
@@ -43,10 +43,12 @@ fn stack(number: u8) -> u8 {
     }
 }
 
-/// Returns the ring from which `int n` may use a gate: 3 for int3, into and the system call gate.
+/// Returns the ring from which `int n` may use a gate: 3 for int3, into and the system call gate, 1 for the hypercalls
+/// of a narrow guest's kernel.
 fn privilege(number: u8) -> u8 {
     match number {
         3 | 4 | SYSCALL_GATE => 3,
+        HYPERCALL_GATE => 1,
         _ => 0,
     }
 }

@@ -1,19 +1,21 @@
 //! SYSCALL and SYSENTER: hypercalls from guest kernel mode, system calls from guest user mode.
 
+use guest_pv_abi::Width;
 use guest_pv_abi::arch_x86::FLAT_RING3_CS32;
 
 use super::current::{Running, running, with_current};
+use crate::arch::desc::{NARROW_RING3_CS, NARROW_RING3_DS};
 use crate::arch::frame::{Mode, TrapFrame};
 use crate::arch::{exception, rflags};
 use crate::domain::Ctx;
-use crate::hypercall::{self, InRegisters, Outcome};
+use crate::hypercall::{self, InNarrowRegisters, InRegisters, Outcome};
 use crate::kit::AtomicRef;
-use crate::pv::bounce::{Bounce, Stuck, bounce, deliver, deliver_from, end};
+use crate::pv::bounce::{Bounce, Cause, Stuck, bounce, deliver, deliver_from, end, stop};
 
 /// The flags of user mode that SYSENTER doesn't change and that are restored.
 pub const SYSENTER_KEEP: u64 = rflags::GUEST_SETTABLE & !(rflags::TF | rflags::NT | rflags::RF);
 
-/// The length of `syscall` (0f 05), which is executed again for a continuation.
+/// The length of `syscall` (0f 05) and of `int 0x82` (cd 82), which are executed again for a continuation.
 const SYSCALL_BYTES: u64 = 2;
 
 /// Handles `syscall` in 64-bit code.
@@ -21,7 +23,8 @@ pub extern "C" fn handle_syscall(frame: &mut TrapFrame) {
     let Some(running) = running() else {
         return;
     };
-    if running.with(frame, |ctx| ctx.st.kind.mode()) == Mode::User {
+    // Only wide guests have 64-bit code.
+    if running.with(frame, |ctx| ctx.st.pv().mode) == Mode::User {
         return from_user(frame, running);
     }
     if let Some(hypercall) = DOORS.get().get(hypercall::place(frame.rax)) {
@@ -45,6 +48,20 @@ fn hypercall_at<const PLACE: u64>(frame: &mut TrapFrame, running: &'static Runni
     }
 }
 
+/// The hypercalls of narrow guests by place.
+static NARROW_HYPERCALLS: [Door; hypercall::PLACES] = hypercall::by_number!(narrow_hypercall_at);
+
+fn narrow_hypercall_at<const PLACE: u64>(frame: &mut TrapFrame, running: &'static Running) {
+    let outcome = running.with(frame, |ctx| {
+        hypercall::at_narrow_place::<PLACE>(ctx, InNarrowRegisters)
+    });
+    match outcome {
+        Outcome::Done(result) => frame.rax = u64::from(result as u32),
+        Outcome::Replaced => {}
+        other => apply(frame, other),
+    }
+}
+
 /// Applies an outcome other than a result. Cold.
 #[cold]
 fn apply(frame: &mut TrapFrame, outcome: Outcome) {
@@ -59,13 +76,13 @@ fn apply(frame: &mut TrapFrame, outcome: Outcome) {
 #[inline(never)] // keeps its stack frame off the hypercall path
 fn from_user(frame: &mut TrapFrame, running: &'static Running) {
     let entered = running.with(frame, |ctx| {
-        let callback = ctx.st.pv().callbacks.syscall.into();
+        let callback = Bounce::callback(ctx.st.pv().callbacks.syscall, Cause::Syscall);
         deliver_from(Mode::User, ctx, callback)
     });
     match entered {
         Ok(()) => {}
         // The kernel has registered no entry point for system calls.
-        Err(Stuck::NoHandler) => no_entry(frame),
+        Err(Stuck::NoHandler(..)) => no_entry(frame),
         Err(stuck) => give_up(frame, stuck),
     }
 }
@@ -94,11 +111,13 @@ pub fn enter_kernel(
 /// Handles `syscall` in compatibility mode, which only AMD's CPUs have.
 pub extern "C" fn handle_syscall32(frame: &mut TrapFrame) {
     with_current(frame, |ctx| {
-        let callback = ctx.st.pv().callbacks.syscall32;
-        if ctx.st.kind.mode() == Mode::Kernel || callback.entry == 0 {
+        flatten(ctx);
+        let callback = ctx.st.pv().entries().1.syscall32;
+        if ctx.mode() == Mode::Kernel || callback.entry == 0 {
             invalid_opcode(ctx);
         } else {
-            bounce(ctx, callback.into());
+            let callback = ctx.st.pv().callbacks.syscall32;
+            bounce(ctx, Bounce::callback(callback, Cause::Syscall32));
         }
     });
 }
@@ -106,14 +125,39 @@ pub extern "C" fn handle_syscall32(frame: &mut TrapFrame) {
 /// Handles `sysenter`, which saves neither the address nor the stack pointer of its caller.
 pub extern "C" fn handle_sysenter(frame: &mut TrapFrame) {
     with_current(frame, |ctx| {
-        let callback = ctx.st.pv().callbacks.sysenter;
-        if ctx.st.kind.mode() == Mode::Kernel || callback.entry == 0 {
+        let callback = ctx.st.pv().entries().1.sysenter;
+        ctx.regs.cs = u64::from(FLAT_RING3_CS32);
+        flatten(ctx);
+        if ctx.mode() == Mode::Kernel || callback.entry == 0 {
+            ctx.regs.cs = 3;
+            ctx.regs.error = 0;
             bounce(ctx, Bounce::exception(ctx.st, exception::GP, Some(0)));
         } else {
-            ctx.regs.cs = u64::from(FLAT_RING3_CS32);
-            bounce(ctx, callback.into());
+            let callback = ctx.st.pv().callbacks.sysenter;
+            bounce(ctx, Bounce::callback(callback, Cause::Sysenter));
         }
     });
+}
+
+/// Gives the frame of a narrow guest, whose CPU saved no selectors, the flat ones of user code. Its kernel has no use
+/// for the instruction and counts as user code.
+fn flatten(ctx: &mut Ctx<'_>) {
+    if ctx.st.pv().width == Width::Narrow {
+        ctx.st.pv_mut().mode = Mode::User;
+        ctx.regs.cs = u64::from(NARROW_RING3_CS);
+        ctx.regs.ss = u64::from(NARROW_RING3_DS);
+    }
+}
+
+/// Handles `int 0x82` of a narrow guest's kernel: a hypercall. The gate is open to ring 1 alone, where no other guest has
+/// code.
+pub extern "C" fn hypercall_gate(frame: &mut TrapFrame) {
+    let Some(running) = running() else {
+        return;
+    };
+    if let Some(hypercall) = NARROW_HYPERCALLS.get(hypercall::place(frame.rax & 0xffff_ffff)) {
+        hypercall(frame, running);
+    }
 }
 
 /// Injects #UD at the `syscall` instruction itself.
@@ -127,5 +171,5 @@ fn invalid_opcode(ctx: &mut Ctx<'_>) {
 /// Ends the domain of the vCPU that runs here and is stuck.
 #[cold]
 fn give_up(frame: &mut TrapFrame, stuck: Stuck) {
-    with_current(frame, |ctx| end(ctx, stuck.why()));
+    with_current(frame, |ctx| stop(ctx.reborrow(), stuck));
 }

@@ -8,14 +8,15 @@ use guest_pv_abi::xen::VIRQ_TBUF;
 
 use super::current::{Running, running};
 use super::syscall::{self, Door, HYPERCALLS};
-use super::traps::{self, TRAP_HANDLERS, TrapHandler};
+use super::traps::{self, HANDLERS_BY_RING, TRAP_HANDLERS, TrapHandler};
 use crate::arch::exception::{self, has_error_code};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{cr, percpu, work};
 use crate::domain::runstate::{self, Activity};
 use crate::domain::{Domain, Vcpu, notify};
-use crate::hypercall::{self, Passed};
+use crate::hypercall;
 use crate::kit::{DomId, VcpuId};
+use crate::pv::narrow;
 use crate::trace::{record, runs, word_of};
 
 /// The first vector that isn't an exception's.
@@ -23,18 +24,7 @@ const EXCEPTIONS: usize = 32;
 
 static TRACED_HYPERCALLS: [Door; hypercall::PLACES] = [traced_hypercall; hypercall::PLACES];
 
-/// Exceptions are recorded, except those that may be raised anywhere in ring 0 and have their own stacks.
-static TRACED_TRAPS: [TrapHandler; 256] = {
-    let mut table = TRAP_HANDLERS;
-    let mut n = 0;
-    while n < EXCEPTIONS {
-        if !matches!(n as u8, exception::NMI | exception::DF | exception::MC) {
-            table[n] = traced_trap;
-        }
-        n += 1;
-    }
-    table
-};
+static TRACED_TRAPS: [TrapHandler; 256] = [traced_trap; 256];
 
 /// Does pending work of tracing.
 pub fn act(due: u32) {
@@ -46,15 +36,22 @@ pub fn act(due: u32) {
     }
 }
 
-/// Sets the tables for the present state of tracing. Several CPUs may be here if tracing is switched on and off quickly, so
-/// a CPU looks again after it has set them: the last one to do so sets the right ones.
+/// Sets the tables for the present state of tracing, and for whether there are narrow guests. Several CPUs may be here if
+/// tracing is switched on and off quickly, so a CPU looks again after it has set them: the last one to do so sets the right
+/// ones.
 fn choose_doors() {
     loop {
         let on = crate::trace::on();
         syscall::DOORS.set(if on { &TRACED_HYPERCALLS } else { &HYPERCALLS });
-        traps::HANDLERS.set(if on { &TRACED_TRAPS } else { &TRAP_HANDLERS });
+        let narrow = narrow::exist();
+        let untraced = if narrow {
+            &HANDLERS_BY_RING
+        } else {
+            &TRAP_HANDLERS
+        };
+        traps::HANDLERS.set(if on { &TRACED_TRAPS } else { untraced });
         hypercall::trace_subcalls(on);
-        if crate::trace::on() == on {
+        if crate::trace::on() == on && narrow::exist() == narrow {
             return;
         }
     }
@@ -67,7 +64,7 @@ fn note(running: &Running) {
 
 fn traced_hypercall(frame: &mut TrapFrame, running: &'static Running) {
     note(running);
-    let args = hypercall::InRegisters.load(frame);
+    let args = hypercall::InRegisters::words(frame);
     hypercall::trace_call(TRC_PV_HYPERCALL_V2, frame.rax, &args);
     if let Some(hypercall) = HYPERCALLS.get(hypercall::place(frame.rax)) {
         hypercall(frame, running);
@@ -75,13 +72,17 @@ fn traced_hypercall(frame: &mut TrapFrame, running: &'static Running) {
 }
 
 extern "C" fn traced_trap(frame: &mut TrapFrame) {
-    if frame.from_guest() {
+    if frame.from_guest() && is_recorded(frame.vector as u8) {
         running().into_iter().for_each(note);
         record_trap(frame);
     }
-    if let Some(handler) = TRAP_HANDLERS.get(usize::from(frame.vector as u8)) {
-        handler(frame);
-    }
+    traps::by_ring(frame);
+}
+
+/// Exceptions are recorded, except those that may be raised anywhere in ring 0 and have their own stacks.
+fn is_recorded(vector: u8) -> bool {
+    let anywhere = matches!(vector, exception::NMI | exception::DF | exception::MC);
+    usize::from(vector) < EXCEPTIONS && !anywhere
 }
 
 fn record_trap(frame: &TrapFrame) {

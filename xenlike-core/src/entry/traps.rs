@@ -1,9 +1,11 @@
 //! Dispatches traps to their handlers.
 
+use guest_pv_abi::Width;
+
 use super::current::{Running, running, with_current};
 use super::{dump, interrupts, ring0, syscall};
 use crate::arch::exception::{self, has_error_code};
-use crate::arch::frame::TrapFrame;
+use crate::arch::frame::{Mode, TrapFrame};
 use crate::arch::ipi::Vector;
 use crate::arch::{cr, debugreg, lapic, rflags};
 use crate::domain::Ctx;
@@ -15,6 +17,9 @@ use crate::pv::page_fault;
 
 /// The system call gate of 32-bit Linux, which ring 3 may use.
 pub const SYSCALL_GATE: u8 = 0x80;
+
+/// The gate by which a narrow guest's kernel makes hypercalls (TRAP_INSTR in arch-x86/xen-x86_32.h), which ring 1 may use.
+pub const HYPERCALL_GATE: u8 = 0x82;
 
 /// The handler of a trap; it gets the frame at the top of the stack.
 pub type TrapHandler = extern "C" fn(&mut TrapFrame);
@@ -40,6 +45,7 @@ pub static TRAP_HANDLERS: [TrapHandler; 256] = {
     table[exception::GP as usize] = general_protection;
     table[exception::PF as usize] = page_fault;
     table[SYSCALL_GATE as usize] = system_call_gate;
+    table[HYPERCALL_GATE as usize] = syscall::hypercall_gate;
     let mut n = FIRST_SHARED;
     while n < 32 {
         if n != exception::MC as usize {
@@ -55,6 +61,24 @@ pub static TRAP_HANDLERS: [TrapHandler; 256] = {
 
 /// The table that the stubs use: another one while traps are traced.
 pub static HANDLERS: AtomicRef<[TrapHandler; 256]> = AtomicRef::new(&TRAP_HANDLERS);
+
+/// The handlers while there are narrow guests. The mode of such a guest's vCPU is found at each trap.
+pub static HANDLERS_BY_RING: [TrapHandler; 256] = [by_ring; 256];
+
+/// Finds the mode of a narrow guest's vCPU, and handles the trap.
+pub extern "C" fn by_ring(frame: &mut TrapFrame) {
+    if frame.from_guest() {
+        with_current(frame, |ctx| {
+            let (ring, pv) = (ctx.regs.cs & 3, ctx.st.pv_mut());
+            if pv.width == Width::Narrow {
+                pv.mode = if ring == 1 { Mode::Kernel } else { Mode::User };
+            }
+        });
+    }
+    if let Some(handler) = TRAP_HANDLERS.get(usize::from(frame.vector as u8)) {
+        handler(frame);
+    }
+}
 
 /// The first vector that an APIC accepts for an interrupt (SDM vol. 3, "Valid Interrupt Vectors").
 const FIRST_SHARED: usize = 16;

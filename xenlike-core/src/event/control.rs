@@ -4,7 +4,7 @@
 use super::channel::State;
 use super::delivery::INFO_BYTES;
 use super::fifo::{CONTROL_BYTES, PRIORITY_MIN, WORDS_PER_PAGE};
-use super::{EventError, Notice, SharedWords, TWO_LEVEL_PORTS, Table};
+use super::{EventError, Notice, SharedWords, Table};
 use crate::kit::{PAGE_SIZE, Port, VcpuId};
 
 impl<P: SharedWords> Table<P> {
@@ -29,7 +29,7 @@ impl<P: SharedWords> Table<P> {
         if !delivery.is_fifo() {
             // The delivery lock is held, so no event is sent between the check of a port and the switch.
             let mut next = book.next_used(1);
-            while let Some(port) = next.filter(|p| p.0 < TWO_LEVEL_PORTS) {
+            while let Some(port) = next.filter(|p| p.0 < delivery.ports()) {
                 if let Some(channel) = self.channel(port) {
                     delivery.note_early(port, channel);
                 }

@@ -6,24 +6,27 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::mem::offset_of;
 
+use guest_pv_abi::Width;
 use guest_pv_abi::arch_x86::XEN_LEGACY_MAX_VCPUS;
 use guest_pv_abi::xen::VcpuInfo;
 
 use super::channel::Channel;
 use super::fifo::{self, Append, CONTROL_HEADS, LINKED, MASKED, PENDING, QUEUES, QueueId};
 use super::table::collect;
-use super::two_level::{self, test_and_set};
-use super::{EventError, SharedWords};
+use super::two_level::{Places, test_and_set};
+use super::{EventError, FIFO_PORTS, SharedWords};
 use crate::kit::{Port, VcpuId};
 
 /// The size of `struct vcpu_info` in bytes.
 pub(super) const INFO_BYTES: usize = size_of::<VcpuInfo>();
 const UPCALL_PENDING: usize = offset_of!(VcpuInfo, evtchn_upcall_pending);
-const PENDING_SEL: usize = offset_of!(VcpuInfo, evtchn_pending_sel);
 
 /// The delivery state of a domain, under one lock.
 pub(super) struct Delivery<P> {
     shared: P,
+    /// Whether the domain has the 2-level ABI of wide guests, which most events use.
+    is_usual: bool,
+    places: Places,
     vcpus: Box<[VcpuDelivery<P>]>,
     fifo: Option<Vec<P>>,
 }
@@ -87,6 +90,8 @@ impl<P: SharedWords> Delivery<P> {
         })?;
         Ok(Self {
             shared,
+            is_usual: true,
+            places: Places::WIDE,
             vcpus,
             fifo: None,
         })
@@ -96,38 +101,46 @@ impl<P: SharedWords> Delivery<P> {
         self.fifo.is_some()
     }
 
+    /// Sets the width of the guest, before it uses a port.
+    pub fn set_width(&mut self, width: Width) {
+        self.places = match width {
+            Width::Wide => Places::WIDE,
+            Width::Narrow => Places::NARROW,
+        };
+        self.note_abi();
+    }
+
+    fn note_abi(&mut self) {
+        self.is_usual = self.fifo.is_none() && self.places.are_wide();
+    }
+
+    /// The number of ports that the present ABI can deliver.
+    pub fn ports(&self) -> u32 {
+        if self.is_fifo() {
+            FIFO_PORTS
+        } else {
+            self.places.ports()
+        }
+    }
+
     /// Makes `port` pending and raises its vCPU's upcall flag, as far as the mask and the queue permit.
     #[inline(always)] // part of every send
     pub fn set_pending(&mut self, port: Port, channel: &Channel<P>) -> Raised {
-        if self.fifo.is_some() {
-            return self.fifo_set_pending(port, channel);
+        if !self.is_usual {
+            return self.other_set_pending(port, channel);
         }
-        let Some((word, bit)) = two_level::pending(&self.shared, port) else {
-            return Raised::OLD;
-        };
-        // Pending is set before the mask is read. A guest, or `unmask`, clears the mask before it reads pending. Both
-        // are sequentially consistent, so at least one of the two sees the other's write, and no event is lost.
-        if test_and_set(word, bit) {
-            return Raised::OLD;
-        }
-        let masked = two_level::mask(&self.shared, port)
-            .is_none_or(|(word, bit)| word.load(SeqCst) & bit != 0);
-        let upcall = if masked {
-            None
-        } else {
-            self.select(port, channel.notify())
-        };
-        Raised { news: true, upcall }
+        self.two_level_set_pending(&Places::WIDE, port, channel)
     }
 
     #[inline(never)] // keeps each ABI free of the other's registers
-    fn fifo_set_pending(&mut self, port: Port, channel: &Channel<P>) -> Raised {
+    fn other_set_pending(&mut self, port: Port, channel: &Channel<P>) -> Raised {
+        if self.fifo.is_none() {
+            return self.two_level_set_pending(&self.places, port, channel);
+        }
         let Some(word) = self.word(port) else {
             let news = !channel.early.swap(true, SeqCst);
             return Raised { news, upcall: None };
         };
-        // One instruction sets the bit and reads the others: the guest takes LINKED off and then looks at PENDING, so
-        // either this append or the guest's look finds the event.
         let before = word.fetch_or(PENDING, SeqCst);
         let upcall = if before & (MASKED | LINKED) == 0 {
             self.link(port, channel)
@@ -140,31 +153,58 @@ impl<P: SharedWords> Delivery<P> {
         }
     }
 
+    #[inline(always)] // one instance with constants
+    fn two_level_set_pending(&self, at: &Places, port: Port, channel: &Channel<P>) -> Raised {
+        let Some((word, bit)) = at.pending(&self.shared, port) else {
+            return Raised::OLD;
+        };
+        if test_and_set(word, bit) {
+            return Raised::OLD;
+        }
+        let masked = at
+            .mask(&self.shared, port)
+            .is_none_or(|(word, bit)| word.load(SeqCst) & bit != 0);
+        let upcall = if masked {
+            None
+        } else {
+            self.select(at, port, channel.notify())
+        };
+        Raised { news: true, upcall }
+    }
+
     /// Unmasks the port. If the event is pending, raises its vCPU's upcall flag.
     #[inline(always)] // part of `Table::unmask`
     pub fn unmask(&mut self, port: Port, channel: &Channel<P>) -> Option<VcpuId> {
-        if self.fifo.is_some() {
-            return self.fifo_unmask(port, channel);
+        if !self.is_usual {
+            return self.other_unmask(port, channel);
         }
-        let (mask, bit) = two_level::mask(&self.shared, port)?;
-        if mask.fetch_and(!bit, SeqCst) & bit == 0 {
-            return None;
-        }
-        let (pending, bit) = two_level::pending(&self.shared, port)?;
-        if pending.load(SeqCst) & bit == 0 {
-            None
-        } else {
-            self.select(port, channel.notify())
-        }
+        self.two_level_unmask(&Places::WIDE, port, channel)
     }
 
-    #[inline(never)] // as for `fifo_set_pending`
-    fn fifo_unmask(&mut self, port: Port, channel: &Channel<P>) -> Option<VcpuId> {
+    #[inline(never)] // as for `other_set_pending`
+    fn other_unmask(&mut self, port: Port, channel: &Channel<P>) -> Option<VcpuId> {
+        if self.fifo.is_none() {
+            return self.two_level_unmask(&self.places, port, channel);
+        }
         let before = self.word(port)?.fetch_and(!MASKED, SeqCst);
         if before & PENDING == 0 || before & LINKED != 0 {
             return None;
         }
         self.link(port, channel)
+    }
+
+    #[inline(always)] // one instance with constants
+    fn two_level_unmask(&self, at: &Places, port: Port, channel: &Channel<P>) -> Option<VcpuId> {
+        let (mask, bit) = at.mask(&self.shared, port)?;
+        if mask.fetch_and(!bit, SeqCst) & bit == 0 {
+            return None;
+        }
+        let (pending, bit) = at.pending(&self.shared, port)?;
+        if pending.load(SeqCst) & bit == 0 {
+            None
+        } else {
+            self.select(at, port, channel.notify())
+        }
     }
 
     /// Makes `port` not pending.
@@ -174,7 +214,7 @@ impl<P: SharedWords> Delivery<P> {
             if let Some(word) = self.word(port) {
                 word.fetch_and(!PENDING, SeqCst);
             }
-        } else if let Some((word, bit)) = two_level::pending(&self.shared, port) {
+        } else if let Some((word, bit)) = self.places.pending(&self.shared, port) {
             word.fetch_and(!bit, SeqCst);
         }
     }
@@ -186,7 +226,8 @@ impl<P: SharedWords> Delivery<P> {
                 None => channel.early.load(SeqCst),
             }
         } else {
-            two_level::pending(&self.shared, port)
+            self.places
+                .pending(&self.shared, port)
                 .is_some_and(|(word, bit)| word.load(SeqCst) & bit != 0)
         }
     }
@@ -200,11 +241,24 @@ impl<P: SharedWords> Delivery<P> {
     }
 
     /// Sets the vCPU's selector bit and upcall flag for a port of the 2-level ABI.
-    fn select(&self, port: Port, vcpu: VcpuId) -> Option<VcpuId> {
+    #[inline(always)] // decided when compiled
+    fn select(&self, at: &Places, port: Port, vcpu: VcpuId) -> Option<VcpuId> {
+        if at.are_wide() {
+            self.select_wide(port, vcpu)
+        } else {
+            self.select_in(&Places::NARROW, port, vcpu)
+        }
+    }
+
+    #[inline(never)] // keeps its registers out of the senders
+    fn select_wide(&self, port: Port, vcpu: VcpuId) -> Option<VcpuId> {
+        self.select_in(&Places::WIDE, port, vcpu)
+    }
+
+    #[inline(always)] // one instance for each width
+    fn select_in(&self, at: &Places, port: Port, vcpu: VcpuId) -> Option<VcpuId> {
         let info = self.info(vcpu)?;
-        let (page, offset) = info;
-        let selector = page.u64(offset.wrapping_add(PENDING_SEL))?;
-        if test_and_set(selector, two_level::selector_bit(port)) {
+        if at.select(info.0, info.1, port) {
             return None;
         }
         raise_flag(info).then_some(vcpu)
@@ -321,6 +375,7 @@ impl<P: SharedWords> Delivery<P> {
 
     pub fn enter_fifo(&mut self) {
         self.fifo = Some(Vec::new());
+        self.note_abi();
     }
 
     /// Adds a page of event words; returns the first port on it.
@@ -343,6 +398,7 @@ impl<P: SharedWords> Delivery<P> {
     /// Returns to the 2-level ABI and releases the guest's FIFO pages.
     pub fn leave_fifo(&mut self) {
         self.fifo = None;
+        self.note_abi();
         for vcpu in &mut self.vcpus {
             vcpu.control = None;
         }
@@ -368,10 +424,9 @@ impl<P: SharedWords> Delivery<P> {
                 .and_then(|(old, base)| old.u64(base.wrapping_add(at)));
             to.store(from.map_or(0, |word| word.load(SeqCst)), SeqCst);
         }
-        let selector = page
-            .u64(offset.wrapping_add(PENDING_SEL))
+        self.places
+            .select_all(&page, offset)
             .ok_or(EventError::BadArgument)?;
-        selector.store(u64::MAX, SeqCst);
         if let Some(own) = self.vcpus.get_mut(vcpu.0 as usize) {
             own.info = Info::Registered(page, offset);
         }

@@ -7,7 +7,9 @@ use alloc::vec::Vec;
 
 use super::channel::{BUCKET_PORTS, Channel, State, new_bucket};
 use super::delivery::Delivery;
-use super::{EventError, FIFO_PORTS, NR_VIRQS, SharedWords, TWO_LEVEL_PORTS};
+use guest_pv_abi::Width;
+
+use super::{EventError, FIFO_PORTS, NR_VIRQS, SharedWords};
 use crate::kit::lock::LockGuard;
 use crate::kit::{Bounded, DomId, Lock, Once, Port, Rank, VcpuId};
 
@@ -92,6 +94,11 @@ impl<P: SharedWords> Table<P> {
         self.dom.store(dom.0, Ordering::Relaxed);
     }
 
+    /// Sets the width of the guest, before it uses a port.
+    pub fn set_width(&self, width: Width) {
+        self.delivery.lock().set_width(width);
+    }
+
     /// Whether no port is open.
     pub fn is_empty(&self) -> bool {
         self.book.lock().next_used(1).is_none()
@@ -123,11 +130,7 @@ impl<P: SharedWords> Table<P> {
             return Err(EventError::Dying);
         }
         let delivery = self.delivery.lock();
-        let limit = self.port_limit.min(if delivery.is_fifo() {
-            FIFO_PORTS
-        } else {
-            TWO_LEVEL_PORTS
-        });
+        let limit = self.port_limit.min(delivery.ports());
         let mut passed = None;
         let mut port = book.hint;
         for _ in 0..MAX_BUSY {

@@ -1,58 +1,125 @@
 //! Hypercall arguments, decoded once into named values of the width that the ABI gives them.
 //!
-//! Only this file knows the width of the guest's registers. A 32-bit guest will need a second `decode`, for the few
-//! calls whose 64-bit values it passes as two words.
+//! Only this file knows the width of the guest's registers. A narrow guest passes a 64-bit value as two words, the low
+//! one first.
+
+use guest_pv_abi::arch_x86::FLAT_KERNEL_CS;
 
 use crate::arch::frame::TrapFrame;
 use crate::kit::{Maddr, Vaddr};
 
-/// A call's argument words as the guest passed them. No call has more than four.
+/// A call's argument words as a wide guest passed them. No call has more than four.
 pub type Words = [u64; 4];
+/// The same of a narrow guest. No call has more than six.
+pub type NarrowWords = [u32; 6];
 
 /// Where a call's argument words are stored, and where a continued call's progress is written back.
 pub trait Passed {
-    /// Loads all argument words.
-    fn load(&self, regs: &TrapFrame) -> Words;
-    /// The storage of the argument words, for a continuation to update.
-    fn places<'a>(&'a mut self, regs: &'a mut TrapFrame) -> [&'a mut u64; 4];
+    /// Loads and decodes the argument words.
+    fn decode<A: Arguments>(&self, regs: &TrapFrame) -> A;
+    /// Writes a continued call's progress back to the words.
+    fn encode<A: Arguments>(self, regs: &mut TrapFrame, args: A);
 }
 
 /// The guest kernel entered by `syscall`, so the words are in its registers (xen-x86_64.h).
 pub struct InRegisters;
 
-impl Passed for InRegisters {
+impl InRegisters {
+    /// Loads all argument words.
     #[inline(always)] // lets the compiler skip words that the call doesn't read
-    fn load(&self, regs: &TrapFrame) -> Words {
+    pub const fn words(regs: &TrapFrame) -> Words {
         [regs.rdi, regs.rsi, regs.rdx, regs.r10]
     }
+}
 
-    fn places<'a>(&'a mut self, regs: &'a mut TrapFrame) -> [&'a mut u64; 4] {
-        [&mut regs.rdi, &mut regs.rsi, &mut regs.rdx, &mut regs.r10]
+impl Passed for InRegisters {
+    #[inline(always)] // see above
+    fn decode<A: Arguments>(&self, regs: &TrapFrame) -> A {
+        A::decode(Self::words(regs))
+    }
+
+    fn encode<A: Arguments>(self, regs: &mut TrapFrame, args: A) {
+        args.encode([&mut regs.rdi, &mut regs.rsi, &mut regs.rdx, &mut regs.r10]);
     }
 }
 
 /// The words are in memory, because the call is an entry of a multicall.
 impl Passed for &mut Words {
     #[inline(always)] // see above
-    fn load(&self, _: &TrapFrame) -> Words {
-        **self
+    fn decode<A: Arguments>(&self, _: &TrapFrame) -> A {
+        A::decode(**self)
     }
 
-    fn places<'a>(&'a mut self, _: &'a mut TrapFrame) -> [&'a mut u64; 4] {
-        self.each_mut()
+    fn encode<A: Arguments>(self, _: &mut TrapFrame, args: A) {
+        args.encode(self.each_mut());
     }
 }
 
-/// A value that is passed in one word.
-trait Word {
+/// A narrow guest's kernel entered by `int 0x82`, so the words are in its registers (xen-x86_32.h).
+pub struct InNarrowRegisters;
+
+impl Passed for InNarrowRegisters {
+    #[inline(always)] // see above
+    fn decode<A: Arguments>(&self, regs: &TrapFrame) -> A {
+        let words = [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp];
+        A::decode_narrow(words.map(|word| word as u32))
+    }
+
+    fn encode<A: Arguments>(self, regs: &mut TrapFrame, args: A) {
+        let registers = [
+            &mut regs.rbx,
+            &mut regs.rcx,
+            &mut regs.rdx,
+            &mut regs.rsi,
+            &mut regs.rdi,
+            &mut regs.rbp,
+        ];
+        let words = args.encode_narrow();
+        for (register, word) in registers.into_iter().zip(words) {
+            *register = word.into();
+        }
+    }
+}
+
+/// The words are in an entry of a narrow guest's multicall.
+impl Passed for &mut NarrowWords {
+    #[inline(always)] // see above
+    fn decode<A: Arguments>(&self, _: &TrapFrame) -> A {
+        A::decode_narrow(**self)
+    }
+
+    fn encode<A: Arguments>(self, _: &mut TrapFrame, args: A) {
+        for (place, word) in self.iter_mut().zip(args.encode_narrow()) {
+            *place = word;
+        }
+    }
+}
+
+/// A value that a wide guest passes in one word, and a narrow one in one word or in two.
+trait Word: Sized {
+    /// Whether a narrow guest passes it in two words.
+    const TWO: bool = false;
     fn of(word: u64) -> Self;
     fn word(self) -> u64;
+    /// Takes it from a narrow guest's words; one that is missing counts as 0.
+    #[inline(always)] // no loop is left
+    fn of_narrow(words: &mut impl Iterator<Item = u32>) -> Self {
+        let mut next = || u64::from(words.next().unwrap_or(0));
+        let low = next();
+        Self::of(if Self::TWO { low | next() << 32 } else { low })
+    }
+    fn narrow(self) -> impl Iterator<Item = u32> {
+        let word = self.word();
+        let parts = [word as u32, (word >> 32) as u32];
+        parts.into_iter().take(if Self::TWO { 2 } else { 1 })
+    }
 }
 
 /// Narrower values ignore the upper part of the register, as Xen does.
 macro_rules! words {
-    ($($type:ty: |$word:ident| $of:expr, |$value:ident| $back:expr;)*) => {$(
+    ($($type:ty $(, $two:ident)?: |$word:ident| $of:expr, |$value:ident| $back:expr;)*) => {$(
         impl Word for $type {
+            $(const $two: bool = true;)?
             #[inline(always)] // a single move
             fn of($word: u64) -> Self {
                 $of
@@ -66,17 +133,22 @@ macro_rules! words {
 }
 
 words! {
-    u64: |word| word, |value| value;
+    u64, TWO: |word| word, |value| value;
+    usize: |word| word as Self, |value| value as u64;
     u32: |word| word as Self, |value| value.into();
     u16: |word| word as Self, |value| value.into();
     Vaddr: |word| Self(word), |value| value.0;
-    Maddr: |word| Self(word), |value| value.0;
+    Maddr, TWO: |word| Self(word), |value| value.0;
 }
 
 /// The decoded arguments of a call.
-pub(super) trait Arguments: Sized {
+pub trait Arguments: Sized {
     /// Converts the words to named values.
     fn decode(words: Words) -> Self;
+    /// The same for a narrow guest's words.
+    fn decode_narrow(words: NarrowWords) -> Self;
+    /// The words of a continued call's progress, as many as the call uses.
+    fn encode_narrow(self) -> impl Iterator<Item = u32>;
     /// Writes a continued call's progress back to the words that the call uses. All other registers belong to the
     /// guest, whose compiler relies on the hypercall to preserve them.
     fn encode(self, places: [&mut u64; 4]);
@@ -93,6 +165,17 @@ macro_rules! arguments {
             fn decode(words: Words) -> Self {
                 let [$($field,)* ..] = words;
                 Self { $($field: Word::of($field)),* }
+            }
+
+            #[inline(always)] // see above
+            fn decode_narrow(words: NarrowWords) -> Self {
+                let words = &mut words.into_iter();
+                let _ = &words;
+                Self { $($field: Word::of_narrow(words)),* }
+            }
+
+            fn encode_narrow(self) -> impl Iterator<Item = u32> {
+                core::iter::empty()$(.chain(self.$field.narrow()))*
             }
 
             fn encode(self, places: [&mut u64; 4]) {
@@ -116,27 +199,67 @@ arguments! {
 
     ConsoleIo { cmd: u32, count: u32, buffer: Vaddr }
     DmOp { domid: u16, count: u32, buffers: Vaddr }
-    FpuTaskswitch { set: u64 }
-    GetDebugreg { register: u64 }
+    FpuTaskswitch { set: usize }
+    GetDebugreg { register: u32 }
     /// A command, its array and the number of elements.
     GrantTableOp { cmd: u32, array: Vaddr, count: u32 }
     /// The sub-call is in the command's low bits. In a continuation, the bits above hold the number of extents done.
-    MemoryOp { command: u64, at: Vaddr }
+    MemoryOp { command: usize, at: Vaddr }
     Multicall { calls: Vaddr, count: u32 }
-    SetCallbacks { event: Vaddr, failsafe: Vaddr, syscall: Vaddr }
-    SetDebugreg { register: u64, value: u64 }
+    SetDebugreg { register: u32, value: usize }
     SetGdt { frames: Vaddr, entries: u32 }
     SetSegmentBase { which: u32, base: Vaddr }
     SetTimerOp { deadline_ns: u64 }
     SetTrapTable { traps: Vaddr }
-    StackSwitch { ss: u16, sp: u64 }
+    StackSwitch { ss: u16, sp: usize }
     UpdateDescriptor { address: Maddr, descriptor: u64 }
-    UpdateVaMapping { va: Vaddr, entry: u64, flags: u64 }
-    UpdateVaMappingOther { va: Vaddr, entry: u64, flags: u64, domid: u16 }
+    UpdateVaMapping { va: Vaddr, entry: u64, flags: usize }
+    UpdateVaMappingOther { va: Vaddr, entry: u64, flags: usize, domid: u16 }
     VcpuOp { cmd: u32, vcpu: u32, arg: Vaddr }
     VmAssist { cmd: u32, assist: u32 }
     /// `op` is an address if the caller means `mca`.
-    XenlikeOp { op: u64, arg: Vaddr }
+    XenlikeOp { op: usize, arg: Vaddr }
+}
+
+/// The entry points of set_callbacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetCallbacks {
+    /// The code selectors of the two entry points that a narrow guest has, for events and for failed returns.
+    pub selectors: [u16; 2],
+    /// Where events enter the guest.
+    pub event: Vaddr,
+    /// Where failed returns enter it.
+    pub failsafe: Vaddr,
+    /// Where system calls enter a wide guest.
+    pub syscall: Vaddr,
+}
+
+impl Arguments for SetCallbacks {
+    #[inline(always)] // see above
+    fn decode([event, failsafe, syscall, _]: Words) -> Self {
+        Self {
+            selectors: [FLAT_KERNEL_CS; 2],
+            event: Vaddr(event),
+            failsafe: Vaddr(failsafe),
+            syscall: Vaddr(syscall),
+        }
+    }
+
+    #[inline(always)] // see above
+    fn decode_narrow([event_cs, event, failsafe_cs, failsafe, ..]: NarrowWords) -> Self {
+        Self {
+            selectors: [event_cs as u16, failsafe_cs as u16],
+            event: Vaddr(event.into()),
+            failsafe: Vaddr(failsafe.into()),
+            syscall: Vaddr(0),
+        }
+    }
+
+    // The call never continues.
+    fn encode_narrow(self) -> impl Iterator<Item = u32> {
+        core::iter::empty()
+    }
+    fn encode(self, _: [&mut u64; 4]) {}
 }
 
 #[cfg(test)]
@@ -152,10 +275,37 @@ mod tests {
             r8: 9,
             ..TrapFrame::default()
         };
-        let mut args = MemoryOp::decode(InRegisters.load(&regs));
+        let mut args = InRegisters.decode::<MemoryOp>(&regs);
         (args.command, args.at) = (args.command + 1, Vaddr(2));
-        args.encode(InRegisters.places(&mut regs));
+        InRegisters.encode(&mut regs, args);
         assert_eq!((regs.rdi, regs.rsi), (4, 2));
         assert_eq!((regs.rdx, regs.r10, regs.r8), (7, 8, 9));
+    }
+
+    #[test]
+    fn a_narrow_guest_passes_64_bit_values_in_two_words() {
+        let words: NarrowWords = [0xc000_0000, 0x1234_5067, 1, 2, 0xffff_7ff0, 5];
+        let args = UpdateVaMappingOther::decode_narrow(words);
+        assert_eq!((args.va, args.entry), (Vaddr(0xc000_0000), 0x1_1234_5067));
+        assert_eq!((args.flags, args.domid), (2, 0x7ff0));
+        let back: arrayvec::ArrayVec<u32, 6> = args.encode_narrow().collect();
+        assert_eq!(back[..], [0xc000_0000, 0x1234_5067, 1, 2, 0x7ff0]);
+        let callbacks = SetCallbacks::decode_narrow([0xe019, 1, 0xe01b, 2, 3, 4]);
+        assert_eq!(callbacks.selectors, [0xe019, 0xe01b]);
+        assert_eq!((callbacks.event, callbacks.failsafe), (Vaddr(1), Vaddr(2)));
+    }
+
+    #[test]
+    fn a_narrow_continuation_leaves_the_guests_own_registers_alone() {
+        let mut regs = TrapFrame {
+            rbx: 0xffff_ffff_0000_0003,
+            rdx: 7,
+            rsi: 8,
+            ..TrapFrame::default()
+        };
+        let mut args = InNarrowRegisters.decode::<MemoryOp>(&regs);
+        (args.command, args.at) = (args.command + 1, Vaddr(2));
+        InNarrowRegisters.encode(&mut regs, args);
+        assert_eq!((regs.rbx, regs.rcx, regs.rdx, regs.rsi), (4, 2, 7, 8));
     }
 }

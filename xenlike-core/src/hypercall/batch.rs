@@ -6,11 +6,12 @@
 //! result to return is kept in its last argument.
 
 use guest_pv_abi::errno::{self, Errno};
-use zerocopy::{FromBytes, IntoBytes};
+use guest_pv_abi::{Form, Width};
 
 use super::arguments::Requests;
 use super::{Ctx, Outcome};
 use crate::kit::Vaddr;
+use crate::mm::guest::Guest;
 use crate::pagetype::{Progress, Refused, machine};
 
 /// MMU_UPDATE_PREEMPTED, a bit of the count: the call is a continuation.
@@ -42,6 +43,21 @@ impl From<Refused> for Stop {
             Refused::Again => Self::Again,
         }
     }
+}
+
+/// The form of requests, for which [`Batch::run`] has an instance: that of wide guests, or the same in both.
+pub const WIDE: bool = true;
+/// The form of narrow guests' requests.
+pub const NARROW: bool = false;
+
+/// The caller's memory, in this form.
+#[inline(always)] // a constant
+const fn guest<const FORM: bool>() -> Guest<'static> {
+    Guest::loaded(if FORM == WIDE {
+        Width::Wide
+    } else {
+        Width::Narrow
+    })
 }
 
 /// A decoded batch.
@@ -87,7 +103,7 @@ impl Batch {
     }
 
     /// Processes the requests in order, each with `one`.
-    pub fn run<T: FromBytes + IntoBytes>(
+    pub fn run<T: Form, const FORM: bool>(
         self,
         ctx: &mut Ctx<'_>,
         args: &mut Requests,
@@ -107,14 +123,14 @@ impl Batch {
             {
                 break Some(Stop::Again);
             }
-            let Ok(request) = ctx.guest().read::<T>(at) else {
+            let Ok(request) = guest::<FORM>().read::<T>(at) else {
                 break Some(Stop::Errno(errno::EFAULT));
             };
             if let Err(stop) = one(ctx, request) {
                 break Some(stop);
             }
             done = done.wrapping_add(1);
-            at = at.wrapping_add(size_of::<T>() as u64);
+            at = at.wrapping_add(guest::<FORM>().size::<T>());
         };
         if !self.done_at.is_null() {
             // As in Xen, a bad pointer is not reported here.

@@ -1,12 +1,14 @@
 //! callback_op and set_callbacks register the guest's entry points for events, failed returns and system calls.
 
+use guest_pv_abi::Width;
+use guest_pv_abi::arch_x86::FLAT_KERNEL_CS;
 use guest_pv_abi::callback::{self as abi, CallbackRegister, CallbackUnregister};
 use guest_pv_abi::errno::{self, Errno};
 
 use super::Ctx;
 use super::arguments::{Command, SetCallbacks};
 use crate::kit::Vaddr;
-use crate::pv::state::Callback;
+use crate::pv::state::{Callback, outside_ring0};
 
 /// `callback_op(cmd, arg)`: registers or unregisters one entry point.
 pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Result<(), Errno> {
@@ -20,15 +22,17 @@ pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Result<(), Errno> {
 }
 
 fn register(ctx: &mut Ctx<'_>, request: &CallbackRegister) -> Result<(), Errno> {
-    if !Vaddr(request.address).is_canonical() {
-        return Err(errno::EINVAL);
-    }
     let masks_events = u32::from(request.flags) & abi::CALLBACKF_MASK_EVENTS != 0;
-    let callback = Callback {
-        entry: request.address,
-        masks_events: masks_events.into(),
+    let callback = match ctx.st.pv().width {
+        Width::Wide if !Vaddr(request.address).is_canonical() => return Err(errno::EINVAL),
+        Width::Wide => Callback {
+            entry: request.address,
+            cs: FLAT_KERNEL_CS,
+            masks_events: masks_events.into(),
+        },
+        Width::Narrow => Callback::of_narrow(request.address, masks_events.into()),
     };
-    let callbacks = &mut ctx.st.pv_mut().callbacks;
+    let (_, callbacks) = ctx.st.pv_mut().entries_mut();
     match u32::from(request.type_) {
         // CALLBACKF_MASK_EVENTS doesn't matter for the event callback: event delivery always masks events. SYSENTER
         // stores the flag and uses it.
@@ -39,7 +43,7 @@ fn register(ctx: &mut Ctx<'_>, request: &CallbackRegister) -> Result<(), Errno> 
         abi::CALLBACKTYPE_FAILSAFE => callbacks.failsafe = callback,
         abi::CALLBACKTYPE_SYSCALL => callbacks.syscall = callback,
         abi::CALLBACKTYPE_SYSCALL32 => callbacks.syscall32 = callback,
-        abi::CALLBACKTYPE_NMI => return set_nmi(ctx, request.address),
+        abi::CALLBACKTYPE_NMI => return set_nmi(ctx, callback.entry),
         _ => return Err(errno::ENOSYS),
     }
     Ok(())
@@ -70,6 +74,7 @@ pub fn set_nmi(ctx: &mut Ctx<'_>, address: u64) -> Result<(), Errno> {
 /// `set_callbacks(event, failsafe, syscall)`: the older call, which registers three entry points at once.
 pub fn set_callbacks(ctx: &mut Ctx<'_>, args: &SetCallbacks) -> Result<(), Errno> {
     let SetCallbacks {
+        selectors: [event_cs, failsafe_cs],
         event,
         failsafe,
         syscall,
@@ -80,9 +85,12 @@ pub fn set_callbacks(ctx: &mut Ctx<'_>, args: &SetCallbacks) -> Result<(), Errno
     {
         return Err(errno::EINVAL);
     }
-    let callbacks = &mut ctx.st.pv_mut().callbacks;
+    let width = ctx.st.pv().width;
+    let (_, callbacks) = ctx.st.pv_mut().entries_mut();
     callbacks.event.entry = event.0;
+    callbacks.event.cs = outside_ring0(width, event_cs);
     callbacks.failsafe.entry = failsafe.0;
+    callbacks.failsafe.cs = outside_ring0(width, failsafe_cs);
     callbacks.syscall.entry = syscall.0;
     Ok(())
 }

@@ -48,7 +48,7 @@ mod tests {
     use guest_pv_abi::GuestHandle;
 
     const VA: u64 = 0x5200_0000;
-    const GUEST: Guest<'static> = Guest::loaded();
+    const GUEST: Guest<'static> = Guest::loaded(guest_pv_abi::Width::Wide);
 
     fn map(nr_bits: u32) -> CtlBitmap {
         CtlBitmap {

@@ -1,6 +1,7 @@
 //! set_gdt and update_descriptor. Whatever descriptors a guest installs, the core's own page of each GDT stays out of
 //! its reach, and no descriptor lets the guest leave ring 3.
 
+use guest_pv_abi::Width;
 use guest_pv_abi::errno::{self, Errno};
 use zerocopy::IntoBytes;
 
@@ -23,7 +24,14 @@ pub fn set_gdt(ctx: &mut Ctx<'_>, args: &SetGdt) -> Result<(), Errno> {
     let mut frames = [0_u64; GDT_GUEST_FRAMES];
     let count = entries.div_ceil(GDT_ENTRIES_PER_FRAME) as usize;
     let frames = frames.get_mut(..count).ok_or(errno::EINVAL)?;
-    ctx.guest().read_bytes(frames.as_mut_bytes(), args.frames)?;
+    match ctx.st.kind.width() {
+        Width::Wide => ctx.guest().read_bytes(frames.as_mut_bytes(), args.frames)?,
+        Width::Narrow => {
+            for (n, frame) in (0..).zip(frames.iter_mut()) {
+                *frame = ctx.guest().read_at::<u32>(args.frames, n)?.into();
+            }
+        }
+    }
     gdt::replace(&ctx.dom.pages, ctx.st.pv_mut(), frames, entries).map_err(|_| errno::EINVAL)?;
     crate::arch::tlb::flush_local();
     Ok(())
@@ -35,7 +43,8 @@ pub fn update(ctx: &mut Ctx<'_>, args: &UpdateDescriptor) -> Result<(), Errno> {
     if !address.0.is_multiple_of(8) {
         return Err(errno::EINVAL);
     }
-    let descriptor = check_descriptor(args.descriptor).ok_or(errno::EINVAL)?;
+    let descriptor = check_descriptor(args.descriptor, ctx.st.kind.width());
+    let descriptor = descriptor.ok_or(errno::EINVAL)?;
     let owner = ctx.dom.id();
     // A page in use as a descriptor table keeps that type while the word is written; any other page is written as
     // data, with a writable reference. `_held` keeps the reference until the store is done.

@@ -4,7 +4,7 @@ use crate::kit::atomic::Ordering;
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::event_channel as abi;
-use zerocopy::{Immutable, IntoBytes};
+use guest_pv_abi::Form;
 
 use super::arguments::{Command, Structure};
 use super::{Ctx, Outcome};
@@ -270,7 +270,7 @@ fn set_priority(ctx: &Ctx<'_>, arg: Vaddr) -> Result<(), Errno> {
 
 /// Writes the result of a binding. If the write faults, the port is closed again, because the caller can't learn its
 /// number.
-fn tell_port<T: IntoBytes + Immutable>(
+fn tell_port<T: Form>(
     (ctx, dom): (&Ctx<'_>, &Domain),
     port: Port,
     at: Vaddr,

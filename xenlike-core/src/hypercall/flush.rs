@@ -5,6 +5,7 @@ use guest_pv_abi::errno::Errno;
 use super::Ctx;
 use crate::arch::tlb;
 use crate::domain::Domain;
+use crate::mm::guest::{Guest, Long};
 use crate::kit::{CpuSet, Vaddr};
 
 /// The translations to flush.
@@ -36,7 +37,7 @@ impl What {
         let mut words = [0u64; 128];
         let needed = ctx.dom.vcpus().len().div_ceil(64);
         for (n, word) in words.iter_mut().take(needed).enumerate() {
-            *word = ctx.guest().read_at(mask, n as u64)?;
+            *word = word_of(ctx.guest(), mask, n as u64)?;
         }
         let is_set = |vcpu: u32| {
             words
@@ -53,6 +54,16 @@ impl What {
             Self::Page(at) => tlb::invlpg_cpus(cpus, at),
         }
     }
+}
+
+/// Word `n` of a bitmap that consists of the guest's `unsigned long`s. A narrow guest's may end with the lower half.
+fn word_of(guest: Guest<'_>, bitmap: Vaddr, n: u64) -> Result<u64, Errno> {
+    if guest.size::<Long>() == size_of::<u64>() as u64 {
+        return Ok(guest.read_at(bitmap, n)?);
+    }
+    let half = |n| guest.read_at::<Long>(bitmap, n);
+    let n = n.saturating_mul(2);
+    Ok(half(n)?.0 | half(n.saturating_add(1)).map_or(0, |high| high.0 << 32))
 }
 
 fn cpus(dom: &Domain, chosen: impl Fn(u32) -> bool) -> CpuSet {

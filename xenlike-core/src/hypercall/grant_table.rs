@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::grant_table as abi;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use guest_pv_abi::Form;
 
 use super::arguments::GrantTableOp as List;
 use super::{Ctx, Outcome};
@@ -21,6 +21,7 @@ use crate::grant::{self, GrantError, Refused, Version};
 use crate::kit::DomId;
 use crate::kit::Vaddr;
 use crate::mm::alloc as frames;
+use crate::mm::guest::{Guest, Long};
 use crate::pagetype::{Progress, machine};
 
 /// `grant_table_op(cmd, array, count)`: applies the command to each element of the array.
@@ -63,20 +64,20 @@ impl List {
     }
 
     /// The address of element `n` of an array of `T`.
-    fn element<T>(&self, n: u32) -> Vaddr {
+    fn element<T: Form>(&self, guest: Guest<'_>, n: u32) -> Vaddr {
         self.array
-            .wrapping_add(u64::from(n).wrapping_mul(size_of::<T>() as u64))
+            .wrapping_add(u64::from(n).wrapping_mul(guest.size::<T>()))
     }
 
     /// Continues the call later with the elements after the first `done`.
-    fn after<T>(&mut self, done: u32) -> Outcome {
-        self.array = self.element::<T>(done);
+    fn after<T: Form>(&mut self, guest: Guest<'_>, done: u32) -> Outcome {
+        self.array = self.element::<T>(guest, done);
         self.count = self.count.saturating_sub(done);
         Outcome::Again
     }
 
     /// Reads each element, applies `op` to it and writes it back.
-    fn each<T: FromBytes + IntoBytes + Immutable>(
+    fn each<T: Form>(
         &mut self,
         ctx: &mut Ctx<'_>,
         op: impl Fn(&mut Ctx<'_>, &mut T) -> Result<(), Errno>,
@@ -89,7 +90,7 @@ impl List {
     }
 
     /// Applies `op` to the address of each element. ERESTART from `op` continues the call at that element.
-    fn each_at<T>(
+    fn each_at<T: Form>(
         &mut self,
         ctx: &mut Ctx<'_>,
         op: impl Fn(&mut Ctx<'_>, Vaddr) -> Result<(), Errno>,
@@ -97,14 +98,14 @@ impl List {
         let mut at = self.array;
         for n in 0..self.count {
             if n != 0 && ctx.preempted() {
-                return self.after::<T>(n);
+                return self.after::<T>(ctx.guest(), n);
             }
             match op(ctx, at) {
                 Ok(()) => {}
-                Err(errno::ERESTART) => return self.after::<T>(n),
+                Err(errno::ERESTART) => return self.after::<T>(ctx.guest(), n),
                 Err(error) => return error.into(),
             }
-            at = at.wrapping_add(size_of::<T>() as u64);
+            at = at.wrapping_add(ctx.guest().size::<T>());
         }
         Outcome::Done(0)
     }
@@ -172,7 +173,7 @@ fn setup_table(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), Errno> {
             let mfn = dom.grants.with_frame(n, |page| page.page().mfn());
             let mfn = mfn.ok_or(errno::EINVAL)?.0;
             ctx.guest()
-                .write_at(Vaddr(op.frame_list.0), n.into(), &mfn)?;
+                .write_at(Vaddr(op.frame_list.0), n.into(), &Long(mfn))?;
         }
     }
     Ok(ctx.guest().write(at, &op)?)

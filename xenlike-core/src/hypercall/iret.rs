@@ -12,13 +12,24 @@ use crate::arch::rflags;
 use crate::domain::notify;
 use crate::kit::Vaddr;
 use crate::pv::bounce::Stuck;
+use crate::pv::narrow;
 use crate::pv::state::{in_ring3, mode};
 
 /// `iret()`: loads the registers from the frame on the guest's stack (`struct iret_context`), so the call has no
 /// result of its own.
 #[inline(always)] // hot: every trap return takes this path
 pub fn call(ctx: &mut Ctx<'_>, _: &Nothing) -> Outcome {
-    match go_back(ctx) {
+    outcome(go_back(ctx))
+}
+
+/// The same for a narrow guest.
+pub fn call_narrow(ctx: &mut Ctx<'_>) -> Outcome {
+    outcome(narrow::iret::go_back(ctx))
+}
+
+#[inline(always)] // see above
+const fn outcome(back: Result<(), Stuck>) -> Outcome {
+    match back {
         Ok(()) => Outcome::Replaced,
         Err(stuck) => Outcome::Crash(stuck.why()),
     }
@@ -26,7 +37,7 @@ pub fn call(ctx: &mut Ctx<'_>, _: &Nothing) -> Outcome {
 
 #[inline(always)] // see above
 fn go_back(ctx: &mut Ctx<'_>) -> Result<(), Stuck> {
-    let frame = ctx.guest().read::<IretContext>(Vaddr(ctx.regs.rsp));
+    let frame = ctx.guest().read_as_is::<IretContext>(Vaddr(ctx.regs.rsp));
     let frame = frame.map_err(|_| Stuck::BadFrame)?;
     let (vcpu, st, regs) = (ctx.vcpu, &mut *ctx.st, &mut *ctx.regs);
     // Selectors are forced to ring 3 whatever RPL the guest wrote, so a guest can't name a more privileged ring.

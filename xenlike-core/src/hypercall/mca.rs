@@ -35,7 +35,7 @@ pub fn call(ctx: &Ctx<'_>, at: Vaddr) -> Result<i64, Errno> {
 
 /// Returns the oldest waiting record, or takes the acknowledgement of one.
 fn fetch(ctx: &Ctx<'_>, op: &mut abi::McHead) -> Result<(), Errno> {
-    let mut body = op.u.get::<abi::McFetch>();
+    let mut body = op.u.get_form::<abi::McFetch>(ctx.guest().width());
     let wanted = body.flags & !abi::XEN_MC_ACK;
     if !matches!(wanted, abi::XEN_MC_NONURGENT | abi::XEN_MC_URGENT) {
         return Err(errno::EINVAL);
@@ -60,7 +60,7 @@ fn fetch(ctx: &Ctx<'_>, op: &mut abi::McHead) -> Result<(), Errno> {
     } else {
         (body.flags, body.fetch_id) = (abi::XEN_MC_NODATA, 0);
     }
-    op.u.set(&body);
+    op.u.set_form(&body, ctx.guest().width());
     Ok(())
 }
 
@@ -108,7 +108,7 @@ fn telemetry(record: &Record) -> abi::McInfo {
 
 /// Returns the number of online CPUs, or describes as many as the caller has room for.
 fn cpus(ctx: &Ctx<'_>, op: &mut abi::McHead) -> Result<(), Errno> {
-    let mut body = op.u.get::<abi::McPhyscpuinfo>();
+    let mut body = op.u.get_form::<abi::McPhyscpuinfo>(ctx.guest().width());
     let online = SCHED.online().count();
     if body.info.0 == 0 {
         body.ncpus = online;
@@ -123,7 +123,7 @@ fn cpus(ctx: &Ctx<'_>, op: &mut abi::McHead) -> Result<(), Errno> {
                 .write_at(Vaddr(body.info.0), u64::from(cpu), &told)?;
         }
     }
-    op.u.set(&body);
+    op.u.set_form(&body, ctx.guest().width());
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use guest_pv_abi::xen::{
 };
 
 use super::arguments::Requests;
-use super::batch::{Batch, Stop, Stride};
+use super::batch::{Batch, Stop, Stride, WIDE};
 use super::{Ctx, Outcome, owner};
 use crate::kit::{DomId, Maddr, Pfn};
 use crate::mm::m2p;
@@ -34,7 +34,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Requests) -> Outcome {
         Err(errno) => return errno.into(),
     };
     let mut held = None;
-    let outcome = batch.run(ctx, args, STRIDE, |ctx, request: MmuUpdate| {
+    let outcome = batch.run::<MmuUpdate, WIDE>(ctx, args, STRIDE, |ctx, request| {
         one(ctx, &owners, &mut held, request)
     });
     if let Some(table) = held {

@@ -10,7 +10,7 @@ use guest_pv_abi::xen::{
 };
 
 use super::arguments::Requests;
-use super::batch::{Batch, Stop};
+use super::batch::{Batch, NARROW, Stop, WIDE};
 use super::flush::What;
 use super::{Ctx, Outcome, owner};
 use crate::arch::cr3;
@@ -22,6 +22,16 @@ use crate::pv::state::mode::run_root;
 
 /// `mmuext_op(requests, count, done, foreign)`: `foreign` names the owner of the frames.
 pub fn call(ctx: &mut Ctx<'_>, args: &mut Requests) -> Outcome {
+    requests::<WIDE>(ctx, args)
+}
+
+/// The same for a narrow guest.
+pub fn call_narrow(ctx: &mut Ctx<'_>, args: &mut Requests) -> Outcome {
+    requests::<NARROW>(ctx, args)
+}
+
+#[inline(always)] // one instance for each width
+fn requests<const FORM: bool>(ctx: &mut Ctx<'_>, args: &mut Requests) -> Outcome {
     let batch = match Batch::begin(ctx, args) {
         Ok(batch) => batch,
         Err(outcome) => return outcome,
@@ -31,9 +41,10 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut Requests) -> Outcome {
         Ok(frames) => frames,
         Err(errno) => return errno.into(),
     };
-    batch.run(ctx, args, 1, |ctx, op: MmuextOp| one(ctx, frames, &op))
+    batch.run::<MmuextOp, FORM>(ctx, args, 1, |ctx, op| one(ctx, frames, &op))
 }
 
+#[inline(always)] // one instance for each width
 fn one(ctx: &mut Ctx<'_>, frames: DomId, op: &MmuextOp) -> Result<(), Stop> {
     let mfn = Mfn(op.arg1);
     match op.cmd {
@@ -56,6 +67,7 @@ fn is_known(cmd: u32) -> bool {
     cmd <= MMUEXT_UNMARK_SUPER && cmd != 14
 }
 
+#[inline(always)] // one instance for each width
 fn own(ctx: &mut Ctx<'_>, op: &MmuextOp) -> Result<(), Stop> {
     let page = What::Page(Vaddr(op.arg1));
     match op.cmd {
@@ -147,7 +159,7 @@ fn set_ldt(ctx: &mut Ctx<'_>, base: u64, entries: u32) -> Result<(), Stop> {
         What::All.local();
     }
     ctx.st.pv_mut().ldt = GuestLdt { base, entries };
-    ldt::load_register(ctx.vcpu.id, entries);
+    ldt::load_register(ctx.vcpu.id, ctx.st.pv().width, entries);
     Ok(())
 }
 

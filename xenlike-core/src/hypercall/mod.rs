@@ -58,13 +58,15 @@ mod xenlike;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
+use guest_pv_abi::Width;
+use guest_pv_abi::arch_x86::VcpuGuestContext;
 use guest_pv_abi::errno::{self, Errno};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-pub use arguments::{InRegisters, Passed};
+pub use arguments::{InNarrowRegisters, InRegisters};
 pub use outcome::Outcome;
 pub(crate) use table::by_number;
-pub use table::{PLACES, at_place, call, place, trace_call, trace_subcalls};
+pub use table::{PLACES, at_narrow_place, at_place, call, call_narrow, place, trace_call, trace_subcalls};
 
 pub use crate::domain::Ctx;
 use crate::domain::{self, Domain, Vcpu, VcpuState};
@@ -72,6 +74,7 @@ use crate::kit::indexed_heap::NoMemory;
 use crate::kit::{DomId, Vaddr};
 use crate::life::pausing;
 use crate::mm::guest::Guest;
+use crate::pv::narrow;
 
 table::hypercalls! {
     // number                      class arguments            traced  handler
@@ -157,6 +160,20 @@ fn get_boxed<T: FromBytes + IntoBytes + FromZeros>(
     let mut value = T::new_box_zeroed().map_err(|_| errno::ENOMEM)?;
     guest.read_bytes(value.as_mut_bytes(), at)?;
     Ok(value)
+}
+
+/// Reads the context of a vCPU of `dom`, which has that domain's form, whatever the caller's is.
+fn get_context(
+    guest: Guest<'_>,
+    dom: &Domain,
+    at: Vaddr,
+) -> Result<Box<VcpuGuestContext>, Errno> {
+    Ok(match dom.pages.width() {
+        Width::Wide => get_boxed(guest, at)?,
+        Width::Narrow => {
+            narrow::context::widen(&*get_boxed(guest, at)?).ok_or(errno::ENOMEM)?
+        }
+    })
 }
 
 /// Stops `vcpu`, which is not the caller, and calls `act` with its state (ADR 5). ERESTART asks for a continuation,

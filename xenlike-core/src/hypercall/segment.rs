@@ -8,13 +8,13 @@ use super::arguments::{FpuTaskswitch, SetSegmentBase, StackSwitch};
 use crate::arch::cr::cr0;
 use crate::arch::seg::{self, Base};
 use crate::domain::{Domain, Vcpu, VcpuState};
-use crate::pv::state::{in_ring3, ldt};
+use crate::pv::state::ldt;
 
 /// `stack_switch(ss, esp)`: sets the stack on which traps from guest user mode enter the guest kernel.
 pub fn stack_switch(ctx: &mut Ctx<'_>, args: &StackSwitch) -> Result<(), Errno> {
     let pv = ctx.st.pv_mut();
-    pv.kernel_ss = in_ring3(args.ss);
-    pv.kernel_sp = args.sp;
+    pv.kernel_ss = args.ss;
+    pv.kernel_sp = args.sp as u64;
     Ok(())
 }
 

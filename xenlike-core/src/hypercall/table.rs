@@ -2,10 +2,11 @@
 //! the list of arguments that a trace records for each call.
 
 use arrayvec::ArrayVec;
+use guest_pv_abi::hypercall as number;
 use guest_pv_abi::trace::{TRC_PV_HYPERCALL_SUBCALL, hypercall_argument};
 
-use super::arguments::{Passed, Words};
-use super::{Ctx, Outcome, carry_out, traced};
+use super::arguments::{Arguments, NarrowWords, Passed, Words};
+use super::{Ctx, Outcome, carry_out, iret, mmuext, multicall, traced};
 use crate::kit::AtomicRef;
 
 /// Each line has the number, cost class, arguments, indexes of traced arguments, and handler.
@@ -42,7 +43,7 @@ pub(super) use hypercalls;
 /// Calls a handler according to its cost class.
 macro_rules! carry_out_as {
     (hot $number:ident, $handler:path, $arguments:ty, $ctx:ident, $passed:ident) => {{
-        let args = <$arguments as arguments::Arguments>::decode($passed.load($ctx.regs));
+        let args = $passed.decode::<$arguments>($ctx.regs);
         $handler($ctx, &args).into()
     }};
     (plain $number:ident, $handler:path, $arguments:ty, $ctx:ident, $passed:ident) => {{
@@ -51,11 +52,10 @@ macro_rules! carry_out_as {
         fn $number(ctx: &mut Ctx<'_>, args: &mut $arguments) -> Outcome {
             $handler(ctx, args).into()
         }
-        let mut args = <$arguments as arguments::Arguments>::decode($passed.load($ctx.regs));
+        let mut args = $passed.decode::<$arguments>($ctx.regs);
         let outcome = $number($ctx, &mut args);
         if outcome == Outcome::Again {
-            let mut passed = $passed;
-            arguments::Arguments::encode(args, passed.places($ctx.regs));
+            $passed.encode($ctx.regs, args);
         }
         outcome
     }};
@@ -92,6 +92,32 @@ pub fn at_place<const PLACE: u64>(ctx: &mut Ctx<'_>, passed: impl Passed) -> Out
     carry_out(PLACE, ctx, passed)
 }
 
+/// Performs the hypercall whose slot is `PLACE` for a narrow guest.
+#[inline(always)] // see `hypercalls`
+pub fn at_narrow_place<const PLACE: u64>(ctx: &mut Ctx<'_>, passed: impl Passed) -> Outcome {
+    // These differ so much, or are so hot, that a narrow guest has an instance of its own.
+    match PLACE {
+        number::IRET => iret::call_narrow(ctx),
+        number::SET_SEGMENT_BASE => guest_pv_abi::errno::ENOSYS.into(),
+        number::MULTICALL => with(ctx, passed, multicall::call_narrow),
+        number::MMUEXT_OP => with(ctx, passed, mmuext::call_narrow),
+        _ => carry_out(PLACE, ctx, passed),
+    }
+}
+
+fn with<A: Arguments>(
+    ctx: &mut Ctx<'_>,
+    passed: impl Passed,
+    handler: fn(&mut Ctx<'_>, &mut A) -> Outcome,
+) -> Outcome {
+    let mut args = passed.decode::<A>(ctx.regs);
+    let outcome = handler(ctx, &mut args);
+    if outcome == Outcome::Again {
+        passed.encode(ctx.regs, args);
+    }
+    outcome
+}
+
 /// A table entry for hypercalls made from within another.
 type Handler = fn(&mut Ctx<'_>, u64, &mut Words) -> Outcome;
 static HANDLERS: [Handler; PLACES] = by_number!(subcall_at);
@@ -100,6 +126,22 @@ static SUBCALLS: AtomicRef<[Handler; PLACES]> = AtomicRef::new(&HANDLERS);
 
 fn subcall_at<const PLACE: u64>(ctx: &mut Ctx<'_>, _number: u64, words: &mut Words) -> Outcome {
     at_place::<PLACE>(ctx, words)
+}
+
+/// The hypercalls of narrow guests, which aren't traced.
+static NARROW_HANDLERS: [fn(&mut Ctx<'_>, &mut NarrowWords) -> Outcome; PLACES] =
+    by_number!(narrow_subcall_at);
+
+fn narrow_subcall_at<const PLACE: u64>(ctx: &mut Ctx<'_>, words: &mut NarrowWords) -> Outcome {
+    at_narrow_place::<PLACE>(ctx, words)
+}
+
+/// Performs hypercall `number` from within another of a narrow guest.
+pub fn call_narrow(ctx: &mut Ctx<'_>, number: u32, words: &mut NarrowWords) -> Outcome {
+    match NARROW_HANDLERS.get(place(number.into())) {
+        Some(handler) => handler(ctx, words),
+        None => Outcome::from(guest_pv_abi::errno::ENOSYS),
+    }
 }
 
 /// Performs hypercall `number` from within another.

@@ -7,7 +7,7 @@ use zerocopy::FromZeros;
 use super::arguments::SetTrapTable;
 use super::{Ctx, Outcome};
 use crate::kit::Vaddr;
-use crate::pv::state::in_ring3;
+use crate::pv::state::outside_ring0;
 
 /// Number of entries between two checks for preemption.
 const AT_ONCE: u32 = 256;
@@ -16,7 +16,7 @@ const AT_ONCE: u32 = 256;
 /// A long array is processed in steps, and the call is continued after each.
 pub fn set_trap_table(ctx: &mut Ctx<'_>, args: &mut SetTrapTable) -> Outcome {
     if args.traps.is_null() {
-        ctx.st.pv_mut().traps.fill(TrapInfo::new_zeroed());
+        ctx.st.pv_mut().entries_mut().0.fill(TrapInfo::new_zeroed());
         return Outcome::Done(0);
     }
     match set_some(ctx, args.traps) {
@@ -39,12 +39,12 @@ fn set_some(ctx: &mut Ctx<'_>, mut at: Vaddr) -> Result<Option<Vaddr>, Errno> {
         if !Vaddr(trap.address).is_canonical() {
             return Err(errno::EINVAL);
         }
-        trap.cs = in_ring3(trap.cs);
-        if let Some(slot) = ctx.st.pv_mut().traps.get_mut(usize::from(trap.vector)) {
+        trap.cs = outside_ring0(ctx.st.pv().width, trap.cs);
+        if let Some(slot) = ctx.st.pv_mut().entries_mut().0.get_mut(usize::from(trap.vector)) {
             *slot = trap;
         }
         at = at
-            .checked_add(size_of::<TrapInfo>() as u64)
+            .checked_add(ctx.guest().size::<TrapInfo>())
             .ok_or(errno::EFAULT)?;
     }
     Ok(Some(at))

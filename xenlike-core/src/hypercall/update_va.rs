@@ -20,7 +20,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &UpdateVaMapping) -> Outcome {
         Request {
             va: args.va,
             entry: Pte(args.entry),
-            flags: args.flags,
+            flags: args.flags as u64,
             frames,
         },
     )
@@ -34,7 +34,7 @@ pub fn other_domain(ctx: &mut Ctx<'_>, args: &UpdateVaMappingOther) -> Outcome {
             Request {
                 va: args.va,
                 entry: Pte(args.entry),
-                flags: args.flags,
+                flags: args.flags as u64,
                 frames,
             },
         ),

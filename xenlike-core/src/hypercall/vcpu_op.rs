@@ -3,7 +3,6 @@
 use crate::kit::atomic::Ordering;
 use alloc::sync::Arc;
 
-use guest_pv_abi::arch_x86::VcpuGuestContext;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::vcpu as abi;
 
@@ -57,7 +56,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &VcpuOp) -> Result<i64, Errno> {
 
 /// Sets the initial registers of a vCPU that was never up.
 fn initialise(ctx: &Ctx<'_>, target: &Arc<Vcpu>, arg: Vaddr) -> Result<(), Errno> {
-    let context: alloc::boxed::Box<VcpuGuestContext> = super::get_boxed(ctx.guest(), arg)?;
+    let context = super::get_context(ctx.guest(), ctx.dom, arg)?;
     if target.id == ctx.vcpu.id || target.is_up() {
         return Err(errno::EEXIST);
     }
@@ -94,7 +93,8 @@ fn register_runstate(ctx: &mut Ctx<'_>, target: &Arc<Vcpu>, arg: Vaddr) -> Resul
         .guest()
         .read::<abi::VcpuRegisterRunstateMemoryArea>(arg)?
         .addr;
-    if !layout::guest_range(Vaddr(at), size_of::<abi::VcpuRunstateInfo>() as u64) {
+    let bytes = ctx.guest().size::<abi::VcpuRunstateInfo>();
+    if !layout::guest_range(Vaddr(at), bytes) {
         return Err(errno::EFAULT);
     }
     with_state(ctx, target, |_, st| st.runstate_area = at)?;

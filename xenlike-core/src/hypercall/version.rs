@@ -1,5 +1,6 @@
 //! xen_version: identifies the hypervisor. It reports 4.20, the version of the control ABI, with its own name.
 
+use guest_pv_abi::Width;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::version::{self as abi, CompileInfo, FeatureInfo, PlatformParameters};
 use guest_pv_abi::{arch_x86, features, xen};
@@ -13,7 +14,7 @@ const VERSION: i64 = 4 << 16 | 20;
 /// At most 15 bytes, and a NUL that ends it.
 const EXTRAVERSION: &str = ".0-xenlike";
 /// The guest types that can run, by the names that toolstacks look for.
-const CAPABILITIES: &str = "xen-3.0-x86_64 ";
+const CAPABILITIES: &str = "xen-3.0-x86_64 xen-3.0-x86_32p ";
 const CHANGESET: &str = concat!("xenlike ", env!("CARGO_PKG_VERSION"));
 /// The text that an unprivileged domain gets instead of privileged information, as in Xen.
 const DENIED: &str = "<denied>";
@@ -35,7 +36,10 @@ fn with_buffer(ctx: &mut Ctx<'_>, cmd: u32, arg: Vaddr) -> Result<i64, Errno> {
         abi::XENVER_CAPABILITIES => text(ctx, arg, CAPABILITIES, abi::XEN_CAPABILITIES_INFO_LEN),
         abi::XENVER_CHANGESET => text(ctx, arg, CHANGESET, abi::XEN_CHANGESET_INFO_LEN),
         abi::XENVER_PLATFORM_PARAMETERS => {
-            let virt_start = arch_x86::HYPERVISOR_VIRT_START;
+            let virt_start = match ctx.st.kind.width() {
+                Width::Wide => arch_x86::HYPERVISOR_VIRT_START,
+                Width::Narrow => arch_x86::narrow::COMPAT_VIRT_START,
+            };
             ctx.guest().write(arg, &PlatformParameters { virt_start })?;
             Ok(0)
         }

@@ -20,7 +20,7 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut XenlikeOp) -> Outcome {
         return audit(args);
     }
     if ctx.dom.rights() != Rights::Boot {
-        return super::mca::call(ctx, Vaddr(args.op)).into();
+        return super::mca::call(ctx, Vaddr(args.op as u64)).into();
     }
     match op {
         XENLIKE_BECOME_DOM0 => become_dom0(ctx).into(),

@@ -5,8 +5,8 @@
 const FIRST: u8 = 0x30;
 /// Above are the core's own vectors (`arch::ipi::Vector`).
 const LAST: u8 = 0xdf;
-/// The vector of the system call gate, which ring 3 may invoke.
-const GATE: u8 = 0x80;
+/// The gates that guests may invoke: for system calls of 32-bit processes, and for hypercalls of narrow guests.
+const GATES: [u8; 2] = [0x80, 0x82];
 
 /// The vectors in use: a bit for each.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Vectors {
     fn is_free(&self, vector: u8) -> bool {
         let (word, bit) = Self::bit(vector);
         (FIRST..=LAST).contains(&vector)
-            && vector != GATE
+            && !GATES.contains(&vector)
             && self.used.get(word).is_some_and(|used| used & bit == 0)
     }
 
@@ -79,8 +79,8 @@ mod tests {
     fn each_is_given_once_and_never_the_gate() {
         let mut vectors = Vectors::new();
         let all: BTreeSet<u8> = core::iter::from_fn(|| vectors.take(1)).collect();
-        assert_eq!(all.len(), usize::from(LAST - FIRST));
-        assert!(!all.contains(&GATE));
+        assert_eq!(all.len(), usize::from(LAST - FIRST - 1));
+        assert!(GATES.iter().all(|gate| !all.contains(gate)));
         vectors.give(0x55);
         assert_eq!((vectors.take(1), vectors.take(1)), (Some(0x55), None));
     }

@@ -1,4 +1,6 @@
-//! The hypercall page: a stub of 32 bytes for each hypercall number (xen.h, x86-64 PV).
+//! The hypercall page: a stub of 32 bytes for each hypercall number (arch-x86/xen-x86_64.h, xen-x86_32.h).
+
+use guest_pv_abi::Width;
 
 use crate::domain::Domain;
 use crate::kit::{Mfn, PAGE_SIZE};
@@ -22,19 +24,50 @@ pub struct BadFrame;
 pub fn fill_guest_frame(dom: &Domain, frame: Mfn) -> Result<(), BadFrame> {
     let held = machine().get_writable(frame, dom.id()).ok_or(BadFrame)?;
     let page = SharedPage::new(held.mfn()).ok_or(BadFrame)?;
-    fill(&page).ok_or(BadFrame)
+    fill(&page, dom.pages.width()).ok_or(BadFrame)
 }
 
-/// Writes the stubs to a page. `None` can't happen, because a page has room for them.
-pub fn fill(page: &SharedPage) -> Option<()> {
+/// Writes the stubs for a guest of this width to a page. `None` can't happen, because a page has room for them.
+pub fn fill(page: &SharedPage, width: Width) -> Option<()> {
+    let stub = match width {
+        Width::Wide => stub,
+        Width::Narrow => narrow_stub,
+    };
     (0..STUBS)
         .try_for_each(|number| page.write(number.wrapping_mul(STUB_BYTES), &stub(number as u32)))
+}
+
+const INT3: u8 = 0xcc;
+
+/// A stub of this code.
+fn filled(code: &[u8]) -> [u8; STUB_BYTES] {
+    let mut bytes = [INT3; STUB_BYTES];
+    for (to, from) in bytes.iter_mut().zip(code) {
+        *to = *from;
+    }
+    bytes
+}
+
+/// The code of one stub of a narrow guest. The frame of iret begins with eax.
+fn narrow_stub(number: u32) -> [u8; STUB_BYTES] {
+    let [a, b, c, d] = number.to_le_bytes();
+    if u64::from(number) == IRET {
+        return filled(&[
+            0x50, // push eax
+            0xb8, a, b, c, d, // mov eax, number
+            0xcd, 0x82, // int 0x82
+        ]);
+    }
+    filled(&[
+        0xb8, a, b, c, d, // mov eax, number
+        0xcd, 0x82, // int 0x82
+        0xc3, // ret
+    ])
 }
 
 /// The code of one stub. `syscall` overwrites rcx and r11 with rip and rflags, so the stub saves both on the
 /// stack. The stub of iret doesn't return; its frame begins with rcx, r11 and rax.
 fn stub(number: u32) -> [u8; STUB_BYTES] {
-    const INT3: u8 = 0xcc;
     let [a, b, c, d] = number.to_le_bytes();
     let call: [u8; 14] = [
         0x51, // push rcx
@@ -52,16 +85,11 @@ fn stub(number: u32) -> [u8; STUB_BYTES] {
         0xb8, a, b, c, d, // mov eax, number
         0x0f, 0x05, // syscall
     ];
-    let mut bytes = [INT3; STUB_BYTES];
-    let code: &[u8] = if u64::from(number) == IRET {
-        &iret
+    if u64::from(number) == IRET {
+        filled(&iret)
     } else {
-        &call
-    };
-    for (to, from) in bytes.iter_mut().zip(code) {
-        *to = *from;
+        filled(&call)
     }
-    bytes
 }
 
 #[cfg(test)]
@@ -78,5 +106,7 @@ mod tests {
         );
         assert_eq!(stub(23)[3], 0x50);
         assert_eq!(stub(23)[11], 0xcc);
+        assert_eq!(narrow_stub(1)[..9], [0xb8, 1, 0, 0, 0, 0xcd, 0x82, 0xc3, 0xcc]);
+        assert_eq!(narrow_stub(23)[..9], [0x50, 0xb8, 23, 0, 0, 0, 0xcd, 0x82, 0xcc]);
     }
 }

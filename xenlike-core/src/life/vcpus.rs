@@ -101,7 +101,7 @@ fn make(dom: &Arc<Domain>, id: VcpuId) -> Option<Arc<Vcpu>> {
 /// vCPUs, and otherwise on a page that the guest doesn't see.
 fn first_place(dom: &Domain, id: VcpuId) -> Option<Place> {
     if let Some(at) = event::in_shared_info(id) {
-        return Place::new(dom.shared, at);
+        return Place::new(dom.shared, at, dom.pages.width());
     }
     Place::unseen(SharedPage::new(dom.area.spare())?)
 }

@@ -260,10 +260,6 @@ impl<M: Memory> Types<M> {
     }
 
     /// Sets the width of a guest that has no frames yet, other than those that the hypervisor shares with it.
-    #[cfg_attr(
-        all(target_os = "none", not(clippy)),
-        expect(dead_code, reason = "XEN_DOMCTL_set_address_size will call it")
-    )]
     pub fn set_width(&self, pages: &DomainPages, width: Width) -> Result<(), Refused> {
         let lists = pages.lists.lock();
         if width == pages.width() {

@@ -156,6 +156,7 @@ impl<M: Memory> Types<M> {
     /// Emulates a guest's store into one of its own L1 tables, as an update of the entry. Returns the old
     /// bytes; if they differ from `expected`, nothing was stored. [`Refused::Invalid`] means that the guest
     /// must get the fault.
+    #[inline(always)] // one instance for the usual store
     pub fn emulate_write(&self, owner: DomId, write: &Write) -> Result<u64, Refused> {
         let (shift, ones) = write.place().ok_or(Refused::Invalid)?;
         let table = self.hold(write.table, owner).ok_or(Refused::Invalid)?;

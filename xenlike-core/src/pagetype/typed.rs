@@ -2,6 +2,7 @@
 
 use crate::kit::atomic::Ordering;
 
+use super::shape::Shape;
 use super::{Memory, PageType, Progress, Refused, Types, Work, check_descriptor};
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
@@ -154,7 +155,7 @@ impl<M: Memory> Types<M> {
         }
         let checked = match ty.level() {
             Some(_) => self.validate(mfn, frame, work),
-            None if ty == PageType::SegDesc => self.check_descriptors(mfn),
+            None if ty == PageType::SegDesc => self.check_descriptors(mfn, frame),
             None => Ok(()),
         };
         match checked {
@@ -311,11 +312,12 @@ impl<M: Memory> Types<M> {
     }
 
     /// Checks a page of segment descriptors, and stores each as the core requires it.
-    fn check_descriptors(&self, mfn: Mfn) -> Result<(), Refused> {
+    fn check_descriptors(&self, mfn: Mfn, frame: &Frame) -> Result<(), Refused> {
         let words = self.0.words(mfn).ok_or(Refused::Invalid)?;
+        let width = Shape::of(frame.load()).width();
         for word in words {
             let old = word.load(Ordering::Relaxed);
-            let new = check_descriptor(old).ok_or(Refused::Invalid)?;
+            let new = check_descriptor(old, width).ok_or(Refused::Invalid)?;
             if new != old {
                 word.store(new, Ordering::Relaxed);
             }

@@ -9,9 +9,11 @@
 
 use crate::kit::atomic::Ordering;
 
+use guest_pv_abi::Width;
 use guest_pv_abi::arch_x86::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
 use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
 
+use super::narrow;
 use super::state::{Callback, State, masks_events, mode};
 use crate::arch::exception::has_error_code;
 use crate::arch::frame::{Mode, TrapFrame};
@@ -23,8 +25,10 @@ use crate::mm::guest::frames::Told;
 /// Why a vCPU can neither enter its kernel nor leave it. The domain is ended then, as by Xen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stuck {
-    /// The guest has no handler for the exception or event.
-    NoHandler,
+    /// A wide guest has no handler for this.
+    NoHandler(Cause),
+    /// A narrow guest has no handler for the exception or event.
+    NoNarrowHandler,
     /// The segment registers can't be loaded, and the guest has no failsafe callback.
     NoFailsafe,
     /// A trap came from user mode, and the kernel has no page table.
@@ -41,7 +45,7 @@ impl Stuck {
     /// Returns a sentence for the log.
     pub const fn why(self) -> &'static &'static str {
         match self {
-            Self::NoHandler => &"an exception or event has no handler registered in the guest",
+            Self::NoHandler(..) | Self::NoNarrowHandler => &"an exception or event has no handler registered in the guest",
             Self::NoFailsafe => &"segments can't be loaded, and the guest has no failsafe callback",
             Self::NoKernelTable => &"no kernel page table for a trap from user mode",
             Self::BadStack => &"the guest kernel's stack can't be written for a trap",
@@ -51,35 +55,43 @@ impl Stuck {
     }
 }
 
+/// Why a guest's kernel is entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// This exception, or `int n` with this number.
+    Trap(u8),
+    /// An event.
+    Event,
+    /// SYSCALL from user code.
+    Syscall,
+    /// SYSCALL from 32-bit user code.
+    Syscall32,
+    /// SYSENTER from user code.
+    Sysenter,
+}
+
 /// Where and how the guest's kernel is entered.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounce {
     /// The address of the handler; 0 if the guest has registered none.
     pub entry: u64,
+    /// The reason, for the path on which there is no such address.
+    pub cause: Cause,
     /// The error code, for exceptions that have one.
     pub error: Option<u32>,
     /// Whether the entry masks event delivery.
     pub masks_events: bool,
 }
 
-impl From<Callback> for Bounce {
-    #[inline]
-    fn from(callback: Callback) -> Self {
-        Self {
-            masks_events: callback.masks_events != 0,
-            ..Self::to(callback.entry)
-        }
-    }
-}
-
 impl Bounce {
-    /// To the handler at `entry`, without an error code.
+    /// To this callback.
     #[inline]
-    pub const fn to(entry: u64) -> Self {
+    pub const fn callback(callback: Callback, cause: Cause) -> Self {
         Self {
-            entry,
+            entry: callback.entry,
+            cause,
             error: None,
-            masks_events: false,
+            masks_events: callback.masks_events != 0,
         }
     }
 
@@ -90,6 +102,7 @@ impl Bounce {
         let trap = st.pv().traps.get(usize::from(vector));
         Self {
             entry: trap.map_or(0, |t| t.address),
+            cause: Cause::Trap(vector),
             error,
             masks_events: trap.is_some_and(masks_events),
         }
@@ -112,7 +125,7 @@ pub fn deliver(ctx: &mut Ctx<'_>, bounce: Bounce) -> Result<(), Stuck> {
 #[inline(always)] // as `deliver`
 pub fn deliver_from(from: Mode, ctx: &mut Ctx<'_>, bounce: Bounce) -> Result<(), Stuck> {
     if bounce.entry == 0 {
-        return Err(Stuck::NoHandler);
+        return Err(Stuck::NoHandler(bounce.cause));
     }
     // Looked at once: memory of the guest is written in between.
     let (dom, vcpu): (&Domain, &Vcpu) = (ctx.dom, ctx.vcpu);
@@ -144,6 +157,17 @@ pub(super) fn interrupt(
         }
     };
     let masked = vcpu.info.upcall_mask().load(Ordering::Relaxed);
+    let told = Told {
+        cs: cs | u64::from(masked) << 32,
+        rflags: flags_told(dom, pv, regs, masked),
+        error: None,
+    };
+    Ok((sp & !15, told))
+}
+
+/// The flags of the interrupted code as the guest sees them, while its event mask is `masked`.
+#[inline(always)] // a part of `deliver`
+pub(super) fn flags_told(dom: &Domain, pv: &State, regs: &TrapFrame, masked: u8) -> u64 {
     let mut flags = regs.rflags & !(rflags::IF | rflags::IOPL);
     if masked == 0 {
         flags |= rflags::IF;
@@ -151,12 +175,7 @@ pub(super) fn interrupt(
     if dom.assists(VMASST_TYPE_ARCHITECTURAL_IOPL) {
         flags = with_iopl(flags, pv.iopl);
     }
-    let told = Told {
-        cs: cs | u64::from(masked) << 32,
-        rflags: flags,
-        error: None,
-    };
-    Ok((sp & !15, told))
+    flags
 }
 
 /// Adds the virtual I/O privilege level to the flags, for the few guests that enabled architectural_iopl.
@@ -164,6 +183,9 @@ pub(super) fn interrupt(
 const fn with_iopl(flags: u64, iopl: u8) -> u64 {
     flags | (iopl as u64) << 12
 }
+
+/// The flags that are clear when a handler begins.
+pub(super) const CLEARED: u64 = rflags::TF | rflags::NT | rflags::RF | rflags::VM | rflags::AC;
 
 /// Lets the vCPU continue at the kernel's handler, with the frame at `sp`.
 #[inline(always)] // a part of `deliver`
@@ -176,7 +198,7 @@ pub(super) fn begin(vcpu: &Vcpu, regs: &mut TrapFrame, bounce: Bounce, sp: u64) 
     regs.ss = u64::from(FLAT_KERNEL_SS);
     regs.cs = u64::from(FLAT_KERNEL_CS);
     regs.rip = bounce.entry;
-    regs.rflags &= !(rflags::TF | rflags::NT | rflags::RF | rflags::VM | rflags::AC);
+    regs.rflags &= !CLEARED;
 }
 
 /// Enters the guest's kernel, or ends a domain that can't be entered.
@@ -198,7 +220,22 @@ pub fn inject(ctx: &mut Ctx<'_>, number: u8) {
 #[cold]
 #[inline(never)]
 pub fn stop(mut ctx: Ctx<'_>, stuck: Stuck) {
-    end(&mut ctx, stuck.why());
+    if let Err(stuck) = otherwise(&mut ctx, stuck) {
+        end(&mut ctx, stuck.why());
+    }
+}
+
+/// Enters the kernel of a vCPU that [`deliver`] could not enter, if that is because its guest is narrow.
+///
+/// # Errors
+/// See [`Stuck`].
+pub fn otherwise(ctx: &mut Ctx<'_>, stuck: Stuck) -> Result<(), Stuck> {
+    match stuck {
+        Stuck::NoHandler(cause) if ctx.st.pv().width == Width::Narrow => {
+            narrow::frame::deliver(ctx, cause)
+        }
+        stuck => Err(stuck),
+    }
 }
 
 /// Logs the registers of the vCPU and ends its domain.

@@ -4,6 +4,8 @@
     reason = "loads descriptor tables that the vCPU's window holds"
 )]
 
+use guest_pv_abi::Width;
+
 use super::failsafe;
 use super::state::mode::run_root;
 use super::state::{State, ldt, window};
@@ -33,21 +35,27 @@ pub fn save(st: &mut State, vcpu: VcpuId) -> bool {
     }
     save_segments(st);
     if st.ldt.entries != 0 {
-        ldt::load_register(vcpu, 0);
+        ldt::load_register(vcpu, st.width, 0);
     }
     load_own_gdt();
+    if st.width == Width::Narrow {
+        guest_choice::set_cr4(st.cr4, Width::Wide);
+    }
     true
 }
 
 fn save_segments(st: &mut State) {
     let [ds, es, fs, gs] = seg::selectors();
+    let s = &mut st.segments;
+    (s.ds, s.es, s.fs, s.gs) = (ds, es, fs, gs);
+    if st.width == Width::Narrow {
+        return;
+    }
     let bases = seg::bases();
     let (kernel, user) = match st.mode {
         Mode::Kernel => (bases.gs, bases.shadow_gs),
         Mode::User => (bases.shadow_gs, bases.gs),
     };
-    let s = &mut st.segments;
-    (s.ds, s.es, s.fs, s.gs) = (ds, es, fs, gs);
     (s.fs_base, s.gs_base_kernel, s.gs_base_user) = (bases.fs, kernel, user);
 }
 
@@ -70,7 +78,7 @@ pub fn enter(ctx: &Ctx<'_>, st: &State) -> bool {
 /// Maps this CPU's own page, which has the descriptors of its TSS and LDT, in the vCPU's GDT window. The load of CR3 that
 /// follows drops a translation from another CPU on which the vCPU ran.
 fn move_window(st: &State) {
-    let own_page = desc::gdt_frame(percpu::this_cpu()).maddr().0 | DATA;
+    let own_page = desc::gdt_frame(percpu::this_cpu(), st.width).maddr().0 | DATA;
     window::set(st.window, window::GDT_OWN_PAGE, own_page);
 }
 
@@ -79,14 +87,14 @@ fn load_tables(vcpu: VcpuId, st: &State) {
     // SAFETY: the window of a vCPU in the address space just loaded has the hypervisor's page where every GDT has it.
     unsafe { desc::load_gdt(layout::gdt_window(vcpu.0)) };
     if st.ldt.entries != 0 {
-        ldt::load_register(vcpu, st.ldt.entries);
+        ldt::load_register(vcpu, st.width, st.ldt.entries);
     }
 }
 
 /// Loads this CPU's GDT at the address where the hypervisor itself maps it, because a vCPU's window is mapped
 /// only in that vCPU's address space.
 fn load_own_gdt() {
-    if let Some(gdt) = desc::gdt(percpu::this_cpu()) {
+    if let Some(gdt) = desc::gdt(percpu::this_cpu(), Width::Wide) {
         let base = Vaddr((gdt.as_ptr() as u64).wrapping_sub(RESERVED_GDT_BYTES));
         // SAFETY: the page is the CPU's own, mapped for ever; the hypervisor's selectors count from `base`.
         unsafe { desc::load_gdt(base) };
@@ -98,7 +106,7 @@ fn load_own_gdt() {
 pub fn load(ctx: &mut Ctx<'_>) {
     let st = ctx.st.pv();
     cpuid_fault::before(ctx.dom.is_control());
-    guest_choice::set_cr4(st.cr4);
+    guest_choice::set_cr4(st.cr4, st.width);
     if st.task_switched {
         cr::set_ts();
     }
@@ -113,6 +121,10 @@ pub fn load(ctx: &mut Ctx<'_>) {
 
 fn load_segments(st: &State) -> bool {
     let s = &st.segments;
+    if st.width == Width::Narrow {
+        // Each base is the one in the segment's descriptor.
+        return seg::load_selectors([s.ds, s.es, s.fs, s.gs]);
+    }
     let (gs, shadow_gs) = match st.mode {
         Mode::Kernel => (s.gs_base_kernel, s.gs_base_user),
         Mode::User => (s.gs_base_user, s.gs_base_kernel),

@@ -6,10 +6,12 @@ mod registers;
 mod segment;
 mod table;
 
+use guest_pv_abi::Width;
 use guest_pv_abi::arch_x86::FLAT_RING3_CS64;
 use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
 
 use super::bounce::{Bounce, bounce, inject};
+use super::narrow;
 use super::page_fault;
 use crate::arch::exception;
 use crate::arch::frame::{Mode, TrapFrame};
@@ -59,12 +61,12 @@ pub fn classify_ud(regs: &TrapFrame) -> Invalid {
     if regs.cs as u16 != FLAT_RING3_CS64 {
         return Invalid::Unknown;
     }
-    match Guest::loaded().read::<u32>(Vaddr(regs.rip)) {
+    match Guest::loaded(Width::Wide).read::<u32>(Vaddr(regs.rip)) {
         Ok(bytes) if !emul::asks_to_be_emulated(bytes) => return Invalid::Instruction,
         Err(_) => return Invalid::Unknown,
         Ok(_) => {}
     }
-    match Guest::loaded().read::<u32>(Vaddr(regs.rip.wrapping_add(3))) {
+    match Guest::loaded(Width::Wide).read::<u32>(Vaddr(regs.rip.wrapping_add(3))) {
         Ok(bytes) if emul::is_forced_cpuid(bytes) => Invalid::ForcedCpuid,
         _ => Invalid::Unknown,
     }
@@ -87,7 +89,7 @@ pub fn invalid_opcode(ctx: &mut Ctx<'_>) {
 /// The ring in which the code that runs believes to be, for comparisons with the privilege of a gate and with the virtual
 /// IOPL. Without architectural_iopl a guest's kernel counts as ring 1.
 pub(super) fn virtual_ring(ctx: &Ctx<'_>) -> u8 {
-    match ctx.st.pv().mode {
+    match ctx.mode() {
         Mode::User => 3,
         Mode::Kernel if ctx.dom.assists(VMASST_TYPE_ARCHITECTURAL_IOPL) => 0,
         Mode::Kernel => 1,
@@ -109,10 +111,13 @@ pub fn software_interrupt(ctx: &mut Ctx<'_>, number: u8, bytes: u64) {
     closed_gate(ctx.reborrow(), number, bytes);
 }
 
-/// Injects the #GP of an `int n` that may not be called.
+/// Injects the #GP of an `int n` that may not be called, or of which only a narrow guest has a gate.
 #[inline(never)] // keeps its stack frame off the path of system calls
 fn closed_gate(mut ctx: Ctx<'_>, number: u8, bytes: u64) {
     let ctx = &mut ctx;
+    if narrow::frame::call_gate(ctx, number, bytes) {
+        return;
+    }
     ctx.regs.rip = ctx.regs.rip.wrapping_sub(INT_N_BYTES.wrapping_sub(bytes));
     ctx.regs.error = u32::from(number) << 3 | ERROR_IDT;
     inject(ctx, exception::GP);

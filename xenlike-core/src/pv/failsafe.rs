@@ -1,13 +1,20 @@
 //! The failsafe callback: how a guest's kernel learns that one of its segment registers can't be loaded.
 
-use super::bounce::{Bounce, Stuck, begin, interrupt, stop};
+use guest_pv_abi::Width;
+
+use super::narrow;
+use super::bounce::{Bounce, Cause, Stuck, begin, interrupt, stop};
 use crate::arch::seg;
 use crate::domain::Ctx;
 use crate::kit::Vaddr;
 
 /// Enters the failsafe callback, or ends a domain that can't be entered.
 pub fn enter(ctx: &mut Ctx<'_>) {
-    if let Err(stuck) = deliver(ctx) {
+    let entered = match ctx.st.pv().width {
+        Width::Wide => deliver(ctx),
+        Width::Narrow => narrow::frame::failsafe(ctx),
+    };
+    if let Err(stuck) = entered {
         stop(ctx.reborrow(), stuck);
     }
 }
@@ -16,7 +23,7 @@ pub fn enter(ctx: &mut Ctx<'_>) {
 /// null where one could not be loaded.
 #[cold]
 fn deliver(ctx: &mut Ctx<'_>) -> Result<(), Stuck> {
-    let bounce = Bounce::from(ctx.st.pv().callbacks.failsafe);
+    let bounce = Bounce::callback(ctx.st.pv().callbacks.failsafe, Cause::Event);
     if bounce.entry == 0 {
         return Err(Stuck::NoFailsafe);
     }

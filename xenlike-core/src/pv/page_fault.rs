@@ -39,7 +39,7 @@ pub fn handle(ctx: &mut Ctx<'_>, address: u64) {
         return beyond_gdt(ctx, offset);
     }
     let writes_ro_page = code & (error::PRESENT | error::WRITE) == error::PRESENT | error::WRITE;
-    if ctx.st.pv().mode == Mode::Kernel
+    if ctx.mode() == Mode::Kernel
         && writes_ro_page
         && (emulate::page_table_write(ctx, address)
             || emulate::store_to_only_read_device(ctx, address))
@@ -60,7 +60,7 @@ pub fn inject_fault(ctx: &mut Ctx<'_>, address: u64, code: u32) {
 /// of the error code says which of the guest's modes faulted, as both run in ring 3.
 #[inline]
 pub fn prepare_fault(ctx: &mut Ctx<'_>, address: u64, code: u32) -> Bounce {
-    let user = match ctx.st.pv().mode {
+    let user = match ctx.mode() {
         Mode::Kernel => 0,
         Mode::User => error::USER,
     };

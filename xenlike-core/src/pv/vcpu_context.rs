@@ -6,7 +6,7 @@ use alloc::boxed::Box;
 
 use guest_pv_abi::Width;
 use guest_pv_abi::arch_x86::{
-    VGCF_FAILSAFE_DISABLES_EVENTS, VGCF_I387_VALID, VGCF_IN_KERNEL, VGCF_ONLINE,
+    FLAT_KERNEL_CS, VGCF_FAILSAFE_DISABLES_EVENTS, VGCF_I387_VALID, VGCF_IN_KERNEL, VGCF_ONLINE,
     VGCF_SYSCALL_DISABLES_EVENTS, VcpuGuestContext,
 };
 use guest_pv_abi::xen::VMASST_TYPE_M2P_STRICT;
@@ -15,7 +15,7 @@ use zerocopy::FromZeros;
 use super::state::gdt::{self, GDT_ENTRIES_PER_FRAME, GDT_GUEST_FRAMES};
 use super::state::ldt::{GuestLdt, MAX_LDT_ENTRIES};
 use super::state::monitor::Monitor;
-use super::state::{ASSISTS, Callback, Callbacks, State, in_ring3};
+use super::state::{ASSISTS, Callback, Callbacks, Entries, State, outside_ring0};
 use crate::arch::frame::{Mode, TrapFrame};
 use crate::arch::{cpu, cr, rflags};
 use crate::domain::vcpu::pause;
@@ -56,13 +56,18 @@ pub fn set(
     st: &mut VcpuState,
     context: &VcpuGuestContext,
 ) -> Result<(), Refused> {
+    let width = dom.pages.width();
     // Destruction marks the domain as dying before it visits this vCPU's state, which the caller holds. So
     // either the mark is seen here, or destruction releases the references that are taken below.
     if dom.life() != Life::Alive {
         return Err(Refused::Invalid);
     }
-    check_plain(context)?;
+    check_plain(context, width)?;
     let frames = gdt_frames(context)?;
+    let narrow = match width {
+        Width::Wide => None,
+        Width::Narrow => Some(Entries::new_box_zeroed().map_err(|_| Refused::NoMemory)?),
+    };
     let mut roots = Roots::default();
     let taken = roots.take(dom, context, st.pv_mut());
     let set = taken.and_then(|()| {
@@ -79,6 +84,11 @@ pub fn set(
         .cpuid
         .lock()
         .guest_cr4(cr::base_cr4(&cpu::features()), context.ctrlreg[4]);
+    st.pv_mut().width = width;
+    st.pv_mut().narrow = narrow;
+    if width == Width::Narrow {
+        vcpu.info.set_narrow();
+    }
     set_registers(st, context, cr4);
     set_tables(vcpu, st.pv_mut(), context);
     let [a, b, c, d, _, _, six, seven] = context.debugreg;
@@ -102,7 +112,7 @@ pub fn set(
 }
 
 /// Checks what needs no lookup.
-fn check_plain(context: &VcpuGuestContext) -> Result<(), Refused> {
+fn check_plain(context: &VcpuGuestContext, width: Width) -> Result<(), Refused> {
     let addresses = [
         context.user_regs.rip,
         context.user_regs.rsp,
@@ -122,7 +132,7 @@ fn check_plain(context: &VcpuGuestContext) -> Result<(), Refused> {
     // IRET to a handler in the non-canonical hole would raise #GP, whose handler may be there as well, without end.
     let handlers = context.trap_ctxt.iter().map(|trap| trap.address);
     let mut all = addresses.into_iter().chain(handlers);
-    let ok = all.all(|at| Vaddr(at).is_canonical())
+    let ok = (width == Width::Narrow || all.all(|at| Vaddr(at).is_canonical()))
         && ldt_ok
         && context.vm_assist & !CONTEXT_ASSISTS == 0;
     if ok { Ok(()) } else { Err(Refused::Invalid) }
@@ -193,7 +203,7 @@ impl Roots {
 }
 
 fn set_registers(st: &mut VcpuState, context: &VcpuGuestContext, cr4: u64) {
-    let r = &context.user_regs;
+    let (r, width) = (&context.user_regs, st.pv().width);
     st.regs = TrapFrame {
         r15: r.r15,
         r14: r.r14,
@@ -214,16 +224,21 @@ fn set_registers(st: &mut VcpuState, context: &VcpuGuestContext, cr4: u64) {
         // Not the value for frames of SYSCALL: the vCPU must be entered by IRET, which restores all registers.
         vector: 0,
         rip: r.rip,
-        cs: u64::from(in_ring3(r.cs)),
+        cs: u64::from(outside_ring0(width, r.cs)),
         rflags: r.rflags & rflags::GUEST_SETTABLE | rflags::ALWAYS_ON | rflags::IF,
         rsp: r.rsp,
-        ss: u64::from(in_ring3(r.ss)),
+        ss: u64::from(outside_ring0(width, r.ss)),
     };
     let pv = st.pv_mut();
     pv.task_switched = context.ctrlreg[0] & cr::cr0::TS != 0;
     pv.cr4 = cr4;
     pv.iopl = (r.rflags >> 12 & 3) as u8;
-    pv.mode = if context.flags & VGCF_IN_KERNEL != 0 {
+    let in_kernel = match width {
+        Width::Wide => context.flags & VGCF_IN_KERNEL != 0,
+        Width::Narrow => st.regs.cs & 3 == 1,
+    };
+    let pv = st.pv_mut();
+    pv.mode = if in_kernel {
         Mode::Kernel
     } else {
         Mode::User
@@ -237,25 +252,32 @@ fn set_registers(st: &mut VcpuState, context: &VcpuGuestContext, cr4: u64) {
 
 /// Sets the trap table, the callbacks, the kernel's stack and the LDT.
 fn set_tables(vcpu: &Vcpu, st: &mut State, context: &VcpuGuestContext) {
-    for (slot, trap) in st.traps.iter_mut().zip(&context.trap_ctxt) {
+    let width = st.width;
+    st.kernel_ss = context.kernel_ss as u16;
+    st.kernel_sp = context.kernel_sp;
+    let (traps, callbacks) = st.entries_mut();
+    for (slot, trap) in traps.iter_mut().zip(&context.trap_ctxt) {
         *slot = *trap;
-        slot.cs = in_ring3(trap.cs);
+        slot.cs = outside_ring0(width, trap.cs);
     }
     let masks = |flag: u64| u8::from(context.flags & flag != 0);
-    st.callbacks.event = Callback {
-        entry: context.event_callback_eip,
-        masks_events: 1,
+    let callback = |word: u64, masks_events| match width {
+        Width::Wide => Callback {
+            entry: word,
+            cs: FLAT_KERNEL_CS,
+            masks_events,
+        },
+        Width::Narrow => Callback::of_narrow(word, masks_events),
     };
-    st.callbacks.failsafe = Callback {
-        entry: context.failsafe_callback_eip,
-        masks_events: masks(VGCF_FAILSAFE_DISABLES_EVENTS),
-    };
-    st.callbacks.syscall = Callback {
-        entry: context.syscall_callback_eip,
-        masks_events: masks(VGCF_SYSCALL_DISABLES_EVENTS),
-    };
-    st.kernel_ss = in_ring3(context.kernel_ss as u16);
-    st.kernel_sp = context.kernel_sp;
+    callbacks.event = callback(context.event_callback_eip, 1);
+    callbacks.failsafe = callback(
+        context.failsafe_callback_eip,
+        masks(VGCF_FAILSAFE_DISABLES_EVENTS),
+    );
+    callbacks.syscall = callback(
+        context.syscall_callback_eip,
+        masks(VGCF_SYSCALL_DISABLES_EVENTS),
+    );
     // No flush is needed: the vCPU is off its CPU, and loading CR3 will drop the translations.
     let _ = vcpu.ldt_pages.drop_all();
     st.ldt = GuestLdt {
@@ -270,7 +292,7 @@ pub fn reset(dom: &Domain, vcpu: &Vcpu, st: &mut VcpuState) {
     let mut work = dom.teardown.lock();
     vcpu.let_go(st, &mut work);
     st.initialised = false;
-    st.pv_mut().callbacks = Callbacks::default();
+    *st.pv_mut().entries_mut().1 = Callbacks::default();
     st.kind.unmask_nmi();
     st.fpu.reset();
 }
@@ -293,40 +315,54 @@ pub fn get(dom: &Domain, vcpu: &Vcpu, st: &VcpuState) -> Result<Box<VcpuGuestCon
         return Err(NotShown::NoRegisters);
     }
     let pv = st.pv();
+    let (traps, callbacks) = pv.entries();
     let mut context = VcpuGuestContext::new_box_zeroed().map_err(|_| NotShown::NoMemory)?;
     let flag = |condition: bool, flag: u64| if condition { flag } else { 0 };
     context.flags = VGCF_I387_VALID
-        | flag(pv.mode == Mode::Kernel, VGCF_IN_KERNEL)
+        | flag(in_kernel(st), VGCF_IN_KERNEL)
         | flag(vcpu.is_up(), VGCF_ONLINE)
         | flag(
-            pv.callbacks.failsafe.masks_events != 0,
+            callbacks.failsafe.masks_events != 0,
             VGCF_FAILSAFE_DISABLES_EVENTS,
         )
         | flag(
-            pv.callbacks.syscall.masks_events != 0,
+            callbacks.syscall.masks_events != 0,
             VGCF_SYSCALL_DISABLES_EVENTS,
         );
     context.fpu_ctxt = st.fpu.legacy();
     get_registers(vcpu, st, &mut context);
-    context.trap_ctxt = *pv.traps;
+    context.trap_ctxt = *traps;
     (context.ldt_base, context.ldt_ents) = (pv.ldt.base, pv.ldt.entries.into());
     for (to, from) in context.gdt_frames.iter_mut().zip(&pv.gdt.frames) {
         *to = from.map_or(0, |mfn| mfn.0);
     }
     context.gdt_ents = pv.gdt.entries.into();
-    (context.kernel_ss, context.kernel_sp) = (pv.kernel_ss.into(), pv.kernel_sp);
+    context.kernel_ss = outside_ring0(pv.width, pv.kernel_ss).into();
+    context.kernel_sp = pv.kernel_sp;
     let root = |root: &Option<GuestRoot>| root.as_ref().map_or(0, |root| root.mfn().maddr().0);
     let (kernel, user) = (root(&pv.kernel_root), root(&pv.user_root));
     context.ctrlreg = [pv.cr0(), user, 0, kernel, pv.cr4, 0, 0, 0];
     let [a, b, c, d, six, seven] = st.debug;
     context.debugreg = [a, b, c, d, 0, 0, six, seven];
-    context.event_callback_eip = pv.callbacks.event.entry;
-    context.failsafe_callback_eip = pv.callbacks.failsafe.entry;
-    context.syscall_callback_eip = pv.callbacks.syscall.entry;
+    let word = |callback: &Callback| match pv.width {
+        Width::Wide => callback.entry,
+        Width::Narrow => callback.narrow_word(),
+    };
+    context.event_callback_eip = word(&callbacks.event);
+    context.failsafe_callback_eip = word(&callbacks.failsafe);
+    context.syscall_callback_eip = word(&callbacks.syscall);
     if vcpu.id.0 == 0 {
         context.vm_assist = dom.assist.load(Ordering::Relaxed);
     }
     Ok(context)
+}
+
+/// Whether the vCPU, which doesn't run, will continue in its kernel.
+fn in_kernel(st: &VcpuState) -> bool {
+    match st.pv().width {
+        Width::Wide => st.pv().mode == Mode::Kernel,
+        Width::Narrow => st.regs.cs & 3 == 1,
+    }
 }
 
 fn get_registers(vcpu: &Vcpu, st: &VcpuState, context: &mut VcpuGuestContext) {

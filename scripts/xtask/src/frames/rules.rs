@@ -92,7 +92,7 @@ pub struct Recursion {
 }
 
 /// All recursions of ring 0, each with the reason why it ends.
-pub const RECURSIONS: [Recursion; 2] = [
+pub const RECURSIONS: [Recursion; 3] = [
     // A table's reference to a table leads to a strictly lower level: four levels and their last frame. With a
     // domain's last frame the domain is freed, and with it, once, the pages that it shares.
     Recursion {
@@ -102,6 +102,10 @@ pub const RECURSIONS: [Recursion; 2] = [
     // A multicall within a multicall is refused before it calls anything.
     Recursion {
         function: "xenlike_core::hypercall::carry_out::MULTICALL",
+        levels: 2,
+    },
+    Recursion {
+        function: "xenlike_core::hypercall::multicall::call_narrow",
         levels: 2,
     },
 ];

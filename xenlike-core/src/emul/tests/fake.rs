@@ -151,6 +151,9 @@ impl Guest for Fake {
             writable: true,
         })
     }
+    fn code_bits(&mut self) -> Option<Bits> {
+        Some(self.segment(SegmentName::Cs)?.bits)
+    }
     fn base(&self, which: Base) -> u64 {
         self.bases[which as usize]
     }

@@ -4,16 +4,18 @@
 use alloc::sync::Arc;
 
 use guest_pv_abi::arch_x86::ArchDomainConfig;
+use guest_pv_abi::Width;
 use guest_pv_abi::domctl::{AddressSize, CreateDomain, Domctl, HypercallInit, MaxMem, MaxVcpus};
 use guest_pv_abi::errno::{self, Errno};
 
 use super::{Answer, Answered, not_itself};
-use crate::domain::{Domain, Rights};
+use crate::domain::{Domain, TooLate, Rights};
 use crate::hypercall::Ctx;
 use crate::kit::{DomId, Gfn, PAGE_SIZE};
 use crate::life::create::CreateError;
 use crate::life::destroy::Progress;
 use crate::life::vcpus::{self, NotMade};
+use crate::pv::narrow;
 use crate::life::{create, destroy as end, hypercall_page};
 
 /// Size of a page in KiB.
@@ -98,17 +100,26 @@ pub fn hypercall_init(dom: &Domain, op: &Domctl) -> Answered {
     Ok(Answer::Done)
 }
 
-/// XEN_DOMCTL_set_address_size: accepts only 64 bits, the size of every domain.
-pub fn set_address_size(op: &Domctl) -> Answered {
-    match op.u.get::<AddressSize>().size {
-        64 => Ok(Answer::Done),
-        32 => Err(errno::EOPNOTSUPP),
-        _ => Err(errno::EINVAL),
+/// XEN_DOMCTL_set_address_size: sets the width of the domain's kernel, before the domain has memory.
+pub fn set_address_size(dom: &Domain, op: &Domctl) -> Answered {
+    let width = match op.u.get::<AddressSize>().size {
+        64 => Width::Wide,
+        32 => Width::Narrow,
+        _ => return Err(errno::EINVAL),
+    };
+    dom.set_width(width).map_err(|TooLate| errno::EACCES)?;
+    if width == Width::Narrow {
+        narrow::note_one();
     }
+    Ok(Answer::Done)
 }
 
-/// XEN_DOMCTL_get_address_size: always returns 64 bits.
-pub fn get_address_size(op: &mut Domctl) -> Answered {
-    op.u.set(&AddressSize { size: 64 });
+/// XEN_DOMCTL_get_address_size: returns the width of the domain's kernel in bits.
+pub fn get_address_size(dom: &Domain, op: &mut Domctl) -> Answered {
+    let size = match dom.pages.width() {
+        Width::Wide => 64,
+        Width::Narrow => 32,
+    };
+    op.u.set(&AddressSize { size });
     Ok(Answer::Write)
 }

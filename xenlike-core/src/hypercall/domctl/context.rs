@@ -2,15 +2,18 @@
 
 use alloc::sync::Arc;
 
-use guest_pv_abi::arch_x86::VcpuGuestContext;
+use guest_pv_abi::Width;
 use guest_pv_abi::domctl::{Domctl, ExtVcpuContext, VcpuContext};
 use guest_pv_abi::errno::{self, Errno};
 
+use zerocopy::IntoBytes;
+
 use super::{Answer, Answered, not_itself};
 use crate::domain::{Domain, Vcpu};
-use crate::hypercall::{Ctx, get_boxed, with_stopped};
+use crate::hypercall::{Ctx, get_context, with_stopped};
 use crate::kit::{Vaddr, VcpuId};
-use crate::pv::state::Callback;
+use crate::pv::narrow;
+use crate::pv::state::{Callback, outside_ring0};
 use crate::pv::vcpu_context;
 
 /// XEN_DOMCTL_setvcpucontext: sets a vCPU's context. A null pointer resets the vCPU.
@@ -22,7 +25,7 @@ pub fn set(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
         with_stopped(ctx, vcpu, |st| vcpu_context::reset(dom, vcpu, st))?;
         return Ok(Answer::Done);
     }
-    let context = get_boxed::<VcpuGuestContext>(ctx.guest(), Vaddr(body.ctxt.0))?;
+    let context = get_context(ctx.guest(), dom, Vaddr(body.ctxt.0))?;
     with_stopped(ctx, vcpu, |st| vcpu_context::set(dom, vcpu, st, &context))?.map_err(set_errno)?;
     Ok(Answer::Done)
 }
@@ -60,7 +63,14 @@ pub fn get(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
                 vcpu_context::NotShown::NoMemory => errno::ENOMEM,
             }
         })?;
-    ctx.guest().write(Vaddr(body.ctxt.0), &*context)?;
+    let at = Vaddr(body.ctxt.0);
+    match dom.pages.width() {
+        Width::Wide => ctx.guest().write_bytes(at, context.as_bytes())?,
+        Width::Narrow => {
+            let context = narrow::context::narrowed(&context).ok_or(errno::ENOMEM)?;
+            ctx.guest().write_bytes(at, context.as_bytes())?;
+        }
+    }
     Ok(Answer::Write)
 }
 
@@ -71,8 +81,10 @@ const SMALLEST: u32 = core::mem::offset_of!(ExtVcpuContext, vmce_caps) as u32;
 pub fn get_extended(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Answered {
     let mut body = op.u.get::<ExtVcpuContext>();
     let vcpu = other(ctx, dom, body.vcpu).map_err(|_| errno::ESRCH)?;
-    let callbacks = with_stopped(ctx, vcpu, |st| st.pv().callbacks)?;
+    let callbacks = with_stopped(ctx, vcpu, |st| *st.pv().entries().1)?;
     body.size = size_of::<ExtVcpuContext>() as u32;
+    body.sysenter_callback_cs = callbacks.sysenter.cs;
+    body.syscall32_callback_cs = callbacks.syscall32.cs;
     body.sysenter_callback_eip = callbacks.sysenter.entry;
     body.sysenter_disables_events = callbacks.sysenter.masks_events;
     body.syscall32_callback_eip = callbacks.syscall32.entry;
@@ -99,12 +111,16 @@ pub fn set_extended(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
         return Err(errno::EINVAL);
     }
     with_stopped(ctx, vcpu, |st| {
-        st.pv_mut().callbacks.sysenter = Callback {
+        let width = st.pv().width;
+        let (_, callbacks) = st.pv_mut().entries_mut();
+        callbacks.sysenter = Callback {
             entry: body.sysenter_callback_eip,
+            cs: outside_ring0(width, body.sysenter_callback_cs),
             masks_events: u8::from(body.sysenter_disables_events != 0),
         };
-        st.pv_mut().callbacks.syscall32 = Callback {
+        callbacks.syscall32 = Callback {
             entry: body.syscall32_callback_eip,
+            cs: outside_ring0(width, body.syscall32_callback_cs),
             masks_events: u8::from(body.syscall32_disables_events != 0),
         };
     })?;

@@ -7,7 +7,7 @@ use super::{Answer, Answered};
 use crate::domain::Domain;
 use crate::kit::{Gfn, Vaddr};
 use crate::mm::frame::State;
-use crate::mm::guest::Guest;
+use crate::mm::guest::{Guest, Long};
 use crate::pagetype::{PageType, machine};
 
 /// Maximum number of frames of one call, as in Xen.
@@ -21,9 +21,9 @@ pub fn getpageframeinfo3(guest: Guest<'_>, dom: &Domain, op: &Domctl) -> Answere
     }
     let array = Vaddr(body.array.0);
     for n in 0..body.num {
-        let frame = guest.read_at::<u64>(array, n)?;
+        let frame = guest.read_at::<Long>(array, n)?.0;
         let kind = u64::from(kind_of(dom, Gfn(frame)));
-        guest.write_at(array, n, &kind)?;
+        guest.write_at(array, n, &Long(kind))?;
     }
     Ok(Answer::Done)
 }

@@ -6,7 +6,7 @@ use guest_pv_abi::GuestHandle;
 use guest_pv_abi::arch_x86::{CpuidLeaf, MsrEntry};
 use guest_pv_abi::domctl::{CpuPolicy, Domctl};
 use guest_pv_abi::errno::{self, Errno};
-use zerocopy::{Immutable, IntoBytes};
+use guest_pv_abi::Form;
 
 use super::{Answer, Answered, not_itself};
 use crate::cpuid::Policy;
@@ -43,7 +43,7 @@ pub fn write_policy(
     Ok((leaf_count, msr_count))
 }
 
-fn write_element<T: IntoBytes + Immutable>(
+fn write_element<T: Form>(
     guest: Guest<'_>,
     (array, room): Array,
     index: &mut u32,

@@ -3,8 +3,11 @@
 
 use alloc::sync::Arc;
 
+use core::mem::offset_of;
+
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::grant_table as abi;
+use guest_pv_abi::{Width, narrow};
 
 use super::{Ctx, List, Outcome, mapper, status};
 use crate::domain::Domain;
@@ -13,6 +16,7 @@ use crate::domain::registry;
 use crate::grant::{self, Access, CopySide, GrantError, HeldSide, Piece};
 use crate::kit::{DomId, Gfn, Vaddr};
 use crate::mm::SharedPage;
+use crate::mm::guest::Guest;
 
 /// Number of pieces between two checks for preemption.
 const STRIDE: u32 = 8;
@@ -20,22 +24,39 @@ const STRIDE: u32 = 8;
 /// Copies all pieces of a list.
 pub fn copy(ctx: &mut Ctx<'_>, list: &mut List) -> Outcome {
     let mut sides = Sides::default();
-    let outcome = copy_with(ctx, list, &mut sides);
+    let outcome = match ctx.st.kind.width() {
+        Width::Wide => copy_with::<WIDE>(ctx, list, &mut sides),
+        Width::Narrow => copy_with::<NARROW>(ctx, list, &mut sides),
+    };
     for (_, held) in [&sides.source, &sides.dest].into_iter().flatten() {
         grant::let_go(held, &mut mapper(ctx));
     }
     outcome
 }
 
-fn copy_with(ctx: &mut Ctx<'_>, list: &mut List, sides: &mut Sides) -> Outcome {
+/// The forms of an element, of which each has an instance of the loop.
+const WIDE: bool = true;
+const NARROW: bool = false;
+
+/// The caller's memory, in this form.
+#[inline(always)] // a constant
+const fn guest<const FORM: bool>() -> Guest<'static> {
+    Guest::loaded(if FORM == WIDE {
+        Width::Wide
+    } else {
+        Width::Narrow
+    })
+}
+
+fn copy_with<const FORM: bool>(ctx: &mut Ctx<'_>, list: &mut List, sides: &mut Sides) -> Outcome {
     let mut at = list.array;
     loop {
         let pieces = list.count.min(STRIDE);
         for _ in 0..pieces {
-            if let Err(error) = one(ctx, at, sides) {
+            if let Err(error) = one::<FORM>(ctx, at, sides) {
                 return error.into();
             }
-            at = at.wrapping_add(size_of::<abi::GnttabCopy>() as u64);
+            at = at.wrapping_add(guest::<FORM>().size::<abi::GnttabCopy>());
         }
         if list.count <= STRIDE {
             return Outcome::Done(0);
@@ -81,19 +102,25 @@ impl Named {
 }
 
 /// Copies the piece described at `at`, and writes its status.
-fn one(ctx: &mut Ctx<'_>, at: Vaddr, sides: &mut Sides) -> Result<(), Errno> {
-    let op = ctx.guest().read::<abi::GnttabCopy>(at)?;
+#[inline(always)] // one instance for each form
+fn one<const FORM: bool>(ctx: &mut Ctx<'_>, at: Vaddr, sides: &mut Sides) -> Result<(), Errno> {
+    let op = guest::<FORM>().read::<abi::GnttabCopy>(at)?;
     let mut copied = piece(ctx, &op, sides);
     if copied == Err(GrantError::NotWhole) {
         copied = copy_other(ctx, at);
     }
     let status = status(copied);
-    let place = Vaddr(at.0.wrapping_add(core::mem::offset_of!(abi::GnttabCopy, status) as u64));
+    let place = Vaddr(at.0.wrapping_add(if FORM == WIDE {
+        offset_of!(abi::GnttabCopy, status) as u64
+    } else {
+        offset_of!(narrow::GnttabCopy, status) as u64
+    }));
     ctx.guest()
         .write(place, &(status as u16))
         .map_err(|_| errno::EFAULT)
 }
 
+#[inline(always)] // one instance for each form
 const fn place_of(op: &abi::GnttabCopy) -> Piece {
     Piece {
         from: op.source.offset,
@@ -103,6 +130,7 @@ const fn place_of(op: &abi::GnttabCopy) -> Piece {
 }
 
 /// The source and the destination of a piece.
+#[inline(always)] // one instance for each form
 fn sides_of(op: &abi::GnttabCopy) -> (Named, Named) {
     (
         Named::of(&op.source, op.flags & abi::GNTCOPY_SOURCE_GREF != 0),
@@ -110,6 +138,7 @@ fn sides_of(op: &abi::GnttabCopy) -> (Named, Named) {
     )
 }
 
+#[inline(always)] // one instance for each form
 fn piece(ctx: &mut Ctx<'_>, op: &abi::GnttabCopy, sides: &mut Sides) -> Result<(), GrantError> {
     let (from, to) = sides_of(op);
     let source = held(ctx, &mut sides.source, from, Access::Read)?;
@@ -138,7 +167,7 @@ fn copy_other(ctx: &mut Ctx<'_>, at: Vaddr) -> Result<(), GrantError> {
 }
 
 /// Returns the side `named`, held: that of the previous piece if it is the same one, or else a new one in its place.
-#[inline]
+#[inline(always)] // one instance for each form
 fn held<'a>(
     ctx: &mut Ctx<'_>,
     before: &'a mut Option<(Named, Held)>,

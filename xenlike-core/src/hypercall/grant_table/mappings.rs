@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::grant_table as abi;
-use zerocopy::{FromBytes, IntoBytes};
+
 
 use super::{Ctx, List, Outcome, granter, mapper, status};
 use crate::grant::{
@@ -87,7 +87,7 @@ fn request(ctx: &Ctx<'_>, op: &abi::GnttabMapGrantRef) -> Result<MapRequest, Gra
 /// The two commands that unmap.
 pub trait Form {
     /// The command's structure.
-    type Op: FromBytes + IntoBytes;
+    type Op: guest_pv_abi::Form;
     /// Decodes the structure.
     fn request(op: &Self::Op) -> UnmapRequest;
     /// Offset of the status in the structure.
@@ -130,7 +130,7 @@ pub fn unmap<F: Form>(ctx: &mut Ctx<'_>, list: &mut List) -> Outcome {
     let mut done = 0;
     while done < list.count {
         if done != 0 && ctx.preempted() {
-            return list.after::<F::Op>(done);
+            return list.after::<F::Op>(ctx.guest(), done);
         }
         let size = list.count.saturating_sub(done).min(BATCH as u32);
         if let Err(error) = batch::<F>(ctx, list, done, size) {
@@ -148,7 +148,7 @@ fn batch<F: Form>(ctx: &mut Ctx<'_>, list: &List, first: u32, size: u32) -> Resu
     let grants = &ctx.dom.grants;
     let mut begun: ArrayVec<_, BATCH> = ArrayVec::new();
     let mut result = Ok(());
-    let mut at = list.element::<F::Op>(first);
+    let mut at = list.element::<F::Op>(ctx.guest(), first);
     for _ in 0..size {
         let Ok(op) = ctx.guest().read::<F::Op>(at) else {
             result = Err(errno::EFAULT);
@@ -161,7 +161,7 @@ fn batch<F: Form>(ctx: &mut Ctx<'_>, list: &List, first: u32, size: u32) -> Resu
             result = Err(errno::EFAULT);
             break;
         }
-        at = at.wrapping_add(size_of::<F::Op>() as u64);
+        at = at.wrapping_add(ctx.guest().size::<F::Op>());
     }
     let mut machine = mapper(ctx);
     if !begun.is_empty() {

@@ -4,15 +4,18 @@
 use ::alloc::sync::Arc;
 use ::alloc::vec::Vec;
 
+use core::mem::offset_of;
+
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::memory::MemoryExchange;
+use guest_pv_abi::{Width, narrow};
 
 use super::reservation::place;
 use super::{Ctx, MAX_ORDER, MemoryOp, Outcome};
 use crate::domain::Domain;
 use crate::kit::{Gfn, Mfn, Pfn, Vaddr};
 use crate::mm::alloc::{self, Past, Where};
-use crate::mm::guest::Guest;
+use crate::mm::guest::{Guest, Long};
 use crate::mm::{heap, layout, m2p};
 use crate::pagetype::{Charge, machine};
 
@@ -21,7 +24,12 @@ const CHUNK: usize = 1 << MAX_ORDER;
 type Frames = Vec<Mfn>;
 
 /// Offset of `nr_exchanged` in the structure, in bytes.
-const NR_EXCHANGED: u64 = core::mem::offset_of!(MemoryExchange, nr_exchanged) as u64;
+fn place_of_count(width: Width) -> u64 {
+    match width {
+        Width::Wide => offset_of!(MemoryExchange, nr_exchanged) as u64,
+        Width::Narrow => offset_of!(narrow::MemoryExchange, nr_exchanged) as u64,
+    }
+}
 
 /// The decoded arguments.
 struct Exchange {
@@ -74,7 +82,8 @@ pub(super) fn call(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
             Err(errno) => break errno.into(),
         }
     };
-    match ctx.guest().write(at.wrapping_add(NR_EXCHANGED), &done) {
+    let place = at.wrapping_add(place_of_count(ctx.st.kind.width()));
+    match ctx.guest().write(place, &Long(done)) {
         Ok(()) => outcome,
         Err(_) => errno::EFAULT.into(),
     }
@@ -95,7 +104,7 @@ fn decode(ctx: &Ctx<'_>, asked: &MemoryExchange) -> Result<Exchange, Errno> {
         return Err(errno::EINVAL);
     }
     for side in [given, wanted] {
-        let bytes = side.nr_extents.checked_mul(size_of::<u64>() as u64);
+        let bytes = side.nr_extents.checked_mul(ctx.guest().size::<Long>());
         if !bytes.is_some_and(|n| layout::guest_range(Vaddr(side.extent_start.0), n)) {
             return Err(errno::EFAULT);
         }
@@ -158,7 +167,7 @@ fn steal(
     let given = &exchange.given;
     for n in 0..exchange.chunk {
         let index = chunk.wrapping_mul(exchange.chunk).wrapping_add(n);
-        let first: u64 = guest.read_at(given.list, index)?;
+        let Long(first) = guest.read_at(given.list, index)?;
         for k in 0..1 << given.order {
             let gfn = Gfn(first.saturating_add(k));
             let mfn = exchange.dom.resolve(gfn).ok_or(errno::EINVAL)?;
@@ -218,12 +227,12 @@ fn hand_over(
 }
 
 fn tell(guest: Guest<'_>, wanted: &Side, index: u64, block: Mfn) -> Result<(), Errno> {
-    let pfn: u64 = guest.read_at(wanted.list, index)?;
+    let Long(pfn) = guest.read_at(wanted.list, index)?;
     for k in 0..1 << wanted.order {
         m2p::set(block.add(k), Pfn(pfn.wrapping_add(k)));
     }
     guest
-        .write_at(wanted.list, index, &block.0)
+        .write_at(wanted.list, index, &Long(block.0))
         .map_err(|_| errno::EFAULT)
 }
 

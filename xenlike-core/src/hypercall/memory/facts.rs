@@ -1,14 +1,18 @@
 //! Questions about memory: sizes, limits, and the location of the machine-to-physical table.
 
-use guest_pv_abi::Width;
 use guest_pv_abi::arch_x86::{MACH2PHYS_NR_ENTRIES, MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START};
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::memory::{MachphysMapping, MachphysMfnList};
 use guest_pv_abi::xen::SharedInfo;
+use guest_pv_abi::{Width, narrow};
+
+use core::mem::offset_of;
 
 use super::Ctx;
+use crate::kit::atomic::Ordering::Relaxed;
 use crate::domain::{Domain, Rights};
 use crate::kit::{Mfn, Vaddr};
+use crate::mm::guest::Long;
 use crate::mm::layout::{NARROW_M2P_END, NARROW_M2P_FRAMES, NARROW_START};
 use crate::mm::{alloc, m2p};
 
@@ -39,13 +43,16 @@ pub(super) fn maximum_reservation(ctx: &Ctx<'_>, at: Vaddr) -> Result<i64, Errno
 /// XENMEM_maximum_gpfn: returns the domain's highest pseudo-physical frame, which the domain itself wrote to its
 /// shared info page. EINVAL once that page is gone.
 pub(super) fn maximum_gpfn(ctx: &Ctx<'_>, at: Vaddr) -> Result<i64, Errno> {
-    const MAX_PFN: usize = core::mem::offset_of!(SharedInfo, arch);
     about(ctx, at, |dom| {
-        let word = dom
-            .shared_info()?
-            .u64(MAX_PFN)?
-            .load(crate::kit::atomic::Ordering::Relaxed);
-        Some(word.saturating_sub(1))
+        let page = dom.shared_info()?;
+        let max_pfn = match dom.pages.width() {
+            Width::Wide => page.u64(offset_of!(SharedInfo, arch.max_pfn))?.load(Relaxed),
+            Width::Narrow => page
+                .u32(offset_of!(narrow::SharedInfo, arch.max_pfn))?
+                .load(Relaxed)
+                .into(),
+        };
+        Some(max_pfn.saturating_sub(1))
     })
 }
 
@@ -67,7 +74,7 @@ fn list_extents(ctx: &Ctx<'_>, at: Vaddr, extents: &[Mfn]) -> Result<(), Errno> 
     let fits = extents.len().min(list.max_extents as usize);
     for (n, extent) in extents.iter().take(fits).enumerate() {
         ctx.guest()
-            .write_at(Vaddr(list.extent_start.0), n as u64, &extent.0)?;
+            .write_at(Vaddr(list.extent_start.0), n as u64, &Long(extent.0))?;
     }
     list.nr_extents = fits as u32;
     Ok(ctx.guest().write(at, &list)?)

@@ -20,14 +20,15 @@ use guest_pv_abi::memory::{
     XENMEM_POPULATE_PHYSMAP, XENMEM_REMOVE_FROM_PHYSMAP, XENMEM_RESERVED_DEVICE_MEMORY_MAP,
     XENMEM_SET_MEMORY_MAP, XENMEM_SET_POD_TARGET,
 };
-use zerocopy::{FromBytes, IntoBytes};
+use guest_pv_abi::{Form, Width};
+use zerocopy::FromBytes;
 
 use super::arguments::MemoryOp;
 use super::{Ctx, Outcome};
 use crate::kit::Vaddr;
 
 /// The bits of the command that are the sub-call (MEMOP_CMD_MASK).
-const SUB_CALL: u64 = 0x3f;
+const SUB_CALL: usize = 0x3f;
 /// Position of the number of extents done in the command (MEMOP_EXTENT_SHIFT).
 const EXTENT_SHIFT: u32 = 6;
 /// Maximum order of an extent: 2 MiB, Xen's limit for a DomU.
@@ -38,8 +39,14 @@ pub fn call(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
     let at = args.at;
     match (args.command & SUB_CALL) as u32 {
         XENMEM_INCREASE_RESERVATION => reservation::increase(ctx, args),
-        XENMEM_DECREASE_RESERVATION => reservation::decrease(ctx, args),
-        XENMEM_POPULATE_PHYSMAP => reservation::populate(ctx, args),
+        XENMEM_DECREASE_RESERVATION => match ctx.st.kind.width() {
+            Width::Wide => reservation::decrease::<u64>(ctx, args),
+            Width::Narrow => reservation::decrease::<u32>(ctx, args),
+        },
+        XENMEM_POPULATE_PHYSMAP => match ctx.st.kind.width() {
+            Width::Wide => reservation::populate::<u64>(ctx, args),
+            Width::Narrow => reservation::populate::<u32>(ctx, args),
+        },
         XENMEM_EXCHANGE => exchange::call(ctx, args),
         XENMEM_CLAIM_PAGES => reservation::claim(ctx, at).into(),
         XENMEM_MAXIMUM_RAM_PAGE => Outcome::Done(facts::maximum_ram_page()),
@@ -90,7 +97,7 @@ fn refuse(ctx: &Ctx<'_>, sub_call: u32, at: Vaddr) -> Result<(), Errno> {
 }
 
 /// Reads a structure that begins with a domain's id, looks up the domain, and fails with `errno`.
-fn about<T: FromBytes + IntoBytes + zerocopy::Immutable>(
+fn about<T: Form>(
     ctx: &Ctx<'_>,
     at: Vaddr,
     errno: Errno,
@@ -106,12 +113,12 @@ fn about<T: FromBytes + IntoBytes + zerocopy::Immutable>(
 impl MemoryOp {
     /// Number of extents done before this continuation.
     const fn done(&self) -> u64 {
-        self.command >> EXTENT_SHIFT
+        (self.command >> EXTENT_SHIFT) as u64
     }
 
     /// Continues the call later, with `done` extents done.
     const fn again(&mut self, done: u64) -> Outcome {
-        self.command = self.command & SUB_CALL | done << EXTENT_SHIFT;
+        self.command = self.command & SUB_CALL | (done as usize) << EXTENT_SHIFT;
         Outcome::Again
     }
 }

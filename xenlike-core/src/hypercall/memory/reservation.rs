@@ -5,6 +5,7 @@
 
 use ::alloc::sync::Arc;
 
+use guest_pv_abi::Form;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::memory::{MemoryReservation, XENMEMF_POPULATE_ON_DEMAND, xenmemf_address_bits};
 
@@ -12,6 +13,7 @@ use super::{Ctx, EXTENT_SHIFT, MAX_ORDER, MemoryOp, Outcome};
 use crate::domain::Domain;
 use crate::kit::{Gfn, Mfn, Pfn, Vaddr};
 use crate::mm::alloc::{self, Where};
+use crate::mm::guest::Long;
 use crate::mm::{heap, m2p};
 use crate::pagetype::claims::ClaimError;
 use crate::pagetype::{Charge, Progress, machine};
@@ -20,6 +22,25 @@ use crate::pagetype::{Charge, Progress, machine};
 const STRIDE: u64 = 8;
 /// From this order on, each continuation handles one extent.
 const LARGE_ORDER: u32 = 7;
+
+/// An element of the guest's list of extents: `u64` for a wide guest, `u32` for a narrow one. Each has an instance of the
+/// calls that are made for every frame of a domain.
+pub(super) trait Element: Form + Into<u64> {
+    /// The number, of which a narrow guest gets the lower half. Its frames have no more.
+    fn truncated(number: u64) -> Self;
+}
+
+impl Element for u64 {
+    fn truncated(number: u64) -> Self {
+        number
+    }
+}
+
+impl Element for u32 {
+    fn truncated(number: u64) -> Self {
+        number as Self
+    }
+}
 
 /// A decoded reservation call.
 struct Extents {
@@ -63,10 +84,10 @@ impl Extents {
     }
 
     /// The address of extent `n`'s entry in the caller's list.
-    fn at(&self, n: u64) -> Option<Vaddr> {
+    fn at<E>(&self, n: u64) -> Option<Vaddr> {
         // There are at most 2^26 extents, so the product doesn't overflow.
         self.list
-            .checked_add(n.wrapping_mul(size_of::<u64>() as u64))
+            .checked_add(n.wrapping_mul(size_of::<E>() as u64))
     }
 
     fn frames(&self) -> u64 {
@@ -74,6 +95,7 @@ impl Extents {
     }
 
     /// Calls `one` for each extent, until one fails.
+    #[inline(always)] // one instance for each call and width
     fn each(
         &self,
         ctx: &mut Ctx<'_>,
@@ -119,12 +141,14 @@ pub(super) fn increase(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
         if extents.list.0 == 0 {
             Some(())
         } else {
-            ctx.guest().write(extents.at(n)?, &first.0).ok()
+            ctx.guest()
+                .write_at(extents.list, n, &Long(first.0))
+                .ok()
         }
     })
 }
 
-pub(super) fn populate(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
+pub(super) fn populate<E: Element>(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
     let extents = match Extents::decode(ctx, args) {
         Ok(extents) => extents,
         Err(outcome) => return outcome,
@@ -134,13 +158,13 @@ pub(super) fn populate(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
     }
     let mut stock = Stock::default();
     let outcome = extents.each(ctx, args, |ctx, n| {
-        let at = extents.at(n)?;
-        let pfn = ctx.guest().read::<u64>(at).ok()?;
+        let at = extents.at::<E>(n)?;
+        let pfn = ctx.guest().read::<E>(at).ok()?.into();
         let first = stock.take(&extents, n)?;
         for k in 0..extents.frames() {
             m2p::set(first.add(k), Pfn(pfn.wrapping_add(k)));
         }
-        ctx.guest().write(at, &first.0).ok()
+        ctx.guest().write(at, &E::truncated(first.0)).ok()
     });
     stock.give_back(&extents);
     outcome
@@ -159,6 +183,7 @@ impl Stock {
     const ORDER: u32 = STRIDE.ilog2();
 
     /// Allocates extent `n` for the domain and returns its first frame.
+    #[inline(always)] // one instance for each width
     fn take(&mut self, extents: &Extents, n: u64) -> Option<Mfn> {
         let pages = &extents.dom.pages;
         let allocate = |order| machine().allocate(pages, order, extents.place, Charge::Counted);
@@ -188,7 +213,7 @@ impl Stock {
     }
 }
 
-pub(super) fn decrease(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
+pub(super) fn decrease<E: Element>(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
     let extents = match Extents::decode(ctx, args) {
         Ok(extents) => extents,
         Err(outcome) => return outcome,
@@ -199,9 +224,8 @@ pub(super) fn decrease(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
     }
     let mut leaving = machine().leaving(&extents.dom.pages);
     extents.each(ctx, args, |ctx, n| {
-        let first = extents
-            .dom
-            .resolve(Gfn(ctx.guest().read(extents.at(n)?).ok()?))?;
+        let gfn = ctx.guest().read::<E>(extents.at::<E>(n)?).ok()?;
+        let first = extents.dom.resolve(Gfn(gfn.into()))?;
         for k in 0..extents.frames() {
             let mfn = first.add(k);
             machine()

@@ -12,6 +12,7 @@ use crate::domain::Domain;
 use crate::domain::page::HeldPage;
 use crate::grant::Version;
 use crate::hypercall::grant_table;
+use crate::mm::guest::Long;
 use crate::kit::{DomId, Mfn, Vaddr};
 use crate::pagetype::Progress;
 
@@ -58,7 +59,8 @@ fn try_acquire(ctx: &Ctx<'_>, at: Vaddr, start: u64) -> Result<Option<u64>, Errn
             Err(errno::ERESTART) => return Ok(Some(n)),
             other => other?,
         };
-        ctx.guest().write_at(Vaddr(asked.frame_list.0), n, &mfn.0)?;
+        ctx.guest()
+            .write_at(Vaddr(asked.frame_list.0), n, &Long(mfn.0))?;
     }
     Ok(None)
 }

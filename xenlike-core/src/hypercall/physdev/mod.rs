@@ -6,7 +6,10 @@ mod io_apic;
 mod map;
 mod pci;
 
+use core::mem::offset_of;
+
 use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::{Width, narrow};
 use guest_pv_abi::physdev as abi;
 
 use super::Ctx;
@@ -82,7 +85,10 @@ pub(super) fn to_errno(error: IrqError) -> Errno {
 /// `physdev_op_compat(op)`: the older call, with the command inside the structure.
 pub fn compat(ctx: &mut Ctx<'_>, args: &Structure) -> Result<i64, Errno> {
     let op = ctx.guest().read::<abi::PhysdevOp>(args.at)?;
-    let body = core::mem::offset_of!(abi::PhysdevOp, u) as u64;
+    let body = match ctx.st.kind.width() {
+        Width::Wide => offset_of!(abi::PhysdevOp, u) as u64,
+        Width::Narrow => offset_of!(narrow::PhysdevOp, u) as u64,
+    };
     let arg = args.at.checked_add(body).ok_or(errno::EFAULT)?;
     match op.cmd {
         abi::PHYSDEVOP_IRQ_UNMASK_NOTIFY => Ok(0),

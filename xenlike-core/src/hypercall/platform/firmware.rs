@@ -11,14 +11,14 @@ use crate::mm::guest::Guest;
 /// XENPF_firmware_info: returns data of the EFI firmware. No BIOS data of disks or monitor is kept, and no shift key
 /// counts as pressed.
 pub fn info(guest: Guest<'_>, op: &mut PlatformOp) -> Result<i64, Errno> {
-    let mut body = op.u.get::<abi::FirmwareInfo>();
+    let mut body = op.u.get_form::<abi::FirmwareInfo>(guest.width());
     match body.type_ {
         abi::XEN_FW_DISK_INFO | abi::XEN_FW_DISK_MBR_SIGNATURE => Err(errno::ENOENT),
         abi::XEN_FW_VBEDDC_INFO => Err(errno::ESRCH),
         abi::XEN_FW_EFI_INFO => {
             let efi = hardware_domain::efi().ok_or(errno::ENOSYS)?;
             efi_info(guest, efi, &mut body)?;
-            op.u.set(&body);
+            op.u.set_form(&body, guest.width());
             Ok(0)
         }
         abi::XEN_FW_KBD_SHIFT_FLAGS if body.index != 0 => Err(errno::ESRCH),
@@ -31,27 +31,30 @@ fn efi_info(guest: Guest<'_>, efi: &Efi, body: &mut abi::FirmwareInfo) -> Result
     match body.index {
         abi::XEN_FW_EFI_VERSION => body.u.set(&efi.revision),
         abi::XEN_FW_EFI_RT_VERSION => body.u.set(&efi.runtime_revision),
-        abi::XEN_FW_EFI_CONFIG_TABLE => body.u.set(&abi::EfiConfigTable {
-            addr: efi.config_tables.0,
-            nent: efi.config_count,
-            _gap0: [0; 4],
-        }),
+        abi::XEN_FW_EFI_CONFIG_TABLE => {
+            let table = abi::EfiConfigTable {
+                addr: efi.config_tables.0,
+                nent: efi.config_count,
+                _gap0: [0; 4],
+            };
+            body.u.set_form(&table, guest.width());
+        }
         abi::XEN_FW_EFI_VENDOR => {
-            let mut vendor = body.u.get::<abi::EfiVendor>();
+            let mut vendor = body.u.get_form::<abi::EfiVendor>(guest.width());
             vendor.revision = efi.vendor_revision;
             let room = vendor.bufsz / 2;
             for (n, unit) in (0..room).zip(efi.vendor.iter().chain(&[0])) {
                 guest.write_at(Vaddr(vendor.name.0), u64::from(n), unit)?;
             }
-            body.u.set(&vendor);
+            body.u.set_form(&vendor, guest.width());
         }
         abi::XEN_FW_EFI_MEM_INFO => {
-            let mut memory = body.u.get::<abi::EfiMemory>();
+            let mut memory = body.u.get_form::<abi::EfiMemory>(guest.width());
             let region = efi.region_of(Maddr(memory.addr)).ok_or(errno::ESRCH)?;
             let rest = region.end.saturating_sub(memory.addr);
             memory.size = memory.size.min(rest);
             (memory.type_, memory.attr) = (region.kind, region.attributes);
-            body.u.set(&memory);
+            body.u.set_form(&memory, guest.width());
         }
         abi::XEN_FW_EFI_PCI_ROM => return Err(errno::ESRCH),
         abi::XEN_FW_EFI_APPLE_PROPERTIES => return Err(errno::ENODATA),
@@ -65,7 +68,7 @@ fn efi_info(guest: Guest<'_>, efi: &Efi, body: &mut abi::FirmwareInfo) -> Result
 pub fn processor_power(guest: Guest<'_>, op: &PlatformOp) -> Result<i64, Errno> {
     /// `_PDC` (ACPI 3.0 §8.4.1): revision, count, capabilities.
     const REVISION: u32 = 1;
-    let body = op.u.get::<abi::SetProcessorPminfo>();
+    let body = op.u.get_form::<abi::SetProcessorPminfo>(guest.width());
     if body.type_ != abi::XEN_PM_PDC {
         return Err(errno::ENOSYS);
     }

@@ -20,13 +20,13 @@ const MAX_BYTES: u32 = 32 << 20;
 
 /// XENPF_microcode_update: loads an update if it is newer.
 pub fn update(guest: Guest<'_>, op: &PlatformOp) -> Result<i64, Errno> {
-    let body = op.u.get::<MicrocodeUpdate>();
+    let body = op.u.get_form::<MicrocodeUpdate>(guest.width());
     load(guest, Vaddr(body.data.0), body.length, Version::Newer)
 }
 
 /// XENPF_microcode_update2: as XENPF_microcode_update, but can force any revision.
 pub fn update2(guest: Guest<'_>, op: &PlatformOp) -> Result<i64, Errno> {
-    let body = op.u.get::<MicrocodeUpdate2>();
+    let body = op.u.get_form::<MicrocodeUpdate2>(guest.width());
     let version = match body.flags {
         0 => Version::Newer,
         abi::XENPF_UCODE_FORCE => Version::Any,

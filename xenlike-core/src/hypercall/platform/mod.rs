@@ -114,7 +114,7 @@ fn enter_sleep(op: &PlatformOp) -> Result<i64, Errno> {
 
 /// Returns the idle time in ns of each online CPU in the caller's map.
 fn idle_times(guest: Guest<'_>, op: &mut PlatformOp) -> Result<i64, Errno> {
-    let mut body = op.u.get::<abi::Getidletime>();
+    let mut body = op.u.get_form::<abi::Getidletime>(guest.width());
     let map = guest_pv_abi::xen::CtlBitmap {
         bitmap: body.cpumap_bitmap,
         nr_bits: body.cpumap_nr_cpus,
@@ -126,7 +126,7 @@ fn idle_times(guest: Guest<'_>, op: &mut PlatformOp) -> Result<i64, Errno> {
     }
     super::ctl_bitmap::write(guest, &map, online)?;
     body.now = time::now_ns();
-    op.u.set(&body);
+    op.u.set_form(&body, guest.width());
     Ok(0)
 }
 

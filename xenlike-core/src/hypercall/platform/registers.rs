@@ -28,7 +28,7 @@ const VM_CR: u64 = 0xc001_0114;
 /// XENPF_resource_op: performs entries up to the first that fails, in which it stores the error. The result is the
 /// number that succeeded.
 pub fn resource_op(guest: Guest<'_>, op: &PlatformOp) -> Result<i64, Errno> {
-    let body = op.u.get::<ResourceOp>();
+    let body = op.u.get_form::<ResourceOp>(guest.width());
     if body.nr_entries > MAX_ENTRIES {
         return Err(errno::EINVAL);
     }

@@ -3,6 +3,7 @@
 use crate::kit::atomic::{AtomicU64, Ordering};
 use alloc::sync::Arc;
 
+use guest_pv_abi::Width;
 use guest_pv_abi::domctl::CreateDomain;
 use guest_pv_abi::errno::Errno;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
@@ -115,14 +116,14 @@ impl Guest {
     }
 
     pub fn write<T: IntoBytes + Immutable>(&self, at: u64, value: &T) {
-        memory::Guest::loaded()
-            .write(Vaddr(at), value)
+        memory::Guest::loaded(Width::Wide)
+            .write_bytes(Vaddr(at), value.as_bytes())
             .expect("the guest's own memory");
     }
 
     pub fn read<T: FromBytes + IntoBytes>(&self, at: u64) -> T {
-        memory::Guest::loaded()
-            .read(Vaddr(at))
+        memory::Guest::loaded(Width::Wide)
+            .read_as_is(Vaddr(at))
             .expect("the guest's own memory")
     }
 

@@ -45,7 +45,7 @@ mod tests {
         rflags: 5,
         error: None,
     };
-    const GUEST: Guest<'static> = Guest::loaded();
+    const GUEST: Guest<'static> = Guest::loaded(guest_pv_abi::Width::Wide);
 
     fn interrupted() -> TrapFrame {
         TrapFrame {

@@ -24,6 +24,7 @@ use bare as raw;
 use host as raw;
 #[cfg(not(target_os = "none"))]
 pub use host::map as map_fake;
+use guest_pv_abi::{Form, Width};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::layout;
@@ -35,20 +36,68 @@ pub struct Fault;
 
 /// A vCPU's memory, by the addresses that its code uses.
 ///
-/// For a PV vCPU these are addresses in the page tables loaded on this CPU, so the handle carries no data: it is only
-/// the permission to use them.
+/// For a PV vCPU these are addresses in the page tables loaded on this CPU. The handle is the permission to use them, and
+/// knows the form in which the guest has its structures: callers have them in the wide form.
 #[derive(Clone, Copy, Debug)]
-pub struct Guest<'a>(PhantomData<&'a ()>);
+pub struct Guest<'a> {
+    width: Width,
+    loaded: PhantomData<&'a ()>,
+}
+
+/// A number of a list whose elements are the guest's `unsigned long`s: a frame number, mostly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(transparent)]
+pub struct Long(pub u64);
+
+impl Form for Long {
+    type Narrow = u32;
+    const SAME: bool = false;
+    fn widen(narrow: u32) -> Self {
+        Self(narrow.into())
+    }
+    fn narrow(&self) -> u32 {
+        self.0 as u32
+    }
+}
 
 impl Guest<'_> {
-    /// The memory of the vCPU that runs on this CPU, for code that acts on its behalf without its `Ctx`.
-    pub const fn loaded() -> Self {
-        Self(PhantomData)
+    /// The memory of the vCPU that runs on this CPU, which has this width.
+    #[inline(always)] // only moves a word
+    pub const fn loaded(width: Width) -> Self {
+        Self {
+            width,
+            loaded: PhantomData,
+        }
     }
 
-    /// Reads an ABI structure. A structure of a few words is read through registers.
+    /// The width of the guest.
+    pub const fn width(self) -> Width {
+        self.width
+    }
+
+    /// The size of an ABI structure in the guest's memory.
+    #[inline(always)] // a constant for most
+    pub fn size<T: Form>(self) -> u64 {
+        T::size(self.width) as u64
+    }
+
+    /// Reads an ABI structure.
+    #[inline(always)] // the test is needed for few structures
+    pub fn read<T: Form>(self, at: Vaddr) -> Result<T, Fault> {
+        if T::SAME || self.width == Width::Wide {
+            return self.read_as_is(at);
+        }
+        self.read_narrow(at)
+    }
+
+    #[inline(never)] // off the path of wide guests
+    fn read_narrow<T: Form>(self, at: Vaddr) -> Result<T, Fault> {
+        self.read_as_is(at).map(T::widen)
+    }
+
+    /// Reads a structure that has this form in the guest's memory. One of a few words is read through registers.
     #[inline(always)] // one instruction for each word
-    pub fn read<T: FromBytes + IntoBytes>(self, at: Vaddr) -> Result<T, Fault> {
+    pub fn read_as_is<T: FromBytes + IntoBytes>(self, at: Vaddr) -> Result<T, Fault> {
         if raw::is_loaded::<T>() {
             return raw::load(at);
         }
@@ -57,10 +106,24 @@ impl Guest<'_> {
         Ok(value)
     }
 
-    /// Writes an ABI structure. A structure of a few words is written through registers. On a fault, the bytes
-    /// written before it stay.
+    /// Writes an ABI structure. On a fault, the bytes written before it stay. A narrow guest gets the low halves of
+    /// values that it has no room for.
+    #[inline(always)] // the test is needed for few structures
+    pub fn write<T: Form>(self, at: Vaddr, value: &T) -> Result<(), Fault> {
+        if T::SAME || self.width == Width::Wide {
+            return self.write_as_is(at, value);
+        }
+        self.write_narrow(at, value)
+    }
+
+    #[inline(never)] // off the path of wide guests
+    fn write_narrow<T: Form>(self, at: Vaddr, value: &T) -> Result<(), Fault> {
+        self.write_as_is(at, &value.narrow())
+    }
+
+    /// Writes a structure that has this form in the guest's memory. One of a few words is written through registers.
     #[inline(always)] // one instruction for each word
-    pub fn write<T: IntoBytes + Immutable>(self, at: Vaddr, value: &T) -> Result<(), Fault> {
+    fn write_as_is<T: IntoBytes + Immutable>(self, at: Vaddr, value: &T) -> Result<(), Fault> {
         if raw::is_stored::<T>() {
             return raw::store(at, value);
         }
@@ -69,19 +132,20 @@ impl Guest<'_> {
 
     /// Reads element `index` of an ABI array.
     #[inline(always)] // for the reason given at `read`
-    pub fn read_at<T: FromBytes + IntoBytes>(self, array: Vaddr, index: u64) -> Result<T, Fault> {
-        self.read(element::<T>(array, index)?)
+    pub fn read_at<T: Form>(self, array: Vaddr, index: u64) -> Result<T, Fault> {
+        self.read(self.element::<T>(array, index)?)
     }
 
     /// Writes element `index` of an ABI array.
     #[inline(always)] // for the reason given at `write`
-    pub fn write_at<T: IntoBytes + Immutable>(
-        self,
-        array: Vaddr,
-        index: u64,
-        value: &T,
-    ) -> Result<(), Fault> {
-        self.write(element::<T>(array, index)?, value)
+    pub fn write_at<T: Form>(self, array: Vaddr, index: u64, value: &T) -> Result<(), Fault> {
+        self.write(self.element::<T>(array, index)?, value)
+    }
+
+    /// Returns the address of element `index` of an array of `T`.
+    fn element<T: Form>(self, array: Vaddr, index: u64) -> Result<Vaddr, Fault> {
+        let offset = index.checked_mul(self.size::<T>()).ok_or(Fault)?;
+        array.checked_add(offset).ok_or(Fault)
     }
 
     /// Fills `out`. On a fault, the bytes read before it stay in `out`.
@@ -119,12 +183,6 @@ impl Guest<'_> {
     }
 }
 
-/// Returns the address of element `index` of an array of `T`.
-fn element<T>(array: Vaddr, index: u64) -> Result<Vaddr, Fault> {
-    let offset = index.checked_mul(size_of::<T>() as u64).ok_or(Fault)?;
-    array.checked_add(offset).ok_or(Fault)
-}
-
 #[inline]
 fn check(at: Vaddr, bytes: usize) -> Result<(), Fault> {
     if layout::guest_range(at, bytes as u64) {
@@ -143,7 +201,7 @@ mod tests {
     #[test]
     fn copies_and_faults() {
         map_fake(VA, 2);
-        let (end, guest) = (Vaddr(VA.0 + 0x2000), Guest::loaded());
+        let (end, guest) = (Vaddr(VA.0 + 0x2000), Guest::loaded(Width::Wide));
         guest.write(VA, &0x1122_3344_5566_7788u64).unwrap();
         assert_eq!(guest.read::<u32>(Vaddr(VA.0 + 4)).unwrap(), 0x1122_3344);
         guest.write(Vaddr(VA.0 + 2), &0xaabb_u16).unwrap();
@@ -163,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_hypervisor_is_out_of_reach() {
-        let (m2p, guest) = (Vaddr(layout::M2P), Guest::loaded());
+        let (m2p, guest) = (Vaddr(layout::M2P), Guest::loaded(Width::Wide));
         assert_eq!(guest.read::<u64>(m2p), Err(Fault));
         assert_eq!(guest.write(Vaddr(layout::DIRECT_MAP), &0u64), Err(Fault));
         assert_eq!(guest.read::<u64>(Vaddr(0x8000_0000_0000)), Err(Fault));

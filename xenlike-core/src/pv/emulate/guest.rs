@@ -1,5 +1,6 @@
 //! The vCPU that trapped, as the emulator sees it: its registers, memory, segments and CPUID.
 
+use guest_pv_abi::Width;
 use guest_pv_abi::cpuid::{XEN_CPUID_HOST_TSC_RELIABLE, XEN_CPUID_RDTSCP_INSTR_AVAIL};
 
 use super::{segment, table};
@@ -9,7 +10,7 @@ use crate::cpuid::guest::{Asked, Host, Role, Time, View};
 use crate::cpuid::{self, Leaf, Policy};
 use crate::domain::{Ctx, Rights};
 use crate::emul::privileged::Cpuid;
-use crate::emul::{Access, Base, Guest, Owner, PageFault, Segment, SegmentName};
+use crate::emul::{Access, Base, Bits, Guest, Owner, PageFault, Segment, SegmentName};
 use crate::kit::lock::LockGuard;
 use crate::kit::{PAGE_SHIFT, Vaddr};
 use crate::mm::alloc;
@@ -79,10 +80,16 @@ impl Guest for Emulated<'_, '_> {
         self.ctx.regs
     }
     fn mode(&self) -> Mode {
-        self.ctx.st.pv().mode
+        self.ctx.mode()
     }
     fn segment(&mut self, name: SegmentName) -> Option<Segment> {
         segment::of(self.ctx, name)
+    }
+    fn code_bits(&mut self) -> Option<Bits> {
+        match self.ctx.st.pv().width {
+            Width::Wide => Some(Bits::SixtyFour),
+            Width::Narrow => Some(segment::of(self.ctx, SegmentName::Cs)?.bits),
+        }
     }
     fn base(&self, which: Base) -> u64 {
         let bases = seg::bases();
@@ -122,6 +129,11 @@ impl Owner for Emulated<'_, '_> {
     }
 }
 
+/// The CPUID leaf with AMD's features.
+const EXTENDED_FEATURES: u32 = 0x8000_0001;
+/// A bit of EDX there: the CPU has long mode, which a narrow guest can't enter.
+const LONG_MODE: u32 = 1 << 29;
+
 impl Cpuid for Emulated<'_, '_> {
     #[inline(always)] // so that the view stays in registers
     fn cpuid(&mut self, leaf: u32, subleaf: u32, asked: Asked) -> Leaf {
@@ -134,7 +146,11 @@ impl Cpuid for Emulated<'_, '_> {
             xcr0: self.ctx.st.xcr0,
             host,
         };
-        view.leaf(leaf, subleaf)
+        let mut answer = view.leaf(leaf, subleaf);
+        if self.ctx.st.pv().width == Width::Narrow && leaf == EXTENDED_FEATURES {
+            answer.d &= !LONG_MODE;
+        }
+        answer
     }
 }
 

@@ -1,5 +1,8 @@
 //! Control, debug and model-specific registers for the emulator.
 
+use guest_pv_abi::Width;
+use guest_pv_abi::arch_x86::narrow::pfn_to_cr3;
+
 use super::guest::Emulated;
 use crate::arch::{cpu, cr, fpu, guest_choice, msr, seg, time, tlb};
 use crate::cpuid::VcpuMsrs;
@@ -24,11 +27,20 @@ impl Control for Emulated<'_, '_> {
         self.ctx.vcpu.info.set_cr2(value);
     }
     fn cr3(&self) -> u64 {
-        self.ctx.st.pv().kernel_l4().map_or(0, |l4| l4.maddr().0)
+        let pv = self.ctx.st.pv();
+        let root = pv.kernel_l4().unwrap_or_default();
+        match pv.width {
+            Width::Wide => root.maddr().0,
+            Width::Narrow => pfn_to_cr3(root.0 as u32).into(),
+        }
     }
     fn set_cr3(&mut self, value: u64) -> Result<(), Denied> {
         // A kernel that loads the same table again wants to flush. Another table needs MMUEXT_NEW_BASEPTR.
-        if value & !0xfff != self.cr3() {
+        let flags = match self.ctx.st.pv().width {
+            Width::Wide => 0xfff,
+            Width::Narrow => 0,
+        };
+        if value & !flags != self.cr3() {
             return Err(Denied);
         }
         tlb::flush_local();
@@ -42,7 +54,7 @@ impl Control for Emulated<'_, '_> {
     }
     fn set_cr4(&mut self, value: u64) {
         self.ctx.st.pv_mut().cr4 = value;
-        guest_choice::set_cr4(value);
+        guest_choice::set_cr4(value, self.ctx.st.pv().width);
     }
     fn set_xcr0(&mut self, value: u64) {
         self.ctx.st.xcr0 = value;

@@ -1,16 +1,19 @@
 //! The segments that are loaded in a vCPU's segment registers, looked up in its descriptor tables.
 
+use guest_pv_abi::Width;
 use guest_pv_abi::arch_x86::{FLAT_RING3_CS32, FLAT_RING3_CS64, FLAT_RING3_DS32};
 
 use super::super::state::State;
 use super::table;
+use crate::arch::desc::{FLAT_RING1_CS, FLAT_RING1_DS, NARROW_RING3_CS, NARROW_RING3_DS};
 use crate::arch::seg;
 use crate::domain::Ctx;
 use crate::emul::{Bits, Segment, SegmentName};
 use crate::kit::Vaddr;
 use crate::mm::directmap::SharedPage;
 
-/// The flat ring-3 segments in the hypervisor's page of every GDT: 32-bit code, data, 64-bit code.
+/// The flat segments of guests in the hypervisor's page of every GDT: 32-bit code, data, 64-bit code. Their privilege
+/// level doesn't matter here.
 const FLAT_CODE32: Option<Segment> = decode(0x00cf_fb00_0000_ffff);
 const FLAT_DATA: Option<Segment> = decode(0x00cf_f300_0000_ffff);
 const FLAT_CODE64: Option<Segment> = decode(0x00af_fb00_0000_ffff);
@@ -21,6 +24,8 @@ const LOCAL: u16 = 4;
 #[inline]
 pub fn of(ctx: &Ctx<'_>, name: SegmentName) -> Option<Segment> {
     match name {
+        // No narrow guest has code in the segment with this selector.
+        SegmentName::Cs if ctx.regs.cs as u16 == FLAT_RING3_CS64 => FLAT_CODE64,
         SegmentName::Cs => named(ctx.st.pv(), ctx.regs.cs as u16),
         SegmentName::Ss => named(ctx.st.pv(), ctx.regs.ss as u16),
         data => of_data(ctx.st.pv(), data),
@@ -42,13 +47,17 @@ fn of_data(st: &State, name: SegmentName) -> Option<Segment> {
 }
 
 /// The segment of a selector.
-#[inline]
+#[inline(never)] // off the path of 64-bit code
 fn named(st: &State, selector: u16) -> Option<Segment> {
-    match selector {
-        FLAT_RING3_CS64 => FLAT_CODE64,
-        FLAT_RING3_CS32 => FLAT_CODE32,
-        FLAT_RING3_DS32 => FLAT_DATA,
-        own => decode(descriptor(st, own)?),
+    match (st.width, selector) {
+        (Width::Wide, FLAT_RING3_CS64) => FLAT_CODE64,
+        (Width::Wide, FLAT_RING3_CS32) | (Width::Narrow, FLAT_RING1_CS | NARROW_RING3_CS) => {
+            FLAT_CODE32
+        }
+        (Width::Wide, FLAT_RING3_DS32) | (Width::Narrow, FLAT_RING1_DS | NARROW_RING3_DS) => {
+            FLAT_DATA
+        }
+        (_, own) => decode(descriptor(st, own)?),
     }
 }
 

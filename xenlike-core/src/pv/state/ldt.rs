@@ -9,6 +9,8 @@
 
 use crate::kit::atomic::{AtomicU16, Ordering};
 
+use guest_pv_abi::Width;
+
 use super::State;
 use super::window::{self, Window};
 use crate::arch::paging::{DATA, pte};
@@ -128,8 +130,8 @@ pub fn bring_in(owner: DomId, pages: &Pages, st: &State, selector: u16) {
 /// Loads the LDT register of this CPU, which has the address space of `vcpu` loaded: with its LDT window of `entries`
 /// descriptors, or with the null selector if there are none.
 #[cfg(target_os = "none")]
-pub fn load_register(vcpu: VcpuId, entries: u32) {
-    let Some(gdt) = desc::gdt(percpu::this_cpu()) else {
+pub fn load_register(vcpu: VcpuId, width: Width, entries: u32) {
+    let Some(gdt) = desc::gdt(percpu::this_cpu(), width) else {
         return;
     };
     let selector = if entries == 0 {
@@ -144,4 +146,4 @@ pub fn load_register(vcpu: VcpuId, entries: u32) {
 
 /// Does nothing on the host.
 #[cfg(not(target_os = "none"))]
-pub const fn load_register(_vcpu: VcpuId, _entries: u32) {}
+pub const fn load_register(_vcpu: VcpuId, _width: Width, _entries: u32) {}

@@ -13,6 +13,8 @@ pub mod window;
 
 use alloc::boxed::Box;
 
+use guest_pv_abi::Width;
+use guest_pv_abi::arch_x86::narrow::Callback as Entry;
 use guest_pv_abi::arch_x86::{FLAT_KERNEL_CS, TrapInfo};
 use guest_pv_abi::xen::{
     VMASST_TYPE_4GB_SEGMENTS, VMASST_TYPE_4GB_SEGMENTS_NOTIFY, VMASST_TYPE_ARCHITECTURAL_IOPL,
@@ -22,6 +24,7 @@ use guest_pv_abi::xen::{
 use zerocopy::FromZeros;
 
 use crate::arch::cr::{self, cr0, cr4};
+use crate::arch::desc::FLAT_RING1_CS;
 use crate::arch::exception;
 use crate::arch::frame::Mode;
 use crate::kit::Mfn;
@@ -48,15 +51,21 @@ pub const ASSISTS: u64 = 1 << VMASST_TYPE_4GB_SEGMENTS
 
 /// The part of a PV vCPU's state that only the CPU that runs it touches, or the CPU that holds it descheduled.
 pub struct State {
-    /// Whether the guest's kernel or its user code runs. Both run in ring 3.
+    /// The width of the guest's kernel, set with the vCPU's first registers.
+    pub width: Width,
+    /// Whether the guest's kernel or its user code runs. A narrow guest's kernel can leave its ring without the
+    /// hypervisor, so for such a vCPU this is found anew at each trap.
     pub mode: Mode,
     /// The trap table: handlers of exceptions and of `int n`, each with the privilege that `int n` needs.
     pub traps: Box<[TrapInfo; 256]>,
     /// The entry points for events, system calls and failed returns.
     pub callbacks: Callbacks,
+    /// What a narrow guest has in place of the previous two, which stay empty then. So the path into the kernel of a
+    /// wide guest, on which every instruction counts, finds no handler, and only then is the width asked for.
+    pub narrow: Option<Box<Entries>>,
     /// The stack of the guest's kernel, loaded when a trap leaves user mode.
     pub kernel_sp: u64,
-    /// The selector of that stack.
+    /// The selector of that stack, as the guest has set it.
     pub kernel_ss: u16,
     /// The root of the kernel's address space; `None` until the vCPU is initialised.
     pub kernel_root: Option<GuestRoot>,
@@ -86,17 +95,46 @@ pub struct State {
     pub segments: Segments,
 }
 
+/// The entry points of a narrow guest.
+#[derive(FromZeros)]
+pub struct Entries {
+    /// The trap table.
+    pub traps: [TrapInfo; 256],
+    /// The entry points for events, system calls and failed returns.
+    pub callbacks: Callbacks,
+}
+
 /// An entry point that a guest registered.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, FromZeros)]
 pub struct Callback {
     /// Its virtual address; 0 if it isn't registered.
     pub entry: u64,
+    /// Its code selector, which only counts for a narrow guest.
+    pub cs: u16,
     /// Non-zero if the entry masks event delivery (CALLBACKF_mask_events).
     pub masks_events: u8,
 }
 
+impl Callback {
+    /// A narrow guest's entry point, as a word with the code selector in its upper half.
+    pub fn of_narrow(word: u64, masks_events: u8) -> Self {
+        let Entry { cs, eip } = Entry::from_word(word);
+        Self {
+            entry: eip.into(),
+            cs: outside_ring0(Width::Narrow, cs as u16),
+            masks_events,
+        }
+    }
+
+    /// The word for [`Self::of_narrow`].
+    pub fn narrow_word(&self) -> u64 {
+        let (cs, eip) = (self.cs.into(), self.entry as u32);
+        Entry { cs, eip }.to_word()
+    }
+}
+
 /// The entry points that `callback_op` registers, by type.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, FromZeros)]
 pub struct Callbacks {
     /// CALLBACKTYPE_event: an event is pending.
     pub event: Callback,
@@ -131,9 +169,11 @@ impl State {
     pub fn new(window: Window) -> Option<Self> {
         let traps = <[TrapInfo; 256]>::new_box_zeroed().ok()?;
         Some(Self {
+            width: Width::Wide,
             mode: Mode::Kernel,
             traps,
             callbacks: Callbacks::default(),
+            narrow: None,
             kernel_sp: 0,
             kernel_ss: 0,
             kernel_root: None,
@@ -150,6 +190,22 @@ impl State {
             iobmp: (0, 0),
             segments: Segments::default(),
         })
+    }
+
+    /// The trap table and the entry points of the guest, whichever its width.
+    pub fn entries_mut(&mut self) -> (&mut [TrapInfo; 256], &mut Callbacks) {
+        match &mut self.narrow {
+            Some(narrow) => (&mut narrow.traps, &mut narrow.callbacks),
+            None => (&mut self.traps, &mut self.callbacks),
+        }
+    }
+
+    /// The same for reading.
+    pub fn entries(&self) -> (&[TrapInfo; 256], &Callbacks) {
+        match &self.narrow {
+            Some(narrow) => (&narrow.traps, &narrow.callbacks),
+            None => (&self.traps, &self.callbacks),
+        }
     }
 
     /// CR0 as the guest sees it.
@@ -175,13 +231,17 @@ impl State {
 
     /// Makes `address` the handler of NMIs (vector 2), which masks events. Address 0 removes the handler.
     pub fn set_nmi_handler(&mut self, address: u64) {
-        if let Some(slot) = self.traps.get_mut(usize::from(exception::NMI)) {
+        let cs = match self.width {
+            Width::Wide => FLAT_KERNEL_CS,
+            Width::Narrow => FLAT_RING1_CS,
+        };
+        if let Some(slot) = self.entries_mut().0.get_mut(usize::from(exception::NMI)) {
             *slot = match address {
                 0 => TrapInfo::new_zeroed(),
                 _ => TrapInfo {
                     vector: exception::NMI,
                     flags: TI_MASKS_EVENTS,
-                    cs: FLAT_KERNEL_CS,
+                    cs,
                     address,
                     ..TrapInfo::new_zeroed()
                 },
@@ -208,7 +268,17 @@ pub const fn masks_events(trap: &TrapInfo) -> bool {
     trap.flags & TI_MASKS_EVENTS != 0
 }
 
-/// The selector with privilege level 3. Selectors from a guest pass through here, so that none names a segment of ring 0.
+/// The selector with privilege level 3. Selectors from a wide guest pass through here, so that none names a segment of
+/// ring 0.
 pub const fn in_ring3(selector: u16) -> u16 {
     selector | 3
+}
+
+/// The selector with a privilege level that a guest of this width may have: 3, or 1 to 3 for a narrow guest.
+pub const fn outside_ring0(width: Width, selector: u16) -> u16 {
+    match (width, selector & 3) {
+        (Width::Wide, _) => in_ring3(selector),
+        (Width::Narrow, 0) => selector | 1,
+        (Width::Narrow, _) => selector,
+    }
 }
