@@ -1,4 +1,4 @@
-//! 64-bit little-endian ELF files: the program headers, sections and notes that a kernel image needs
+//! Little-endian x86 ELF files of both classes: the program headers, sections and notes that a kernel image needs
 //! (gABI chapters 4, 5).
 
 use alloc::format;
@@ -6,7 +6,10 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use super::bytes::{slice, u16_at, u32_at, u64_at};
+use guest_pv_abi::Width;
+
+use super::bytes::{slice, u16_at, u32_at};
+use super::class::{Class, NARROW, WIDE};
 
 const EM_X86_64: u16 = 62;
 const EM_386: u16 = 3;
@@ -16,9 +19,8 @@ const SHT_SYMTAB: u32 = 2;
 const SHT_STRTAB: u32 = 3;
 const SHT_NOTE: u32 = 7;
 const SHT_NOBITS: u32 = 8;
-const EHDR_BYTES: usize = 64;
-const PHDR_BYTES: u16 = 56;
-const SHDR_BYTES: u16 = 64;
+/// Size of `e_ident`, `e_type` and `e_machine`, which tell the class of the rest.
+const IDENT_BYTES: usize = 20;
 /// Maximum number of program headers, and of section headers. Kernels have far fewer.
 const MAX_HEADERS: u16 = 4096;
 
@@ -36,6 +38,7 @@ pub struct Segment {
 /// The parts of an ELF file that a kernel image needs.
 #[derive(Debug)]
 pub(super) struct Elf<'a> {
+    pub(super) class: &'static Class,
     pub(super) entry: u64,
     pub(super) segments: Vec<Segment>,
     /// Contents of the note segments.
@@ -59,13 +62,11 @@ pub(super) fn is(bytes: &[u8]) -> bool {
 /// # Errors
 /// A message about the fault.
 pub(super) fn parse(bytes: &[u8]) -> Result<Elf<'_>, String> {
-    let header = bytes
-        .get(..EHDR_BYTES)
-        .ok_or("truncated ELF file: its header is cut off")?;
-    check_header(header)?;
     let cut = || "truncated ELF file: its header is cut off".to_string();
-    let (segments, note_segments) = program_headers(bytes, header)?;
-    let sections = sections(bytes, header);
+    let class = class(bytes.get(..IDENT_BYTES).ok_or_else(cut)?)?;
+    let header = bytes.get(..class.header_bytes).ok_or_else(cut)?;
+    let (segments, note_segments) = program_headers(class, bytes, header)?;
+    let sections = sections(class, bytes, header);
     let note_sections = sections
         .iter()
         .filter(|section| section.kind == SHT_NOTE)
@@ -75,45 +76,53 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Elf<'_>, String> {
         .iter()
         .find(|section| section.name == b"__xen_guest");
     Ok(Elf {
-        entry: u64_at(header, 24).ok_or_else(cut)?,
+        class,
+        entry: class.word(header, 24),
         segments,
         note_segments,
         note_sections,
         xen_guest: xen_guest.map(|section| section.bytes),
         header,
-        symbols: symbols(&sections),
+        symbols: symbols(class, &sections),
     })
 }
 
 /// The first symbol table, with the string table that it names.
-fn symbols<'a>(sections: &[Section<'a>]) -> Option<[Section<'a>; 2]> {
+fn symbols<'a>(class: &Class, sections: &[Section<'a>]) -> Option<[Section<'a>; 2]> {
+    let [_, size] = class.section;
     let tables = sections.iter().filter(|section| section.kind == SHT_SYMTAB);
     let mut pairs = tables.filter_map(|table| {
-        let strings = sections.get(u32_at(table.header, 40)? as usize)?;
+        let strings = sections.get(u32_at(table.header, class.link)? as usize)?;
         (strings.kind == SHT_STRTAB).then_some([*table, *strings])
     });
-    let whole = |section: &Section| u64_at(section.header, 32) == Some(section.bytes.len() as u64);
+    let whole = |section: &Section| class.word(section.header, size) == section.bytes.len() as u64;
     pairs.next().filter(|pair| pair.iter().all(whole))
 }
 
-fn check_header(header: &[u8]) -> Result<(), String> {
+/// The class of a file for x86, from the start of its header.
+fn class(header: &[u8]) -> Result<&'static Class, String> {
     let machine = u16_at(header, 18).unwrap_or(0);
-    if header.get(4) == Some(&1) || machine == EM_386 {
-        return Err("a 32-bit kernel; only 64-bit PV kernels can run".to_string());
-    }
-    if header.get(4..6) != Some(&[2, 1]) {
-        return Err("ELF file of an unknown class or byte order".to_string());
-    }
-    if machine != EM_X86_64 {
-        return Err(format!(
-            "ELF file for another machine (number {machine}), not x86-64"
-        ));
+    let class = match header.get(4..6) {
+        Some([1, 1]) => &NARROW,
+        Some([2, 1]) => &WIDE,
+        _ => return Err("ELF file of an unknown class or byte order".to_string()),
+    };
+    match (class.width, machine) {
+        (Width::Wide, EM_X86_64) | (Width::Narrow, EM_386) => {}
+        (_, EM_X86_64 | EM_386) => {
+            return Err("ELF file whose class and machine contradict each other".to_string());
+        }
+        _ => {
+            return Err(format!(
+                "ELF file for another machine (number {machine}), not x86"
+            ));
+        }
     }
     let kind = u16_at(header, 16).unwrap_or(0);
     if !matches!(kind, 2 | 3) {
         return Err(format!("ELF file of type {kind} is not executable"));
     }
-    Ok(())
+    Ok(class)
 }
 
 /// The entries of a table of headers, as slices.
@@ -123,13 +132,13 @@ fn table(bytes: &[u8], at: u64, count: u16, entry: u16) -> Option<impl Iterator<
 }
 
 fn program_headers<'a>(
+    class: &Class,
     bytes: &'a [u8],
     header: &[u8],
 ) -> Result<(Vec<Segment>, Vec<&'a [u8]>), String> {
-    let at = u64_at(header, 32).unwrap_or(0);
-    let entry = u16_at(header, 54).unwrap_or(0);
-    let count = u16_at(header, 56).unwrap_or(0);
-    if count == 0 || count > MAX_HEADERS || entry < PHDR_BYTES {
+    let [at, _] = class.tables.map(|at| class.word(header, at));
+    let [entry, count] = [2, 4].map(|at| u16_at(header, class.sizes + at).unwrap_or(0));
+    if count == 0 || count > MAX_HEADERS || entry < class.phdr_bytes {
         return Err(format!(
             "ELF file with {count} program headers of {entry} bytes"
         ));
@@ -140,7 +149,7 @@ fn program_headers<'a>(
     for (number, header) in table.enumerate() {
         let kind = u32_at(header, 0).unwrap_or(0);
         let [offset, paddr, file_bytes, memory_bytes] =
-            [8, 24, 32, 40].map(|at| u64_at(header, at).unwrap_or(0));
+            class.segment.map(|at| class.word(header, at));
         if kind == PT_NOTE {
             notes.extend(slice(bytes, offset, file_bytes));
         }
@@ -189,10 +198,10 @@ pub(super) struct Section<'a> {
 
 /// The sections whose contents are inside the file. A damaged section table counts as empty, because
 /// loading doesn't need it.
-fn sections<'a>(bytes: &'a [u8], header: &[u8]) -> Vec<Section<'a>> {
-    let at = u64_at(header, 40).unwrap_or(0);
-    let [entry, count, names] = [58, 60, 62].map(|at| u16_at(header, at).unwrap_or(0));
-    if count > MAX_HEADERS || entry < SHDR_BYTES {
+fn sections<'a>(class: &Class, bytes: &'a [u8], header: &[u8]) -> Vec<Section<'a>> {
+    let [_, at] = class.tables.map(|at| class.word(header, at));
+    let [entry, count, names] = [6, 8, 10].map(|at| u16_at(header, class.sizes + at).unwrap_or(0));
+    if count > MAX_HEADERS || entry < class.shdr_bytes {
         return Vec::new();
     }
     let Some(table) = table(bytes, at, count, entry) else {
@@ -201,7 +210,7 @@ fn sections<'a>(bytes: &'a [u8], header: &[u8]) -> Vec<Section<'a>> {
     let mut all: Vec<Section> = table
         .map(|header| {
             let kind = u32_at(header, 4).unwrap_or(0);
-            let [offset, len] = [24, 32].map(|at| u64_at(header, at).unwrap_or(0));
+            let [offset, len] = class.section.map(|at| class.word(header, at));
             let held = if kind == SHT_NOBITS { 0 } else { len };
             Section {
                 name: &[],
@@ -230,7 +239,8 @@ pub(super) struct Note<'a> {
     pub(super) value: &'a [u8],
 }
 
-/// The notes in `bytes`, up to the first damaged one.
+/// The notes in `bytes`, up to the first damaged one. The value of the last may be longer than the rest of the bytes, which
+/// is then the value: GRUB's 32-bit image has such a note.
 pub(super) fn notes(mut bytes: &[u8]) -> impl Iterator<Item = Note<'_>> {
     core::iter::from_fn(move || {
         let owner_len = u32_at(bytes, 0)?;
@@ -238,7 +248,8 @@ pub(super) fn notes(mut bytes: &[u8]) -> impl Iterator<Item = Note<'_>> {
         let kind = u32_at(bytes, 8)?;
         let value_at = 12 + u64::from(owner_len).next_multiple_of(4);
         let owner = slice(bytes, 12, u64::from(owner_len))?;
-        let value = slice(bytes, value_at, u64::from(value_len))?;
+        let rest = bytes.get(usize::try_from(value_at).ok()?..)?;
+        let value = slice(rest, 0, u64::from(value_len)).unwrap_or(rest);
         let next = value_at + u64::from(value_len).next_multiple_of(4);
         bytes = usize::try_from(next)
             .ok()

@@ -41,7 +41,7 @@ const NAMES: &[(&str, u32)] = &[
     ("dom0", features::XENFEAT_DOM0),
 ];
 
-/// Features that a PV64 domain may require.
+/// Features that a PV domain may require.
 const OFFERED: u64 = 1 << features::XENFEAT_WRITABLE_PAGE_TABLES
     | 1 << features::XENFEAT_WRITABLE_DESCRIPTOR_TABLES
     | 1 << features::XENFEAT_PAE_PGDIR_ABOVE_4GB

@@ -1,10 +1,11 @@
 //! Kernel images: turns the bytes of a file into what the domain builder needs.
 //!
 //! [`Image::open`] unpacks a gzip file or a bzImage and reads the ELF file and its Xen notes; [`Image::pv`] checks
-//! that it is a kernel for a 64-bit PV domain. The bytes are untrusted; every fault is reported in one sentence.
+//! that it is a kernel for a PV domain, 64-bit or 32-bit with PAE. The bytes are untrusted; every fault is reported in one sentence.
 
 mod bytes;
 mod bzimage;
+mod class;
 mod elf;
 mod features;
 mod notes;
@@ -16,9 +17,13 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 
 use elf::Segment;
 pub use features::Features;
+use guest_pv_abi::Width;
+use guest_pv_abi::arch_x86::narrow::COMPAT_VIRT_START;
+use guest_pv_abi::arch_x86::{HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START};
 pub use notes::Claims;
 use symbols::Symbols;
 
@@ -53,6 +58,7 @@ impl core::error::Error for ImageError {}
 pub struct Image<'a> {
     file: String,
     bytes: Cow<'a, [u8]>,
+    width: Width,
     elf_entry: u64,
     segments: Vec<Segment>,
     claims: Option<Claims>,
@@ -70,9 +76,14 @@ pub struct Part<'a> {
     pub bytes: &'a [u8],
 }
 
-/// The addresses that a 64-bit PV kernel asks for, checked for consistency. They are virtual.
+/// What a PV kernel asks for, checked for consistency. Its addresses are virtual.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PvKernel {
+    /// Width of the kernel.
+    pub width: Width,
+    /// Whether its root page table must lie below 4 GiB, as the CR3 of a narrow kernel holds an address and not the
+    /// encoded frame number.
+    pub low_root: bool,
     /// Address of the first byte of the domain's memory.
     pub virt_base: u64,
     /// Address of the first instruction.
@@ -91,8 +102,13 @@ pub struct PvKernel {
     pub unmapped_initrd: bool,
 }
 
-/// The hypervisor's part of the address space (xen-x86_64.h, `HYPERVISOR_VIRT_START` to `HYPERVISOR_VIRT_END`).
-const HYPERVISOR: core::ops::Range<u64> = 0xffff_8000_0000_0000..0xffff_8800_0000_0000;
+/// The hypervisor's part of a kernel's address space.
+fn hypervisor(width: Width) -> Range<u64> {
+    match width {
+        Width::Wide => HYPERVISOR_VIRT_START..HYPERVISOR_VIRT_END,
+        Width::Narrow => COMPAT_VIRT_START..1 << 32,
+    }
+}
 
 impl<'a> Image<'a> {
     /// Reads the file called `file`.
@@ -137,10 +153,11 @@ impl<'a> Image<'a> {
         let claims = notes::claims(&elf)?;
         let wanted = claims.as_ref().is_some_and(|claims| claims.bsd_symtab);
         let symbols = wanted.then(|| symbols::behind(&elf)).flatten();
-        let (elf_entry, segments) = (elf.entry, elf.segments);
+        let (width, elf_entry, segments) = (elf.class.width, elf.entry, elf.segments);
         Ok(Image {
             file: String::new(),
             bytes,
+            width,
             elf_entry,
             segments,
             claims,
@@ -152,6 +169,21 @@ impl<'a> Image<'a> {
     #[must_use]
     pub fn claims(&self) -> Option<&Claims> {
         self.claims.as_ref()
+    }
+
+    /// Width of the kernel, from the class of its file.
+    #[must_use]
+    pub fn width(&self) -> Width {
+        self.width
+    }
+
+    /// An error about this file.
+    #[must_use]
+    pub fn error(&self, cause: String) -> ImageError {
+        ImageError {
+            file: self.file.clone(),
+            cause,
+        }
     }
 
     /// The parts to load: the file's segments in order, then the symbols if a BSD kernel asks for them.
@@ -169,15 +201,12 @@ impl<'a> Image<'a> {
         segments.chain(symbols)
     }
 
-    /// Checks that this is a kernel for a 64-bit PV domain in that role.
+    /// Checks that this is a kernel for a PV domain in that role.
     ///
     /// # Errors
     /// A message that names the file and the reason.
     pub fn pv(&self, role: Role) -> Result<PvKernel, ImageError> {
-        self.check_pv(role).map_err(|cause| ImageError {
-            file: self.file.clone(),
-            cause,
-        })
+        self.check_pv(role).map_err(|cause| self.error(cause))
     }
 
     fn check_pv(&self, role: Role) -> Result<PvKernel, String> {
@@ -210,6 +239,9 @@ impl<'a> Image<'a> {
             ));
         }
         claims.features.check(role)?;
+        if self.width == Width::Narrow {
+            check_narrow(claims)?;
+        }
         self.addresses(claims)
     }
 
@@ -240,17 +272,7 @@ impl<'a> Image<'a> {
                 "its virtual base {virt_base:#x} is not at a page boundary"
             ));
         }
-        let canonical = |address: u64| (address as i64) << 16 >> 16 == address as i64;
-        if !canonical(virt_base) || !canonical(end) || virt_base >> 63 != end >> 63 {
-            return Err(format!(
-                "its addresses {virt_base:#x} to {end:#x} are not canonical"
-            ));
-        }
-        if virt_base < HYPERVISOR.end && end > HYPERVISOR.start {
-            return Err(format!(
-                "its addresses {start:#x} to {end:#x} reach into the hypervisor's range"
-            ));
-        }
+        check_range(self.width, virt_base, end)?;
         let entry = claims.entry.unwrap_or(self.elf_entry);
         let inside =
             |address: u64, bytes: u64| address >= start && address < end && end - address >= bytes;
@@ -266,13 +288,19 @@ impl<'a> Image<'a> {
                 "its hypercall page {page:#x} is not a page of the kernel"
             ));
         }
-        let init_p2m = claims.init_p2m.filter(|&p2m| p2m % 4096 == 0);
-        if let Some(p2m) = claims.init_p2m
-            && (p2m % 4096 != 0 || !canonical(p2m) || HYPERVISOR.contains(&p2m) || inside(p2m, 1))
+        // As in Xen, 32-bit kernels can't place their frame list.
+        let init_p2m = claims.init_p2m.filter(|_| self.width == Width::Wide);
+        if let Some(p2m) = init_p2m
+            && (p2m % 4096 != 0
+                || !canonical(p2m)
+                || hypervisor(self.width).contains(&p2m)
+                || inside(p2m, 1))
         {
             return Err(format!("its frame list can't be at {p2m:#x} (INIT_P2M)"));
         }
         Ok(PvKernel {
+            width: self.width,
+            low_root: self.width == Width::Narrow && !claims.extended_cr3(),
             virt_base,
             entry,
             start,
@@ -285,6 +313,54 @@ impl<'a> Image<'a> {
     }
 }
 
+fn canonical(address: u64) -> bool {
+    (address as i64) << 16 >> 16 == address as i64
+}
+
+/// Checks that the addresses from `virt_base` to `end` can be a kernel's of that width.
+fn check_range(width: Width, virt_base: u64, end: u64) -> Result<(), String> {
+    let reachable = match width {
+        Width::Wide => canonical(virt_base) && canonical(end) && virt_base >> 63 == end >> 63,
+        Width::Narrow => end <= 1 << 32,
+    };
+    if !reachable {
+        return Err(match width {
+            Width::Wide => format!("its addresses {virt_base:#x} to {end:#x} are not canonical"),
+            Width::Narrow => format!("its addresses {virt_base:#x} to {end:#x} exceed 32 bits"),
+        });
+    }
+    let hypervisor = hypervisor(width);
+    if virt_base < hypervisor.end && end > hypervisor.start {
+        return Err(format!(
+            "its addresses {virt_base:#x} to {end:#x} reach into the hypervisor's range"
+        ));
+    }
+    Ok(())
+}
+
+/// Checks the claims that only matter for 32-bit kernels.
+fn check_narrow(claims: &Claims) -> Result<(), String> {
+    if !claims.has_pae() {
+        return Err(match &claims.pae_mode {
+            Some(mode) => format!(
+                "a 32-bit kernel with the PAE mode {mode:?}; only 32-bit kernels with PAE can run"
+            ),
+            None => "a 32-bit kernel that doesn't claim PAE (no XEN_ELFNOTE_PAE_MODE note); only 32-bit kernels with \
+                     PAE can run"
+                .to_string(),
+        });
+    }
+    match claims.hv_start_low {
+        Some(low) if low > COMPAT_VIRT_START => Err(format!(
+            "it leaves the hypervisor only the addresses from {low:#x} (HV_START_LOW), which needs them from \
+             {COMPAT_VIRT_START:#x}"
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod narrow_tests;
 #[cfg(test)]
 pub(crate) mod tests;
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub struct Claims {
     pub xen_version: Option<String>,
     /// `XEN_ELFNOTE_LOADER`: the kind of loader, "generic".
     pub loader: Option<String>,
-    /// `XEN_ELFNOTE_PAE_MODE`; has no meaning for 64-bit kernels.
+    /// `XEN_ELFNOTE_PAE_MODE`, or `PAE=` in the old string; has no meaning for 64-bit kernels.
     pub pae_mode: Option<String>,
     /// `XEN_ELFNOTE_ENTRY`: virtual address of the first instruction.
     pub entry: Option<u64>,
@@ -96,6 +96,19 @@ pub(super) fn claims(elf: &Elf) -> Result<Option<Claims>, String> {
 }
 
 impl Claims {
+    /// Whether a 32-bit kernel runs with PAE: "yes" or "bimodal", with or without details.
+    pub(super) fn has_pae(&self) -> bool {
+        let mode = self.pae_mode.as_deref().unwrap_or_default();
+        mode.starts_with("yes") || mode.contains("bimodal")
+    }
+
+    /// Whether a 32-bit kernel encodes the frame number of its root in CR3, so that the root may lie above 4 GiB. Like
+    /// libelf, takes this for granted of all kernels that have notes; the old string must say it.
+    pub(super) fn extended_cr3(&self) -> bool {
+        let mode = self.pae_mode.as_deref().unwrap_or_default();
+        !self.legacy || mode.contains("bimodal") || mode.contains("[extended-cr3]")
+    }
+
     fn note(&mut self, kind: u32, value: &[u8]) -> Result<(), String> {
         let address = || {
             let len = value.len();

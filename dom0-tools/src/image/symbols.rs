@@ -1,18 +1,15 @@
 //! Loads a kernel's symbols after it, for BSD kernels that ask for them (`XEN_ELFNOTE_BSD_SYMTAB`).
 //!
-//! The format is libelf's: a 32-bit length of the rest, then an ELF file with only the symbol table and its strings.
-//! It has three section headers, of which the first is empty. Offsets count from its own header.
+//! The format is libelf's: a 32-bit length of the rest, then an ELF file of the kernel's class with only the symbol table
+//! and its strings. It has three section headers, of which the first is empty. Offsets count from its own header.
 
 use alloc::vec::Vec;
 
+use super::class::Class;
 use super::elf::{Elf, Segment};
 
-/// Alignment of every part but the ELF file itself.
-const ALIGNMENT: u64 = 8;
 /// Size of the length field in bytes.
 const LENGTH: usize = 4;
-const EHDR_BYTES: usize = 64;
-const SHDR_BYTES: usize = 64;
 const SECTIONS: usize = 3;
 /// Index of the string table's section.
 const STRINGS: u32 = 2;
@@ -29,17 +26,19 @@ pub(super) struct Symbols {
 
 /// The symbols of `elf`, to be loaded after its segments; `None` if it has been stripped.
 pub(super) fn behind(elf: &Elf) -> Option<Symbols> {
+    let class = elf.class;
     let [table, strings] = elf.symbols?;
     let ends = elf.segments.iter().map(end);
-    let paddr = ends.max()?.checked_next_multiple_of(ALIGNMENT)?;
+    let paddr = ends.max()?.checked_next_multiple_of(class.alignment)?;
+    let shdr_bytes = usize::from(class.shdr_bytes);
 
     let mut bytes = alloc::vec![0; LENGTH];
     bytes.extend_from_slice(elf.header);
-    bytes.resize(LENGTH + EHDR_BYTES + SHDR_BYTES, 0);
-    bytes.extend_from_slice(table.header.get(..SHDR_BYTES)?);
-    bytes.extend_from_slice(strings.header.get(..SHDR_BYTES)?);
+    bytes.resize(LENGTH + class.header_bytes + shdr_bytes, 0);
+    bytes.extend_from_slice(table.header.get(..shdr_bytes)?);
+    bytes.extend_from_slice(strings.header.get(..shdr_bytes)?);
     let [table_at, strings_at] = [table.bytes, strings.bytes].map(|section| {
-        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT as usize), 0);
+        bytes.resize(bytes.len().next_multiple_of(class.alignment as usize), 0);
         let at = bytes.len() - LENGTH;
         bytes.extend_from_slice(section);
         at as u64
@@ -52,11 +51,12 @@ pub(super) fn behind(elf: &Elf) -> Option<Symbols> {
         }
     };
     put(0, &length.to_le_bytes());
-    header(|at, value| put(LENGTH + at, value));
-    let section = |number: usize| LENGTH + EHDR_BYTES + number * SHDR_BYTES;
-    put(section(1) + 24, &table_at.to_le_bytes());
-    put(section(1) + 40, &STRINGS.to_le_bytes());
-    put(section(2) + 24, &strings_at.to_le_bytes());
+    header(class, &mut |at, value| put(LENGTH + at, value));
+    let section = |number: usize| LENGTH + class.header_bytes + number * shdr_bytes;
+    let [offset, _] = class.section;
+    class.put_word(section(1) + offset, table_at, &mut put);
+    put(section(1) + class.link, &STRINGS.to_le_bytes());
+    class.put_word(section(2) + offset, strings_at, &mut put);
     Some(Symbols { paddr, bytes })
 }
 
@@ -65,13 +65,15 @@ fn end(segment: &Segment) -> u64 {
 }
 
 /// Writes the differences from the kernel's own ELF header: no program headers, these sections, no section names.
-fn header(mut put: impl FnMut(usize, &[u8])) {
+fn header(class: &Class, put: &mut impl FnMut(usize, &[u8])) {
     put(20, &EV_CURRENT.to_le_bytes());
-    put(32, &0_u64.to_le_bytes());
-    put(40, &(EHDR_BYTES as u64).to_le_bytes());
-    let halves = [EHDR_BYTES, 0, 0, SHDR_BYTES, SECTIONS, 0];
+    let [segments, sections] = class.tables;
+    class.put_word(segments, 0, put);
+    class.put_word(sections, class.header_bytes as u64, put);
+    let shdr_bytes = usize::from(class.shdr_bytes);
+    let halves = [class.header_bytes, 0, 0, shdr_bytes, SECTIONS, 0];
     for (n, half) in halves.into_iter().enumerate() {
-        put(52 + 2 * n, &(half as u16).to_le_bytes());
+        put(class.sizes + 2 * n, &(half as u16).to_le_bytes());
     }
 }
 
@@ -88,6 +90,8 @@ pub(crate) mod tests {
     use super::super::{Image, Part, Role};
     use super::*;
 
+    const SHDR_BYTES: usize = 64;
+    const ALIGNMENT: u64 = 8;
     const SYMTAB: u32 = 2;
     const STRTAB: u32 = 3;
     const TABLE: &[u8] = &[7; 48];

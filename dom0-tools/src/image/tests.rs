@@ -268,7 +268,7 @@ fn bad_addresses_are_refused() {
         (
             more(
                 elfnote::XEN_ELFNOTE_VIRT_BASE,
-                &HYPERVISOR.start.to_le_bytes(),
+                &HYPERVISOR_VIRT_START.to_le_bytes(),
             ),
             Role::Guest,
             "reach into the hypervisor's range",

@@ -4,6 +4,8 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use guest_pv_abi::Width;
+
 use super::create::{CreateError, Files, contents};
 use super::uuid_text;
 use crate::build;
@@ -28,7 +30,12 @@ pub fn dry_run(config: &DomainConfig, files: &dyn Files) -> Result<String, Creat
     let system = image.claims().map(system).unwrap_or_default();
     lines.add(
         "kernel",
-        &format!("{}: {}, {system}", config.kernel, size(kernel.len())),
+        &format!(
+            "{}: {}, {}, {system}",
+            config.kernel,
+            size(kernel.len()),
+            width(image.width())
+        ),
     );
     if let (Some(name), Some(initrd)) = (&config.ramdisk, &initrd) {
         lines.add("ramdisk", &format!("{name}: {}", size(initrd.len())));
@@ -133,6 +140,13 @@ fn system(claims: &Claims) -> String {
     }
 }
 
+fn width(width: Width) -> &'static str {
+    match width {
+        Width::Wide => "64-bit",
+        Width::Narrow => "32-bit",
+    }
+}
+
 /// The output of `image`.
 ///
 /// # Errors
@@ -144,7 +158,7 @@ pub fn image_text(image: &Image, json: bool) -> Result<String, String> {
     if json {
         return Ok(super::view::json(claims));
     }
-    let mut text = claims_text(claims);
+    let mut text = claims_text(image, claims);
     for (role, name) in [(Role::Guest, "a PV guest"), (Role::Dom0, "Domain-0")] {
         match image.pv(role) {
             Ok(_) => text.push_str(&format!("It can be {name}.\n")),
@@ -155,9 +169,10 @@ pub fn image_text(image: &Image, json: bool) -> Result<String, String> {
 }
 
 /// A kernel's claims about itself as text.
-fn claims_text(claims: &Claims) -> String {
+fn claims_text(image: &Image, claims: &Claims) -> String {
     let mut lines = Lines::default();
     lines.add("system", &system(claims));
+    lines.add("width", width(image.width()));
     for (name, text) in [
         ("Xen version", &claims.xen_version),
         ("loader", &claims.loader),
