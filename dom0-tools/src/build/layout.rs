@@ -1,11 +1,15 @@
-//! The memory layout of a new PV64 domain (xen.h, "Start-of-day memory layout").
+//! The memory layout of a new PV domain (xen.h, "Start-of-day memory layout").
 //!
 //! From the virtual base upwards: kernel, initrd (unless the kernel takes it unmapped), the P2M list (unless the
 //! kernel places it elsewhere, `INIT_P2M`), start info, Xenstore page, console page, page tables, stack. The mapping
-//! ends at a 4 MiB boundary, with at least 512 KiB unused. Unmapped parts follow its end.
+//! ends at a 4 MiB boundary, with at least 512 KiB unused. Unmapped parts follow its end. It is the same in both widths,
+//! apart from the size of a P2M entry and the number of page tables.
 
 use alloc::format;
 use alloc::string::String;
+
+use guest_pv_abi::Width;
+use guest_pv_abi::arch_x86::narrow::COMPAT_VIRT_START;
 
 use crate::hyper::{PAGE, Pfn};
 use crate::image::PvKernel;
@@ -55,6 +59,8 @@ pub struct Wishes<'a> {
 /// The place of each part of a new domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
+    /// Width of the kernel.
+    pub width: Width,
     /// Virtual address of page 0.
     pub virt_base: u64,
     /// Number of pages in the initial mapping, which starts with page 0.
@@ -75,7 +81,7 @@ pub struct Layout {
     pub store: Pfn,
     /// The page of the console ring.
     pub console: Pfn,
-    /// The pages of the page tables; the first is the L4 table.
+    /// The pages of the page tables; the first is the root.
     pub tables: Span,
     /// The page of the initial stack.
     pub stack: Pfn,
@@ -97,6 +103,30 @@ pub(super) fn tables_for(address: u64, pages: u64) -> [u64; 3] {
         let covers = ENTRIES.pow(level);
         last / covers - first / covers + 1
     })
+}
+
+/// Number of page tables, root included, that map `pages` pages from `virt_base` on.
+fn tables_of(width: Width, virt_base: u64, pages: u64) -> u64 {
+    let [l1, l2, l3] = tables_for(virt_base, pages);
+    match width {
+        Width::Wide => 1 + l1 + l2 + l3,
+        // The L2 table of the last GiB must exist, for the hypervisor's range.
+        Width::Narrow => 1 + l1 + l2 + u64::from(!reaches_last_gib(virt_base, pages)),
+    }
+}
+
+/// Whether a mapping in a narrow address space reaches the last GiB, to which the last entry of the root belongs.
+pub(super) fn reaches_last_gib(address: u64, pages: u64) -> bool {
+    address + pages * PAGE_BYTES > 3 << 30
+}
+
+/// Number of pages from `virt_base` to the end of the addresses that a mapping may use.
+fn pages_above(width: Width, virt_base: u64) -> u64 {
+    match width {
+        // The mapping must not wrap.
+        Width::Wide => virt_base.wrapping_neg().wrapping_sub(1) / PAGE_BYTES + 1,
+        Width::Narrow => COMPAT_VIRT_START.saturating_sub(virt_base) / PAGE_BYTES,
+    }
 }
 
 /// Hands out pages in order, up to the end of the domain's memory.
@@ -133,7 +163,7 @@ fn mib(pages: u64) -> u64 {
 }
 
 /// Number of page tables and end of the initial mapping, if its other contents end before page `used`.
-fn size_tables(virt_base: u64, used: u64, limit: u64) -> (u64, u64) {
+fn size_tables(width: Width, virt_base: u64, used: u64, limit: u64) -> (u64, u64) {
     let mut tables = 1;
     // The tables are inside the mapping that they map, so more tables may need still more tables. The
     // number only grows, and the loop ends when it suffices.
@@ -144,9 +174,8 @@ fn size_tables(virt_base: u64, used: u64, limit: u64) -> (u64, u64) {
         let pages = (end.wrapping_sub(virt_base) / PAGE_BYTES)
             .min(limit)
             .max(used + tables + 1);
-        // A mapping that reaches the top of the address space must not wrap.
-        let pages = pages.min(virt_base.wrapping_neg().wrapping_sub(1) / PAGE_BYTES + 1);
-        let needed = 1 + tables_for(virt_base, pages).iter().sum::<u64>();
+        let pages = pages.min(pages_above(width, virt_base));
+        let needed = tables_of(width, virt_base, pages);
         if needed <= tables {
             return (tables, pages);
         }
@@ -175,7 +204,11 @@ impl Layout {
         if initrd_mapped {
             initrd = Some(cursor.take(initrd_pages, "the initrd")?);
         }
-        let p2m_pages = (wishes.pages * 8).div_ceil(PAGE_BYTES);
+        let entry_bytes = match kernel.width {
+            Width::Wide => size_of::<u64>(),
+            Width::Narrow => size_of::<u32>(),
+        };
+        let p2m_pages = (wishes.pages * entry_bytes as u64).div_ceil(PAGE_BYTES);
         let inside = match kernel.init_p2m {
             None => Some(cursor.take(p2m_pages, "the list of frames")?),
             Some(_) => None,
@@ -183,7 +216,8 @@ impl Layout {
         let start_info = cursor.page("the start info page")?;
         let store = cursor.page("the Xenstore page")?;
         let console = cursor.page("the console page")?;
-        let (tables, mapped_pages) = size_tables(kernel.virt_base, cursor.next, wishes.pages);
+        let (tables, mapped_pages) =
+            size_tables(kernel.width, kernel.virt_base, cursor.next, wishes.pages);
         let tables = cursor.take(tables, "the page tables")?;
         let stack = cursor.page("the stack")?;
         let address = |pfn: Pfn| kernel.virt_base.wrapping_add(pfn.0 * PAGE_BYTES);
@@ -215,6 +249,7 @@ impl Layout {
             }
         };
         let layout = Layout {
+            width: kernel.width,
             virt_base: kernel.virt_base,
             mapped_pages,
             initrd,

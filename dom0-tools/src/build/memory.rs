@@ -7,6 +7,7 @@ use crate::hyper::{CallError, DomId, Hypercalls, Mfn, PAGE, Pfn};
 
 use super::layout::Span;
 use super::{BuildError, Progress};
+use crate::hyper::memory::Place;
 
 /// log2 of the number of pages in a large extent (2 MiB).
 const LARGE_ORDER: u32 = 9;
@@ -23,11 +24,13 @@ pub(super) struct DomainMemory<'h, H: Hypercalls + ?Sized> {
 }
 
 impl<'h, H: Hypercalls + ?Sized> DomainMemory<'h, H> {
-    /// Allocates `pages` frames for a domain, in large extents as long as there are any.
+    /// Allocates `pages` frames for a domain, in large extents as long as there are any. The frame of page `low`, if there
+    /// is one, lies below 4 GiB.
     pub(super) fn allocate(
         hypercalls: &'h mut H,
         dom: DomId,
         pages: u64,
+        low: Option<Pfn>,
         progress: &mut dyn Progress,
     ) -> Result<Self, BuildError> {
         let mut frames: Vec<Mfn> = Vec::new();
@@ -45,10 +48,18 @@ impl<'h, H: Hypercalls + ?Sized> DomainMemory<'h, H> {
         let mut large = true;
         while (memory.frames.len() as u64) < pages {
             progress.memory(memory.frames.len() as u64, pages);
-            let missing = pages - memory.frames.len() as u64;
-            let given = match large && missing >= LARGE {
-                true => memory.extend((missing / LARGE).min(LARGE_BATCH), LARGE_ORDER)?,
-                false => memory.extend(missing.min(MAX_BATCH as u64), 0)?,
+            let next = memory.frames.len() as u64;
+            let missing = match low {
+                Some(Pfn(low)) if low > next => low.min(pages) - next,
+                _ => pages - next,
+            };
+            let given = if low == Some(Pfn(next)) {
+                memory.extend(1, 0, Place::Below4Gib)?
+            } else if large && missing >= LARGE {
+                let extents = (missing / LARGE).min(LARGE_BATCH);
+                memory.extend(extents, LARGE_ORDER, Place::Anywhere)?
+            } else {
+                memory.extend(missing.min(MAX_BATCH as u64), 0, Place::Anywhere)?
             };
             if given == 0 && (!large || missing < LARGE) {
                 return Err(BuildError::OutOfMemory {
@@ -62,12 +73,12 @@ impl<'h, H: Hypercalls + ?Sized> DomainMemory<'h, H> {
     }
 
     /// Requests `count` more extents; returns the number that the hypervisor had memory for.
-    fn extend(&mut self, count: u64, order: u32) -> Result<u64, CallError> {
+    fn extend(&mut self, count: u64, order: u32, place: Place) -> Result<u64, CallError> {
         let next = self.frames.len() as u64;
         let first: Vec<Pfn> = (0..count)
             .map(|extent| Pfn(next + (extent << order)))
             .collect();
-        let given = match memory::populate(self.hypercalls, self.dom, &first, order) {
+        let given = match memory::populate(self.hypercalls, self.dom, &first, order, place) {
             Ok(given) => given,
             Err(error) if error.errno == guest_pv_abi::errno::ENOMEM => Vec::new(),
             Err(error) => return Err(error),

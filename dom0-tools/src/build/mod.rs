@@ -1,4 +1,4 @@
-//! The domain builder for 64-bit PV kernels: turns an [`Image`] into a paused domain that is ready to run.
+//! The domain builder for PV kernels, wide (64-bit) and narrow (32-bit with PAE): turns an [`Image`] into a paused domain that is ready to run.
 //!
 //! `layout` plans the address space, `memory` allocates and writes the frames, `tables` makes the page
 //! tables, and `start` the start info page and the first vCPU's registers. Domain-0 and all other domains are
@@ -13,6 +13,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use guest_pv_abi::Width;
 use zerocopy::IntoBytes;
 
 use crate::hyper::{self, CallError, DomId, Hypercalls, Mfn, PAGE, Port};
@@ -100,6 +101,8 @@ pub enum BuildError {
         /// Number of pages of the domain to build.
         pages: u64,
     },
+    /// The hypervisor gave a 32-bit domain a frame whose number or address exceeds 32 bits.
+    Unreachable,
     /// The plan and its execution disagree, which is a bug of this program.
     Planner,
 }
@@ -123,6 +126,9 @@ impl fmt::Display for BuildError {
                     "memory of {} MiB is more than can be managed here",
                     pages.div_ceil(256)
                 )
+            }
+            BuildError::Unreachable => {
+                f.write_str("the hypervisor gave the 32-bit domain memory that it can't address")
             }
             BuildError::Planner => f.write_str("the domain builder contradicts itself (a bug)"),
         }
@@ -176,24 +182,27 @@ pub fn build<H: Hypercalls + ?Sized>(
 ) -> Result<Built, BuildError> {
     let (kernel, layout) = plan(contents)?;
     let info = hyper::domain::info(h, dom)?;
-    let mut memory = DomainMemory::allocate(h, dom, contents.pages, progress)?;
+    if kernel.width == Width::Narrow {
+        hyper::domain::make_narrow(h, dom)?;
+    }
+    let low = kernel.low_root.then_some(layout.tables.first);
+    let mut memory = DomainMemory::allocate(h, dom, contents.pages, low, progress)?;
     load(&mut memory, contents, &kernel, &layout, progress)?;
     start::write_start_info(&mut memory, contents, &layout, info.shared_info)?;
     write_p2m(&mut memory, &layout)?;
     write_tables(&mut memory, &layout)?;
-    start::write_shared_info(&mut memory, info.shared_info)?;
+    start::write_shared_info(&mut memory, &layout, info.shared_info)?;
     let built = Built {
         console: memory.frame(layout.console)?,
         store: memory.frame(layout.store)?,
     };
-    let top = memory.frame(layout.tables.first)?;
+    let root = memory.frame(layout.tables.first)?;
     if let Some(page) = kernel.hypercall_page {
         let page = memory.frame(hyper::Pfn((page - kernel.virt_base) / PAGE as u64))?;
         hyper::domain::init_hypercall_page(memory.hypercalls, dom, page)?;
     }
-    hyper::memory::pin_l4(memory.hypercalls, dom, top)?;
-    let context = start::context(&kernel, &layout, top);
-    hyper::domain::set_context(memory.hypercalls, dom, hyper::VcpuId(0), &context)?;
+    hyper::memory::pin_root(memory.hypercalls, dom, kernel.width, root)?;
+    start::set_context(memory.hypercalls, dom, &kernel, &layout, root)?;
     if let Kind::Guest { backend, store, .. } = contents.kind {
         start::seed_grants(memory.hypercalls, dom, backend, &built, store.is_some())?;
     }
@@ -252,8 +261,20 @@ fn write_p2m<H: Hypercalls + ?Sized>(
     memory: &mut DomainMemory<'_, H>,
     layout: &Layout,
 ) -> Result<(), BuildError> {
-    let entries: Vec<u64> = memory.frames.iter().map(|frame| frame.0).collect();
-    memory.write(layout.p2m, entries.as_bytes())
+    let frames = memory.frames.iter();
+    match layout.width {
+        Width::Wide => {
+            let entries: Vec<u64> = frames.map(|frame| frame.0).collect();
+            memory.write(layout.p2m, entries.as_bytes())
+        }
+        Width::Narrow => {
+            let entries = frames.map(|frame| frame.0.try_into());
+            let entries: Vec<u32> = entries
+                .collect::<Result<_, _>>()
+                .map_err(|_| BuildError::Unreachable)?;
+            memory.write(layout.p2m, entries.as_bytes())
+        }
+    }
 }
 
 fn write_tables<H: Hypercalls + ?Sized>(
@@ -268,5 +289,7 @@ fn write_tables<H: Hypercalls + ?Sized>(
     memory.write(layout.p2m_tables, list.as_bytes())
 }
 
+#[cfg(test)]
+mod narrow_tests;
 #[cfg(test)]
 mod tests;

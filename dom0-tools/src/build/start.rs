@@ -3,18 +3,19 @@
 
 use guest_pv_abi::arch_x86::{
     CpuUserRegs, FLAT_KERNEL_CS, FLAT_KERNEL_DS, FLAT_KERNEL_SS, VGCF_IN_KERNEL, VGCF_ONLINE,
-    VcpuGuestContext,
+    VcpuGuestContext, narrow as arch_narrow,
 };
 use guest_pv_abi::grant_table::{
     GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTORE, GTF_PERMIT_ACCESS, GrantEntryV1,
 };
 use guest_pv_abi::xen::{
-    SIF_INITDOMAIN, SIF_MOD_START_PFN, SIF_PRIVILEGED, START_INFO_MAGIC, SharedInfo, StartInfo,
-    VcpuInfo,
+    SIF_INITDOMAIN, SIF_MOD_START_PFN, SIF_PRIVILEGED, START_INFO_MAGIC, START_INFO_MAGIC_NARROW,
+    SharedInfo, StartInfo, VMASST_TYPE_PAE_EXTENDED_CR3, VcpuInfo,
 };
-use zerocopy::IntoBytes;
+use guest_pv_abi::{Form, Width, narrow};
+use zerocopy::{FromZeros, IntoBytes};
 
-use crate::hyper::{CallError, DomId, Hypercalls, Mfn, PAGE, machine, memory};
+use crate::hyper::{CallError, DomId, Hypercalls, Mfn, PAGE, VcpuId, domain, machine, memory};
 use crate::image::PvKernel;
 
 use super::layout::{Layout, Span};
@@ -50,7 +51,11 @@ pub(super) fn write_start_info<H: Hypercalls + ?Sized>(
         mfn_list: layout.p2m_address,
         ..Default::default()
     };
-    put_text(&mut info.magic, START_INFO_MAGIC);
+    let magic = match layout.width {
+        Width::Wide => START_INFO_MAGIC,
+        Width::Narrow => START_INFO_MAGIC_NARROW,
+    };
+    put_text(&mut info.magic, magic);
     put_text(&mut info.cmd_line, contents.cmdline.as_bytes());
     if layout.p2m_tables.pages > 0 {
         info.first_p2m_pfn = layout.p2m.first.0;
@@ -72,11 +77,17 @@ pub(super) fn write_start_info<H: Hypercalls + ?Sized>(
             screen_bytes,
         } => {
             info.flags |= SIF_PRIVILEGED | SIF_INITDOMAIN;
+            let offset = StartInfo::size(layout.width);
             if screen_bytes > 0 {
-                // For domain 0, this field is console.dom0: offset and size of the screen's description in this page.
-                info.console_mfn = size_of::<StartInfo>() as u64 | u64::from(screen_bytes) << 32;
+                // For domain 0, these fields are console.dom0: offset and size of the screen's description in this page,
+                // 32 bits each.
+                info.console_mfn = offset as u64;
+                match layout.width {
+                    Width::Wide => info.console_mfn |= u64::from(screen_bytes) << 32,
+                    Width::Narrow => info.console_evtchn = screen_bytes,
+                }
             }
-            if let Some(place) = page.get_mut(size_of::<StartInfo>()..) {
+            if let Some(place) = page.get_mut(offset..) {
                 put_text(place, &screen);
             }
         }
@@ -87,7 +98,16 @@ pub(super) fn write_start_info<H: Hypercalls + ?Sized>(
             info.store_evtchn = store.map_or(0, |port| port.0);
         }
     }
-    put_text(&mut page, info.as_bytes());
+    match layout.width {
+        Width::Wide => put_text(&mut page, info.as_bytes()),
+        Width::Narrow => {
+            let narrow = info.narrow();
+            if StartInfo::widen(narrow) != info {
+                return Err(BuildError::Unreachable);
+            }
+            put_text(&mut page, narrow.as_bytes());
+        }
+    }
     memory.write(
         Span {
             first: layout.start_info,
@@ -100,6 +120,7 @@ pub(super) fn write_start_info<H: Hypercalls + ?Sized>(
 /// Clears the shared info page and masks the events of all vCPUs.
 pub(super) fn write_shared_info<H: Hypercalls + ?Sized>(
     memory: &mut DomainMemory<'_, H>,
+    layout: &Layout,
     frame: Mfn,
 ) -> Result<(), BuildError> {
     let mut info = SharedInfo::default();
@@ -111,14 +132,35 @@ pub(super) fn write_shared_info<H: Hypercalls + ?Sized>(
     }
     let write = &mut |window: &mut [u8]| {
         window.fill(0);
-        put_text(window, info.as_bytes());
+        match layout.width {
+            Width::Wide => put_text(window, info.as_bytes()),
+            Width::Narrow => put_text(window, info.narrow().as_bytes()),
+        }
     };
     let mapped = memory.hypercalls.with_frames(memory.dom, &[frame], write);
     mapped.map_err(|errno| CallError::of("map the domain's shared page")(errno).into())
 }
 
-/// The registers of the first vCPU.
-pub(super) fn context(kernel: &PvKernel, layout: &Layout, top: Mfn) -> VcpuGuestContext {
+/// Sets the registers of the first vCPU.
+pub(super) fn set_context<H: Hypercalls + ?Sized>(
+    h: &mut H,
+    dom: DomId,
+    kernel: &PvKernel,
+    layout: &Layout,
+    root: Mfn,
+) -> Result<(), BuildError> {
+    let first = VcpuId(0);
+    match kernel.width {
+        Width::Wide => domain::set_context(h, dom, first, &wide_context(kernel, layout, root))?,
+        Width::Narrow => {
+            let context = narrow_context(kernel, layout, root).ok_or(BuildError::Unreachable)?;
+            domain::set_context(h, dom, first, &context)?;
+        }
+    }
+    Ok(())
+}
+
+fn wide_context(kernel: &PvKernel, layout: &Layout, root: Mfn) -> VcpuGuestContext {
     let rsp = layout.address(layout.stack).wrapping_add(PAGE as u64);
     let mut context = VcpuGuestContext {
         flags: VGCF_IN_KERNEL | VGCF_ONLINE,
@@ -139,10 +181,47 @@ pub(super) fn context(kernel: &PvKernel, layout: &Layout, top: Mfn) -> VcpuGuest
         kernel_sp: rsp,
         ..Default::default()
     };
-    context.ctrlreg[3] = top.0 << 12;
+    context.ctrlreg[3] = root.0 << 12;
     context.debugreg[6] = DR6;
     context.debugreg[7] = DR7;
     context
+}
+
+/// Returns `None` if an address exceeds 32 bits.
+fn narrow_context(
+    kernel: &PvKernel,
+    layout: &Layout,
+    root: Mfn,
+) -> Option<narrow::VcpuGuestContext> {
+    let word = |address: u64| u32::try_from(address).ok();
+    let esp = word(layout.address(layout.stack) + PAGE as u64)?;
+    let segment = arch_narrow::FLAT_KERNEL_DS;
+    let mut context = narrow::VcpuGuestContext {
+        flags: word(VGCF_IN_KERNEL | VGCF_ONLINE)?,
+        user_regs: narrow::CpuUserRegs {
+            eip: word(kernel.entry)?,
+            esp,
+            esi: word(layout.address(layout.start_info))?,
+            eflags: word(RFLAGS)?,
+            cs: arch_narrow::FLAT_KERNEL_CS,
+            ss: arch_narrow::FLAT_KERNEL_SS,
+            ds: segment,
+            es: segment,
+            fs: segment,
+            gs: segment,
+            ..FromZeros::new_zeroed()
+        },
+        kernel_ss: u32::from(arch_narrow::FLAT_KERNEL_SS),
+        kernel_sp: esp,
+        ..FromZeros::new_zeroed()
+    };
+    if !kernel.low_root {
+        context.vm_assist = 1 << VMASST_TYPE_PAE_EXTENDED_CR3;
+    }
+    context.ctrlreg[3] = arch_narrow::pfn_to_cr3(word(root.0)?);
+    context.debugreg[6] = word(DR6)?;
+    context.debugreg[7] = word(DR7)?;
+    Some(context)
 }
 
 /// Grants the pages of the rings to the domain that serves them, with the references that guests expect.

@@ -1,11 +1,16 @@
-//! The initial page tables of a PV64 domain. As the hypervisor requires, they map page tables read-only.
+//! The initial page tables of a PV domain. As the hypervisor requires, they map page tables read-only.
+//!
+//! A wide kernel has four levels and shares ring 3 with its user mode, so its pages have the user bit. A narrow kernel has
+//! three levels (PAE) and runs in ring 1, which pages without the user bit are for; entries of its root have no rights.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
+use guest_pv_abi::Width;
+
 use crate::hyper::{Mfn, PAGE, Pfn};
 
-use super::layout::{Layout, Mapping, Span};
+use super::layout::{Layout, Mapping, Span, reaches_last_gib};
 
 /// Bits of a page-table entry (Intel SDM vol. 3 §5.5, table 5-20).
 const PRESENT: u64 = 1;
@@ -13,9 +18,33 @@ const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
 const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
-const READ_ONLY_LEAF: u64 = PRESENT | USER | ACCESSED;
-const LEAF: u64 = READ_ONLY_LEAF | WRITABLE | DIRTY;
 const TABLE: u64 = PRESENT | WRITABLE | USER | ACCESSED | DIRTY;
+
+/// The bits of a leaf entry.
+fn leaf(width: Width, writable: bool) -> u64 {
+    let user = match width {
+        Width::Wide => USER,
+        Width::Narrow => 0,
+    };
+    let rights = if writable { WRITABLE | DIRTY } else { 0 };
+    PRESENT | ACCESSED | user | rights
+}
+
+/// Number of levels below the root.
+fn levels_below(width: Width) -> usize {
+    match width {
+        Width::Wide => 3,
+        Width::Narrow => 2,
+    }
+}
+
+/// The bits of an entry for a table of that level. Entries of a PAE root have no rights (Intel SDM vol. 3 §4.4.1).
+fn table_bits(width: Width, level: usize) -> u64 {
+    match (width, level) {
+        (Width::Narrow, 2) => PRESENT,
+        _ => TABLE,
+    }
+}
 
 /// The contents of the tables, in order.
 pub(super) type Entries = Vec<[u64; 512]>;
@@ -64,13 +93,19 @@ pub(super) fn fill(layout: &Layout, frames: &[Mfn]) -> Option<Entries> {
             contents: &mut contents,
         };
         map(&mapping, &mut pool, layout, frames)?;
+        if layout.width == Width::Narrow && !reaches_last_gib(mapping.address, mapping.pages) {
+            // The hypervisor's range begins in this table, which the kernel's mapping doesn't need.
+            let (pfn, _) = pool.next()?;
+            let frame = frames.get(usize::try_from(pfn.0).ok()?)?.0;
+            *pool.contents.first_mut()?.get_mut(3)? = frame << 12 | PRESENT;
+        }
         let unused = pool.span.pages - pool.used;
         contents.extend(vec![[0; 512]; unused as usize]);
     }
     Some(contents)
 }
 
-/// Maps one range in the L4 table, which is the first of the contents.
+/// Maps one range in the root, which is the first of the contents.
 fn map(mapping: &Mapping, pool: &mut Pool, layout: &Layout, frames: &[Mfn]) -> Option<()> {
     let frame = |pfn: Pfn| frames.get(usize::try_from(pfn.0).ok()?).copied();
     // The current table at each of the levels 1 to 3, and the address at which its range begins.
@@ -78,7 +113,7 @@ fn map(mapping: &Mapping, pool: &mut Pool, layout: &Layout, frames: &[Mfn]) -> O
     for page in 0..mapping.pages {
         let address = mapping.address.wrapping_add(page * PAGE as u64);
         let mut table = 0;
-        for level in (1..=3).rev() {
+        for level in (1..=levels_below(layout.width)).rev() {
             let prefix = address >> (12 + 9 * level);
             let slot = open.get_mut(level - 1)?;
             table = match *slot {
@@ -86,7 +121,8 @@ fn map(mapping: &Mapping, pool: &mut Pool, layout: &Layout, frames: &[Mfn]) -> O
                 _ => {
                     let (pfn, at) = pool.next()?;
                     let index = (prefix & 511) as usize;
-                    *pool.contents.get_mut(table)?.get_mut(index)? = frame(pfn)?.0 << 12 | TABLE;
+                    *pool.contents.get_mut(table)?.get_mut(index)? =
+                        frame(pfn)?.0 << 12 | table_bits(layout.width, level);
                     *slot = Some((prefix, at));
                     at
                 }
@@ -94,7 +130,7 @@ fn map(mapping: &Mapping, pool: &mut Pool, layout: &Layout, frames: &[Mfn]) -> O
         }
         let pfn = Pfn(mapping.first.0 + page);
         let table_page = layout.tables.contains(pfn.0) || layout.p2m_tables.contains(pfn.0);
-        let flags = if table_page { READ_ONLY_LEAF } else { LEAF };
+        let flags = leaf(layout.width, !table_page);
         let index = (address >> 12 & 511) as usize;
         *pool.contents.get_mut(table)?.get_mut(index)? = frame(pfn)?.0 << 12 | flags;
     }

@@ -3,7 +3,6 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use guest_pv_abi::arch_x86::VcpuGuestContext;
 use guest_pv_abi::domctl::{self as abi, Domctl};
 use guest_pv_abi::errno;
 use guest_pv_abi::sysctl::XEN_SYSCTL_GETDOMAININFOLIST;
@@ -394,7 +393,18 @@ pub fn init_hypercall_page<H: Hypercalls + ?Sized>(
     .map_err(CallError::of("fill the hypercall page"))
 }
 
-/// Sets the registers of a vCPU.
+/// Makes a domain narrow: its kernels are 32-bit. It must not have memory yet.
+///
+/// # Errors
+/// If the hypervisor refuses the call.
+pub fn make_narrow<H: Hypercalls + ?Sized>(h: &mut H, dom: DomId) -> Result<(), CallError> {
+    let body = abi::AddressSize { size: 32 };
+    domctl(h, abi::XEN_DOMCTL_SET_ADDRESS_SIZE, dom, &body)
+        .map(drop)
+        .map_err(CallError::of("make the domain 32-bit"))
+}
+
+/// Sets the registers of a vCPU. `context` is a `VcpuGuestContext` of the domain's width.
 ///
 /// # Errors
 /// If the hypervisor refuses the call.
@@ -402,7 +412,7 @@ pub fn set_context<H: Hypercalls + ?Sized>(
     h: &mut H,
     dom: DomId,
     vcpu: VcpuId,
-    context: &VcpuGuestContext,
+    context: &(impl IntoBytes + Immutable),
 ) -> Result<(), CallError> {
     let what = CallError::of("set the vCPU's registers");
     let mut args = Args::new(h);

@@ -9,7 +9,7 @@ use guest_pv_abi::arch_x86::VcpuGuestContext;
 use guest_pv_abi::domctl::{self, Domctl};
 use guest_pv_abi::event_channel::EvtchnAllocUnbound;
 use guest_pv_abi::sysctl::{self, Sysctl};
-use guest_pv_abi::{Errno, GuestHandle, Payload, errno, hypercall, memory, version, xen};
+use guest_pv_abi::{Errno, GuestHandle, Payload, errno, hypercall, memory, narrow, version, xen};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{Arena, DomId, Hypercalls, Mfn, PAGE};
@@ -26,7 +26,9 @@ pub(crate) struct FakeDomain {
     pub(crate) handle: [u8; 16],
     pub(crate) shared_info: u64,
     pub(crate) grant_frame: u64,
+    pub(crate) narrow: bool,
     pub(crate) context: Option<Box<VcpuGuestContext>>,
+    pub(crate) narrow_context: Option<Box<narrow::VcpuGuestContext>>,
     pub(crate) pinned: Option<u64>,
     pub(crate) hypercall_page: Option<u64>,
     pub(crate) ports: Vec<u16>,
@@ -43,10 +45,14 @@ pub(crate) struct Fake {
     pub(crate) free: u64,
     /// Whether extents larger than a page are refused.
     pub(crate) fragmented: bool,
+    /// Its `xen_caps`.
+    pub(crate) caps: &'static str,
     pub(crate) calls: Vec<(u64, u64)>,
     /// Keys that were pressed on its console.
     pub(crate) keys: Vec<u8>,
-    next_frame: u64,
+    /// The next frame to be given out; frames below 4 GiB have a counter of their own.
+    pub(crate) next_frame: u64,
+    next_low_frame: u64,
 }
 
 impl Fake {
@@ -58,9 +64,11 @@ impl Fake {
             domains: BTreeMap::new(),
             free,
             fragmented: false,
+            caps: "xen-3.0-x86_64 xen-3.0-x86_32p",
             calls: Vec::new(),
             keys: Vec::new(),
             next_frame: 0x1000,
+            next_low_frame: 0x100,
         };
         fake.domains.insert(
             0,
@@ -75,6 +83,16 @@ impl Fake {
     fn frame_for(&mut self, dom: u16, step: u64) -> u64 {
         let frame = self.next_frame;
         self.next_frame += step;
+        self.own(dom, frame)
+    }
+
+    fn low_frame_for(&mut self, dom: u16) -> u64 {
+        let frame = self.next_low_frame;
+        self.next_low_frame += 1;
+        self.own(dom, frame)
+    }
+
+    fn own(&mut self, dom: u16, frame: u64) -> u64 {
         // Not zero, so that bytes that the builder forgets to write are noticed.
         self.frames.insert(frame, Box::new([0xa5; PAGE]));
         self.owner.insert(frame, dom);
@@ -132,7 +150,7 @@ impl Fake {
                 call.domain = (1..)
                     .find(|id| !self.domains.contains_key(id))
                     .ok_or(errno::ENOSPC)?;
-                let shared_info = self.frame_for(call.domain, 1);
+                let shared_info = self.low_frame_for(call.domain);
                 let grant_frame = self.frame_for(call.domain, 1);
                 let flags = domctl::XEN_DOMINF_PAUSED;
                 let handle = body.handle;
@@ -171,14 +189,27 @@ impl Fake {
             domctl::XEN_DOMCTL_MAX_MEM => {
                 self.domain(call.domain)?.max_kib = call.u.get::<domctl::MaxMem>().max_memkb
             }
+            domctl::XEN_DOMCTL_SET_ADDRESS_SIZE => {
+                assert_eq!(call.u.get::<domctl::AddressSize>().size, 32);
+                let domain = self.domain(call.domain)?;
+                if !domain.pages.is_empty() {
+                    return Err(errno::EACCES);
+                }
+                domain.narrow = true;
+            }
             domctl::XEN_DOMCTL_HYPERCALL_INIT => {
                 let frame = call.u.get::<domctl::HypercallInit>().gmfn;
                 self.domain(call.domain)?.hypercall_page = Some(frame);
             }
             domctl::XEN_DOMCTL_SETVCPUCONTEXT => {
                 let body: domctl::VcpuContext = call.u.get();
-                let context = self.read(body.ctxt)?;
-                self.domain(call.domain)?.context = Some(Box::new(context));
+                if self.domain(call.domain)?.narrow {
+                    let context = self.read(body.ctxt)?;
+                    self.domain(call.domain)?.narrow_context = Some(Box::new(context));
+                } else {
+                    let context = self.read(body.ctxt)?;
+                    self.domain(call.domain)?.context = Some(Box::new(context));
+                }
             }
             _ => self.domctl_vcpu(&mut call)?,
         }
@@ -255,7 +286,10 @@ impl Fake {
             // The frames of a large extent are consecutive; single frames are not.
             let step = if size > 1 { 1 } else { 3 };
             let frames: Vec<u64> = (0..size)
-                .map(|_| self.frame_for(body.domid, step))
+                .map(|_| match memory::xenmemf_address_bits(body.mem_flags) {
+                    32 => self.low_frame_for(body.domid),
+                    _ => self.frame_for(body.domid, step),
+                })
                 .collect();
             let domain = self.domain(body.domid)?;
             domain.pages.extend((first..).zip(frames.iter().copied()));
@@ -339,8 +373,13 @@ impl Hypercalls for Fake {
             hypercall::MEMORY_OP => self.memory_op(args[0], GuestHandle(args[1])),
             hypercall::MMUEXT_OP => {
                 let op: xen::MmuextOp = self.read(first)?;
-                assert_eq!((op.cmd, args[1]), (xen::MMUEXT_PIN_L4_TABLE, 1));
-                self.domain(args[3] as u16)?.pinned = Some(op.arg1);
+                let domain = self.domain(args[3] as u16)?;
+                let pin = match domain.narrow {
+                    true => xen::MMUEXT_PIN_L3_TABLE,
+                    false => xen::MMUEXT_PIN_L4_TABLE,
+                };
+                assert_eq!((op.cmd, args[1]), (pin, 1));
+                domain.pinned = Some(op.arg1);
                 Ok(0)
             }
             hypercall::EVENT_CHANNEL_OP => {
@@ -353,6 +392,10 @@ impl Hypercalls for Fake {
                 Ok(0)
             }
             hypercall::XEN_VERSION if args[0] as u32 == version::XENVER_VERSION => Ok(4 << 16 | 20),
+            hypercall::XEN_VERSION if args[0] as u32 == version::XENVER_CAPABILITIES => {
+                self.write(GuestHandle(args[1]), self.caps.as_bytes())?;
+                Ok(0)
+            }
             hypercall::XEN_VERSION => {
                 self.write(GuestHandle(args[1]), b".0-fake\0")?;
                 Ok(0)

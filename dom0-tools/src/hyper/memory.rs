@@ -3,9 +3,10 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use guest_pv_abi::Width;
 use guest_pv_abi::hypercall;
 use guest_pv_abi::memory as abi;
-use guest_pv_abi::xen::{MMUEXT_PIN_L4_TABLE, MmuextOp};
+use guest_pv_abi::xen::{MMUEXT_PIN_L3_TABLE, MMUEXT_PIN_L4_TABLE, MmuextOp};
 use zerocopy::FromBytes;
 
 pub use guest_pv_abi::memory::E820Entry;
@@ -17,6 +18,15 @@ pub const MAX_BATCH: usize = 1024;
 /// Maximum number of ranges in a memory map: enough for 1024 overlapping ranges and the interrupt controllers.
 const MAX_RANGES: usize = 2304;
 
+/// Where the frames of an allocation may lie in the machine's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// At any address.
+    Anywhere,
+    /// Below 4 GiB.
+    Below4Gib,
+}
+
 /// Allocates `1 << order` pages for each of the page numbers in `first`. The answer has a frame number for each
 /// extent that there was memory for.
 ///
@@ -27,6 +37,7 @@ pub fn populate<H: Hypercalls + ?Sized>(
     dom: DomId,
     first: &[Pfn],
     order: u32,
+    place: Place,
 ) -> Result<Vec<Mfn>, CallError> {
     let what = CallError::of("give the domain memory");
     let mut args = Args::new(h);
@@ -36,6 +47,10 @@ pub fn populate<H: Hypercalls + ?Sized>(
         extent_start: extents.handle,
         nr_extents: first.len() as u64,
         extent_order: order,
+        mem_flags: match place {
+            Place::Anywhere => 0,
+            Place::Below4Gib => 32,
+        },
         domid: dom.0,
         ..Default::default()
     };
@@ -123,16 +138,24 @@ pub fn machine_memory_map<H: Hypercalls + ?Sized>(h: &mut H) -> Result<Vec<E820E
     Ok(map.to_vec())
 }
 
-/// Pins a domain's page tables: the hypervisor validates them from the L4 table down, and keeps their types.
+/// Pins a domain's page tables: the hypervisor validates them from the root down, and keeps their types.
 ///
 /// # Errors
 /// If the hypervisor refuses the call.
-pub fn pin_l4<H: Hypercalls + ?Sized>(h: &mut H, dom: DomId, table: Mfn) -> Result<(), CallError> {
+pub fn pin_root<H: Hypercalls + ?Sized>(
+    h: &mut H,
+    dom: DomId,
+    width: Width,
+    root: Mfn,
+) -> Result<(), CallError> {
     let what = CallError::of("pin the domain's page tables");
     let mut args = Args::new(h);
     let op = MmuextOp {
-        cmd: MMUEXT_PIN_L4_TABLE,
-        arg1: table.0,
+        cmd: match width {
+            Width::Wide => MMUEXT_PIN_L4_TABLE,
+            Width::Narrow => MMUEXT_PIN_L3_TABLE,
+        },
+        arg1: root.0,
         ..Default::default()
     };
     let op = args.put(&op).map_err(&what)?;

@@ -4,6 +4,9 @@ use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
 use core::fmt;
 
+use guest_pv_abi::Width;
+use guest_pv_abi::version::{XEN_CAPABILITIES_INFO_LEN, XENVER_CAPABILITIES};
+
 use crate::boot::Dom0Options;
 use crate::build::{self, BuildError, Contents, Kind, Progress};
 use crate::config::{DomainConfig, Pinning};
@@ -11,7 +14,7 @@ use crate::hyper::{
     self, CallError, DomId, Hypercalls, Mfn, NewDomain, Port, VcpuId, domain, event, machine,
     memory,
 };
-use crate::image::{Image, ImageError};
+use crate::image::{Image, ImageError, PvKernel};
 
 /// Memory that libxl allows a domain beyond its own, in KiB, for frames that are exchanged (LIBXL_MAXMEM_CONSTANT).
 pub(super) const EXTRA_KIB: u64 = 1024;
@@ -115,7 +118,8 @@ pub fn create<H: Hypercalls + ?Sized>(
     progress.unpacking(&config.kernel, kernel.len() as u64);
     let image = Image::open(&config.kernel, &kernel)?;
     let mut contents = contents(config, &image, initrd.as_deref());
-    build::plan(&contents).map_err(|error| named(error, config))?;
+    let (kernel, _) = build::plan(&contents).map_err(|error| named(error, config))?;
+    check_width(h, &image, &kernel)?;
     let new = NewDomain {
         handle: config.uuid.unwrap_or(handle),
         max_vcpus: config.max_vcpus,
@@ -172,6 +176,28 @@ pub(super) fn contents<'a>(
             store: None,
         },
     }
+}
+
+/// The word in `xen_caps` of a hypervisor that runs narrow PV kernels.
+const NARROW_GUESTS: &str = "xen-3.0-x86_32p";
+
+/// Checks that the hypervisor runs kernels of this width.
+fn check_width<H: Hypercalls + ?Sized>(
+    h: &mut H,
+    image: &Image,
+    kernel: &PvKernel,
+) -> Result<(), CreateError> {
+    if kernel.width == Width::Wide {
+        return Ok(());
+    }
+    let caps = machine::words(h, XENVER_CAPABILITIES, XEN_CAPABILITIES_INFO_LEN)?;
+    if caps.split_whitespace().any(|word| word == NARROW_GUESTS) {
+        return Ok(());
+    }
+    let cause = alloc::format!(
+        "a 32-bit PV kernel, which this hypervisor does not run (its xen_caps lack {NARROW_GUESTS})"
+    );
+    Err(image.error(cause).into())
 }
 
 /// Adds the domain's name to an error that is not about a file.
@@ -262,7 +288,8 @@ pub fn create_dom0<H: Hypercalls + ?Sized>(
             screen_bytes,
         },
     };
-    build::plan(&contents)?;
+    let (kernel, _) = build::plan(&contents)?;
+    check_width(h, &image, &kernel)?;
     let new = NewDomain {
         handle: [0; 16],
         max_vcpus: dom0.vcpus,

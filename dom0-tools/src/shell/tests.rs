@@ -14,6 +14,7 @@ use super::*;
 use crate::config;
 use crate::hyper::fake::Fake;
 use crate::hyper::{Arena, Mfn};
+use crate::image::narrow_tests::{BASE, narrow_kernel, notes};
 use crate::image::tests::{kernel, linux_notes};
 use crate::store::Page;
 use crate::store::fake::End;
@@ -157,6 +158,8 @@ impl Session {
     fn new() -> Session {
         let files = vec![
             ("k", kernel(b"text", &linux_notes())),
+            ("k32", narrow_kernel(b"text", &notes(BASE, b"yes\0"))),
+            ("narrow.cfg", b"kernel='k32'\nmemory=8".to_vec()),
             ("web.cfg", b"kernel='k'\nmemory=8\nfrobnicate=1".to_vec()),
             (
                 "loop.cfg",

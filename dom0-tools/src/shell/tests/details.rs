@@ -9,7 +9,7 @@ fn a_dry_run_is_told_in_words() {
     for line in [
         "name            : keep\n",
         "UUID            : chosen at creation\n",
-        "kernel          : k: ",
+        "kernel          : k: 1 KiB, 64-bit, linux\n",
         "memory          : 8 MiB, at most 16\n",
         "vCPUs           : 2\n",
         "runs on         : CPUs 0\n",
@@ -34,6 +34,23 @@ fn a_dry_run_is_told_in_words() {
         image.contains("It can be a PV guest.\n") && !image.contains("Some("),
         "{image}"
     );
+}
+
+#[test]
+fn a_narrow_kernel_needs_a_hypervisor_that_runs_it() {
+    let mut session = Session::started();
+    let image = session.run("image k32");
+    assert!(image.contains("width           : 32-bit\n"), "{image}");
+    let said = session.run("create -n narrow.cfg");
+    assert!(said.contains(" KiB, 32-bit, linux\n"), "{said}");
+    session.run("create narrow.cfg");
+    assert_eq!(session.domains(), 2);
+    session.shell.platform().fake.caps = "xen-3.0-x86_64 ";
+    let said = session.run("create narrow.cfg name='n2'");
+    let words = "error: kernel k32: a 32-bit PV kernel, which this hypervisor does not run (its xen_caps lack \
+                 xen-3.0-x86_32p)\n";
+    assert!(said.contains(words), "{said}");
+    assert_eq!(session.domains(), 2);
 }
 
 #[test]
