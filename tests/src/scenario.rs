@@ -17,7 +17,8 @@ pub const GUEST: Duration = Duration::from_secs(120);
 /// Time limit for each step of a Linux guest.
 pub const LINUX: Duration = Duration::from_secs(300);
 
-/// Finds a file that is also in the standard image: a sample guest, a configuration, one of Debian's kernels.
+/// Finds a file that is also in the standard image: a sample guest (`NAME-32` for 32 bits), a configuration, one of
+/// Debian's kernels.
 ///
 /// # Errors
 /// If `scripts/build` hasn't made it.
@@ -27,7 +28,10 @@ pub fn find_file(name: &str) -> Result<PathBuf> {
         root().join("guests/configs"),
         build("debian"),
     ];
-    let mut paths = folders.iter().map(|folder| folder.join(name));
+    let narrow = name
+        .strip_suffix("-32")
+        .map(|name| build("guests32").join(name));
+    let mut paths = folders.iter().map(|folder| folder.join(name)).chain(narrow);
     match paths.find(|path| path.is_file()) {
         Some(path) => Ok(path),
         None => bail!("{name}: neither a built guest, nor a configuration, nor a Debian part"),

@@ -31,8 +31,21 @@ pub fn shell_files() -> Result<Vec<Module>> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         files.push(Module::file(&format!("{name}-32"), path.clone()));
     }
-    let debian = [Part::Linux, Part::Initramfs, Part::GnuMach, Part::PvGrub].map(Part::path);
-    files.extend(debian.into_iter().filter(|path| path.exists()).map(named));
+    let debian = [
+        Part::Linux,
+        Part::Initramfs,
+        Part::GnuMach,
+        Part::GnuMach32,
+        Part::PvGrub,
+        Part::PvGrub32,
+    ];
+    files.extend(
+        debian
+            .map(Part::path)
+            .into_iter()
+            .filter(|path| path.exists())
+            .map(named),
+    );
     Ok(files)
 }
 

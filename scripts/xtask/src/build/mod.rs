@@ -36,7 +36,9 @@ pub fn build(options: &Options) -> Result<()> {
             Part::Initramfs,
             Part::Dom0Modules,
             Part::GnuMach,
+            Part::GnuMach32,
             Part::PvGrub,
+            Part::PvGrub32,
             Part::Toolstack,
         ];
         debian::ensure(&parts)?;

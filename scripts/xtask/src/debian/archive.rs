@@ -11,29 +11,45 @@ use xenlike_tests::paths::build;
 /// Debian 13 has the kernel, Xen and busybox; GNU Mach's `-xen-486` build is in Debian 12.
 const SUITES: [&str; 2] = ["trixie", "bookworm"];
 
-/// The private lists and cache.
+/// The private lists and cache for one architecture.
 pub struct Archive {
     folder: PathBuf,
+    architecture: &'static str,
 }
 
 impl Archive {
-    /// Opens the archive and reads the newest lists.
+    /// Opens the archive for amd64 and reads the newest lists.
     ///
     /// # Errors
     /// If there is no apt or no mirror, or a signature is wrong.
     pub fn open() -> Result<Self> {
+        Self::open_for("amd64", build(".cache/debian"), &SUITES)
+    }
+
+    /// Opens Debian 12's archive for i386, which has kernels that newer releases have no more.
+    ///
+    /// # Errors
+    /// As for `open`.
+    pub fn i386() -> Result<Self> {
+        Self::open_for("i386", build(".cache/debian-i386"), &["bookworm"])
+    }
+
+    fn open_for(architecture: &'static str, folder: PathBuf, suites: &[&str]) -> Result<Self> {
         if !process::exists("apt-get") || !process::exists("dpkg-deb") {
             bail!("fetching Debian packages needs apt-get and dpkg-deb");
         }
-        let folder = build(".cache/debian");
         fs::create_dir_all(folder.join("lists/partial"))?;
         fs::create_dir_all(folder.join("archives/partial"))?;
         let mirror = sources::debian_mirror(&sources::configured()?)?;
-        let lines: String = SUITES
-            .map(|suite| sources::list_line(&mirror, suite))
-            .concat();
+        let lines: String = suites
+            .iter()
+            .map(|suite| sources::list_line(&mirror, suite, architecture))
+            .collect();
         fs::write(folder.join("sources.list"), lines)?;
-        let archive = Self { folder };
+        let archive = Self {
+            folder,
+            architecture,
+        };
         process::output(archive.apt("apt-get").arg("update"))?;
         Ok(archive)
     }
@@ -156,6 +172,8 @@ impl Archive {
             option("Dir::Cache", &self.folder),
             // apt writes only this user's own files, so it needn't switch to another user.
             "APT::Sandbox::User=".to_owned(),
+            format!("APT::Architecture={}", self.architecture),
+            format!("APT::Architectures={}", self.architecture),
             "Acquire::Languages=none".to_owned(),
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
         ] {

@@ -1,7 +1,7 @@
 //! Kernels and programs from Debian's packages, for guests and for comparison. They are never committed.
 //!
 //! They are placed in `build/debian/`: `vmlinuz`, `initrd.img`, `dom0-modules.img`,
-//! `toolstack.img`, `gnumach`, `pvgrub`, `xen`.
+//! `toolstack.img`, `gnumach`, `gnumach-32`, `pvgrub`, `pvgrub-32`, `xen`.
 
 mod archive;
 pub mod dom0;
@@ -28,8 +28,12 @@ pub enum Part {
     Dom0Modules,
     /// GNU Mach, the amd64 PV build.
     GnuMach,
+    /// GNU Mach, the i386 PV build.
+    GnuMach32,
     /// GRUB, the amd64 PV build.
     PvGrub,
+    /// GRUB, the i386 PV build.
+    PvGrub32,
     /// Xen 4.20, for comparison.
     Xen,
     /// Debian's own xl and its daemons, as an archive to append to a Dom0's root.
@@ -39,12 +43,14 @@ pub enum Part {
 }
 
 /// All parts that are taken from Debian.
-pub const ALL: [Part; 8] = [
+pub const ALL: [Part; 10] = [
     Part::Linux,
     Part::Initramfs,
     Part::Dom0Modules,
     Part::GnuMach,
+    Part::GnuMach32,
     Part::PvGrub,
+    Part::PvGrub32,
     Part::Xen,
     Part::Toolstack,
     Part::OlderToolstack,
@@ -58,7 +64,9 @@ impl Part {
             Self::Initramfs => "initrd.img",
             Self::Dom0Modules => "dom0-modules.img",
             Self::GnuMach => "gnumach",
+            Self::GnuMach32 => "gnumach-32",
             Self::PvGrub => "pvgrub",
+            Self::PvGrub32 => "pvgrub-32",
             Self::Xen => "xen",
             Self::Toolstack => "toolstack.img",
             Self::OlderToolstack => "toolstack-4.17.img",
@@ -78,7 +86,8 @@ impl Part {
             Self::Dom0Modules => Some(dom0::MODULES.join(" ")),
             Self::Toolstack => Some(toolstack::made_of(toolstack::RELEASE)),
             Self::OlderToolstack => Some(toolstack::made_of(toolstack::OLDER_RELEASE)),
-            Self::Linux | Self::GnuMach | Self::PvGrub | Self::Xen => None,
+            Self::Linux | Self::GnuMach | Self::GnuMach32 => None,
+            Self::PvGrub | Self::PvGrub32 | Self::Xen => None,
         }
     }
 
@@ -95,9 +104,17 @@ impl Part {
                 let tree = archive.unpack("gnumach-image-1.8-xen-486")?;
                 take(&tree, "boot", "gnumach-", &target)?;
             }
+            Self::GnuMach32 => {
+                let tree = Archive::i386()?.unpack("gnumach-image-1.8-xen-486")?;
+                take(&tree, "boot", "gnumach-", &target)?;
+            }
             Self::PvGrub => {
                 let tree = archive.unpack("grub-xen-host")?;
                 take(&tree, "usr/lib/grub-xen", "grub-x86_64-xen.bin", &target)?;
+            }
+            Self::PvGrub32 => {
+                let tree = archive.unpack("grub-xen-host")?;
+                take(&tree, "usr/lib/grub-xen", "grub-i386-xen.bin", &target)?;
             }
             Self::Xen => {
                 let tree = archive.unpack("xen-hypervisor-4.20-amd64")?;

@@ -62,12 +62,12 @@ pub fn debian_mirror(targets: &[Target]) -> Result<String> {
     }
 }
 
-/// A `sources.list` line for `suite`, checked with Debian's keys.
-pub fn list_line(mirror: &str, suite: &str) -> String {
+/// A `sources.list` line for the packages of `suite` for an architecture, checked with Debian's keys.
+pub fn list_line(mirror: &str, suite: &str, architecture: &str) -> String {
     let signed = if Path::new(KEYRING).exists() {
         format!("signed-by={KEYRING} ")
     } else {
         String::new()
     };
-    format!("deb [{signed}arch=amd64] {mirror} {suite} main\n")
+    format!("deb [{signed}arch={architecture}] {mirror} {suite} main\n")
 }

@@ -59,7 +59,7 @@ fn add_suite(suite: &str) -> Result<()> {
         return Ok(());
     }
     let mirror = sources::debian_mirror(&targets)?;
-    let line = sources::list_line(&mirror, suite);
+    let line = sources::list_line(&mirror, suite, "amd64");
     let mut tee = process::as_root("tee")?;
     tee.arg(BACKPORTS_LIST);
     println!("setup: adding {suite} to {BACKPORTS_LIST}");
