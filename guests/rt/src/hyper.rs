@@ -183,6 +183,18 @@ pub unsafe fn update_va_mapping(address: u64, entry: u64, flags: u64) -> Outcome
     unsafe { arch::update_va_mapping(address, entry, flags) }
 }
 
+/// update_descriptor: writes a descriptor at a machine address.
+///
+/// # Errors
+/// The errno that the hypervisor returned.
+///
+/// # Safety
+/// The caller is responsible for the use of the descriptor, or of the page if it is no descriptor table.
+pub unsafe fn update_descriptor(machine: u64, descriptor: u64) -> Outcome {
+    // SAFETY: the caller's promise.
+    unsafe { arch::update_descriptor(machine, descriptor) }
+}
+
 /// Makes several hypercalls in one; each entry receives its result.
 ///
 /// # Errors

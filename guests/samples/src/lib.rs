@@ -124,7 +124,36 @@ impl Random {
     }
 }
 
+/// Whether this is a 32-bit guest.
+pub const NARROW: bool = cfg!(target_pointer_width = "32");
+
+/// Number of levels of the page tables.
+pub const LEVELS: usize = if NARROW { 3 } else { 4 };
+
+/// An address in the hypervisor's range, which the guest can't read.
+pub const HYPERVISOR: u64 = if NARROW {
+    0xffff_e000
+} else {
+    0xffff_8300_0000_0000
+};
+
+/// Addresses that no guest may pass: the hypervisor's range, its edges, the end of the address space.
+#[cfg(target_pointer_width = "32")]
+pub const BAD_ADDRESSES: [u64; 10] = [
+    0xf580_0000,
+    0xf580_1000,
+    0xf57f_fffc,
+    0xfc00_0000,
+    0xffff_e000,
+    0xffff_fff8,
+    0xffff_fffc,
+    0xffff_ffff,
+    0xbfff_fffc,
+    0x0000_1000,
+];
+
 /// Addresses that no guest may pass: the hypervisor's range, the canonical hole, its edges, the end.
+#[cfg(target_pointer_width = "64")]
 pub const BAD_ADDRESSES: [u64; 10] = [
     0xffff_8000_0000_0000,
     0xffff_8000_0000_1000,

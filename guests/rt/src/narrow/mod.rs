@@ -85,6 +85,23 @@ pub(crate) unsafe fn update_va_mapping(address: u64, entry: u64, flags: u64) -> 
     })
 }
 
+/// update_descriptor.
+///
+/// # Safety
+/// The caller is responsible for the use of the descriptor.
+pub(crate) unsafe fn update_descriptor(machine: u64, descriptor: u64) -> Outcome {
+    // SAFETY: the caller's promise.
+    Errno::check(unsafe {
+        hypercall4(
+            hypercall::UPDATE_DESCRIPTOR,
+            machine as u32,
+            (machine >> 32) as u32,
+            descriptor as u32,
+            (descriptor >> 32) as u32,
+        )
+    })
+}
+
 /// set_timer_op.
 pub(crate) fn set_timer(system_time_ns: u64) -> Outcome {
     let (low, high) = (system_time_ns as u32, (system_time_ns >> 32) as u32);

@@ -10,7 +10,7 @@ pub(crate) mod user;
 use core::arch::asm;
 
 use guest_pv_abi::Errno;
-use guest_pv_abi::call::{hypercall1, hypercall3};
+use guest_pv_abi::call::{hypercall1, hypercall2, hypercall3};
 use guest_pv_abi::xen::SharedInfo;
 use guest_pv_abi::{Long, hypercall};
 
@@ -66,6 +66,15 @@ pub(crate) fn wc_sec_hi(shared: *const SharedInfo) -> *const u32 {
 pub(crate) unsafe fn update_va_mapping(address: u64, entry: u64, flags: u64) -> Outcome {
     // SAFETY: the caller's promise.
     Errno::check(unsafe { hypercall3(hypercall::UPDATE_VA_MAPPING, address, entry, flags) })
+}
+
+/// update_descriptor.
+///
+/// # Safety
+/// The caller is responsible for the use of the descriptor.
+pub(crate) unsafe fn update_descriptor(machine: u64, descriptor: u64) -> Outcome {
+    // SAFETY: the caller's promise.
+    Errno::check(unsafe { hypercall2(hypercall::UPDATE_DESCRIPTOR, machine, descriptor) })
 }
 
 /// set_timer_op.

@@ -6,8 +6,8 @@
 #![no_main]
 #![expect(unsafe_code, reason = "turns a page into a page table")]
 
-use xenlike_rt::abi::Errno;
 use xenlike_rt::abi::xen::{MMUEXT_PIN_L1_TABLE, MMUEXT_UNPIN_TABLE, MmuextOp};
+use xenlike_rt::abi::{Errno, Long};
 use xenlike_rt::grants::{self, Mapping};
 use xenlike_rt::memory::{allocate_page, mfn_of, pfn_of};
 use xenlike_rt::paging::{self, Access};
@@ -27,7 +27,7 @@ fn keep_busy(_vcpu: u32) {
 fn pin(cmd: u32, mfn: u64) -> Result<u64, Errno> {
     let request = MmuextOp {
         cmd,
-        arg1: mfn,
+        arg1: mfn as Long,
         ..MmuextOp::default()
     };
     // SAFETY: the caller's page is empty and has no other user.

@@ -7,10 +7,10 @@
 #![expect(unsafe_code, reason = "asks for entries that must be refused")]
 
 use samples::Attack;
-use xenlike_rt::abi::errno;
 use xenlike_rt::abi::xen::{
     DOMID_SELF, MMUEXT_PIN_L1_TABLE, MMUEXT_UNPIN_TABLE, MmuUpdate, MmuextOp,
 };
+use xenlike_rt::abi::{Long, errno};
 use xenlike_rt::memory::{allocate_page, mfn_of, pfn_of};
 use xenlike_rt::paging::{self, FRAME_MASK, Window};
 use xenlike_rt::{hyper, traps};
@@ -68,7 +68,7 @@ fn by_promotion(attack: &mut Attack) {
     let op = |cmd| {
         let op = MmuextOp {
             cmd,
-            arg1: mfn,
+            arg1: mfn as Long,
             ..MmuextOp::default()
         };
         // SAFETY: the page is ours and only used here.

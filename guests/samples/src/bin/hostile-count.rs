@@ -4,12 +4,12 @@
 #![no_main]
 #![expect(unsafe_code, reason = "makes many mappings")]
 
-use samples::Attack;
-use xenlike_rt::abi::GuestHandle;
+use samples::{Attack, NARROW};
 use xenlike_rt::abi::memory::{MemoryReservation, XENMEM_INCREASE_RESERVATION};
 use xenlike_rt::abi::xen::{
     DOMID_SELF, MMUEXT_PIN_L1_TABLE, MMUEXT_UNPIN_TABLE, MmuextOp, VIRQ_DEBUG, VIRQ_TIMER,
 };
+use xenlike_rt::abi::{GuestHandle, Long};
 use xenlike_rt::memory::{allocate_page, mfn_of, pfn_of};
 use xenlike_rt::paging::{self, Access, Window};
 use xenlike_rt::{args, events, grants, hyper, println};
@@ -21,7 +21,7 @@ fn request(cmd: u32, mfn: u64) -> Result<u64, xenlike_rt::abi::Errno> {
     unsafe {
         hyper::mmuext_op(&[MmuextOp {
             cmd,
-            arg1: mfn,
+            arg1: mfn as Long,
             ..MmuextOp::default()
         }])
     }
@@ -32,7 +32,7 @@ fn mappings(attack: &mut Attack) {
     let page = allocate_page().expect("a page");
     let address = page.expose_provenance() as u64;
     let mfn = mfn_of(pfn_of(address)).expect("the domain's");
-    let wanted = args::number("mappings", 70_000);
+    let wanted = args::number("mappings", if NARROW { 20_000 } else { 70_000 });
     let window = Window::reserve(wanted).expect("addresses");
     let frames = [mfn; 256];
     let mut done = 0;
@@ -124,7 +124,7 @@ fn mapped_grants(attack: &mut Attack) {
 }
 
 fn pages(attack: &mut Attack) {
-    let mut frames = [0u64; 512];
+    let mut frames: [Long; 512] = [0; 512];
     let mut got = 0;
     loop {
         let mut argument = MemoryReservation {

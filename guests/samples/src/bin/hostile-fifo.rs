@@ -14,9 +14,9 @@ use xenlike_rt::abi::event_channel::{
     EvtchnInitControl, EvtchnSetPriority,
 };
 use xenlike_rt::abi::xen::DOMID_SELF;
-use xenlike_rt::abi::{Errno, errno};
+use xenlike_rt::abi::{Errno, Long, errno};
 use xenlike_rt::memory::{allocate_page, mfn_of, pfn_of};
-use xenlike_rt::{args, events, hyper, paging, println, smp, start_info, time};
+use xenlike_rt::{args, events, from_long, hyper, paging, println, smp, start_info, time};
 
 xenlike_rt::entry!(main);
 
@@ -97,7 +97,7 @@ fn refusals(attack: &mut Attack, page: u64) {
         init_control(0, frame(page), 4096 - 64),
     );
     attack.refused("a block of no vCPU", init_control(77, frame(page), 0));
-    let table = frame(start_info().pt_base);
+    let table = frame(from_long(start_info().pt_base));
     for (name, frame) in [
         ("a page table", table),
         ("nobody's frame", 0),
@@ -191,7 +191,7 @@ unsafe fn pin(page: u64) -> Result<u64, Errno> {
     use xenlike_rt::abi::xen::{MMUEXT_PIN_L1_TABLE, MmuextOp};
     let request = MmuextOp {
         cmd: MMUEXT_PIN_L1_TABLE,
-        arg1: frame(page),
+        arg1: frame(page) as Long,
         ..MmuextOp::default()
     };
     // SAFETY: the caller's promise; the page is made writable again.

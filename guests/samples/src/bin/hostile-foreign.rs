@@ -5,17 +5,36 @@
 #![expect(unsafe_code, reason = "touches what it may not")]
 
 use samples::Attack;
+use xenlike_rt::abi::arch_x86::MACH2PHYS_VIRT_START;
 use xenlike_rt::abi::xen::{DOMID_IO, DOMID_SELF, DOMID_XEN};
 use xenlike_rt::abi::xenlike::DOMID_BOOT;
 use xenlike_rt::memory::{mfn_of, pfn_of_mfn};
 use xenlike_rt::paging::{Access, Window};
-use xenlike_rt::{events, grants, start_info, traps};
+use xenlike_rt::{events, from_long, grants, start_info, traps};
 
 xenlike_rt::entry!(main);
 
+/// Addresses of the hypervisor behind its M2P.
+#[cfg(target_pointer_width = "32")]
+const HIDDEN: [usize; 4] = [0xfc00_0000, 0xfd00_0000, 0xffff_0000, 0xffff_f000];
+/// Addresses of the hypervisor behind its M2P.
+#[cfg(target_pointer_width = "64")]
+const HIDDEN: [usize; 10] = [
+    0xffff_8040_0000_0000,
+    0xffff_8100_0000_0000,
+    0xffff_8180_0000_0000,
+    0xffff_8200_0000_0000,
+    0xffff_82c0_0000_0000,
+    0xffff_82d0_4000_0000,
+    0xffff_82e0_0000_0000,
+    0xffff_8300_0000_0000,
+    0xffff_8300_0010_0000,
+    0xffff_87ff_ffff_f000,
+];
+
 /// Machine frames that don't belong to this domain.
 fn foreign_frames() -> impl Iterator<Item = u64> {
-    let own = start_info().nr_pages;
+    let own = from_long(start_info().nr_pages);
     (0x100..0x2_0000).step_by(0x6ff).filter(move |mfn| {
         let mut pfn = u64::MAX;
         // The M2P may lack pages for some numbers.
@@ -64,25 +83,14 @@ fn main() {
     }
 
     // The M2P can be read but not written; the rest of the hypervisor's range is inaccessible.
-    let m2p = 0xffff_8000_0000_0000usize;
+    let m2p = MACH2PHYS_VIRT_START as usize;
     let written = traps::attempt(|| {
         let entry = core::ptr::with_exposed_provenance_mut::<u64>(m2p);
         // SAFETY: must fault.
         unsafe { entry.write_volatile(0) };
     });
     attack.holds("a store into the M2P faults", written.is_err());
-    for address in [
-        0xffff_8040_0000_0000usize,
-        0xffff_8100_0000_0000,
-        0xffff_8180_0000_0000,
-        0xffff_8200_0000_0000,
-        0xffff_82c0_0000_0000,
-        0xffff_82d0_4000_0000,
-        0xffff_82e0_0000_0000,
-        0xffff_8300_0000_0000,
-        0xffff_8300_0010_0000,
-        0xffff_87ff_ffff_f000,
-    ] {
+    for address in HIDDEN {
         let read = traps::attempt(|| {
             // SAFETY: must fault.
             let _ = unsafe { core::ptr::with_exposed_provenance::<u64>(address).read_volatile() };

@@ -8,6 +8,7 @@
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use samples::Attack;
+use xenlike_rt::abi::Long;
 use xenlike_rt::abi::grant_table::{
     GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF, GnttabCopy, GnttabCopyPtr,
 };
@@ -51,7 +52,7 @@ fn revoker(_vcpu: u32) {
 
 fn copy(own: u16, reference: u32) -> bool {
     let side = |offset| GnttabCopyPtr {
-        u: u64::from(reference),
+        u: Long::from(reference),
         domid: own,
         offset,
         ..GnttabCopyPtr::default()
@@ -121,7 +122,7 @@ fn main() {
         let request = |cmd| {
             [MmuextOp {
                 cmd,
-                arg1: mfn,
+                arg1: mfn as Long,
                 ..MmuextOp::default()
             }]
         };

@@ -20,7 +20,7 @@ use xenlike_rt::abi::xen::{DOMID_SELF, MMUEXT_TLB_FLUSH_ALL, MmuUpdate, MmuextOp
 use xenlike_rt::abi::{Errno, errno};
 use xenlike_rt::memory::{allocate_page, mfn_of, pfn_of};
 use xenlike_rt::paging::{self, RAM_FLAGS, TABLE_FLAGS};
-use xenlike_rt::{hyper, start_info, time};
+use xenlike_rt::{from_long, hyper, start_info, time};
 
 xenlike_rt::entry!(main);
 
@@ -84,7 +84,7 @@ fn initialise(context: &mut VcpuGuestContext) -> Result<u64, Errno> {
 
 fn main() {
     let mut attack = Attack::new("hostile-handler", "keep the hypervisor busy for ever");
-    let root = frame_at(start_info().pt_base);
+    let root = frame_at(from_long(start_info().pt_base));
     endless_stack(root);
     let mut handlers = context(root);
     for trap in &mut handlers.trap_ctxt {

@@ -16,13 +16,25 @@ use xenlike_rt::abi::memory::{
 };
 use xenlike_rt::abi::sched::{SCHEDOP_POLL, SchedPoll};
 use xenlike_rt::abi::xen::{CONSOLEIO_WRITE, DOMID_SELF};
-use xenlike_rt::abi::{Errno, GuestHandle, grant_table};
+use xenlike_rt::abi::{Errno, GuestHandle, Long, grant_table};
 use xenlike_rt::memory::{allocate_page, mfn_of, pfn_of};
 use xenlike_rt::paging::{Access, Window};
-use xenlike_rt::{hyper, time};
+use xenlike_rt::{from_long, hyper, time};
 
 xenlike_rt::entry!(main);
 
+#[cfg(target_pointer_width = "32")]
+const LENGTHS: [u64; 8] = [
+    0xffff_ffff,
+    0xffff_fff8,
+    1 << 31,
+    (1 << 31) - 1,
+    1 << 29,
+    1 << 27,
+    1 << 26,
+    1 << 20,
+];
+#[cfg(target_pointer_width = "64")]
 const LENGTHS: [u64; 8] = [
     u64::MAX,
     u64::MAX - 7,
@@ -78,18 +90,18 @@ fn arrays(attack: &mut Attack, buffer: &Window, length: u64) {
 }
 
 fn memory(attack: &mut Attack, buffer: &Window, length: u64) {
-    let list = GuestHandle(buffer.address());
+    let list = GuestHandle(buffer.address() as Long);
     // SAFETY: as above.
     unsafe { buffer.as_ptr().write_bytes(0xff, 4096) };
     let reservation = MemoryReservation {
         extent_start: list,
-        nr_extents: length,
+        nr_extents: length as Long,
         domid: DOMID_SELF,
         ..MemoryReservation::default()
     };
     for op in [XENMEM_DECREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP] {
         let mut reservation = reservation;
-        let pointer = GuestHandle::of_mut(&mut reservation).0;
+        let pointer = from_long(GuestHandle::of_mut(&mut reservation).0);
         call(
             attack,
             "reservation",
@@ -103,7 +115,7 @@ fn memory(attack: &mut Attack, buffer: &Window, length: u64) {
             extent_order: 9,
             ..reservation
         },
-        nr_exchanged: length,
+        nr_exchanged: length as Long,
     };
     attack.refused("exchange", hyper::memory_op(XENMEM_EXCHANGE, &mut exchange));
     let mut frames = MachphysMfnList {

@@ -4,30 +4,40 @@
 #![no_main]
 #![expect(unsafe_code, reason = "changes mappings under a call's feet")]
 
-use samples::Attack;
+use samples::{Attack, NARROW};
 use xenlike_rt::abi::version::XENVER_VERSION;
 use xenlike_rt::abi::xen::{MulticallEntry, UVMF_INVLPG};
-use xenlike_rt::abi::{GuestHandle, errno, hypercall};
+use xenlike_rt::abi::{GuestHandle, Long, errno, hypercall};
 use xenlike_rt::memory::{allocate_page, mfn_of, pfn_of};
 use xenlike_rt::paging::RAM_FLAGS;
-use xenlike_rt::{hyper, println};
+use xenlike_rt::{from_long, hyper, println};
 
 xenlike_rt::entry!(main);
 
+/// Size of an entry in bytes.
+const ENTRY: u64 = size_of::<MulticallEntry>() as u64;
+
 fn entry(op: u64, args: &[u64]) -> MulticallEntry {
     let mut entry = MulticallEntry {
-        op,
+        op: op as Long,
         ..MulticallEntry::default()
     };
-    entry.args[..args.len()].copy_from_slice(args);
+    for (slot, value) in entry.args.iter_mut().zip(args) {
+        *slot = *value as Long;
+    }
     entry
+}
+
+/// The arguments of update_va_mapping, whose entry takes two of them in a 32-bit guest.
+fn va_mapping<'a>(wide: &'a [u64], narrow: &'a [u64]) -> &'a [u64] {
+    if NARROW { narrow } else { wide }
 }
 
 fn version() -> MulticallEntry {
     entry(hypercall::XEN_VERSION, &[u64::from(XENVER_VERSION), 0])
 }
 
-fn results(calls: &[MulticallEntry]) -> (u64, u64) {
+fn results(calls: &[MulticallEntry]) -> (Long, Long) {
     let last = calls.len() - 1;
     (calls[0].result, calls[last].result)
 }
@@ -37,7 +47,7 @@ fn main() {
 
     // A multicall of itself must not recurse for ever.
     let mut calls = [MulticallEntry::default(); 2];
-    let pointer = GuestHandle::of_mut(&mut calls).0;
+    let pointer = from_long(GuestHandle::of_mut(&mut calls).0);
     calls = [entry(hypercall::MULTICALL, &[pointer, 2]), version()];
     // SAFETY: the entries are harmless.
     let outcome = unsafe { hyper::multicall(&mut calls) };
@@ -45,13 +55,13 @@ fn main() {
         "  a multicall of itself: {outcome:?}, results {:x?}",
         results(&calls)
     );
-    attack.holds("the inner one is refused", (calls[0].result as i64) < 0);
+    attack.holds("the inner one is refused", (calls[0].result as isize) < 0);
 
     // A chain of 64 multicalls, each calling the next.
     let mut chain = [MulticallEntry::default(); 64];
-    let start = GuestHandle::of_mut(&mut chain).0;
+    let start = from_long(GuestHandle::of_mut(&mut chain).0);
     for (n, link) in (1u64..).zip(chain.iter_mut()) {
-        *link = entry(hypercall::MULTICALL, &[start + n * 64, 1]);
+        *link = entry(hypercall::MULTICALL, &[start + n * ENTRY, 1]);
     }
     chain[63] = version();
     // SAFETY: as above.
@@ -60,11 +70,11 @@ fn main() {
 
     // Calls that aren't allowed in a list, or that write to it.
     let mut calls = [MulticallEntry::default(); 5];
-    let pointer = GuestHandle::of_mut(&mut calls).0;
+    let pointer = from_long(GuestHandle::of_mut(&mut calls).0);
     calls[0] = entry(u64::MAX, &[1, 2, 3]);
     calls[1] = entry(1000, &[]);
     // The version's text overwrites the next entry's number and arguments.
-    calls[2] = entry(hypercall::XEN_VERSION, &[1, pointer + 3 * 64]);
+    calls[2] = entry(hypercall::XEN_VERSION, &[1, pointer + 3 * ENTRY]);
     calls[3] = version();
     calls[4] = version();
     // SAFETY: as above; the list is only used here.
@@ -73,7 +83,7 @@ fn main() {
         "  a list that overwrites itself: {outcome:?}, results {:x?}",
         results(&calls)
     );
-    let unknown = errno::ENOSYS.to_ret() as u64;
+    let unknown = errno::ENOSYS.to_ret() as Long;
     attack.holds(
         "unknown numbers are ENOSYS",
         calls[0].result == unknown && calls[1].result == unknown,
@@ -89,8 +99,10 @@ fn main() {
         let outcome = unsafe {
             list.write(version());
             let flags = UVMF_INVLPG;
-            list.add(1)
-                .write(entry(hypercall::UPDATE_VA_MAPPING, &[address, pte, flags]));
+            list.add(1).write(entry(
+                hypercall::UPDATE_VA_MAPPING,
+                va_mapping(&[address, pte, flags], &[address, pte, pte >> 32, flags]),
+            ));
             list.add(2).write(version());
             let outcome = hyper::raw(hypercall::MULTICALL, [address, 3, 0, 0, 0]);
             hyper::update_va_mapping(address, (mfn << 12) | RAM_FLAGS, flags).expect("mapped");

@@ -9,21 +9,25 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use samples::{Attack, Random};
-use xenlike_rt::abi::arch_x86::FLAT_KERNEL_CS64;
-use xenlike_rt::abi::hypercall::{SET_GDT, UPDATE_DESCRIPTOR};
-use xenlike_rt::abi::{Errno, GuestHandle};
+use samples::{Attack, NARROW, Random};
+use xenlike_rt::abi::arch_x86::FLAT_KERNEL_CS;
+use xenlike_rt::abi::hypercall::SET_GDT;
+use xenlike_rt::abi::{Errno, GuestHandle, Long};
 use xenlike_rt::memory::{allocate_page, mfn_of, pfn_of};
-use xenlike_rt::{args, hyper, paging, println, smp, time, traps};
+use xenlike_rt::{args, from_long, hyper, paging, println, smp, time, traps};
 
 xenlike_rt::entry!(main);
 
-/// A flat 64-bit code descriptor of ring 3, and its present bit.
-const CODE: u64 = 0x00af_fb00_0000_ffff;
+/// A flat code descriptor of the kernel's ring and width, and its present bit.
+const CODE: u64 = if NARROW {
+    0x00cf_bb00_0000_ffff
+} else {
+    0x00af_fb00_0000_ffff
+};
 const PRESENT: u64 = 1 << 47;
 /// Index of the descriptor in the table.
 const INDEX: u64 = 3;
-const SELECTOR: u64 = INDEX << 3 | 3;
+const SELECTOR: u64 = INDEX << 3 | if NARROW { 1 } else { 3 };
 /// Number of entries in a page.
 const ENTRIES: u64 = 512;
 const NOT_PRESENT: u8 = 11;
@@ -46,13 +50,23 @@ fn not_present(_frame: &mut traps::TrapFrame) {
 
 /// Counts on a code segment of its own until it is told to stop.
 fn runner(_number: u32) {
-    let frames = [TABLE.load(Ordering::Acquire)];
-    let handle = GuestHandle::of(&frames).0;
+    let frames = [TABLE.load(Ordering::Acquire) as Long];
+    let handle = from_long(GuestHandle::of(&frames).0);
     // SAFETY: the guest's part of the table has not been used so far.
     if Errno::check(unsafe { hyper::raw(SET_GDT, [handle, ENTRIES, 0, 0, 0]) }).is_err() {
         return;
     }
     READY.store(true, Ordering::Release);
+    // SAFETY: the table has the descriptor.
+    unsafe { count() };
+}
+
+/// Counts on the descriptor until it is told to stop.
+///
+/// # Safety
+/// The descriptor is in this vCPU's table.
+#[cfg(target_pointer_width = "64")]
+unsafe fn count() {
     // SAFETY: both selectors are flat code, and the operands are the addresses of the counter and the flag.
     unsafe {
         asm!(
@@ -69,7 +83,37 @@ fn runner(_number: u32) {
             "retfq",
             "3:",
             own = const SELECTOR,
-            flat = const FLAT_KERNEL_CS64,
+            flat = const FLAT_KERNEL_CS,
+            at = out(reg) _,
+            counter = in(reg) COUNTER.as_ptr(),
+            stop = in(reg) STOP.as_ptr(),
+        );
+    }
+}
+
+/// Counts on the descriptor until it is told to stop.
+///
+/// # Safety
+/// The descriptor is in this vCPU's table.
+#[cfg(target_pointer_width = "32")]
+unsafe fn count() {
+    // SAFETY: both selectors are flat code, and the operands are the addresses of the counter and the flag.
+    unsafe {
+        asm!(
+            "push {own}",
+            "lea {at}, [2f]",
+            "push {at}",
+            "retf",
+            "2: inc dword ptr [{counter}]",
+            "cmp byte ptr [{stop}], 0",
+            "je 2b",
+            "push {flat}",
+            "lea {at}, [3f]",
+            "push {at}",
+            "retf",
+            "3:",
+            own = const SELECTOR,
+            flat = const FLAT_KERNEL_CS,
             at = out(reg) _,
             counter = in(reg) COUNTER.as_ptr(),
             stop = in(reg) STOP.as_ptr(),
@@ -92,13 +136,8 @@ fn make_table() -> Result<u64, &'static str> {
 fn toggle(table: u64, seconds: u64) -> Result<u64, &'static str> {
     let set = |descriptor: u64| {
         // SAFETY: either the same descriptor, or one whose faults are expected.
-        let outcome = unsafe {
-            hyper::raw(
-                UPDATE_DESCRIPTOR,
-                [(table << 12) + INDEX * 8, descriptor, 0, 0, 0],
-            )
-        };
-        Errno::check(outcome).map_err(|_| "the descriptor can't be changed")
+        let outcome = unsafe { hyper::update_descriptor((table << 12) + INDEX * 8, descriptor) };
+        outcome.map_err(|_| "the descriptor can't be changed")
     };
     let mut random = Random::new(args::number("seed", 1));
     let end = time::now_ns() + seconds * time::SECOND_NS;

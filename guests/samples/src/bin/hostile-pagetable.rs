@@ -5,25 +5,26 @@
 #![no_main]
 #![expect(unsafe_code, reason = "asks for mappings that must be refused")]
 
-use samples::Attack;
+use samples::{Attack, LEVELS};
+use xenlike_rt::abi::Long;
 use xenlike_rt::abi::xen::{
     DOMID_SELF, MMUEXT_PIN_L1_TABLE, MMUEXT_UNPIN_TABLE, MmuUpdate, MmuextOp, UVMF_INVLPG,
 };
 use xenlike_rt::memory::{allocate_page, direct, mfn_of, pfn_of, pfn_of_mfn};
 use xenlike_rt::paging::{self, Access, FRAME_MASK, RAM_FLAGS, TABLE_FLAGS, Window};
-use xenlike_rt::{hyper, start_info, traps};
+use xenlike_rt::{from_long, hyper, start_info, traps};
 
 xenlike_rt::entry!(main);
 
-/// The tables of an address of the image, L4 first, by their addresses in the direct mapping.
-fn tables() -> [u64; 4] {
-    let mut tables = [start_info().pt_base; 4];
-    for level in (1..4).rev() {
-        let index = (direct(0) >> (12 + 9 * level)) & 511;
-        let slot = (tables[3 - level as usize] + index * 8) as usize;
+/// The tables of an address of the image, the root first, by their addresses in the direct mapping.
+fn tables() -> [u64; LEVELS] {
+    let mut tables = [from_long(start_info().pt_base); LEVELS];
+    for n in 1..LEVELS {
+        let index = (direct(0) >> (12 + 9 * (LEVELS - n))) & 511;
+        let slot = (tables[n - 1] + index * 8) as usize;
         // SAFETY: the builder's tables are mapped read-only.
         let entry = unsafe { core::ptr::with_exposed_provenance::<u64>(slot).read_volatile() };
-        tables[4 - level as usize] = direct(pfn_of_mfn((entry & FRAME_MASK) >> 12));
+        tables[n] = direct(pfn_of_mfn((entry & FRAME_MASK) >> 12));
     }
     tables
 }
@@ -45,13 +46,13 @@ fn by_hypercall(attack: &mut Attack) {
 
 fn by_store(attack: &mut Attack) {
     // Entry 0 of the image's L1 table maps frame 0. Tries to make it map the table itself, writable.
-    let table = tables()[3];
+    let table = tables()[LEVELS - 1];
     let slot = core::ptr::with_exposed_provenance_mut::<u64>(table as usize);
     let mfn = mfn_of(pfn_of(table)).expect("the domain's");
     // SAFETY: must fault.
     let stored = traps::attempt(|| unsafe { slot.write_volatile((mfn << 12) | RAM_FLAGS) });
     attack.holds("a store of such an entry faults", stored.is_err());
-    for root in &tables()[..3] {
+    for root in &tables()[..LEVELS - 1] {
         let slot = core::ptr::with_exposed_provenance_mut::<u64>(*root as usize + 8 * 100);
         // SAFETY: must fault.
         let stored = traps::attempt(|| unsafe { slot.write_volatile((mfn << 12) | TABLE_FLAGS) });
@@ -65,15 +66,15 @@ fn by_writable_page(attack: &mut Attack) {
     let mfn = mfn_of(pfn_of(address)).expect("the domain's");
     let pin = |cmd| MmuextOp {
         cmd,
-        arg1: mfn,
+        arg1: mfn as Long,
         ..MmuextOp::default()
     };
     // SAFETY: must be refused, since the page is mapped writable.
     let outcome = unsafe { hyper::mmuext_op(&[pin(MMUEXT_PIN_L1_TABLE)]) };
     attack.refused("a writable page pinned as a table", outcome);
 
-    let l2 = tables()[2];
-    let slot = (mfn_of(pfn_of(l2)).expect("the domain's") << 12) + 8 * 511;
+    let l2 = tables()[LEVELS - 2];
+    let slot = (mfn_of(pfn_of(l2)).expect("the domain's") << 12) + 8 * 400;
     let update = MmuUpdate {
         ptr: slot,
         val: (mfn << 12) | TABLE_FLAGS,

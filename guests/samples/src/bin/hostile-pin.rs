@@ -4,7 +4,8 @@
 #![no_main]
 #![expect(unsafe_code, reason = "asks for tables that must be refused")]
 
-use samples::{Attack, Random};
+use samples::{Attack, HYPERVISOR, LEVELS, NARROW, Random};
+use xenlike_rt::abi::Long;
 use xenlike_rt::abi::xen::{
     MMUEXT_NEW_BASEPTR, MMUEXT_NEW_USER_BASEPTR, MMUEXT_PIN_L1_TABLE, MMUEXT_PIN_L2_TABLE,
     MMUEXT_PIN_L3_TABLE, MMUEXT_PIN_L4_TABLE, MMUEXT_SET_LDT, MMUEXT_UNPIN_TABLE, MmuextOp,
@@ -12,9 +13,14 @@ use xenlike_rt::abi::xen::{
 };
 use xenlike_rt::memory::{allocate_page, mfn_of, pfn_of};
 use xenlike_rt::paging::{self, LARGE, PRESENT, RAM_FLAGS, USER};
-use xenlike_rt::{args, hyper, start_info};
+use xenlike_rt::{args, from_long, hyper, start_info};
 
 xenlike_rt::entry!(main);
+
+/// An address that is neither the guest's nor the hypervisor's: the canonical hole, or the last page.
+const BEYOND: u64 = if NARROW { 0xffff_f000 } else { 1 << 47 };
+/// The last entry that a table of each kind has.
+const LATE: usize = if NARROW { 3 } else { 511 };
 
 const PINS: [u32; 4] = [
     MMUEXT_PIN_L1_TABLE,
@@ -28,7 +34,7 @@ fn request(cmd: u32, mfn: u64) -> Result<u64, xenlike_rt::abi::Errno> {
     unsafe {
         hyper::mmuext_op(&[MmuextOp {
             cmd,
-            arg1: mfn,
+            arg1: mfn as Long,
             ..MmuextOp::default()
         }])
     }
@@ -63,12 +69,12 @@ fn main() {
     }
     let own = mfn_of(0).expect("the domain's") << 12;
     // Only the last entry is invalid, so the entries that were validated must be undone.
-    let late = |bits: u64| move |index| if index == 511 { own | bits } else { 0 };
+    let late = |bits: u64| move |index| if index == LATE { own | bits } else { 0 };
     let reserved = (1 << 51) | PRESENT | USER;
     pin_page(
         &mut attack,
         "a large page",
-        &PINS[1..3],
+        &PINS[1..LEVELS.min(3)],
         &mut late(RAM_FLAGS | LARGE),
     );
     pin_page(
@@ -87,15 +93,15 @@ fn main() {
         0x000f_ffff_ffff_f067
     });
 
-    let root = mfn_of(pfn_of(start_info().pt_base)).expect("the domain's");
-    let pins = PINS[..3]
+    let root = mfn_of(pfn_of(from_long(start_info().pt_base))).expect("the domain's");
+    let pins = PINS[..LEVELS - 1]
         .iter()
         .chain(&[MMUEXT_NEW_BASEPTR, MMUEXT_NEW_USER_BASEPTR]);
     for cmd in pins {
         if ![MMUEXT_NEW_BASEPTR, MMUEXT_NEW_USER_BASEPTR].contains(cmd) {
-            attack.refused("the L4 table as another kind", request(*cmd, root));
+            attack.refused("the root table as another kind", request(*cmd, root));
         }
-        for mfn in [1 << 39, 1 << 52, u64::MAX, 0x100] {
+        for mfn in [1 << 39 | 0x100, 1 << 52 | 0x100, u64::MAX, 0x100] {
             attack.refused("a frame that isn't ours", request(*cmd, mfn));
         }
         attack.refused("a data page", request(*cmd, own >> 12));
@@ -104,15 +110,10 @@ fn main() {
         "unpinning what isn't pinned",
         request(MMUEXT_UNPIN_TABLE, own >> 12),
     );
-    for (address, entries) in [
-        (0x1001, 8),
-        (0, 8193),
-        (0xffff_8000_0000_0000, 8),
-        (1 << 47, 8),
-    ] {
+    for (address, entries) in [(0x1001, 8), (0, 8193), (HYPERVISOR, 8), (BEYOND, 8)] {
         let op = MmuextOp {
             cmd: MMUEXT_SET_LDT,
-            arg1: address,
+            arg1: address as Long,
             arg2: entries,
             ..MmuextOp::default()
         };

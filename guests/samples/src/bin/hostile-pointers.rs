@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "makes calls with bad pointers")]
 
 use samples::{Attack, BAD_ADDRESSES};
+use xenlike_rt::abi::arch_x86::MACH2PHYS_VIRT_START;
 use xenlike_rt::abi::errno;
 use xenlike_rt::abi::hypercall::{
     CONSOLE_IO, EVENT_CHANNEL_OP, GRANT_TABLE_OP, MEMORY_OP, MMU_UPDATE, MMUEXT_OP, MULTICALL,
@@ -155,7 +156,7 @@ const CALLS: [Call; 30] = [
 
 fn main() {
     let mut attack = Attack::new("hostile-pointers", "have bad pointers followed");
-    let m2p = core::ptr::with_exposed_provenance::<u64>(0xffff_8000_0000_0000);
+    let m2p = core::ptr::with_exposed_provenance::<u64>(MACH2PHYS_VIRT_START as usize);
     // SAFETY: the M2P's first page is readable.
     let before = unsafe { m2p.read_volatile() };
     for (name, number, arguments) in CALLS {

@@ -4,14 +4,15 @@
 #![no_main]
 #![expect(unsafe_code, reason = "asks for tables that must be refused")]
 
-use samples::Attack;
+use samples::{Attack, LEVELS};
+use xenlike_rt::abi::Long;
 use xenlike_rt::abi::xen::{
     DOMID_SELF, MMUEXT_PIN_L1_TABLE, MMUEXT_PIN_L2_TABLE, MMUEXT_PIN_L3_TABLE, MMUEXT_PIN_L4_TABLE,
     MMUEXT_UNPIN_TABLE, MmuUpdate, MmuextOp,
 };
 use xenlike_rt::memory::{allocate_page, mfn_of, pfn_of};
 use xenlike_rt::paging::{self, ACCESSED, PRESENT, TABLE_FLAGS, USER};
-use xenlike_rt::{hyper, start_info};
+use xenlike_rt::{from_long, hyper, start_info};
 
 xenlike_rt::entry!(main);
 
@@ -27,7 +28,7 @@ fn pin(cmd: u32, mfn: u64) -> Result<u64, xenlike_rt::abi::Errno> {
     unsafe {
         hyper::mmuext_op(&[MmuextOp {
             cmd,
-            arg1: mfn,
+            arg1: mfn as Long,
             ..MmuextOp::default()
         }])
     }
@@ -48,7 +49,7 @@ fn page_with(entry: impl Fn(u64) -> u64) -> u64 {
 
 fn main() {
     let mut attack = Attack::new("hostile-selfref", "build tables that contain themselves");
-    for (level, cmd) in (1..).zip(PINS) {
+    for (level, cmd) in (1..).zip(PINS).take(LEVELS) {
         let mfn = page_with(|mfn| (mfn << 12) | TABLE_FLAGS);
         println_level(level);
         attack.refused("a table with itself in it, writable", pin(cmd, mfn));
@@ -81,8 +82,8 @@ fn main() {
     }
 
     // The running root: tries to get a writable mapping of itself.
-    let root = mfn_of(pfn_of(start_info().pt_base)).expect("the domain's");
-    for slot in [1, 255, 256, 260, 271, 300] {
+    let root = mfn_of(pfn_of(from_long(start_info().pt_base))).expect("the domain's");
+    for slot in [1, 2, 3, 255, 256, 260, 271, 300] {
         let link = MmuUpdate {
             ptr: (root << 12) + slot * 8,
             val: (root << 12) | TABLE_FLAGS,

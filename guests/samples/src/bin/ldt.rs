@@ -8,6 +8,7 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use xenlike_rt::abi::Long;
 use xenlike_rt::abi::xen::{MMUEXT_SET_LDT, MmuextOp, UVMF_ALL, UVMF_TLB_FLUSH};
 use xenlike_rt::memory::allocate_page;
 use xenlike_rt::{hyper, paging, println, smp, time};
@@ -20,7 +21,7 @@ const ROUNDS: u32 = 100;
 const LIMITS: [u64; 2] = [0x1111, 0x2222];
 const DATA: u64 = 0x0040_f300_0000_0000;
 /// Selector of the second descriptor of the table, ring 3.
-const SELECTOR: u64 = 1 << 3 | 7;
+const SELECTOR: usize = 1 << 3 | 7;
 
 static TABLE: AtomicU64 = AtomicU64::new(0);
 /// How often the mapping has changed, and how often the other vCPU has checked since its start.
@@ -30,20 +31,20 @@ static SEEN: AtomicU64 = AtomicU64::new(0);
 
 /// The limit of the segment in the table.
 fn limit() -> u64 {
-    let (limit, found): (u64, u8);
+    let (limit, found): (usize, u8);
     // SAFETY: only looks a descriptor up.
     unsafe {
         asm!("lsl {limit}, {selector}", "setz {found}",
-            limit = inout(reg) u64::MAX => limit, selector = in(reg) SELECTOR, found = out(reg_byte) found);
+            limit = inout(reg) usize::MAX => limit, selector = in(reg) SELECTOR, found = out(reg_byte) found);
     }
-    if found == 0 { 0 } else { limit }
+    if found == 0 { 0 } else { limit as u64 }
 }
 
 /// Sets its own LDT and checks it after each change.
 fn other(_number: u32) {
     let op = MmuextOp {
         cmd: MMUEXT_SET_LDT,
-        arg1: TABLE.load(Ordering::Acquire),
+        arg1: TABLE.load(Ordering::Acquire) as Long,
         arg2: 2,
         ..MmuextOp::default()
     };

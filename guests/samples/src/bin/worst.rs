@@ -28,10 +28,10 @@ use xenlike_rt::abi::xen::{
     DOMID_SELF, MMUEXT_PIN_L1_TABLE, MMUEXT_PIN_L2_TABLE, MMUEXT_UNPIN_TABLE, MmuUpdate, MmuextOp,
     MulticallEntry,
 };
-use xenlike_rt::abi::{GuestHandle, hypercall};
+use xenlike_rt::abi::{GuestHandle, Long, hypercall};
 use xenlike_rt::memory::{self, allocate_page, mfn_of, pfn_of};
 use xenlike_rt::paging::{self, RAM_FLAGS, TABLE_FLAGS};
-use xenlike_rt::{args, events, hyper, println, start_info, time};
+use xenlike_rt::{args, events, from_long, hyper, println, start_info, time};
 
 xenlike_rt::entry!(main);
 
@@ -54,7 +54,7 @@ fn table(entry: impl Fn(usize) -> u64) -> u64 {
 fn extended(cmd: u32, frame: u64) {
     let request = MmuextOp {
         cmd,
-        arg1: frame,
+        arg1: frame as Long,
         ..MmuextOp::default()
     };
     // SAFETY: the tables map nothing that is in use.
@@ -62,9 +62,9 @@ fn extended(cmd: u32, frame: u64) {
 }
 
 /// A memory_op call on extents of 2^`order` frames; returns the number done.
-fn reserve(cmd: u32, frames: &mut [u64], order: u32) -> u64 {
+fn reserve(cmd: u32, frames: &mut [Long], order: u32) -> u64 {
     let mut request = MemoryReservation {
-        nr_extents: frames.len() as u64,
+        nr_extents: frames.len() as Long,
         extent_start: GuestHandle::of_mut(frames),
         extent_order: order,
         domid: DOMID_SELF,
@@ -75,9 +75,9 @@ fn reserve(cmd: u32, frames: &mut [u64], order: u32) -> u64 {
     done
 }
 
-fn fresh(count: usize, order: u32) -> Vec<u64> {
+fn fresh(count: usize, order: u32) -> Vec<Long> {
     let first = start_info().nr_pages;
-    (0..count as u64).map(|n| first + (n << order)).collect()
+    (0..count as Long).map(|n| first + (n << order)).collect()
 }
 
 /// Single frames and 2 MiB extents, which are returned and allocated again while dirty.
@@ -99,7 +99,7 @@ fn leaving() {
     let mut extents = fresh(ENTRIES, 0);
     let got = reserve(XENMEM_POPULATE_PHYSMAP, &mut extents, 0);
     assert!(got == ENTRIES as u64, "no frames");
-    let leaf = table(|index| extents[index] << 12 | RAM_FLAGS);
+    let leaf = table(|index| from_long(extents[index]) << 12 | RAM_FLAGS);
     extended(MMUEXT_PIN_L1_TABLE, leaf);
     reserve(XENMEM_DECREASE_RESERVATION, &mut extents, 0);
     extended(MMUEXT_UNPIN_TABLE, leaf);
@@ -135,7 +135,7 @@ fn lists() {
     unsafe { hyper::mmu_update(&updates, DOMID_SELF) }.expect("updates");
 
     let call = MulticallEntry {
-        op: hypercall::XEN_VERSION,
+        op: hypercall::XEN_VERSION as Long,
         ..MulticallEntry::default()
     };
     let mut calls = vec![call; 4096];
@@ -148,7 +148,7 @@ fn lists() {
 }
 
 fn grants() {
-    let mut list = vec![0u64; 512];
+    let mut list: Vec<Long> = vec![0; 512];
     for frames in [4, 32, 64, 512] {
         let setup = GnttabSetupTable {
             dom: DOMID_SELF,

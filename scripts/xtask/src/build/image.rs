@@ -17,8 +17,8 @@ pub fn xenlike_iso() -> Result<()> {
         .write(&build("xenlike.iso"))
 }
 
-/// The files for the shell of the embedded control domain: the sample guests (32-bit ones as `NAME-32`), the example
-/// configurations, and those of Debian's kernels that were fetched.
+/// The files for the shell of the embedded control domain: the sample guests, the 32-bit ones that have a configuration
+/// as `NAME-32`, the example configurations, and those of Debian's kernels that were fetched.
 ///
 /// # Errors
 /// If a folder can't be read.
@@ -29,7 +29,10 @@ pub fn shell_files() -> Result<Vec<Module>> {
     }
     for path in sorted_files(&build("guests32"))? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        files.push(Module::file(&format!("{name}-32"), path.clone()));
+        let name = format!("{name}-32");
+        if root().join(format!("guests/configs/{name}.cfg")).exists() {
+            files.push(Module::file(&name, path.clone()));
+        }
     }
     let debian = [
         Part::Linux,

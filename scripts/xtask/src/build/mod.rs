@@ -90,7 +90,37 @@ fn guests() -> Result<()> {
 }
 
 /// The sample guests that are also built for 32 bits.
-const NARROW: &[&str] = &["hello", "pingpong", "smp", "ticks", "user"];
+const NARROW: &[&str] = &[
+    "confined",
+    "hello",
+    "hostile-absent",
+    "hostile-count",
+    "hostile-fifo",
+    "hostile-flood",
+    "hostile-foreign",
+    "hostile-free",
+    "hostile-grants",
+    "hostile-iret",
+    "hostile-lengths",
+    "hostile-loop",
+    "hostile-multicall",
+    "hostile-nmi",
+    "hostile-pagetable",
+    "hostile-pin",
+    "hostile-pointers",
+    "hostile-selfref",
+    "hostile-store",
+    "idle",
+    "ldt",
+    "lookup",
+    "pingpong",
+    "race",
+    "randcall",
+    "smp",
+    "ticks",
+    "user",
+    "worst",
+];
 
 /// Builds these sample guests for 32 bits, to `build/guests32/`.
 fn narrow_guests() -> Result<()> {

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use samples::Random;
 use xenlike_rt::abi::xen::{DOMID_SELF, MMUEXT_TLB_FLUSH_LOCAL, MmuextOp};
-use xenlike_rt::abi::{GuestHandle, hypercall};
+use xenlike_rt::abi::{Long, hypercall};
 use xenlike_rt::paging::{PRESENT, READ_ONLY_FLAGS, TABLE_FLAGS};
 use xenlike_rt::sync::Lock;
 use xenlike_rt::{args, events, hyper, println, time};
@@ -57,10 +57,12 @@ struct Request(core::cell::UnsafeCell<MmuextOp>);
 unsafe impl Sync for Request {}
 static REQUEST: Request = Request(core::cell::UnsafeCell::new(MmuextOp {
     cmd: 0,
-    _gap0: [0; 4],
+    _gap0: [0; GAP],
     arg1: 0,
     arg2: 0,
 }));
+/// Bytes between the command and the first argument, which is a long.
+const GAP: usize = size_of::<Long>() - 4;
 
 /// Counts requests; odd while one may be in progress.
 static ARMED: AtomicU32 = AtomicU32::new(0);
@@ -115,11 +117,11 @@ fn write(chain: &Chain) -> bool {
 fn pin_interrupted(link: &Page, level: usize) {
     let request = REQUEST.0.get();
     // SAFETY: the other vCPU only changes the command, and waits for `ARMED`.
-    unsafe { (&raw mut (*request).arg1).write_volatile(link.mfn) };
+    unsafe { (&raw mut (*request).arg1).write_volatile(link.mfn as Long) };
     command().store(PINS[level - 1], Ordering::Relaxed);
     ARMED.fetch_add(1, Ordering::Release);
-    let pointer = GuestHandle(request.expose_provenance() as u64);
-    let arguments = [pointer.0, 1, 0, u64::from(DOMID_SELF), 0];
+    let pointer = request.expose_provenance() as u64;
+    let arguments = [pointer, 1, 0, u64::from(DOMID_SELF), 0];
     // SAFETY: the frame belongs to the chain.
     unsafe { hyper::raw(hypercall::MMUEXT_OP, arguments) };
     ARMED.fetch_add(1, Ordering::Release);

@@ -5,8 +5,9 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use samples::Random;
+use xenlike_rt::abi::Long;
 use xenlike_rt::abi::grant_table::{GNTCOPY_SOURCE_GREF, GnttabCopy, GnttabCopyPtr};
-use xenlike_rt::abi::hypercall::{SET_GDT, UPDATE_DESCRIPTOR};
+use xenlike_rt::abi::hypercall::SET_GDT;
 use xenlike_rt::abi::xen::{
     DOMID_SELF, MMUEXT_CLEAR_PAGE, MMUEXT_INVLPG_ALL, MMUEXT_SET_LDT, MMUEXT_TLB_FLUSH_ALL,
     MmuUpdate, MmuextOp,
@@ -219,7 +220,7 @@ fn pins(actor: &mut Actor) {
 
 /// Loads the frame as this vCPU's GDT.
 fn loads_gdt(actor: &mut Actor) {
-    let frames = [frame().mfn];
+    let frames = [frame().mfn as Long];
     let list = core::ptr::from_ref(&frames).expose_provenance() as u64;
     while actor.goes_on() {
         // SAFETY: the runtime uses only the hypervisor's flat selectors.
@@ -254,8 +255,8 @@ fn loads_ldt(actor: &mut Actor) {
 fn set_ldt(address: u64, entries: u64) {
     let request = MmuextOp {
         cmd: MMUEXT_SET_LDT,
-        arg1: address,
-        arg2: entries,
+        arg1: address as Long,
+        arg2: entries as Long,
         ..MmuextOp::default()
     };
     // SAFETY: the runtime uses no selector of an LDT.
@@ -264,7 +265,7 @@ fn set_ldt(address: u64, entries: u64) {
 
 /// Makes the CPU look up a descriptor of the LDT; without the page, a fault ends that.
 fn look_up(index: u64) {
-    let selector = index << 3 | 7;
+    let selector = (index as usize) << 3 | 7;
     // SAFETY: loads no register with the descriptor.
     let _ = traps::attempt(|| unsafe {
         asm!("lsl {limit}, {selector}", limit = out(reg) _, selector = in(reg) selector, options(nostack));
@@ -311,7 +312,7 @@ fn changes_descriptors(actor: &mut Actor) {
     while actor.goes_on() {
         let at = frame().machine(index(&mut actor.random));
         // SAFETY: only the races use the frame.
-        unsafe { hyper::raw(UPDATE_DESCRIPTOR, [at, mark(), 0, 0, 0]) };
+        let _ = unsafe { hyper::update_descriptor(at, mark()) };
         actor.pause();
     }
 }
@@ -321,12 +322,12 @@ fn copies(actor: &mut Actor) {
     while actor.goes_on() {
         let mut request = [GnttabCopy {
             source: GnttabCopyPtr {
-                u: u64::from(GRANT.load(Ordering::Relaxed)),
+                u: Long::from(GRANT.load(Ordering::Relaxed)),
                 domid: arena().own,
                 ..GnttabCopyPtr::default()
             },
             dest: GnttabCopyPtr {
-                u: frame().mfn,
+                u: frame().mfn as Long,
                 domid: DOMID_SELF,
                 ..GnttabCopyPtr::default()
             },

@@ -4,6 +4,7 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use samples::Random;
+use xenlike_rt::abi::Long;
 use xenlike_rt::abi::grant_table::{
     GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF, GNTMAP_HOST_MAP, GNTMAP_READONLY, GNTST_BAD_HANDLE,
     GNTST_OKAY, GNTTABOP_MAP_GRANT_REF, GNTTABOP_UNMAP_GRANT_REF, GnttabCopy, GnttabCopyPtr,
@@ -236,7 +237,7 @@ fn copies(actor: &mut Actor) {
 pub fn copy_once() {
     let (domid, reference) = pair::passed_on().unwrap_or_else(|| (granter(), reference()));
     let side = |offset| GnttabCopyPtr {
-        u: u64::from(reference),
+        u: Long::from(reference),
         domid,
         offset,
         ..GnttabCopyPtr::default()

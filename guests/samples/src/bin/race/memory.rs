@@ -5,14 +5,14 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use samples::Random;
-use xenlike_rt::abi::GuestHandle;
 use xenlike_rt::abi::grant_table::{GNTST_OKAY, GNTTABOP_TRANSFER, GnttabTransfer};
 use xenlike_rt::abi::memory::{
     MemoryExchange, MemoryReservation, XENMEM_DECREASE_RESERVATION, XENMEM_EXCHANGE,
     XENMEM_POPULATE_PHYSMAP,
 };
 use xenlike_rt::abi::xen::{DOMID_SELF, MMUEXT_TLB_FLUSH_ALL, MMUEXT_UNPIN_TABLE, UVMF_INVLPG};
-use xenlike_rt::{grants, hyper, memory, start_info};
+use xenlike_rt::abi::{GuestHandle, Long};
+use xenlike_rt::{from_long, grants, hyper, memory, start_info};
 
 use crate::page::{PINS, WATCHED, arena};
 use crate::place::{self, Place, READ_ONLY, WRITABLE};
@@ -67,7 +67,7 @@ fn check() {
     place::extended(MMUEXT_TLB_FLUSH_ALL, 0);
 }
 
-fn list(frame: &mut u64) -> MemoryReservation {
+fn list(frame: &mut Long) -> MemoryReservation {
     MemoryReservation {
         extent_start: GuestHandle::of_mut(frame),
         nr_extents: 1,
@@ -77,12 +77,13 @@ fn list(frame: &mut u64) -> MemoryReservation {
 }
 
 /// Returns a frame to the hypervisor; returns whether that succeeded.
-pub fn decrease(mut frame: u64) -> bool {
+pub fn decrease(frame: u64) -> bool {
+    let mut frame = frame as Long;
     hyper::memory_op(XENMEM_DECREASE_RESERVATION, &mut list(&mut frame)) == Ok(1)
 }
 
 /// An unused pseudo-physical number for new frames.
-fn number() -> u64 {
+fn number() -> Long {
     start_info().nr_pages + 0x1000
 }
 
@@ -90,10 +91,11 @@ fn number() -> u64 {
 pub fn populate() -> Option<u64> {
     let mut frame = number();
     let given = hyper::memory_op(XENMEM_POPULATE_PHYSMAP, &mut list(&mut frame));
-    (given == Ok(1)).then(|| core::hint::black_box(frame))
+    (given == Ok(1)).then(|| from_long(core::hint::black_box(frame)))
 }
 
-fn exchange(mut old: u64) -> Option<u64> {
+fn exchange(old: u64) -> Option<u64> {
+    let mut old = old as Long;
     let mut new = number();
     let mut request = MemoryExchange {
         in_: list(&mut old),
@@ -101,7 +103,7 @@ fn exchange(mut old: u64) -> Option<u64> {
         nr_exchanged: 0,
     };
     let done = hyper::memory_op(XENMEM_EXCHANGE, &mut request);
-    (done.is_ok() && request.nr_exchanged == 1).then(|| core::hint::black_box(new))
+    (done.is_ok() && request.nr_exchanged == 1).then(|| from_long(core::hint::black_box(new)))
 }
 
 /// Transfers a frame from this domain to itself.
@@ -109,7 +111,7 @@ fn transfer(frame: u64) -> Option<u64> {
     let own = arena().own;
     let reference = grants::accept_frame(own, number() as u32).ok()?;
     let mut request = [GnttabTransfer {
-        mfn: frame,
+        mfn: frame as Long,
         domid: own,
         ref_: reference,
         ..GnttabTransfer::default()

@@ -5,10 +5,10 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use samples::Random;
-use xenlike_rt::abi::errno;
 use xenlike_rt::abi::xen::{
     DOMID_SELF, MMU_NORMAL_PT_UPDATE, MMUEXT_TLB_FLUSH_LOCAL, MmuUpdate, MmuextOp, UVMF_NONE,
 };
+use xenlike_rt::abi::{Long, errno};
 use xenlike_rt::memory::{direct, pfn_of_mfn};
 use xenlike_rt::paging::{self, NO_EXECUTE, PRESENT, RAM_FLAGS, READ_ONLY_FLAGS, Window};
 use xenlike_rt::{hyper, traps};
@@ -84,10 +84,10 @@ impl Place {
         // xmm0.
         traps::attempt(|| unsafe {
             asm!(
-                "movq xmm0, {value}",
+                "movq xmm0, [{value}]",
                 "punpcklqdq xmm0, xmm0",
                 "movaps [{pair}], xmm0",
-                value = in(reg) value,
+                value = in(reg) &value,
                 pair = in(reg) pair,
                 options(nostack, preserves_flags)
             );
@@ -121,7 +121,7 @@ pub fn set_entry(at: u64, value: u64) -> bool {
 pub fn extended(cmd: u32, mfn: u64) -> bool {
     let request = MmuextOp {
         cmd,
-        arg1: mfn,
+        arg1: mfn as Long,
         ..MmuextOp::default()
     };
     // SAFETY: this guest may pin and clear its own frames.

@@ -1,5 +1,9 @@
 //! Rounds: the choice of operations, starting all actors at the same time, and reports of violations.
 
+#[cfg(target_arch = "x86")]
+use core::arch::x86 as isa;
+#[cfg(target_arch = "x86_64")]
+use core::arch::x86_64 as isa;
 use core::fmt;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -95,7 +99,7 @@ pub fn spin(turns: u64) {
 /// Reads the time-stamp counter.
 pub fn timestamp() -> u64 {
     // SAFETY: always allowed.
-    unsafe { core::arch::x86_64::_rdtsc() }
+    unsafe { isa::_rdtsc() }
 }
 
 /// The choices of a round, determined by the seed and the round's number.

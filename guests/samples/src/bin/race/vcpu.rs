@@ -101,10 +101,20 @@ fn goes_down(actor: &mut Actor) {
     }
 }
 
+/// The union of a handle and a 64-bit address, of which a 32-bit guest sets the handle.
+#[cfg(target_pointer_width = "32")]
+fn area(address: u64) -> [u32; 2] {
+    [address as u32, 0]
+}
+#[cfg(target_pointer_width = "64")]
+fn area(address: u64) -> u64 {
+    address
+}
+
 fn registers(actor: &mut Actor) {
     for _ in 0..actor.random.below(100) {
         let mut area = VcpuRegisterRunstateMemoryArea {
-            addr: AREA.load(Ordering::Relaxed) + actor.random.below(60) * 64,
+            addr: area(AREA.load(Ordering::Relaxed) + actor.random.below(60) * 64),
         };
         let _ = hyper::vcpu_op(VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA, object(), &mut area);
         actor.pause();

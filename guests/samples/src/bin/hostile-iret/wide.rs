@@ -1,11 +1,5 @@
-//! Attack: return to frames that no return may load: bad selectors, non-canonical addresses, the hypervisor's own
-//! segments and code. Each ends in an exception; the last one, a frame that can't be read, ends the domain.
-//! `last=callback` ends it by an event callback in the canonical hole instead, `last=user` by user mode without a
-//! page table, `last=stack` by a kernel stack that isn't mapped.
-
-#![no_std]
-#![no_main]
-#![expect(unsafe_code, reason = "loads bad registers")]
+//! A 64-bit guest's bad frames. `last=callback` ends the domain by an event callback in the canonical hole instead,
+//! `last=user` by user mode without a page table, `last=stack` by a kernel stack that isn't mapped.
 
 use core::arch::asm;
 
@@ -18,14 +12,10 @@ use xenlike_rt::abi::callback::{
     CALLBACKOP_REGISTER, CALLBACKTYPE_EVENT, CALLBACKTYPE_FAILSAFE, CALLBACKTYPE_SYSCALL,
     CallbackRegister,
 };
-use xenlike_rt::abi::hypercall::{
-    IRET, SET_SEGMENT_BASE, SET_TRAP_TABLE, STACK_SWITCH, UPDATE_DESCRIPTOR,
-};
+use xenlike_rt::abi::hypercall::{IRET, SET_SEGMENT_BASE, SET_TRAP_TABLE, STACK_SWITCH};
 use xenlike_rt::abi::{Errno, GuestHandle};
 use xenlike_rt::memory::{allocate_page, mfn_of, pfn_of};
 use xenlike_rt::{args, events, hyper, time, traps};
-
-xenlike_rt::entry!(main);
 
 const HOLE: u64 = 0x0000_8000_0000_0000;
 const HYPERVISOR: u64 = 0xffff_8300_0000_0000;
@@ -135,9 +125,9 @@ fn descriptors(attack: &mut Attack) {
     ] {
         // SAFETY: the page belongs to this guest and isn't a descriptor table.
         let (outcome, stored) = unsafe {
-            let outcome = hyper::raw(UPDATE_DESCRIPTOR, [machine, descriptor, 0, 0, 0]);
+            let outcome = hyper::update_descriptor(machine, descriptor);
             let slot = core::ptr::with_exposed_provenance::<u64>(page as usize);
-            (Errno::check(outcome), slot.read_volatile())
+            (outcome, slot.read_volatile())
         };
         // A code or data segment that was changed to privilege 3 is as good as a refusal.
         let harmless = stored >> 44 & 1 == 1 && stored >> 45 & 3 == 3;
@@ -190,7 +180,7 @@ fn last(attack: &mut Attack) {
     }
 }
 
-fn main() {
+pub fn attack() {
     let mut attack = Attack::new("hostile-iret", "load what no return may load");
     for (name, frame) in frames() {
         let outcome = traps::attempt(|| iret(frame));
