@@ -55,13 +55,14 @@ fn attack(name: &str, kernel: &str, settings: &str, cpus: u32) -> Result<()> {
 
 fn attack_in(mut session: Session, kernel: &str, settings: &str) -> Result<()> {
     let before = free_frames(&mut session)?;
+    let program = kernel.trim_end_matches("-32");
     session.send_line(&format!(
-        "create hostile.cfg name={kernel} kernel={kernel} {settings} -c"
+        "create hostile.cfg name={program} kernel={kernel} {settings} -c"
     ))?;
     let printed = session.read_until("^xenlike> ", GUEST)?;
-    let passed = printed.contains(&format!("PASS {kernel}"));
+    let passed = printed.contains(&format!("PASS {program}"));
     // Random calls may end their own domain.
-    let ended = kernel == "randcall" && printed.contains("[randcall ");
+    let ended = program == "randcall" && printed.contains("[randcall ");
     ensure!(
         (passed || ended) && !printed.contains("FAIL"),
         "{kernel} printed:\n{printed}"
@@ -104,6 +105,31 @@ attacks! {
     store: "hostile-store", "", 2;
     store_on_one_cpu: "hostile-store", "extra=seed=7", 1;
     random_calls: "randcall", "", 2;
+    narrow_count: "hostile-count-32", "", 2;
+    narrow_fifo: "hostile-fifo-32", "vcpus=2", 2;
+    narrow_flood: "hostile-flood-32", "", 2;
+    narrow_foreign: "hostile-foreign-32", "", 2;
+    narrow_free: "hostile-free-32", "", 2;
+    narrow_grants_race: "hostile-grants-32", "", 2;
+    narrow_iret: "hostile-iret-32", "", 2;
+    narrow_iret_callback: "hostile-iret-32", "extra=last=callback", 2;
+    narrow_iret_stack: "hostile-iret-32", "extra=last=stack", 2;
+    narrow_iret_stack_with_a_limit: "hostile-iret-32", r#"extra="last=odd stack=1""#, 2;
+    narrow_iret_stack_with_a_base: "hostile-iret-32", r#"extra="last=odd stack=2""#, 2;
+    narrow_iret_stack_that_wraps: "hostile-iret-32", r#"extra="last=odd stack=3""#, 2;
+    narrow_iret_stack_down: "hostile-iret-32", r#"extra="last=odd stack=4""#, 2;
+    narrow_iret_stack_of_16_bits: "hostile-iret-32", r#"extra="last=odd stack=5""#, 2;
+    narrow_iret_ring0: "hostile-iret-32", "extra=last=ring0", 2;
+    narrow_iret_vm86: "hostile-iret-32", "extra=last=vm86", 2;
+    narrow_lengths: "hostile-lengths-32", "", 2;
+    narrow_cpu_hog_on_one_cpu: "hostile-loop-32", "", 1;
+    narrow_multicall: "hostile-multicall-32", "", 2;
+    narrow_pagetable: "hostile-pagetable-32", "", 2;
+    narrow_pin: "hostile-pin-32", "", 2;
+    narrow_pointers: "hostile-pointers-32", "", 2;
+    narrow_selfref: "hostile-selfref-32", "", 2;
+    narrow_store: "hostile-store-32", "", 2;
+    narrow_random_calls: "randcall-32", "", 2;
 }
 
 /// When a guest crashes, the shell refers to `dmesg`, so the log at least names the guest.

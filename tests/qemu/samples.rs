@@ -10,7 +10,8 @@ use xenlike_tests::session::Session;
 /// Creates a guest with its console attached and waits for its own verdict.
 fn passes(session: &mut Session, guest: &str) -> Result<()> {
     session.send_line(&format!("create {guest}.cfg -c"))?;
-    let verdict = session.expect(&format!("^(PASS|FAIL) {guest}.*$"), GUEST)?;
+    let program = guest.trim_end_matches("-32");
+    let verdict = session.expect(&format!("^(PASS|FAIL) {program}.*$"), GUEST)?;
     ensure!(verdict.starts_with("PASS"), "{verdict}");
     session.expect_prompt(GUEST)
 }
@@ -52,6 +53,11 @@ samples! {
     ldt_2_cpus: "ldt", 2;
     user_1_cpu: "user", 1;
     user_2_cpus: "user", 2;
+    narrow_hello: "hello-32", 2;
+    narrow_ticks: "ticks-32", 1;
+    narrow_smp_1_cpu: "smp-32", 1;
+    narrow_smp_4_cpus: "smp-32", 4;
+    narrow_user: "user-32", 2;
 }
 
 /// 32-bit processes on a CPU of each vendor, as their system calls differ.
@@ -95,24 +101,43 @@ fn output_is_kept_for_a_late_reader() -> Result<()> {
     power_off(session)
 }
 
-/// Two domains with a granted page and an event channel.
-#[test]
-#[ignore = "boots QEMU"]
-fn pingpong() -> Result<()> {
-    let files = ["pingpong", "pingpong-server.cfg", "pingpong-client.cfg"];
-    let mut session = shell_with("sample-pingpong", &files)?;
+/// Two domains with a granted page and an event channel, each 64-bit or 32-bit ("-32").
+fn pingpong_between(server: &str, client: &str) -> Result<()> {
+    let server = format!("pingpong-server{server}");
+    let client = format!("pingpong-client{client}");
+    let configs = [&server, &client].map(|domain| format!("{domain}.cfg"));
+    let files = ["pingpong", "pingpong-32", &configs[0], &configs[1]];
+    let mut session = shell_with(&format!("sample-{server}-{client}"), &files)?;
     let before = free_frames(&mut session)?;
-    session.succeed("create pingpong-server.cfg", GUEST)?;
-    session.send_line("create pingpong-client.cfg -c")?;
+    session.succeed(&format!("create {server}.cfg"), GUEST)?;
+    session.send_line(&format!("create {client}.cfg -c"))?;
     let rate = session.expect("^[0-9]+ messages, [0-9]+ per second$", GUEST)?;
     println!("{rate}");
     session.expect("^PASS pingpong client$", GUEST)?;
     session.expect_prompt(GUEST)?;
-    session.send_line("console pingpong-server")?;
+    session.send_line(&format!("console {server}"))?;
     session.expect("^PASS pingpong server$", GUEST)?;
     session.expect_prompt(GUEST)?;
     no_frame_is_lost(&mut session, before)?;
     power_off(session)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn pingpong() -> Result<()> {
+    pingpong_between("", "")
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn narrow_pingpong() -> Result<()> {
+    pingpong_between("-32", "-32")
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn narrow_pingpong_with_a_wide_client() -> Result<()> {
+    pingpong_between("-32", "")
 }
 
 /// The shell prints a trace as JSON, with domain 0's running times and hypercalls.

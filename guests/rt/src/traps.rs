@@ -129,9 +129,10 @@ fn system_call(frame: &mut TrapFrame) {
 
 fn exception(vector: u64, frame: &mut TrapFrame) {
     let slot = cpu::recovery_slot();
-    // SAFETY: the running vCPU's own word.
-    let recovery = unsafe { slot.read() };
-    if recovery != 0 && !frame.from_user() {
+    // SAFETY: the running vCPU's own words.
+    let (recovery, user) = unsafe { (slot.read(), cpu::user_slot().read()) };
+    // Without a process, a frame of user mode is one to which `attempt`'s action tried to return.
+    if recovery != 0 && (user == 0 || !frame.from_user()) {
         frame.land(recovery);
         cpu::set_last_error(frame.error_code());
         return;

@@ -137,13 +137,14 @@ pub const HYPERVISOR: u64 = if NARROW {
     0xffff_8300_0000_0000
 };
 
-/// Addresses that no guest may pass: the hypervisor's range, its edges, the end of the address space.
+/// Addresses that no guest may pass: the hypervisor's range behind the machine-to-physical table, which the guest may
+/// read, the edges, the end of the address space.
 #[cfg(target_pointer_width = "32")]
 pub const BAD_ADDRESSES: [u64; 10] = [
-    0xf580_0000,
-    0xf580_1000,
-    0xf57f_fffc,
+    0xf57f_f000,
+    0xf57f_fffc - 0x1000,
     0xfc00_0000,
+    0xfc00_1000,
     0xffff_e000,
     0xffff_fff8,
     0xffff_fffc,

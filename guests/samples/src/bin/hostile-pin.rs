@@ -17,8 +17,13 @@ use xenlike_rt::{args, from_long, hyper, start_info};
 
 xenlike_rt::entry!(main);
 
-/// An address that is neither the guest's nor the hypervisor's: the canonical hole, or the last page.
-const BEYOND: u64 = if NARROW { 0xffff_f000 } else { 1 << 47 };
+/// Addresses and lengths of local descriptor tables that are refused. A 32-bit guest may name any page; using one that
+/// isn't its own faults.
+const BAD_TABLES: &[(u64, Long)] = if NARROW {
+    &[(0x1001, 8), (0, 8193)]
+} else {
+    &[(0x1001, 8), (0, 8193), (HYPERVISOR, 8), (1 << 47, 8)]
+};
 /// The last entry that a table of each kind has.
 const LATE: usize = if NARROW { 3 } else { 511 };
 
@@ -110,7 +115,7 @@ fn main() {
         "unpinning what isn't pinned",
         request(MMUEXT_UNPIN_TABLE, own >> 12),
     );
-    for (address, entries) in [(0x1001, 8), (0, 8193), (HYPERVISOR, 8), (BEYOND, 8)] {
+    for &(address, entries) in BAD_TABLES {
         let op = MmuextOp {
             cmd: MMUEXT_SET_LDT,
             arg1: address as Long,

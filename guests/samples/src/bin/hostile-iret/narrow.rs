@@ -1,16 +1,18 @@
 //! A 32-bit guest's bad frames, segments and descriptors, from ring 1. `last=callback` ends the domain by an event
-//! callback into nowhere instead, `last=stack` by a kernel stack that isn't mapped.
+//! callback into nowhere instead, `last=stack` by a kernel stack that isn't mapped, `last=ring0` and `last=vm86` by a
+//! return to where no guest may be, `last=odd stack=N` by an exception on an odd stack.
 
 use core::arch::asm;
 
 use samples::{Attack, HYPERVISOR};
 use xenlike_rt::abi::arch_x86::{
-    Callback, FLAT_KERNEL_CS, FLAT_KERNEL_SS, FLAT_USER_CS, FLAT_USER_SS, TrapInfo,
+    Callback, FLAT_KERNEL_CS, FLAT_KERNEL_SS, FLAT_USER_CS, FLAT_USER_SS, TrapInfo, VIRT_START,
 };
 use xenlike_rt::abi::callback::{
     CALLBACKOP_REGISTER, CALLBACKTYPE_EVENT, CALLBACKTYPE_FAILSAFE, CallbackRegister,
 };
 use xenlike_rt::abi::hypercall::{IRET, SET_GDT, SET_SEGMENT_BASE, SET_TRAP_TABLE, STACK_SWITCH};
+use xenlike_rt::abi::xen::{MMUEXT_SET_LDT, MmuextOp};
 use xenlike_rt::abi::{Errno, GuestHandle};
 use xenlike_rt::memory::{allocate_page, mfn_of, pfn_of};
 use xenlike_rt::{args, events, hyper, paging, time, traps};
@@ -199,9 +201,9 @@ fn descriptors(attack: &mut Attack) {
     }
 }
 
-/// Segments of the guest's own table: exceptions on stacks that are short, expand down or have a base that makes
-/// addresses wrap into the hypervisor's range, and on code with an odd limit.
-fn odd_segments(attack: &mut Attack) {
+/// An exception on a stack of the guest's own table, which is short, expands down or has a base that makes addresses wrap
+/// into the hypervisor's range. It may end the domain, since the handler runs on that stack, too.
+fn odd_stack(attack: &mut Attack, which: u32) -> ! {
     let page = allocate_page().expect("a page");
     let address = page.expose_provenance() as u64;
     let mfn = mfn_of(pfn_of(address)).expect("the domain's");
@@ -229,13 +231,47 @@ fn odd_segments(attack: &mut Attack) {
     // SAFETY: the runtime uses only the hypervisor's flat selectors.
     let set = unsafe { hyper::raw(SET_GDT, [GuestHandle::of(&frames).0.into(), 512, 0, 0, 0]) };
     attack.holds("a table of odd segments", set == 0);
-    for n in 1..entries.len() as u32 {
-        let selector = n << 3 | 1;
-        // SAFETY: the exception ends the attempt, or the domain.
-        let outcome = traps::attempt(|| unsafe {
-            asm!("mov ss, {0:e}", "ud2", in(reg) selector, options(noreturn));
+    let selector = which << 3 | 1;
+    attack.expects_death("an exception on an odd stack");
+    // SAFETY: the exception ends the attempt, or the domain.
+    let outcome = traps::attempt(|| unsafe {
+        asm!("mov ss, {0:e}", "ud2", in(reg) selector, options(noreturn));
+    });
+    attack.any("which it survived", outcome);
+    xenlike_rt::poweroff();
+}
+
+/// Local descriptor tables in the machine-to-physical table, whose words a guest chooses, and behind it: nothing can be
+/// loaded from them.
+fn foreign_tables(attack: &mut Attack) {
+    for address in [
+        VIRT_START as u32,
+        VIRT_START as u32 + 0x1000,
+        HYPERVISOR as u32,
+    ] {
+        let op = MmuextOp {
+            cmd: MMUEXT_SET_LDT,
+            arg1: address,
+            arg2: 8192,
+            ..MmuextOp::default()
+        };
+        // SAFETY: the runtime uses no selector of an LDT.
+        attack.any("a table that isn't ours", unsafe {
+            hyper::mmuext_op(&[op])
         });
-        attack.any("an exception on an odd stack", outcome);
+        for selector in (5u32..0x2000).step_by(0x88) {
+            let mut found = 0u8;
+            // SAFETY: loads nothing with the descriptor; a fault ends the attempt.
+            let looked = traps::attempt(|| unsafe {
+                asm!("lsl {0:e}, {1:e}", "setz {2}", out(reg) _, in(reg) selector, out(reg_byte) found);
+            });
+            if looked.is_ok() && found != 0 {
+                attack.holds("no descriptor is found in it", false);
+            }
+        }
+        // SAFETY: nothing uses gs.
+        let loaded = traps::attempt(|| unsafe { asm!("mov gs, {0:e}", in(reg) 0xd) });
+        attack.holds("no segment is loaded from it", loaded.is_err());
     }
 }
 
@@ -259,6 +295,15 @@ fn last(attack: &mut Attack) {
             // SAFETY: no entry of the trap table is valid any more.
             unsafe { asm!("int3") };
         }
+        "odd" => odd_stack(attack, args::number("stack", 1) as u32),
+        "ring0" => {
+            attack.expects_death("a return to ring 0");
+            by_hypercall([0, 0x1000, KERNEL_CS & !3, 0x2, 0, 0]);
+        }
+        "vm86" => {
+            attack.expects_death("a return to virtual 8086 mode");
+            by_hypercall([0, 0x1000, KERNEL_CS, 0x2 | VM86, 0, 0]);
+        }
         "stack" => {
             attack.expects_death("an exception on a stack that is not there");
             // SAFETY: never returns.
@@ -278,8 +323,17 @@ fn last(attack: &mut Attack) {
 /// All attempts of a 32-bit guest.
 pub fn attack() {
     let mut attack = Attack::new("hostile-iret", "load what no return may load");
+    // Frames of outer rings that fault are bounced to the kernel stack: below the part of this one that is in use.
+    let here = 0u64;
+    let stack = (core::ptr::from_ref(&here).addr() as u64 & !63) - 16384;
+    // SAFETY: only such frames are pushed there.
+    let set = unsafe { hyper::raw(STACK_SWITCH, [KERNEL_SS.into(), stack, 0, 0, 0]) };
+    attack.holds("a kernel stack", set == 0);
     for (name, frame) in frames() {
-        attack.any(name, traps::attempt(|| by_hypercall(frame)));
+        // By hypercall, ring 0 and virtual 8086 mode end the domain.
+        if frame[2] & 3 != 0 && frame[3] & VM86 == 0 {
+            attack.any(name, traps::attempt(|| by_hypercall(frame)));
+        }
         attack.any(name, traps::attempt(|| by_instruction(frame)));
         attack.any(name, traps::attempt(|| by_far_return(frame)));
     }
@@ -319,7 +373,7 @@ pub fn attack() {
         let outcome = unsafe { hyper::raw(STACK_SWITCH, [ss.into(), esp, 0, 0, 0]) };
         attack.any("a bad kernel stack", Errno::check(outcome));
     }
-    odd_segments(&mut attack);
+    foreign_tables(&mut attack);
     last(&mut attack);
     attack.survived("the last step");
 }
