@@ -193,12 +193,12 @@ fn inject_nmis(monitor: &Monitor) -> Result<()> {
 
 /// NMIs hit a vCPU whose code segment has become absent from its table, and a process that makes system calls. The
 /// machine and both guests survive.
-fn nmis(name: &str, machine: Machine, options: &str) -> Result<()> {
+fn nmis(name: &str, kernel: &str, machine: Machine, options: &str) -> Result<()> {
     let monitor = Monitor::new()?;
-    let files = ["hostile.cfg", "hostile-nmi", "user", "user.cfg"];
+    let files = ["hostile.cfg", kernel, "user", "user.cfg"];
     let media = media_with(&files)?.and(options);
     let mut session = boot_to_prompt(name, &media, &monitor.on(machine))?;
-    let settings = "name=hostile-nmi kernel=hostile-nmi";
+    let settings = format!("name=hostile-nmi kernel={kernel}");
     session.send_line(&format!("create hostile.cfg {settings} -c"))?;
     session.expect("runs on a segment of its own", GUEST)?;
     inject_nmis(&monitor)?;
@@ -216,7 +216,14 @@ fn nmis(name: &str, machine: Machine, options: &str) -> Result<()> {
 #[test]
 #[ignore = "boots QEMU"]
 fn nmis_on_an_absent_segment() -> Result<()> {
-    nmis("hostile-nmi", Machine::default(), "")
+    nmis("hostile-nmi", "hostile-nmi", Machine::default(), "")
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn narrow_nmis_on_an_absent_segment() -> Result<()> {
+    let kernel = "hostile-nmi-32";
+    nmis("hostile-nmi-narrow", kernel, Machine::default(), "")
 }
 
 #[test]
@@ -226,7 +233,12 @@ fn nmis_on_hardened_paths() -> Result<()> {
         cpu: "Skylake-Client-v1,vendor=GenuineIntel,-smep".to_owned(),
         ..Machine::default()
     };
-    nmis("hostile-nmi-hardened", machine, "spec-ctrl=pv,ssbd")
+    nmis(
+        "hostile-nmi-hardened",
+        "hostile-nmi",
+        machine,
+        "spec-ctrl=pv,ssbd",
+    )
 }
 
 /// From four vCPUs in two domains, on demand: `XENLIKE_CALLS=25000000 scripts/test qemu random_calls_many` makes 10^8

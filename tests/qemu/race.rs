@@ -43,7 +43,7 @@ fn machine(cpus: u32) -> Machine {
 }
 
 fn boot(name: &str, cpus: u32) -> Result<Session> {
-    let mut media = media_with(&["race", "race.cfg", "hello", "hello.cfg"])?;
+    let mut media = media_with(&["race", "race-32", "race.cfg", "hello", "hello.cfg"])?;
     if let Some(kernel) = asked("KERNEL") {
         media = media.with_kernel(kernel);
     }
@@ -82,6 +82,18 @@ fn passes(session: &mut Session, seconds: u64) -> Result<()> {
 
 /// Runs a guest that races against itself.
 fn race(name: &str, cpus: u32, vcpus: u32, extra: &str, usual_seconds: u64) -> Result<()> {
+    race_of("race", name, cpus, vcpus, extra, usual_seconds)
+}
+
+/// Like [`race`], with that build of the guest.
+fn race_of(
+    kernel: &str,
+    name: &str,
+    cpus: u32,
+    vcpus: u32,
+    extra: &str,
+    usual_seconds: u64,
+) -> Result<()> {
     let cpus = number("CPUS").map_or(cpus, |cpus| cpus as u32);
     let vcpus = number("VCPUS").map_or(vcpus, |vcpus| vcpus as u32);
     let mut session = boot(name, cpus)?;
@@ -89,7 +101,12 @@ fn race(name: &str, cpus: u32, vcpus: u32, extra: &str, usual_seconds: u64) -> R
     let seconds = seconds(usual_seconds);
     let only = asked("ONLY").map_or(String::new(), |name| format!("only={name}"));
     let extra = format!("seed={} seconds={seconds} {extra}{only}", seed());
-    create(&mut session, &format!("vcpus={vcpus}"), extra.trim(), "-c")?;
+    create(
+        &mut session,
+        &format!("kernel={kernel} vcpus={vcpus}"),
+        extra.trim(),
+        "-c",
+    )?;
     passes(&mut session, seconds)?;
     ends_well(session, before)
 }
@@ -111,6 +128,12 @@ fn race_of_one_domain() -> Result<()> {
 #[ignore = "boots QEMU"]
 fn race_on_two_cpus() -> Result<()> {
     race("race-two-cpus", 2, 4, "", 10)
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn narrow_race_of_one_domain() -> Result<()> {
+    race_of("race-32", "race-narrow", 4, 4, "", 25)
 }
 
 #[test]
