@@ -144,7 +144,8 @@ fn gives_back(actor: &mut Actor) {
         if actor.random.below(2) == 0 {
             CURRENT.store(0, Ordering::Release);
         }
-        let new = match actor.random.below(4) {
+        let way = actor.random.below(4);
+        let new = match way {
             0 => exchange(old),
             1 => transfer(old),
             _ if decrease(old) => {
@@ -163,7 +164,9 @@ fn gives_back(actor: &mut Actor) {
         CURRENT.store(0, Ordering::Release);
         settle(actor.slot);
         if !place.set((new << 12) | READ_ONLY, &mut actor.random) {
-            fail(format_args!("a fresh frame can't be mapped"));
+            fail(format_args!(
+                "a fresh frame can't be mapped: way {way}, {old:#x}, {new:#x}"
+            ));
         }
         place::extended(MMUEXT_TLB_FLUSH_ALL, 0);
         look(place, actor);
