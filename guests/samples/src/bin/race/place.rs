@@ -4,7 +4,7 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use samples::Random;
+use samples::{NARROW, Random};
 use xenlike_rt::abi::xen::{
     DOMID_SELF, MMU_NORMAL_PT_UPDATE, MMUEXT_TLB_FLUSH_LOCAL, MmuUpdate, MmuextOp, UVMF_NONE,
 };
@@ -63,7 +63,7 @@ impl Place {
             // SAFETY: only this guest's races use what is mapped here.
             0 | 1 => unsafe { hyper::update_va_mapping(self.address(), entry, UVMF_NONE) }.is_ok(),
             2 => set_entry(self.entry, entry),
-            3 => traps::attempt(|| self.slot().store(entry, Ordering::Release)).is_ok(),
+            3 => traps::attempt(|| store(self.slot(), entry)).is_ok(),
             _ => unreachable!(),
         }
     }
@@ -102,6 +102,16 @@ impl Place {
         // SAFETY: as in `write`.
         let read = traps::attempt(|| value = unsafe { word.read_volatile() });
         read.is_ok().then(|| core::hint::black_box(value))
+    }
+}
+
+/// Stores an entry at once, by an instruction that the hypervisor emulates: cmpxchg8b where a word has 32 bits, for which
+/// a plain store uses the FPU.
+fn store(slot: &AtomicU64, entry: u64) {
+    if NARROW {
+        slot.swap(entry, Ordering::AcqRel);
+    } else {
+        slot.store(entry, Ordering::Release);
     }
 }
 
