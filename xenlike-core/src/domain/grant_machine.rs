@@ -1,5 +1,7 @@
 //! The machine behind the rules of grants: frames, and the page tables of the domain that maps.
 
+use guest_pv_abi::Width;
+
 use crate::grant::{Access, GrantError, HostAddr, Machine, PteBits, Space};
 use crate::kit::{DomId, Mfn, Vaddr};
 use crate::mm::alloc::Past;
@@ -31,6 +33,66 @@ impl Mapper<'_> {
         place.ok_or(GrantError::General)
     }
 
+    /// The width of the domain. One without a root has no table that could be changed.
+    #[inline(always)] // an argument that must be a constant
+    const fn width(&self) -> Width {
+        match self.root {
+            Some(root) => root.width(),
+            None => Width::Wide,
+        }
+    }
+
+    #[inline(always)] // the width is a constant for each caller
+    fn map_in(
+        &mut self,
+        width: Width,
+        at: HostAddr,
+        mfn: Mfn,
+        owner: DomId,
+        bits: PteBits,
+    ) -> Result<(), GrantError> {
+        self.get_two(mfn, owner, bits.access)?;
+        let entry = Pte::new(mfn, flags(width, bits));
+        let mapped = self.place(at).and_then(|place| {
+            let mapped = machine().map_grant(width, self.owner, place, entry, self.work);
+            mapped.map_err(|_| GrantError::General)
+        });
+        mapped.inspect_err(|_| {
+            self.put(mfn, bits.access);
+            self.put(mfn, bits.access);
+        })
+    }
+
+    #[inline(never)] // off the path of wide guests
+    fn map_narrow(
+        &mut self,
+        at: HostAddr,
+        mfn: Mfn,
+        owner: DomId,
+        bits: PteBits,
+    ) -> Result<(), GrantError> {
+        self.map_in(Width::Narrow, at, mfn, owner, bits)
+    }
+
+    #[inline(always)] // the width is a constant for each caller
+    fn unmap_in(
+        &mut self,
+        width: Width,
+        at: HostAddr,
+        mfn: Mfn,
+        access: Access,
+    ) -> Result<(), GrantError> {
+        let place = self.place(at)?;
+        let lent = lent(mfn, access);
+        let done = machine().unmap_grant(width, self.owner, place, lent, Pte(0), self.work);
+        done.map_err(|_| GrantError::General)
+    }
+
+    #[inline(never)] // off the path of wide guests
+    fn unmap_narrow(&mut self, at: HostAddr, mfn: Mfn, access: Access) -> Result<(), GrantError> {
+        self.unmap_in(Width::Narrow, at, mfn, access)
+    }
+
     #[inline]
     fn mapping(&self, va: Vaddr) -> Option<EntryAt> {
         let (table, index) = machine().l1_of_root(self.root?, va)?;
@@ -56,14 +118,14 @@ const fn lent(frame: Mfn, access: Access) -> Lent {
     }
 }
 
-const fn flags(bits: PteBits) -> u64 {
+const fn flags(width: Width, bits: PteBits) -> u64 {
     let writable = match bits.access {
         Access::Read => 0,
         Access::Write => Pte::WRITABLE,
     };
-    let user = match bits.space {
-        Space::Kernel => 0,
-        Space::User => Pte::USER,
+    let user = match (width, bits.space) {
+        (Width::Narrow, Space::Kernel) => 0,
+        _ => Pte::USER,
     };
     let avail = (bits.avail as u64 & 7) << AVAIL_SHIFT;
     Pte::PRESENT | Pte::MACHINE_SET | user | writable | avail
@@ -110,23 +172,17 @@ impl Machine for Mapper<'_> {
         owner: DomId,
         bits: PteBits,
     ) -> Result<(), GrantError> {
-        self.get_two(mfn, owner, bits.access)?;
-        let entry = Pte::new(mfn, flags(bits));
-        let mapped = self.place(at).and_then(|place| {
-            let mapped = machine().map_grant(self.owner, place, entry, self.work);
-            mapped.map_err(|_| GrantError::General)
-        });
-        mapped.inspect_err(|_| {
-            self.put(mfn, bits.access);
-            self.put(mfn, bits.access);
-        })
+        match self.width() {
+            Width::Wide => self.map_in(Width::Wide, at, mfn, owner, bits),
+            Width::Narrow => self.map_narrow(at, mfn, owner, bits),
+        }
     }
 
     fn unmap(&mut self, at: HostAddr, mfn: Mfn, access: Access) -> Result<(), GrantError> {
-        let place = self.place(at)?;
-        let lent = lent(mfn, access);
-        let done = machine().unmap_grant(self.owner, place, lent, Pte(0), self.work);
-        done.map_err(|_| GrantError::General)
+        match self.width() {
+            Width::Wide => self.unmap_in(Width::Wide, at, mfn, access),
+            Width::Narrow => self.unmap_narrow(at, mfn, access),
+        }
     }
 
     fn replace(
@@ -138,7 +194,8 @@ impl Machine for Mapper<'_> {
     ) -> Result<(), GrantError> {
         let (place, from) = (self.mapping(at), self.mapping(new));
         let (place, from) = place.zip(from).ok_or(GrantError::General)?;
-        let done = machine().replace_grant(self.owner, place, lent(mfn, access), from, self.work);
+        let (width, lent) = (self.width(), lent(mfn, access));
+        let done = machine().replace_grant(width, self.owner, place, lent, from, self.work);
         done.map_err(|_| GrantError::General)
     }
 

@@ -123,13 +123,15 @@ impl VcpuState {
     /// Makes the state of a vCPU that has no registers yet; nothing if there is no memory.
     #[inline(always)] // built in place, not copied
     pub fn new(kind: Kind) -> Option<Self> {
+        // What may fail comes first, so that the rest is built in place.
+        let fpu = fpu::State::new()?;
         Some(Self {
             regs: TrapFrame::ZERO,
             initialised: false,
             kind,
             msrs: VcpuMsrs::default(),
             debug: [0, 0, 0, 0, debugreg::DR6_IDLE, debugreg::DR7_IDLE],
-            fpu: fpu::State::new()?,
+            fpu,
             xcr0: 0,
             work: pagetype::Work::new(),
             time_version: 0,

@@ -51,10 +51,23 @@ struct Request {
 }
 
 fn update(ctx: &mut Ctx<'_>, request: Request) -> Outcome {
+    match &ctx.st.pv().kernel_root {
+        Some(root) if root.width() == Width::Wide => update_in(Width::Wide, ctx, request),
+        _ => update_narrow(ctx, request),
+    }
+}
+
+#[inline(never)] // off the path of wide guests
+fn update_narrow(ctx: &mut Ctx<'_>, request: Request) -> Outcome {
+    update_in(Width::Narrow, ctx, request)
+}
+
+#[inline(always)] // the width is a constant for each caller
+fn update_in(width: Width, ctx: &mut Ctx<'_>, request: Request) -> Outcome {
     if machine().finish(&mut ctx.st.work) == Progress::Again {
         return Outcome::Again;
     }
-    match change(ctx, &request) {
+    match change(width, ctx, &request) {
         Ok(()) if request.flags == UVMF_NONE => Outcome::Done(0),
         Ok(()) => flush(ctx, &request).into(),
         Err(why) => refused(why),
@@ -72,22 +85,8 @@ fn refused(why: Refused) -> Outcome {
     }
 }
 
-#[inline]
-fn change(ctx: &mut Ctx<'_>, request: &Request) -> Result<(), Refused> {
-    match &ctx.st.pv().kernel_root {
-        Some(root) if root.width() == Width::Wide => change_in(Width::Wide, ctx, request),
-        Some(_) => change_narrow(ctx, request),
-        None => Err(Refused::Invalid),
-    }
-}
-
-#[inline(never)] // off the path of wide guests
-fn change_narrow(ctx: &mut Ctx<'_>, request: &Request) -> Result<(), Refused> {
-    change_in(Width::Narrow, ctx, request)
-}
-
 #[inline(always)] // the width is a constant for each caller
-fn change_in(width: Width, ctx: &mut Ctx<'_>, request: &Request) -> Result<(), Refused> {
+fn change(width: Width, ctx: &mut Ctx<'_>, request: &Request) -> Result<(), Refused> {
     let root = ctx.st.pv().kernel_root.as_ref().ok_or(Refused::Invalid)?;
     let place = machine().l1_of_root(root, request.va);
     let (table, index) = place.ok_or(Refused::Invalid)?;

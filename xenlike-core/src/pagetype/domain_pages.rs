@@ -95,10 +95,7 @@ impl DomainPages {
     }
     /// The flag that the states of the domain's frames have. It is constant while the lists are locked.
     pub(super) fn frame_flag(&self) -> u64 {
-        match self.width() {
-            Width::Wide => 0,
-            Width::Narrow => State::NARROW,
-        }
+        u64::from(self.narrow.load(Ordering::Relaxed)).wrapping_mul(State::NARROW)
     }
     /// Whether the domain's mappings may choose how they are cached.
     pub fn has_device_rights(&self) -> bool {

@@ -59,11 +59,16 @@ impl HeldTable<'_> {
         self.mfn == mfn && self.owner == owner
     }
 
-    /// Returns an entry of the table, if the table is an L1, and the table's shape.
-    #[inline]
-    pub(super) fn l1_slot(&self, index: usize) -> Option<(&AtomicU64, Shape)> {
-        let slot = self.words.get(index).filter(|_| self.shape.is_l1());
-        slot.map(|slot| (slot, self.shape))
+    /// Returns an entry of the table, if the table is an L1 of a domain of this width.
+    #[inline(always)] // the width is a constant for most callers
+    pub(super) fn l1_slot(&self, width: Width, index: usize) -> Option<&AtomicU64> {
+        let slot = self.words.get(index);
+        slot.filter(|_| self.shape == Shape::l1(width))
+    }
+
+    /// Returns the width of the table's owner.
+    pub(super) const fn width(&self) -> Width {
+        self.shape.width()
     }
 }
 
@@ -78,11 +83,9 @@ impl<M: Memory> Types<M> {
         work: &mut Work,
     ) -> Result<(), Refused> {
         let table = self.hold(update.table, owner).ok_or(Refused::Invalid)?;
-        let done = match table.words.get(update.index) {
-            Some(slot) if table.shape == Shape::l1(width) => {
-                self.update_l1(Shape::l1(width), slot, owner, update)
-            }
-            _ => Err(Refused::Invalid),
+        let done = match table.l1_slot(width, update.index) {
+            Some(slot) => self.update_l1(Shape::l1(width), slot, owner, update),
+            None => Err(Refused::Invalid),
         };
         self.put_held(table, work);
         done
@@ -94,14 +97,15 @@ impl<M: Memory> Types<M> {
     #[inline(always)] // on the path of every grant that is unmapped
     pub(super) fn update_l1_entry_if(
         &self,
+        width: Width,
         owner: DomId,
         update: &Update,
         work: &mut Work,
         expected: impl Fn(Pte) -> bool,
     ) -> Result<(), Refused> {
         let table = self.hold(update.table, owner).ok_or(Refused::Invalid)?;
-        let done = match table.l1_slot(update.index) {
-            Some((slot, shape)) => self.update_l1_if(shape, slot, owner, update, expected),
+        let done = match table.l1_slot(width, update.index) {
+            Some(slot) => self.update_l1_if(Shape::l1(width), slot, owner, update, expected),
             None => Err(Refused::Invalid),
         };
         self.put_held(table, work);

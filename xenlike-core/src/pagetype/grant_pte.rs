@@ -5,6 +5,8 @@
 
 use crate::kit::atomic::Ordering;
 
+use guest_pv_abi::Width;
+
 use super::entry::{MAX_TRIES, exchange};
 use super::shape::Shape;
 use super::{Keep, Memory, Pte, Refused, Types, Update, Work};
@@ -97,10 +99,12 @@ impl Write {
 }
 
 impl<M: Memory> Types<M> {
-    /// Maps a granted frame at an entry of an L1 of `owner`. The caller holds the references of a mapping by
+    /// Maps a granted frame at an entry of an L1 of `owner`, a domain of this width. The caller holds the references of a mapping by
     /// `pte` ([`Self::take_writable_twice`]), which pass to the entry. On failure, the caller keeps them.
+    #[inline(always)] // the width is a constant for the caller
     pub fn map_grant(
         &self,
+        width: Width,
         owner: DomId,
         at: EntryAt,
         pte: Pte,
@@ -108,9 +112,10 @@ impl<M: Memory> Types<M> {
     ) -> Result<(), Refused> {
         debug_assert!(pte.is_usual(), "{pte:?}");
         let table = self.hold(at.table, owner).ok_or(Refused::Invalid)?;
-        let done = match table.l1_slot(at.index) {
-            Some((slot, shape)) => {
-                self.put_l1(exchange(slot, shape.stored(pte), Keep::Nothing));
+        let done = match table.l1_slot(width, at.index) {
+            Some(slot) => {
+                let stored = Shape::l1(width).stored(pte);
+                self.put_l1(exchange(slot, stored, Keep::Nothing));
                 Ok(())
             }
             None => Err(Refused::Invalid),
@@ -121,8 +126,10 @@ impl<M: Memory> Types<M> {
 
     /// Removes an entry of an L1 of `owner` that maps what was `lent`, or replaces it by `new`. Fails as
     /// invalid if the entry is not such a mapping. If `new` is present, it names a frame of `owner`.
+    #[inline(always)] // the width is a constant for the caller
     pub fn unmap_grant(
         &self,
+        width: Width,
         owner: DomId,
         at: EntryAt,
         lent: Lent,
@@ -130,13 +137,14 @@ impl<M: Memory> Types<M> {
         work: &mut Work,
     ) -> Result<(), Refused> {
         let update = at.change(new, owner);
-        self.update_l1_entry_if(owner, &update, work, |old| lent.is_mapped_by(old))
+        self.update_l1_entry_if(width, owner, &update, work, |old| lent.is_mapped_by(old))
     }
 
     /// Moves the entry `from` to `at`, which maps what was `lent`, and clears `from`
     /// (GNTTABOP_unmap_and_replace).
     pub fn replace_grant(
         &self,
+        width: Width,
         owner: DomId,
         at: EntryAt,
         lent: Lent,
@@ -145,11 +153,11 @@ impl<M: Memory> Types<M> {
     ) -> Result<(), Refused> {
         let new = self.read_entry(from.table, from.index);
         let new = new.ok_or(Refused::Invalid)?;
-        self.unmap_grant(owner, at, lent, new, work)?;
+        self.unmap_grant(width, owner, at, lent, new, work)?;
         // The mapping is gone, so this call can't fail any more. If another vCPU has changed the entry `from`
         // meanwhile, that entry stays.
         let moved = |old: Pte| !old.is_present() || old.differs_lightly(new);
-        let _ = self.update_l1_entry_if(owner, &from.change(Pte(0), owner), work, moved);
+        let _ = self.update_l1_entry_if(width, owner, &from.change(Pte(0), owner), work, moved);
         Ok(())
     }
 
@@ -160,8 +168,9 @@ impl<M: Memory> Types<M> {
     pub fn emulate_write(&self, owner: DomId, write: &Write) -> Result<u64, Refused> {
         let (shift, ones) = write.place().ok_or(Refused::Invalid)?;
         let table = self.hold(write.table, owner).ok_or(Refused::Invalid)?;
-        let result = match table.l1_slot(write.offset / 8) {
-            Some((slot, shape)) => self.write_l1_slot(shape, owner, slot, |old| {
+        let width = table.width();
+        let result = match table.l1_slot(width, write.offset / 8) {
+            Some(slot) => self.write_l1_slot(Shape::l1(width), owner, slot, |old| {
                 let was = old >> shift & ones;
                 let differs = write.expected.is_some_and(|e| e & ones != was);
                 let new = old & !(ones << shift) | (write.value & ones) << shift;

@@ -312,7 +312,7 @@ fn grants_are_mapped_for_the_kernel() {
     };
     let pte = Pte::new(lent, KERNEL | Pte::MACHINE_SET);
     assert!(t.types.take_usual(pte, DomId(0)).is_some());
-    assert_eq!(t.types.map_grant(ME, at, pte, &mut t.work), Ok(()));
+    assert_eq!(t.types.map_grant(Width::Narrow, ME, at, pte, &mut t.work), Ok(()));
     assert_eq!(t.types.get(t.l1, 9), pte);
     t.audit();
 }

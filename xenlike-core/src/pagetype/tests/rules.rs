@@ -1,5 +1,7 @@
 //! Tests of the rules, one rule each.
 
+use guest_pv_abi::Width;
+
 use crate::kit::atomic::Ordering;
 
 use super::fake::{IO, IO_TABLE};
@@ -286,18 +288,18 @@ fn a_frame_outlives_its_domain_while_it_is_mapped() {
     assert!(t.types.take_writable_twice(lent, ME));
     t.types.put_simple(lent);
     t.types
-        .map_grant(DomId(0), at, Pte::new(lent, RW), &mut t.work)
+        .map_grant(Width::Wide, DomId(0), at, Pte::new(lent, RW), &mut t.work)
         .unwrap();
     t.pages.set_dying();
     while t.types.relinquish(&t.pages, &mut t.work) == Progress::Again {}
     assert_eq!(t.pages.total(), 1);
     assert_eq!(
         t.types
-            .unmap_grant(DomId(0), at, Lent::ToWrite(t.spare[1]), Pte(0), &mut t.work),
+            .unmap_grant(Width::Wide, DomId(0), at, Lent::ToWrite(t.spare[1]), Pte(0), &mut t.work),
         Err(Refused::Invalid)
     );
     t.types
-        .unmap_grant(DomId(0), at, Lent::ToWrite(lent), Pte(0), &mut t.work)
+        .unmap_grant(Width::Wide, DomId(0), at, Lent::ToWrite(lent), Pte(0), &mut t.work)
         .unwrap();
     assert!(t.pages.is_empty());
     assert!(t.types.give(&t.pages).is_err());
