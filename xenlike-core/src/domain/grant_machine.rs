@@ -100,7 +100,7 @@ impl Mapper<'_> {
     }
 
     /// Takes the references for two uses of a frame: the handle and the entry that maps it.
-    #[inline]
+    #[inline(always)] // on the path of every mapping
     fn get_two(&mut self, mfn: Mfn, owner: DomId, access: Access) -> Result<(), GrantError> {
         if access == Access::Write && machine().take_writable_twice(mfn, owner) {
             return Ok(());

@@ -100,6 +100,7 @@ fn change(width: Width, ctx: &mut Ctx<'_>, request: &Request) -> Result<(), Refu
     machine().update_l1_entry(width, ctx.dom.id(), &update, &mut ctx.st.work)
 }
 
+#[inline(always)] // on the path of every entry
 fn flush(ctx: &Ctx<'_>, request: &Request) -> Result<(), Errno> {
     let what = match request.flags & UVMF_FLUSHTYPE_MASK {
         UVMF_NONE => return Ok(()),

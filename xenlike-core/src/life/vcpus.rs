@@ -78,8 +78,7 @@ fn make(dom: &Arc<Domain>, id: VcpuId) -> Option<Arc<Vcpu>> {
     if !heap::can_grow(HEAP_BYTES) {
         return None;
     }
-    let pv = Pv::new(dom.area.window(id)?)?;
-    let state = VcpuState::new(Kind::Pv(pv))?;
+    let state = VcpuState::new(Kind::Pv(Pv::new(dom.area.window(id)?)?))?;
     let place = first_place(dom, id)?;
     let spec = Spec {
         share: Arc::clone(&dom.share),

@@ -151,7 +151,7 @@ impl<M: Memory> Types<M> {
     }
 
     /// Drops both references to a page table. `work` records the table if these were its last.
-    #[inline]
+    #[inline(always)] // on the path of every entry
     pub(super) fn put_table(&self, mfn: Mfn, frame: &Frame, work: &mut Work) {
         let mut state = frame.load();
         while state.refs() > 1 && state.type_refs() > 1 {
@@ -178,7 +178,7 @@ fn writable_base(state: State) -> Option<State> {
 }
 
 /// Like [`writable_base`], for the first writable mapping of a frame.
-#[inline]
+#[inline(always)] // on the path of most entries
 fn first_writable_base(state: State) -> Option<State> {
     let unused = state.type_refs() == 0 && matches!(state.type_bits(), 0 | WRITABLE);
     let can = unused && state.refs() > 0 && state.can_ref();

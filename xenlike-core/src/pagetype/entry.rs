@@ -157,6 +157,7 @@ impl<M: Memory> Types<M> {
 
     /// Drops the references to a table. The guest may have unpinned it meanwhile on another vCPU. `work`
     /// records what is left to do then.
+    #[inline(always)] // on the path of every entry
     pub fn put_held(&self, table: HeldTable<'_>, work: &mut Work) {
         self.put_table(table.mfn, table.frame, work);
     }
