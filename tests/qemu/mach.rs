@@ -1,4 +1,4 @@
-//! GNU Mach, Debian's PV build for amd64: a PV64 kernel with the old `__xen_guest` string.
+//! GNU Mach, Debian's PV builds for amd64 and i386: kernels of either width with the old `__xen_guest` string.
 
 use anyhow::Result;
 use xenlike_tests::scenario::{GUEST, SHORT, power_off, shell_with};
@@ -6,8 +6,19 @@ use xenlike_tests::scenario::{GUEST, SHORT, power_off, shell_with};
 #[test]
 #[ignore = "boots QEMU"]
 fn boots_to_the_end_of_its_messages() -> Result<()> {
-    let mut session = shell_with("mach", &["gnumach", "gnumach.cfg"])?;
-    session.send_line("create gnumach.cfg -c")?;
+    boots("gnumach")
+}
+
+#[test]
+#[ignore = "boots QEMU"]
+fn narrow_boots_to_the_end_of_its_messages() -> Result<()> {
+    boots("gnumach-32")
+}
+
+fn boots(name: &str) -> Result<()> {
+    let config = format!("{name}.cfg");
+    let mut session = shell_with(&format!("mach-{name}"), &[name, &config])?;
+    session.send_line(&format!("create {config} -c"))?;
     session.expect("(?i)^.*gnu ?mach.*$", GUEST)?;
     session.send("\x1d")?;
     session.expect_prompt(SHORT)?;

@@ -119,7 +119,7 @@ fn views(session: &mut Session) -> Result<()> {
     );
     let info = succeed(session, "xl info")?;
     for word in [
-        "xen_caps               : xen-3.0-x86_64",
+        "xen_caps               : xen-3.0-x86_64 xen-3.0-x86_32p",
         "nr_cpus                : 2",
         "xen_commandline",
     ] {
@@ -193,6 +193,9 @@ fn debian_xl_runs_domains() -> Result<()> {
     succeed(&mut session, "xl shutdown -w debian")?;
     succeed(&mut session, "xl create -q -p hello.cfg")?;
     succeed(&mut session, "xl destroy hello")?;
+    succeed(&mut session, "xl create -q hello-32.cfg")?;
+    let passes = "for i in $(seq 60); do grep -q 'PASS hello' /var/log/xen/console/guest-hello-32.log && break; sleep 1; done";
+    succeed(&mut session, passes)?;
     let list = succeed(&mut session, "xl list")?;
     if list.contains("debian") || list.contains("hello") {
         bail!("still there:\n{list}");

@@ -73,6 +73,8 @@ pub fn write_initrd() -> Result<()> {
         ("initrd.img", Part::Initramfs.path()),
         ("hello.cfg", root().join("guests/configs/hello.cfg")),
         ("hello", build("guests/hello")),
+        ("hello-32.cfg", root().join("guests/configs/hello-32.cfg")),
+        ("hello-32", build("guests32/hello")),
     ];
     for (name, path) in files {
         let content = fs::read(&path).with_context(|| path.display().to_string())?;
