@@ -72,6 +72,7 @@ pub fn write_register(frame: &mut TrapFrame, insn: &Insn, number: u8, bytes: u8,
 }
 
 /// Returns the linear address of a memory operand in code of this width. `None` if its segment can't be used.
+#[inline(always)] // one instance for 64-bit code
 pub fn linear(
     guest: &mut impl Guest,
     insn: &Insn,

@@ -166,6 +166,7 @@ fn store(guest: &mut impl Guest, insn: &Insn, code: Bits) -> Result<Option<Store
     Ok(change(guest, insn, bytes).map(|change| Store { at, bytes, change }))
 }
 
+#[inline(always)] // see `write_in`
 fn change(guest: &mut impl Guest, insn: &Insn, bytes: u8) -> Option<Change> {
     let frame = guest.frame();
     let source = read_register(frame, insn, insn.reg, bytes);

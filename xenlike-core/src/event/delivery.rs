@@ -258,7 +258,7 @@ impl<P: SharedWords> Delivery<P> {
     #[inline(always)] // one instance for each width
     fn select_in(&self, at: &Places, port: Port, vcpu: VcpuId) -> Option<VcpuId> {
         let info = self.info(vcpu)?;
-        if at.select(info.0, info.1, port) {
+        if at.select(info.0, info.1, port)? {
             return None;
         }
         raise_flag(info).then_some(vcpu)

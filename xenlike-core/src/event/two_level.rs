@@ -81,17 +81,18 @@ impl Places {
     }
 
     /// Sets the bit of a port's word in the selector of the vcpu_info at byte `at` of `page`. Returns whether it was set
-    /// already; true if the place is bad.
+    /// already; `None` if the place is bad.
     #[inline(always)] // see `word`
-    pub fn select<P: SharedWords>(&self, page: &P, at: usize, port: Port) -> bool {
+    pub fn select<P: SharedWords>(&self, page: &P, at: usize, port: Port) -> Option<bool> {
         match self.width {
-            Width::Wide => page
-                .u64(at.wrapping_add(offset_of!(VcpuInfo, evtchn_pending_sel)))
-                .is_none_or(|word| test_and_set(word, 1u64.wrapping_shl(port.0 / 64))),
-            Width::Narrow => narrow_selector(page, at).is_none_or(|word| {
+            Width::Wide => {
+                let word = page.u64(at.wrapping_add(offset_of!(VcpuInfo, evtchn_pending_sel)))?;
+                Some(test_and_set(word, 1u64.wrapping_shl(port.0 / 64)))
+            }
+            Width::Narrow => {
                 let bit = 1u32.wrapping_shl(port.0 / 32);
-                word.fetch_or(bit, SeqCst) & bit != 0
-            }),
+                Some(narrow_selector(page, at)?.fetch_or(bit, SeqCst) & bit != 0)
+            }
         }
     }
 
