@@ -121,6 +121,7 @@ attacks! {
     narrow_iret_stack_of_16_bits: "hostile-iret-32", r#"extra="last=odd stack=5""#, 2;
     narrow_iret_ring0: "hostile-iret-32", "extra=last=ring0", 2;
     narrow_iret_vm86: "hostile-iret-32", "extra=last=vm86", 2;
+    narrow_ldt: "hostile-ldt-32", "", 2;
     narrow_lengths: "hostile-lengths-32", "", 2;
     narrow_cpu_hog_on_one_cpu: "hostile-loop-32", "", 1;
     narrow_multicall: "hostile-multicall-32", "", 2;

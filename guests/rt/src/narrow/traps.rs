@@ -195,7 +195,15 @@ global_asm!(
         push eax
         call ecx
         xor eax, eax
-        mov ecx, ebp
+        mov esp, ebp
+    3:  pop edx
+        mov dword ptr [edx], 0
+        pop edi
+        pop esi
+        pop ebx
+        pop ebp
+        cld
+        ret
     .global xenlike_rt_try_landing
     xenlike_rt_try_landing:
         // Whichever selectors were loaded at the fault, the caller needs the kernel's own.
@@ -204,14 +212,7 @@ global_asm!(
         mov es, edx
         mov ss, edx
         mov esp, ecx
-        pop edx
-        mov dword ptr [edx], 0
-        pop edi
-        pop esi
-        pop ebx
-        pop ebp
-        cld
-        ret
+        jmp 3b
     .popsection
     "#,
     with_error = const 0x6022_7d00u32,

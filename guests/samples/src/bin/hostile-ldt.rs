@@ -8,31 +8,45 @@
 
 use core::arch::asm;
 
-use samples::Attack;
-use xenlike_rt::abi::Errno;
-use xenlike_rt::abi::arch_x86::FLAT_KERNEL_SS64;
+use samples::{Attack, HYPERVISOR, NARROW};
+#[cfg(target_pointer_width = "64")]
+use xenlike_rt::abi::arch_x86::FLAT_KERNEL_SS;
 use xenlike_rt::abi::hypercall::{GET_DEBUGREG, IRET, SET_DEBUGREG};
 use xenlike_rt::abi::version::XENVER_EXTRAVERSION;
 use xenlike_rt::abi::xen::{MMUEXT_SET_LDT, MmuextOp};
+use xenlike_rt::abi::{Errno, Long};
 use xenlike_rt::memory::allocate_page;
 use xenlike_rt::{hyper, paging, time, traps};
 
 xenlike_rt::entry!(main);
 
-/// A flat 64-bit code descriptor and a flat data descriptor, both of ring 3.
-const CODE: u64 = 0x00af_fb00_0000_ffff;
-const DATA: u64 = 0x00cf_f300_0000_ffff;
-/// Selectors in the table. The code selector's RPL is 0, with which the iret hypercall stays in kernel mode.
-const CODE_SELECTOR: u64 = 4;
-const DATA_SELECTOR: u64 = 1 << 3 | 7;
-/// Address of the hypervisor's window with this vCPU's table (vCPU 0 of the running domain).
-const WINDOW: u64 = 0xffff_8200_0001_0000;
+/// A flat code descriptor and a flat data descriptor, both of the kernel's ring.
+const CODE: u64 = if NARROW {
+    0x00cf_bb00_0000_ffff
+} else {
+    0x00af_fb00_0000_ffff
+};
+const DATA: u64 = if NARROW {
+    0x00cf_b300_0000_ffff
+} else {
+    0x00cf_f300_0000_ffff
+};
+/// Selectors in the table. The code selector's RPL is that with which the iret hypercall stays in kernel mode.
+const CODE_SELECTOR: Long = if NARROW { 5 } else { 4 };
+const DATA_SELECTOR: Long = 1 << 3 | if NARROW { 5 } else { 7 };
+/// Address of the hypervisor's window with this vCPU's table (vCPU 0 of the running domain); a 32-bit guest can only
+/// name other addresses of the hypervisor's.
+const WINDOW: u64 = if NARROW {
+    HYPERVISOR
+} else {
+    0xffff_8200_0001_0000
+};
 
 fn set_table(address: u64, entries: u64) -> Result<u64, Errno> {
     let op = MmuextOp {
         cmd: MMUEXT_SET_LDT,
-        arg1: address,
-        arg2: entries,
+        arg1: address as Long,
+        arg2: entries as Long,
         ..MmuextOp::default()
     };
     // SAFETY: the old table is not in use, or the new one is the same.
@@ -49,19 +63,31 @@ extern "C" fn landing() {
 fn into_the_table() -> Result<(), traps::Caught> {
     let here = 0u64;
     let stack = (core::ptr::from_ref(&here).addr() as u64 & !63) - 8192;
-    let rip = landing as *const () as u64;
-    let ss = u64::from(FLAT_KERNEL_SS64);
-    // The frame: rax, r11, rcx, flags, rip, cs, rflags, rsp, ss.
-    let frame = [0, 0, 0, 0, rip, CODE_SELECTOR, 0x2, stack, ss];
-    // SAFETY: leads to `landing`, which returns through `attempt`.
-    traps::attempt(|| unsafe {
-        asm!("mov rsp, {frame}", "syscall", "ud2", frame = in(reg) frame.as_ptr(), in("rax") IRET,
-            options(noreturn));
+    let rip = landing as *const () as usize as Long;
+    traps::attempt(|| {
+        // The frame: eax, eip, cs, eflags.
+        #[cfg(target_pointer_width = "32")]
+        // SAFETY: leads to `landing`, which returns through `attempt`.
+        unsafe {
+            let frame = [0, rip, CODE_SELECTOR, 0x2];
+            asm!("mov esp, {stack}", "push [{frame} + 12]", "push [{frame} + 8]", "push [{frame} + 4]", "push 0",
+                "int 0x82", "ud2", stack = in(reg) stack as u32, frame = in(reg) frame.as_ptr(),
+                in("eax") IRET as u32, options(noreturn));
+        }
+        // The frame: rax, r11, rcx, flags, rip, cs, rflags, rsp, ss.
+        #[cfg(target_pointer_width = "64")]
+        // SAFETY: leads to `landing`, which returns through `attempt`.
+        unsafe {
+            let ss = u64::from(FLAT_KERNEL_SS);
+            let frame = [0, 0, 0, 0, rip, CODE_SELECTOR, 0x2, stack, ss];
+            asm!("mov rsp, {frame}", "syscall", "ud2", frame = in(reg) frame.as_ptr(), in("rax") IRET,
+                options(noreturn));
+        }
     })
 }
 
-fn data_selector() -> u64 {
-    let selector: u64;
+fn data_selector() -> Long {
+    let selector: Long;
     // SAFETY: reads a register.
     unsafe { asm!("mov {0:e}, ds", out(reg) selector) };
     selector
@@ -91,7 +117,9 @@ fn segments(attack: &mut Attack, table: u64) {
     attack.holds("and it was not", data_selector() == DATA_SELECTOR);
     attack.refused("too long a table", set_table(table, 8193));
     attack.refused("a table at an odd place", set_table(table + 8, 2));
-    attack.refused("a table in the hypervisor", set_table(WINDOW, 2));
+    if !NARROW {
+        attack.refused("a table in the hypervisor", set_table(WINDOW, 2));
+    }
 }
 
 fn window(attack: &mut Attack) {
@@ -124,7 +152,9 @@ fn breakpoints(attack: &mut Attack) {
     attack.holds("a hypercall writes through it", told.is_ok());
     attack.holds("it is off", set_debug(7, 0).is_ok());
     attack.holds("and was written", buffer[0] != 0);
-    attack.refused("a breakpoint in the hypervisor", set_debug(1, WINDOW));
+    if !NARROW {
+        attack.refused("a breakpoint in the hypervisor", set_debug(1, WINDOW));
+    }
     attack.refused("general detection", set_debug(7, 1 << 13));
     // SAFETY: reads a register.
     let seven = unsafe { hyper::raw(GET_DEBUGREG, [7, 0, 0, 0, 0]) };

@@ -101,6 +101,7 @@ const NARROW: &[&str] = &[
     "hostile-free",
     "hostile-grants",
     "hostile-iret",
+    "hostile-ldt",
     "hostile-lengths",
     "hostile-loop",
     "hostile-multicall",
