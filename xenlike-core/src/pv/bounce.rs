@@ -35,7 +35,7 @@ pub enum Stuck {
     NoKernelTable,
     /// The frame can't be written to the kernel's stack.
     BadStack,
-    /// The frame for iret can't be read from the stack.
+    /// The frame for iret can't be read from the stack, or a narrow guest's names a segment of ring 0.
     BadFrame,
     /// iret returns to user mode, but there is no root of a user address space.
     NoUserTable,
@@ -49,7 +49,7 @@ impl Stuck {
             Self::NoFailsafe => &"segments can't be loaded, and the guest has no failsafe callback",
             Self::NoKernelTable => &"no kernel page table for a trap from user mode",
             Self::BadStack => &"the guest kernel's stack can't be written for a trap",
-            Self::BadFrame => &"iret: the frame on the guest's stack can't be read",
+            Self::BadFrame => &"iret: the frame on the guest's stack can't be read, or names ring 0",
             Self::NoUserTable => &"iret: to user mode without a user page table",
         }
     }
