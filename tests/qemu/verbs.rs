@@ -26,7 +26,7 @@ fn linux_does_what_the_shell_asks() -> Result<()> {
     let mut session = boot_to_prompt("verbs", &media, &Machine::default())?;
     let said = session.succeed("xl create -n -f debian.cfg maxvcpus=2", LINUX)?;
     for line in [
-        "kernel          : vmlinuz: 12 MiB, linux 2.6",
+        "kernel          : vmlinuz: 12 MiB, 64-bit, linux 2.6",
         "vCPUs           : 1, at most 2",
         "memory          : 128 MiB",
         "at reboot       : it is started again",
