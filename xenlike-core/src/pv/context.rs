@@ -22,9 +22,10 @@ use crate::pagetype::GuestRoot;
 
 /// Returns the root of the vCPU's present mode.
 const fn root(st: &State) -> Option<&GuestRoot> {
-    match st.mode {
-        Mode::Kernel => st.kernel_root.as_ref(),
-        Mode::User => st.user_root.as_ref(),
+    match (st.width, st.mode) {
+        // A narrow guest's user code runs in the same address space as its kernel.
+        (Width::Narrow, _) | (Width::Wide, Mode::Kernel) => st.kernel_root.as_ref(),
+        (Width::Wide, Mode::User) => st.user_root.as_ref(),
     }
 }
 

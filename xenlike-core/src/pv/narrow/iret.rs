@@ -8,6 +8,7 @@ use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
 use super::super::bounce::{CLEARED, Stuck};
 use super::super::state::masks_events;
 use super::frame::{is_null, is_outer};
+use crate::arch::frame::Mode;
 use crate::arch::{exception, rflags};
 use crate::domain::{Ctx, notify};
 use crate::kit::Vaddr;
@@ -48,6 +49,11 @@ pub fn go_back(ctx: &mut Ctx<'_>) -> Result<(), Stuck> {
     if st.kind.nmi_masked() {
         notify::unmask_nmi(vcpu, st);
     }
+    st.pv_mut().mode = if is_outer(cs) {
+        Mode::User
+    } else {
+        Mode::Kernel
+    };
     let masked = flags & rflags::IF == 0;
     vcpu.info
         .upcall_mask()
