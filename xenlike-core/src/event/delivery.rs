@@ -141,6 +141,8 @@ impl<P: SharedWords> Delivery<P> {
             let news = !channel.early.swap(true, SeqCst);
             return Raised { news, upcall: None };
         };
+        // One instruction sets the bit and reads the others: the guest takes LINKED off and then looks at PENDING, so
+        // either this append or the guest's look finds the event.
         let before = word.fetch_or(PENDING, SeqCst);
         let upcall = if before & (MASKED | LINKED) == 0 {
             self.link(port, channel)
@@ -158,6 +160,8 @@ impl<P: SharedWords> Delivery<P> {
         let Some((word, bit)) = at.pending(&self.shared, port) else {
             return Raised::OLD;
         };
+        // Pending is set before the mask is read. A guest, or `unmask`, clears the mask before it reads pending. Both
+        // are sequentially consistent, so at least one of the two sees the other's write, and no event is lost.
         if test_and_set(word, bit) {
             return Raised::OLD;
         }
