@@ -3,7 +3,7 @@
 //! emulated, or read as ones.
 
 use super::decode::{Insn, Repeat};
-use super::operand::{mask, read_register, write_register};
+use super::operand::{mask, read_register, set_address_register, write_register};
 use super::privileged::{Step, retire_with_hits};
 use super::{Base, Bits, Exception, Guest, Outcome, Owner, Segment, SegmentName, Width};
 use crate::arch::rflags::DF;
@@ -339,13 +339,4 @@ impl Element {
         }
         Ok(Vaddr(self.segment.base.wrapping_add(offset) & mask(4)))
     }
-}
-
-/// Writes RCX, RSI or RDI at the instruction's address size. A write of 4 bytes clears the upper half.
-fn set_address_register(register: &mut u64, insn: &Insn, value: u64) {
-    let field = mask(insn.address_bytes);
-    *register = match insn.address_bytes {
-        2 => *register & !field | value & field,
-        _ => value & field,
-    };
 }

@@ -71,6 +71,15 @@ pub fn write_register(frame: &mut TrapFrame, insn: &Insn, number: u8, bytes: u8,
     };
 }
 
+/// Writes RCX, RSI or RDI at the instruction's address size. A write of 4 bytes clears the upper half.
+pub fn set_address_register(register: &mut u64, insn: &Insn, value: u64) {
+    let field = mask(insn.address_bytes);
+    *register = match insn.address_bytes {
+        2 => *register & !field | value & field,
+        _ => value & field,
+    };
+}
+
 /// Returns the linear address of a memory operand in code of this width. `None` if its segment can't be used.
 #[inline(always)] // one instance for 64-bit code
 pub fn linear(

@@ -4,11 +4,13 @@
 use super::decode::{self, Insn, Repeat, Rm, decode};
 use super::instruction::{self, fetch};
 use super::operand::{
-    self, ARITHMETIC, in_segment, linear, mask, read_register, write_register,
+    self, ARITHMETIC, in_segment, linear, mask, read_register, set_address_register,
+    write_register,
 };
 use super::{Bits, Exception, Guest, Outcome, PageFault, SegmentName};
 use crate::arch::rflags::{CF, DF, ZF};
 use crate::kit::Vaddr;
+use crate::pagetype::Pte;
 
 /// How often a read-modify-write is tried while other CPUs change the entry. After that the guest executes it again.
 const TRIES: u32 = 16;
@@ -82,7 +84,7 @@ fn write_in<G: Guest + Entries>(guest: &mut G, fault: Vaddr, code: Bits) -> Outc
         Ok(found) => found,
         Err(outcome) => return outcome,
     };
-    match apply(guest, &insn, &store) {
+    match apply(guest, &insn, &store, code) {
         Ok(()) => retire(guest, &insn, code),
         Err(EntryError::Again | EntryError::Changed(_)) => Outcome::Again,
         Err(EntryError::NotATable | EntryError::Refused) => Outcome::NotOurs,
@@ -244,7 +246,12 @@ fn string_store(
 
 /// Makes the change, as one compare-and-exchange of the whole entry.
 #[inline(always)] // see `write_in`
-fn apply<G: Guest + Entries>(guest: &mut G, insn: &Insn, store: &Store) -> Result<(), EntryError> {
+fn apply<G: Guest + Entries>(
+    guest: &mut G,
+    insn: &Insn,
+    store: &Store,
+    code: Bits,
+) -> Result<(), EntryError> {
     let at = Vaddr(store.at.0 & !7);
     let shift = ((store.at.0 & 7) as u32).wrapping_mul(8);
     let field = mask(store.bytes) << shift;
@@ -258,7 +265,12 @@ fn apply<G: Guest + Entries>(guest: &mut G, insn: &Insn, store: &Store) -> Resul
             // guest's.
             None => entry,
         };
-        let outcome = guest.exchange_entry(at, entry, new);
+        let outcome = match guest.exchange_entry(at, entry, new) {
+            Err(EntryError::Refused) if is_upper_half(store, code) => {
+                exchange_half(guest, at, entry, new)
+            }
+            outcome => outcome,
+        };
         match outcome {
             Ok(()) => {
                 write_back(guest, insn, store, old, flags);
@@ -269,6 +281,27 @@ fn apply<G: Guest + Entries>(guest: &mut G, insn: &Insn, store: &Store) -> Resul
         }
     }
     Err(EntryError::Again)
+}
+
+/// Whether it is a 32-bit kernel's plain store of the upper half of an entry.
+#[inline(always)] // never in 64-bit code
+fn is_upper_half(store: &Store, code: Bits) -> bool {
+    let plain = matches!(store.change, Change::Set(_));
+    code != Bits::SixtyFour && plain && store.bytes == 4 && store.at.0 & 4 != 0
+}
+
+/// Makes a refused change to an upper half without the present bit. A 32-bit kernel may write the halves of an entry one by
+/// one, the upper one first. What it has then is not what it wants, and only becomes it with the next store; until then
+/// the entry is not present, as on Xen.
+#[cold]
+#[inline(never)]
+fn exchange_half(
+    guest: &mut impl Entries,
+    at: Vaddr,
+    old: u64,
+    new: u64,
+) -> Result<(), EntryError> {
+    guest.exchange_entry(at, old, new & !Pte::PRESENT)
 }
 
 /// The new bytes, if they change, and the flags that the instruction sets: a mask and their values.
@@ -344,20 +377,23 @@ fn advance_string(frame: &mut crate::arch::frame::TrapFrame, insn: &Insn, bytes:
     } else {
         u64::from(bytes)
     };
-    let moved = |register: u64| register.wrapping_add(step) & mask(insn.address_bytes);
-    frame.rdi = moved(frame.rdi);
+    let moved = |register: &mut u64, by: u64| {
+        let to = register.wrapping_add(by);
+        set_address_register(register, insn, to);
+    };
+    moved(&mut frame.rdi, step);
     if insn.opcode <= 0xa5 {
-        frame.rsi = moved(frame.rsi);
+        moved(&mut frame.rsi, step);
     }
     if insn.repeat != Repeat::None {
-        frame.rcx = frame.rcx.wrapping_sub(1) & mask(insn.address_bytes);
+        moved(&mut frame.rcx, u64::MAX);
     }
 }
 
 /// Moves RIP to the next instruction, or stays for the rest of a repeated one.
 fn retire(guest: &mut impl Guest, insn: &Insn, code: Bits) -> Outcome {
     let frame = guest.frame();
-    if insn.repeat != Repeat::None && is_string(insn) && frame.rcx != 0 {
+    if insn.repeat != Repeat::None && is_string(insn) && frame.rcx & mask(insn.address_bytes) != 0 {
         return Outcome::Again;
     }
     instruction::retire(frame, insn.length, code)

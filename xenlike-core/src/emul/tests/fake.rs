@@ -53,6 +53,8 @@ pub struct Fake {
     pub races: u32,
     /// The guest may not have entries with this bit.
     pub refused_bit: u64,
+    /// It may have that bit in entries that are not present.
+    pub refused_when_present: bool,
 }
 
 impl Fake {
@@ -95,6 +97,7 @@ impl Fake {
             now_ns: 0,
             races: 0,
             refused_bit: 1 << 63,
+            refused_when_present: false,
         }
     }
     pub fn entry(&self, at: u64) -> u64 {
@@ -311,6 +314,9 @@ impl Msrs for Fake {
     fn tsc(&self) -> u64 {
         0x1_2345_6789
     }
+    fn has_long_mode(&self) -> bool {
+        self.bits == Bits::SixtyFour
+    }
 }
 
 impl Entries for Fake {
@@ -331,7 +337,8 @@ impl Entries for Fake {
         if now != old {
             return Err(EntryError::Changed(now));
         }
-        if new & self.refused_bit != 0 {
+        let counts = !self.refused_when_present || new & 1 != 0;
+        if counts && new & self.refused_bit != 0 {
             return Err(EntryError::Refused);
         }
         self.set_entry(at.0, new);

@@ -204,3 +204,53 @@ fn stores_without_effect() {
         assert_eq!(it.frame.rip, CODE);
     }
 }
+
+/// A 32-bit kernel that sets an entry by halves, the upper one first, gets an entry that is not present in between.
+#[test]
+fn a_refused_upper_half_is_stored_without_the_present_bit() {
+    let in_32_bits = |code: &[u8]| {
+        let mut it = guest(code);
+        (it.bits, it.refused_bit) = (Bits::ThirtyTwo, 1 << 40);
+        it.frame.rax = 0x100;
+        it
+    };
+    // mov [edi + 4], eax
+    let mut it = in_32_bits(&[0x89, 0x47, 0x04]);
+    it.refused_when_present = true;
+    assert_eq!(run(&mut it), (Outcome::Done, 0x0000_0100_2345_6066));
+    // mov [edi], eax: the lower half has no such way, and neither has xor [edi + 4], eax, nor cmpxchg [edi + 4], ecx.
+    let mut it = in_32_bits(&[0x89, 0x07]);
+    (it.refused_bit, it.refused_when_present) = (0x100, true);
+    it.frame.rax = 0x101;
+    assert_eq!(run(&mut it), (Outcome::NotOurs, OLD));
+    for code in [&[0x31, 0x47, 0x04][..], &[0x0f, 0xb1, 0x4f, 0x04]] {
+        let mut it = in_32_bits(code);
+        it.refused_when_present = true;
+        if code[0] == 0x0f {
+            (it.frame.rax, it.frame.rcx) = (OLD >> 32, 0x100);
+        }
+        assert_eq!(run(&mut it), (Outcome::NotOurs, OLD), "{code:x?}");
+    }
+    // 64-bit code, in which such a store is nothing special.
+    let mut it = in_32_bits(&[0x89, 0x47, 0x04]);
+    (it.bits, it.refused_when_present) = (Bits::SixtyFour, true);
+    assert_eq!(run(&mut it), (Outcome::NotOurs, OLD));
+}
+
+/// With 16-bit addresses, the upper halves of the registers stay.
+#[test]
+fn strings_with_addresses_of_16_bits() {
+    // addr16 rep stosd
+    let mut it = guest(&[0x67, 0xf3, 0xab]);
+    it.bits = Bits::ThirtyTwo;
+    let high = 0x7654_0000;
+    (it.frame.rdi, it.frame.rcx) = (high | (TABLE + 0x20), high | 2);
+    it.frame.rax = 0x1111;
+    assert_eq!(run(&mut it).0, Outcome::Again);
+    assert_eq!(
+        (it.frame.rdi, it.frame.rcx),
+        (high | (TABLE + 0x24), high | 1)
+    );
+    assert_eq!(run(&mut it).0, Outcome::Done);
+    assert_eq!((it.frame.rcx, it.entry(TABLE + 0x20)), (high, 0x1111_0000_1111));
+}

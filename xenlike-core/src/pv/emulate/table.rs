@@ -2,8 +2,6 @@
 
 use crate::kit::atomic::Ordering;
 
-use guest_pv_abi::Width;
-
 use super::super::state::State;
 use super::guest::Emulated;
 use crate::domain::Ctx;
@@ -12,7 +10,7 @@ use crate::kit::{Mfn, PAGE_SHIFT, Vaddr};
 use crate::life::is_only_read;
 use crate::mm::directmap::SharedPage;
 use crate::mm::frame::frames;
-use crate::pagetype::{PageType, Pte, Refused, Write, machine};
+use crate::pagetype::{PageType, Refused, Write, machine};
 
 /// A page table of the guest, and where the guest sees it.
 #[derive(Clone, Copy)]
@@ -86,23 +84,6 @@ impl Emulated<'_, '_> {
     }
 }
 
-impl Emulated<'_, '_> {
-    /// Whether the change from `old` to `new` is a narrow guest's store into the upper half of an entry.
-    fn is_half(&self, old: u64, new: u64) -> bool {
-        self.ctx.st.pv().width == Width::Narrow && (old ^ new) as u32 == 0
-    }
-
-    /// Makes the refused change of such a store without the present bit. A narrow guest may write the halves of an entry one
-    /// by one, the upper one first. What it has then is not what it wants, and only becomes it with the next store; until
-    /// then the entry is not present, as on Xen.
-    #[cold]
-    #[inline(never)]
-    fn exchange_half(&self, write: Write) -> Result<u64, Refused> {
-        let value = write.value & !Pte::PRESENT;
-        machine().emulate_write(self.ctx.dom.id(), &Write { value, ..write })
-    }
-}
-
 impl Entries for Emulated<'_, '_> {
     fn read_entry(&mut self, at: Vaddr) -> Result<u64, EntryError> {
         let frame = self.table_at(at)?;
@@ -119,15 +100,7 @@ impl Entries for Emulated<'_, '_> {
             value: new,
             expected: Some(old),
         };
-        let done = match machine().emulate_write(self.ctx.dom.id(), &write) {
-            Err(Refused::Invalid | Refused::Busy | Refused::NotPermitted)
-                if self.is_half(old, new) =>
-            {
-                self.exchange_half(write)
-            }
-            done => done,
-        };
-        match done {
+        match machine().emulate_write(self.ctx.dom.id(), &write) {
             Ok(now) if now == old => Ok(()),
             Ok(now) => Err(EntryError::Changed(now)),
             Err(Refused::Again) => Err(EntryError::Again),
