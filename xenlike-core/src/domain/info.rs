@@ -17,10 +17,9 @@ mod offset {
     pub const PENDING: usize = offset_of!(VcpuInfo, evtchn_upcall_pending);
     pub const MASK: usize = offset_of!(VcpuInfo, evtchn_upcall_mask);
     pub const CR2: usize = offset_of!(VcpuInfo, arch.cr2);
-    /// A narrow guest's cr2 has 32 bits; the upper half of the word is padding.
     pub const NARROW_CR2: usize = offset_of!(narrow::VcpuInfo, arch.cr2);
     pub const TIME: usize = offset_of!(VcpuInfo, time);
-    pub const LAST_WORD: usize = size_of::<VcpuInfo>() - size_of::<u64>();
+    pub const LAST_WORD: usize = size_of::<VcpuInfo>() - size_of::<u32>();
 }
 
 /// A place of a vcpu_info, with its words looked up once.
@@ -33,19 +32,23 @@ pub struct Place {
     at: usize,
 }
 
+/// Where a page fault of a narrow guest stores its address as that of a wide one: the path of page faults doesn't ask for
+/// the width. Nobody reads it.
+static NOWHERE: AtomicU64 = AtomicU64::new(0);
+
 impl Place {
     /// Byte `at` of `page`, which has to stay allocated for as long as the vCPU exists; nothing if the vcpu_info would cross
-    /// the page's end.
+    /// the page's end, or isn't aligned as one of this width.
     pub fn new(page: SharedPage, at: usize, width: Width) -> Option<Self> {
+        page.u32(at.checked_add(offset::LAST_WORD)?)?;
         let cr2 = match width {
-            Width::Wide => offset::CR2,
-            Width::Narrow => offset::NARROW_CR2,
+            Width::Wide => page.u64(at.checked_add(offset::CR2)?)?,
+            Width::Narrow => &NOWHERE,
         };
-        page.u64(at.checked_add(offset::LAST_WORD)?)?;
         Some(Self {
             pending: page.u8(at.checked_add(offset::PENDING)?)?,
             mask: page.u8(at.checked_add(offset::MASK)?)?,
-            cr2: page.u64(at.checked_add(cr2)?)?,
+            cr2,
             page,
             at,
         })
@@ -126,10 +129,19 @@ impl VcpuInfo {
             && self.upcall_mask().load(Ordering::Relaxed) == 0
     }
 
-    /// Stores arch.cr2, the address of a page fault that is injected.
+    /// Stores arch.cr2, the address of a page fault that is injected, for a wide guest.
     #[inline]
     pub fn set_cr2(&self, cr2: u64) {
         self.cr2.get().store(cr2, Ordering::Relaxed);
+    }
+
+    /// The same for a narrow guest.
+    pub fn set_narrow_cr2(&self, cr2: u32) {
+        let place = self.place();
+        let at = place.at.wrapping_add(offset::NARROW_CR2);
+        if let Some(word) = place.page.u32(at) {
+            word.store(cr2, Ordering::Relaxed);
+        }
     }
 
     /// Returns the page and the byte offset of `struct vcpu_time_info`.

@@ -12,7 +12,7 @@ use guest_pv_abi::xen::{
     SharedInfo, VIRQ_TIMER, VMASST_TYPE_RUNSTATE_UPDATE_FLAG, VcpuTimeInfo,
     XEN_PVCLOCK_TSC_STABLE_BIT,
 };
-use zerocopy::FromZeros;
+use zerocopy::{FromZeros, IntoBytes};
 
 use super::vcpu::pause;
 use super::{Domain, Life, Vcpu, VcpuState, notify};
@@ -224,8 +224,6 @@ pub fn publish(vcpu: &Vcpu, st: &mut VcpuState) {
     }
 }
 
-/// The words of `struct vcpu_time_info`.
-const TIME_WORDS: usize = size_of::<VcpuTimeInfo>() / 8;
 
 /// Writes a time info as xen.h requires: the version is odd during the update, and even again afterwards. The
 /// version is in the first word, together with padding.
@@ -234,13 +232,9 @@ fn write_time(page: &SharedPage, at: usize, info: &VcpuTimeInfo, version: &mut u
     *version = version.wrapping_add(1) | 1;
     word.store(*version, Ordering::Relaxed);
     fence(Ordering::SeqCst);
-    let [_, words @ ..]: [u64; TIME_WORDS] = zerocopy::transmute!(*info);
-    for (number, value) in (1_usize..).zip(words) {
-        // A vcpu_info is inside its page.
-        if let Some(word) = page.u64(at.wrapping_add(number.wrapping_mul(8))) {
-            word.store(value, Ordering::Relaxed);
-        }
-    }
+    let (_version, rest) = info.as_bytes().split_at(size_of::<u32>());
+    // A vcpu_info is inside its page.
+    let _ = page.write(at.wrapping_add(size_of::<u32>()), rest);
     fence(Ordering::SeqCst);
     *version = version.wrapping_add(1);
     word.store(*version, Ordering::Release);

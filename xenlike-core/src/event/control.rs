@@ -111,7 +111,7 @@ impl<P: SharedWords> Table<P> {
         offset: usize,
     ) -> Result<Notice, EventError> {
         self.vcpu(vcpu)?;
-        if offset > PAGE_SIZE - INFO_BYTES || !offset.is_multiple_of(8) {
+        if offset > PAGE_SIZE - INFO_BYTES {
             return Err(EventError::BadArgument);
         }
         let book = self.book.lock();

@@ -419,13 +419,16 @@ impl<P: SharedWords> Delivery<P> {
         if matches!(own.info, Info::Registered(..)) {
             return Err(EventError::BadArgument);
         }
-        for at in (0..INFO_BYTES).step_by(8) {
+        if !offset.is_multiple_of(self.places.info_alignment()) {
+            return Err(EventError::BadArgument);
+        }
+        for at in (0..INFO_BYTES).step_by(4) {
             let to = page
-                .u64(offset.wrapping_add(at))
+                .u32(offset.wrapping_add(at))
                 .ok_or(EventError::BadArgument)?;
             let from = self
                 .info(vcpu)
-                .and_then(|(old, base)| old.u64(base.wrapping_add(at)));
+                .and_then(|(old, base)| old.u32(base.wrapping_add(at)));
             to.store(from.map_or(0, |word| word.load(SeqCst)), SeqCst);
         }
         self.places

@@ -41,6 +41,14 @@ impl Places {
         matches!(self.width, Width::Wide)
     }
 
+    /// The alignment of a vcpu_info in bytes, which is that of the guest's longest integers.
+    pub const fn info_alignment(&self) -> usize {
+        match self.width {
+            Width::Wide => align_of::<VcpuInfo>(),
+            Width::Narrow => align_of::<narrow::VcpuInfo>(),
+        }
+    }
+
     /// The number of ports.
     pub const fn ports(&self) -> u32 {
         self.ports

@@ -1,5 +1,7 @@
 //! The rules of event channels, one claim in each test.
 
+use guest_pv_abi::Width;
+
 use super::fake::{Dom, Page};
 use crate::event::status::Status;
 use crate::event::{EventError, Notice, SharedWords, StatusKind, Sweep};
@@ -181,6 +183,20 @@ fn polling_hears_masked_events() {
     }
     d.clear(ipi);
     assert_eq!(d.table.send(ipi).unwrap().polled, None, "nobody polls");
+}
+
+/// 32-bit kernels align their vcpu_info to 4 bytes.
+#[test]
+fn a_narrow_info_is_aligned_to_4_bytes() {
+    let d = Dom::new(1, 2, 1023);
+    d.table.set_width(Width::Narrow);
+    let (vcpu, page) = (VcpuId(1), Page::new());
+    for bad in [2, 6, 4096 - 60] {
+        assert!(d.table.register_info(vcpu, page.clone(), bad).is_err());
+    }
+    let moved = d.table.register_info(vcpu, page.clone(), 4096 - 68);
+    assert_eq!(moved.unwrap().upcall, Some(vcpu));
+    assert_eq!(page.u32(4096 - 64).unwrap().load(SeqCst), u32::MAX);
 }
 
 #[test]
