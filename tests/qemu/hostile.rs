@@ -120,6 +120,10 @@ attacks! {
     narrow_iret_stack_down: "hostile-iret-32", r#"extra="last=odd stack=4""#, 2;
     narrow_iret_stack_of_16_bits: "hostile-iret-32", r#"extra="last=odd stack=5""#, 2;
     narrow_iret_ring0: "hostile-iret-32", "extra=last=ring0", 2;
+    narrow_iret_handler_behind_the_table: "hostile-iret-32", r#"extra="last=handler cs=0xfff3""#, 1;
+    narrow_iret_handler_behind_the_table_in_ring1: "hostile-iret-32", r#"extra="last=handler cs=0xfff1""#, 1;
+    narrow_iret_handler_in_data: "hostile-iret-32", r#"extra="last=handler cs=0xe02b""#, 1;
+    narrow_iret_handler_in_no_ldt: "hostile-iret-32", r#"extra="last=handler cs=0x15""#, 2;
     narrow_iret_vm86: "hostile-iret-32", "extra=last=vm86", 2;
     narrow_ldt: "hostile-ldt-32", "", 2;
     narrow_lengths: "hostile-lengths-32", "", 2;

@@ -60,15 +60,20 @@ samples! {
     narrow_user: "user-32", 2;
 }
 
+const INTEL: &str = "max,vendor=GenuineIntel";
+const WAYS_ON_INTEL: &str = "^int 0x80 1001, sysenter 1000, syscall 0$";
+const AMD: &str = "max,vendor=AuthenticAMD";
+const WAYS_ON_AMD: &str = "^int 0x80 1001, sysenter 0, syscall 1000$";
+
 /// 32-bit processes on a CPU of each vendor, as their system calls differ.
-fn user32(name: &str, cpu: &str, ways: &str) -> Result<()> {
+fn user32(name: &str, kernel: &str, cpu: &str, ways: &str) -> Result<()> {
     let machine = Machine {
         cpu: cpu.to_owned(),
         ..Machine::default()
     };
-    let media = media_with(&["user32", "user32.cfg"])?;
+    let media = media_with(&[kernel, "user32.cfg"])?;
     let mut session = boot_to_prompt(name, &media, &machine)?;
-    session.send_line("create user32.cfg -c")?;
+    session.send_line(&format!("create user32.cfg kernel={kernel} -c"))?;
     session.expect(ways, GUEST)?;
     session.expect("^PASS user32$", GUEST)?;
     session.expect_prompt(GUEST)?;
@@ -78,15 +83,47 @@ fn user32(name: &str, cpu: &str, ways: &str) -> Result<()> {
 #[test]
 #[ignore = "boots QEMU"]
 fn user32_on_intel() -> Result<()> {
-    let ways = "^int 0x80 1001, sysenter 1000, syscall 0$";
-    user32("sample-user32-intel", "max,vendor=GenuineIntel", ways)
+    let (cpu, ways) = (INTEL, WAYS_ON_INTEL);
+    user32("sample-user32-intel", "user32", cpu, ways)?;
+    user32("sample-user32-32-intel", "user32-32", cpu, ways)
 }
 
 #[test]
 #[ignore = "boots QEMU"]
 fn user32_on_amd() -> Result<()> {
-    let ways = "^int 0x80 1001, sysenter 0, syscall 1000$";
-    user32("sample-user32-amd", "max,vendor=AuthenticAMD", ways)
+    let (cpu, ways) = (AMD, WAYS_ON_AMD);
+    user32("sample-user32-amd", "user32", cpu, ways)?;
+    user32("sample-user32-32-amd", "user32-32", cpu, ways)
+}
+
+/// Processes of guests of both widths that share one CPU keep their registers. None of them makes a system call
+/// meanwhile, so each switch happens in user mode.
+#[test]
+#[ignore = "boots QEMU"]
+fn processes_keep_their_registers() -> Result<()> {
+    const PROCESSES: [(&str, &str, u32); 4] = [
+        ("one", "preempt", 1),
+        ("two", "preempt-32", 2),
+        ("three", "preempt", 3),
+        ("four", "preempt-32", 4),
+    ];
+    let machine = Machine {
+        cpus: 1,
+        ..Machine::default()
+    };
+    let media = media_with(&["hello.cfg", "preempt", "preempt-32"])?;
+    let mut session = boot_to_prompt("sample-preempt", &media, &machine)?;
+    let before = free_frames(&mut session)?;
+    for (name, kernel, seed) in PROCESSES {
+        let settings = format!("name={name} kernel={kernel} extra=seed={seed}");
+        session.succeed(&format!("create hello.cfg {settings}"), GUEST)?;
+    }
+    for (name, ..) in PROCESSES {
+        let printed = session.succeed(&format!("console {name}"), GUEST)?;
+        ensure!(printed.contains("PASS preempt"), "{name}:\n{printed}");
+    }
+    no_frame_is_lost(&mut session, before)?;
+    power_off(session)
 }
 
 /// Output that a domain printed before its console was attached, or before it died, is kept.

@@ -99,6 +99,8 @@ pub struct VcpuState {
     pub regs: TrapFrame,
     /// Whether VCPUOP_initialise or a control call has set its registers.
     pub initialised: bool,
+    /// Whether a CPU has loaded its registers beyond the trap frame, so that they have to be saved.
+    pub is_loaded: bool,
     /// The state that only its kind of vCPU has.
     pub kind: Kind,
     /// The MSRs that differ between vCPUs.
@@ -128,6 +130,7 @@ impl VcpuState {
         Some(Self {
             regs: TrapFrame::ZERO,
             initialised: false,
+            is_loaded: false,
             kind,
             msrs: VcpuMsrs::default(),
             debug: [0, 0, 0, 0, debugreg::DR6_IDLE, debugreg::DR7_IDLE],

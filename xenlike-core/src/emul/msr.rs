@@ -13,8 +13,11 @@ use crate::kit::Vaddr;
 pub const PAT: u64 = 0x0000_0501_0007_0406;
 const APIC_BASE_ENABLED: u64 = 0xfee0_0000 | 1 << 11;
 const APIC_BASE_FIRST: u64 = 1 << 8;
-/// The bits of EFER that a guest sees: SCE, LME, LMA, NXE.
-const EFER_VISIBLE: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11;
+/// Bits of EFER: the CPU has SYSCALL, and no-execute pages.
+const EFER_SCE: u64 = 1;
+const EFER_NXE: u64 = 1 << 11;
+/// Bits of EFER: LME and LMA, long mode.
+const EFER_LONG_MODE: u64 = 1 << 8 | 1 << 10;
 /// The number of banks of the virtual machine check architecture.
 const MCE_BANKS: u64 = 2;
 /// MCG_CAP: interrupts for corrected errors, threshold-based error status, software error recovery.
@@ -45,6 +48,9 @@ pub trait Msrs: Guest + Owner {
     fn is_first_vcpu(&self) -> bool;
     /// Returns the TSC that the guest sees.
     fn tsc(&self) -> u64;
+    /// Whether the guest's kernel runs in long mode. One that doesn't has no MSRs for the bases of FS and GS: those of
+    /// the CPU are not its own.
+    fn has_long_mode(&self) -> bool;
 }
 
 /// The vendor of the CPU that the guest sees, by which some MSRs exist.
@@ -103,16 +109,37 @@ pub fn read(guest: &mut impl Msrs, number: u32) -> Option<u64> {
         // IA32_PERF_CAPABILITIES: none
         0x345 => Some(0),
         XEN_MSR_BASE => Some(0),
-        0xc000_0080 => guest.machine_msr(number).map(|value| value & EFER_VISIBLE),
-        0xc000_0100 => Some(guest.base(Base::Fs)),
-        0xc000_0101 => Some(guest.base(Base::Gs)),
-        0xc000_0102 => Some(guest.base(Base::OtherGs)),
+        0xc000_0080 => {
+            let value = guest.machine_msr(number)?;
+            Some(value & efer_visible(guest))
+        }
+        0xc000_0100..=0xc000_0102 => Some(guest.base(base(guest, number).ok()?)),
         0xc000_0103 if guest.policy().has_tsc_aux() => Some(u64::from(guest.msrs().tsc_aux)),
         _ => match vendor(guest) {
             Vendor::Intel => read_intel(guest, number),
             Vendor::Amd => read_amd(guest, number),
             Vendor::Other => None,
         },
+    }
+}
+
+/// The bits of EFER that the guest sees. Outside of long mode only AMD's CPUs have SYSCALL.
+fn efer_visible(guest: &impl Msrs) -> u64 {
+    match vendor(guest) {
+        _ if guest.has_long_mode() => EFER_SCE | EFER_LONG_MODE | EFER_NXE,
+        Vendor::Amd => EFER_SCE | EFER_NXE,
+        Vendor::Intel | Vendor::Other => EFER_NXE,
+    }
+}
+
+/// The base in the MSR of this number, if the guest has that MSR.
+fn base(guest: &impl Msrs, number: u32) -> Result<Base, Denied> {
+    match number {
+        _ if !guest.has_long_mode() => Err(Denied),
+        0xc000_0100 => Ok(Base::Fs),
+        0xc000_0101 => Ok(Base::Gs),
+        0xc000_0102 => Ok(Base::OtherGs),
+        _ => Err(Denied),
     }
 }
 
@@ -173,9 +200,10 @@ pub fn write(guest: &mut impl Msrs, number: u32, value: u64) -> Result<(), Denie
         }
     };
     match number {
-        0xc000_0100 => set_base(guest, Base::Fs, value),
-        0xc000_0101 => set_base(guest, Base::Gs, value),
-        0xc000_0102 => set_base(guest, Base::OtherGs, value),
+        0xc000_0100..=0xc000_0102 => {
+            let which = base(guest, number)?;
+            set_base(guest, which, value)
+        }
         0xc000_0103 if guest.policy().has_tsc_aux() => {
             let value = u32::try_from(value).map_err(|_| Denied)?;
             guest.msrs().tsc_aux = value;

@@ -8,12 +8,12 @@ use crate::pv;
 pub fn save(ctx: &mut Ctx<'_>) {
     let st = &mut *ctx.st;
     st.regs = *ctx.regs;
-    let was_loaded = match &mut st.kind {
-        Kind::Pv(state) => pv::context::save(state, ctx.vcpu.id),
-    };
-    if !was_loaded {
-        // `load` gave up at the same point: the other registers are not this vCPU's.
+    if !core::mem::take(&mut st.is_loaded) {
+        // `load` gave up: the other registers are not this vCPU's.
         return;
+    }
+    match &mut st.kind {
+        Kind::Pv(state) => pv::context::save(state, ctx.vcpu.id),
     }
     debugreg::unload(&st.debug);
     cr::clts();
@@ -23,10 +23,10 @@ pub fn save(ctx: &mut Ctx<'_>) {
 /// Loads the vCPU that is to run on this CPU, into the CPU's registers and its top frame.
 pub fn load(ctx: &mut Ctx<'_>) {
     *ctx.regs = ctx.st.regs;
-    let has_root = match &ctx.st.kind {
+    ctx.st.is_loaded = match &ctx.st.kind {
         Kind::Pv(state) => pv::context::enter(ctx, state),
     };
-    if !has_root {
+    if !ctx.st.is_loaded {
         return shutdown::crash(ctx.dom, "a vCPU has no page table to run on");
     }
     fpu::set_xcr0(ctx.st.xcr0);

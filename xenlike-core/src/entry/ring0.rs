@@ -11,7 +11,8 @@ use crate::arch::{cr, cr3, exception, extable, percpu};
 use crate::kit::cell::PerCpu;
 use crate::kit::{MAX_CPUS, Vaddr};
 use crate::pagetype::machine;
-use crate::pv::bounce::inject;
+use crate::pv::bounce::{Stuck, end, inject};
+use crate::pv::narrow;
 use crate::pv::page_fault::{self, error};
 
 /// What a CPU records about its last exceptions in ring 0.
@@ -102,8 +103,8 @@ fn keep(frame: &TrapFrame, address: u64) {
     notes.address.store(address, Ordering::Relaxed);
 }
 
-/// Injects the exception that the IRET to the guest raised. `frame` holds the guest's registers again. Called
-/// by the stub.
+/// Injects the exception that the IRET to the guest raised, or ends a domain whose handler it could not enter. `frame`
+/// holds the guest's registers again. Called by the stub.
 pub extern "C" fn handle_iret_fault(frame: &mut TrapFrame) {
     let notes = NOTES.of(percpu::this_cpu());
     let raised = notes.raised.load(Ordering::Relaxed);
@@ -111,6 +112,7 @@ pub extern "C" fn handle_iret_fault(frame: &mut TrapFrame) {
     let (number, error) = ((raised >> 32) as u8, raised as u32);
     (frame.vector, frame.error) = (u32::from(number), error);
     with_current(frame, |ctx| match number {
+        _ if narrow::frame::is_unreached(ctx) => end(ctx, Stuck::BadHandler.why()),
         exception::PF => page_fault::handle(ctx, address),
         _ => inject(ctx, number),
     });

@@ -4,6 +4,7 @@ use guest_pv_abi::Width;
 use guest_pv_abi::arch_x86::FLAT_RING3_CS32;
 
 use super::current::{Running, running, with_current};
+use super::interrupts;
 use crate::arch::desc::{NARROW_RING3_CS, NARROW_RING3_DS};
 use crate::arch::frame::{Mode, TrapFrame};
 use crate::arch::{exception, rflags};
@@ -112,8 +113,8 @@ pub fn enter_kernel(
 pub extern "C" fn handle_syscall32(frame: &mut TrapFrame) {
     with_current(frame, |ctx| {
         flatten(ctx);
-        let callback = ctx.st.pv().entries().1.syscall32;
-        if ctx.mode() == Mode::Kernel || callback.entry == 0 {
+        let (pv, callback) = (ctx.st.pv(), ctx.st.pv().entries().1.syscall32);
+        if ctx.mode() == Mode::Kernel || !callback.is_registered(pv.width) {
             invalid_opcode(ctx);
         } else {
             let callback = ctx.st.pv().callbacks.syscall32;
@@ -125,10 +126,10 @@ pub extern "C" fn handle_syscall32(frame: &mut TrapFrame) {
 /// Handles `sysenter`, which saves neither the address nor the stack pointer of its caller.
 pub extern "C" fn handle_sysenter(frame: &mut TrapFrame) {
     with_current(frame, |ctx| {
-        let callback = ctx.st.pv().entries().1.sysenter;
+        let (width, callback) = (ctx.st.pv().width, ctx.st.pv().entries().1.sysenter);
         ctx.regs.cs = u64::from(FLAT_RING3_CS32);
         flatten(ctx);
-        if ctx.mode() == Mode::Kernel || callback.entry == 0 {
+        if ctx.mode() == Mode::Kernel || !callback.is_registered(width) {
             ctx.regs.cs = 3;
             ctx.regs.error = 0;
             bounce(ctx, Bounce::exception(ctx.st, exception::GP, Some(0)));
@@ -150,8 +151,11 @@ fn flatten(ctx: &mut Ctx<'_>) {
 }
 
 /// Handles `int 0x82` of a narrow guest's kernel: a hypercall. The gate is open to ring 1 alone, where no other guest has
-/// code.
+/// code, so in any other ring it is an interrupt of a device that domain 0 has programmed wrongly.
 pub extern "C" fn hypercall_gate(frame: &mut TrapFrame) {
+    if frame.cs & 3 != 1 {
+        return interrupts::handle(frame.vector as u8);
+    }
     let Some(running) = running() else {
         return;
     };

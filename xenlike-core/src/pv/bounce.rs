@@ -29,6 +29,8 @@ pub enum Stuck {
     NoHandler(Cause),
     /// A narrow guest has no handler for the exception or event.
     NoNarrowHandler,
+    /// IRET can't load the segments of a narrow guest's handler.
+    BadHandler,
     /// The segment registers can't be loaded, and the guest has no failsafe callback.
     NoFailsafe,
     /// A trap came from user mode, and the kernel has no page table.
@@ -46,6 +48,7 @@ impl Stuck {
     pub const fn why(self) -> &'static &'static str {
         match self {
             Self::NoHandler(..) | Self::NoNarrowHandler => &"an exception or event has no handler registered in the guest",
+            Self::BadHandler => &"the segments of the guest's handler can't be loaded",
             Self::NoFailsafe => &"segments can't be loaded, and the guest has no failsafe callback",
             Self::NoKernelTable => &"no kernel page table for a trap from user mode",
             Self::BadStack => &"the guest kernel's stack can't be written for a trap",

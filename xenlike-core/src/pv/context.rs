@@ -29,11 +29,8 @@ const fn root(st: &State) -> Option<&GuestRoot> {
     }
 }
 
-/// Saves what this CPU has loaded of the vCPU. Returns false if [`enter`] failed, so that it has loaded nothing.
-pub fn save(st: &mut State, vcpu: VcpuId) -> bool {
-    if root(st).is_none() {
-        return false;
-    }
+/// Saves what this CPU has loaded of the vCPU by [`enter`] and [`load`].
+pub fn save(st: &mut State, vcpu: VcpuId) {
     save_segments(st);
     if st.ldt.entries != 0 {
         ldt::load_register(vcpu, st.width, 0);
@@ -42,7 +39,6 @@ pub fn save(st: &mut State, vcpu: VcpuId) -> bool {
     if st.width == Width::Narrow {
         guest_choice::set_cr4(st.cr4, Width::Wide);
     }
-    true
 }
 
 fn save_segments(st: &mut State) {

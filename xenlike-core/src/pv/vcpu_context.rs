@@ -20,11 +20,15 @@ use crate::arch::frame::{Mode, TrapFrame};
 use crate::arch::{cpu, cr, rflags};
 use crate::domain::vcpu::pause;
 use crate::domain::{Domain, Life, Vcpu, VcpuState, debug, notify, time};
-use crate::kit::{Maddr, Vaddr};
+use crate::kit::{Maddr, PAGE_SIZE, Vaddr};
+use crate::mm::heap;
 use crate::pagetype::{self, GuestRoot, Work, machine};
 
 /// The vm_assist bits that a context may have. `m2p_strict` is accepted here, as Xen does, and has no effect.
 const CONTEXT_ASSISTS: u64 = ASSISTS | 1 << VMASST_TYPE_M2P_STRICT;
+
+/// The memory that a narrow vCPU needs beyond a wide one's: its entry points, and a frame for its L4.
+const NARROW_BYTES: u64 = (size_of::<Entries>() + PAGE_SIZE) as u64;
 
 /// Why a context was not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +70,7 @@ pub fn set(
     let frames = gdt_frames(context)?;
     let narrow = match width {
         Width::Wide => None,
+        Width::Narrow if !heap::can_grow(NARROW_BYTES) => return Err(Refused::NoMemory),
         Width::Narrow => Some(Entries::new_box_zeroed().map_err(|_| Refused::NoMemory)?),
     };
     let mut roots = Roots::default();
@@ -84,8 +89,7 @@ pub fn set(
         .cpuid
         .lock()
         .guest_cr4(cr::base_cr4(&cpu::features()), context.ctrlreg[4]);
-    st.pv_mut().width = width;
-    st.pv_mut().narrow = narrow;
+    set_width(st.pv_mut(), width, narrow);
     if width == Width::Narrow {
         vcpu.info.set_narrow();
     }
@@ -111,6 +115,21 @@ pub fn set(
     Ok(())
 }
 
+/// Makes the vCPU one of this width, with its tables empty but for the entry points that no context has
+/// (XEN_DOMCTL_set_ext_vcpucontext sets them).
+fn set_width(st: &mut State, width: Width, mut narrow: Option<Box<Entries>>) {
+    let kept = *st.entries().1;
+    if let Some(entries) = &mut narrow {
+        entries.callbacks = kept;
+        // The path into a wide guest's kernel must find no handler.
+        st.traps.zero();
+        st.callbacks = Callbacks::default();
+    } else {
+        st.callbacks = kept;
+    }
+    (st.width, st.narrow) = (width, narrow);
+}
+
 /// Checks what needs no lookup.
 fn check_plain(context: &VcpuGuestContext, width: Width) -> Result<(), Refused> {
     let addresses = [
@@ -127,7 +146,7 @@ fn check_plain(context: &VcpuGuestContext, width: Width) -> Result<(), Refused> 
     let ldt_ok = context.ldt_ents <= u64::from(MAX_LDT_ENTRIES)
         && context
             .ldt_base
-            .is_multiple_of(crate::kit::PAGE_SIZE as u64)
+            .is_multiple_of(PAGE_SIZE as u64)
         && Vaddr(context.ldt_base).is_canonical();
     // IRET to a handler in the non-canonical hole would raise #GP, whose handler may be there as well, without end.
     let handlers = context.trap_ctxt.iter().map(|trap| trap.address);

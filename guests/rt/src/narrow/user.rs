@@ -189,6 +189,14 @@ impl AddressSpace {
         Ok(value.into())
     }
 
+    /// The same: all code of this guest is 32-bit code.
+    ///
+    /// # Errors
+    /// As for [`Self::run`].
+    pub fn run32(&self, eip: u32, esp: u32) -> Result<u64, Errno> {
+        self.run(eip.into(), esp.into())
+    }
+
     /// Makes sure that no CPU uses the address space.
     pub(crate) fn retire(&self) {
         let copy = tables::table_of(tables::read(self.root, KERNEL_SLOT));

@@ -1,11 +1,14 @@
-//! Claim: a 32-bit process runs under a 64-bit kernel and makes system calls in each way that its CPU supports: `int
-//! 0x80` on all CPUs, `sysenter` on Intel's, `syscall` on AMD's.
+//! Claim: a 32-bit process runs under a kernel of either width and makes system calls in each way that its CPU supports:
+//! `int 0x80` on all CPUs, `sysenter` on Intel's, `syscall` on AMD's.
 
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "the process is a piece of assembly")]
 
 use core::arch::global_asm;
+#[cfg(target_pointer_width = "32")]
+use core::arch::x86::__cpuid;
+#[cfg(target_pointer_width = "64")]
 use core::arch::x86_64::__cpuid;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -29,8 +32,23 @@ const CALLS: u32 = 1000;
 const HAS_SYSENTER: u32 = 1;
 const HAS_SYSCALL: u32 = 2;
 
-// System calls: number in eax, argument in edi, result in eax. `sysenter` saves neither eip nor esp, so they are
-// passed in esi and ebp; `syscall` saves eip in ecx.
+/// The mode of the assembler for the guest's own code.
+#[cfg(target_pointer_width = "32")]
+macro_rules! kernel_code {
+    () => {
+        ".code32"
+    };
+}
+#[cfg(target_pointer_width = "64")]
+macro_rules! kernel_code {
+    () => {
+        ".code64"
+    };
+}
+
+// System calls: number in eax, result in eax. The first argument is in ebx and edi, the second in ecx and esi, where the
+// kernels of both widths look for them. `sysenter` saves neither eip nor esp: the former is its second argument, the
+// process keeps the latter in ebp. `syscall` saves eip in ecx.
 global_asm!(
     r#"
     .pushsection .text.process, "ax", @progbits
@@ -54,8 +72,12 @@ global_asm!(
         dec ebx
         jnz 3b
         jmp 4f
-    8:  pop esi
-        mov ebp, esp
+    8:  mov ebp, esp
+        call 9f
+        mov esp, ebp
+        ret
+    9:  pop esi
+        mov ecx, esi
         mov eax, {get_id}
         sysenter
         ud2
@@ -69,13 +91,14 @@ global_asm!(
         dec ebx
         jnz 7b
 
-    6:  mov eax, {exit}
+    6:  mov ebx, edi
+        mov eax, {exit}
         int 0x80
         ud2
-    .code64
     .balign 4096
-    .popsection
     "#,
+    kernel_code!(),
+    ".popsection",
     calls = const CALLS,
     get_id = const GET_ID,
     exit = const EXIT,
@@ -92,18 +115,19 @@ static BY_SYSENTER: AtomicU64 = AtomicU64::new(0);
 static BY_SYSCALL: AtomicU64 = AtomicU64::new(0);
 
 fn system_call(frame: &mut TrapFrame) {
-    let way = match frame.vector {
+    let [number, first, second] = frame.call();
+    let way = match frame.vector_number() {
         traps::SYSENTER => {
-            (frame.rip, frame.rsp) = (frame.rsi, frame.rbp);
+            frame.resume_at(second);
             &BY_SYSENTER
         }
         traps::SYSCALL32 => &BY_SYSCALL,
         _ => &BY_GATE,
     };
     way.fetch_add(1, Ordering::Relaxed);
-    match frame.rax as u32 {
-        GET_ID => frame.rax = ID,
-        EXIT => user::leave(frame.rdi),
+    match number as u32 {
+        GET_ID => frame.set_result(ID),
+        EXIT => user::leave(first),
         number => panic!("system call {number}: {frame:#x?}"),
     }
 }

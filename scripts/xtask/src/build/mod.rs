@@ -115,11 +115,13 @@ const NARROW: &[&str] = &[
     "ldt",
     "lookup",
     "pingpong",
+    "preempt",
     "race",
     "randcall",
     "smp",
     "ticks",
     "user",
+    "user32",
     "worst",
 ];
 

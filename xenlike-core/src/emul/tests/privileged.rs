@@ -178,6 +178,21 @@ fn msrs_that_linux_reads_at_boot() {
     }
 }
 
+/// The bases are those of whichever guest the CPU ran last, and long mode is none of its own.
+#[test]
+fn a_32_bit_kernel_has_no_msrs_of_long_mode() {
+    let mut guest = Fake::new(&[]);
+    guest.bits = Bits::ThirtyTwo;
+    guest.bases = [0x1000, 0x2000, 0x3000];
+    for number in [0xc000_0100, 0xc000_0101, 0xc000_0102] {
+        assert_eq!(rdmsr(&mut guest, number), None, "{number:#x}");
+        assert!(!wrmsr(&mut guest, number, 0x5000), "{number:#x}");
+    }
+    assert_eq!(guest.bases, [0x1000, 0x2000, 0x3000]);
+    // The fake's CPU is AMD's, which has SYSCALL outside of long mode, too.
+    assert_eq!(rdmsr(&mut guest, 0xc000_0080), Some(0x801));
+}
+
 #[test]
 fn msr_writes() {
     let mut guest = Fake::new(&[]);

@@ -89,7 +89,6 @@ pub fn get_extended(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &mut Domctl) -> Answer
     body.sysenter_disables_events = callbacks.sysenter.masks_events;
     body.syscall32_callback_eip = callbacks.syscall32.entry;
     body.syscall32_disables_events = callbacks.syscall32.masks_events;
-    (body.sysenter_callback_cs, body.syscall32_callback_cs) = (0, 0);
     (
         body.vmce_caps,
         body.mci_ctl2_bank0,
@@ -110,8 +109,8 @@ pub fn set_extended(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered {
     if body.size < SMALLEST || !canonical {
         return Err(errno::EINVAL);
     }
+    let width = dom.pages.width();
     with_stopped(ctx, vcpu, |st| {
-        let width = st.pv().width;
         let (_, callbacks) = st.pv_mut().entries_mut();
         callbacks.sysenter = Callback {
             entry: body.sysenter_callback_eip,

@@ -1,12 +1,14 @@
 //! Tests of a vCPU's FPU state and MSRs, as save and restore read and set them, on a simulated
 //! machine with AVX.
 
-use guest_pv_abi::GuestHandle;
-use guest_pv_abi::domctl::{self as abi, VcpuExtState, VcpuMsr, VcpuMsrs};
+use guest_pv_abi::domctl::{self as abi, ExtVcpuContext, VcpuExtState, VcpuMsr, VcpuMsrs};
 use guest_pv_abi::errno::{self, Errno};
+use guest_pv_abi::{GuestHandle, Width};
+use zerocopy::FromZeros;
 
 use super::control::Toolstack;
 use super::guest::Guest;
+use crate::pv::state::Callback;
 
 /// An XSAVE area with AVX, after the two leading words.
 const WITH_AVX: u64 = 16 + 832;
@@ -150,4 +152,36 @@ fn msrs_are_carried() {
         tools.call(set, guest.id(), &mut body(3)),
         Err(errno::EINVAL)
     );
+}
+
+/// The selectors of a 32-bit guest's callbacks survive a save and a restore. A null one means that there is no callback.
+#[test]
+fn callbacks_of_system_calls_come_back() {
+    let (tools, guest) = (Toolstack::new(), Guest::new());
+    guest.dom.set_width(Width::Narrow).unwrap();
+    let mut set = ExtVcpuContext::new_zeroed();
+    set.size = size_of::<ExtVcpuContext>() as u32;
+    (set.sysenter_callback_cs, set.sysenter_callback_eip) = (0xe019, 0xc000_1000);
+    (set.syscall32_callback_cs, set.syscall32_disables_events) = (0x0b, 1);
+    tools
+        .call(abi::XEN_DOMCTL_SET_EXT_VCPUCONTEXT, guest.id(), &mut set)
+        .unwrap();
+    let mut seen = ExtVcpuContext::new_zeroed();
+    tools
+        .call(abi::XEN_DOMCTL_GET_EXT_VCPUCONTEXT, guest.id(), &mut seen)
+        .unwrap();
+    assert_eq!(
+        (seen.sysenter_callback_cs, seen.sysenter_callback_eip),
+        (0xe019, 0xc000_1000)
+    );
+    assert_eq!(
+        (seen.syscall32_callback_cs, seen.syscall32_disables_events),
+        (0x0b, 1)
+    );
+    let entries = Callback {
+        entry: 0xc000_1000,
+        cs: 3,
+        masks_events: 0,
+    };
+    assert!(!entries.is_registered(Width::Narrow) && entries.is_registered(Width::Wide));
 }

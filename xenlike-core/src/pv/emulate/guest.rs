@@ -7,7 +7,7 @@ use super::{segment, table};
 use crate::arch::frame::{Mode, TrapFrame};
 use crate::arch::{cpu, seg, time};
 use crate::cpuid::guest::{Asked, Host, Role, Time, View};
-use crate::cpuid::{self, Leaf, Policy};
+use crate::cpuid::{self, Leaf, Policy, Vendor};
 use crate::domain::{Ctx, Rights};
 use crate::emul::privileged::Cpuid;
 use crate::emul::{Access, Base, Bits, Guest, Owner, PageFault, Segment, SegmentName};
@@ -131,8 +131,10 @@ impl Owner for Emulated<'_, '_> {
 
 /// The CPUID leaf with AMD's features.
 const EXTENDED_FEATURES: u32 = 0x8000_0001;
-/// A bit of EDX there: the CPU has long mode, which a narrow guest can't enter.
+/// Bits of EDX there: the CPU has long mode, which a narrow guest can't enter, and SYSCALL, which Intel's CPUs have in
+/// long mode alone.
 const LONG_MODE: u32 = 1 << 29;
+const SYSCALL: u32 = 1 << 11;
 
 impl Cpuid for Emulated<'_, '_> {
     #[inline(always)] // so that the view stays in registers
@@ -148,7 +150,10 @@ impl Cpuid for Emulated<'_, '_> {
         };
         let mut answer = view.leaf(leaf, subleaf);
         if self.ctx.st.pv().width == Width::Narrow && leaf == EXTENDED_FEATURES {
-            answer.d &= !LONG_MODE;
+            answer.d &= !match self.policy.vendor() {
+                Vendor::Amd => LONG_MODE,
+                Vendor::Intel | Vendor::Other => LONG_MODE | SYSCALL,
+            };
         }
         answer
     }

@@ -24,7 +24,10 @@ impl Control for Emulated<'_, '_> {
     }
     fn set_cr2(&mut self, value: u64) {
         self.ctx.st.pv_mut().cr2 = value;
-        self.ctx.vcpu.info.set_cr2(value);
+        match self.ctx.st.pv().width {
+            Width::Wide => self.ctx.vcpu.info.set_cr2(value),
+            Width::Narrow => self.ctx.vcpu.info.set_narrow_cr2(value as u32),
+        }
     }
     fn cr3(&self) -> u64 {
         let pv = self.ctx.st.pv();
@@ -101,5 +104,8 @@ impl Msrs for Emulated<'_, '_> {
     }
     fn tsc(&self) -> u64 {
         time::stamp().0
+    }
+    fn has_long_mode(&self) -> bool {
+        self.ctx.st.pv().width == Width::Wide
     }
 }

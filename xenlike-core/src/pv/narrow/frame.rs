@@ -11,8 +11,9 @@ use guest_pv_abi::Width;
 use guest_pv_abi::arch_x86::TrapInfo;
 
 use super::super::bounce::{CLEARED, Cause, Stuck, end, flags_told};
-use super::super::state::{Callback, State, masks_events, outside_ring0};
-use crate::arch::exception::has_error_code;
+use super::super::emulate::virtual_ring;
+use super::super::state::{Callback, Entered, State, is_null, masks_events, outside_ring0};
+use crate::arch::exception::{self, has_error_code};
 use crate::arch::frame::Mode;
 use crate::arch::seg;
 use crate::domain::Ctx;
@@ -23,7 +24,7 @@ const MAX_WORDS: usize = 9;
 type Words = ArrayVec<u32, MAX_WORDS>;
 
 /// A handler of the guest's.
-struct Handler {
+pub(super) struct Handler {
     cs: u16,
     entry: u64,
     masks_events: bool,
@@ -31,7 +32,7 @@ struct Handler {
 
 impl Handler {
     /// The handler for this. `None` if the guest has registered none.
-    fn of(st: &State, cause: Cause) -> Option<Self> {
+    pub(super) fn of(st: &State, cause: Cause) -> Option<Self> {
         let (traps, callbacks) = st.entries();
         let callback = match cause {
             Cause::Trap(vector) => return Self::of_trap(traps.get(usize::from(vector))?),
@@ -72,18 +73,21 @@ pub fn deliver(ctx: &mut Ctx<'_>, cause: Cause) -> Result<(), Stuck> {
         _ => None,
     };
     let handler = Handler::of(ctx.st.pv(), cause).ok_or(Stuck::NoNarrowHandler)?;
+    if cause == Cause::Trap(exception::PF) {
+        ctx.vcpu.info.set_narrow_cr2(ctx.st.pv().cr2 as u32);
+    }
     enter(ctx, &handler, error.as_slice())
 }
 
 /// Enters the handler of `int n` of a narrow guest, whose eip is `bytes` before the end of the instruction. False if
 /// the guest isn't narrow, or if the code that runs may not call the gate.
 pub fn call_gate(ctx: &mut Ctx<'_>, number: u8, bytes: u64) -> bool {
-    let (pv, ring) = (ctx.st.pv(), ctx.regs.cs & 3);
-    let gate = match &pv.narrow {
+    let ring = virtual_ring(ctx);
+    let gate = match &ctx.st.pv().narrow {
         Some(narrow) => narrow.traps.get(usize::from(number)),
         None => None,
     };
-    let gate = gate.filter(|gate| u64::from(gate.flags & 3) >= ring);
+    let gate = gate.filter(|gate| gate.flags & 3 >= ring);
     let Some(handler) = gate.and_then(Handler::of_trap) else {
         return false;
     };
@@ -106,9 +110,12 @@ pub fn failsafe(ctx: &mut Ctx<'_>) -> Result<(), Stuck> {
     enter(ctx, &handler, &seg::selectors().map(u32::from))
 }
 
-/// Whether the code selector names no segment, so that there is no handler.
-pub const fn is_null(cs: u16) -> bool {
-    cs & !3 == 0
+/// Whether the vCPU is still where [`enter`] has put it, so that it has executed nothing of the handler. Called when IRET
+/// could not load the frame: the handler of that exception would be entered by the same segments, with the same end, and
+/// a CPU in ring 0 does not take interrupts in between.
+pub fn is_unreached(ctx: &Ctx<'_>) -> bool {
+    let narrow = ctx.st.pv().narrow.as_ref();
+    narrow.is_some_and(|narrow| narrow.entered == Entered::of(ctx.regs))
 }
 
 /// Whether code with this selector runs in a ring outside the kernel's.
@@ -146,13 +153,21 @@ fn enter(ctx: &mut Ctx<'_>, handler: &Handler, first: &[u32]) -> Result<(), Stuc
     let sp = (top as u32).wrapping_sub(words.len() as u32);
     let pushed = ctx.guest().write_bytes(Vaddr(sp.into()), words);
     pushed.map_err(|_| Stuck::BadStack)?;
+    (ctx.regs.ss, ctx.regs.rsp) = (ss, sp.into());
+    begin(ctx, handler);
+    Ok(())
+}
+
+/// Lets the vCPU continue at the handler, whose frame is on its stack.
+pub(super) fn begin(ctx: &mut Ctx<'_>, handler: &Handler) {
     if handler.masks_events {
         ctx.vcpu.info.upcall_mask().store(1, Ordering::Relaxed);
     }
-    let regs = &mut *ctx.regs;
-    (regs.ss, regs.rsp) = (ss, sp.into());
+    let (regs, pv) = (&mut *ctx.regs, ctx.st.pv_mut());
     (regs.cs, regs.rip) = (handler.cs.into(), handler.entry);
     regs.rflags &= !CLEARED;
-    ctx.st.pv_mut().mode = Mode::Kernel;
-    Ok(())
+    pv.mode = Mode::Kernel;
+    if let Some(narrow) = &mut pv.narrow {
+        narrow.entered = Entered::of(regs);
+    }
 }

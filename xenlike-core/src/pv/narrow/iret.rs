@@ -5,9 +5,8 @@ use crate::kit::atomic::Ordering;
 
 use guest_pv_abi::xen::VMASST_TYPE_ARCHITECTURAL_IOPL;
 
-use super::super::bounce::{CLEARED, Stuck};
-use super::super::state::masks_events;
-use super::frame::{is_null, is_outer};
+use super::super::bounce::{Cause, Stuck};
+use super::frame::{Handler, begin, is_outer};
 use crate::arch::frame::Mode;
 use crate::arch::{exception, rflags};
 use crate::domain::{Ctx, notify};
@@ -64,18 +63,11 @@ pub fn go_back(ctx: &mut Ctx<'_>) -> Result<(), Stuck> {
 /// A return to virtual-8086 mode, which long mode doesn't have, raises #GP. As on Xen it appears to come from the first
 /// instruction there: the frame stays where it is, and the error code takes the place of eax.
 fn refuse_vm86(ctx: &mut Ctx<'_>, at: Vaddr, eax: u32) -> Result<(), Stuck> {
-    let (traps, _) = ctx.st.pv().entries();
-    let to = traps.get(usize::from(exception::GP)).copied();
-    let to = to.filter(|trap| !is_null(trap.cs));
-    let to = to.ok_or(Stuck::NoNarrowHandler)?;
+    let handler = Handler::of(ctx.st.pv(), Cause::Trap(exception::GP));
+    let handler = handler.ok_or(Stuck::NoNarrowHandler)?;
     let pushed = ctx.guest().write(at, &0_u32);
     pushed.map_err(|_| Stuck::BadStack)?;
-    if masks_events(&to) {
-        ctx.vcpu.info.upcall_mask().store(1, Ordering::Relaxed);
-    }
-    let regs = &mut *ctx.regs;
-    (regs.rax, regs.rip, regs.cs) = (eax.into(), to.address, to.cs.into());
-    regs.rsp = at.0;
-    regs.rflags &= !CLEARED;
+    (ctx.regs.rax, ctx.regs.rsp) = (eax.into(), at.0);
+    begin(ctx, &handler);
     Ok(())
 }

@@ -26,7 +26,7 @@ use zerocopy::FromZeros;
 use crate::arch::cr::{self, cr0, cr4};
 use crate::arch::desc::FLAT_RING1_CS;
 use crate::arch::exception;
-use crate::arch::frame::Mode;
+use crate::arch::frame::{Mode, TrapFrame};
 use crate::kit::Mfn;
 use crate::pagetype::{GuestRoot, Work, machine};
 use gdt::GuestGdt;
@@ -102,6 +102,28 @@ pub struct Entries {
     pub traps: [TrapInfo; 256],
     /// The entry points for events, system calls and failed returns.
     pub callbacks: Callbacks,
+    /// The handler that the hypervisor made the vCPU enter last.
+    pub entered: Entered,
+}
+
+/// Where a narrow vCPU enters a handler: the registers that IRET loads.
+#[derive(Clone, Copy, Default, PartialEq, Eq, FromZeros)]
+#[cfg_attr(clippy, expect(missing_docs, reason = "the registers' names"))]
+pub struct Entered {
+    pub cs: u64,
+    pub rip: u64,
+    pub ss: u64,
+    pub rsp: u64,
+}
+
+impl Entered {
+    /// What the frame has for IRET to load.
+    pub const fn of(regs: &TrapFrame) -> Self {
+        let &TrapFrame {
+            cs, rip, ss, rsp, ..
+        } = regs;
+        Self { cs, rip, ss, rsp }
+    }
 }
 
 /// An entry point that a guest registered.
@@ -116,6 +138,14 @@ pub struct Callback {
 }
 
 impl Callback {
+    /// Whether a guest of this width has registered it. The null selector names no segment, so a narrow guest has none.
+    pub const fn is_registered(&self, width: Width) -> bool {
+        match width {
+            Width::Wide => self.entry != 0,
+            Width::Narrow => !is_null(self.cs),
+        }
+    }
+
     /// A narrow guest's entry point, as a word with the code selector in its upper half.
     pub fn of_narrow(word: u64, masks_events: u8) -> Self {
         let Entry { cs, eip } = Entry::from_word(word);
@@ -261,6 +291,11 @@ impl State {
             let _ = machine().put_root(root, work);
         }
     }
+}
+
+/// Whether the selector names no segment, so that a handler of a narrow guest with it is none.
+pub const fn is_null(selector: u16) -> bool {
+    selector & !3 == 0
 }
 
 /// Whether the entry into a handler masks event delivery.

@@ -1,6 +1,7 @@
 //! A 32-bit guest's bad frames, segments and descriptors, from ring 1. `last=callback` ends the domain by an event
 //! callback into nowhere instead, `last=stack` by a kernel stack that isn't mapped, `last=ring0` and `last=vm86` by a
-//! return to where no guest may be, `last=odd stack=N` by an exception on an odd stack.
+//! return to where no guest may be, `last=odd stack=N` by an exception on an odd stack, `last=handler cs=N` by handlers
+//! whose segment can't be loaded.
 
 use core::arch::asm;
 
@@ -49,6 +50,24 @@ fn by_far_return(frame: [u32; 6]) {
     unsafe {
         asm!("lea esp, [{frame} + 4]", "retf", frame = in(reg) frame.as_ptr(), options(noreturn));
     }
+}
+
+/// Makes frames of outer rings that fault be pushed to the part of this stack that is this many bytes below the one in
+/// use. Returns the hypercall's answer.
+fn switch_stack_below(bytes: u64) -> i64 {
+    let here = 0u64;
+    let stack = (core::ptr::from_ref(&here).addr() as u64 & !63) - bytes;
+    // SAFETY: only such frames are pushed there.
+    unsafe { hyper::raw(STACK_SWITCH, [KERNEL_SS.into(), stack, 0, 0, 0]) }
+}
+
+/// Reads an MSR.
+///
+/// # Safety
+/// Reading it must have no effect.
+unsafe fn read_msr(number: u32) {
+    // SAFETY: the caller's promise.
+    unsafe { asm!("rdmsr", in("ecx") number, out("eax") _, out("edx") _) };
 }
 
 /// The target of a return that was allowed.
@@ -156,6 +175,27 @@ fn segment_loads(attack: &mut Attack) {
     for (name, action) in forbidden {
         attack.any(name, traps::attempt(action));
     }
+    let msrs: [(&str, fn()); 4] = [
+        // SAFETY: all of these must fault: the CPU's registers are those of another guest.
+        ("a read of the base of FS", || unsafe {
+            read_msr(0xc000_0100)
+        }),
+        // SAFETY: as above.
+        ("a read of the base of GS", || unsafe {
+            read_msr(0xc000_0101)
+        }),
+        // SAFETY: as above.
+        ("a read of the other base of GS", || unsafe {
+            read_msr(0xc000_0102)
+        }),
+        // SAFETY: as above.
+        ("a write of the base of GS", || unsafe {
+            asm!("wrmsr", in("ecx") 0xc000_0101_u32, in("eax") 0, in("edx") 0);
+        }),
+    ];
+    for (name, action) in msrs {
+        attack.holds(name, traps::attempt(action).is_err());
+    }
     for which in 0..4 {
         // SAFETY: must be refused; a 32-bit guest uses descriptors.
         let outcome = unsafe { hyper::raw(SET_SEGMENT_BASE, [which, HYPERVISOR, 0, 0, 0]) };
@@ -241,6 +281,29 @@ fn odd_stack(attack: &mut Attack, which: u32) -> ! {
     xenlike_rt::poweroff();
 }
 
+/// An exception whose handler is in a segment that can't be loaded. The exception which that raises has such a handler,
+/// too, and so on: a hypervisor that enters one after the other never runs the guest, nor anything else on this CPU.
+fn bad_handlers(attack: &mut Attack, cs: u16) {
+    let handler = |vector| TrapInfo {
+        vector,
+        cs,
+        address: 0x1000,
+        ..TrapInfo::default()
+    };
+    let table = [6, 8, 10, 11, 12, 13, 14].map(handler);
+    let mut ended = [TrapInfo::default(); 8];
+    ended[..7].copy_from_slice(&table);
+    let pointer = GuestHandle::of(&ended).0.into();
+    let set = switch_stack_below(16384);
+    attack.holds("a kernel stack", set == 0);
+    attack.expects_death("handlers in a segment that can't be loaded");
+    // SAFETY: the exception that follows ends the domain.
+    let set = unsafe { hyper::raw(SET_TRAP_TABLE, [pointer, 0, 0, 0, 0]) };
+    attack.holds("the handlers", set == 0);
+    // SAFETY: never returns.
+    unsafe { asm!("ud2", options(noreturn)) };
+}
+
 /// Local descriptor tables in the machine-to-physical table, whose words a guest chooses, and behind it: nothing can be
 /// loaded from them.
 fn foreign_tables(attack: &mut Attack) {
@@ -295,6 +358,7 @@ fn last(attack: &mut Attack) {
             // SAFETY: no entry of the trap table is valid any more.
             unsafe { asm!("int3") };
         }
+        "handler" => bad_handlers(attack, args::number("cs", 0) as u16),
         "odd" => odd_stack(attack, args::number("stack", 1) as u32),
         "ring0" => {
             attack.expects_death("a return to ring 0");
@@ -323,11 +387,7 @@ fn last(attack: &mut Attack) {
 /// All attempts of a 32-bit guest.
 pub fn attack() {
     let mut attack = Attack::new("hostile-iret", "load what no return may load");
-    // Frames of outer rings that fault are bounced to the kernel stack: below the part of this one that is in use.
-    let here = 0u64;
-    let stack = (core::ptr::from_ref(&here).addr() as u64 & !63) - 16384;
-    // SAFETY: only such frames are pushed there.
-    let set = unsafe { hyper::raw(STACK_SWITCH, [KERNEL_SS.into(), stack, 0, 0, 0]) };
+    let set = switch_stack_below(16384);
     attack.holds("a kernel stack", set == 0);
     for (name, frame) in frames() {
         // By hypercall, ring 0 and virtual 8086 mode end the domain.
