@@ -99,6 +99,9 @@ mod tests {
         let base = 0x668 | KEEP_OFF;
         let narrow = with_choice(base, base, 0, Width::Narrow);
         assert_eq!(narrow & KEEP_OFF, 0);
-        assert_eq!(with_choice(base, narrow, 0, Width::Wide) & KEEP_OFF, KEEP_OFF);
+        assert_eq!(
+            with_choice(base, narrow, 0, Width::Wide) & KEEP_OFF,
+            KEEP_OFF
+        );
     }
 }

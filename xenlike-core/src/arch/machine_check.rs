@@ -7,9 +7,9 @@
 use core::fmt;
 
 use super::{cpu, msr, percpu};
-use crate::kit::{CpuSet, MAX_CPUS};
 use crate::kit::atomic::{AtomicU64, Ordering};
 use crate::kit::cell::PerCpu;
+use crate::kit::{CpuSet, MAX_CPUS};
 
 const MCG_CAP: u32 = 0x179;
 const MCG_STATUS: u32 = 0x17a;
@@ -169,7 +169,10 @@ impl fmt::Display for Worst {
         for bank in banks() {
             writeln!(f, "machine check {bank}")?;
         }
-        for cpu in percpu::online().without(CpuSet::one(percpu::this_cpu())).iter() {
+        for cpu in percpu::online()
+            .without(CpuSet::one(percpu::this_cpu()))
+            .iter()
+        {
             let [status, address, number] = WORST.of(cpu);
             let status = status.load(Ordering::Acquire);
             if status != 0 {

@@ -12,8 +12,8 @@
 use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::cell::UnsafeCell;
 
-use crate::kit::{AtomicCpuSet, CpuId, CpuSet, MAX_CPUS, PAGE_SIZE, Vaddr};
 use super::frame::TrapFrame;
+use crate::kit::{AtomicCpuSet, CpuId, CpuSet, MAX_CPUS, PAGE_SIZE, Vaddr};
 
 /// The size and alignment of a block, in bytes.
 pub const BLOCK_BYTES: usize = 64 * 1024;
@@ -248,4 +248,3 @@ fn stack_word(at: u64) -> u64 {
     // SAFETY: the callers, all in this file, pass addresses within a mapped stack.
     unsafe { (at as *const u64).read_volatile() }
 }
-

@@ -143,7 +143,10 @@ pub use fake::*;
 mod fake {
     #![cfg_attr(
         clippy,
-        expect(missing_docs, reason = "stand-ins for the functions of the same names above")
+        expect(
+            missing_docs,
+            reason = "stand-ins for the functions of the same names above"
+        )
     )]
     use super::{Base, Bases, Selectors};
 

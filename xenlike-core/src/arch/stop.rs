@@ -6,9 +6,9 @@
 //! still do one thing: firmware expects resets and sleep states from it alone, so it performs them for the CPU
 //! that ends the machine ([`super::power`]).
 
-use crate::kit::{AtomicCpuSet, CpuId, CpuSet};
 use super::{lapic, percpu, power, time};
 use crate::kit::atomic::{AtomicU32, Ordering};
+use crate::kit::{AtomicCpuSet, CpuId, CpuSet};
 
 const BOOT_CPU: CpuId = CpuId(0);
 const NO_CPU: u32 = u32::MAX;

@@ -19,9 +19,9 @@
 
 use crate::kit::atomic::{AtomicU64, Ordering};
 
-use crate::kit::{CpuId, CpuSet, MAX_CPUS, Vaddr, lock};
 use super::{cr, percpu};
 use crate::kit::cell::PerCpu;
+use crate::kit::{CpuId, CpuSet, MAX_CPUS, Vaddr, lock};
 
 /// A moment of the flush clock: the low half of a tick number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -340,9 +340,9 @@ mod models {
     use loom::thread;
 
     use super::{FLUSHES, Reach, Tenant, set_tenant_of, tenants};
-    use crate::kit::{CpuId, CpuSet};
     use crate::kit::atomic::model::explore;
     use crate::kit::atomic::{AtomicU32, Ordering, fence};
+    use crate::kit::{CpuId, CpuSet};
 
     const OTHER: CpuId = CpuId(1);
     const DOMAIN: Tenant = Tenant::new(7, Reach::Own);

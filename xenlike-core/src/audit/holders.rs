@@ -67,7 +67,9 @@ fn count_vcpu(tally: &mut Tally, dom: &Domain, vcpu: &Vcpu, st: &VcpuState) -> R
     let shown = pv.monitor.as_ref().and_then(Monitor::shown);
     let root = pv.kernel_root.as_ref().map(GuestRoot::mfn);
     if vcpu.cpu().is_some() && shown.is_some() && shown != root {
-        return Err(format!("{who}: its root is {root:?}, its monitor has {shown:?}"));
+        return Err(format!(
+            "{who}: its root is {root:?}, its monitor has {shown:?}"
+        ));
     }
     let window = SharedPage::new(pv.window.l1).ok_or("a window without a table")?;
     let entry = |page: usize| {

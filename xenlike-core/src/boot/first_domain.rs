@@ -94,7 +94,8 @@ fn build(
     memory.write_tables(&plan)?;
     if image.hypercall_page_va != 0 {
         let page = memory.page(plan.pfn_of(image.hypercall_page_va)?)?;
-        hypercall_page::fill(&page, guest_pv_abi::Width::Wide).ok_or("the hypercall page is out of reach")?;
+        hypercall_page::fill(&page, guest_pv_abi::Width::Wide)
+            .ok_or("the hypercall page is out of reach")?;
     }
     set_going(&dom, &plan, image.entry, memory.frame(plan.tables)?)?;
     Ok(dom)

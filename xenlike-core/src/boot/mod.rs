@@ -46,4 +46,3 @@ mod symbols;
 mod tables;
 #[cfg(target_os = "none")]
 mod traps;
-

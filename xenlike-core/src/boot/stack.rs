@@ -62,7 +62,12 @@ pub fn guard() {
         percpu::set_block(CpuId(0), base());
         let tss = &mut *TSS.0.get();
         tss.set_ist([Vaddr(base().0 + EXCEPTION_STACK_END as u64); 4]);
-        desc::fill_gdt(&GDT, guest_pv_abi::Width::Wide, 0, Vaddr(TSS.0.get() as u64));
+        desc::fill_gdt(
+            &GDT,
+            guest_pv_abi::Width::Wide,
+            0,
+            Vaddr(TSS.0.get() as u64),
+        );
         desc::load_gdt(Vaddr(GDT.as_ptr() as u64 - RESERVED_GDT_BYTES));
         desc::reload_segments();
     }

@@ -34,8 +34,8 @@ use guest_pv_abi::cpufeatureset::{
     XEN_X86_FEATURE_XSAVE,
 };
 
-pub use crate::arch::cpu::signature;
 pub use crate::arch::cpu::Vendor;
+pub use crate::arch::cpu::signature;
 use crate::arch::{cpu, msr, speculation, time};
 use crate::kit::Once;
 

@@ -44,12 +44,12 @@ pub use kind::Kind;
 pub use registry::lookup;
 pub use vcpu::{Vcpu, VcpuState};
 
-use crate::kit::{Bounded, CpuSet, DomId, Gfn, Lock, Mfn, Once, PAGE_SHIFT, Rank, VcpuId};
 use crate::arch::tlb;
 use crate::cpuid::Policy;
 use crate::event;
 use crate::grant;
 use crate::kit::rangeset::RangeSet;
+use crate::kit::{Bounded, CpuSet, DomId, Gfn, Lock, Mfn, Once, PAGE_SHIFT, Rank, VcpuId};
 use crate::mm::directmap::SharedPage;
 use crate::pagetype::{DomainPages, Work, machine};
 use crate::ports::Ports;
@@ -375,7 +375,8 @@ pub enum RegisterError {
 /// of the old place are copied, and all events are marked as pending, so that none is lost.
 pub fn register_info(dom: &Domain, vcpu: &Vcpu, gfn: Gfn, at: usize) -> Result<(), RegisterError> {
     let page = HeldPage::of_guest(dom, gfn).ok_or(RegisterError::BadFrame)?;
-    let place = info::Place::new(page.page(), at, dom.pages.width()).ok_or(RegisterError::BadOffset)?;
+    let place =
+        info::Place::new(page.page(), at, dom.pages.width()).ok_or(RegisterError::BadOffset)?;
     let notice = dom
         .events
         .register_info(vcpu.id, page, at)

@@ -5,13 +5,13 @@ use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use core::mem::offset_of;
 
-use guest_pv_abi::{Width, narrow};
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::vcpu::{VcpuRunstateInfo, XEN_RUNSTATE_UPDATE};
 use guest_pv_abi::xen::{
     SharedInfo, VIRQ_TIMER, VMASST_TYPE_RUNSTATE_UPDATE_FLAG, VcpuTimeInfo,
     XEN_PVCLOCK_TSC_STABLE_BIT,
 };
+use guest_pv_abi::{Width, narrow};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::vcpu::pause;
@@ -224,7 +224,6 @@ pub fn publish(vcpu: &Vcpu, st: &mut VcpuState) {
     }
 }
 
-
 /// Writes a time info as xen.h requires: the version is odd during the update, and even again afterwards. The
 /// version is in the first word, together with padding.
 fn write_time(page: &SharedPage, at: usize, info: &VcpuTimeInfo, version: &mut u32) {
@@ -249,7 +248,10 @@ fn publish_copy(st: &VcpuState, info: &VcpuTimeInfo) {
         return;
     }
     fence(Ordering::SeqCst);
-    if Guest::loaded(st.kind.width()).write(area, &st.time_version).is_err() {
+    if Guest::loaded(st.kind.width())
+        .write(area, &st.time_version)
+        .is_err()
+    {
         log::debug!(target: GUEST_LOG, "a time area vanished between two writes");
     }
 }
@@ -337,9 +339,13 @@ pub fn publish_runstate(dom: &Domain, vcpu: &Vcpu, st: &VcpuState) {
         }
         fence(Ordering::SeqCst);
     }
-    if Guest::loaded(st.kind.width()).write(area, &info).is_ok() && settled != info.state_entry_time {
+    if Guest::loaded(st.kind.width()).write(area, &info).is_ok() && settled != info.state_entry_time
+    {
         fence(Ordering::SeqCst);
-        if Guest::loaded(st.kind.width()).write(entry_time, &settled).is_err() {
+        if Guest::loaded(st.kind.width())
+            .write(entry_time, &settled)
+            .is_err()
+        {
             log::debug!(target: GUEST_LOG, "a runstate area vanished between two writes");
         }
     }

@@ -82,12 +82,7 @@ pub fn set_address_register(register: &mut u64, insn: &Insn, value: u64) {
 
 /// Returns the linear address of a memory operand in code of this width. `None` if its segment can't be used.
 #[inline(always)] // one instance for 64-bit code
-pub fn linear(
-    guest: &mut impl Guest,
-    insn: &Insn,
-    memory: &Memory,
-    code: Bits,
-) -> Option<Vaddr> {
+pub fn linear(guest: &mut impl Guest, insn: &Insn, memory: &Memory, code: Bits) -> Option<Vaddr> {
     let frame = guest.frame();
     let base = match memory.base {
         BaseRegister::None => 0,

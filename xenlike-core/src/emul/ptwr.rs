@@ -4,8 +4,7 @@
 use super::decode::{self, Insn, Repeat, Rm, decode};
 use super::instruction::{self, fetch};
 use super::operand::{
-    self, ARITHMETIC, in_segment, linear, mask, read_register, set_address_register,
-    write_register,
+    self, ARITHMETIC, in_segment, linear, mask, read_register, set_address_register, write_register,
 };
 use super::{Bits, Exception, Guest, Outcome, PageFault, SegmentName};
 use crate::arch::rflags::{CF, DF, ZF};
@@ -123,11 +122,7 @@ const fn is_string(insn: &Insn) -> bool {
 /// Decodes the instruction at the guest's RIP. Returns it with the store that it makes, which must be aligned
 /// and in the page of `fault`.
 #[inline(always)] // see `write_in`
-fn faulted(
-    guest: &mut impl Guest,
-    fault: Vaddr,
-    bits: Bits,
-) -> Result<(Insn, Store), Outcome> {
+fn faulted(guest: &mut impl Guest, fault: Vaddr, bits: Bits) -> Result<(Insn, Store), Outcome> {
     let mut code = [0; decode::MAX_BYTES];
     let rip = guest.frame().rip;
     let at = in_segment(guest, SegmentName::Cs, rip, bits).ok_or(Outcome::NotOurs)?;

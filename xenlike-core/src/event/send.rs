@@ -82,5 +82,4 @@ impl<P: SharedWords> Table<P> {
             polled: None,
         })
     }
-
 }

@@ -2,9 +2,9 @@
 
 use crate::kit::atomic::Ordering;
 
+use guest_pv_abi::Form;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::event_channel as abi;
-use guest_pv_abi::Form;
 
 use super::arguments::{Command, Structure};
 use super::{Ctx, Outcome};

@@ -5,8 +5,8 @@ use guest_pv_abi::errno::Errno;
 use super::Ctx;
 use crate::arch::tlb;
 use crate::domain::Domain;
-use crate::mm::guest::{Guest, Long};
 use crate::kit::{CpuSet, Vaddr};
+use crate::mm::guest::{Guest, Long};
 
 /// The translations to flush.
 #[derive(Clone, Copy)]

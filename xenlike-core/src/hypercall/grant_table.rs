@@ -9,9 +9,9 @@ mod transfers;
 
 use alloc::sync::Arc;
 
+use guest_pv_abi::Form;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::grant_table as abi;
-use guest_pv_abi::Form;
 
 use super::arguments::GrantTableOp as List;
 use super::{Ctx, Outcome};

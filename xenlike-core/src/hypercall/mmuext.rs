@@ -1,6 +1,5 @@
 //! mmuext_op: pins page tables, switches address spaces, flushes TLBs, sets the LDT, clears and copies pages.
 
-use guest_pv_abi::{Width, errno};
 use guest_pv_abi::xen::{
     MMUEXT_CLEAR_PAGE, MMUEXT_COPY_PAGE, MMUEXT_FLUSH_CACHE, MMUEXT_FLUSH_CACHE_GLOBAL,
     MMUEXT_INVLPG_ALL, MMUEXT_INVLPG_LOCAL, MMUEXT_INVLPG_MULTI, MMUEXT_MARK_SUPER,
@@ -8,6 +7,7 @@ use guest_pv_abi::xen::{
     MMUEXT_SET_LDT, MMUEXT_TLB_FLUSH_ALL, MMUEXT_TLB_FLUSH_LOCAL, MMUEXT_TLB_FLUSH_MULTI,
     MMUEXT_UNMARK_SUPER, MMUEXT_UNPIN_TABLE, MmuextOp,
 };
+use guest_pv_abi::{Width, errno};
 
 use super::arguments::Requests;
 use super::batch::{Batch, NARROW, Stop, WIDE};

@@ -66,7 +66,9 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 pub use arguments::{InNarrowRegisters, InRegisters};
 pub use outcome::Outcome;
 pub(crate) use table::by_number;
-pub use table::{PLACES, at_narrow_place, at_place, call, call_narrow, place, trace_call, trace_subcalls};
+pub use table::{
+    PLACES, at_narrow_place, at_place, call, call_narrow, place, trace_call, trace_subcalls,
+};
 
 pub use crate::domain::Ctx;
 use crate::domain::{self, Domain, Vcpu, VcpuState};
@@ -163,16 +165,10 @@ fn get_boxed<T: FromBytes + IntoBytes + FromZeros>(
 }
 
 /// Reads the context of a vCPU of `dom`, which has that domain's form, whatever the caller's is.
-fn get_context(
-    guest: Guest<'_>,
-    dom: &Domain,
-    at: Vaddr,
-) -> Result<Box<VcpuGuestContext>, Errno> {
+fn get_context(guest: Guest<'_>, dom: &Domain, at: Vaddr) -> Result<Box<VcpuGuestContext>, Errno> {
     Ok(match dom.pages.width() {
         Width::Wide => get_boxed(guest, at)?,
-        Width::Narrow => {
-            narrow::context::widen(&*get_boxed(guest, at)?).ok_or(errno::ENOMEM)?
-        }
+        Width::Narrow => narrow::context::widen(&*get_boxed(guest, at)?).ok_or(errno::ENOMEM)?,
     })
 }
 

@@ -40,7 +40,13 @@ fn set_some(ctx: &mut Ctx<'_>, mut at: Vaddr) -> Result<Option<Vaddr>, Errno> {
             return Err(errno::EINVAL);
         }
         trap.cs = outside_ring0(ctx.st.pv().width, trap.cs);
-        if let Some(slot) = ctx.st.pv_mut().entries_mut().0.get_mut(usize::from(trap.vector)) {
+        if let Some(slot) = ctx
+            .st
+            .pv_mut()
+            .entries_mut()
+            .0
+            .get_mut(usize::from(trap.vector))
+        {
             *slot = trap;
         }
         at = at

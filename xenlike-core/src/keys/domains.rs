@@ -167,7 +167,10 @@ pub(super) fn grants() {
             Version::V1 => 1,
             Version::V2 => 2,
         };
-        info!("{:?}: version {version}, {frames} of {most} frames", dom.id());
+        info!(
+            "{:?}: version {version}, {frames} of {most} frames",
+            dom.id()
+        );
         breathe();
     }
 }

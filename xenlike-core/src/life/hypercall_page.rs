@@ -106,7 +106,13 @@ mod tests {
         );
         assert_eq!(stub(23)[3], 0x50);
         assert_eq!(stub(23)[11], 0xcc);
-        assert_eq!(narrow_stub(1)[..9], [0xb8, 1, 0, 0, 0, 0xcd, 0x82, 0xc3, 0xcc]);
-        assert_eq!(narrow_stub(23)[..9], [0x50, 0xb8, 23, 0, 0, 0, 0xcd, 0x82, 0xcc]);
+        assert_eq!(
+            narrow_stub(1)[..9],
+            [0xb8, 1, 0, 0, 0, 0xcd, 0x82, 0xc3, 0xcc]
+        );
+        assert_eq!(
+            narrow_stub(23)[..9],
+            [0x50, 0xb8, 23, 0, 0, 0, 0xcd, 0x82, 0xcc]
+        );
     }
 }

@@ -188,7 +188,10 @@ impl<M: Memory> Types<M> {
                 self.count_entry((mfn, frame), (shape, index), pte, tally, on_borrowed)
                     .map_err(|what| {
                         let (which, ty) = (frame_of(mfn, frame), shape.ty());
-                        format!("{which}: entry {index} of this {ty:?}, {:#x}: {what}", pte.0)
+                        format!(
+                            "{which}: entry {index} of this {ty:?}, {:#x}: {what}",
+                            pte.0
+                        )
                     })?;
             }
         }
@@ -284,7 +287,9 @@ impl<M: Memory> Types<M> {
         let shape = Shape::of(frame.load());
         for slot in shape.own_entries() {
             let (is, wanted) = (
-                words.get(slot).map_or(0, |word| word.load(Ordering::Relaxed)),
+                words
+                    .get(slot)
+                    .map_or(0, |word| word.load(Ordering::Relaxed)),
                 self.0.own_slot(frame.owner(), shape.ty(), slot),
             );
             if (is ^ wanted) & !Pte::MACHINE_SET != 0 {

@@ -216,5 +216,4 @@ impl<M: Memory> Types<M> {
         }
         Err(Refused::Busy)
     }
-
 }

@@ -3,8 +3,8 @@
 use crate::kit::atomic::AtomicU64;
 use alloc::sync::Arc;
 
-use super::{DomainPages, PageType};
 use super::l1tf::SafeAddresses;
+use super::{DomainPages, PageType};
 use crate::kit::{DomId, Mfn};
 use crate::mm::Frame;
 use crate::mm::alloc::Past;

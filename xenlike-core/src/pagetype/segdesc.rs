@@ -69,10 +69,12 @@ mod tests {
         }
         // The bit has no meaning in data segments, nor in segments that are not present.
         assert_eq!(check(data | LONG), Some(data | LONG | RING_1));
-        assert_eq!(check(LONG | CODE | CODE_OR_DATA), Some(LONG | CODE | CODE_OR_DATA));
+        assert_eq!(
+            check(LONG | CODE | CODE_OR_DATA),
+            Some(LONG | CODE | CODE_OR_DATA)
+        );
         for gate in [12_u64, 14, 15, 5] {
             assert_eq!(check(PRESENT | gate << 40 | DPL), None);
         }
     }
 }
-

@@ -151,7 +151,9 @@ mod tests {
             Width::Wide => 0,
             Width::Narrow => State::NARROW,
         };
-        Shape::of(State(State::USED | (ty as u64) << State::TYPE_SHIFT | narrow))
+        Shape::of(State(
+            State::USED | (ty as u64) << State::TYPE_SHIFT | narrow,
+        ))
     }
 
     #[test]
@@ -179,7 +181,10 @@ mod tests {
     fn only_the_last_gib_has_its_l2() {
         let l3 = shape(PageType::L3, Width::Narrow);
         let lower = [0, 1, 2, 3].map(|index| l3.lower(index).unwrap());
-        assert_eq!(lower, [PageType::L2, PageType::L2, PageType::L2, PageType::L2Last]);
+        assert_eq!(
+            lower,
+            [PageType::L2, PageType::L2, PageType::L2, PageType::L2Last]
+        );
         assert!(l3.may_change(2) && !l3.may_change(3) && !l3.may_change(4));
         let wide = shape(PageType::L3, Width::Wide);
         assert_eq!(wide.lower(3), Some(PageType::L2));
@@ -205,7 +210,15 @@ mod tests {
         let l3 = shape(PageType::L3, Width::Narrow);
         let with = |flags| l3.upper_flags_ok(Pte::new(Mfn(5), Pte::PRESENT | flags));
         assert!(with(0) && with(Pte::WRITABLE | Pte::USER | Pte::MACHINE_SET | 7 << 9));
-        for bad in [Pte::NX, 1 << 52, 1 << 62, Pte::PWT, Pte::PCD, Pte::PAT_OR_LARGE, Pte::GLOBAL] {
+        for bad in [
+            Pte::NX,
+            1 << 52,
+            1 << 62,
+            Pte::PWT,
+            Pte::PCD,
+            Pte::PAT_OR_LARGE,
+            Pte::GLOBAL,
+        ] {
             assert!(!with(bad), "{bad:#x}");
         }
         assert!(shape(PageType::L3, Width::Wide).upper_flags_ok(Pte::new(Mfn(5), 1 | Pte::NX)));

@@ -14,18 +14,18 @@ const ENTRIES: u32 = 512;
 impl<M: Memory> Types<M> {
     /// Validates the contents of a busy frame as a table, from where it stopped. On failure, the entries before
     /// the bad one stay validated, and the caller takes them apart.
-    pub(super) fn validate(
-        &self,
-        mfn: Mfn,
-        frame: &Frame,
-        work: &mut Work,
-    ) -> Result<(), Refused> {
+    pub(super) fn validate(&self, mfn: Mfn, frame: &Frame, work: &mut Work) -> Result<(), Refused> {
         let table = self.0.words(mfn).ok_or(Refused::Invalid)?;
         let (owner, shape) = (frame.owner(), Shape::of(frame.load()));
         if shape.is_l1() {
             return self.validate_l1(shape, frame, table, owner);
         }
-        let lacks = |index| !Pte(table.get(index).map_or(0, |it: &AtomicU64| it.load(Ordering::Relaxed))).is_present();
+        let lacks = |index| {
+            !Pte(table
+                .get(index)
+                .map_or(0, |it: &AtomicU64| it.load(Ordering::Relaxed)))
+            .is_present()
+        };
         if !shape.exists() || shape.required().is_some_and(lacks) {
             return Err(Refused::Invalid);
         }
@@ -94,12 +94,7 @@ impl<M: Memory> Types<M> {
     }
 
     /// Takes the validated entries of a busy frame apart, from the last to the first.
-    pub(super) fn devalidate(
-        &self,
-        mfn: Mfn,
-        frame: &Frame,
-        work: &mut Work,
-    ) -> Progress {
+    pub(super) fn devalidate(&self, mfn: Mfn, frame: &Frame, work: &mut Work) -> Progress {
         let Some(table) = self.0.words(mfn) else {
             return Progress::Done;
         };

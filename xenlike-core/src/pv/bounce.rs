@@ -47,12 +47,16 @@ impl Stuck {
     /// Returns a sentence for the log.
     pub const fn why(self) -> &'static &'static str {
         match self {
-            Self::NoHandler(..) | Self::NoNarrowHandler => &"an exception or event has no handler registered in the guest",
+            Self::NoHandler(..) | Self::NoNarrowHandler => {
+                &"an exception or event has no handler registered in the guest"
+            }
             Self::BadHandler => &"the segments of the guest's handler can't be loaded",
             Self::NoFailsafe => &"segments can't be loaded, and the guest has no failsafe callback",
             Self::NoKernelTable => &"no kernel page table for a trap from user mode",
             Self::BadStack => &"the guest kernel's stack can't be written for a trap",
-            Self::BadFrame => &"iret: the frame on the guest's stack can't be read, or names ring 0",
+            Self::BadFrame => {
+                &"iret: the frame on the guest's stack can't be read, or names ring 0"
+            }
             Self::NoUserTable => &"iret: to user mode without a user page table",
         }
     }

@@ -2,8 +2,8 @@
 
 use guest_pv_abi::Width;
 
-use super::narrow;
 use super::bounce::{Bounce, Cause, Stuck, begin, interrupt, stop};
+use super::narrow;
 use crate::arch::seg;
 use crate::domain::Ctx;
 use crate::kit::Vaddr;

@@ -144,9 +144,7 @@ fn check_plain(context: &VcpuGuestContext, width: Width) -> Result<(), Refused> 
         context.gs_base_user,
     ];
     let ldt_ok = context.ldt_ents <= u64::from(MAX_LDT_ENTRIES)
-        && context
-            .ldt_base
-            .is_multiple_of(PAGE_SIZE as u64)
+        && context.ldt_base.is_multiple_of(PAGE_SIZE as u64)
         && Vaddr(context.ldt_base).is_canonical();
     // IRET to a handler in the non-canonical hole would raise #GP, whose handler may be there as well, without end.
     let handlers = context.trap_ctxt.iter().map(|trap| trap.address);
@@ -257,11 +255,7 @@ fn set_registers(st: &mut VcpuState, context: &VcpuGuestContext, cr4: u64) {
         Width::Narrow => st.regs.cs & 3 == 1,
     };
     let pv = st.pv_mut();
-    pv.mode = if in_kernel {
-        Mode::Kernel
-    } else {
-        Mode::User
-    };
+    pv.mode = if in_kernel { Mode::Kernel } else { Mode::User };
     let s = &mut pv.segments;
     (s.ds, s.es, s.fs, s.gs) = (r.ds, r.es, r.fs, r.gs);
     s.fs_base = context.fs_base;

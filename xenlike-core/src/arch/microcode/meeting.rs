@@ -5,8 +5,8 @@
 //! leader takes none until the meeting is over. The leader loads first. Then each CPU has its turn, while the
 //! others do nothing but wait.
 
-use crate::kit::{AtomicCpuSet, CpuId, CpuSet};
 use crate::kit::atomic::{AtomicU32, Ordering};
+use crate::kit::{AtomicCpuSet, CpuId, CpuSet};
 
 /// Special values of the leader and turn words: no CPU; all CPUs are to come.
 const NOBODY: u32 = u32::MAX;

@@ -252,5 +252,8 @@ fn strings_with_addresses_of_16_bits() {
         (high | (TABLE + 0x24), high | 1)
     );
     assert_eq!(run(&mut it).0, Outcome::Done);
-    assert_eq!((it.frame.rcx, it.entry(TABLE + 0x20)), (high, 0x1111_0000_1111));
+    assert_eq!(
+        (it.frame.rcx, it.entry(TABLE + 0x20)),
+        (high, 0x1111_0000_1111)
+    );
 }

@@ -3,20 +3,20 @@
 
 use alloc::sync::Arc;
 
-use guest_pv_abi::arch_x86::ArchDomainConfig;
 use guest_pv_abi::Width;
+use guest_pv_abi::arch_x86::ArchDomainConfig;
 use guest_pv_abi::domctl::{AddressSize, CreateDomain, Domctl, HypercallInit, MaxMem, MaxVcpus};
 use guest_pv_abi::errno::{self, Errno};
 
 use super::{Answer, Answered, not_itself};
-use crate::domain::{Domain, TooLate, Rights};
+use crate::domain::{Domain, Rights, TooLate};
 use crate::hypercall::Ctx;
 use crate::kit::{DomId, Gfn, PAGE_SIZE};
 use crate::life::create::CreateError;
 use crate::life::destroy::Progress;
 use crate::life::vcpus::{self, NotMade};
-use crate::pv::narrow;
 use crate::life::{create, destroy as end, hypercall_page};
+use crate::pv::narrow;
 
 /// Size of a page in KiB.
 const PAGE_KIB: u64 = PAGE_SIZE as u64 / 1024;

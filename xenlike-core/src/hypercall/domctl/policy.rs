@@ -2,11 +2,11 @@
 
 use alloc::sync::Arc;
 
+use guest_pv_abi::Form;
 use guest_pv_abi::GuestHandle;
 use guest_pv_abi::arch_x86::{CpuidLeaf, MsrEntry};
 use guest_pv_abi::domctl::{CpuPolicy, Domctl};
 use guest_pv_abi::errno::{self, Errno};
-use guest_pv_abi::Form;
 
 use super::{Answer, Answered, not_itself};
 use crate::cpuid::Policy;

@@ -4,11 +4,9 @@ use arrayvec::ArrayVec;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::grant_table as abi;
 
-
 use super::{Ctx, List, Outcome, granter, mapper, status};
 use crate::grant::{
-    Access, Device, GrantError, HostAddr, Machine, MapRequest, Mapped, PteBits, Space,
-    UnmapRequest,
+    Access, Device, GrantError, HostAddr, Machine, MapRequest, Mapped, PteBits, Space, UnmapRequest,
 };
 use crate::kit::{Maddr, Vaddr};
 

@@ -9,8 +9,8 @@ use guest_pv_abi::{Width, narrow};
 use core::mem::offset_of;
 
 use super::Ctx;
-use crate::kit::atomic::Ordering::Relaxed;
 use crate::domain::{Domain, Rights};
+use crate::kit::atomic::Ordering::Relaxed;
 use crate::kit::{Mfn, Vaddr};
 use crate::mm::guest::Long;
 use crate::mm::layout::{NARROW_M2P_END, NARROW_M2P_FRAMES, NARROW_START};
@@ -46,7 +46,9 @@ pub(super) fn maximum_gpfn(ctx: &Ctx<'_>, at: Vaddr) -> Result<i64, Errno> {
     about(ctx, at, |dom| {
         let page = dom.shared_info()?;
         let max_pfn = match dom.pages.width() {
-            Width::Wide => page.u64(offset_of!(SharedInfo, arch.max_pfn))?.load(Relaxed),
+            Width::Wide => page
+                .u64(offset_of!(SharedInfo, arch.max_pfn))?
+                .load(Relaxed),
             Width::Narrow => page
                 .u32(offset_of!(narrow::SharedInfo, arch.max_pfn))?
                 .load(Relaxed)

@@ -97,11 +97,7 @@ fn refuse(ctx: &Ctx<'_>, sub_call: u32, at: Vaddr) -> Result<(), Errno> {
 }
 
 /// Reads a structure that begins with a domain's id, looks up the domain, and fails with `errno`.
-fn about<T: Form>(
-    ctx: &Ctx<'_>,
-    at: Vaddr,
-    errno: Errno,
-) -> Result<(), Errno> {
+fn about<T: Form>(ctx: &Ctx<'_>, at: Vaddr, errno: Errno) -> Result<(), Errno> {
     let body: T = ctx.guest().read(at)?;
     let domid = u16::read_from_prefix(body.as_bytes())
         .map_err(|_| errno::EFAULT)?

@@ -86,8 +86,7 @@ impl Extents {
     /// The address of extent `n`'s entry in the caller's list.
     fn at<E>(&self, n: u64) -> Option<Vaddr> {
         // There are at most 2^26 extents, so the product doesn't overflow.
-        self.list
-            .checked_add(n.wrapping_mul(size_of::<E>() as u64))
+        self.list.checked_add(n.wrapping_mul(size_of::<E>() as u64))
     }
 
     fn frames(&self) -> u64 {
@@ -141,9 +140,7 @@ pub(super) fn increase(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {
         if extents.list.0 == 0 {
             Some(())
         } else {
-            ctx.guest()
-                .write_at(extents.list, n, &Long(first.0))
-                .ok()
+            ctx.guest().write_at(extents.list, n, &Long(first.0)).ok()
         }
     })
 }

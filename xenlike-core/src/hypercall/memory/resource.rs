@@ -12,8 +12,8 @@ use crate::domain::Domain;
 use crate::domain::page::HeldPage;
 use crate::grant::Version;
 use crate::hypercall::grant_table;
-use crate::mm::guest::Long;
 use crate::kit::{DomId, Mfn, Vaddr};
+use crate::mm::guest::Long;
 use crate::pagetype::Progress;
 
 pub(super) fn acquire(ctx: &mut Ctx<'_>, args: &mut MemoryOp) -> Outcome {

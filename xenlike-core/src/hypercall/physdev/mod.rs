@@ -9,8 +9,8 @@ mod pci;
 use core::mem::offset_of;
 
 use guest_pv_abi::errno::{self, Errno};
-use guest_pv_abi::{Width, narrow};
 use guest_pv_abi::physdev as abi;
+use guest_pv_abi::{Width, narrow};
 
 use super::Ctx;
 use super::arguments::{Command, Structure};

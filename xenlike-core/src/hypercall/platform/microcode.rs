@@ -6,12 +6,12 @@ use alloc::vec::Vec;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::platform::{self as abi, MicrocodeUpdate, MicrocodeUpdate2, PlatformOp};
 
-use crate::kit::{CpuSet, Vaddr};
 use crate::arch::microcode::meeting::{self, End, MEETING};
 use crate::arch::microcode::{
     self, Hardware, Order, Refusal, Registers, Version, lead, newest, offered,
 };
 use crate::arch::{lapic, percpu, time};
+use crate::kit::{CpuSet, Vaddr};
 use crate::mm::guest::Guest;
 use crate::mm::heap;
 

@@ -20,11 +20,11 @@ use core::marker::PhantomData;
 
 #[cfg(target_os = "none")]
 use bare as raw;
+use guest_pv_abi::{Form, Width};
 #[cfg(not(target_os = "none"))]
 use host as raw;
 #[cfg(not(target_os = "none"))]
 pub use host::map as map_fake;
-use guest_pv_abi::{Form, Width};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::layout;

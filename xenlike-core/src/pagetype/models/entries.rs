@@ -33,7 +33,14 @@ fn one_unmapping_of_a_grant_wins() {
             let new = Pte::new(MORE, RW);
             other.unmap_grant(Width::Wide, ME, at, Lent::ToWrite(DATA), new, &mut work)
         });
-        let first = types.unmap_grant(Width::Wide, ME, at, Lent::ToWrite(DATA), Pte(0), &mut Work::new());
+        let first = types.unmap_grant(
+            Width::Wide,
+            ME,
+            at,
+            Lent::ToWrite(DATA),
+            Pte(0),
+            &mut Work::new(),
+        );
         let second = second.join().unwrap();
         assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
         assert_eq!(types.state(DATA).type_refs(), 0);

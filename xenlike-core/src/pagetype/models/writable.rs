@@ -60,7 +60,8 @@ fn a_page_table_has_no_stale_writable_translation() {
 
     fn map_and_unmap(types: &Types<super::machine::Model>) {
         let mut work = Work::new();
-        let mapped = types.update_l1_entry(Width::Wide, ME, &entry(1, Pte::new(DATA, RW)), &mut work);
+        let mapped =
+            types.update_l1_entry(Width::Wide, ME, &entry(1, Pte::new(DATA, RW)), &mut work);
         assert_eq!(mapped, Ok(()));
         types
             .update_l1_entry(Width::Wide, ME, &entry(1, Pte(0)), &mut work)
@@ -80,7 +81,12 @@ fn a_frame_is_writable_or_a_page_table() {
                 .get_page_and_type(DATA, ME, PageType::L1, &mut work)
                 .is_ok()
         });
-        let mapped = types.update_l1_entry(Width::Wide, ME, &entry(0, Pte::new(DATA, RW)), &mut Work::new());
+        let mapped = types.update_l1_entry(
+            Width::Wide,
+            ME,
+            &entry(0, Pte::new(DATA, RW)),
+            &mut Work::new(),
+        );
         let pinned = pinning.join().unwrap();
         assert!(!(mapped.is_ok() && pinned), "both");
         let state = types.state(DATA);

@@ -165,7 +165,8 @@ fn the_hypervisors_entries_of_the_last_l2() {
     let mut t = build();
     let last = t.l2[3];
     // What the guest has there doesn't matter, not even a large page.
-    t.types.set(last, OWN, Pte::new(t.spare[0], RW | Pte::PAT_OR_LARGE));
+    t.types
+        .set(last, OWN, Pte::new(t.spare[0], RW | Pte::PAT_OR_LARGE));
     t.types.set(last, 511, Pte::new(t.l1, RW));
     assert_eq!(t.pin(t.root, 3), Ok(()));
     assert_eq!(t.is(last), PageType::L2Last);
@@ -312,7 +313,10 @@ fn grants_are_mapped_for_the_kernel() {
     };
     let pte = Pte::new(lent, KERNEL | Pte::MACHINE_SET);
     assert!(t.types.take_usual(pte, DomId(0)).is_some());
-    assert_eq!(t.types.map_grant(Width::Narrow, ME, at, pte, &mut t.work), Ok(()));
+    assert_eq!(
+        t.types.map_grant(Width::Narrow, ME, at, pte, &mut t.work),
+        Ok(())
+    );
     assert_eq!(t.types.get(t.l1, 9), pte);
     t.audit();
 }
@@ -320,9 +324,20 @@ fn grants_are_mapped_for_the_kernel() {
 #[test]
 fn flags_of_a_root() {
     let mut t = Narrow::pinned();
-    for bad in [Pte::PWT, Pte::PCD, Pte::PAT_OR_LARGE, Pte::GLOBAL, Pte::NX, 1 << 52] {
+    for bad in [
+        Pte::PWT,
+        Pte::PCD,
+        Pte::PAT_OR_LARGE,
+        Pte::GLOBAL,
+        Pte::NX,
+        1 << 52,
+    ] {
         let entry = Pte::new(t.l2[0], Pte::PRESENT | bad);
-        assert_eq!(t.update(t.root, 0, entry), Err(Refused::Invalid), "{bad:#x}");
+        assert_eq!(
+            t.update(t.root, 0, entry),
+            Err(Refused::Invalid),
+            "{bad:#x}"
+        );
         t.types.set(t.spare[0], 0, entry);
         t.types.set(t.spare[0], 3, Pte::new(t.l2[3], Pte::PRESENT));
         assert_eq!(t.pin(t.spare[0], 3), Err(Refused::Invalid), "{bad:#x}");
@@ -369,10 +384,19 @@ fn walks_end_at_the_hypervisors_range() {
     let entry = |va| t.types.l1_of(t.root, Vaddr(va));
     assert_eq!(entry(0xc000_5000), Some((t.l1, 5)));
     assert_eq!(entry(0xc020_0000), None);
-    for va in [0x1_c000_5000, 0xffff_ffff_c000_5000, 0x8000_c000_5000, 1 << 47] {
+    for va in [
+        0x1_c000_5000,
+        0xffff_ffff_c000_5000,
+        0x8000_c000_5000,
+        1 << 47,
+    ] {
         assert_eq!(entry(va), None, "{va:#x}");
     }
-    for va in [layout::NARROW_START, layout::NARROW_M2P_END - 8, 0xffff_f000] {
+    for va in [
+        layout::NARROW_START,
+        layout::NARROW_M2P_END - 8,
+        0xffff_f000,
+    ] {
         assert_eq!(entry(va), None, "{va:#x}");
     }
     let below = Pte::new(t.l1, RW);

@@ -155,7 +155,9 @@ fn others(types: &Types<Fake>, me: DomId, dom: &mut Dom, mfn: Mfn, index: usize)
         1 => {
             let (at, pte) = (EntryAt { table: mfn, index }, any_pte(types));
             if types.take_usual(pte, DomId(0)).is_some()
-                && types.map_grant(dom.pages.width(), me, at, pte, &mut dom.work).is_err()
+                && types
+                    .map_grant(dom.pages.width(), me, at, pte, &mut dom.work)
+                    .is_err()
             {
                 types.put_l1(pte);
             }

@@ -294,12 +294,25 @@ fn a_frame_outlives_its_domain_while_it_is_mapped() {
     while t.types.relinquish(&t.pages, &mut t.work) == Progress::Again {}
     assert_eq!(t.pages.total(), 1);
     assert_eq!(
-        t.types
-            .unmap_grant(Width::Wide, DomId(0), at, Lent::ToWrite(t.spare[1]), Pte(0), &mut t.work),
+        t.types.unmap_grant(
+            Width::Wide,
+            DomId(0),
+            at,
+            Lent::ToWrite(t.spare[1]),
+            Pte(0),
+            &mut t.work
+        ),
         Err(Refused::Invalid)
     );
     t.types
-        .unmap_grant(Width::Wide, DomId(0), at, Lent::ToWrite(lent), Pte(0), &mut t.work)
+        .unmap_grant(
+            Width::Wide,
+            DomId(0),
+            at,
+            Lent::ToWrite(lent),
+            Pte(0),
+            &mut t.work,
+        )
         .unwrap();
     assert!(t.pages.is_empty());
     assert!(t.types.give(&t.pages).is_err());
