@@ -21,14 +21,6 @@ pub const FLAT_RING3_CS32: u16 = 0xe023;
 pub const FLAT_RING3_SS: u16 = 0xe02b;
 /// The selector of ring-3 64-bit code (FLAT_RING3_CS64).
 pub const FLAT_RING3_CS64: u16 = 0xe033;
-/// The selector of ring-1 32-bit code (FLAT_RING1_CS in arch-x86/xen-x86_32.h), in the page of narrow guests.
-pub const FLAT_RING1_CS: u16 = 0xe019;
-/// The selector of ring-1 data and stack (FLAT_RING1_DS), in the page of narrow guests.
-pub const FLAT_RING1_DS: u16 = 0xe021;
-/// The selector of ring-3 32-bit code (FLAT_RING3_CS), in the page of narrow guests.
-pub const NARROW_RING3_CS: u16 = 0xe02b;
-/// The selector of ring-3 data and stack (FLAT_RING3_DS), in the page of narrow guests.
-pub const NARROW_RING3_DS: u16 = 0xe033;
 /// The selector of the CPU's TSS.
 pub const TSS_SELECTOR: u16 = 0xe040;
 /// The selector of the current vCPU's LDT.
@@ -46,7 +38,7 @@ const FLAT: [(usize, u64); 5] = [
     (5, 0x00cf_f300_0000_ffff),
     (6, 0x00af_fb00_0000_ffff),
 ];
-/// The same for narrow guests. The only 64-bit code segment is ring 0's own: ring 1 has supervisor privilege in the page
+/// The same for narrow guests, whose selectors are those of arch-x86/xen-x86_32.h. The only 64-bit code segment is ring 0's own: ring 1 has supervisor privilege in the page
 /// tables, so with 64-bit code it could reach the hypervisor's memory.
 const NARROW_FLAT: [(usize, u64); 6] = [
     (1, 0x00af_9b00_0000_ffff),

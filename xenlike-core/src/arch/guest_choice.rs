@@ -10,15 +10,15 @@ const CHOICE: u64 = cr4::TSD | cr4::DE | cr4::FSGSBASE;
 
 /// The CR4 bits that keep supervisor code from the user's pages. The kernel of a narrow guest is supervisor code and
 /// knows nothing of them, so while such a vCPU is loaded they are off.
-const KEEP_OFF: u64 = cr4::SMEP | cr4::SMAP;
+const HARDENING: u64 = cr4::SMEP | cr4::SMAP;
 
 /// The CR4 value for a guest of this width with CR4 `guest`, on a CPU whose own value is `base` and that has `now` loaded.
 pub const fn with_choice(base: u64, now: u64, guest: u64, width: Width) -> u64 {
-    let kept_off = match width {
-        Width::Wide => base & KEEP_OFF,
+    let hardening = match width {
+        Width::Wide => base & HARDENING,
         Width::Narrow => 0,
     };
-    now & !(CHOICE | KEEP_OFF) | guest & CHOICE | kept_off
+    now & !(CHOICE | HARDENING) | guest & CHOICE | hardening
 }
 
 #[cfg(target_os = "none")]
@@ -96,12 +96,12 @@ mod tests {
 
     #[test]
     fn a_narrow_kernel_reaches_user_pages() {
-        let base = 0x668 | KEEP_OFF;
+        let base = 0x668 | HARDENING;
         let narrow = with_choice(base, base, 0, Width::Narrow);
-        assert_eq!(narrow & KEEP_OFF, 0);
+        assert_eq!(narrow & HARDENING, 0);
         assert_eq!(
-            with_choice(base, narrow, 0, Width::Wide) & KEEP_OFF,
-            KEEP_OFF
+            with_choice(base, narrow, 0, Width::Wide) & HARDENING,
+            HARDENING
         );
     }
 }

@@ -6,7 +6,7 @@ use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use core::mem::offset_of;
 
 use guest_pv_abi::errno::{self, Errno};
-use guest_pv_abi::vcpu::{VcpuRunstateInfo, XEN_RUNSTATE_UPDATE};
+use guest_pv_abi::vcpu::{self as abi, VcpuRunstateInfo, XEN_RUNSTATE_UPDATE};
 use guest_pv_abi::xen::{
     SharedInfo, VIRQ_TIMER, VMASST_TYPE_RUNSTATE_UPDATE_FLAG, VcpuTimeInfo,
     XEN_PVCLOCK_TSC_STABLE_BIT,
@@ -22,7 +22,7 @@ use crate::kit::cell::PerCpu;
 use crate::kit::indexed_heap::NoMemory;
 use crate::kit::{CpuId, GUEST_LOG, Lock, MAX_CPUS, Rank, Vaddr};
 use crate::mm::directmap::SharedPage;
-use crate::mm::guest::Guest;
+use crate::mm::guest::{Guest, offset_in};
 use crate::timer::{Key, Timer, Timers};
 
 /// The deadlines of all vCPUs, in one queue per CPU.
@@ -244,14 +244,12 @@ fn publish_copy(st: &VcpuState, info: &VcpuTimeInfo) {
     let area = Vaddr(st.time_area);
     let mut copy = *info;
     copy.version = st.time_version | 1;
-    if Guest::loaded(st.kind.width()).write(area, &copy).is_err() {
+    let guest = Guest::loaded(st.kind.width());
+    if guest.write(area, &copy).is_err() {
         return;
     }
     fence(Ordering::SeqCst);
-    if Guest::loaded(st.kind.width())
-        .write(area, &st.time_version)
-        .is_err()
-    {
+    if guest.write(area, &st.time_version).is_err() {
         log::debug!(target: GUEST_LOG, "a time area vanished between two writes");
     }
 }
@@ -324,28 +322,20 @@ pub fn publish_runstate(dom: &Domain, vcpu: &Vcpu, st: &VcpuState) {
         return;
     };
     let area = Vaddr(st.runstate_area);
-    let entry_time = Vaddr(st.runstate_area.wrapping_add(match st.kind.width() {
-        Width::Wide => offset_of!(VcpuRunstateInfo, state_entry_time) as u64,
-        Width::Narrow => offset_of!(narrow::VcpuRunstateInfo, state_entry_time) as u64,
-    }));
+    let guest = Guest::loaded(st.kind.width());
+    let in_area = offset_in!(guest.width(), abi::VcpuRunstateInfo, state_entry_time);
+    let entry_time = Vaddr(st.runstate_area.wrapping_add(in_area));
     let settled = info.state_entry_time;
     if dom.assists(VMASST_TYPE_RUNSTATE_UPDATE_FLAG) {
         info.state_entry_time |= XEN_RUNSTATE_UPDATE;
-        if Guest::loaded(st.kind.width())
-            .write(entry_time, &info.state_entry_time)
-            .is_err()
-        {
+        if guest.write(entry_time, &info.state_entry_time).is_err() {
             return;
         }
         fence(Ordering::SeqCst);
     }
-    if Guest::loaded(st.kind.width()).write(area, &info).is_ok() && settled != info.state_entry_time
-    {
+    if guest.write(area, &info).is_ok() && settled != info.state_entry_time {
         fence(Ordering::SeqCst);
-        if Guest::loaded(st.kind.width())
-            .write(entry_time, &settled)
-            .is_err()
-        {
+        if guest.write(entry_time, &settled).is_err() {
             log::debug!(target: GUEST_LOG, "a runstate area vanished between two writes");
         }
     }

@@ -125,8 +125,10 @@ pub fn read(guest: &mut impl Msrs, number: u32) -> Option<u64> {
 
 /// The bits of EFER that the guest sees. Outside of long mode only AMD's CPUs have SYSCALL.
 fn efer_visible(guest: &impl Msrs) -> u64 {
+    if guest.has_long_mode() {
+        return EFER_SCE | EFER_LONG_MODE | EFER_NXE;
+    }
     match vendor(guest) {
-        _ if guest.has_long_mode() => EFER_SCE | EFER_LONG_MODE | EFER_NXE,
         Vendor::Amd => EFER_SCE | EFER_NXE,
         Vendor::Intel | Vendor::Other => EFER_NXE,
     }

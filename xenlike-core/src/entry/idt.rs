@@ -3,11 +3,13 @@
 
 use crate::kit::atomic::Ordering;
 
+use guest_pv_abi::arch_x86::narrow::HYPERCALL_VECTOR;
+
 use super::stubs::{
     SYSCALL_SCRATCH, SYSCALL_STUB_BYTES, VECTOR_STUB_BYTES, syscall_stubs, syscall32_stubs,
     sysenter_stubs, vector_stubs,
 };
-use super::traps::{HYPERCALL_GATE, SYSCALL_GATE};
+use super::traps::SYSCALL_GATE;
 use crate::arch::cpu::{Vendor, features};
 use crate::arch::desc::{self, FLAT_RING3_CS32, Gate, HYPERVISOR_CS, Idt};
 use crate::arch::percpu::Ist;
@@ -48,7 +50,7 @@ fn stack(number: u8) -> u8 {
 fn privilege(number: u8) -> u8 {
     match number {
         3 | 4 | SYSCALL_GATE => 3,
-        HYPERCALL_GATE => 1,
+        HYPERCALL_VECTOR => 1,
         _ => 0,
     }
 }

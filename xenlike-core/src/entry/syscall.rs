@@ -1,11 +1,10 @@
 //! SYSCALL and SYSENTER: hypercalls from guest kernel mode, system calls from guest user mode.
 
 use guest_pv_abi::Width;
-use guest_pv_abi::arch_x86::FLAT_RING3_CS32;
+use guest_pv_abi::arch_x86::{FLAT_RING3_CS32, narrow};
 
 use super::current::{Running, running, with_current};
 use super::interrupts;
-use crate::arch::desc::{NARROW_RING3_CS, NARROW_RING3_DS};
 use crate::arch::frame::{Mode, TrapFrame};
 use crate::arch::{exception, rflags};
 use crate::domain::Ctx;
@@ -145,8 +144,8 @@ pub extern "C" fn handle_sysenter(frame: &mut TrapFrame) {
 fn flatten(ctx: &mut Ctx<'_>) {
     if ctx.st.pv().width == Width::Narrow {
         ctx.st.pv_mut().mode = Mode::User;
-        ctx.regs.cs = u64::from(NARROW_RING3_CS);
-        ctx.regs.ss = u64::from(NARROW_RING3_DS);
+        ctx.regs.cs = u64::from(narrow::FLAT_RING3_CS);
+        ctx.regs.ss = u64::from(narrow::FLAT_RING3_SS);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Dispatches traps to their handlers.
 
 use guest_pv_abi::Width;
+use guest_pv_abi::arch_x86::narrow::HYPERCALL_VECTOR;
 
 use super::current::{Running, running, with_current};
 use super::{dump, interrupts, ring0, syscall};
@@ -17,9 +18,6 @@ use crate::pv::page_fault;
 
 /// The system call gate of 32-bit Linux, which ring 3 may use.
 pub const SYSCALL_GATE: u8 = 0x80;
-
-/// The gate by which a narrow guest's kernel makes hypercalls (TRAP_INSTR in arch-x86/xen-x86_32.h), which ring 1 may use.
-pub const HYPERCALL_GATE: u8 = 0x82;
 
 /// The handler of a trap; it gets the frame at the top of the stack.
 pub type TrapHandler = extern "C" fn(&mut TrapFrame);
@@ -45,7 +43,7 @@ pub static TRAP_HANDLERS: [TrapHandler; 256] = {
     table[exception::GP as usize] = general_protection;
     table[exception::PF as usize] = page_fault;
     table[SYSCALL_GATE as usize] = system_call_gate;
-    table[HYPERCALL_GATE as usize] = syscall::hypercall_gate;
+    table[HYPERCALL_VECTOR as usize] = syscall::hypercall_gate;
     let mut n = FIRST_SHARED;
     while n < 32 {
         if n != exception::MC as usize {

@@ -5,8 +5,8 @@
 //! requests are done and only an old table remains to be taken apart, the continuation has no requests, and the
 //! result to return is kept in its last argument.
 
+use guest_pv_abi::Form;
 use guest_pv_abi::errno::{self, Errno};
-use guest_pv_abi::{Form, Width};
 
 use super::arguments::Requests;
 use super::{Ctx, Outcome};
@@ -43,21 +43,6 @@ impl From<Refused> for Stop {
             Refused::Again => Self::Again,
         }
     }
-}
-
-/// The form of requests, for which [`Batch::run`] has an instance: that of wide guests, or the same in both.
-pub const WIDE: bool = true;
-/// The form of narrow guests' requests.
-pub const NARROW: bool = false;
-
-/// The caller's memory, in this form.
-#[inline(always)] // a constant
-const fn guest<const FORM: bool>() -> Guest<'static> {
-    Guest::loaded(if FORM == WIDE {
-        Width::Wide
-    } else {
-        Width::Narrow
-    })
 }
 
 /// A decoded batch.
@@ -123,14 +108,14 @@ impl Batch {
             {
                 break Some(Stop::Again);
             }
-            let Ok(request) = guest::<FORM>().read::<T>(at) else {
+            let Ok(request) = Guest::in_form::<FORM>().read::<T>(at) else {
                 break Some(Stop::Errno(errno::EFAULT));
             };
             if let Err(stop) = one(ctx, request) {
                 break Some(stop);
             }
             done = done.wrapping_add(1);
-            at = at.wrapping_add(guest::<FORM>().size::<T>());
+            at = at.wrapping_add(Guest::in_form::<FORM>().size::<T>());
         };
         if !self.done_at.is_null() {
             // As in Xen, a bad pointer is not reported here.

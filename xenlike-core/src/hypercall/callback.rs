@@ -1,7 +1,5 @@
 //! callback_op and set_callbacks register the guest's entry points for events, failed returns and system calls.
 
-use guest_pv_abi::Width;
-use guest_pv_abi::arch_x86::FLAT_KERNEL_CS;
 use guest_pv_abi::callback::{self as abi, CallbackRegister, CallbackUnregister};
 use guest_pv_abi::errno::{self, Errno};
 
@@ -23,15 +21,10 @@ pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Result<(), Errno> {
 
 fn register(ctx: &mut Ctx<'_>, request: &CallbackRegister) -> Result<(), Errno> {
     let masks_events = u32::from(request.flags) & abi::CALLBACKF_MASK_EVENTS != 0;
-    let callback = match ctx.st.pv().width {
-        Width::Wide if !Vaddr(request.address).is_canonical() => return Err(errno::EINVAL),
-        Width::Wide => Callback {
-            entry: request.address,
-            cs: FLAT_KERNEL_CS,
-            masks_events: masks_events.into(),
-        },
-        Width::Narrow => Callback::of_narrow(request.address, masks_events.into()),
-    };
+    let callback = Callback::of_word(ctx.st.pv().width, request.address, masks_events.into());
+    if !Vaddr(callback.entry).is_canonical() {
+        return Err(errno::EINVAL);
+    }
     let (_, callbacks) = ctx.st.pv_mut().entries_mut();
     match u32::from(request.type_) {
         // CALLBACKF_MASK_EVENTS doesn't matter for the event callback: event delivery always masks events. SYSENTER

@@ -7,9 +7,10 @@ use guest_pv_abi::xen::{
 };
 
 use super::arguments::Requests;
-use super::batch::{Batch, Stop, Stride, WIDE};
+use super::batch::{Batch, Stop, Stride};
 use super::{Ctx, Outcome, owner};
 use crate::kit::{DomId, Maddr, Pfn};
+use crate::mm::guest::WIDE;
 use crate::mm::m2p;
 use crate::pagetype::{HeldTable, Keep, Pte, Update, machine};
 

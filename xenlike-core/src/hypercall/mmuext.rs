@@ -10,11 +10,12 @@ use guest_pv_abi::xen::{
 use guest_pv_abi::{Width, errno};
 
 use super::arguments::Requests;
-use super::batch::{Batch, NARROW, Stop, WIDE};
+use super::batch::{Batch, Stop};
 use super::flush::What;
 use super::{Ctx, Outcome, owner};
 use crate::arch::cr3;
 use crate::kit::{DomId, Mfn, Vaddr};
+use crate::mm::guest::{NARROW, WIDE};
 use crate::mm::{SharedPage, layout};
 use crate::pagetype::{GuestRoot, machine};
 use crate::pv::state::ldt::{self, GuestLdt, MAX_LDT_ENTRIES};

@@ -1,12 +1,14 @@
 //! The vectors of devices' interrupts. A vector means the same interrupt on every CPU, so that an interrupt can be sent
 //! to another CPU without any hand-over (docs/adr/0008).
 
+use guest_pv_abi::arch_x86::narrow::HYPERCALL_VECTOR;
+
 /// Below are the exceptions and the vectors of the masked 8259s.
 const FIRST: u8 = 0x30;
 /// Above are the core's own vectors (`arch::ipi::Vector`).
 const LAST: u8 = 0xdf;
 /// The gates that guests may invoke: for system calls of 32-bit processes, and for hypercalls of narrow guests.
-const GATES: [u8; 2] = [0x80, 0x82];
+const GATES: [u8; 2] = [0x80, HYPERCALL_VECTOR];
 
 /// The vectors in use: a bit for each.
 #[derive(Debug)]

@@ -1,12 +1,13 @@
 //! The hypercall page: a stub of 32 bytes for each hypercall number (arch-x86/xen-x86_64.h, xen-x86_32.h).
 
 use guest_pv_abi::Width;
+use guest_pv_abi::arch_x86::narrow::HYPERCALL_VECTOR;
+use guest_pv_abi::xen::hypercall::IRET;
 
 use crate::domain::Domain;
 use crate::kit::{Mfn, PAGE_SIZE};
 use crate::mm::SharedPage;
 use crate::pagetype::machine;
-use guest_pv_abi::xen::hypercall::IRET;
 
 /// The size of a stub in bytes.
 const STUB_BYTES: usize = 32;
@@ -51,18 +52,13 @@ fn filled(code: &[u8]) -> [u8; STUB_BYTES] {
 /// The code of one stub of a narrow guest. The frame of iret begins with eax.
 fn narrow_stub(number: u32) -> [u8; STUB_BYTES] {
     let [a, b, c, d] = number.to_le_bytes();
+    let [e, f] = [0xcd, HYPERCALL_VECTOR]; // int 0x82
     if u64::from(number) == IRET {
-        return filled(&[
-            0x50, // push eax
-            0xb8, a, b, c, d, // mov eax, number
-            0xcd, 0x82, // int 0x82
-        ]);
+        // push eax; mov eax, number
+        return filled(&[0x50, 0xb8, a, b, c, d, e, f]);
     }
-    filled(&[
-        0xb8, a, b, c, d, // mov eax, number
-        0xcd, 0x82, // int 0x82
-        0xc3, // ret
-    ])
+    // mov eax, number; ret
+    filled(&[0xb8, a, b, c, d, e, f, 0xc3])
 }
 
 /// The code of one stub. `syscall` overwrites rcx and r11 with rip and rflags, so the stub saves both on the

@@ -2,6 +2,8 @@
 //! slot 260, which belongs to the running domain. The public ABI fixes the outer bounds (arch-x86_64
 //! xen.h: HYPERVISOR_VIRT_START, HYPERVISOR_VIRT_END).
 
+use guest_pv_abi::arch_x86::narrow;
+
 use crate::kit::{Mfn, Once, Vaddr};
 
 /// The number of bytes that an L4 slot spans.
@@ -62,7 +64,7 @@ pub const MAX_FRAMES: u64 = (DIRECT_MAP_END - DIRECT_MAP) >> 12;
 
 /// The first address of the hypervisor in the 4 GiB of a narrow guest (HYPERVISOR_VIRT_START), where the guest finds its
 /// machine-to-physical table of 4-byte entries.
-pub const NARROW_START: u64 = 0xf580_0000;
+pub const NARROW_START: u64 = narrow::COMPAT_VIRT_START;
 /// The end of the room for that table, as on a 64-bit Xen. (MACH2PHYS_VIRT_END is the end on a 32-bit one.)
 pub const NARROW_M2P_END: u64 = 0xffe0_0000;
 /// The first entry of the hypervisor in the L2 of a narrow guest's last GiB. It has all entries from there on.

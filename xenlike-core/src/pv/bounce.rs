@@ -75,6 +75,8 @@ pub enum Cause {
     Syscall32,
     /// SYSENTER from user code.
     Sysenter,
+    /// A segment register can't be loaded.
+    Failsafe,
 }
 
 /// Where and how the guest's kernel is entered.

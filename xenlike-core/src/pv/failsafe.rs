@@ -23,7 +23,7 @@ pub fn enter(ctx: &mut Ctx<'_>) {
 /// null where one could not be loaded.
 #[cold]
 fn deliver(ctx: &mut Ctx<'_>) -> Result<(), Stuck> {
-    let bounce = Bounce::callback(ctx.st.pv().callbacks.failsafe, Cause::Event);
+    let bounce = Bounce::callback(ctx.st.pv().callbacks.failsafe, Cause::Failsafe);
     if bounce.entry == 0 {
         return Err(Stuck::NoFailsafe);
     }

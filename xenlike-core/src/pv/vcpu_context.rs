@@ -6,7 +6,7 @@ use alloc::boxed::Box;
 
 use guest_pv_abi::Width;
 use guest_pv_abi::arch_x86::{
-    FLAT_KERNEL_CS, VGCF_FAILSAFE_DISABLES_EVENTS, VGCF_I387_VALID, VGCF_IN_KERNEL, VGCF_ONLINE,
+    VGCF_FAILSAFE_DISABLES_EVENTS, VGCF_I387_VALID, VGCF_IN_KERNEL, VGCF_ONLINE,
     VGCF_SYSCALL_DISABLES_EVENTS, VcpuGuestContext,
 };
 use guest_pv_abi::xen::VMASST_TYPE_M2P_STRICT;
@@ -274,14 +274,7 @@ fn set_tables(vcpu: &Vcpu, st: &mut State, context: &VcpuGuestContext) {
         slot.cs = outside_ring0(width, trap.cs);
     }
     let masks = |flag: u64| u8::from(context.flags & flag != 0);
-    let callback = |word: u64, masks_events| match width {
-        Width::Wide => Callback {
-            entry: word,
-            cs: FLAT_KERNEL_CS,
-            masks_events,
-        },
-        Width::Narrow => Callback::of_narrow(word, masks_events),
-    };
+    let callback = |word: u64, masks_events| Callback::of_word(width, word, masks_events);
     callbacks.event = callback(context.event_callback_eip, 1);
     callbacks.failsafe = callback(
         context.failsafe_callback_eip,
@@ -357,13 +350,9 @@ pub fn get(dom: &Domain, vcpu: &Vcpu, st: &VcpuState) -> Result<Box<VcpuGuestCon
     context.ctrlreg = [pv.cr0(), user, 0, kernel, pv.cr4, 0, 0, 0];
     let [a, b, c, d, six, seven] = st.debug;
     context.debugreg = [a, b, c, d, 0, 0, six, seven];
-    let word = |callback: &Callback| match pv.width {
-        Width::Wide => callback.entry,
-        Width::Narrow => callback.narrow_word(),
-    };
-    context.event_callback_eip = word(&callbacks.event);
-    context.failsafe_callback_eip = word(&callbacks.failsafe);
-    context.syscall_callback_eip = word(&callbacks.syscall);
+    context.event_callback_eip = callbacks.event.word(pv.width);
+    context.failsafe_callback_eip = callbacks.failsafe.word(pv.width);
+    context.syscall_callback_eip = callbacks.syscall.word(pv.width);
     if vcpu.id.0 == 0 {
         context.vm_assist = dom.assist.load(Ordering::Relaxed);
     }

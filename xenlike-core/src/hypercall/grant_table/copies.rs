@@ -3,11 +3,9 @@
 
 use alloc::sync::Arc;
 
-use core::mem::offset_of;
-
+use guest_pv_abi::Width;
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::grant_table as abi;
-use guest_pv_abi::{Width, narrow};
 
 use super::{Ctx, List, Outcome, mapper, status};
 use crate::domain::Domain;
@@ -16,7 +14,7 @@ use crate::domain::registry;
 use crate::grant::{self, Access, CopySide, GrantError, HeldSide, Piece};
 use crate::kit::{DomId, Gfn, Vaddr};
 use crate::mm::SharedPage;
-use crate::mm::guest::Guest;
+use crate::mm::guest::{Guest, NARROW, WIDE, offset_in};
 
 /// Number of pieces between two checks for preemption.
 const STRIDE: u32 = 8;
@@ -34,20 +32,6 @@ pub fn copy(ctx: &mut Ctx<'_>, list: &mut List) -> Outcome {
     outcome
 }
 
-/// The forms of an element, of which each has an instance of the loop.
-const WIDE: bool = true;
-const NARROW: bool = false;
-
-/// The caller's memory, in this form.
-#[inline(always)] // a constant
-const fn guest<const FORM: bool>() -> Guest<'static> {
-    Guest::loaded(if FORM == WIDE {
-        Width::Wide
-    } else {
-        Width::Narrow
-    })
-}
-
 fn copy_with<const FORM: bool>(ctx: &mut Ctx<'_>, list: &mut List, sides: &mut Sides) -> Outcome {
     let mut at = list.array;
     loop {
@@ -56,7 +40,7 @@ fn copy_with<const FORM: bool>(ctx: &mut Ctx<'_>, list: &mut List, sides: &mut S
             if let Err(error) = one::<FORM>(ctx, at, sides) {
                 return error.into();
             }
-            at = at.wrapping_add(guest::<FORM>().size::<abi::GnttabCopy>());
+            at = at.wrapping_add(Guest::in_form::<FORM>().size::<abi::GnttabCopy>());
         }
         if list.count <= STRIDE {
             return Outcome::Done(0);
@@ -104,17 +88,14 @@ impl Named {
 /// Copies the piece described at `at`, and writes its status.
 #[inline(always)] // one instance for each form
 fn one<const FORM: bool>(ctx: &mut Ctx<'_>, at: Vaddr, sides: &mut Sides) -> Result<(), Errno> {
-    let op = guest::<FORM>().read::<abi::GnttabCopy>(at)?;
+    let op = Guest::in_form::<FORM>().read::<abi::GnttabCopy>(at)?;
     let mut copied = piece(ctx, &op, sides);
     if copied == Err(GrantError::NotWhole) {
         copied = copy_other(ctx, at);
     }
     let status = status(copied);
-    let place = Vaddr(at.0.wrapping_add(if FORM == WIDE {
-        offset_of!(abi::GnttabCopy, status) as u64
-    } else {
-        offset_of!(narrow::GnttabCopy, status) as u64
-    }));
+    let form = Guest::in_form::<FORM>().width();
+    let place = Vaddr(at.0.wrapping_add(offset_in!(form, abi::GnttabCopy, status)));
     ctx.guest()
         .write(place, &(status as u16))
         .map_err(|_| errno::EFAULT)

@@ -4,18 +4,16 @@
 use ::alloc::sync::Arc;
 use ::alloc::vec::Vec;
 
-use core::mem::offset_of;
-
+use guest_pv_abi::Width;
 use guest_pv_abi::errno::{self, Errno};
-use guest_pv_abi::memory::MemoryExchange;
-use guest_pv_abi::{Width, narrow};
+use guest_pv_abi::memory::{self as abi, MemoryExchange};
 
 use super::reservation::place;
 use super::{Ctx, MAX_ORDER, MemoryOp, Outcome};
 use crate::domain::Domain;
 use crate::kit::{Gfn, Mfn, Pfn, Vaddr};
 use crate::mm::alloc::{self, Past, Where};
-use crate::mm::guest::{Guest, Long};
+use crate::mm::guest::{Guest, Long, offset_in};
 use crate::mm::{heap, layout, m2p};
 use crate::pagetype::{Charge, machine};
 
@@ -25,10 +23,7 @@ type Frames = Vec<Mfn>;
 
 /// Offset of `nr_exchanged` in the structure, in bytes.
 fn place_of_count(width: Width) -> u64 {
-    match width {
-        Width::Wide => offset_of!(MemoryExchange, nr_exchanged) as u64,
-        Width::Narrow => offset_of!(narrow::MemoryExchange, nr_exchanged) as u64,
-    }
+    offset_in!(width, abi::MemoryExchange, nr_exchanged)
 }
 
 /// The decoded arguments.

@@ -6,11 +6,8 @@ mod io_apic;
 mod map;
 mod pci;
 
-use core::mem::offset_of;
-
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::physdev as abi;
-use guest_pv_abi::{Width, narrow};
 
 use super::Ctx;
 use super::arguments::{Command, Structure};
@@ -18,6 +15,7 @@ use crate::irq::machine::{Hardware, book};
 use crate::irq::{Book, IrqError};
 use crate::kit::Vaddr;
 use crate::kit::lock::LockGuard;
+use crate::mm::guest::offset_in;
 use crate::mm::layout;
 
 /// The maximum I/O privilege level.
@@ -85,10 +83,7 @@ pub(super) fn to_errno(error: IrqError) -> Errno {
 /// `physdev_op_compat(op)`: the older call, with the command inside the structure.
 pub fn compat(ctx: &mut Ctx<'_>, args: &Structure) -> Result<i64, Errno> {
     let op = ctx.guest().read::<abi::PhysdevOp>(args.at)?;
-    let body = match ctx.st.kind.width() {
-        Width::Wide => offset_of!(abi::PhysdevOp, u) as u64,
-        Width::Narrow => offset_of!(narrow::PhysdevOp, u) as u64,
-    };
+    let body = offset_in!(ctx.st.kind.width(), abi::PhysdevOp, u);
     let arg = args.at.checked_add(body).ok_or(errno::EFAULT)?;
     match op.cmd {
         abi::PHYSDEVOP_IRQ_UNMASK_NOTIFY => Ok(0),

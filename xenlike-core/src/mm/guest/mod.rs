@@ -44,6 +44,25 @@ pub struct Guest<'a> {
     loaded: PhantomData<&'a ()>,
 }
 
+/// The form of wide guests' structures, or of those that are the same in both forms.
+pub const WIDE: bool = true;
+/// The form of narrow guests' structures.
+pub const NARROW: bool = false;
+
+/// The offset of a field in the guest's form of an ABI structure, in bytes. The structure is named by its module and its
+/// name, as its narrow form has the same name in `guest_pv_abi::narrow`.
+macro_rules! offset_in {
+    ($width:expr, $module:ident::$structure:ident, $($field:tt)+) => {
+        match $width {
+            ::guest_pv_abi::Width::Wide => ::core::mem::offset_of!($module::$structure, $($field)+) as u64,
+            ::guest_pv_abi::Width::Narrow => {
+                ::core::mem::offset_of!(::guest_pv_abi::narrow::$structure, $($field)+) as u64
+            }
+        }
+    };
+}
+pub(crate) use offset_in;
+
 /// A number of a list whose elements are the guest's `unsigned long`s: a frame number, mostly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 #[repr(transparent)]
@@ -68,6 +87,16 @@ impl Guest<'_> {
             width,
             loaded: PhantomData,
         }
+    }
+
+    /// The same in one form, [`WIDE`] or [`NARROW`], for a function that has an instance for each.
+    #[inline(always)] // a constant
+    pub const fn in_form<const FORM: bool>() -> Self {
+        Self::loaded(if FORM == WIDE {
+            Width::Wide
+        } else {
+            Width::Narrow
+        })
     }
 
     /// The width of the guest.

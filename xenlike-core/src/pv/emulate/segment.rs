@@ -1,11 +1,10 @@
 //! The segments that are loaded in a vCPU's segment registers, looked up in its descriptor tables.
 
 use guest_pv_abi::Width;
-use guest_pv_abi::arch_x86::{FLAT_RING3_CS32, FLAT_RING3_CS64, FLAT_RING3_DS32};
+use guest_pv_abi::arch_x86::{FLAT_RING3_CS32, FLAT_RING3_CS64, FLAT_RING3_DS32, narrow};
 
 use super::super::state::State;
 use super::table;
-use crate::arch::desc::{FLAT_RING1_CS, FLAT_RING1_DS, NARROW_RING3_CS, NARROW_RING3_DS};
 use crate::arch::seg;
 use crate::domain::Ctx;
 use crate::emul::{Bits, Segment, SegmentName};
@@ -51,12 +50,10 @@ fn of_data(st: &State, name: SegmentName) -> Option<Segment> {
 fn named(st: &State, selector: u16) -> Option<Segment> {
     match (st.width, selector) {
         (Width::Wide, FLAT_RING3_CS64) => FLAT_CODE64,
-        (Width::Wide, FLAT_RING3_CS32) | (Width::Narrow, FLAT_RING1_CS | NARROW_RING3_CS) => {
-            FLAT_CODE32
-        }
-        (Width::Wide, FLAT_RING3_DS32) | (Width::Narrow, FLAT_RING1_DS | NARROW_RING3_DS) => {
-            FLAT_DATA
-        }
+        (Width::Wide, FLAT_RING3_CS32)
+        | (Width::Narrow, narrow::FLAT_RING1_CS | narrow::FLAT_RING3_CS) => FLAT_CODE32,
+        (Width::Wide, FLAT_RING3_DS32)
+        | (Width::Narrow, narrow::FLAT_RING1_DS | narrow::FLAT_RING3_DS) => FLAT_DATA,
         (_, own) => decode(descriptor(st, own)?),
     }
 }

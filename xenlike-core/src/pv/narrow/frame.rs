@@ -42,6 +42,7 @@ impl Handler {
             },
             Cause::Syscall | Cause::Syscall32 => callbacks.syscall32,
             Cause::Sysenter => callbacks.sysenter,
+            Cause::Failsafe => callbacks.failsafe,
         };
         Self::of_callback(callback)
     }
@@ -105,8 +106,7 @@ pub fn call_gate(ctx: &mut Ctx<'_>, number: u8, bytes: u64) -> bool {
 /// # Errors
 /// See [`Stuck`].
 pub fn failsafe(ctx: &mut Ctx<'_>) -> Result<(), Stuck> {
-    let callback = ctx.st.pv().entries().1.failsafe;
-    let handler = Handler::of_callback(callback).ok_or(Stuck::NoFailsafe)?;
+    let handler = Handler::of(ctx.st.pv(), Cause::Failsafe).ok_or(Stuck::NoFailsafe)?;
     enter(ctx, &handler, &seg::selectors().map(u32::from))
 }
 

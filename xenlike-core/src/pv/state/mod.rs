@@ -14,7 +14,7 @@ pub mod window;
 use alloc::boxed::Box;
 
 use guest_pv_abi::Width;
-use guest_pv_abi::arch_x86::narrow::Callback as Entry;
+use guest_pv_abi::arch_x86::narrow::{Callback as Entry, FLAT_RING1_CS};
 use guest_pv_abi::arch_x86::{FLAT_KERNEL_CS, TrapInfo};
 use guest_pv_abi::xen::{
     VMASST_TYPE_4GB_SEGMENTS, VMASST_TYPE_4GB_SEGMENTS_NOTIFY, VMASST_TYPE_ARCHITECTURAL_IOPL,
@@ -24,7 +24,6 @@ use guest_pv_abi::xen::{
 use zerocopy::FromZeros;
 
 use crate::arch::cr::{self, cr0, cr4};
-use crate::arch::desc::FLAT_RING1_CS;
 use crate::arch::exception;
 use crate::arch::frame::{Mode, TrapFrame};
 use crate::kit::Mfn;
@@ -146,20 +145,32 @@ impl Callback {
         }
     }
 
-    /// A narrow guest's entry point, as a word with the code selector in its upper half.
-    pub fn of_narrow(word: u64, masks_events: u8) -> Self {
-        let Entry { cs, eip } = Entry::from_word(word);
+    /// An entry point as a guest of this width names it in a word: by its address, or, if the guest is narrow, with the
+    /// code selector in the upper half.
+    pub fn of_word(width: Width, word: u64, masks_events: u8) -> Self {
+        let (entry, cs) = match width {
+            Width::Wide => (word, FLAT_KERNEL_CS),
+            Width::Narrow => {
+                let Entry { cs, eip } = Entry::from_word(word);
+                (eip.into(), outside_ring0(width, cs as u16))
+            }
+        };
         Self {
-            entry: eip.into(),
-            cs: outside_ring0(Width::Narrow, cs as u16),
+            entry,
+            cs,
             masks_events,
         }
     }
 
-    /// The word for [`Self::of_narrow`].
-    pub fn narrow_word(&self) -> u64 {
-        let (cs, eip) = (self.cs.into(), self.entry as u32);
-        Entry { cs, eip }.to_word()
+    /// The word for [`Self::of_word`].
+    pub fn word(&self, width: Width) -> u64 {
+        match width {
+            Width::Wide => self.entry,
+            Width::Narrow => {
+                let (cs, eip) = (self.cs.into(), self.entry as u32);
+                Entry { cs, eip }.to_word()
+            }
+        }
     }
 }
 
