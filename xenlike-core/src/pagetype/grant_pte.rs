@@ -3,11 +3,11 @@
 //! The entry of a grant mapping holds references to the frame, like every entry; the grant's handle holds its
 //! own. So a guest that overwrites such an entry harms only itself.
 
-use crate::kit::atomic::Ordering;
+use crate::kit::atomic::{AtomicU64, Ordering};
 
 use guest_pv_abi::Width;
 
-use super::entry::{MAX_TRIES, exchange};
+use super::entry::exchange;
 use super::shape::Shape;
 use super::{Keep, Memory, Pte, Refused, Types, Update, Work};
 use crate::kit::{DomId, Maddr, Mfn};
@@ -64,37 +64,6 @@ impl Lent {
             Self::ToWrite(frame) => (frame, true),
         };
         entry.is_present() && (entry.mfn(), entry.is_writable()) == is
-    }
-}
-
-/// A store into an L1 table by a guest's instruction.
-#[derive(Clone, Copy, Debug)]
-pub struct Write {
-    /// The frame of the table.
-    pub table: Mfn,
-    /// The offset of the store in the table, in bytes.
-    pub offset: usize,
-    /// The width of the store in bytes: 1, 2, 4 or 8.
-    pub bytes: usize,
-    /// The new value, in the low bytes.
-    pub value: u64,
-    /// The value that must be present for the store to take place (cmpxchg), in the low bytes.
-    pub expected: Option<u64>,
-}
-
-impl Write {
-    /// Returns the shift of the stored bytes in their word, and a mask of their width. `None` if they are not
-    /// within one word.
-    fn place(&self) -> Option<(u32, u64)> {
-        let ones = match self.bytes {
-            1 => 0xff,
-            2 => 0xffff,
-            4 => 0xffff_ffff,
-            8 => u64::MAX,
-            _ => return None,
-        };
-        let shift = (self.offset as u32 & 7) << 3;
-        (ones << shift >> shift == ones).then_some((shift, ones))
     }
 }
 
@@ -161,59 +130,50 @@ impl<M: Memory> Types<M> {
         Ok(())
     }
 
-    /// Emulates a guest's store into one of its own L1 tables, as an update of the entry. Returns the old
-    /// bytes; if they differ from `expected`, nothing was stored. [`Refused::Invalid`] means that the guest
-    /// must get the fault.
-    #[inline(always)] // one instance for the usual store
-    pub fn emulate_write(&self, owner: DomId, write: &Write) -> Result<u64, Refused> {
-        let (shift, ones) = write.place().ok_or(Refused::Invalid)?;
-        let table = self.hold(write.table, owner).ok_or(Refused::Invalid)?;
+    /// Replaces entry `old` of an L1 of `owner` by `new`, for an instruction of the guest that stores there. Returns the
+    /// entry that was found; if it is not `old`, nothing was stored.
+    #[inline(always)] // has one caller
+    pub fn exchange_l1_entry(
+        &self,
+        owner: DomId,
+        at: EntryAt,
+        old: Pte,
+        new: Pte,
+    ) -> Result<Pte, Refused> {
+        let table = self.hold(at.table, owner).ok_or(Refused::Invalid)?;
         let width = table.width();
-        let result = match table.l1_slot(width, write.offset / 8) {
-            Some(slot) => self.write_l1_slot(Shape::l1(width), owner, slot, |old| {
-                let was = old >> shift & ones;
-                let differs = write.expected.is_some_and(|e| e & ones != was);
-                let new = old & !(ones << shift) | (write.value & ones) << shift;
-                (was, (!differs).then_some(new))
-            }),
+        let found = match table.l1_slot(width, at.index) {
+            Some(slot) => self.exchange_slot(Shape::l1(width), owner, slot, old, new),
             None => Err(Refused::Invalid),
         };
         // Work can be left only by a table of a higher level. The destruction of the domain finds it then.
         self.put_held(table, &mut Work::new());
-        result
+        found
     }
 
-    /// Replaces an entry by what `change` returns, if anything. Returns the first result of `change`.
-    fn write_l1_slot(
+    /// The same for the entry itself. The references of `new` are taken before it can be in the table, and those of `old`
+    /// dropped after it has left. An entry that was changed and changed back meanwhile has references of its own again.
+    #[inline(always)] // part of the above
+    fn exchange_slot(
         &self,
         shape: Shape,
         owner: DomId,
-        slot: &crate::kit::atomic::AtomicU64,
-        change: impl Fn(u64) -> (u64, Option<u64>),
-    ) -> Result<u64, Refused> {
-        for _ in 0..MAX_TRIES {
-            let old = slot.load(Ordering::Acquire);
-            let (told, Some(new)) = change(old) else {
-                return Ok(change(old).0);
-            };
-            let (old_pte, new_pte) = (Pte(old), Pte(new));
-            let light =
-                old_pte.is_present() && new_pte.is_present() && old_pte.differs_lightly(new_pte);
-            let stored = if light || self.take_usual(new_pte, owner).is_some() {
-                shape.stored(new_pte)
-            } else {
-                self.get_l1(shape, new_pte, owner, owner)?
-            };
-            match slot.compare_exchange(old, stored.0, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) if light => return Ok(told),
-                Ok(_) => {
-                    self.put_l1(old_pte);
-                    return Ok(told);
-                }
-                Err(_) if light => {}
-                Err(_) => self.put_l1(stored),
-            }
+        slot: &AtomicU64,
+        old: Pte,
+        new: Pte,
+    ) -> Result<Pte, Refused> {
+        let light = old.is_present() && new.is_present() && old.differs_lightly(new);
+        let stored = if light || self.take_usual(new, owner).is_some() {
+            shape.stored(new)
+        } else {
+            self.get_l1(shape, new, owner, owner)?
+        };
+        let exchanged = slot.compare_exchange(old.0, stored.0, Ordering::AcqRel, Ordering::Relaxed);
+        match exchanged {
+            _ if light => {}
+            Ok(_) => self.put_l1(old),
+            Err(_) => self.put_l1(stored),
         }
-        Err(Refused::Busy)
+        Ok(exchanged.map_or_else(Pte, |_| old))
     }
 }

@@ -70,7 +70,7 @@ mod work;
 
 pub use domain_pages::{Charge, DomainPages, NoRoom};
 pub use entry::{HeldTable, Keep, Update};
-pub use grant_pte::{EntryAt, Lent, Write};
+pub use grant_pte::{EntryAt, Lent};
 pub use machine::{Hooks, Machine, give_device_rights, machine, set_hooks};
 pub use memory::{IoAccess, Memory};
 pub use pte::Pte;

@@ -11,7 +11,7 @@ use zerocopy::FromZeros;
 use super::guest::Guest;
 use crate::kit::{Mfn, Vaddr};
 use crate::mm::SharedPage;
-use crate::pagetype::{GuestRoot, Pte, Work, Write, machine};
+use crate::pagetype::{EntryAt, GuestRoot, Pte, Work, machine};
 use crate::pv::state::ldt::{self, GuestLdt};
 
 /// The flat code segments of a kernel and of a user process.
@@ -99,16 +99,13 @@ impl Drop for WithLdt {
 #[test]
 fn a_store_that_unmaps_the_ldt_empties_its_window() {
     let with = WithLdt::new();
-    let write = Write {
+    let place = EntryAt {
         table: with.l1,
-        offset: 5 * 8,
-        bytes: 8,
-        value: 0,
-        expected: None,
+        index: 5,
     };
-    machine()
-        .emulate_write(with.guest.dom.id(), &write)
-        .unwrap();
+    let old = machine().read_entry(with.l1, 5).unwrap();
+    let found = machine().exchange_l1_entry(with.guest.dom.id(), place, old, Pte(0));
+    assert_eq!(found, Ok(old));
     assert!(with.is_dropped());
 }
 

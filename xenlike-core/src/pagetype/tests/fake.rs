@@ -17,7 +17,8 @@ use crate::mm::frame::{Kind, State};
 use crate::pagetype::audit::{Borrowed, Tally};
 use crate::pagetype::l1tf::SafeAddresses;
 use crate::pagetype::{
-    Charge, DomainPages, IoAccess, Memory, NoRoom, PageType, Pte, Refused, Types, Update, Work,
+    Charge, DomainPages, EntryAt, IoAccess, Memory, NoRoom, PageType, Pte, Refused, Types, Update,
+    Work,
 };
 
 /// The number of frames. Frame 0 and those from this number on are not RAM.
@@ -261,4 +262,22 @@ impl Types<Fake> {
             Err(format!("{entry:?} is {owner:?}'s"))
         }
     }
+}
+
+/// What the emulation of an instruction does that stores `bytes` bytes at `offset` of a table of `owner`. Returns the
+/// entry that was there.
+pub fn store(
+    types: &Types<Fake>,
+    owner: DomId,
+    table: Mfn,
+    offset: usize,
+    bytes: u32,
+    value: u64,
+) -> Result<Pte, Refused> {
+    let index = offset / 8;
+    let old = types.read_entry(table, index).ok_or(Refused::Invalid)?;
+    let shift = (offset % 8) as u32 * 8;
+    let field = (u64::MAX >> (64 - 8 * bytes)) << shift;
+    let new = Pte(old.0 & !field | value << shift & field);
+    types.exchange_l1_entry(owner, EntryAt { table, index }, old, new)
 }

@@ -1,8 +1,9 @@
 //! Tests of entries that are not present, on a machine that is vulnerable to L1 terminal fault.
 
+use super::fake::store;
 use super::tree::{ME, Tree, tree};
 use crate::pagetype::l1tf::SafeAddresses;
-use crate::pagetype::{Pte, Refused, Write};
+use crate::pagetype::{Pte, Refused};
 
 /// An entry that is not present and names a frame, and one with that frame's address bits inverted.
 fn absent() -> (Pte, Pte) {
@@ -36,18 +37,9 @@ fn absent_entries_that_leak_are_not_written() {
         assert_eq!(t.update(level, 9, inverted), Ok(()));
         assert_eq!(t.update(level, 9, Pte(0)), Ok(()));
     }
-    let write = |value| Write {
-        table: t.table[1],
-        offset: 8 * 9,
-        bytes: 8,
-        value,
-        expected: None,
-    };
-    assert_eq!(
-        t.types.emulate_write(ME, &write(leaks.0)),
-        Err(Refused::Invalid)
-    );
-    assert_eq!(t.types.emulate_write(ME, &write(inverted.0)), Ok(0));
+    let store = |value| store(&t.types, ME, t.table[1], 8 * 9, 8, value);
+    assert_eq!(store(leaks.0), Err(Refused::Invalid));
+    assert_eq!(store(inverted.0), Ok(Pte(0)));
     t.types.audit(&[]).unwrap();
 }
 

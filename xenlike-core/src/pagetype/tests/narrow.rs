@@ -5,14 +5,14 @@ use std::vec::Vec;
 
 use guest_pv_abi::Width;
 
-use super::fake::Fake;
+use super::fake::{Fake, store};
 use super::tree::{ME, RO, RW};
 use crate::kit::{DomId, Mfn, Vaddr};
 use crate::mm::frame::State;
 use crate::mm::layout;
 use crate::pagetype::{
     Charge, DomainPages, EntryAt, Keep, Memory, PageType, Progress, Pte, Refused, Types, Update,
-    Work, Write,
+    Work,
 };
 
 /// Flags of a read-only mapping for the guest's kernel alone.
@@ -353,13 +353,6 @@ fn entries_written_in_two_halves() {
     let mut t = Narrow::pinned();
     let (l1, data) = (t.l1, t.spare[0]);
     let entry = Pte::new(data, KERNEL | Pte::WRITABLE | Pte::NX).0;
-    let half = |offset, value| Write {
-        table: l1,
-        offset,
-        bytes: 4,
-        value,
-        expected: None,
-    };
     // As kernels do: the high half while the entry is not present, then the low half; to clear, the low half first.
     for (offset, value, expected) in [
         (8 * 5 + 4, entry >> 32, entry >> 32 << 32),
@@ -367,13 +360,13 @@ fn entries_written_in_two_halves() {
         (8 * 5, 0, entry >> 32 << 32),
         (8 * 5 + 4, 0, 0),
     ] {
-        assert!(t.types.emulate_write(ME, &half(offset, value)).is_ok());
+        assert!(store(&t.types, ME, l1, offset, 4, value).is_ok());
         assert_eq!(t.types.get(l1, 5).0, expected);
         t.audit();
     }
     // The high half alone may turn an entry to another frame, which must be allowed as well.
     t.update(l1, 5, Pte(entry)).unwrap();
-    assert!(t.types.emulate_write(ME, &half(8 * 5 + 4, 0x7)).is_err());
+    assert!(store(&t.types, ME, l1, 8 * 5 + 4, 4, 0x7).is_err());
     assert_eq!(t.types.get(l1, 5).0, entry);
     t.audit();
 }

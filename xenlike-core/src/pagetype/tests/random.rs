@@ -7,11 +7,11 @@ use std::vec::Vec;
 use guest_pv_abi::Width;
 use proptest::prelude::*;
 
-use super::fake::{FRAMES, Fake, IO};
+use super::fake::{FRAMES, Fake, IO, store};
 use crate::kit::{DomId, Mfn};
 use crate::mm::alloc::Past;
 use crate::pagetype::{
-    DomainPages, EntryAt, Keep, PageType, Progress, Pte, Refused, Types, Update, Work, Write,
+    DomainPages, EntryAt, Keep, PageType, Progress, Pte, Refused, Types, Update, Work,
 };
 
 /// A domain in a test, with the references that its vCPU and other rooms of the hypervisor would hold.
@@ -143,14 +143,8 @@ fn others(types: &Types<Fake>, me: DomId, dom: &mut Dom, mfn: Mfn, index: usize)
     match types.0.roll(4) {
         3 => build_narrow_root(types, me, dom, mfn),
         0 => {
-            let write = Write {
-                table: mfn,
-                offset: index * 8,
-                bytes: 1 << types.0.roll(4),
-                value: any_pte(types).0,
-                expected: None,
-            };
-            let _ = types.emulate_write(me, &write);
+            let bytes = 1 << types.0.roll(4);
+            let _ = store(types, me, mfn, index * 8, bytes, any_pte(types).0);
         }
         1 => {
             let (at, pte) = (EntryAt { table: mfn, index }, any_pte(types));

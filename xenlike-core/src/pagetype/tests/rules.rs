@@ -4,11 +4,11 @@ use guest_pv_abi::Width;
 
 use crate::kit::atomic::Ordering;
 
-use super::fake::{IO, IO_TABLE};
+use super::fake::{IO, IO_TABLE, store};
 use crate::kit::{DomId, Mfn, Vaddr};
 use crate::mm::frame::State;
 use crate::pagetype::{
-    EntryAt, Keep, Lent, Memory, PageType, Progress, Pte, Refused, Update, Work, Write,
+    EntryAt, Keep, Lent, Memory, PageType, Progress, Pte, Refused, Update, Work,
 };
 
 use super::tree::{DATA_VA, ME, RO, RW, Tree, tree};
@@ -321,65 +321,33 @@ fn a_frame_outlives_its_domain_while_it_is_mapped() {
 #[test]
 fn emulated_writes_are_updates() {
     let t = Tree::pinned();
-    let slot = Write {
-        table: t.table[1],
-        offset: 24,
-        bytes: 8,
-        value: 0,
-        expected: None,
-    };
+    let store = |table, offset, bytes, value| store(&t.types, ME, table, offset, bytes, value);
     let other = Pte::new(t.spare[0], RW);
-    let old = t
-        .types
-        .emulate_write(
-            ME,
-            &Write {
-                value: other.0,
-                ..slot
-            },
-        )
-        .unwrap();
-    assert_eq!(Pte(old), Pte::new(t.table[0], RO));
+    let old = store(t.table[1], 24, 8, other.0).unwrap();
+    assert_eq!(old, Pte::new(t.table[0], RO));
     assert!(is_writable(&t, t.spare[0]) && t.unused(t.table[0]));
-    let wrong = Write {
-        expected: Some(old),
-        ..slot
+    // An entry that isn't the expected one stays, and the references for the new one go.
+    let place = EntryAt {
+        table: t.table[1],
+        index: 3,
     };
-    assert_eq!(t.types.emulate_write(ME, &wrong), Ok(other.0));
-    assert_eq!(t.types.get(t.table[1], 3), other);
+    for new in [Pte(0), Pte::new(t.spare[1], RW), old] {
+        let found = t.types.exchange_l1_entry(ME, place, old, new);
+        assert_eq!(found, Ok(other));
+        assert_eq!(t.types.get(t.table[1], 3), other);
+    }
+    assert!(t.unused(t.spare[1]) && t.unused(t.table[0]));
     // A store of 32 bits to half of an entry changes the low part of the frame number.
-    let half = Write {
-        offset: 24,
-        bytes: 4,
-        ..slot
-    };
-    assert_eq!(t.types.emulate_write(ME, &half), Ok(other.0 & 0xffff_ffff));
+    assert_eq!(store(t.table[1], 24, 4, 0), Ok(other));
     assert!(t.unused(t.spare[0]));
-    for bad in [
-        Write {
-            offset: 4092,
-            bytes: 8,
-            ..slot
-        },
-        Write {
-            offset: 4096,
-            ..slot
-        },
-        Write { bytes: 3, ..slot },
-        Write {
-            value: t.table[1].maddr().0 | RW,
-            ..slot
-        },
-        Write {
-            table: t.table[2],
-            ..slot
-        },
-        Write {
-            table: t.spare[2],
-            ..slot
-        },
+    for (table, offset, value) in [
+        (t.table[1], 4096, 0),
+        (t.table[1], 24, t.table[1].maddr().0 | RW),
+        (t.table[2], 24, 0),
+        (t.spare[2], 24, 0),
     ] {
-        assert!(t.types.emulate_write(ME, &bad).is_err(), "{bad:?}");
+        let bad = store(table, offset, 8, value);
+        assert!(bad.is_err(), "{table:?} {offset} {value:#x}: {bad:?}");
     }
     t.types.audit(&[]).unwrap();
 }

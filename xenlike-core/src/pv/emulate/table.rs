@@ -10,7 +10,7 @@ use crate::kit::{Mfn, PAGE_SHIFT, Vaddr};
 use crate::life::is_only_read;
 use crate::mm::directmap::SharedPage;
 use crate::mm::frame::frames;
-use crate::pagetype::{PageType, Refused, Write, machine};
+use crate::pagetype::{EntryAt, PageType, Pte, Refused, machine};
 
 /// A page table of the guest, and where the guest sees it.
 #[derive(Clone, Copy)]
@@ -93,16 +93,13 @@ impl Entries for Emulated<'_, '_> {
 
     fn exchange_entry(&mut self, at: Vaddr, old: u64, new: u64) -> Result<(), EntryError> {
         let table = self.table_at(at)?;
-        let write = Write {
+        let place = EntryAt {
             table,
-            offset: at.offset(),
-            bytes: 8,
-            value: new,
-            expected: Some(old),
+            index: at.offset() / 8,
         };
-        match machine().emulate_write(self.ctx.dom.id(), &write) {
-            Ok(now) if now == old => Ok(()),
-            Ok(now) => Err(EntryError::Changed(now)),
+        match machine().exchange_l1_entry(self.ctx.dom.id(), place, Pte(old), Pte(new)) {
+            Ok(Pte(now)) if now == old => Ok(()),
+            Ok(Pte(now)) => Err(EntryError::Changed(now)),
             Err(Refused::Again) => Err(EntryError::Again),
             Err(_) => Err(EntryError::Refused),
         }
