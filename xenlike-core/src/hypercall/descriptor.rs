@@ -7,8 +7,9 @@ use zerocopy::IntoBytes;
 
 use super::Ctx;
 use super::arguments::{SetGdt, UpdateDescriptor};
-use crate::kit::PAGE_SIZE;
+use crate::kit::{PAGE_SIZE, Vaddr};
 use crate::mm::directmap::SharedPage;
+use crate::mm::guest::Guest;
 use crate::pagetype::{check_descriptor, machine};
 use crate::pv::state::gdt::{self, GDT_ENTRIES_PER_FRAME, GDT_GUEST_FRAMES};
 
@@ -26,14 +27,19 @@ pub fn set_gdt(ctx: &mut Ctx<'_>, args: &SetGdt) -> Result<(), Errno> {
     let frames = frames.get_mut(..count).ok_or(errno::EINVAL)?;
     match ctx.st.kind.width() {
         Width::Wide => ctx.guest().read_bytes(frames.as_mut_bytes(), args.frames)?,
-        Width::Narrow => {
-            for (n, frame) in (0..).zip(frames.iter_mut()) {
-                *frame = ctx.guest().read_at::<u32>(args.frames, n)?.into();
-            }
-        }
+        Width::Narrow => read_narrow(ctx.guest(), frames, args.frames)?,
     }
     gdt::replace(&ctx.dom.pages, ctx.st.pv_mut(), frames, entries).map_err(|_| errno::EINVAL)?;
     crate::arch::tlb::flush_local();
+    Ok(())
+}
+
+/// Reads the list of frame numbers of a narrow guest.
+#[inline(never)] // keeps its registers off the path of wide guests
+fn read_narrow(guest: Guest<'_>, frames: &mut [u64], at: Vaddr) -> Result<(), Errno> {
+    for (n, frame) in (0..).zip(frames) {
+        *frame = guest.read_at::<u32>(at, n)?.into();
+    }
     Ok(())
 }
 
