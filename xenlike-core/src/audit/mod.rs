@@ -135,7 +135,12 @@ fn recount(stopped: &Stopped) -> Result<Sums, String> {
         for dom in &domains {
             dom.grants.collect_uses(&mut uses)?;
         }
-        grant::audit::compare(&mut uses, &mut domains.iter().map(|dom| dom.grants.clone()))?;
+        grant::audit::compare(
+            &mut uses,
+            &mut domains.iter().map(|dom| dom.grants.clone()),
+            // Every domain is a PV guest.
+            |_, gfn| Some(Mfn(gfn.0)),
+        )?;
         sums.grants = uses.len();
         holders::count_uses(&mut tally, &uses)?;
         let borrowed = count_tables(&mut tally)?;

@@ -3,7 +3,7 @@
 use guest_pv_abi::Width;
 
 use crate::grant::{Access, GrantError, HostAddr, Machine, PteBits, Space};
-use crate::kit::{DomId, Mfn, Vaddr};
+use crate::kit::{DomId, Gfn, Mfn, Vaddr};
 use crate::mm::alloc::Past;
 use crate::mm::{SharedPage, stale};
 use crate::pagetype::{EntryAt, GuestRoot, Lent, Pte, Work, machine};
@@ -133,6 +133,12 @@ const fn flags(width: Width, bits: PteBits) -> u64 {
 
 impl Machine for Mapper<'_> {
     type Bytes = SharedPage;
+
+    /// Both domains are PV guests, which know their frames by the machine's numbers.
+    #[inline]
+    fn resolve(&self, gfn: Gfn, _owner: DomId) -> Result<Mfn, GrantError> {
+        Ok(Mfn(gfn.0))
+    }
 
     #[inline]
     fn bytes(&self, mfn: Mfn) -> Option<SharedPage> {

@@ -9,7 +9,10 @@ use alloc::vec::Vec;
 use super::handles::{Part, Slot};
 use super::table::Active;
 use super::{Access, Table};
-use crate::kit::{DomId, Mfn, SharedWords};
+use crate::kit::{DomId, Gfn, Mfn, SharedWords};
+
+/// Finds the frame that a domain knows by a number.
+pub type Resolve = fn(DomId, Gfn) -> Option<Mfn>;
 
 /// The use of another domain's entry by a handle.
 pub struct Use<P> {
@@ -143,6 +146,7 @@ impl<P: SharedWords> Table<P> {
 pub fn compare<P: SharedWords>(
     uses: &mut [Use<P>],
     granters: &mut dyn Iterator<Item = Arc<Table<P>>>,
+    resolve: Resolve,
 ) -> Result<(), String> {
     uses.sort_unstable_by_key(Use::key);
     for of_one in uses.chunk_by(|a, b| a.key() == b.key()) {
@@ -157,14 +161,14 @@ pub fn compare<P: SharedWords>(
                 first.r
             )
         })?;
-        compare_entry(&first.granter, first.r, &active, of_one)?;
+        compare_entry(&first.granter, first.r, &active, of_one, resolve)?;
     }
     for granter in granters {
         granter.for_each_active(&mut |r, active| {
             let key = (Arc::as_ptr(&granter).addr(), r);
             match uses.binary_search_by_key(&key, Use::key) {
                 Ok(_) => Ok(()),
-                Err(_) => compare_entry(&granter, r, active, &[]),
+                Err(_) => compare_entry(&granter, r, active, &[], resolve),
             }
         })?;
     }
@@ -177,11 +181,13 @@ fn compare_entry<P: SharedWords>(
     r: u32,
     active: &Active,
     uses: &[Use<P>],
+    resolve: Resolve,
 ) -> Result<(), String> {
+    let frame = active.whole().and_then(|gfn| resolve(granter.dom(), gfn));
     let which = || format!("grant entry {r} of domain {}", granter.dom().0);
     if let Some(other) = uses
         .iter()
-        .find(|u| u.mapper != active.user || Some(u.mfn) != active.whole())
+        .find(|u| u.mapper != active.user || frame != Some(u.mfn))
     {
         return Err(format!(
             "{}: a handle of domain {} on frame {:#x}, but it is in use by domain {} for {:?}",

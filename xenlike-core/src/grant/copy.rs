@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use super::entry::{Grant, Use, Window};
 use super::{Access, GrantError, Machine, Table};
-use crate::kit::{DomId, Mfn, SharedWords};
+use crate::kit::{DomId, Gfn, Mfn, SharedWords};
 
 /// The source or the destination of a copy.
 pub enum CopySide<'a, P> {
@@ -120,12 +120,12 @@ pub fn hold<P: SharedWords, M: Machine>(
             grant: None,
         }),
         CopySide::Grant(granter, r) => {
-            let mfn = granter.pin(r, caller.dom(), access, Use::Copy)?;
-            if mfn == Mfn::INVALID {
+            let gfn = granter.pin(r, caller.dom(), access, Use::Copy)?;
+            if gfn == Gfn::INVALID {
                 granter.unpin(r, access);
                 return Err(GrantError::NotWhole);
             }
-            let bytes = take(mfn, granter.dom(), access, machine)
+            let (mfn, bytes) = take_granted(gfn, granter.dom(), access, machine)
                 .inspect_err(|_| granter.unpin(r, access))?;
             Ok(HeldSide {
                 mfn,
@@ -178,8 +178,8 @@ impl<P: SharedWords, B: Copy> AnySide<P, B> {
             grant: Some((Arc::clone(granter), r)),
         };
         let (dom, r) = match granter.granted(r)? {
-            Grant::Frame(mfn, window) => {
-                let bytes = take(mfn, granter.dom(), access, machine)?;
+            Grant::Frame(gfn, window) => {
+                let (mfn, bytes) = take_granted(gfn, granter.dom(), access, machine)?;
                 return Ok(Self {
                     window,
                     ..Self::whole(side(mfn, bytes))
@@ -193,12 +193,12 @@ impl<P: SharedWords, B: Copy> AnySide<P, B> {
         let table = find(dom).ok_or(GrantError::General)?;
         table.pin(r, granter.dom(), access, Use::Copy)?;
         let taken = table.granted(r).and_then(|grant| match grant {
-            Grant::Frame(mfn, window) => {
-                take(mfn, table.dom(), access, machine).map(|bytes| (mfn, window, bytes))
+            Grant::Frame(gfn, window) => {
+                Ok((take_granted(gfn, table.dom(), access, machine)?, window))
             }
             Grant::Through(..) => Err(GrantError::General),
         });
-        let (mfn, window, bytes) = taken.inspect_err(|_| table.unpin(r, access))?;
+        let ((mfn, bytes), window) = taken.inspect_err(|_| table.unpin(r, access))?;
         Ok(Self {
             side: side(mfn, bytes),
             window,
@@ -213,6 +213,18 @@ impl<P: SharedWords, B: Copy> AnySide<P, B> {
             table.unpin(r, self.side.access);
         }
     }
+}
+
+/// Takes the references of a frame that `owner` granted, and returns it with access to its bytes.
+#[inline]
+fn take_granted<M: Machine>(
+    gfn: Gfn,
+    owner: DomId,
+    access: Access,
+    machine: &mut M,
+) -> Result<(Mfn, M::Bytes), GrantError> {
+    let mfn = machine.resolve(gfn, owner)?;
+    Ok((mfn, take(mfn, owner, access, machine)?))
 }
 
 /// Takes the references of a frame, and returns access to its bytes.

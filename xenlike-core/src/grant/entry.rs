@@ -12,7 +12,7 @@ use crate::kit::atomic::{AtomicU16, AtomicU32, Ordering::SeqCst};
 use guest_pv_abi::grant_table as abi;
 
 use super::{Access, GrantError};
-use crate::kit::{DomId, Mfn, PAGE_SIZE};
+use crate::kit::{DomId, Gfn, Mfn, PAGE_SIZE};
 
 /// How often an update of a word is tried while the granter keeps changing the word.
 const TRIES: u32 = 5;
@@ -63,8 +63,8 @@ impl Window {
 /// What an entry grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Grant {
-    /// Bytes of a frame of the granter.
-    Frame(Mfn, Window),
+    /// Bytes of a frame of the granter, which names it.
+    Frame(Gfn, Window),
     /// What entry `.1` of domain `.0` grants to the granter (a transitive grant).
     Through(DomId, u32),
 }
@@ -155,7 +155,7 @@ impl Words<'_> {
     #[inline(always)] // the version is a constant in the hot callers
     pub fn grant(&self, flags: u16) -> Grant {
         match self.body {
-            Body::V1 { frame } => Grant::Frame(Mfn(frame.load(SeqCst).into()), Window::PAGE),
+            Body::V1 { frame } => Grant::Frame(Gfn(frame.load(SeqCst).into()), Window::PAGE),
             Body::V2 { detail, .. } => {
                 let (frame, (low, high)) = (self.frame(), halves(detail.load(SeqCst)));
                 if flags & abi::GTF_TYPE_MASK == abi::GTF_TRANSITIVE {
@@ -166,7 +166,7 @@ impl Words<'_> {
                 } else {
                     Window::new(low, high)
                 };
-                Grant::Frame(Mfn(frame), window)
+                Grant::Frame(Gfn(frame), window)
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The frames and page tables that the grant rules need, as a trait.
 
 use super::GrantError;
-use crate::kit::{DomId, Maddr, Mfn, Vaddr};
+use crate::kit::{DomId, Gfn, Maddr, Mfn, Vaddr};
 
 /// What a user of a frame may do with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,12 @@ pub struct PteBits {
 pub trait Machine {
     /// Access to the bytes of a frame, valid as long as the caller has references of it.
     type Bytes: Copy;
+
+    /// Returns the frame that `owner` calls `gfn`.
+    ///
+    /// # Errors
+    /// [`GrantError::BadPage`] if it has no frame there.
+    fn resolve(&self, gfn: Gfn, owner: DomId) -> Result<Mfn, GrantError>;
 
     /// Returns access to the bytes of a frame of which the caller has a reference.
     fn bytes(&self, mfn: Mfn) -> Option<Self::Bytes>;

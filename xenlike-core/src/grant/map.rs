@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use super::entry::Use;
 use super::handles::{Handle, Part};
 use super::{GrantError, HostAddr, Machine, PteBits, Table};
-use crate::kit::{Mfn, SharedWords};
+use crate::kit::{Gfn, Mfn, SharedWords};
 
 /// A request to map a grant.
 #[derive(Clone, Copy, Debug)]
@@ -56,10 +56,9 @@ impl<P: SharedWords> Table<P> {
         let handle = self.handles.lock().reserve()?;
         let mapped = granter
             .pin(request.r, self.dom(), access, Use::Map)
-            .and_then(|mfn| {
-                let made = make(granter, request, mfn, machine);
+            .and_then(|gfn| {
+                let made = make(granter, request, gfn, machine);
                 made.inspect_err(|_| granter.unpin(request.r, access))
-                    .map(|()| mfn)
             });
         let mut handles = self.handles.lock();
         match mapped {
@@ -87,16 +86,18 @@ impl<P: SharedWords> Table<P> {
     }
 }
 
-/// Takes the references of the handle, and writes the page-table entry. Either both happen or nothing.
+/// Takes the references of the handle, and writes the page-table entry. Either both happen or nothing. Returns the frame.
 fn make<P: SharedWords, M: Machine>(
     granter: &Table<P>,
     request: &MapRequest,
-    mfn: Mfn,
+    gfn: Gfn,
     machine: &mut M,
-) -> Result<(), GrantError> {
-    let bits = request.bits;
+) -> Result<Mfn, GrantError> {
+    let (bits, owner) = (request.bits, granter.dom());
+    let mfn = machine.resolve(gfn, owner)?;
     match request.host {
-        Some(at) => machine.map(at, mfn, granter.dom(), bits),
-        None => machine.get(mfn, granter.dom(), bits.access),
+        Some(at) => machine.map(at, mfn, owner, bits)?,
+        None => machine.get(mfn, owner, bits.access)?,
     }
+    Ok(mfn)
 }

@@ -18,7 +18,7 @@ use super::*;
 use crate::kit::atomic::model::explore;
 use crate::kit::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use crate::kit::words::fake::FakePage;
-use crate::kit::{DomId, Maddr, Mfn, SharedWords, Vaddr};
+use crate::kit::{DomId, Gfn, Maddr, Mfn, SharedWords, Vaddr};
 
 const GRANTER: DomId = DomId(1);
 const MAPPER: DomId = DomId(2);
@@ -54,6 +54,9 @@ impl Cpu {
 impl Machine for Cpu {
     type Bytes = Mfn;
 
+    fn resolve(&self, gfn: Gfn, _: DomId) -> Result<Mfn, GrantError> {
+        Ok(Mfn(gfn.0))
+    }
     fn bytes(&self, mfn: Mfn) -> Option<Mfn> {
         Some(mfn)
     }

@@ -10,7 +10,7 @@ use super::entry::{Body, Grant, Use, Window, Words};
 use super::handles::Handles;
 use super::version::Version;
 use super::{Access, GrantError};
-use crate::kit::{Bounded, DomId, Lock, Mfn, Rank, SharedWords};
+use crate::kit::{Bounded, DomId, Gfn, Lock, Mfn, Rank, SharedWords};
 use crate::mm::heap;
 
 /// The maximum sizes of a table, fixed when its domain is created.
@@ -81,7 +81,7 @@ pub(super) struct Active {
 
 impl Active {
     const UNUSED: Self = Self {
-        frame: Mfn::INVALID.0,
+        frame: Gfn::INVALID.0,
         window: Window::PAGE,
         through: DomId::INVALID,
         user: DomId::INVALID,
@@ -91,7 +91,7 @@ impl Active {
 
     const fn new(grant: Grant, user: DomId) -> Self {
         let (frame, window, through) = match grant {
-            Grant::Frame(mfn, window) => (mfn.0, window, DomId::INVALID),
+            Grant::Frame(gfn, window) => (gfn.0, window, DomId::INVALID),
             Grant::Through(dom, r) => (r as u64, Window::NONE, dom),
         };
         Self {
@@ -108,13 +108,13 @@ impl Active {
         if self.window == Window::NONE {
             Grant::Through(self.through, self.frame as u32)
         } else {
-            Grant::Frame(Mfn(self.frame), self.window)
+            Grant::Frame(Gfn(self.frame), self.window)
         }
     }
 
     /// Returns the granted frame, if it can be mapped: not if the grant is of a part of a page or transitive.
-    pub fn whole(&self) -> Option<Mfn> {
-        (self.window == Window::PAGE).then_some(Mfn(self.frame))
+    pub fn whole(&self) -> Option<Gfn> {
+        (self.window == Window::PAGE).then_some(Gfn(self.frame))
     }
 
     pub fn is_unused(&self) -> bool {
@@ -227,8 +227,8 @@ impl<P: SharedWords> Table<P> {
         entries.status.clear();
     }
 
-    /// Begins a use of entry `r` by `user`. Returns the granted frame. A copy may get [`Mfn::INVALID`], if
-    /// the grant is not of a whole frame; [`Self::granted`] has the details then. (A plain `Mfn` is
+    /// Begins a use of entry `r` by `user`. Returns the granted frame. A copy may get [`Gfn::INVALID`], if
+    /// the grant is not of a whole frame; [`Self::granted`] has the details then. (A plain `Gfn` is
     /// returned in registers.)
     pub(super) fn pin(
         &self,
@@ -236,13 +236,13 @@ impl<P: SharedWords> Table<P> {
         user: DomId,
         access: Access,
         use_: Use,
-    ) -> Result<Mfn, GrantError> {
+    ) -> Result<Gfn, GrantError> {
         let mut entries = self.entries.lock();
         let used = match entries.version {
             Version::V1 => entries.begin_use(Version::V1, r, user, access, use_)?,
             Version::V2 => entries.begin_use_of_2(r, user, access, use_)?,
         };
-        Ok(used.whole().unwrap_or(Mfn::INVALID))
+        Ok(used.whole().unwrap_or(Gfn::INVALID))
     }
 
     /// Returns what entry `r`, which must be in use, grants.

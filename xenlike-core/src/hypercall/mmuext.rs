@@ -47,6 +47,7 @@ fn requests<const FORM: bool>(ctx: &mut Ctx<'_>, args: &mut Requests) -> Outcome
 
 #[inline(always)] // one instance for each width
 fn one(ctx: &mut Ctx<'_>, frames: DomId, op: &MmuextOp) -> Result<(), Stop> {
+    // Page tables have machine frames in them, so a PV guest names frames by those here.
     let mfn = Mfn(op.arg1);
     match op.cmd {
         MMUEXT_PIN_L1_TABLE..=MMUEXT_PIN_L4_TABLE => {

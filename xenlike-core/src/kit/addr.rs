@@ -43,8 +43,14 @@ impl Maddr {
     }
 }
 
+impl Gfn {
+    /// The value that means "no frame".
+    pub const INVALID: Self = Self(u64::MAX);
+}
+
 impl Mfn {
     /// The value that means "no frame", Xen's INVALID_MFN.
+    #[cfg(test)]
     pub const INVALID: Self = Self(u64::MAX);
 
     /// The machine address of the frame's first byte.

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use crate::grant::*;
 use crate::kit::words::fake::FakePage;
-use crate::kit::{DomId, Maddr, Mfn, SharedWords, Vaddr};
+use crate::kit::{DomId, Gfn, Maddr, Mfn, SharedWords, Vaddr};
 use guest_pv_abi::grant_table as abi;
 
 /// The source, the destination and the number of bytes of a copy.
@@ -41,6 +41,9 @@ fn key(at: HostAddr) -> (bool, u64) {
 impl Machine for FakeMachine {
     type Bytes = Mfn;
 
+    fn resolve(&self, gfn: Gfn, _: DomId) -> Result<Mfn, GrantError> {
+        Ok(Mfn(gfn.0))
+    }
     fn bytes(&self, mfn: Mfn) -> Option<Mfn> {
         Some(mfn)
     }
