@@ -11,9 +11,9 @@ use crate::grant::audit::Use;
 use crate::kit::atomic::Ordering;
 use crate::mm::SharedPage;
 use crate::pagetype::audit::Tally;
+use crate::pagetype::window::{GDT_OWN_PAGE, LDT_FIRST_PAGE, LDT_PAGES};
 use crate::pagetype::{GuestRoot, PageType, Pte, machine};
 use crate::pv::state::monitor::Monitor;
-use crate::pv::state::window::{GDT_OWN_PAGE, LDT_FIRST_PAGE, LDT_PAGES};
 
 /// Counts the references that grant handles hold.
 pub(super) fn count_uses(tally: &mut Tally, uses: &[Use<HeldPage>]) -> Result<(), String> {

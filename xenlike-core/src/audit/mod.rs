@@ -125,7 +125,7 @@ fn recount(stopped: &Stopped) -> Result<Sums, String> {
         .ok_or("there was no memory for the counts")?
         .lock();
     tally.clear();
-    let domains = registry::all();
+    let domains: Vec<_> = registry::all().collect();
     let mut sums = Sums {
         domains: domains.len(),
         ..Sums::default()

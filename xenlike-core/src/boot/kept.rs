@@ -14,6 +14,16 @@ use crate::console;
 use crate::console::screen::Surface;
 use crate::kit::Maddr;
 use crate::life::hardware_domain::Kept;
+use crate::mm::device_frames;
+
+/// Lets domain 0 only read the registers of the HPET.
+pub fn protect_hpet(machine: &Machine) {
+    if let Some(hpet) = machine.hpet.map(Maddr::mfn)
+        && device_frames::protect(hpet..=hpet).is_err()
+    {
+        panic!("no memory for the HPET's frame");
+    }
+}
 
 /// Collects the core's serial port and its interrupt, the interrupt controllers' pages, and the reports for domain 0.
 pub fn kept(machine: &Machine, options: &Options, info: &BootInfo, speculation: String) -> Kept {
@@ -31,7 +41,6 @@ pub fn kept(machine: &Machine, options: &Options, info: &BootInfo, speculation: 
             .chain(controllers)
             .chain(super::serial::in_memory().map(|at| at.mfn().maddr().0))
             .collect(),
-        hpet: machine.hpet.map(Maddr::mfn),
         irqs: irq
             .map(|irq| u64::from(machine.isa(irq).0))
             .into_iter()

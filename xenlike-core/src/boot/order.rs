@@ -93,12 +93,12 @@ extern "sysv64" fn on_own_stack() -> ! {
     kit::COMMAND_LINE.call_once(|| info.cmdline);
     #[cfg(feature = "audit")]
     crate::audit::init();
-    life::init();
     trace_from_boot(&options);
     console::set_hooks(console::Hooks {
         input: domain::notify::console_input,
         key: keys::press,
     });
+    kept::protect_hpet(&machine);
     let kept = kept::kept(&machine, &options, info, speculation);
     interrupts::open_book(&machine, &kept);
     life::hardware_domain::keep(kept);

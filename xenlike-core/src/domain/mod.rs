@@ -44,12 +44,11 @@ pub use kind::Kind;
 pub use registry::lookup;
 pub use vcpu::{Vcpu, VcpuState};
 
-use crate::arch::tlb;
 use crate::cpuid::Policy;
 use crate::event;
 use crate::grant;
 use crate::kit::rangeset::RangeSet;
-use crate::kit::{Bounded, CpuSet, DomId, Gfn, Lock, Mfn, Once, PAGE_SHIFT, Rank, VcpuId};
+use crate::kit::{Bounded, DomId, Gfn, Lock, Mfn, Once, PAGE_SHIFT, Rank, VcpuId};
 use crate::mm::directmap::SharedPage;
 use crate::pagetype::{DomainPages, Work, machine};
 use crate::ports::Ports;
@@ -83,13 +82,11 @@ pub enum Life {
     Dead = 2,
 }
 
-/// The hardware of the machine that a domain may access.
+/// The hardware of the machine that a domain may access. Its memory of devices is in [`DomainPages::io_memory`].
 #[derive(Default)]
 pub struct IoRights {
     /// I/O ports that the domain may access.
     pub ports: RangeSet,
-    /// Machine frames outside RAM that the domain may map.
-    pub iomem: RangeSet,
     /// Physical interrupts that the domain may bind.
     pub irqs: RangeSet,
 }
@@ -189,6 +186,7 @@ pub struct Parts {
 
 impl Domain {
     /// Makes a living domain without vCPUs, paused once by the toolstack.
+    #[inline(always)] // built in place, not copied
     pub fn new(parts: Parts) -> Self {
         static SERIALS: AtomicU64 = AtomicU64::new(1);
         Self {
@@ -291,18 +289,6 @@ impl Domain {
     /// Returns all vCPUs; an empty slice until the toolstack has created them.
     pub fn vcpus(&self) -> &[Arc<Vcpu>] {
         self.vcpus.get().map_or(&[], |v| v)
-    }
-
-    /// Releases the LDT pages of all vCPUs, because a mapping of a page of descriptors is gone. Flushes the TLB
-    /// of each CPU that may still use such a page.
-    pub fn drop_ldt_pages(&self) {
-        let stale = self.vcpus().iter().filter(|vcpu| vcpu.ldt_pages.drop_all());
-        let cpus = stale
-            .filter_map(|vcpu| vcpu.cpu())
-            .fold(CpuSet::EMPTY, CpuSet::with);
-        if !cpus.is_empty() {
-            tlb::flush_cpus(cpus);
-        }
     }
 
     /// Returns the domain's privileges.

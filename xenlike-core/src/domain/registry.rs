@@ -52,10 +52,9 @@ pub fn from(first: DomId) -> Vec<Arc<Domain>> {
         .collect()
 }
 
-/// Returns all domains, including the boot domain. For the audit.
-#[cfg(feature = "audit")]
-pub fn all() -> Vec<Arc<Domain>> {
-    DOMAINS.iter().collect()
+/// Iterates over all domains, including the boot domain.
+pub fn all() -> impl Iterator<Item = Arc<Domain>> {
+    DOMAINS.iter()
 }
 
 /// Returns the lowest free id from `from` on (at least 1), wrapping to 1. `None` if all ids are taken.

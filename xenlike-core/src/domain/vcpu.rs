@@ -13,8 +13,7 @@ use crate::arch::{debugreg, fpu, time};
 use crate::cpuid::VcpuMsrs;
 use crate::kit::cell::Visit;
 use crate::kit::{CpuId, CpuSet, DomId, Lock, Rank, VcpuId};
-use crate::pagetype;
-use crate::pv::state::ldt;
+use crate::pagetype::{self, DomainPages};
 use crate::sched::UnitId;
 use crate::timer::{Key, Timer, What};
 
@@ -44,8 +43,6 @@ pub struct Vcpu {
     pub nmi_pending: AtomicU8,
     /// Its affinity as it was before SCHEDOP_pin_override, while that keeps it on one CPU.
     pub pinned: Lock<Option<CpuSet>>,
-    /// The pages of its LDT that are mapped.
-    pub ldt_pages: ldt::Pages,
 }
 
 /// The reasons why a vCPU doesn't run: bits of [`Gate::holds`].
@@ -146,6 +143,7 @@ impl VcpuState {
 
 impl Vcpu {
     /// Makes vCPU `id` of `dom`. It is down, and paused as often as the toolstack has paused its domain.
+    #[inline(always)] // built in place, not copied
     pub fn new(
         id: VcpuId,
         dom: &Arc<Domain>,
@@ -167,7 +165,6 @@ impl Vcpu {
             periodic_ns: AtomicU64::new(0),
             nmi_pending: AtomicU8::new(0),
             pinned: Lock::new(Rank::Pinned, None),
-            ldt_pages: ldt::Pages::new(state.pv().window),
             gate: Gate::new(pause::DOWN | held, state),
         }
     }
@@ -218,9 +215,9 @@ impl Vcpu {
     }
 
     /// Drops the references that its state holds.
-    pub fn let_go(&self, st: &mut VcpuState, work: &mut pagetype::Work) {
+    pub fn let_go(&self, pages: &DomainPages, st: &mut VcpuState, work: &mut pagetype::Work) {
         match &mut st.kind {
-            Kind::Pv(pv) => pv.release(&self.ldt_pages, work),
+            Kind::Pv(pv) => pv.release(pages, self.id, work),
         }
     }
 }

@@ -38,6 +38,7 @@ fn other_work(frame: &mut TrapFrame, due: u32) {
     crate::console::draw_some();
     if due & work::LIFE != 0 {
         // Before the scheduler, which may idle for long. Work that can't be done yet is raised again.
+        crate::life::destroy::forget_empty();
         crate::life::endings::act();
     }
     if due & work::DUMP != 0 {

@@ -103,7 +103,7 @@ fn new_kernel_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
     // The new root's references are taken before anything changes, so a refusal leaves the old root in place.
     let root = machine().get_root(new, ctx.dom.id(), &mut ctx.st.work)?;
     // The LDT is given by a virtual address, which the new tables may map to other frames.
-    let _ = ctx.vcpu.ldt_pages.drop_all();
+    let _ = ctx.dom.pages.drop_ldt_pages_of(ctx.vcpu.id);
     // A hypercall comes from guest kernel mode, so the CPU has to run on the new kernel tables. It must do so before
     // the old root's reference is put.
     let st = ctx.st.pv_mut();
@@ -157,7 +157,7 @@ fn set_ldt(ctx: &mut Ctx<'_>, base: u64, entries: u32) -> Result<(), Stop> {
     if !fits {
         return Err(errno::EINVAL.into());
     }
-    if ctx.vcpu.ldt_pages.drop_all() {
+    if ctx.dom.pages.drop_ldt_pages_of(ctx.vcpu.id) {
         What::All.local();
     }
     ctx.st.pv_mut().ldt = GuestLdt { base, entries };

@@ -51,6 +51,6 @@ pub fn set_base(ctx: &mut Ctx<'_>, args: &SetSegmentBase) -> Result<(), Errno> {
 /// Loads the user GS selector. As in Xen, a selector that can't be loaded leaves the null selector without an error.
 #[inline(never)] // cold; takes parts of `Ctx`, so that the hot callers never build one
 fn load_user_gs(vcpu: &Vcpu, dom: &Domain, st: &mut VcpuState, selector: u16) {
-    ldt::bring_in(dom.id(), &vcpu.ldt_pages, st.pv(), selector);
+    ldt::bring_in(&dom.pages, vcpu.id, st.pv(), selector);
     let _ = seg::load_user_gs(selector);
 }

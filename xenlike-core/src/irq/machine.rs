@@ -1,13 +1,16 @@
 //! The interrupt hardware of the machine, and its only [`Book`].
 
+use core::ops::RangeInclusive;
+
 use alloc::vec::Vec;
 
-use super::{Book, Function, Machine, Width};
+use super::{Book, Function, IrqError, Machine, Width};
 use crate::arch::ioapic::{self, Gate, Trigger};
 use crate::arch::mmio::Window;
 use crate::arch::{lapic, pci};
 use crate::kit::lock::LockGuard;
 use crate::kit::{CpuId, Lock, Mfn, Once, Rank};
+use crate::mm::device_frames;
 use crate::mm::frame::frames;
 
 /// The number of pages of MSI-X tables that may be mapped. Mappings are never removed, because tables rarely move.
@@ -60,6 +63,12 @@ impl Hardware {
 }
 
 impl Machine for Hardware {
+    fn protect(&mut self, pages: RangeInclusive<Mfn>) -> Result<(), IrqError> {
+        device_frames::protect(pages).map_err(|device_frames::NoMemory| IrqError::NoMemory)
+    }
+    fn release(&mut self, pages: &RangeInclusive<Mfn>) {
+        device_frames::release(pages);
+    }
     fn lines(&self) -> u32 {
         ioapic::lines()
     }

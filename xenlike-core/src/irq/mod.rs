@@ -32,6 +32,8 @@ pub mod tables;
 mod tests;
 pub mod vectors;
 
+use core::ops::RangeInclusive;
+
 use alloc::vec::Vec;
 
 use crate::arch::ioapic::{Gate, Trigger};
@@ -101,6 +103,13 @@ pub trait Machine {
     fn write_table(&mut self, page: Mfn, at: usize, value: u32) -> bool;
     /// The APIC id of a CPU, as messages address it.
     fn apic_id(&self, cpu: CpuId) -> u32;
+    /// Lets domains only read these pages, until [`Machine::release`].
+    ///
+    /// # Errors
+    /// [`IrqError::NoMemory`].
+    fn protect(&mut self, pages: RangeInclusive<Mfn>) -> Result<(), IrqError>;
+    /// Undoes one [`Machine::protect`] of the same pages.
+    fn release(&mut self, pages: &RangeInclusive<Mfn>);
 }
 
 /// All of the machine's interrupts that domains can use.

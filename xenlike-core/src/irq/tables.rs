@@ -27,18 +27,17 @@ pub struct Table {
 }
 
 impl Table {
-    fn has(&self, page: Mfn) -> bool {
-        let pending = self.pending.as_ref();
-        self.entries.contains(&page) || pending.is_some_and(|pages| pages.contains(&page))
+    fn release(&self, machine: &mut impl Machine) {
+        for pages in [Some(&self.entries), self.pending.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            machine.release(pages);
+        }
     }
 }
 
 impl<M: Machine> Book<M> {
-    /// Whether `page` contains entries or pending bits of a table in use.
-    pub fn has_table_at(&self, page: Mfn) -> bool {
-        self.tables.iter().any(|table| table.has(page))
-    }
-
     /// Readies the table of `function`, whose messages another domain will map.
     ///
     /// # Errors
@@ -95,27 +94,41 @@ impl<M: Machine> Book<M> {
         usage: Use,
     ) -> Result<(), IrqError> {
         self.tables.try_reserve(1).map_err(|_| IrqError::NoMemory)?;
+        let (entries, pending) = (layout.entry_pages(), layout.pending_pages());
+        self.machine.protect(entries.clone())?;
+        if let Some(pages) = &pending
+            && let Err(error) = self.machine.protect(pages.clone())
+        {
+            self.machine.release(&entries);
+            return Err(error);
+        }
         self.tables.push(Table {
             function,
             usage,
-            entries: layout.entry_pages(),
-            pending: layout.pending_pages(),
+            entries,
+            pending,
         });
         Ok(())
     }
 
     /// Marks the table of `function` as not in use, unless it was readied or has mapped messages.
     pub(super) fn settle_table(&mut self, function: Function) {
-        let lines = &self.lines;
-        self.tables.retain(|table| {
-            table.function != function
-                || table.usage == Use::Readied
-                || lines.iter().any(|line| is_entry_of(line, function))
-        });
+        let readied = self
+            .table(function)
+            .is_some_and(|table| table.usage == Use::Readied);
+        if !readied && !self.lines.iter().any(|line| is_entry_of(line, function)) {
+            self.forget_table(function);
+        }
     }
 
     pub(super) fn forget_table(&mut self, function: Function) {
-        self.tables.retain(|table| table.function != function);
+        let machine = &mut self.machine;
+        for table in self
+            .tables
+            .extract_if(.., |table| table.function == function)
+        {
+            table.release(machine);
+        }
     }
 }
 

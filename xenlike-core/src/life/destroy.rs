@@ -22,8 +22,8 @@ use crate::domain::{Domain, Life, Vcpu, notify, pirq, registry, time, watchdog};
 use crate::event;
 use crate::grant;
 use crate::irq;
-use crate::kit::DomId;
 use crate::kit::atomic::Ordering;
+use crate::pagetype::emptied::{self, Emptied};
 use crate::pagetype::{self, machine};
 use crate::trace;
 
@@ -129,7 +129,7 @@ fn give_back_references(dom: &Arc<Domain>) -> Progress {
         let Some(mut state) = vcpu.descheduled() else {
             return Progress::Again;
         };
-        vcpu.let_go(&mut state, &mut work);
+        vcpu.let_go(&dom.pages, &mut state, &mut work);
         if machine().finish(&mut work) == pagetype::Progress::Again {
             return Progress::Again;
         }
@@ -163,18 +163,28 @@ fn bury(dom: &Arc<Domain>) {
     trace::if_on(|| events.iter().for_each(|event| trace::record(*event, &[id])));
     time::end_wall_clock();
     machine().unshare(dom.shared.mfn());
-    emptied(dom.id());
+    forget_if_empty(dom);
     notify::domain_exception();
 }
 
-/// Called when the last frame of a dying domain may have been freed. If nothing is left of it, removes it from
-/// the list, which frees its id.
-pub fn emptied(id: DomId) {
-    let gone = registry::lookup(id).filter(|dom| dom.life() == Life::Dead && dom.pages.is_empty());
+/// Removes a dead domain from the list, which frees its id, if nothing is left of it.
+fn forget_if_empty(dom: &Arc<Domain>) {
     // Two CPUs may get here for the same domain, and its id may be reused between them. So both removals
     // compare the domain itself.
-    if let Some(dom) = gone {
-        pagetype::forget(id, &dom.pages);
-        registry::remove(&dom);
+    if dom.life() == Life::Dead && dom.pages.is_empty() {
+        pagetype::forget(dom.id(), &dom.pages);
+        registry::remove(dom);
     }
+}
+
+/// Removes the dead domains of which nothing is left, after their last frames have been given back.
+pub fn forget_empty() {
+    emptied::take(|emptied| match emptied {
+        Emptied::One(id) => {
+            if let Some(dom) = registry::lookup(id) {
+                forget_if_empty(&dom);
+            }
+        }
+        Emptied::Any => registry::all().for_each(|dom| forget_if_empty(&dom)),
+    });
 }

@@ -11,7 +11,7 @@ use guest_pv_abi::xen::VgaConsoleInfo;
 use crate::arch::cpu;
 use crate::cpuid;
 use crate::domain::{Domain, Rights, registry};
-use crate::kit::{DomId, Maddr, Mfn, Once, PAGE_SHIFT, PAGE_SIZE};
+use crate::kit::{DomId, Maddr, Once, PAGE_SHIFT, PAGE_SIZE};
 use crate::mm::memory_map::{self, Region};
 use crate::pagetype::{self, machine};
 
@@ -80,8 +80,6 @@ pub struct Kept {
     pub ports: Vec<RangeInclusive<u64>>,
     /// The machine addresses of pages with registers of devices that the core drives: local APIC, I/O APICs.
     pub pages: Vec<u64>,
-    /// The frame of the HPET's registers, which domain 0 may read.
-    pub hpet: Option<Mfn>,
     /// The interrupt lines that the core uses.
     pub irqs: Vec<u64>,
     /// The screen, which the core leaves to domain 0.
@@ -127,11 +125,6 @@ pub fn efi() -> Option<&'static Efi> {
     KEPT.get()?.efi.as_ref()
 }
 
-/// Whether `mfn` contains the registers of the HPET.
-pub fn is_hpet(mfn: Mfn) -> bool {
-    KEPT.get().is_some_and(|kept| kept.hpet == Some(mfn))
-}
-
 /// Whether the core uses interrupt line `gsi` itself.
 pub fn keeps_line(gsi: u32) -> bool {
     u64::from(gsi) < FIRST_IRQ
@@ -175,9 +168,9 @@ pub fn give(dom: &Domain) {
     dom.set_rights(Rights::Control);
     pagetype::give_device_rights(dom.id());
     *dom.cpuid.lock() = cpuid::machine().hardware_domain();
+    dom.pages.io_memory.lock().insert(0..=last_frame());
     let mut rights = dom.io_rights.lock();
     rights.ports.insert(0..=0xffff);
-    rights.iomem.insert(0..=last_frame());
     rights.irqs.insert(FIRST_IRQ..=LAST_IRQ);
     for range in CORE_PORTS {
         rights.ports.remove(range);
@@ -186,12 +179,14 @@ pub fn give(dom: &Domain) {
     for range in &kept.ports {
         rights.ports.remove(range.clone());
     }
-    for page in &kept.pages {
-        let frame = page >> PAGE_SHIFT;
-        rights.iomem.remove(frame..=frame);
-    }
     for &irq in &kept.irqs {
         rights.irqs.remove(irq..=irq);
+    }
+    drop(rights);
+    let mut io_memory = dom.pages.io_memory.lock();
+    for page in &kept.pages {
+        let frame = page >> PAGE_SHIFT;
+        io_memory.remove(frame..=frame);
     }
 }
 

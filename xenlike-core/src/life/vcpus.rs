@@ -12,6 +12,7 @@ use crate::event;
 use crate::kit::atomic::Ordering;
 use crate::kit::{CpuSet, VcpuId};
 use crate::mm::{SharedPage, heap};
+use crate::pagetype::ldt_pages::LdtPages;
 use crate::pv::state::State as Pv;
 use crate::sched::Spec;
 
@@ -55,6 +56,7 @@ fn make_if_none(dom: &Arc<Domain>) -> Result<(), NotMade> {
     let mut made: Vec<Arc<Vcpu>> = Vec::new();
     made.try_reserve_exact(dom.max_vcpus as usize)
         .map_err(|_| NotMade::NoMemory)?;
+    make_ldt_windows(dom)?;
     for id in 0..dom.max_vcpus {
         // The vCPUs become visible only when all are created, so the call can't be continued later. Pending
         // interrupts are taken here instead; no lock is held.
@@ -71,6 +73,18 @@ fn make_if_none(dom: &Arc<Domain>) -> Result<(), NotMade> {
         made.push(vcpu);
     }
     dom.vcpus.call_once(|| made.into_boxed_slice());
+    Ok(())
+}
+
+/// Makes the sets of LDT pages for all vCPUs.
+fn make_ldt_windows(dom: &Domain) -> Result<(), NotMade> {
+    let mut windows = Vec::new();
+    windows
+        .try_reserve_exact(dom.max_vcpus as usize)
+        .map_err(|_| NotMade::NoMemory)?;
+    let of_vcpus = (0..dom.max_vcpus).map_while(|id| dom.area.window(VcpuId(id)));
+    windows.extend(of_vcpus.map(LdtPages::new));
+    dom.pages.set_ldt_pages(windows.into_boxed_slice());
     Ok(())
 }
 

@@ -16,6 +16,7 @@
 //! old contents are erased before another user can read them.
 
 pub mod alloc;
+pub mod device_frames;
 pub mod directmap;
 pub mod frame;
 pub mod guest;

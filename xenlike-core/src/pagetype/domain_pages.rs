@@ -1,14 +1,18 @@
 //! The frames of a domain, and how it gets them. How they leave it is in [`super::leaving`].
 
 use crate::kit::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use alloc::boxed::Box;
 
 use guest_pv_abi::Width;
 
+use super::ldt_pages::LdtPages;
 use super::lists::{Lists, linked};
 use super::{Memory, PageType, Refused, Types};
-use crate::kit::{DomId, Lock, Mfn, Rank};
+use crate::kit::rangeset::RangeSet;
+use crate::kit::{DomId, Lock, Mfn, Once, Rank, VcpuId};
 use crate::mm::alloc::{Past, Where};
 use crate::mm::frame::State;
+use crate::mm::stale;
 
 /// Whether frames that a domain gets or loses change its charge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +55,10 @@ pub struct DomainPages {
     hides_absent: AtomicBool,
     /// The entry for the per-domain slot of the domain's L4s.
     own_slot: AtomicU64,
+    /// Machine frames outside RAM that the domain may map.
+    pub io_memory: Lock<RangeSet>,
+    /// The LDT pages of its vCPUs, once these exist.
+    ldt_pages: Once<Box<[LdtPages]>>,
 }
 
 impl DomainPages {
@@ -69,6 +77,33 @@ impl DomainPages {
             device_rights: AtomicBool::new(false),
             hides_absent: AtomicBool::new(false),
             own_slot: AtomicU64::new(0),
+            io_memory: Lock::new(Rank::Settings, RangeSet::default()),
+            ldt_pages: Once::new(),
+        }
+    }
+    /// Sets the LDT pages of the domain's vCPUs. A second call has no effect.
+    pub fn set_ldt_pages(&self, pages: Box<[LdtPages]>) {
+        self.ldt_pages.call_once(|| pages);
+    }
+    /// The LDT pages of a vCPU.
+    pub fn ldt_pages(&self, vcpu: VcpuId) -> Option<&LdtPages> {
+        self.ldt_pages.get()?.get(vcpu.0 as usize)
+    }
+    /// Takes all pages out of a vCPU's LDT window. If this returns true, the caller flushes the TLB of the CPU that runs
+    /// the vCPU.
+    #[must_use]
+    pub fn drop_ldt_pages_of(&self, vcpu: VcpuId) -> bool {
+        self.ldt_pages(vcpu).is_some_and(LdtPages::drop_all)
+    }
+    /// Takes all pages out of the LDT windows of the domain's vCPUs, because a mapping of a page of descriptors is gone.
+    /// Returns when no CPU uses such a page any more.
+    pub(super) fn drop_ldt_pages(&self) {
+        let mut dropped = false;
+        for pages in self.ldt_pages.get().into_iter().flatten() {
+            dropped |= pages.drop_all();
+        }
+        if dropped {
+            stale::flush_domain(self.past);
         }
     }
     /// Returns the id of the domain.

@@ -5,33 +5,16 @@ use alloc::sync::Arc;
 
 use guest_pv_abi::Width;
 
+use super::emptied;
 use super::l1tf::{self, SafeAddresses};
 use super::{Charge, DomainPages, IoAccess, Memory, NoRoom, PageType, Types, registered};
+use crate::arch::work;
 use crate::kit::lock::wait_step;
-use crate::kit::{DomId, Mfn, Once};
+use crate::kit::{DomId, Mfn};
 use crate::mm::alloc::{self as frames_alloc, Past, Where};
 use crate::mm::frame::State;
 use crate::mm::layout::{MASTER, PERDOMAIN_SLOT};
-use crate::mm::{Frame, SharedPage, frames, heap, m2p, stale};
-
-/// Functions of the rooms that know domains, which the rules call.
-#[derive(Clone, Copy, Debug)]
-pub struct Hooks {
-    /// Returns how a domain may map a frame that is not RAM.
-    pub io_access: fn(DomId, Mfn) -> IoAccess,
-    /// Called when the last frame of a dying domain is gone. May be called twice.
-    pub emptied: fn(DomId),
-    /// Called when a mapping of a domain's page of descriptors is gone, so that its LDT windows
-    /// must be emptied.
-    pub segdesc_unmapped: fn(DomId),
-}
-
-static HOOKS: Once<Hooks> = Once::new();
-
-/// Sets the functions. Called once, at boot. Until then, no domain may map I/O memory.
-pub fn set_hooks(hooks: Hooks) {
-    HOOKS.call_once(|| hooks);
-}
+use crate::mm::{Frame, SharedPage, device_frames, frames, heap, m2p, stale};
 
 /// Lets a registered domain choose how its mappings of devices' memory are cached.
 pub fn give_device_rights(id: DomId) {
@@ -78,13 +61,11 @@ impl Memory for Machine {
         registered(id)
     }
     fn emptied(&self, id: DomId) {
-        if let Some(hooks) = HOOKS.get() {
-            (hooks.emptied)(id);
-        }
+        emptied::note(id);
     }
     fn segdesc_unmapped(&self, owner: DomId) {
-        if let Some(hooks) = HOOKS.get() {
-            (hooks.segdesc_unmapped)(owner);
+        if let Some(pages) = registered(owner) {
+            pages.drop_ldt_pages();
         }
     }
     fn own_slot(&self, owner: DomId, ty: PageType, slot: usize) -> u64 {
@@ -102,9 +83,14 @@ impl Memory for Machine {
             .map_or(0, |word| word.load(Ordering::Relaxed))
     }
     fn io_access(&self, domain: DomId, mfn: Mfn) -> IoAccess {
-        HOOKS
-            .get()
-            .map_or(IoAccess::Nothing, |hooks| (hooks.io_access)(domain, mfn))
+        let may = |pages: Arc<DomainPages>| pages.io_memory.lock().contains(mfn.0..=mfn.0);
+        if !registered(domain).is_some_and(may) {
+            IoAccess::Nothing
+        } else if device_frames::is_protected(mfn) {
+            IoAccess::Read
+        } else {
+            IoAccess::All
+        }
     }
     fn has_device_rights(&self, domain: DomId) -> bool {
         registered(domain).is_some_and(|pages| pages.has_device_rights())
@@ -131,7 +117,7 @@ impl Memory for Machine {
     }
     #[inline]
     fn preempt(&self) -> bool {
-        crate::arch::work::preempts()
+        work::preempts()
     }
     #[inline]
     fn wait(&self) {

@@ -38,7 +38,7 @@ pub trait Memory {
     fn free(&self, first: Mfn, count: u64, past: Past);
     /// Returns the frames of a domain by its id, until the last of them is gone.
     fn domain(&self, id: DomId) -> Option<Arc<DomainPages>>;
-    /// Called when the last frame of a dying domain is gone. May be called twice.
+    /// Called when the last frame of a dying domain is gone, so that nothing is left of it. May be called twice.
     fn emptied(&self, id: DomId);
     /// Called when a read-only mapping of one of `owner`'s pages of descriptors is gone. An LDT may lie there.
     /// When this returns, no window maps a page of an LDT that is no longer in its place. All such mappings end

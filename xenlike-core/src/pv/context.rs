@@ -8,7 +8,7 @@ use guest_pv_abi::Width;
 
 use super::failsafe;
 use super::state::mode::run_root;
-use super::state::{State, ldt, window};
+use super::state::{State, ldt};
 use crate::arch::desc::{self, RESERVED_GDT_BYTES};
 use crate::arch::frame::Mode;
 use crate::arch::paging::DATA;
@@ -18,7 +18,7 @@ use crate::arch::{cpuid_fault, cr, guest_choice, percpu, seg};
 use crate::domain::Ctx;
 use crate::kit::{Vaddr, VcpuId};
 use crate::mm::{layout, space};
-use crate::pagetype::GuestRoot;
+use crate::pagetype::{GuestRoot, window};
 
 /// Returns the root of the vCPU's present mode.
 const fn root(st: &State) -> Option<&GuestRoot> {
@@ -109,7 +109,7 @@ pub fn load(ctx: &mut Ctx<'_>) {
     }
     let s = &st.segments;
     for selector in [s.ds, s.es, s.fs, s.gs] {
-        ldt::bring_in(ctx.dom.id(), &ctx.vcpu.ldt_pages, st, selector);
+        ldt::bring_in(&ctx.dom.pages, ctx.vcpu.id, st, selector);
     }
     if !load_segments(st) {
         failsafe::enter(ctx);

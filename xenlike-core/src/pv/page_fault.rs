@@ -4,12 +4,13 @@
 
 use super::bounce::{Bounce, bounce, inject};
 use super::emulate;
-use super::state::{ldt, window};
+use super::state::ldt;
 use crate::arch::exception;
 use crate::arch::frame::Mode;
 use crate::domain::Ctx;
 use crate::kit::Vaddr;
 use crate::mm::layout;
+use crate::pagetype::window;
 
 /// Bits of the error code (APM vol. 2 §8.2.15).
 pub mod error {
@@ -107,7 +108,7 @@ pub fn fill_ldt(ctx: &Ctx<'_>, address: u64, code: u32) -> bool {
 
 fn fill(ctx: &Ctx<'_>, offset: u64) -> bool {
     let pv = ctx.st.pv();
-    pv.ldt.entries != 0 && ldt::fill(ctx.dom.id(), &ctx.vcpu.ldt_pages, pv, offset)
+    pv.ldt.entries != 0 && ldt::fill(&ctx.dom.pages, ctx.vcpu.id, pv, offset)
 }
 
 /// Maps the page of the LDT at `offset`. If the guest's page can't be used for descriptors, the guest gets a page fault

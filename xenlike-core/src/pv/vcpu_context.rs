@@ -94,7 +94,9 @@ pub fn set(
         vcpu.info.set_narrow();
     }
     set_registers(st, context, cr4);
-    set_tables(vcpu, st.pv_mut(), context);
+    // No flush is needed: the vCPU is off its CPU, and loading CR3 will drop the translations.
+    let _ = dom.pages.drop_ldt_pages_of(vcpu.id);
+    set_tables(st.pv_mut(), context);
     let [a, b, c, d, _, _, six, seven] = context.debugreg;
     st.debug = debug::restored([a, b, c, d], six, seven, cr4);
     st.fpu.reset();
@@ -264,7 +266,7 @@ fn set_registers(st: &mut VcpuState, context: &VcpuGuestContext, cr4: u64) {
 }
 
 /// Sets the trap table, the callbacks, the kernel's stack and the LDT.
-fn set_tables(vcpu: &Vcpu, st: &mut State, context: &VcpuGuestContext) {
+fn set_tables(st: &mut State, context: &VcpuGuestContext) {
     let width = st.width;
     st.kernel_ss = context.kernel_ss as u16;
     st.kernel_sp = context.kernel_sp;
@@ -284,8 +286,6 @@ fn set_tables(vcpu: &Vcpu, st: &mut State, context: &VcpuGuestContext) {
         context.syscall_callback_eip,
         masks(VGCF_SYSCALL_DISABLES_EVENTS),
     );
-    // No flush is needed: the vCPU is off its CPU, and loading CR3 will drop the translations.
-    let _ = vcpu.ldt_pages.drop_all();
     st.ldt = GuestLdt {
         base: context.ldt_base,
         entries: context.ldt_ents as u32,
@@ -296,7 +296,7 @@ fn set_tables(vcpu: &Vcpu, st: &mut State, context: &VcpuGuestContext) {
 pub fn reset(dom: &Domain, vcpu: &Vcpu, st: &mut VcpuState) {
     notify::hold(vcpu, pause::DOWN);
     let mut work = dom.teardown.lock();
-    vcpu.let_go(st, &mut work);
+    vcpu.let_go(&dom.pages, st, &mut work);
     st.initialised = false;
     *st.pv_mut().entries_mut().1 = Callbacks::default();
     st.kind.unmask_nmi();

@@ -3,7 +3,7 @@
 
 /// Variables with function pointers that boot sets, or with a pointer to the table in use, and those functions. Both
 /// are given by the ends of their names.
-pub const SET_AT_BOOT: [(&str, &[&str]); 6] = [
+pub const SET_AT_BOOT: [(&str, &[&str]); 5] = [
     ("log::LOGGER", &["as log::Log>::log"]),
     ("xenlike_core::kit::lock::WAIT_STEP", &["arch::tlb::answer"]),
     (
@@ -22,14 +22,6 @@ pub const SET_AT_BOOT: [(&str, &[&str]); 6] = [
         &[
             "xenlike_core::hypercall::table::subcall_at",
             "xenlike_core::hypercall::table::traced_subcall",
-        ],
-    ),
-    (
-        "xenlike_core::pagetype::machine::HOOKS",
-        &[
-            "life::io_access",
-            "life::destroy::emptied",
-            "life::segdesc_unmapped",
         ],
     ),
 ];

@@ -11,7 +11,7 @@ use guest_pv_abi::domctl::{
 use guest_pv_abi::errno::{self, Errno};
 
 use super::{Answer, Answered};
-use crate::domain::{Domain, IoRights};
+use crate::domain::Domain;
 use crate::hypercall::Ctx;
 use crate::kit::rangeset::RangeSet;
 
@@ -33,11 +33,12 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(self, rights: &mut IoRights) -> &mut RangeSet {
+    /// Calls `act` with the rights of this kind that a domain has.
+    fn with<R>(self, dom: &Domain, act: impl FnOnce(&mut RangeSet) -> R) -> R {
         match self {
-            Self::Ports => &mut rights.ports,
-            Self::Iomem => &mut rights.iomem,
-            Self::Irqs => &mut rights.irqs,
+            Self::Ports => act(&mut dom.io_rights.lock().ports),
+            Self::Iomem => act(&mut dom.pages.io_memory.lock()),
+            Self::Irqs => act(&mut dom.io_rights.lock().irqs),
         }
     }
 }
@@ -49,23 +50,20 @@ fn change(
     range: RangeInclusive<u64>,
     allow: u8,
 ) -> Answered {
-    if !kind
-        .of(&mut ctx.dom.io_rights.lock())
-        .contains(range.clone())
-    {
+    if !kind.with(ctx.dom, |own| own.contains(range.clone())) {
         return Err(errno::EPERM);
     }
-    let mut rights = dom.io_rights.lock();
-    let set = kind.of(&mut rights);
-    if set.len() >= MAX_RANGES {
-        return Err(errno::ENOMEM);
-    }
-    if allow != 0 {
-        set.insert(range);
-    } else {
-        set.remove(range);
-    }
-    Ok(Answer::Done)
+    kind.with(dom, |set| {
+        if set.len() >= MAX_RANGES {
+            return Err(errno::ENOMEM);
+        }
+        if allow != 0 {
+            set.insert(range);
+        } else {
+            set.remove(range);
+        }
+        Ok(Answer::Done)
+    })
 }
 
 /// The range of `count` numbers from `first` on. EINVAL if it is empty or not below `end`.
@@ -129,7 +127,7 @@ pub fn memory_mapping(ctx: &Ctx<'_>, dom: &Arc<Domain>, op: &Domctl) -> Answered
     let body = op.u.get::<MemoryMapping>();
     let frames = range(body.first_mfn, body.nr_mfns, FRAMES)?;
     range(body.first_gfn, body.nr_mfns, FRAMES)?;
-    let allowed = |dom: &Domain| dom.io_rights.lock().iomem.contains(frames.clone());
+    let allowed = |dom: &Domain| dom.pages.io_memory.lock().contains(frames.clone());
     if !allowed(ctx.dom) || !allowed(dom) {
         return Err(errno::EPERM);
     }

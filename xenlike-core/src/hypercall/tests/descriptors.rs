@@ -9,7 +9,7 @@ use guest_pv_abi::grant_table::*;
 use zerocopy::FromZeros;
 
 use super::guest::Guest;
-use crate::kit::{Mfn, Vaddr};
+use crate::kit::{Mfn, Vaddr, VcpuId};
 use crate::mm::SharedPage;
 use crate::pagetype::{EntryAt, GuestRoot, Pte, Work, machine};
 use crate::pv::state::ldt::{self, GuestLdt};
@@ -56,7 +56,6 @@ const LDT: u64 = 0x5000;
 
 impl WithLdt {
     fn new() -> Self {
-        crate::life::init();
         let guest = Guest::new();
         let tables = [(); 5].map(|()| guest.frame());
         let link = |table: Mfn, index: usize, to: Mfn, flags: u64| {
@@ -77,7 +76,7 @@ impl WithLdt {
             base: LDT,
             entries: 512,
         };
-        assert!(ldt::fill(id, &vcpu.ldt_pages, state.pv(), 0));
+        assert!(ldt::fill(&guest.dom.pages, vcpu.id, state.pv(), 0));
         drop(state);
         let l1 = tables[1];
         Self { guest, l1 }
@@ -85,7 +84,7 @@ impl WithLdt {
 
     /// Whether the window is empty.
     fn is_dropped(&self) -> bool {
-        !self.guest.dom.vcpus()[0].ldt_pages.drop_all()
+        !self.guest.dom.pages.drop_ldt_pages_of(VcpuId(0))
     }
 }
 

@@ -1,10 +1,11 @@
 //! Interrupt hardware that records how it was programmed.
 
+use core::ops::RangeInclusive;
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
 use crate::arch::ioapic::{Gate, Trigger};
-use crate::irq::{Function, Machine, Width};
+use crate::irq::{Function, IrqError, Machine, Width};
 use crate::kit::{CpuId, Mfn};
 
 pub const LINES: u32 = 24;
@@ -32,9 +33,14 @@ pub struct Fake {
     pub routes: BTreeMap<u32, Route>,
     pub spaces: BTreeMap<Function, Vec<u8>>,
     pub table: BTreeMap<usize, u32>,
+    pub protected: Vec<RangeInclusive<Mfn>>,
 }
 
 impl Fake {
+    pub fn is_protected(&self, page: Mfn) -> bool {
+        self.protected.iter().any(|pages| pages.contains(&page))
+    }
+
     pub fn new() -> Self {
         let mut fake = Self::default();
         let mut space = |function, words: &[(usize, u32)]| {
@@ -87,6 +93,14 @@ impl Fake {
 }
 
 impl Machine for Fake {
+    fn protect(&mut self, pages: RangeInclusive<Mfn>) -> Result<(), IrqError> {
+        self.protected.push(pages);
+        Ok(())
+    }
+    fn release(&mut self, pages: &RangeInclusive<Mfn>) {
+        let place = self.protected.iter().position(|range| range == pages);
+        self.protected.remove(place.expect("protected"));
+    }
     fn lines(&self) -> u32 {
         LINES
     }

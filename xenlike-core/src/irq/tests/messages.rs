@@ -72,9 +72,9 @@ fn entries_of_a_table() {
 fn a_table_is_the_cores_while_it_is_in_use() {
     let mut book = book();
     book.add_function(WITH_MSIX).expect("room");
-    let in_use = |book: &crate::irq::Book<_>| {
+    let in_use = |book: &crate::irq::Book<super::fake::Fake>| {
         let pages = [TABLE, TABLE.add(1), PENDING, PENDING.add(1)];
-        pages.map(|page| book.has_table_at(page))
+        pages.map(|page| book.machine.is_protected(page))
     };
     let (none, all) = ([false; 4], [true, false, true, false]);
     assert_eq!(in_use(&book), none);

@@ -44,6 +44,8 @@ pub enum Rank {
     EventDelivery,
     /// The physical interrupts that domains use.
     Interrupts,
+    /// The frames of devices that domain 0 may only read.
+    DeviceFrames,
     /// The index and data registers of the I/O APICs.
     IoApics,
     /// The address and data registers of PCI configuration space.

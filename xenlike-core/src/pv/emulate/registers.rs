@@ -71,7 +71,7 @@ impl Control for Emulated<'_, '_> {
         debug::set(self.ctx.st, number.into(), value).map_err(|_| Denied)
     }
     fn flush_caches(&mut self) {
-        let may = self.role() == Role::Hardware || !self.ctx.dom.io_rights.lock().iomem.is_empty();
+        let may = self.role() == Role::Hardware || !self.ctx.dom.pages.io_memory.lock().is_empty();
         if may {
             guest_choice::flush_caches();
         }

@@ -7,7 +7,7 @@ use super::guest::Emulated;
 use crate::domain::Ctx;
 use crate::emul::ptwr::{Entries, EntryError};
 use crate::kit::{Mfn, PAGE_SHIFT, Vaddr};
-use crate::life::is_only_read;
+use crate::mm::device_frames;
 use crate::mm::directmap::SharedPage;
 use crate::mm::frame::frames;
 use crate::pagetype::{EntryAt, PageType, Pte, Refused, machine};
@@ -40,7 +40,7 @@ pub fn is_only_read_device(ctx: &Ctx<'_>, at: Vaddr) -> bool {
     let entry = root.and_then(|root| machine().lookup_under(root, at));
     entry.is_some_and(|entry| {
         let to_read = entry.is_present() && !entry.is_writable();
-        to_read && frames().get(entry.mfn()).is_none() && is_only_read(entry.mfn())
+        to_read && frames().get(entry.mfn()).is_none() && device_frames::is_protected(entry.mfn())
     })
 }
 

@@ -4,11 +4,11 @@
 use crate::kit::atomic::Ordering;
 use alloc::vec::Vec;
 
-use super::window::{WINDOW_PAGES, WINDOWS_PER_L1, Window};
 use crate::arch::paging::pte;
 use crate::kit::{Mfn, VcpuId};
 use crate::mm::SharedPage;
 use crate::mm::alloc::{Where, alloc_frame, free};
+use crate::pagetype::window::{WINDOW_PAGES, WINDOWS_PER_L1, Window};
 
 /// The number of vCPUs for whose windows one L2 has room.
 pub const MAX_VCPUS: u32 = 512 * WINDOWS_PER_L1;
@@ -35,6 +35,7 @@ impl Area {
     ///
     /// # Errors
     /// If there are no frames for them, or if there are more than [`MAX_VCPUS`].
+    #[inline(always)] // has one caller
     pub fn new(vcpus: u32) -> Result<Self, NoMemory> {
         if vcpus > MAX_VCPUS {
             return Err(NoMemory);

@@ -1,10 +1,10 @@
 //! A vCPU's GDT: frames of its domain, each held with a segment-descriptor type reference and mapped in the vCPU's window.
 //! Behind them in the window is the hypervisor's own page, which no guest can replace.
 
-use super::{State, window};
+use super::State;
 use crate::arch::paging::DATA;
 use crate::kit::{Mfn, PAGE_SIZE};
-use crate::pagetype::{DomainPages, machine};
+use crate::pagetype::{DomainPages, machine, window};
 
 /// The number of descriptors in a frame.
 pub const GDT_ENTRIES_PER_FRAME: u32 = (PAGE_SIZE / 8) as u32;

@@ -7,15 +7,11 @@
     expect(unsafe_code, reason = "loads the LDT register")
 )]
 
-use crate::kit::atomic::{AtomicU16, Ordering};
-
 use guest_pv_abi::Width;
 
 use super::State;
-use super::window::{self, Window};
-use crate::arch::paging::{DATA, pte};
-use crate::kit::{DomId, Mfn, PAGE_SIZE, Vaddr, VcpuId};
-use crate::pagetype::{Pte, machine};
+use crate::kit::{PAGE_SIZE, Vaddr, VcpuId};
+use crate::pagetype::{DomainPages, machine, window};
 #[cfg(target_os = "none")]
 use crate::{
     arch::{desc, percpu},
@@ -38,62 +34,12 @@ pub struct GuestLdt {
     pub entries: u32,
 }
 
-/// The pages of a vCPU's LDT that its window maps, each with a segment-descriptor type reference. Any CPU may remove them:
-/// an entry leaves the window by an exchange, and whoever gets the old entry from it drops the reference.
-pub struct Pages {
-    window: Window,
-    /// Bit n is set if page n may be mapped. Set after the entry is written.
-    mapped: AtomicU16,
-}
-
-impl Pages {
-    /// Makes the set for `window`, with no page mapped.
-    pub const fn new(window: Window) -> Self {
-        Self {
-            window,
-            mapped: AtomicU16::new(0),
-        }
-    }
-
-    fn has(&self, page: u16) -> bool {
-        self.mapped.load(Ordering::Acquire) >> page & 1 != 0
-    }
-
-    /// Maps a frame. The caller's type reference goes to the window.
-    fn put(&self, page: usize, frame: Mfn) {
-        self.exchange(page, frame.maddr().0 | DATA);
-        self.mapped
-            .fetch_or(1_u16.wrapping_shl(page as u32), Ordering::AcqRel);
-    }
-
-    fn exchange(&self, page: usize, entry: u64) {
-        let before = window::set(
-            self.window,
-            window::LDT_FIRST_PAGE.wrapping_add(page),
-            entry,
-        );
-        if before & pte::P != 0 {
-            machine().put_simple(Pte(before).mfn());
-        }
-    }
-
-    /// Unmaps all pages. If this returns true, the caller flushes the TLB of the CPU that runs the vCPU.
-    #[must_use]
-    pub fn drop_all(&self) -> bool {
-        if self.mapped.load(Ordering::Acquire) == 0 {
-            return false;
-        }
-        let mapped = self.mapped.swap(0, Ordering::AcqRel);
-        for page in (0..window::LDT_PAGES).filter(|&page| mapped >> page & 1 != 0) {
-            self.exchange(page, 0);
-        }
-        mapped != 0
-    }
-}
-
 /// Maps the page of the LDT that contains byte `offset`. Returns false if the guest has no page there, or none that can
 /// contain descriptors.
-pub fn fill(owner: DomId, pages: &Pages, st: &State, offset: u64) -> bool {
+pub fn fill(pages: &DomainPages, vcpu: VcpuId, st: &State, offset: u64) -> bool {
+    let Some(shown) = pages.ldt_pages(vcpu) else {
+        return false;
+    };
     let page = (offset >> 12) as usize;
     let address = Vaddr(st.ldt.base.wrapping_add(offset) & !0xfff);
     let present = || {
@@ -101,29 +47,30 @@ pub fn fill(owner: DomId, pages: &Pages, st: &State, offset: u64) -> bool {
         entry.is_present().then_some(entry.mfn())
     };
     for _ in 0..TRIES {
-        let Some(taken) = present().and_then(|frame| machine().get_segdesc(frame, owner)) else {
+        let Some(taken) = present().and_then(|frame| machine().get_segdesc(frame, pages.id()))
+        else {
             return false;
         };
         let frame = taken.keep();
-        pages.put(page, frame);
+        shown.put(page, frame);
         // Another vCPU may have changed the mapping, and emptied the window, before the page was put there. This look
         // comes after that, so either it sees the change, or the vCPU that makes it will find the page in the window.
         if present() == Some(frame) {
             return true;
         }
-        pages.exchange(page, 0);
+        shown.exchange(page, 0);
     }
     false
 }
 
 /// Maps the page of the LDT that contains the descriptor of `selector`, if the selector names an entry of the LDT. Called
 /// before ring 0 loads the selector for the guest: a fault in that load would leave the null selector.
-pub fn bring_in(owner: DomId, pages: &Pages, st: &State, selector: u16) {
+pub fn bring_in(pages: &DomainPages, vcpu: VcpuId, st: &State, selector: u16) {
     let (offset, page) = (u64::from(selector & !7), selector >> 12);
     let is_local = selector & LOCAL != 0 && u32::from(selector >> 3) < st.ldt.entries;
-    if is_local && !pages.has(page) {
+    if is_local && !pages.ldt_pages(vcpu).is_some_and(|shown| shown.has(page)) {
         // If the guest has no such page, the load faults, as it should.
-        let _ = fill(owner, pages, st, offset);
+        let _ = fill(pages, vcpu, st, offset);
     }
 }
 

@@ -9,7 +9,6 @@ pub mod gdt;
 pub mod ldt;
 pub mod mode;
 pub mod monitor;
-pub mod window;
 
 use alloc::boxed::Box;
 
@@ -26,12 +25,12 @@ use zerocopy::FromZeros;
 use crate::arch::cr::{self, cr0, cr4};
 use crate::arch::exception;
 use crate::arch::frame::{Mode, TrapFrame};
-use crate::kit::Mfn;
-use crate::pagetype::{GuestRoot, Work, machine};
+use crate::kit::{Mfn, VcpuId};
+use crate::pagetype::window::Window;
+use crate::pagetype::{DomainPages, GuestRoot, Work, machine};
 use gdt::GuestGdt;
 use ldt::GuestLdt;
 use monitor::Monitor;
-use window::Window;
 
 /// A flag of `struct trap_info`: the entry masks event delivery.
 const TI_MASKS_EVENTS: u8 = 4;
@@ -291,8 +290,8 @@ impl State {
     }
 
     /// Drops all references that the state holds. A table that is left half taken apart is in `work` afterwards.
-    pub fn release(&mut self, ldt_pages: &ldt::Pages, work: &mut Work) {
-        let _ = ldt_pages.drop_all();
+    pub fn release(&mut self, pages: &DomainPages, vcpu: VcpuId, work: &mut Work) {
+        let _ = pages.drop_ldt_pages_of(vcpu);
         self.ldt = GuestLdt::default();
         gdt::clear(self);
         for root in [self.kernel_root.take(), self.user_root.take()]
