@@ -63,7 +63,7 @@ pub fn boot_with(
 }
 
 /// Like [`boot_with`], with another archive appended to Dom0's root.
-fn boot_appended(
+pub fn boot_appended(
     name: &str,
     scratch: &Scratch,
     machine: &Machine,
