@@ -1,12 +1,15 @@
 //! Claim: a domain that suspends when the Xenstore tells it to goes on in the domain that is restored from it, or in
-//! place: its memory is as it was, its frame lists agree, new pages can be mapped, and clock, timer, interrupts between
-//! vCPUs and the Xenstore work. It checks this at each start and after each suspension, until it is told to power off.
+//! place: its memory and its vCPUs' tables and registers are as they were, its frame lists agree, new pages can be mapped,
+//! and its process, clock, timer, interrupts between vCPUs and the Xenstore work. It checks this at each start and after each suspension, until it is told to power off.
 
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "suspends the domain")]
 
 extern crate alloc;
+
+mod process;
+mod registers;
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -18,6 +21,8 @@ use xenlike_rt::paging::{Access, FRAME_MASK, Window, entry_of};
 use xenlike_rt::suspend::{self, Resumed};
 use xenlike_rt::xenstore::{Fault, Store};
 use xenlike_rt::{events, from_long, hyper, println, smp, start_info, time};
+
+use process::Process;
 
 xenlike_rt::entry!(main);
 
@@ -56,9 +61,17 @@ fn sleep_for(number: u32, signals: u32) {
     }
 }
 
-/// A further vCPU: in each round, its first signal is answered, and after the second it keeps still until the next.
+/// A further vCPU, until something is wrong with it: it answers no signal then.
 fn secondary(number: u32) {
+    if let Err(why) = registers::set(number).and_then(|()| take_part(number)) {
+        println!("vCPU {number}: {why}");
+    }
+}
+
+/// In each round, its first signal is answered, and after the second it keeps still until the next.
+fn take_part(number: u32) -> Result<(), &'static str> {
     loop {
+        registers::are_kept(number)?;
         let round = ROUND.load(Ordering::Acquire);
         let port = events::bind_ipi(number).expect("an IPI port");
         events::on(port, signalled);
@@ -193,6 +206,11 @@ fn wish(store: &mut Store) -> Result<Vec<u8>, Fault> {
     }
 }
 
+/// The machine frame of the root table.
+fn root() -> Option<u64> {
+    mfn_of(pfn_of(from_long(start_info().pt_base)))
+}
+
 fn run(vcpus: u32) -> Result<(), &'static str> {
     let mut memory: Vec<u64> = (0..WORDS).map(|index| word(index, 0)).collect();
     suspend::prepare().map_err(|_| "the frames of the domain can't be listed")?;
@@ -200,9 +218,13 @@ fn run(vcpus: u32) -> Result<(), &'static str> {
     let mut last_domain = String::new();
     let mut resumed = None;
     let mut store = connect().map_err(|_| "no Xenstore")?;
+    registers::set(0)?;
+    let process = Process::new()?;
     events::open();
     for round in 0.. {
         memory_is_kept(&memory, round)?;
+        registers::are_kept(0)?;
+        process.runs()?;
         fill(&mut memory, round + 1);
         new_page_maps()?;
         time_goes_on(since)?;
@@ -216,7 +238,10 @@ fn run(vcpus: u32) -> Result<(), &'static str> {
         if !new {
             return Err("another domain than expected");
         }
-        println!("round {round}: domain {domain}, {vcpus} vCPUs, {resumed:?}");
+        let (calls, root) = (process.calls, root().unwrap_or_default());
+        println!(
+            "round {round}: domain {domain}, {vcpus} vCPUs, {calls} system calls, root {root:#x}, {resumed:?}"
+        );
         last_domain = domain;
         let wish = wish(&mut store).map_err(|_| "the Xenstore is gone")?;
         if wish != b"suspend" {
