@@ -34,3 +34,4 @@ mod stacks;
 mod store;
 mod verbs;
 mod xl;
+mod xl_narrow;

@@ -11,7 +11,7 @@ use xenlike_tests::paths::{Scratch, build, root};
 use xenlike_tests::scenario::{LINUX, SHORT, find_file};
 use xenlike_tests::session::Session;
 
-const PROMPT: &str = "^dom0# ";
+pub const PROMPT: &str = "^dom0# ";
 /// Waits until the init of the guest `debian` has started this often; prints how often it has.
 const STARTS: &str = r"#!/bin/sh
 log=/var/log/xen/console/guest-debian.log
@@ -63,7 +63,7 @@ pub fn boot_with(
 }
 
 /// Like [`boot_with`], with another archive appended to Dom0's root.
-fn boot_appended(
+pub fn boot_appended(
     name: &str,
     scratch: &Scratch,
     machine: &Machine,
@@ -94,7 +94,7 @@ fn boot_appended(
 }
 
 /// A domain's row of `xl list`: number, MiB, vCPUs, state.
-fn row(session: &mut Session, name: &str) -> Result<Vec<String>> {
+pub fn row(session: &mut Session, name: &str) -> Result<Vec<String>> {
     let list = succeed(session, "xl list")?;
     let row = list.lines().find(|line| line.starts_with(name));
     let row = row.with_context(|| format!("no {name}:\n{list}"))?;
@@ -193,8 +193,6 @@ fn debian_xl_runs_domains() -> Result<()> {
     succeed(&mut session, "xl shutdown -w debian")?;
     succeed(&mut session, "xl create -q -p hello.cfg")?;
     succeed(&mut session, "xl destroy hello")?;
-    let narrow = succeed(&mut session, "xl create -q -c hello-32.cfg")?;
-    ensure!(narrow.contains("PASS hello"), "{narrow}");
     let list = succeed(&mut session, "xl list")?;
     if list.contains("debian") || list.contains("hello") {
         bail!("still there:\n{list}");
@@ -604,7 +602,7 @@ fn xenlike_has_the_shell_s_commands() -> Result<()> {
 }
 
 /// Waits until a command prints these words.
-fn shows(session: &mut Session, command: &str, words: &str) -> Result<()> {
+pub fn shows(session: &mut Session, command: &str, words: &str) -> Result<()> {
     let mut printed = String::new();
     for _ in 0..60 {
         printed = run(session, command)?;

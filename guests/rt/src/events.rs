@@ -124,6 +124,14 @@ pub fn on(port: Port, handler: Handler) {
     unmask_port(port);
 }
 
+/// Forgets all handlers and vCPUs of ports: a restored domain has none of its old ports.
+pub(crate) fn forget_ports() {
+    for (handler, vcpu) in HANDLERS.iter().zip(&VCPUS) {
+        handler.store(0, Ordering::Relaxed);
+        vcpu.store(0, Ordering::Relaxed);
+    }
+}
+
 /// Unmasks upcalls on this vCPU. They are masked when it starts.
 pub fn open() {
     cpu::unmask_events();

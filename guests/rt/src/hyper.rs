@@ -250,6 +250,23 @@ pub fn set_timer(system_time_ns: u64) -> Outcome {
     arch::set_timer(system_time_ns)
 }
 
+/// Suspends the domain. The toolstack finds the start info page by its machine frame `start_info` in the register of the
+/// third argument. The result is 1 if the toolstack resumed the domain instead of restoring it.
+pub(crate) fn suspend(start_info: u64) -> Outcome {
+    let argument = sched::SchedShutdown {
+        reason: sched::SHUTDOWN_SUSPEND,
+    };
+    // SAFETY: the hypervisor only reads the structure; the third argument is for the toolstack.
+    Errno::check(unsafe {
+        hypercall3(
+            hypercall::SCHED_OP,
+            Long::from(sched::SCHEDOP_SHUTDOWN),
+            GuestHandle::of(&argument).0,
+            start_info as Long,
+        )
+    })
+}
+
 /// Yields the CPU to any other vCPU that is ready.
 pub fn yield_now() {
     let _ = op_without_argument(hypercall::SCHED_OP, sched::SCHEDOP_YIELD);

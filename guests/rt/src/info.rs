@@ -32,7 +32,8 @@ pub(crate) static SHARED_INFO: Page = Page::new();
 static START_INFO: AtomicU64 = AtomicU64::new(0);
 
 /// The start info page that the builder wrote. The console and the Xenstore ring that it names belong to this
-/// domain; the page tables that it names are in use.
+/// domain; the page tables that it names are in use. When the domain is suspended, the page changes: see
+/// [`suspend`](crate::suspend::suspend).
 ///
 /// # Panics
 /// If the runtime has not started; guest code always runs later.
@@ -40,8 +41,14 @@ static START_INFO: AtomicU64 = AtomicU64::new(0);
 pub fn start_info() -> &'static StartInfo {
     let address = START_INFO.load(Ordering::Relaxed);
     assert!(address != 0, "the runtime has not started");
-    // SAFETY: the builder mapped a start info page there and the runtime never unmaps or writes it.
+    // SAFETY: the builder mapped a start info page there. The runtime never unmaps it, and writes it only when the
+    // domain is suspended, whose caller promises that no reference to it is left.
     unsafe { &*core::ptr::with_exposed_provenance(address as usize) }
+}
+
+/// The start info page, for `suspend` to change.
+pub(crate) fn start_info_page() -> *mut StartInfo {
+    core::ptr::with_exposed_provenance_mut(START_INFO.load(Ordering::Relaxed) as usize)
 }
 
 static ENTRY_TSC: AtomicU64 = AtomicU64::new(0);

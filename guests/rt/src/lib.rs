@@ -35,7 +35,7 @@
 //!
 //! The files in the order in which they may use each other, lowest first: `arch`, `hyper`, `info`; `frames`, `cpu`; `sync`;
 //! `tables`; [`memory`]; [`paging`]; [`large`]; the heap, [`foreign`], [`grants`], [`user`]; [`events`]; [`time`],
-//! [`traps`]; [`smp`], [`xenstore`], [`console`], [`args`], [`modules`]; the panic handler; `start`.
+//! [`traps`]; [`smp`], [`suspend`], [`xenstore`], [`console`], [`args`], [`modules`]; the panic handler; `start`.
 
 #![no_std]
 #![cfg_attr(not(guest), allow(dead_code, reason = "only guests are linked"))]
@@ -66,6 +66,7 @@ pub mod paging;
 mod panic;
 pub mod smp;
 mod start;
+pub mod suspend;
 pub mod sync;
 mod tables;
 pub mod time;

@@ -53,15 +53,7 @@ static HANDED_OUT: AtomicU64 = AtomicU64::new(0);
 /// and, usually last, the initial stack.
 pub(crate) fn init(builder_stack: u64) {
     let info = start_info();
-    // SAFETY: the page at SHARED_INFO is the image's own and used for nothing else.
-    let mapped = unsafe {
-        let entry = from_long(info.shared_info) | RAM_FLAGS;
-        crate::hyper::update_va_mapping(SHARED_INFO.address(), entry, UVMF_INVLPG)
-    };
-    assert!(
-        mapped.is_ok(),
-        "the shared info page can't be mapped: {mapped:?}"
-    );
+    map_shared_info(from_long(info.shared_info));
 
     let page = PAGE_BYTES as u64;
     let behind_tables = from_long(info.pt_base) + from_long(info.nr_pt_frames) * page;
@@ -73,6 +65,19 @@ pub(crate) fn init(builder_stack: u64) {
     while free.mapped_end < free.end && tables::entry_of(direct(free.mapped_end)).is_some() {
         free.mapped_end += 1;
     }
+}
+
+/// Maps the shared info page, whose machine address is `shared_info`, or the page of the image behind it.
+pub(crate) fn map_shared_info(shared_info: u64) {
+    // SAFETY: the page at SHARED_INFO is the image's own and used for nothing else.
+    let mapped = unsafe {
+        let entry = shared_info | RAM_FLAGS;
+        crate::hyper::update_va_mapping(SHARED_INFO.address(), entry, UVMF_INVLPG)
+    };
+    assert!(
+        mapped.is_ok(),
+        "the shared info page can't be mapped: {mapped:?}"
+    );
 }
 
 /// Number of pages that were never handed out; freed pages are not among them.

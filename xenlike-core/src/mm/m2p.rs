@@ -117,14 +117,25 @@ pub fn set_extents(wide: Extents, narrow: Extents, end: Mfn) {
     NARROW_END.store(end.0.min(NARROW_M2P_FRAMES), Ordering::Release);
 }
 
-/// The extents of the table for wide guests, as XENMEM_machphys_mfn_list returns them.
+/// The extents of the table for wide guests.
 pub fn extents() -> &'static [Mfn] {
     TABLE.get().map_or(&[], Vec::as_slice)
 }
 
-/// The extents of the table for narrow guests, as XENMEM_machphys_compat_mfn_list returns them.
+/// The extents of the table for narrow guests.
 pub fn narrow_extents() -> &'static [Mfn] {
     NARROW_TABLE.get().map_or(&[], Vec::as_slice)
+}
+
+/// The extents as XENMEM_machphys_mfn_list returns them. A gap has the frames of the extent before it, as on Xen, since
+/// toolstacks map the whole list at once, which a frame that isn't the table's would make fail.
+pub fn without_gaps(extents: &[Mfn]) -> impl Iterator<Item = Mfn> {
+    extents.iter().scan(Mfn(0), |last, extent| {
+        if extent.0 != 0 {
+            *last = *extent;
+        }
+        Some(*last)
+    })
 }
 
 /// The hypervisor's entry `slot` in the L2 of a narrow guest's last GiB. It maps an extent of the table, read-only and for
@@ -134,5 +145,17 @@ pub fn narrow_entry(slot: usize) -> u64 {
     match extent.and_then(|n| narrow_extents().get(n)) {
         Some(extent) if extent.0 != 0 => extent.maddr().0 | RODATA | pte::PSE,
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_listed_as_the_extent_before() {
+        let extents = [0x200, 0x400, 0, 0, 0x600, 0].map(Mfn);
+        let listed: Vec<u64> = without_gaps(&extents).map(|extent| extent.0).collect();
+        assert_eq!(listed, [0x200, 0x400, 0x400, 0x400, 0x600, 0x600]);
     }
 }

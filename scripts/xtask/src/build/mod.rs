@@ -119,6 +119,7 @@ const NARROW: &[&str] = &[
     "race",
     "randcall",
     "smp",
+    "suspend",
     "ticks",
     "user",
     "user32",

@@ -10,12 +10,13 @@ use xenlike_tests::cpio::{Archive, Entry};
 use xenlike_tests::paths::{build, root};
 
 /// Modules that its init script loads.
-pub const MODULES: [&str; 18] = [
+pub const MODULES: [&str; 19] = [
     "xen-privcmd",
     "xenfs",
     "xen-evtchn",
     "xen-gntdev",
     "xen-gntalloc",
+    "xen-blkback",
     "ahci",
     "ata_piix",
     "sd_mod",

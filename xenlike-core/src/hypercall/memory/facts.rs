@@ -74,7 +74,7 @@ pub(super) fn machphys_compat_mfn_list(ctx: &Ctx<'_>, at: Vaddr) -> Result<(), E
 fn list_extents(ctx: &Ctx<'_>, at: Vaddr, extents: &[Mfn]) -> Result<(), Errno> {
     let mut list: MachphysMfnList = ctx.guest().read(at)?;
     let fits = extents.len().min(list.max_extents as usize);
-    for (n, extent) in extents.iter().take(fits).enumerate() {
+    for (n, extent) in m2p::without_gaps(extents).take(fits).enumerate() {
         ctx.guest()
             .write_at(Vaddr(list.extent_start.0), n as u64, &Long(extent.0))?;
     }
