@@ -91,6 +91,7 @@ fn guests() -> Result<()> {
 
 /// The sample guests that are also built for 32 bits.
 const NARROW: &[&str] = &[
+    "answers",
     "confined",
     "hello",
     "hostile-absent",
