@@ -2,14 +2,12 @@
 
 #![expect(unsafe_code, reason = "makes hypercalls")]
 
-use core::arch::asm;
-
 use xenlike_rt::abi::version::XENVER_VERSION;
 use xenlike_rt::abi::xen::MulticallEntry;
-use xenlike_rt::abi::{arch_x86, hypercall};
+use xenlike_rt::abi::{Long, hypercall};
 use xenlike_rt::hyper;
 
-use crate::meter;
+use crate::{meter, width};
 
 /// A deadline an hour after the hypervisor's start: a timer is armed but never expires.
 const FAR_NS: u64 = 3600 * xenlike_rt::time::SECOND_NS;
@@ -29,14 +27,11 @@ pub fn measure() {
     });
     multicall(version);
     meter::measure("sched_yield", hyper::yield_now);
-    let stack = u64::from(arch_x86::FLAT_KERNEL_SS64);
+    let stack = width::KERNEL_SS;
     meter::measure("stack_switch", || {
         call(hypercall::STACK_SWITCH, [stack, stack_top(), 0, 0, 0]);
     });
-    let segment = u64::from(arch_x86::SEGBASE_FS);
-    meter::measure("set_segment_base", || {
-        call(hypercall::SET_SEGMENT_BASE, [segment, 0, 0, 0, 0]);
-    });
+    width::segment_base();
     meter::measure("fpu_taskswitch", || {
         call(hypercall::FPU_TASKSWITCH, [0; 5]);
     });
@@ -51,8 +46,8 @@ pub fn measure() {
 
 fn multicall(version: u64) {
     let entry = MulticallEntry {
-        op: hypercall::XEN_VERSION,
-        args: [version, 0, 0, 0, 0, 0],
+        op: hypercall::XEN_VERSION as Long,
+        args: [version as Long, 0, 0, 0, 0, 0],
         ..MulticallEntry::default()
     };
     let mut batch = [entry; 8];
@@ -64,8 +59,5 @@ fn multicall(version: u64) {
 
 /// A stack for entries from user mode; the running function's own stack will do.
 fn stack_top() -> u64 {
-    let stack_pointer: u64;
-    // SAFETY: reads a register.
-    unsafe { asm!("mov {}, rsp", out(reg) stack_pointer, options(nomem, nostack)) };
-    stack_pointer & !15
+    width::stack_pointer() & !15
 }

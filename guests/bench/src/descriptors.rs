@@ -5,11 +5,11 @@
     reason = "gives a page to the hypervisor as a descriptor table"
 )]
 
-use xenlike_rt::abi::{GuestHandle, hypercall};
-use xenlike_rt::{memory, paging};
+use xenlike_rt::abi::{GuestHandle, Long, hypercall};
+use xenlike_rt::{from_long, memory, paging};
 
 use crate::calls::call;
-use crate::meter;
+use crate::{meter, width};
 
 /// Number of descriptors in a frame.
 const ENTRIES: u64 = 512;
@@ -23,16 +23,13 @@ pub fn measure() {
     // SAFETY: the page is no longer written.
     unsafe { paging::make_read_only(address) }.expect("a read-only page");
     let frame = memory::mfn_of(memory::pfn_of(address)).expect("its frame");
-    let frames = [frame];
-    let list = GuestHandle::of(&frames).0;
+    let frames = [frame as Long];
+    let list = from_long(GuestHandle::of(&frames).0);
     meter::measure("set_gdt", || {
         call(hypercall::SET_GDT, [list, ENTRIES, 0, 0, 0]);
     });
     call(hypercall::SET_GDT, [list, ENTRIES, 0, 0, 0]);
     meter::measure("update_descriptor", || {
-        call(
-            hypercall::UPDATE_DESCRIPTOR,
-            [(frame << 12) + 8, DATA, 0, 0, 0],
-        );
+        width::update_descriptor((frame << 12) + 8, DATA);
     });
 }

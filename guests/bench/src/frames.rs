@@ -3,11 +3,11 @@
 use alloc::vec;
 use core::cell::RefCell;
 
-use xenlike_rt::abi::GuestHandle;
 use xenlike_rt::abi::memory::{
     MemoryReservation, XENMEM_DECREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP,
 };
 use xenlike_rt::abi::xen::DOMID_SELF;
+use xenlike_rt::abi::{GuestHandle, Long};
 use xenlike_rt::{hyper, start_info};
 
 use crate::meter;
@@ -19,6 +19,7 @@ pub fn measure() {
 }
 
 /// The best time for allocating one frame, which is then returned.
+#[cfg(target_pointer_width = "64")]
 pub fn populate_one() -> u64 {
     let mut frames = [0];
     let once = |_| {
@@ -33,9 +34,9 @@ pub fn populate_one() -> u64 {
 }
 
 /// A memory_op call on a list of frames.
-fn reserve(cmd: u32, frames: &mut [u64]) {
+fn reserve(cmd: u32, frames: &mut [Long]) {
     let mut request = MemoryReservation {
-        nr_extents: frames.len() as u64,
+        nr_extents: frames.len() as Long,
         extent_start: GuestHandle::of_mut(frames),
         domid: DOMID_SELF,
         ..MemoryReservation::default()
@@ -50,7 +51,7 @@ fn reserve(cmd: u32, frames: &mut [u64]) {
 }
 
 fn change(names: [&'static str; 2], count: usize, loops: u64) {
-    let frames = RefCell::new(vec![0_u64; count]);
+    let frames = RefCell::new(vec![0; count]);
     let act = |cmd: u32| reserve(cmd, &mut frames.borrow_mut());
     meter::in_turn(
         names,
@@ -64,8 +65,8 @@ fn change(names: [&'static str; 2], count: usize, loops: u64) {
 }
 
 /// Numbers the frames above all frames of this domain.
-fn number(frames: &mut [u64]) {
+fn number(frames: &mut [Long]) {
     for (n, frame) in frames.iter_mut().enumerate() {
-        *frame = start_info().nr_pages + n as u64;
+        *frame = start_info().nr_pages + n as Long;
     }
 }

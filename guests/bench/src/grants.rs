@@ -4,6 +4,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use xenlike_rt::abi::Long;
 use xenlike_rt::abi::grant_table::{
     GNTCOPY_SOURCE_GREF, GNTMAP_HOST_MAP, GNTST_OKAY, GNTTABOP_MAP_GRANT_REF,
     GNTTABOP_UNMAP_GRANT_REF, GnttabCopy, GnttabMapGrantRef, GnttabUnmapGrantRef,
@@ -69,9 +70,9 @@ fn copies(own: u16, reference: u32) {
             len: bytes,
             ..GnttabCopy::default()
         };
-        copy.source.u = u64::from(reference);
+        copy.source.u = reference as Long;
         copy.source.domid = own;
-        copy.dest.u = target;
+        copy.dest.u = target as Long;
         copy.dest.domid = DOMID_SELF;
         let mut requests: Vec<GnttabCopy> = vec![copy; segments];
         meter::measure(name, || {

@@ -3,7 +3,8 @@
 //! TICKS` for each operation.
 //!
 //! The same binary runs under xenlike and under real Xen, as Dom0 or as a domain. As a Dom0 with itself as initrd, it
-//! also measures operations that need a second domain, which it builds from that initrd. Words on the command line:
+//! also measures operations that need a second domain, which it builds from that initrd. Its 32-bit form runs as a Dom0
+//! without other domains, or is the second domain of the 64-bit form. Words on the command line:
 //! `only=NAME` measures that operation alone, for a profile; `role=NAME` makes this the second domain;
 //! `scaling=domains` or `scaling=vcpus` measures a few operations with many domains or vCPUs.
 
@@ -13,32 +14,33 @@
 extern crate alloc;
 
 mod calls;
-mod children;
 mod descriptors;
+#[cfg(target_pointer_width = "64")]
+mod domains;
 mod events;
 mod exceptions;
 mod frames;
 mod grants;
 mod instructions;
-mod life;
 mod mappings;
 mod meter;
-mod pair;
+#[cfg(target_pointer_width = "32")]
+mod narrow;
+#[cfg(target_pointer_width = "32")]
+use narrow as width;
 mod peer;
 mod ports;
-mod scaling;
 mod tables;
 mod timer;
 mod user;
+#[cfg(target_pointer_width = "64")]
+mod wide;
+#[cfg(target_pointer_width = "64")]
+use wide as width;
 
-use children::Nursery;
-use xenlike_rt::{args, entry_tsc, modules, println};
+use xenlike_rt::{args, entry_tsc, println};
 
 xenlike_rt::entry!(main);
-
-/// Pages of a child's memory: 4 MiB, or 2 MiB where there are many children.
-const PAGES: u64 = 1024;
-const MANY_PAGES: u64 = 512;
 
 fn main() {
     println!("bench entry_tsc {}", entry_tsc());
@@ -46,12 +48,10 @@ fn main() {
         peer::play(role);
     }
     meter::settle();
-    match (args::value("scaling"), modules::initrd()) {
-        (Some("domains"), Some(image)) => scaling::domains(&mut Nursery::new(image, MANY_PAGES)),
-        (Some("vcpus"), None) => scaling::vcpus(),
-        (_, Some(image)) => with_children(image),
-        (_, None) => alone(),
-    }
+    #[cfg(target_pointer_width = "64")]
+    domains::measure();
+    #[cfg(target_pointer_width = "32")]
+    alone();
     meter::report();
     println!("PASS bench");
 }
@@ -70,11 +70,4 @@ fn alone() {
     timer::measure();
     grants::measure();
     frames::measure();
-}
-
-/// Operations that need a second domain, made from `image`.
-fn with_children(image: &[u8]) {
-    let mut nursery = Nursery::new(image, PAGES);
-    pair::measure(&mut nursery);
-    life::measure(&mut nursery);
 }

@@ -4,7 +4,7 @@
 
 use core::sync::atomic::AtomicU8;
 
-use xenlike_rt::abi::hypercall;
+use xenlike_rt::abi::Long;
 use xenlike_rt::abi::xen::{
     DOMID_SELF, MMUEXT_INVLPG_LOCAL, MMUEXT_TLB_FLUSH_LOCAL, MmuUpdate, MmuextOp, UVMF_INVLPG,
     UVMF_NONE,
@@ -12,8 +12,7 @@ use xenlike_rt::abi::xen::{
 use xenlike_rt::paging::{RAM_FLAGS, READ_ONLY_FLAGS};
 use xenlike_rt::{hyper, memory, paging};
 
-use crate::calls::call;
-use crate::meter;
+use crate::{meter, width};
 
 /// A page whose mapping is changed.
 #[repr(C, align(4096))]
@@ -58,10 +57,7 @@ impl Target {
     }
 
     fn update(self, entry: u64, flags: u64) {
-        call(
-            hypercall::UPDATE_VA_MAPPING,
-            [self.address, entry, flags, 0, 0],
-        );
+        width::update_va_mapping(self.address, entry, flags);
     }
 }
 
@@ -123,11 +119,12 @@ fn by_store(target: Target) {
     meter::measure("trapped_pte_write", || {
         writable = !writable;
         // SAFETY: the entry maps `PAGE` to its own frame with either value.
-        unsafe { entry.write_volatile(target.value(writable)) };
+        unsafe { width::store_entry(entry, target.value(writable)) };
     });
 }
 
 /// Flushes the page's address, or the whole TLB.
+#[cfg(target_pointer_width = "64")]
 pub fn flush(cmd: u32) {
     let request = MmuextOp {
         cmd,
@@ -145,7 +142,7 @@ fn flushes(address: u64) {
     ] {
         let request = MmuextOp {
             cmd,
-            arg1: address,
+            arg1: address as Long,
             ..MmuextOp::default()
         };
         meter::measure(name, || {

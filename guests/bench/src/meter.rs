@@ -10,6 +10,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use xenlike_rt::{args, hyper, println};
 
+use crate::width;
+
 /// Repetitions of a cheap operation in one round.
 const LOOPS: u64 = 1000;
 /// Number of rounds, of which the best counts.
@@ -35,7 +37,7 @@ global_asm!(
 /// Reads the time-stamp counter.
 pub fn tsc() -> u64 {
     // SAFETY: reading the counter has no effect.
-    unsafe { core::arch::x86_64::_rdtsc() }
+    unsafe { width::rdtsc() }
 }
 
 /// Gives the hypervisor time to finish work that the boot left: freeing the boot domain's

@@ -5,7 +5,7 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use xenlike_rt::events::{self, Port};
-use xenlike_rt::{hyper, memory, start_info};
+use xenlike_rt::{from_long, hyper, memory, start_info};
 
 /// Answers every event with an event.
 fn answer(port: Port) {
@@ -15,7 +15,7 @@ fn answer(port: Port) {
 
 /// The word in which a busy domain counts its turns: on the page of its Xenstore ring.
 fn turns() -> &'static AtomicU32 {
-    let page = memory::direct(memory::pfn_of_mfn(start_info().store_mfn));
+    let page = memory::direct(memory::pfn_of_mfn(from_long(start_info().store_mfn)));
     // SAFETY: the builder mapped the page permanently, and it has no other use, since no Xenstore serves this domain.
     unsafe { &*core::ptr::with_exposed_provenance(page as usize) }
 }

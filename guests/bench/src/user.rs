@@ -2,8 +2,6 @@
 
 #![expect(unsafe_code, reason = "the process is written in assembly")]
 
-use core::arch::global_asm;
-
 use xenlike_rt::traps::{self, TrapFrame};
 use xenlike_rt::user::{self, AddressSpace, Use};
 use xenlike_rt::{memory, paging};
@@ -11,42 +9,10 @@ use xenlike_rt::{memory, paging};
 use crate::exceptions::skip_two;
 use crate::meter;
 
-const LOOPS: u64 = 1000;
+/// Repetitions of the operation in a process. The processes are in `width`.
+pub const LOOPS: u64 = 1000;
 const CODE: u64 = 0x40_0000;
 const STACK_TOP: u64 = 0x80_0000;
-
-// Each process repeats its operation LOOPS times, and ends with the system call rax = 2.
-global_asm!(
-    r#"
-    .pushsection .text.process, "ax", @progbits
-    .balign 4096
-    .global bench_calling
-    bench_calling:
-        mov ebx, {loops}
-    2:  mov eax, 1
-        syscall
-        dec ebx
-        jnz 2b
-        mov eax, 2
-        syscall
-        ud2
-    .balign 64
-    bench_faulting:
-        mov ebx, {loops}
-        mov esi, 16
-    2:  mov al, [rsi]
-        dec ebx
-        jnz 2b
-        mov eax, 2
-        syscall
-        ud2
-    .global bench_faulting_offset
-    .set bench_faulting_offset, bench_faulting - bench_calling
-    .balign 4096
-    .popsection
-    "#,
-    loops = const LOOPS,
-);
 
 unsafe extern "C" {
     safe static bench_calling: u8;
@@ -54,7 +20,7 @@ unsafe extern "C" {
 }
 
 fn system_call(frame: &mut TrapFrame) {
-    if frame.rax == 2 {
+    if frame.call()[0] == 2 {
         user::leave(0);
     }
 }

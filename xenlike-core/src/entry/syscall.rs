@@ -10,7 +10,7 @@ use crate::arch::{exception, rflags};
 use crate::domain::Ctx;
 use crate::hypercall::{self, InNarrowRegisters, InRegisters, Outcome};
 use crate::kit::AtomicRef;
-use crate::pv::bounce::{Bounce, Cause, Stuck, bounce, deliver, deliver_from, end, stop};
+use crate::pv::bounce::{Bounce, Cause, Stuck, bounce, deliver, deliver_from, end, inject, stop};
 
 /// The flags of user mode that SYSENTER doesn't change and that are restored.
 pub const SYSENTER_KEEP: u64 = rflags::GUEST_SETTABLE & !(rflags::TF | rflags::NT | rflags::RF);
@@ -113,11 +113,17 @@ pub extern "C" fn handle_syscall32(frame: &mut TrapFrame) {
     with_current(frame, |ctx| {
         flatten(ctx);
         let (pv, callback) = (ctx.st.pv(), ctx.st.pv().entries().1.syscall32);
-        if ctx.mode() == Mode::Kernel || !callback.is_registered(pv.width) {
-            invalid_opcode(ctx);
-        } else {
+        let width = pv.width;
+        if ctx.mode() == Mode::User && callback.is_registered(width) {
             let callback = ctx.st.pv().callbacks.syscall32;
             bounce(ctx, Bounce::callback(callback, Cause::Syscall32));
+        } else if width == Width::Narrow {
+            // As on Xen, at the instruction itself.
+            ctx.regs.rip = ctx.regs.rip.wrapping_sub(SYSCALL_BYTES);
+            ctx.regs.error = 0;
+            inject(ctx, exception::GP);
+        } else {
+            invalid_opcode(ctx);
         }
     });
 }

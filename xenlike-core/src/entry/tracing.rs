@@ -1,6 +1,8 @@
 //! Trace records of `entry`: hypercalls and traps, through tables that replace the plain ones while tracing is on, and
 //! which vCPU runs.
 
+use guest_pv_abi::Width;
+use guest_pv_abi::arch_x86::narrow::HYPERCALL_VECTOR;
 use guest_pv_abi::trace::{
     TRC_64_FLAG, TRC_PV_HYPERCALL_V2, TRC_PV_PAGE_FAULT, TRC_PV_TRAP, TRC_SCHED_SWITCH,
 };
@@ -72,11 +74,27 @@ fn traced_hypercall(frame: &mut TrapFrame, running: &'static Running) {
 }
 
 extern "C" fn traced_trap(frame: &mut TrapFrame) {
-    if frame.from_guest() && is_recorded(frame.vector as u8) {
-        running().into_iter().for_each(note);
-        record_trap(frame);
+    let running = if frame.from_guest() { running() } else { None };
+    if let Some(running) = running {
+        record_entry(frame, running);
     }
     traps::by_ring(frame);
+}
+
+/// Records what a guest's trap is: a narrow guest's hypercall, or an exception.
+fn record_entry(frame: &mut TrapFrame, running: &Running) {
+    let vector = frame.vector as u8;
+    if vector == HYPERCALL_VECTOR && frame.cs & 3 == 1 {
+        note(running);
+        let args = hypercall::InNarrowRegisters::words(frame);
+        hypercall::trace_call(TRC_PV_HYPERCALL_V2, frame.rax & 0xffff_ffff, &args);
+    } else if is_recorded(vector) {
+        note(running);
+        match running.dom.pages.width() {
+            Width::Wide => record_trap(frame),
+            Width::Narrow => record_narrow_trap(frame),
+        }
+    }
 }
 
 /// Exceptions are recorded, except those that may be raised anywhere in ring 0 and have their own stacks.
@@ -93,9 +111,22 @@ fn record_trap(frame: &TrapFrame) {
         let data = [low, high, address, above, error];
         return record(TRC_PV_PAGE_FAULT | TRC_64_FLAG, &data);
     }
-    let has_error = u32::from(has_error_code(number)) << 15;
-    let what = u32::from(number) | has_error | error << 16;
+    let what = trap_word(number, error);
     record(TRC_PV_TRAP | TRC_64_FLAG, &[low, high, what]);
+}
+
+/// The same for a narrow guest, whose addresses take one word each.
+fn record_narrow_trap(frame: &TrapFrame) {
+    let (number, error, eip) = (frame.vector as u8, frame.error, frame.rip as u32);
+    if number == exception::PF {
+        return record(TRC_PV_PAGE_FAULT, &[eip, cr::cr2() as u32, error]);
+    }
+    record(TRC_PV_TRAP, &[eip, trap_word(number, error)]);
+}
+
+/// The word that tells of an exception.
+fn trap_word(number: u8, error: u32) -> u32 {
+    u32::from(number) | u32::from(has_error_code(number)) << 15 | error << 16
 }
 
 fn halves(word: u64) -> [u32; 2] {

@@ -58,11 +58,19 @@ impl Passed for &mut Words {
 /// A narrow guest's kernel entered by `int 0x82`, so the words are in its registers (xen-x86_32.h).
 pub struct InNarrowRegisters;
 
+impl InNarrowRegisters {
+    /// Loads all argument words.
+    #[inline(always)] // see above
+    pub fn words(regs: &TrapFrame) -> NarrowWords {
+        let words = [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp];
+        words.map(|word| word as u32)
+    }
+}
+
 impl Passed for InNarrowRegisters {
     #[inline(always)] // see above
     fn decode<A: Arguments>(&self, regs: &TrapFrame) -> A {
-        let words = [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp];
-        A::decode_narrow(words.map(|word| word as u32))
+        A::decode_narrow(Self::words(regs))
     }
 
     fn encode<A: Arguments>(self, regs: &mut TrapFrame, args: A) {

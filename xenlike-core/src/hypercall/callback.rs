@@ -1,5 +1,6 @@
 //! callback_op and set_callbacks register the guest's entry points for events, failed returns and system calls.
 
+use guest_pv_abi::Width;
 use guest_pv_abi::callback::{self as abi, CallbackRegister, CallbackUnregister};
 use guest_pv_abi::errno::{self, Errno};
 
@@ -15,13 +16,18 @@ pub fn call(ctx: &mut Ctx<'_>, args: &Command) -> Result<(), Errno> {
         abi::CALLBACKOP_UNREGISTER => {
             unregister(ctx, &ctx.guest().read::<CallbackUnregister>(args.arg)?)
         }
-        _ => Err(errno::ENOSYS),
+        // As Xen answers, which has a handler for each width.
+        _ => match ctx.st.pv().width {
+            Width::Wide => Err(errno::ENOSYS),
+            Width::Narrow => Err(errno::EINVAL),
+        },
     }
 }
 
 fn register(ctx: &mut Ctx<'_>, request: &CallbackRegister) -> Result<(), Errno> {
     let masks_events = u32::from(request.flags) & abi::CALLBACKF_MASK_EVENTS != 0;
-    let callback = Callback::of_word(ctx.st.pv().width, request.address, masks_events.into());
+    let width = ctx.st.pv().width;
+    let callback = Callback::of_word(width, request.address, masks_events.into());
     if !Vaddr(callback.entry).is_canonical() {
         return Err(errno::EINVAL);
     }
@@ -34,7 +40,8 @@ fn register(ctx: &mut Ctx<'_>, request: &CallbackRegister) -> Result<(), Errno> 
             callbacks.sysenter = callback;
         }
         abi::CALLBACKTYPE_FAILSAFE => callbacks.failsafe = callback,
-        abi::CALLBACKTYPE_SYSCALL => callbacks.syscall = callback,
+        // Only wide guests have 64-bit code.
+        abi::CALLBACKTYPE_SYSCALL if width == Width::Wide => callbacks.syscall = callback,
         abi::CALLBACKTYPE_SYSCALL32 => callbacks.syscall32 = callback,
         abi::CALLBACKTYPE_NMI => return set_nmi(ctx, callback.entry),
         _ => return Err(errno::ENOSYS),
@@ -45,9 +52,9 @@ fn register(ctx: &mut Ctx<'_>, request: &CallbackRegister) -> Result<(), Errno> 
 fn unregister(ctx: &mut Ctx<'_>, request: &CallbackUnregister) -> Result<(), Errno> {
     match u32::from(request.type_) {
         abi::CALLBACKTYPE_NMI => set_nmi(ctx, 0),
+        abi::CALLBACKTYPE_SYSCALL if ctx.st.pv().width == Width::Wide => Err(errno::EINVAL),
         abi::CALLBACKTYPE_EVENT
         | abi::CALLBACKTYPE_FAILSAFE
-        | abi::CALLBACKTYPE_SYSCALL
         | abi::CALLBACKTYPE_SYSCALL32
         | abi::CALLBACKTYPE_SYSENTER
         | abi::CALLBACKTYPE_SYSENTER_DEPRECATED => Err(errno::EINVAL),

@@ -72,7 +72,7 @@ impl Entry for OfNarrow {
         Ok((number.into(), words))
     }
     fn call(ctx: &mut Ctx<'_>, number: u64, words: &mut Self::Words) -> Outcome {
-        super::call_narrow(ctx, number as u32, words)
+        super::call_narrow(ctx, number, words)
     }
     fn tell(ctx: &Ctx<'_>, at: Vaddr, result: i64) -> Result<(), Fault> {
         ctx.guest().write(at, &(result as u32))

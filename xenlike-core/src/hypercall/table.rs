@@ -128,20 +128,22 @@ fn subcall_at<const PLACE: u64>(ctx: &mut Ctx<'_>, _number: u64, words: &mut Wor
     at_place::<PLACE>(ctx, words)
 }
 
-/// The hypercalls of narrow guests, which aren't traced.
-static NARROW_HANDLERS: [fn(&mut Ctx<'_>, &mut NarrowWords) -> Outcome; PLACES] =
-    by_number!(narrow_subcall_at);
+/// The same for narrow guests.
+type NarrowHandler = fn(&mut Ctx<'_>, u64, &mut NarrowWords) -> Outcome;
+static NARROW_HANDLERS: [NarrowHandler; PLACES] = by_number!(narrow_subcall_at);
+static NARROW_SUBCALLS: AtomicRef<[NarrowHandler; PLACES]> = AtomicRef::new(&NARROW_HANDLERS);
 
-fn narrow_subcall_at<const PLACE: u64>(ctx: &mut Ctx<'_>, words: &mut NarrowWords) -> Outcome {
+fn narrow_subcall_at<const PLACE: u64>(
+    ctx: &mut Ctx<'_>,
+    _number: u64,
+    words: &mut NarrowWords,
+) -> Outcome {
     at_narrow_place::<PLACE>(ctx, words)
 }
 
 /// Performs hypercall `number` from within another of a narrow guest.
-pub fn call_narrow(ctx: &mut Ctx<'_>, number: u32, words: &mut NarrowWords) -> Outcome {
-    match NARROW_HANDLERS.get(place(number.into())) {
-        Some(handler) => handler(ctx, words),
-        None => Outcome::from(guest_pv_abi::errno::ENOSYS),
-    }
+pub fn call_narrow(ctx: &mut Ctx<'_>, number: u64, words: &mut NarrowWords) -> Outcome {
+    by_table(NARROW_SUBCALLS.get(), ctx, number, words)
 }
 
 /// Performs hypercall `number` from within another.
@@ -150,11 +152,11 @@ pub fn call(ctx: &mut Ctx<'_>, number: u64, words: &mut Words) -> Outcome {
 }
 
 #[inline(always)] // one instance per table
-fn by_table(
-    table: &[Handler; PLACES],
+fn by_table<W>(
+    table: &[fn(&mut Ctx<'_>, u64, &mut W) -> Outcome; PLACES],
     ctx: &mut Ctx<'_>,
     number: u64,
-    words: &mut Words,
+    words: &mut W,
 ) -> Outcome {
     match table.get(place(number)) {
         Some(handler) => handler(ctx, number, words),
@@ -165,7 +167,13 @@ fn by_table(
 /// Turns tracing of calls from within others on or off.
 pub fn trace_subcalls(whether: bool) {
     static TRACED: [Handler; PLACES] = [traced_subcall; PLACES];
+    static NARROW_TRACED: [NarrowHandler; PLACES] = [traced_narrow_subcall; PLACES];
     SUBCALLS.set(if whether { &TRACED } else { &HANDLERS });
+    NARROW_SUBCALLS.set(if whether {
+        &NARROW_TRACED
+    } else {
+        &NARROW_HANDLERS
+    });
 }
 
 fn traced_subcall(ctx: &mut Ctx<'_>, number: u64, words: &mut Words) -> Outcome {
@@ -173,8 +181,13 @@ fn traced_subcall(ctx: &mut Ctx<'_>, number: u64, words: &mut Words) -> Outcome 
     by_table(&HANDLERS, ctx, number, words)
 }
 
-/// Records a hypercall with the arguments that Xen records.
-pub fn trace_call(event: u32, number: u64, words: &Words) {
+fn traced_narrow_subcall(ctx: &mut Ctx<'_>, number: u64, words: &mut NarrowWords) -> Outcome {
+    trace_call(TRC_PV_HYPERCALL_SUBCALL, number, words);
+    by_table(&NARROW_HANDLERS, ctx, number, words)
+}
+
+/// Records a hypercall with the arguments that Xen records: the low halves of the same words for guests of both widths.
+pub fn trace_call<W: Copy + Into<u64>>(event: u32, number: u64, words: &[W]) {
     let traced = traced(number);
     let bits = traced
         .iter()
@@ -182,7 +195,7 @@ pub fn trace_call(event: u32, number: u64, words: &Words) {
     let mut record = ArrayVec::<u32, 3>::new();
     record.push(number.min(0xf_ffff) as u32 | bits);
     let kept = traced.iter().filter_map(|&n| words.get(usize::from(n)));
-    record.extend(kept.map(|word| *word as u32));
+    record.extend(kept.map(|&word| word.into() as u32));
     crate::trace::record(event, &record);
 }
 

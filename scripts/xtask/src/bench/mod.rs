@@ -96,7 +96,9 @@ fn ours_alone(options: &Options) -> Result<()> {
     let figures = runs::ours(options.only.as_deref())?;
     // Xen's column is taken from the document, as the guest rarely changes.
     let before = committed();
-    let table = Table::new(&figures, &before.figures_of_xen()).of_ours();
+    let table = Table::new(&figures, &before.figures_of_xen())
+        .with_narrow(&runs::narrow(options.only.as_deref())?)
+        .of_ours();
     print!("{}", table.text(&before));
     Ok(())
 }
@@ -118,7 +120,7 @@ fn side_by_side(options: &Options) -> Result<()> {
     }
     let mut ours = runs::ours(None)?;
     ours.extend(runs::boots()?);
-    let table = Table::new(&ours, &theirs);
+    let table = Table::new(&ours, &theirs).with_narrow(&runs::narrow(None)?);
     print!("{}", table.text(&before));
     println!(
         "create hello.cfg, to its end: {} ms here and now",

@@ -21,32 +21,77 @@ pub enum Domains {
     Two,
 }
 
+/// The form of the guest that is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The 64-bit form.
+    Wide,
+    /// The 32-bit form. It creates no domains, so where there are two, it is the second one, and the 64-bit form is Dom0.
+    Narrow,
+}
+
+impl Form {
+    /// The guest's file.
+    fn file(self) -> &'static str {
+        match self {
+            Self::Wide => "bench",
+            Self::Narrow => "bench-32",
+        }
+    }
+}
+
 /// Both parts of the rows.
 pub const PARTS: [Domains; 2] = [Domains::One, Domains::Two];
 
 impl Domains {
-    /// The medium that boots this part.
+    /// The medium that boots this part with the 64-bit guest.
     pub fn media(self, hypervisor: Media, arguments: &str) -> Result<Media> {
-        let image = find_file("bench")?;
-        let media = hypervisor.module(Module::with_arguments(image.clone(), arguments));
+        self.media_of(Form::Wide, hypervisor, arguments)
+    }
+
+    /// The medium that boots this part with the guest in this form.
+    fn media_of(self, form: Form, hypervisor: Media, arguments: &str) -> Result<Media> {
+        let with = |form: Form, arguments| -> Result<Module> {
+            Ok(Module::with_arguments(find_file(form.file())?, arguments))
+        };
         Ok(match self {
-            Self::One => media,
-            Self::Two => media
+            Self::One => hypervisor.module(with(form, arguments)?),
+            Self::Two => hypervisor
+                .module(with(Form::Wide, arguments)?)
                 .and("dom0_mem=128M")
-                .module(Module::with_arguments(image, "")),
+                .module(with(form, "")?),
         })
     }
 }
 
 /// Measures xenlike: all rows, or the one called `only`.
 pub fn ours(only: Option<&str>) -> Result<Figures> {
-    let arguments = only.map_or(String::new(), |name| format!("only={name}"));
-    run("bench-xenlike", &Media::xenlike(), &arguments)
+    run(
+        "bench-xenlike",
+        Form::Wide,
+        &Media::xenlike(),
+        &arguments(only),
+    )
+}
+
+/// Measures xenlike with the 32-bit guest: all rows that it has, or the one called `only`.
+pub fn narrow(only: Option<&str>) -> Result<Figures> {
+    run(
+        "bench-xenlike-32",
+        Form::Narrow,
+        &Media::xenlike(),
+        &arguments(only),
+    )
+}
+
+/// The guest's command line.
+fn arguments(only: Option<&str>) -> String {
+    only.map_or(String::new(), |name| format!("only={name}"))
 }
 
 /// Measures all rows of another build of xenlike.
 pub fn of(hypervisor: &Media) -> Result<Figures> {
-    run("bench-other", hypervisor, "")
+    run("bench-other", Form::Wide, hypervisor, "")
 }
 
 /// Xen's figures, measured once for each build of the guest.
@@ -56,7 +101,7 @@ pub fn theirs() -> Result<Figures> {
     if let Ok(text) = fs::read_to_string(&kept) {
         return Ok(machine::parse(&text));
     }
-    let mut figures = run("bench-xen", &xen, "")?;
+    let mut figures = run("bench-xen", Form::Wide, &xen, "")?;
     figures.extend(to_dom0(&xen_elf()?, &xen)?);
     let lines = figures
         .iter()
@@ -80,12 +125,12 @@ fn to_dom0(kernel: &Path, hypervisor: &Media) -> Result<Figures> {
     )
 }
 
-fn run(name: &str, hypervisor: &Media, arguments: &str) -> Result<Figures> {
+fn run(name: &str, form: Form, hypervisor: &Media, arguments: &str) -> Result<Figures> {
     let mut figures = Figures::new();
     for part in PARTS {
         figures.extend(machine::dom0(
             name,
-            &part.media(hypervisor.clone(), arguments)?,
+            &part.media_of(form, hypervisor.clone(), arguments)?,
         )?);
     }
     figures.retain(|name, _| !matches!(name.as_str(), "entry_tsc" | "operations"));

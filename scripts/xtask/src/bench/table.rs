@@ -13,6 +13,8 @@ pub struct Line {
     pub ours: Option<u64>,
     /// Xen's figure, if measured.
     pub theirs: Option<u64>,
+    /// xenlike's figure for a 32-bit guest, if measured.
+    pub narrow: Option<u64>,
 }
 
 impl Line {
@@ -52,11 +54,21 @@ impl Table {
             row,
             ours: ours.get(row.name).copied(),
             theirs: theirs.get(row.name).copied(),
+            narrow: None,
         });
         let told = lines.filter(|line| line.ours.is_some() || line.theirs.is_some());
         Self {
             lines: told.collect(),
         }
+    }
+
+    /// Adds the figures for a 32-bit guest to the lines that there are.
+    #[must_use]
+    pub fn with_narrow(mut self, narrow: &Figures) -> Self {
+        for line in &mut self.lines {
+            line.narrow = narrow.get(line.row.name).copied();
+        }
+        self
     }
 
     /// Xen's figures.
@@ -100,11 +112,11 @@ impl Table {
     /// Formats the table for a terminal, with changes since `before`.
     pub fn text(&self, before: &Self) -> String {
         let mut text = String::from("executed instructions; ratio below 1: xenlike needs fewer\n");
-        let (ours, theirs) = ("xenlike", "Xen 4.20");
+        let (ours, theirs, narrow) = ("xenlike", "Xen 4.20", "32-bit guest");
         // Writing to a String can't fail.
         let _ = writeln!(
             text,
-            "{:<26} {theirs:>13} {ours:>13} {:>6} {:>6}  since the document",
+            "{:<26} {theirs:>13} {ours:>13} {:>6} {:>6} {narrow:>13}  since the document",
             "", "ratio", "target"
         );
         for line in &self.lines {
@@ -115,11 +127,12 @@ impl Table {
                 Goal::Told => String::new(),
             };
             let told = format!(
-                "{:<26} {:>13} {:>13} {ratio:>6} {target:>6}  {}",
+                "{:<26} {:>13} {:>13} {ratio:>6} {target:>6} {:>13}  {}",
                 line.row.name,
                 shown(line.theirs),
                 shown(line.ours),
-                change(before.line(line.row.name), line)
+                shown(line.narrow),
+                changes(before.line(line.row.name), line)
             );
             let _ = writeln!(text, "{}", told.trim_end());
         }
@@ -130,9 +143,19 @@ impl Table {
     }
 }
 
-/// The difference in instructions since `before`; empty if there is none.
-fn change(before: Option<&Line>, now: &Line) -> String {
-    match (before.and_then(|line| line.ours), now.ours) {
+/// The differences in instructions since `before`, for a 64-bit guest and for a 32-bit one; empty if there are none.
+fn changes(before: Option<&Line>, now: &Line) -> String {
+    let wide = change(before.and_then(|line| line.ours), now.ours);
+    let narrow = change(before.and_then(|line| line.narrow), now.narrow);
+    if narrow.is_empty() {
+        wide
+    } else {
+        format!("{wide:<8} 32-bit: {narrow}")
+    }
+}
+
+fn change(before: Option<u64>, now: Option<u64>) -> String {
+    match (before, now) {
         (Some(old), Some(new)) if new > old => format!("+{}", grouped(new - old)),
         (Some(old), Some(new)) if new < old => format!("-{}", grouped(old - new)),
         _ => String::new(),
@@ -227,5 +250,12 @@ mod tests {
         let (before, after) = (table(&[("iret", 200)], &[]), table(&[("iret", 190)], &[]));
         assert!(after.text(&before).contains("-10\n"));
         assert!(before.text(&after).contains("+10\n"));
+        let narrow = |figure| {
+            after
+                .clone()
+                .with_narrow(&[("iret".to_owned(), figure)].into())
+        };
+        let text = narrow(120).text(&narrow(125));
+        assert!(text.contains("  32-bit: -5\n"), "{text}");
     }
 }

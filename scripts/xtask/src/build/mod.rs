@@ -91,6 +91,7 @@ fn guests() -> Result<()> {
 
 /// The sample guests that are also built for 32 bits.
 const NARROW: &[&str] = &[
+    "answers",
     "confined",
     "hello",
     "hostile-absent",
@@ -126,9 +127,11 @@ const NARROW: &[&str] = &[
     "worst",
 ];
 
-/// Builds these sample guests for 32 bits, to `build/guests32/`.
+/// Builds these sample guests and the benchmark for 32 bits, to `build/guests32/`.
 fn narrow_guests() -> Result<()> {
-    for executable in cargo::narrow_guests("samples", NARROW)? {
+    let mut executables = cargo::narrow_guests("samples", NARROW)?;
+    executables.extend(cargo::narrow_guests("bench", &["bench"])?);
+    for executable in executables {
         let name = executable.file_name().context("an executable's name")?;
         strip(&executable, &artefact("guests32").join(name))?;
     }

@@ -3,7 +3,7 @@
 
 /// Variables with function pointers that boot sets, or with a pointer to the table in use, and those functions. Both
 /// are given by the ends of their names.
-pub const SET_AT_BOOT: [(&str, &[&str]); 5] = [
+pub const SET_AT_BOOT: [(&str, &[&str]); 6] = [
     ("log::LOGGER", &["as log::Log>::log"]),
     ("xenlike_core::kit::lock::WAIT_STEP", &["arch::tlb::answer"]),
     (
@@ -22,6 +22,13 @@ pub const SET_AT_BOOT: [(&str, &[&str]); 5] = [
         &[
             "xenlike_core::hypercall::table::subcall_at",
             "xenlike_core::hypercall::table::traced_subcall",
+        ],
+    ),
+    (
+        "xenlike_core::hypercall::table::NARROW_SUBCALLS",
+        &[
+            "xenlike_core::hypercall::table::narrow_subcall_at",
+            "xenlike_core::hypercall::table::traced_narrow_subcall",
         ],
     ),
 ];

@@ -3,7 +3,7 @@
 use guest_pv_abi::errno::{self, Errno};
 use guest_pv_abi::hypercall as nr;
 use guest_pv_abi::sysctl::*;
-use guest_pv_abi::trace::{TRC_ALL, TRC_PV_HYPERCALL_V2};
+use guest_pv_abi::trace::{TRC_ALL, TRC_PV_HYPERCALL_SUBCALL, TRC_PV_HYPERCALL_V2};
 use zerocopy::FromZeros;
 
 use super::control::Toolstack;
@@ -72,7 +72,7 @@ fn buffers_are_made_once_and_filled() {
     let buffer = SharedPage::new(frame(list)).unwrap();
     let word = |at: usize| buffer.u32(4 * at).unwrap().load(Relaxed);
     let start = 2 + word(1) as usize / 4;
-    let args = [0x1234_5678, 7, 9, 0];
+    let args = [0x1234_5678_u64, 7, 9, 0];
     hypercall::trace_call(TRC_PV_HYPERCALL_V2, nr::GRANT_TABLE_OP, &args);
     // The header with three words of data, the time, and the call with its arguments 0 and 2.
     assert_eq!(word(start), 0x8000_0000 | 3 << 28 | TRC_PV_HYPERCALL_V2);
@@ -80,6 +80,15 @@ fn buffers_are_made_once_and_filled() {
     assert_eq!(
         said,
         [0x0110_0000 | nr::GRANT_TABLE_OP as u32, 0x1234_5678, 9]
+    );
+    // A narrow guest's, from its own words.
+    let start = 2 + word(1) as usize / 4;
+    let args = [0x9abc_def0_u32, 7, 9, 0, 0, 0];
+    hypercall::trace_call(TRC_PV_HYPERCALL_SUBCALL, nr::GRANT_TABLE_OP, &args);
+    let said = [3, 4, 5].map(|n| word(start + n));
+    assert_eq!(
+        said,
+        [0x0110_0000 | nr::GRANT_TABLE_OP as u32, 0x9abc_def0, 9]
     );
     let prod = word(1);
     assert_eq!(plain(&tools, XEN_SYSCTL_TBUFOP_DISABLE, 0), Ok(0));

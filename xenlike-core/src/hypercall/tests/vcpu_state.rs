@@ -1,9 +1,10 @@
 //! Tests of a vCPU's FPU state and MSRs, as save and restore read and set them, on a simulated
 //! machine with AVX.
 
+use guest_pv_abi::callback::{CALLBACKOP_REGISTER, CALLBACKOP_UNREGISTER, CALLBACKTYPE_SYSCALL};
 use guest_pv_abi::domctl::{self as abi, ExtVcpuContext, VcpuExtState, VcpuMsr, VcpuMsrs};
 use guest_pv_abi::errno::{self, Errno};
-use guest_pv_abi::{GuestHandle, Width};
+use guest_pv_abi::{GuestHandle, Width, hypercall as nr};
 use zerocopy::FromZeros;
 
 use super::control::Toolstack;
@@ -184,4 +185,21 @@ fn callbacks_of_system_calls_come_back() {
         masks_events: 0,
     };
     assert!(!entries.is_registered(Width::Narrow) && entries.is_registered(Width::Wide));
+}
+
+/// As on Xen, callback_op refuses a 32-bit guest's 64-bit system calls, and an unknown command with an error of its own.
+#[test]
+fn callbacks_of_64_bit_code_are_for_wide_guests() {
+    let answers = |width| {
+        let guest = Guest::new();
+        guest.dom.set_width(width).unwrap();
+        guest.dom.vcpus()[0].descheduled().unwrap().pv_mut().width = width;
+        guest.write(guest.at, &[CALLBACKTYPE_SYSCALL, 0, 0, 0]);
+        let op = |cmd: u32| guest.call(nr::CALLBACK_OP, &[cmd.into(), guest.at]);
+        [CALLBACKOP_REGISTER, CALLBACKOP_UNREGISTER, 2].map(op)
+    };
+    let (wide, narrow) = (answers(Width::Wide), answers(Width::Narrow));
+    assert_eq!(wide, [Ok(0), Err(errno::EINVAL), Err(errno::ENOSYS)]);
+    let none = Err(errno::ENOSYS);
+    assert_eq!(narrow, [none, none, Err(errno::EINVAL)]);
 }

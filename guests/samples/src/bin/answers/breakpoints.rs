@@ -8,9 +8,9 @@ use xenlike_rt::abi::hypercall as nr;
 use xenlike_rt::abi::physdev::{PHYSDEVOP_SET_IOPL, PhysdevSetIopl};
 use xenlike_rt::{hyper, traps};
 
-use crate::{call, check, raised, set_cr4};
+use crate::{call, check, raised, set_cr4, width};
 
-const DE: u64 = 1 << 3;
+const DE: usize = 1 << 3;
 const FIXED: u64 = 0x400;
 /// Breakpoint 0: local, of a type that is invalid without DE; breakpoint 1: local, I/O, two bytes.
 const IO: u64 = 1 << 2 | 2 << 20 | 1 << 22;
@@ -31,13 +31,13 @@ fn set(register: u64, value: u64) -> Result<u64, Errno> {
 
 fn debug(frame: &mut traps::TrapFrame) {
     STATUS.store(get(6).unwrap_or(0), Ordering::Relaxed);
-    RIP.store(frame.rip, Ordering::Relaxed);
+    RIP.store(frame.instruction(), Ordering::Relaxed);
 }
 
 fn move_to_dr7(value: u64) -> u64 {
     raised(traps::attempt(|| {
         // SAFETY: a breakpoint on a port that no other code here accesses, or a trap.
-        unsafe { asm!("mov dr7, {}", in(reg) value) };
+        unsafe { asm!("mov dr7, {}", in(reg) value as usize) };
     }))
 }
 
@@ -45,11 +45,7 @@ fn move_to_dr7(value: u64) -> u64 {
 /// came after the instruction.
 fn read_port(port: u16) -> (u64, bool) {
     STATUS.store(0, Ordering::Relaxed);
-    let behind: u64;
-    // SAFETY: the port has no effect.
-    unsafe {
-        asm!("in al, dx", "2: lea {}, [rip + 2b]", out(reg) behind, in("dx") port, out("al") _);
-    }
+    let behind = width::read_port(port);
     let status = STATUS.load(Ordering::Relaxed);
     (status, RIP.load(Ordering::Relaxed) == behind)
 }

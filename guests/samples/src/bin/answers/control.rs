@@ -4,7 +4,7 @@ use xenlike_rt::abi::domctl::{self, Domctl, GetDomainInfo};
 use xenlike_rt::abi::errno::{self, Errno};
 use xenlike_rt::abi::platform::{self, PlatformOp, ResourceEntry, ResourceOp};
 use xenlike_rt::abi::sysctl::{self, CpuFeatureset, CpuHotplug, CpuPolicy, ReadConsole, Sysctl};
-use xenlike_rt::abi::{GuestHandle, hypercall as nr};
+use xenlike_rt::abi::{GuestHandle, GuestHandle64, hypercall as nr};
 use xenlike_rt::hyper;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
@@ -49,7 +49,7 @@ fn read_log(clear: u8, incremental: u8, index: u32) -> (u32, u32) {
     let mut buffer = [0_u8; 256];
     let mut body = ReadConsole::new_zeroed();
     (body.clear, body.incremental, body.index) = (clear, incremental, index);
-    body.buffer = GuestHandle::of_mut(&mut buffer);
+    body.buffer = GuestHandle64::of_mut(&mut buffer);
     body.count = buffer.len() as u32;
     let answer = ask(sysctl::XEN_SYSCTL_READCONSOLE, &mut body);
     assert!(answer.is_ok(), "readconsole: {answer:?}");
@@ -100,14 +100,14 @@ fn policies() {
         ask(sysctl::XEN_SYSCTL_GET_CPU_FEATURESET, &mut body).map(|_| body.nr_features)
     };
     let mut features = [0_u32; FEATURE_WORDS as usize];
-    let room = GuestHandle::of_mut(&mut features);
+    let room = GuestHandle64::of_mut(&mut features);
     for index in 0..6 {
         check("a featureset", words(index, room) == Ok(FEATURE_WORDS));
     }
     check("of no other", words(6, room) == Err(errno::EINVAL));
     check(
         "its size by any name",
-        words(6, GuestHandle(0)) == Ok(FEATURE_WORDS),
+        words(6, GuestHandle64::NULL) == Ok(FEATURE_WORDS),
     );
 }
 

@@ -4,22 +4,12 @@ use core::arch::asm;
 
 use xenlike_rt::traps;
 
+use crate::width::cpuid;
 use crate::{check, set_cr4};
 
-const OSXSAVE: u64 = 1 << 18;
+const OSXSAVE: usize = 1 << 18;
 /// Size of the x87 and SSE state with the header, in bytes.
 const LEGACY_BYTES: u32 = 576;
-
-/// CPUID by the forced-emulation prefix: EAX, EBX, ECX, EDX.
-fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
-    let (a, b, c, d);
-    // SAFETY: CPUID changes only these four registers.
-    unsafe {
-        asm!("push rbx", "ud2", ".ascii \"xen\"", "cpuid", "mov {b:e}, ebx", "pop rbx", b = out(reg) b,
-            inout("eax") leaf => a, inout("ecx") subleaf => c, out("edx") d);
-    }
-    [a, b, c, d]
-}
 
 /// Reads an MSR; `None` if that faults.
 fn rdmsr(number: u32) -> Option<u64> {

@@ -2,13 +2,13 @@
 
 use core::sync::atomic::{AtomicU16, Ordering, fence};
 
-use xenlike_rt::abi::GuestHandle;
 use xenlike_rt::abi::errno::{self, Errno};
 use xenlike_rt::abi::grant_table::*;
 use xenlike_rt::abi::xen::DOMID_SELF;
+use xenlike_rt::abi::{GuestHandle, Long};
 use xenlike_rt::memory::{self, mfn_of, pfn_of};
 use xenlike_rt::paging::{Access, Window};
-use xenlike_rt::{hyper, start_info};
+use xenlike_rt::{from_long, hyper, start_info};
 use zerocopy::FromZeros;
 
 use crate::check;
@@ -36,7 +36,7 @@ fn version() -> u32 {
 
 /// Machine frame of the first entries.
 fn entries() -> u64 {
-    let mut frame = 0u64;
+    let mut frame: Long = 0;
     let mut op = [GnttabSetupTable {
         dom: DOMID_SELF,
         nr_frames: 1,
@@ -45,7 +45,7 @@ fn entries() -> u64 {
     }];
     let asked = hyper::grant_table_op(GNTTABOP_SETUP_TABLE, &mut op);
     assert!(asked.is_ok(), "setup_table: {asked:?}");
-    core::hint::black_box(frame)
+    from_long(core::hint::black_box(frame))
 }
 
 /// The status of a request for `nr_frames` frames of status words, and the first of the frames.
@@ -124,13 +124,13 @@ fn unmap(handle: u32, at: &Window) -> i16 {
 fn copy(reference: u32, offset: u16, len: u16, to: u64) -> i16 {
     let mut op = [GnttabCopy {
         source: GnttabCopyPtr {
-            u: reference.into(),
+            u: reference as Long,
             domid: own_id(),
             offset,
             ..GnttabCopyPtr::new_zeroed()
         },
         dest: GnttabCopyPtr {
-            u: to,
+            u: to as Long,
             domid: DOMID_SELF,
             ..GnttabCopyPtr::new_zeroed()
         },

@@ -10,10 +10,11 @@ use xenlike_rt::abi::callback::{
 use xenlike_rt::abi::nmi::{NmiCallback, XENNMI_REGISTER_CALLBACK, XENNMI_UNREGISTER_CALLBACK};
 use xenlike_rt::abi::vcpu::VCPUOP_SEND_NMI;
 use xenlike_rt::abi::xen::VIRQ_TIMER;
-use xenlike_rt::abi::{GuestHandle, errno, hypercall as nr};
+use xenlike_rt::abi::{Long, errno, hypercall as nr};
 use xenlike_rt::{events, hyper, smp, time, traps};
 
-use crate::{call, check};
+use crate::width::nmi_handler;
+use crate::{address_of, call, check};
 
 const VECTOR: u8 = 2;
 const PATIENCE_NS: u64 = 5 * time::SECOND_NS;
@@ -59,12 +60,12 @@ fn lost_one_does_not_spin() -> bool {
     time::now_ns() - before > time::SECOND_NS / 20
 }
 
-fn nmi_op(command: u32, address: u64) -> bool {
+fn nmi_op(command: u32, address: Long) -> bool {
     let callback = NmiCallback {
         handler_address: address,
-        pad: 0,
+        ..NmiCallback::default()
     };
-    let at = GuestHandle::of(&callback).0;
+    let at = address_of(&callback);
     call(nr::NMI_OP, [command.into(), at, 0, 0, 0]) == Ok(0)
 }
 
@@ -93,7 +94,7 @@ pub fn run() {
     );
     let mut request = CallbackRegister {
         type_: CALLBACKTYPE_NMI as u16,
-        address: traps::table()[usize::from(VECTOR)].address,
+        address: nmi_handler(traps::table()[usize::from(VECTOR)].address),
         ..CallbackRegister::default()
     };
     let registered = hyper::callback_op(CALLBACKOP_REGISTER, &mut request);

@@ -1,6 +1,6 @@
 //! The life of a small domain: created, built, started, destroyed.
 
-use crate::children::{Child, Nursery};
+use super::children::{Child, Nursery};
 use crate::meter::{self, Best, tsc};
 use xenlike_rt::hyper;
 

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use xenlike_rt::events::{self, Port};
 use xenlike_rt::hyper;
 
-use crate::children::{Child, Nursery};
+use super::children::{Child, Nursery};
 use crate::meter;
 
 /// Round trips in one round.

@@ -6,9 +6,10 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use xenlike_rt::abi::xen::{MMUEXT_INVLPG_ALL, MMUEXT_TLB_FLUSH_ALL};
 use xenlike_rt::{args, events, hyper, println, smp};
 
-use crate::children::{Child, Nursery};
+use super::children::{Child, Nursery};
+use super::pair;
 use crate::meter::{self, tsc};
-use crate::{frames, mappings, pair};
+use crate::{frames, mappings};
 
 /// Numbers of further domains, besides the one that takes part.
 const DOMAINS: [usize; 4] = [1, 10, 100, 400];
