@@ -13,7 +13,7 @@ pub fn save(ctx: &mut Ctx<'_>) {
         return;
     }
     match &mut st.kind {
-        Kind::Pv(state) => pv::context::save(state, ctx.vcpu.id),
+        Kind::Pv(state) => pv::context::save(ctx.dom, ctx.vcpu.id, state),
     }
     debugreg::unload(&st.debug);
     cr::clts();

@@ -30,6 +30,7 @@ fn until_scheduled() {
             console::poll();
         }
         if due & work::LIFE != 0 {
+            crate::life::destroy::forget_empty();
             crate::life::endings::act();
         }
         if due & work::DUMP != 0 {

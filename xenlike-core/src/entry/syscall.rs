@@ -156,7 +156,8 @@ fn flatten(ctx: &mut Ctx<'_>) {
 }
 
 /// Handles `int 0x82` of a narrow guest's kernel: a hypercall. The gate is open to ring 1 alone, where no other guest has
-/// code, so in any other ring it is an interrupt of a device that domain 0 has programmed wrongly.
+/// code. In any other ring it is an interrupt of a device that domain 0 has programmed wrongly; one that comes while ring 1
+/// runs can't be told from a hypercall without asking the APIC each time.
 pub extern "C" fn hypercall_gate(frame: &mut TrapFrame) {
     if frame.cs & 3 != 1 {
         return interrupts::handle(frame.vector as u8);

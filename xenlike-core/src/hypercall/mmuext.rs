@@ -102,8 +102,11 @@ fn new_kernel_root(ctx: &mut Ctx<'_>, new: Mfn) -> Result<(), Stop> {
     }
     // The new root's references are taken before anything changes, so a refusal leaves the old root in place.
     let root = machine().get_root(new, ctx.dom.id(), &mut ctx.st.work)?;
-    // The LDT is given by a virtual address, which the new tables may map to other frames.
-    let _ = ctx.dom.pages.drop_ldt_pages_of(ctx.vcpu.id);
+    // The LDT is given by a virtual address, which the new tables may map to other frames. Without an LDT, no page of one
+    // is mapped: only this CPU could map one, and `set_ldt` has emptied the window.
+    if ctx.st.pv().ldt.entries != 0 {
+        let _ = ctx.dom.pages.drop_ldt_pages_of(ctx.vcpu.id);
+    }
     // A hypercall comes from guest kernel mode, so the CPU has to run on the new kernel tables. It must do so before
     // the old root's reference is put.
     let st = ctx.st.pv_mut();

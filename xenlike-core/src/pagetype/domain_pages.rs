@@ -8,11 +8,11 @@ use guest_pv_abi::Width;
 use super::ldt_pages::LdtPages;
 use super::lists::{Lists, linked};
 use super::{Memory, PageType, Refused, Types};
+use crate::arch::tlb;
 use crate::kit::rangeset::RangeSet;
-use crate::kit::{DomId, Lock, Mfn, Once, Rank, VcpuId};
+use crate::kit::{CpuSet, DomId, Lock, Mfn, Once, Rank, VcpuId};
 use crate::mm::alloc::{Past, Where};
 use crate::mm::frame::State;
-use crate::mm::stale;
 
 /// Whether frames that a domain gets or loses change its charge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,12 +98,15 @@ impl DomainPages {
     /// Takes all pages out of the LDT windows of the domain's vCPUs, because a mapping of a page of descriptors is gone.
     /// Returns when no CPU uses such a page any more.
     pub(super) fn drop_ldt_pages(&self) {
-        let mut dropped = false;
-        for pages in self.ldt_pages.get().into_iter().flatten() {
-            dropped |= pages.drop_all();
-        }
-        if dropped {
-            stale::flush_domain(self.past);
+        let windows = self.ldt_pages.get().into_iter().flatten();
+        // Only CPUs whose own window had a page are flushed: each has run since the last flush, to look a descriptor up.
+        // One that is in a long hypercall meanwhile, and would answer late, is not waited for again and again.
+        let cpus = windows
+            .filter(|pages| pages.drop_all())
+            .filter_map(LdtPages::cpu)
+            .fold(CpuSet::EMPTY, CpuSet::with);
+        if !cpus.is_empty() {
+            tlb::flush_cpus(cpus);
         }
     }
     /// Returns the id of the domain.

@@ -52,6 +52,23 @@ impl<M: Memory> Types<M> {
     /// Like [`Self::put_l1`], for a present entry that maps `frame`, whether it is RAM or not.
     #[inline(always)] // on the path of every entry
     pub(super) fn put_mapping(&self, pte: Pte, frame: &Frame) {
+        self.put_mapping_and(pte, frame, || self.tell_segdesc_unmapped(frame));
+    }
+
+    /// The same for an entry of a table that goes as a whole: sets `told` instead of emptying windows, for the caller to
+    /// do once. Until then a window may show a page that is no longer in its place, with references of its own.
+    #[inline(always)] // on the path of every entry
+    pub(super) fn put_l1_of_many(&self, pte: Pte, told: &mut bool) {
+        if pte.is_present()
+            && let Some(frame) = self.0.entry(pte.mfn())
+        {
+            self.put_mapping_and(pte, frame, || *told = true);
+        }
+    }
+
+    /// Drops the references of a present entry, and calls `tell` first if a page of descriptors leaves a mapping.
+    #[inline(always)] // on the path of every entry
+    fn put_mapping_and(&self, pte: Pte, frame: &Frame, tell: impl FnOnce()) {
         let mfn = pte.mfn();
         #[cfg(feature = "audit")]
         self.note_unmapped_entry(pte, frame);
@@ -60,7 +77,7 @@ impl<M: Memory> Types<M> {
         }
         let state = frame.load();
         if state.type_bits() == PageType::SegDesc as u64 && state.type_refs() > 0 {
-            self.tell_segdesc_unmapped(frame);
+            tell();
         }
         self.put_frame(mfn, frame);
     }

@@ -1,12 +1,12 @@
 //! The pages of descriptors that a vCPU's window shows as its LDT. They lie with the rules for frames, because whoever
 //! changes a mapping of such a page has to take it out of the windows of its domain.
 
-use crate::kit::atomic::{AtomicU16, Ordering};
+use crate::kit::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use super::window::{self, Window};
 use super::{Pte, machine};
 use crate::arch::paging::{DATA, pte};
-use crate::kit::Mfn;
+use crate::kit::{CpuId, Mfn};
 
 /// The pages of a vCPU's LDT that its window maps, each with a segment-descriptor type reference. Any CPU may remove them:
 /// an entry leaves the window by an exchange, and whoever gets the old entry from it drops the reference.
@@ -15,6 +15,8 @@ pub struct LdtPages {
     window: Window,
     /// Bit n is set if page n may be mapped. Set after the entry is written.
     mapped: AtomicU16,
+    /// The number plus 1 of the CPU that may use the window; 0 if none does.
+    cpu: AtomicU32,
 }
 
 impl LdtPages {
@@ -23,12 +25,31 @@ impl LdtPages {
         Self {
             window,
             mapped: AtomicU16::new(0),
+            cpu: AtomicU32::new(0),
         }
     }
 
-    /// Whether a page may be mapped.
+    /// Whether a page is mapped at this moment.
     pub fn has(&self, page: u16) -> bool {
-        self.mapped.load(Ordering::Acquire) >> page & 1 != 0
+        let page = window::LDT_FIRST_PAGE.wrapping_add(page.into());
+        window::get(self.window, page) & pte::P != 0
+    }
+
+    /// Notes that `cpu` is about to load the vCPU's address space. From then on the CPU may have translations of the
+    /// window. The load comes after this, so whoever changes the window before it is seen by the load, and whoever
+    /// changes it later finds the CPU here.
+    pub fn begins_on(&self, cpu: CpuId) {
+        self.cpu.store(cpu.0.wrapping_add(1), Ordering::SeqCst);
+    }
+
+    /// Notes that no CPU uses the window: that CPU's LDT register is null, and it loads another address space next.
+    pub fn ends(&self) {
+        self.cpu.store(0, Ordering::SeqCst);
+    }
+
+    /// The CPU that may use the window.
+    pub fn cpu(&self) -> Option<CpuId> {
+        self.cpu.load(Ordering::SeqCst).checked_sub(1).map(CpuId)
     }
 
     /// Maps a frame. The caller's type reference goes to the window.

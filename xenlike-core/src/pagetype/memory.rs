@@ -42,8 +42,8 @@ pub trait Memory {
     fn emptied(&self, id: DomId);
     /// Called when a read-only mapping of one of `owner`'s pages of descriptors is gone. An LDT may lie there.
     /// When this returns, no window maps a page of an LDT that is no longer in its place. All such mappings end
-    /// at the one caller of this function, whichever operation removes them: a hypercall, a store, a grant, or
-    /// the end of a table.
+    /// at the two callers of this function, whichever operation removes them: a hypercall, a store or a grant; or
+    /// the end of a table, which calls it once.
     fn segdesc_unmapped(&self, owner: DomId);
     /// Returns the hypervisor's entry for one of its own slots in a table of `owner` of type `ty`.
     fn own_slot(&self, owner: DomId, ty: PageType, slot: usize) -> u64;

@@ -141,8 +141,13 @@ impl<M: Memory> Types<M> {
     /// Like [`Self::devalidate`], for an L1, which never stops halfway.
     fn devalidate_l1(&self, frame: &Frame, table: &[AtomicU64; 512]) {
         let validated = frame.progress.swap(0, Ordering::Relaxed) as usize;
+        let mut told = false;
         for slot in table.iter().take(validated) {
-            self.put_l1(Pte(slot.load(Ordering::Relaxed)));
+            self.put_l1_of_many(Pte(slot.load(Ordering::Relaxed)), &mut told);
+        }
+        // Other domains' pages of descriptors that were mapped here are in no place of an LDT of theirs.
+        if told {
+            self.0.segdesc_unmapped(frame.owner());
         }
     }
 

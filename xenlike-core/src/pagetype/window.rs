@@ -28,6 +28,16 @@ pub struct Window {
     pub first: usize,
 }
 
+/// Returns entry `page` of a window; 0 beyond its end.
+pub fn get(window: Window, page: usize) -> u64 {
+    if page >= WINDOW_PAGES {
+        return 0;
+    }
+    SharedPage::new(window.l1)
+        .and_then(|l1| l1.u64(window.first.wrapping_add(page).wrapping_mul(8)))
+        .map_or(0, |word| word.load(Ordering::SeqCst))
+}
+
 /// Sets entry `page` of a window, and returns the old entry.
 pub fn set(window: Window, page: usize, entry: u64) -> u64 {
     if page >= WINDOW_PAGES {

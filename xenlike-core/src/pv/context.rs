@@ -15,7 +15,7 @@ use crate::arch::paging::DATA;
 use crate::arch::seg::Bases;
 use crate::arch::tlb::Reach;
 use crate::arch::{cpuid_fault, cr, guest_choice, percpu, seg};
-use crate::domain::Ctx;
+use crate::domain::{Ctx, Domain};
 use crate::kit::{Vaddr, VcpuId};
 use crate::mm::{layout, space};
 use crate::pagetype::{GuestRoot, window};
@@ -30,10 +30,13 @@ const fn root(st: &State) -> Option<&GuestRoot> {
 }
 
 /// Saves what this CPU has loaded of the vCPU by [`enter`] and [`load`].
-pub fn save(st: &mut State, vcpu: VcpuId) {
+pub fn save(dom: &Domain, vcpu: VcpuId, st: &mut State) {
     save_segments(st);
     if st.ldt.entries != 0 {
         ldt::load_register(vcpu, st.width, 0);
+    }
+    if let Some(pages) = dom.pages.ldt_pages(vcpu) {
+        pages.ends();
     }
     load_own_gdt();
     if st.width == Width::Narrow {
@@ -62,6 +65,9 @@ pub fn enter(ctx: &Ctx<'_>, st: &State) -> bool {
     let Ok(root) = run_root(root(st), st.monitor.as_ref()) else {
         return false;
     };
+    if let Some(pages) = ctx.dom.pages.ldt_pages(ctx.vcpu.id) {
+        pages.begins_on(percpu::this_cpu());
+    }
     let reach = if ctx.dom.is_control() {
         Reach::All
     } else {

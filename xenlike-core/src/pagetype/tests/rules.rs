@@ -391,6 +391,21 @@ fn descriptor_pages() {
     assert!(t.unused(page));
 }
 
+/// A notice may have to wait for another CPU, so a table that maps many pages of descriptors gives one.
+#[test]
+fn a_table_that_goes_gives_one_notice() {
+    let mut t = Tree::pinned();
+    let page = t.spare[0];
+    t.types.get_segdesc(page, ME).unwrap().keep();
+    for index in 8..40 {
+        t.update(1, index, Pte::new(page, RO)).unwrap();
+    }
+    t.types.unpin(t.table[4], ME, &mut t.work).unwrap();
+    assert_eq!(t.types.0.ldt_notices.load(Ordering::Relaxed), 1);
+    t.types.put_simple(page);
+    assert!(t.unused(page));
+}
+
 #[test]
 fn walks() {
     let t = Tree::pinned();

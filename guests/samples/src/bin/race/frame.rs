@@ -12,7 +12,7 @@ use xenlike_rt::abi::xen::{
     DOMID_SELF, MMUEXT_CLEAR_PAGE, MMUEXT_INVLPG_ALL, MMUEXT_SET_LDT, MMUEXT_TLB_FLUSH_ALL,
     MmuUpdate, MmuextOp,
 };
-use xenlike_rt::paging::Access;
+use xenlike_rt::paging::{Access, PRESENT};
 use xenlike_rt::{grants, hyper, traps};
 
 use crate::page::{Page, STORES, WATCHED, arena};
@@ -55,6 +55,7 @@ const ANY: &[Operation] = &[
     loads_ldt,
     updates,
     stores,
+    stores_halves,
     changes_descriptors,
     copies,
     flushes,
@@ -304,6 +305,26 @@ fn stores(actor: &mut Actor) {
         // SAFETY: a word of the frame, in use or not; a fault ends the attempt.
         let _ = traps::attempt(|| unsafe { word.write_volatile(value) });
         actor.pause();
+    }
+}
+
+/// Changes entries by halves, in the order of 32-bit kernels: the lower half is present only while the upper one is right.
+/// What other actors do in between, they do to an entry that is half of each.
+fn stores_halves(actor: &mut Actor) {
+    while actor.goes_on() {
+        let word = frame().word(index(&mut actor.random)).cast::<u32>();
+        let value = entry(&mut actor.random);
+        let (low, high) = ((0, value as u32), (1, (value >> 32) as u32));
+        let halves = if value & PRESENT == 0 {
+            [low, high]
+        } else {
+            [high, low]
+        };
+        for (n, half) in halves {
+            // SAFETY: a half of a word of the frame, in use or not; a fault ends the attempt.
+            let _ = traps::attempt(|| unsafe { word.add(n).write_volatile(half) });
+            actor.pause();
+        }
     }
 }
 
