@@ -320,7 +320,9 @@ exit_event:
     jne exit_clean
     lea rdi, [rsp + 8]
     call {enter_upcall}
-    jmp exit_to_guest
+    // One upcall in a pass: another vCPU of the guest may clear the mask again at once, as often as it likes.
+    cmp dword ptr [rsp + 8 + {work}], 0
+    je exit_clean
 exit_slow:
     lea rdi, [rsp + 8]
     call {exit_work}

@@ -163,6 +163,9 @@ fn set_ldt(ctx: &mut Ctx<'_>, base: u64, entries: u32) -> Result<(), Stop> {
     if ctx.dom.pages.drop_ldt_pages_of(ctx.vcpu.id) {
         What::All.local();
     }
+    if entries != 0 {
+        ldt::note_cpu(&ctx.dom.pages, ctx.vcpu.id);
+    }
     ctx.st.pv_mut().ldt = GuestLdt { base, entries };
     ldt::load_register(ctx.vcpu.id, ctx.st.pv().width, entries);
     Ok(())

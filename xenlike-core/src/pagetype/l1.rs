@@ -6,6 +6,13 @@ use super::shape::Shape;
 use super::{IoAccess, Memory, PageType, Pte, Refused, Types};
 use crate::kit::DomId;
 use crate::mm::Frame;
+use crate::mm::frame::State;
+
+/// Whether the frame is in use as a page of descriptors.
+#[inline(always)] // on the path of every entry
+const fn has_descriptors(state: State) -> bool {
+    state.type_bits() == PageType::SegDesc as u64 && state.type_refs() > 0
+}
 
 impl<M: Memory> Types<M> {
     /// Takes the references of an L1 entry in a table of `table_owner` and of this shape that names a frame of `page_owner`.
@@ -52,33 +59,33 @@ impl<M: Memory> Types<M> {
     /// Like [`Self::put_l1`], for a present entry that maps `frame`, whether it is RAM or not.
     #[inline(always)] // on the path of every entry
     pub(super) fn put_mapping(&self, pte: Pte, frame: &Frame) {
-        self.put_mapping_and(pte, frame, || self.tell_segdesc_unmapped(frame));
-    }
-
-    /// The same for an entry of a table that goes as a whole: sets `told` instead of emptying windows, for the caller to
-    /// do once. Until then a window may show a page that is no longer in its place, with references of its own.
-    #[inline(always)] // on the path of every entry
-    pub(super) fn put_l1_of_many(&self, pte: Pte, told: &mut bool) {
-        if pte.is_present()
-            && let Some(frame) = self.0.entry(pte.mfn())
-        {
-            self.put_mapping_and(pte, frame, || *told = true);
-        }
-    }
-
-    /// Drops the references of a present entry, and calls `tell` first if a page of descriptors leaves a mapping.
-    #[inline(always)] // on the path of every entry
-    fn put_mapping_and(&self, pte: Pte, frame: &Frame, tell: impl FnOnce()) {
         let mfn = pte.mfn();
         #[cfg(feature = "audit")]
         self.note_unmapped_entry(pte, frame);
         if pte.is_writable() {
             return self.put_writable(mfn, frame);
         }
-        let state = frame.load();
-        if state.type_bits() == PageType::SegDesc as u64 && state.type_refs() > 0 {
-            tell();
+        if has_descriptors(frame.load()) {
+            self.tell_segdesc_unmapped(frame);
         }
+        self.put_frame(mfn, frame);
+    }
+
+    /// Like [`Self::put_l1`], for an entry of a table that goes as a whole: it sets `told` instead of emptying windows, for
+    /// the caller to do once. Until then a window may show a page that is no longer in its place, with references of its
+    /// own.
+    #[inline(always)] // on the path of every entry
+    pub(super) fn put_l1_of_many(&self, pte: Pte, told: &mut bool) {
+        let mfn = pte.mfn();
+        let Some(frame) = self.0.entry(mfn).filter(|_| pte.is_present()) else {
+            return;
+        };
+        #[cfg(feature = "audit")]
+        self.note_unmapped_entry(pte, frame);
+        if pte.is_writable() {
+            return self.put_writable(mfn, frame);
+        }
+        *told |= has_descriptors(frame.load());
         self.put_frame(mfn, frame);
     }
 

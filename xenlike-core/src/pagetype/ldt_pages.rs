@@ -15,7 +15,8 @@ pub struct LdtPages {
     window: Window,
     /// Bit n is set if page n may be mapped. Set after the entry is written.
     mapped: AtomicU16,
-    /// The number plus 1 of the CPU that may use the window; 0 if none does.
+    /// The number plus 1 of the CPU that may use the window; 0 if none does. It counts while pages may be mapped: a vCPU
+    /// without an LDT isn't noted.
     cpu: AtomicU32,
 }
 

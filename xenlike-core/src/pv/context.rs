@@ -34,9 +34,9 @@ pub fn save(dom: &Domain, vcpu: VcpuId, st: &mut State) {
     save_segments(st);
     if st.ldt.entries != 0 {
         ldt::load_register(vcpu, st.width, 0);
-    }
-    if let Some(pages) = dom.pages.ldt_pages(vcpu) {
-        pages.ends();
+        if let Some(shown) = dom.pages.ldt_pages(vcpu) {
+            shown.ends();
+        }
     }
     load_own_gdt();
     if st.width == Width::Narrow {
@@ -65,8 +65,8 @@ pub fn enter(ctx: &Ctx<'_>, st: &State) -> bool {
     let Ok(root) = run_root(root(st), st.monitor.as_ref()) else {
         return false;
     };
-    if let Some(pages) = ctx.dom.pages.ldt_pages(ctx.vcpu.id) {
-        pages.begins_on(percpu::this_cpu());
+    if st.ldt.entries != 0 {
+        ldt::note_cpu(&ctx.dom.pages, ctx.vcpu.id);
     }
     let reach = if ctx.dom.is_control() {
         Reach::All

@@ -10,13 +10,11 @@
 use guest_pv_abi::Width;
 
 use super::State;
+use crate::arch::percpu;
 use crate::kit::{PAGE_SIZE, Vaddr, VcpuId};
 use crate::pagetype::{DomainPages, machine, window};
 #[cfg(target_os = "none")]
-use crate::{
-    arch::{desc, percpu},
-    mm::layout,
-};
+use crate::{arch::desc, mm::layout};
 
 /// The most descriptors of an LDT: 8192.
 pub const MAX_LDT_ENTRIES: u32 = (window::LDT_PAGES * PAGE_SIZE / 8) as u32;
@@ -71,6 +69,14 @@ pub fn bring_in(pages: &DomainPages, vcpu: VcpuId, st: &State, selector: u16) {
     if is_local && !pages.ldt_pages(vcpu).is_some_and(|shown| shown.has(page)) {
         // If the guest has no such page, the load faults, as it should.
         let _ = fill(pages, vcpu, st, offset);
+    }
+}
+
+/// Notes that this CPU may use the vCPU's LDT window from now on: before it loads the vCPU's address space, or while that
+/// is loaded, before the first page is mapped there.
+pub fn note_cpu(pages: &DomainPages, vcpu: VcpuId) {
+    if let Some(shown) = pages.ldt_pages(vcpu) {
+        shown.begins_on(percpu::this_cpu());
     }
 }
 
